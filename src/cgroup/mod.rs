@@ -1,0 +1,1 @@
+//! The container's cgroups: found, made, limited, entered, removed.

@@ -1,0 +1,20 @@
+//! Every wait of brig has a deadline, and all of them stand here.
+
+use std::time::{Duration, Instant};
+
+/// The container's own set-up, from clone to ready, without hooks: mounts of slow devices included.
+pub const SETUP: Duration = Duration::from_secs(120);
+/// From the release of a created container to its known execve.
+pub const EXEC: Duration = Duration::from_secs(60);
+/// A killed init is gone after this, unless it is stuck in the kernel.
+pub const KILL: Duration = Duration::from_secs(10);
+/// A cgroup whose last process has died can be removed after this.
+pub const CGROUP: Duration = Duration::from_secs(10);
+/// Another brig that works on the same container is done after this.
+pub const LOCK: Duration = Duration::from_secs(10);
+
+/// What is left until `end`, in milliseconds for poll(2), rounded up; 0 when it has passed.
+pub fn left(end: Instant) -> u16 {
+    let left = end.saturating_duration_since(Instant::now()).as_micros().div_ceil(1000);
+    u16::try_from(left).unwrap_or(u16::MAX)
+}

@@ -1,0 +1,1 @@
+//! The story: parent → clone3 → child → execve.

@@ -1,0 +1,26 @@
+//! brig: an OCI container runtime in one small static binary, without a daemon.
+//!
+//! A map of the house, in the order in which `create` walks through it:
+//!
+//! * [`cli`]: arguments become values. [`cmd`]: one verb a file.
+//! * [`spec`]: `config.json` as written, and where in its text each value stands.
+//! * [`plan`]: decides. Validated, resolved, plain data; reads the host at most, changes nothing.
+//! * [`launch`]: the story: parent → clone3 → child → execve, and the protocol between the two.
+//! * [`rootfs`], [`cgroup`], [`process`]: what parent and child call on the way.
+//! * [`state`]: what is known of a container between two runs of brig.
+//! * [`sys`]: every raw system call and every `unsafe`, and nothing else.
+//!
+//! Imports point downward only: cli → cmd → launch → {rootfs, cgroup, process, state} → plan → sys.
+
+pub mod cgroup;
+pub mod cli;
+pub mod cmd;
+pub mod deadline;
+pub mod launch;
+pub mod log;
+pub mod plan;
+pub mod process;
+pub mod rootfs;
+pub mod spec;
+pub mod state;
+pub mod sys;

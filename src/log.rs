@@ -1,0 +1,1 @@
+//! What brig says besides its results: errors and warnings, to stderr and to --log.

@@ -1,0 +1,1 @@
+//! Decides: the spec becomes validated, resolved, plain data. Reads at most, changes nothing.

@@ -1,0 +1,1 @@
+//! What a process gets before execve.

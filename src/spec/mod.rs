@@ -1,0 +1,161 @@
+//! `config.json` as written: parsed, its places known, nothing decided.
+//!
+//! The types are oci-spec's, except where those cannot say what runtime-spec 1.3 says: [`Spec`]
+//! and [`Linux`] (a field that this brig does not know yet must be seen to be refused by name),
+//! [`Process`] (unknown capabilities, exact required fields, and `regex`: 1 MB of binary) and
+//! [`Pids`] (`{}` is not a limit of 0).
+
+mod place;
+mod process;
+
+pub use place::{At, Place};
+pub use process::{Capabilities, Process, Rlimit, User};
+
+use oci_spec::runtime as oci;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// The whole of `config.json`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Spec {
+    /// The version of runtime-spec the bundle complies with.
+    pub oci_version: String,
+    /// The container's root filesystem.
+    pub root: Option<Root>,
+    /// Mounts beyond the root, in order.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub mounts: Vec<Mount>,
+    /// What to run.
+    pub process: Option<Process>,
+    /// Hostname in the container's UTS namespace.
+    pub hostname: Option<String>,
+    /// NIS domain name in the container's UTS namespace.
+    pub domainname: Option<String>,
+    /// Programs to run at moments of the life cycle.
+    pub hooks: Option<oci::Hooks>,
+    /// Free data of whoever made the bundle; brig acts on `run.brig.*`.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub annotations: BTreeMap<String, String>,
+    /// Everything that is Linux's own.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub linux: Linux,
+}
+
+/// `root`.
+#[derive(Debug, Deserialize)]
+pub struct Root {
+    /// Path of the root filesystem, relative to the bundle or absolute.
+    pub path: PathBuf,
+    /// The container sees its root read-only.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub readonly: bool,
+}
+
+/// One of `mounts`. Own, because oci-spec's drops `destination` when it is missing.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Mount {
+    /// Where in the container.
+    pub destination: PathBuf,
+    /// Filesystem type; "bind" is a hint, the option decides.
+    #[serde(rename = "type")]
+    pub typ: Option<String>,
+    /// Device, or directory or file for bind mounts (relative to the bundle).
+    pub source: Option<PathBuf>,
+    /// fstab(5)-style options.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub options: Vec<String>,
+    /// User id mappings of an idmapped mount.
+    pub uid_mappings: Option<Vec<oci::LinuxIdMapping>>,
+    /// Group id mappings of an idmapped mount.
+    pub gid_mappings: Option<Vec<oci::LinuxIdMapping>>,
+}
+
+/// `linux`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Linux {
+    /// Namespaces to create or to join.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub namespaces: Vec<oci::LinuxNamespace>,
+    /// User id mappings of a new user namespace.
+    pub uid_mappings: Option<Vec<oci::LinuxIdMapping>>,
+    /// Group id mappings of a new user namespace.
+    pub gid_mappings: Option<Vec<oci::LinuxIdMapping>>,
+    /// Offsets of a new time namespace.
+    pub time_offsets: Option<IgnoredAny>,
+    /// Device nodes to create.
+    pub devices: Option<Vec<oci::LinuxDevice>>,
+    /// Network devices to move in.
+    pub net_devices: Option<IgnoredAny>,
+    /// Where in the cgroup hierarchies.
+    pub cgroups_path: Option<String>,
+    /// Limits.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub resources: Resources,
+    /// Kernel parameters of the container's namespaces.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub sysctl: BTreeMap<String, String>,
+    /// System call filter.
+    pub seccomp: Option<IgnoredAny>,
+    /// Propagation of the root mount.
+    pub rootfs_propagation: Option<String>,
+    /// Paths nobody in the container can read.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub masked_paths: Vec<PathBuf>,
+    /// Paths nobody in the container can write.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub readonly_paths: Vec<PathBuf>,
+    /// SELinux label of mounts.
+    pub mount_label: Option<String>,
+    /// Intel Resource Director Technology.
+    pub intel_rdt: Option<IgnoredAny>,
+    /// NUMA memory policy.
+    pub memory_policy: Option<IgnoredAny>,
+    /// Execution domain.
+    pub personality: Option<IgnoredAny>,
+}
+
+/// `linux.resources`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Resources {
+    /// Rules of the device controller, in order, the last match wins.
+    pub devices: Option<Vec<oci::LinuxDeviceCgroup>>,
+    /// Memory limits, in bytes.
+    pub memory: Option<oci::LinuxMemory>,
+    /// CPU limits and CPU sets.
+    pub cpu: Option<oci::LinuxCpu>,
+    /// Process count.
+    pub pids: Option<Pids>,
+    /// Block I/O.
+    #[serde(rename = "blockIO")]
+    pub block_io: Option<oci::LinuxBlockIo>,
+    /// Huge pages.
+    pub hugepage_limits: Option<Vec<oci::LinuxHugepageLimit>>,
+    /// Network classes and priorities (v1).
+    pub network: Option<oci::LinuxNetwork>,
+    /// RDMA handles and objects.
+    pub rdma: Option<BTreeMap<String, oci::LinuxRdma>>,
+    /// cgroup v2 files and what to write to them.
+    pub unified: Option<BTreeMap<String, String>>,
+}
+
+/// `linux.resources.pids`: unlike in oci-spec, an absent limit is not a limit of 0.
+#[derive(Debug, Default, Deserialize)]
+pub struct Pids {
+    /// Most processes; -1 is unlimited.
+    pub limit: Option<i64>,
+}
+
+/// Reads JSON's `null` as the field's default: Go's encoders write it for every empty list.
+fn null_is_default<'de, D, T>(de: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::deserialize(de)?.unwrap_or_default())
+}

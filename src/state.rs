@@ -1,0 +1,1 @@
+//! What is known of a container between two runs of brig.

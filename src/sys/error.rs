@@ -1,0 +1,48 @@
+//! The one error type of a failed system call.
+
+use std::fmt;
+
+pub use nix::errno::Errno;
+
+/// A failed system call: prints as `move_mount(fd 9, /dev/shm): EPERM: Operation not permitted`.
+#[derive(Debug)]
+pub struct SysError {
+    /// The call with the arguments that matter.
+    pub call: String,
+    /// What the kernel answered.
+    pub errno: Errno,
+}
+
+impl SysError {
+    /// `call` failed with `errno`.
+    pub fn new(call: impl Into<String>, errno: Errno) -> Self {
+        SysError { call: call.into(), errno }
+    }
+
+    /// `call` has just failed: takes errno from the thread.
+    pub fn last(call: impl Into<String>) -> Self {
+        SysError::new(call, Errno::last())
+    }
+}
+
+impl fmt::Display for SysError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {:?}: {}", self.call, self.errno, self.errno.desc())
+    }
+}
+
+impl std::error::Error for SysError {}
+
+/// The errno at the bottom of an error, whichever way it was wrapped.
+pub fn errno_of(error: &anyhow::Error) -> Option<Errno> {
+    error.chain().find_map(|cause| {
+        if let Some(sys) = cause.downcast_ref::<SysError>() {
+            return Some(sys.errno);
+        }
+        if let Some(errno) = cause.downcast_ref::<Errno>() {
+            return Some(*errno);
+        }
+        let io = cause.downcast_ref::<std::io::Error>()?;
+        io.raw_os_error().map(Errno::from_raw)
+    })
+}

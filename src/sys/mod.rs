@@ -1,0 +1,11 @@
+//! Every raw system call and every `unsafe` of brig. Wrappers are thin: typed arguments in,
+//! [`OwnedFd`](std::os::fd::OwnedFd)s out, and an error that reads as the call that failed.
+
+mod error;
+
+pub use error::{Errno, SysError, errno_of};
+
+/// Checks the result of a raw call: -1 becomes an error that names the call.
+fn check(call: impl FnOnce() -> String, result: libc::c_long) -> Result<libc::c_long, SysError> {
+    if result >= 0 { Ok(result) } else { Err(SysError::last(call())) }
+}

@@ -1,8 +1,15 @@
 //! Every raw system call and every `unsafe` of brig. Wrappers are thin: typed arguments in,
 //! [`OwnedFd`](std::os::fd::OwnedFd)s out, and an error that reads as the call that failed.
 
-mod error;
+#![expect(unsafe_code)]
 
+pub mod clone;
+pub mod cred;
+mod error;
+pub mod misc;
+pub mod signal;
+
+pub use clone::exit;
 pub use error::{Errno, SysError, errno_of};
 
 /// Checks the result of a raw call: -1 becomes an error that names the call.

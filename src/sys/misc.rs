@@ -1,0 +1,100 @@
+//! System calls that nix does not have and that belong nowhere else.
+
+use super::{SysError, check};
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// flock(2), without waiting: false when somebody else holds the lock. It belongs to the open file,
+/// so a cloned child that holds a copy of `fd` holds the lock too.
+pub fn try_flock(fd: BorrowedFd<'_>, exclusive: bool) -> Result<bool, SysError> {
+    let how = if exclusive { libc::LOCK_EX } else { libc::LOCK_SH };
+    // SAFETY: takes integers only.
+    let done = unsafe { libc::flock(fd.as_raw_fd(), how | libc::LOCK_NB) };
+    match check(|| "flock".into(), done.into()) {
+        Err(error) if error.errno == super::Errno::EWOULDBLOCK => Ok(false),
+        done => done.map(|_| true),
+    }
+}
+
+/// setdomainname(2).
+pub fn setdomainname(name: &[u8]) -> Result<(), SysError> {
+    // SAFETY: pointer and length are of one slice, which outlives the call.
+    let done = unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) };
+    check(|| format!("setdomainname({})", name.escape_ascii()), done.into()).map(drop)
+}
+
+/// Joins a new session keyring of this name, which the container's user may search
+/// (keyctl(2), JOIN_SESSION_KEYRING, DESCRIBE and SETPERM).
+pub fn join_session_keyring(name: &CStr) -> Result<(), SysError> {
+    const JOIN_SESSION_KEYRING: libc::c_int = 1;
+    const SETPERM: libc::c_int = 5;
+    const DESCRIBE: libc::c_int = 6;
+    const USER_SEARCH: u32 = 0x0008_0000;
+    let what = || format!("keyctl(JOIN_SESSION_KEYRING, {})", name.to_string_lossy());
+    // SAFETY: name is a C string that outlives the call.
+    let ring = unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, name.as_ptr()) };
+    let ring = check(what, ring)?;
+    let mut text = [0_u8; 256];
+    // SAFETY: the kernel writes at most text.len() bytes, and nothing where they do not suffice.
+    let len =
+        unsafe { libc::syscall(libc::SYS_keyctl, DESCRIBE, ring, text.as_mut_ptr(), text.len()) };
+    check(|| format!("keyctl(DESCRIBE, {ring})"), len)?;
+    // "type;uid;gid;permissions in hex;name"
+    let field = text.split(|&c| c == b';').nth(3).and_then(|hex| std::str::from_utf8(hex).ok());
+    let permissions = field.and_then(|hex| u32::from_str_radix(hex, 16).ok()).unwrap_or(0);
+    let permissions = permissions | USER_SEARCH;
+    // SAFETY: takes integers only.
+    let done = unsafe { libc::syscall(libc::SYS_keyctl, SETPERM, ring, permissions) };
+    check(|| format!("keyctl(SETPERM, {ring}, {permissions:#x})"), done).map(drop)
+}
+
+/// Lets the process run on every CPU that its cpuset allows, whatever brig's caller was bound to.
+pub fn reset_affinity() -> Result<(), SysError> {
+    // 8192 CPUs: the most that Linux can be built for; the kernel cuts it to the cpuset.
+    let all = [u8::MAX; 1024];
+    // SAFETY: pointer and length are of one array, which outlives the call.
+    let done = unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, all.len(), all.as_ptr()) };
+    check(|| "sched_setaffinity(all)".into(), done).map(drop)
+}
+
+/// Sets the loopback device of the current network namespace up.
+pub fn loopback_up() -> Result<(), SysError> {
+    // SAFETY: takes integers only.
+    let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
+    check(|| "socket(AF_INET)".into(), fd.into())?;
+    // SAFETY: the kernel has just made this descriptor, which nobody else owns.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    // SAFETY: ifreq is plain data, for which zero is valid.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_name[..2].copy_from_slice(&[0x6c, 0x6f]); // "lo"
+    request.ifr_ifru.ifru_flags = 0x41; // IFF_UP | IFF_RUNNING
+    // SAFETY: SIOCSIFFLAGS reads an ifreq, which outlives the call.
+    let done = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
+    check(|| "ioctl(lo, SIOCSIFFLAGS, up)".into(), done.into()).map(drop)
+}
+
+/// The `CLONE_NEW*` type of the namespace that `fd` refers to (ioctl_ns(2), NS_GET_NSTYPE).
+pub fn namespace_type(fd: BorrowedFd<'_>) -> Result<libc::c_int, SysError> {
+    const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
+    // SAFETY: the request takes no argument; on a descriptor of another kind it is ENOTTY.
+    let kind = unsafe { libc::ioctl(fd.as_raw_fd(), NS_GET_NSTYPE) };
+    check(|| "ioctl(NS_GET_NSTYPE)".into(), kind.into())?;
+    Ok(kind)
+}
+
+/// Opens /dev/null until descriptors 0, 1 and 2 exist. Without std's start-up nobody else does, and
+/// the first file that brig opens would become the container's stdin.
+pub fn fill_standard_fds() {
+    loop {
+        // SAFETY: the path is a C string literal.
+        let fd = unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) };
+        if fd > 2 {
+            // SAFETY: the kernel has just made this descriptor, which nobody else owns.
+            drop(unsafe { OwnedFd::from_raw_fd(fd) });
+            return;
+        }
+        if fd < 0 {
+            return;
+        }
+    }
+}

@@ -8,7 +8,7 @@
 mod place;
 mod process;
 
-pub use place::{At, Place};
+pub use place::{At, Place, parse_error};
 pub use process::{Capabilities, Process, Rlimit, User};
 
 use oci_spec::runtime as oci;

@@ -1,5 +1,10 @@
 //! Where in `config.json` a value stands.
+//!
+//! Only an error pays for this: the text is scanned again when there is one to show. The scanner
+//! trusts nothing (any bytes, any depth) and never recurses.
 
+use serde_json::error::Category;
+use std::borrow::Cow;
 use std::fmt;
 
 /// An error's context: the place in `config.json` it is about, as `mounts[3].options[1]`, and once
@@ -17,16 +22,22 @@ impl At {
         At { place: place.to_string(), position: None }
     }
 
-    /// Finds line and column of the place in `text`: called only when there is an error to show.
-    pub fn locate(&mut self, _text: &[u8]) {}
+    /// Finds line and column of the place in `text`, of its nearest ancestor where the place itself
+    /// is absent: called only when there is an error to show.
+    pub fn locate(&mut self, text: &[u8]) {
+        self.position = Some(position(text, find(text, &parse_place(&self.place))));
+    }
 }
 
 impl fmt::Display for At {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.place)?;
-        match self.position {
-            Some((line, column)) => write!(f, " (config.json line {line}, column {column})"),
-            None => Ok(()),
+        match (self.place.as_str(), self.position) {
+            (place, None) => f.write_str(place),
+            // The whole file.
+            ("", Some((line, column))) => write!(f, "config.json line {line}, column {column}"),
+            (place, Some((line, column))) => {
+                write!(f, "{place} (config.json line {line}, column {column})")
+            }
         }
     }
 }
@@ -40,5 +51,534 @@ pub trait Place<T> {
 impl<T, E: Into<anyhow::Error>> Place<T> for Result<T, E> {
     fn at(self, place: impl fmt::Display) -> anyhow::Result<T> {
         self.map_err(|error| error.into().context(At::new(place)))
+    }
+}
+
+/// serde's error about `text`, with the place it means instead of the byte it had read up to:
+/// `mounts[3] (config.json line 24, column 17): missing field "destination"`.
+pub fn parse_error(text: &[u8], error: &serde_json::Error) -> anyhow::Error {
+    let read_up_to = offset(text, error.line(), error.column());
+    let (place, at) = match error.classify() {
+        Category::Data => {
+            let steps = path_at(text, read_up_to);
+            (render(&steps), find(text, &steps))
+        }
+        Category::Syntax | Category::Eof | Category::Io => (String::new(), read_up_to),
+    };
+    let context = At { place, position: Some(position(text, at)) };
+    anyhow::Error::msg(plain_words(error)).context(context)
+}
+
+/// serde's message in JSON's words instead of Rust's, on one line, without its position.
+fn plain_words(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let suffix = format!(" at line {} column {}", error.line(), error.column());
+    let mut text = text.strip_suffix(&suffix).unwrap_or(&text).to_string();
+    for (rust, json) in [
+        ("invalid type: map,", "invalid type: object,"),
+        ("invalid type: sequence,", "invalid type: array,"),
+        ("missing field `", "missing field \""),
+        ("duplicate field `", "duplicate field \""),
+        ("unknown variant `", "unknown value \""),
+    ] {
+        if let Some(rest) = text.strip_prefix(rust) {
+            text = format!(
+                "{json}{}",
+                if json.ends_with('"') { rest.replace('`', "\"") } else { rest.into() }
+            );
+        }
+    }
+    if let Some((found, expected)) = text.rsplit_once(", expected ") {
+        let expected = match expected {
+            "a sequence" => "an array",
+            "a map" => "an object",
+            "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number, not negative",
+            "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+            other if other.starts_with("struct ") => "an object",
+            other => other,
+        };
+        text = format!("{found}, expected {expected}");
+    }
+    // serde quotes what it found unescaped: a newline there must not make two lines of one.
+    let escape =
+        |c: char| if c.is_control() { c.escape_default().collect() } else { c.to_string() };
+    text.chars().map(escape).collect()
+}
+
+/// One step from a value into it.
+#[derive(Debug, PartialEq)]
+enum Step<'a> {
+    Key(Cow<'a, str>),
+    Index(usize),
+}
+
+/// `mounts[3].options[1]`, `annotations["run.brig.x"]` as steps; what is not of this form ends it.
+fn parse_place(place: &str) -> Vec<Step<'_>> {
+    let mut steps = Vec::new();
+    let mut rest = place;
+    while !rest.is_empty() {
+        let Some((step, after)) = parse_step(rest) else { break };
+        steps.push(step);
+        rest = after;
+    }
+    steps
+}
+
+fn parse_step(text: &str) -> Option<(Step<'_>, &str)> {
+    if let Some(quoted) = text.strip_prefix("[\"") {
+        let end = closing_quote(quoted.as_bytes())?;
+        let key = quoted.get(..end)?;
+        let key = match key.contains('\\') {
+            true => Cow::Owned(key.replace("\\\"", "\"").replace("\\\\", "\\")),
+            false => Cow::Borrowed(key),
+        };
+        return Some((Step::Key(key), quoted.get(end + 1..)?.strip_prefix(']')?));
+    }
+    if let Some(number) = text.strip_prefix('[') {
+        let (number, rest) = number.split_once(']')?;
+        return Some((Step::Index(number.parse().ok()?), rest));
+    }
+    let name = text.strip_prefix('.').unwrap_or(text);
+    let end = name.find(['.', '[']).unwrap_or(name.len());
+    let (key, rest) = name.split_at(end);
+    (!key.is_empty()).then_some((Step::Key(Cow::Borrowed(key)), rest))
+}
+
+/// Steps in the form that [`parse_place`] reads.
+fn render(steps: &[Step<'_>]) -> String {
+    let mut place = String::new();
+    for step in steps {
+        match step {
+            Step::Index(index) => place.push_str(&format!("[{index}]")),
+            Step::Key(key)
+                if key.is_empty() || key.contains(|c: char| !c.is_alphanumeric() && c != '_') =>
+            {
+                place.push_str(&format!("[{key:?}]"));
+            }
+            Step::Key(key) if place.is_empty() => place.push_str(key),
+            Step::Key(key) => place.push_str(&format!(".{key}")),
+        }
+    }
+    place
+}
+
+/// Where in `text` the value at `steps` begins, or its nearest existing ancestor.
+fn find(text: &[u8], steps: &[Step<'_>]) -> usize {
+    let mut cursor = Cursor { text, at: 0 };
+    cursor.space();
+    let mut found = cursor.at;
+    for step in steps {
+        match child(text, found, step) {
+            Some(at) => found = at,
+            None => break,
+        }
+    }
+    found
+}
+
+/// Where the child `step` of the value at `at` begins. Of duplicate keys the last, as serde does.
+fn child(text: &[u8], at: usize, step: &Step<'_>) -> Option<usize> {
+    let mut cursor = Cursor { text, at };
+    let wants = match step {
+        Step::Key(_) => b'{',
+        Step::Index(_) => b'[',
+    };
+    if cursor.next()? != wants {
+        return None;
+    }
+    let mut found = None;
+    for index in 0.. {
+        cursor.space();
+        let hit = match step {
+            Step::Index(_) if cursor.peek()? == b']' => break,
+            Step::Index(wanted) => *wanted == index,
+            Step::Key(wanted) => {
+                let Some(key) = cursor.string() else { break };
+                cursor.space();
+                if cursor.next() != Some(b':') {
+                    break;
+                }
+                cursor.space();
+                key_text(key) == *wanted
+            }
+        };
+        if hit {
+            found = Some(cursor.at);
+        }
+        cursor.skip_value();
+        cursor.space();
+        if cursor.next() != Some(b',') {
+            break;
+        }
+    }
+    found
+}
+
+/// The innermost value that byte `offset` is in, or that is expected there: all tokens up to it
+/// are read, what is open by then is the path.
+fn path_at(text: &[u8], offset: usize) -> Vec<Step<'_>> {
+    let mut cursor = Cursor { text, at: 0 };
+    // One entry for each open object or array: where in it we are; None: at no member yet.
+    let mut open: Vec<(u8, Option<Step<'_>>)> = Vec::new();
+    let mut key_next = false;
+    loop {
+        cursor.space();
+        if cursor.at > offset {
+            break;
+        }
+        let Some(byte) = cursor.peek() else { break };
+        match (byte, open.last_mut()) {
+            (b'"', Some((b'{', member))) if key_next => {
+                let Some(key) = cursor.string() else { break };
+                *member = Some(Step::Key(key_text(key)));
+                key_next = false;
+                continue;
+            }
+            (b',', Some((b'{', member))) => {
+                *member = None;
+                key_next = true;
+            }
+            (b',', Some((_, Some(Step::Index(index))))) => *index += 1,
+            (b'{', _) => {
+                open.push((b'{', None));
+                key_next = true;
+            }
+            (b'[', _) => open.push((b'[', Some(Step::Index(0)))),
+            (b'}' | b']', _) => {
+                open.pop();
+                key_next = false;
+            }
+            (b',' | b':', _) => {}
+            _ => {
+                cursor.skip_value();
+                continue;
+            }
+        }
+        cursor.at += 1;
+    }
+    open.into_iter().filter_map(|(_, step)| step).collect()
+}
+
+/// A key between its quotes, with its escapes resolved.
+fn key_text(raw: &[u8]) -> Cow<'_, str> {
+    let plain = raw.get(1..raw.len().saturating_sub(1)).unwrap_or_default();
+    if plain.contains(&b'\\')
+        && let Ok(unescaped) = serde_json::from_slice::<String>(raw)
+    {
+        return Cow::Owned(unescaped);
+    }
+    String::from_utf8_lossy(plain)
+}
+
+/// Where in what follows a quote the string ends.
+fn closing_quote(text: &[u8]) -> Option<usize> {
+    let mut escaped = false;
+    text.iter().position(|&byte| {
+        let end = byte == b'"' && !escaped;
+        escaped = byte == b'\\' && !escaped;
+        end
+    })
+}
+
+struct Cursor<'a> {
+    text: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    fn peek(&self) -> Option<u8> {
+        self.text.get(self.at).copied()
+    }
+
+    fn next(&mut self) -> Option<u8> {
+        let byte = self.peek()?;
+        self.at += 1;
+        Some(byte)
+    }
+
+    fn space(&mut self) {
+        while let Some(b' ' | b'\t' | b'\r' | b'\n') = self.peek() {
+            self.at += 1;
+        }
+    }
+
+    /// A string with its quotes; None, and nothing read, where none begins.
+    fn string(&mut self) -> Option<&'a [u8]> {
+        if self.peek() != Some(b'"') {
+            return None;
+        }
+        let rest = self.text.get(self.at + 1..)?;
+        let start = self.at;
+        // An unclosed string is the rest of the text.
+        self.at = start + 1 + closing_quote(rest).map_or(rest.len(), |end| end + 1);
+        self.text.get(start..self.at)
+    }
+
+    /// Past one value, or to the end of a broken text; always past at least one byte.
+    fn skip_value(&mut self) {
+        let mut depth = 0_usize;
+        while let Some(byte) = self.peek() {
+            match byte {
+                b'"' => drop(self.string()),
+                b'{' | b'[' => {
+                    depth += 1;
+                    self.at += 1;
+                }
+                b'}' | b']' => {
+                    depth = depth.saturating_sub(1);
+                    self.at += 1;
+                }
+                b',' | b':' | b' ' | b'\t' | b'\r' | b'\n' => self.at += 1,
+                _ => self.scalar(),
+            }
+            if depth == 0 {
+                return;
+            }
+        }
+    }
+
+    /// A number, a word, or any other run of bytes between punctuation.
+    fn scalar(&mut self) {
+        while let Some(byte) = self.peek() {
+            if b"\",:[]{} \t\r\n".contains(&byte) {
+                return;
+            }
+            self.at += 1;
+        }
+    }
+}
+
+/// The last byte that serde had read at its `line` and `column` (in bytes; column 0: the newline).
+fn offset(text: &[u8], line: usize, column: usize) -> usize {
+    let newlines =
+        text.iter().enumerate().filter(|&(_, &byte)| byte == b'\n').map(|(at, _)| at + 1);
+    let start =
+        std::iter::once(0).chain(newlines).nth(line.saturating_sub(1)).unwrap_or(text.len());
+    start.saturating_add(column).saturating_sub(1).min(text.len().saturating_sub(1))
+}
+
+/// Line and column of a byte, both from 1; a column is a character, as editors count.
+fn position(text: &[u8], offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or(text);
+    let line_start = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+    let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
+    let is_character = |byte: &&u8| **byte & 0xc0 != 0x80;
+    (line, before.iter().skip(line_start).filter(is_character).count() + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::Spec;
+
+    const CONFIG: &[u8] = br#"{
+  "ociVersion": "1.0.2",
+  "process": {
+    "args": ["/bin/true"], "env": ["A=1", "B={[\"", "C=3"],
+    "cwd": "/"
+  },
+  "annotations": { "a.b": "x", "run.brig.\u006fverlay.layers": "y" },
+  "mounts": [
+    { "destination": "/proc", "options": [] },
+    {
+      "destination": "/dev",
+      "options": [ "ro",
+                   "oops" ]
+    }
+  ],
+  "linux": { "resources": { "memory": { "limit": 1 } }, "resources": { "memory": { "limit":7 } } }
+}"#;
+
+    fn located(place: &str) -> String {
+        let mut at = At::new(place);
+        at.locate(CONFIG);
+        at.to_string()
+    }
+
+    fn error_of(text: &str) -> String {
+        let error = serde_json::from_str::<Spec>(text).err().unwrap();
+        format!("{:#}", parse_error(text.as_bytes(), &error))
+    }
+
+    #[test]
+    fn a_place_is_found_at_its_value() {
+        assert_eq!(
+            located("mounts[1].options[1]"),
+            "mounts[1].options[1] (config.json line 13, column 20)"
+        );
+        assert_eq!(located("process.env[2]"), "process.env[2] (config.json line 4, column 53)");
+        assert_eq!(located("process.cwd"), "process.cwd (config.json line 5, column 12)");
+        assert_eq!(located("mounts[0]"), "mounts[0] (config.json line 9, column 5)");
+    }
+
+    #[test]
+    fn a_quoted_key_is_found_however_the_file_spells_it() {
+        let place = r#"annotations["run.brig.overlay.layers"]"#;
+        assert_eq!(located(place), format!("{place} (config.json line 7, column 64)"));
+    }
+
+    #[test]
+    fn an_absent_place_is_found_at_its_nearest_ancestor() {
+        assert_eq!(
+            located("mounts[0].options[4]"),
+            "mounts[0].options[4] (config.json line 9, column 42)"
+        );
+        assert_eq!(located("mounts[0].source"), "mounts[0].source (config.json line 9, column 5)");
+        assert_eq!(located("mounts[7].source"), "mounts[7].source (config.json line 8, column 13)");
+        assert_eq!(located("root.path"), "root.path (config.json line 1, column 1)");
+        let mut at = At::new("[0][1]");
+        at.locate(b"[[], 2]");
+        assert_eq!(at.to_string(), "[0][1] (config.json line 1, column 2)");
+        assert_eq!(located("process.args.x"), "process.args.x (config.json line 4, column 13)");
+    }
+
+    #[test]
+    fn of_duplicate_keys_the_last_is_found() {
+        let place = "linux.resources.memory.limit";
+        assert_eq!(located(place), format!("{place} (config.json line 16, column 92)"));
+    }
+
+    #[test]
+    fn without_a_text_only_the_place_is_shown() {
+        assert_eq!(At::new("process.cwd").to_string(), "process.cwd");
+    }
+
+    #[test]
+    fn columns_are_characters_not_bytes() {
+        let mut at = At::new("b");
+        at.locate("{\"ä€😀\": 1, \"b\": 2}".as_bytes());
+        assert_eq!(at.to_string(), "b (config.json line 1, column 17)");
+    }
+
+    #[test]
+    fn a_missing_field_is_placed_at_its_object() {
+        let text = "{\"ociVersion\": \"1.0.2\",\n \"mounts\": [{\"destination\": \"/a\"},\n  {\"type\": \"x\"}]}";
+        assert_eq!(
+            error_of(text),
+            "mounts[1] (config.json line 3, column 3): missing field \"destination\""
+        );
+        assert_eq!(error_of("{}"), "config.json line 1, column 1: missing field \"ociVersion\"");
+        assert_eq!(error_of(" {\n}"), "config.json line 1, column 2: missing field \"ociVersion\"");
+        assert_eq!(
+            error_of("{\"process\":{\"args\":[\"a\"] } , \"mounts\": 3}"),
+            "process (config.json line 1, column 12): missing field \"cwd\""
+        );
+    }
+
+    #[test]
+    fn a_wrong_type_is_placed_at_its_value() {
+        for (value, found) in [
+            ("\"x\"", "string \"x\""),
+            ("7", "integer `7`"),
+            ("{}", "object"),
+            ("{ \"a\": [1, 2] }", "object"),
+            ("null", "null"),
+        ] {
+            let text = format!(
+                "{{\"mounts\": [{{\"options\": [\"ro\"], \"destination\": \"/\"}},\n {value} ]}}"
+            );
+            let expected = match value {
+                "{}" | "{ \"a\": [1, 2] }" => "missing field \"destination\"".to_string(),
+                _ => format!("invalid type: {found}, expected an object"),
+            };
+            assert_eq!(
+                error_of(&text),
+                format!("mounts[1] (config.json line 2, column 2): {expected}")
+            );
+        }
+        for value in ["7", "true", "{}", "[]", "null", "\n {\"a\": 1}", "1.5"] {
+            let text = format!("{{\"process\": {{\"args\": [\"a\", {value}\n, \"b\"]}}}}");
+            let start =
+                if value.starts_with('\n') { "line 2, column 2" } else { "line 1, column 28" };
+            let error = error_of(&text);
+            let place = format!("process.args[1] (config.json {start}): invalid type: ");
+            assert!(error.starts_with(&place), "{error}");
+            assert!(error.ends_with(", expected a string"), "{error}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_told_in_plain_words() {
+        let error = error_of("{\"process\": {\"user\": {\"uid\": -1}}}");
+        assert_eq!(
+            error,
+            "process.user.uid (config.json line 1, column 30): invalid value: integer `-1`, \
+             expected a whole number, not negative"
+        );
+    }
+
+    #[test]
+    fn an_unknown_name_is_placed_at_its_value() {
+        let error =
+            error_of("{\"linux\": {\"namespaces\": [{\"type\": \"pid\"}, {\"type\": \"a\\nb\"}]}}");
+        let place =
+            "linux.namespaces[1].type (config.json line 1, column 53): unknown value \"a\\nb\"";
+        assert!(error.starts_with(place), "{error}");
+        assert!(!error.contains('\n') && !error.contains('`'), "{error}");
+    }
+
+    #[test]
+    fn a_duplicate_key_is_placed_at_its_value() {
+        assert_eq!(
+            error_of("{\"hostname\": \"a\", \"hostname\": \"b\"}"),
+            "hostname (config.json line 1, column 31): duplicate field \"hostname\""
+        );
+    }
+
+    #[test]
+    fn keys_that_are_no_names_are_quoted() {
+        let error = error_of("{\"annotations\": {\"run.brig.x\": 1}}");
+        assert_eq!(
+            error,
+            "annotations[\"run.brig.x\"] (config.json line 1, column 32): invalid type: integer `1`, \
+             expected a string"
+        );
+    }
+
+    #[test]
+    fn what_is_not_json_has_line_and_column() {
+        assert_eq!(error_of("{\n  \"a\" 1}"), "config.json line 2, column 7: expected `:`");
+        assert_eq!(error_of(""), "config.json line 1, column 1: EOF while parsing a value");
+        assert_eq!(error_of("{\n"), "config.json line 1, column 2: EOF while parsing an object");
+        assert_eq!(error_of("hello"), "config.json line 1, column 1: expected value");
+        assert_eq!(
+            error_of("{\"ociVersion\": \"1\"} x"),
+            "config.json line 1, column 21: trailing characters"
+        );
+    }
+
+    #[test]
+    fn any_bytes_are_survived() {
+        let places = [
+            "a",
+            "a.b[3]",
+            "[\"",
+            "[\"x\"]",
+            "[9999999999999999999999]",
+            "..",
+            "mounts[1].options[1]",
+            "",
+        ];
+        let mut seed = 1_u32;
+        for round in 0..20_000 {
+            let mut text = CONFIG.to_vec();
+            for _ in 0..=round % 4 {
+                seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                let at = (seed >> 8) as usize % text.len();
+                text[at] = b"{}[],:\"\\ 1\n\x80"[(seed >> 4) as usize % 12];
+                if seed & 1 == 0 {
+                    text.truncate(at + 1);
+                }
+            }
+            let mut at = At::new(places[round % places.len()]);
+            at.locate(&text);
+            if let Err(error) = serde_json::from_slice::<Spec>(&text) {
+                let shown = format!("{:#}", parse_error(&text, &error));
+                assert!(!shown.contains('\n') && shown.contains("config.json line "), "{shown}");
+            }
+        }
+        let deep = [b"[".repeat(1 << 20), b"]".repeat(1 << 20)].concat();
+        At::new("[0][0][0]").locate(&deep);
+        assert_eq!(path_at(&deep, deep.len() / 2 - 1).len(), 1 << 20);
     }
 }

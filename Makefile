@@ -1,0 +1,73 @@
+# Everything brig goes through, from source to a tested binary: `make help` lists it.
+# Needs Rust; what else is missing is installed by apt (as root or by sudo).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help build check integration test bench demo install ci clean
+
+PREFIX   := /usr/local
+DESTDIR  :=
+MAX_SIZE := 2500000
+
+HOST     := $(shell rustc -vV | sed -n 's/^host: //p')
+TARGET   := $(or $(CARGO_TARGET_DIR),target)
+OUT      := $(TARGET)/$(HOST)/release
+BRIG     := $(TARGET)/release/brig
+COMMIT   := $(or $(shell git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null),unknown)
+SUDO     := $(if $(filter 0,$(shell id -u)),,sudo -E)
+# Tests mount and unmount: in a mount namespace of their own, whatever goes wrong dies with them.
+PRIVATE  := $(SUDO) unshare --mount --propagation private
+RUNNER   := CARGO_TARGET_$(shell echo $(HOST) | tr a-z- A-Z_)_RUNNER
+# A static binary needs an explicit --target: without one the flags would also hit proc-macros,
+# which cannot be static.
+RELEASE  := env RUSTFLAGS='-C target-feature=+crt-static -C relocation-model=static' \
+            BRIG_COMMIT='$(COMMIT)' cargo build --release --locked --target $(HOST)
+
+ifneq ($(MAKECMDGOALS),)
+  ifeq ($(HOST),)
+    $(error rustc is not in PATH: install Rust for the user who runs make, and run make without sudo)
+  endif
+endif
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+build: ## the static release binary, target/release/brig
+	@scripts/need.sh gcc libc6-dev
+	$(RELEASE) --bins
+	@install -D -m 755 $(OUT)/brig $(BRIG)
+	@echo "built $(BRIG), $$(stat -c %s $(BRIG)) bytes, $(COMMIT)"
+
+check: build ## formatting, lints, unit tests; the binary is static and small
+	@scripts/need.sh binutils
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo test --locked --lib
+	@if readelf -lW $(BRIG) | grep INTERP; then echo "$(BRIG) is not static"; exit 1; fi
+	@size=$$(stat -c %s $(BRIG)); [ $$size -le $(MAX_SIZE) ] || \
+	    { echo "$(BRIG) has $$size bytes, more than $(MAX_SIZE)"; exit 1; }
+
+integration: build ## the tests against the real kernel, as root in a mount namespace of their own
+	env BRIG=$(abspath $(BRIG)) $(RUNNER)='$(PRIVATE)' cargo test --locked --test integration
+
+test: check integration demo ## everything that must pass
+
+demo: build ## a container of overlay layers, shown from create to delete
+	@scripts/need.sh busybox-static
+	@$(PRIVATE) scripts/demo.sh $(BRIG) $(TARGET)/demo
+
+bench: build ## against runc, crun, youki if installed and PEERS="name=/path …"; ROUNDS=n
+	@scripts/need.sh runc crun strace
+	$(RELEASE) --examples
+	$(PRIVATE) $(OUT)/examples/bench --brig $(abspath $(BRIG)) --out $(abspath $(TARGET))/bench
+
+install: ## into DESTDIR + PREFIX (/usr/local)
+	@[ -x $(BRIG) ] || $(MAKE) build
+	install -D -m 755 $(BRIG) $(DESTDIR)$(PREFIX)/bin/brig
+
+ci: test ## what .ci/run runs
+
+clean: ## removes target/
+	$(SUDO) rm -rf --one-file-system $(TARGET)/demo $(TARGET)/bench
+	cargo clean

@@ -1,1 +1,213 @@
 //! The container's cgroups: found, made, limited, entered, removed.
+//!
+//! One directory in every hierarchy of the host: each v1 hierarchy, named ones too, and cgroup2.
+//! Limits are tables of writes ([`v1`], [`v2`]) made from [`crate::plan::resources`].
+//!
+//! Nothing is ever moved by writing a pid into `cgroup.procs`: that takes the kernel's
+//! threadgroup lock for writing and waits for a grace period (7 ms after an idle moment). The
+//! child's own `0` into a v1 `tasks` file does not, as long as it has a single thread, and on
+//! cgroup2 the child is born in its cgroup.
+
+mod create;
+mod devices;
+mod hierarchy;
+mod remove;
+pub mod v1;
+pub mod v2;
+mod write;
+
+pub use hierarchy::Version;
+pub use write::{Missing, Write};
+
+use crate::spec::Place;
+use crate::sys::{Errno, SysError};
+use anyhow::Result;
+use hierarchy::{Hierarchy, Own};
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use serde::{Deserialize, Serialize};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// The container's cgroups, one directory a hierarchy. It is stored before the directories are
+/// made, so it says which of them were missing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cgroup {
+    /// What the host had when the container was created.
+    pub version: Version,
+    dirs: Vec<Dir>,
+}
+
+/// The container's directory in one hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dir {
+    /// `memory`, `cpu,cpuacct`, `name=systemd`; empty for cgroup2.
+    pub controllers: String,
+    /// Where the hierarchy is mounted.
+    pub mountpoint: PathBuf,
+    /// The directory, as the host sees it.
+    pub path: PathBuf,
+    /// How many of the path's last components brig makes, and later removes: 0 if the container
+    /// joins a cgroup that was there before.
+    pub made: usize,
+}
+
+/// The way into the container's cgroups.
+#[derive(Debug)]
+pub struct Entry {
+    /// The `tasks` files of the v1 hierarchies, for [`Entry::enter`].
+    pub tasks: Vec<OwnedFd>,
+    /// The cgroup2 directory, for `CLONE_INTO_CGROUP`.
+    pub into: Option<OwnedFd>,
+}
+
+/// What a `cgroup` mount in the container shows of one hierarchy.
+#[derive(Debug, PartialEq, Eq)]
+pub struct CgroupMount<'a> {
+    /// Its `-o` when mounted as filesystem type cgroup; empty for cgroup2.
+    pub controllers: &'a str,
+    /// Name of the directory in /sys/fs/cgroup: `cpu,cpuacct`, `systemd`, `unified`.
+    pub name: &'a str,
+    /// Names of the symlinks to that directory beside it: `cpu` and `cpuacct`.
+    pub aliases: Vec<&'a str>,
+    /// The container's directory as the host sees it, the source of a bind mount.
+    pub dir: &'a Path,
+}
+
+impl Cgroup {
+    /// Where the container's cgroups are, and which directories have to be made: looks only.
+    ///
+    /// An absolute path starts at each hierarchy's mount point. A relative one, and without any
+    /// the container's id, at brig's own cgroup; on cgroup2 beside it, since a cgroup with
+    /// processes (brig) cannot have children with controllers.
+    pub fn locate(cgroups_path: Option<&str>, id: &str) -> Result<Cgroup> {
+        let (version, hierarchies) = hierarchy::detect()?;
+        let path = Path::new(cgroups_path.unwrap_or(id));
+        hierarchy::check(cgroups_path.unwrap_or_default()).at("linux.cgroupsPath")?;
+        let own = if path.is_absolute() { None } else { Some(Own::read()?) };
+        let relative = hierarchy::clean(path);
+        let mut dirs = Vec::with_capacity(hierarchies.len());
+        for hierarchy in hierarchies {
+            let base =
+                own.as_ref().map_or(Ok(PathBuf::new()), |own| base(own, &hierarchy, version))?;
+            dirs.push(Dir::locate(hierarchy, &base.join(&relative)));
+        }
+        Ok(Cgroup { version, dirs })
+    }
+
+    /// The container's directories, one a hierarchy.
+    pub fn dirs(&self) -> &[Dir] {
+        &self.dirs
+    }
+
+    /// Opens the way in: every v1 `tasks` file, and the cgroup2 directory.
+    pub fn entry(&self) -> Result<Entry> {
+        let mut entry = Entry { tasks: Vec::with_capacity(self.dirs.len()), into: None };
+        for dir in &self.dirs {
+            if dir.controllers.is_empty() {
+                let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+                entry.into = Some(open_at(&dir.path, flags)?);
+            } else {
+                let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+                entry.tasks.push(open_at(&dir.path.join("tasks"), flags)?);
+            }
+        }
+        Ok(entry)
+    }
+
+    /// What the container's `cgroup` mount has to show.
+    pub fn mounts(&self) -> Vec<CgroupMount<'_>> {
+        self.dirs.iter().map(Dir::mount).collect()
+    }
+
+    /// The OOM killer has been at work in the container. Anything unreadable counts as no.
+    pub fn oom_killed(&self) -> bool {
+        let (dir, file) = match (self.version, self.dir("memory")) {
+            (_, Some(dir)) => (dir, "memory.oom_control"),
+            (_, None) => match self.unified() {
+                Some(dir) => (dir, "memory.events"),
+                None => return false,
+            },
+        };
+        let Ok(text) = hierarchy::read(&dir.path.join(file)) else { return false };
+        String::from_utf8_lossy(&text)
+            .lines()
+            .filter_map(|line| line.strip_prefix("oom_kill "))
+            .any(|count| count != "0")
+    }
+
+    /// The directory in the v1 hierarchy that has `controller`.
+    fn dir(&self, controller: &str) -> Option<&Dir> {
+        self.dirs.iter().find(|dir| dir.controllers.split(',').any(|name| name == controller))
+    }
+
+    /// The directory in cgroup2.
+    fn unified(&self) -> Option<&Dir> {
+        self.dirs.iter().find(|dir| dir.controllers.is_empty())
+    }
+}
+
+impl Entry {
+    /// Moves the calling process into the v1 cgroups. The child's first act: everything it does
+    /// and touches from here on counts there. Allocates nothing unless it fails.
+    pub fn enter(&self) -> Result<()> {
+        for tasks in &self.tasks {
+            if let Err(errno) = nix::unistd::write(tasks, b"0") {
+                let file = std::fs::read_link(format!("/proc/self/fd/{}", tasks.as_raw_fd()));
+                let file = file.unwrap_or_default();
+                return Err(SysError::new(format!("write({}, \"0\")", file.display()), errno))
+                    .or_else(|error| hint(error.into(), errno));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn hint(error: anyhow::Error, errno: Errno) -> Result<()> {
+    Err(match errno {
+        Errno::ENOSPC => error.context("enter cgroup (its cpuset is empty)"),
+        Errno::EAGAIN => error.context("enter cgroup (its pids limit, or that of one above, is reached)"),
+        Errno::EINVAL => error.context("enter cgroup (brig runs with a real-time policy, and the cgroup has no real-time share)"),
+        _ => error.context("enter cgroup"),
+    })
+}
+
+/// Where relative paths start in `hierarchy`.
+fn base(own: &Own, hierarchy: &Hierarchy, version: Version) -> Result<PathBuf> {
+    let mut base = own.within(hierarchy)?;
+    if version == Version::V2 {
+        base.pop();
+    }
+    Ok(base)
+}
+
+impl Dir {
+    fn locate(hierarchy: Hierarchy, relative: &Path) -> Dir {
+        let Hierarchy { controllers, mountpoint, .. } = hierarchy;
+        let path = if relative.as_os_str().is_empty() {
+            mountpoint.clone()
+        } else {
+            mountpoint.join(relative)
+        };
+        let depth = relative.components().count();
+        let made = path.ancestors().take(depth).take_while(|dir| !dir.exists()).count();
+        Dir { controllers, mountpoint, path, made }
+    }
+}
+
+impl Dir {
+    fn mount(&self) -> CgroupMount<'_> {
+        let name = self.mountpoint.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let controllers = self.controllers.as_str();
+        let aliases = match controllers.contains(',') {
+            true => controllers.split(',').filter(|&alias| alias != name).collect(),
+            false => Vec::new(),
+        };
+        CgroupMount { controllers, name, aliases, dir: &self.path }
+    }
+}
+
+fn open_at(path: &Path, flags: OFlag) -> Result<OwnedFd, SysError> {
+    open(path, flags, Mode::empty())
+        .map_err(|errno| SysError::new(format!("open({})", path.display()), errno))
+}

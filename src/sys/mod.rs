@@ -3,6 +3,7 @@
 
 #![expect(unsafe_code)]
 
+pub mod bpf;
 pub mod clone;
 pub mod cred;
 mod error;

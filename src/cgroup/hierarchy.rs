@@ -1,0 +1,252 @@
+//! Which cgroup hierarchies the host has, from /proc/self/mountinfo, and where brig itself is in
+//! them, from /proc/self/cgroup.
+//!
+//! A host can have thousands of mounts: a line is looked at no further than needed to see that it
+//! is none of ours, and nothing is allocated for it.
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Component, Path, PathBuf};
+
+/// One mounted cgroup hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hierarchy {
+    /// `memory`, `cpu,cpuacct`, `name=systemd`; empty for cgroup2.
+    pub controllers: String,
+    /// Where it is mounted.
+    pub mountpoint: PathBuf,
+    /// Which of its cgroups is mounted there: `/` unless brig runs in a container.
+    pub root: PathBuf,
+    id: u32,
+    parent: u32,
+}
+
+/// Which versions of cgroups the host has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Version {
+    /// Controllers on v1 hierarchies, no cgroup2.
+    V1,
+    /// Controllers on v1 hierarchies, and a cgroup2 beside them.
+    Hybrid,
+    /// cgroup2 alone.
+    V2,
+}
+
+/// Everything that can stand among a v1 hierarchy's mount options and is a controller; the other
+/// options (`xattr`, `clone_children`, `release_agent=`, …) are not.
+const V1_CONTROLLERS: [&str; 14] = [
+    "cpu",
+    "cpuacct",
+    "cpuset",
+    "memory",
+    "devices",
+    "freezer",
+    "blkio",
+    "pids",
+    "net_cls",
+    "net_prio",
+    "perf_event",
+    "hugetlb",
+    "rdma",
+    "misc",
+];
+
+/// Reads the host's hierarchies; an error when there are none.
+pub fn detect() -> Result<(Version, Vec<Hierarchy>)> {
+    let mountinfo = read("/proc/self/mountinfo".as_ref())?;
+    let hierarchies = hierarchies(&mountinfo);
+    let version = version(&hierarchies).context(
+        "no cgroup hierarchy is mounted (see mount -t cgroup2; brig mounts none itself)",
+    )?;
+    Ok((version, hierarchies))
+}
+
+/// Which version of cgroups these hierarchies make, if there are any.
+fn version(hierarchies: &[Hierarchy]) -> Option<Version> {
+    let unified = hierarchies.iter().any(|hierarchy| hierarchy.controllers.is_empty());
+    match (hierarchies.len(), unified) {
+        (0, _) => None,
+        (_, false) => Some(Version::V1),
+        (1, true) => Some(Version::V2),
+        (_, true) => Some(Version::Hybrid),
+    }
+}
+
+/// The hierarchies in the text of a mountinfo, each once.
+fn hierarchies(mountinfo: &[u8]) -> Vec<Hierarchy> {
+    let mut found: Vec<Hierarchy> = Vec::new();
+    for line in mountinfo.split(|&byte| byte == b'\n') {
+        let Some(mount) = Line::parse(line) else { continue };
+        // A mount over another hides it and everything mounted beneath it there: on it (its parent
+        // is what it hides) or on the root of the mount that they are all mounted on.
+        found.retain(|hidden| {
+            let beside = mount.parent == hidden.parent && mount.id != hidden.id;
+            !((beside || mount.parent == hidden.id)
+                && hidden.mountpoint.starts_with(&mount.mountpoint))
+        });
+        let Some(controllers) = mount.controllers else { continue };
+        let hierarchy = Hierarchy {
+            controllers,
+            mountpoint: mount.mountpoint,
+            root: unescape(mount.root),
+            id: mount.id,
+            parent: mount.parent,
+        };
+        match found.iter_mut().find(|known| known.controllers == hierarchy.controllers) {
+            None => found.push(hierarchy),
+            // Mounted twice (into a container's root, say): the usual place is the host's own.
+            Some(known) if usual(&hierarchy) && !usual(known) => *known = hierarchy,
+            Some(_) => {}
+        }
+    }
+    found
+}
+
+fn usual(hierarchy: &Hierarchy) -> bool {
+    hierarchy.mountpoint.starts_with("/sys/fs/cgroup")
+}
+
+/// A line of mountinfo that matters: a cgroup mount, or something mounted at or below the usual
+/// place of the cgroup mounts.
+struct Line<'a> {
+    id: u32,
+    parent: u32,
+    root: &'a [u8],
+    mountpoint: PathBuf,
+    /// `None`: another filesystem.
+    controllers: Option<String>,
+}
+
+impl<'a> Line<'a> {
+    /// proc_pid_mountinfo(5): id, parent, device, root, mount point, options, any number of
+    /// optional fields, `-`, type, source, super options.
+    fn parse(line: &'a [u8]) -> Option<Line<'a>> {
+        let mut fields = line.split(|&byte| byte == b' ');
+        let (id, parent, _device) = (fields.next()?, fields.next()?, fields.next()?);
+        let (root, mountpoint, _options) = (fields.next()?, fields.next()?, fields.next()?);
+        fields.find(|&field| field == b"-")?;
+        let controllers = match fields.next()? {
+            b"cgroup2" => Some(String::new()),
+            b"cgroup" => Some(v1_controllers(fields.nth(1)?)),
+            _ if mountpoint.starts_with(b"/sys/fs/cgroup") => None,
+            _ => return None,
+        };
+        let (id, parent) = (number(id)?, number(parent)?);
+        Some(Line { id, parent, root, mountpoint: unescape(mountpoint), controllers })
+    }
+}
+
+fn number(field: &[u8]) -> Option<u32> {
+    std::str::from_utf8(field).ok()?.parse().ok()
+}
+
+/// The controllers among a v1 hierarchy's super options, `cpu,cpuacct`, or its name.
+fn v1_controllers(options: &[u8]) -> String {
+    let options = String::from_utf8_lossy(options);
+    let mut controllers = String::with_capacity(options.len());
+    for option in options.split(',') {
+        if V1_CONTROLLERS.contains(&option) || option.starts_with("name=") {
+            if !controllers.is_empty() {
+                controllers.push(',');
+            }
+            controllers.push_str(option);
+        }
+    }
+    controllers
+}
+
+/// mountinfo has space, tab, newline and backslash as `\040` and so on.
+fn unescape(field: &[u8]) -> PathBuf {
+    let mut path = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let [first, tail @ ..] = rest {
+        match rest {
+            [b'\\', a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', after @ ..] => {
+                path.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
+                rest = after;
+            }
+            _ => {
+                path.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    PathBuf::from(OsString::from_vec(path))
+}
+
+/// Where brig itself is in each hierarchy.
+pub struct Own(String);
+
+impl Own {
+    /// Reads /proc/self/cgroup.
+    pub fn read() -> Result<Own> {
+        let text = read("/proc/self/cgroup".as_ref())?;
+        Ok(Own(String::from_utf8(text).context("/proc/self/cgroup is not UTF-8")?))
+    }
+
+    /// brig's own cgroup in `hierarchy`, relative to its mount point.
+    pub fn within(&self, hierarchy: &Hierarchy) -> Result<PathBuf> {
+        // `4:memory:/path`, `0::/path`. The controllers of one hierarchy may stand in another
+        // order than among the mount options.
+        let first = hierarchy.controllers.split(',').next().unwrap_or_default();
+        let path = self.0.lines().find_map(|line| {
+            let mut fields = line.splitn(3, ':');
+            let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
+            controllers.split(',').any(|name| name == first).then_some(path)
+        });
+        let path =
+            Path::new(path.with_context(|| format!("/proc/self/cgroup does not have {first:?}"))?);
+        // In a container whose cgroups are bind mounts of the host's, the path is the host's and
+        // the mount's root tells how much of it is outside. Otherwise (outside of the cgroup
+        // namespace, moved while it ran): the top of what can be seen.
+        let inside = path.strip_prefix(&hierarchy.root).unwrap_or(Path::new(""));
+        Ok(clean(inside))
+    }
+}
+
+/// A path as it is from a root directory that `..` cannot climb out of, without leading slash.
+pub fn clean(path: &Path) -> PathBuf {
+    let mut clean = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => clean.push(name),
+            Component::ParentDir => drop(clean.pop()),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    clean
+}
+
+/// Checks a cgroup path before any directory is named by it: what the kernel's cgroup files cannot
+/// show unharmed (a newline) it refuses in mkdir, but only after brig has made the directories above.
+pub fn check(path: &str) -> Result<()> {
+    ensure!(
+        !path.contains(['\0', '\n']),
+        "{path:?}: a cgroup's name cannot hold a newline or a NUL"
+    );
+    Ok(())
+}
+
+/// Reads a file of procfs or cgroupfs, which do not tell their size.
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    let mut text = Vec::new();
+    let read = |text: &mut Vec<u8>| -> std::io::Result<()> {
+        let mut file = File::open(path)?;
+        loop {
+            let length = text.len();
+            text.resize(length + 4096, 0);
+            let got = file.read(&mut text[length..])?;
+            text.truncate(length + got);
+            if got == 0 {
+                return Ok(());
+            }
+        }
+    };
+    read(&mut text).with_context(|| format!("read {}", path.display()))?;
+    Ok(text)
+}

@@ -1,0 +1,216 @@
+//! Kills what is in the container's cgroups, and removes them.
+
+use super::hierarchy::read;
+use super::{Cgroup, Dir};
+use crate::sys::{Errno, SysError};
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How often a cgroup without `cgroup.kill` is gone through: what is forked between the reading
+/// and the killing is found the next time.
+const KILL_ROUNDS: usize = 64;
+/// The longest pause between two tries to remove a cgroup.
+const PAUSE: Duration = Duration::from_millis(20);
+
+impl Cgroup {
+    /// Every process in the container's cgroups and those below them.
+    pub fn pids(&self) -> Result<Vec<i32>> {
+        let mut pids = Vec::new();
+        for dir in self.processes() {
+            collect(&dir.path, &mut pids)?;
+        }
+        pids.sort_unstable();
+        pids.dedup();
+        Ok(pids)
+    }
+
+    /// Sends SIGKILL to every process in the container's cgroups and those below them. Does not
+    /// wait for their death.
+    pub fn kill(&self) -> Result<()> {
+        let killed = self.unified().map_or(Ok(false), Dir::kill)?;
+        for _ in 0..KILL_ROUNDS {
+            // A process that exits in between is in the first and not in the second, as one that
+            // has never been on cgroup2; it is not any more when it is looked at again.
+            let mut pids = self.pids()?;
+            if let (true, Some(unified)) = (killed, self.unified()) {
+                let mut dying = Vec::new();
+                collect(&unified.path, &mut dying)?;
+                pids.retain(|pid| !dying.contains(pid));
+            }
+            if pids.is_empty() {
+                return Ok(());
+            }
+            for pid in pids {
+                match kill(Pid::from_raw(pid), Signal::SIGKILL) {
+                    Ok(()) | Err(Errno::ESRCH) => {}
+                    Err(errno) => {
+                        return Err(SysError::new(format!("kill({pid}, SIGKILL)"), errno).into());
+                    }
+                }
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    /// Removes the directories that brig has made, and what the container has made in them. Those
+    /// of dying processes are tried again until the deadline.
+    pub fn remove(&self, deadline: Instant) -> Result<()> {
+        let mut busy: Vec<&Dir> = self.dirs.iter().filter(|dir| dir.made > 0).collect();
+        let mut pause = Duration::from_micros(500);
+        loop {
+            let mut error = None;
+            busy.retain(|dir| match dir.remove() {
+                Ok(()) => false,
+                Err(failed) => {
+                    error = Some(failed);
+                    true
+                }
+            });
+            let Some(error) = error else { return Ok(()) };
+            if error.errno != Errno::EBUSY {
+                return Err(error).context("remove cgroup");
+            }
+            if Instant::now() >= deadline {
+                return still_used(&busy).context(error);
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(PAUSE);
+        }
+    }
+
+    /// The directories that between them have all of the container's processes: one v1 hierarchy
+    /// is as good as the other, and on cgroup2 some can have been moved by themselves.
+    fn processes(&self) -> impl Iterator<Item = &Dir> {
+        self.dirs.iter().find(|dir| !dir.controllers.is_empty()).into_iter().chain(self.unified())
+    }
+}
+
+impl Dir {
+    /// Kills all at once; false if the kernel cannot.
+    fn kill(&self) -> Result<bool> {
+        let file = self.path.join("cgroup.kill");
+        let open = fs::OpenOptions::new().write(true).open(&file);
+        match open.and_then(|mut file| io::Write::write(&mut file, b"1")) {
+            Ok(_) => Ok(true),
+            // Gone, or a kernel before 5.14, or a threaded cgroup.
+            Err(error)
+                if matches!(
+                    error.raw_os_error(),
+                    Some(libc::ENOENT | libc::ENODEV | libc::EOPNOTSUPP)
+                ) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(error).with_context(|| format!("write {}", file.display())),
+        }
+    }
+
+    /// Removes the container's directory, and those above that brig has made and nobody uses.
+    fn remove(&self) -> Result<(), SysError> {
+        remove_tree(&self.path)?;
+        for above in self.path.ancestors().take(self.made).skip(1) {
+            match rmdir(above) {
+                Ok(()) => {}
+                // Another container is in it, and so are all further up.
+                Err(error) if error.errno == Errno::EBUSY => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Removes a cgroup with all cgroups below it.
+fn remove_tree(path: &Path) -> Result<(), SysError> {
+    match rmdir(path) {
+        Err(error) if error.errno == Errno::EBUSY => {}
+        result => return result,
+    }
+    for child in children(path)? {
+        remove_tree(&child)?;
+    }
+    rmdir(path)
+}
+
+/// Removes one directory; gone is gone.
+fn rmdir(path: &Path) -> Result<(), SysError> {
+    match fs::remove_dir(path) {
+        Ok(()) => Ok(()),
+        Err(error) if gone(&error) => Ok(()),
+        Err(error) => Err(failed("rmdir", path, &error)),
+    }
+}
+
+/// Directories in a cgroup. Nothing else in a cgroup is one, and there are no links.
+fn children(path: &Path) -> Result<Vec<PathBuf>, SysError> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if gone(&error) => return Ok(Vec::new()),
+        Err(error) => return Err(failed("open", path, &error)),
+    };
+    let is_dir = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+    Ok(entries.filter_map(Result::ok).filter(is_dir).map(|entry| entry.path()).collect())
+}
+
+fn collect(path: &Path, pids: &mut Vec<i32>) -> Result<()> {
+    let text = match read(&path.join("cgroup.procs")) {
+        Ok(text) => text,
+        Err(error)
+            if matches!(crate::sys::errno_of(&error), Some(Errno::ENOENT | Errno::ENODEV)) =>
+        {
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    };
+    pids.extend(String::from_utf8_lossy(&text).lines().filter_map(|pid| pid.parse::<i32>().ok()));
+    for child in children(path)? {
+        collect(&child, pids)?;
+    }
+    Ok(())
+}
+
+fn still_used(busy: &[&Dir]) -> Result<()> {
+    let mut pids = Vec::new();
+    for dir in busy {
+        collect(&dir.path, &mut pids)?;
+    }
+    pids.sort_unstable();
+    pids.dedup();
+    let processes: Vec<String> = pids.iter().map(|&pid| describe(pid)).collect();
+    let first = busy.first().map(|dir| dir.path.display().to_string()).unwrap_or_default();
+    match processes.is_empty() {
+        true => bail!("cgroup {first} is still in use, by no process that can be seen"),
+        false => bail!("cgroup {first} is still in use by {}", processes.join(", ")),
+    }
+}
+
+/// `1234 (sleep, state D in nfs_wait)`
+fn describe(pid: i32) -> String {
+    let file = |name: &str| {
+        let text = read(Path::new(&format!("/proc/{pid}/{name}"))).unwrap_or_default();
+        String::from_utf8_lossy(&text).trim().to_owned()
+    };
+    // proc_pid_stat(5): the name is in parentheses and can hold any, the state comes after.
+    let stat = file("stat");
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()).unwrap_or('?');
+    let channel = match file("wchan") {
+        channel if channel.is_empty() || channel == "0" => String::new(),
+        channel => format!(" in {channel}"),
+    };
+    format!("{pid} ({}, state {state}{channel})", file("comm"))
+}
+
+fn gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV))
+}
+
+fn failed(call: &str, path: &Path, error: &io::Error) -> SysError {
+    let errno = Errno::from_raw(error.raw_os_error().unwrap_or_default());
+    SysError::new(format!("{call}({})", path.display()), errno)
+}

@@ -1,0 +1,131 @@
+//! Limits as writes to cgroup v1 files.
+
+use super::write::Write;
+use crate::plan::resources::{BlockIo, Cpu, Memory, Resources, Throttle};
+use crate::spec::Place;
+use anyhow::{Result, bail};
+
+/// Every write but the device rules, in an order in which a new cgroup takes them.
+pub fn writes(resources: &Resources) -> Result<Vec<Write>> {
+    let mut writes = Vec::new();
+    memory(&resources.memory, &mut writes);
+    cpu(&resources.cpu, &mut writes);
+    if let Some(limit) = resources.pids {
+        let limit = if limit == -1 { "max".to_owned() } else { limit.to_string() };
+        writes.push(Write::new("pids", "pids.max", &limit, "linux.resources.pids.limit"));
+    }
+    block_io(&resources.block_io, &mut writes);
+    for (index, page) in resources.hugepages.iter().enumerate() {
+        // Reservations are the better thing to limit, where the kernel counts them.
+        let place = format!("linux.resources.hugepageLimits[{index}]");
+        let file = format!("hugetlb.{}.rsvd.limit_in_bytes", page.size);
+        let instead = format!("hugetlb.{}.limit_in_bytes", page.size);
+        writes.push(Write::new("hugetlb", file, &page.limit, place).or(instead, &page.limit));
+    }
+    if let Some(class) = resources.network.class_id {
+        let place = "linux.resources.network.classID";
+        writes.push(Write::new("net_cls", "net_cls.classid", &class, place));
+    }
+    for (index, (interface, priority)) in resources.network.priorities.iter().enumerate() {
+        let place = format!("linux.resources.network.priorities[{index}]");
+        let value = format!("{interface} {priority}");
+        writes.push(Write::new("net_prio", "net_prio.ifpriomap", &value, place));
+    }
+    writes.extend(super::v2::rdma(resources));
+    if let Some((file, _)) = resources.unified.first() {
+        unified(file).at(format_args!("linux.resources.unified.{file}"))?;
+    }
+    Ok(writes)
+}
+
+fn unified(file: &str) -> Result<()> {
+    bail!("{file} is a file of cgroup v2, and this host has its controllers on cgroup v1")
+}
+
+fn memory(memory: &Memory, writes: &mut Vec<Write>) {
+    let mut write = |file, value: Option<i64>, place| {
+        writes.extend(value.map(|value| Write::new("memory", file, &value, place)));
+    };
+    write(
+        "memory.use_hierarchy",
+        memory.use_hierarchy.map(i64::from),
+        "linux.resources.memory.useHierarchy",
+    );
+    // Memory and swap together can never be less than memory: raised first, lowered last.
+    let swap = ("memory.memsw.limit_in_bytes", memory.swap, "linux.resources.memory.swap");
+    let limit = ("memory.limit_in_bytes", memory.limit, "linux.resources.memory.limit");
+    let order = if memory.swap == Some(-1) { [swap, limit] } else { [limit, swap] };
+    for (file, value, place) in order {
+        write(file, value, place);
+    }
+    write("memory.soft_limit_in_bytes", memory.reservation, "linux.resources.memory.reservation");
+    write("memory.kmem.limit_in_bytes", memory.kernel, "linux.resources.memory.kernel");
+    write("memory.kmem.tcp.limit_in_bytes", memory.kernel_tcp, "linux.resources.memory.kernelTCP");
+    let swappiness = memory.swappiness.and_then(|swappiness| i64::try_from(swappiness).ok());
+    write("memory.swappiness", swappiness, "linux.resources.memory.swappiness");
+    let disable = memory.disable_oom_killer.then_some(1);
+    write("memory.oom_control", disable, "linux.resources.memory.disableOOMKiller");
+}
+
+fn cpu(cpu: &Cpu, writes: &mut Vec<Write>) {
+    let mut write = |controller, file, value: Option<String>, place| {
+        writes.extend(value.map(|value| Write::new(controller, file, &value, place)));
+    };
+    // An idle cgroup takes no shares: idleness is ended before they are set, begun after.
+    let idle = cpu.idle.map(|idle| u8::from(idle).to_string());
+    let (ends, begins) = if cpu.idle == Some(true) { (None, idle) } else { (idle, None) };
+    write("cpu", "cpu.idle", ends, "linux.resources.cpu.idle");
+    let shares = cpu.shares.map(|shares| shares.to_string());
+    write("cpu", "cpu.shares", shares, "linux.resources.cpu.shares");
+    write("cpu", "cpu.idle", begins, "linux.resources.cpu.idle");
+    let period = cpu.period.map(|period| period.to_string());
+    write("cpu", "cpu.cfs_period_us", period, "linux.resources.cpu.period");
+    let quota = cpu.quota.map(|quota| quota.to_string());
+    write("cpu", "cpu.cfs_quota_us", quota, "linux.resources.cpu.quota");
+    // No more than the quota, so after it.
+    let burst = cpu.burst.map(|burst| burst.to_string());
+    write("cpu", "cpu.cfs_burst_us", burst, "linux.resources.cpu.burst");
+    // No more time than its period has, so after it.
+    let period = cpu.realtime_period.map(|period| period.to_string());
+    write("cpu", "cpu.rt_period_us", period, "linux.resources.cpu.realtimePeriod");
+    let runtime = cpu.realtime_runtime.map(|runtime| runtime.to_string());
+    write("cpu", "cpu.rt_runtime_us", runtime, "linux.resources.cpu.realtimeRuntime");
+    write("cpuset", "cpuset.cpus", cpu.cpus.clone(), "linux.resources.cpu.cpus");
+    write("cpuset", "cpuset.mems", cpu.mems.clone(), "linux.resources.cpu.mems");
+}
+
+fn block_io(io: &BlockIo, writes: &mut Vec<Write>) {
+    // blkio.weight is CFQ's, gone since Linux 5.0; BFQ has taken over all but the leaf weights.
+    if let Some(weight) = io.weight {
+        let place = "linux.resources.blockIO.weight";
+        let write = Write::new("blkio", "blkio.bfq.weight", &weight, place);
+        writes.push(write.or("blkio.weight", &weight));
+    }
+    if let Some(weight) = io.leaf_weight {
+        let place = "linux.resources.blockIO.leafWeight";
+        writes.push(Write::new("blkio", "blkio.leaf_weight", &weight, place));
+    }
+    for (index, device) in io.devices.iter().enumerate() {
+        let place = format!("linux.resources.blockIO.weightDevice[{index}]");
+        if let Some(weight) = device.weight {
+            let value = format!("{} {weight}", device.device);
+            let write =
+                Write::new("blkio", "blkio.bfq.weight_device", &value.clone(), place.clone());
+            writes.push(write.or("blkio.weight_device", &value));
+        }
+        if let Some(weight) = device.leaf_weight {
+            let value = format!("{} {weight}", device.device);
+            writes.push(Write::new("blkio", "blkio.leaf_weight_device", &value, place));
+        }
+    }
+    for rate in &io.throttles {
+        let file = match rate.what {
+            Throttle::ReadBps => "blkio.throttle.read_bps_device",
+            Throttle::WriteBps => "blkio.throttle.write_bps_device",
+            Throttle::ReadIops => "blkio.throttle.read_iops_device",
+            Throttle::WriteIops => "blkio.throttle.write_iops_device",
+        };
+        let place = format!("linux.resources.blockIO.{}[{}]", rate.what.field(), rate.index);
+        writes.push(Write::new("blkio", file, &format!("{} {}", rate.device, rate.rate), place));
+    }
+}

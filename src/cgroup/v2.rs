@@ -1,0 +1,216 @@
+//! Limits as writes to cgroup v2 files, converted where v2 counts otherwise.
+
+use super::write::Write;
+use crate::plan::resources::{BlockIo, Cpu, Memory, Resources, Throttle};
+use crate::spec::Place;
+use anyhow::{Result, bail};
+
+/// Every write but the device rules, in an order in which a new cgroup takes them. An error for
+/// what cgroup v2 cannot express.
+pub fn writes(resources: &Resources) -> Result<Vec<Write>> {
+    let mut writes = Vec::new();
+    memory(&resources.memory, &mut writes)?;
+    cpu(&resources.cpu, &mut writes)?;
+    if let Some(limit) = resources.pids {
+        writes.push(Write::new("pids", "pids.max", &max(limit), "linux.resources.pids.limit"));
+    }
+    block_io(&resources.block_io, &mut writes)?;
+    for (index, page) in resources.hugepages.iter().enumerate() {
+        // Reservations are the better thing to limit, where the kernel counts them.
+        let place = format!("linux.resources.hugepageLimits[{index}]");
+        let file = format!("hugetlb.{}.rsvd.max", page.size);
+        let instead = format!("hugetlb.{}.max", page.size);
+        writes.push(Write::new("hugetlb", file, &page.limit, place).or(instead, &page.limit));
+    }
+    if resources.network.class_id.is_some() {
+        only_v1("net_cls.classid", "a BPF program").at("linux.resources.network.classID")?;
+    }
+    if !resources.network.priorities.is_empty() {
+        only_v1("net_prio.ifpriomap", "a BPF program").at("linux.resources.network.priorities")?;
+    }
+    writes.extend(rdma(resources));
+    writes.extend(resources.unified.iter().map(|(file, value)| Write {
+        controller: controller(file).to_owned().into(),
+        ..Write::new("", file.clone(), value, format!("linux.resources.unified.{file}"))
+    }));
+    Ok(writes)
+}
+
+/// Refuses what only cgroup v1 has.
+fn only_v1(file: &str, instead: &str) -> Result<()> {
+    bail!("cgroup v2, which this host has, has nothing like cgroup v1's {file} (it has {instead})")
+}
+
+/// The controller a file belongs to; none for those of the cgroup itself and for its pressure.
+fn controller(file: &str) -> &str {
+    match file.split_once('.') {
+        Some(("cgroup", _) | (_, "pressure")) | None => "",
+        Some((controller, _)) => controller,
+    }
+}
+
+/// The RDMA limits: the same file on both versions.
+pub(super) fn rdma(resources: &Resources) -> impl Iterator<Item = Write> {
+    resources.rdma.iter().map(|limit| {
+        let mut value = limit.device.clone();
+        if let Some(handles) = limit.handles {
+            value += &format!(" hca_handle={handles}");
+        }
+        if let Some(objects) = limit.objects {
+            value += &format!(" hca_object={objects}");
+        }
+        Write::new("rdma", "rdma.max", &value, format!("linux.resources.rdma.{}", limit.device))
+    })
+}
+
+fn max(limit: i64) -> String {
+    if limit == -1 { "max".to_owned() } else { limit.to_string() }
+}
+
+fn memory(memory: &Memory, writes: &mut Vec<Write>) -> Result<()> {
+    if memory.use_hierarchy == Some(false) {
+        only_v1("memory.use_hierarchy 0", "hierarchical accounting only")
+            .at("linux.resources.memory.useHierarchy")?;
+    }
+    if let Some(limit) = memory.limit {
+        let place = "linux.resources.memory.limit";
+        writes.push(Write::new("memory", "memory.max", &max(limit), place));
+    }
+    if let Some(swap) = memory.swap {
+        let place = "linux.resources.memory.swap";
+        let value = max(swap_alone(swap, memory.limit).at(place)?);
+        let write = Write::new("memory", "memory.swap.max", &value, place);
+        // Without swap there is no file, and neither none nor all of it needs a limit.
+        writes.push(if matches!(&*value, "0" | "max") { write.or_fine() } else { write });
+    }
+    if let Some(reservation) = memory.reservation {
+        let place = "linux.resources.memory.reservation";
+        writes.push(Write::new("memory", "memory.low", &max(reservation), place));
+    }
+    // "Unlimited" needs no file.
+    if memory.kernel.is_some_and(|limit| limit != -1) {
+        only_v1("memory.kmem.limit_in_bytes", "kernel memory counted in memory.limit")
+            .at("linux.resources.memory.kernel")?;
+    }
+    if memory.kernel_tcp.is_some_and(|limit| limit != -1) {
+        only_v1("memory.kmem.tcp.limit_in_bytes", "TCP buffers counted in memory.limit")
+            .at("linux.resources.memory.kernelTCP")?;
+    }
+    if memory.swappiness.is_some() {
+        only_v1("memory.swappiness", "the machine's vm.swappiness")
+            .at("linux.resources.memory.swappiness")?;
+    }
+    if memory.disable_oom_killer {
+        only_v1("memory.oom_control", "memory.high, by linux.resources.unified")
+            .at("linux.resources.memory.disableOOMKiller")?;
+    }
+    Ok(())
+}
+
+/// The config counts memory and swap together, cgroup v2 swap alone.
+fn swap_alone(swap: i64, limit: Option<i64>) -> Result<i64> {
+    match limit {
+        _ if swap == -1 => Ok(-1),
+        // The plan has seen to it that it is no larger.
+        Some(limit) if limit != -1 => Ok(swap - limit),
+        _ => bail!(
+            "cgroup v2 limits swap alone, so memory and swap together ({swap}) need memory.limit as well"
+        ),
+    }
+}
+
+fn cpu(cpu: &Cpu, writes: &mut Vec<Write>) -> Result<()> {
+    if cpu.realtime_runtime.is_some() {
+        only_v1("cpu.rt_runtime_us", "no real-time shares")
+            .at("linux.resources.cpu.realtimeRuntime")?;
+    }
+    if cpu.realtime_period.is_some() {
+        only_v1("cpu.rt_period_us", "no real-time shares")
+            .at("linux.resources.cpu.realtimePeriod")?;
+    }
+    let mut write = |controller, file, value: Option<String>, place| {
+        writes.extend(value.map(|value| Write::new(controller, file, &value, place)));
+    };
+    // An idle cgroup takes no weight: idleness is ended before it is set, begun after.
+    let idle = cpu.idle.map(|idle| u8::from(idle).to_string());
+    let (ends, begins) = if cpu.idle == Some(true) { (None, idle) } else { (idle, None) };
+    write("cpu", "cpu.idle", ends, "linux.resources.cpu.idle");
+    let weight = cpu.shares.map(|shares| weight(shares).to_string());
+    write("cpu", "cpu.weight", weight, "linux.resources.cpu.shares");
+    write("cpu", "cpu.idle", begins, "linux.resources.cpu.idle");
+    // One file for both; a quota alone leaves the period as it is.
+    let (quota, place) = match (cpu.quota.map(max), cpu.period) {
+        (None, None) => (None, ""),
+        (Some(quota), None) => (Some(quota), "linux.resources.cpu.quota"),
+        (Some(quota), Some(period)) => {
+            (Some(format!("{quota} {period}")), "linux.resources.cpu.quota")
+        }
+        (None, Some(period)) => (Some(format!("max {period}")), "linux.resources.cpu.period"),
+    };
+    write("cpu", "cpu.max", quota, place);
+    let burst = cpu.burst.map(|burst| burst.to_string());
+    write("cpu", "cpu.max.burst", burst, "linux.resources.cpu.burst");
+    write("cpuset", "cpuset.cpus", cpu.cpus.clone(), "linux.resources.cpu.cpus");
+    write("cpuset", "cpuset.mems", cpu.mems.clone(), "linux.resources.cpu.mems");
+    Ok(())
+}
+
+/// v1's shares (2 to 262144, 1024 by default) as v2's weight (1 to 10000, 100 by default):
+/// ceil(10^((l² + 125 l) / 612 − 7/34)) with l = log2(shares), which keeps both ends and the
+/// default, as runc and crun do since 2025 (kubernetes/kubernetes#131216).
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "18 bits in, 1 to 10000 out"
+)]
+fn weight(shares: u64) -> u64 {
+    match shares {
+        0..=2 => 1,
+        262_144.. => 10_000,
+        shares => {
+            let l = (shares as f64).log2();
+            10f64.powf((l * l + 125.0 * l) / 612.0 - 7.0 / 34.0).ceil() as u64
+        }
+    }
+}
+
+fn block_io(io: &BlockIo, writes: &mut Vec<Write>) -> Result<()> {
+    if let Some(weight) = io.weight {
+        let write = Write::new("io", "io.bfq.weight", &weight, "linux.resources.blockIO.weight");
+        writes.push(write.or("io.weight", &io_weight(weight)));
+    }
+    if io.leaf_weight.is_some() {
+        only_v1("blkio.leaf_weight", "no leaf weights").at("linux.resources.blockIO.leafWeight")?;
+    }
+    for (index, device) in io.devices.iter().enumerate() {
+        let place = format!("linux.resources.blockIO.weightDevice[{index}]");
+        if device.leaf_weight.is_some() {
+            only_v1("blkio.leaf_weight_device", "no leaf weights")
+                .at(format_args!("{place}.leafWeight"))?;
+        }
+        if let Some(weight) = device.weight {
+            let (name, instead) = (&device.device, io_weight(weight));
+            let write = Write::new("io", "io.bfq.weight", &format!("{name} {weight}"), place);
+            writes.push(write.or("io.weight", &format!("{name} {instead}")));
+        }
+    }
+    for rate in &io.throttles {
+        let key = match rate.what {
+            Throttle::ReadBps => "rbps",
+            Throttle::WriteBps => "wbps",
+            Throttle::ReadIops => "riops",
+            Throttle::WriteIops => "wiops",
+        };
+        // v1's 0 is no limit.
+        let limit = if rate.rate == 0 { "max".to_owned() } else { rate.rate.to_string() };
+        let place = format!("linux.resources.blockIO.{}[{}]", rate.what.field(), rate.index);
+        writes.push(Write::new("io", "io.max", &format!("{} {key}={limit}", rate.device), place));
+    }
+    Ok(())
+}
+
+/// The config's and BFQ's 10 to 1000 as io.weight's 1 to 10000.
+fn io_weight(weight: u16) -> u32 {
+    1 + (u32::from(weight).saturating_sub(10)) * 9999 / 990
+}

@@ -1,0 +1,134 @@
+//! A limit as data: which file, which value, and which place in `config.json` asked for it.
+
+use crate::spec::Place;
+use crate::sys::{Errno, SysError};
+use anyhow::Result;
+use std::borrow::Cow;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+/// One write to a cgroup file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Write {
+    /// The controller that must be there; empty for the files that every cgroup2 has.
+    pub controller: Cow<'static, str>,
+    /// The file in the container's directory.
+    pub file: Cow<'static, str>,
+    /// What to write, each line by itself.
+    pub value: String,
+    /// The place in `config.json` that asks for it.
+    pub place: Cow<'static, str>,
+    /// What if there is no such file.
+    pub missing: Missing,
+}
+
+/// What it means that a file is missing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Missing {
+    /// The limit cannot be set.
+    Error,
+    /// What is asked for is so without the file.
+    Fine,
+    /// Another file does it: its name, and its value.
+    Instead(Cow<'static, str>, String),
+}
+
+impl Write {
+    /// `value` to `file` for `place`; a missing file is an error.
+    pub fn new(
+        controller: &'static str,
+        file: impl Into<Cow<'static, str>>,
+        value: &impl ToString,
+        place: impl Into<Cow<'static, str>>,
+    ) -> Write {
+        Write {
+            controller: controller.into(),
+            file: file.into(),
+            value: value.to_string(),
+            place: place.into(),
+            missing: Missing::Error,
+        }
+    }
+
+    /// The same, but a missing file is as good as written.
+    pub fn or_fine(self) -> Write {
+        Write { missing: Missing::Fine, ..self }
+    }
+
+    /// The same, but where the file is missing `value` goes to `file`.
+    pub fn or(self, file: impl Into<Cow<'static, str>>, value: &impl ToString) -> Write {
+        Write { missing: Missing::Instead(file.into(), value.to_string()), ..self }
+    }
+}
+
+/// Writes limits. Keeps the last file open: the device rules are many writes to one file.
+#[derive(Default)]
+pub struct Writer {
+    open: Option<(PathBuf, File)>,
+}
+
+impl Writer {
+    /// Does one write in the container's directory `dir`.
+    pub fn write(&mut self, dir: &Path, write: &Write) -> Result<()> {
+        let result = match (self.put(dir, &write.file, &write.value), &write.missing) {
+            (Err(error), Missing::Fine) if error.errno == Errno::ENOENT => Ok(()),
+            (Err(error), Missing::Instead(file, value)) if error.errno == Errno::ENOENT => {
+                self.put(dir, file, value)
+            }
+            (result, _) => result,
+        };
+        result.map_err(|error| hint(write, error)).at(&write.place)
+    }
+
+    fn put(&mut self, dir: &Path, file: &str, value: &str) -> Result<(), SysError> {
+        let path = dir.join(file);
+        let file = match &mut self.open {
+            Some((open, file)) if *open == path => file,
+            slot => {
+                let file = OpenOptions::new().write(true).open(&path);
+                let file = file.map_err(|error| failed("open", &path, value, &error))?;
+                &mut slot.insert((path.clone(), file)).1
+            }
+        };
+        // One rule, one device, one key a write: the kernel looks at the first line only.
+        for line in value.strip_suffix('\n').unwrap_or(value).split('\n') {
+            let line = if line.is_empty() { "\n" } else { line };
+            // A cgroup file takes all of a write or nothing.
+            let written = file.write(line.as_bytes());
+            written.map_err(|error| failed("write", &path, line, &error))?;
+        }
+        Ok(())
+    }
+}
+
+fn failed(call: &str, path: &Path, value: &str, error: &io::Error) -> SysError {
+    let errno = Errno::from_raw(error.raw_os_error().unwrap_or_default());
+    SysError::new(format!("{call}({}, {value:?})", path.display()), errno)
+}
+
+/// What a refused limit is likely to mean.
+fn hint(write: &Write, error: SysError) -> anyhow::Error {
+    let hint = match (&*write.controller, error.errno) {
+        ("memory", Errno::ENOENT) if write.file.contains("sw") => {
+            "this kernel does not account swap (boot it with swapaccount=1)"
+        }
+        ("memory", Errno::EBUSY) => "the cgroup uses more memory than that already",
+        ("cpu", Errno::ENOENT) if write.file.contains("rt_") => {
+            "this kernel has no real-time group scheduling (CONFIG_RT_GROUP_SCHED)"
+        }
+        ("devices", Errno::EPERM) => "the cgroup above does not allow that device",
+        ("cpuset", Errno::EACCES | Errno::EINVAL | Errno::ERANGE) => {
+            "not all of these are online and in the cpuset of the cgroup above"
+        }
+        ("blkio" | "io", Errno::ENODEV | Errno::ENXIO) => "there is no such block device",
+        ("net_prio", Errno::ENODEV | Errno::EINVAL) => "there is no such interface",
+        ("rdma", Errno::ENODEV) => "there is no such RDMA device",
+        ("hugetlb", Errno::ENOENT) => "this kernel has no huge pages of that size",
+        (_, Errno::ENOENT) => "this kernel does not have that file",
+        (_, Errno::EINVAL | Errno::ERANGE) => "the kernel does not take that value",
+        (_, Errno::EROFS) => "cgroups are mounted read-only",
+        _ => return error.into(),
+    };
+    anyhow::Error::from(error).context(hint)
+}

@@ -1,0 +1,504 @@
+//! `linux.resources` validated: what the container's cgroups shall be set to, whichever version of
+//! cgroups the host has.
+//!
+//! A limit that is not in the config is `None` here, and so is what cannot be meant as a value:
+//! Go's zero of `cpu.shares`, `cpu.quota`, `cpu.period` and the block I/O weights, and an empty
+//! cpuset. Everywhere else 0 is a real 0 and -1 is "no limit". What a version of cgroups cannot
+//! express is for [`crate::cgroup`]'s tables to refuse.
+
+use crate::spec::{self, Place};
+use anyhow::{Result, bail, ensure};
+use oci_spec::runtime as oci;
+
+/// The validated limits.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Resources {
+    /// Device rules, the last match wins; before the first of them everything is denied. Ends with
+    /// the devices that every container has.
+    pub devices: Vec<DeviceRule>,
+    /// Memory.
+    pub memory: Memory,
+    /// CPU time and CPU sets.
+    pub cpu: Cpu,
+    /// Most tasks, -1 is unlimited.
+    pub pids: Option<i64>,
+    /// Block I/O.
+    pub block_io: BlockIo,
+    /// Huge pages.
+    pub hugepages: Vec<Hugepage>,
+    /// Network classes and priorities.
+    pub network: Network,
+    /// RDMA: device, handles, objects.
+    pub rdma: Vec<Rdma>,
+    /// cgroup v2 files and what to write there.
+    pub unified: Vec<(String, String)>,
+}
+
+/// Which devices, and whether they may be accessed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceRule {
+    /// Allowed or denied.
+    pub allow: bool,
+    /// Which kind of device.
+    pub kind: DeviceKind,
+    /// Major number, `None` is all.
+    pub major: Option<u32>,
+    /// Minor number, `None` is all.
+    pub minor: Option<u32>,
+    /// What the rule is about: [`READ`], [`WRITE`], [`MKNOD`].
+    pub access: u8,
+    /// Index in `linux.resources.devices`, `None` for one of the spec's default devices.
+    pub index: Option<usize>,
+}
+
+/// The kinds of device nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceKind {
+    /// Block and character devices.
+    All,
+    /// Block devices.
+    Block,
+    /// Character devices.
+    Char,
+}
+
+/// Access by mknod(2). The three have the values of the kernel's `BPF_DEVCG_ACC_*`.
+pub const MKNOD: u8 = 1;
+/// Access by reading.
+pub const READ: u8 = 2;
+/// Access by writing.
+pub const WRITE: u8 = 4;
+/// All three.
+pub const ALL_ACCESS: u8 = MKNOD | READ | WRITE;
+
+/// `memory`, in bytes; -1 is unlimited.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Memory.
+    pub limit: Option<i64>,
+    /// Memory below which nothing is reclaimed if it can be helped.
+    pub reservation: Option<i64>,
+    /// Memory and swap together.
+    pub swap: Option<i64>,
+    /// Kernel memory.
+    pub kernel: Option<i64>,
+    /// Buffers of TCP.
+    pub kernel_tcp: Option<i64>,
+    /// 0 to 100.
+    pub swappiness: Option<u64>,
+    /// No OOM killer: who runs out of memory waits.
+    pub disable_oom_killer: bool,
+    /// Children count for their parents.
+    pub use_hierarchy: Option<bool>,
+    /// Refuse a limit below the present usage.
+    pub check_before_update: bool,
+}
+
+/// `cpu`; times in microseconds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cpu {
+    /// Relative share, as cgroup v1 counts it.
+    pub shares: Option<u64>,
+    /// CPU time in a period, -1 is unlimited.
+    pub quota: Option<i64>,
+    /// Length of a period.
+    pub period: Option<u64>,
+    /// Unused time that can be saved up.
+    pub burst: Option<u64>,
+    /// SCHED_IDLE for the whole cgroup.
+    pub idle: Option<bool>,
+    /// Time of real-time processes in a period.
+    pub realtime_runtime: Option<i64>,
+    /// Length of that period.
+    pub realtime_period: Option<u64>,
+    /// CPUs, as `0-3,7`.
+    pub cpus: Option<String>,
+    /// Memory nodes, as `0-3,7`.
+    pub mems: Option<String>,
+}
+
+/// `blockIO`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BlockIo {
+    /// Weight, 10 to 1000.
+    pub weight: Option<u16>,
+    /// Weight against the cgroup's own children.
+    pub leaf_weight: Option<u16>,
+    /// Weights by device.
+    pub devices: Vec<DeviceWeight>,
+    /// Rate limits in the order of [`Throttle`]'s variants.
+    pub throttles: Vec<Rate>,
+}
+
+/// Weights for one block device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceWeight {
+    /// `8:16`.
+    pub device: String,
+    /// Weight.
+    pub weight: Option<u16>,
+    /// Weight against the cgroup's own children.
+    pub leaf_weight: Option<u16>,
+}
+
+/// What is limited by a [`Rate`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Throttle {
+    /// Bytes read in a second.
+    ReadBps,
+    /// Bytes written in a second.
+    WriteBps,
+    /// Reads in a second.
+    ReadIops,
+    /// Writes in a second.
+    WriteIops,
+}
+
+/// A rate limit for one block device; 0 is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rate {
+    /// What it limits.
+    pub what: Throttle,
+    /// `8:16`.
+    pub device: String,
+    /// The limit.
+    pub rate: u64,
+    /// Index in its list in the config.
+    pub index: usize,
+}
+
+/// One of `hugepageLimits`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hugepage {
+    /// `2MB`.
+    pub size: String,
+    /// In bytes.
+    pub limit: i64,
+}
+
+/// `network`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Network {
+    /// Class of the packets.
+    pub class_id: Option<u32>,
+    /// Interface and priority.
+    pub priorities: Vec<(String, u32)>,
+}
+
+/// One of `rdma`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rdma {
+    /// Device.
+    pub device: String,
+    /// Most handles.
+    pub handles: Option<u32>,
+    /// Most objects.
+    pub objects: Option<u32>,
+}
+
+impl Resources {
+    /// Validates `linux.resources`, in the order in which runtime-spec has its fields.
+    pub fn new(spec: &spec::Resources, warnings: &mut Vec<String>) -> Result<Resources> {
+        Ok(Resources {
+            devices: devices(spec.devices.as_deref().unwrap_or_default())?,
+            memory: spec.memory.as_ref().map_or(Ok(Memory::default()), memory)?,
+            cpu: spec.cpu.as_ref().map_or(Ok(Cpu::default()), cpu)?,
+            pids: spec.pids.as_ref().and_then(|pids| pids.limit).map(pids).transpose()?,
+            block_io: spec.block_io.as_ref().map_or(Ok(BlockIo::default()), block_io)?,
+            hugepages: hugepages(spec.hugepage_limits.as_deref().unwrap_or_default())?,
+            network: spec.network.as_ref().map_or(Ok(Network::default()), network)?,
+            rdma: rdma(spec)?,
+            unified: unified(spec, warnings)?,
+        })
+    }
+}
+
+/// The devices of every container, allowed after (so: whatever) the config's rules say, as runtime-spec's
+/// "Default Devices" and runc have it: making any node, and using the harmless ones.
+const DEFAULT_DEVICES: [(DeviceKind, Option<u32>, Option<u32>, u8); 11] = [
+    (DeviceKind::Char, None, None, MKNOD),
+    (DeviceKind::Block, None, None, MKNOD),
+    (DeviceKind::Char, Some(1), Some(3), ALL_ACCESS), // null
+    (DeviceKind::Char, Some(1), Some(5), ALL_ACCESS), // zero
+    (DeviceKind::Char, Some(1), Some(7), ALL_ACCESS), // full
+    (DeviceKind::Char, Some(1), Some(8), ALL_ACCESS), // random
+    (DeviceKind::Char, Some(1), Some(9), ALL_ACCESS), // urandom
+    (DeviceKind::Char, Some(5), Some(0), ALL_ACCESS), // tty
+    (DeviceKind::Char, Some(5), Some(1), ALL_ACCESS), // console
+    (DeviceKind::Char, Some(5), Some(2), ALL_ACCESS), // ptmx
+    (DeviceKind::Char, Some(136), None, ALL_ACCESS),  // pts/*
+];
+
+fn devices(rules: &[oci::LinuxDeviceCgroup]) -> Result<Vec<DeviceRule>> {
+    let mut devices = Vec::with_capacity(rules.len() + DEFAULT_DEVICES.len());
+    for (index, rule) in rules.iter().enumerate() {
+        devices
+            .push(device_rule(rule, index).at(format_args!("linux.resources.devices[{index}]"))?);
+    }
+    devices.extend(DEFAULT_DEVICES.iter().map(|&(kind, major, minor, access)| DeviceRule {
+        allow: true,
+        kind,
+        major,
+        minor,
+        access,
+        index: None,
+    }));
+    Ok(devices)
+}
+
+fn device_rule(rule: &oci::LinuxDeviceCgroup, index: usize) -> Result<DeviceRule> {
+    let kind = match rule.typ().unwrap_or_default() {
+        oci::LinuxDeviceType::A => DeviceKind::All,
+        oci::LinuxDeviceType::B => DeviceKind::Block,
+        oci::LinuxDeviceType::C | oci::LinuxDeviceType::U => DeviceKind::Char,
+        oci::LinuxDeviceType::P => bail!("type p: a fifo is not a device (a, b or c)"),
+    };
+    Ok(DeviceRule {
+        allow: rule.allow(),
+        kind,
+        major: device_number(rule.major(), "major")?,
+        minor: device_number(rule.minor(), "minor")?,
+        access: access(rule.access().as_deref().unwrap_or_default())?,
+        index: Some(index),
+    })
+}
+
+/// Absent and (as engines write it) -1 mean all.
+fn device_number(number: Option<i64>, name: &str) -> Result<Option<u32>> {
+    match number {
+        None | Some(-1) => Ok(None),
+        Some(number) => match u32::try_from(number) {
+            Ok(number) => Ok(Some(number)),
+            Err(_) => bail!("{name} {number}: not a device number"),
+        },
+    }
+}
+
+/// No access at all is what an absent `access` would say; Go's runtimes take it as written, so an
+/// empty one is an error here and not a rule without effect.
+fn access(letters: &str) -> Result<u8> {
+    ensure!(!letters.is_empty(), "access is missing (some of r, w and m)");
+    letters.chars().try_fold(0, |access, letter| match letter {
+        'r' => Ok(access | READ),
+        'w' => Ok(access | WRITE),
+        'm' => Ok(access | MKNOD),
+        other => bail!("access {letters:?}: unknown letter {other:?} (r, w and m are known)"),
+    })
+}
+
+fn memory(memory: &oci::LinuxMemory) -> Result<Memory> {
+    let bytes = |value: Option<i64>, name: &str| match value {
+        Some(value) if value < -1 => {
+            Err(anyhow::anyhow!("{value}: neither a number of bytes nor -1 (unlimited)"))
+                .at(format_args!("linux.resources.memory.{name}"))
+        }
+        value => Ok(value),
+    };
+    if let Some(swappiness) = memory.swappiness().filter(|&swappiness| swappiness > 100) {
+        Err(anyhow::anyhow!("{swappiness}: not within 0 to 100"))
+            .at("linux.resources.memory.swappiness")?;
+    }
+    let (limit, swap) = (bytes(memory.limit(), "limit")?, bytes(memory.swap(), "swap")?);
+    if let (Some(limit), Some(swap)) = (limit, swap)
+        && swap != -1
+        && (limit == -1 || swap < limit)
+    {
+        Err(anyhow::anyhow!(
+            "{swap}: counts memory and swap, so it cannot be less than memory.limit ({limit})"
+        ))
+        .at("linux.resources.memory.swap")?;
+    }
+    Ok(Memory {
+        limit,
+        reservation: bytes(memory.reservation(), "reservation")?,
+        swap,
+        kernel: bytes(memory.kernel(), "kernel")?,
+        kernel_tcp: bytes(memory.kernel_tcp(), "kernelTCP")?,
+        swappiness: memory.swappiness(),
+        disable_oom_killer: memory.disable_oom_killer().unwrap_or_default(),
+        use_hierarchy: memory.use_hierarchy(),
+        check_before_update: memory.check_before_update().unwrap_or_default(),
+    })
+}
+
+fn cpu(cpu: &oci::LinuxCpu) -> Result<Cpu> {
+    let quota = cpu.quota().filter(|&quota| quota != 0);
+    if let Some(quota) = quota.filter(|&quota| quota < -1) {
+        Err(anyhow::anyhow!("{quota}: neither microseconds nor -1 (unlimited)"))
+            .at("linux.resources.cpu.quota")?;
+    }
+    if let (Some(burst), Some(Ok(quota))) = (cpu.burst(), quota.map(u64::try_from))
+        && burst > quota
+    {
+        Err(anyhow::anyhow!("{burst}: larger than cpu.quota ({quota})"))
+            .at("linux.resources.cpu.burst")?;
+    }
+    Ok(Cpu {
+        shares: cpu.shares().filter(|&shares| shares != 0),
+        quota,
+        period: cpu.period().filter(|&period| period != 0),
+        burst: cpu.burst(),
+        idle: cpu.idle().map(idle).transpose()?,
+        realtime_runtime: cpu.realtime_runtime().filter(|&runtime| runtime != 0),
+        realtime_period: cpu.realtime_period().filter(|&period| period != 0),
+        cpus: id_list(cpu.cpus().as_deref(), "cpus")?,
+        mems: id_list(cpu.mems().as_deref(), "mems")?,
+    })
+}
+
+fn idle(idle: i64) -> Result<bool> {
+    match idle {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(anyhow::anyhow!("{idle}: neither 0 nor 1")).at("linux.resources.cpu.idle"),
+    }
+}
+
+/// A list as the kernel reads it; its own parser has the last word on the numbers.
+fn id_list(list: Option<&str>, name: &str) -> Result<Option<String>> {
+    let Some(list) = list.filter(|list| !list.is_empty()) else { return Ok(None) };
+    if !list.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b',' | b'-' | b':' | b'/')) {
+        Err(anyhow::anyhow!("{list:?}: not a list as 0-3,7"))
+            .at(format_args!("linux.resources.cpu.{name}"))?;
+    }
+    Ok(Some(list.to_owned()))
+}
+
+fn pids(limit: i64) -> Result<i64> {
+    if limit < -1 {
+        Err(anyhow::anyhow!("{limit}: neither a number of tasks nor -1 (unlimited)"))
+            .at("linux.resources.pids.limit")?;
+    }
+    Ok(limit)
+}
+
+fn block_io(io: &oci::LinuxBlockIo) -> Result<BlockIo> {
+    let mut devices = Vec::new();
+    for (index, device) in io.weight_device().iter().flatten().enumerate() {
+        let place = format!("linux.resources.blockIO.weightDevice[{index}]");
+        if device.weight().is_none() && device.leaf_weight().is_none() {
+            Err(anyhow::anyhow!("neither weight nor leafWeight is given")).at(&place)?;
+        }
+        devices.push(DeviceWeight {
+            device: block_device(device.major(), device.minor()).at(&place)?,
+            weight: weight(device.weight()).at(&place)?,
+            leaf_weight: weight(device.leaf_weight()).at(&place)?,
+        });
+    }
+    Ok(BlockIo {
+        weight: weight(io.weight()).at("linux.resources.blockIO.weight")?,
+        leaf_weight: weight(io.leaf_weight()).at("linux.resources.blockIO.leafWeight")?,
+        devices,
+        throttles: throttles(io)?,
+    })
+}
+
+fn throttles(io: &oci::LinuxBlockIo) -> Result<Vec<Rate>> {
+    let mut rates = Vec::new();
+    for (what, list) in [
+        (Throttle::ReadBps, io.throttle_read_bps_device()),
+        (Throttle::WriteBps, io.throttle_write_bps_device()),
+        (Throttle::ReadIops, io.throttle_read_iops_device()),
+        (Throttle::WriteIops, io.throttle_write_iops_device()),
+    ] {
+        for (index, rate) in list.iter().flatten().enumerate() {
+            let device = block_device(rate.major(), rate.minor())
+                .at(format_args!("linux.resources.blockIO.{}[{index}]", what.field()))?;
+            rates.push(Rate { what, device, rate: rate.rate(), index });
+        }
+    }
+    Ok(rates)
+}
+
+impl Throttle {
+    /// The config's name of the list.
+    pub fn field(self) -> &'static str {
+        match self {
+            Throttle::ReadBps => "throttleReadBpsDevice",
+            Throttle::WriteBps => "throttleWriteBpsDevice",
+            Throttle::ReadIops => "throttleReadIOPSDevice",
+            Throttle::WriteIops => "throttleWriteIOPSDevice",
+        }
+    }
+}
+
+fn weight(weight: Option<u16>) -> Result<Option<u16>> {
+    match weight {
+        None | Some(0) => Ok(None),
+        Some(weight) if (10..=1000).contains(&weight) => Ok(Some(weight)),
+        Some(weight) => bail!("weight {weight}: not within 10 to 1000"),
+    }
+}
+
+fn block_device(major: i64, minor: i64) -> Result<String> {
+    ensure!(
+        u32::try_from(major).is_ok() && u32::try_from(minor).is_ok(),
+        "{major}:{minor}: not device numbers"
+    );
+    Ok(format!("{major}:{minor}"))
+}
+
+fn hugepages(limits: &[oci::LinuxHugepageLimit]) -> Result<Vec<Hugepage>> {
+    let mut hugepages = Vec::with_capacity(limits.len());
+    for (index, limit) in limits.iter().enumerate() {
+        let place = format!("linux.resources.hugepageLimits[{index}]");
+        let size = limit.page_size();
+        let digits = size.bytes().take_while(u8::is_ascii_digit).count();
+        if digits == 0 || !matches!(&size[digits..], "B" | "KB" | "MB" | "GB" | "TB" | "PB") {
+            Err(anyhow::anyhow!("{size:?}: not a page size as 2MB"))
+                .at(format!("{place}.pageSize"))?;
+        }
+        if limit.limit() < 0 {
+            Err(anyhow::anyhow!("{}: not a number of bytes", limit.limit()))
+                .at(format!("{place}.limit"))?;
+        }
+        hugepages.push(Hugepage { size: size.clone(), limit: limit.limit() });
+    }
+    Ok(hugepages)
+}
+
+fn network(network: &oci::LinuxNetwork) -> Result<Network> {
+    let mut priorities = Vec::new();
+    for (index, priority) in network.priorities().iter().flatten().enumerate() {
+        let name = priority.name();
+        if name.is_empty() || name.contains(char::is_whitespace) {
+            Err(anyhow::anyhow!("{name:?}: not the name of an interface"))
+                .at(format!("linux.resources.network.priorities[{index}].name"))?;
+        }
+        priorities.push((name.clone(), priority.priority()));
+    }
+    Ok(Network { class_id: network.class_id(), priorities })
+}
+
+fn rdma(spec: &spec::Resources) -> Result<Vec<Rdma>> {
+    let mut devices = Vec::new();
+    for (device, limit) in spec.rdma.iter().flatten() {
+        let place = format!("linux.resources.rdma.{device}");
+        if device.is_empty() || device.contains(char::is_whitespace) {
+            Err(anyhow::anyhow!("{device:?}: not the name of a device")).at(&place)?;
+        }
+        let (handles, objects) = (limit.hca_handles(), limit.hca_objects());
+        if handles.is_none() && objects.is_none() {
+            Err(anyhow::anyhow!("neither hcaHandles nor hcaObjects is given")).at(&place)?;
+        }
+        devices.push(Rdma { device: device.clone(), handles, objects });
+    }
+    Ok(devices)
+}
+
+fn unified(spec: &spec::Resources, warnings: &mut Vec<String>) -> Result<Vec<(String, String)>> {
+    let mut files = Vec::new();
+    for (file, value) in spec.unified.iter().flatten() {
+        if file.contains('/') || !file.contains('.') {
+            Err(anyhow::anyhow!("{file:?}: not the name of a file in a cgroup"))
+                .at(format_args!("linux.resources.unified.{file}"))?;
+        }
+        if spec.memory.is_some() && file.starts_with("memory.") {
+            warnings.push(format!(
+                "linux.resources.unified.{file} is written after, and over, linux.resources.memory"
+            ));
+        }
+        files.push((file.clone(), value.clone()));
+    }
+    Ok(files)
+}

@@ -1,1 +1,109 @@
 //! The container's root filesystem, by file descriptors: layers, mounts, devices, pivot, masks.
+//!
+//! Nothing on a path of the container is trusted: an image can hold any link, and a volume that
+//! containers share can change while this runs. So a target is looked up once, beneath the root, and
+//! from then on it is a descriptor; what gets mounted is a detached mount, complete before it shows.
+
+mod attach;
+mod cgroup;
+mod device;
+mod mask;
+mod overlay;
+mod pivot;
+mod source;
+mod target;
+
+pub use source::Sources;
+
+use crate::plan::mounts::clean;
+use crate::plan::rootfs::{Jail, Rootfs};
+use crate::spec::Place;
+use crate::sys::mount::{self, Attr, set_attr};
+use crate::sys::path::make_dir_in;
+use anyhow::{Context, Result};
+use libc::{MOUNT_ATTR_RDONLY, MS_REC, MS_SLAVE};
+use nix::sys::stat::{Mode, umask};
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// A root filesystem with everything in it that the config asks for.
+pub struct Root {
+    /// Its mount, or where there is none of its own, its directory.
+    fd: OwnedFd,
+    /// The upper in memory, as long as it has not found its place.
+    parked: Option<OwnedFd>,
+    /// Mounts that become read-only at the end.
+    late: Vec<OwnedFd>,
+}
+
+/// Mounts the root filesystem at `root.path` and everything in it: called by the child, in its own
+/// mount namespace, while the host's root is still the root.
+pub fn mount(plan: &Rootfs, sources: Sources) -> Result<Root> {
+    let before = umask(Mode::empty());
+    let root = mount_all(plan, sources);
+    umask(before);
+    root
+}
+
+fn mount_all(plan: &Rootfs, sources: Sources) -> Result<Root> {
+    if plan.jail != Jail::Chroot {
+        // Not private: the host could not unmount what this namespace still holds on to. From here
+        // on nothing that is mounted or unmounted below the host's root reaches the host.
+        mount::mount(None, c"/", None, MS_SLAVE | MS_REC, None)?;
+    }
+    let Sources { root, mounts, kcore } = sources;
+    let mut root = match (&plan.overlay, root) {
+        (Some(overlay), _) => overlay::mount(overlay, &plan.path)?,
+        (None, Some(fd)) => Root { fd, parked: None, late: Vec::new() },
+        (None, None) => anyhow::bail!("no root filesystem"),
+    };
+    if plan.jail != Jail::Chroot && plan.overlay.is_none() {
+        let path = CString::new(plan.path.as_os_str().as_bytes())?;
+        mount::move_mount_to(root.fd.as_fd(), &path).at("root.path")?;
+    }
+    for (mount, source) in plan.mounts.iter().zip(&mounts) {
+        attach::attach(&mut root, mount, source)
+            .with_context(|| mount.target.to_string_lossy().into_owned())
+            .at(mount.place())?;
+    }
+    if plan.default_devices {
+        device::make_default(&mut root, kcore).context("set up /dev")?;
+    }
+    Ok(root)
+}
+
+impl Root {
+    /// Makes a directory and its parents, where they are missing.
+    pub fn make_directory(&self, path: &Path) -> Result<()> {
+        let path = CString::new(clean(path.as_os_str().as_bytes()))?;
+        make_dir_in(self.fd.as_fd(), &path)?;
+        Ok(())
+    }
+
+    /// Makes it the root of this process.
+    pub fn pivot(&self, plan: &Rootfs) -> Result<()> {
+        pivot::enter(self.fd.as_fd(), plan)
+    }
+
+    /// Hides and protects what is to be hidden and protected: called after [`Root::pivot`], when
+    /// nothing has to be made or written in the root any more.
+    pub fn finish(self, plan: &Rootfs) -> Result<()> {
+        let read_only = Attr { set: MOUNT_ATTR_RDONLY, ..Attr::default() };
+        for mount in &self.late {
+            set_attr(mount.as_fd(), false, read_only).context("make a mount read-only")?;
+        }
+        if plan.readonly {
+            set_attr(self.fd.as_fd(), false, read_only).at("root.readonly")?;
+        }
+        mask::make_readonly(&plan.readonly_paths)?;
+        mask::mask(&plan.masked)?;
+        // Last: mounts made before it would spread, or could not be made at all.
+        if let Some((propagation, recursive)) = plan.propagation.last {
+            let attr = Attr { propagation, ..Attr::default() };
+            set_attr(self.fd.as_fd(), recursive, attr).at("linux.rootfsPropagation")?;
+        }
+        Ok(())
+    }
+}

@@ -8,6 +8,8 @@ pub mod clone;
 pub mod cred;
 mod error;
 pub mod misc;
+pub mod mount;
+pub mod path;
 pub mod signal;
 
 pub use clone::exit;

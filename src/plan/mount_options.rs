@@ -1,0 +1,315 @@
+//! The option strings of `mounts[].options`, in one table.
+
+use crate::sys::mount::Attr;
+use libc::{
+    MOUNT_ATTR__ATIME, MOUNT_ATTR_NOATIME, MOUNT_ATTR_NODEV, MOUNT_ATTR_NODIRATIME,
+    MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NOSYMFOLLOW, MOUNT_ATTR_RDONLY,
+    MOUNT_ATTR_RELATIME, MOUNT_ATTR_STRICTATIME, MS_DIRSYNC, MS_I_VERSION, MS_LAZYTIME,
+    MS_MANDLOCK, MS_PRIVATE, MS_RDONLY, MS_SHARED, MS_SILENT, MS_SLAVE, MS_SYNCHRONOUS,
+    MS_UNBINDABLE,
+};
+use std::ffi::CStr;
+
+/// What an option means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meaning {
+    /// Nothing: `defaults`.
+    Nothing,
+    /// Copy a file or directory's mount, or with `true` also those below it.
+    Bind(bool),
+    /// Change what is mounted there already.
+    Remount,
+    /// Copy what the target holds into the new filesystem.
+    CopyUp,
+    /// An id-mapped mount.
+    IdMap,
+    /// Read-only (or not): the mount and the filesystem.
+    ReadOnly(bool),
+    /// A change of the mount.
+    Mount(Change),
+    /// A change of the mount and of everything mounted below it.
+    Recursive(Change),
+    /// Sets (or clears) a flag of the filesystem, an `MS_*` bit.
+    Super(u64, bool),
+    /// Propagation, an `MS_*` bit; with `true` also of the mounts below.
+    Propagation(u64, bool),
+}
+
+/// A change of a mount's attributes, `MOUNT_ATTR_*` bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// Sets an attribute.
+    Set(u64),
+    /// Clears an attribute.
+    Clear(u64),
+    /// Chooses an access time mode.
+    Atime(u64),
+    /// Anything but this access time mode: the kernel's default, which is relatime. So
+    /// `norelatime` only takes an earlier `relatime` back, as in mount(8).
+    NotAtime(u64),
+}
+
+use Change::{Atime, Clear, NotAtime, Set};
+use Meaning::{Bind, Mount, Propagation, Recursive, Super};
+
+/// Every option that is not the filesystem's own, sorted by name.
+pub const OPTIONS: &[(&str, Meaning)] = &[
+    ("async", Super(MS_SYNCHRONOUS, false)),
+    ("atime", Mount(NotAtime(MOUNT_ATTR_NOATIME))),
+    ("bind", Bind(false)),
+    ("defaults", Meaning::Nothing),
+    ("dev", Mount(Clear(MOUNT_ATTR_NODEV))),
+    ("diratime", Mount(Clear(MOUNT_ATTR_NODIRATIME))),
+    ("dirsync", Super(MS_DIRSYNC, true)),
+    ("exec", Mount(Clear(MOUNT_ATTR_NOEXEC))),
+    ("idmap", Meaning::IdMap),
+    ("iversion", Super(MS_I_VERSION, true)),
+    ("lazytime", Super(MS_LAZYTIME, true)),
+    ("loud", Super(MS_SILENT, false)),
+    ("mand", Super(MS_MANDLOCK, true)),
+    ("noatime", Mount(Atime(MOUNT_ATTR_NOATIME))),
+    ("nodev", Mount(Set(MOUNT_ATTR_NODEV))),
+    ("nodiratime", Mount(Set(MOUNT_ATTR_NODIRATIME))),
+    ("noexec", Mount(Set(MOUNT_ATTR_NOEXEC))),
+    ("noiversion", Super(MS_I_VERSION, false)),
+    ("nolazytime", Super(MS_LAZYTIME, false)),
+    ("nomand", Super(MS_MANDLOCK, false)),
+    ("norelatime", Mount(NotAtime(MOUNT_ATTR_RELATIME))),
+    ("nostrictatime", Mount(NotAtime(MOUNT_ATTR_STRICTATIME))),
+    ("nosuid", Mount(Set(MOUNT_ATTR_NOSUID))),
+    ("nosymfollow", Mount(Set(MOUNT_ATTR_NOSYMFOLLOW))),
+    ("private", Propagation(MS_PRIVATE, false)),
+    ("ratime", Recursive(NotAtime(MOUNT_ATTR_NOATIME))),
+    ("rbind", Bind(true)),
+    ("rdev", Recursive(Clear(MOUNT_ATTR_NODEV))),
+    ("rdiratime", Recursive(Clear(MOUNT_ATTR_NODIRATIME))),
+    ("relatime", Mount(Atime(MOUNT_ATTR_RELATIME))),
+    ("remount", Meaning::Remount),
+    ("rexec", Recursive(Clear(MOUNT_ATTR_NOEXEC))),
+    ("ridmap", Meaning::IdMap),
+    ("rnoatime", Recursive(Atime(MOUNT_ATTR_NOATIME))),
+    ("rnodev", Recursive(Set(MOUNT_ATTR_NODEV))),
+    ("rnodiratime", Recursive(Set(MOUNT_ATTR_NODIRATIME))),
+    ("rnoexec", Recursive(Set(MOUNT_ATTR_NOEXEC))),
+    ("rnorelatime", Recursive(NotAtime(MOUNT_ATTR_RELATIME))),
+    ("rnostrictatime", Recursive(NotAtime(MOUNT_ATTR_STRICTATIME))),
+    ("rnosuid", Recursive(Set(MOUNT_ATTR_NOSUID))),
+    ("rnosymfollow", Recursive(Set(MOUNT_ATTR_NOSYMFOLLOW))),
+    ("ro", Meaning::ReadOnly(true)),
+    ("rprivate", Propagation(MS_PRIVATE, true)),
+    ("rrelatime", Recursive(Atime(MOUNT_ATTR_RELATIME))),
+    ("rro", Recursive(Set(MOUNT_ATTR_RDONLY))),
+    ("rrw", Recursive(Clear(MOUNT_ATTR_RDONLY))),
+    ("rshared", Propagation(MS_SHARED, true)),
+    ("rslave", Propagation(MS_SLAVE, true)),
+    ("rstrictatime", Recursive(Atime(MOUNT_ATTR_STRICTATIME))),
+    ("rsuid", Recursive(Clear(MOUNT_ATTR_NOSUID))),
+    ("rsymfollow", Recursive(Clear(MOUNT_ATTR_NOSYMFOLLOW))),
+    ("runbindable", Propagation(MS_UNBINDABLE, true)),
+    ("rw", Meaning::ReadOnly(false)),
+    ("shared", Propagation(MS_SHARED, false)),
+    ("silent", Super(MS_SILENT, true)),
+    ("slave", Propagation(MS_SLAVE, false)),
+    ("strictatime", Mount(Atime(MOUNT_ATTR_STRICTATIME))),
+    ("suid", Mount(Clear(MOUNT_ATTR_NOSUID))),
+    ("symfollow", Mount(Clear(MOUNT_ATTR_NOSYMFOLLOW))),
+    ("sync", Super(MS_SYNCHRONOUS, true)),
+    ("tmpcopyup", Meaning::CopyUp),
+    ("unbindable", Propagation(MS_UNBINDABLE, false)),
+];
+
+impl Change {
+    fn apply(self, attr: &mut Attr) {
+        match self {
+            Set(bit) => {
+                attr.set |= bit;
+                attr.clear &= !bit;
+            }
+            Clear(bit) => {
+                attr.set &= !bit;
+                attr.clear |= bit;
+            }
+            // The modes are one field, not bits: mount_setattr(2) wants all of it cleared.
+            Atime(mode) => {
+                attr.set = attr.set & !MOUNT_ATTR__ATIME | mode;
+                attr.clear |= MOUNT_ATTR__ATIME;
+            }
+            NotAtime(mode) => {
+                let chosen = attr.clear & MOUNT_ATTR__ATIME != 0;
+                let same = attr.set & MOUNT_ATTR__ATIME == mode;
+                match (mode, chosen) {
+                    (MOUNT_ATTR_RELATIME, true) if same => attr.clear &= !MOUNT_ATTR__ATIME,
+                    (MOUNT_ATTR_RELATIME, _) => {}
+                    (_, chosen) if same || !chosen => Atime(MOUNT_ATTR_RELATIME).apply(attr),
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+/// The options of one mount, taken apart.
+#[derive(Debug, Default)]
+pub struct Options<'a> {
+    /// A bind mount; with `true` a recursive one.
+    pub bind: Option<bool>,
+    /// `remount`.
+    pub remount: bool,
+    /// `tmpcopyup`, and where it stands.
+    pub copy_up: Option<usize>,
+    /// `idmap` or `ridmap`, and where it stands.
+    pub id_map: Option<usize>,
+    /// Of the mount.
+    pub attr: Attr,
+    /// Of the mount and those below it.
+    pub recursive: Attr,
+    /// Of the filesystem: `MS_*` bits.
+    pub flags: u64,
+    /// Options that set one of `flags`, and where they stand.
+    pub super_options: Vec<(usize, &'a str)>,
+    /// Propagation changes, in order.
+    pub propagation: Vec<(u64, bool)>,
+    /// All others: the filesystem's own, and where they stand.
+    pub data: Vec<(usize, &'a str)>,
+}
+
+/// Takes the options of a mount apart.
+pub fn parse(options: &[String]) -> Options<'_> {
+    let mut parsed = Options::default();
+    for (index, option) in options.iter().enumerate() {
+        let found = OPTIONS.binary_search_by_key(&option.as_str(), |(name, _)| name);
+        match found.ok().and_then(|found| OPTIONS.get(found)) {
+            Some((name, meaning)) => parsed.add(index, name, *meaning),
+            None => parsed.data.push((index, option)),
+        }
+    }
+    parsed
+}
+
+impl Options<'_> {
+    fn add(&mut self, index: usize, name: &'static str, meaning: Meaning) {
+        match meaning {
+            Meaning::Nothing => {}
+            // rbind is bind and more, whichever comes last.
+            Bind(recursive) => self.bind = Some(recursive || self.bind == Some(true)),
+            Meaning::Remount => self.remount = true,
+            Meaning::CopyUp => self.copy_up = Some(index),
+            Meaning::IdMap => self.id_map = Some(index),
+            Meaning::ReadOnly(true) => {
+                Set(MOUNT_ATTR_RDONLY).apply(&mut self.attr);
+                self.flags |= MS_RDONLY;
+            }
+            Meaning::ReadOnly(false) => {
+                Clear(MOUNT_ATTR_RDONLY).apply(&mut self.attr);
+                self.flags &= !MS_RDONLY;
+            }
+            Mount(change) => change.apply(&mut self.attr),
+            Recursive(change) => change.apply(&mut self.recursive),
+            Super(flag, true) => {
+                self.flags |= flag;
+                self.super_options.push((index, name));
+            }
+            Super(flag, false) => self.flags &= !flag,
+            Propagation(kind, recursive) => self.propagation.push((kind, recursive)),
+        }
+    }
+}
+
+/// `slave` or the like as an `MS_*` bit, with `true` for the recursive one.
+pub fn propagation(name: &str) -> Option<(u64, bool)> {
+    match OPTIONS.iter().find(|(option, _)| *option == name) {
+        Some((_, Propagation(kind, recursive))) => Some((*kind, *recursive)),
+        _ => None,
+    }
+}
+
+/// The `MS_*` bits that say the same to mount(2) as these `MOUNT_ATTR_*` bits.
+pub fn legacy(attr: u64) -> u64 {
+    const SAME: [(u64, u64); 8] = [
+        (MOUNT_ATTR_RDONLY, MS_RDONLY),
+        (MOUNT_ATTR_NOSUID, libc::MS_NOSUID),
+        (MOUNT_ATTR_NODEV, libc::MS_NODEV),
+        (MOUNT_ATTR_NOEXEC, libc::MS_NOEXEC),
+        (MOUNT_ATTR_NOATIME, libc::MS_NOATIME),
+        (MOUNT_ATTR_STRICTATIME, libc::MS_STRICTATIME),
+        (MOUNT_ATTR_NODIRATIME, libc::MS_NODIRATIME),
+        (MOUNT_ATTR_NOSYMFOLLOW, libc::MS_NOSYMFOLLOW),
+    ];
+    let bit = |(bit, flag): &(u64, u64)| if attr & bit == 0 { 0 } else { *flag };
+    SAME.iter().map(bit).fold(0, |all, flag| all | flag)
+}
+
+/// Words of fsconfig(2) for the `MS_*` bits that are flags of the filesystem. `MS_SILENT` has none
+/// and needs none: only mount(2) writes what it silences.
+pub const SUPER_WORDS: [(u64, &CStr); 5] = [
+    (MS_RDONLY, c"ro"),
+    (MS_SYNCHRONOUS, c"sync"),
+    (MS_DIRSYNC, c"dirsync"),
+    (MS_MANDLOCK, c"mand"),
+    (MS_LAZYTIME, c"lazytime"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(names: &str) -> Options<'static> {
+        let names: Vec<String> = names.split(' ').map(Into::into).collect();
+        parse(names.leak())
+    }
+
+    #[test]
+    fn the_table_is_sorted_and_complete() {
+        assert!(OPTIONS.is_sorted_by_key(|(name, _)| name));
+        // The rows of config.md's table.
+        assert_eq!(OPTIONS.len(), 62);
+    }
+
+    #[test]
+    fn the_last_of_contraries_wins() {
+        let parsed = options("nosuid suid nodev noexec exec ro rw");
+        assert_eq!(parsed.attr.set, MOUNT_ATTR_NODEV);
+        let cleared = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_RDONLY;
+        assert_eq!((parsed.attr.clear, parsed.flags), (cleared, 0));
+    }
+
+    #[test]
+    fn access_time_modes_replace_each_other() {
+        let of = |names| (options(names).attr.set, options(names).attr.clear);
+        assert_eq!(of("noatime strictatime"), (MOUNT_ATTR_STRICTATIME, MOUNT_ATTR__ATIME));
+        assert_eq!(of("strictatime relatime"), (0, MOUNT_ATTR__ATIME));
+        assert_eq!(of("noatime atime"), (0, MOUNT_ATTR__ATIME));
+        assert_eq!(of("strictatime atime"), (MOUNT_ATTR_STRICTATIME, MOUNT_ATTR__ATIME));
+        assert_eq!(of("norelatime"), (0, 0));
+        assert_eq!(of("relatime norelatime"), (0, 0));
+        assert_eq!(of("noatime norelatime"), (MOUNT_ATTR_NOATIME, MOUNT_ATTR__ATIME));
+    }
+
+    #[test]
+    fn recursive_options_are_kept_apart() {
+        let parsed = options("rro rnoatime nosuid");
+        assert_eq!(parsed.recursive.set, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOATIME);
+        assert_eq!(parsed.recursive.clear, MOUNT_ATTR__ATIME);
+        assert_eq!((parsed.attr.set, parsed.flags), (MOUNT_ATTR_NOSUID, 0));
+    }
+
+    #[test]
+    fn what_is_not_in_the_table_is_data_with_its_place() {
+        let parsed = options("nosuid size=64k rbind mode=755 bind");
+        assert_eq!(parsed.data, [(1, "size=64k"), (3, "mode=755")]);
+        assert_eq!(parsed.bind, Some(true));
+    }
+
+    #[test]
+    fn mount_2_gets_the_same_flags() {
+        let parsed = options("nosuid nodev noexec noatime nosymfollow ro nodiratime");
+        let flags = libc::MS_NOSUID
+            | libc::MS_NODEV
+            | libc::MS_NOEXEC
+            | libc::MS_NOATIME
+            | libc::MS_NOSYMFOLLOW
+            | MS_RDONLY
+            | libc::MS_NODIRATIME;
+        assert_eq!(legacy(parsed.attr.set), flags);
+    }
+}

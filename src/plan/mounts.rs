@@ -1,0 +1,491 @@
+//! `mounts`: what each entry asks the kernel for.
+
+use super::mount_options::{self, Options, SUPER_WORDS, legacy};
+use super::refuse;
+use crate::spec::{self, Place};
+use crate::sys::mount::Attr;
+use anyhow::{Context, Result, bail, ensure};
+use libc::{MOUNT_ATTR_RDONLY, MS_I_VERSION, MS_PRIVATE, MS_RDONLY, MS_UNBINDABLE};
+use std::ffi::{CStr, CString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// One of `mounts`.
+#[derive(Debug)]
+pub struct Mount {
+    /// Its index in the config.
+    pub index: usize,
+    /// Where in the container: an absolute, clean path, not the root.
+    pub target: CString,
+    /// What is mounted there.
+    pub kind: Kind,
+    /// Calls of mount_setattr(2) on the mount; on a bind's source before it gets attached.
+    pub steps: Vec<Step>,
+}
+
+/// What is mounted.
+#[derive(Debug)]
+pub enum Kind {
+    /// A file or directory of the host, and with `recursive` what is mounted below it.
+    Bind {
+        /// Absolute.
+        source: CString,
+        /// Also what is mounted below the source.
+        recursive: bool,
+    },
+    /// A new mount of a filesystem.
+    Filesystem(Filesystem),
+    /// The container's view of its cgroups.
+    Cgroup(Filesystem),
+    /// Nothing: what is there already gets other options.
+    Remount {
+        /// `MS_*` bits.
+        flags: u64,
+        /// The filesystem's own options.
+        data: CString,
+    },
+}
+
+/// A filesystem to mount.
+#[derive(Debug)]
+pub struct Filesystem {
+    /// Its type.
+    pub fstype: CString,
+    /// Its device, or a word that only mountinfo shows.
+    pub source: Option<CString>,
+    /// The filesystem's own options.
+    pub params: Vec<Param>,
+    /// Flags of the filesystem: `MS_*` bits.
+    pub flags: u64,
+    /// Attributes of the mount: `MOUNT_ATTR_*` bits.
+    pub attr: u64,
+    /// It becomes read-only at the very end: devices and later mounts' targets are to be made in it.
+    pub late_read_only: bool,
+    /// Asks for something that fsconfig(2) cannot say and mount(2) can.
+    pub by_mount_2: bool,
+}
+
+/// One of the filesystem's own options.
+#[derive(Debug)]
+pub struct Param {
+    /// Its index in `options`.
+    pub option: usize,
+    /// What stands before the `=`.
+    pub key: CString,
+    /// What stands behind it.
+    pub value: Option<CString>,
+}
+
+/// A call of mount_setattr(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step {
+    /// Also for the mounts below.
+    pub recursive: bool,
+    /// What to change.
+    pub attr: Attr,
+}
+
+/// fsconfig(2) takes no longer values.
+const LONGEST_VALUE: usize = 255;
+
+impl Mount {
+    /// Plans `mounts[index]`. `base` is the propagation that sources of bind mounts get first.
+    pub fn new(
+        index: usize,
+        mount: &spec::Mount,
+        bundle: &Path,
+        base: Option<u64>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Self> {
+        let place = format!("mounts[{index}]");
+        unsupported(mount, &place)?;
+        let target = target(&mount.destination).at(format!("{place}.destination"))?;
+        if mount.destination.is_relative() {
+            warnings.push(format!(
+                "{place}.destination: {} is not absolute, which is deprecated: taken as {}",
+                mount.destination.display(),
+                target.to_string_lossy()
+            ));
+        }
+        let options = mount_options::parse(&mount.options);
+        let kind = kind(&options, mount, bundle, &target, &place)?;
+        check_proc(&target, &kind).at(format!("{place}.destination"))?;
+        if let Kind::Bind { .. } = kind {
+            warnings.extend(options.super_options.iter().map(|(option, name)| {
+                format!("{place}.options[{option}]: {name} has no effect on a bind mount")
+            }));
+        }
+        let steps = match kind {
+            Kind::Bind { recursive, .. } => steps(base, recursive, true, &options),
+            Kind::Remount { .. } => steps(None, true, false, &options),
+            Kind::Filesystem(_) | Kind::Cgroup(_) => steps(None, false, false, &options),
+        };
+        Ok(Mount { index, target, kind, steps })
+    }
+
+    /// /dev of the container is the host's or somebody else's: nothing is to be made in it.
+    pub fn is_bound_dev(&self) -> bool {
+        self.target.as_c_str() == c"/dev" && matches!(self.kind, Kind::Bind { .. })
+    }
+
+    /// Its place in config.json.
+    pub fn place(&self) -> String {
+        format!("mounts[{}]", self.index)
+    }
+}
+
+fn unsupported(mount: &spec::Mount, place: &str) -> Result<()> {
+    let asked = |map: &Option<Vec<_>>| map.as_ref().is_some_and(|map| !map.is_empty());
+    refuse(&[
+        (&format!("{place}.uidMappings"), asked(&mount.uid_mappings)),
+        (&format!("{place}.gidMappings"), asked(&mount.gid_mappings)),
+    ])
+}
+
+fn kind(
+    options: &Options<'_>,
+    mount: &spec::Mount,
+    bundle: &Path,
+    target: &CStr,
+    place: &str,
+) -> Result<Kind> {
+    let at = |option: usize| format!("{place}.options[{option}]");
+    if let Some(option) = options.id_map {
+        refuse(&[(&at(option), true)])?;
+    }
+    if let Some(option) = options.copy_up {
+        refuse(&[(&at(option), true)])?;
+    }
+    if options.remount {
+        let bind = if options.bind.is_some() { libc::MS_BIND } else { 0 };
+        let flags = libc::MS_REMOUNT | bind | options.flags | legacy(options.attr.set);
+        return Ok(Kind::Remount { flags, data: data(&mount.options, options)? });
+    }
+    if let Some(recursive) = options.bind {
+        if let Some((option, name)) = options.data.first() {
+            let unknown = || -> Result<()> {
+                bail!("{name:?} is no option of a bind mount, which has none of its filesystem's")
+            };
+            unknown().at(at(*option))?;
+        }
+        let source = source(mount, bundle).at(format!("{place}.source"))?;
+        return Ok(Kind::Bind { source, recursive });
+    }
+    let filesystem = filesystem(options, mount, target, place)?;
+    Ok(match filesystem.fstype.as_bytes() {
+        b"cgroup" => Kind::Cgroup(filesystem),
+        _ => Kind::Filesystem(filesystem),
+    })
+}
+
+fn source(mount: &spec::Mount, bundle: &Path) -> Result<CString> {
+    let source = mount.source.as_deref().unwrap_or(Path::new(""));
+    ensure!(!source.as_os_str().is_empty(), "missing: a bind mount needs a source");
+    c_string(bundle.join(source).as_os_str().as_bytes())
+}
+
+fn filesystem(
+    options: &Options<'_>,
+    mount: &spec::Mount,
+    target: &CStr,
+    place: &str,
+) -> Result<Filesystem> {
+    let fstype = mount.typ.as_deref().unwrap_or_default();
+    let check = || -> Result<()> {
+        ensure!(
+            !fstype.is_empty(),
+            "missing: only a bind mount (option bind or rbind) has no type"
+        );
+        ensure!(
+            fstype != "bind" && fstype != "rbind",
+            "{fstype:?} is no filesystem: a bind mount is one with the option bind or rbind"
+        );
+        Ok(())
+    };
+    check().at(format!("{place}.type"))?;
+    let source = mount.source.as_deref().map(Path::as_os_str).filter(|source| !source.is_empty());
+    let source = source.map(|source| c_string(source.as_bytes())).transpose();
+    let source = source.at(format!("{place}.source"))?;
+    let mut params = Vec::new();
+    for (option, text) in options.data.iter().filter(|(_, text)| !text.is_empty()) {
+        params.push(param(*option, text).at(format!("{place}.options[{option}]"))?);
+    }
+    let long = |param: &Param| {
+        // A comma would have to be split as the filesystem's own parser does it.
+        let comma = |text: &CString| text.as_bytes().contains(&b',');
+        let value = param.value.as_ref();
+        comma(&param.key)
+            || value.is_some_and(|value| comma(value) || value.as_bytes().len() > LONGEST_VALUE)
+    };
+    let by_mount_2 = options.flags & MS_I_VERSION != 0 || params.iter().any(long);
+    let read_only = options.attr.set & MOUNT_ATTR_RDONLY != 0;
+    let late_read_only = read_only && (fstype == "tmpfs" || target == c"/dev");
+    let (mut attr, mut flags) = (options.attr.set, options.flags);
+    if late_read_only {
+        attr &= !MOUNT_ATTR_RDONLY;
+        flags &= !MS_RDONLY;
+    }
+    let fstype = c_string(fstype.as_bytes()).at(format!("{place}.type"))?;
+    Ok(Filesystem { fstype, source, params, flags, attr, late_read_only, by_mount_2 })
+}
+
+fn param(option: usize, text: &str) -> Result<Param> {
+    let (key, value) = match text.split_once('=') {
+        Some((key, value)) => (key, Some(value)),
+        None => (text, None),
+    };
+    let value = value.map(|value| c_string(value.as_bytes())).transpose()?;
+    Ok(Param { option, key: c_string(key.as_bytes())?, value })
+}
+
+impl Filesystem {
+    /// The filesystem's own options as mount(2) wants them.
+    pub fn data(&self) -> CString {
+        let mut data = Vec::new();
+        for Param { key, value, .. } in &self.params {
+            data.extend_from_slice(if data.is_empty() { b"" } else { b"," });
+            data.extend_from_slice(key.as_bytes());
+            if let Some(value) = value {
+                data.push(b'=');
+                data.extend_from_slice(value.as_bytes());
+            }
+        }
+        CString::new(data).unwrap_or_default()
+    }
+
+    /// Its flags as fsconfig(2) wants them.
+    pub fn words(&self) -> impl Iterator<Item = &'static CStr> {
+        let flags = self.flags;
+        let asked = move |(flag, _): &&(u64, &CStr)| flags & flag != 0;
+        SUPER_WORDS.iter().filter(asked).map(|(_, word)| *word)
+    }
+
+    /// An option of this name is given.
+    pub fn has(&self, key: &CStr) -> bool {
+        self.params.iter().any(|param| *param.key == *key)
+    }
+}
+
+fn data(options: &[String], parsed: &Options<'_>) -> Result<CString> {
+    let data: Vec<&str> = parsed.data.iter().map(|(option, _)| options[*option].as_str()).collect();
+    c_string(data.join(",").as_bytes())
+}
+
+/// The calls that give a mount its attributes and propagation; with `attr` also those of its
+/// attributes that concern itself alone, which a new filesystem is born with.
+fn steps(base: Option<u64>, tree: bool, attr: bool, options: &Options<'_>) -> Vec<Step> {
+    let mut steps: Vec<Step> = Vec::new();
+    let base = base.map(|kind| (kind, true));
+    for (kind, recursive) in base.into_iter().chain(options.propagation.iter().copied()) {
+        let recursive = recursive && tree;
+        let whole = recursive || !tree;
+        // These forget whatever was before; slave and shared add to it.
+        if whole && (kind == MS_PRIVATE || kind == MS_UNBINDABLE) {
+            steps.clear();
+        }
+        let step = Step { recursive, attr: Attr { propagation: kind, ..Attr::default() } };
+        if steps.last() != Some(&step) {
+            steps.push(step);
+        }
+    }
+    let touched = options.recursive.set | options.recursive.clear;
+    if touched != 0 {
+        merge(&mut steps, tree, options.recursive);
+    }
+    let own = Attr {
+        set: options.attr.set & !touched,
+        clear: options.attr.clear & !touched,
+        propagation: 0,
+    };
+    if attr && own.set | own.clear != 0 {
+        merge(&mut steps, false, own);
+    }
+    steps
+}
+
+fn merge(steps: &mut Vec<Step>, recursive: bool, attr: Attr) {
+    match steps.iter_mut().rfind(|step| step.recursive == recursive) {
+        Some(step) => {
+            step.attr.set |= attr.set;
+            step.attr.clear |= attr.clear;
+        }
+        None => steps.push(Step { recursive, attr }),
+    }
+}
+
+/// A container path as brig uses it: absolute, without `.`, `..` and doubled slashes.
+fn target(path: &Path) -> Result<CString> {
+    ensure!(!path.as_os_str().is_empty(), "is empty");
+    let clean = clean(path.as_os_str().as_bytes());
+    ensure!(clean != b"/", "{} is the container's root", path.display());
+    c_string(&clean)
+}
+
+/// Makes a path absolute and clean without looking at the filesystem, as runc does.
+pub fn clean(path: &[u8]) -> Vec<u8> {
+    let mut names: Vec<&[u8]> = Vec::new();
+    for name in path.split(|&byte| byte == b'/') {
+        match name {
+            b"" | b"." => {}
+            b".." => drop(names.pop()),
+            name => names.push(name),
+        }
+    }
+    let mut clean = vec![b'/'];
+    clean.extend_from_slice(&names.join(&b'/'));
+    clean
+}
+
+/// A string of the config that goes to the kernel.
+pub fn c_string(bytes: &[u8]) -> Result<CString> {
+    CString::new(bytes).ok().context("contains a zero byte")
+}
+
+/// Files of /proc that lxcfs and the like replace.
+const REPLACEABLE: [&str; 10] = [
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/uptime",
+    "/proc/loadavg",
+    "/proc/slabinfo",
+    "/proc/sys/kernel/ns_last_pid",
+    "/proc/sys/crypto/fips_enabled",
+];
+
+/// Nothing but a proc filesystem on /proc, and nothing else inside it: what is written there while
+/// the container is set up (labels, profiles) would go astray (CVE-2019-16884, CVE-2025-52881).
+/// That the source of a bind mount is a proc filesystem is checked when it is opened.
+pub fn check_proc(target: &CStr, kind: &Kind) -> Result<()> {
+    let path = Path::new(std::ffi::OsStr::from_bytes(target.to_bytes()));
+    if path == Path::new("/proc") {
+        let proc = match kind {
+            Kind::Filesystem(filesystem) => filesystem.fstype.as_c_str() == c"proc",
+            Kind::Bind { .. } | Kind::Remount { .. } => true,
+            Kind::Cgroup(_) => false,
+        };
+        ensure!(proc, "only a proc filesystem can be mounted on /proc");
+    } else if path.starts_with("/proc") && !matches!(kind, Kind::Remount { .. }) {
+        let replaceable = REPLACEABLE.iter().any(|file| path == Path::new(file));
+        ensure!(replaceable, "{} is inside /proc: nothing can be mounted there", path.display());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::Mount as Spec;
+    use libc::MS_SHARED;
+
+    fn plan(json: &str) -> Result<Mount> {
+        let spec: Spec = serde_json::from_str(json).unwrap();
+        Mount::new(3, &spec, Path::new("/bundle"), Some(libc::MS_SLAVE), &mut Vec::new())
+    }
+
+    fn error(json: &str) -> String {
+        format!("{:#}", plan(json).unwrap_err())
+    }
+
+    fn bind(options: &str) -> Vec<Step> {
+        let options: Vec<&str> = options.split(' ').collect();
+        let spec = serde_json::json!({"destination": "/a", "source": "b", "options": options});
+        plan(&spec.to_string()).unwrap().steps
+    }
+
+    fn step(recursive: bool, propagation: u64, set: u64, clear: u64) -> Step {
+        Step { recursive, attr: Attr { set, clear, propagation } }
+    }
+
+    #[test]
+    fn a_bind_mount_is_a_slave_of_its_source_unless_told_otherwise() {
+        assert_eq!(bind("bind"), [step(false, libc::MS_SLAVE, 0, 0)]);
+        assert_eq!(bind("rbind"), [step(true, libc::MS_SLAVE, 0, 0)]);
+        assert_eq!(bind("rbind rprivate"), [step(true, MS_PRIVATE, 0, 0)]);
+        assert_eq!(bind("rbind rslave"), [step(true, libc::MS_SLAVE, 0, 0)]);
+        let shared = [step(true, libc::MS_SLAVE, 0, 0), step(true, MS_SHARED, 0, 0)];
+        assert_eq!(bind("rbind rshared"), shared);
+        let top = [step(true, libc::MS_SLAVE, 0, 0), step(false, MS_PRIVATE, 0, 0)];
+        assert_eq!(bind("rbind private"), top);
+    }
+
+    #[test]
+    fn one_call_for_one_mount() {
+        let ro = step(false, MS_PRIVATE, MOUNT_ATTR_RDONLY, 0);
+        assert_eq!(bind("bind ro private"), [ro]);
+        let rro = step(true, MS_PRIVATE, MOUNT_ATTR_RDONLY, 0);
+        assert_eq!(bind("rbind rprivate rro"), [rro]);
+        let own = step(false, 0, MOUNT_ATTR_RDONLY, 0);
+        assert_eq!(bind("rbind rprivate ro"), [step(true, MS_PRIVATE, 0, 0), own]);
+    }
+
+    #[test]
+    fn a_recursive_option_beats_its_plain_one() {
+        let steps = bind("rbind rprivate rw nosuid rro");
+        let nosuid = step(false, 0, libc::MOUNT_ATTR_NOSUID, 0);
+        assert_eq!(steps, [step(true, MS_PRIVATE, MOUNT_ATTR_RDONLY, 0), nosuid]);
+    }
+
+    #[test]
+    fn a_filesystems_option_on_a_bind_mount_is_named() {
+        let text = error(r#"{"destination":"/a","source":"b","options":["bind","mode=755"]}"#);
+        let said = r#"mounts[3].options[1]: "mode=755" is no option of a bind mount"#;
+        assert!(text.starts_with(said), "{text}");
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let source = error(r#"{"destination":"/a","options":["rbind"]}"#);
+        assert_eq!(source, "mounts[3].source: missing: a bind mount needs a source");
+        let kind = error(r#"{"destination":"/a","source":"tmpfs"}"#);
+        assert!(kind.starts_with("mounts[3].type: missing"), "{kind}");
+        let option = error(r#"{"destination":"/a","type":"bind","source":"b"}"#);
+        assert!(option.starts_with(r#"mounts[3].type: "bind" is no filesystem"#), "{option}");
+    }
+
+    #[test]
+    fn nothing_is_mounted_on_the_root_or_into_proc() {
+        let mount = |at| error(&format!(r#"{{"destination":{at:?},"type":"tmpfs"}}"#));
+        assert_eq!(mount("/a/.."), "mounts[3].destination: /a/.. is the container's root");
+        assert!(mount("/proc").ends_with("only a proc filesystem can be mounted on /proc"));
+        assert!(mount("/sys/../proc/self/attr").contains("is inside /proc"));
+        let lxcfs = r#"{"destination":"/proc/meminfo","source":"/x","options":["bind"]}"#;
+        assert!(plan(lxcfs).is_ok());
+    }
+
+    #[test]
+    fn targets_are_clean_and_sources_are_of_the_bundle() {
+        let mount = plan(r#"{"destination":"a//b/./c/../d/","source":"b","options":["bind"]}"#);
+        let mount = mount.unwrap();
+        assert_eq!(mount.target.as_c_str(), c"/a/b/d");
+        let Kind::Bind { source, .. } = mount.kind else { panic!() };
+        assert_eq!(source.as_c_str(), c"/bundle/b");
+    }
+
+    #[test]
+    fn only_what_fsconfig_cannot_say_goes_to_mount_2() {
+        let filesystem = |option: &str| {
+            let json = serde_json::json!({
+                "destination": "/a", "type": "tmpfs", "options": ["mode=755", option]
+            });
+            let Kind::Filesystem(filesystem) = plan(&json.to_string()).unwrap().kind else {
+                panic!()
+            };
+            (filesystem.by_mount_2, filesystem.data().into_string().unwrap())
+        };
+        assert_eq!(filesystem("size=1k"), (false, "mode=755,size=1k".into()));
+        assert_eq!(filesystem("iversion"), (true, "mode=755".into()));
+        assert!(filesystem("a=b,c=d").0);
+        assert!(filesystem(&format!("x={}", "y".repeat(256))).0);
+    }
+
+    #[test]
+    fn a_tmpfs_becomes_read_only_last() {
+        let json = r#"{"destination":"/x","type":"tmpfs","options":["ro","nosuid"]}"#;
+        let Kind::Filesystem(filesystem) = plan(json).unwrap().kind else { panic!() };
+        assert!(filesystem.late_read_only);
+        assert_eq!((filesystem.attr, filesystem.flags), (libc::MOUNT_ATTR_NOSUID, 0));
+    }
+}

@@ -1,0 +1,134 @@
+//! A root filesystem made of layers.
+//!
+//! mount(2) with the layers as numbers of descriptors, relative to /proc/self/fd: hundreds of them
+//! fit into its one page of options, whatever their names, on every kernel.
+
+use super::Root;
+use crate::plan::rootfs::{Overlay, Upper};
+use crate::spec::Place;
+use crate::sys::Errno;
+use crate::sys::mount::{self, Filesystem, move_mount};
+use anyhow::{Context, Result, bail, ensure};
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::{Mode, fstat, mkdirat};
+use nix::unistd::{Gid, Uid, chdir, fchownat};
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+/// In the parent: makes the directories that are missing, and looks whether the others are there.
+pub fn prepare(overlay: &Overlay, root: &Path) -> Result<()> {
+    prepare_root(root).with_context(|| root.display().to_string()).at("root.path")?;
+    let missing = |layer: &CString| directory(layer).err();
+    if let Some(error) = overlay.layers.iter().find_map(missing) {
+        return overlay.layers_from.blame(Err(error));
+    }
+    if let Upper::Directory { upper, work } = &overlay.upper {
+        let make = || -> Result<()> {
+            make_upper(upper, overlay)?;
+            make_dir(work, 0o700).with_context(|| work.to_string_lossy().into_owned())
+        };
+        overlay.upper_from.blame(make())?;
+    }
+    Ok(())
+}
+
+/// The mount point. Not empty means that somebody else has prepared this root filesystem, and an
+/// annotation must not replace it.
+fn prepare_root(root: &Path) -> Result<()> {
+    match std::fs::DirBuilder::new().mode(0o755).create(root) {
+        Ok(()) => return Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(error).context("mkdir"),
+    }
+    let empty = std::fs::read_dir(root)?.next().is_none();
+    ensure!(empty, "is not empty: with layers it is where they get mounted");
+    Ok(())
+}
+
+fn make_dir(path: &CStr, mode: u32) -> Result<()> {
+    match nix::unistd::mkdir(path, Mode::from_bits_truncate(mode)) {
+        Ok(()) => Ok(()),
+        Err(Errno::EEXIST) => directory(path).map(drop),
+        Err(errno) => Err(errno).context("mkdir"),
+    }
+}
+
+/// The upper's own directory becomes the container's root directory: it looks like the layers'.
+fn make_upper(upper: &CStr, overlay: &Overlay) -> Result<()> {
+    let what = || upper.to_string_lossy().into_owned();
+    match nix::unistd::mkdir(upper, Mode::from_bits_truncate(0o700)) {
+        Ok(()) => {}
+        Err(Errno::EEXIST) => return directory(upper).map(drop),
+        Err(errno) => return Err(errno).context("mkdir").with_context(what),
+    }
+    like_layers(nix::fcntl::AT_FDCWD, upper, top(overlay)?.as_fd()).with_context(what)
+}
+
+fn like_layers(dir: BorrowedFd<'_>, name: &CStr, layer: BorrowedFd<'_>) -> Result<()> {
+    let stat = fstat(layer).context("fstat")?;
+    let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+    if stat.st_uid != 0 || stat.st_gid != 0 {
+        fchownat(dir, name, Some(uid), Some(gid), nix::fcntl::AtFlags::empty()).context("chown")?;
+    }
+    let mode = Mode::from_bits_truncate(stat.st_mode & 0o7777);
+    nix::sys::stat::fchmodat(dir, name, mode, nix::sys::stat::FchmodatFlags::FollowSymlink)
+        .context("chmod")
+}
+
+fn top(overlay: &Overlay) -> Result<OwnedFd> {
+    directory(overlay.layers.last().context("no layers")?)
+}
+
+fn directory(path: &CStr) -> Result<OwnedFd> {
+    open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+        .with_context(|| path.to_string_lossy().into_owned())
+}
+
+/// In the child: mounts the overlay at `root`.
+pub fn mount(overlay: &Overlay, root: &Path) -> Result<Root> {
+    let layers = overlay.layers.iter().rev().map(|layer| directory(layer));
+    let layers = overlay.layers_from.blame(layers.collect::<Result<Vec<_>>>())?;
+    let Some(top) = layers.first() else { bail!("no layers") };
+    let names: Vec<String> = layers.iter().map(|layer| layer.as_raw_fd().to_string()).collect();
+    let lower = format!("lowerdir={}", names.join(":"));
+    let (held, upper, parked) = match &overlay.upper {
+        Upper::Directory { upper, work } => {
+            let (upper, work) = (directory(upper)?, directory(work)?);
+            let names = format!("upperdir={},workdir={}", upper.as_raw_fd(), work.as_raw_fd());
+            (Some((upper, work)), names, None)
+        }
+        Upper::Tmpfs { size } => {
+            let upper = overlay.upper_from.blame(in_memory(size.as_deref(), top.as_fd()))?;
+            let names = format!("upperdir={0}/upper,workdir={0}/work", upper.as_raw_fd());
+            (None, names, Some(upper))
+        }
+    };
+    let data = CString::new(format!("{lower},{upper}"))?;
+    let path = CString::new(root.as_os_str().as_bytes())?;
+    chdir("/proc/self/fd").context("chdir(/proc/self/fd)")?;
+    mount::mount(Some(c"overlay"), &path, Some(c"overlay"), 0, Some(&data))
+        .with_context(|| format!("mount {} layers", layers.len()))
+        .at("root.path")?;
+    drop(held);
+    Ok(Root { fd: directory(&path)?, parked, late: Vec::new() })
+}
+
+/// A tmpfs with the directories of an upper. overlayfs wants it attached in this mount namespace:
+/// until it has found its place it covers the top layer's directory, which is open already.
+fn in_memory(size: Option<&CStr>, top: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let filesystem = Filesystem::open(c"tmpfs")?;
+    filesystem.set(c"source", Some(c"upper"))?;
+    filesystem.set(c"mode", Some(c"0700"))?;
+    if let Some(size) = size {
+        filesystem.set(c"size", Some(size))?;
+    }
+    let upper = filesystem.mount(0)?;
+    mkdirat(&upper, c"work", Mode::from_bits_truncate(0o700)).context("mkdir")?;
+    mkdirat(&upper, c"upper", Mode::from_bits_truncate(0o700)).context("mkdir")?;
+    like_layers(upper.as_fd(), c"upper", top)?;
+    move_mount(upper.as_fd(), top)?;
+    Ok(upper)
+}

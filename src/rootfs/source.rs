@@ -1,0 +1,107 @@
+//! What the parent opens before the clone, so that no path of the host is looked up in the child
+//! and errors come while there is nothing to undo.
+
+use super::cgroup::{self, Cgroups};
+use super::overlay;
+use crate::cgroup::Cgroup;
+use crate::plan::mounts::{Kind, Mount, Step};
+use crate::plan::rootfs::{Jail, Rootfs};
+use crate::spec::Place;
+use crate::sys::mount::{Attr, clone_tree, set_attr};
+use anyhow::{Context, Result, ensure};
+use nix::fcntl::{AT_FDCWD, OFlag, open};
+use nix::sys::stat::Mode;
+use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// Everything of the host that gets into the root filesystem, as descriptors.
+pub struct Sources {
+    /// `root.path` as a detached mount, or where nothing can be mounted, as a directory.
+    pub(super) root: Option<OwnedFd>,
+    /// One for each mount of the plan.
+    pub(super) mounts: Vec<Source>,
+    /// The host has /proc/kcore, and so will the container.
+    pub(super) kcore: bool,
+}
+
+/// What of the host a mount needs.
+pub(super) enum Source {
+    /// Nothing: a new filesystem, or a remount.
+    None,
+    /// A detached mount.
+    Bind(OwnedFd),
+    /// The host's hierarchies.
+    Cgroup(Cgroups),
+}
+
+impl Sources {
+    /// Opens them. The container's cgroup directories have to exist already.
+    pub fn open(plan: &Rootfs, cgroup: &Cgroup) -> Result<Self> {
+        let root = match &plan.overlay {
+            Some(layers) => {
+                overlay::prepare(layers, &plan.path)?;
+                None
+            }
+            None => Some(open_root(plan).at("root.path")?),
+        };
+        let mounts = plan.mounts.iter().map(|mount| open_one(plan, mount, cgroup));
+        let mounts = mounts.collect::<Result<Vec<_>>>()?;
+        let kcore = plan.default_devices && Path::new("/proc/kcore").exists();
+        Ok(Sources { root, mounts, kcore })
+    }
+}
+
+fn open_root(plan: &Rootfs) -> Result<OwnedFd> {
+    let path = plan.path.as_os_str().as_bytes();
+    let what = || plan.path.display().to_string();
+    if plan.jail == Jail::Chroot {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        return open(path, flags, Mode::empty()).with_context(what);
+    }
+    // The dot: it has to be a directory.
+    let dot = CString::new([path, b"/."].concat())?;
+    let root = clone_tree(AT_FDCWD, &dot, true)?;
+    let step = |recursive, propagation| {
+        set_attr(root.as_fd(), recursive, Attr { propagation, ..Attr::default() })
+    };
+    if let Some(propagation) = plan.propagation.sources {
+        step(true, propagation)?;
+    }
+    step(false, plan.propagation.root)?;
+    Ok(root)
+}
+
+fn open_one(plan: &Rootfs, mount: &Mount, cgroup: &Cgroup) -> Result<Source> {
+    match &mount.kind {
+        Kind::Bind { source, recursive } => {
+            let tree = open_bind(mount, source, *recursive);
+            tree.at(format!("{}.source", mount.place())).map(Source::Bind)
+        }
+        Kind::Cgroup(fs) => cgroup::open(plan, fs, cgroup).at(mount.place()).map(Source::Cgroup),
+        Kind::Filesystem(_) | Kind::Remount { .. } => Ok(Source::None),
+    }
+}
+
+fn open_bind(mount: &Mount, source: &CStr, recursive: bool) -> Result<OwnedFd> {
+    let tree = clone_tree(AT_FDCWD, source, recursive)?;
+    if mount.target.as_c_str() == c"/proc" {
+        ensure_proc(tree.as_fd())?;
+    }
+    apply(tree.as_fd(), &mount.steps)?;
+    Ok(tree)
+}
+
+/// See [`crate::plan::mounts::check_proc`].
+pub(super) fn ensure_proc(tree: BorrowedFd<'_>) -> Result<()> {
+    let kind = fstatfs(tree).context("fstatfs")?.filesystem_type();
+    ensure!(kind == PROC_SUPER_MAGIC, "only a proc filesystem can be mounted on /proc");
+    Ok(())
+}
+
+/// Gives a mount its attributes and propagation.
+pub(super) fn apply(mount: BorrowedFd<'_>, steps: &[Step]) -> Result<()> {
+    Ok(steps.iter().try_for_each(|step| set_attr(mount, step.recursive, step.attr))?)
+}

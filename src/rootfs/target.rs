@@ -1,0 +1,94 @@
+//! Where something gets mounted: found beneath the root, made where it is missing.
+
+use super::Root;
+use super::source::ensure_proc;
+use crate::plan::mounts::{Kind, Mount, check_proc};
+use crate::sys::Errno;
+use crate::sys::path::{Links, make_dir_in, make_file_in, open_in};
+use anyhow::{Context, Result, bail, ensure};
+use nix::fcntl::{OFlag, readlink};
+use nix::sys::stat::{SFlag, fstat};
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// A found or made target.
+pub struct Target {
+    /// The file or directory.
+    pub fd: OwnedFd,
+    /// It was there before.
+    pub existed: bool,
+}
+
+/// Finds the target of a mount, or makes it: a file for a file, else a directory.
+pub fn find(root: &Root, mount: &Mount, source: Option<BorrowedFd<'_>>) -> Result<Target> {
+    let beneath = root.fd.as_fd();
+    // Without links on the way, which is nearly always, the plan has seen all there is to check.
+    match open_in(beneath, &mount.target, OFlag::O_PATH, Links::Refuse) {
+        Ok(fd) => return Ok(Target { fd, existed: true }),
+        Err(error) if error.errno == Errno::ENOENT => return make(beneath, mount, source),
+        Err(error) if error.errno == Errno::ELOOP => {}
+        Err(error) => return Err(error.into()),
+    }
+    if let Kind::Filesystem(filesystem) = &mount.kind {
+        // Whoever makes the image must not choose where these are (CVE-2019-19921, CVE-2023-27561).
+        let fstype = filesystem.fstype.as_c_str();
+        if fstype == c"proc" || fstype == c"sysfs" {
+            bail!("{fstype:?} has to be mounted on a directory, and there is a symbolic link");
+        }
+    }
+    let target = match open_in(beneath, &mount.target, OFlag::O_PATH, Links::Follow) {
+        Err(error) if error.errno == Errno::ENOENT => make(beneath, mount, source)?,
+        opened => Target { fd: opened?, existed: true },
+    };
+    check_where_it_led(beneath, &target, mount, source)?;
+    Ok(target)
+}
+
+fn make(root: BorrowedFd<'_>, mount: &Mount, source: Option<BorrowedFd<'_>>) -> Result<Target> {
+    let directory = source.map_or(Ok(true), is_directory)?;
+    let fd = match directory {
+        true => make_dir_in(root, &mount.target)?,
+        false => make_file_in(root, &mount.target)?,
+    };
+    Ok(Target { fd, existed: false })
+}
+
+/// Whether this is a directory.
+pub fn is_directory(fd: BorrowedFd<'_>) -> Result<bool> {
+    let mode = fstat(fd).context("fstat")?.st_mode;
+    Ok(mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits())
+}
+
+/// Links of the image led here: what the plan checked in the config is checked again.
+fn check_where_it_led(
+    root: BorrowedFd<'_>,
+    target: &Target,
+    mount: &Mount,
+    source: Option<BorrowedFd<'_>>,
+) -> Result<()> {
+    let (root, path) = (real_path(root)?, real_path(target.fd.as_fd())?);
+    let inside = Path::new(&path).strip_prefix(&root);
+    let inside = inside.with_context(|| format!("{} is outside the root", path.display()))?;
+    ensure!(!inside.as_os_str().is_empty(), "leads to the container's root");
+    let path = CString::new([b"/", inside.as_os_str().as_bytes()].concat())?;
+    check_proc(&path, &mount.kind)?;
+    match source {
+        Some(source) if path.as_c_str() == c"/proc" => ensure_proc(source),
+        _ => Ok(()),
+    }
+}
+
+fn real_path(fd: BorrowedFd<'_>) -> Result<std::path::PathBuf> {
+    let link = proc_path(fd);
+    let path = readlink(link.as_c_str()).with_context(|| format!("readlink({link:?})"))?;
+    Ok(path.into())
+}
+
+/// A name for a descriptor that mount(2) takes. Only while the host's /proc is the one in sight.
+pub fn proc_path(fd: BorrowedFd<'_>) -> CString {
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    // A number has no zero byte.
+    CString::new(path).unwrap_or_default()
+}

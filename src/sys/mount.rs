@@ -1,0 +1,195 @@
+//! Mounts by file descriptor: the system calls behind fsopen(2), open_tree(2) and mount_setattr(2).
+
+use super::{Errno, SysError, check};
+use nix::fcntl::AT_FDCWD;
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// What mount_setattr(2) changes: `MOUNT_ATTR_*` bits to set and to clear, and one of
+/// `MS_PRIVATE`, `MS_SLAVE`, `MS_SHARED`, `MS_UNBINDABLE`, or 0 to leave the propagation alone.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Attr {
+    /// To set.
+    pub set: u64,
+    /// To clear; the access time modes are a group, of which all have to be cleared to set one.
+    pub clear: u64,
+    /// The new propagation.
+    pub propagation: u64,
+}
+
+/// A detached copy of the mount at `path` below `dir`, or of `dir` itself when `path` is empty:
+/// open_tree(2) with `OPEN_TREE_CLONE`.
+pub fn clone_tree(dir: BorrowedFd<'_>, path: &CStr, recursive: bool) -> Result<OwnedFd, SysError> {
+    let mut flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
+    flags |= at_flags(path.is_empty(), recursive);
+    // SAFETY: path is a C string that outlives the call.
+    let fd = unsafe { libc::syscall(libc::SYS_open_tree, dir.as_raw_fd(), path.as_ptr(), flags) };
+    let call = || format!("open_tree({}, clone)", name(dir, path));
+    descriptor(check(call, fd)?)
+}
+
+/// Attaches a detached mount, or moves an attached one, to the file or directory `target`.
+pub fn move_mount(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<(), SysError> {
+    let flags = libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_EMPTY_PATH;
+    move_to(mount, target, c"", flags)
+}
+
+/// As [`move_mount`], to a path of the host.
+pub fn move_mount_to(mount: BorrowedFd<'_>, path: &CStr) -> Result<(), SysError> {
+    let flags = libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_SYMLINKS;
+    move_to(mount, AT_FDCWD, path, flags)
+}
+
+fn move_to(
+    mount: BorrowedFd<'_>,
+    dir: BorrowedFd<'_>,
+    path: &CStr,
+    flags: libc::c_uint,
+) -> Result<(), SysError> {
+    let (from, to) = (mount.as_raw_fd(), dir.as_raw_fd());
+    // SAFETY: both paths are C strings that outlive the call.
+    let done = unsafe {
+        libc::syscall(libc::SYS_move_mount, from, c"".as_ptr(), to, path.as_ptr(), flags)
+    };
+    check(|| format!("move_mount(fd {from}, {})", name(dir, path)), done).map(drop)
+}
+
+/// mount_setattr(2) on the mount itself, or on it and everything mounted below it.
+pub fn set_attr(mount: BorrowedFd<'_>, recursive: bool, attr: Attr) -> Result<(), SysError> {
+    let args = libc::mount_attr {
+        attr_set: attr.set,
+        attr_clr: attr.clear,
+        propagation: attr.propagation,
+        userns_fd: 0,
+    };
+    let flags = at_flags(true, recursive);
+    // SAFETY: the path is a C string; args outlives the call and its size is passed.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const args,
+            size_of_val(&args),
+        )
+    };
+    let call = || {
+        let Attr { set, clear, propagation } = attr;
+        let fd = mount.as_raw_fd();
+        format!("mount_setattr(fd {fd}, set {set:#x}, clear {clear:#x}, {propagation:#x})")
+    };
+    check(call, done).map(drop)
+}
+
+/// A filesystem being configured: fsopen(2).
+pub struct Filesystem(OwnedFd);
+
+impl Filesystem {
+    /// Starts a new filesystem of this type.
+    pub fn open(fstype: &CStr) -> Result<Self, SysError> {
+        let flags = libc::FSOPEN_CLOEXEC;
+        // SAFETY: fstype is a C string that outlives the call.
+        let fd = unsafe { libc::syscall(libc::SYS_fsopen, fstype.as_ptr(), flags) };
+        let call = || format!("fsopen({})", fstype.to_string_lossy());
+        descriptor(check(call, fd)?).map(Filesystem)
+    }
+
+    /// Sets `key`, or `key=value`.
+    pub fn set(&self, key: &CStr, value: Option<&CStr>) -> Result<(), SysError> {
+        let command = match value {
+            Some(_) => libc::FSCONFIG_SET_STRING,
+            None => libc::FSCONFIG_SET_FLAG,
+        };
+        self.config(command, Some(key), value)
+    }
+
+    /// Makes the filesystem, and a detached mount of it with these `MOUNT_ATTR_*` bits.
+    pub fn mount(self, attr: u64) -> Result<OwnedFd, SysError> {
+        self.config(libc::FSCONFIG_CMD_CREATE, None, None)?;
+        let (fd, flags) = (self.0.as_raw_fd(), libc::FSMOUNT_CLOEXEC);
+        // SAFETY: takes integers only.
+        let mount = unsafe { libc::syscall(libc::SYS_fsmount, fd, flags, attr) };
+        let mount = check(|| "fsmount".into(), mount).map_err(|error| self.explained(error))?;
+        descriptor(mount)
+    }
+
+    fn config(
+        &self,
+        command: libc::fsconfig_command,
+        key: Option<&CStr>,
+        value: Option<&CStr>,
+    ) -> Result<(), SysError> {
+        let pointer = |text: Option<&CStr>| text.map_or(std::ptr::null(), CStr::as_ptr);
+        let fd = self.0.as_raw_fd();
+        // SAFETY: key and value are C strings that outlive the call, or null where the command
+        // does not look at them.
+        let done = unsafe {
+            libc::syscall(libc::SYS_fsconfig, fd, command, pointer(key), pointer(value), 0)
+        };
+        let call = || match (key, value) {
+            (None, _) => "fsconfig(create)".into(),
+            (Some(key), None) => format!("fsconfig({})", key.to_string_lossy()),
+            (Some(key), Some(value)) => {
+                format!("fsconfig({}={})", key.to_string_lossy(), value.to_string_lossy())
+            }
+        };
+        check(call, done).map_err(|error| self.explained(error)).map(drop)
+    }
+
+    /// Adds what the kernel wrote into the context's log: "tmpfs: Bad value for 'size'".
+    fn explained(&self, mut error: SysError) -> SysError {
+        let mut line = [0; 256];
+        while let Ok(length) = nix::unistd::read(&self.0, &mut line) {
+            let text = line[..length].trim_ascii_end();
+            // "e " for an error, "w " for a warning, "i " for information
+            if let Some(text) = text.strip_prefix(b"e ") {
+                error.call = format!("{} ({})", error.call, text.escape_ascii());
+                break;
+            }
+        }
+        error
+    }
+}
+
+/// mount(2).
+pub fn mount(
+    source: Option<&CStr>,
+    target: &CStr,
+    fstype: Option<&CStr>,
+    flags: u64,
+    data: Option<&CStr>,
+) -> Result<(), SysError> {
+    let pointer = |text: Option<&CStr>| text.map_or(std::ptr::null(), CStr::as_ptr);
+    // SAFETY: every pointer is null or a C string that outlives the call, as mount(2) wants them;
+    // the kernel copies data only up to its terminating zero or to one page.
+    let done = unsafe {
+        libc::mount(pointer(source), target.as_ptr(), pointer(fstype), flags, pointer(data).cast())
+    };
+    let call = || {
+        let text = |text: Option<&CStr>| text.unwrap_or_default().to_string_lossy().into_owned();
+        let target = target.to_string_lossy();
+        format!("mount({:?}, {target}, {:?}, {flags:#x})", text(source), text(fstype))
+    };
+    check(call, done.into()).map(drop)
+}
+
+fn at_flags(empty_path: bool, recursive: bool) -> libc::c_uint {
+    let empty = if empty_path { libc::AT_EMPTY_PATH } else { 0 };
+    let recursive = if recursive { libc::AT_RECURSIVE } else { 0 };
+    (empty | recursive).cast_unsigned()
+}
+
+fn descriptor(fd: libc::c_long) -> Result<OwnedFd, SysError> {
+    let fd = i32::try_from(fd).map_err(|_| SysError::new("descriptor", Errno::EBADF))?;
+    // SAFETY: every caller passes what a system call has just returned as a new descriptor, which
+    // nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn name(dir: BorrowedFd<'_>, path: &CStr) -> String {
+    match path.is_empty() {
+        true => format!("fd {}", dir.as_raw_fd()),
+        false => path.to_string_lossy().into_owned(),
+    }
+}

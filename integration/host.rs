@@ -93,15 +93,15 @@ pub fn cgroups_with(part: &str) -> Vec<PathBuf> {
     found
 }
 
-/// Living processes started with `BRIG_TEST=id` in their environment: brig, and what it started.
-/// (A zombie has no environment any more.)
+/// Living processes of a container: brig and what it started have `BRIG_TEST=id` in their
+/// environment, or the id on their command line. (A zombie has neither any more.)
 pub fn processes_of(id: &str) -> Vec<Pid> {
     let marker = format!("BRIG_TEST={id}");
-    let marked = |pid: &Pid| {
-        let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environ.split(|&byte| byte == 0).any(|variable| variable == marker.as_bytes())
+    let has = |pid: &Pid, file: &str, word: &str| {
+        let text = fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        text.split(|&byte| byte == 0).any(|have| have == word.as_bytes())
     };
-    processes().filter(marked).collect()
+    processes().filter(|pid| has(pid, "environ", &marker) || has(pid, "cmdline", id)).collect()
 }
 
 /// Every process of the host.

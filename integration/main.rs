@@ -11,9 +11,19 @@
     reason = "not brig: threads and writes are what tests are made of"
 )]
 
+mod cgroups;
+mod cli;
+mod command;
+mod devices;
 mod facts;
 mod host;
+mod kill;
 mod lifecycle;
+mod mounts;
+mod namespaces;
+mod overlay;
+mod process;
+mod run;
 mod sandbox;
 mod tree;
 

@@ -66,6 +66,13 @@ fn init() -> &'static Path {
     })
 }
 
+/// The test process as a helper on the host, not started.
+pub fn on_host(args: &[&str]) -> Command {
+    let mut command = Command::new(init());
+    command.args(args).env_clear();
+    command
+}
+
 /// A 64-bit ELF file that asks for a dynamic loader (a program header of type PT_INTERP, 3).
 fn is_dynamic(elf: &[u8]) -> bool {
     let number = |at: usize, len: usize| {
@@ -405,7 +412,8 @@ impl Done {
     pub fn fails(self) -> String {
         assert_eq!(self.code, Some(1), "{self:#?}");
         assert!(!self.stderr.trim().is_empty(), "failed without a word: {self:#?}");
-        self.stderr
+        // runc's logger quotes what it says.
+        if is_peer() { self.stderr.replace("\\\"", "\"") } else { self.stderr }
     }
 
     /// It has to have failed with a message that has `part` in it.

@@ -64,6 +64,7 @@ pub fn act(name: &str, words: &Words<'_>) -> bool {
             kill(Pid::from_raw(pid), signal).map_err(io::Error::from)
         }),
         "exec" => exec(words),
+        "subreaper" => return subreaper(words),
         _ => return false,
     };
     match outcome {
@@ -109,6 +110,19 @@ fn exec(words: &Words<'_>) -> io::Result<()> {
         Ok(never) => match never {},
         Err(error) => Err(error.into()),
     }
+}
+
+/// Runs a command, adopts what it leaves behind, says `ready` and its exit code, and reaps nobody.
+fn subreaper(words: &Words<'_>) -> bool {
+    let mut words = words.all();
+    let program = words.next().unwrap_or_default();
+    let adopts = nix::sys::prctl::set_child_subreaper(true);
+    match std::process::Command::new(program).args(words).status() {
+        Ok(status) if adopts.is_ok() => say!("ready {}", status.code().unwrap_or(-1)),
+        outcome => say!("subreaper {adopts:?} {outcome:?}"),
+    }
+    std::thread::sleep(Duration::from_secs(60));
+    true
 }
 
 /// Says `ready`, then every signal it gets; ends after `count` of them, or at once with SIGTERM.

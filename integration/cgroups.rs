@@ -28,7 +28,7 @@ macro_rules! controller {
 fn cgroup_of(pid: i64, controller: &str) -> PathBuf {
     let (version, mountpoint) = host::controller(controller).unwrap();
     let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
-    let here = |line: &&str| match (version, line.splitn(3, ':').nth(1).unwrap()) {
+    let here = |line: &&str| match (version, line.split(':').nth(1).unwrap()) {
         (Version::V1, names) => names.split(',').any(|name| name == controller),
         (Version::V2, names) => names.is_empty(),
     };

@@ -71,8 +71,6 @@ impl fmt::Display for Facts {
 /// A line of mountinfo.
 #[derive(Debug, Clone)]
 pub struct Mount {
-    /// Path of the mounted directory within its filesystem.
-    pub root: String,
     /// Where it is mounted.
     pub target: String,
     /// Options of this mount: `rw,nosuid,relatime`.
@@ -91,11 +89,10 @@ impl Mount {
     /// Reads one line of /proc/self/mountinfo.
     pub fn parse(line: &str) -> Option<Mount> {
         let (mount, filesystem) = line.split_once(" - ")?;
-        let mut fields = mount.split(' ').skip(3).map(str::to_string);
+        let mut fields = mount.split(' ').skip(4).map(str::to_string);
         let list = |text: &str| text.split(',').map(str::to_string).collect::<Vec<_>>();
         let mut filesystem_fields = filesystem.splitn(3, ' ');
         Some(Mount {
-            root: fields.next()?,
             target: fields.next()?,
             options: list(&fields.next()?),
             propagation: fields.collect(),

@@ -1,11 +1,10 @@
 //! `process`: environment, user, working directory, rights, limits, and what is inherited: nothing.
 
 use crate::facts::Facts;
-use crate::sandbox::{Sandbox, brig_only, skip};
+use crate::sandbox::{Sandbox, before_exec, brig_only, skip};
 use serde_json::{Value, json};
 use std::fs;
 use std::os::fd::AsRawFd;
-use std::os::unix::process::CommandExt;
 
 fn process(sandbox: &Sandbox, field: &str, value: Value) {
     sandbox.patch(|config| config["process"][field] = value);
@@ -168,8 +167,7 @@ fn the_callers_groups_are_not_inherited() {
     let sandbox = Sandbox::new();
     let bundle = sandbox.script("ids").bundle();
     let mut command = sandbox.command(&["run", "--bundle", bundle.to_str().unwrap(), &sandbox.id]);
-    // SAFETY: one async-signal-safe call between fork and exec.
-    unsafe { command.pre_exec(|| Ok(nix::unistd::setgroups(&[nix::unistd::Gid::from_raw(77)])?)) };
+    before_exec(&mut command, || Ok(nix::unistd::setgroups(&[nix::unistd::Gid::from_raw(77)])?));
     let facts = Facts::parse(&sandbox.spawn(command).wait().ok().stdout);
     assert_eq!(facts.get("groups"), "");
 }
@@ -183,13 +181,10 @@ fn the_umask_is_as_configured_and_022_otherwise() {
     let sandbox = Sandbox::new();
     let bundle = sandbox.script("umask").bundle();
     let mut command = sandbox.command(&["run", "--bundle", bundle.to_str().unwrap(), &sandbox.id]);
-    // SAFETY: one async-signal-safe call between fork and exec.
-    unsafe {
-        command.pre_exec(|| {
-            nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o77));
-            Ok(())
-        })
-    };
+    before_exec(&mut command, || {
+        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o77));
+        Ok(())
+    });
     let facts = Facts::parse(&sandbox.spawn(command).wait().ok().stdout);
     assert_eq!(facts.get("umask"), "0022");
 }
@@ -200,13 +195,10 @@ fn the_callers_umask_does_not_change_what_is_made() {
     let sandbox = with("cwd", json!("/made"));
     let bundle = sandbox.script("stat /made ; stat /dev/null ; stat /dev/shm").bundle();
     let mut command = sandbox.command(&["run", "--bundle", bundle.to_str().unwrap(), &sandbox.id]);
-    // SAFETY: one async-signal-safe call between fork and exec.
-    unsafe {
-        command.pre_exec(|| {
-            nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o77));
-            Ok(())
-        })
-    };
+    before_exec(&mut command, || {
+        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o77));
+        Ok(())
+    });
     let facts = Facts::parse(&sandbox.spawn(command).wait().ok().stdout);
     assert!(facts.get("stat /made").starts_with("dir 0755"), "{facts}");
     assert!(facts.get("stat /dev/null").starts_with("char 0666"), "{facts}");
@@ -391,12 +383,9 @@ fn the_affinity_is_reset_to_what_the_cpuset_allows() {
     let mut command = sandbox.command(&["run", "--bundle", bundle.to_str().unwrap(), &sandbox.id]);
     let mut one = nix::sched::CpuSet::new();
     one.set(cpus[0]).unwrap();
-    // SAFETY: one async-signal-safe call between fork and exec.
-    unsafe {
-        command.pre_exec(move || {
-            Ok(nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &one)?)
-        })
-    };
+    before_exec(&mut command, move || {
+        Ok(nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &one)?)
+    });
     let facts = Facts::parse(&sandbox.spawn(command).wait().ok().stdout);
     let cpus: Vec<String> = cpus.iter().map(ToString::to_string).collect();
     assert_eq!(facts.get("affinity"), cpus.join(","));
@@ -411,18 +400,15 @@ fn every_signal_is_at_its_default_and_unblocked() {
     for verb in ["run", "create"] {
         let mut command =
             sandbox.command(&[verb, "--bundle", bundle.to_str().unwrap(), &sandbox.id]);
-        // SAFETY: async-signal-safe calls between fork and exec.
-        unsafe {
-            command.pre_exec(|| {
-                for ignored in
-                    Signal::iterator().filter(|s| !matches!(s, Signal::SIGKILL | Signal::SIGSTOP))
-                {
-                    // SAFETY: no handler function is installed.
-                    unsafe { signal(ignored, SigHandler::SigIgn) }?;
-                }
-                Ok(SigSet::all().thread_block()?)
-            })
-        };
+        before_exec(&mut command, || {
+            for ignored in
+                Signal::iterator().filter(|s| !matches!(s, Signal::SIGKILL | Signal::SIGSTOP))
+            {
+                // SAFETY: no handler function is installed.
+                unsafe { signal(ignored, SigHandler::SigIgn) }?;
+            }
+            Ok(SigSet::all().thread_block()?)
+        });
         let done = sandbox.spawn(command).wait().ok();
         if verb == "create" {
             sandbox.start();
@@ -442,18 +428,15 @@ fn every_fd_above_two_is_closed() {
     let mut command = sandbox.command(&["run", "--bundle", bundle.to_str().unwrap(), &sandbox.id]);
     let open = fs::File::open(&bundle).unwrap();
     let fd = open.as_raw_fd();
-    // SAFETY: dup2 is async-signal-safe; the numbers are free in the child.
-    unsafe {
-        command.pre_exec(move || {
-            for number in [3, 10, 100, 800] {
-                // SAFETY: as above; a failure leaves the fd closed, which the test would not notice.
-                if unsafe { libc::dup2(fd, number) } < 0 {
-                    return Err(std::io::Error::last_os_error());
-                }
+    before_exec(&mut command, move || {
+        for number in [3, 10, 100, 800] {
+            // SAFETY: as above; a failure leaves the fd closed, which the test would not notice.
+            if unsafe { libc::dup2(fd, number) } < 0 {
+                return Err(std::io::Error::last_os_error());
             }
-            Ok(())
-        })
-    };
+        }
+        Ok(())
+    });
     let facts = Facts::parse(&sandbox.spawn(command).wait().ok().stdout);
     let fds: Vec<&str> =
         facts.all("fd").into_iter().filter_map(|line| line.split(' ').next()).collect();
@@ -468,16 +451,13 @@ fn closed_standard_streams_are_no_hazard() {
         let bundle = sandbox.script("write /tmp/ran yes ; say out ; warn err").bundle();
         let mut command =
             sandbox.command(&["run", "--bundle", bundle.to_str().unwrap(), &sandbox.id]);
-        // SAFETY: close is async-signal-safe.
-        unsafe {
-            command.pre_exec(move || {
-                for fd in closed {
-                    // SAFETY: the fd is a standard stream that nothing in this child uses any more.
-                    unsafe { libc::close(*fd) };
-                }
-                Ok(())
-            })
-        };
+        before_exec(&mut command, move || {
+            for fd in closed {
+                // SAFETY: the fd is a standard stream that nothing in this child uses any more.
+                unsafe { libc::close(*fd) };
+            }
+            Ok(())
+        });
         let done = sandbox.spawn(command).wait();
         if crate::sandbox::is_peer() {
             continue;
@@ -513,18 +493,15 @@ fn preserved_fds_are_refused_or_passed() {
     ]);
     let open = fs::File::open(&bundle).unwrap();
     let fd = open.as_raw_fd();
-    // SAFETY: dup2 is async-signal-safe; the numbers are free in the child.
-    unsafe {
-        command.pre_exec(move || {
-            for number in [3, 4] {
-                // SAFETY: as above.
-                if unsafe { libc::dup2(fd, number) } < 0 {
-                    return Err(std::io::Error::last_os_error());
-                }
+    before_exec(&mut command, move || {
+        for number in [3, 4] {
+            // SAFETY: as above.
+            if unsafe { libc::dup2(fd, number) } < 0 {
+                return Err(std::io::Error::last_os_error());
             }
-            Ok(())
-        })
-    };
+        }
+        Ok(())
+    });
     let done = sandbox.spawn(command).wait();
     if done.code == Some(0) {
         let facts = Facts::parse(&done.stdout);

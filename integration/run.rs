@@ -1,9 +1,8 @@
 //! Foreground `run`, `--detach` and `--keep`.
 
-use crate::sandbox::{Running, Sandbox, brig_only};
+use crate::sandbox::{Running, Sandbox, before_exec, brig_only};
 use nix::sys::signal::{SigHandler, SigSet, Signal, kill, signal};
 use nix::unistd::Pid;
-use std::os::unix::process::CommandExt;
 
 fn spawn(sandbox: &Sandbox, args: &[&str]) -> Running {
     let bundle = sandbox.bundle();
@@ -86,14 +85,11 @@ fn run_sees_the_end_even_when_its_caller_ignores_and_blocks_sigchld() {
     let sandbox = Sandbox::new();
     let bundle = sandbox.script("status SigIgn SigBlk SigCgt ; exit 5").bundle();
     let mut command = sandbox.command(&["run", "--bundle", bundle.to_str().unwrap(), &sandbox.id]);
-    // SAFETY: two async-signal-safe calls between fork and exec.
-    unsafe {
-        command.pre_exec(|| {
-            // SAFETY: no handler function is installed.
-            unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }?;
-            Ok(SigSet::all().thread_block()?)
-        })
-    };
+    before_exec(&mut command, || {
+        // SAFETY: no handler function is installed.
+        unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }?;
+        Ok(SigSet::all().thread_block()?)
+    });
     let done = sandbox.spawn(command).wait();
     assert_eq!(done.code, Some(5), "{done:?}");
 }

@@ -5,7 +5,8 @@ use crate::facts::Facts;
 use crate::{host, tree};
 use serde_json::{Value, json};
 use std::fs::{self, File};
-use std::os::unix::process::ExitStatusExt;
+use std::io;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -71,6 +72,16 @@ pub fn on_host(args: &[&str]) -> Command {
     let mut command = Command::new(init());
     command.args(args).env_clear();
     command
+}
+
+/// Has `work` done by the new process before it becomes the command: what it inherits.
+pub fn before_exec(
+    command: &mut Command,
+    work: impl FnMut() -> io::Result<()> + Send + Sync + 'static,
+) {
+    // SAFETY: every caller passes a closure of system calls only, which may run between fork and
+    // exec of a program with many threads: it neither allocates nor takes locks.
+    unsafe { command.pre_exec(work) };
 }
 
 /// A 64-bit ELF file that asks for a dynamic loader (a program header of type PT_INTERP, 3).
@@ -361,11 +372,6 @@ impl Running {
         }
     }
 
-    /// What it has printed so far.
-    pub fn printed(&self) -> String {
-        String::from_utf8_lossy(&fs::read(&self.stdout).unwrap()).into_owned()
-    }
-
     /// Waits until it has printed a line.
     #[track_caller]
     pub fn wait_for_line(&self, line: &str) {
@@ -403,7 +409,7 @@ impl Done {
     /// It has to have succeeded.
     #[track_caller]
     pub fn ok(self) -> Done {
-        assert_eq!(self.code, Some(0), "{self:#?}");
+        assert!((self.code, self.signal) == (Some(0), None), "{}: {self:#?}", self.what);
         self
     }
 

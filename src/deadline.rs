@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 pub const SETUP: Duration = Duration::from_secs(120);
 /// From the release of a created container to its known execve.
 pub const EXEC: Duration = Duration::from_secs(60);
+/// A hook that names no timeout of its own.
+pub const HOOK: Duration = Duration::from_secs(24 * 3600);
 /// A killed init is gone after this, unless it is stuck in the kernel.
 pub const KILL: Duration = Duration::from_secs(10);
 /// A cgroup whose last process has died can be removed after this.

@@ -12,10 +12,20 @@
 //!
 //! Imports point downward only: cli → cmd → launch → {rootfs, cgroup, process, state} → plan → sys.
 
+/// The newest runtime-spec that brig follows.
+pub const SPEC_VERSION: &str = "1.3.0";
+
+/// The commit that brig was built from, where the build says it.
+pub const COMMIT: &str = match option_env!("BRIG_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};
+
 pub mod cgroup;
 pub mod cli;
 pub mod cmd;
 pub mod deadline;
+pub mod hooks;
 pub mod launch;
 pub mod log;
 pub mod plan;

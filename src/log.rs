@@ -1,1 +1,159 @@
-//! What brig says besides its results: errors and warnings, to stderr and to --log.
+//! What brig says besides its results: the error it ends with, warnings, debug lines; to stderr, and
+//! to `--log` where one is given.
+//!
+//! podman wants the log of a failure to be exactly one JSON object, and the stdout and stderr of
+//! `create` are the container's: so warnings wait here until it is known how the command ended.
+
+use anyhow::{Context, Result};
+use std::fmt;
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// `time="…" level=error msg="…"`.
+    #[default]
+    Text,
+    /// One JSON object a line: level, msg, time.
+    Json,
+}
+
+/// Where brig speaks.
+#[derive(Debug, Default)]
+pub struct Log {
+    file: Option<File>,
+    format: Format,
+    debug: bool,
+    warnings: Vec<String>,
+}
+
+impl Log {
+    /// Opens `--log`.
+    pub fn open(path: Option<&Path>, format: Format, debug: bool) -> Result<Log> {
+        let open = |path: &Path| {
+            let options = File::options().append(true).create(true).clone();
+            options.open(path).with_context(|| format!("--log {}", path.display()))
+        };
+        Ok(Log { file: path.map(open).transpose()?, format, debug, warnings: Vec::new() })
+    }
+
+    /// Something that the config asks for will not be so; the command goes on.
+    pub fn warn(&mut self, text: &str) {
+        self.warnings.push(text.to_owned());
+    }
+
+    /// With `--debug` only.
+    pub fn debug(&mut self, text: fmt::Arguments<'_>) {
+        if self.debug {
+            self.say("debug", &text.to_string());
+        }
+    }
+
+    /// The command has done what it was to do: shows the warnings.
+    pub fn finish(&mut self) {
+        for warning in std::mem::take(&mut self.warnings) {
+            self.say("warning", &warning);
+        }
+    }
+
+    /// The command has failed: in the log, the error and nothing else. A log that cannot be written
+    /// must not hide it, so it is always on stderr too, and so are the warnings.
+    pub fn fail(&mut self, error: &anyhow::Error) {
+        let text = one_line(&format!("{error:#}"));
+        if self.file.is_some() {
+            self.say("error", &text);
+        }
+        err(format!("brig: {text}\n").as_bytes());
+        self.file = None;
+        self.finish();
+    }
+
+    fn say(&mut self, level: &str, text: &str) {
+        let text = one_line(text);
+        let line = match (&self.file, self.format) {
+            (None, _) => format!("brig: {level}: {text}\n"),
+            (_, Format::Text) => format!("time=\"{}\" level={level} msg={text:?}\n", now()),
+            (_, Format::Json) => {
+                let msg = serde_json::Value::from(text);
+                format!("{{\"level\":\"{level}\",\"msg\":{msg},\"time\":\"{}\"}}\n", now())
+            }
+        };
+        match &mut self.file {
+            // There is nowhere left to complain.
+            Some(file) => drop(file.write_all(line.as_bytes())),
+            None => err(line.as_bytes()),
+        }
+    }
+}
+
+/// Writes a result to stdout. A reader that has gone away is not an error of ours.
+pub fn out(bytes: &[u8]) -> Result<()> {
+    match std::io::stdout().lock().write_all(bytes).and_then(|()| std::io::stdout().flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        done => done.context("write to stdout"),
+    }
+}
+
+fn err(bytes: &[u8]) {
+    // If stderr is closed, nobody wants to know.
+    let _ = std::io::stderr().write_all(bytes);
+}
+
+/// An error is one line, whatever names are in it.
+fn one_line(text: &str) -> String {
+    text.trim_end()
+        .chars()
+        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
+        .collect()
+}
+
+/// Now, as RFC 3339 in UTC with nanoseconds.
+pub fn now() -> String {
+    rfc3339(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+fn rfc3339(since_epoch: Duration) -> String {
+    let seconds = since_epoch.as_secs();
+    let (days, second) = (seconds / 86400, seconds % 86400);
+    // Days counted from 0000-03-01, in eras of 400 years: leap days then end each year.
+    let day = days + 719_468;
+    let (era, day) = (day / 146_097, day % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let date = day - (153 * month + 2) / 5 + 1;
+    let (year, month) =
+        (era * 400 + year + u64::from(month >= 10), if month < 10 { month + 3 } else { month - 9 });
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    let nanos = since_epoch.subsec_nanos();
+    format!("{year:04}-{month:02}-{date:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z")
+}
+
+/// What a bug looks like: a line, never an abort, which in a PID 1 would look like a SIGSEGV.
+pub fn panic(info: &std::panic::PanicHookInfo<'_>) {
+    err(format!("brig: internal error, please report it: {}\n", one_line(&info.to_string()))
+        .as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_rfc3339() {
+        let at = |seconds| rfc3339(Duration::new(seconds, 7));
+        assert_eq!(at(0), "1970-01-01T00:00:00.000000007Z");
+        assert_eq!(at(951_782_399), "2000-02-28T23:59:59.000000007Z");
+        assert_eq!(at(951_782_400), "2000-02-29T00:00:00.000000007Z");
+        assert_eq!(at(1_735_689_599), "2024-12-31T23:59:59.000000007Z");
+        assert_eq!(at(4_107_542_400), "2100-03-01T00:00:00.000000007Z");
+    }
+
+    #[test]
+    fn an_error_is_one_line() {
+        assert_eq!(one_line("a\nb\x1b[1m\n"), "a\\nb\\u{1b}[1m");
+    }
+}

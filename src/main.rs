@@ -1,1 +1,56 @@
-fn main() {}
+//! The binary: arguments in, one error line at most, an exit code out. Everything else is the
+//! library's.
+//!
+//! There is a C `main` instead of std's, whose start-up costs 60 µs of poll, sigaction and
+//! sigaltstack, and leaves SIGPIPE ignored for whatever is executed.
+#![no_main]
+
+use brig::cli::{self, Parsed};
+use brig::log::Log;
+use brig::{cmd, sys};
+
+/// Called by the C library's start-up code. The arguments reach std through its own initialiser.
+// SAFETY: this is the only definition of `main` in the binary, with C's signature of it.
+#[expect(unsafe_code)]
+#[unsafe(no_mangle)]
+extern "C" fn main() -> libc::c_int {
+    sys::misc::fill_standard_fds();
+    std::panic::set_hook(Box::new(|info| {
+        brig::log::panic(info);
+        sys::exit(1)
+    }));
+    sys::exit(run())
+}
+
+fn run() -> i32 {
+    let (globals, command) = match cli::parse(std::env::args_os().collect()) {
+        Parsed::Run(globals, command) => (globals, command),
+        Parsed::Say(text) => return brig::log::out(text.as_bytes()).map_or(1, |()| 0),
+        Parsed::Wrong(globals, text) => {
+            let log = globals.and_then(|globals| open_log(&globals).ok());
+            log.unwrap_or_default().fail(&anyhow::anyhow!(text));
+            return 1;
+        }
+    };
+    let mut log = match open_log(&globals) {
+        Ok(log) => log,
+        Err(error) => {
+            Log::default().fail(&error);
+            return 1;
+        }
+    };
+    match cmd::run(&globals, command, &mut log) {
+        Ok(code) => {
+            log.finish();
+            code
+        }
+        Err(error) => {
+            log.fail(&error);
+            1
+        }
+    }
+}
+
+fn open_log(globals: &cli::Globals) -> anyhow::Result<Log> {
+    Log::open(globals.log.as_deref(), globals.log_format, globals.debug)
+}

@@ -1,1 +1,362 @@
-//! What is known of a container between two runs of brig.
+//! What is known of a container between two runs of brig: `<root>/<id>/`.
+//!
+//! * `state.json`: [`State`]; written before anything that must be undone exists, and again, by temp
+//!   file and rename, once the container is created.
+//! * `config.json`: the config as it was when the container was created.
+//! * `go`, `result`: the start channel (see [`crate::launch::gate`]); `go` is there until `start`.
+//!
+//! Making the directory is what reserves the id. create, start and delete exclude each other by a
+//! lock on it; state, list and kill never wait for one, because hooks call them.
+//! The status is computed on each look, never stored.
+
+use crate::cgroup::Cgroup;
+use crate::deadline;
+use crate::hooks::{Hook, Stdin};
+use crate::sys::{Errno, misc, signal};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use nix::fcntl::{OFlag, openat, renameat};
+use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, unlinkat};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// What brig keeps of a container.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct State {
+    /// The container's name.
+    pub id: String,
+    /// create has not finished: whatever is there is to be removed if create dies.
+    pub creating: bool,
+    /// Host pid of its init; 0 until that is known.
+    pub pid: i32,
+    /// When that process started, in clock ticks after boot (proc_pid_stat(5)): a pid alone may be
+    /// somebody else's by now.
+    pub start_time: u64,
+    /// Absolute path of the bundle.
+    pub bundle: PathBuf,
+    /// Absolute path of the root filesystem.
+    pub rootfs: PathBuf,
+    /// When it was created, RFC 3339 in UTC.
+    pub created: String,
+    /// Who created it.
+    pub uid: u32,
+    /// The config's.
+    pub annotations: BTreeMap<String, String>,
+    /// It has a pid namespace of its own: killing init kills all.
+    pub own_pid_namespace: bool,
+    /// The hooks that run without the config at hand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub poststart: Vec<Hook>,
+    /// The same, after delete.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub poststop: Vec<Hook>,
+    /// The longest that start may take because of startContainer hooks, in seconds.
+    #[serde(default)]
+    pub start_seconds: u64,
+    /// Its cgroup, and which directories of it brig made.
+    pub cgroup: Cgroup,
+}
+
+impl State {
+    /// What a hook gets to read.
+    pub fn for_hooks(&self, status: Status, pid: i32) -> Stdin<'_> {
+        Stdin {
+            oci_version: crate::SPEC_VERSION,
+            id: &self.id,
+            status,
+            pid: (pid != 0).then_some(pid),
+            bundle: &self.bundle,
+            annotations: &self.annotations,
+        }
+    }
+}
+
+/// A container's status as runtime.md has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// create has not finished.
+    Creating,
+    /// Waiting for start.
+    Created,
+    /// The user's program runs.
+    Running,
+    /// There is no such process any more.
+    Stopped,
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Status::Creating => "creating",
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Stopped => "stopped",
+        })
+    }
+}
+
+/// No container has this id. The words are runc's: containerd looks for them.
+#[derive(Debug)]
+pub struct NotFound;
+
+impl std::fmt::Display for NotFound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("container does not exist")
+    }
+}
+
+impl std::error::Error for NotFound {}
+
+/// A container's state directory.
+#[derive(Debug)]
+pub struct Dir {
+    fd: OwnedFd,
+    /// Absolute or as `--root` was given.
+    pub path: PathBuf,
+}
+
+/// No other brig changes this container while this is held. It belongs to the open file, so that a
+/// copy in a cloned child must be dropped too.
+#[derive(Debug)]
+pub struct Lock {
+    _fd: OwnedFd,
+}
+
+const DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_CLOEXEC).union(OFlag::O_RDONLY);
+
+impl Dir {
+    /// Reserves `id` and takes its lock.
+    pub fn create(root: &Path, id: &str) -> Result<(Dir, Lock)> {
+        check_id(id)?;
+        let path = root.join(id);
+        let mode = Mode::S_IRWXU;
+        let made = nix::unistd::mkdir(&path, mode).or_else(|errno| match errno {
+            Errno::ENOENT => {
+                make_root(root)?;
+                nix::unistd::mkdir(&path, mode).map_err(anyhow::Error::from)
+            }
+            errno => Err(errno.into()),
+        });
+        if let Err(error) = made {
+            ensure!(
+                crate::sys::errno_of(&error) != Some(Errno::EEXIST),
+                "container with given ID already exists: {} ({})",
+                id,
+                path.display()
+            );
+            return Err(error.context(format!("state directory {}", path.display())));
+        }
+        let dir = Dir::open(root, id)?;
+        let lock = dir.lock()?;
+        Ok((dir, lock))
+    }
+
+    /// Opens an existing one, or fails with [`NotFound`].
+    pub fn open(root: &Path, id: &str) -> Result<Dir> {
+        check_id(id)?;
+        let path = root.join(id);
+        match nix::fcntl::open(&path, DIRECTORY, Mode::empty()) {
+            Ok(fd) => Ok(Dir { fd, path }),
+            Err(Errno::ENOENT) => Err(NotFound.into()),
+            Err(errno) => Err(errno).context(format!("state directory {}", path.display())),
+        }
+    }
+
+    /// Waits, not for long, until no other create, start or delete works on this container.
+    pub fn lock(&self) -> Result<Lock> {
+        let fd = openat(self.fd(), ".", DIRECTORY, Mode::empty()).or_else(|errno| match errno {
+            Errno::ENOENT => Err(anyhow!(NotFound)),
+            errno => Err(errno).context(format!("lock {}", self.path.display())),
+        })?;
+        let end = Instant::now() + deadline::LOCK;
+        while !misc::try_flock(fd.as_fd(), true)? {
+            ensure!(
+                Instant::now() < end,
+                "{} is locked: another brig has been working on this container for {} s",
+                self.path.display(),
+                deadline::LOCK.as_secs()
+            );
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        // Whoever held the lock may have deleted the container.
+        ensure!(nix::sys::stat::fstat(&fd)?.st_nlink > 0, NotFound);
+        Ok(Lock { _fd: fd })
+    }
+
+    /// The directory itself.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// The first write: nobody can have seen an older one, and a reader takes half a file for none.
+    pub fn begin(&self, state: &State) -> Result<()> {
+        self.write("state.json", &serde_json::to_vec(state)?)
+    }
+
+    /// Replaces `state.json` as a whole.
+    pub fn save(&self, state: &State) -> Result<()> {
+        self.write("state.json.new", &serde_json::to_vec(state)?)?;
+        renameat(self.fd(), "state.json.new", self.fd(), "state.json")
+            .with_context(|| format!("{}/state.json", self.path.display()))
+    }
+
+    /// Writes a new file.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_CLOEXEC;
+        let write = || -> Result<()> {
+            let fd =
+                openat(self.fd(), name, flags | OFlag::O_NOFOLLOW, Mode::S_IRUSR | Mode::S_IWUSR)?;
+            Ok(File::from(fd).write_all(bytes)?)
+        };
+        write().with_context(|| format!("{}/{name}", self.path.display()))
+    }
+
+    /// Reads `state.json`; none while create is only about to write it.
+    pub fn load(&self) -> Result<Option<State>> {
+        let fd = match openat(
+            self.fd(),
+            "state.json",
+            OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        ) {
+            Err(Errno::ENOENT) => return Ok(None),
+            fd => fd.with_context(|| format!("{}/state.json", self.path.display()))?,
+        };
+        let mut bytes = Vec::with_capacity(4096);
+        File::from(fd).read_to_end(&mut bytes)?;
+        match serde_json::from_slice(&bytes) {
+            Ok(state) => Ok(Some(state)),
+            Err(error) if error.is_eof() => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("{}/state.json", self.path.display())),
+        }
+    }
+
+    /// What the container is doing now.
+    pub fn status(&self, state: &State) -> Result<Status> {
+        if state.creating {
+            // Whoever creates it holds the lock. If nobody does, they died half-way.
+            return Ok(if misc::try_flock(self.fd(), false)? {
+                Status::Stopped
+            } else {
+                Status::Creating
+            });
+        }
+        if !alive(state.pid, state.start_time) {
+            return Ok(Status::Stopped);
+        }
+        let waits =
+            nix::sys::stat::fstatat(self.fd(), "go", nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW);
+        Ok(if waits.is_ok() { Status::Created } else { Status::Running })
+    }
+
+    /// Removes the directory. It holds plain files only: anything else is not brig's, and stays.
+    pub fn remove(self) -> Result<()> {
+        let mut dir = nix::dir::Dir::from_fd(self.fd.try_clone()?)?;
+        for entry in dir.iter() {
+            let entry = entry?;
+            if [c".", c".."].contains(&entry.file_name()) {
+                continue;
+            }
+            unlinkat(self.fd(), entry.file_name(), UnlinkatFlags::NoRemoveDir).with_context(
+                || {
+                    format!(
+                        "remove {}/{}",
+                        self.path.display(),
+                        entry.file_name().to_string_lossy()
+                    )
+                },
+            )?;
+        }
+        match unlinkat(nix::fcntl::AT_FDCWD, &self.path, UnlinkatFlags::RemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Err(errno) => Err(errno).with_context(|| format!("remove {}", self.path.display())),
+        }
+    }
+}
+
+/// A container id, by runc's rule.
+pub fn check_id(id: &str) -> Result<()> {
+    let sound = |c: char| c.is_ascii_alphanumeric() || "_+-.".contains(c);
+    ensure!(!id.is_empty(), "container id cannot be empty");
+    if !id.chars().all(sound) || id == "." || id == ".." {
+        bail!(
+            "invalid container id {id:?}: it is made of letters, digits, '_', '+', '-' and '.', and is not \".\" or \"..\""
+        );
+    }
+    ensure!(id.len() <= 255, "invalid container id: longer than 255 bytes");
+    Ok(())
+}
+
+fn make_root(root: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o711)
+        .create(root)
+        .with_context(|| format!("state root {}", root.display()))
+}
+
+/// When a live process started; none when there is no such process, or only a zombie of it.
+pub fn start_time(pid: i32) -> Option<u64> {
+    use procfs::FromRead;
+    let stat = File::open(format!("/proc/{pid}/stat")).ok()?;
+    let stat = procfs::process::Stat::from_read(stat).ok()?;
+    (!['Z', 'X'].contains(&stat.state)).then_some(stat.starttime)
+}
+
+fn alive(pid: i32, started: u64) -> bool {
+    start_time(pid) == Some(started)
+}
+
+/// A pidfd of the container's init, if it is alive: opened first and checked after, so that it is
+/// never somebody else's.
+pub fn open_init(state: &State) -> Result<Option<OwnedFd>> {
+    if state.pid == 0 {
+        return Ok(None);
+    }
+    match signal::pidfd_open(state.pid) {
+        Ok(pidfd) => Ok(alive(state.pid, state.start_time).then_some(pidfd)),
+        Err(error) if error.errno == Errno::ESRCH => Ok(None),
+        Err(error) => Err(anyhow!(error)),
+    }
+}
+
+/// Writes a file that appears whole or not at all, beside the one it replaces.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    let write = || -> Result<()> {
+        let name = path.file_name().ok_or_else(|| anyhow!("is not the name of a file"))?;
+        let mut temp = std::ffi::OsString::from(".");
+        temp.push(name);
+        temp.push(format!(".{}", std::process::id()));
+        let temp = path.with_file_name(temp);
+        let mut file = File::options().write(true).create_new(true).open(&temp)?;
+        let done = file.write_all(bytes).and_then(|()| std::fs::rename(&temp, path));
+        if done.is_err() {
+            // The error that matters is the first one.
+            let _ = std::fs::remove_file(&temp);
+        }
+        Ok(done?)
+    };
+    write().with_context(|| format!("write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_follow_runcs_rule() {
+        for good in ["a", "A_b+c-d.e", ".x", "-x", "0"] {
+            assert!(check_id(good).is_ok(), "{good}");
+        }
+        for bad in ["", ".", "..", "a/b", "a b", "é", "a\n"] {
+            assert!(check_id(bad).is_err(), "{bad}");
+        }
+    }
+}

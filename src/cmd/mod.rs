@@ -1,1 +1,31 @@
-//! One verb a file.
+//! One verb a file: each takes what [`crate::cli`] read and gives brig's exit code.
+
+pub mod create;
+mod delete;
+mod features;
+mod kill;
+mod list;
+mod spec;
+mod start;
+mod state;
+
+use crate::cli::{Command, Globals};
+use crate::log::Log;
+use anyhow::Result;
+
+/// Runs a command.
+pub fn run(globals: &Globals, command: Command, log: &mut Log) -> Result<i32> {
+    let root = &globals.root;
+    match command {
+        Command::Create(options) => create::create(&options, log),
+        Command::Run(options, how) => return create::run(&options, &how, log),
+        Command::Start { id } => start::start(root, &id, log),
+        Command::State { id } => state::state(root, &id),
+        Command::Kill { id, signal, all } => kill::kill(root, &id, &signal, all),
+        Command::Delete { id, force } => delete::delete(root, &id, force, log),
+        Command::List { format, quiet } => list::list(root, format, quiet),
+        Command::Spec { bundle } => spec::spec(&bundle),
+        Command::Features => features::features(),
+    }
+    .map(|()| 0)
+}

@@ -1,1 +1,12 @@
-//! The story: parent → clone3 → child → execve.
+//! The story: parent → clone3 → child → execve. To be read in this order: [`parent`] acquires and
+//! serves, [`spawn`] clones, [`child`] becomes the user's process. [`sync`] is what the two say to
+//! each other, [`gate`] what start says to the child, [`foreground`] the parent's life after start.
+
+pub mod child;
+pub mod destroy;
+pub mod foreground;
+pub mod gate;
+pub mod parent;
+pub mod spawn;
+pub mod start;
+pub mod sync;

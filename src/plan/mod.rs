@@ -1,17 +1,125 @@
 //! Decides: the spec becomes validated, resolved, plain data. Reads at most, changes nothing.
+//! If [`Plan::new`] succeeds the config is valid, and nothing after it reads the spec.
 
 pub mod mount_options;
 pub mod mounts;
+pub mod namespaces;
+pub mod process;
 pub mod resources;
 pub mod rootfs;
+pub mod sysctl;
 
-use crate::spec::Place;
+use crate::hooks::Hooks;
+use crate::spec::{Place, Spec};
 use anyhow::{Result, anyhow};
+use namespaces::Namespaces;
+use std::path::Path;
+
+/// All that create will do, in plain data.
+#[derive(Debug)]
+pub struct Plan {
+    /// Root filesystem and mounts.
+    pub rootfs: rootfs::Rootfs,
+    /// What PID 1 is.
+    pub process: process::Process,
+    /// New and joined namespaces.
+    pub namespaces: Namespaces,
+    /// Host name in a UTS namespace of the container's own.
+    pub hostname: Option<String>,
+    /// NIS domain name there.
+    pub domainname: Option<String>,
+    /// Programs to run on the way.
+    pub hooks: Hooks,
+    /// Cgroup limits.
+    pub resources: resources::Resources,
+    /// Kernel parameters.
+    pub sysctl: Vec<sysctl::Sysctl>,
+    /// Things the config asks for that the spec wants a warning about, not an error.
+    pub warnings: Vec<String>,
+}
+
+impl Plan {
+    /// Validates in the order of config.json.
+    pub fn new(spec: &Spec, bundle: &Path, options: &rootfs::RootOptions) -> Result<Plan> {
+        let mut warnings = Vec::new();
+        version(&spec.oci_version).at("ociVersion")?;
+        refuse_unsupported(spec)?;
+        let namespaces = Namespaces::new(&spec.linux)?;
+        let private = rootfs::Namespaces {
+            mount: namespaces.has(libc::CLONE_NEWNS),
+            cgroup: namespaces.has(libc::CLONE_NEWCGROUP),
+        };
+        let rootfs = rootfs::Rootfs::new(spec, bundle, options, private)?;
+        warnings.extend_from_slice(&rootfs.warnings);
+        let process =
+            spec.process.as_ref().ok_or_else(|| anyhow!("missing: there is nothing to run"));
+        let process = process::Process::new(process.at("process")?, &mut warnings)?;
+        namespaces.check_names(spec)?;
+        let resources = resources::Resources::new(&spec.linux.resources, &mut warnings)?;
+        let sysctl = sysctl::plan(spec, &namespaces)?;
+        let env = spec.process.as_ref().map_or(&[][..], |process| &process.env);
+        let hooks = Hooks::new(spec.hooks.as_ref(), env)?;
+        let (hostname, domainname) = (spec.hostname.clone(), spec.domainname.clone());
+        Ok(Plan {
+            rootfs,
+            process,
+            namespaces,
+            hostname,
+            domainname,
+            hooks,
+            resources,
+            sysctl,
+            warnings,
+        })
+    }
+}
+
+/// Any 1.x: a newer minor version only adds fields, and unknown fields are ignored.
+fn version(version: &str) -> Result<()> {
+    let mut parts = version.splitn(3, '.');
+    let mut number = || parts.next().and_then(|part| part.parse::<u32>().ok());
+    match (number(), number()) {
+        (Some(1), Some(_)) => Ok(()),
+        (Some(_), Some(_)) => Err(anyhow!("{version} is not supported: brig implements 1.x")),
+        _ => Err(anyhow!("{version:?} is not a version")),
+    }
+}
+
+/// What later versions of brig bring is refused by name, never run without.
+fn refuse_unsupported(spec: &Spec) -> Result<()> {
+    let linux = &spec.linux;
+    refuse(&[
+        ("linux.uidMappings", linux.uid_mappings.as_ref().is_some_and(|maps| !maps.is_empty())),
+        ("linux.gidMappings", linux.gid_mappings.as_ref().is_some_and(|maps| !maps.is_empty())),
+        ("linux.timeOffsets", linux.time_offsets.is_some()),
+        ("linux.netDevices", linux.net_devices.is_some()),
+        ("linux.seccomp", linux.seccomp.is_some()),
+        ("linux.mountLabel", linux.mount_label.as_ref().is_some_and(|label| !label.is_empty())),
+        ("linux.intelRdt", linux.intel_rdt.is_some()),
+        ("linux.memoryPolicy", linux.memory_policy.is_some()),
+        ("linux.personality", linux.personality.is_some()),
+    ])
+}
 
 /// An error for the first place that is asked for and not supported.
 fn refuse(asked: &[(&str, bool)]) -> Result<()> {
     match asked.iter().find(|(_, asked)| *asked) {
         Some((place, _)) => Err(anyhow!("not supported by this version of brig")).at(place),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_1_x_is_accepted() {
+        for good in ["1.0.0", "1.0.2-dev", "1.3.0", "1.99.0+x", "1.2"] {
+            assert!(version(good).is_ok(), "{good}");
+        }
+        for bad in ["", "1", "0.9.0", "2.0.0", "latest", "1.x"] {
+            assert!(version(bad).is_err(), "{bad}");
+        }
     }
 }

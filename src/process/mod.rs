@@ -1,1 +1,7 @@
 //! What a process gets before execve.
+
+pub mod command;
+
+pub mod ids;
+pub mod passwd;
+pub mod stdio;

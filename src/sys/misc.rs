@@ -82,6 +82,15 @@ pub fn namespace_type(fd: BorrowedFd<'_>) -> Result<libc::c_int, SysError> {
     Ok(kind)
 }
 
+/// stdin, stdout and stderr, without std's buffers around them. [`fill_standard_fds`] has made sure
+/// that they are open, and brig never closes them.
+pub const STANDARD_FDS: [BorrowedFd<'static>; 3] = [standard(0), standard(1), standard(2)];
+
+const fn standard(fd: libc::c_int) -> BorrowedFd<'static> {
+    // SAFETY: open for the life of the process, see above.
+    unsafe { BorrowedFd::borrow_raw(fd) }
+}
+
 /// Opens /dev/null until descriptors 0, 1 and 2 exist. Without std's start-up nobody else does, and
 /// the first file that brig opens would become the container's stdin.
 pub fn fill_standard_fds() {

@@ -1,0 +1,55 @@
+//! create, and run: create, start, wait, delete.
+
+use crate::launch::gate::Outcome;
+use crate::launch::parent::{self, Created, Options};
+use crate::launch::{destroy, foreground, start};
+use crate::log::Log;
+use anyhow::{Context, Result};
+
+/// Creates a container, which then waits for start.
+pub fn create(options: &Options, log: &mut Log) -> Result<()> {
+    parent::create(options, log).map(drop).with_context(|| format!("create {}", options.id))
+}
+
+/// Creates and starts a container; in the foreground, waits for it and deletes it. The result is
+/// what brig exits with.
+pub fn run(options: &Options, how: &How, log: &mut Log) -> Result<i32> {
+    go(options, how, log).with_context(|| format!("run {}", options.id))
+}
+
+/// How run goes on after start.
+#[derive(Debug)]
+pub struct How {
+    /// Not at all: the container is left alone.
+    pub detach: bool,
+    /// The stopped container is not deleted.
+    pub keep: bool,
+    /// Orphans of the container become brig's children.
+    pub subreaper: bool,
+}
+
+fn go(options: &Options, how: &How, log: &mut Log) -> Result<i32> {
+    if !how.detach && how.subreaper {
+        foreground::adopt_orphans()?;
+    }
+    let Created { dir, lock, state, init } = parent::create(options, log)?;
+    match start::start(&dir, &state) {
+        Ok(Outcome::Executed) => {}
+        Ok(Outcome::HookFailed(error)) | Err(error) => {
+            return Err(destroy::because(error, dir, &state, log));
+        }
+    }
+    // kill, state, delete of others may work on it from now on.
+    drop(lock);
+    if how.detach {
+        return Ok(0);
+    }
+    let code = foreground::wait(&init)?;
+    // If there is no lock to be had, somebody else has deleted it.
+    if !how.keep
+        && let Ok(_lock) = dir.lock()
+    {
+        destroy::destroy(dir, &state, true, log)?;
+    }
+    Ok(code)
+}

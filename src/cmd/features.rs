@@ -1,0 +1,45 @@
+//! features: what this build of brig can do, on any host (features.md).
+
+use crate::log;
+use crate::plan::mount_options::{Meaning, OPTIONS};
+use crate::plan::process::CAPABILITIES;
+use anyhow::Result;
+use serde_json::json;
+
+/// Prints the features as JSON. Only what is so is said.
+pub fn features() -> Result<()> {
+    let supported = |meaning| meaning != Meaning::IdMap;
+    let options = OPTIONS.iter().filter(|(_, meaning)| supported(*meaning)).map(|(name, _)| *name);
+    let options: Vec<&str> = options.collect();
+    let features = json!({
+        "ociVersionMin": "1.0.0",
+        "ociVersionMax": crate::SPEC_VERSION,
+        "hooks": [
+            "prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop",
+        ],
+        "mountOptions": options,
+        "linux": {
+            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "uts"],
+            "capabilities": CAPABILITIES.as_slice(),
+            "cgroup": {
+                "v1": true, "v2": true, "systemd": false, "systemdUser": false,
+                "rdma": true,
+            },
+            "seccomp": { "enabled": false },
+            "apparmor": { "enabled": false },
+            "selinux": { "enabled": false },
+            "intelRdt": { "enabled": false },
+            "memoryPolicy": {},
+            "mountExtensions": { "idmap": { "enabled": false } },
+            "netDevices": { "enabled": false },
+        },
+        "annotations": {
+            "run.brig.version": env!("CARGO_PKG_VERSION"),
+            "run.brig.commit": crate::COMMIT,
+        },
+        "potentiallyUnsafeConfigAnnotations": ["run.brig."],
+    });
+    let mut text = serde_json::to_vec_pretty(&features)?;
+    text.push(b'\n');
+    log::out(&text)
+}

@@ -1,0 +1,79 @@
+//! list: all containers of this root.
+
+use super::state::{Shown, show};
+use crate::cli::ListFormat;
+use crate::log;
+use crate::state::{Dir, NotFound, State};
+use anyhow::{Context, Result};
+use std::path::Path;
+
+/// Prints all containers as a table, as JSON, or their ids only.
+pub fn list(root: &Path, format: ListFormat, quiet: bool) -> Result<()> {
+    let found = find(root).context("list")?;
+    if quiet {
+        let ids: String = found.iter().map(|(_, state)| format!("{}\n", state.id)).collect();
+        return log::out(ids.as_bytes());
+    }
+    let mut shown = Vec::with_capacity(found.len());
+    for (dir, state) in &found {
+        shown.push((state.id.as_str(), show(dir, state)?));
+    }
+    match format {
+        ListFormat::Json => {
+            let rows: Vec<&Shown<'_>> = shown.iter().map(|(_, row)| row).collect();
+            let mut text = serde_json::to_vec(&rows)?;
+            text.push(b'\n');
+            log::out(&text)
+        }
+        ListFormat::Table => log::out(table(&shown).as_bytes()),
+    }
+}
+
+/// Every container with a readable state, by name. One that vanishes while we look is none.
+fn find(root: &Path) -> Result<Vec<(Dir, State)>> {
+    let mut found = Vec::new();
+    let entries = match std::fs::read_dir(root) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(found),
+        entries => entries.with_context(|| root.display().to_string())?,
+    };
+    for entry in entries {
+        let name = entry?.file_name();
+        let Some(id) = name.to_str().filter(|id| crate::state::check_id(id).is_ok()) else {
+            continue;
+        };
+        let dir = match Dir::open(root, id) {
+            Err(error) if error.is::<NotFound>() => continue,
+            Err(error) if crate::sys::errno_of(&error) == Some(crate::sys::Errno::ENOTDIR) => {
+                continue;
+            }
+            dir => dir?,
+        };
+        if let Some(state) = dir.load()? {
+            found.push((dir, state));
+        }
+    }
+    found.sort_by(|a, b| a.1.id.cmp(&b.1.id));
+    Ok(found)
+}
+
+/// runc's columns: 12 wide at least, three spaces between.
+fn table(rows: &[(&str, Shown<'_>)]) -> String {
+    let head = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(String::from);
+    let cells = rows.iter().map(|(id, row)| {
+        let bundle = row.bundle.display().to_string();
+        let (pid, status) = (row.pid.to_string(), row.status.to_string());
+        [(*id).to_owned(), pid, status, bundle, row.created.to_owned(), row.owner.clone()]
+    });
+    let lines: Vec<[String; 6]> = std::iter::once(head).chain(cells).collect();
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count() + 3).max();
+    let widths: Vec<usize> = (0..5).map(|column| width(column).unwrap_or(0).max(12)).collect();
+    let mut text = String::new();
+    for line in &lines {
+        for (cell, width) in line.iter().zip(&widths) {
+            text += &format!("{cell:width$}");
+        }
+        text += &line[5];
+        text.push('\n');
+    }
+    text
+}

@@ -1,0 +1,58 @@
+//! state: what runtime.md calls the state of a container, as JSON.
+
+use crate::log;
+use crate::state::{Dir, NotFound, State, Status};
+use anyhow::{Context, Result, anyhow};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// runtime.md's state, and what runc adds to it. The order is the one in which it is printed.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Shown<'a> {
+    oci_version: &'static str,
+    id: &'a str,
+    pub(super) pid: i32,
+    pub(super) status: Status,
+    pub(super) bundle: &'a Path,
+    rootfs: &'a Path,
+    pub(super) created: &'a str,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: &'a BTreeMap<String, String>,
+    pub(super) owner: String,
+}
+
+/// Prints the state of one container.
+pub fn state(root: &Path, id: &str) -> Result<()> {
+    go(root, id).with_context(|| format!("state {id}"))
+}
+
+fn go(root: &Path, id: &str) -> Result<()> {
+    let dir = Dir::open(root, id)?;
+    let state = dir.load()?.ok_or_else(|| anyhow!(NotFound))?;
+    let mut text = serde_json::to_vec_pretty(&show(&dir, &state)?)?;
+    text.push(b'\n');
+    log::out(&text)
+}
+
+/// What is saved, and what is so now.
+pub fn show<'a>(dir: &Dir, state: &'a State) -> Result<Shown<'a>> {
+    let status = dir.status(state)?;
+    Ok(Shown {
+        oci_version: crate::SPEC_VERSION,
+        id: &state.id,
+        pid: if status == Status::Stopped { 0 } else { state.pid },
+        status,
+        bundle: &state.bundle,
+        rootfs: &state.rootfs,
+        created: &state.created,
+        annotations: &state.annotations,
+        owner: user_name(state.uid),
+    })
+}
+
+/// The name of a user of the host; the number where it has none.
+fn user_name(uid: u32) -> String {
+    crate::process::passwd::name_of(uid).unwrap_or_else(|| format!("#{uid}"))
+}

@@ -1,0 +1,249 @@
+//! Hooks: programs of the bundle's author at moments of the life cycle (config.md, POSIX-platform
+//! hooks). Parent and child run them with the same function.
+
+use crate::deadline;
+use crate::spec::Place;
+use crate::sys::{Errno, signal};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use oci_spec::runtime as oci;
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::{Seek, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// The hooks of a container, by moment.
+#[derive(Debug, Default)]
+pub struct Hooks {
+    /// Deprecated: as `create_runtime`, before them.
+    pub prestart: Vec<Hook>,
+    /// In the runtime's namespaces, before the pivot.
+    pub create_runtime: Vec<Hook>,
+    /// In the container's namespaces, before the pivot.
+    pub create_container: Vec<Hook>,
+    /// In the container, after start and before the user's program.
+    pub start_container: Vec<Hook>,
+    /// In the runtime's namespaces, after the user's program was executed.
+    pub poststart: Vec<Hook>,
+    /// In the runtime's namespaces, after the container is deleted.
+    pub poststop: Vec<Hook>,
+}
+
+/// One program to run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Hook {
+    path: PathBuf,
+    args: Vec<String>,
+    env: Vec<String>,
+    timeout: Option<u64>,
+    /// Where config.json says so, as `hooks.prestart[0]`.
+    place: String,
+}
+
+impl Hooks {
+    /// Reads `hooks`. startContainer hooks without an environment of their own get the process's.
+    pub fn new(spec: Option<&oci::Hooks>, process_env: &[String]) -> Result<Hooks> {
+        let Some(spec) = spec else { return Ok(Hooks::default()) };
+        let read = |name, hooks: &Option<Vec<oci::Hook>>, env: &[String]| -> Result<Vec<Hook>> {
+            let hooks = hooks.as_deref().unwrap_or_default().iter().enumerate();
+            hooks.map(|(i, hook)| Hook::new(hook, format!("hooks.{name}[{i}]"), env)).collect()
+        };
+        Ok(Hooks {
+            prestart: read("prestart", spec.prestart(), &[])?,
+            create_runtime: read("createRuntime", spec.create_runtime(), &[])?,
+            create_container: read("createContainer", spec.create_container(), &[])?,
+            start_container: read("startContainer", spec.start_container(), process_env)?,
+            poststart: read("poststart", spec.poststart(), &[])?,
+            poststop: read("poststop", spec.poststop(), &[])?,
+        })
+    }
+
+    /// Some run while the container is being created.
+    pub fn during_create(&self) -> bool {
+        [&self.prestart, &self.create_runtime, &self.create_container]
+            .iter()
+            .any(|hooks| !hooks.is_empty())
+    }
+}
+
+impl Hook {
+    fn new(spec: &oci::Hook, place: String, default_env: &[String]) -> Result<Hook> {
+        let path = spec.path();
+        let timeout = spec.timeout();
+        let check = || -> Result<()> {
+            ensure!(!path.as_os_str().is_empty(), "missing field `path`");
+            Ok(())
+        };
+        check().at(&place)?;
+        if !path.is_absolute() {
+            Err(anyhow!("{} is not an absolute path", path.display()))
+                .at(format!("{place}.path"))?;
+        }
+        let positive = timeout.map(u64::try_from).transpose().ok().filter(|t| *t != Some(0));
+        let Some(timeout) = positive else {
+            let given = timeout.unwrap_or_default();
+            return Err(anyhow!("is {given}, it must be more than 0 seconds"))
+                .at(format!("{place}.timeout"));
+        };
+        let env = spec.env().clone().unwrap_or_else(|| default_env.to_vec());
+        for (i, entry) in env.iter().enumerate() {
+            if entry.find('=').is_none_or(|at| at == 0) || entry.contains('\0') {
+                Err(anyhow!("{entry:?} is not NAME=value")).at(format!("{place}.env[{i}]"))?;
+            }
+        }
+        let args = spec.args().clone().unwrap_or_default();
+        if let Some(i) = args.iter().position(|arg| arg.contains('\0')) {
+            Err(anyhow!("has a NUL byte, which ends a string for the kernel"))
+                .at(format!("{place}.args[{i}]"))?;
+        }
+        Ok(Hook { path: path.clone(), args, env, timeout, place })
+    }
+
+    /// The longest it may take.
+    fn allowance(&self) -> Duration {
+        self.timeout.map_or(deadline::HOOK, Duration::from_secs)
+    }
+}
+
+/// The longest that all of these may take together.
+pub fn allowance(hooks: &[Hook]) -> Duration {
+    hooks.iter().map(Hook::allowance).sum()
+}
+
+/// What a hook gets on its stdin: the state of runtime.md.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stdin<'a> {
+    /// Of runtime-spec.
+    pub oci_version: &'a str,
+    /// The container's.
+    pub id: &'a str,
+    /// One of runtime.md's.
+    pub status: crate::state::Status,
+    /// Init's: the host's number in the runtime's namespaces, the container's in its own. None when
+    /// there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid: Option<i32>,
+    /// Absolute path.
+    pub bundle: &'a Path,
+    /// The config's.
+    pub annotations: &'a std::collections::BTreeMap<String, String>,
+}
+
+/// Runs hooks in order; the first failure ends it. `directory` is their working directory.
+pub fn run(hooks: &[Hook], state: &Stdin<'_>, directory: &Path) -> Result<()> {
+    if hooks.is_empty() {
+        return Ok(());
+    }
+    let state = serde_json::to_vec(state)?;
+    hooks.iter().try_for_each(|hook| run_one(hook, &state, directory).at(&hook.place))
+}
+
+fn run_one(hook: &Hook, state: &[u8], directory: &Path) -> Result<()> {
+    let path = hook.path.display();
+    let (output, theirs) =
+        nix::unistd::pipe2(OFlag::O_CLOEXEC).context("pipe for the hook's output")?;
+    let mut command = Command::new(&hook.path);
+    command.env_clear().envs(hook.env.iter().filter_map(|entry| entry.split_once('=')));
+    if let [name, args @ ..] = hook.args.as_slice() {
+        command.arg0(name).args(args);
+    }
+    command.current_dir(directory).stdin(Stdio::from(memory_file(state)?));
+    command.stdout(Stdio::from(theirs.try_clone()?)).stderr(Stdio::from(theirs));
+    let child = command.spawn().with_context(|| format!("execute hook {path}"))?;
+    drop(command);
+    let mut tail = Tail::default();
+    match attend(hook, child, &output, &mut tail) {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => bail!("hook {path} {}{}", describe(status), tail.quoted()),
+        Err(error) => Err(error.context(format!("hook {path}{}", tail.quoted()))),
+    }
+}
+
+/// Listens to the hook until it ends or its time is up.
+fn attend(hook: &Hook, mut child: Child, output: &OwnedFd, tail: &mut Tail) -> Result<ExitStatus> {
+    let pid = i32::try_from(child.id())?;
+    let pidfd = signal::pidfd_open(pid)?;
+    let end = Instant::now() + hook.allowance();
+    fcntl(output, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).context("fcntl(O_NONBLOCK)")?;
+    loop {
+        let mut fds = [
+            PollFd::new(pidfd.as_fd(), PollFlags::POLLIN),
+            PollFd::new(
+                output.as_fd(),
+                if tail.closed { PollFlags::empty() } else { PollFlags::POLLIN },
+            ),
+        ];
+        let ready = poll(&mut fds, deadline::left(end));
+        if ready != Err(Errno::EINTR) {
+            ready.context("poll")?;
+        }
+        let dead = fds[0].any().unwrap_or(true);
+        // What a daemon that the hook left behind goes on writing is not waited for.
+        tail.read(output);
+        if dead {
+            return Ok(child.wait()?);
+        }
+        if Instant::now() >= end {
+            child.kill()?;
+            child.wait()?;
+            bail!("killed: still running after its timeout of {} s", hook.allowance().as_secs());
+        }
+    }
+}
+
+/// The state as a file: unlike with a pipe it does not matter whether the hook reads it.
+fn memory_file(state: &[u8]) -> Result<OwnedFd> {
+    let fd = memfd_create(c"state", MFdFlags::MFD_CLOEXEC).context("memfd_create")?;
+    let mut file = File::from(fd);
+    file.write_all(state).and_then(|()| file.rewind()).context("write the state for the hook")?;
+    Ok(file.into())
+}
+
+/// The end of what a hook has said.
+#[derive(Default)]
+struct Tail {
+    bytes: Vec<u8>,
+    closed: bool,
+}
+
+impl Tail {
+    /// In bytes.
+    const MOST: usize = 2048;
+
+    fn read(&mut self, output: &OwnedFd) {
+        let mut buffer = [0; 4096];
+        // Bounded, for what is read may be a daemon's.
+        for _ in 0..64 {
+            match nix::unistd::read(output, &mut buffer) {
+                Ok(0) => {
+                    self.closed = true;
+                    return;
+                }
+                Ok(length) => self.bytes.extend_from_slice(&buffer[..length]),
+                Err(_) => return,
+            }
+            let excess = self.bytes.len().saturating_sub(Self::MOST);
+            self.bytes.drain(..excess);
+        }
+    }
+
+    fn quoted(&self) -> String {
+        let text = String::from_utf8_lossy(&self.bytes);
+        if text.trim().is_empty() { String::new() } else { format!("; it said: {}", text.trim()) }
+    }
+}
+
+fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("failed with exit status {code}"),
+        (_, Some(signal)) => format!("was killed by signal {signal}"),
+        _ => format!("ended: {status}"),
+    }
+}

@@ -1,0 +1,78 @@
+//! The end of a container: everything that create made, and nothing else, is removed.
+
+use super::foreground::readable;
+use crate::deadline;
+use crate::hooks;
+use crate::log::Log;
+use crate::state::{self, Dir, State, Status};
+use crate::sys::{Errno, signal};
+use anyhow::{Result, anyhow, bail, ensure};
+use std::os::fd::AsFd;
+use std::time::Instant;
+
+/// Removes what a half-made container has left, of which not even a state was written.
+pub fn discard(dir: Dir) -> Result<()> {
+    dir.remove()
+}
+
+/// Removes a container whose lock the caller holds. `force`: even a running one.
+pub fn destroy(dir: Dir, state: &State, force: bool, log: &mut Log) -> Result<()> {
+    // With the lock held nobody creates it any more: half-made is dead.
+    let status = if state.creating { Status::Stopped } else { dir.status(state)? };
+    match status {
+        Status::Stopped => {}
+        // As runc: what never ran loses nothing.
+        Status::Created => kill_init(state)?,
+        _ if force => kill_init(state)?,
+        status => bail!("cannot delete container {} that is not stopped: {status}", state.id),
+    }
+    // Whatever shares no pid namespace with init outlived it, and so did a half-made init.
+    if state.creating {
+        kill_init(state)?;
+    }
+    if state.creating || !state.own_pid_namespace {
+        state.cgroup.kill()?;
+    }
+    state.cgroup.remove(Instant::now() + deadline::CGROUP)?;
+    dir.remove()?;
+    poststop(state, log);
+    Ok(())
+}
+
+/// Destroys what cannot go on because of `error`, which stays the error to show.
+pub fn because(error: anyhow::Error, dir: Dir, state: &State, log: &mut Log) -> anyhow::Error {
+    match destroy(dir, state, true, log) {
+        Ok(()) => error,
+        Err(also) => anyhow!("{error:#}; and the container cannot be deleted: {also:#}"),
+    }
+}
+
+/// Runs the poststop hooks of a container that is no more. runtime.md, Lifecycle, 13: one that fails
+/// is a warning, the others still run.
+pub fn poststop(state: &State, log: &mut Log) {
+    let stopped = state.for_hooks(Status::Stopped, 0);
+    for hook in &state.poststop {
+        if let Err(error) = hooks::run(std::slice::from_ref(hook), &stopped, &state.bundle) {
+            log.warn(&format!("{error:#}"));
+        }
+    }
+}
+
+/// Kills init and waits until it is dead.
+fn kill_init(state: &State) -> Result<()> {
+    let Some(init) = state::open_init(state)? else { return Ok(()) };
+    match signal::pidfd_send_signal(init.as_fd(), libc::SIGKILL) {
+        Err(error) if error.errno == Errno::ESRCH => return Ok(()),
+        sent => sent?,
+    }
+    ensure!(
+        readable(init.as_fd(), Instant::now() + deadline::KILL)?,
+        "process {} of container {} has not died {} s after SIGKILL; its state and what it waits for: /proc/{}/status, /proc/{}/wchan",
+        state.pid,
+        state.id,
+        deadline::KILL.as_secs(),
+        state.pid,
+        state.pid
+    );
+    Ok(())
+}

@@ -1,0 +1,88 @@
+//! brig's life after start when it stays in the foreground: it forwards signals, reaps orphans, and
+//! ends as the container's init ends.
+
+use crate::deadline;
+use crate::sys::{Errno, cred, signal};
+use anyhow::{Context, Result};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
+
+/// Everything that can be caught, but for what brig's own faults and writes raise, and for what the
+/// terminal's job control needs brig itself to obey.
+pub fn forwarded() -> SigSet {
+    use Signal::*;
+    let mut set = SigSet::all();
+    for own in
+        [SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS, SIGPIPE, SIGTTIN, SIGTTOU]
+    {
+        set.remove(own);
+    }
+    set
+}
+
+/// Waits for the container's init, which is brig's child. Returns what brig exits with: its code, or
+/// 128 plus the signal that ended it.
+pub fn wait(init: &OwnedFd) -> Result<i32> {
+    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+    let signals = SignalFd::with_flags(&forwarded(), flags).context("signalfd")?;
+    loop {
+        let mut fds = [init.as_fd(), signals.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        match poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno).context("poll"),
+        }
+        while let Some(info) = signals.read_signal().context("read from the signalfd")? {
+            let signal = info.ssi_signo.cast_signed();
+            match signal {
+                libc::SIGCHLD => reap_orphans(init)?,
+                // It may have died in the meantime.
+                _ => drop(signal::pidfd_send_signal(init.as_fd(), signal)),
+            }
+        }
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
+        match waitid(Id::PIDFd(init.as_fd()), flags).context("waitid")? {
+            WaitStatus::Exited(_, code) => return Ok(code),
+            WaitStatus::Signaled(_, signal, _) => return Ok(128 + signal as i32),
+            _ => {}
+        }
+    }
+}
+
+/// Makes brig the parent of what the container's init leaves behind where it has no pid namespace.
+pub fn adopt_orphans() -> Result<()> {
+    Ok(cred::become_subreaper()?)
+}
+
+/// Takes the status of every dead child but init, whose status is the caller's.
+fn reap_orphans(init: &OwnedFd) -> Result<()> {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    loop {
+        let dead = match waitid(Id::All, flags) {
+            Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(()),
+            dead => dead.context("waitid")?.pid(),
+        };
+        let is_init =
+            waitid(Id::PIDFd(init.as_fd()), flags).is_ok_and(|status| status.pid() == dead);
+        match dead {
+            Some(pid) if !is_init => drop(waitid(Id::Pid(pid), WaitPidFlag::WEXITED)),
+            // Init is the next to be taken: the caller does that.
+            _ => return Ok(()),
+        }
+    }
+}
+
+/// Waits until `fd` is readable (a pidfd: its process is dead); false when the deadline passes.
+pub fn readable(fd: BorrowedFd<'_>, end: Instant) -> Result<bool> {
+    loop {
+        match poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], deadline::left(end)) {
+            Ok(0) if Instant::now() >= end => return Ok(false),
+            Ok(0) | Err(Errno::EINTR) => {}
+            Ok(_) => return Ok(true),
+            Err(errno) => return Err(errno).context("poll"),
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Where a created container waits, and what `start` says to it: two fifos in its state directory.
+//!
+//! * `go`: the child reads one byte. Its name is what tells created from running.
+//! * `result`: the child holds the only write end, close-on-exec. It writes [`EXECUTING`] just before
+//!   execve: after that, end of file means success, and anything more is the error's text. End of file
+//!   without that byte: the child died first.
+//!
+//! The parent opens both and the child inherits them, for a fifo opened by the child itself is
+//! refused in some user namespaces, and after it has its filter it may open nothing. Opened for
+//! reading *and* writing, `go` always has a writer: the child's read blocks.
+
+use crate::deadline;
+use crate::state::{Dir, State};
+use crate::sys::Errno;
+use anyhow::{Context, Result, anyhow, bail};
+use nix::fcntl::{OFlag, openat};
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::stat::{Mode, SFlag, mknodat};
+use nix::unistd::{UnlinkatFlags, read, unlinkat, write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+const EXECUTING: u8 = b'X';
+
+/// The child's side.
+pub struct Gate {
+    go: OwnedFd,
+    result: OwnedFd,
+}
+
+impl Gate {
+    /// Makes and opens both fifos.
+    pub fn make(dir: &Dir) -> Result<Gate> {
+        let open = |name: &str| -> Result<OwnedFd> {
+            let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+            let make = || {
+                mknodat(dir.fd(), name, SFlag::S_IFIFO, mode, 0)?;
+                openat(dir.fd(), name, OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
+            };
+            make().with_context(|| format!("fifo {}/{name}", dir.path.display()))
+        };
+        Ok(Gate { go: open("go")?, result: open("result")? })
+    }
+
+    /// Waits for start, for ever: that is what created means.
+    pub fn wait(&self) -> Result<()> {
+        let mut byte = [0];
+        loop {
+            match read(&self.go, &mut byte) {
+                Err(Errno::EINTR) => {}
+                done => return done.map(drop).context("read from the fifo go"),
+            }
+        }
+    }
+
+    /// The next call is execve.
+    pub fn executing(&self) -> Result<()> {
+        write(&self.result, &[EXECUTING]).map(drop).context("write to the fifo result")
+    }
+
+    /// Tells start why there will be no execve.
+    pub fn fail(&self, text: &str) {
+        // Nobody is left to tell if this goes wrong.
+        let _ = write(&self.result, text.as_bytes());
+    }
+}
+
+/// What became of a released child.
+pub enum Outcome {
+    /// It is the user's program now.
+    Executed,
+    /// A hook failed: startContainer before, or poststart after execve.
+    HookFailed(anyhow::Error),
+}
+
+/// Releases a created container and waits until its execve has succeeded.
+pub fn release(dir: &Dir, state: &State) -> Result<Outcome> {
+    let open = |name: &str, flags: OFlag| {
+        let flags = flags | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        openat(dir.fd(), name, flags, Mode::empty())
+            .with_context(|| format!("fifo {}/{name}", dir.path.display()))
+    };
+    let result = open("result", OFlag::O_RDONLY)?;
+    let go = match open("go", OFlag::O_WRONLY) {
+        Err(error) if crate::sys::errno_of(&error) == Some(Errno::ENXIO) => {
+            bail!("the container's process is gone: it died while it waited for start")
+        }
+        go => go?,
+    };
+    write(&go, &[1]).context("write to the fifo go")?;
+    unlinkat(dir.fd(), "go", UnlinkatFlags::NoRemoveDir).context("remove the fifo go")?;
+    drop(go);
+    let patience = deadline::EXEC + Duration::from_secs(state.start_seconds);
+    let answer = read_to_end(&result, patience)?;
+    let error = |text: &[u8]| anyhow!("{}", String::from_utf8_lossy(text));
+    match answer.as_slice() {
+        [EXECUTING] => Ok(Outcome::Executed),
+        [] => bail!("the container's process died before it could execute its program"),
+        [EXECUTING, text @ ..] => Err(error(text)),
+        text => Ok(Outcome::HookFailed(error(text))),
+    }
+}
+
+fn read_to_end(fifo: &OwnedFd, patience: Duration) -> Result<Vec<u8>> {
+    let end = Instant::now() + patience;
+    let mut answer = Vec::new();
+    let mut buffer = [0; 1024];
+    loop {
+        match read(fifo, &mut buffer) {
+            Ok(0) => return Ok(answer),
+            Ok(length) => answer.extend_from_slice(&buffer[..length]),
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => {
+                let mut fds = [PollFd::new(fifo.as_fd(), PollFlags::POLLIN)];
+                let ready = poll(&mut fds, deadline::left(end));
+                if ready == Ok(0) && Instant::now() >= end {
+                    let seconds = patience.as_secs();
+                    bail!("no word of the container's execve after {seconds} s");
+                }
+            }
+            Err(errno) => return Err(errno).context("read from the fifo result"),
+        }
+    }
+}

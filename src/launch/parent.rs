@@ -1,0 +1,297 @@
+//! brig's side of create: acquire, clone, serve the child, save. What has been acquired when
+//! something fails is undone, in reverse.
+
+use super::child::{self, Inherited};
+use super::gate::Gate;
+use super::spawn;
+use super::sync::{self, Channel, Message};
+use crate::cgroup::Cgroup;
+use crate::deadline;
+use crate::hooks::{self, Hooks};
+use crate::log::Log;
+use crate::plan::Plan;
+use crate::plan::rootfs::RootOptions;
+use crate::rootfs::Sources;
+use crate::spec::{At, Spec, parse_error};
+use crate::state::{self, Dir, Lock, State, Status};
+use crate::sys::clone::Side;
+use crate::sys::signal;
+use anyhow::{Context, Result, anyhow, ensure};
+use nix::sys::signal::SigSet;
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// What create and run are told on the command line.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// Where states are kept.
+    pub root: PathBuf,
+    /// The container's name.
+    pub id: String,
+    /// Directory with config.json and what it refers to.
+    pub bundle: PathBuf,
+    /// Another file than the bundle's config.json.
+    pub config: Option<PathBuf>,
+    /// Where to write init's pid.
+    pub pid_file: Option<PathBuf>,
+    /// Layers, upper, pivot.
+    pub rootfs: RootOptions,
+    /// Stay in the caller's session keyring.
+    pub no_new_keyring: bool,
+}
+
+/// A created container, seen by the brig that created it.
+pub struct Created {
+    /// Its state directory.
+    pub dir: Dir,
+    /// The lock on it.
+    pub lock: Option<Lock>,
+    /// What is saved there.
+    pub state: State,
+    /// Its init, brig's child.
+    pub init: OwnedFd,
+}
+
+/// Longer configs, in bytes, are no honest ones.
+const MOST: u64 = 16 << 20;
+
+/// Creates a container: when this returns it waits for start.
+pub fn create(options: &Options, log: &mut Log) -> Result<Created> {
+    let bundle = std::path::absolute(&options.bundle)?;
+    let config = read_config(options, &bundle)?;
+    located(create_from(options, &bundle, &config, log), &config)
+}
+
+/// Errors that know their place in the config are told line and column.
+fn located<T>(mut result: Result<T>, config: &[u8]) -> Result<T> {
+    if let Err(error) = &mut result
+        && let Some(at) = error.downcast_mut::<At>()
+    {
+        at.locate(config);
+    }
+    result
+}
+
+fn read_config(options: &Options, bundle: &Path) -> Result<Vec<u8>> {
+    let path = options.config.clone().unwrap_or_else(|| bundle.join("config.json"));
+    let read = || -> Result<Vec<u8>> {
+        let mut text = Vec::with_capacity(32 << 10);
+        std::fs::File::open(&path)?.take(MOST + 1).read_to_end(&mut text)?;
+        ensure!(text.len() as u64 <= MOST, "is longer than {} MiB", MOST >> 20);
+        Ok(text)
+    };
+    read().with_context(|| path.display().to_string())
+}
+
+fn create_from(options: &Options, bundle: &Path, config: &[u8], log: &mut Log) -> Result<Created> {
+    // Decide. Nothing has happened yet.
+    state::check_id(&options.id)?;
+    let spec: Spec = serde_json::from_slice(config).map_err(|error| parse_error(config, &error))?;
+    let plan = Plan::new(&spec, bundle, &options.rootfs)?;
+    plan.warnings.iter().for_each(|warning| log.warn(warning));
+
+    // Look. Still nothing has changed.
+    let joined = spawn::open(&plan.namespaces)?;
+    let cgroup = Cgroup::locate(spec.linux.cgroups_path.as_deref(), &options.id)?;
+    let state = first_state(options, spec, &plan, bundle, cgroup);
+
+    // From here on there is something to undo; state.json says what, should brig be killed.
+    let (dir, lock) = Dir::create(&options.root, &options.id)?;
+    let mut attempt = Attempt { dir, lock: Some(lock), state, init: None, reached_hooks: false };
+    match attempt.go(options, config, &plan, joined, log) {
+        Ok(init) => {
+            Ok(Created { dir: attempt.dir, lock: attempt.lock, state: attempt.state, init })
+        }
+        Err(error) => Err(attempt.undo(error, log)),
+    }
+}
+
+/// All that is known before there is a process.
+fn first_state(options: &Options, spec: Spec, plan: &Plan, bundle: &Path, cgroup: Cgroup) -> State {
+    State {
+        id: options.id.clone(),
+        creating: true,
+        pid: 0,
+        start_time: 0,
+        bundle: bundle.to_owned(),
+        rootfs: plan.rootfs.path.clone(),
+        created: crate::log::now(),
+        uid: nix::unistd::geteuid().as_raw(),
+        annotations: spec.annotations,
+        poststart: plan.hooks.poststart.clone(),
+        poststop: plan.hooks.poststop.clone(),
+        start_seconds: hooks::allowance(&plan.hooks.start_container).as_secs(),
+        own_pid_namespace: plan.namespaces.has(libc::CLONE_NEWPID),
+        cgroup,
+    }
+}
+
+/// A container on its way: what has been made of it so far.
+struct Attempt {
+    dir: Dir,
+    lock: Option<Lock>,
+    state: State,
+    init: Option<OwnedFd>,
+    reached_hooks: bool,
+}
+
+impl Attempt {
+    fn go(
+        &mut self,
+        options: &Options,
+        config: &[u8],
+        plan: &Plan,
+        joined: Vec<spawn::Joined<'_>>,
+        log: &mut Log,
+    ) -> Result<OwnedFd> {
+        // Acquire: the child inherits all of it as descriptors.
+        self.dir.begin(&self.state)?;
+        self.dir.write("config.json", config)?;
+        let sources = Sources::open(&plan.rootfs, &self.state.cgroup)?;
+        self.state.cgroup.create(&plan.resources)?;
+        let entry = self.state.cgroup.entry()?;
+        let gate = Gate::make(&self.dir)?;
+        let (channel, childs) = sync::pair()?;
+        let signals = block_signals()?;
+
+        // Clone.
+        log.debug(format_args!("{}: prepared, cloning", options.id));
+        let into = entry.into.as_ref().map(AsFd::as_fd);
+        let side = spawn::spawn(&plan.namespaces, &joined, into)?;
+        let Side::Parent(pid, pidfd) = side else {
+            drop((channel, signals));
+            self.lock = None;
+            let (state, keyring) = (&self.state, !options.no_new_keyring);
+            let channel = childs;
+            child::run(Inherited {
+                plan,
+                config,
+                state,
+                keyring,
+                entry,
+                joined,
+                sources,
+                channel,
+                gate,
+            })
+        };
+        // The child must be the only one who holds these: their end of file is its death.
+        drop((childs, gate, entry, sources, joined));
+        let init = self.init.insert(pidfd).try_clone()?;
+
+        // Serve.
+        log.debug(format_args!("{}: process {pid} sets itself up", options.id));
+        self.state.pid = pid;
+        self.state.start_time = state::start_time(pid).unwrap_or_default();
+        let end = Instant::now() + deadline::SETUP + hooks::allowance(&plan.hooks.create_container);
+        let peer = Peer { channel: &channel, init: &init, signals: &signals, end };
+        if plan.hooks.during_create() {
+            peer.hear(&Message::Mounted, &self.state.cgroup)?;
+            self.reached_hooks = true;
+            self.run_hooks(&plan.hooks)?;
+            peer.channel.send(&Message::Pivot).context("tell the container's process to go on")?;
+        }
+        peer.hear(&Message::Ready, &self.state.cgroup)?;
+
+        // Save. Only then may the child live without us.
+        self.state.creating = false;
+        self.dir.save(&self.state)?;
+        if let Some(path) = &options.pid_file {
+            state::write_atomically(path, pid.to_string().as_bytes()).context("--pid-file")?;
+        }
+        channel
+            .send(&Message::Saved)
+            .context("tell the container's process that its state is saved")?;
+        Ok(init)
+    }
+
+    /// In the runtime's namespaces. They may ask for the container's state, or kill it.
+    fn run_hooks(&self, hooks: &Hooks) -> Result<()> {
+        self.dir.save(&self.state)?;
+        let state = self.state.for_hooks(Status::Creating, self.state.pid);
+        hooks::run(&hooks.prestart, &state, &self.state.bundle)?;
+        hooks::run(&hooks.create_runtime, &state, &self.state.bundle)
+    }
+
+    /// As if it had never been tried. What resists is named after the error that matters.
+    fn undo(self, error: anyhow::Error, log: &mut Log) -> anyhow::Error {
+        let mut left = Vec::new();
+        if let Some(init) = self.init {
+            // Dead already is as good.
+            let _ = signal::pidfd_send_signal(init.as_fd(), libc::SIGKILL);
+            left.extend(reap(&init).err());
+        }
+        left.extend(self.state.cgroup.remove(Instant::now() + deadline::CGROUP).err());
+        left.extend(self.dir.remove().err());
+        // runtime.md, Lifecycle, 3 to 5: a hook that fails leads to 12 and 13.
+        if self.reached_hooks {
+            super::destroy::poststop(&self.state, log);
+        }
+        let left: Vec<String> = left.iter().map(|error| format!("{error:#}")).collect();
+        if left.is_empty() {
+            error
+        } else {
+            anyhow!("{error:#}; and what was made is not all removed: {}", left.join("; "))
+        }
+    }
+}
+
+/// Signals that end a brig that waits, after it has put everything back.
+const ABORT: [libc::c_int; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
+
+/// Blocks all that foreground run forwards, and SIGCHLD: before the clone, so that none is lost.
+fn block_signals() -> Result<SignalFd> {
+    super::foreground::forwarded().thread_block().context("block signals")?;
+    let abort: SigSet = ABORT.iter().filter_map(|&signal| signal.try_into().ok()).collect();
+    SignalFd::with_flags(&abort, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).context("signalfd")
+}
+
+/// The child, seen from here.
+struct Peer<'a> {
+    channel: &'a Channel,
+    init: &'a OwnedFd,
+    signals: &'a SignalFd,
+    end: Instant,
+}
+
+impl Peer<'_> {
+    /// Listens to the child until it says what is expected now.
+    fn hear(&self, expected: &Message, cgroup: &Cgroup) -> Result<()> {
+        self.channel.wait(self.signals.as_fd(), self.end)?;
+        match self.channel.receive()? {
+            Some(Message::Failed(text)) => Err(anyhow!(text)),
+            Some(said) if said == *expected => Ok(()),
+            Some(said) => {
+                Err(anyhow!("the container's process says {said:?} instead of {expected:?}"))
+            }
+            None => Err(post_mortem(self.init, cgroup)),
+        }
+    }
+}
+
+/// Why the child died without a word.
+fn post_mortem(init: &OwnedFd, cgroup: &Cgroup) -> anyhow::Error {
+    let how = match reap(init) {
+        Ok(WaitStatus::Signaled(_, signal, _)) => format!("killed by {signal}"),
+        Ok(WaitStatus::Exited(_, code)) => format!("exit status {code}"),
+        Ok(other) => format!("{other:?}"),
+        Err(error) => format!("{error:#}"),
+    };
+    let hint = if cgroup.oom_killed() { ": its memory limit does not suffice" } else { "" };
+    anyhow!("the container's process died during its set-up ({how}){hint}")
+}
+
+/// Waits until a child of brig is dead, and takes its status.
+fn reap(init: &OwnedFd) -> Result<WaitStatus> {
+    let end = Instant::now() + deadline::KILL;
+    ensure!(
+        super::foreground::readable(init.as_fd(), end)?,
+        "the container's process is still there {} s after it was killed",
+        deadline::KILL.as_secs()
+    );
+    Ok(waitid(Id::PIDFd(init.as_fd()), WaitPidFlag::WEXITED)?)
+}

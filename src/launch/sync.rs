@@ -1,0 +1,144 @@
+//! What parent and child say to each other while a container is being created.
+//!
+//! ```text
+//!   parent                                    child
+//!                                             its cgroup, namespaces, mounts
+//!   prestart, createRuntime  ◀─── Mounted ─── only if there are such hooks
+//!                            ──── Pivot ───▶  createContainer hooks, pivot, ids, …
+//!                            ◀──── Ready ──── all done
+//!   save state, pid file
+//!                            ──── Saved ───▶  waits at the gate
+//!   exits
+//!   at any time:             ◀─ Failed(text)  exits;  parent undoes
+//!                            ◀──── EOF ─────  died: the parent asks waitid how
+//!                            ───── EOF ────▶  the parent died: exits
+//! ```
+//!
+//! So a child outlives its parent only when the state that leads to it has been saved. One
+//! `SOCK_SEQPACKET` pair; a message is one tag byte and, for [`Message::Failed`], text.
+
+use crate::deadline;
+use crate::sys::Errno;
+use anyhow::{Context, Result, bail};
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
+
+/// One end of the pair.
+pub struct Channel(OwnedFd);
+
+/// What is said.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Message {
+    /// Child: the root filesystem is as it will be, the host's is still there.
+    Mounted,
+    /// Parent: the hooks have run, go on.
+    Pivot,
+    /// Child: everything is set up, I wait for start.
+    Ready,
+    /// Parent: whoever looks will find you now.
+    Saved,
+    /// Child: this is why I cannot go on.
+    Failed(String),
+}
+
+/// Longer texts are cut: a message is one packet.
+const MOST: usize = 8192;
+
+/// Both ends: the parent's and the child's.
+pub fn pair() -> Result<(Channel, Channel)> {
+    let kind = SockType::SeqPacket;
+    let (a, b) = socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC)
+        .context("socketpair")?;
+    Ok((Channel(a), Channel(b)))
+}
+
+impl Channel {
+    /// Says one thing. EPIPE: the other side is gone.
+    pub fn send(&self, message: &Message) -> Result<(), Errno> {
+        let mut packet = vec![match message {
+            Message::Mounted => b'M',
+            Message::Pivot => b'P',
+            Message::Ready => b'R',
+            Message::Saved => b'S',
+            Message::Failed(_) => b'F',
+        }];
+        if let Message::Failed(text) = message {
+            packet.extend(text.bytes().take(MOST - 1));
+        }
+        send(self.0.as_raw_fd(), &packet, MsgFlags::MSG_NOSIGNAL).map(drop)
+    }
+
+    /// Waits for what the other side says; none when it is gone. read(2), not recv(2): the child's
+    /// filter may allow no socket calls.
+    pub fn receive(&self) -> Result<Option<Message>> {
+        let mut packet = [0_u8; MOST];
+        let length = nix::unistd::read(&self.0, &mut packet).or_else(|errno| match errno {
+            Errno::ECONNRESET => Ok(0),
+            errno => Err(errno),
+        });
+        Ok(match &packet[..length.context("read from the other side")?] {
+            [] => None,
+            b"M" => Some(Message::Mounted),
+            b"P" => Some(Message::Pivot),
+            b"R" => Some(Message::Ready),
+            b"S" => Some(Message::Saved),
+            [b'F', text @ ..] => Some(Message::Failed(String::from_utf8_lossy(text).into_owned())),
+            other => bail!(
+                "the other side says {:?}, which is no message",
+                other.escape_ascii().to_string()
+            ),
+        })
+    }
+
+    /// The child's wait for one certain answer. False: the parent is gone, or out of step.
+    pub fn expect(&self, message: &Message) -> bool {
+        matches!(self.receive(), Ok(Some(said)) if said == *message)
+    }
+
+    /// The parent's wait: until the child says something, a signal arrives at `interrupt`, or the
+    /// deadline passes.
+    pub fn wait(&self, interrupt: BorrowedFd<'_>, end: Instant) -> Result<()> {
+        loop {
+            let mut fds =
+                [(self.0.as_fd()), interrupt].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+            match poll(&mut fds, deadline::left(end)) {
+                Ok(0) if Instant::now() >= end => {
+                    let seconds = deadline::SETUP.as_secs();
+                    bail!("the container's process has not finished its set-up after {seconds} s")
+                }
+                Ok(0) | Err(Errno::EINTR) => {}
+                Ok(_) if fds[0].any().unwrap_or(true) => return Ok(()),
+                Ok(_) => bail!("interrupted by a signal"),
+                Err(errno) => return Err(errno).context("poll"),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_survive_the_socket_and_eof_is_none() {
+        let (parent, child) = pair().unwrap();
+        for message in [Message::Ready, Message::Failed("mounts[3]: EPERM".into())] {
+            child.send(&message).unwrap();
+            assert_eq!(parent.receive().unwrap(), Some(message));
+        }
+        drop(child);
+        assert_eq!(parent.receive().unwrap(), None);
+        assert_eq!(parent.send(&Message::Saved), Err(Errno::EPIPE));
+    }
+
+    #[test]
+    fn a_message_sent_before_the_sender_died_still_arrives() {
+        let (parent, child) = pair().unwrap();
+        parent.send(&Message::Saved).unwrap();
+        drop(parent);
+        assert_eq!(child.receive().unwrap(), Some(Message::Saved));
+        assert_eq!(child.receive().unwrap(), None);
+    }
+}

@@ -1,0 +1,295 @@
+//! What PID 1 is and what it may do.
+
+use crate::spec::{self, At, Place};
+use crate::sys::cred;
+use anyhow::{Result, anyhow};
+use std::ffi::CString;
+
+/// `process`, validated.
+#[derive(Debug)]
+pub struct Process {
+    /// Program and arguments; at least one.
+    pub args: Vec<CString>,
+    /// `NAME=value`, each name once.
+    pub env: Vec<CString>,
+    /// The value of PATH, or execvp(3)'s default.
+    pub search: String,
+    /// `env` has no HOME.
+    pub needs_home: bool,
+    /// Working directory, absolute, in the container.
+    pub cwd: String,
+    /// User id in the container.
+    pub uid: u32,
+    /// Group id in the container.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+    /// File mode mask, where one is given.
+    pub umask: Option<u32>,
+    /// Resource number, soft and hard limit, place.
+    pub rlimits: Vec<(u32, u64, u64, String)>,
+    /// Capabilities.
+    pub capabilities: Capabilities,
+    /// execve grants nothing.
+    pub no_new_privileges: bool,
+    /// -1000 to 1000, where one is given.
+    pub oom_score_adj: Option<i32>,
+}
+
+/// The five sets, a bit for each capability.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Most that any program can ever get.
+    pub bounding: u64,
+    /// Effective, permitted, inheritable.
+    pub sets: cred::CapSets,
+    /// Kept over execve of any file.
+    pub ambient: u64,
+}
+
+/// execvp(3) where the environment has no PATH: glibc's confstr(_CS_PATH).
+const DEFAULT_SEARCH: &str = "/bin:/usr/bin";
+
+impl Process {
+    /// Reads `process`; what cannot be granted is added to `warnings`.
+    pub fn new(spec: &spec::Process, warnings: &mut Vec<String>) -> Result<Self> {
+        refuse_unsupported(spec)?;
+        let args = cstrings("process.args", &spec.args)?;
+        if args.first().is_none_or(|program| program.is_empty()) {
+            Err(anyhow!("names no program")).at("process.args")?;
+        }
+        if !spec.cwd.starts_with('/') || spec.cwd.contains('\0') {
+            Err(anyhow!("{:?} is not an absolute path", spec.cwd)).at("process.cwd")?;
+        }
+        let env = environment(&spec.env)?;
+        let value = |name: &str| env.iter().find_map(|entry| entry.strip_prefix(name));
+        let umask = spec.user.umask;
+        if umask.is_some_and(|umask| umask > 0o777) {
+            Err(anyhow!("is more than 0777 (511)")).at("process.user.umask")?;
+        }
+        let oom = spec.oom_score_adj;
+        if oom.is_some_and(|score| !(-1000..=1000).contains(&score)) {
+            Err(anyhow!("is not between -1000 and 1000")).at("process.oomScoreAdj")?;
+        }
+        Ok(Process {
+            args,
+            search: value("PATH=").unwrap_or(DEFAULT_SEARCH).to_owned(),
+            needs_home: value("HOME=").is_none_or(str::is_empty),
+            env: cstrings("process.env", &env)?,
+            cwd: spec.cwd.clone(),
+            uid: spec.user.uid,
+            gid: spec.user.gid,
+            groups: spec.user.additional_gids.clone(),
+            umask,
+            rlimits: rlimits(&spec.rlimits)?,
+            capabilities: Capabilities::new(spec.capabilities.as_ref(), warnings)?,
+            no_new_privileges: spec.no_new_privileges,
+            oom_score_adj: oom,
+        })
+    }
+}
+
+/// What later versions of brig bring is refused by name, never run without.
+fn refuse_unsupported(spec: &spec::Process) -> Result<()> {
+    let set = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+    let asked = [
+        ("process.terminal", spec.terminal),
+        ("process.apparmorProfile", set(&spec.apparmor_profile)),
+        ("process.selinuxLabel", set(&spec.selinux_label)),
+        ("process.scheduler", spec.scheduler.is_some()),
+        ("process.ioPriority", spec.io_priority.is_some()),
+        ("process.execCPUAffinity", spec.exec_cpu_affinity.is_some()),
+    ];
+    super::refuse(&asked)
+}
+
+fn cstrings(place: &str, texts: &[String]) -> Result<Vec<CString>> {
+    let convert = |(i, text): (usize, &String)| {
+        CString::new(text.as_str())
+            .map_err(|_| anyhow!("has a NUL byte, which ends a string for the kernel"))
+            .at(format!("{place}[{i}]"))
+    };
+    texts.iter().enumerate().map(convert).collect()
+}
+
+/// Each name once, at its first place, with its last value.
+fn environment(entries: &[String]) -> Result<Vec<String>> {
+    let mut kept: Vec<String> = Vec::with_capacity(entries.len() + 1);
+    let mut places = std::collections::HashMap::with_capacity(entries.len());
+    for (i, entry) in entries.iter().enumerate() {
+        let name = entry.split_once('=').map(|(name, _)| name);
+        let Some(name) = name.filter(|name| !name.is_empty()) else {
+            return Err(anyhow!("{entry:?} is not NAME=value")).at(format!("process.env[{i}]"));
+        };
+        match places.insert(name, kept.len()) {
+            None => kept.push(entry.clone()),
+            Some(place) => {
+                places.insert(name, place);
+                kept[place].clone_from(entry);
+            }
+        }
+    }
+    Ok(kept)
+}
+
+const RLIMITS: [(&str, u32); 16] = [
+    ("RLIMIT_CPU", libc::RLIMIT_CPU),
+    ("RLIMIT_FSIZE", libc::RLIMIT_FSIZE),
+    ("RLIMIT_DATA", libc::RLIMIT_DATA),
+    ("RLIMIT_STACK", libc::RLIMIT_STACK),
+    ("RLIMIT_CORE", libc::RLIMIT_CORE),
+    ("RLIMIT_RSS", libc::RLIMIT_RSS),
+    ("RLIMIT_NPROC", libc::RLIMIT_NPROC),
+    ("RLIMIT_NOFILE", libc::RLIMIT_NOFILE),
+    ("RLIMIT_MEMLOCK", libc::RLIMIT_MEMLOCK),
+    ("RLIMIT_AS", libc::RLIMIT_AS),
+    ("RLIMIT_LOCKS", libc::RLIMIT_LOCKS),
+    ("RLIMIT_SIGPENDING", libc::RLIMIT_SIGPENDING),
+    ("RLIMIT_MSGQUEUE", libc::RLIMIT_MSGQUEUE),
+    ("RLIMIT_NICE", libc::RLIMIT_NICE),
+    ("RLIMIT_RTPRIO", libc::RLIMIT_RTPRIO),
+    ("RLIMIT_RTTIME", libc::RLIMIT_RTTIME),
+];
+
+fn rlimits(spec: &[spec::Rlimit]) -> Result<Vec<(u32, u64, u64, String)>> {
+    let mut plan: Vec<(u32, u64, u64, String)> = Vec::with_capacity(spec.len());
+    for (i, limit) in spec.iter().enumerate() {
+        let place = format!("process.rlimits[{i}]");
+        let known = RLIMITS.iter().find(|(name, _)| *name == limit.typ);
+        let Some((name, resource)) = known else {
+            return Err(anyhow!("unknown rlimit {:?}", limit.typ)).at(format!("{place}.type"));
+        };
+        // config.md, POSIX process: duplicated entries MUST be an error.
+        if plan.iter().any(|(other, ..)| other == resource) {
+            return Err(anyhow!("a second {name}")).at(format!("{place}.type"));
+        }
+        if limit.soft > limit.hard {
+            let (soft, hard) = (limit.soft, limit.hard);
+            return Err(anyhow!("is {soft}, above the hard limit of {hard}"))
+                .at(format!("{place}.soft"));
+        }
+        plan.push((*resource, limit.soft, limit.hard, place));
+    }
+    Ok(plan)
+}
+
+impl Capabilities {
+    /// Names become bits. Unknown names, and what this brig itself does not have, are warnings
+    /// (config.md: runtimes SHOULD NOT fail on them).
+    fn new(spec: Option<&spec::Capabilities>, warnings: &mut Vec<String>) -> Result<Self> {
+        let Some(spec) = spec else { return Ok(Capabilities::default()) };
+        let own = cred::capget()?.permitted;
+        let mut read = |field: &str, names: &[String]| -> u64 {
+            let mut set = 0;
+            for (i, name) in names.iter().enumerate() {
+                let place = At::new(format!("process.capabilities.{field}[{i}]"));
+                match number(name) {
+                    None => warnings.push(format!("{place}: unknown capability {name:?} ignored")),
+                    Some(cap) if own & 1 << cap == 0 => {
+                        warnings
+                            .push(format!("{place}: {name} ignored: brig itself does not have it"));
+                    }
+                    Some(cap) => set |= 1 << cap,
+                }
+            }
+            set
+        };
+        let bounding = read("bounding", &spec.bounding);
+        let sets = cred::CapSets {
+            effective: read("effective", &spec.effective),
+            permitted: read("permitted", &spec.permitted),
+            inheritable: read("inheritable", &spec.inheritable),
+        };
+        let mut ambient = read("ambient", &spec.ambient);
+        let excess = sets.effective & !sets.permitted;
+        if excess != 0 {
+            let names = names(excess);
+            Err(anyhow!("{names}: not in permitted, so the kernel refuses it as effective"))
+                .at("process.capabilities.effective")?;
+        }
+        // capabilities(7): ambient is a subset of permitted and inheritable.
+        let excess = ambient & !(sets.permitted & sets.inheritable);
+        if excess != 0 {
+            let names = names(excess);
+            warnings.push(format!(
+                "process.capabilities.ambient: {names} ignored: not both permitted and inheritable"
+            ));
+            ambient &= !excess;
+        }
+        Ok(Capabilities { bounding, sets, ambient })
+    }
+}
+
+/// In the kernel's order: the index is the number (linux/capability.h).
+pub const CAPABILITIES: [&str; 41] = [
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETPCAP",
+    "CAP_LINUX_IMMUTABLE",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_BROADCAST",
+    "CAP_NET_ADMIN",
+    "CAP_NET_RAW",
+    "CAP_IPC_LOCK",
+    "CAP_IPC_OWNER",
+    "CAP_SYS_MODULE",
+    "CAP_SYS_RAWIO",
+    "CAP_SYS_CHROOT",
+    "CAP_SYS_PTRACE",
+    "CAP_SYS_PACCT",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_BOOT",
+    "CAP_SYS_NICE",
+    "CAP_SYS_RESOURCE",
+    "CAP_SYS_TIME",
+    "CAP_SYS_TTY_CONFIG",
+    "CAP_MKNOD",
+    "CAP_LEASE",
+    "CAP_AUDIT_WRITE",
+    "CAP_AUDIT_CONTROL",
+    "CAP_SETFCAP",
+    "CAP_MAC_OVERRIDE",
+    "CAP_MAC_ADMIN",
+    "CAP_SYSLOG",
+    "CAP_WAKE_ALARM",
+    "CAP_BLOCK_SUSPEND",
+    "CAP_AUDIT_READ",
+    "CAP_PERFMON",
+    "CAP_BPF",
+    "CAP_CHECKPOINT_RESTORE",
+];
+
+fn number(name: &str) -> Option<usize> {
+    CAPABILITIES.iter().position(|known| *known == name)
+}
+
+fn names(set: u64) -> String {
+    let held = (0..).zip(CAPABILITIES).filter(|(cap, _)| set & 1 << cap != 0);
+    held.map(|(_, name)| name).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_of_duplicate_variables_wins() {
+        let env = ["A=1", "B=2", "A=3", "A=4"].map(String::from);
+        assert_eq!(environment(&env).unwrap(), ["A=4", "B=2"]);
+        assert!(environment(&["=x".into()]).is_err());
+        assert!(environment(&["x".into()]).is_err());
+    }
+
+    #[test]
+    fn a_duplicate_rlimit_is_an_error() {
+        let one = || spec::Rlimit { typ: "RLIMIT_CORE".into(), hard: 1, soft: 1 };
+        let error = rlimits(&[one(), one()]).unwrap_err();
+        assert_eq!(format!("{error:#}"), "process.rlimits[1].type: a second RLIMIT_CORE");
+    }
+}

@@ -1,0 +1,99 @@
+//! Kernel parameters: only those that belong to a namespace of the container's own.
+
+use super::namespaces::Namespaces;
+use crate::spec::{Place, Spec};
+use anyhow::{Result, bail, ensure};
+
+/// A kernel parameter to write.
+#[derive(Debug)]
+pub struct Sysctl {
+    /// Path below /proc/sys.
+    pub path: String,
+    /// What to write.
+    pub value: String,
+    /// Where config.json says so.
+    pub place: String,
+}
+
+/// System V IPC's own, which do not carry the `ipc` in their name.
+const IPC: [&str; 8] =
+    ["msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced"];
+
+/// Reads `linux.sysctl`: a parameter that would change the host is an error.
+pub fn plan(spec: &Spec, namespaces: &Namespaces) -> Result<Vec<Sysctl>> {
+    let mut plan = Vec::new();
+    for (name, value) in &spec.linux.sysctl {
+        let place = format!("linux.sysctl[\"{name}\"]");
+        let path = path(name).at(&place)?;
+        let kind = namespace_of(&path, spec).at(&place)?;
+        if !namespaces.has(kind) {
+            let what = super::namespaces::name(kind);
+            Err(anyhow::anyhow!(
+                "is not allowed without a private {what} namespace: it would change the host's"
+            ))
+            .at(&place)?;
+        }
+        plan.push(Sysctl { path, value: value.clone(), place });
+    }
+    Ok(plan)
+}
+
+/// sysctl(8)'s two spellings: whichever of `.` and `/` comes first separates, the other is literal.
+fn path(name: &str) -> Result<String> {
+    let dots_separate = name.find(['.', '/']).is_none_or(|i| name.as_bytes()[i] == b'.');
+    let path: String = match dots_separate {
+        true => name
+            .chars()
+            .map(|c| {
+                if c == '.' {
+                    '/'
+                } else if c == '/' {
+                    '.'
+                } else {
+                    c
+                }
+            })
+            .collect(),
+        false => name.to_owned(),
+    };
+    let sound = |part: &str| !part.is_empty() && part != "." && part != "..";
+    ensure!(path.split('/').all(sound), "is not the name of a kernel parameter");
+    Ok(path)
+}
+
+/// The namespace that keeps a parameter from being the host's.
+fn namespace_of(path: &str, spec: &Spec) -> Result<libc::c_int> {
+    let kernel = path.strip_prefix("kernel/");
+    Ok(match kernel {
+        Some(name) if IPC.contains(&name) => libc::CLONE_NEWIPC,
+        Some("domainname") => {
+            ensure!(spec.domainname.is_none(), "is already set by domainname");
+            libc::CLONE_NEWUTS
+        }
+        Some("hostname") => bail!("is set by the field hostname, not as a sysctl"),
+        _ if path.starts_with("fs/mqueue/") => libc::CLONE_NEWIPC,
+        _ if path.starts_with("net/") => libc::CLONE_NEWNET,
+        _ => bail!("is not a kernel parameter of a namespace: it would change the host"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_separator_separates() {
+        assert_eq!(path("net.ipv4.ip_forward").unwrap(), "net/ipv4/ip_forward");
+        assert_eq!(
+            path("net/ipv4/conf/eth0.100/rp_filter").unwrap(),
+            "net/ipv4/conf/eth0.100/rp_filter"
+        );
+        assert_eq!(
+            path("net.ipv4.conf.eth0/100.rp_filter").unwrap(),
+            "net/ipv4/conf/eth0.100/rp_filter"
+        );
+        for bad in ["", "net..x", "net/../kernel", "/net/x", "../x"] {
+            assert!(path(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Which file the first argument names. The words of the errors are runc's: docker and podman tell
+//! exit codes 126 and 127 apart by them.
+
+use crate::sys::Errno;
+use anyhow::{Result, bail};
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::sys::stat::{SFlag, stat};
+use nix::unistd::{AccessFlags, faccessat};
+use std::ffi::{CStr, CString};
+
+/// The program's path: `name` itself if it has a slash, else the first executable file of that name
+/// in the directories of `search`. To be called as the user who will execute it.
+pub fn find(name: &CStr, search: &str) -> Result<CString> {
+    let shown = name.to_string_lossy();
+    if name.to_bytes().contains(&b'/') {
+        return match executable(name) {
+            Ok(()) => Ok(name.to_owned()),
+            Err(Errno::ENOENT) => bail!("exec: {shown:?}: stat {shown}: no such file or directory"),
+            Err(errno) => bail!("exec: {shown:?}: {}", errno.desc().to_lowercase()),
+        };
+    }
+    let mut unusable = None;
+    for directory in search.split(':') {
+        // execvp(3): an empty entry is the working directory.
+        let directory = if directory.is_empty() { "." } else { directory };
+        let mut path = directory.as_bytes().to_vec();
+        path.push(b'/');
+        path.extend(name.to_bytes());
+        let path = CString::new(path)?;
+        match executable(&path) {
+            Ok(()) => return Ok(path),
+            Err(Errno::EACCES) => unusable = unusable.or(Some(path)),
+            Err(_) => {}
+        }
+    }
+    let hint = unusable.map_or_else(String::new, |path| {
+        format!(" ({} is there, but not executable)", path.to_string_lossy())
+    });
+    bail!("exec: {shown:?}: executable file not found in $PATH{hint}")
+}
+
+fn executable(path: &CStr) -> Result<(), Errno> {
+    let kind = SFlag::from_bits_truncate(stat(path)?.st_mode) & SFlag::S_IFMT;
+    if kind == SFlag::S_IFDIR {
+        return Err(Errno::EISDIR);
+    }
+    faccessat(AT_FDCWD, path, AccessFlags::X_OK, AtFlags::AT_EACCESS)
+}

@@ -1,0 +1,336 @@
+//! `linux.resources` and `linux.cgroupsPath`: limits that are felt, and cgroups that come and go.
+
+use crate::facts::Facts;
+use crate::host::{self, Version};
+use crate::sandbox::{Sandbox, brig_only, skip};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::PathBuf;
+
+/// The default configuration with one section of resources.
+fn limited(section: &str, limits: Value) -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.patch(|config| config["linux"]["resources"][section] = limits);
+    sandbox
+}
+
+/// Skips where the host has no such controller: `let version = controller!("cpu");`.
+macro_rules! controller {
+    ($name:expr) => {
+        match host::controller($name) {
+            Some((version, _)) => version,
+            None => return skip(concat!("this host has no controller ", $name)),
+        }
+    };
+}
+
+/// The cgroup of a process in the hierarchy of `controller`, as the host sees it.
+fn cgroup_of(pid: i64, controller: &str) -> PathBuf {
+    let (version, mountpoint) = host::controller(controller).unwrap();
+    let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let here = |line: &&str| match (version, line.split(':').nth(1).unwrap()) {
+        (Version::V1, names) => names.split(',').any(|name| name == controller),
+        (Version::V2, names) => names.is_empty(),
+    };
+    let line = cgroups.lines().find(here).unwrap();
+    mountpoint.join(line.splitn(3, ':').nth(2).unwrap().trim_start_matches('/'))
+}
+
+/// A file of the created container's cgroup: the first of those that exists (v1, v2).
+fn setting(sandbox: &Sandbox, controller: &str, v1: &str, v2: &str) -> String {
+    let dir = cgroup_of(sandbox.pid(), controller);
+    let name = if host::controller(controller).unwrap().0 == Version::V1 { v1 } else { v2 };
+    fs::read_to_string(dir.join(name))
+        .unwrap_or_else(|error| panic!("{dir:?}/{name}: {error}"))
+        .trim()
+        .to_string()
+}
+
+#[test]
+fn a_cpu_quota_of_a_fifth_gives_a_fifth() {
+    controller!("cpu");
+    let facts = limited("cpu", json!({"quota": 20000, "period": 100_000})).facts("burn 2");
+    let (cpu, wall) = (facts.number("burn", 1), facts.number("burn", 3));
+    // A first, full period can come on top; other tests can take some away.
+    assert!(cpu * 100 <= wall * 27, "{cpu} ms of {wall} ms");
+    assert!(cpu * 100 >= wall * 5, "{cpu} ms of {wall} ms");
+}
+
+#[test]
+fn cpu_shares_are_set() {
+    controller!("cpu");
+    let sandbox = limited("cpu", json!({"shares": 512}));
+    sandbox.create();
+    let weight = setting(&sandbox, "cpu", "cpu.shares", "cpu.weight");
+    assert!(["512", "59"].contains(&weight.as_str()), "{weight}");
+}
+
+#[test]
+fn what_takes_more_memory_than_its_limit_is_killed() {
+    controller!("memory");
+    let sandbox = limited("memory", json!({"limit": 16 << 20, "swap": 16 << 20}));
+    let done = sandbox.script(&format!("hog {} ; say survived", 24 << 20)).run();
+    assert_eq!(done.code, Some(128 + 9), "{done:?}");
+    assert!(!done.stdout.contains("survived"));
+    let facts = sandbox.facts(&format!("hog {}", 4 << 20));
+    assert_eq!(facts.number("hog", 0), 4 << 20);
+    sandbox.assert_nothing_left();
+}
+
+#[test]
+fn memory_limits_are_set_before_the_container_is_created() {
+    controller!("memory");
+    let sandbox = limited("memory", json!({"limit": 64 << 20, "reservation": 32 << 20}));
+    sandbox.create();
+    assert_eq!(
+        setting(&sandbox, "memory", "memory.limit_in_bytes", "memory.max"),
+        (64 << 20).to_string()
+    );
+    assert_eq!(
+        setting(&sandbox, "memory", "memory.soft_limit_in_bytes", "memory.low"),
+        (32 << 20).to_string()
+    );
+}
+
+#[test]
+fn a_container_starts_within_one_mebibyte() {
+    brig_only!();
+    controller!("memory");
+    let sandbox = limited("memory", json!({"limit": 1 << 20}));
+    assert_eq!(sandbox.script("say small").run().ok().stdout, "small\n");
+}
+
+#[test]
+fn a_limit_too_small_for_anything_is_told_as_such() {
+    brig_only!();
+    controller!("memory");
+    let sandbox = limited("memory", json!({"limit": 4096, "swap": 4096}));
+    let message = sandbox.create_with(&[]).fails();
+    assert!(message.contains("memory"), "{message}");
+    sandbox.assert_nothing_left();
+}
+
+#[test]
+fn processes_stop_at_their_limit() {
+    controller!("pids");
+    let facts = limited("pids", json!({"limit": 8})).facts("forks 20");
+    assert_eq!(facts.get("forks"), "7 EAGAIN");
+}
+
+#[test]
+fn no_limit_of_processes_is_not_a_limit_of_none() {
+    controller!("pids");
+    brig_only!();
+    for limits in [json!({}), json!({"limit": -1}), json!(null)] {
+        assert_eq!(limited("pids", limits).facts("forks 5").get("forks"), "5 ok");
+    }
+}
+
+#[test]
+fn the_cpuset_is_what_the_container_runs_on() {
+    controller!("cpuset");
+    let sandbox = limited("cpu", json!({"cpus": "0", "mems": "0"}));
+    assert_eq!(sandbox.facts("affinity").get("affinity"), "0");
+    sandbox.script("sleep 60").create();
+    assert_eq!(setting(&sandbox, "cpuset", "cpuset.cpus", "cpuset.cpus"), "0");
+    assert_eq!(setting(&sandbox, "cpuset", "cpuset.mems", "cpuset.mems"), "0");
+}
+
+/// The cgroup paths of a created container, one a hierarchy.
+fn paths(sandbox: &Sandbox) -> Vec<String> {
+    let text = fs::read_to_string(format!("/proc/{}/cgroup", sandbox.pid())).unwrap();
+    text.lines().map(|line| line.splitn(3, ':').nth(2).unwrap().to_string()).collect()
+}
+
+#[test]
+fn an_absolute_path_is_the_cgroup_in_every_hierarchy() {
+    let sandbox = Sandbox::new();
+    let path = format!("/{}-absolute", sandbox.id);
+    sandbox.patch(|config| config["linux"]["cgroupsPath"] = json!(path));
+    sandbox.create();
+    if crate::sandbox::is_peer() {
+        assert!(paths(&sandbox).contains(&path));
+    } else {
+        assert!(paths(&sandbox).iter().all(|have| *have == path), "{:?}", paths(&sandbox));
+    }
+    sandbox.delete();
+    sandbox.assert_nothing_left();
+}
+
+#[test]
+fn a_path_of_several_parts_is_made_and_removed() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    let path = format!("/{0}-a/{0}-b/{0}-c", sandbox.id);
+    sandbox.patch(|config| config["linux"]["cgroupsPath"] = json!(path));
+    sandbox.create();
+    assert!(paths(&sandbox).iter().all(|have| *have == path), "{:?}", paths(&sandbox));
+    sandbox.delete();
+    sandbox.assert_nothing_left();
+}
+
+#[test]
+fn a_relative_path_and_none_are_below_the_callers_cgroup() {
+    for relative in [None, Some("relative")] {
+        let sandbox = Sandbox::new();
+        let name = format!("{}-{}", sandbox.id, relative.unwrap_or_default());
+        if relative.is_some() {
+            sandbox.patch(|config| config["linux"]["cgroupsPath"] = json!(name));
+        }
+        sandbox.create();
+        let last = if relative.is_some() { &name } else { &sandbox.id };
+        let found = paths(&sandbox);
+        let ends = found.iter().filter(|path| path.ends_with(&format!("/{last}"))).count();
+        assert!(ends == found.len() || crate::sandbox::is_peer() && ends > 0, "{found:?}");
+        sandbox.delete();
+        sandbox.assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_path_that_climbs_does_not_leave_the_hierarchy() {
+    let sandbox = Sandbox::new();
+    sandbox.patch(|config| {
+        config["linux"]["cgroupsPath"] = json!(format!("/../../../{}-climbing", sandbox.id))
+    });
+    let done = sandbox.create_with(&[]);
+    if done.code == Some(0) {
+        assert!(paths(&sandbox).iter().all(|path| !path.contains("..")), "{:?}", paths(&sandbox));
+        sandbox.delete();
+    }
+    sandbox.assert_nothing_left();
+}
+
+#[test]
+fn two_containers_do_not_share_a_cgroup_by_accident() {
+    brig_only!();
+    let (one, two) = (Sandbox::new(), Sandbox::new());
+    for sandbox in [&one, &two] {
+        sandbox.patch(|config| config["linux"]["cgroupsPath"] = json!(format!("/{}", one.id)));
+        sandbox.script("sleep 60");
+    }
+    one.create();
+    two.create_with(&[]).fails_with("not empty");
+    assert_eq!(one.status(), "created");
+    two.assert_nothing_left();
+    one.delete();
+    one.assert_nothing_left();
+}
+
+#[test]
+fn a_cgroup_that_was_there_before_stays() {
+    let Some((_, mountpoint)) = host::controller("memory") else {
+        return skip("this host has no controller memory");
+    };
+    let sandbox = Sandbox::new();
+    let above = mountpoint.join(format!("{}-above", sandbox.id));
+    fs::create_dir(&above).unwrap();
+    sandbox.patch(|config| {
+        config["linux"]["cgroupsPath"] = json!(format!("/{0}-above/{0}-own", sandbox.id))
+    });
+    sandbox.create();
+    assert!(above.join(format!("{}-own", sandbox.id)).exists());
+    sandbox.delete();
+    let stayed = above.exists() && !above.join(format!("{}-own", sandbox.id)).exists();
+    fs::remove_dir(&above).unwrap();
+    assert!(stayed);
+    if crate::sandbox::is_peer() {
+        host::clean_up(&sandbox.id);
+    }
+}
+
+#[test]
+fn the_container_is_in_its_cgroup_from_the_beginning_in_every_hierarchy() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    sandbox.patch(|config| config["linux"]["cgroupsPath"] = json!(format!("/{}", sandbox.id)));
+    sandbox.create();
+    for (controllers, mountpoint) in host::hierarchies() {
+        let dir = mountpoint.join(&sandbox.id);
+        let pids = fs::read_to_string(dir.join("cgroup.procs"))
+            .unwrap_or_else(|e| panic!("{controllers:?}: {e}"));
+        assert_eq!(pids.trim(), sandbox.pid().to_string(), "{controllers:?}");
+    }
+}
+
+#[test]
+fn orphans_are_killed_with_their_container() {
+    let sandbox = Sandbox::new();
+    sandbox.patch(|config| {
+        config["linux"]["namespaces"]
+            .as_array_mut()
+            .unwrap()
+            .retain(|namespace| namespace["type"] != "pid");
+    });
+    let done = sandbox.script("orphans 3 ; say ready").run_with(&["--detach"]).ok();
+    done.wait_for_line("ready");
+    sandbox.wait_for_status("stopped");
+    assert_eq!(host::processes_of(&sandbox.id).len(), 3);
+    sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
+    sandbox.assert_nothing_left();
+}
+
+#[test]
+fn a_limit_that_cannot_be_set_is_an_error_and_leaves_nothing() {
+    brig_only!();
+    for (controller, section, limits, place) in [
+        ("cpu", "cpu", json!({"quota": 1, "period": 100_000}), "linux.resources.cpu.quota"),
+        ("cpu", "cpu", json!({"quota": 20000, "period": 1}), "linux.resources.cpu.period"),
+        ("cpuset", "cpu", json!({"cpus": "4000"}), "linux.resources.cpu.cpus"),
+        ("cpuset", "cpu", json!({"cpus": "zero"}), "linux.resources.cpu.cpus"),
+        ("cpuset", "cpu", json!({"mems": "77"}), "linux.resources.cpu.mems"),
+        (
+            "memory",
+            "memory",
+            json!({"limit": 1 << 20, "swap": 1 << 19}),
+            "linux.resources.memory.swap",
+        ),
+    ] {
+        if host::controller(controller).is_none() {
+            continue;
+        }
+        let sandbox = limited(section, limits);
+        sandbox.create_with(&[]).fails_with(place);
+        sandbox.assert_nothing_left();
+    }
+}
+
+#[test]
+fn v2_files_are_refused_where_there_is_no_v2() {
+    brig_only!();
+    if controller!("memory") != Version::V1 {
+        return skip("this host has cgroup v2");
+    }
+    let sandbox = limited("unified", json!({"memory.high": "10000000"}));
+    sandbox.create_with(&[]).fails_with("linux.resources.unified");
+    sandbox.assert_nothing_left();
+}
+
+#[test]
+fn deleting_twenty_containers_leaves_no_cgroup() {
+    let sandbox = Sandbox::new();
+    let bundle = sandbox.bundle();
+    let ids: Vec<String> = (0..20).map(|number| format!("{}-{number}", sandbox.id)).collect();
+    for id in &ids {
+        sandbox.brig(&["create", "--bundle", bundle.to_str().unwrap(), id]).ok();
+    }
+    let listed = sandbox.brig(&["list", "-q"]).ok().stdout;
+    assert_eq!(listed.lines().count(), 20);
+    for id in &ids {
+        sandbox.brig(&["delete", "--force", id]).ok();
+    }
+    sandbox.assert_nothing_left();
+}
+
+#[test]
+fn the_container_sees_its_limit() {
+    if controller!("memory") != Version::V1 {
+        return skip("the file is cgroup v1's");
+    }
+    let sandbox = limited("memory", json!({"limit": 32 << 20}));
+    let facts: Facts = sandbox.facts("read /sys/fs/cgroup/memory/memory.limit_in_bytes");
+    assert_eq!(
+        facts.get("read /sys/fs/cgroup/memory/memory.limit_in_bytes"),
+        format!("{:?}", format!("{}\n", 32 << 20))
+    );
+}

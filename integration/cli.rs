@@ -1,0 +1,344 @@
+//! Flags in both forms, --log, --version, ids, pid files, list, spec and features.
+
+use crate::sandbox::{Sandbox, brig_only};
+use serde_json::{Value, json};
+use std::fs;
+
+#[test]
+fn flags_take_their_value_with_and_without_an_equals_sign() {
+    let sandbox = Sandbox::new();
+    let (root, bundle) = (sandbox.state_root(), sandbox.bundle());
+    let (root, bundle) = (root.to_str().unwrap(), bundle.to_str().unwrap());
+    let pid = sandbox.dir.join("pid");
+    let pid = pid.to_str().unwrap();
+    let forms: [&[&str]; 4] = [
+        &["--bundle", bundle, "--pid-file", pid],
+        &[&format!("--bundle={bundle}"), &format!("--pid-file={pid}")],
+        &["-b", bundle],
+        &["--pid-file", pid, "-b", bundle, "--no-pivot", "--no-new-keyring"],
+    ];
+    for form in forms {
+        sandbox.brig(&[&["create"], form, &[&sandbox.id]].concat()).ok();
+        // Without --root in front: in the other form.
+        let mut state = std::process::Command::new(crate::sandbox::runtime());
+        state.arg(format!("--root={root}")).args(["state", &sandbox.id]);
+        sandbox.spawn(state).wait().ok();
+        sandbox.brig(&["delete", "-f", &sandbox.id]).ok();
+    }
+}
+
+#[test]
+fn cruns_flags_are_taken() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    let bundle = sandbox.bundle();
+    fs::rename(bundle.join("config.json"), sandbox.dir.join("other.json")).unwrap();
+    let config = sandbox.dir.join("other.json");
+    let args =
+        ["--cgroup-manager", "cgroupfs", "run", "--config", config.to_str().unwrap(), "--bundle"];
+    sandbox.brig(&[&args[..], &[bundle.to_str().unwrap(), &sandbox.id]].concat()).ok();
+    let args = ["--cgroup-manager=cgroupfs", "run", "-f", config.to_str().unwrap(), "-b"];
+    sandbox.brig(&[&args[..], &[bundle.to_str().unwrap(), &sandbox.id]].concat()).ok();
+}
+
+#[test]
+fn what_is_not_supported_yet_is_refused_by_name() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    let bundle = sandbox.bundle();
+    let bundle = bundle.to_str().unwrap();
+    for (args, name) in [
+        (&["--systemd-cgroup", "create", "--bundle", bundle, &sandbox.id][..], "systemd"),
+        (&["--cgroup-manager", "systemd", "create", "--bundle", bundle, &sandbox.id], "systemd"),
+        (&["create", "--bundle", bundle, "--console-socket", "/x", &sandbox.id], "console-socket"),
+        (&["create", "--bundle", bundle, "--frobnicate", &sandbox.id], "frobnicate"),
+        (&["--frobnicate", "create", "--bundle", bundle, &sandbox.id], "frobnicate"),
+        (&["frobnicate"], "frobnicate"),
+        (&["create", "--bundle", bundle], "ID"),
+        (&["create", "--bundle", bundle, &sandbox.id, "another"], "another"),
+        (&["exec", &sandbox.id, "/init"], "exec"),
+    ] {
+        let done = sandbox.brig(args);
+        assert!(done.code.is_some_and(|code| code != 0), "{done:?}");
+        assert!(done.stderr.contains(name), "{done:?}");
+        assert_eq!(done.stdout, "");
+        sandbox.assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_failure_is_one_line_on_stderr() {
+    brig_only!();
+    let done = Sandbox::new().brig(&["state", "nobody"]);
+    assert_eq!((done.code, done.stdout.as_str()), (Some(1), ""));
+    assert_eq!(done.stderr.lines().count(), 1, "{done:?}");
+    assert!(done.stderr.starts_with("brig: "), "{done:?}");
+}
+
+#[test]
+fn a_json_log_has_exactly_one_object_after_a_failure() {
+    let sandbox = Sandbox::new();
+    let bundle = sandbox.args(&["nosuchcommand"]).bundle();
+    for spelling in [&["--log-format", "json"][..], &["--log-format=json"]] {
+        let log = sandbox.dir.join("log.json");
+        let path = log.to_str().unwrap();
+        let args = [
+            spelling,
+            &["--log", path, "create", "--bundle", bundle.to_str().unwrap(), &sandbox.id],
+        ]
+        .concat();
+        sandbox.brig(&args).fails();
+        let text = fs::read_to_string(&log).unwrap();
+        let object: Value =
+            serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        assert_eq!(object["level"], "error");
+        let message = object["msg"].as_str().unwrap();
+        assert!(
+            message.contains("exec: \"nosuchcommand\": executable file not found in $PATH"),
+            "{message}"
+        );
+        assert!(!message.starts_with("brig: ") && !message.contains("level="), "{message}");
+        let time = object["time"].as_str().unwrap();
+        assert!(is_rfc3339(time), "{time}");
+        assert_eq!(text.lines().count(), 1);
+        fs::remove_file(log).unwrap();
+    }
+    sandbox.assert_nothing_left();
+}
+
+/// `2026-11-22T15:04:05Z`, with a fraction or an offset if need be.
+fn is_rfc3339(time: &str) -> bool {
+    let shape: String = time.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+    let rest = shape.strip_prefix("0000-00-00T00:00:00");
+    let rest = rest.map(|rest| {
+        rest.strip_prefix('.').map_or(rest, |fraction| fraction.trim_start_matches('0'))
+    });
+    matches!(rest, Some("Z" | "+00:00" | "-00:00"))
+}
+
+#[test]
+fn a_log_gets_nothing_when_all_is_well() {
+    let sandbox = Sandbox::new();
+    let log = sandbox.dir.join("log.json");
+    let bundle = sandbox.bundle();
+    let args = ["--log", log.to_str().unwrap(), "--log-format", "json", "create", "--bundle"];
+    sandbox.brig(&[&args[..], &[bundle.to_str().unwrap(), &sandbox.id]].concat()).ok();
+    assert_eq!(fs::read_to_string(&log).unwrap_or_default(), "");
+}
+
+#[test]
+fn a_text_log_is_appended_to() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    let log = sandbox.dir.join("log");
+    fs::write(&log, "before\n").unwrap();
+    for _ in 0..2 {
+        sandbox.brig(&["--log", log.to_str().unwrap(), "state", "nobody"]).fails();
+    }
+    let text = fs::read_to_string(&log).unwrap();
+    assert_eq!(text.lines().count(), 3, "{text}");
+    assert!(text.lines().skip(1).all(|line| line.contains("container does not exist")), "{text}");
+}
+
+#[test]
+fn a_log_that_cannot_be_written_is_an_error() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    sandbox.brig(&["--log", "/no/such/directory/log", "list"]).fails_with("/no/such/directory/log");
+}
+
+#[test]
+fn debug_is_taken_and_keeps_stdout_clean() {
+    let sandbox = Sandbox::new();
+    let bundle = sandbox.script("say hello").bundle();
+    let done =
+        sandbox.brig(&["--debug", "run", "--bundle", bundle.to_str().unwrap(), &sandbox.id]).ok();
+    assert_eq!(done.stdout, "hello\n");
+}
+
+#[test]
+fn the_version_has_three_lines_that_engines_read() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    for flag in ["--version", "-v"] {
+        let text = sandbox.brig(&[flag]).ok().stdout;
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].starts_with("brig version "), "{text}");
+        assert!(lines[1].starts_with("commit: "), "{text}");
+        assert_eq!(lines[2], "spec: 1.3.0");
+    }
+}
+
+#[test]
+fn help_names_every_command() {
+    let text = Sandbox::new().brig(&["--help"]).ok().stdout;
+    for command in ["create", "start", "run", "state", "kill", "delete", "list", "spec", "features"]
+    {
+        assert!(text.contains(command), "{command}: {text}");
+    }
+}
+
+#[test]
+fn an_id_is_of_letters_digits_and_a_few_signs() {
+    let sandbox = Sandbox::new();
+    let bundle = sandbox.bundle();
+    let bundle = bundle.to_str().unwrap();
+    for bad in ["", ".", "..", "a/b", "../a", "a b", "a\u{e4}", "a:b", "a*", "/", "a\n", "-"] {
+        if bad == "-" && !crate::sandbox::is_peer() {
+            continue;
+        }
+        let done = sandbox.brig(&["create", "--bundle", bundle, "--", bad]);
+        if bad != "-" {
+            assert_eq!(done.code, Some(1), "{bad:?}: {done:?}");
+        }
+        sandbox.brig(&["delete", "--force", "--", bad]);
+    }
+    assert!(sandbox.leftovers().is_empty());
+    let own = &sandbox.id;
+    for good in [
+        format!("{own}_+-."),
+        format!(".{own}"),
+        format!("{own}..{own}"),
+        format!("{own}{}", "x".repeat(200)),
+    ] {
+        sandbox.brig(&["create", "--bundle", bundle, &good]).ok();
+        sandbox.brig(&["delete", &good]).ok();
+    }
+    sandbox.assert_nothing_left();
+}
+
+#[test]
+fn the_pid_file_has_the_pid_when_create_returns() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.dir.join("pid");
+    fs::write(&file, "an older one, and longer").unwrap();
+    sandbox.create_with(&["--pid-file", file.to_str().unwrap()]).ok();
+    assert_eq!(fs::read_to_string(&file).unwrap().trim(), sandbox.pid().to_string());
+    let beside: Vec<_> =
+        fs::read_dir(&sandbox.dir).unwrap().flatten().map(|entry| entry.file_name()).collect();
+    let temporary =
+        |name: &&std::ffi::OsString| name.to_string_lossy().contains("pid") && *name != "pid";
+    assert!(!beside.iter().any(|name| temporary(&name)), "{beside:?}");
+}
+
+#[test]
+fn a_pid_file_that_cannot_be_written_fails_create_and_leaves_nothing() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.dir.join("no/such/pid");
+    sandbox.create_with(&["--pid-file", file.to_str().unwrap()]).fails();
+    sandbox.assert_nothing_left();
+}
+
+#[test]
+fn list_shows_every_container_in_three_forms() {
+    let sandbox = Sandbox::new();
+    sandbox.script("sleep 60").create();
+    let bundle = sandbox.bundle();
+    let other = format!("{}-other", sandbox.id);
+    sandbox.brig(&["run", "--detach", "--bundle", bundle.to_str().unwrap(), &other]).ok();
+    let quiet = sandbox.brig(&["list", "-q"]).ok().stdout;
+    assert_eq!(quiet.lines().collect::<Vec<_>>(), [sandbox.id.as_str(), &other]);
+    assert_eq!(sandbox.brig(&["list", "--quiet"]).ok().stdout, quiet);
+    for format in
+        [&["list", "--format", "json"][..], &["list", "--format=json"], &["list", "-f", "json"]]
+    {
+        let list: Value = serde_json::from_str(&sandbox.brig(format).ok().stdout).unwrap();
+        assert_eq!(list[0]["id"], json!(sandbox.id));
+        assert_eq!(list[0]["status"], "created");
+        assert_eq!(list[1]["status"], "running");
+        assert_eq!(list[1]["bundle"], json!(bundle));
+        assert!(list[1]["pid"].as_i64().unwrap() > 1);
+    }
+    let table = sandbox.brig(&["list"]).ok().stdout;
+    let words: Vec<&str> = table.lines().next().unwrap().split_whitespace().collect();
+    assert_eq!(words, ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]);
+    let row: Vec<&str> = table.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(
+        (row[0], row[2], row[3], row[5]),
+        (sandbox.id.as_str(), "created", bundle.to_str().unwrap(), "root")
+    );
+    assert_eq!(row[1], sandbox.pid().to_string());
+}
+
+#[test]
+fn list_of_nothing_is_empty_also_without_a_root() {
+    let sandbox = Sandbox::new();
+    let list = || {
+        serde_json::from_str::<Value>(&sandbox.brig(&["list", "--format", "json"]).ok().stdout)
+            .unwrap()
+    };
+    // runc says null.
+    assert!(matches!(list(), Value::Null) || list() == json!([]));
+    assert_eq!(sandbox.brig(&["list", "-q"]).ok().stdout, "");
+    assert_eq!(sandbox.brig(&["list"]).ok().stdout.lines().count(), 1);
+    assert!(!sandbox.state_root().exists() || crate::sandbox::is_peer());
+}
+
+#[test]
+fn list_is_not_hindered_by_a_half_made_container() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    sandbox.create();
+    fs::create_dir(sandbox.state_root().join("half")).unwrap();
+    fs::write(sandbox.state_root().join("file"), "no directory").unwrap();
+    let done = sandbox.brig(&["list", "-q"]).ok();
+    assert!(done.stdout.lines().any(|line| line == sandbox.id), "{done:?}");
+    fs::remove_file(sandbox.state_root().join("file")).unwrap();
+}
+
+#[test]
+fn spec_writes_a_config_that_runs() {
+    let sandbox = Sandbox::new();
+    let bundle = sandbox.bundle();
+    fs::remove_file(bundle.join("config.json")).unwrap();
+    sandbox.brig(&["spec", "--bundle", bundle.to_str().unwrap()]).ok();
+    let config = sandbox.config();
+    assert!(config["ociVersion"].as_str().unwrap().starts_with("1."));
+    assert_eq!(config["root"]["path"], "rootfs");
+    if crate::sandbox::is_peer() {
+        sandbox.patch(|config| config["process"]["terminal"] = json!(false));
+    }
+    let facts = sandbox.facts("ids ; mounts ; status CapEff NoNewPrivs");
+    assert_eq!(facts.get("uid"), "0 0 0");
+    assert_eq!(facts.get("NoNewPrivs"), "1");
+}
+
+#[test]
+fn spec_overwrites_nothing() {
+    let sandbox = Sandbox::new();
+    let before = sandbox.config();
+    let bundle = sandbox.bundle();
+    sandbox.brig(&["spec", "--bundle", bundle.to_str().unwrap()]).fails_with("config.json");
+    assert_eq!(sandbox.config(), before);
+}
+
+#[test]
+fn features_tell_what_is_true() {
+    brig_only!();
+    let features: Value =
+        serde_json::from_str(&Sandbox::new().brig(&["features"]).ok().stdout).unwrap();
+    assert!(features["ociVersionMin"].as_str().unwrap().starts_with("1."));
+    assert_eq!(features["ociVersionMax"], "1.3.0");
+    let has = |path: &str, value: &str| {
+        features
+            .pointer(path)
+            .and_then(Value::as_array)
+            .is_some_and(|list| list.contains(&json!(value)))
+    };
+    for namespace in ["pid", "network", "ipc", "uts", "mount", "cgroup"] {
+        assert!(has("/linux/namespaces", namespace), "{features:#}");
+    }
+    for namespace in ["user", "time"] {
+        assert!(!has("/linux/namespaces", namespace), "{features:#}");
+    }
+    for option in ["ro", "nosuid", "rbind", "rslave", "relatime"] {
+        assert!(has("/mountOptions", option), "{features:#}");
+    }
+    assert!(has("/linux/capabilities", "CAP_CHOWN"), "{features:#}");
+    assert_eq!(features["linux"]["cgroup"]["v1"], true);
+    let unsafe_ones = features["potentiallyUnsafeConfigAnnotations"].as_array().unwrap();
+    assert!(
+        unsafe_ones.iter().any(|name| name.as_str().unwrap().starts_with("run.brig.")),
+        "{features:#}"
+    );
+}

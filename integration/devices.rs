@@ -1,0 +1,191 @@
+//! The default devices and links in /dev, masked and read-only paths.
+
+use crate::host;
+use crate::sandbox::Sandbox;
+use serde_json::json;
+use std::fs;
+
+#[test]
+fn the_default_devices_are_there_and_work() {
+    let names = ["null 1:3", "zero 1:5", "full 1:7", "random 1:8", "urandom 1:9", "tty 5:0"];
+    let script: Vec<String> =
+        names.iter().map(|name| format!("stat /dev/{}", name.split(' ').next().unwrap())).collect();
+    let facts = Sandbox::new().facts(&format!(
+        "{} ; open /dev/null rw ; open /dev/zero r ; open /dev/urandom r ; open /dev/full w",
+        script.join(" ; ")
+    ));
+    for name in names {
+        let (name, device) = name.split_once(' ').unwrap();
+        assert_eq!(facts.get(&format!("stat /dev/{name}")), format!("char 0666 0 0 {device} 0"));
+    }
+    for name in ["null", "zero", "urandom", "full"] {
+        assert_eq!(facts.get(&format!("open /dev/{name}")), "ok");
+    }
+}
+
+#[test]
+fn the_default_links_are_there() {
+    let facts = Sandbox::new().facts("link /dev/fd ; link /dev/stdin ; link /dev/stdout ; link /dev/stderr ; link /dev/ptmx ; open /dev/ptmx rw");
+    for (name, to) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+        ("ptmx", "pts/ptmx"),
+    ] {
+        assert_eq!(facts.get(&format!("link /dev/{name}")), to);
+    }
+    assert_eq!(facts.get("open /dev/ptmx"), "ok");
+}
+
+#[test]
+fn a_new_pty_belongs_to_the_container() {
+    // A devpts instance of its own: no terminal of the host is in it.
+    let facts = Sandbox::new().facts("list /dev/pts");
+    assert_eq!(facts.all("entry /dev/pts"), ["ptmx"]);
+}
+
+#[test]
+fn a_dev_that_is_bound_from_the_host_is_left_alone() {
+    let sandbox = Sandbox::new();
+    let dev = sandbox.dir.join("dev");
+    fs::create_dir(&dev).unwrap();
+    let null = nix::sys::stat::makedev(1, 3);
+    let mode = nix::sys::stat::Mode::from_bits_truncate(0o666);
+    nix::sys::stat::mknod(&dev.join("null"), nix::sys::stat::SFlag::S_IFCHR, mode, null).unwrap();
+    sandbox.patch(|config| {
+        let mounts = config["mounts"].as_array_mut().unwrap();
+        mounts.retain(|mount| !mount["destination"].as_str().unwrap().starts_with("/dev"));
+        mounts.push(json!({"destination": "/dev", "source": dev, "options": ["rbind", "rw"]}));
+    });
+    sandbox.facts("true");
+    assert_eq!(fs::read_dir(&dev).unwrap().count(), 1);
+}
+
+#[test]
+fn device_access_is_limited_to_the_defaults() {
+    // Without a rule of its own a container still gets no device but the default ones.
+    for rules in [json!([{"allow": false, "access": "rwm"}]), json!([]), json!(null)] {
+        let sandbox = Sandbox::new();
+        sandbox.patch(|config| {
+            if crate::sandbox::is_peer() {
+                return;
+            }
+            match rules.is_null() {
+                true => {
+                    drop(config["linux"]["resources"].as_object_mut().unwrap().remove("devices"))
+                }
+                false => config["linux"]["resources"]["devices"] = rules.clone(),
+            }
+        });
+        let facts = sandbox.facts(
+            "mknod /tmp/null c 1 3 ; open /tmp/null rw ; mknod /tmp/mem c 1 1 ; open /tmp/mem r ; \
+             mknod /tmp/disk b 254 0 ; open /tmp/disk r ; mknod /tmp/fuse c 10 229 ; open /tmp/fuse rw",
+        );
+        assert_eq!(facts.get("open /tmp/null"), "ok");
+        for name in ["mem", "disk", "fuse"] {
+            // What may be made (runc's defaults allow mknod of anything) may still not be opened.
+            assert!(
+                ["EPERM", "ENOENT"].contains(&facts.get(&format!("open /tmp/{name}"))),
+                "{rules}: {facts}"
+            );
+        }
+        for node in ["null", "mem", "disk", "fuse"] {
+            // Made by the test or not, they must not stay.
+            _ = fs::remove_file(sandbox.rootfs().join("tmp").join(node));
+        }
+    }
+}
+
+#[test]
+fn a_device_that_a_rule_allows_can_be_opened() {
+    let sandbox = Sandbox::new();
+    sandbox.patch(|config| {
+        config["linux"]["resources"]["devices"] = json!([
+            {"allow": false, "access": "rwm"},
+            {"allow": true, "type": "c", "major": 1, "minor": 11, "access": "r"}
+        ]);
+    });
+    let facts = sandbox.facts("mknod /tmp/kmsg c 1 11 ; open /tmp/kmsg r ; open /tmp/kmsg w");
+    // CAP_SYSLOG is not in the set: the driver may say EPERM for reading; the rule is asked first.
+    let opened = facts.all("open /tmp/kmsg");
+    assert_eq!(opened[1], "EPERM", "{facts}");
+    if opened[0] != "ok" {
+        crate::sandbox::skip("the host's /dev/kmsg cannot be read without CAP_SYSLOG");
+    }
+}
+
+#[test]
+fn masked_files_are_empty_and_masked_directories_too() {
+    let sandbox = Sandbox::new();
+    sandbox.add_file("etc/secret", "a secret");
+    sandbox.add_file("etc/secrets/one", "a secret");
+    sandbox.add_file("etc/secrets2/two", "a secret");
+    sandbox.patch(|config| {
+        config["linux"]["maskedPaths"] =
+            json!(["/etc/secret", "/etc/secrets", "/etc/secrets2", "/no/such", "/proc/keys"]);
+    });
+    let facts = sandbox.facts(
+        "read /etc/secret ; stat /etc/secret ; list /etc/secrets ; list /etc/secrets2 ; \
+         mkdir /etc/secrets/x ; read /proc/keys ; umount /etc/secrets",
+    );
+    assert_eq!(facts.get("read /etc/secret"), "\"\"");
+    assert!(facts.get("stat /etc/secret").starts_with("char 0666 0 0 1:3"), "{facts}");
+    assert_eq!(facts.get("list /etc/secrets"), "0");
+    assert_eq!(facts.get("list /etc/secrets2"), "0");
+    assert_eq!(facts.get("mkdir /etc/secrets/x"), "EROFS");
+    assert_eq!(facts.get("read /proc/keys"), "\"\"");
+    assert_eq!(facts.get("umount /etc/secrets"), "EPERM");
+    assert_eq!(fs::read_to_string(sandbox.rootfs().join("etc/secret")).unwrap(), "a secret");
+}
+
+#[test]
+fn masked_directories_share_one_empty_filesystem() {
+    crate::sandbox::brig_only!();
+    let sandbox = Sandbox::new();
+    for name in ["a", "b", "c"] {
+        fs::create_dir_all(sandbox.rootfs().join("masked").join(name)).unwrap();
+    }
+    sandbox.patch(|config| {
+        config["linux"]["maskedPaths"] = json!(["/masked/a", "/masked/b", "/masked/c"])
+    });
+    let facts = sandbox.facts("mounts");
+    let devices: std::collections::BTreeSet<String> = facts
+        .all("mount")
+        .into_iter()
+        .filter(|line| line.contains(" /masked/"))
+        .map(|line| line.split(' ').nth(2).unwrap().to_string())
+        .collect();
+    assert_eq!(devices.len(), 1, "{facts}");
+}
+
+#[test]
+fn readonly_paths_cannot_be_written() {
+    let sandbox = Sandbox::new();
+    sandbox.add_file("etc/fixed/file", "fixed");
+    sandbox.patch(|config| {
+        config["linux"]["readonlyPaths"] = json!(["/etc/fixed", "/proc/sys", "/no/such"]);
+    });
+    let facts = sandbox.facts("write /etc/fixed/file x ; read /etc/fixed/file ; write /proc/sys/kernel/msgmax 8192 ; mounts");
+    assert_eq!(facts.get("write /etc/fixed/file"), "EROFS");
+    assert_eq!(facts.get("read /etc/fixed/file"), "\"fixed\"");
+    assert_eq!(facts.get("write /proc/sys/kernel/msgmax"), "EROFS");
+    assert!(facts.mount("/proc/sys").has("ro"));
+}
+
+#[test]
+fn a_masked_path_that_is_a_link_masks_nothing_of_the_host() {
+    let sandbox = Sandbox::new();
+    let outside = sandbox.dir.join("outside");
+    fs::write(&outside, "untouched").unwrap();
+    std::os::unix::fs::symlink(&outside, sandbox.rootfs().join("etc/link")).unwrap();
+    sandbox.patch(|config| {
+        config["linux"]["maskedPaths"] = json!(["/etc/link"]);
+        config["linux"]["readonlyPaths"] = json!(["/etc/link"]);
+    });
+    // Refused or nothing masked, both are right.
+    sandbox.run();
+    assert_eq!(fs::read_to_string(&outside).unwrap(), "untouched");
+    assert!(host::mounts().iter().all(|mount| mount.target != outside.to_str().unwrap()));
+    sandbox.assert_nothing_left();
+}

@@ -1,0 +1,170 @@
+//! What the host shows of a container, and what is left of it.
+
+use crate::facts::Mount;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Mounts and unmounts of this process stay its own from here on.
+pub fn enter_private_mount_namespace() {
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
+        .unwrap();
+}
+
+/// Whether this process is where tests may run: root, in a mount namespace of its own.
+pub fn is_private() -> Result<(), String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err("these tests need root: make integration".into());
+    }
+    let same = fs::read_link("/proc/self/ns/mnt").ok() == fs::read_link("/proc/1/ns/mnt").ok();
+    let shared =
+        mounts().iter().any(|mount| mount.propagation.iter().any(|tag| tag.starts_with("shared:")));
+    match same || shared {
+        true => {
+            Err("not in a private mount namespace: unshare -m --propagation private cargo test …"
+                .into())
+        }
+        false => Ok(()),
+    }
+}
+
+/// The mounts that this process sees.
+pub fn mounts() -> Vec<Mount> {
+    fs::read_to_string("/proc/self/mountinfo").unwrap().lines().filter_map(Mount::parse).collect()
+}
+
+/// The cgroup hierarchies that are mounted: controllers (`memory`, `name=systemd`, empty for v2) and path.
+pub fn hierarchies() -> Vec<(Vec<String>, PathBuf)> {
+    let cgroup = |mount: &Mount| mount.fstype == "cgroup" || mount.fstype == "cgroup2";
+    let controllers = |mount: &Mount| match mount.fstype.as_str() {
+        "cgroup" => mount.data.iter().filter(|option| *option != "rw").cloned().collect(),
+        _ => Vec::new(),
+    };
+    mounts()
+        .into_iter()
+        .filter(cgroup)
+        .map(|mount| (controllers(&mount), PathBuf::from(&mount.target)))
+        .collect()
+}
+
+/// Where `controller` is to be limited, or None where this host has no such controller.
+pub fn controller(controller: &str) -> Option<(Version, PathBuf)> {
+    for (controllers, path) in hierarchies() {
+        if controllers.iter().any(|name| name == controller) {
+            return Some((Version::V1, path));
+        }
+        let v2 = fs::read_to_string(path.join("cgroup.controllers")).unwrap_or_default();
+        if controllers.is_empty() && v2.split_whitespace().any(|name| name == controller) {
+            return Some((Version::V2, path));
+        }
+    }
+    None
+}
+
+/// Which cgroup interface a controller has on this host.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Version {
+    /// A hierarchy of its own.
+    V1,
+    /// The unified one.
+    V2,
+}
+
+/// Every cgroup whose path has `part` in it, deepest first.
+pub fn cgroups_with(part: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut open: Vec<PathBuf> = hierarchies().into_iter().map(|(_, path)| path).collect();
+    while let Some(dir) = open.pop() {
+        for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                open.push(entry.path());
+                if entry.path().to_string_lossy().contains(part) {
+                    found.push(entry.path());
+                }
+            }
+        }
+    }
+    found.reverse();
+    found
+}
+
+/// Living processes of a container: brig and what it started have `BRIG_TEST=id` in their
+/// environment, or the id on their command line. (A zombie has neither any more.)
+pub fn processes_of(id: &str) -> Vec<Pid> {
+    let marker = format!("BRIG_TEST={id}");
+    let has = |pid: &Pid, file: &str, word: &str| {
+        let text = fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        text.split(|&byte| byte == 0).any(|have| have == word.as_bytes())
+    };
+    processes().filter(|pid| has(pid, "environ", &marker) || has(pid, "cmdline", id)).collect()
+}
+
+/// Every process of the host.
+pub fn processes() -> impl Iterator<Item = Pid> {
+    let pid = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok().map(Pid::from_raw);
+    fs::read_dir("/proc").unwrap().flatten().filter_map(pid)
+}
+
+/// A field of /proc/PID/status, None where the process is gone.
+pub fn status_of(pid: i64, field: &str) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let value = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+    Some(value.trim().to_string())
+}
+
+/// What is left of a container named `id` whose files are in `dir`.
+pub fn leftovers(id: &str, dir: &Path, state: &Path) -> Vec<String> {
+    let mut left = Vec::new();
+    for entry in fs::read_dir(state).into_iter().flatten().flatten() {
+        left.push(format!("state {}", entry.path().display()));
+    }
+    left.extend(cgroups_with(id).iter().map(|path| format!("cgroup {}", path.display())));
+    for pid in processes_of(id) {
+        let cmdline = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        left.push(format!("process {pid} {}", cmdline.replace('\0', " ")));
+    }
+    let dir = dir.to_str().unwrap();
+    left.extend(
+        mounts()
+            .iter()
+            .filter(|m| m.target.starts_with(dir))
+            .map(|m| format!("mount {}", m.target)),
+    );
+    left
+}
+
+/// Ends what [`leftovers`] found, so that one failing test does not fail others.
+pub fn clean_up(id: &str) {
+    for pid in processes_of(id) {
+        // It can be gone by now.
+        _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
+    }
+    _ = wait_until(Duration::from_secs(5), || processes_of(id).is_empty());
+    for cgroup in cgroups_with(id) {
+        let thaw = cgroup.join("freezer.state");
+        if thaw.exists() {
+            _ = fs::write(thaw, "THAWED");
+        }
+        _ = wait_until(Duration::from_secs(5), || fs::remove_dir(&cgroup).is_ok());
+    }
+}
+
+/// Waits for a condition, a few milliseconds at a time; false when it did not come true.
+#[must_use]
+pub fn wait_until(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let start = Instant::now();
+    loop {
+        if condition() {
+            return true;
+        }
+        if start.elapsed() > limit {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}

@@ -1,0 +1,247 @@
+//! What can be done from inside: each act says how it went, `ok` or the errno.
+
+use crate::facts::errno;
+use crate::{Words, say};
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::signal::{SigSet, Signal, kill, raise};
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, Pid, fork, getpid};
+use std::ffi::CString;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{OpenOptionsExt, symlink};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Does `name`; false: there is no such act.
+pub fn act(name: &str, words: &Words<'_>) -> bool {
+    let outcome = match name {
+        "true" => return true,
+        "exit" => std::process::exit(i32::try_from(words.number(0)).unwrap_or(1)),
+        "say" => {
+            say!("{}", words.all().collect::<Vec<_>>().join(" "));
+            return true;
+        }
+        "warn" => {
+            // As for stdout: who does not read does not matter.
+            _ = writeln!(io::stderr(), "{}", words.all().collect::<Vec<_>>().join(" "));
+            return true;
+        }
+        "sleep" => {
+            std::thread::sleep(Duration::from_secs_f64(words.text(0).parse().unwrap_or(0.0)));
+            return true;
+        }
+        "sigloop" => return sigloop(words.number(0)),
+        "burn" => return burn(Duration::from_secs_f64(words.text(0).parse().unwrap_or(0.0))),
+        "hog" => return hog(words.number(0)),
+        "forks" => return forks(words.number(0)),
+        "orphans" => return orphans(words.number(0)),
+        "fill" => return fill(words.path(0), words.number(1)),
+        "write" => fs::write(words.path(0), words.text(1)),
+        "append" => OpenOptions::new()
+            .append(true)
+            .open(words.path(0))
+            .and_then(|mut file| file.write_all(words.text(1).as_bytes())),
+        "open" => open(words.path(0), words.text(1)),
+        "mkdir" => fs::create_dir(words.path(0)),
+        "rmdir" => fs::remove_dir(words.path(0)),
+        "unlink" => fs::remove_file(words.path(0)),
+        "rename" => fs::rename(words.path(0), words.path(1)),
+        "symlink" => symlink(words.text(0), words.path(1)),
+        "mknod" => make_node(words),
+        "umount" => umount2(words.path(0), MntFlags::empty()).map_err(io::Error::from),
+        "remount-rw" => {
+            let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
+            mount(None::<&str>, words.path(0), None::<&str>, flags, None::<&str>)
+                .map_err(io::Error::from)
+        }
+        "raise" => signal(words.text(0)).and_then(|signal| raise(signal).map_err(io::Error::from)),
+        "kill" => signal(words.text(1)).and_then(|signal| {
+            let pid = i32::try_from(words.number(0)).unwrap_or(i32::MAX);
+            kill(Pid::from_raw(pid), signal).map_err(io::Error::from)
+        }),
+        "exec" => exec(words),
+        "subreaper" => return subreaper(words),
+        _ => return false,
+    };
+    match outcome {
+        Ok(()) => say!("{name} {} ok", words.text(0)),
+        Err(error) => say!("{name} {} {}", words.text(0), errno(&error)),
+    }
+    true
+}
+
+/// `r`, `w`, `rw`, `x` (execute, by access(2)): whether the kernel lets us, without blocking.
+fn open(path: &Path, mode: &str) -> io::Result<()> {
+    if mode == "x" {
+        return nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).map_err(io::Error::from);
+    }
+    OpenOptions::new()
+        .read(mode.contains('r'))
+        .write(mode.contains('w'))
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)
+        .map(drop)
+}
+
+/// `mknod PATH c|b|p MAJOR MINOR`.
+fn make_node(words: &Words<'_>) -> io::Result<()> {
+    let kind = match words.text(1) {
+        "c" => SFlag::S_IFCHR,
+        "b" => SFlag::S_IFBLK,
+        _ => SFlag::S_IFIFO,
+    };
+    let device = makedev(words.number(2), words.number(3));
+    mknod(words.path(0), kind, Mode::from_bits_truncate(0o600), device).map_err(io::Error::from)
+}
+
+fn signal(name: &str) -> io::Result<Signal> {
+    format!("SIG{name}").parse().map_err(io::Error::from)
+}
+
+fn exec(words: &Words<'_>) -> io::Result<()> {
+    let argv: Result<Vec<CString>, _> = words.all().map(CString::new).collect();
+    let argv = argv.map_err(io::Error::other)?;
+    let program = CString::new(words.path(0).as_os_str().as_bytes()).map_err(io::Error::other)?;
+    match nix::unistd::execv(&program, &argv) {
+        Ok(never) => match never {},
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Runs a command, adopts what it leaves behind, says `ready` and its exit code, and reaps nobody.
+fn subreaper(words: &Words<'_>) -> bool {
+    let mut words = words.all();
+    let program = words.next().unwrap_or_default();
+    let adopts = nix::sys::prctl::set_child_subreaper(true);
+    match std::process::Command::new(program).args(words).status() {
+        Ok(status) if adopts.is_ok() => say!("ready {}", status.code().unwrap_or(-1)),
+        outcome => say!("subreaper {adopts:?} {outcome:?}"),
+    }
+    std::thread::sleep(Duration::from_secs(60));
+    true
+}
+
+/// Says `ready`, then every signal it gets; ends after `count` of them, or at once with SIGTERM.
+fn sigloop(count: u64) -> bool {
+    let all = SigSet::all();
+    if let Err(error) = all.thread_block() {
+        say!("sigloop {error:?}");
+        return true;
+    }
+    say!("ready");
+    for _ in 0..count {
+        // sigwait: a real-time signal has no place in nix's enum.
+        let mut number: libc::c_int = 0;
+        // SAFETY: both pointers are to live values of the right types; sigwait writes one int.
+        let result = unsafe { libc::sigwait(all.as_ref(), &raw mut number) };
+        match Signal::try_from(number) {
+            Ok(signal) if result == 0 => say!("signal {}", signal.as_str()),
+            _ => say!("signal {number}"),
+        }
+    }
+    true
+}
+
+/// Burns CPU for `wall` of real time and says how much it got.
+fn burn(wall: Duration) -> bool {
+    let start = Instant::now();
+    let mut round = 0_u64;
+    while start.elapsed() < wall {
+        (0..10_000_u64).for_each(|n| round = std::hint::black_box(round.wrapping_add(n)));
+    }
+    let wall = start.elapsed().as_millis();
+    match nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF) {
+        Ok(usage) => {
+            let (user, system) = (usage.user_time(), usage.system_time());
+            let micros =
+                (user.tv_sec() + system.tv_sec()) * 1_000_000 + user.tv_usec() + system.tv_usec();
+            say!("burn cpu_ms {} wall_ms {wall}", micros / 1000);
+        }
+        Err(error) => say!("burn {error:?}"),
+    }
+    true
+}
+
+/// Takes and touches memory, a page at a time.
+fn hog(bytes: u64) -> bool {
+    let pages = usize::try_from(bytes / 4096).unwrap_or(0);
+    let mut taken: Vec<Box<[u8; 4096]>> = Vec::new();
+    for page in 0..pages {
+        taken.push(Box::new([u8::try_from(page % 251).unwrap_or(0) + 1; 4096]));
+    }
+    say!("hog {bytes} touched {}", std::hint::black_box(&taken).len() * 4096);
+    true
+}
+
+/// Forks up to `count` processes (never more than 100) that wait, then ends them.
+fn forks(count: u64) -> bool {
+    let mut children = Vec::new();
+    let mut outcome = "ok".to_string();
+    for _ in 0..count.min(100) {
+        // SAFETY: this program has a single thread, so the child may go on as if nothing happened.
+        match unsafe { fork() } {
+            Ok(ForkResult::Parent { child }) => children.push(child),
+            Ok(ForkResult::Child) => {
+                std::thread::sleep(Duration::from_secs(60));
+                std::process::exit(0);
+            }
+            Err(error) => {
+                outcome = format!("{error:?}");
+                break;
+            }
+        }
+    }
+    say!("forks {} {outcome}", children.len());
+    for child in children {
+        // A child that is gone already is what is wanted.
+        _ = kill(child, Signal::SIGKILL);
+        _ = waitpid(child, None);
+    }
+    true
+}
+
+/// Leaves `count` processes running behind it, in sessions of their own.
+fn orphans(count: u64) -> bool {
+    for _ in 0..count.min(20) {
+        // SAFETY: as in `forks`.
+        match unsafe { fork() } {
+            Ok(ForkResult::Parent { .. }) => {}
+            Ok(ForkResult::Child) => {
+                _ = nix::unistd::setsid();
+                std::thread::sleep(Duration::from_secs(60));
+                std::process::exit(0);
+            }
+            Err(error) => say!("orphans {error:?}"),
+        }
+    }
+    say!("orphans {count} of {}", getpid());
+    true
+}
+
+/// Writes up to `limit` bytes into a new file and says after how many it had to stop.
+fn fill(path: &Path, limit: u64) -> bool {
+    let block = [0x55_u8; 65536];
+    let (mut written, mut outcome) = (0, "ok".to_string());
+    match fs::File::create(path) {
+        Ok(mut file) => {
+            while written < limit {
+                match file.write(&block) {
+                    Ok(count) => written += u64::try_from(count).unwrap_or(0),
+                    Err(error) => {
+                        outcome = error
+                            .raw_os_error()
+                            .map_or(String::new(), |n| format!("{:?}", Errno::from_raw(n)));
+                        break;
+                    }
+                }
+            }
+        }
+        Err(error) => outcome = errno(&error),
+    }
+    say!("fill {} {written} {outcome}", path.display());
+    true
+}

@@ -1,0 +1,74 @@
+//! The process in the containers of the integration tests: tells, one fact a line, what it sees,
+//! and does what it is told. Commands are separated by `;`:
+//!
+//! ```text
+//! /init ids ; stat /dev/null ; write /file text ; exit 3
+//! ```
+//!
+//! Works as PID 1, with closed stdio, and without /proc as far as the fact itself does not come
+//! from there. It is `no_main`, because std's start-up would hide what is to be seen: it ignores
+//! SIGPIPE, installs handlers, and opens closed standard streams.
+
+#![no_main]
+#![expect(unsafe_code, reason = "calls that nix does not have, each with its argument")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "not brig: exits and writes as any program in a container does"
+)]
+
+mod acts;
+mod facts;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// Prints a line, and does not mind when nobody can read it.
+#[macro_export]
+macro_rules! say {
+    ($($what:tt)*) => {{
+        // The test reads what arrived; a closed stdout is one of the things tested.
+        _ = writeln!(std::io::stdout(), $($what)*);
+    }};
+}
+
+/// What a command has to do with: its arguments as text and as given.
+pub struct Words<'a>(&'a [OsString]);
+
+impl<'a> Words<'a> {
+    /// The argument at `index`, empty where there is none.
+    pub fn text(&self, index: usize) -> &'a str {
+        self.0.get(index).and_then(|word| word.to_str()).unwrap_or_default()
+    }
+
+    /// The argument at `index` as a path.
+    pub fn path(&self, index: usize) -> &'a Path {
+        Path::new(self.0.get(index).map_or("".as_ref(), |word| word.as_os_str()))
+    }
+
+    /// The argument at `index` as a number, 0 where it is none.
+    pub fn number(&self, index: usize) -> u64 {
+        self.text(index).parse().unwrap_or(0)
+    }
+
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter_map(|word| word.to_str())
+    }
+}
+
+// SAFETY: the one definition of `main` in this program, with C's signature, as `no_main` asks for.
+#[unsafe(no_mangle)]
+extern "C" fn main(_argc: libc::c_int, _argv: *const *const libc::c_char) -> libc::c_int {
+    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    for command in words.split(|word| word.as_bytes() == b";") {
+        let Some((name, rest)) = command.split_first() else { continue };
+        let (name, words) = (name.to_string_lossy(), Words(rest));
+        if !(facts::tell(&name, &words) || acts::act(&name, &words)) {
+            say!("unknown command {name}");
+            return 125;
+        }
+    }
+    0
+}

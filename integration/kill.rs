@@ -1,0 +1,117 @@
+//! `kill`: what it takes for a signal, and whom it does not signal.
+
+use crate::sandbox::{Done, Sandbox, brig_only};
+
+/// A running container that tells the signals it gets, up to `count`.
+fn listening(count: usize) -> (Sandbox, Done) {
+    let sandbox = Sandbox::new();
+    let done = sandbox.script(&format!("sigloop {count}")).run_with(&["--detach"]).ok();
+    done.wait_for_line("ready");
+    (sandbox, done)
+}
+
+#[track_caller]
+fn each_arrives(spellings: &[(&str, &str)]) {
+    let (sandbox, done) = listening(spellings.len());
+    for (count, (spelling, _)) in spellings.iter().enumerate() {
+        sandbox.brig(&["kill", &sandbox.id, spelling]).ok();
+        let arrived = || done.facts_now().all("signal").len() > count;
+        assert!(
+            crate::host::wait_until(std::time::Duration::from_secs(5), arrived),
+            "{spelling} never arrived"
+        );
+    }
+    let expected: Vec<&str> = spellings.iter().map(|(_, name)| *name).collect();
+    assert_eq!(done.facts_now().all("signal"), expected);
+}
+
+#[test]
+fn a_signal_is_given_by_name_with_or_without_sig_or_by_number() {
+    each_arrives(&[
+        ("TERM", "SIGTERM"),
+        ("SIGTERM", "SIGTERM"),
+        ("15", "SIGTERM"),
+        ("HUP", "SIGHUP"),
+        ("SIGUSR1", "SIGUSR1"),
+        ("10", "SIGUSR1"),
+        ("WINCH", "SIGWINCH"),
+    ]);
+}
+
+#[test]
+fn a_signal_name_is_of_any_case() {
+    each_arrives(&[("term", "SIGTERM"), ("sigUsr2", "SIGUSR2"), ("Quit", "SIGQUIT")]);
+}
+
+#[test]
+fn real_time_signals_count_from_both_ends() {
+    brig_only!();
+    each_arrives(&[
+        ("RTMIN", "34"),
+        ("RTMIN+1", "35"),
+        ("SIGRTMIN+3", "37"),
+        ("rtmin+15", "49"),
+        ("RTMAX", "64"),
+        ("RTMAX-2", "62"),
+        ("sigrtmax-14", "50"),
+        ("40", "40"),
+    ]);
+}
+
+#[test]
+fn the_default_signal_is_term() {
+    let (sandbox, done) = listening(1);
+    sandbox.brig(&["kill", &sandbox.id]).ok();
+    done.wait_for_line("signal SIGTERM");
+}
+
+#[test]
+fn what_is_no_signal_is_refused_by_name() {
+    brig_only!();
+    let (sandbox, done) = listening(1);
+    for nonsense in [
+        "FOO",
+        "SIG",
+        "SIGSIGTERM",
+        "65",
+        "-1",
+        "RTMIN+31",
+        "RTMAX-31",
+        "RTMIN-1",
+        "RTMAX+1",
+        "9x",
+        "",
+    ] {
+        sandbox.brig(&["kill", &sandbox.id, "--", nonsense]).fails_with("signal");
+    }
+    assert!(done.facts_now().all("signal").is_empty(), "{}", done.facts_now());
+    assert_eq!(sandbox.status(), "running");
+}
+
+#[test]
+fn a_stopped_container_is_not_running() {
+    let sandbox = Sandbox::new();
+    sandbox.run_with(&["--detach"]).ok();
+    sandbox.wait_for_status("stopped");
+    sandbox.brig(&["kill", &sandbox.id, "TERM"]).fails_with("container not running");
+}
+
+#[test]
+fn a_created_container_gets_signals_and_stays_created() {
+    let sandbox = Sandbox::new();
+    sandbox.create();
+    sandbox.brig(&["kill", &sandbox.id, "CHLD"]).ok();
+    assert_eq!(sandbox.status(), "created");
+    sandbox.start();
+}
+
+#[test]
+fn all_processes_of_the_container_are_killed_with_its_init() {
+    let sandbox = Sandbox::new();
+    let done = sandbox.script("orphans 3 ; say ready ; sleep 60").run_with(&["--detach"]).ok();
+    done.wait_for_line("ready");
+    sandbox.brig(&["kill", "--all", &sandbox.id, "9"]).ok();
+    sandbox.wait_for_status("stopped");
+    sandbox.delete();
+    sandbox.assert_nothing_left();
+}

@@ -1,0 +1,54 @@
+//! The real runtime against the real kernel: one module per feature, names are claims.
+//!
+//! `make integration` builds the static process that runs in the containers and starts this as root.
+//! `BRIG=/path` tests another binary, also another runtime: what only brig has is skipped then.
+//! `BRIG_TEST_INIT=/path` is that static process, where cargo's own build of it is not static.
+
+#![allow(unsafe_code, reason = "ptrace before exec, and the work that comes before main")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "not brig: threads and writes are what tests are made of"
+)]
+
+mod cgroups;
+mod cli;
+mod command;
+mod devices;
+mod facts;
+mod host;
+mod kill;
+mod lifecycle;
+mod mounts;
+mod namespaces;
+mod overlay;
+mod process;
+mod run;
+mod sandbox;
+mod tree;
+
+/// Runs before `main`, while there is one thread: every test thread inherits a mount namespace that
+/// dies with this process, so no mount of a test, whatever goes wrong, ever reaches the host.
+#[used]
+#[unsafe(link_section = ".init_array")]
+// SAFETY: the linker calls what stands in this section as a C function before `main`; this one has
+// C's calling convention and needs nothing that only `main` sets up.
+static BEFORE_MAIN: extern "C" fn() = {
+    extern "C" fn before_main() {
+        // Not root: Sandbox says it where it can be read, and `--list` works for everybody.
+        if nix::unistd::geteuid().is_root() {
+            host::enter_private_mount_namespace();
+        }
+        // SAFETY: registers a plain function that outlives the process.
+        unsafe { libc::atexit(tell_skipped) };
+    }
+    before_main
+};
+
+/// The last line of a run: skipped tests pass in libtest's eyes, so they are counted here.
+extern "C" fn tell_skipped() {
+    let skipped = sandbox::SKIPPED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if !skipped.is_empty() {
+        eprintln!("{} skipped:\n{}", skipped.len(), skipped.join("\n"));
+    }
+}

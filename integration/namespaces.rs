@@ -1,0 +1,281 @@
+//! `linux.namespaces`, hostname, domainname and sysctl.
+
+use crate::sandbox::{Sandbox, brig_only};
+use serde_json::{Value, json};
+use std::fs;
+
+const ALL: [(&str, &str); 6] = [
+    ("pid", "pid"),
+    ("network", "net"),
+    ("ipc", "ipc"),
+    ("uts", "uts"),
+    ("mount", "mnt"),
+    ("cgroup", "cgroup"),
+];
+
+fn host_namespace(name: &str) -> String {
+    fs::read_link(format!("/proc/self/ns/{name}")).unwrap().display().to_string()
+}
+
+fn namespaces(sandbox: &Sandbox, list: &[Value]) {
+    sandbox.patch(|config| config["linux"]["namespaces"] = json!(list));
+}
+
+/// A configuration with these namespaces only, and nothing that needs others.
+fn with_namespaces(list: &[Value]) -> Sandbox {
+    let sandbox = Sandbox::minimal();
+    namespaces(&sandbox, list);
+    sandbox
+}
+
+#[test]
+fn every_namespace_asked_for_is_new() {
+    let facts = Sandbox::new().facts("ns ; pid");
+    for (_, name) in ALL {
+        assert_ne!(facts.get(&format!("ns {name}")), host_namespace(name), "{name}");
+    }
+    for name in ["user", "time"] {
+        assert_eq!(facts.get(&format!("ns {name}")), host_namespace(name), "{name}");
+    }
+    assert_eq!(facts.get("pid"), "1 ppid 0");
+}
+
+#[test]
+fn a_namespace_not_asked_for_is_the_hosts() {
+    let facts = with_namespaces(&[json!({"type": "mount"})]).facts("ns ; uname");
+    for (_, name) in ALL {
+        let same = facts.get(&format!("ns {name}")) == host_namespace(name);
+        assert_eq!(same, name != "mnt", "{name}");
+    }
+    assert_eq!(facts.get("hostname"), nix::unistd::gethostname().unwrap().to_str().unwrap());
+}
+
+#[test]
+fn the_cgroup_namespace_shows_the_containers_cgroup_as_its_root() {
+    for line in Sandbox::new().facts("cgroups").all("cgroup") {
+        assert!(line.ends_with(":/"), "{line}");
+    }
+}
+
+#[test]
+fn namespaces_are_joined_by_path() {
+    let holder = Sandbox::new();
+    holder.script("sleep 60").run_with(&["--detach"]).ok();
+    let pid = holder.pid();
+    for (kind, name) in ALL.into_iter().filter(|(kind, _)| *kind != "mount") {
+        let sandbox = with_namespaces(&[
+            json!({"type": "mount"}),
+            json!({"type": kind, "path": format!("/proc/{pid}/ns/{name}")}),
+        ]);
+        let facts = sandbox.facts("ns");
+        let held = fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap();
+        assert_eq!(facts.get(&format!("ns {name}")), held.to_str().unwrap());
+        assert_ne!(held.to_str().unwrap(), host_namespace(name));
+        sandbox.assert_nothing_left();
+    }
+    assert_eq!(holder.status(), "running");
+}
+
+#[test]
+fn a_joined_pid_namespace_keeps_its_init() {
+    let holder = Sandbox::new();
+    holder.script("sleep 60").run_with(&["--detach"]).ok();
+    let path = format!("/proc/{}/ns/pid", holder.pid());
+    let sandbox =
+        with_namespaces(&[json!({"type": "mount"}), json!({"type": "pid", "path": path})]);
+    let created = sandbox.script("pid ; exit 3").run();
+    assert_eq!(created.code, Some(3), "{created:?}");
+    assert_ne!(crate::facts::Facts::parse(&created.stdout).word("pid", 0), "1");
+    assert_eq!(holder.status(), "running");
+}
+
+#[test]
+fn the_state_has_the_hosts_pid_whatever_the_namespace() {
+    let sandbox = Sandbox::new();
+    sandbox.script("sleep 60").create();
+    let pid = sandbox.pid();
+    let inside = crate::host::status_of(pid, "NSpid").unwrap();
+    assert_eq!(inside.split_whitespace().last(), Some("1"));
+}
+
+#[test]
+fn a_namespace_of_another_type_is_refused() {
+    let uts = format!("/proc/{}/ns/uts", std::process::id());
+    let sandbox =
+        with_namespaces(&[json!({"type": "mount"}), json!({"type": "network", "path": uts})]);
+    sandbox.create_with(&[]).fails();
+    sandbox.assert_nothing_left();
+}
+
+#[test]
+fn a_namespace_path_that_is_no_namespace_is_refused() {
+    for path in ["/no/such", "/etc/hostname", "/"] {
+        let sandbox =
+            with_namespaces(&[json!({"type": "mount"}), json!({"type": "network", "path": path})]);
+        let message = sandbox.create_with(&[]).fails();
+        assert!(message.contains(path) || crate::sandbox::is_peer(), "{message}");
+        sandbox.assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_namespace_listed_twice_is_refused() {
+    let sandbox = with_namespaces(&[
+        json!({"type": "mount"}),
+        json!({"type": "pid"}),
+        json!({"type": "pid"}),
+    ]);
+    sandbox.create_with(&[]).fails();
+    sandbox.assert_nothing_left();
+}
+
+#[test]
+fn lo_is_up_in_a_new_network_namespace() {
+    let facts = Sandbox::new().facts("ifaces");
+    assert!(facts.0.contains(&"iface lo up 127.0.0.1".to_string()), "{facts}");
+}
+
+#[test]
+fn lo_of_a_joined_network_namespace_is_left_alone() {
+    brig_only!();
+    let holder = Sandbox::new();
+    // A network namespace of somebody else, in which lo is down.
+    let mut unshare = std::process::Command::new("unshare");
+    unshare.args(["--net", "--"]);
+    let sleeper = crate::sandbox::on_host(&["say", "ready", ";", "sleep", "60"]);
+    unshare.arg(sleeper.get_program()).args(sleeper.get_args());
+    let mut running = holder.spawn(unshare);
+    running.wait_for_line("ready");
+    let path = format!("/proc/{}/ns/net", running.child.id());
+    let sandbox =
+        with_namespaces(&[json!({"type": "mount"}), json!({"type": "network", "path": path})]);
+    let facts = sandbox.facts("ifaces");
+    running.child.kill().unwrap();
+    running.child.wait().unwrap();
+    assert!(facts.all("iface").iter().all(|line| line.starts_with("lo down")), "{facts}");
+}
+
+#[test]
+fn hostname_and_domainname_are_set_in_the_container_only() {
+    let sandbox = Sandbox::new();
+    sandbox.patch(|config| config["hostname"] = json!("harbour"));
+    if !crate::sandbox::is_peer() {
+        sandbox.patch(|config| config["domainname"] = json!("example.org"));
+    }
+    let before = nix::unistd::gethostname().unwrap();
+    let facts = sandbox.facts("uname");
+    assert_eq!(facts.get("hostname"), "harbour");
+    if !crate::sandbox::is_peer() {
+        assert_eq!(facts.get("domainname"), "example.org");
+    }
+    assert_eq!(nix::unistd::gethostname().unwrap(), before);
+}
+
+#[test]
+fn a_hostname_without_a_uts_namespace_is_refused() {
+    let before = nix::unistd::gethostname().unwrap();
+    for name in ["hostname", "domainname"] {
+        let sandbox = Sandbox::minimal();
+        if crate::sandbox::is_peer() && name == "domainname" {
+            continue;
+        }
+        sandbox.patch(|config| config[name] = json!("never"));
+        let message = sandbox.create_with(&[]).fails();
+        assert!(message.to_lowercase().contains("uts"), "{message}");
+        sandbox.assert_nothing_left();
+    }
+    assert_eq!(nix::unistd::gethostname().unwrap(), before);
+}
+
+#[test]
+fn namespaces_that_come_later_are_refused_by_name() {
+    brig_only!();
+    for kind in ["user", "time"] {
+        let sandbox = with_namespaces(&[json!({"type": "mount"}), json!({"type": kind})]);
+        sandbox.create_with(&[]).fails_with(kind);
+        sandbox.assert_nothing_left();
+    }
+}
+
+#[test]
+fn sysctls_of_the_containers_namespaces_are_set() {
+    let sandbox = Sandbox::new();
+    sandbox.patch(|config| {
+        config["linux"]["sysctl"] = json!({
+            "net.ipv4.ip_forward": "1",
+            "net/ipv4/conf/lo.x/forwarding": "1",
+            "kernel.shm_rmid_forced": "1",
+            "kernel.msgmax": "9000",
+            "fs.mqueue.msg_max": "7"
+        });
+        // Its slash form names an interface with a dot; none such here, so only the plain ones stay.
+        config["linux"]["sysctl"].as_object_mut().unwrap().remove("net/ipv4/conf/lo.x/forwarding");
+    });
+    let names =
+        ["net/ipv4/ip_forward", "kernel/shm_rmid_forced", "kernel/msgmax", "fs/mqueue/msg_max"];
+    let before = names.map(|name| fs::read_to_string(format!("/proc/sys/{name}")).unwrap());
+    let script = names.map(|name| format!("read /proc/sys/{name}")).join(" ; ");
+    let facts = sandbox.facts(&script);
+    for (name, value) in names.into_iter().zip(["1", "1", "9000", "7"]) {
+        assert_eq!(
+            facts.get(&format!("read /proc/sys/{name}")),
+            format!("{:?}", format!("{value}\n"))
+        );
+    }
+    assert_eq!(names.map(|name| fs::read_to_string(format!("/proc/sys/{name}")).unwrap()), before);
+}
+
+#[test]
+fn a_sysctl_may_be_written_with_slashes() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    sandbox.patch(|config| config["linux"]["sysctl"] = json!({"net/ipv4/ip_forward": "1"}));
+    assert_eq!(
+        sandbox
+            .facts("read /proc/sys/net/ipv4/ip_forward")
+            .get("read /proc/sys/net/ipv4/ip_forward"),
+        "\"1\\n\""
+    );
+}
+
+#[test]
+fn a_sysctl_of_the_host_is_refused() {
+    for (name, value) in [
+        ("kernel.panic", "0"),
+        ("vm.swappiness", "60"),
+        ("kernel.hostname", "x"),
+        ("fs.file-max", "9"),
+    ] {
+        let before = fs::read_to_string(format!("/proc/sys/{}", name.replace('.', "/"))).unwrap();
+        let sandbox = Sandbox::new();
+        sandbox.patch(|config| config["linux"]["sysctl"] = json!({ name: value }));
+        sandbox.create_with(&[]).fails_with(name);
+        sandbox.assert_nothing_left();
+        assert_eq!(
+            fs::read_to_string(format!("/proc/sys/{}", name.replace('.', "/"))).unwrap(),
+            before
+        );
+    }
+}
+
+#[test]
+fn a_sysctl_without_its_namespace_is_refused() {
+    for name in ["net.ipv4.ip_forward", "kernel.msgmax", "fs.mqueue.msg_max", "kernel.domainname"] {
+        let path = format!("/proc/sys/{}", name.replace('.', "/"));
+        let before = fs::read_to_string(&path).unwrap();
+        let sandbox = Sandbox::minimal();
+        // The value the host has: harmless where it is not refused.
+        sandbox.patch(|config| config["linux"]["sysctl"] = json!({ name: before.trim() }));
+        sandbox.create_with(&[]).fails_with(name);
+        sandbox.assert_nothing_left();
+        assert_eq!(fs::read_to_string(&path).unwrap(), before);
+    }
+}
+
+#[test]
+fn a_sysctl_does_not_leave_proc_sys() {
+    let sandbox = Sandbox::new();
+    sandbox.patch(|config| config["linux"]["sysctl"] = json!({"net.../../../tmp/x": "1"}));
+    sandbox.create_with(&[]).fails();
+    sandbox.assert_nothing_left();
+}

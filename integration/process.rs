@@ -1,0 +1,515 @@
+//! `process`: environment, user, working directory, rights, limits, and what is inherited: nothing.
+
+use crate::facts::Facts;
+use crate::sandbox::{Sandbox, before_exec, brig_only, skip};
+use serde_json::{Value, json};
+use std::fs;
+use std::os::fd::AsRawFd;
+
+fn process(sandbox: &Sandbox, field: &str, value: Value) {
+    sandbox.patch(|config| config["process"][field] = value);
+}
+
+/// The default configuration with one field of `process` changed.
+fn with(field: &str, value: Value) -> Sandbox {
+    let sandbox = Sandbox::new();
+    process(&sandbox, field, value);
+    sandbox
+}
+
+/// The environment but for the mark of the tests.
+fn environment(facts: &Facts) -> Vec<&str> {
+    facts.all("env").into_iter().filter(|variable| !variable.starts_with("BRIG_TEST=")).collect()
+}
+
+#[test]
+fn the_environment_is_the_configured_one_and_home() {
+    let sandbox = with("env", json!(["PATH=/bin", "EMPTY=", "A=b=c", "SPACE= x "]));
+    let facts = sandbox.facts("env");
+    assert_eq!(environment(&facts), ["PATH=/bin", "EMPTY=", "A=b=c", "SPACE= x ", "HOME=/"]);
+}
+
+#[test]
+fn of_duplicate_variables_the_last_wins() {
+    brig_only!();
+    let facts =
+        with("env", json!(["A=1", "PATH=/nowhere", "A=2", "PATH=/bin", "A=3"])).facts("env");
+    let found = environment(&facts);
+    assert_eq!(
+        found.iter().filter(|variable| variable.starts_with("A=")).collect::<Vec<_>>(),
+        [&"A=3"]
+    );
+    assert!(found.contains(&"PATH=/bin") && !found.contains(&"PATH=/nowhere"), "{facts}");
+}
+
+#[test]
+fn home_comes_from_the_containers_passwd() {
+    let sandbox = with("user", json!({"uid": 1000, "gid": 1000}));
+    sandbox.add_file(
+        "etc/passwd",
+        "root:x:0:0:root:/root:/bin/sh\nme:x:1000:1000::/home/me:/bin/sh\n",
+    );
+    assert!(environment(&sandbox.facts("env")).contains(&"HOME=/home/me"));
+    process(&sandbox, "user", json!({"uid": 7, "gid": 7}));
+    assert!(environment(&sandbox.facts("env")).contains(&"HOME=/"));
+    process(&sandbox, "env", json!(["HOME=/mine"]));
+    assert!(environment(&sandbox.facts("env")).contains(&"HOME=/mine"));
+}
+
+#[test]
+fn a_hostile_passwd_changes_nothing_but_home() {
+    brig_only!();
+    // Ends, lines and fields of every kind; a file that never ends; one that is no file.
+    for text in [
+        "",
+        "\n\n",
+        "root",
+        ":::::",
+        "x:x:0",
+        "root:x:0:0:::\n",
+        "root:x:4294967296:0::/evil:\n",
+        "\u{0}\u{0}:\u{ff}",
+    ] {
+        let sandbox = Sandbox::new();
+        sandbox.add_file("etc/passwd", text);
+        assert!(environment(&sandbox.facts("env")).contains(&"HOME=/"), "{text:?}");
+    }
+    let sandbox = Sandbox::new();
+    sandbox.add_file("etc/passwd", &format!("root:x:0:0::{}:\n", "/x".repeat(1 << 20)));
+    sandbox.facts("true");
+    fs::remove_file(sandbox.rootfs().join("etc/passwd")).unwrap();
+    // A fifo that nobody writes to must not be waited for.
+    nix::unistd::mkfifo(
+        &sandbox.rootfs().join("etc/passwd"),
+        nix::sys::stat::Mode::from_bits_truncate(0o644),
+    )
+    .unwrap();
+    assert!(environment(&sandbox.facts("env")).contains(&"HOME=/"));
+}
+
+#[test]
+fn a_passwd_that_is_a_link_stays_beneath_the_root() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    let outside = sandbox.dir.join("passwd");
+    fs::write(&outside, "root:x:0:0::/outside:\n").unwrap();
+    for to in
+        [outside.to_str().unwrap(), "../../../passwd", "/proc/self/root/etc/passwd", "/dev/zero"]
+    {
+        let link = sandbox.rootfs().join("etc/passwd");
+        std::os::unix::fs::symlink(to, &link).unwrap();
+        assert!(environment(&sandbox.facts("env")).contains(&"HOME=/"), "{to}");
+        fs::remove_file(link).unwrap();
+    }
+}
+
+#[test]
+fn nothing_of_the_callers_environment_is_inherited() {
+    let sandbox = Sandbox::new();
+    let bundle = sandbox.script("env").bundle();
+    let mut command = sandbox.command(&["run", "--bundle", bundle.to_str().unwrap(), &sandbox.id]);
+    command.env("SECRET", "of the caller").env("LISTEN_FDS", "0");
+    let facts = Facts::parse(&sandbox.spawn(command).wait().ok().stdout);
+    assert!(!facts.0.iter().any(|line| line.contains("SECRET")), "{facts}");
+}
+
+#[test]
+fn the_working_directory_is_made_when_it_is_missing() {
+    let sandbox = with("cwd", json!("/new/deep/directory"));
+    assert_eq!(sandbox.facts("cwd").get("cwd"), "/new/deep/directory");
+}
+
+#[test]
+fn the_working_directory_may_be_a_mount() {
+    let sandbox = with("cwd", json!("/dev/shm/here"));
+    assert_eq!(sandbox.facts("cwd ; write x y ; stat /dev/shm/here/x").get("cwd"), "/dev/shm/here");
+}
+
+#[test]
+fn the_working_directory_is_inside_of_the_container() {
+    // CVE-2024-21626: a directory fd that brig holds must not become the working directory.
+    for fd in 3..20 {
+        let sandbox = with("cwd", json!(format!("/proc/self/fd/{fd}")));
+        let done = sandbox
+            .script(
+                "cwd ; list /proc/self/cwd/../../.. ; read /proc/self/cwd/../../../etc/hostname",
+            )
+            .run();
+        assert_eq!(done.code, Some(1), "{fd}: {done:?}");
+        sandbox.assert_nothing_left();
+    }
+}
+
+#[test]
+fn the_working_directory_must_be_absolute() {
+    brig_only!();
+    for cwd in ["", "relative", "./x"] {
+        let sandbox = with("cwd", json!(cwd));
+        sandbox.create_with(&[]).fails_with("process.cwd");
+        sandbox.assert_nothing_left();
+    }
+}
+
+#[test]
+fn the_user_and_its_groups_are_as_configured() {
+    let facts = with("user", json!({"uid": 1234, "gid": 5678, "additionalGids": [5678, 9, 10]}))
+        .facts("ids");
+    assert_eq!(facts.get("uid"), "1234 1234 1234");
+    assert_eq!(facts.get("gid"), "5678 5678 5678");
+    let mut groups: Vec<&str> = facts.get("groups").split(' ').collect();
+    groups.sort_unstable();
+    groups.dedup();
+    assert_eq!(groups, ["10", "5678", "9"]);
+}
+
+#[test]
+fn the_callers_groups_are_not_inherited() {
+    let sandbox = Sandbox::new();
+    let bundle = sandbox.script("ids").bundle();
+    let mut command = sandbox.command(&["run", "--bundle", bundle.to_str().unwrap(), &sandbox.id]);
+    before_exec(&mut command, || Ok(nix::unistd::setgroups(&[nix::unistd::Gid::from_raw(77)])?));
+    let facts = Facts::parse(&sandbox.spawn(command).wait().ok().stdout);
+    assert_eq!(facts.get("groups"), "");
+}
+
+#[test]
+fn the_umask_is_as_configured_and_022_otherwise() {
+    assert_eq!(
+        with("user", json!({"uid": 0, "gid": 0, "umask": 0o27})).facts("umask").get("umask"),
+        "0027"
+    );
+    let sandbox = Sandbox::new();
+    let bundle = sandbox.script("umask").bundle();
+    let mut command = sandbox.command(&["run", "--bundle", bundle.to_str().unwrap(), &sandbox.id]);
+    before_exec(&mut command, || {
+        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o77));
+        Ok(())
+    });
+    let facts = Facts::parse(&sandbox.spawn(command).wait().ok().stdout);
+    assert_eq!(facts.get("umask"), "0022");
+}
+
+#[test]
+fn the_callers_umask_does_not_change_what_is_made() {
+    brig_only!();
+    let sandbox = with("cwd", json!("/made"));
+    let bundle = sandbox.script("stat /made ; stat /dev/null ; stat /dev/shm").bundle();
+    let mut command = sandbox.command(&["run", "--bundle", bundle.to_str().unwrap(), &sandbox.id]);
+    before_exec(&mut command, || {
+        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o77));
+        Ok(())
+    });
+    let facts = Facts::parse(&sandbox.spawn(command).wait().ok().stdout);
+    assert!(facts.get("stat /made").starts_with("dir 0755"), "{facts}");
+    assert!(facts.get("stat /dev/null").starts_with("char 0666"), "{facts}");
+    assert!(facts.get("stat /dev/shm").starts_with("dir 1777"), "{facts}");
+}
+
+#[test]
+fn rlimits_are_as_configured() {
+    let sandbox = with(
+        "rlimits",
+        json!([
+            {"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200},
+            {"type": "RLIMIT_CORE", "soft": 0, "hard": 4096},
+            {"type": "RLIMIT_NPROC", "soft": 500, "hard": 500},
+            {"type": "RLIMIT_FSIZE", "soft": 1_000_000, "hard": 18_446_744_073_709_551_615_u64}
+        ]),
+    );
+    let facts = sandbox.facts("rlimits");
+    assert_eq!(facts.get("rlimit NOFILE"), "100 200");
+    assert_eq!(facts.get("rlimit CORE"), "0 4096");
+    assert_eq!(facts.get("rlimit NPROC"), "500 500");
+    assert_eq!(facts.get("rlimit FSIZE"), "1000000 18446744073709551615");
+}
+
+#[test]
+fn a_low_limit_of_files_does_not_hinder_the_start() {
+    brig_only!();
+    let facts =
+        with("rlimits", json!([{"type": "RLIMIT_NOFILE", "soft": 4, "hard": 4}])).facts("rlimits");
+    assert_eq!(facts.get("rlimit NOFILE"), "4 4");
+}
+
+fn capabilities(
+    bounding: &[&str],
+    effective: &[&str],
+    inheritable: &[&str],
+    ambient: &[&str],
+) -> Value {
+    json!({
+        "bounding": bounding, "effective": effective, "permitted": effective,
+        "inheritable": inheritable, "ambient": ambient
+    })
+}
+
+const CAP_SETS: &str = "status CapInh CapPrm CapEff CapBnd CapAmb NoNewPrivs";
+
+#[test]
+fn capabilities_are_exactly_the_configured_ones() {
+    let sets = capabilities(
+        &["CAP_CHOWN", "CAP_KILL", "CAP_NET_RAW"],
+        &["CAP_CHOWN", "CAP_KILL"],
+        &[],
+        &[],
+    );
+    let sandbox = with("capabilities", sets);
+    let facts = sandbox.facts(CAP_SETS);
+    assert_eq!(facts.get("CapPrm"), format!("{:016x}", 1 | 1 << 5));
+    assert_eq!(facts.get("CapEff"), format!("{:016x}", 1 | 1 << 5));
+    process(&sandbox, "noNewPrivileges", json!(false));
+    let facts = sandbox.facts(CAP_SETS);
+    assert_eq!(facts.get("CapInh"), "0000000000000000");
+    assert_eq!(facts.get("CapAmb"), "0000000000000000");
+    assert_eq!(facts.get("CapBnd"), format!("{:016x}", 1 | 1 << 5 | 1 << 13));
+    // Root's execve makes permitted and effective what the bounding set leaves.
+    assert_eq!(facts.get("CapPrm"), format!("{:016x}", 1 | 1 << 5 | 1 << 13));
+}
+
+#[test]
+fn a_user_keeps_only_ambient_capabilities() {
+    let user = json!({"uid": 1000, "gid": 1000});
+    let names = ["CAP_NET_BIND_SERVICE"];
+    let sandbox = with("capabilities", capabilities(&names, &names, &names, &names));
+    process(&sandbox, "user", user.clone());
+    let facts = sandbox.facts(CAP_SETS);
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        assert_eq!(facts.get(set), format!("{:016x}", 1 << 10), "{set}");
+    }
+    let sandbox = with("capabilities", capabilities(&names, &names, &[], &[]));
+    process(&sandbox, "user", user);
+    let facts = sandbox.facts(CAP_SETS);
+    for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+        assert_eq!(facts.get(set), "0000000000000000", "{set}");
+    }
+}
+
+#[test]
+fn without_capabilities_the_process_has_none() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    sandbox.patch(|config| drop(config["process"].as_object_mut().unwrap().remove("capabilities")));
+    let facts = sandbox.facts(CAP_SETS);
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        assert_eq!(facts.get(set), "0000000000000000", "{set}: {facts}");
+    }
+}
+
+#[test]
+fn an_unknown_capability_is_a_warning() {
+    let names = ["CAP_CHOWN", "CAP_TIME_TRAVEL"];
+    let sandbox = with("capabilities", capabilities(&names, &names, &[], &[]));
+    let done = sandbox.script(CAP_SETS).run().ok();
+    assert!(done.stderr.contains("CAP_TIME_TRAVEL"), "{done:?}");
+    assert_eq!(Facts::parse(&done.stdout).get("CapBnd"), "0000000000000001");
+}
+
+#[test]
+fn warnings_go_to_the_log_where_there_is_one() {
+    let names = ["CAP_CHOWN", "CAP_TIME_TRAVEL"];
+    let sandbox = with("capabilities", capabilities(&names, &names, &[], &[]));
+    let log = sandbox.dir.join("log");
+    let bundle = sandbox.bundle();
+    let done = sandbox
+        .brig(&[
+            "--log",
+            log.to_str().unwrap(),
+            "create",
+            "--bundle",
+            bundle.to_str().unwrap(),
+            &sandbox.id,
+        ])
+        .ok();
+    assert_eq!((done.stdout.as_str(), done.stderr.as_str()), ("", ""));
+    assert!(fs::read_to_string(log).unwrap().contains("CAP_TIME_TRAVEL"));
+}
+
+#[test]
+fn no_new_privileges_is_what_it_says() {
+    for value in [true, false] {
+        let facts = with("noNewPrivileges", json!(value)).facts(CAP_SETS);
+        assert_eq!(facts.get("NoNewPrivs"), if value { "1" } else { "0" });
+    }
+}
+
+#[test]
+fn oom_score_adj_is_as_configured_and_the_callers_otherwise() {
+    let own = fs::read_to_string("/proc/self/oom_score_adj").unwrap();
+    assert_eq!(
+        Sandbox::new().facts("read /proc/self/oom_score_adj").get("read /proc/self/oom_score_adj"),
+        format!("{own:?}")
+    );
+    let facts = with("oomScoreAdj", json!(321)).facts("read /proc/self/oom_score_adj");
+    assert_eq!(facts.get("read /proc/self/oom_score_adj"), "\"321\\n\"");
+}
+
+#[test]
+fn stdio_is_handed_over_to_the_user() {
+    use std::os::unix::fs::MetadataExt;
+    let sandbox = with("user", json!({"uid": 1000, "gid": 1000}));
+    let done = sandbox.script("open /proc/self/fd/1 w ; say done").run_with(&["--detach"]).ok();
+    done.wait_for_line("done");
+    assert_eq!(fs::metadata(&done.stdout_path).unwrap().uid(), 1000);
+    // Devices are everybody's: stdin was /dev/null.
+    assert_eq!(fs::metadata("/dev/null").unwrap().uid(), 0);
+    assert_eq!(done.facts_now().get("open /proc/self/fd/1"), "ok");
+}
+
+#[test]
+fn the_session_keyring_is_the_containers_own() {
+    let sandbox = Sandbox::new();
+    let facts = sandbox.facts("keyring");
+    assert!(facts.get("keyring").ends_with(&format!(";_ses.{}", sandbox.id)), "{facts}");
+}
+
+#[test]
+fn without_a_new_keyring_the_session_stays() {
+    let sandbox = Sandbox::new();
+    let done = sandbox.script("keyring").run_with(&["--no-new-keyring"]).ok();
+    assert!(!done.stdout.contains(&sandbox.id), "{done:?}");
+}
+
+#[test]
+fn the_affinity_is_reset_to_what_the_cpuset_allows() {
+    let all = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0)).unwrap();
+    let cpus: Vec<usize> =
+        (0..nix::sched::CpuSet::count()).filter(|&cpu| all.is_set(cpu).unwrap()).collect();
+    if cpus.len() < 2 {
+        return skip("one CPU");
+    }
+    brig_only!();
+    let sandbox = Sandbox::new();
+    let bundle = sandbox.script("affinity").bundle();
+    let mut command = sandbox.command(&["run", "--bundle", bundle.to_str().unwrap(), &sandbox.id]);
+    let mut one = nix::sched::CpuSet::new();
+    one.set(cpus[0]).unwrap();
+    before_exec(&mut command, move || {
+        Ok(nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &one)?)
+    });
+    let facts = Facts::parse(&sandbox.spawn(command).wait().ok().stdout);
+    let cpus: Vec<String> = cpus.iter().map(ToString::to_string).collect();
+    assert_eq!(facts.get("affinity"), cpus.join(","));
+}
+
+#[test]
+fn every_signal_is_at_its_default_and_unblocked() {
+    brig_only!();
+    use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
+    let sandbox = Sandbox::new();
+    let bundle = sandbox.script("status SigIgn SigBlk SigCgt").bundle();
+    for verb in ["run", "create"] {
+        let mut command =
+            sandbox.command(&[verb, "--bundle", bundle.to_str().unwrap(), &sandbox.id]);
+        before_exec(&mut command, || {
+            for ignored in
+                Signal::iterator().filter(|s| !matches!(s, Signal::SIGKILL | Signal::SIGSTOP))
+            {
+                // SAFETY: no handler function is installed.
+                unsafe { signal(ignored, SigHandler::SigIgn) }?;
+            }
+            Ok(SigSet::all().thread_block()?)
+        });
+        let done = sandbox.spawn(command).wait().ok();
+        if verb == "create" {
+            sandbox.start();
+            sandbox.wait_for_status("stopped");
+        }
+        let facts = done.facts_now();
+        for set in ["SigIgn", "SigBlk", "SigCgt"] {
+            assert_eq!(facts.get(set), "0000000000000000", "{verb}: {facts}");
+        }
+    }
+}
+
+#[test]
+fn every_fd_above_two_is_closed() {
+    let sandbox = Sandbox::new();
+    let bundle = sandbox.script("fds").bundle();
+    let mut command = sandbox.command(&["run", "--bundle", bundle.to_str().unwrap(), &sandbox.id]);
+    let open = fs::File::open(&bundle).unwrap();
+    let fd = open.as_raw_fd();
+    before_exec(&mut command, move || {
+        for number in [3, 10, 100, 800] {
+            // SAFETY: as above; a failure leaves the fd closed, which the test would not notice.
+            if unsafe { libc::dup2(fd, number) } < 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+        }
+        Ok(())
+    });
+    let facts = Facts::parse(&sandbox.spawn(command).wait().ok().stdout);
+    let fds: Vec<&str> =
+        facts.all("fd").into_iter().filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(fds, ["0", "1", "2"], "{facts}");
+}
+
+#[test]
+fn closed_standard_streams_are_no_hazard() {
+    // Without care the first file that brig opens would become the container's stdin or stdout.
+    for closed in [&[0][..], &[1], &[2], &[0, 1, 2]] {
+        let sandbox = Sandbox::new();
+        let bundle = sandbox.script("write /tmp/ran yes ; say out ; warn err").bundle();
+        let mut command =
+            sandbox.command(&["run", "--bundle", bundle.to_str().unwrap(), &sandbox.id]);
+        before_exec(&mut command, move || {
+            for fd in closed {
+                // SAFETY: the fd is a standard stream that nothing in this child uses any more.
+                unsafe { libc::close(*fd) };
+            }
+            Ok(())
+        });
+        let done = sandbox.spawn(command).wait();
+        if crate::sandbox::is_peer() {
+            continue;
+        }
+        assert_eq!(done.code, Some(0), "{closed:?}: {done:?}");
+        assert_eq!(fs::read_to_string(sandbox.rootfs().join("tmp/ran")).unwrap(), "yes");
+        let config = fs::read(bundle.join("config.json")).unwrap();
+        assert!(
+            serde_json::from_slice::<Value>(&config).is_ok(),
+            "something was printed into config.json"
+        );
+    }
+}
+
+#[test]
+fn the_process_leads_a_session_of_its_own() {
+    let facts = Sandbox::new().facts("group ; pid");
+    assert_eq!(facts.get("pgid"), "1 sid 1");
+}
+
+#[test]
+fn preserved_fds_are_refused_or_passed() {
+    // Passed where brig has it: fd 3 and no more; else refused by name, never ignored.
+    let sandbox = Sandbox::new();
+    let bundle = sandbox.script("fds").bundle();
+    let mut command = sandbox.command(&[
+        "run",
+        "--preserve-fds",
+        "1",
+        "--bundle",
+        bundle.to_str().unwrap(),
+        &sandbox.id,
+    ]);
+    let open = fs::File::open(&bundle).unwrap();
+    let fd = open.as_raw_fd();
+    before_exec(&mut command, move || {
+        for number in [3, 4] {
+            // SAFETY: as above.
+            if unsafe { libc::dup2(fd, number) } < 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+        }
+        Ok(())
+    });
+    let done = sandbox.spawn(command).wait();
+    if done.code == Some(0) {
+        let facts = Facts::parse(&done.stdout);
+        let fds: Vec<&str> =
+            facts.all("fd").into_iter().filter_map(|line| line.split(' ').next()).collect();
+        assert_eq!(fds, ["0", "1", "2", "3"], "{facts}");
+    } else {
+        done.fails_with("preserve-fds");
+        sandbox.assert_nothing_left();
+    }
+}

@@ -3,12 +3,11 @@
 use super::hierarchy::read;
 use super::write::{Write, Writer};
 use super::{Cgroup, Dir, Version, devices, open_at, v1, v2};
-use crate::plan::resources::Resources;
+use crate::plan::resources::{Cpu, Memory, Resources};
 use crate::spec::Place;
 use crate::sys::{Errno, SysError, bpf};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::fcntl::OFlag;
-use std::collections::BTreeSet;
 use std::fs::DirBuilder;
 use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
@@ -24,97 +23,92 @@ impl Cgroup {
         let limits = self.limits(resources)?;
         for dir in &mut self.dirs {
             if dir.made == 0 {
-                dir.ensure_unused()?;
+                dir.ensure_empty()?;
             }
             dir.make()?;
+            dir.ensure_thawed()?;
             if dir.has("cpuset") {
-                dir.fill_cpuset(limits.cpuset())?;
+                dir.fill_cpuset(&resources.cpu)?;
             }
         }
-        limits.set(self)
+        self.set(&limits, &resources.memory)
     }
 
-    /// What has to be written; an error for what this host's cgroups cannot express.
+    /// What has to be written: to v1 for the controllers that are there, to cgroup2 for the others.
     fn limits(&self, resources: &Resources) -> Result<Limits> {
-        let mut limits = Limits { writes: Vec::new(), program: None };
-        match self.version {
-            Version::V2 => limits.writes = v2::writes(resources)?,
-            Version::V1 | Version::Hybrid => limits.writes = v1::writes(resources)?,
+        let v1 = |controller: &str| self.dir(controller).is_some();
+        let mut limits = Limits::default();
+        if self.version != Version::V2 {
+            limits.v1 = v1::writes(resources);
         }
-        if self.dir("devices").is_some() {
-            limits.writes.extend(devices::v1(&resources.devices)?);
+        if self.version != Version::V1 {
+            limits.v1.retain(|write| v1(&write.controller));
+            limits.v2 = v2::writes(resources, &|controller| !v1(controller))?;
         } else {
-            ensure!(
-                self.unified().is_some(),
-                "the devices controller is not mounted (cgroup v1): the container could use every device"
-            );
-            limits.program = devices::program(&resources.devices);
+            self.ensure_v1_has_all(resources, &limits.v1)?;
         }
-        for write in &limits.writes {
-            self.ensure_mounted(write)?;
+        if v1("devices") {
+            limits.v1.extend(devices::v1(&resources.devices)?);
+        } else if self.joined_unified() || !devices::allow_everything(&resources.devices) {
+            limits.program = Some(devices::program(&resources.devices));
         }
         Ok(limits)
     }
 
-    fn ensure_mounted(&self, write: &Write) -> Result<()> {
-        if self.version != Version::V2 && self.dir(&write.controller).is_none() {
-            let controller = &write.controller;
-            Err(anyhow::anyhow!("controller {controller} is not mounted on this host (cgroup v1)"))
-                .at(&write.place)?;
+    /// The cgroup2 directory was there before: so can an earlier device program have been, and a
+    /// program that allows everything is how to be rid of it.
+    fn joined_unified(&self) -> bool {
+        self.unified().is_some_and(|dir| dir.made == 0)
+    }
+
+    /// On a host without cgroup2 what is not on a v1 hierarchy is nowhere.
+    fn ensure_v1_has_all(&self, resources: &Resources, writes: &[Write]) -> Result<()> {
+        if let Some(Write { controller, place, .. }) =
+            writes.iter().find(|write| self.dir(&write.controller).is_none())
+        {
+            Err(anyhow!("controller {controller} is not mounted on this host (cgroup v1)"))
+                .at(place)?;
+        }
+        if let Some((file, _)) = resources.unified.first() {
+            Err(anyhow!("{file} is a file of cgroup v2, and this host has cgroup v1 alone"))
+                .at(format_args!("linux.resources.unified[{file:?}]"))?;
+        }
+        if self.dir("devices").is_none() {
+            bail!(
+                "controller devices is not mounted on this host (cgroup v1): the container could use every device"
+            );
+        }
+        Ok(())
+    }
+
+    fn set(&self, limits: &Limits, memory: &Memory) -> Result<()> {
+        let mut writer = Writer::default();
+        for write in &limits.v1 {
+            let dir = self.dir(&write.controller).context("v1 controller without directory")?;
+            writer.write(&dir.path, write)?;
+        }
+        if limits.v2.is_empty() && limits.program.is_none() {
+            return Ok(());
+        }
+        let dir = self.unified().context("cgroup2 without directory")?;
+        dir.enable_controllers(&limits.v2)?;
+        dir.ensure_fits(memory)?;
+        for write in &limits.v2 {
+            writer.write(&dir.path, write)?;
+        }
+        if let Some(program) = &limits.program {
+            attach(program, dir).at("linux.resources.devices")?;
         }
         Ok(())
     }
 }
 
 /// What is asked for, as the host's cgroups have it.
+#[derive(Default)]
 struct Limits {
-    writes: Vec<Write>,
+    v1: Vec<Write>,
+    v2: Vec<Write>,
     program: Option<Vec<bpf::Insn>>,
-}
-
-impl Limits {
-    /// CPUs and memory nodes that the config asks for.
-    fn cpuset(&self) -> [bool; 2] {
-        ["cpuset.cpus", "cpuset.mems"]
-            .map(|file| self.writes.iter().any(|write| write.file == file))
-    }
-
-    fn set(&self, cgroup: &Cgroup) -> Result<()> {
-        let mut writer = Writer::default();
-        if cgroup.version == Version::V2 {
-            self.enable_controllers(cgroup)?;
-        }
-        for write in &self.writes {
-            let dir = match cgroup.version {
-                Version::V2 => cgroup.unified(),
-                Version::V1 | Version::Hybrid => cgroup.dir(&write.controller),
-            };
-            writer.write(&dir.context("no directory")?.path, write)?;
-        }
-        match (&self.program, cgroup.unified()) {
-            (Some(program), Some(dir)) => attach(program, dir).at("linux.resources.devices"),
-            _ => Ok(()),
-        }
-    }
-
-    /// Enables the controllers that are needed in every cgroup above the container's. One look at
-    /// what the container's has is enough where they are enabled already.
-    fn enable_controllers(&self, cgroup: &Cgroup) -> Result<()> {
-        let needed =
-            |write: &Write| (!write.controller.is_empty()).then(|| write.controller.clone());
-        let needed: BTreeSet<_> = self.writes.iter().filter_map(needed).collect();
-        let Some(dir) = cgroup.unified().filter(|_| !needed.is_empty()) else { return Ok(()) };
-        let enabled = read(&dir.path.join("cgroup.controllers"))?;
-        let enabled = String::from_utf8_lossy(&enabled);
-        for controller in needed {
-            if !enabled.split_whitespace().any(|name| name == controller) {
-                let place = self.writes.iter().find(|write| write.controller == controller);
-                let place = place.map_or("linux.resources", |write| &write.place);
-                dir.enable(&controller).at(place)?;
-            }
-        }
-        Ok(())
-    }
 }
 
 fn attach(program: &[bpf::Insn], dir: &Dir) -> Result<()> {
@@ -143,6 +137,11 @@ impl Dir {
             let Some(path) = self.path.ancestors().nth(level) else { continue };
             match mkdir(path) {
                 Ok(()) => {}
+                // Somebody else's container, at this moment, in this very cgroup or beside it.
+                Err(error) if error.errno == Errno::EEXIST && level == 0 => {
+                    self.made = 0;
+                    return Err(error).context("cgroup has been made by another container");
+                }
                 Err(error) if error.errno == Errno::EEXIST => {}
                 Err(error) if error.errno == Errno::ENOENT && self.can_make_more() => {
                     self.made += 1;
@@ -158,24 +157,50 @@ impl Dir {
         self.path.ancestors().nth(self.made).is_some_and(|above| above != self.mountpoint)
     }
 
-    /// runtime-spec lets a runtime refuse a cgroup that somebody uses, or that is frozen: limits,
-    /// kill and delete would hit processes that are not the container's.
-    fn ensure_unused(&self) -> Result<()> {
-        let path = self.path.display();
+    /// runtime-spec lets a runtime refuse a cgroup that somebody uses: limits, kill and delete
+    /// would hit processes that are not the container's.
+    fn ensure_empty(&self) -> Result<()> {
         let procs = read(&self.path.join("cgroup.procs"))?;
         let pids = String::from_utf8_lossy(&procs);
         if let Some(pid) = pids.lines().next() {
-            bail!("cgroup {path} is not empty: process {pid} is in it");
+            bail!("cgroup {} is not empty: process {pid} is in it", self.path.display());
         }
+        Ok(())
+    }
+
+    /// Nor one that is frozen, itself or from above: the container would never get ready. Nobody
+    /// can freeze the mount point, so nothing right beneath it that is new is frozen.
+    fn ensure_thawed(&self) -> Result<()> {
+        let depth = self.path.components().count() - self.mountpoint.components().count();
         let (file, frozen) = match &*self.controllers {
-            "" => ("cgroup.events", "frozen 1"),
-            _ if self.has("freezer") => ("freezer.state", "FROZEN"),
+            _ if depth <= self.made => return Ok(()),
+            "" => ("cgroup.events", &["frozen 1"][..]),
+            _ if self.has("freezer") => ("freezer.state", &["FROZEN", "FREEZING"][..]),
             _ => return Ok(()),
         };
-        // The root cgroup has neither file.
-        let text = read(&self.path.join(file)).unwrap_or_default();
-        let mut lines = text.split(|&byte| byte == b'\n');
-        ensure!(!lines.any(|line| line == frozen.as_bytes()), "cgroup {path} is frozen");
+        let text = read(&self.path.join(file))?;
+        let text = String::from_utf8_lossy(&text);
+        ensure!(
+            !text.lines().any(|line| frozen.contains(&line)),
+            "cgroup {} is frozen",
+            self.path.display()
+        );
+        Ok(())
+    }
+
+    /// v1 refuses a memory limit below what is used already; cgroup2 kills, unless
+    /// `checkBeforeUpdate` asks to be refused as well. Only a cgroup that was there before uses any.
+    fn ensure_fits(&self, memory: &Memory) -> Result<()> {
+        let limit = match memory.limit.map(u64::try_from) {
+            Some(Ok(limit)) if memory.check_before_update && self.made == 0 => limit,
+            _ => return Ok(()),
+        };
+        let used = read(&self.path.join("memory.current"))?;
+        let used: u64 = String::from_utf8_lossy(&used).trim().parse().context("memory.current")?;
+        if used > limit {
+            Err(anyhow!("the cgroup uses {used} bytes already"))
+                .at("linux.resources.memory.limit")?;
+        }
         Ok(())
     }
 
@@ -185,57 +210,65 @@ impl Dir {
 
     /// Nobody can enter a v1 cpuset without CPUs and memory nodes, and a new one has none: it
     /// gets those of the one above, except where the config says which.
-    fn fill_cpuset(&self, configured: [bool; 2]) -> Result<()> {
-        if self.made == 0 {
-            return Ok(());
-        }
-        for (file, configured) in [("cpuset.cpus", configured[0]), ("cpuset.mems", configured[1])] {
-            let Some(above) = self.path.ancestors().nth(self.made) else { continue };
-            if configured && self.made == 1 {
-                continue;
-            }
+    fn fill_cpuset(&self, cpu: &Cpu) -> Result<()> {
+        for (file, configured) in [("cpuset.cpus", &cpu.cpus), ("cpuset.mems", &cpu.mems)] {
+            let new = usize::from(configured.is_some())..self.made;
+            let above = self.path.ancestors().nth(self.made);
+            let (false, Some(above)) = (new.is_empty(), above) else { continue };
             let value = inherited(above, &self.mountpoint, file)?;
-            for level in (usize::from(configured)..self.made).rev() {
-                let Some(path) = self.path.ancestors().nth(level) else { continue };
+            for path in new.rev().filter_map(|level| self.path.ancestors().nth(level)) {
                 put(&path.join(file), &value)?;
             }
         }
         Ok(())
     }
 
-    /// Enables a controller from the mount point down to the container's cgroup.
-    fn enable(&self, controller: &str) -> Result<()> {
-        let mut above: Vec<&Path> = self
-            .path
-            .ancestors()
-            .skip(1)
-            .take_while(|dir| dir.starts_with(&self.mountpoint))
-            .collect();
-        above.reverse();
-        for dir in above {
-            let file = dir.join("cgroup.subtree_control");
-            if let Err(error) = put(&file, format!("+{controller}").as_bytes()) {
-                let hint = match error.errno {
-                    Errno::ENOENT => {
-                        "controller is not available on cgroup v2 (on v1, or off at boot?)"
-                            .to_owned()
-                    }
-                    Errno::EBUSY => format!(
-                        "processes in {} keep it from having children with controllers",
-                        dir.display()
-                    ),
-                    Errno::EACCES | Errno::EPERM => {
-                        format!("controller is not delegated to this user in {}", dir.display())
-                    }
-                    _ => "enable it in the cgroups above".to_owned(),
-                };
-                return Err(anyhow::Error::from(error)
-                    .context(hint)
-                    .context(format!("controller {controller}")));
+    /// Enables the controllers that are needed in every cgroup above the container's. Where they
+    /// are enabled already, one look at what the container's has is enough.
+    fn enable_controllers(&self, writes: &[Write]) -> Result<()> {
+        let mut missing: Vec<&Write> = Vec::new();
+        if writes.iter().any(|write| !write.controller.is_empty()) {
+            let there = read(&self.path.join("cgroup.controllers"))?;
+            let there = String::from_utf8_lossy(&there);
+            let there: Vec<&str> = there.split_ascii_whitespace().collect();
+            missing.extend(writes.iter().filter(|write| {
+                !write.controller.is_empty() && !there.contains(&&*write.controller)
+            }));
+            missing.dedup_by_key(|write| &write.controller);
+        }
+        let below = |dir: &&Path| dir.starts_with(&self.mountpoint);
+        let above: Vec<&Path> = self.path.ancestors().skip(1).take_while(below).collect();
+        // One after the other: an error is about one of them, and most containers need none.
+        for write in missing {
+            for dir in above.iter().rev() {
+                enable(dir, &write.controller).at(&write.place)?;
             }
         }
         Ok(())
     }
+}
+
+/// Lets the children of a cgroup2 have a controller. That the cgroup itself has processes keeps the
+/// kernel from it (the root excepted), and brig moves nobody's.
+fn enable(dir: &Path, controller: &str) -> Result<()> {
+    let error = match put(&dir.join("cgroup.subtree_control"), format!("+{controller}").as_bytes())
+    {
+        Ok(()) => return Ok(()),
+        Err(error) => error,
+    };
+    let hint = match error.errno {
+        Errno::ENOENT | Errno::EINVAL => {
+            format!("controller {controller} is neither on a v1 hierarchy nor on cgroup2 here")
+        }
+        Errno::EBUSY => {
+            format!("{} has processes, so its children can have no controllers", dir.display())
+        }
+        Errno::EACCES | Errno::EPERM => {
+            format!("controller {controller} in {} is not delegated to this user", dir.display())
+        }
+        _ => format!("enable controller {controller}"),
+    };
+    Err(anyhow::Error::from(error).context(hint))
 }
 
 /// CPUs or memory nodes of a v1 cgroup that has been there before; where somebody has left them

@@ -222,17 +222,18 @@ pub fn clean(path: &Path) -> PathBuf {
     clean
 }
 
-/// Checks a cgroup path before any directory is named by it: what the kernel's cgroup files cannot
-/// show unharmed (a newline) it refuses in mkdir, but only after brig has made the directories above.
+/// Refuses a cgroup path that /proc/PID/cgroup could not show on one line; mkdir would too, but
+/// only after brig has made the directories above.
 pub fn check(path: &str) -> Result<()> {
     ensure!(
         !path.contains(['\0', '\n']),
-        "{path:?}: a cgroup's name cannot hold a newline or a NUL"
+        "{path:?}: the name of a cgroup has no newline and no NUL"
     );
     Ok(())
 }
 
-/// Reads a file of procfs or cgroupfs, which do not tell their size.
+/// Reads a file of procfs or cgroupfs, which do not tell their size: to the end, since a list can
+/// come in pieces of any length.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
     let mut text = Vec::new();
     let read = |text: &mut Vec<u8>| -> std::io::Result<()> {

@@ -82,8 +82,10 @@ impl Cgroup {
     /// processes (brig) cannot have children with controllers.
     pub fn locate(cgroups_path: Option<&str>, id: &str) -> Result<Cgroup> {
         let (version, hierarchies) = hierarchy::detect()?;
-        let path = Path::new(cgroups_path.unwrap_or(id));
-        hierarchy::check(cgroups_path.unwrap_or_default()).at("linux.cgroupsPath")?;
+        // Go's encoders write an absent path as an empty one.
+        let path = cgroups_path.filter(|path| !path.is_empty());
+        hierarchy::check(path.unwrap_or_default()).at("linux.cgroupsPath")?;
+        let path = Path::new(path.unwrap_or(id));
         let own = if path.is_absolute() { None } else { Some(Own::read()?) };
         let relative = hierarchy::clean(path);
         let mut dirs = Vec::with_capacity(hierarchies.len());
@@ -190,7 +192,7 @@ impl Dir {
             mountpoint.join(relative)
         };
         let depth = relative.components().count();
-        let made = path.ancestors().take(depth).take_while(|dir| !dir.exists()).count();
+        let made = path.ancestors().take(depth).take_while(|dir| missing(dir)).count();
         Dir { controllers, mountpoint, path, made }
     }
 }
@@ -205,6 +207,11 @@ impl Dir {
         };
         CgroupMount { controllers, name, aliases, dir: &self.path }
     }
+}
+
+/// One access(2) and nothing more. That it may not be looked at is for mkdir to tell.
+fn missing(path: &Path) -> bool {
+    nix::unistd::access(path, nix::unistd::AccessFlags::F_OK) == Err(Errno::ENOENT)
 }
 
 fn open_at(path: &Path, flags: OFlag) -> Result<OwnedFd, SysError> {

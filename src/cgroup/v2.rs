@@ -5,40 +5,62 @@ use crate::plan::resources::{BlockIo, Cpu, Memory, Resources, Throttle};
 use crate::spec::Place;
 use anyhow::{Result, bail};
 
-/// Every write but the device rules, in an order in which a new cgroup takes them. An error for
-/// what cgroup v2 cannot express.
-pub fn writes(resources: &Resources) -> Result<Vec<Write>> {
+/// Every write but the device rules, in an order in which a new cgroup takes them, for the
+/// controllers that are `here` and not on a v1 hierarchy. An error for what cgroup v2 cannot express.
+pub fn writes(resources: &Resources, here: &dyn Fn(&str) -> bool) -> Result<Vec<Write>> {
     let mut writes = Vec::new();
-    memory(&resources.memory, &mut writes)?;
-    cpu(&resources.cpu, &mut writes)?;
-    if let Some(limit) = resources.pids {
+    if here("memory") {
+        memory(&resources.memory, &mut writes)?;
+    }
+    if here("cpu") {
+        cpu(&resources.cpu, &mut writes)?;
+    }
+    if here("cpuset") {
+        cpuset(&resources.cpu, &mut writes);
+    }
+    if let Some(limit) = resources.pids.filter(|_| here("pids")) {
         writes.push(Write::new("pids", "pids.max", &max(limit), "linux.resources.pids.limit"));
     }
-    block_io(&resources.block_io, &mut writes)?;
-    for (index, page) in resources.hugepages.iter().enumerate() {
+    if here("blkio") {
+        block_io(&resources.block_io, &mut writes)?;
+    }
+    if here("hugetlb") {
+        writes.extend(hugepages(resources));
+    }
+    if here("net_cls") && resources.network.class_id.is_some() {
+        only_v1("net_cls.classid", "BPF for that").at("linux.resources.network.classID")?;
+    }
+    if here("net_prio") && !resources.network.priorities.is_empty() {
+        only_v1("net_prio.ifpriomap", "BPF for that").at("linux.resources.network.priorities")?;
+    }
+    if here("rdma") {
+        writes.extend(rdma(resources));
+    }
+    writes.extend(resources.unified.iter().map(unified));
+    Ok(writes)
+}
+
+/// What the config says in terms of cgroup v2's own files.
+fn unified((file, value): &(String, String)) -> Write {
+    Write {
+        controller: controller(file).to_owned().into(),
+        ..Write::new("", file.clone(), value, format!("linux.resources.unified[{file:?}]"))
+    }
+}
+
+fn hugepages(resources: &Resources) -> impl Iterator<Item = Write> {
+    resources.hugepages.iter().enumerate().map(|(index, page)| {
         // Reservations are the better thing to limit, where the kernel counts them.
         let place = format!("linux.resources.hugepageLimits[{index}]");
         let file = format!("hugetlb.{}.rsvd.max", page.size);
         let instead = format!("hugetlb.{}.max", page.size);
-        writes.push(Write::new("hugetlb", file, &page.limit, place).or(instead, &page.limit));
-    }
-    if resources.network.class_id.is_some() {
-        only_v1("net_cls.classid", "a BPF program").at("linux.resources.network.classID")?;
-    }
-    if !resources.network.priorities.is_empty() {
-        only_v1("net_prio.ifpriomap", "a BPF program").at("linux.resources.network.priorities")?;
-    }
-    writes.extend(rdma(resources));
-    writes.extend(resources.unified.iter().map(|(file, value)| Write {
-        controller: controller(file).to_owned().into(),
-        ..Write::new("", file.clone(), value, format!("linux.resources.unified.{file}"))
-    }));
-    Ok(writes)
+        Write::new("hugetlb", file, &page.limit, place).or(instead, &page.limit)
+    })
 }
 
 /// Refuses what only cgroup v1 has.
 fn only_v1(file: &str, instead: &str) -> Result<()> {
-    bail!("cgroup v2, which this host has, has nothing like cgroup v1's {file} (it has {instead})")
+    bail!("only cgroup v1 has {file}, and this host has no such v1 controller (v2 has {instead})")
 }
 
 /// The controller a file belongs to; none for those of the cgroup itself and for its pressure.
@@ -59,7 +81,7 @@ pub(super) fn rdma(resources: &Resources) -> impl Iterator<Item = Write> {
         if let Some(objects) = limit.objects {
             value += &format!(" hca_object={objects}");
         }
-        Write::new("rdma", "rdma.max", &value, format!("linux.resources.rdma.{}", limit.device))
+        Write::new("rdma", "rdma.max", &value, format!("linux.resources.rdma[{:?}]", limit.device))
     })
 }
 
@@ -150,9 +172,15 @@ fn cpu(cpu: &Cpu, writes: &mut Vec<Write>) -> Result<()> {
     write("cpu", "cpu.max", quota, place);
     let burst = cpu.burst.map(|burst| burst.to_string());
     write("cpu", "cpu.max.burst", burst, "linux.resources.cpu.burst");
-    write("cpuset", "cpuset.cpus", cpu.cpus.clone(), "linux.resources.cpu.cpus");
-    write("cpuset", "cpuset.mems", cpu.mems.clone(), "linux.resources.cpu.mems");
     Ok(())
+}
+
+fn cpuset(cpu: &Cpu, writes: &mut Vec<Write>) {
+    let mut write = |file, value: Option<&String>, place| {
+        writes.extend(value.map(|value| Write::new("cpuset", file, value, place)));
+    };
+    write("cpuset.cpus", cpu.cpus.as_ref(), "linux.resources.cpu.cpus");
+    write("cpuset.mems", cpu.mems.as_ref(), "linux.resources.cpu.mems");
 }
 
 /// v1's shares (2 to 262144, 1024 by default) as v2's weight (1 to 10000, 100 by default):

@@ -124,7 +124,9 @@ fn hint(write: &Write, error: SysError) -> anyhow::Error {
         ("blkio" | "io", Errno::ENODEV | Errno::ENXIO) => "there is no such block device",
         ("net_prio", Errno::ENODEV | Errno::EINVAL) => "there is no such interface",
         ("rdma", Errno::ENODEV) => "there is no such RDMA device",
-        ("hugetlb", Errno::ENOENT) => "this kernel has no huge pages of that size",
+        ("hugetlb", Errno::ENOENT) if write.missing != Missing::Error => {
+            "this kernel has no huge pages of that size"
+        }
         (_, Errno::ENOENT) => "this kernel does not have that file",
         (_, Errno::EINVAL | Errno::ERANGE) => "the kernel does not take that value",
         (_, Errno::EROFS) => "cgroups are mounted read-only",

@@ -8,7 +8,6 @@
 
 use crate::spec::{self, Place};
 use anyhow::{Result, bail, ensure};
-use oci_spec::runtime as oci;
 
 /// The validated limits.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -173,7 +172,7 @@ pub struct Hugepage {
     /// `2MB`.
     pub size: String,
     /// In bytes.
-    pub limit: i64,
+    pub limit: u64,
 }
 
 /// `network`.
@@ -199,6 +198,13 @@ pub struct Rdma {
 impl Resources {
     /// Validates `linux.resources`, in the order in which runtime-spec has its fields.
     pub fn new(spec: &spec::Resources, warnings: &mut Vec<String>) -> Result<Resources> {
+        for (field, limit) in spec.memory.iter().flat_map(kernel_memory) {
+            if limit.is_some_and(|limit| limit != -1) {
+                warnings.push(format!(
+                    "linux.resources.memory.{field}: obsolete, newer kernels accept it without any effect"
+                ));
+            }
+        }
         Ok(Resources {
             devices: devices(spec.devices.as_deref().unwrap_or_default())?,
             memory: spec.memory.as_ref().map_or(Ok(Memory::default()), memory)?,
@@ -208,7 +214,7 @@ impl Resources {
             hugepages: hugepages(spec.hugepage_limits.as_deref().unwrap_or_default())?,
             network: spec.network.as_ref().map_or(Ok(Network::default()), network)?,
             rdma: rdma(spec)?,
-            unified: unified(spec, warnings)?,
+            unified: unified(spec)?,
         })
     }
 }
@@ -229,7 +235,7 @@ const DEFAULT_DEVICES: [(DeviceKind, Option<u32>, Option<u32>, u8); 11] = [
     (DeviceKind::Char, Some(136), None, ALL_ACCESS),  // pts/*
 ];
 
-fn devices(rules: &[oci::LinuxDeviceCgroup]) -> Result<Vec<DeviceRule>> {
+fn devices(rules: &[spec::DeviceRule]) -> Result<Vec<DeviceRule>> {
     let mut devices = Vec::with_capacity(rules.len() + DEFAULT_DEVICES.len());
     for (index, rule) in rules.iter().enumerate() {
         devices
@@ -246,19 +252,22 @@ fn devices(rules: &[oci::LinuxDeviceCgroup]) -> Result<Vec<DeviceRule>> {
     Ok(devices)
 }
 
-fn device_rule(rule: &oci::LinuxDeviceCgroup, index: usize) -> Result<DeviceRule> {
-    let kind = match rule.typ().unwrap_or_default() {
-        oci::LinuxDeviceType::A => DeviceKind::All,
-        oci::LinuxDeviceType::B => DeviceKind::Block,
-        oci::LinuxDeviceType::C | oci::LinuxDeviceType::U => DeviceKind::Char,
-        oci::LinuxDeviceType::P => bail!("type p: a fifo is not a device (a, b or c)"),
+fn device_rule(rule: &spec::DeviceRule, index: usize) -> Result<DeviceRule> {
+    let kind = match rule.typ {
+        None | Some(spec::DeviceType::A) => DeviceKind::All,
+        Some(spec::DeviceType::B) => DeviceKind::Block,
+        Some(spec::DeviceType::C) => DeviceKind::Char,
     };
     Ok(DeviceRule {
-        allow: rule.allow(),
+        allow: rule.allow,
         kind,
-        major: device_number(rule.major(), "major")?,
-        minor: device_number(rule.minor(), "minor")?,
-        access: access(rule.access().as_deref().unwrap_or_default())?,
+        major: device_number(rule.major, "major")?,
+        minor: device_number(rule.minor, "minor")?,
+        access: match rule.access.as_deref().unwrap_or_default() {
+            "" if rule.allow => bail!("access is missing: some of r, w and m to allow"),
+            "" => ALL_ACCESS,
+            letters => access(letters)?,
+        },
         index: Some(index),
     })
 }
@@ -274,10 +283,7 @@ fn device_number(number: Option<i64>, name: &str) -> Result<Option<u32>> {
     }
 }
 
-/// No access at all is what an absent `access` would say; Go's runtimes take it as written, so an
-/// empty one is an error here and not a rule without effect.
 fn access(letters: &str) -> Result<u8> {
-    ensure!(!letters.is_empty(), "access is missing (some of r, w and m)");
     letters.chars().try_fold(0, |access, letter| match letter {
         'r' => Ok(access | READ),
         'w' => Ok(access | WRITE),
@@ -286,7 +292,11 @@ fn access(letters: &str) -> Result<u8> {
     })
 }
 
-fn memory(memory: &oci::LinuxMemory) -> Result<Memory> {
+fn kernel_memory(memory: &spec::Memory) -> [(&'static str, Option<i64>); 2] {
+    [("kernel", memory.kernel), ("kernelTCP", memory.kernel_tcp)]
+}
+
+fn memory(memory: &spec::Memory) -> Result<Memory> {
     let bytes = |value: Option<i64>, name: &str| match value {
         Some(value) if value < -1 => {
             Err(anyhow::anyhow!("{value}: neither a number of bytes nor -1 (unlimited)"))
@@ -294,11 +304,11 @@ fn memory(memory: &oci::LinuxMemory) -> Result<Memory> {
         }
         value => Ok(value),
     };
-    if let Some(swappiness) = memory.swappiness().filter(|&swappiness| swappiness > 100) {
+    if let Some(swappiness) = memory.swappiness.filter(|&swappiness| swappiness > 100) {
         Err(anyhow::anyhow!("{swappiness}: not within 0 to 100"))
             .at("linux.resources.memory.swappiness")?;
     }
-    let (limit, swap) = (bytes(memory.limit(), "limit")?, bytes(memory.swap(), "swap")?);
+    let (limit, swap) = (bytes(memory.limit, "limit")?, bytes(memory.swap, "swap")?);
     if let (Some(limit), Some(swap)) = (limit, swap)
         && swap != -1
         && (limit == -1 || swap < limit)
@@ -310,39 +320,39 @@ fn memory(memory: &oci::LinuxMemory) -> Result<Memory> {
     }
     Ok(Memory {
         limit,
-        reservation: bytes(memory.reservation(), "reservation")?,
+        reservation: bytes(memory.reservation, "reservation")?,
         swap,
-        kernel: bytes(memory.kernel(), "kernel")?,
-        kernel_tcp: bytes(memory.kernel_tcp(), "kernelTCP")?,
-        swappiness: memory.swappiness(),
-        disable_oom_killer: memory.disable_oom_killer().unwrap_or_default(),
-        use_hierarchy: memory.use_hierarchy(),
-        check_before_update: memory.check_before_update().unwrap_or_default(),
+        kernel: bytes(memory.kernel, "kernel")?,
+        kernel_tcp: bytes(memory.kernel_tcp, "kernelTCP")?,
+        swappiness: memory.swappiness,
+        disable_oom_killer: memory.disable_oom_killer.unwrap_or_default(),
+        use_hierarchy: memory.use_hierarchy,
+        check_before_update: memory.check_before_update.unwrap_or_default(),
     })
 }
 
-fn cpu(cpu: &oci::LinuxCpu) -> Result<Cpu> {
-    let quota = cpu.quota().filter(|&quota| quota != 0);
+fn cpu(cpu: &spec::Cpu) -> Result<Cpu> {
+    let quota = cpu.quota.filter(|&quota| quota != 0);
     if let Some(quota) = quota.filter(|&quota| quota < -1) {
         Err(anyhow::anyhow!("{quota}: neither microseconds nor -1 (unlimited)"))
             .at("linux.resources.cpu.quota")?;
     }
-    if let (Some(burst), Some(Ok(quota))) = (cpu.burst(), quota.map(u64::try_from))
+    if let (Some(burst), Some(Ok(quota))) = (cpu.burst, quota.map(u64::try_from))
         && burst > quota
     {
         Err(anyhow::anyhow!("{burst}: larger than cpu.quota ({quota})"))
             .at("linux.resources.cpu.burst")?;
     }
     Ok(Cpu {
-        shares: cpu.shares().filter(|&shares| shares != 0),
+        shares: cpu.shares.filter(|&shares| shares != 0),
         quota,
-        period: cpu.period().filter(|&period| period != 0),
-        burst: cpu.burst(),
-        idle: cpu.idle().map(idle).transpose()?,
-        realtime_runtime: cpu.realtime_runtime().filter(|&runtime| runtime != 0),
-        realtime_period: cpu.realtime_period().filter(|&period| period != 0),
-        cpus: id_list(cpu.cpus().as_deref(), "cpus")?,
-        mems: id_list(cpu.mems().as_deref(), "mems")?,
+        period: cpu.period.filter(|&period| period != 0),
+        burst: cpu.burst,
+        idle: cpu.idle.map(idle).transpose()?,
+        realtime_runtime: cpu.realtime_runtime.filter(|&runtime| runtime != 0),
+        realtime_period: cpu.realtime_period.filter(|&period| period != 0),
+        cpus: id_list(cpu.cpus.as_deref(), "cpus")?,
+        mems: id_list(cpu.mems.as_deref(), "mems")?,
     })
 }
 
@@ -372,39 +382,39 @@ fn pids(limit: i64) -> Result<i64> {
     Ok(limit)
 }
 
-fn block_io(io: &oci::LinuxBlockIo) -> Result<BlockIo> {
+fn block_io(io: &spec::BlockIo) -> Result<BlockIo> {
     let mut devices = Vec::new();
-    for (index, device) in io.weight_device().iter().flatten().enumerate() {
+    for (index, device) in io.weight_device.iter().flatten().enumerate() {
         let place = format!("linux.resources.blockIO.weightDevice[{index}]");
-        if device.weight().is_none() && device.leaf_weight().is_none() {
+        if device.weight.is_none() && device.leaf_weight.is_none() {
             Err(anyhow::anyhow!("neither weight nor leafWeight is given")).at(&place)?;
         }
         devices.push(DeviceWeight {
-            device: block_device(device.major(), device.minor()).at(&place)?,
-            weight: weight(device.weight()).at(&place)?,
-            leaf_weight: weight(device.leaf_weight()).at(&place)?,
+            device: block_device(device.major, device.minor).at(&place)?,
+            weight: weight(device.weight).at(&place)?,
+            leaf_weight: weight(device.leaf_weight).at(&place)?,
         });
     }
     Ok(BlockIo {
-        weight: weight(io.weight()).at("linux.resources.blockIO.weight")?,
-        leaf_weight: weight(io.leaf_weight()).at("linux.resources.blockIO.leafWeight")?,
+        weight: weight(io.weight).at("linux.resources.blockIO.weight")?,
+        leaf_weight: weight(io.leaf_weight).at("linux.resources.blockIO.leafWeight")?,
         devices,
         throttles: throttles(io)?,
     })
 }
 
-fn throttles(io: &oci::LinuxBlockIo) -> Result<Vec<Rate>> {
+fn throttles(io: &spec::BlockIo) -> Result<Vec<Rate>> {
     let mut rates = Vec::new();
     for (what, list) in [
-        (Throttle::ReadBps, io.throttle_read_bps_device()),
-        (Throttle::WriteBps, io.throttle_write_bps_device()),
-        (Throttle::ReadIops, io.throttle_read_iops_device()),
-        (Throttle::WriteIops, io.throttle_write_iops_device()),
+        (Throttle::ReadBps, &io.throttle_read_bps_device),
+        (Throttle::WriteBps, &io.throttle_write_bps_device),
+        (Throttle::ReadIops, &io.throttle_read_iops_device),
+        (Throttle::WriteIops, &io.throttle_write_iops_device),
     ] {
         for (index, rate) in list.iter().flatten().enumerate() {
-            let device = block_device(rate.major(), rate.minor())
+            let device = block_device(rate.major, rate.minor)
                 .at(format_args!("linux.resources.blockIO.{}[{index}]", what.field()))?;
-            rates.push(Rate { what, device, rate: rate.rate(), index });
+            rates.push(Rate { what, device, rate: rate.rate, index });
         }
     }
     Ok(rates)
@@ -438,46 +448,42 @@ fn block_device(major: i64, minor: i64) -> Result<String> {
     Ok(format!("{major}:{minor}"))
 }
 
-fn hugepages(limits: &[oci::LinuxHugepageLimit]) -> Result<Vec<Hugepage>> {
+fn hugepages(limits: &[spec::HugepageLimit]) -> Result<Vec<Hugepage>> {
     let mut hugepages = Vec::with_capacity(limits.len());
     for (index, limit) in limits.iter().enumerate() {
         let place = format!("linux.resources.hugepageLimits[{index}]");
-        let size = limit.page_size();
+        let size = &limit.page_size;
         let digits = size.bytes().take_while(u8::is_ascii_digit).count();
         if digits == 0 || !matches!(&size[digits..], "B" | "KB" | "MB" | "GB" | "TB" | "PB") {
             Err(anyhow::anyhow!("{size:?}: not a page size as 2MB"))
                 .at(format!("{place}.pageSize"))?;
         }
-        if limit.limit() < 0 {
-            Err(anyhow::anyhow!("{}: not a number of bytes", limit.limit()))
-                .at(format!("{place}.limit"))?;
-        }
-        hugepages.push(Hugepage { size: size.clone(), limit: limit.limit() });
+        hugepages.push(Hugepage { size: size.clone(), limit: limit.limit });
     }
     Ok(hugepages)
 }
 
-fn network(network: &oci::LinuxNetwork) -> Result<Network> {
+fn network(network: &spec::Network) -> Result<Network> {
     let mut priorities = Vec::new();
-    for (index, priority) in network.priorities().iter().flatten().enumerate() {
-        let name = priority.name();
+    for (index, priority) in network.priorities.iter().flatten().enumerate() {
+        let name = &priority.name;
         if name.is_empty() || name.contains(char::is_whitespace) {
             Err(anyhow::anyhow!("{name:?}: not the name of an interface"))
                 .at(format!("linux.resources.network.priorities[{index}].name"))?;
         }
-        priorities.push((name.clone(), priority.priority()));
+        priorities.push((name.clone(), priority.priority));
     }
-    Ok(Network { class_id: network.class_id(), priorities })
+    Ok(Network { class_id: network.class_id, priorities })
 }
 
 fn rdma(spec: &spec::Resources) -> Result<Vec<Rdma>> {
     let mut devices = Vec::new();
     for (device, limit) in spec.rdma.iter().flatten() {
-        let place = format!("linux.resources.rdma.{device}");
+        let place = format!("linux.resources.rdma[{device:?}]");
         if device.is_empty() || device.contains(char::is_whitespace) {
             Err(anyhow::anyhow!("{device:?}: not the name of a device")).at(&place)?;
         }
-        let (handles, objects) = (limit.hca_handles(), limit.hca_objects());
+        let (handles, objects) = (limit.hca_handles, limit.hca_objects);
         if handles.is_none() && objects.is_none() {
             Err(anyhow::anyhow!("neither hcaHandles nor hcaObjects is given")).at(&place)?;
         }
@@ -486,17 +492,12 @@ fn rdma(spec: &spec::Resources) -> Result<Vec<Rdma>> {
     Ok(devices)
 }
 
-fn unified(spec: &spec::Resources, warnings: &mut Vec<String>) -> Result<Vec<(String, String)>> {
+fn unified(spec: &spec::Resources) -> Result<Vec<(String, String)>> {
     let mut files = Vec::new();
     for (file, value) in spec.unified.iter().flatten() {
         if file.contains('/') || !file.contains('.') {
             Err(anyhow::anyhow!("{file:?}: not the name of a file in a cgroup"))
-                .at(format_args!("linux.resources.unified.{file}"))?;
-        }
-        if spec.memory.is_some() && file.starts_with("memory.") {
-            warnings.push(format!(
-                "linux.resources.unified.{file} is written after, and over, linux.resources.memory"
-            ));
+                .at(format_args!("linux.resources.unified[{file:?}]"))?;
         }
         files.push((file.clone(), value.clone()));
     }

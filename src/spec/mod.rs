@@ -3,13 +3,15 @@
 //! The types are oci-spec's, except where those cannot say what runtime-spec 1.3 says: [`Spec`]
 //! and [`Linux`] (a field that this brig does not know yet must be seen to be refused by name),
 //! [`Process`] (unknown capabilities, exact required fields, and `regex`: 1 MB of binary) and
-//! [`Pids`] (`{}` is not a limit of 0).
+//! [`Resources`] (exact required fields, and `"pids": {}` is not a limit of 0).
 
 mod place;
 mod process;
+mod resources;
 
 pub use place::{At, Place, parse_error};
 pub use process::{Capabilities, Process, Rlimit, User};
+pub use resources::*;
 
 use oci_spec::runtime as oci;
 use serde::Deserialize;
@@ -117,38 +119,6 @@ pub struct Linux {
     pub memory_policy: Option<IgnoredAny>,
     /// Execution domain.
     pub personality: Option<IgnoredAny>,
-}
-
-/// `linux.resources`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Resources {
-    /// Rules of the device controller, in order, the last match wins.
-    pub devices: Option<Vec<oci::LinuxDeviceCgroup>>,
-    /// Memory limits, in bytes.
-    pub memory: Option<oci::LinuxMemory>,
-    /// CPU limits and CPU sets.
-    pub cpu: Option<oci::LinuxCpu>,
-    /// Process count.
-    pub pids: Option<Pids>,
-    /// Block I/O.
-    #[serde(rename = "blockIO")]
-    pub block_io: Option<oci::LinuxBlockIo>,
-    /// Huge pages.
-    pub hugepage_limits: Option<Vec<oci::LinuxHugepageLimit>>,
-    /// Network classes and priorities (v1).
-    pub network: Option<oci::LinuxNetwork>,
-    /// RDMA handles and objects.
-    pub rdma: Option<BTreeMap<String, oci::LinuxRdma>>,
-    /// cgroup v2 files and what to write to them.
-    pub unified: Option<BTreeMap<String, String>>,
-}
-
-/// `linux.resources.pids`: unlike in oci-spec, an absent limit is not a limit of 0.
-#[derive(Debug, Default, Deserialize)]
-pub struct Pids {
-    /// Most processes; -1 is unlimited.
-    pub limit: Option<i64>,
 }
 
 /// Reads JSON's `null` as the field's default: Go's encoders write it for every empty list.

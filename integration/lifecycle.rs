@@ -205,7 +205,7 @@ fn a_zombie_is_stopped() {
     sandbox.start();
     sandbox.wait_for_status("stopped");
     let state = host::status_of(pid, "State");
-    sandbox.brig(&["kill", &sandbox.id, "0"]).fails_with("not running");
+    sandbox.brig(&["kill", &sandbox.id, "TERM"]).fails_with("not running");
     sandbox.delete();
     shim.child.kill().unwrap();
     shim.child.wait().unwrap();
@@ -219,8 +219,9 @@ fn a_reused_pid_is_not_taken_for_the_container() {
     brig_only!();
     let sandbox = Sandbox::new();
     sandbox.script("sleep 60").create();
-    sandbox.start();
     let pid = sandbox.pid();
+    sandbox.brig(&["kill", &sandbox.id, "KILL"]).ok();
+    sandbox.wait_for_status("stopped");
     let file = sandbox.state_root().join(&sandbox.id).join("state.json");
     let text = fs::read_to_string(&file).unwrap();
     let mut bystander = sandbox.spawn(crate::sandbox::on_host(&["sleep", "60"]));

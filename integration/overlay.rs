@@ -213,7 +213,7 @@ fn the_container_does_not_see_its_upper_or_its_layers() {
         annotate(&sandbox, UPPER, upper);
         let facts = sandbox.facts("mounts ; umount /proc ; list /proc/1/fd ; fds");
         assert_eq!(facts.get("umount /proc"), "EPERM");
-        assert!(!facts.all("fd").iter().any(|fd| fd.contains("layers")), "{facts}");
+        assert!(!facts.all("fd").iter().any(|fd| fd.contains("bundle/layers")), "{facts}");
     }
 }
 

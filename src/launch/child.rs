@@ -12,7 +12,7 @@ use crate::process::{command, ids, passwd, stdio};
 use crate::rootfs::{self, Sources};
 use crate::spec::{At, Place};
 use crate::state::{State, Status};
-use crate::sys::{cred, misc, signal};
+use crate::sys::{Errno, cred, misc, signal};
 use anyhow::{Context, Result, bail, ensure};
 use std::ffi::CString;
 use std::io::Write;
@@ -210,6 +210,11 @@ fn execute(
     run_hooks(&plan.hooks.start_container, state, Status::Created, Path::new("/"))?;
     crate::sys::clone::close_from_at_exec(3)?;
     gate.executing()?;
-    nix::unistd::execve(&program.path, &plan.process.args, &env)
-        .with_context(|| format!("exec {}", program.path.to_string_lossy()))
+    let Err(errno) = nix::unistd::execve(&program.path, &plan.process.args, &env);
+    // runc's words, which engines look for; the file itself was there when create looked for it.
+    let why = match errno {
+        Errno::ENOENT => "no such file or directory: its interpreter is missing".into(),
+        errno => errno.desc().to_lowercase(),
+    };
+    bail!("exec {}: {why}", program.path.to_string_lossy())
 }

@@ -245,6 +245,9 @@ const ABORT: [libc::c_int; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc
 
 /// Blocks all that foreground run forwards, and SIGCHLD: before the clone, so that none is lost.
 fn block_signals() -> Result<SignalFd> {
+    // Ignored, as some callers leave it, it would have the kernel reap the container's process, and
+    // nobody could tell how that ended.
+    signal::reset(libc::SIGCHLD)?;
     super::foreground::forwarded().thread_block().context("block signals")?;
     let abort: SigSet = ABORT.iter().filter_map(|&signal| signal.try_into().ok()).collect();
     SignalFd::with_flags(&abort, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).context("signalfd")

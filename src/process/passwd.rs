@@ -9,11 +9,15 @@ use std::io::{BufRead, BufReader, Read};
 /// No honest passwd is longer, in bytes; what stands after them is not read.
 const MOST: u64 = 1 << 20;
 
+/// With its NUL, the longest path that the kernel takes.
+const PATH_MAX: usize = libc::PATH_MAX.cast_unsigned() as usize;
+
 /// The home directory of a user: of the container's, when called after the pivot (no symlink leads
 /// out of the root then).
 pub fn home_of(uid: u32) -> Option<Vec<u8>> {
     let home = field(read()?, uid, 5)?;
-    home.starts_with(b"/").then_some(home)
+    // Longer than any path would only be too much for execve's environment.
+    (home.starts_with(b"/") && home.len() < PATH_MAX).then_some(home)
 }
 
 /// The name of a user.

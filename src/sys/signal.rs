@@ -16,21 +16,7 @@ struct KernelAction {
 /// Gives every signal its default action and unblocks all: an ignored signal would survive execve
 /// (std's own start-up leaves SIGPIPE ignored, nohup SIGHUP).
 pub fn reset_all() -> Result<(), SysError> {
-    let default = KernelAction::default();
-    for signal in (1..=64).filter(|s| ![libc::SIGKILL, libc::SIGSTOP].contains(s)) {
-        let none = std::ptr::null_mut::<KernelAction>();
-        // SAFETY: the struct has the kernel's layout and outlives the call; SIG_DFL is handler 0.
-        let done = unsafe {
-            libc::syscall(
-                libc::SYS_rt_sigaction,
-                signal,
-                &raw const default,
-                none,
-                size_of::<u64>(),
-            )
-        };
-        check(|| format!("rt_sigaction({signal}, SIG_DFL)"), done)?;
-    }
+    (1..=64).filter(|s| ![libc::SIGKILL, libc::SIGSTOP].contains(s)).try_for_each(reset)?;
     let empty = 0_u64;
     let none = std::ptr::null_mut::<u64>();
     // SAFETY: a mask of 64 bits is what the kernel takes; it outlives the call.
@@ -38,6 +24,17 @@ pub fn reset_all() -> Result<(), SysError> {
         libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const empty, none, 8_usize)
     };
     check(|| "rt_sigprocmask(SETMASK, none)".into(), done).map(drop)
+}
+
+/// Gives one signal its default action.
+pub fn reset(signal: i32) -> Result<(), SysError> {
+    let default = KernelAction::default();
+    let none = std::ptr::null_mut::<KernelAction>();
+    // SAFETY: the struct has the kernel's layout and outlives the call; SIG_DFL is handler 0.
+    let done = unsafe {
+        libc::syscall(libc::SYS_rt_sigaction, signal, &raw const default, none, size_of::<u64>())
+    };
+    check(|| format!("rt_sigaction({signal}, SIG_DFL)"), done).map(drop)
 }
 
 /// pidfd_open(2).

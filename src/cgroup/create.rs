@@ -22,9 +22,7 @@ impl Cgroup {
     pub fn create(&mut self, resources: &Resources) -> Result<()> {
         let limits = self.limits(resources)?;
         for dir in &mut self.dirs {
-            if dir.made == 0 {
-                dir.ensure_empty()?;
-            }
+            dir.ensure_unused()?;
             dir.make()?;
             dir.ensure_thawed()?;
             if dir.has("cpuset") {
@@ -157,19 +155,8 @@ impl Dir {
         self.path.ancestors().nth(self.made).is_some_and(|above| above != self.mountpoint)
     }
 
-    /// runtime-spec lets a runtime refuse a cgroup that somebody uses: limits, kill and delete
-    /// would hit processes that are not the container's.
-    fn ensure_empty(&self) -> Result<()> {
-        let procs = read(&self.path.join("cgroup.procs"))?;
-        let pids = String::from_utf8_lossy(&procs);
-        if let Some(pid) = pids.lines().next() {
-            bail!("cgroup {} is not empty: process {pid} is in it", self.path.display());
-        }
-        Ok(())
-    }
-
-    /// Nor one that is frozen, itself or from above: the container would never get ready. Nobody
-    /// can freeze the mount point, so nothing right beneath it that is new is frozen.
+    /// Refuses a cgroup that is frozen, itself or from above: the container would never get ready.
+    /// Nobody can freeze the mount point, so nothing right beneath it that is new is frozen.
     fn ensure_thawed(&self) -> Result<()> {
         let depth = self.path.components().count() - self.mountpoint.components().count();
         let (file, frozen) = match &*self.controllers {

@@ -92,7 +92,10 @@ impl Cgroup {
         for hierarchy in hierarchies {
             let base =
                 own.as_ref().map_or(Ok(PathBuf::new()), |own| base(own, &hierarchy, version))?;
-            dirs.push(Dir::locate(hierarchy, &base.join(&relative)));
+            let dir = Dir::locate(hierarchy, &base.join(&relative));
+            // Before anything is stored by which a later delete could kill what is in there.
+            dir.ensure_unused().at("linux.cgroupsPath")?;
+            dirs.push(dir);
         }
         Ok(Cgroup { version, dirs })
     }

@@ -3,7 +3,7 @@
 use super::hierarchy::read;
 use super::{Cgroup, Dir};
 use crate::sys::{Errno, SysError};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
@@ -92,6 +92,22 @@ impl Cgroup {
 }
 
 impl Dir {
+    /// Refuses a cgroup that was there before and has processes, in itself or below. The limits
+    /// would hit them, and kill and delete must never (runtime-spec, config-linux.md, Control groups).
+    pub(super) fn ensure_unused(&self) -> Result<()> {
+        if self.made > 0 {
+            return Ok(());
+        }
+        let path = self.path.display();
+        ensure!(self.path != self.mountpoint, "{path} is the root of the cgroups, no container's");
+        let mut pids = Vec::new();
+        collect(&self.path, &mut pids)?;
+        if let Some(&pid) = pids.first() {
+            bail!("cgroup {path} is not empty: {} is in it", describe(pid));
+        }
+        Ok(())
+    }
+
     /// Kills all at once; false if the kernel cannot.
     fn kill(&self) -> Result<bool> {
         let file = self.path.join("cgroup.kill");

@@ -151,8 +151,9 @@ impl Attempt {
         // Acquire: the child inherits all of it as descriptors.
         self.dir.begin(&self.state)?;
         self.dir.write("config.json", config)?;
-        let sources = Sources::open(&plan.rootfs, &self.state.cgroup)?;
         self.state.cgroup.create(&plan.resources)?;
+        // Without a cgroup namespace, the container's own cgroups are among the sources.
+        let sources = Sources::open(&plan.rootfs, &self.state.cgroup)?;
         let entry = self.state.cgroup.entry()?;
         let gate = Gate::make(&self.dir)?;
         let (channel, childs) = sync::pair()?;

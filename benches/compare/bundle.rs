@@ -1,0 +1,182 @@
+//! The bundles, one set for each peer with one common rootfs, and their removal.
+
+use crate::config;
+use crate::host::{Host, cgroup_name};
+use crate::measure;
+use crate::peer::{Peer, Verb};
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Everything that a measurement needs.
+pub struct World {
+    pub host: Host,
+    pub peers: Vec<Peer>,
+    /// The program that starts what is measured.
+    pub tiny: PathBuf,
+}
+
+impl World {
+    /// Makes all bundles.
+    pub fn new(out: &Path, host: Host, peers: Vec<Peer>) -> Result<World> {
+        let tiny = env::current_exe()?.with_file_name("tiny");
+        let world = World { host, peers, tiny };
+        world.host.remove_cgroups(false);
+        let rootfs = std::path::absolute(out)?.join("work/rootfs");
+        for dir in ["proc", "sys", "dev"] {
+            fs::create_dir_all(rootfs.join(dir))?;
+        }
+        for name in ["true", "pause"] {
+            let target = rootfs.join(name);
+            fs::copy(&world.tiny, &target).with_context(|| target.display().to_string())?;
+        }
+        for peer in &world.peers {
+            world.clear(peer)?;
+            let bundles = [
+                ("minimal", minimal("/true")),
+                ("full", full("/true")),
+                ("full-pause", full("/pause")),
+                ("list", minimal("/pause")),
+                ("memory", minimal("/true")),
+            ];
+            for (name, config) in bundles {
+                fs::create_dir_all(peer.bundle(name))?;
+                write(peer, name, &peer.cgroup(), config)?;
+            }
+        }
+        Ok(world)
+    }
+
+    /// Deletes all containers of a peer, of this and of earlier runs.
+    pub fn clear(&self, peer: &Peer) -> Result<()> {
+        fs::create_dir_all(&peer.dir)?;
+        for entry in fs::read_dir(peer.states()).into_iter().flatten().flatten() {
+            let id = entry.file_name().to_string_lossy().into_owned();
+            // What cannot be deleted shows as a cgroup that is left over.
+            let _ = measure::call(self, peer, Verb::Force, "full", &id);
+        }
+        if peer.is_floor() {
+            for name in ["go", "pid"] {
+                let path = peer.dir.join(name);
+                if path.exists() {
+                    fs::remove_file(path)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for peer in &self.peers {
+            if let Err(error) = self.clear(peer) {
+                eprintln!("{}: {error:#}", peer.name);
+            }
+        }
+        let left = self.host.remove_cgroups(true);
+        if let Some(first) = left.first() {
+            eprintln!(
+                "{} cgroups were left and are removed, the first {}",
+                left.len(),
+                first.display()
+            );
+        }
+    }
+}
+
+/// The rootfs of all bundles, seen from a peer's directory.
+pub fn rootfs(dir: &Path) -> PathBuf {
+    dir.with_file_name("rootfs")
+}
+
+/// Writes a bundle's config.json with its place and cgroup.
+pub fn write(peer: &Peer, name: &str, cgroup: &str, mut config: Value) -> Result<()> {
+    config["root"]["path"] = json!(rootfs(&peer.dir));
+    config["linux"]["cgroupsPath"] = json!(format!("/{cgroup}"));
+    let path = peer.bundle(name).join("config.json");
+    fs::write(&path, serde_json::to_vec_pretty(&config)?)
+        .with_context(|| path.display().to_string())
+}
+
+/// For the n-th of many containers.
+pub fn write_nth(peer: &Peer, n: usize) -> Result<()> {
+    let mut config = minimal("/pause");
+    // A network namespace costs a millisecond and a half to make and to remove.
+    if let Some(namespaces) = config["linux"]["namespaces"].as_array_mut() {
+        namespaces.retain(|namespace| namespace["type"] != "network");
+    }
+    write(peer, "list", &cgroup_name(&format!("{}-{n}", peer.name)), config)
+}
+
+/// With a memory limit in bytes.
+pub fn write_memory(peer: &Peer, limit: u64) -> Result<()> {
+    let mut config = minimal("/true");
+    config["linux"]["resources"]["memory"]["limit"] = json!(limit);
+    write(peer, "memory", &peer.cgroup(), config)
+}
+
+/// As little as a container can have.
+fn minimal(program: &str) -> Value {
+    json!({
+        // Debian's crun 1.8.1 knows no later one.
+        "ociVersion": "1.0.2",
+        "root": {},
+        "process": { "args": [program], "cwd": "/", "env": ["PATH=/"], "user": { "uid": 0, "gid": 0 } },
+        "mounts": [mount("/proc", "proc", "proc", &[]), dev()],
+        "linux": { "namespaces": namespaces(&["pid", "mount", "uts", "ipc", "network"]) },
+    })
+}
+
+fn namespaces(names: &[&str]) -> Value {
+    names.iter().map(|name| json!({ "type": name })).collect()
+}
+
+/// Limits, devices, all mounts, masked paths, capabilities: what engines ask for, but for seccomp.
+fn full(program: &str) -> Value {
+    let number = |text: &str| text.parse::<i64>().unwrap_or_default();
+    let capabilities: Vec<&str> = config::CAPABILITIES.iter().map(|&(name, _)| name).collect();
+    let mut config = minimal(program);
+    config["hostname"] = json!(config::HOSTNAME);
+    config["process"]["noNewPrivileges"] = json!(true);
+    config["process"]["rlimits"] =
+        json!([{ "type": "RLIMIT_NOFILE", "soft": config::NOFILE, "hard": config::NOFILE }]);
+    for set in ["bounding", "effective", "permitted"] {
+        config["process"]["capabilities"][set] = json!(capabilities);
+    }
+    config["mounts"] = mounts();
+    config["linux"] = json!({
+        "namespaces": namespaces(&["pid", "mount", "uts", "ipc", "network", "cgroup"]),
+        "resources": {
+            "devices": [{ "allow": false, "access": "rwm" }],
+            "memory": { "limit": number(config::MEMORY) },
+            "cpu": { "quota": number(config::QUOTA), "period": number(config::PERIOD) },
+            "pids": { "limit": number(config::PIDS) },
+        },
+        "maskedPaths": config::MASKED,
+        "readonlyPaths": config::READONLY,
+    });
+    config
+}
+
+fn mounts() -> Value {
+    let mount = |destination: &str, kind: &str, source: &str, options: &[&str]| json!({ "destination": destination, "type": kind, "source": source, "options": options });
+    let safe = ["nosuid", "noexec", "nodev"];
+    let with = |options: &[&'static str]| [&safe[..], options].concat();
+    json!([
+        mount("/proc", "proc", "proc", &[]),
+        dev(),
+        mount(
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        ),
+        mount("/dev/shm", "tmpfs", "shm", &with(&["mode=1777", "size=65536k"])),
+        mount("/dev/mqueue", "mqueue", "mqueue", &safe),
+        mount("/sys", "sysfs", "sysfs", &with(&["ro"])),
+        mount("/sys/fs/cgroup", "cgroup", "cgroup", &with(&["relatime", "ro"])),
+    ])
+}

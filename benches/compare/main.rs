@@ -1,0 +1,59 @@
+//! `make bench`: brig beside other runtimes and beside the floor, interleaved in one run.
+//!
+//! `compare [NAME=]PATH…`: the runtimes; those named brig, floor and crun are what the others are
+//! compared with. Reads ROUNDS, LIST and IDLE from the environment. Prints tables, writes
+//! `OUT/results.json` with every single measurement.
+
+#![expect(clippy::disallowed_methods, reason = "not brig: a crash may leave half a results file")]
+
+mod bundle;
+#[path = "../config.rs"]
+mod config;
+mod host;
+mod measure;
+mod memory;
+mod operations;
+mod peer;
+mod report;
+mod trace;
+
+use anyhow::{Context, Result, bail};
+use std::env;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match compare() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("compare: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn compare() -> Result<()> {
+    let mut args = env::args().skip(1);
+    let out: PathBuf = args.next().context("compare OUT NAME=PATH…")?.into();
+    let host = host::Host::enter()?;
+    let peers = args.map(|arg| peer::Peer::new(&arg, &out, &host)).collect::<Result<Vec<_>>>()?;
+    if peers.len() < 2 {
+        bail!("nothing to compare");
+    }
+    let rounds = number("ROUNDS", 20)?;
+    let world = bundle::World::new(&out, host, peers.iter().flatten().cloned().collect())?;
+    let mut results = operations::rounds(&world, rounds, number("IDLE", rounds / 2)?)?;
+    operations::list(&world, number("LIST", 200)?, rounds, &mut results)?;
+    let memory = memory::smallest(&world)?;
+    let calls = trace::count(&world)?;
+    let phases = trace::phases(&world)?;
+    report::print(&world, &results, &memory, &calls, &phases);
+    report::write(&world, &results, &memory, &calls, &phases, &out.join("results.json"))
+}
+
+fn number(name: &str, default: usize) -> Result<usize> {
+    match env::var(name) {
+        Ok(text) if !text.is_empty() => text.parse().with_context(|| format!("{name}={text}")),
+        _ => Ok(default),
+    }
+}

@@ -1,0 +1,57 @@
+//! One program, started, measured and collected by `tiny`.
+
+use crate::bundle::World;
+use crate::peer::{Peer, Verb};
+use anyhow::{Context, Result, bail};
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::process::{Command, Stdio};
+
+/// What one call cost.
+#[derive(Clone, Copy)]
+pub struct Sample {
+    /// From fork to reaped, in ns.
+    pub wall: f64,
+    /// User and system time of it and all it waited for, in ns.
+    pub cpu: f64,
+    /// Peak RSS in KiB, the largest of it and all it waited for.
+    pub rss: f64,
+}
+
+/// Seconds after which a call counts as hung: youki 0.7 loses a SIGCHLD now and then.
+const PATIENCE: &str = "5";
+
+/// Calls a peer. An error says how it ended, if not by exit code 0.
+pub fn call(world: &World, peer: &Peer, verb: Verb, config: &str, id: &str) -> Result<Sample> {
+    run(world, peer, &peer.command(verb, config, id, &world.host), PATIENCE)
+}
+
+/// Runs any program as a peer would be run.
+pub fn run(world: &World, peer: &Peer, argv: &[OsString], patience: &str) -> Result<Sample> {
+    world.host.check_interrupt()?;
+    let (out, errors) = (peer.dir.join("measured"), peer.dir.join("stderr"));
+    let namespace = peer.namespace.clone().unwrap_or_else(|| "-".into());
+    let status = Command::new(&world.tiny)
+        .args([out.as_os_str(), namespace.as_os_str(), patience.as_ref()])
+        .args(argv)
+        .env_remove("RUST_BACKTRACE")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(File::create(&errors)?)
+        .status()
+        .context("tiny")?;
+    world.host.check_interrupt()?;
+    if !status.success() {
+        bail!("tiny: {status}: {}", fs::read_to_string(&errors)?.trim());
+    }
+    let line = fs::read_to_string(&out)?;
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let [status, numbers @ ..] = words.as_slice() else { bail!("tiny wrote nothing") };
+    if *status != "0" {
+        let text = fs::read_to_string(&errors)?;
+        bail!("{status}: {}", text.lines().last().unwrap_or_default());
+    }
+    let numbers = numbers.iter().map(|word| word.parse()).collect::<Result<Vec<f64>, _>>()?;
+    let [wall, user, system, rss] = numbers.as_slice() else { bail!("tiny wrote {line}") };
+    Ok(Sample { wall: *wall, cpu: (user + system) * 1000.0, rss: *rss })
+}

@@ -1,0 +1,63 @@
+//! The smallest memory limit with which a container still runs /bin/true. A matter of chance near
+//! the edge: hence two answers.
+
+use crate::bundle::{self, World};
+use crate::measure;
+use crate::peer::{Peer, Verb};
+use anyhow::Result;
+
+/// In KiB; none if even the largest that was tried is too small.
+pub struct Smallest {
+    pub peer: String,
+    /// One of the tries succeeds.
+    pub ever: Option<u64>,
+    /// All of the tries succeed.
+    pub always: Option<u64>,
+}
+
+const TRIES: usize = 8;
+const STEP: u64 = 16;
+const MOST: u64 = 16 * 1024;
+
+/// Of every runtime; the kernel is asked through the same configuration.
+pub fn smallest(world: &World) -> Result<Vec<Smallest>> {
+    eprintln!("smallest memory limit");
+    let runtimes = world.peers.iter().filter(|peer| !peer.is_floor());
+    let all = runtimes.map(|peer| {
+        let always = search(|limit| Ok(successes(world, peer, limit, true)? == TRIES))?;
+        let ever = search(|limit| Ok(successes(world, peer, limit, false)? > 0))?;
+        Ok(Smallest { peer: peer.name.clone(), ever, always })
+    });
+    all.collect()
+}
+
+/// The least multiple of `STEP` for which `works` holds, if it holds above and not below it.
+fn search(works: impl Fn(u64) -> Result<bool>) -> Result<Option<u64>> {
+    if !works(MOST)? {
+        return Ok(None);
+    }
+    let (mut fails, mut succeeds) = (0, MOST / STEP);
+    while succeeds - fails > 1 {
+        let middle = (fails + succeeds) / 2;
+        if works(middle * STEP)? { succeeds = middle } else { fails = middle }
+    }
+    Ok(Some(succeeds * STEP))
+}
+
+/// How many tries succeed; no further try is made after one that ends otherwise than `while_it`.
+fn successes(world: &World, peer: &Peer, limit: u64, while_it: bool) -> Result<usize> {
+    bundle::write_memory(peer, limit * 1024)?;
+    let mut count = 0;
+    for _ in 0..TRIES {
+        let worked = measure::call(world, peer, Verb::Run, "memory", "bench").is_ok();
+        world.host.check_interrupt()?;
+        if !worked {
+            world.clear(peer)?;
+        }
+        count += usize::from(worked);
+        if worked != while_it {
+            break;
+        }
+    }
+    Ok(count)
+}

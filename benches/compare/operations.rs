@@ -1,0 +1,189 @@
+//! What is measured: each operation of each peer once a round, so that a noisy moment of the
+//! machine hits all of them alike.
+
+use crate::bundle::{self, World};
+use crate::measure::{self, Sample};
+use crate::peer::{Peer, Verb};
+use anyhow::{Context, Result, bail};
+use std::collections::BTreeMap;
+use std::fs;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// What the tables say of an operation, in their order.
+pub const OPERATIONS: [(&str, &str); 10] = [
+    ("run-minimal", "run /bin/true, minimal configuration, back to back"),
+    ("run-full", "run /bin/true, full configuration, back to back"),
+    ("run-minimal-idle", "run /bin/true, minimal configuration, 0.25 s of idleness before"),
+    ("run-full-idle", "run /bin/true, full configuration, 0.25 s of idleness before"),
+    ("create", "create, full configuration; cpu with the container's init until then"),
+    ("state", "state of a created container"),
+    ("start", "start"),
+    ("delete", "delete of a stopped container"),
+    ("delete-force", "delete --force of a running container"),
+    ("list", "list"),
+];
+
+/// For an operation and a peer, what each round measured; none where it failed.
+#[derive(Default)]
+pub struct Results {
+    pub samples: BTreeMap<(&'static str, String), Vec<Option<Sample>>>,
+    /// How calls failed, and how often.
+    pub failures: BTreeMap<(&'static str, String), (usize, String)>,
+}
+
+impl Results {
+    fn add(&mut self, operation: &'static str, peer: &Peer, result: Result<Sample>) -> Result<()> {
+        let key = (operation, peer.name.clone());
+        let sample = match result {
+            Ok(sample) => Some(sample),
+            Err(error) => {
+                let failure = self.failures.entry(key.clone()).or_default();
+                failure.0 += 1;
+                failure.1 = format!("{error:#}");
+                None
+            }
+        };
+        self.samples.entry(key).or_default().push(sample);
+        Ok(())
+    }
+}
+
+const ID: &str = "bench";
+
+/// All operations but `list`. The first round, with cold caches, is not counted.
+pub fn rounds(world: &World, rounds: usize, idle: usize) -> Result<Results> {
+    let mut results = Results::default();
+    eprintln!("{rounds} rounds of {} programs", world.peers.len());
+    for round in 0..=rounds {
+        for (operation, config, pause, until) in [
+            ("run-minimal", "minimal", 0, rounds),
+            ("run-full", "full", 0, rounds),
+            ("run-minimal-idle", "minimal", 250, idle),
+            ("run-full-idle", "full", 250, idle),
+        ] {
+            if round > until {
+                continue;
+            }
+            for peer in in_turn(world, round) {
+                sleep(Duration::from_millis(pause));
+                let result = measure::call(world, peer, Verb::Run, config, ID);
+                recover(world, peer, &result)?;
+                results.add(operation, peer, result)?;
+            }
+        }
+        for peer in in_turn(world, round) {
+            life(world, peer, &mut results)?;
+        }
+        if round == 0 {
+            results.samples.clear();
+        }
+    }
+    Ok(results)
+}
+
+/// The peers, another one first in each round.
+fn in_turn(world: &World, round: usize) -> impl Iterator<Item = &Peer> {
+    let first = round % world.peers.len();
+    world.peers[first..].iter().chain(&world.peers[..first])
+}
+
+/// After a call that failed, nothing of its container may stay; after an interrupt, nothing goes on.
+fn recover(world: &World, peer: &Peer, result: &Result<Sample>) -> Result<()> {
+    world.host.check_interrupt()?;
+    if result.is_err() { world.clear(peer) } else { Ok(()) }
+}
+
+/// Create, state, start, delete of one container; create, start, delete --force of the next.
+fn life(world: &World, peer: &Peer, results: &mut Results) -> Result<()> {
+    for force in [false, true] {
+        for (operation, verb) in
+            [("create", Verb::Create), ("state", Verb::State), ("start", Verb::Start)]
+        {
+            let mut result = measure::call(world, peer, verb, "full-pause", ID);
+            if let (Ok(sample), Verb::Create) = (&mut result, verb) {
+                sample.cpu += init_cpu(peer).unwrap_or(0.0);
+            }
+            if let Err(error) = &result {
+                recover(world, peer, &result)?;
+                let error = format!("{error:#}");
+                return results.add(operation, peer, Err(anyhow::Error::msg(error)));
+            }
+            if !force {
+                results.add(operation, peer, result)?;
+            }
+        }
+        let (operation, verb) = if force {
+            ("delete-force", Verb::Force)
+        } else {
+            stop(world, peer)?;
+            ("delete", Verb::Delete)
+        };
+        let result = measure::call(world, peer, verb, "full-pause", ID);
+        recover(world, peer, &result)?;
+        results.add(operation, peer, result)?;
+        world.clear(peer)?;
+    }
+    Ok(())
+}
+
+fn init_pid(peer: &Peer) -> Result<i32> {
+    let text = fs::read_to_string(peer.pid_file()).context("pid file")?;
+    text.trim().parse().with_context(|| format!("pid file: {text:?}"))
+}
+
+/// CPU time in ns that the container's init has had: nobody that we wait for waits for it.
+fn init_cpu(peer: &Peer) -> Option<f64> {
+    let text = fs::read_to_string(format!("/proc/{}/schedstat", init_pid(peer).ok()?)).ok()?;
+    text.split_whitespace().next()?.parse().ok()
+}
+
+/// Kills the container and waits until its init has ended.
+fn stop(world: &World, peer: &Peer) -> Result<()> {
+    let pid = init_pid(peer)?;
+    if peer.is_floor() {
+        let pid = nix::unistd::Pid::from_raw(pid);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL)?;
+    } else {
+        measure::call(world, peer, Verb::Kill, "full-pause", ID)?;
+    }
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(5) {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let state = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().next());
+        if matches!(state, None | Some("Z")) {
+            return Ok(());
+        }
+        sleep(Duration::from_millis(1));
+    }
+    bail!("{}: process {pid} did not end", peer.name)
+}
+
+/// `list` with many containers, which are made for one peer after the other.
+pub fn list(world: &World, containers: usize, rounds: usize, results: &mut Results) -> Result<()> {
+    eprintln!("list with {containers} containers");
+    for peer in &world.peers {
+        if !peer.is_floor() {
+            for n in 0..containers {
+                bundle::write_nth(peer, n)?;
+                let id = format!("{ID}-{n}");
+                let result = measure::call(world, peer, Verb::Create, "list", &id);
+                if let Err(error) = result {
+                    world.host.check_interrupt()?;
+                    results.add("list", peer, Err(error.context(format!("create number {n}"))))?;
+                    break;
+                }
+            }
+        }
+        // The others made their containers just now and have gone quiet as well.
+        sleep(Duration::from_millis(100));
+        for _ in 0..=rounds {
+            results.add("list", peer, measure::call(world, peer, Verb::List, "list", ""))?;
+        }
+        if let Some(samples) = results.samples.get_mut(&("list", peer.name.clone())) {
+            samples.remove(0);
+        }
+        world.clear(peer)?;
+    }
+    Ok(())
+}

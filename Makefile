@@ -49,7 +49,8 @@ check: build ## formatting, lints, unit tests; the binary is static and small
 	    { echo "$(BRIG) has $$size bytes, more than $(MAX_SIZE)"; exit 1; }
 
 integration: build ## the tests against the real kernel, as root in a mount namespace of their own
-	env BRIG=$(abspath $(BRIG)) $(RUNNER)='$(PRIVATE)' cargo test --locked --test integration
+	env BRIG=$(abspath $(BRIG)) BRIG_TEST_INIT=$(abspath $(OUT)/brig-test-init) $(RUNNER)='$(PRIVATE)' \
+	    cargo test --locked --test integration
 
 test: check integration demo ## everything that must pass
 
@@ -60,7 +61,9 @@ demo: build ## a container of overlay layers, shown from create to delete
 bench: build ## against runc, crun, youki if installed and PEERS="name=/path …"; ROUNDS=n
 	@scripts/need.sh runc crun strace
 	$(RELEASE) --examples
-	$(PRIVATE) $(OUT)/examples/bench --brig $(abspath $(BRIG)) --out $(abspath $(TARGET))/bench
+	@mkdir -p $(TARGET)/bench
+	@$(SUDO) $(OUT)/examples/compare $(TARGET)/bench floor=$(OUT)/examples/floor brig=$(BRIG) \
+	    crun=crun runc=runc youki=$(or $(shell command -v youki),$(HOME)/.cargo/bin/youki) $(PEERS)
 
 install: ## into DESTDIR + PREFIX (/usr/local)
 	@[ -x $(BRIG) ] || $(MAKE) build

@@ -91,9 +91,9 @@ if ! "$brig" --root "$root" create --bundle "$bundle" "$id" >"$output" 2>&1 </de
     cat "$output" >&2
     fail "create"
 fi
-show state "$id" >"$dir/state.txt"
+typed state "$id"
+"$brig" --root "$root" state "$id" >"$dir/state.txt"
 sed 's/^/  /' "$dir/state.txt"
-printf '\n'
 pid=$(sed -n 's/.*"pid": *\([0-9]*\).*/\1/p' "$dir/state.txt")
 pid_namespace=$(readlink "/proc/$pid/ns/pid")
 is "created, not yet running" grep -q '"status": *"created"' "$dir/state.txt"

@@ -161,8 +161,16 @@ fn full(program: &str) -> Value {
     config
 }
 
+fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Value {
+    json!({ "destination": destination, "type": kind, "source": source, "options": options })
+}
+
+/// Of its own, so that no runtime's device nodes stay in the rootfs for the next one.
+fn dev() -> Value {
+    mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"])
+}
+
 fn mounts() -> Value {
-    let mount = |destination: &str, kind: &str, source: &str, options: &[&str]| json!({ "destination": destination, "type": kind, "source": source, "options": options });
     let safe = ["nosuid", "noexec", "nodev"];
     let with = |options: &[&'static str]| [&safe[..], options].concat();
     json!([

@@ -7,8 +7,8 @@ use super::refuse;
 use crate::spec::{Place, Spec};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use libc::{MS_PRIVATE, MS_SHARED, MS_SLAVE};
-use std::ffi::CString;
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::{CString, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 /// What the command line says about the root filesystem.
@@ -77,8 +77,8 @@ pub struct Propagation {
     pub sources: Option<u64>,
     /// The root mount itself, during the set-up.
     pub root: u64,
-    /// The root mount at the end.
-    pub last: Option<(u64, bool)>,
+    /// The root mount at the end: it alone, since the others have what their own options say.
+    pub last: Option<u64>,
 }
 
 /// A root filesystem made of layers.
@@ -240,9 +240,9 @@ fn propagation(name: Option<&str>, no_pivot: bool) -> Result<Propagation> {
             Propagation { sources: Some(MS_PRIVATE), ..Propagation::DEFAULT }
         }
         MS_PRIVATE => Propagation::DEFAULT,
-        MS_SHARED => Propagation { sources: None, root: MS_PRIVATE, last: Some((kind, recursive)) },
+        MS_SHARED => Propagation { sources: None, root: MS_PRIVATE, last: Some(kind) },
         // An unbindable mount could not even be made the root: only at the end.
-        _ => Propagation { last: Some((kind, recursive)), ..Propagation::DEFAULT },
+        _ => Propagation { last: Some(kind), ..Propagation::DEFAULT },
     })
 }
 
@@ -284,6 +284,7 @@ fn overlay(spec: &Spec, bundle: &Path, options: &RootOptions) -> Result<Option<O
     }
     let layers = layers_from.blame(absolute(&layers, bundle, layers_from))?;
     let upper = plan_upper(upper.map_or("tmpfs", String::as_str), work, bundle, upper_from)?;
+    upper_from.blame(check_apart(&upper, &layers))?;
     Ok(Some(Overlay { layers, upper, layers_from, upper_from }))
 }
 
@@ -358,6 +359,23 @@ fn plan_upper(upper: &str, work: Option<&String>, bundle: &Path, from: Origin) -
         }
     };
     Ok(Upper::Directory { upper: directory, work })
+}
+
+/// Writes must not change a layer. As far as names tell: links are for who makes them to watch.
+fn check_apart(upper: &Upper, layers: &[CString]) -> Result<()> {
+    let Upper::Directory { upper, work } = upper else { return Ok(()) };
+    let path = |name: &CString| PathBuf::from(OsString::from_vec(clean(name.as_bytes())));
+    for layer in layers.iter().map(path) {
+        for dir in [path(upper), path(work)] {
+            ensure!(
+                !dir.starts_with(&layer) && !layer.starts_with(&dir),
+                "{} and the layer {} are not apart",
+                dir.display(),
+                layer.display()
+            );
+        }
+    }
+    Ok(())
 }
 
 /// A size as tmpfs takes it: bytes, with k, m or g, or percent of the memory.

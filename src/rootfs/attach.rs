@@ -5,9 +5,10 @@ use super::cgroup;
 use super::source::{Source, apply};
 use super::target::{self, Target, is_directory, proc_path};
 use crate::plan::mounts::{Filesystem, Kind, Mount};
-use crate::spec::Place;
-use crate::sys::mount::{self, move_mount};
-use crate::sys::path::{Links, open_in};
+use crate::spec::At;
+use crate::sys::Errno;
+use crate::sys::mount::{self, clone_tree, move_mount};
+use crate::sys::path::{Links, make_dir_in, open_in};
 use anyhow::{Context, Result, bail};
 use nix::fcntl::OFlag;
 use nix::sys::stat::fstat;
@@ -25,7 +26,7 @@ pub fn attach(root: &mut Root, mount: &Mount, source: &Source) -> Result<()> {
         root.place_upper(target.fd.as_fd())?;
     }
     match (&mount.kind, source) {
-        (Kind::Bind { .. }, Source::Bind(tree)) => Ok(move_mount(tree.as_fd(), target.fd.as_fd())?),
+        (Kind::Bind { .. }, Source::Bind(tree)) => put(tree.as_fd(), target.fd.as_fd()),
         (Kind::Filesystem(fs), _) => new(root, mount, fs, &fs.fstype, &target),
         (Kind::Cgroup(fs), Source::Cgroup(cgroups)) => {
             cgroup::mount(root, mount, fs, &target, cgroups)
@@ -37,6 +38,33 @@ pub fn attach(root: &mut Root, mount: &Mount, source: &Source) -> Result<()> {
         }
         (Kind::Bind { .. } | Kind::Cgroup(_), _) => bail!("its source is not open"),
     }
+}
+
+/// Says in an error which mount it is about, and which of its options. What knows more comes first.
+pub fn blame(
+    error: impl Into<anyhow::Error>,
+    mount: &Mount,
+    option: Option<usize>,
+) -> anyhow::Error {
+    let error = error.into();
+    if error.downcast_ref::<At>().is_some() {
+        return error;
+    }
+    let place = match option {
+        Some(option) => format!("{}.options[{option}]", mount.place()),
+        None => mount.place(),
+    };
+    error.context(mount.target.to_string_lossy().into_owned()).context(At::new(place))
+}
+
+/// Attaches a detached mount to its target.
+fn put(tree: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<()> {
+    let Err(error) = move_mount(tree, target) else { return Ok(()) };
+    if error.errno == Errno::EINVAL && is_directory(tree)? != is_directory(target)? {
+        // These words are looked for by Docker.
+        bail!("not a directory: only a directory goes onto a directory, and a file onto a file");
+    }
+    Err(error.into())
 }
 
 /// Mounts a new filesystem on a target.
@@ -54,7 +82,7 @@ pub fn new(
     };
     apply(detached.as_fd(), &mount.steps)?;
     if !fs.by_mount_2 {
-        move_mount(detached.as_fd(), target.fd.as_fd())?;
+        put(detached.as_fd(), target.fd.as_fd())?;
     }
     if fs.late_read_only {
         root.late.push(detached);
@@ -73,9 +101,9 @@ fn inherited_mode(fs: &Filesystem, target: &Target) -> Result<Option<CString>> {
 
 /// A new filesystem's mount, not attached to anything yet.
 fn detached(mount: &Mount, fs: &Filesystem, fstype: &CStr, mode: Option<&CStr>) -> Result<OwnedFd> {
-    let context = mount::Filesystem::open(fstype).at(format!("{}.type", mount.place()))?;
+    let context = mount::Filesystem::open(fstype)?;
     if let Some(source) = &fs.source {
-        context.set(c"source", Some(source)).at(format!("{}.source", mount.place()))?;
+        context.set(c"source", Some(source))?;
     }
     for word in fs.words() {
         context.set(word, None)?;
@@ -84,11 +112,8 @@ fn detached(mount: &Mount, fs: &Filesystem, fstype: &CStr, mode: Option<&CStr>) 
         context.set(c"mode", Some(mode))?;
     }
     for param in &fs.params {
-        context.set(&param.key, param.value.as_deref()).at(format!(
-            "{}.options[{}]",
-            mount.place(),
-            param.option
-        ))?;
+        let set = context.set(&param.key, param.value.as_deref());
+        set.map_err(|error| blame(error, mount, Some(param.option)))?;
     }
     Ok(context.mount(fs.attr)?)
 }
@@ -122,6 +147,17 @@ impl Root {
         {
             move_mount(upper.as_fd(), target).context("move the upper out of sight")?;
             self.parked = None;
+        }
+        Ok(())
+    }
+
+    /// Where nothing is mounted at all, /dev is mounted on itself.
+    pub(super) fn place_upper_somewhere(&mut self) -> Result<()> {
+        if self.parked.is_some() {
+            let dev = make_dir_in(self.fd.as_fd(), c"/dev")?;
+            let tree = clone_tree(dev.as_fd(), c"", false)?;
+            self.place_upper(dev.as_fd())?;
+            move_mount(tree.as_fd(), dev.as_fd())?;
         }
         Ok(())
     }

@@ -2,16 +2,15 @@
 //! cgroup2 that.
 
 use super::Root;
-use super::attach::new;
+use super::attach::{blame, new};
 use super::source::apply;
 use super::target::Target;
 use crate::cgroup::{Cgroup, CgroupMount};
 use crate::plan::mounts::{Filesystem, Mount};
 use crate::plan::rootfs::Rootfs;
-use crate::spec::Place;
 use crate::sys::Errno;
 use crate::sys::mount::{self, Attr, clone_tree, move_mount, set_attr};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow};
 use libc::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY};
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::{Mode, mkdirat};
@@ -99,11 +98,8 @@ fn mount_v1(
     hierarchies: &[Hierarchy],
 ) -> Result<()> {
     if let Some(param) = fs.params.first() {
-        let unknown = || -> Result<()> {
-            ensure!(false, "{:?} is no option of cgroup v1's mounts", param.key);
-            Ok(())
-        };
-        unknown().at(format!("{}.options[{}]", mount.place(), param.option))?;
+        let unknown = anyhow!("{:?} is no option of cgroup v1's mounts", param.key);
+        return Err(blame(unknown, mount, Some(param.option)));
     }
     let tmpfs = mount::Filesystem::open(c"tmpfs")?;
     tmpfs.set(c"source", Some(c"tmpfs"))?;

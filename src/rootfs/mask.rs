@@ -19,7 +19,9 @@ pub fn make_readonly(paths: &[CString]) -> Result<()> {
     }
     let root = open_root()?;
     for (index, path) in paths.iter().enumerate() {
-        make_one_readonly(root.as_fd(), path).at(format!("linux.readonlyPaths[{index}]"))?;
+        make_one_readonly(root.as_fd(), path)
+            .with_context(|| path.to_string_lossy().into_owned())
+            .at(format!("linux.readonlyPaths[{index}]"))?;
     }
     Ok(())
 }
@@ -40,7 +42,10 @@ pub fn mask(paths: &[CString]) -> Result<()> {
     let mut masks = Masks { null: None, empty: None };
     let root = open_root()?;
     for (index, path) in paths.iter().enumerate() {
-        masks.hide(root.as_fd(), path).at(format!("linux.maskedPaths[{index}]"))?;
+        masks
+            .hide(root.as_fd(), path)
+            .with_context(|| path.to_string_lossy().into_owned())
+            .at(format!("linux.maskedPaths[{index}]"))?;
     }
     Ok(())
 }
@@ -65,7 +70,8 @@ impl Masks {
 
     fn null(&mut self, root: BorrowedFd<'_>) -> Result<BorrowedFd<'_>> {
         if self.null.is_none() {
-            let null = open_in(root, c"/dev/null", OFlag::O_PATH, Links::Refuse)?;
+            let null = open_in(root, c"/dev/null", OFlag::O_PATH, Links::Follow);
+            let null = null.context("the container's /dev/null, which is to hide it")?;
             let stat = fstat(&null).context("fstat")?;
             // CVE-2025-31133: an image's own /dev/null would uncover instead of hide.
             let device = (major(stat.st_rdev), minor(stat.st_rdev)) == (1, 3);

@@ -64,10 +64,10 @@ fn mount_all(plan: &Rootfs, sources: Sources) -> Result<Root> {
         mount::move_mount_to(root.fd.as_fd(), &path).at("root.path")?;
     }
     for (mount, source) in plan.mounts.iter().zip(&mounts) {
-        attach::attach(&mut root, mount, source)
-            .with_context(|| mount.target.to_string_lossy().into_owned())
-            .at(mount.place())?;
+        let attached = attach::attach(&mut root, mount, source);
+        attached.map_err(|error| attach::blame(error, mount, None))?;
     }
+    root.place_upper_somewhere().context("move the upper out of sight")?;
     if plan.default_devices {
         device::make_default(&mut root, kcore).context("set up /dev")?;
     }
@@ -100,9 +100,9 @@ impl Root {
         mask::make_readonly(&plan.readonly_paths)?;
         mask::mask(&plan.masked)?;
         // Last: mounts made before it would spread, or could not be made at all.
-        if let Some((propagation, recursive)) = plan.propagation.last {
+        if let Some(propagation) = plan.propagation.last {
             let attr = Attr { propagation, ..Attr::default() };
-            set_attr(self.fd.as_fd(), recursive, attr).at("linux.rootfsPropagation")?;
+            set_attr(self.fd.as_fd(), false, attr).at("linux.rootfsPropagation")?;
         }
         Ok(())
     }

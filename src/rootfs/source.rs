@@ -7,6 +7,7 @@ use crate::cgroup::Cgroup;
 use crate::plan::mounts::{Kind, Mount, Step};
 use crate::plan::rootfs::{Jail, Rootfs};
 use crate::spec::Place;
+use crate::sys::SysError;
 use crate::sys::mount::{Attr, clone_tree, set_attr};
 use anyhow::{Context, Result, ensure};
 use nix::fcntl::{AT_FDCWD, OFlag, open};
@@ -63,7 +64,9 @@ fn open_root(plan: &Rootfs) -> Result<OwnedFd> {
     }
     // The dot: it has to be a directory.
     let dot = CString::new([path, b"/."].concat())?;
-    let root = clone_tree(AT_FDCWD, &dot, true)?;
+    let root = clone_tree(AT_FDCWD, &dot, true);
+    let root =
+        root.map_err(|error| SysError::new(format!("open_tree({})", what()), error.errno))?;
     let step = |recursive, propagation| {
         set_attr(root.as_fd(), recursive, Attr { propagation, ..Attr::default() })
     };

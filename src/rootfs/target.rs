@@ -35,7 +35,8 @@ pub fn find(root: &Root, mount: &Mount, source: Option<BorrowedFd<'_>>) -> Resul
         // Whoever makes the image must not choose where these are (CVE-2019-19921, CVE-2023-27561).
         let fstype = filesystem.fstype.as_c_str();
         if fstype == c"proc" || fstype == c"sysfs" {
-            bail!("{fstype:?} has to be mounted on a directory, and there is a symbolic link");
+            let fstype = fstype.to_string_lossy();
+            bail!("{fstype} has to be mounted on a directory, and there is a symbolic link");
         }
     }
     let target = match open_in(beneath, &mount.target, OFlag::O_PATH, Links::Follow) {

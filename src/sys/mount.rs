@@ -144,7 +144,7 @@ impl Filesystem {
             let text = line[..length].trim_ascii_end();
             // "e " for an error, "w " for a warning, "i " for information
             if let Some(text) = text.strip_prefix(b"e ") {
-                error.call = format!("{} ({})", error.call, text.escape_ascii());
+                error.call = format!("{} ({})", error.call, String::from_utf8_lossy(text));
                 break;
             }
         }

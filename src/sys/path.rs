@@ -1,10 +1,12 @@
-//! Paths inside a directory that must not lead out of it: openat2(2).
+//! Paths inside a directory that must not lead out of it: openat2(2), or where it is missing or a
+//! file or directory is to be made, one name at a time.
 
 use super::{Errno, SysError};
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
 use nix::sys::stat::{Mode, mkdirat};
-use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 
 /// What to do at a symbolic link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,86 +24,230 @@ pub fn open_in(
     flags: OFlag,
     links: Links,
 ) -> Result<OwnedFd, SysError> {
-    let links = match links {
+    let resolve = match links {
         Links::Follow => ResolveFlag::RESOLVE_NO_MAGICLINKS,
         Links::Refuse => ResolveFlag::RESOLVE_NO_SYMLINKS,
     };
     let how = OpenHow::new()
         .flags(flags | OFlag::O_CLOEXEC)
-        .resolve(links | ResolveFlag::RESOLVE_IN_ROOT);
+        .resolve(resolve | ResolveFlag::RESOLVE_IN_ROOT);
     loop {
         match openat2(root, path, how) {
             // Somebody renames or mounts on the host while the kernel resolves "..".
             Err(Errno::EAGAIN) => {}
-            opened => return opened.map_err(|errno| SysError::new(call(root, path), errno)),
+            // Before Linux 5.6, or hidden by a seccomp filter around brig.
+            Err(Errno::ENOSYS | Errno::EPERM) => {
+                return Walk::new(root, path, links).go(&End::Open(flags));
+            }
+            opened => {
+                let call = || format!("openat2({})", path.to_string_lossy());
+                return opened.map_err(|errno| SysError::new(call(), errno));
+            }
         }
     }
 }
 
-/// Opens the directory `path` below `root`, every missing part of it made with mode 0755.
+/// Opens the directory `path` below `root`, every missing part of it made with mode 0755. A link
+/// that leads nowhere is followed: what it names is made.
 pub fn make_dir_in(root: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd, SysError> {
     match open_in(root, path, DIRECTORY, Links::Follow) {
         Err(error) if error.errno == Errno::ENOENT => {}
         opened => return opened,
     }
-    let mut dir = open_in(root, c"/", DIRECTORY, Links::Refuse)?;
-    let mut prefix = Vec::new();
-    let mut missing = false;
-    for component in path.to_bytes().split(|&byte| byte == b'/').filter(|part| !part.is_empty()) {
-        prefix.push(b'/');
-        prefix.extend_from_slice(component);
-        if !missing {
-            let prefix = c_string(&prefix)?;
-            match open_in(root, &prefix, DIRECTORY, Links::Follow) {
-                Err(error) if error.errno == Errno::ENOENT => missing = true,
-                opened => {
-                    dir = opened?;
-                    continue;
-                }
-            }
-        }
-        dir = make_one(dir.as_fd(), component, &prefix)?;
-    }
-    Ok(dir)
+    Walk::new(root, path, Links::Follow).go(&End::MakeDir)
 }
 
 /// Makes the file `path` below `root`, which does not exist, and its missing directories.
 pub fn make_file_in(root: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd, SysError> {
-    let (parent, name) = split(path);
-    let dir = make_dir_in(root, &c_string(parent)?)?;
-    // O_EXCL: a dangling link is not followed, and what somebody else has just made is not ours.
-    let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let made = openat(dir, name, flags, Mode::from_bits_truncate(0o644));
-    made.map_err(|errno| SysError::new(format!("create {}", path.to_string_lossy()), errno))
+    Walk::new(root, path, Links::Follow).go(&End::MakeFile)
 }
 
-/// An absolute path's directory and last name.
-pub fn split(path: &CStr) -> (&[u8], &[u8]) {
-    let path = path.to_bytes();
-    let slash = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
-    (&path[..slash.max(1).min(path.len())], &path[(slash + 1).min(path.len())..])
+/// What is wanted of the last name.
+enum End {
+    Open(OFlag),
+    MakeDir,
+    MakeFile,
+}
+
+/// A walk from directory to directory, each held open: `..` goes back to where it came from, so
+/// nothing that others rename meanwhile leads out of the root.
+struct Walk<'a> {
+    root: BorrowedFd<'a>,
+    path: &'a CStr,
+    links: Links,
+    /// From below the root down to where the walk is.
+    dirs: Vec<OwnedFd>,
+    /// Names still to go, the next one last.
+    names: Vec<Vec<u8>>,
+    /// Links followed so far.
+    followed: usize,
+}
+
+/// As the kernel's own limit.
+const MOST_LINKS: usize = 40;
+
+impl<'a> Walk<'a> {
+    fn new(root: BorrowedFd<'a>, path: &'a CStr, links: Links) -> Self {
+        let mut walk = Walk { root, path, links, dirs: Vec::new(), names: Vec::new(), followed: 0 };
+        walk.push(path.to_bytes());
+        walk
+    }
+
+    fn push(&mut self, path: &[u8]) {
+        let names = path.split(|&byte| byte == b'/').filter(|name| !name.is_empty());
+        self.names.extend(names.rev().map(<[u8]>::to_vec));
+    }
+
+    fn here(&self) -> BorrowedFd<'_> {
+        self.dirs.last().map_or(self.root, AsFd::as_fd)
+    }
+
+    fn failed(&self, call: &str, errno: Errno) -> SysError {
+        SysError::new(format!("{call}({})", self.path.to_string_lossy()), errno)
+    }
+
+    fn go(mut self, end: &End) -> Result<OwnedFd, SysError> {
+        while let Some(name) = self.names.pop() {
+            match name.as_slice() {
+                b"." => {}
+                b".." => drop(self.dirs.pop()),
+                name => {
+                    if self.follow(name)? {
+                        continue;
+                    }
+                    if self.names.is_empty() {
+                        return self.last(name, end);
+                    }
+                    let next = self.step(name, !matches!(end, End::Open(_)))?;
+                    self.dirs.push(next);
+                }
+            }
+        }
+        // The path is the root, or ends in "..".
+        self.open(b".", DIRECTORY)
+    }
+
+    /// Follows `name` if it is a link.
+    fn follow(&mut self, name: &[u8]) -> Result<bool, SysError> {
+        let link = match readlinkat(self.here(), name) {
+            Ok(link) => link,
+            // Not a link, or not there.
+            Err(Errno::EINVAL | Errno::ENOENT) => return Ok(false),
+            Err(errno) => return Err(self.failed("readlink", errno)),
+        };
+        self.followed += 1;
+        if self.links == Links::Refuse || self.followed > MOST_LINKS {
+            return Err(self.failed("open", Errno::ELOOP));
+        }
+        if link.as_bytes().starts_with(b"/") {
+            self.dirs.clear();
+        }
+        self.push(link.as_bytes());
+        Ok(true)
+    }
+
+    fn last(&self, name: &[u8], end: &End) -> Result<OwnedFd, SysError> {
+        match end {
+            End::Open(flags) => self.open(name, *flags),
+            End::MakeDir => self.step(name, true),
+            // O_EXCL: what somebody else has just made is not ours.
+            End::MakeFile => self.open(name, OFlag::O_CREAT | OFlag::O_EXCL),
+        }
+    }
+
+    /// The directory `name`, made if that is wanted.
+    fn step(&self, name: &[u8], make: bool) -> Result<OwnedFd, SysError> {
+        let opened = self.open(name, DIRECTORY);
+        if !make || !opened.as_ref().is_err_and(|error| error.errno == Errno::ENOENT) {
+            return opened;
+        }
+        match mkdirat(self.here(), name, Mode::from_bits_truncate(0o755)) {
+            Ok(()) | Err(Errno::EEXIST) => self.open(name, DIRECTORY),
+            Err(errno) => Err(self.failed("mkdir", errno)),
+        }
+    }
+
+    fn open(&self, name: &[u8], flags: OFlag) -> Result<OwnedFd, SysError> {
+        let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        openat(self.here(), name, flags, Mode::from_bits_truncate(0o644))
+            .map_err(|errno| self.failed("open", errno))
+    }
 }
 
 const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY);
 
-fn make_one(dir: BorrowedFd<'_>, name: &[u8], path: &[u8]) -> Result<OwnedFd, SysError> {
-    let failed = |call: &str, errno| {
-        let path = String::from_utf8_lossy(path);
-        SysError::new(format!("{call}({path})"), errno)
-    };
-    match mkdirat(dir, name, Mode::from_bits_truncate(0o755)) {
-        Ok(()) | Err(Errno::EEXIST) => {}
-        Err(errno) => return Err(failed("mkdir", errno)),
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsRawFd;
+
+    /// A directory under which everything is made by the test itself.
+    struct Scratch(std::path::PathBuf, OwnedFd);
+
+    impl Scratch {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("brig-{name}-{}", std::process::id()));
+            std::fs::create_dir(&path).unwrap();
+            let fd = nix::fcntl::open(&path, DIRECTORY, Mode::empty()).unwrap();
+            Scratch(path, fd)
+        }
+
+        fn link(&self, name: &str, to: &str) {
+            std::os::unix::fs::symlink(to, self.0.join(name)).unwrap();
+        }
+
+        fn walk(&self, path: &CStr, links: Links) -> Result<OwnedFd, Errno> {
+            let walk = Walk::new(self.1.as_fd(), path, links);
+            walk.go(&End::Open(OFlag::O_PATH)).map_err(|error| error.errno)
+        }
+
+        fn is(&self, fd: &OwnedFd, path: &str) -> bool {
+            let found = nix::fcntl::readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()).as_str());
+            std::path::Path::new(&found.unwrap()) == self.0.join(path)
+        }
     }
-    // EEXIST may also be a dangling link, which O_NOFOLLOW refuses.
-    openat(dir, name, DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())
-        .map_err(|errno| failed("open", errno))
-}
 
-fn c_string(path: &[u8]) -> Result<CString, SysError> {
-    CString::new(path).map_err(|_| SysError::new("path with a zero byte", Errno::EINVAL))
-}
+    #[test]
+    fn links_and_dots_stay_inside_the_root() {
+        let scratch = Scratch::new("inside");
+        std::fs::create_dir_all(scratch.0.join("a/b")).unwrap();
+        scratch.link("a/out", "../../../../../../a/b");
+        scratch.link("abs", "/a");
+        for path in [c"/a/out", c"abs/b", c"../../a/b", c"a/b/../../../a/b", c"abs/out/../b"] {
+            let found = scratch.walk(path, Links::Follow).unwrap();
+            assert!(scratch.is(&found, "a/b"), "{path:?}");
+            let same = open_in(scratch.1.as_fd(), path, OFlag::O_PATH, Links::Follow).unwrap();
+            assert!(scratch.is(&same, "a/b"), "{path:?} by openat2");
+        }
+        assert_eq!(scratch.walk(c"/abs/b", Links::Refuse).unwrap_err(), Errno::ELOOP);
+        assert!(scratch.walk(c"/a/b", Links::Refuse).is_ok());
+        assert_eq!(scratch.walk(c"/a/c/d", Links::Follow).unwrap_err(), Errno::ENOENT);
+        scratch.link("loop", "loop");
+        assert_eq!(scratch.walk(c"/loop", Links::Follow).unwrap_err(), Errno::ELOOP);
+        for file in ["a/out", "abs", "loop"] {
+            std::fs::remove_file(scratch.0.join(file)).unwrap();
+        }
+        for dir in ["a/b", "a", ""] {
+            std::fs::remove_dir(scratch.0.join(dir)).unwrap();
+        }
+    }
 
-fn call(root: BorrowedFd<'_>, path: &CStr) -> String {
-    format!("openat2(fd {}, {})", root.as_raw_fd(), path.to_string_lossy())
+    #[test]
+    fn a_link_that_leads_nowhere_is_made_to_lead_somewhere() {
+        let scratch = Scratch::new("dangling");
+        scratch.link("resolv.conf", "../run/resolve/stub.conf");
+        scratch.link("lib", "/usr/lib");
+        let file = make_file_in(scratch.1.as_fd(), c"/resolv.conf").unwrap();
+        assert!(scratch.is(&file, "run/resolve/stub.conf"));
+        let dir = make_dir_in(scratch.1.as_fd(), c"/lib/x").unwrap();
+        assert!(scratch.is(&dir, "usr/lib/x"));
+        let not_a_dir = make_dir_in(scratch.1.as_fd(), c"/resolv.conf").unwrap_err();
+        assert_eq!(not_a_dir.errno, Errno::ENOTDIR);
+        for file in ["run/resolve/stub.conf", "resolv.conf", "lib"] {
+            std::fs::remove_file(scratch.0.join(file)).unwrap();
+        }
+        for dir in ["run/resolve", "run", "usr/lib/x", "usr/lib", "usr", ""] {
+            std::fs::remove_dir(scratch.0.join(dir)).unwrap();
+        }
+    }
 }

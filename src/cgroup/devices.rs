@@ -1,7 +1,7 @@
 //! Device rules, where the last match wins, as cgroup v1's lists and as an eBPF program.
 
 use super::write::Write;
-use crate::plan::resources::{ALL_ACCESS, DeviceKind, DeviceRule, MKNOD, READ, WRITE};
+use crate::plan::device_rules::{ALL_ACCESS, DeviceKind, DeviceRule, MKNOD, READ, WRITE};
 use crate::spec::Place;
 use crate::sys::bpf::{Insn, Reg};
 use anyhow::{Result, ensure};

@@ -251,3 +251,169 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
     read(&mut text).with_context(|| format!("read {}", path.display()))?;
     Ok(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ELSE: &str = "\
+22 27 0:21 / /proc rw,nosuid - proc proc rw
+23 27 0:22 / /sys ro shared:2 master:1 - sysfs sysfs ro
+27 1 8:1 / / rw,relatime shared:1 - ext4 /dev/root rw\n";
+
+    const V1: &str = "\
+31 23 0:28 / /sys/fs/cgroup rw shared:9 - tmpfs tmpfs rw,mode=755
+32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw shared:10 - cgroup cgroup rw,cpu,cpuacct
+33 31 0:30 / /sys/fs/cgroup/memory rw shared:11 - cgroup cgroup rw,memory
+34 31 0:31 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,release_agent=/x,name=systemd\n";
+
+    const UNIFIED: &str =
+        "35 31 0:32 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw,nsdelegate\n";
+
+    const V2: &str = "\
+31 23 0:28 / /sys/fs/cgroup rw shared:9 - cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot\n";
+
+    /// Version, and `controllers mountpoint root` of each hierarchy.
+    fn detected(parts: &[&str]) -> (Option<Version>, Vec<String>) {
+        let found = hierarchies(parts.concat().as_bytes());
+        let line = |hierarchy: &Hierarchy| {
+            let Hierarchy { controllers, mountpoint, root, .. } = hierarchy;
+            format!("{controllers} {} {}", mountpoint.display(), root.display())
+        };
+        (version(&found), found.iter().map(line).collect())
+    }
+
+    const V1_FOUND: [&str; 3] = [
+        "cpu,cpuacct /sys/fs/cgroup/cpu,cpuacct /",
+        "memory /sys/fs/cgroup/memory /",
+        "name=systemd /sys/fs/cgroup/systemd /",
+    ];
+
+    fn strings(lines: &[&str]) -> Vec<String> {
+        lines.iter().map(|&line| line.to_owned()).collect()
+    }
+
+    #[test]
+    fn v1_controllers_are_told_from_other_options() {
+        assert_eq!(detected(&[ELSE, V1]), (Some(Version::V1), strings(&V1_FOUND)));
+    }
+
+    #[test]
+    fn v1_and_cgroup2_are_hybrid() {
+        let found = [&V1_FOUND[..], &[" /sys/fs/cgroup/unified /"]].concat();
+        assert_eq!(detected(&[ELSE, V1, UNIFIED]), (Some(Version::Hybrid), strings(&found)));
+    }
+
+    #[test]
+    fn cgroup2_alone_is_v2() {
+        let found = strings(&[" /sys/fs/cgroup /"]);
+        assert_eq!(detected(&[ELSE, V2]), (Some(Version::V2), found));
+    }
+
+    #[test]
+    fn a_host_without_cgroups_has_none() {
+        assert_eq!(detected(&[ELSE]), (None, vec![]));
+        assert_eq!(detected(&[]), (None, vec![]));
+        assert_eq!(detected(&["32 31 0:29 / /sys/fs/cgroup/cpu\n", "x\n"]), (None, vec![]));
+    }
+
+    #[test]
+    fn a_hierarchy_that_is_mounted_again_elsewhere_counts_once_at_the_usual_place() {
+        let before = "30 27 0:30 / /mnt/memory rw - cgroup cgroup rw,memory\n";
+        let after =
+            "90 27 0:30 /a /var/lib/x/merged/sys/fs/cgroup/memory rw - cgroup c rw,memory\n";
+        let mut found = strings(&V1_FOUND);
+        assert_eq!(detected(&[ELSE, V1, after]).1, found);
+        found.swap(0, 1);
+        assert_eq!(detected(&[ELSE, before, V1, after]).1, found);
+    }
+
+    #[test]
+    fn what_is_mounted_over_is_not_there() {
+        let over = "40 31 0:40 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n";
+        assert_eq!(detected(&[ELSE, V1, over]), (None, vec![]));
+        // The same where a cgroup2 is what covers.
+        let over = "40 31 0:40 / /sys/fs/cgroup rw - cgroup2 none rw\n";
+        let found = strings(&[" /sys/fs/cgroup /"]);
+        assert_eq!(detected(&[ELSE, V1, over]), (Some(Version::V2), found));
+        // A file of the cgroup itself covered (LXC does that) hides nothing else.
+        let over = "40 31 0:40 /f /sys/fs/cgroup/cgroup.procs rw - tmpfs tmpfs rw\n";
+        assert_eq!(detected(&[ELSE, V2, over]).0, Some(Version::V2));
+    }
+
+    #[test]
+    fn in_a_container_the_mounts_have_roots() {
+        let nested = "\
+33 31 0:30 /docker/abc /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n";
+        let found = strings(&["memory /sys/fs/cgroup/memory /docker/abc"]);
+        assert_eq!(detected(&[ELSE, nested]), (Some(Version::V1), found));
+    }
+
+    #[test]
+    fn odd_characters_in_paths_are_unescaped() {
+        let odd = "33 31 0:30 /a\\134b /mnt/my\\040cgroup\\011x rw - cgroup cgroup rw,memory\n";
+        let found = strings(&["memory /mnt/my cgroup\tx /a\\b"]);
+        assert_eq!(detected(&[odd]).1, found);
+        assert_eq!(unescape(b"\\04"), Path::new("\\04"));
+    }
+
+    #[test]
+    fn thousands_of_other_mounts_change_nothing() {
+        let line =
+            |n| format!("{n} 27 0:99 / /var/lib/o/{n}/merged rw - overlay overlay rw,x=/y\n");
+        let many: String = (1000..6000).map(line).collect();
+        let found = [&V1_FOUND[..], &[" /sys/fs/cgroup/unified /"]].concat();
+        assert_eq!(detected(&[ELSE, V1, &many, UNIFIED, &many]).1, strings(&found));
+    }
+
+    fn own(text: &str, controllers: &str, root: &str) -> PathBuf {
+        let (mountpoint, root) = (PathBuf::from("/m"), PathBuf::from(root));
+        let controllers = controllers.to_owned();
+        let hierarchy = Hierarchy { controllers, mountpoint, root, id: 0, parent: 0 };
+        Own(text.to_owned()).within(&hierarchy).unwrap()
+    }
+
+    const OWN: &str = "\
+5:name=systemd:/user.slice/a:b
+4:cpuacct,cpu:/docker/abc/x
+3:memory:/
+0::/user.slice/s.scope\n";
+
+    #[test]
+    fn own_cgroup_is_found_by_any_of_the_controllers() {
+        assert_eq!(own(OWN, "cpu,cpuacct", "/"), Path::new("docker/abc/x"));
+        assert_eq!(own(OWN, "memory", "/"), Path::new(""));
+        assert_eq!(own(OWN, "name=systemd", "/"), Path::new("user.slice/a:b"));
+        assert_eq!(own(OWN, "", "/"), Path::new("user.slice/s.scope"));
+    }
+
+    #[test]
+    fn own_cgroup_starts_at_the_root_of_the_mount() {
+        assert_eq!(own(OWN, "cpu,cpuacct", "/docker/abc"), Path::new("x"));
+        // Mounted from elsewhere: the top of what can be seen.
+        assert_eq!(own(OWN, "cpu,cpuacct", "/docker/other"), Path::new(""));
+        // Outside of the cgroup namespace.
+        assert_eq!(own("0::/../../x\n", "", "/"), Path::new("x"));
+    }
+
+    #[test]
+    fn no_path_climbs_out() {
+        for (path, cleaned) in [
+            ("/a/b", "a/b"),
+            ("a/./b//c/", "a/b/c"),
+            ("/../../a", "a"),
+            ("a/../../b", "b"),
+            ("a/b/../c", "a/c"),
+            ("/", ""),
+            ("..", ""),
+        ] {
+            assert_eq!(clean(Path::new(path)), Path::new(cleaned), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_newline_in_a_path_is_refused() {
+        assert!(check("/a\nb").is_err());
+        assert!(check("/a b/ü").is_ok());
+    }
+}

@@ -221,3 +221,50 @@ fn open_at(path: &Path, flags: OFlag) -> Result<OwnedFd, SysError> {
     open(path, flags, Mode::empty())
         .map_err(|errno| SysError::new(format!("open({})", path.display()), errno))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dir(controllers: &str, mountpoint: &str) -> Dir {
+        let path = Path::new(mountpoint).join("brig/x");
+        Dir { controllers: controllers.to_owned(), mountpoint: mountpoint.into(), path, made: 2 }
+    }
+
+    #[test]
+    fn a_mount_is_named_like_the_hosts_with_a_link_for_each_controller() {
+        let mounts = |controllers, mountpoint| {
+            let dir = dir(controllers, mountpoint);
+            let CgroupMount { name, aliases, .. } = dir.mount();
+            (name.to_owned(), aliases.join(" "))
+        };
+        let pair = |name: &str, aliases: &str| (name.to_owned(), aliases.to_owned());
+        let combined = mounts("cpu,cpuacct", "/sys/fs/cgroup/cpu,cpuacct");
+        assert_eq!(combined, pair("cpu,cpuacct", "cpu cpuacct"));
+        let odd = mounts("cpu,cpuacct", "/sys/fs/cgroup/cpu");
+        assert_eq!(odd, pair("cpu", "cpuacct"));
+        assert_eq!(mounts("memory", "/sys/fs/cgroup/memory"), pair("memory", ""));
+        assert_eq!(mounts("name=systemd", "/sys/fs/cgroup/systemd"), pair("systemd", ""));
+        assert_eq!(mounts("", "/sys/fs/cgroup/unified"), pair("unified", ""));
+    }
+
+    #[test]
+    fn a_controller_is_found_in_the_hierarchy_it_shares() {
+        let dirs = vec![dir("cpu,cpuacct", "/a"), dir("cpuset", "/b"), dir("", "/c")];
+        let cgroup = Cgroup { version: Version::Hybrid, dirs };
+        let found = |controller| cgroup.dir(controller).map(|dir| dir.mountpoint.clone());
+        assert_eq!(found("cpuacct"), Some("/a".into()));
+        assert_eq!(found("cpuset"), Some("/b".into()));
+        assert_eq!(found("memory"), None);
+        assert_eq!(cgroup.unified().map(|dir| dir.path.clone()), Some("/c/brig/x".into()));
+    }
+
+    #[test]
+    fn what_is_stored_is_what_is_read() {
+        let dirs = vec![dir("cpu,cpuacct", "/a"), dir("", "/c")];
+        let cgroup = Cgroup { version: Version::Hybrid, dirs };
+        let text = serde_json::to_string(&cgroup).unwrap();
+        assert_eq!(serde_json::from_str::<Cgroup>(&text).unwrap(), cgroup);
+        assert!(text.starts_with(r#"{"version":"hybrid","dirs":[{"controllers":"cpu,cpuacct","#));
+    }
+}

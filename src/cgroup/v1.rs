@@ -120,3 +120,120 @@ fn block_io(io: &BlockIo, writes: &mut Vec<Write>) {
         writes.push(Write::new("blkio", file, &format!("{} {}", rate.device, rate.rate), place));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec;
+
+    /// `controller file value` of every write for this `linux.resources`.
+    fn table(json: &str) -> Vec<String> {
+        let spec: spec::Resources = serde_json::from_str(json).unwrap();
+        let resources = Resources::new(&spec, &mut Vec::new()).unwrap();
+        let line = |write: &Write| format!("{} {} {}", write.controller, write.file, write.value);
+        writes(&resources).iter().map(line).collect()
+    }
+
+    #[test]
+    fn nothing_asked_is_nothing_written() {
+        assert_eq!(table("{}"), [""; 0]);
+        assert_eq!(table(r#"{"memory":{},"cpu":{},"pids":{},"blockIO":{},"network":{}}"#), [""; 0]);
+    }
+
+    #[test]
+    fn memory_is_limited_before_memory_and_swap() {
+        let memory = r#"{"memory":{"limit":100,"swap":200,"reservation":50,"kernel":-1,"kernelTCP":7,
+            "swappiness":0,"disableOOMKiller":true,"useHierarchy":true}}"#;
+        let expected = [
+            "memory memory.use_hierarchy 1",
+            "memory memory.limit_in_bytes 100",
+            "memory memory.memsw.limit_in_bytes 200",
+            "memory memory.soft_limit_in_bytes 50",
+            "memory memory.kmem.limit_in_bytes -1",
+            "memory memory.kmem.tcp.limit_in_bytes 7",
+            "memory memory.swappiness 0",
+            "memory memory.oom_control 1",
+        ];
+        assert_eq!(table(memory), expected);
+    }
+
+    #[test]
+    fn unlimited_swap_is_written_before_the_memory_limit() {
+        let expected = ["memory memory.memsw.limit_in_bytes -1", "memory memory.limit_in_bytes -1"];
+        assert_eq!(table(r#"{"memory":{"limit":-1,"swap":-1}}"#), expected);
+    }
+
+    #[test]
+    fn zero_bytes_and_zero_tasks_are_real_limits() {
+        let expected = ["memory memory.limit_in_bytes 0", "pids pids.max 0"];
+        assert_eq!(table(r#"{"memory":{"limit":0},"pids":{"limit":0}}"#), expected);
+        assert_eq!(table(r#"{"pids":{"limit":-1}}"#), ["pids pids.max max"]);
+    }
+
+    #[test]
+    fn period_quota_burst_go_in_this_order() {
+        let cpu = r#"{"cpu":{"shares":512,"quota":20000,"period":100000,"burst":10000,
+            "realtimeRuntime":950,"realtimePeriod":1000,"cpus":"0-1","mems":"0"}}"#;
+        let expected = [
+            "cpu cpu.shares 512",
+            "cpu cpu.cfs_period_us 100000",
+            "cpu cpu.cfs_quota_us 20000",
+            "cpu cpu.cfs_burst_us 10000",
+            "cpu cpu.rt_period_us 1000",
+            "cpu cpu.rt_runtime_us 950",
+            "cpuset cpuset.cpus 0-1",
+            "cpuset cpuset.mems 0",
+        ];
+        assert_eq!(table(cpu), expected);
+    }
+
+    #[test]
+    fn zero_shares_quota_and_period_are_unset() {
+        let cpu = r#"{"cpu":{"shares":0,"quota":0,"period":0,"cpus":"","mems":""}}"#;
+        assert_eq!(table(cpu), [""; 0]);
+    }
+
+    #[test]
+    fn shares_are_set_while_the_cgroup_is_not_idle() {
+        let begins = table(r#"{"cpu":{"shares":512,"idle":1}}"#);
+        assert_eq!(begins, ["cpu cpu.shares 512", "cpu cpu.idle 1"]);
+        let ends = table(r#"{"cpu":{"shares":512,"idle":0}}"#);
+        assert_eq!(ends, ["cpu cpu.idle 0", "cpu cpu.shares 512"]);
+    }
+
+    #[test]
+    fn block_io_goes_by_device() {
+        let io = r#"{"blockIO":{"weight":100,"leafWeight":20,
+            "weightDevice":[{"major":8,"minor":0,"weight":500,"leafWeight":300}],
+            "throttleReadBpsDevice":[{"major":8,"minor":0,"rate":600}],
+            "throttleWriteBpsDevice":[{"major":8,"minor":1,"rate":0}],
+            "throttleReadIOPSDevice":[{"major":8,"minor":2,"rate":1}],
+            "throttleWriteIOPSDevice":[{"major":8,"minor":16,"rate":300}]}}"#;
+        let expected = [
+            "blkio blkio.bfq.weight 100",
+            "blkio blkio.leaf_weight 20",
+            "blkio blkio.bfq.weight_device 8:0 500",
+            "blkio blkio.leaf_weight_device 8:0 300",
+            "blkio blkio.throttle.read_bps_device 8:0 600",
+            "blkio blkio.throttle.write_bps_device 8:1 0",
+            "blkio blkio.throttle.read_iops_device 8:2 1",
+            "blkio blkio.throttle.write_iops_device 8:16 300",
+        ];
+        assert_eq!(table(io), expected);
+    }
+
+    #[test]
+    fn the_rest_has_a_file_each() {
+        let rest = r#"{"hugepageLimits":[{"pageSize":"2MB","limit":4194304}],
+            "network":{"classID":1048577,"priorities":[{"name":"eth0","priority":5}]},
+            "rdma":{"mlx5_1":{"hcaHandles":3,"hcaObjects":10},"rxe3":{"hcaObjects":1}}}"#;
+        let expected = [
+            "hugetlb hugetlb.2MB.rsvd.limit_in_bytes 4194304",
+            "net_cls net_cls.classid 1048577",
+            "net_prio net_prio.ifpriomap eth0 5",
+            "rdma rdma.max mlx5_1 hca_handle=3 hca_object=10",
+            "rdma rdma.max rxe3 hca_object=1",
+        ];
+        assert_eq!(table(rest), expected);
+    }
+}

@@ -242,3 +242,189 @@ fn block_io(io: &BlockIo, writes: &mut Vec<Write>) -> Result<()> {
 fn io_weight(weight: u16) -> u32 {
     1 + (u32::from(weight).saturating_sub(10)) * 9999 / 990
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cgroup::Missing;
+    use crate::spec;
+
+    fn try_table(json: &str, here: &dyn Fn(&str) -> bool) -> Result<Vec<Write>> {
+        let spec: spec::Resources = serde_json::from_str(json).unwrap();
+        writes(&Resources::new(&spec, &mut Vec::new())?, here)
+    }
+
+    /// `controller file value` of every write for this `linux.resources`.
+    fn table(json: &str) -> Vec<String> {
+        let writes = try_table(json, &|_| true).unwrap();
+        let line = |write: &Write| format!("{} {} {}", write.controller, write.file, write.value);
+        writes.iter().map(line).collect()
+    }
+
+    fn refused(json: &str) -> String {
+        format!("{:#}", try_table(json, &|_| true).unwrap_err())
+    }
+
+    #[test]
+    fn nothing_asked_is_nothing_written() {
+        assert_eq!(table("{}"), [""; 0]);
+        assert_eq!(table(r#"{"memory":{},"cpu":{},"pids":{},"blockIO":{},"network":{}}"#), [""; 0]);
+    }
+
+    #[test]
+    fn shares_become_weights_by_the_formula_that_keeps_ends_and_default() {
+        let expected = [
+            (1, 1),
+            (2, 1),
+            (3, 2),
+            (10, 4),
+            (100, 17),
+            (512, 59),
+            (1024, 100),
+            (2048, 174),
+            (10_000, 627),
+            (100_000, 4340),
+            (262_143, 10_000),
+            (262_144, 10_000),
+            (u64::MAX, 10_000),
+        ];
+        assert_eq!(expected.map(|(shares, _)| (shares, weight(shares))), expected);
+    }
+
+    #[test]
+    fn swap_is_counted_without_memory() {
+        let expected = ["memory memory.max 100", "memory memory.swap.max 50"];
+        assert_eq!(table(r#"{"memory":{"limit":100,"swap":150}}"#), expected);
+        let expected = ["memory memory.max 100", "memory memory.swap.max 0"];
+        assert_eq!(table(r#"{"memory":{"limit":100,"swap":100}}"#), expected);
+        let expected =
+            ["memory memory.max max", "memory memory.swap.max max", "memory memory.low max"];
+        assert_eq!(table(r#"{"memory":{"limit":-1,"swap":-1,"reservation":-1}}"#), expected);
+        assert_eq!(table(r#"{"memory":{"swap":-1}}"#), ["memory memory.swap.max max"]);
+        assert_eq!(table(r#"{"memory":{"limit":0}}"#), ["memory memory.max 0"]);
+    }
+
+    #[test]
+    fn a_host_without_swap_takes_no_swap_and_all_of_it() {
+        let missing = |swap: &str| {
+            let json = format!(r#"{{"memory":{{"limit":100,"swap":{swap}}}}}"#);
+            try_table(&json, &|_| true).unwrap().remove(1).missing
+        };
+        assert_eq!(
+            ["100", "-1", "101"].map(missing),
+            [Missing::Fine, Missing::Fine, Missing::Error]
+        );
+    }
+
+    #[test]
+    fn swap_without_a_memory_limit_is_refused() {
+        assert_eq!(
+            refused(r#"{"memory":{"swap":150}}"#),
+            "linux.resources.memory.swap: cgroup v2 limits swap alone, so memory and swap together \
+             (150) need memory.limit as well"
+        );
+    }
+
+    #[test]
+    fn what_only_v1_has_is_refused_by_name_unless_it_asks_for_what_v2_does_anyway() {
+        for (json, place) in [
+            (r#"{"memory":{"swappiness":0}}"#, "memory.swappiness"),
+            (r#"{"memory":{"kernel":1}}"#, "memory.kernel"),
+            (r#"{"memory":{"kernelTCP":1}}"#, "memory.kernelTCP"),
+            (r#"{"memory":{"disableOOMKiller":true}}"#, "memory.disableOOMKiller"),
+            (r#"{"memory":{"useHierarchy":false}}"#, "memory.useHierarchy"),
+            (r#"{"cpu":{"realtimeRuntime":1}}"#, "cpu.realtimeRuntime"),
+            (r#"{"cpu":{"realtimePeriod":1}}"#, "cpu.realtimePeriod"),
+            (r#"{"blockIO":{"leafWeight":10}}"#, "blockIO.leafWeight"),
+            (
+                r#"{"blockIO":{"weightDevice":[{"major":8,"minor":0,"leafWeight":10}]}}"#,
+                "blockIO.weightDevice[0].leafWeight",
+            ),
+            (r#"{"network":{"classID":1}}"#, "network.classID"),
+            (r#"{"network":{"priorities":[{"name":"lo","priority":1}]}}"#, "network.priorities"),
+        ] {
+            let message = refused(json);
+            let expected = format!("linux.resources.{place}: only cgroup v1 has ");
+            assert!(message.starts_with(&expected), "{message}");
+        }
+        let satisfied = r#"{"memory":{"kernel":-1,"kernelTCP":-1,"disableOOMKiller":false,
+            "useHierarchy":true},"cpu":{"realtimeRuntime":0,"realtimePeriod":0}}"#;
+        assert_eq!(table(satisfied), [""; 0]);
+    }
+
+    #[test]
+    fn quota_and_period_share_a_file() {
+        assert_eq!(table(r#"{"cpu":{"quota":20000}}"#), ["cpu cpu.max 20000"]);
+        assert_eq!(table(r#"{"cpu":{"quota":-1}}"#), ["cpu cpu.max max"]);
+        assert_eq!(table(r#"{"cpu":{"period":50000}}"#), ["cpu cpu.max max 50000"]);
+        let all =
+            table(r#"{"cpu":{"quota":20000,"period":50000,"burst":1,"cpus":"0","mems":"0-1"}}"#);
+        let expected = [
+            "cpu cpu.max 20000 50000",
+            "cpu cpu.max.burst 1",
+            "cpuset cpuset.cpus 0",
+            "cpuset cpuset.mems 0-1",
+        ];
+        assert_eq!(all, expected);
+    }
+
+    #[test]
+    fn weight_is_set_while_the_cgroup_is_not_idle() {
+        let begins = table(r#"{"cpu":{"shares":1024,"idle":1}}"#);
+        assert_eq!(begins, ["cpu cpu.weight 100", "cpu cpu.idle 1"]);
+        let ends = table(r#"{"cpu":{"shares":1024,"idle":0}}"#);
+        assert_eq!(ends, ["cpu cpu.idle 0", "cpu cpu.weight 100"]);
+    }
+
+    #[test]
+    fn block_io_is_bfqs_or_else_converted() {
+        let io = r#"{"blockIO":{"weight":1000,
+            "weightDevice":[{"major":8,"minor":0,"weight":10}],
+            "throttleReadBpsDevice":[{"major":8,"minor":0,"rate":600}],
+            "throttleWriteBpsDevice":[{"major":8,"minor":1,"rate":0}],
+            "throttleReadIOPSDevice":[{"major":8,"minor":2,"rate":1}],
+            "throttleWriteIOPSDevice":[{"major":8,"minor":16,"rate":300}]}}"#;
+        let expected = [
+            "io io.bfq.weight 1000",
+            "io io.bfq.weight 8:0 10",
+            "io io.max 8:0 rbps=600",
+            "io io.max 8:1 wbps=max",
+            "io io.max 8:2 riops=1",
+            "io io.max 8:16 wiops=300",
+        ];
+        assert_eq!(table(io), expected);
+        let writes = try_table(io, &|_| true).unwrap();
+        let instead = |value: &str| Missing::Instead("io.weight".into(), value.to_owned());
+        assert_eq!(writes[0].missing, instead("10000"));
+        assert_eq!(writes[1].missing, instead("8:0 1"));
+    }
+
+    #[test]
+    fn unified_is_written_last_under_its_own_controllers() {
+        let unified = r#"{"pids":{"limit":-1},"unified":{"memory.high":"1","cgroup.max.depth":"2",
+            "hugetlb.1GB.max":"0","memory.pressure":"some 1 2"}}"#;
+        let expected = [
+            "pids pids.max max",
+            " cgroup.max.depth 2",
+            "hugetlb hugetlb.1GB.max 0",
+            "memory memory.high 1",
+            " memory.pressure some 1 2",
+        ];
+        assert_eq!(table(unified), expected);
+    }
+
+    #[test]
+    fn on_a_hybrid_host_v2_has_what_v1_has_not() {
+        let all = r#"{"memory":{"limit":1,"swappiness":1},"cpu":{"shares":2,"cpus":"0"},
+            "pids":{"limit":1},"blockIO":{"weight":10,"leafWeight":10},"network":{"classID":1},
+            "hugepageLimits":[{"pageSize":"2MB","limit":0}],"rdma":{"a":{"hcaHandles":1}}}"#;
+        let files = |here: &dyn Fn(&str) -> bool| -> Vec<String> {
+            let writes = try_table(all, here).unwrap();
+            writes.iter().map(|write| write.file.to_string()).collect()
+        };
+        assert_eq!(files(&|_| false), [""; 0]);
+        assert_eq!(files(&|name| name == "hugetlb"), ["hugetlb.2MB.rsvd.max"]);
+        assert_eq!(files(&|name| name == "cpuset"), ["cpuset.cpus"]);
+        assert_eq!(files(&|name| name == "cpu"), ["cpu.weight"]);
+    }
+}

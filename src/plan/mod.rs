@@ -1,6 +1,7 @@
 //! Decides: the spec becomes validated, resolved, plain data. Reads at most, changes nothing.
 //! If [`Plan::new`] succeeds the config is valid, and nothing after it reads the spec.
 
+pub mod device_rules;
 pub mod mount_options;
 pub mod mounts;
 pub mod namespaces;

@@ -6,6 +6,7 @@
 //! cpuset. Everywhere else 0 is a real 0 and -1 is "no limit". What a version of cgroups cannot
 //! express is for [`crate::cgroup`]'s tables to refuse.
 
+use super::device_rules::{self, DeviceRule};
 use crate::spec::{self, Place};
 use anyhow::{Result, bail, ensure};
 
@@ -32,43 +33,6 @@ pub struct Resources {
     /// cgroup v2 files and what to write there.
     pub unified: Vec<(String, String)>,
 }
-
-/// Which devices, and whether they may be accessed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeviceRule {
-    /// Allowed or denied.
-    pub allow: bool,
-    /// Which kind of device.
-    pub kind: DeviceKind,
-    /// Major number, `None` is all.
-    pub major: Option<u32>,
-    /// Minor number, `None` is all.
-    pub minor: Option<u32>,
-    /// What the rule is about: [`READ`], [`WRITE`], [`MKNOD`].
-    pub access: u8,
-    /// Index in `linux.resources.devices`, `None` for one of the spec's default devices.
-    pub index: Option<usize>,
-}
-
-/// The kinds of device nodes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeviceKind {
-    /// Block and character devices.
-    All,
-    /// Block devices.
-    Block,
-    /// Character devices.
-    Char,
-}
-
-/// Access by mknod(2). The three have the values of the kernel's `BPF_DEVCG_ACC_*`.
-pub const MKNOD: u8 = 1;
-/// Access by reading.
-pub const READ: u8 = 2;
-/// Access by writing.
-pub const WRITE: u8 = 4;
-/// All three.
-pub const ALL_ACCESS: u8 = MKNOD | READ | WRITE;
 
 /// `memory`, in bytes; -1 is unlimited.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -198,15 +162,14 @@ pub struct Rdma {
 impl Resources {
     /// Validates `linux.resources`, in the order in which runtime-spec has its fields.
     pub fn new(spec: &spec::Resources, warnings: &mut Vec<String>) -> Result<Resources> {
-        for (field, limit) in spec.memory.iter().flat_map(kernel_memory) {
-            if limit.is_some_and(|limit| limit != -1) {
-                warnings.push(format!(
-                    "linux.resources.memory.{field}: obsolete, newer kernels accept it without any effect"
-                ));
-            }
+        if spec.memory.as_ref().and_then(|memory| memory.kernel).is_some_and(|limit| limit != -1) {
+            warnings.push(
+                "linux.resources.memory.kernel: obsolete, newer kernels accept it without any effect"
+                    .to_owned(),
+            );
         }
         Ok(Resources {
-            devices: devices(spec.devices.as_deref().unwrap_or_default())?,
+            devices: device_rules::rules(spec.devices.as_deref().unwrap_or_default())?,
             memory: spec.memory.as_ref().map_or(Ok(Memory::default()), memory)?,
             cpu: spec.cpu.as_ref().map_or(Ok(Cpu::default()), cpu)?,
             pids: spec.pids.as_ref().and_then(|pids| pids.limit).map(pids).transpose()?,
@@ -217,83 +180,6 @@ impl Resources {
             unified: unified(spec)?,
         })
     }
-}
-
-/// The devices of every container, allowed after (so: whatever) the config's rules say, as runtime-spec's
-/// "Default Devices" and runc have it: making any node, and using the harmless ones.
-const DEFAULT_DEVICES: [(DeviceKind, Option<u32>, Option<u32>, u8); 11] = [
-    (DeviceKind::Char, None, None, MKNOD),
-    (DeviceKind::Block, None, None, MKNOD),
-    (DeviceKind::Char, Some(1), Some(3), ALL_ACCESS), // null
-    (DeviceKind::Char, Some(1), Some(5), ALL_ACCESS), // zero
-    (DeviceKind::Char, Some(1), Some(7), ALL_ACCESS), // full
-    (DeviceKind::Char, Some(1), Some(8), ALL_ACCESS), // random
-    (DeviceKind::Char, Some(1), Some(9), ALL_ACCESS), // urandom
-    (DeviceKind::Char, Some(5), Some(0), ALL_ACCESS), // tty
-    (DeviceKind::Char, Some(5), Some(1), ALL_ACCESS), // console
-    (DeviceKind::Char, Some(5), Some(2), ALL_ACCESS), // ptmx
-    (DeviceKind::Char, Some(136), None, ALL_ACCESS),  // pts/*
-];
-
-fn devices(rules: &[spec::DeviceRule]) -> Result<Vec<DeviceRule>> {
-    let mut devices = Vec::with_capacity(rules.len() + DEFAULT_DEVICES.len());
-    for (index, rule) in rules.iter().enumerate() {
-        devices
-            .push(device_rule(rule, index).at(format_args!("linux.resources.devices[{index}]"))?);
-    }
-    devices.extend(DEFAULT_DEVICES.iter().map(|&(kind, major, minor, access)| DeviceRule {
-        allow: true,
-        kind,
-        major,
-        minor,
-        access,
-        index: None,
-    }));
-    Ok(devices)
-}
-
-fn device_rule(rule: &spec::DeviceRule, index: usize) -> Result<DeviceRule> {
-    let kind = match rule.typ {
-        None | Some(spec::DeviceType::A) => DeviceKind::All,
-        Some(spec::DeviceType::B) => DeviceKind::Block,
-        Some(spec::DeviceType::C) => DeviceKind::Char,
-    };
-    Ok(DeviceRule {
-        allow: rule.allow,
-        kind,
-        major: device_number(rule.major, "major")?,
-        minor: device_number(rule.minor, "minor")?,
-        access: match rule.access.as_deref().unwrap_or_default() {
-            "" if rule.allow => bail!("access is missing: some of r, w and m to allow"),
-            "" => ALL_ACCESS,
-            letters => access(letters)?,
-        },
-        index: Some(index),
-    })
-}
-
-/// Absent and (as engines write it) -1 mean all.
-fn device_number(number: Option<i64>, name: &str) -> Result<Option<u32>> {
-    match number {
-        None | Some(-1) => Ok(None),
-        Some(number) => match u32::try_from(number) {
-            Ok(number) => Ok(Some(number)),
-            Err(_) => bail!("{name} {number}: not a device number"),
-        },
-    }
-}
-
-fn access(letters: &str) -> Result<u8> {
-    letters.chars().try_fold(0, |access, letter| match letter {
-        'r' => Ok(access | READ),
-        'w' => Ok(access | WRITE),
-        'm' => Ok(access | MKNOD),
-        other => bail!("access {letters:?}: unknown letter {other:?} (r, w and m are known)"),
-    })
-}
-
-fn kernel_memory(memory: &spec::Memory) -> [(&'static str, Option<i64>); 2] {
-    [("kernel", memory.kernel), ("kernelTCP", memory.kernel_tcp)]
 }
 
 fn memory(memory: &spec::Memory) -> Result<Memory> {
@@ -502,4 +388,126 @@ fn unified(spec: &spec::Resources) -> Result<Vec<(String, String)>> {
         files.push((file.clone(), value.clone()));
     }
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(json: &str) -> Result<Resources> {
+        Resources::new(&serde_json::from_str(json)?, &mut Vec::new())
+    }
+
+    fn refused(json: &str) -> String {
+        format!("{:#}", plan(json).unwrap_err())
+    }
+
+    #[test]
+    fn without_limits_there_are_device_rules_alone() {
+        let resources = plan("{}").unwrap();
+        assert!(!resources.devices.is_empty());
+        assert_eq!(Resources { devices: vec![], ..resources }, Resources::default());
+    }
+
+    #[test]
+    fn zero_is_unset_only_where_it_cannot_be_meant() {
+        let zeros = r#"{"cpu":{"shares":0,"quota":0,"period":0,"burst":0,"idle":0,"cpus":""},
+            "memory":{"limit":0,"swap":0},"pids":{"limit":0},"blockIO":{"weight":0}}"#;
+        let Resources { cpu, memory, pids, block_io, .. } = plan(zeros).unwrap();
+        assert_eq!((cpu.shares, cpu.quota, cpu.period, cpu.cpus), (None, None, None, None));
+        assert_eq!((cpu.burst, cpu.idle), (Some(0), Some(false)));
+        assert_eq!((memory.limit, memory.swap, pids), (Some(0), Some(0), Some(0)));
+        assert_eq!(block_io, BlockIo::default());
+    }
+
+    #[test]
+    fn required_fields_are_required() {
+        for (json, field) in [
+            (r#"{"devices":[{"access":"r"}]}"#, "allow"),
+            (r#"{"hugepageLimits":[{"pageSize":"2MB"}]}"#, "limit"),
+            (r#"{"hugepageLimits":[{"limit":1}]}"#, "pageSize"),
+            (r#"{"network":{"priorities":[{"name":"lo"}]}}"#, "priority"),
+            (r#"{"blockIO":{"weightDevice":[{"minor":0,"weight":10}]}}"#, "major"),
+            (r#"{"blockIO":{"throttleReadBpsDevice":[{"major":8,"minor":0}]}}"#, "rate"),
+        ] {
+            let error = refused(json);
+            assert!(error.starts_with(&format!("missing field `{field}`")), "{error}");
+        }
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused_by_their_place() {
+        for (json, message) in [
+            (
+                r#"{"devices":[{"allow":true,"major":-2,"access":"r"}]}"#,
+                "devices[0]: major -2: not a device number",
+            ),
+            (
+                r#"{"devices":[{"allow":true,"access":"rx"}]}"#,
+                "devices[0]: access \"rx\": unknown letter 'x' (r, w and m are known)",
+            ),
+            (
+                r#"{"devices":[{"allow":true}]}"#,
+                "devices[0]: access is missing: some of r, w and m to allow",
+            ),
+            (
+                r#"{"memory":{"limit":-2}}"#,
+                "memory.limit: -2: neither a number of bytes nor -1 (unlimited)",
+            ),
+            (r#"{"memory":{"swappiness":101}}"#, "memory.swappiness: 101: not within 0 to 100"),
+            (
+                r#"{"memory":{"limit":9,"swap":8}}"#,
+                "memory.swap: 8: counts memory and swap, so it cannot be less than memory.limit (9)",
+            ),
+            (
+                r#"{"memory":{"limit":-1,"swap":8}}"#,
+                "memory.swap: 8: counts memory and swap, so it cannot be less than memory.limit (-1)",
+            ),
+            (r#"{"cpu":{"quota":-2}}"#, "cpu.quota: -2: neither microseconds nor -1 (unlimited)"),
+            (r#"{"cpu":{"quota":1,"burst":2}}"#, "cpu.burst: 2: larger than cpu.quota (1)"),
+            (r#"{"cpu":{"idle":2}}"#, "cpu.idle: 2: neither 0 nor 1"),
+            (r#"{"cpu":{"cpus":"a\n"}}"#, "cpu.cpus: \"a\\n\": not a list as 0-3,7"),
+            (
+                r#"{"pids":{"limit":-2}}"#,
+                "pids.limit: -2: neither a number of tasks nor -1 (unlimited)",
+            ),
+            (r#"{"blockIO":{"weight":9}}"#, "blockIO.weight: weight 9: not within 10 to 1000"),
+            (
+                r#"{"blockIO":{"weightDevice":[{"major":8,"minor":0}]}}"#,
+                "blockIO.weightDevice[0]: neither weight nor leafWeight is given",
+            ),
+            (
+                r#"{"blockIO":{"throttleWriteIOPSDevice":[{"major":8,"minor":-1,"rate":1}]}}"#,
+                "blockIO.throttleWriteIOPSDevice[0]: 8:-1: not device numbers",
+            ),
+            (
+                r#"{"hugepageLimits":[{"pageSize":"../2MB","limit":1}]}"#,
+                "hugepageLimits[0].pageSize: \"../2MB\": not a page size as 2MB",
+            ),
+            (
+                r#"{"network":{"priorities":[{"name":"a b","priority":1}]}}"#,
+                "network.priorities[0].name: \"a b\": not the name of an interface",
+            ),
+            (
+                r#"{"rdma":{"mlx5_1":{}}}"#,
+                "rdma[\"mlx5_1\"]: neither hcaHandles nor hcaObjects is given",
+            ),
+            (
+                r#"{"unified":{"../memory.max":"1"}}"#,
+                "unified[\"../memory.max\"]: \"../memory.max\": not the name of a file in a cgroup",
+            ),
+        ] {
+            assert_eq!(refused(json), format!("linux.resources.{message}"));
+        }
+    }
+
+    #[test]
+    fn obsolete_kernel_memory_is_warned_of_unless_unlimited() {
+        let mut warnings = Vec::new();
+        let spec = r#"{"memory":{"kernel":1,"kernelTCP":1}}"#;
+        Resources::new(&serde_json::from_str(spec).unwrap(), &mut warnings).unwrap();
+        let expected =
+            "linux.resources.memory.kernel: obsolete, newer kernels accept it without any effect";
+        assert_eq!(warnings, [expected]);
+    }
 }

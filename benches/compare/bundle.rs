@@ -24,7 +24,7 @@ impl World {
         let tiny = env::current_exe()?.with_file_name("tiny");
         let world = World { host, peers, tiny };
         world.host.remove_cgroups(false);
-        let rootfs = std::path::absolute(out)?.join("work/rootfs");
+        let rootfs = out.join("work/rootfs");
         for dir in ["proc", "sys", "dev"] {
             fs::create_dir_all(rootfs.join(dir))?;
         }
@@ -49,23 +49,19 @@ impl World {
         Ok(world)
     }
 
-    /// Deletes all containers of a peer, of this and of earlier runs.
+    /// Deletes all containers of a peer.
     pub fn clear(&self, peer: &Peer) -> Result<()> {
-        fs::create_dir_all(&peer.dir)?;
-        for entry in fs::read_dir(peer.states()).into_iter().flatten().flatten() {
+        let states = peer.states();
+        for entry in fs::read_dir(&states).into_iter().flatten().flatten() {
+            if peer.is_floor() {
+                fs::remove_file(entry.path())?;
+                continue;
+            }
             let id = entry.file_name().to_string_lossy().into_owned();
             // What cannot be deleted shows as a cgroup that is left over.
             let _ = measure::call(self, peer, Verb::Force, "full", &id);
         }
-        if peer.is_floor() {
-            for name in ["go", "pid"] {
-                let path = peer.dir.join(name);
-                if path.exists() {
-                    fs::remove_file(path)?;
-                }
-            }
-        }
-        Ok(())
+        fs::create_dir_all(&states).with_context(|| states.display().to_string())
     }
 }
 

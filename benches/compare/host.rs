@@ -22,9 +22,9 @@ pub struct Host {
 }
 
 impl Host {
-    /// Leaves the caller's mount namespace. Debian's crun 1.8.1 refuses hybrid hosts, so that every
+    /// Leaves the caller's mount namespace; `states` becomes a tmpfs, as /run is. Debian's crun 1.8.1 refuses hybrid hosts, so that every
     /// runtime gets one without `unified`; the other is kept for brig.
-    pub fn enter() -> Result<Host> {
+    pub fn enter(states: &Path) -> Result<Host> {
         // Ends between two measurements, so that everything is removed.
         let mut ends = SigSet::empty();
         ends.extend([Signal::SIGINT, Signal::SIGTERM]);
@@ -34,6 +34,9 @@ impl Host {
             SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC,
         )?);
         leave_mount_namespace()?;
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+        mount(Some("states"), states, Some("tmpfs"), flags, Some("mode=700"))
+            .with_context(|| format!("tmpfs on {}", states.display()))?;
         let v1 = mounted("cgroup")?;
         let unified = mounted("cgroup2")?.into_iter().next();
         let (v2, hybrid) = match unified {

@@ -18,9 +18,9 @@ mod report;
 mod trace;
 
 use anyhow::{Context, Result, bail};
-use std::env;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::{env, fs};
 
 fn main() -> ExitCode {
     match compare() {
@@ -34,8 +34,11 @@ fn main() -> ExitCode {
 
 fn compare() -> Result<()> {
     let mut args = env::args().skip(1);
-    let out: PathBuf = args.next().context("compare OUT NAME=PATH…")?.into();
-    let host = host::Host::enter()?;
+    let out = PathBuf::from(args.next().context("compare OUT NAME=PATH…")?);
+    let out = std::path::absolute(out)?;
+    let states = out.join("work/states");
+    fs::create_dir_all(&states).with_context(|| states.display().to_string())?;
+    let host = host::Host::enter(&states)?;
     let peers = args.map(|arg| peer::Peer::new(&arg, &out, &host)).collect::<Result<Vec<_>>>()?;
     if peers.len() < 2 {
         bail!("nothing to compare");

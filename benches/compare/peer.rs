@@ -50,7 +50,7 @@ impl Peer {
         let is_floor = name == "floor";
         let version = if is_floor { String::new() } else { version(&path)? };
         let size = fs::metadata(&path)?.len();
-        let dir = std::path::absolute(out)?.join("work").join(name);
+        let dir = out.join("work").join(name);
         let plain = Peer { name: name.into(), path, version, size, dir, namespace: None, is_floor };
         let hybrid = host.hybrid_path().filter(|_| name == "brig").map(|namespace| Peer {
             name: format!("{name}-hybrid"),
@@ -66,9 +66,9 @@ impl Peer {
         self.dir.join(config)
     }
 
-    /// `--root`.
+    /// `--root`, and where the floor has its fifo.
     pub fn states(&self) -> PathBuf {
-        self.dir.join("states")
+        self.dir.with_file_name("states").join(&self.name)
     }
 
     /// The name of the cgroup that a bundle asks for.
@@ -78,7 +78,7 @@ impl Peer {
 
     /// Where `create` writes the pid of the container's init.
     pub fn pid_file(&self) -> PathBuf {
-        self.dir.join("pid")
+        if self.is_floor { self.states().join("pid") } else { self.dir.join("pid") }
     }
 
     /// What to execute for `verb` on container `id` with the bundle `config`; none if the floor has
@@ -131,7 +131,7 @@ impl Peer {
             rootfs.into(),
             self.cgroup().into(),
             host.for_floor().into(),
-            self.dir.clone().into(),
+            self.states().into(),
         ]
     }
 

@@ -70,7 +70,7 @@ pub const PHASES: [&str; 11] = [
     "entering cgroups",
     "clone and namespaces",
     "mounts and pivot",
-    "devices, files, links",
+    "files, devices, links",
     "ids and capabilities",
     "execve and exit",
     "signals and waiting",
@@ -101,9 +101,10 @@ fn phase(name: &str, line: &str) -> &'static str {
         | "rt_sigaction" | "sigaltstack" | "signalfd4" | "pidfd_open" => PHASES[9],
         _ if line.contains("/tasks") || line.contains("cgroup.procs") => PHASES[3],
         _ if line.contains("/sys/fs/cgroup") => PHASES[2],
-        "mknod" | "mknodat" | "symlink" | "symlinkat" | "mkdir" | "mkdirat" | "openat2"
-        | "open" | "openat" | "chmod" | "fchmod" | "fchmodat" | "fchown" | "fchownat" | "stat"
-        | "lstat" | "fstat" | "newfstatat" | "statx" | "access" | "faccessat" | "faccessat2"
+        "close" | "read" | "write" | "lseek" | "fcntl" | "getdents64" | "flock" | "mknod"
+        | "mknodat" | "symlink" | "symlinkat" | "mkdir" | "mkdirat" | "openat2" | "open"
+        | "openat" | "chmod" | "fchmod" | "fchmodat" | "fchown" | "fchownat" | "stat" | "lstat"
+        | "fstat" | "newfstatat" | "statx" | "access" | "faccessat" | "faccessat2"
         | "readlinkat" | "chdir" | "fchdir" | "unlink" | "unlinkat" | "rename" | "renameat2" => {
             PHASES[6]
         }

@@ -4,6 +4,7 @@
 //! twice the page faults. All are described for help and for errors.
 
 use crate::cmd::create::How;
+use crate::launch::exec;
 use crate::launch::parent::Options;
 use crate::log::Format;
 use crate::plan::rootfs::RootOptions;
@@ -33,6 +34,7 @@ pub enum Command {
     Run(Options, How),
     Start { id: String },
     State { id: String },
+    Exec(exec::Options),
     Kill { id: String, signal: String, all: bool },
     Delete { id: String, force: bool },
     List { format: ListFormat, quiet: bool },
@@ -53,28 +55,30 @@ pub enum ListFormat {
 #[derive(Debug)]
 pub enum Parsed {
     /// Do this.
-    Run(Globals, Command),
+    Run(Globals, Box<Command>),
     /// Help or version: to stdout.
     Say(String),
     /// The arguments are wrong. The globals, as far as they are known, say where the log is.
     Wrong(Option<Globals>, String),
 }
 
-const COMMANDS: [&str; 9] =
-    ["create", "delete", "features", "kill", "list", "run", "spec", "start", "state"];
+const COMMANDS: [&str; 10] =
+    ["create", "delete", "exec", "features", "kill", "list", "run", "spec", "start", "state"];
 
-/// Flags of runc and crun that later versions of brig bring. They are refused by name.
-const NOT_YET: [(&str, bool); 5] = [
+/// Flags of runc and crun that later versions of brig bring, and whether they take a value. They are
+/// refused by name.
+const NOT_YET: [(&str, bool); 2] = [("systemd-cgroup", false), ("rootless", true)];
+const NOT_YET_CREATE: [(&str, bool); 2] = [("console-socket", true), ("pidfd-socket", true)];
+const NOT_YET_EXEC: [(&str, bool); 5] = [
     ("console-socket", true),
     ("pidfd-socket", true),
-    ("preserve-fds", true),
-    ("systemd-cgroup", false),
-    ("rootless", true),
+    ("tty", false),
+    ("apparmor", true),
+    ("process-label", true),
 ];
 
 /// Reads the arguments, the program's name first.
 pub fn parse(args: Vec<OsString>) -> Parsed {
-    let args = double_dashes(args);
     let called = called(&args);
     let asks_version = |arg: &OsString| arg == "--version" || arg == "-v";
     if called.is_none() && args.iter().any(asks_version) {
@@ -89,6 +93,7 @@ pub fn parse(args: Vec<OsString>) -> Parsed {
     if let Some(unknown) = called.filter(|called| !COMMANDS.contains(&called.as_str())) {
         return Parsed::Wrong(None, format!("unknown command {unknown:?}: see brig --help"));
     }
+    let args = double_dashes(args, &brig);
     match brig.try_get_matches_from(args) {
         Ok(matches) => read(&matches),
         Err(error) if error.use_stderr() => Parsed::Wrong(None, message(&error)),
@@ -119,21 +124,33 @@ fn called(args: &[OsString]) -> Option<String> {
     None
 }
 
-/// Go's flags may have one dash (containerd's `-no-subreaper`): `-word` is `--word`.
-fn double_dashes(args: Vec<OsString>) -> Vec<OsString> {
-    let mut literal = false;
-    let widen = |arg: OsString| {
-        let bytes = arg.as_encoded_bytes();
-        literal |= bytes == b"--";
-        let word = bytes.len() > 2 && bytes[0] == b'-' && bytes[1].is_ascii_lowercase();
-        if literal || !word || bytes[2] == b'=' {
-            return arg;
+/// Go's flags may have one dash (containerd's `-no-subreaper`): `-word` becomes `--word` where that
+/// is a flag. What exec is to execute is left alone.
+fn double_dashes(mut args: Vec<OsString>, brig: &clap::Command) -> Vec<OsString> {
+    let mut command = brig;
+    let mut i = 1;
+    while let Some(arg) = args.get(i).map(|arg| arg.to_string_lossy().into_owned()) {
+        i += 1;
+        let name = arg.trim_start_matches('-').split('=').next().unwrap_or_default();
+        if !arg.starts_with('-') {
+            match command.find_subcommand(&arg) {
+                Some(called) => command = called,
+                None if command.get_name() == "exec" => break,
+                None => {}
+            }
+            continue;
         }
-        let mut wide = OsString::from("-");
-        wide.push(arg);
-        wide
-    };
-    args.into_iter().map(widen).collect()
+        let by_name = |known: &&Arg| {
+            known.get_long() == Some(name)
+                || known.get_short().is_some_and(|c| name == c.to_string())
+        };
+        let Some(known) = command.get_arguments().find(by_name) else { continue };
+        if name.len() > 1 && !arg.starts_with("--") {
+            args[i - 1] = format!("-{arg}").into();
+        }
+        i += usize::from(known.get_action().takes_values() && !arg.contains('='));
+    }
+    args
 }
 
 fn flag(name: &'static str, help: &'static str) -> Arg {
@@ -164,11 +181,12 @@ fn brig() -> clap::Command {
         .arg(one_of("log-format", &["text", "json"], "How to write the log [default: text]"))
         .arg(flag("debug", "Say what is done"))
         .arg(one_of("cgroup-manager", &["cgroupfs"], "Who makes cgroups [default: cgroupfs]"))
-        .args(NOT_YET[3..].iter().map(not_yet))
+        .args(NOT_YET.iter().map(not_yet))
 }
 
 fn not_yet(&(name, takes_value): &(&'static str, bool)) -> Arg {
     let arg = Arg::new(name).long(name).hide(true);
+    let arg = if name == "tty" { arg.short('t') } else { arg };
     if takes_value { arg } else { arg.action(ArgAction::SetTrue) }
 }
 
@@ -192,6 +210,7 @@ fn subcommand(name: &'static str) -> clap::Command {
             .arg(flag("no-subreaper", "Do not adopt the orphans of the container")),
         "start" => command.about("Let a created container execute its program").arg(id()),
         "state" => command.about("Print the state of a container as JSON").arg(id()),
+        "exec" => execution(command.about("Run another process in a running container")),
         "kill" => command
             .about("Send a signal to the container's init")
             .arg(flag("all", "Send it to every process of the container").short('a'))
@@ -238,8 +257,47 @@ fn creation(command: clap::Command) -> clap::Command {
         )
         .arg(flag("no-pivot", "Change root without pivot_root (for an initramfs)"))
         .arg(flag("no-new-keyring", "Stay in the caller's session keyring"))
-        .args(NOT_YET[..3].iter().map(not_yet))
+        .arg(preserve_fds())
+        .args(NOT_YET_CREATE.iter().map(not_yet))
         .arg(id())
+}
+
+fn execution(command: clap::Command) -> clap::Command {
+    let texts = |name, value, help| {
+        Arg::new(name).long(name).value_name(value).help(help).action(ArgAction::Append)
+    };
+    let text = |name, value, help| Arg::new(name).long(name).value_name(value).help(help);
+    let groups = texts("additional-gids", "GID", "Supplementary group beside the container's");
+    command
+        .arg(option("process", "FILE", "Read all about the process from there, as JSON").short('p'))
+        .arg(text("cwd", "DIR", "Working directory in the container"))
+        .arg(texts("env", "NAME=VALUE", "Set beside the container's").short('e'))
+        .arg(text("user", "UID[:GID]", "Who runs").short('u').allow_hyphen_values(true))
+        .arg(groups.short('g').value_parser(value_parser!(u32)).value_delimiter(','))
+        .arg(texts("cap", "CAPABILITY", "Grant beside the container's").short('c'))
+        .arg(flag("no-new-privs", "execve grants nothing"))
+        .arg(flag("detach", "Do not wait").short('d'))
+        .arg(option("pid-file", "FILE", "Write the pid of the process there"))
+        .arg(texts("cgroup", "[CONTROLLERS:]PATH", "Cgroup below the container's"))
+        .arg(flag("ignore-paused", "Even if the container is paused"))
+        .arg(preserve_fds())
+        .args(NOT_YET_EXEC.iter().map(not_yet))
+        .arg(id())
+        .arg(
+            Arg::new("args")
+                .value_name("PROGRAM [ARGUMENT]...")
+                .action(ArgAction::Append)
+                .trailing_var_arg(true)
+                .allow_hyphen_values(true),
+        )
+}
+
+fn preserve_fds() -> Arg {
+    Arg::new("preserve-fds")
+        .long("preserve-fds")
+        .value_name("N")
+        .value_parser(value_parser!(u32))
+        .help("Let the process inherit N descriptors after stderr")
 }
 
 fn read(matches: &ArgMatches) -> Parsed {
@@ -260,7 +318,7 @@ fn read(matches: &ArgMatches) -> Parsed {
         );
     }
     let command = command(name, matches_of, &globals);
-    Parsed::Run(globals, command)
+    Parsed::Run(globals, Box::new(command))
 }
 
 /// The first flag that is given and not supported. `--rootless=false` and `auto` ask for nothing.
@@ -271,11 +329,10 @@ fn refused(matches: &ArgMatches) -> Option<&'static str> {
         }
         let value = matches.try_get_one::<String>(name).ok().flatten();
         value.is_some_and(|value| {
-            !(name == "rootless" && ["false", "auto"].contains(&value.as_str())
-                || name == "preserve-fds" && value == "0")
+            !(name == "rootless" && ["false", "auto"].contains(&value.as_str()))
         })
     };
-    NOT_YET.iter().find(given).map(|&(name, _)| name)
+    NOT_YET.iter().chain(&NOT_YET_CREATE).chain(&NOT_YET_EXEC).find(given).map(|&(name, _)| name)
 }
 
 fn command(name: &str, matches: &ArgMatches, globals: &Globals) -> Command {
@@ -292,6 +349,7 @@ fn command(name: &str, matches: &ArgMatches, globals: &Globals) -> Command {
         }
         "start" => Command::Start { id: id() },
         "state" => Command::State { id: id() },
+        "exec" => Command::Exec(exec_options(matches, globals)),
         "kill" => Command::Kill {
             id: id(),
             signal: text(matches, "signal").unwrap_or_default(),
@@ -323,7 +381,38 @@ fn options(matches: &ArgMatches, globals: &Globals) -> Options {
             no_pivot: matches.get_flag("no-pivot"),
         },
         no_new_keyring: matches.get_flag("no-new-keyring"),
+        preserve_fds: number(matches, "preserve-fds"),
     }
+}
+
+fn exec_options(matches: &ArgMatches, globals: &Globals) -> exec::Options {
+    let texts = |name| matches.get_many::<String>(name).into_iter().flatten().cloned().collect();
+    exec::Options {
+        root: globals.root.clone(),
+        id: text(matches, "id").unwrap_or_default(),
+        args: texts("args"),
+        process: path(matches, "process"),
+        cwd: text(matches, "cwd"),
+        env: texts("env"),
+        user: text(matches, "user"),
+        additional_gids: matches
+            .get_many("additional-gids")
+            .into_iter()
+            .flatten()
+            .copied()
+            .collect(),
+        capabilities: texts("cap"),
+        no_new_privileges: matches.get_flag("no-new-privs"),
+        detach: matches.get_flag("detach"),
+        pid_file: path(matches, "pid-file"),
+        cgroups: texts("cgroup"),
+        ignore_paused: matches.get_flag("ignore-paused"),
+        preserve_fds: number(matches, "preserve-fds"),
+    }
+}
+
+fn number(matches: &ArgMatches, name: &str) -> u32 {
+    matches.get_one(name).copied().unwrap_or(0)
 }
 
 fn text(matches: &ArgMatches, name: &str) -> Option<String> {
@@ -356,9 +445,8 @@ mod tests {
             "brig --root /r create --bundle /b --pid-file /p x",
             "brig --root=/r create --bundle=/b -pid-file=/p x",
         ] {
-            let Parsed::Run(globals, Command::Create(options)) = parse_line(line) else {
-                panic!("{line}")
-            };
+            let Parsed::Run(globals, command) = parse_line(line) else { panic!() };
+            let Command::Create(options) = *command else { panic!("{line}") };
             assert_eq!(globals.root, PathBuf::from("/r"));
             assert_eq!(options.bundle, PathBuf::from("/b"));
             assert_eq!(options.pid_file, Some(PathBuf::from("/p")));
@@ -371,7 +459,7 @@ mod tests {
         for (line, word) in [
             ("brig create --console-socket /s x", "--console-socket"),
             ("brig --systemd-cgroup start x", "--systemd-cgroup"),
-            ("brig exec x", "\"exec\""),
+            ("brig checkpoint x", "\"checkpoint\""),
             ("brig create --frobnicate x", "--frobnicate"),
         ] {
             let Parsed::Wrong(_, text) = parse_line(line) else { panic!("{line}") };
@@ -381,12 +469,21 @@ mod tests {
     }
 
     #[test]
+    fn what_exec_executes_is_left_alone() {
+        let line = "brig exec -user 5:6 -e A=1 x ls -la -debug --user";
+        let Parsed::Run(_, command) = parse_line(line) else { panic!() };
+        let Command::Exec(options) = *command else { panic!("{line}") };
+        assert_eq!(options.args, ["ls", "-la", "-debug", "--user"]);
+        assert_eq!(options.user.as_deref(), Some("5:6"));
+        let Parsed::Run(_, command) = parse_line("brig exec x -- ls --") else { panic!() };
+        let Command::Exec(options) = *command else { panic!() };
+        assert_eq!(options.args, ["ls", "--"]);
+    }
+
+    #[test]
     fn a_signal_may_look_like_a_flag_and_an_id_like_a_command() {
-        let Parsed::Run(_, Command::Kill { id, signal, all }) =
-            parse_line("brig kill --all start 9")
-        else {
-            panic!()
-        };
+        let Parsed::Run(_, command) = parse_line("brig kill --all start 9") else { panic!() };
+        let Command::Kill { id, signal, all } = *command else { panic!() };
         assert_eq!((id.as_str(), signal.as_str(), all), ("start", "9", true));
     }
 }

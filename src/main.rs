@@ -24,7 +24,7 @@ extern "C" fn main() -> libc::c_int {
 
 fn run() -> i32 {
     let (globals, command) = match cli::parse(std::env::args_os().collect()) {
-        Parsed::Run(globals, command) => (globals, command),
+        Parsed::Run(globals, command) => (globals, *command),
         Parsed::Say(text) => return brig::log::out(text.as_bytes()).map_or(1, |()| 0),
         Parsed::Wrong(globals, text) => {
             let log = globals.and_then(|globals| open_log(&globals).ok());
@@ -39,6 +39,7 @@ fn run() -> i32 {
             return 1;
         }
     };
+    let failure = cmd::failure_code(&command);
     match cmd::run(&globals, command, &mut log) {
         Ok(code) => {
             log.finish();
@@ -46,7 +47,7 @@ fn run() -> i32 {
         }
         Err(error) => {
             log.fail(&error);
-            1
+            failure
         }
     }
 }

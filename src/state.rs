@@ -47,8 +47,11 @@ pub struct State {
     pub uid: u32,
     /// The config's.
     pub annotations: BTreeMap<String, String>,
-    /// It has a pid namespace of its own: killing init kills all.
-    pub own_pid_namespace: bool,
+    /// `CLONE_NEW*` bits of the namespaces that it may not share with brig: exec joins them. With a
+    /// pid namespace among them, killing init kills all.
+    pub namespaces: i32,
+    /// It has a session keyring of its own.
+    pub keyring: bool,
     /// The hooks that run without the config at hand.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub poststart: Vec<Hook>,
@@ -63,6 +66,11 @@ pub struct State {
 }
 
 impl State {
+    /// Whether it has this namespace, a `CLONE_NEW*` bit, perhaps to itself.
+    pub fn has_namespace(&self, kind: i32) -> bool {
+        self.namespaces & kind != 0
+    }
+
     /// What a hook gets to read.
     pub fn for_hooks(&self, status: Status, pid: i32) -> Stdin<'_> {
         Stdin {
@@ -217,19 +225,24 @@ impl Dir {
         write().with_context(|| format!("{}/{name}", self.path.display()))
     }
 
+    /// Reads a file that create wrote.
+    pub fn read(&self, name: &str) -> Result<Vec<u8>> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let read = || -> Result<Vec<u8>> {
+            let mut bytes = Vec::with_capacity(4096);
+            let fd = openat(self.fd(), name, flags, Mode::empty())?;
+            File::from(fd).read_to_end(&mut bytes)?;
+            Ok(bytes)
+        };
+        read().with_context(|| format!("{}/{name}", self.path.display()))
+    }
+
     /// Reads `state.json`; none while create is only about to write it.
     pub fn load(&self) -> Result<Option<State>> {
-        let fd = match openat(
-            self.fd(),
-            "state.json",
-            OFlag::O_RDONLY | OFlag::O_CLOEXEC,
-            Mode::empty(),
-        ) {
-            Err(Errno::ENOENT) => return Ok(None),
-            fd => fd.with_context(|| format!("{}/state.json", self.path.display()))?,
+        let bytes = match self.read("state.json") {
+            Err(error) if crate::sys::errno_of(&error) == Some(Errno::ENOENT) => return Ok(None),
+            bytes => bytes?,
         };
-        let mut bytes = Vec::with_capacity(4096);
-        File::from(fd).read_to_end(&mut bytes)?;
         match serde_json::from_slice(&bytes) {
             Ok(state) => Ok(Some(state)),
             Err(error) if error.is_eof() => Ok(None),

@@ -159,20 +159,20 @@ impl Dir {
     /// Nobody can freeze the mount point, so nothing right beneath it that is new is frozen.
     fn ensure_thawed(&self) -> Result<()> {
         let depth = self.path.components().count() - self.mountpoint.components().count();
+        let frozen = depth > self.made && self.frozen()?;
+        ensure!(!frozen, "cgroup {} is frozen", self.path.display());
+        Ok(())
+    }
+
+    /// Of a hierarchy without a freezer: never.
+    pub(super) fn frozen(&self) -> Result<bool> {
         let (file, frozen) = match &*self.controllers {
-            _ if depth <= self.made => return Ok(()),
             "" => ("cgroup.events", &["frozen 1"][..]),
             _ if self.has("freezer") => ("freezer.state", &["FROZEN", "FREEZING"][..]),
-            _ => return Ok(()),
+            _ => return Ok(false),
         };
         let text = read(&self.path.join(file))?;
-        let text = String::from_utf8_lossy(&text);
-        ensure!(
-            !text.lines().any(|line| frozen.contains(&line)),
-            "cgroup {} is frozen",
-            self.path.display()
-        );
-        Ok(())
+        Ok(String::from_utf8_lossy(&text).lines().any(|line| frozen.contains(&line)))
     }
 
     /// v1 refuses a memory limit below what is used already; cgroup2 kills, unless
@@ -191,7 +191,7 @@ impl Dir {
         Ok(())
     }
 
-    fn has(&self, controller: &str) -> bool {
+    pub(super) fn has(&self, controller: &str) -> bool {
         self.controllers.split(',').any(|name| name == controller)
     }
 

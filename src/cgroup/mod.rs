@@ -21,7 +21,7 @@ pub use write::{Missing, Write};
 
 use crate::spec::Place;
 use crate::sys::{Errno, SysError};
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use hierarchy::{Hierarchy, Own};
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
@@ -123,6 +123,35 @@ impl Cgroup {
     /// What the container's `cgroup` mount has to show.
     pub fn mounts(&self) -> Vec<CgroupMount<'_>> {
         self.dirs.iter().map(Dir::mount).collect()
+    }
+
+    /// Somebody has frozen it, or something above it.
+    pub fn frozen(&self) -> Result<bool> {
+        let dir = self.dir("freezer").or_else(|| self.unified());
+        dir.map_or(Ok(false), Dir::frozen)
+    }
+
+    /// The cgroups below the container's that `[CONTROLLERS:]PATH`s name: in these hierarchies, or
+    /// in all. They must be there.
+    pub fn below(&self, paths: &[String]) -> Result<Cgroup> {
+        let mut below = self.clone();
+        for given in paths {
+            let (controllers, path) = match given.split_once(':') {
+                Some((controllers, path)) => (Some(controllers), path),
+                None => (None, given.as_str()),
+            };
+            let relative = hierarchy::clean(Path::new(path));
+            let named = |dir: &&mut Dir| {
+                controllers.is_none_or(|names| names.split(',').all(|name| dir.has(name)))
+            };
+            let mut found = false;
+            for dir in below.dirs.iter_mut().filter(named) {
+                dir.path.push(&relative);
+                found = true;
+            }
+            ensure!(found, "--cgroup {given}: the container is in no such hierarchy");
+        }
+        Ok(below)
     }
 
     /// The OOM killer has been at work in the container. Anything unreadable counts as no.

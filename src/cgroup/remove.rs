@@ -84,6 +84,12 @@ impl Cgroup {
         }
     }
 
+    /// Brig has made it, or would have: only the container's processes can be in it. A directory
+    /// that was there before is known to be empty only once [`Cgroup::create`] has succeeded.
+    pub fn is_own(&self) -> bool {
+        self.processes().all(|dir| dir.made > 0)
+    }
+
     /// The directories that between them have all of the container's processes: one v1 hierarchy
     /// is as good as the other, and on cgroup2 some can have been moved by themselves.
     fn processes(&self) -> impl Iterator<Item = &Dir> {

@@ -25,7 +25,7 @@ fn go(root: &Path, id: &str, name: &str, all: bool) -> Result<()> {
     if all {
         return every_process(&state.cgroup.pids()?, signal);
     }
-    if signal == libc::SIGKILL && !state.own_pid_namespace {
+    if signal == libc::SIGKILL && !state.has_namespace(libc::CLONE_NEWPID) {
         // Nobody else would end what init has started.
         return state.cgroup.kill();
     }

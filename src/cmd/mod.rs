@@ -2,6 +2,7 @@
 
 pub mod create;
 mod delete;
+mod exec;
 mod features;
 mod kill;
 mod list;
@@ -13,12 +14,18 @@ use crate::cli::{Command, Globals};
 use crate::log::Log;
 use anyhow::Result;
 
+/// What brig exits with when a command fails: exec's own failures must not look like its process's.
+pub fn failure_code(command: &Command) -> i32 {
+    if let Command::Exec(_) = command { 255 } else { 1 }
+}
+
 /// Runs a command.
 pub fn run(globals: &Globals, command: Command, log: &mut Log) -> Result<i32> {
     let root = &globals.root;
     match command {
         Command::Create(options) => create::create(&options, log),
         Command::Run(options, how) => return create::run(&options, &how, log),
+        Command::Exec(options) => return exec::exec(&options, log),
         Command::Start { id } => start::start(root, &id, log),
         Command::State { id } => state::state(root, &id),
         Command::Kill { id, signal, all } => kill::kill(root, &id, &signal, all),

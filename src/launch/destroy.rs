@@ -26,11 +26,13 @@ pub fn destroy(dir: Dir, state: &State, force: bool, log: &mut Log) -> Result<()
         _ if force => kill_init(state)?,
         status => bail!("cannot delete container {} that is not stopped: {status}", state.id),
     }
-    // Whatever shares no pid namespace with init outlived it, and so did a half-made init.
     if state.creating {
         kill_init(state)?;
     }
-    if state.creating || !state.own_pid_namespace {
+    // Whatever shares no pid namespace with init has outlived it, and so may have an init whose pid
+    // was not saved. Half-made, a cgroup that was there before may be full of others' processes.
+    let alone = state.creating || !state.has_namespace(libc::CLONE_NEWPID);
+    if alone && (!state.creating || state.cgroup.is_own()) {
         state.cgroup.kill()?;
     }
     state.cgroup.remove(Instant::now() + deadline::CGROUP)?;

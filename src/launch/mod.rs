@@ -4,9 +4,11 @@
 
 pub mod child;
 pub mod destroy;
+pub mod exec;
 pub mod foreground;
 pub mod gate;
 pub mod parent;
+pub mod program;
 pub mod spawn;
 pub mod start;
 pub mod sync;

@@ -11,6 +11,7 @@ use crate::hooks::{self, Hooks};
 use crate::log::Log;
 use crate::plan::Plan;
 use crate::plan::rootfs::RootOptions;
+use crate::process::stdio;
 use crate::rootfs::Sources;
 use crate::spec::{At, Spec, parse_error};
 use crate::state::{self, Dir, Lock, State, Status};
@@ -42,6 +43,8 @@ pub struct Options {
     pub rootfs: RootOptions,
     /// Stay in the caller's session keyring.
     pub no_new_keyring: bool,
+    /// How many descriptors after stderr the process inherits.
+    pub preserve_fds: u32,
 }
 
 /// A created container, seen by the brig that created it.
@@ -91,7 +94,9 @@ fn create_from(options: &Options, bundle: &Path, config: &[u8], log: &mut Log) -
     // Decide. Nothing has happened yet.
     state::check_id(&options.id)?;
     let spec: Spec = serde_json::from_slice(config).map_err(|error| parse_error(config, &error))?;
-    let plan = Plan::new(&spec, bundle, &options.rootfs)?;
+    let mut plan = Plan::new(&spec, bundle, &options.rootfs)?;
+    plan.process.preserved_fds = options.preserve_fds;
+    stdio::check_preserved(options.preserve_fds)?;
     plan.warnings.iter().for_each(|warning| log.warn(warning));
 
     // Look. Still nothing has changed.
@@ -125,7 +130,8 @@ fn first_state(options: &Options, spec: Spec, plan: &Plan, bundle: &Path, cgroup
         poststart: plan.hooks.poststart.clone(),
         poststop: plan.hooks.poststop.clone(),
         start_seconds: hooks::allowance(&plan.hooks.start_container).as_secs(),
-        own_pid_namespace: plan.namespaces.has(libc::CLONE_NEWPID),
+        namespaces: plan.namespaces.all(),
+        keyring: !options.no_new_keyring,
         cgroup,
     }
 }
@@ -166,19 +172,8 @@ impl Attempt {
         let Side::Parent(pid, pidfd) = side else {
             drop((channel, signals));
             self.lock = None;
-            let (state, keyring) = (&self.state, !options.no_new_keyring);
-            let channel = childs;
-            child::run(Inherited {
-                plan,
-                config,
-                state,
-                keyring,
-                entry,
-                joined,
-                sources,
-                channel,
-                gate,
-            })
+            let (state, channel) = (&self.state, childs);
+            child::run(Inherited { plan, config, state, entry, joined, sources, channel, gate })
         };
         // The child must be the only one who holds these: their end of file is its death.
         drop((childs, gate, entry, sources, joined));

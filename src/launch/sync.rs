@@ -19,7 +19,7 @@
 
 use crate::deadline;
 use crate::sys::Errno;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -95,6 +95,13 @@ impl Channel {
     /// The child's wait for one certain answer. False: the parent is gone, or out of step.
     pub fn expect(&self, message: &Message) -> bool {
         matches!(self.receive(), Ok(Some(said)) if said == *message)
+    }
+
+    /// Until the other side says something or is gone.
+    pub fn wait_for(&self, end: Instant, what: &str) -> Result<()> {
+        let ready = super::foreground::readable(self.0.as_fd(), end)?;
+        ensure!(ready, "waited in vain for {what}");
+        Ok(())
     }
 
     /// The parent's wait: until the child says something, a signal arrives at `interrupt`, or the

@@ -54,6 +54,11 @@ impl Namespaces {
         self.new & kind != 0 || self.join.iter().any(|join| join.kind == kind)
     }
 
+    /// `CLONE_NEW*` bits of the new and the joined ones.
+    pub fn all(&self) -> libc::c_int {
+        self.join.iter().fold(self.new, |all, join| all | join.kind)
+    }
+
     /// The one to join of this kind.
     pub fn joined(&self, kind: libc::c_int) -> Option<&Join> {
         self.join.iter().find(|join| join.kind == kind)

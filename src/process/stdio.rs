@@ -1,6 +1,6 @@
 //! The container's stdin, stdout and stderr.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nix::sys::stat::{SFlag, fstat};
 use nix::unistd::{Uid, fchown};
 use std::os::fd::BorrowedFd;
@@ -23,4 +23,14 @@ fn give(fd: BorrowedFd<'_>, uid: u32) -> Result<()> {
         Ok(()) | Err(Errno::EINVAL | Errno::EPERM | Errno::EROFS) => Ok(()),
         Err(errno) => Err(errno).context("fchown of a standard descriptor"),
     }
+}
+
+/// Descriptors 3 to 2 + `count` are the caller's, open to be inherited. What brig has opened itself is
+/// close-on-exec.
+pub fn check_preserved(count: u32) -> Result<()> {
+    for fd in 3..3_u32.saturating_add(count) {
+        let inherited = crate::sys::misc::is_inherited(fd);
+        ensure!(inherited, "--preserve-fds {count}: descriptor {fd} is not open");
+    }
+    Ok(())
 }

@@ -10,7 +10,7 @@ mod process;
 mod resources;
 
 pub use place::{At, Place, parse_error};
-pub use process::{Capabilities, Process, Rlimit, User};
+pub use process::{Capabilities, ExecAffinity, Process, Rlimit, User};
 pub use resources::*;
 
 use oci_spec::runtime as oci;

@@ -45,7 +45,17 @@ pub struct Process {
     pub io_priority: Option<IgnoredAny>,
     /// CPU affinity of exec.
     #[serde(rename = "execCPUAffinity")]
-    pub exec_cpu_affinity: Option<IgnoredAny>,
+    pub exec_cpu_affinity: Option<ExecAffinity>,
+}
+
+/// `process.execCPUAffinity`: lists of CPUs as `0-3,7`.
+#[derive(Debug, Deserialize)]
+pub struct ExecAffinity {
+    /// Before the process is moved into the container's cgroup.
+    pub initial: Option<String>,
+    /// After that.
+    #[serde(rename = "final")]
+    pub last: Option<String>,
 }
 
 /// `process.user`.

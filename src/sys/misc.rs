@@ -48,6 +48,16 @@ pub fn join_session_keyring(name: &CStr) -> Result<(), SysError> {
     check(|| format!("keyctl(SETPERM, {ring}, {permissions:#x})"), done).map(drop)
 }
 
+/// Lets the process run on these CPUs only, a bit for each, the lowest first.
+pub fn set_affinity(cpus: &[u8]) -> Result<(), SysError> {
+    // The kernel takes whole words.
+    let mut mask = cpus.to_vec();
+    mask.resize(cpus.len().next_multiple_of(size_of::<libc::c_ulong>()), 0);
+    // SAFETY: pointer and length are of one vector, which outlives the call.
+    let done = unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, mask.len(), mask.as_ptr()) };
+    check(|| format!("sched_setaffinity({cpus:02x?})"), done).map(drop)
+}
+
 /// Lets the process run on every CPU that its cpuset allows, whatever brig's caller was bound to.
 pub fn reset_affinity() -> Result<(), SysError> {
     // 8192 CPUs: the most that Linux can be built for; the kernel cuts it to the cpuset.
@@ -89,6 +99,13 @@ pub const STANDARD_FDS: [BorrowedFd<'static>; 3] = [standard(0), standard(1), st
 const fn standard(fd: libc::c_int) -> BorrowedFd<'static> {
     // SAFETY: open for the life of the process, see above.
     unsafe { BorrowedFd::borrow_raw(fd) }
+}
+
+/// Whether a descriptor is open and survives execve.
+pub fn is_inherited(fd: u32) -> bool {
+    // SAFETY: takes integers only; a number that is not open is an error.
+    let flags = unsafe { libc::fcntl(fd.cast_signed(), libc::F_GETFD) };
+    flags >= 0 && flags & libc::FD_CLOEXEC == 0
 }
 
 /// Opens /dev/null until descriptors 0, 1 and 2 exist. Without std's start-up nobody else does, and

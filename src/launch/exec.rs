@@ -1,0 +1,290 @@
+//! exec: another process in a running container. No process stands between brig and it: the pid
+//! namespace is joined by the parent, for its children, and everything else by the child itself.
+
+use super::program::{self, Program};
+use super::sync::{self, Channel, Message};
+use crate::cgroup::Entry;
+use crate::deadline;
+use crate::log::Log;
+use crate::plan::process::Process;
+use crate::process::{affinity, stdio};
+use crate::spec::{self, Place, parse_error};
+use crate::state::{self, Dir, NotFound, State, Status};
+use crate::sys::clone::{Side, clone3};
+use crate::sys::{cred, misc, signal};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use nix::sched::{CloneFlags, setns};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use serde::Deserialize;
+use std::ffi::CString;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// What exec is told on the command line.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// Where states are kept.
+    pub root: PathBuf,
+    /// The container's name.
+    pub id: String,
+    /// Program and arguments.
+    pub args: Vec<String>,
+    /// A file with all of `process` as JSON, instead of arguments.
+    pub process: Option<PathBuf>,
+    /// Instead of the container's working directory.
+    pub cwd: Option<String>,
+    /// `NAME=value`, after the container's.
+    pub env: Vec<String>,
+    /// `UID[:GID]`.
+    pub user: Option<String>,
+    /// Supplementary groups beside the container's.
+    pub additional_gids: Vec<u32>,
+    /// Capabilities beside the container's.
+    pub capabilities: Vec<String>,
+    /// execve grants nothing.
+    pub no_new_privileges: bool,
+    /// Do not wait for the process.
+    pub detach: bool,
+    /// Where to write its pid.
+    pub pid_file: Option<PathBuf>,
+    /// `[CONTROLLERS:]PATH` below the container's cgroup.
+    pub cgroups: Vec<String>,
+    /// Even if the container is frozen.
+    pub ignore_paused: bool,
+    /// How many descriptors after stderr the process inherits.
+    pub preserve_fds: u32,
+}
+
+/// Longer process files, in bytes, are no honest ones.
+const MOST: u64 = 16 << 20;
+
+/// Runs a process in a container. The result is what brig exits with: the process's own code, or 0
+/// when it is detached.
+pub fn exec(options: &Options, log: &mut Log) -> Result<i32> {
+    let dir = Dir::open(&options.root, &options.id)?;
+    let state = dir.load()?.ok_or_else(|| anyhow!(NotFound))?;
+    match dir.status(&state)? {
+        Status::Running | Status::Created => {}
+        Status::Stopped => bail!("cannot exec in a stopped container"),
+        Status::Creating => bail!("cannot exec in a container that is being created"),
+    }
+    let init = state::open_init(&state)?.context("cannot exec in a stopped container")?;
+    ensure!(
+        options.ignore_paused || !state.cgroup.frozen()?,
+        "cannot exec in a paused container (use --ignore-paused to override)"
+    );
+    let process = plan(options, &dir, log)?;
+    let entry = state.cgroup.below(&options.cgroups)?.entry()?;
+    let child = spawn(&state, &init, &process, &entry)?;
+    if let Err(error) = child.wait_until_executed(options.pid_file.as_deref()) {
+        child.end();
+        return Err(error);
+    }
+    if options.detach { Ok(0) } else { super::foreground::wait(&child.pidfd) }
+}
+
+/// The part of config.json that exec needs.
+#[derive(Deserialize)]
+struct Snapshot {
+    process: spec::Process,
+}
+
+/// The container's own process, with what the command line changes of it, or the file's.
+fn plan(options: &Options, dir: &Dir, log: &mut Log) -> Result<Process> {
+    let mut warnings = Vec::new();
+    let mut process = match &options.process {
+        Some(path) => {
+            let text = read(path).with_context(|| path.display().to_string())?;
+            let spec = serde_json::from_slice(&text);
+            let spec: spec::Process = spec.map_err(|error| parse_error(&text, &error))?;
+            Process::new(&spec, &mut warnings).with_context(|| path.display().to_string())?
+        }
+        None => {
+            let text = dir.read("config.json")?;
+            let snapshot: Snapshot = serde_json::from_slice(&text)?;
+            Process::new(&changed(snapshot.process, options)?, &mut warnings)?
+        }
+    };
+    process.preserved_fds = options.preserve_fds;
+    stdio::check_preserved(options.preserve_fds)?;
+    warnings.iter().for_each(|warning| log.warn(warning));
+    Ok(process)
+}
+
+fn read(path: &PathBuf) -> Result<Vec<u8>> {
+    let mut text = Vec::with_capacity(8 << 10);
+    File::open(path)?.take(MOST + 1).read_to_end(&mut text)?;
+    ensure!(text.len() as u64 <= MOST, "is longer than {} MiB", MOST >> 20);
+    Ok(text)
+}
+
+/// The flags, over what the config says.
+fn changed(mut process: spec::Process, options: &Options) -> Result<spec::Process> {
+    ensure!(!options.args.is_empty(), "nothing to execute: give a program, or --process FILE");
+    process.args.clone_from(&options.args);
+    process.terminal = false;
+    process.env.extend_from_slice(&options.env);
+    process.no_new_privileges |= options.no_new_privileges;
+    process.user.additional_gids.extend_from_slice(&options.additional_gids);
+    if let Some(cwd) = &options.cwd {
+        process.cwd.clone_from(cwd);
+    }
+    if let Some(user) = &options.user {
+        let (uid, gid) = parse_user(user).with_context(|| format!("--user {user:?}"))?;
+        process.user.uid = uid;
+        process.user.gid = gid.unwrap_or(process.user.gid);
+    }
+    if !options.capabilities.is_empty() {
+        // Never inheritable, and so never ambient, unless the config has it so (CVE-2022-29162).
+        let sets = process.capabilities.get_or_insert_default();
+        for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted] {
+            set.extend_from_slice(&options.capabilities);
+        }
+    }
+    Ok(process)
+}
+
+/// `UID[:GID]`, decimal, nothing else (CVE-2026-30892: what is half understood ran as somebody else).
+fn parse_user(text: &str) -> Result<(u32, Option<u32>)> {
+    let number = |text: &str| -> Result<u32> {
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        ensure!(digits, "is not UID[:GID] in decimal numbers");
+        let id: u32 = text.parse().map_err(|_| anyhow!("{text} is larger than any id"))?;
+        ensure!(id != u32::MAX, "{text} is no id: the kernel takes it for \"unchanged\"");
+        Ok(id)
+    };
+    match text.split_once(':') {
+        None => Ok((number(text)?, None)),
+        Some((uid, gid)) => Ok((number(uid)?, Some(number(gid)?))),
+    }
+}
+
+/// The process, brig's child.
+struct Child {
+    pid: i32,
+    pidfd: OwnedFd,
+    channel: Channel,
+}
+
+fn spawn(state: &State, init: &OwnedFd, process: &Process, entry: &Entry) -> Result<Child> {
+    let root = match state.has_namespace(libc::CLONE_NEWNS) {
+        true => None,
+        // Without a mount namespace of its own it is only chrooted.
+        false => Some(
+            File::open(format!("/proc/{}/root", state.pid)).context("open the container's root")?,
+        ),
+    };
+    let (channel, childs) = sync::pair()?;
+    super::foreground::forwarded().thread_block().context("block signals")?;
+    if state.has_namespace(libc::CLONE_NEWPID) {
+        setns(init, CloneFlags::CLONE_NEWPID).context("join the container's pid namespace")?;
+    }
+    affinity::before_cgroup(process)?;
+    match clone3(0, entry.into.as_ref().map(AsFd::as_fd))? {
+        Side::Parent(pid, pidfd) => Ok(Child { pid, pidfd, channel }),
+        Side::Child => {
+            drop(channel);
+            let Err(error) = become_process(state, init, process, entry, root.as_ref(), &childs);
+            // If the parent is gone, there is nobody to tell.
+            let _ = childs.send(&Message::Failed(format!("{error:#}")));
+            crate::sys::exit(255)
+        }
+    }
+}
+
+/// The child's steps. What is already in the container could look into this process, were it dumpable
+/// (CVE-2016-9962).
+fn become_process(
+    state: &State,
+    init: &OwnedFd,
+    process: &Process,
+    entry: &Entry,
+    root: Option<&File>,
+    channel: &Channel,
+) -> Result<std::convert::Infallible> {
+    entry.enter()?;
+    cred::dumpable(false)?;
+    signal::reset_all()?;
+    nix::unistd::setsid().context("setsid")?;
+    if let Some(score) = process.oom_score_adj {
+        program::write_oom_score(score).at("process.oomScoreAdj")?;
+    }
+    let kinds = state.namespaces & !libc::CLONE_NEWPID;
+    setns(init, CloneFlags::from_bits_retain(kinds)).context("join the container's namespaces")?;
+    if let Some(root) = root {
+        nix::unistd::fchdir(root).and_then(|()| nix::unistd::chroot(".")).context("chroot")?;
+    }
+    if state.keyring {
+        misc::join_session_keyring(&CString::new(format!("_ses.{}", state.id))?)?;
+    }
+    affinity::in_cgroup(process)?;
+    let program: Program = program::become_user(process)?;
+    program.execute(process, || {
+        channel.send(&Message::Ready).context("tell brig that the process starts")
+    })
+}
+
+impl Child {
+    /// Until execve has closed the child's end of the channel.
+    fn wait_until_executed(&self, pid_file: Option<&Path>) -> Result<()> {
+        if let Some(path) = pid_file {
+            let pid = self.pid.to_string();
+            state::write_atomically(path, pid.as_bytes()).context("--pid-file")?;
+        }
+        let end = Instant::now() + deadline::EXEC;
+        let mut announced = false;
+        loop {
+            self.channel.wait_for(end, "the process to be executed")?;
+            match self.channel.receive()? {
+                Some(Message::Ready) => announced = true,
+                Some(Message::Failed(text)) => bail!(text),
+                None if announced => return Ok(()),
+                None => bail!("the process died before it could execute its program"),
+                Some(said) => bail!("the process says {said:?} out of turn"),
+            }
+        }
+    }
+}
+
+impl Child {
+    /// Ends what must not go on and takes its status: nobody else would, in the container.
+    fn end(&self) {
+        // It may be dead already; its status is of no interest beside the error that led here.
+        let _ = signal::pidfd_send_signal(self.pidfd.as_fd(), libc::SIGKILL);
+        let end = Instant::now() + deadline::KILL;
+        if super::foreground::readable(self.pidfd.as_fd(), end).unwrap_or(false) {
+            let _ = waitid(Id::PIDFd(self.pidfd.as_fd()), WaitPidFlag::WEXITED);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_two_plain_numbers_at_most() {
+        assert_eq!(parse_user("0").unwrap(), (0, None));
+        assert_eq!(parse_user("1000:5").unwrap(), (1000, Some(5)));
+        for bad in [
+            "",
+            ":",
+            "1000abc",
+            ":5",
+            "5:",
+            "-1",
+            "+1",
+            "4294967295",
+            "4294967296",
+            "1:2:3",
+            " 1",
+            "root",
+            "0x10",
+        ] {
+            assert!(parse_user(bad).is_err(), "{bad}");
+        }
+    }
+}

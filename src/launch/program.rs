@@ -1,0 +1,96 @@
+//! The tail that create and exec share: from root in the container to the user's program.
+
+use crate::plan::process::Process;
+use crate::process::{command, ids, passwd, stdio};
+use crate::spec::Place;
+use crate::sys::{Errno, clone, cred};
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{chdir, execve, getcwd};
+use std::convert::Infallible;
+use std::ffi::CString;
+use std::fs::File;
+use std::io::Write;
+
+/// What will be executed.
+pub struct Program {
+    path: CString,
+    env: Vec<CString>,
+}
+
+/// From root to whom the config names, in the only order in which each step still has the rights it
+/// needs.
+pub fn become_user(process: &Process) -> Result<Program> {
+    stdio::give_to(process.uid)?;
+    for (resource, soft, hard, place) in &process.rlimits {
+        cred::setrlimit(*resource, *soft, *hard).at(place)?;
+    }
+    let env = environment(process);
+    // As root first: the user may not be allowed to search a parent directory. As the user again:
+    // root may not, on a network file system.
+    let entered = chdir(process.cwd.as_str());
+    ids::become_user(process)?;
+    if let Some(mask) = process.umask {
+        umask(Mode::from_bits_truncate(mask));
+    }
+    if entered.is_err() {
+        let chdir = chdir(process.cwd.as_str());
+        chdir.with_context(|| format!("chdir({})", process.cwd)).at("process.cwd")?;
+    }
+    inside_root().at("process.cwd")?;
+    let path = command::find(&process.args[0], &process.search)
+        .context("unable to start container process")?;
+    Ok(Program { path, env })
+}
+
+/// The process's, with HOME from the container's /etc/passwd if it has none, else `/`.
+fn environment(process: &Process) -> Vec<CString> {
+    let mut env = process.env.clone();
+    if process.needs_home {
+        let mut home = b"HOME=".to_vec();
+        home.extend(passwd::home_of(process.uid).unwrap_or_else(|| b"/".to_vec()));
+        env.retain(|entry| !entry.as_bytes().starts_with(b"HOME="));
+        env.push(CString::new(home).unwrap_or_else(|_| c"HOME=/".to_owned()));
+    }
+    env
+}
+
+/// The working directory is below the root, not a leaked descriptor's (CVE-2024-21626).
+fn inside_root() -> Result<()> {
+    let cwd = getcwd().context("getcwd")?;
+    ensure!(cwd.is_absolute(), "the working directory is outside the root: {}", cwd.display());
+    Ok(())
+}
+
+/// Writes to the host's /proc, so before a mount namespace is joined or the root changed.
+pub fn write_oom_score(score: i32) -> Result<()> {
+    write_proc("self/oom_score_adj", &score.to_string())
+}
+
+/// Writes a file of the host's /proc.
+pub fn write_proc(path: &str, value: &str) -> Result<()> {
+    let path = format!("/proc/{path}");
+    let write = || -> Result<()> {
+        Ok(File::options().write(true).open(&path)?.write_all(value.as_bytes())?)
+    };
+    write().with_context(|| format!("write {value:?} to {path}"))
+}
+
+impl Program {
+    /// Becomes the program. `announce` is called when nothing but execve is left to do.
+    pub fn execute(
+        &self,
+        process: &Process,
+        announce: impl FnOnce() -> Result<()>,
+    ) -> Result<Infallible> {
+        clone::close_from_at_exec(3 + process.preserved_fds)?;
+        announce()?;
+        let Err(errno) = execve(&self.path, &process.args, &self.env);
+        // runc's words, which engines look for; the file itself was there a moment ago.
+        let why = match errno {
+            Errno::ENOENT => "no such file or directory: its interpreter is missing".into(),
+            errno => errno.desc().to_lowercase(),
+        };
+        bail!("exec {}: {why}", self.path.to_string_lossy())
+    }
+}

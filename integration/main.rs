@@ -17,6 +17,7 @@ mod command;
 mod devices;
 mod facts;
 mod host;
+mod invalid;
 mod kill;
 mod lifecycle;
 mod mounts;
@@ -25,6 +26,7 @@ mod overlay;
 mod process;
 mod run;
 mod sandbox;
+mod tracer;
 mod tree;
 
 /// Runs before `main`, while there is one thread: every test thread inherits a mount namespace that

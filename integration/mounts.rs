@@ -374,3 +374,21 @@ fn a_leftover_mount_of_the_host_is_not_needed_for_a_root_that_is_a_mount_point()
     nix::mount::umount(&rootfs).unwrap();
     assert_eq!(done.ok().stdout, "hello\n");
 }
+
+#[test]
+fn a_kernel_without_openat2_makes_no_difference() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    let outside = source(&sandbox, "outside");
+    symlink("/etc", sandbox.rootfs().join("link")).unwrap();
+    let bind = |to: &str| json!({"destination": to, "source": outside, "options": ["bind", "ro"]});
+    add_mounts(&sandbox, &[bind("/link/made"), bind("/new/deep")]);
+    let bundle = sandbox.script("read /etc/made/file ; read /new/deep/file ; mounts").bundle();
+    let mut command = sandbox.command(&["run", "--bundle", bundle.to_str().unwrap(), &sandbox.id]);
+    crate::sandbox::before_exec(&mut command, || crate::tracer::without_syscall(libc::SYS_openat2));
+    let facts = crate::facts::Facts::parse(&sandbox.spawn(command).wait().ok().stdout);
+    for path in ["/etc/made/file", "/new/deep/file"] {
+        assert_eq!(facts.get(&format!("read {path}")), "\"in outside\"");
+    }
+    assert_eq!(facts.mount("/etc/made").fstype, facts.mount("/").fstype);
+}

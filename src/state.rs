@@ -136,6 +136,13 @@ pub struct Lock {
     _fd: OwnedFd,
 }
 
+/// The error for an id that is in use, if it is. In runc's words.
+pub fn in_use(root: &Path, id: &str) -> Option<anyhow::Error> {
+    let path = root.join(id);
+    let text = || anyhow!("container with given ID already exists: {id} ({})", path.display());
+    path.symlink_metadata().is_ok().then(text)
+}
+
 const DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_CLOEXEC).union(OFlag::O_RDONLY);
 
 impl Dir {
@@ -152,13 +159,8 @@ impl Dir {
             errno => Err(errno.into()),
         });
         if let Err(error) = made {
-            ensure!(
-                crate::sys::errno_of(&error) != Some(Errno::EEXIST),
-                "container with given ID already exists: {} ({})",
-                id,
-                path.display()
-            );
-            return Err(error.context(format!("state directory {}", path.display())));
+            let directory = format!("state directory {}", path.display());
+            return Err(in_use(root, id).unwrap_or_else(|| error.context(directory)));
         }
         let dir = Dir::open(root, id)?;
         let lock = dir.lock()?;

@@ -12,7 +12,7 @@ use crate::plan::sysctl::Sysctl;
 use crate::rootfs::{self, Sources};
 use crate::spec::{At, Place};
 use crate::state::{State, Status};
-use crate::sys::{cred, misc, signal};
+use crate::sys::{cred, describe, misc, signal};
 use anyhow::{Context, Result, ensure};
 use std::convert::Infallible;
 use std::ffi::CString;
@@ -57,7 +57,7 @@ pub fn run(inherited: Inherited<'_>) -> ! {
     }
     drop(channel);
     let Err(error) = execute(plan, &program, state, &gate);
-    gate.fail(&format!("{error:#}"));
+    gate.fail(&describe(&error));
     crate::sys::exit(1)
 }
 
@@ -65,7 +65,7 @@ fn located(mut error: anyhow::Error, config: &[u8]) -> String {
     if let Some(at) = error.downcast_mut::<At>() {
         at.locate(config);
     }
-    format!("{error:#}")
+    describe(&error)
 }
 
 /// Out of the host: cgroups, namespaces, and what belongs to them.

@@ -5,7 +5,7 @@ use crate::deadline;
 use crate::hooks;
 use crate::log::Log;
 use crate::state::{self, Dir, State, Status};
-use crate::sys::{Errno, signal};
+use crate::sys::{Errno, describe, signal};
 use anyhow::{Result, anyhow, bail, ensure};
 use std::os::fd::AsFd;
 use std::time::Instant;
@@ -45,7 +45,10 @@ pub fn destroy(dir: Dir, state: &State, force: bool, log: &mut Log) -> Result<()
 pub fn because(error: anyhow::Error, dir: Dir, state: &State, log: &mut Log) -> anyhow::Error {
     match destroy(dir, state, true, log) {
         Ok(()) => error,
-        Err(also) => anyhow!("{error:#}; and the container cannot be deleted: {also:#}"),
+        Err(also) => {
+            let (error, also) = (describe(&error), describe(&also));
+            anyhow!("{error}; and the container cannot be deleted: {also}")
+        }
     }
 }
 
@@ -55,7 +58,7 @@ pub fn poststop(state: &State, log: &mut Log) {
     let stopped = state.for_hooks(Status::Stopped, 0);
     for hook in &state.poststop {
         if let Err(error) = hooks::run(std::slice::from_ref(hook), &stopped, &state.bundle) {
-            log.warn(&format!("{error:#}"));
+            log.warn(&describe(&error));
         }
     }
 }

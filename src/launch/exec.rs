@@ -189,7 +189,7 @@ fn spawn(state: &State, init: &OwnedFd, process: &Process, entry: &Entry) -> Res
             drop(channel);
             let Err(error) = become_process(state, init, process, entry, root.as_ref(), &childs);
             // If the parent is gone, there is nobody to tell.
-            let _ = childs.send(&Message::Failed(format!("{error:#}")));
+            let _ = childs.send(&Message::Failed(crate::sys::describe(&error)));
             crate::sys::exit(255)
         }
     }

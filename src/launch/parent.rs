@@ -16,7 +16,7 @@ use crate::rootfs::Sources;
 use crate::spec::{At, Spec, parse_error};
 use crate::state::{self, Dir, Lock, State, Status};
 use crate::sys::clone::Side;
-use crate::sys::signal;
+use crate::sys::{Errno, describe, errno_of, signal};
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -101,7 +101,10 @@ fn create_from(options: &Options, bundle: &Path, config: &[u8], log: &mut Log) -
 
     // Look. Still nothing has changed.
     let joined = spawn::open(&plan.namespaces)?;
-    let cgroup = Cgroup::locate(spec.linux.cgroups_path.as_deref(), &options.id)?;
+    let cgroup = Cgroup::locate(spec.linux.cgroups_path.as_deref(), &options.id);
+    // An id that is in use has a cgroup that is in use: the id is what to tell of.
+    let cgroup =
+        cgroup.map_err(|error| state::in_use(&options.root, &options.id).unwrap_or(error))?;
     let state = first_state(options, spec, &plan, bundle, cgroup);
 
     // From here on there is something to undo; state.json says what, should brig be killed.
@@ -219,7 +222,9 @@ impl Attempt {
         if let Some(init) = self.init {
             // Dead already is as good.
             let _ = signal::pidfd_send_signal(init.as_fd(), libc::SIGKILL);
-            left.extend(reap(&init).err());
+            // None to reap: its status has been asked for already.
+            let reaped = reap(&init).err();
+            left.extend(reaped.filter(|error| errno_of(error) != Some(Errno::ECHILD)));
         }
         left.extend(self.state.cgroup.remove(Instant::now() + deadline::CGROUP).err());
         left.extend(self.dir.remove().err());
@@ -227,11 +232,12 @@ impl Attempt {
         if self.reached_hooks {
             super::destroy::poststop(&self.state, log);
         }
-        let left: Vec<String> = left.iter().map(|error| format!("{error:#}")).collect();
+        let left: Vec<String> = left.iter().map(describe).collect();
         if left.is_empty() {
             error
         } else {
-            anyhow!("{error:#}; and what was made is not all removed: {}", left.join("; "))
+            let (error, left) = (describe(&error), left.join("; "));
+            anyhow!("{error}; and what was made is not all removed: {left}")
         }
     }
 }
@@ -278,10 +284,13 @@ fn post_mortem(init: &OwnedFd, cgroup: &Cgroup) -> anyhow::Error {
         Ok(WaitStatus::Signaled(_, signal, _)) => format!("killed by {signal}"),
         Ok(WaitStatus::Exited(_, code)) => format!("exit status {code}"),
         Ok(other) => format!("{other:?}"),
-        Err(error) => format!("{error:#}"),
+        Err(error) => describe(&error),
     };
-    let hint = if cgroup.oom_killed() { ": its memory limit does not suffice" } else { "" };
-    anyhow!("the container's process died during its set-up ({how}){hint}")
+    let died = anyhow!("the container's process died during its set-up ({how})");
+    match cgroup.oom_killed() {
+        true => died.context("does not suffice").context(At::new("linux.resources.memory.limit")),
+        false => died,
+    }
 }
 
 /// Waits until a child of brig is dead, and takes its status.

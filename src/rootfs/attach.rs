@@ -101,7 +101,12 @@ fn inherited_mode(fs: &Filesystem, target: &Target) -> Result<Option<CString>> {
 
 /// A new filesystem's mount, not attached to anything yet.
 fn detached(mount: &Mount, fs: &Filesystem, fstype: &CStr, mode: Option<&CStr>) -> Result<OwnedFd> {
-    let context = mount::Filesystem::open(fstype)?;
+    let context = mount::Filesystem::open(fstype).map_err(|error| match error.errno {
+        Errno::ENODEV => anyhow::Error::from(error)
+            .context("this kernel has no such filesystem")
+            .context(At::new(format!("{}.type", mount.place()))),
+        _ => error.into(),
+    })?;
     if let Some(source) = &fs.source {
         context.set(c"source", Some(source))?;
     }

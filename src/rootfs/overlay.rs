@@ -6,8 +6,8 @@
 use super::Root;
 use crate::plan::rootfs::{Overlay, Upper};
 use crate::spec::Place;
-use crate::sys::Errno;
 use crate::sys::mount::{self, Filesystem, move_mount};
+use crate::sys::{Errno, SysError};
 use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, fstat, mkdirat};
@@ -109,11 +109,24 @@ pub fn mount(overlay: &Overlay, root: &Path) -> Result<Root> {
     let data = CString::new(format!("{lower},{upper}"))?;
     let path = CString::new(root.as_os_str().as_bytes())?;
     chdir("/proc/self/fd").context("chdir(/proc/self/fd)")?;
-    mount::mount(Some(c"overlay"), &path, Some(c"overlay"), 0, Some(&data))
-        .with_context(|| format!("mount {} layers", layers.len()))
-        .at("root.path")?;
+    let mounted = mount::mount(Some(c"overlay"), &path, Some(c"overlay"), 0, Some(&data));
+    mounted.map_err(|error| why_no_overlay(error, overlay)).at("root.path")?;
     drop(held);
     Ok(Root { fd: directory(&path)?, parked, late: Vec::new() })
+}
+
+/// The kernel's one errno for all, with what it means here.
+fn why_no_overlay(error: SysError, overlay: &Overlay) -> anyhow::Error {
+    let hint = match (error.errno, &overlay.upper) {
+        (Errno::ELOOP, _) => ": two of them are the same directory, or one is in another",
+        (Errno::EBUSY, _) => ": the upper is in use by another container",
+        (Errno::EINVAL, Upper::Directory { .. }) => {
+            ": the upper and its work directory have to be on one filesystem, which is no overlay \
+             itself"
+        }
+        _ => "",
+    };
+    anyhow::Error::from(error).context(format!("mount {} layers{hint}", overlay.layers.len()))
 }
 
 /// A tmpfs with the directories of an upper. overlayfs wants it attached in this mount namespace:

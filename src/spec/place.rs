@@ -25,7 +25,8 @@ impl At {
     /// Finds line and column of the place in `text`, of its nearest ancestor where the place itself
     /// is absent: called only when there is an error to show.
     pub fn locate(&mut self, text: &[u8]) {
-        self.position = Some(position(text, find(text, &parse_place(&self.place))));
+        // Known already where the text could not be parsed: a search would not find it again.
+        self.position.get_or_insert_with(|| position(text, find(text, &parse_place(&self.place))));
     }
 }
 
@@ -58,15 +59,41 @@ impl<T, E: Into<anyhow::Error>> Place<T> for Result<T, E> {
 /// `mounts[3] (config.json line 24, column 17): missing field "destination"`.
 pub fn parse_error(text: &[u8], error: &serde_json::Error) -> anyhow::Error {
     let read_up_to = offset(text, error.line(), error.column());
-    let (place, at) = match error.classify() {
+    let (place, at, words) = match error.classify() {
         Category::Data => {
             let steps = path_at(text, read_up_to);
-            (render(&steps), find(text, &steps))
+            match misplaced_array(text, &steps) {
+                Some(object) => (render(object), find(text, object), NOT_AN_OBJECT.to_owned()),
+                None => (render(&steps), find(text, &steps), plain_words(error)),
+            }
         }
-        Category::Syntax | Category::Eof | Category::Io => (String::new(), read_up_to),
+        Category::Syntax | Category::Eof | Category::Io => {
+            (String::new(), read_up_to, plain_words(error))
+        }
     };
     let context = At { place, position: Some(position(text, at)) };
-    anyhow::Error::msg(plain_words(error)).context(context)
+    anyhow::Error::msg(words).context(context)
+}
+
+/// Objects that people write as arrays, and serde then reads element by element.
+const OBJECTS: [&str; 8] = [
+    "",
+    "root",
+    "process",
+    "process.user",
+    "process.capabilities",
+    "hooks",
+    "linux",
+    "linux.resources",
+];
+const NOT_AN_OBJECT: &str = "invalid type: array, expected an object";
+
+/// The outermost value on the way to an error that is an array instead of an object.
+fn misplaced_array<'a, 's>(text: &[u8], steps: &'a [Step<'s>]) -> Option<&'a [Step<'s>]> {
+    let mut on_the_way = (0..=steps.len()).filter_map(|length| steps.get(..length));
+    on_the_way.find(|prefix| {
+        OBJECTS.contains(&render(prefix).as_str()) && text.get(find(text, prefix)) == Some(&b'[')
+    })
 }
 
 /// serde's message in JSON's words instead of Rust's, on one line, without its position.
@@ -92,7 +119,11 @@ fn plain_words(error: &serde_json::Error) -> String {
         let expected = match expected {
             "a sequence" => "an array",
             "a map" => "an object",
-            "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number, not negative",
+            "path string" => "a path",
+            "u8" => "a whole number from 0 to 255",
+            "u16" => "a whole number from 0 to 65535",
+            "u32" => "a whole number from 0 to 4294967295",
+            "u64" | "usize" => "a whole number, not negative",
             "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
             other if other.starts_with("struct ") => "an object",
             other => other,
@@ -498,12 +529,35 @@ mod tests {
     }
 
     #[test]
+    fn an_array_instead_of_an_object_is_told_as_such() {
+        for (text, place) in [
+            ("[]", "config.json line 1, column 1"),
+            ("{\"linux\": [1]}", "linux (config.json line 1, column 11)"),
+            (
+                "{\"process\": {\"capabilities\": [\"CAP_KILL\"]}}",
+                "process.capabilities (config.json line 1, column 30)",
+            ),
+        ] {
+            assert_eq!(error_of(text), format!("{place}: {NOT_AN_OBJECT}"));
+        }
+    }
+
+    #[test]
+    fn a_known_position_is_not_searched_again() {
+        let text = b"{\n  \"a\" 1}";
+        let error = serde_json::from_slice::<Spec>(text).err().unwrap();
+        let mut error = parse_error(text, &error);
+        error.downcast_mut::<At>().unwrap().locate(text);
+        assert_eq!(format!("{error:#}"), "config.json line 2, column 7: expected `:`");
+    }
+
+    #[test]
     fn numbers_are_told_in_plain_words() {
         let error = error_of("{\"process\": {\"user\": {\"uid\": -1}}}");
         assert_eq!(
             error,
             "process.user.uid (config.json line 1, column 30): invalid value: integer `-1`, \
-             expected a whole number, not negative"
+             expected a whole number from 0 to 4294967295"
         );
     }
 

@@ -33,6 +33,22 @@ impl fmt::Display for SysError {
 
 impl std::error::Error for SysError {}
 
+/// All that an error says, outermost first, like `{:#}`. Errnos are told by name, which std hides
+/// behind "(os error 2)", and with the cause where there is only one.
+pub fn describe(error: &anyhow::Error) -> String {
+    let causes = error.chain().map(|cause| {
+        match cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error) {
+            Some(errno) => Errno::from_raw(errno).to_string(),
+            None => cause.to_string(),
+        }
+    });
+    let mut text = causes.collect::<Vec<_>>().join(": ");
+    if errno_of(error) == Some(Errno::ENOSYS) {
+        text.push_str(": the kernel is older than Linux 5.12, or a filter around brig forbids it");
+    }
+    text
+}
+
 /// The errno at the bottom of an error, whichever way it was wrapped.
 pub fn errno_of(error: &anyhow::Error) -> Option<Errno> {
     error.chain().find_map(|cause| {

@@ -2,9 +2,11 @@
 //! If [`Plan::new`] succeeds the config is valid, and nothing after it reads the spec.
 
 pub mod device_rules;
+pub mod devices;
 pub mod mount_options;
 pub mod mounts;
 pub mod namespaces;
+pub mod overlay;
 pub mod process;
 pub mod resources;
 pub mod rootfs;
@@ -47,7 +49,8 @@ impl Plan {
         refuse_unsupported(spec)?;
         let namespaces = Namespaces::new(&spec.linux)?;
         let private = rootfs::Namespaces {
-            mount: namespaces.has(libc::CLONE_NEWNS),
+            // In one that it joins, pivot_root(2) would take the root from under others.
+            mount: namespaces.new & libc::CLONE_NEWNS != 0,
             cgroup: namespaces.has(libc::CLONE_NEWCGROUP),
         };
         let rootfs = rootfs::Rootfs::new(spec, bundle, options, private)?;

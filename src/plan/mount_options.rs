@@ -215,6 +215,57 @@ impl Options<'_> {
     }
 }
 
+/// A call of mount_setattr(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step {
+    /// Also for the mounts below.
+    pub recursive: bool,
+    /// What to change.
+    pub attr: Attr,
+}
+
+/// The calls that give a mount its attributes and propagation; with `attr` also those of its
+/// attributes that concern itself alone, which a new filesystem is born with.
+pub fn steps(base: Option<u64>, tree: bool, attr: bool, options: &Options<'_>) -> Vec<Step> {
+    let mut steps: Vec<Step> = Vec::new();
+    let base = base.map(|kind| (kind, true));
+    for (kind, recursive) in base.into_iter().chain(options.propagation.iter().copied()) {
+        let recursive = recursive && tree;
+        let whole = recursive || !tree;
+        // These forget whatever was before; slave and shared add to it.
+        if whole && (kind == MS_PRIVATE || kind == MS_UNBINDABLE) {
+            steps.clear();
+        }
+        let step = Step { recursive, attr: Attr { propagation: kind, ..Attr::default() } };
+        if steps.last() != Some(&step) {
+            steps.push(step);
+        }
+    }
+    let touched = options.recursive.set | options.recursive.clear;
+    if touched != 0 {
+        merge(&mut steps, tree, options.recursive);
+    }
+    let own = Attr {
+        set: options.attr.set & !touched,
+        clear: options.attr.clear & !touched,
+        propagation: 0,
+    };
+    if attr && own.set | own.clear != 0 {
+        merge(&mut steps, false, own);
+    }
+    steps
+}
+
+fn merge(steps: &mut Vec<Step>, recursive: bool, attr: Attr) {
+    match steps.iter_mut().rfind(|step| step.recursive == recursive) {
+        Some(step) => {
+            step.attr.set |= attr.set;
+            step.attr.clear |= attr.clear;
+        }
+        None => steps.push(Step { recursive, attr }),
+    }
+}
+
 /// `slave` or the like as an `MS_*` bit, with `true` for the recursive one.
 pub fn propagation(name: &str) -> Option<(u64, bool)> {
     match OPTIONS.iter().find(|(option, _)| *option == name) {

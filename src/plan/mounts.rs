@@ -1,11 +1,10 @@
 //! `mounts`: what each entry asks the kernel for.
 
-use super::mount_options::{self, Options, SUPER_WORDS, legacy};
+use super::mount_options::{self, Options, SUPER_WORDS, Step, legacy, steps};
 use super::refuse;
 use crate::spec::{self, Place};
-use crate::sys::mount::Attr;
-use anyhow::{Context, Result, bail, ensure};
-use libc::{MOUNT_ATTR_RDONLY, MS_I_VERSION, MS_PRIVATE, MS_RDONLY, MS_UNBINDABLE};
+use anyhow::{Context, Result, anyhow, ensure};
+use libc::{MOUNT_ATTR_RDONLY, MS_I_VERSION, MS_RDONLY};
 use std::ffi::{CStr, CString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -59,6 +58,8 @@ pub struct Filesystem {
     pub flags: u64,
     /// Attributes of the mount: `MOUNT_ATTR_*` bits.
     pub attr: u64,
+    /// It starts with what its target holds; where the option stands.
+    pub copy_up: Option<usize>,
     /// It becomes read-only at the very end: devices and later mounts' targets are to be made in it.
     pub late_read_only: bool,
     /// Asks for something that fsconfig(2) cannot say and mount(2) can.
@@ -74,15 +75,6 @@ pub struct Param {
     pub key: CString,
     /// What stands behind it.
     pub value: Option<CString>,
-}
-
-/// A call of mount_setattr(2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Step {
-    /// Also for the mounts below.
-    pub recursive: bool,
-    /// What to change.
-    pub attr: Attr,
 }
 
 /// fsconfig(2) takes no longer values.
@@ -153,8 +145,10 @@ fn kind(
     if let Some(option) = options.id_map {
         refuse(&[(&at(option), true)])?;
     }
-    if let Some(option) = options.copy_up {
-        refuse(&[(&at(option), true)])?;
+    if let Some(option) = options.copy_up
+        && (options.remount || options.bind.is_some() || mount.typ.as_deref() != Some("tmpfs"))
+    {
+        Err(anyhow!("is an option of a new tmpfs only")).at(at(option))?;
     }
     if options.remount {
         let bind = if options.bind.is_some() { libc::MS_BIND } else { 0 };
@@ -163,10 +157,8 @@ fn kind(
     }
     if let Some(recursive) = options.bind {
         if let Some((option, name)) = options.data.first() {
-            let unknown = || -> Result<()> {
-                bail!("{name:?} is no option of a bind mount, which has none of its filesystem's")
-            };
-            unknown().at(at(*option))?;
+            let what = "is no option of a bind mount, which has none of its filesystem's";
+            Err(anyhow!("{name:?} {what}")).at(at(*option))?;
         }
         let source = source(mount, bundle).at(format!("{place}.source"))?;
         return Ok(Kind::Bind { source, recursive });
@@ -226,7 +218,8 @@ fn filesystem(
         flags &= !MS_RDONLY;
     }
     let fstype = c_string(fstype.as_bytes()).at(format!("{place}.type"))?;
-    Ok(Filesystem { fstype, source, params, flags, attr, late_read_only, by_mount_2 })
+    let copy_up = options.copy_up;
+    Ok(Filesystem { fstype, source, params, flags, attr, copy_up, late_read_only, by_mount_2 })
 }
 
 fn param(option: usize, text: &str) -> Result<Param> {
@@ -269,48 +262,6 @@ impl Filesystem {
 fn data(options: &[String], parsed: &Options<'_>) -> Result<CString> {
     let data: Vec<&str> = parsed.data.iter().map(|(option, _)| options[*option].as_str()).collect();
     c_string(data.join(",").as_bytes())
-}
-
-/// The calls that give a mount its attributes and propagation; with `attr` also those of its
-/// attributes that concern itself alone, which a new filesystem is born with.
-fn steps(base: Option<u64>, tree: bool, attr: bool, options: &Options<'_>) -> Vec<Step> {
-    let mut steps: Vec<Step> = Vec::new();
-    let base = base.map(|kind| (kind, true));
-    for (kind, recursive) in base.into_iter().chain(options.propagation.iter().copied()) {
-        let recursive = recursive && tree;
-        let whole = recursive || !tree;
-        // These forget whatever was before; slave and shared add to it.
-        if whole && (kind == MS_PRIVATE || kind == MS_UNBINDABLE) {
-            steps.clear();
-        }
-        let step = Step { recursive, attr: Attr { propagation: kind, ..Attr::default() } };
-        if steps.last() != Some(&step) {
-            steps.push(step);
-        }
-    }
-    let touched = options.recursive.set | options.recursive.clear;
-    if touched != 0 {
-        merge(&mut steps, tree, options.recursive);
-    }
-    let own = Attr {
-        set: options.attr.set & !touched,
-        clear: options.attr.clear & !touched,
-        propagation: 0,
-    };
-    if attr && own.set | own.clear != 0 {
-        merge(&mut steps, false, own);
-    }
-    steps
-}
-
-fn merge(steps: &mut Vec<Step>, recursive: bool, attr: Attr) {
-    match steps.iter_mut().rfind(|step| step.recursive == recursive) {
-        Some(step) => {
-            step.attr.set |= attr.set;
-            step.attr.clear |= attr.clear;
-        }
-        None => steps.push(Step { recursive, attr }),
-    }
 }
 
 /// A container path as brig uses it: absolute, without `.`, `..` and doubled slashes.
@@ -378,7 +329,8 @@ pub fn check_proc(target: &CStr, kind: &Kind) -> Result<()> {
 mod tests {
     use super::*;
     use crate::spec::Mount as Spec;
-    use libc::MS_SHARED;
+    use crate::sys::mount::Attr;
+    use libc::{MS_PRIVATE, MS_SHARED};
 
     fn plan(json: &str) -> Result<Mount> {
         let spec: Spec = serde_json::from_str(json).unwrap();
@@ -433,6 +385,25 @@ mod tests {
         let text = error(r#"{"destination":"/a","source":"b","options":["bind","mode=755"]}"#);
         let said = r#"mounts[3].options[1]: "mode=755" is no option of a bind mount"#;
         assert!(text.starts_with(said), "{text}");
+    }
+
+    #[test]
+    fn only_a_new_tmpfs_is_filled() {
+        let of = |kind: &str, options: &str| {
+            let json = format!(
+                r#"{{"destination":"/a","source":"b","type":{kind:?},"options":{options}}}"#
+            );
+            plan(&json)
+        };
+        assert!(of("tmpfs", r#"["tmpcopyup"]"#).is_ok());
+        for (kind, options) in [
+            ("ramfs", r#"["tmpcopyup"]"#),
+            ("tmpfs", r#"["tmpcopyup","bind"]"#),
+            ("tmpfs", r#"["tmpcopyup","remount"]"#),
+        ] {
+            let text = format!("{:#}", of(kind, options).unwrap_err());
+            assert_eq!(text, "mounts[3].options[0]: is an option of a new tmpfs only");
+        }
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! The root filesystem: where it is or of which layers it is made, what is mounted in it, what is
 //! hidden of it.
 
+use super::devices::{self, Device};
 use super::mount_options;
 use super::mounts::{Mount, c_string, clean};
+use super::overlay::{self, Overlay};
 use super::refuse;
 use crate::spec::{Place, Spec};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use libc::{MS_PRIVATE, MS_SHARED, MS_SLAVE};
-use std::ffi::{CString, OsString};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// What the command line says about the root filesystem.
@@ -48,8 +50,10 @@ pub struct Rootfs {
     pub mounts: Vec<Mount>,
     /// The container has another cgroup namespace than the runtime.
     pub cgroup_namespace: bool,
-    /// The default devices and links belong into /dev: it is not the host's.
-    pub default_devices: bool,
+    /// /dev is the container's own: the default devices and links are made in it.
+    pub own_dev: bool,
+    /// Devices to make.
+    pub devices: Vec<Device>,
     /// Paths nobody can read.
     pub masked: Vec<CString>,
     /// Paths nobody can write.
@@ -81,70 +85,6 @@ pub struct Propagation {
     pub last: Option<u64>,
 }
 
-/// A root filesystem made of layers.
-#[derive(Debug)]
-pub struct Overlay {
-    /// Directories, lowest first, absolute.
-    pub layers: Vec<CString>,
-    /// Where the container's writes go.
-    pub upper: Upper,
-    /// Who named the layers.
-    pub layers_from: Origin,
-    /// Who named the upper.
-    pub upper_from: Origin,
-}
-
-/// Where the container's writes go.
-#[derive(Debug)]
-pub enum Upper {
-    /// Into memory, until the container's end; with a limit of `size` as tmpfs(5) writes it.
-    Tmpfs {
-        /// None: tmpfs's own default, half of the memory.
-        size: Option<CString>,
-    },
-    /// Into a directory that stays.
-    Directory {
-        /// The directory.
-        upper: CString,
-        /// overlayfs's scratch directory on the same filesystem.
-        work: CString,
-    },
-}
-
-/// Where a setting was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
-    /// This annotation.
-    Annotation(&'static str),
-    /// This flag of create or run.
-    Flag(&'static str),
-}
-
-impl Origin {
-    /// Adds where it was made to an error about it.
-    pub fn blame<T>(self, result: Result<T>) -> Result<T> {
-        match self {
-            Origin::Annotation(name) => result.at(format!("annotations[{name:?}]")),
-            Origin::Flag(name) => result.context(name),
-        }
-    }
-}
-
-/// Annotations that are brig's own start with this.
-const PREFIX: &str = "run.brig.";
-/// Directories separated by `:` (`\:` is a colon of a name), lowest first.
-pub const LAYERS: &str = "run.brig.overlay.layers";
-/// A directory, `tmpfs` or `tmpfs:SIZE`.
-pub const UPPER: &str = "run.brig.overlay.upper";
-/// overlayfs's scratch directory of an upper directory; by default the upper's name with `.work`.
-pub const WORK: &str = "run.brig.overlay.work";
-
-/// Every annotation that changes what brig does: for `features`.
-pub const ANNOTATIONS: [&str; 3] = [LAYERS, UPPER, WORK];
-
-/// overlayfs's `OVL_MAX_STACK`.
-const MOST_LAYERS: usize = 500;
-
 impl Rootfs {
     /// Plans the root filesystem.
     pub fn new(
@@ -154,12 +94,14 @@ impl Rootfs {
         namespaces: Namespaces,
     ) -> Result<Self> {
         let linux = &spec.linux;
-        refuse(&[
-            ("linux.mountLabel", linux.mount_label.as_ref().is_some_and(|label| !label.is_empty())),
-            ("linux.devices", linux.devices.as_ref().is_some_and(|devices| !devices.is_empty())),
-        ])?;
+        refuse(&[(
+            "linux.mountLabel",
+            linux.mount_label.as_ref().is_some_and(|label| !label.is_empty()),
+        )])?;
         let root = spec.root.as_ref().context("missing").at("root")?;
-        ensure_nonempty(&root.path).at("root.path")?;
+        if root.path.as_os_str().is_empty() {
+            Err(anyhow!("is empty")).at("root.path")?;
+        }
         let propagation = propagation(linux.rootfs_propagation.as_deref(), options.no_pivot);
         let propagation = propagation.at("linux.rootfsPropagation")?;
         let mut warnings = Vec::new();
@@ -167,13 +109,15 @@ impl Rootfs {
             Mount::new(index, mount, bundle, propagation.sources, &mut warnings)
         });
         let mounts = mounts.collect::<Result<Vec<_>>>()?;
+        let own_dev = !mounts.iter().any(Mount::is_bound_dev);
         let rootfs = Rootfs {
             path: bundle.join(&root.path),
             readonly: root.readonly,
             jail: jail(namespaces.mount, options.no_pivot),
             propagation,
-            overlay: overlay(spec, bundle, options)?,
-            default_devices: !mounts.iter().any(Mount::is_bound_dev),
+            overlay: overlay::plan(spec, bundle, options)?,
+            own_dev,
+            devices: devices::plan(linux.devices.as_deref().unwrap_or_default(), own_dev)?,
             mounts,
             cgroup_namespace: namespaces.cgroup,
             masked: paths(&linux.masked_paths, "linux.maskedPaths")?,
@@ -216,11 +160,6 @@ fn jail(mount_namespace: bool, no_pivot: bool) -> Jail {
     }
 }
 
-fn ensure_nonempty(path: &Path) -> Result<()> {
-    ensure!(!path.as_os_str().is_empty(), "is empty");
-    Ok(())
-}
-
 impl Propagation {
     const DEFAULT: Self = Propagation { sources: Some(MS_SLAVE), root: MS_PRIVATE, last: None };
 }
@@ -255,133 +194,83 @@ fn paths(paths: &[PathBuf], place: &str) -> Result<Vec<CString>> {
     paths.iter().enumerate().map(located).collect()
 }
 
-fn overlay(spec: &Spec, bundle: &Path, options: &RootOptions) -> Result<Option<Overlay>> {
-    let annotations = &spec.annotations;
-    for name in annotations.keys().filter(|name| name.starts_with(PREFIX)) {
-        if !ANNOTATIONS.contains(&name.as_str()) {
-            let unknown = anyhow!("unknown: brig knows {}", ANNOTATIONS.join(", "));
-            Err(unknown).at(format!("annotations[{name:?}]"))?;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NEW: Namespaces = Namespaces { mount: true, cgroup: true };
+    const NONE: Namespaces = Namespaces { mount: false, cgroup: false };
+
+    fn plan(rest: &str, namespaces: Namespaces, no_pivot: bool) -> Result<Rootfs> {
+        let spec = format!(r#"{{"ociVersion":"1.3.0","root":{{"path":"r"}}{rest}}}"#);
+        let options = RootOptions { no_pivot, ..RootOptions::default() };
+        Rootfs::new(&serde_json::from_str(&spec).unwrap(), Path::new("/b"), &options, namespaces)
+    }
+
+    fn error(rest: &str, namespaces: Namespaces, no_pivot: bool) -> String {
+        format!("{:#}", plan(rest, namespaces, no_pivot).unwrap_err())
+    }
+
+    #[test]
+    fn the_jail_depends_on_the_mount_namespace() {
+        let jail = |namespaces, no_pivot| plan("", namespaces, no_pivot).unwrap().jail;
+        assert_eq!(jail(NEW, false), Jail::Pivot);
+        assert_eq!(jail(NEW, true), Jail::Move);
+        assert_eq!(jail(NONE, false), Jail::Chroot);
+        assert_eq!(jail(NONE, true), Jail::Chroot);
+    }
+
+    #[test]
+    fn nothing_is_mounted_in_somebody_elses_mount_namespace() {
+        for (rest, place) in [
+            (r#","mounts":[{"destination":"/p","type":"proc"}]"#, "mounts"),
+            (r#","linux":{"maskedPaths":["/x"]}"#, "linux.maskedPaths"),
+            (r#","linux":{"readonlyPaths":["/x"]}"#, "linux.readonlyPaths"),
+            (r#","linux":{"rootfsPropagation":"shared"}"#, "linux.rootfsPropagation"),
+            (
+                r#","annotations":{"run.brig.overlay.layers":"l"}"#,
+                r#"annotations["run.brig.overlay.layers"]"#,
+            ),
+        ] {
+            let text = format!("{place}: needs a new mount namespace in linux.namespaces");
+            assert_eq!(error(rest, NONE, false), text);
         }
     }
-    let (layers, layers_from) = match annotations.get(LAYERS) {
-        _ if !options.layers.is_empty() => (options.layers.clone(), Origin::Flag("--layer")),
-        Some(list) => (split_layers(list), Origin::Annotation(LAYERS)),
-        None => (Vec::new(), Origin::Annotation(LAYERS)),
-    };
-    let (upper, upper_from) = match (&options.upper, annotations.get(UPPER)) {
-        (Some(upper), _) => (Some(upper), Origin::Flag("--upper")),
-        (None, upper) => (upper, Origin::Annotation(UPPER)),
-    };
-    let work = annotations.get(WORK);
-    if layers.is_empty() {
-        let pointless = || anyhow!("has no use without layers ({LAYERS} or --layer)");
-        return match (upper, work) {
-            _ if annotations.contains_key(LAYERS) => layers_from.blame(Err(anyhow!("is empty"))),
-            (Some(_), _) => upper_from.blame(Err(pointless())),
-            (None, Some(_)) => Origin::Annotation(WORK).blame(Err(pointless())),
-            (None, None) => Ok(None),
+
+    #[test]
+    fn propagation_never_starts_wider_than_asked() {
+        let of = |name: &str| {
+            let rest = format!(r#","linux":{{"rootfsPropagation":{name:?}}}"#);
+            let Propagation { sources, root, last } = plan(&rest, NEW, false).unwrap().propagation;
+            (sources, root, last)
         };
+        for name in ["", "private", "slave", "rslave", "unbindable", "runbindable"] {
+            assert_eq!(of(name).0, Some(MS_SLAVE), "{name}");
+        }
+        assert_eq!(of("rprivate"), (Some(MS_PRIVATE), MS_PRIVATE, None));
+        assert_eq!(of("slave").1, MS_SLAVE);
+        assert_eq!(of("shared"), (None, MS_PRIVATE, Some(MS_SHARED)));
+        assert_eq!(of("unbindable").2, Some(libc::MS_UNBINDABLE));
     }
-    let layers = layers_from.blame(absolute(&layers, bundle, layers_from))?;
-    let upper = plan_upper(upper.map_or("tmpfs", String::as_str), work, bundle, upper_from)?;
-    upper_from.blame(check_apart(&upper, &layers))?;
-    Ok(Some(Overlay { layers, upper, layers_from, upper_from }))
-}
 
-/// `a:b\:c` is `a` and `b:c`.
-fn split_layers(list: &str) -> Vec<PathBuf> {
-    let mut layers = vec![String::new()];
-    let mut rest = list.chars();
-    while let Some(next) = rest.next() {
-        let next = match next {
-            ':' => {
-                layers.push(String::new());
-                continue;
-            }
-            '\\' => rest.next().unwrap_or('\\'),
-            next => next,
-        };
-        if let Some(layer) = layers.last_mut() {
-            layer.push(next);
-        }
+    #[test]
+    fn bad_values_are_named() {
+        let propagation = r#","linux":{"rootfsPropagation":"share"}"#;
+        let text = error(propagation, NEW, false);
+        assert!(text.starts_with(r#"linux.rootfsPropagation: "share" is none of"#), "{text}");
+        let private = r#","linux":{"rootfsPropagation":"private"}"#;
+        assert!(plan(private, NEW, false).is_ok());
+        assert!(error(private, NEW, true).ends_with("is not safe together with --no-pivot"));
+        let relative = error(r#","linux":{"maskedPaths":["/a","b"]}"#, NEW, false);
+        assert_eq!(relative, "linux.maskedPaths[1]: b is not an absolute path");
+        let label = error(r#","linux":{"mountLabel":"x"}"#, NEW, false);
+        assert_eq!(label, "linux.mountLabel: not supported by this version of brig");
     }
-    if list.is_empty() { Vec::new() } else { layers.into_iter().map(PathBuf::from).collect() }
-}
 
-fn absolute(layers: &[PathBuf], bundle: &Path, from: Origin) -> Result<Vec<CString>> {
-    ensure!(layers.len() <= MOST_LAYERS, "{} layers: overlayfs takes {MOST_LAYERS}", layers.len());
-    let one = |layer: &PathBuf| -> Result<CString> {
-        ensure!(!layer.as_os_str().is_empty(), "a layer without a name");
-        host_path(layer, bundle, from)
-    };
-    layers.iter().map(one).collect()
-}
-
-/// A path of the config is relative to the bundle, one of the command line to where brig is called.
-fn host_path(path: &Path, bundle: &Path, from: Origin) -> Result<CString> {
-    let path = match from {
-        Origin::Annotation(_) => bundle.join(path),
-        Origin::Flag(_) => std::path::absolute(path)?,
-    };
-    c_string(path.as_os_str().as_bytes())
-}
-
-fn plan_upper(upper: &str, work: Option<&String>, bundle: &Path, from: Origin) -> Result<Upper> {
-    let in_memory = match upper.split_once(':') {
-        Some(("tmpfs", size)) => Some(Some(size)),
-        _ if upper == "tmpfs" => Some(None),
-        _ => None,
-    };
-    if let Some(size) = in_memory {
-        if work.is_some() {
-            let pointless = anyhow!("has no use with an upper in memory");
-            Origin::Annotation(WORK).blame(Err(pointless))?;
-        }
-        let size = size.map(|size| check_size(size).and_then(|()| c_string(size.as_bytes())));
-        return Ok(Upper::Tmpfs { size: from.blame(size.transpose())? });
+    #[test]
+    fn a_bound_dev_gets_no_devices() {
+        let bound = r#","mounts":[{"destination":"/dev/","source":"/dev","options":["rbind"]}]"#;
+        let plan = plan(bound, NEW, false).unwrap();
+        assert_eq!((plan.own_dev, plan.devices.len()), (false, 0));
     }
-    let not_empty = ensure_nonempty(Path::new(upper));
-    let directory =
-        from.blame(not_empty.and_then(|()| host_path(Path::new(upper), bundle, from)))?;
-    let work = match work {
-        Some(work) => {
-            let from = Origin::Annotation(WORK);
-            let not_empty = ensure_nonempty(Path::new(work));
-            from.blame(not_empty.and_then(|()| host_path(Path::new(work), bundle, from)))?
-        }
-        None => {
-            let mut work = directory.as_bytes().to_vec();
-            while work.len() > 1 && work.last() == Some(&b'/') {
-                work.pop();
-            }
-            work.extend_from_slice(b".work");
-            c_string(&work)?
-        }
-    };
-    Ok(Upper::Directory { upper: directory, work })
-}
-
-/// Writes must not change a layer. As far as names tell: links are for who makes them to watch.
-fn check_apart(upper: &Upper, layers: &[CString]) -> Result<()> {
-    let Upper::Directory { upper, work } = upper else { return Ok(()) };
-    let path = |name: &CString| PathBuf::from(OsString::from_vec(clean(name.as_bytes())));
-    for layer in layers.iter().map(path) {
-        for dir in [path(upper), path(work)] {
-            ensure!(
-                !dir.starts_with(&layer) && !layer.starts_with(&dir),
-                "{} and the layer {} are not apart",
-                dir.display(),
-                layer.display()
-            );
-        }
-    }
-    Ok(())
-}
-
-/// A size as tmpfs takes it: bytes, with k, m or g, or percent of the memory.
-fn check_size(size: &str) -> Result<()> {
-    let number = size.trim_end_matches(['k', 'K', 'm', 'M', 'g', 'G', '%']);
-    let right = size.len() - number.len() <= 1 && number.parse::<u64>().is_ok_and(|size| size > 0);
-    ensure!(right, "tmpfs:{size}: the size is not a number, one with k, m or g, or a percentage");
-    Ok(())
 }

@@ -2,6 +2,7 @@
 
 use super::Root;
 use super::cgroup;
+use super::copy_up::copy_up;
 use super::source::{Source, apply};
 use super::target::{self, Target, is_directory, proc_path};
 use crate::plan::mounts::{Filesystem, Kind, Mount};
@@ -80,6 +81,11 @@ pub fn new(
         true => by_mount_2(root, mount, fs, fstype, mode.as_deref(), target)?,
         false => detached(mount, fs, fstype, mode.as_deref())?,
     };
+    if let Some(option) = fs.copy_up {
+        let own = (!fs.has(c"uid"), !fs.has(c"gid"));
+        let copied = copy_up(target.fd.as_fd(), detached.as_fd(), own);
+        copied.map_err(|error| blame(error, mount, Some(option)))?;
+    }
     apply(detached.as_fd(), &mount.steps)?;
     if !fs.by_mount_2 {
         put(detached.as_fd(), target.fd.as_fd())?;

@@ -1,24 +1,18 @@
-//! /dev: the devices and links that every container has.
+//! Devices, and the links of /dev that every container has.
 
 use super::Root;
+use crate::plan::devices::Device;
+use crate::plan::rootfs::Rootfs;
+use crate::spec::At;
 use crate::sys::Errno;
+use crate::sys::mount::{clone_tree, move_mount};
 use crate::sys::path::make_dir_in;
 use anyhow::{Context, Result, ensure};
-use nix::fcntl::AtFlags;
-use nix::sys::stat::{Mode, SFlag, fstatat, makedev, mknodat};
-use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
-use std::ffi::CStr;
-use std::os::fd::{AsFd, BorrowedFd};
-
-/// config-linux.md, Default Devices.
-const DEFAULT: [(&CStr, u64, u64); 6] = [
-    (c"null", 1, 3),
-    (c"zero", 1, 5),
-    (c"full", 1, 7),
-    (c"random", 1, 8),
-    (c"urandom", 1, 9),
-    (c"tty", 5, 0),
-];
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, mknodat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, symlinkat, unlinkat};
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Not to thread-self: programs compare them.
 const LINKS: [(&CStr, &CStr); 4] = [
@@ -28,40 +22,100 @@ const LINKS: [(&CStr, &CStr); 4] = [
     (c"stderr", c"/proc/self/fd/2"),
 ];
 
-/// Makes them. By a descriptor of the directory: an image's /dev can be a link to anywhere
-/// (CVE-2026-41579).
-pub fn make_default(root: &mut Root, kcore: bool) -> Result<()> {
-    let dev = make_dir_in(root.fd.as_fd(), c"/dev")?;
-    let dev = dev.as_fd();
-    for (name, major, minor) in DEFAULT {
-        make_one(dev, name, SFlag::S_IFCHR, makedev(major, minor), 0o666)
-            .with_context(|| format!("/dev/{}", name.to_string_lossy()))?;
+/// Makes the devices of the plan, and where /dev is the container's own, its links. By descriptors
+/// of their directories: an image's /dev can be a link to anywhere (CVE-2026-41579).
+pub fn make_all(root: &Root, plan: &Rootfs, kcore: bool) -> Result<()> {
+    let mut dir = None;
+    for device in &plan.devices {
+        make(root.fd.as_fd(), device, &mut dir).map_err(|error| blame(error, device))?;
     }
+    if plan.own_dev {
+        let dev = make_dir_in(root.fd.as_fd(), c"/dev")?;
+        link(dev.as_fd(), kcore).context("links in /dev")?;
+    }
+    Ok(())
+}
+
+fn blame(error: anyhow::Error, device: &Device) -> anyhow::Error {
+    let error = error.context(device.path.to_string_lossy().into_owned());
+    match &device.place {
+        Some(place) => error.context(At::new(place)),
+        None => error,
+    }
+}
+
+/// Makes one. `dir` is the directory of the one before, which is mostly this one's too.
+fn make<'a>(
+    root: BorrowedFd<'_>,
+    device: &'a Device,
+    dir: &mut Option<(&'a [u8], OwnedFd)>,
+) -> Result<()> {
+    let (parent, name) = split(&device.path);
+    let dir = match dir {
+        Some((path, dir)) if *path == parent => dir,
+        _ => &mut dir.insert((parent, make_dir_in(root, &CString::new(parent)?)?)).1,
+    };
+    let mode = Mode::from_bits_truncate(device.mode);
+    match mknodat(dir.as_fd(), name, device.kind, mode, device.number) {
+        Ok(()) => give_away(dir.as_fd(), name, device),
+        // config-linux.md, Devices: one that is there already has to be the one asked for.
+        Err(Errno::EEXIST) => {
+            let found = fstatat(dir.as_fd(), name, AtFlags::AT_SYMLINK_NOFOLLOW);
+            ensure!(is(&found.context("fstatat")?, device), "exists and is not this device");
+            Ok(())
+        }
+        // Not for us to make, in a user namespace or under a stricter device cgroup: the host's.
+        Err(Errno::EPERM) => bind(dir.as_fd(), name, device),
+        Err(errno) => Err(errno).context("mknod"),
+    }
+}
+
+/// An absolute path's directory and last name.
+fn split(path: &CStr) -> (&[u8], &[u8]) {
+    let path = path.to_bytes();
+    let slash = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+    (&path[..slash.max(1)], &path[slash + 1..])
+}
+
+fn is(stat: &FileStat, device: &Device) -> bool {
+    let kind = stat.st_mode & SFlag::S_IFMT.bits() == device.kind.bits();
+    kind && (device.kind == SFlag::S_IFIFO || stat.st_rdev == device.number)
+}
+
+/// Sets the owner of what was just made, and of nothing that has taken its place since.
+fn give_away(dir: BorrowedFd<'_>, name: &[u8], device: &Device) -> Result<()> {
+    if device.uid == 0 && device.gid == 0 {
+        return Ok(());
+    }
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let node = openat(dir, name, flags, Mode::empty()).context("open")?;
+    ensure!(is(&fstat(&node).context("fstat")?, device), "was replaced while it was made");
+    let (uid, gid) = (Uid::from_raw(device.uid), Gid::from_raw(device.gid));
+    fchownat(&node, c"", Some(uid), Some(gid), AtFlags::AT_EMPTY_PATH).context("chown")
+}
+
+/// Mounts the host's device of the same path.
+fn bind(dir: BorrowedFd<'_>, name: &[u8], device: &Device) -> Result<()> {
+    let tree = clone_tree(AT_FDCWD, &device.path, false).context("mknod: EPERM, and the host's")?;
+    let found = fstat(&tree).context("fstat")?;
+    ensure!(is(&found, device), "mknod: EPERM, and the host's is not this device");
+    let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let target = openat(dir, name, flags, Mode::empty()).context("make a file to mount it on")?;
+    Ok(move_mount(tree.as_fd(), target.as_fd())?)
+}
+
+fn link(dev: BorrowedFd<'_>, kcore: bool) -> Result<()> {
     let core = kcore.then_some((c"core", c"/proc/kcore"));
     for (name, target) in LINKS.into_iter().chain(core) {
         match symlinkat(target, dev, name) {
             Ok(()) | Err(Errno::EEXIST) => {}
-            Err(errno) => {
-                return Err(errno).context(format!("symlink /dev/{}", name.to_string_lossy()));
-            }
+            Err(errno) => return Err(errno).with_context(|| name.to_string_lossy().into_owned()),
         }
     }
     // The image's may be the host's multiplexer: only the container's own will do.
     match unlinkat(dev, c"ptmx", UnlinkatFlags::NoRemoveDir) {
         Ok(()) | Err(Errno::ENOENT) => {}
-        Err(errno) => return Err(errno).context("replace /dev/ptmx"),
+        Err(errno) => return Err(errno).context("replace ptmx"),
     }
-    symlinkat(c"pts/ptmx", dev, c"ptmx").context("symlink /dev/ptmx")
-}
-
-/// Makes a device node, or finds that it exists already.
-fn make_one(dir: BorrowedFd<'_>, name: &CStr, kind: SFlag, device: u64, mode: u32) -> Result<()> {
-    match mknodat(dir, name, kind, Mode::from_bits_truncate(mode), device) {
-        Err(Errno::EEXIST) => {}
-        made => return made.context("mknod"),
-    }
-    let stat = fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW).context("fstatat")?;
-    let same = stat.st_mode & SFlag::S_IFMT.bits() == kind.bits() && stat.st_rdev == device;
-    ensure!(same, "exists and is another kind of file");
-    Ok(())
+    symlinkat(c"pts/ptmx", dev, c"ptmx").context("ptmx")
 }

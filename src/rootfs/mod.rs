@@ -6,6 +6,7 @@
 
 mod attach;
 mod cgroup;
+mod copy_up;
 mod device;
 mod mask;
 mod overlay;
@@ -68,9 +69,7 @@ fn mount_all(plan: &Rootfs, sources: Sources) -> Result<Root> {
         attached.map_err(|error| attach::blame(error, mount, None))?;
     }
     root.place_upper_somewhere().context("move the upper out of sight")?;
-    if plan.default_devices {
-        device::make_default(&mut root, kcore).context("set up /dev")?;
-    }
+    device::make_all(&root, plan, kcore)?;
     Ok(root)
 }
 

@@ -4,7 +4,7 @@
 //! fit into its one page of options, whatever their names, on every kernel.
 
 use super::Root;
-use crate::plan::rootfs::{Overlay, Upper};
+use crate::plan::overlay::{Overlay, Upper};
 use crate::spec::Place;
 use crate::sys::mount::{self, Filesystem, move_mount};
 use crate::sys::{Errno, SysError};

@@ -4,7 +4,8 @@
 use super::cgroup::{self, Cgroups};
 use super::overlay;
 use crate::cgroup::Cgroup;
-use crate::plan::mounts::{Kind, Mount, Step};
+use crate::plan::mount_options::Step;
+use crate::plan::mounts::{Kind, Mount};
 use crate::plan::rootfs::{Jail, Rootfs};
 use crate::spec::Place;
 use crate::sys::SysError;
@@ -50,7 +51,7 @@ impl Sources {
         };
         let mounts = plan.mounts.iter().map(|mount| open_one(plan, mount, cgroup));
         let mounts = mounts.collect::<Result<Vec<_>>>()?;
-        let kcore = plan.default_devices && Path::new("/proc/kcore").exists();
+        let kcore = plan.own_dev && Path::new("/proc/kcore").exists();
         Ok(Sources { root, mounts, kcore })
     }
 }

@@ -1,0 +1,168 @@
+//! `linux.devices`, and the devices that every container has.
+
+use super::mounts::{c_string, clean};
+use crate::spec::Place;
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::stat::{SFlag, makedev};
+use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
+use std::ffi::{CStr, CString};
+use std::os::unix::ffi::OsStrExt;
+
+/// A device node or a fifo.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Absolute and clean.
+    pub path: CString,
+    /// `S_IFCHR`, `S_IFBLK` or `S_IFIFO`.
+    pub kind: SFlag,
+    /// Major and minor number as the kernel packs them; 0 of a fifo.
+    pub number: u64,
+    /// Permissions.
+    pub mode: u32,
+    /// Owner, as the container counts.
+    pub uid: u32,
+    /// Group, as the container counts.
+    pub gid: u32,
+    /// Where config.json asks for it, if it does.
+    pub place: Option<String>,
+}
+
+/// config-linux.md, Default Devices.
+const DEFAULT: [(&CStr, u64, u64); 6] = [
+    (c"/dev/null", 1, 3),
+    (c"/dev/zero", 1, 5),
+    (c"/dev/full", 1, 7),
+    (c"/dev/random", 1, 8),
+    (c"/dev/urandom", 1, 9),
+    (c"/dev/tty", 5, 0),
+];
+
+/// The devices to make, in the config's order, then the default ones that it does not name itself.
+/// `own_dev`: /dev is the container's. A bound one has what it has, as in runc: nothing is made in it.
+pub fn plan(devices: &[LinuxDevice], own_dev: bool) -> Result<Vec<Device>> {
+    let mut planned = Vec::new();
+    for (index, device) in devices.iter().enumerate() {
+        let device = one(device, &format!("linux.devices[{index}]"))?;
+        let in_dev = device.path.as_bytes().starts_with(b"/dev/");
+        // Its own ptmx is a link, which is made in any case.
+        if device.path.as_c_str() != c"/dev/ptmx" && (own_dev || !in_dev) {
+            planned.push(device);
+        }
+    }
+    let named = planned.len();
+    for (path, major, minor) in DEFAULT.into_iter().filter(|_| own_dev) {
+        if planned[..named].iter().all(|device| device.path.as_c_str() != path) {
+            let number = makedev(major, minor);
+            let (kind, path) = (SFlag::S_IFCHR, path.to_owned());
+            planned.push(Device { path, kind, number, mode: 0o666, uid: 0, gid: 0, place: None });
+        }
+    }
+    Ok(planned)
+}
+
+fn one(device: &LinuxDevice, place: &str) -> Result<Device> {
+    let path = path(device).at(format!("{place}.path"))?;
+    let kind = kind(device.typ()).at(format!("{place}.type"))?;
+    let number = match kind {
+        SFlag::S_IFIFO => 0,
+        _ => number(device.major(), device.minor()).at(place)?,
+    };
+    // Docker writes the whole of st_mode.
+    let mode = device.file_mode().map_or(0o666, |mode| mode & 0o7777);
+    let (uid, gid) = (device.uid().unwrap_or(0), device.gid().unwrap_or(0));
+    Ok(Device { path, kind, number, mode, uid, gid, place: Some(place.to_owned()) })
+}
+
+fn path(device: &LinuxDevice) -> Result<CString> {
+    let path = device.path();
+    ensure!(!path.as_os_str().is_empty(), "missing");
+    ensure!(path.is_absolute(), "{} is not an absolute path", path.display());
+    let clean = clean(path.as_os_str().as_bytes());
+    ensure!(clean != b"/", "{} is the container's root", path.display());
+    c_string(&clean)
+}
+
+fn kind(kind: LinuxDeviceType) -> Result<SFlag> {
+    Ok(match kind {
+        LinuxDeviceType::C | LinuxDeviceType::U => SFlag::S_IFCHR,
+        LinuxDeviceType::B => SFlag::S_IFBLK,
+        LinuxDeviceType::P => SFlag::S_IFIFO,
+        LinuxDeviceType::A => bail!("\"a\" is no device: c, b, u and p are"),
+    })
+}
+
+/// The kernel's dev_t has 12 bits for the one and 20 for the other.
+fn number(major: i64, minor: i64) -> Result<u64> {
+    // 0:0 is no device; it is what overlayfs hides files with.
+    ensure!((major, minor) != (0, 0), "major and minor are missing");
+    let in_range = |number: i64, most: u64| u64::try_from(number).ok().filter(|n| *n <= most);
+    let major = in_range(major, 0xfff).with_context(|| format!("{major} is no major number"))?;
+    let minor = in_range(minor, 0xf_ffff).with_context(|| format!("{minor} is no minor number"))?;
+    Ok(makedev(major, minor))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn planned(json: &str, own_dev: bool) -> Result<Vec<Device>> {
+        plan(&serde_json::from_str::<Vec<_>>(json).unwrap(), own_dev)
+    }
+
+    fn error(json: &str) -> String {
+        format!("{:#}", planned(json, true).unwrap_err())
+    }
+
+    #[test]
+    fn the_default_ones_are_made_unless_named_or_not_ours_to_make() {
+        assert_eq!(planned("[]", true).unwrap().len(), 6);
+        assert_eq!(planned("[]", false).unwrap(), []);
+        let null = r#"[{"path":"/dev//null","type":"c","major":1,"minor":3,"fileMode":8624}]"#;
+        let devices = planned(null, true).unwrap();
+        assert_eq!((devices.len(), devices[0].mode), (6, 0o660));
+        assert_eq!(planned(null, false).unwrap(), []);
+        let outside = r#"[{"path":"/x","type":"p"}]"#;
+        assert_eq!(planned(outside, false).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn the_multiplexer_stays_a_link() {
+        let ptmx = r#"[{"path":"/dev/ptmx","type":"c","major":5,"minor":2}]"#;
+        assert_eq!(planned(ptmx, true).unwrap().len(), 6);
+    }
+
+    #[test]
+    fn what_is_no_device_is_named() {
+        for (json, text) in [
+            (r#"[{"type":"c"}]"#, "linux.devices[0].path: missing"),
+            (
+                r#"[{"path":"dev/x","type":"c"}]"#,
+                "linux.devices[0].path: dev/x is not an absolute path",
+            ),
+            (
+                r#"[{"path":"/a/..","type":"c"}]"#,
+                "linux.devices[0].path: /a/.. is the container's root",
+            ),
+            (
+                r#"[{"path":"/x","type":"a"}]"#,
+                "linux.devices[0].type: \"a\" is no device: c, b, u and p are",
+            ),
+            (r#"[{"path":"/x","type":"b"}]"#, "linux.devices[0]: major and minor are missing"),
+            (r#"[{"path":"/x","type":"b","major":-1}]"#, "linux.devices[0]: -1 is no major number"),
+            (
+                r#"[{"path":"/x","type":"b","minor":1048576}]"#,
+                "linux.devices[0]: 1048576 is no minor number",
+            ),
+        ] {
+            assert_eq!(error(json), text);
+        }
+    }
+
+    #[test]
+    fn unbuffered_is_a_character_device() {
+        let devices = planned(r#"[{"path":"/x","type":"u","major":4,"minor":64,"uid":7}]"#, true);
+        let device = &devices.unwrap()[0];
+        assert_eq!((device.kind, device.number), (SFlag::S_IFCHR, makedev(4, 64)));
+        assert_eq!((device.mode, device.uid, device.gid), (0o666, 7, 0));
+    }
+}

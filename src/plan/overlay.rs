@@ -1,0 +1,287 @@
+//! A root filesystem made of layers: which, and where the container's writes go.
+
+use super::mounts::{c_string, clean};
+use super::rootfs::RootOptions;
+use crate::spec::{Place, Spec};
+use anyhow::{Context, Result, anyhow, ensure};
+use std::ffi::{CString, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+/// A root filesystem made of layers.
+#[derive(Debug)]
+pub struct Overlay {
+    /// Directories, lowest first, absolute.
+    pub layers: Vec<CString>,
+    /// Where the container's writes go.
+    pub upper: Upper,
+    /// Who named the layers.
+    pub layers_from: Origin,
+    /// Who named the upper.
+    pub upper_from: Origin,
+}
+
+/// Where the container's writes go.
+#[derive(Debug)]
+pub enum Upper {
+    /// Into memory, until the container's end; with a limit of `size` as tmpfs(5) writes it.
+    Tmpfs {
+        /// None: tmpfs's own default, half of the memory.
+        size: Option<CString>,
+    },
+    /// Into a directory that stays.
+    Directory {
+        /// The directory.
+        upper: CString,
+        /// overlayfs's scratch directory on the same filesystem.
+        work: CString,
+    },
+}
+
+/// Where a setting was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// This annotation.
+    Annotation(&'static str),
+    /// This flag of create or run.
+    Flag(&'static str),
+}
+
+impl Origin {
+    /// Adds where it was made to an error about it.
+    pub fn blame<T>(self, result: Result<T>) -> Result<T> {
+        match self {
+            Origin::Annotation(name) => result.at(format!("annotations[{name:?}]")),
+            Origin::Flag(name) => result.context(name),
+        }
+    }
+}
+
+/// Annotations that are brig's own start with this.
+const PREFIX: &str = "run.brig.";
+/// Directories separated by `:` (`\:` is a colon of a name), lowest first.
+pub const LAYERS: &str = "run.brig.overlay.layers";
+/// A directory, `tmpfs` or `tmpfs:SIZE`.
+pub const UPPER: &str = "run.brig.overlay.upper";
+/// overlayfs's scratch directory of an upper directory; by default the upper's name with `.work`.
+pub const WORK: &str = "run.brig.overlay.work";
+
+/// Every annotation that changes what brig does: for `features`.
+pub const ANNOTATIONS: [&str; 3] = [LAYERS, UPPER, WORK];
+
+/// overlayfs's `OVL_MAX_STACK`.
+const MOST_LAYERS: usize = 500;
+
+/// Reads the annotations and the flags, which go before them.
+pub fn plan(spec: &Spec, bundle: &Path, options: &RootOptions) -> Result<Option<Overlay>> {
+    let annotations = &spec.annotations;
+    for name in annotations.keys().filter(|name| name.starts_with(PREFIX)) {
+        if !ANNOTATIONS.contains(&name.as_str()) {
+            let unknown = anyhow!("unknown: brig knows {}", ANNOTATIONS.join(", "));
+            Err(unknown).at(format!("annotations[{name:?}]"))?;
+        }
+    }
+    let (layers, layers_from) = match annotations.get(LAYERS) {
+        _ if !options.layers.is_empty() => (options.layers.clone(), Origin::Flag("--layer")),
+        Some(list) => (split_layers(list), Origin::Annotation(LAYERS)),
+        None => (Vec::new(), Origin::Annotation(LAYERS)),
+    };
+    let (upper, upper_from) = match (&options.upper, annotations.get(UPPER)) {
+        (Some(upper), _) => (Some(upper), Origin::Flag("--upper")),
+        (None, upper) => (upper, Origin::Annotation(UPPER)),
+    };
+    let work = annotations.get(WORK);
+    if layers.is_empty() {
+        let pointless = || anyhow!("has no use without layers ({LAYERS} or --layer)");
+        return match (upper, work) {
+            _ if annotations.contains_key(LAYERS) => layers_from.blame(Err(anyhow!("is empty"))),
+            (Some(_), _) => upper_from.blame(Err(pointless())),
+            (None, Some(_)) => Origin::Annotation(WORK).blame(Err(pointless())),
+            (None, None) => Ok(None),
+        };
+    }
+    let layers = layers_from.blame(absolute(&layers, bundle, layers_from))?;
+    let upper = plan_upper(upper.map_or("tmpfs", String::as_str), work, bundle, upper_from)?;
+    upper_from.blame(check_apart(&upper, &layers))?;
+    Ok(Some(Overlay { layers, upper, layers_from, upper_from }))
+}
+
+/// `a:b\:c` is `a` and `b:c`.
+fn split_layers(list: &str) -> Vec<PathBuf> {
+    let mut layers = vec![String::new()];
+    let mut rest = list.chars();
+    while let Some(next) = rest.next() {
+        let next = match next {
+            ':' => {
+                layers.push(String::new());
+                continue;
+            }
+            '\\' => rest.next().unwrap_or('\\'),
+            next => next,
+        };
+        if let Some(layer) = layers.last_mut() {
+            layer.push(next);
+        }
+    }
+    if list.is_empty() { Vec::new() } else { layers.into_iter().map(PathBuf::from).collect() }
+}
+
+fn absolute(layers: &[PathBuf], bundle: &Path, from: Origin) -> Result<Vec<CString>> {
+    ensure!(layers.len() <= MOST_LAYERS, "{} layers: overlayfs takes {MOST_LAYERS}", layers.len());
+    let one = |layer: &PathBuf| -> Result<CString> {
+        ensure!(!layer.as_os_str().is_empty(), "a layer without a name");
+        host_path(layer, bundle, from)
+    };
+    layers.iter().map(one).collect()
+}
+
+/// A path of the config is relative to the bundle, one of the command line to where brig is called.
+fn host_path(path: &Path, bundle: &Path, from: Origin) -> Result<CString> {
+    ensure!(!path.as_os_str().is_empty(), "is empty");
+    let path = match from {
+        Origin::Annotation(_) => bundle.join(path),
+        Origin::Flag(_) => std::path::absolute(path)?,
+    };
+    c_string(path.as_os_str().as_bytes())
+}
+
+fn plan_upper(upper: &str, work: Option<&String>, bundle: &Path, from: Origin) -> Result<Upper> {
+    let in_memory = match upper.split_once(':') {
+        Some(("tmpfs", size)) => Some(Some(size)),
+        _ if upper == "tmpfs" => Some(None),
+        _ => None,
+    };
+    if let Some(size) = in_memory {
+        if work.is_some() {
+            let pointless = anyhow!("has no use with an upper in memory");
+            Origin::Annotation(WORK).blame(Err(pointless))?;
+        }
+        let size = size.map(|size| check_size(size).and_then(|()| c_string(size.as_bytes())));
+        return Ok(Upper::Tmpfs { size: from.blame(size.transpose())? });
+    }
+    let directory = from.blame(host_path(Path::new(upper), bundle, from))?;
+    let work = match work {
+        Some(work) => {
+            let from = Origin::Annotation(WORK);
+            from.blame(host_path(Path::new(work), bundle, from))?
+        }
+        None => {
+            let mut work = directory.as_bytes().to_vec();
+            while work.len() > 1 && work.last() == Some(&b'/') {
+                work.pop();
+            }
+            work.extend_from_slice(b".work");
+            c_string(&work)?
+        }
+    };
+    Ok(Upper::Directory { upper: directory, work })
+}
+
+/// Writes must not change a layer. As far as names tell: links are for who makes them to watch.
+fn check_apart(upper: &Upper, layers: &[CString]) -> Result<()> {
+    let Upper::Directory { upper, work } = upper else { return Ok(()) };
+    let path = |name: &CString| PathBuf::from(OsString::from_vec(clean(name.as_bytes())));
+    for layer in layers.iter().map(path) {
+        for dir in [path(upper), path(work)] {
+            ensure!(
+                !dir.starts_with(&layer) && !layer.starts_with(&dir),
+                "{} and the layer {} are not apart",
+                dir.display(),
+                layer.display()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// A size as tmpfs takes it: bytes, with k, m or g, or percent of the memory.
+fn check_size(size: &str) -> Result<()> {
+    let number = size.trim_end_matches(['k', 'K', 'm', 'M', 'g', 'G', '%']);
+    let right = size.len() - number.len() <= 1 && number.parse::<u64>().is_ok_and(|size| size > 0);
+    ensure!(right, "tmpfs:{size}: the size is not a number, one with k, m or g, or a percentage");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn overlay(annotations: &str, options: &RootOptions) -> Result<Option<Overlay>> {
+        let spec = format!(r#"{{"ociVersion":"1.3.0","annotations":{annotations}}}"#);
+        plan(&serde_json::from_str(&spec).unwrap(), Path::new("/bundle"), options)
+    }
+
+    fn error(annotations: &str) -> String {
+        format!("{:#}", overlay(annotations, &RootOptions::default()).unwrap_err())
+    }
+
+    #[test]
+    fn layers_are_of_the_bundle_and_the_upper_is_in_memory_unless_said() {
+        let annotations = r#"{"run.brig.overlay.layers":"a:/b\\:c:d\\\\","x":"y"}"#;
+        let overlay = overlay(annotations, &RootOptions::default()).unwrap().unwrap();
+        let layers: Vec<&str> = overlay.layers.iter().map(|l| l.to_str().unwrap()).collect();
+        assert_eq!(layers, ["/bundle/a", "/b:c", "/bundle/d\\"]);
+        assert!(matches!(overlay.upper, Upper::Tmpfs { size: None }));
+    }
+
+    #[test]
+    fn flags_go_before_annotations() {
+        let annotations = r#"{"run.brig.overlay.layers":"a","run.brig.overlay.upper":"tmpfs:1m"}"#;
+        let options = RootOptions { layers: vec!["/x".into()], ..RootOptions::default() };
+        let layered = overlay(annotations, &options).unwrap().unwrap();
+        assert_eq!(layered.layers, [c"/x".to_owned()]);
+        assert_eq!(layered.layers_from, Origin::Flag("--layer"));
+        let Upper::Tmpfs { size } = layered.upper else { panic!() };
+        assert_eq!(size.unwrap().as_c_str(), c"1m");
+        let options = RootOptions { upper: Some("/up/".into()), ..RootOptions::default() };
+        let Upper::Directory { upper, work } =
+            overlay(annotations, &options).unwrap().unwrap().upper
+        else {
+            panic!()
+        };
+        assert_eq!((upper.as_c_str(), work.as_c_str()), (c"/up/", c"/up.work"));
+    }
+
+    #[test]
+    fn without_layers_there_is_no_overlay() {
+        assert!(overlay("{}", &RootOptions::default()).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_named() {
+        let layers = |rest: &str| format!(r#"{{"run.brig.overlay.layers":"a"{rest}}}"#);
+        let upper = |value: &str| layers(&format!(r#","run.brig.overlay.upper":{value:?}"#));
+        let place =
+            |name: &str, text: &str| format!("annotations[\"run.brig.overlay.{name}\"]: {text}");
+        let pointless = "has no use without layers (run.brig.overlay.layers or --layer)";
+        for (annotations, text) in [
+            (r#"{"run.brig.overlay.layers":""}"#.into(), place("layers", "is empty")),
+            (
+                r#"{"run.brig.overlay.layers":"a::b"}"#.into(),
+                place("layers", "a layer without a name"),
+            ),
+            (r#"{"run.brig.overlay.upper":"tmpfs"}"#.into(), place("upper", pointless)),
+            (r#"{"run.brig.overlay.work":"w"}"#.into(), place("work", pointless)),
+            (upper(""), place("upper", "is empty")),
+            (upper("a/up"), place("upper", "/bundle/a/up and the layer /bundle/a are not apart")),
+            (upper("."), place("upper", "/bundle and the layer /bundle/a are not apart")),
+            (
+                layers(r#","run.brig.overlay.work":"w""#),
+                place("work", "has no use with an upper in memory"),
+            ),
+        ] {
+            assert_eq!(error(&annotations), text);
+        }
+        for size in ["", "0", "1q", "-1", "k", "1mm", "1.5g"] {
+            let text = error(&upper(&format!("tmpfs:{size}")));
+            assert!(text.contains(&format!("tmpfs:{size}: the size is not a number")), "{text}");
+        }
+        let unknown = error(r#"{"run.brig.overlay.layer":"a"}"#);
+        assert!(
+            unknown.starts_with(r#"annotations["run.brig.overlay.layer"]: unknown: "#),
+            "{unknown}"
+        );
+        let many = error(&format!(r#"{{"run.brig.overlay.layers":"{}a"}}"#, "a:".repeat(500)));
+        assert!(many.ends_with("501 layers: overlayfs takes 500"), "{many}");
+    }
+}

@@ -1,0 +1,100 @@
+//! `tmpcopyup`: a tmpfs that starts with what the directory it covers holds.
+
+use crate::sys::Errno;
+use anyhow::{Context, Result, ensure};
+use nix::dir::Dir;
+use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
+use nix::sys::stat::{
+    FchmodatFlags, FileStat, Mode, SFlag, UtimensatFlags, fchmodat, fstat, fstatat, mkdirat,
+    mknodat, utimensat,
+};
+use nix::sys::time::TimeSpec;
+use nix::unistd::{Gid, Uid, fchownat, symlinkat};
+use std::ffi::CStr;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// Deeper trees are made to exhaust something.
+const DEEPEST: usize = 64;
+
+/// Copies everything below one directory to the other, with mode, owner and times. Links are copied,
+/// never followed; what others change meanwhile is copied as found. `own`: the directory itself gets
+/// the owner, and the group.
+pub fn copy_up(from: BorrowedFd<'_>, to: BorrowedFd<'_>, own: (bool, bool)) -> Result<()> {
+    let stat = fstat(from).context("fstat")?;
+    let uid = own.0.then(|| Uid::from_raw(stat.st_uid));
+    let gid = own.1.then(|| Gid::from_raw(stat.st_gid));
+    fchownat(to, c"", uid, gid, AtFlags::AT_EMPTY_PATH).context("chown")?;
+    copy_dir(from, to, 0)
+}
+
+fn copy_dir(from: BorrowedFd<'_>, to: BorrowedFd<'_>, depth: usize) -> Result<()> {
+    ensure!(depth < DEEPEST, "directories deeper than {DEEPEST} in each other");
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let mut dir = Dir::openat(from, c".", flags, Mode::empty()).context("opendir")?;
+    for entry in dir.iter() {
+        let entry = entry.context("readdir")?;
+        let name = entry.file_name();
+        if name != c"." && name != c".." {
+            copy_one(from, to, name, depth).with_context(|| name.to_string_lossy().into_owned())?;
+        }
+    }
+    Ok(())
+}
+
+fn copy_one(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, depth: usize) -> Result<()> {
+    let stat = match fstatat(from, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Err(Errno::ENOENT) => return Ok(()),
+        stat => stat.context("stat")?,
+    };
+    let kind = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
+    let mode = Mode::from_bits_truncate(stat.st_mode & 0o7777);
+    match kind {
+        SFlag::S_IFDIR => {
+            mkdirat(to, name, Mode::from_bits_truncate(0o700)).context("mkdir")?;
+            let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
+            let (from, to) = (open(from, name, flags)?, open(to, name, flags)?);
+            copy_dir(from.as_fd(), to.as_fd(), depth + 1)?;
+        }
+        SFlag::S_IFLNK => {
+            let target = readlinkat(from, name).context("readlink")?;
+            symlinkat(target.as_os_str(), to, name).context("symlink")?;
+        }
+        SFlag::S_IFREG => copy_file(from, to, name)?,
+        kind => mknodat(to, name, kind, mode, stat.st_rdev).context("mknod")?,
+    }
+    set_meta(to, name, kind, mode, &stat)
+}
+
+fn copy_file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr) -> Result<()> {
+    // O_NONBLOCK: should it have become a fifo, nobody waits for its other end.
+    let mut source = File::from(open(from, name, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?);
+    let mode = fstat(&source).context("fstat")?.st_mode & SFlag::S_IFMT.bits();
+    ensure!(mode == SFlag::S_IFREG.bits(), "is no file any more");
+    let made = open(to, name, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL)?;
+    std::io::copy(&mut source, &mut File::from(made)).context("copy")?;
+    Ok(())
+}
+
+fn open(dir: BorrowedFd<'_>, name: &CStr, flags: OFlag) -> Result<OwnedFd> {
+    let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    openat(dir, name, flags, Mode::from_bits_truncate(0o600)).context("open")
+}
+
+/// Owner first: it takes setuid bits away. Nobody else sees the new filesystem yet.
+fn set_meta(
+    dir: BorrowedFd<'_>,
+    name: &CStr,
+    kind: SFlag,
+    mode: Mode,
+    stat: &FileStat,
+) -> Result<()> {
+    let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+    fchownat(dir, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW).context("chown")?;
+    if kind != SFlag::S_IFLNK {
+        fchmodat(dir, name, mode, FchmodatFlags::FollowSymlink).context("chmod")?;
+    }
+    let accessed = TimeSpec::new(stat.st_atime, stat.st_atime_nsec);
+    let modified = TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec);
+    utimensat(dir, name, &accessed, &modified, UtimensatFlags::NoFollowSymlink).context("utimens")
+}

@@ -303,7 +303,7 @@ fn preserve_fds() -> Arg {
 fn read(matches: &ArgMatches) -> Parsed {
     let json = text(matches, "log-format").as_deref() == Some("json");
     let globals = Globals {
-        root: path(matches, "root").unwrap_or_else(|| PathBuf::from("/run/brig")),
+        root: path(matches, "root").unwrap_or_else(default_root),
         log: path(matches, "log"),
         log_format: if json { Format::Json } else { Format::Text },
         debug: matches.get_flag("debug"),
@@ -319,6 +319,15 @@ fn read(matches: &ArgMatches) -> Parsed {
     }
     let command = command(name, matches_of, &globals);
     Parsed::Run(globals, Box::new(command))
+}
+
+/// /run/brig; for an ordinary user, below the directory that belongs to the session.
+fn default_root() -> PathBuf {
+    let session = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
+    match session {
+        Some(dir) if !nix::unistd::geteuid().is_root() => PathBuf::from(dir).join("brig"),
+        _ => PathBuf::from("/run/brig"),
+    }
 }
 
 /// The first flag that is given and not supported. `--rootless=false` and `auto` ask for nothing.

@@ -100,6 +100,11 @@ impl Cgroup {
         Ok(Cgroup { version, dirs })
     }
 
+    /// No cgroup but the one that brig is in.
+    pub fn none(version: Version) -> Cgroup {
+        Cgroup { version, dirs: Vec::new() }
+    }
+
     /// The container's directories, one a hierarchy.
     pub fn dirs(&self) -> &[Dir] {
         &self.dirs

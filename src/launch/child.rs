@@ -9,11 +9,13 @@ use crate::cgroup::Entry;
 use crate::hooks::{self, Hook};
 use crate::plan::Plan;
 use crate::plan::sysctl::Sysctl;
+use crate::process::ids;
 use crate::rootfs::{self, Sources};
 use crate::spec::{At, Place};
 use crate::state::{State, Status};
 use crate::sys::{cred, describe, misc, signal};
 use anyhow::{Context, Result, ensure};
+use nix::sched::{CloneFlags, setns, unshare};
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::path::Path;
@@ -30,8 +32,8 @@ pub struct Inherited<'a> {
     pub entry: Entry,
     /// Namespaces to join.
     pub joined: Vec<Joined<'a>>,
-    /// Opened mount sources.
-    pub sources: Sources,
+    /// Opened mount sources; none where only the child may open them.
+    pub sources: Option<Sources>,
     /// To the parent.
     pub channel: Channel,
     /// Where to wait for start.
@@ -41,7 +43,7 @@ pub struct Inherited<'a> {
 /// Runs the child. It leaves by execve or by `_exit`, never by returning.
 pub fn run(inherited: Inherited<'_>) -> ! {
     let Inherited { plan, config, state, entry, joined, sources, channel, gate } = inherited;
-    let ready = enter(plan, state, &entry, &joined)
+    let ready = enter(plan, state, &entry, &joined, &channel)
         .and_then(|()| build(plan, sources, state, &channel))
         .and_then(|()| program::become_user(&plan.process));
     let program = match ready {
@@ -69,20 +71,36 @@ fn located(mut error: anyhow::Error, config: &[u8]) -> String {
 }
 
 /// Out of the host: cgroups, namespaces, and what belongs to them.
-fn enter(plan: &Plan, state: &State, entry: &Entry, joined: &[Joined<'_>]) -> Result<()> {
+fn enter(
+    plan: &Plan,
+    state: &State,
+    entry: &Entry,
+    joined: &[Joined<'_>],
+    channel: &Channel,
+) -> Result<()> {
     // First of all, so that whatever is allocated, mounted or copied from here on is charged to it.
     entry.enter()?;
-    // Until there is a saved state that leads to this process it must not outlive the parent.
-    cred::parent_death_signal(libc::SIGKILL)?;
-    // What is not dumpable, other processes of a shared pid namespace cannot look into (CVE-2016-9962).
-    cred::dumpable(false)?;
     signal::reset_all()?;
     // Out of reach of ctrl-C at the terminal that brig was called from; brig forwards it.
     nix::unistd::setsid().context("setsid")?;
-    spawn::join(joined)?;
+    if plan.namespaces.new & libc::CLONE_NEWUSER != 0 {
+        ensure!(channel.expect(&Message::Mapped), "brig is gone");
+    }
+    if plan.namespaces.new & libc::CLONE_NEWTIME != 0 {
+        make_time_namespace(&plan.time_offsets).at("linux.timeOffsets")?;
+    }
+    if plan.process.in_user_namespace {
+        ids::become_root()?;
+    }
+    // Until there is a saved state that leads to this process it must not outlive the parent. Not
+    // before now: a change of ids clears it.
+    cred::parent_death_signal(libc::SIGKILL)?;
+    // What is not dumpable, other processes of a shared pid namespace cannot look into (CVE-2016-9962).
+    // Not before now: its /proc/self and id maps are root's then.
+    cred::dumpable(false)?;
+    spawn::join(&plan.namespaces, joined)?;
     if plan.namespaces.new & libc::CLONE_NEWCGROUP != 0 {
-        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWCGROUP)
-            .context("unshare(CLONE_NEWCGROUP)")?;
+        unshare(CloneFlags::CLONE_NEWCGROUP).context("unshare(CLONE_NEWCGROUP)")?;
     }
     if plan.namespaces.new & libc::CLONE_NEWNET != 0 {
         misc::loopback_up()?;
@@ -98,10 +116,18 @@ fn enter(plan: &Plan, state: &State, entry: &Entry, joined: &[Joined<'_>]) -> Re
     }
     // What taskset(1) bound brig to is not meant for the container.
     misc::reset_affinity()?;
-    if let Some(score) = plan.process.oom_score_adj {
-        program::write_oom_score(score).at("process.oomScoreAdj")?;
-    }
     plan.sysctl.iter().try_for_each(set_sysctl)
+}
+
+/// A new time namespace takes its offsets only as long as nobody is in it (time_namespaces(7)).
+fn make_time_namespace(offsets: &[(&str, i64, u32)]) -> Result<()> {
+    unshare(CloneFlags::from_bits_retain(libc::CLONE_NEWTIME)).context("unshare(CLONE_NEWTIME)")?;
+    for (clock, seconds, nanoseconds) in offsets {
+        program::write_proc("self/timens_offsets", &format!("{clock} {seconds} {nanoseconds}"))?;
+    }
+    let path = "/proc/self/ns/time_for_children";
+    let file = std::fs::File::open(path).with_context(|| format!("open {path}"))?;
+    setns(&file, CloneFlags::from_bits_retain(libc::CLONE_NEWTIME)).context("setns(CLONE_NEWTIME)")
 }
 
 /// Through the host's own /proc, which nobody in the container can have replaced (CVE-2025-52881):
@@ -111,7 +137,11 @@ fn set_sysctl(sysctl: &Sysctl) -> Result<()> {
 }
 
 /// A root of its own.
-fn build(plan: &Plan, sources: Sources, state: &State, channel: &Channel) -> Result<()> {
+fn build(plan: &Plan, sources: Option<Sources>, state: &State, channel: &Channel) -> Result<()> {
+    let sources = match sources {
+        Some(sources) => sources,
+        None => Sources::open(&plan.rootfs, &state.cgroup)?,
+    };
     let root = rootfs::mount(&plan.rootfs, sources)?;
     // Now, because later the root may be read-only.
     root.make_directory(plan.process.cwd.as_ref()).at("process.cwd")?;

@@ -2,13 +2,14 @@
 //! namespace is joined by the parent, for its children, and everything else by the child itself.
 
 use super::program::{self, Program};
+use super::spawn;
 use super::sync::{self, Channel, Message};
 use crate::cgroup::Entry;
 use crate::deadline;
 use crate::log::Log;
 use crate::plan::process::Process;
-use crate::process::{affinity, stdio};
-use crate::spec::{self, Place, parse_error};
+use crate::process::{affinity, ids, stdio};
+use crate::spec::{self, parse_error};
 use crate::state::{self, Dir, NotFound, State, Status};
 use crate::sys::clone::{Side, clone3};
 use crate::sys::{cred, misc, signal};
@@ -76,7 +77,7 @@ pub fn exec(options: &Options, log: &mut Log) -> Result<i32> {
         options.ignore_paused || !state.cgroup.frozen()?,
         "cannot exec in a paused container (use --ignore-paused to override)"
     );
-    let process = plan(options, &dir, log)?;
+    let process = plan(options, &dir, &state, log)?;
     let entry = state.cgroup.below(&options.cgroups)?.entry()?;
     let child = spawn(&state, &init, &process, &entry)?;
     if let Err(error) = child.wait_until_executed(options.pid_file.as_deref()) {
@@ -93,7 +94,7 @@ struct Snapshot {
 }
 
 /// The container's own process, with what the command line changes of it, or the file's.
-fn plan(options: &Options, dir: &Dir, log: &mut Log) -> Result<Process> {
+fn plan(options: &Options, dir: &Dir, state: &State, log: &mut Log) -> Result<Process> {
     let mut warnings = Vec::new();
     let mut process = match &options.process {
         Some(path) => {
@@ -109,6 +110,7 @@ fn plan(options: &Options, dir: &Dir, log: &mut Log) -> Result<Process> {
         }
     };
     process.preserved_fds = options.preserve_fds;
+    process.in_user_namespace = state.has_namespace(libc::CLONE_NEWUSER);
     stdio::check_preserved(options.preserve_fds)?;
     warnings.iter().for_each(|warning| log.warn(warning));
     Ok(process)
@@ -179,15 +181,24 @@ fn spawn(state: &State, init: &OwnedFd, process: &Process, entry: &Entry) -> Res
     };
     let (channel, childs) = sync::pair()?;
     super::foreground::forwarded().thread_block().context("block signals")?;
-    if state.has_namespace(libc::CLONE_NEWPID) {
-        setns(init, CloneFlags::CLONE_NEWPID).context("join the container's pid namespace")?;
-    }
     affinity::before_cgroup(process)?;
-    match clone3(0, entry.into.as_ref().map(AsFd::as_fd))? {
+    let into = entry.into.as_ref().map(AsFd::as_fd);
+    // Only root may join a pid namespace from outside the user namespace that it belongs to.
+    let relayed = process.in_user_namespace && !cred::is_privileged()?;
+    let side = match relayed {
+        true => spawn::relay(0, into, || join(init, state.namespaces))?,
+        false => {
+            join(init, state.namespaces & libc::CLONE_NEWPID)?;
+            clone3(0, into)?
+        }
+    };
+    match side {
         Side::Parent(pid, pidfd) => Ok(Child { pid, pidfd, channel }),
         Side::Child => {
             drop(channel);
-            let Err(error) = become_process(state, init, process, entry, root.as_ref(), &childs);
+            let kinds = if relayed { 0 } else { state.namespaces & !libc::CLONE_NEWPID };
+            let target = Target { state, init, kinds, root };
+            let Err(error) = become_process(&target, process, entry, &childs);
             // If the parent is gone, there is nobody to tell.
             let _ = childs.send(&Message::Failed(crate::sys::describe(&error)));
             crate::sys::exit(255)
@@ -195,30 +206,51 @@ fn spawn(state: &State, init: &OwnedFd, process: &Process, entry: &Entry) -> Res
     }
 }
 
+/// Where the child goes.
+struct Target<'a> {
+    state: &'a State,
+    init: &'a OwnedFd,
+    /// `CLONE_NEW*` bits of the namespaces that it joins itself.
+    kinds: libc::c_int,
+    /// To be chrooted to, where there is no mount namespace to join.
+    root: Option<File>,
+}
+
+/// Joins these namespaces of init, all at once: the kernel takes the user namespace's rights for the
+/// others (setns(2), Linux 5.8).
+fn join(init: &OwnedFd, kinds: libc::c_int) -> Result<()> {
+    if kinds == 0 {
+        return Ok(());
+    }
+    let flags = CloneFlags::from_bits_retain(kinds);
+    setns(init, flags).with_context(|| format!("join the container's namespaces ({kinds:#x})"))
+}
+
 /// The child's steps. What is already in the container could look into this process, were it dumpable
 /// (CVE-2016-9962).
 fn become_process(
-    state: &State,
-    init: &OwnedFd,
+    target: &Target<'_>,
     process: &Process,
     entry: &Entry,
-    root: Option<&File>,
     channel: &Channel,
 ) -> Result<std::convert::Infallible> {
     entry.enter()?;
-    cred::dumpable(false)?;
     signal::reset_all()?;
     nix::unistd::setsid().context("setsid")?;
     if let Some(score) = process.oom_score_adj {
-        program::write_oom_score(score).at("process.oomScoreAdj")?;
+        program::write_oom_score("self", score)?;
     }
-    let kinds = state.namespaces & !libc::CLONE_NEWPID;
-    setns(init, CloneFlags::from_bits_retain(kinds)).context("join the container's namespaces")?;
-    if let Some(root) = root {
+    cred::dumpable(false)?;
+    join(target.init, target.kinds)?;
+    if process.in_user_namespace {
+        ids::become_root()?;
+    }
+    if let Some(root) = &target.root {
         nix::unistd::fchdir(root).and_then(|()| nix::unistd::chroot(".")).context("chroot")?;
     }
-    if state.keyring {
-        misc::join_session_keyring(&CString::new(format!("_ses.{}", state.id))?)?;
+    if target.state.keyring {
+        let name = CString::new(format!("_ses.{}", target.state.id))?;
+        misc::join_session_keyring(&name)?;
     }
     affinity::in_cgroup(process)?;
     let program: Program = program::become_user(process)?;

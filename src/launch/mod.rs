@@ -7,6 +7,7 @@ pub mod destroy;
 pub mod exec;
 pub mod foreground;
 pub mod gate;
+pub mod idmap;
 pub mod parent;
 pub mod program;
 pub mod spawn;

@@ -3,8 +3,8 @@
 
 use super::child::{self, Inherited};
 use super::gate::Gate;
-use super::spawn;
 use super::sync::{self, Channel, Message};
+use super::{idmap, program, spawn};
 use crate::cgroup::Cgroup;
 use crate::deadline;
 use crate::hooks::{self, Hooks};
@@ -160,9 +160,10 @@ impl Attempt {
         // Acquire: the child inherits all of it as descriptors.
         self.dir.begin(&self.state)?;
         self.dir.write("config.json", config)?;
-        self.state.cgroup.create(&plan.resources)?;
+        self.make_cgroup(plan, log)?;
         // Without a cgroup namespace, the container's own cgroups are among the sources.
-        let sources = Sources::open(&plan.rootfs, &self.state.cgroup)?;
+        let sources = plan.privileged.then(|| Sources::open(&plan.rootfs, &self.state.cgroup));
+        let sources = sources.transpose()?;
         let entry = self.state.cgroup.entry()?;
         let gate = Gate::make(&self.dir)?;
         let (channel, childs) = sync::pair()?;
@@ -181,20 +182,14 @@ impl Attempt {
         // The child must be the only one who holds these: their end of file is its death.
         drop((childs, gate, entry, sources, joined));
         let init = self.init.insert(pidfd).try_clone()?;
+        self.state.pid = pid;
+        self.state.start_time = state::start_time(pid).unwrap_or_default();
 
         // Serve.
         log.debug(format_args!("{}: process {pid} sets itself up", options.id));
-        self.state.pid = pid;
-        self.state.start_time = state::start_time(pid).unwrap_or_default();
         let end = Instant::now() + deadline::SETUP + hooks::allowance(&plan.hooks.create_container);
         let peer = Peer { channel: &channel, init: &init, signals: &signals, end };
-        if plan.hooks.during_create() {
-            peer.hear(&Message::Mounted, &self.state.cgroup)?;
-            self.reached_hooks = true;
-            self.run_hooks(&plan.hooks)?;
-            peer.channel.send(&Message::Pivot).context("tell the container's process to go on")?;
-        }
-        peer.hear(&Message::Ready, &self.state.cgroup)?;
+        self.serve(&peer, plan, log)?;
 
         // Save. Only then may the child live without us.
         self.state.creating = false;
@@ -202,10 +197,46 @@ impl Attempt {
         if let Some(path) = &options.pid_file {
             state::write_atomically(path, pid.to_string().as_bytes()).context("--pid-file")?;
         }
-        channel
-            .send(&Message::Saved)
-            .context("tell the container's process that its state is saved")?;
+        peer.tell(&Message::Saved)?;
         Ok(init)
+    }
+
+    /// Where an ordinary user may make none, a container that asks for no limit lives without.
+    fn make_cgroup(&mut self, plan: &Plan, log: &mut Log) -> Result<()> {
+        let Err(error) = self.state.cgroup.create(&plan.resources) else { return Ok(()) };
+        let refused =
+            [Errno::EACCES, Errno::EPERM, Errno::EROFS].map(Some).contains(&errno_of(&error));
+        if plan.privileged || !refused || !plan.resources.sets_no_limit() {
+            return Err(error);
+        }
+        log.warn(&format!(
+            "the container gets no cgroup of its own, for you may not make one: {error:#}"
+        ));
+        self.state.cgroup.remove(Instant::now() + deadline::CGROUP)?;
+        self.state.cgroup = Cgroup::none(self.state.cgroup.version);
+        self.dir.begin(&self.state)
+    }
+
+    /// Does what only the parent can, and listens until the child is ready.
+    fn serve(&mut self, peer: &Peer<'_>, plan: &Plan, log: &mut Log) -> Result<()> {
+        if let Some(score) = plan.process.oom_score_adj {
+            // Before the child becomes another user: it would be out of an ordinary user's reach.
+            match program::write_oom_score(&self.state.pid.to_string(), score) {
+                Err(error) if !plan.privileged => log.warn(&format!("{error:#}")),
+                written => written?,
+            }
+        }
+        if plan.namespaces.new & libc::CLONE_NEWUSER != 0 {
+            idmap::write(self.state.pid, &plan.id_maps)?;
+            peer.tell(&Message::Mapped)?;
+        }
+        if plan.hooks.during_create() {
+            peer.hear(&Message::Mounted, &self.state.cgroup)?;
+            self.reached_hooks = true;
+            self.run_hooks(&plan.hooks)?;
+            peer.tell(&Message::Pivot)?;
+        }
+        peer.hear(&Message::Ready, &self.state.cgroup)
     }
 
     /// In the runtime's namespaces. They may ask for the container's state, or kill it.
@@ -264,6 +295,11 @@ struct Peer<'a> {
 }
 
 impl Peer<'_> {
+    fn tell(&self, message: &Message) -> Result<()> {
+        let sent = self.channel.send(message);
+        sent.with_context(|| format!("say {message:?} to the container's process"))
+    }
+
     /// Listens to the child until it says what is expected now.
     fn hear(&self, expected: &Message, cgroup: &Cgroup) -> Result<()> {
         self.channel.wait(self.signals.as_fd(), self.end)?;

@@ -62,9 +62,9 @@ fn inside_root() -> Result<()> {
     Ok(())
 }
 
-/// Writes to the host's /proc, so before a mount namespace is joined or the root changed.
-pub fn write_oom_score(score: i32) -> Result<()> {
-    write_proc("self/oom_score_adj", &score.to_string())
+/// Sets the OOM score adjustment of a process, through the host's /proc.
+pub fn write_oom_score(pid: &str, score: i32) -> Result<()> {
+    write_proc(&format!("{pid}/oom_score_adj"), &score.to_string()).at("process.oomScoreAdj")
 }
 
 /// Writes a file of the host's /proc.

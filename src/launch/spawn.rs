@@ -1,11 +1,14 @@
 //! The one clone: which namespaces are made with it, which are joined before, which after.
 
+use super::sync::{self, Message};
 use crate::plan::namespaces::{Join, Namespaces, name};
 use crate::spec::Place;
-use crate::sys::clone::{Side, clone3};
+use crate::sys::clone::{Side, clone_sibling, clone3};
 use crate::sys::misc::namespace_type;
-use anyhow::{Context, Result, ensure};
+use crate::sys::{self, signal};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sched::{CloneFlags, setns};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -43,14 +46,42 @@ fn open_one(join: &Join) -> Result<File> {
     Ok(file)
 }
 
-/// Clones. A pid namespace is joined by the parent, since it takes effect for children only, and
-/// left again. A cgroup namespace is made later, by the child: its root is where the process is.
+/// How the child gets into its namespaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strategy {
+    /// One clone. A pid namespace is joined by the parent, since that takes effect for children only;
+    /// all others by the child.
+    Direct,
+    /// A process in between joins all, clones, and is gone: only with the rights of the user
+    /// namespace that is joined can more be made in it, and only without those of a new one can
+    /// others be joined. The parent can do neither: it could not go back.
+    Relay,
+}
+
+impl Strategy {
+    /// The simplest that the kernel allows.
+    pub fn of(plan: &Namespaces) -> Strategy {
+        let new_user = plan.new & libc::CLONE_NEWUSER != 0;
+        let joins_user = plan.joined(libc::CLONE_NEWUSER).is_some();
+        if joins_user || new_user && !plan.join.is_empty() {
+            Strategy::Relay
+        } else {
+            Strategy::Direct
+        }
+    }
+}
+
+/// Clones. Cgroup and time namespaces are made later, by the child: the one has its root where the
+/// process is then, the other wants its offsets first.
 pub fn spawn(
     plan: &Namespaces,
     joined: &[Joined<'_>],
     into: Option<BorrowedFd<'_>>,
 ) -> Result<Side> {
-    let flags = plan.new & !libc::CLONE_NEWCGROUP;
+    let flags = plan.new & !(libc::CLONE_NEWCGROUP | libc::CLONE_NEWTIME);
+    if Strategy::of(plan) == Strategy::Relay {
+        return relay(flags, into, || enter_all(joined));
+    }
     let Some(pidns) = joined.iter().find(|joined| joined.join.kind == libc::CLONE_NEWPID) else {
         return Ok(clone3(flags, into)?);
     };
@@ -63,12 +94,77 @@ pub fn spawn(
     Ok(side)
 }
 
-/// The child joins all but the pid namespace, in which it was born. The mount namespace comes last:
-/// it changes what every path means.
-pub fn join(joined: &[Joined<'_>]) -> Result<()> {
-    let kind = |joined: &&Joined<'_>| joined.join.kind;
-    let mount = |joined: &&Joined<'_>| kind(joined) == libc::CLONE_NEWNS;
-    let pid = |joined: &&Joined<'_>| kind(joined) == libc::CLONE_NEWPID;
-    joined.iter().filter(|joined| !mount(joined) && !pid(joined)).try_for_each(Joined::enter)?;
-    joined.iter().find(mount).map_or(Ok(()), Joined::enter)
+/// The relay's life: join, clone a child that is its parent's, tell its pid, end.
+pub fn relay(
+    flags: libc::c_int,
+    into: Option<BorrowedFd<'_>>,
+    join: impl FnOnce() -> Result<()>,
+) -> Result<Side> {
+    let (ours, theirs) = sync::pair()?;
+    let Side::Parent(_, relay) = clone3(0, None)? else {
+        drop(ours);
+        let cloned = join().and_then(|()| Ok(clone_sibling(flags, into)?));
+        let message = match cloned {
+            Ok(None) => return Ok(Side::Child),
+            Ok(Some(pid)) => Message::Cloned(pid),
+            Err(error) => Message::Failed(format!("{error:#}")),
+        };
+        // If the parent is gone, there is nobody to tell.
+        let _ = theirs.send(&message);
+        sys::exit(0)
+    };
+    drop(theirs);
+    let said = ours.receive();
+    waitid(Id::PIDFd(relay.as_fd()), WaitPidFlag::WEXITED).context("wait for the relay")?;
+    match said? {
+        Some(Message::Cloned(pid)) => Ok(Side::Parent(pid, signal::pidfd_open(pid)?)),
+        Some(Message::Failed(text)) => bail!("{text}"),
+        _ => bail!("the relay died before it could clone the container's process"),
+    }
+}
+
+/// What the child joins itself: all but the pid namespace, in which it was born, and nothing after a
+/// relay, which has joined all.
+pub fn join(plan: &Namespaces, joined: &[Joined<'_>]) -> Result<()> {
+    match Strategy::of(plan) {
+        Strategy::Relay => Ok(()),
+        Strategy::Direct => {
+            let not_pid = |joined: &&Joined<'_>| joined.join.kind != libc::CLONE_NEWPID;
+            in_order(joined).filter(not_pid).try_for_each(Joined::enter)
+        }
+    }
+}
+
+fn enter_all(joined: &[Joined<'_>]) -> Result<()> {
+    in_order(joined).try_for_each(Joined::enter)
+}
+
+/// The user namespace first: it has the rights to join the others. The mount namespace last: it
+/// changes what every path means.
+fn in_order<'a>(joined: &'a [Joined<'a>]) -> impl Iterator<Item = &'a Joined<'a>> {
+    let of = |kinds: &'static [libc::c_int], yes: bool| {
+        joined.iter().filter(move |joined| kinds.contains(&joined.join.kind) == yes)
+    };
+    let ends = &[libc::CLONE_NEWUSER, libc::CLONE_NEWNS];
+    of(&ends[..1], true).chain(of(ends, false)).chain(of(&ends[1..], true))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_relay_is_only_for_user_namespaces() {
+        let plan = |json: &str| Namespaces::new(&serde_json::from_str(json).unwrap()).unwrap();
+        let strategy = |json: &str| Strategy::of(&plan(json));
+        let joined = r#"{"type":"network","path":"/n"},{"type":"pid","path":"/p"}"#;
+        assert_eq!(strategy(&format!(r#"{{"namespaces":[{joined}]}}"#)), Strategy::Direct);
+        assert_eq!(
+            strategy(r#"{"namespaces":[{"type":"user"},{"type":"pid"}]}"#),
+            Strategy::Direct
+        );
+        let both = format!(r#"{{"namespaces":[{{"type":"user"}},{joined}]}}"#);
+        assert_eq!(strategy(&both), Strategy::Relay);
+        assert_eq!(strategy(r#"{"namespaces":[{"type":"user","path":"/u"}]}"#), Strategy::Relay);
+    }
 }

@@ -2,7 +2,9 @@
 //!
 //! ```text
 //!   parent                                    child
-//!                                             its cgroup, namespaces, mounts
+//!                                             its cgroup
+//!   id maps                  ──── Mapped ──▶  only in a new user namespace
+//!                                             namespaces, mounts
 //!   prestart, createRuntime  ◀─── Mounted ─── only if there are such hooks
 //!                            ──── Pivot ───▶  createContainer hooks, pivot, ids, …
 //!                            ◀──── Ready ──── all done
@@ -31,6 +33,10 @@ pub struct Channel(OwnedFd);
 /// What is said.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Message {
+    /// Relay: this is the pid of the child.
+    Cloned(i32),
+    /// Parent: the user namespace has its id maps.
+    Mapped,
     /// Child: the root filesystem is as it will be, the host's is still there.
     Mounted,
     /// Parent: the hooks have run, go on.
@@ -58,14 +64,18 @@ impl Channel {
     /// Says one thing. EPIPE: the other side is gone.
     pub fn send(&self, message: &Message) -> Result<(), Errno> {
         let mut packet = vec![match message {
+            Message::Cloned(_) => b'C',
+            Message::Mapped => b'I',
             Message::Mounted => b'M',
             Message::Pivot => b'P',
             Message::Ready => b'R',
             Message::Saved => b'S',
             Message::Failed(_) => b'F',
         }];
-        if let Message::Failed(text) = message {
-            packet.extend(text.bytes().take(MOST - 1));
+        match message {
+            Message::Failed(text) => packet.extend(text.bytes().take(MOST - 1)),
+            Message::Cloned(pid) => packet.extend(pid.to_ne_bytes()),
+            _ => {}
         }
         send(self.0.as_raw_fd(), &packet, MsgFlags::MSG_NOSIGNAL).map(drop)
     }
@@ -80,6 +90,8 @@ impl Channel {
         });
         Ok(match &packet[..length.context("read from the other side")?] {
             [] => None,
+            [b'C', a, b, c, d] => Some(Message::Cloned(i32::from_ne_bytes([*a, *b, *c, *d]))),
+            b"I" => Some(Message::Mapped),
             b"M" => Some(Message::Mounted),
             b"P" => Some(Message::Pivot),
             b"R" => Some(Message::Ready),

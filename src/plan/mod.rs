@@ -3,6 +3,7 @@
 
 pub mod device_rules;
 pub mod devices;
+pub mod idmap;
 pub mod mount_options;
 pub mod mounts;
 pub mod namespaces;
@@ -14,19 +15,27 @@ pub mod sysctl;
 
 use crate::hooks::Hooks;
 use crate::spec::{Place, Spec};
-use anyhow::{Result, anyhow};
+use crate::sys::cred;
+use anyhow::{Result, anyhow, bail, ensure};
+use idmap::IdMaps;
 use namespaces::Namespaces;
 use std::path::Path;
 
 /// All that create will do, in plain data.
 #[derive(Debug)]
 pub struct Plan {
+    /// brig has root's rights on the host: it may open mount sources, make cgroups, …
+    pub privileged: bool,
     /// Root filesystem and mounts.
     pub rootfs: rootfs::Rootfs,
     /// What PID 1 is.
     pub process: process::Process,
     /// New and joined namespaces.
     pub namespaces: Namespaces,
+    /// Of the user namespace.
+    pub id_maps: IdMaps,
+    /// Of a new time namespace: clock, seconds, nanoseconds.
+    pub time_offsets: Vec<(&'static str, i64, u32)>,
     /// Host name in a UTS namespace of the container's own.
     pub hostname: Option<String>,
     /// NIS domain name there.
@@ -48,6 +57,10 @@ impl Plan {
         version(&spec.oci_version).at("ociVersion")?;
         refuse_unsupported(spec)?;
         let namespaces = Namespaces::new(&spec.linux)?;
+        let user = namespaces.new & libc::CLONE_NEWUSER != 0;
+        let joins_user = namespaces.joined(libc::CLONE_NEWUSER).is_some();
+        let id_maps = IdMaps::new(&spec.linux, user, joins_user)?;
+        let time_offsets = time_offsets(spec, &namespaces)?;
         let private = rootfs::Namespaces {
             // In one that it joins, pivot_root(2) would take the root from under others.
             mount: namespaces.new & libc::CLONE_NEWNS != 0,
@@ -57,7 +70,8 @@ impl Plan {
         warnings.extend_from_slice(&rootfs.warnings);
         let process =
             spec.process.as_ref().ok_or_else(|| anyhow!("missing: there is nothing to run"));
-        let process = process::Process::new(process.at("process")?, &mut warnings)?;
+        let mut process = process::Process::new(process.at("process")?, &mut warnings)?;
+        process.in_user_namespace = namespaces.has(libc::CLONE_NEWUSER);
         namespaces.check_names(spec)?;
         let resources = resources::Resources::new(&spec.linux.resources, &mut warnings)?;
         let sysctl = sysctl::plan(spec, &namespaces)?;
@@ -65,9 +79,12 @@ impl Plan {
         let hooks = Hooks::new(spec.hooks.as_ref(), env)?;
         let (hostname, domainname) = (spec.hostname.clone(), spec.domainname.clone());
         Ok(Plan {
+            privileged: cred::is_privileged()?,
             rootfs,
             process,
             namespaces,
+            id_maps,
+            time_offsets,
             hostname,
             domainname,
             hooks,
@@ -76,6 +93,31 @@ impl Plan {
             warnings,
         })
     }
+}
+
+/// `linux.timeOffsets`, in the names of timens_offsets (time_namespaces(7)).
+fn time_offsets(spec: &Spec, namespaces: &Namespaces) -> Result<Vec<(&'static str, i64, u32)>> {
+    let mut offsets = Vec::new();
+    for (clock, offset) in &spec.linux.time_offsets {
+        let place = format!("linux.timeOffsets[\"{clock}\"]");
+        let read = || {
+            let new = namespaces.new & libc::CLONE_NEWTIME != 0;
+            ensure!(new, "needs a new time namespace in linux.namespaces");
+            let clock = match clock.as_str() {
+                "monotonic" => "monotonic",
+                "boottime" => "boottime",
+                _ => bail!("unknown clock: monotonic and boottime can be set off"),
+            };
+            let nanoseconds = offset.nanosecs().unwrap_or_default();
+            ensure!(
+                nanoseconds < 1_000_000_000,
+                "has {nanoseconds} nanoseconds: more than a second"
+            );
+            Ok((clock, offset.secs().unwrap_or_default(), nanoseconds))
+        };
+        offsets.push(read().at(&place)?);
+    }
+    Ok(offsets)
 }
 
 /// Any 1.x: a newer minor version only adds fields, and unknown fields are ignored.
@@ -93,9 +135,6 @@ fn version(version: &str) -> Result<()> {
 fn refuse_unsupported(spec: &Spec) -> Result<()> {
     let linux = &spec.linux;
     refuse(&[
-        ("linux.uidMappings", linux.uid_mappings.as_ref().is_some_and(|maps| !maps.is_empty())),
-        ("linux.gidMappings", linux.gid_mappings.as_ref().is_some_and(|maps| !maps.is_empty())),
-        ("linux.timeOffsets", linux.time_offsets.is_some()),
         ("linux.netDevices", linux.net_devices.is_some()),
         ("linux.seccomp", linux.seccomp.is_some()),
         ("linux.mountLabel", linux.mount_label.as_ref().is_some_and(|label| !label.is_empty())),

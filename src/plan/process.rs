@@ -32,6 +32,8 @@ pub struct Process {
     pub capabilities: Capabilities,
     /// execve grants nothing.
     pub no_new_privileges: bool,
+    /// It runs in a user namespace that is not brig's.
+    pub in_user_namespace: bool,
     /// How many descriptors after stderr the program inherits.
     pub preserved_fds: u32,
     /// CPUs of an exec'd process.
@@ -88,6 +90,7 @@ impl Process {
             rlimits: rlimits(&spec.rlimits)?,
             capabilities: Capabilities::new(spec.capabilities.as_ref(), warnings)?,
             no_new_privileges: spec.no_new_privileges,
+            in_user_namespace: false,
             preserved_fds: 0,
             affinity: Affinity::new(spec.exec_cpu_affinity.as_ref())?,
             oom_score_adj: oom,

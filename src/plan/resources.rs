@@ -160,6 +160,12 @@ pub struct Rdma {
 }
 
 impl Resources {
+    /// Asks for nothing but the device rules that every container has.
+    pub fn sets_no_limit(&self) -> bool {
+        let devices = self.devices.clone();
+        *self == Resources { devices, ..Resources::default() }
+    }
+
     /// Validates `linux.resources`, in the order in which runtime-spec has its fields.
     pub fn new(spec: &spec::Resources, warnings: &mut Vec<String>) -> Result<Resources> {
         if spec.memory.as_ref().and_then(|memory| memory.kernel).is_some_and(|limit| limit != -1) {

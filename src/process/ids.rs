@@ -2,8 +2,27 @@
 
 use crate::plan::process::Process;
 use crate::spec::Place;
-use crate::sys::cred;
-use anyhow::Result;
+use crate::sys::{Errno, cred};
+use anyhow::{Context, Result};
+
+/// Becomes root of the user namespace that this process is in, and so of what is made in it.
+pub fn become_root() -> Result<()> {
+    let missing = "become root of the user namespace: does it map id 0?";
+    leave_groups(&[], true)?;
+    cred::setgid(0).context(missing)?;
+    cred::setuid(0).context(missing)
+}
+
+/// In a user namespace of one id the kernel lets nobody change groups: then there are none to get
+/// rid of but those that the caller has anyway (CVE-2014-8989).
+fn leave_groups(groups: &[u32], in_user_namespace: bool) -> Result<()> {
+    match cred::setgroups(groups) {
+        Err(error) if error.errno == Errno::EPERM && in_user_namespace && groups.is_empty() => {
+            Ok(())
+        }
+        done => Ok(done?),
+    }
+}
 
 /// Becomes the user of `process`, with the capabilities it names and no others.
 pub fn become_user(process: &Process) -> Result<()> {
@@ -12,7 +31,7 @@ pub fn become_user(process: &Process) -> Result<()> {
     cred::limit_bounding(capabilities.bounding).at("process.capabilities.bounding")?;
     // Otherwise the change of uid from 0 would empty the permitted set.
     cred::keep_capabilities(true)?;
-    cred::setgroups(&process.groups).at("process.user.additionalGids")?;
+    leave_groups(&process.groups, process.in_user_namespace).at("process.user.additionalGids")?;
     cred::setgid(process.gid).at("process.user.gid")?;
     cred::setuid(process.uid).at("process.user.uid")?;
     cred::keep_capabilities(false)?;

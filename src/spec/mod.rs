@@ -88,7 +88,8 @@ pub struct Linux {
     /// Group id mappings of a new user namespace.
     pub gid_mappings: Option<Vec<oci::LinuxIdMapping>>,
     /// Offsets of a new time namespace.
-    pub time_offsets: Option<IgnoredAny>,
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub time_offsets: BTreeMap<String, oci::LinuxTimeOffset>,
     /// Device nodes to create.
     pub devices: Option<Vec<oci::LinuxDevice>>,
     /// Network devices to move in.

@@ -41,6 +41,26 @@ pub fn clone3(flags: libc::c_int, into: Option<BorrowedFd<'_>>) -> Result<Side, 
     }
 }
 
+/// clone3(2) of a child that becomes the caller's parent's. None: we are the child. Its pid is as the
+/// caller's pid namespace, which must be its parent's, sees it.
+pub fn clone_sibling(
+    flags: libc::c_int,
+    into: Option<BorrowedFd<'_>>,
+) -> Result<Option<i32>, SysError> {
+    // SAFETY: clone_args is plain integers, for which zero is a valid value ("not asked"). The exit
+    // signal must be 0 with CLONE_PARENT: it is the one of the caller.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = u64::from((flags | libc::CLONE_PARENT).cast_unsigned());
+    if let Some(dir) = into {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = u64::from(dir.as_raw_fd().cast_unsigned());
+    }
+    // SAFETY: as in clone3 above.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of_val(&args)) };
+    let pid = check(|| format!("clone3(flags {:#x})", args.flags), pid)?;
+    Ok(i32::try_from(pid).ok().filter(|pid| *pid != 0))
+}
+
 /// Ends the process at once: no destructors, no atexit handlers (in the child they would be the
 /// parent's), no flushing.
 pub fn exit(code: i32) -> ! {

@@ -55,6 +55,11 @@ pub fn capget() -> Result<CapSets, SysError> {
     })
 }
 
+/// Has CAP_SYS_ADMIN: the rights of root, if only in brig's own user namespace.
+pub fn is_privileged() -> Result<bool, SysError> {
+    Ok(capget()?.effective & 1 << 21 != 0)
+}
+
 /// capset(2) of this process.
 pub fn capset(sets: &CapSets) -> Result<(), SysError> {
     let mut header = Header { version: VERSION_3, pid: 0 };

@@ -1,0 +1,147 @@
+//! Id maps: which of the host's user and group ids a user namespace has, under which numbers.
+
+use crate::spec::{Linux, Place};
+use anyhow::{Result, anyhow, ensure};
+use oci_spec::runtime::LinuxIdMapping;
+
+/// The maps of a user namespace.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct IdMaps {
+    /// User ids.
+    pub uids: Vec<IdMap>,
+    /// Group ids.
+    pub gids: Vec<IdMap>,
+}
+
+/// One range of ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdMap {
+    /// The first id in the container.
+    pub container: u32,
+    /// The first id outside.
+    pub host: u32,
+    /// How many.
+    pub size: u32,
+}
+
+/// user_namespaces(7): since Linux 4.15.
+const MOST_LINES: usize = 340;
+/// One write(2) of less than a page sets the whole map.
+const MOST_BYTES: usize = 4095;
+
+impl IdMaps {
+    /// Reads `linux.uidMappings` and `linux.gidMappings`. `user`: a user namespace is created;
+    /// `joined`: one is joined, which has its maps already.
+    pub fn new(linux: &Linux, user: bool, joined: bool) -> Result<IdMaps> {
+        let read = |field: &str, maps: &Option<Vec<LinuxIdMapping>>| {
+            let place = format!("linux.{field}");
+            let maps = read(maps.as_deref().unwrap_or_default(), &place)?;
+            if !maps.is_empty() && !user && !joined {
+                Err(anyhow!("needs a user namespace in linux.namespaces")).at(&place)?;
+            }
+            if maps.is_empty() && user {
+                Err(anyhow!("missing: a new user namespace needs to know whose ids it has"))
+                    .at(&place)?;
+            }
+            Ok::<_, anyhow::Error>(maps)
+        };
+        let maps = IdMaps {
+            uids: read("uidMappings", &linux.uid_mappings)?,
+            gids: read("gidMappings", &linux.gid_mappings)?,
+        };
+        if user {
+            let root = |maps: &[IdMap]| maps.iter().any(|map| map.container == 0);
+            let missing = "maps nothing to id 0 of the container, which sets the container up";
+            ensure_at(root(&maps.uids), missing, "linux.uidMappings")?;
+            ensure_at(root(&maps.gids), missing, "linux.gidMappings")?;
+        }
+        Ok(maps)
+    }
+}
+
+fn ensure_at(condition: bool, text: &'static str, place: &str) -> Result<()> {
+    if condition { Ok(()) } else { Err(anyhow!(text)).at(place) }
+}
+
+/// Reads one list of mappings, of a user namespace or of an idmapped mount.
+pub fn read(spec: &[LinuxIdMapping], place: &str) -> Result<Vec<IdMap>> {
+    let mut maps: Vec<IdMap> = Vec::with_capacity(spec.len());
+    for (i, map) in spec.iter().enumerate() {
+        let map = IdMap { container: map.container_id(), host: map.host_id(), size: map.size() };
+        check(map, &maps).at(format!("{place}[{i}]"))?;
+        maps.push(map);
+    }
+    let limits = || {
+        ensure!(
+            maps.len() <= MOST_LINES,
+            "has {} entries, the kernel takes {MOST_LINES}",
+            maps.len()
+        );
+        let bytes = to_text(&maps).len();
+        ensure!(
+            bytes <= MOST_BYTES,
+            "is {bytes} bytes long as the kernel reads it, it takes {MOST_BYTES}"
+        );
+        Ok(())
+    };
+    limits().at(place)?;
+    Ok(maps)
+}
+
+fn check(map: IdMap, others: &[IdMap]) -> Result<()> {
+    ensure!(map.size > 0, "has size 0");
+    let fits = |first: u32| first.checked_add(map.size).is_some();
+    ensure!(fits(map.container) && fits(map.host), "reaches beyond the last id");
+    let overlap = |a: u32, b: u32, size: u32| a < b + size && b < a + map.size;
+    for other in others {
+        ensure!(
+            !overlap(map.container, other.container, other.size),
+            "maps container ids that an earlier entry maps"
+        );
+        ensure!(
+            !overlap(map.host, other.host, other.size),
+            "maps host ids that an earlier entry maps"
+        );
+    }
+    Ok(())
+}
+
+/// What is written to /proc/PID/uid_map.
+pub fn to_text(maps: &[IdMap]) -> String {
+    let line = |map: &IdMap| format!("{} {} {}\n", map.container, map.host, map.size);
+    maps.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn maps(json: &str) -> Result<Vec<IdMap>> {
+        read(&serde_json::from_str::<Vec<LinuxIdMapping>>(json).unwrap(), "linux.uidMappings")
+    }
+
+    #[test]
+    fn ranges_must_not_overlap_or_overflow() {
+        let text = |json: &str| format!("{:#}", maps(json).unwrap_err());
+        let zero = r#"{"containerID":0,"hostID":1000,"size":10}"#;
+        let same = r#"{"containerID":9,"hostID":5000,"size":1}"#;
+        assert_eq!(
+            text(&format!("[{zero},{same}]")),
+            "linux.uidMappings[1]: maps container ids that an earlier entry maps"
+        );
+        assert!(text(r#"[{"containerID":0,"hostID":4294967295,"size":2}]"#).contains("beyond"));
+        assert!(text(r#"[{"containerID":0,"hostID":1,"size":0}]"#).contains("size 0"));
+    }
+
+    #[test]
+    fn the_kernels_limits_are_named() {
+        let list = |count: u32, step: u32| {
+            let entry =
+                |i| format!(r#"{{"containerID":{},"hostID":{},"size":1}}"#, i, 1 + i * step);
+            format!("[{}]", (0..count).map(entry).collect::<Vec<_>>().join(","))
+        };
+        assert!(maps(&list(340, 1)).is_ok());
+        assert!(format!("{:#}", maps(&list(341, 1)).unwrap_err()).contains("takes 340"));
+        assert!(format!("{:#}", maps(&list(340, 10_000_000)).unwrap_err()).contains("takes 4095"));
+    }
+}

@@ -95,22 +95,22 @@ struct Snapshot {
 
 /// The container's own process, with what the command line changes of it, or the file's.
 fn plan(options: &Options, dir: &Dir, state: &State, log: &mut Log) -> Result<Process> {
+    let user = state.has_namespace(libc::CLONE_NEWUSER);
     let mut warnings = Vec::new();
     let mut process = match &options.process {
         Some(path) => {
             let text = read(path).with_context(|| path.display().to_string())?;
             let spec = serde_json::from_slice(&text);
             let spec: spec::Process = spec.map_err(|error| parse_error(&text, &error))?;
-            Process::new(&spec, &mut warnings).with_context(|| path.display().to_string())?
+            Process::new(&spec, user, &mut warnings).with_context(|| path.display().to_string())?
         }
         None => {
             let text = dir.read("config.json")?;
             let snapshot: Snapshot = serde_json::from_slice(&text)?;
-            Process::new(&changed(snapshot.process, options)?, &mut warnings)?
+            Process::new(&changed(snapshot.process, options)?, user, &mut warnings)?
         }
     };
     process.preserved_fds = options.preserve_fds;
-    process.in_user_namespace = state.has_namespace(libc::CLONE_NEWUSER);
     stdio::check_preserved(options.preserve_fds)?;
     warnings.iter().for_each(|warning| log.warn(warning));
     Ok(process)

@@ -70,8 +70,8 @@ impl Plan {
         warnings.extend_from_slice(&rootfs.warnings);
         let process =
             spec.process.as_ref().ok_or_else(|| anyhow!("missing: there is nothing to run"));
-        let mut process = process::Process::new(process.at("process")?, &mut warnings)?;
-        process.in_user_namespace = namespaces.has(libc::CLONE_NEWUSER);
+        let user = namespaces.has(libc::CLONE_NEWUSER);
+        let process = process::Process::new(process.at("process")?, user, &mut warnings)?;
         namespaces.check_names(spec)?;
         let resources = resources::Resources::new(&spec.linux.resources, &mut warnings)?;
         let sysctl = sysctl::plan(spec, &namespaces)?;

@@ -57,8 +57,13 @@ pub struct Capabilities {
 const DEFAULT_SEARCH: &str = "/bin:/usr/bin";
 
 impl Process {
-    /// Reads `process`; what cannot be granted is added to `warnings`.
-    pub fn new(spec: &spec::Process, warnings: &mut Vec<String>) -> Result<Self> {
+    /// Reads `process`; what cannot be granted is added to `warnings`. `in_user_namespace`: it runs in
+    /// another user namespace than brig.
+    pub fn new(
+        spec: &spec::Process,
+        in_user_namespace: bool,
+        warnings: &mut Vec<String>,
+    ) -> Result<Self> {
         refuse_unsupported(spec)?;
         let args = cstrings("process.args", &spec.args)?;
         if args.first().is_none_or(|program| program.is_empty()) {
@@ -88,9 +93,13 @@ impl Process {
             groups: spec.user.additional_gids.clone(),
             umask,
             rlimits: rlimits(&spec.rlimits)?,
-            capabilities: Capabilities::new(spec.capabilities.as_ref(), warnings)?,
+            capabilities: Capabilities::new(
+                spec.capabilities.as_ref(),
+                in_user_namespace,
+                warnings,
+            )?,
             no_new_privileges: spec.no_new_privileges,
-            in_user_namespace: false,
+            in_user_namespace,
             preserved_fds: 0,
             affinity: Affinity::new(spec.exec_cpu_affinity.as_ref())?,
             oom_score_adj: oom,
@@ -222,9 +231,14 @@ fn rlimits(spec: &[spec::Rlimit]) -> Result<Vec<(u32, u64, u64, String)>> {
 impl Capabilities {
     /// Names become bits. Unknown names, and what this brig itself does not have, are warnings
     /// (config.md: runtimes SHOULD NOT fail on them).
-    fn new(spec: Option<&spec::Capabilities>, warnings: &mut Vec<String>) -> Result<Self> {
+    fn new(
+        spec: Option<&spec::Capabilities>,
+        in_user_namespace: bool,
+        warnings: &mut Vec<String>,
+    ) -> Result<Self> {
         let Some(spec) = spec else { return Ok(Capabilities::default()) };
-        let own = cred::capget()?.permitted;
+        // Whoever enters a user namespace has all of its capabilities.
+        let own = if in_user_namespace { u64::MAX } else { cred::capget()?.permitted };
         let mut read = |field: &str, names: &[String]| -> u64 {
             let mut set = 0;
             for (i, name) in names.iter().enumerate() {

@@ -2,10 +2,10 @@
 
 use super::hierarchy::read;
 use super::write::{Write, Writer};
-use super::{Cgroup, Dir, Version, devices, open_at, v1, v2};
+use super::{Cgroup, Dir, MARK, Version, devices, open_at, v1, v2};
 use crate::plan::resources::{Cpu, Memory, Resources};
 use crate::spec::Place;
-use crate::sys::{Errno, SysError, bpf};
+use crate::sys::{Errno, SysError, bpf, xattr};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::fcntl::OFlag;
 use std::fs::DirBuilder;
@@ -128,24 +128,30 @@ impl Dir {
         bail!("mkdir {}: another process keeps removing the cgroups above", self.path.display())
     }
 
-    /// Makes the missing directories from the top down; false if one above has gone meanwhile: it
-    /// was another container's and went with it, and is now this one's.
+    /// Makes the missing directories from the top down; false if one above has gone meanwhile with
+    /// the container that had made it. It is this one's now.
     fn make_once(&mut self) -> Result<bool> {
         for level in (0..self.made).rev() {
             let Some(path) = self.path.ancestors().nth(level) else { continue };
-            match mkdir(path) {
-                Ok(()) => {}
-                // Somebody else's container, at this moment, in this very cgroup or beside it.
-                Err(error) if error.errno == Errno::EEXIST && level == 0 => {
-                    self.made = 0;
-                    return Err(error).context("cgroup has been made by another container");
+            let Err(error) = mkdir(path) else {
+                if level > 0 {
+                    mark(path);
                 }
-                Err(error) if error.errno == Errno::EEXIST => {}
-                Err(error) if error.errno == Errno::ENOENT && self.can_make_more() => {
+                continue;
+            };
+            match error.errno {
+                // Somebody else's container, at this moment, in this very cgroup.
+                Errno::EEXIST if level == 0 => {
+                    self.made = 0;
+                    return Err(error).context("another container has made the same cgroup");
+                }
+                Errno::EEXIST => {}
+                Errno::ENOENT if level + 1 < self.made => return Ok(false),
+                Errno::ENOENT if self.can_make_more() => {
                     self.made += 1;
                     return Ok(false);
                 }
-                Err(error) => return Err(error).context("make cgroup"),
+                _ => return Err(error).context("make cgroup"),
             }
         }
         Ok(true)
@@ -270,6 +276,12 @@ fn inherited(dir: &Path, mountpoint: &Path, file: &str) -> Result<Vec<u8>> {
     let value = inherited(above, mountpoint, file)?;
     put(&path, &value)?;
     Ok(value)
+}
+
+/// Marks a cgroup that has others below as made by brig: whichever container is the last one below
+/// removes it. A kernel that cannot (before 5.7) keeps an empty cgroup at worst.
+fn mark(path: &Path) {
+    drop(xattr::mark(path, MARK));
 }
 
 fn mkdir(path: &Path) -> Result<(), SysError> {

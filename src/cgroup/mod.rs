@@ -26,8 +26,12 @@ use hierarchy::{Hierarchy, Own};
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use serde::{Deserialize, Serialize};
+use std::ffi::CStr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+
+/// Marks the cgroups above the containers' that brig has made, and not an engine or an administrator.
+const MARK: &CStr = c"user.brig.made";
 
 /// The container's cgroups, one directory a hierarchy. It is stored before the directories are
 /// made, so it says which of them were missing.

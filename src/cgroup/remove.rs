@@ -1,8 +1,8 @@
 //! Kills what is in the container's cgroups, and removes them.
 
 use super::hierarchy::read;
-use super::{Cgroup, Dir};
-use crate::sys::{Errno, SysError};
+use super::{Cgroup, Dir, MARK};
+use crate::sys::{Errno, SysError, xattr};
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -133,10 +133,16 @@ impl Dir {
         }
     }
 
-    /// Removes the container's directory, and those above that brig has made and nobody uses.
+    /// Removes the container's directory, and those above that a brig has made for it or for
+    /// another container, and nobody uses any more.
     fn remove(&self) -> Result<(), SysError> {
         remove_tree(&self.path)?;
-        for above in self.path.ancestors().take(self.made).skip(1) {
+        let above = self.path.ancestors().enumerate().skip(1);
+        for (level, above) in above.take_while(|(_, above)| *above != self.mountpoint) {
+            // What cannot be looked at is not ours, or gone with everything below.
+            if level >= self.made && !xattr::is_marked(above, MARK).unwrap_or(false) {
+                break;
+            }
             match rmdir(above) {
                 Ok(()) => {}
                 // Another container is in it, and so are all further up.

@@ -11,6 +11,7 @@ pub mod misc;
 pub mod mount;
 pub mod path;
 pub mod signal;
+pub mod xattr;
 
 pub use clone::exit;
 pub use error::{Errno, SysError, describe, errno_of};

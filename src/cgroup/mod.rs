@@ -20,10 +20,11 @@ pub use hierarchy::Version;
 pub use write::{Missing, Write};
 
 use crate::spec::Place;
+use crate::sys::clone::Birth;
 use crate::sys::{Errno, SysError};
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use hierarchy::{Hierarchy, Own};
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
 use serde::{Deserialize, Serialize};
 use std::ffi::CStr;
@@ -193,7 +194,14 @@ impl Cgroup {
 impl Entry {
     /// Moves the calling process into the v1 cgroups. The child's first act: everything it does
     /// and touches from here on counts there. Allocates nothing unless it fails.
-    pub fn enter(&self) -> Result<()> {
+    pub fn enter(&self, birth: Birth) -> Result<()> {
+        if let (Some(dir), Birth::InParentsCgroup) = (&self.into, birth) {
+            let procs =
+                openat(dir, "cgroup.procs", OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty());
+            procs
+                .and_then(|procs| nix::unistd::write(procs, b"0"))
+                .context("enter cgroup: cgroup.procs")?;
+        }
         for tasks in &self.tasks {
             if let Err(errno) = nix::unistd::write(tasks, b"0") {
                 let file = std::fs::read_link(format!("/proc/self/fd/{}", tasks.as_raw_fd()));

@@ -13,6 +13,7 @@ use crate::process::ids;
 use crate::rootfs::{self, Sources};
 use crate::spec::{At, Place};
 use crate::state::{State, Status};
+use crate::sys::clone::Birth;
 use crate::sys::{cred, describe, misc, signal};
 use anyhow::{Context, Result, ensure};
 use nix::sched::{CloneFlags, setns, unshare};
@@ -28,6 +29,8 @@ pub struct Inherited<'a> {
     pub config: &'a [u8],
     /// What is known of the container.
     pub state: &'a State,
+    /// Whether it is in its cgroup2 already.
+    pub birth: Birth,
     /// The cgroups to enter.
     pub entry: Entry,
     /// Namespaces to join.
@@ -42,8 +45,8 @@ pub struct Inherited<'a> {
 
 /// Runs the child. It leaves by execve or by `_exit`, never by returning.
 pub fn run(inherited: Inherited<'_>) -> ! {
-    let Inherited { plan, config, state, entry, joined, sources, channel, gate } = inherited;
-    let ready = enter(plan, state, &entry, &joined, &channel)
+    let Inherited { plan, config, state, birth, entry, joined, sources, channel, gate } = inherited;
+    let ready = enter(plan, state, (&entry, birth), &joined, &channel)
         .and_then(|()| build(plan, sources, state, &channel))
         .and_then(|()| program::become_user(&plan.process));
     let program = match ready {
@@ -74,12 +77,12 @@ fn located(mut error: anyhow::Error, config: &[u8]) -> String {
 fn enter(
     plan: &Plan,
     state: &State,
-    entry: &Entry,
+    (entry, birth): (&Entry, Birth),
     joined: &[Joined<'_>],
     channel: &Channel,
 ) -> Result<()> {
     // First of all, so that whatever is allocated, mounted or copied from here on is charged to it.
-    entry.enter()?;
+    entry.enter(birth)?;
     signal::reset_all()?;
     // Out of reach of ctrl-C at the terminal that brig was called from; brig forwards it.
     nix::unistd::setsid().context("setsid")?;

@@ -11,7 +11,7 @@ use crate::plan::process::Process;
 use crate::process::{affinity, ids, stdio};
 use crate::spec::{self, parse_error};
 use crate::state::{self, Dir, NotFound, State, Status};
-use crate::sys::clone::{Side, clone3};
+use crate::sys::clone::{Birth, Side, clone3};
 use crate::sys::{cred, misc, signal};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::sched::{CloneFlags, setns};
@@ -194,11 +194,11 @@ fn spawn(state: &State, init: &OwnedFd, process: &Process, entry: &Entry) -> Res
     };
     match side {
         Side::Parent(pid, pidfd) => Ok(Child { pid, pidfd, channel }),
-        Side::Child => {
+        Side::Child(birth) => {
             drop(channel);
             let kinds = if relayed { 0 } else { state.namespaces & !libc::CLONE_NEWPID };
             let target = Target { state, init, kinds, root };
-            let Err(error) = become_process(&target, process, entry, &childs);
+            let Err(error) = become_process(&target, process, entry, birth, &childs);
             // If the parent is gone, there is nobody to tell.
             let _ = childs.send(&Message::Failed(crate::sys::describe(&error)));
             crate::sys::exit(255)
@@ -232,9 +232,10 @@ fn become_process(
     target: &Target<'_>,
     process: &Process,
     entry: &Entry,
+    birth: Birth,
     channel: &Channel,
 ) -> Result<std::convert::Infallible> {
-    entry.enter()?;
+    entry.enter(birth)?;
     signal::reset_all()?;
     nix::unistd::setsid().context("setsid")?;
     if let Some(score) = process.oom_score_adj {

@@ -173,11 +173,24 @@ impl Attempt {
         log.debug(format_args!("{}: prepared, cloning", options.id));
         let into = entry.into.as_ref().map(AsFd::as_fd);
         let side = spawn::spawn(&plan.namespaces, &joined, into)?;
-        let Side::Parent(pid, pidfd) = side else {
-            drop((channel, signals));
-            self.lock = None;
-            let (state, channel) = (&self.state, childs);
-            child::run(Inherited { plan, config, state, entry, joined, sources, channel, gate })
+        let (pid, pidfd) = match side {
+            Side::Parent(pid, pidfd) => (pid, pidfd),
+            Side::Child(birth) => {
+                drop((channel, signals));
+                self.lock = None;
+                let (state, channel) = (&self.state, childs);
+                child::run(Inherited {
+                    plan,
+                    config,
+                    state,
+                    birth,
+                    entry,
+                    joined,
+                    sources,
+                    channel,
+                    gate,
+                })
+            }
         };
         // The child must be the only one who holds these: their end of file is its death.
         drop((childs, gate, entry, sources, joined));

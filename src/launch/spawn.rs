@@ -105,8 +105,8 @@ pub fn relay(
         drop(ours);
         let cloned = join().and_then(|()| Ok(clone_sibling(flags, into)?));
         let message = match cloned {
-            Ok(None) => return Ok(Side::Child),
-            Ok(Some(pid)) => Message::Cloned(pid),
+            Ok(Err(birth)) => return Ok(Side::Child(birth)),
+            Ok(Ok(pid)) => Message::Cloned(pid),
             Err(error) => Message::Failed(format!("{error:#}")),
         };
         // If the parent is gone, there is nobody to tell.

@@ -1,14 +1,23 @@
 //! Making the child, and leaving it.
 
-use super::{SysError, check};
+use super::{Errno, SysError, check};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-/// Which side of clone3 we are on.
+/// Which side of the clone we are on.
 pub enum Side {
     /// The caller, with the child's pid in the caller's pid namespace and a pidfd for it.
     Parent(i32, OwnedFd),
     /// The new process: a copy of the caller's memory and descriptors.
-    Child,
+    Child(Birth),
+}
+
+/// Where a child was born.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Birth {
+    /// In the cgroup2 directory that was asked for, or none was.
+    AsAsked,
+    /// In its parent's cgroup: the kernel cannot do otherwise.
+    InParentsCgroup,
 }
 
 /// Its libc constant does not fit its libc type.
@@ -18,11 +27,37 @@ const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 /// cgroup2 directory `into` where one is given.
 pub fn clone3(flags: libc::c_int, into: Option<BorrowedFd<'_>>) -> Result<Side, SysError> {
     let mut pidfd: libc::c_int = -1;
+    let (pid, birth) = clone(flags | libc::CLONE_PIDFD, libc::SIGCHLD, &mut pidfd, into)?;
+    if pid == 0 {
+        return Ok(Side::Child(birth));
+    }
+    // SAFETY: the kernel has just stored a new descriptor there, which nobody else owns.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok(Side::Parent(pid, pidfd))
+}
+
+/// The same for a child that becomes the caller's parent's, and sends it the signal that the caller
+/// would send. The pid is as the caller's pid namespace sees it; the child gets an error in its place.
+pub fn clone_sibling(
+    flags: libc::c_int,
+    into: Option<BorrowedFd<'_>>,
+) -> Result<Result<i32, Birth>, SysError> {
+    let (pid, birth) = clone(flags | libc::CLONE_PARENT, 0, &mut -1, into)?;
+    Ok(if pid == 0 { Err(birth) } else { Ok(pid) })
+}
+
+/// Gives 0 to the child.
+fn clone(
+    flags: libc::c_int,
+    signal: libc::c_int,
+    pidfd: &mut libc::c_int,
+    into: Option<BorrowedFd<'_>>,
+) -> Result<(i32, Birth), SysError> {
     // SAFETY: clone_args is plain integers, for which zero is a valid value ("not asked").
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-    args.flags = u64::from((flags | libc::CLONE_PIDFD).cast_unsigned());
-    args.pidfd = (&raw mut pidfd) as u64;
-    args.exit_signal = u64::from(libc::SIGCHLD.cast_unsigned());
+    args.flags = u64::from(flags.cast_unsigned());
+    args.pidfd = (&raw mut *pidfd) as u64;
+    args.exit_signal = u64::from(signal.cast_unsigned());
     if let Some(dir) = into {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = u64::from(dir.as_raw_fd().cast_unsigned());
@@ -31,34 +66,24 @@ pub fn clone3(flags: libc::c_int, into: Option<BorrowedFd<'_>>) -> Result<Side, 
     // fork. brig is single-threaded (clippy.toml forbids threads), so no lock is held by a thread
     // that the child lacks. args and pidfd outlive the call.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of_val(&args)) };
-    match check(|| format!("clone3(flags {:#x})", args.flags), pid)? {
-        0 => Ok(Side::Child),
-        pid => {
-            // SAFETY: the kernel has just stored a new descriptor there, which nobody else owns.
-            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-            Ok(Side::Parent(i32::try_from(pid).unwrap_or(i32::MAX), pidfd))
+    let mut birth = Birth::AsAsked;
+    let pid = match check(|| format!("clone3(flags {:#x})", args.flags), pid) {
+        // Linux before 5.3, or an engine's filter from before it.
+        Err(error) if error.errno == Errno::ENOSYS => {
+            birth = into.map_or(Birth::AsAsked, |_| Birth::InParentsCgroup);
+            old_clone(flags | signal, pidfd)?
         }
-    }
+        pid => pid?,
+    };
+    Ok((i32::try_from(pid).unwrap_or(i32::MAX), birth))
 }
 
-/// clone3(2) of a child that becomes the caller's parent's. None: we are the child. Its pid is as the
-/// caller's pid namespace, which must be its parent's, sees it.
-pub fn clone_sibling(
-    flags: libc::c_int,
-    into: Option<BorrowedFd<'_>>,
-) -> Result<Option<i32>, SysError> {
-    // SAFETY: clone_args is plain integers, for which zero is a valid value ("not asked"). The exit
-    // signal must be 0 with CLONE_PARENT: it is the one of the caller.
-    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-    args.flags = u64::from((flags | libc::CLONE_PARENT).cast_unsigned());
-    if let Some(dir) = into {
-        args.flags |= CLONE_INTO_CGROUP;
-        args.cgroup = u64::from(dir.as_raw_fd().cast_unsigned());
-    }
-    // SAFETY: as in clone3 above.
-    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of_val(&args)) };
-    let pid = check(|| format!("clone3(flags {:#x})", args.flags), pid)?;
-    Ok(i32::try_from(pid).ok().filter(|pid| *pid != 0))
+/// clone(2), of which the first three arguments are the same on all architectures.
+fn old_clone(flags: libc::c_int, pidfd: &mut libc::c_int) -> Result<libc::c_long, SysError> {
+    let (stack, none) = (0_usize, 0_usize);
+    // SAFETY: as above; without CLONE_PIDFD nothing is written to pidfd.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, stack, &raw mut *pidfd, none, none) };
+    check(|| format!("clone(flags {flags:#x})"), pid)
 }
 
 /// Ends the process at once: no destructors, no atexit handlers (in the child they would be the
@@ -73,5 +98,20 @@ pub fn close_from_at_exec(first: u32) -> Result<(), SysError> {
     let flags = libc::CLOSE_RANGE_CLOEXEC.cast_signed();
     // SAFETY: sets a flag on descriptors; no memory is passed.
     let done = unsafe { libc::close_range(first, u32::MAX, flags) };
-    check(|| format!("close_range({first}, -1, CLOEXEC)"), done.into()).map(drop)
+    match check(|| format!("close_range({first}, -1, CLOEXEC)"), done.into()) {
+        // Linux before 5.11 (EINVAL: before it had the flag).
+        Err(error) if [Errno::ENOSYS, Errno::EINVAL].contains(&error.errno) => {
+            (first..MOST_DESCRIPTORS).for_each(close_at_exec);
+            Ok(())
+        }
+        done => done.map(drop),
+    }
+}
+
+/// The kernel's default of fs.nr_open: without raising that, nobody has a higher descriptor.
+const MOST_DESCRIPTORS: u32 = 1 << 20;
+
+fn close_at_exec(fd: u32) {
+    // SAFETY: sets a flag on a descriptor; one that is not open is an error, which is fine.
+    unsafe { libc::fcntl(fd.cast_signed(), libc::F_SETFD, libc::FD_CLOEXEC) };
 }

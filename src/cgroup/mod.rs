@@ -1,12 +1,21 @@
 //! The container's cgroups: found, made, limited, entered, removed.
 //!
 //! One directory in every hierarchy of the host: each v1 hierarchy, named ones too, and cgroup2.
-//! Limits are tables of writes ([`v1`], [`v2`]) made from [`crate::plan::resources`].
+//! Limits are tables of writes ([`v1`], [`v2`]) made from [`crate::plan::resources`]; on a hybrid
+//! host each controller gets its own where it is.
+//!
+//! In the order of a container's life: [`Cgroup::locate`] looks, and what it has found is stored;
+//! [`Cgroup::create`] makes and limits; [`Cgroup::entry`] and [`Entry::enter`] let the child in;
+//! [`Cgroup::kill`] and [`Cgroup::remove`] end it, wherever a create had got to.
 //!
 //! Nothing is ever moved by writing a pid into `cgroup.procs`: that takes the kernel's
 //! threadgroup lock for writing and waits for a grace period (7 ms after an idle moment). The
 //! child's own `0` into a v1 `tasks` file does not, as long as it has a single thread, and on
 //! cgroup2 the child is born in its cgroup.
+//!
+//! Never touched: a cgroup with processes of others (not to be limited, killed or removed with the
+//! container), the processes in the cgroups above, a v1 controller that is not mounted (mounting
+//! it would take it from cgroup2 on the whole machine).
 
 mod create;
 mod devices;

@@ -14,6 +14,7 @@
 mod cgroups;
 mod cli;
 mod command;
+mod crash;
 mod devices;
 mod facts;
 mod host;
@@ -24,6 +25,7 @@ mod mounts;
 mod namespaces;
 mod overlay;
 mod process;
+mod robust;
 mod run;
 mod sandbox;
 mod tracer;

@@ -1,6 +1,12 @@
 //! Ways to interfere with a process from its first instruction on.
 
+use crate::sandbox::{Sandbox, before_exec};
+use nix::sys::ptrace::{self, Options};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::unistd::Pid;
 use std::io;
+use std::process::Command;
 
 /// From here on the kernel does not know the system call: it answers ENOSYS, as an older one does.
 /// To be called between fork and exec.
@@ -29,4 +35,169 @@ pub fn without_syscall(number: libc::c_long) -> io::Result<()> {
         libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program)
     };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Whose system calls are counted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Whose {
+    /// The command's own. What it clones is not traced.
+    Parent,
+    /// The first process that the command clones.
+    Child,
+}
+
+/// What came of a traced command.
+#[derive(Debug)]
+pub struct Traced {
+    /// How the command ended: exit code, or none if a signal ended it.
+    pub code: Option<i32>,
+    /// The system calls that were counted, in order; the last was stopped at its entry, if
+    /// `reached`.
+    pub calls: Vec<i64>,
+    /// There were as many calls as wanted.
+    pub reached: bool,
+}
+
+/// Runs a command, stops it (or its child) at the entry of its `at`-th system call, which it will
+/// not execute, and has `strike` decide over life and death there. Afterwards both run on, untraced.
+pub fn run(
+    sandbox: &Sandbox,
+    mut command: Command,
+    whose: Whose,
+    at: usize,
+    strike: Strike,
+) -> Traced {
+    before_exec(&mut command, || Ok(ptrace::traceme()?));
+    let mut running = sandbox.spawn(command);
+    let parent = Pid::from_raw(running.child.id().try_into().unwrap());
+    assert!(matches!(wait(parent), WaitStatus::Stopped(_, Signal::SIGTRAP)), "no stop at exec");
+    let mut options = Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_EXITKILL;
+    if whose == Whose::Child {
+        options |= Options::PTRACE_O_TRACEFORK
+            | Options::PTRACE_O_TRACEVFORK
+            | Options::PTRACE_O_TRACECLONE;
+    }
+    ptrace::setoptions(parent, options).unwrap();
+    let mut tracer = Tracer { parent, whose, at, child: None, calls: Vec::new(), reached: false };
+    tracer.go_on(parent, None);
+    let code = loop {
+        // Of this thread's children only: other tests run in other threads.
+        let flags = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
+        match waitpid(None, Some(flags)).unwrap() {
+            WaitStatus::Exited(pid, code) if pid == parent => break Some(code),
+            WaitStatus::Signaled(pid, ..) if pid == parent => break None,
+            status => tracer.step(status, strike),
+        }
+    };
+    // std has not seen it end: its number is not to be used any more.
+    _ = running.child.try_wait();
+    Traced { code, calls: tracer.calls, reached: tracer.reached }
+}
+
+/// What is done at the chosen call.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Strike {
+    /// The command is killed. A stopped child goes on.
+    KillParent,
+    /// The command is killed. A stopped child stays stopped, with SIGSTOP.
+    KillParentFreezeChild,
+    /// The child is killed.
+    KillChild,
+}
+
+struct Tracer {
+    parent: Pid,
+    whose: Whose,
+    at: usize,
+    child: Option<Pid>,
+    calls: Vec<i64>,
+    reached: bool,
+}
+
+impl Tracer {
+    fn step(&mut self, status: WaitStatus, strike: Strike) {
+        match status {
+            WaitStatus::PtraceSyscall(pid) => match entered(pid) {
+                Some(call) => {
+                    self.calls.push(call);
+                    self.reached = self.calls.len() == self.at;
+                    if self.reached { self.strike(pid, strike) } else { self.go_on(pid, None) }
+                }
+                None => self.go_on(pid, None),
+            },
+            WaitStatus::PtraceEvent(pid, ..) => {
+                if let Ok(new) = ptrace::getevent(pid) {
+                    self.child.get_or_insert(Pid::from_raw(i32::try_from(new).unwrap()));
+                }
+                self.go_on(pid, None);
+            }
+            // A traced child begins with a SIGSTOP of the tracer's making, which can be seen before
+            // the parent's event.
+            WaitStatus::Stopped(pid, Signal::SIGSTOP) if pid != self.parent => {
+                self.child.get_or_insert(pid);
+                self.go_on(pid, None);
+            }
+            WaitStatus::Stopped(pid, signal) => self.go_on(pid, Some(signal)),
+            // A child that ended before its parent.
+            _ => {}
+        }
+    }
+
+    /// Counted processes stop at every call; the others run.
+    fn go_on(&self, pid: Pid, signal: Option<Signal>) {
+        let counted = match self.whose {
+            Whose::Parent => pid == self.parent,
+            Whose::Child => Some(pid) == self.child,
+        };
+        // ESRCH: it was killed meanwhile.
+        _ = match counted && !self.reached {
+            true => ptrace::syscall(pid, signal),
+            false => ptrace::cont(pid, signal),
+        };
+    }
+
+    fn strike(&self, at: Pid, strike: Strike) {
+        match strike {
+            Strike::KillChild => kill(at, Signal::SIGKILL).unwrap(),
+            Strike::KillParent | Strike::KillParentFreezeChild => {
+                kill(self.parent, Signal::SIGKILL).unwrap();
+                if at != self.parent {
+                    // Its parent has to be dead before it goes on, and nothing may be left that
+                    // only this tracer could let go on.
+                    assert!(matches!(peek(self.parent), WaitStatus::Signaled(..)));
+                    let freeze = strike == Strike::KillParentFreezeChild && at_home(&self.calls);
+                    let stop = freeze.then_some(Signal::SIGSTOP);
+                    // ESRCH: the parent's death was its own.
+                    _ = ptrace::detach(at, stop);
+                }
+            }
+        }
+    }
+}
+
+/// The child's first calls close what it inherited, brig's lock among it. Frozen before that, which
+/// nobody but a tracer could do, it would hold the lock for ever: it gets as far as PDEATHSIG.
+fn at_home(calls: &[i64]) -> bool {
+    calls.contains(&libc::SYS_prctl)
+}
+
+fn wait(pid: Pid) -> WaitStatus {
+    waitpid(pid, Some(WaitPidFlag::__WALL)).unwrap()
+}
+
+/// Waits for the end of a process, whose status stays to be taken.
+fn peek(pid: Pid) -> WaitStatus {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::__WALL;
+    waitid(Id::Pid(pid), flags).unwrap()
+}
+
+/// The number of the call at whose entry a process has stopped.
+fn entered(pid: Pid) -> Option<i64> {
+    let info = ptrace::syscall_info(pid).ok()?;
+    if info.op != libc::PTRACE_SYSCALL_INFO_ENTRY {
+        return None;
+    }
+    // SAFETY: at an entry this is the variant that the kernel has written.
+    let entry = unsafe { info.u.entry };
+    i64::try_from(entry.nr).ok()
 }

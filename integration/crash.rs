@@ -1,0 +1,89 @@
+//! brig or its child is killed at every single system call of create: whatever is left then,
+//! `delete --force` removes all of it.
+//!
+//! `BRIG_TEST_STRIDE=n` tries every n-th call only, starting elsewhere in each run.
+
+use crate::sandbox::{Sandbox, brig_only};
+use crate::tracer::{Strike, Traced, Whose, run};
+use serde_json::json;
+use std::fs;
+
+/// A configuration that makes create go through all it has, the change of user included.
+fn eventful() -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.patch(|config| {
+        config["process"]["user"] = json!({"uid": 1000, "gid": 1000, "additionalGids": [7]});
+        config["linux"]["cgroupsPath"] = json!(format!("/{0}-above/{0}", sandbox.id));
+        config["linux"]["resources"]["memory"] = json!({"limit": 64 << 20});
+        config["linux"]["resources"]["pids"] = json!({"limit": 20});
+        config["linux"]["sysctl"] = json!({"net.ipv4.ip_forward": "1"});
+    });
+    sandbox
+}
+
+/// The same with a root made of layers and an upper in memory.
+fn layered() -> Sandbox {
+    let sandbox = eventful();
+    fs::rename(sandbox.rootfs(), sandbox.bundle().join("base")).unwrap();
+    sandbox.patch(|config| config["annotations"] = json!({"run.brig.overlay.layers": "base"}));
+    sandbox
+}
+
+/// Strikes at the `at`-th call of create, then deletes by force.
+fn struck(sandbox: &Sandbox, whose: Whose, at: usize, strike: Strike) -> Traced {
+    let bundle = sandbox.bundle();
+    let command = sandbox.command(&["create", "--bundle", bundle.to_str().unwrap(), &sandbox.id]);
+    let traced = run(sandbox, command, whose, at, strike);
+    let what = || format!("{strike:?} at call {at} of {whose:?}, number {:?}", traced.calls.last());
+    if strike == Strike::KillChild && traced.reached {
+        // Nobody has to clean up after a brig that lives.
+        assert_eq!(traced.code, Some(1), "{}", what());
+        let left = sandbox.leftovers();
+        assert!(left.is_empty(), "{} leaves {left:#?}", what());
+        return traced;
+    }
+    let deleted = sandbox.brig(&["delete", "--force", &sandbox.id]);
+    assert_eq!((deleted.code, deleted.stderr.as_str()), (Some(0), ""), "after {}", what());
+    let left = sandbox.leftovers();
+    assert!(left.is_empty(), "after {} delete leaves {left:#?}", what());
+    traced
+}
+
+/// Strikes at every call until create gets to its end; returns what the last, whole one did.
+fn everywhere(sandbox: &Sandbox, whose: Whose, strikes: &[Strike]) -> Vec<i64> {
+    let stride = std::env::var("BRIG_TEST_STRIDE").map_or(1, |stride| stride.parse().unwrap());
+    let start = usize::try_from(std::process::id()).unwrap() % stride;
+    for at in (1 + start..).step_by(stride) {
+        let traced = struck(sandbox, whose, at, strikes[at / stride % strikes.len()]);
+        if !traced.reached {
+            assert_eq!(traced.code, Some(0), "create fails under the tracer alone");
+            assert!(traced.calls.len() > 50, "only {} calls", traced.calls.len());
+            eprintln!("{} calls of {whose:?}", traced.calls.len());
+            return traced.calls;
+        }
+    }
+    unreachable!()
+}
+
+#[test]
+fn brig_killed_at_any_of_its_calls_leaves_nothing_that_force_does_not_delete() {
+    brig_only!();
+    everywhere(&eventful(), Whose::Parent, &[Strike::KillParent]);
+}
+
+#[test]
+fn brig_killed_at_any_call_of_its_child_leaves_nothing_that_force_does_not_delete() {
+    brig_only!();
+    let strikes = [Strike::KillParent, Strike::KillParentFreezeChild];
+    let calls = everywhere(&layered(), Whose::Child, &strikes);
+    // setuid clears PDEATHSIG: some of the strikes have to come after it.
+    let ids = [libc::SYS_setuid, libc::SYS_setresuid];
+    let at = calls.iter().position(|call| ids.contains(call));
+    assert!(at.is_some_and(|at| at + 5 < calls.len()), "no change of user in {calls:?}");
+}
+
+#[test]
+fn a_child_killed_at_any_of_its_calls_makes_create_fail_and_leave_nothing() {
+    brig_only!();
+    everywhere(&layered(), Whose::Child, &[Strike::KillChild]);
+}

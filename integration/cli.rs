@@ -328,9 +328,6 @@ fn features_tell_what_is_true() {
     for namespace in ["pid", "network", "ipc", "uts", "mount", "cgroup"] {
         assert!(has("/linux/namespaces", namespace), "{features:#}");
     }
-    for namespace in ["user", "time"] {
-        assert!(!has("/linux/namespaces", namespace), "{features:#}");
-    }
     for option in ["ro", "nosuid", "rbind", "rslave", "relatime"] {
         assert!(has("/mountOptions", option), "{features:#}");
     }

@@ -34,8 +34,10 @@ fn struck(sandbox: &Sandbox, whose: Whose, at: usize, strike: Strike) -> Traced 
     let bundle = sandbox.bundle();
     let command = sandbox.command(&["create", "--bundle", bundle.to_str().unwrap(), &sandbox.id]);
     let traced = run(sandbox, command, whose, at, strike);
-    let what = || format!("{strike:?} at call {at} of {whose:?}, number {:?}", traced.calls.last());
-    if strike == Strike::KillChild && traced.reached {
+    let what =
+        || format!("killing {strike:?} at call {at} of {whose:?} ({:?})", traced.calls.last());
+    // The child's last call, at the gate, can come when create has done its work already.
+    if strike == Strike::Child && traced.reached && traced.code != Some(0) {
         // Nobody has to clean up after a brig that lives.
         assert_eq!(traced.code, Some(1), "{}", what());
         let left = sandbox.leftovers();
@@ -55,8 +57,8 @@ fn everywhere(sandbox: &Sandbox, whose: Whose, strikes: &[Strike]) -> Vec<i64> {
     let start = usize::try_from(std::process::id()).unwrap() % stride;
     for at in (1 + start..).step_by(stride) {
         let traced = struck(sandbox, whose, at, strikes[at / stride % strikes.len()]);
+        assert!(traced.reached || traced.code == Some(0), "create fails under the tracer alone");
         if !traced.reached {
-            assert_eq!(traced.code, Some(0), "create fails under the tracer alone");
             assert!(traced.calls.len() > 50, "only {} calls", traced.calls.len());
             eprintln!("{} calls of {whose:?}", traced.calls.len());
             return traced.calls;
@@ -68,13 +70,13 @@ fn everywhere(sandbox: &Sandbox, whose: Whose, strikes: &[Strike]) -> Vec<i64> {
 #[test]
 fn brig_killed_at_any_of_its_calls_leaves_nothing_that_force_does_not_delete() {
     brig_only!();
-    everywhere(&eventful(), Whose::Parent, &[Strike::KillParent]);
+    everywhere(&eventful(), Whose::Parent, &[Strike::Parent]);
 }
 
 #[test]
 fn brig_killed_at_any_call_of_its_child_leaves_nothing_that_force_does_not_delete() {
     brig_only!();
-    let strikes = [Strike::KillParent, Strike::KillParentFreezeChild];
+    let strikes = [Strike::Parent, Strike::ParentAndFreezeChild];
     let calls = everywhere(&layered(), Whose::Child, &strikes);
     // setuid clears PDEATHSIG: some of the strikes have to come after it.
     let ids = [libc::SYS_setuid, libc::SYS_setresuid];
@@ -85,5 +87,5 @@ fn brig_killed_at_any_call_of_its_child_leaves_nothing_that_force_does_not_delet
 #[test]
 fn a_child_killed_at_any_of_its_calls_makes_create_fail_and_leave_nothing() {
     brig_only!();
-    everywhere(&layered(), Whose::Child, &[Strike::KillChild]);
+    everywhere(&layered(), Whose::Child, &[Strike::Child]);
 }

@@ -188,16 +188,6 @@ fn a_hostname_without_a_uts_namespace_is_refused() {
 }
 
 #[test]
-fn namespaces_that_come_later_are_refused_by_name() {
-    brig_only!();
-    for kind in ["user", "time"] {
-        let sandbox = with_namespaces(&[json!({"type": "mount"}), json!({"type": kind})]);
-        sandbox.create_with(&[]).fails_with(kind);
-        sandbox.assert_nothing_left();
-    }
-}
-
-#[test]
 fn sysctls_of_the_containers_namespaces_are_set() {
     let sandbox = Sandbox::new();
     sandbox.patch(|config| {

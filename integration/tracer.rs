@@ -94,15 +94,15 @@ pub fn run(
     Traced { code, calls: tracer.calls, reached: tracer.reached }
 }
 
-/// What is done at the chosen call.
+/// Who is killed at the chosen call.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Strike {
     /// The command is killed. A stopped child goes on.
-    KillParent,
+    Parent,
     /// The command is killed. A stopped child stays stopped, with SIGSTOP.
-    KillParentFreezeChild,
+    ParentAndFreezeChild,
     /// The child is killed.
-    KillChild,
+    Child,
 }
 
 struct Tracer {
@@ -158,14 +158,14 @@ impl Tracer {
 
     fn strike(&self, at: Pid, strike: Strike) {
         match strike {
-            Strike::KillChild => kill(at, Signal::SIGKILL).unwrap(),
-            Strike::KillParent | Strike::KillParentFreezeChild => {
+            Strike::Child => kill(at, Signal::SIGKILL).unwrap(),
+            Strike::Parent | Strike::ParentAndFreezeChild => {
                 kill(self.parent, Signal::SIGKILL).unwrap();
                 if at != self.parent {
                     // Its parent has to be dead before it goes on, and nothing may be left that
                     // only this tracer could let go on.
-                    assert!(matches!(peek(self.parent), WaitStatus::Signaled(..)));
-                    let freeze = strike == Strike::KillParentFreezeChild && at_home(&self.calls);
+                    peek_at_end(self.parent);
+                    let freeze = strike == Strike::ParentAndFreezeChild && at_home(&self.calls);
                     let stop = freeze.then_some(Signal::SIGSTOP);
                     // ESRCH: the parent's death was its own.
                     _ = ptrace::detach(at, stop);
@@ -186,9 +186,9 @@ fn wait(pid: Pid) -> WaitStatus {
 }
 
 /// Waits for the end of a process, whose status stays to be taken.
-fn peek(pid: Pid) -> WaitStatus {
+fn peek_at_end(pid: Pid) {
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::__WALL;
-    waitid(Id::Pid(pid), flags).unwrap()
+    waitid(Id::Pid(pid), flags).unwrap();
 }
 
 /// The number of the call at whose entry a process has stopped.

@@ -12,7 +12,7 @@ use oci_spec::runtime as oci;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{Seek, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -136,16 +136,27 @@ pub struct Stdin<'a> {
     pub annotations: &'a std::collections::BTreeMap<String, String>,
 }
 
-/// Runs hooks in order; the first failure ends it. `directory` is their working directory.
-pub fn run(hooks: &[Hook], state: &Stdin<'_>, directory: &Path) -> Result<()> {
+/// Runs hooks in order; the first failure ends it. `directory` is their working directory. Something
+/// to read at `interrupt` ends the one that runs, and that is a failure.
+pub fn run(
+    hooks: &[Hook],
+    state: &Stdin<'_>,
+    directory: &Path,
+    interrupt: Option<BorrowedFd<'_>>,
+) -> Result<()> {
     if hooks.is_empty() {
         return Ok(());
     }
     let state = serde_json::to_vec(state)?;
-    hooks.iter().try_for_each(|hook| run_one(hook, &state, directory).at(&hook.place))
+    hooks.iter().try_for_each(|hook| run_one(hook, &state, directory, interrupt).at(&hook.place))
 }
 
-fn run_one(hook: &Hook, state: &[u8], directory: &Path) -> Result<()> {
+fn run_one(
+    hook: &Hook,
+    state: &[u8],
+    directory: &Path,
+    interrupt: Option<BorrowedFd<'_>>,
+) -> Result<()> {
     let path = hook.path.display();
     let (output, theirs) =
         nix::unistd::pipe2(OFlag::O_CLOEXEC).context("pipe for the hook's output")?;
@@ -159,15 +170,21 @@ fn run_one(hook: &Hook, state: &[u8], directory: &Path) -> Result<()> {
     let child = command.spawn().with_context(|| format!("execute hook {path}"))?;
     drop(command);
     let mut tail = Tail::default();
-    match attend(hook, child, &output, &mut tail) {
+    match attend(hook, child, &output, &mut tail, interrupt) {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => bail!("hook {path} {}{}", describe(status), tail.quoted()),
         Err(error) => Err(error.context(format!("hook {path}{}", tail.quoted()))),
     }
 }
 
-/// Listens to the hook until it ends or its time is up.
-fn attend(hook: &Hook, mut child: Child, output: &OwnedFd, tail: &mut Tail) -> Result<ExitStatus> {
+/// Listens to the hook until it ends, its time is up, or brig is interrupted.
+fn attend(
+    hook: &Hook,
+    mut child: Child,
+    output: &OwnedFd,
+    tail: &mut Tail,
+    interrupt: Option<BorrowedFd<'_>>,
+) -> Result<ExitStatus> {
     let pid = i32::try_from(child.id())?;
     let pidfd = signal::pidfd_open(pid)?;
     let end = Instant::now() + hook.allowance();
@@ -179,20 +196,24 @@ fn attend(hook: &Hook, mut child: Child, output: &OwnedFd, tail: &mut Tail) -> R
                 output.as_fd(),
                 if tail.closed { PollFlags::empty() } else { PollFlags::POLLIN },
             ),
+            // Without one, a second look at the hook.
+            PollFd::new(interrupt.unwrap_or(pidfd.as_fd()), PollFlags::POLLIN),
         ];
         let ready = poll(&mut fds, deadline::left(end));
         if ready != Err(Errno::EINTR) {
             ready.context("poll")?;
         }
         let dead = fds[0].any().unwrap_or(true);
+        let interrupted = interrupt.is_some() && fds[2].any().unwrap_or(true);
         // What a daemon that the hook left behind goes on writing is not waited for.
         tail.read(output);
         if dead {
             return Ok(child.wait()?);
         }
-        if Instant::now() >= end {
+        if interrupted || Instant::now() >= end {
             child.kill()?;
             child.wait()?;
+            ensure!(!interrupted, "killed: brig was interrupted by a signal");
             bail!("killed: still running after its timeout of {} s", hook.allowance().as_secs());
         }
     }

@@ -159,7 +159,7 @@ fn build(plan: &Plan, sources: Option<Sources>, state: &State, channel: &Channel
 
 /// Hooks in the container's namespaces: they are told init's pid there.
 fn run_hooks(hooks: &[Hook], state: &State, status: Status, directory: &Path) -> Result<()> {
-    hooks::run(hooks, &state.for_hooks(status, std::process::id().cast_signed()), directory)
+    hooks::run(hooks, &state.for_hooks(status, std::process::id().cast_signed()), directory, None)
 }
 
 /// Whether the parent has saved the state: if it died first, this process must not live on.

@@ -22,7 +22,7 @@ use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -246,18 +246,18 @@ impl Attempt {
         if plan.hooks.during_create() {
             peer.hear(&Message::Mounted, &self.state.cgroup)?;
             self.reached_hooks = true;
-            self.run_hooks(&plan.hooks)?;
+            self.run_hooks(&plan.hooks, peer.signals.as_fd())?;
             peer.tell(&Message::Pivot)?;
         }
         peer.hear(&Message::Ready, &self.state.cgroup)
     }
 
     /// In the runtime's namespaces. They may ask for the container's state, or kill it.
-    fn run_hooks(&self, hooks: &Hooks) -> Result<()> {
+    fn run_hooks(&self, hooks: &Hooks, interrupt: BorrowedFd<'_>) -> Result<()> {
         self.dir.save(&self.state)?;
         let state = self.state.for_hooks(Status::Creating, self.state.pid);
-        hooks::run(&hooks.prestart, &state, &self.state.bundle)?;
-        hooks::run(&hooks.create_runtime, &state, &self.state.bundle)
+        hooks::run(&hooks.prestart, &state, &self.state.bundle, Some(interrupt))?;
+        hooks::run(&hooks.create_runtime, &state, &self.state.bundle, Some(interrupt))
     }
 
     /// As if it had never been tried. What resists is named after the error that matters.

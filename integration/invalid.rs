@@ -114,6 +114,7 @@ impl Setup {
         args.extend(self.args.iter().map(String::as_str));
         args.extend(["--", id]);
         let mut command = sandbox.command(&args);
+        crate::sandbox::expendable_host(&mut command);
         if let Some(number) = self.no_syscall {
             before_exec(&mut command, move || crate::tracer::without_syscall(number));
         }

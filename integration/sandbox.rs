@@ -3,6 +3,7 @@
 
 use crate::facts::Facts;
 use crate::{host, tree};
+use nix::sched::{CloneFlags, unshare};
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::io;
@@ -84,6 +85,13 @@ pub fn before_exec(
     unsafe { command.pre_exec(work) };
 }
 
+/// Gives the command network, host name and IPC of its own: a brig that wrongly changes those of its
+/// host changes nobody's.
+pub fn expendable_host(command: &mut Command) {
+    let own = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC;
+    before_exec(command, move || Ok(unshare(own)?));
+}
+
 /// A 64-bit ELF file that asks for a dynamic loader (a program header of type PT_INTERP, 3).
 fn is_dynamic(elf: &[u8]) -> bool {
     let number = |at: usize, len: usize| {
@@ -116,7 +124,8 @@ impl Sandbox {
     fn with(config: &str) -> Sandbox {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         host::is_private().unwrap_or_else(|why| panic!("{why}"));
-        let id = format!("bt{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        // Of one length, so that none is the beginning of another.
+        let id = format!("bt{}-{:04}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let test = std::thread::current().name().unwrap_or("main").replace("::", "-");
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{test}-{id}"));
         let sandbox = Sandbox { id, dir, calls: AtomicUsize::new(0) };

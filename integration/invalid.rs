@@ -134,7 +134,6 @@ impl Setup {
 
 fn number(syscall: &str) -> libc::c_long {
     match syscall {
-        "clone3" => libc::SYS_clone3,
         "fsopen" => libc::SYS_fsopen,
         "open_tree" => libc::SYS_open_tree,
         "mount_setattr" => libc::SYS_mount_setattr,

@@ -209,3 +209,22 @@ fn a_thousand_environment_variables_and_arguments_are_passed_on() {
     );
     assert_eq!(facts.get("arg 1005"), format!("{}999", "y".repeat(50)));
 }
+
+#[test]
+fn calls_that_old_kernels_and_filters_refuse_are_not_needed() {
+    brig_only!();
+    for number in [libc::SYS_clone3, libc::SYS_close_range, libc::SYS_openat2] {
+        let sandbox = Sandbox::new();
+        let bundle = sandbox.script("fds ; ns ; cgroups ; exit 3").bundle();
+        let mut command =
+            sandbox.command(&["run", "--bundle", bundle.to_str().unwrap(), &sandbox.id]);
+        crate::sandbox::before_exec(&mut command, move || crate::tracer::without_syscall(number));
+        let done = sandbox.spawn(command).wait();
+        assert_eq!(done.code, Some(3), "without {number}: {done:?}");
+        let facts = crate::facts::Facts::parse(&done.stdout);
+        assert_eq!(facts.all("fd").len(), 3, "without {number}: {facts}");
+        let unified = facts.all("cgroup").into_iter().find(|line| line.starts_with("0::"));
+        assert!(unified.is_none_or(|line| line == "0::/"), "without {number}: {facts}");
+        sandbox.assert_nothing_left();
+    }
+}

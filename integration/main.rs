@@ -18,6 +18,7 @@ mod crash;
 mod devices;
 mod facts;
 mod host;
+mod inherited;
 mod invalid;
 mod kill;
 mod lifecycle;

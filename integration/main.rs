@@ -24,6 +24,7 @@ mod kill;
 mod lifecycle;
 mod mounts;
 mod namespaces;
+mod old_kernel;
 mod overlay;
 mod process;
 mod robust;

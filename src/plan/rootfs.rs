@@ -2,11 +2,12 @@
 //! hidden of it.
 
 use super::devices::{self, Device};
-use super::mount_options;
+use super::mount_options::{self, Step};
 use super::mounts::{Mount, c_string, clean};
 use super::overlay::{self, Overlay};
 use super::refuse;
 use crate::spec::{Place, Spec};
+use crate::sys::mount::Attr;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use libc::{MS_PRIVATE, MS_SHARED, MS_SLAVE};
 use std::ffi::CString;
@@ -161,6 +162,16 @@ fn jail(mount_namespace: bool, no_pivot: bool) -> Jail {
 }
 
 impl Propagation {
+    /// What makes the root filesystem's mounts so.
+    pub fn steps(&self) -> Vec<Step> {
+        let step = |recursive, propagation| Step {
+            recursive,
+            attr: Attr { propagation, ..Attr::default() },
+        };
+        let sources = self.sources.map(|propagation| step(true, propagation));
+        sources.into_iter().chain([step(false, self.root)]).collect()
+    }
+
     const DEFAULT: Self = Propagation { sources: Some(MS_SLAVE), root: MS_PRIVATE, last: None };
 }
 

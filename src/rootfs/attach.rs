@@ -3,14 +3,15 @@
 use super::Root;
 use super::cgroup;
 use super::copy_up::copy_up;
-use super::source::{Source, apply};
+use super::kernel::{Kernel, Shown};
+use super::source::Source;
 use super::target::{self, Target, is_directory, proc_path};
 use crate::plan::mounts::{Filesystem, Kind, Mount};
 use crate::spec::At;
-use crate::sys::Errno;
-use crate::sys::mount::{self, clone_tree, move_mount};
+use crate::sys::mount::{self, move_mount};
 use crate::sys::path::{Links, make_dir_in, open_in};
-use anyhow::{Context, Result, bail};
+use crate::sys::{Errno, SysError};
+use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::OFlag;
 use nix::sys::stat::fstat;
 use std::ffi::{CStr, CString};
@@ -27,7 +28,14 @@ pub fn attach(root: &mut Root, mount: &Mount, source: &Source) -> Result<()> {
         root.place_upper(target.fd.as_fd())?;
     }
     match (&mount.kind, source) {
-        (Kind::Bind { .. }, Source::Bind(tree)) => put(tree.as_fd(), target.fd.as_fd()),
+        (Kind::Bind { source, recursive }, Source::Bind(tree)) => match root.kernel {
+            Kernel::New => put(tree.as_fd(), target.fd.as_fd()),
+            Kernel::Old(_) => {
+                same_kind(tree.as_fd(), target.fd.as_fd())?;
+                root.kernel.bind(&Shown::Path(source), target.fd.as_fd(), *recursive)?;
+                root.kernel.apply(reopen(root, mount)?.as_fd(), &mount.steps)
+            }
+        },
         (Kind::Filesystem(fs), _) => new(root, mount, fs, &fs.fstype, &target),
         (Kind::Cgroup(fs), Source::Cgroup(cgroups)) => {
             cgroup::mount(root, mount, fs, &target, cgroups)
@@ -35,7 +43,7 @@ pub fn attach(root: &mut Root, mount: &Mount, source: &Source) -> Result<()> {
         (Kind::Remount { flags, data }, _) => {
             let target = target.fd.as_fd();
             mount::mount(None, &proc_path(target), None, *flags, Some(data))?;
-            apply(target, &mount.steps)
+            root.kernel.apply(target, &mount.steps)
         }
         (Kind::Bind { .. } | Kind::Cgroup(_), _) => bail!("its source is not open"),
     }
@@ -61,11 +69,24 @@ pub fn blame(
 /// Attaches a detached mount to its target.
 fn put(tree: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<()> {
     let Err(error) = move_mount(tree, target) else { return Ok(()) };
-    if error.errno == Errno::EINVAL && is_directory(tree)? != is_directory(target)? {
-        // These words are looked for by Docker.
-        bail!("not a directory: only a directory goes onto a directory, and a file onto a file");
+    if error.errno == Errno::EINVAL {
+        same_kind(tree, target)?;
     }
     Err(error.into())
+}
+
+fn same_kind(source: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<()> {
+    // These words are looked for by Docker.
+    ensure!(
+        is_directory(source)? == is_directory(target)?,
+        "not a directory: only a directory goes onto a directory, and a file onto a file"
+    );
+    Ok(())
+}
+
+/// The mount that covers a target now: the target's own descriptor is of what is beneath it.
+pub fn reopen(root: &Root, mount: &Mount) -> Result<OwnedFd> {
+    Ok(open_in(root.fd.as_fd(), &mount.target, OFlag::O_PATH, Links::Follow)?)
 }
 
 /// Mounts a new filesystem on a target.
@@ -77,7 +98,8 @@ pub fn new(
     target: &Target,
 ) -> Result<()> {
     let mode = inherited_mode(fs, target)?;
-    let detached = match fs.by_mount_2 {
+    let by_name = fs.by_mount_2 || matches!(root.kernel, Kernel::Old(_));
+    let detached = match by_name {
         true => by_mount_2(root, mount, fs, fstype, mode.as_deref(), target)?,
         false => detached(mount, fs, fstype, mode.as_deref())?,
     };
@@ -86,8 +108,8 @@ pub fn new(
         let copied = copy_up(target.fd.as_fd(), detached.as_fd(), own);
         copied.map_err(|error| blame(error, mount, Some(option)))?;
     }
-    apply(detached.as_fd(), &mount.steps)?;
-    if !fs.by_mount_2 {
+    root.kernel.apply(detached.as_fd(), &mount.steps)?;
+    if !by_name {
         put(detached.as_fd(), target.fd.as_fd())?;
     }
     if fs.late_read_only {
@@ -144,9 +166,13 @@ fn by_mount_2(
     }
     let flags = fs.flags | crate::plan::mount_options::legacy(fs.attr);
     let (path, data) = (proc_path(target.fd.as_fd()), CString::new(data)?);
-    mount::mount(fs.source.as_deref(), &path, Some(fstype), flags, Some(&data))?;
-    // The target's descriptor is of what is covered now.
-    Ok(open_in(root.fd.as_fd(), &mount.target, OFlag::O_PATH, Links::Follow)?)
+    mount::mount(fs.source.as_deref(), &path, Some(fstype), flags, Some(&data)).map_err(
+        |error| {
+            let call = format!("mount({}, {data:?}, {flags:#x})", fstype.to_string_lossy());
+            SysError::new(call, error.errno)
+        },
+    )?;
+    reopen(root, mount)
 }
 
 impl Root {
@@ -156,7 +182,7 @@ impl Root {
         if let Some(upper) = &self.parked
             && is_directory(target)?
         {
-            move_mount(upper.as_fd(), target).context("move the upper out of sight")?;
+            self.kernel.relocate(upper.as_fd(), target).context("move the upper out of sight")?;
             self.parked = None;
         }
         Ok(())
@@ -166,9 +192,8 @@ impl Root {
     pub(super) fn place_upper_somewhere(&mut self) -> Result<()> {
         if self.parked.is_some() {
             let dev = make_dir_in(self.fd.as_fd(), c"/dev")?;
-            let tree = clone_tree(dev.as_fd(), c"", false)?;
             self.place_upper(dev.as_fd())?;
-            move_mount(tree.as_fd(), dev.as_fd())?;
+            self.kernel.bind(&Shown::Fd(dev.as_fd()), dev.as_fd(), false)?;
         }
         Ok(())
     }

@@ -2,14 +2,15 @@
 //! cgroup2 that.
 
 use super::Root;
-use super::attach::{blame, new};
-use super::source::apply;
+use super::attach::{blame, new, reopen};
+use super::kernel::{Kernel, New, Shown, option};
 use super::target::Target;
 use crate::cgroup::{Cgroup, CgroupMount};
+use crate::plan::mount_options::Step;
 use crate::plan::mounts::{Filesystem, Mount};
 use crate::plan::rootfs::Rootfs;
 use crate::sys::Errno;
-use crate::sys::mount::{self, Attr, clone_tree, move_mount, set_attr};
+use crate::sys::mount::{Attr, clone_tree, move_mount};
 use anyhow::{Context, Result, anyhow};
 use libc::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY};
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
@@ -40,37 +41,51 @@ pub struct Hierarchy {
 enum Show {
     /// By mounting it: the cgroup namespace takes care of what is seen. These are its options.
     Mount(Vec<(CString, Option<CString>)>),
-    /// By the container's own directory in it, a detached bind mount.
-    Own(OwnedFd),
+    /// By a bind mount of the container's own directory in it.
+    Own {
+        /// Detached and complete, except on an old kernel.
+        tree: Option<OwnedFd>,
+        /// The directory.
+        dir: CString,
+        /// What makes the mount complete.
+        steps: Vec<Step>,
+    },
 }
 
 /// In the parent: finds out what to show, and opens it.
-pub fn open(plan: &Rootfs, fs: &Filesystem, cgroup: &Cgroup) -> Result<Cgroups> {
+pub fn open(plan: &Rootfs, fs: &Filesystem, cgroup: &Cgroup, modern: bool) -> Result<Cgroups> {
     let mounts = cgroup.mounts();
     let v1: Vec<&CgroupMount<'_>> = mounts.iter().filter(|m| !m.controllers.is_empty()).collect();
     if v1.is_empty() {
         return Ok(Cgroups::V2);
     }
-    let hierarchies = v1.into_iter().map(|mount| open_one(plan, fs, mount));
+    let hierarchies = v1.into_iter().map(|mount| open_one(plan, fs, mount, modern));
     Ok(Cgroups::V1(hierarchies.collect::<Result<Vec<_>>>()?))
 }
 
-fn open_one(plan: &Rootfs, fs: &Filesystem, mount: &CgroupMount<'_>) -> Result<Hierarchy> {
+fn open_one(
+    plan: &Rootfs,
+    fs: &Filesystem,
+    mount: &CgroupMount<'_>,
+    modern: bool,
+) -> Result<Hierarchy> {
     let show = if plan.cgroup_namespace {
-        let option = |word: &str| -> Result<(CString, Option<CString>)> {
-            let (key, value) = match word.split_once('=') {
-                Some((key, value)) => (key, Some(CString::new(value)?)),
-                None => (word, None),
-            };
-            Ok((CString::new(key)?, value))
-        };
         Show::Mount(mount.controllers.split(',').map(option).collect::<Result<Vec<_>>>()?)
     } else {
         let dir = CString::new(mount.dir.as_os_str().as_bytes())?;
-        let tree = clone_tree(AT_FDCWD, &dir, false)?;
-        let propagation = plan.propagation.sources.unwrap_or(0);
-        set_attr(tree.as_fd(), false, Attr { set: fs.attr, clear: 0, propagation })?;
-        Show::Own(tree)
+        let steps = vec![Step {
+            recursive: false,
+            attr: Attr {
+                set: fs.attr,
+                clear: 0,
+                propagation: plan.propagation.sources.unwrap_or(0),
+            },
+        }];
+        let tree = if modern { Some(clone_tree(AT_FDCWD, &dir, false)?) } else { None };
+        if let Some(tree) = &tree {
+            Kernel::New.apply(tree.as_fd(), &steps)?;
+        }
+        Show::Own { tree, dir, steps }
     };
     let aliases = mount.aliases.iter().map(|&alias| CString::new(alias));
     let aliases = aliases.collect::<Result<Vec<_>, _>>()?;
@@ -86,12 +101,13 @@ pub fn mount(
     cgroups: &Cgroups,
 ) -> Result<()> {
     match cgroups {
-        Cgroups::V1(hierarchies) => mount_v1(mount, fs, target, hierarchies),
+        Cgroups::V1(hierarchies) => mount_v1(root, mount, fs, target, hierarchies),
         Cgroups::V2 => new(root, mount, fs, c"cgroup2", target),
     }
 }
 
 fn mount_v1(
+    root: &Root,
     mount: &Mount,
     fs: &Filesystem,
     target: &Target,
@@ -101,36 +117,41 @@ fn mount_v1(
         let unknown = anyhow!("{:?} is no option of cgroup v1's mounts", param.key);
         return Err(blame(unknown, mount, Some(param.option)));
     }
-    let tmpfs = mount::Filesystem::open(c"tmpfs")?;
-    tmpfs.set(c"source", Some(c"tmpfs"))?;
-    tmpfs.set(c"mode", Some(c"0755"))?;
+    let kernel = &root.kernel;
     let safe = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
-    let tmpfs = tmpfs.mount((fs.attr | safe) & !MOUNT_ATTR_RDONLY)?;
-    apply(tmpfs.as_fd(), &mount.steps)?;
-    // Attached first: older kernels mount nothing on what is detached.
-    move_mount(tmpfs.as_fd(), target.fd.as_fd())?;
+    let new = New {
+        fstype: c"tmpfs",
+        source: c"tmpfs",
+        options: &[option("mode=0755")?],
+        attr: (fs.attr | safe) & !MOUNT_ATTR_RDONLY,
+    };
+    // Attached before there is anything in it: older kernels mount nothing on what is detached.
+    let tmpfs = kernel.mount(&new, target.fd.as_fd(), || reopen(root, mount))?;
+    kernel.apply(tmpfs.as_fd(), &mount.steps)?;
     for hierarchy in hierarchies {
-        show(tmpfs.as_fd(), hierarchy, fs.attr | safe)
+        show(kernel, tmpfs.as_fd(), hierarchy, fs.attr | safe)
             .with_context(|| hierarchy.name.to_string_lossy().into_owned())?;
     }
     if fs.attr & MOUNT_ATTR_RDONLY != 0 {
         let read_only = Attr { set: MOUNT_ATTR_RDONLY, ..Attr::default() };
-        set_attr(tmpfs.as_fd(), false, read_only)?;
+        kernel.set(tmpfs.as_fd(), false, read_only)?;
     }
     Ok(())
 }
 
-fn show(parent: BorrowedFd<'_>, hierarchy: &Hierarchy, attr: u64) -> Result<()> {
-    let dir = make_dir(parent, &hierarchy.name)?;
+fn show(kernel: &Kernel, parent: BorrowedFd<'_>, hierarchy: &Hierarchy, attr: u64) -> Result<()> {
+    let name = hierarchy.name.as_c_str();
+    mkdirat(parent, name, Mode::from_bits_truncate(0o755)).context("mkdir")?;
+    let dir = open_dir(parent, name)?;
     match &hierarchy.show {
-        Show::Own(tree) => move_mount(tree.as_fd(), dir.as_fd())?,
+        Show::Own { tree: Some(tree), .. } => move_mount(tree.as_fd(), dir.as_fd())?,
+        Show::Own { tree: None, dir: own, steps } => {
+            kernel.bind(&Shown::Path(own), dir.as_fd(), false)?;
+            kernel.apply(open_dir(parent, name)?.as_fd(), steps)?;
+        }
         Show::Mount(options) => {
-            let cgroup = mount::Filesystem::open(c"cgroup")?;
-            cgroup.set(c"source", Some(c"cgroup"))?;
-            for (key, value) in options {
-                cgroup.set(key, value.as_deref())?;
-            }
-            move_mount(cgroup.mount(attr)?.as_fd(), dir.as_fd())?;
+            let new = New { fstype: c"cgroup", source: c"cgroup", options, attr };
+            kernel.mount(&new, dir.as_fd(), || open_dir(parent, name))?;
         }
     }
     for alias in &hierarchy.aliases {
@@ -142,8 +163,7 @@ fn show(parent: BorrowedFd<'_>, hierarchy: &Hierarchy, attr: u64) -> Result<()> 
     Ok(())
 }
 
-fn make_dir(parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
-    mkdirat(parent, name, Mode::from_bits_truncate(0o755)).context("mkdir")?;
+fn open_dir(parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     openat(parent, name, flags, Mode::empty()).context("open")
 }

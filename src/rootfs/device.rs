@@ -1,14 +1,14 @@
 //! Devices, and the links of /dev that every container has.
 
 use super::Root;
+use super::kernel::{Kernel, Shown};
 use crate::plan::devices::Device;
 use crate::plan::rootfs::Rootfs;
 use crate::spec::At;
 use crate::sys::Errno;
-use crate::sys::mount::{clone_tree, move_mount};
 use crate::sys::path::make_dir_in;
 use anyhow::{Context, Result, ensure};
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
+use nix::fcntl::{AtFlags, OFlag, open, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, mknodat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, symlinkat, unlinkat};
 use std::ffi::{CStr, CString};
@@ -27,7 +27,7 @@ const LINKS: [(&CStr, &CStr); 4] = [
 pub fn make_all(root: &Root, plan: &Rootfs, kcore: bool) -> Result<()> {
     let mut dir = None;
     for device in &plan.devices {
-        make(root.fd.as_fd(), device, &mut dir).map_err(|error| blame(error, device))?;
+        make(root, device, &mut dir).map_err(|error| blame(error, device))?;
     }
     if plan.own_dev {
         let dev = make_dir_in(root.fd.as_fd(), c"/dev")?;
@@ -45,15 +45,11 @@ fn blame(error: anyhow::Error, device: &Device) -> anyhow::Error {
 }
 
 /// Makes one. `dir` is the directory of the one before, which is mostly this one's too.
-fn make<'a>(
-    root: BorrowedFd<'_>,
-    device: &'a Device,
-    dir: &mut Option<(&'a [u8], OwnedFd)>,
-) -> Result<()> {
+fn make<'a>(root: &Root, device: &'a Device, dir: &mut Option<(&'a [u8], OwnedFd)>) -> Result<()> {
     let (parent, name) = split(&device.path);
     let dir = match dir {
         Some((path, dir)) if *path == parent => dir,
-        _ => &mut dir.insert((parent, make_dir_in(root, &CString::new(parent)?)?)).1,
+        _ => &mut dir.insert((parent, make_dir_in(root.fd.as_fd(), &CString::new(parent)?)?)).1,
     };
     let mode = Mode::from_bits_truncate(device.mode);
     match mknodat(dir.as_fd(), name, device.kind, mode, device.number) {
@@ -65,7 +61,7 @@ fn make<'a>(
             Ok(())
         }
         // Not for us to make, in a user namespace or under a stricter device cgroup: the host's.
-        Err(Errno::EPERM) => bind(dir.as_fd(), name, device),
+        Err(Errno::EPERM) => bind(&root.kernel, dir.as_fd(), name, device),
         Err(errno) => Err(errno).context("mknod"),
     }
 }
@@ -95,13 +91,13 @@ fn give_away(dir: BorrowedFd<'_>, name: &[u8], device: &Device) -> Result<()> {
 }
 
 /// Mounts the host's device of the same path.
-fn bind(dir: BorrowedFd<'_>, name: &[u8], device: &Device) -> Result<()> {
-    let tree = clone_tree(AT_FDCWD, &device.path, false).context("mknod: EPERM, and the host's")?;
-    let found = fstat(&tree).context("fstat")?;
+fn bind(kernel: &Kernel, dir: BorrowedFd<'_>, name: &[u8], device: &Device) -> Result<()> {
+    let host = open(device.path.as_c_str(), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty());
+    let found = fstat(host.context("mknod: EPERM, and the host's")?).context("fstat")?;
     ensure!(is(&found, device), "mknod: EPERM, and the host's is not this device");
     let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let target = openat(dir, name, flags, Mode::empty()).context("make a file to mount it on")?;
-    Ok(move_mount(tree.as_fd(), target.as_fd())?)
+    kernel.bind(&Shown::Path(&device.path), target.as_fd(), false)
 }
 
 fn link(dev: BorrowedFd<'_>, kcore: bool) -> Result<()> {

@@ -8,6 +8,7 @@ mod attach;
 mod cgroup;
 mod copy_up;
 mod device;
+mod kernel;
 mod mask;
 mod overlay;
 mod pivot;
@@ -19,10 +20,11 @@ pub use source::Sources;
 use crate::plan::mounts::clean;
 use crate::plan::rootfs::{Jail, Rootfs};
 use crate::spec::Place;
-use crate::sys::mount::{self, Attr, set_attr};
+use crate::sys::mount::{self, Attr};
 use crate::sys::path::make_dir_in;
 use anyhow::{Context, Result};
-use libc::{MOUNT_ATTR_RDONLY, MS_REC, MS_SLAVE};
+use kernel::Kernel;
+use libc::{MOUNT_ATTR_RDONLY, MS_BIND, MS_REC, MS_SLAVE};
 use nix::sys::stat::{Mode, umask};
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
@@ -31,6 +33,7 @@ use std::path::Path;
 
 /// A root filesystem with everything in it that the config asks for.
 pub struct Root {
+    kernel: Kernel,
     /// Its mount, or where there is none of its own, its directory.
     fd: OwnedFd,
     /// The upper in memory, as long as it has not found its place.
@@ -54,16 +57,14 @@ fn mount_all(plan: &Rootfs, sources: Sources) -> Result<Root> {
         // on nothing that is mounted or unmounted below the host's root reaches the host.
         mount::mount(None, c"/", None, MS_SLAVE | MS_REC, None)?;
     }
-    let Sources { root, mounts, kcore } = sources;
-    let mut root = match (&plan.overlay, root) {
-        (Some(overlay), _) => overlay::mount(overlay, &plan.path)?,
-        (None, Some(fd)) => Root { fd, parked: None, late: Vec::new() },
+    let Sources { modern, root, mounts, kcore } = sources;
+    let kernel = Kernel::new(modern)?;
+    let (fd, parked) = match (&plan.overlay, root) {
+        (Some(overlay), _) => overlay::mount(&kernel, overlay, &plan.path)?,
+        (None, Some(fd)) => (attach_root(&kernel, plan, fd).at("root.path")?, None),
         (None, None) => anyhow::bail!("no root filesystem"),
     };
-    if plan.jail != Jail::Chroot && plan.overlay.is_none() {
-        let path = CString::new(plan.path.as_os_str().as_bytes())?;
-        mount::move_mount_to(root.fd.as_fd(), &path).at("root.path")?;
-    }
+    let mut root = Root { kernel, fd, parked, late: Vec::new() };
     for (mount, source) in plan.mounts.iter().zip(&mounts) {
         let attached = attach::attach(&mut root, mount, source);
         attached.map_err(|error| attach::blame(error, mount, None))?;
@@ -71,6 +72,24 @@ fn mount_all(plan: &Rootfs, sources: Sources) -> Result<Root> {
     root.place_upper_somewhere().context("move the upper out of sight")?;
     device::make_all(&root, plan, kcore)?;
     Ok(root)
+}
+
+/// Puts the root filesystem onto itself: it has to be a mount of its own.
+fn attach_root(kernel: &Kernel, plan: &Rootfs, root: OwnedFd) -> Result<OwnedFd> {
+    let path = CString::new(plan.path.as_os_str().as_bytes())?;
+    match (plan.jail, kernel) {
+        (Jail::Chroot, _) => Ok(root),
+        (_, Kernel::New) => {
+            mount::move_mount_to(root.as_fd(), &path)?;
+            Ok(root)
+        }
+        (_, Kernel::Old(_)) => {
+            mount::mount(Some(&path), &path, None, MS_BIND | MS_REC, None)?;
+            let root = overlay::directory(&path)?;
+            kernel.apply(root.as_fd(), &plan.propagation.steps())?;
+            Ok(root)
+        }
+    }
 }
 
 impl Root {
@@ -83,7 +102,7 @@ impl Root {
 
     /// Makes it the root of this process.
     pub fn pivot(&self, plan: &Rootfs) -> Result<()> {
-        pivot::enter(self.fd.as_fd(), plan)
+        pivot::enter(&self.kernel, self.fd.as_fd(), plan)
     }
 
     /// Hides and protects what is to be hidden and protected: called after [`Root::pivot`], when
@@ -91,17 +110,17 @@ impl Root {
     pub fn finish(self, plan: &Rootfs) -> Result<()> {
         let read_only = Attr { set: MOUNT_ATTR_RDONLY, ..Attr::default() };
         for mount in &self.late {
-            set_attr(mount.as_fd(), false, read_only).context("make a mount read-only")?;
+            self.kernel.set(mount.as_fd(), false, read_only).context("make a mount read-only")?;
         }
         if plan.readonly {
-            set_attr(self.fd.as_fd(), false, read_only).at("root.readonly")?;
+            self.kernel.set(self.fd.as_fd(), false, read_only).at("root.readonly")?;
         }
-        mask::make_readonly(&plan.readonly_paths)?;
-        mask::mask(&plan.masked)?;
+        mask::make_readonly(&self.kernel, &plan.readonly_paths)?;
+        mask::mask(&self.kernel, &plan.masked)?;
         // Last: mounts made before it would spread, or could not be made at all.
         if let Some(propagation) = plan.propagation.last {
             let attr = Attr { propagation, ..Attr::default() };
-            set_attr(self.fd.as_fd(), false, attr).at("linux.rootfsPropagation")?;
+            self.kernel.set(self.fd.as_fd(), false, attr).at("linux.rootfsPropagation")?;
         }
         Ok(())
     }

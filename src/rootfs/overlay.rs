@@ -3,10 +3,10 @@
 //! mount(2) with the layers as numbers of descriptors, relative to /proc/self/fd: hundreds of them
 //! fit into its one page of options, whatever their names, on every kernel.
 
-use super::Root;
+use super::kernel::{Kernel, New, option};
 use crate::plan::overlay::{Overlay, Upper};
 use crate::spec::Place;
-use crate::sys::mount::{self, Filesystem, move_mount};
+use crate::sys::mount;
 use crate::sys::{Errno, SysError};
 use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::{OFlag, open};
@@ -82,13 +82,18 @@ fn top(overlay: &Overlay) -> Result<OwnedFd> {
     directory(overlay.layers.last().context("no layers")?)
 }
 
-fn directory(path: &CStr) -> Result<OwnedFd> {
+/// Opens a directory of the host.
+pub fn directory(path: &CStr) -> Result<OwnedFd> {
     open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
         .with_context(|| path.to_string_lossy().into_owned())
 }
 
-/// In the child: mounts the overlay at `root`.
-pub fn mount(overlay: &Overlay, root: &Path) -> Result<Root> {
+/// In the child: mounts the overlay at `root`. Gives the upper too if it is in memory.
+pub fn mount(
+    kernel: &Kernel,
+    overlay: &Overlay,
+    root: &Path,
+) -> Result<(OwnedFd, Option<OwnedFd>)> {
     let layers = overlay.layers.iter().rev().map(|layer| directory(layer));
     let layers = overlay.layers_from.blame(layers.collect::<Result<Vec<_>>>())?;
     let Some(top) = layers.first() else { bail!("no layers") };
@@ -101,7 +106,12 @@ pub fn mount(overlay: &Overlay, root: &Path) -> Result<Root> {
             (Some((upper, work)), names, None)
         }
         Upper::Tmpfs { size } => {
-            let upper = overlay.upper_from.blame(in_memory(size.as_deref(), top.as_fd()))?;
+            let upper = overlay.upper_from.blame(in_memory(
+                kernel,
+                size.as_deref(),
+                top.as_fd(),
+                overlay,
+            ))?;
             let names = format!("upperdir={0}/upper,workdir={0}/work", upper.as_raw_fd());
             (None, names, Some(upper))
         }
@@ -112,7 +122,7 @@ pub fn mount(overlay: &Overlay, root: &Path) -> Result<Root> {
     let mounted = mount::mount(Some(c"overlay"), &path, Some(c"overlay"), 0, Some(&data));
     mounted.map_err(|error| why_no_overlay(error, overlay)).at("root.path")?;
     drop(held);
-    Ok(Root { fd: directory(&path)?, parked, late: Vec::new() })
+    Ok((directory(&path)?, parked))
 }
 
 /// The kernel's one errno for all, with what it means here.
@@ -131,17 +141,19 @@ fn why_no_overlay(error: SysError, overlay: &Overlay) -> anyhow::Error {
 
 /// A tmpfs with the directories of an upper. overlayfs wants it attached in this mount namespace:
 /// until it has found its place it covers the top layer's directory, which is open already.
-fn in_memory(size: Option<&CStr>, top: BorrowedFd<'_>) -> Result<OwnedFd> {
-    let filesystem = Filesystem::open(c"tmpfs")?;
-    filesystem.set(c"source", Some(c"upper"))?;
-    filesystem.set(c"mode", Some(c"0700"))?;
-    if let Some(size) = size {
-        filesystem.set(c"size", Some(size))?;
-    }
-    let upper = filesystem.mount(0)?;
+fn in_memory(
+    kernel: &Kernel,
+    size: Option<&CStr>,
+    top: BorrowedFd<'_>,
+    overlay: &Overlay,
+) -> Result<OwnedFd> {
+    let mut options = vec![option("mode=0700")?];
+    options.extend(size.map(|size| (c"size".to_owned(), Some(size.to_owned()))));
+    let new = New { fstype: c"tmpfs", source: c"upper", options: &options, attr: 0 };
+    let path = overlay.layers.last().context("no layers")?;
+    let upper = kernel.mount(&new, top, || directory(path))?;
     mkdirat(&upper, c"work", Mode::from_bits_truncate(0o700)).context("mkdir")?;
     mkdirat(&upper, c"upper", Mode::from_bits_truncate(0o700)).context("mkdir")?;
     like_layers(upper.as_fd(), c"upper", top)?;
-    move_mount(upper.as_fd(), top)?;
     Ok(upper)
 }

@@ -1,24 +1,31 @@
 //! The root filesystem becomes the root.
 
+use super::kernel::Kernel;
 use crate::plan::rootfs::{Jail, Rootfs};
 use crate::sys::Errno;
-use crate::sys::mount::{mount, move_mount_to};
+use crate::sys::mount::mount;
 use anyhow::{Context, Result};
+use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, umount2};
+use nix::sys::stat::Mode;
 use nix::unistd::{chdir, chroot, fchdir, pivot_root};
 use std::ffi::{CString, OsStr};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// Enters the root for good.
-pub fn enter(root: BorrowedFd<'_>, plan: &Rootfs) -> Result<()> {
-    fchdir(root).context("fchdir(root)")?;
+pub fn enter(kernel: &Kernel, root: BorrowedFd<'_>, plan: &Rootfs) -> Result<()> {
+    let enter = || fchdir(root).context("fchdir(root)");
+    enter()?;
     match plan.jail {
         Jail::Pivot => pivot()?,
         Jail::Move => {
             hide_proc_and_sys(&plan.path)?;
-            move_mount_to(root, c"/").context("move the root over the host's")?;
+            let over =
+                open("/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).context("open /")?;
+            kernel.relocate(root, over.as_fd()).context("move the root over the host's")?;
+            enter()?;
             chroot(".").context("chroot")?;
         }
         Jail::Chroot => chroot(".").context("chroot")?,

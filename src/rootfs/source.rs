@@ -2,15 +2,15 @@
 //! and errors come while there is nothing to undo.
 
 use super::cgroup::{self, Cgroups};
+use super::kernel::Kernel;
 use super::overlay;
 use crate::cgroup::Cgroup;
-use crate::plan::mount_options::Step;
 use crate::plan::mounts::{Kind, Mount};
 use crate::plan::rootfs::{Jail, Rootfs};
 use crate::spec::Place;
 use crate::sys::SysError;
-use crate::sys::mount::{Attr, clone_tree, set_attr};
-use anyhow::{Context, Result, ensure};
+use crate::sys::mount::{clone_tree, is_complete};
+use anyhow::{Context, Result, anyhow, ensure};
 use nix::fcntl::{AT_FDCWD, OFlag, open};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
@@ -21,6 +21,8 @@ use std::path::Path;
 
 /// Everything of the host that gets into the root filesystem, as descriptors.
 pub struct Sources {
+    /// The kernel mounts by descriptors. Without that a source is just an open file or directory.
+    pub(super) modern: bool,
     /// `root.path` as a detached mount, or where nothing can be mounted, as a directory.
     pub(super) root: Option<OwnedFd>,
     /// One for each mount of the plan.
@@ -33,7 +35,7 @@ pub struct Sources {
 pub(super) enum Source {
     /// Nothing: a new filesystem, or a remount.
     None,
-    /// A detached mount.
+    /// A detached mount, complete; on an old kernel what is to be mounted.
     Bind(OwnedFd),
     /// The host's hierarchies.
     Cgroup(Cgroups),
@@ -42,24 +44,29 @@ pub(super) enum Source {
 impl Sources {
     /// Opens them. The container's cgroup directories have to exist already.
     pub fn open(plan: &Rootfs, cgroup: &Cgroup) -> Result<Self> {
+        let modern = is_complete();
+        if !modern && plan.propagation.sources.is_none() {
+            let old = || anyhow!("needs mount_setattr(2), which Linux has since 5.12");
+            Err(old()).at("linux.rootfsPropagation")?;
+        }
         let root = match &plan.overlay {
             Some(layers) => {
                 overlay::prepare(layers, &plan.path)?;
                 None
             }
-            None => Some(open_root(plan).at("root.path")?),
+            None => Some(open_root(plan, modern).at("root.path")?),
         };
-        let mounts = plan.mounts.iter().map(|mount| open_one(plan, mount, cgroup));
+        let mounts = plan.mounts.iter().map(|mount| open_one(plan, mount, cgroup, modern));
         let mounts = mounts.collect::<Result<Vec<_>>>()?;
         let kcore = plan.own_dev && Path::new("/proc/kcore").exists();
-        Ok(Sources { root, mounts, kcore })
+        Ok(Sources { modern, root, mounts, kcore })
     }
 }
 
-fn open_root(plan: &Rootfs) -> Result<OwnedFd> {
+fn open_root(plan: &Rootfs, modern: bool) -> Result<OwnedFd> {
     let path = plan.path.as_os_str().as_bytes();
     let what = || plan.path.display().to_string();
-    if plan.jail == Jail::Chroot {
+    if plan.jail == Jail::Chroot || !modern {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         return open(path, flags, Mode::empty()).with_context(what);
     }
@@ -68,33 +75,35 @@ fn open_root(plan: &Rootfs) -> Result<OwnedFd> {
     let root = clone_tree(AT_FDCWD, &dot, true);
     let root =
         root.map_err(|error| SysError::new(format!("open_tree({})", what()), error.errno))?;
-    let step = |recursive, propagation| {
-        set_attr(root.as_fd(), recursive, Attr { propagation, ..Attr::default() })
-    };
-    if let Some(propagation) = plan.propagation.sources {
-        step(true, propagation)?;
-    }
-    step(false, plan.propagation.root)?;
+    Kernel::New.apply(root.as_fd(), &plan.propagation.steps())?;
     Ok(root)
 }
 
-fn open_one(plan: &Rootfs, mount: &Mount, cgroup: &Cgroup) -> Result<Source> {
+fn open_one(plan: &Rootfs, mount: &Mount, cgroup: &Cgroup, modern: bool) -> Result<Source> {
     match &mount.kind {
         Kind::Bind { source, recursive } => {
-            let tree = open_bind(mount, source, *recursive);
+            let tree = open_bind(mount, source, *recursive, modern);
             tree.at(format!("{}.source", mount.place())).map(Source::Bind)
         }
-        Kind::Cgroup(fs) => cgroup::open(plan, fs, cgroup).at(mount.place()).map(Source::Cgroup),
+        Kind::Cgroup(fs) => {
+            cgroup::open(plan, fs, cgroup, modern).at(mount.place()).map(Source::Cgroup)
+        }
         Kind::Filesystem(_) | Kind::Remount { .. } => Ok(Source::None),
     }
 }
 
-fn open_bind(mount: &Mount, source: &CStr, recursive: bool) -> Result<OwnedFd> {
-    let tree = clone_tree(AT_FDCWD, source, recursive)?;
+fn open_bind(mount: &Mount, source: &CStr, recursive: bool, modern: bool) -> Result<OwnedFd> {
+    let tree = match modern {
+        true => clone_tree(AT_FDCWD, source, recursive)?,
+        false => open(source, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
+            .with_context(|| source.to_string_lossy().into_owned())?,
+    };
     if mount.target.as_c_str() == c"/proc" {
         ensure_proc(tree.as_fd())?;
     }
-    apply(tree.as_fd(), &mount.steps)?;
+    if modern {
+        Kernel::New.apply(tree.as_fd(), &mount.steps)?;
+    }
     Ok(tree)
 }
 
@@ -103,9 +112,4 @@ pub(super) fn ensure_proc(tree: BorrowedFd<'_>) -> Result<()> {
     let kind = fstatfs(tree).context("fstatfs")?.filesystem_type();
     ensure!(kind == PROC_SUPER_MAGIC, "only a proc filesystem can be mounted on /proc");
     Ok(())
-}
-
-/// Gives a mount its attributes and propagation.
-pub(super) fn apply(mount: BorrowedFd<'_>, steps: &[Step]) -> Result<()> {
-    Ok(steps.iter().try_for_each(|step| set_attr(mount, step.recursive, step.attr))?)
 }

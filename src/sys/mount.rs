@@ -174,6 +174,35 @@ pub fn mount(
     check(call, done.into()).map(drop)
 }
 
+/// The attributes of the mount that `fd` is on, as `ST_*` bits: fstatvfs(3).
+pub fn flags(fd: BorrowedFd<'_>) -> Result<libc::c_ulong, SysError> {
+    // SAFETY: statvfs is plain integers, for which zero is valid.
+    let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the call fills in a statvfs, which outlives it.
+    let done = unsafe { libc::fstatvfs(fd.as_raw_fd(), &raw mut stat) };
+    check(|| "fstatvfs".into(), done.into())?;
+    Ok(stat.f_flag)
+}
+
+/// The kernel has every call of this module: it is Linux 5.12 or newer, and no filter hides one.
+pub fn is_complete() -> bool {
+    const CALLS: [libc::c_long; 6] = [
+        libc::SYS_open_tree,
+        libc::SYS_move_mount,
+        libc::SYS_fsopen,
+        libc::SYS_fsconfig,
+        libc::SYS_fsmount,
+        libc::SYS_mount_setattr,
+    ];
+    let has = |call: &libc::c_long| {
+        // SAFETY: descriptor or path -1, null pointers, no flags: each of them fails at once, with
+        // EFAULT, EBADF, EINVAL or EPERM, and touches no memory of ours.
+        let done = unsafe { libc::syscall(*call, -1_i64, 0_i64, 0_i64, 0_i64, 0_i64) };
+        done != -1 || Errno::last() != Errno::ENOSYS
+    };
+    CALLS.iter().all(has)
+}
+
 fn at_flags(empty_path: bool, recursive: bool) -> libc::c_uint {
     let empty = if empty_path { libc::AT_EMPTY_PATH } else { 0 };
     let recursive = if recursive { libc::AT_RECURSIVE } else { 0 };

@@ -1,0 +1,165 @@
+//! How this kernel mounts: by descriptors, or before Linux 5.12 by names of descriptors.
+
+use crate::plan::mount_options::{Step, legacy};
+use crate::sys::mount::{self, Attr, Filesystem, clone_tree, move_mount, set_attr};
+use anyhow::{Context, Result, ensure};
+use libc::{
+    MOUNT_ATTR__ATIME, MOUNT_ATTR_NOATIME, MOUNT_ATTR_NODEV, MOUNT_ATTR_NODIRATIME,
+    MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NOSYMFOLLOW, MOUNT_ATTR_RDONLY,
+    MOUNT_ATTR_STRICTATIME, MS_BIND, MS_MOVE, MS_REC, MS_REMOUNT,
+};
+use nix::fcntl::{AT_FDCWD, OFlag, open};
+use nix::sys::stat::Mode;
+use nix::unistd::fchdir;
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// What the kernel offers.
+pub enum Kernel {
+    /// open_tree(2), move_mount(2), fsopen(2), mount_setattr(2).
+    New,
+    /// mount(2) only, which wants names: those of descriptors in this directory, the host's
+    /// /proc/self/fd, held open. It becomes the working directory.
+    Old(OwnedFd),
+}
+
+/// What a bind mount shows.
+pub enum Shown<'a> {
+    /// A path of the host.
+    Path(&'a CStr),
+    /// A file or directory.
+    Fd(BorrowedFd<'a>),
+}
+
+/// A filesystem of brig's own choice.
+pub struct New<'a> {
+    /// Its type.
+    pub fstype: &'a CStr,
+    /// A word that only mountinfo shows.
+    pub source: &'a CStr,
+    /// Its options.
+    pub options: &'a [(CString, Option<CString>)],
+    /// Attributes of the mount: `MOUNT_ATTR_*` bits.
+    pub attr: u64,
+}
+
+/// `size=1k` as key and value.
+pub fn option(text: &str) -> Result<(CString, Option<CString>)> {
+    Ok(match text.split_once('=') {
+        Some((key, value)) => (CString::new(key)?, Some(CString::new(value)?)),
+        None => (CString::new(text)?, None),
+    })
+}
+
+impl Kernel {
+    /// While the host's /proc is in sight.
+    pub fn new(modern: bool) -> Result<Self> {
+        if modern {
+            return Ok(Kernel::New);
+        }
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let proc = open("/proc/self/fd", flags, Mode::empty()).context("open /proc/self/fd")?;
+        Ok(Kernel::Old(proc))
+    }
+
+    /// Mounts a file or directory, and with `recursive` what is mounted below it, on another one.
+    pub fn bind(&self, from: &Shown<'_>, to: BorrowedFd<'_>, recursive: bool) -> Result<()> {
+        let Kernel::Old(proc) = self else {
+            let tree = match from {
+                Shown::Path(path) => clone_tree(AT_FDCWD, path, recursive)?,
+                Shown::Fd(fd) => clone_tree(*fd, c"", recursive)?,
+            };
+            return Ok(move_mount(tree.as_fd(), to)?);
+        };
+        let from = match from {
+            Shown::Path(path) => CString::from(*path),
+            Shown::Fd(fd) => name(proc, *fd)?,
+        };
+        let flags = if recursive { MS_BIND | MS_REC } else { MS_BIND };
+        Ok(mount::mount(Some(&from), &name(proc, to)?, None, flags, None)?)
+    }
+
+    /// Mounts a new filesystem and gives the mount. `reopen` finds what covers the target now.
+    pub fn mount(
+        &self,
+        new: &New<'_>,
+        to: BorrowedFd<'_>,
+        reopen: impl FnOnce() -> Result<OwnedFd>,
+    ) -> Result<OwnedFd> {
+        let Kernel::Old(proc) = self else {
+            let filesystem = Filesystem::open(new.fstype)?;
+            filesystem.set(c"source", Some(new.source))?;
+            for (key, value) in new.options {
+                filesystem.set(key, value.as_deref())?;
+            }
+            let mount = filesystem.mount(new.attr)?;
+            move_mount(mount.as_fd(), to)?;
+            return Ok(mount);
+        };
+        let word = |(key, value): &(CString, Option<CString>)| match value {
+            Some(value) => [key.as_bytes(), b"=", value.as_bytes()].concat(),
+            None => key.as_bytes().to_vec(),
+        };
+        let data = new.options.iter().map(word).collect::<Vec<_>>().join(&b","[..]);
+        let (name, data) = (name(proc, to)?, CString::new(data)?);
+        mount::mount(Some(new.source), &name, Some(new.fstype), legacy(new.attr), Some(&data))?;
+        reopen()
+    }
+
+    /// Moves a mount.
+    pub fn relocate(&self, mount: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
+        let Kernel::Old(proc) = self else { return Ok(move_mount(mount, to)?) };
+        Ok(mount::mount(Some(&name(proc, mount)?), &name(proc, to)?, None, MS_MOVE, None)?)
+    }
+
+    /// Changes attributes and propagation of a mount.
+    pub fn set(&self, mount: BorrowedFd<'_>, recursive: bool, attr: Attr) -> Result<()> {
+        let Kernel::Old(proc) = self else { return Ok(set_attr(mount, recursive, attr)?) };
+        let name = name(proc, mount)?;
+        if attr.set | attr.clear != 0 {
+            ensure!(
+                !recursive,
+                "recursive options need mount_setattr(2), which Linux has since 5.12"
+            );
+            let attr = current(mount)? & !attr.clear | attr.set;
+            mount::mount(None, &name, None, MS_REMOUNT | MS_BIND | legacy(attr), None)?;
+        }
+        if attr.propagation != 0 {
+            let recursive = if recursive { MS_REC } else { 0 };
+            mount::mount(None, &name, None, attr.propagation | recursive, None)?;
+        }
+        Ok(())
+    }
+
+    /// Makes all changes that a mount is to get.
+    pub fn apply(&self, mount: BorrowedFd<'_>, steps: &[Step]) -> Result<()> {
+        steps.iter().try_for_each(|step| self.set(mount, step.recursive, step.attr))
+    }
+}
+
+/// The name of a descriptor, once its directory is the working directory.
+fn name(proc: &OwnedFd, fd: BorrowedFd<'_>) -> Result<CString> {
+    fchdir(proc).context("fchdir(/proc/self/fd)")?;
+    Ok(CString::new(fd.as_raw_fd().to_string())?)
+}
+
+/// The attributes that a mount has, which MS_REMOUNT would take away.
+fn current(mount: BorrowedFd<'_>) -> Result<u64> {
+    /// statfs(2), Linux 5.10.
+    const ST_NOSYMFOLLOW: libc::c_ulong = 0x2000;
+    const SAME: [(libc::c_ulong, u64); 7] = [
+        (libc::ST_RDONLY, MOUNT_ATTR_RDONLY),
+        (libc::ST_NOSUID, MOUNT_ATTR_NOSUID),
+        (libc::ST_NODEV, MOUNT_ATTR_NODEV),
+        (libc::ST_NOEXEC, MOUNT_ATTR_NOEXEC),
+        (libc::ST_NOATIME, MOUNT_ATTR_NOATIME),
+        (libc::ST_NODIRATIME, MOUNT_ATTR_NODIRATIME),
+        (ST_NOSYMFOLLOW, MOUNT_ATTR_NOSYMFOLLOW),
+    ];
+    let flags = mount::flags(mount)?;
+    let bit = |(flag, bit): &(libc::c_ulong, u64)| if flags & flag == 0 { 0 } else { *bit };
+    let attr = SAME.iter().map(bit).fold(0, |all, bit| all | bit);
+    // Neither noatime nor relatime is strictatime.
+    let strict = attr & MOUNT_ATTR__ATIME == 0 && flags & libc::ST_RELATIME == 0;
+    Ok(if strict { attr | MOUNT_ATTR_STRICTATIME } else { attr })
+}

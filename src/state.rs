@@ -233,7 +233,8 @@ impl Dir {
         let read = || -> Result<Vec<u8>> {
             let mut bytes = Vec::with_capacity(4096);
             let fd = openat(self.fd(), name, flags, Mode::empty())?;
-            File::from(fd).read_to_end(&mut bytes)?;
+            // Bounded, so that read_to_end does not ask for the size first.
+            File::from(fd).take(u64::MAX).read_to_end(&mut bytes)?;
             Ok(bytes)
         };
         read().with_context(|| format!("{}/{name}", self.path.display()))
@@ -320,8 +321,10 @@ fn make_root(root: &Path) -> Result<()> {
 /// When a live process started; none when there is no such process, or only a zombie of it.
 pub fn start_time(pid: i32) -> Option<u64> {
     use procfs::FromRead;
-    let stat = File::open(format!("/proc/{pid}/stat")).ok()?;
-    let stat = procfs::process::Stat::from_read(stat).ok()?;
+    // One read gives all of it.
+    let mut text = [0; 1024];
+    let length = File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut text).ok()?;
+    let stat = procfs::process::Stat::from_read(&text[..length]).ok()?;
     (!['Z', 'X'].contains(&stat.state)).then_some(stat.starttime)
 }
 

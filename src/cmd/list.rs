@@ -1,27 +1,30 @@
 //! list: all containers of this root.
 
-use super::state::{Shown, show};
+use super::state::{Shown, show, user_name};
 use crate::cli::ListFormat;
 use crate::log;
-use crate::state::{Dir, NotFound, State};
+use crate::state::{Dir, NotFound, State, Status, check_id};
+use crate::sys::{Errno, errno_of};
 use anyhow::{Context, Result};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Prints all containers as a table, as JSON, or their ids only.
 pub fn list(root: &Path, format: ListFormat, quiet: bool) -> Result<()> {
     let found = find(root).context("list")?;
     if quiet {
-        let ids: String = found.iter().map(|(_, state)| format!("{}\n", state.id)).collect();
+        let ids: String = found.iter().map(|(state, _)| format!("{}\n", state.id)).collect();
         return log::out(ids.as_bytes());
     }
-    let mut shown = Vec::with_capacity(found.len());
-    for (dir, state) in &found {
-        shown.push((state.id.as_str(), show(dir, state)?));
+    let mut owners: BTreeMap<u32, String> = BTreeMap::new();
+    for (state, _) in &found {
+        owners.entry(state.uid).or_insert_with(|| user_name(state.uid));
     }
+    let shown: Vec<Shown<'_>> =
+        found.iter().map(|(state, status)| show(state, *status, &owners[&state.uid])).collect();
     match format {
         ListFormat::Json => {
-            let rows: Vec<&Shown<'_>> = shown.iter().map(|(_, row)| row).collect();
-            let mut text = serde_json::to_vec(&rows)?;
+            let mut text = serde_json::to_vec(&shown)?;
             text.push(b'\n');
             log::out(&text)
         }
@@ -30,7 +33,7 @@ pub fn list(root: &Path, format: ListFormat, quiet: bool) -> Result<()> {
 }
 
 /// Every container with a readable state, by name. One that vanishes while we look is none.
-fn find(root: &Path) -> Result<Vec<(Dir, State)>> {
+fn find(root: &Path) -> Result<Vec<(State, Status)>> {
     let mut found = Vec::new();
     let entries = match std::fs::read_dir(root) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(found),
@@ -38,31 +41,29 @@ fn find(root: &Path) -> Result<Vec<(Dir, State)>> {
     };
     for entry in entries {
         let name = entry?.file_name();
-        let Some(id) = name.to_str().filter(|id| crate::state::check_id(id).is_ok()) else {
-            continue;
-        };
+        let Some(id) = name.to_str().filter(|id| check_id(id).is_ok()) else { continue };
         let dir = match Dir::open(root, id) {
-            Err(error) if error.is::<NotFound>() => continue,
-            Err(error) if crate::sys::errno_of(&error) == Some(crate::sys::Errno::ENOTDIR) => {
+            Err(error) if error.is::<NotFound>() || errno_of(&error) == Some(Errno::ENOTDIR) => {
                 continue;
             }
             dir => dir?,
         };
         if let Some(state) = dir.load()? {
-            found.push((dir, state));
+            let status = dir.status(&state)?;
+            found.push((state, status));
         }
     }
-    found.sort_by(|a, b| a.1.id.cmp(&b.1.id));
+    found.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
     Ok(found)
 }
 
 /// runc's columns: 12 wide at least, three spaces between.
-fn table(rows: &[(&str, Shown<'_>)]) -> String {
+fn table(rows: &[Shown<'_>]) -> String {
     let head = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(String::from);
-    let cells = rows.iter().map(|(id, row)| {
+    let cells = rows.iter().map(|row| {
         let bundle = row.bundle.display().to_string();
         let (pid, status) = (row.pid.to_string(), row.status.to_string());
-        [(*id).to_owned(), pid, status, bundle, row.created.to_owned(), row.owner.clone()]
+        [row.id.to_owned(), pid, status, bundle, row.created.to_owned(), row.owner.to_owned()]
     });
     let lines: Vec<[String; 6]> = std::iter::once(head).chain(cells).collect();
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count() + 3).max();

@@ -12,7 +12,7 @@ use std::path::Path;
 #[serde(rename_all = "camelCase")]
 pub struct Shown<'a> {
     oci_version: &'static str,
-    id: &'a str,
+    pub(super) id: &'a str,
     pub(super) pid: i32,
     pub(super) status: Status,
     pub(super) bundle: &'a Path,
@@ -20,7 +20,7 @@ pub struct Shown<'a> {
     pub(super) created: &'a str,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     annotations: &'a BTreeMap<String, String>,
-    pub(super) owner: String,
+    pub(super) owner: &'a str,
 }
 
 /// Prints the state of one container.
@@ -31,15 +31,15 @@ pub fn state(root: &Path, id: &str) -> Result<()> {
 fn go(root: &Path, id: &str) -> Result<()> {
     let dir = Dir::open(root, id)?;
     let state = dir.load()?.ok_or_else(|| anyhow!(NotFound))?;
-    let mut text = serde_json::to_vec_pretty(&show(&dir, &state)?)?;
+    let owner = user_name(state.uid);
+    let mut text = serde_json::to_vec_pretty(&show(&state, dir.status(&state)?, &owner))?;
     text.push(b'\n');
     log::out(&text)
 }
 
 /// What is saved, and what is so now.
-pub fn show<'a>(dir: &Dir, state: &'a State) -> Result<Shown<'a>> {
-    let status = dir.status(state)?;
-    Ok(Shown {
+pub fn show<'a>(state: &'a State, status: Status, owner: &'a str) -> Shown<'a> {
+    Shown {
         oci_version: crate::SPEC_VERSION,
         id: &state.id,
         pid: if status == Status::Stopped { 0 } else { state.pid },
@@ -48,11 +48,11 @@ pub fn show<'a>(dir: &Dir, state: &'a State) -> Result<Shown<'a>> {
         rootfs: &state.rootfs,
         created: &state.created,
         annotations: &state.annotations,
-        owner: user_name(state.uid),
-    })
+        owner,
+    }
 }
 
 /// The name of a user of the host; the number where it has none.
-fn user_name(uid: u32) -> String {
+pub fn user_name(uid: u32) -> String {
     crate::process::passwd::name_of(uid).unwrap_or_else(|| format!("#{uid}"))
 }

@@ -17,6 +17,8 @@ use nix::fcntl::{OFlag, openat};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::stat::{Mode, SFlag, mknodat};
 use nix::unistd::{UnlinkatFlags, read, unlinkat, write};
+use std::fs::File;
+use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -91,7 +93,7 @@ pub fn release(dir: &Dir, state: &State) -> Result<Outcome> {
     unlinkat(dir.fd(), "go", UnlinkatFlags::NoRemoveDir).context("remove the fifo go")?;
     drop(go);
     let patience = deadline::EXEC + Duration::from_secs(state.start_seconds);
-    let answer = read_to_end(&result, patience)?;
+    let answer = read_to_end(result, patience)?;
     let error = |text: &[u8]| anyhow!("{}", String::from_utf8_lossy(text));
     match answer.as_slice() {
         [EXECUTING] => Ok(Outcome::Executed),
@@ -101,24 +103,20 @@ pub fn release(dir: &Dir, state: &State) -> Result<Outcome> {
     }
 }
 
-fn read_to_end(fifo: &OwnedFd, patience: Duration) -> Result<Vec<u8>> {
+/// Waits for end of file alone: what is written before it is no reason to wake up.
+fn read_to_end(fifo: OwnedFd, patience: Duration) -> Result<Vec<u8>> {
     let end = Instant::now() + patience;
-    let mut answer = Vec::new();
-    let mut buffer = [0; 1024];
     loop {
-        match read(fifo, &mut buffer) {
-            Ok(0) => return Ok(answer),
-            Ok(length) => answer.extend_from_slice(&buffer[..length]),
-            Err(Errno::EINTR) => {}
-            Err(Errno::EAGAIN) => {
-                let mut fds = [PollFd::new(fifo.as_fd(), PollFlags::POLLIN)];
-                let ready = poll(&mut fds, deadline::left(end));
-                if ready == Ok(0) && Instant::now() >= end {
-                    let seconds = patience.as_secs();
-                    bail!("no word of the container's execve after {seconds} s");
-                }
+        match poll(&mut [PollFd::new(fifo.as_fd(), PollFlags::empty())], deadline::left(end)) {
+            Ok(0) if Instant::now() >= end => {
+                bail!("no word of the container's execve after {} s", patience.as_secs())
             }
-            Err(errno) => return Err(errno).context("read from the fifo result"),
+            Ok(0) | Err(Errno::EINTR) => {}
+            Ok(_) => break,
+            Err(errno) => return Err(errno).context("poll"),
         }
     }
+    let mut answer = Vec::new();
+    File::from(fifo).read_to_end(&mut answer).context("read from the fifo result")?;
+    Ok(answer)
 }

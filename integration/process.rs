@@ -1,9 +1,10 @@
 //! `process`: arguments aside, what it is and may: environment, working directory, user, rights, limits.
 
 use crate::facts::Facts;
-use crate::sandbox::{Sandbox, brig_only};
+use crate::sandbox::{Sandbox, before_exec, brig_only};
 use serde_json::{Value, json};
 use std::fs;
+use std::os::fd::AsRawFd;
 
 fn process(sandbox: &Sandbox, field: &str, value: Value) {
     sandbox.patch(|config| config["process"][field] = value);
@@ -116,14 +117,20 @@ fn the_working_directory_may_be_a_mount() {
 
 #[test]
 fn the_working_directory_is_inside_of_the_container() {
-    // CVE-2024-21626: a directory fd that brig holds must not become the working directory.
+    // CVE-2024-21626: a directory of the host that is open in brig, its own or one that its caller
+    // left open, must not become the working directory.
     for fd in 3..20 {
         let sandbox = with("cwd", json!(format!("/proc/self/fd/{fd}")));
-        let done = sandbox
-            .script(
-                "cwd ; list /proc/self/cwd/../../.. ; read /proc/self/cwd/../../../etc/hostname",
-            )
-            .run();
+        let bundle = sandbox.script("cwd ; list ../../.. ; read ../../../etc/hostname").bundle();
+        let mut command =
+            sandbox.command(&["run", "--bundle", bundle.to_str().unwrap(), &sandbox.id]);
+        let leaked = fs::File::open("/").unwrap();
+        before_exec(&mut command, move || {
+            // SAFETY: the number is free in the new process, and a failure is only a lesser test.
+            unsafe { libc::dup2(leaked.as_raw_fd(), 15) };
+            Ok(())
+        });
+        let done = sandbox.spawn(command).wait();
         assert_eq!(done.code, Some(1), "{fd}: {done:?}");
         sandbox.assert_nothing_left();
     }

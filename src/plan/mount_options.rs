@@ -187,6 +187,13 @@ pub fn parse(options: &[String]) -> Options<'_> {
 }
 
 impl Options<'_> {
+    /// The attributes that a mount with nothing below it is to have: a recursive option counts more
+    /// than a plain one.
+    pub fn all_set(&self) -> u64 {
+        let touched = self.recursive.set | self.recursive.clear;
+        self.attr.set & !touched | self.recursive.set
+    }
+
     fn add(&mut self, index: usize, name: &'static str, meaning: Meaning) {
         match meaning {
             Meaning::Nothing => {}
@@ -207,7 +214,10 @@ impl Options<'_> {
             Recursive(change) => change.apply(&mut self.recursive),
             Super(flag, true) => {
                 self.flags |= flag;
-                self.super_options.push((index, name));
+                // Silent is silent anywhere.
+                if flag != MS_SILENT {
+                    self.super_options.push((index, name));
+                }
             }
             Super(flag, false) => self.flags &= !flag,
             Propagation(kind, recursive) => self.propagation.push((kind, recursive)),
@@ -224,8 +234,8 @@ pub struct Step {
     pub attr: Attr,
 }
 
-/// The calls that give a mount its attributes and propagation; with `attr` also those of its
-/// attributes that concern itself alone, which a new filesystem is born with.
+/// The calls that give a mount its propagation, and with `attr` its attributes, which a new
+/// filesystem's mount is born with.
 pub fn steps(base: Option<u64>, tree: bool, attr: bool, options: &Options<'_>) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     let base = base.map(|kind| (kind, true));
@@ -241,6 +251,9 @@ pub fn steps(base: Option<u64>, tree: bool, attr: bool, options: &Options<'_>) -
             steps.push(step);
         }
     }
+    if !attr {
+        return steps;
+    }
     let touched = options.recursive.set | options.recursive.clear;
     if touched != 0 {
         merge(&mut steps, tree, options.recursive);
@@ -250,7 +263,7 @@ pub fn steps(base: Option<u64>, tree: bool, attr: bool, options: &Options<'_>) -
         clear: options.attr.clear & !touched,
         propagation: 0,
     };
-    if attr && own.set | own.clear != 0 {
+    if own.set | own.clear != 0 {
         merge(&mut steps, false, own);
     }
     steps

@@ -152,7 +152,7 @@ fn kind(
     }
     if options.remount {
         let bind = if options.bind.is_some() { libc::MS_BIND } else { 0 };
-        let flags = libc::MS_REMOUNT | bind | options.flags | legacy(options.attr.set);
+        let flags = libc::MS_REMOUNT | bind | options.flags | legacy(options.all_set());
         return Ok(Kind::Remount { flags, data: data(&mount.options, options)? });
     }
     if let Some(recursive) = options.bind {
@@ -210,9 +210,9 @@ fn filesystem(
             || value.is_some_and(|value| comma(value) || value.as_bytes().len() > LONGEST_VALUE)
     };
     let by_mount_2 = options.flags & MS_I_VERSION != 0 || params.iter().any(long);
-    let read_only = options.attr.set & MOUNT_ATTR_RDONLY != 0;
+    let read_only = options.all_set() & MOUNT_ATTR_RDONLY != 0;
     let late_read_only = read_only && (fstype == "tmpfs" || target == c"/dev");
-    let (mut attr, mut flags) = (options.attr.set, options.flags);
+    let (mut attr, mut flags) = (options.all_set(), options.flags);
     if late_read_only {
         attr &= !MOUNT_ATTR_RDONLY;
         flags &= !MS_RDONLY;
@@ -458,5 +458,10 @@ mod tests {
         let Kind::Filesystem(filesystem) = plan(json).unwrap().kind else { panic!() };
         assert!(filesystem.late_read_only);
         assert_eq!((filesystem.attr, filesystem.flags), (libc::MOUNT_ATTR_NOSUID, 0));
+        let json = r#"{"destination":"/dev","type":"ramfs","options":["rro","rnoatime"]}"#;
+        let mount = plan(json).unwrap();
+        let Kind::Filesystem(filesystem) = mount.kind else { panic!() };
+        assert!(filesystem.late_read_only && mount.steps.is_empty());
+        assert_eq!(filesystem.attr, libc::MOUNT_ATTR_NOATIME);
     }
 }

@@ -30,6 +30,7 @@ mod process;
 mod robust;
 mod run;
 mod sandbox;
+mod sched;
 mod tracer;
 mod tree;
 

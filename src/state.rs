@@ -12,6 +12,7 @@
 use crate::cgroup::Cgroup;
 use crate::deadline;
 use crate::hooks::{Hook, Stdin};
+use crate::plan::sched::Execution;
 use crate::sys::{Errno, misc, signal};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::fcntl::{OFlag, openat, renameat};
@@ -52,6 +53,9 @@ pub struct State {
     pub namespaces: i32,
     /// It has a session keyring of its own.
     pub keyring: bool,
+    /// What exec gives its processes as well.
+    #[serde(default, skip_serializing_if = "Execution::is_empty")]
+    pub execution: Execution,
     /// The hooks that run without the config at hand.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub poststart: Vec<Hook>,

@@ -38,6 +38,7 @@ pub fn tell(name: &str, words: &Words<'_>) -> bool {
         "cgroups" => lines("cgroup", "/proc/self/cgroup"),
         "ifaces" => interfaces(),
         "affinity" => affinity(),
+        "sched" => crate::sched::tell(),
         "keyring" => keyring(),
         "stat" => stat(words.path(0)),
         "list" => list(words.path(0)),

@@ -18,6 +18,7 @@
 
 mod acts;
 mod facts;
+mod sched;
 
 use std::ffi::OsString;
 use std::io::Write;

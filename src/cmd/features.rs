@@ -3,6 +3,7 @@
 use crate::log;
 use crate::plan::mount_options::{Meaning, OPTIONS};
 use crate::plan::process::CAPABILITIES;
+use crate::plan::sched::{MEMORY_FLAGS, MEMORY_MODES};
 use anyhow::Result;
 use serde_json::json;
 
@@ -29,7 +30,7 @@ pub fn features() -> Result<()> {
             "apparmor": { "enabled": false },
             "selinux": { "enabled": false },
             "intelRdt": { "enabled": false },
-            "memoryPolicy": {},
+            "memoryPolicy": { "modes": names(&MEMORY_MODES), "flags": names(&MEMORY_FLAGS) },
             "mountExtensions": { "idmap": { "enabled": false } },
             "netDevices": { "enabled": false },
         },
@@ -42,4 +43,8 @@ pub fn features() -> Result<()> {
     let mut text = serde_json::to_vec_pretty(&features)?;
     text.push(b'\n');
     log::out(&text)
+}
+
+fn names<T>(table: &'static [(&str, T)]) -> Vec<&'static str> {
+    table.iter().map(|(name, _)| *name).collect()
 }

@@ -9,7 +9,7 @@ use crate::cgroup::Entry;
 use crate::hooks::{self, Hook};
 use crate::plan::Plan;
 use crate::plan::sysctl::Sysctl;
-use crate::process::ids;
+use crate::process::{ids, sched};
 use crate::rootfs::{self, Sources};
 use crate::spec::{At, Place};
 use crate::state::{State, Status};
@@ -48,7 +48,7 @@ pub fn run(inherited: Inherited<'_>) -> ! {
     let Inherited { plan, config, state, birth, entry, joined, sources, channel, gate } = inherited;
     let ready = enter(plan, state, (&entry, birth), &joined, &channel)
         .and_then(|()| build(plan, sources, state, &channel))
-        .and_then(|()| program::become_user(&plan.process));
+        .and_then(|()| program::become_user(&plan.process, &plan.execution));
     let program = match ready {
         Ok(program) => program,
         Err(error) => {
@@ -119,6 +119,9 @@ fn enter(
     }
     // What taskset(1) bound brig to is not meant for the container.
     misc::reset_affinity()?;
+    if !plan.privileged {
+        sched::schedule(0, &plan.process.scheduling)?;
+    }
     plan.sysctl.iter().try_for_each(set_sysctl)
 }
 

@@ -8,7 +8,7 @@ use crate::cgroup::Entry;
 use crate::deadline;
 use crate::log::Log;
 use crate::plan::process::Process;
-use crate::process::{affinity, ids, stdio};
+use crate::process::{affinity, ids, sched, stdio};
 use crate::spec::{self, parse_error};
 use crate::state::{self, Dir, NotFound, State, Status};
 use crate::sys::clone::{Birth, Side, clone3};
@@ -241,6 +241,8 @@ fn become_process(
     if let Some(score) = process.oom_score_adj {
         program::write_oom_score("self", score)?;
     }
+    // As long as it has root's rights on the host.
+    sched::schedule(0, &process.scheduling)?;
     cred::dumpable(false)?;
     join(target.init, target.kinds)?;
     if process.in_user_namespace {
@@ -254,7 +256,7 @@ fn become_process(
         misc::join_session_keyring(&name)?;
     }
     affinity::in_cgroup(process)?;
-    let program: Program = program::become_user(process)?;
+    let program: Program = program::become_user(process, &target.state.execution)?;
     program.execute(process, || {
         channel.send(&Message::Ready).context("tell brig that the process starts")
     })

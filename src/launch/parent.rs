@@ -11,7 +11,7 @@ use crate::hooks::{self, Hooks};
 use crate::log::Log;
 use crate::plan::Plan;
 use crate::plan::rootfs::RootOptions;
-use crate::process::stdio;
+use crate::process::{sched, stdio};
 use crate::rootfs::Sources;
 use crate::spec::{At, Spec, parse_error};
 use crate::state::{self, Dir, Lock, State, Status};
@@ -135,6 +135,7 @@ fn first_state(options: &Options, spec: Spec, plan: &Plan, bundle: &Path, cgroup
         start_seconds: hooks::allowance(&plan.hooks.start_container).as_secs(),
         namespaces: plan.namespaces.all(),
         keyring: !options.no_new_keyring,
+        execution: plan.execution.clone(),
         cgroup,
     }
 }
@@ -249,7 +250,13 @@ impl Attempt {
             self.run_hooks(&plan.hooks, peer.signals.as_fd())?;
             peer.tell(&Message::Pivot)?;
         }
-        peer.hear(&Message::Ready, &self.state.cgroup)
+        peer.hear(&Message::Ready, &self.state.cgroup)?;
+        if plan.privileged {
+            // Root's rights in the container's user namespace would not do. Not before now: a
+            // real-time process cannot be moved into every cgroup.
+            sched::schedule(self.state.pid, &plan.process.scheduling)?;
+        }
+        Ok(())
     }
 
     /// In the runtime's namespaces. They may ask for the container's state, or kill it.

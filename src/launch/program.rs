@@ -1,7 +1,8 @@
 //! The tail that create and exec share: from root in the container to the user's program.
 
 use crate::plan::process::Process;
-use crate::process::{command, ids, passwd, stdio};
+use crate::plan::sched::Execution;
+use crate::process::{command, ids, passwd, sched, stdio};
 use crate::spec::Place;
 use crate::sys::{Errno, clone, cred};
 use anyhow::{Context, Result, bail, ensure};
@@ -20,7 +21,8 @@ pub struct Program {
 
 /// From root to whom the config names, in the only order in which each step still has the rights it
 /// needs.
-pub fn become_user(process: &Process) -> Result<Program> {
+pub fn become_user(process: &Process, execution: &Execution) -> Result<Program> {
+    sched::adopt(execution)?;
     stdio::give_to(process.uid)?;
     for (resource, soft, hard, place) in &process.rlimits {
         cred::setrlimit(*resource, *soft, *hard).at(place)?;

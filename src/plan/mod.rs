@@ -11,6 +11,7 @@ pub mod overlay;
 pub mod process;
 pub mod resources;
 pub mod rootfs;
+pub mod sched;
 pub mod sysctl;
 
 use crate::hooks::Hooks;
@@ -30,6 +31,8 @@ pub struct Plan {
     pub rootfs: rootfs::Rootfs,
     /// What PID 1 is.
     pub process: process::Process,
+    /// What exec'd processes have as well.
+    pub execution: sched::Execution,
     /// New and joined namespaces.
     pub namespaces: Namespaces,
     /// Of the user namespace.
@@ -77,11 +80,17 @@ impl Plan {
         let sysctl = sysctl::plan(spec, &namespaces)?;
         let env = spec.process.as_ref().map_or(&[][..], |process| &process.env);
         let hooks = Hooks::new(spec.hooks.as_ref(), env)?;
+        if process.scheduling.forbids_fork() && !hooks.start_container.is_empty() {
+            let why = "SCHED_DEADLINE allows no fork, and so no startContainer hooks, \
+                       without SCHED_FLAG_RESET_ON_FORK";
+            Err(anyhow!(why)).at("process.scheduler")?;
+        }
         let (hostname, domainname) = (spec.hostname.clone(), spec.domainname.clone());
         Ok(Plan {
             privileged: cred::is_privileged()?,
             rootfs,
             process,
+            execution: sched::Execution::new(&spec.linux)?,
             namespaces,
             id_maps,
             time_offsets,
@@ -139,8 +148,6 @@ fn refuse_unsupported(spec: &Spec) -> Result<()> {
         ("linux.seccomp", linux.seccomp.is_some()),
         ("linux.mountLabel", linux.mount_label.as_ref().is_some_and(|label| !label.is_empty())),
         ("linux.intelRdt", linux.intel_rdt.is_some()),
-        ("linux.memoryPolicy", linux.memory_policy.is_some()),
-        ("linux.personality", linux.personality.is_some()),
     ])
 }
 

@@ -1,5 +1,6 @@
 //! What PID 1 is and what it may do.
 
+use super::sched::Scheduling;
 use crate::spec::{self, At, Place};
 use crate::sys::cred;
 use anyhow::{Result, anyhow};
@@ -36,8 +37,8 @@ pub struct Process {
     pub in_user_namespace: bool,
     /// How many descriptors after stderr the program inherits.
     pub preserved_fds: u32,
-    /// CPUs of an exec'd process.
-    pub affinity: Affinity,
+    /// When and where it runs.
+    pub scheduling: Scheduling,
     /// -1000 to 1000, where one is given.
     pub oom_score_adj: Option<i32>,
 }
@@ -101,7 +102,7 @@ impl Process {
             no_new_privileges: spec.no_new_privileges,
             in_user_namespace,
             preserved_fds: 0,
-            affinity: Affinity::new(spec.exec_cpu_affinity.as_ref())?,
+            scheduling: Scheduling::new(spec, warnings)?,
             oom_score_adj: oom,
         })
     }
@@ -114,48 +115,8 @@ fn refuse_unsupported(spec: &spec::Process) -> Result<()> {
         ("process.terminal", spec.terminal),
         ("process.apparmorProfile", set(&spec.apparmor_profile)),
         ("process.selinuxLabel", set(&spec.selinux_label)),
-        ("process.scheduler", spec.scheduler.is_some()),
-        ("process.ioPriority", spec.io_priority.is_some()),
     ];
     super::refuse(&asked)
-}
-
-/// CPUs, a bit for each, the lowest first; none where nothing is asked.
-#[derive(Debug, Default)]
-pub struct Affinity {
-    /// Before the process is moved into the container's cgroup.
-    pub initial: Option<Vec<u8>>,
-    /// After that.
-    pub last: Option<Vec<u8>>,
-}
-
-impl Affinity {
-    fn new(spec: Option<&spec::ExecAffinity>) -> Result<Self> {
-        let Some(spec) = spec else { return Ok(Affinity::default()) };
-        let read = |list: &Option<String>, field| {
-            let list = list.as_deref().filter(|list| !list.is_empty());
-            list.map(cpus).transpose().at(format!("process.execCPUAffinity.{field}"))
-        };
-        Ok(Affinity { initial: read(&spec.initial, "initial")?, last: read(&spec.last, "final")? })
-    }
-}
-
-/// cpuset(7)'s list format: `0-3,7`.
-fn cpus(list: &str) -> Result<Vec<u8>> {
-    /// The most that Linux can be built for.
-    const MOST: usize = 8192;
-    let bad = || anyhow!("{list:?} is not a list of CPUs as 0-3,7");
-    let mut mask = vec![0_u8; MOST / 8];
-    for range in list.split(',') {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let number = |text: &str| text.trim().parse::<usize>().ok().filter(|cpu| *cpu < MOST);
-        let (Some(first), Some(last)) = (number(first), number(last)) else { return Err(bad()) };
-        if first > last {
-            return Err(bad());
-        }
-        (first..=last).for_each(|cpu| mask[cpu / 8] |= 1 << (cpu % 8));
-    }
-    Ok(mask)
 }
 
 fn cstrings(place: &str, texts: &[String]) -> Result<Vec<CString>> {
@@ -344,14 +305,6 @@ mod tests {
         assert_eq!(environment(&env).unwrap(), ["A=4", "B=2"]);
         assert!(environment(&["=x".into()]).is_err());
         assert!(environment(&["x".into()]).is_err());
-    }
-
-    #[test]
-    fn cpu_lists_become_masks() {
-        assert_eq!(cpus("0-2,9").unwrap()[..3], [0b111, 0b10, 0]);
-        for bad in ["", "a", "3-1", "1-", "-1", "8192", "1,,2"] {
-            assert!(cpus(bad).is_err(), "{bad}");
-        }
     }
 
     #[test]

@@ -7,13 +7,14 @@ use anyhow::Result;
 
 /// exec: before the process is moved into the container's cpuset.
 pub fn before_cgroup(process: &Process) -> Result<()> {
-    let Some(cpus) = &process.affinity.initial else { return Ok(()) };
+    let Some(cpus) = &process.scheduling.affinity.initial else { return Ok(()) };
     misc::set_affinity(cpus).at("process.execCPUAffinity.initial")
 }
 
 /// exec: once it is there. What taskset(1) bound brig to is not meant for it.
 pub fn in_cgroup(process: &Process) -> Result<()> {
-    match (&process.affinity.last, &process.affinity.initial) {
+    let affinity = &process.scheduling.affinity;
+    match (&affinity.last, &affinity.initial) {
         (Some(cpus), _) => misc::set_affinity(cpus).at("process.execCPUAffinity.final"),
         (None, Some(_)) => Ok(()),
         (None, None) => Ok(misc::reset_affinity()?),

@@ -5,4 +5,5 @@ pub mod command;
 
 pub mod ids;
 pub mod passwd;
+pub mod sched;
 pub mod stdio;

@@ -10,7 +10,7 @@ mod process;
 mod resources;
 
 pub use place::{At, Place, parse_error};
-pub use process::{Capabilities, ExecAffinity, Process, Rlimit, User};
+pub use process::{Capabilities, ExecAffinity, IoPriority, Process, Rlimit, Scheduler, User};
 pub use resources::*;
 
 use oci_spec::runtime as oci;
@@ -117,9 +117,31 @@ pub struct Linux {
     /// Intel Resource Director Technology.
     pub intel_rdt: Option<IgnoredAny>,
     /// NUMA memory policy.
-    pub memory_policy: Option<IgnoredAny>,
+    pub memory_policy: Option<MemoryPolicy>,
     /// Execution domain.
-    pub personality: Option<IgnoredAny>,
+    pub personality: Option<Personality>,
+}
+
+/// `linux.memoryPolicy`.
+#[derive(Debug, Deserialize)]
+pub struct MemoryPolicy {
+    /// `MPOL_BIND` and the like.
+    pub mode: String,
+    /// Memory nodes, as `0-3,7`.
+    pub nodes: Option<String>,
+    /// `MPOL_F_STATIC_NODES` and the like.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub flags: Vec<String>,
+}
+
+/// `linux.personality`.
+#[derive(Debug, Deserialize)]
+pub struct Personality {
+    /// `LINUX` or `LINUX32`.
+    pub domain: String,
+    /// The spec has none so far.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub flags: Vec<String>,
 }
 
 /// Reads JSON's `null` as the field's default: Go's encoders write it for every empty list.

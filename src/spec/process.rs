@@ -40,12 +40,41 @@ pub struct Process {
     /// SELinux label.
     pub selinux_label: Option<String>,
     /// Scheduling policy.
-    pub scheduler: Option<IgnoredAny>,
+    pub scheduler: Option<Scheduler>,
     /// I/O priority.
-    pub io_priority: Option<IgnoredAny>,
+    pub io_priority: Option<IoPriority>,
     /// CPU affinity of exec.
     #[serde(rename = "execCPUAffinity")]
     pub exec_cpu_affinity: Option<ExecAffinity>,
+}
+
+/// `process.scheduler`. oci-spec's has other names for the flags than the spec.
+#[derive(Debug, Deserialize)]
+pub struct Scheduler {
+    /// `SCHED_FIFO` and the like.
+    pub policy: String,
+    /// -20 to 19.
+    pub nice: Option<i32>,
+    /// Of real-time policies, 1 to 99.
+    pub priority: Option<i32>,
+    /// `SCHED_FLAG_RESET_ON_FORK` and the like.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub flags: Vec<String>,
+    /// Nanoseconds of CPU time in a period.
+    pub runtime: Option<u64>,
+    /// Nanoseconds until it has to have had them.
+    pub deadline: Option<u64>,
+    /// Nanoseconds.
+    pub period: Option<u64>,
+}
+
+/// `process.ioPriority`.
+#[derive(Debug, Deserialize)]
+pub struct IoPriority {
+    /// `IOPRIO_CLASS_BE` and the like.
+    pub class: String,
+    /// 0 to 7, the most urgent first.
+    pub priority: i64,
 }
 
 /// `process.execCPUAffinity`: lists of CPUs as `0-3,7`.

@@ -10,6 +10,7 @@ mod error;
 pub mod misc;
 pub mod mount;
 pub mod path;
+pub mod sched;
 pub mod signal;
 pub mod xattr;
 

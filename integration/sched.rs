@@ -1,0 +1,209 @@
+//! `process.scheduler`, `process.ioPriority`, `linux.memoryPolicy`, `linux.personality`.
+
+use crate::facts::Facts;
+use crate::host::{self, Version};
+use crate::sandbox::{Sandbox, brig_only, skip};
+use serde_json::{Value, json};
+
+fn with(pointer: [&str; 2], value: Value) -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.patch(|config| config[pointer[0]][pointer[1]] = value);
+    sandbox
+}
+
+fn scheduler(value: Value) -> Sandbox {
+    with(["process", "scheduler"], value)
+}
+
+/// The container's own user namespace, of a range of ids that are nobody's.
+fn in_user_namespace(sandbox: &Sandbox) {
+    sandbox.patch(|config| {
+        config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+        let map = json!([{"containerID": 0, "hostID": 300_000, "size": 65536}]);
+        config["linux"]["uidMappings"] = map.clone();
+        config["linux"]["gidMappings"] = map;
+    });
+}
+
+/// Policy, nice, priority and flags; newer kernels tell a fair process's slice as its runtime.
+fn scheduled(facts: &Facts) -> String {
+    (0..4).map(|index| facts.word("sched", index)).collect::<Vec<_>>().join(" ")
+}
+
+/// What a process tells that is exec'd in the container.
+fn exec(sandbox: &Sandbox, args: &[&str]) -> Facts {
+    Facts::parse(&sandbox.brig(&[&["exec", &sandbox.id], args].concat()).ok().stdout)
+}
+
+#[test]
+fn every_fair_policy_reaches_the_process_and_what_is_execd() {
+    for (policy, number, nice) in [("OTHER", "0", 5), ("BATCH", "3", -3), ("IDLE", "5", 0)] {
+        let sandbox = scheduler(json!({"policy": format!("SCHED_{policy}"), "nice": nice}));
+        sandbox.script("sched ; sleep 60");
+        let running = sandbox.run_with(&["--detach"]).ok();
+        let execd = exec(&sandbox, &["/init", "sched"]);
+        running.wait_for_line(&format!("personality 0 {}", std::env::consts::ARCH));
+        for facts in [execd, running.facts_now()] {
+            assert_eq!(scheduled(&facts), format!("{number} {nice} 0 0x0"), "{facts}");
+        }
+    }
+}
+
+/// Real-time policies need a budget where the cpu controller gives each cgroup its own.
+fn with_budget(sandbox: Sandbox) -> Sandbox {
+    if let Some((Version::V1, path)) = host::controller("cpu")
+        && path.join("cpu.rt_runtime_us").exists()
+    {
+        sandbox.patch(|config| {
+            let cpu = json!({"realtimePeriod": 1_000_000, "realtimeRuntime": 10_000});
+            config["linux"]["resources"]["cpu"] = cpu;
+        });
+    }
+    sandbox
+}
+
+#[test]
+fn real_time_policies_have_their_priority_and_flags() {
+    brig_only!();
+    for (policy, number, priority) in [("FIFO", "1", 7), ("RR", "2", 99)] {
+        let sandbox = with_budget(scheduler(json!({
+            "policy": format!("SCHED_{policy}"), "priority": priority,
+            "flags": ["SCHED_FLAG_RESET_ON_FORK"],
+        })));
+        let facts = sandbox.facts("sched");
+        assert_eq!(facts.get("sched"), format!("{number} 0 {priority} 0x1 0 0 0"), "{facts}");
+    }
+}
+
+#[test]
+fn in_a_user_namespace_root_outside_grants_real_time() {
+    brig_only!();
+    let sandbox = with_budget(scheduler(json!({"policy": "SCHED_FIFO", "priority": 3})));
+    in_user_namespace(&sandbox);
+    sandbox.patch(|config| {
+        config["process"]["ioPriority"] = json!({"class": "IOPRIO_CLASS_RT", "priority": 1});
+    });
+    sandbox.script("sched ; sleep 60");
+    let running = sandbox.run_with(&["--detach"]).ok();
+    let execd = exec(&sandbox, &["/init", "sched"]);
+    running.wait_for_line("ioprio 1 1");
+    for facts in [execd, running.facts_now()] {
+        assert_eq!(facts.get("sched"), "1 0 3 0x0 0 0 0", "{facts}");
+        assert_eq!(facts.get("ioprio"), "1 1", "{facts}");
+    }
+}
+
+#[test]
+fn real_time_without_a_budget_says_what_is_missing() {
+    brig_only!();
+    let budgets =
+        |(_, path): &(Version, std::path::PathBuf)| path.join("cpu.rt_runtime_us").exists();
+    if !host::controller("cpu").as_ref().is_some_and(budgets) {
+        return skip("no CONFIG_RT_GROUP_SCHED on cgroup v1");
+    }
+    let sandbox = scheduler(json!({"policy": "SCHED_FIFO", "priority": 3}));
+    sandbox.create_with(&[]).fails_with("set linux.resources.cpu.realtimeRuntime");
+    sandbox.assert_nothing_left();
+}
+
+#[test]
+fn deadline_is_a_policy_like_the_others() {
+    brig_only!();
+    let sandbox = scheduler(json!({
+        "policy": "SCHED_DEADLINE", "runtime": 2_000_000, "deadline": 50_000_000,
+        "period": 100_000_000, "flags": ["SCHED_FLAG_RESET_ON_FORK", "SCHED_FLAG_DL_OVERRUN"],
+    }));
+    let facts = sandbox.facts("sched");
+    assert_eq!(facts.get("sched"), "6 0 0 0x5 2000000 50000000 100000000", "{facts}");
+}
+
+#[test]
+fn deadline_that_forbids_forks_forbids_hooks_that_need_them() {
+    brig_only!();
+    let sandbox = scheduler(json!({
+        "policy": "SCHED_DEADLINE", "runtime": 2_000_000, "deadline": 100_000_000,
+    }));
+    sandbox.patch(|config| {
+        config["hooks"] = json!({"startContainer": [{"path": "/init"}]});
+    });
+    sandbox.create_with(&[]).fails_with("without SCHED_FLAG_RESET_ON_FORK");
+    sandbox.assert_nothing_left();
+}
+
+#[test]
+fn io_priority_is_that_of_the_process_and_what_is_execd() {
+    for (class, level, told) in [("RT", 2, "1 2"), ("BE", 7, "2 7"), ("IDLE", 0, "3 0")] {
+        let class = format!("IOPRIO_CLASS_{class}");
+        let sandbox = with(["process", "ioPriority"], json!({"class": class, "priority": level}));
+        sandbox.script("sched ; sleep 60");
+        let running = sandbox.run_with(&["--detach"]).ok();
+        let execd = exec(&sandbox, &["/init", "sched"]);
+        running.wait_for_line(&format!("ioprio {told}"));
+        assert_eq!(execd.get("ioprio"), told, "{execd}");
+    }
+}
+
+#[test]
+fn memory_policy_is_that_of_all_processes() {
+    brig_only!();
+    for (policy, told) in [
+        (json!({"mode": "MPOL_BIND", "nodes": "0"}), "0x2 0x1"),
+        (json!({"mode": "MPOL_PREFERRED", "nodes": ""}), "0x4 0x0"),
+        (json!({"mode": "MPOL_LOCAL"}), "0x4 0x0"),
+        (json!({"mode": "MPOL_DEFAULT", "flags": []}), "0x0 0x0"),
+        (
+            json!({"mode": "MPOL_INTERLEAVE", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"]}),
+            "0x8003 0x1",
+        ),
+        // More than any kernel has: those that are there are taken.
+        (json!({"mode": "MPOL_BIND", "nodes": "0-1023"}), "0x2 0x1"),
+    ] {
+        let sandbox = with(["linux", "memoryPolicy"], policy.clone());
+        sandbox.script("sched ; sleep 60");
+        let running = sandbox.run_with(&["--detach"]).ok();
+        let execd = exec(&sandbox, &["/init", "sched"]);
+        running.wait_for_line(&format!("mempolicy {told}"));
+        assert_eq!(execd.get("mempolicy"), told, "{policy}");
+    }
+}
+
+#[test]
+fn memory_nodes_that_are_not_there_are_named() {
+    brig_only!();
+    for nodes in ["2000", "0,2000"] {
+        let policy = json!({"mode": "MPOL_BIND", "nodes": nodes});
+        let sandbox = with(["linux", "memoryPolicy"], policy);
+        sandbox.create_with(&[]).fails_with("are all nodes there");
+        sandbox.assert_nothing_left();
+    }
+}
+
+#[test]
+fn personality_is_what_uname_tells() {
+    let machine = if cfg!(target_arch = "x86_64") { "i686" } else { "armv8l" };
+    let sandbox = with(["linux", "personality"], json!({"domain": "LINUX32"}));
+    sandbox.script("sched ; sleep 60");
+    let running = sandbox.run_with(&["--detach"]).ok();
+    let execd = exec(&sandbox, &["/init", "sched"]);
+    running.wait_for_line(&format!("personality 8 {machine}"));
+    assert_eq!(execd.get("personality"), format!("8 {machine}"), "{execd}");
+    let facts = with(["linux", "personality"], json!({"domain": "LINUX"})).facts("sched");
+    assert_eq!(facts.get("personality"), format!("0 {}", std::env::consts::ARCH));
+}
+
+#[test]
+fn a_process_file_does_not_lose_what_the_container_has() {
+    brig_only!();
+    let sandbox = with(["linux", "personality"], json!({"domain": "LINUX32"}));
+    sandbox.script("sleep 60").run_with(&["--detach"]).ok();
+    let process = sandbox.dir.join("process.json");
+    let text = json!({
+        "args": ["/init", "sched"], "cwd": "/",
+        "scheduler": {"policy": "SCHED_BATCH", "nice": 4},
+    });
+    std::fs::write(&process, text.to_string()).unwrap();
+    let done = sandbox.brig(&["exec", "--process", process.to_str().unwrap(), &sandbox.id]).ok();
+    let facts = Facts::parse(&done.stdout);
+    assert_eq!(facts.word("personality", 0), "8", "{facts}");
+    assert_eq!(scheduled(&facts), "3 4 0 0x0", "{facts}");
+}

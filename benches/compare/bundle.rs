@@ -67,6 +67,7 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
+        self.host.forget_interrupt();
         for peer in &self.peers {
             if let Err(error) = self.clear(peer) {
                 eprintln!("{}: {error:#}", peer.name);

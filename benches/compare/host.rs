@@ -5,7 +5,7 @@ use nix::mount::{MsFlags, mount, umount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
@@ -19,6 +19,7 @@ pub struct Host {
     /// On a hybrid host, the mount namespace in which v2's part of it is mounted.
     pub hybrid: Option<File>,
     interrupts: RefCell<SignalFd>,
+    interrupted: Cell<Option<u32>>,
 }
 
 impl Host {
@@ -48,15 +49,23 @@ impl Host {
             }
             other => (other, None),
         };
-        Ok(Host { v1, v2, hybrid, interrupts })
+        Ok(Host { v1, v2, hybrid, interrupts, interrupted: Cell::new(None) })
     }
 
-    /// An error once SIGINT or SIGTERM has come.
+    /// An error once SIGINT or SIGTERM has come, and from then on.
     pub fn check_interrupt(&self) -> Result<()> {
-        match self.interrupts.borrow_mut().read_signal()? {
-            Some(signal) => bail!("ended by signal {}", signal.ssi_signo),
+        if let Some(signal) = self.interrupts.borrow_mut().read_signal()? {
+            self.interrupted.set(Some(signal.ssi_signo));
+        }
+        match self.interrupted.get() {
+            Some(signal) => bail!("ended by signal {signal}"),
             None => Ok(()),
         }
+    }
+
+    /// For what has to be removed after an interrupt.
+    pub fn forget_interrupt(&self) {
+        self.interrupted.set(None);
     }
 
     /// How a child names the mount namespace it has to run in.

@@ -33,7 +33,7 @@ pub struct Results {
 }
 
 impl Results {
-    fn add(&mut self, operation: &'static str, peer: &Peer, result: Result<Sample>) -> Result<()> {
+    fn add(&mut self, operation: &'static str, peer: &Peer, result: Result<Sample>) {
         let key = (operation, peer.name.clone());
         let sample = match result {
             Ok(sample) => Some(sample),
@@ -45,7 +45,6 @@ impl Results {
             }
         };
         self.samples.entry(key).or_default().push(sample);
-        Ok(())
     }
 }
 
@@ -69,7 +68,7 @@ pub fn rounds(world: &World, rounds: usize, idle: usize) -> Result<Results> {
                 sleep(Duration::from_millis(pause));
                 let result = measure::call(world, peer, Verb::Run, config, ID);
                 recover(world, peer, &result)?;
-                results.add(operation, peer, result)?;
+                results.add(operation, peer, result);
             }
         }
         for peer in in_turn(world, round) {
@@ -104,13 +103,13 @@ fn life(world: &World, peer: &Peer, results: &mut Results) -> Result<()> {
             if let (Ok(sample), Verb::Create) = (&mut result, verb) {
                 sample.cpu += init_cpu(peer).unwrap_or(0.0);
             }
-            if let Err(error) = &result {
+            if result.is_err() {
                 recover(world, peer, &result)?;
-                let error = format!("{error:#}");
-                return results.add(operation, peer, Err(anyhow::Error::msg(error)));
+                results.add(operation, peer, result);
+                return Ok(());
             }
             if !force {
-                results.add(operation, peer, result)?;
+                results.add(operation, peer, result);
             }
         }
         let (operation, verb) = if force {
@@ -121,7 +120,7 @@ fn life(world: &World, peer: &Peer, results: &mut Results) -> Result<()> {
         };
         let result = measure::call(world, peer, verb, "full-pause", ID);
         recover(world, peer, &result)?;
-        results.add(operation, peer, result)?;
+        results.add(operation, peer, result);
         world.clear(peer)?;
     }
     Ok(())
@@ -170,7 +169,7 @@ pub fn list(world: &World, containers: usize, rounds: usize, results: &mut Resul
                 let result = measure::call(world, peer, Verb::Create, "list", &id);
                 if let Err(error) = result {
                     world.host.check_interrupt()?;
-                    results.add("list", peer, Err(error.context(format!("create number {n}"))))?;
+                    results.add("list", peer, Err(error.context(format!("create number {n}"))));
                     break;
                 }
             }
@@ -178,7 +177,9 @@ pub fn list(world: &World, containers: usize, rounds: usize, results: &mut Resul
         // The others made their containers just now and have gone quiet as well.
         sleep(Duration::from_millis(100));
         for _ in 0..=rounds {
-            results.add("list", peer, measure::call(world, peer, Verb::List, "list", ""))?;
+            let result = measure::call(world, peer, Verb::List, "list", "");
+            world.host.check_interrupt()?;
+            results.add("list", peer, result);
         }
         if let Some(samples) = results.samples.get_mut(&("list", peer.name.clone())) {
             samples.remove(0);

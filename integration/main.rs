@@ -14,11 +14,10 @@
 mod cgroups;
 mod cli;
 mod command;
+mod console;
 mod crash;
 mod devices;
-mod exec;
 mod facts;
-mod hooks;
 mod host;
 mod inherited;
 mod invalid;
@@ -35,7 +34,6 @@ mod sandbox;
 mod sched;
 mod tracer;
 mod tree;
-mod userns;
 
 /// Runs before `main`, while there is one thread: every test thread inherits a mount namespace that
 /// dies with this process, so no mount of a test, whatever goes wrong, ever reaches the host.

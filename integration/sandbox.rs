@@ -93,7 +93,7 @@ pub fn expendable_host(command: &mut Command) {
 }
 
 /// A 64-bit ELF file that asks for a dynamic loader (a program header of type PT_INTERP, 3).
-fn is_dynamic(elf: &[u8]) -> bool {
+pub fn is_dynamic(elf: &[u8]) -> bool {
     let number = |at: usize, len: usize| {
         elf[at..at + len].iter().rev().fold(0, |n, &byte| n << 8 | usize::from(byte))
     };

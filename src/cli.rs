@@ -68,7 +68,7 @@ const COMMANDS: [&str; 10] =
 /// Flags of runc and crun that later versions of brig bring, and whether they take a value. They are
 /// refused by name.
 const NOT_YET: [(&str, bool); 2] = [("systemd-cgroup", false), ("rootless", true)];
-const NOT_YET_CREATE: [(&str, bool); 2] = [("console-socket", true), ("pidfd-socket", true)];
+const NOT_YET_CREATE: [(&str, bool); 1] = [("pidfd-socket", true)];
 const NOT_YET_EXEC: [(&str, bool); 5] = [
     ("console-socket", true),
     ("pidfd-socket", true),
@@ -255,6 +255,7 @@ fn creation(command: clap::Command) -> clap::Command {
                 .value_name("DIR|tmpfs[:SIZE]")
                 .help("Where the container's changes go"),
         )
+        .arg(option("console-socket", "SOCKET", "Send the master of the terminal there"))
         .arg(flag("no-pivot", "Change root without pivot_root (for an initramfs)"))
         .arg(flag("no-new-keyring", "Stay in the caller's session keyring"))
         .arg(preserve_fds())
@@ -347,14 +348,13 @@ fn refused(matches: &ArgMatches) -> Option<&'static str> {
 fn command(name: &str, matches: &ArgMatches, globals: &Globals) -> Command {
     let id = || text(matches, "id").unwrap_or_default();
     match name {
-        "create" => Command::Create(options(matches, globals)),
+        "create" => Command::Create(options(matches, globals, true)),
         "run" => {
             let how = How {
-                detach: matches.get_flag("detach"),
                 keep: matches.get_flag("keep"),
                 subreaper: !matches.get_flag("no-subreaper"),
             };
-            Command::Run(options(matches, globals), how)
+            Command::Run(options(matches, globals, matches.get_flag("detach")), how)
         }
         "start" => Command::Start { id: id() },
         "state" => Command::State { id: id() },
@@ -377,7 +377,7 @@ fn command(name: &str, matches: &ArgMatches, globals: &Globals) -> Command {
     }
 }
 
-fn options(matches: &ArgMatches, globals: &Globals) -> Options {
+fn options(matches: &ArgMatches, globals: &Globals, detach: bool) -> Options {
     Options {
         root: globals.root.clone(),
         id: text(matches, "id").unwrap_or_default(),
@@ -391,6 +391,8 @@ fn options(matches: &ArgMatches, globals: &Globals) -> Options {
         },
         no_new_keyring: matches.get_flag("no-new-keyring"),
         preserve_fds: number(matches, "preserve-fds"),
+        console_socket: path(matches, "console-socket"),
+        detach,
     }
 }
 
@@ -466,7 +468,7 @@ mod tests {
     #[test]
     fn what_is_not_supported_is_refused_by_name() {
         for (line, word) in [
-            ("brig create --console-socket /s x", "--console-socket"),
+            ("brig exec --console-socket /s x y", "--console-socket"),
             ("brig --systemd-cgroup start x", "--systemd-cgroup"),
             ("brig checkpoint x", "\"checkpoint\""),
             ("brig create --frobnicate x", "--frobnicate"),

@@ -14,6 +14,8 @@ pub const KILL: Duration = Duration::from_secs(10);
 pub const CGROUP: Duration = Duration::from_secs(10);
 /// Another brig that works on the same container is done after this.
 pub const LOCK: Duration = Duration::from_secs(10);
+/// Whoever listens at a socket that brig was given accepts the connection within this.
+pub const SOCKET: Duration = Duration::from_secs(10);
 
 /// What is left until `end`, in milliseconds for poll(2), rounded up; 0 when it has passed.
 pub fn left(end: Instant) -> u16 {

@@ -16,6 +16,7 @@ use brig::{cmd, sys};
 extern "C" fn main() -> libc::c_int {
     sys::misc::fill_standard_fds();
     std::panic::set_hook(Box::new(|info| {
+        sys::tty::restore();
         brig::log::panic(info);
         sys::exit(1)
     }));

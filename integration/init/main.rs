@@ -19,6 +19,7 @@
 mod acts;
 mod facts;
 mod sched;
+mod terminal;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -66,7 +67,8 @@ extern "C" fn main(_argc: libc::c_int, _argv: *const *const libc::c_char) -> lib
     for command in words.split(|word| word.as_bytes() == b";") {
         let Some((name, rest)) = command.split_first() else { continue };
         let (name, words) = (name.to_string_lossy(), Words(rest));
-        if !(facts::tell(&name, &words) || acts::act(&name, &words)) {
+        if !(facts::tell(&name, &words) || acts::act(&name, &words) || terminal::act(&name, &words))
+        {
             say!("unknown command {name}");
             return 125;
         }

@@ -2,6 +2,7 @@
 
 use crate::launch::gate::Outcome;
 use crate::launch::parent::{self, Created, Options};
+use crate::launch::terminal::Carrier;
 use crate::launch::{destroy, foreground, start};
 use crate::log::Log;
 use anyhow::{Context, Result};
@@ -20,8 +21,6 @@ pub fn run(options: &Options, how: &How, log: &mut Log) -> Result<i32> {
 /// How run goes on after start.
 #[derive(Debug)]
 pub struct How {
-    /// Not at all: the container is left alone.
-    pub detach: bool,
     /// The stopped container is not deleted.
     pub keep: bool,
     /// Orphans of the container become brig's children.
@@ -29,22 +28,26 @@ pub struct How {
 }
 
 fn go(options: &Options, how: &How, log: &mut Log) -> Result<i32> {
-    if !how.detach && how.subreaper {
+    if !options.detach && how.subreaper {
         foreground::adopt_orphans()?;
     }
-    let Created { dir, lock, state, init } = parent::create(options, log)?;
-    match start::start(&dir, &state) {
-        Ok(Outcome::Executed) => {}
-        Ok(Outcome::HookFailed(error)) | Err(error) => {
+    let Created { dir, lock, state, init, master } = parent::create(options, log)?;
+    let carrier = master.map(Carrier::new).transpose();
+    let mut carrier = match carrier.and_then(|carrier| Ok((carrier, start::start(&dir, &state)?))) {
+        Ok((carrier, Outcome::Executed)) => carrier,
+        Ok((_, Outcome::HookFailed(error))) | Err(error) => {
             return Err(destroy::because(error, dir, &state, log));
         }
-    }
+    };
     // kill, state, delete of others may work on it from now on.
     drop(lock);
-    if how.detach {
+    if options.detach {
         return Ok(0);
     }
-    let code = foreground::wait(&init)?;
+    let code = foreground::wait(&init, carrier.as_mut())?;
+    if let Some(errno) = carrier.and_then(|carrier| carrier.lost()) {
+        log.warn(&format!("stdout: {errno}: what the process printed is not complete"));
+    }
     // If there is no lock to be had, somebody else has deleted it.
     if !how.keep
         && let Ok(_lock) = dir.lock()

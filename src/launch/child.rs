@@ -9,6 +9,8 @@ use crate::cgroup::Entry;
 use crate::hooks::{self, Hook};
 use crate::plan::Plan;
 use crate::plan::sysctl::Sysctl;
+use crate::process::console::Pty;
+use crate::process::socket::Socket;
 use crate::process::{ids, sched};
 use crate::rootfs::{self, Sources};
 use crate::spec::{At, Place};
@@ -37,6 +39,8 @@ pub struct Inherited<'a> {
     pub joined: Vec<Joined<'a>>,
     /// Opened mount sources; none where only the child may open them.
     pub sources: Option<Sources>,
+    /// Where to send the terminal's master, where there is one.
+    pub console: Option<Socket>,
     /// To the parent.
     pub channel: Channel,
     /// Where to wait for start.
@@ -45,9 +49,10 @@ pub struct Inherited<'a> {
 
 /// Runs the child. It leaves by execve or by `_exit`, never by returning.
 pub fn run(inherited: Inherited<'_>) -> ! {
-    let Inherited { plan, config, state, birth, entry, joined, sources, channel, gate } = inherited;
+    let Inherited { plan, config, state, birth, entry, joined, sources, console, channel, gate } =
+        inherited;
     let ready = enter(plan, state, (&entry, birth), &joined, &channel)
-        .and_then(|()| build(plan, sources, state, &channel))
+        .and_then(|()| build(plan, sources, state, console, &channel))
         .and_then(|()| program::become_user(&plan.process, &plan.execution));
     let program = match ready {
         Ok(program) => program,
@@ -143,7 +148,13 @@ fn set_sysctl(sysctl: &Sysctl) -> Result<()> {
 }
 
 /// A root of its own.
-fn build(plan: &Plan, sources: Option<Sources>, state: &State, channel: &Channel) -> Result<()> {
+fn build(
+    plan: &Plan,
+    sources: Option<Sources>,
+    state: &State,
+    console: Option<Socket>,
+    channel: &Channel,
+) -> Result<()> {
     let sources = match sources {
         Some(sources) => sources,
         None => Sources::open(&plan.rootfs, &state.cgroup)?,
@@ -157,6 +168,11 @@ fn build(plan: &Plan, sources: Option<Sources>, state: &State, channel: &Channel
     }
     run_hooks(&plan.hooks.create_container, state, Status::Creating, &state.bundle)?;
     root.pivot(&plan.rootfs)?;
+    if let (Some(terminal), Some(socket)) = (&plan.process.terminal, console) {
+        let pty = Pty::open(terminal, plan.process.uid).at("process.terminal")?;
+        pty.mount_on_console().at("process.terminal")?;
+        pty.hand_over(&socket).at("process.terminal")?;
+    }
     root.finish(&plan.rootfs)
 }
 

@@ -9,7 +9,7 @@ use crate::deadline;
 use crate::log::Log;
 use crate::plan::process::Process;
 use crate::process::{affinity, ids, sched, stdio};
-use crate::spec::{self, At, parse_error};
+use crate::spec::{self, parse_error};
 use crate::state::{self, Dir, NotFound, State, Status};
 use crate::sys::clone::{Birth, Side, clone3};
 use crate::sys::{cred, misc, signal};
@@ -84,7 +84,7 @@ pub fn exec(options: &Options, log: &mut Log) -> Result<i32> {
         child.end();
         return Err(error);
     }
-    if options.detach { Ok(0) } else { super::foreground::wait(&child.pidfd) }
+    if options.detach { Ok(0) } else { super::foreground::wait(&child.pidfd, None) }
 }
 
 /// The part of config.json that exec needs.
@@ -100,15 +100,9 @@ fn plan(options: &Options, dir: &Dir, state: &State, log: &mut Log) -> Result<Pr
     let mut process = match &options.process {
         Some(path) => {
             let text = read(path).with_context(|| path.display().to_string())?;
-            let process = serde_json::from_slice(&text)
-                .map_err(|error| parse_error(&text, &error))
-                .and_then(|spec: spec::Process| Process::new(&spec, user, &mut warnings));
-            process.map_err(|mut error| {
-                if let Some(at) = error.downcast_mut::<At>() {
-                    at.locate_in_part(path.display().to_string(), "process.", &text);
-                }
-                error
-            })?
+            let spec = serde_json::from_slice(&text);
+            let spec: spec::Process = spec.map_err(|error| parse_error(&text, &error))?;
+            Process::new(&spec, user, &mut warnings).with_context(|| path.display().to_string())?
         }
         None => {
             let text = dir.read("config.json")?;
@@ -116,6 +110,7 @@ fn plan(options: &Options, dir: &Dir, state: &State, log: &mut Log) -> Result<Pr
             Process::new(&changed(snapshot.process, options)?, user, &mut warnings)?
         }
     };
+    ensure!(process.terminal.is_none(), "process.terminal: not supported by exec so far");
     process.preserved_fds = options.preserve_fds;
     stdio::check_preserved(options.preserve_fds)?;
     warnings.iter().for_each(|warning| log.warn(warning));

@@ -1,6 +1,7 @@
 //! brig's life after start when it stays in the foreground: it forwards signals, reaps orphans, and
 //! ends as the container's init ends.
 
+use super::terminal::Carrier;
 use crate::deadline;
 use crate::sys::{Errno, cred, signal};
 use anyhow::{Context, Result};
@@ -26,29 +27,45 @@ pub fn forwarded() -> SigSet {
 
 /// Waits for the container's init, which is brig's child. Returns what brig exits with: its code, or
 /// 128 plus the signal that ended it.
-pub fn wait(init: &OwnedFd) -> Result<i32> {
+/// `carrier` is for its terminal, if it has one.
+pub fn wait(init: &OwnedFd, mut carrier: Option<&mut Carrier>) -> Result<i32> {
     let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
     let signals = SignalFd::with_flags(&forwarded(), flags).context("signalfd")?;
-    loop {
-        let mut fds = [init.as_fd(), signals.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-        match poll(&mut fds, PollTimeout::NONE) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(errno) => return Err(errno).context("poll"),
+    let code = loop {
+        let fds = [init.as_fd(), signals.as_fd()];
+        match &mut carrier {
+            Some(carrier) => carrier.copy_until(&fds)?,
+            None => until_readable(fds)?,
         }
         while let Some(info) = signals.read_signal().context("read from the signalfd")? {
             let signal = info.ssi_signo.cast_signed();
-            match signal {
-                libc::SIGCHLD => reap_orphans(init)?,
-                // It may have died in the meantime.
-                _ => drop(signal::pidfd_send_signal(init.as_fd(), signal)),
+            match (signal, &carrier) {
+                (libc::SIGCHLD, _) => reap_orphans(init)?,
+                (libc::SIGWINCH, Some(carrier)) => carrier.resize(),
+                (signal, carrier) => {
+                    if let (libc::SIGCONT, Some(carrier)) = (signal, carrier) {
+                        carrier.resume();
+                    }
+                    // It may have died in the meantime.
+                    drop(signal::pidfd_send_signal(init.as_fd(), signal));
+                }
             }
         }
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
         match waitid(Id::PIDFd(init.as_fd()), flags).context("waitid")? {
-            WaitStatus::Exited(_, code) => return Ok(code),
-            WaitStatus::Signaled(_, signal, _) => return Ok(128 + signal as i32),
+            WaitStatus::Exited(_, code) => break code,
+            WaitStatus::Signaled(_, signal, _) => break 128 + signal as i32,
             _ => {}
         }
+    };
+    carrier.map_or(Ok(()), |carrier| carrier.finish(&signals))?;
+    Ok(code)
+}
+
+fn until_readable(fds: [BorrowedFd<'_>; 2]) -> Result<()> {
+    match poll(&mut fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN)), PollTimeout::NONE) {
+        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Err(errno) => Err(errno).context("poll"),
     }
 }
 

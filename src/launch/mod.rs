@@ -1,6 +1,7 @@
 //! The story: parent → clone3 → child → execve. To be read in this order: [`parent`] acquires and
 //! serves, [`spawn`] clones, [`child`] becomes the user's process. [`sync`] is what the two say to
-//! each other, [`gate`] what start says to the child, [`foreground`] the parent's life after start.
+//! each other, [`gate`] what start says to the child, [`foreground`] the parent's life after start,
+//! [`terminal`] what it does with a terminal then.
 
 pub mod child;
 pub mod destroy;
@@ -13,3 +14,4 @@ pub mod program;
 pub mod spawn;
 pub mod start;
 pub mod sync;
+pub mod terminal;

@@ -11,7 +11,8 @@ use crate::hooks::{self, Hooks};
 use crate::log::Log;
 use crate::plan::Plan;
 use crate::plan::rootfs::RootOptions;
-use crate::process::{sched, stdio};
+use crate::process::console::{self, Way};
+use crate::process::{sched, socket, stdio};
 use crate::rootfs::Sources;
 use crate::spec::{At, Spec, parse_error};
 use crate::state::{self, Dir, Lock, State, Status};
@@ -45,6 +46,10 @@ pub struct Options {
     pub no_new_keyring: bool,
     /// How many descriptors after stderr the process inherits.
     pub preserve_fds: u32,
+    /// Who gets the terminal's master.
+    pub console_socket: Option<PathBuf>,
+    /// brig does not stay for as long as the container runs.
+    pub detach: bool,
 }
 
 /// A created container, seen by the brig that created it.
@@ -57,6 +62,8 @@ pub struct Created {
     pub state: State,
     /// Its init, brig's child.
     pub init: OwnedFd,
+    /// The terminal's master, if it is brig who carries the bytes.
+    pub master: Option<OwnedFd>,
 }
 
 /// Longer configs, in bytes, are no honest ones.
@@ -100,6 +107,8 @@ fn create_from(options: &Options, bundle: &Path, config: &[u8], log: &mut Log) -
     plan.warnings.iter().for_each(|warning| log.warn(warning));
 
     // Look. Still nothing has changed.
+    let terminal = plan.process.terminal.is_some();
+    let console = console::way(terminal, options.console_socket.as_deref(), options.detach)?;
     let joined = spawn::open(&plan.namespaces)?;
     let cgroup = Cgroup::locate(spec.linux.cgroups_path.as_deref(), &options.id);
     // An id that is in use has a cgroup that is in use: the id is what to tell of.
@@ -110,9 +119,10 @@ fn create_from(options: &Options, bundle: &Path, config: &[u8], log: &mut Log) -
     // From here on there is something to undo; state.json says what, should brig be killed.
     let (dir, lock) = Dir::create(&options.root, &options.id)?;
     let mut attempt = Attempt { dir, lock: Some(lock), state, init: None, reached_hooks: false };
-    match attempt.go(options, config, &plan, joined, log) {
-        Ok(init) => {
-            Ok(Created { dir: attempt.dir, lock: attempt.lock, state: attempt.state, init })
+    match attempt.go(options, config, &plan, joined, console, log) {
+        Ok((init, master)) => {
+            let Attempt { dir, lock, state, .. } = attempt;
+            Ok(Created { dir, lock, state, init, master })
         }
         Err(error) => Err(attempt.undo(error, log)),
     }
@@ -156,8 +166,9 @@ impl Attempt {
         config: &[u8],
         plan: &Plan,
         joined: Vec<spawn::Joined<'_>>,
+        console: Way,
         log: &mut Log,
-    ) -> Result<OwnedFd> {
+    ) -> Result<(OwnedFd, Option<OwnedFd>)> {
         // Acquire: the child inherits all of it as descriptors.
         self.dir.begin(&self.state)?;
         self.dir.write("config.json", config)?;
@@ -179,7 +190,7 @@ impl Attempt {
             Side::Child(birth) => {
                 drop((channel, signals));
                 self.lock = None;
-                let (state, channel) = (&self.state, childs);
+                let (state, channel, console) = (&self.state, childs, console.child);
                 child::run(Inherited {
                     plan,
                     config,
@@ -188,13 +199,14 @@ impl Attempt {
                     entry,
                     joined,
                     sources,
+                    console,
                     channel,
                     gate,
                 })
             }
         };
         // The child must be the only one who holds these: their end of file is its death.
-        drop((childs, gate, entry, sources, joined));
+        drop((childs, gate, entry, sources, joined, console.child));
         let init = self.init.insert(pidfd).try_clone()?;
         self.state.pid = pid;
         self.state.start_time = state::start_time(pid).unwrap_or_default();
@@ -204,6 +216,7 @@ impl Attempt {
         let end = Instant::now() + deadline::SETUP + hooks::allowance(&plan.hooks.create_container);
         let peer = Peer { channel: &channel, init: &init, signals: &signals, end };
         self.serve(&peer, plan, log)?;
+        let master = console.own.as_ref().map(socket::receive).transpose()?;
 
         // Save. Only then may the child live without us.
         self.state.creating = false;
@@ -212,7 +225,7 @@ impl Attempt {
             state::write_atomically(path, pid.to_string().as_bytes()).context("--pid-file")?;
         }
         peer.tell(&Message::Saved)?;
-        Ok(init)
+        Ok((init, master))
     }
 
     /// Where an ordinary user may make none, a container that asks for no limit lives without.
@@ -294,7 +307,7 @@ impl Attempt {
 }
 
 /// Signals that end a brig that waits, after it has put everything back.
-const ABORT: [libc::c_int; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
+pub const ABORT: [libc::c_int; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
 
 /// Blocks all that foreground run forwards, and SIGCHLD: before the clone, so that none is lost.
 fn block_signals() -> Result<SignalFd> {

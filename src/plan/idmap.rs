@@ -1,6 +1,5 @@
 //! Id maps: which of the host's user and group ids a user namespace has, under which numbers.
 
-use super::process::Process;
 use crate::spec::{Linux, Place};
 use anyhow::{Result, anyhow, ensure};
 use oci_spec::runtime::LinuxIdMapping;
@@ -57,25 +56,6 @@ impl IdMaps {
             ensure_at(root(&maps.gids), missing, "linux.gidMappings")?;
         }
         Ok(maps)
-    }
-}
-
-impl IdMaps {
-    /// Checks that the process can become whom it is to be.
-    pub fn check_user(&self, process: &Process) -> Result<()> {
-        let mapped = |maps: &[IdMap], id: u32| {
-            maps.iter().any(|map| id >= map.container && id - map.container < map.size)
-        };
-        let check = |maps: &[IdMap], id: u32, field: &str| {
-            let text = || anyhow!("{id} is not among the ids that the user namespace maps");
-            if mapped(maps, id) { Ok(()) } else { Err(text()).at(format!("process.user.{field}")) }
-        };
-        check(&self.uids, process.uid, "uid")?;
-        check(&self.gids, process.gid, "gid")?;
-        let groups = process.groups.iter().enumerate();
-        groups
-            .into_iter()
-            .try_for_each(|(i, gid)| check(&self.gids, *gid, &format!("additionalGids[{i}]")))
     }
 }
 

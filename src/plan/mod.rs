@@ -75,8 +75,10 @@ impl Plan {
             spec.process.as_ref().ok_or_else(|| anyhow!("missing: there is nothing to run"));
         let user = namespaces.has(libc::CLONE_NEWUSER);
         let process = process::Process::new(process.at("process")?, user, &mut warnings)?;
-        if namespaces.new & libc::CLONE_NEWUSER != 0 {
-            id_maps.check_user(&process)?;
+        if process.terminal.is_some() && !private.mount {
+            // It is mounted on /dev/console.
+            Err(anyhow!("needs a new mount namespace in linux.namespaces"))
+                .at("process.terminal")?;
         }
         namespaces.check_names(spec)?;
         let resources = resources::Resources::new(&spec.linux.resources, &mut warnings)?;

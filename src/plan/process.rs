@@ -3,12 +3,15 @@
 use super::sched::Scheduling;
 use crate::spec::{self, At, Place};
 use crate::sys::cred;
+use crate::sys::tty::Size;
 use anyhow::{Result, anyhow};
 use std::ffi::CString;
 
 /// `process`, validated.
 #[derive(Debug)]
 pub struct Process {
+    /// The terminal that its standard streams are, where it gets one.
+    pub terminal: Option<Terminal>,
     /// Program and arguments; at least one.
     pub args: Vec<CString>,
     /// `NAME=value`, each name once.
@@ -41,6 +44,13 @@ pub struct Process {
     pub scheduling: Scheduling,
     /// -1000 to 1000, where one is given.
     pub oom_score_adj: Option<i32>,
+}
+
+/// `terminal` and what belongs to it.
+#[derive(Debug)]
+pub struct Terminal {
+    /// The size it starts with.
+    pub size: Option<Size>,
 }
 
 /// The five sets, a bit for each capability.
@@ -84,6 +94,7 @@ impl Process {
             Err(anyhow!("is not between -1000 and 1000")).at("process.oomScoreAdj")?;
         }
         Ok(Process {
+            terminal: terminal(spec)?,
             args,
             search: value("PATH=").unwrap_or(DEFAULT_SEARCH).to_owned(),
             needs_home: value("HOME=").is_none_or(str::is_empty),
@@ -112,11 +123,26 @@ impl Process {
 fn refuse_unsupported(spec: &spec::Process) -> Result<()> {
     let set = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
     let asked = [
-        ("process.terminal", spec.terminal),
         ("process.apparmorProfile", set(&spec.apparmor_profile)),
         ("process.selinuxLabel", set(&spec.selinux_label)),
     ];
     super::refuse(&asked)
+}
+
+/// config.md: consoleSize must be ignored without a terminal.
+fn terminal(spec: &spec::Process) -> Result<Option<Terminal>> {
+    if !spec.terminal {
+        return Ok(None);
+    }
+    let number = |number: u64, field| {
+        u16::try_from(number)
+            .map_err(|_| anyhow!("{number} is more than a terminal can have, {}", u16::MAX))
+            .at(format!("process.consoleSize.{field}"))
+    };
+    let size = |size: spec::ConsoleSize| -> Result<Size> {
+        Ok(Size { rows: number(size.height, "height")?, columns: number(size.width, "width")? })
+    };
+    Ok(Some(Terminal { size: spec.console_size.map(size).transpose()? }))
 }
 
 fn cstrings(place: &str, texts: &[String]) -> Result<Vec<CString>> {

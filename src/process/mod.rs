@@ -2,8 +2,9 @@
 
 pub mod affinity;
 pub mod command;
-
+pub mod console;
 pub mod ids;
 pub mod passwd;
 pub mod sched;
+pub mod socket;
 pub mod stdio;

@@ -10,7 +10,9 @@ mod process;
 mod resources;
 
 pub use place::{At, Place, parse_error};
-pub use process::{Capabilities, ExecAffinity, IoPriority, Process, Rlimit, Scheduler, User};
+pub use process::{
+    Capabilities, ConsoleSize, ExecAffinity, IoPriority, Process, Rlimit, Scheduler, User,
+};
 pub use resources::*;
 
 use oci_spec::runtime as oci;

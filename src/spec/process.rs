@@ -3,7 +3,6 @@
 
 use super::null_is_default;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
 /// `process`.
 #[derive(Debug, Deserialize)]
@@ -13,7 +12,7 @@ pub struct Process {
     #[serde(default, deserialize_with = "null_is_default")]
     pub terminal: bool,
     /// Size of the terminal.
-    pub console_size: Option<IgnoredAny>,
+    pub console_size: Option<ConsoleSize>,
     /// Who runs.
     #[serde(default, deserialize_with = "null_is_default")]
     pub user: User,
@@ -85,6 +84,15 @@ pub struct ExecAffinity {
     /// After that.
     #[serde(rename = "final")]
     pub last: Option<String>,
+}
+
+/// `process.consoleSize`, in characters.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct ConsoleSize {
+    /// Rows.
+    pub height: u64,
+    /// Columns.
+    pub width: u64,
 }
 
 /// `process.user`.

@@ -1,8 +1,9 @@
 //! System calls that nix does not have and that belong nowhere else.
 
 use super::{SysError, check};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use std::ffi::CStr;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// flock(2), without waiting: false when somebody else holds the lock. It belongs to the open file,
 /// so a cloned child that holds a copy of `fd` holds the lock too.
@@ -90,6 +91,26 @@ pub fn namespace_type(fd: BorrowedFd<'_>) -> Result<libc::c_int, SysError> {
     let kind = unsafe { libc::ioctl(fd.as_raw_fd(), NS_GET_NSTYPE) };
     check(|| "ioctl(NS_GET_NSTYPE)".into(), kind.into())?;
     Ok(kind)
+}
+
+/// Takes a message from a stream socket, and the descriptor that came with it.
+pub fn receive_fd(socket: BorrowedFd<'_>) -> Result<Option<OwnedFd>, SysError> {
+    let mut text = [0_u8; 4096];
+    // Room for one, so the kernel passes no more.
+    let mut room = nix::cmsg_space!([RawFd; 1]);
+    let failed = |errno| SysError::new("recvmsg", errno);
+    let (fd, flags) = (socket.as_raw_fd(), MsgFlags::MSG_CMSG_CLOEXEC);
+    let mut text = [std::io::IoSliceMut::new(&mut text)];
+    let message = recvmsg::<()>(fd, &mut text, Some(&mut room), flags).map_err(failed)?;
+    for part in message.cmsgs().map_err(failed)? {
+        if let ControlMessageOwned::ScmRights(fds) = part
+            && let [fd] = fds[..]
+        {
+            // SAFETY: the kernel has just made this descriptor, which nobody else owns.
+            return Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) }));
+        }
+    }
+    Ok(None)
 }
 
 /// stdin, stdout and stderr, without std's buffers around them. [`fill_standard_fds`] has made sure

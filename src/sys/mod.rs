@@ -12,6 +12,7 @@ pub mod mount;
 pub mod path;
 pub mod sched;
 pub mod signal;
+pub mod tty;
 pub mod xattr;
 
 pub use clone::exit;

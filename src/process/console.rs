@@ -1,0 +1,125 @@
+//! `process.terminal`: a pseudoterminal of the container's own devpts. Its peer is what the process
+//! reads and writes; its master goes to whoever carries the bytes on, an engine or brig itself.
+
+use super::socket::Socket;
+use crate::plan::process::Terminal;
+use crate::spec::Place;
+use crate::sys::path::{Links, make_dir_in, make_file_in, open_in};
+use crate::sys::{Errno, mount, tty};
+use anyhow::{Context, Result, anyhow, ensure};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
+use nix::sys::stat::{Mode, SFlag, fstat, makedev};
+use nix::sys::statfs::{DEVPTS_SUPER_MAGIC, fstatfs};
+use nix::unistd::{Uid, dup2_stderr, dup2_stdin, dup2_stdout, fchown};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+/// The way of a master to whom it is for.
+#[derive(Default)]
+pub struct Way {
+    /// The child's end, where there is a terminal at all.
+    pub child: Option<Socket>,
+    /// The other, where it is brig's.
+    pub own: Option<OwnedFd>,
+}
+
+/// Opens the way, before anything is made. `detach`: brig will not be there to carry the bytes.
+pub fn way(terminal: bool, socket: Option<&Path>, detach: bool) -> Result<Way> {
+    const FLAG: &str = "--console-socket";
+    match (terminal, socket, detach) {
+        (false, None, _) => Ok(Way::default()),
+        (true, Some(path), true) => {
+            Ok(Way { child: Some(Socket::connect(FLAG, path)?), own: None })
+        }
+        (true, None, false) => {
+            let (child, own) = Socket::pair()?;
+            Ok(Way { child: Some(child), own: Some(own) })
+        }
+        (true, None, true) => Err(anyhow!(
+            "a terminal of a detached container needs {FLAG}: somebody has to hold its other side"
+        ))
+        .at("process.terminal"),
+        (false, Some(path), _) => {
+            Err(anyhow!("process.terminal is false, so there is nothing to send"))
+                .with_context(|| format!("{FLAG} {}", path.display()))
+        }
+        (true, Some(path), false) => {
+            Err(anyhow!("is for detached containers: in the foreground, brig has the terminal"))
+                .with_context(|| format!("{FLAG} {}", path.display()))
+        }
+    }
+}
+
+/// Both sides of a terminal.
+pub struct Pty {
+    master: OwnedFd,
+    peer: OwnedFd,
+}
+
+impl Pty {
+    /// Makes one, in the devpts of what is the root by now.
+    pub fn open(terminal: &Terminal, uid: u32) -> Result<Pty> {
+        let master = multiplexer().context("/dev/pts/ptmx")?;
+        tty::unlock(master.as_fd())?;
+        // Not by its name: that can be replaced in the meantime (CVE-2025-52565).
+        let peer = tty::open_peer(master.as_fd())?;
+        if let Some(size) = terminal.size {
+            tty::set_size(master.as_fd(), size).at("process.consoleSize")?;
+        }
+        match fchown(&peer, Some(Uid::from_raw(uid)), None) {
+            // A devpts of somebody else: usable as it is, by who has it open.
+            Ok(()) | Err(Errno::EINVAL | Errno::EPERM | Errno::EROFS) => {}
+            Err(errno) => Err(errno).with_context(|| format!("chown of the terminal to {uid}"))?,
+        }
+        Ok(Pty { master, peer })
+    }
+
+    /// Mounts it on /dev/console (config-linux.md, Default Devices).
+    pub fn mount_on_console(&self) -> Result<()> {
+        let mount = || -> Result<()> {
+            let root = open("/", DIRECTORY, Mode::empty())?;
+            let dev = make_dir_in(root.as_fd(), c"/dev")?;
+            // An image's link must not choose what gets hidden.
+            let target = match open_in(dev.as_fd(), c"/console", OFlag::O_PATH, Links::Refuse) {
+                Err(error) if error.errno == Errno::ENOENT => {
+                    make_file_in(dev.as_fd(), c"/console")?
+                }
+                opened => opened?,
+            };
+            let tree = mount::clone_tree(self.peer.as_fd(), c"", false)?;
+            Ok(mount::move_mount(tree.as_fd(), target.as_fd())?)
+        };
+        mount().context("mount the terminal on /dev/console")
+    }
+
+    /// Sends the master away; the peer becomes stdin, stdout, stderr and the controlling terminal of
+    /// this process, a session leader that has none.
+    pub fn hand_over(self, socket: &Socket) -> Result<()> {
+        let Pty { master, peer } = self;
+        let name = format!("/dev/pts/{}", tty::number(master.as_fd())?);
+        socket.send(master.as_fd(), &name)?;
+        tty::make_controlling(peer.as_fd())?;
+        dup2_stdin(&peer).and_then(|()| dup2_stdout(&peer)).context("dup2")?;
+        dup2_stderr(&peer).context("dup2")
+    }
+}
+
+const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
+
+/// Opens a new master. Only a devpts will do: its ptmx is what it seems, and nothing else is opened
+/// to find that out.
+fn multiplexer() -> Result<OwnedFd> {
+    let root = open("/", DIRECTORY, Mode::empty())?;
+    let directory = open_in(root.as_fd(), c"/dev/pts", DIRECTORY, Links::Follow)?;
+    let kind = fstatfs(&directory).context("fstatfs")?.filesystem_type();
+    ensure!(kind == DEVPTS_SUPER_MAGIC, "a terminal needs a mount of type devpts on /dev/pts");
+    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    // Neither what is mounted on it.
+    let resolve = ResolveFlag::RESOLVE_NO_XDEV | ResolveFlag::RESOLVE_NO_SYMLINKS;
+    let how = OpenHow::new().flags(flags).resolve(resolve);
+    let master = openat2(&directory, "ptmx", how).context("openat2")?;
+    let stat = fstat(&master).context("fstat")?;
+    let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+    ensure!(kind == SFlag::S_IFCHR && stat.st_rdev == makedev(5, 2), "is not the multiplexer");
+    Ok(master)
+}

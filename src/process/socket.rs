@@ -1,0 +1,90 @@
+//! Sockets that a descriptor is handed over: `--console-socket` and the like.
+
+use crate::deadline;
+use crate::sys::Errno;
+use crate::sys::misc::receive_fd;
+use anyhow::{Context, Result, bail};
+use nix::fcntl::{OFlag, open};
+use nix::sys::socket::sockopt::SendTimeout;
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, sendmsg,
+    setsockopt, socket, socketpair,
+};
+use nix::sys::stat::Mode;
+use nix::sys::time::TimeVal;
+use std::io::IoSlice;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+/// One end of a connection, for one message.
+pub struct Socket {
+    fd: OwnedFd,
+    /// What errors call it.
+    name: String,
+}
+
+impl Socket {
+    /// Connects to the listener at `path`, which is the value of `flag`.
+    pub fn connect(flag: &str, path: &Path) -> Result<Socket> {
+        let name = format!("{flag} {}", path.display());
+        let fd = connect_to(path).with_context(|| name.clone())?;
+        Ok(Socket { fd, name })
+    }
+
+    /// A pair: the end that sends and the end to [`receive`] at.
+    pub fn pair() -> Result<(Socket, OwnedFd)> {
+        let (kind, flags) = (SockType::Stream, SockFlag::SOCK_CLOEXEC);
+        let (fd, own) = socketpair(AddressFamily::Unix, kind, None, flags).context("socketpair")?;
+        Ok((Socket { fd, name: "socket to brig".into() }, own))
+    }
+
+    /// Sends a descriptor with `text`, in one message as runc does.
+    pub fn send(&self, fd: BorrowedFd<'_>, text: &str) -> Result<()> {
+        let (fds, text) = ([fd.as_raw_fd()], [IoSlice::new(text.as_bytes())]);
+        let rights = [ControlMessage::ScmRights(&fds)];
+        let flags = MsgFlags::MSG_NOSIGNAL;
+        sendmsg::<UnixAddr>(self.fd.as_raw_fd(), &text, &rights, flags, None)
+            .map(drop)
+            .with_context(|| format!("{}: sendmsg", self.name))
+    }
+}
+
+fn connect_to(path: &Path) -> Result<OwnedFd> {
+    // A path may be longer than what sockaddr_un holds, 107 bytes: it is opened, then connected to.
+    let file = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+    let address = UnixAddr::new(format!("/proc/self/fd/{}", file.as_raw_fd()).as_str())?;
+    let (kind, flags) = (SockType::Stream, SockFlag::SOCK_CLOEXEC);
+    let fd = socket(AddressFamily::Unix, kind, flags, None).context("socket")?;
+    // unix(7): that long connect waits for a place in the listener's queue, and sendmsg for space.
+    let seconds = deadline::SOCKET.as_secs();
+    setsockopt(&fd, SendTimeout, &TimeVal::new(i64::try_from(seconds)?, 0))
+        .context("setsockopt(SO_SNDTIMEO)")?;
+    match connect(fd.as_raw_fd(), &address) {
+        Ok(()) => Ok(fd),
+        Err(Errno::EAGAIN) => bail!("connect: not accepted within {seconds} s"),
+        Err(Errno::ECONNREFUSED) => bail!("connect: ECONNREFUSED: nobody listens there"),
+        Err(errno) => Err(errno).context("connect"),
+    }
+}
+
+/// What the other end of a pair has sent, which has said so.
+pub fn receive(own: &OwnedFd) -> Result<OwnedFd> {
+    receive_fd(own.as_fd())?.context("there is no descriptor in the message")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_descriptor_arrives_with_its_text() {
+        let (socket, own) = Socket::pair().unwrap();
+        let file = std::fs::File::open("/proc/self/stat").unwrap();
+        socket.send(file.as_fd(), "/dev/pts/7").unwrap();
+        let arrived = nix::sys::stat::fstat(receive(&own).unwrap()).unwrap();
+        assert_eq!(arrived.st_ino, nix::sys::stat::fstat(&file).unwrap().st_ino);
+        drop(own);
+        let error = socket.send(file.as_fd(), "x").unwrap_err();
+        assert!(format!("{error:#}").starts_with("socket to brig: sendmsg: EPIPE"), "{error:#}");
+    }
+}

@@ -1,0 +1,148 @@
+//! Terminals: the ioctls of pseudoterminals, and the raw mode of brig's own terminal.
+
+use super::{SysError, check};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// In characters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Size {
+    /// Height.
+    pub rows: u16,
+    /// Width.
+    pub columns: u16,
+}
+
+/// Lets a new master's peer be opened (ioctl_tty(2), TIOCSPTLCK).
+pub fn unlock(master: BorrowedFd<'_>) -> Result<(), SysError> {
+    let unlocked: libc::c_int = 0;
+    // SAFETY: TIOCSPTLCK reads an int, which outlives the call.
+    let done = unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK, &raw const unlocked) };
+    check(|| "ioctl(TIOCSPTLCK, 0)".into(), done.into()).map(drop)
+}
+
+/// The peer's name in its devpts (TIOCGPTN).
+pub fn number(master: BorrowedFd<'_>) -> Result<u32, SysError> {
+    let mut number: libc::c_uint = 0;
+    // SAFETY: TIOCGPTN writes an unsigned int, which outlives the call.
+    let done = unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTN, &raw mut number) };
+    check(|| "ioctl(TIOCGPTN)".into(), done.into())?;
+    Ok(number)
+}
+
+/// Opens the other side of a master, whatever its path leads to by now (TIOCGPTPEER).
+pub fn open_peer(master: BorrowedFd<'_>) -> Result<OwnedFd, SysError> {
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    // SAFETY: the argument of TIOCGPTPEER is an integer.
+    let fd = unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER, flags) };
+    check(|| "ioctl(TIOCGPTPEER)".into(), fd.into())?;
+    // SAFETY: the kernel has just made this descriptor, which nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The size of a terminal, 0 where it is not known (TIOCGWINSZ).
+pub fn size(terminal: BorrowedFd<'_>) -> Result<Size, SysError> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: TIOCGWINSZ writes a winsize, which outlives the call.
+    let done = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
+    check(|| "ioctl(TIOCGWINSZ)".into(), done.into())?;
+    Ok(Size { rows: size.ws_row, columns: size.ws_col })
+}
+
+/// Sets the size of a terminal; its foreground processes get SIGWINCH if it changes (TIOCSWINSZ).
+pub fn set_size(terminal: BorrowedFd<'_>, size: Size) -> Result<(), SysError> {
+    let Size { rows, columns } = size;
+    let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: TIOCSWINSZ reads a winsize, which outlives the call.
+    let done = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
+    check(|| format!("ioctl(TIOCSWINSZ, {rows} x {columns})"), done.into()).map(drop)
+}
+
+/// Makes a terminal the controlling one of this session leader, which has none (TIOCSCTTY).
+pub fn make_controlling(terminal: BorrowedFd<'_>) -> Result<(), SysError> {
+    // SAFETY: the argument of TIOCSCTTY is an integer.
+    let done = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSCTTY, 0) };
+    check(|| "ioctl(TIOCSCTTY)".into(), done.into()).map(drop)
+}
+
+/// The character that a terminal, or the peer of a master, takes for the end of file; 0 is none.
+pub fn end_of_file(terminal: BorrowedFd<'_>) -> Result<u8, SysError> {
+    Ok(modes(terminal.as_raw_fd())?.c_cc[libc::VEOF])
+}
+
+fn modes(fd: libc::c_int) -> Result<libc::termios, SysError> {
+    // SAFETY: termios is plain data, for which zero is valid.
+    let mut modes: libc::termios = unsafe { std::mem::zeroed() };
+    // SAFETY: tcgetattr writes a termios, which outlives the call.
+    let done = unsafe { libc::tcgetattr(fd, &raw mut modes) };
+    check(|| format!("tcgetattr(fd {fd})"), done.into())?;
+    Ok(modes)
+}
+
+/// The modes of stdin from before [`make_raw`].
+static SAVED: OnceLock<libc::termios> = OnceLock::new();
+/// They have to be restored.
+static RAW: AtomicBool = AtomicBool::new(false);
+
+/// Puts the terminal on stdin into raw mode: every key is a byte, for who reads them to interpret.
+/// [`restore`] undoes it, and is called too when one of brig's own faults ends it. A process in the
+/// background is stopped here until it is in the foreground.
+pub fn make_raw() -> Result<(), SysError> {
+    let current = modes(0)?;
+    let mut raw = *SAVED.get_or_init(|| current);
+    restore_on_faults()?;
+    // SAFETY: cfmakeraw changes the termios it is given, which outlives the call.
+    unsafe { libc::cfmakeraw(&raw mut raw) };
+    // Before the call, so that no moment is missed: restoring what has not changed does no harm.
+    RAW.store(true, Ordering::SeqCst);
+    // SAFETY: tcsetattr reads a termios, which outlives the call.
+    let done = unsafe { libc::tcsetattr(0, libc::TCSANOW, &raw const raw) };
+    check(|| "tcsetattr(stdin, raw)".into(), done.into()).map(drop)
+}
+
+/// Gives the terminal on stdin back the modes it had before [`make_raw`]. In the background it is
+/// somebody else's by now, who has set the modes he needs. Safe to be called in a signal handler.
+pub fn restore() {
+    let Some(saved) = SAVED.get().filter(|_| RAW.swap(false, Ordering::SeqCst)) else { return };
+    // SAFETY: takes an integer only.
+    let foreground = unsafe { libc::tcgetpgrp(0) };
+    // SAFETY: takes nothing.
+    let own = unsafe { libc::getpgrp() };
+    // -1: not the terminal of this session, so without job control.
+    if foreground == own || foreground < 0 {
+        // If the terminal is gone, so are its modes.
+        // SAFETY: tcsetattr reads a termios; this one is static.
+        let _ = unsafe { libc::tcsetattr(0, libc::TCSANOW, saved) };
+    }
+}
+
+/// The signals of brig's own faults, which it cannot wait for.
+const FAULTS: [libc::c_int; 7] = [
+    libc::SIGABRT,
+    libc::SIGBUS,
+    libc::SIGFPE,
+    libc::SIGILL,
+    libc::SIGSEGV,
+    libc::SIGSYS,
+    libc::SIGTRAP,
+];
+
+fn restore_on_faults() -> Result<(), SysError> {
+    extern "C" fn restore_and_die(signal: libc::c_int) {
+        restore();
+        // SAFETY: takes an integer only; the signal has its default action again.
+        unsafe { libc::raise(signal) };
+    }
+    // SAFETY: sigaction is plain data, for which zero is valid.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = restore_and_die as extern "C" fn(libc::c_int) as usize;
+    action.sa_flags = libc::SA_RESETHAND | libc::SA_NODEFER;
+    for signal in FAULTS {
+        // SAFETY: the action outlives the call. Its handler is a static function of the type that
+        // goes without SA_SIGINFO, and makes async-signal-safe calls only.
+        let done = unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) };
+        check(|| format!("sigaction({signal})"), done.into())?;
+    }
+    Ok(())
+}

@@ -25,6 +25,7 @@ mod kill;
 mod lifecycle;
 mod mounts;
 mod namespaces;
+mod netdev;
 mod old_kernel;
 mod overlay;
 mod process;

@@ -32,7 +32,7 @@ pub fn features() -> Result<()> {
             "intelRdt": { "enabled": false },
             "memoryPolicy": { "modes": names(&MEMORY_MODES), "flags": names(&MEMORY_FLAGS) },
             "mountExtensions": { "idmap": { "enabled": false } },
-            "netDevices": { "enabled": false },
+            "netDevices": { "enabled": true },
         },
         "annotations": {
             "run.brig.version": env!("CARGO_PKG_VERSION"),

@@ -91,8 +91,8 @@ fn enter(
     signal::reset_all()?;
     // Out of reach of ctrl-C at the terminal that brig was called from; brig forwards it.
     nix::unistd::setsid().context("setsid")?;
-    if plan.namespaces.new & libc::CLONE_NEWUSER != 0 {
-        ensure!(channel.expect(&Message::Mapped), "brig is gone");
+    if plan.needs_parent() {
+        ensure!(channel.expect(&Message::Provided), "brig is gone");
     }
     if plan.namespaces.new & libc::CLONE_NEWTIME != 0 {
         make_time_namespace(&plan.time_offsets).at("linux.timeOffsets")?;

@@ -9,6 +9,7 @@ pub mod exec;
 pub mod foreground;
 pub mod gate;
 pub mod idmap;
+pub mod netdev;
 pub mod parent;
 pub mod program;
 pub mod spawn;

@@ -3,6 +3,7 @@
 
 use super::child::{self, Inherited};
 use super::gate::Gate;
+use super::netdev::{self, Lent};
 use super::sync::{self, Channel, Message};
 use super::{idmap, program, spawn};
 use crate::cgroup::Cgroup;
@@ -22,6 +23,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -90,7 +92,7 @@ fn read_config(options: &Options, bundle: &Path) -> Result<Vec<u8>> {
     let path = options.config.clone().unwrap_or_else(|| bundle.join("config.json"));
     let read = || -> Result<Vec<u8>> {
         let mut text = Vec::with_capacity(32 << 10);
-        std::fs::File::open(&path)?.take(MOST + 1).read_to_end(&mut text)?;
+        File::open(&path)?.take(MOST + 1).read_to_end(&mut text)?;
         ensure!(text.len() as u64 <= MOST, "is longer than {} MiB", MOST >> 20);
         Ok(text)
     };
@@ -110,6 +112,7 @@ fn create_from(options: &Options, bundle: &Path, config: &[u8], log: &mut Log) -
     let terminal = plan.process.terminal.is_some();
     let console = console::way(terminal, options.console_socket.as_deref(), options.detach)?;
     let joined = spawn::open(&plan.namespaces)?;
+    let network = netdev::destination(&plan, &joined)?;
     let cgroup = Cgroup::locate(spec.linux.cgroups_path.as_deref(), &options.id);
     // An id that is in use has a cgroup that is in use: the id is what to tell of.
     let cgroup =
@@ -118,7 +121,8 @@ fn create_from(options: &Options, bundle: &Path, config: &[u8], log: &mut Log) -
 
     // From here on there is something to undo; state.json says what, should brig be killed.
     let (dir, lock) = Dir::create(&options.root, &options.id)?;
-    let mut attempt = Attempt { dir, lock: Some(lock), state, init: None, reached_hooks: false };
+    let (init, lent, reached_hooks) = (None, None, false);
+    let mut attempt = Attempt { dir, lock: Some(lock), state, init, network, lent, reached_hooks };
     match attempt.go(options, config, &plan, joined, console, log) {
         Ok((init, master)) => {
             let Attempt { dir, lock, state, .. } = attempt;
@@ -156,6 +160,8 @@ struct Attempt {
     lock: Option<Lock>,
     state: State,
     init: Option<OwnedFd>,
+    network: Option<File>,
+    lent: Option<Lent>,
     reached_hooks: bool,
 }
 
@@ -255,7 +261,10 @@ impl Attempt {
         }
         if plan.namespaces.new & libc::CLONE_NEWUSER != 0 {
             idmap::write(self.state.pid, &plan.id_maps)?;
-            peer.tell(&Message::Mapped)?;
+        }
+        netdev::give_all(&mut self.lent, plan, self.network.take(), self.state.pid)?;
+        if plan.needs_parent() {
+            peer.tell(&Message::Provided)?;
         }
         if plan.hooks.during_create() {
             peer.hear(&Message::Mounted, &self.state.cgroup)?;
@@ -290,6 +299,7 @@ impl Attempt {
             let reaped = reap(&init).err();
             left.extend(reaped.filter(|error| errno_of(error) != Some(Errno::ECHILD)));
         }
+        left.extend(self.lent.map(Lent::take_back).unwrap_or_default());
         left.extend(self.state.cgroup.remove(Instant::now() + deadline::CGROUP).err());
         left.extend(self.dir.remove().err());
         // runtime.md, Lifecycle, 3 to 5: a hook that fails leads to 12 and 13.

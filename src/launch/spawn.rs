@@ -19,6 +19,16 @@ pub struct Joined<'a> {
 }
 
 impl Joined<'_> {
+    /// Its `CLONE_NEW*` bit.
+    pub fn kind(&self) -> libc::c_int {
+        self.join.kind
+    }
+
+    /// Another descriptor of it.
+    pub fn file(&self) -> Result<File> {
+        Ok(self.file.try_clone()?)
+    }
+
     fn enter(&self) -> Result<()> {
         setns(&self.file, CloneFlags::from_bits_retain(self.join.kind))
             .with_context(|| format!("setns({})", self.join.path.display()))

@@ -3,7 +3,7 @@
 //! ```text
 //!   parent                                    child
 //!                                             its cgroup
-//!   id maps                  ──── Mapped ──▶  only in a new user namespace
+//!   id maps, network devices ─── Provided ─▶  only if there are such
 //!                                             namespaces, mounts
 //!   prestart, createRuntime  ◀─── Mounted ─── only if there are such hooks
 //!                            ──── Pivot ───▶  createContainer hooks, pivot, ids, …
@@ -35,8 +35,8 @@ pub struct Channel(OwnedFd);
 pub enum Message {
     /// Relay: this is the pid of the child.
     Cloned(i32),
-    /// Parent: the user namespace has its id maps.
-    Mapped,
+    /// Parent: the user namespace has its id maps, the network namespace its devices.
+    Provided,
     /// Child: the root filesystem is as it will be, the host's is still there.
     Mounted,
     /// Parent: the hooks have run, go on.
@@ -65,7 +65,7 @@ impl Channel {
     pub fn send(&self, message: &Message) -> Result<(), Errno> {
         let mut packet = vec![match message {
             Message::Cloned(_) => b'C',
-            Message::Mapped => b'I',
+            Message::Provided => b'D',
             Message::Mounted => b'M',
             Message::Pivot => b'P',
             Message::Ready => b'R',
@@ -91,7 +91,7 @@ impl Channel {
         Ok(match &packet[..length.context("read from the other side")?] {
             [] => None,
             [b'C', a, b, c, d] => Some(Message::Cloned(i32::from_ne_bytes([*a, *b, *c, *d]))),
-            b"I" => Some(Message::Mapped),
+            b"D" => Some(Message::Provided),
             b"M" => Some(Message::Mounted),
             b"P" => Some(Message::Pivot),
             b"R" => Some(Message::Ready),

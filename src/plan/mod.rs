@@ -7,6 +7,7 @@ pub mod idmap;
 pub mod mount_options;
 pub mod mounts;
 pub mod namespaces;
+pub mod netdev;
 pub mod overlay;
 pub mod process;
 pub mod resources;
@@ -37,6 +38,8 @@ pub struct Plan {
     pub namespaces: Namespaces,
     /// Of the user namespace.
     pub id_maps: IdMaps,
+    /// Network devices of the host to move in.
+    pub net_devices: Vec<netdev::NetDevice>,
     /// Of a new time namespace: clock, seconds, nanoseconds.
     pub time_offsets: Vec<(&'static str, i64, u32)>,
     /// Host name in a UTS namespace of the container's own.
@@ -64,6 +67,12 @@ impl Plan {
         let joins_user = namespaces.joined(libc::CLONE_NEWUSER).is_some();
         let id_maps = IdMaps::new(&spec.linux, user, joins_user)?;
         let time_offsets = time_offsets(spec, &namespaces)?;
+        let privileged = cred::is_privileged()?;
+        let net_devices = netdev::plan(&spec.linux, &namespaces)?;
+        if !privileged && !net_devices.is_empty() {
+            Err(anyhow!("only root may take network devices from the host"))
+                .at("linux.netDevices")?;
+        }
         let private = rootfs::Namespaces {
             // In one that it joins, pivot_root(2) would take the root from under others.
             mount: namespaces.new & libc::CLONE_NEWNS != 0,
@@ -92,12 +101,13 @@ impl Plan {
         }
         let (hostname, domainname) = (spec.hostname.clone(), spec.domainname.clone());
         Ok(Plan {
-            privileged: cred::is_privileged()?,
+            privileged,
             rootfs,
             process,
             execution: sched::Execution::new(&spec.linux)?,
             namespaces,
             id_maps,
+            net_devices,
             time_offsets,
             hostname,
             domainname,
@@ -106,6 +116,13 @@ impl Plan {
             sysctl,
             warnings,
         })
+    }
+}
+
+impl Plan {
+    /// The child has to wait until the parent has done what only it can do.
+    pub fn needs_parent(&self) -> bool {
+        self.namespaces.new & libc::CLONE_NEWUSER != 0 || !self.net_devices.is_empty()
     }
 }
 
@@ -149,7 +166,6 @@ fn version(version: &str) -> Result<()> {
 fn refuse_unsupported(spec: &Spec) -> Result<()> {
     let linux = &spec.linux;
     refuse(&[
-        ("linux.netDevices", linux.net_devices.is_some()),
         ("linux.seccomp", linux.seccomp.is_some()),
         ("linux.mountLabel", linux.mount_label.as_ref().is_some_and(|label| !label.is_empty())),
         ("linux.intelRdt", linux.intel_rdt.is_some()),

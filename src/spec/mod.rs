@@ -95,7 +95,8 @@ pub struct Linux {
     /// Device nodes to create.
     pub devices: Option<Vec<oci::LinuxDevice>>,
     /// Network devices to move in.
-    pub net_devices: Option<IgnoredAny>,
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub net_devices: BTreeMap<String, Option<NetDevice>>,
     /// Where in the cgroup hierarchies.
     pub cgroups_path: Option<String>,
     /// Limits.
@@ -122,6 +123,13 @@ pub struct Linux {
     pub memory_policy: Option<MemoryPolicy>,
     /// Execution domain.
     pub personality: Option<Personality>,
+}
+
+/// One of `linux.netDevices`.
+#[derive(Debug, Deserialize)]
+pub struct NetDevice {
+    /// Another name than the host's.
+    pub name: Option<String>,
 }
 
 /// `linux.memoryPolicy`.

@@ -1,0 +1,122 @@
+//! Moves network devices of the host into the container's network namespace: the parent's work, for
+//! the child has no rights on the host's.
+
+use super::spawn::Joined;
+use crate::plan::Plan;
+use crate::plan::netdev::NetDevice;
+use crate::spec::Place;
+use crate::sys::Errno;
+use crate::sys::netlink::{Address, Link, Socket};
+use anyhow::{Context, Error, Result, anyhow, ensure};
+use nix::sched::{CloneFlags, setns};
+use nix::sys::stat::fstat;
+use std::fs::File;
+use std::os::fd::AsFd;
+
+/// The namespace that the devices go to: the one that is joined, or none yet where it will be new.
+pub fn destination(plan: &Plan, joined: &[Joined<'_>]) -> Result<Option<File>> {
+    match joined.iter().find(|joined| joined.kind() == libc::CLONE_NEWNET) {
+        Some(joined) if !plan.net_devices.is_empty() => joined.file().map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// Devices that the container has got, as long as they can be taken back.
+pub struct Lent {
+    host: (File, Socket),
+    container: (File, Socket),
+    devices: Vec<Device>,
+}
+
+/// One of them: what it was on the host, and its number in the container.
+struct Device {
+    was: Link,
+    addresses: Vec<Address>,
+    index: u32,
+}
+
+impl Lent {
+    /// Talks to both namespaces; `container` is the container's, or that of its process `pid`.
+    pub fn new(container: Option<File>, pid: i32) -> Result<Lent> {
+        let open = |path: String| File::open(&path).with_context(|| format!("open {path}"));
+        let host = open("/proc/self/ns/net".into())?;
+        let container = container.map_or_else(|| open(format!("/proc/{pid}/ns/net")), Ok)?;
+        ensure!(
+            fstat(&host)?.st_ino != fstat(&container)?.st_ino,
+            "the container has brig's own network namespace"
+        );
+        let here = Socket::open()?;
+        setns(&container, CloneFlags::CLONE_NEWNET)
+            .context("into the container's network namespace")?;
+        let there = Socket::open();
+        setns(&host, CloneFlags::CLONE_NEWNET).context("back to brig's own network namespace")?;
+        Ok(Lent { host: (host, here), container: (container, there?), devices: Vec::new() })
+    }
+
+    /// Gives one device to the container, with its addresses, and sets it up.
+    pub fn give(&mut self, device: &NetDevice) -> Result<()> {
+        let (host, container) = (&self.host.1, &self.container.1);
+        let was = host.link(&device.host).map_err(|error| match error.errno {
+            Errno::ENODEV => anyhow!("the host has no such network device"),
+            _ => error.into(),
+        })?;
+        // Before it is moved: on the way it loses its addresses and all routes.
+        if !device.is_template() && container.link(&device.name).is_ok() {
+            return Err(taken(device));
+        }
+        let addresses = host.addresses(was.index)?;
+        // Under a name that nobody has, by which it is found again: its number may change.
+        let passing = format!("brig{}", std::process::id());
+        host.move_link(was.index, self.container.0.as_fd(), &passing)?;
+        let index = container.link(&passing)?.index;
+        self.devices.push(Device { was, addresses: addresses.clone(), index });
+        container.rename(index, &device.name).map_err(|error| match error.errno {
+            Errno::EEXIST => taken(device),
+            _ => error.into(),
+        })?;
+        for address in &addresses {
+            container.add_address(index, address)?;
+        }
+        Ok(container.set_up(index)?)
+    }
+
+    /// Takes all back, as far as that goes: routes are lost. The container's processes are dead.
+    pub fn take_back(self) -> Vec<Error> {
+        let back = |device: &Device| self.back(device).err();
+        self.devices.iter().filter_map(back).collect()
+    }
+
+    fn back(&self, device: &Device) -> Result<()> {
+        let ((namespace, host), container) = (&self.host, &self.container.1);
+        let back = || -> Result<()> {
+            container.move_link(device.index, namespace.as_fd(), &device.was.name)?;
+            let index = host.link(&device.was.name)?.index;
+            for address in &device.addresses {
+                host.add_address(index, address)?;
+            }
+            if device.was.up {
+                host.set_up(index)?;
+            }
+            Ok(())
+        };
+        back().with_context(|| format!("take the network device {} back", device.was.name))
+    }
+}
+
+fn taken(device: &NetDevice) -> Error {
+    anyhow!("the container's network namespace has a device named {:?} already", device.name)
+}
+
+/// Gives the container all devices of the plan. On an error, `lent` has those that were moved.
+pub fn give_all(
+    lent: &mut Option<Lent>,
+    plan: &Plan,
+    container: Option<File>,
+    pid: i32,
+) -> Result<()> {
+    if plan.net_devices.is_empty() {
+        return Ok(());
+    }
+    let lent = lent.insert(Lent::new(container, pid).at("linux.netDevices")?);
+    plan.net_devices.iter().try_for_each(|device| lent.give(device).at(&device.place))
+}

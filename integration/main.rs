@@ -19,6 +19,7 @@ mod crash;
 mod devices;
 mod facts;
 mod host;
+mod idmap;
 mod inherited;
 mod invalid;
 mod kill;

@@ -1,7 +1,7 @@
 //! features: what this build of brig can do, on any host (features.md).
 
 use crate::log;
-use crate::plan::mount_options::{Meaning, OPTIONS};
+use crate::plan::mount_options::OPTIONS;
 use crate::plan::process::CAPABILITIES;
 use crate::plan::sched::{MEMORY_FLAGS, MEMORY_MODES};
 use anyhow::Result;
@@ -9,16 +9,13 @@ use serde_json::json;
 
 /// Prints the features as JSON. Only what is so is said.
 pub fn features() -> Result<()> {
-    let supported = |meaning| meaning != Meaning::IdMap;
-    let options = OPTIONS.iter().filter(|(_, meaning)| supported(*meaning)).map(|(name, _)| *name);
-    let options: Vec<&str> = options.collect();
     let features = json!({
         "ociVersionMin": "1.0.0",
         "ociVersionMax": crate::SPEC_VERSION,
         "hooks": [
             "prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop",
         ],
-        "mountOptions": options,
+        "mountOptions": names(OPTIONS),
         "linux": {
             "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "uts"],
             "capabilities": CAPABILITIES.as_slice(),
@@ -31,7 +28,7 @@ pub fn features() -> Result<()> {
             "selinux": { "enabled": false },
             "intelRdt": { "enabled": false },
             "memoryPolicy": { "modes": names(&MEMORY_MODES), "flags": names(&MEMORY_FLAGS) },
-            "mountExtensions": { "idmap": { "enabled": false } },
+            "mountExtensions": { "idmap": { "enabled": true } },
             "netDevices": { "enabled": true },
         },
         "annotations": {

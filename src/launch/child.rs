@@ -157,7 +157,7 @@ fn build(
 ) -> Result<()> {
     let sources = match sources {
         Some(sources) => sources,
-        None => Sources::open(&plan.rootfs, &state.cgroup)?,
+        None => Sources::open(&plan.rootfs, &state.cgroup, &[])?,
     };
     let root = rootfs::mount(&plan.rootfs, sources)?;
     // Now, because later the root may be read-only.

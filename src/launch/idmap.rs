@@ -1,12 +1,19 @@
 //! Writes the id maps of a new user namespace: the parent's work, for the child has no rights
 //! outside it.
 
-use crate::plan::idmap::{IdMap, IdMaps, to_text};
+use super::spawn::Joined;
+use crate::plan::Plan;
+use crate::plan::idmap::{IdMap, IdMaps, MountMap, to_text};
 use crate::spec::Place;
-use crate::sys::cred;
+use crate::sys::clone::{Side, clone3};
+use crate::sys::{self, cred};
 use anyhow::{Context, Result, bail};
+use nix::fcntl::OFlag;
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::{pipe2, read};
 use std::fs::File;
 use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Command, Stdio};
 
 /// How the maps can be written with the rights that brig has.
@@ -35,8 +42,8 @@ impl Way {
     }
 }
 
-/// Gives the user namespace of `pid` its maps.
-pub fn write(pid: i32, maps: &IdMaps) -> Result<()> {
+/// Gives the user namespace of `pid` its maps, which config.json has in `place`.
+pub fn write(pid: i32, maps: &IdMaps, place: &str) -> Result<()> {
     let way = Way::of(maps)?;
     if way == Way::OwnId {
         write_file(pid, "setgroups", "deny")?;
@@ -45,8 +52,55 @@ pub fn write(pid: i32, maps: &IdMaps) -> Result<()> {
         Way::Helpers => run_helper(program, pid, maps),
         Way::Root | Way::OwnId => write_file(pid, file, &to_text(maps)),
     };
-    write("newgidmap", "gid_map", &maps.gids).at("linux.gidMappings")?;
-    write("newuidmap", "uid_map", &maps.uids).at("linux.uidMappings")
+    write("newgidmap", "gid_map", &maps.gids).at(format!("{place}.gidMappings"))?;
+    write("newuidmap", "uid_map", &maps.uids).at(format!("{place}.uidMappings"))
+}
+
+/// For each mount of the plan the user namespace whose ids it gets, if it is to be id-mapped.
+pub fn of_mounts(plan: &Plan, joined: &[Joined<'_>]) -> Result<Vec<Option<OwnedFd>>> {
+    let mut users: Vec<Option<OwnedFd>> = Vec::new();
+    let mut made: Vec<(&IdMaps, usize)> = Vec::new();
+    let container = joined.iter().find(|joined| joined.kind() == libc::CLONE_NEWUSER);
+    for mount in &plan.rootfs.mounts {
+        let user = match (mount.id_map.as_ref(), container) {
+            (None, _) => None,
+            (Some(MountMap { maps: None, .. }), Some(joined)) => Some(joined.file()?.into()),
+            (Some(map), _) => {
+                let own = map.maps.as_ref().map(|maps| (maps, mount.place()));
+                let (maps, place) = own.unwrap_or_else(|| (&plan.id_maps, "linux".into()));
+                let same = made.iter().find(|(other, _)| *other == maps).map(|(_, index)| *index);
+                made.push((maps, users.len()));
+                match same.and_then(|index: usize| users[index].as_ref()) {
+                    Some(file) => Some(file.try_clone()?),
+                    None => Some(make_namespace(maps, &place)?),
+                }
+            }
+        };
+        users.push(user);
+    }
+    Ok(users)
+}
+
+/// A user namespace with these maps and nobody in it: it lives as long as its descriptor.
+fn make_namespace(maps: &IdMaps, place: &str) -> Result<OwnedFd> {
+    let (wait, go) = pipe2(OFlag::O_CLOEXEC).context("pipe2")?;
+    let (pid, pidfd) = match clone3(libc::CLONE_NEWUSER, None)? {
+        Side::Parent(pid, pidfd) => (pid, pidfd),
+        Side::Child(_) => {
+            drop(go);
+            // Until the parent is done, or gone.
+            let _ = read(&wait, &mut [0]);
+            sys::exit(0)
+        }
+    };
+    let file = write(pid, maps, place).and_then(|()| {
+        let path = format!("/proc/{pid}/ns/user");
+        File::open(&path).with_context(|| format!("open {path}"))
+    });
+    drop(go);
+    // None to reap where the caller ignores SIGCHLD.
+    let _ = waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED);
+    Ok(file?.into())
 }
 
 fn write_file(pid: i32, name: &str, text: &str) -> Result<()> {

@@ -180,8 +180,13 @@ impl Attempt {
         self.dir.write("config.json", config)?;
         self.make_cgroup(plan, log)?;
         // Without a cgroup namespace, the container's own cgroups are among the sources.
-        let sources = plan.privileged.then(|| Sources::open(&plan.rootfs, &self.state.cgroup));
-        let sources = sources.transpose()?;
+        let sources = match plan.privileged {
+            true => {
+                let users = idmap::of_mounts(plan, &joined)?;
+                Some(Sources::open(&plan.rootfs, &self.state.cgroup, &users)?)
+            }
+            false => None,
+        };
         let entry = self.state.cgroup.entry()?;
         let gate = Gate::make(&self.dir)?;
         let (channel, childs) = sync::pair()?;
@@ -260,7 +265,7 @@ impl Attempt {
             }
         }
         if plan.namespaces.new & libc::CLONE_NEWUSER != 0 {
-            idmap::write(self.state.pid, &plan.id_maps)?;
+            idmap::write(self.state.pid, &plan.id_maps, "linux")?;
         }
         netdev::give_all(&mut self.lent, plan, self.network.take(), self.state.pid)?;
         if plan.needs_parent() {

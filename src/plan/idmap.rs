@@ -1,6 +1,6 @@
 //! Id maps: which of the host's user and group ids a user namespace has, under which numbers.
 
-use crate::spec::{Linux, Place};
+use crate::spec::{Linux, Mount, Place};
 use anyhow::{Result, anyhow, ensure};
 use oci_spec::runtime::LinuxIdMapping;
 
@@ -56,6 +56,45 @@ impl IdMaps {
             ensure_at(root(&maps.gids), missing, "linux.gidMappings")?;
         }
         Ok(maps)
+    }
+}
+
+/// The id map of an id-mapped mount: files of the container id on disk are the host id's in it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct MountMap {
+    /// None: those of the container's user namespace.
+    pub maps: Option<IdMaps>,
+    /// Also of what is mounted below.
+    pub recursive: bool,
+    /// Where config.json asks for it.
+    pub place: String,
+}
+
+impl MountMap {
+    /// Reads a mount's mappings and its option `idmap` or `ridmap`: where it stands, and whether it is
+    /// the latter.
+    pub fn new(
+        mount: &Mount,
+        option: Option<(usize, bool)>,
+        place: &str,
+    ) -> Result<Option<MountMap>> {
+        let read = |field, maps: &Option<Vec<_>>| {
+            read(maps.as_deref().unwrap_or_default(), &format!("{place}.{field}"))
+        };
+        let uids = read("uidMappings", &mount.uid_mappings)?;
+        let gids = read("gidMappings", &mount.gid_mappings)?;
+        // config.md, Mounts: either MUST be specified along with the other.
+        let missing = "missing: a mount has both uidMappings and gidMappings, or none";
+        ensure_at(gids.is_empty() || !uids.is_empty(), missing, &format!("{place}.uidMappings"))?;
+        ensure_at(uids.is_empty() || !gids.is_empty(), missing, &format!("{place}.gidMappings"))?;
+        let maps = (!uids.is_empty()).then_some(IdMaps { uids, gids });
+        let place = match option {
+            Some((index, _)) => format!("{place}.options[{index}]"),
+            None if maps.is_some() => format!("{place}.uidMappings"),
+            None => return Ok(None),
+        };
+        let recursive = option.is_some_and(|(_, recursive)| recursive);
+        Ok(Some(MountMap { maps, recursive, place }))
     }
 }
 
@@ -131,6 +170,25 @@ mod tests {
         );
         assert!(text(r#"[{"containerID":0,"hostID":4294967295,"size":2}]"#).contains("beyond"));
         assert!(text(r#"[{"containerID":0,"hostID":1,"size":0}]"#).contains("size 0"));
+    }
+
+    #[test]
+    fn a_mount_has_both_maps_or_its_namespaces() {
+        let of = |maps: &str, option| {
+            let mount: Mount =
+                serde_json::from_str(&format!(r#"{{"destination":"/a"{maps}}}"#)).unwrap();
+            MountMap::new(&mount, option, "mounts[2]")
+        };
+        assert_eq!(of("", None).unwrap(), None);
+        let place = "mounts[2].options[4]".to_owned();
+        let namespaces = MountMap { maps: None, recursive: true, place };
+        assert_eq!(of("", Some((4, true))).unwrap(), Some(namespaces));
+        let one = r#"[{"containerID":0,"hostID":7,"size":1}]"#;
+        let both = format!(r#","uidMappings":{one},"gidMappings":{one}"#);
+        let map = of(&both, None).unwrap().unwrap();
+        assert_eq!((map.maps.is_some(), map.recursive), (true, false));
+        let error = of(&format!(r#","uidMappings":{one}"#), Some((0, false))).unwrap_err();
+        assert!(format!("{error:#}").starts_with("mounts[2].gidMappings: missing"), "{error:#}");
     }
 
     #[test]

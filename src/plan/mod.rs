@@ -80,6 +80,16 @@ impl Plan {
         };
         let rootfs = rootfs::Rootfs::new(spec, bundle, options, private)?;
         warnings.extend_from_slice(&rootfs.warnings);
+        for map in rootfs.mounts.iter().filter_map(|mount| mount.id_map.as_ref()) {
+            let whose = map.maps.is_some() || namespaces.has(libc::CLONE_NEWUSER);
+            let why = "needs uidMappings and gidMappings, of the mount or of a user namespace";
+            let check = || {
+                ensure!(whose, why);
+                ensure!(privileged, "only root may give a mount other ids");
+                Ok(())
+            };
+            check().at(&map.place)?;
+        }
         let process =
             spec.process.as_ref().ok_or_else(|| anyhow!("missing: there is nothing to run"));
         let user = namespaces.has(libc::CLONE_NEWUSER);

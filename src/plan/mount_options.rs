@@ -21,8 +21,8 @@ pub enum Meaning {
     Remount,
     /// Copy what the target holds into the new filesystem.
     CopyUp,
-    /// An id-mapped mount.
-    IdMap,
+    /// An id-mapped mount, with `true` also of those below.
+    IdMap(bool),
     /// Read-only (or not): the mount and the filesystem.
     ReadOnly(bool),
     /// A change of the mount.
@@ -62,7 +62,7 @@ pub const OPTIONS: &[(&str, Meaning)] = &[
     ("diratime", Mount(Clear(MOUNT_ATTR_NODIRATIME))),
     ("dirsync", Super(MS_DIRSYNC, true)),
     ("exec", Mount(Clear(MOUNT_ATTR_NOEXEC))),
-    ("idmap", Meaning::IdMap),
+    ("idmap", Meaning::IdMap(false)),
     ("iversion", Super(MS_I_VERSION, true)),
     ("lazytime", Super(MS_LAZYTIME, true)),
     ("loud", Super(MS_SILENT, false)),
@@ -86,7 +86,7 @@ pub const OPTIONS: &[(&str, Meaning)] = &[
     ("relatime", Mount(Atime(MOUNT_ATTR_RELATIME))),
     ("remount", Meaning::Remount),
     ("rexec", Recursive(Clear(MOUNT_ATTR_NOEXEC))),
-    ("ridmap", Meaning::IdMap),
+    ("ridmap", Meaning::IdMap(true)),
     ("rnoatime", Recursive(Atime(MOUNT_ATTR_NOATIME))),
     ("rnodev", Recursive(Set(MOUNT_ATTR_NODEV))),
     ("rnodiratime", Recursive(Set(MOUNT_ATTR_NODIRATIME))),
@@ -157,8 +157,8 @@ pub struct Options<'a> {
     pub remount: bool,
     /// `tmpcopyup`, and where it stands.
     pub copy_up: Option<usize>,
-    /// `idmap` or `ridmap`, and where it stands.
-    pub id_map: Option<usize>,
+    /// `idmap`, or with `true` `ridmap`, and where it stands.
+    pub id_map: Option<(usize, bool)>,
     /// Of the mount.
     pub attr: Attr,
     /// Of the mount and those below it.
@@ -201,7 +201,10 @@ impl Options<'_> {
             Bind(recursive) => self.bind = Some(recursive || self.bind == Some(true)),
             Meaning::Remount => self.remount = true,
             Meaning::CopyUp => self.copy_up = Some(index),
-            Meaning::IdMap => self.id_map = Some(index),
+            Meaning::IdMap(recursive) => {
+                let before = self.id_map.is_some_and(|(_, recursive)| recursive);
+                self.id_map = Some((index, recursive || before));
+            }
             Meaning::ReadOnly(true) => {
                 Set(MOUNT_ATTR_RDONLY).apply(&mut self.attr);
                 self.flags |= MS_RDONLY;

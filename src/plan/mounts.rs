@@ -1,7 +1,7 @@
 //! `mounts`: what each entry asks the kernel for.
 
+use super::idmap::MountMap;
 use super::mount_options::{self, Options, SUPER_WORDS, Step, legacy, steps};
-use super::refuse;
 use crate::spec::{self, Place};
 use anyhow::{Context, Result, anyhow, ensure};
 use libc::{MOUNT_ATTR_RDONLY, MS_I_VERSION, MS_RDONLY};
@@ -20,6 +20,8 @@ pub struct Mount {
     pub kind: Kind,
     /// Calls of mount_setattr(2) on the mount; on a bind's source before it gets attached.
     pub steps: Vec<Step>,
+    /// Other ids than the filesystem's.
+    pub id_map: Option<MountMap>,
 }
 
 /// What is mounted.
@@ -90,7 +92,6 @@ impl Mount {
         warnings: &mut Vec<String>,
     ) -> Result<Self> {
         let place = format!("mounts[{index}]");
-        unsupported(mount, &place)?;
         let target = target(&mount.destination).at(format!("{place}.destination"))?;
         if mount.destination.is_relative() {
             warnings.push(format!(
@@ -107,12 +108,18 @@ impl Mount {
                 format!("{place}.options[{option}]: {name} has no effect on a bind mount")
             }));
         }
+        let id_map = MountMap::new(mount, options.id_map, &place)?;
+        if let Some(map) = &id_map
+            && !matches!(kind, Kind::Bind { .. })
+        {
+            Err(anyhow!("only a bind mount can be id-mapped")).at(&map.place)?;
+        }
         let steps = match kind {
             Kind::Bind { recursive, .. } => steps(base, recursive, true, &options),
             Kind::Remount { .. } => steps(None, true, false, &options),
             Kind::Filesystem(_) | Kind::Cgroup(_) => steps(None, false, false, &options),
         };
-        Ok(Mount { index, target, kind, steps })
+        Ok(Mount { index, target, kind, steps, id_map })
     }
 
     /// /dev of the container is the host's or somebody else's: nothing is to be made in it.
@@ -126,14 +133,6 @@ impl Mount {
     }
 }
 
-fn unsupported(mount: &spec::Mount, place: &str) -> Result<()> {
-    let asked = |map: &Option<Vec<_>>| map.as_ref().is_some_and(|map| !map.is_empty());
-    refuse(&[
-        (&format!("{place}.uidMappings"), asked(&mount.uid_mappings)),
-        (&format!("{place}.gidMappings"), asked(&mount.gid_mappings)),
-    ])
-}
-
 fn kind(
     options: &Options<'_>,
     mount: &spec::Mount,
@@ -142,9 +141,6 @@ fn kind(
     place: &str,
 ) -> Result<Kind> {
     let at = |option: usize| format!("{place}.options[{option}]");
-    if let Some(option) = options.id_map {
-        refuse(&[(&at(option), true)])?;
-    }
     if let Some(option) = options.copy_up
         && (options.remount || options.bind.is_some() || mount.typ.as_deref() != Some("tmpfs"))
     {

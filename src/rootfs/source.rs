@@ -8,8 +8,8 @@ use crate::cgroup::Cgroup;
 use crate::plan::mounts::{Kind, Mount};
 use crate::plan::rootfs::{Jail, Rootfs};
 use crate::spec::Place;
-use crate::sys::SysError;
-use crate::sys::mount::{clone_tree, is_complete};
+use crate::sys::mount::{clone_tree, is_complete, set_id_map};
+use crate::sys::{Errno, SysError};
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::fcntl::{AT_FDCWD, OFlag, open};
 use nix::sys::stat::Mode;
@@ -42,8 +42,9 @@ pub(super) enum Source {
 }
 
 impl Sources {
-    /// Opens them. The container's cgroup directories have to exist already.
-    pub fn open(plan: &Rootfs, cgroup: &Cgroup) -> Result<Self> {
+    /// Opens them. The container's cgroup directories have to exist already. `users`: for each mount
+    /// the user namespace whose ids it gets, if it is to be id-mapped.
+    pub fn open(plan: &Rootfs, cgroup: &Cgroup, users: &[Option<OwnedFd>]) -> Result<Self> {
         let modern = is_complete();
         if !modern && plan.propagation.sources.is_none() {
             let old = || anyhow!("needs mount_setattr(2), which Linux has since 5.12");
@@ -58,6 +59,11 @@ impl Sources {
         };
         let mounts = plan.mounts.iter().map(|mount| open_one(plan, mount, cgroup, modern));
         let mounts = mounts.collect::<Result<Vec<_>>>()?;
+        for ((mount, source), user) in plan.mounts.iter().zip(&mounts).zip(users) {
+            if let (Some(map), Source::Bind(tree), Some(user)) = (&mount.id_map, source, user) {
+                map_ids(tree.as_fd(), map.recursive, user.as_fd(), modern).at(&map.place)?;
+            }
+        }
         let kcore = plan.own_dev && Path::new("/proc/kcore").exists();
         Ok(Sources { modern, root, mounts, kcore })
     }
@@ -105,6 +111,19 @@ fn open_bind(mount: &Mount, source: &CStr, recursive: bool, modern: bool) -> Res
         Kernel::New.apply(tree.as_fd(), &mount.steps)?;
     }
     Ok(tree)
+}
+
+fn map_ids(
+    tree: BorrowedFd<'_>,
+    recursive: bool,
+    user: BorrowedFd<'_>,
+    modern: bool,
+) -> Result<()> {
+    ensure!(modern, "needs mount_setattr(2), which Linux has since 5.12");
+    set_id_map(tree, recursive, user).map_err(|error| match error.errno {
+        Errno::EINVAL => anyhow!(error).context("its filesystem has no id-mapped mounts"),
+        _ => error.into(),
+    })
 }
 
 /// See [`crate::plan::mounts::check_proc`].

@@ -82,6 +82,27 @@ pub fn set_attr(mount: BorrowedFd<'_>, recursive: bool, attr: Attr) -> Result<()
     check(call, done).map(drop)
 }
 
+/// Gives a detached mount the id maps of a user namespace: mount_setattr(2), `MOUNT_ATTR_IDMAP`.
+pub fn set_id_map(
+    mount: BorrowedFd<'_>,
+    recursive: bool,
+    user_namespace: BorrowedFd<'_>,
+) -> Result<(), SysError> {
+    let args = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: u64::from(user_namespace.as_raw_fd().cast_unsigned()),
+    };
+    let flags = at_flags(true, recursive);
+    let (fd, path) = (mount.as_raw_fd(), c"".as_ptr());
+    let size = size_of_val(&args);
+    // SAFETY: the path is a C string; args outlives the call and its size is passed.
+    let done =
+        unsafe { libc::syscall(libc::SYS_mount_setattr, fd, path, flags, &raw const args, size) };
+    check(|| format!("mount_setattr(fd {fd}, idmap)"), done).map(drop)
+}
+
 /// A filesystem being configured: fsopen(2).
 pub struct Filesystem(OwnedFd);
 

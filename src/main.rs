@@ -15,6 +15,7 @@ use brig::{cmd, sys};
 #[unsafe(no_mangle)]
 extern "C" fn main() -> libc::c_int {
     sys::misc::fill_standard_fds();
+    sys::misc::take_no_backtraces();
     std::panic::set_hook(Box::new(|info| {
         sys::tty::restore();
         brig::log::panic(info);

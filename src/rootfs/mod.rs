@@ -122,6 +122,10 @@ impl Root {
             let attr = Attr { propagation, ..Attr::default() };
             self.kernel.set(self.fd.as_fd(), false, attr).at("linux.rootfsPropagation")?;
         }
+        if let Kernel::Old(_) = self.kernel {
+            // Out of the host's /proc.
+            nix::unistd::chdir("/").context("chdir(/)")?;
+        }
         Ok(())
     }
 }

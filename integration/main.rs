@@ -17,7 +17,9 @@ mod command;
 mod console;
 mod crash;
 mod devices;
+mod exec;
 mod facts;
+mod hooks;
 mod host;
 mod idmap;
 mod inherited;
@@ -36,6 +38,7 @@ mod sandbox;
 mod sched;
 mod tracer;
 mod tree;
+mod userns;
 
 /// Runs before `main`, while there is one thread: every test thread inherits a mount namespace that
 /// dies with this process, so no mount of a test, whatever goes wrong, ever reaches the host.

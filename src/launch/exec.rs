@@ -9,7 +9,7 @@ use crate::deadline;
 use crate::log::Log;
 use crate::plan::process::Process;
 use crate::process::{affinity, ids, sched, stdio};
-use crate::spec::{self, parse_error};
+use crate::spec::{self, At, parse_error};
 use crate::state::{self, Dir, NotFound, State, Status};
 use crate::sys::clone::{Birth, Side, clone3};
 use crate::sys::{cred, misc, signal};
@@ -100,9 +100,15 @@ fn plan(options: &Options, dir: &Dir, state: &State, log: &mut Log) -> Result<Pr
     let mut process = match &options.process {
         Some(path) => {
             let text = read(path).with_context(|| path.display().to_string())?;
-            let spec = serde_json::from_slice(&text);
-            let spec: spec::Process = spec.map_err(|error| parse_error(&text, &error))?;
-            Process::new(&spec, user, &mut warnings).with_context(|| path.display().to_string())?
+            let process = serde_json::from_slice(&text)
+                .map_err(|error| parse_error(&text, &error))
+                .and_then(|spec: spec::Process| Process::new(&spec, user, &mut warnings));
+            process.map_err(|mut error| {
+                if let Some(at) = error.downcast_mut::<At>() {
+                    at.locate_in_part(path.display().to_string(), "process.", &text);
+                }
+                error
+            })?
         }
         None => {
             let text = dir.read("config.json")?;

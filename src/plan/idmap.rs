@@ -1,5 +1,6 @@
 //! Id maps: which of the host's user and group ids a user namespace has, under which numbers.
 
+use super::process::Process;
 use crate::spec::{Linux, Mount, Place};
 use anyhow::{Result, anyhow, ensure};
 use oci_spec::runtime::LinuxIdMapping;
@@ -95,6 +96,25 @@ impl MountMap {
         };
         let recursive = option.is_some_and(|(_, recursive)| recursive);
         Ok(Some(MountMap { maps, recursive, place }))
+    }
+}
+
+impl IdMaps {
+    /// Checks that the process can become whom it is to be.
+    pub fn check_user(&self, process: &Process) -> Result<()> {
+        let mapped = |maps: &[IdMap], id: u32| {
+            maps.iter().any(|map| id >= map.container && id - map.container < map.size)
+        };
+        let check = |maps: &[IdMap], id: u32, field: &str| {
+            let text = || anyhow!("{id} is not among the ids that the user namespace maps");
+            if mapped(maps, id) { Ok(()) } else { Err(text()).at(format!("process.user.{field}")) }
+        };
+        check(&self.uids, process.uid, "uid")?;
+        check(&self.gids, process.gid, "gid")?;
+        let groups = process.groups.iter().enumerate();
+        groups
+            .into_iter()
+            .try_for_each(|(i, gid)| check(&self.gids, *gid, &format!("additionalGids[{i}]")))
     }
 }
 

@@ -99,6 +99,9 @@ impl Plan {
             Err(anyhow!("needs a new mount namespace in linux.namespaces"))
                 .at("process.terminal")?;
         }
+        if namespaces.new & libc::CLONE_NEWUSER != 0 {
+            id_maps.check_user(&process)?;
+        }
         namespaces.check_names(spec)?;
         let resources = resources::Resources::new(&spec.linux.resources, &mut warnings)?;
         let sysctl = sysctl::plan(spec, &namespaces)?;

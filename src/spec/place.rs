@@ -13,13 +13,24 @@ use std::fmt;
 #[derive(Debug)]
 pub struct At {
     place: String,
+    file: Option<String>,
     position: Option<(usize, usize)>,
 }
 
 impl At {
     /// The place alone.
     pub fn new(place: impl fmt::Display) -> Self {
-        At { place: place.to_string(), position: None }
+        At { place: place.to_string(), file: None, position: None }
+    }
+
+    /// The text is not config.json's but that of `file`, which is all about the part of config.json
+    /// that `place` begins with (`process.`).
+    pub fn locate_in_part(&mut self, file: String, part: &str, text: &[u8]) {
+        if let Some(rest) = self.place.strip_prefix(part) {
+            self.place = rest.to_owned();
+        }
+        self.file = Some(file);
+        self.locate(text);
     }
 
     /// Finds line and column of the place in `text`, of its nearest ancestor where the place itself
@@ -32,12 +43,13 @@ impl At {
 
 impl fmt::Display for At {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let file = self.file.as_deref().unwrap_or("config.json");
         match (self.place.as_str(), self.position) {
             (place, None) => f.write_str(place),
             // The whole file.
-            ("", Some((line, column))) => write!(f, "config.json line {line}, column {column}"),
+            ("", Some((line, column))) => write!(f, "{file} line {line}, column {column}"),
             (place, Some((line, column))) => {
-                write!(f, "{place} (config.json line {line}, column {column})")
+                write!(f, "{place} ({file} line {line}, column {column})")
             }
         }
     }
@@ -71,7 +83,7 @@ pub fn parse_error(text: &[u8], error: &serde_json::Error) -> anyhow::Error {
             (String::new(), read_up_to, plain_words(error))
         }
     };
-    let context = At { place, position: Some(position(text, at)) };
+    let context = At { place, file: None, position: Some(position(text, at)) };
     anyhow::Error::msg(words).context(context)
 }
 

@@ -1,0 +1,309 @@
+//! exec: another process in a running container.
+
+use crate::facts::Facts;
+use crate::host;
+use crate::sandbox::{Done, Sandbox, brig_only};
+use serde_json::json;
+use std::fs;
+
+/// A running container that sleeps.
+fn running() -> Sandbox {
+    let sandbox = Sandbox::new();
+    started(&sandbox);
+    sandbox
+}
+
+fn started(sandbox: &Sandbox) {
+    sandbox.script("sleep 60").create();
+    sandbox.start();
+}
+
+fn exec(sandbox: &Sandbox, flags: &[&str], script: &str) -> Done {
+    let words: Vec<&str> = script.split_whitespace().collect();
+    sandbox.brig(&[&["exec"], flags, &[sandbox.id.as_str(), "/init"], &words].concat())
+}
+
+#[track_caller]
+fn facts(sandbox: &Sandbox, flags: &[&str], script: &str) -> Facts {
+    Facts::parse(&exec(sandbox, flags, script).ok().stdout)
+}
+
+#[test]
+fn it_joins_every_namespace_and_cgroup_of_the_container() {
+    let sandbox = running();
+    let pid = sandbox.pid();
+    let seen = facts(&sandbox, &[], "ns ; cgroups ; uname");
+    for name in ["cgroup", "ipc", "mnt", "net", "pid", "uts"] {
+        let of_init = fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap();
+        let line = of_init.display().to_string();
+        assert!(seen.0.iter().any(|fact| fact.ends_with(&line)), "{name}: {line}: {seen}");
+    }
+    let done = exec(&sandbox, &["--detach", "--pid-file", "pid"], "sleep 60").ok();
+    assert_eq!((done.stdout.as_str(), done.stderr.as_str()), ("", ""));
+    let other: i64 = fs::read_to_string(sandbox.dir.join("pid")).unwrap().parse().unwrap();
+    let cgroup = |pid| fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    assert_eq!(cgroup(other), cgroup(pid));
+}
+
+#[test]
+fn its_exit_code_is_the_processes_own() {
+    let sandbox = running();
+    assert_eq!(exec(&sandbox, &[], "exit 7").code, Some(7));
+    assert_eq!(exec(&sandbox, &[], "raise KILL").code, Some(137));
+    assert_eq!(exec(&sandbox, &[], "true").code, Some(0));
+}
+
+#[test]
+fn what_fails_before_the_process_is_255() {
+    let sandbox = running();
+    let nothing = sandbox.brig(&["exec", &sandbox.id, "/no/such"]);
+    assert_eq!(nothing.code, Some(255));
+    assert!(
+        nothing.stderr.contains("exec: \"/no/such\": stat /no/such: no such file or directory"),
+        "{nothing:?}"
+    );
+    let nowhere = sandbox.brig(&["exec", &sandbox.id, "nosuch"]);
+    assert_eq!(nowhere.code, Some(255));
+    assert!(
+        nowhere.stderr.contains("exec: \"nosuch\": executable file not found in $PATH"),
+        "{nowhere:?}"
+    );
+    assert_eq!(sandbox.brig(&["exec", "nobody", "/init"]).code, Some(255));
+}
+
+#[test]
+fn a_failed_exec_leaves_no_zombie_in_the_container() {
+    let sandbox = running();
+    sandbox.brig(&["exec", &sandbox.id, "/no/such"]);
+    let seen = facts(&sandbox, &[], "list /proc");
+    let entries = seen.all("entry /proc");
+    let pids: Vec<_> = entries.iter().filter(|name| name.parse::<u32>().is_ok()).collect();
+    assert_eq!(pids.len(), 2, "init and what lists: {pids:?}");
+}
+
+#[test]
+fn flags_change_what_the_config_says() {
+    let sandbox = running();
+    let seen = facts(
+        &sandbox,
+        &[
+            "--cwd",
+            "/tmp",
+            "--env",
+            "A=1",
+            "-e",
+            "B=2",
+            "--user",
+            "1000:7",
+            "-g",
+            "8",
+            "--additional-gids",
+            "9",
+        ],
+        "cwd ; env ; ids",
+    );
+    assert_eq!(seen.get("cwd"), "/tmp");
+    assert_eq!(seen.get("groups"), "8 9");
+    assert!(seen.0.iter().any(|line| line.contains("A=1")), "{seen}");
+    assert!(seen.0.iter().any(|line| line.contains("B=2")), "{seen}");
+    assert!(seen.0.iter().any(|line| line.starts_with("uid") && line.contains("1000")), "{seen}");
+    assert!(seen.0.iter().any(|line| line.starts_with("gid") && line.contains('7')), "{seen}");
+}
+
+#[test]
+fn a_user_that_is_not_two_plain_numbers_is_refused() {
+    brig_only!();
+    let sandbox = running();
+    for bad in ["1000abc", ":5", "-1", "4294967296", "4294967295", "1:", "root"] {
+        let done = exec(&sandbox, &[&format!("--user={bad}")], "ids");
+        assert_eq!((done.code, done.stdout.as_str()), (Some(255), ""), "{bad}: {done:?}");
+        assert!(done.stderr.contains(bad), "{done:?}");
+    }
+}
+
+#[test]
+fn a_process_file_says_all() {
+    let sandbox = running();
+    let process = json!({
+        "args": ["/init", "ids", ";", "env", ";", "cwd", ";", "status", "CapEff"],
+        "env": ["ONLY=this"], "cwd": "/tmp", "user": {"uid": 5, "gid": 6},
+    });
+    fs::write(sandbox.dir.join("process.json"), process.to_string()).unwrap();
+    let seen = Facts::parse(
+        &sandbox.brig(&["exec", "--process", "process.json", &sandbox.id]).ok().stdout,
+    );
+    assert_eq!(seen.get("cwd"), "/tmp");
+    assert!(seen.0.iter().any(|line| line.contains("ONLY=this")), "{seen}");
+    assert!(!seen.0.iter().any(|line| line.contains("BRIG_TEST")), "{seen}");
+}
+
+#[test]
+fn a_bad_process_file_names_the_place() {
+    brig_only!();
+    let sandbox = running();
+    fs::write(sandbox.dir.join("process.json"), "{\"args\": [\"/init\"],\n \"cwd\": 5}").unwrap();
+    let done = sandbox.brig(&["exec", "--process", "process.json", &sandbox.id]);
+    assert_eq!(done.code, Some(255));
+    for part in ["process.json", "cwd", "line 2"] {
+        assert!(done.stderr.contains(part), "{done:?}");
+    }
+}
+
+#[test]
+fn capabilities_are_added_but_never_inheritable() {
+    let sandbox = running();
+    let seen =
+        facts(&sandbox, &["--cap", "CAP_NET_RAW"], "status CapInh CapPrm CapEff CapBnd CapAmb");
+    let set = |name| u64::from_str_radix(seen.get(name), 16).unwrap();
+    let net_raw = 1 << 13;
+    for name in ["CapPrm", "CapEff", "CapBnd"] {
+        assert_ne!(set(name) & net_raw, 0, "{name}: {seen}");
+    }
+    assert_eq!((set("CapInh"), set("CapAmb")), (0, 0), "CVE-2022-29162");
+}
+
+#[test]
+fn it_has_the_containers_limits_and_no_new_privileges() {
+    let sandbox = Sandbox::new();
+    sandbox.patch(|config| {
+        config["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200}]);
+        config["process"]["noNewPrivileges"] = json!(false);
+        config["process"]["oomScoreAdj"] = json!(321);
+    });
+    started(&sandbox);
+    let seen = facts(
+        &sandbox,
+        &["--no-new-privs"],
+        "rlimits ; status NoNewPrivs ; read /proc/self/oom_score_adj",
+    );
+    assert_eq!(seen.get("NoNewPrivs"), "1");
+    assert!(seen.0.iter().any(|line| line.contains("NOFILE") && line.contains("100")), "{seen}");
+    assert!(seen.0.iter().any(|line| line.contains("321")), "{seen}");
+    assert_eq!(facts(&sandbox, &[], "status NoNewPrivs").get("NoNewPrivs"), "0");
+}
+
+#[test]
+fn nothing_of_the_caller_is_inherited_but_the_descriptors_it_preserves() {
+    let sandbox = running();
+    let hand_over = |redirections: &str, flags: &[&str]| {
+        let brig = sandbox.command(&[&["exec"], flags, &[&sandbox.id, "/init", "fds"]].concat());
+        let mut command = std::process::Command::new("/bin/sh");
+        command.args(["-c", &format!("exec \"$@\" {redirections}"), "sh"]);
+        command.arg(brig.get_program()).args(brig.get_args());
+        sandbox.spawn(command).wait()
+    };
+    let numbers = |done: Done| -> Vec<String> {
+        let seen = Facts::parse(&done.ok().stdout).0;
+        seen.iter()
+            .filter_map(|line| {
+                Some(line.strip_prefix("fd ")?.split_whitespace().next()?.to_string())
+            })
+            .collect()
+    };
+    assert_eq!(numbers(hand_over("3</dev/null 4</dev/null 5</dev/null", &[])), ["0", "1", "2"]);
+    assert_eq!(
+        numbers(hand_over("3</dev/null 4</dev/null 5</dev/null", &["--preserve-fds", "2"])),
+        ["0", "1", "2", "3", "4"]
+    );
+    let missing = hand_over("3</dev/null 4<&- 5<&-", &["--preserve-fds", "2"]);
+    assert_eq!(missing.code, Some(255));
+    brig_only!();
+    assert!(missing.stderr.contains("descriptor 4 is not open"), "{missing:?}");
+}
+
+#[test]
+fn it_joins_the_session_keyring_of_the_container() {
+    let sandbox = Sandbox::new();
+    let created = sandbox.script("keyring ; say done ; sleep 60").create();
+    sandbox.start();
+    created.wait_for_line("done");
+    let own = created.facts_now();
+    let theirs = facts(&sandbox, &[], "keyring");
+    assert_eq!(own.get("keyring"), theirs.get("keyring"));
+    assert!(own.get("keyring").contains(&format!("_ses.{}", sandbox.id)), "{own}");
+}
+
+#[test]
+fn a_stopped_created_or_frozen_container_is_a_clear_case() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    sandbox.script("true").create();
+    assert_eq!(exec(&sandbox, &[], "exit 3").code, Some(3), "a created one has its namespaces");
+    sandbox.start();
+    sandbox.wait_for_status("stopped");
+    let done = exec(&sandbox, &[], "true");
+    assert_eq!(done.code, Some(255));
+    assert!(done.stderr.contains("stopped container"), "{done:?}");
+}
+
+#[test]
+fn the_config_of_create_counts_not_the_one_of_now() {
+    let sandbox = running();
+    sandbox.patch(|config| config["process"]["env"].as_array_mut().unwrap().push(json!("LATER=1")));
+    let seen = facts(&sandbox, &[], "env");
+    if crate::sandbox::is_peer() {
+        return crate::sandbox::skip("runc reads the bundle again");
+    }
+    assert!(!seen.0.iter().any(|line| line.contains("LATER")), "{seen}");
+}
+
+#[test]
+fn a_cgroup_below_the_containers_can_be_chosen() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    sandbox.patch(|config| config["linux"]["cgroupsPath"] = json!(format!("/{}", sandbox.id)));
+    started(&sandbox);
+    let Some((host::Version::V1, freezer)) = host::controller("freezer") else {
+        return crate::sandbox::skip("no v1 freezer");
+    };
+    let freezer = freezer.join(&sandbox.id);
+    fs::create_dir(freezer.join("below")).unwrap();
+    exec(&sandbox, &["--cgroup", "freezer:below", "--detach", "--pid-file", "pid"], "sleep 60")
+        .ok();
+    let pid = fs::read_to_string(sandbox.dir.join("pid")).unwrap();
+    assert_eq!(fs::read_to_string(freezer.join("below/tasks")).unwrap().trim(), pid);
+    let done = exec(&sandbox, &["--cgroup", "nowhere"], "true");
+    assert_eq!(done.code, Some(255));
+    assert!(done.stderr.contains("nowhere"), "{done:?}");
+}
+
+#[test]
+fn exec_cpu_affinity_is_set_before_and_after_the_cgroup() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    sandbox.patch(|config| {
+        config["process"]["execCPUAffinity"] = json!({"initial": "0-1", "final": "1"})
+    });
+    started(&sandbox);
+    assert_eq!(facts(&sandbox, &[], "affinity").get("affinity"), "1");
+}
+
+#[test]
+fn signals_to_brig_reach_the_process() {
+    let sandbox = running();
+    let args = ["exec", &sandbox.id, "/init", "sigloop", "1"];
+    let running = sandbox.spawn(sandbox.command(&args));
+    running.wait_for_line("ready");
+    let brig = nix::unistd::Pid::from_raw(running.child.id().cast_signed());
+    nix::sys::signal::kill(brig, nix::sys::signal::Signal::SIGUSR1).unwrap();
+    assert_eq!(Facts::parse(&running.wait().ok().stdout).get("signal"), "SIGUSR1");
+}
+
+#[test]
+fn a_frozen_container_is_refused_unless_asked_otherwise() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    sandbox.patch(|config| config["linux"]["cgroupsPath"] = json!(format!("/{}", sandbox.id)));
+    started(&sandbox);
+    let Some((host::Version::V1, freezer)) = host::controller("freezer") else {
+        return crate::sandbox::skip("no v1 freezer");
+    };
+    let state = freezer.join(&sandbox.id).join("freezer.state");
+    fs::write(&state, "FROZEN").unwrap();
+    let done = exec(&sandbox, &[], "true");
+    // The process hangs in the freezer as soon as it is in the cgroup, so brig must be let go of first.
+    fs::write(&state, "THAWED").unwrap();
+    assert_eq!(done.code, Some(255));
+    assert!(done.stderr.contains("paused") && done.stderr.contains("--ignore-paused"), "{done:?}");
+    exec(&sandbox, &["--ignore-paused"], "true").ok();
+}

@@ -1,0 +1,292 @@
+//! The six kinds of hooks: when they run, in which namespaces, with what, and what becomes of the
+//! container when one fails.
+
+use crate::sandbox::{Sandbox, brig_only, runtime};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::PathBuf;
+
+/// A hook that is a shell script.
+fn shell(script: &str) -> Value {
+    json!({"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]})
+}
+
+/// A hook that appends its name to the log, and its stdin to a file of that name.
+fn recorder(sandbox: &Sandbox, name: &str) -> Value {
+    let dir = sandbox.dir.display();
+    shell(&format!("cat > {dir}/{name}.json; echo {name} >> {dir}/log"))
+}
+
+fn set(sandbox: &Sandbox, kind: &str, hooks: &[Value]) {
+    sandbox.patch(|config| config["hooks"][kind] = json!(hooks));
+}
+
+fn log(sandbox: &Sandbox) -> String {
+    fs::read_to_string(sandbox.dir.join("log")).unwrap_or_default()
+}
+
+/// What a recorder got on its stdin.
+fn told(sandbox: &Sandbox, name: &str) -> Value {
+    let text = fs::read(sandbox.dir.join(format!("{name}.json"))).unwrap();
+    serde_json::from_slice(&text).unwrap()
+}
+
+#[test]
+fn hooks_run_in_the_order_of_the_spec() {
+    let sandbox = Sandbox::new();
+    for kind in ["prestart", "createRuntime", "createContainer", "poststart", "poststop"] {
+        set(
+            &sandbox,
+            kind,
+            &[
+                recorder(&sandbox, kind),
+                shell(&format!("echo second >> {}/log", sandbox.dir.display())),
+            ],
+        );
+    }
+    sandbox.script("sleep 60").create();
+    assert_eq!(log(&sandbox), "prestart\nsecond\ncreateRuntime\nsecond\ncreateContainer\nsecond\n");
+    sandbox.start();
+    assert!(log(&sandbox).ends_with("poststart\nsecond\n"), "{}", log(&sandbox));
+    sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
+    assert!(log(&sandbox).ends_with("poststop\nsecond\n"), "{}", log(&sandbox));
+}
+
+#[test]
+fn a_hook_is_told_the_state_of_its_moment() {
+    let sandbox = Sandbox::new();
+    sandbox.patch(|config| config["annotations"] = json!({"org.example": "yes"}));
+    for kind in ["createRuntime", "createContainer", "poststart", "poststop"] {
+        set(&sandbox, kind, &[recorder(&sandbox, kind)]);
+    }
+    sandbox.script("sleep 60").create();
+    let pid = sandbox.pid();
+    sandbox.start();
+    sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
+    for (kind, status, told_pid) in [
+        ("createRuntime", "creating", json!(pid)),
+        ("createContainer", "creating", json!(1)),
+        ("poststart", "running", json!(pid)),
+        ("poststop", "stopped", Value::Null),
+    ] {
+        let told = told(&sandbox, kind);
+        assert_eq!(told["status"], status, "{kind}");
+        assert_eq!(told["id"], json!(sandbox.id), "{kind}");
+        assert_eq!(told["bundle"], json!(sandbox.bundle()), "{kind}");
+        assert_eq!(told["annotations"], json!({"org.example": "yes"}), "{kind}");
+        assert!(told["ociVersion"].as_str().unwrap().starts_with("1."), "{kind}");
+        // runc tells poststop a pid of 0.
+        if !(kind == "poststop" && crate::sandbox::is_peer()) {
+            assert_eq!(told["pid"], told_pid, "{kind}");
+        }
+    }
+}
+
+#[test]
+fn create_runtime_finds_namespaces_cgroup_and_rootfs_as_they_will_be() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    let dir = sandbox.dir.display().to_string();
+    let look = format!(
+        "pid=$(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/'); readlink /proc/$pid/ns/net /proc/$pid/ns/mnt > {dir}/ns; cat /proc/$pid/cgroup > {dir}/cgroup; \
+         nsenter -t $pid -m test -e {}/dev/null && echo mounted >> {dir}/log; readlink /proc/self/ns/mnt > {dir}/own",
+        sandbox.rootfs().display()
+    );
+    set(&sandbox, "createRuntime", &[shell(&look)]);
+    sandbox.script("sleep 60").create();
+    let pid = sandbox.pid();
+    let read = |name: &str| fs::read_to_string(sandbox.dir.join(name)).unwrap();
+    let ns = |name| fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap();
+    assert_eq!(read("ns"), format!("{}\n{}\n", ns("net").display(), ns("mnt").display()));
+    assert_eq!(read("cgroup"), fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap());
+    assert_eq!(log(&sandbox), "mounted\n");
+    let own = fs::read_link("/proc/thread-self/ns/mnt").unwrap();
+    assert_eq!(read("own").trim(), own.display().to_string());
+}
+
+#[test]
+fn create_container_runs_in_the_containers_namespaces_before_the_pivot() {
+    let sandbox = Sandbox::new();
+    let dir = sandbox.dir.display().to_string();
+    set(
+        &sandbox,
+        "createContainer",
+        &[shell(&format!(
+            "readlink /proc/self/ns/mnt /proc/self/ns/net /proc/self/ns/uts > {dir}/ns; hostname >> {dir}/ns"
+        ))],
+    );
+    sandbox.patch(|config| config["hostname"] = json!("inside"));
+    sandbox.script("sleep 60").create();
+    let pid = sandbox.pid();
+    let ns = |name| fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap().display().to_string();
+    let expected = format!("{}\n{}\n{}\ninside\n", ns("mnt"), ns("net"), ns("uts"));
+    assert_eq!(fs::read_to_string(sandbox.dir.join("ns")).unwrap(), expected);
+}
+
+#[test]
+fn start_container_runs_in_the_container_after_start_with_the_processes_environment() {
+    let sandbox = Sandbox::new();
+    sandbox.patch(|config| {
+        config["process"]["env"].as_array_mut().unwrap().push(json!("FROM=process"));
+        config["root"]["readonly"] = json!(false);
+    });
+    let hook = json!({"path": "/init", "args": ["init", "write", "/tmp/hook", "ran", ";", "exec", "/init", "env"]});
+    set(
+        &sandbox,
+        "startContainer",
+        &[json!({"path": "/init", "args": ["init", "write", "/tmp/hook", "ran"]}), hook],
+    );
+    sandbox.script("read /tmp/hook").create();
+    assert!(!sandbox.rootfs().join("tmp/hook").exists());
+    sandbox.start();
+    sandbox.wait_for_status("stopped");
+    assert_eq!(fs::read_to_string(sandbox.rootfs().join("tmp/hook")).unwrap(), "ran");
+}
+
+#[test]
+fn a_hook_has_exactly_its_own_environment_and_arguments() {
+    let sandbox = Sandbox::new();
+    let dir = sandbox.dir.display().to_string();
+    let hook = json!({
+        "path": "/bin/sh", "env": ["ONLY=this", "PATH=/usr/bin:/bin"],
+        "args": ["zero", "-c", format!("echo \"$0 $1\" > {dir}/args; tr '\\0' '\\n' < /proc/$$/environ > {dir}/env; pwd > {dir}/pwd"), "one", "two"],
+    });
+    set(&sandbox, "createRuntime", &[hook]);
+    sandbox.script("true").create();
+    assert_eq!(fs::read_to_string(sandbox.dir.join("args")).unwrap(), "one two\n");
+    assert_eq!(
+        fs::read_to_string(sandbox.dir.join("env")).unwrap(),
+        "ONLY=this\nPATH=/usr/bin:/bin\n"
+    );
+}
+
+#[test]
+fn a_failed_hook_of_create_leaves_nothing_but_poststop() {
+    brig_only!();
+    for kind in ["prestart", "createRuntime", "createContainer"] {
+        let sandbox = Sandbox::new();
+        set(
+            &sandbox,
+            kind,
+            &[
+                shell("true"),
+                shell("echo because of this >&2; exit 3"),
+                recorder(&sandbox, "third"),
+            ],
+        );
+        set(&sandbox, "poststop", &[recorder(&sandbox, "poststop")]);
+        let done = sandbox.script("true").create_with(&[]);
+        assert_eq!(done.code, Some(1));
+        let line = format!("hooks.{kind}[1] (config.json line ");
+        assert!(done.stderr.contains(&line), "{done:?}");
+        for part in ["/bin/sh", "exit status 3", "because of this"] {
+            assert!(done.stderr.contains(part), "{done:?}");
+        }
+        assert_eq!(log(&sandbox), "poststop\n", "{kind}");
+        sandbox.assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_failed_start_container_or_poststart_hook_stops_and_deletes() {
+    brig_only!();
+    for (kind, hook) in [
+        ("startContainer", json!({"path": "/init", "args": ["init", "exit", "4"]})),
+        ("poststart", shell("exit 4")),
+    ] {
+        let sandbox = Sandbox::new();
+        set(&sandbox, kind, &[hook]);
+        set(&sandbox, "poststop", &[recorder(&sandbox, "poststop")]);
+        sandbox.script("sleep 60").create();
+        let done = sandbox.brig(&["start", &sandbox.id]);
+        assert_eq!(done.code, Some(1), "{done:?}");
+        assert!(done.stderr.contains(&format!("hooks.{kind}[0]")), "{done:?}");
+        assert!(done.stderr.contains("exit status 4"), "{done:?}");
+        assert_eq!(log(&sandbox), "poststop\n", "{kind}");
+        sandbox.assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_failed_poststop_hook_is_a_warning_and_the_others_run() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    set(&sandbox, "poststop", &[shell("echo no >&2; exit 1"), recorder(&sandbox, "second")]);
+    sandbox.script("true").create();
+    let done = sandbox.delete();
+    assert!(
+        done.stderr.contains("warning: hooks.poststop[0]") && done.stderr.contains("no"),
+        "{done:?}"
+    );
+    assert_eq!(log(&sandbox), "second\n");
+    sandbox.assert_nothing_left();
+}
+
+#[test]
+fn a_hook_that_overstays_its_timeout_is_killed() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    let mut hook = shell(&format!("echo $$ > {}/pid; exec sleep 100", sandbox.dir.display()));
+    hook["timeout"] = json!(1);
+    set(&sandbox, "createRuntime", &[hook]);
+    let before = std::time::Instant::now();
+    let done = sandbox.script("true").create_with(&[]);
+    assert_eq!(done.code, Some(1));
+    assert!(
+        done.stderr.contains("hooks.createRuntime[0]") && done.stderr.contains("timeout of 1 s"),
+        "{done:?}"
+    );
+    assert!(before.elapsed().as_secs() < 20);
+    let pid = fs::read_to_string(sandbox.dir.join("pid")).unwrap();
+    assert!(!PathBuf::from(format!("/proc/{}", pid.trim())).exists());
+    sandbox.assert_nothing_left();
+}
+
+#[test]
+fn a_hook_may_ask_for_the_state_and_kill_at_once() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    let brig = format!("{} --root {}", runtime().display(), sandbox.state_root().display());
+    let dir = sandbox.dir.display().to_string();
+    let id = sandbox.id.clone();
+    set(
+        &sandbox,
+        "createRuntime",
+        &[shell(&format!(
+            "{brig} state {id} > {dir}/seen; {brig} list -q > {dir}/list; {brig} kill {id} KILL"
+        ))],
+    );
+    let done = sandbox.script("true").create_with(&[]);
+    assert_eq!(done.code, Some(1), "its init was killed: {done:?}");
+    let state: Value =
+        serde_json::from_slice(&fs::read(sandbox.dir.join("seen")).unwrap()).unwrap();
+    assert_eq!(state["status"], "creating");
+    assert!(state["pid"].as_i64().unwrap() > 0);
+    assert_eq!(fs::read_to_string(sandbox.dir.join("list")).unwrap().trim(), id);
+    sandbox.assert_nothing_left();
+}
+
+#[test]
+fn a_hook_need_not_read_its_stdin_and_may_say_a_lot() {
+    let sandbox = Sandbox::new();
+    sandbox.patch(|config| config["annotations"] = json!({"long": "x".repeat(300_000)}));
+    set(
+        &sandbox,
+        "createRuntime",
+        &[shell("exec <&-; head -c 3000000 /dev/zero | tr '\\0' x"), shell("exit 0")],
+    );
+    let done = sandbox.script("true").create();
+    assert_eq!(done.stdout, "");
+}
+
+#[test]
+fn a_daemon_that_a_hook_leaves_behind_is_not_waited_for() {
+    let sandbox = Sandbox::new();
+    set(&sandbox, "createRuntime", &[shell("sleep 5 & exit 0")]);
+    let before = std::time::Instant::now();
+    sandbox.script("true");
+    // runc waits for everybody who holds the hook's output.
+    brig_only!();
+    sandbox.create();
+    assert!(before.elapsed().as_secs() < 4);
+}

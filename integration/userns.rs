@@ -1,0 +1,198 @@
+//! User and time namespaces: made, joined, and lived in.
+
+use crate::facts::Facts;
+use crate::sandbox::{Sandbox, brig_only};
+use serde_json::{Value, json};
+use std::fs;
+
+/// The default configuration in a user namespace whose root is the host's 100000.
+fn mapped() -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.patch(|config| {
+        config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+        let maps = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+        config["linux"]["uidMappings"] = maps.clone();
+        config["linux"]["gidMappings"] = maps;
+    });
+    own(&sandbox);
+    sandbox
+}
+
+/// The image belongs to the container's root.
+fn own(sandbox: &Sandbox) {
+    for path in ["", "bin", "etc", "tmp"] {
+        std::os::unix::fs::chown(sandbox.rootfs().join(path), Some(100_000), Some(100_000))
+            .unwrap();
+    }
+}
+
+fn namespaces(config: &mut Value) -> &mut Vec<Value> {
+    config["linux"]["namespaces"].as_array_mut().unwrap()
+}
+
+#[test]
+fn root_inside_is_an_ordinary_user_outside() {
+    let sandbox = mapped();
+    sandbox.patch(|config| config["root"]["readonly"] = json!(false));
+    let seen = sandbox.facts("ids ; read /proc/self/uid_map ; write /tmp/mine x ; stat /tmp/mine");
+    assert_eq!(seen.word("uid", 0), "0");
+    assert!(seen.get("read /proc/self/uid_map").contains("100000"), "{seen}");
+    use std::os::unix::fs::MetadataExt;
+    assert_eq!(fs::metadata(sandbox.rootfs().join("tmp/mine")).unwrap().uid(), 100_000);
+}
+
+#[test]
+fn every_default_mount_and_device_works_inside() {
+    let sandbox = mapped();
+    let seen = sandbox.facts(
+        "stat /dev/null ; open /dev/null rw ; open /dev/zero r ; statfs /proc ; statfs /sys ; statfs /dev/mqueue ; statfs /dev/pts ; statfs /sys/fs/cgroup",
+    );
+    assert!(seen.get("open /dev/null").contains("ok"), "{seen}");
+    assert!(seen.get("open /dev/zero").contains("ok"), "{seen}");
+}
+
+#[test]
+fn another_user_inside_is_mapped_too_and_has_no_capabilities_outside() {
+    let sandbox = mapped();
+    sandbox.patch(|config| {
+        config["process"]["user"] = json!({"uid": 1000, "gid": 1001, "additionalGids": [5]});
+    });
+    let seen = sandbox.facts("ids");
+    assert_eq!(
+        (seen.word("uid", 0), seen.word("gid", 0), seen.get("groups")),
+        ("1000", "1001", "5")
+    );
+}
+
+#[test]
+fn a_user_outside_the_maps_is_an_error_with_its_place() {
+    brig_only!();
+    let sandbox = mapped();
+    sandbox.patch(|config| config["process"]["user"]["uid"] = json!(70_000));
+    let stderr = sandbox.script("true").run().fails();
+    assert!(
+        stderr.contains("process.user.uid (config.json line")
+            && stderr.contains("70000 is not among"),
+        "{stderr}"
+    );
+    sandbox.assert_nothing_left();
+}
+
+#[test]
+fn limits_devices_and_scores_are_set_from_outside() {
+    let sandbox = mapped();
+    sandbox.patch(|config| {
+        config["linux"]["resources"]["pids"] = json!({"limit": 50});
+        config["process"]["oomScoreAdj"] = json!(200);
+        config["linux"]["sysctl"] = json!({"net.ipv4.ip_forward": "1"});
+    });
+    let seen = sandbox.facts("read /proc/self/oom_score_adj ; read /proc/sys/net/ipv4/ip_forward");
+    assert!(seen.get("read /proc/self/oom_score_adj").contains("200"), "{seen}");
+    assert!(seen.get("read /proc/sys/net/ipv4/ip_forward").contains('1'), "{seen}");
+}
+
+#[test]
+fn exec_becomes_root_of_the_user_namespace() {
+    let sandbox = mapped();
+    sandbox.script("sleep 60").create();
+    sandbox.start();
+    let done =
+        sandbox.brig(&["exec", &sandbox.id, "/init", "ids", ";", "read", "/proc/self/uid_map"]);
+    let seen = Facts::parse(&done.ok().stdout);
+    assert_eq!(seen.word("uid", 0), "0");
+    assert!(seen.get("read /proc/self/uid_map").contains("100000"), "{seen}");
+}
+
+#[test]
+fn a_second_container_can_live_in_the_first_ones_user_namespace() {
+    brig_only!();
+    let first = mapped();
+    first.script("sleep 60").create();
+    first.start();
+    let pid = first.pid();
+    for new_pid in [true, false] {
+        let second = mapped();
+        second.patch(|config| {
+            config["linux"].as_object_mut().unwrap().remove("uidMappings");
+            config["linux"].as_object_mut().unwrap().remove("gidMappings");
+            for namespace in namespaces(config) {
+                let kind = namespace["type"].as_str().unwrap().to_string();
+                let file = match kind.as_str() {
+                    "user" => "user",
+                    "network" => "net",
+                    "ipc" => "ipc",
+                    "pid" if !new_pid => "pid",
+                    _ => continue,
+                };
+                namespace["path"] = json!(format!("/proc/{pid}/ns/{file}"));
+            }
+        });
+        let seen = second.facts("pid ; ids ; ns ; statfs /proc");
+        let of_first =
+            |name| fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap().display().to_string();
+        for (name, same) in
+            [("user", true), ("net", true), ("ipc", true), ("pid", !new_pid), ("mnt", false)]
+        {
+            let line = of_first(name);
+            assert_eq!(seen.0.iter().any(|fact| fact.ends_with(&line)), same, "{name}: {seen}");
+        }
+        assert_eq!(seen.word("uid", 0), "0");
+        assert_eq!(seen.word("pid", 0) == "1", new_pid, "{seen}");
+    }
+}
+
+#[test]
+fn a_new_user_namespace_can_join_others_that_belong_to_the_host() {
+    brig_only!();
+    let other = Sandbox::new();
+    other.script("sleep 60").create();
+    let pid = other.pid();
+    let sandbox = mapped();
+    sandbox.patch(|config| {
+        for namespace in namespaces(config) {
+            if namespace["type"] == "uts" || namespace["type"] == "ipc" {
+                let file = namespace["type"].as_str().unwrap().to_string();
+                namespace["path"] = json!(format!("/proc/{pid}/ns/{file}"));
+            }
+        }
+        config.as_object_mut().unwrap().remove("hostname");
+        let mounts = config["mounts"].as_array_mut().unwrap();
+        mounts.retain(|mount| mount["type"] != "mqueue");
+    });
+    let seen = sandbox.facts("ns ; ids");
+    let uts = fs::read_link(format!("/proc/{pid}/ns/uts")).unwrap().display().to_string();
+    assert!(seen.0.iter().any(|fact| fact.ends_with(&uts)), "{seen}");
+    assert_eq!(seen.word("uid", 0), "0");
+}
+
+#[test]
+fn clocks_are_set_off_in_a_time_namespace() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    sandbox.patch(|config| {
+        namespaces(config).push(json!({"type": "time"}));
+        config["linux"]["timeOffsets"] =
+            json!({"boottime": {"secs": 1_000_000}, "monotonic": {"secs": -1}});
+    });
+    let uptime = |text: &str| -> f64 {
+        text.trim_matches('"').split(['.', ' ']).next().unwrap().parse().unwrap()
+    };
+    let outside = uptime(&fs::read_to_string("/proc/uptime").unwrap());
+    let seen = sandbox.facts("read /proc/uptime");
+    let inside = uptime(seen.get("read /proc/uptime"));
+    assert!((999_990.0..1_000_100.0).contains(&(inside - outside)), "{outside} {inside}");
+}
+
+#[test]
+fn exec_has_the_clocks_of_the_container() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    sandbox.patch(|config| {
+        namespaces(config).push(json!({"type": "time"}));
+        config["linux"]["timeOffsets"] = json!({"boottime": {"secs": 5_000_000}});
+    });
+    sandbox.script("sleep 60").create();
+    sandbox.start();
+    let done = sandbox.brig(&["exec", &sandbox.id, "/init", "read", "/proc/uptime"]).ok();
+    assert!(done.stdout.contains("\"50"), "{done:?}");
+}

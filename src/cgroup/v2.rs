@@ -164,8 +164,12 @@ fn cpu(cpu: &Cpu, writes: &mut Vec<Write>) -> Result<()> {
     let (quota, place) = match (cpu.quota.map(max), cpu.period) {
         (None, None) => (None, ""),
         (Some(quota), None) => (Some(quota), "linux.resources.cpu.quota"),
-        (Some(quota), Some(period)) => {
+        // The kernel takes periods from a millisecond to a second, and tells one errno for both.
+        (Some(quota), Some(period)) if (1000..=1_000_000).contains(&period) => {
             (Some(format!("{quota} {period}")), "linux.resources.cpu.quota")
+        }
+        (Some(quota), Some(period)) => {
+            (Some(format!("{quota} {period}")), "linux.resources.cpu.period")
         }
         (None, Some(period)) => (Some(format!("max {period}")), "linux.resources.cpu.period"),
     };
@@ -350,6 +354,15 @@ mod tests {
         let satisfied = r#"{"memory":{"kernel":-1,"kernelTCP":-1,"disableOOMKiller":false,
             "useHierarchy":true},"cpu":{"realtimeRuntime":0,"realtimePeriod":0}}"#;
         assert_eq!(table(satisfied), [""; 0]);
+    }
+
+    #[test]
+    fn a_period_that_no_kernel_takes_is_blamed_and_not_its_quota() {
+        let place = |json: &str| try_table(json, &|_| true).unwrap().remove(0).place;
+        let good = place(r#"{"cpu":{"quota":20000,"period":1000}}"#);
+        assert_eq!(good, "linux.resources.cpu.quota");
+        let bad = place(r#"{"cpu":{"quota":20000,"period":999}}"#);
+        assert_eq!(bad, "linux.resources.cpu.period");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::hierarchy::read;
 use super::write::{Write, Writer};
-use super::{Cgroup, Dir, MARK, Version, devices, open_at, v1, v2};
+use super::{Cgroup, Dir, MARK, Version, devices, missing, open_at, v1, v2};
 use crate::plan::resources::{Cpu, Memory, Resources};
 use crate::spec::Place;
 use crate::sys::{Errno, SysError, bpf, xattr};
@@ -244,6 +244,16 @@ impl Dir {
 /// Lets the children of a cgroup2 have a controller. That the cgroup itself has processes keeps the
 /// kernel from it (the root excepted), and brig moves nobody's.
 fn enable(dir: &Path, controller: &str) -> Result<()> {
+    let enabled = read(&dir.join("cgroup.subtree_control"))?;
+    if String::from_utf8_lossy(&enabled).split_ascii_whitespace().any(|name| name == controller) {
+        return Ok(());
+    }
+    // The kernel enables those that can divide threads (cpu, cpuset, pids) all the same, and from
+    // then on refuses processes in every cgroup below ("domain invalid").
+    let root = missing(&dir.join("cgroup.type"));
+    if !root && !read(&dir.join("cgroup.procs"))?.is_empty() {
+        bail!("{} has processes, so its children can have no controllers", dir.display());
+    }
     let error = match put(&dir.join("cgroup.subtree_control"), format!("+{controller}").as_bytes())
     {
         Ok(()) => return Ok(()),

@@ -173,6 +173,17 @@ impl Cgroup {
         Ok(below)
     }
 
+    /// The same cgroups, but on cgroup2 the one below that `pid` is in: once the container (systemd,
+    /// say) has given controllers to cgroups of its own, no process can be in the one above them.
+    pub fn beside(&self, pid: i32) -> Result<Cgroup> {
+        let mut beside = self.clone();
+        for dir in beside.dirs.iter_mut().filter(|dir| dir.controllers.is_empty()) {
+            dir.path = remove::of_process(&dir.path, pid)?
+                .with_context(|| format!("process {pid} has left cgroup {}", dir.path.display()))?;
+        }
+        Ok(beside)
+    }
+
     /// The OOM killer has been at work in the container. Anything unreadable counts as no.
     pub fn oom_killed(&self) -> bool {
         let (dir, file) = match (self.version, self.dir("memory")) {

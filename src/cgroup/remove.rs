@@ -189,20 +189,38 @@ fn children(path: &Path) -> Result<Vec<PathBuf>, SysError> {
 }
 
 fn collect(path: &Path, pids: &mut Vec<i32>) -> Result<()> {
+    pids.append(&mut processes(path)?);
+    for child in children(path)? {
+        collect(&child, pids)?;
+    }
+    Ok(())
+}
+
+/// The cgroup that a process is in: this one, or which of those below.
+pub(super) fn of_process(path: &Path, pid: i32) -> Result<Option<PathBuf>> {
+    if processes(path)?.contains(&pid) {
+        return Ok(Some(path.to_owned()));
+    }
+    for child in children(path)? {
+        if let Some(found) = of_process(&child, pid)? {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
+/// The processes in one cgroup; none if it is gone.
+fn processes(path: &Path) -> Result<Vec<i32>> {
     let text = match read(&path.join("cgroup.procs")) {
         Ok(text) => text,
         Err(error)
             if matches!(crate::sys::errno_of(&error), Some(Errno::ENOENT | Errno::ENODEV)) =>
         {
-            return Ok(());
+            return Ok(Vec::new());
         }
         Err(error) => return Err(error),
     };
-    pids.extend(String::from_utf8_lossy(&text).lines().filter_map(|pid| pid.parse::<i32>().ok()));
-    for child in children(path)? {
-        collect(&child, pids)?;
-    }
-    Ok(())
+    Ok(String::from_utf8_lossy(&text).lines().filter_map(|pid| pid.parse().ok()).collect())
 }
 
 fn still_used(busy: &[&Dir]) -> Result<()> {

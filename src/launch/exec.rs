@@ -12,7 +12,7 @@ use crate::process::{affinity, ids, sched, stdio};
 use crate::spec::{self, At, parse_error};
 use crate::state::{self, Dir, NotFound, State, Status};
 use crate::sys::clone::{Birth, Side, clone3};
-use crate::sys::{cred, misc, signal};
+use crate::sys::{Errno, cred, errno_of, misc, signal};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
@@ -79,7 +79,13 @@ pub fn exec(options: &Options, log: &mut Log) -> Result<i32> {
     );
     let process = plan(options, &dir, &state, log)?;
     let entry = state.cgroup.below(&options.cgroups)?.entry()?;
-    let child = spawn(&state, &init, &process, &entry)?;
+    let child = match spawn(&state, &init, &process, &entry) {
+        Err(error) if options.cgroups.is_empty() && errno_of(&error) == Some(Errno::EBUSY) => {
+            let entry = state.cgroup.beside(state.pid)?.entry()?;
+            spawn(&state, &init, &process, &entry)?
+        }
+        child => child?,
+    };
     if let Err(error) = child.wait_until_executed(options.pid_file.as_deref()) {
         child.end();
         return Err(error);

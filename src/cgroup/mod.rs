@@ -86,6 +86,8 @@ pub struct CgroupMount<'a> {
     pub aliases: Vec<&'a str>,
     /// The container's directory as the host sees it, the source of a bind mount.
     pub dir: &'a Path,
+    /// Where the host has the hierarchy mounted.
+    pub mountpoint: &'a Path,
 }
 
 impl Cgroup {
@@ -274,7 +276,7 @@ impl Dir {
             true => controllers.split(',').filter(|&alias| alias != name).collect(),
             false => Vec::new(),
         };
-        CgroupMount { controllers, name, aliases, dir: &self.path }
+        CgroupMount { controllers, name, aliases, dir: &self.path, mountpoint: &self.mountpoint }
     }
 }
 

@@ -19,6 +19,7 @@ use nix::unistd::symlinkat;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// What a cgroup mount shows.
 pub enum Cgroups {
@@ -26,6 +27,9 @@ pub enum Cgroups {
     V1(Vec<Hierarchy>),
     /// cgroup2.
     V2,
+    /// The host's mount of cgroup2. Without a cgroup namespace the container sees the paths of the
+    /// host, and in a user namespace it may not mount cgroup2 itself.
+    Host(Bind),
 }
 
 /// A v1 hierarchy.
@@ -42,20 +46,26 @@ enum Show {
     /// By mounting it: the cgroup namespace takes care of what is seen. These are its options.
     Mount(Vec<(CString, Option<CString>)>),
     /// By a bind mount of the container's own directory in it.
-    Own {
-        /// Detached and complete, except on an old kernel.
-        tree: Option<OwnedFd>,
-        /// The directory.
-        dir: CString,
-        /// What makes the mount complete.
-        steps: Vec<Step>,
-    },
+    Own(Bind),
+}
+
+/// A bind mount of a directory of the host's.
+pub struct Bind {
+    /// Detached and complete, except on an old kernel.
+    tree: Option<OwnedFd>,
+    /// The directory.
+    dir: CString,
+    /// What makes the mount complete.
+    steps: Vec<Step>,
 }
 
 /// In the parent: finds out what to show, and opens it.
 pub fn open(plan: &Rootfs, fs: &Filesystem, cgroup: &Cgroup, modern: bool) -> Result<Cgroups> {
     let mounts = cgroup.mounts();
     let v1: Vec<&CgroupMount<'_>> = mounts.iter().filter(|m| !m.controllers.is_empty()).collect();
+    if let (true, Some(v2)) = (v1.is_empty() && !plan.cgroup_namespace, mounts.first()) {
+        return Ok(Cgroups::Host(Bind::open(plan, fs, v2.mountpoint, modern)?));
+    }
     if v1.is_empty() {
         return Ok(Cgroups::V2);
     }
@@ -72,24 +82,39 @@ fn open_one(
     let show = if plan.cgroup_namespace {
         Show::Mount(mount.controllers.split(',').map(option).collect::<Result<Vec<_>>>()?)
     } else {
-        let dir = CString::new(mount.dir.as_os_str().as_bytes())?;
-        let steps = vec![Step {
-            recursive: false,
-            attr: Attr {
-                set: fs.attr,
-                clear: 0,
-                propagation: plan.propagation.sources.unwrap_or(0),
-            },
-        }];
-        let tree = if modern { Some(clone_tree(AT_FDCWD, &dir, false)?) } else { None };
-        if let Some(tree) = &tree {
-            Kernel::New.apply(tree.as_fd(), &steps)?;
-        }
-        Show::Own { tree, dir, steps }
+        Show::Own(Bind::open(plan, fs, mount.dir, modern)?)
     };
     let aliases = mount.aliases.iter().map(|&alias| CString::new(alias));
     let aliases = aliases.collect::<Result<Vec<_>, _>>()?;
     Ok(Hierarchy { name: CString::new(mount.name)?, aliases, show })
+}
+
+impl Bind {
+    fn open(plan: &Rootfs, fs: &Filesystem, dir: &Path, modern: bool) -> Result<Bind> {
+        let dir = CString::new(dir.as_os_str().as_bytes())?;
+        let propagation = plan.propagation.sources.unwrap_or(0);
+        let attr = Attr { set: fs.attr, clear: 0, propagation };
+        let steps = vec![Step { recursive: false, attr }];
+        let tree = if modern { Some(clone_tree(AT_FDCWD, &dir, false)?) } else { None };
+        if let Some(tree) = &tree {
+            Kernel::New.apply(tree.as_fd(), &steps)?;
+        }
+        Ok(Bind { tree, dir, steps })
+    }
+
+    /// Mounts it on `target`; `reopen` finds what covers that then.
+    fn put(
+        &self,
+        kernel: &Kernel,
+        target: BorrowedFd<'_>,
+        reopen: impl FnOnce() -> Result<OwnedFd>,
+    ) -> Result<()> {
+        if let Some(tree) = &self.tree {
+            return Ok(move_mount(tree.as_fd(), target)?);
+        }
+        kernel.bind(&Shown::Path(&self.dir), target, false)?;
+        kernel.apply(reopen()?.as_fd(), &self.steps)
+    }
 }
 
 /// In the child: mounts it.
@@ -103,7 +128,18 @@ pub fn mount(
     match cgroups {
         Cgroups::V1(hierarchies) => mount_v1(root, mount, fs, target, hierarchies),
         Cgroups::V2 => new(root, mount, fs, c"cgroup2", target),
+        Cgroups::Host(bind) => {
+            refuse_options(mount, fs, "cgroup v2's mount without a cgroup namespace")?;
+            bind.put(&root.kernel, target.fd.as_fd(), || reopen(root, mount))?;
+            root.kernel.apply(reopen(root, mount)?.as_fd(), &mount.steps)
+        }
     }
+}
+
+fn refuse_options(mount: &Mount, fs: &Filesystem, of: &str) -> Result<()> {
+    let Some(param) = fs.params.first() else { return Ok(()) };
+    let unknown = anyhow!("{:?} is no option of {of}", param.key);
+    Err(blame(unknown, mount, Some(param.option)))
 }
 
 fn mount_v1(
@@ -113,10 +149,7 @@ fn mount_v1(
     target: &Target,
     hierarchies: &[Hierarchy],
 ) -> Result<()> {
-    if let Some(param) = fs.params.first() {
-        let unknown = anyhow!("{:?} is no option of cgroup v1's mounts", param.key);
-        return Err(blame(unknown, mount, Some(param.option)));
-    }
+    refuse_options(mount, fs, "cgroup v1's mounts")?;
     let kernel = &root.kernel;
     let safe = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
     let new = New {
@@ -144,11 +177,7 @@ fn show(kernel: &Kernel, parent: BorrowedFd<'_>, hierarchy: &Hierarchy, attr: u6
     mkdirat(parent, name, Mode::from_bits_truncate(0o755)).context("mkdir")?;
     let dir = open_dir(parent, name)?;
     match &hierarchy.show {
-        Show::Own { tree: Some(tree), .. } => move_mount(tree.as_fd(), dir.as_fd())?,
-        Show::Own { tree: None, dir: own, steps } => {
-            kernel.bind(&Shown::Path(own), dir.as_fd(), false)?;
-            kernel.apply(open_dir(parent, name)?.as_fd(), steps)?;
-        }
+        Show::Own(bind) => bind.put(kernel, dir.as_fd(), || open_dir(parent, name))?,
         Show::Mount(options) => {
             let new = New { fstype: c"cgroup", source: c"cgroup", options, attr };
             kernel.mount(&new, dir.as_fd(), || open_dir(parent, name))?;

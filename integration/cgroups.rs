@@ -51,11 +51,22 @@ fn setting(sandbox: &Sandbox, controller: &str, v1: &str, v2: &str) -> String {
 #[test]
 fn a_cpu_quota_of_a_fifth_gives_a_fifth() {
     controller!("cpu");
-    let facts = limited("cpu", json!({"quota": 20000, "period": 100_000})).facts("burn 2");
-    let (cpu, wall) = (facts.number("burn", 1), facts.number("burn", 3));
-    // A first, full period can come on top; other tests can take some away.
-    assert!(cpu * 100 <= wall * 27, "{cpu} ms of {wall} ms");
-    assert!(cpu * 100 >= wall * 5, "{cpu} ms of {wall} ms");
+    let sandbox = limited("cpu", json!({"quota": 20000, "period": 100_000}));
+    gets_percent_of_a_cpu(&sandbox, 5..=27);
+}
+
+/// A first, full period can come on top; other tests can take some away. The best of three counts:
+/// a machine whose own processors are taken away (a busy guest) ends a period late at times.
+#[track_caller]
+pub fn gets_percent_of_a_cpu(sandbox: &Sandbox, range: std::ops::RangeInclusive<u64>) {
+    let mut measured = Vec::new();
+    let right = (0..3).any(|_| {
+        let facts = sandbox.facts("burn 2");
+        let percent = facts.number("burn", 1) * 100 / facts.number("burn", 3);
+        measured.push(percent);
+        range.contains(&percent)
+    });
+    assert!(right, "{measured:?} %");
 }
 
 #[test]

@@ -88,7 +88,7 @@ fn create_runtime_finds_namespaces_cgroup_and_rootfs_as_they_will_be() {
     let sandbox = Sandbox::new();
     let dir = sandbox.dir.display().to_string();
     let look = format!(
-        "pid=$(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/'); readlink /proc/$pid/ns/net /proc/$pid/ns/mnt > {dir}/ns; cat /proc/$pid/cgroup > {dir}/cgroup; \
+        "pid=$(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/'); for ns in net mnt; do readlink /proc/$pid/ns/$ns; done > {dir}/ns; cat /proc/$pid/cgroup > {dir}/cgroup; \
          nsenter -t $pid -m test -e {}/dev/null && echo mounted >> {dir}/log; readlink /proc/self/ns/mnt > {dir}/own",
         sandbox.rootfs().display()
     );
@@ -112,7 +112,7 @@ fn create_container_runs_in_the_containers_namespaces_before_the_pivot() {
         &sandbox,
         "createContainer",
         &[shell(&format!(
-            "readlink /proc/self/ns/mnt /proc/self/ns/net /proc/self/ns/uts > {dir}/ns; hostname >> {dir}/ns"
+            "for ns in mnt net uts; do readlink /proc/self/ns/$ns; done > {dir}/ns; hostname >> {dir}/ns"
         ))],
     );
     sandbox.patch(|config| config["hostname"] = json!("inside"));

@@ -11,6 +11,7 @@
     reason = "not brig: threads and writes are what tests are made of"
 )]
 
+mod cgroup_v2;
 mod cgroups;
 mod cli;
 mod command;

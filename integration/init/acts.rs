@@ -40,6 +40,7 @@ pub fn act(name: &str, words: &Words<'_>) -> bool {
         "forks" => return forks(words.number(0)),
         "orphans" => return orphans(words.number(0)),
         "fill" => return fill(words.path(0), words.number(1)),
+        "take" => return take(words.path(0), words.number(1)),
         "write" => fs::write(words.path(0), words.text(1)),
         "append" => OpenOptions::new()
             .append(true)
@@ -243,5 +244,17 @@ fn fill(path: &Path, limit: u64) -> bool {
         Err(error) => outcome = errno(&error),
     }
     say!("fill {} {written} {outcome}", path.display());
+    true
+}
+
+/// Reads up to `limit` bytes of a file and says how many came, and in what time.
+fn take(path: &Path, limit: u64) -> bool {
+    let start = Instant::now();
+    let taken = fs::File::open(path)
+        .and_then(|file| io::copy(&mut io::Read::take(file, limit), &mut io::sink()));
+    match taken {
+        Ok(count) => say!("take {} {count} in {} ms", path.display(), start.elapsed().as_millis()),
+        Err(error) => say!("take {} {}", path.display(), errno(&error)),
+    }
     true
 }

@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build check integration test bench demo install ci clean
+.PHONY: help build check integration test test-vm bench demo install ci clean
 
 PREFIX   := /usr/local
 DESTDIR  :=
@@ -21,7 +21,8 @@ PRIVATE  := $(SUDO) unshare --mount --propagation private
 RUNNER   := CARGO_TARGET_$(shell echo $(HOST) | tr a-z- A-Z_)_RUNNER
 # A static binary needs an explicit --target: without one the flags would also hit proc-macros,
 # which cannot be static.
-RELEASE  := env RUSTFLAGS='-C target-feature=+crt-static -C relocation-model=static' \
+STATIC   := RUSTFLAGS='-C target-feature=+crt-static -C relocation-model=static'
+RELEASE  := env $(STATIC) \
             BRIG_COMMIT='$(COMMIT)' cargo build --release --locked --target $(HOST)
 
 ifneq ($(MAKECMDGOALS),)
@@ -31,7 +32,7 @@ ifneq ($(MAKECMDGOALS),)
 endif
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 build: ## the static release binary, target/release/brig
 	@scripts/need.sh gcc libc6-dev
@@ -52,6 +53,13 @@ integration: build ## the tests against the real kernel, as root in a mount name
 	@scripts/need.sh iproute2
 	env BRIG=$(abspath $(BRIG)) BRIG_TEST_INIT=$(abspath $(OUT)/brig-test-init) $(RUNNER)='$(PRIVATE)' \
 	    cargo test --locked --test integration
+
+test-vm: build ## the same tests in a QEMU guest with cgroup v2 alone; TESTS=part of their names
+	@scripts/need.sh qemu-system-x86 busybox-static cpio e2fsprogs
+	@mkdir -p $(TARGET)/vm
+	env $(STATIC) BRIG=$(abspath $(BRIG)) BRIG_TEST_INIT=$(abspath $(OUT)/brig-test-init) \
+	    VM_CACHE=$(abspath $(TARGET)/vm) $(RUNNER)=$(abspath scripts/vm-tests.sh) \
+	    cargo test --locked --target $(HOST) --test integration -- $(TESTS)
 
 test: check integration demo ## everything that must pass
 

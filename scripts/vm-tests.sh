@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# vm-tests.sh TEST-BINARY [LIBTEST-ARGS…]: runs the integration tests, a static binary of them, in
+# the guest of vm.sh, against the static binaries BRIG and BRIG_TEST_INIT. As cargo's runner it
+# gets the test binary's path. VM_CACHE is where the guest is kept.
+set -euo pipefail
+
+binary=$(realpath "$1")
+shift
+here=$(cd "$(dirname "$0")" && pwd)
+# A process costs up to 40 times what it does on the host. What is about many processes, and not
+# about what the guest is there for, is for the host alone.
+skipped=(
+    crash::                     # kills brig at each of its system calls
+    run::three_hundred_runs     # 300 runs
+    invalid::                   # exact lines, with the paths of the host's cgroups
+    hooks::a_hook_has_exactly   # its shell is run by another name, by which busybox would go
+)
+
+payload=$(mktemp -d "$VM_CACHE/payload.XXXXXX")
+trap 'rm -rf --one-file-system "$payload"' EXIT
+mkdir "$payload/payload"
+cp "$binary" "$payload/payload/integration"
+cp "$BRIG" "$payload/payload/brig"
+cp "$BRIG_TEST_INIT" "$payload/payload/brig-test-init"
+# Where the tests put their files, on ext4: cargo has compiled that path into them.
+target=${binary%/*/*/*}
+{
+    echo "#!/bin/sh"
+    printf '%q ' mkdir -p "$target"; echo
+    printf '%q ' mount -t ext4 /dev/vda "$target"; echo
+    echo "export BRIG_TEST_DISK=/dev/vdc"
+    echo "cd /payload && export BRIG=/payload/brig BRIG_TEST_INIT=/payload/brig-test-init"
+    printf '%q ' exec ./integration "${skipped[@]/#/--skip=}" "$@"; echo
+} >"$payload/payload/run"
+chmod 755 "$payload/payload/run"
+echo "in the guest without: ${skipped[*]}"
+"$here/vm.sh" "$VM_CACHE" "$payload"

@@ -50,7 +50,6 @@ fn what_is_not_supported_yet_is_refused_by_name() {
     for (args, name) in [
         (&["--systemd-cgroup", "create", "--bundle", bundle, &sandbox.id][..], "systemd"),
         (&["--cgroup-manager", "systemd", "create", "--bundle", bundle, &sandbox.id], "systemd"),
-        (&["create", "--bundle", bundle, "--pidfd-socket", "/x", &sandbox.id], "pidfd-socket"),
         (&["create", "--bundle", bundle, "--frobnicate", &sandbox.id], "frobnicate"),
         (&["--frobnicate", "create", "--bundle", bundle, &sandbox.id], "frobnicate"),
         (&["frobnicate"], "frobnicate"),

@@ -37,6 +37,7 @@ mod robust;
 mod run;
 mod sandbox;
 mod sched;
+mod service;
 mod tracer;
 mod tree;
 mod userns;

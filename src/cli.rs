@@ -68,14 +68,8 @@ const COMMANDS: [&str; 10] =
 /// Flags of runc and crun that later versions of brig bring, and whether they take a value. They are
 /// refused by name.
 const NOT_YET: [(&str, bool); 2] = [("systemd-cgroup", false), ("rootless", true)];
-const NOT_YET_CREATE: [(&str, bool); 1] = [("pidfd-socket", true)];
-const NOT_YET_EXEC: [(&str, bool); 5] = [
-    ("console-socket", true),
-    ("pidfd-socket", true),
-    ("tty", false),
-    ("apparmor", true),
-    ("process-label", true),
-];
+const NOT_YET_EXEC: [(&str, bool); 4] =
+    [("console-socket", true), ("tty", false), ("apparmor", true), ("process-label", true)];
 
 /// Reads the arguments, the program's name first.
 pub fn parse(args: Vec<OsString>) -> Parsed {
@@ -256,10 +250,10 @@ fn creation(command: clap::Command) -> clap::Command {
                 .help("Where the container's changes go"),
         )
         .arg(option("console-socket", "SOCKET", "Send the master of the terminal there"))
+        .arg(pidfd_socket("Send a pidfd of the container's init there"))
         .arg(flag("no-pivot", "Change root without pivot_root (for an initramfs)"))
         .arg(flag("no-new-keyring", "Stay in the caller's session keyring"))
         .arg(preserve_fds())
-        .args(NOT_YET_CREATE.iter().map(not_yet))
         .arg(id())
 }
 
@@ -282,6 +276,7 @@ fn execution(command: clap::Command) -> clap::Command {
         .arg(texts("cgroup", "[CONTROLLERS:]PATH", "Cgroup below the container's"))
         .arg(flag("ignore-paused", "Even if the container is paused"))
         .arg(preserve_fds())
+        .arg(pidfd_socket("Send a pidfd of the process there"))
         .args(NOT_YET_EXEC.iter().map(not_yet))
         .arg(id())
         .arg(
@@ -291,6 +286,10 @@ fn execution(command: clap::Command) -> clap::Command {
                 .trailing_var_arg(true)
                 .allow_hyphen_values(true),
         )
+}
+
+fn pidfd_socket(help: &'static str) -> Arg {
+    option("pidfd-socket", "SOCKET", help)
 }
 
 fn preserve_fds() -> Arg {
@@ -342,7 +341,7 @@ fn refused(matches: &ArgMatches) -> Option<&'static str> {
             !(name == "rootless" && ["false", "auto"].contains(&value.as_str()))
         })
     };
-    NOT_YET.iter().chain(&NOT_YET_CREATE).chain(&NOT_YET_EXEC).find(given).map(|&(name, _)| name)
+    NOT_YET.iter().chain(&NOT_YET_EXEC).find(given).map(|&(name, _)| name)
 }
 
 fn command(name: &str, matches: &ArgMatches, globals: &Globals) -> Command {
@@ -392,6 +391,7 @@ fn options(matches: &ArgMatches, globals: &Globals, detach: bool) -> Options {
         no_new_keyring: matches.get_flag("no-new-keyring"),
         preserve_fds: number(matches, "preserve-fds"),
         console_socket: path(matches, "console-socket"),
+        pidfd_socket: path(matches, "pidfd-socket"),
         detach,
     }
 }
@@ -418,6 +418,7 @@ fn exec_options(matches: &ArgMatches, globals: &Globals) -> exec::Options {
         pid_file: path(matches, "pid-file"),
         cgroups: texts("cgroup"),
         ignore_paused: matches.get_flag("ignore-paused"),
+        pidfd_socket: path(matches, "pidfd-socket"),
         preserve_fds: number(matches, "preserve-fds"),
     }
 }

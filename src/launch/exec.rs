@@ -8,6 +8,7 @@ use crate::cgroup::Entry;
 use crate::deadline;
 use crate::log::Log;
 use crate::plan::process::Process;
+use crate::process::socket::Socket;
 use crate::process::{affinity, ids, sched, stdio};
 use crate::spec::{self, At, parse_error};
 use crate::state::{self, Dir, NotFound, State, Status};
@@ -53,6 +54,8 @@ pub struct Options {
     pub pid_file: Option<PathBuf>,
     /// `[CONTROLLERS:]PATH` below the container's cgroup.
     pub cgroups: Vec<String>,
+    /// Who gets a pidfd of the process.
+    pub pidfd_socket: Option<PathBuf>,
     /// Even if the container is frozen.
     pub ignore_paused: bool,
     /// How many descriptors after stderr the process inherits.
@@ -79,6 +82,7 @@ pub fn exec(options: &Options, log: &mut Log) -> Result<i32> {
     );
     let process = plan(options, &dir, &state, log)?;
     let entry = state.cgroup.below(&options.cgroups)?.entry()?;
+    let pidfd_socket = Socket::of_flag("--pidfd-socket", options.pidfd_socket.as_deref())?;
     let child = match spawn(&state, &init, &process, &entry) {
         Err(error) if options.cgroups.is_empty() && errno_of(&error) == Some(Errno::EBUSY) => {
             let entry = state.cgroup.beside(state.pid)?.entry()?;
@@ -86,7 +90,9 @@ pub fn exec(options: &Options, log: &mut Log) -> Result<i32> {
         }
         child => child?,
     };
-    if let Err(error) = child.wait_until_executed(options.pid_file.as_deref()) {
+    let told = pidfd_socket.map_or(Ok(()), |socket| socket.send(child.pidfd.as_fd(), "setns"));
+    let executed = told.and_then(|()| child.wait_until_executed(options.pid_file.as_deref()));
+    if let Err(error) = executed {
         child.end();
         return Err(error);
     }
@@ -124,7 +130,7 @@ fn plan(options: &Options, dir: &Dir, state: &State, log: &mut Log) -> Result<Pr
     };
     ensure!(process.terminal.is_none(), "process.terminal: not supported by exec so far");
     process.preserved_fds = options.preserve_fds;
-    stdio::check_preserved(options.preserve_fds)?;
+    stdio::seclude(0, options.preserve_fds)?;
     warnings.iter().for_each(|warning| log.warn(warning));
     Ok(process)
 }

@@ -13,7 +13,8 @@ use crate::log::Log;
 use crate::plan::Plan;
 use crate::plan::rootfs::RootOptions;
 use crate::process::console::{self, Way};
-use crate::process::{sched, socket, stdio};
+use crate::process::socket::{self, Socket};
+use crate::process::{activation, sched, stdio};
 use crate::rootfs::Sources;
 use crate::spec::{At, Spec, parse_error};
 use crate::state::{self, Dir, Lock, State, Status};
@@ -50,6 +51,8 @@ pub struct Options {
     pub preserve_fds: u32,
     /// Who gets the terminal's master.
     pub console_socket: Option<PathBuf>,
+    /// Who gets a pidfd of init.
+    pub pidfd_socket: Option<PathBuf>,
     /// brig does not stay for as long as the container runs.
     pub detach: bool,
 }
@@ -104,13 +107,16 @@ fn create_from(options: &Options, bundle: &Path, config: &[u8], log: &mut Log) -
     state::check_id(&options.id)?;
     let spec: Spec = serde_json::from_slice(config).map_err(|error| parse_error(config, &error))?;
     let mut plan = Plan::new(&spec, bundle, &options.rootfs)?;
-    plan.process.preserved_fds = options.preserve_fds;
-    stdio::check_preserved(options.preserve_fds)?;
+    plan.process.activation = activation::of_environment()?;
+    let listening = plan.process.activation.as_ref().map_or(0, |activation| activation.count);
+    stdio::seclude(listening, options.preserve_fds)?;
+    plan.process.preserved_fds = listening + options.preserve_fds;
     plan.warnings.iter().for_each(|warning| log.warn(warning));
 
     // Look. Still nothing has changed.
     let terminal = plan.process.terminal.is_some();
     let console = console::way(terminal, options.console_socket.as_deref(), options.detach)?;
+    let pidfd_socket = Socket::of_flag("--pidfd-socket", options.pidfd_socket.as_deref())?;
     let joined = spawn::open(&plan.namespaces)?;
     let network = netdev::destination(&plan, &joined)?;
     let cgroup = Cgroup::locate(spec.linux.cgroups_path.as_deref(), &options.id);
@@ -121,8 +127,16 @@ fn create_from(options: &Options, bundle: &Path, config: &[u8], log: &mut Log) -
 
     // From here on there is something to undo; state.json says what, should brig be killed.
     let (dir, lock) = Dir::create(&options.root, &options.id)?;
-    let (init, lent, reached_hooks) = (None, None, false);
-    let mut attempt = Attempt { dir, lock: Some(lock), state, init, network, lent, reached_hooks };
+    let mut attempt = Attempt {
+        dir,
+        lock: Some(lock),
+        state,
+        init: None,
+        pidfd_socket,
+        network,
+        lent: None,
+        reached_hooks: false,
+    };
     match attempt.go(options, config, &plan, joined, console, log) {
         Ok((init, master)) => {
             let Attempt { dir, lock, state, .. } = attempt;
@@ -160,6 +174,7 @@ struct Attempt {
     lock: Option<Lock>,
     state: State,
     init: Option<OwnedFd>,
+    pidfd_socket: Option<Socket>,
     network: Option<File>,
     lent: Option<Lent>,
     reached_hooks: bool,
@@ -234,6 +249,9 @@ impl Attempt {
         self.dir.save(&self.state)?;
         if let Some(path) = &options.pid_file {
             state::write_atomically(path, pid.to_string().as_bytes()).context("--pid-file")?;
+        }
+        if let Some(socket) = &self.pidfd_socket {
+            socket.send(init.as_fd(), "standard")?;
         }
         peer.tell(&Message::Saved)?;
         Ok((init, master))

@@ -2,9 +2,9 @@
 
 use crate::plan::process::Process;
 use crate::plan::sched::Execution;
-use crate::process::{command, ids, passwd, sched, stdio};
+use crate::process::{activation, command, ids, passwd, sched, stdio};
 use crate::spec::Place;
-use crate::sys::{Errno, clone, cred};
+use crate::sys::{Errno, clone, cred, misc};
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{chdir, execve, getcwd};
@@ -54,6 +54,14 @@ fn environment(process: &Process) -> Vec<CString> {
         env.retain(|entry| !entry.as_bytes().starts_with(b"HOME="));
         env.push(CString::new(home).unwrap_or_else(|_| c"HOME=/".to_owned()));
     }
+    if let Some(activation) = &process.activation {
+        for (name, value) in activation::variables(activation, std::process::id()) {
+            let variable = [name.as_bytes(), b"=", &value].concat();
+            env.retain(|entry| !entry.as_bytes().starts_with(&variable[..=name.len()]));
+            // None has a zero byte: the value is a number, or was a C string before.
+            env.extend(CString::new(variable));
+        }
+    }
     env
 }
 
@@ -85,7 +93,10 @@ impl Program {
         process: &Process,
         announce: impl FnOnce() -> Result<()>,
     ) -> Result<Infallible> {
-        clone::close_from_at_exec(3 + process.preserved_fds)?;
+        // Should there be one that is not close-on-exec yet.
+        let first = 3 + process.preserved_fds;
+        clone::close_from_at_exec(first)?;
+        (3..first).try_for_each(misc::inherit)?;
         announce()?;
         let Err(errno) = execve(&self.path, &process.args, &self.env);
         // runc's words, which engines look for; the file itself was there a moment ago.

@@ -40,10 +40,21 @@ pub struct Process {
     pub in_user_namespace: bool,
     /// How many descriptors after stderr the program inherits.
     pub preserved_fds: u32,
+    /// The first of them are a service manager's sockets.
+    pub activation: Option<Activation>,
     /// When and where it runs.
     pub scheduling: Scheduling,
     /// -1000 to 1000, where one is given.
     pub oom_score_adj: Option<i32>,
+}
+
+/// Sockets that brig was activated with, sd_listen_fds(3).
+#[derive(Debug, PartialEq, Eq)]
+pub struct Activation {
+    /// How many, from descriptor 3 on.
+    pub count: u32,
+    /// What they are called, with colons in between.
+    pub names: Option<CString>,
 }
 
 /// `terminal` and what belongs to it.
@@ -113,6 +124,7 @@ impl Process {
             no_new_privileges: spec.no_new_privileges,
             in_user_namespace,
             preserved_fds: 0,
+            activation: None,
             scheduling: Scheduling::new(spec, warnings)?,
             oom_score_adj: oom,
         })

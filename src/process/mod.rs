@@ -1,5 +1,6 @@
 //! What a process gets before execve.
 
+pub mod activation;
 pub mod affinity;
 pub mod command;
 pub mod console;

@@ -31,6 +31,11 @@ impl Socket {
         Ok(Socket { fd, name })
     }
 
+    /// The same, if there is such a flag.
+    pub fn of_flag(flag: &str, path: Option<&Path>) -> Result<Option<Socket>> {
+        path.map(|path| Socket::connect(flag, path)).transpose()
+    }
+
     /// A pair: the end that sends and the end to [`receive`] at.
     pub fn pair() -> Result<(Socket, OwnedFd)> {
         let (kind, flags) = (SockType::Stream, SockFlag::SOCK_CLOEXEC);

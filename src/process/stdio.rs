@@ -25,12 +25,17 @@ fn give(fd: BorrowedFd<'_>, uid: u32) -> Result<()> {
     }
 }
 
-/// Descriptors 3 to 2 + `count` are the caller's, open to be inherited. What brig has opened itself is
-/// close-on-exec.
-pub fn check_preserved(count: u32) -> Result<()> {
-    for fd in 3..3_u32.saturating_add(count) {
-        let inherited = crate::sys::misc::is_inherited(fd);
-        ensure!(inherited, "--preserve-fds {count}: descriptor {fd} is not open");
+/// Keeps every descriptor of the caller from what brig executes, hooks above all, until
+/// [`Program::execute`](crate::launch::program::Program::execute). The first `listening` of them and
+/// `preserved` more have to be open. What brig has opened itself is close-on-exec.
+pub fn seclude(listening: u32, preserved: u32) -> Result<()> {
+    let inherited = crate::sys::misc::is_inherited;
+    let first = 3 + listening;
+    for fd in 3..first {
+        ensure!(inherited(fd), "LISTEN_FDS={listening}: descriptor {fd} is not open");
     }
-    Ok(())
+    for fd in first..first.saturating_add(preserved) {
+        ensure!(inherited(fd), "--preserve-fds {preserved}: descriptor {fd} is not open");
+    }
+    Ok(crate::sys::clone::close_from_at_exec(3)?)
 }

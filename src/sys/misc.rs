@@ -136,6 +136,13 @@ pub fn take_no_backtraces() {
     unsafe { std::env::set_var("RUST_LIB_BACKTRACE", "0") };
 }
 
+/// Lets execve leave a descriptor open.
+pub fn inherit(fd: u32) -> Result<(), SysError> {
+    // SAFETY: takes integers only; a number that is not open is an error.
+    let done = unsafe { libc::fcntl(fd.cast_signed(), libc::F_SETFD, 0) };
+    check(|| format!("fcntl({fd}, F_SETFD, 0)"), done.into()).map(drop)
+}
+
 /// Opens /dev/null until descriptors 0, 1 and 2 exist. Without std's start-up nobody else does, and
 /// the first file that brig opens would become the container's stdin.
 pub fn fill_standard_fds() {

@@ -1,5 +1,6 @@
 //! Foreground `run`, `--detach` and `--keep`.
 
+use crate::facts::Facts;
 use crate::sandbox::{Running, Sandbox, before_exec, brig_only};
 use nix::sys::signal::{SigHandler, SigSet, Signal, kill, signal};
 use nix::unistd::Pid;
@@ -139,4 +140,22 @@ pub fn make_executable(sandbox: &Sandbox, path: &str) {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(sandbox.rootfs().join(path), std::fs::Permissions::from_mode(0o755))
         .unwrap();
+}
+
+#[test]
+fn orphans_are_brigs_unless_it_is_told_not_to_be_their_reaper() {
+    let adopted_by_brig = |args: &[&str]| {
+        let sandbox = Sandbox::minimal();
+        sandbox
+            .patch(|config| config["linux"]["namespaces"] = serde_json::json!([{"type": "mount"}]));
+        let bundle = sandbox.script("adopted").bundle();
+        let run = ["run", "--bundle", bundle.to_str().unwrap()];
+        let running = sandbox.spawn(sandbox.command(&[&run[..], args, &[&sandbox.id]].concat()));
+        let brig = running.child.id();
+        let done = running.wait().ok();
+        let facts = Facts::parse(&done.stdout);
+        facts.get("adopted by") == brig.to_string()
+    };
+    assert!(adopted_by_brig(&[]));
+    assert!(!adopted_by_brig(&["--no-subreaper"]));
 }

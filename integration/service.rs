@@ -9,8 +9,9 @@ use serde_json::json;
 use std::fs::{self, File};
 use std::io::IoSliceMut;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::process::Command;
+use std::time::Duration;
 
 /// The command, with `LISTEN_PID` its own, as a service manager calls it.
 fn activated(command: &Command, variables: &[(&str, &str)]) -> Command {
@@ -195,4 +196,125 @@ fn a_pidfd_socket_that_nobody_listens_at_is_refused_before_anything_is_made() {
     let exec = sandbox.brig(&["exec", "--pidfd-socket", "/nowhere", &sandbox.id, "/init", "true"]);
     assert_eq!(exec.code, Some(255), "{exec:?}");
     assert_eq!(host::processes_of(&sandbox.id).len(), before);
+}
+
+/// The service manager: what it gets to hear, packet by packet.
+struct Manager(UnixDatagram, std::path::PathBuf);
+
+impl Manager {
+    fn new(sandbox: &Sandbox) -> Manager {
+        // Short: sockaddr_un holds 107 bytes.
+        let path = std::env::temp_dir().join(format!("{}.notify", sandbox.id));
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        Manager(socket, path)
+    }
+
+    fn tell_of(&self, mut command: Command) -> Command {
+        command.env("NOTIFY_SOCKET", &self.1);
+        command
+    }
+
+    #[track_caller]
+    fn hears(&self, text: &str) {
+        let mut packet = [0; 512];
+        let length = self.0.recv(&mut packet).unwrap();
+        assert_eq!(String::from_utf8_lossy(&packet[..length]), text);
+    }
+
+    #[track_caller]
+    fn hears_nothing_more(&self) {
+        self.0.set_nonblocking(true).unwrap();
+        assert!(self.0.recv(&mut [0; 512]).is_err());
+    }
+}
+
+impl Drop for Manager {
+    fn drop(&mut self) {
+        fs::remove_file(&self.1).unwrap();
+    }
+}
+
+#[test]
+fn readiness_is_passed_on_by_run_for_as_long_as_it_runs() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    let manager = Manager::new(&sandbox);
+    let script = "env ; notify STATUS=up ; notify MAINPID=5 ; notify READY=1 ; notify WATCHDOG=1 ; \
+                  list /run/notify ; write /run/notify/x y";
+    sandbox.patch(|config| config["process"]["user"] = json!({"uid": 1000, "gid": 1000}));
+    sandbox.script(script);
+    let running = sandbox.spawn(manager.tell_of(run(&sandbox, &[])));
+    let brig = running.child.id();
+    let facts = Facts::parse(&running.wait().ok().stdout);
+    manager.hears("STATUS=up\n");
+    manager.hears(&format!("READY=1\nMAINPID={brig}\n"));
+    manager.hears("WATCHDOG=1\n");
+    manager.hears_nothing_more();
+    assert!(facts.all("env").contains(&"NOTIFY_SOCKET=/run/notify/notify.sock"), "{facts}");
+    assert_eq!(facts.all("notify").len(), 4, "{facts}");
+    assert_eq!(facts.get("write /run/notify/x"), "EROFS");
+    assert_eq!(facts.get("list /run/notify"), "1");
+    sandbox.assert_nothing_left();
+}
+
+#[test]
+fn detached_brig_stays_until_the_container_is_ready() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    let manager = Manager::new(&sandbox);
+    sandbox.script("sleep 0.3 ; notify READY=1 ; sleep 0.5 ; notify STATUS=alone ; sleep 60");
+    let done = sandbox.spawn(manager.tell_of(run(&sandbox, &["--detach"]))).wait().ok();
+    manager.hears(&format!("READY=1\nMAINPID={}\n", sandbox.pid()));
+    // Nobody listens any more, and nobody is kept waiting.
+    done.wait_for_line("notify STATUS=alone ECONNREFUSED");
+    manager.hears_nothing_more();
+}
+
+#[test]
+fn create_makes_the_place_and_start_passes_readiness_on() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    let manager = Manager::new(&sandbox);
+    sandbox.script("sleep 0.3 ; notify READY=1 ; sleep 60");
+    let bundle = sandbox.bundle();
+    let create = sandbox.command(&["create", "--bundle", bundle.to_str().unwrap(), &sandbox.id]);
+    sandbox.spawn(manager.tell_of(create)).wait().ok();
+    let start = sandbox.spawn(manager.tell_of(sandbox.command(&["start", &sandbox.id])));
+    // It does not stand in others' way while it waits.
+    sandbox.wait_for_status("running");
+    start.wait().ok();
+    manager.hears(&format!("READY=1\nMAINPID={}\n", sandbox.pid()));
+    sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
+    sandbox.assert_nothing_left();
+}
+
+#[test]
+fn a_container_that_dies_unready_keeps_nobody_waiting() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    let manager = Manager::new(&sandbox);
+    sandbox.script("notify STATUS=failing ; exit 3");
+    sandbox.spawn(manager.tell_of(run(&sandbox, &["--detach"]))).wait().ok();
+    manager.hears("STATUS=failing\n");
+    manager.hears_nothing_more();
+    assert_eq!(sandbox.status(), "stopped");
+}
+
+#[test]
+fn without_a_mount_namespace_there_is_a_warning() {
+    brig_only!();
+    let sandbox = Sandbox::minimal();
+    sandbox.patch(|config| {
+        config["linux"]["namespaces"] = json!([{"type": "pid"}]);
+        config["mounts"] = json!([]);
+    });
+    let manager = Manager::new(&sandbox);
+    sandbox.script("env");
+    let done = sandbox.spawn(manager.tell_of(run(&sandbox, &[]))).wait().ok();
+    assert!(done.stderr.contains("NOTIFY_SOCKET is not passed on"), "{done:?}");
+    assert!(!done.stdout.contains("NOTIFY_SOCKET"), "{done:?}");
+    let mut command = run(&sandbox, &[]);
+    command.env("NOTIFY_SOCKET", "vsock:2:1234");
+    sandbox.spawn(command).wait().fails_with("NOTIFY_SOCKET=vsock:2:1234");
 }

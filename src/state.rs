@@ -275,29 +275,38 @@ impl Dir {
         Ok(if waits.is_ok() { Status::Created } else { Status::Running })
     }
 
-    /// Removes the directory. It holds plain files only: anything else is not brig's, and stays.
+    /// Removes the directory. It holds plain files, and at most one directory of sockets: anything else
+    /// is not brig's, and stays.
     pub fn remove(self) -> Result<()> {
-        let mut dir = nix::dir::Dir::from_fd(self.fd.try_clone()?)?;
-        for entry in dir.iter() {
-            let entry = entry?;
-            if [c".", c".."].contains(&entry.file_name()) {
-                continue;
-            }
-            unlinkat(self.fd(), entry.file_name(), UnlinkatFlags::NoRemoveDir).with_context(
-                || {
-                    format!(
-                        "remove {}/{}",
-                        self.path.display(),
-                        entry.file_name().to_string_lossy()
-                    )
-                },
-            )?;
-        }
+        empty(self.fd(), &self.path, true)?;
         match unlinkat(nix::fcntl::AT_FDCWD, &self.path, UnlinkatFlags::RemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
             Err(errno) => Err(errno).with_context(|| format!("remove {}", self.path.display())),
         }
     }
+}
+
+/// Removes every file in a directory, and where `below` says so, those in directories there.
+fn empty(directory: BorrowedFd<'_>, path: &Path, below: bool) -> Result<()> {
+    let mut entries = nix::dir::Dir::from_fd(directory.try_clone_to_owned()?)?;
+    for entry in entries.iter() {
+        let entry = entry?;
+        let name = entry.file_name();
+        if [c".", c".."].contains(&name) {
+            continue;
+        }
+        let path = path.join(name.to_string_lossy().as_ref());
+        let remove = || match unlinkat(directory, name, UnlinkatFlags::NoRemoveDir) {
+            Err(Errno::EISDIR) if below => {
+                let flags = DIRECTORY | OFlag::O_NOFOLLOW;
+                empty(openat(directory, name, flags, Mode::empty())?.as_fd(), &path, false)?;
+                Ok(unlinkat(directory, name, UnlinkatFlags::RemoveDir)?)
+            }
+            removed => Ok::<_, anyhow::Error>(removed?),
+        };
+        remove().with_context(|| format!("remove {}", path.display()))?;
+    }
+    Ok(())
 }
 
 /// A container id, by runc's rule.

@@ -13,6 +13,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, symlink};
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -38,6 +39,7 @@ pub fn act(name: &str, words: &Words<'_>) -> bool {
         "burn" => return burn(Duration::from_secs_f64(words.text(0).parse().unwrap_or(0.0))),
         "hog" => return hog(words.number(0)),
         "forks" => return forks(words.number(0)),
+        "adopted" => return adopted(),
         "orphans" => return orphans(words.number(0)),
         "fill" => return fill(words.path(0), words.number(1)),
         "take" => return take(words.path(0), words.number(1)),
@@ -65,6 +67,7 @@ pub fn act(name: &str, words: &Words<'_>) -> bool {
             kill(Pid::from_raw(pid), signal).map_err(io::Error::from)
         }),
         "exec" => exec(words),
+        "notify" => notify(words.text(0)),
         "subreaper" => return subreaper(words),
         _ => return false,
     };
@@ -101,6 +104,12 @@ fn make_node(words: &Words<'_>) -> io::Result<()> {
 
 fn signal(name: &str) -> io::Result<Signal> {
     format!("SIG{name}").parse().map_err(io::Error::from)
+}
+
+/// Says something to a service manager, as sd_notify(3) does.
+fn notify(text: &str) -> io::Result<()> {
+    let socket = std::env::var_os("NOTIFY_SOCKET").unwrap_or_default();
+    UnixDatagram::unbound()?.send_to(text.as_bytes(), socket).map(drop)
 }
 
 fn exec(words: &Words<'_>) -> io::Result<()> {
@@ -220,6 +229,28 @@ fn orphans(count: u64) -> bool {
         }
     }
     say!("orphans {count} of {}", getpid());
+    true
+}
+
+/// Says which process becomes the parent of a child's child when the child has ended.
+fn adopted() -> bool {
+    // SAFETY: as in `forks`.
+    match unsafe { fork() } {
+        Ok(ForkResult::Parent { child }) => _ = waitpid(child, None),
+        Ok(ForkResult::Child) => {
+            let parent = getpid();
+            // SAFETY: as in `forks`.
+            if let Ok(ForkResult::Child) = unsafe { fork() } {
+                while nix::unistd::getppid() == parent {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                say!("adopted by {}", nix::unistd::getppid());
+            }
+            std::process::exit(0);
+        }
+        Err(error) => say!("adopted {error:?}"),
+    }
+    std::thread::sleep(Duration::from_millis(500));
     true
 }
 

@@ -1,11 +1,14 @@
 //! create, and run: create, start, wait, delete.
 
 use crate::launch::gate::Outcome;
+use crate::launch::notify::Relay;
 use crate::launch::parent::{self, Created, Options};
 use crate::launch::terminal::Carrier;
 use crate::launch::{destroy, foreground, start};
 use crate::log::Log;
+use crate::sys::describe;
 use anyhow::{Context, Result};
+use std::os::fd::AsFd;
 
 /// Creates a container, which then waits for start.
 pub fn create(options: &Options, log: &mut Log) -> Result<()> {
@@ -31,20 +34,28 @@ fn go(options: &Options, how: &How, log: &mut Log) -> Result<i32> {
     if !options.detach && how.subreaper {
         foreground::adopt_orphans()?;
     }
-    let Created { dir, lock, state, init, master } = parent::create(options, log)?;
-    let carrier = master.map(Carrier::new).transpose();
-    let mut carrier = match carrier.and_then(|carrier| Ok((carrier, start::start(&dir, &state)?))) {
-        Ok((carrier, Outcome::Executed)) => carrier,
-        Ok((_, Outcome::HookFailed(error))) | Err(error) => {
-            return Err(destroy::because(error, dir, &state, log));
-        }
+    let Created { dir, lock, state, init, master, manager } = parent::create(options, log)?;
+    let begin = || {
+        let carrier = master.map(Carrier::new).transpose()?;
+        let relay = Relay::open(&dir, manager)?;
+        Ok(match start::start(&dir, &state)? {
+            Outcome::Executed => (carrier, relay),
+            Outcome::HookFailed(error) => return Err(error),
+        })
+    };
+    let (mut carrier, relay) = match begin() {
+        Ok(begun) => begun,
+        Err(error) => return Err(destroy::because(error, dir, &state, log)),
     };
     // kill, state, delete of others may work on it from now on.
     drop(lock);
     if options.detach {
+        if let Some(Err(error)) = relay.map(|relay| relay.until_ready(init.as_fd(), state.pid)) {
+            log.warn(&describe(&error));
+        }
         return Ok(0);
     }
-    let code = foreground::wait(&init, carrier.as_mut())?;
+    let code = foreground::wait(&init, carrier.as_mut(), relay.as_ref())?;
     if let Some(errno) = carrier.and_then(|carrier| carrier.lost()) {
         log.warn(&format!("stdout: {errno}: what the process printed is not complete"));
     }

@@ -1,10 +1,13 @@
 //! start: lets a created container execute its program.
 
 use crate::launch::gate::Outcome;
+use crate::launch::notify::{Manager, Relay};
 use crate::launch::{destroy, start};
 use crate::log::Log;
-use crate::state::{Dir, NotFound, Status};
+use crate::state::{self, Dir, NotFound, Status};
+use crate::sys::describe;
 use anyhow::{Context, Result, anyhow, bail};
+use std::os::fd::AsFd;
 use std::path::Path;
 
 /// Starts a created container. When this returns its program has been executed.
@@ -14,7 +17,7 @@ pub fn start(root: &Path, id: &str, log: &mut Log) -> Result<()> {
 
 fn go(root: &Path, id: &str, log: &mut Log) -> Result<()> {
     let dir = Dir::open(root, id)?;
-    let _lock = dir.lock()?;
+    let lock = dir.lock()?;
     let state = dir.load()?.ok_or_else(|| anyhow!(NotFound))?;
     if state.creating {
         bail!(
@@ -22,11 +25,21 @@ fn go(root: &Path, id: &str, log: &mut Log) -> Result<()> {
         );
     }
     match dir.status(&state)? {
-        Status::Created => match start::start(&dir, &state)? {
-            Outcome::Executed => Ok(()),
-            Outcome::HookFailed(error) => Err(destroy::because(error, dir, &state, log)),
-        },
+        Status::Created => {}
         Status::Stopped => bail!("cannot start a container that has stopped"),
         _ => bail!("cannot start an already running container"),
     }
+    let relay = Relay::open(&dir, Manager::of_environment()?)?;
+    let init = relay.is_some().then(|| state::open_init(&state)).transpose()?.flatten();
+    if let Outcome::HookFailed(error) = start::start(&dir, &state)? {
+        return Err(destroy::because(error, dir, &state, log));
+    }
+    // Others may work on it from now on, and readiness may take its time.
+    drop(lock);
+    if let (Some(relay), Some(init)) = (relay, init)
+        && let Err(error) = relay.until_ready(init.as_fd(), state.pid)
+    {
+        log.warn(&describe(&error));
+    }
+    Ok(())
 }

@@ -96,7 +96,7 @@ pub fn exec(options: &Options, log: &mut Log) -> Result<i32> {
         child.end();
         return Err(error);
     }
-    if options.detach { Ok(0) } else { super::foreground::wait(&child.pidfd, None) }
+    if options.detach { Ok(0) } else { super::foreground::wait(&child.pidfd, None, None) }
 }
 
 /// The part of config.json that exec needs.

@@ -1,6 +1,7 @@
 //! brig's life after start when it stays in the foreground: it forwards signals, reaps orphans, and
 //! ends as the container's init ends.
 
+use super::notify::Relay;
 use super::terminal::Carrier;
 use crate::deadline;
 use crate::sys::{Errno, cred, signal};
@@ -27,15 +28,24 @@ pub fn forwarded() -> SigSet {
 
 /// Waits for the container's init, which is brig's child. Returns what brig exits with: its code, or
 /// 128 plus the signal that ended it.
-/// `carrier` is for its terminal, if it has one.
-pub fn wait(init: &OwnedFd, mut carrier: Option<&mut Carrier>) -> Result<i32> {
+/// `carrier` is for its terminal, if it has one, `relay` for what it has to say to a service manager.
+pub fn wait(
+    init: &OwnedFd,
+    mut carrier: Option<&mut Carrier>,
+    relay: Option<&Relay>,
+) -> Result<i32> {
     let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
     let signals = SignalFd::with_flags(&forwarded(), flags).context("signalfd")?;
     let code = loop {
-        let fds = [init.as_fd(), signals.as_fd()];
+        let mut fds = vec![init.as_fd(), signals.as_fd()];
+        fds.extend(relay.map(Relay::fd));
         match &mut carrier {
             Some(carrier) => carrier.copy_until(&fds)?,
-            None => until_readable(fds)?,
+            None => until_readable(&fds)?,
+        }
+        if let Some(relay) = relay {
+            // A service manager that does not listen is nothing to end a container for.
+            let _ = relay.pass_on(std::process::id().cast_signed());
         }
         while let Some(info) = signals.read_signal().context("read from the signalfd")? {
             let signal = info.ssi_signo.cast_signed();
@@ -62,8 +72,9 @@ pub fn wait(init: &OwnedFd, mut carrier: Option<&mut Carrier>) -> Result<i32> {
     Ok(code)
 }
 
-fn until_readable(fds: [BorrowedFd<'_>; 2]) -> Result<()> {
-    match poll(&mut fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN)), PollTimeout::NONE) {
+fn until_readable(fds: &[BorrowedFd<'_>]) -> Result<()> {
+    let mut fds: Vec<_> = fds.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
+    match poll(&mut fds, PollTimeout::NONE) {
         Ok(_) | Err(Errno::EINTR) => Ok(()),
         Err(errno) => Err(errno).context("poll"),
     }

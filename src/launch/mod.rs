@@ -10,6 +10,7 @@ pub mod foreground;
 pub mod gate;
 pub mod idmap;
 pub mod netdev;
+pub mod notify;
 pub mod parent;
 pub mod program;
 pub mod spawn;

@@ -4,6 +4,7 @@
 use super::child::{self, Inherited};
 use super::gate::Gate;
 use super::netdev::{self, Lent};
+use super::notify::{self, Manager};
 use super::sync::{self, Channel, Message};
 use super::{idmap, program, spawn};
 use crate::cgroup::Cgroup;
@@ -69,6 +70,8 @@ pub struct Created {
     pub init: OwnedFd,
     /// The terminal's master, if it is brig who carries the bytes.
     pub master: Option<OwnedFd>,
+    /// Whom to tell when the container is ready.
+    pub manager: Option<Manager>,
 }
 
 /// Longer configs, in bytes, are no honest ones.
@@ -105,7 +108,14 @@ fn read_config(options: &Options, bundle: &Path) -> Result<Vec<u8>> {
 fn create_from(options: &Options, bundle: &Path, config: &[u8], log: &mut Log) -> Result<Created> {
     // Decide. Nothing has happened yet.
     state::check_id(&options.id)?;
-    let spec: Spec = serde_json::from_slice(config).map_err(|error| parse_error(config, &error))?;
+    let spec = serde_json::from_slice(config);
+    let mut spec: Spec = spec.map_err(|error| parse_error(config, &error))?;
+    let mut manager = Manager::of_environment()?;
+    let directory = std::path::absolute(&options.root)?.join(&options.id);
+    if manager.is_some() && !notify::add_to(&mut spec, &directory) {
+        log.warn("NOTIFY_SOCKET is not passed on: that needs a new mount namespace");
+        manager = None;
+    }
     let mut plan = Plan::new(&spec, bundle, &options.rootfs)?;
     plan.process.activation = activation::of_environment()?;
     let listening = plan.process.activation.as_ref().map_or(0, |activation| activation.count);
@@ -133,6 +143,7 @@ fn create_from(options: &Options, bundle: &Path, config: &[u8], log: &mut Log) -
         state,
         init: None,
         pidfd_socket,
+        notifies: manager.is_some(),
         network,
         lent: None,
         reached_hooks: false,
@@ -140,7 +151,7 @@ fn create_from(options: &Options, bundle: &Path, config: &[u8], log: &mut Log) -
     match attempt.go(options, config, &plan, joined, console, log) {
         Ok((init, master)) => {
             let Attempt { dir, lock, state, .. } = attempt;
-            Ok(Created { dir, lock, state, init, master })
+            Ok(Created { dir, lock, state, init, master, manager })
         }
         Err(error) => Err(attempt.undo(error, log)),
     }
@@ -175,6 +186,7 @@ struct Attempt {
     state: State,
     init: Option<OwnedFd>,
     pidfd_socket: Option<Socket>,
+    notifies: bool,
     network: Option<File>,
     lent: Option<Lent>,
     reached_hooks: bool,
@@ -193,6 +205,9 @@ impl Attempt {
         // Acquire: the child inherits all of it as descriptors.
         self.dir.begin(&self.state)?;
         self.dir.write("config.json", config)?;
+        if self.notifies {
+            notify::make_directory(&self.dir)?;
+        }
         self.make_cgroup(plan, log)?;
         // Without a cgroup namespace, the container's own cgroups are among the sources.
         let sources = match plan.privileged {

@@ -1,0 +1,243 @@
+//! Readiness across the container's wall, sd_notify(3): where brig has `NOTIFY_SOCKET` in its
+//! environment, the container's init gets a socket too, and brig passes on what it says.
+//!
+//! ```text
+//!   service manager  ◀── NOTIFY_SOCKET ──  brig  ◀── <state>/notify/notify.sock ──  container
+//!                                                    seen there as /run/notify/notify.sock
+//! ```
+//!
+//! create makes the directory, for the container's mounts; run and start the socket, before the
+//! container's program runs. A brig in the foreground listens as long as that program lives; any other
+//! until it is ready, and then tells the service manager whom to watch instead of brig.
+
+use super::foreground::forwarded;
+use crate::spec::{Mount, Spec};
+use crate::state::Dir;
+use crate::sys::Errno;
+use anyhow::{Context, Result, bail};
+use nix::fcntl::{OFlag, openat};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::sockopt::SendTimeout;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, bind, recv, sendto, setsockopt, socket,
+};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, mkdirat, umask};
+use nix::sys::time::TimeVal;
+use nix::unistd::{UnlinkatFlags, unlinkat};
+use oci_spec::runtime::LinuxNamespaceType;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// Below the state directory; mounted in the container on [`TARGET`].
+pub const DIRECTORY: &str = "notify";
+const TARGET: &str = "/run/notify";
+const SOCKET: &str = "notify.sock";
+
+/// The service manager's socket.
+pub struct Manager(UnixAddr);
+
+impl Manager {
+    /// The one that brig's environment names, if it does.
+    pub fn of_environment() -> Result<Option<Manager>> {
+        let name = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty());
+        let read = |name: &std::ffi::OsString| match name.as_bytes() {
+            [b'@', name @ ..] => Ok(UnixAddr::new_abstract(name)?),
+            [b'/', ..] => Ok(UnixAddr::new(name.as_os_str())?),
+            _ => bail!("is neither a path nor an abstract name"),
+        };
+        let address = |name: std::ffi::OsString| {
+            read(&name).with_context(|| format!("NOTIFY_SOCKET={}", name.display()))
+        };
+        Ok(name.map(address).transpose()?.map(Manager))
+    }
+}
+
+/// Adds to the config what the container needs to talk to a socket in the state directory `state`;
+/// false where nothing can be mounted for it.
+pub fn add_to(spec: &mut Spec, state: &Path) -> bool {
+    let mut namespaces = spec.linux.namespaces.iter();
+    let own = |typ, path: &Option<_>| typ == LinuxNamespaceType::Mount && path.is_none();
+    if !namespaces.any(|namespace| own(namespace.typ(), namespace.path())) {
+        return false;
+    }
+    let options = ["bind", "nosuid", "noexec", "nodev", "ro"];
+    spec.mounts.push(Mount {
+        destination: TARGET.into(),
+        source: Some(state.join(DIRECTORY)),
+        options: options.map(String::from).to_vec(),
+        ..Mount::default()
+    });
+    if let Some(process) = &mut spec.process {
+        process.env.push(format!("NOTIFY_SOCKET={TARGET}/{SOCKET}"));
+    }
+    true
+}
+
+/// Makes the directory that [`add_to`] mounts.
+pub fn make_directory(dir: &Dir) -> Result<()> {
+    // The container's user has to get in, whatever umask brig was called with.
+    let mode = Mode::from_bits_truncate(0o755);
+    mkdirat(dir.fd(), DIRECTORY, mode)
+        .and_then(|()| fchmodat(dir.fd(), DIRECTORY, mode, FchmodatFlags::FollowSymlink))
+        .with_context(|| format!("make {}/{DIRECTORY}", dir.path.display()))
+}
+
+/// What the container says, on its way to the service manager.
+pub struct Relay {
+    container: OwnedFd,
+    out: OwnedFd,
+    manager: Manager,
+}
+
+impl Relay {
+    /// Makes the container's socket; none where create has made no place for it.
+    pub fn open(dir: &Dir, manager: Option<Manager>) -> Result<Option<Relay>> {
+        let Some(manager) = manager else { return Ok(None) };
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let directory = match openat(dir.fd(), DIRECTORY, flags, Mode::empty()) {
+            Err(Errno::ENOENT) => return Ok(None),
+            directory => directory.context(DIRECTORY)?,
+        };
+        let container = listen(&directory);
+        let container =
+            container.with_context(|| format!("{}/{DIRECTORY}/{SOCKET}", dir.path.display()))?;
+        let out = datagrams()?;
+        let seconds = i64::try_from(crate::deadline::SOCKET.as_secs())?;
+        setsockopt(&out, SendTimeout, &TimeVal::new(seconds, 0)).context("setsockopt")?;
+        Ok(Some(Relay { container, out, manager }))
+    }
+
+    /// Readable when the container has said something.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.container.as_fd()
+    }
+
+    /// Passes on all that has been said, as from process `main`; true: the container is ready.
+    pub fn pass_on(&self, main: i32) -> Result<bool> {
+        let mut ready = false;
+        let mut packet = [0; 4096];
+        loop {
+            let length = match recv(self.container.as_raw_fd(), &mut packet, MsgFlags::MSG_DONTWAIT)
+            {
+                Err(Errno::EAGAIN | Errno::EINTR) => return Ok(ready),
+                length => length.context("receive from the container's notify socket")?,
+            };
+            let (text, says_ready) = translated(&packet[..length], main);
+            ready |= says_ready;
+            if !text.is_empty() {
+                let (out, flags) = (self.out.as_raw_fd(), MsgFlags::MSG_NOSIGNAL);
+                sendto(out, &text, &self.manager.0, flags).context("send to NOTIFY_SOCKET")?;
+            }
+        }
+    }
+
+    /// Passes on what init, process `pid`, says, until it is ready or dead. A signal to brig ends the
+    /// wait, and brig.
+    pub fn until_ready(&self, init: BorrowedFd<'_>, pid: i32) -> Result<()> {
+        // Blocked while there was something to undo, which is over.
+        forwarded().thread_unblock().context("unblock signals")?;
+        loop {
+            let mut fds = [self.fd(), init].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+            match poll(&mut fds, PollTimeout::NONE) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno).context("poll"),
+            }
+            let dead = fds[1].any().unwrap_or(true);
+            if self.pass_on(pid)? || dead {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn datagrams() -> Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    socket(AddressFamily::Unix, SockType::Datagram, flags, None).context("socket")
+}
+
+/// Binds a socket in the directory that everybody may write to. By umask: a chmod afterwards could
+/// hit what has taken its place.
+fn listen(directory: &OwnedFd) -> Result<OwnedFd> {
+    match unlinkat(directory, SOCKET, UnlinkatFlags::NoRemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => {}
+        Err(errno) => return Err(errno).context("unlink"),
+    }
+    let socket = datagrams()?;
+    // The path itself may be longer than what sockaddr_un holds, 107 bytes.
+    let path = format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd());
+    let address = UnixAddr::new(path.as_str())?;
+    let before = umask(Mode::empty());
+    let bound = bind(socket.as_raw_fd(), &address);
+    umask(before);
+    bound.context("bind")?;
+    Ok(socket)
+}
+
+/// What of it is safe to say to a service manager: nothing that names processes (those would be the
+/// container's numbers), hands over descriptors, or changes who may say something.
+const PASSED: [&[u8]; 10] = [
+    b"READY=",
+    b"STATUS=",
+    b"RELOADING=",
+    b"STOPPING=",
+    b"MONOTONIC_USEC=",
+    b"WATCHDOG=",
+    b"EXTEND_TIMEOUT_USEC=",
+    b"ERRNO=",
+    b"BUSERROR=",
+    b"EXIT_STATUS=",
+];
+
+/// A message for the service manager, and whether it says that the container is ready.
+fn translated(packet: &[u8], main: i32) -> (Vec<u8>, bool) {
+    let mut text = Vec::new();
+    let mut ready = false;
+    for line in packet.split(|&byte| byte == b'\n') {
+        if PASSED.iter().any(|name| line.starts_with(name)) {
+            text.extend_from_slice(line);
+            text.push(b'\n');
+            ready |= line == b"READY=1";
+        }
+    }
+    if ready {
+        text.extend_from_slice(format!("MAINPID={main}\n").as_bytes());
+    }
+    (text, ready)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_safe_is_passed_on() {
+        let of = |packet: &[u8]| {
+            let (text, ready) = translated(packet, 7);
+            (String::from_utf8(text).unwrap(), ready)
+        };
+        let all = b"STATUS=up\nMAINPID=1\nFDSTORE=1\nREADY=1\nNOTIFYACCESS=all";
+        assert_eq!(of(all), ("STATUS=up\nREADY=1\nMAINPID=7\n".into(), true));
+        assert_eq!(of(b"WATCHDOG=1"), ("WATCHDOG=1\n".into(), false));
+        assert_eq!(of(b"READY=0\n\n"), ("READY=0\n".into(), false));
+        assert_eq!(of(b"MAINPID=1\n\xff"), (String::new(), false));
+    }
+
+    #[test]
+    fn the_directory_is_mounted_where_something_can_be_mounted() {
+        let add = |namespaces: &str| {
+            let text = format!(
+                r#"{{"ociVersion":"1.3.0","process":{{"cwd":"/"}},
+                    "linux":{{"namespaces":{namespaces}}}}}"#
+            );
+            let mut spec: Spec = serde_json::from_str(&text).unwrap();
+            (add_to(&mut spec, Path::new("/run/brig/x")), spec)
+        };
+        let (added, spec) = add(r#"[{"type":"mount"}]"#);
+        assert!(added);
+        assert_eq!(spec.mounts[0].source.as_deref(), Some(Path::new("/run/brig/x/notify")));
+        assert_eq!(spec.process.unwrap().env, ["NOTIFY_SOCKET=/run/notify/notify.sock"]);
+        let (added, spec) = add(r#"[{"type":"mount","path":"/proc/1/ns/mnt"}]"#);
+        assert!(!added && spec.mounts.is_empty());
+    }
+}

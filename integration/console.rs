@@ -291,6 +291,56 @@ fn a_read_only_root_has_its_console_too() {
 }
 
 #[test]
+fn a_terminal_is_the_same_on_an_old_kernel() {
+    brig_only!();
+    let sandbox = sandbox("mounts ; winsize ; stat /dev/console ; exit 2");
+    let mut usual = None;
+    for calls in [
+        &[][..],
+        &[libc::SYS_openat2],
+        &[libc::SYS_open_tree],
+        &[libc::SYS_openat2, libc::SYS_open_tree, libc::SYS_move_mount, libc::SYS_mount_setattr],
+    ] {
+        let bundle = sandbox.bundle();
+        let mut command =
+            sandbox.command(&["run", "--bundle", bundle.to_str().unwrap(), &sandbox.id]);
+        for &call in calls {
+            before_exec(&mut command, move || crate::tracer::without_syscall(call));
+        }
+        let done = sandbox.spawn(command).wait();
+        assert_eq!(done.code, Some(2), "{done:?}");
+        let facts = Facts::parse(&done.stdout);
+        let console = facts.mount("/dev/console");
+        let seen = (console.fstype, console.options, facts.get("stat /dev/console").to_string());
+        assert_eq!(*usual.get_or_insert_with(|| seen.clone()), seen, "without {calls:?}");
+    }
+}
+
+/// In a user namespace of its own, ids 100000 to 100999 of the host.
+#[test]
+fn a_terminal_belongs_to_a_user_of_the_user_namespace() {
+    let sandbox = sandbox("controls ; stat /dev/console ; open /dev/tty rw ; exit 2");
+    let owned = |path: PathBuf| std::os::unix::fs::chown(path, Some(100_000), Some(100_000));
+    for dir in ["", "dev", "proc", "sys", "tmp"] {
+        owned(sandbox.rootfs().join(dir)).unwrap();
+    }
+    sandbox.patch(|config| {
+        config["process"]["user"] = json!({"uid": 7, "gid": 8});
+        let linux = &mut config["linux"];
+        linux["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+        let map = json!([{"containerID": 0, "hostID": 100_000, "size": 1000}]);
+        (linux["uidMappings"], linux["gidMappings"]) = (map.clone(), map);
+    });
+    let mut terminal = Terminal::run(&sandbox);
+    assert_eq!(terminal.end().code(), Some(2));
+    let facts = Facts::parse(&terminal.screen.text());
+    assert_eq!(facts.get("controls"), "true");
+    assert_eq!(facts.get("stat /dev/console"), "char 0620 7 5 136:0 0");
+    assert_eq!(facts.get("open /dev/tty"), "ok");
+    terminal.assert_restored();
+}
+
+#[test]
 fn a_terminal_whose_master_is_gone_ends_its_process() {
     let sandbox = sandbox("line ; line");
     sandbox.patch(|config| {

@@ -170,7 +170,7 @@ fn build(
     root.pivot(&plan.rootfs)?;
     if let (Some(terminal), Some(socket)) = (&plan.process.terminal, console) {
         let pty = Pty::open(terminal, plan.process.uid).at("process.terminal")?;
-        pty.mount_on_console().at("process.terminal")?;
+        root.mount_console(pty.peer()).at("process.terminal")?;
         pty.hand_over(&socket).at("process.terminal")?;
     }
     root.finish(&plan.rootfs)

@@ -4,14 +4,14 @@
 use super::socket::Socket;
 use crate::plan::process::Terminal;
 use crate::spec::Place;
-use crate::sys::path::{Links, make_dir_in, make_file_in, open_in};
-use crate::sys::{Errno, mount, tty};
+use crate::sys::path::{Links, open_in};
+use crate::sys::{Errno, tty};
 use anyhow::{Context, Result, anyhow, ensure};
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
-use nix::sys::stat::{Mode, SFlag, fstat, makedev};
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::{Mode, fstat, makedev};
 use nix::sys::statfs::{DEVPTS_SUPER_MAGIC, fstatfs};
 use nix::unistd::{Uid, dup2_stderr, dup2_stdin, dup2_stdout, fchown};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 /// The way of a master to whom it is for.
@@ -74,22 +74,9 @@ impl Pty {
         Ok(Pty { master, peer })
     }
 
-    /// Mounts it on /dev/console (config-linux.md, Default Devices).
-    pub fn mount_on_console(&self) -> Result<()> {
-        let mount = || -> Result<()> {
-            let root = open("/", DIRECTORY, Mode::empty())?;
-            let dev = make_dir_in(root.as_fd(), c"/dev")?;
-            // An image's link must not choose what gets hidden.
-            let target = match open_in(dev.as_fd(), c"/console", OFlag::O_PATH, Links::Refuse) {
-                Err(error) if error.errno == Errno::ENOENT => {
-                    make_file_in(dev.as_fd(), c"/console")?
-                }
-                opened => opened?,
-            };
-            let tree = mount::clone_tree(self.peer.as_fd(), c"", false)?;
-            Ok(mount::move_mount(tree.as_fd(), target.as_fd())?)
-        };
-        mount().context("mount the terminal on /dev/console")
+    /// What the process has of it.
+    pub fn peer(&self) -> BorrowedFd<'_> {
+        self.peer.as_fd()
     }
 
     /// Sends the master away; the peer becomes stdin, stdout, stderr and the controlling terminal of
@@ -104,22 +91,22 @@ impl Pty {
     }
 }
 
-const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
-
-/// Opens a new master. Only a devpts will do: its ptmx is what it seems, and nothing else is opened
-/// to find that out.
+/// Opens a new master. Only where a devpts is: its ptmx is what it seems, and nothing of an image is
+/// opened to find that out.
 fn multiplexer() -> Result<OwnedFd> {
+    const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
     let root = open("/", DIRECTORY, Mode::empty())?;
     let directory = open_in(root.as_fd(), c"/dev/pts", DIRECTORY, Links::Follow)?;
-    let kind = fstatfs(&directory).context("fstatfs")?.filesystem_type();
-    ensure!(kind == DEVPTS_SUPER_MAGIC, "a terminal needs a mount of type devpts on /dev/pts");
-    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-    // Neither what is mounted on it.
-    let resolve = ResolveFlag::RESOLVE_NO_XDEV | ResolveFlag::RESOLVE_NO_SYMLINKS;
-    let how = OpenHow::new().flags(flags).resolve(resolve);
-    let master = openat2(&directory, "ptmx", how).context("openat2")?;
+    ensure!(is_devpts(&directory)?, "a terminal needs a mount of type devpts on /dev/pts");
+    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY;
+    let master = open_in(directory.as_fd(), c"/ptmx", flags, Links::Refuse)?;
+    // Something else can be mounted on it.
     let stat = fstat(&master).context("fstat")?;
-    let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
-    ensure!(kind == SFlag::S_IFCHR && stat.st_rdev == makedev(5, 2), "is not the multiplexer");
+    let ours = is_devpts(&master)? && stat.st_rdev == makedev(5, 2);
+    ensure!(ours, "is not the multiplexer of the devpts");
     Ok(master)
+}
+
+fn is_devpts(fd: &OwnedFd) -> Result<bool> {
+    Ok(fstatfs(fd).context("fstatfs")?.filesystem_type() == DEVPTS_SUPER_MAGIC)
 }

@@ -6,7 +6,7 @@ use crate::plan::devices::Device;
 use crate::plan::rootfs::Rootfs;
 use crate::spec::At;
 use crate::sys::Errno;
-use crate::sys::path::make_dir_in;
+use crate::sys::path::{Links, make_dir_in, make_file_in, open_in};
 use anyhow::{Context, Result, ensure};
 use nix::fcntl::{AtFlags, OFlag, open, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, mknodat};
@@ -34,6 +34,16 @@ pub fn make_all(root: &Root, plan: &Rootfs, kcore: bool) -> Result<()> {
         link(dev.as_fd(), kcore).context("links in /dev")?;
     }
     Ok(())
+}
+
+/// Where an image has a link, it would choose what gets hidden: an error.
+pub fn mount_console(root: &Root, terminal: BorrowedFd<'_>) -> Result<()> {
+    let dev = make_dir_in(root.fd.as_fd(), c"/dev")?;
+    let target = match open_in(dev.as_fd(), c"/console", OFlag::O_PATH, Links::Refuse) {
+        Err(error) if error.errno == Errno::ENOENT => make_file_in(dev.as_fd(), c"/console")?,
+        opened => opened?,
+    };
+    root.kernel.bind(&Shown::Fd(terminal), target.as_fd(), false)
 }
 
 fn blame(error: anyhow::Error, device: &Device) -> anyhow::Error {

@@ -27,7 +27,7 @@ use kernel::Kernel;
 use libc::{MOUNT_ATTR_RDONLY, MS_BIND, MS_REC, MS_SLAVE};
 use nix::sys::stat::{Mode, umask};
 use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -103,6 +103,11 @@ impl Root {
     /// Makes it the root of this process.
     pub fn pivot(&self, plan: &Rootfs) -> Result<()> {
         pivot::enter(&self.kernel, self.fd.as_fd(), plan)
+    }
+
+    /// Mounts the process's terminal on /dev/console (config-linux.md, Default Devices).
+    pub fn mount_console(&self, terminal: BorrowedFd<'_>) -> Result<()> {
+        device::mount_console(self, terminal).context("mount the terminal on /dev/console")
     }
 
     /// Hides and protects what is to be hidden and protected: called after [`Root::pivot`], when

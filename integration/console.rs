@@ -579,12 +579,12 @@ fn a_terminal_that_nobody_has_open_can_be_opened_again() {
 #[test]
 fn brigs_terminal_going_away_is_the_containers_going_away() {
     brig_only!();
-    let sandbox = sandbox("line ; line ; line");
+    let sandbox = sandbox("line ; line ; hungup ; exit 1");
     let mut terminal = Terminal::run(&sandbox);
     terminal.screen.type_in(b"one\r");
     terminal.screen.expect("line \"one\\n\"\n");
     (terminal.screen, terminal.peer) = open();
-    assert_eq!(terminal.end().code(), Some(0));
+    assert_eq!(terminal.end().code(), Some(9));
     sandbox.assert_nothing_left();
 }
 

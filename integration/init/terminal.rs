@@ -35,6 +35,11 @@ pub fn act(name: &str, words: &Words<'_>) -> bool {
             Ok(()) => say!("raw ok"),
             Err(error) => say!("raw {}", errno(&error)),
         },
+        "hungup" => {
+            if winsize(0).is_err_and(|error| error.raw_os_error() == Some(libc::EIO)) {
+                std::process::exit(9);
+            }
+        }
         "count" => (0..words.number(0)).for_each(|number| say!("number {number}")),
         "reopen" => reopen(),
         _ => return false,

@@ -29,8 +29,9 @@ pub struct Carrier {
     container: Option<Container>,
     typed: Buffer,
     printed: Buffer,
-    /// Why there is no output any more.
+    /// Why there is no output any more, if it ended before the container did.
     lost: Option<Errno>,
+    /// The input is a terminal.
     raw: Option<Raw>,
 }
 
@@ -182,7 +183,7 @@ impl Carrier {
         match self.typed.fill(input) {
             Err(Errno::EAGAIN | Errno::EINTR) => {}
             // In raw mode no key is an end of file: the terminal is gone.
-            Ok(0) | Err(_) if isatty(input).unwrap_or(false) => self.switch_off(),
+            Ok(0) | Err(_) if self.raw.is_some() => self.switch_off(),
             Ok(0) | Err(_) => self.input = None,
             Ok(_) => {}
         }

@@ -31,9 +31,17 @@ pub fn act(name: &str, words: &Words<'_>) -> bool {
                 Err(errno) => say!("key {errno:?}"),
             }
         }
-        "raw" => match raw() {
+        "raw" => match change(|modes| {
+            // SAFETY: cfmakeraw changes the termios it is given, which outlives the call.
+            unsafe { libc::cfmakeraw(modes) };
+            modes.c_oflag |= libc::OPOST;
+        }) {
             Ok(()) => say!("raw ok"),
             Err(error) => say!("raw {}", errno(&error)),
+        },
+        "quiet" => match change(|modes| modes.c_lflag &= !libc::ECHO) {
+            Ok(()) => say!("quiet ok"),
+            Err(error) => say!("quiet {}", errno(&error)),
         },
         "hungup" => {
             if winsize(0).is_err_and(|error| error.raw_os_error() == Some(libc::EIO)) {
@@ -66,17 +74,14 @@ fn winsize(fd: libc::c_int) -> io::Result<(u16, u16)> {
     }
 }
 
-/// Every key is a byte, for the process to read; its lines still end as lines do.
-fn raw() -> io::Result<()> {
+fn change(how: impl FnOnce(&mut libc::termios)) -> io::Result<()> {
     // SAFETY: termios is plain data, for which zero is valid.
     let mut modes: libc::termios = unsafe { std::mem::zeroed() };
     // SAFETY: tcgetattr writes a termios, which outlives the call.
     if unsafe { libc::tcgetattr(0, &raw mut modes) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: cfmakeraw changes the termios it is given, which outlives the call.
-    unsafe { libc::cfmakeraw(&raw mut modes) };
-    modes.c_oflag |= libc::OPOST;
+    how(&mut modes);
     // SAFETY: tcsetattr reads a termios, which outlives the call.
     match unsafe { libc::tcsetattr(0, libc::TCSANOW, &raw const modes) } {
         0 => Ok(()),

@@ -121,12 +121,25 @@ impl Terminal {
 
     /// `redirect` changes stdin, stdout and stderr.
     fn with(sandbox: &Sandbox, redirect: impl FnOnce([Stdio; 3]) -> [Stdio; 3]) -> Terminal {
+        let bundle = sandbox.bundle();
+        let args = ["run", "--bundle", bundle.to_str().unwrap(), &sandbox.id];
+        Terminal::start(sandbox.command(&args), redirect)
+    }
+
+    /// Foreground `exec --tty`.
+    fn exec(sandbox: &Sandbox, script: &str) -> Terminal {
+        let words: Vec<&str> = script.split_whitespace().collect();
+        let args = [&["exec", "--tty", &sandbox.id, "/init"], &words[..]].concat();
+        Terminal::start(sandbox.command(&args), |stdio| stdio)
+    }
+
+    fn start(
+        mut command: std::process::Command,
+        redirect: impl FnOnce([Stdio; 3]) -> [Stdio; 3],
+    ) -> Terminal {
         let (screen, peer) = open();
         screen.resize(30, 90);
         let before = tcgetattr(&peer).unwrap();
-        let bundle = sandbox.bundle();
-        let args = ["run", "--bundle", bundle.to_str().unwrap(), &sandbox.id];
-        let mut command = sandbox.command(&args);
         let stdio = || Stdio::from(peer.try_clone().unwrap());
         let [stdin, stdout, stderr] = redirect([stdio(), stdio(), stdio()]);
         command.stdin(stdin).stdout(stdout).stderr(stderr);
@@ -695,4 +708,46 @@ fn a_shell_has_job_control() {
     assert!(!text.contains("can't access tty"), "{text}");
     terminal.assert_restored();
     sandbox.assert_nothing_left();
+}
+
+#[test]
+fn exec_has_its_terminal_carried_by_brig() {
+    let sandbox = Sandbox::new();
+    sandbox.script("sleep 60").create();
+    sandbox.start();
+    let mut terminal = Terminal::exec(&sandbox, "controls ; winsize ; line ; exit 3");
+    let facts = terminal.screen.facts("winsize 30 90");
+    assert_eq!(facts.get("controls"), "true");
+    assert!(terminal.is_raw());
+    terminal.screen.type_in(b"typed\r");
+    terminal.screen.expect("typed\nline \"typed\\n\"\n");
+    assert_eq!(terminal.end().code(), Some(3));
+    terminal.assert_restored();
+}
+
+#[test]
+fn a_detached_exec_sends_its_terminal() {
+    let sandbox = Sandbox::new();
+    sandbox.script("sleep 60").create();
+    sandbox.start();
+    let path = socket(&sandbox);
+    let received = listen(&path);
+    let args = ["exec", "--tty", "--detach", "--console-socket", path.to_str().unwrap()];
+    sandbox.brig(&[&args[..], &[&sandbox.id, "/init", "controls", ";", "fds"]].concat()).ok();
+    fs::remove_file(&path).unwrap();
+    let (_, screen) = received();
+    let facts = screen.facts("fd 2 /dev/pts/0");
+    assert_eq!(facts.get("controls"), "true");
+}
+
+#[test]
+fn an_exec_that_fails_restores_its_terminal() {
+    let sandbox = Sandbox::new();
+    sandbox.script("sleep 60").create();
+    sandbox.start();
+    let args = ["exec", "--tty", &sandbox.id, "/no/such"];
+    let mut terminal = Terminal::start(sandbox.command(&args), |stdio| stdio);
+    assert_eq!(terminal.end().code(), Some(255));
+    terminal.screen.expect("no such file or directory");
+    terminal.assert_restored();
 }

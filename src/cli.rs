@@ -68,8 +68,7 @@ const COMMANDS: [&str; 10] =
 /// Flags of runc and crun that later versions of brig bring, and whether they take a value. They are
 /// refused by name.
 const NOT_YET: [(&str, bool); 2] = [("systemd-cgroup", false), ("rootless", true)];
-const NOT_YET_EXEC: [(&str, bool); 4] =
-    [("console-socket", true), ("tty", false), ("apparmor", true), ("process-label", true)];
+const NOT_YET_EXEC: [(&str, bool); 2] = [("apparmor", true), ("process-label", true)];
 
 /// Reads the arguments, the program's name first.
 pub fn parse(args: Vec<OsString>) -> Parsed {
@@ -180,7 +179,6 @@ fn brig() -> clap::Command {
 
 fn not_yet(&(name, takes_value): &(&'static str, bool)) -> Arg {
     let arg = Arg::new(name).long(name).hide(true);
-    let arg = if name == "tty" { arg.short('t') } else { arg };
     if takes_value { arg } else { arg.action(ArgAction::SetTrue) }
 }
 
@@ -277,6 +275,8 @@ fn execution(command: clap::Command) -> clap::Command {
         .arg(flag("ignore-paused", "Even if the container is paused"))
         .arg(preserve_fds())
         .arg(pidfd_socket("Send a pidfd of the process there"))
+        .arg(flag("tty", "Give the process a terminal").short('t'))
+        .arg(option("console-socket", "SOCKET", "Send the master of the terminal there"))
         .args(NOT_YET_EXEC.iter().map(not_yet))
         .arg(id())
         .arg(
@@ -403,6 +403,8 @@ fn exec_options(matches: &ArgMatches, globals: &Globals) -> exec::Options {
         id: text(matches, "id").unwrap_or_default(),
         args: texts("args"),
         process: path(matches, "process"),
+        tty: matches.get_flag("tty"),
+        console_socket: path(matches, "console-socket"),
         cwd: text(matches, "cwd"),
         env: texts("env"),
         user: text(matches, "user"),
@@ -469,7 +471,7 @@ mod tests {
     #[test]
     fn what_is_not_supported_is_refused_by_name() {
         for (line, word) in [
-            ("brig exec --console-socket /s x y", "--console-socket"),
+            ("brig exec --apparmor p x y", "--apparmor"),
             ("brig --systemd-cgroup start x", "--systemd-cgroup"),
             ("brig checkpoint x", "\"checkpoint\""),
             ("brig create --frobnicate x", "--frobnicate"),

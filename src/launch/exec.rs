@@ -2,17 +2,21 @@
 //! namespace is joined by the parent, for its children, and everything else by the child itself.
 
 use super::program::{self, Program};
-use super::spawn;
 use super::sync::{self, Channel, Message};
+use super::terminal::Carrier;
+use super::{foreground, spawn};
 use crate::cgroup::Entry;
 use crate::deadline;
 use crate::log::Log;
 use crate::plan::process::Process;
-use crate::process::socket::Socket;
+use crate::process::console::{self, Pty};
+use crate::process::socket::{self, Socket};
 use crate::process::{affinity, ids, sched, stdio};
-use crate::spec::{self, At, parse_error};
+use crate::spec::{self, At, Place, parse_error};
 use crate::state::{self, Dir, NotFound, State, Status};
 use crate::sys::clone::{Birth, Side, clone3};
+use crate::sys::misc::STANDARD_FDS;
+use crate::sys::tty;
 use crate::sys::{Errno, cred, errno_of, misc, signal};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::sched::{CloneFlags, setns};
@@ -36,6 +40,10 @@ pub struct Options {
     pub args: Vec<String>,
     /// A file with all of `process` as JSON, instead of arguments.
     pub process: Option<PathBuf>,
+    /// It gets a terminal.
+    pub tty: bool,
+    /// Where to send the terminal's other side.
+    pub console_socket: Option<PathBuf>,
     /// Instead of the container's working directory.
     pub cwd: Option<String>,
     /// `NAME=value`, after the container's.
@@ -83,20 +91,26 @@ pub fn exec(options: &Options, log: &mut Log) -> Result<i32> {
     let process = plan(options, &dir, &state, log)?;
     let entry = state.cgroup.below(&options.cgroups)?.entry()?;
     let pidfd_socket = Socket::of_flag("--pidfd-socket", options.pidfd_socket.as_deref())?;
-    let child = match spawn(&state, &init, &process, &entry) {
+    let terminal = process.terminal.is_some();
+    let console = console::way(terminal, options.console_socket.as_deref(), options.detach)?;
+    let console_end = console.child.as_ref();
+    let child = match spawn(&state, &init, &process, &entry, console_end) {
         Err(error) if options.cgroups.is_empty() && errno_of(&error) == Some(Errno::EBUSY) => {
             let entry = state.cgroup.beside(state.pid)?.entry()?;
-            spawn(&state, &init, &process, &entry)?
+            spawn(&state, &init, &process, &entry, console_end)?
         }
         child => child?,
     };
     let told = pidfd_socket.map_or(Ok(()), |socket| socket.send(child.pidfd.as_fd(), "setns"));
-    let executed = told.and_then(|()| child.wait_until_executed(options.pid_file.as_deref()));
-    if let Err(error) = executed {
-        child.end();
-        return Err(error);
+    let served = told.and_then(|()| child.serve(options.pid_file.as_deref(), console.own.as_ref()));
+    match served {
+        Ok(_) if options.detach => Ok(0),
+        Ok(mut carrier) => foreground::wait(&child.pidfd, carrier.as_mut(), None),
+        Err(error) => {
+            child.end();
+            Err(error)
+        }
     }
-    if options.detach { Ok(0) } else { super::foreground::wait(&child.pidfd, None, None) }
 }
 
 /// The part of config.json that exec needs.
@@ -128,7 +142,11 @@ fn plan(options: &Options, dir: &Dir, state: &State, log: &mut Log) -> Result<Pr
             Process::new(&changed(snapshot.process, options)?, user, &mut warnings)?
         }
     };
-    ensure!(process.terminal.is_none(), "process.terminal: not supported by exec so far");
+    if let (Some(terminal), false) = (&mut process.terminal, options.detach) {
+        // Now, for the process runs before brig has its other side.
+        let own = STANDARD_FDS.into_iter().find_map(|fd| tty::size(fd).ok());
+        terminal.size = terminal.size.or(own);
+    }
     process.preserved_fds = options.preserve_fds;
     stdio::seclude(0, options.preserve_fds)?;
     warnings.iter().for_each(|warning| log.warn(warning));
@@ -146,7 +164,7 @@ fn read(path: &PathBuf) -> Result<Vec<u8>> {
 fn changed(mut process: spec::Process, options: &Options) -> Result<spec::Process> {
     ensure!(!options.args.is_empty(), "nothing to execute: give a program, or --process FILE");
     process.args.clone_from(&options.args);
-    process.terminal = false;
+    process.terminal = options.tty;
     process.env.extend_from_slice(&options.env);
     process.no_new_privileges |= options.no_new_privileges;
     process.user.additional_gids.extend_from_slice(&options.additional_gids);
@@ -190,7 +208,13 @@ struct Child {
     channel: Channel,
 }
 
-fn spawn(state: &State, init: &OwnedFd, process: &Process, entry: &Entry) -> Result<Child> {
+fn spawn(
+    state: &State,
+    init: &OwnedFd,
+    process: &Process,
+    entry: &Entry,
+    console: Option<&Socket>,
+) -> Result<Child> {
     let root = match state.has_namespace(libc::CLONE_NEWNS) {
         true => None,
         // Without a mount namespace of its own it is only chrooted.
@@ -199,7 +223,7 @@ fn spawn(state: &State, init: &OwnedFd, process: &Process, entry: &Entry) -> Res
         ),
     };
     let (channel, childs) = sync::pair()?;
-    super::foreground::forwarded().thread_block().context("block signals")?;
+    foreground::forwarded().thread_block().context("block signals")?;
     affinity::before_cgroup(process)?;
     let into = entry.into.as_ref().map(AsFd::as_fd);
     // Only root may join a pid namespace from outside the user namespace that it belongs to.
@@ -216,7 +240,7 @@ fn spawn(state: &State, init: &OwnedFd, process: &Process, entry: &Entry) -> Res
         Side::Child(birth) => {
             drop(channel);
             let kinds = if relayed { 0 } else { state.namespaces & !libc::CLONE_NEWPID };
-            let target = Target { state, init, kinds, root };
+            let target = Target { state, init, kinds, root, console };
             let Err(error) = become_process(&target, process, entry, birth, &childs);
             // If the parent is gone, there is nobody to tell.
             let _ = childs.send(&Message::Failed(crate::sys::describe(&error)));
@@ -233,6 +257,8 @@ struct Target<'a> {
     kinds: libc::c_int,
     /// To be chrooted to, where there is no mount namespace to join.
     root: Option<File>,
+    /// Where to send the other side of its terminal.
+    console: Option<&'a Socket>,
 }
 
 /// Joins these namespaces of init, all at once: the kernel takes the user namespace's rights for the
@@ -270,6 +296,10 @@ fn become_process(
     if let Some(root) = &target.root {
         nix::unistd::fchdir(root).and_then(|()| nix::unistd::chroot(".")).context("chroot")?;
     }
+    if let (Some(terminal), Some(socket)) = (&process.terminal, target.console) {
+        let pty = Pty::open(terminal, process.uid).at("process.terminal")?;
+        pty.hand_over(socket).at("process.terminal")?;
+    }
     if target.state.keyring {
         let name = CString::new(format!("_ses.{}", target.state.id))?;
         misc::join_session_keyring(&name)?;
@@ -282,12 +312,18 @@ fn become_process(
 }
 
 impl Child {
-    /// Until execve has closed the child's end of the channel.
-    fn wait_until_executed(&self, pid_file: Option<&Path>) -> Result<()> {
+    /// Until the process is executed, and brig has its terminal if that is brig's to carry.
+    fn serve(&self, pid_file: Option<&Path>, console: Option<&OwnedFd>) -> Result<Option<Carrier>> {
         if let Some(path) = pid_file {
             let pid = self.pid.to_string();
             state::write_atomically(path, pid.as_bytes()).context("--pid-file")?;
         }
+        self.wait_until_executed()?;
+        console.map(|own| Carrier::new(socket::receive(own)?)).transpose()
+    }
+
+    /// Until execve has closed the child's end of the channel.
+    fn wait_until_executed(&self) -> Result<()> {
         let end = Instant::now() + deadline::EXEC;
         let mut announced = false;
         loop {
@@ -309,7 +345,7 @@ impl Child {
         // It may be dead already; its status is of no interest beside the error that led here.
         let _ = signal::pidfd_send_signal(self.pidfd.as_fd(), libc::SIGKILL);
         let end = Instant::now() + deadline::KILL;
-        if super::foreground::readable(self.pidfd.as_fd(), end).unwrap_or(false) {
+        if foreground::readable(self.pidfd.as_fd(), end).unwrap_or(false) {
             let _ = waitid(Id::PIDFd(self.pidfd.as_fd()), WaitPidFlag::WEXITED);
         }
     }

@@ -37,7 +37,7 @@ pub struct Inherited<'a> {
     pub entry: Entry,
     /// Namespaces to join.
     pub joined: Vec<Joined<'a>>,
-    /// Opened mount sources; none where only the child may open them.
+    /// Opened mount sources; none where the child opens them.
     pub sources: Option<Sources>,
     /// Where to send the terminal's master, where there is one.
     pub console: Option<Socket>,
@@ -157,7 +157,7 @@ fn build(
 ) -> Result<()> {
     let sources = match sources {
         Some(sources) => sources,
-        None => Sources::open(&plan.rootfs, &state.cgroup, &[])?,
+        None => Sources::open(&plan.rootfs, &state.cgroup, &[], true)?,
     };
     let root = rootfs::mount(&plan.rootfs, sources)?;
     // Now, because later the root may be read-only.

@@ -210,10 +210,10 @@ impl Attempt {
         }
         self.make_cgroup(plan, log)?;
         // Without a cgroup namespace, the container's own cgroups are among the sources.
-        let sources = match plan.privileged {
+        let sources = match plan.opens_sources() {
             true => {
                 let users = idmap::of_mounts(plan, &joined)?;
-                Some(Sources::open(&plan.rootfs, &self.state.cgroup, &users)?)
+                Some(Sources::open(&plan.rootfs, &self.state.cgroup, &users, false)?)
             }
             false => None,
         };

@@ -57,6 +57,16 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The parent opens the sources of mounts: the child has no rights to them in another user
+    /// namespace, nor a descriptor of the one for an id map, nor in a joined mount namespace the
+    /// host's paths. Otherwise the child does: what is cloned before the clone stands before all
+    /// else in mountinfo since Linux 6.8, and mounts have to be in their order (config.md, Mounts).
+    pub fn opens_sources(&self) -> bool {
+        let id_mapped = self.rootfs.mounts.iter().any(|mount| mount.id_map.is_some());
+        let apart = self.process.in_user_namespace || self.rootfs.jail == rootfs::Jail::Chroot;
+        self.privileged && (apart || id_mapped)
+    }
+
     /// Validates in the order of config.json.
     pub fn new(spec: &Spec, bundle: &Path, options: &rootfs::RootOptions) -> Result<Plan> {
         let mut warnings = Vec::new();

@@ -3,10 +3,10 @@
 
 use super::devices::{self, Device};
 use super::mount_options::{self, Step};
-use super::mounts::{Mount, c_string, clean};
+use super::mounts::{Kind, Mount, c_string, clean};
 use super::overlay::{self, Overlay};
 use super::refuse;
-use crate::spec::{Place, Spec};
+use crate::spec::{self, Place, Spec};
 use crate::sys::mount::Attr;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use libc::{MS_PRIVATE, MS_SHARED, MS_SLAVE};
@@ -72,6 +72,9 @@ pub enum Jail {
     Move,
     /// chroot(2) only: the mount namespace is not the container's own.
     Chroot,
+    /// chroot(2) into mounts that are attached nowhere: the mount namespace is not the container's
+    /// own, so what is mounted must not show in it, nor stay when the container is gone.
+    Detached,
 }
 
 /// `linux.rootfsPropagation`.
@@ -111,7 +114,7 @@ impl Rootfs {
         });
         let mounts = mounts.collect::<Result<Vec<_>>>()?;
         let own_dev = !mounts.iter().any(Mount::is_bound_dev);
-        let rootfs = Rootfs {
+        let mut rootfs = Rootfs {
             path: bundle.join(&root.path),
             readonly: root.readonly,
             jail: jail(namespaces.mount, options.no_pivot),
@@ -125,31 +128,46 @@ impl Rootfs {
             readonly_paths: paths(&linux.readonly_paths, "linux.readonlyPaths")?,
             warnings,
         };
-        rootfs.check_namespace()?;
+        if rootfs.jail == Jail::Chroot && rootfs.mounts_anything() {
+            rootfs.jail = Jail::Detached;
+        }
+        rootfs.check_namespace(&spec.mounts)?;
         Ok(rootfs)
     }
 
-    /// Without a mount namespace of its own everything mounted would be mounted on the host, or in
-    /// another container.
-    fn check_namespace(&self) -> Result<()> {
-        if self.jail != Jail::Chroot {
+    /// Without a mount namespace of its own the container's mounts are attached nowhere, which goes
+    /// only for those that never change once they are attached.
+    fn check_namespace(&self, mounts: &[spec::Mount]) -> Result<()> {
+        if matches!(self.jail, Jail::Pivot | Jail::Move) {
             return Ok(());
         }
-        let asked = [
-            ("mounts", !self.mounts.is_empty()),
-            ("root.readonly", self.readonly),
-            ("linux.maskedPaths", !self.masked.is_empty()),
-            ("linux.readonlyPaths", !self.readonly_paths.is_empty()),
-            ("linux.rootfsPropagation", self.propagation != Propagation::DEFAULT),
-        ];
         let needs = || anyhow!("needs a new mount namespace in linux.namespaces");
-        if let Some((place, _)) = asked.iter().find(|(_, asked)| *asked) {
-            return Err(needs()).at(place);
+        for (mount, asked) in self.mounts.iter().zip(mounts) {
+            let shared = asked.options.iter().any(|option| option.ends_with("shared"));
+            let goes = match &mount.kind {
+                Kind::Bind { .. } => true,
+                Kind::Filesystem(fs) => !fs.by_mount_2 && !fs.late_read_only,
+                Kind::Cgroup(_) | Kind::Remount { .. } => false,
+            };
+            if shared || !goes {
+                return Err(needs()).at(mount.place());
+            }
+        }
+        if self.propagation != Propagation::DEFAULT {
+            return Err(needs()).at("linux.rootfsPropagation");
         }
         match &self.overlay {
             Some(overlay) => overlay.layers_from.blame(Err(needs())),
             None => Ok(()),
         }
+    }
+
+    /// Anything has to be mounted, be it only over itself.
+    fn mounts_anything(&self) -> bool {
+        self.readonly
+            || !self.mounts.is_empty()
+            || !self.masked.is_empty()
+            || !self.readonly_paths.is_empty()
     }
 }
 

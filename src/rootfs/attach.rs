@@ -4,7 +4,7 @@ use super::Root;
 use super::cgroup;
 use super::copy_up::copy_up;
 use super::kernel::{Kernel, Shown};
-use super::source::Source;
+use super::source::{Source, clone_bind};
 use super::target::{self, Target, is_directory, proc_path};
 use crate::plan::mounts::{Filesystem, Kind, Mount};
 use crate::spec::At;
@@ -20,7 +20,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 /// Mounts one entry.
 pub fn attach(root: &mut Root, mount: &Mount, source: &Source) -> Result<()> {
     let tree = match source {
-        Source::Bind(tree) => Some(tree.as_fd()),
+        Source::Detached(file) | Source::Open(file) => Some(file.as_fd()),
         Source::None | Source::Cgroup(_) => None,
     };
     let target = target::find(root, mount, tree)?;
@@ -28,10 +28,14 @@ pub fn attach(root: &mut Root, mount: &Mount, source: &Source) -> Result<()> {
         root.place_upper(target.fd.as_fd())?;
     }
     match (&mount.kind, source) {
-        (Kind::Bind { source, recursive }, Source::Bind(tree)) => match root.kernel {
-            Kernel::New => put(tree.as_fd(), target.fd.as_fd()),
+        (Kind::Bind { .. }, Source::Detached(tree)) => put(tree.as_fd(), target.fd.as_fd()),
+        (Kind::Bind { source, recursive }, Source::Open(file)) => match root.kernel {
+            Kernel::New => {
+                let tree = clone_bind(file.as_fd(), c"", mount, *recursive)?;
+                put(tree.as_fd(), target.fd.as_fd())
+            }
             Kernel::Old(_) => {
-                same_kind(tree.as_fd(), target.fd.as_fd())?;
+                same_kind(file.as_fd(), target.fd.as_fd())?;
                 root.kernel.bind(&Shown::Path(source), target.fd.as_fd(), *recursive)?;
                 root.kernel.apply(reopen(root, mount)?.as_fd(), &mount.steps)
             }

@@ -22,6 +22,7 @@ use crate::plan::rootfs::{Jail, Rootfs};
 use crate::spec::Place;
 use crate::sys::mount::{self, Attr};
 use crate::sys::path::make_dir_in;
+use crate::sys::{Errno, errno_of};
 use anyhow::{Context, Result};
 use kernel::Kernel;
 use libc::{MOUNT_ATTR_RDONLY, MS_BIND, MS_REC, MS_SLAVE};
@@ -52,7 +53,7 @@ pub fn mount(plan: &Rootfs, sources: Sources) -> Result<Root> {
 }
 
 fn mount_all(plan: &Rootfs, sources: Sources) -> Result<Root> {
-    if plan.jail != Jail::Chroot {
+    if matches!(plan.jail, Jail::Pivot | Jail::Move) {
         // Not private: the host could not unmount what this namespace still holds on to. From here
         // on nothing that is mounted or unmounted below the host's root reaches the host.
         mount::mount(None, c"/", None, MS_SLAVE | MS_REC, None)?;
@@ -67,6 +68,7 @@ fn mount_all(plan: &Rootfs, sources: Sources) -> Result<Root> {
     let mut root = Root { kernel, fd, parked, late: Vec::new() };
     for (mount, source) in plan.mounts.iter().zip(&mounts) {
         let attached = attach::attach(&mut root, mount, source);
+        let attached = attached.map_err(|error| explain(error, plan.jail));
         attached.map_err(|error| attach::blame(error, mount, None))?;
     }
     root.place_upper_somewhere().context("move the upper out of sight")?;
@@ -74,11 +76,21 @@ fn mount_all(plan: &Rootfs, sources: Sources) -> Result<Root> {
     Ok(root)
 }
 
+/// Linux mounts onto what is not attached itself since 6.15.
+fn explain(error: anyhow::Error, jail: Jail) -> anyhow::Error {
+    match errno_of(&error) {
+        Some(Errno::EINVAL) if jail == Jail::Detached => {
+            error.context("mounts without a mount namespace of their own need Linux 6.15")
+        }
+        _ => error,
+    }
+}
+
 /// Puts the root filesystem onto itself: it has to be a mount of its own.
 fn attach_root(kernel: &Kernel, plan: &Rootfs, root: OwnedFd) -> Result<OwnedFd> {
     let path = CString::new(plan.path.as_os_str().as_bytes())?;
     match (plan.jail, kernel) {
-        (Jail::Chroot, _) => Ok(root),
+        (Jail::Chroot | Jail::Detached, _) => Ok(root),
         (_, Kernel::New) => {
             mount::move_mount_to(root.as_fd(), &path)?;
             Ok(root)

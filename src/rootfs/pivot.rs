@@ -28,7 +28,7 @@ pub fn enter(kernel: &Kernel, root: BorrowedFd<'_>, plan: &Rootfs) -> Result<()>
             enter()?;
             chroot(".").context("chroot")?;
         }
-        Jail::Chroot => chroot(".").context("chroot")?,
+        Jail::Chroot | Jail::Detached => chroot(".").context("chroot")?,
     }
     chdir("/").context("chdir(/)")
 }

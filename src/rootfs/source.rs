@@ -1,5 +1,5 @@
-//! What the parent opens before the clone, so that no path of the host is looked up in the child
-//! and errors come while there is nothing to undo.
+//! What of the host gets into the root filesystem, opened before anything is mounted: by the child,
+//! in whose mount namespace it then is, or where the child has no rights to it, by the parent.
 
 use super::cgroup::{self, Cgroups};
 use super::kernel::Kernel;
@@ -8,7 +8,7 @@ use crate::cgroup::Cgroup;
 use crate::plan::mounts::{Kind, Mount};
 use crate::plan::rootfs::{Jail, Rootfs};
 use crate::spec::Place;
-use crate::sys::mount::{clone_tree, is_complete, set_id_map};
+use crate::sys::mount::{clone_tree, is_complete, open_tree, set_id_map};
 use crate::sys::{Errno, SysError};
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::fcntl::{AT_FDCWD, OFlag, open};
@@ -35,17 +35,29 @@ pub struct Sources {
 pub(super) enum Source {
     /// Nothing: a new filesystem, or a remount.
     None,
-    /// A detached mount, complete; on an old kernel what is to be mounted.
-    Bind(OwnedFd),
+    /// A detached mount, complete. It stands before all others in mountinfo since Linux 6.8.
+    Detached(OwnedFd),
+    /// What is to be mounted when its turn comes.
+    Open(OwnedFd),
     /// The host's hierarchies.
     Cgroup(Cgroups),
 }
 
 impl Sources {
     /// Opens them. The container's cgroup directories have to exist already. `users`: for each mount
-    /// the user namespace whose ids it gets, if it is to be id-mapped.
-    pub fn open(plan: &Rootfs, cgroup: &Cgroup, users: &[Option<OwnedFd>]) -> Result<Self> {
+    /// the user namespace whose ids it gets, if it is to be id-mapped. `here`: they get mounted in
+    /// this mount namespace, and what is opened in it can be cloned later.
+    pub fn open(
+        plan: &Rootfs,
+        cgroup: &Cgroup,
+        users: &[Option<OwnedFd>],
+        here: bool,
+    ) -> Result<Self> {
         let modern = is_complete();
+        if !modern && plan.jail == Jail::Detached {
+            Err(anyhow!("mounts without a mount namespace of their own need Linux 6.15"))
+                .at("linux.namespaces")?;
+        }
         if !modern && plan.propagation.sources.is_none() {
             let old = || anyhow!("needs mount_setattr(2), which Linux has since 5.12");
             Err(old()).at("linux.rootfsPropagation")?;
@@ -57,10 +69,11 @@ impl Sources {
             }
             None => Some(open_root(plan, modern).at("root.path")?),
         };
-        let mounts = plan.mounts.iter().map(|mount| open_one(plan, mount, cgroup, modern));
+        let mounts = plan.mounts.iter().map(|mount| open_one(plan, mount, cgroup, (modern, here)));
         let mounts = mounts.collect::<Result<Vec<_>>>()?;
         for ((mount, source), user) in plan.mounts.iter().zip(&mounts).zip(users) {
-            if let (Some(map), Source::Bind(tree), Some(user)) = (&mount.id_map, source, user) {
+            let (Some(map), Some(user)) = (&mount.id_map, user) else { continue };
+            if let Source::Detached(tree) | Source::Open(tree) = source {
                 map_ids(tree.as_fd(), map.recursive, user.as_fd(), modern).at(&map.place)?;
             }
         }
@@ -85,11 +98,19 @@ fn open_root(plan: &Rootfs, modern: bool) -> Result<OwnedFd> {
     Ok(root)
 }
 
-fn open_one(plan: &Rootfs, mount: &Mount, cgroup: &Cgroup, modern: bool) -> Result<Source> {
+fn open_one(
+    plan: &Rootfs,
+    mount: &Mount,
+    cgroup: &Cgroup,
+    (modern, here): (bool, bool),
+) -> Result<Source> {
     match &mount.kind {
         Kind::Bind { source, recursive } => {
-            let tree = open_bind(mount, source, *recursive, modern);
-            tree.at(format!("{}.source", mount.place())).map(Source::Bind)
+            let opened = match modern && !here {
+                true => clone_bind(AT_FDCWD, source, mount, *recursive).map(Source::Detached),
+                false => open_bind(mount, source, modern).map(Source::Open),
+            };
+            opened.at(format!("{}.source", mount.place()))
         }
         Kind::Cgroup(fs) => {
             cgroup::open(plan, fs, cgroup, modern).at(mount.place()).map(Source::Cgroup)
@@ -98,19 +119,32 @@ fn open_one(plan: &Rootfs, mount: &Mount, cgroup: &Cgroup, modern: bool) -> Resu
     }
 }
 
-fn open_bind(mount: &Mount, source: &CStr, recursive: bool, modern: bool) -> Result<OwnedFd> {
-    let tree = match modern {
-        true => clone_tree(AT_FDCWD, source, recursive)?,
+/// A bind mount's detached mount, complete: of a path, or of what is open.
+pub(super) fn clone_bind(
+    dir: BorrowedFd<'_>,
+    path: &CStr,
+    mount: &Mount,
+    recursive: bool,
+) -> Result<OwnedFd> {
+    let tree = clone_tree(dir, path, recursive)?;
+    if mount.target.as_c_str() == c"/proc" {
+        ensure_proc(tree.as_fd())?;
+    }
+    Kernel::New.apply(tree.as_fd(), &mount.steps)?;
+    Ok(tree)
+}
+
+fn open_bind(mount: &Mount, source: &CStr, modern: bool) -> Result<OwnedFd> {
+    let file = match modern {
+        // Unlike open(2) it mounts what automounts.
+        true => open_tree(source)?,
         false => open(source, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
             .with_context(|| source.to_string_lossy().into_owned())?,
     };
     if mount.target.as_c_str() == c"/proc" {
-        ensure_proc(tree.as_fd())?;
+        ensure_proc(file.as_fd())?;
     }
-    if modern {
-        Kernel::New.apply(tree.as_fd(), &mount.steps)?;
-    }
-    Ok(tree)
+    Ok(file)
 }
 
 fn map_ids(

@@ -28,6 +28,16 @@ pub fn clone_tree(dir: BorrowedFd<'_>, path: &CStr, recursive: bool) -> Result<O
     descriptor(check(call, fd)?)
 }
 
+/// The file or directory at `path`, as `O_PATH` gives it, but one that is mounted by being looked at
+/// gets mounted: open_tree(2) without `OPEN_TREE_CLONE`.
+pub fn open_tree(path: &CStr) -> Result<OwnedFd, SysError> {
+    let (dir, flags) = (AT_FDCWD.as_raw_fd(), libc::OPEN_TREE_CLOEXEC);
+    // SAFETY: path is a C string that outlives the call.
+    let fd = unsafe { libc::syscall(libc::SYS_open_tree, dir, path.as_ptr(), flags) };
+    let call = || format!("open_tree({})", name(AT_FDCWD, path));
+    descriptor(check(call, fd)?)
+}
+
 /// Attaches a detached mount, or moves an attached one, to the file or directory `target`.
 pub fn move_mount(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<(), SysError> {
     let flags = libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_EMPTY_PATH;

@@ -1,0 +1,109 @@
+#!/usr/bin/env bash
+# conformance.sh CHECKOUT BRIG [REFERENCE]: runs the validation programs of a built checkout of
+# opencontainers/runtime-tools against brig, and side by side against a reference runtime, to tell
+# brig's faults from the suite's. ONLY="name …" runs some of them; LOGS=DIR is where output goes.
+#
+# They run in namespaces of their own, with an overlay of / as their root and a /dev of their own:
+# the suite starts containers without a mount namespace, and cleans up by removing directories
+# whatever is mounted in them. The host's cgroups they have to share, or brig would not be tested
+# on those; what the suite makes there is known by its names and removed.
+set -euo pipefail
+
+PATIENCE=${PATIENCE:-120} # seconds that a program may take
+FLOOR=40                  # programs that brig has to pass; docs/conformance.md tells of the others
+
+# One program, already in its namespaces: becomes it.
+inside() {
+    local program=$1 runtime=$2 scratch=$3 device
+    mount -t tmpfs tmpfs "$scratch"
+    mkdir "$scratch"/{upper,work,root}
+    mount -t overlay -o "lowerdir=/,upperdir=$scratch/upper,workdir=$scratch/work" overlay "$scratch/root"
+    cd "$scratch/root"
+    mkdir suite old
+    mount --bind "$suite" suite
+    mount -o remount,bind,ro suite
+    install "$runtime" runtime
+    mount -t proc proc proc
+    mount -t sysfs sysfs sys
+    mount --rbind /sys/fs/cgroup sys/fs/cgroup
+    mount -t tmpfs -o mode=755 tmpfs dev
+    mkdir dev/pts dev/shm
+    mount -t devpts -o newinstance,ptmxmode=666 devpts dev/pts
+    for device in null zero full random urandom tty; do cp -a "/dev/$device" dev; done
+    ln -s pts/ptmx dev/ptmx
+    ln -s /proc/self/fd dev/fd
+    mount -t tmpfs tmpfs run
+    mount -t tmpfs -o mode=1777 tmpfs tmp
+    pivot_root . old
+    umount -l old
+    cd /suite
+    RUNTIME=/runtime exec "validation/$program/$program.t" </dev/null
+}
+
+# What a program's TAP says: "ok 3/3", "not ok 2/3", "skip". Some state no test at all and tell of
+# a failure only by an error in a comment.
+judge() {
+    local log=$1 status=$2 passed failed
+    passed=$(grep -c '^ok ' "$log" || true)
+    failed=$(grep -c '^not ok ' "$log" || true)
+    if [ "$status" = 124 ] || [ "$status" = 137 ]; then
+        echo "not ok, no end"
+    elif [ "$status" != 0 ] || [ "$failed" != 0 ] ||
+        { [ "$passed" = 0 ] && { ! grep -q '^1\.\.0' "$log" || grep -Eq '^ *"?error"?: *"?[^ "]' "$log"; }; }; then
+        echo "not ok $passed/$((passed + failed))"
+    elif [ "$passed" != 0 ] && [ "$(grep -ci '^ok .*# *skip' "$log")" = "$passed" ]; then
+        echo "skip"
+    else
+        echo "ok $passed/$passed"
+    fi
+}
+
+# Removes cgroups of the suite that were not there before.
+remove_cgroups() {
+    find /sys/fs/cgroup -mindepth 2 -depth -type d -regextype posix-extended \
+        -regex '.*/([^/]*[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|cgrouptest|testdir|runtime-tools)(/.*)?' |
+        { grep -vxFf "$logs/cgroups.before" || true; } |
+        while read -r directory; do rmdir "$directory" 2>/dev/null || true; done
+}
+
+run() {
+    local program=$1 runtime=$2 log=$3 status=0
+    timeout -k 5 "$PATIENCE" unshare --mount --propagation private --pid --fork --kill-child \
+        --net --ipc --uts --mount-proc "$0" --inside "$program" "$runtime" "$logs/scratch" >"$log" 2>&1 || status=$?
+    judge "$log" "$status"
+}
+
+if [ "${1-}" = --inside ]; then
+    inside "$2" "$3" "$4"
+fi
+
+suite=$(realpath "$1")
+brig=$(realpath "$2")
+reference=${3:+$(realpath "$(command -v "$3")")}
+export suite
+[ -x "$suite/runtimetest" ] || {
+    echo "$suite: has no runtimetest: build it and the validation programs there first" >&2
+    exit 2
+}
+logs=${LOGS:-$(mktemp -d)}
+mkdir -p "$logs/scratch"
+find /sys/fs/cgroup -mindepth 2 -type d >"$logs/cgroups.before"
+trap remove_cgroups EXIT
+
+programs=() passed=0 total=0 behind=0
+for path in "$suite"/validation/*/*.t; do programs+=("$(basename "$path" .t)"); done
+for program in ${ONLY:-${programs[@]}}; do
+    ours=$(run "$program" "$brig" "$logs/$program.brig")
+    theirs=
+    if [ -n "$reference" ]; then
+        theirs=$(run "$program" "$reference" "$logs/$program.reference")
+    fi
+    total=$((total + 1))
+    case $ours in ok*) passed=$((passed + 1)) ;; esac
+    case $ours/$theirs in ok*) ;; */ok*) behind=$((behind + 1)) ;; esac
+    printf '%-32s %-16s %s\n' "$program" "$ours" "$theirs"
+    remove_cgroups
+done
+echo "$passed of $total programs pass; what they say is in $logs"
+[ $behind = 0 ] || echo "$behind that the reference passes do not pass with brig"
+[ $behind = 0 ] && { [ -n "${ONLY-}" ] || [ $passed -ge $FLOOR ]; }

@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build check integration test test-vm bench demo install ci clean
+.PHONY: help build check integration test test-vm bench conformance demo install ci clean
 
 PREFIX   := /usr/local
 DESTDIR  :=
@@ -73,6 +73,11 @@ bench: build ## against runc, crun, youki if installed and PEERS="name=/path …
 	@mkdir -p $(TARGET)/bench
 	@$(SUDO) $(OUT)/examples/compare $(TARGET)/bench floor=$(OUT)/examples/floor brig=$(BRIG) \
 	    crun=crun runc=runc youki=$(or $(shell command -v youki),$(HOME)/.cargo/bin/youki) $(PEERS)
+
+conformance: build ## runtime-tools' validation: RUNTIME_TOOLS=checkout, built; REFERENCE=runc beside it
+	@[ -n "$(RUNTIME_TOOLS)" ] || \
+	    { echo "RUNTIME_TOOLS=DIR: a checkout of opencontainers/runtime-tools, built"; exit 2; }
+	@$(SUDO) scripts/conformance.sh "$(RUNTIME_TOOLS)" $(BRIG) $(REFERENCE)
 
 install: ## into DESTDIR + PREFIX (/usr/local)
 	@[ -x $(BRIG) ] || $(MAKE) build

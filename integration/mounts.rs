@@ -54,6 +54,28 @@ fn the_default_mounts_are_there_in_order_with_their_options() {
 }
 
 #[test]
+fn binds_stand_among_other_mounts_where_the_config_lists_them() {
+    let sandbox = Sandbox::new();
+    let one = source(&sandbox, "one");
+    let bind = |to: &str| json!({"destination": to, "source": one, "options": ["rbind"]});
+    let tmpfs = |to: &str| json!({"destination": to, "type": "tmpfs", "source": "tmpfs"});
+    add_mounts(&sandbox, &[bind("/mnt/a"), tmpfs("/mnt/b"), bind("/mnt/c"), tmpfs("/mnt/d")]);
+    let facts = sandbox.facts("mounts");
+    let targets = facts.mounts().into_iter().map(|mount| mount.target);
+    let found: Vec<String> = targets.filter(|target| target.starts_with("/mnt/")).collect();
+    assert_eq!(found, ["/mnt/a", "/mnt/b", "/mnt/c", "/mnt/d"]);
+}
+
+#[test]
+fn options_of_a_filesystem_have_no_effect_on_a_bind() {
+    let sandbox = Sandbox::new();
+    let one = source(&sandbox, "one");
+    let options = ["bind", "ro", "mode=700", "size=1k"];
+    add_mounts(&sandbox, &[json!({"destination": "/mnt/a", "source": one, "options": options})]);
+    assert_eq!(sandbox.facts("read /mnt/a/file").get("read /mnt/a/file"), r#""in one""#);
+}
+
+#[test]
 fn nothing_of_a_container_shows_in_the_hosts_mounts() {
     let sandbox = Sandbox::new();
     let outside = source(&sandbox, "outside");

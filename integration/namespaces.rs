@@ -261,3 +261,54 @@ fn a_sysctl_does_not_leave_proc_sys() {
     sandbox.create_with(&[]).fails();
     sandbox.assert_nothing_left();
 }
+
+/// What is mounted in a container without a mount namespace of its own, and in one that joins `list`.
+fn mounted_but_not_attached(list: &[Value], shows: &str) {
+    let sandbox = with_namespaces(list);
+    let outside = sandbox.dir.join("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("file"), "from outside").unwrap();
+    sandbox.add_file("etc/secret", "hidden");
+    sandbox.patch(|config| {
+        config["mounts"] = json!([
+            {"destination": "/proc", "type": "proc", "source": "proc"},
+            {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"},
+            {"destination": "/tmp/deep", "source": outside, "options": ["rbind", "ro"]},
+            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs"},
+        ]);
+        config["root"]["readonly"] = json!(true);
+        config["linux"]["maskedPaths"] = json!(["/etc/secret"]);
+    });
+    let before: Vec<String> = crate::host::mounts().into_iter().map(|m| m.target).collect();
+    let script = "ns ; read /tmp/deep/file ; read /etc/secret ; write /tmp/deep/file no ; \
+                  write /etc/new no ; write /tmp/new yes ; say ready ; sleep 60";
+    sandbox.script(script).create();
+    let after: Vec<String> = crate::host::mounts().into_iter().map(|m| m.target).collect();
+    assert_eq!(before, after, "nothing of it shows on the host");
+    sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
+
+    let facts = sandbox.facts(&script.replace(" ; say ready ; sleep 60", ""));
+    assert_eq!(facts.get("ns mnt"), shows);
+    assert_eq!(facts.get("read /tmp/deep/file"), r#""from outside""#);
+    assert_eq!(facts.get("read /etc/secret"), r#""""#);
+    assert_eq!(facts.get("write /tmp/deep/file"), "EROFS");
+    assert_eq!(facts.get("write /etc/new"), "EROFS");
+    assert_eq!(facts.get("write /tmp/new"), "ok");
+    assert!(!sandbox.rootfs().join("tmp/new").exists());
+    assert_eq!(fs::read_to_string(outside.join("file")).unwrap(), "from outside");
+    sandbox.assert_nothing_left();
+}
+
+#[test]
+fn without_a_mount_namespace_mounts_show_in_the_container_alone() {
+    brig_only!();
+    mounted_but_not_attached(&[json!({"type": "pid"})], &host_namespace("mnt"));
+}
+
+#[test]
+fn in_a_joined_mount_namespace_mounts_show_in_the_container_alone() {
+    brig_only!();
+    let path = format!("/proc/{}/ns/mnt", std::process::id());
+    let list = [json!({"type": "pid"}), json!({"type": "mount", "path": path})];
+    mounted_but_not_attached(&list, &host_namespace("mnt"));
+}

@@ -166,7 +166,8 @@ fn build(
         channel.send(&Message::Mounted).context("tell the parent that all is mounted")?;
         ensure!(channel.expect(&Message::Pivot), "brig is gone");
     }
-    run_hooks(&plan.hooks.create_container, state, Status::Creating, &state.bundle)?;
+    // runtime.md, State and Lifecycle: hooks come after step 2, and "creating" is that step.
+    run_hooks(&plan.hooks.create_container, state, Status::Created, &state.bundle)?;
     root.pivot(&plan.rootfs)?;
     if let (Some(terminal), Some(socket)) = (&plan.process.terminal, console) {
         let pty = Pty::open(terminal, plan.process.uid).at("process.terminal")?;

@@ -322,7 +322,8 @@ impl Attempt {
     /// In the runtime's namespaces. They may ask for the container's state, or kill it.
     fn run_hooks(&self, hooks: &Hooks, interrupt: BorrowedFd<'_>) -> Result<()> {
         self.dir.save(&self.state)?;
-        let state = self.state.for_hooks(Status::Creating, self.state.pid);
+        // runtime.md, State and Lifecycle: hooks come after step 2, and "creating" is that step.
+        let state = self.state.for_hooks(Status::Created, self.state.pid);
         hooks::run(&hooks.prestart, &state, &self.state.bundle, Some(interrupt))?;
         hooks::run(&hooks.create_runtime, &state, &self.state.bundle, Some(interrupt))
     }

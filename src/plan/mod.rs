@@ -190,7 +190,6 @@ fn refuse_unsupported(spec: &Spec) -> Result<()> {
     let linux = &spec.linux;
     refuse(&[
         ("linux.seccomp", linux.seccomp.is_some()),
-        ("linux.mountLabel", linux.mount_label.as_ref().is_some_and(|label| !label.is_empty())),
         ("linux.intelRdt", linux.intel_rdt.is_some()),
     ])
 }

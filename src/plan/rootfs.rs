@@ -98,17 +98,18 @@ impl Rootfs {
         namespaces: Namespaces,
     ) -> Result<Self> {
         let linux = &spec.linux;
-        refuse(&[(
-            "linux.mountLabel",
-            linux.mount_label.as_ref().is_some_and(|label| !label.is_empty()),
-        )])?;
+        let mut warnings = Vec::new();
+        if linux.mount_label.as_ref().is_some_and(|label| !label.is_empty()) {
+            // The kernel makes this directory if SELinux is on.
+            refuse(&[("linux.mountLabel", Path::new("/sys/fs/selinux").exists())])?;
+            warnings.push("linux.mountLabel: has no effect without SELinux".into());
+        }
         let root = spec.root.as_ref().context("missing").at("root")?;
         if root.path.as_os_str().is_empty() {
             Err(anyhow!("is empty")).at("root.path")?;
         }
         let propagation = propagation(linux.rootfs_propagation.as_deref(), options.no_pivot);
         let propagation = propagation.at("linux.rootfsPropagation")?;
-        let mut warnings = Vec::new();
         let mounts = spec.mounts.iter().enumerate().map(|(index, mount)| {
             Mount::new(index, mount, bundle, propagation.sources, &mut warnings)
         });
@@ -250,11 +251,19 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_mounted_in_somebody_elses_mount_namespace() {
+    fn nothing_is_attached_to_somebody_elses_mount_namespace() {
+        let jail = |rest| plan(rest, NONE, false).unwrap().jail;
+        for rest in [
+            r#","mounts":[{"destination":"/p","type":"proc"}]"#,
+            r#","linux":{"maskedPaths":["/x"]}"#,
+            r#","linux":{"readonlyPaths":["/x"]}"#,
+        ] {
+            assert_eq!(jail(rest), Jail::Detached, "{rest}");
+        }
         for (rest, place) in [
-            (r#","mounts":[{"destination":"/p","type":"proc"}]"#, "mounts"),
-            (r#","linux":{"maskedPaths":["/x"]}"#, "linux.maskedPaths"),
-            (r#","linux":{"readonlyPaths":["/x"]}"#, "linux.readonlyPaths"),
+            (r#","mounts":[{"destination":"/p","options":["remount"]}]"#, "mounts[0]"),
+            (r#","mounts":[{"destination":"/p","type":"cgroup"}]"#, "mounts[0]"),
+            (r#","mounts":[{"destination":"/p","type":"tmpfs","options":["ro"]}]"#, "mounts[0]"),
             (r#","linux":{"rootfsPropagation":"shared"}"#, "linux.rootfsPropagation"),
             (
                 r#","annotations":{"run.brig.overlay.layers":"l"}"#,
@@ -292,8 +301,6 @@ mod tests {
         assert!(error(private, NEW, true).ends_with("is not safe together with --no-pivot"));
         let relative = error(r#","linux":{"maskedPaths":["/a","b"]}"#, NEW, false);
         assert_eq!(relative, "linux.maskedPaths[1]: b is not an absolute path");
-        let label = error(r#","linux":{"mountLabel":"x"}"#, NEW, false);
-        assert_eq!(label, "linux.mountLabel: not supported by this version of brig");
     }
 
     #[test]

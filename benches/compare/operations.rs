@@ -11,7 +11,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// What the tables say of an operation, in their order.
-pub const OPERATIONS: [(&str, &str); 10] = [
+pub const OPERATIONS: [(&str, &str); 11] = [
     ("run-minimal", "run /bin/true, minimal configuration, back to back"),
     ("run-full", "run /bin/true, full configuration, back to back"),
     ("run-minimal-idle", "run /bin/true, minimal configuration, 0.25 s of idleness before"),
@@ -19,6 +19,7 @@ pub const OPERATIONS: [(&str, &str); 10] = [
     ("create", "create, full configuration; cpu with the container's init until then"),
     ("state", "state of a created container"),
     ("start", "start"),
+    ("exec", "exec of /bin/true in a running container; the floor: that program alone"),
     ("delete", "delete of a stopped container"),
     ("delete-force", "delete --force of a running container"),
     ("list", "list"),
@@ -113,6 +114,9 @@ fn life(world: &World, peer: &Peer, results: &mut Results) -> Result<()> {
             }
         }
         let (operation, verb) = if force {
+            let result = measure::call(world, peer, Verb::Exec, "full-pause", ID);
+            world.host.check_interrupt()?;
+            results.add("exec", peer, result);
             ("delete-force", Verb::Force)
         } else {
             stop(world, peer)?;

@@ -28,6 +28,7 @@ pub enum Verb {
     Create,
     Start,
     State,
+    Exec,
     Kill,
     Delete,
     Force,
@@ -103,6 +104,7 @@ impl Peer {
             ],
             Verb::Start => &["start".into(), id.into()],
             Verb::State => &["state".into(), id.into()],
+            Verb::Exec => &["exec".into(), id.into(), "/true".into()],
             Verb::Kill => &["kill".into(), id.into(), "KILL".into()],
             Verb::Delete => &["delete".into(), id.into()],
             Verb::Force => &["delete".into(), "--force".into(), id.into()],
@@ -121,7 +123,9 @@ impl Peer {
             Verb::Delete => "delete",
             Verb::Force => "force",
             // Less than an empty program is not possible.
-            Verb::State | Verb::Kill | Verb::List => return vec![rootfs.join("true").into()],
+            Verb::State | Verb::Exec | Verb::Kill | Verb::List => {
+                return vec![rootfs.join("true").into()];
+            }
         };
         let config = if config.starts_with("full") { "full" } else { "minimal" };
         vec![

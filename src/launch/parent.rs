@@ -209,14 +209,7 @@ impl Attempt {
             notify::make_directory(&self.dir)?;
         }
         self.make_cgroup(plan, log)?;
-        // Without a cgroup namespace, the container's own cgroups are among the sources.
-        let sources = match plan.opens_sources() {
-            true => {
-                let users = idmap::of_mounts(plan, &joined)?;
-                Some(Sources::open(&plan.rootfs, &self.state.cgroup, &users, false)?)
-            }
-            false => None,
-        };
+        let sources = self.open_sources(plan, &joined)?;
         let entry = self.state.cgroup.entry()?;
         let gate = Gate::make(&self.dir)?;
         let (channel, childs) = sync::pair()?;
@@ -259,17 +252,31 @@ impl Attempt {
         self.serve(&peer, plan, log)?;
         let master = console.own.as_ref().map(socket::receive).transpose()?;
 
-        // Save. Only then may the child live without us.
+        self.save(options, &peer)?;
+        Ok((init, master))
+    }
+
+    /// After the cgroup is made: without a cgroup namespace, the container's own are among the sources.
+    fn open_sources(&self, plan: &Plan, joined: &[spawn::Joined<'_>]) -> Result<Option<Sources>> {
+        if !plan.opens_sources() {
+            return Ok(None);
+        }
+        let users = idmap::of_mounts(plan, joined)?;
+        Sources::open(&plan.rootfs, &self.state.cgroup, &users, false).map(Some)
+    }
+
+    /// Tells whoever asked that there is a container. Only after that may the child live without us.
+    fn save(&mut self, options: &Options, peer: &Peer<'_>) -> Result<()> {
         self.state.creating = false;
         self.dir.save(&self.state)?;
         if let Some(path) = &options.pid_file {
-            state::write_atomically(path, pid.to_string().as_bytes()).context("--pid-file")?;
+            let pid = self.state.pid.to_string();
+            state::write_atomically(path, pid.as_bytes()).context("--pid-file")?;
         }
         if let Some(socket) = &self.pidfd_socket {
-            socket.send(init.as_fd(), "standard")?;
+            socket.send(peer.init.as_fd(), "standard")?;
         }
-        peer.tell(&Message::Saved)?;
-        Ok((init, master))
+        peer.tell(&Message::Saved)
     }
 
     /// Where an ordinary user may make none, a container that asks for no limit lives without.

@@ -102,6 +102,7 @@ fn every_limit_is_in_its_file() {
                 "cpus": "0", "mems": "0"},
         "pids": {"limit": 100},
         "hugepageLimits": [{"pageSize": "2MB", "limit": 4 << 20}],
+        "blockIO": {"weight": 500},
         "unified": {"memory.high": "50331648", "memory.oom.group": "1",
                     "cgroup.max.descendants": "7"},
     }));
@@ -121,6 +122,7 @@ fn every_limit_is_in_its_file() {
         ("cpuset.mems", "0"),
         ("pids.max", "100"),
         ("hugetlb.2MB.rsvd.max", "4194304"),
+        ("io.weight", "default 4950"),
         ("cgroup.max.descendants", "7"),
     ] {
         assert_eq!(read(&dir, file), value, "{file}");
@@ -334,6 +336,25 @@ fn below_processes_there_are_containers_but_no_limits() {
     assert!(!mountpoint.join(&path[1..]).exists());
     drop(occupant);
     fs::remove_dir(&above).unwrap();
+}
+
+#[test]
+fn a_cgroup_that_takes_no_process_is_told_as_such() {
+    brig_only!();
+    let mountpoint = unified!("pids");
+    let sandbox = limited(json!({"pids": {"limit": 0}}));
+    sandbox.create_with(&[]).fails_with("enter cgroup (its pids limit");
+    sandbox.assert_nothing_left();
+    let dir = mountpoint.join(format!("{}-joined", sandbox.id));
+    fs::create_dir(&dir).unwrap();
+    fs::write(mountpoint.join("cgroup.subtree_control"), "+memory").unwrap();
+    fs::write(dir.join("cgroup.subtree_control"), "+memory").unwrap();
+    sandbox.patch(|config| {
+        config["linux"]["cgroupsPath"] = json!(format!("/{}-joined", sandbox.id));
+        config["linux"]["resources"] = json!({});
+    });
+    sandbox.create_with(&[]).fails_with("it has given controllers to the cgroups below");
+    fs::remove_dir(&dir).unwrap();
 }
 
 #[test]

@@ -236,6 +236,18 @@ impl Entry {
     }
 }
 
+/// What it means that a process cannot be born in a cgroup2 directory ([`Entry::into`]).
+pub fn not_born(error: SysError) -> anyhow::Error {
+    let why = match error.errno {
+        Errno::EAGAIN => "its pids limit, or another limit of processes, is reached",
+        Errno::EBUSY => "it has given controllers to the cgroups below, and can have no processes",
+        Errno::EOPNOTSUPP => "it is threaded, or one above it is",
+        Errno::ENODEV => "it has been removed meanwhile",
+        _ => return error.into(),
+    };
+    anyhow::Error::from(error).context(format!("enter cgroup ({why})"))
+}
+
 fn hint(error: anyhow::Error, errno: Errno) -> Result<()> {
     Err(match errno {
         Errno::ENOSPC => error.context("enter cgroup (its cpuset is empty)"),

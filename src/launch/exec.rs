@@ -5,7 +5,7 @@ use super::program::{self, Program};
 use super::sync::{self, Channel, Message};
 use super::terminal::Carrier;
 use super::{foreground, spawn};
-use crate::cgroup::Entry;
+use crate::cgroup::{Entry, not_born};
 use crate::deadline;
 use crate::log::Log;
 use crate::plan::process::Process;
@@ -232,7 +232,7 @@ fn spawn(
         true => spawn::relay(0, into, || join(init, state.namespaces))?,
         false => {
             join(init, state.namespaces & libc::CLONE_NEWPID)?;
-            clone3(0, into)?
+            clone3(0, into).map_err(not_born)?
         }
     };
     match side {

@@ -1,6 +1,7 @@
 //! The one clone: which namespaces are made with it, which are joined before, which after.
 
 use super::sync::{self, Message};
+use crate::cgroup::not_born;
 use crate::plan::namespaces::{Join, Namespaces, name};
 use crate::spec::Place;
 use crate::sys::clone::{Side, clone_sibling, clone3};
@@ -93,11 +94,11 @@ pub fn spawn(
         return relay(flags, into, || enter_all(joined));
     }
     let Some(pidns) = joined.iter().find(|joined| joined.join.kind == libc::CLONE_NEWPID) else {
-        return Ok(clone3(flags, into)?);
+        return clone3(flags, into).map_err(not_born);
     };
     let own = File::open("/proc/self/ns/pid").context("open /proc/self/ns/pid")?;
     pidns.enter()?;
-    let side = clone3(flags, into)?;
+    let side = clone3(flags, into).map_err(not_born)?;
     if let Side::Parent(..) = side {
         setns(&own, CloneFlags::CLONE_NEWPID).context("back to brig's own pid namespace")?;
     }
@@ -113,7 +114,7 @@ pub fn relay(
     let (ours, theirs) = sync::pair()?;
     let Side::Parent(_, relay) = clone3(0, None)? else {
         drop(ours);
-        let cloned = join().and_then(|()| Ok(clone_sibling(flags, into)?));
+        let cloned = join().and_then(|()| clone_sibling(flags, into).map_err(not_born));
         let message = match cloned {
             Ok(Err(birth)) => return Ok(Side::Child(birth)),
             Ok(Ok(pid)) => Message::Cloned(pid),

@@ -10,6 +10,8 @@ if [ "$1" != root ]; then
     while read -r module; do insmod "/modules/$module" || echo "insmod $module: $?"; done </modules/order
     mount -t tmpfs -o size=75%,mode=755 tmpfs /root
     mkdir -p /root/proc /root/sys /root/dev /root/tmp /root/run /root/etc /root/root
+    mkdir /root/usr
+    ln -s ../bin /root/usr/bin
     cp -a /bin /init /payload /root/
     umount /proc /dev
     exec switch_root /root /init root

@@ -3,6 +3,8 @@
 //! `make integration` builds the static process that runs in the containers and starts this as root.
 //! `BRIG=/path` tests another binary, also another runtime: what only brig has is skipped then.
 //! `BRIG_TEST_INIT=/path` is that static process, where cargo's own build of it is not static.
+//! `BRIG_TEST_DIR=/path` is where bundles and states are made, instead of in cargo's target.
+//! `BRIG_TEST_DISK=/dev/x` is a disk that a test may read from (the guest of `make test-vm` has one).
 
 #![allow(unsafe_code, reason = "ptrace before exec, and the work that comes before main")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]

@@ -127,7 +127,9 @@ impl Sandbox {
         // Of one length, so that none is the beginning of another.
         let id = format!("bt{}-{:04}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let test = std::thread::current().name().unwrap_or("main").replace("::", "-");
-        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{test}-{id}"));
+        let dir = std::env::var_os("BRIG_TEST_DIR");
+        let dir = dir.map_or_else(|| env!("CARGO_TARGET_TMPDIR").into(), PathBuf::from);
+        let dir = dir.join(format!("{test}-{id}"));
         let sandbox = Sandbox { id, dir, calls: AtomicUsize::new(0) };
         fs::create_dir_all(sandbox.rootfs().join("bin")).unwrap();
         // Containers with other ids than root have to get in as well.

@@ -26,14 +26,11 @@ mkdir "$payload/payload"
 cp "$binary" "$payload/payload/integration"
 cp "$BRIG" "$payload/payload/brig"
 cp "$BRIG_TEST_INIT" "$payload/payload/brig-test-init"
-# Where the tests put their files, on ext4: cargo has compiled that path into them.
-target=${binary%/*/*/*}
 {
     echo "#!/bin/sh"
-    printf '%q ' mkdir -p "$target"; echo
-    printf '%q ' mount -t ext4 /dev/vda "$target"; echo
-    echo "export BRIG_TEST_DISK=/dev/vdc"
-    echo "cd /payload && export BRIG=/payload/brig BRIG_TEST_INIT=/payload/brig-test-init"
+    echo "mkdir /data && mount -t ext4 /dev/vda /data && cd /payload || exit"
+    echo "export BRIG=/payload/brig BRIG_TEST_INIT=/payload/brig-test-init"
+    echo "export BRIG_TEST_DIR=/data BRIG_TEST_DISK=/dev/vdc"
     printf '%q ' exec ./integration "${skipped[@]/#/--skip=}" "$@"; echo
 } >"$payload/payload/run"
 chmod 755 "$payload/payload/run"

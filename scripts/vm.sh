@@ -67,7 +67,8 @@ run=$(mktemp -d "$cache/run.XXXXXX")
 trap 'rm -rf --one-file-system "$run"' EXIT
 { cat "$base/initrd"; (cd "$payload" && find . | cpio --quiet -o -H newc -R 0:0); } >"$run/initrd"
 truncate -s 64M "$run/disk" "$run/swap"
-/sbin/mke2fs -q -t ext4 -O ^has_journal "$run/files" 512M
+truncate -s 512M "$run/files"
+/sbin/mke2fs -q -t ext4 -O ^has_journal "$run/files"
 
 # A stock kernel does not come up where KVM is this host's kind of paravirtualisation.
 accel=tcg,thread=multi

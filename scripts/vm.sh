@@ -43,6 +43,8 @@ build() {
     mkdir -p "$work"/root/{proc,sys,dev,root,run,payload}
     local module file
     for module in "${modules[@]}"; do
+        # Newer kernels have some of them built in.
+        ! grep -q "/$module.ko\$" "$work"/deb/lib/modules/*/modules.builtin || continue
         file=$(find "$work/deb/lib/modules" -name "$module.ko*" | head -n 1)
         [ -n "$file" ] || { echo "vm.sh: $image has no module $module" >&2; return 1; }
         case $file in

@@ -36,6 +36,7 @@ mod old_kernel;
 mod overlay;
 mod process;
 mod robust;
+mod rootless;
 mod run;
 mod sandbox;
 mod sched;

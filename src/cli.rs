@@ -38,7 +38,7 @@ pub enum Command {
     Kill { id: String, signal: String, all: bool },
     Delete { id: String, force: bool },
     List { format: ListFormat, quiet: bool },
-    Spec { bundle: PathBuf },
+    Spec { bundle: PathBuf, rootless: bool },
     Features,
 }
 
@@ -227,7 +227,8 @@ fn subcommand(name: &'static str) -> clap::Command {
             .arg(flag("quiet", "Only ids").short('q')),
         "spec" => command
             .about("Write a config.json to start from")
-            .arg(option("bundle", "DIR", "Where to write it [default: .]").short('b')),
+            .arg(option("bundle", "DIR", "Where to write it [default: .]").short('b'))
+            .arg(flag("rootless", "For an ordinary user, who calls it")),
         _ => command.about("Print what this brig can do as JSON"),
     }
 }
@@ -371,7 +372,10 @@ fn command(name: &str, matches: &ArgMatches, globals: &Globals) -> Command {
             },
             quiet: matches.get_flag("quiet"),
         },
-        "spec" => Command::Spec { bundle: path(matches, "bundle").unwrap_or_else(|| ".".into()) },
+        "spec" => Command::Spec {
+            bundle: path(matches, "bundle").unwrap_or_else(|| ".".into()),
+            rootless: matches.get_flag("rootless"),
+        },
         _ => Command::Features,
     }
 }

@@ -31,7 +31,7 @@ pub fn run(globals: &Globals, command: Command, log: &mut Log) -> Result<i32> {
         Command::Kill { id, signal, all } => kill::kill(root, &id, &signal, all),
         Command::Delete { id, force } => delete::delete(root, &id, force, log),
         Command::List { format, quiet } => list::list(root, format, quiet),
-        Command::Spec { bundle } => spec::spec(&bundle),
+        Command::Spec { bundle, rootless } => spec::spec(&bundle, rootless),
         Command::Features => features::features(),
     }
     .map(|()| 0)

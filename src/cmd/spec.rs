@@ -1,22 +1,99 @@
 //! spec: writes a config.json to start from.
 
-use anyhow::{Context, Result, bail};
+use crate::plan::idmap::IdMap;
+use crate::process::subids;
+use anyhow::{Context, Result, bail, ensure};
+use nix::unistd::{getegid, geteuid};
 use std::io::Write;
 use std::path::Path;
 
 /// A config that this brig runs, given a `rootfs` with a shell.
-const DEFAULT: &[u8] = include_bytes!("default-config.json");
+const DEFAULT: &str = include_str!("default-config.json");
 
-/// Writes it into a bundle that has none.
-pub fn spec(bundle: &Path) -> Result<()> {
+/// Writes it into a bundle that has none; `rootless`: as it can be run without root's rights.
+pub fn spec(bundle: &Path, rootless: bool) -> Result<()> {
     let path = bundle.join("config.json");
+    let text = if rootless { own_config()? } else { DEFAULT.to_owned() };
     match std::fs::File::options().write(true).create_new(true).open(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
             bail!("spec: file {} exists. Remove it first", path.display())
         }
-        file => file.and_then(|mut file| file.write_all(DEFAULT)),
+        file => file.and_then(|mut file| file.write_all(text.as_bytes())),
     }
     .with_context(|| format!("spec: {}", path.display()))
+}
+
+/// For who calls brig: with the ids that they are granted, if there is a way to use them.
+fn own_config() -> Result<String> {
+    let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+    let mut granted = ["/etc/subuid", "/etc/subgid"].map(|path| subids::granted(path, uid));
+    let helpers = ["newuidmap", "newgidmap"].map(subids::helper);
+    let usable = uid == 0 || helpers.iter().all(Option::is_some);
+    if !usable || granted.iter().any(Vec::is_empty) {
+        granted = Default::default();
+    }
+    let [uids, gids] = &granted;
+    rootless(&id_maps(uid, uids), &id_maps(gid, gids))
+}
+
+/// Root in the container is who calls brig, and after that come the ids that they are granted.
+fn id_maps(own: u32, granted: &[(u32, u32)]) -> Vec<IdMap> {
+    let mut maps = vec![IdMap { container: 0, host: own, size: 1 }];
+    let mut container = 1_u32;
+    for &(host, size) in granted {
+        let Some(next) = container.checked_add(size) else { break };
+        maps.push(IdMap { container, host, size });
+        container = next;
+    }
+    maps
+}
+
+/// The default config in a user namespace with these ids.
+fn rootless(uids: &[IdMap], gids: &[IdMap]) -> Result<String> {
+    let mut text = DEFAULT.to_owned();
+    // The host's network: a new one has nothing but a loopback, and no ordinary user can change that.
+    replace(&mut text, r#"{ "type": "network" }"#, r#"{ "type": "user" }"#)?;
+    // Only the owner of the network namespace may mount a sysfs.
+    let sysfs = section(&text, "    {\n      \"destination\": \"/sys\",", "\n    },\n")?;
+    let bound = r#"    {
+      "destination": "/sys",
+      "source": "/sys",
+      "options": ["rbind", "nosuid", "noexec", "nodev", "rro"]
+    }
+"#;
+    replace(&mut text, &sysfs, bound)?;
+    let cgroup = section(&text, "    {\n      \"destination\": \"/sys/fs/cgroup\",", "\n    }\n")?;
+    replace(&mut text, &cgroup, "")?;
+    // Limits are for who may make cgroups.
+    let resources = section(&text, "    \"resources\": {", "\n    },\n")?;
+    let [uid_maps, gid_maps] = [("uid", uids), ("gid", gids)].map(|(kind, maps)| json(kind, maps));
+    replace(&mut text, &resources, &(uid_maps + &gid_maps))?;
+    // The group of terminals.
+    if !gids.iter().any(|map| (map.container..map.container + map.size).contains(&5)) {
+        replace(&mut text, r#", "gid=5""#, "")?;
+    }
+    Ok(text)
+}
+
+/// What is between these two, with them.
+fn section(text: &str, start: &str, end: &str) -> Result<String> {
+    let found = text.split_once(start).and_then(|(_, rest)| rest.split_once(end));
+    let (middle, _) = found.with_context(|| format!("the default config has no {start:?}"))?;
+    Ok([start, middle, end].concat())
+}
+
+fn replace(text: &mut String, from: &str, to: &str) -> Result<()> {
+    ensure!(text.matches(from).count() == 1, "the default config does not have one {from:?}");
+    *text = text.replacen(from, to, 1);
+    Ok(())
+}
+
+fn json(kind: &str, maps: &[IdMap]) -> String {
+    let line = |IdMap { container, host, size }: &IdMap| {
+        format!(r#"      {{ "containerID": {container}, "hostID": {host}, "size": {size} }}"#)
+    };
+    let lines: Vec<String> = maps.iter().map(line).collect();
+    format!("    \"{kind}Mappings\": [\n{}\n    ],\n", lines.join(",\n"))
 }
 
 #[cfg(test)]
@@ -24,10 +101,39 @@ mod tests {
     use super::*;
     use crate::plan::Plan;
 
+    fn plan(text: &str) -> Plan {
+        let spec = serde_json::from_str(text).unwrap();
+        Plan::new(&spec, Path::new("/bundle"), &Default::default()).unwrap()
+    }
+
     #[test]
     fn the_default_config_makes_a_plan_without_warnings() {
-        let spec = serde_json::from_slice(DEFAULT).unwrap();
-        let plan = Plan::new(&spec, Path::new("/bundle"), &Default::default()).unwrap();
+        assert_eq!(plan(DEFAULT).warnings, Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_rootless_config_makes_one_too_and_asks_for_nothing_of_roots() {
+        let one = id_maps(1000, &[]);
+        let text = rootless(&one, &one).unwrap();
+        let plan = plan(&text);
         assert_eq!(plan.warnings, Vec::<String>::new());
+        assert_eq!((&plan.id_maps.uids, &plan.id_maps.gids), (&one, &one));
+        assert!(plan.resources.sets_no_limit());
+        assert!(plan.namespaces.has(libc::CLONE_NEWUSER));
+        assert!(!plan.namespaces.has(libc::CLONE_NEWNET));
+        for word in ["gid=", "sysfs", "\"cgroup\",", "resources"] {
+            assert!(!text.contains(word), "{word}: {text}");
+        }
+    }
+
+    #[test]
+    fn granted_ids_follow_ones_own() {
+        let maps = id_maps(1000, &[(100_000, 65536), (300_000, 10)]);
+        let of = |container, host, size| IdMap { container, host, size };
+        assert_eq!(maps, [of(0, 1000, 1), of(1, 100_000, 65536), of(65537, 300_000, 10)]);
+        assert_eq!(id_maps(7, &[(1, u32::MAX)]).len(), 1);
+        let text = rootless(&maps, &maps).unwrap();
+        assert!(text.contains("gid=5"));
+        assert_eq!(plan(&text).id_maps.uids, maps);
     }
 }

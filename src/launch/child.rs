@@ -160,6 +160,10 @@ fn build(
         None => Sources::open(&plan.rootfs, &state.cgroup, &[], true)?,
     };
     let root = rootfs::mount(&plan.rootfs, sources)?;
+    for warning in root.warnings() {
+        let warning = Message::Warning(warning.clone());
+        channel.send(&warning).context("tell the parent of a warning")?;
+    }
     // Now, because later the root may be read-only.
     root.make_directory(plan.process.cwd.as_ref()).at("process.cwd")?;
     if plan.hooks.during_create() {

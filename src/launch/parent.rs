@@ -312,12 +312,12 @@ impl Attempt {
             peer.tell(&Message::Provided)?;
         }
         if plan.hooks.during_create() {
-            peer.hear(&Message::Mounted, &self.state.cgroup)?;
+            peer.hear(&Message::Mounted, &self.state.cgroup, log)?;
             self.reached_hooks = true;
             self.run_hooks(&plan.hooks, peer.signals.as_fd())?;
             peer.tell(&Message::Pivot)?;
         }
-        peer.hear(&Message::Ready, &self.state.cgroup)?;
+        peer.hear(&Message::Ready, &self.state.cgroup, log)?;
         if plan.privileged {
             // Root's rights in the container's user namespace would not do. Not before now: a
             // real-time process cannot be moved into every cgroup.
@@ -390,9 +390,13 @@ impl Peer<'_> {
     }
 
     /// Listens to the child until it says what is expected now.
-    fn hear(&self, expected: &Message, cgroup: &Cgroup) -> Result<()> {
+    fn hear(&self, expected: &Message, cgroup: &Cgroup, log: &mut Log) -> Result<()> {
         self.channel.wait(self.signals.as_fd(), self.end)?;
         match self.channel.receive()? {
+            Some(Message::Warning(text)) => {
+                log.warn(&text);
+                self.hear(expected, cgroup, log)
+            }
             Some(Message::Failed(text)) => Err(anyhow!(text)),
             Some(said) if said == *expected => Ok(()),
             Some(said) => {

@@ -11,13 +11,15 @@
 //!   save state, pid file
 //!                            ──── Saved ───▶  waits at the gate
 //!   exits
-//!   at any time:             ◀─ Failed(text)  exits;  parent undoes
+//!   at any time:             ◀─ Warning(text) parent logs
+//!                            ◀─ Failed(text)  exits;  parent undoes
 //!                            ◀──── EOF ─────  died: the parent asks waitid how
 //!                            ───── EOF ────▶  the parent died: exits
 //! ```
 //!
 //! So a child outlives its parent only when the state that leads to it has been saved. One
-//! `SOCK_SEQPACKET` pair; a message is one tag byte and, for [`Message::Failed`], text.
+//! `SOCK_SEQPACKET` pair; a message is one tag byte and, for
+//! [`Message::Warning`] and [`Message::Failed`], text.
 
 use crate::deadline;
 use crate::sys::Errno;
@@ -45,6 +47,8 @@ pub enum Message {
     Ready,
     /// Parent: whoever looks will find you now.
     Saved,
+    /// Child: this is not as the config has it.
+    Warning(String),
     /// Child: this is why I cannot go on.
     Failed(String),
 }
@@ -70,10 +74,13 @@ impl Channel {
             Message::Pivot => b'P',
             Message::Ready => b'R',
             Message::Saved => b'S',
+            Message::Warning(_) => b'W',
             Message::Failed(_) => b'F',
         }];
         match message {
-            Message::Failed(text) => packet.extend(text.bytes().take(MOST - 1)),
+            Message::Warning(text) | Message::Failed(text) => {
+                packet.extend(text.bytes().take(MOST - 1))
+            }
             Message::Cloned(pid) => packet.extend(pid.to_ne_bytes()),
             _ => {}
         }
@@ -96,7 +103,8 @@ impl Channel {
             b"P" => Some(Message::Pivot),
             b"R" => Some(Message::Ready),
             b"S" => Some(Message::Saved),
-            [b'F', text @ ..] => Some(Message::Failed(String::from_utf8_lossy(text).into_owned())),
+            [b'W', text @ ..] => Some(Message::Warning(String::from_utf8_lossy(text).into())),
+            [b'F', text @ ..] => Some(Message::Failed(String::from_utf8_lossy(text).into())),
             other => bail!(
                 "the other side says {:?}, which is no message",
                 other.escape_ascii().to_string()
@@ -143,7 +151,8 @@ mod tests {
     #[test]
     fn messages_survive_the_socket_and_eof_is_none() {
         let (parent, child) = pair().unwrap();
-        for message in [Message::Ready, Message::Failed("mounts[3]: EPERM".into())] {
+        let texts = [Message::Warning("sysfs".into()), Message::Failed("mounts[3]: EPERM".into())];
+        for message in [Message::Ready].into_iter().chain(texts) {
             child.send(&message).unwrap();
             assert_eq!(parent.receive().unwrap(), Some(message));
         }

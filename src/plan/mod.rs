@@ -87,6 +87,7 @@ impl Plan {
             // In one that it joins, pivot_root(2) would take the root from under others.
             mount: namespaces.new & libc::CLONE_NEWNS != 0,
             cgroup: namespaces.has(libc::CLONE_NEWCGROUP),
+            user: namespaces.has(libc::CLONE_NEWUSER),
         };
         let rootfs = rootfs::Rootfs::new(spec, bundle, options, private)?;
         warnings.extend_from_slice(&rootfs.warnings);

@@ -3,6 +3,7 @@
 use super::mounts::{c_string, clean};
 use super::rootfs::RootOptions;
 use crate::spec::{Place, Spec};
+use crate::sys::cred;
 use anyhow::{Context, Result, anyhow, ensure};
 use std::ffi::{CString, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -15,6 +16,9 @@ pub struct Overlay {
     pub layers: Vec<CString>,
     /// Where the container's writes go.
     pub upper: Upper,
+    /// overlayfs keeps its own attributes as `user.overlay.*`: nobody but root of the host may set
+    /// those it has otherwise.
+    pub user_attributes: bool,
     /// Who named the layers.
     pub layers_from: Origin,
     /// Who named the upper.
@@ -73,7 +77,13 @@ pub const ANNOTATIONS: [&str; 3] = [LAYERS, UPPER, WORK];
 const MOST_LAYERS: usize = 500;
 
 /// Reads the annotations and the flags, which go before them.
-pub fn plan(spec: &Spec, bundle: &Path, options: &RootOptions) -> Result<Option<Overlay>> {
+/// `user`: the container gets a new user namespace, or joins one.
+pub fn plan(
+    spec: &Spec,
+    bundle: &Path,
+    options: &RootOptions,
+    user: bool,
+) -> Result<Option<Overlay>> {
     let annotations = &spec.annotations;
     for name in annotations.keys().filter(|name| name.starts_with(PREFIX)) {
         if !ANNOTATIONS.contains(&name.as_str()) {
@@ -103,7 +113,8 @@ pub fn plan(spec: &Spec, bundle: &Path, options: &RootOptions) -> Result<Option<
     let layers = layers_from.blame(absolute(&layers, bundle, layers_from))?;
     let upper = plan_upper(upper.map_or("tmpfs", String::as_str), work, bundle, upper_from)?;
     upper_from.blame(check_apart(&upper, &layers))?;
-    Ok(Some(Overlay { layers, upper, layers_from, upper_from }))
+    let user_attributes = user || !cred::in_first_user_namespace();
+    Ok(Some(Overlay { layers, upper, user_attributes, layers_from, upper_from }))
 }
 
 /// `a:b\:c` is `a` and `b:c`.
@@ -208,7 +219,7 @@ mod tests {
 
     fn overlay(annotations: &str, options: &RootOptions) -> Result<Option<Overlay>> {
         let spec = format!(r#"{{"ociVersion":"1.3.0","annotations":{annotations}}}"#);
-        plan(&serde_json::from_str(&spec).unwrap(), Path::new("/bundle"), options)
+        plan(&serde_json::from_str(&spec).unwrap(), Path::new("/bundle"), options, false)
     }
 
     fn error(annotations: &str) -> String {

@@ -32,6 +32,8 @@ pub struct Namespaces {
     pub mount: bool,
     /// The container gets a new cgroup namespace, or joins one.
     pub cgroup: bool,
+    /// The container gets a new user namespace, or joins one.
+    pub user: bool,
 }
 
 /// The root filesystem.
@@ -120,7 +122,7 @@ impl Rootfs {
             readonly: root.readonly,
             jail: jail(namespaces.mount, options.no_pivot),
             propagation,
-            overlay: overlay::plan(spec, bundle, options)?,
+            overlay: overlay::plan(spec, bundle, options, namespaces.user)?,
             own_dev,
             devices: devices::plan(linux.devices.as_deref().unwrap_or_default(), own_dev)?,
             mounts,
@@ -228,8 +230,8 @@ fn paths(paths: &[PathBuf], place: &str) -> Result<Vec<CString>> {
 mod tests {
     use super::*;
 
-    const NEW: Namespaces = Namespaces { mount: true, cgroup: true };
-    const NONE: Namespaces = Namespaces { mount: false, cgroup: false };
+    const NEW: Namespaces = Namespaces { mount: true, cgroup: true, user: false };
+    const NONE: Namespaces = Namespaces { mount: false, cgroup: false, user: false };
 
     fn plan(rest: &str, namespaces: Namespaces, no_pivot: bool) -> Result<Rootfs> {
         let spec = format!(r#"{{"ociVersion":"1.3.0","root":{{"path":"r"}}{rest}}}"#);

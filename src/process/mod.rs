@@ -9,3 +9,4 @@ pub mod passwd;
 pub mod sched;
 pub mod socket;
 pub mod stdio;
+pub mod subids;

@@ -8,11 +8,12 @@ use super::source::{Source, clone_bind};
 use super::target::{self, Target, is_directory, proc_path};
 use crate::plan::mounts::{Filesystem, Kind, Mount};
 use crate::spec::At;
-use crate::sys::mount::{self, move_mount};
+use crate::sys::mount::{self, Attr, clone_tree, move_mount};
 use crate::sys::path::{Links, make_dir_in, open_in};
-use crate::sys::{Errno, SysError};
+use crate::sys::{Errno, SysError, errno_of};
 use anyhow::{Context, Result, bail, ensure};
-use nix::fcntl::OFlag;
+use libc::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY, MS_SLAVE};
+use nix::fcntl::{AT_FDCWD, OFlag};
 use nix::sys::stat::fstat;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -40,7 +41,12 @@ pub fn attach(root: &mut Root, mount: &Mount, source: &Source) -> Result<()> {
                 root.kernel.apply(reopen(root, mount)?.as_fd(), &mount.steps)
             }
         },
-        (Kind::Filesystem(fs), _) => new(root, mount, fs, &fs.fstype, &target),
+        (Kind::Filesystem(fs), _) => match new(root, mount, fs, &fs.fstype, &target) {
+            Err(error) if *fs.fstype == *c"sysfs" && errno_of(&error) == Some(Errno::EPERM) => {
+                hosts_sysfs(root, mount, fs, target.fd.as_fd())
+            }
+            mounted => mounted,
+        },
         (Kind::Cgroup(fs), Source::Cgroup(cgroups)) => {
             cgroup::mount(root, mount, fs, &target, cgroups)
         }
@@ -119,6 +125,35 @@ pub fn new(
     if fs.late_read_only {
         root.late.push(detached);
     }
+    Ok(())
+}
+
+/// The kernel lets only who owns the network namespace mount a sysfs, and nobody whose own is covered
+/// in parts: then the container sees the host's, and can change nothing in it.
+fn hosts_sysfs(
+    root: &mut Root,
+    mount: &Mount,
+    fs: &Filesystem,
+    target: BorrowedFd<'_>,
+) -> Result<()> {
+    let safe = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+    let attr = Attr { set: fs.attr | safe, clear: 0, propagation: MS_SLAVE };
+    match root.kernel {
+        Kernel::New => {
+            let tree = clone_tree(AT_FDCWD, c"/sys", true)?;
+            root.kernel.set(tree.as_fd(), true, attr)?;
+            put(tree.as_fd(), target)?;
+        }
+        Kernel::Old(_) => {
+            root.kernel.bind(&Shown::Path(c"/sys"), target, true)?;
+            root.kernel.set(reopen(root, mount)?.as_fd(), false, attr)?;
+        }
+    }
+    root.warnings.push(format!(
+        "{}: {} is the host's, read-only: a sysfs of its own needs a new network namespace",
+        mount.place(),
+        mount.target.to_string_lossy()
+    ));
     Ok(())
 }
 

@@ -41,6 +41,8 @@ pub struct Root {
     parked: Option<OwnedFd>,
     /// Mounts that become read-only at the end.
     late: Vec<OwnedFd>,
+    /// What is not as the config has it.
+    warnings: Vec<String>,
 }
 
 /// Mounts the root filesystem at `root.path` and everything in it: called by the child, in its own
@@ -65,7 +67,7 @@ fn mount_all(plan: &Rootfs, sources: Sources) -> Result<Root> {
         (None, Some(fd)) => (attach_root(&kernel, plan, fd).at("root.path")?, None),
         (None, None) => anyhow::bail!("no root filesystem"),
     };
-    let mut root = Root { kernel, fd, parked, late: Vec::new() };
+    let mut root = Root { kernel, fd, parked, late: Vec::new(), warnings: Vec::new() };
     for (mount, source) in plan.mounts.iter().zip(&mounts) {
         let attached = attach::attach(&mut root, mount, source);
         let attached = attached.map_err(|error| explain(error, plan.jail));
@@ -105,6 +107,11 @@ fn attach_root(kernel: &Kernel, plan: &Rootfs, root: OwnedFd) -> Result<OwnedFd>
 }
 
 impl Root {
+    /// What is not as the config has it.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
     /// Makes a directory and its parents, where they are missing.
     pub fn make_directory(&self, path: &Path) -> Result<()> {
         let path = CString::new(clean(path.as_os_str().as_bytes()))?;

@@ -8,9 +8,10 @@ use crate::plan::overlay::{Overlay, Upper};
 use crate::spec::Place;
 use crate::sys::mount;
 use crate::sys::{Errno, SysError};
-use anyhow::{Context, Result, bail, ensure};
-use nix::fcntl::{OFlag, open};
-use nix::sys::stat::{Mode, fstat, mkdirat};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open};
+use nix::sys::stat::{FileStat, Mode, fstat, mkdirat};
+use nix::sys::statvfs::{FsFlags, fstatvfs};
 use nix::unistd::{Gid, Uid, chdir, fchownat};
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -28,7 +29,7 @@ pub fn prepare(overlay: &Overlay, root: &Path) -> Result<()> {
     if let Upper::Directory { upper, work } = &overlay.upper {
         let make = || -> Result<()> {
             make_upper(upper, overlay)?;
-            make_dir(work, 0o700).with_context(|| work.to_string_lossy().into_owned())
+            make_work(work, upper).with_context(|| work.to_string_lossy().into_owned())
         };
         overlay.upper_from.blame(make())?;
     }
@@ -48,12 +49,25 @@ fn prepare_root(root: &Path) -> Result<()> {
     Ok(())
 }
 
-fn make_dir(path: &CStr, mode: u32) -> Result<()> {
-    match nix::unistd::mkdir(path, Mode::from_bits_truncate(mode)) {
-        Ok(()) => Ok(()),
-        Err(Errno::EEXIST) => directory(path).map(drop),
+/// The upper's owner has it too: who mounts the overlay writes there, maybe as root of a user namespace.
+fn make_work(work: &CStr, upper: &CStr) -> Result<()> {
+    match nix::unistd::mkdir(work, Mode::from_bits_truncate(0o700)) {
+        Ok(()) => give(AT_FDCWD, work, &fstat(directory(upper)?).context("fstat")?),
+        Err(Errno::EEXIST) => directory(work).map(drop),
         Err(errno) => Err(errno).context("mkdir"),
     }
+}
+
+/// Gives it the owner of something else, as far as that is neither root nor nobody: those are ids that
+/// the user namespace does not map, and what they would own root in the container could not change.
+fn give(dir: BorrowedFd<'_>, name: &CStr, stat: &FileStat) -> Result<()> {
+    const NOBODY: u32 = 65534;
+    let id = |id: u32| Some(id).filter(|id| ![0, NOBODY].contains(id));
+    let (uid, gid) = (id(stat.st_uid).map(Uid::from_raw), id(stat.st_gid).map(Gid::from_raw));
+    if uid.is_none() && gid.is_none() {
+        return Ok(());
+    }
+    fchownat(dir, name, uid, gid, AtFlags::empty()).context("chown")
 }
 
 /// The upper's own directory becomes the container's root directory: it looks like the layers'.
@@ -64,15 +78,12 @@ fn make_upper(upper: &CStr, overlay: &Overlay) -> Result<()> {
         Err(Errno::EEXIST) => return directory(upper).map(drop),
         Err(errno) => return Err(errno).context("mkdir").with_context(what),
     }
-    like_layers(nix::fcntl::AT_FDCWD, upper, top(overlay)?.as_fd()).with_context(what)
+    like_layers(AT_FDCWD, upper, top(overlay)?.as_fd()).with_context(what)
 }
 
 fn like_layers(dir: BorrowedFd<'_>, name: &CStr, layer: BorrowedFd<'_>) -> Result<()> {
     let stat = fstat(layer).context("fstat")?;
-    let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
-    if stat.st_uid != 0 || stat.st_gid != 0 {
-        fchownat(dir, name, Some(uid), Some(gid), nix::fcntl::AtFlags::empty()).context("chown")?;
-    }
+    give(dir, name, &stat)?;
     let mode = Mode::from_bits_truncate(stat.st_mode & 0o7777);
     nix::sys::stat::fchmodat(dir, name, mode, nix::sys::stat::FchmodatFlags::FollowSymlink)
         .context("chmod")
@@ -116,13 +127,22 @@ pub fn mount(
             (None, names, Some(upper))
         }
     };
-    let data = CString::new(format!("{lower},{upper}"))?;
+    let attributes = if overlay.user_attributes { ",userxattr" } else { "" };
+    let data = CString::new(format!("{lower},{upper}{attributes}"))?;
     let path = CString::new(root.as_os_str().as_bytes())?;
     chdir("/proc/self/fd").context("chdir(/proc/self/fd)")?;
     let mounted = mount::mount(Some(c"overlay"), &path, Some(c"overlay"), 0, Some(&data));
     mounted.map_err(|error| why_no_overlay(error, overlay)).at("root.path")?;
     drop(held);
-    Ok((directory(&path)?, parked))
+    let root = directory(&path)?;
+    if overlay.user_attributes {
+        let flags = fstatvfs(&root).context("fstatvfs")?.flags();
+        let why = "overlayfs makes the container's root read-only: root in the container may not \
+                   write there";
+        let writable = if flags.contains(FsFlags::ST_RDONLY) { Err(anyhow!(why)) } else { Ok(()) };
+        overlay.upper_from.blame(writable)?;
+    }
+    Ok((root, parked))
 }
 
 /// The kernel's one errno for all, with what it means here.

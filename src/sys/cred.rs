@@ -60,6 +60,12 @@ pub fn is_privileged() -> Result<bool, SysError> {
     Ok(capget()?.effective & 1 << 21 != 0)
 }
 
+/// This process is in the user namespace that the kernel has started with: no other has this number
+/// (linux/proc_ns.h, PROC_USER_INIT_INO).
+pub fn in_first_user_namespace() -> bool {
+    std::fs::read_link("/proc/self/ns/user").is_ok_and(|to| to.as_os_str() == "user:[4026531837]")
+}
+
 /// capset(2) of this process.
 pub fn capset(sets: &CapSets) -> Result<(), SysError> {
     let mut header = Header { version: VERSION_3, pid: 0 };

@@ -1,0 +1,315 @@
+//! brig called by an ordinary user, with and without ids granted in /etc/subuid and /etc/subgid. The
+//! user exists only in a mount namespace of the test's own, over whose /etc another one is mounted.
+
+use crate::facts::Facts;
+use crate::sandbox::{Done, Sandbox, brig_only, skip};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::{Gid, Uid, chown};
+use serde_json::{Value, json};
+use std::fs;
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const NAME: &str = "brig-test";
+const UID: u32 = 54_321;
+/// The first of the ids that are granted.
+const FIRST: u32 = 700_000;
+
+/// The user's world: everything of the sandbox, as /mnt, where they can get at it wherever it really is.
+struct User {
+    sandbox: Sandbox,
+    mounts: Vec<PathBuf>,
+}
+
+/// Runs the test in a thread with a mount namespace of its own, in which there is such a user.
+fn as_user(granted: bool, test: impl FnOnce(&User) + Send + 'static) {
+    if granted && !installed("newuidmap") {
+        return skip("no newuidmap");
+    }
+    let name = std::thread::current().name().unwrap_or("rootless").to_string();
+    let thread = std::thread::Builder::new().name(name).spawn(move || {
+        unshare(CloneFlags::CLONE_NEWNS).unwrap();
+        test(&User::new(granted));
+    });
+    if let Err(panic) = thread.unwrap().join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// There is such a program.
+fn installed(program: &str) -> bool {
+    let found = |dir: &&str| Path::new(dir).join(program).exists();
+    ["/usr/bin", "/bin", "/usr/sbin", "/sbin"].iter().any(found)
+}
+
+impl User {
+    fn new(granted: bool) -> User {
+        let mut user = User { sandbox: Sandbox::new(), mounts: Vec::new() };
+        let dir = user.sandbox.dir.clone();
+        let mut attach = |source: &str, target: &Path, fstype, flags, data: Option<&str>| {
+            mount(Some(source), target, fstype, flags, data).unwrap();
+            user.mounts.push(target.to_path_buf());
+        };
+        let etc = dir.join("etc");
+        fs::create_dir(&etc).unwrap();
+        attach("etc", &etc, Some("tmpfs"), MsFlags::empty(), None);
+        let (upper, work) = (etc.join("upper"), etc.join("work"));
+        fs::create_dir(&upper).unwrap();
+        fs::create_dir(&work).unwrap();
+        let data = format!("lowerdir=/etc,upperdir={},workdir={}", upper.display(), work.display());
+        attach("etc", Path::new("/etc"), Some("overlay"), MsFlags::empty(), Some(&data));
+        attach(dir.to_str().unwrap(), Path::new("/mnt"), None, MsFlags::MS_BIND, None);
+        append("/etc/passwd", &format!("{NAME}:x:{UID}:{UID}::/mnt:/bin/sh\n"));
+        for file in ["/etc/subuid", "/etc/subgid"] {
+            fs::write(file, "somebody-else:100000:65536\n").unwrap();
+            if granted {
+                append(file, &format!("{NAME}:{FIRST}:65536\n"));
+            }
+        }
+        fs::copy(crate::sandbox::runtime(), "/mnt/brig").unwrap();
+        fs::create_dir("/mnt/run").unwrap();
+        own(Path::new("/mnt"));
+        fs::remove_file("/mnt/bundle/config.json").unwrap();
+        user.brig(&["spec", "--rootless", "--bundle", "/mnt/bundle"]).ok();
+        user.patch(|config| config["process"]["terminal"] = json!(false));
+        user
+    }
+
+    /// A command of brig's as the user, not started.
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new("/mnt/brig");
+        command.args(args).current_dir("/mnt").uid(UID).gid(UID).env_clear();
+        command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("BRIG_TEST", &self.sandbox.id);
+        command.env("XDG_RUNTIME_DIR", "/mnt/run");
+        command
+    }
+
+    fn brig(&self, args: &[&str]) -> Done {
+        self.sandbox.spawn(self.command(args)).wait()
+    }
+
+    /// `run`, with more arguments.
+    fn run(&self, args: &[&str]) -> Done {
+        self.brig(&[&["run", "--bundle", "/mnt/bundle"], args, &[&self.sandbox.id]].concat())
+    }
+
+    /// What a script tells that has to succeed.
+    #[track_caller]
+    fn facts(&self, script: &str) -> Facts {
+        self.sandbox.script(script);
+        Facts::parse(&self.run(&[]).ok().stdout)
+    }
+
+    fn patch(&self, change: impl FnOnce(&mut Value)) {
+        self.sandbox.patch(change);
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        // The sandbox looks at its own state directory only.
+        self.brig(&["delete", "--force", &self.sandbox.id]).ok();
+        for mounted in self.mounts.iter().rev() {
+            umount2(mounted, MntFlags::MNT_DETACH).unwrap();
+        }
+    }
+}
+
+fn append(path: &str, text: &str) {
+    let mut file = fs::OpenOptions::new().append(true).open(path).unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+}
+
+/// Gives the directories to the user: files can be hard links to what is everybody's.
+fn own(dir: &Path) {
+    chown(dir, Some(Uid::from_raw(UID)), Some(Gid::from_raw(UID))).unwrap();
+    for entry in fs::read_dir(dir).unwrap().flatten() {
+        if entry.file_type().unwrap().is_dir() && entry.file_name() != "etc" {
+            own(&entry.path());
+        }
+    }
+    if dir.ends_with("rootfs") {
+        own(&dir.join("etc"));
+    }
+}
+
+/// The id map as the container sees it: lines of three numbers.
+fn id_map(facts: &Facts) -> Vec<String> {
+    let text: String = serde_json::from_str(facts.get("read /proc/self/uid_map")).unwrap();
+    text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+}
+
+#[test]
+fn root_in_the_container_is_the_user_outside() {
+    brig_only!();
+    for granted in [false, true] {
+        as_user(granted, move |user| {
+            let facts = user.facts(
+                "ids ; read /proc/self/uid_map ; status CapEff NoNewPrivs ; \
+                                    write /proc/sys/kernel/panic 0 ; stat /init ; stat /etc",
+            );
+            assert_eq!(facts.get("uid"), "0 0 0");
+            let mut maps = vec![format!("0 {UID} 1")];
+            maps.extend(granted.then(|| format!("1 {FIRST} 65536")));
+            assert_eq!(id_map(&facts), maps);
+            assert_eq!(facts.word("stat /etc", 2), "0", "{facts}");
+            assert_eq!(facts.word("stat /init", 2), "65534", "{facts}");
+            assert_ne!(facts.get("write /proc/sys/kernel/panic"), "ok");
+            user.sandbox.assert_nothing_left();
+        });
+    }
+}
+
+#[test]
+fn a_container_lives_and_dies_below_the_session_directory() {
+    brig_only!();
+    for granted in [false, true] {
+        as_user(granted, |user| {
+            let id = &user.sandbox.id;
+            user.sandbox.script("say up ; sleep 60");
+            user.brig(&["create", "--bundle", "/mnt/bundle", id]).ok();
+            assert!(Path::new("/mnt/run/brig").join(id).join("state.json").exists());
+            let status = || {
+                let done = user.brig(&["state", id]).ok();
+                serde_json::from_str::<Value>(&done.stdout).unwrap()
+            };
+            assert_eq!(status()["status"], "created");
+            user.brig(&["start", id]).ok();
+            assert_eq!(status()["status"], "running");
+            let owner = crate::host::status_of(status()["pid"].as_i64().unwrap(), "Uid").unwrap();
+            assert!(owner.starts_with(&UID.to_string()), "{owner}");
+            assert!(user.brig(&["list"]).ok().stdout.contains(id.as_str()));
+            let execd = user.brig(&["exec", id, "/init", "ids", ";", "ns"]).ok();
+            let facts = Facts::parse(&execd.stdout);
+            assert_eq!(facts.get("uid"), "0 0 0");
+            let user_namespace =
+                fs::read_link(format!("/proc/{}/ns/user", status()["pid"])).unwrap();
+            assert_eq!(facts.get("ns user"), user_namespace.to_str().unwrap());
+            user.brig(&["kill", id, "KILL"]).ok();
+            let stopped = || status()["status"] == "stopped";
+            assert!(crate::host::wait_until(std::time::Duration::from_secs(10), stopped));
+            user.brig(&["delete", id]).ok();
+            assert!(!Path::new("/mnt/run/brig").join(id).exists());
+            user.sandbox.assert_nothing_left();
+        });
+    }
+}
+
+#[test]
+fn with_granted_ids_the_process_can_be_any_of_them() {
+    brig_only!();
+    as_user(true, |user| {
+        user.patch(|config| {
+            config["process"]["user"] = json!({"uid": 1000, "gid": 1000, "additionalGids": [5]});
+        });
+        let facts = user.facts("ids ; write /dev/shm/x y ; stat /dev/shm/x");
+        assert_eq!(facts.get("uid"), "1000 1000 1000");
+        assert_eq!(facts.get("groups"), "5");
+        assert_eq!(facts.word("stat /dev/shm/x", 2), "1000", "{facts}");
+    });
+}
+
+/// What is done in an overlay that needs attributes of overlayfs's own: a removed directory that is
+/// made again must not show what was in the layer's.
+const REMADE: &str =
+    "unlink /layer/file ; rmdir /layer ; mkdir /layer ; list /layer ; write /etc/x y";
+
+#[test]
+fn layers_hide_what_was_removed() {
+    brig_only!();
+    as_user(true, |user| {
+        user.sandbox.add_file("layer/file", "below\n");
+        own(Path::new("/mnt/bundle"));
+        for upper in ["tmpfs", "upper"] {
+            user.patch(|config| {
+                config["root"] = json!({"path": "merged"});
+                config["annotations"] = json!({
+                    "run.brig.overlay.layers": "rootfs", "run.brig.overlay.upper": upper,
+                });
+            });
+            let facts = user.facts(REMADE);
+            assert_eq!(facts.get("mkdir /layer"), "ok", "{upper}: {facts}");
+            assert_eq!(facts.get("list /layer"), "0", "{upper}: {facts}");
+        }
+        // What stays in the upper still hides it in the next container.
+        assert_eq!(user.facts("list /layer ; read /etc/x").get("list /layer"), "0");
+        assert!(Path::new("/mnt/bundle/rootfs/layer/file").exists());
+    });
+}
+
+#[test]
+fn roots_containers_in_user_namespaces_hide_what_was_removed_too() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    sandbox.add_file("layer/file", "below\n");
+    for path in ["", "layer", "etc", "layer/file"] {
+        chown(&sandbox.rootfs().join(path), Some(Uid::from_raw(FIRST)), Some(Gid::from_raw(FIRST)))
+            .unwrap();
+    }
+    sandbox.patch(|config| {
+        config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+        let map = json!([{"containerID": 0, "hostID": FIRST, "size": 65536}]);
+        config["linux"]["uidMappings"] = map.clone();
+        config["linux"]["gidMappings"] = map;
+        config["root"] = json!({"path": "merged"});
+        config["annotations"] = json!({
+            "run.brig.overlay.layers": "rootfs", "run.brig.overlay.upper": "upper",
+        });
+    });
+    let facts = sandbox.facts(REMADE);
+    assert_eq!(facts.get("list /layer"), "0", "{facts}");
+    assert_eq!(sandbox.facts("list /layer").get("list /layer"), "0");
+}
+
+#[test]
+fn a_sysfs_that_may_not_be_mounted_is_the_hosts_and_read_only() {
+    brig_only!();
+    as_user(true, |user| {
+        user.patch(|config| {
+            let mounts = config["mounts"].as_array_mut().unwrap();
+            mounts.retain(|mount| mount["destination"] != "/sys");
+            mounts.push(json!({"destination": "/sys", "type": "sysfs", "source": "sysfs"}));
+        });
+        user.sandbox.script("mounts ; list /sys/kernel ; write /sys/kernel/mm/x y");
+        let done = user.run(&[]).ok();
+        assert!(done.stderr.contains("/sys is the host's, read-only"), "{done:?}");
+        let facts = Facts::parse(&done.stdout);
+        for mounted in facts.mounts().iter().filter(|mount| mount.target.starts_with("/sys")) {
+            assert!(mounted.has("ro"), "{mounted:?}");
+        }
+        assert_eq!(facts.get("write /sys/kernel/mm/x"), "EROFS");
+        // With a network namespace of its own it has its own, and nobody is warned.
+        user.patch(|config| {
+            let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+            namespaces.push(json!({"type": "network"}));
+        });
+        let done = user.run(&[]).ok();
+        assert!(!done.stderr.contains("/sys is the host's"), "{done:?}");
+    });
+}
+
+#[test]
+fn layers_may_be_somebody_elses() {
+    brig_only!();
+    for granted in [false, true] {
+        as_user(granted, |user| {
+            for dir in ["", "etc", "bin"] {
+                chown(&user.sandbox.rootfs().join(dir), Some(Uid::from_raw(0)), None).unwrap();
+            }
+            for upper in ["tmpfs", "upper"] {
+                user.patch(|config| {
+                    config["root"] = json!({"path": "merged"});
+                    config["annotations"] = json!({
+                        "run.brig.overlay.layers": "rootfs", "run.brig.overlay.upper": upper,
+                    });
+                });
+                let facts = user.facts("mkdir /new ; write /new/x y ; stat /new");
+                assert_eq!(facts.get("write /new/x"), "ok", "{upper}: {facts}");
+                assert_eq!(facts.word("stat /new", 2), "0", "{upper}: {facts}");
+            }
+        });
+    }
+}

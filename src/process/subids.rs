@@ -1,0 +1,56 @@
+//! subuid(5) and subgid(5): ids that an ordinary user may give to a user namespace.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+/// No honest file is longer, in bytes; what stands after them is not read.
+const MOST: u64 = 16 << 20;
+
+/// First id and count of each range that a file grants to a user, by name or by number.
+pub fn granted(path: &str, uid: u32) -> Vec<(u32, u32)> {
+    let Ok(file) = std::fs::File::open(path) else { return Vec::new() };
+    let name = super::passwd::name_of(uid);
+    ranges(BufReader::new(file.take(MOST)), uid, name.as_deref())
+}
+
+fn ranges(file: impl BufRead, uid: u32, name: Option<&str>) -> Vec<(u32, u32)> {
+    let number = uid.to_string();
+    let mut ranges = Vec::new();
+    for line in file.lines().map_while(Result::ok) {
+        let mut fields = line.trim().split(':');
+        let owner = fields.next().unwrap_or_default();
+        let (first, count) = (fields.next().map(str::parse), fields.next().map(str::parse));
+        if let (true, Some(Ok(first)), Some(Ok(count))) =
+            (owner == number || Some(owner) == name, first, count)
+            && count > 0
+        {
+            ranges.push((first, count));
+        }
+    }
+    ranges
+}
+
+/// newuidmap(1) or newgidmap(1), if it is installed.
+pub fn helper(name: &str) -> Option<PathBuf> {
+    let search = std::env::var_os("PATH").unwrap_or_default();
+    let mut found = std::env::split_paths(&search).map(|directory| directory.join(name));
+    found.find(|path| executable(path))
+}
+
+fn executable(path: &Path) -> bool {
+    nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).is_ok() && path.is_file()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_the_user_count_by_name_and_by_number() {
+        let file = "other:1:2\nme:100000:65536\n1000:300000:10\nme:x:1\nme:5:0\n\nme\n me:7:1 \n";
+        let of = |uid, name| ranges(file.as_bytes(), uid, name);
+        assert_eq!(of(1000, Some("me")), [(100_000, 65536), (300_000, 10), (7, 1)]);
+        assert_eq!(of(1000, None), [(300_000, 10)]);
+        assert_eq!(of(5, Some("")), []);
+    }
+}

@@ -12,6 +12,7 @@ pub mod mount;
 pub mod netlink;
 pub mod path;
 pub mod sched;
+pub mod seccomp;
 pub mod signal;
 pub mod tty;
 pub mod xattr;

@@ -1,0 +1,69 @@
+//! The kernel takes the filters, and does what they say. Each on a thread of its own, which is all that
+//! a filter is about.
+
+use crate::profiles;
+use brig::seccomp::Filter;
+use brig::seccomp::arch::Arch;
+use brig::sys::seccomp;
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use std::ffi::c_long;
+use std::os::fd::OwnedFd;
+
+/// Installs the filter, and does `work` under it.
+fn filtered<T: Send + 'static>(
+    filter: Filter,
+    work: impl FnOnce(Option<OwnedFd>) -> T + Send + 'static,
+) -> T {
+    let thread = move || {
+        // Without privileges a filter needs it; it is the thread's.
+        // SAFETY: plain values in.
+        let result = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+        assert_eq!(result, 0);
+        work(seccomp::install(&filter.program, filter.flags).unwrap())
+    };
+    std::thread::Builder::new().spawn(thread).unwrap().join().unwrap()
+}
+
+fn errno(number: c_long, args: [u64; 3]) -> Option<Errno> {
+    // SAFETY: only called with numbers and arguments that change nothing and have no addresses.
+    let result = unsafe { libc::syscall(number, args[0], args[1], args[2]) };
+    (result < 0).then(Errno::last)
+}
+
+#[test]
+fn engines_default_profiles_are_in_force() {
+    for spec in [profiles::docker, profiles::containerd].map(|profile| profile(Arch::NATIVE)) {
+        let filter = Filter::new(&spec, &mut Vec::new()).unwrap();
+        filtered(filter, |listener| {
+            assert!(listener.is_none());
+            assert_eq!(errno(libc::SYS_getpid, [0; 3]), None);
+            assert_eq!(errno(libc::SYS_personality, [0xffff_ffff, 0, 0]), None);
+            assert_eq!(errno(libc::SYS_personality, [0x1_0000_0000, 0, 0]), Some(Errno::EPERM));
+            assert_eq!(errno(libc::SYS_socket, [40, 1, 0]), Some(Errno::EPERM), "AF_VSOCK");
+            assert_eq!(errno(libc::SYS_clone3, [0; 3]), Some(Errno::ENOSYS), "by a rule");
+            assert_eq!(errno(libc::SYS_setns, [u64::MAX, 0, 0]), Some(Errno::EPERM), "by default");
+        });
+    }
+}
+
+#[test]
+fn who_notifies_gets_a_listener_that_execve_closes() {
+    let profile = serde_json::json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "flags": ["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"],
+        "listenerPath": "/run/agent.sock",
+        "syscalls": [{ "names": ["vhangup"], "action": "SCMP_ACT_NOTIFY" }],
+    });
+    let spec = serde_json::from_value(profile).unwrap();
+    filtered(Filter::new(&spec, &mut Vec::new()).unwrap(), |listener| {
+        let flags = fcntl(listener.unwrap(), FcntlArg::F_GETFD).unwrap();
+        assert!(FdFlag::from_bits_retain(flags).contains(FdFlag::FD_CLOEXEC));
+    });
+}
+
+#[test]
+fn a_refused_filter_is_an_error_that_reads_as_the_call() {
+    let error = seccomp::install(&[], 0).unwrap_err().to_string();
+    assert!(error.starts_with("seccomp(SET_MODE_FILTER, 0 instructions, flags 0x0): EINVAL"));
+}

@@ -1,0 +1,240 @@
+//! The C library, opened at run time: what crun and runc make of a profile with it.
+
+use brig::seccomp::arch::Arch;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, fork};
+use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompOperator as Operator, LinuxSyscall};
+use seccompiler::sock_filter;
+use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+type Context = *mut c_void;
+
+/// `struct scmp_arg_cmp`.
+#[repr(C)]
+struct ArgCmp {
+    arg: c_uint,
+    op: c_int,
+    a: u64,
+    b: u64,
+}
+
+/// What of it is called.
+pub struct Library {
+    init: unsafe extern "C" fn(u32) -> Context,
+    release: unsafe extern "C" fn(Context),
+    arch_add: unsafe extern "C" fn(Context, u32) -> c_int,
+    arch_remove: unsafe extern "C" fn(Context, u32) -> c_int,
+    attr_set: unsafe extern "C" fn(Context, c_int, u32) -> c_int,
+    rule_add: unsafe extern "C" fn(Context, u32, c_int, c_uint, *const ArgCmp) -> c_int,
+    export_bpf: unsafe extern "C" fn(Context, c_int) -> c_int,
+    resolve: unsafe extern "C" fn(*const c_char) -> c_int,
+    resolve_arch: unsafe extern "C" fn(u32, *const c_char) -> c_int,
+    resolve_num: unsafe extern "C" fn(u32, c_int) -> *mut c_char,
+}
+
+/// It does not know the name.
+const ERROR: c_int = -1;
+/// `SCMP_FLTATR_CTL_OPTIMIZE`.
+const OPTIMIZE: c_int = 8;
+
+impl Library {
+    /// `None` where it is not installed.
+    #[expect(clippy::missing_transmute_annotations, reason = "the fields have the types")]
+    pub fn open() -> Option<Library> {
+        // SAFETY: a string that ends in NUL; the library's initializers do nothing to us.
+        let library = unsafe { libc::dlopen(c"libseccomp.so.2".as_ptr(), libc::RTLD_NOW) };
+        if library.is_null() {
+            return None;
+        }
+        let symbol = |name: &CStr| {
+            // SAFETY: the library is never closed.
+            let symbol = unsafe { libc::dlsym(library, name.as_ptr()) };
+            assert!(!symbol.is_null(), "no {name:?} in libseccomp");
+            symbol
+        };
+        macro_rules! function {
+            ($name:literal) => {
+                // SAFETY: the type of the field is that of seccomp.h.
+                unsafe { std::mem::transmute::<*mut c_void, _>(symbol($name)) }
+            };
+        }
+        Some(Library {
+            init: function!(c"seccomp_init"),
+            release: function!(c"seccomp_release"),
+            arch_add: function!(c"seccomp_arch_add"),
+            arch_remove: function!(c"seccomp_arch_remove"),
+            attr_set: function!(c"seccomp_attr_set"),
+            rule_add: function!(c"seccomp_rule_add_array"),
+            export_bpf: function!(c"seccomp_export_bpf"),
+            resolve: function!(c"seccomp_syscall_resolve_name"),
+            resolve_arch: function!(c"seccomp_syscall_resolve_name_arch"),
+            resolve_num: function!(c"seccomp_syscall_resolve_num_arch"),
+        })
+    }
+
+    /// The number of a name: negative for those of other architectures, `None` if it is unknown.
+    pub fn number(&self, arch: Arch, name: &str) -> Option<c_int> {
+        let name = CString::new(name).unwrap();
+        // SAFETY: a string that ends in NUL.
+        let number = unsafe { (self.resolve_arch)(token(arch), name.as_ptr()) };
+        (number != ERROR).then_some(number)
+    }
+
+    /// The name of a number.
+    pub fn name(&self, arch: Arch, number: u32) -> Option<String> {
+        // SAFETY: plain values in.
+        let name = unsafe { (self.resolve_num)(token(arch), c_int::try_from(number).unwrap()) };
+        if name.is_null() {
+            return None;
+        }
+        // SAFETY: a string that ends in NUL and is ours.
+        let text = unsafe { CStr::from_ptr(name) }.to_str().unwrap().to_string();
+        // SAFETY: allocated by malloc for us, and not used after this.
+        unsafe { libc::free(name.cast()) };
+        Some(text)
+    }
+
+    /// The filter that runc would have, before it adds ENOSYS. With `tree` it searches the numbers,
+    /// as runc has it for more than 32 rules. In a process of its own: it does not always come back.
+    pub fn compile(
+        &self,
+        archs: &[Arch],
+        spec: &LinuxSeccomp,
+        tree: bool,
+    ) -> Result<Vec<sock_filter>, Failure> {
+        let name = c"libseccomp";
+        let file = memfd_create(name, MFdFlags::MFD_CLOEXEC).unwrap();
+        // SAFETY: the child takes no lock of another thread's but malloc's, which fork() sees to.
+        match unsafe { fork() }.unwrap() {
+            ForkResult::Child => {
+                setrlimit(Resource::RLIMIT_CPU, 2, 2).unwrap();
+                let code = self.export(archs, spec, tree, &file).err().unwrap_or(0);
+                // SAFETY: ends the process, and nothing of the parent's is torn down.
+                unsafe { libc::_exit(-code) }
+            }
+            ForkResult::Parent { child } => match waitpid(child, None).unwrap() {
+                WaitStatus::Exited(_, 0) => Ok(program(file.into())),
+                WaitStatus::Exited(_, code) => Err(Failure::Error(code)),
+                other => Err(Failure::Died(format!("{other:?}"))),
+            },
+        }
+    }
+
+    /// The same, here.
+    pub fn export(
+        &self,
+        archs: &[Arch],
+        spec: &LinuxSeccomp,
+        tree: bool,
+        file: &OwnedFd,
+    ) -> Result<(), c_int> {
+        let default = spec.default_action().as_u32(spec.default_errno_ret());
+        // SAFETY: plain values in; the context is released below, and not used after that.
+        let context = unsafe { (self.init)(default) };
+        assert!(!context.is_null());
+        let result = self.fill(context, archs, spec, tree).and_then(|()| {
+            // SAFETY: a context and a descriptor that live.
+            check(unsafe { (self.export_bpf)(context, file.as_raw_fd()) })
+        });
+        // SAFETY: what seccomp_init returned, once.
+        unsafe { (self.release)(context) };
+        result
+    }
+
+    fn fill(
+        &self,
+        context: Context,
+        archs: &[Arch],
+        spec: &LinuxSeccomp,
+        tree: bool,
+    ) -> Result<(), c_int> {
+        for &arch in archs.iter().filter(|&&arch| arch != Arch::X86_64) {
+            // SAFETY: a context that lives.
+            check(unsafe { (self.arch_add)(context, token(arch)) })?;
+        }
+        if !archs.contains(&Arch::X86_64) {
+            // SAFETY: as before.
+            check(unsafe { (self.arch_remove)(context, token(Arch::X86_64)) })?;
+        }
+        if tree {
+            // SAFETY: as before.
+            check(unsafe { (self.attr_set)(context, OPTIMIZE, 2) })?;
+        }
+        let default = spec.default_action().as_u32(spec.default_errno_ret());
+        for entry in spec.syscalls().iter().flatten() {
+            let action = entry.action().as_u32(entry.errno_ret());
+            for name in entry.names().iter().filter(|_| action != default) {
+                let name = CString::new(name.as_str()).unwrap();
+                // SAFETY: a string that ends in NUL.
+                let number = unsafe { (self.resolve)(name.as_ptr()) };
+                for rule in rules(entry).into_iter().filter(|_| number != ERROR) {
+                    let count = c_uint::try_from(rule.len()).unwrap();
+                    // SAFETY: as many comparisons as are told, in a context that lives.
+                    check(unsafe {
+                        (self.rule_add)(context, action, number, count, rule.as_ptr())
+                    })?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why there is no program.
+#[derive(Debug, PartialEq)]
+pub enum Failure {
+    /// An errno.
+    Error(c_int),
+    /// A signal.
+    Died(String),
+}
+
+fn check(result: c_int) -> Result<(), c_int> {
+    if result < 0 { Err(result) } else { Ok(()) }
+}
+
+/// One rule, or one for each condition if an argument is there twice.
+fn rules(entry: &LinuxSyscall) -> Vec<Vec<ArgCmp>> {
+    let args = entry.args().as_deref().unwrap_or_default();
+    let comparisons = args.iter().map(|arg| {
+        let op = match arg.op() {
+            Operator::ScmpCmpNe => 1,
+            Operator::ScmpCmpLt => 2,
+            Operator::ScmpCmpLe => 3,
+            Operator::ScmpCmpEq => 4,
+            Operator::ScmpCmpGe => 5,
+            Operator::ScmpCmpGt => 6,
+            Operator::ScmpCmpMaskedEq => 7,
+        };
+        let (arg, a, b) = (arg.index(), arg.value(), arg.value_two().unwrap_or(0));
+        ArgCmp { arg: c_uint::try_from(arg).unwrap(), op, a, b }
+    });
+    let twice = (0..6).any(|index| args.iter().filter(|arg| arg.index() == index).count() > 1);
+    if twice { comparisons.map(|one| vec![one]).collect() } else { vec![comparisons.collect()] }
+}
+
+/// `SCMP_ARCH_*`.
+pub fn token(arch: Arch) -> u32 {
+    match arch {
+        Arch::X32 => 0x4000_003e,
+        arch => arch.audit(),
+    }
+}
+
+fn program(mut file: File) -> Vec<sock_filter> {
+    let mut bytes = Vec::new();
+    file.rewind().unwrap();
+    file.read_to_end(&mut bytes).unwrap();
+    let instruction = |bytes: &[u8]| sock_filter {
+        code: u16::from_ne_bytes([bytes[0], bytes[1]]),
+        jt: bytes[2],
+        jf: bytes[3],
+        k: u32::from_ne_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]),
+    };
+    bytes.chunks_exact(8).map(instruction).collect()
+}

@@ -41,6 +41,7 @@ mod run;
 mod sandbox;
 mod sched;
 mod screen;
+mod seccomp;
 mod service;
 mod terminal;
 mod tracer;

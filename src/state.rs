@@ -51,6 +51,9 @@ pub struct State {
     /// `CLONE_NEW*` bits of the namespaces that it may not share with brig: exec joins them. With a
     /// pid namespace among them, killing init kills all.
     pub namespaces: i32,
+    /// It has a system call filter.
+    #[serde(default)]
+    pub filtered: bool,
     /// It has a session keyring of its own.
     pub keyring: bool,
     /// What exec gives its processes as well.

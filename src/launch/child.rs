@@ -53,6 +53,9 @@ pub fn run(inherited: Inherited<'_>) -> ! {
         inherited;
     let ready = enter(plan, state, (&entry, birth), &joined, &channel)
         .and_then(|()| build(plan, sources, state, console, &channel))
+        // While the parent lives it answers, so its death is seen as end of file: no signal. Now, for
+        // the user's filter may not allow it.
+        .and_then(|()| Ok(cred::parent_death_signal(0)?))
         .and_then(|()| program::become_user(&plan.process, &plan.execution));
     let program = match ready {
         Ok(program) => program,
@@ -188,10 +191,7 @@ fn run_hooks(hooks: &[Hook], state: &State, status: Status, directory: &Path) ->
 
 /// Whether the parent has saved the state: if it died first, this process must not live on.
 fn wait_until_saved(channel: &Channel) -> bool {
-    // While the parent lives it answers, so a parent's death is seen as end of file: no signal.
-    cred::parent_death_signal(0).is_ok()
-        && channel.send(&Message::Ready).is_ok()
-        && channel.expect(&Message::Saved)
+    channel.send(&Message::Ready).is_ok() && channel.expect(&Message::Saved)
 }
 
 /// Waits for start, then becomes the user's program.

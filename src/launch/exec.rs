@@ -21,6 +21,7 @@ use crate::sys::{Errno, cred, errno_of, misc, signal};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use oci_spec::runtime::LinuxSeccomp;
 use serde::Deserialize;
 use std::ffi::CString;
 use std::fs::File;
@@ -119,6 +120,17 @@ struct Snapshot {
     process: spec::Process,
 }
 
+/// The part of config.json that holds for every process of the container.
+#[derive(Deserialize)]
+struct Filtered {
+    linux: FilteredLinux,
+}
+
+#[derive(Deserialize)]
+struct FilteredLinux {
+    seccomp: Option<LinuxSeccomp>,
+}
+
 /// The container's own process, with what the command line changes of it, or the file's.
 fn plan(options: &Options, dir: &Dir, state: &State, log: &mut Log) -> Result<Process> {
     let user = state.has_namespace(libc::CLONE_NEWUSER);
@@ -142,6 +154,10 @@ fn plan(options: &Options, dir: &Dir, state: &State, log: &mut Log) -> Result<Pr
             Process::new(&changed(snapshot.process, options)?, user, &mut warnings)?
         }
     };
+    if state.filtered {
+        let snapshot: Filtered = serde_json::from_slice(&dir.read("config.json")?)?;
+        process.filter = crate::plan::filter(snapshot.linux.seccomp.as_ref(), &mut Vec::new())?;
+    }
     if let (Some(terminal), false) = (&mut process.terminal, options.detach) {
         // Now, for the process runs before brig has its other side.
         let own = STANDARD_FDS.into_iter().find_map(|fd| tty::size(fd).ok());

@@ -173,6 +173,7 @@ fn first_state(options: &Options, spec: Spec, plan: &Plan, bundle: &Path, cgroup
         poststop: plan.hooks.poststop.clone(),
         start_seconds: hooks::allowance(&plan.hooks.start_container).as_secs(),
         namespaces: plan.namespaces.all(),
+        filtered: plan.process.filter.is_some(),
         keyring: !options.no_new_keyring,
         execution: plan.execution.clone(),
         cgroup,

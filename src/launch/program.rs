@@ -4,7 +4,7 @@ use crate::plan::process::Process;
 use crate::plan::sched::Execution;
 use crate::process::{activation, command, ids, passwd, sched, stdio};
 use crate::spec::Place;
-use crate::sys::{Errno, clone, cred, misc};
+use crate::sys::{Errno, clone, cred, misc, seccomp};
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{chdir, execve, getcwd};
@@ -22,6 +22,8 @@ pub struct Program {
 /// From root to whom the config names, in the only order in which each step still has the rights it
 /// needs.
 pub fn become_user(process: &Process, execution: &Execution) -> Result<Program> {
+    // Should there be one that is not close-on-exec yet; the filter may not allow it later.
+    clone::close_from_at_exec(3)?;
     sched::adopt(execution)?;
     stdio::give_to(process.uid)?;
     for (resource, soft, hard, place) in &process.rlimits {
@@ -31,6 +33,11 @@ pub fn become_user(process: &Process, execution: &Execution) -> Result<Program> 
     // As root first: the user may not be allowed to search a parent directory. As the user again:
     // root may not, on a network file system.
     let entered = chdir(process.cwd.as_str());
+    // With CAP_SYS_ADMIN, which goes with the next step. From here on only system calls that changing
+    // ids, finding the program, read, write and execve need: the filter is the user's.
+    if !process.no_new_privileges {
+        install(process)?;
+    }
     ids::become_user(process)?;
     if let Some(mask) = process.umask {
         umask(Mode::from_bits_truncate(mask));
@@ -86,6 +93,11 @@ pub fn write_proc(path: &str, value: &str) -> Result<()> {
     write().with_context(|| format!("write {value:?} to {path}"))
 }
 
+fn install(process: &Process) -> Result<()> {
+    let Some(filter) = &process.filter else { return Ok(()) };
+    seccomp::install(&filter.program, filter.flags).map(drop).at("linux.seccomp")
+}
+
 impl Program {
     /// Becomes the program. `announce` is called when nothing but execve is left to do.
     pub fn execute(
@@ -93,10 +105,11 @@ impl Program {
         process: &Process,
         announce: impl FnOnce() -> Result<()>,
     ) -> Result<Infallible> {
-        // Should there be one that is not close-on-exec yet.
-        let first = 3 + process.preserved_fds;
-        clone::close_from_at_exec(first)?;
-        (3..first).try_for_each(misc::inherit)?;
+        (3..3 + process.preserved_fds).try_for_each(misc::inherit)?;
+        // As late as can be: it need not allow what came before.
+        if process.no_new_privileges {
+            install(process)?;
+        }
         announce()?;
         let Err(errno) = execve(&self.path, &process.args, &self.env);
         // runc's words, which engines look for; the file itself was there a moment ago.

@@ -30,7 +30,11 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 /// One end of the pair.
-pub struct Channel(OwnedFd);
+pub struct Channel {
+    fd: OwnedFd,
+    /// The child's filter may allow no socket calls. SIGPIPE then ends it, as its parent's death should.
+    by_write: bool,
+}
 
 /// What is said.
 #[derive(Debug, PartialEq, Eq)]
@@ -61,7 +65,7 @@ pub fn pair() -> Result<(Channel, Channel)> {
     let kind = SockType::SeqPacket;
     let (a, b) = socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC)
         .context("socketpair")?;
-    Ok((Channel(a), Channel(b)))
+    Ok((Channel { fd: a, by_write: false }, Channel { fd: b, by_write: true }))
 }
 
 impl Channel {
@@ -84,14 +88,17 @@ impl Channel {
             Message::Cloned(pid) => packet.extend(pid.to_ne_bytes()),
             _ => {}
         }
-        send(self.0.as_raw_fd(), &packet, MsgFlags::MSG_NOSIGNAL).map(drop)
+        match self.by_write {
+            true => nix::unistd::write(&self.fd, &packet).map(drop),
+            false => send(self.fd.as_raw_fd(), &packet, MsgFlags::MSG_NOSIGNAL).map(drop),
+        }
     }
 
     /// Waits for what the other side says; none when it is gone. read(2), not recv(2): the child's
     /// filter may allow no socket calls.
     pub fn receive(&self) -> Result<Option<Message>> {
         let mut packet = [0_u8; MOST];
-        let length = nix::unistd::read(&self.0, &mut packet).or_else(|errno| match errno {
+        let length = nix::unistd::read(&self.fd, &mut packet).or_else(|errno| match errno {
             Errno::ECONNRESET => Ok(0),
             errno => Err(errno),
         });
@@ -119,7 +126,7 @@ impl Channel {
 
     /// Until the other side says something or is gone.
     pub fn wait_for(&self, end: Instant, what: &str) -> Result<()> {
-        let ready = super::foreground::readable(self.0.as_fd(), end)?;
+        let ready = super::foreground::readable(self.fd.as_fd(), end)?;
         ensure!(ready, "waited in vain for {what}");
         Ok(())
     }
@@ -129,7 +136,7 @@ impl Channel {
     pub fn wait(&self, interrupt: BorrowedFd<'_>, end: Instant) -> Result<()> {
         loop {
             let mut fds =
-                [(self.0.as_fd()), interrupt].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+                [(self.fd.as_fd()), interrupt].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
             match poll(&mut fds, deadline::left(end)) {
                 Ok(0) if Instant::now() >= end => {
                     let seconds = deadline::SETUP.as_secs();

@@ -16,11 +16,13 @@ pub mod sched;
 pub mod sysctl;
 
 use crate::hooks::Hooks;
+use crate::seccomp::Filter;
 use crate::spec::{Place, Spec};
 use crate::sys::cred;
 use anyhow::{Result, anyhow, bail, ensure};
 use idmap::IdMaps;
 use namespaces::Namespaces;
+use oci_spec::runtime::LinuxSeccomp;
 use std::path::Path;
 
 /// All that create will do, in plain data.
@@ -104,7 +106,8 @@ impl Plan {
         let process =
             spec.process.as_ref().ok_or_else(|| anyhow!("missing: there is nothing to run"));
         let user = namespaces.has(libc::CLONE_NEWUSER);
-        let process = process::Process::new(process.at("process")?, user, &mut warnings)?;
+        let mut process = process::Process::new(process.at("process")?, user, &mut warnings)?;
+        process.filter = filter(spec.linux.seccomp.as_ref(), &mut warnings)?;
         if process.terminal.is_some() && !private.mount {
             // It is mounted on /dev/console.
             Err(anyhow!("needs a new mount namespace in linux.namespaces"))
@@ -175,6 +178,14 @@ fn time_offsets(spec: &Spec, namespaces: &Namespaces) -> Result<Vec<(&'static st
     Ok(offsets)
 }
 
+/// `linux.seccomp`, compiled. An agent that decides is for a later version.
+pub fn filter(spec: Option<&LinuxSeccomp>, warnings: &mut Vec<String>) -> Result<Option<Filter>> {
+    let filter = spec.map(|spec| Filter::new(spec, warnings)).transpose()?;
+    let notifies = filter.as_ref().is_some_and(|filter| filter.listener.is_some());
+    refuse(&[("linux.seccomp.listenerPath", notifies)])?;
+    Ok(filter)
+}
+
 /// Any 1.x: a newer minor version only adds fields, and unknown fields are ignored.
 fn version(version: &str) -> Result<()> {
     let mut parts = version.splitn(3, '.');
@@ -189,10 +200,7 @@ fn version(version: &str) -> Result<()> {
 /// What later versions of brig bring is refused by name, never run without.
 fn refuse_unsupported(spec: &Spec) -> Result<()> {
     let linux = &spec.linux;
-    refuse(&[
-        ("linux.seccomp", linux.seccomp.is_some()),
-        ("linux.intelRdt", linux.intel_rdt.is_some()),
-    ])
+    refuse(&[("linux.intelRdt", linux.intel_rdt.is_some())])
 }
 
 /// An error for the first place that is asked for and not supported.

@@ -1,6 +1,7 @@
 //! What PID 1 is and what it may do.
 
 use super::sched::Scheduling;
+use crate::seccomp::Filter;
 use crate::spec::{self, At, Place};
 use crate::sys::cred;
 use crate::sys::tty::Size;
@@ -38,6 +39,8 @@ pub struct Process {
     pub no_new_privileges: bool,
     /// It runs in a user namespace that is not brig's.
     pub in_user_namespace: bool,
+    /// The system call filter.
+    pub filter: Option<Filter>,
     /// How many descriptors after stderr the program inherits.
     pub preserved_fds: u32,
     /// The first of them are a service manager's sockets.
@@ -123,6 +126,7 @@ impl Process {
             )?,
             no_new_privileges: spec.no_new_privileges,
             in_user_namespace,
+            filter: None,
             preserved_fds: 0,
             activation: None,
             scheduling: Scheduling::new(spec, warnings)?,

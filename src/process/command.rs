@@ -40,9 +40,14 @@ pub fn find(name: &CStr, search: &str) -> Result<CString> {
 }
 
 fn executable(path: &CStr) -> Result<(), Errno> {
-    let kind = SFlag::from_bits_truncate(stat(path)?.st_mode) & SFlag::S_IFMT;
+    let mode = stat(path)?.st_mode;
+    let kind = SFlag::from_bits_truncate(mode) & SFlag::S_IFMT;
     if kind == SFlag::S_IFDIR {
         return Err(Errno::EISDIR);
     }
-    faccessat(AT_FDCWD, path, AccessFlags::X_OK, AtFlags::AT_EACCESS)
+    match faccessat(AT_FDCWD, path, AccessFlags::X_OK, AtFlags::AT_EACCESS) {
+        // A filter that does not know the call: the mode has to do, as in runc.
+        Err(Errno::EPERM | Errno::ENOSYS) if mode & 0o111 != 0 => Ok(()),
+        answer => answer,
+    }
 }

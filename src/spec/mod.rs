@@ -106,7 +106,7 @@ pub struct Linux {
     #[serde(default, deserialize_with = "null_is_default")]
     pub sysctl: BTreeMap<String, String>,
     /// System call filter.
-    pub seccomp: Option<IgnoredAny>,
+    pub seccomp: Option<oci::LinuxSeccomp>,
     /// Propagation of the root mount.
     pub rootfs_propagation: Option<String>,
     /// Paths nobody in the container can read.

@@ -1,0 +1,112 @@
+//! `linux.seccomp`: the filter is in force, for the container's process and for what is executed in it,
+//! and not in brig's way.
+
+use crate::facts::Facts;
+use crate::sandbox::{Sandbox, brig_only};
+use serde_json::{Value, json};
+
+/// A profile with this default, and one rule.
+fn profile(default: &str, names: &[&str], action: &str) -> Value {
+    json!({
+        "defaultAction": default,
+        "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_AARCH64"],
+        "syscalls": [{"names": names, "action": action}],
+    })
+}
+
+fn sandbox(seccomp: &Value, no_new_privileges: bool) -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.patch(|config| {
+        config["linux"]["seccomp"] = seccomp.clone();
+        config["process"]["noNewPrivileges"] = json!(no_new_privileges);
+        config["root"]["readonly"] = json!(false);
+    });
+    sandbox
+}
+
+const MKDIR: [&str; 2] = ["mkdir", "mkdirat"];
+
+#[test]
+fn a_denied_call_fails_with_and_without_new_privileges() {
+    for no_new_privileges in [true, false] {
+        let mut seccomp = profile("SCMP_ACT_ALLOW", &MKDIR, "SCMP_ACT_ERRNO");
+        seccomp["syscalls"][0]["errnoRet"] = json!(libc::EXDEV);
+        let sandbox = sandbox(&seccomp, no_new_privileges);
+        let seen = sandbox.facts("mkdir /tmp/no ; status Seccomp NoNewPrivs ; write /tmp/yes x");
+        assert_eq!(seen.get("mkdir /tmp/no"), "EXDEV");
+        assert_eq!(seen.get("write /tmp/yes"), "ok");
+        assert_eq!(seen.get("Seccomp"), "2");
+        assert_eq!(seen.get("NoNewPrivs"), if no_new_privileges { "1" } else { "0" });
+    }
+}
+
+#[test]
+fn what_is_executed_in_the_container_is_filtered_too() {
+    for no_new_privileges in [true, false] {
+        let sandbox =
+            sandbox(&profile("SCMP_ACT_ALLOW", &MKDIR, "SCMP_ACT_ERRNO"), no_new_privileges);
+        sandbox.script("sleep 60").create();
+        sandbox.start();
+        let done = sandbox.brig(&["exec", &sandbox.id, "/init", "mkdir", "/tmp/no"]).ok();
+        assert_eq!(Facts::parse(&done.stdout).get("mkdir /tmp/no"), "EPERM");
+    }
+}
+
+#[test]
+fn a_profile_that_denies_every_socket_call_is_not_in_brigs_way() {
+    let calls = [
+        "socket",
+        "socketpair",
+        "connect",
+        "bind",
+        "listen",
+        "accept",
+        "accept4",
+        "sendto",
+        "sendmsg",
+        "sendmmsg",
+        "recvfrom",
+        "recvmsg",
+        "recvmmsg",
+        "shutdown",
+        "getsockopt",
+        "setsockopt",
+    ];
+    for no_new_privileges in [true, false] {
+        let sandbox =
+            sandbox(&profile("SCMP_ACT_ALLOW", &calls, "SCMP_ACT_KILL_PROCESS"), no_new_privileges);
+        sandbox.script("sleep 60").create();
+        sandbox.start();
+        sandbox.brig(&["exec", &sandbox.id, "/init", "true"]).ok();
+    }
+}
+
+#[test]
+fn a_call_can_be_fatal() {
+    let sandbox = sandbox(&profile("SCMP_ACT_ALLOW", &MKDIR, "SCMP_ACT_KILL_PROCESS"), true);
+    sandbox.script("mkdir /tmp/no");
+    assert_eq!(sandbox.run().code, Some(128 + libc::SIGSYS));
+}
+
+#[test]
+fn start_still_tells_of_a_failed_execve() {
+    for no_new_privileges in [true, false] {
+        let sandbox =
+            sandbox(&profile("SCMP_ACT_ALLOW", &MKDIR, "SCMP_ACT_ERRNO"), no_new_privileges);
+        sandbox.add_file("bin/text", "no program");
+        let path = sandbox.rootfs().join("bin/text");
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .unwrap();
+        sandbox.args(&["/bin/text"]).create();
+        sandbox.brig(&["start", &sandbox.id]).fails_with("exec format error");
+    }
+}
+
+#[test]
+fn an_unknown_name_is_a_warning() {
+    brig_only!();
+    let sandbox =
+        sandbox(&profile("SCMP_ACT_ALLOW", &["frobnicate", "mkdir"], "SCMP_ACT_ERRNO"), true);
+    let done = sandbox.script("true").run().ok();
+    assert!(done.stderr.contains("warning") && done.stderr.contains("frobnicate"), "{done:?}");
+}

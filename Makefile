@@ -41,10 +41,11 @@ build: ## the static release binary, target/release/brig
 	@echo "built $(BRIG), $$(stat -c %s $(BRIG)) bytes, $(COMMIT)"
 
 check: build ## formatting, lints, unit tests; the binary is static and small
-	@scripts/need.sh binutils
+	@scripts/need.sh binutils libseccomp2
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo test --locked --lib
+	cargo test --locked --test oracle
 	@if readelf -lW $(BRIG) | grep INTERP; then echo "$(BRIG) is not static"; exit 1; fi
 	@size=$$(stat -c %s $(BRIG)); [ $$size -le $(MAX_SIZE) ] || \
 	    { echo "$(BRIG) has $$size bytes, more than $(MAX_SIZE)"; exit 1; }

@@ -1,9 +1,9 @@
 //! System calls by name: their numbers, facts of the kernel's tables, and nothing else.
 //!
 //! Up to Linux 7.0. Source: the `__NR_` constants of linux-raw-sys 0.12.1, generated from the
-//! kernel's headers, and for what is newer (`listns`, `rseq_slice_yield`, `uprobe`) and for names
-//! that only other architectures have the `syscall.tbl` files of the kernel. A new system call is
-//! one more line, in its place in the order of bytes.
+//! kernel's headers; for what is newer (`listns`, `rseq_slice_yield`, `uprobe`) and for names that
+//! only other architectures have, libseccomp's list. A new system call is one more line, in its
+//! place in the order of bytes.
 
 use super::syscalls::Syscall;
 

@@ -224,6 +224,8 @@ fn a_reused_pid_is_not_taken_for_the_container() {
     sandbox.wait_for_status("stopped");
     let file = sandbox.state_root().join(&sandbox.id).join("state.json");
     let text = fs::read_to_string(&file).unwrap();
+    // The kernel counts in ticks of 10 ms, and no pid comes round in one of them.
+    std::thread::sleep(std::time::Duration::from_millis(50));
     let mut bystander = sandbox.spawn(crate::sandbox::on_host(&["sleep", "60"]));
     let other = text.replace(&pid.to_string(), &bystander.child.id().to_string());
     assert_ne!(text, other, "the state does not name the pid");

@@ -82,6 +82,15 @@ fn a_profile_that_denies_every_socket_call_is_not_in_brigs_way() {
 }
 
 #[test]
+fn what_brig_looks_at_before_the_program_need_not_be_allowed() {
+    for no_new_privileges in [true, false] {
+        let calls = ["getcwd", "close_range", "faccessat2", "openat2", "fsopen", "move_mount"];
+        let seccomp = profile("SCMP_ACT_ALLOW", &calls, "SCMP_ACT_ERRNO");
+        sandbox(&seccomp, no_new_privileges).script("true").run().ok();
+    }
+}
+
+#[test]
 fn a_call_can_be_fatal() {
     let sandbox = sandbox(&profile("SCMP_ACT_ALLOW", &MKDIR, "SCMP_ACT_KILL_PROCESS"), true);
     sandbox.script("mkdir /tmp/no");

@@ -33,6 +33,9 @@ pub fn become_user(process: &Process, execution: &Execution) -> Result<Program> 
     // As root first: the user may not be allowed to search a parent directory. As the user again:
     // root may not, on a network file system.
     let entered = chdir(process.cwd.as_str());
+    if entered.is_ok() {
+        inside_root().at("process.cwd")?;
+    }
     // With CAP_SYS_ADMIN, which goes with the next step. From here on only system calls that changing
     // ids, finding the program, read, write and execve need: the filter is the user's.
     if !process.no_new_privileges {
@@ -45,8 +48,8 @@ pub fn become_user(process: &Process, execution: &Execution) -> Result<Program> 
     if entered.is_err() {
         let chdir = chdir(process.cwd.as_str());
         chdir.with_context(|| format!("chdir({})", process.cwd)).at("process.cwd")?;
+        inside_root().at("process.cwd")?;
     }
-    inside_root().at("process.cwd")?;
     let path = command::find(&process.args[0], &process.search)
         .context("unable to start container process")?;
     Ok(Program { path, env })

@@ -69,7 +69,10 @@ impl User {
                 append(file, &format!("{NAME}:{FIRST}:65536\n"));
             }
         }
-        fs::copy(crate::sandbox::runtime(), "/mnt/brig").unwrap();
+        // Not a copy: another thread's child may have that open for writing while it is executed.
+        fs::write("/mnt/brig", "").unwrap();
+        let brig = crate::sandbox::runtime();
+        attach(brig.to_str().unwrap(), Path::new("/mnt/brig"), None, MsFlags::MS_BIND, None);
         fs::create_dir("/mnt/run").unwrap();
         own(Path::new("/mnt"));
         fs::remove_file("/mnt/bundle/config.json").unwrap();
@@ -105,6 +108,22 @@ impl User {
 
     fn patch(&self, change: impl FnOnce(&mut Value)) {
         self.sandbox.patch(change);
+    }
+
+    /// A command that has to fail, with these words, and leave nothing.
+    #[track_caller]
+    fn fails(&self, command: Command, texts: &[&str]) {
+        let message = self.sandbox.spawn(command).wait().fails();
+        for text in texts {
+            assert!(message.contains(text), "no {text:?} in {message:?}");
+        }
+        assert_eq!(fs::read_dir("/mnt/run/brig").map_or(0, Iterator::count), 0);
+        self.sandbox.assert_nothing_left();
+    }
+
+    /// `run`, not started.
+    fn run_command(&self) -> Command {
+        self.command(&["run", "--bundle", "/mnt/bundle", &self.sandbox.id])
     }
 }
 
@@ -312,4 +331,165 @@ fn layers_may_be_somebody_elses() {
             }
         });
     }
+}
+
+/// `run` of the config with one change has to fail with these words.
+#[track_caller]
+fn refused(
+    granted: bool,
+    change: impl FnOnce(&mut Value) + Send + 'static,
+    texts: [&'static str; 2],
+) {
+    as_user(granted, move |user| {
+        user.patch(change);
+        user.fails(user.run_command(), &texts);
+    });
+}
+
+#[test]
+fn a_config_for_root_is_told_from_one_for_everybody() {
+    brig_only!();
+    let change = |config: &mut Value| {
+        let linux = config["linux"].as_object_mut().unwrap();
+        linux.retain(|name, _| !name.ends_with("Mappings"));
+        linux["namespaces"].as_array_mut().unwrap().retain(|kind| kind["type"] != "user");
+    };
+    refused(false, change, ["linux.namespaces", "brig spec --rootless"]);
+}
+
+#[test]
+fn ids_that_are_not_granted_are_told_with_the_way_to_get_them() {
+    brig_only!();
+    if !installed("newuidmap") {
+        return skip("no newuidmap");
+    }
+    let range = |first: u32| json!([{"containerID": 0, "hostID": first, "size": 65536}]);
+    let wide = move |config: &mut Value| {
+        config["linux"]["uidMappings"] = range(100_000);
+        config["linux"]["gidMappings"] = range(100_000);
+    };
+    let nothing = "/etc/subgid grants brig-test nothing; as root, \
+                   `usermod --add-subgids 100000-165535 brig-test` would";
+    refused(false, wide, ["linux.gidMappings", nothing]);
+    let other = "/etc/subgid does not grant brig-test 100000 to 165535, but 700000 to 765535";
+    refused(true, wide, ["linux.gidMappings", other]);
+    let of_root = |config: &mut Value| {
+        config["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": 0, "size": 1}]);
+    };
+    refused(true, of_root, ["linux.uidMappings", "does not grant brig-test 0 to 0"]);
+}
+
+#[test]
+fn what_keeps_newuidmap_from_its_work_is_told() {
+    brig_only!();
+    as_user(true, |user| {
+        let mut command = user.run_command();
+        command.env("PATH", "/nowhere");
+        user.fails(command, &["run newgidmap", "package uidmap"]);
+        let mut command = user.run_command();
+        crate::sandbox::before_exec(&mut command, || Ok(nix::sys::prctl::set_no_new_privs()?));
+        user.fails(command, &["no_new_privs, which keeps newgidmap from its rights"]);
+    });
+}
+
+#[test]
+fn user_namespaces_that_are_switched_off_are_told() {
+    brig_only!();
+    if !installed("unshare") {
+        return skip("no unshare");
+    }
+    as_user(false, |user| {
+        // Not the host's: in a user namespace of its own the limit can be set for those below.
+        let script = "echo 0 >/proc/sys/user/max_user_namespaces && exec \"$@\"";
+        let brig = user.run_command();
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"]);
+        command.arg(brig.get_program()).args(brig.get_args());
+        command.envs(brig.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.env("USER", NAME).uid(UID).gid(UID).current_dir("/mnt");
+        user.patch(|config| {
+            let map = json!([{"containerID": 0, "hostID": 0, "size": 1}]);
+            config["linux"]["uidMappings"] = map.clone();
+            config["linux"]["gidMappings"] = map;
+        });
+        user.fails(command, &["sysctl user.max_user_namespaces is 0"]);
+    });
+}
+
+#[test]
+fn limits_without_a_cgroup_are_told_with_the_way_to_get_one() {
+    brig_only!();
+    let change = |config: &mut Value| {
+        config["linux"]["resources"] = json!({"pids": {"limit": 100}});
+    };
+    refused(false, change, ["linux.resources", "--property=Delegate=yes"]);
+}
+
+#[test]
+fn ids_outside_a_one_id_map_are_refused() {
+    brig_only!();
+    let user = |config: &mut Value| config["process"]["user"] = json!({"uid": 1000, "gid": 0});
+    refused(false, user, ["process.user.uid", "1000 is not among the ids"]);
+    let groups = |config: &mut Value| config["process"]["user"]["additionalGids"] = json!([5]);
+    refused(false, groups, ["process.user.additionalGids", "5 is not among the ids"]);
+}
+
+#[test]
+fn what_only_root_may_ask_for_is_told() {
+    brig_only!();
+    let device = |config: &mut Value| {
+        config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "network"}));
+        config["linux"]["netDevices"] = json!({"lo": {}});
+    };
+    refused(false, device, ["linux.netDevices", "only root"]);
+    let idmap = |config: &mut Value| {
+        let mounts = config["mounts"].as_array_mut().unwrap();
+        mounts
+            .push(json!({"destination": "/data", "source": "/tmp", "options": ["bind", "idmap"]}));
+    };
+    refused(false, idmap, ["options[1]", "only root"]);
+    let nice = |config: &mut Value| {
+        config["process"]["scheduler"] = json!({"policy": "SCHED_OTHER", "nice": -5});
+    };
+    refused(false, nice, ["process.scheduler", "needs CAP_SYS_NICE on the host"]);
+    let limit = |config: &mut Value| {
+        config["process"]["rlimits"] =
+            json!([{"type": "RLIMIT_NOFILE", "soft": 1024, "hard": 1_u64 << 31}]);
+    };
+    refused(false, limit, ["process.rlimits[0]", "above brig's own hard limit"]);
+}
+
+#[test]
+fn what_an_ordinary_user_may_ask_for_is_done() {
+    brig_only!();
+    as_user(false, |user| {
+        user.patch(|config| {
+            config["process"]["scheduler"] = json!({"policy": "SCHED_BATCH", "nice": 7});
+            config["process"]["ioPriority"] = json!({"class": "IOPRIO_CLASS_IDLE", "priority": 0});
+            config["process"]["oomScoreAdj"] = json!(500);
+            config["linux"]["sysctl"] = json!({"kernel.msgmax": "9000"});
+            config["linux"]["devices"] =
+                json!([{"path": "/dev/mine", "type": "p"}, {"path": "/dev/zero", "type": "c", "major": 1, "minor": 5}]);
+        });
+        let facts = user.facts(
+            "sched ; read /proc/self/oom_score_adj ; read /proc/sys/kernel/msgmax ; \
+                                stat /dev/mine ; stat /dev/zero",
+        );
+        assert_eq!((facts.word("sched", 0), facts.word("sched", 1)), ("3", "7"), "{facts}");
+        assert_eq!(facts.get("ioprio"), "3 0");
+        assert_eq!(facts.get("read /proc/self/oom_score_adj"), "\"500\\n\"");
+        assert_eq!(facts.get("read /proc/sys/kernel/msgmax"), "\"9000\\n\"");
+        assert!(facts.get("stat /dev/mine").starts_with("fifo"), "{facts}");
+        assert!(facts.get("stat /dev/zero").starts_with("char"), "{facts}");
+    });
+}
+
+#[test]
+fn a_missing_session_directory_is_told() {
+    brig_only!();
+    as_user(false, |user| {
+        let mut command = user.run_command();
+        command.env_remove("XDG_RUNTIME_DIR");
+        user.fails(command, &["/run/brig", "XDG_RUNTIME_DIR is not set"]);
+    });
 }

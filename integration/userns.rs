@@ -1,7 +1,7 @@
 //! User and time namespaces: made, joined, and lived in.
 
 use crate::facts::Facts;
-use crate::sandbox::{Sandbox, brig_only};
+use crate::sandbox::{Sandbox, brig_only, skip};
 use serde_json::{Value, json};
 use std::fs;
 
@@ -195,4 +195,32 @@ fn exec_has_the_clocks_of_the_container() {
     sandbox.start();
     let done = sandbox.brig(&["exec", &sandbox.id, "/init", "read", "/proc/uptime"]).ok();
     assert!(done.stdout.contains("\"50"), "{done:?}");
+}
+
+#[test]
+fn a_hard_limit_above_brigs_own_is_set_by_root_outside() {
+    use nix::sys::resource::{Resource, setrlimit};
+    let own = crate::host::status_of(i64::from(std::process::id()), "CapEff").unwrap();
+    // linux/capability.h: CAP_SYS_RESOURCE is 24.
+    if u64::from_str_radix(&own, 16).unwrap() & 1 << 24 == 0 {
+        return skip("root has no CAP_SYS_RESOURCE");
+    }
+    let sandbox = mapped();
+    sandbox.patch(|config| {
+        config["process"]["rlimits"] =
+            json!([{"type": "RLIMIT_NOFILE", "soft": 3000, "hard": 4000}]);
+    });
+    sandbox.script("rlimits ; sleep 60");
+    let bundle = sandbox.bundle();
+    let lowered = |args: &[&str]| {
+        let mut command = sandbox.command(args);
+        crate::sandbox::before_exec(&mut command, || {
+            Ok(setrlimit(Resource::RLIMIT_NOFILE, 500, 2000)?)
+        });
+        sandbox.spawn(command).wait().ok()
+    };
+    let run = lowered(&["run", "--detach", "--bundle", bundle.to_str().unwrap(), &sandbox.id]);
+    let execd = Facts::parse(&lowered(&["exec", &sandbox.id, "/init", "rlimits"]).stdout);
+    run.wait_for_line("rlimit NOFILE 3000 4000");
+    assert_eq!(execd.get("rlimit NOFILE"), "3000 4000");
 }

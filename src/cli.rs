@@ -8,6 +8,7 @@ use crate::launch::exec;
 use crate::launch::parent::Options;
 use crate::log::Format;
 use crate::plan::rootfs::RootOptions;
+use crate::sys::cred;
 use clap::builder::{PossibleValuesParser, ValueParser};
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 use std::ffi::OsString;
@@ -322,11 +323,16 @@ fn read(matches: &ArgMatches) -> Parsed {
     Parsed::Run(globals, Box::new(command))
 }
 
-/// /run/brig; for an ordinary user, below the directory that belongs to the session.
+/// /run/brig; for an ordinary user, below the directory that belongs to the session. Who is root only
+/// because they have made a user namespace is one too, as with runc.
 fn default_root() -> PathBuf {
-    let session = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
-    match session {
-        Some(dir) if !nix::unistd::geteuid().is_root() => PathBuf::from(dir).join("brig"),
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    let ordinary = || {
+        let named = variable("USER").is_some_and(|name| name != "root");
+        !nix::unistd::geteuid().is_root() || named && !cred::in_first_user_namespace()
+    };
+    match variable("XDG_RUNTIME_DIR") {
+        Some(dir) if ordinary() => PathBuf::from(dir).join("brig"),
         _ => PathBuf::from("/run/brig"),
     }
 }

@@ -327,11 +327,16 @@ pub fn check_id(id: &str) -> Result<()> {
 
 fn make_root(root: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o711)
-        .create(root)
-        .with_context(|| format!("state root {}", root.display()))
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o711).create(root);
+    made.with_context(|| {
+        let hint = match std::env::var_os("XDG_RUNTIME_DIR").is_none_or(|dir| dir.is_empty()) {
+            true if !nix::unistd::geteuid().is_root() => {
+                ": XDG_RUNTIME_DIR is not set, below which an ordinary user's would be"
+            }
+            _ => "",
+        };
+        format!("state root {}{hint}", root.display())
+    })
 }
 
 /// When a live process started; none when there is no such process, or only a zombie of it.

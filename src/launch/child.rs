@@ -8,10 +8,11 @@ use super::sync::{Channel, Message};
 use crate::cgroup::Entry;
 use crate::hooks::{self, Hook};
 use crate::plan::Plan;
+use crate::plan::process::Process;
 use crate::plan::sysctl::Sysctl;
 use crate::process::console::Pty;
 use crate::process::socket::Socket;
-use crate::process::{ids, sched};
+use crate::process::{ids, limits, sched};
 use crate::rootfs::{self, Sources};
 use crate::spec::{At, Place};
 use crate::state::{State, Status};
@@ -56,6 +57,7 @@ pub fn run(inherited: Inherited<'_>) -> ! {
         // While the parent lives it answers, so its death is seen as end of file: no signal. Now, for
         // the user's filter may not allow it.
         .and_then(|()| Ok(cred::parent_death_signal(0)?))
+        .and_then(|()| if plan.only_parent_is_root() { Ok(()) } else { limit(&plan.process) })
         .and_then(|()| program::become_user(&plan.process, &plan.execution));
     let program = match ready {
         Ok(program) => program,
@@ -72,6 +74,11 @@ pub fn run(inherited: Inherited<'_>) -> ! {
     let Err(error) = execute(plan, &program, state, &gate);
     gate.fail(&describe(&error));
     crate::sys::exit(1)
+}
+
+fn limit(process: &Process) -> Result<()> {
+    sched::schedule(0, &process.scheduling)?;
+    limits::set(0, process)
 }
 
 fn located(mut error: anyhow::Error, config: &[u8]) -> String {
@@ -127,9 +134,6 @@ fn enter(
     }
     // What taskset(1) bound brig to is not meant for the container.
     misc::reset_affinity()?;
-    if !plan.privileged {
-        sched::schedule(0, &plan.process.scheduling)?;
-    }
     plan.sysctl.iter().try_for_each(set_sysctl)
 }
 

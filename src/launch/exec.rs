@@ -11,7 +11,7 @@ use crate::log::Log;
 use crate::plan::process::Process;
 use crate::process::console::{self, Pty};
 use crate::process::socket::{self, Socket};
-use crate::process::{affinity, ids, sched, stdio};
+use crate::process::{affinity, ids, limits, sched, stdio};
 use crate::spec::{self, At, Place, parse_error};
 use crate::state::{self, Dir, NotFound, State, Status};
 use crate::sys::clone::{Birth, Side, clone3};
@@ -304,6 +304,9 @@ fn become_process(
     }
     // As long as it has root's rights on the host.
     sched::schedule(0, &process.scheduling)?;
+    if process.in_user_namespace {
+        limits::set(0, process)?;
+    }
     cred::dumpable(false)?;
     join(target.init, target.kinds)?;
     if process.in_user_namespace {
@@ -321,6 +324,9 @@ fn become_process(
         misc::join_session_keyring(&name)?;
     }
     affinity::in_cgroup(process)?;
+    if !process.in_user_namespace {
+        limits::set(0, process)?;
+    }
     let program: Program = program::become_user(process, &target.state.execution)?;
     program.execute(process, || {
         channel.send(&Message::Ready).context("tell brig that the process starts")

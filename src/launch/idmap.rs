@@ -1,6 +1,7 @@
 //! Writes the id maps of a new user namespace: the parent's work, for the child has no rights
 //! outside it.
 
+use super::rootless;
 use super::spawn::Joined;
 use crate::plan::Plan;
 use crate::plan::idmap::{IdMap, IdMaps, MountMap, to_text};
@@ -10,7 +11,7 @@ use crate::sys::{self, cred};
 use anyhow::{Context, Result, bail};
 use nix::fcntl::OFlag;
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
-use nix::unistd::{pipe2, read};
+use nix::unistd::{getegid, geteuid, pipe2, read};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
@@ -36,7 +37,7 @@ impl Way {
         if cred::capget()?.effective & SET_IDS == SET_IDS {
             return Ok(Way::Root);
         }
-        let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+        let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
         let only = |maps: &[IdMap], id| matches!(maps, [one] if one.size == 1 && one.host == id);
         Ok(if only(&maps.uids, uid) && only(&maps.gids, gid) { Way::OwnId } else { Way::Helpers })
     }
@@ -48,12 +49,13 @@ pub fn write(pid: i32, maps: &IdMaps, place: &str) -> Result<()> {
     if way == Way::OwnId {
         write_file(pid, "setgroups", "deny")?;
     }
-    let write = |program, file, maps| match way {
-        Way::Helpers => run_helper(program, pid, maps),
+    let write = |program, file, maps, own| match way {
+        Way::Helpers => run_helper(program, pid, maps, own),
         Way::Root | Way::OwnId => write_file(pid, file, &to_text(maps)),
     };
-    write("newgidmap", "gid_map", &maps.gids).at(format!("{place}.gidMappings"))?;
-    write("newuidmap", "uid_map", &maps.uids).at(format!("{place}.uidMappings"))
+    let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+    write("newgidmap", "gid_map", &maps.gids, gid).at(format!("{place}.gidMappings"))?;
+    write("newuidmap", "uid_map", &maps.uids, uid).at(format!("{place}.uidMappings"))
 }
 
 /// For each mount of the plan the user namespace whose ids it gets, if it is to be id-mapped.
@@ -111,7 +113,7 @@ fn write_file(pid: i32, name: &str, text: &str) -> Result<()> {
 }
 
 /// newuidmap(1): setuid root, it allows what /etc/subuid grants.
-fn run_helper(program: &str, pid: i32, maps: &[IdMap]) -> Result<()> {
+fn run_helper(program: &str, pid: i32, maps: &[IdMap], own: u32) -> Result<()> {
     let mut command = Command::new(program);
     command.arg(pid.to_string()).stdin(Stdio::null());
     for map in maps {
@@ -124,6 +126,6 @@ fn run_helper(program: &str, pid: i32, maps: &[IdMap]) -> Result<()> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    let file = if program == "newuidmap" { "/etc/subuid" } else { "/etc/subgid" };
-    bail!("{program} failed ({}): {}; does {file} grant you these ids?", output.status, said.trim())
+    let why = rootless::refused_ids(program, maps, own);
+    bail!("{why} ({program}, {}: {})", output.status, said.trim().replace('\n', " "))
 }

@@ -13,6 +13,7 @@ pub mod netdev;
 pub mod notify;
 pub mod parent;
 pub mod program;
+pub mod rootless;
 pub mod spawn;
 pub mod start;
 pub mod sync;

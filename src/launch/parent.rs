@@ -6,7 +6,7 @@ use super::gate::Gate;
 use super::netdev::{self, Lent};
 use super::notify::{self, Manager};
 use super::sync::{self, Channel, Message};
-use super::{idmap, program, spawn};
+use super::{idmap, program, rootless, spawn};
 use crate::cgroup::Cgroup;
 use crate::deadline;
 use crate::hooks::{self, Hooks};
@@ -15,12 +15,12 @@ use crate::plan::Plan;
 use crate::plan::rootfs::RootOptions;
 use crate::process::console::{self, Way};
 use crate::process::socket::{self, Socket};
-use crate::process::{activation, sched, stdio};
+use crate::process::{activation, limits, sched, stdio};
 use crate::rootfs::Sources;
-use crate::spec::{At, Spec, parse_error};
+use crate::spec::{At, Place, Spec, parse_error};
 use crate::state::{self, Dir, Lock, State, Status};
 use crate::sys::clone::Side;
-use crate::sys::{Errno, describe, errno_of, signal};
+use crate::sys::{Errno, cred, describe, errno_of, signal};
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -117,6 +117,9 @@ fn create_from(options: &Options, bundle: &Path, config: &[u8], log: &mut Log) -
         manager = None;
     }
     let mut plan = Plan::new(&spec, bundle, &options.rootfs)?;
+    if !plan.privileged && !plan.namespaces.has(libc::CLONE_NEWUSER) {
+        Err(anyhow!(rootless::NO_RIGHTS)).at("linux.namespaces")?;
+    }
     plan.process.activation = activation::of_environment()?;
     let listening = plan.process.activation.as_ref().map_or(0, |activation| activation.count);
     stdio::seclude(listening, options.preserve_fds)?;
@@ -153,7 +156,7 @@ fn create_from(options: &Options, bundle: &Path, config: &[u8], log: &mut Log) -
             let Attempt { dir, lock, state, .. } = attempt;
             Ok(Created { dir, lock, state, init, master, manager })
         }
-        Err(error) => Err(attempt.undo(error, log)),
+        Err(error) => Err(attempt.undo(rootless::explained(error, plan.privileged), log)),
     }
 }
 
@@ -285,11 +288,15 @@ impl Attempt {
         let Err(error) = self.state.cgroup.create(&plan.resources) else { return Ok(()) };
         let refused =
             [Errno::EACCES, Errno::EPERM, Errno::EROFS].map(Some).contains(&errno_of(&error));
-        if plan.privileged || !refused || !plan.resources.sets_no_limit() {
+        if is_root(plan) || !refused {
             return Err(error);
         }
+        if !plan.resources.sets_no_limit() {
+            return Err(error.context(rootless::NO_CGROUP)).at("linux.resources");
+        }
         log.warn(&format!(
-            "the container gets no cgroup of its own, for you may not make one: {error:#}"
+            "the container gets no cgroup of its own, for you may not make one: {}",
+            describe(&error)
         ));
         self.state.cgroup.remove(Instant::now() + deadline::CGROUP)?;
         self.state.cgroup = Cgroup::none(self.state.cgroup.version);
@@ -301,7 +308,7 @@ impl Attempt {
         if let Some(score) = plan.process.oom_score_adj {
             // Before the child becomes another user: it would be out of an ordinary user's reach.
             match program::write_oom_score(&self.state.pid.to_string(), score) {
-                Err(error) if !plan.privileged => log.warn(&format!("{error:#}")),
+                Err(error) if !is_root(plan) => log.warn(&describe(&error)),
                 written => written?,
             }
         }
@@ -319,10 +326,11 @@ impl Attempt {
             peer.tell(&Message::Pivot)?;
         }
         peer.hear(&Message::Ready, &self.state.cgroup, log)?;
-        if plan.privileged {
-            // Root's rights in the container's user namespace would not do. Not before now: a
-            // real-time process cannot be moved into every cgroup.
+        if plan.only_parent_is_root() {
+            // Not before now: its set-up is not to be limited, and a real-time process cannot be moved
+            // into every cgroup.
             sched::schedule(self.state.pid, &plan.process.scheduling)?;
+            limits::set(self.state.pid, &plan.process)?;
         }
         Ok(())
     }
@@ -361,6 +369,11 @@ impl Attempt {
             anyhow!("{error}; and what was made is not all removed: {left}")
         }
     }
+}
+
+/// Not only in a user namespace around brig.
+fn is_root(plan: &Plan) -> bool {
+    plan.privileged && cred::in_first_user_namespace()
 }
 
 /// Signals that end a brig that waits, after it has put everything back.

@@ -4,7 +4,7 @@ use crate::plan::process::Process;
 use crate::plan::sched::Execution;
 use crate::process::{activation, command, ids, passwd, sched, stdio};
 use crate::spec::Place;
-use crate::sys::{Errno, clone, cred, misc, seccomp};
+use crate::sys::{Errno, clone, misc, seccomp};
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{chdir, execve, getcwd};
@@ -26,9 +26,6 @@ pub fn become_user(process: &Process, execution: &Execution) -> Result<Program> 
     clone::close_from_at_exec(3)?;
     sched::adopt(execution)?;
     stdio::give_to(process.uid)?;
-    for (resource, soft, hard, place) in &process.rlimits {
-        cred::setrlimit(*resource, *soft, *hard).at(place)?;
-    }
     let env = environment(process);
     // As root first: the user may not be allowed to search a parent directory. As the user again:
     // root may not, on a network file system.

@@ -1,12 +1,13 @@
 //! The one clone: which namespaces are made with it, which are joined before, which after.
 
+use super::rootless;
 use super::sync::{self, Message};
 use crate::cgroup::not_born;
 use crate::plan::namespaces::{Join, Namespaces, name};
-use crate::spec::Place;
+use crate::spec::{At, Place};
 use crate::sys::clone::{Side, clone_sibling, clone3};
 use crate::sys::misc::namespace_type;
-use crate::sys::{self, signal};
+use crate::sys::{self, SysError, signal};
 use anyhow::{Context, Result, bail, ensure};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
@@ -94,15 +95,24 @@ pub fn spawn(
         return relay(flags, into, || enter_all(joined));
     }
     let Some(pidns) = joined.iter().find(|joined| joined.join.kind == libc::CLONE_NEWPID) else {
-        return clone3(flags, into).map_err(not_born);
+        return clone3(flags, into).map_err(|error| explained(error, flags));
     };
     let own = File::open("/proc/self/ns/pid").context("open /proc/self/ns/pid")?;
     pidns.enter()?;
-    let side = clone3(flags, into).map_err(not_born)?;
+    let side = clone3(flags, into).map_err(|error| explained(error, flags))?;
     if let Side::Parent(..) = side {
         setns(&own, CloneFlags::CLONE_NEWPID).context("back to brig's own pid namespace")?;
     }
     Ok(side)
+}
+
+/// What the kernel means by its errno.
+fn explained(error: SysError, flags: libc::c_int) -> anyhow::Error {
+    let user = flags & libc::CLONE_NEWUSER != 0;
+    match rootless::no_user_namespace(error.errno).filter(|_| user) {
+        Some(why) => anyhow::Error::from(error).context(why).context(At::new("linux.namespaces")),
+        None => not_born(error),
+    }
 }
 
 /// The relay's life: join, clone a child that is its parent's, tell its pid, end.
@@ -114,11 +124,12 @@ pub fn relay(
     let (ours, theirs) = sync::pair()?;
     let Side::Parent(_, relay) = clone3(0, None)? else {
         drop(ours);
-        let cloned = join().and_then(|()| clone_sibling(flags, into).map_err(not_born));
+        let cloned = join()
+            .and_then(|()| clone_sibling(flags, into).map_err(|error| explained(error, flags)));
         let message = match cloned {
             Ok(Err(birth)) => return Ok(Side::Child(birth)),
             Ok(Ok(pid)) => Message::Cloned(pid),
-            Err(error) => Message::Failed(format!("{error:#}")),
+            Err(error) => Message::Failed(sys::describe(&error)),
         };
         // If the parent is gone, there is nobody to tell.
         let _ = theirs.send(&message);

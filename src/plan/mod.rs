@@ -69,6 +69,11 @@ impl Plan {
         self.privileged && (apart || id_mapped)
     }
 
+    /// The child's rights in its user namespace are not those that count on the host, as for limits.
+    pub fn only_parent_is_root(&self) -> bool {
+        self.privileged && self.process.in_user_namespace
+    }
+
     /// Validates in the order of config.json.
     pub fn new(spec: &Spec, bundle: &Path, options: &rootfs::RootOptions) -> Result<Plan> {
         let mut warnings = Vec::new();

@@ -5,6 +5,7 @@ pub mod affinity;
 pub mod command;
 pub mod console;
 pub mod ids;
+pub mod limits;
 pub mod passwd;
 pub mod sched;
 pub mod socket;

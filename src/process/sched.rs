@@ -37,7 +37,8 @@ fn explain_scheduler(error: SysError, attr: &Attr) -> Error {
     // linux/capability.h
     const SYS_NICE: u64 = 1 << 23;
     let deadline = attr.policy == libc::SCHED_DEADLINE.cast_unsigned();
-    let may = cred::capget().is_ok_and(|sets| sets.effective & SYS_NICE != 0);
+    let able = cred::capget().is_ok_and(|sets| sets.effective & SYS_NICE != 0);
+    let may = able && cred::in_first_user_namespace();
     let why = match error.errno {
         Errno::EPERM if !may => "needs CAP_SYS_NICE on the host",
         Errno::EPERM if is_real_time(attr.policy) => {

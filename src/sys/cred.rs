@@ -158,12 +158,14 @@ pub fn setuid(uid: u32) -> Result<(), SysError> {
     check(|| format!("setresuid({uid})"), done.into()).map(drop)
 }
 
-/// setrlimit(2); `u64::MAX` is no limit.
-pub fn setrlimit(resource: u32, soft: u64, hard: u64) -> Result<(), SysError> {
-    let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
-    // SAFETY: limit outlives the call.
-    let done = unsafe { libc::setrlimit(resource, &raw const limit) };
-    check(|| format!("setrlimit({resource}, soft {soft}, hard {hard})"), done.into()).map(drop)
+/// prlimit(2); `u64::MAX` is no limit, pid 0 this process.
+pub fn prlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<(), SysError> {
+    let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
+    let none = std::ptr::null_mut::<libc::rlimit64>();
+    // SAFETY: rlimit64 is what the kernel takes on all architectures; limit outlives the call, and
+    // nothing is written through the null pointer.
+    let done = unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, &raw const limit, none) };
+    check(|| format!("prlimit({resource}, soft {soft}, hard {hard})"), done).map(drop)
 }
 
 #[cfg(test)]

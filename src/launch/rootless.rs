@@ -1,0 +1,132 @@
+//! What can stand in an ordinary user's way, in words that say how to get it out of there. Nothing is
+//! decided here: the kernel has refused something already.
+
+use crate::plan::idmap::IdMap;
+use crate::process::{passwd, subids};
+use crate::sys::{Errno, describe};
+use anyhow::Error;
+use nix::unistd::geteuid;
+
+/// Why there is no new user namespace.
+pub fn no_user_namespace(errno: Errno) -> Option<String> {
+    match errno {
+        Errno::ENOSPC | Errno::EUSERS => Some(match sysctl("user/max_user_namespaces") {
+            Some(0) => {
+                "user namespaces are switched off: sysctl user.max_user_namespaces is 0".into()
+            }
+            most => format!(
+                "a limit of namespaces is reached: sysctl user.max_user_namespaces is {}, and there \
+                 are others in user.max_*_namespaces; or they are nested 32 deep",
+                most.map_or("unknown".into(), |most| most.to_string())
+            ),
+        }),
+        Errno::EPERM if sysctl("kernel/unprivileged_userns_clone") == Some(0) => Some(
+            "user namespaces are root's alone here: sysctl kernel.unprivileged_userns_clone is 0"
+                .into(),
+        ),
+        Errno::EPERM => Some(restricted_by_app_armor().map_or_else(
+            || "user namespaces are forbidden here, by a filter or a chroot around brig".into(),
+            Into::into,
+        )),
+        _ => None,
+    }
+}
+
+/// What may be the cause of an error that an ordinary user sees.
+pub fn explained(error: Error, privileged: bool) -> Error {
+    if privileged {
+        return error;
+    }
+    let text = describe(&error);
+    let refused = text.contains("EPERM: ") || text.contains("EACCES: ");
+    match restricted_by_app_armor().filter(|why| refused && !text.contains(why)) {
+        Some(why) => error.context(why),
+        None => error,
+    }
+}
+
+/// Ubuntu's AppArmor lets programs without a profile of their own make user namespaces, and do nothing
+/// in them.
+fn restricted_by_app_armor() -> Option<&'static str> {
+    let restricted = sysctl("kernel/apparmor_restrict_unprivileged_userns") == Some(1);
+    restricted.then_some(
+        "AppArmor restricts user namespaces here: brig needs a profile that allows `userns`, or \
+         sysctl kernel.apparmor_restrict_unprivileged_userns=0",
+    )
+}
+
+fn sysctl(name: &str) -> Option<u64> {
+    std::fs::read_to_string(format!("/proc/sys/{name}")).ok()?.trim().parse().ok()
+}
+
+/// Why newuidmap(1) or newgidmap(1) does not write these maps. `own` is the caller's id.
+pub fn refused_ids(helper: &str, maps: &[IdMap], own: u32) -> String {
+    let kind = if helper == "newuidmap" { "uid" } else { "gid" };
+    let uid = geteuid().as_raw();
+    let granted = subids::granted(&format!("/etc/sub{kind}"), uid);
+    let name = passwd::name_of(uid).unwrap_or_else(|| uid.to_string());
+    match wanted_too_much(maps, own, &granted) {
+        Some(_) if granted.is_empty() => format!(
+            "/etc/sub{kind} grants {name} nothing; as root, `usermod --add-sub{kind}s \
+             100000-165535 {name}` would"
+        ),
+        Some(IdMap { host, size, .. }) => format!(
+            "/etc/sub{kind} does not grant {name} {host} to {}, but {}",
+            u64::from(*host) + u64::from(*size) - 1,
+            shown(&granted)
+        ),
+        None if no_new_privileges() => {
+            format!("brig runs with no_new_privs, which keeps {helper} from its rights")
+        }
+        None => format!("{helper} needs the rights of a setuid-root program"),
+    }
+}
+
+/// The first range that is not granted.
+fn wanted_too_much<'a>(maps: &'a [IdMap], own: u32, granted: &[(u32, u32)]) -> Option<&'a IdMap> {
+    let end = |first: u32, count: u32| u64::from(first) + u64::from(count);
+    let inside = |map: &IdMap, (first, count): (u32, u32)| {
+        map.host >= first && end(map.host, map.size) <= end(first, count)
+    };
+    let is_granted = |map: &&IdMap| {
+        map.host == own && map.size == 1 || granted.iter().any(|range| inside(map, *range))
+    };
+    maps.iter().find(|map| !is_granted(map))
+}
+
+fn shown(granted: &[(u32, u32)]) -> String {
+    let range = |&(first, count): &(u32, u32)| {
+        format!("{first} to {}", u64::from(first) + u64::from(count) - 1)
+    };
+    granted.iter().map(range).collect::<Vec<_>>().join(", ")
+}
+
+fn no_new_privileges() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status.lines().any(|line| line == "NoNewPrivs:\t1")
+}
+
+/// What every container of an ordinary user's needs.
+pub const NO_RIGHTS: &str = "an ordinary user's container needs a user namespace: `brig spec --rootless` \
+     writes such a config";
+
+/// What limits need.
+pub const NO_CGROUP: &str = "its limits need a cgroup, and you may not make one: on cgroup v2 run brig by \
+     `systemd-run --user --scope --property=Delegate=yes`, on v1 only root may";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ones_own_id_and_granted_ranges_are_not_too_much() {
+        let map = |host, size| IdMap { container: 0, host, size };
+        let granted = [(100_000, 65536), (u32::MAX - 1, 2)];
+        let fine = [map(1000, 1), map(100_000, 65536), map(100_010, 5), map(u32::MAX - 1, 2)];
+        assert_eq!(wanted_too_much(&fine, 1000, &granted), None);
+        for bad in [map(1000, 2), map(1001, 1), map(100_001, 65536), map(0, 1)] {
+            assert_eq!(wanted_too_much(&[bad], 1000, &granted), Some(&bad));
+        }
+        assert_eq!(shown(&granted[..1]), "100000 to 165535");
+    }
+}

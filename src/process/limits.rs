@@ -1,0 +1,24 @@
+//! Resource limits.
+
+use crate::plan::process::Process;
+use crate::spec::Place;
+use crate::sys::{Errno, SysError, cred};
+use anyhow::{Error, Result};
+
+/// Gives the limits to a process; pid 0 is this one. Only who is root on the host may raise a hard
+/// limit: a user namespace's root may not.
+pub fn set(pid: i32, process: &Process) -> Result<()> {
+    for (resource, soft, hard, place) in &process.rlimits {
+        cred::prlimit(pid, *resource, *soft, *hard).map_err(explain).at(place)?;
+    }
+    Ok(())
+}
+
+fn explain(error: SysError) -> Error {
+    match error.errno {
+        Errno::EPERM => {
+            Error::from(error).context("above brig's own hard limit, which only root may raise")
+        }
+        _ => error.into(),
+    }
+}

@@ -1,4 +1,4 @@
-//! `process.scheduler`, `process.ioPriority`, `linux.memoryPolicy`, `linux.personality`.
+//! `process.scheduler`, `process.ioPriority`, `linux.memoryPolicy`, `linux.personality`, `linux.intelRdt`.
 
 use crate::facts::Facts;
 use crate::host::{self, Version};
@@ -210,4 +210,17 @@ fn a_process_file_does_not_lose_what_the_container_has() {
     let facts = Facts::parse(&done.stdout);
     assert_eq!(facts.word("personality", 0), "8", "{facts}");
     assert_eq!(scheduled(&facts), "3 4 0 0x0", "{facts}");
+}
+
+#[test]
+fn a_class_of_service_without_resctrl_is_an_error() {
+    brig_only!();
+    if host::mounts().iter().any(|mount| mount.fstype == "resctrl") {
+        return skip("resctrl is mounted here");
+    }
+    for rdt in [json!({}), json!({"closID": "/"}), json!({"schemata": ["L3:0=f"]})] {
+        let sandbox = with(["linux", "intelRdt"], rdt);
+        sandbox.create_with(&[]).fails_with("no resctrl filesystem is mounted");
+        sandbox.assert_nothing_left();
+    }
 }

@@ -6,7 +6,7 @@
 //! * [`spec`]: `config.json` as written, and where in its text each value stands.
 //! * [`plan`]: decides. Validated, resolved, plain data; reads the host at most, changes nothing.
 //! * [`launch`]: the story: parent → clone3 → child → execve, and the protocol between the two.
-//! * [`rootfs`], [`cgroup`], [`process`]: what parent and child call on the way.
+//! * [`rootfs`], [`cgroup`], [`rdt`], [`process`]: what parent and child call on the way.
 //! * [`state`]: what is known of a container between two runs of brig.
 //! * [`sys`]: every raw system call and every `unsafe`, and nothing else.
 //!
@@ -30,6 +30,7 @@ pub mod launch;
 pub mod log;
 pub mod plan;
 pub mod process;
+pub mod rdt;
 pub mod rootfs;
 pub mod seccomp;
 pub mod spec;

@@ -13,6 +13,7 @@ use crate::cgroup::Cgroup;
 use crate::deadline;
 use crate::hooks::{Hook, Stdin};
 use crate::plan::sched::Execution;
+use crate::rdt::Rdt;
 use crate::sys::{Errno, misc, signal};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::fcntl::{OFlag, openat, renameat};
@@ -68,6 +69,9 @@ pub struct State {
     /// The longest that start may take because of startContainer hooks, in seconds.
     #[serde(default)]
     pub start_seconds: u64,
+    /// Its class of service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rdt: Option<Rdt>,
     /// Its cgroup, and which directories of it brig made.
     pub cgroup: Cgroup,
 }

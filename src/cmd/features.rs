@@ -49,7 +49,7 @@ pub fn features() -> Result<()> {
             },
             "apparmor": { "enabled": false },
             "selinux": { "enabled": false },
-            "intelRdt": { "enabled": false },
+            "intelRdt": { "enabled": true, "schemata": true, "monitoring": true },
             "memoryPolicy": { "modes": names(&MEMORY_MODES), "flags": names(&MEMORY_FLAGS) },
             "mountExtensions": { "idmap": { "enabled": true } },
             "netDevices": { "enabled": true },

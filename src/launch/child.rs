@@ -13,6 +13,7 @@ use crate::plan::sysctl::Sysctl;
 use crate::process::console::Pty;
 use crate::process::socket::Socket;
 use crate::process::{ids, limits, sched};
+use crate::rdt;
 use crate::rootfs::{self, Sources};
 use crate::spec::{At, Place};
 use crate::state::{State, Status};
@@ -22,6 +23,7 @@ use anyhow::{Context, Result, ensure};
 use nix::sched::{CloneFlags, setns, unshare};
 use std::convert::Infallible;
 use std::ffi::CString;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 /// Everything the child inherits from the parent.
@@ -36,6 +38,8 @@ pub struct Inherited<'a> {
     pub birth: Birth,
     /// The cgroups to enter.
     pub entry: Entry,
+    /// The files of its class of service.
+    pub class: Vec<OwnedFd>,
     /// Namespaces to join.
     pub joined: Vec<Joined<'a>>,
     /// Opened mount sources; none where the child opens them.
@@ -50,9 +54,21 @@ pub struct Inherited<'a> {
 
 /// Runs the child. It leaves by execve or by `_exit`, never by returning.
 pub fn run(inherited: Inherited<'_>) -> ! {
-    let Inherited { plan, config, state, birth, entry, joined, sources, console, channel, gate } =
-        inherited;
-    let ready = enter(plan, state, (&entry, birth), &joined, &channel)
+    let Inherited {
+        plan,
+        config,
+        state,
+        birth,
+        entry,
+        class,
+        joined,
+        sources,
+        console,
+        channel,
+        gate,
+    } = inherited;
+    let ready = enter_groups(&entry, birth, &class)
+        .and_then(|()| enter(plan, state, &joined, &channel))
         .and_then(|()| build(plan, sources, state, console, &channel))
         // While the parent lives it answers, so its death is seen as end of file: no signal. Now, for
         // the user's filter may not allow it.
@@ -88,16 +104,14 @@ fn located(mut error: anyhow::Error, config: &[u8]) -> String {
     describe(&error)
 }
 
-/// Out of the host: cgroups, namespaces, and what belongs to them.
-fn enter(
-    plan: &Plan,
-    state: &State,
-    (entry, birth): (&Entry, Birth),
-    joined: &[Joined<'_>],
-    channel: &Channel,
-) -> Result<()> {
-    // First of all, so that whatever is allocated, mounted or copied from here on is charged to it.
+/// First of all, so that whatever is allocated, mounted or copied from here on is charged to them.
+fn enter_groups(entry: &Entry, birth: Birth, class: &[OwnedFd]) -> Result<()> {
     entry.enter(birth)?;
+    rdt::enter(class)
+}
+
+/// Out of the host: namespaces, and what belongs to them.
+fn enter(plan: &Plan, state: &State, joined: &[Joined<'_>], channel: &Channel) -> Result<()> {
     signal::reset_all()?;
     // Out of reach of ctrl-C at the terminal that brig was called from; brig forwards it.
     nix::unistd::setsid().context("setsid")?;

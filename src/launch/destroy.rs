@@ -4,6 +4,7 @@ use super::foreground::readable;
 use crate::deadline;
 use crate::hooks;
 use crate::log::Log;
+use crate::rdt::Rdt;
 use crate::state::{self, Dir, State, Status};
 use crate::sys::{Errno, describe, signal};
 use anyhow::{Result, anyhow, bail, ensure};
@@ -36,6 +37,7 @@ pub fn destroy(dir: Dir, state: &State, force: bool, log: &mut Log) -> Result<()
         state.cgroup.kill()?;
     }
     state.cgroup.remove(Instant::now() + deadline::CGROUP)?;
+    state.rdt.as_ref().map_or(Ok(()), Rdt::remove)?;
     dir.remove()?;
     poststop(state, log);
     Ok(())

@@ -12,6 +12,7 @@ use crate::plan::process::Process;
 use crate::process::console::{self, Pty};
 use crate::process::socket::{self, Socket};
 use crate::process::{affinity, ids, limits, sched, stdio};
+use crate::rdt::{self, Rdt};
 use crate::spec::{self, At, Place, parse_error};
 use crate::state::{self, Dir, NotFound, State, Status};
 use crate::sys::clone::{Birth, Side, clone3};
@@ -238,6 +239,7 @@ fn spawn(
             File::open(format!("/proc/{}/root", state.pid)).context("open the container's root")?,
         ),
     };
+    let class = state.rdt.as_ref().map_or_else(|| Ok(Vec::new()), Rdt::entry)?;
     let (channel, childs) = sync::pair()?;
     foreground::forwarded().thread_block().context("block signals")?;
     affinity::before_cgroup(process)?;
@@ -256,7 +258,7 @@ fn spawn(
         Side::Child(birth) => {
             drop(channel);
             let kinds = if relayed { 0 } else { state.namespaces & !libc::CLONE_NEWPID };
-            let target = Target { state, init, kinds, root, console };
+            let target = Target { state, init, kinds, root, class: &class, console };
             let Err(error) = become_process(&target, process, entry, birth, &childs);
             // If the parent is gone, there is nobody to tell.
             let _ = childs.send(&Message::Failed(crate::sys::describe(&error)));
@@ -273,6 +275,8 @@ struct Target<'a> {
     kinds: libc::c_int,
     /// To be chrooted to, where there is no mount namespace to join.
     root: Option<File>,
+    /// The files of the container's class of service.
+    class: &'a [OwnedFd],
     /// Where to send the other side of its terminal.
     console: Option<&'a Socket>,
 }
@@ -297,6 +301,7 @@ fn become_process(
     channel: &Channel,
 ) -> Result<std::convert::Infallible> {
     entry.enter(birth)?;
+    rdt::enter(target.class)?;
     signal::reset_all()?;
     nix::unistd::setsid().context("setsid")?;
     if let Some(score) = process.oom_score_adj {

@@ -16,6 +16,7 @@ use crate::plan::rootfs::RootOptions;
 use crate::process::console::{self, Way};
 use crate::process::socket::{self, Socket};
 use crate::process::{activation, limits, sched, stdio};
+use crate::rdt::Rdt;
 use crate::rootfs::Sources;
 use crate::spec::{At, Place, Spec, parse_error};
 use crate::state::{self, Dir, Lock, State, Status};
@@ -136,7 +137,9 @@ fn create_from(options: &Options, bundle: &Path, config: &[u8], log: &mut Log) -
     // An id that is in use has a cgroup that is in use: the id is what to tell of.
     let cgroup =
         cgroup.map_err(|error| state::in_use(&options.root, &options.id).unwrap_or(error))?;
-    let state = first_state(options, spec, &plan, bundle, cgroup);
+    let rdt = plan.rdt.as_ref().map(|plan| Rdt::locate(plan, &options.id));
+    let rdt = rdt.transpose().at("linux.intelRdt")?;
+    let state = first_state(options, spec, &plan, bundle, (cgroup, rdt));
 
     // From here on there is something to undo; state.json says what, should brig be killed.
     let (dir, lock) = Dir::create(&options.root, &options.id)?;
@@ -161,7 +164,13 @@ fn create_from(options: &Options, bundle: &Path, config: &[u8], log: &mut Log) -
 }
 
 /// All that is known before there is a process.
-fn first_state(options: &Options, spec: Spec, plan: &Plan, bundle: &Path, cgroup: Cgroup) -> State {
+fn first_state(
+    options: &Options,
+    spec: Spec,
+    plan: &Plan,
+    bundle: &Path,
+    (cgroup, rdt): (Cgroup, Option<Rdt>),
+) -> State {
     State {
         id: options.id.clone(),
         creating: true,
@@ -179,6 +188,7 @@ fn first_state(options: &Options, spec: Spec, plan: &Plan, bundle: &Path, cgroup
         filtered: plan.process.filter.is_some(),
         keyring: !options.no_new_keyring,
         execution: plan.execution.clone(),
+        rdt,
         cgroup,
     }
 }
@@ -215,6 +225,7 @@ impl Attempt {
         self.make_cgroup(plan, log)?;
         let sources = self.open_sources(plan, &joined)?;
         let entry = self.state.cgroup.entry()?;
+        let class = self.make_class(plan)?;
         let gate = Gate::make(&self.dir)?;
         let (channel, childs) = sync::pair()?;
         let signals = block_signals()?;
@@ -235,6 +246,7 @@ impl Attempt {
                     state,
                     birth,
                     entry,
+                    class,
                     joined,
                     sources,
                     console,
@@ -244,7 +256,7 @@ impl Attempt {
             }
         };
         // The child must be the only one who holds these: their end of file is its death.
-        drop((childs, gate, entry, sources, joined, console.child));
+        drop((childs, gate, entry, class, sources, joined, console.child));
         let init = self.init.insert(pidfd).try_clone()?;
         self.state.pid = pid;
         self.state.start_time = state::start_time(pid).unwrap_or_default();
@@ -303,6 +315,15 @@ impl Attempt {
         self.dir.begin(&self.state)
     }
 
+    /// What the child has to write itself to, to be in its class of service.
+    fn make_class(&mut self, plan: &Plan) -> Result<Vec<OwnedFd>> {
+        let (Some(rdt), Some(plan)) = (&mut self.state.rdt, &plan.rdt) else {
+            return Ok(Vec::new());
+        };
+        rdt.create(plan)?;
+        rdt.entry()
+    }
+
     /// Does what only the parent can, and listens until the child is ready.
     fn serve(&mut self, peer: &Peer<'_>, plan: &Plan, log: &mut Log) -> Result<()> {
         if let Some(score) = plan.process.oom_score_adj {
@@ -356,6 +377,7 @@ impl Attempt {
         }
         left.extend(self.lent.map(Lent::take_back).unwrap_or_default());
         left.extend(self.state.cgroup.remove(Instant::now() + deadline::CGROUP).err());
+        left.extend(self.state.rdt.as_ref().and_then(|rdt| rdt.remove().err()));
         left.extend(self.dir.remove().err());
         // runtime.md, Lifecycle, 3 to 5: a hook that fails leads to 12 and 13.
         if self.reached_hooks {

@@ -10,6 +10,7 @@ pub mod namespaces;
 pub mod netdev;
 pub mod overlay;
 pub mod process;
+pub mod rdt;
 pub mod resources;
 pub mod rootfs;
 pub mod sched;
@@ -52,6 +53,8 @@ pub struct Plan {
     pub hooks: Hooks,
     /// Cgroup limits.
     pub resources: resources::Resources,
+    /// Caches and memory bandwidth.
+    pub rdt: Option<rdt::Rdt>,
     /// Kernel parameters.
     pub sysctl: Vec<sysctl::Sysctl>,
     /// Things the config asks for that the spec wants a warning about, not an error.
@@ -78,7 +81,6 @@ impl Plan {
     pub fn new(spec: &Spec, bundle: &Path, options: &rootfs::RootOptions) -> Result<Plan> {
         let mut warnings = Vec::new();
         version(&spec.oci_version).at("ociVersion")?;
-        refuse_unsupported(spec)?;
         let namespaces = Namespaces::new(&spec.linux)?;
         let user = namespaces.new & libc::CLONE_NEWUSER != 0;
         let joins_user = namespaces.joined(libc::CLONE_NEWUSER).is_some();
@@ -123,6 +125,7 @@ impl Plan {
         }
         namespaces.check_names(spec)?;
         let resources = resources::Resources::new(&spec.linux.resources, &mut warnings)?;
+        let rdt = spec.linux.intel_rdt.as_ref().map(rdt::Rdt::new).transpose()?;
         let sysctl = sysctl::plan(spec, &namespaces)?;
         let env = spec.process.as_ref().map_or(&[][..], |process| &process.env);
         let hooks = Hooks::new(spec.hooks.as_ref(), env)?;
@@ -145,6 +148,7 @@ impl Plan {
             domainname,
             hooks,
             resources,
+            rdt,
             sysctl,
             warnings,
         })
@@ -200,12 +204,6 @@ fn version(version: &str) -> Result<()> {
         (Some(_), Some(_)) => Err(anyhow!("{version} is not supported: brig implements 1.x")),
         _ => Err(anyhow!("{version:?} is not a version")),
     }
-}
-
-/// What later versions of brig bring is refused by name, never run without.
-fn refuse_unsupported(spec: &Spec) -> Result<()> {
-    let linux = &spec.linux;
-    refuse(&[("linux.intelRdt", linux.intel_rdt.is_some())])
 }
 
 /// An error for the first place that is asked for and not supported.

@@ -17,7 +17,6 @@ pub use resources::*;
 
 use oci_spec::runtime as oci;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -118,7 +117,7 @@ pub struct Linux {
     /// SELinux label of mounts.
     pub mount_label: Option<String>,
     /// Intel Resource Director Technology.
-    pub intel_rdt: Option<IgnoredAny>,
+    pub intel_rdt: Option<IntelRdt>,
     /// NUMA memory policy.
     pub memory_policy: Option<MemoryPolicy>,
     /// Execution domain.
@@ -130,6 +129,27 @@ pub struct Linux {
 pub struct NetDevice {
     /// Another name than the host's.
     pub name: Option<String>,
+}
+
+/// `linux.intelRdt`. oci-spec's has not all fields of runtime-spec 1.3.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IntelRdt {
+    /// Class of service.
+    #[serde(rename = "closID")]
+    pub clos_id: Option<String>,
+    /// Part of the L3 cache.
+    #[serde(rename = "l3CacheSchema")]
+    pub l3_cache: Option<String>,
+    /// Part of the memory's bandwidth.
+    #[serde(rename = "memBwSchema")]
+    pub mem_bw: Option<String>,
+    /// Any lines.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub schemata: Vec<String>,
+    /// In a monitoring group.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub enable_monitoring: bool,
 }
 
 /// `linux.memoryPolicy`.

@@ -88,15 +88,20 @@ pub fn parse_error(text: &[u8], error: &serde_json::Error) -> anyhow::Error {
 }
 
 /// Objects that people write as arrays, and serde then reads element by element.
-const OBJECTS: [&str; 8] = [
+const OBJECTS: [&str; 13] = [
     "",
     "root",
     "process",
     "process.user",
     "process.capabilities",
+    "process.scheduler",
+    "process.ioPriority",
     "hooks",
     "linux",
     "linux.resources",
+    "linux.memoryPolicy",
+    "linux.personality",
+    "linux.intelRdt",
 ];
 const NOT_AN_OBJECT: &str = "invalid type: array, expected an object";
 

@@ -1,0 +1,165 @@
+//! The commands and their flags as clap knows them.
+
+use clap::builder::{PossibleValuesParser, ValueParser};
+use clap::{Arg, ArgAction, value_parser};
+use std::path::PathBuf;
+
+/// Every command.
+pub(super) const COMMANDS: &[&str] =
+    &["create", "delete", "exec", "features", "kill", "list", "run", "spec", "start", "state"];
+
+/// Flags of runc and crun that later versions of brig bring, and whether they take a value. They are
+/// refused by name.
+pub(super) const NOT_YET: &[(&str, bool)] = &[("systemd-cgroup", false), ("rootless", true)];
+pub(super) const NOT_YET_EXEC: &[(&str, bool)] = &[("apparmor", true), ("process-label", true)];
+
+/// The global flags that take their value from the next argument.
+pub(super) const GLOBAL_VALUES: &[&str] =
+    &["--root", "--log", "--log-format", "--cgroup-manager", "--rootless"];
+
+/// brig itself, without its commands.
+pub(super) fn brig() -> clap::Command {
+    clap::Command::new("brig")
+        .about("An OCI container runtime: one small static binary, no daemon")
+        .arg(flag("version", "Print version, commit and spec version").short('v'))
+        .subcommand_required(true)
+        .disable_help_subcommand(true)
+        .arg(option("root", "DIR", "Where states are kept [default: /run/brig]"))
+        .arg(option("log", "FILE", "Write errors and warnings there too"))
+        .arg(one_of("log-format", &["text", "json"], "How to write the log [default: text]"))
+        .arg(flag("debug", "Say what is done"))
+        .arg(one_of("cgroup-manager", &["cgroupfs"], "Who makes cgroups [default: cgroupfs]"))
+        .args(NOT_YET.iter().map(not_yet))
+}
+
+fn not_yet(&(name, takes_value): &(&'static str, bool)) -> Arg {
+    let arg = Arg::new(name).long(name).hide(true);
+    if takes_value { arg } else { arg.action(ArgAction::SetTrue) }
+}
+
+/// One of [`COMMANDS`].
+pub(super) fn subcommand(name: &'static str) -> clap::Command {
+    let command = clap::Command::new(name);
+    match name {
+        "create" => creation(command.about("Create a container; it then waits for start")),
+        "run" => creation(command.about("Create and start a container, wait for it and delete it"))
+            .arg(flag("detach", "Do not wait").short('d'))
+            .arg(flag("keep", "Do not delete the container when it has ended"))
+            .arg(flag("no-subreaper", "Do not adopt the orphans of the container")),
+        "start" => command.about("Let a created container execute its program").arg(id()),
+        "state" => command.about("Print the state of a container as JSON").arg(id()),
+        "exec" => execution(command.about("Run another process in a running container")),
+        "kill" => command
+            .about("Send a signal to the container's init")
+            .arg(flag("all", "Send it to every process of the container").short('a'))
+            .arg(id())
+            .arg(
+                Arg::new("signal")
+                    .value_name("SIGNAL")
+                    .default_value("TERM")
+                    .allow_hyphen_values(true)
+                    .help("Name or number"),
+            ),
+        "delete" => command
+            .about("Remove a stopped or created container")
+            .arg(flag("force", "Kill it first; no error if there is none").short('f'))
+            .arg(id()),
+        "list" => command
+            .about("List all containers")
+            .arg(
+                one_of("format", &["table", "json"], "How to print them [default: table]")
+                    .short('f'),
+            )
+            .arg(flag("quiet", "Only ids").short('q')),
+        "spec" => command
+            .about("Write a config.json to start from")
+            .arg(option("bundle", "DIR", "Where to write it [default: .]").short('b'))
+            .arg(flag("rootless", "For an ordinary user, who calls it")),
+        _ => command.about("Print what this brig can do as JSON"),
+    }
+}
+
+fn creation(command: clap::Command) -> clap::Command {
+    command
+        .arg(option("bundle", "DIR", "Directory with config.json [default: .]").short('b'))
+        .arg(option("config", "FILE", "Another config than the bundle's").short('f'))
+        .arg(option("pid-file", "FILE", "Write the pid of the container's init there"))
+        .arg(
+            option("layer", "DIR", "Layer of an overlay rootfs, lowest first; once for each")
+                .action(ArgAction::Append),
+        )
+        .arg(
+            Arg::new("upper")
+                .long("upper")
+                .value_name("DIR|tmpfs[:SIZE]")
+                .help("Where the container's changes go"),
+        )
+        .arg(option("console-socket", "SOCKET", "Send the master of the terminal there"))
+        .arg(pidfd_socket("Send a pidfd of the container's init there"))
+        .arg(flag("no-pivot", "Change root without pivot_root (for an initramfs)"))
+        .arg(flag("no-new-keyring", "Stay in the caller's session keyring"))
+        .arg(preserve_fds())
+        .arg(id())
+}
+
+fn execution(command: clap::Command) -> clap::Command {
+    let texts = |name, value, help| {
+        Arg::new(name).long(name).value_name(value).help(help).action(ArgAction::Append)
+    };
+    let text = |name, value, help| Arg::new(name).long(name).value_name(value).help(help);
+    let groups = texts("additional-gids", "GID", "Supplementary group beside the container's");
+    command
+        .arg(option("process", "FILE", "Read all about the process from there, as JSON").short('p'))
+        .arg(text("cwd", "DIR", "Working directory in the container"))
+        .arg(texts("env", "NAME=VALUE", "Set beside the container's").short('e'))
+        .arg(text("user", "UID[:GID]", "Who runs").short('u').allow_hyphen_values(true))
+        .arg(groups.short('g').value_parser(value_parser!(u32)).value_delimiter(','))
+        .arg(texts("cap", "CAPABILITY", "Grant beside the container's").short('c'))
+        .arg(flag("no-new-privs", "execve grants nothing"))
+        .arg(flag("detach", "Do not wait").short('d'))
+        .arg(option("pid-file", "FILE", "Write the pid of the process there"))
+        .arg(texts("cgroup", "[CONTROLLERS:]PATH", "Cgroup below the container's"))
+        .arg(flag("ignore-paused", "Even if the container is paused"))
+        .arg(preserve_fds())
+        .arg(pidfd_socket("Send a pidfd of the process there"))
+        .arg(flag("tty", "Give the process a terminal").short('t'))
+        .arg(option("console-socket", "SOCKET", "Send the master of the terminal there"))
+        .args(NOT_YET_EXEC.iter().map(not_yet))
+        .arg(id())
+        .arg(
+            Arg::new("args")
+                .value_name("PROGRAM [ARGUMENT]...")
+                .action(ArgAction::Append)
+                .trailing_var_arg(true)
+                .allow_hyphen_values(true),
+        )
+}
+
+fn pidfd_socket(help: &'static str) -> Arg {
+    option("pidfd-socket", "SOCKET", help)
+}
+
+fn preserve_fds() -> Arg {
+    Arg::new("preserve-fds")
+        .long("preserve-fds")
+        .value_name("N")
+        .value_parser(value_parser!(u32))
+        .help("Let the process inherit N descriptors after stderr")
+}
+
+fn flag(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).help(help).action(ArgAction::SetTrue)
+}
+
+fn option(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).help(help).value_name(value).value_parser(value_parser!(PathBuf))
+}
+
+fn one_of(name: &'static str, values: &'static [&'static str], help: &'static str) -> Arg {
+    let parser: ValueParser = PossibleValuesParser::new(values).into();
+    Arg::new(name).long(name).help(help).value_parser(parser)
+}
+
+fn id() -> Arg {
+    Arg::new("id").value_name("ID").required(true).help("The container's name")
+}

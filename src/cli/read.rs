@@ -1,0 +1,158 @@
+//! What clap has matched becomes plain values.
+
+use super::describe::{NOT_YET, NOT_YET_EXEC};
+use super::{Command, Globals, ListFormat, Parsed};
+use crate::cmd::create::How;
+use crate::launch::exec;
+use crate::launch::parent::Options;
+use crate::log::Format;
+use crate::plan::rootfs::RootOptions;
+use crate::sys::cred;
+use clap::ArgMatches;
+use std::path::PathBuf;
+
+/// Everything that stands on the command line.
+pub(super) fn read(matches: &ArgMatches) -> Parsed {
+    let json = text(matches, "log-format").as_deref() == Some("json");
+    let globals = Globals {
+        root: path(matches, "root").unwrap_or_else(default_root),
+        log: path(matches, "log"),
+        log_format: if json { Format::Json } else { Format::Text },
+        debug: matches.get_flag("debug"),
+    };
+    let Some((name, matches_of)) = matches.subcommand() else {
+        return Parsed::Wrong(Some(globals), "no command: see brig --help".into());
+    };
+    if let Some(flag) = refused(matches).or_else(|| refused(matches_of)) {
+        return Parsed::Wrong(
+            Some(globals),
+            format!("{name}: --{flag} is not supported by this version of brig"),
+        );
+    }
+    let command = command(name, matches_of, &globals);
+    Parsed::Run(globals, Box::new(command))
+}
+
+/// /run/brig; for an ordinary user, below the directory that belongs to the session. Who is root only
+/// because they have made a user namespace is one too, as with runc.
+fn default_root() -> PathBuf {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    let ordinary = || {
+        let named = variable("USER").is_some_and(|name| name != "root");
+        !nix::unistd::geteuid().is_root() || named && !cred::in_first_user_namespace()
+    };
+    match variable("XDG_RUNTIME_DIR") {
+        Some(dir) if ordinary() => PathBuf::from(dir).join("brig"),
+        _ => PathBuf::from("/run/brig"),
+    }
+}
+
+/// The first flag that is given and not supported. `--rootless=false` and `auto` ask for nothing.
+fn refused(matches: &ArgMatches) -> Option<&'static str> {
+    let given = |&&(name, takes_value): &&(&'static str, bool)| {
+        if !takes_value {
+            return matches.try_get_one::<bool>(name).ok().flatten().copied().unwrap_or(false);
+        }
+        let value = matches.try_get_one::<String>(name).ok().flatten();
+        value.is_some_and(|value| {
+            !(name == "rootless" && ["false", "auto"].contains(&value.as_str()))
+        })
+    };
+    NOT_YET.iter().chain(NOT_YET_EXEC).find(given).map(|&(name, _)| name)
+}
+
+fn command(name: &str, matches: &ArgMatches, globals: &Globals) -> Command {
+    let id = || text(matches, "id").unwrap_or_default();
+    match name {
+        "create" => Command::Create(options(matches, globals, true)),
+        "run" => {
+            let how = How {
+                keep: matches.get_flag("keep"),
+                subreaper: !matches.get_flag("no-subreaper"),
+            };
+            Command::Run(options(matches, globals, matches.get_flag("detach")), how)
+        }
+        "start" => Command::Start { id: id() },
+        "state" => Command::State { id: id() },
+        "exec" => Command::Exec(exec_options(matches, globals)),
+        "kill" => Command::Kill {
+            id: id(),
+            signal: text(matches, "signal").unwrap_or_default(),
+            all: matches.get_flag("all"),
+        },
+        "delete" => Command::Delete { id: id(), force: matches.get_flag("force") },
+        "list" => Command::List {
+            format: match text(matches, "format").as_deref() {
+                Some("json") => ListFormat::Json,
+                _ => ListFormat::Table,
+            },
+            quiet: matches.get_flag("quiet"),
+        },
+        "spec" => Command::Spec {
+            bundle: path(matches, "bundle").unwrap_or_else(|| ".".into()),
+            rootless: matches.get_flag("rootless"),
+        },
+        _ => Command::Features,
+    }
+}
+
+fn options(matches: &ArgMatches, globals: &Globals, detach: bool) -> Options {
+    Options {
+        root: globals.root.clone(),
+        id: text(matches, "id").unwrap_or_default(),
+        bundle: path(matches, "bundle").unwrap_or_else(|| ".".into()),
+        config: path(matches, "config"),
+        pid_file: path(matches, "pid-file"),
+        rootfs: RootOptions {
+            layers: matches.get_many("layer").into_iter().flatten().cloned().collect(),
+            upper: text(matches, "upper"),
+            no_pivot: matches.get_flag("no-pivot"),
+        },
+        no_new_keyring: matches.get_flag("no-new-keyring"),
+        preserve_fds: number(matches, "preserve-fds"),
+        console_socket: path(matches, "console-socket"),
+        pidfd_socket: path(matches, "pidfd-socket"),
+        detach,
+    }
+}
+
+fn exec_options(matches: &ArgMatches, globals: &Globals) -> exec::Options {
+    let texts = |name| matches.get_many::<String>(name).into_iter().flatten().cloned().collect();
+    exec::Options {
+        root: globals.root.clone(),
+        id: text(matches, "id").unwrap_or_default(),
+        args: texts("args"),
+        process: path(matches, "process"),
+        tty: matches.get_flag("tty"),
+        console_socket: path(matches, "console-socket"),
+        cwd: text(matches, "cwd"),
+        env: texts("env"),
+        user: text(matches, "user"),
+        additional_gids: matches
+            .get_many("additional-gids")
+            .into_iter()
+            .flatten()
+            .copied()
+            .collect(),
+        capabilities: texts("cap"),
+        no_new_privileges: matches.get_flag("no-new-privs"),
+        detach: matches.get_flag("detach"),
+        pid_file: path(matches, "pid-file"),
+        cgroups: texts("cgroup"),
+        ignore_paused: matches.get_flag("ignore-paused"),
+        pidfd_socket: path(matches, "pidfd-socket"),
+        preserve_fds: number(matches, "preserve-fds"),
+    }
+}
+
+fn number(matches: &ArgMatches, name: &str) -> u32 {
+    matches.get_one(name).copied().unwrap_or(0)
+}
+
+fn text(matches: &ArgMatches, name: &str) -> Option<String> {
+    matches.get_one::<String>(name).cloned()
+}
+
+fn path(matches: &ArgMatches, name: &str) -> Option<PathBuf> {
+    matches.get_one::<PathBuf>(name).cloned()
+}

@@ -1,0 +1,60 @@
+//! Command lines as engines write them.
+
+use super::*;
+
+fn parse_line(line: &str) -> Parsed {
+    parse(line.split(' ').map(OsString::from).collect())
+}
+
+#[test]
+fn the_full_description_of_the_commands_is_sound() {
+    COMMANDS.iter().fold(brig(), |brig, &name| brig.subcommand(subcommand(name))).debug_assert();
+}
+
+#[test]
+fn flags_take_their_value_with_and_without_equals_sign() {
+    for line in [
+        "brig --root /r create --bundle /b --pid-file /p x",
+        "brig --root=/r create --bundle=/b -pid-file=/p x",
+    ] {
+        let Parsed::Run(globals, command) = parse_line(line) else { panic!() };
+        let Command::Create(options) = *command else { panic!("{line}") };
+        assert_eq!(globals.root, PathBuf::from("/r"));
+        assert_eq!(options.bundle, PathBuf::from("/b"));
+        assert_eq!(options.pid_file, Some(PathBuf::from("/p")));
+        assert_eq!(options.id, "x");
+    }
+}
+
+#[test]
+fn what_is_not_supported_is_refused_by_name() {
+    for (line, word) in [
+        ("brig exec --apparmor p x y", "--apparmor"),
+        ("brig --systemd-cgroup start x", "--systemd-cgroup"),
+        ("brig checkpoint x", "\"checkpoint\""),
+        ("brig create --frobnicate x", "--frobnicate"),
+    ] {
+        let Parsed::Wrong(_, text) = parse_line(line) else { panic!("{line}") };
+        assert!(text.contains(word), "{line}: {text}");
+    }
+    assert!(matches!(parse_line("brig --rootless=false start x"), Parsed::Run(..)));
+}
+
+#[test]
+fn what_exec_executes_is_left_alone() {
+    let line = "brig exec -user 5:6 -e A=1 x ls -la -debug --user";
+    let Parsed::Run(_, command) = parse_line(line) else { panic!() };
+    let Command::Exec(options) = *command else { panic!("{line}") };
+    assert_eq!(options.args, ["ls", "-la", "-debug", "--user"]);
+    assert_eq!(options.user.as_deref(), Some("5:6"));
+    let Parsed::Run(_, command) = parse_line("brig exec x -- ls --") else { panic!() };
+    let Command::Exec(options) = *command else { panic!() };
+    assert_eq!(options.args, ["ls", "--"]);
+}
+
+#[test]
+fn a_signal_may_look_like_a_flag_and_an_id_like_a_command() {
+    let Parsed::Run(_, command) = parse_line("brig kill --all start 9") else { panic!() };
+    let Command::Kill { id, signal, all } = *command else { panic!() };
+    assert_eq!((id.as_str(), signal.as_str(), all), ("start", "9", true));
+}

@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build check integration test test-vm bench conformance demo install ci clean
+.PHONY: help build check integration test test-vm test-vm-systemd bench conformance demo install ci clean
 
 PREFIX   := /usr/local
 DESTDIR  :=
@@ -55,12 +55,18 @@ integration: build ## the tests against the real kernel, as root in a mount name
 	env BRIG=$(abspath $(BRIG)) BRIG_TEST_INIT=$(abspath $(OUT)/brig-test-init) $(RUNNER)='$(PRIVATE)' \
 	    cargo test --locked --test integration
 
+# VM_COMMAND=… runs that in the guest, instead of the tests; KERNEL=… boots another package's.
+IN_VM    = env $(STATIC) BRIG=$(abspath $(BRIG)) BRIG_TEST_INIT=$(abspath $(OUT)/brig-test-init) \
+           VM_CACHE=$(abspath $(TARGET)/vm) $(RUNNER)=$(abspath scripts/vm-tests.sh) $(1) \
+           cargo test --locked --target $(HOST) --test integration -- $(TESTS)
+
 test-vm: build ## the same tests in a QEMU guest with cgroup v2 alone; TESTS=part of their names
 	@scripts/need.sh qemu-system-x86 busybox-static cpio e2fsprogs
-	@mkdir -p $(TARGET)/vm
-	env $(STATIC) BRIG=$(abspath $(BRIG)) BRIG_TEST_INIT=$(abspath $(OUT)/brig-test-init) \
-	    VM_CACHE=$(abspath $(TARGET)/vm) $(RUNNER)=$(abspath scripts/vm-tests.sh) \
-	    cargo test --locked --target $(HOST) --test integration -- $(TESTS)
+	$(call IN_VM)
+
+test-vm-systemd: build ## some of them, and more, in one with systemd, AppArmor and a user session
+	@scripts/need.sh qemu-system-x86 busybox-static cpio e2fsprogs mmdebstrap
+	$(call IN_VM,VM_FLAVOUR=--systemd)
 
 test: check integration demo ## everything that must pass
 

@@ -1,6 +1,7 @@
 #!/bin/busybox sh
-# The guest's init, twice: in the initramfs it loads the modules and makes a real root of it
-# (pivot_root refuses the initramfs), there it runs /payload/run and tells how that ended.
+# The guest's init, in the initramfs: it loads the modules and goes over to a real root, because
+# pivot_root refuses the initramfs. That is systemd's if the machine has a disk with one (/dev/vdd),
+# or else a tmpfs where this file is init once more.
 export PATH=/bin
 
 if [ "$1" != root ]; then
@@ -8,11 +9,21 @@ if [ "$1" != root ]; then
     mount -t proc proc /proc
     mount -t devtmpfs devtmpfs /dev
     while read -r module; do insmod "/modules/$module" || echo "insmod $module: $?"; done </modules/order
+    # Below it is what the kernel unpacked from the payload.
+    if [ -b /dev/vdd ]; then
+        mount -t ext4 /dev/vdd /root
+        mkdir -p /root/payload
+        mount -t tmpfs -o size=75%,mode=755 tmpfs /root/payload
+        cp -a /payload/. /vm-run /root/payload/
+        umount /proc /dev
+        exec switch_root /root /sbin/init
+    fi
     mount -t tmpfs -o size=75%,mode=755 tmpfs /root
     mkdir -p /root/proc /root/sys /root/dev /root/tmp /root/run /root/etc /root/root
     mkdir /root/usr
     ln -s ../bin /root/usr/bin
     cp -a /bin /init /payload /root/
+    cp /vm-run /root/payload/
     umount /proc /dev
     exec switch_root /root /init root
 fi
@@ -31,17 +42,9 @@ hostname guest
 echo guest >/etc/hostname
 echo root:x:0:0:root:/root:/bin/sh >/etc/passwd
 echo root:x:0: >/etc/group
-mkswap /dev/vdb >/dev/null && swapon /dev/vdb
 
 # Like a service of an ordinary host: not in the root cgroup, and its neighbours have controllers
 # only if brig enables them.
 mkdir -p /sys/fs/cgroup/tests/runner
 echo $$ >/sys/fs/cgroup/tests/runner/cgroup.procs
-
-# Ports 1 and 2 of the one virtio-serial device, whatever its own number is.
-output=$(echo /dev/vport*p1) status=$(echo /dev/vport*p2)
-{ /payload/run 2>&1; echo $? >/run/status; } | cat >"$output"
-cat /run/status >"$status"
-sync
-echo o >/proc/sysrq-trigger
-sleep 60
+exec /payload/vm-run

@@ -1,12 +1,23 @@
 #!/usr/bin/env bash
 # vm-tests.sh TEST-BINARY [LIBTEST-ARGS…]: runs the integration tests, a static binary of them, in
 # the guest of vm.sh, against the static binaries BRIG and BRIG_TEST_INIT. As cargo's runner it
-# gets the test binary's path. VM_CACHE is where the guest is kept.
+# gets the test binary's path. VM_CACHE is where the guest is kept; VM_FLAVOUR=--systemd is the one
+# with systemd, where only those tests run that are about it, unless others are named.
+#
+# VM_COMMAND='systemctl status; brig --version' has the guest's root run that instead of the tests:
+# `VM_COMMAND=… make test-vm-systemd`. For a quick look with debug builds, leave make out:
+#   export RUSTFLAGS='-C target-feature=+crt-static -C relocation-model=static' T=x86_64-unknown-linux-gnu
+#   export BRIG=$CARGO_TARGET_DIR/$T/debug/brig BRIG_TEST_INIT=$CARGO_TARGET_DIR/$T/debug/brig-test-init
+#   export VM_CACHE=/some/where VM_FLAVOUR=--systemd
+#   export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$PWD/scripts/vm-tests.sh
+#   cargo build --target $T --bins && cargo test --target $T --test integration -- FILTER
 set -euo pipefail
 
 binary=$(realpath "$1")
 shift
 here=$(cd "$(dirname "$0")" && pwd)
+flavour=${VM_FLAVOUR:-}
+mkdir -p "$VM_CACHE"
 # A process costs up to 40 times what it does on the host. What is about many processes, and not
 # about what the guest is there for, is for the host alone.
 skipped=(
@@ -20,6 +31,10 @@ skipped=(
     mounts_show_in_the_container_alone  # mounts attached nowhere need Linux 6.15
     hooks::a_hook_has_exactly   # its shell is run by another name, by which busybox would go
 )
+tests=("$@")
+if [ -n "$flavour" ] && [ $# = 0 ]; then
+    tests=(cgroup systemd rootless apparmor exec:: lifecycle:: kill::)
+fi
 
 payload=$(mktemp -d "$VM_CACHE/payload.XXXXXX")
 trap 'rm -rf --one-file-system "$payload"' EXIT
@@ -31,9 +46,14 @@ cp "$BRIG_TEST_INIT" "$payload/payload/brig-test-init"
     echo "#!/bin/sh"
     echo "mkdir /data && mount -t ext4 /dev/vda /data && cd /payload || exit"
     echo "export BRIG=/payload/brig BRIG_TEST_INIT=/payload/brig-test-init"
-    echo "export BRIG_TEST_DIR=/data BRIG_TEST_DISK=/dev/vdc"
-    printf '%q ' exec ./integration "${skipped[@]/#/--skip=}" "$@"; echo
+    echo "export BRIG_TEST_DIR=/data BRIG_TEST_DISK=/dev/vdc PATH=/payload:\$PATH"
+    if [ -n "${VM_COMMAND:-}" ]; then
+        echo "$VM_COMMAND"
+    else
+        printf '%q ' exec unshare --mount --propagation private \
+            ./integration "${skipped[@]/#/--skip=}" "${tests[@]}"; echo
+    fi
 } >"$payload/payload/run"
 chmod 755 "$payload/payload/run"
-echo "in the guest without: ${skipped[*]}"
-"$here/vm.sh" "$VM_CACHE" "$payload"
+[ -n "${VM_COMMAND:-}" ] || echo "in the guest without: ${skipped[*]}"
+"$here/vm.sh" $flavour "$VM_CACHE" "$payload"

@@ -1,52 +1,53 @@
 #!/usr/bin/env bash
-# vm.sh CACHE PAYLOAD: boots a machine of Debian's cloud kernel with cgroup2 alone, runs there what
-# the directory PAYLOAD has as payload/run, shows its output and exits with its status; 125 and the
-# console's last lines when the machine told none.
+# vm.sh [--systemd] CACHE PAYLOAD: boots a machine of Debian's cloud kernel with cgroup2 alone, runs
+# there what the directory PAYLOAD has as payload/run, shows its output and exits with its status;
+# 125 and the console's last lines when the machine told none.
 #
-# Everything comes from apt packages; what is made of them is kept in CACHE. The guest has no
-# network and no share of the host's files. KERNEL=… takes another package than
-# linux-image-cloud-amd64, SECONDS_MAX=… another deadline.
+# Without --systemd its userland is busybox in memory, and payload/run all that runs; with it, the
+# Debian of vm-image.sh, and payload/run is a service of root's. Both can write to all their files,
+# and forget it. Everything comes from apt packages; what is made of them is kept in CACHE. The
+# guest has no network and no share of the host's files. KERNEL=… takes another package than
+# linux-image-cloud-amd64, SECONDS_MAX=… another deadline, PACKAGES=… more packages for the image.
 set -euo pipefail
 
 [ "$(dpkg --print-architecture)" = amd64 ] || { echo "vm.sh: only written for amd64" >&2; exit 125; }
 here=$(cd "$(dirname "$0")" && pwd)
+systemd=
+if [ "$1" = --systemd ]; then systemd=1; shift; fi
 cache=$1 payload=$2
 mkdir -p "$cache"
 cache=$(cd "$cache" && pwd)
+as_root=()
+[ "$(id -u)" = 0 ] || as_root=(sudo)
 kernel=${KERNEL:-linux-image-cloud-amd64}
+packages="systemd systemd-sysv dbus dbus-user-session libpam-systemd apparmor uidmap procps kmod"
+packages+=" iproute2 busybox-static${PACKAGES:+ $PACKAGES}"
 # In the order in which they need each other.
 modules=(virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci
     overlay virtio_blk virtio_console)
 
 depends() { apt-cache depends "$kernel" | sed -n 's/.*Depends: \(linux-image-[0-9][^ ]*\).*/\1/p' | head -n 1; }
-image=$(depends)
-if [ -z "$image" ]; then
-    as_root=()
-    [ "$(id -u)" = 0 ] || as_root=(sudo)
+kernel_image=$(depends)
+if [ -z "$kernel_image" ]; then
     "${as_root[@]}" apt-get -qq update
-    image=$(depends)
+    kernel_image=$(depends)
 fi
-[ -n "$image" ] || { echo "vm.sh: apt knows no $kernel" >&2; exit 125; }
-version=$(apt-cache policy "$image" | sed -n 's/.*Candidate: //p')
-busybox=$(dpkg-query --show --showformat '${Version}' busybox-static)
-key=$(echo "$image $version $busybox" | cat - "$0" "$here/vm-init.sh" | sha256sum | cut -c 1-16)
-base=$cache/$key
+[ -n "$kernel_image" ] || { echo "vm.sh: apt knows no $kernel" >&2; exit 125; }
+version=$(apt-cache policy "$kernel_image" | sed -n 's/.*Candidate: //p')
 
 # The kernel, and an initramfs of busybox, its modules and the init script.
-build() {
-    local work=$base.new
-    rm -rf --one-file-system "$work"
+build_kernel() {
+    local work=$1 module file
     mkdir -p "$work/deb" "$work/root/bin" "$work/root/modules"
-    (cd "$work/deb" && apt-get -qq -o APT::Sandbox::User=root download "$image=$version")
+    (cd "$work/deb" && apt-get -qq -o APT::Sandbox::User=root download "$kernel_image=$version")
     dpkg-deb -x "$work"/deb/*.deb "$work/deb"
     mv "$work/deb/boot/vmlinuz-"* "$work/vmlinuz"
     mkdir -p "$work"/root/{proc,sys,dev,root,run,payload}
-    local module file
     for module in "${modules[@]}"; do
         # Newer kernels have some of them built in.
         ! grep -q "/$module.ko\$" "$work"/deb/lib/modules/*/modules.builtin || continue
         file=$(find "$work/deb/lib/modules" -name "$module.ko*" | head -n 1)
-        [ -n "$file" ] || { echo "vm.sh: $image has no module $module" >&2; return 1; }
+        [ -n "$file" ] || { echo "vm.sh: $kernel_image has no module $module" >&2; return 1; }
         case $file in
             *.xz) busybox xz -dc "$file" >"$work/root/modules/$module.ko" ;;
             *) cp "$file" "$work/root/modules/$module.ko" ;;
@@ -55,19 +56,39 @@ build() {
     done
     cp /bin/busybox "$work/root/bin/busybox"
     install -m 755 "$here/vm-init.sh" "$work/root/init"
+    install -m 755 "$here/vm-run.sh" "$work/root/vm-run"
     (cd "$work/root" && find . | cpio --quiet -o -H newc -R 0:0) >"$work/initrd"
     rm -rf --one-file-system "$work/deb" "$work/root"
-    mv "$work" "$base"
 }
-if [ ! -d "$base" ]; then
-    echo "vm: making the guest of $image $version"
-    rm -rf --one-file-system "$cache"/????????????????
-    build
-fi
+
+build_image() {
+    "${as_root[@]}" env PACKAGES="$packages" "$here/vm-image.sh" "$1" "$1/disk" || return
+    "${as_root[@]}" rm -rf --one-file-system "$1/root"
+}
+
+# cached KIND KEY: CACHE/KIND-HASH, made by build_KIND unless it is there; the last of its kind goes.
+cached() {
+    local kind=$1 dir
+    dir=$cache/$kind-$(sha256sum <<<"$2" | cut -c 1-16)
+    (
+        flock 9
+        [ ! -d "$dir" ] || exit 0
+        echo "vm: making its $kind" >&2
+        "${as_root[@]}" rm -rf --one-file-system "$cache/$kind".new "$cache/$kind"-????????????????
+        mkdir "$cache/$kind.new"
+        # Not `if build`, which would let it go on after an error.
+        build_"$kind" "$cache/$kind.new"
+        mv "$cache/$kind.new" "$dir"
+    ) 9>"$cache/lock" || exit 125
+    echo "$dir"
+}
+busybox=$(dpkg-query --show --showformat '${Version}' busybox-static)
+boot=$(cached kernel "$kernel_image $version $busybox $(cat "$0" "$here/vm-init.sh" "$here/vm-run.sh")")
+[ -z "$systemd" ] || image=$(cached image "$packages $(cat "$here/vm-image.sh")")
 
 run=$(mktemp -d "$cache/run.XXXXXX")
 trap 'rm -rf --one-file-system "$run"' EXIT
-{ cat "$base/initrd"; (cd "$payload" && find . | cpio --quiet -o -H newc -R 0:0); } >"$run/initrd"
+{ cat "$boot/initrd"; (cd "$payload" && find . | cpio --quiet -o -H newc -R 0:0); } >"$run/initrd"
 truncate -s 64M "$run/disk" "$run/swap"
 truncate -s 512M "$run/files"
 /sbin/mke2fs -q -t ext4 -O ^has_journal "$run/files"
@@ -79,17 +100,21 @@ if [ -w /dev/kvm ] && [ ! -e /sys/module/kvm_pvm ]; then accel=kvm; fi
 cpu=max,-cx16
 [ $accel != kvm ] || cpu=host
 
-# /dev/vda: an empty ext4; /dev/vdb: swap; /dev/vdc: for the tests to read from.
+# /dev/vda: an empty ext4; /dev/vdb: swap; /dev/vdc: for the tests to read from; /dev/vdd: systemd's.
 disks=()
-for disk in files swap disk; do
-    disks+=(-drive "file=$run/$disk,if=none,id=$disk,format=raw,cache=unsafe"
-        -device "virtio-blk-pci,drive=$disk")
-done
+disk() {
+    disks+=(-drive "file=$2,if=none,id=$1,format=raw,cache=unsafe,snapshot=on"
+        -device "virtio-blk-pci,drive=$1")
+}
+for name in files swap disk; do disk "$name" "$run/$name"; done
+[ -z "$systemd" ] || disk root "$image/disk"
+options="console=ttyS0 quiet panic=-1 mitigations=off psi=1 cgroup_no_v1=all"
+options+=" systemd.unified_cgroup_hierarchy=1 systemd.show_status=0 apparmor=1 security=apparmor"
 machine=(
     -M q35 -accel "$accel" -cpu "$cpu" -smp 2 -m "${MEMORY:-1024}"
     -nodefaults -no-user-config -display none -no-reboot
-    -kernel "$base/vmlinuz" -initrd "$run/initrd"
-    -append "console=ttyS0 quiet panic=-1 mitigations=off psi=1 cgroup_no_v1=all"
+    -kernel "$boot/vmlinuz" -initrd "$run/initrd"
+    -append "$options"
     -serial "file:$run/console"
     "${disks[@]}"
     -device virtio-serial-pci

@@ -19,6 +19,7 @@ mod cli;
 mod command;
 mod console;
 mod crash;
+mod delegate;
 mod devices;
 mod exec;
 mod facts;

@@ -18,6 +18,7 @@
 //! it would take it from cgroup2 on the whole machine).
 
 mod create;
+mod delegate;
 mod devices;
 mod hierarchy;
 mod remove;

@@ -71,7 +71,11 @@ pub struct Writer {
 impl Writer {
     /// Does one write in the container's directory `dir`.
     pub fn write(&mut self, dir: &Path, write: &Write) -> Result<()> {
-        let result = match (self.put(dir, &write.file, &write.value), &write.missing) {
+        let mut first = self.put(dir, &write.file, &write.value);
+        if first.as_ref().is_err_and(|error| error.errno == Errno::ENOENT) && settle(dir, write) {
+            first = self.put(dir, &write.file, &write.value);
+        }
+        let result = match (first, &write.missing) {
             (Err(error), Missing::Fine) if error.errno == Errno::ENOENT => Ok(()),
             (Err(error), Missing::Instead(file, value)) if error.errno == Errno::ENOENT => {
                 self.put(dir, file, value)
@@ -100,6 +104,15 @@ impl Writer {
         }
         Ok(())
     }
+}
+
+/// While another process enables a controller, cgroup2 shows it before its files are there. To
+/// enable it again changes nothing, and waits until the kernel is done; false on v1.
+fn settle(dir: &Path, write: &Write) -> bool {
+    let Some(parent) = dir.parent().filter(|_| !write.controller.is_empty()) else { return false };
+    let file = OpenOptions::new().write(true).open(parent.join("cgroup.subtree_control"));
+    let enable = format!("+{}", write.controller);
+    file.is_ok_and(|mut file| file.write(enable.as_bytes()).is_ok())
 }
 
 fn failed(call: &str, path: &Path, value: &str, error: &io::Error) -> SysError {

@@ -297,7 +297,9 @@ impl Attempt {
 
     /// Where an ordinary user may make none, a container that asks for no limit lives without.
     fn make_cgroup(&mut self, plan: &Plan, log: &mut Log) -> Result<()> {
-        let Err(error) = self.state.cgroup.create(&plan.resources) else { return Ok(()) };
+        let Err(error) = self.state.cgroup.create(&plan.resources) else {
+            return plan.cgroup_owner.map_or(Ok(()), |owner| self.state.cgroup.delegate(owner));
+        };
         let refused =
             [Errno::EACCES, Errno::EPERM, Errno::EROFS].map(Some).contains(&errno_of(&error));
         if is_root(plan) || !refused {

@@ -60,6 +60,12 @@ impl IdMaps {
     }
 }
 
+/// The host's id of the container's.
+pub fn host_id(maps: &[IdMap], id: u32) -> Option<u32> {
+    let offset = |map: &IdMap| id.checked_sub(map.container).filter(|offset| *offset < map.size);
+    maps.iter().find_map(|map| offset(map).map(|offset| map.host + offset))
+}
+
 /// The id map of an id-mapped mount: files of the container id on disk are the host id's in it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct MountMap {

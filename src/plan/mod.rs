@@ -53,6 +53,8 @@ pub struct Plan {
     pub hooks: Hooks,
     /// Cgroup limits.
     pub resources: resources::Resources,
+    /// The host's uid of the user to whom the container's cgroup is given.
+    pub cgroup_owner: Option<u32>,
     /// Caches and memory bandwidth.
     pub rdt: Option<rdt::Rdt>,
     /// Kernel parameters.
@@ -134,6 +136,8 @@ impl Plan {
                        without SCHED_FLAG_RESET_ON_FORK";
             Err(anyhow!(why)).at("process.scheduler")?;
         }
+        let cgroup_owner = cgroup_owner(spec, &namespaces, &id_maps);
+        let cgroup_owner = cgroup_owner.filter(|&owner| privileged && owner != 0);
         let (hostname, domainname) = (spec.hostname.clone(), spec.domainname.clone());
         Ok(Plan {
             privileged,
@@ -147,6 +151,7 @@ impl Plan {
             hostname,
             domainname,
             hooks,
+            cgroup_owner,
             resources,
             rdt,
             sysctl,
@@ -160,6 +165,25 @@ impl Plan {
     pub fn needs_parent(&self) -> bool {
         self.namespaces.new & libc::CLONE_NEWUSER != 0 || !self.net_devices.is_empty()
     }
+}
+
+/// config-linux.md, Cgroup ownership: who executes the process owns its cgroup, if it has a new cgroup
+/// namespace and sees it writable. Of a joined user namespace the maps are not known.
+fn cgroup_owner(spec: &Spec, namespaces: &Namespaces, id_maps: &IdMaps) -> Option<u32> {
+    let writable = spec.mounts.iter().any(|mount| {
+        mount.source.as_deref() == Some(Path::new("cgroup"))
+            && mount.destination == Path::new("/sys/fs/cgroup")
+            && !mount.options.iter().any(|option| option == "ro")
+    });
+    let uid = spec.process.as_ref().map_or(0, |process| process.user.uid);
+    let new = |namespace| namespaces.new & namespace != 0;
+    if !writable || !new(libc::CLONE_NEWCGROUP) {
+        return None;
+    }
+    if new(libc::CLONE_NEWUSER) {
+        return idmap::host_id(&id_maps.uids, uid);
+    }
+    (!namespaces.has(libc::CLONE_NEWUSER)).then_some(uid)
 }
 
 /// `linux.timeOffsets`, in the names of timens_offsets (time_namespaces(7)).

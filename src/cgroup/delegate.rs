@@ -1,0 +1,43 @@
+//! The container's cgroup belongs to the container's user: config-linux.md, Cgroup ownership.
+
+use super::hierarchy::read;
+use super::{Cgroup, Version, open_at};
+use crate::sys::{Errno, SysError};
+use anyhow::{Context, Result};
+use nix::fcntl::{AtFlags, OFlag};
+use nix::unistd::{Uid, fchown, fchownat};
+use std::os::fd::AsFd;
+use std::path::Path;
+
+/// The kernel's list of what a user may own without raising limits.
+const LIST: &str = "/sys/kernel/cgroup/delegate";
+/// What the spec has for kernels without the list (before 4.15).
+const BEFORE: &str = "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n";
+
+impl Cgroup {
+    /// Gives the container's cgroup2 directory, and what of it the kernel allows to give, to `owner`,
+    /// a uid of the host. Only where cgroup2 has all controllers: on v1 that is not safe. A cgroup
+    /// that was there before keeps its owner.
+    pub fn delegate(&self, owner: u32) -> Result<()> {
+        let own = self.unified().filter(|dir| self.version == Version::V2 && dir.made > 0);
+        let Some(dir) = own else { return Ok(()) };
+        let list = read(Path::new(LIST)).unwrap_or_else(|_| BEFORE.into());
+        let path = dir.path.display();
+        let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        let directory = open_at(&dir.path, flags)?;
+        let owner = Some(Uid::from_raw(owner));
+        let given = |result: nix::Result<()>, what: String| match result {
+            // Not every cgroup has every file that the list names.
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Err(errno) => Err(SysError::new(what, errno)).context("give the cgroup to its user"),
+        };
+        given(fchown(directory.as_fd(), owner, None), format!("fchown({path})"))?;
+        let names = String::from_utf8_lossy(&list);
+        for name in names.lines().filter(|name| !name.is_empty() && !name.contains('/')) {
+            let result =
+                fchownat(directory.as_fd(), name, owner, None, AtFlags::AT_SYMLINK_NOFOLLOW);
+            given(result, format!("fchownat({path}/{name})"))?;
+        }
+        Ok(())
+    }
+}

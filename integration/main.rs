@@ -13,6 +13,7 @@
     reason = "not brig: threads and writes are what tests are made of"
 )]
 
+mod agent;
 mod cgroup_v2;
 mod cgroups;
 mod cli;

@@ -53,7 +53,7 @@ pub fn is_peer() -> bool {
 }
 
 /// The static process that runs in the containers.
-fn init() -> &'static Path {
+pub fn init() -> &'static Path {
     static INIT: OnceLock<PathBuf> = OnceLock::new();
     INIT.get_or_init(|| {
         let given = std::env::var_os("BRIG_TEST_INIT");

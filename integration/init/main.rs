@@ -17,6 +17,7 @@
 )]
 
 mod acts;
+mod agent;
 mod facts;
 mod sched;
 mod terminal;
@@ -67,8 +68,11 @@ extern "C" fn main(_argc: libc::c_int, _argv: *const *const libc::c_char) -> lib
     for command in words.split(|word| word.as_bytes() == b";") {
         let Some((name, rest)) = command.split_first() else { continue };
         let (name, words) = (name.to_string_lossy(), Words(rest));
-        if !(facts::tell(&name, &words) || acts::act(&name, &words) || terminal::act(&name, &words))
-        {
+        let known = facts::tell(&name, &words)
+            || acts::act(&name, &words)
+            || terminal::act(&name, &words)
+            || agent::act(&name, &words);
+        if !known {
             say!("unknown command {name}");
             return 125;
         }

@@ -74,7 +74,7 @@ pub fn run(inherited: Inherited<'_>) -> ! {
         // the user's filter may not allow it.
         .and_then(|()| Ok(cred::parent_death_signal(0)?))
         .and_then(|()| if plan.only_parent_is_root() { Ok(()) } else { limit(&plan.process) })
-        .and_then(|()| program::become_user(&plan.process, &plan.execution));
+        .and_then(|()| program::become_user(&plan.process, &plan.execution, &channel));
     let program = match ready {
         Ok(program) => program,
         Err(error) => {

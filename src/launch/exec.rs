@@ -1,6 +1,7 @@
 //! exec: another process in a running container. No process stands between brig and it: the pid
 //! namespace is joined by the parent, for its children, and everything else by the child itself.
 
+use super::agent::Agent;
 use super::program::{self, Program};
 use super::sync::{self, Channel, Message};
 use super::terminal::Carrier;
@@ -80,7 +81,8 @@ const MOST: u64 = 16 << 20;
 pub fn exec(options: &Options, log: &mut Log) -> Result<i32> {
     let dir = Dir::open(&options.root, &options.id)?;
     let state = dir.load()?.ok_or_else(|| anyhow!(NotFound))?;
-    match dir.status(&state)? {
+    let status = dir.status(&state)?;
+    match status {
         Status::Running | Status::Created => {}
         Status::Stopped => bail!("cannot exec in a stopped container"),
         Status::Creating => bail!("cannot exec in a container that is being created"),
@@ -104,7 +106,9 @@ pub fn exec(options: &Options, log: &mut Log) -> Result<i32> {
         child => child?,
     };
     let told = pidfd_socket.map_or(Ok(()), |socket| socket.send(child.pidfd.as_fd(), "setns"));
-    let served = told.and_then(|()| child.serve(options.pid_file.as_deref(), console.own.as_ref()));
+    let agent = Agent::of(&process, state.for_hooks(status, state.pid));
+    let (pid_file, own) = (options.pid_file.as_deref(), console.own.as_ref());
+    let served = told.and_then(|()| child.serve(pid_file, own, agent.as_ref()));
     match served {
         Ok(_) if options.detach => Ok(0),
         Ok(mut carrier) => foreground::wait(&child.pidfd, carrier.as_mut(), None),
@@ -115,50 +119,39 @@ pub fn exec(options: &Options, log: &mut Log) -> Result<i32> {
     }
 }
 
-/// The part of config.json that exec needs.
+/// The part of config.json that exec needs: the process, and what holds for all of the container's.
 #[derive(Deserialize)]
 struct Snapshot {
     process: spec::Process,
+    #[serde(default)]
+    linux: Filtered,
 }
 
-/// The part of config.json that holds for every process of the container.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Filtered {
-    linux: FilteredLinux,
+    seccomp: Option<LinuxSeccomp>,
 }
 
-#[derive(Deserialize)]
-struct FilteredLinux {
-    seccomp: Option<LinuxSeccomp>,
+fn snapshot(dir: &Dir) -> Result<Snapshot> {
+    Ok(serde_json::from_slice(&dir.read("config.json")?)?)
 }
 
 /// The container's own process, with what the command line changes of it, or the file's.
 fn plan(options: &Options, dir: &Dir, state: &State, log: &mut Log) -> Result<Process> {
     let user = state.has_namespace(libc::CLONE_NEWUSER);
     let mut warnings = Vec::new();
-    let mut process = match &options.process {
+    let (mut process, seccomp) = match &options.process {
         Some(path) => {
-            let text = read(path).with_context(|| path.display().to_string())?;
-            let process = serde_json::from_slice(&text)
-                .map_err(|error| parse_error(&text, &error))
-                .and_then(|spec: spec::Process| Process::new(&spec, user, &mut warnings));
-            process.map_err(|mut error| {
-                if let Some(at) = error.downcast_mut::<At>() {
-                    at.locate_in_part(path.display().to_string(), "process.", &text);
-                }
-                error
-            })?
+            let seccomp = state.filtered.then(|| snapshot(dir)).transpose()?;
+            let process = from_file(path, user, &mut warnings)?;
+            (process, seccomp.and_then(|snapshot| snapshot.linux.seccomp))
         }
         None => {
-            let text = dir.read("config.json")?;
-            let snapshot: Snapshot = serde_json::from_slice(&text)?;
-            Process::new(&changed(snapshot.process, options)?, user, &mut warnings)?
+            let Snapshot { process, linux } = snapshot(dir)?;
+            (Process::new(&changed(process, options)?, user, &mut warnings)?, linux.seccomp)
         }
     };
-    if state.filtered {
-        let snapshot: Filtered = serde_json::from_slice(&dir.read("config.json")?)?;
-        process.filter = crate::plan::filter(snapshot.linux.seccomp.as_ref(), &mut Vec::new())?;
-    }
+    process.filter = crate::plan::filter(seccomp.as_ref(), &mut Vec::new())?;
     if let (Some(terminal), false) = (&mut process.terminal, options.detach) {
         // Now, for the process runs before brig has its other side.
         let own = STANDARD_FDS.into_iter().find_map(|fd| tty::size(fd).ok());
@@ -170,7 +163,21 @@ fn plan(options: &Options, dir: &Dir, state: &State, log: &mut Log) -> Result<Pr
     Ok(process)
 }
 
-fn read(path: &PathBuf) -> Result<Vec<u8>> {
+/// The process of `--process FILE`. Errors tell their place in that file.
+fn from_file(path: &Path, user: bool, warnings: &mut Vec<String>) -> Result<Process> {
+    let text = read(path).with_context(|| path.display().to_string())?;
+    let process = serde_json::from_slice(&text)
+        .map_err(|error| parse_error(&text, &error))
+        .and_then(|spec: spec::Process| Process::new(&spec, user, warnings));
+    process.map_err(|mut error| {
+        if let Some(at) = error.downcast_mut::<At>() {
+            at.locate_in_part(path.display().to_string(), "process.", &text);
+        }
+        error
+    })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
     let mut text = Vec::with_capacity(8 << 10);
     File::open(path)?.take(MOST + 1).read_to_end(&mut text)?;
     ensure!(text.len() as u64 <= MOST, "is longer than {} MiB", MOST >> 20);
@@ -332,7 +339,7 @@ fn become_process(
     if !process.in_user_namespace {
         limits::set(0, process)?;
     }
-    let program: Program = program::become_user(process, &target.state.execution)?;
+    let program: Program = program::become_user(process, &target.state.execution, channel)?;
     program.execute(process, || {
         channel.send(&Message::Ready).context("tell brig that the process starts")
     })
@@ -340,27 +347,37 @@ fn become_process(
 
 impl Child {
     /// Until the process is executed, and brig has its terminal if that is brig's to carry.
-    fn serve(&self, pid_file: Option<&Path>, console: Option<&OwnedFd>) -> Result<Option<Carrier>> {
+    fn serve(
+        &self,
+        pid_file: Option<&Path>,
+        console: Option<&OwnedFd>,
+        agent: Option<&Agent<'_>>,
+    ) -> Result<Option<Carrier>> {
         if let Some(path) = pid_file {
             let pid = self.pid.to_string();
             state::write_atomically(path, pid.as_bytes()).context("--pid-file")?;
         }
-        self.wait_until_executed()?;
+        self.wait_until_executed(agent)?;
         console.map(|own| Carrier::new(socket::receive(own)?)).transpose()
     }
 
     /// Until execve has closed the child's end of the channel.
-    fn wait_until_executed(&self) -> Result<()> {
+    fn wait_until_executed(&self, agent: Option<&Agent<'_>>) -> Result<()> {
         let end = Instant::now() + deadline::EXEC;
         let mut announced = false;
         loop {
             self.channel.wait_for(end, "the process to be executed")?;
-            match self.channel.receive()? {
-                Some(Message::Ready) => announced = true,
-                Some(Message::Failed(text)) => bail!(text),
-                None if announced => return Ok(()),
-                None => bail!("the process died before it could execute its program"),
-                Some(said) => bail!("the process says {said:?} out of turn"),
+            match (self.channel.receive()?, agent) {
+                (Some(Message::Listener(number)), Some(agent)) => {
+                    agent.deliver(self.pidfd.as_fd(), self.pid, number)?;
+                    let told = self.channel.send(&Message::Delivered);
+                    told.context("say to the process that the agent has its listener")?;
+                }
+                (Some(Message::Ready), _) => announced = true,
+                (Some(Message::Failed(text)), _) => bail!(text),
+                (None, _) if announced => return Ok(()),
+                (None, _) => bail!("the process died before it could execute its program"),
+                (Some(said), _) => bail!("the process says {said:?} out of turn"),
             }
         }
     }

@@ -1,8 +1,9 @@
 //! The story: parent → clone3 → child → execve. To be read in this order: [`parent`] acquires and
 //! serves, [`spawn`] clones, [`child`] becomes the user's process. [`sync`] is what the two say to
 //! each other, [`gate`] what start says to the child, [`foreground`] the parent's life after start,
-//! [`terminal`] what it does with a terminal then.
+//! [`terminal`] what it does with a terminal then. [`agent`]: who decides about system calls.
 
+pub mod agent;
 pub mod child;
 pub mod destroy;
 pub mod exec;

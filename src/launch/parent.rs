@@ -1,6 +1,7 @@
 //! brig's side of create: acquire, clone, serve the child, save. What has been acquired when
 //! something fails is undone, in reverse.
 
+use super::agent::Agent;
 use super::child::{self, Inherited};
 use super::gate::Gate;
 use super::netdev::{self, Lent};
@@ -22,7 +23,7 @@ use crate::spec::{At, Place, Spec, parse_error};
 use crate::state::{self, Dir, Lock, State, Status};
 use crate::sys::clone::Side;
 use crate::sys::{Errno, cred, describe, errno_of, signal};
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
@@ -348,6 +349,10 @@ impl Attempt {
             self.run_hooks(&plan.hooks, peer.signals.as_fd())?;
             peer.tell(&Message::Pivot)?;
         }
+        let creating = self.state.for_hooks(Status::Creating, self.state.pid);
+        if let Some(agent) = Agent::of(&plan.process, creating) {
+            peer.deliver_listener(&agent, &self.state, log)?;
+        }
         peer.hear(&Message::Ready, &self.state.cgroup, log)?;
         if plan.only_parent_is_root() {
             // Not before now: its set-up is not to be limited, and a real-time process cannot be moved
@@ -429,19 +434,32 @@ impl Peer<'_> {
 
     /// Listens to the child until it says what is expected now.
     fn hear(&self, expected: &Message, cgroup: &Cgroup, log: &mut Log) -> Result<()> {
-        self.channel.wait(self.signals.as_fd(), self.end)?;
-        match self.channel.receive()? {
-            Some(Message::Warning(text)) => {
-                log.warn(&text);
-                self.hear(expected, cgroup, log)
-            }
-            Some(Message::Failed(text)) => Err(anyhow!(text)),
-            Some(said) if said == *expected => Ok(()),
-            Some(said) => {
-                Err(anyhow!("the container's process says {said:?} instead of {expected:?}"))
-            }
-            None => Err(post_mortem(self.init, cgroup)),
+        match self.hear_next(cgroup, log)? {
+            said if said == *expected => Ok(()),
+            said => bail!("the container's process says {said:?} instead of {expected:?}"),
         }
+    }
+
+    /// Listens to the child until it says something that is neither a warning nor its end.
+    fn hear_next(&self, cgroup: &Cgroup, log: &mut Log) -> Result<Message> {
+        loop {
+            self.channel.wait(self.signals.as_fd(), self.end)?;
+            match self.channel.receive()? {
+                Some(Message::Warning(text)) => log.warn(&text),
+                Some(Message::Failed(text)) => bail!(text),
+                Some(said) => return Ok(said),
+                None => return Err(post_mortem(self.init, cgroup)),
+            }
+        }
+    }
+
+    /// Gives the agent what it decides by, as soon as the child has it.
+    fn deliver_listener(&self, agent: &Agent<'_>, state: &State, log: &mut Log) -> Result<()> {
+        match self.hear_next(&state.cgroup, log)? {
+            Message::Listener(number) => agent.deliver(self.init.as_fd(), state.pid, number)?,
+            said => bail!("the container's process says {said:?} instead of its listener"),
+        }
+        self.tell(&Message::Delivered)
     }
 }
 

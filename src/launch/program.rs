@@ -1,5 +1,6 @@
 //! The tail that create and exec share: from root in the container to the user's program.
 
+use super::sync::Channel;
 use crate::plan::process::Process;
 use crate::plan::sched::Execution;
 use crate::process::{activation, command, ids, passwd, sched, stdio};
@@ -12,6 +13,7 @@ use std::convert::Infallible;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::Write;
+use std::os::fd::OwnedFd;
 
 /// What will be executed.
 pub struct Program {
@@ -21,12 +23,13 @@ pub struct Program {
 
 /// From root to whom the config names, in the only order in which each step still has the rights it
 /// needs.
-pub fn become_user(process: &Process, execution: &Execution) -> Result<Program> {
+pub fn become_user(process: &Process, execution: &Execution, channel: &Channel) -> Result<Program> {
     // Should there be one that is not close-on-exec yet; the filter may not allow it later.
     clone::close_from_at_exec(3)?;
     sched::adopt(execution)?;
     stdio::give_to(process.uid)?;
     let env = environment(process);
+    let filter = || install(process)?.map_or(Ok(()), |listener| channel.deliver(listener));
     // As root first: the user may not be allowed to search a parent directory. As the user again:
     // root may not, on a network file system.
     let entered = chdir(process.cwd.as_str());
@@ -36,7 +39,7 @@ pub fn become_user(process: &Process, execution: &Execution) -> Result<Program> 
     // With CAP_SYS_ADMIN, which goes with the next step. From here on only system calls that changing
     // ids, finding the program, read, write and execve need: the filter is the user's.
     if !process.no_new_privileges {
-        install(process)?;
+        filter()?;
     }
     ids::become_user(process)?;
     if let Some(mask) = process.umask {
@@ -49,6 +52,10 @@ pub fn become_user(process: &Process, execution: &Execution) -> Result<Program> 
     }
     let path = command::find(&process.args[0], &process.search)
         .context("unable to start container process")?;
+    // Later there is nobody left to give the listener to the agent.
+    if process.no_new_privileges && process.notifies() {
+        filter()?;
+    }
     Ok(Program { path, env })
 }
 
@@ -93,9 +100,10 @@ pub fn write_proc(path: &str, value: &str) -> Result<()> {
     write().with_context(|| format!("write {value:?} to {path}"))
 }
 
-fn install(process: &Process) -> Result<()> {
-    let Some(filter) = &process.filter else { return Ok(()) };
-    seccomp::install(&filter.program, filter.flags).map(drop).at("linux.seccomp")
+/// Puts the filter in force. The result is its listener, if it notifies.
+fn install(process: &Process) -> Result<Option<OwnedFd>> {
+    let Some(filter) = &process.filter else { return Ok(None) };
+    seccomp::install(&filter.program, filter.flags).at("linux.seccomp")
 }
 
 impl Program {
@@ -107,8 +115,8 @@ impl Program {
     ) -> Result<Infallible> {
         (3..3 + process.preserved_fds).try_for_each(misc::inherit)?;
         // As late as can be: it need not allow what came before.
-        if process.no_new_privileges {
-            install(process)?;
+        if process.no_new_privileges && !process.notifies() {
+            drop(install(process)?);
         }
         announce()?;
         let Err(errno) = execve(&self.path, &process.args, &self.env);

@@ -6,7 +6,9 @@
 //!   id maps, network devices ─── Provided ─▶  only if there are such
 //!                                             namespaces, mounts
 //!   prestart, createRuntime  ◀─── Mounted ─── only if there are such hooks
-//!                            ──── Pivot ───▶  createContainer hooks, pivot, ids, …
+//!                            ──── Pivot ───▶  createContainer hooks, pivot, …
+//!   gives it to the agent    ◀─ Listener(n) ─ only if the filter notifies: it is in force now
+//!                            ─ Delivered ──▶  ids, …
 //!                            ◀──── Ready ──── all done
 //!   save state, pid file
 //!                            ──── Saved ───▶  waits at the gate
@@ -20,6 +22,11 @@
 //! So a child outlives its parent only when the state that leads to it has been saved. One
 //! `SOCK_SEQPACKET` pair; a message is one tag byte and, for
 //! [`Message::Warning`] and [`Message::Failed`], text.
+//!
+//! The listener goes by its number, which the parent takes with pidfd_getfd(2): to send it, the child
+//! would need a system call that its filter may have the agent decide about, before the agent can.
+//! write(2) is the one call that no filter may notify of (as with runc); whatever the child does
+//! after it waits for the agent, and so does not have to be known.
 
 use crate::deadline;
 use crate::sys::Errno;
@@ -47,6 +54,10 @@ pub enum Message {
     Mounted,
     /// Parent: the hooks have run, go on.
     Pivot,
+    /// Child: my filter is in force, and its listener is my descriptor of this number.
+    Listener(i32),
+    /// Parent: the agent has the listener.
+    Delivered,
     /// Child: everything is set up, I wait for start.
     Ready,
     /// Parent: whoever looks will find you now.
@@ -71,26 +82,36 @@ pub fn pair() -> Result<(Channel, Channel)> {
 impl Channel {
     /// Says one thing. EPIPE: the other side is gone.
     pub fn send(&self, message: &Message) -> Result<(), Errno> {
-        let mut packet = vec![match message {
+        let tag = match message {
             Message::Cloned(_) => b'C',
             Message::Provided => b'D',
             Message::Mounted => b'M',
             Message::Pivot => b'P',
+            Message::Listener(_) => b'L',
+            Message::Delivered => b'A',
             Message::Ready => b'R',
             Message::Saved => b'S',
             Message::Warning(_) => b'W',
             Message::Failed(_) => b'F',
-        }];
+        };
         match message {
             Message::Warning(text) | Message::Failed(text) => {
-                packet.extend(text.bytes().take(MOST - 1))
+                let text = text.bytes().take(MOST - 1);
+                self.put(&std::iter::once(tag).chain(text).collect::<Vec<_>>())
             }
-            Message::Cloned(pid) => packet.extend(pid.to_ne_bytes()),
-            _ => {}
+            // Nothing is allocated for these: the kernel may be asked for memory then, and the agent.
+            Message::Cloned(number) | Message::Listener(number) => {
+                let [a, b, c, d] = number.to_ne_bytes();
+                self.put(&[tag, a, b, c, d])
+            }
+            _ => self.put(&[tag]),
         }
+    }
+
+    fn put(&self, packet: &[u8]) -> Result<(), Errno> {
         match self.by_write {
-            true => nix::unistd::write(&self.fd, &packet).map(drop),
-            false => send(self.fd.as_raw_fd(), &packet, MsgFlags::MSG_NOSIGNAL).map(drop),
+            true => nix::unistd::write(&self.fd, packet).map(drop),
+            false => send(self.fd.as_raw_fd(), packet, MsgFlags::MSG_NOSIGNAL).map(drop),
         }
     }
 
@@ -108,6 +129,8 @@ impl Channel {
             b"D" => Some(Message::Provided),
             b"M" => Some(Message::Mounted),
             b"P" => Some(Message::Pivot),
+            [b'L', a, b, c, d] => Some(Message::Listener(i32::from_ne_bytes([*a, *b, *c, *d]))),
+            b"A" => Some(Message::Delivered),
             b"R" => Some(Message::Ready),
             b"S" => Some(Message::Saved),
             [b'W', text @ ..] => Some(Message::Warning(String::from_utf8_lossy(text).into())),
@@ -122,6 +145,16 @@ impl Channel {
     /// The child's wait for one certain answer. False: the parent is gone, or out of step.
     pub fn expect(&self, message: &Message) -> bool {
         matches!(self.receive(), Ok(Some(said)) if said == *message)
+    }
+
+    /// The child's: gets its filter's listener to the agent, and has no more to do with it.
+    pub fn deliver(&self, listener: OwnedFd) -> Result<()> {
+        let said = self.send(&Message::Listener(listener.as_raw_fd()));
+        said.context("tell brig of the filter's listener")?;
+        ensure!(self.expect(&Message::Delivered), "brig is gone");
+        // As long as this process held it, an agent that has died would still be waited for.
+        drop(listener);
+        Ok(())
     }
 
     /// Until the other side says something or is gone.
@@ -159,7 +192,8 @@ mod tests {
     fn messages_survive_the_socket_and_eof_is_none() {
         let (parent, child) = pair().unwrap();
         let texts = [Message::Warning("sysfs".into()), Message::Failed("mounts[3]: EPERM".into())];
-        for message in [Message::Ready].into_iter().chain(texts) {
+        let plain = [Message::Ready, Message::Listener(7), Message::Delivered];
+        for message in plain.into_iter().chain(texts) {
             child.send(&message).unwrap();
             assert_eq!(parent.receive().unwrap(), Some(message));
         }

@@ -211,12 +211,9 @@ fn time_offsets(spec: &Spec, namespaces: &Namespaces) -> Result<Vec<(&'static st
     Ok(offsets)
 }
 
-/// `linux.seccomp`, compiled. An agent that decides is for a later version.
+/// `linux.seccomp`, compiled.
 pub fn filter(spec: Option<&LinuxSeccomp>, warnings: &mut Vec<String>) -> Result<Option<Filter>> {
-    let filter = spec.map(|spec| Filter::new(spec, warnings)).transpose()?;
-    let notifies = filter.as_ref().is_some_and(|filter| filter.listener.is_some());
-    refuse(&[("linux.seccomp.listenerPath", notifies)])?;
-    Ok(filter)
+    spec.map(|spec| Filter::new(spec, warnings)).transpose()
 }
 
 /// Any 1.x: a newer minor version only adds fields, and unknown fields are ignored.

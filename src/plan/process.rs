@@ -135,6 +135,13 @@ impl Process {
     }
 }
 
+impl Process {
+    /// An agent decides about some of its system calls.
+    pub fn notifies(&self) -> bool {
+        self.filter.as_ref().is_some_and(|filter| filter.listener.is_some())
+    }
+}
+
 /// What later versions of brig bring is refused by name, never run without.
 fn refuse_unsupported(spec: &spec::Process) -> Result<()> {
     let set = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());

@@ -43,14 +43,23 @@ impl Socket {
         Ok((Socket { fd, name: "socket to brig".into() }, own))
     }
 
-    /// Sends a descriptor with `text`, in one message as runc does.
+    /// Sends a descriptor with `text`, in one message as runc does, but for what of a very long text
+    /// the kernel takes later.
     pub fn send(&self, fd: BorrowedFd<'_>, text: &str) -> Result<()> {
-        let (fds, text) = ([fd.as_raw_fd()], [IoSlice::new(text.as_bytes())]);
-        let rights = [ControlMessage::ScmRights(&fds)];
-        let flags = MsgFlags::MSG_NOSIGNAL;
-        sendmsg::<UnixAddr>(self.fd.as_raw_fd(), &text, &rights, flags, None)
-            .map(drop)
-            .with_context(|| format!("{}: sendmsg", self.name))
+        let (fds, mut text) = ([fd.as_raw_fd()], text.as_bytes());
+        let mut rights = &[ControlMessage::ScmRights(&fds)][..];
+        loop {
+            let (own, part) = (self.fd.as_raw_fd(), [IoSlice::new(text)]);
+            match sendmsg::<UnixAddr>(own, &part, rights, MsgFlags::MSG_NOSIGNAL, None) {
+                Ok(taken) if taken == text.len() => return Ok(()),
+                Ok(taken) => (text, rights) = (&text[taken..], &[]),
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => {
+                    bail!("{}: not read within {} s", self.name, deadline::SOCKET.as_secs())
+                }
+                Err(errno) => return Err(errno).with_context(|| format!("{}: sendmsg", self.name)),
+            }
+        }
     }
 }
 

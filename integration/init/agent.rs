@@ -1,0 +1,98 @@
+//! On the host, not in a container: an agent that decides about system calls (seccomp_unotify(2)).
+
+use crate::{Words, say};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, accept4, recvmsg};
+use std::io::{self, IoSliceMut, Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+
+/// `agent SOCKET [NUMBER=ERRNO]...`: says `ready`, then for each connection `fds COUNT` and `state`
+/// with the text, and for each call that it is asked about `asked NUMBER`. Calls that have an ERRNO
+/// fail with it, all others go on.
+pub fn act(name: &str, words: &Words<'_>) -> bool {
+    if name != "agent" {
+        return false;
+    }
+    let answer = |word: &str| {
+        let (number, errno) = word.split_once('=')?;
+        Some((number.parse().ok()?, errno.parse().ok()?))
+    };
+    let answers: Vec<(i32, i32)> = words.all().skip(1).filter_map(answer).collect();
+    if let Err(error) = listen(words, &answers) {
+        say!("agent: {error}");
+    }
+    true
+}
+
+fn listen(words: &Words<'_>, answers: &[(i32, i32)]) -> io::Result<()> {
+    let socket = UnixListener::bind(words.path(0))?;
+    say!("ready");
+    loop {
+        let flags = nix::sys::socket::SockFlag::SOCK_CLOEXEC;
+        let connection = accept4(socket.as_raw_fd(), flags)?;
+        // SAFETY: the kernel has just made this descriptor, which nobody else owns.
+        let connection = UnixStream::from(unsafe { OwnedFd::from_raw_fd(connection) });
+        let Some(listener) = receive(connection)? else { continue };
+        let answers = answers.to_vec();
+        std::thread::spawn(move || {
+            while let Some(number) = decide(&listener, &answers) {
+                say!("asked {number}");
+            }
+            say!("done");
+        });
+    }
+}
+
+/// One state, of however many messages, and the descriptor that came with the first.
+fn receive(mut connection: UnixStream) -> io::Result<Option<OwnedFd>> {
+    let mut text = vec![0; 1 << 20];
+    let mut room = nix::cmsg_space!([RawFd; 4]);
+    let mut parts = [IoSliceMut::new(&mut text)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<()>(connection.as_raw_fd(), &mut parts, Some(&mut room), flags)?;
+    let length = message.bytes;
+    let mut fds = Vec::new();
+    for part in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(got) = part {
+            fds.extend(got);
+        }
+    }
+    text.truncate(length);
+    // Until the other side closes: there is one state a connection.
+    connection.read_to_end(&mut text)?;
+    say!("fds {}", fds.len());
+    say!("state {}", String::from_utf8_lossy(&text));
+    // SAFETY: the kernel has just made this descriptor, which nobody else owns.
+    Ok(fds.first().map(|&fd| unsafe { OwnedFd::from_raw_fd(fd) }))
+}
+
+/// Answers one question. None: nobody is left who could ask.
+fn decide(listener: &OwnedFd, answers: &[(i32, i32)]) -> Option<i32> {
+    let mut poll = libc::pollfd { fd: listener.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one entry, which outlives the call.
+    let ready = unsafe { libc::poll(&raw mut poll, 1, -1) };
+    if ready < 0 || poll.revents & libc::POLLIN == 0 {
+        return None;
+    }
+    // SAFETY: plain data, for which zero is valid, and what the kernel asks for.
+    let mut asked: libc::seccomp_notif = unsafe { std::mem::zeroed() };
+    let (fd, receive) = (listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV);
+    // SAFETY: the request writes a seccomp_notif, which outlives the call.
+    if unsafe { libc::ioctl(fd, receive, &raw mut asked) } != 0 {
+        // Who asked has died in the meantime.
+        return Some(-1);
+    }
+    let number = asked.data.nr;
+    let errno = answers.iter().find(|(of, _)| *of == number).map(|(_, errno)| *errno);
+    let go_on = u32::try_from(libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE).unwrap_or(1);
+    let answer = libc::seccomp_notif_resp {
+        id: asked.id,
+        val: 0,
+        error: -errno.unwrap_or(0),
+        flags: if errno.is_some() { 0 } else { go_on },
+    };
+    // SAFETY: the request reads a seccomp_notif_resp, which outlives the call. That who asked is gone
+    // by now is no concern of the agent's.
+    unsafe { libc::ioctl(fd, libc::SECCOMP_IOCTL_NOTIF_SEND, &raw const answer) };
+    Some(number)
+}

@@ -10,7 +10,7 @@ use std::fs;
 use std::path::PathBuf;
 
 /// The default configuration with one section of resources.
-fn limited(section: &str, limits: Value) -> Sandbox {
+pub fn limited(section: &str, limits: Value) -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.patch(|config| config["linux"]["resources"][section] = limits);
     sandbox
@@ -27,7 +27,7 @@ macro_rules! controller {
 }
 
 /// The cgroup of a process in the hierarchy of `controller`, as the host sees it.
-fn cgroup_of(pid: i64, controller: &str) -> PathBuf {
+pub fn cgroup_of(pid: i64, controller: &str) -> PathBuf {
     let (version, mountpoint) = host::controller(controller).unwrap();
     let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
     let here = |line: &&str| match (version, line.split(':').nth(1).unwrap()) {
@@ -39,7 +39,7 @@ fn cgroup_of(pid: i64, controller: &str) -> PathBuf {
 }
 
 /// A file of the created container's cgroup: the first of those that exists (v1, v2).
-fn setting(sandbox: &Sandbox, controller: &str, v1: &str, v2: &str) -> String {
+pub fn setting(sandbox: &Sandbox, controller: &str, v1: &str, v2: &str) -> String {
     let dir = cgroup_of(sandbox.pid(), controller);
     let name = if host::controller(controller).unwrap().0 == Version::V1 { v1 } else { v2 };
     fs::read_to_string(dir.join(name))

@@ -48,6 +48,7 @@ mod service;
 mod terminal;
 mod tracer;
 mod tree;
+mod update;
 mod userns;
 
 /// Runs before `main`, while there is one thread: every test thread inherits a mount namespace that

@@ -87,6 +87,19 @@ impl Rdt {
         paths.map(open).collect::<Result<Vec<_>>>().at("linux.intelRdt")
     }
 
+    /// The file that says what the class may use.
+    pub fn schemata(&self) -> PathBuf {
+        self.root.join(&self.class).join("schemata")
+    }
+
+    /// Changes what the class may use; all of it or nothing.
+    pub fn update(&self, plan: &Plan) -> Result<()> {
+        let root = self.open_root()?;
+        let class = self.open_class(&root)?;
+        let written = write_schemata(class.as_fd(), &plan.schemata);
+        written.map_err(|error| explained(error, root.as_fd())).at("linux.intelRdt")
+    }
+
     /// Removes what [`Rdt::create`] has made.
     pub fn remove(&self) -> Result<()> {
         if !self.own && self.monitor.is_none() {

@@ -5,8 +5,8 @@
 //! * `config.json`: the config as it was when the container was created.
 //! * `go`, `result`: the start channel (see [`crate::launch::gate`]); `go` is there until `start`.
 //!
-//! Making the directory is what reserves the id. create, start and delete exclude each other by a
-//! lock on it; state, list and kill never wait for one, because hooks call them.
+//! Making the directory is what reserves the id. create, start, update and delete exclude each other by
+//! a lock on it; state, list and kill never wait for one, because hooks call them.
 //! The status is computed on each look, never stored.
 
 use crate::cgroup::Cgroup;
@@ -69,6 +69,9 @@ pub struct State {
     /// The longest that start may take because of startContainer hooks, in seconds.
     #[serde(default)]
     pub start_seconds: u64,
+    /// Memory and swap together, as last asked for: cgroup2 limits them apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_and_swap: Option<i64>,
     /// Its class of service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rdt: Option<Rdt>,

@@ -5,7 +5,7 @@ use super::write::{Write, Writer};
 use super::{Cgroup, Dir, MARK, Version, devices, missing, open_at, v1, v2};
 use crate::plan::resources::{Cpu, Memory, Resources};
 use crate::spec::Place;
-use crate::sys::{Errno, SysError, bpf, xattr};
+use crate::sys::{Errno, SysError, bpf, errno_of, xattr};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::fcntl::OFlag;
 use std::fs::DirBuilder;
@@ -34,23 +34,34 @@ impl Cgroup {
 
     /// What has to be written: to v1 for the controllers that are there, to cgroup2 for the others.
     fn limits(&self, resources: &Resources) -> Result<Limits> {
-        let v1 = |controller: &str| self.dir(controller).is_some();
-        let mut limits = Limits::default();
-        if self.version != Version::V2 {
-            limits.v1 = v1::writes(resources);
-        }
-        if self.version != Version::V1 {
-            limits.v1.retain(|write| v1(&write.controller));
-            limits.v2 = v2::writes(resources, &|controller| !v1(controller))?;
-        } else {
-            self.ensure_v1_has_all(resources, &limits.v1)?;
-        }
-        if v1("devices") {
+        let (v1, v2) = self.writes(resources)?;
+        let mut limits = Limits { v1, v2, program: None };
+        if self.dir("devices").is_some() {
             limits.v1.extend(devices::v1(&resources.devices)?);
+        } else if self.version == Version::V1 {
+            bail!(
+                "controller devices is not mounted on this host (cgroup v1): the container could use every device"
+            );
         } else if self.joined_unified() || !devices::allow_everything(&resources.devices) {
             limits.program = Some(devices::program(&resources.devices));
         }
         Ok(limits)
+    }
+
+    /// The same, without the device rules: writes to v1, and to cgroup2.
+    pub(super) fn writes(&self, resources: &Resources) -> Result<(Vec<Write>, Vec<Write>)> {
+        let here = |controller: &str| self.dir(controller).is_some();
+        let (mut v1, mut v2) = (Vec::new(), Vec::new());
+        if self.version != Version::V2 {
+            v1 = v1::writes(resources);
+        }
+        if self.version != Version::V1 {
+            v1.retain(|write| here(&write.controller));
+            v2 = v2::writes(resources, &|controller| !here(controller))?;
+        } else {
+            self.ensure_v1_has_all(resources, &v1)?;
+        }
+        Ok((v1, v2))
     }
 
     /// The cgroup2 directory was there before: so can an earlier device program have been, and a
@@ -71,11 +82,6 @@ impl Cgroup {
             Err(anyhow!("{file} is a file of cgroup v2, and this host has cgroup v1 alone"))
                 .at(format_args!("linux.resources.unified[{file:?}]"))?;
         }
-        if self.dir("devices").is_none() {
-            bail!(
-                "controller devices is not mounted on this host (cgroup v1): the container could use every device"
-            );
-        }
         Ok(())
     }
 
@@ -90,7 +96,10 @@ impl Cgroup {
         }
         let dir = self.unified().context("cgroup2 without directory")?;
         dir.enable_controllers(&limits.v2)?;
-        dir.ensure_fits(memory)?;
+        // Only a cgroup that was there before uses any.
+        if dir.made == 0 && self.dir("memory").is_none() {
+            dir.ensure_fits(memory)?;
+        }
         for write in &limits.v2 {
             writer.write(&dir.path, write)?;
         }
@@ -182,17 +191,28 @@ impl Dir {
     }
 
     /// v1 refuses a memory limit below what is used already; cgroup2 kills, unless
-    /// `checkBeforeUpdate` asks to be refused as well. Only a cgroup that was there before uses any.
-    fn ensure_fits(&self, memory: &Memory) -> Result<()> {
-        let limit = match memory.limit.map(u64::try_from) {
-            Some(Ok(limit)) if memory.check_before_update && self.made == 0 => limit,
-            _ => return Ok(()),
-        };
-        let used = read(&self.path.join("memory.current"))?;
-        let used: u64 = String::from_utf8_lossy(&used).trim().parse().context("memory.current")?;
-        if used > limit {
-            Err(anyhow!("the cgroup uses {used} bytes already"))
-                .at("linux.resources.memory.limit")?;
+    /// `checkBeforeUpdate` asks to be refused as well.
+    pub(super) fn ensure_fits(&self, memory: &Memory) -> Result<()> {
+        if !memory.check_before_update {
+            return Ok(());
+        }
+        let mut used = 0;
+        for (file, limit, place) in [
+            ("memory.current", memory.limit, "limit"),
+            ("memory.swap.current", memory.swap, "swap"),
+        ] {
+            match read(&self.path.join(file)) {
+                Err(error) if errno_of(&error) == Some(Errno::ENOENT) => {}
+                text => {
+                    used += String::from_utf8_lossy(&text?).trim().parse::<u64>().context(file)?
+                }
+            }
+            if let Some(Ok(limit)) = limit.map(u64::try_from)
+                && used > limit
+            {
+                Err(anyhow!("the cgroup uses {used} bytes already"))
+                    .at(format_args!("linux.resources.memory.{place}"))?;
+            }
         }
         Ok(())
     }
@@ -218,7 +238,7 @@ impl Dir {
 
     /// Enables the controllers that are needed in every cgroup above the container's. Where they
     /// are enabled already, one look at what the container's has is enough.
-    fn enable_controllers(&self, writes: &[Write]) -> Result<()> {
+    pub(super) fn enable_controllers(&self, writes: &[Write]) -> Result<()> {
         let mut missing: Vec<&Write> = Vec::new();
         if writes.iter().any(|write| !write.controller.is_empty()) {
             let there = read(&self.path.join("cgroup.controllers"))?;

@@ -22,11 +22,13 @@ mod delegate;
 mod devices;
 mod hierarchy;
 mod remove;
+mod update;
 pub mod v1;
 pub mod v2;
 mod write;
 
 pub use hierarchy::Version;
+pub use update::{Undo, Update};
 pub use write::{Missing, Write};
 
 use crate::spec::Place;

@@ -56,6 +56,19 @@ impl Write {
         Write { missing: Missing::Fine, ..self }
     }
 
+    /// As it will be done in `dir`, if it will be.
+    pub(super) fn resolved(&self, dir: &Path) -> Option<Write> {
+        let plain = || Write { missing: Missing::Error, ..self.clone() };
+        match &self.missing {
+            Missing::Error => Some(plain()),
+            _ if !super::missing(&dir.join(&*self.file)) => Some(plain()),
+            Missing::Fine => None,
+            Missing::Instead(file, value) => {
+                Some(Write { file: file.clone(), value: value.clone(), ..plain() })
+            }
+        }
+    }
+
     /// The same, but where the file is missing `value` goes to `file`.
     pub fn or(self, file: impl Into<Cow<'static, str>>, value: &impl ToString) -> Write {
         Write { missing: Missing::Instead(file.into(), value.to_string()), ..self }

@@ -5,8 +5,10 @@ use clap::{Arg, ArgAction, value_parser};
 use std::path::PathBuf;
 
 /// Every command.
-pub(super) const COMMANDS: &[&str] =
-    &["create", "delete", "exec", "features", "kill", "list", "run", "spec", "start", "state"];
+pub(super) const COMMANDS: &[&str] = &[
+    "create", "delete", "exec", "features", "kill", "list", "run", "spec", "start", "state",
+    "update",
+];
 
 /// Flags of runc and crun that later versions of brig bring, and whether they take a value. They are
 /// refused by name.
@@ -75,6 +77,7 @@ pub(super) fn subcommand(name: &'static str) -> clap::Command {
             .about("Write a config.json to start from")
             .arg(option("bundle", "DIR", "Where to write it [default: .]").short('b'))
             .arg(flag("rootless", "For an ordinary user, who calls it")),
+        "update" => updating(command.about("Change the limits of a container")),
         _ => command.about("Print what this brig can do as JSON"),
     }
 }
@@ -133,6 +136,44 @@ fn execution(command: clap::Command) -> clap::Command {
                 .trailing_var_arg(true)
                 .allow_hyphen_values(true),
         )
+}
+
+/// The flags of update that stand for one limit each: runc's and crun's.
+pub(super) const LIMITS: &[(&str, &str, &str)] = &[
+    ("memory", "BYTES", "Memory, as 64m; -1 is unlimited"),
+    ("memory-reservation", "BYTES", "Memory that nothing is reclaimed below if it can be helped"),
+    ("memory-swap", "BYTES", "Memory and swap together; -1 is unlimited"),
+    ("cpu-share", "SHARES", "Weight against other containers, 2 to 262144"),
+    ("cpu-quota", "MICROSECONDS", "CPU time in a period; -1 is unlimited"),
+    ("cpu-period", "MICROSECONDS", "Length of a period"),
+    ("cpu-burst", "MICROSECONDS", "Unused CPU time that can be saved up"),
+    ("cpu-idle", "0|1", "1: run only when nobody else wants to"),
+    ("cpu-rt-runtime", "MICROSECONDS", "Real-time processes' time in a period of their own (v1)"),
+    ("cpu-rt-period", "MICROSECONDS", "Length of that period (v1)"),
+    ("cpuset-cpus", "LIST", "CPUs, as 0-3,7"),
+    ("cpuset-mems", "LIST", "Memory nodes, as 0-1"),
+    ("pids-limit", "TASKS", "Most tasks; -1 is unlimited"),
+    ("blkio-weight", "WEIGHT", "Share of block I/O, 10 to 1000"),
+    ("kernel-memory", "BYTES", ""),
+    ("kernel-memory-tcp", "BYTES", ""),
+];
+
+fn updating(command: clap::Command) -> clap::Command {
+    let text = |name, value, help: &'static str| {
+        let arg = Arg::new(name).long(name).value_name(value).help(help).hide(help.is_empty());
+        arg.allow_hyphen_values(true)
+    };
+    command
+        .arg(
+            option("resources", "FILE|-", "Read linux.resources from there, as JSON; - is stdin")
+                .short('r')
+                .allow_hyphen_values(true),
+        )
+        .args(LIMITS.iter().map(|&(name, value, help)| text(name, value, help)))
+        .arg(text("l3-cache-schema", "SCHEMA", "Part of the L3 cache, as L3:0=7f0;1=1f"))
+        .arg(text("mem-bw-schema", "SCHEMA", "Part of the memory's bandwidth, as MB:0=20;1=70"))
+        .arg(flag("dry-run", "Print what would be written, and write nothing"))
+        .arg(id())
 }
 
 fn pidfd_socket(help: &'static str) -> Arg {

@@ -9,6 +9,7 @@ mod read;
 mod tests;
 
 use crate::cmd::create::How;
+use crate::cmd::update;
 use crate::launch::exec;
 use crate::launch::parent::Options;
 use crate::log::Format;
@@ -43,6 +44,7 @@ pub enum Command {
     Delete { id: String, force: bool },
     List { format: ListFormat, quiet: bool },
     Spec { bundle: PathBuf, rootless: bool },
+    Update(update::Options),
     Features,
 }
 

@@ -1,8 +1,9 @@
 //! What clap has matched becomes plain values.
 
-use super::describe::{NOT_YET, NOT_YET_EXEC};
+use super::describe::{LIMITS, NOT_YET, NOT_YET_EXEC};
 use super::{Command, Globals, ListFormat, Parsed};
 use crate::cmd::create::How;
+use crate::cmd::update;
 use crate::launch::exec;
 use crate::launch::parent::Options;
 use crate::log::Format;
@@ -92,6 +93,7 @@ fn command(name: &str, matches: &ArgMatches, globals: &Globals) -> Command {
             bundle: path(matches, "bundle").unwrap_or_else(|| ".".into()),
             rootless: matches.get_flag("rootless"),
         },
+        "update" => Command::Update(update_options(matches)),
         _ => Command::Features,
     }
 }
@@ -113,6 +115,18 @@ fn options(matches: &ArgMatches, globals: &Globals, detach: bool) -> Options {
         console_socket: path(matches, "console-socket"),
         pidfd_socket: path(matches, "pidfd-socket"),
         detach,
+    }
+}
+
+fn update_options(matches: &ArgMatches) -> update::Options {
+    let given = |&(name, ..): &(&'static str, _, _)| Some((name, text(matches, name)?));
+    update::Options {
+        id: text(matches, "id").unwrap_or_default(),
+        resources: path(matches, "resources").filter(|path| !path.as_os_str().is_empty()),
+        limits: LIMITS.iter().filter_map(given).collect(),
+        l3_cache: text(matches, "l3-cache-schema"),
+        mem_bw: text(matches, "mem-bw-schema"),
+        dry_run: matches.get_flag("dry-run"),
     }
 }
 

@@ -9,6 +9,7 @@ mod list;
 mod spec;
 mod start;
 mod state;
+pub mod update;
 
 use crate::cli::{Command, Globals};
 use crate::log::Log;
@@ -32,6 +33,7 @@ pub fn run(globals: &Globals, command: Command, log: &mut Log) -> Result<i32> {
         Command::Delete { id, force } => delete::delete(root, &id, force, log),
         Command::List { format, quiet } => list::list(root, format, quiet),
         Command::Spec { bundle, rootless } => spec::spec(&bundle, rootless),
+        Command::Update(options) => update::update(root, &options, log),
         Command::Features => features::features(),
     }
     .map(|()| 0)

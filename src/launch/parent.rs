@@ -189,6 +189,7 @@ fn first_state(
         filtered: plan.process.filter.is_some(),
         keyring: !options.no_new_keyring,
         execution: plan.execution.clone(),
+        memory_and_swap: plan.resources.memory.swap,
         rdt,
         cgroup,
     }

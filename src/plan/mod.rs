@@ -15,6 +15,7 @@ pub mod resources;
 pub mod rootfs;
 pub mod sched;
 pub mod sysctl;
+pub mod update;
 
 use crate::hooks::Hooks;
 use crate::seccomp::Filter;

@@ -1,0 +1,537 @@
+//! `update`: limits of a container that is there already, changed, kept, taken back.
+
+use crate::cgroups::{cgroup_of, limited, setting};
+use crate::facts::Facts;
+use crate::host::{self, Version};
+use crate::sandbox::{Done, Sandbox, brig_only, skip};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Skips where the host has no such controller: `let version = controller!("cpu");`.
+macro_rules! controller {
+    ($name:expr) => {
+        match host::controller($name) {
+            Some((version, _)) => version,
+            None => return skip(concat!("this host has no controller ", $name)),
+        }
+    };
+}
+
+fn update(sandbox: &Sandbox, args: &[&str]) -> Done {
+    sandbox.brig(&[&["update"], args, &[&sandbox.id]].concat())
+}
+
+/// `update` with this JSON on its stdin.
+fn update_by_stdin(sandbox: &Sandbox, args: &[&str], json: &str) -> Done {
+    let path = sandbox.dir.join("stdin");
+    fs::write(&path, json).unwrap();
+    let mut command = sandbox.command(&[&["update"], args, &[&sandbox.id]].concat());
+    command.stdin(File::open(&path).unwrap());
+    let output = command.output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Done {
+        what: format!("{command:?}"),
+        code: output.status.code(),
+        signal: None,
+        stdout: text(output.stdout),
+        stderr: text(output.stderr),
+        stdout_path: path,
+    }
+}
+
+/// Runs the script in the background until it says `ready`.
+fn running(sandbox: &Sandbox, script: &str) -> Done {
+    let script = format!("{script} ; say ready ; sleep 60");
+    let done = sandbox.script(&script).run_with(&["--detach"]).ok();
+    done.wait_for_line("ready");
+    done
+}
+
+fn exec(sandbox: &Sandbox, script: &str) -> Facts {
+    let script: Vec<&str> = std::iter::once("/init").chain(script.split(' ')).collect();
+    Facts::parse(&sandbox.brig(&[&["exec", &sandbox.id], &script[..]].concat()).ok().stdout)
+}
+
+/// Every file of the container's cgroups that says what something is limited to.
+fn limits(sandbox: &Sandbox) -> BTreeMap<PathBuf, String> {
+    let mut limits = BTreeMap::new();
+    for controller in ["memory", "cpu", "cpuset", "pids", "blkio", "io", "devices"] {
+        if host::controller(controller).is_none() {
+            continue;
+        }
+        for entry in fs::read_dir(cgroup_of(sandbox.pid(), controller)).unwrap().flatten() {
+            let name = entry.file_name().into_string().unwrap();
+            let says = ["limit", "max", "low", "high", "shares", "weight", "_us", "burst", "idle"]
+                .iter()
+                .any(|word| name.contains(word))
+                || ["cpuset.cpus", "cpuset.mems", "devices.list"].contains(&name.as_str());
+            if says && !name.contains("max_usage") {
+                limits.insert(entry.path(), fs::read_to_string(entry.path()).unwrap_or_default());
+            }
+        }
+    }
+    limits
+}
+
+fn memory(sandbox: &Sandbox) -> String {
+    setting(sandbox, "memory", "memory.limit_in_bytes", "memory.max")
+}
+
+/// The processor time that the container has used up, in microseconds.
+fn used(dir: &Path) -> u128 {
+    match fs::read_to_string(dir.join("cpuacct.usage")) {
+        Ok(nanoseconds) => nanoseconds.trim().parse::<u128>().unwrap() / 1000,
+        Err(_) => {
+            let text = fs::read_to_string(dir.join("cpu.stat")).unwrap();
+            let line = text.lines().find_map(|line| line.strip_prefix("usage_usec ")).unwrap();
+            line.parse().unwrap()
+        }
+    }
+}
+
+/// The best of three counts: other tests take some away at times.
+#[track_caller]
+fn gets(dir: &Path, range: std::ops::RangeInclusive<u128>) {
+    let mut measured = Vec::new();
+    let right = (0..3).any(|_| {
+        let (before, start) = (used(dir), Instant::now());
+        std::thread::sleep(Duration::from_secs(2));
+        let percent = (used(dir) - before) * 100 / start.elapsed().as_micros();
+        measured.push(percent);
+        range.contains(&percent)
+    });
+    assert!(right, "{measured:?} %");
+}
+
+#[test]
+fn a_quota_that_is_cut_from_a_half_to_a_fifth_is_felt() {
+    let version = controller!("cpu");
+    let sandbox = limited("cpu", json!({"quota": 50000, "period": 100_000}));
+    sandbox.script("say ready ; burn 40").run_with(&["--detach"]).ok().wait_for_line("ready");
+    let accounting = if version == Version::V1 { "cpuacct" } else { "cpu" };
+    let dir = cgroup_of(sandbox.pid(), accounting);
+    gets(&dir, 25..=58);
+    update(&sandbox, &["--cpu-quota", "20000"]).ok();
+    gets(&dir, 8..=24);
+}
+
+#[test]
+fn each_flag_is_a_limit() {
+    brig_only!();
+    controller!("memory");
+    controller!("cpuset");
+    controller!("pids");
+    let sandbox = Sandbox::new();
+    sandbox.create();
+    update(
+        &sandbox,
+        &[
+            "--memory",
+            "64m",
+            "--memory-reservation=32M",
+            "--memory-swap",
+            "96mb",
+            "--cpu-share",
+            "2048",
+            "--cpu-quota",
+            "50000",
+            "--cpu-period",
+            "200000",
+            "--cpu-burst",
+            "10000",
+            "--cpuset-cpus",
+            "0",
+            "--cpuset-mems=0",
+            "--pids-limit",
+            "100",
+        ],
+    )
+    .ok();
+    for (controller, v1, v1_value, v2, v2_value) in [
+        ("memory", "memory.limit_in_bytes", "67108864", "memory.max", "67108864"),
+        ("memory", "memory.soft_limit_in_bytes", "33554432", "memory.low", "33554432"),
+        ("cpu", "cpu.shares", "2048", "cpu.weight", "174"),
+        ("cpu", "cpu.cfs_quota_us", "50000", "cpu.max", "50000 200000"),
+        ("cpu", "cpu.cfs_burst_us", "10000", "cpu.max.burst", "10000"),
+        ("cpuset", "cpuset.cpus", "0", "cpuset.cpus", "0"),
+        ("cpuset", "cpuset.mems", "0", "cpuset.mems", "0"),
+        ("pids", "pids.max", "100", "pids.max", "100"),
+    ] {
+        let expected = [v1_value, v2_value];
+        let value = setting(&sandbox, controller, v1, v2);
+        assert!(expected.contains(&value.as_str()), "{v1} {v2}: {value}");
+    }
+    update(&sandbox, &["--memory", "-1", "--cpu-quota=-1", "--pids-limit", "-1"]).ok();
+    assert!(["9223372036854771712", "max"].contains(&memory(&sandbox).as_str()));
+    let quota = setting(&sandbox, "cpu", "cpu.cfs_quota_us", "cpu.max");
+    assert!(["-1", "max 200000"].contains(&quota.as_str()), "{quota}");
+    assert_eq!(setting(&sandbox, "pids", "pids.max", "pids.max"), "max");
+}
+
+#[test]
+fn a_period_alone_keeps_the_quota_and_a_quota_the_period() {
+    controller!("cpu");
+    let sandbox = limited("cpu", json!({"quota": 20000, "period": 100_000}));
+    sandbox.create();
+    let both = |expected: &str| {
+        let quota = setting(&sandbox, "cpu", "cpu.cfs_quota_us", "cpu.max");
+        let now = match quota.contains(' ') {
+            true => quota,
+            false => format!("{quota} {}", setting(&sandbox, "cpu", "cpu.cfs_period_us", "")),
+        };
+        assert_eq!(now, expected);
+    };
+    update(&sandbox, &["--cpu-period", "50000"]).ok();
+    both("20000 50000");
+    update(&sandbox, &["--cpu-quota", "10000"]).ok();
+    both("10000 50000");
+    update(&sandbox, &["--cpu-quota", "400000", "--cpu-period", "800000"]).ok();
+    both("400000 800000");
+    update(&sandbox, &["--cpu-quota", "5000", "--cpu-period", "10000"]).ok();
+    both("5000 10000");
+}
+
+#[test]
+fn memory_and_swap_are_raised_and_cut_together() {
+    let version = controller!("memory");
+    let sandbox = limited("memory", json!({"limit": 32 << 20, "swap": 48 << 20}));
+    sandbox.create();
+    for (limit, swap) in [(64, 96), (128, 128), (16, 64), (16, 16), (32, 48)] {
+        let (limit_flag, swap_flag) = (format!("{limit}m"), format!("{swap}m"));
+        update(&sandbox, &["--memory", &limit_flag, "--memory-swap", &swap_flag]).ok();
+        assert_eq!(memory(&sandbox), (limit << 20).to_string());
+        let total = setting(&sandbox, "memory", "memory.memsw.limit_in_bytes", "memory.swap.max");
+        let expected = if version == Version::V1 { swap } else { swap - limit };
+        assert_eq!(total, (expected << 20).to_string(), "{limit} {swap}");
+    }
+}
+
+#[test]
+fn memory_and_swap_together_stay_what_was_asked_for() {
+    let version = controller!("memory");
+    let sandbox = limited("memory", json!({"limit": 32 << 20, "swap": 64 << 20}));
+    sandbox.create();
+    let swap = || setting(&sandbox, "memory", "memory.memsw.limit_in_bytes", "memory.swap.max");
+    let of_both = |both: u64, alone: u64| {
+        let expected = if version == Version::V1 { both } else { alone };
+        assert_eq!(swap(), (expected << 20).to_string());
+    };
+    update(&sandbox, &["--memory", "48m"]).ok();
+    of_both(64, 16);
+    update(&sandbox, &["--memory-swap", "80m"]).ok();
+    of_both(80, 32);
+    update(&sandbox, &["--memory", "16m"]).ok();
+    of_both(80, 64);
+    if crate::sandbox::is_peer() {
+        return;
+    }
+    let refused = update(&sandbox, &["--memory", "81m"]).fails();
+    assert!(refused.contains("memory and swap together may be (83886080)"), "{refused}");
+    of_both(80, 64);
+    assert_eq!(memory(&sandbox), (16 << 20).to_string());
+}
+
+/// Where podman and containerd give the limits: a file, and stdin in two spellings.
+#[test]
+fn limits_are_read_from_a_file_and_from_stdin() {
+    controller!("memory");
+    let sandbox = Sandbox::new();
+    sandbox.create();
+    let file = sandbox.dir.join("resources.json");
+    let json = |bytes: u64| {
+        json!({"devices": [{"allow": false, "access": "rwm"}], "memory": {"limit": bytes},
+               "cpu": {}, "pids": {}, "blockIO": {}})
+        .to_string()
+    };
+    let devices = |sandbox: &Sandbox| {
+        let list = |(version, _)| match version {
+            Version::V1 => Some(setting(sandbox, "devices", "devices.list", "")),
+            Version::V2 => None,
+        };
+        host::controller("devices").and_then(list)
+    };
+    let before = devices(&sandbox);
+    fs::write(&file, json(64 << 20)).unwrap();
+    update(&sandbox, &["--resources", file.to_str().unwrap()]).ok();
+    assert_eq!(memory(&sandbox), (64 << 20).to_string());
+    for (megabytes, args) in
+        [(65, &["--resources", "-"][..]), (66, &["--resources=-"]), (67, &["-r", "-"])]
+    {
+        update_by_stdin(&sandbox, args, &json(megabytes << 20)).ok();
+        assert_eq!(memory(&sandbox), (megabytes << 20).to_string());
+    }
+    assert_eq!(devices(&sandbox), before, "device rules are not an update's");
+}
+
+#[test]
+fn what_is_not_asked_for_stays() {
+    let sandbox = limited("cpu", json!({"shares": 512, "quota": 20000, "period": 100_000}));
+    sandbox.patch(|config| {
+        config["linux"]["resources"]["memory"] = json!({"limit": 64 << 20});
+        config["linux"]["resources"]["pids"] = json!({"limit": 99});
+    });
+    sandbox.create();
+    let before = limits(&sandbox);
+    assert!(before.values().any(|text| text.contains("67108864")), "{before:?}");
+    update(&sandbox, &[]).ok();
+    for json in [
+        json!({}),
+        json!({"memory": {}, "cpu": {}, "pids": {}, "blockIO": {}}),
+        json!({"memory": null, "cpu": null, "pids": null, "unified": null, "devices": null}),
+        json!({
+            "memory": {"limit": 0, "reservation": 0, "swap": 0, "kernel": 0, "kernelTCP": 0,
+                       "checkBeforeUpdate": false},
+            "cpu": {"shares": 0, "quota": 0, "period": 0, "realtimeRuntime": 0,
+                    "realtimePeriod": 0, "cpus": "", "mems": ""},
+            "blockIO": {"weight": 0},
+        }),
+    ] {
+        update_by_stdin(&sandbox, &["-r", "-"], &json.to_string()).ok();
+        assert_eq!(limits(&sandbox), before, "{json}");
+    }
+}
+
+#[test]
+fn a_cut_of_memory_below_its_use_is_refused_and_all_is_as_before() {
+    let version = controller!("memory");
+    let sandbox = limited("memory", json!({"limit": 64 << 20, "swap": 64 << 20}));
+    running(&sandbox, &format!("fill /dev/shm/held {}", 24 << 20));
+    let before = limits(&sandbox);
+    let json = json!({
+        "memory": {"limit": 8 << 20, "swap": 8 << 20, "checkBeforeUpdate": true},
+        "cpu": {"quota": 20000}, "pids": {"limit": 50},
+    });
+    let refused = update_by_stdin(&sandbox, &["-r", "-"], &json.to_string()).fails();
+    if !crate::sandbox::is_peer() {
+        assert!(refused.contains("memory"), "{refused}");
+        assert_eq!(limits(&sandbox), before);
+    }
+    assert_eq!(sandbox.status(), "running");
+    assert_eq!(memory(&sandbox), (64 << 20).to_string(), "{version:?}");
+}
+
+#[test]
+fn whatever_is_refused_last_the_rest_is_taken_back() {
+    brig_only!();
+    controller!("cpuset");
+    let sandbox = limited("cpu", json!({"quota": 20000, "period": 100_000, "burst": 5000}));
+    sandbox.create();
+    let before = limits(&sandbox);
+    let message = update(
+        &sandbox,
+        &[
+            "--cpu-quota=60000",
+            "--cpu-period=50000",
+            "--cpu-burst=1000",
+            "--cpu-share=77",
+            "--memory=50m",
+            "--cpuset-cpus=4000",
+        ],
+    )
+    .fails();
+    assert!(message.contains("linux.resources.cpu.cpus"), "{message}");
+    assert_eq!(limits(&sandbox), before);
+    update(&sandbox, &["--cpu-quota=60000", "--cpu-period=50000", "--cpu-burst=1000"]).ok();
+}
+
+#[test]
+fn a_burst_and_its_quota_go_down_and_up_together() {
+    brig_only!();
+    controller!("cpu");
+    let sandbox = limited("cpu", json!({"quota": 50000, "period": 100_000, "burst": 40000}));
+    sandbox.create();
+    for (quota, burst) in [("20000", "10000"), ("90000", "80000"), ("30000", "30000")] {
+        update(&sandbox, &["--cpu-quota", quota, "--cpu-burst", burst]).ok();
+        assert_eq!(setting(&sandbox, "cpu", "cpu.cfs_burst_us", "cpu.max.burst"), burst);
+    }
+}
+
+#[test]
+fn an_idle_container_gets_other_shares() {
+    brig_only!();
+    controller!("cpu");
+    let sandbox = Sandbox::new();
+    sandbox.create();
+    let idle = || setting(&sandbox, "cpu", "cpu.idle", "cpu.idle");
+    update(&sandbox, &["--cpu-idle", "1"]).ok();
+    assert_eq!(idle(), "1");
+    update(&sandbox, &["--cpu-idle", "1", "--cpu-share", "512"]).ok();
+    assert_eq!(idle(), "1");
+    update(&sandbox, &["--cpu-idle", "0", "--cpu-share", "512"]).ok();
+    assert_eq!(idle(), "0");
+    let shares = setting(&sandbox, "cpu", "cpu.shares", "cpu.weight");
+    assert!(["512", "59"].contains(&shares.as_str()), "{shares}");
+}
+
+#[test]
+fn real_time_shares_follow_their_period() {
+    let version = controller!("cpu");
+    let sandbox = Sandbox::new();
+    sandbox.create();
+    if version == Version::V2 {
+        let message = update(&sandbox, &["--cpu-rt-runtime", "1000"]).fails();
+        assert!(crate::sandbox::is_peer() || message.contains("only cgroup v1"), "{message}");
+        return;
+    }
+    if !cgroup_of(sandbox.pid(), "cpu").join("cpu.rt_runtime_us").exists() {
+        return skip("this kernel has no real-time group scheduling");
+    }
+    for (runtime, period) in [("1000", "1000000"), ("90", "1000"), ("2000", "500000")] {
+        update(&sandbox, &["--cpu-rt-runtime", runtime, "--cpu-rt-period", period]).ok();
+        assert_eq!(setting(&sandbox, "cpu", "cpu.rt_runtime_us", ""), runtime);
+        assert_eq!(setting(&sandbox, "cpu", "cpu.rt_period_us", ""), period);
+    }
+}
+
+#[test]
+fn fewer_processes_and_processors_from_now_on() {
+    controller!("pids");
+    controller!("cpuset");
+    let sandbox = limited("pids", json!({"limit": 50}));
+    running(&sandbox, "true");
+    assert_eq!(exec(&sandbox, "forks 20").get("forks"), "20 ok");
+    update(&sandbox, &["--pids-limit", "9", "--cpuset-cpus", "0"]).ok();
+    let facts = exec(&sandbox, "forks 20 ; affinity");
+    assert_eq!(facts.get("forks"), "7 EAGAIN");
+    assert_eq!(facts.get("affinity"), "0");
+}
+
+#[test]
+fn a_paused_container_is_limited_too() {
+    let version = controller!("memory");
+    let sandbox = Sandbox::new();
+    running(&sandbox, "true");
+    let (controller, file, freeze, thaw) = match version {
+        Version::V1 => ("freezer", "freezer.state", "FROZEN", "THAWED"),
+        Version::V2 => ("memory", "cgroup.freeze", "1", "0"),
+    };
+    let dir = cgroup_of(sandbox.pid(), controller);
+    fs::write(dir.join(file), freeze).unwrap();
+    update(&sandbox, &["--memory", "40m", "--pids-limit", "33"]).ok();
+    assert_eq!(fs::read_to_string(dir.join(file)).unwrap().trim(), freeze);
+    fs::write(dir.join(file), thaw).unwrap();
+    assert_eq!(memory(&sandbox), (40 << 20).to_string());
+    assert_eq!(setting(&sandbox, "pids", "pids.max", "pids.max"), "33");
+}
+
+#[test]
+fn a_joined_cgroup_is_limited_and_stays() {
+    let Some((_, mountpoint)) = host::controller("pids") else {
+        return skip("this host has no controller pids");
+    };
+    let sandbox = Sandbox::new();
+    let joined = format!("{}-joined", sandbox.id);
+    for (_, mountpoint) in host::hierarchies() {
+        fs::create_dir(mountpoint.join(&joined)).unwrap();
+    }
+    sandbox.patch(|config| config["linux"]["cgroupsPath"] = json!(format!("/{joined}")));
+    if let Some((Version::V1, _)) = host::controller("cpuset") {
+        sandbox.patch(|config| {
+            config["linux"]["resources"]["cpu"] = json!({"cpus": "0", "mems": "0"});
+        });
+    }
+    sandbox.create();
+    update(&sandbox, &["--pids-limit", "44"]).ok();
+    let limit = fs::read_to_string(mountpoint.join(&joined).join("pids.max")).unwrap();
+    sandbox.delete();
+    for (_, mountpoint) in host::hierarchies() {
+        // Other runtimes than brig remove what they did not make.
+        let _ = fs::remove_dir(mountpoint.join(&joined));
+    }
+    assert_eq!(limit.trim(), "44");
+}
+
+#[test]
+fn a_dry_run_tells_every_write_and_writes_nothing() {
+    brig_only!();
+    controller!("memory");
+    let sandbox = limited("memory", json!({"limit": 32 << 20}));
+    sandbox.create();
+    let args = ["--memory=64m", "--memory-swap=96m", "--cpu-quota=20000", "--pids-limit=-1"];
+    let before = limits(&sandbox);
+    let told = update(&sandbox, &[&["--dry-run"], &args[..]].concat()).ok().stdout;
+    assert_eq!(limits(&sandbox), before);
+    assert_eq!(told.lines().count(), 4, "{told}");
+    update(&sandbox, &args).ok();
+    for line in told.lines() {
+        let (path, value) = line.split_once(' ').unwrap();
+        let now = fs::read_to_string(path).unwrap();
+        assert_eq!(now.trim().trim_end_matches(" 100000"), value, "{path}");
+    }
+}
+
+#[test]
+fn a_stopped_container_and_none_cannot_be_updated() {
+    let sandbox = Sandbox::new();
+    update(&sandbox, &["--memory", "64m"]).fails_with("does not exist");
+    sandbox.script("true").run_with(&["--detach"]).ok();
+    sandbox.wait_for_status("stopped");
+    update(&sandbox, &["--memory", "64m"]).fails_with("not running");
+}
+
+#[test]
+fn a_wrong_limit_is_told_with_its_place() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    sandbox.create();
+    for (args, part) in [
+        (&["--memory", "64q"][..], "--memory \"64q\": not a size as 64m or -1"),
+        (&["--cpu-share", "x"], "--cpu-share \"x\": not a number in its range"),
+        (
+            &["--blkio-weight", "5"],
+            "linux.resources.blockIO.weight: weight 5: not within 10 to 1000",
+        ),
+        (&["--cpu-idle", "2"], "linux.resources.cpu.idle: 2: neither 0 nor 1"),
+        (&["--mem-bw-schema", "L3:0=f"], "does not start with MB:"),
+        (&["--l3-cache-schema", "L3:0=f"], "created without linux.intelRdt"),
+        (&["--resources", "/no/such/file"], "--resources /no/such/file: ENOENT"),
+    ] {
+        update(&sandbox, args).fails_with(part);
+    }
+    for (json, part) in [
+        (
+            "{\n\"memory\": {\"limit\": \"64m\"}}",
+            "memory.limit (stdin line 2, column 21): invalid type",
+        ),
+        ("{\n\"pids\": {\"limit\": -2}}", "pids.limit (stdin line 2, column 19): -2: neither"),
+        ("[]", "expected an object"),
+        ("", "stdin line 1"),
+    ] {
+        let message = update_by_stdin(&sandbox, &["-r", "-"], json).fails();
+        assert!(message.contains(part), "no {part:?} in {message}");
+    }
+}
+
+#[test]
+fn kernel_memory_is_warned_of_and_changes_nothing() {
+    controller!("memory");
+    let sandbox = Sandbox::new();
+    sandbox.create();
+    let before = limits(&sandbox);
+    let warned = update(&sandbox, &["--kernel-memory", "64m", "--kernel-memory-tcp=1g"]).ok();
+    assert!(warned.stderr.to_lowercase().contains("kernel memory"), "{warned:?}");
+    assert_eq!(limits(&sandbox), before);
+}
+
+#[test]
+fn v2_files_are_written_as_they_are() {
+    let Some((Version::V2, _)) = host::controller("memory") else {
+        return skip("this host has no memory on cgroup v2");
+    };
+    let sandbox = Sandbox::new();
+    sandbox.create();
+    let json: Value = json!({"unified": {"memory.high": "50331648", "memory.oom.group": "1"}});
+    update_by_stdin(&sandbox, &["-r", "-"], &json.to_string()).ok();
+    assert_eq!(setting(&sandbox, "memory", "", "memory.high"), "50331648");
+    assert_eq!(setting(&sandbox, "memory", "", "memory.oom.group"), "1");
+    let before = limits(&sandbox);
+    let json = json!({"unified": {"memory.high": "1000000", "no.such": "1"}}).to_string();
+    let message = update_by_stdin(&sandbox, &["-r", "-"], &json).fails();
+    if !crate::sandbox::is_peer() {
+        assert!(message.contains("no.such"), "{message}");
+        assert_eq!(limits(&sandbox), before);
+    }
+}

@@ -1,0 +1,144 @@
+//! update: changes the limits of a container that is there.
+
+use crate::log::{self, Log};
+use crate::plan::rdt::Rdt;
+use crate::plan::resources::Resources;
+use crate::plan::update::{prune, take_flag};
+use crate::spec::{self, At, parse_error};
+use crate::state::{self, Dir, NotFound, State};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// What stands on the command line.
+#[derive(Debug)]
+pub struct Options {
+    /// The container.
+    pub id: String,
+    /// Where `linux.resources` is read from; `-` is stdin.
+    pub resources: Option<PathBuf>,
+    /// Flags that name one limit each, and their values.
+    pub limits: Vec<(&'static str, String)>,
+    /// `l3CacheSchema`.
+    pub l3_cache: Option<String>,
+    /// `memBwSchema`.
+    pub mem_bw: Option<String>,
+    /// Only say what would be written.
+    pub dry_run: bool,
+}
+
+/// Changes what is asked for; what is not asked for stays as it is.
+pub fn update(root: &Path, options: &Options, log: &mut Log) -> Result<()> {
+    go(root, options, log).with_context(|| format!("update {}", options.id))
+}
+
+fn go(root: &Path, options: &Options, log: &mut Log) -> Result<()> {
+    let dir = Dir::open(root, &options.id)?;
+    let mut warnings = Vec::new();
+    let resources = resources(options, &mut warnings)?;
+    let rdt = rdt(options)?;
+    for warning in warnings {
+        log.warn(&warning);
+    }
+    let _lock = dir.lock()?;
+    let mut state = dir.load()?.ok_or_else(|| anyhow!(NotFound))?;
+    if state.creating || state::open_init(&state)?.is_none() {
+        bail!("container not running");
+    }
+    ensure!(
+        rdt.is_none() || state.rdt.is_some(),
+        "the container was created without linux.intelRdt, and cannot be given it any more"
+    );
+    match options.dry_run {
+        true => tell(&state, resources, rdt.as_ref()),
+        false => change(&dir, &mut state, resources, rdt.as_ref()),
+    }
+}
+
+/// The file's limits, with those of the flags instead where there are such.
+fn resources(options: &Options, warnings: &mut Vec<String>) -> Result<Resources> {
+    let read = |path: &Path| -> Result<Vec<u8>> {
+        let mut text = Vec::new();
+        match path.to_str() {
+            Some("-") => std::io::stdin().read_to_end(&mut text)?,
+            _ => std::fs::File::open(path)?.read_to_end(&mut text)?,
+        };
+        Ok(text)
+    };
+    let plan = |text: Option<&[u8]>, warnings: &mut Vec<String>| -> Result<Resources> {
+        let mut spec: spec::Resources = match text {
+            Some(text) => {
+                serde_json::from_slice(text).map_err(|error| parse_error(text, &error))?
+            }
+            None => spec::Resources::default(),
+        };
+        for (flag, value) in &options.limits {
+            take_flag(&mut spec, flag, value)?;
+        }
+        prune(&mut spec, warnings);
+        Resources::new(&spec, warnings)
+    };
+    let Some(path) = &options.resources else { return plan(None, warnings) };
+    let name =
+        if path.as_os_str() == "-" { "stdin".to_owned() } else { path.display().to_string() };
+    let text = read(path).with_context(|| format!("--resources {name}"))?;
+    plan(Some(&text), warnings).map_err(|mut error| {
+        if let Some(at) = error.downcast_mut::<At>() {
+            at.locate_in_part(name, "linux.resources.", &text);
+        }
+        error
+    })
+}
+
+fn rdt(options: &Options) -> Result<Option<Rdt>> {
+    let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let (l3_cache, mem_bw) = (given(&options.l3_cache), given(&options.mem_bw));
+    if l3_cache.is_none() && mem_bw.is_none() {
+        return Ok(None);
+    }
+    let spec = spec::IntelRdt {
+        clos_id: None,
+        l3_cache,
+        mem_bw,
+        schemata: Vec::new(),
+        enable_monitoring: false,
+    };
+    Rdt::new(&spec).map(Some)
+}
+
+/// Prints what would be written.
+fn tell(state: &State, resources: Resources, rdt: Option<&Rdt>) -> Result<()> {
+    let mut text = String::new();
+    if !resources.sets_no_limit() {
+        for line in state.cgroup.update(resources, state.memory_and_swap)?.lines()? {
+            text += &format!("{line}\n");
+        }
+    }
+    if let (Some(have), Some(rdt)) = (&state.rdt, rdt) {
+        for line in &rdt.schemata {
+            text += &format!("{} {line}\n", have.schemata().display());
+        }
+    }
+    log::out(text.as_bytes())
+}
+
+/// Writes, and stores what cannot be seen in the files.
+fn change(dir: &Dir, state: &mut State, resources: Resources, rdt: Option<&Rdt>) -> Result<()> {
+    let swap = resources.memory.swap;
+    let unlimited = (resources.memory.limit == Some(-1)).then_some(-1);
+    let undo = match resources.sets_no_limit() {
+        true => None,
+        false => Some(state.cgroup.update(resources, state.memory_and_swap)?.apply()?),
+    };
+    let mut rest = || -> Result<()> {
+        if let (Some(have), Some(rdt)) = (&state.rdt, rdt) {
+            have.update(rdt)?;
+        }
+        state.memory_and_swap = swap.or(unlimited).or(state.memory_and_swap);
+        dir.save(state)
+    };
+    rest().map_err(|error| match undo {
+        Some(undo) => undo.after(error),
+        None => error,
+    })
+}

@@ -46,6 +46,8 @@ check: build ## formatting, lints, unit tests; the binary is static and small
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo test --locked --lib
 	cargo test --locked --test oracle
+	@for kind in --lib '--test integration'; do cargo test --locked --quiet $$kind -- --list; done >$(TARGET)/tests.list
+	scripts/spec-table.sh tests $(TARGET)/tests.list
 	@if readelf -lW $(BRIG) | grep INTERP; then echo "$(BRIG) is not static"; exit 1; fi
 	@size=$$(stat -c %s $(BRIG)); [ $$size -le $(MAX_SIZE) ] || \
 	    { echo "$(BRIG) has $$size bytes, more than $(MAX_SIZE)"; exit 1; }
@@ -53,7 +55,8 @@ check: build ## formatting, lints, unit tests; the binary is static and small
 integration: build ## the tests against the real kernel, as root in a mount namespace of their own
 	@scripts/need.sh iproute2 uidmap
 	env BRIG=$(abspath $(BRIG)) BRIG_TEST_INIT=$(abspath $(OUT)/brig-test-init) $(RUNNER)='$(PRIVATE)' \
-	    cargo test --locked --test integration
+	    cargo test --locked --test integration 2>&1 | tee $(TARGET)/integration.log
+	@scripts/spec-table.sh ran $(TARGET)/integration.log
 
 # VM_COMMAND=… runs that in the guest, instead of the tests; KERNEL=… boots another package's.
 IN_VM    = env $(STATIC) BRIG=$(abspath $(BRIG)) BRIG_TEST_INIT=$(abspath $(OUT)/brig-test-init) \
@@ -81,10 +84,12 @@ bench: build ## against runc, crun, youki if installed and PEERS="name=/path …
 	@$(SUDO) $(OUT)/examples/compare $(TARGET)/bench floor=$(OUT)/examples/floor brig=$(BRIG) \
 	    crun=crun runc=runc youki=$(or $(shell command -v youki),$(HOME)/.cargo/bin/youki) $(PEERS)
 
-conformance: build ## runtime-tools' validation: RUNTIME_TOOLS=checkout, built; REFERENCE=runc beside it
-	@[ -n "$(RUNTIME_TOOLS)" ] || \
+conformance: build ## RUNTIME_TOOLS=checkout, built: its validation, REFERENCE=runc beside it; SPEC=checkout
+	@[ -n "$(RUNTIME_TOOLS)$(SPEC)" ] || \
 	    { echo "RUNTIME_TOOLS=DIR: a checkout of opencontainers/runtime-tools, built"; exit 2; }
-	@$(SUDO) scripts/conformance.sh "$(RUNTIME_TOOLS)" $(BRIG) $(REFERENCE)
+	@[ -z "$(SPEC)" ] || scripts/spec-table.sh spec "$(SPEC)" $(BRIG)
+	@[ -n "$(RUNTIME_TOOLS)" ] || exit 0; \
+	$(SUDO) scripts/conformance.sh "$(RUNTIME_TOOLS)" $(BRIG) $(REFERENCE)
 
 install: ## into DESTDIR + PREFIX (/usr/local)
 	@[ -x $(BRIG) ] || $(MAKE) build

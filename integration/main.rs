@@ -45,6 +45,7 @@ mod sched;
 mod screen;
 mod seccomp;
 mod service;
+mod spec;
 mod terminal;
 mod tracer;
 mod tree;

@@ -24,7 +24,9 @@ pub fn features() -> Result<()> {
         ],
         "mountOptions": names(OPTIONS),
         "linux": {
-            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "uts"],
+            "namespaces": [
+                "cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts",
+            ],
             "capabilities": CAPABILITIES.as_slice(),
             "cgroup": {
                 "v1": true, "v2": true, "systemd": false, "systemdUser": false,

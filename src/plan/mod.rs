@@ -84,6 +84,9 @@ impl Plan {
     pub fn new(spec: &Spec, bundle: &Path, options: &rootfs::RootOptions) -> Result<Plan> {
         let mut warnings = Vec::new();
         version(&spec.oci_version).at("ociVersion")?;
+        if spec.annotations.contains_key("") {
+            Err(anyhow!("has an empty key (config.md, Annotations)")).at("annotations")?;
+        }
         let namespaces = Namespaces::new(&spec.linux)?;
         let user = namespaces.new & libc::CLONE_NEWUSER != 0;
         let joins_user = namespaces.joined(libc::CLONE_NEWUSER).is_some();

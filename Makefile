@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build check integration test test-vm test-vm-systemd bench conformance demo install ci clean
+.PHONY: help build check integration test test-vm test-vm-systemd test-engines bench conformance demo install ci clean
 
 PREFIX   := /usr/local
 DESTDIR  :=
@@ -70,6 +70,9 @@ test-vm: build ## the same tests in a QEMU guest with cgroup v2 alone; TESTS=par
 test-vm-systemd: build ## some of them, and more, in one with systemd, AppArmor and a user session
 	@scripts/need.sh qemu-system-x86 busybox-static cpio e2fsprogs mmdebstrap
 	$(call IN_VM,VM_FLAVOUR=--systemd)
+
+test-engines: build ## real engines with brig as runtime; ENGINES=podman RUNTIME=runc|crun TESTS=part
+	@$(SUDO) env RUNTIME='$(RUNTIME)' TESTS='$(TESTS)' scripts/engines.sh $(BRIG) $(TARGET)/engines $(ENGINES)
 
 test: check integration demo ## everything that must pass
 

@@ -22,6 +22,7 @@ mod console;
 mod crash;
 mod delegate;
 mod devices;
+mod engines;
 mod exec;
 mod facts;
 mod hooks;

@@ -22,7 +22,15 @@ apt() {
 }
 echo "installing ${missing[*]}"
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+policy=/usr/sbin/policy-rc.d
+trap 'rm -f "$log"; [ -z "$policy" ] || "${as_root[@]}" rm -f "$policy"' EXIT
+# The programs of a package are wanted, not its daemons: 101 forbids to start any.
+if [ -e "$policy" ]; then
+    policy=''
+else
+    printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
+    "${as_root[@]}" chmod 755 "$policy"
+fi
 # The package lists are fetched only if they are missing or too old to install from.
 if ! apt install --no-install-recommends "${missing[@]}" >"$log" 2>&1; then
     if ! { apt update && apt install --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then

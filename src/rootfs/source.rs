@@ -106,7 +106,9 @@ fn open_one(
 ) -> Result<Source> {
     match &mount.kind {
         Kind::Bind { source, recursive } => {
-            let opened = match modern && !here {
+            // Of a slave, which all here are soon, nothing could reach the host any more.
+            let reaches_host = plan.propagation.sources.is_none();
+            let opened = match modern && (!here || reaches_host) {
                 true => clone_bind(AT_FDCWD, source, mount, *recursive).map(Source::Detached),
                 false => open_bind(mount, source, modern).map(Source::Open),
             };

@@ -1,0 +1,141 @@
+# lib.sh: run by engines.sh in new namespaces: makes the engine's world, then goes through its table,
+# ENGINE.sh. There a test is one line:
+#
+#     t 'what is claimed' 'bash that succeeds if it is so'
+#
+# with $c for a container's name, which is removed afterwards; helpers are functions of the table.
+# A test that this host cannot do says `skip why`.
+
+HERE=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
+[ -t 1 ] && red=$'\e[31m' plain=$'\e[0m' || red='' plain=''
+count=0 passed=0 skipped=0 failures=()
+
+# What the engines write goes into memory that ends with this mount namespace.
+make_world() {
+    local mount path type names dir
+    mount -t tmpfs -o mode=755 engines /run
+    # What is needed from before may be where the world is empty from now on.
+    mkdir -p /run/lock /run/user /run/world/{bin,logs,here}
+    mount --bind "$LOGS" /run/world/logs
+    mount --bind "$HERE" /run/world/here
+    touch "/run/world/bin/$(basename "$RUNTIME_PATH")"
+    mount --bind "$RUNTIME_PATH" "/run/world/bin/$(basename "$RUNTIME_PATH")"
+    export RUNTIME_PATH=/run/world/bin/$(basename "$RUNTIME_PATH") LOGS=/run/world/logs HERE=/run/world/here
+    cd /
+    for dir in /tmp /var/tmp /var/lib/containers /var/lib/docker /var/lib/containerd /var/lib/cni /var/log /etc/cni /etc/containerd /etc/docker; do
+        [ ! -d "$dir" ] || mount -t tmpfs -o mode=755 engines "$dir"
+    done
+    chmod 1777 /tmp /var/tmp
+    ip link set lo up
+    hostname engines
+    # podman looks at everything that mountinfo has below /sys, hidden or not.
+    umount -R -l /sys
+    # A fresh mount of each hierarchy has our own cgroup as its root.
+    mount -t sysfs sysfs /sys
+    if [ "$(wc -l <<<"$HIERARCHIES")" = 1 ] && [[ $HIERARCHIES == *' cgroup2 '* ]]; then
+        mount -t cgroup2 cgroup2 /sys/fs/cgroup
+        mkdir /sys/fs/cgroup/engine
+        echo 0 >/sys/fs/cgroup/engine/cgroup.procs
+        sed 's/\(^\| \)/ +/g' /sys/fs/cgroup/cgroup.controllers >/sys/fs/cgroup/cgroup.subtree_control
+        return
+    fi
+    mount -t tmpfs -o mode=755 cgroup /sys/fs/cgroup
+    while read -r mount path type names; do
+        # Debian's crun refuses hosts that have both versions.
+        [ "$type" = cgroup ] || [ "$(basename "$RUNTIME_PATH")" != crun ] || continue
+        mkdir -p "$mount"
+        case $type in
+            cgroup2) mount -t cgroup2 cgroup2 "$mount" ;;
+            *) case $names in name=*) names=none,$names ;; esac; mount -t cgroup -o "$names" cgroup "$mount" ;;
+        esac
+    done <<<"$HIERARCHIES"
+}
+
+# An image of nothing but busybox: $image, the tree /run/world/box, and /run/world/box.tar for `load`.
+make_image() {
+    local box=/run/world/box applet work=/run/world/box.d layer
+    mkdir -p $box/{bin,etc,tmp,proc,sys,dev,root,home/user,data/sub,var/run} $work
+    cp /bin/busybox $box/bin/busybox
+    for applet in $(/bin/busybox --list); do [ "$applet" = busybox ] || ln -s busybox "$box/bin/$applet"; done
+    chmod 1777 $box/tmp
+    printf 'root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n' >$box/etc/passwd
+    printf 'root:x:0:\nuser:x:1000:\nextra:x:2000:user\n' >$box/etc/group
+    echo 'of the image' >$box/data/file
+    echo no program >$box/bin/text
+    chown -R 1000:1000 $box/home/user
+    tar -C $box -cf $work/layer.tar .
+    layer=$(sha256sum <$work/layer.tar)
+    printf '{"architecture":"amd64","os":"linux","config":{"Env":["PATH=/bin"],"Cmd":["sh"]},"rootfs":{"type":"layers","diff_ids":["sha256:%s"]},"history":[{"created_by":"engines"}]}' "${layer%% *}" >$work/config.json
+    echo '[{"Config":"config.json","RepoTags":["box:1"],"Layers":["layer.tar"]}]' >$work/manifest.json
+    tar -C $work -cf /run/world/box.tar manifest.json config.json layer.tar
+}
+export image=box:1
+
+# forget: what to do after a test with a container $c, unless the table says otherwise.
+forget() { :; }
+
+t() {
+    local name=$1 code=0 log began took
+    case $name in *"$TESTS"*) ;; *) return 0 ;; esac
+    count=$((count + 1))
+    export c=t$count
+    log=$LOGS/$count.txt
+    printf '# %s\n%s\n' "$name" "$2" >"$log"
+    began=${EPOCHREALTIME/[.,]/}
+    timeout -k 5 "${PATIENCE:-60}" bash -euo pipefail -c "$2" >>"$log" 2>&1 </dev/null || code=$?
+    took=$(((${EPOCHREALTIME/[.,]/} - began) / 1000))
+    case $code in
+        0) passed=$((passed + 1)); echo "ok $count $ENGINE: $name ($took ms)" ;;
+        77) skipped=$((skipped + 1)); echo "ok $count $ENGINE: $name # SKIP $(tail -n 1 "$log")" ;;
+        *)
+            failures+=("$name")
+            echo "${red}not ok $count $ENGINE: $name${plain} # exit code $code"
+            sed 's/^/    /' "$log" | tail -n 25
+            ;;
+    esac
+    case $2 in *'$c'*) forget "$c" >/dev/null 2>&1 || true ;; esac
+}
+
+# What tests are written with.
+skip() { echo "$*"; exit 77; }
+# exits CODE COMMAND…: shows what it says.
+exits() {
+    local want=$1 code=0
+    shift
+    "$@" || code=$?
+    [ $code = "$want" ] || { echo "exit code $code, not $want: $*"; return 1; }
+}
+# is TEXT COMMAND…: exactly that on stdout.
+is() {
+    local want=$1 got
+    shift
+    got=$("$@")
+    [ "${got//$'\r'/}" = "$want" ] || { echo "not \"$want\" but \"$got\": $*"; return 1; }
+}
+# says PATTERN COMMAND…: somewhere on stdout or stderr, whatever the exit code.
+says() {
+    local want=$1 got
+    shift
+    got=$("$@" 2>&1) || true
+    grep -Eq -- "$want" <<<"$got" || { echo "no \"$want\" in \"$got\": $*"; return 1; }
+}
+# within SECONDS COMMAND…: becomes true until then.
+within() {
+    local end=$((SECONDS + $1))
+    shift
+    until "$@" >/dev/null 2>&1; do
+        [ $SECONDS -lt $end ] || { echo "not so in time: $*"; "$@"; return 1; }
+        sleep 0.05
+    done
+}
+# typing STEPS COMMAND…: see person.py.
+typing() { python3 "$HERE/person.py" "$@"; }
+export -f skip exits is says within typing
+
+make_world
+make_image
+# shellcheck source=/dev/null
+. "$HERE/$ENGINE.sh"
+echo "1..$count"
+echo "# $ENGINE with $RUNTIME_PATH: $passed passed, $skipped skipped, ${#failures[@]} failed in $SECONDS s"
+[ ${#failures[@]} = 0 ]

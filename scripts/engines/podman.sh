@@ -1,0 +1,253 @@
+# podman.sh: podman as root, with conmon, netavark and buildah's code for `podman build`.
+# needs: podman conmon netavark aardvark-dns iptables catatonit
+
+export CONTAINERS_CONF=/run/world/containers.conf CONTAINERS_STORAGE_CONF=/run/world/storage.conf
+cat >$CONTAINERS_CONF <<END
+[containers]
+netns = "none"
+log_driver = "k8s-file"
+[engine]
+runtime = "tested"
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+network_backend = "netavark"
+infra_image = "localhost/pause:1"
+runtime_supports_json = ["tested"]
+[engine.runtimes]
+tested = ["$RUNTIME_PATH"]
+END
+cat >$CONTAINERS_STORAGE_CONF <<END
+[storage]
+driver = "overlay"
+runroot = "/run/containers/storage"
+graphroot = "/var/lib/containers/storage"
+END
+podman load -qi /run/world/box.tar
+# What stands for the pause image: its program needs no arguments.
+printf 'FROM box:1\nENTRYPOINT ["sleep","1000"]\n' | podman build -q --isolation chroot -t localhost/pause:1 -
+
+# Without a network of their own, unless they ask for one.
+run() { podman run --rm "$@"; }
+# A container that stays, $c.
+up() { podman run -d --name "$c" "$@" >/dev/null; }
+stays() { up "$@" $image sleep 1000; }
+status() { podman inspect -f '{{.State.Status}}' "$c"; }
+forget() { podman rm -f -i -v -t 0 "$1"; }
+within_container() { podman exec "$c" "$@"; }
+cgroup_file() { cat "/sys/fs/cgroup/$1$(sed -n "s/^[0-9]*:\(.*,\)\?$1\(,.*\)\?://p" "/proc/$(podman inspect -f '{{.State.Pid}}' "$c")/cgroup")/$2"; }
+page() { exec 3<>"/dev/tcp/$1/$2" && printf 'GET / HTTP/1.0\r\n\r\n' >&3 && cat <&3; }
+export -f page run up stays status within_container cgroup_file
+
+t 'run says what the program says' 'is hello run $image echo hello'
+t 'run: stdout and stderr apart' 'is out run $image sh -c "echo out; echo err >&2" 2>/tmp/err; grep -x err /tmp/err'
+t 'run: exit code of the program' 'exits 3 run $image sh -c "exit 3"'
+t 'run: exit code of a signal' 'exits 137 run $image sh -c "kill -9 \$\$"|| exits 143 run --init $image sh -c "kill \$\$"'
+t 'run: 125 for an error of podman' 'exits 125 run --nonsense $image true'
+t 'run: 125 for a refused config' 'exits 125 run --cpuset-cpus 999 $image true'
+t 'run: 126 for what may not be executed' 'exits 126 run $image /etc/passwd'
+t 'run: 126 with its text' 'says "permission denied" run $image /etc/passwd; says "OCI permission denied" run $image /etc/passwd'
+t 'run: 126 for a directory' 'exits 126 run $image /etc'
+t 'run: 127 for what is not there' 'exits 127 run $image nonsense'
+t 'run: 127 with its text' 'says "executable file.* not found in .PATH" run $image nonsense; says "OCI runtime attempted to invoke a command that was not found" run $image nonsense'
+t 'run: 127 for a path that is not there' 'exits 127 run $image /no/such; says "no such file or directory" run $image /no/such'
+t 'run -w' 'is /data/sub run -w /data/sub $image pwd; exits 126 run -w /no/such $image pwd'
+t 'run: stdin' 'is 5 run -i $image wc -c <<<"four"'
+t 'run: a lot of stdin' 'is 5000000 run -i $image wc -c < <(head -c 5000000 /dev/zero)'
+t 'run: a lot of stdout' 'test "$(run $image head -c 5000000 /dev/zero | wc -c)" = 5000000'
+t 'run -e, --env-file' 'echo B=2 >/tmp/env; is "1 2" run -e A=1 --env-file /tmp/env $image sh -c "echo \$A \$B"'
+t 'run --entrypoint' 'is x run --entrypoint echo $image x'
+t 'run -t: a terminal with its size' 'typing "size 31 77
+see 31 77
+code 0" podman run --rm -it $image stty size'
+t 'run -it: input, control-c, exit code' 'typing "see /
+type echo \$((40+2))\\r
+see 42
+type echo sl''eeps; sleep 100\\r
+see sleeps
+wait 0.3
+type \\x03
+type echo \$?\\r
+see 130
+type exit 5\\r
+code 5" podman run --rm -it $image sh'
+t 'run -it: a change of size' 'typing "size 20 50
+see /
+size 33 66
+type sleep 0.5; stty size\\r
+see 33 66
+type exit\\r
+code 0" podman run --rm -it $image sh'
+t 'run -it: detach keys, attach again' 'typing "see /
+type \\x10
+wait 0.2
+type \\x11
+code 0" podman run -it --name $c $image sh; is running status; typing "type echo a\$((1))b\\r
+see a1b
+type exit 7\\r
+end" podman attach $c; is 7 podman wait $c'
+t 'run -d, logs' 'up $image sh -c "echo one; echo two >&2"; podman wait $c; is "one" podman logs $c; says two podman logs $c; podman logs --tail 1 -t $c'
+t 'logs -f ends with the container' 'up $image sh -c "echo a; sleep 1; echo b"; is "a
+b" podman logs -f $c'
+t 'attach gets output and exit code' 'up -i $image sh -c "read x; echo got \$x; exit 4"; test "$(echo hey | { podman attach $c || test $? = 4; })" = "got hey"'
+t 'create, start -a' 'podman create --name $c $image echo made; is made podman start -a $c; is made podman start -a $c'
+t 'start -ai' 'podman create -i --name $c $image cat; is typed podman start -ai $c <<<typed'
+t 'state in inspect' 'stays; is "running true 0" podman inspect -f "{{.State.Status}} {{.State.Running}} {{.State.ExitCode}}" $c; podman kill $c; podman wait $c; is "exited 137" podman inspect -f "{{.State.Status}} {{.State.ExitCode}}" $c'
+t 'inspect: pid is the init' 'stays; grep -q sleep /proc/$(podman inspect -f "{{.State.Pid}}" $c)/cmdline'
+t 'ps' 'stays; podman ps --filter name=$c --format "{{.Status}}" | grep Up'
+
+t 'exec' 'stays; is hi podman exec $c echo hi'
+t 'exec: exit codes' 'stays; exits 9 podman exec $c sh -c "exit 9"; exits 137 podman exec $c sh -c "kill -9 \$\$"'
+t 'exec: 126 and 127' 'stays; exits 126 podman exec $c /etc/passwd; exits 127 podman exec $c nonsense; exits 127 podman exec $c /no/such'
+t 'exec: texts of 126 and 127' 'stays; says "permission denied" podman exec $c /etc/passwd; says "executable file.* not found in .PATH" podman exec $c nonsense'
+t 'exec -i' 'stays; is 4 podman exec -i $c wc -c <<<abc'
+t 'exec -it: size, input, exit code' 'stays; typing "size 25 99
+see /
+type stty size\\r
+see 25 99
+type exit 6\\r
+code 6" podman exec -it $c sh'
+t 'exec -t without a terminal' 'stays; is /dev/pts/0 podman exec -t $c tty'
+t 'exec -u, -w, -e' 'stays; is "1000 1000 /tmp v" podman exec -u user -w /tmp -e V=v $c sh -c "echo \$(id -u) \$(id -g) \$(pwd) \$V"'
+t 'exec -u with groups of the image' 'stays; is "1000 2000" podman exec -u user $c id -G'
+t 'exec: no such directory' 'stays; says "no/such" podman exec -w /no/such $c true; if podman exec -w /no/such $c true; then exit 1; fi'
+t 'exec -d' 'stays; podman exec -d $c sh -c "echo x >/tmp/done"; within 5 podman exec $c grep x /tmp/done'
+t 'exec --privileged' 'stays; is "$(run --privileged $image grep CapEff /proc/self/status)" podman exec --privileged $c grep CapEff /proc/self/status'
+t 'exec: same namespaces and cgroup as init' 'stays; test "$(podman exec $c sh -c "readlink /proc/1/ns/* ")" = "$(podman exec $c sh -c "readlink /proc/self/ns/*")"; podman exec $c sh -c "cmp /proc/1/cgroup /proc/self/cgroup"'
+t 'exec: many at once' 'stays; for i in 1 2 3 4 5 6 7 8; do podman exec $c echo $i & done >/tmp/many; wait; is 8 wc -l </tmp/many'
+t 'exec in a stopped container' 'up $image true; podman wait $c; if podman exec $c true; then exit 1; fi'
+
+t 'stop: TERM is enough' 'up $image sh -c "trap \"exit 12\" TERM; while :; do sleep 0.1; done"; podman stop -t 10 $c; is 12 podman wait $c'
+t 'stop: KILL after the time' 'up $image sh -c "trap : TERM; while :; do sleep 0.1; done"; podman stop -t 1 $c; is 137 podman wait $c'
+t 'stop --stop-signal' 'up --stop-signal USR1 $image sh -c "trap \"exit 11\" USR1; while :; do sleep 0.1; done"; podman stop $c; is 11 podman wait $c'
+t 'kill by every spelling' 'up $image sh -c "trap \"echo got\" HUP; while :; do sleep 0.1; done"; for s in HUP SIGHUP 1 hup; do podman kill -s $s $c; sleep 0.4; done; test "$(podman logs $c | grep -c got)" = 4'
+t 'kill takes all of the pid namespace along' 'up $image sh -c "sleep 1000 & sleep 1000"; podman kill $c; is 137 podman wait $c'
+t 'kill of a stopped container is an error' 'up $image true; podman wait $c; if podman kill $c; then exit 1; fi'
+t 'rm -f of a running container' 'stays; podman rm -f -t 0 $c; if podman container exists $c; then exit 1; fi'
+t 'rm of a running container is an error' 'stays; if podman rm $c; then exit 1; fi; is running status'
+t 'rm of a created container' 'podman create --name $c $image true; podman init $c; podman rm $c'
+t 'init, then start' 'podman create --name $c $image echo later; podman init $c; is initialized status || is created status; podman start $c; podman wait $c; is later podman logs $c'
+t 'restart' 'stays; a=$(podman inspect -f "{{.State.Pid}}" $c); podman restart -t 0 $c; test $a != $(podman inspect -f "{{.State.Pid}}" $c); is running status'
+t 'restart policy' 'up --restart=on-failure:2 $image sh -c "echo ran; exit 1"; within 20 is 3 sh -c "podman logs $c | wc -l"'
+t 'wait' 'up $image sh -c "sleep 1; exit 6"; is 6 podman wait $c'
+t 'pause, unpause' 'up $image sh -c "i=0; while :; do i=\$((i+1)); echo \$i >/tmp/t; sleep 0.05; done"; sleep 0.3; podman pause $c; is paused status; a=$(cat $(podman mount $c)/tmp/t); sleep 0.3; is "$a" cat $(podman mount $c)/tmp/t; podman unpause $c; is running status; sleep 0.3; test "$a" != "$(cat $(podman mount $c)/tmp/t)"'
+t 'exec in a paused container is an error' 'stays; podman pause $c; if podman exec $c true; then exit 1; fi; podman unpause $c; podman exec $c true'
+t 'rm -f of a paused container' 'stays; podman pause $c; podman rm -f -t 0 $c'
+t 'top' 'up $image sh -c "sleep 1000; true"; podman top $c pid comm args | grep "sleep 1000"; podman top $c -eo pid,comm | grep sleep'
+t 'stats' 'stays --memory 64m; podman stats --no-stream --format "{{.MemUsage}} {{.PIDs}}" $c | grep -E "/ 67.*MB 1$"'
+t 'update' 'podman update --help >/dev/null; stays --memory 64m; podman update --memory 128m --pids-limit 50 $c || podman update --memory 128m $c; is 134217728 cgroup_file memory memory.limit_in_bytes'
+t 'events' 'stays; podman kill $c; podman wait $c; podman events --stream=false --filter container=$c | grep died'
+t 'OOM' 'up --memory 16m $image sh -c "dd if=/dev/zero of=/dev/null bs=64M"; is 137 podman wait $c'
+t 'OOM of a child is seen by its exit code' 'is 137 run --memory 16m $image sh -c "dd if=/dev/zero of=/dev/null bs=64M; echo \$?"'
+t 'cp in and out' 'stays; echo here >/tmp/in; podman cp /tmp/in $c:/tmp/there; podman cp $c:/tmp/there /tmp/out; is here cat /tmp/out'
+t 'cp out of a stopped container' 'up $image sh -c "echo left >/root/f"; podman wait $c; podman cp $c:/root/f /tmp/f; is left cat /tmp/f'
+t 'diff' 'up $image sh -c "echo x >/root/new; rm /data/file"; podman wait $c; podman diff $c | grep "A /root/new"; podman diff $c | grep "D /data/file"'
+t 'commit' 'up $image sh -c "echo new >/root/new"; podman wait $c; podman commit -q $c made:$c; is new podman run --rm made:$c cat /root/new'
+t 'export, import' 'up $image sh -c "echo new >/root/new"; podman wait $c; podman export $c | podman import -q - imported:$c; is new podman run --rm imported:$c /bin/cat /root/new'
+t 'healthcheck run' 'stays --health-cmd "test -e /tmp/well" --health-interval disable; exits 1 podman healthcheck run $c; podman exec $c touch /tmp/well; podman healthcheck run $c'
+t '--init: an init of podman reaps' 'is podman-init run --init $image sh -c "cat /proc/1/comm"'
+
+t '-v: a directory of the host' 'mkdir -p /tmp/v; echo 1 >/tmp/v/a; is 1 run -v /tmp/v:/v $image cat /v/a; run -v /tmp/v:/v $image touch /v/b; test -e /tmp/v/b'
+t '-v ro' 'mkdir -p /tmp/v; says "Read-only" run -v /tmp/v:/v:ro $image touch /v/c'
+t '-v: one file' 'echo 1 >/tmp/one; is 1 run -v /tmp/one:/etc/one $image cat /etc/one'
+t '-v: a named volume gets what the image has there' 'is "of the image" run -v $c:/data $image cat /data/file; run -v $c:/data $image sh -c "echo changed >/data/file"; is changed run -v $c:/data $image cat /data/file; podman volume rm $c'
+t '-v nosuid,nodev,noexec' 'mkdir -p /tmp/v; run -v /tmp/v:/v:nosuid,nodev,noexec $image grep " /v " /proc/self/mountinfo | grep nosuid,nodev,noexec'
+t '-v: a volume over the working directory' 'mkdir -p /tmp/w; is /w run -v /tmp/w:/w -w /w $image pwd'
+t '-v rslave: what the host mounts later shows' 'mkdir -p /tmp/p; mount -t tmpfs x /tmp/p; mount --make-shared /tmp/p; mkdir /tmp/p/m; stays -v /tmp/p:/p:rslave; mount -t tmpfs x /tmp/p/m; touch /tmp/p/m/f; podman exec $c test -e /p/m/f; podman rm -ft0 $c; umount -R /tmp/p'
+t '-v rshared: what the container mounts shows on the host' 'mkdir -p /tmp/q; mount -t tmpfs x /tmp/q; mount --make-shared /tmp/q; mkdir /tmp/q/m; stays --cap-add sys_admin --security-opt apparmor=unconfined --security-opt seccomp=unconfined -v /tmp/q:/q:rshared; podman exec $c mount -t tmpfs y /q/m; grep " /tmp/q/m " /proc/self/mountinfo; podman rm -ft0 $c; umount -R /tmp/q'
+t '--mount type=bind' 'mkdir -p /tmp/v; echo 1 >/tmp/v/a; is 1 run --mount type=bind,src=/tmp/v,dst=/v,ro $image cat /v/a'
+t '--mount type=tmpfs' 'run --mount type=tmpfs,dst=/t,tmpfs-size=1m $image grep " /t " /proc/self/mountinfo | grep size=1024k'
+t '--volumes-from' 'stays -v /data; podman exec $c sh -c "echo v >/data/x"; is v run --volumes-from $c $image cat /data/x'
+t '-v :O, an overlay' 'mkdir -p /tmp/o; echo 1 >/tmp/o/a; is 2 run -v /tmp/o:/o:O $image sh -c "echo 2 >/o/a; cat /o/a"; is 1 cat /tmp/o/a'
+t '-v :U, chowned' 'mkdir -p /tmp/u; is 1000 run --user user -v /tmp/u:/u:U $image stat -c %u /u'
+t '--tmpfs has what the image has there' 'is "of the image" run --tmpfs /data $image cat /data/file'
+t '--tmpfs with options' 'run --tmpfs /t:size=2m,mode=1700 $image sh -c "stat -c %a /t; grep \" /t \" /proc/mounts" | tee /tmp/x; grep 1700 /tmp/x; grep size=2048k /tmp/x'
+t '--tmpfs notmpcopyup' 'is 0 run --tmpfs /data:notmpcopyup $image sh -c "ls /data | wc -l"'
+t '--read-only' 'says "Read-only" run --read-only $image touch /x; run --read-only $image touch /tmp/x /run/x'
+t '--read-only --read-only-tmpfs=false' 'says "Read-only" run --read-only --read-only-tmpfs=false $image touch /tmp/x'
+t '--device' 'is 1:7 run --device /dev/full:/dev/mine $image stat -c %t:%T /dev/mine; says "No space" run --device /dev/full:/dev/mine $image sh -c "echo >/dev/mine"'
+t '--device r, w' 'says "not permitted" run --device /dev/fuse:/dev/mine:w $image sh -c "exec 3</dev/mine"; run --device /dev/fuse:/dev/mine:r $image sh -c "exec 3</dev/mine"'
+t '--device-cgroup-rule' 'run --cap-add mknod --device-cgroup-rule "c 1:7 rwm" $image sh -c "mknod /tmp/f c 1 7; head -c 1 /tmp/f" >/dev/null; says "not permitted" run --cap-add mknod $image sh -c "mknod /tmp/f c 1 11; head -c 1 /tmp/f"'
+t 'default devices' 'run $image sh -c "echo >/dev/null; head -c 1 /dev/zero /dev/urandom /dev/random >/dev/null; test -c /dev/tty; test -L /dev/stdin; test -L /dev/fd; test -L /dev/ptmx"'
+t '--ulimit' 'is "100 200" run --ulimit nofile=100:200 --ulimit nproc=50:60 $image sh -c "echo \$(ulimit -Sn) \$(ulimit -Hn)"'
+t '--sysctl' 'is 123 run --sysctl kernel.msgmax=123 $image cat /proc/sys/kernel/msgmax; is 1 run --net bridge --sysctl net.ipv4.ip_forward=1 $image cat /proc/sys/net/ipv4/ip_forward'
+t '--cap-drop all' 'is 0000000000000000 run --cap-drop all $image sh -c "grep CapEff /proc/self/status | cut -f 2"'
+t '--cap-add, as root and as a user' 'is 0000000000003000 run --cap-drop all --cap-add net_admin,net_raw $image sh -c "grep CapEff /proc/self/status | cut -f 2"; is 0000000000001000 run --user user --cap-drop all --cap-add net_admin $image sh -c "grep CapEff /proc/self/status | cut -f 2"'
+t '--privileged' 'is 1 run --privileged $image sh -c "mount -t tmpfs x /mnt 2>/dev/null || mount -t tmpfs x /tmp; grep -c \" /sys sysfs rw\" /proc/mounts"; run --privileged $image test -e /dev/kmsg'
+t '--security-opt seccomp=FILE' 'echo "{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"syscalls\":[{\"names\":[\"mkdir\",\"mkdirat\"],\"action\":\"SCMP_ACT_ERRNO\",\"errnoRet\":30}]}" >/tmp/s.json; says "Read-only" run --security-opt seccomp=/tmp/s.json $image mkdir /tmp/x; is 2 run --security-opt seccomp=/tmp/s.json $image sh -c "grep Seccomp: /proc/self/status | cut -f 2"'
+t '--security-opt seccomp=unconfined' 'is 0 run --security-opt seccomp=unconfined $image sh -c "grep Seccomp: /proc/self/status | cut -f 2"'
+t 'default seccomp profile' 'is 2 run $image sh -c "grep Seccomp: /proc/self/status | cut -f 2"; says "not permitted|denied" run $image unshare -m true'
+t 'no-new-privileges' 'is 1 run --security-opt no-new-privileges $image sh -c "grep NoNewPrivs /proc/self/status | cut -f 2"'
+t '--security-opt mask, unmask' 'is 0 run --security-opt mask=/data $image sh -c "ls /data | wc -l"; is 0 run $image sh -c "cat /proc/kcore | wc -c"; is 1 run --security-opt unmask=ALL $image sh -c "mount | grep -c ^proc"'
+t 'masked and read-only paths' 'says "Read-only" run $image sh -c "echo 1 >/proc/sys/kernel/msgmax"; is 0 run $image sh -c "cat /proc/timer_list /proc/keys 2>/dev/null | wc -c"'
+t '--user by name, number, group' 'is "1000 1000" run --user user $image sh -c "echo \$(id -u) \$(id -g)"; is "5 6" run --user 5:6 $image sh -c "echo \$(id -u) \$(id -g)"; is /home/user run --user user $image sh -c "echo \$HOME"'
+t '--user that is not there' 'says "unable to find user" run --user nobodyknows $image true'
+t '--group-add' 'is "0 7 2000" run --group-add extra --group-add 7 $image id -G'
+t '--umask' 'is 0077 run --umask 077 $image sh -c umask'
+t '--hostname' 'is box1 run --hostname box1 $image hostname; is box1 run --hostname box1 $image cat /etc/hostname'
+t '--shm-size' 'run --shm-size 3m $image grep /dev/shm /proc/mounts | grep size=3072k'
+t '--oom-score-adj' 'is 500 run --oom-score-adj 500 $image cat /proc/self/oom_score_adj'
+t '--personality' 'is i686 run --personality=LINUX32 $image uname -m'
+t '--timezone, /etc/hosts, /etc/resolv.conf' 'run --net bridge --add-host there:10.1.2.3 --dns 10.9.9.9 $image sh -c "grep 10.1.2.3 /etc/hosts && grep 10.9.9.9 /etc/resolv.conf"'
+
+t '--memory' 'is 67108864 run --cgroupns host --memory 64m $image cat /sys/fs/cgroup/memory/memory.limit_in_bytes'
+t '--memory-reservation, --memory-swappiness' 'stays --memory 64m --memory-reservation 32m --memory-swappiness 10; is 33554432 cgroup_file memory memory.soft_limit_in_bytes; is 10 cgroup_file memory memory.swappiness'
+t '--oom-kill-disable' 'stays --memory 64m --oom-kill-disable; cgroup_file memory memory.oom_control | grep "oom_kill_disable 1"'
+t '--cpus' 'stays --cpus 0.5; is 50000 cgroup_file cpu cpu.cfs_quota_us; is 100000 cgroup_file cpu cpu.cfs_period_us'
+t '--cpu-quota, --cpu-period, --cpu-shares' 'stays --cpu-quota 20000 --cpu-period 50000 --cpu-shares 300; is "20000 50000 300" echo $(cgroup_file cpu cpu.cfs_quota_us) $(cgroup_file cpu cpu.cfs_period_us) $(cgroup_file cpu cpu.shares)'
+t '--cpuset-cpus, --cpuset-mems' 'stays --cpuset-cpus 0 --cpuset-mems 0; is 0 cgroup_file cpuset cpuset.cpus; is 0 podman exec $c sh -c "grep Cpus_allowed_list /proc/self/status | cut -f 2"'
+t '--pids-limit' 'stays --pids-limit 7; is 7 cgroup_file pids pids.max; says "fork|temporarily" run --pids-limit 3 $image sh -c "sleep 1 & sleep 1 & sleep 1 & sleep 1 & wait"'
+t '--blkio-weight-device, --device-read-bps' 'stays --device-read-bps /dev/vda:1mb || skip "no disk /dev/vda"; cgroup_file blkio blkio.throttle.read_bps_device | grep 1048576'
+t '--cgroup-parent' 'stays --cgroup-parent /mine/own; grep /mine/own/libpod- /proc/$(podman inspect -f "{{.State.Pid}}" $c)/cgroup'
+t '--cgroupns private' 'is / run --cgroupns private $image sh -c "grep pids /proc/self/cgroup | cut -d : -f 3"'
+t '--cgroupns host' 'run --cgroupns host $image grep libpod /proc/self/cgroup'
+t '--cgroupns container:X' 'stays --cgroupns private; is "$(podman exec $c readlink /proc/self/ns/cgroup)" run --cgroupns container:$c $image readlink /proc/self/ns/cgroup'
+t '--cgroups=no-conmon' 'run --cgroups=no-conmon $image true'
+t '/sys/fs/cgroup in the container' 'run $image sh -c "ls /sys/fs/cgroup/memory/memory.usage_in_bytes /sys/fs/cgroup/pids"'
+t 'no cgroup is left' 'stays; id=$(podman inspect -f "{{.Id}}" $c); find /sys/fs/cgroup -name "libpod-$id" | grep .; podman rm -ft0 $c; is "" find /sys/fs/cgroup -name "libpod-$id"'
+
+t '--net none' 'is lo run --net none $image ls /sys/class/net'
+t '--net host' 'is "$(readlink /proc/self/ns/net)" run --net host $image readlink /proc/self/ns/net'
+t '--net bridge' 'run --net bridge $image ip addr | grep "inet 10\\."; run --net bridge $image ping -c 1 10.88.0.1'
+t '--net container:X' 'stays --net bridge; is "$(podman exec $c readlink /proc/self/ns/net)" run --net container:$c $image readlink /proc/self/ns/net'
+t '--net ns:PATH' 'ip netns add mine; run --net ns:/run/netns/mine $image ls /sys/class/net; ip netns del mine'
+t '-p: a published port' 'up --net bridge -p 8080:80 $image sh -c "mkdir /www; echo page >/www/index.html; httpd -f -p 80 -h /www"; ip=$(podman inspect -f "{{.NetworkSettings.IPAddress}}" $c); within 10 page $ip 80; page $ip 80 | grep page; page 127.0.0.1 8080 | grep page'
+t 'a network of ones own, names' 'podman network create n$c; up --net n$c --network-alias web $image sleep 1000; podman run --rm --net n$c $image ping -c 1 $(podman inspect -f "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}" $c); podman rm -ft0 $c; podman network rm n$c'
+t '--pid host' 'is "$(readlink /proc/self/ns/pid)" run --pid host $image readlink /proc/self/ns/pid'
+t '--pid host: rm -f ends all' 'up --pid host $image sh -c "sleep 7654 & sleep 7654"; within 5 pgrep -f "sleep 7654"; podman rm -ft0 $c; within 5 sh -c "! pgrep -f \"^sleep 7654\""'
+t '--pid container:X' 'stays; is "$(podman exec $c readlink /proc/self/ns/pid)" run --pid container:$c $image readlink /proc/self/ns/pid; run --pid container:$c $image ps | grep "sleep 1000"'
+t '--ipc host, container:X' 'is "$(readlink /proc/self/ns/ipc)" run --ipc host $image readlink /proc/self/ns/ipc; stays --ipc shareable; is "$(podman exec $c readlink /proc/self/ns/ipc)" run --ipc container:$c $image readlink /proc/self/ns/ipc'
+t '--uts host, container:X' 'is engines run --uts host $image hostname; stays --hostname other; is other run --uts container:$c $image hostname'
+t '--userns auto' 'grep -q containers /etc/subuid || skip "no user containers in /etc/subuid"; run --userns auto $image cat /proc/self/uid_map; test $(run --userns auto $image cat /proc/self/uid_map | awk "{print \$2}") != 0'
+t '--uidmap, --gidmap' 'is "0 100000 65536" run --uidmap 0:100000:65536 --gidmap 0:200000:65536 $image sh -c "echo \$(cat /proc/self/uid_map)"; is 0 run --uidmap 0:100000:65536 $image stat -c %u /bin/busybox; run --uidmap 0:100000:65536 --user user $image id -u'
+t '--userns: exec, volumes, limits' 'stays --uidmap 0:100000:65536 --memory 64m --tmpfs /t -v $c:/data; is 0 podman exec $c id -u; podman exec $c touch /data/x /t/x /root/x'
+t '--userns container:X' 'stays --uidmap 0:100000:65536; is "$(podman exec $c readlink /proc/self/ns/user)" run --userns container:$c $image readlink /proc/self/ns/user'
+t '--userns with --net bridge, sysctl, hostname' 'is 1 run --uidmap 0:100000:65536 --net bridge --hostname h --sysctl net.ipv4.ip_forward=1 $image cat /proc/sys/net/ipv4/ip_forward'
+t '--rootfs' 'mkdir -p /tmp/root; cp -a /run/world/box/. /tmp/root; is hello podman run --rm --rootfs /tmp/root echo hello; is hello podman run --rm --rootfs /tmp/root:O echo hello'
+t '--preserve-fds' 'is deep run --preserve-fds 1 $image cat <&- 0</dev/null 3< <(echo deep) || is deep run --preserve-fds 1 $image sh -c "cat <&3" 3< <(echo deep)'
+t '--annotation, --label' 'stays --annotation a=b --label l=m; is "b m" podman inspect -f "{{.Config.Annotations.a}} {{.Config.Labels.l}}" $c'
+t '--pidfile, --cidfile' 'stays --pidfile /tmp/pid --cidfile /tmp/cid; is "$(podman inspect -f "{{.State.Pid}}" $c)" cat /tmp/pid'
+t '--hooks-dir' 'mkdir -p /tmp/h; printf "#!/bin/sh\ncat >/tmp/h/told\n" >/tmp/h/x; chmod +x /tmp/h/x; echo "{\"version\":\"1.0.0\",\"hook\":{\"path\":\"/tmp/h/x\"},\"when\":{\"always\":true},\"stages\":[\"prestart\"]}" >/tmp/h/x.json; podman --hooks-dir /tmp/h run --rm $image true; grep "\"status\"" /tmp/h/told; grep "\"pid\"" /tmp/h/told'
+t '20 at once' 'for i in $(seq 20); do run $image echo $i & done >/tmp/twenty; wait; is 20 wc -l </tmp/twenty'
+
+t 'pod: shared network, ipc, uts' 'podman pod create --name p$c --infra=false >/dev/null; podman run -d --pod p$c --name $c $image sleep 1000; podman pod rm -ft0 p$c'
+t 'pod with an infra container' 'podman pod create --name p$c --net bridge --hostname podhost >/dev/null; podman run -d --pod p$c --name $c $image sleep 1000; is podhost podman exec $c hostname; is "$(podman exec $c readlink /proc/self/ns/net)" podman run --rm --pod p$c $image readlink /proc/self/ns/net; podman pod pause p$c; podman pod unpause p$c; podman pod stop -t 0 p$c; podman pod start p$c; podman pod rm -ft0 p$c'
+t 'play kube, down' 'printf "apiVersion: v1\nkind: Pod\nmetadata:\n  name: k$c\nspec:\n  containers:\n  - name: one\n    image: box:1\n    command: [sleep, \"1000\"]\n    resources:\n      limits:\n        memory: 64Mi\n    securityContext:\n      runAsUser: 1000\n" >/tmp/kube.yaml; podman play kube --network none /tmp/kube.yaml; is 1000 podman exec k$c-one id -u; podman play kube --down /tmp/kube.yaml'
+t 'generate kube' 'stays; podman generate kube $c | grep "kind: Pod"'
+
+build() { mkdir -p "/tmp/$c"; cat >"/tmp/$c/Dockerfile"; echo copied >"/tmp/$c/file"; tar -C /tmp/$c -cf /tmp/$c/add.tar file; podman build -q --ulimit nofile=1024:1024 "$@" -t "built:$c" "/tmp/$c"; }
+export -f build
+t 'build: FROM RUN COPY ADD ENV EXPOSE VOLUME WORKDIR CMD' 'printf "FROM box:1\nENV A=1\nRUN echo \$A >/root/ran && id -u\nCOPY file /root/copied\nADD add.tar /root/added/\nEXPOSE 80\nVOLUME /vol\nWORKDIR /work\nCMD [\"sh\",\"-c\",\"cat /root/ran /root/copied /root/added/file; pwd\"]\n" | build; is "1
+copied
+copied
+/work" run built:$c'
+t 'build: ENTRYPOINT, USER, ARG' 'printf "FROM box:1\nARG W=x\nUSER user\nRUN id -u >/tmp/id; echo \$W >/tmp/w\nENTRYPOINT [\"cat\"]\nCMD [\"/tmp/id\"]\n" | build --build-arg W=y; is 1000 run built:$c; is y run built:$c /tmp/w'
+t 'build: a failing RUN ends it with its code' 'if printf "FROM box:1\nRUN exit 7\n" | build >/tmp/said 2>&1; then exit 1; fi; grep "exit status 7" /tmp/said'
+t 'build: RUN of what is not there' 'if printf "FROM box:1\nRUN [\"nonsense\"]\n" | build >/tmp/said 2>&1; then exit 1; fi; grep "executable file.* not found in .PATH" /tmp/said'
+t 'build: two stages' 'printf "FROM box:1 AS one\nRUN echo first >/f\nFROM box:1\nCOPY --from=one /f /g\nCMD cat /g\n" | build; is first run built:$c'
+t 'build: RUN --mount' 'printf "FROM box:1\nRUN --mount=type=tmpfs,target=/t --mount=type=bind,source=file,target=/b cat /b >/t/x && cp /t/x /x\nCMD cat /x\n" | build; is copied run built:$c'
+t 'build: limits' 'printf "FROM box:1\nRUN cat /sys/fs/cgroup/memory/memory.limit_in_bytes >/limit || true\n" | build --memory 64m --cpu-shares 100'
+t 'build --isolation chroot' 'printf "FROM box:1\nRUN echo hi >/x\nCMD cat /x\n" | build --isolation chroot; is hi run built:$c'
+
+t 'info names the runtime' 'is tested podman info -f "{{.Host.OCIRuntime.Name}}"; podman info -f "{{.Host.OCIRuntime.Version}}" | grep "version"'
+t 'checkpoint is refused in words' 'stays; if podman container checkpoint $c; then exit 1; fi; says "checkpoint" podman container checkpoint $c; is running status'
+t 'nothing is left running' 'podman rm -aft0 >/dev/null; within 5 sh -c "! pgrep -x conmon"; if pgrep -x conmon; then exit 1; fi; is 0 sh -c "ls /run/brig 2>/dev/null | wc -l"'

@@ -8,6 +8,7 @@ use nix::sched::{CloneFlags, unshare};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 /// The default configuration with one section of resources.
 pub fn limited(section: &str, limits: Value) -> Sandbox {
@@ -352,14 +353,19 @@ fn the_container_sees_its_limit() {
 fn run_seeing(sandbox: &Sandbox, script: &str, seen: impl Fn(&[String]) -> bool) -> Done {
     let bundle = sandbox.script(script).bundle();
     let mut command = sandbox.command(&["run", "--bundle", bundle.to_str().unwrap(), &sandbox.id]);
+    seeing(&mut command, seen);
+    sandbox.spawn(command).wait()
+}
+
+/// Hides all of the host's cgroup mounts from a command but these.
+pub fn seeing(command: &mut Command, seen: impl Fn(&[String]) -> bool) {
     let hidden = host::hierarchies().into_iter().filter(|(controllers, _)| !seen(controllers));
     let hidden: Vec<PathBuf> = hidden.map(|(_, path)| path).collect();
-    before_exec(&mut command, move || {
+    before_exec(command, move || {
         // Of this command's own copy of the mounts, which this process's are private to as well.
         unshare(CloneFlags::CLONE_NEWNS)?;
         Ok(hidden.iter().try_for_each(|path| umount2(path, MntFlags::MNT_DETACH))?)
     });
-    sandbox.spawn(command).wait()
 }
 
 const DEVICES: &str = "mknod /tmp/null c 1 3 ; open /tmp/null rw ; mknod /tmp/mem c 1 1 ; open /tmp/mem r ; \

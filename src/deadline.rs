@@ -10,6 +10,15 @@ pub const EXEC: Duration = Duration::from_secs(60);
 pub const HOOK: Duration = Duration::from_secs(24 * 3600);
 /// A killed init is gone after this, unless it is stuck in the kernel.
 pub const KILL: Duration = Duration::from_secs(10);
+/// Between SIGKILL and death: how often it is seen to that nobody has frozen the container.
+pub const KILL_AGAIN: Duration = Duration::from_millis(50);
+/// The processes of a container that is paused are all frozen after this, unless one is stuck in the
+/// kernel.
+pub const FREEZE: Duration = Duration::from_secs(10);
+/// The same, where they are frozen only to be killed: then it goes on without.
+pub const FREEZE_TO_KILL: Duration = Duration::from_millis(500);
+/// The host's ps has listed all processes after this.
+pub const PS: Duration = Duration::from_secs(30);
 /// A cgroup whose last process has died can be removed after this.
 pub const CGROUP: Duration = Duration::from_secs(10);
 /// Another brig that works on the same container is done after this.

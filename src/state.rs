@@ -49,9 +49,11 @@ pub struct State {
     pub uid: u32,
     /// The config's.
     pub annotations: BTreeMap<String, String>,
-    /// `CLONE_NEW*` bits of the namespaces that it may not share with brig: exec joins them. With a
-    /// pid namespace among them, killing init kills all.
+    /// `CLONE_NEW*` bits of the namespaces that it may not share with brig: exec joins them.
     pub namespaces: i32,
+    /// Its pid namespace was made for it, so that its init's end is the end of all in there.
+    #[serde(default)]
+    pub own_pids: bool,
     /// It has a system call filter.
     #[serde(default)]
     pub filtered: bool,
@@ -108,6 +110,8 @@ pub enum Status {
     Created,
     /// The user's program runs.
     Running,
+    /// Its processes are frozen, also those of a container that waits for start.
+    Paused,
     /// There is no such process any more.
     Stopped,
 }
@@ -118,6 +122,7 @@ impl std::fmt::Display for Status {
             Status::Creating => "creating",
             Status::Created => "created",
             Status::Running => "running",
+            Status::Paused => "paused",
             Status::Stopped => "stopped",
         })
     }
@@ -279,6 +284,9 @@ impl Dir {
         }
         if !alive(state.pid, state.start_time) {
             return Ok(Status::Stopped);
+        }
+        if state.cgroup.paused()? {
+            return Ok(Status::Paused);
         }
         let waits =
             nix::sys::stat::fstatat(self.fd(), "go", nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW);

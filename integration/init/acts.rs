@@ -41,6 +41,7 @@ pub fn act(name: &str, words: &Words<'_>) -> bool {
         "forks" => return forks(words.number(0)),
         "adopted" => return adopted(),
         "orphans" => return orphans(words.number(0)),
+        "hop" => return hop(Duration::from_secs(words.number(0))),
         "fill" => return fill(words.path(0), words.number(1)),
         "take" => return take(words.path(0), words.number(1)),
         "write" => fs::write(words.path(0), words.text(1)),
@@ -229,6 +230,22 @@ fn orphans(count: u64) -> bool {
         }
     }
     say!("orphans {count} of {}", getpid());
+    true
+}
+
+/// Leaves a process behind that is always another one: it forks and ends, at most for so long.
+fn hop(longest: Duration) -> bool {
+    let start = Instant::now();
+    // SAFETY: as in `forks`.
+    if let Ok(ForkResult::Child) = unsafe { fork() } {
+        while start.elapsed() < longest {
+            // SAFETY: as in `forks`.
+            if let Ok(ForkResult::Parent { .. }) = unsafe { fork() } {
+                std::process::exit(0);
+            }
+        }
+        std::process::exit(0);
+    }
     true
 }
 

@@ -179,17 +179,6 @@ impl Dir {
         Ok(())
     }
 
-    /// Of a hierarchy without a freezer: never.
-    pub(super) fn frozen(&self) -> Result<bool> {
-        let (file, frozen) = match &*self.controllers {
-            "" => ("cgroup.events", &["frozen 1"][..]),
-            _ if self.has("freezer") => ("freezer.state", &["FROZEN", "FREEZING"][..]),
-            _ => return Ok(false),
-        };
-        let text = read(&self.path.join(file))?;
-        Ok(String::from_utf8_lossy(&text).lines().any(|line| frozen.contains(&line)))
-    }
-
     /// v1 refuses a memory limit below what is used already; cgroup2 kills, unless
     /// `checkBeforeUpdate` asks to be refused as well.
     pub(super) fn ensure_fits(&self, memory: &Memory) -> Result<()> {

@@ -6,7 +6,8 @@
 //!
 //! In the order of a container's life: [`Cgroup::locate`] looks, and what it has found is stored;
 //! [`Cgroup::create`] makes and limits; [`Cgroup::entry`] and [`Entry::enter`] let the child in;
-//! [`Cgroup::kill`] and [`Cgroup::remove`] end it, wherever a create had got to.
+//! [`Cgroup::kill`] and [`Cgroup::remove`] end it, wherever a create had got to. Between the two
+//! [`Cgroup::freeze`] and [`Cgroup::thaw`] pause it.
 //!
 //! Nothing is ever moved by writing a pid into `cgroup.procs`: that takes the kernel's
 //! threadgroup lock for writing and waits for a grace period (7 ms after an idle moment). The
@@ -20,6 +21,7 @@
 mod create;
 mod delegate;
 mod devices;
+mod freeze;
 mod hierarchy;
 mod remove;
 mod update;
@@ -28,6 +30,7 @@ pub mod v2;
 mod write;
 
 pub use hierarchy::Version;
+pub use remove::describe;
 pub use update::{Undo, Update};
 pub use write::{Missing, Write};
 
@@ -147,12 +150,6 @@ impl Cgroup {
     /// What the container's `cgroup` mount has to show.
     pub fn mounts(&self) -> Vec<CgroupMount<'_>> {
         self.dirs.iter().map(Dir::mount).collect()
-    }
-
-    /// Somebody has frozen it, or something above it.
-    pub fn frozen(&self) -> Result<bool> {
-        let dir = self.dir("freezer").or_else(|| self.unified());
-        dir.map_or(Ok(false), Dir::frozen)
     }
 
     /// The cgroups below the container's that `[CONTROLLERS:]PATH`s name: in these hierarchies, or

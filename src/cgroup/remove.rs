@@ -2,6 +2,7 @@
 
 use super::hierarchy::read;
 use super::{Cgroup, Dir, MARK};
+use crate::deadline;
 use crate::sys::{Errno, SysError, xattr};
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
@@ -29,33 +30,38 @@ impl Cgroup {
         Ok(pids)
     }
 
-    /// Sends SIGKILL to every process in the container's cgroups and those below them. Does not
-    /// wait for their death.
+    /// Sends SIGKILL to every process in the container's cgroups and those below them, frozen ones
+    /// too. Does not wait for their death.
     pub fn kill(&self) -> Result<()> {
         let killed = self.unified().map_or(Ok(false), Dir::kill)?;
+        if !killed {
+            // So that nothing forks away. What does not freeze is found in a later round.
+            drop(self.freeze(Instant::now() + deadline::FREEZE_TO_KILL));
+        }
         for _ in 0..KILL_ROUNDS {
-            // A process that exits in between is in the first and not in the second, as one that
-            // has never been on cgroup2; it is not any more when it is looked at again.
-            let mut pids = self.pids()?;
-            if let (true, Some(unified)) = (killed, self.unified()) {
-                let mut dying = Vec::new();
-                collect(&unified.path, &mut dying)?;
-                pids.retain(|pid| !dying.contains(pid));
-            }
-            if pids.is_empty() {
+            let pids = self.not_killed(killed);
+            let sent = pids.and_then(|pids| kill_each(&pids).map(|()| pids.is_empty()));
+            // Whatever has gone wrong, nothing stays frozen.
+            self.thaw_dying()?;
+            if sent? {
                 return Ok(());
-            }
-            for pid in pids {
-                match kill(Pid::from_raw(pid), Signal::SIGKILL) {
-                    Ok(()) | Err(Errno::ESRCH) => {}
-                    Err(errno) => {
-                        return Err(SysError::new(format!("kill({pid}, SIGKILL)"), errno).into());
-                    }
-                }
             }
             std::thread::sleep(Duration::from_millis(1));
         }
         Ok(())
+    }
+
+    /// The processes that `cgroup.kill`, if that has been used, has not reached.
+    fn not_killed(&self, killed: bool) -> Result<Vec<i32>> {
+        // A process that exits in between is in the first and not in the second, as one that
+        // has never been on cgroup2; it is not any more when it is looked at again.
+        let mut pids = self.pids()?;
+        if let (true, Some(unified)) = (killed, self.unified()) {
+            let mut dying = Vec::new();
+            collect(&unified.path, &mut dying)?;
+            pids.retain(|pid| !dying.contains(pid));
+        }
+        Ok(pids)
     }
 
     /// Removes the directories that brig has made, and what the container has made in them. Those
@@ -154,6 +160,13 @@ impl Dir {
     }
 }
 
+fn kill_each(pids: &[i32]) -> Result<()> {
+    pids.iter().try_for_each(|&pid| match kill(Pid::from_raw(pid), Signal::SIGKILL) {
+        Ok(()) | Err(Errno::ESRCH) => Ok(()),
+        Err(errno) => Err(SysError::new(format!("kill({pid}, SIGKILL)"), errno).into()),
+    })
+}
+
 /// Removes a cgroup with all cgroups below it.
 fn remove_tree(path: &Path) -> Result<(), SysError> {
     match rmdir(path) {
@@ -178,7 +191,7 @@ fn rmdir(path: &Path) -> Result<(), SysError> {
 }
 
 /// Directories in a cgroup. Nothing else in a cgroup is one, and there are no links.
-fn children(path: &Path) -> Result<Vec<PathBuf>, SysError> {
+pub(super) fn children(path: &Path) -> Result<Vec<PathBuf>, SysError> {
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
         Err(error) if gone(&error) => return Ok(Vec::new()),
@@ -209,7 +222,8 @@ pub(super) fn of_process(path: &Path, pid: i32) -> Result<Option<PathBuf>> {
     Ok(None)
 }
 
-/// The processes in one cgroup; none if it is gone.
+/// The processes in one cgroup; none if it is gone. Those that brig's pid namespace does not have
+/// are 0 there, which for kill(2) would be brig's own process group.
 fn processes(path: &Path) -> Result<Vec<i32>> {
     let text = match read(&path.join("cgroup.procs")) {
         Ok(text) => text,
@@ -220,7 +234,8 @@ fn processes(path: &Path) -> Result<Vec<i32>> {
         }
         Err(error) => return Err(error),
     };
-    Ok(String::from_utf8_lossy(&text).lines().filter_map(|pid| pid.parse().ok()).collect())
+    let text = String::from_utf8_lossy(&text);
+    Ok(text.lines().filter_map(|pid| pid.parse().ok()).filter(|&pid| pid > 0).collect())
 }
 
 fn still_used(busy: &[&Dir]) -> Result<()> {
@@ -239,14 +254,12 @@ fn still_used(busy: &[&Dir]) -> Result<()> {
 }
 
 /// `1234 (sleep, state D in nfs_wait)`
-fn describe(pid: i32) -> String {
+pub fn describe(pid: i32) -> String {
     let file = |name: &str| {
         let text = read(Path::new(&format!("/proc/{pid}/{name}"))).unwrap_or_default();
         String::from_utf8_lossy(&text).trim().to_owned()
     };
-    // proc_pid_stat(5): the name is in parentheses and can hold any, the state comes after.
-    let stat = file("stat");
-    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()).unwrap_or('?');
+    let state = run_state(pid);
     let channel = match file("wchan") {
         channel if channel.is_empty() || channel == "0" => String::new(),
         channel => format!(" in {channel}"),
@@ -254,7 +267,15 @@ fn describe(pid: i32) -> String {
     format!("{pid} ({}, state {state}{channel})", file("comm"))
 }
 
-fn gone(error: &io::Error) -> bool {
+/// A letter of proc_pid_stat(5); `?` of what is gone.
+pub(super) fn run_state(pid: i32) -> char {
+    let stat = read(format!("/proc/{pid}/stat").as_ref()).unwrap_or_default();
+    // The name is in parentheses and can hold any, the state comes after.
+    let state = stat.windows(3).rev().find(|part| part.starts_with(b") "));
+    state.map_or('?', |part| part[2].into())
+}
+
+pub(super) fn gone(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV))
 }
 

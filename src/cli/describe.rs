@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 /// Every command.
 pub(super) const COMMANDS: &[&str] = &[
-    "create", "delete", "exec", "features", "kill", "list", "run", "spec", "start", "state",
-    "update",
+    "create", "delete", "exec", "features", "kill", "list", "pause", "ps", "resume", "run", "spec",
+    "start", "state", "update",
 ];
 
 /// Flags of runc and crun that later versions of brig bring, and whether they take a value. They are
@@ -61,6 +61,18 @@ pub(super) fn subcommand(name: &'static str) -> clap::Command {
                     .default_value("TERM")
                     .allow_hyphen_values(true)
                     .help("Name or number"),
+            ),
+        "pause" => command.about("Freeze all processes of a container").arg(id()),
+        "resume" => command.about("Let a paused container go on").arg(id()),
+        "ps" => command
+            .about("List the processes of a container")
+            .arg(
+                one_of("format", &["table", "json"], "How to print them [default: table]")
+                    .short('f'),
+            )
+            .arg(id())
+            .arg(
+                trailing("OPTION").help("For the host's ps, which prints the table [default: -ef]"),
             ),
         "delete" => command
             .about("Remove a stopped or created container")
@@ -129,13 +141,15 @@ fn execution(command: clap::Command) -> clap::Command {
         .arg(option("console-socket", "SOCKET", "Send the master of the terminal there"))
         .args(NOT_YET_EXEC.iter().map(not_yet))
         .arg(id())
-        .arg(
-            Arg::new("args")
-                .value_name("PROGRAM [ARGUMENT]...")
-                .action(ArgAction::Append)
-                .trailing_var_arg(true)
-                .allow_hyphen_values(true),
-        )
+        .arg(trailing("PROGRAM [ARGUMENT]"))
+}
+
+fn trailing(value: &'static str) -> Arg {
+    Arg::new("args")
+        .value_name(value)
+        .action(ArgAction::Append)
+        .trailing_var_arg(true)
+        .allow_hyphen_values(true)
 }
 
 /// The flags of update that stand for one limit each: runc's and crun's.

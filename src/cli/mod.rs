@@ -41,6 +41,9 @@ pub enum Command {
     State { id: String },
     Exec(exec::Options),
     Kill { id: String, signal: String, all: bool },
+    Pause { id: String },
+    Resume { id: String },
+    Ps { id: String, format: ListFormat, options: Vec<String> },
     Delete { id: String, force: bool },
     List { format: ListFormat, quiet: bool },
     Spec { bundle: PathBuf, rootless: bool },
@@ -48,7 +51,7 @@ pub enum Command {
     Features,
 }
 
-/// How `list` prints.
+/// How `list` and `ps` print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListFormat {
     /// For people.
@@ -114,7 +117,7 @@ fn called(args: &[OsString]) -> Option<String> {
 }
 
 /// Go's flags may have one dash (containerd's `-no-subreaper`): `-word` becomes `--word` where that
-/// is a flag. What exec is to execute is left alone.
+/// is a flag. What exec is to execute and what ps is told are left alone.
 fn double_dashes(mut args: Vec<OsString>, brig: &clap::Command) -> Vec<OsString> {
     let mut command = brig;
     let mut i = 1;
@@ -124,7 +127,7 @@ fn double_dashes(mut args: Vec<OsString>, brig: &clap::Command) -> Vec<OsString>
         if !arg.starts_with('-') {
             match command.find_subcommand(&arg) {
                 Some(called) => command = called,
-                None if command.get_name() == "exec" => break,
+                None if ["exec", "ps"].contains(&command.get_name()) => break,
                 None => {}
             }
             continue;

@@ -81,20 +81,28 @@ fn command(name: &str, matches: &ArgMatches, globals: &Globals) -> Command {
             signal: text(matches, "signal").unwrap_or_default(),
             all: matches.get_flag("all"),
         },
-        "delete" => Command::Delete { id: id(), force: matches.get_flag("force") },
-        "list" => Command::List {
-            format: match text(matches, "format").as_deref() {
-                Some("json") => ListFormat::Json,
-                _ => ListFormat::Table,
-            },
-            quiet: matches.get_flag("quiet"),
+        "pause" => Command::Pause { id: id() },
+        "resume" => Command::Resume { id: id() },
+        "ps" => Command::Ps {
+            id: id(),
+            format: format(matches),
+            options: matches.get_many("args").into_iter().flatten().cloned().collect(),
         },
+        "delete" => Command::Delete { id: id(), force: matches.get_flag("force") },
+        "list" => Command::List { format: format(matches), quiet: matches.get_flag("quiet") },
         "spec" => Command::Spec {
             bundle: path(matches, "bundle").unwrap_or_else(|| ".".into()),
             rootless: matches.get_flag("rootless"),
         },
         "update" => Command::Update(update_options(matches)),
         _ => Command::Features,
+    }
+}
+
+fn format(matches: &ArgMatches) -> ListFormat {
+    match text(matches, "format").as_deref() {
+        Some("json") => ListFormat::Json,
+        _ => ListFormat::Table,
     }
 }
 

@@ -1,8 +1,8 @@
 //! kill: sends a signal to a container's init.
 
-use crate::state::{self, Dir, NotFound};
+use crate::state::{self, Dir, NotFound, State};
 use crate::sys::{Errno, signal};
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, ensure};
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -15,35 +15,56 @@ fn go(root: &Path, id: &str, name: &str, all: bool) -> Result<()> {
     let signal = parse(name)?;
     let dir = Dir::open(root, id)?;
     let state = dir.load()?.ok_or_else(|| anyhow!(NotFound))?;
-    let Some(init) = state::open_init(&state)? else {
-        // containerd kills all once more after init's end, and takes that as done.
-        if all {
-            return Ok(());
-        }
-        bail!("container not running");
+    let sent = match signal {
+        libc::SIGKILL => end(&state, all)?,
+        _ if all => every_process(&state, signal)?,
+        _ => init(&state, signal)?,
     };
-    if all {
-        return every_process(&state.cgroup.pids()?, signal);
-    }
-    if signal == libc::SIGKILL && !state.has_namespace(libc::CLONE_NEWPID) {
-        // Nobody else would end what init has started.
-        return state.cgroup.kill();
-    }
+    // containerd kills all once more after init's end, and takes that as done.
+    ensure!(sent || all, "container not running");
+    Ok(())
+}
+
+/// Sends SIGKILL to init, if with it all of the container end, otherwise to each of them: also to
+/// those that have outlived their init. False if there is no one to send it to.
+fn end(state: &State, all: bool) -> Result<bool> {
+    let has_cgroup = !state.cgroup.dirs().is_empty();
+    let sent = match has_cgroup && !state.creating && (all || !state.own_pids) {
+        true => {
+            let any = !state.cgroup.pids()?.is_empty();
+            state.cgroup.kill()?;
+            any
+        }
+        false => init(state, libc::SIGKILL)?,
+    };
+    // v1 keeps even what is killed frozen.
+    state.cgroup.thaw_dying()?;
+    Ok(sent)
+}
+
+/// Sends a signal to init; false if it is dead.
+fn init(state: &State, signal: i32) -> Result<bool> {
+    let Some(init) = state::open_init(state)? else { return Ok(false) };
     match signal::pidfd_send_signal(init.as_fd(), signal) {
-        Err(error) if error.errno == Errno::ESRCH => bail!("container not running"),
-        sent => Ok(sent?),
+        Err(error) if error.errno == Errno::ESRCH => Ok(false),
+        sent => Ok(sent.map(|()| true)?),
     }
 }
 
-fn every_process(pids: &[i32], signal: i32) -> Result<()> {
-    for &pid in pids {
+fn every_process(state: &State, signal: i32) -> Result<bool> {
+    let pids = state.cgroup.pids()?;
+    if pids.is_empty() {
+        // Perhaps only for lack of a cgroup.
+        return init(state, signal);
+    }
+    for pid in pids {
         match signal::pidfd_open(pid).and_then(|fd| signal::pidfd_send_signal(fd.as_fd(), signal)) {
             // Died in the meantime, or a thread's id.
             Err(error) if [Errno::ESRCH, Errno::EINVAL].contains(&error.errno) => {}
             sent => sent?,
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 const NAMES: [(&str, i32); 34] = [

@@ -6,6 +6,8 @@ mod exec;
 mod features;
 mod kill;
 mod list;
+mod pause;
+mod ps;
 mod spec;
 mod start;
 mod state;
@@ -30,6 +32,9 @@ pub fn run(globals: &Globals, command: Command, log: &mut Log) -> Result<i32> {
         Command::Start { id } => start::start(root, &id, log),
         Command::State { id } => state::state(root, &id),
         Command::Kill { id, signal, all } => kill::kill(root, &id, &signal, all),
+        Command::Pause { id } => pause::pause(root, &id),
+        Command::Resume { id } => pause::resume(root, &id),
+        Command::Ps { id, format, options } => ps::ps(root, &id, format, &options),
         Command::Delete { id, force } => delete::delete(root, &id, force, log),
         Command::List { format, quiet } => list::list(root, format, quiet),
         Command::Spec { bundle, rootless } => spec::spec(&bundle, rootless),

@@ -27,6 +27,7 @@ fn go(root: &Path, id: &str, log: &mut Log) -> Result<()> {
     match dir.status(&state)? {
         Status::Created => {}
         Status::Stopped => bail!("cannot start a container that has stopped"),
+        Status::Paused => bail!("cannot start a container in the paused state"),
         _ => bail!("cannot start an already running container"),
     }
     let relay = Relay::open(&dir, Manager::of_environment()?)?;

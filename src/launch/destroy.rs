@@ -1,13 +1,14 @@
 //! The end of a container: everything that create made, and nothing else, is removed.
 
 use super::foreground::readable;
+use crate::cgroup;
 use crate::deadline;
 use crate::hooks;
 use crate::log::Log;
 use crate::rdt::Rdt;
 use crate::state::{self, Dir, State, Status};
 use crate::sys::{Errno, describe, signal};
-use anyhow::{Result, anyhow, bail, ensure};
+use anyhow::{Result, anyhow, bail};
 use std::os::fd::AsFd;
 use std::time::Instant;
 
@@ -30,9 +31,9 @@ pub fn destroy(dir: Dir, state: &State, force: bool, log: &mut Log) -> Result<()
     if state.creating {
         kill_init(state)?;
     }
-    // Whatever shares no pid namespace with init has outlived it, and so may have an init whose pid
-    // was not saved. Half-made, a cgroup that was there before may be full of others' processes.
-    let alone = state.creating || !state.has_namespace(libc::CLONE_NEWPID);
+    // Whatever is not in a pid namespace of init's own has outlived it, and so may have an init whose
+    // pid was not saved. Half-made, a cgroup that was there before may be full of others' processes.
+    let alone = state.creating || !state.own_pids;
     if alone && (!state.creating || state.cgroup.is_own()) {
         state.cgroup.kill()?;
     }
@@ -65,21 +66,37 @@ pub fn poststop(state: &State, log: &mut Log) {
     }
 }
 
-/// Kills init and waits until it is dead.
+/// Kills init and waits until it is dead. With it, before it, die all of its pid namespace, each of
+/// which somebody can have frozen, in a v1 cgroup.
 fn kill_init(state: &State) -> Result<()> {
     let Some(init) = state::open_init(state)? else { return Ok(()) };
     match signal::pidfd_send_signal(init.as_fd(), libc::SIGKILL) {
         Err(error) if error.errno == Errno::ESRCH => return Ok(()),
         sent => sent?,
     }
-    ensure!(
-        readable(init.as_fd(), Instant::now() + deadline::KILL)?,
-        "process {} of container {} has not died {} s after SIGKILL; its state and what it waits for: /proc/{}/status, /proc/{}/wchan",
-        state.pid,
-        state.id,
-        deadline::KILL.as_secs(),
-        state.pid,
-        state.pid
-    );
+    let end = Instant::now() + deadline::KILL;
+    while !readable(init.as_fd(), end.min(Instant::now() + deadline::KILL_AGAIN))? {
+        state.cgroup.thaw_dying()?;
+        if Instant::now() >= end {
+            return Err(undead(state));
+        }
+    }
     Ok(())
+}
+
+/// What has not died of SIGKILL, and why.
+fn undead(state: &State) -> anyhow::Error {
+    let (id, seconds) = (&state.id, deadline::KILL.as_secs());
+    let frozen = state.cgroup.frozen().ok().flatten();
+    let why = match frozen {
+        Some(path) => format!(": cgroup {}, or one above it, is frozen", path.display()),
+        None => String::new(),
+    };
+    let mut pids = state.cgroup.pids().unwrap_or_default();
+    if pids.is_empty() {
+        pids.push(state.pid);
+    }
+    let processes: Vec<String> = pids.into_iter().map(cgroup::describe).collect();
+    let processes = processes.join(", ");
+    anyhow!("container {id} has not died {seconds} s after SIGKILL{why}: {processes}")
 }

@@ -84,14 +84,23 @@ pub fn exec(options: &Options, log: &mut Log) -> Result<i32> {
     let status = dir.status(&state)?;
     match status {
         Status::Running | Status::Created => {}
+        Status::Paused if options.ignore_paused => {}
+        Status::Paused => {
+            bail!("cannot exec in a paused container (use --ignore-paused to override)")
+        }
         Status::Stopped => bail!("cannot exec in a stopped container"),
         Status::Creating => bail!("cannot exec in a container that is being created"),
     }
     let init = state::open_init(&state)?.context("cannot exec in a stopped container")?;
-    ensure!(
-        options.ignore_paused || !state.cgroup.frozen()?,
-        "cannot exec in a paused container (use --ignore-paused to override)"
-    );
+    if !options.ignore_paused
+        && let Some(path) = state.cgroup.frozen()?
+    {
+        bail!(
+            "cannot exec in a container that somebody has frozen: {}, or a cgroup above it (use \
+             --ignore-paused to override)",
+            path.display()
+        );
+    }
     let process = plan(options, &dir, &state, log)?;
     let entry = state.cgroup.below(&options.cgroups)?.entry()?;
     let pidfd_socket = Socket::of_flag("--pidfd-socket", options.pidfd_socket.as_deref())?;

@@ -186,6 +186,7 @@ fn first_state(
         poststop: plan.hooks.poststop.clone(),
         start_seconds: hooks::allowance(&plan.hooks.start_container).as_secs(),
         namespaces: plan.namespaces.all(),
+        own_pids: plan.namespaces.new & libc::CLONE_NEWPID != 0,
         filtered: plan.process.filter.is_some(),
         keyring: !options.no_new_keyring,
         execution: plan.execution.clone(),

@@ -1,0 +1,237 @@
+//! The freezer: stops a container's processes without their knowing, and lets them go on.
+//!
+//! The v1 hierarchy `freezer` where there is one, otherwise cgroup2's own `cgroup.freeze` (also of a
+//! cgroup2 that has no controllers, beside v1). A container is paused if its own cgroup is told to
+//! freeze. Being frozen with a cgroup above is somebody else's doing, and for them to undo: it is no
+//! pause (as in runc), but no process can be started in it either.
+//!
+//! A process that v1 has frozen does not die of SIGKILL before it is thawed; one of cgroup2 does.
+
+use super::hierarchy::read;
+use super::remove::{children, describe, gone, run_state};
+use super::{Cgroup, Dir};
+use crate::deadline;
+use crate::sys::{Errno, errno_of};
+use anyhow::{Context, Result, anyhow, bail};
+use nix::poll::{PollFd, PollFlags, poll};
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How often a v1 cgroup is told to freeze before it is thawed for a moment: processes that are
+/// forked meanwhile can keep it from ever being frozen.
+const INSISTENCE: u32 = 50;
+/// The longest pause between two looks at a v1 freezer, which cannot be waited for.
+const PAUSE: Duration = Duration::from_millis(10);
+/// What is let go by a v1 freezer is on its way after this.
+const SETTLED: Duration = Duration::from_millis(20);
+/// Where a process that cgroup2 has frozen waits in the kernel.
+const TRAP: &[u8] = b"do_freezer_trap";
+
+impl Cgroup {
+    /// The container's own cgroup is told to freeze: one small read.
+    pub fn paused(&self) -> Result<bool> {
+        self.freezer().map_or(Ok(false), Dir::told_to_freeze)
+    }
+
+    /// The first of the container's cgroups that is frozen, itself or with one above.
+    pub fn frozen(&self) -> Result<Option<&Path>> {
+        let dirs = self.dir("freezer").into_iter().chain(self.unified());
+        for dir in dirs {
+            if dir.frozen()? {
+                return Ok(Some(&dir.path));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Freezes all processes of the container; false if its cgroup has gone. What does not freeze
+    /// until the deadline is let go on, and the error tells which process it is.
+    pub fn freeze(&self, end: Instant) -> Result<bool> {
+        let dir = self.freezer().context("the container has no cgroup of its own")?;
+        let frozen = match &*dir.controllers {
+            "" => dir.freeze_v2(end),
+            _ => dir.freeze_v1(end),
+        };
+        if frozen.is_err() {
+            // The error to tell is that it cannot be frozen.
+            drop(dir.tell(false));
+        }
+        frozen.with_context(|| format!("freeze cgroup {}", dir.path.display()))
+    }
+
+    /// Lets the container's processes go on.
+    pub fn thaw(&self) -> Result<()> {
+        self.freezer().map_or(Ok(()), |dir| dir.tell(false).map(drop))
+    }
+
+    /// Lets go what is to die of SIGKILL, below the container's cgroup too: a container can freeze
+    /// its own.
+    pub fn thaw_dying(&self) -> Result<()> {
+        match self.freezer() {
+            Some(dir) if dir.controllers.is_empty() => match dir.told_to_freeze()? {
+                true => dir.tell(false).map(drop),
+                false => Ok(()),
+            },
+            Some(dir) => thaw_tree(&dir.path),
+            None => Ok(()),
+        }
+    }
+
+    fn freezer(&self) -> Option<&Dir> {
+        self.dir("freezer").or_else(|| self.unified())
+    }
+}
+
+impl Dir {
+    /// Frozen, itself or with one above. Of a hierarchy without a freezer: never.
+    pub(super) fn frozen(&self) -> Result<bool> {
+        let (file, frozen) = match &*self.controllers {
+            "" => ("cgroup.events", &["frozen 1"][..]),
+            _ if self.has("freezer") => ("freezer.state", &["FROZEN", "FREEZING"][..]),
+            _ => return Ok(false),
+        };
+        let text = or_gone(read(&self.path.join(file)))?.unwrap_or_default();
+        Ok(String::from_utf8_lossy(&text).lines().any(|line| frozen.contains(&line)))
+    }
+
+    /// False, too, for what is gone, and for a kernel that has no such file (v1 before 3.8,
+    /// cgroup2 before 5.2).
+    fn told_to_freeze(&self) -> Result<bool> {
+        told_to_freeze(&self.path, if self.controllers.is_empty() { V2 } else { V1 })
+    }
+
+    /// Tells the freezer; false if the cgroup has gone.
+    fn tell(&self, freeze: bool) -> Result<bool> {
+        match (&*self.controllers, freeze) {
+            ("", true) => write(&self.path, "cgroup.freeze", "1"),
+            ("", false) => write(&self.path, "cgroup.freeze", "0"),
+            (_, true) => write(&self.path, "freezer.state", "FROZEN"),
+            (_, false) => write(&self.path, "freezer.state", "THAWED"),
+        }
+    }
+
+    /// v1's freezer has to be asked again and again: it notices that all are frozen only when it is
+    /// looked at, and does not find what is forked meanwhile (runc has met both).
+    fn freeze_v1(&self, end: Instant) -> Result<bool> {
+        let mut pause = Duration::from_micros(50);
+        for tries in 1_u32.. {
+            if !self.tell(true)? {
+                return Ok(false);
+            }
+            let Some(state) = or_gone(read(&self.path.join("freezer.state")))? else {
+                return Ok(false);
+            };
+            if state.trim_ascii() == b"FROZEN" {
+                break;
+            }
+            if Instant::now() >= end {
+                // A process can be frozen wherever it sleeps, and looks then like one that sleeps
+                // uninterruptibly. Which it was shows only afterwards.
+                self.tell(false)?;
+                std::thread::sleep(SETTLED);
+                return Err(self.not_frozen("tasks", &|thread| run_state(thread) == 'D'));
+            }
+            if tries % INSISTENCE == 0 {
+                self.tell(false)?;
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(PAUSE);
+        }
+        Ok(true)
+    }
+
+    /// cgroup2 freezes what is forked as well, and tells when all are frozen.
+    fn freeze_v2(&self, end: Instant) -> Result<bool> {
+        if !self.tell(true)? {
+            // Before Linux 5.2 there is a cgroup, but no such file.
+            return match self.path.join("cgroup.events").exists() {
+                true => bail!("this kernel's cgroup2 has no freezer, and no v1 freezer is mounted"),
+                false => Ok(false),
+            };
+        }
+        let events = File::open(self.path.join("cgroup.events")).map_err(anyhow::Error::from);
+        let Some(events) = or_gone(events)? else { return Ok(false) };
+        loop {
+            let mut text = [0; 256];
+            let Some(length) = or_gone(events.read_at(&mut text, 0).map_err(Into::into))? else {
+                return Ok(false);
+            };
+            if text[..length].split(|&byte| byte == b'\n').any(|line| line == b"frozen 1") {
+                return Ok(true);
+            }
+            match poll(&mut [PollFd::new(events.as_fd(), PollFlags::POLLPRI)], deadline::left(end))
+            {
+                Ok(0) if Instant::now() >= end => {
+                    let channel = |thread| read(format!("/proc/{thread}/wchan").as_ref());
+                    let awake = |thread| channel(thread).is_ok_and(|channel| channel != TRAP);
+                    return Err(self.not_frozen("cgroup.threads", &awake));
+                }
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno).context("poll(cgroup.events)"),
+            }
+        }
+    }
+
+    /// Which threads keep it from being frozen.
+    fn not_frozen(&self, file: &str, awake: &dyn Fn(i32) -> bool) -> anyhow::Error {
+        let mut threads = Vec::new();
+        collect(&self.path, file, &mut threads);
+        threads.retain(|&thread| awake(thread));
+        let threads: Vec<String> = threads.into_iter().map(describe).collect();
+        let who = if threads.is_empty() { "none to be seen".into() } else { threads.join(", ") };
+        anyhow!("not frozen in time, because of {who}")
+    }
+}
+
+/// The file that tells whether the cgroup itself is told to freeze.
+const V1: &str = "freezer.self_freezing";
+const V2: &str = "cgroup.freeze";
+
+fn told_to_freeze(path: &Path, file: &str) -> Result<bool> {
+    let mut text = [0];
+    let read = File::open(path.join(file)).and_then(|file| file.read_at(&mut text, 0));
+    match or_gone(read.map_err(Into::into)) {
+        Ok(_) => Ok(text == *b"1"),
+        Err(error) => Err(error).with_context(|| format!("read {}/{file}", path.display())),
+    }
+}
+
+/// Below a frozen v1 cgroup each that is frozen for itself stays so.
+fn thaw_tree(path: &Path) -> Result<()> {
+    if told_to_freeze(path, V1)? {
+        write(path, "freezer.state", "THAWED")?;
+    }
+    children(path)?.iter().try_for_each(|child| thaw_tree(child))
+}
+
+fn collect(path: &Path, file: &str, numbers: &mut Vec<i32>) {
+    let text = read(&path.join(file)).unwrap_or_default();
+    numbers.extend(String::from_utf8_lossy(&text).lines().filter_map(|n| n.parse::<i32>().ok()));
+    for child in children(path).unwrap_or_default() {
+        collect(&child, file, numbers);
+    }
+}
+
+/// False if the file has gone.
+fn write(path: &Path, file: &str, value: &str) -> Result<bool> {
+    let open = OpenOptions::new().write(true).open(path.join(file));
+    match open.and_then(|mut file| file.write_all(value.as_bytes())) {
+        Ok(()) => Ok(true),
+        Err(error) if gone(&error) => Ok(false),
+        Err(error) => {
+            Err(error).with_context(|| format!("write {value} to {}/{file}", path.display()))
+        }
+    }
+}
+
+/// None for what is not there any more.
+fn or_gone<T>(result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Err(error) if matches!(errno_of(&error), Some(Errno::ENOENT | Errno::ENODEV)) => Ok(None),
+        result => result.map(Some),
+    }
+}

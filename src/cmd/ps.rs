@@ -1,0 +1,128 @@
+//! ps: the processes of a container, as the host sees them.
+
+use crate::cli::ListFormat;
+use crate::deadline;
+use crate::launch::foreground::readable;
+use crate::log;
+use crate::state::{Dir, NotFound};
+use crate::sys::signal;
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use nix::fcntl::OFlag;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Instant;
+
+/// Prints the pids as JSON, or those lines of the host's `ps OPTIONS` that are about them.
+pub fn ps(root: &Path, id: &str, format: ListFormat, options: &[String]) -> Result<()> {
+    go(root, id, format, options).with_context(|| format!("ps {id}"))
+}
+
+fn go(root: &Path, id: &str, format: ListFormat, options: &[String]) -> Result<()> {
+    let state = Dir::open(root, id)?.load()?.ok_or_else(|| anyhow!(NotFound))?;
+    if state.cgroup.dirs().is_empty() {
+        bail!("the container has no cgroup of its own that could tell which processes it has");
+    }
+    let pids = state.cgroup.pids()?;
+    if format == ListFormat::Json {
+        let mut text = serde_json::to_vec(&pids)?;
+        text.push(b'\n');
+        return log::out(&text);
+    }
+    log::out(&select(&host_ps(options)?, &pids)?)
+}
+
+/// What the host's ps prints.
+fn host_ps(options: &[String]) -> Result<Vec<u8>> {
+    let (output, theirs) = nix::unistd::pipe2(OFlag::O_CLOEXEC).context("pipe")?;
+    let mut command = Command::new("ps");
+    command.args(options).args(options.is_empty().then_some("-ef")).stdin(Stdio::null());
+    command.stdout(Stdio::from(theirs.try_clone()?)).stderr(Stdio::from(theirs));
+    let mut child = command
+        .spawn()
+        .context("execute the host's ps, which prints the table (--format json needs none)")?;
+    // With its copies of the other end.
+    drop(command);
+    let pidfd = signal::pidfd_open(i32::try_from(child.id())?)?;
+    let end = Instant::now() + deadline::PS;
+    let mut text = Vec::new();
+    let listen = || -> Result<Option<ExitStatus>> {
+        let (mut output, mut part) = (File::from(output), [0; 64 << 10]);
+        while readable(output.as_fd(), end)? {
+            let length = output.read(&mut part).context("read what ps prints")?;
+            text.extend_from_slice(&part[..length]);
+            if length == 0 {
+                return Ok(readable(pidfd.as_fd(), end)?.then(|| child.wait()).transpose()?);
+            }
+        }
+        Ok(None)
+    };
+    let status = listen()?;
+    let Some(status) = status else {
+        // It may be stuck in the kernel: nobody waits for it.
+        drop(child.kill());
+        bail!("the host's ps has not ended after {} s", deadline::PS.as_secs());
+    };
+    ensure!(status.success(), "{status}: {}", String::from_utf8_lossy(&text).trim_end());
+    Ok(text)
+}
+
+/// The headings, and the lines whose PID is one of these.
+fn select(table: &[u8], pids: &[i32]) -> Result<Vec<u8>> {
+    let mut lines = table.split_inclusive(|&byte| byte == b'\n');
+    let head = lines.next().unwrap_or_default();
+    let column = words(head).position(|word| word == b"PID");
+    let column = column
+        .context("couldn't find PID field in ps output: the options have to ask for that column")?;
+    let mut selected = head.to_vec();
+    for line in lines.filter(|line| !line.trim_ascii().is_empty()) {
+        let word = words(line).nth(column).and_then(|word| std::str::from_utf8(word).ok());
+        let pid: Option<i32> = word.and_then(|word| word.parse().ok());
+        let pid = pid.with_context(|| {
+            let line = String::from_utf8_lossy(line);
+            format!("unable to parse pid: no number is in column PID of {:?}", line.trim_end())
+        })?;
+        if pids.contains(&pid) {
+            selected.extend_from_slice(line);
+        }
+    }
+    Ok(selected)
+}
+
+fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn selected(table: &str, pids: &[i32]) -> Result<String> {
+        select(table.as_bytes(), pids).map(|text| String::from_utf8(text).unwrap())
+    }
+
+    #[test]
+    fn the_headings_and_the_lines_of_the_container_are_shown() {
+        let table =
+            "UID   PID  PPID CMD\nroot    1     0 init\n\n1000   77     1 a b\nx    777 77 c";
+        let shown = selected(table, &[777, 77]).unwrap();
+        assert_eq!(shown, "UID   PID  PPID CMD\n1000   77     1 a b\nx    777 77 c");
+        assert_eq!(selected(table, &[]).unwrap(), "UID   PID  PPID CMD\n");
+        assert_eq!(selected("  PID\n   12\n", &[12]).unwrap(), "  PID\n   12\n");
+    }
+
+    #[test]
+    fn a_table_without_pids_is_refused() {
+        for (table, words) in [
+            ("", "couldn't find PID field"),
+            ("UID PPID\n0 1\n", "couldn't find PID field"),
+            ("CMD PID\na b 1\n", "unable to parse pid"),
+            ("PID\nx\n", "unable to parse pid"),
+        ] {
+            let error = format!("{:#}", selected(table, &[1]).unwrap_err());
+            assert!(error.contains(words), "{table:?}: {error}");
+        }
+    }
+}

@@ -337,6 +337,30 @@ fn deleting_twenty_containers_leaves_no_cgroup() {
 }
 
 #[test]
+fn a_cgroup_that_is_joined_takes_larger_and_smaller_limits() {
+    brig_only!();
+    let Some((Version::V1, mountpoint)) = host::controller("memory") else {
+        return skip("this host has no v1 controller memory");
+    };
+    for (limit, swap) in [(64, 96), (16, 24), (8, 64), (256, 256)] {
+        let sandbox = limited("memory", json!({"limit": limit << 20, "swap": swap << 20}));
+        sandbox.patch(|config| config["linux"]["cgroupsPath"] = json!(format!("/{}", sandbox.id)));
+        let dir = mountpoint.join(&sandbox.id);
+        fs::create_dir(&dir).unwrap();
+        for file in ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"] {
+            fs::write(dir.join(file), (32 << 20).to_string()).unwrap();
+        }
+        sandbox.create();
+        let read = |file: &str| fs::read_to_string(dir.join(file)).unwrap().trim().to_owned();
+        let now = [read("memory.limit_in_bytes"), read("memory.memsw.limit_in_bytes")];
+        assert_eq!(now, [(limit << 20).to_string(), (swap << 20).to_string()]);
+        sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
+        fs::remove_dir(&dir).unwrap();
+        sandbox.assert_nothing_left();
+    }
+}
+
+#[test]
 fn the_container_sees_its_limit() {
     if controller!("memory") != Version::V1 {
         return skip("the file is cgroup v1's");

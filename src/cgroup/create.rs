@@ -34,7 +34,10 @@ impl Cgroup {
 
     /// What has to be written: to v1 for the controllers that are there, to cgroup2 for the others.
     fn limits(&self, resources: &Resources) -> Result<Limits> {
-        let (v1, v2) = self.writes(resources)?;
+        let (mut v1, mut v2) = self.writes(resources)?;
+        if self.dirs.iter().any(|dir| dir.made == 0) {
+            self.order(&mut v1, &mut v2)?;
+        }
         let mut limits = Limits { v1, v2, program: None };
         if self.dir("devices").is_some() {
             limits.v1.extend(devices::v1(&resources.devices)?);

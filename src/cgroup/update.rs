@@ -31,22 +31,32 @@ impl Cgroup {
     /// cgroup2, which limits them apart, it cannot be seen any more.
     pub fn update(&self, mut resources: Resources, total: Option<i64>) -> Result<Update<'_>> {
         ensure!(!self.dirs.is_empty(), "the container has no cgroups of its own to be limited in");
-        let now = |controller: &str, file: &str| {
-            let dir = self.dir(controller).or_else(|| self.unified())?;
-            let text = read(&dir.path.join(file)).ok()?;
-            Some(String::from_utf8_lossy(&text).trim().to_owned())
-        };
+        let now = |controller: &str, file: &str| self.now(controller, file);
         let unified = |controller: &str| self.dir(controller).is_none();
         complete_memory(&mut resources.memory, unified("memory"), total, &now)?;
         complete_cpu(&mut resources.cpu, unified("cpu"), &now);
         let (v1, v2) = self.writes(&resources)?;
         let lines = |writes: Vec<Write>| writes.iter().flat_map(by_line).collect();
         let (mut v1, mut v2) = (lines(v1), lines(v2));
-        order_memory(&mut v1, &now)?;
-        order_memory(&mut v2, &now)?;
-        order_cpu(&mut v1, &now);
-        order_cpu(&mut v2, &now);
+        self.order(&mut v1, &mut v2)?;
         Ok(Update { cgroup: self, memory: resources.memory, v1, v2 })
+    }
+
+    /// Puts writes to a cgroup that has limits already into an order in which the kernel takes them.
+    pub(super) fn order(&self, v1: &mut Vec<Write>, v2: &mut Vec<Write>) -> Result<()> {
+        let now = |controller: &str, file: &str| self.now(controller, file);
+        order_memory(v1, &now)?;
+        order_memory(v2, &now)?;
+        order_cpu(v1, &now);
+        order_cpu(v2, &now);
+        Ok(())
+    }
+
+    /// What a file of a controller's directory says.
+    fn now(&self, controller: &str, file: &str) -> Option<String> {
+        let dir = self.dir(controller).or_else(|| self.unified())?;
+        let text = read(&dir.path.join(file)).ok()?;
+        Some(String::from_utf8_lossy(&text).trim().to_owned())
     }
 }
 

@@ -20,6 +20,8 @@ mod cli;
 mod command;
 mod console;
 mod crash;
+mod cve_binary;
+mod cve_mounts;
 mod delegate;
 mod devices;
 mod engines;

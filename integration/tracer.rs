@@ -71,7 +71,9 @@ pub fn run(
     let mut running = sandbox.spawn(command);
     let parent = Pid::from_raw(running.child.id().try_into().unwrap());
     assert!(matches!(wait(parent), WaitStatus::Stopped(_, Signal::SIGTRAP)), "no stop at exec");
-    let mut options = Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_EXITKILL;
+    // Without TRACEEXEC brig would get a SIGTRAP when it executes itself.
+    let mut options =
+        Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_EXITKILL | Options::PTRACE_O_TRACEEXEC;
     if whose == Whose::Child {
         options |= Options::PTRACE_O_TRACEFORK
             | Options::PTRACE_O_TRACEVFORK
@@ -125,6 +127,7 @@ impl Tracer {
                 }
                 None => self.go_on(pid, None),
             },
+            WaitStatus::PtraceEvent(pid, _, libc::PTRACE_EVENT_EXEC) => self.go_on(pid, None),
             WaitStatus::PtraceEvent(pid, ..) => {
                 if let Ok(new) = ptrace::getevent(pid) {
                     self.child.get_or_insert(Pid::from_raw(i32::try_from(new).unwrap()));

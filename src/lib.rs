@@ -7,6 +7,7 @@
 //! * [`plan`]: decides. Validated, resolved, plain data; reads the host at most, changes nothing.
 //! * [`launch`]: the story: parent → clone3 → child → execve, and the protocol between the two.
 //! * [`rootfs`], [`cgroup`], [`rdt`], [`process`]: what parent and child call on the way.
+//! * [`seal`]: brig executes itself from a file that no container can write to.
 //! * [`state`]: what is known of a container between two runs of brig.
 //! * [`sys`]: every raw system call and every `unsafe`, and nothing else.
 //!
@@ -32,6 +33,7 @@ pub mod plan;
 pub mod process;
 pub mod rdt;
 pub mod rootfs;
+pub mod seal;
 pub mod seccomp;
 pub mod spec;
 pub mod state;

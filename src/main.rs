@@ -5,9 +5,10 @@
 //! sigaltstack, and leaves SIGPIPE ignored for whatever is executed.
 #![no_main]
 
+use anyhow::Context;
 use brig::cli::{self, Parsed};
 use brig::log::Log;
-use brig::{cmd, sys};
+use brig::{cmd, seal, sys};
 
 /// Called by the C library's start-up code. The arguments reach std through its own initialiser.
 // SAFETY: this is the only definition of `main` in the binary, with C's signature of it.
@@ -25,7 +26,10 @@ extern "C" fn main() -> libc::c_int {
 }
 
 fn run() -> i32 {
-    let (globals, command) = match cli::parse(std::env::args_os().collect()) {
+    let args: Vec<_> = std::env::args_os().collect();
+    // Before anything is read that the next brig has to read again.
+    let sealed = if seal::may_be_needed(&args) { seal::ensure() } else { Ok(()) };
+    let (globals, command) = match cli::parse(args) {
         Parsed::Run(globals, command) => (globals, *command),
         Parsed::Say(text) => return brig::log::out(text.as_bytes()).map_or(1, |()| 0),
         Parsed::Wrong(globals, text) => {
@@ -42,7 +46,9 @@ fn run() -> i32 {
         }
     };
     let failure = cmd::failure_code(&command);
-    match cmd::run(&globals, command, &mut log) {
+    let sealed =
+        sealed.context("brig's own file cannot be kept from the container (CVE-2019-5736)");
+    match sealed.and_then(|()| cmd::run(&globals, command, &mut log)) {
         Ok(code) => {
             log.finish();
             code

@@ -19,6 +19,7 @@
 mod acts;
 mod agent;
 mod facts;
+mod hunter;
 mod sched;
 mod terminal;
 
@@ -71,7 +72,8 @@ extern "C" fn main(_argc: libc::c_int, _argv: *const *const libc::c_char) -> lib
         let known = facts::tell(&name, &words)
             || acts::act(&name, &words)
             || terminal::act(&name, &words)
-            || agent::act(&name, &words);
+            || agent::act(&name, &words)
+            || hunter::act(&name, &words);
         if !known {
             say!("unknown command {name}");
             return 125;

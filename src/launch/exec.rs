@@ -11,6 +11,7 @@ use crate::deadline;
 use crate::log::Log;
 use crate::plan::process::Process;
 use crate::process::console::{self, Pty};
+use crate::process::proc::Proc;
 use crate::process::socket::{self, Socket};
 use crate::process::{affinity, ids, limits, sched, stdio};
 use crate::rdt::{self, Rdt};
@@ -256,6 +257,7 @@ fn spawn(
         ),
     };
     let class = state.rdt.as_ref().map_or_else(|| Ok(Vec::new()), Rdt::entry)?;
+    let proc = process.oom_score_adj.map(|_| Proc::open()).transpose()?;
     let (channel, childs) = sync::pair()?;
     foreground::forwarded().thread_block().context("block signals")?;
     affinity::before_cgroup(process)?;
@@ -274,7 +276,7 @@ fn spawn(
         Side::Child(birth) => {
             drop(channel);
             let kinds = if relayed { 0 } else { state.namespaces & !libc::CLONE_NEWPID };
-            let target = Target { state, init, kinds, root, class: &class, console };
+            let target = Target { state, init, kinds, root, proc, class: &class, console };
             let Err(error) = become_process(&target, process, entry, birth, &childs);
             // If the parent is gone, there is nobody to tell.
             let _ = childs.send(&Message::Failed(crate::sys::describe(&error)));
@@ -291,6 +293,8 @@ struct Target<'a> {
     kinds: libc::c_int,
     /// To be chrooted to, where there is no mount namespace to join.
     root: Option<File>,
+    /// The host's /proc, where there is something to write in it.
+    proc: Option<Proc>,
     /// The files of the container's class of service.
     class: &'a [OwnedFd],
     /// Where to send the other side of its terminal.
@@ -321,7 +325,8 @@ fn become_process(
     signal::reset_all()?;
     nix::unistd::setsid().context("setsid")?;
     if let Some(score) = process.oom_score_adj {
-        program::write_oom_score("self", score)?;
+        let proc = target.proc.as_ref().context("the host's /proc is not open")?;
+        program::write_oom_score(proc, "self", score)?;
     }
     // As long as it has root's rights on the host.
     sched::schedule(0, &process.scheduling)?;

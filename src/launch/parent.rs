@@ -15,6 +15,7 @@ use crate::log::Log;
 use crate::plan::Plan;
 use crate::plan::rootfs::RootOptions;
 use crate::process::console::{self, Way};
+use crate::process::proc::Proc;
 use crate::process::socket::{self, Socket};
 use crate::process::{activation, limits, sched, stdio};
 use crate::rdt::Rdt;
@@ -229,6 +230,7 @@ impl Attempt {
         let sources = self.open_sources(plan, &joined)?;
         let entry = self.state.cgroup.entry()?;
         let class = self.make_class(plan)?;
+        let proc = plan.writes_proc().then(Proc::open).transpose()?;
         let gate = Gate::make(&self.dir)?;
         let (channel, childs) = sync::pair()?;
         let signals = block_signals()?;
@@ -250,6 +252,7 @@ impl Attempt {
                     birth,
                     entry,
                     class,
+                    proc,
                     joined,
                     sources,
                     console,
@@ -259,7 +262,7 @@ impl Attempt {
             }
         };
         // The child must be the only one who holds these: their end of file is its death.
-        drop((childs, gate, entry, class, sources, joined, console.child));
+        drop((childs, gate, entry, class, proc, sources, joined, console.child));
         let init = self.init.insert(pidfd).try_clone()?;
         self.state.pid = pid;
         self.state.start_time = state::start_time(pid).unwrap_or_default();
@@ -333,7 +336,7 @@ impl Attempt {
     fn serve(&mut self, peer: &Peer<'_>, plan: &Plan, log: &mut Log) -> Result<()> {
         if let Some(score) = plan.process.oom_score_adj {
             // Before the child becomes another user: it would be out of an ordinary user's reach.
-            match program::write_oom_score(&self.state.pid.to_string(), score) {
+            match program::write_oom_score(&Proc::open()?, &self.state.pid.to_string(), score) {
                 Err(error) if !is_root(plan) => log.warn(&describe(&error)),
                 written => written?,
             }

@@ -3,6 +3,7 @@
 use super::sync::Channel;
 use crate::plan::process::Process;
 use crate::plan::sched::Execution;
+use crate::process::proc::Proc;
 use crate::process::{activation, command, ids, passwd, sched, stdio};
 use crate::spec::Place;
 use crate::sys::{Errno, clone, misc, seccomp};
@@ -11,8 +12,6 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{chdir, execve, getcwd};
 use std::convert::Infallible;
 use std::ffi::CString;
-use std::fs::File;
-use std::io::Write;
 use std::os::fd::OwnedFd;
 
 /// What will be executed.
@@ -87,20 +86,11 @@ fn inside_root() -> Result<()> {
 }
 
 /// Sets the OOM score adjustment of a process, through the host's /proc.
-pub fn write_oom_score(pid: &str, score: i32) -> Result<()> {
-    write_proc(&format!("{pid}/oom_score_adj"), &score.to_string()).at("process.oomScoreAdj")
+pub fn write_oom_score(proc: &Proc, pid: &str, score: i32) -> Result<()> {
+    let path = format!("{pid}/oom_score_adj");
+    proc.write(&path, &score.to_string()).at("process.oomScoreAdj")
 }
 
-/// Writes a file of the host's /proc.
-pub fn write_proc(path: &str, value: &str) -> Result<()> {
-    let path = format!("/proc/{path}");
-    let write = || -> Result<()> {
-        Ok(File::options().write(true).open(&path)?.write_all(value.as_bytes())?)
-    };
-    write().with_context(|| format!("write {value:?} to {path}"))
-}
-
-/// Puts the filter in force. The result is its listener, if it notifies.
 fn install(process: &Process) -> Result<Option<OwnedFd>> {
     let Some(filter) = &process.filter else { return Ok(None) };
     seccomp::install(&filter.program, filter.flags).at("linux.seccomp")

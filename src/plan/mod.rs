@@ -169,6 +169,11 @@ impl Plan {
     pub fn needs_parent(&self) -> bool {
         self.namespaces.new & libc::CLONE_NEWUSER != 0 || !self.net_devices.is_empty()
     }
+
+    /// The child has something to write in the host's /proc.
+    pub fn writes_proc(&self) -> bool {
+        self.namespaces.new & libc::CLONE_NEWTIME != 0 || !self.sysctl.is_empty()
+    }
 }
 
 /// config-linux.md, Cgroup ownership: who executes the process owns its cgroup, if it has a new cgroup

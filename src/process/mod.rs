@@ -7,6 +7,7 @@ pub mod console;
 pub mod ids;
 pub mod limits;
 pub mod passwd;
+pub mod proc;
 pub mod sched;
 pub mod socket;
 pub mod stdio;

@@ -93,6 +93,15 @@ pub fn cgroups_with(part: &str) -> Vec<PathBuf> {
     found
 }
 
+/// Whether the kernel's security module of this name is in force.
+pub fn has_lsm(name: &str) -> bool {
+    match name {
+        "apparmor" => fs::read_to_string("/sys/module/apparmor/parameters/enabled")
+            .is_ok_and(|text| text.trim() == "Y"),
+        name => Path::new("/sys/fs").join(name).join("enforce").exists(),
+    }
+}
+
 /// Living processes of a container: brig and what it started have `BRIG_TEST=id` in their
 /// environment, or the id on their command line. (A zombie has neither any more.)
 pub fn processes_of(id: &str) -> Vec<Pid> {

@@ -24,7 +24,7 @@ struct Setup {
     id: Option<String>,
     /// `arg ARG`: one more argument of create.
     args: Vec<String>,
-    /// `needs CONTROLLER v1|v2|none`: only where the host has it so.
+    /// `needs CONTROLLER v1|v2|none`, `needs apparmor|selinux none`: only where the host has it so.
     needs: Option<(String, String)>,
     /// `bundle PATH`: another bundle.
     bundle: Option<String>,
@@ -67,6 +67,9 @@ impl Setup {
     /// Whether the host is as the case needs it.
     fn suits(&self) -> bool {
         let Some((controller, version)) = &self.needs else { return true };
+        if ["apparmor", "selinux"].contains(&controller.as_str()) {
+            return !host::has_lsm(controller);
+        }
         match host::controller(controller) {
             Some((host::Version::V1, _)) => version == "v1",
             Some((host::Version::V2, _)) => version == "v2",

@@ -14,6 +14,7 @@
 )]
 
 mod agent;
+mod apparmor;
 mod cgroup_v2;
 mod cgroups;
 mod cli;

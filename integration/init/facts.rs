@@ -25,6 +25,7 @@ pub fn tell(name: &str, words: &Words<'_>) -> bool {
             unistd::getsid(None).map_or(-1, |sid| sid.as_raw())
         ),
         "umask" => umask(),
+        "lsm" => lines("lsm", "/proc/self/attr/current"),
         "status" => status(words),
         "rlimits" => rlimits(),
         "fds" => fds(),

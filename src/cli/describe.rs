@@ -13,7 +13,6 @@ pub(super) const COMMANDS: &[&str] = &[
 /// Flags of runc and crun that later versions of brig bring, and whether they take a value. They are
 /// refused by name.
 pub(super) const NOT_YET: &[(&str, bool)] = &[("systemd-cgroup", false), ("rootless", true)];
-pub(super) const NOT_YET_EXEC: &[(&str, bool)] = &[("apparmor", true), ("process-label", true)];
 
 /// The global flags that take their value from the next argument.
 pub(super) const GLOBAL_VALUES: &[&str] =
@@ -130,6 +129,8 @@ fn execution(command: clap::Command) -> clap::Command {
         .arg(text("user", "UID[:GID]", "Who runs").short('u').allow_hyphen_values(true))
         .arg(groups.short('g').value_parser(value_parser!(u32)).value_delimiter(','))
         .arg(texts("cap", "CAPABILITY", "Grant beside the container's").short('c'))
+        .arg(text("apparmor", "PROFILE", "AppArmor profile instead of the container's"))
+        .arg(text("process-label", "LABEL", "SELinux label instead of the container's"))
         .arg(flag("no-new-privs", "execve grants nothing"))
         .arg(flag("detach", "Do not wait").short('d'))
         .arg(option("pid-file", "FILE", "Write the pid of the process there"))
@@ -139,7 +140,6 @@ fn execution(command: clap::Command) -> clap::Command {
         .arg(pidfd_socket("Send a pidfd of the process there"))
         .arg(flag("tty", "Give the process a terminal").short('t'))
         .arg(option("console-socket", "SOCKET", "Send the master of the terminal there"))
-        .args(NOT_YET_EXEC.iter().map(not_yet))
         .arg(id())
         .arg(trailing("PROGRAM [ARGUMENT]"))
 }

@@ -1,6 +1,6 @@
 //! What clap has matched becomes plain values.
 
-use super::describe::{LIMITS, NOT_YET, NOT_YET_EXEC};
+use super::describe::{LIMITS, NOT_YET};
 use super::{Command, Globals, ListFormat, Parsed};
 use crate::cmd::create::How;
 use crate::cmd::update;
@@ -59,7 +59,7 @@ fn refused(matches: &ArgMatches) -> Option<&'static str> {
             !(name == "rootless" && ["false", "auto"].contains(&value.as_str()))
         })
     };
-    NOT_YET.iter().chain(NOT_YET_EXEC).find(given).map(|&(name, _)| name)
+    NOT_YET.iter().find(given).map(|&(name, _)| name)
 }
 
 fn command(name: &str, matches: &ArgMatches, globals: &Globals) -> Command {
@@ -147,6 +147,8 @@ fn exec_options(matches: &ArgMatches, globals: &Globals) -> exec::Options {
         process: path(matches, "process"),
         tty: matches.get_flag("tty"),
         console_socket: path(matches, "console-socket"),
+        apparmor: text(matches, "apparmor"),
+        process_label: text(matches, "process-label"),
         cwd: text(matches, "cwd"),
         env: texts("env"),
         user: text(matches, "user"),

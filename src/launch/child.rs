@@ -8,9 +8,9 @@ use super::sync::{Channel, Message};
 use crate::cgroup::Entry;
 use crate::hooks::{self, Hook};
 use crate::plan::Plan;
-use crate::plan::process::Process;
 use crate::plan::sysctl::Sysctl;
 use crate::process::console::Pty;
+use crate::process::lsm::{self, Opened};
 use crate::process::proc::Proc;
 use crate::process::socket::Socket;
 use crate::process::{ids, limits, sched};
@@ -73,13 +73,10 @@ pub fn run(inherited: Inherited<'_>) -> ! {
         gate,
     } = inherited;
     let ready = enter_groups(&entry, birth, &class)
-        .and_then(|()| enter(plan, state, proc.as_ref(), &joined, &channel))
-        .and_then(|()| build(plan, sources, state, console, &channel))
-        // While the parent lives it answers, so its death is seen as end of file: no signal. Now, for
-        // the user's filter may not allow it.
-        .and_then(|()| Ok(cred::parent_death_signal(0)?))
-        .and_then(|()| if plan.only_parent_is_root() { Ok(()) } else { limit(&plan.process) })
-        .and_then(|()| program::become_user(&plan.process, &plan.execution, &channel));
+        .and_then(|()| lsm::open_all(proc.as_ref(), &plan.process.labels))
+        .and_then(|labels| enter(plan, state, proc.as_ref(), &joined, &channel).map(|()| labels))
+        .and_then(|labels| build(plan, sources, state, console, &channel).map(|()| labels))
+        .and_then(|labels| become_user(plan, &labels, &channel));
     let program = match ready {
         Ok(program) => program,
         Err(error) => {
@@ -97,9 +94,17 @@ pub fn run(inherited: Inherited<'_>) -> ! {
     crate::sys::exit(1)
 }
 
-fn limit(process: &Process) -> Result<()> {
-    sched::schedule(0, &process.scheduling)?;
-    limits::set(0, process)
+/// From root in the container to the user's program.
+fn become_user(plan: &Plan, labels: &[Opened<'_>], channel: &Channel) -> Result<Program> {
+    // While the parent lives it answers, so its death is seen as end of file: no signal. Now, for
+    // the user's filter may not allow it.
+    cred::parent_death_signal(0)?;
+    if !plan.only_parent_is_root() {
+        sched::schedule(0, &plan.process.scheduling)?;
+        limits::set(0, &plan.process)?;
+    }
+    labels.iter().try_for_each(Opened::set)?;
+    program::become_user(&plan.process, &plan.execution, channel)
 }
 
 fn located(mut error: anyhow::Error, config: &[u8]) -> String {

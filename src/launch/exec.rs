@@ -11,6 +11,7 @@ use crate::deadline;
 use crate::log::Log;
 use crate::plan::process::Process;
 use crate::process::console::{self, Pty};
+use crate::process::lsm::{self, Opened};
 use crate::process::proc::Proc;
 use crate::process::socket::{self, Socket};
 use crate::process::{affinity, ids, limits, sched, stdio};
@@ -48,6 +49,10 @@ pub struct Options {
     pub tty: bool,
     /// Where to send the terminal's other side.
     pub console_socket: Option<PathBuf>,
+    /// Instead of the container's AppArmor profile.
+    pub apparmor: Option<String>,
+    /// Instead of the container's SELinux label.
+    pub process_label: Option<String>,
     /// Instead of the container's working directory.
     pub cwd: Option<String>,
     /// `NAME=value`, after the container's.
@@ -133,11 +138,10 @@ pub fn exec(options: &Options, log: &mut Log) -> Result<i32> {
 #[derive(Deserialize)]
 struct Snapshot {
     process: spec::Process,
-    #[serde(default)]
-    linux: Filtered,
+    linux: Option<Filtered>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 struct Filtered {
     seccomp: Option<LinuxSeccomp>,
 }
@@ -150,17 +154,18 @@ fn snapshot(dir: &Dir) -> Result<Snapshot> {
 fn plan(options: &Options, dir: &Dir, state: &State, log: &mut Log) -> Result<Process> {
     let user = state.has_namespace(libc::CLONE_NEWUSER);
     let mut warnings = Vec::new();
-    let (mut process, seccomp) = match &options.process {
+    let (mut process, linux) = match &options.process {
         Some(path) => {
-            let seccomp = state.filtered.then(|| snapshot(dir)).transpose()?;
+            let snapshot = state.filtered.then(|| snapshot(dir)).transpose()?;
             let process = from_file(path, user, &mut warnings)?;
-            (process, seccomp.and_then(|snapshot| snapshot.linux.seccomp))
+            (process, snapshot.and_then(|snapshot| snapshot.linux))
         }
         None => {
             let Snapshot { process, linux } = snapshot(dir)?;
-            (Process::new(&changed(process, options)?, user, &mut warnings)?, linux.seccomp)
+            (Process::new(&changed(process, options)?, user, &mut warnings)?, linux)
         }
     };
+    let seccomp = linux.and_then(|linux| linux.seccomp);
     process.filter = crate::plan::filter(seccomp.as_ref(), &mut Vec::new())?;
     if let (Some(terminal), false) = (&mut process.terminal, options.detach) {
         // Now, for the process runs before brig has its other side.
@@ -202,6 +207,9 @@ fn changed(mut process: spec::Process, options: &Options) -> Result<spec::Proces
     process.env.extend_from_slice(&options.env);
     process.no_new_privileges |= options.no_new_privileges;
     process.user.additional_gids.extend_from_slice(&options.additional_gids);
+    let own = |flag: &Option<String>| flag.clone().filter(|text| !text.is_empty());
+    process.apparmor_profile = own(&options.apparmor).or(process.apparmor_profile);
+    process.selinux_label = own(&options.process_label).or(process.selinux_label);
     if let Some(cwd) = &options.cwd {
         process.cwd.clone_from(cwd);
     }
@@ -257,7 +265,8 @@ fn spawn(
         ),
     };
     let class = state.rdt.as_ref().map_or_else(|| Ok(Vec::new()), Rdt::entry)?;
-    let proc = process.oom_score_adj.map(|_| Proc::open()).transpose()?;
+    let writes = process.oom_score_adj.is_some() || !process.labels.is_empty();
+    let proc = writes.then(Proc::open).transpose()?;
     let (channel, childs) = sync::pair()?;
     foreground::forwarded().thread_block().context("block signals")?;
     affinity::before_cgroup(process)?;
@@ -333,6 +342,7 @@ fn become_process(
     if process.in_user_namespace {
         limits::set(0, process)?;
     }
+    let labels = lsm::open_all(target.proc.as_ref(), &process.labels)?;
     cred::dumpable(false)?;
     join(target.init, target.kinds)?;
     if process.in_user_namespace {
@@ -353,6 +363,7 @@ fn become_process(
     if !process.in_user_namespace {
         limits::set(0, process)?;
     }
+    labels.iter().try_for_each(Opened::set)?;
     let program: Program = program::become_user(process, &target.state.execution, channel)?;
     program.execute(process, || {
         channel.send(&Message::Ready).context("tell brig that the process starts")

@@ -4,6 +4,7 @@
 pub mod device_rules;
 pub mod devices;
 pub mod idmap;
+pub mod lsm;
 pub mod mount_options;
 pub mod mounts;
 pub mod namespaces;
@@ -172,7 +173,8 @@ impl Plan {
 
     /// The child has something to write in the host's /proc.
     pub fn writes_proc(&self) -> bool {
-        self.namespaces.new & libc::CLONE_NEWTIME != 0 || !self.sysctl.is_empty()
+        let time = self.namespaces.new & libc::CLONE_NEWTIME != 0;
+        time || !self.sysctl.is_empty() || !self.process.labels.is_empty()
     }
 }
 
@@ -233,14 +235,6 @@ fn version(version: &str) -> Result<()> {
         (Some(1), Some(_)) => Ok(()),
         (Some(_), Some(_)) => Err(anyhow!("{version} is not supported: brig implements 1.x")),
         _ => Err(anyhow!("{version:?} is not a version")),
-    }
-}
-
-/// An error for the first place that is asked for and not supported.
-fn refuse(asked: &[(&str, bool)]) -> Result<()> {
-    match asked.iter().find(|(_, asked)| *asked) {
-        Some((place, _)) => Err(anyhow!("not supported by this version of brig")).at(place),
-        None => Ok(()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! `mounts`: what each entry asks the kernel for.
 
 use super::idmap::MountMap;
+use super::lsm::MountLabel;
 use super::mount_options::{self, Options, SUPER_WORDS, Step, legacy, steps};
 use crate::spec::{self, Place};
 use anyhow::{Context, Result, anyhow, ensure};
@@ -64,6 +65,8 @@ pub struct Filesystem {
     pub copy_up: Option<usize>,
     /// It becomes read-only at the very end: devices and later mounts' targets are to be made in it.
     pub late_read_only: bool,
+    /// The SELinux label of everything in it.
+    pub label: Option<MountLabel>,
     /// Asks for something that fsconfig(2) cannot say and mount(2) can.
     pub by_mount_2: bool,
 }
@@ -127,6 +130,16 @@ impl Mount {
     /// /dev of the container is the host's or somebody else's: nothing is to be made in it.
     pub fn is_bound_dev(&self) -> bool {
         self.target.as_c_str() == c"/dev" && matches!(self.kind, Kind::Bind { .. })
+    }
+
+    /// Puts a new filesystem under `linux.mountLabel`, unless its own options do. Not what the kernel
+    /// has one of for many mounts: that has its label from the policy.
+    pub fn label(&mut self, label: &MountLabel) {
+        let (Kind::Filesystem(fs) | Kind::Cgroup(fs)) = &mut self.kind else { return };
+        let shared = [c"proc", c"sysfs", c"cgroup2"].contains(&fs.fstype.as_c_str());
+        if !shared && !fs.has(&label.key) {
+            fs.label = Some(label.clone());
+        }
     }
 
     /// Its place in config.json.
@@ -218,7 +231,17 @@ fn filesystem(
     }
     let fstype = c_string(fstype.as_bytes()).at(format!("{place}.type"))?;
     let copy_up = options.copy_up;
-    Ok(Filesystem { fstype, source, params, flags, attr, copy_up, late_read_only, by_mount_2 })
+    Ok(Filesystem {
+        fstype,
+        source,
+        params,
+        flags,
+        attr,
+        copy_up,
+        late_read_only,
+        label: None,
+        by_mount_2,
+    })
 }
 
 fn param(option: usize, text: &str) -> Result<Param> {

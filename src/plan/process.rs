@@ -1,5 +1,6 @@
 //! What PID 1 is and what it may do.
 
+use super::lsm::{self, Label};
 use super::sched::Scheduling;
 use crate::seccomp::Filter;
 use crate::spec::{self, At, Place};
@@ -39,6 +40,8 @@ pub struct Process {
     pub no_new_privileges: bool,
     /// It runs in a user namespace that is not brig's.
     pub in_user_namespace: bool,
+    /// What security modules put it under.
+    pub labels: Vec<Label>,
     /// The system call filter.
     pub filter: Option<Filter>,
     /// How many descriptors after stderr the program inherits.
@@ -89,7 +92,6 @@ impl Process {
         in_user_namespace: bool,
         warnings: &mut Vec<String>,
     ) -> Result<Self> {
-        refuse_unsupported(spec)?;
         let args = cstrings("process.args", &spec.args)?;
         if args.first().is_none_or(|program| program.is_empty()) {
             Err(anyhow!("names no program")).at("process.args")?;
@@ -126,6 +128,7 @@ impl Process {
             )?,
             no_new_privileges: spec.no_new_privileges,
             in_user_namespace,
+            labels: lsm::labels(spec)?,
             filter: None,
             preserved_fds: 0,
             activation: None,
@@ -140,16 +143,6 @@ impl Process {
     pub fn notifies(&self) -> bool {
         self.filter.as_ref().is_some_and(|filter| filter.listener.is_some())
     }
-}
-
-/// What later versions of brig bring is refused by name, never run without.
-fn refuse_unsupported(spec: &spec::Process) -> Result<()> {
-    let set = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
-    let asked = [
-        ("process.apparmorProfile", set(&spec.apparmor_profile)),
-        ("process.selinuxLabel", set(&spec.selinux_label)),
-    ];
-    super::refuse(&asked)
 }
 
 /// config.md: consoleSize must be ignored without a terminal.

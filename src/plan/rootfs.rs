@@ -2,10 +2,10 @@
 //! hidden of it.
 
 use super::devices::{self, Device};
+use super::lsm::MountLabel;
 use super::mount_options::{self, Step};
 use super::mounts::{Kind, Mount, c_string, clean};
 use super::overlay::{self, Overlay};
-use super::refuse;
 use crate::spec::{self, Place, Spec};
 use crate::sys::mount::Attr;
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -59,6 +59,8 @@ pub struct Rootfs {
     pub devices: Vec<Device>,
     /// Paths nobody can read.
     pub masked: Vec<CString>,
+    /// The SELinux label of new filesystems.
+    pub label: Option<MountLabel>,
     /// Paths nobody can write.
     pub readonly_paths: Vec<CString>,
     /// For the log.
@@ -101,11 +103,8 @@ impl Rootfs {
     ) -> Result<Self> {
         let linux = &spec.linux;
         let mut warnings = Vec::new();
-        if linux.mount_label.as_ref().is_some_and(|label| !label.is_empty()) {
-            // The kernel makes this directory if SELinux is on.
-            refuse(&[("linux.mountLabel", Path::new("/sys/fs/selinux").exists())])?;
-            warnings.push("linux.mountLabel: has no effect without SELinux".into());
-        }
+        let label = linux.mount_label.as_deref();
+        let label = MountLabel::new(label, &spec.annotations, &mut warnings)?;
         let root = spec.root.as_ref().context("missing").at("root")?;
         if root.path.as_os_str().is_empty() {
             Err(anyhow!("is empty")).at("root.path")?;
@@ -115,7 +114,10 @@ impl Rootfs {
         let mounts = spec.mounts.iter().enumerate().map(|(index, mount)| {
             Mount::new(index, mount, bundle, propagation.sources, &mut warnings)
         });
-        let mounts = mounts.collect::<Result<Vec<_>>>()?;
+        let mut mounts = mounts.collect::<Result<Vec<_>>>()?;
+        if let Some(label) = &label {
+            mounts.iter_mut().for_each(|mount| mount.label(label));
+        }
         let own_dev = !mounts.iter().any(Mount::is_bound_dev);
         let mut rootfs = Rootfs {
             path: bundle.join(&root.path),
@@ -129,6 +131,7 @@ impl Rootfs {
             cgroup_namespace: namespaces.cgroup,
             masked: paths(&linux.masked_paths, "linux.maskedPaths")?,
             readonly_paths: paths(&linux.readonly_paths, "linux.readonlyPaths")?,
+            label,
             warnings,
         };
         if rootfs.jail == Jail::Chroot && rootfs.mounts_anything() {

@@ -6,6 +6,7 @@ pub mod command;
 pub mod console;
 pub mod ids;
 pub mod limits;
+pub mod lsm;
 pub mod passwd;
 pub mod proc;
 pub mod sched;

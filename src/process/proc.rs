@@ -1,12 +1,15 @@
 //! The host's /proc, held open from before any namespace is joined: what is written there cannot go
 //! astray into something that is mounted at that place in the container (CVE-2025-52881).
 
-use anyhow::{Context, Result};
+use crate::sys::SysError;
+use crate::sys::path::open_on_same_mount;
+use anyhow::{Context, Result, ensure};
 use nix::fcntl::{OFlag, open, openat};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, fstat};
+use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 /// See the module.
 pub struct Proc(OwnedFd);
@@ -15,7 +18,17 @@ impl Proc {
     /// Opens that of the mount namespace that this process is in.
     pub fn open() -> Result<Proc> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        Ok(Proc(open("/proc", flags, Mode::empty()).context("open /proc")?))
+        let proc = open("/proc", flags, Mode::empty()).context("open /proc")?;
+        let kind = fstatfs(&proc).context("fstatfs(/proc)")?.filesystem_type();
+        // linux/proc_fs.h, PROC_ROOT_INO: not a part of one.
+        let root = fstat(&proc).context("fstat(/proc)")?.st_ino == 1;
+        ensure!(kind == PROC_SUPER_MAGIC && root, "/proc is no proc filesystem");
+        Ok(Proc(proc))
+    }
+
+    /// Opens a file in it over which nothing is mounted.
+    pub fn verified(&self, path: &str, flags: OFlag) -> Result<OwnedFd, SysError> {
+        open_on_same_mount(self.0.as_fd(), path, flags)
     }
 
     /// Opens a file in it.

@@ -6,11 +6,12 @@ use super::copy_up::copy_up;
 use super::kernel::{Kernel, Shown};
 use super::source::{Source, clone_bind};
 use super::target::{self, Target, is_directory, proc_path};
+use crate::plan::lsm::MountLabel;
 use crate::plan::mounts::{Filesystem, Kind, Mount};
 use crate::spec::At;
 use crate::sys::mount::{self, Attr, clone_tree, move_mount};
 use crate::sys::path::{Links, make_dir_in, open_in};
-use crate::sys::{Errno, SysError, errno_of};
+use crate::sys::{Errno, SysError, errno_of, xattr};
 use anyhow::{Context, Result, bail, ensure};
 use libc::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY, MS_SLAVE};
 use nix::fcntl::{AT_FDCWD, OFlag};
@@ -122,10 +123,20 @@ pub fn new(
     if !by_name {
         put(detached.as_fd(), target.fd.as_fd())?;
     }
+    if let (Some(label), b"mqueue") = (&fs.label, fstype.to_bytes()) {
+        // Mounted with the IPC namespace already: only its directory can be labelled, as in runc.
+        xattr::set(&proc_path(detached.as_fd()), c"security.selinux", label.label.as_bytes())?;
+    }
     if fs.late_read_only {
         root.late.push(detached);
     }
     Ok(())
+}
+
+/// The label that a filesystem is mounted with. Others than these are one for many mounts: they have
+/// theirs from the policy, and each mount of them has to have the same.
+fn label<'a>(fs: &'a Filesystem, fstype: &CStr) -> Option<&'a MountLabel> {
+    fs.label.as_ref().filter(|_| ![c"cgroup2", c"mqueue"].contains(&fstype))
 }
 
 /// The kernel lets only who owns the network namespace mount a sysfs, and nobody whose own is covered
@@ -183,6 +194,9 @@ fn detached(mount: &Mount, fs: &Filesystem, fstype: &CStr, mode: Option<&CStr>) 
     if let Some(mode) = mode {
         context.set(c"mode", Some(mode))?;
     }
+    if let Some((key, value)) = label(fs, fstype).map(MountLabel::option) {
+        context.set(&key, value.as_deref())?;
+    }
     for param in &fs.params {
         let set = context.set(&param.key, param.value.as_deref());
         set.map_err(|error| blame(error, mount, Some(param.option)))?;
@@ -202,6 +216,10 @@ fn by_mount_2(
     if let Some(mode) = mode {
         data.extend_from_slice(if data.is_empty() { b"mode=" } else { b",mode=" });
         data.extend_from_slice(mode.to_bytes());
+    }
+    if let Some(label) = label(fs, fstype) {
+        data.extend_from_slice(if data.is_empty() { b"" } else { b"," });
+        data.extend_from_slice(&label.quoted());
     }
     let flags = fs.flags | crate::plan::mount_options::legacy(fs.attr);
     let (path, data) = (proc_path(target.fd.as_fd()), CString::new(data)?);

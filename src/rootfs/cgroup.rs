@@ -6,6 +6,7 @@ use super::attach::{blame, new, reopen};
 use super::kernel::{Kernel, New, Shown, option};
 use super::target::Target;
 use crate::cgroup::{Cgroup, CgroupMount};
+use crate::plan::lsm::MountLabel;
 use crate::plan::mount_options::Step;
 use crate::plan::mounts::{Filesystem, Mount};
 use crate::plan::rootfs::Rootfs;
@@ -152,10 +153,14 @@ fn mount_v1(
     refuse_options(mount, fs, "cgroup v1's mounts")?;
     let kernel = &root.kernel;
     let safe = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+    let options: Vec<_> = [option("mode=0755")?]
+        .into_iter()
+        .chain(fs.label.as_ref().map(MountLabel::option))
+        .collect();
     let new = New {
         fstype: c"tmpfs",
         source: c"tmpfs",
-        options: &[option("mode=0755")?],
+        options: &options,
         attr: (fs.attr | safe) & !MOUNT_ATTR_RDONLY,
     };
     // Attached before there is anything in it: older kernels mount nothing on what is detached.

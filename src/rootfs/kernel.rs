@@ -97,6 +97,10 @@ impl Kernel {
             return Ok(mount);
         };
         let word = |(key, value): &(CString, Option<CString>)| match value {
+            // A label, in quotes.
+            Some(value) if value.as_bytes().contains(&b',') => {
+                [key.as_bytes(), b"=\"", value.as_bytes(), b"\""].concat()
+            }
             Some(value) => [key.as_bytes(), b"=", value.as_bytes()].concat(),
             None => key.as_bytes().to_vec(),
         };

@@ -3,6 +3,7 @@
 
 use super::kernel::{Kernel, New, Shown, option};
 use super::target::is_directory;
+use crate::plan::lsm::MountLabel;
 use crate::spec::Place;
 use crate::sys::mount::{Attr, clone_tree, move_mount};
 use crate::sys::path::{Links, open_in};
@@ -29,8 +30,8 @@ pub fn make_readonly(kernel: &Kernel, paths: &[CString]) -> Result<()> {
 }
 
 /// Hides each path: a file beneath /dev/null, a directory beneath an empty read-only one.
-pub fn mask(kernel: &Kernel, paths: &[CString]) -> Result<()> {
-    let mut masks = Masks::default();
+pub fn mask(kernel: &Kernel, paths: &[CString], label: Option<&MountLabel>) -> Result<()> {
+    let mut masks = Masks { label, null: None, empty: None };
     each(paths, "linux.maskedPaths", |root, path, target| match is_directory(target)? {
         true => masks.hide_directory(kernel, target, || Ok(open(root, path)?)),
         false => masks.hide_file(kernel, root, target),
@@ -38,13 +39,13 @@ pub fn mask(kernel: &Kernel, paths: &[CString]) -> Result<()> {
 }
 
 /// What gets mounted over masked paths: opened when first needed.
-#[derive(Default)]
-struct Masks {
+struct Masks<'a> {
+    label: Option<&'a MountLabel>,
     null: Option<OwnedFd>,
     empty: Option<OwnedFd>,
 }
 
-impl Masks {
+impl Masks<'_> {
     fn hide_file(
         &mut self,
         kernel: &Kernel,
@@ -69,13 +70,12 @@ impl Masks {
         if let Some(empty) = &self.empty {
             return kernel.bind(&Shown::Fd(empty.as_fd()), target, false);
         }
-        let new = New {
-            fstype: c"tmpfs",
-            source: c"tmpfs",
-            // One inode is the directory's; with a limit of 1 some kernels refuse.
-            options: &[option("nr_blocks=1")?, option("nr_inodes=2")?],
-            attr: MOUNT_ATTR_RDONLY,
-        };
+        // One inode is the directory's; with a limit of 1 some kernels refuse.
+        let options = [option("nr_blocks=1")?, option("nr_inodes=2")?];
+        let options: Vec<_> =
+            options.into_iter().chain(self.label.map(MountLabel::option)).collect();
+        let new =
+            New { fstype: c"tmpfs", source: c"tmpfs", options: &options, attr: MOUNT_ATTR_RDONLY };
         self.empty = Some(kernel.mount(&new, target, reopen)?);
         Ok(())
     }

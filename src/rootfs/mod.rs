@@ -63,7 +63,7 @@ fn mount_all(plan: &Rootfs, sources: Sources) -> Result<Root> {
     let Sources { modern, root, mounts, kcore } = sources;
     let kernel = Kernel::new(modern)?;
     let (fd, parked) = match (&plan.overlay, root) {
-        (Some(overlay), _) => overlay::mount(&kernel, overlay, &plan.path)?,
+        (Some(overlay), _) => overlay::mount(&kernel, overlay, &plan.path, plan.label.as_ref())?,
         (None, Some(fd)) => (attach_root(&kernel, plan, fd).at("root.path")?, None),
         (None, None) => anyhow::bail!("no root filesystem"),
     };
@@ -140,7 +140,7 @@ impl Root {
             self.kernel.set(self.fd.as_fd(), false, read_only).at("root.readonly")?;
         }
         mask::make_readonly(&self.kernel, &plan.readonly_paths)?;
-        mask::mask(&self.kernel, &plan.masked)?;
+        mask::mask(&self.kernel, &plan.masked, plan.label.as_ref())?;
         // Last: mounts made before it would spread, or could not be made at all.
         if let Some(propagation) = plan.propagation.last {
             let attr = Attr { propagation, ..Attr::default() };

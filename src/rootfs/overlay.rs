@@ -4,6 +4,7 @@
 //! fit into its one page of options, whatever their names, on every kernel.
 
 use super::kernel::{Kernel, New, option};
+use crate::plan::lsm::MountLabel;
 use crate::plan::overlay::{Overlay, Upper};
 use crate::spec::Place;
 use crate::sys::mount;
@@ -104,6 +105,7 @@ pub fn mount(
     kernel: &Kernel,
     overlay: &Overlay,
     root: &Path,
+    label: Option<&MountLabel>,
 ) -> Result<(OwnedFd, Option<OwnedFd>)> {
     let layers = overlay.layers.iter().rev().map(|layer| directory(layer));
     let layers = overlay.layers_from.blame(layers.collect::<Result<Vec<_>>>())?;
@@ -128,7 +130,12 @@ pub fn mount(
         }
     };
     let attributes = if overlay.user_attributes { ",userxattr" } else { "" };
-    let data = CString::new(format!("{lower},{upper}{attributes}"))?;
+    let mut data = format!("{lower},{upper}{attributes}").into_bytes();
+    if let Some(label) = label {
+        data.extend_from_slice(b",");
+        data.extend_from_slice(&label.quoted());
+    }
+    let data = CString::new(data)?;
     let path = CString::new(root.as_os_str().as_bytes())?;
     chdir("/proc/self/fd").context("chdir(/proc/self/fd)")?;
     let mounted = mount::mount(Some(c"overlay"), &path, Some(c"overlay"), 0, Some(&data));

@@ -3,7 +3,7 @@
 
 use super::{Errno, SysError};
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
-use nix::sys::stat::{Mode, mkdirat};
+use nix::sys::stat::{Mode, fstat, mkdirat};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -45,6 +45,30 @@ pub fn open_in(
             }
         }
     }
+}
+
+/// Opens `path` below `root`, which is a mount's root, and nothing that is mounted on anything on the
+/// way. Links of procfs that lead below it, like `thread-self`, are followed.
+pub fn open_on_same_mount(
+    root: BorrowedFd<'_>,
+    path: &str,
+    flags: OFlag,
+) -> Result<OwnedFd, SysError> {
+    let resolve = ResolveFlag::RESOLVE_NO_MAGICLINKS
+        | ResolveFlag::RESOLVE_NO_XDEV
+        | ResolveFlag::RESOLVE_BENEATH;
+    let flags = flags | OFlag::O_CLOEXEC;
+    let opened = match openat2(root, path, OpenHow::new().flags(flags).resolve(resolve)) {
+        // As in open_in: what is mounted over it is found out then, if it is of another filesystem.
+        Err(Errno::ENOSYS | Errno::EPERM) => openat(root, path, flags, Mode::empty()),
+        opened => opened,
+    };
+    let same = |opened: OwnedFd| match (fstat(root)?.st_dev, fstat(&opened)?.st_dev) {
+        (dev, its) if dev == its => Ok(opened),
+        _ => Err(Errno::EXDEV),
+    };
+    let failed = |errno| SysError::new(format!("openat2({path})"), errno);
+    opened.and_then(same).map_err(failed)
 }
 
 /// Opens the directory `path` below `root`, every missing part of it made with mode 0755. A link
@@ -230,6 +254,19 @@ mod tests {
         for dir in ["a/b", "a", ""] {
             std::fs::remove_dir(scratch.0.join(dir)).unwrap();
         }
+    }
+
+    #[test]
+    fn what_is_mounted_on_the_way_is_not_gone_through() {
+        let open = |path: &std::path::Path, name: &str| {
+            let root = nix::fcntl::open(path, DIRECTORY, Mode::empty()).unwrap();
+            open_on_same_mount(root.as_fd(), name, OFlag::O_RDONLY).map_err(|error| error.errno)
+        };
+        let proc = std::path::Path::new("/proc");
+        assert!(open(proc, "thread-self/attr/current").is_ok());
+        assert_eq!(open(std::path::Path::new("/"), "proc/self/stat").unwrap_err(), Errno::EXDEV);
+        // A magic link leads anywhere.
+        assert_eq!(open(proc, "self/root/proc/self/stat").unwrap_err(), Errno::ELOOP);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Extended attributes without a value: marks on files.
+//! Extended attributes: labels, and such without a value, which are marks on files.
 
 use super::{SysError, check};
 use std::ffi::{CStr, CString};
@@ -8,9 +8,15 @@ use std::path::Path;
 /// setxattr(2) of an empty value.
 pub fn mark(path: &Path, name: &CStr) -> Result<(), SysError> {
     let call = || format!("setxattr({}, {})", path.display(), name.to_string_lossy());
-    let file = c_path(path, call)?;
-    // SAFETY: both are C strings that outlive the call; a value of length 0 is not read.
-    let done = unsafe { libc::setxattr(file.as_ptr(), name.as_ptr(), std::ptr::null(), 0, 0) };
+    set(&c_path(path, call)?, name, b"")
+}
+
+/// setxattr(2).
+pub fn set(path: &CStr, name: &CStr, value: &[u8]) -> Result<(), SysError> {
+    let call = || format!("setxattr({}, {})", path.to_string_lossy(), name.to_string_lossy());
+    let (from, length) = (value.as_ptr().cast(), value.len());
+    // SAFETY: both names are C strings, the value is as long as is told, and all outlive the call.
+    let done = unsafe { libc::setxattr(path.as_ptr(), name.as_ptr(), from, length, 0) };
     check(call, done.into()).map(drop)
 }
 

@@ -1,0 +1,159 @@
+//! Labels that the kernel's security modules put on the process and on what is mounted for it.
+
+use crate::spec::{self, Place};
+use anyhow::{Result, anyhow};
+use nix::sys::statfs::{FsType, statfs};
+use std::collections::BTreeMap;
+use std::ffi::CString;
+
+/// What a process is to be executed under.
+#[derive(Debug)]
+pub struct Label {
+    /// Files in its directory of /proc: the first that there is counts.
+    pub files: &'static [&'static str],
+    /// What is written there.
+    pub text: CString,
+    /// Where it stands in the config.
+    pub place: &'static str,
+    /// What it means if the kernel does not find it.
+    pub missing: String,
+}
+
+/// The labels of `process`. A module that is not there cannot confine anything: that is an error.
+pub fn labels(spec: &spec::Process) -> Result<Vec<Label>> {
+    let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let mut labels = Vec::new();
+    if let Some(profile) = given(&spec.apparmor_profile) {
+        labels.push(apparmor(&profile).at(APPARMOR)?);
+    }
+    if let Some(label) = given(&spec.selinux_label) {
+        labels.push(selinux(&label).at(SELINUX)?);
+    }
+    Ok(labels)
+}
+
+const APPARMOR: &str = "process.apparmorProfile";
+const SELINUX: &str = "process.selinuxLabel";
+
+fn apparmor(profile: &str) -> Result<Label> {
+    if !has_apparmor() {
+        return Err(anyhow!(
+            "{profile:?} confines nothing, for AppArmor is not enabled on this host: leave it out, or \
+             boot with apparmor=1"
+        ));
+    }
+    Ok(Label {
+        // Linux 5.8 has the first, which is AppArmor's also where another module comes before it.
+        files: &["attr/apparmor/exec", "attr/exec"],
+        text: text(&format!("exec {profile}"))?,
+        place: APPARMOR,
+        missing: format!("no profile {profile:?} is loaded (aa-status tells which are)"),
+    })
+}
+
+fn selinux(label: &str) -> Result<Label> {
+    if !has_selinux() {
+        return Err(anyhow!(
+            "{label:?} confines nothing, for SELinux is not enabled on this host: leave it out, or \
+             boot with selinux=1"
+        ));
+    }
+    Ok(Label {
+        files: &["attr/exec"],
+        text: text(label)?,
+        place: SELINUX,
+        missing: format!("the loaded policy has no {label:?}"),
+    })
+}
+
+fn text(text: &str) -> Result<CString> {
+    CString::new(text).map_err(|_| anyhow!("has a NUL byte, which ends a string for the kernel"))
+}
+
+/// Whether AppArmor is enabled.
+pub fn has_apparmor() -> bool {
+    std::fs::read("/sys/module/apparmor/parameters/enabled")
+        .is_ok_and(|text| text.starts_with(b"Y"))
+}
+
+/// Whether SELinux is enabled: then its filesystem is mounted here.
+pub fn has_selinux() -> bool {
+    /// linux/magic.h
+    const SELINUX_MAGIC: u32 = 0xf97c_ff8c;
+    let kind = statfs("/sys/fs/selinux").map(|stat| stat.filesystem_type());
+    kind == Ok(FsType(SELINUX_MAGIC.into()))
+}
+
+/// `linux.mountLabel`: what new filesystems get.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MountLabel {
+    /// `context`, or what the annotation says instead.
+    pub key: CString,
+    /// The label.
+    pub label: CString,
+}
+
+/// crun's name for it.
+const CONTEXT_TYPE: &str = "run.oci.mount_context_type";
+
+impl MountLabel {
+    /// The label of new filesystems. Without SELinux there is nothing that could look at it, so it is
+    /// only a warning.
+    pub fn new(
+        label: Option<&str>,
+        annotations: &BTreeMap<String, String>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Option<MountLabel>> {
+        let Some(label) = label.filter(|label| !label.is_empty()) else { return Ok(None) };
+        let label = text(label).at("linux.mountLabel")?;
+        let key = annotations.get(CONTEXT_TYPE).map_or("context", String::as_str);
+        if !["context", "fscontext", "defcontext", "rootcontext"].contains(&key) {
+            Err(anyhow!("{key:?} is none of context, fscontext, defcontext, rootcontext"))
+                .at(format_args!("annotations[{CONTEXT_TYPE:?}]"))?;
+        }
+        if !has_selinux() {
+            warnings.push("linux.mountLabel: has no effect without SELinux".into());
+            return Ok(None);
+        }
+        Ok(Some(MountLabel { key: CString::new(key)?, label }))
+    }
+
+    /// As mount(2) wants it: in quotes, for a label can have commas.
+    pub fn quoted(&self) -> Vec<u8> {
+        [self.key.as_bytes(), b"=\"", self.label.as_bytes(), b"\""].concat()
+    }
+
+    /// As fsconfig(2) wants it.
+    pub fn option(&self) -> (CString, Option<CString>) {
+        (self.key.clone(), Some(self.label.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_context_is_quoted_for_mount_2_alone() {
+        let label = c"u:object_r:t:s0:c1,c2".to_owned();
+        let context = MountLabel { key: c"context".to_owned(), label: label.clone() };
+        assert_eq!(context.quoted(), b"context=\"u:object_r:t:s0:c1,c2\"");
+        assert_eq!(context.option(), (c"context".to_owned(), Some(label)));
+    }
+
+    #[test]
+    fn nothing_asked_for_is_nothing() {
+        let spec = serde_json::from_str(r#"{"cwd":"/","apparmorProfile":"","selinuxLabel":""}"#);
+        assert!(labels(&spec.unwrap()).unwrap().is_empty());
+        let none = MountLabel::new(Some(""), &BTreeMap::new(), &mut Vec::new()).unwrap();
+        assert_eq!(none, None);
+    }
+
+    #[test]
+    fn the_type_of_a_context_is_one_of_four() {
+        let annotations = [(CONTEXT_TYPE.to_owned(), "mycontext".to_owned())].into();
+        let error = MountLabel::new(Some("u:r:t"), &annotations, &mut Vec::new()).unwrap_err();
+        let text = format!("{error:#}");
+        assert!(text.contains(r#""mycontext" is none of context, fscontext"#), "{text}");
+    }
+}

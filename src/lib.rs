@@ -8,6 +8,7 @@
 //! * [`launch`]: the story: parent → clone3 → child → execve, and the protocol between the two.
 //! * [`rootfs`], [`cgroup`], [`rdt`], [`process`]: what parent and child call on the way.
 //! * [`seal`]: brig executes itself from a file that no container can write to.
+//! * [`image`]: images on disk, and the store of their layers, which becomes a bundle's overlay.
 //! * [`state`]: what is known of a container between two runs of brig.
 //! * [`sys`]: every raw system call and every `unsafe`, and nothing else.
 //!
@@ -27,6 +28,7 @@ pub mod cli;
 pub mod cmd;
 pub mod deadline;
 pub mod hooks;
+pub mod image;
 pub mod launch;
 pub mod log;
 pub mod plan;

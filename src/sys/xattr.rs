@@ -1,15 +1,9 @@
-//! Extended attributes: labels, and such without a value, which are marks on files.
+//! Extended attributes: labels, marks on files, and those of an image's files.
 
-use super::{SysError, check};
+use super::{Errno, SysError, check};
 use std::ffi::{CStr, CString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-
-/// setxattr(2) of an empty value.
-pub fn mark(path: &Path, name: &CStr) -> Result<(), SysError> {
-    let call = || format!("setxattr({}, {})", path.display(), name.to_string_lossy());
-    set(&c_path(path, call)?, name, b"")
-}
 
 /// setxattr(2).
 pub fn set(path: &CStr, name: &CStr, value: &[u8]) -> Result<(), SysError> {
@@ -20,20 +14,74 @@ pub fn set(path: &CStr, name: &CStr, value: &[u8]) -> Result<(), SysError> {
     check(call, done.into()).map(drop)
 }
 
-/// getxattr(2): whether there is such an attribute.
+/// lsetxattr(2): a last name that is a symbolic link is not followed.
+pub fn set_here(path: &Path, name: &CStr, value: &[u8]) -> Result<(), SysError> {
+    let call = || format!("lsetxattr({}, {})", path.display(), name.to_string_lossy());
+    let file = c_path(path, call)?;
+    // SAFETY: path and name are C strings that outlive the call, as does the value, whose length is
+    // passed.
+    let done = unsafe {
+        libc::lsetxattr(file.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0)
+    };
+    check(call, done.into()).map(drop)
+}
+
+/// lsetxattr(2) of an empty value: a mark on a file.
+pub fn mark(path: &Path, name: &CStr) -> Result<(), SysError> {
+    set_here(path, name, &[])
+}
+
+/// lgetxattr(2): whether there is such an attribute.
 pub fn is_marked(path: &Path, name: &CStr) -> Result<bool, SysError> {
-    let call = || format!("getxattr({}, {})", path.display(), name.to_string_lossy());
+    let call = || format!("lgetxattr({}, {})", path.display(), name.to_string_lossy());
     let file = c_path(path, call)?;
     // SAFETY: both are C strings that outlive the call; into a buffer of length 0 nothing is
     // written, the kernel only tells the value's length.
-    let done = unsafe { libc::getxattr(file.as_ptr(), name.as_ptr(), std::ptr::null_mut(), 0) };
+    let done = unsafe { libc::lgetxattr(file.as_ptr(), name.as_ptr(), std::ptr::null_mut(), 0) };
     match check(call, i64::try_from(done).unwrap_or(-1)) {
-        Err(error) if error.errno == super::Errno::ENODATA => Ok(false),
+        Err(error) if [Errno::ENODATA, Errno::ENOTSUP].contains(&error.errno) => Ok(false),
         done => done.map(|_| true),
     }
 }
 
+/// lgetxattr(2): the value; none if there is no such attribute.
+pub fn get(path: &Path, name: &CStr) -> Result<Option<Vec<u8>>, SysError> {
+    let call = || format!("lgetxattr({}, {})", path.display(), name.to_string_lossy());
+    let file = c_path(path, call)?;
+    // xattr(7): a value has at most 64 KiB.
+    let mut value = vec![0_u8; 1 << 16];
+    // SAFETY: both are C strings that outlive the call; the kernel writes at most value.len() bytes.
+    let done = unsafe {
+        libc::lgetxattr(file.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len())
+    };
+    match check(call, i64::try_from(done).unwrap_or(-1)) {
+        Err(error) if [Errno::ENODATA, Errno::ENOTSUP].contains(&error.errno) => Ok(None),
+        length => {
+            value.truncate(usize::try_from(length?).unwrap_or(0));
+            Ok(Some(value))
+        }
+    }
+}
+
+/// llistxattr(2): the names, without their NULs.
+pub fn list(path: &Path) -> Result<Vec<Vec<u8>>, SysError> {
+    let call = || format!("llistxattr({})", path.display());
+    let file = c_path(path, call)?;
+    // xattr(7): a list has at most 64 KiB.
+    let mut names = vec![0_u8; 1 << 16];
+    // SAFETY: the path is a C string that outlives the call; the kernel writes at most names.len()
+    // bytes.
+    let done = unsafe { libc::llistxattr(file.as_ptr(), names.as_mut_ptr().cast(), names.len()) };
+    match check(call, i64::try_from(done).unwrap_or(-1)) {
+        Err(error) if error.errno == Errno::ENOTSUP => Ok(Vec::new()),
+        length => {
+            names.truncate(usize::try_from(length?).unwrap_or(0));
+            let names = names.split(|&byte| byte == 0).filter(|name| !name.is_empty());
+            Ok(names.map(<[u8]>::to_vec).collect())
+        }
+    }
+}
+
 fn c_path(path: &Path, call: impl Fn() -> String) -> Result<CString, SysError> {
-    CString::new(path.as_os_str().as_bytes())
-        .map_err(|_| SysError::new(call(), super::Errno::EINVAL))
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| SysError::new(call(), Errno::EINVAL))
 }

@@ -1,0 +1,219 @@
+//! Digests of the image-spec: `sha256:hex`, and readers that compute them.
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256, Sha512};
+use std::cell::RefCell;
+use std::fmt;
+use std::io::{self, Read};
+use std::rc::Rc;
+
+/// Which hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Algorithm {
+    /// SHA-256.
+    Sha256,
+    /// SHA-512.
+    Sha512,
+}
+
+/// The digest of some content: an algorithm that brig knows, and hex digits of its length. So it is
+/// a sound name of a file as well.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Digest {
+    algorithm: Algorithm,
+    hex: String,
+}
+
+impl Digest {
+    /// Reads `sha256:hex`.
+    pub fn parse(text: &str) -> Result<Digest> {
+        let (name, hex) = text.split_once(':').with_context(|| format!("{text:?} is no digest"))?;
+        let (algorithm, length) = match name {
+            "sha256" => (Algorithm::Sha256, 64),
+            "sha512" => (Algorithm::Sha512, 128),
+            _ => bail!("{text:?}: brig knows sha256 and sha512"),
+        };
+        let lower_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        let sound = hex.len() == length && hex.bytes().all(lower_hex);
+        ensure!(sound, "{text:?} is no digest: {length} lower-case hex digits");
+        Ok(Digest { algorithm, hex: hex.to_owned() })
+    }
+
+    /// The SHA-256 of these bytes.
+    pub fn of(bytes: &[u8]) -> Digest {
+        let mut hasher = Hasher::new(Algorithm::Sha256);
+        hasher.update(bytes);
+        hasher.finish()
+    }
+
+    /// `sha256`.
+    pub fn algorithm(&self) -> &'static str {
+        match self.algorithm {
+            Algorithm::Sha256 => "sha256",
+            Algorithm::Sha512 => "sha512",
+        }
+    }
+
+    /// Which hash it is.
+    pub fn kind(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// The hex digits.
+    pub fn hex(&self) -> &str {
+        &self.hex
+    }
+
+    /// Its name in the store: `sha256-hex`.
+    pub fn file_name(&self) -> String {
+        format!("{}-{}", self.algorithm(), self.hex)
+    }
+
+    /// Reads a name in the store.
+    pub fn of_file_name(name: &str) -> Option<Digest> {
+        Digest::parse(&name.replacen('-', ":", 1)).ok()
+    }
+
+    /// Fails if these bytes have another digest.
+    pub fn check(&self, bytes: &[u8]) -> Result<()> {
+        let mut hasher = Hasher::new(self.algorithm);
+        hasher.update(bytes);
+        self.is(&hasher.finish())
+    }
+
+    /// Fails if what was found is another one.
+    pub fn is(&self, found: &Digest) -> Result<()> {
+        ensure!(self == found, "its digest is {found}");
+        Ok(())
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.algorithm(), self.hex)
+    }
+}
+
+impl TryFrom<String> for Digest {
+    type Error = anyhow::Error;
+
+    fn try_from(text: String) -> Result<Digest> {
+        Digest::parse(&text)
+    }
+}
+
+impl From<Digest> for String {
+    fn from(digest: Digest) -> String {
+        digest.to_string()
+    }
+}
+
+/// A digest being computed.
+#[derive(Debug, Clone)]
+pub enum Hasher {
+    /// SHA-256.
+    Sha256(Sha256),
+    /// SHA-512.
+    Sha512(Sha512),
+}
+
+impl Hasher {
+    /// Of nothing yet.
+    pub fn new(algorithm: Algorithm) -> Hasher {
+        match algorithm {
+            Algorithm::Sha256 => Hasher::Sha256(Sha256::new()),
+            Algorithm::Sha512 => Hasher::Sha512(Sha512::new()),
+        }
+    }
+
+    /// Adds these bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Hasher::Sha256(hasher) => hasher.update(bytes),
+            Hasher::Sha512(hasher) => hasher.update(bytes),
+        }
+    }
+
+    /// The digest.
+    pub fn finish(self) -> Digest {
+        let (algorithm, bytes) = match self {
+            Hasher::Sha256(hasher) => (Algorithm::Sha256, hasher.finalize().to_vec()),
+            Hasher::Sha512(hasher) => (Algorithm::Sha512, hasher.finalize().to_vec()),
+        };
+        let hex = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        Digest { algorithm, hex }
+    }
+}
+
+/// What has passed through a [`Hashing`] reader.
+#[derive(Debug)]
+pub struct Tally {
+    hasher: Hasher,
+    /// How many bytes.
+    pub count: u64,
+}
+
+/// Hashes and counts what is read through it. The tally is shared with who made it: the reader
+/// itself ends up deep in a decoder.
+#[derive(Debug)]
+pub struct Hashing<R> {
+    inner: R,
+    tally: Rc<RefCell<Tally>>,
+}
+
+impl<R: Read> Hashing<R> {
+    /// Nothing has been read yet.
+    pub fn new(inner: R, algorithm: Algorithm) -> (Self, Rc<RefCell<Tally>>) {
+        let tally = Tally { hasher: Hasher::new(algorithm), count: 0 };
+        let tally = Rc::new(RefCell::new(tally));
+        (Hashing { inner, tally: Rc::clone(&tally) }, tally)
+    }
+}
+
+impl Tally {
+    /// The digest of all that has passed.
+    pub fn digest(&self) -> Digest {
+        self.hasher.clone().finish()
+    }
+}
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.inner.read(buffer)?;
+        let mut tally = self.tally.borrow_mut();
+        tally.hasher.update(&buffer[..length]);
+        tally.count += length as u64;
+        Ok(length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EMPTY: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    #[test]
+    fn a_digest_is_a_sound_file_name_or_none_at_all() {
+        let empty = Digest::of(b"");
+        assert_eq!(empty.to_string(), EMPTY);
+        assert_eq!(Digest::of_file_name(&empty.file_name()), Some(empty));
+        for wrong in ["", "sha256", "sha256:", "md5:0", "sha256:../../etc", &EMPTY.to_uppercase()] {
+            assert!(Digest::parse(wrong).is_err(), "{wrong}");
+        }
+        assert!(Digest::parse(&EMPTY.replace("sha256", "sha512")).is_err());
+    }
+
+    #[test]
+    fn a_reader_hashes_what_passes_through_it() {
+        let (mut reader, tally) = Hashing::new(&b"abc"[..], Algorithm::Sha512);
+        io::copy(&mut reader, &mut io::sink()).unwrap();
+        assert_eq!(tally.borrow().count, 3);
+        let digest = tally.borrow().digest();
+        assert!(digest.hex().starts_with("ddaf35a193617abacc417349ae204131"), "{digest}");
+        digest.check(b"abc").unwrap();
+        assert!(digest.check(b"abd").is_err());
+    }
+}

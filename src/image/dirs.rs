@@ -1,0 +1,216 @@
+//! Directories of a tree that is being made, by descriptors: whoever wrote the archive chose the
+//! names, and nothing outside the tree may be reached by them.
+
+use super::whiteout;
+use crate::sys::Errno;
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
+use nix::sys::stat::{Mode, SFlag, fstatat, mkdirat};
+use std::collections::{HashSet, VecDeque};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+
+/// A tree, and where in it we are.
+#[derive(Debug)]
+pub struct Dirs {
+    root: OwnedFd,
+    /// From below the root down to the directory that was looked up last: the next is often the same.
+    stack: Vec<(Vec<u8>, OwnedFd)>,
+    /// Directories that had to be made without having been named yet.
+    pub implied: HashSet<Vec<u8>>,
+}
+
+/// What to do about a directory that is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// Make it.
+    Make,
+    /// ENOENT.
+    Fail,
+}
+
+/// As deep as trees may be: each level is a descriptor.
+const DEEPEST: usize = 256;
+/// As the kernel's own limit.
+const MOST_LINKS: usize = 40;
+/// More directories without an entry of their own are in no honest archive.
+const MOST_IMPLIED: usize = 1 << 18;
+
+const DIRECTORY: OFlag =
+    OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+
+impl Dirs {
+    /// The tree below this directory.
+    pub fn new(root: OwnedFd) -> Self {
+        Dirs { root, stack: Vec::new(), implied: HashSet::new() }
+    }
+
+    /// Its root.
+    pub fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
+    fn here(&self) -> BorrowedFd<'_> {
+        self.stack.last().map_or(self.root.as_fd(), |(_, fd)| fd.as_fd())
+    }
+
+    /// The path of the directory that was looked up last, as it is without links.
+    pub fn path(&self) -> Vec<u8> {
+        let names: Vec<&[u8]> = self.stack.iter().map(|(name, _)| name.as_slice()).collect();
+        names.join(&b'/')
+    }
+
+    /// The directory of this path. A symbolic link on the way is followed if it is relative and stays
+    /// inside the tree, as /lib to usr/lib does; any other is an error.
+    pub fn enter(&mut self, parts: &[&[u8]], missing: Missing) -> Result<BorrowedFd<'_>> {
+        let same = self.stack.iter().zip(parts).take_while(|((name, _), part)| name == *part);
+        let same = same.count();
+        self.stack.truncate(same);
+        let mut rest: VecDeque<Vec<u8>> = parts[same..].iter().map(|part| part.to_vec()).collect();
+        let mut links = 0;
+        while let Some(name) = rest.pop_front() {
+            if name == b".." {
+                let link = anyhow!("a symbolic link on its way leads out of the image");
+                self.stack.pop().ok_or(link)?;
+                continue;
+            }
+            let Some(link) = self.step(&name, missing)? else { continue };
+            links += 1;
+            ensure!(links <= MOST_LINKS, "too many symbolic links on its way");
+            let to = link.escape_ascii().to_string();
+            let name = name.escape_ascii().to_string();
+            ensure!(
+                !link.starts_with(b"/"),
+                "its way goes through the symbolic link {name} to {to}, out of the image"
+            );
+            for part in link.split(|&byte| byte == b'/').rev() {
+                if !part.is_empty() && part != b"." {
+                    rest.push_front(part.to_vec());
+                }
+            }
+        }
+        Ok(self.here())
+    }
+
+    /// Goes down one name; gives what it leads to if it is a link.
+    fn step(&mut self, name: &[u8], missing: Missing) -> Result<Option<Vec<u8>>> {
+        ensure!(self.stack.len() < DEEPEST, "more than {DEEPEST} directories deep");
+        match openat(self.here(), name, DIRECTORY, Mode::empty()) {
+            Ok(fd) => self.stack.push((name.to_vec(), fd)),
+            Err(Errno::ENOENT) if missing == Missing::Make => self.make(name)?,
+            Err(Errno::ENOTDIR | Errno::ELOOP) => {
+                match readlinkat(self.here(), name) {
+                    Ok(link) => return Ok(Some(link.as_bytes().to_vec())),
+                    Err(Errno::EINVAL) => {}
+                    Err(errno) => return Err(errno).context("readlink"),
+                }
+                let stat = fstatat(self.here(), name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+                if missing == Missing::Fail || !whiteout::is_whiteout(&stat) {
+                    bail!("{} on its way is no directory", name.escape_ascii());
+                }
+                // Named as removed, and then as a directory again: a new one.
+                whiteout::remove(self.here(), name)?;
+                self.make(name)?;
+                whiteout::make_opaque(self.here(), name)?;
+            }
+            Err(errno) => return Err(errno).with_context(|| name.escape_ascii().to_string()),
+        }
+        Ok(None)
+    }
+
+    fn make(&mut self, name: &[u8]) -> Result<()> {
+        mkdirat(self.here(), name, Mode::from_bits_truncate(0o755))
+            .with_context(|| format!("mkdir {}", name.escape_ascii()))?;
+        let fd = openat(self.here(), name, DIRECTORY, Mode::empty())?;
+        self.stack.push((name.to_vec(), fd));
+        ensure!(self.implied.len() < MOST_IMPLIED, "more than {MOST_IMPLIED} directories unnamed");
+        let path = self.path();
+        self.implied.insert(path);
+        Ok(())
+    }
+
+    /// The entry `name` of the directory that was looked up last is about to go: it is not to be found
+    /// on the stack again.
+    pub fn forget(&mut self) {
+        self.stack.clear();
+    }
+}
+
+/// The names of a path of an archive, relative to its root. The error says what is wrong with it.
+pub fn parts(path: &[u8]) -> Result<Vec<&[u8]>> {
+    ensure!(path.len() <= 4096, "its name has {} bytes: more than 4096", path.len());
+    ensure!(!path.contains(&0), "its name has a NUL in it");
+    let names = path.split(|&byte| byte == b'/');
+    let parts: Vec<&[u8]> = names.filter(|name| !name.is_empty() && *name != b".").collect();
+    ensure!(!parts.contains(&&b".."[..]), "its name leads out of the image by ..");
+    // The root itself is called "/" by some.
+    ensure!(!path.starts_with(b"/") || parts.is_empty(), "its name is absolute");
+    Ok(parts)
+}
+
+/// Whether there is such a directory.
+pub fn is_directory(dir: BorrowedFd<'_>, name: &[u8]) -> bool {
+    let kind = |mode| SFlag::from_bits_truncate(mode) & SFlag::S_IFMT;
+    fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW)
+        .is_ok_and(|stat| kind(stat.st_mode) == SFlag::S_IFDIR)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> (Scratch, Dirs) {
+            let path =
+                std::env::temp_dir().join(format!("brig-dirs-{name}-{}", std::process::id()));
+            std::fs::create_dir(&path).unwrap();
+            let fd = nix::fcntl::open(&path, DIRECTORY, Mode::empty()).unwrap();
+            (Scratch(path), Dirs::new(fd))
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            super::super::tree::remove_path(&self.0).unwrap();
+        }
+    }
+
+    #[test]
+    fn names_that_lead_elsewhere_are_errors() {
+        assert_eq!(parts(b"./a//b/").unwrap(), [b"a", b"b"]);
+        assert!(parts(b"./").unwrap().is_empty() && parts(b"/").unwrap().is_empty());
+        for path in [&b"/etc"[..], b"..", b"a/../b", b"a\0b", &[b'x'; 4097]] {
+            assert!(parts(path).is_err(), "{}", path.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn links_are_followed_as_long_as_they_stay_inside() {
+        let (scratch, mut dirs) = Scratch::new("links");
+        let link = |to: &str, name: &str| {
+            std::os::unix::fs::symlink(to, scratch.0.join(name)).unwrap();
+        };
+        dirs.enter(&[b"usr", b"lib"], Missing::Make).unwrap();
+        link("usr/lib", "lib");
+        link("../usr/lib", "usr/up");
+        link("/usr", "absolute");
+        link("../..", "usr/out");
+        link("loop", "loop");
+        dirs.enter(&[b"lib", b"x"], Missing::Make).unwrap();
+        assert_eq!(dirs.path(), b"usr/lib/x");
+        dirs.enter(&[b"usr", b"up", b"x"], Missing::Fail).unwrap();
+        assert_eq!(dirs.path(), b"usr/lib/x");
+        for way in [[&b"absolute"[..], b"x"], [b"loop", b"x"]] {
+            assert!(dirs.enter(&way, Missing::Make).is_err());
+        }
+        assert!(dirs.enter(&[b"usr", b"out", b"x"], Missing::Make).is_err());
+        assert!(dirs.enter(&[b"missing"], Missing::Fail).is_err());
+        std::fs::File::create(scratch.0.join("file")).unwrap();
+        assert!(dirs.enter(&[b"file", b"x"], Missing::Make).is_err());
+        let implied: Vec<_> = ["usr", "usr/lib", "usr/lib/x"].map(|p| p.as_bytes().to_vec()).into();
+        assert_eq!(dirs.implied, implied.into_iter().collect());
+    }
+}

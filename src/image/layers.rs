@@ -1,0 +1,254 @@
+//! Gets the layers of an image into the store: each once, those that are missing side by side, each
+//! by a process of its own, verified before it can be seen.
+
+use super::decompress::{Decoder, Limit, Limited};
+use super::digest::{Algorithm, Digest, Hashing};
+use super::progress::Progress;
+use super::resolve::{Image, Layer};
+use super::source::{Blob, BlobReader, Source};
+use super::store::{LayerRecord, Store, write_record};
+use super::tree;
+use super::unpack::{self, Rights, Unpacked};
+use super::warnings::Warnings;
+use super::worker::{self, Reporter, Said, Worker};
+use crate::sys::Errno;
+use anyhow::{Context, Result, anyhow};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::{Mode, umask};
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::Path;
+
+/// More at once only keep each other from the disk.
+const MOST_WORKERS: usize = 8;
+/// So often a worker tells how far it is.
+const STEP: u64 = 1 << 20;
+const BUFFER: usize = 128 << 10;
+
+/// Unpacks what is missing. Warnings go to `warn`.
+pub fn ensure(
+    store: &Store,
+    image: &Image,
+    rights: Rights,
+    mut warn: impl FnMut(&str),
+) -> Result<Vec<LayerRecord>> {
+    let mut missing: Vec<&Layer> = Vec::new();
+    for layer in &image.layers {
+        let twice = missing.iter().any(|other| other.diff_id == layer.diff_id);
+        if !twice && store.layer_record(&layer.diff_id)?.is_none() {
+            missing.push(layer);
+        }
+    }
+    if !missing.is_empty() {
+        unpack_all(store, image, &missing, rights, &mut warn)?;
+    }
+    let record = |layer: &Layer| {
+        let record = store.layer_record(&layer.diff_id)?;
+        record.with_context(|| format!("layer {} has been removed meanwhile", layer.diff_id))
+    };
+    image.layers.iter().map(record).collect()
+}
+
+fn unpack_all(
+    store: &Store,
+    image: &Image,
+    missing: &[&Layer],
+    rights: Rights,
+    warn: &mut dyn FnMut(&str),
+) -> Result<()> {
+    let sizes = missing.iter().map(|layer| Ok(layer.open(&image.source)?.size));
+    let named = |(size, layer): (Result<u64>, &&Layer)| size.with_context(|| layer.name());
+    let sizes = sizes.zip(missing).map(named).collect::<Result<Vec<u64>>>()?;
+    let mut progress = Progress::new(missing.len(), sizes.iter().sum());
+    let most = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_WORKERS);
+    let mut waiting: VecDeque<&&Layer> = missing.iter().collect();
+    let mut running: Vec<(Worker, &Layer)> = Vec::new();
+    let mut failed = None;
+    while failed.is_none() && !(waiting.is_empty() && running.is_empty()) {
+        while running.len() < most
+            && let Some(layer) = waiting.pop_front()
+        {
+            let worker = worker::spawn(None, |reporter| {
+                unpack_one(store, &image.source, layer, rights, reporter).map(|()| Vec::new())
+            });
+            running.push((worker?, layer));
+        }
+        for index in ready(&running)?.into_iter().rev() {
+            match running[index].0.hear() {
+                Ok(Said::Progress(bytes)) => progress.add(bytes),
+                Ok(Said::Warning(text)) => warn(&text),
+                Ok(Said::Done(_)) => {
+                    running.swap_remove(index);
+                    progress.layer_done();
+                }
+                Err(error) => {
+                    let (_, layer) = running.swap_remove(index);
+                    failed = Some(error.context(layer.name()));
+                    break;
+                }
+            }
+        }
+    }
+    let Some(error) = failed else { return Ok(()) };
+    let unfinished: Vec<&Layer> = running.iter().map(|(_, layer)| *layer).collect();
+    // They die with this, and their locks with them.
+    drop(running);
+    for layer in unfinished {
+        store.sweep(&layer.diff_id.file_name())?;
+    }
+    Err(error)
+}
+
+/// Which of them have something to say.
+fn ready(running: &[(Worker, &Layer)]) -> Result<Vec<usize>> {
+    let fd = |(worker, _): &(Worker, &Layer)| worker.fd().try_clone_to_owned();
+    let owned = running.iter().map(fd).collect::<Result<Vec<_>, _>>()?;
+    let mut fds: Vec<PollFd<'_>> = owned
+        .iter()
+        .map(|fd| PollFd::new(std::os::fd::AsFd::as_fd(fd), PollFlags::POLLIN))
+        .collect();
+    match poll(&mut fds, PollTimeout::NONE) {
+        Ok(_) | Err(Errno::EINTR) => {}
+        Err(errno) => return Err(errno).context("poll"),
+    }
+    let any = |(index, fd): (usize, &PollFd<'_>)| fd.any().unwrap_or(false).then_some(index);
+    Ok(fds.iter().enumerate().filter_map(any).collect())
+}
+
+/// A worker's work.
+fn unpack_one(
+    store: &Store,
+    source: &Source,
+    layer: &Layer,
+    rights: Rights,
+    reporter: &Reporter,
+) -> Result<()> {
+    umask(Mode::empty());
+    let name = layer.diff_id.file_name();
+    let _claim = store.claim(&name)?;
+    let temp = store.temp(&name);
+    if store.layer_record(&layer.diff_id)?.is_some() {
+        // Another brig has just done it.
+        return tree::remove_path(&temp);
+    }
+    let done = unpack_into(&temp, source, layer, rights, reporter)
+        .and_then(|()| store.publish(&temp, &store.layer(&layer.diff_id)));
+    if done.is_err() {
+        // The error that matters is the first one.
+        let _ = tree::remove_path(&temp);
+    }
+    done
+}
+
+fn unpack_into(
+    temp: &Path,
+    source: &Source,
+    layer: &Layer,
+    rights: Rights,
+    reporter: &Reporter,
+) -> Result<()> {
+    use nix::fcntl::{OFlag, open};
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    // What an interrupted brig left.
+    tree::empty(std::os::fd::AsFd::as_fd(&open(temp, flags, Mode::empty())?))?;
+    let files = temp.join("fs");
+    nix::unistd::mkdir(&files, Mode::from_bits_truncate(0o755))?;
+    let root = open(&files, flags, Mode::empty())?;
+    let mut warnings = Warnings::default();
+    let times = temp.join("times");
+    let mut options = File::options();
+    let spool = options.read(true).write(true).create_new(true).open(&times)?;
+    std::fs::remove_file(&times)?;
+    let blob = layer.open(source)?;
+    let unpacked = stream(layer, &blob, reporter, |archive| {
+        unpack::unpack(archive, root, &spool, rights, &mut warnings)
+    })?;
+    warnings
+        .lines()
+        .iter()
+        .try_for_each(|line| reporter.warn(&format!("{}: {line}", layer.name())))?;
+    write_lists(temp, &unpacked)?;
+    let record = LayerRecord {
+        diff_id: layer.diff_id.clone(),
+        bytes: unpacked.bytes,
+        entries: unpacked.entries,
+        opaque: unpacked.opaque,
+        open: !unpacked.implied.is_empty() || !unpacked.links.is_empty(),
+        unpacked: crate::log::now(),
+    };
+    write_record(&temp.join("layer.json"), &record)
+}
+
+fn write_lists(temp: &Path, unpacked: &Unpacked) -> Result<()> {
+    let links = unpacked.links.iter().flat_map(|(name, target)| [name, target]);
+    for (name, list) in [
+        ("implied", unpacked.implied.iter().collect::<Vec<_>>()),
+        ("links", links.collect::<Vec<_>>()),
+    ] {
+        if !list.is_empty() {
+            let text: Vec<u8> = list.iter().flat_map(|path| [path, &b"\0"[..]].concat()).collect();
+            crate::state::write_atomically(&temp.join(name), &text)?;
+        }
+    }
+    Ok(())
+}
+
+/// Lets `work` read the layer's archive, and verifies its blob and the archive. A blob that is
+/// damaged is told as such, whatever it was that did not work because of it.
+fn stream<T>(
+    layer: &Layer,
+    blob: &Blob,
+    reporter: &Reporter,
+    work: impl FnOnce(&mut dyn Read) -> Result<T>,
+) -> Result<T> {
+    let said = layer.descriptor.as_ref().map(|descriptor| &descriptor.digest);
+    let kind = said.map_or(Algorithm::Sha256, Digest::kind);
+    let reporting = Reporting { inner: blob.reader()?, reporter, since: 0 };
+    let (hashed, compressed) = Hashing::new(reporting, kind);
+    let count = std::rc::Rc::clone(&compressed);
+    let limited = Limited::new(Decoder::new(hashed)?, Limit::default(), || count.borrow().count);
+    let (hashed, plain) = Hashing::new(limited, layer.diff_id.kind());
+    let mut archive = BufReader::with_capacity(BUFFER, hashed);
+    let result = match work(&mut archive) {
+        Ok(result) => result,
+        Err(error) => return Err(damaged(error, blob, said)?),
+    };
+    if let Some(said) = said {
+        said.is(&compressed.borrow().digest())?;
+    }
+    layer.diff_id.is(&plain.borrow().digest()).with_context(|| {
+        format!("the image's config says it is {} without compression", layer.diff_id)
+    })?;
+    Ok(result)
+}
+
+fn damaged(error: anyhow::Error, blob: &Blob, said: Option<&Digest>) -> Result<anyhow::Error> {
+    let Some(said) = said else { return Ok(error) };
+    let (mut hashed, tally) = Hashing::new(blob.reader()?, said.kind());
+    std::io::copy(&mut hashed, &mut std::io::sink())?;
+    let found = tally.borrow().digest();
+    Ok(match found == *said {
+        true => error,
+        false => anyhow!("its digest is {found}: it is damaged ({})", crate::sys::describe(&error)),
+    })
+}
+
+/// Tells how much has been read.
+struct Reporting<'a> {
+    inner: BlobReader,
+    reporter: &'a Reporter,
+    since: u64,
+}
+
+impl Read for Reporting<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let length = self.inner.read(buffer)?;
+        self.since += length as u64;
+        if self.since >= STEP || length == 0 && self.since > 0 {
+            self.reporter.progress(self.since).map_err(std::io::Error::other)?;
+            self.since = 0;
+        }
+        Ok(length)
+    }
+}

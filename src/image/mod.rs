@@ -1,0 +1,34 @@
+//! Images on disk, and the store of their layers: docs/layers.md has its layout and its rules.
+//!
+//! In the order in which `bundle` walks through it:
+//!
+//! * [`reference`]: how an image is named. [`source`]: where it lies, a directory or a tar.
+//! * [`resolve`]: its [`manifest`], config and layers; [`digest`] verifies them.
+//! * [`store`]: directories, records, locks.
+//! * [`decompress`], [`tar_reader`], [`pax`]: a layer's blob as a stream of entries.
+//! * [`unpack`]: the entries become files, below [`dirs`], with [`whiteout`]s in overlayfs's form.
+//! * [`layers`]: gets what is missing into the store; [`worker`]: processes that do it; [`progress`]: what a person sees of it.
+//! * [`view`]: layers as one tree, without mounting it; [`user`] looks who runs the image up in it;
+//!   [`patch`] makes what the layers cannot say alone.
+//! * [`tree`]: removal. [`warnings`]: what is not as the image says.
+
+pub mod decompress;
+pub mod digest;
+pub mod dirs;
+pub mod layers;
+pub mod manifest;
+pub mod patch;
+pub mod pax;
+pub mod progress;
+pub mod reference;
+pub mod resolve;
+pub mod source;
+pub mod store;
+pub mod tar_reader;
+pub mod tree;
+pub mod unpack;
+pub mod user;
+pub mod view;
+pub mod warnings;
+pub mod whiteout;
+pub mod worker;

@@ -1,0 +1,129 @@
+//! How a person names an image on disk: `PATH`, `PATH:tag`, `PATH@digest`, with or without skopeo's
+//! `oci:`, `oci-archive:` or `docker-archive:` before it.
+
+use super::digest::Digest;
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+
+/// An image on disk.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Reference {
+    /// What its prefix says that it is.
+    pub kind: Kind,
+    /// The layout's directory, or the archive.
+    pub path: PathBuf,
+    /// Which of its images.
+    pub which: Which,
+}
+
+/// What lies at the path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Not said: what is there tells.
+    Any,
+    /// `oci:`: the directory of a layout.
+    Layout,
+    /// `oci-archive:`: a layout in a tar.
+    LayoutArchive,
+    /// `docker-archive:`: what `docker save` writes.
+    DockerArchive,
+}
+
+/// Which image of those that are there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Which {
+    /// The only one.
+    Only,
+    /// The one of this name.
+    Tag(String),
+    /// The one of this digest.
+    Digest(Digest),
+}
+
+/// Reads the name of an image. A path may have colons in it: it ends where the longest one ends that
+/// there is.
+pub fn parse(text: &str) -> Result<Reference> {
+    parse_with(text, &|path| path.symlink_metadata().is_ok())
+}
+
+fn parse_with(text: &str, exists: &dyn Fn(&Path) -> bool) -> Result<Reference> {
+    const PREFIXES: [(&str, Kind); 3] = [
+        ("oci:", Kind::Layout),
+        ("oci-archive:", Kind::LayoutArchive),
+        ("docker-archive:", Kind::DockerArchive),
+    ];
+    let prefix = PREFIXES.iter().find_map(|(prefix, kind)| {
+        let rest = text.strip_prefix(prefix)?;
+        (!exists(Path::new(text))).then_some((rest, *kind))
+    });
+    let (rest, kind) = prefix.unwrap_or((text, Kind::Any));
+    if exists(Path::new(rest)) {
+        return Ok(Reference { kind, path: rest.into(), which: Which::Only });
+    }
+    let ends = rest.match_indices([':', '@']).map(|(at, _)| at).rev();
+    for at in ends {
+        let path = Path::new(&rest[..at]);
+        if at == 0 || !exists(path) {
+            continue;
+        }
+        let name = &rest[at + 1..];
+        let which = match rest.as_bytes()[at] {
+            b'@' => Which::Digest(Digest::parse(name).with_context(|| format!("image {text}"))?),
+            _ if name.is_empty() => bail!("image {text}: no name after the colon"),
+            _ => Which::Tag(name.to_owned()),
+        };
+        return Ok(Reference { kind, path: path.to_owned(), which });
+    }
+    bail!(
+        "image {text}: there is no such file or directory. brig takes an OCI image layout, directory \
+         or tar, or what `docker save` wrote: PATH, PATH:TAG or PATH@DIGEST"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str, there: &[&str]) -> Result<(Kind, String, Which)> {
+        let exists = |path: &Path| there.iter().any(|known| Path::new(known) == path);
+        let Reference { kind, path, which } = parse_with(text, &exists)?;
+        Ok((kind, path.display().to_string(), which))
+    }
+
+    #[test]
+    fn the_path_ends_where_the_longest_one_ends_that_there_is() {
+        let tag = |name: &str| Which::Tag(name.into());
+        for (text, there, expected) in [
+            ("a", vec!["a"], (Kind::Any, "a", Which::Only)),
+            ("a:b", vec!["a"], (Kind::Any, "a", tag("b"))),
+            ("a:b", vec!["a", "a:b"], (Kind::Any, "a:b", Which::Only)),
+            ("oci:a:b", vec!["a"], (Kind::Layout, "a", tag("b"))),
+            ("oci:a", vec!["oci"], (Kind::Any, "oci", tag("a"))),
+            (
+                "docker-archive:/x.tar:docker.io/library/busybox:latest",
+                vec!["/x.tar"],
+                (Kind::DockerArchive, "/x.tar", tag("docker.io/library/busybox:latest")),
+            ),
+        ] {
+            if text == "oci:a" {
+                // A prefix goes before a file of that name.
+                assert!(parsed(text, &there).is_err());
+                continue;
+            }
+            let (kind, path, which) = expected;
+            assert_eq!(parsed(text, &there).unwrap(), (kind, path.to_owned(), which), "{text}");
+        }
+        let digest = Digest::of(b"");
+        let text = format!("oci-archive:x.tar@{digest}");
+        let expected = (Kind::LayoutArchive, "x.tar".to_owned(), Which::Digest(digest));
+        assert_eq!(parsed(&text, &["x.tar"]).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_is_not_there_is_named() {
+        for text in ["nothing", "a:", "a@b", "a@sha256:0"] {
+            let error = format!("{:#}", parsed(text, &["a"]).unwrap_err());
+            assert!(error.contains(&format!("image {text}: ")), "{error}");
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! The layer store: directories, records, locks. docs/layers.md has its layout and its rules.
+
+use super::digest::Digest;
+use crate::deadline;
+use crate::state::write_atomically;
+use crate::sys::{Errno, misc};
+use anyhow::{Context, Result, ensure};
+use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags, open, renameat2};
+use nix::sys::stat::Mode;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::fs::{DirBuilder, File};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// The store.
+#[derive(Debug)]
+pub struct Store {
+    /// Absolute.
+    pub path: PathBuf,
+}
+
+/// What is known of an unpacked layer: `layers/<diff id>/layer.json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LayerRecord {
+    /// The archive's digest without compression.
+    pub diff_id: Digest,
+    /// How many bytes the files have.
+    pub bytes: u64,
+    /// How many entries the archive has.
+    pub entries: u64,
+    /// Its root is opaque: nothing below it shows.
+    pub opaque: bool,
+    /// There are files `implied` or `links`: the layer needs a look at those below.
+    pub open: bool,
+    /// When it was unpacked, RFC 3339.
+    pub unpacked: String,
+}
+
+/// An image whose layers are here: `images/<id>.json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ImageRecord {
+    /// The digest of its config.
+    pub id: Digest,
+    /// The digest of its manifest, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<Digest>,
+    /// Names it was found by: `path:tag`, the last one first.
+    pub names: Vec<String>,
+    /// Where it was found last: `commit` takes the blobs of its layers from there.
+    pub source: PathBuf,
+    /// Its config, as it is written.
+    pub config: String,
+    /// The diff ids of its layers, lowest first.
+    pub layers: Vec<Digest>,
+    /// The blobs of its layers: digest and size, where the source says them.
+    pub blobs: Vec<super::manifest::Descriptor>,
+    /// When its config says that it was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created: Option<String>,
+}
+
+/// Who uses layers: a bundle, or a container of `run --image`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct UseRecord {
+    /// The bundle's directory.
+    pub bundle: PathBuf,
+    /// The container of a bundle in the store: its state root and id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<(PathBuf, String)>,
+    /// Which image.
+    pub image: Digest,
+    /// The layers' diff ids, lowest first.
+    pub layers: Vec<Digest>,
+    /// The patch of the chain, by chain id, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patch: Option<Digest>,
+}
+
+/// A lock, which goes with the descriptor.
+#[derive(Debug)]
+pub struct Lock {
+    _fd: OwnedFd,
+}
+
+/// Where the store is unless `--store` says it.
+pub fn default_path() -> Result<PathBuf> {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    if nix::unistd::geteuid().is_root() {
+        return Ok("/var/lib/brig".into());
+    }
+    if let Some(dir) = variable("XDG_DATA_HOME").map(PathBuf::from).filter(|dir| dir.is_absolute())
+    {
+        return Ok(dir.join("brig"));
+    }
+    let home = variable("HOME").map(PathBuf::from);
+    let home = home.context("--store: there is no default where HOME is not set")?;
+    Ok(home.join(".local/share/brig"))
+}
+
+impl Store {
+    /// Opens it, made if it is missing. `given`: `--store`.
+    pub fn open(given: Option<&Path>) -> Result<Store> {
+        let path = given.map_or_else(default_path, |path| Ok(path.to_owned()))?;
+        let path = std::path::absolute(&path)?;
+        let make =
+            |path: &Path, mode: u32| DirBuilder::new().recursive(true).mode(mode).create(path);
+        let store = Store { path };
+        let made = make(&store.path, 0o711).and_then(|()| {
+            for private in ["layers", "patches", "images", "bundles", "tmp"] {
+                make(&store.path.join(private), 0o700)?;
+            }
+            make(&store.path.join("containers"), 0o711)
+        });
+        made.with_context(|| format!("store {}", store.path.display()))?;
+        Ok(store)
+    }
+
+    /// The directory of a layer, there or not.
+    pub fn layer(&self, diff_id: &Digest) -> PathBuf {
+        self.path.join("layers").join(diff_id.file_name())
+    }
+
+    /// The layer in overlayfs's form.
+    pub fn layer_files(&self, diff_id: &Digest) -> PathBuf {
+        self.layer(diff_id).join("fs")
+    }
+
+    /// The directory of a patch, there or not.
+    pub fn patch(&self, chain_id: &Digest) -> PathBuf {
+        self.path.join("patches").join(chain_id.file_name())
+    }
+
+    /// Where something is made that becomes visible by a rename.
+    pub fn temp(&self, name: &str) -> PathBuf {
+        self.path.join("tmp").join(name)
+    }
+
+    /// What is known of a layer; none if it is not here.
+    pub fn layer_record(&self, diff_id: &Digest) -> Result<Option<LayerRecord>> {
+        read_record(&self.layer(diff_id).join("layer.json"))
+    }
+
+    /// Where an image is recorded.
+    pub fn image_path(&self, id: &Digest) -> PathBuf {
+        self.path.join("images").join(format!("{}.json", id.file_name()))
+    }
+
+    /// What is known of an image; none if it is not here.
+    pub fn image_record(&self, id: &Digest) -> Result<Option<ImageRecord>> {
+        read_record(&self.image_path(id))
+    }
+
+    /// Records an image, with the names it had already.
+    pub fn add_image(&self, mut image: ImageRecord) -> Result<()> {
+        if let Some(known) = self.image_record(&image.id)? {
+            let known = known.names.into_iter().filter(|name| !image.names.contains(name));
+            image.names.extend(known.collect::<Vec<_>>());
+        }
+        write_record(&self.image_path(&image.id), &image)
+    }
+
+    /// Where a bundle outside the store is recorded.
+    pub fn bundle_path(&self, bundle: &Path) -> PathBuf {
+        let name = Digest::of(bundle.as_os_str().as_bytes());
+        self.path.join("bundles").join(format!("{}.json", name.hex()))
+    }
+
+    /// Nothing is removed from the store while this is held.
+    pub fn lock_shared(&self) -> Result<Lock> {
+        self.lock(false)
+    }
+
+    /// Nobody relies on what no record names while this is held.
+    pub fn lock_exclusive(&self) -> Result<Lock> {
+        self.lock(true)
+    }
+
+    fn lock(&self, exclusive: bool) -> Result<Lock> {
+        let path = self.path.join("lock");
+        let flags = OFlag::O_RDONLY | OFlag::O_CREAT | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let fd = open(&path, flags, Mode::S_IRUSR | Mode::S_IWUSR)
+            .with_context(|| path.display().to_string())?;
+        let why = || format!("{} is locked by another brig", path.display());
+        wait_for_lock(&fd, exclusive, deadline::STORE, why)?;
+        Ok(Lock { _fd: fd })
+    }
+
+    /// Makes the directory `tmp/<name>` and locks it, waiting for who has locked it already. What
+    /// an interrupted brig left there is the caller's to remove.
+    pub fn claim(&self, name: &str) -> Result<Lock> {
+        let path = self.temp(name);
+        let what = || path.display().to_string();
+        loop {
+            match nix::unistd::mkdir(&path, Mode::S_IRWXU) {
+                Ok(()) | Err(Errno::EEXIST) => {}
+                Err(errno) => return Err(errno).with_context(what),
+            }
+            let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+            let fd = match open(&path, flags, Mode::empty()) {
+                // Whoever had it is done.
+                Err(Errno::ENOENT) => continue,
+                fd => fd.with_context(what)?,
+            };
+            let why = || format!("{}: another brig has been unpacking it", path.display());
+            wait_for_lock(&fd, true, deadline::UNPACK, why)?;
+            // Locked, but it may have been removed or renamed meanwhile.
+            let same = |a: &nix::sys::stat::FileStat, b: &nix::sys::stat::FileStat| {
+                (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino)
+            };
+            match (nix::sys::stat::fstat(&fd), nix::sys::stat::lstat(&path)) {
+                (Ok(locked), Ok(there)) if same(&locked, &there) => return Ok(Lock { _fd: fd }),
+                _ => {}
+            }
+        }
+    }
+
+    /// Removes `tmp/<name>` if nobody works on it any more.
+    pub fn sweep(&self, name: &str) -> Result<()> {
+        let path = self.temp(name);
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        match open(&path, flags, Mode::empty()) {
+            Ok(fd) if misc::try_flock(fd.as_fd(), true)? => super::tree::remove_path(&path),
+            Ok(_) | Err(Errno::ENOENT) => Ok(()),
+            Err(errno) => Err(errno).with_context(|| path.display().to_string()),
+        }
+    }
+
+    /// Makes a complete directory of tmp/ visible under its name, which nothing else has.
+    pub fn publish(&self, temp: &Path, target: &Path) -> Result<()> {
+        let renamed = renameat2(AT_FDCWD, temp, AT_FDCWD, target, RenameFlags::RENAME_NOREPLACE);
+        renamed.with_context(|| format!("rename {} to {}", temp.display(), target.display()))
+    }
+}
+
+fn wait_for_lock(
+    fd: &OwnedFd,
+    exclusive: bool,
+    patience: Duration,
+    why: impl Fn() -> String,
+) -> Result<()> {
+    let end = Instant::now() + patience;
+    while !misc::try_flock(fd.as_fd(), exclusive)? {
+        ensure!(Instant::now() < end, "{}, for {} s", why(), patience.as_secs());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+/// Reads a record; none if there is no such file.
+pub fn read_record<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    let what = || path.display().to_string();
+    let file = match File::open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        file => file.with_context(what)?,
+    };
+    serde_json::from_reader(std::io::BufReader::new(file)).map(Some).with_context(what)
+}
+
+/// Writes a record, which appears whole or not at all.
+pub fn write_record<T: Serialize>(path: &Path, record: &T) -> Result<()> {
+    write_atomically(path, &serde_json::to_vec(record)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_is_exclusive_and_goes_with_its_holder() {
+        let path = std::env::temp_dir().join(format!("brig-store-{}", std::process::id()));
+        let store = Store::open(Some(&path)).unwrap();
+        let claimed = store.claim("x").unwrap();
+        let again = open(&store.temp("x"), OFlag::O_RDONLY, Mode::empty()).unwrap();
+        assert!(!misc::try_flock(again.as_fd(), true).unwrap());
+        drop(claimed);
+        assert!(misc::try_flock(again.as_fd(), true).unwrap());
+        std::fs::remove_dir(store.temp("x")).unwrap();
+        drop((again, store.claim("x").unwrap()));
+        for dir in ["tmp/x", "tmp", "layers", "patches", "images", "bundles", "containers", ""] {
+            std::fs::remove_dir(path.join(dir)).unwrap();
+        }
+    }
+}

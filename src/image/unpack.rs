@@ -1,0 +1,463 @@
+//! A layer's entries become files, in overlayfs's form. The archive is hostile input: every path is
+//! walked by descriptors below the layer's own directory ([`super::dirs`]).
+
+use super::dirs::{Dirs, Missing, is_directory, parts};
+use super::tar_reader::{Entry, Kind, Reader};
+use super::warnings::Warnings;
+use super::{tree, whiteout};
+use crate::sys::{Errno, SysError, cred, xattr};
+use anyhow::{Context, Result, bail, ensure};
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::stat::{
+    FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmod, fchmodat, fstatat, futimens, makedev,
+    mkdirat, mknodat, utimensat,
+};
+use nix::sys::time::TimeSpec;
+use nix::unistd::{Gid, Uid, fchown, fchownat, linkat, symlinkat};
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+
+/// What this process may do.
+#[derive(Debug, Clone, Copy)]
+pub struct Rights {
+    /// Give files to others.
+    pub chown: bool,
+    /// Make device nodes.
+    pub devices: bool,
+}
+
+impl Rights {
+    /// Of this process. `own_id_alone`: its user namespace maps no other.
+    pub fn of_process(own_id_alone: bool) -> Result<Rights> {
+        // linux/capability.h
+        const CHOWN: u64 = 1;
+        const MKNOD: u64 = 1 << 27;
+        let has = cred::capget()?.effective;
+        let first = cred::in_first_user_namespace();
+        Ok(Rights { chown: has & CHOWN != 0 && !own_id_alone, devices: first && has & MKNOD != 0 })
+    }
+}
+
+/// What an archive has become.
+#[derive(Debug, Default)]
+pub struct Unpacked {
+    /// Bytes of files.
+    pub bytes: u64,
+    /// Entries of the archive.
+    pub entries: u64,
+    /// The root is opaque.
+    pub opaque: bool,
+    /// Directories without an entry of their own, sorted.
+    pub implied: Vec<Vec<u8>>,
+    /// Hard links to what is not in this layer: name and target.
+    pub links: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// More entries are in no honest archive.
+const MOST_ENTRIES: u64 = 16 << 20;
+/// More links out of a layer are in no honest archive.
+const MOST_LINKS: usize = 1 << 16;
+const CHUNK: usize = 64 << 10;
+/// So many zeros become a hole.
+static HOLE: [u8; 4096] = [0; 4096];
+
+/// A layer being unpacked.
+struct Unpacker<'a> {
+    dirs: Dirs,
+    rights: Rights,
+    /// Directories' times, to be set after their content: `seconds nanoseconds length` and the path.
+    times: BufWriter<&'a File>,
+    warnings: &'a mut Warnings,
+    done: Unpacked,
+    buffer: Vec<u8>,
+}
+
+/// Unpacks all of an archive into the empty directory `root`. `times`: an empty file, for what has
+/// to wait until the end.
+pub fn unpack<R: Read>(
+    archive: R,
+    root: OwnedFd,
+    times: &File,
+    rights: Rights,
+    warnings: &mut Warnings,
+) -> Result<Unpacked> {
+    let mut reader = Reader::new(archive);
+    let mut unpacker = Unpacker {
+        dirs: Dirs::new(root),
+        rights,
+        times: BufWriter::new(times),
+        warnings,
+        done: Unpacked::default(),
+        buffer: vec![0; CHUNK],
+    };
+    while let Some(entry) = reader.next_entry()? {
+        unpacker.done.entries += 1;
+        ensure!(unpacker.done.entries <= MOST_ENTRIES, "more than {MOST_ENTRIES} entries");
+        unpacker.add(&entry, &mut reader).with_context(|| shown(&entry))?;
+    }
+    // What follows the end of the archive belongs to the blob, too.
+    std::io::copy(reader.get_mut(), &mut std::io::sink())?;
+    unpacker.finish()
+}
+
+fn shown(entry: &Entry) -> String {
+    let path = entry.path.escape_ascii();
+    match entry.kind {
+        Kind::HardLink => format!("entry {path} (hard link to {})", entry.link.escape_ascii()),
+        _ => format!("entry {path}"),
+    }
+}
+
+impl Unpacker<'_> {
+    fn add<R: Read>(&mut self, entry: &Entry, reader: &mut Reader<R>) -> Result<()> {
+        let parts = parts(&entry.path)?;
+        let Some((&name, above)) = parts.split_last() else {
+            ensure!(entry.kind == Kind::Directory, "the root can only be a directory");
+            self.remember_times(b"", entry)?;
+            self.dirs.implied.remove(&b""[..]);
+            let root = self.dirs.root().try_clone_to_owned()?;
+            return self.attributes(entry, root.as_fd(), b".");
+        };
+        if above.iter().any(|part| part.starts_with(whiteout::AUFS)) {
+            return Ok(());
+        }
+        let hidden = above.iter().any(|part| part.starts_with(whiteout::PREFIX));
+        ensure!(!hidden, "its way goes through a whiteout");
+        if let Some(target) = name.strip_prefix(whiteout::PREFIX) {
+            return self.whiteout(above, name, target);
+        }
+        match entry.kind {
+            Kind::Directory => self.directory(above, name, entry),
+            Kind::HardLink => self.hard_link(above, name, entry),
+            Kind::File => self.file(above, name, entry, reader),
+            Kind::Symlink => {
+                ensure!(!entry.link.is_empty(), "a symbolic link to nothing");
+                let link =
+                    CString::new(entry.link.as_slice()).context("its target has a NUL in it")?;
+                let make = |dir: BorrowedFd<'_>| symlinkat(link.as_c_str(), dir, name);
+                self.special(above, name, entry, make)
+            }
+            Kind::Fifo => {
+                let make = |dir: BorrowedFd<'_>| mknodat(dir, name, SFlag::S_IFIFO, PRIVATE, 0);
+                self.special(above, name, entry, make)
+            }
+            Kind::CharDevice | Kind::BlockDevice => self.device(above, name, entry),
+        }
+    }
+
+    fn whiteout(&mut self, above: &[&[u8]], name: &[u8], target: &[u8]) -> Result<()> {
+        if name == whiteout::OPAQUE {
+            if above.is_empty() {
+                self.done.opaque = true;
+                return Ok(());
+            }
+            let dir = self.dirs.enter(above, Missing::Make)?;
+            return whiteout::make_opaque(dir, b".");
+        }
+        if name.starts_with(whiteout::AUFS) {
+            return Ok(());
+        }
+        ensure!(![&b""[..], b".", b".."].contains(&target), "a whiteout of nothing");
+        let dir = self.dirs.enter(above, Missing::Make)?;
+        match fstatat(dir, target, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Err(Errno::ENOENT) => whiteout::make(dir, target)
+                .context("mknod of a whiteout (without root's rights that needs Linux 5.8)"),
+            // It hides what is below this layer, not what is in it.
+            Ok(_) if is_directory(dir, target) => whiteout::make_opaque(dir, target),
+            Ok(_) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Has something made, in the place of what the archive has put there before. True: that was a
+    /// whiteout.
+    fn make<T>(
+        &mut self,
+        above: &[&[u8]],
+        name: &[u8],
+        make: impl Fn(BorrowedFd<'_>) -> Result<T, Errno>,
+    ) -> Result<(T, bool)> {
+        let dir = self.dirs.enter(above, Missing::Make)?;
+        match make(dir) {
+            Err(Errno::EEXIST) => {}
+            made => return Ok((made?, false)),
+        }
+        let stat = fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        let dir = dir.try_clone_to_owned()?;
+        tree::remove(dir.as_fd(), name).context("replace what the archive had there before")?;
+        if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR {
+            let mut path = above.join(&b'/');
+            path.extend_from_slice(b"/");
+            self.dirs.implied.retain(|implied| !implied.starts_with(&path));
+        }
+        self.dirs.forget();
+        Ok((make(dir.as_fd())?, whiteout::is_whiteout(&stat)))
+    }
+
+    fn directory(&mut self, above: &[&[u8]], name: &[u8], entry: &Entry) -> Result<()> {
+        let dir = self.dirs.enter(above, Missing::Make)?.try_clone_to_owned()?;
+        let mut path = self.dirs.path();
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(name);
+        if is_directory(dir.as_fd(), name) {
+            self.dirs.implied.remove(&path);
+        } else {
+            let made = self.make(above, name, |dir| mkdirat(dir, name, PRIVATE))?;
+            if made.1 {
+                whiteout::make_opaque(dir.as_fd(), name)?;
+            }
+        }
+        self.remember_times(&path, entry)?;
+        self.attributes(entry, dir.as_fd(), name)
+    }
+
+    fn file<R: Read>(
+        &mut self,
+        above: &[&[u8]],
+        name: &[u8],
+        entry: &Entry,
+        reader: &mut Reader<R>,
+    ) -> Result<()> {
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+        let (file, _) = self.make(above, name, |dir| openat(dir, name, flags, PRIVATE))?;
+        let file = File::from(file);
+        self.content(entry, &file, reader)?;
+        if self.rights.chown {
+            let (uid, gid) = owner(entry)?;
+            fchown(&file, Some(uid), Some(gid)).map_err(|errno| explained(errno, entry))?;
+        }
+        fchmod(&file, mode(entry)).context("chmod")?;
+        if !entry.xattrs.is_empty() {
+            let dir = self.dirs.enter(above, Missing::Fail)?.try_clone_to_owned()?;
+            self.xattrs(entry, dir.as_fd(), name)?;
+        }
+        let time = time(entry);
+        futimens(&file, &time, &time).context("utimens")
+    }
+
+    /// Writes the content; what is zero is not written.
+    fn content<R: Read>(
+        &mut self,
+        entry: &Entry,
+        file: &File,
+        reader: &mut Reader<R>,
+    ) -> Result<()> {
+        let whole = [super::tar_reader::Sparse { offset: 0, length: entry.size }];
+        let (size, parts) = match &entry.sparse {
+            Some((size, parts)) => (*size, parts.as_slice()),
+            None => (entry.size, &whole[..]),
+        };
+        let mut end = 0;
+        for part in parts {
+            let (mut at, mut left) = (part.offset, part.length);
+            while left > 0 {
+                let wanted = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
+                let chunk = &mut self.buffer[..wanted];
+                reader.read_exact(chunk)?;
+                for (index, block) in chunk.chunks(HOLE.len()).enumerate() {
+                    if *block != HOLE[..block.len()] || wanted <= 64 {
+                        let start = at + (index * HOLE.len()) as u64;
+                        file.write_all_at(block, start)?;
+                        end = start + block.len() as u64;
+                    }
+                }
+                at += wanted as u64;
+                left -= wanted as u64;
+            }
+        }
+        if end < size {
+            file.set_len(size)?;
+        }
+        self.done.bytes += size;
+        Ok(())
+    }
+
+    /// What is made by one call, and neither opened nor followed.
+    fn special(
+        &mut self,
+        above: &[&[u8]],
+        name: &[u8],
+        entry: &Entry,
+        make: impl Fn(BorrowedFd<'_>) -> Result<(), Errno>,
+    ) -> Result<()> {
+        self.make(above, name, make)?;
+        let dir = self.dirs.enter(above, Missing::Fail)?.try_clone_to_owned()?;
+        self.attributes(entry, dir.as_fd(), name)?;
+        let time = time(entry);
+        utimensat(&dir, name, &time, &time, UtimensatFlags::NoFollowSymlink).context("utimens")
+    }
+
+    fn device(&mut self, above: &[&[u8]], name: &[u8], entry: &Entry) -> Result<()> {
+        let path = entry.path.escape_ascii().to_string();
+        let (major, minor) = entry.device;
+        if !self.rights.devices {
+            self.warnings.add("device nodes left out, which only root may make", &path);
+            return Ok(());
+        }
+        if entry.kind == Kind::CharDevice && (major, minor) == (0, 0) {
+            self.warnings.add("devices 0:0 left out, which overlayfs takes for whiteouts", &path);
+            return Ok(());
+        }
+        let kind = match entry.kind {
+            Kind::CharDevice => SFlag::S_IFCHR,
+            _ => SFlag::S_IFBLK,
+        };
+        let number = makedev(major.into(), minor.into());
+        self.special(above, name, entry, |dir| mknodat(dir, name, kind, PRIVATE, number))
+    }
+
+    fn hard_link(&mut self, above: &[&[u8]], name: &[u8], entry: &Entry) -> Result<()> {
+        let target = parts(&entry.link).context("the link's target")?;
+        let Some((&last, rest)) = target.split_last() else { bail!("a hard link to the root") };
+        let from = match self.dirs.enter(rest, Missing::Fail) {
+            Ok(dir) => dir.try_clone_to_owned()?,
+            Err(error) if error.downcast_ref::<Errno>() == Some(&Errno::ENOENT) => {
+                return self.link_below(above, name, &target);
+            }
+            Err(error) => return Err(error.context("the link's target")),
+        };
+        match fstatat(&from, last, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(stat) if !whiteout::is_whiteout(&stat) => {}
+            Ok(_) | Err(Errno::ENOENT) => return self.link_below(above, name, &target),
+            Err(errno) => return Err(errno.into()),
+        }
+        if rest == above && last == name {
+            bail!("a hard link to itself");
+        }
+        ensure!(!is_directory(from.as_fd(), last), "a hard link to a directory");
+        self.make(above, name, |dir| linkat(&from, last, dir, name, AtFlags::empty()))?;
+        Ok(())
+    }
+
+    /// The target may be in a layer below: see [`super::patch`].
+    fn link_below(&mut self, above: &[&[u8]], name: &[u8], target: &[&[u8]]) -> Result<()> {
+        ensure!(
+            self.done.links.len() < MOST_LINKS,
+            "more than {MOST_LINKS} links out of the layer"
+        );
+        self.dirs.enter(above, Missing::Make)?;
+        let mut path = self.dirs.path();
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(name);
+        self.done.links.push((path, target.join(&b'/')));
+        Ok(())
+    }
+
+    /// Owner, permissions and attributes of what is no file.
+    fn attributes(&mut self, entry: &Entry, dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+        if self.rights.chown {
+            let (uid, gid) = owner(entry)?;
+            fchownat(dir, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)
+                .map_err(|errno| explained(errno, entry))?;
+        }
+        if entry.kind != Kind::Symlink {
+            // It has just been made by us: no link to follow.
+            fchmodat(dir, name, mode(entry), FchmodatFlags::FollowSymlink).context("chmod")?;
+        }
+        self.xattrs(entry, dir, name)
+    }
+
+    fn xattrs(&mut self, entry: &Entry, dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+        for (key, value) in &entry.xattrs {
+            let shown = || format!("{} of {}", key.escape_ascii(), entry.path.escape_ascii());
+            let overlays = [&b"trusted.overlay."[..], b"user.overlay."];
+            if overlays.iter().any(|prefix| key.starts_with(prefix)) {
+                self.warnings.add("attributes left out, which are overlayfs's own", &shown());
+                continue;
+            }
+            let key =
+                CString::new(key.as_slice()).context("an attribute's name has a NUL in it")?;
+            match xattr::set_here(&whiteout::path_in(dir, name), &key, value) {
+                Err(SysError { errno: Errno::EPERM | Errno::EOPNOTSUPP, .. }) => {
+                    let what = "attributes left out, which the kernel does not let brig set here";
+                    self.warnings.add(what, &shown());
+                }
+                done => done.with_context(shown)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn remember_times(&mut self, path: &[u8], entry: &Entry) -> Result<()> {
+        let (seconds, nanoseconds) = entry.mtime;
+        self.times.write_all(&seconds.to_ne_bytes())?;
+        self.times.write_all(&nanoseconds.to_ne_bytes())?;
+        self.times.write_all(&(path.len() as u64).to_ne_bytes())?;
+        Ok(self.times.write_all(path)?)
+    }
+
+    fn finish(mut self) -> Result<Unpacked> {
+        self.times.flush()?;
+        let mut file: &File = self.times.get_ref();
+        file.seek(SeekFrom::Start(0))?;
+        let mut times = BufReader::new(file);
+        let mut head = [0_u8; 24];
+        while times.read(&mut head[..1])? == 1 {
+            times.read_exact(&mut head[1..])?;
+            let number = |at: usize| {
+                let mut bytes = [0; 8];
+                bytes.copy_from_slice(&head[at..at + 8]);
+                i64::from_ne_bytes(bytes)
+            };
+            let mut path = vec![0; usize::try_from(number(16))?];
+            times.read_exact(&mut path)?;
+            self.set_times(&path, number(0), number(8))
+                .with_context(|| format!("times of {}", path.escape_ascii()))?;
+        }
+        let mut implied: Vec<Vec<u8>> = self.dirs.implied.into_iter().collect();
+        implied.sort();
+        Ok(Unpacked { implied, ..self.done })
+    }
+
+    fn set_times(&mut self, path: &[u8], seconds: i64, nanoseconds: i64) -> Result<()> {
+        let time = TimeSpec::new(seconds, nanoseconds);
+        let names = parts(path)?;
+        let nofollow = UtimensatFlags::NoFollowSymlink;
+        let Some((&name, above)) = names.split_last() else {
+            return Ok(utimensat(self.dirs.root(), ".", &time, &time, nofollow)?);
+        };
+        // The archive may have put something else there later.
+        let Ok(dir) = self.dirs.enter(above, Missing::Fail) else { return Ok(()) };
+        if is_directory(dir, name) {
+            utimensat(dir, name, &time, &time, nofollow)?;
+        }
+        Ok(())
+    }
+}
+
+/// Until the owner is set.
+const PRIVATE: Mode = Mode::S_IRWXU;
+
+fn mode(entry: &Entry) -> Mode {
+    Mode::from_bits_truncate(entry.mode)
+}
+
+fn owner(entry: &Entry) -> Result<(Uid, Gid)> {
+    // -1 would be "as it is".
+    let id = |id: u64| u32::try_from(id).ok().filter(|&id| id != u32::MAX);
+    let uid = id(entry.uid).with_context(|| format!("uid {} is no id", entry.uid))?;
+    let gid = id(entry.gid).with_context(|| format!("gid {} is no id", entry.gid))?;
+    Ok((Uid::from_raw(uid), Gid::from_raw(gid)))
+}
+
+fn explained(errno: Errno, entry: &Entry) -> anyhow::Error {
+    let error = anyhow::Error::from(errno);
+    match errno {
+        Errno::EINVAL => error.context(format!(
+            "its owner {}:{} is not among the ids that /etc/subuid and /etc/subgid grant you",
+            entry.uid, entry.gid
+        )),
+        _ => error.context("chown"),
+    }
+}
+
+fn time(entry: &Entry) -> TimeSpec {
+    TimeSpec::new(entry.mtime.0, entry.mtime.1)
+}

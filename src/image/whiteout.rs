@@ -1,0 +1,61 @@
+//! What hides things of the layers below, in overlayfs's form: a character device 0:0 hides what has
+//! its name, a directory that is opaque everything that would be in it.
+
+use crate::sys::{Errno, xattr};
+use anyhow::{Context, Result};
+use nix::sys::stat::{FileStat, Mode, SFlag, mknodat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+use std::ffi::{CStr, OsStr};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+/// Names in an archive that begin with this are whiteouts.
+pub const PREFIX: &[u8] = b".wh.";
+/// The directory that has an entry of this name is opaque.
+pub const OPAQUE: &[u8] = b".wh..wh..opq";
+/// What aufs keeps for itself; the name above is one of these.
+pub const AUFS: &[u8] = b".wh..wh.";
+
+/// Seen by an overlay that is mounted with `userxattr`.
+const USER: &CStr = c"user.overlay.opaque";
+/// Seen by others.
+const TRUSTED: &CStr = c"trusted.overlay.opaque";
+
+/// Whether this is one.
+pub fn is_whiteout(stat: &FileStat) -> bool {
+    let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+    kind == SFlag::S_IFCHR && stat.st_rdev == 0
+}
+
+/// Makes a whiteout. Whoever may write the directory may do so since Linux 5.8.
+pub fn make(dir: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+    mknodat(dir, name, SFlag::S_IFCHR, Mode::empty(), 0)
+}
+
+/// Removes one.
+pub fn remove(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+    unlinkat(dir, name, UnlinkatFlags::NoRemoveDir).context("unlink")
+}
+
+/// Makes a directory opaque, for overlays mounted in both ways, as far as brig has the right to.
+pub fn make_opaque(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+    let path = path_in(dir, name);
+    xattr::set_here(&path, USER, b"y").context(
+        "the store's filesystem has no attributes user.*: overlayfs cannot hide directories on it",
+    )?;
+    match xattr::set_here(&path, TRUSTED, b"y") {
+        Err(error) if error.errno == Errno::EPERM => Ok(()),
+        done => Ok(done?),
+    }
+}
+
+/// Whether a directory is opaque: every one that brig makes so has this attribute.
+pub fn is_opaque(dir: BorrowedFd<'_>, name: &[u8]) -> Result<bool> {
+    Ok(xattr::is_marked(&path_in(dir, name), USER)?)
+}
+
+/// A path for calls that take no directory's descriptor; only its last name is looked up.
+pub fn path_in(dir: BorrowedFd<'_>, name: &[u8]) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd())).join(OsStr::from_bytes(name))
+}

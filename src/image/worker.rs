@@ -1,0 +1,192 @@
+//! Work in processes of their own: one for each layer that is being unpacked, and without root's
+//! rights one in a user namespace for all work on the store. No threads: what brig does after that
+//! needs a process with one thread.
+
+use crate::launch::idmap;
+use crate::plan::idmap::IdMaps;
+use crate::sys::clone::{Side, clone3};
+use crate::sys::{Errno, cred, describe, exit, signal};
+use anyhow::{Context, Result, anyhow, bail};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// What a worker says.
+#[derive(Debug)]
+pub enum Said {
+    /// So many more bytes are done.
+    Progress(u64),
+    /// This is not as it should be, but goes on.
+    Warning(String),
+    /// All is done, with this result.
+    Done(Vec<u8>),
+}
+
+/// A worker, seen by who waits for it.
+#[derive(Debug)]
+pub struct Worker {
+    pidfd: OwnedFd,
+    socket: OwnedFd,
+}
+
+/// The worker's side.
+pub struct Reporter {
+    socket: OwnedFd,
+}
+
+/// Longer messages are cut, of results they are errors.
+const MOST: usize = 64 << 10;
+
+/// Has work done by a new process, with `maps` in a user namespace of its own. The process dies with
+/// its parent.
+pub fn spawn(
+    maps: Option<&IdMaps>,
+    work: impl FnOnce(&Reporter) -> Result<Vec<u8>>,
+) -> Result<Worker> {
+    let (ours, theirs) =
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+            .context("socketpair")?;
+    let flags = if maps.is_some() { libc::CLONE_NEWUSER } else { 0 };
+    let (pid, pidfd) = match clone3(flags, None)? {
+        Side::Parent(pid, pidfd) => (pid, pidfd),
+        Side::Child(_) => {
+            drop(ours);
+            let reporter = Reporter { socket: theirs };
+            exit(i32::from(!reporter.live(maps.is_some(), work)))
+        }
+    };
+    drop(theirs);
+    let worker = Worker { pidfd, socket: ours };
+    if let Some(maps) = maps {
+        idmap::write(pid, maps, "the ids of your user namespace")
+            .and_then(|()| send_to(worker.socket.as_fd(), b"G"))
+            .inspect_err(|_| worker.kill())?;
+    }
+    Ok(worker)
+}
+
+impl Reporter {
+    /// The worker's life; false if it failed.
+    fn live(&self, mapped: bool, work: impl FnOnce(&Reporter) -> Result<Vec<u8>>) -> bool {
+        let go = || -> Result<Vec<u8>> {
+            cred::parent_death_signal(libc::SIGKILL)?;
+            if mapped {
+                // Until the ids are mapped.
+                let mut byte = [0];
+                let length = recv(self.socket.as_raw_fd(), &mut byte, MsgFlags::empty())?;
+                anyhow::ensure!(length == 1, "brig is gone");
+            }
+            let result = work(self)?;
+            anyhow::ensure!(result.len() < MOST, "a result of {} bytes", result.len());
+            Ok(result)
+        };
+        let (tag, text) = match go() {
+            Ok(result) => (b'D', result),
+            Err(error) => (b'F', describe(&error).into_bytes()),
+        };
+        self.say(tag, &text).is_ok() && tag == b'D'
+    }
+
+    fn say(&self, tag: u8, text: &[u8]) -> Result<()> {
+        let text = &text[..text.len().min(MOST - 1)];
+        send_to(self.socket.as_fd(), &[&[tag], text].concat())
+    }
+
+    /// So many more bytes are done.
+    pub fn progress(&self, bytes: u64) -> Result<()> {
+        self.say(b'P', &bytes.to_ne_bytes())
+    }
+
+    /// This is not as it should be, but goes on.
+    pub fn warn(&self, text: &str) -> Result<()> {
+        self.say(b'W', text.as_bytes())
+    }
+}
+
+fn send_to(socket: BorrowedFd<'_>, packet: &[u8]) -> Result<()> {
+    let sent = send(socket.as_raw_fd(), packet, MsgFlags::MSG_NOSIGNAL);
+    sent.map(drop).context("say to another process of brig's")
+}
+
+impl Worker {
+    /// Readable when it has something to say.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Waits for what it says. Its failure is an error, and so is its death.
+    pub fn hear(&self) -> Result<Said> {
+        let mut packet = vec![0_u8; MOST];
+        let length = loop {
+            match recv(self.socket.as_raw_fd(), &mut packet, MsgFlags::empty()) {
+                Err(Errno::EINTR) => {}
+                Err(Errno::ECONNRESET) => break 0,
+                length => break length.context("listen to a process of brig's")?,
+            }
+        };
+        match packet[..length].split_first() {
+            Some((b'P', bytes)) => {
+                let bytes = bytes.try_into().context("listen to a process of brig's")?;
+                Ok(Said::Progress(u64::from_ne_bytes(bytes)))
+            }
+            Some((b'W', text)) => Ok(Said::Warning(String::from_utf8_lossy(text).into())),
+            Some((b'D', result)) => Ok(Said::Done(result.to_vec())),
+            Some((b'F', text)) => Err(anyhow!(String::from_utf8_lossy(text).into_owned())),
+            _ => bail!("a process of brig's died ({})", self.end()),
+        }
+    }
+
+    /// Until it is done; warnings are passed on.
+    pub fn wait(self, mut warn: impl FnMut(&str)) -> Result<Vec<u8>> {
+        loop {
+            match self.hear()? {
+                Said::Progress(_) => {}
+                Said::Warning(text) => warn(&text),
+                Said::Done(result) => return Ok(result),
+            }
+        }
+    }
+
+    fn end(&self) -> String {
+        match waitid(Id::PIDFd(self.pidfd.as_fd()), WaitPidFlag::WEXITED) {
+            Ok(WaitStatus::Signaled(_, signal, _)) => format!("killed by {signal}"),
+            Ok(other) => format!("{other:?}"),
+            Err(errno) => errno.to_string(),
+        }
+    }
+
+    /// Ends it.
+    pub fn kill(&self) {
+        // Dead already is as good.
+        drop(signal::pidfd_send_signal(self.pidfd.as_fd(), libc::SIGKILL));
+    }
+}
+
+impl Drop for Worker {
+    /// Whoever has said its last word is about to exit; whoever has not is not wanted any more.
+    fn drop(&mut self) {
+        self.kill();
+        let _ = waitid(Id::PIDFd(self.pidfd.as_fd()), WaitPidFlag::WEXITED);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_warnings_and_errors_come_back() {
+        let worker = spawn(None, |reporter| {
+            reporter.warn("careful")?;
+            reporter.progress(7)?;
+            Ok(b"result".to_vec())
+        });
+        let mut warned = Vec::new();
+        let result = worker.unwrap().wait(|text| warned.push(text.to_owned())).unwrap();
+        assert_eq!((result.as_slice(), warned), (&b"result"[..], vec!["careful".to_owned()]));
+        let worker = spawn(None, |_| bail!("no luck")).unwrap();
+        assert_eq!(worker.wait(|_| ()).unwrap_err().to_string(), "no luck");
+        let worker = spawn(None, |_| exit(3)).unwrap();
+        assert!(worker.wait(|_| ()).unwrap_err().to_string().contains("died"));
+    }
+}

@@ -53,11 +53,13 @@ mod screen;
 mod seccomp;
 mod service;
 mod spec;
+mod stats;
 mod stuck;
 mod terminal;
 mod tracer;
 mod tree;
 mod update;
+mod update_refused;
 mod userns;
 
 /// Runs before `main`, while there is one thread: every test thread inherits a mount namespace that

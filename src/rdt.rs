@@ -2,6 +2,8 @@
 //! service, in it a file `tasks` for who is in it, a file `schemata` for what that may use, and a
 //! directory `mon_groups` for who of them is monitored apart. (Other makers' processors have it too.)
 
+mod stat;
+
 use crate::plan::rdt::{Rdt as Plan, differing};
 use crate::spec::Place;
 use crate::sys::Errno;
@@ -16,6 +18,8 @@ use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+
+pub use stat::Stats;
 
 /// What a container has of it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -319,6 +323,40 @@ mod tests {
         assert!(format!("{:#}", error()).starts_with("ENOSPC"));
         tree.file("info/last_cmd_status", "Out of CLOSIDs\n");
         assert!(format!("{:#}", error()).starts_with("Out of CLOSIDs: ENOSPC"));
+    }
+
+    #[test]
+    fn what_is_used_is_told_by_domain() {
+        let tree = Tree::new("stats");
+        for (path, text) in [
+            ("schemata", "    L3:0=7ff;1=7ff\n    MB:0=100;1=100\n"),
+            ("gold/schemata", "    L3:0=00f;1=7ff\n    MB:0= 20;1=100\n"),
+            ("info/L3/cbm_mask", "7ff\n"),
+            ("info/L3/min_cbm_bits", "1\n"),
+            ("info/L3/num_closids", "16\n"),
+            ("info/MB/min_bandwidth", "10\n"),
+            ("info/L3_MON/mon_features", "llc_occupancy\nmbm_total_bytes\n"),
+            ("gold/mon_groups/x/mon_data/mon_L3_01/llc_occupancy", "Unavailable\n"),
+            ("gold/mon_groups/x/mon_data/mon_L3_01/mbm_total_bytes", "7\n"),
+            ("gold/mon_groups/x/mon_data/mon_L3_00/llc_occupancy", "4096\n"),
+            ("gold/mon_groups/x/mon_data/mon_L3_00/mbm_total_bytes", "8\n"),
+        ] {
+            tree.file(path, text);
+        }
+        let (class, group) = (tree.0.join("gold"), tree.0.join("gold/mon_groups/x"));
+        let stats = stat::read(&tree.0, &class, &group).unwrap();
+        let text = serde_json::to_string(&stats).unwrap();
+        let expected = [
+            r#"{"l3_cache_info":{"cbm_mask":"7ff","min_cbm_bits":1,"num_closids":16},"#,
+            r#""l3_cache_schema_root":"L3:0=7ff;1=7ff","l3_cache_schema":"L3:0=00f;1=7ff","#,
+            r#""mem_bw_info":{"bandwidth_gran":0,"delay_linear":0,"min_bandwidth":10,"num_closids":0},"#,
+            r#""mem_bw_schema_root":"MB:0=100;1=100","mem_bw_schema":"MB:0= 20;1=100","#,
+            r#""schemata":["L3:0=00f;1=7ff","MB:0= 20;1=100"],"#,
+            r#""mbm_stats":[{"mbm_total_bytes":8,"mbm_local_bytes":0},{"mbm_total_bytes":7,"mbm_local_bytes":0}],"#,
+            r#""cmt_stats":[{"llc_occupancy":4096},{"llc_occupancy":0}]}"#,
+        ];
+        assert_eq!(text, expected.concat());
+        assert_eq!(serde_json::to_string(&Stats::default()).unwrap(), "{}");
     }
 
     #[test]

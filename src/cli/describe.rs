@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 /// Every command.
 pub(super) const COMMANDS: &[&str] = &[
-    "create", "delete", "exec", "features", "kill", "list", "pause", "ps", "resume", "run", "spec",
-    "start", "state", "update",
+    "create", "delete", "events", "exec", "features", "kill", "list", "pause", "ps", "resume",
+    "run", "spec", "start", "state", "stats", "update",
 ];
 
 /// Flags of runc and crun that later versions of brig bring, and whether they take a value. They are
@@ -88,6 +88,21 @@ pub(super) fn subcommand(name: &'static str) -> clap::Command {
             .about("Write a config.json to start from")
             .arg(option("bundle", "DIR", "Where to write it [default: .]").short('b'))
             .arg(flag("rootless", "For an ordinary user, who calls it")),
+        "events" => command
+            .about("Tell what a container uses up, and when it runs out of memory, until it ends")
+            .arg(flag("stats", "What it has used up by now, once"))
+            .arg(interval("How often, as 500ms or 1m30s [default: 5s]"))
+            .arg(id()),
+        "stats" => command
+            .about("Show what containers use; on a terminal, again and again")
+            .arg(one_of("format", &["table", "json"], "How to show it [default: table]").short('f'))
+            .arg(flag("no-stream", "Once, on a terminal too"))
+            .arg(interval("How long to measure [default: 1s]"))
+            .arg(
+                id().required(false)
+                    .action(ArgAction::Append)
+                    .help("The containers [default: all]"),
+            ),
         "update" => updating(command.about("Change the limits of a container")),
         _ => command.about("Print what this brig can do as JSON"),
     }
@@ -213,6 +228,10 @@ fn option(name: &'static str, value: &'static str, help: &'static str) -> Arg {
 fn one_of(name: &'static str, values: &'static [&'static str], help: &'static str) -> Arg {
     let parser: ValueParser = PossibleValuesParser::new(values).into();
     Arg::new(name).long(name).help(help).value_parser(parser)
+}
+
+fn interval(help: &'static str) -> Arg {
+    Arg::new("interval").long("interval").value_name("DURATION").help(help)
 }
 
 fn id() -> Arg {

@@ -9,7 +9,7 @@ mod read;
 mod tests;
 
 use crate::cmd::create::How;
-use crate::cmd::update;
+use crate::cmd::{events, stats, update};
 use crate::launch::exec;
 use crate::launch::parent::Options;
 use crate::log::Format;
@@ -47,6 +47,8 @@ pub enum Command {
     Delete { id: String, force: bool },
     List { format: ListFormat, quiet: bool },
     Spec { bundle: PathBuf, rootless: bool },
+    Events(events::Options),
+    Stats(stats::Options),
     Update(update::Options),
     Features,
 }

@@ -3,7 +3,7 @@
 use super::describe::{LIMITS, NOT_YET};
 use super::{Command, Globals, ListFormat, Parsed};
 use crate::cmd::create::How;
-use crate::cmd::update;
+use crate::cmd::{events, stats, update};
 use crate::launch::exec;
 use crate::launch::parent::Options;
 use crate::log::Format;
@@ -94,6 +94,17 @@ fn command(name: &str, matches: &ArgMatches, globals: &Globals) -> Command {
             bundle: path(matches, "bundle").unwrap_or_else(|| ".".into()),
             rootless: matches.get_flag("rootless"),
         },
+        "events" => Command::Events(events::Options {
+            id: id(),
+            once: matches.get_flag("stats"),
+            interval: text(matches, "interval"),
+        }),
+        "stats" => Command::Stats(stats::Options {
+            ids: matches.get_many("id").into_iter().flatten().cloned().collect(),
+            format: format(matches),
+            once: matches.get_flag("no-stream"),
+            interval: text(matches, "interval"),
+        }),
         "update" => Command::Update(update_options(matches)),
         _ => Command::Features,
     }

@@ -33,7 +33,7 @@ pub fn list(root: &Path, format: ListFormat, quiet: bool) -> Result<()> {
 }
 
 /// Every container with a readable state, by name. One that vanishes while we look is none.
-fn find(root: &Path) -> Result<Vec<(State, Status)>> {
+pub(super) fn find(root: &Path) -> Result<Vec<(State, Status)>> {
     let mut found = Vec::new();
     let entries = match std::fs::read_dir(root) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(found),

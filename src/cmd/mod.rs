@@ -2,6 +2,7 @@
 
 pub mod create;
 mod delete;
+pub mod events;
 mod exec;
 mod features;
 mod kill;
@@ -11,6 +12,7 @@ mod ps;
 mod spec;
 mod start;
 mod state;
+pub mod stats;
 pub mod update;
 
 use crate::cli::{Command, Globals};
@@ -38,6 +40,8 @@ pub fn run(globals: &Globals, command: Command, log: &mut Log) -> Result<i32> {
         Command::Delete { id, force } => delete::delete(root, &id, force, log),
         Command::List { format, quiet } => list::list(root, format, quiet),
         Command::Spec { bundle, rootless } => spec::spec(&bundle, rootless),
+        Command::Events(options) => events::events(root, &options),
+        Command::Stats(options) => stats::stats(root, &options),
         Command::Update(options) => update::update(root, &options, log),
         Command::Features => features::features(),
     }

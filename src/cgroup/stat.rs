@@ -1,0 +1,368 @@
+//! What the container has used up, read from its cgroups, in the shape and units of runc's
+//! `types/events.go`: times in nanoseconds, sizes in bytes, cgroup2's numbers under v1's names.
+//! What a host does not count is 0, or not there where runc leaves it out.
+
+mod shape;
+#[cfg(test)]
+mod tests;
+
+use super::hierarchy::read;
+use super::{Cgroup, Dir};
+use crate::sys::{Errno, errno_of};
+use anyhow::{Context, Result};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+pub use shape::{
+    Blkio, BlkioEntry, Cpu, CpuUsage, Cpuset, Hugetlb, Memory, MemoryEntry, Pids, Psi, PsiLine,
+    Stats, Throttling,
+};
+
+impl Cgroup {
+    /// Reads it all.
+    pub fn stats(&self) -> Result<Stats> {
+        let of = |controller: &str| Files(self.dir(controller).or_else(|| self.unified()));
+        let unified = Files(self.unified());
+        let v1 = |controller: &str| self.dir(controller).is_some();
+        Ok(Stats {
+            cpu: Cpu {
+                usage: if v1("cpuacct") { usage_v1(&of("cpuacct"))? } else { usage_v2(&unified)? },
+                throttling: throttling(&of("cpu"))?,
+                psi: unified.psi("cpu.pressure")?,
+            },
+            cpuset: if v1("cpuset") { cpuset_v1(&of("cpuset"))? } else { cpuset_v2(&unified)? },
+            memory: Memory {
+                psi: unified.psi("memory.pressure")?,
+                ..if v1("memory") { memory_v1(&of("memory"))? } else { memory_v2(&unified)? }
+            },
+            pids: self.pids_stats(&of("pids"))?,
+            blkio: Blkio {
+                psi: unified.psi("io.pressure")?,
+                ..if v1("blkio") { blkio_v1(&of("blkio"))? } else { blkio_v2(&unified)? }
+            },
+            hugetlb: hugetlb(&of("hugetlb"), v1("hugetlb"))?,
+        })
+    }
+
+    /// Without the controller, the processes are counted.
+    fn pids_stats(&self, files: &Files<'_>) -> Result<Pids> {
+        let Some(current) = files.number("pids.current")? else {
+            let any = Files(self.unified().or_else(|| self.dirs.first()));
+            let count = any.text("cgroup.procs")?.map_or(0, |text| text.lines().count());
+            return Ok(Pids { current: u64::try_from(count)?, limit: 0 });
+        };
+        let limit = files.number("pids.max")?.filter(|&limit| limit != u64::MAX);
+        Ok(Pids { current, limit: limit.unwrap_or_default() })
+    }
+}
+
+/// The files of one of the container's directories, if it has that one.
+struct Files<'a>(Option<&'a Dir>);
+
+impl Files<'_> {
+    /// None for a file that this kernel does not have, and for one of a container that has gone.
+    fn text(&self, file: &str) -> Result<Option<String>> {
+        let Some(dir) = self.0 else { return Ok(None) };
+        match read(&dir.path.join(file)) {
+            Ok(text) => Ok(Some(String::from_utf8_lossy(&text).into_owned())),
+            Err(error) => match errno_of(&error) {
+                // EOPNOTSUPP: pressure that is switched off.
+                Some(Errno::ENOENT | Errno::ENODEV | Errno::EOPNOTSUPP) => Ok(None),
+                _ => Err(error),
+            },
+        }
+    }
+
+    fn number(&self, file: &str) -> Result<Option<u64>> {
+        let Some(text) = self.text(file)? else { return Ok(None) };
+        number(text.trim()).with_context(|| file.to_owned()).map(Some)
+    }
+
+    fn or_zero(&self, file: &str) -> Result<u64> {
+        Ok(self.number(file)?.unwrap_or_default())
+    }
+
+    /// A file of `key number` lines.
+    fn table(&self, file: &str) -> Result<BTreeMap<String, u64>> {
+        let text = self.text(file)?.unwrap_or_default();
+        let pairs = text.lines().filter_map(|line| line.split_once(' '));
+        let pairs = pairs.map(|(key, value)| Ok((key.to_owned(), number(value.trim())?)));
+        pairs.collect::<Result<_>>().with_context(|| file.to_owned())
+    }
+
+    fn psi(&self, file: &str) -> Result<Option<Psi>> {
+        let Some(text) = self.text(file)? else { return Ok(None) };
+        psi(&text).with_context(|| file.to_owned()).map(Some)
+    }
+}
+
+fn number(text: &str) -> Result<u64> {
+    match text {
+        "max" => Ok(u64::MAX),
+        // v1 counts some things per processor, and a sum can be below 0 for a moment.
+        _ if text.starts_with('-') => Ok(0),
+        _ => text.parse().with_context(|| format!("{text:?} is no number")),
+    }
+}
+
+fn numbers(text: &str) -> Result<Vec<u64>> {
+    text.split_ascii_whitespace().map(number).collect()
+}
+
+fn psi(text: &str) -> Result<Psi> {
+    let mut psi = Psi::default();
+    for line in text.lines() {
+        let mut words = line.split(' ');
+        let target = match words.next() {
+            Some("some") => &mut psi.some,
+            Some("full") => &mut psi.full,
+            _ => continue,
+        };
+        for (key, value) in words.filter_map(|word| word.split_once('=')) {
+            match key {
+                "avg10" => target.avg10 = value.parse()?,
+                "avg60" => target.avg60 = value.parse()?,
+                "avg300" => target.avg300 = value.parse()?,
+                "total" => target.total = value.parse()?,
+                _ => {}
+            }
+        }
+    }
+    Ok(psi)
+}
+
+fn usage_v1(files: &Files<'_>) -> Result<CpuUsage> {
+    // USER_HZ, which is 100 on every architecture.
+    const TICK: u64 = 10_000_000;
+    let stat = files.table("cpuacct.stat")?;
+    let ticks = |key: &str| stat.get(key).copied().unwrap_or_default() * TICK;
+    let (mut percpu_user, mut percpu_kernel) = (Vec::new(), Vec::new());
+    // A heading, then `cpu user system`.
+    let all = files.text("cpuacct.usage_all")?.unwrap_or_default();
+    for line in all.lines().skip(1) {
+        if let [_, user, kernel, ..] = numbers(line).context("cpuacct.usage_all")?[..] {
+            percpu_user.push(user);
+            percpu_kernel.push(kernel);
+        }
+    }
+    let percpu = files.text("cpuacct.usage_percpu")?.unwrap_or_default();
+    Ok(CpuUsage {
+        total: files.or_zero("cpuacct.usage")?,
+        percpu: numbers(&percpu).context("cpuacct.usage_percpu")?,
+        percpu_kernel,
+        percpu_user,
+        kernel: ticks("system"),
+        user: ticks("user"),
+    })
+}
+
+fn usage_v2(files: &Files<'_>) -> Result<CpuUsage> {
+    let stat = files.table("cpu.stat")?;
+    let nanoseconds = |key: &str| stat.get(key).copied().unwrap_or_default() * 1000;
+    Ok(CpuUsage {
+        total: nanoseconds("usage_usec"),
+        kernel: nanoseconds("system_usec"),
+        user: nanoseconds("user_usec"),
+        ..CpuUsage::default()
+    })
+}
+
+fn throttling(files: &Files<'_>) -> Result<Throttling> {
+    let stat = files.table("cpu.stat")?;
+    let get = |key: &str| stat.get(key).copied();
+    Ok(Throttling {
+        periods: get("nr_periods").unwrap_or_default(),
+        throttled_periods: get("nr_throttled").unwrap_or_default(),
+        throttled_time: get("throttled_time")
+            .or_else(|| Some(get("throttled_usec")? * 1000))
+            .unwrap_or_default(),
+    })
+}
+
+fn cpuset_v1(files: &Files<'_>) -> Result<Cpuset> {
+    let list = |file| ids(&files.text(file)?.unwrap_or_default()).context(file);
+    let level = files.text("cpuset.sched_relax_domain_level")?;
+    Ok(Cpuset {
+        cpus: list("cpuset.cpus")?,
+        cpu_exclusive: files.or_zero("cpuset.cpu_exclusive")?,
+        mems: list("cpuset.mems")?,
+        mem_hardwall: files.or_zero("cpuset.mem_hardwall")?,
+        mem_exclusive: files.or_zero("cpuset.mem_exclusive")?,
+        memory_migrate: files.or_zero("cpuset.memory_migrate")?,
+        memory_spread_page: files.or_zero("cpuset.memory_spread_page")?,
+        memory_spread_slab: files.or_zero("cpuset.memory_spread_slab")?,
+        memory_pressure: files.or_zero("cpuset.memory_pressure")?,
+        sched_load_balance: files.or_zero("cpuset.sched_load_balance")?,
+        sched_relax_domain_level: level.map_or(Ok(0), |level| level.trim().parse())?,
+    })
+}
+
+/// The v1 switches are not there; what may really be used is.
+fn cpuset_v2(files: &Files<'_>) -> Result<Cpuset> {
+    let list = |file| ids(&files.text(file)?.unwrap_or_default()).context(file);
+    let (cpus, mems) = (list("cpuset.cpus.effective")?, list("cpuset.mems.effective")?);
+    Ok(Cpuset { cpus, mems, ..Cpuset::default() })
+}
+
+/// `0-2,7` as 0, 1, 2, 7.
+fn ids(list: &str) -> Result<Vec<u16>> {
+    let mut ids = Vec::new();
+    for part in list.trim().split(',').filter(|part| !part.is_empty()) {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        ids.extend(first.parse::<u16>()?..=last.parse::<u16>()?);
+    }
+    Ok(ids)
+}
+
+fn memory_v1(files: &Files<'_>) -> Result<Memory> {
+    let raw = files.table("memory.stat")?;
+    let entry = |kind: &str| -> Result<MemoryEntry> {
+        Ok(MemoryEntry {
+            limit: files.or_zero(&format!("memory.{kind}limit_in_bytes"))?,
+            usage: files.or_zero(&format!("memory.{kind}usage_in_bytes"))?,
+            max: files.or_zero(&format!("memory.{kind}max_usage_in_bytes"))?,
+            failcnt: files.or_zero(&format!("memory.{kind}failcnt"))?,
+        })
+    };
+    Ok(Memory {
+        cache: raw.get("cache").copied().unwrap_or_default(),
+        usage: entry("")?,
+        swap: entry("memsw.")?,
+        kernel: entry("kmem.")?,
+        kernel_tcp: entry("kmem.tcp.")?,
+        raw,
+        psi: None,
+    })
+}
+
+fn memory_v2(files: &Files<'_>) -> Result<Memory> {
+    let raw = files.table("memory.stat")?;
+    let usage = MemoryEntry {
+        limit: files.or_zero("memory.max")?,
+        usage: files.or_zero("memory.current")?,
+        max: files.or_zero("memory.peak")?,
+        failcnt: 0,
+    };
+    let swap = match files.number("memory.swap.max")? {
+        None => MemoryEntry::default(),
+        Some(limit) => MemoryEntry {
+            limit: limit.saturating_add(usage.limit),
+            usage: usage.usage + files.or_zero("memory.swap.current")?,
+            // Both were at their highest, but maybe not at once.
+            max: 0,
+            failcnt: 0,
+        },
+    };
+    let cache = raw.get("file").copied().unwrap_or_default();
+    Ok(Memory { cache, usage, swap, raw, ..Memory::default() })
+}
+
+fn blkio_v1(files: &Files<'_>) -> Result<Blkio> {
+    let entries = |file: String| -> Result<Vec<BlkioEntry>> {
+        blkio_entries(&files.text(&file)?.unwrap_or_default()).context(file)
+    };
+    // Of BFQ, of CFQ before Linux 5.0, or of whatever can be throttled: whoever has counted.
+    for prefix in ["blkio.bfq.", "blkio.", "blkio.throttle."] {
+        let recursive = |name: &str| entries(format!("{prefix}{name}_recursive"));
+        let io_serviced_recursive = recursive("io_serviced")?;
+        if !io_serviced_recursive.is_empty() {
+            return Ok(Blkio {
+                io_serviced_recursive,
+                io_service_bytes_recursive: recursive("io_service_bytes")?,
+                io_queued_recursive: recursive("io_queued")?,
+                io_service_time_recursive: recursive("io_service_time")?,
+                io_wait_time_recursive: recursive("io_wait_time")?,
+                io_merged_recursive: recursive("io_merged")?,
+                io_time_recursive: recursive("time")?,
+                sectors_recursive: recursive("sectors")?,
+                psi: None,
+            });
+        }
+    }
+    Ok(Blkio {
+        io_serviced_recursive: entries("blkio.throttle.io_serviced".to_owned())?,
+        io_service_bytes_recursive: entries("blkio.throttle.io_service_bytes".to_owned())?,
+        ..Blkio::default()
+    })
+}
+
+/// `8:0 Read 4096`, `8:0 4096`, and a sum of all that has no device.
+fn blkio_entries(text: &str) -> Result<Vec<BlkioEntry>> {
+    let mut entries = Vec::new();
+    for line in text.lines() {
+        let mut words = line.split_ascii_whitespace();
+        let Some((major, minor)) = words.next().and_then(|device| device.split_once(':')) else {
+            continue;
+        };
+        let (op, value) = match (words.next(), words.next()) {
+            (Some(op), Some(value)) => (op, value),
+            (Some(value), None) => ("", value),
+            _ => continue,
+        };
+        let (major, minor) = (number(major)?, number(minor)?);
+        entries.push(BlkioEntry { major, minor, op: op.to_owned(), value: number(value)? });
+    }
+    Ok(entries)
+}
+
+fn blkio_v2(files: &Files<'_>) -> Result<Blkio> {
+    io_stat(&files.text("io.stat")?.unwrap_or_default()).context("io.stat")
+}
+
+/// `8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0`
+fn io_stat(text: &str) -> Result<Blkio> {
+    let mut blkio = Blkio::default();
+    for line in text.lines() {
+        let mut words = line.split_ascii_whitespace();
+        let Some((major, minor)) = words.next().and_then(|device| device.split_once(':')) else {
+            continue;
+        };
+        for (key, value) in words.filter_map(|word| word.split_once('=')) {
+            let (list, op) = match key {
+                "rbytes" => (&mut blkio.io_service_bytes_recursive, "Read"),
+                "wbytes" => (&mut blkio.io_service_bytes_recursive, "Write"),
+                "rios" => (&mut blkio.io_serviced_recursive, "Read"),
+                "wios" => (&mut blkio.io_serviced_recursive, "Write"),
+                _ => continue,
+            };
+            let (major, minor, value) = (number(major)?, number(minor)?, number(value)?);
+            list.push(BlkioEntry { major, minor, op: op.to_owned(), value });
+        }
+    }
+    Ok(blkio)
+}
+
+fn hugetlb(files: &Files<'_>, v1: bool) -> Result<BTreeMap<String, Hugetlb>> {
+    let Some(dir) = files.0 else { return Ok(BTreeMap::new()) };
+    let mut pages = BTreeMap::new();
+    for size in page_sizes(&dir.path) {
+        // Reservations, where the kernel counts them: that is what is limited.
+        let reserved = |file: &str| -> Result<u64> {
+            match files.number(&format!("hugetlb.{size}.rsvd.{file}"))? {
+                Some(number) => Ok(number),
+                None => files.or_zero(&format!("hugetlb.{size}.{file}")),
+            }
+        };
+        let page = match v1 {
+            true => Hugetlb {
+                usage: reserved("usage_in_bytes")?,
+                max: reserved("max_usage_in_bytes")?,
+                failcnt: reserved("failcnt")?,
+            },
+            false => {
+                let events = files.table(&format!("hugetlb.{size}.events"))?;
+                let failcnt = events.get("max").copied().unwrap_or_default();
+                Hugetlb { usage: reserved("current")?, max: 0, failcnt }
+            }
+        };
+        pages.insert(size, page);
+    }
+    Ok(pages)
+}
+
+/// The sizes that the files of a cgroup are named after: `hugetlb.2MB.current`.
+fn page_sizes(dir: &Path) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let size = |name: &str| Some(name.strip_prefix("hugetlb.")?.split('.').next()?.to_owned());
+    entries.filter_map(|entry| size(entry.file_name().to_str()?)).collect()
+}

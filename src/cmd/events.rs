@@ -1,0 +1,238 @@
+//! events: what a container has used up, again and again, and that it ran out of memory, as JSON in
+//! runc's shape, one object a line; see docs/output.md.
+
+use crate::cgroup::oom::Watch;
+use crate::cgroup::stat;
+use crate::deadline::left;
+use crate::log;
+use crate::rdt;
+use crate::state::{self, Dir, NotFound, State};
+use crate::sys::Errno;
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use nix::poll::{PollFd, PollFlags, poll};
+use serde::Serialize;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// What stands on the command line.
+#[derive(Debug)]
+pub struct Options {
+    /// The container.
+    pub id: String,
+    /// One look at what it has used up.
+    pub once: bool,
+    /// How often to look.
+    pub interval: Option<String>,
+}
+
+/// One line.
+#[derive(Serialize)]
+struct Event<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Data>,
+}
+
+#[derive(Serialize)]
+struct Data {
+    #[serde(flatten)]
+    cgroup: stat::Stats,
+    intel_rdt: rdt::Stats,
+    /// runc tells of those that it has made, and it makes none for a config of the spec: always null.
+    network_interfaces: Option<()>,
+}
+
+/// Prints events until the container ends or nobody reads them any more.
+pub fn events(root: &Path, options: &Options) -> Result<()> {
+    go(root, options).with_context(|| format!("events {}", options.id))
+}
+
+fn go(root: &Path, options: &Options) -> Result<()> {
+    let interval = interval(options.interval.as_deref(), Duration::from_secs(5))?;
+    let state = Dir::open(root, &options.id)?.load()?.ok_or_else(|| anyhow!(NotFound))?;
+    let init = running(&state)?;
+    if options.once {
+        return tell(&state, "stats", Some(look(&state)?));
+    }
+    follow(&state, &init, interval)
+}
+
+/// A pidfd of the init of a container that has not ended.
+pub fn running(state: &State) -> Result<OwnedFd> {
+    match state::open_init(state)? {
+        Some(init) if !state.creating => Ok(init),
+        // runc's words.
+        _ => bail!("container with id {} is not running", state.id),
+    }
+}
+
+fn follow(state: &State, init: &OwnedFd, interval: Duration) -> Result<()> {
+    let mut watch = state.cgroup.watch_oom()?;
+    let mut next = Instant::now() + interval;
+    loop {
+        let ready = wait(init, watch.as_ref(), next)?;
+        if ready.told {
+            watch = heed(state, watch)?;
+        }
+        if ready.ended {
+            // What it died of may have come between the two.
+            return heed(state, watch).map(drop);
+        }
+        if ready.unread {
+            return Ok(());
+        }
+        if Instant::now() >= next {
+            let data = look(state)?;
+            // The files of a container that has just ended say nothing.
+            if !wait(init, None, Instant::now())?.ended {
+                tell(state, "stats", Some(data))?;
+            }
+            next = (next + interval).max(Instant::now());
+        }
+    }
+}
+
+/// Asks whether the container has run out of memory; the watch comes back as long as it is of use.
+fn heed(state: &State, watch: Option<Watch>) -> Result<Option<Watch>> {
+    let Some(mut watch) = watch else { return Ok(None) };
+    let happened = watch.happened()?;
+    if happened == Some(true) {
+        tell(state, "oom", None)?;
+    }
+    Ok(happened.map(|_| watch))
+}
+
+/// What has come.
+#[derive(Default)]
+struct Ready {
+    ended: bool,
+    unread: bool,
+    told: bool,
+}
+
+/// Waits for something to happen, until `end`: as long as the container lives, if need be.
+fn wait(init: &OwnedFd, watch: Option<&Watch>, end: Instant) -> Result<Ready> {
+    let stdout = std::io::stdout();
+    let mut fds = vec![
+        PollFd::new(init.as_fd(), PollFlags::POLLIN),
+        // An error, or hung up: nobody reads any more.
+        PollFd::new(stdout.as_fd(), PollFlags::empty()),
+    ];
+    fds.extend(watch.map(Watch::poll_fd));
+    match poll(&mut fds, left(end)) {
+        Err(Errno::EINTR) => return Ok(Ready::default()),
+        polled => polled.context("poll")?,
+    };
+    let any = |index: usize| fds.get(index).is_some_and(|fd| fd.any() != Some(false));
+    Ok(Ready { ended: any(0), unread: any(1), told: any(2) })
+}
+
+fn look(state: &State) -> Result<Data> {
+    ensure!(!state.cgroup.dirs().is_empty(), "the container has no cgroups that could count");
+    Ok(Data {
+        cgroup: state.cgroup.stats()?,
+        intel_rdt: state.rdt.as_ref().map_or(Ok(rdt::Stats::default()), rdt::Rdt::stats)?,
+        network_interfaces: None,
+    })
+}
+
+fn tell(state: &State, kind: &'static str, data: Option<Data>) -> Result<()> {
+    let mut line = serde_json::to_vec(&Event { kind, id: &state.id, data })?;
+    line.push(b'\n');
+    log::out(&line)
+}
+
+/// `--interval`, or this.
+pub fn interval(text: Option<&str>, default: Duration) -> Result<Duration> {
+    let Some(text) = text else { return Ok(default) };
+    let read = || -> Result<Duration> {
+        let duration = duration(text).context("not a duration as 500ms or 1m30s")?;
+        ensure!(!duration.is_zero(), "has to be greater than 0");
+        Ok(duration)
+    };
+    read().with_context(|| format!("--interval {text:?}"))
+}
+
+/// A duration as Go has it: numbers, each with a unit.
+fn duration(text: &str) -> Option<Duration> {
+    let mut rest = text.strip_prefix('+').unwrap_or(text);
+    let mut sum = Duration::ZERO;
+    if rest == "0" {
+        return Some(sum);
+    }
+    while !rest.is_empty() || sum.is_zero() {
+        let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (digits, after) = rest.split_at(number);
+        let unit = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
+        let (unit, after) = after.split_at(unit);
+        let seconds = match unit {
+            "ns" => 1e-9,
+            "us" | "µs" | "μs" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return None,
+        };
+        let part = Duration::try_from_secs_f64(digits.parse::<f64>().ok()? * seconds).ok()?;
+        sum = sum.checked_add(part)?;
+        rest = after;
+        if part.is_zero() && rest.is_empty() {
+            break;
+        }
+    }
+    Some(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_gos() {
+        for (text, milliseconds) in [
+            ("5s", 5000),
+            ("500ms", 500),
+            ("1m", 60_000),
+            ("1h1m1s", 3_661_000),
+            ("1.5s", 1500),
+            (".5s", 500),
+            ("2000us", 2),
+            ("0", 0),
+            ("0s", 0),
+            ("0h5s", 5000),
+        ] {
+            let expected = Some(Duration::from_millis(milliseconds));
+            assert_eq!(duration(text), expected, "{text}");
+        }
+        for bad in ["", "5", "s", "5x", "-1s", "1s5", "1..5s", "1 s"] {
+            assert_eq!(duration(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn no_time_at_all_is_no_interval() {
+        let default = Duration::from_secs(5);
+        assert_eq!(interval(None, default).unwrap(), default);
+        let error = format!("{:#}", interval(Some("0s"), default).unwrap_err());
+        assert_eq!(error, "--interval \"0s\": has to be greater than 0");
+    }
+
+    /// The line is an interface: runc's.
+    #[test]
+    fn a_line_has_runcs_shape() {
+        let line = |kind, data| serde_json::to_string(&Event { kind, id: "x", data }).unwrap();
+        assert_eq!(line("oom", None), r#"{"type":"oom","id":"x"}"#);
+        let (cgroup, intel_rdt) = (stat::Stats::default(), rdt::Stats::default());
+        let data = Data { cgroup: cgroup.clone(), intel_rdt, network_interfaces: None };
+        let stats = serde_json::to_string(&cgroup).unwrap();
+        let stats = stats.strip_suffix('}').unwrap();
+        let expected = format!(
+            r#"{{"type":"stats","id":"x","data":{stats},"intel_rdt":{{}},"network_interfaces":null}}}}"#
+        );
+        assert_eq!(line("stats", Some(data)), expected);
+    }
+}

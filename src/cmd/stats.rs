@@ -1,0 +1,318 @@
+//! stats: what containers use, as a table for people that is drawn again and again on a terminal, or
+//! as JSON; see docs/output.md.
+
+use super::events::{interval, running};
+use super::list::find;
+use crate::cgroup::stat::{BlkioEntry, Stats};
+use crate::cli::ListFormat;
+use crate::log;
+use crate::state::{Dir, NotFound, State, Status};
+use anyhow::{Context, Result, anyhow, ensure};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// What stands on the command line.
+#[derive(Debug)]
+pub struct Options {
+    /// The containers; none: all.
+    pub ids: Vec<String>,
+    /// How to show it.
+    pub format: ListFormat,
+    /// Not again and again.
+    pub once: bool,
+    /// How long to measure.
+    pub interval: Option<String>,
+}
+
+/// One container, in the order in which JSON has it. Bytes and percents.
+#[derive(Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Row {
+    id: String,
+    status: Status,
+    /// Of one processor; none without two looks.
+    cpu_percent: Option<f64>,
+    /// Periods of the quota in which it was used up.
+    throttled_percent: Option<f64>,
+    memory: Amount,
+    pids: Amount,
+    block_read: u64,
+    block_written: u64,
+    /// Of the last 10 seconds, with something waiting; none where the kernel does not tell.
+    pressure: Option<Pressure>,
+}
+
+/// How much, and of how much: none is without limit.
+#[derive(Debug, PartialEq, Serialize)]
+struct Amount {
+    used: u64,
+    limit: Option<u64>,
+}
+
+#[derive(Debug, PartialEq, Serialize)]
+struct Pressure {
+    cpu: f64,
+    memory: f64,
+    io: f64,
+}
+
+/// When something was looked at, and what was seen.
+type Look = (Instant, Stats);
+
+/// Shows what containers use.
+pub fn stats(root: &Path, options: &Options) -> Result<()> {
+    go(root, options).context("stats")
+}
+
+fn go(root: &Path, options: &Options) -> Result<()> {
+    let interval = interval(options.interval.as_deref(), Duration::from_secs(1))?;
+    let once = options.once || !std::io::stdout().is_terminal();
+    for id in &options.ids {
+        let look = || running(&load(root, id)?);
+        look().with_context(|| id.clone())?;
+    }
+    let mut before: BTreeMap<String, Look> = BTreeMap::new();
+    let mut first = true;
+    loop {
+        let (rows, looks) = look(root, &options.ids, &before)?;
+        if !(once && first) {
+            log::out(draw(&rows, options.format, !once, first)?.as_bytes())?;
+        }
+        if once && !first || !options.ids.is_empty() && rows.is_empty() {
+            return Ok(());
+        }
+        (before, first) = (looks, false);
+        std::thread::sleep(interval);
+    }
+}
+
+fn load(root: &Path, id: &str) -> Result<State> {
+    Dir::open(root, id)?.load()?.ok_or_else(|| anyhow!(NotFound))
+}
+
+/// Every container that is asked for and lives. One that vanishes meanwhile is none.
+fn look(
+    root: &Path,
+    ids: &[String],
+    before: &BTreeMap<String, Look>,
+) -> Result<(Vec<Row>, BTreeMap<String, Look>)> {
+    let (mut rows, mut looks) = (Vec::new(), BTreeMap::new());
+    for (state, status) in find(root)? {
+        let asked = ids.is_empty() || ids.contains(&state.id);
+        if !asked || [Status::Creating, Status::Stopped].contains(&status) {
+            continue;
+        }
+        if state.cgroup.dirs().is_empty() {
+            ensure!(ids.is_empty(), "{}: the container has no cgroups that could count", state.id);
+            continue;
+        }
+        let look = (Instant::now(), state.cgroup.stats()?);
+        rows.push(row(&state.id, status, &look, before.get(&state.id)));
+        looks.insert(state.id, look);
+    }
+    Ok((rows, looks))
+}
+
+fn row(id: &str, status: Status, (now, stats): &Look, before: Option<&Look>) -> Row {
+    let percent = |part: u64, whole: u64| match whole {
+        0 => 0.0,
+        _ => float(part) * 100.0 / float(whole),
+    };
+    let cpu = |(then, old): &Look| {
+        let nanoseconds = u64::try_from((*now - *then).as_nanos()).unwrap_or(u64::MAX);
+        percent(stats.cpu.usage.total.saturating_sub(old.cpu.usage.total), nanoseconds)
+    };
+    let throttled = |(_, old): &Look| {
+        let (new, old) = (&stats.cpu.throttling, &old.cpu.throttling);
+        let times = new.throttled_periods.saturating_sub(old.throttled_periods);
+        percent(times, new.periods.saturating_sub(old.periods))
+    };
+    let waited =
+        |psi: &Option<_>| psi.as_ref().map(|psi: &crate::cgroup::stat::Psi| psi.some.avg10);
+    let pressure = || {
+        Some(Pressure {
+            cpu: waited(&stats.cpu.psi)?,
+            memory: waited(&stats.memory.psi)?,
+            io: waited(&stats.blkio.psi)?,
+        })
+    };
+    let bytes = |op: &str| {
+        let of = |entry: &&BlkioEntry| entry.op == op;
+        stats.blkio.io_service_bytes_recursive.iter().filter(of).map(|entry| entry.value).sum()
+    };
+    Row {
+        id: id.to_owned(),
+        status,
+        cpu_percent: before.map(cpu),
+        throttled_percent: before.map(throttled),
+        memory: Amount {
+            used: stats.memory.usage.usage.saturating_sub(idle_cache(stats)),
+            // cgroup2's and v1's largest numbers stand for none, and so does no controller.
+            limit: Some(stats.memory.usage.limit).filter(|&limit| limit != 0 && limit < 1 << 62),
+        },
+        pids: Amount {
+            used: stats.pids.current,
+            limit: Some(stats.pids.limit).filter(|&limit| limit != 0),
+        },
+        block_read: bytes("Read"),
+        block_written: bytes("Write"),
+        pressure: pressure(),
+    }
+}
+
+/// What was read from files and not lately used: as good as free.
+fn idle_cache(stats: &Stats) -> u64 {
+    let raw = &stats.memory.raw;
+    raw.get("total_inactive_file").or_else(|| raw.get("inactive_file")).copied().unwrap_or_default()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "percents and sizes for people")]
+fn float(number: u64) -> f64 {
+    number as f64
+}
+
+/// One frame: on a terminal over the one before.
+fn draw(rows: &[Row], format: ListFormat, again: bool, first: bool) -> Result<String> {
+    let text = match format {
+        ListFormat::Json => return Ok(serde_json::to_string(rows)? + "\n"),
+        ListFormat::Table => table(rows),
+    };
+    if !again {
+        return Ok(text);
+    }
+    // Home, erase what is left of each line and below: nothing flickers.
+    let clear = if first { "\x1b[2J" } else { "" };
+    Ok(format!("{clear}\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n")))
+}
+
+const HEAD: [&str; 8] = [
+    "ID",
+    "CPU %",
+    "MEMORY / LIMIT",
+    "PIDS / LIMIT",
+    "BLOCK READ",
+    "WRITTEN",
+    "THROTTLED %",
+    "WAITING % CPU/MEM/IO",
+];
+
+fn table(rows: &[Row]) -> String {
+    let percent = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.1}"));
+    let limit = |limit: Option<String>| limit.unwrap_or_else(|| "-".to_owned());
+    let cells = |row: &Row| {
+        let Row { memory, pids, .. } = row;
+        [
+            row.id.clone(),
+            percent(row.cpu_percent),
+            format!("{} / {}", size(memory.used), limit(memory.limit.map(size))),
+            format!("{} / {}", pids.used, limit(pids.limit.map(|limit| limit.to_string()))),
+            size(row.block_read),
+            size(row.block_written),
+            percent(row.throttled_percent),
+            row.pressure.as_ref().map_or("-".to_owned(), |some| {
+                format!("{:.1} / {:.1} / {:.1}", some.cpu, some.memory, some.io)
+            }),
+        ]
+    };
+    let lines: Vec<[String; 8]> =
+        std::iter::once(HEAD.map(String::from)).chain(rows.iter().map(cells)).collect();
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max();
+    let widths: Vec<usize> = (0..8).map(|column| width(column).unwrap_or_default()).collect();
+    let mut text = String::new();
+    for line in &lines {
+        let cells: Vec<String> =
+            line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        text += cells.join("   ").trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+/// `512B`, `1.5KiB`, `31MiB`: two digits that matter at least.
+fn size(bytes: u64) -> String {
+    let mut amount = float(bytes);
+    for unit in ["B", "KiB", "MiB", "GiB", "TiB"] {
+        if amount < 1024.0 {
+            let digits = usize::from(unit != "B" && amount < 10.0);
+            return format!("{amount:.digits$}{unit}");
+        }
+        amount /= 1024.0;
+    }
+    format!("{amount:.0}PiB")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cgroup::stat::{Psi, PsiLine};
+
+    fn stats(total: u64, periods: u64, throttled: u64) -> Stats {
+        let mut stats = Stats::default();
+        stats.cpu.usage.total = total;
+        stats.cpu.throttling.periods = periods;
+        stats.cpu.throttling.throttled_periods = throttled;
+        stats.memory.usage.usage = 3 << 20;
+        stats.memory.usage.limit = 64 << 20;
+        stats.memory.raw = [("inactive_file".to_owned(), 1 << 20)].into();
+        stats.pids.current = 2;
+        stats
+    }
+
+    #[test]
+    fn percents_are_of_the_time_between_two_looks() {
+        let now = Instant::now();
+        let before = (now, stats(1_000_000_000, 10, 5));
+        let after = (now + Duration::from_secs(2), stats(2_000_000_000, 20, 10));
+        let row = row("x", Status::Running, &after, Some(&before));
+        assert_eq!((row.cpu_percent, row.throttled_percent), (Some(50.0), Some(50.0)));
+        let alone = super::row("x", Status::Running, &after, None);
+        assert_eq!((alone.cpu_percent, alone.throttled_percent), (None, None));
+    }
+
+    #[test]
+    fn what_is_unlimited_has_no_limit() {
+        let look = |limit| {
+            let mut stats = stats(0, 0, 0);
+            stats.memory.usage.limit = limit;
+            row("x", Status::Running, &(Instant::now(), stats), None).memory
+        };
+        assert_eq!(look(0x7fff_ffff_ffff_f000).limit, None);
+        assert_eq!(look(u64::MAX).limit, None);
+        assert_eq!(look(4096), Amount { used: 2 << 20, limit: Some(4096) });
+    }
+
+    #[test]
+    fn sizes_are_short() {
+        for (bytes, text) in [
+            (0, "0B"),
+            (1023, "1023B"),
+            (1536, "1.5KiB"),
+            (31 << 20, "31MiB"),
+            (3 << 30, "3.0GiB"),
+            (u64::MAX, "16384PiB"),
+        ] {
+            assert_eq!(size(bytes), text);
+        }
+    }
+
+    #[test]
+    fn the_table_is_aligned_and_json_has_all_of_it() {
+        let mut stats = stats(0, 0, 0);
+        let psi =
+            Psi { some: PsiLine { avg10: 1.25, ..PsiLine::default() }, full: PsiLine::default() };
+        (stats.cpu.psi, stats.memory.psi) = (Some(psi.clone()), Some(psi.clone()));
+        stats.blkio.psi = Some(psi);
+        let rows = [row("a-long-name", Status::Running, &(Instant::now(), stats), None)];
+        let expected = "\
+ID            CPU %   MEMORY / LIMIT   PIDS / LIMIT   BLOCK READ   WRITTEN   THROTTLED %   WAITING % CPU/MEM/IO
+a-long-name   -       2.0MiB / 64MiB   2 / -          0B           0B        -             1.2 / 1.2 / 1.2
+";
+        assert_eq!(table(&rows), expected);
+        let expected = r#"[{"id":"a-long-name","status":"running","cpuPercent":null,"throttledPercent":null,"memory":{"used":2097152,"limit":67108864},"pids":{"used":2,"limit":null},"blockRead":0,"blockWritten":0,"pressure":{"cpu":1.25,"memory":1.25,"io":1.25}}]"#;
+        let json = draw(&rows, ListFormat::Json, false, true).unwrap();
+        assert_eq!(json.trim_end(), expected);
+    }
+}

@@ -7,6 +7,7 @@
 # own /run, /tmp and /var/lib, and cgroups below one directory of ours. Logs are left in DIR.
 set -euo pipefail
 
+[ $# -ge 2 ] && [ -f "$1" ] || { echo "usage: engines.sh BRIG DIR [ENGINE…]" >&2; exit 2; }
 brig=$(realpath "$1")
 dir=$(realpath -m "$2")
 shift 2
@@ -72,7 +73,6 @@ enter() {
     done
 }
 
-rm -rf --one-file-system "$dir"
 mkdir -p "$dir"
 failed=()
 for engine in "${engines[@]}"; do
@@ -84,6 +84,7 @@ for engine in "${engines[@]}"; do
         export RUNTIME_PATH=$runtime ENGINE=$engine LOGS=$dir/$engine TESTS=${TESTS:-}
         export HIERARCHIES=$(printf '%s\n' "${hierarchies[@]}")
         mkdir -p "$LOGS"
+        rm -f "$LOGS"/*.txt
         exec unshare --cgroup --mount --net --pid --ipc --uts --fork --kill-child --mount-proc \
             --propagation private bash -euo pipefail "$here/engines/lib.sh"
     ); then failed+=("$engine"); fi

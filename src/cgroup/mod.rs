@@ -129,6 +129,18 @@ impl Cgroup {
         Cgroup { version, dirs: Vec::new() }
     }
 
+    /// The cgroups that brig is in: what a container without cgroups of its own gets to see.
+    pub fn of_brig() -> Result<Cgroup> {
+        let (version, hierarchies) = hierarchy::detect()?;
+        let own = Own::read()?;
+        let dirs = hierarchies.into_iter().map(|hierarchy| {
+            let path = hierarchy.mountpoint.join(own.within(&hierarchy)?);
+            let Hierarchy { controllers, mountpoint, .. } = hierarchy;
+            Ok(Dir { controllers, mountpoint, path, made: 0 })
+        });
+        Ok(Cgroup { version, dirs: dirs.collect::<Result<Vec<_>>>()? })
+    }
+
     /// The container's directories, one a hierarchy.
     pub fn dirs(&self) -> &[Dir] {
         &self.dirs

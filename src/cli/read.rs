@@ -39,8 +39,9 @@ pub(super) fn read(matches: &ArgMatches) -> Parsed {
 fn default_root() -> PathBuf {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     let ordinary = || {
-        let named = variable("USER").is_some_and(|name| name != "root");
-        !nix::unistd::geteuid().is_root() || named && !cred::in_first_user_namespace()
+        // podman's conmon has no USER at all.
+        let named_root = variable("USER").is_some_and(|name| name == "root");
+        !nix::unistd::geteuid().is_root() || !named_root && !cred::in_first_user_namespace()
     };
     match variable("XDG_RUNTIME_DIR") {
         Some(dir) if ordinary() => PathBuf::from(dir).join("brig"),

@@ -314,10 +314,12 @@ impl Attempt {
         if !plan.resources.sets_no_limit() {
             return Err(error.context(rootless::NO_CGROUP)).at("linux.resources");
         }
-        log.warn(&format!(
-            "the container gets no cgroup of its own, for you may not make one: {}",
-            describe(&error)
-        ));
+        if plan.names_cgroup {
+            log.warn(&format!(
+                "the container gets no cgroup of its own, for you may not make one: {}",
+                describe(&error)
+            ));
+        }
         self.state.cgroup.remove(Instant::now() + deadline::CGROUP)?;
         self.state.cgroup = Cgroup::none(self.state.cgroup.version);
         self.dir.begin(&self.state)

@@ -6,6 +6,7 @@ use crate::cgroup::not_born;
 use crate::plan::namespaces::{Join, Namespaces, name};
 use crate::spec::{At, Place};
 use crate::sys::clone::{Side, clone_sibling, clone3};
+use crate::sys::cred;
 use crate::sys::misc::namespace_type;
 use crate::sys::{self, SysError, signal};
 use anyhow::{Context, Result, bail, ensure};
@@ -66,16 +67,22 @@ pub enum Strategy {
     Direct,
     /// A process in between joins all, clones, and is gone: only with the rights of the user
     /// namespace that is joined can more be made in it, and only without those of a new one can
-    /// others be joined. The parent can do neither: it could not go back.
+    /// others be joined. The parent can do neither: it could not go back. Nor could it go back to its
+    /// pid namespace, where it is root of a user namespace only (podman of an ordinary user).
     Relay,
 }
 
 impl Strategy {
+    fn of(plan: &Namespaces) -> Strategy {
+        let joins_pid = plan.joined(libc::CLONE_NEWPID).is_some();
+        Strategy::simplest(plan, !joins_pid || cred::in_first_user_namespace())
+    }
+
     /// The simplest that the kernel allows.
-    pub fn of(plan: &Namespaces) -> Strategy {
+    fn simplest(plan: &Namespaces, goes_back: bool) -> Strategy {
         let new_user = plan.new & libc::CLONE_NEWUSER != 0;
         let joins_user = plan.joined(libc::CLONE_NEWUSER).is_some();
-        if joins_user || new_user && !plan.join.is_empty() {
+        if joins_user || new_user && !plan.join.is_empty() || !goes_back {
             Strategy::Relay
         } else {
             Strategy::Direct
@@ -178,7 +185,7 @@ mod tests {
     #[test]
     fn the_relay_is_only_for_user_namespaces() {
         let plan = |json: &str| Namespaces::new(&serde_json::from_str(json).unwrap()).unwrap();
-        let strategy = |json: &str| Strategy::of(&plan(json));
+        let strategy = |json: &str| Strategy::simplest(&plan(json), true);
         let joined = r#"{"type":"network","path":"/n"},{"type":"pid","path":"/p"}"#;
         assert_eq!(strategy(&format!(r#"{{"namespaces":[{joined}]}}"#)), Strategy::Direct);
         assert_eq!(
@@ -188,5 +195,7 @@ mod tests {
         let both = format!(r#"{{"namespaces":[{{"type":"user"}},{joined}]}}"#);
         assert_eq!(strategy(&both), Strategy::Relay);
         assert_eq!(strategy(r#"{"namespaces":[{"type":"user","path":"/u"}]}"#), Strategy::Relay);
+        let pid = plan(&format!(r#"{{"namespaces":[{joined}]}}"#));
+        assert_eq!(Strategy::simplest(&pid, false), Strategy::Relay);
     }
 }

@@ -59,6 +59,8 @@ pub struct Plan {
     pub cgroup_owner: Option<u32>,
     /// Caches and memory bandwidth.
     pub rdt: Option<rdt::Rdt>,
+    /// The config says where the container's cgroup is to be.
+    pub names_cgroup: bool,
     /// Kernel parameters.
     pub sysctl: Vec<sysctl::Sysctl>,
     /// Things the config asks for that the spec wants a warning about, not an error.
@@ -159,6 +161,7 @@ impl Plan {
             cgroup_owner,
             resources,
             rdt,
+            names_cgroup: spec.linux.cgroups_path.as_ref().is_some_and(|path| !path.is_empty()),
             sysctl,
             warnings,
         })

@@ -180,6 +180,8 @@ pub fn parse(options: &[String]) -> Options<'_> {
         let found = OPTIONS.binary_search_by_key(&option.as_str(), |(name, _)| name);
         match found.ok().and_then(|found| OPTIONS.get(found)) {
             Some((name, meaning)) => parsed.add(index, name, *meaning),
+            // buildah has such.
+            None if option.is_empty() => {}
             None => parsed.data.push((index, option)),
         }
     }

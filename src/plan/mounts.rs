@@ -407,6 +407,7 @@ mod tests {
         let text = error(r#"{"destination":"/a","source":"b","options":["bind","noexce"]}"#);
         let said = r#"mounts[3].options[1]: "noexce" is no option of a bind mount"#;
         assert!(text.starts_with(said), "{text}");
+        assert_eq!(bind("bind  ro"), bind("bind ro"));
     }
 
     #[test]

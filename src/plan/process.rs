@@ -42,6 +42,8 @@ pub struct Process {
     pub in_user_namespace: bool,
     /// What security modules put it under.
     pub labels: Vec<Label>,
+    /// The kernel may let nobody change groups here: brig is in a user namespace itself, or will be.
+    pub keeps_groups: bool,
     /// The system call filter.
     pub filter: Option<Filter>,
     /// How many descriptors after stderr the program inherits.
@@ -129,6 +131,7 @@ impl Process {
             no_new_privileges: spec.no_new_privileges,
             in_user_namespace,
             labels: lsm::labels(spec)?,
+            keeps_groups: in_user_namespace || !cred::in_first_user_namespace(),
             filter: None,
             preserved_fds: 0,
             activation: None,

@@ -15,11 +15,9 @@ pub fn become_root() -> Result<()> {
 
 /// In a user namespace of one id the kernel lets nobody change groups: then there are none to get
 /// rid of but those that the caller has anyway (CVE-2014-8989).
-fn leave_groups(groups: &[u32], in_user_namespace: bool) -> Result<()> {
+fn leave_groups(groups: &[u32], may_keep: bool) -> Result<()> {
     match cred::setgroups(groups) {
-        Err(error) if error.errno == Errno::EPERM && in_user_namespace && groups.is_empty() => {
-            Ok(())
-        }
+        Err(error) if error.errno == Errno::EPERM && may_keep && groups.is_empty() => Ok(()),
         done => Ok(done?),
     }
 }
@@ -31,7 +29,7 @@ pub fn become_user(process: &Process) -> Result<()> {
     cred::limit_bounding(capabilities.bounding).at("process.capabilities.bounding")?;
     // Otherwise the change of uid from 0 would empty the permitted set.
     cred::keep_capabilities(true)?;
-    leave_groups(&process.groups, process.in_user_namespace).at("process.user.additionalGids")?;
+    leave_groups(&process.groups, process.keeps_groups).at("process.user.additionalGids")?;
     cred::setgid(process.gid).at("process.user.gid")?;
     cred::setuid(process.uid).at("process.user.uid")?;
     cred::keep_capabilities(false)?;

@@ -62,7 +62,8 @@ pub struct Bind {
 
 /// In the parent: finds out what to show, and opens it.
 pub fn open(plan: &Rootfs, fs: &Filesystem, cgroup: &Cgroup, modern: bool) -> Result<Cgroups> {
-    let mounts = cgroup.mounts();
+    let of_brig = cgroup.dirs().is_empty().then(Cgroup::of_brig).transpose()?;
+    let mounts = of_brig.as_ref().unwrap_or(cgroup).mounts();
     let v1: Vec<&CgroupMount<'_>> = mounts.iter().filter(|m| !m.controllers.is_empty()).collect();
     if let (true, Some(v2)) = (v1.is_empty() && !plan.cgroup_namespace, mounts.first()) {
         return Ok(Cgroups::Host(Bind::open(plan, fs, v2.mountpoint, modern)?));

@@ -32,6 +32,7 @@ mod freeze;
 mod hangs;
 mod hooks;
 mod host;
+mod ia32;
 mod idmap;
 mod inherited;
 mod invalid;

@@ -119,3 +119,43 @@ fn an_unknown_name_is_a_warning() {
     let done = sandbox.script("true").run().ok();
     assert!(done.stderr.contains("warning") && done.stderr.contains("frobnicate"), "{done:?}");
 }
+
+/// crun's annotation, here of a program that lets mkdir fail with EXDEV, and allows all else.
+#[test]
+fn a_compiled_filter_in_an_annotation_counts_instead() {
+    // ld [0]; jeq #83, 0, 1; ret ERRNO(18); ret ALLOW
+    let program = "IAAAAAAAAAAVAAABUwAAAAYAAAASAAUABgAAAAAA/38=";
+    for no_new_privileges in [true, false] {
+        let sandbox =
+            sandbox(&profile("SCMP_ACT_KILL", &["read"], "SCMP_ACT_KILL"), no_new_privileges);
+        sandbox.patch(|config| {
+            config["annotations"] = json!({"run.oci.seccomp_bpf_data": program});
+        });
+        sandbox.script("sleep 60").create();
+        sandbox.start();
+        let done = sandbox.brig(&["exec", &sandbox.id, "/init", "mkdir", "/tmp/no"]).ok();
+        assert_eq!(Facts::parse(&done.stdout).get("mkdir /tmp/no"), "EXDEV");
+    }
+}
+
+#[test]
+fn a_compiled_filter_that_is_none_is_an_error_by_name() {
+    brig_only!();
+    // ldx, and no return; st M[0], ld M[1], which nothing was written to: that only the kernel looks at.
+    for (program, why) in [
+        ("AQAAAAAAAAA=", "none for a filter"),
+        ("AQAA", "has 3 bytes"),
+        ("?", "base64"),
+        ("YAAAAAEAAAAGAAAAAAD/fw==", "EINVAL"),
+    ] {
+        let sandbox = Sandbox::new();
+        sandbox.patch(|config| {
+            config["annotations"] = json!({"run.oci.seccomp_bpf_data": program});
+            config["process"]["noNewPrivileges"] = json!(false);
+        });
+        let text = sandbox.create_with(&[]).fails();
+        let place = r#"annotations["run.oci.seccomp_bpf_data"]"#;
+        assert!(text.contains(place) && text.contains(why), "{text}");
+        sandbox.assert_nothing_left();
+    }
+}

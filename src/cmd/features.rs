@@ -61,7 +61,7 @@ pub fn features() -> Result<()> {
             "run.brig.version": env!("CARGO_PKG_VERSION"),
             "run.brig.commit": crate::COMMIT,
         },
-        "potentiallyUnsafeConfigAnnotations": ["run.brig."],
+        "potentiallyUnsafeConfigAnnotations": ["run.brig.", "run.oci.seccomp_bpf_data"],
     });
     let mut text = serde_json::to_vec_pretty(&features)?;
     text.push(b'\n');

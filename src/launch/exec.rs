@@ -16,6 +16,7 @@ use crate::process::proc::Proc;
 use crate::process::socket::{self, Socket};
 use crate::process::{affinity, ids, limits, sched, stdio};
 use crate::rdt::{self, Rdt};
+use crate::seccomp::Filter;
 use crate::spec::{self, At, Place, parse_error};
 use crate::state::{self, Dir, NotFound, State, Status};
 use crate::sys::clone::{Birth, Side, clone3};
@@ -166,7 +167,7 @@ fn plan(options: &Options, dir: &Dir, state: &State, log: &mut Log) -> Result<Pr
         }
     };
     let seccomp = linux.and_then(|linux| linux.seccomp);
-    process.filter = crate::plan::filter(seccomp.as_ref(), &mut Vec::new())?;
+    process.filter = Filter::of(seccomp.as_ref(), &state.annotations, &mut Vec::new())?;
     if let (Some(terminal), false) = (&mut process.terminal, options.detach) {
         // Now, for the process runs before brig has its other side.
         let own = STANDARD_FDS.into_iter().find_map(|fd| tty::size(fd).ok());

@@ -93,7 +93,7 @@ pub fn write_oom_score(proc: &Proc, pid: &str, score: i32) -> Result<()> {
 
 fn install(process: &Process) -> Result<Option<OwnedFd>> {
     let Some(filter) = &process.filter else { return Ok(None) };
-    seccomp::install(&filter.program, filter.flags).at("linux.seccomp")
+    seccomp::install(&filter.program, filter.flags).at(filter.place)
 }
 
 impl Program {

@@ -25,7 +25,6 @@ use crate::sys::cred;
 use anyhow::{Result, anyhow, bail, ensure};
 use idmap::IdMaps;
 use namespaces::Namespaces;
-use oci_spec::runtime::LinuxSeccomp;
 use std::path::Path;
 
 /// All that create will do, in plain data.
@@ -123,7 +122,8 @@ impl Plan {
             spec.process.as_ref().ok_or_else(|| anyhow!("missing: there is nothing to run"));
         let user = namespaces.has(libc::CLONE_NEWUSER);
         let mut process = process::Process::new(process.at("process")?, user, &mut warnings)?;
-        process.filter = filter(spec.linux.seccomp.as_ref(), &mut warnings)?;
+        let seccomp = spec.linux.seccomp.as_ref();
+        process.filter = Filter::of(seccomp, &spec.annotations, &mut warnings)?;
         if process.terminal.is_some() && !private.mount {
             // It is mounted on /dev/console.
             Err(anyhow!("needs a new mount namespace in linux.namespaces"))
@@ -223,11 +223,6 @@ fn time_offsets(spec: &Spec, namespaces: &Namespaces) -> Result<Vec<(&'static st
         offsets.push(read().at(&place)?);
     }
     Ok(offsets)
-}
-
-/// `linux.seccomp`, compiled.
-pub fn filter(spec: Option<&LinuxSeccomp>, warnings: &mut Vec<String>) -> Result<Option<Filter>> {
-    spec.map(|spec| Filter::new(spec, warnings)).transpose()
 }
 
 /// Any 1.x: a newer minor version only adds fields, and unknown fields are ignored.

@@ -7,6 +7,7 @@
 
 pub mod arch;
 mod program;
+pub mod raw;
 mod rules;
 pub mod syscalls;
 mod table;
@@ -31,6 +32,7 @@ use oci_spec::runtime::{
 };
 use rules::{Condition, Entry, Table};
 use seccompiler::{BpfProgram, SeccompCmpOp as Op};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use syscalls::{Lookup, Syscall};
 
@@ -43,6 +45,8 @@ pub struct Filter {
     pub flags: u32,
     /// Who gets the listener, if the filter notifies.
     pub listener: Option<Listener>,
+    /// Where it stands in the config.
+    pub place: &'static str,
 }
 
 /// Where the listener goes.
@@ -55,6 +59,22 @@ pub struct Listener {
 }
 
 impl Filter {
+    /// The container's: `linux.seccomp`, or instead of its rules what an annotation says.
+    pub fn of(
+        spec: Option<&LinuxSeccomp>,
+        annotations: &BTreeMap<String, String>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Option<Filter>> {
+        match (annotations.get(raw::ANNOTATION), spec) {
+            (Some(text), spec) => {
+                let flags = flags(spec.and_then(|spec| spec.flags().as_deref()), false)?;
+                raw::filter(text, flags).map(Some)
+            }
+            (None, Some(spec)) => Filter::new(spec, warnings).map(Some),
+            (None, None) => Ok(None),
+        }
+    }
+
     /// Validates `linux.seccomp` and compiles it for the machine that brig runs on. Names that no
     /// system call has become a warning.
     pub fn new(spec: &LinuxSeccomp, warnings: &mut Vec<String>) -> Result<Filter> {
@@ -70,7 +90,7 @@ impl Filter {
         let default = default_action(spec)?;
         let archs = architectures(native, spec)?;
         let listener = listener(spec)?;
-        let flags = flags(spec, listener.is_some())?;
+        let flags = flags(spec.flags().as_deref(), listener.is_some())?;
         let entries = entries(spec, warnings)?;
         let tables = archs.into_iter().map(|arch| Table::new(arch, &entries, default));
         let tables = tables.collect::<Result<Vec<_>>>()?;
@@ -81,7 +101,7 @@ impl Filter {
             _ => SECCOMP_RET_ERRNO | ENOSYS.unsigned_abs(),
         };
         let program = program::assemble(&tables, default, newer).at("linux.seccomp.syscalls")?;
-        Ok(Filter { program, flags, listener })
+        Ok(Filter { program, flags, listener, place: "linux.seccomp" })
     }
 }
 
@@ -140,10 +160,10 @@ fn listener(spec: &LinuxSeccomp) -> Result<Option<Listener>> {
     }
 }
 
-fn flags(spec: &LinuxSeccomp, notifies: bool) -> Result<u32> {
+fn flags(listed: Option<&[Flag]>, notifies: bool) -> Result<u32> {
     // None given, not even an empty list: without speculative store bypass's mitigation, which
     // kernels before 5.16 put upon everything filtered. As with runc and crun.
-    let listed = spec.flags().as_deref().unwrap_or(&[Flag::SeccompFilterFlagSpecAllow]);
+    let listed = listed.unwrap_or(&[Flag::SeccompFilterFlagSpecAllow]);
     let mut flags = if notifies { seccomp::NEW_LISTENER } else { 0 };
     for (index, flag) in listed.iter().enumerate() {
         flags |= match flag {

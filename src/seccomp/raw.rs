@@ -1,0 +1,153 @@
+//! A filter that comes compiled already, in an annotation of crun's: what the kernel takes, in base64.
+
+use super::Filter;
+use super::program::MAX_INSTRUCTIONS;
+use crate::spec::Place;
+use anyhow::{Context, Result, bail, ensure};
+use libc::SECCOMP_RET_USER_NOTIF;
+use seccompiler::sock_filter;
+
+/// The annotation's place in the config.
+pub const PLACE: &str = "annotations[\"run.oci.seccomp_bpf_data\"]";
+/// The annotation.
+pub const ANNOTATION: &str = "run.oci.seccomp_bpf_data";
+
+/// The filter in `text`.
+pub fn filter(text: &str, flags: u32) -> Result<Filter> {
+    let program = program(text).at(PLACE)?;
+    Ok(Filter { program, flags, listener: None, place: PLACE })
+}
+
+fn program(text: &str) -> Result<Vec<sock_filter>> {
+    let bytes = decode(text.as_bytes()).context("is not base64")?;
+    let (instructions, rest) = bytes.as_chunks::<8>();
+    let length = bytes.len();
+    ensure!(rest.is_empty(), "has {length} bytes: an instruction has 8");
+    let count = instructions.len();
+    ensure!(count > 0, "is empty");
+    ensure!(
+        count <= MAX_INSTRUCTIONS,
+        "has {count} instructions, the kernel takes {MAX_INSTRUCTIONS}"
+    );
+    let program: Vec<sock_filter> = instructions.iter().map(instruction).collect();
+    let notifies = |it: &sock_filter| it.code == RETURN && it.k & ACTION == SECCOMP_RET_USER_NOTIF;
+    ensure!(
+        !program.iter().any(notifies),
+        "notifies an agent, which only linux.seccomp has: with SCMP_ACT_NOTIFY and listenerPath"
+    );
+    if let Some(at) = (0..count).find(|&at| !is_sound(&program[at], at, count)) {
+        let sock_filter { code, jt, jf, k } = program[at];
+        bail!("its instruction {at} is none for a filter: {{{code:#x}, {jt}, {jf}, {k:#x}}}");
+    }
+    Ok(program)
+}
+
+/// What the kernel looks at before it takes a program: now, for otherwise only start would fail
+/// (`bpf_check_classic` in net/core/filter.c, `seccomp_check_filter` in kernel/seccomp.c).
+fn is_sound(it: &sock_filter, at: usize, count: usize) -> bool {
+    let after = count - at - 1;
+    let k = usize::try_from(it.k).unwrap_or(usize::MAX);
+    let last_returns = after > 0 || matches!(it.code, 0x06 | 0x16);
+    last_returns
+        && match it.code {
+            // ld [k]: of the 64 bytes of struct seccomp_data.
+            0x20 => k < 64 && k.is_multiple_of(4),
+            // ld M[k], ldx M[k], st, stx.
+            0x60 | 0x61 | 0x02 | 0x03 => k < 16,
+            // div #k; lsh #k, rsh #k.
+            0x34 => k != 0,
+            0x64 | 0x74 => k < 32,
+            // ja; jeq, jgt, jge, jset with k or x.
+            0x05 => k < after,
+            0x15 | 0x25 | 0x35 | 0x45 | 0x1d | 0x2d | 0x3d | 0x4d => {
+                usize::from(it.jt.max(it.jf)) < after
+            }
+            // ret; ld and ldx of a constant or of the length; tax, txa.
+            0x06 | 0x16 | 0x00 | 0x01 | 0x80 | 0x81 | 0x07 | 0x87 => true,
+            // add, sub, mul, or, and, xor; neg; div, lsh, rsh with x.
+            0x04 | 0x14 | 0x24 | 0x44 | 0x54 | 0xa4 | 0x84 => true,
+            0x0c | 0x1c | 0x2c | 0x3c | 0x4c | 0x5c | 0x6c | 0x7c | 0xac => true,
+            _ => false,
+        }
+}
+
+/// `BPF_RET | BPF_K`.
+const RETURN: u16 = 0x06;
+/// `SECCOMP_RET_ACTION_FULL`.
+const ACTION: u32 = 0xffff_0000;
+
+/// `struct sock_filter` (linux/filter.h), in the machine's own order.
+fn instruction(&[c, d, jt, jf, k0, k1, k2, k3]: &[u8; 8]) -> sock_filter {
+    let (code, k) = (u16::from_ne_bytes([c, d]), u32::from_ne_bytes([k0, k1, k2, k3]));
+    sock_filter { code, jt, jf, k }
+}
+
+/// RFC 4648, section 4. None: it is something else.
+fn decode(text: &[u8]) -> Option<Vec<u8>> {
+    let digit = |byte: &u8| -> Option<u32> {
+        Some(u32::from(match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return None,
+        }))
+    };
+    if !text.len().is_multiple_of(4) {
+        return None;
+    }
+    let digits = text.strip_suffix(b"==").or(text.strip_suffix(b"=")).unwrap_or(text);
+    let mut bytes = Vec::with_capacity(digits.len());
+    for group in digits.chunks(4) {
+        let value =
+            group.iter().map(digit).try_fold(0, |value, digit| Some(value << 6 | digit?))?;
+        let missing = 4 - group.len();
+        let [_, decoded @ ..] = (value << (6 * missing)).to_be_bytes();
+        bytes.extend_from_slice(&decoded[..3 - missing]);
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_is_as_rfc_4648_has_it() {
+        for (text, bytes) in [
+            ("", &b""[..]),
+            ("Zg==", b"f"),
+            ("Zm8=", b"fo"),
+            ("Zm9v", b"foo"),
+            ("Zm9vYg==", b"foob"),
+            ("Zm9vYmFy", b"foobar"),
+            ("+/+/", b"\xfb\xff\xbf"),
+        ] {
+            assert_eq!(decode(text.as_bytes()).as_deref(), Some(bytes), "{text}");
+        }
+        for bad in ["Z", "Zg", "Zg=", "Z===", "Zm9v\n", "Zm-_", "=Zg=", "Zg==Zg=="] {
+            assert_eq!(decode(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_program_is_whole_instructions_of_which_there_are_not_too_many() {
+        let error = |text: &str| format!("{:#}", filter(text, 0).unwrap_err());
+        // ret ALLOW
+        let allow = "BgAAAAAA/38=";
+        assert_eq!(filter(allow, 4).unwrap().program.len(), 1);
+        assert!(error("").ends_with("is empty"));
+        assert!(error("BgAAAAAA").ends_with("has 6 bytes: an instruction has 8"));
+        assert!(error("!").ends_with("is not base64"));
+        // 3 instructions of zeros in 32 digits, without padding.
+        let long = "A".repeat(32 * (MAX_INSTRUCTIONS / 3 + 1));
+        assert!(error(&long).ends_with("has 4098 instructions, the kernel takes 4096"));
+        // ldx #0, no return; ldh [0]; ja +0 to behind the end.
+        for bad in ["AQAAAAAAAAA=", "KAAAAAAAAAAGAAAAAAD/fw==", "BQAAAAAAAAA="] {
+            assert!(error(bad).contains("its instruction 0 is none for a filter"), "{bad}");
+        }
+        // ret USER_NOTIF
+        assert!(error("BgAAAAAAwH8=").contains("notifies an agent"));
+    }
+}

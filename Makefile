@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build check integration test test-vm test-vm-systemd test-engines bench conformance demo install ci clean
+.PHONY: help build check integration test test-vm test-vm-systemd test-engines bench conformance fuzz demo install ci clean
 
 PREFIX   := /usr/local
 DESTDIR  :=
@@ -45,7 +45,7 @@ check: build ## formatting, lints, unit tests; the binary is static and small
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo test --locked --lib
-	cargo test --locked --test oracle
+	cargo test --locked --test oracle --test corpus
 	@for kind in --lib '--test integration'; do cargo test --locked --quiet $$kind -- --list; done >$(TARGET)/tests.list
 	scripts/spec-table.sh tests $(TARGET)/tests.list
 	@if readelf -lW $(BRIG) | grep INTERP; then echo "$(BRIG) is not static"; exit 1; fi
@@ -79,6 +79,9 @@ test: check integration demo ## everything that must pass
 demo: build ## a container of overlay layers, shown from create to delete
 	@scripts/need.sh busybox-static
 	@$(PRIVATE) scripts/demo.sh $(BRIG) $(TARGET)/demo
+
+fuzz: ## each fuzzer of fuzz/ for FUZZ_SECONDS=60; FUZZERS=some of them; needs a nightly compiler
+	scripts/fuzz.sh $(or $(FUZZ_SECONDS),60) $(FUZZERS)
 
 bench: build ## against runc, crun, youki if installed and PEERS="name=/path …"; ROUNDS=n
 	@scripts/need.sh runc crun strace

@@ -103,7 +103,7 @@ fn err(bytes: &[u8]) {
 }
 
 /// An error is one line, whatever names are in it.
-fn one_line(text: &str) -> String {
+pub fn one_line(text: &str) -> String {
     text.trim_end()
         .chars()
         .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })

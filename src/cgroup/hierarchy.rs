@@ -78,7 +78,7 @@ fn version(hierarchies: &[Hierarchy]) -> Option<Version> {
 }
 
 /// The hierarchies in the text of a mountinfo, each once.
-fn hierarchies(mountinfo: &[u8]) -> Vec<Hierarchy> {
+pub fn hierarchies(mountinfo: &[u8]) -> Vec<Hierarchy> {
     let mut found: Vec<Hierarchy> = Vec::new();
     for line in mountinfo.split(|&byte| byte == b'\n') {
         let Some(mount) = Line::parse(line) else { continue };
@@ -185,7 +185,11 @@ pub struct Own(String);
 impl Own {
     /// Reads /proc/self/cgroup.
     pub fn read() -> Result<Own> {
-        let text = read("/proc/self/cgroup".as_ref())?;
+        Own::parse(read("/proc/self/cgroup".as_ref())?)
+    }
+
+    /// What stands there.
+    pub fn parse(text: Vec<u8>) -> Result<Own> {
         Ok(Own(String::from_utf8(text).context("/proc/self/cgroup is not UTF-8")?))
     }
 

@@ -22,7 +22,7 @@ mod create;
 mod delegate;
 mod devices;
 mod freeze;
-mod hierarchy;
+pub mod hierarchy;
 pub mod oom;
 mod remove;
 pub mod stat;

@@ -230,7 +230,7 @@ fn changed(mut process: spec::Process, options: &Options) -> Result<spec::Proces
 }
 
 /// `UID[:GID]`, decimal, nothing else (CVE-2026-30892: what is half understood ran as somebody else).
-fn parse_user(text: &str) -> Result<(u32, Option<u32>)> {
+pub fn parse_user(text: &str) -> Result<(u32, Option<u32>)> {
     let number = |text: &str| -> Result<u32> {
         let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         ensure!(digits, "is not UID[:GID] in decimal numbers");

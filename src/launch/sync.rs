@@ -68,6 +68,29 @@ pub enum Message {
     Failed(String),
 }
 
+impl Message {
+    /// What a packet says; none is the end of file.
+    pub fn decode(packet: &[u8]) -> Result<Option<Message>> {
+        Ok(match packet {
+            [] => None,
+            [b'C', a, b, c, d] => Some(Message::Cloned(i32::from_ne_bytes([*a, *b, *c, *d]))),
+            b"D" => Some(Message::Provided),
+            b"M" => Some(Message::Mounted),
+            b"P" => Some(Message::Pivot),
+            [b'L', a, b, c, d] => Some(Message::Listener(i32::from_ne_bytes([*a, *b, *c, *d]))),
+            b"A" => Some(Message::Delivered),
+            b"R" => Some(Message::Ready),
+            b"S" => Some(Message::Saved),
+            [b'W', text @ ..] => Some(Message::Warning(String::from_utf8_lossy(text).into())),
+            [b'F', text @ ..] => Some(Message::Failed(String::from_utf8_lossy(text).into())),
+            other => bail!(
+                "the other side says {:?}, which is no message",
+                other.escape_ascii().to_string()
+            ),
+        })
+    }
+}
+
 /// Longer texts are cut: a message is one packet.
 const MOST: usize = 8192;
 
@@ -123,23 +146,7 @@ impl Channel {
             Errno::ECONNRESET => Ok(0),
             errno => Err(errno),
         });
-        Ok(match &packet[..length.context("read from the other side")?] {
-            [] => None,
-            [b'C', a, b, c, d] => Some(Message::Cloned(i32::from_ne_bytes([*a, *b, *c, *d]))),
-            b"D" => Some(Message::Provided),
-            b"M" => Some(Message::Mounted),
-            b"P" => Some(Message::Pivot),
-            [b'L', a, b, c, d] => Some(Message::Listener(i32::from_ne_bytes([*a, *b, *c, *d]))),
-            b"A" => Some(Message::Delivered),
-            b"R" => Some(Message::Ready),
-            b"S" => Some(Message::Saved),
-            [b'W', text @ ..] => Some(Message::Warning(String::from_utf8_lossy(text).into())),
-            [b'F', text @ ..] => Some(Message::Failed(String::from_utf8_lossy(text).into())),
-            other => bail!(
-                "the other side says {:?}, which is no message",
-                other.escape_ascii().to_string()
-            ),
-        })
+        Message::decode(&packet[..length.context("read from the other side")?])
     }
 
     /// The child's wait for one certain answer. False: the parent is gone, or out of step.

@@ -1,0 +1,246 @@
+//! Hostile input, as functions of bytes: whatever they are, nothing panics, what is refused is refused
+//! in one line, and what comes out keeps its promises. libFuzzer calls them (`make fuzz`), and
+//! `cargo test --test corpus` for each file of the corpus.
+
+#[path = "../src/seccomp/interpreter.rs"]
+mod interpreter;
+
+use brig::cgroup::hierarchy::{Own, hierarchies};
+use brig::launch::exec::parse_user;
+use brig::launch::sync::Message;
+use brig::plan::mounts::{self, Kind};
+use brig::plan::rootfs::RootOptions;
+use brig::plan::{Plan, idmap};
+use brig::seccomp::Filter;
+use brig::seccomp::arch::Arch;
+use brig::spec::{At, Mount, Spec, parse_error};
+use brig::{cli, state};
+use interpreter::{Call, run, verify};
+use oci_spec::runtime::LinuxSeccomp;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path};
+
+/// Takes whatever it is given.
+pub type Target = fn(&[u8]);
+
+/// Every target by its name.
+pub const TARGETS: &[(&str, Target)] = &[
+    ("config", config),
+    ("mount", mount),
+    ("seccomp_profile", seccomp_profile),
+    ("seccomp_rules", seccomp_rules),
+    ("message", message),
+    ("cgroups", cgroups),
+    ("arguments", arguments),
+];
+
+/// An error that a person can read: one line, not empty.
+fn readable(error: &anyhow::Error) {
+    let text = brig::sys::describe(error);
+    let text = brig::log::one_line(&text);
+    assert!(!text.trim().is_empty() && !text.contains('\n'), "{text:?}");
+}
+
+/// config.json becomes a plan, and no file is opened: the bundle does not exist.
+pub fn config(bytes: &[u8]) {
+    let spec: Spec = match serde_json::from_slice(bytes) {
+        Ok(spec) => spec,
+        Err(error) => return readable(&parse_error(bytes, &error)),
+    };
+    match Plan::new(&spec, Path::new("/nonexistent/bundle"), &RootOptions::default()) {
+        Ok(plan) => {
+            for mount in &plan.rootfs.mounts {
+                inside(mount.target.as_bytes());
+            }
+            for path in plan.rootfs.masked.iter().chain(&plan.rootfs.readonly_paths) {
+                inside(path.as_bytes());
+            }
+            // The kernel takes a map in one write of less than a page.
+            assert!(idmap::to_text(&plan.id_maps.uids).len() < 4096);
+        }
+        Err(mut error) => {
+            if let Some(at) = error.downcast_mut::<At>() {
+                at.locate(bytes);
+            }
+            readable(&error);
+        }
+    }
+}
+
+/// A path of the container: absolute, and nothing in it leads up.
+fn inside(path: &[u8]) {
+    let path = Path::new(OsStr::from_bytes(path));
+    let up = path.components().any(|part| part == Component::ParentDir);
+    assert!(path.is_absolute() && !up, "{path:?}");
+}
+
+/// Lines: destination, type, source, and an option each.
+pub fn mount(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let mut lines = text.split('\n');
+    let mut line = || lines.next().unwrap_or_default().to_string();
+    let mount = Mount {
+        destination: line().into(),
+        typ: Some(line()).filter(|typ| !typ.is_empty()),
+        source: Some(line()).filter(|source| !source.is_empty()).map(Into::into),
+        options: lines.map(str::to_string).collect(),
+        ..Mount::default()
+    };
+    let mut warnings = Vec::new();
+    match mounts::Mount::new(0, &mount, Path::new("/bundle"), None, &mut warnings) {
+        Ok(planned) => {
+            inside(planned.target.as_bytes());
+            assert_ne!(planned.target.as_c_str(), c"/");
+            if let Kind::Bind { source, .. } = &planned.kind {
+                assert!(source.as_bytes().starts_with(b"/"), "{source:?}");
+            }
+        }
+        Err(error) => readable(&error),
+    }
+}
+
+/// A profile as JSON: whatever is compiled, the kernel would take.
+pub fn seccomp_profile(bytes: &[u8]) {
+    let Ok(profile) = serde_json::from_slice::<LinuxSeccomp>(bytes) else { return };
+    for native in [Arch::X86_64, Arch::Aarch64, Arch::Riscv64] {
+        match Filter::for_native(native, &profile, &mut Vec::new()) {
+            Ok(filter) => verify(&filter.program),
+            Err(error) => readable(&error),
+        }
+    }
+}
+
+const NAMES: [&str; 8] =
+    ["read", "close", "getpid", "mkdir", "personality", "clone", "keyctl", "sched_getattr"];
+const OPERATORS: [&str; 7] = [
+    "SCMP_CMP_NE",
+    "SCMP_CMP_LT",
+    "SCMP_CMP_LE",
+    "SCMP_CMP_EQ",
+    "SCMP_CMP_GE",
+    "SCMP_CMP_GT",
+    "SCMP_CMP_MASKED_EQ",
+];
+/// Values around which 64-bit comparisons in two halves go wrong.
+const VALUES: [u64; 8] = [0, 1, 0xffff_ffff, 0x1_0000_0000, 0x1_0000_0001, 7 << 32, 5, u64::MAX];
+/// Errno of the rules, which is their action: so each rule can be told from the others.
+const FIRST_ERRNO: u32 = 100;
+
+struct Condition {
+    index: usize,
+    operator: usize,
+    value: u64,
+    other: u64,
+}
+
+impl Condition {
+    fn holds(&self, args: &[u64; 6]) -> bool {
+        let have = args[self.index];
+        match self.operator {
+            0 => have != self.value,
+            1 => have < self.value,
+            2 => have <= self.value,
+            3 => have == self.value,
+            4 => have >= self.value,
+            5 => have > self.value,
+            // As libseccomp: bits that are masked out are so on both sides.
+            _ => have & self.value == self.other & self.value,
+        }
+    }
+}
+
+/// Rules made of bytes: the compiled program gives each call the verdict of a rule that matches, or
+/// the default. Six bytes a rule: name, how many conditions, and for each of two index, operator, values.
+pub fn seccomp_rules(bytes: &[u8]) {
+    let mut rules = Vec::new();
+    let at = |slice: &[u8], index: usize| usize::from(slice.get(index).copied().unwrap_or(0));
+    for chunk in bytes.chunks(8).take(40) {
+        let condition = |first: usize| Condition {
+            index: at(chunk, first) % 6,
+            operator: (at(chunk, first) / 6) % 7,
+            value: VALUES[at(chunk, first + 1) % 8],
+            other: VALUES[at(chunk, first + 2) % 8],
+        };
+        let mut conditions = vec![condition(2), condition(5)];
+        conditions.truncate(at(chunk, 1) % 3);
+        // The same argument twice means something else: either.
+        if conditions.len() == 2 && conditions[0].index == conditions[1].index {
+            conditions.truncate(1);
+        }
+        rules.push((at(chunk, 0) % 8, conditions));
+    }
+    let errno = |index: usize| FIRST_ERRNO + u32::try_from(index).unwrap_or(0);
+    let syscalls: Vec<_> = rules.iter().enumerate().map(|(index, (name, conditions))| {
+        let args: Vec<_> = conditions.iter().map(|one| serde_json::json!({
+            "index": one.index, "op": OPERATORS[one.operator], "value": one.value, "valueTwo": one.other,
+        })).collect();
+        serde_json::json!({
+            "names": [NAMES[*name]], "action": "SCMP_ACT_ERRNO", "errnoRet": errno(index), "args": args,
+        })
+    }).collect();
+    let profile = serde_json::json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": syscalls});
+    let profile: LinuxSeccomp = serde_json::from_value(profile).expect("a profile");
+    // Rules that contradict each other are refused.
+    let Ok(filter) = Filter::for_native(Arch::X86_64, &profile, &mut Vec::new()) else { return };
+    verify(&filter.program);
+    const NUMBERS: [u32; 8] = [0, 3, 39, 83, 135, 56, 250, 315];
+    for (name, &number) in NUMBERS.iter().enumerate() {
+        for (first, second) in (0..64).map(|pair| (pair / 8, pair % 8)) {
+            let mut args = [VALUES[first]; 6];
+            (args[1], args[3], args[5]) = (VALUES[second], VALUES[second], VALUES[second]);
+            let ret = run(&filter.program, &Call { arch: 0xc000_003e, number, args }).ret;
+            let matching = rules.iter().enumerate().filter(|(_, (of, conditions))| {
+                *of == name && conditions.iter().all(|condition| condition.holds(&args))
+            });
+            let right: Vec<u32> = matching.map(|(index, _)| 0x0005_0000 | errno(index)).collect();
+            let allowed = right.is_empty() && ret == 0x7fff_0000;
+            assert!(allowed || right.contains(&ret), "{number} {args:x?}: {ret:x} of {right:x?}");
+        }
+    }
+}
+
+/// What the child says to its parent.
+pub fn message(bytes: &[u8]) {
+    match Message::decode(bytes) {
+        Ok(message) => assert_eq!(message.is_none(), bytes.is_empty()),
+        Err(error) => readable(&error),
+    }
+}
+
+/// A mountinfo, a zero byte, a /proc/PID/cgroup.
+pub fn cgroups(bytes: &[u8]) {
+    let mut parts = bytes.splitn(2, |byte| *byte == 0);
+    let mountinfo = parts.next().unwrap_or_default();
+    let Ok(own) = Own::parse(parts.next().unwrap_or_default().to_vec()) else { return };
+    for hierarchy in hierarchies(mountinfo) {
+        match own.within(&hierarchy) {
+            Ok(path) => {
+                let plain = path.components().all(|part| matches!(part, Component::Normal(_)));
+                assert!(plain, "{path:?}");
+            }
+            Err(error) => readable(&error),
+        }
+    }
+}
+
+/// A command line, a line an argument; and each of them as a user and as an id.
+pub fn arguments(bytes: &[u8]) {
+    let lines = bytes.split(|byte| *byte == b'\n');
+    for line in lines.clone() {
+        let text = String::from_utf8_lossy(line);
+        if let Ok((uid, gid)) = parse_user(&text) {
+            let plain = gid.map_or(uid.to_string(), |gid| format!("{uid}:{gid}"));
+            let zeroless: Vec<&str> =
+                text.split(':').map(|id| id.trim_start_matches('0')).collect();
+            let plain: Vec<&str> = plain.split(':').map(|id| id.trim_start_matches('0')).collect();
+            assert_eq!(zeroless, plain);
+        }
+        if state::check_id(&text).is_ok() {
+            assert!(!text.contains('/') && text != ".." && text != "." && !text.is_empty());
+        }
+    }
+    let args = std::iter::once(OsString::from("brig"));
+    let args = args.chain(lines.map(|line| OsStr::from_bytes(line).to_owned())).collect();
+    drop(cli::parse(args));
+}

@@ -119,6 +119,15 @@ pub fn processes() -> impl Iterator<Item = Pid> {
     fs::read_dir("/proc").unwrap().flatten().filter_map(pid)
 }
 
+/// What a process has open: empty when it is gone.
+pub fn descriptors_of(pid: i64) -> Vec<(u32, PathBuf)> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let open = |entry: fs::DirEntry| {
+        Some((entry.file_name().to_str()?.parse().ok()?, fs::read_link(entry.path()).ok()?))
+    };
+    entries.filter_map(open).collect()
+}
+
 /// A field of /proc/PID/status, None where the process is gone.
 pub fn status_of(pid: i64, field: &str) -> Option<String> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;

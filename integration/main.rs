@@ -22,6 +22,7 @@ mod command;
 mod console;
 mod crash;
 mod cve_binary;
+mod cve_exec;
 mod cve_mounts;
 mod delegate;
 mod devices;
@@ -29,6 +30,7 @@ mod engines;
 mod exec;
 mod facts;
 mod freeze;
+mod guard;
 mod hangs;
 mod hooks;
 mod host;
@@ -74,6 +76,9 @@ static BEFORE_MAIN: extern "C" fn() = {
         // Not root: Sandbox says it where it can be read, and `--list` works for everybody.
         if nix::unistd::geteuid().is_root() {
             host::enter_private_mount_namespace();
+            if !std::env::args().any(|arg| arg == "--list") {
+                guard::begin();
+            }
         }
         // SAFETY: registers a plain function that outlives the process.
         unsafe { libc::atexit(tell_skipped) };
@@ -81,10 +86,17 @@ static BEFORE_MAIN: extern "C" fn() = {
     before_main
 };
 
-/// The last line of a run: skipped tests pass in libtest's eyes, so they are counted here.
+/// The last lines of a run: skipped tests pass in libtest's eyes, so they are counted here; and what
+/// [`guard`] has found fails the run.
 extern "C" fn tell_skipped() {
     let skipped = sandbox::SKIPPED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     if !skipped.is_empty() {
         eprintln!("{} skipped:\n{}", skipped.len(), skipped.join("\n"));
+    }
+    let found = guard::end();
+    if !found.is_empty() {
+        eprintln!("after all tests:\n{}", found.join("\n"));
+        // SAFETY: ends the process, which is ending, with another code.
+        unsafe { libc::_exit(101) };
     }
 }

@@ -19,13 +19,13 @@ const UID: u32 = 54_321;
 const FIRST: u32 = 700_000;
 
 /// The user's world: everything of the sandbox, as /mnt, where they can get at it wherever it really is.
-struct User {
-    sandbox: Sandbox,
+pub struct User {
+    pub sandbox: Sandbox,
     mounts: Vec<PathBuf>,
 }
 
 /// Runs the test in a thread with a mount namespace of its own, in which there is such a user.
-fn as_user(granted: bool, test: impl FnOnce(&User) + Send + 'static) {
+pub fn as_user(granted: bool, test: impl FnOnce(&User) + Send + 'static) {
     if granted && !installed("newuidmap") {
         return skip("no newuidmap");
     }
@@ -82,31 +82,36 @@ impl User {
     }
 
     /// A command of brig's as the user, not started.
-    fn command(&self, args: &[&str]) -> Command {
+    pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new("/mnt/brig");
-        command.args(args).current_dir("/mnt").uid(UID).gid(UID).env_clear();
-        command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("BRIG_TEST", &self.sandbox.id);
-        command.env("XDG_RUNTIME_DIR", "/mnt/run");
+        self.become_user(command.args(args));
         command
     }
 
-    fn brig(&self, args: &[&str]) -> Done {
+    /// Has a command executed as the user.
+    pub fn become_user(&self, command: &mut Command) {
+        command.current_dir("/mnt").uid(UID).gid(UID).env_clear();
+        command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("BRIG_TEST", &self.sandbox.id);
+        command.env("XDG_RUNTIME_DIR", "/mnt/run");
+    }
+
+    pub fn brig(&self, args: &[&str]) -> Done {
         self.sandbox.spawn(self.command(args)).wait()
     }
 
     /// `run`, with more arguments.
-    fn run(&self, args: &[&str]) -> Done {
+    pub fn run(&self, args: &[&str]) -> Done {
         self.brig(&[&["run", "--bundle", "/mnt/bundle"], args, &[&self.sandbox.id]].concat())
     }
 
     /// What a script tells that has to succeed.
     #[track_caller]
-    fn facts(&self, script: &str) -> Facts {
+    pub fn facts(&self, script: &str) -> Facts {
         self.sandbox.script(script);
         Facts::parse(&self.run(&[]).ok().stdout)
     }
 
-    fn patch(&self, change: impl FnOnce(&mut Value)) {
+    pub fn patch(&self, change: impl FnOnce(&mut Value)) {
         self.sandbox.patch(change);
     }
 

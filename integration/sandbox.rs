@@ -127,9 +127,7 @@ impl Sandbox {
         // Of one length, so that none is the beginning of another.
         let id = format!("bt{}-{:04}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let test = std::thread::current().name().unwrap_or("main").replace("::", "-");
-        let dir = std::env::var_os("BRIG_TEST_DIR");
-        let dir = dir.map_or_else(|| env!("CARGO_TARGET_TMPDIR").into(), PathBuf::from);
-        let dir = dir.join(format!("{test}-{id}"));
+        let dir = crate::guard::test_dir().join(format!("{test}-{id}"));
         let sandbox = Sandbox { id, dir, calls: AtomicUsize::new(0) };
         fs::create_dir_all(sandbox.rootfs().join("bin")).unwrap();
         // Containers with other ids than root have to get in as well.
@@ -246,7 +244,25 @@ impl Sandbox {
     /// `create`, which has to succeed.
     #[track_caller]
     pub fn create(&self) -> Done {
-        self.create_with(&[]).ok()
+        let done = self.create_with(&[]).ok();
+        self.audit_descriptors(&["go", "result"]);
+        done
+    }
+
+    /// The container's init has nothing of the host open but its standard streams and, in the state
+    /// directory, these.
+    #[track_caller]
+    fn audit_descriptors(&self, allowed: &[&str]) {
+        let state = self.state_root();
+        if is_peer() {
+            return;
+        }
+        let pid = self.pid();
+        for (fd, path) in host::descriptors_of(pid).into_iter().filter(|(fd, _)| *fd > 2) {
+            let name = path.strip_prefix(state.join(&self.id)).ok().and_then(Path::to_str);
+            let fine = name.is_some_and(|name| allowed.contains(&name));
+            assert!(fine, "init {pid} has fd {fd} open: {}", path.display());
+        }
     }
 
     /// `start`, which has to succeed.

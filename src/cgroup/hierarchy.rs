@@ -226,6 +226,22 @@ pub fn clean(path: &Path) -> PathBuf {
     clean
 }
 
+/// No `..` climbs above where the path begins.
+pub fn stays_below(path: &Path) -> bool {
+    let mut depth = 0_usize;
+    path.components().all(|component| match component {
+        Component::Normal(_) => {
+            depth += 1;
+            true
+        }
+        Component::ParentDir => depth.checked_sub(1).is_some_and(|above| {
+            depth = above;
+            true
+        }),
+        Component::RootDir | Component::CurDir | Component::Prefix(_) => true,
+    })
+}
+
 /// Refuses a cgroup path that /proc/PID/cgroup could not show on one line; mkdir would too, but
 /// only after brig has made the directories above.
 pub fn check(path: &str) -> Result<()> {

@@ -175,6 +175,10 @@ impl Cgroup {
                 Some((controllers, path)) => (Some(controllers), path),
                 None => (None, given.as_str()),
             };
+            ensure!(
+                hierarchy::stays_below(Path::new(path)),
+                "--cgroup {given}: leads out of the container's cgroup"
+            );
             let relative = hierarchy::clean(Path::new(path));
             let named = |dir: &&mut Dir| {
                 controllers.is_none_or(|names| names.split(',').all(|name| dir.has(name)))

@@ -18,14 +18,14 @@ use crate::rdt;
 use crate::rootfs::{self, Sources};
 use crate::spec::{At, Place};
 use crate::state::{State, Status};
-use crate::sys::clone::Birth;
+use crate::sys::clone::{self, Birth};
 use crate::sys::{cred, describe, misc, signal};
 use anyhow::{Context, Result, ensure};
 use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns, unshare};
 use std::convert::Infallible;
 use std::ffi::CString;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 /// Everything the child inherits from the parent.
@@ -76,7 +76,7 @@ pub fn run(inherited: Inherited<'_>) -> ! {
         .and_then(|()| lsm::open_all(proc.as_ref(), &plan.process.labels))
         .and_then(|labels| enter(plan, state, proc.as_ref(), &joined, &channel).map(|()| labels))
         .and_then(|labels| build(plan, sources, state, console, &channel).map(|()| labels))
-        .and_then(|labels| become_user(plan, &labels, &channel));
+        .and_then(|labels| become_user(plan, labels, &channel, &gate));
     let program = match ready {
         Ok(program) => program,
         Err(error) => {
@@ -95,7 +95,12 @@ pub fn run(inherited: Inherited<'_>) -> ! {
 }
 
 /// From root in the container to the user's program.
-fn become_user(plan: &Plan, labels: &[Opened<'_>], channel: &Channel) -> Result<Program> {
+fn become_user(
+    plan: &Plan,
+    labels: Vec<Opened<'_>>,
+    channel: &Channel,
+    gate: &Gate,
+) -> Result<Program> {
     // While the parent lives it answers, so its death is seen as end of file: no signal. Now, for
     // the user's filter may not allow it.
     cred::parent_death_signal(0)?;
@@ -104,7 +109,17 @@ fn become_user(plan: &Plan, labels: &[Opened<'_>], channel: &Channel) -> Result<
         limits::set(0, &plan.process)?;
     }
     labels.iter().try_for_each(Opened::set)?;
+    drop(labels);
+    close_the_rest(plan, channel, gate)?;
     program::become_user(&plan.process, &plan.execution, channel)
+}
+
+/// While it waits for start, which can be long, the container's process has nothing of the host open
+/// that it does not need (CVE-2024-21626): what is still in the parent's variables is closed beneath
+/// them, and never used again, for the child does not return there.
+fn close_the_rest(plan: &Plan, channel: &Channel, gate: &Gate) -> Result<()> {
+    let [go, result] = gate.descriptors();
+    Ok(clone::close_all_but(3 + plan.process.preserved_fds, &[channel.as_fd(), go, result])?)
 }
 
 fn located(mut error: anyhow::Error, config: &[u8]) -> String {

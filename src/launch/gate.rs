@@ -19,7 +19,7 @@ use nix::sys::stat::{Mode, SFlag, mknodat};
 use nix::unistd::{UnlinkatFlags, read, unlinkat, write};
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 const EXECUTING: u8 = b'X';
@@ -42,6 +42,11 @@ impl Gate {
             make().with_context(|| format!("fifo {}/{name}", dir.path.display()))
         };
         Ok(Gate { go: open("go")?, result: open("result")? })
+    }
+
+    /// What it consists of.
+    pub fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
+        [self.go.as_fd(), self.result.as_fd()]
     }
 
     /// Waits for start, for ever: that is what created means.

@@ -102,6 +102,12 @@ pub fn pair() -> Result<(Channel, Channel)> {
     Ok((Channel { fd: a, by_write: false }, Channel { fd: b, by_write: true }))
 }
 
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
 impl Channel {
     /// Says one thing. EPIPE: the other side is gone.
     pub fn send(&self, message: &Message) -> Result<(), Errno> {

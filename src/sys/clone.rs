@@ -93,6 +93,32 @@ pub fn exit(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
+/// Closes every descriptor from `first` on but these. Where the kernel cannot (before Linux 5.9), execve
+/// closes what is close-on-exec.
+///
+/// For a process that never returns to whoever else owns one of them: nothing may use or close it again.
+pub fn close_all_but(first: u32, keep: &[BorrowedFd<'_>]) -> Result<(), SysError> {
+    let mut keep: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd().cast_unsigned()).collect();
+    keep.sort_unstable();
+    let mut from = first;
+    for kept in keep.into_iter().filter(|kept| *kept >= first) {
+        if kept > from {
+            close_between(from, kept - 1)?;
+        }
+        from = kept + 1;
+    }
+    close_between(from, u32::MAX)
+}
+
+fn close_between(first: u32, last: u32) -> Result<(), SysError> {
+    // SAFETY: the caller of close_all_but sees to it that nobody uses them again.
+    let done = unsafe { libc::close_range(first, last, 0) };
+    match check(|| format!("close_range({first}, {last})"), done.into()) {
+        Err(error) if [Errno::ENOSYS, Errno::EPERM].contains(&error.errno) => Ok(()),
+        done => done.map(drop),
+    }
+}
+
 /// Marks every descriptor from `first` on to be closed by execve.
 pub fn close_from_at_exec(first: u32) -> Result<(), SysError> {
     let flags = libc::CLOSE_RANGE_CLOEXEC.cast_signed();

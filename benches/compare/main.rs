@@ -1,7 +1,7 @@
 //! `make bench`: brig beside other runtimes and beside the floor, interleaved in one run.
 //!
 //! `compare [NAME=]PATH…`: the runtimes; those named brig, floor and crun are what the others are
-//! compared with. Reads ROUNDS, LIST and IDLE from the environment. Prints tables, writes
+//! compared with. Reads ROUNDS, LIST, CURVE and IDLE from the environment. Prints tables, writes
 //! `OUT/results.json` with every single measurement.
 
 #![expect(clippy::disallowed_methods, reason = "not brig: a crash may leave half a results file")]
@@ -9,6 +9,7 @@
 mod bundle;
 #[path = "../config.rs"]
 mod config;
+mod curve;
 mod host;
 mod measure;
 mod memory;
@@ -47,11 +48,13 @@ fn compare() -> Result<()> {
     let world = bundle::World::new(&out, host, peers.iter().flatten().cloned().collect())?;
     let mut results = operations::rounds(&world, rounds, number("IDLE", rounds / 2)?)?;
     operations::list(&world, number("LIST", 200)?, rounds, &mut results)?;
+    let curve = curve::curve(&world, number("CURVE", 1000)?, rounds)?;
     let memory = memory::smallest(&world)?;
     let calls = trace::count(&world)?;
     let phases = trace::phases(&world)?;
-    report::print(&world, &results, &memory, &calls, &phases);
-    report::write(&world, &results, &memory, &calls, &phases, &out.join("results.json"))
+    let found = report::Found { results, curve, memory, calls, phases };
+    report::print(&world, &found);
+    report::write(&world, &found, &out.join("results.json"))
 }
 
 fn number(name: &str, default: usize) -> Result<usize> {

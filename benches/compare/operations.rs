@@ -49,7 +49,8 @@ impl Results {
     }
 }
 
-const ID: &str = "bench";
+/// The container that is measured.
+pub const ID: &str = "bench";
 
 /// All operations but `list`. The first round, with cold caches, is not counted.
 pub fn rounds(world: &World, rounds: usize, idle: usize) -> Result<Results> {
@@ -142,7 +143,7 @@ fn init_cpu(peer: &Peer) -> Option<f64> {
 }
 
 /// Kills the container and waits until its init has ended.
-fn stop(world: &World, peer: &Peer) -> Result<()> {
+pub fn stop(world: &World, peer: &Peer) -> Result<()> {
     let pid = init_pid(peer)?;
     if peer.is_floor() {
         let pid = nix::unistd::Pid::from_raw(pid);

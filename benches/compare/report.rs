@@ -1,6 +1,7 @@
 //! Medians, ratios, tables, and everything as JSON.
 
 use crate::bundle::World;
+use crate::curve::Curve;
 use crate::measure::Sample;
 use crate::memory::Smallest;
 use crate::operations::{OPERATIONS, Results};
@@ -48,14 +49,18 @@ fn count(value: Option<usize>) -> String {
     value.map_or_else(|| "-".into(), |value| value.to_string())
 }
 
+/// Everything that was measured.
+pub struct Found {
+    pub results: Results,
+    pub curve: Option<Curve>,
+    pub memory: Vec<Smallest>,
+    pub calls: Calls,
+    pub phases: Phases,
+}
+
 /// The tables.
-pub fn print(
-    world: &World,
-    results: &Results,
-    memory: &[Smallest],
-    calls: &Calls,
-    phases: &Phases,
-) {
+pub fn print(world: &World, found: &Found) {
+    let Found { results, curve, memory, calls, phases } = found;
     println!("\n{:<12} {:>9}  version", "", "bytes");
     for peer in &world.peers {
         println!("{:<12} {:>9}  {}", peer.name, peer.size, peer.version);
@@ -89,12 +94,35 @@ pub fn print(
             println!("{row}");
         }
     }
+    curve.iter().for_each(print_curve);
     println!("\nsmallest memory limit, KiB, with which /bin/true runs: at times, always");
     for smallest in memory {
         let kib = |limit: Option<u64>| limit.map_or_else(|| "-".into(), |limit| limit.to_string());
         println!("  {:<12} {:>8} {:>8}", smallest.peer, kib(smallest.ever), kib(smallest.always));
     }
     print_phases(world, phases);
+}
+
+fn print_curve(curve: &Curve) {
+    let Curve { peer, containers, rows } = curve;
+    println!(
+        "\n{peer}, full configuration: with this container alone, as one of {containers} that run"
+    );
+    println!("  {:<12} {:>18} {:>18} {:>10}", "", "wall ms", "cpu ms", "wall ratio");
+    for row in rows {
+        let of = |samples: &[Sample], what| median(samples.iter().map(what).collect());
+        let both = |what| (of(&row.alone, what), of(&row.beside, what));
+        let ((wall, wall_beside), (cpu, cpu_beside)) = (both(WALL), both(CPU));
+        println!(
+            "  {:<12} {:>8} {:>9} {:>8} {:>9} {:>10}",
+            row.operation,
+            cell(wall, 2),
+            cell(wall_beside, 2),
+            cell(cpu, 2),
+            cell(cpu_beside, 2),
+            cell(wall_beside.zip(wall).map(|(beside, alone)| beside / alone), 2),
+        );
+    }
 }
 
 fn print_phases(world: &World, phases: &Phases) {
@@ -124,18 +152,13 @@ fn print_phases(world: &World, phases: &Phases) {
 }
 
 /// Everything, each single sample too.
-pub fn write(
-    world: &World,
-    results: &Results,
-    memory: &[Smallest],
-    calls: &Calls,
-    phases: &Phases,
-    path: &Path,
-) -> Result<()> {
+pub fn write(world: &World, found: &Found, path: &Path) -> Result<()> {
+    let Found { results, curve, memory, calls, phases } = found;
+    let row = |sample: &Sample| json!({ "wall_ns": sample.wall, "cpu_ns": sample.cpu, "peak_rss_kib": sample.rss });
     let samples = |samples: &[Option<Sample>]| -> Value {
-        let row = |sample: &Sample| json!({ "wall_ns": sample.wall, "cpu_ns": sample.cpu, "peak_rss_kib": sample.rss });
         samples.iter().map(|sample| sample.as_ref().map(row)).collect()
     };
+    let all = |samples: &[Sample]| -> Value { samples.iter().map(row).collect() };
     let failures = results.failures.iter().map(|((operation, peer), (times, why))| {
         json!({ "operation": operation, "peer": peer, "times": times, "last": why })
     });
@@ -150,6 +173,13 @@ pub fn write(
             json!({ "operation": operation, "peer": peer, "samples": samples(found) })
         }).collect::<Value>(),
         "failures": failures.collect::<Value>(),
+        "curve": curve.as_ref().map(|curve| json!({
+            "peer": curve.peer,
+            "containers": curve.containers,
+            "operations": curve.rows.iter().map(|row| json!({
+                "operation": row.operation, "alone": all(&row.alone), "beside": all(&row.beside)
+            })).collect::<Value>(),
+        })),
         "smallest_memory_kib": memory.iter().map(|smallest| {
             json!({ "peer": smallest.peer, "ever": smallest.ever, "always": smallest.always })
         }).collect::<Value>(),

@@ -97,6 +97,17 @@ fn a_stopped_container_is_not_running() {
 }
 
 #[test]
+fn signal_0_only_asks() {
+    let (sandbox, done) = listening(1);
+    sandbox.brig(&["kill", &sandbox.id, "0"]).ok();
+    assert_eq!(sandbox.status(), "running");
+    sandbox.brig(&["kill", &sandbox.id, "KILL"]).ok();
+    sandbox.wait_for_status("stopped");
+    sandbox.brig(&["kill", &sandbox.id, "0"]).fails_with("container not running");
+    assert!(done.facts_now().all("signal").is_empty(), "{}", done.facts_now());
+}
+
+#[test]
 fn a_created_container_gets_signals_and_stays_created() {
     let sandbox = Sandbox::new();
     sandbox.create();

@@ -17,6 +17,9 @@ pub const KILL_AGAIN: Duration = Duration::from_millis(50);
 pub const FREEZE: Duration = Duration::from_secs(10);
 /// The same, where they are frozen only to be killed: then it goes on without.
 pub const FREEZE_TO_KILL: Duration = Duration::from_millis(500);
+/// All processes of a cgroup have got SIGKILL after this, those too that were forked meanwhile. Who
+/// wants them dead waits for that by [`KILL`] or [`CGROUP`].
+pub const SWEEP: Duration = Duration::from_millis(100);
 /// The host's ps has listed all processes after this.
 pub const PS: Duration = Duration::from_secs(30);
 /// A cgroup whose last process has died can be removed after this.

@@ -12,9 +12,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How often a cgroup without `cgroup.kill` is gone through: what is forked between the reading
-/// and the killing is found the next time.
-const KILL_ROUNDS: usize = 64;
 /// The longest pause between two tries to remove a cgroup.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -38,17 +35,18 @@ impl Cgroup {
             // So that nothing forks away. What does not freeze is found in a later round.
             drop(self.freeze(Instant::now() + deadline::FREEZE_TO_KILL));
         }
-        for _ in 0..KILL_ROUNDS {
+        let end = Instant::now() + deadline::SWEEP;
+        loop {
             let pids = self.not_killed(killed);
             let sent = pids.and_then(|pids| kill_each(&pids).map(|()| pids.is_empty()));
             // Whatever has gone wrong, nothing stays frozen.
             self.thaw_dying()?;
-            if sent? {
+            if sent? || Instant::now() >= end {
                 return Ok(());
             }
+            // What was forked between the reading and the killing is found the next time.
             std::thread::sleep(Duration::from_millis(1));
         }
-        Ok(())
     }
 
     /// The processes that `cgroup.kill`, if that has been used, has not reached.

@@ -112,7 +112,8 @@ const RTMAX: i32 = 64;
 fn parse(text: &str) -> Result<i32> {
     let unknown = || anyhow!("unknown signal {text:?}");
     if let Ok(number) = text.parse::<i32>() {
-        return if (1..=RTMAX).contains(&number) { Ok(number) } else { Err(unknown()) };
+        // 0 sends nothing: it asks whether there is somebody to send to.
+        return if (0..=RTMAX).contains(&number) { Ok(number) } else { Err(unknown()) };
     }
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
@@ -152,22 +153,13 @@ mod tests {
             ("rtmax", 64),
             ("64", 64),
             ("XFSZ", 25),
+            ("0", 0),
         ] {
             assert_eq!(parse(text).unwrap(), number, "{text}");
         }
-        for bad in [
-            "",
-            "0",
-            "65",
-            "-9",
-            "SIG",
-            "FOO",
-            "RTMIN-1",
-            "RTMIN+31",
-            "RTMAX+1",
-            "RTMIN+",
-            "SIGSIGTERM",
-        ] {
+        for bad in
+            ["", "65", "-9", "SIG", "FOO", "RTMIN-1", "RTMIN+31", "RTMAX+1", "RTMIN+", "SIGSIGTERM"]
+        {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }

@@ -98,7 +98,10 @@ pub fn release(dir: &Dir, state: &State) -> Result<Outcome> {
     unlinkat(dir.fd(), "go", UnlinkatFlags::NoRemoveDir).context("remove the fifo go")?;
     drop(go);
     let patience = deadline::EXEC + Duration::from_secs(state.start_seconds);
-    let answer = read_to_end(result, patience)?;
+    let answer = read_to_end(result, patience).map_err(|error| match state.cgroup.frozen() {
+        Ok(Some(path)) => error.context(format!("cgroup {} is frozen", path.display())),
+        _ => error,
+    })?;
     let error = |text: &[u8]| anyhow!("{}", String::from_utf8_lossy(text));
     match answer.as_slice() {
         [EXECUTING] => Ok(Outcome::Executed),

@@ -277,10 +277,17 @@ fn what_is_not_asked_for_stays() {
     let before = limits(&sandbox);
     assert!(before.values().any(|text| text.contains("67108864")), "{before:?}");
     update(&sandbox, &[]).ok();
+    let nothing = match crate::sandbox::is_peer() {
+        // runc 1.1 crashes at a null.
+        true => json!({}),
+        false => {
+            json!({"memory": null, "cpu": null, "pids": null, "unified": null, "devices": null})
+        }
+    };
     for json in [
         json!({}),
         json!({"memory": {}, "cpu": {}, "pids": {}, "blockIO": {}}),
-        json!({"memory": null, "cpu": null, "pids": null, "unified": null, "devices": null}),
+        nothing,
         json!({
             "memory": {"limit": 0, "reservation": 0, "swap": 0, "kernel": 0, "kernelTCP": 0,
                        "checkBeforeUpdate": false},
@@ -325,12 +332,13 @@ fn an_idle_container_gets_other_shares() {
 
 #[test]
 fn real_time_shares_follow_their_period() {
+    brig_only!();
     let version = controller!("cpu");
     let sandbox = Sandbox::new();
     sandbox.create();
     if version == Version::V2 {
         let message = update(&sandbox, &["--cpu-rt-runtime", "1000"]).fails();
-        assert!(crate::sandbox::is_peer() || message.contains("only cgroup v1"), "{message}");
+        assert!(message.contains("only cgroup v1"), "{message}");
         return;
     }
     if !cgroup_of(sandbox.pid(), "cpu").join("cpu.rt_runtime_us").exists() {

@@ -57,3 +57,27 @@ fn a_signal_may_look_like_a_flag_and_an_id_like_a_command() {
     let Command::Kill { id, signal, all } = *command else { panic!() };
     assert_eq!((id.as_str(), signal.as_str(), all), ("start", "9", true));
 }
+
+#[test]
+fn limits_may_look_like_flags_and_stdin_like_a_dash() {
+    for line in [
+        "brig update --memory -1 --cpu-quota=-1 -r - x",
+        "brig update -memory=-1 -cpu-quota -1 --resources=- x",
+    ] {
+        let Parsed::Run(_, command) = parse_line(line) else { panic!("{line}") };
+        let Command::Update(options) = *command else { panic!("{line}") };
+        assert_eq!(options.resources, Some(PathBuf::from("-")));
+        let limits: Vec<(&str, &str)> =
+            options.limits.iter().map(|(flag, value)| (*flag, value.as_str())).collect();
+        assert_eq!(limits, [("memory", "-1"), ("cpu-quota", "-1")]);
+    }
+}
+
+#[test]
+fn stats_are_of_any_number_of_containers() {
+    for (line, expected) in [("brig stats", &[][..]), ("brig stats -f json a b", &["a", "b"])] {
+        let Parsed::Run(_, command) = parse_line(line) else { panic!("{line}") };
+        let Command::Stats(options) = *command else { panic!("{line}") };
+        assert_eq!(options.ids, expected);
+    }
+}

@@ -113,7 +113,7 @@ struct Ready {
     told: bool,
 }
 
-/// Waits for something to happen, until `end`: as long as the container lives, if need be.
+/// Waits for something to happen, until `end`.
 fn wait(init: &OwnedFd, watch: Option<&Watch>, end: Instant) -> Result<Ready> {
     let stdout = std::io::stdout();
     let mut fds = vec![

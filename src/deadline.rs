@@ -33,6 +33,11 @@ pub const UNPACK: Duration = Duration::from_secs(3600);
 /// Whoever listens at a socket that brig was given accepts the connection within this.
 pub const SOCKET: Duration = Duration::from_secs(10);
 
+/// systemd, or the bus to it, takes a connection, and answers a call, within this.
+pub const BUS: Duration = Duration::from_secs(10);
+/// A job of systemd's, to start or to stop a unit, is done after this.
+pub const JOB: Duration = Duration::from_secs(30);
+
 /// What is left until `end`, in milliseconds for poll(2), rounded up; 0 when it has passed.
 pub fn left(end: Instant) -> u16 {
     let left = end.saturating_duration_since(Instant::now()).as_micros().div_ceil(1000);

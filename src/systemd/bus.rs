@@ -1,0 +1,433 @@
+//! A connection to systemd, its own socket or the bus, without a library: a few calls, one after the
+//! other, each with a deadline.
+//!
+//! systemd's own socket (`private`) needs no Hello, no match and no subscription: everything it says
+//! goes to all who are connected. It is for root, or for the user whose instance it is; whoever may
+//! not connect takes the bus.
+
+use super::wire::{self, Call, FIXED, Message, Value};
+use crate::deadline;
+use crate::sys::Errno;
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use nix::fcntl::{OFlag, open};
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv, send, socket,
+};
+use nix::sys::stat::Mode;
+use serde::{Deserialize, Serialize};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Which systemd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Instance {
+    /// The machine's.
+    System,
+    /// The calling user's.
+    User,
+}
+
+/// An error that systemd or the bus has answered with.
+#[derive(Debug)]
+pub struct Refused {
+    /// Its name, for programs.
+    pub name: String,
+    /// What they say.
+    text: String,
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({})", self.text, self.name)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// A connection.
+#[derive(Debug)]
+pub struct Bus {
+    socket: OwnedFd,
+    /// What errors call it.
+    name: String,
+    /// What goes out before the next message.
+    outbox: Vec<u8>,
+    /// What has come in and is not read yet.
+    inbox: Vec<u8>,
+    serial: u32,
+    /// Calls whose answers nobody waits for, unless they are errors.
+    silent: Vec<(u32, &'static str)>,
+    /// Jobs that have ended: their objects and results.
+    removed: Vec<(String, String)>,
+    /// A bus: systemd's signals have to be asked for.
+    is_bus: bool,
+    subscribed: bool,
+}
+
+const SYSTEMD: &str = "org.freedesktop.systemd1";
+const MATCH: &str = "type='signal',sender='org.freedesktop.systemd1',\
+     interface='org.freedesktop.systemd1.Manager',member='JobRemoved',\
+     path='/org/freedesktop/systemd1'";
+
+impl Bus {
+    /// Connects to an instance of systemd; the error of a host without one says so.
+    pub fn connect(instance: Instance) -> Result<Bus> {
+        let end = Instant::now() + deadline::BUS;
+        let mut failures = Vec::new();
+        for address in addresses(instance)? {
+            match dial(&address.to, end) {
+                Ok(socket) => return Bus::greet(socket, address, end),
+                Err(error) => failures.push((address.name, error)),
+            }
+        }
+        Err(nobody(instance, &failures))
+    }
+
+    fn greet(socket: OwnedFd, address: Address, end: Instant) -> Result<Bus> {
+        let mut bus = Bus {
+            socket,
+            name: address.name,
+            outbox: Vec::new(),
+            inbox: Vec::new(),
+            serial: 0,
+            silent: Vec::new(),
+            removed: Vec::new(),
+            is_bus: address.is_bus,
+            subscribed: !address.is_bus,
+        };
+        bus.authenticate(end).with_context(|| bus.name.clone())?;
+        if bus.is_bus {
+            bus.silently("org.freedesktop.DBus", "Hello", &[])?;
+        }
+        Ok(bus)
+    }
+
+    /// Who brig is, the kernel tells the other side: that works from within a user namespace too,
+    /// whose ids mean nothing outside.
+    fn authenticate(&mut self, end: Instant) -> Result<()> {
+        self.write(b"\0AUTH EXTERNAL\r\n", end)?;
+        let mut line = self.line(end)?;
+        if line == "DATA" {
+            self.write(b"DATA\r\n", end)?;
+            line = self.line(end)?;
+        }
+        ensure!(line.starts_with("OK "), "does not let brig in: it says {line:?}");
+        ensure!(self.inbox.is_empty(), "speaks before it is asked");
+        self.outbox.extend_from_slice(b"BEGIN\r\n");
+        Ok(())
+    }
+
+    /// Asks systemd's manager to do something: the serial number to ask for the answer by.
+    pub fn ask(&mut self, method: &str, arguments: &[Value]) -> Result<u32> {
+        let end = Instant::now() + deadline::BUS;
+        let serial = self.queue(SYSTEMD, method, arguments)?;
+        let message = std::mem::take(&mut self.outbox);
+        self.write(&message, end).with_context(|| format!("{}: {method}", self.name))?;
+        Ok(serial)
+    }
+
+    /// Waits for an answer. The error is a [`Refused`] if that is the answer.
+    pub fn answer(&mut self, serial: u32, method: &str) -> Result<String> {
+        let end = Instant::now() + deadline::BUS;
+        loop {
+            let what = || format!("{}: waiting for the answer to {method}", self.name);
+            match self.next(end).with_context(what)? {
+                Message::Reply(to, text) if to == serial => return Ok(text),
+                Message::Error(to, name, text) if to == serial => {
+                    return Err(Refused { name, text }).with_context(|| format!("systemd: {method}"));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// [`Bus::ask`] and [`Bus::answer`].
+    pub fn call(&mut self, method: &str, arguments: &[Value]) -> Result<String> {
+        let serial = self.ask(method, arguments)?;
+        self.answer(serial, method)
+    }
+
+    /// Has the ends of jobs told; before the call that makes one.
+    pub fn subscribe(&mut self) -> Result<()> {
+        if !self.subscribed {
+            self.subscribed = true;
+            self.silently("org.freedesktop.DBus", "AddMatch", &[MATCH.into()])?;
+            self.silently(SYSTEMD, "Subscribe", &[])?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the end of a job, the answer to the call that made it: `done`, or what else became
+    /// of it.
+    pub fn job(&mut self, job: &str, what: &str) -> Result<String> {
+        let end = Instant::now() + deadline::JOB;
+        loop {
+            if let Some(at) = self.removed.iter().position(|(removed, _)| removed == job) {
+                return Ok(self.removed.swap_remove(at).1);
+            }
+            let waiting = || format!("{}: waiting for systemd to {what}", self.name);
+            self.next(end).with_context(waiting)?;
+        }
+    }
+
+    /// Queues a call whose answer is of interest only if it is an error.
+    fn silently(
+        &mut self,
+        destination: &str,
+        method: &'static str,
+        arguments: &[Value],
+    ) -> Result<()> {
+        let serial = self.queue(destination, method, arguments)?;
+        self.silent.push((serial, method));
+        Ok(())
+    }
+
+    fn queue(&mut self, destination: &str, method: &str, arguments: &[Value]) -> Result<u32> {
+        self.serial += 1;
+        let (path, interface) = match destination {
+            SYSTEMD => ("/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager"),
+            _ => ("/org/freedesktop/DBus", "org.freedesktop.DBus"),
+        };
+        let call = Call { destination, path, interface, method, arguments };
+        self.outbox.append(&mut call.bytes(self.serial)?);
+        Ok(self.serial)
+    }
+
+    /// The next message; the ends of jobs are kept.
+    fn next(&mut self, end: Instant) -> Result<Message> {
+        loop {
+            let total = match self.inbox.get(..FIXED) {
+                Some(fixed) => wire::total(fixed).context("garbage")?,
+                None => usize::MAX,
+            };
+            if self.inbox.len() < total {
+                self.read(end)?;
+                continue;
+            }
+            let message: Vec<u8> = self.inbox.drain(..total).collect();
+            match wire::parse(&message).context("garbage")? {
+                Message::JobRemoved(job, result) => {
+                    self.removed.push((job, result));
+                    return Ok(Message::Other);
+                }
+                Message::Error(serial, name, text) => {
+                    if let Some((_, method)) = self.silent.iter().find(|(own, _)| *own == serial) {
+                        return Err(Refused { name, text }).context(*method);
+                    }
+                    return Ok(Message::Error(serial, name, text));
+                }
+                message => return Ok(message),
+            }
+        }
+    }
+
+    fn line(&mut self, end: Instant) -> Result<String> {
+        loop {
+            if let Some(at) = self.inbox.windows(2).position(|two| two == b"\r\n") {
+                let line: Vec<u8> = self.inbox.drain(..at + 2).take(at).collect();
+                return Ok(String::from_utf8_lossy(&line).into_owned());
+            }
+            ensure!(self.inbox.len() < 4096, "garbage: a line without end");
+            self.read(end).context("waiting to be let in")?;
+        }
+    }
+
+    fn read(&mut self, end: Instant) -> Result<()> {
+        let mut bytes = [0; 4096];
+        loop {
+            match recv(self.socket.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT) {
+                Ok(0) | Err(Errno::ECONNRESET) => bail!("the other side has closed the connection"),
+                Ok(length) => {
+                    self.inbox.extend_from_slice(&bytes[..length]);
+                    return Ok(());
+                }
+                Err(Errno::EAGAIN) => self.wait(PollFlags::POLLIN, end)?,
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno).context("recv"),
+            }
+        }
+    }
+
+    fn write(&self, mut bytes: &[u8], end: Instant) -> Result<()> {
+        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+        while !bytes.is_empty() {
+            match send(self.socket.as_raw_fd(), bytes, flags) {
+                Ok(sent) => bytes = &bytes[sent..],
+                Err(Errno::EAGAIN) => self.wait(PollFlags::POLLOUT, end)?,
+                Err(Errno::EINTR) => {}
+                Err(Errno::EPIPE | Errno::ECONNRESET) => {
+                    bail!("the other side has closed the connection")
+                }
+                Err(errno) => return Err(errno).context("send"),
+            }
+        }
+        Ok(())
+    }
+
+    fn wait(&self, events: PollFlags, end: Instant) -> Result<()> {
+        loop {
+            let mut fds = [PollFd::new(self.socket.as_fd(), events)];
+            match poll(&mut fds, deadline::left(end)) {
+                Ok(0) if Instant::now() >= end => bail!("nothing came before the deadline"),
+                Ok(0) | Err(Errno::EINTR) => {}
+                Ok(_) => return Ok(()),
+                Err(errno) => return Err(errno).context("poll"),
+            }
+        }
+    }
+}
+
+/// Where to connect to.
+struct Address {
+    to: To,
+    name: String,
+    is_bus: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum To {
+    Path(PathBuf),
+    Abstract(Vec<u8>),
+}
+
+/// In the order in which they are tried.
+fn addresses(instance: Instance) -> Result<Vec<Address>> {
+    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let usual = |private: PathBuf, bus: PathBuf| {
+        [(private, false), (bus, true)].map(|(path, is_bus)| Address {
+            name: path.display().to_string(),
+            to: To::Path(path),
+            is_bus,
+        })
+    };
+    if instance == Instance::System {
+        return match variable("DBUS_SYSTEM_BUS_ADDRESS") {
+            Some(list) => parse(&list).with_context(|| format!("DBUS_SYSTEM_BUS_ADDRESS={list}")),
+            None => Ok(usual(
+                "/run/systemd/private".into(),
+                "/run/dbus/system_bus_socket".into(),
+            )
+            .into()),
+        };
+    }
+    let own = || {
+        let uid = nix::unistd::geteuid();
+        (!uid.is_root()).then(|| format!("/run/user/{uid}"))
+    };
+    let runtime = variable("XDG_RUNTIME_DIR").or_else(own).map(PathBuf::from);
+    let bus = runtime.as_ref().map(|runtime| runtime.join("bus"));
+    match (variable("DBUS_SESSION_BUS_ADDRESS"), runtime, bus) {
+        // What it is in every session says nothing.
+        (Some(list), _, bus) if !parse(&list).is_ok_and(|list| usual_bus(&list, bus.as_ref())) => {
+            parse(&list).with_context(|| format!("DBUS_SESSION_BUS_ADDRESS={list}"))
+        }
+        (_, Some(runtime), Some(bus)) => Ok(usual(runtime.join("systemd/private"), bus).into()),
+        _ => bail!(
+            "the user's systemd is not to be found: neither XDG_RUNTIME_DIR nor DBUS_SESSION_BUS_ADDRESS is set"
+        ),
+    }
+}
+
+fn usual_bus(list: &[Address], usual: Option<&PathBuf>) -> bool {
+    matches!(list, [Address { to: To::Path(path), .. }] if Some(path) == usual)
+}
+
+/// `unix:path=/run/x;unix:abstract=y`, as the D-Bus specification has it.
+fn parse(list: &str) -> Result<Vec<Address>> {
+    let mut addresses = Vec::new();
+    for address in list.split(';').filter(|address| !address.is_empty()) {
+        let options = address.strip_prefix("unix:");
+        let options = options.with_context(|| format!("{address:?} is no unix socket"))?;
+        let option = |name: &str| {
+            let of = |option: &str| unescape(option.strip_prefix(name)?.strip_prefix('=')?);
+            options.split(',').find_map(of)
+        };
+        let path = option("path").map(|path| {
+            To::Path(PathBuf::from(std::os::unix::ffi::OsStringExt::from_vec(path)))
+        });
+        let to = path.or_else(|| option("abstract").map(To::Abstract));
+        let to = to.with_context(|| format!("{address:?} has neither path nor abstract"))?;
+        addresses.push(Address { to, name: address.to_owned(), is_bus: true });
+    }
+    ensure!(!addresses.is_empty(), "has no address");
+    Ok(addresses)
+}
+
+/// `%20` is a byte.
+fn unescape(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = text.bytes();
+    let mut plain = Vec::with_capacity(text.len());
+    while let Some(byte) = bytes.next() {
+        plain.push(match byte {
+            b'%' => {
+                let digits = [bytes.next()?, bytes.next()?];
+                u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?
+            }
+            byte => byte,
+        });
+    }
+    Some(plain)
+}
+
+fn dial(to: &To, end: Instant) -> Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None).context("socket")?;
+    // A path may be longer than what sockaddr_un holds, 107 bytes: it is opened, then connected to.
+    let file = match to {
+        To::Path(path) => Some(open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?),
+        To::Abstract(_) => None,
+    };
+    let address = match (to, &file) {
+        (To::Abstract(name), _) => UnixAddr::new_abstract(name)?,
+        (_, Some(file)) => UnixAddr::new(format!("/proc/self/fd/{}", file.as_raw_fd()).as_str())?,
+        (To::Path(path), None) => UnixAddr::new(path)?,
+    };
+    loop {
+        match connect(socket.as_raw_fd(), &address) {
+            Ok(()) => return Ok(socket),
+            // More wait to be accepted than the listener allows for.
+            Err(Errno::EAGAIN | Errno::EINTR) if Instant::now() < end => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            Err(Errno::EAGAIN) => bail!("accepts no connections, {} s long", deadline::BUS.as_secs()),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+/// Nothing could be connected to.
+fn nobody(instance: Instance, failures: &[(String, anyhow::Error)]) -> anyhow::Error {
+    let tried: Vec<String> = failures
+        .iter()
+        .map(|(name, error)| format!("{name}: {}", crate::sys::describe(error)))
+        .collect();
+    let hint = match instance {
+        Instance::System => "systemd is not running here, or cannot be reached: without it use --cgroup-manager=cgroupfs",
+        Instance::User => {
+            "the user's systemd is not running, or cannot be reached: log in, or have root call loginctl enable-linger; or use --cgroup-manager=cgroupfs"
+        }
+    };
+    anyhow!("{hint} ({})", tried.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_as_the_specification_has_them() {
+        let to = |list: &str| -> Result<Vec<To>> {
+            Ok(parse(list)?.into_iter().map(|address| address.to).collect())
+        };
+        let path = |path: &str| To::Path(path.into());
+        assert_eq!(to("unix:path=/run/x,guid=00ff").unwrap(), [path("/run/x")]);
+        let two = to("unix:guid=1,abstract=/tmp/dbus-X;unix:path=/a%20b;").unwrap();
+        assert_eq!(two, [To::Abstract(b"/tmp/dbus-X".to_vec()), path("/a b")]);
+        for bad in ["", ";", "tcp:host=x", "unix:tmpdir=/tmp", "unix:path=%2", "/run/x"] {
+            assert!(to(bad).is_err(), "{bad}");
+        }
+    }
+}

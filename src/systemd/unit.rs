@@ -1,0 +1,417 @@
+//! The container's unit: its name, and its life.
+
+use super::bus::{Bus, Instance, Refused};
+use super::variant;
+use super::wire::Value;
+use crate::spec::Place;
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A scope of systemd's that has the container's cgroup. Stored before it is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unit {
+    /// `brig-x.scope`
+    pub name: String,
+    /// `system.slice`
+    pub slice: String,
+    /// Whose it is.
+    pub instance: Instance,
+    /// The container is in this cgroup below the unit's.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub subgroup: String,
+}
+
+/// A property and its value.
+pub type Property = (String, Value);
+
+/// What the config asks systemd for.
+#[derive(Debug)]
+pub struct Asked {
+    /// The unit.
+    pub unit: Unit,
+    /// What the annotations say of it.
+    pub properties: Vec<Property>,
+}
+
+/// systemd was asked to start the unit.
+#[derive(Debug)]
+pub struct Start {
+    properties: Vec<Property>,
+    /// Those from the end on are the config's own: none of them is left out.
+    ours: usize,
+    serial: u32,
+}
+
+const PROPERTY: &str = "org.systemd.property.";
+const SUBGROUP: &str = "run.oci.systemd.subgroup";
+const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
+const UNIT_EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
+const READ_ONLY: &str = "org.freedesktop.DBus.Error.PropertyReadOnly";
+const UNKNOWN: &str = "org.freedesktop.DBus.Error.UnknownProperty";
+
+impl Asked {
+    /// Reads `linux.cgroupsPath`, `slice:prefix:name`, and the annotations. Without a path it is
+    /// `brig-ID.scope` in system.slice, or for an ordinary user, in user.slice.
+    pub fn new(
+        cgroups_path: Option<&str>,
+        id: &str,
+        annotations: &BTreeMap<String, String>,
+        instance: Instance,
+    ) -> Result<Asked> {
+        let path = cgroups_path.filter(|path| !path.is_empty());
+        let default = match instance {
+            Instance::System => "system.slice",
+            Instance::User => "user.slice",
+        };
+        let (slice, name) = match path {
+            None => (default.to_owned(), format!("brig-{}.scope", escape(id))),
+            Some(path) => names(path, default).at("linux.cgroupsPath")?,
+        };
+        let mut subgroup = String::new();
+        let mut properties = Vec::new();
+        for (name, value) in annotations {
+            let place = || format!("annotations[{name:?}]");
+            if let Some(property) = name.strip_prefix(PROPERTY) {
+                properties.push(self::property(property, value).at(place())?);
+            } else if name == SUBGROUP {
+                subgroup = self::subgroup(value).at(place())?;
+            }
+        }
+        Ok(Asked { unit: Unit { name, slice, instance, subgroup }, properties })
+    }
+}
+
+/// Slice and scope of `slice:prefix:name`.
+fn names(path: &str, default: &str) -> Result<(String, String)> {
+    let parts: Vec<&str> = path.split(':').collect();
+    let [slice, prefix, name] = parts[..] else {
+        bail!("{path:?}: with systemd it is \"slice:prefix:name\"");
+    };
+    let slice = if slice.is_empty() { default } else { slice };
+    check_slice(slice).with_context(|| format!("{slice:?}"))?;
+    ensure!(!name.is_empty(), "{path:?}: has no name");
+    // As runc takes it, for the pods of Kubernetes; but processes cannot be in a slice itself.
+    ensure!(!name.ends_with(".slice"), "{name:?}: a container has a scope, and no slice of its own");
+    let scope = format!("{prefix}-{name}.scope");
+    check(&scope).with_context(|| format!("{scope:?}"))?;
+    Ok((slice.to_owned(), scope))
+}
+
+/// systemd's rule for the names of units (systemd.unit(5)).
+fn check(name: &str) -> Result<()> {
+    let sound = |c: char| c.is_ascii_alphanumeric() || ":-_.\\".contains(c);
+    if let Some(bad) = name.chars().find(|&c| !sound(c)) {
+        bail!("no name of a unit has {bad:?} in it");
+    }
+    ensure!(name.len() <= 255, "the name of a unit has at most 255 bytes");
+    Ok(())
+}
+
+/// Dashes make a slice's path (systemd.slice(5)): `a-b.slice` is in `a.slice`.
+fn check_slice(slice: &str) -> Result<()> {
+    check(slice)?;
+    let name = slice.strip_suffix(".slice").context("is no slice: it does not end with .slice")?;
+    let sound = name == "-" || !name.is_empty() && name.split('-').all(|part| !part.is_empty());
+    ensure!(sound, "is no name of a slice: there is nothing beside one of its dashes");
+    Ok(())
+}
+
+/// An id may have a plus, a unit's name may not: as systemd-escape(1) has it.
+fn escape(id: &str) -> String {
+    id.replace('+', "\\x2b")
+}
+
+/// A sub-cgroup, as crun has it.
+fn subgroup(value: &str) -> Result<String> {
+    let sound = |part: &str| !part.is_empty() && part != "." && part != "..";
+    ensure!(
+        value.is_empty() || value.split('/').all(sound) && !value.contains(['\0', '\n']),
+        "{value:?} is not the relative path of a cgroup"
+    );
+    Ok(value.to_owned())
+}
+
+/// `org.systemd.property.NAME`: a name's ending in Sec is a time in seconds, as in unit files.
+fn property(name: &str, value: &str) -> Result<Property> {
+    let letters = name.len() >= 3 && name.bytes().all(|byte| byte.is_ascii_alphabetic());
+    ensure!(letters, "{name:?} is no property of a unit");
+    ensure!(
+        !["PIDs", "PIDFDs"].contains(&name),
+        "which processes are in the unit is not for an annotation to say"
+    );
+    let value = variant::parse(value).with_context(|| {
+        format!("{value:?} is not a value as GLib writes them (uint64 5, 'text', ['a', 'b'], true)")
+    })?;
+    match name.strip_suffix("Sec") {
+        Some(stem) if stem.ends_with(|c: char| c.is_ascii_lowercase()) => {
+            Ok((format!("{stem}USec"), microseconds(&value)?))
+        }
+        _ => Ok((name.to_owned(), value)),
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "what is cast is within u64, and microseconds have no fractions"
+)]
+fn microseconds(value: &Value) -> Result<Value> {
+    let whole = match *value {
+        Value::Byte(n) => Some(u64::from(n)),
+        Value::U16(n) => Some(n.into()),
+        Value::U32(n) => Some(n.into()),
+        Value::U64(n) => Some(n),
+        Value::I16(n) => u64::try_from(n).ok(),
+        Value::I32(n) => u64::try_from(n).ok(),
+        Value::I64(n) => u64::try_from(n).ok(),
+        Value::Double(n) if (0.0..1e13).contains(&n) => {
+            return Ok(Value::U64((n * 1e6) as u64));
+        }
+        _ => None,
+    };
+    let whole = whole.and_then(|seconds| seconds.checked_mul(1_000_000));
+    Ok(Value::U64(whole.context("is not a number of seconds")?))
+}
+
+fn is(error: &anyhow::Error, names: &[&str]) -> bool {
+    error.downcast_ref::<Refused>().is_some_and(|refused| names.contains(&refused.name.as_str()))
+}
+
+fn as_value(properties: &[Property]) -> Value {
+    let one = |(name, value): &Property| {
+        Value::Struct(vec![name.as_str().into(), Value::Variant(Box::new(value.clone()))])
+    };
+    Value::Array("(sv)".into(), properties.iter().map(one).collect())
+}
+
+impl Unit {
+    /// Asks for the unit with process `pid` in it and with these limits; does not wait.
+    pub fn start(
+        &self,
+        bus: &mut Bus,
+        id: &str,
+        pid: u32,
+        limits: Vec<Property>,
+        more: &[Property],
+    ) -> Result<Start> {
+        let yes = |name: &str| (name.to_owned(), Value::Bool(true));
+        let mut properties = vec![
+            ("Description".to_owned(), format!("brig container {id}").as_str().into()),
+            ("Slice".to_owned(), self.slice.as_str().into()),
+            ("PIDs".to_owned(), Value::Array("u".into(), vec![Value::U32(pid)])),
+            yes("Delegate"),
+            // Containers are not stopped before everything else at shutdown, nor wait for targets.
+            ("DefaultDependencies".to_owned(), Value::Bool(false)),
+        ];
+        properties.extend(
+            ["CPUAccounting", "MemoryAccounting", "IOAccounting", "TasksAccounting"].map(yes),
+        );
+        properties.extend(limits);
+        let ours = properties.len();
+        properties.extend_from_slice(more);
+        bus.subscribe()?;
+        let serial = self.ask(bus, &properties)?;
+        Ok(Start { properties, ours, serial })
+    }
+
+    fn ask(&self, bus: &mut Bus, properties: &[Property]) -> Result<u32> {
+        let none = Value::Array("(sa(sv))".into(), Vec::new());
+        let name = self.name.as_str();
+        bus.ask("StartTransientUnit", &[name.into(), "replace".into(), as_value(properties), none])
+    }
+
+    /// Waits until systemd has made the unit, and the process is in it.
+    pub fn started(&self, bus: &mut Bus, mut start: Start) -> Result<()> {
+        let mut reset = false;
+        let job = loop {
+            let error = match bus.answer(start.serial, "StartTransientUnit") {
+                Ok(job) => break job,
+                Err(error) => error.context(format!("start unit {}", self.name)),
+            };
+            if is(&error, &[READ_ONLY, UNKNOWN])
+                && let Some(at) = start.unknown(&error)
+            {
+                // An older systemd. The limit is written to its file as well.
+                start.properties.remove(at);
+                start.ours -= 1;
+            } else if is(&error, &[UNIT_EXISTS]) && !reset {
+                // It has failed once, and nobody has taken notice.
+                reset = true;
+                bus.call("ResetFailedUnit", &[self.name.as_str().into()]).or_else(unless_gone)?;
+            } else if is(&error, &[UNIT_EXISTS]) {
+                return Err(error).at("linux.cgroupsPath");
+            } else {
+                return Err(error);
+            }
+            start.serial = self.ask(bus, &start.properties)?;
+        };
+        let result = bus.job(&job, &format!("start unit {}", self.name))?;
+        ensure!(
+            result == "done",
+            "systemd has not started unit {}: {result} (systemctl status {} may tell why)",
+            self.name,
+            self.name
+        );
+        Ok(())
+    }
+
+    /// Ends the unit, in whichever state it is, and has systemd forget it. `kill`: its processes are
+    /// not known, and so not killed yet.
+    pub fn stop(&self, kill: bool) -> Result<()> {
+        let mut bus = Bus::connect(self.instance)?;
+        let name = || Value::from(self.name.as_str());
+        bus.subscribe()?;
+        if kill {
+            bus.call("KillUnit", &[name(), "all".into(), Value::I32(libc::SIGKILL)])
+                .or_else(unless_gone)?;
+        }
+        match bus.call("StopUnit", &[name(), "replace".into()]) {
+            Ok(job) => {
+                bus.job(&job, &format!("stop unit {}", self.name))?;
+            }
+            // systemd has noticed by itself that nobody is left.
+            Err(error) if is(&error, &[NO_SUCH_UNIT]) => return Ok(()),
+            Err(error) => return Err(error).context(format!("stop unit {}", self.name)),
+        }
+        // One that has failed stays until somebody says that they know.
+        bus.call("ResetFailedUnit", &[name()]).map(drop).or_else(|error| unless_gone(error).map(drop))
+    }
+
+    /// Moves processes into the unit, where the kernel does not let brig do it itself: into the
+    /// container's own cgroup.
+    pub fn attach(&self, pid: u32) -> Result<()> {
+        let mut bus = Bus::connect(self.instance)?;
+        let pids = Value::Array("u".into(), vec![Value::U32(pid)]);
+        let below = format!("/{}", self.subgroup);
+        bus.call("AttachProcessesToUnit", &[self.name.as_str().into(), below.as_str().into(), pids])
+            .with_context(|| format!("move process {pid} into unit {}", self.name))?;
+        Ok(())
+    }
+
+    /// Changes limits of the running unit: [`super::properties::limits`].
+    pub fn set(&self, limits: &[Property]) -> Result<()> {
+        if limits.is_empty() {
+            return Ok(());
+        }
+        let mut bus = Bus::connect(self.instance)?;
+        let mut limits = limits.to_vec();
+        loop {
+            let arguments = [self.name.as_str().into(), Value::Bool(true), as_value(&limits)];
+            let Err(error) = bus.call("SetUnitProperties", &arguments) else { return Ok(()) };
+            let unknown = unknown(&limits, &error).filter(|_| is(&error, &[READ_ONLY, UNKNOWN]));
+            let Some(at) = unknown else {
+                return Err(error).with_context(|| format!("change unit {}", self.name));
+            };
+            limits.remove(at);
+        }
+    }
+}
+
+fn unless_gone(error: anyhow::Error) -> Result<String> {
+    if is(&error, &[NO_SUCH_UNIT]) { Ok(String::new()) } else { Err(error) }
+}
+
+impl Start {
+    /// Which of brig's own properties this systemd does not know.
+    fn unknown(&self, error: &anyhow::Error) -> Option<usize> {
+        unknown(&self.properties[..self.ours], error)
+    }
+}
+
+fn unknown(properties: &[Property], error: &anyhow::Error) -> Option<usize> {
+    let text = error.downcast_ref::<Refused>()?.to_string();
+    let named = |(name, _): &Property| {
+        text.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == name)
+    };
+    properties.iter().position(named)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(path: &str, annotations: &[(&str, &str)]) -> Result<Asked> {
+        let annotations = annotations.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect();
+        Asked::new(Some(path), "a+b", &annotations, Instance::System)
+    }
+
+    fn unit(path: &str) -> (String, String) {
+        let Unit { name, slice, .. } = asked(path, &[]).unwrap().unit;
+        (slice, name)
+    }
+
+    #[test]
+    fn a_path_is_slice_prefix_name() {
+        let pair = |slice: &str, name: &str| (slice.to_owned(), name.to_owned());
+        assert_eq!(unit(""), pair("system.slice", "brig-a\\x2bb.scope"));
+        assert_eq!(unit("a-b.slice:docker:x"), pair("a-b.slice", "docker-x.scope"));
+        assert_eq!(unit(":p:x"), pair("system.slice", "p-x.scope"));
+        assert_eq!(unit("-.slice::x"), pair("-.slice", "-x.scope"));
+        let none = Asked::new(None, "x", &BTreeMap::new(), Instance::User).unwrap().unit;
+        assert_eq!((none.slice.as_str(), none.name.as_str()), ("user.slice", "brig-x.scope"));
+    }
+
+    #[test]
+    fn what_is_no_such_path_is_refused_by_name() {
+        for (path, word) in [
+            ("/a/b", "slice:prefix:name"),
+            ("a.slice:b", "slice:prefix:name"),
+            ("a.slice:b:c:d", "slice:prefix:name"),
+            ("a:b:c", ".slice"),
+            ("a/b.slice:b:c", "'/'"),
+            ("a--b.slice:b:c", "dashes"),
+            ("-a.slice:b:c", "dashes"),
+            (".slice:b:c", "dashes"),
+            ("a.slice:b:", "no name"),
+            ("a.slice:b:c.slice", "no slice"),
+            ("a.slice:b:c d", "' '"),
+            ("a.slice:b:c\u{e9}", "\u{e9}"),
+        ] {
+            let message = format!("{:#}", asked(path, &[]).unwrap_err());
+            assert!(message.starts_with("linux.cgroupsPath: "), "{message}");
+            assert!(message.contains(word), "{path}: {message}");
+        }
+        assert!(asked(&format!("a.slice:{}:c", "b".repeat(250)), &[]).is_err());
+    }
+
+    #[test]
+    fn annotations_are_properties() {
+        let annotations = [
+            ("org.systemd.property.TimeoutStopSec", "uint64 5"),
+            ("org.systemd.property.RuntimeMaxSec", "0.5"),
+            ("org.systemd.property.CPUQuotaPerSecUSec", "uint64 7"),
+            ("org.systemd.property.CollectMode", "'inactive-or-failed'"),
+            ("run.oci.systemd.subgroup", "a/b"),
+            ("org.systemd.else", "x"),
+        ];
+        let asked = asked("", &annotations).unwrap();
+        let expected = [
+            ("CPUQuotaPerSecUSec", Value::U64(7)),
+            ("CollectMode", "inactive-or-failed".into()),
+            ("RuntimeMaxUSec", Value::U64(500_000)),
+            ("TimeoutStopUSec", Value::U64(5_000_000)),
+        ];
+        assert_eq!(asked.properties, expected.map(|(name, value)| (name.to_owned(), value)));
+        assert_eq!(asked.unit.subgroup, "a/b");
+    }
+
+    #[test]
+    fn annotations_that_are_no_properties_are_refused_by_name() {
+        for (name, value) in [
+            ("org.systemd.property.", "true"),
+            ("org.systemd.property.Ab", "true"),
+            ("org.systemd.property.A1b", "true"),
+            ("org.systemd.property.PIDs", "[uint32 1]"),
+            ("org.systemd.property.Slice", "system.slice"),
+            ("org.systemd.property.TimeoutStopSec", "'5'"),
+            ("org.systemd.property.TimeoutStopSec", "-5"),
+            ("org.systemd.property.TimeoutStopSec", "uint64 18446744073709551615"),
+            ("run.oci.systemd.subgroup", "../x"),
+            ("run.oci.systemd.subgroup", "/x"),
+        ] {
+            let message = format!("{:#}", asked("", &[(name, value)]).unwrap_err());
+            assert!(message.starts_with(&format!("annotations[{name:?}]: ")), "{message}");
+        }
+    }
+}

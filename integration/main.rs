@@ -15,6 +15,7 @@
 
 mod agent;
 mod apparmor;
+mod bus;
 mod cgroup_v2;
 mod cgroups;
 mod cli;
@@ -40,6 +41,7 @@ mod inherited;
 mod invalid;
 mod kill;
 mod lifecycle;
+mod manager;
 mod mounts;
 mod namespaces;
 mod netdev;

@@ -9,6 +9,7 @@
 //! * [`rootfs`], [`cgroup`], [`rdt`], [`process`]: what parent and child call on the way.
 //! * [`seal`]: brig executes itself from a file that no container can write to.
 //! * [`image`]: images on disk, and the store of their layers, which becomes a bundle's overlay.
+//! * [`systemd`]: who makes the cgroup, where it is asked to.
 //! * [`state`]: what is known of a container between two runs of brig.
 //! * [`sys`]: every raw system call and every `unsafe`, and nothing else.
 //!
@@ -40,3 +41,4 @@ pub mod seccomp;
 pub mod spec;
 pub mod state;
 pub mod sys;
+pub mod systemd;

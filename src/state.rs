@@ -87,6 +87,36 @@ impl State {
         self.namespaces & kind != 0
     }
 
+    /// Every process of it: those in its cgroup, or where it has none, in its pid namespace.
+    pub fn pids(&self) -> Result<Vec<i32>> {
+        if !self.cgroup.is_none() {
+            return self.cgroup.pids();
+        }
+        if open_init(self)?.is_none() {
+            return Ok(Vec::new());
+        }
+        ensure!(
+            self.own_pids,
+            "container {} has neither a cgroup nor a pid namespace: nobody knows its processes",
+            self.id
+        );
+        let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/pid"));
+        let own = namespace(&self.pid.to_string()).context("its pid namespace")?;
+        let mut pids = Vec::new();
+        for entry in std::fs::read_dir("/proc").context("/proc")? {
+            let name = entry?.file_name();
+            let Some((name, pid)) = name.to_str().and_then(|name| Some((name, name.parse().ok()?)))
+            else {
+                continue;
+            };
+            // Gone meanwhile, or nobody brig may look at: not in there.
+            if namespace(name).is_ok_and(|namespace| namespace == own) {
+                pids.push(pid);
+            }
+        }
+        Ok(pids)
+    }
+
     /// What a hook gets to read.
     pub fn for_hooks(&self, status: Status, pid: i32) -> Stdin<'_> {
         Stdin {

@@ -33,9 +33,9 @@ impl Cgroup {
     }
 
     /// What has to be written: to v1 for the controllers that are there, to cgroup2 for the others.
-    fn limits(&self, resources: &Resources) -> Result<Limits> {
+    pub(super) fn limits(&self, resources: &Resources) -> Result<Limits> {
         let (mut v1, mut v2) = self.writes(resources)?;
-        if self.dirs.iter().any(|dir| dir.made == 0) {
+        if self.dirs.iter().any(|dir| !self.is_new(dir)) {
             self.order(&mut v1, &mut v2)?;
         }
         let mut limits = Limits { v1, v2, program: None };
@@ -70,7 +70,7 @@ impl Cgroup {
     /// The cgroup2 directory was there before: so can an earlier device program have been, and a
     /// program that allows everything is how to be rid of it.
     fn joined_unified(&self) -> bool {
-        self.unified().is_some_and(|dir| dir.made == 0)
+        self.unified().is_some_and(|dir| !self.is_new(dir))
     }
 
     /// On a host without cgroup2 what is not on a v1 hierarchy is nowhere.
@@ -88,7 +88,7 @@ impl Cgroup {
         Ok(())
     }
 
-    fn set(&self, limits: &Limits, memory: &Memory) -> Result<()> {
+    pub(super) fn set(&self, limits: &Limits, memory: &Memory) -> Result<()> {
         let mut writer = Writer::default();
         for write in &limits.v1 {
             let dir = self.dir(&write.controller).context("v1 controller without directory")?;
@@ -107,7 +107,7 @@ impl Cgroup {
             writer.write(&dir.path, write)?;
         }
         if let Some(program) = &limits.program {
-            attach(program, dir).at("linux.resources.devices")?;
+            attach(program, dir, !self.is_new(dir)).at("linux.resources.devices")?;
         }
         Ok(())
     }
@@ -115,23 +115,23 @@ impl Cgroup {
 
 /// What is asked for, as the host's cgroups have it.
 #[derive(Default)]
-struct Limits {
+pub(super) struct Limits {
     v1: Vec<Write>,
     v2: Vec<Write>,
-    program: Option<Vec<bpf::Insn>>,
+    pub(super) program: Option<Vec<bpf::Insn>>,
 }
 
-fn attach(program: &[bpf::Insn], dir: &Dir) -> Result<()> {
+fn attach(program: &[bpf::Insn], dir: &Dir, replace: bool) -> Result<()> {
     let program =
         bpf::load(program).context("load the device program (needs CAP_BPF or CAP_SYS_ADMIN)")?;
     let cgroup = open_at(&dir.path, OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC)?;
-    bpf::attach(cgroup.as_fd(), program.as_fd(), dir.made == 0)
+    bpf::attach(cgroup.as_fd(), program.as_fd(), replace)
         .with_context(|| format!("attach the device program to {}", dir.path.display()))
 }
 
 impl Dir {
     /// Makes the directories that are missing.
-    fn make(&mut self) -> Result<()> {
+    pub(super) fn make(&mut self) -> Result<()> {
         for _ in 0..MKDIR_TRIES {
             if self.make_once()? {
                 return Ok(());
@@ -215,7 +215,7 @@ impl Dir {
 
     /// Nobody can enter a v1 cpuset without CPUs and memory nodes, and a new one has none: it
     /// gets those of the one above, except where the config says which.
-    fn fill_cpuset(&self, cpu: &Cpu) -> Result<()> {
+    pub(super) fn fill_cpuset(&self, cpu: &Cpu) -> Result<()> {
         for (file, configured) in [("cpuset.cpus", &cpu.cpus), ("cpuset.mems", &cpu.mems)] {
             let new = usize::from(configured.is_some())..self.made;
             let above = self.path.ancestors().nth(self.made);
@@ -313,7 +313,7 @@ fn mkdir(path: &Path) -> Result<(), SysError> {
     })
 }
 
-fn put(path: &Path, value: &[u8]) -> Result<(), SysError> {
+pub(super) fn put(path: &Path, value: &[u8]) -> Result<(), SysError> {
     let file = open_at(path, OFlag::O_WRONLY | OFlag::O_CLOEXEC)?;
     nix::unistd::write(&file, value).map_err(|errno| {
         let value = String::from_utf8_lossy(value);

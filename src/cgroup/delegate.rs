@@ -19,7 +19,7 @@ impl Cgroup {
     /// a uid of the host. Only where cgroup2 has all controllers: on v1 that is not safe. A cgroup
     /// that was there before keeps its owner.
     pub fn delegate(&self, owner: u32) -> Result<()> {
-        let own = self.unified().filter(|dir| self.version == Version::V2 && dir.made > 0);
+        let own = self.unified().filter(|dir| self.version == Version::V2 && self.is_new(dir));
         let Some(dir) = own else { return Ok(()) };
         let list = read(Path::new(LIST)).unwrap_or_else(|_| BEFORE.into());
         let path = dir.path.display();

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 /// What is left of the rules: whether everything is allowed to begin with, and the rules behind
 /// the last one that is about everything.
-fn effective(rules: &[DeviceRule]) -> (bool, &[DeviceRule]) {
+pub fn effective(rules: &[DeviceRule]) -> (bool, &[DeviceRule]) {
     let everything = |rule: &DeviceRule| {
         (rule.kind, rule.major, rule.minor, rule.access)
             == (DeviceKind::All, None, None, ALL_ACCESS)

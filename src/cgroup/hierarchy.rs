@@ -179,7 +179,7 @@ fn unescape(field: &[u8]) -> PathBuf {
     PathBuf::from(OsString::from_vec(path))
 }
 
-/// Where brig itself is in each hierarchy.
+/// Where brig itself, or another process, is in each hierarchy.
 pub struct Own(String);
 
 impl Own {
@@ -191,6 +191,11 @@ impl Own {
     /// What stands there.
     pub fn parse(text: Vec<u8>) -> Result<Own> {
         Ok(Own(String::from_utf8(text).context("/proc/self/cgroup is not UTF-8")?))
+    }
+
+    /// The same of another process.
+    pub fn of(pid: &str) -> Result<Own> {
+        Own::parse(read(format!("/proc/{pid}/cgroup").as_ref())?)
     }
 
     /// brig's own cgroup in `hierarchy`, relative to its mount point.

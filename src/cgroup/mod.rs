@@ -4,6 +4,9 @@
 //! Limits are tables of writes ([`v1`], [`v2`]) made from [`crate::plan::resources`]; on a hybrid
 //! host each controller gets its own where it is.
 //!
+//! With systemd ([`Scope`]) it is systemd that makes the directories it knows of and lets the child
+//! in; all the rest is the same. Without any ([`Cgroup::none`]) the container stays in brig's own.
+//!
 //! In the order of a container's life: [`Cgroup::locate`] looks, and what it has found is stored;
 //! [`Cgroup::create`] makes and limits; [`Cgroup::entry`] and [`Entry::enter`] let the child in;
 //! [`Cgroup::kill`] and [`Cgroup::remove`] end it, wherever a create had got to. Between the two
@@ -20,11 +23,12 @@
 
 mod create;
 mod delegate;
-mod devices;
+pub(crate) mod devices;
 mod freeze;
 pub mod hierarchy;
 pub mod oom;
 mod remove;
+mod scope;
 pub mod stat;
 mod update;
 pub mod v1;
@@ -33,12 +37,14 @@ mod write;
 
 pub use hierarchy::Version;
 pub use remove::describe;
+pub use scope::Scope;
 pub use update::{Undo, Update};
 pub use write::{Missing, Write};
 
 use crate::spec::Place;
 use crate::sys::clone::Birth;
 use crate::sys::{Errno, SysError};
+use crate::systemd::Unit;
 use anyhow::{Context, Result, ensure};
 use hierarchy::{Hierarchy, Own};
 use nix::fcntl::{OFlag, open, openat};
@@ -58,6 +64,9 @@ pub struct Cgroup {
     /// What the host had when the container was created.
     pub version: Version,
     dirs: Vec<Dir>,
+    /// The unit of systemd's that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unit: Option<Unit>,
 }
 
 /// The container's directory in one hierarchy.
@@ -121,12 +130,33 @@ impl Cgroup {
             dir.ensure_unused().at("linux.cgroupsPath")?;
             dirs.push(dir);
         }
-        Ok(Cgroup { version, dirs })
+        Ok(Cgroup { version, dirs, unit: None })
     }
 
     /// No cgroup but the one that brig is in.
     pub fn none(version: Version) -> Cgroup {
-        Cgroup { version, dirs: Vec::new() }
+        Cgroup { version, dirs: Vec::new(), unit: None }
+    }
+
+    /// `--cgroup-manager=disabled`, for hosts that allow none, or have none.
+    pub fn disabled() -> Cgroup {
+        // What is asked of it from now on is asked of no directory at all.
+        Cgroup::none(Version::V2)
+    }
+
+    /// It is no more than the one that brig was in.
+    pub fn is_none(&self) -> bool {
+        self.dirs.is_empty() && self.unit.is_none()
+    }
+
+    /// The unit of systemd's that it belongs to.
+    pub fn unit(&self) -> Option<&Unit> {
+        self.unit.as_ref()
+    }
+
+    /// Nobody was in this directory before: brig or systemd has made it.
+    fn is_new(&self, dir: &Dir) -> bool {
+        dir.made > 0 || self.unit.is_some()
     }
 
     /// The cgroups that brig is in: what a container without cgroups of its own gets to see.
@@ -138,7 +168,7 @@ impl Cgroup {
             let Hierarchy { controllers, mountpoint, .. } = hierarchy;
             Ok(Dir { controllers, mountpoint, path, made: 0 })
         });
-        Ok(Cgroup { version, dirs: dirs.collect::<Result<Vec<_>>>()? })
+        Ok(Cgroup { version, dirs: dirs.collect::<Result<Vec<_>>>()?, unit: None })
     }
 
     /// The container's directories, one a hierarchy.
@@ -349,7 +379,7 @@ mod tests {
     #[test]
     fn a_controller_is_found_in_the_hierarchy_it_shares() {
         let dirs = vec![dir("cpu,cpuacct", "/a"), dir("cpuset", "/b"), dir("", "/c")];
-        let cgroup = Cgroup { version: Version::Hybrid, dirs };
+        let cgroup = Cgroup { version: Version::Hybrid, dirs, unit: None };
         let found = |controller| cgroup.dir(controller).map(|dir| dir.mountpoint.clone());
         assert_eq!(found("cpuacct"), Some("/a".into()));
         assert_eq!(found("cpuset"), Some("/b".into()));
@@ -360,7 +390,7 @@ mod tests {
     #[test]
     fn what_is_stored_is_what_is_read() {
         let dirs = vec![dir("cpu,cpuacct", "/a"), dir("", "/c")];
-        let cgroup = Cgroup { version: Version::Hybrid, dirs };
+        let cgroup = Cgroup { version: Version::Hybrid, dirs, unit: None };
         let text = serde_json::to_string(&cgroup).unwrap();
         assert_eq!(serde_json::from_str::<Cgroup>(&text).unwrap(), cgroup);
         assert!(text.starts_with(r#"{"version":"hybrid","dirs":[{"controllers":"cpu,cpuacct","#));

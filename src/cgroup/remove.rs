@@ -65,6 +65,10 @@ impl Cgroup {
     /// Removes the directories that brig has made, and what the container has made in them. Those
     /// of dying processes are tried again until the deadline.
     pub fn remove(&self, deadline: Instant) -> Result<()> {
+        if let Some(unit) = &self.unit {
+            self.wait_until_empty(deadline)?;
+            unit.stop(self.dirs.is_empty())?;
+        }
         let mut busy: Vec<&Dir> = self.dirs.iter().filter(|dir| dir.made > 0).collect();
         let mut pause = Duration::from_micros(500);
         loop {
@@ -88,10 +92,23 @@ impl Cgroup {
         }
     }
 
+    /// Dying processes have left: systemd would send those a SIGTERM first, and wait for 90 s.
+    fn wait_until_empty(&self, deadline: Instant) -> Result<()> {
+        let mut pause = Duration::from_micros(500);
+        while !self.pids()?.is_empty() {
+            if Instant::now() >= deadline {
+                return still_used(&self.dirs.iter().collect::<Vec<_>>());
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(PAUSE);
+        }
+        Ok(())
+    }
+
     /// Brig has made it, or would have: only the container's processes can be in it. A directory
     /// that was there before is known to be empty only once [`Cgroup::create`] has succeeded.
     pub fn is_own(&self) -> bool {
-        self.processes().all(|dir| dir.made > 0)
+        self.processes().all(|dir| self.is_new(dir))
     }
 
     /// The directories that between them have all of the container's processes: one v1 hierarchy

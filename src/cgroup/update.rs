@@ -6,6 +6,7 @@ use super::write::{Write, Writer};
 use super::{Cgroup, Dir};
 use crate::plan::resources::{Cpu, Memory, Resources};
 use crate::spec::Place;
+use crate::systemd::{Property, properties};
 use anyhow::{Context, Result, anyhow, ensure};
 use std::path::PathBuf;
 
@@ -14,6 +15,8 @@ use std::path::PathBuf;
 pub struct Update<'a> {
     cgroup: &'a Cgroup,
     memory: Memory,
+    /// What systemd is told as well.
+    properties: Vec<Property>,
     v1: Vec<Write>,
     v2: Vec<Write>,
 }
@@ -39,7 +42,11 @@ impl Cgroup {
         let lines = |writes: Vec<Write>| writes.iter().flat_map(by_line).collect();
         let (mut v1, mut v2) = (lines(v1), lines(v2));
         self.order(&mut v1, &mut v2)?;
-        Ok(Update { cgroup: self, memory: resources.memory, v1, v2 })
+        let properties = match &self.unit {
+            Some(_) => properties::limits(&resources, self.version),
+            None => Vec::new(),
+        };
+        Ok(Update { cgroup: self, memory: resources.memory, properties, v1, v2 })
     }
 
     /// Puts writes to a cgroup that has limits already into an order in which the kernel takes them.
@@ -75,9 +82,20 @@ impl Update<'_> {
     pub fn apply(&self) -> Result<Undo> {
         let mut undo = Undo::default();
         match self.write(&mut undo) {
-            Ok(()) => Ok(undo),
+            Ok(()) => match self.tell_systemd() {
+                Ok(()) => Ok(undo),
+                Err(error) => Err(undo.after(error)),
+            },
             Err(error) => Err(undo.after(error)),
         }
+    }
+
+    /// After the kernel has taken everything. systemd writes what it is told to the files, quotas in
+    /// whole percents: they get once more what they had.
+    fn tell_systemd(&self) -> Result<()> {
+        let Some(unit) = self.cgroup.unit() else { return Ok(()) };
+        unit.set(&self.properties)?;
+        self.write(&mut Undo::default())
     }
 
     fn writes(&self) -> Result<Vec<(&Dir, &Write)>> {

@@ -196,7 +196,7 @@ fn cpuset(cpu: &Cpu, writes: &mut Vec<Write>) {
     clippy::cast_precision_loss,
     reason = "18 bits in, 1 to 10000 out"
 )]
-fn weight(shares: u64) -> u64 {
+pub(crate) fn weight(shares: u64) -> u64 {
     match shares {
         0..=2 => 1,
         262_144.. => 10_000,
@@ -243,7 +243,7 @@ fn block_io(io: &BlockIo, writes: &mut Vec<Write>) -> Result<()> {
 }
 
 /// The config's and BFQ's 10 to 1000 as io.weight's 1 to 10000.
-fn io_weight(weight: u16) -> u32 {
+pub(crate) fn io_weight(weight: u16) -> u32 {
     1 + (u32::from(weight).saturating_sub(10)) * 9999 / 990
 }
 

@@ -12,7 +12,7 @@ pub(super) const COMMANDS: &[&str] = &[
 
 /// Flags of runc and crun that later versions of brig bring, and whether they take a value. They are
 /// refused by name.
-pub(super) const NOT_YET: &[(&str, bool)] = &[("systemd-cgroup", false), ("rootless", true)];
+pub(super) const NOT_YET: &[(&str, bool)] = &[("rootless", true)];
 
 /// The global flags that take their value from the next argument.
 pub(super) const GLOBAL_VALUES: &[&str] =
@@ -29,7 +29,12 @@ pub(super) fn brig() -> clap::Command {
         .arg(option("log", "FILE", "Write errors and warnings there too"))
         .arg(one_of("log-format", &["text", "json"], "How to write the log [default: text]"))
         .arg(flag("debug", "Say what is done"))
-        .arg(one_of("cgroup-manager", &["cgroupfs"], "Who makes cgroups [default: cgroupfs]"))
+        .arg(flag("systemd-cgroup", "The same as --cgroup-manager=systemd"))
+        .arg(one_of(
+            "cgroup-manager",
+            &["cgroupfs", "systemd", "disabled"],
+            "Who makes cgroups [default: cgroupfs]",
+        ))
         .args(NOT_YET.iter().map(not_yet))
 }
 

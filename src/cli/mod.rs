@@ -11,7 +11,7 @@ mod tests;
 use crate::cmd::create::How;
 use crate::cmd::{events, stats, update};
 use crate::launch::exec;
-use crate::launch::parent::Options;
+use crate::launch::parent::{Driver, Options};
 use crate::log::Format;
 use clap::Arg;
 use describe::{COMMANDS, GLOBAL_VALUES, brig, subcommand};
@@ -29,6 +29,8 @@ pub struct Globals {
     pub log_format: Format,
     /// Say what is done.
     pub debug: bool,
+    /// Who makes the cgroups of a new container; of one that is there its state says it.
+    pub driver: Driver,
 }
 
 /// What to do.

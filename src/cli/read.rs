@@ -5,7 +5,7 @@ use super::{Command, Globals, ListFormat, Parsed};
 use crate::cmd::create::How;
 use crate::cmd::{events, stats, update};
 use crate::launch::exec;
-use crate::launch::parent::Options;
+use crate::launch::parent::{Driver, Options};
 use crate::log::Format;
 use crate::plan::rootfs::RootOptions;
 use crate::sys::cred;
@@ -20,6 +20,12 @@ pub(super) fn read(matches: &ArgMatches) -> Parsed {
         log: path(matches, "log"),
         log_format: if json { Format::Json } else { Format::Text },
         debug: matches.get_flag("debug"),
+        driver: match text(matches, "cgroup-manager").as_deref() {
+            Some("systemd") => Driver::Systemd,
+            Some("disabled") => Driver::Disabled,
+            None if matches.get_flag("systemd-cgroup") => Driver::Systemd,
+            _ => Driver::Cgroupfs,
+        },
     };
     let Some((name, matches_of)) = matches.subcommand() else {
         return Parsed::Wrong(Some(globals), "no command: see brig --help".into());
@@ -121,6 +127,7 @@ fn format(matches: &ArgMatches) -> ListFormat {
 fn options(matches: &ArgMatches, globals: &Globals, detach: bool) -> Options {
     Options {
         root: globals.root.clone(),
+        driver: globals.driver,
         id: text(matches, "id").unwrap_or_default(),
         bundle: path(matches, "bundle").unwrap_or_else(|| ".".into()),
         config: path(matches, "config"),

@@ -29,7 +29,7 @@ fn flags_take_their_value_with_and_without_equals_sign() {
 #[test]
 fn what_is_not_supported_is_refused_by_name() {
     for (line, word) in [
-        ("brig --systemd-cgroup start x", "--systemd-cgroup"),
+        ("brig --cgroup-manager=init start x", "init"),
         ("brig checkpoint x", "\"checkpoint\""),
         ("brig create --frobnicate x", "--frobnicate"),
     ] {

@@ -52,10 +52,9 @@ fn init(state: &State, signal: i32) -> Result<bool> {
 }
 
 fn every_process(state: &State, signal: i32) -> Result<bool> {
-    let pids = state.cgroup.pids()?;
+    let pids = state.pids()?;
     if pids.is_empty() {
-        // Perhaps only for lack of a cgroup.
-        return init(state, signal);
+        return Ok(false);
     }
     for pid in pids {
         match signal::pidfd_open(pid).and_then(|fd| signal::pidfd_send_signal(fd.as_fd(), signal)) {

@@ -2,10 +2,11 @@
 //! No decisions are made here; the plan has made them.
 
 use super::gate::Gate;
+use super::groups;
 use super::program::{self, Program};
 use super::spawn::{self, Joined};
 use super::sync::{Channel, Message};
-use crate::cgroup::Entry;
+use crate::cgroup::{Cgroup, Entry, Scope};
 use crate::hooks::{self, Hook};
 use crate::plan::Plan;
 use crate::plan::sysctl::Sysctl;
@@ -40,6 +41,10 @@ pub struct Inherited<'a> {
     pub birth: Birth,
     /// The cgroups to enter.
     pub entry: Entry,
+    /// What its mounts show of cgroups, where that is not in the state.
+    pub view: Option<&'a Cgroup>,
+    /// What systemd is to make: the child is not in there yet.
+    pub scope: Option<&'a Scope>,
     /// The files of its class of service.
     pub class: Vec<OwnedFd>,
     /// The host's /proc, where there is something to write in it.
@@ -64,6 +69,8 @@ pub fn run(inherited: Inherited<'_>) -> ! {
         state,
         birth,
         entry,
+        view,
+        scope,
         class,
         proc,
         joined,
@@ -72,11 +79,19 @@ pub fn run(inherited: Inherited<'_>) -> ! {
         channel,
         gate,
     } = inherited;
+    let own = plan.namespaces.new & libc::CLONE_NEWCGROUP != 0;
+    let mut cgroup = InCgroup { channel: &channel, awaited: scope.is_some(), namespace: own };
     let ready = enter_groups(&entry, birth, &class)
         .and_then(|()| lsm::open_all(proc.as_ref(), &plan.process.labels))
-        .and_then(|labels| enter(plan, state, proc.as_ref(), &joined, &channel).map(|()| labels))
-        .and_then(|labels| build(plan, sources, state, console, &channel).map(|()| labels))
-        .and_then(|labels| become_user(plan, labels, &channel, &gate));
+        .and_then(|labels| {
+            enter(plan, state, proc.as_ref(), &joined, &mut cgroup)?;
+            let sources = match sources {
+                Some(sources) => sources,
+                None => open_sources(plan, state, (view, scope), &mut cgroup)?,
+            };
+            build(plan, sources, state, console, &mut cgroup)?;
+            become_user(plan, labels, &channel, &gate)
+        });
     let program = match ready {
         Ok(program) => program,
         Err(error) => {
@@ -141,13 +156,13 @@ fn enter(
     state: &State,
     proc: Option<&Proc>,
     joined: &[Joined<'_>],
-    channel: &Channel,
+    cgroup: &mut InCgroup<'_>,
 ) -> Result<()> {
     signal::reset_all()?;
     // Out of reach of ctrl-C at the terminal that brig was called from; brig forwards it.
     nix::unistd::setsid().context("setsid")?;
     if plan.needs_parent() {
-        ensure!(channel.expect(&Message::Provided), "brig is gone");
+        ensure!(cgroup.channel.expect(&Message::Provided), "brig is gone");
     }
     if plan.namespaces.new & libc::CLONE_NEWTIME != 0 {
         make_time_namespace(open(proc)?, &plan.time_offsets).at("linux.timeOffsets")?;
@@ -162,8 +177,8 @@ fn enter(
     // Not before now: its /proc/self and id maps are root's then.
     cred::dumpable(false)?;
     spawn::join(&plan.namespaces, joined)?;
-    if plan.namespaces.new & libc::CLONE_NEWCGROUP != 0 {
-        unshare(CloneFlags::CLONE_NEWCGROUP).context("unshare(CLONE_NEWCGROUP)")?;
+    if !cgroup.awaited {
+        cgroup.make_namespace()?;
     }
     if plan.namespaces.new & libc::CLONE_NEWNET != 0 {
         misc::loopback_up()?;
@@ -201,19 +216,60 @@ fn set_sysctl(proc: &Proc, sysctl: &Sysctl) -> Result<()> {
     proc.write(&format!("sys/{}", sysctl.path), &sysctl.value).at(&sysctl.place)
 }
 
+/// The child's being in its cgroup, which systemd may still be about to see to.
+struct InCgroup<'a> {
+    channel: &'a Channel,
+    awaited: bool,
+    /// There is to be a cgroup namespace. Its root is where the process is when it is made.
+    namespace: bool,
+}
+
+impl InCgroup<'_> {
+    /// To be called before anything that shows cgroups, or is to be charged to the container's.
+    fn be(&mut self) -> Result<()> {
+        if self.awaited {
+            ensure!(self.channel.expect(&Message::Placed), "brig is gone");
+            self.awaited = false;
+            self.make_namespace()?;
+        }
+        Ok(())
+    }
+
+    fn make_namespace(&self) -> Result<()> {
+        if self.namespace {
+            unshare(CloneFlags::CLONE_NEWCGROUP).context("unshare(CLONE_NEWCGROUP)")?;
+        }
+        Ok(())
+    }
+}
+
+/// Bind mounts of the container's own cgroups can be opened only when they are there.
+fn open_sources(
+    plan: &Plan,
+    state: &State,
+    (view, scope): (Option<&Cgroup>, Option<&Scope>),
+    cgroup: &mut InCgroup<'_>,
+) -> Result<Sources> {
+    let here = match scope {
+        Some(scope) if groups::shows_directories(plan, &state.cgroup) => {
+            cgroup.be()?;
+            Some(scope.here(&state.cgroup)?)
+        }
+        _ => None,
+    };
+    Sources::open(&plan.rootfs, here.as_ref().or(view).unwrap_or(&state.cgroup), &[], true)
+}
+
 /// A root of its own.
 fn build(
     plan: &Plan,
-    sources: Option<Sources>,
+    sources: Sources,
     state: &State,
     console: Option<Socket>,
-    channel: &Channel,
+    cgroup: &mut InCgroup<'_>,
 ) -> Result<()> {
-    let sources = match sources {
-        Some(sources) => sources,
-        None => Sources::open(&plan.rootfs, &state.cgroup, &[], true)?,
-    };
-    let root = rootfs::mount(&plan.rootfs, sources)?;
+    let root = rootfs::mount(&plan.rootfs, sources, &mut || cgroup.be())?;
+    let channel = cgroup.channel;
     for warning in root.warnings() {
         let warning = Message::Warning(warning.clone());
         channel.send(&warning).context("tell the parent of a warning")?;

@@ -9,6 +9,7 @@ pub mod destroy;
 pub mod exec;
 pub mod foreground;
 pub mod gate;
+mod groups;
 pub mod idmap;
 pub mod netdev;
 pub mod notify;

@@ -8,7 +8,8 @@ use super::netdev::{self, Lent};
 use super::notify::{self, Manager};
 use super::sync::{self, Channel, Message};
 use super::{idmap, program, rootless, spawn};
-use crate::cgroup::Cgroup;
+use super::groups::{self, Groups};
+use crate::cgroup::{Cgroup, Scope};
 use crate::deadline;
 use crate::hooks::{self, Hooks};
 use crate::log::Log;
@@ -39,6 +40,8 @@ use std::time::Instant;
 pub struct Options {
     /// Where states are kept.
     pub root: PathBuf,
+    /// Who makes its cgroup.
+    pub driver: Driver,
     /// The container's name.
     pub id: String,
     /// Directory with config.json and what it refers to.
@@ -59,6 +62,18 @@ pub struct Options {
     pub pidfd_socket: Option<PathBuf>,
     /// brig does not stay for as long as the container runs.
     pub detach: bool,
+}
+
+/// Who makes a container's cgroup.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Driver {
+    /// brig.
+    #[default]
+    Cgroupfs,
+    /// systemd, as a scope.
+    Systemd,
+    /// Nobody: the container stays in brig's own.
+    Disabled,
 }
 
 /// A created container, seen by the brig that created it.
@@ -135,10 +150,10 @@ fn create_from(options: &Options, bundle: &Path, config: &[u8], log: &mut Log) -
     let pidfd_socket = Socket::of_flag("--pidfd-socket", options.pidfd_socket.as_deref())?;
     let joined = spawn::open(&plan.namespaces)?;
     let network = netdev::destination(&plan, &joined)?;
-    let cgroup = Cgroup::locate(spec.linux.cgroups_path.as_deref(), &options.id);
+    let found = groups::locate(options, &spec, &plan, log);
     // An id that is in use has a cgroup that is in use: the id is what to tell of.
-    let cgroup =
-        cgroup.map_err(|error| state::in_use(&options.root, &options.id).unwrap_or(error))?;
+    let Groups { cgroup, view, scope } =
+        found.map_err(|error| state::in_use(&options.root, &options.id).unwrap_or(error))?;
     let rdt = plan.rdt.as_ref().map(|plan| Rdt::locate(plan, &options.id));
     let rdt = rdt.transpose().at("linux.intelRdt")?;
     let state = first_state(options, spec, &plan, bundle, (cgroup, rdt));
@@ -149,6 +164,8 @@ fn create_from(options: &Options, bundle: &Path, config: &[u8], log: &mut Log) -
         dir,
         lock: Some(lock),
         state,
+        view,
+        scope,
         init: None,
         pidfd_socket,
         notifies: manager.is_some(),
@@ -202,6 +219,9 @@ struct Attempt {
     dir: Dir,
     lock: Option<Lock>,
     state: State,
+    /// What the container's mounts show of cgroups, where that is not its own.
+    view: Option<Cgroup>,
+    scope: Option<Scope>,
     init: Option<OwnedFd>,
     pidfd_socket: Option<Socket>,
     notifies: bool,
@@ -244,13 +264,17 @@ impl Attempt {
             Side::Child(birth) => {
                 drop((channel, signals));
                 self.lock = None;
+                self.scope.iter_mut().for_each(Scope::disconnect);
                 let (state, channel, console) = (&self.state, childs, console.child);
+                let (view, scope) = (self.view.as_ref(), self.scope.as_ref());
                 child::run(Inherited {
                     plan,
                     config,
                     state,
                     birth,
                     entry,
+                    view,
+                    scope,
                     class,
                     proc,
                     joined,
@@ -266,6 +290,10 @@ impl Attempt {
         let init = self.init.insert(pidfd).try_clone()?;
         self.state.pid = pid;
         self.state.start_time = state::start_time(pid).unwrap_or_default();
+        if let Some(scope) = &mut self.scope {
+            scope.interrupted_by(signals.as_fd().try_clone_to_owned()?);
+            scope.ask(&self.state.cgroup, &options.id, pid, &plan.resources)?;
+        }
 
         // Serve.
         log.debug(format_args!("{}: process {pid} sets itself up", options.id));
@@ -284,7 +312,8 @@ impl Attempt {
             return Ok(None);
         }
         let users = idmap::of_mounts(plan, joined)?;
-        Sources::open(&plan.rootfs, &self.state.cgroup, &users, false).map(Some)
+        let cgroup = self.view.as_ref().unwrap_or(&self.state.cgroup);
+        Sources::open(&plan.rootfs, cgroup, &users, false).map(Some)
     }
 
     /// Tells whoever asked that there is a container. Only after that may the child live without us.
@@ -303,6 +332,9 @@ impl Attempt {
 
     /// Where an ordinary user may make none, a container that asks for no limit lives without.
     fn make_cgroup(&mut self, plan: &Plan, log: &mut Log) -> Result<()> {
+        if self.view.is_some() {
+            return Ok(());
+        }
         let Err(error) = self.state.cgroup.create(&plan.resources) else {
             return plan.cgroup_owner.map_or(Ok(()), |owner| self.state.cgroup.delegate(owner));
         };
@@ -350,6 +382,9 @@ impl Attempt {
         if plan.needs_parent() {
             peer.tell(&Message::Provided)?;
         }
+        if let Some(scope) = &mut self.scope {
+            groups::settle(scope, &mut self.state, plan, peer.channel)?;
+        }
         if plan.hooks.during_create() {
             peer.hear(&Message::Mounted, &self.state.cgroup, log)?;
             self.reached_hooks = true;
@@ -380,7 +415,7 @@ impl Attempt {
     }
 
     /// As if it had never been tried. What resists is named after the error that matters.
-    fn undo(self, error: anyhow::Error, log: &mut Log) -> anyhow::Error {
+    fn undo(mut self, error: anyhow::Error, log: &mut Log) -> anyhow::Error {
         let mut left = Vec::new();
         if let Some(init) = self.init {
             // Dead already is as good.
@@ -390,6 +425,9 @@ impl Attempt {
             left.extend(reaped.filter(|error| errno_of(error) != Some(Errno::ECHILD)));
         }
         left.extend(self.lent.map(Lent::take_back).unwrap_or_default());
+        if self.scope.is_some_and(|scope| !scope.is_asked_for()) {
+            self.state.cgroup = Cgroup::disabled();
+        }
         left.extend(self.state.cgroup.remove(Instant::now() + deadline::CGROUP).err());
         left.extend(self.state.rdt.as_ref().and_then(|rdt| rdt.remove().err()));
         left.extend(self.dir.remove().err());

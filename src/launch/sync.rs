@@ -5,6 +5,7 @@
 //!                                             its cgroup
 //!   id maps, network devices ─── Provided ─▶  only if there are such
 //!                                             namespaces, mounts
+//!   systemd's answer         ──── Placed ──▶  only with systemd; at the first mount that needs it
 //!   prestart, createRuntime  ◀─── Mounted ─── only if there are such hooks
 //!                            ──── Pivot ───▶  createContainer hooks, pivot, …
 //!   gives it to the agent    ◀─ Listener(n) ─ only if the filter notifies: it is in force now
@@ -50,6 +51,8 @@ pub enum Message {
     Cloned(i32),
     /// Parent: the user namespace has its id maps, the network namespace its devices.
     Provided,
+    /// Parent: you are in your cgroup.
+    Placed,
     /// Child: the root filesystem is as it will be, the host's is still there.
     Mounted,
     /// Parent: the hooks have run, go on.
@@ -75,6 +78,7 @@ impl Message {
             [] => None,
             [b'C', a, b, c, d] => Some(Message::Cloned(i32::from_ne_bytes([*a, *b, *c, *d]))),
             b"D" => Some(Message::Provided),
+            b"G" => Some(Message::Placed),
             b"M" => Some(Message::Mounted),
             b"P" => Some(Message::Pivot),
             [b'L', a, b, c, d] => Some(Message::Listener(i32::from_ne_bytes([*a, *b, *c, *d]))),
@@ -114,6 +118,7 @@ impl Channel {
         let tag = match message {
             Message::Cloned(_) => b'C',
             Message::Provided => b'D',
+            Message::Placed => b'G',
             Message::Mounted => b'M',
             Message::Pivot => b'P',
             Message::Listener(_) => b'L',
@@ -153,6 +158,19 @@ impl Channel {
             errno => Err(errno),
         });
         Message::decode(&packet[..length.context("read from the other side")?])
+    }
+
+    /// What the other side has said, if it has said anything by now that is not a warning.
+    pub fn receive_now(&self) -> Option<Message> {
+        loop {
+            if !super::foreground::readable(self.fd.as_fd(), Instant::now()).unwrap_or(false) {
+                return None;
+            }
+            match self.receive() {
+                Ok(Some(Message::Warning(_))) => {}
+                said => return said.ok().flatten(),
+            }
+        }
     }
 
     /// The child's wait for one certain answer. False: the parent is gone, or out of step.

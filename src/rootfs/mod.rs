@@ -17,7 +17,7 @@ mod target;
 
 pub use source::Sources;
 
-use crate::plan::mounts::clean;
+use crate::plan::mounts::{Kind, clean};
 use crate::plan::rootfs::{Jail, Rootfs};
 use crate::spec::Place;
 use crate::sys::mount::{self, Attr};
@@ -46,15 +46,24 @@ pub struct Root {
 }
 
 /// Mounts the root filesystem at `root.path` and everything in it: called by the child, in its own
-/// mount namespace, while the host's root is still the root.
-pub fn mount(plan: &Rootfs, sources: Sources) -> Result<Root> {
+/// mount namespace, while the host's root is still the root. `in_cgroup` is called before what needs
+/// the child to be in its cgroup, perhaps more than once: what shows it, and what takes up memory.
+pub fn mount(
+    plan: &Rootfs,
+    sources: Sources,
+    in_cgroup: &mut dyn FnMut() -> Result<()>,
+) -> Result<Root> {
     let before = umask(Mode::empty());
-    let root = mount_all(plan, sources);
+    let root = mount_all(plan, sources, in_cgroup);
     umask(before);
     root
 }
 
-fn mount_all(plan: &Rootfs, sources: Sources) -> Result<Root> {
+fn mount_all(
+    plan: &Rootfs,
+    sources: Sources,
+    in_cgroup: &mut dyn FnMut() -> Result<()>,
+) -> Result<Root> {
     if matches!(plan.jail, Jail::Pivot | Jail::Move) {
         // Not private: the host could not unmount what this namespace still holds on to. From here
         // on nothing that is mounted or unmounted below the host's root reaches the host.
@@ -69,10 +78,16 @@ fn mount_all(plan: &Rootfs, sources: Sources) -> Result<Root> {
     };
     let mut root = Root { kernel, fd, parked, late: Vec::new(), warnings: Vec::new() };
     for (mount, source) in plan.mounts.iter().zip(&mounts) {
+        match &mount.kind {
+            Kind::Cgroup(_) => in_cgroup()?,
+            Kind::Filesystem(fs) if fs.copy_up.is_some() => in_cgroup()?,
+            Kind::Filesystem(_) | Kind::Bind { .. } | Kind::Remount { .. } => {}
+        }
         let attached = attach::attach(&mut root, mount, source);
         let attached = attached.map_err(|error| explain(error, plan.jail));
         attached.map_err(|error| attach::blame(error, mount, None))?;
     }
+    in_cgroup()?;
     root.place_upper_somewhere().context("move the upper out of sight")?;
     device::make_all(&root, plan, kcore)?;
     Ok(root)

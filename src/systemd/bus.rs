@@ -16,7 +16,9 @@ use nix::sys::socket::{
 };
 use nix::sys::stat::Mode;
 use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -65,6 +67,8 @@ pub struct Bus {
     /// A bus: systemd's signals have to be asked for.
     is_bus: bool,
     subscribed: bool,
+    /// Whatever can be read here ends a wait.
+    pub interrupt: Option<OwnedFd>,
 }
 
 const SYSTEMD: &str = "org.freedesktop.systemd1";
@@ -97,6 +101,7 @@ impl Bus {
             removed: Vec::new(),
             is_bus: address.is_bus,
             subscribed: !address.is_bus,
+            interrupt: None,
         };
         bus.authenticate(end).with_context(|| bus.name.clone())?;
         if bus.is_bus {
@@ -106,17 +111,23 @@ impl Bus {
     }
 
     /// Who brig is, the kernel tells the other side: that works from within a user namespace too,
-    /// whose ids mean nothing outside.
+    /// whose ids mean nothing outside. All at once: what systemd reads together with a BEGIN, it does
+    /// not look at before something else comes in.
     fn authenticate(&mut self, end: Instant) -> Result<()> {
-        self.write(b"\0AUTH EXTERNAL\r\n", end)?;
+        self.write(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n", end)?;
         let mut line = self.line(end)?;
         if line == "DATA" {
-            self.write(b"DATA\r\n", end)?;
             line = self.line(end)?;
         }
         ensure!(line.starts_with("OK "), "does not let brig in: it says {line:?}");
-        ensure!(self.inbox.is_empty(), "speaks before it is asked");
-        self.outbox.extend_from_slice(b"BEGIN\r\n");
+        Ok(())
+    }
+
+    /// An older systemd says OK to AUTH already, and to DATA once more.
+    fn skip_second_ok(&mut self, end: Instant) -> Result<()> {
+        while self.inbox.starts_with(b"O") {
+            self.line(end)?;
+        }
         Ok(())
     }
 
@@ -133,8 +144,9 @@ impl Bus {
     pub fn answer(&mut self, serial: u32, method: &str) -> Result<String> {
         let end = Instant::now() + deadline::BUS;
         loop {
+            let message = self.next(end);
             let what = || format!("{}: waiting for the answer to {method}", self.name);
-            match self.next(end).with_context(what)? {
+            match message.with_context(what)? {
                 Message::Reply(to, text) if to == serial => return Ok(text),
                 Message::Error(to, name, text) if to == serial => {
                     return Err(Refused { name, text }).with_context(|| format!("systemd: {method}"));
@@ -150,12 +162,12 @@ impl Bus {
         self.answer(serial, method)
     }
 
-    /// Has the ends of jobs told; before the call that makes one.
+    /// Has the ends of jobs told; before the call that makes one. systemd tells them whoever has asked
+    /// for the job, without a Subscribe, and the bus passes on what is matched.
     pub fn subscribe(&mut self) -> Result<()> {
         if !self.subscribed {
             self.subscribed = true;
             self.silently("org.freedesktop.DBus", "AddMatch", &[MATCH.into()])?;
-            self.silently(SYSTEMD, "Subscribe", &[])?;
         }
         Ok(())
     }
@@ -168,8 +180,8 @@ impl Bus {
             if let Some(at) = self.removed.iter().position(|(removed, _)| removed == job) {
                 return Ok(self.removed.swap_remove(at).1);
             }
-            let waiting = || format!("{}: waiting for systemd to {what}", self.name);
-            self.next(end).with_context(waiting)?;
+            let message = self.next(end);
+            message.with_context(|| format!("{}: waiting for systemd to {what}", self.name))?;
         }
     }
 
@@ -199,6 +211,7 @@ impl Bus {
     /// The next message; the ends of jobs are kept.
     fn next(&mut self, end: Instant) -> Result<Message> {
         loop {
+            self.skip_second_ok(end)?;
             let total = match self.inbox.get(..FIXED) {
                 Some(fixed) => wire::total(fixed).context("garbage")?,
                 None => usize::MAX,
@@ -269,11 +282,17 @@ impl Bus {
 
     fn wait(&self, events: PollFlags, end: Instant) -> Result<()> {
         loop {
-            let mut fds = [PollFd::new(self.socket.as_fd(), events)];
+            // Twice the same, where nothing can interrupt.
+            let interrupt = self.interrupt.as_ref().map_or(self.socket.as_fd(), AsFd::as_fd);
+            let mut fds = [
+                PollFd::new(self.socket.as_fd(), events),
+                PollFd::new(interrupt, events & PollFlags::POLLIN),
+            ];
             match poll(&mut fds, deadline::left(end)) {
                 Ok(0) if Instant::now() >= end => bail!("nothing came before the deadline"),
                 Ok(0) | Err(Errno::EINTR) => {}
-                Ok(_) => return Ok(()),
+                Ok(_) if fds[0].any().unwrap_or(true) => return Ok(()),
+                Ok(_) => bail!("interrupted by a signal"),
                 Err(errno) => return Err(errno).context("poll"),
             }
         }
@@ -346,7 +365,7 @@ fn parse(list: &str) -> Result<Vec<Address>> {
             options.split(',').find_map(of)
         };
         let path = option("path").map(|path| {
-            To::Path(PathBuf::from(std::os::unix::ffi::OsStringExt::from_vec(path)))
+            To::Path(OsString::from_vec(path).into())
         });
         let to = path.or_else(|| option("abstract").map(To::Abstract));
         let to = to.with_context(|| format!("{address:?} has neither path nor abstract"))?;

@@ -6,10 +6,10 @@
 //! program, hierarchies that it leaves alone) is [`crate::cgroup`]'s, as without systemd.
 
 mod bus;
-mod properties;
+pub mod properties;
 mod unit;
 mod variant;
 mod wire;
 
 pub use bus::{Bus, Instance, Refused};
-pub use unit::{Asked, Start, Unit};
+pub use unit::{Asked, Property, Start, Unit};

@@ -5,7 +5,7 @@ use super::unit::Property;
 use super::wire::Value;
 use crate::cgroup::{Version, devices, v2};
 use crate::plan::device_rules::{DeviceKind, DeviceRule, MKNOD, READ, WRITE};
-use crate::plan::resources::{BlockIo, Cpu, Memory, Resources, Throttle};
+use crate::plan::resources::{BlockIo, Memory, Resources, Throttle};
 
 /// The limits of these resources.
 pub fn limits(resources: &Resources, version: Version) -> Vec<Property> {

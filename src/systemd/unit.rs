@@ -203,6 +203,8 @@ impl Unit {
             yes("Delegate"),
             // Containers are not stopped before everything else at shutdown, nor wait for targets.
             ("DefaultDependencies".to_owned(), Value::Bool(false)),
+            // One that has failed, because the OOM killer was there, say, is forgotten as well.
+            ("CollectMode".to_owned(), "inactive-or-failed".into()),
         ];
         properties.extend(
             ["CPUAccounting", "MemoryAccounting", "IOAccounting", "TasksAccounting"].map(yes),
@@ -222,7 +224,7 @@ impl Unit {
     }
 
     /// Waits until systemd has made the unit, and the process is in it.
-    pub fn started(&self, bus: &mut Bus, mut start: Start) -> Result<()> {
+    pub fn started(&self, bus: &mut Bus, start: &mut Start) -> Result<()> {
         let mut reset = false;
         let job = loop {
             let error = match bus.answer(start.serial, "StartTransientUnit") {
@@ -256,7 +258,7 @@ impl Unit {
         Ok(())
     }
 
-    /// Ends the unit, in whichever state it is, and has systemd forget it. `kill`: its processes are
+    /// Ends the unit, in whichever state it is: systemd forgets it then. `kill`: its processes are
     /// not known, and so not killed yet.
     pub fn stop(&self, kill: bool) -> Result<()> {
         let mut bus = Bus::connect(self.instance)?;
@@ -267,15 +269,12 @@ impl Unit {
                 .or_else(unless_gone)?;
         }
         match bus.call("StopUnit", &[name(), "replace".into()]) {
-            Ok(job) => {
-                bus.job(&job, &format!("stop unit {}", self.name))?;
-            }
+            Ok(job) => bus.job(&job, &format!("stop unit {}", self.name)).map(drop),
             // systemd has noticed by itself that nobody is left.
-            Err(error) if is(&error, &[NO_SUCH_UNIT]) => return Ok(()),
-            Err(error) => return Err(error).context(format!("stop unit {}", self.name)),
+            Err(error) => {
+                unless_gone(error).map(drop).with_context(|| format!("stop unit {}", self.name))
+            }
         }
-        // One that has failed stays until somebody says that they know.
-        bus.call("ResetFailedUnit", &[name()]).map(drop).or_else(|error| unless_gone(error).map(drop))
     }
 
     /// Moves processes into the unit, where the kernel does not let brig do it itself: into the
@@ -298,7 +297,10 @@ impl Unit {
         let mut limits = limits.to_vec();
         loop {
             let arguments = [self.name.as_str().into(), Value::Bool(true), as_value(&limits)];
-            let Err(error) = bus.call("SetUnitProperties", &arguments) else { return Ok(()) };
+            let Err(error) = bus.call("SetUnitProperties", &arguments) else {
+                // systemd acts on it before it looks at anything else.
+                return bus.call("GetUnit", &arguments[..1]).map(drop);
+            };
             let unknown = unknown(&limits, &error).filter(|_| is(&error, &[READ_ONLY, UNKNOWN]));
             let Some(at) = unknown else {
                 return Err(error).with_context(|| format!("change unit {}", self.name));

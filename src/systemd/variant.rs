@@ -205,7 +205,8 @@ fn plain(word: &str, typ: Option<&str>) -> Result<Value> {
             Some(digits) => (true, digits),
             None => (false, word.strip_prefix('+').unwrap_or(word)),
         };
-        ensure!(digits.starts_with(|c: char| c.is_ascii_digit()), wrong());
+        let sound = |byte: u8| byte.is_ascii_hexdigit() || byte == b'x';
+        ensure!(digits.starts_with(|c: char| c.is_ascii_digit()) && digits.bytes().all(sound), wrong());
         let value = match (digits.strip_prefix("0x"), digits.strip_prefix('0')) {
             (Some(hex), _) => i128::from_str_radix(hex, 16),
             (_, Some(octal)) if !octal.is_empty() => i128::from_str_radix(octal, 8),

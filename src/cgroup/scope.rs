@@ -1,0 +1,164 @@
+//! Cgroups that systemd makes: the scope that is asked for, and what of it is left to brig.
+//!
+//! systemd moves the child into the scope, so there is one before. It is asked right after the clone
+//! ([`Scope::ask`]) and waited for as late as can be ([`Scope::settle`]), while the child mounts.
+
+use super::create::put;
+use super::hierarchy::{self, Hierarchy, Own};
+use super::{Cgroup, Dir, Version};
+use crate::plan::resources::Resources;
+use crate::systemd::{Asked, Bus, Instance, Property, Start, properties};
+use anyhow::{Context, Result, anyhow, ensure};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+/// A scope on its way.
+#[derive(Debug)]
+pub struct Scope {
+    /// None in the child.
+    bus: Option<Bus>,
+    properties: Vec<Property>,
+    hierarchies: Vec<Hierarchy>,
+    /// Once it has been asked for.
+    start: Option<Start>,
+}
+
+impl Cgroup {
+    /// The cgroups of a unit that systemd shall make. It is connected to now: whether there is one
+    /// is known before anything has happened.
+    pub fn of_unit(asked: Asked) -> Result<(Cgroup, Scope)> {
+        let (version, hierarchies) = hierarchy::detect()?;
+        let Asked { unit, properties } = asked;
+        let bus = Bus::connect(unit.instance)?;
+        let cgroup = Cgroup { version, dirs: Vec::new(), unit: Some(unit) };
+        Ok((cgroup, Scope { bus: Some(bus), properties, hierarchies, start: None }))
+    }
+
+    /// What a container in brig's own cgroups sees of them.
+    pub fn own() -> Result<Cgroup> {
+        let (version, hierarchies) = hierarchy::detect()?;
+        let own = Own::read()?;
+        let dir = |hierarchy: Hierarchy| -> Result<Dir> {
+            let path = hierarchy.mountpoint.join(own.within(&hierarchy)?);
+            let Hierarchy { controllers, mountpoint, .. } = hierarchy;
+            Ok(Dir { controllers, mountpoint, path, made: 0 })
+        };
+        let dirs = hierarchies.into_iter().map(dir).collect::<Result<_>>()?;
+        Ok(Cgroup { version, dirs, unit: None })
+    }
+}
+
+impl Scope {
+    /// A signal at this descriptor ends the waits.
+    pub fn interrupted_by(&mut self, signals: OwnedFd) {
+        if let Some(bus) = &mut self.bus {
+            bus.interrupt = Some(signals);
+        }
+    }
+
+    /// The connection is the parent's: a container that waits for start must not keep it open.
+    pub fn disconnect(&mut self) {
+        self.bus = None;
+    }
+
+    /// What of the hierarchies is known before systemd has made the unit: where they are mounted.
+    /// For mounts in a cgroup namespace, and of cgroup2, that is enough.
+    pub fn prospect(&self, version: Version) -> Cgroup {
+        let dirs = self.hierarchies.iter().map(|hierarchy| Dir {
+            controllers: hierarchy.controllers.clone(),
+            mountpoint: hierarchy.mountpoint.clone(),
+            path: hierarchy.mountpoint.clone(),
+            made: 0,
+        });
+        Cgroup { version, dirs: dirs.collect(), unit: None }
+    }
+
+    /// The child's own look at where it is, once it has been told that it is there.
+    pub fn here(&self, cgroup: &Cgroup) -> Result<Cgroup> {
+        let dirs = self.directories(&Own::read()?, cgroup)?;
+        Ok(Cgroup { dirs, ..cgroup.clone() })
+    }
+
+    /// Asks systemd for the unit with process `pid` in it.
+    pub fn ask(
+        &mut self,
+        cgroup: &Cgroup,
+        id: &str,
+        pid: i32,
+        resources: &Resources,
+    ) -> Result<()> {
+        let unit = cgroup.unit.as_ref().context("no unit")?;
+        let mut limits = properties::limits(resources, cgroup.version);
+        if unit.instance == Instance::System {
+            limits.append(&mut properties::device_rules(&resources.devices));
+        }
+        let pid = u32::try_from(pid).context("pid")?;
+        let bus = self.bus.as_mut().context("no connection")?;
+        self.start = Some(unit.start(bus, id, pid, limits, &self.properties)?);
+        Ok(())
+    }
+
+    /// systemd may have made something.
+    pub fn is_asked_for(&self) -> bool {
+        self.start.is_some()
+    }
+
+    /// Waits until the process is in the unit, does what systemd does not, and writes the limits.
+    pub fn settle(&mut self, cgroup: &mut Cgroup, pid: i32, resources: &Resources) -> Result<()> {
+        let unit = cgroup.unit.clone().context("no unit")?;
+        let start = self.start.as_mut().context("the unit has not been asked for")?;
+        unit.started(self.bus.as_mut().context("no connection")?, start)?;
+        cgroup.dirs = self.directories(&Own::of(&pid.to_string())?, cgroup)?;
+        let mut limits = cgroup.limits(resources)?;
+        if unit.instance == Instance::User {
+            // The kernel takes the program from root alone, and an ordinary user can make no device
+            // node that it could keep anybody from. runc and crun leave it out as well.
+            limits.program = None;
+        }
+        let own = Own::of(&pid.to_string())?;
+        for (dir, hierarchy) in cgroup.dirs.iter_mut().zip(&self.hierarchies) {
+            dir.make()?;
+            if dir.has("cpuset") {
+                dir.fill_cpuset(&resources.cpu)?;
+            }
+            let is_in = dir.mountpoint.join(own.within(hierarchy)?);
+            if is_in != dir.path {
+                put(&dir.path.join("cgroup.procs"), pid.to_string().as_bytes())
+                    .context("move the container into its cgroup")?;
+            }
+        }
+        cgroup.set(&limits, &resources.memory)
+    }
+
+    /// The container's directories: in each hierarchy where the unit has its own, there or not.
+    fn directories(&self, own: &Own, cgroup: &Cgroup) -> Result<Vec<Dir>> {
+        let unit = cgroup.unit.as_ref().context("no unit")?;
+        let named = |path: &PathBuf| path.file_name().is_some_and(|name| *name == *unit.name);
+        let systemds = |hierarchy: &&Hierarchy| {
+            hierarchy.controllers.is_empty() || hierarchy.controllers == "name=systemd"
+        };
+        let mut found = self.hierarchies.iter().filter(systemds).map(|of| own.within(of));
+        let path = found.find_map(|path| path.ok().filter(named));
+        let path = path.ok_or_else(|| {
+            anyhow!(
+                "systemd has started unit {} without the container's process in it",
+                unit.name
+            )
+        })?;
+        let below = [path.as_path(), unit.subgroup.as_ref()];
+        let path: PathBuf = below.into_iter().filter(|part| !part.as_os_str().is_empty()).collect();
+        self.hierarchies
+            .iter()
+            .map(|hierarchy| {
+                let dir = Dir::locate(hierarchy.clone(), &path);
+                ensure!(
+                    cgroup.version != Version::V2 || dir.made == 0 || !unit.subgroup.is_empty(),
+                    "{} is not there",
+                    dir.path.display()
+                );
+                Ok(dir)
+            })
+            .collect()
+    }
+}
+

@@ -1,0 +1,91 @@
+//! Whose cgroup the container gets: brig's, systemd's, none of its own.
+
+use super::parent::{Driver, Options};
+use super::sync::{Channel, Message};
+use crate::cgroup::{Cgroup, Scope, Version};
+use crate::log::Log;
+use crate::plan::Plan;
+use crate::plan::mounts::Kind;
+use crate::spec::{Place, Spec};
+use crate::state::State;
+use crate::sys::cred;
+use crate::systemd::{Asked, Instance};
+use anyhow::{Result, anyhow};
+
+/// What is known of it before anything is made.
+pub struct Groups {
+    /// The container's.
+    pub cgroup: Cgroup,
+    /// What its mounts show, where that is not the same; then brig makes no directories.
+    pub view: Option<Cgroup>,
+    /// What systemd is to make.
+    pub scope: Option<Scope>,
+}
+
+/// Looks only, and connects to systemd.
+pub fn locate(options: &Options, spec: &Spec, plan: &Plan, log: &mut Log) -> Result<Groups> {
+    let path = spec.linux.cgroups_path.as_deref();
+    match options.driver {
+        Driver::Cgroupfs => {
+            let cgroup = Cgroup::locate(path, &options.id)?;
+            Ok(Groups { cgroup, view: None, scope: None })
+        }
+        Driver::Systemd => {
+            let ordinary = !plan.privileged || !cred::in_first_user_namespace();
+            let instance = if ordinary { Instance::User } else { Instance::System };
+            let asked = Asked::new(path, &options.id, &spec.annotations, instance)?;
+            let (cgroup, scope) = Cgroup::of_unit(asked)?;
+            if plan.opens_sources() && shows_directories(plan, &cgroup) {
+                let why = "with systemd on cgroup v1 this needs a cgroup namespace";
+                Err(anyhow!(why)).at("linux.namespaces")?;
+            }
+            let view = Some(scope.prospect(cgroup.version));
+            Ok(Groups { cgroup, view, scope: Some(scope) })
+        }
+        Driver::Disabled => {
+            if !plan.resources.sets_no_limit() {
+                let why = "--cgroup-manager=disabled: there is no cgroup that could limit anything";
+                Err(anyhow!(why)).at("linux.resources")?;
+            }
+            if spec.linux.resources.devices.as_ref().is_some_and(|rules| !rules.is_empty()) {
+                log.warn(
+                    "linux.resources.devices: not in force, for there is no cgroup \
+                     (--cgroup-manager=disabled)",
+                );
+            }
+            let view = if mounts_cgroups(plan) { Cgroup::own()? } else { Cgroup::disabled() };
+            Ok(Groups { cgroup: Cgroup::disabled(), view: Some(view), scope: None })
+        }
+    }
+}
+
+fn mounts_cgroups(plan: &Plan) -> bool {
+    plan.rootfs.mounts.iter().any(|mount| matches!(mount.kind, Kind::Cgroup(_)))
+}
+
+/// A cgroup mount is bind mounts of the container's own directories: v1 without a cgroup namespace.
+pub fn shows_directories(plan: &Plan, cgroup: &Cgroup) -> bool {
+    cgroup.version != Version::V2 && !plan.rootfs.cgroup_namespace && mounts_cgroups(plan)
+}
+
+/// Waits for systemd, completes what it has made, and lets the child go on.
+pub fn settle(
+    scope: &mut Scope,
+    state: &mut State,
+    plan: &Plan,
+    channel: &Channel,
+) -> Result<()> {
+    let settled = scope.settle(&mut state.cgroup, state.pid, &plan.resources).and_then(|()| {
+        plan.cgroup_owner.map_or(Ok(()), |owner| state.cgroup.delegate(owner))
+    });
+    if let Err(error) = settled {
+        // A child that has failed meanwhile is why its process was not there to be moved.
+        return match channel.receive_now() {
+            Some(Message::Failed(text)) => Err(anyhow!(text)),
+            _ => Err(error),
+        };
+    }
+    // What the child has to say, if it is gone, is heard next.
+    let _ = channel.send(&Message::Placed);
+    Ok(())
+}

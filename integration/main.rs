@@ -60,6 +60,7 @@ mod service;
 mod spec;
 mod stats;
 mod stuck;
+mod systemd;
 mod terminal;
 mod tracer;
 mod tree;

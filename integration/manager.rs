@@ -26,7 +26,7 @@ fn a_container_without_a_cgroup_is_in_brigs_own() {
     sandbox.start();
     let cgroups = fs::read_to_string(format!("/proc/{}/cgroup", sandbox.pid())).unwrap();
     assert_eq!(cgroups, own_cgroups());
-    assert_eq!(host::cgroups_with(&sandbox.id), [Path::new(""); 0]);
+    assert_eq!(host::cgroups_with(&sandbox.id), Vec::<std::path::PathBuf>::new());
     sandbox.brig(&["exec", &sandbox.id, "/init", "say", "hello"]).ok();
     sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
     sandbox.assert_nothing_left();

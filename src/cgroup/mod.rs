@@ -84,7 +84,7 @@ pub struct Dir {
 }
 
 /// The way into the container's cgroups.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Entry {
     /// The `tasks` files of the v1 hierarchies, for [`Entry::enter`].
     pub tasks: Vec<OwnedFd>,

@@ -65,9 +65,11 @@ impl Cgroup {
     /// Removes the directories that brig has made, and what the container has made in them. Those
     /// of dying processes are tried again until the deadline.
     pub fn remove(&self, deadline: Instant) -> Result<()> {
-        if let Some(unit) = &self.unit {
+        // Before its directory is known nothing says that there is a unit, and that it is brig's. With
+        // its last process it goes by itself.
+        if let Some(unit) = self.unit.as_ref().filter(|_| !self.dirs.is_empty()) {
             self.wait_until_empty(deadline)?;
-            unit.stop(self.dirs.is_empty())?;
+            unit.stop()?;
         }
         let mut busy: Vec<&Dir> = self.dirs.iter().filter(|dir| dir.made > 0).collect();
         let mut pause = Duration::from_micros(500);

@@ -10,7 +10,7 @@ use crate::plan::resources::Resources;
 use crate::systemd::{Asked, Bus, Instance, Property, Start, properties};
 use anyhow::{Context, Result, anyhow, ensure};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A scope on its way.
 #[derive(Debug)]
@@ -32,6 +32,23 @@ impl Cgroup {
         let bus = Bus::connect(unit.instance)?;
         let cgroup = Cgroup { version, dirs: Vec::new(), unit: Some(unit) };
         Ok((cgroup, Scope { bus: Some(bus), properties, hierarchies, start: None }))
+    }
+
+    /// brig may not move a process in: it is an ordinary user's, and called from outside of what the
+    /// machine's systemd has given to the user's own.
+    pub fn only_systemd_moves_in(&self) -> Result<bool> {
+        let (Some(unit), Some(dir)) = (&self.unit, self.unified()) else { return Ok(false) };
+        if unit.instance != Instance::User {
+            return Ok(false);
+        }
+        let path = dir.path.strip_prefix(&dir.mountpoint).unwrap_or(&dir.path);
+        let given = |above: &&Path| {
+            above.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"user@"))
+        };
+        let (_, hierarchies) = hierarchy::detect()?;
+        let unified = hierarchies.iter().find(|hierarchy| hierarchy.controllers.is_empty());
+        let own = Own::read()?.within(unified.context("no cgroup2 is mounted")?)?;
+        Ok(!path.ancestors().find(given).is_some_and(|given| own.starts_with(given)))
     }
 
     /// What a container in brig's own cgroups sees of them.
@@ -98,9 +115,15 @@ impl Scope {
         Ok(())
     }
 
-    /// systemd may have made something.
-    pub fn is_asked_for(&self) -> bool {
-        self.start.is_some()
+    /// Takes back what there is after an error, where [`Cgroup::remove`] would not: systemd has taken
+    /// the order, but where the cgroup is is not known. A unit that it has not taken is not brig's,
+    /// and one without processes goes by itself.
+    pub fn abandon(&self, cgroup: &mut Cgroup) -> Result<()> {
+        let taken = self.start.as_ref().is_some_and(Start::is_taken);
+        match cgroup.unit.take_if(|_| cgroup.dirs.is_empty()) {
+            Some(unit) if taken => unit.stop(),
+            _ => Ok(()),
+        }
     }
 
     /// Waits until the process is in the unit, does what systemd does not, and writes the limits.
@@ -140,10 +163,7 @@ impl Scope {
         let mut found = self.hierarchies.iter().filter(systemds).map(|of| own.within(of));
         let path = found.find_map(|path| path.ok().filter(named));
         let path = path.ok_or_else(|| {
-            anyhow!(
-                "systemd has started unit {} without the container's process in it",
-                unit.name
-            )
+            anyhow!("systemd has started unit {} without the container's process in it", unit.name)
         })?;
         let below = [path.as_path(), unit.subgroup.as_ref()];
         let path: PathBuf = below.into_iter().filter(|part| !part.as_os_str().is_empty()).collect();
@@ -161,4 +181,3 @@ impl Scope {
             .collect()
     }
 }
-

@@ -109,19 +109,26 @@ pub fn exec(options: &Options, log: &mut Log) -> Result<i32> {
         );
     }
     let process = plan(options, &dir, &state, log)?;
-    let entry = state.cgroup.below(&options.cgroups)?.entry()?;
+    let by_systemd = options.cgroups.is_empty() && state.cgroup.only_systemd_moves_in()?;
+    let entry = match by_systemd {
+        true => Entry::default(),
+        false => state.cgroup.below(&options.cgroups)?.entry()?,
+    };
     let pidfd_socket = Socket::of_flag("--pidfd-socket", options.pidfd_socket.as_deref())?;
     let terminal = process.terminal.is_some();
     let console = console::way(terminal, options.console_socket.as_deref(), options.detach)?;
     let console_end = console.child.as_ref();
-    let child = match spawn(&state, &init, &process, &entry, console_end) {
+    let child = match spawn(&state, &init, &process, &entry, console_end, by_systemd) {
         Err(error) if options.cgroups.is_empty() && errno_of(&error) == Some(Errno::EBUSY) => {
             let entry = state.cgroup.beside(state.pid)?.entry()?;
-            spawn(&state, &init, &process, &entry, console_end)?
+            spawn(&state, &init, &process, &entry, console_end, by_systemd)?
         }
         child => child?,
     };
-    let told = pidfd_socket.map_or(Ok(()), |socket| socket.send(child.pidfd.as_fd(), "setns"));
+    let placed = if by_systemd { child.place(&state) } else { Ok(()) };
+    let told = placed.and_then(|()| {
+        pidfd_socket.map_or(Ok(()), |socket| socket.send(child.pidfd.as_fd(), "setns"))
+    });
     let agent = Agent::of(&process, state.for_hooks(status, state.pid));
     let (pid_file, own) = (options.pid_file.as_deref(), console.own.as_ref());
     let served = told.and_then(|()| child.serve(pid_file, own, agent.as_ref()));
@@ -257,6 +264,7 @@ fn spawn(
     process: &Process,
     entry: &Entry,
     console: Option<&Socket>,
+    by_systemd: bool,
 ) -> Result<Child> {
     let root = match state.has_namespace(libc::CLONE_NEWNS) {
         true => None,
@@ -286,7 +294,7 @@ fn spawn(
         Side::Child(birth) => {
             drop(channel);
             let kinds = if relayed { 0 } else { state.namespaces & !libc::CLONE_NEWPID };
-            let target = Target { state, init, kinds, root, proc, class: &class, console };
+            let target = Target { state, init, kinds, root, proc, class: &class, console, by_systemd };
             let Err(error) = become_process(&target, process, entry, birth, &childs);
             // If the parent is gone, there is nobody to tell.
             let _ = childs.send(&Message::Failed(crate::sys::describe(&error)));
@@ -309,6 +317,8 @@ struct Target<'a> {
     class: &'a [OwnedFd],
     /// Where to send the other side of its terminal.
     console: Option<&'a Socket>,
+    /// The parent has it moved into the container's cgroup.
+    by_systemd: bool,
 }
 
 /// Joins these namespaces of init, all at once: the kernel takes the user namespace's rights for the
@@ -330,7 +340,10 @@ fn become_process(
     birth: Birth,
     channel: &Channel,
 ) -> Result<std::convert::Infallible> {
-    entry.enter(birth)?;
+    match target.by_systemd {
+        true => ensure!(channel.expect(&Message::Placed), "brig is gone"),
+        false => entry.enter(birth)?,
+    }
     rdt::enter(target.class)?;
     signal::reset_all()?;
     nix::unistd::setsid().context("setsid")?;
@@ -385,6 +398,15 @@ impl Child {
         }
         self.wait_until_executed(agent)?;
         console.map(|own| Carrier::new(socket::receive(own)?)).transpose()
+    }
+
+    /// Has systemd move it into the container's cgroup.
+    fn place(&self, state: &State) -> Result<()> {
+        let unit = state.cgroup.unit().context("the container has no unit")?;
+        unit.attach(u32::try_from(self.pid)?)?;
+        // What the child has to say, if it is gone, is heard next.
+        let _ = self.channel.send(&Message::Placed);
+        Ok(())
     }
 
     /// Until execve has closed the child's end of the channel.

@@ -69,15 +69,10 @@ pub fn shows_directories(plan: &Plan, cgroup: &Cgroup) -> bool {
 }
 
 /// Waits for systemd, completes what it has made, and lets the child go on.
-pub fn settle(
-    scope: &mut Scope,
-    state: &mut State,
-    plan: &Plan,
-    channel: &Channel,
-) -> Result<()> {
-    let settled = scope.settle(&mut state.cgroup, state.pid, &plan.resources).and_then(|()| {
-        plan.cgroup_owner.map_or(Ok(()), |owner| state.cgroup.delegate(owner))
-    });
+pub fn settle(scope: &mut Scope, state: &mut State, plan: &Plan, channel: &Channel) -> Result<()> {
+    let settled = scope
+        .settle(&mut state.cgroup, state.pid, &plan.resources)
+        .and_then(|()| plan.cgroup_owner.map_or(Ok(()), |owner| state.cgroup.delegate(owner)));
     if let Err(error) = settled {
         // A child that has failed meanwhile is why its process was not there to be moved.
         return match channel.receive_now() {

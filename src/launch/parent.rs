@@ -4,11 +4,11 @@
 use super::agent::Agent;
 use super::child::{self, Inherited};
 use super::gate::Gate;
+use super::groups::{self, Groups};
 use super::netdev::{self, Lent};
 use super::notify::{self, Manager};
 use super::sync::{self, Channel, Message};
 use super::{idmap, program, rootless, spawn};
-use super::groups::{self, Groups};
 use crate::cgroup::{Cgroup, Scope};
 use crate::deadline;
 use crate::hooks::{self, Hooks};
@@ -425,8 +425,8 @@ impl Attempt {
             left.extend(reaped.filter(|error| errno_of(error) != Some(Errno::ECHILD)));
         }
         left.extend(self.lent.map(Lent::take_back).unwrap_or_default());
-        if self.scope.is_some_and(|scope| !scope.is_asked_for()) {
-            self.state.cgroup = Cgroup::disabled();
+        if let Some(scope) = self.scope {
+            left.extend(scope.abandon(&mut self.state.cgroup).err());
         }
         left.extend(self.state.cgroup.remove(Instant::now() + deadline::CGROUP).err());
         left.extend(self.state.rdt.as_ref().and_then(|rdt| rdt.remove().err()));

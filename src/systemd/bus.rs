@@ -149,7 +149,8 @@ impl Bus {
             match message.with_context(what)? {
                 Message::Reply(to, text) if to == serial => return Ok(text),
                 Message::Error(to, name, text) if to == serial => {
-                    return Err(Refused { name, text }).with_context(|| format!("systemd: {method}"));
+                    return Err(Refused { name, text })
+                        .with_context(|| format!("systemd: {method}"));
                 }
                 _ => {}
             }
@@ -175,6 +176,7 @@ impl Bus {
     /// Waits for the end of a job, the answer to the call that made it: `done`, or what else became
     /// of it.
     pub fn job(&mut self, job: &str, what: &str) -> Result<String> {
+        ensure!(job.starts_with('/'), "{}: garbage: {job:?} is no job", self.name);
         let end = Instant::now() + deadline::JOB;
         loop {
             if let Some(at) = self.removed.iter().position(|(removed, _)| removed == job) {
@@ -325,11 +327,10 @@ fn addresses(instance: Instance) -> Result<Vec<Address>> {
     if instance == Instance::System {
         return match variable("DBUS_SYSTEM_BUS_ADDRESS") {
             Some(list) => parse(&list).with_context(|| format!("DBUS_SYSTEM_BUS_ADDRESS={list}")),
-            None => Ok(usual(
-                "/run/systemd/private".into(),
-                "/run/dbus/system_bus_socket".into(),
-            )
-            .into()),
+            None => {
+                Ok(usual("/run/systemd/private".into(), "/run/dbus/system_bus_socket".into())
+                    .into())
+            }
         };
     }
     let own = || {
@@ -364,9 +365,7 @@ fn parse(list: &str) -> Result<Vec<Address>> {
             let of = |option: &str| unescape(option.strip_prefix(name)?.strip_prefix('=')?);
             options.split(',').find_map(of)
         };
-        let path = option("path").map(|path| {
-            To::Path(OsString::from_vec(path).into())
-        });
+        let path = option("path").map(|path| To::Path(OsString::from_vec(path).into()));
         let to = path.or_else(|| option("abstract").map(To::Abstract));
         let to = to.with_context(|| format!("{address:?} has neither path nor abstract"))?;
         addresses.push(Address { to, name: address.to_owned(), is_bus: true });
@@ -411,7 +410,9 @@ fn dial(to: &To, end: Instant) -> Result<OwnedFd> {
             Err(Errno::EAGAIN | Errno::EINTR) if Instant::now() < end => {
                 std::thread::sleep(Duration::from_millis(2));
             }
-            Err(Errno::EAGAIN) => bail!("accepts no connections, {} s long", deadline::BUS.as_secs()),
+            Err(Errno::EAGAIN) => {
+                bail!("accepts no connections, {} s long", deadline::BUS.as_secs())
+            }
             Err(errno) => return Err(errno.into()),
         }
     }
@@ -424,7 +425,9 @@ fn nobody(instance: Instance, failures: &[(String, anyhow::Error)]) -> anyhow::E
         .map(|(name, error)| format!("{name}: {}", crate::sys::describe(error)))
         .collect();
     let hint = match instance {
-        Instance::System => "systemd is not running here, or cannot be reached: without it use --cgroup-manager=cgroupfs",
+        Instance::System => {
+            "systemd is not running here, or cannot be reached: without it use --cgroup-manager=cgroupfs"
+        }
         Instance::User => {
             "the user's systemd is not running, or cannot be reached: log in, or have root call loginctl enable-linger; or use --cgroup-manager=cgroupfs"
         }

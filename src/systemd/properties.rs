@@ -139,9 +139,8 @@ fn bits(list: &str) -> Option<Value> {
 
 fn block_io(io: &BlockIo, put: &mut impl FnMut(&str, Option<Value>)) {
     let weight = |weight: u16| Value::U64(v2::io_weight(weight).into());
-    let by_device = |list: Vec<Value>| {
-        (!list.is_empty()).then(|| Value::Array("(st)".into(), list))
-    };
+    let by_device =
+        |list: Vec<Value>| (!list.is_empty()).then(|| Value::Array("(st)".into(), list));
     let entry = |device: &str, value: Value| {
         Value::Struct(vec![format!("/dev/block/{device}").as_str().into(), value])
     };
@@ -289,7 +288,9 @@ mod tests {
     #[test]
     fn device_rules_are_a_list_where_they_are_one() {
         let rules = |json: &str| device_rules(&resources(json).devices);
-        let list = rules(r#"{"devices":[{"allow":true,"type":"c","major":10,"minor":200,"access":"rw"}]}"#);
+        let list = rules(
+            r#"{"devices":[{"allow":true,"type":"c","major":10,"minor":200,"access":"rw"}]}"#,
+        );
         assert_eq!(list[0], ("DevicePolicy".to_owned(), "strict".into()));
         let Value::Array(_, allowed) = &list[1].1 else { panic!() };
         let entry = |node: &str, access: &str| Value::Struct(vec![node.into(), access.into()]);

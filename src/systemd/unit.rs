@@ -41,6 +41,8 @@ pub struct Start {
     /// Those from the end on are the config's own: none of them is left out.
     ours: usize,
     serial: u32,
+    /// systemd has taken the order.
+    taken: bool,
 }
 
 const PROPERTY: &str = "org.systemd.property.";
@@ -92,7 +94,10 @@ fn names(path: &str, default: &str) -> Result<(String, String)> {
     check_slice(slice).with_context(|| format!("{slice:?}"))?;
     ensure!(!name.is_empty(), "{path:?}: has no name");
     // As runc takes it, for the pods of Kubernetes; but processes cannot be in a slice itself.
-    ensure!(!name.ends_with(".slice"), "{name:?}: a container has a scope, and no slice of its own");
+    ensure!(
+        !name.ends_with(".slice"),
+        "{name:?}: a container has a scope, and no slice of its own"
+    );
     let scope = format!("{prefix}-{name}.scope");
     check(&scope).with_context(|| format!("{scope:?}"))?;
     Ok((slice.to_owned(), scope))
@@ -214,7 +219,7 @@ impl Unit {
         properties.extend_from_slice(more);
         bus.subscribe()?;
         let serial = self.ask(bus, &properties)?;
-        Ok(Start { properties, ours, serial })
+        Ok(Start { properties, ours, serial, taken: false })
     }
 
     fn ask(&self, bus: &mut Bus, properties: &[Property]) -> Result<u32> {
@@ -248,6 +253,7 @@ impl Unit {
             }
             start.serial = self.ask(bus, &start.properties)?;
         };
+        start.taken = true;
         let result = bus.job(&job, &format!("start unit {}", self.name))?;
         ensure!(
             result == "done",
@@ -258,17 +264,11 @@ impl Unit {
         Ok(())
     }
 
-    /// Ends the unit, in whichever state it is: systemd forgets it then. `kill`: its processes are
-    /// not known, and so not killed yet.
-    pub fn stop(&self, kill: bool) -> Result<()> {
+    /// Ends the unit, whose processes are gone, in whichever state it is: systemd forgets it then.
+    pub fn stop(&self) -> Result<()> {
         let mut bus = Bus::connect(self.instance)?;
-        let name = || Value::from(self.name.as_str());
         bus.subscribe()?;
-        if kill {
-            bus.call("KillUnit", &[name(), "all".into(), Value::I32(libc::SIGKILL)])
-                .or_else(unless_gone)?;
-        }
-        match bus.call("StopUnit", &[name(), "replace".into()]) {
+        match bus.call("StopUnit", &[self.name.as_str().into(), "replace".into()]) {
             Ok(job) => bus.job(&job, &format!("stop unit {}", self.name)).map(drop),
             // systemd has noticed by itself that nobody is left.
             Err(error) => {
@@ -283,8 +283,11 @@ impl Unit {
         let mut bus = Bus::connect(self.instance)?;
         let pids = Value::Array("u".into(), vec![Value::U32(pid)]);
         let below = format!("/{}", self.subgroup);
-        bus.call("AttachProcessesToUnit", &[self.name.as_str().into(), below.as_str().into(), pids])
-            .with_context(|| format!("move process {pid} into unit {}", self.name))?;
+        bus.call(
+            "AttachProcessesToUnit",
+            &[self.name.as_str().into(), below.as_str().into(), pids],
+        )
+        .with_context(|| format!("move process {pid} into unit {}", self.name))?;
         Ok(())
     }
 
@@ -315,6 +318,11 @@ fn unless_gone(error: anyhow::Error) -> Result<String> {
 }
 
 impl Start {
+    /// systemd has taken the order: the unit is brig's.
+    pub fn is_taken(&self) -> bool {
+        self.taken
+    }
+
     /// Which of brig's own properties this systemd does not know.
     fn unknown(&self, error: &anyhow::Error) -> Option<usize> {
         unknown(&self.properties[..self.ours], error)

@@ -146,7 +146,8 @@ impl Text<'_> {
 
     fn tuple(&mut self, typ: Option<&str>) -> Result<Value> {
         self.eat('(');
-        let mut types = typ.and_then(|typ| typ.strip_prefix('(')).and_then(|typ| typ.strip_suffix(')'));
+        let mut types =
+            typ.and_then(|typ| typ.strip_prefix('(')).and_then(|typ| typ.strip_suffix(')'));
         let mut values = Vec::new();
         while !self.eat(')') {
             ensure!(values.is_empty() || self.eat(','), "a comma is missing");
@@ -206,7 +207,10 @@ fn plain(word: &str, typ: Option<&str>) -> Result<Value> {
             None => (false, word.strip_prefix('+').unwrap_or(word)),
         };
         let sound = |byte: u8| byte.is_ascii_hexdigit() || byte == b'x';
-        ensure!(digits.starts_with(|c: char| c.is_ascii_digit()) && digits.bytes().all(sound), wrong());
+        ensure!(
+            digits.starts_with(|c: char| c.is_ascii_digit()) && digits.bytes().all(sound),
+            wrong()
+        );
         let value = match (digits.strip_prefix("0x"), digits.strip_prefix('0')) {
             (Some(hex), _) => i128::from_str_radix(hex, 16),
             (_, Some(octal)) if !octal.is_empty() => i128::from_str_radix(octal, 8),
@@ -284,10 +288,45 @@ mod tests {
     #[test]
     fn what_is_no_value_is_refused_and_never_a_panic() {
         for bad in [
-            "", " ", "x", "uint64", "uint64 -1", "uint64 'a'", "byte 256", "5 6", "'a", "\"", "[",
-            "[1", "[1,", "[1 2]", "[1,'a']", "[]", "()", "(1", "<1", "{'a': 1}", "@", "@z 1",
-            "@as", "@as [1]", "@(st) ('a')", "@(s) ('a', 1)", "b", "b'", "1e999", "true false",
-            "2147483648", "0x", "0x-1", "--1", "'\\", "'\\x'", "[[[[[[[[[1]]]]]]]]]", "é", "@é 1",
+            "",
+            " ",
+            "x",
+            "uint64",
+            "uint64 -1",
+            "uint64 'a'",
+            "byte 256",
+            "5 6",
+            "'a",
+            "\"",
+            "[",
+            "[1",
+            "[1,",
+            "[1 2]",
+            "[1,'a']",
+            "[]",
+            "()",
+            "(1",
+            "<1",
+            "{'a': 1}",
+            "@",
+            "@z 1",
+            "@as",
+            "@as [1]",
+            "@(st) ('a')",
+            "@(s) ('a', 1)",
+            "b",
+            "b'",
+            "1e999",
+            "true false",
+            "2147483648",
+            "0x",
+            "0x-1",
+            "--1",
+            "'\\",
+            "'\\x'",
+            "[[[[[[[[[1]]]]]]]]]",
+            "é",
+            "@é 1",
         ] {
             assert!(parse(bad).is_err(), "{bad}");
         }

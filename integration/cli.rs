@@ -48,8 +48,7 @@ fn what_is_not_supported_yet_is_refused_by_name() {
     let bundle = sandbox.bundle();
     let bundle = bundle.to_str().unwrap();
     for (args, name) in [
-        (&["--systemd-cgroup", "create", "--bundle", bundle, &sandbox.id][..], "systemd"),
-        (&["--cgroup-manager", "systemd", "create", "--bundle", bundle, &sandbox.id], "systemd"),
+        (&["--cgroup-manager", "init", "create", "--bundle", bundle, &sandbox.id][..], "init"),
         (&["create", "--bundle", bundle, "--frobnicate", &sandbox.id], "frobnicate"),
         (&["--frobnicate", "create", "--bundle", bundle, &sandbox.id], "frobnicate"),
         (&["frobnicate"], "frobnicate"),

@@ -50,19 +50,6 @@ impl Cgroup {
         let own = Own::read()?.within(unified.context("no cgroup2 is mounted")?)?;
         Ok(!path.ancestors().find(given).is_some_and(|given| own.starts_with(given)))
     }
-
-    /// What a container in brig's own cgroups sees of them.
-    pub fn own() -> Result<Cgroup> {
-        let (version, hierarchies) = hierarchy::detect()?;
-        let own = Own::read()?;
-        let dir = |hierarchy: Hierarchy| -> Result<Dir> {
-            let path = hierarchy.mountpoint.join(own.within(&hierarchy)?);
-            let Hierarchy { controllers, mountpoint, .. } = hierarchy;
-            Ok(Dir { controllers, mountpoint, path, made: 0 })
-        };
-        let dirs = hierarchies.into_iter().map(dir).collect::<Result<_>>()?;
-        Ok(Cgroup { version, dirs, unit: None })
-    }
 }
 
 impl Scope {

@@ -29,7 +29,7 @@ pub fn features() -> Result<()> {
             ],
             "capabilities": CAPABILITIES.as_slice(),
             "cgroup": {
-                "v1": true, "v2": true, "systemd": false, "systemdUser": false,
+                "v1": true, "v2": true, "systemd": true, "systemdUser": true,
                 "rdma": true,
             },
             "seccomp": {
@@ -61,7 +61,10 @@ pub fn features() -> Result<()> {
             "run.brig.version": env!("CARGO_PKG_VERSION"),
             "run.brig.commit": crate::COMMIT,
         },
-        "potentiallyUnsafeConfigAnnotations": ["run.brig.", "run.oci.seccomp_bpf_data"],
+        "potentiallyUnsafeConfigAnnotations": [
+            "org.systemd.property.", "run.brig.", "run.oci.seccomp_bpf_data",
+            "run.oci.systemd.subgroup",
+        ],
     });
     let mut text = serde_json::to_vec_pretty(&features)?;
     text.push(b'\n');

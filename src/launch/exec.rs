@@ -294,7 +294,8 @@ fn spawn(
         Side::Child(birth) => {
             drop(channel);
             let kinds = if relayed { 0 } else { state.namespaces & !libc::CLONE_NEWPID };
-            let target = Target { state, init, kinds, root, proc, class: &class, console, by_systemd };
+            let target =
+                Target { state, init, kinds, root, proc, class: &class, console, by_systemd };
             let Err(error) = become_process(&target, process, entry, birth, &childs);
             // If the parent is gone, there is nobody to tell.
             let _ = childs.send(&Message::Failed(crate::sys::describe(&error)));

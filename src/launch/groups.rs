@@ -53,19 +53,16 @@ pub fn locate(options: &Options, spec: &Spec, plan: &Plan, log: &mut Log) -> Res
                      (--cgroup-manager=disabled)",
                 );
             }
-            let view = if mounts_cgroups(plan) { Cgroup::own()? } else { Cgroup::disabled() };
-            Ok(Groups { cgroup: Cgroup::disabled(), view: Some(view), scope: None })
+            let (cgroup, view) = (Cgroup::disabled(), Some(Cgroup::disabled()));
+            Ok(Groups { cgroup, view, scope: None })
         }
     }
 }
 
-fn mounts_cgroups(plan: &Plan) -> bool {
-    plan.rootfs.mounts.iter().any(|mount| matches!(mount.kind, Kind::Cgroup(_)))
-}
-
 /// A cgroup mount is bind mounts of the container's own directories: v1 without a cgroup namespace.
 pub fn shows_directories(plan: &Plan, cgroup: &Cgroup) -> bool {
-    cgroup.version != Version::V2 && !plan.rootfs.cgroup_namespace && mounts_cgroups(plan)
+    let mounts = || plan.rootfs.mounts.iter().any(|mount| matches!(mount.kind, Kind::Cgroup(_)));
+    cgroup.version != Version::V2 && !plan.rootfs.cgroup_namespace && mounts()
 }
 
 /// Waits for systemd, completes what it has made, and lets the child go on.

@@ -13,6 +13,7 @@ mod groups;
 pub mod idmap;
 pub mod netdev;
 pub mod notify;
+mod options;
 pub mod parent;
 pub mod program;
 pub mod rootless;

@@ -7,6 +7,7 @@ use super::gate::Gate;
 use super::groups::{self, Groups};
 use super::netdev::{self, Lent};
 use super::notify::{self, Manager};
+pub use super::options::{Driver, Options};
 use super::sync::{self, Channel, Message};
 use super::{idmap, program, rootless, spawn};
 use crate::cgroup::{Cgroup, Scope};
@@ -14,7 +15,6 @@ use crate::deadline;
 use crate::hooks::{self, Hooks};
 use crate::log::Log;
 use crate::plan::Plan;
-use crate::plan::rootfs::RootOptions;
 use crate::process::console::{self, Way};
 use crate::process::proc::Proc;
 use crate::process::socket::{self, Socket};
@@ -32,49 +32,8 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
-
-/// What create and run are told on the command line.
-#[derive(Debug, Default)]
-pub struct Options {
-    /// Where states are kept.
-    pub root: PathBuf,
-    /// Who makes its cgroup.
-    pub driver: Driver,
-    /// The container's name.
-    pub id: String,
-    /// Directory with config.json and what it refers to.
-    pub bundle: PathBuf,
-    /// Another file than the bundle's config.json.
-    pub config: Option<PathBuf>,
-    /// Where to write init's pid.
-    pub pid_file: Option<PathBuf>,
-    /// Layers, upper, pivot.
-    pub rootfs: RootOptions,
-    /// Stay in the caller's session keyring.
-    pub no_new_keyring: bool,
-    /// How many descriptors after stderr the process inherits.
-    pub preserve_fds: u32,
-    /// Who gets the terminal's master.
-    pub console_socket: Option<PathBuf>,
-    /// Who gets a pidfd of init.
-    pub pidfd_socket: Option<PathBuf>,
-    /// brig does not stay for as long as the container runs.
-    pub detach: bool,
-}
-
-/// Who makes a container's cgroup.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Driver {
-    /// brig.
-    #[default]
-    Cgroupfs,
-    /// systemd, as a scope.
-    Systemd,
-    /// Nobody: the container stays in brig's own.
-    Disabled,
-}
 
 /// A created container, seen by the brig that created it.
 pub struct Created {

@@ -47,6 +47,9 @@ pub struct State {
     pub created: String,
     /// Who created it.
     pub uid: u32,
+    /// The bundle is in the store of layers, and goes with the container.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub own_bundle: bool,
     /// The config's.
     pub annotations: BTreeMap<String, String>,
     /// `CLONE_NEW*` bits of the namespaces that it may not share with brig: exec joins them.

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 /// Every command.
 pub(super) const COMMANDS: &[&str] = &[
-    "create", "delete", "events", "exec", "features", "kill", "list", "pause", "ps", "resume",
-    "run", "spec", "start", "state", "stats", "update",
+    "bundle", "create", "delete", "events", "exec", "features", "kill", "list", "pause", "ps",
+    "resume", "run", "spec", "start", "state", "stats", "update",
 ];
 
 /// Flags of runc and crun that later versions of brig bring, and whether they take a value. They are
@@ -16,7 +16,7 @@ pub(super) const NOT_YET: &[(&str, bool)] = &[("rootless", true)];
 
 /// The global flags that take their value from the next argument.
 pub(super) const GLOBAL_VALUES: &[&str] =
-    &["--root", "--log", "--log-format", "--cgroup-manager", "--rootless"];
+    &["--root", "--log", "--log-format", "--cgroup-manager", "--rootless", "--store"];
 
 /// brig itself, without its commands.
 pub(super) fn brig() -> clap::Command {
@@ -35,6 +35,7 @@ pub(super) fn brig() -> clap::Command {
             &["cgroupfs", "systemd", "disabled"],
             "Who makes cgroups [default: cgroupfs]",
         ))
+        .arg(option("store", "DIR", "Where layers of images are kept [default: /var/lib/brig]"))
         .args(NOT_YET.iter().map(not_yet))
 }
 
@@ -52,6 +53,22 @@ pub(super) fn subcommand(name: &'static str) -> clap::Command {
             .arg(flag("detach", "Do not wait").short('d'))
             .arg(flag("keep", "Do not delete the container when it has ended"))
             .arg(flag("no-subreaper", "Do not adopt the orphans of the container")),
+        "bundle" => command
+            .about("Make a bundle of an image on disk, its layers shared")
+            .arg(flag("tty", "Give the process a terminal").short('t'))
+            .arg(
+                Arg::new("image")
+                    .value_name("IMAGE")
+                    .required(true)
+                    .help("OCI layout or docker save's tar: PATH, PATH:TAG or PATH@DIGEST"),
+            )
+            .arg(
+                Arg::new("bundle")
+                    .value_name("DIR")
+                    .required(true)
+                    .value_parser(value_parser!(PathBuf))
+                    .help("Where to make it"),
+            ),
         "start" => command.about("Let a created container execute its program").arg(id()),
         "state" => command.about("Print the state of a container as JSON").arg(id()),
         "exec" => execution(command.about("Run another process in a running container")),
@@ -119,6 +136,13 @@ fn creation(command: clap::Command) -> clap::Command {
         .arg(option("config", "FILE", "Another config than the bundle's").short('f'))
         .arg(option("pid-file", "FILE", "Write the pid of the container's init there"))
         .arg(
+            Arg::new("image")
+                .long("image")
+                .value_name("IMAGE")
+                .conflicts_with_all(["bundle", "config", "layer"])
+                .help("Instead of a bundle: PATH, PATH:TAG or PATH@DIGEST, as for bundle"),
+        )
+        .arg(
             option("layer", "DIR", "Layer of an overlay rootfs, lowest first; once for each")
                 .action(ArgAction::Append),
         )
@@ -134,6 +158,14 @@ fn creation(command: clap::Command) -> clap::Command {
         .arg(flag("no-new-keyring", "Stay in the caller's session keyring"))
         .arg(preserve_fds())
         .arg(id())
+        .arg(
+            Arg::new("args")
+                .value_name("ARGUMENT")
+                .action(ArgAction::Append)
+                .last(true)
+                .requires("image")
+                .help("Instead of the image's default arguments"),
+        )
 }
 
 fn execution(command: clap::Command) -> clap::Command {

@@ -8,6 +8,7 @@ mod read;
 #[cfg(test)]
 mod tests;
 
+use crate::cmd::bundle;
 use crate::cmd::create::How;
 use crate::cmd::{events, stats, update};
 use crate::launch::exec;
@@ -31,6 +32,8 @@ pub struct Globals {
     pub debug: bool,
     /// Who makes the cgroups of a new container; of one that is there its state says it.
     pub driver: Driver,
+    /// Where layers are kept, if it is said.
+    pub store: Option<PathBuf>,
 }
 
 /// What to do.
@@ -51,6 +54,7 @@ pub enum Command {
     Spec { bundle: PathBuf, rootless: bool },
     Events(events::Options),
     Stats(stats::Options),
+    Bundle(bundle::Options),
     Update(update::Options),
     Features,
 }
@@ -127,6 +131,9 @@ fn double_dashes(mut args: Vec<OsString>, brig: &clap::Command) -> Vec<OsString>
     let mut i = 1;
     while let Some(arg) = args.get(i).map(|arg| arg.to_string_lossy().into_owned()) {
         i += 1;
+        if arg == "--" {
+            break;
+        }
         let name = arg.trim_start_matches('-').split('=').next().unwrap_or_default();
         if !arg.starts_with('-') {
             match command.find_subcommand(&arg) {

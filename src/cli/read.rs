@@ -2,8 +2,10 @@
 
 use super::describe::{LIMITS, NOT_YET};
 use super::{Command, Globals, ListFormat, Parsed};
+use crate::cmd::bundle;
 use crate::cmd::create::How;
 use crate::cmd::{events, stats, update};
+use crate::image::container::FromImage;
 use crate::launch::exec;
 use crate::launch::parent::{Driver, Options};
 use crate::log::Format;
@@ -26,6 +28,7 @@ pub(super) fn read(matches: &ArgMatches) -> Parsed {
             None if matches.get_flag("systemd-cgroup") => Driver::Systemd,
             _ => Driver::Cgroupfs,
         },
+        store: path(matches, "store"),
     };
     let Some((name, matches_of)) = matches.subcommand() else {
         return Parsed::Wrong(Some(globals), "no command: see brig --help".into());
@@ -112,6 +115,11 @@ fn command(name: &str, matches: &ArgMatches, globals: &Globals) -> Command {
             once: matches.get_flag("no-stream"),
             interval: text(matches, "interval"),
         }),
+        "bundle" => Command::Bundle(bundle::Options {
+            image: text(matches, "image").unwrap_or_default(),
+            bundle: path(matches, "bundle").unwrap_or_default(),
+            terminal: matches.get_flag("tty"),
+        }),
         "update" => Command::Update(update_options(matches)),
         _ => Command::Features,
     }
@@ -142,6 +150,11 @@ fn options(matches: &ArgMatches, globals: &Globals, detach: bool) -> Options {
         console_socket: path(matches, "console-socket"),
         pidfd_socket: path(matches, "pidfd-socket"),
         detach,
+        image: text(matches, "image").map(|image| FromImage {
+            image,
+            args: matches.get_many("args").into_iter().flatten().cloned().collect(),
+            store: globals.store.clone(),
+        }),
     }
 }
 

@@ -1,5 +1,6 @@
 //! create, and run: create, start, wait, delete.
 
+use crate::image::container;
 use crate::launch::gate::Outcome;
 use crate::launch::notify::Relay;
 use crate::launch::parent::{self, Created, Options};
@@ -12,13 +13,26 @@ use std::os::fd::AsFd;
 
 /// Creates a container, which then waits for start.
 pub fn create(options: &Options, log: &mut Log) -> Result<()> {
-    parent::create(options, log).map(drop).with_context(|| format!("create {}", options.id))
+    created(options, log).map(drop).with_context(|| format!("create {}", options.id))
 }
 
 /// Creates and starts a container; in the foreground, waits for it and deletes it. The result is
 /// what brig exits with.
 pub fn run(options: &Options, how: &How, log: &mut Log) -> Result<i32> {
     go(options, how, log).with_context(|| format!("run {}", options.id))
+}
+
+/// Creates it, of a bundle or of an image.
+fn created(options: &Options, log: &mut Log) -> Result<Created> {
+    let Some(from) = &options.image else { return parent::create(options, log) };
+    let own = container::prepare(from, options, &mut |text| log.warn(text))?;
+    let options = Options { bundle: own.bundle.clone(), ..options.clone() };
+    let created = parent::create(&options, log);
+    if created.is_err() {
+        // The error that matters is the first one.
+        let _ = container::discard(&own.bundle);
+    }
+    created
 }
 
 /// How run goes on after start.
@@ -34,7 +48,7 @@ fn go(options: &Options, how: &How, log: &mut Log) -> Result<i32> {
     if !options.detach && how.subreaper {
         foreground::adopt_orphans()?;
     }
-    let Created { dir, lock, state, init, master, manager } = parent::create(options, log)?;
+    let Created { dir, lock, state, init, master, manager } = created(options, log)?;
     let begin = || {
         let carrier = master.map(Carrier::new).transpose()?;
         let relay = Relay::open(&dir, manager)?;

@@ -1,5 +1,6 @@
 //! One verb a file: each takes what [`crate::cli`] read and gives brig's exit code.
 
+pub mod bundle;
 pub mod create;
 mod delete;
 pub mod events;
@@ -9,7 +10,7 @@ mod kill;
 mod list;
 mod pause;
 mod ps;
-mod spec;
+pub mod spec;
 mod start;
 mod state;
 pub mod stats;
@@ -42,6 +43,7 @@ pub fn run(globals: &Globals, command: Command, log: &mut Log) -> Result<i32> {
         Command::Spec { bundle, rootless } => spec::spec(&bundle, rootless),
         Command::Events(options) => events::events(root, &options),
         Command::Stats(options) => stats::stats(root, &options),
+        Command::Bundle(options) => bundle::bundle(globals.store.as_deref(), &options, log),
         Command::Update(options) => update::update(root, &options, log),
         Command::Features => features::features(),
     }

@@ -3,7 +3,6 @@
 use crate::plan::idmap::IdMap;
 use crate::process::subids;
 use anyhow::{Context, Result, bail, ensure};
-use nix::unistd::{getegid, geteuid};
 use std::io::Write;
 use std::path::Path;
 
@@ -13,7 +12,7 @@ const DEFAULT: &str = include_str!("default-config.json");
 /// Writes it into a bundle that has none; `rootless`: as it can be run without root's rights.
 pub fn spec(bundle: &Path, rootless: bool) -> Result<()> {
     let path = bundle.join("config.json");
-    let text = if rootless { own_config()? } else { DEFAULT.to_owned() };
+    let text = template(rootless)?;
     match std::fs::File::options().write(true).create_new(true).open(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
             bail!("spec: file {} exists. Remove it first", path.display())
@@ -23,29 +22,13 @@ pub fn spec(bundle: &Path, rootless: bool) -> Result<()> {
     .with_context(|| format!("spec: {}", path.display()))
 }
 
-/// For who calls brig: with the ids that they are granted, if there is a way to use them.
-fn own_config() -> Result<String> {
-    let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
-    let mut granted = ["/etc/subuid", "/etc/subgid"].map(|path| subids::granted(path, uid));
-    let helpers = ["newuidmap", "newgidmap"].map(subids::helper);
-    let usable = uid == 0 || helpers.iter().all(Option::is_some);
-    if !usable || granted.iter().any(Vec::is_empty) {
-        granted = Default::default();
+/// What `brig spec` writes, for root or for an ordinary user, who calls it.
+pub fn template(ordinary: bool) -> Result<String> {
+    if !ordinary {
+        return Ok(DEFAULT.to_owned());
     }
-    let [uids, gids] = &granted;
-    rootless(&id_maps(uid, uids), &id_maps(gid, gids))
-}
-
-/// Root in the container is who calls brig, and after that come the ids that they are granted.
-fn id_maps(own: u32, granted: &[(u32, u32)]) -> Vec<IdMap> {
-    let mut maps = vec![IdMap { container: 0, host: own, size: 1 }];
-    let mut container = 1_u32;
-    for &(host, size) in granted {
-        let Some(next) = container.checked_add(size) else { break };
-        maps.push(IdMap { container, host, size });
-        container = next;
-    }
-    maps
+    let own = subids::own_maps();
+    rootless(&own.uids, &own.gids)
 }
 
 /// The default config in a user namespace with these ids.
@@ -100,6 +83,7 @@ fn json(kind: &str, maps: &[IdMap]) -> String {
 mod tests {
     use super::*;
     use crate::plan::Plan;
+    use crate::process::subids::id_maps;
 
     fn plan(text: &str) -> Plan {
         let spec = serde_json::from_str(text).unwrap();

@@ -18,6 +18,7 @@ pub struct Dirs {
     stack: Vec<(Vec<u8>, OwnedFd)>,
     /// Directories that had to be made without having been named yet.
     pub implied: HashSet<Vec<u8>>,
+    implied_bytes: usize,
 }
 
 /// What to do about a directory that is missing.
@@ -33,8 +34,8 @@ pub enum Missing {
 const DEEPEST: usize = 256;
 /// As the kernel's own limit.
 const MOST_LINKS: usize = 40;
-/// More directories without an entry of their own are in no honest archive.
-const MOST_IMPLIED: usize = 1 << 18;
+/// Names of directories without an entry of their own: more, in bytes, are in no honest archive.
+const MOST_IMPLIED: usize = 8 << 20;
 
 const DIRECTORY: OFlag =
     OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
@@ -42,7 +43,7 @@ const DIRECTORY: OFlag =
 impl Dirs {
     /// The tree below this directory.
     pub fn new(root: OwnedFd) -> Self {
-        Dirs { root, stack: Vec::new(), implied: HashSet::new() }
+        Dirs { root, stack: Vec::new(), implied: HashSet::new(), implied_bytes: 0 }
     }
 
     /// Its root.
@@ -123,8 +124,9 @@ impl Dirs {
             .with_context(|| format!("mkdir {}", name.escape_ascii()))?;
         let fd = openat(self.here(), name, DIRECTORY, Mode::empty())?;
         self.stack.push((name.to_vec(), fd));
-        ensure!(self.implied.len() < MOST_IMPLIED, "more than {MOST_IMPLIED} directories unnamed");
         let path = self.path();
+        self.implied_bytes += path.len();
+        ensure!(self.implied_bytes < MOST_IMPLIED, "too many directories without an entry");
         self.implied.insert(path);
         Ok(())
     }

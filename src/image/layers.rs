@@ -174,6 +174,7 @@ fn unpack_into(
         bytes: unpacked.bytes,
         entries: unpacked.entries,
         opaque: unpacked.opaque,
+        names_root: unpacked.names_root,
         open: !unpacked.implied.is_empty() || !unpacked.links.is_empty(),
         unpacked: crate::log::now(),
     };

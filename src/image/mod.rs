@@ -2,6 +2,7 @@
 //!
 //! In the order in which `bundle` walks through it:
 //!
+//! * [`bundle`]: all of it. [`container`]: the same for `run --image`, in the store.
 //! * [`reference`]: how an image is named. [`source`]: where it lies, a directory or a tar.
 //! * [`resolve`]: its [`manifest`], config and layers; [`digest`] verifies them.
 //! * [`store`]: directories, records, locks.
@@ -10,11 +11,16 @@
 //! * [`layers`]: gets what is missing into the store; [`worker`]: processes that do it; [`progress`]: what a person sees of it.
 //! * [`view`]: layers as one tree, without mounting it; [`user`] looks who runs the image up in it;
 //!   [`patch`] makes what the layers cannot say alone.
+//! * [`convert`]: the config. [`init_layer`]: the bundle's own layer.
 //! * [`tree`]: removal. [`warnings`]: what is not as the image says.
 
+pub mod bundle;
+pub mod container;
+pub mod convert;
 pub mod decompress;
 pub mod digest;
 pub mod dirs;
+pub mod init_layer;
 pub mod layers;
 pub mod manifest;
 pub mod patch;

@@ -56,7 +56,10 @@ pub fn chain(
             let pairs = list(store, layer, "links")?;
             links = pairs.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect();
         }
-        open.push((layer, implied.iter().cloned().collect::<BTreeSet<_>>(), links));
+        if !record.names_root {
+            implied.insert(Vec::new());
+        }
+        open.push((layer, named(&implied), links));
         let path = store.layer_files(&layer.diff_id);
         chain.view.add(&path, implied)?;
         chain.paths.push(path);
@@ -79,6 +82,11 @@ pub fn chain(
     }
     chain.patch = Some(chain_id.clone());
     Ok(chain)
+}
+
+/// Without the root, which the bundle's own layer takes care of.
+fn named(implied: &HashSet<Vec<u8>>) -> BTreeSet<Vec<u8>> {
+    implied.iter().filter(|path| !path.is_empty()).cloned().collect()
 }
 
 fn list(store: &Store, layer: &Layer, name: &str) -> Result<Vec<Vec<u8>>> {

@@ -34,6 +34,8 @@ pub struct LayerRecord {
     pub entries: u64,
     /// Its root is opaque: nothing below it shows.
     pub opaque: bool,
+    /// The archive has an entry for its root.
+    pub names_root: bool,
     /// There are files `implied` or `links`: the layer needs a look at those below.
     pub open: bool,
     /// When it was unpacked, RFC 3339.

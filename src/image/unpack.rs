@@ -50,6 +50,8 @@ pub struct Unpacked {
     pub entries: u64,
     /// The root is opaque.
     pub opaque: bool,
+    /// The root has an entry.
+    pub names_root: bool,
     /// Directories without an entry of their own, sorted.
     pub implied: Vec<Vec<u8>>,
     /// Hard links to what is not in this layer: name and target.
@@ -58,8 +60,8 @@ pub struct Unpacked {
 
 /// More entries are in no honest archive.
 const MOST_ENTRIES: u64 = 16 << 20;
-/// More links out of a layer are in no honest archive.
-const MOST_LINKS: usize = 1 << 16;
+/// Names of hard links to other layers: more, in bytes, are in no honest archive.
+const MOST_LINKS: usize = 8 << 20;
 const CHUNK: usize = 64 << 10;
 /// So many zeros become a hole.
 static HOLE: [u8; 4096] = [0; 4096];
@@ -72,6 +74,7 @@ struct Unpacker<'a> {
     times: BufWriter<&'a File>,
     warnings: &'a mut Warnings,
     done: Unpacked,
+    link_bytes: usize,
     buffer: Vec<u8>,
 }
 
@@ -91,6 +94,7 @@ pub fn unpack<R: Read>(
         times: BufWriter::new(times),
         warnings,
         done: Unpacked::default(),
+        link_bytes: 0,
         buffer: vec![0; CHUNK],
     };
     while let Some(entry) = reader.next_entry()? {
@@ -117,7 +121,7 @@ impl Unpacker<'_> {
         let Some((&name, above)) = parts.split_last() else {
             ensure!(entry.kind == Kind::Directory, "the root can only be a directory");
             self.remember_times(b"", entry)?;
-            self.dirs.implied.remove(&b""[..]);
+            self.done.names_root = true;
             let root = self.dirs.root().try_clone_to_owned()?;
             return self.attributes(entry, root.as_fd(), b".");
         };
@@ -227,7 +231,7 @@ impl Unpacker<'_> {
         let (file, _) = self.make(above, name, |dir| openat(dir, name, flags, PRIVATE))?;
         let file = File::from(file);
         self.content(entry, &file, reader)?;
-        if self.rights.chown {
+        if self.gives_away(entry) {
             let (uid, gid) = owner(entry)?;
             fchown(&file, Some(uid), Some(gid)).map_err(|errno| explained(errno, entry))?;
         }
@@ -336,23 +340,31 @@ impl Unpacker<'_> {
 
     /// The target may be in a layer below: see [`super::patch`].
     fn link_below(&mut self, above: &[&[u8]], name: &[u8], target: &[&[u8]]) -> Result<()> {
-        ensure!(
-            self.done.links.len() < MOST_LINKS,
-            "more than {MOST_LINKS} links out of the layer"
-        );
         self.dirs.enter(above, Missing::Make)?;
         let mut path = self.dirs.path();
         if !path.is_empty() {
             path.push(b'/');
         }
         path.extend_from_slice(name);
-        self.done.links.push((path, target.join(&b'/')));
+        let target = target.join(&b'/');
+        self.link_bytes += path.len() + target.len();
+        ensure!(self.link_bytes < MOST_LINKS, "too many hard links to other layers");
+        self.done.links.push((path, target));
         Ok(())
+    }
+
+    /// Whether it gets the owner that it has in the archive.
+    fn gives_away(&mut self, entry: &Entry) -> bool {
+        if !self.rights.chown && (entry.uid, entry.gid) != (0, 0) {
+            let what = "files of others are yours, who have no other ids (see /etc/subuid)";
+            self.warnings.add(what, &entry.path.escape_ascii().to_string());
+        }
+        self.rights.chown
     }
 
     /// Owner, permissions and attributes of what is no file.
     fn attributes(&mut self, entry: &Entry, dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
-        if self.rights.chown {
+        if self.gives_away(entry) {
             let (uid, gid) = owner(entry)?;
             fchownat(dir, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)
                 .map_err(|errno| explained(errno, entry))?;

@@ -16,7 +16,7 @@ use crate::process::proc::Proc;
 use crate::process::socket::Socket;
 use crate::process::{ids, limits, sched};
 use crate::rdt;
-use crate::rootfs::{self, Sources};
+use crate::rootfs::{self, Sources, Users};
 use crate::spec::{At, Place};
 use crate::state::{State, Status};
 use crate::sys::clone::{self, Birth};
@@ -257,7 +257,12 @@ fn open_sources(
         }
         _ => None,
     };
-    Sources::open(&plan.rootfs, here.as_ref().or(view).unwrap_or(&state.cgroup), &[], true)
+    Sources::open(
+        &plan.rootfs,
+        here.as_ref().or(view).unwrap_or(&state.cgroup),
+        &Users::default(),
+        true,
+    )
 }
 
 /// A root of its own.

@@ -4,6 +4,7 @@ use super::foreground::readable;
 use crate::cgroup;
 use crate::deadline;
 use crate::hooks;
+use crate::image::container;
 use crate::log::Log;
 use crate::rdt::Rdt;
 use crate::state::{self, Dir, State, Status};
@@ -39,6 +40,9 @@ pub fn destroy(dir: Dir, state: &State, force: bool, log: &mut Log) -> Result<()
     }
     state.cgroup.remove(Instant::now() + deadline::CGROUP)?;
     state.rdt.as_ref().map_or(Ok(()), Rdt::remove)?;
+    if state.own_bundle {
+        container::discard(&state.bundle)?;
+    }
     dir.remove()?;
     poststop(state, log);
     Ok(())

@@ -5,6 +5,7 @@ use super::rootless;
 use super::spawn::Joined;
 use crate::plan::Plan;
 use crate::plan::idmap::{IdMap, IdMaps, MountMap, to_text};
+use crate::rootfs::Users;
 use crate::spec::Place;
 use crate::sys::clone::{Side, clone3};
 use crate::sys::{self, cred};
@@ -58,8 +59,21 @@ pub fn write(pid: i32, maps: &IdMaps, place: &str) -> Result<()> {
     write("newuidmap", "uid_map", &maps.uids, uid).at(format!("{place}.uidMappings"))
 }
 
-/// For each mount of the plan the user namespace whose ids it gets, if it is to be id-mapped.
-pub fn of_mounts(plan: &Plan, joined: &[Joined<'_>]) -> Result<Vec<Option<OwnedFd>>> {
+/// The user namespaces whose ids layers and mounts of the plan get, if they are to be id-mapped.
+pub fn of_plan(plan: &Plan, joined: &[Joined<'_>]) -> Result<Users> {
+    let layers = match &plan.rootfs.overlay {
+        Some(overlay) if overlay.id_mapped => {
+            match joined.iter().find(|joined| joined.kind() == libc::CLONE_NEWUSER) {
+                Some(joined) => Some(joined.file()?.into()),
+                None => Some(make_namespace(&plan.id_maps, "linux")?),
+            }
+        }
+        _ => None,
+    };
+    Ok(Users { mounts: of_mounts(plan, joined)?, layers })
+}
+
+fn of_mounts(plan: &Plan, joined: &[Joined<'_>]) -> Result<Vec<Option<OwnedFd>>> {
     let mut users: Vec<Option<OwnedFd>> = Vec::new();
     let mut made: Vec<(&IdMaps, usize)> = Vec::new();
     let container = joined.iter().find(|joined| joined.kind() == libc::CLONE_NEWUSER);

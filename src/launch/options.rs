@@ -1,10 +1,11 @@
 //! What create and run are told on the command line.
 
+use crate::image::container::FromImage;
 use crate::plan::rootfs::RootOptions;
 use std::path::PathBuf;
 
 /// What create and run are told on the command line.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Options {
     /// Where states are kept.
     pub root: PathBuf,
@@ -30,6 +31,8 @@ pub struct Options {
     pub pidfd_socket: Option<PathBuf>,
     /// brig does not stay for as long as the container runs.
     pub detach: bool,
+    /// The bundle is one of the store, made of this image for this container.
+    pub image: Option<FromImage>,
 }
 
 /// Who makes a container's cgroup.

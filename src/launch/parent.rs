@@ -159,6 +159,7 @@ fn first_state(
         created: crate::log::now(),
         uid: nix::unistd::geteuid().as_raw(),
         annotations: spec.annotations,
+        own_bundle: options.image.is_some(),
         poststart: plan.hooks.poststart.clone(),
         poststop: plan.hooks.poststop.clone(),
         start_seconds: hooks::allowance(&plan.hooks.start_container).as_secs(),
@@ -270,7 +271,7 @@ impl Attempt {
         if !plan.opens_sources() {
             return Ok(None);
         }
-        let users = idmap::of_mounts(plan, joined)?;
+        let users = idmap::of_plan(plan, joined)?;
         let cgroup = self.view.as_ref().unwrap_or(&self.state.cgroup);
         Sources::open(&plan.rootfs, cgroup, &users, false).map(Some)
     }

@@ -19,6 +19,9 @@ pub struct Overlay {
     /// overlayfs keeps its own attributes as `user.overlay.*`: nobody but root of the host may set
     /// those it has otherwise.
     pub user_attributes: bool,
+    /// Layers, and an upper that is a directory, hold container ids: they are mounted with the ids of the
+    /// container's user namespace.
+    pub id_mapped: bool,
     /// Who named the layers.
     pub layers_from: Origin,
     /// Who named the upper.
@@ -70,8 +73,13 @@ pub const UPPER: &str = "run.brig.overlay.upper";
 /// overlayfs's scratch directory of an upper directory; by default the upper's name with `.work`.
 pub const WORK: &str = "run.brig.overlay.work";
 
+/// `container`: the ids in layers and upper are the container's, whatever its user namespace.
+pub const IDMAP: &str = "run.brig.overlay.idmap";
+/// The image that the layers are of, by the digest of its config: for `commit`.
+pub const IMAGE: &str = "run.brig.image";
+
 /// Every annotation that changes what brig does: for `features`.
-pub const ANNOTATIONS: [&str; 3] = [LAYERS, UPPER, WORK];
+pub const ANNOTATIONS: [&str; 5] = [LAYERS, UPPER, WORK, IDMAP, IMAGE];
 
 /// overlayfs's `OVL_MAX_STACK`.
 const MOST_LAYERS: usize = 500;
@@ -113,8 +121,13 @@ pub fn plan(
     let layers = layers_from.blame(absolute(&layers, bundle, layers_from))?;
     let upper = plan_upper(upper.map_or("tmpfs", String::as_str), work, bundle, upper_from)?;
     upper_from.blame(check_apart(&upper, &layers))?;
+    let id_mapped = match annotations.get(IDMAP).map(String::as_str) {
+        None => false,
+        Some("container") => user,
+        Some(_) => Origin::Annotation(IDMAP).blame(Err(anyhow!("is not \"container\"")))?,
+    };
     let user_attributes = user || !cred::in_first_user_namespace();
-    Ok(Some(Overlay { layers, upper, user_attributes, layers_from, upper_from }))
+    Ok(Some(Overlay { layers, upper, user_attributes, id_mapped, layers_from, upper_from }))
 }
 
 /// `a:b\:c` is `a` and `b:c`.

@@ -1,5 +1,7 @@
 //! subuid(5) and subgid(5): ids that an ordinary user may give to a user namespace.
 
+use crate::plan::idmap::{IdMap, IdMaps};
+use nix::unistd::{getegid, geteuid};
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
@@ -28,6 +30,32 @@ fn ranges(file: impl BufRead, uid: u32, name: Option<&str>) -> Vec<(u32, u32)> {
         }
     }
     ranges
+}
+
+/// The ids of who calls brig: root is themself, and after that come the ids that they are granted, if
+/// there is a way to use them.
+pub fn own_maps() -> IdMaps {
+    let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+    let mut granted = ["/etc/subuid", "/etc/subgid"].map(|path| granted(path, uid));
+    let helpers = ["newuidmap", "newgidmap"].map(helper);
+    let usable = uid == 0 || helpers.iter().all(Option::is_some);
+    if !usable || granted.iter().any(Vec::is_empty) {
+        granted = Default::default();
+    }
+    let [uids, gids] = &granted;
+    IdMaps { uids: id_maps(uid, uids), gids: id_maps(gid, gids) }
+}
+
+/// Root in the container is who calls brig, and after that come the ids that they are granted.
+pub fn id_maps(own: u32, granted: &[(u32, u32)]) -> Vec<IdMap> {
+    let mut maps = vec![IdMap { container: 0, host: own, size: 1 }];
+    let mut container = 1_u32;
+    for &(host, size) in granted {
+        let Some(next) = container.checked_add(size) else { break };
+        maps.push(IdMap { container, host, size });
+        container = next;
+    }
+    maps
 }
 
 /// newuidmap(1) or newgidmap(1), if it is installed.

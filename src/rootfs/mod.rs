@@ -9,13 +9,14 @@ mod cgroup;
 mod copy_up;
 mod device;
 mod kernel;
+mod mapped;
 mod mask;
 mod overlay;
 mod pivot;
 mod source;
 mod target;
 
-pub use source::Sources;
+pub use source::{Sources, Users};
 
 use crate::plan::mounts::{Kind, clean};
 use crate::plan::rootfs::{Jail, Rootfs};
@@ -69,10 +70,13 @@ fn mount_all(
         // on nothing that is mounted or unmounted below the host's root reaches the host.
         mount::mount(None, c"/", None, MS_SLAVE | MS_REC, None)?;
     }
-    let Sources { modern, root, mounts, kcore } = sources;
+    let Sources { modern, root, layers, mounts, kcore } = sources;
     let kernel = Kernel::new(modern)?;
     let (fd, parked) = match (&plan.overlay, root) {
-        (Some(overlay), _) => overlay::mount(&kernel, overlay, &plan.path, plan.label.as_ref())?,
+        (Some(overlay), _) => {
+            let layers = layers.as_ref();
+            overlay::mount(&kernel, overlay, layers, &plan.path, plan.label.as_ref())?
+        }
         (None, Some(fd)) => (attach_root(&kernel, plan, fd).at("root.path")?, None),
         (None, None) => anyhow::bail!("no root filesystem"),
     };

@@ -4,6 +4,7 @@
 //! fit into its one page of options, whatever their names, on every kernel.
 
 use super::kernel::{Kernel, New, option};
+use super::mapped::Mapped;
 use crate::plan::lsm::MountLabel;
 use crate::plan::overlay::{Overlay, Upper};
 use crate::spec::Place;
@@ -104,15 +105,25 @@ pub fn directory(path: &CStr) -> Result<OwnedFd> {
 pub fn mount(
     kernel: &Kernel,
     overlay: &Overlay,
+    mapped: Option<&Mapped>,
     root: &Path,
     label: Option<&MountLabel>,
 ) -> Result<(OwnedFd, Option<OwnedFd>)> {
-    let layers = overlay.layers.iter().rev().map(|layer| directory(layer));
-    let layers = overlay.layers_from.blame(layers.collect::<Result<Vec<_>>>())?;
+    let path = CString::new(root.as_os_str().as_bytes())?;
+    let layers = match mapped {
+        Some(mapped) => {
+            mapped.attach(&path)?;
+            mapped.layers()
+        }
+        None => overlay.layers.iter().rev().map(|layer| directory(layer)).collect(),
+    };
+    let layers = overlay.layers_from.blame(layers)?;
     let Some(top) = layers.first() else { bail!("no layers") };
     let names: Vec<String> = layers.iter().map(|layer| layer.as_raw_fd().to_string()).collect();
     let lower = format!("lowerdir={}", names.join(":"));
+    let mapped_upper = mapped.and_then(Mapped::upper);
     let (held, upper, parked) = match &overlay.upper {
+        _ if mapped_upper.is_some() => (None, mapped_upper.unwrap_or_default(), None),
         Upper::Directory { upper, work } => {
             let (upper, work) = (directory(upper)?, directory(work)?);
             let names = format!("upperdir={},workdir={}", upper.as_raw_fd(), work.as_raw_fd());
@@ -136,7 +147,6 @@ pub fn mount(
         data.extend_from_slice(&label.quoted());
     }
     let data = CString::new(data)?;
-    let path = CString::new(root.as_os_str().as_bytes())?;
     chdir("/proc/self/fd").context("chdir(/proc/self/fd)")?;
     let mounted = mount::mount(Some(c"overlay"), &path, Some(c"overlay"), 0, Some(&data));
     mounted.map_err(|error| why_no_overlay(error, overlay)).at("root.path")?;
@@ -157,6 +167,10 @@ fn why_no_overlay(error: SysError, overlay: &Overlay) -> anyhow::Error {
     let hint = match (error.errno, &overlay.upper) {
         (Errno::ELOOP, _) => ": two of them are the same directory, or one is in another",
         (Errno::EBUSY, _) => ": the upper is in use by another container",
+        (Errno::EINVAL, _) if overlay.id_mapped => {
+            ": id-mapped layers need Linux 5.19, and the upper and its work directory a filesystem \
+             that is no overlay itself"
+        }
         (Errno::EINVAL, Upper::Directory { .. }) => {
             ": the upper and its work directory have to be on one filesystem, which is no overlay \
              itself"

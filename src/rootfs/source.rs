@@ -3,6 +3,7 @@
 
 use super::cgroup::{self, Cgroups};
 use super::kernel::Kernel;
+use super::mapped::Mapped;
 use super::overlay;
 use crate::cgroup::Cgroup;
 use crate::plan::mounts::{Kind, Mount};
@@ -25,10 +26,21 @@ pub struct Sources {
     pub(super) modern: bool,
     /// `root.path` as a detached mount, or where nothing can be mounted, as a directory.
     pub(super) root: Option<OwnedFd>,
+    /// The layers as detached mounts, where they are id-mapped.
+    pub(super) layers: Option<Mapped>,
     /// One for each mount of the plan.
     pub(super) mounts: Vec<Source>,
     /// The host has /proc/kcore, and so will the container.
     pub(super) kcore: bool,
+}
+
+/// User namespaces whose ids something of the root filesystem gets.
+#[derive(Debug, Default)]
+pub struct Users {
+    /// For each mount of the plan, if it is to be id-mapped.
+    pub mounts: Vec<Option<OwnedFd>>,
+    /// For the layers, if they are to be.
+    pub layers: Option<OwnedFd>,
 }
 
 /// What of the host a mount needs.
@@ -44,15 +56,9 @@ pub(super) enum Source {
 }
 
 impl Sources {
-    /// Opens them. The container's cgroup directories have to exist already. `users`: for each mount
-    /// the user namespace whose ids it gets, if it is to be id-mapped. `here`: they get mounted in
+    /// Opens them. The container's cgroup directories have to exist already. `here`: they get mounted in
     /// this mount namespace, and what is opened in it can be cloned later.
-    pub fn open(
-        plan: &Rootfs,
-        cgroup: &Cgroup,
-        users: &[Option<OwnedFd>],
-        here: bool,
-    ) -> Result<Self> {
+    pub fn open(plan: &Rootfs, cgroup: &Cgroup, users: &Users, here: bool) -> Result<Self> {
         let modern = is_complete();
         if !modern && plan.jail == Jail::Detached {
             Err(anyhow!("mounts without a mount namespace of their own need Linux 6.15"))
@@ -69,16 +75,24 @@ impl Sources {
             }
             None => Some(open_root(plan, modern).at("root.path")?),
         };
+        let layers = match &plan.overlay {
+            Some(overlay) if overlay.id_mapped => {
+                let user = users.layers.as_ref();
+                let user = user.context("id-mapped layers need root's rights on the host")?;
+                Some(Mapped::open(overlay, user.as_fd(), modern)?)
+            }
+            _ => None,
+        };
         let mounts = plan.mounts.iter().map(|mount| open_one(plan, mount, cgroup, (modern, here)));
         let mounts = mounts.collect::<Result<Vec<_>>>()?;
-        for ((mount, source), user) in plan.mounts.iter().zip(&mounts).zip(users) {
+        for ((mount, source), user) in plan.mounts.iter().zip(&mounts).zip(&users.mounts) {
             let (Some(map), Some(user)) = (&mount.id_map, user) else { continue };
             if let Source::Detached(tree) | Source::Open(tree) = source {
                 map_ids(tree.as_fd(), map.recursive, user.as_fd(), modern).at(&map.place)?;
             }
         }
         let kcore = plan.own_dev && Path::new("/proc/kcore").exists();
-        Ok(Sources { modern, root, mounts, kcore })
+        Ok(Sources { modern, root, layers, mounts, kcore })
     }
 }
 
@@ -149,7 +163,7 @@ fn open_bind(mount: &Mount, source: &CStr, modern: bool) -> Result<OwnedFd> {
     Ok(file)
 }
 
-fn map_ids(
+pub(super) fn map_ids(
     tree: BorrowedFd<'_>,
     recursive: bool,
     user: BorrowedFd<'_>,

@@ -1,0 +1,238 @@
+//! Images that are hostile or damaged: an error that names blob and entry, nothing outside the store
+//! touched, nothing half-unpacked to be seen.
+
+use crate::images::{Images, base};
+use crate::layout::{Archive, Layout, gzip};
+use crate::sandbox::brig_only;
+use serde_json::json;
+use std::fs;
+use std::path::Path;
+use tar::{EntryType, Header};
+
+/// Everything below a directory.
+fn listing(dir: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut open = vec![dir.to_path_buf()];
+    while let Some(path) = open.pop() {
+        found.push(path.display().to_string());
+        if path.symlink_metadata().unwrap().is_dir() {
+            open.extend(fs::read_dir(&path).unwrap().flatten().map(|entry| entry.path()));
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The image's second layer is refused with these words, its blob is named, and nothing is left.
+#[track_caller]
+fn refused(images: &Images, layout: &Layout, words: &[&str]) {
+    let victim = images.sandbox.dir.join("victim");
+    fs::create_dir_all(&victim).unwrap();
+    fs::write(victim.join("file"), "untouched").unwrap();
+    let image = layout.finish("v1", &json!({}));
+    let before = listing(&images.sandbox.dir.join("victim"));
+    let bundle = images.sandbox.dir.join("bundle-of-image");
+    let said = images.brig(&["bundle", &image, bundle.to_str().unwrap()]).fails();
+    for word in words {
+        assert!(said.contains(word), "no {word:?} in {said}");
+    }
+    assert!(!bundle.exists(), "{said}");
+    assert_eq!(listing(&victim), before, "{said}");
+    assert_eq!(fs::read_to_string(victim.join("file")).unwrap(), "untouched");
+    let tmp = images.store().join("tmp");
+    assert_eq!(fs::read_dir(tmp).unwrap().count(), 0, "{said}");
+    let layers = fs::read_dir(images.store().join("layers")).unwrap().flatten();
+    for layer in layers {
+        assert!(layer.path().join("layer.json").exists(), "half a layer: {said}");
+    }
+}
+
+#[test]
+fn entries_that_lead_out_of_the_image_are_refused() {
+    brig_only!();
+    let images = Images::new();
+    let victim = images.sandbox.dir.join("victim").display().to_string();
+    let outside = format!("../../../../../../../../../../..{victim}/file");
+    let table: Vec<(&str, Archive, &str)> = vec![
+        ("dots", Archive::new().file("a/../../x", b""), "a/../../x"),
+        ("absolute", Archive::new().file("/tmp/brig-hostile", b""), "/tmp/brig-hostile"),
+        ("link", Archive::new().symlink("evil", &victim).file("evil/file", b"owned"), "evil/file"),
+        (
+            "climbing link",
+            Archive::new().symlink("evil", "../../../../..").file("evil/tmp/x", b"owned"),
+            "evil/tmp/x",
+        ),
+        (
+            "chain of links",
+            Archive::new().symlink("a", "b").symlink("b", "../..").file("a/x", b"owned"),
+            "a/x",
+        ),
+        ("directory by link", Archive::new().symlink("evil", &victim).dir("evil/d"), "evil/d"),
+        (
+            "whiteout by link",
+            Archive::new().symlink("evil", &victim).file("evil/.wh.file", b""),
+            "evil/.wh.file",
+        ),
+        ("hard link", Archive::new().hard_link("x", &outside), "entry x"),
+        ("absolute hard link", Archive::new().hard_link("x", "/etc/passwd"), "entry x"),
+        ("hard link to nothing", Archive::new().hard_link("x", "no/such/file"), "entry x"),
+        (
+            "hard link by link",
+            Archive::new().symlink("evil", &victim).hard_link("x", "evil/file"),
+            "entry x",
+        ),
+        ("hard link to a directory", Archive::new().dir("d").hard_link("x", "d"), "entry x"),
+        (
+            "device by link",
+            Archive::new().symlink("evil", &victim).raw(b'3', b"evil/d", b"", 0o666, b""),
+            "evil/d",
+        ),
+        ("whiteout of nothing", Archive::new().file("a/.wh.", b""), "a/.wh."),
+        ("whiteout of the directory above", Archive::new().file("a/.wh...", b""), "a/.wh..."),
+        ("unknown", Archive::new().raw(b'V', b"volume", b"", 0o644, b""), "volume"),
+        (
+            "file as root",
+            Archive::new().file("./", b"").raw(b'2', b".", b"x", 0o777, b""),
+            "entry .",
+        ),
+        ("file as directory", Archive::new().file("f", b"").file("f/x", b""), "f/x"),
+    ];
+    for (name, archive, entry) in table {
+        let mut layout = images.layout(&format!("image {name}"));
+        layout.layer(base()).layer(archive);
+        refused(&images, &layout, &[&layout.layer_digest(1), entry]);
+    }
+}
+
+#[test]
+fn a_write_through_a_link_of_an_earlier_layer_is_refused() {
+    brig_only!();
+    let images = Images::new();
+    let victim = images.sandbox.dir.join("victim").display().to_string();
+    for (name, to) in [("absolute", victim.as_str()), ("climbing", "../../.."), ("inside", "etc")] {
+        let mut layout = images.layout(&format!("image {name}"));
+        layout.layer(base().symlink("evil", to)).layer(Archive::new().file("evil/file", b"owned"));
+        refused(&images, &layout, &[&layout.layer_digest(1), "evil"]);
+    }
+}
+
+#[test]
+fn a_damaged_blob_is_refused() {
+    brig_only!();
+    let images = Images::new();
+    let plain = Archive::new().file("file", &vec![b'x'; 100_000]).bytes();
+    let whole = gzip(&plain);
+    let change = |at: usize| {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        bytes
+    };
+    for (name, blob, words) in [
+        ("another digest", change(whole.len() / 2), "digest"),
+        ("another digest at the end", change(whole.len() - 1), "digest"),
+        ("short", whole[..whole.len() - 1].to_vec(), "bytes"),
+        ("long", [whole.as_slice(), b"x"].concat(), "bytes"),
+        ("empty", Vec::new(), "bytes"),
+    ] {
+        let mut layout = images.layout(&format!("image {name}"));
+        layout.layer(base()).layer_of(&plain, &whole);
+        fs::write(layout.path(&layout.layer_digest(1)), blob).unwrap();
+        refused(&images, &layout, &[&layout.layer_digest(1), words]);
+    }
+    // Its digest is right, what it holds is not.
+    let other = Archive::new().file("other", b"").bytes();
+    for (name, plain, blob, words) in [
+        ("another diff id", &other, whole.clone(), "without compression"),
+        ("cut off", &plain, whole[..whole.len() / 2].to_vec(), ""),
+        ("tar cut off", &plain, gzip(&plain[..50_000]), "middle of an entry"),
+        ("no tar", &plain, gzip(&[7; 5000]), "no tar archive"),
+        ("bzip2", &plain, b"BZh91AY".to_vec(), "bzip2"),
+    ] {
+        let mut layout = images.layout(&format!("image {name}"));
+        layout.layer(base()).layer_of(plain, &blob);
+        refused(&images, &layout, &[&layout.layer_digest(1), words]);
+    }
+}
+
+#[test]
+fn a_bomb_is_refused() {
+    brig_only!();
+    let images = Images::new();
+    // A file of 6 GiB of zeros, in chunks that are compressed once.
+    let mut header = Header::new_gnu();
+    header.set_path("bomb").unwrap();
+    header.set_entry_type(EntryType::Regular);
+    header.set_size(6 << 30);
+    header.set_mode(0o644);
+    header.set_cksum();
+    let chunk = gzip(&vec![0; 64 << 20]);
+    let mut blob = gzip(header.as_bytes());
+    (0..96).for_each(|_| blob.extend_from_slice(&chunk));
+    blob.extend_from_slice(&gzip(&[0; 1024]));
+    let mut layout = images.layout("image");
+    layout.layer(base()).layer_of(b"whatever", &blob);
+    refused(&images, &layout, &[&layout.layer_digest(1), "bomb", "200 times"]);
+}
+
+#[test]
+fn an_unpack_that_is_interrupted_is_never_visible() {
+    brig_only!();
+    let images = Images::new();
+    let mut layout = images.layout("image");
+    // Large enough to be caught at it.
+    let noise: Vec<u8> =
+        (0..24_u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    layout.layer(base().file("noise", &noise));
+    let image = layout.finish("v1", &json!({}));
+    let bundle = images.sandbox.dir.join("bundle-of-image");
+    let store = images.store();
+    let args = ["--store", store.to_str().unwrap(), "bundle", &image, bundle.to_str().unwrap()];
+    let mut interrupted = 0;
+    for delay in [5_u64, 20, 40, 80, 150] {
+        let mut running = images.sandbox.command(&args).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(delay));
+        running.kill().unwrap();
+        interrupted += usize::from(!running.wait().unwrap().success());
+        for layer in fs::read_dir(store.join("layers")).into_iter().flatten().flatten() {
+            assert!(layer.path().join("layer.json").exists());
+            assert_eq!(fs::read(layer.path().join("fs/noise")).unwrap().len(), noise.len());
+        }
+        if bundle.exists() {
+            fs::remove_dir_all(&bundle).unwrap();
+        }
+    }
+    assert!(interrupted > 0, "no delay was short enough");
+    // What they left is no obstacle.
+    let bundle = images.bundle(&image, "bundle-of-image");
+    assert_eq!(fs::read(images.layers(&bundle)[0].join("noise")).unwrap(), noise);
+    assert_eq!(fs::read_dir(store.join("tmp")).unwrap().count(), 0);
+}
+
+#[test]
+fn labels_that_runtimes_act_on_are_left_out() {
+    brig_only!();
+    let images = Images::new();
+    let mut layout = images.layout("image");
+    layout.layer(base());
+    let labels = json!({"Labels": {"run.brig.overlay.work": "/etc", "fine": "yes"}});
+    let image = layout.finish("v1", &labels);
+    let bundle = images.sandbox.dir.join("bundle-of-image");
+    let done = images.brig(&["bundle", &image, bundle.to_str().unwrap()]).ok();
+    assert!(done.stderr.contains("run.brig.overlay.work"), "{done:?}");
+    let config = images.config(&bundle);
+    assert_eq!(config["annotations"]["fine"], "yes");
+    assert_ne!(config["annotations"]["run.brig.overlay.work"], "/etc");
+}
+
+#[test]
+fn a_user_that_the_image_does_not_have_is_refused() {
+    brig_only!();
+    let images = Images::new();
+    let mut layout = images.layout("image");
+    layout.layer(base());
+    let image = layout.finish("v1", &json!({"User": "nobody-there"}));
+    let bundle = images.sandbox.dir.join("bundle-of-image");
+    let done = images.brig(&["bundle", &image, bundle.to_str().unwrap()]);
+    done.fails_with("nobody-there");
+    assert!(!bundle.exists());
+}

@@ -1,0 +1,36 @@
+//! bundle: from an image to a bundle.
+
+use super::spec::template;
+use crate::image::bundle::{Request, make};
+use crate::image::store::default_path;
+use crate::log::Log;
+use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
+
+/// What bundle is told on the command line.
+#[derive(Debug)]
+pub struct Options {
+    /// As a person names it.
+    pub image: String,
+    /// Where the bundle is made.
+    pub bundle: PathBuf,
+    /// The process gets a terminal.
+    pub terminal: bool,
+}
+
+/// Makes it.
+pub fn bundle(store: Option<&Path>, options: &Options, log: &mut Log) -> Result<()> {
+    let store = store.map_or_else(default_path, |path| Ok(path.to_owned()))?;
+    let request = Request {
+        image: &options.image,
+        bundle: &options.bundle,
+        template: &template(!nix::unistd::geteuid().is_root())?,
+        args: &[],
+        terminal: options.terminal,
+        hostname: None,
+        upper: Some(("data/upper", "data/work")),
+        container: None,
+    };
+    make(&store, &request, &mut |text| log.warn(text))
+        .with_context(|| format!("bundle {}", options.bundle.display()))
+}

@@ -1,0 +1,223 @@
+//! From an image to a bundle: its layers in the store, a config.json that names them, an init layer.
+
+use super::convert::{self, Wanted};
+use super::manifest::chain_ids;
+use super::patch::{self, Chain};
+use super::resolve::{self, Image};
+use super::store::{ImageRecord, Store, UseRecord, write_record};
+use super::unpack::Rights;
+use super::{init_layer, layers, reference, tree, user, worker};
+use crate::plan::idmap::IdMaps;
+use crate::process::subids;
+use crate::state::write_atomically;
+use crate::sys::cred;
+use anyhow::{Context, Result, bail};
+use nix::sys::stat::Mode;
+use std::path::{Path, PathBuf};
+
+/// A bundle to be made.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// As a person names it.
+    pub image: &'a str,
+    /// Where the bundle is made; the directory is there or not, but has no config.json.
+    pub bundle: &'a Path,
+    /// What `brig spec` writes.
+    pub template: &'a str,
+    /// Instead of the image's Cmd.
+    pub args: &'a [String],
+    /// The process gets a terminal.
+    pub terminal: bool,
+    /// The host name; none: the template's.
+    pub hostname: Option<&'a str>,
+    /// Where the container's changes go, in the bundle: upper and work directory. None: it is said
+    /// when the container is made.
+    pub upper: Option<(&'a str, &'a str)>,
+    /// The container that the bundle is for alone: its state root and id.
+    pub container: Option<(&'a Path, &'a str)>,
+}
+
+/// Makes a bundle. With root's rights right here, else in a user namespace with the caller's ids.
+pub fn make(store: &Path, request: &Request<'_>, warn: &mut dyn FnMut(&str)) -> Result<()> {
+    let Some(maps) = maps() else {
+        return make_here(store, request, warn);
+    };
+    let worker = worker::spawn(Some(&maps), |reporter| {
+        let mut said = Ok(());
+        make_here(store, request, &mut |text| {
+            if let Err(error) = reporter.warn(text) {
+                said = Err(error);
+            }
+        })?;
+        said.map(|()| Vec::new())
+    });
+    worker?.wait(warn).map(drop)
+}
+
+/// The ids of who has none of root's: all work on the store is done with these.
+pub fn maps() -> Option<IdMaps> {
+    (!nix::unistd::geteuid().is_root()).then(subids::own_maps)
+}
+
+/// Removes a tree of the store, with the rights that making it took.
+pub fn remove_tree(path: &Path) -> Result<()> {
+    match maps() {
+        None => tree::remove_path(path),
+        Some(maps) => {
+            let remove = |_: &worker::Reporter| tree::remove_path(path).map(|()| Vec::new());
+            worker::spawn(Some(&maps), remove)?.wait(|_| ()).map(drop)
+        }
+    }
+}
+
+fn make_here(store: &Path, request: &Request<'_>, warn: &mut dyn FnMut(&str)) -> Result<()> {
+    let reference = reference::parse(request.image)?;
+    let bundle = std::path::absolute(request.bundle)?;
+    if bundle.join("config.json").exists() {
+        bail!("{} is a bundle already: it has a config.json", bundle.display());
+    }
+    let store = Store::open(Some(store))?;
+    // Nothing is removed that this bundle is about to name.
+    let _lock = store.lock_shared()?;
+    let image = resolve::resolve(&reference)?;
+    let own_ids = only_own_id();
+    let rights = Rights::of_process(own_ids)?;
+    let records = layers::ensure(&store, &image, rights, &mut *warn)
+        .with_context(|| format!("image {}", request.image))?;
+    let diff_ids: Vec<_> = image.layers.iter().map(|layer| layer.diff_id.clone()).collect();
+    let chain_id = chain_ids(&diff_ids).pop().context("the image has no layers")?;
+    let chain = patch::chain(&store, &chain_id, &image.layers, &records, own_ids)
+        .with_context(|| format!("image {}", request.image))?;
+    record_image(&store, &image)?;
+    let made = Made::begin(&bundle)?;
+    match fill(&store, request, &bundle, &image, &chain, own_ids, warn) {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            made.undo();
+            Err(error)
+        }
+    }
+}
+
+/// This process's user namespace has no other id than its own.
+fn only_own_id() -> bool {
+    if cred::in_first_user_namespace() {
+        return !nix::unistd::geteuid().is_root();
+    }
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let size =
+        |line: &str| line.split_whitespace().nth(2).and_then(|size| size.parse::<u64>().ok());
+    map.lines().filter_map(size).sum::<u64>() <= 1
+}
+
+fn record_image(store: &Store, image: &Image) -> Result<()> {
+    let path = image.source.path();
+    let name = match &image.name {
+        Some(name) => format!("{}:{name}", path.display()),
+        None => path.display().to_string(),
+    };
+    store.add_image(ImageRecord {
+        id: image.id.clone(),
+        manifest: image.manifest.clone(),
+        names: vec![name],
+        source: path.to_owned(),
+        config: String::from_utf8_lossy(&image.config_text).into_owned(),
+        layers: image.layers.iter().map(|layer| layer.diff_id.clone()).collect(),
+        blobs: image.layers.iter().filter_map(|layer| layer.descriptor.clone()).collect(),
+        created: image.config.created.clone(),
+    })
+}
+
+/// What this brig has made of a bundle, to be taken back.
+struct Made {
+    bundle: PathBuf,
+    directory: bool,
+}
+
+impl Made {
+    fn begin(bundle: &Path) -> Result<Made> {
+        let directory = match nix::unistd::mkdir(bundle, Mode::from_bits_truncate(0o711)) {
+            Ok(()) => true,
+            Err(nix::errno::Errno::EEXIST) => false,
+            Err(errno) => return Err(errno).with_context(|| format!("mkdir {}", bundle.display())),
+        };
+        Ok(Made { bundle: bundle.to_owned(), directory })
+    }
+
+    fn undo(self) {
+        // The error that matters is the one before.
+        for name in ["config.json", "init", "rootfs", "data"] {
+            let _ = tree::remove_path(&self.bundle.join(name));
+        }
+        if self.directory {
+            let _ = std::fs::remove_dir(&self.bundle);
+        }
+    }
+}
+
+fn fill(
+    store: &Store,
+    request: &Request<'_>,
+    bundle: &Path,
+    image: &Image,
+    chain: &Chain,
+    own_ids: bool,
+    warn: &mut dyn FnMut(&str),
+) -> Result<()> {
+    let user = user::find(&image.config.config.user, &chain.view)?;
+    let mut layers = chain.paths.iter().map(|path| utf8(path)).collect::<Result<Vec<_>>>()?;
+    layers.push("init".to_owned());
+    let id_mapped = nix::unistd::geteuid().is_root() && cred::in_first_user_namespace();
+    let mut annotations = convert::overlay_annotations(&layers, request.upper, id_mapped);
+    annotations.insert(crate::plan::overlay::IMAGE.to_owned(), image.id.to_string());
+    let wanted = Wanted {
+        args: request.args.to_vec(),
+        terminal: request.terminal,
+        hostname: request.hostname.map(str::to_owned),
+        annotations,
+    };
+    let config = convert::config(request.template, &image.config, &user, &wanted, &mut *warn)?;
+    let hostname = config["hostname"].as_str().unwrap_or("localhost").to_owned();
+    make_directories(request, bundle)?;
+    init_layer::make(&bundle.join("init"), &chain.view, &hostname, own_ids)?;
+    // On record before it can be run.
+    let container = request.container.map(|(root, id)| (root.to_owned(), id.to_owned()));
+    let record = UseRecord {
+        bundle: bundle.to_owned(),
+        image: image.id.clone(),
+        layers: image.layers.iter().map(|layer| layer.diff_id.clone()).collect(),
+        patch: chain.patch.clone(),
+        container,
+    };
+    let path = match record.container {
+        Some(_) => bundle.join("use.json"),
+        None => store.bundle_path(bundle),
+    };
+    write_record(&path, &record)?;
+    let mut text = serde_json::to_vec_pretty(&config)?;
+    text.push(b'\n');
+    write_atomically(&bundle.join("config.json"), &text)
+}
+
+fn make_directories(request: &Request<'_>, bundle: &Path) -> Result<()> {
+    let make = |name: &str, mode: u32| -> Result<()> {
+        match nix::unistd::mkdir(&bundle.join(name), Mode::from_bits_truncate(mode)) {
+            Ok(()) | Err(nix::errno::Errno::EEXIST) => Ok(()),
+            Err(errno) => Err(errno).with_context(|| bundle.join(name).display().to_string()),
+        }
+    };
+    make("rootfs", 0o755)?;
+    if request.upper.is_some() {
+        // What containers write is for nobody on the host.
+        make("data", 0o700)?;
+    }
+    // What an interrupted bundle left.
+    tree::remove_path(&bundle.join("init"))
+}
+
+fn utf8(path: &Path) -> Result<String> {
+    let text = path.to_str().map(str::to_owned);
+    text.with_context(|| {
+        format!("store {}: config.json is UTF-8, and its name is not", path.display())
+    })
+}

@@ -1,0 +1,102 @@
+//! A container straight from an image: its bundle is in the store, belongs to it, and goes with it.
+
+use super::bundle::{self, Request};
+use super::store::{Store, default_path};
+use crate::cmd::spec::template;
+use crate::launch::parent::Options;
+use crate::state;
+use crate::sys::{Errno, misc};
+use anyhow::{Context, Result, bail, ensure};
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// `--image` of create and run.
+#[derive(Debug, Default, Clone)]
+pub struct FromImage {
+    /// As a person names it.
+    pub image: String,
+    /// Instead of the image's Cmd.
+    pub args: Vec<String>,
+    /// `--store`.
+    pub store: Option<PathBuf>,
+}
+
+/// A container's own bundle, which nobody takes for left over while this is held.
+#[derive(Debug)]
+pub struct Own {
+    /// The bundle.
+    pub bundle: PathBuf,
+    _lock: OwnedFd,
+}
+
+/// The host name has at most so many bytes.
+const MOST_HOSTNAME: usize = 63;
+
+/// Makes the bundle of a container that is about to be created.
+pub fn prepare(from: &FromImage, options: &Options, warn: &mut dyn FnMut(&str)) -> Result<Own> {
+    let rootfs = &options.rootfs;
+    ensure!(rootfs.layers.is_empty(), "--layer: the layers are those of --image");
+    ensure!(options.config.is_none(), "--config: with --image the config is the image's");
+    state::check_id(&options.id)?;
+    let root = std::path::absolute(&options.root)?;
+    if let Some(error) = state::in_use(&root, &options.id) {
+        return Err(error);
+    }
+    let path = from.store.clone().map_or_else(default_path, Ok)?;
+    let store = Store::open(Some(&path))?;
+    let own = reserve(&store, &options.id)?;
+    let terminal = match &options.console_socket {
+        Some(_) => true,
+        None => !options.detach && misc::STANDARD_FDS[..2].iter().all(is_terminal),
+    };
+    let id = &options.id[..options.id.len().min(MOST_HOSTNAME)];
+    let ordinary = !nix::unistd::geteuid().is_root();
+    let request = Request {
+        image: &from.image,
+        bundle: &own.bundle,
+        template: &template(ordinary)?,
+        args: &from.args,
+        terminal,
+        hostname: Some(id.trim_end_matches(['-', '.'])),
+        // What the command line says about it goes before, and stands in no config.
+        upper: rootfs.upper.is_none().then_some(("data/upper", "data/work")),
+        container: Some((&root, &options.id)),
+    };
+    match bundle::make(&store.path, &request, warn) {
+        Ok(()) => Ok(own),
+        Err(error) => {
+            // The error that matters is the first one.
+            let _ = discard(&own.bundle);
+            Err(error)
+        }
+    }
+}
+
+fn is_terminal(fd: &std::os::fd::BorrowedFd<'_>) -> bool {
+    nix::unistd::isatty(fd).unwrap_or(false)
+}
+
+/// A directory of the container's own: no two have the same, whatever their state roots.
+fn reserve(store: &Store, id: &str) -> Result<Own> {
+    let containers = store.path.join("containers");
+    for number in 0..u32::MAX {
+        let bundle = containers.join(format!("{id}-{number}"));
+        match nix::unistd::mkdir(&bundle, Mode::from_bits_truncate(0o711)) {
+            Ok(()) => {}
+            Err(Errno::EEXIST) => continue,
+            Err(errno) => return Err(errno).with_context(|| bundle.display().to_string()),
+        }
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let lock = open(&bundle, flags, Mode::empty())?;
+        ensure!(misc::try_flock(lock.as_fd(), true)?, "{} is locked", bundle.display());
+        return Ok(Own { bundle, _lock: lock });
+    }
+    bail!("{} is full", containers.display())
+}
+
+/// Removes it, with all that the container has changed.
+pub fn discard(bundle: &Path) -> Result<()> {
+    bundle::remove_tree(bundle)
+}

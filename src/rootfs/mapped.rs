@@ -1,0 +1,81 @@
+//! Layers and an upper that hold container ids: the parent makes them id-mapped mounts, which the
+//! child, in the user namespace, could neither make nor, in a private store, reach.
+
+use super::overlay::directory;
+use super::source::map_ids;
+use crate::plan::overlay::{Overlay, Upper};
+use crate::sys::mount::{clone_tree, move_mount};
+use anyhow::{Context, Result, ensure};
+use nix::fcntl::AT_FDCWD;
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// Detached mounts, with the ids of the container's user namespace.
+pub struct Mapped {
+    /// The layers, the lowest first.
+    layers: Vec<OwnedFd>,
+    /// The directory that upper and work directory are in, and their names there.
+    upper: Option<(OwnedFd, String, String)>,
+}
+
+impl Mapped {
+    /// In the parent: makes them.
+    pub fn open(overlay: &Overlay, user: BorrowedFd<'_>, modern: bool) -> Result<Mapped> {
+        let layers = overlay.layers.iter().map(|layer| mapped(layer, user, modern));
+        let layers = overlay.layers_from.blame(layers.collect())?;
+        let upper = match &overlay.upper {
+            Upper::Tmpfs { .. } => None,
+            Upper::Directory { upper, work } => {
+                let open = || -> Result<_> {
+                    let ((dir, upper), (other, work)) = (split(upper)?, split(work)?);
+                    ensure!(
+                        dir == other,
+                        "with id-mapped layers, upper and work directory have to be in one directory"
+                    );
+                    Ok((mapped(&dir, user, modern)?, upper, work))
+                };
+                Some(overlay.upper_from.blame(open())?)
+            }
+        };
+        Ok(Mapped { layers, upper })
+    }
+
+    /// In the child: attaches all of them to `root`, over each other. Before Linux 6.15 overlayfs takes
+    /// only what is attached in this mount namespace; what it shows then covers them.
+    pub fn attach(&self, root: &CStr) -> Result<()> {
+        let upper = self.upper.iter().map(|(dir, ..)| dir);
+        for mount in self.layers.iter().chain(upper) {
+            move_mount(mount.as_fd(), directory(root)?.as_fd())?;
+        }
+        Ok(())
+    }
+
+    /// The layers, the highest first.
+    pub fn layers(&self) -> Result<Vec<OwnedFd>> {
+        self.layers.iter().rev().map(|layer| Ok(layer.try_clone()?)).collect()
+    }
+
+    /// The options that name the upper.
+    pub fn upper(&self) -> Option<String> {
+        let (dir, upper, work) = self.upper.as_ref()?;
+        let dir = dir.as_raw_fd();
+        Some(format!("upperdir={dir}/{upper},workdir={dir}/{work}"))
+    }
+}
+
+fn mapped(path: &CStr, user: BorrowedFd<'_>, modern: bool) -> Result<OwnedFd> {
+    let what = || path.to_string_lossy().into_owned();
+    let tree = clone_tree(AT_FDCWD, path, false).map_err(anyhow::Error::from).with_context(what)?;
+    map_ids(tree.as_fd(), false, user, modern).with_context(what)?;
+    Ok(tree)
+}
+
+/// The directory that it is in, and its name, which overlayfs's options can hold.
+fn split(path: &CStr) -> Result<(CString, String)> {
+    let text = path.to_str().context("its name is not UTF-8")?.trim_end_matches('/');
+    let (dir, name) = text.rsplit_once('/').context("has no directory")?;
+    let odd = |c: char| [',', ':', '\\'].contains(&c);
+    ensure!(!name.is_empty() && !name.contains(odd), "{name:?}: a name without , : and \\");
+    let dir = if dir.is_empty() { "/" } else { dir };
+    Ok((CString::new(dir)?, name.to_owned()))
+}

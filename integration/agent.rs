@@ -15,10 +15,15 @@ struct Agent(Option<Running>);
 impl Agent {
     /// Calls that have an errno here fail with it.
     fn new(sandbox: &Sandbox, answers: &[(libc::c_long, i32)]) -> Agent {
+        let answer = |(number, errno): &(libc::c_long, i32)| format!("{number}={errno}");
+        Agent::listening(sandbox, &answers.iter().map(answer).collect::<Vec<_>>())
+    }
+
+    fn listening(sandbox: &Sandbox, words: &[String]) -> Agent {
         let mut command = Command::new(init());
         // A relative path, for the socket's address is short.
         command.current_dir(&sandbox.dir).args(["agent", "agent.sock"]);
-        command.args(answers.iter().map(|(number, errno)| format!("{number}={errno}")));
+        command.args(words);
         let agent = sandbox.spawn(command);
         agent.wait_for_line("ready");
         Agent(Some(agent))
@@ -255,5 +260,22 @@ fn without_an_agent_nothing_is_executed() {
         assert_eq!(exec.code, Some(255), "{exec:?}");
         assert!(exec.stderr.contains("nobody listens there"), "{exec:?}");
         assert_eq!(host::processes_of(&sandbox.id).len(), 1);
+    }
+}
+
+#[test]
+fn who_waits_for_a_silent_agent_can_be_interrupted() {
+    for no_new_privileges in [true, false] {
+        let sandbox = sandbox(&MANY, no_new_privileges);
+        let agent = Agent::listening(&sandbox, &["silent".to_string()]);
+        let bundle = sandbox.bundle();
+        let command =
+            sandbox.command(&["create", "--bundle", bundle.to_str().unwrap(), &sandbox.id]);
+        let create = sandbox.spawn(command);
+        agent.state(1);
+        let pid = nix::unistd::Pid::from_raw(create.child.id().try_into().unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        create.wait().fails_with("interrupted by a signal");
+        sandbox.assert_nothing_left();
     }
 }

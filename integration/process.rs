@@ -2,6 +2,7 @@
 
 use crate::facts::Facts;
 use crate::sandbox::{Sandbox, before_exec, brig_only};
+use brig::sys::cred;
 use serde_json::{Value, json};
 use std::fs;
 use std::os::fd::AsRawFd;
@@ -235,6 +236,60 @@ fn a_user_keeps_only_ambient_capabilities() {
     for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
         assert_eq!(facts.get(set), "0000000000000000", "{set}");
     }
+}
+
+#[test]
+fn what_cannot_be_ambient_is_a_warning() {
+    brig_only!();
+    let names = ["CAP_NET_BIND_SERVICE"];
+    // Ambient needs inheritable, and permitted.
+    let not_inheritable = capabilities(&names, &names, &[], &names);
+    let not_permitted = capabilities(&names, &[], &names, &names);
+    for sets in [not_inheritable, not_permitted] {
+        let done = with("capabilities", sets).script(CAP_SETS).run().ok();
+        assert!(done.stderr.contains("process.capabilities.ambient"), "{done:?}");
+        assert_eq!(Facts::parse(&done.stdout).get("CapAmb"), "0000000000000000");
+    }
+}
+
+/// CVE-2022-24769, and whatever a service manager or a login left.
+#[test]
+fn what_the_caller_has_inheritable_and_ambient_is_not_the_containers() {
+    let sandbox = Sandbox::new();
+    sandbox.script(&format!("{CAP_SETS} ; securebits"));
+    let mut command =
+        sandbox.command(&["run", "-b", sandbox.bundle().to_str().unwrap(), &sandbox.id]);
+    before_exec(&mut command, || {
+        let mut sets = cred::capget().map_err(|error| error.errno)?;
+        // CAP_CHOWN, which the config grants, and CAP_SYS_ADMIN.
+        sets.inheritable |= 1 | 1 << 21;
+        cred::capset(&sets).map_err(|error| error.errno)?;
+        cred::raise_ambient(0).map_err(|error| error.errno)?;
+        Ok(cred::raise_ambient(21).map_err(|error| error.errno)?)
+    });
+    let facts = Facts::parse(&sandbox.spawn(command).wait().ok().stdout);
+    assert_eq!(facts.get("CapInh"), "0000000000000000");
+    assert_eq!(facts.get("CapAmb"), "0000000000000000");
+    assert_eq!(facts.number("securebits", 0), 0);
+}
+
+#[test]
+fn securebits_are_the_callers() {
+    /// linux/securebits.h
+    const NO_CAP_AMBIENT_RAISE: libc::c_int = 1 << 6;
+    let sandbox = Sandbox::new();
+    sandbox.script("securebits");
+    let mut command =
+        sandbox.command(&["run", "-b", sandbox.bundle().to_str().unwrap(), &sandbox.id]);
+    before_exec(&mut command, || {
+        // SAFETY: takes integers only.
+        match unsafe { libc::prctl(libc::PR_SET_SECUREBITS, NO_CAP_AMBIENT_RAISE) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    });
+    let facts = Facts::parse(&sandbox.spawn(command).wait().ok().stdout);
+    assert_eq!(facts.get("securebits"), NO_CAP_AMBIENT_RAISE.to_string());
 }
 
 #[test]

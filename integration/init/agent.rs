@@ -6,9 +6,9 @@ use std::io::{self, IoSliceMut, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
-/// `agent SOCKET [NUMBER=ERRNO]...`: says `ready`, then for each connection `fds COUNT` and `state`
+/// `agent SOCKET [silent] [NUMBER=ERRNO]...`: says `ready`, then for each connection `fds COUNT` and `state`
 /// with the text, and for each call that it is asked about `asked NUMBER`. Calls that have an ERRNO
-/// fail with it, all others go on.
+/// fail with it, all others go on. A silent one lets all wait.
 pub fn act(name: &str, words: &Words<'_>) -> bool {
     if name != "agent" {
         return false;
@@ -33,6 +33,11 @@ fn listen(words: &Words<'_>, answers: &[(i32, i32)]) -> io::Result<()> {
         // SAFETY: the kernel has just made this descriptor, which nobody else owns.
         let connection = UnixStream::from(unsafe { OwnedFd::from_raw_fd(connection) });
         let Some(listener) = receive(connection)? else { continue };
+        if words.text(1) == "silent" {
+            // Open, as long as this process lives.
+            std::mem::forget(listener);
+            continue;
+        }
         let answers = answers.to_vec();
         std::thread::spawn(move || {
             while let Some(number) = decide(&listener, &answers) {

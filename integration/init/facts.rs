@@ -25,6 +25,8 @@ pub fn tell(name: &str, words: &Words<'_>) -> bool {
             unistd::getsid(None).map_or(-1, |sid| sid.as_raw())
         ),
         "umask" => umask(),
+        // SAFETY: takes integers only.
+        "securebits" => say!("securebits {}", unsafe { libc::prctl(libc::PR_GET_SECUREBITS) }),
         "lsm" => lines("lsm", "/proc/self/attr/current"),
         "status" => status(words),
         "rlimits" => rlimits(),

@@ -71,7 +71,7 @@ test-vm-systemd: build ## some of them, and more, in one with systemd, AppArmor 
 	@scripts/need.sh qemu-system-x86 busybox-static cpio e2fsprogs mmdebstrap
 	$(call IN_VM,VM_FLAVOUR=--systemd)
 
-test-engines: build ## real engines with brig as runtime; ENGINES=podman RUNTIME=runc|crun TESTS=part
+test-engines: build ## podman, buildah, docker, containerd with brig; ENGINES=podman RUNTIME=runc TESTS=part
 	@$(SUDO) env RUNTIME='$(RUNTIME)' TESTS='$(TESTS)' scripts/engines.sh $(BRIG) $(TARGET)/engines $(ENGINES)
 
 test: check integration demo ## everything that must pass
@@ -101,7 +101,7 @@ install: ## into DESTDIR + PREFIX (/usr/local)
 	@[ -x $(BRIG) ] || $(MAKE) build
 	install -D -m 755 $(BRIG) $(DESTDIR)$(PREFIX)/bin/brig
 
-ci: test ## what .ci/run runs
+ci: test test-engines ## what .ci/run runs
 
 clean: ## removes target/
 	$(SUDO) rm -rf --one-file-system $(TARGET)/demo $(TARGET)/bench

@@ -1,15 +1,255 @@
 //! What engines send, word for word, and what they read in the answers: recorded from podman, conmon,
 //! buildah, containerd, docker and CRI-O. `make test-engines` has the engines themselves.
 
-use crate::sandbox::Sandbox;
+use crate::facts::Facts;
+use crate::sandbox::{Done, Sandbox, brig_only};
+use crate::update::update_by_stdin;
 use nix::mount::{MsFlags, mount};
-use serde_json::json;
+use serde_json::{Value, json};
+use std::fs;
+
+/// A container with its bundle's path and an id as engines have them, and what it is called with.
+struct Engine {
+    sandbox: Sandbox,
+    bundle: String,
+}
+
+impl Engine {
+    fn new(script: &str) -> Engine {
+        let sandbox = Sandbox::new();
+        sandbox.script(script);
+        let bundle = sandbox.bundle().to_str().unwrap().to_owned();
+        Engine { sandbox, bundle }
+    }
+
+    /// `BUNDLE` and `ID` in a recorded line stand for its own.
+    fn call(&self, line: &str) -> Done {
+        let line = line.replace("BUNDLE", &self.bundle).replace("ID", &self.sandbox.id);
+        self.sandbox.brig(&line.split_whitespace().collect::<Vec<_>>())
+    }
+
+    fn process_file(&self, script: &str) {
+        let args: Vec<&str> = std::iter::once("/init").chain(script.split_whitespace()).collect();
+        let process = json!({"args": args, "cwd": "/", "user": {"uid": 0, "gid": 0},
+            "env": [format!("BRIG_TEST={}", self.sandbox.id)]});
+        fs::write(format!("{}/process.json", self.bundle), process.to_string()).unwrap();
+    }
+
+    /// The one JSON object of a log.
+    fn logged(&self, log: &str) -> Value {
+        let text = fs::read_to_string(format!("{}/{log}", self.bundle)).unwrap();
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text:?}"))
+    }
+}
+
+#[test]
+fn conmon_of_podman() {
+    let engine = Engine::new("sleep 60");
+    let log = "--log-format=json --log BUNDLE/oci-log";
+    engine
+        .call(&format!(
+            "{log} create --bundle BUNDLE --pid-file BUNDLE/pidfile --no-pivot \
+             --no-new-keyring --preserve-fds 0 ID"
+        ))
+        .ok();
+    let pid: i64 =
+        fs::read_to_string(format!("{}/pidfile", engine.bundle)).unwrap().parse().unwrap();
+    assert_eq!(pid, engine.sandbox.pid());
+    engine.call("start ID").ok();
+    engine.process_file("sleep 60");
+    let exec = "exec --pid-file BUNDLE/exec_pid --process BUNDLE/process.json --detach";
+    engine.call(&format!("{log} {exec} ID")).ok();
+    let text = fs::read_to_string(format!("{}/exec_pid", engine.bundle)).unwrap();
+    assert!(fs::exists(format!("/proc/{}", text.parse::<u32>().unwrap())).unwrap());
+    assert_eq!(fs::read_to_string(format!("{}/oci-log", engine.bundle)).unwrap_or_default(), "");
+    engine.call("kill ID 9").ok();
+    engine.sandbox.wait_for_status("stopped");
+    engine.call("delete --force ID").ok();
+    engine.sandbox.assert_nothing_left();
+}
+
+#[test]
+fn buildah() {
+    let engine = Engine::new("say built");
+    engine.call("create --bundle BUNDLE --pid-file BUNDLE/pid ID").ok();
+    engine.call("start ID").ok();
+    let stopped = || {
+        let state: Value = serde_json::from_str(&engine.call("state ID").ok().stdout).unwrap();
+        let status = state["status"].as_str().unwrap().to_owned();
+        assert!(["created", "running", "stopped"].contains(&status.as_str()), "{state}");
+        status == "stopped"
+    };
+    assert!(crate::host::wait_until(std::time::Duration::from_secs(10), stopped));
+    engine.call("delete ID").ok();
+}
+
+#[test]
+fn the_shim_of_containerd() {
+    let engine = Engine::new("sigloop 1");
+    let log = "--log BUNDLE/log.json --log-format json";
+    let create = format!("{log} create --bundle BUNDLE --pid-file BUNDLE/init.pid ID");
+    let created = engine.call(&create).ok();
+    engine.call(&format!("{log} start ID")).ok();
+    created.wait_for_line("ready");
+    engine.process_file("sleep 60");
+    let exec = "exec --process BUNDLE/process.json --detach --pid-file BUNDLE/exec.pid";
+    engine.call(&format!("{log} {exec} ID")).ok();
+    let pids: Vec<i64> =
+        serde_json::from_str(&engine.call(&format!("{log} ps --format json ID")).ok().stdout)
+            .unwrap();
+    assert!(pids.contains(&engine.sandbox.pid()) && pids.len() == 2, "{pids:?}");
+    for resources in [&["--resources", "-"][..], &["--resources=-"]] {
+        update_by_stdin(&engine.sandbox, resources, r#"{"pids": {"limit": 77}}"#).ok();
+    }
+    engine.call(&format!("{log} pause ID")).ok();
+    assert_eq!(engine.sandbox.status(), "paused");
+    engine.call(&format!("{log} resume ID")).ok();
+    engine.call(&format!("{log} kill ID 15")).ok();
+    engine.sandbox.wait_for_status("stopped");
+    // Sent to everything that might be left, also where nothing is.
+    engine.call(&format!("{log} kill --all ID 9")).ok();
+    engine.call(&format!("{log} delete ID")).ok();
+    engine.call(&format!("{log} delete --force ID")).ok();
+    assert_eq!(fs::read_to_string(format!("{}/log.json", engine.bundle)).unwrap_or_default(), "");
+}
+
+#[test]
+fn cri_o() {
+    let engine = Engine::new("sigloop 1");
+    let done =
+        engine.sandbox.brig(&["create", "--bundle", &engine.bundle, &engine.sandbox.id]).ok();
+    engine.call("start ID").ok();
+    done.wait_for_line("ready");
+    let state: Value = serde_json::from_str(&engine.call("state ID").ok().stdout).unwrap();
+    for key in ["ociVersion", "id", "status", "pid", "bundle", "created", "rootfs"] {
+        assert!(!state[key].is_null(), "{key}: {state}");
+    }
+    engine.process_file("say synced ; exit 9");
+    let exec = engine.call("exec --process BUNDLE/process.json ID");
+    assert_eq!((exec.code, exec.stdout.as_str()), (Some(9), "synced\n"));
+    engine.call("kill ID 15").ok();
+    engine.sandbox.wait_for_status("stopped");
+    engine.call("kill -a ID 9").ok();
+    engine.call("delete --force ID").ok();
+
+    let engine = Engine::new("sleep 60");
+    engine.call("create --bundle=BUNDLE --pid-file=BUNDLE/pid ID").ok();
+    engine.call("start ID").ok();
+    engine.call("kill ID KILL").ok();
+    engine.sandbox.wait_for_status("stopped");
+}
+
+#[test]
+fn checkpoints_are_refused_so_that_engines_can_tell() {
+    brig_only!();
+    let engine = Engine::new("sleep 60");
+    assert_ne!(engine.call("checkpoint --help").code, Some(0));
+    let restore = engine.call("restore --lsm-mount-context");
+    assert_ne!(restore.code, Some(0));
+    for word in ["flag needs an argument", "requires an argument"] {
+        assert!(!restore.stderr.contains(word), "{restore:?}");
+    }
+    engine
+        .call("checkpoint --image-path /tmp --work-path /tmp --leave-running ID")
+        .fails_with("checkpoint");
+    engine
+        .call("restore --image-path /i --work-path /w --detach --pid-file /p -no-subreaper --bundle BUNDLE ID")
+        .fails_with("restore");
+    let features: Value = serde_json::from_str(&engine.call("features").ok().stdout).unwrap();
+    for name in ["org.opencontainers.runc.checkpoint.enabled", "run.oci.checkpoint.enabled"] {
+        assert_eq!(features["annotations"][name], "false");
+    }
+    engine.call("run --detach -no-subreaper --bundle BUNDLE ID").ok();
+}
+
+#[test]
+fn what_engines_decide_by_in_features_and_version() {
+    brig_only!();
+    let engine = Engine::new("true");
+    let features: Value = serde_json::from_str(&engine.call("features").ok().stdout).unwrap();
+    let has = |list: &Value, word: &str| list.as_array().unwrap().contains(&json!(word));
+    assert!(
+        has(&features["mountOptions"], "rro"),
+        "docker, containerd: recursive read-only mounts"
+    );
+    assert!(has(&features["linux"]["namespaces"], "user"), "containerd, CRI-O: user namespaces");
+    assert_eq!(features["linux"]["mountExtensions"]["idmap"]["enabled"], true);
+    let version = engine.call("--version").ok().stdout;
+    assert!(version.lines().next().unwrap().contains(" version "), "{version}");
+    assert!(version.lines().any(|line| line.starts_with("commit: ")), "{version}");
+}
+
+/// What an engine looks for in the error decides what it tells its user, and the exit code.
+#[test]
+fn errors_have_the_words_that_engines_look_for() {
+    let failing = |args: &[&str], words: &[&str]| {
+        let engine = Engine::new("true");
+        engine.sandbox.add_file("bin/text", "no program");
+        engine.sandbox.args(args);
+        let log = "--log BUNDLE/log.json --log-format json";
+        let done = engine.call(&format!("{log} create --bundle BUNDLE ID"));
+        assert_eq!((done.code, done.stdout.as_str()), (Some(1), ""), "{done:?}");
+        let logged = engine.logged("log.json");
+        assert_eq!(logged["level"], "error", "{logged}");
+        let message = logged["msg"].as_str().unwrap();
+        for word in words {
+            assert!(message.contains(word), "{word:?} is not in {message:?}");
+        }
+        assert!(!message.contains("level="), "{message}");
+        engine.sandbox.assert_nothing_left();
+    };
+    // 127, 127, 126, 126
+    let prefix = "unable to start container process: exec: ";
+    failing(&["nosuch"], &[prefix, r#""nosuch": executable file not found in $PATH"#]);
+    failing(&["/no/such"], &[prefix, r#""/no/such": stat /no/such: no such file or directory"#]);
+    failing(&["/bin/text"], &[prefix, r#""/bin/text": permission denied"#]);
+    failing(&["/etc"], &[prefix, r#""/etc": is a directory: permission denied"#]);
+
+    let engine = Engine::new("true");
+    for line in ["kill ID 9", "delete ID", "state ID", "start ID", "pause ID", "ps ID"] {
+        engine.call(line).fails_with("does not exist");
+    }
+    engine.call("run --detach --bundle BUNDLE ID").ok();
+    engine.sandbox.wait_for_status("stopped");
+    engine.call("kill ID 15").fails_with("container not running");
+    let exec = engine.call("exec ID /init true");
+    assert!(exec.stderr.contains("cannot exec in a stopped"), "{exec:?}");
+}
+
+#[test]
+fn an_exec_that_fails_has_the_words_too() {
+    let engine = Engine::new("sleep 60");
+    engine.sandbox.add_file("bin/text", "no program");
+    engine.call("run --detach --bundle BUNDLE ID").ok();
+    let prefix = "unable to start container process: exec: ";
+    for (program, words) in [
+        ("nosuch", r#""nosuch": executable file not found in $PATH"#),
+        ("/no/such", r#""/no/such": stat /no/such: no such file or directory"#),
+        ("/bin/text", r#""/bin/text": permission denied"#),
+    ] {
+        let done = engine
+            .call(&format!("--log BUNDLE/exec.json --log-format json exec --detach ID {program}"));
+        assert!(done.code.is_some_and(|code| code != 0), "{done:?}");
+        let message = engine.logged("exec.json")["msg"].as_str().unwrap().to_owned();
+        assert!(message.contains(prefix) && message.contains(words), "{message}");
+        fs::remove_file(format!("{}/exec.json", engine.bundle)).unwrap();
+    }
+}
+
+#[test]
+fn what_is_on_stdin_of_exec_reaches_it_and_nothing_of_brigs_shows() {
+    let engine = Engine::new("sleep 60");
+    engine.call("run --detach --bundle BUNDLE ID").ok();
+    let done = engine.call("exec ID /init pid");
+    assert_eq!(done.stderr, "");
+    assert_ne!(Facts::parse(&done.ok().stdout).word("pid", 0), "1");
+}
 
 #[test]
 fn a_shared_volume_in_a_shared_root_stays_of_one_peer_group_with_the_hosts() {
     let sandbox = Sandbox::new();
     let volume = sandbox.dir.join("volume");
-    std::fs::create_dir(&volume).unwrap();
+    fs::create_dir(&volume).unwrap();
     let none = None::<&str>;
     mount(Some("volume"), &volume, Some("tmpfs"), MsFlags::empty(), none).unwrap();
     mount(none, &volume, none, MsFlags::MS_SHARED, none).unwrap();
@@ -21,7 +261,7 @@ fn a_shared_volume_in_a_shared_root_stays_of_one_peer_group_with_the_hosts() {
     });
     let facts = sandbox.facts("mounts");
     let inside = facts.mount("/volume").propagation.join(" ");
-    let text = std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+    let text = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
     let line = text.lines().find(|line| line.contains(volume.to_str().unwrap())).unwrap();
     nix::mount::umount(&volume).unwrap();
     assert!(inside.starts_with("shared:"), "{inside:?}");

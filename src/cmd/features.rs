@@ -60,6 +60,9 @@ pub fn features() -> Result<()> {
         "annotations": {
             "run.brig.version": env!("CARGO_PKG_VERSION"),
             "run.brig.commit": crate::COMMIT,
+            // podman and CRI-O ask under runc's and crun's names.
+            "org.opencontainers.runc.checkpoint.enabled": "false",
+            "run.oci.checkpoint.enabled": "false",
         },
         "potentiallyUnsafeConfigAnnotations": [
             "org.systemd.property.", "run.brig.", "run.oci.seccomp_bpf_data",

@@ -16,6 +16,8 @@ pub fn find(name: &CStr, search: &str) -> Result<CString> {
         return match executable(name) {
             Ok(()) => Ok(name.to_owned()),
             Err(Errno::ENOENT) => bail!("exec: {shown:?}: stat {shown}: no such file or directory"),
+            // docker 20.10 knows only the second word, later ones both.
+            Err(Errno::EISDIR) => bail!("exec: {shown:?}: is a directory: permission denied"),
             Err(errno) => bail!("exec: {shown:?}: {}", errno.desc().to_lowercase()),
         };
     }

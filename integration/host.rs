@@ -7,6 +7,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 /// Mounts and unmounts of this process stay its own from here on.
@@ -170,6 +171,19 @@ pub fn clean_up(id: &str) {
         }
         _ = wait_until(Duration::from_secs(5), || fs::remove_dir(&cgroup).is_ok());
     }
+}
+
+/// Held by whoever is an ordinary user with user namespaces, while nobody takes those away.
+static NAMESPACES: RwLock<()> = RwLock::new(());
+
+/// Ordinary users can make user namespaces as long as this is held.
+pub fn unprivileged_namespaces() -> RwLockReadGuard<'static, ()> {
+    NAMESPACES.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// No test has an ordinary user make them as long as this is held.
+pub fn no_unprivileged_namespaces() -> RwLockWriteGuard<'static, ()> {
+    NAMESPACES.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Waits for a condition, a few milliseconds at a time; false when it did not come true.

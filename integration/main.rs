@@ -4,6 +4,7 @@
 //! `BRIG=/path` tests another binary, also another runtime: what only brig has is skipped then.
 //! `BRIG_TEST_INIT=/path` is that static process, where cargo's own build of it is not static.
 //! `BRIG_TEST_DIR=/path` is where bundles and states are made, instead of in cargo's target.
+//! `BRIG_TEST_EXPENDABLE=1`: the machine is the tests' own, which may set sysctls for all of it.
 //! `BRIG_TEST_DISK=/dev/x` is a disk that a test may read from (the guest of `make test-vm` has one).
 
 #![allow(unsafe_code, reason = "ptrace before exec, and the work that comes before main")]
@@ -55,12 +56,15 @@ mod process;
 mod ps;
 mod robust;
 mod rootless;
+mod rootless_nested;
+mod rootless_refused;
 mod run;
 mod sandbox;
 mod sched;
 mod screen;
 mod seccomp;
 mod service;
+mod session;
 mod spec;
 mod stats;
 mod stuck;

@@ -224,3 +224,37 @@ fn a_hard_limit_above_brigs_own_is_set_by_root_outside() {
     run.wait_for_line("rlimit NOFILE 3000 4000");
     assert_eq!(execd.get("rlimit NOFILE"), "3000 4000");
 }
+
+/// `unshare --user` alone: root there has no rights to the mounts that it sees.
+#[test]
+fn root_of_a_user_namespace_around_brig_can_run_containers() {
+    brig_only!();
+    for user in [false, true] {
+        let sandbox = Sandbox::minimal();
+        sandbox.patch(|config| {
+            config["linux"].as_object_mut().unwrap().remove("resources");
+            if user {
+                namespaces(config).push(json!({"type": "user"}));
+                let map = json!([{"containerID": 0, "hostID": 0, "size": 1}]);
+                config["linux"]["uidMappings"] = map.clone();
+                config["linux"]["gidMappings"] = map;
+            }
+            let mounts = config["mounts"].as_array_mut().unwrap();
+            mounts.push(json!({"destination": "/tmp", "source": "shared", "options": ["rbind"]}));
+        });
+        fs::create_dir(sandbox.bundle().join("shared")).unwrap();
+        fs::write(sandbox.bundle().join("shared/file"), "text").unwrap();
+        sandbox.script("ids ; read /tmp/file ; list /proc/self");
+        let bundle = sandbox.bundle();
+        let run = ["run", "--bundle", bundle.to_str().unwrap(), &sandbox.id];
+        let brig = sandbox.command(&run);
+        let mut command = std::process::Command::new("unshare");
+        command.args(["--user", "--map-root-user"]).arg(brig.get_program()).args(brig.get_args());
+        command.envs(brig.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let done = sandbox.spawn(command).wait().ok();
+        let facts = Facts::parse(&done.stdout);
+        assert_eq!(facts.get("uid"), "0 0 0", "{user}");
+        assert_eq!(facts.get("read /tmp/file"), "\"text\"");
+        sandbox.assert_nothing_left();
+    }
+}

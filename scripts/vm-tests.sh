@@ -33,7 +33,7 @@ skipped=(
 )
 tests=("$@")
 if [ -n "$flavour" ] && [ $# = 0 ]; then
-    tests=(cgroup systemd rootless apparmor exec:: lifecycle:: kill::)
+    tests=(cgroup systemd rootless session:: apparmor exec:: lifecycle:: kill::)
 fi
 
 payload=$(mktemp -d "$VM_CACHE/payload.XXXXXX")
@@ -46,7 +46,7 @@ cp "$BRIG_TEST_INIT" "$payload/payload/brig-test-init"
     echo "#!/bin/sh"
     echo "mkdir /data && mount -t ext4 /dev/vda /data && cd /payload || exit"
     echo "export BRIG=/payload/brig BRIG_TEST_INIT=/payload/brig-test-init"
-    echo "export BRIG_TEST_DIR=/data BRIG_TEST_DISK=/dev/vdc PATH=/payload:\$PATH"
+    echo "export BRIG_TEST_EXPENDABLE=1 BRIG_TEST_DIR=/data BRIG_TEST_DISK=/dev/vdc PATH=/payload:\$PATH"
     if [ -n "${VM_COMMAND:-}" ]; then
         echo "$VM_COMMAND"
     else

@@ -57,6 +57,9 @@ use std::path::{Path, PathBuf};
 /// Marks the cgroups above the containers' that brig has made, and not an engine or an administrator.
 const MARK: &CStr = c"user.brig.made";
 
+/// What containers that name no cgroup are below on cgroup2.
+const PARENT: &str = "brig";
+
 /// The container's cgroups, one directory a hierarchy. It is stored before the directories are
 /// made, so it says which of them were missing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,15 +115,21 @@ impl Cgroup {
     ///
     /// An absolute path starts at each hierarchy's mount point. A relative one, and without any
     /// the container's id, at brig's own cgroup; on cgroup2 beside it, since a cgroup with
-    /// processes (brig) cannot have children with controllers.
+    /// processes (brig) cannot have children with controllers. There a container that names no path
+    /// is one level deeper: systemd takes controllers back that no unit of its own needs, and with
+    /// them the limits, except where a cgroup below has given them on.
     pub fn locate(cgroups_path: Option<&str>, id: &str) -> Result<Cgroup> {
         let (version, hierarchies) = hierarchy::detect()?;
         // Go's encoders write an absent path as an empty one.
         let path = cgroups_path.filter(|path| !path.is_empty());
         hierarchy::check(path.unwrap_or_default()).at("linux.cgroupsPath")?;
-        let path = Path::new(path.unwrap_or(id));
+        let path = match (path, version) {
+            (Some(path), _) => PathBuf::from(path),
+            (None, Version::V2) => Path::new(PARENT).join(id),
+            (None, _) => PathBuf::from(id),
+        };
         let own = if path.is_absolute() { None } else { Some(Own::read()?) };
-        let relative = hierarchy::clean(path);
+        let relative = hierarchy::clean(&path);
         let mut dirs = Vec::with_capacity(hierarchies.len());
         for hierarchy in hierarchies {
             let base =
@@ -291,6 +300,10 @@ pub fn not_born(error: SysError) -> anyhow::Error {
         Errno::EBUSY => "it has given controllers to the cgroups below, and can have no processes",
         Errno::EOPNOTSUPP => "it is threaded, or one above it is",
         Errno::ENODEV => "it has been removed meanwhile",
+        Errno::EACCES => {
+            "an ordinary user gets there only from another cgroup of theirs: run brig by \
+             `systemd-run --user --scope --property=Delegate=yes`"
+        }
         _ => return error.into(),
     };
     anyhow::Error::from(error).context(format!("enter cgroup ({why})"))

@@ -110,9 +110,14 @@ pub fn exec(options: &Options, log: &mut Log) -> Result<i32> {
     }
     let process = plan(options, &dir, &state, log)?;
     let by_systemd = options.cgroups.is_empty() && state.cgroup.only_systemd_moves_in()?;
+    // The relay is not asked twice, as below.
+    let beside = is_relayed(&process)? && options.cgroups.is_empty();
     let entry = match by_systemd {
         true => Entry::default(),
-        false => state.cgroup.below(&options.cgroups)?.entry()?,
+        false => match beside.then(|| state.cgroup.beside(state.pid)) {
+            Some(Ok(cgroup)) => cgroup.entry()?,
+            _ => state.cgroup.below(&options.cgroups)?.entry()?,
+        },
     };
     let pidfd_socket = Socket::of_flag("--pidfd-socket", options.pidfd_socket.as_deref())?;
     let terminal = process.terminal.is_some();
@@ -280,10 +285,12 @@ fn spawn(
     foreground::forwarded().thread_block().context("block signals")?;
     affinity::before_cgroup(process)?;
     let into = entry.into.as_ref().map(AsFd::as_fd);
-    // Only root may join a pid namespace from outside the user namespace that it belongs to.
-    let relayed = process.in_user_namespace && !cred::is_privileged()?;
+    let relayed = is_relayed(process)?;
     let side = match relayed {
-        true => spawn::relay(0, into, || join(init, state.namespaces))?,
+        true => spawn::relay(0, into, false, || {
+            // Nobody can be born in a cgroup from a namespace that does not have brig's own.
+            join(init, state.namespaces & !libc::CLONE_NEWCGROUP)
+        })?,
         false => {
             join(init, state.namespaces & libc::CLONE_NEWPID)?;
             clone3(0, into).map_err(not_born)?
@@ -293,7 +300,8 @@ fn spawn(
         Side::Parent(pid, pidfd) => Ok(Child { pid, pidfd, channel }),
         Side::Child(birth) => {
             drop(channel);
-            let kinds = if relayed { 0 } else { state.namespaces & !libc::CLONE_NEWPID };
+            let late = if relayed { libc::CLONE_NEWCGROUP } else { !libc::CLONE_NEWPID };
+            let kinds = state.namespaces & late;
             let target =
                 Target { state, init, kinds, root, proc, class: &class, console, by_systemd };
             let Err(error) = become_process(&target, process, entry, birth, &childs);
@@ -302,6 +310,11 @@ fn spawn(
             crate::sys::exit(255)
         }
     }
+}
+
+/// Only root may join a pid namespace from outside the user namespace that it belongs to.
+fn is_relayed(process: &Process) -> Result<bool> {
+    Ok(process.in_user_namespace && !cred::is_privileged()?)
 }
 
 /// Where the child goes.

@@ -296,7 +296,16 @@ impl Attempt {
             return Ok(());
         }
         let Err(error) = self.state.cgroup.create(&plan.resources) else {
-            return plan.cgroup_owner.map_or(Ok(()), |owner| self.state.cgroup.delegate(owner));
+            let delegated =
+                plan.cgroup_owner.map_or(Ok(()), |owner| self.state.cgroup.delegate(owner));
+            return match delegated {
+                // Somebody else among an ordinary user's granted ids.
+                Err(error) if !is_root(plan) => {
+                    log.warn(&describe(&error));
+                    Ok(())
+                }
+                delegated => delegated,
+            };
         };
         let refused =
             [Errno::EACCES, Errno::EPERM, Errno::EROFS].map(Some).contains(&errno_of(&error));

@@ -99,7 +99,8 @@ pub fn spawn(
 ) -> Result<Side> {
     let flags = plan.new & !(libc::CLONE_NEWCGROUP | libc::CLONE_NEWTIME);
     if Strategy::of(plan) == Strategy::Relay {
-        return relay(flags, into, || enter_all(joined));
+        let early = joined.iter().any(|joined| joined.join.kind == libc::CLONE_NEWCGROUP);
+        return relay(flags, into, early, || enter_all(joined));
     }
     let Some(pidns) = joined.iter().find(|joined| joined.join.kind == libc::CLONE_NEWPID) else {
         return clone3(flags, into).map_err(|error| explained(error, flags));
@@ -122,25 +123,33 @@ fn explained(error: SysError, flags: libc::c_int) -> anyhow::Error {
     }
 }
 
-/// The relay's life: join, clone a child that is its parent's, tell its pid, end.
+/// The relay's life: join, clone a child that is its parent's, tell its pid, end. Where a cgroup
+/// namespace is joined that does not have brig's own cgroup, nobody could be born in the container's
+/// from there (ENOENT): the relay itself is, `early`, and its child inherits it.
 pub fn relay(
     flags: libc::c_int,
     into: Option<BorrowedFd<'_>>,
+    early: bool,
     join: impl FnOnce() -> Result<()>,
 ) -> Result<Side> {
+    let (first, second) = if early { (into, None) } else { (None, into) };
     let (ours, theirs) = sync::pair()?;
-    let Side::Parent(_, relay) = clone3(0, None)? else {
-        drop(ours);
-        let cloned = join()
-            .and_then(|()| clone_sibling(flags, into).map_err(|error| explained(error, flags)));
-        let message = match cloned {
-            Ok(Err(birth)) => return Ok(Side::Child(birth)),
-            Ok(Ok(pid)) => Message::Cloned(pid),
-            Err(error) => Message::Failed(sys::describe(&error)),
-        };
-        // If the parent is gone, there is nobody to tell.
-        let _ = theirs.send(&message);
-        sys::exit(0)
+    let relay = match clone3(0, first).map_err(not_born)? {
+        Side::Parent(_, relay) => relay,
+        Side::Child(born) => {
+            drop(ours);
+            let cloned = join().and_then(|()| {
+                clone_sibling(flags, second).map_err(|error| explained(error, flags))
+            });
+            let message = match cloned {
+                Ok(Err(birth)) => return Ok(Side::Child(if early { born } else { birth })),
+                Ok(Ok(pid)) => Message::Cloned(pid),
+                Err(error) => Message::Failed(sys::describe(&error)),
+            };
+            // If the parent is gone, there is nobody to tell.
+            let _ = theirs.send(&message);
+            sys::exit(0)
+        }
     };
     drop(theirs);
     let said = ours.receive();

@@ -21,7 +21,7 @@ pub mod update;
 use crate::hooks::Hooks;
 use crate::seccomp::Filter;
 use crate::spec::{Place, Spec};
-use crate::sys::cred;
+use crate::sys::{cred, misc};
 use anyhow::{Result, anyhow, bail, ensure};
 use idmap::IdMaps;
 use namespaces::Namespaces;
@@ -32,6 +32,8 @@ use std::path::Path;
 pub struct Plan {
     /// brig has root's rights on the host: it may open mount sources, make cgroups, …
     pub privileged: bool,
+    /// It may mount where it is: in `unshare --user` alone, root may not.
+    pub may_mount: bool,
     /// Root filesystem and mounts.
     pub rootfs: rootfs::Rootfs,
     /// What PID 1 is.
@@ -74,7 +76,7 @@ impl Plan {
     pub fn opens_sources(&self) -> bool {
         let id_mapped = self.rootfs.mounts.iter().any(|mount| mount.id_map.is_some());
         let apart = self.process.in_user_namespace || self.rootfs.jail == rootfs::Jail::Chroot;
-        self.privileged && (apart || id_mapped)
+        self.may_mount && (apart || id_mapped)
     }
 
     /// The child's rights in its user namespace are not those that count on the host, as for limits.
@@ -108,12 +110,15 @@ impl Plan {
         };
         let rootfs = rootfs::Rootfs::new(spec, bundle, options, private)?;
         warnings.extend_from_slice(&rootfs.warnings);
+        let asks = private.user || rootfs.mounts.iter().any(|mount| mount.id_map.is_some());
+        let may_mount = privileged
+            && (!asks || cred::in_first_user_namespace() || misc::owns_mount_namespace()?);
         for map in rootfs.mounts.iter().filter_map(|mount| mount.id_map.as_ref()) {
             let whose = map.maps.is_some() || namespaces.has(libc::CLONE_NEWUSER);
             let why = "needs uidMappings and gidMappings, of the mount or of a user namespace";
             let check = || {
                 ensure!(whose, why);
-                ensure!(privileged, "only root may give a mount other ids");
+                ensure!(may_mount, "only root may give a mount other ids");
                 Ok(())
             };
             check().at(&map.place)?;
@@ -134,6 +139,14 @@ impl Plan {
         }
         namespaces.check_names(spec)?;
         let resources = resources::Resources::new(&spec.linux.resources, &mut warnings)?;
+        let rules = spec.linux.resources.devices.as_deref().unwrap_or_default();
+        if !privileged && !rules.is_empty() {
+            warnings.push(
+                "linux.resources.devices: only root's containers can be kept from devices by rules; \
+                 this one can make none, and has the permissions of those that it is given"
+                    .to_owned(),
+            );
+        }
         let rdt = spec.linux.intel_rdt.as_ref().map(rdt::Rdt::new).transpose()?;
         let sysctl = sysctl::plan(spec, &namespaces)?;
         let env = spec.process.as_ref().map_or(&[][..], |process| &process.env);
@@ -148,6 +161,7 @@ impl Plan {
         let (hostname, domainname) = (spec.hostname.clone(), spec.domainname.clone());
         Ok(Plan {
             privileged,
+            may_mount,
             rootfs,
             process,
             execution: sched::Execution::new(&spec.linux)?,

@@ -3,7 +3,9 @@
 use super::{SysError, check};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use std::ffi::{CStr, CString};
+use std::fs::{File, Metadata};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
 
 /// flock(2), without waiting: false when somebody else holds the lock. It belongs to the open file,
 /// so a cloned child that holds a copy of `fd` holds the lock too.
@@ -82,6 +84,23 @@ pub fn loopback_up() -> Result<(), SysError> {
     // SAFETY: SIOCSIFFLAGS reads an ifreq, which outlives the call.
     let done = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
     check(|| "ioctl(lo, SIOCSIFFLAGS, up)".into(), done.into()).map(drop)
+}
+
+/// The mount namespace that this process is in belongs to the user namespace that it is in: only there
+/// may its root mount something (ioctl_ns(2), NS_GET_USERNS).
+pub fn owns_mount_namespace() -> std::io::Result<bool> {
+    const NS_GET_USERNS: libc::Ioctl = 0xb701;
+    let mounts = File::open("/proc/self/ns/mnt")?;
+    // SAFETY: NS_GET_USERNS takes no argument.
+    let owner = unsafe { libc::ioctl(mounts.as_raw_fd(), NS_GET_USERNS) };
+    // Refused where the owner is none of the caller's namespaces, nor of those below (EPERM).
+    if owner < 0 {
+        return Ok(false);
+    }
+    // SAFETY: the kernel has just made this descriptor for us.
+    let owner = File::from(unsafe { OwnedFd::from_raw_fd(owner) });
+    let identity = |file: Metadata| (file.dev(), file.ino());
+    Ok(identity(owner.metadata()?) == identity(std::fs::metadata("/proc/self/ns/user")?))
 }
 
 /// The `CLONE_NEW*` type of the namespace that `fd` refers to (ioctl_ns(2), NS_GET_NSTYPE).

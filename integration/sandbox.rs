@@ -258,11 +258,17 @@ impl Sandbox {
             return;
         }
         let pid = self.pid();
-        for (fd, path) in host::descriptors_of(pid).into_iter().filter(|(fd, _)| *fd > 2) {
-            let name = path.strip_prefix(state.join(&self.id)).ok().and_then(Path::to_str);
-            let fine = name.is_some_and(|name| allowed.contains(&name));
-            assert!(fine, "init {pid} has fd {fd} open: {}", path.display());
-        }
+        let others = || {
+            let mut open = host::descriptors_of(pid);
+            open.retain(|(fd, path)| {
+                let name = path.strip_prefix(state.join(&self.id)).ok().and_then(Path::to_str);
+                *fd > 2 && !name.is_some_and(|name| allowed.contains(&name))
+            });
+            open
+        };
+        // Create is done when it has told init so, which then closes what it was told by.
+        let closed = host::wait_until(Duration::from_secs(5), || others().is_empty());
+        assert!(closed, "init {pid} has open: {:?}", others());
     }
 
     /// `start`, which has to succeed.

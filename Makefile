@@ -84,7 +84,8 @@ fuzz: ## each fuzzer of fuzz/ for FUZZ_SECONDS=60; FUZZERS=some of them; needs a
 	scripts/fuzz.sh $(or $(FUZZ_SECONDS),60) $(FUZZERS)
 
 bench: build ## against runc, crun, youki if installed and PEERS="name=/path …"; ROUNDS=n
-	@scripts/need.sh runc crun strace
+	@scripts/need.sh runc crun strace libseccomp2
+	cargo bench --locked --bench seccomp
 	$(RELEASE) --examples
 	@mkdir -p $(TARGET)/bench
 	@$(SUDO) $(OUT)/examples/compare $(TARGET)/bench floor=$(OUT)/examples/floor brig=$(BRIG) \

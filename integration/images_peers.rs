@@ -123,6 +123,7 @@ fn rich() -> Archive {
         .symlink("relative", "etc/passwd")
         .hard_link("second", "setuid")
         .raw(b'0', b"bytes-\xff\xfe", b"", 0o600, b"not UTF-8")
+        .dir("long/")
         .pax(&[("path", long.as_bytes()), ("mtime", b"1600000000.123456789")])
         .file("short", b"long name, precise time")
         .pax(&[

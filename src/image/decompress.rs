@@ -135,7 +135,7 @@ pub struct Limit {
 
 impl Default for Limit {
     fn default() -> Self {
-        Limit { most: 64 << 30, free: 4 << 30, ratio: 200 }
+        Limit { most: 64 << 30, free: 4 << 30, ratio: 100 }
     }
 }
 

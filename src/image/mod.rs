@@ -23,6 +23,8 @@ pub mod dirs;
 pub mod init_layer;
 pub mod layers;
 pub mod manifest;
+#[cfg(test)]
+mod mutations;
 pub mod patch;
 pub mod pax;
 pub mod progress;

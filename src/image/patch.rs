@@ -16,7 +16,7 @@ use nix::sys::stat::{
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, fchownat, linkat};
 use std::collections::{BTreeSet, HashSet};
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -115,7 +115,7 @@ fn make(
         return tree::remove_path(&temp);
     }
     let before = umask(Mode::empty());
-    let made = fill(&temp, view, layers, own_ids)
+    let made = fill(store, &temp, view, layers, own_ids)
         .and_then(|()| store.publish(&temp, &store.patch(chain_id)));
     umask(before);
     if made.is_err() {
@@ -126,6 +126,7 @@ fn make(
 }
 
 fn fill(
+    store: &Store,
     temp: &Path,
     view: &View,
     layers: &[(&Layer, BTreeSet<Vec<u8>>, Links)],
@@ -135,8 +136,10 @@ fn fill(
     let mut patch = Patch { temp, root: None, made: BTreeSet::new(), view, own_ids };
     for (index, (layer, implied, links)) in layers.iter().enumerate() {
         for path in implied {
-            let entry = || format!("{}: entry {}/…", layer.name(), path.escape_ascii());
-            check_way(view, path, index).with_context(entry)?;
+            check_way(view, path, index).with_context(|| {
+                let entry = first_entry(&store.layer_files(&layer.diff_id), path);
+                format!("{}: entry {}", layer.name(), entry.escape_ascii())
+            })?;
         }
         for (path, target) in links {
             let entry = || format!("{}: entry {}", layer.name(), path.escape_ascii());
@@ -151,6 +154,18 @@ fn fill(
         }
     }
     patch.finish()
+}
+
+/// An entry of the layer in `files` that is in the directory `path`, for which there is none.
+fn first_entry(files: &Path, path: &[u8]) -> Vec<u8> {
+    let mut entry = files.join(OsStr::from_bytes(path));
+    while entry.symlink_metadata().is_ok_and(|meta| meta.is_dir()) {
+        let inside = std::fs::read_dir(&entry).ok().and_then(|mut inside| inside.next()?.ok());
+        let Some(inside) = inside else { break };
+        entry = inside.path();
+    }
+    let entry = entry.strip_prefix(files).unwrap_or(&entry);
+    entry.as_os_str().as_bytes().to_vec()
 }
 
 /// A directory that an archive has things in, without naming it, must not be a link in the layers
@@ -251,6 +266,9 @@ impl Patch<'_> {
                 copy_attributes(&found, dir.as_fd(), name, self.own_ids)
                     .with_context(|| path.escape_ascii().to_string())?;
             }
+        }
+        if let Some((found, _)) = self.view.named_directory(&[])? {
+            copy_attributes(&found, root.as_fd(), b".", self.own_ids)?;
         }
         Ok(())
     }

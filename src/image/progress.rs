@@ -47,7 +47,9 @@ impl Progress {
     fn draw(&mut self) {
         self.drawn = Some(Instant::now());
         if self.shown {
-            let columns = tty::size(STANDARD_FDS[2]).map_or(80, |size| usize::from(size.columns));
+            // One that has not been told its size says 0.
+            let columns = tty::size(STANDARD_FDS[2]).map_or(0, |size| usize::from(size.columns));
+            let columns = if columns == 0 { 80 } else { columns };
             let line = self.line(self.begun.elapsed());
             let line: String = line.chars().take(columns.saturating_sub(1)).collect();
             say(&format!("\r{line}\x1b[K"));

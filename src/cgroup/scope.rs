@@ -125,19 +125,32 @@ impl Scope {
             // node that it could keep anybody from. runc and crun leave it out as well.
             limits.program = None;
         }
-        let own = Own::of(&pid.to_string())?;
-        for (dir, hierarchy) in cgroup.dirs.iter_mut().zip(&self.hierarchies) {
+        for dir in &mut cgroup.dirs {
             dir.make()?;
             if dir.has("cpuset") {
                 dir.fill_cpuset(&resources.cpu)?;
             }
-            let is_in = dir.mountpoint.join(own.within(hierarchy)?);
-            if is_in != dir.path {
+        }
+        // Nobody can enter a v1 cpuset that is not filled; and a cgroup2 that has processes gives no
+        // controllers to those below, of which the container's may be one.
+        if cgroup.version == Version::V2 {
+            self.move_in(cgroup, pid)?;
+            return cgroup.set(&limits, &resources.memory);
+        }
+        cgroup.set(&limits, &resources.memory)?;
+        self.move_in(cgroup, pid)
+    }
+
+    /// Moves the process into what systemd has not moved it into.
+    fn move_in(&self, cgroup: &Cgroup, pid: i32) -> Result<()> {
+        let own = Own::of(&pid.to_string())?;
+        for (dir, hierarchy) in cgroup.dirs.iter().zip(&self.hierarchies) {
+            if dir.mountpoint.join(own.within(hierarchy)?) != dir.path {
                 put(&dir.path.join("cgroup.procs"), pid.to_string().as_bytes())
                     .context("move the container into its cgroup")?;
             }
         }
-        cgroup.set(&limits, &resources.memory)
+        Ok(())
     }
 
     /// The container's directories: in each hierarchy where the unit has its own, there or not.

@@ -1,7 +1,12 @@
 //! A D-Bus peer that misbehaves, in place of systemd's: a create that asks it for a scope fails, in
 //! time, by name, and leaves nothing.
 
-use crate::sandbox::{Sandbox, brig_only};
+use crate::host::{self, wait_until};
+use crate::sandbox::{Running, Sandbox, brig_only};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::json;
+use std::fs;
 use std::io::{Read, Write};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
@@ -24,14 +29,19 @@ fn serve(sandbox: &Sandbox, behave: fn(usize, &mut UnixStream) -> std::io::Resul
     });
 }
 
-/// Fails to create a container there; the complaint, and how long it took.
-fn create(sandbox: &Sandbox) -> (String, Duration) {
+/// Begins to create a container there.
+fn begin(sandbox: &Sandbox) -> Running {
     let bundle = sandbox.bundle();
     let mut command = sandbox.command(&["--systemd-cgroup", "create", "--bundle"]);
     command.arg(bundle).arg(&sandbox.id);
     command.env("DBUS_SYSTEM_BUS_ADDRESS", format!("unix:abstract={}", sandbox.id));
+    sandbox.spawn(command)
+}
+
+/// Fails to create a container there; the complaint, and how long it took.
+fn create(sandbox: &Sandbox) -> (String, Duration) {
     let start = Instant::now();
-    let message = sandbox.spawn(command).wait().fails();
+    let message = begin(sandbox).wait().fails();
     sandbox.assert_nothing_left();
     (message, start.elapsed())
 }
@@ -295,4 +305,77 @@ fn job_removed() -> Vec<u8> {
     message.resize(message.len().next_multiple_of(8), 0);
     message.extend(body);
     message
+}
+
+/// Lets brig in, and never answers its call.
+fn silent(count: usize, stream: &mut UnixStream) -> std::io::Result<()> {
+    if count > 0 {
+        return Ok(());
+    }
+    greet(stream)?;
+    forever(stream)
+}
+
+/// The container's process, which the brig on its way has cloned.
+#[track_caller]
+fn child(sandbox: &Sandbox, brig: &Running) -> Pid {
+    let brig = Pid::from_raw(brig.child.id().cast_signed());
+    let child = || host::processes_of(&sandbox.id).into_iter().find(|&pid| pid != brig);
+    assert!(wait_until(Duration::from_secs(10), || child().is_some()), "there is no child");
+    child().unwrap()
+}
+
+#[test]
+fn the_child_mounts_meanwhile_but_copies_nothing() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    sandbox.patch(|config| {
+        let mounts = config["mounts"].as_array_mut().unwrap();
+        let copied = json!({"destination": "/tmp", "type": "tmpfs", "options": ["tmpcopyup"]});
+        mounts.insert(4, copied);
+    });
+    serve(&sandbox, silent);
+    let mut brig = begin(&sandbox);
+    let child = child(&sandbox, &brig);
+    let mounted = |target: &str| {
+        let mounts = fs::read_to_string(format!("/proc/{child}/mountinfo")).unwrap_or_default();
+        mounts.lines().any(|line| line.contains(&format!("rootfs{target} ")))
+    };
+    assert!(wait_until(Duration::from_secs(5), || mounted("/dev/shm")), "it does not mount");
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(!mounted("/tmp"), "what is copied is not charged to the container");
+    assert!(brig.child.try_wait().unwrap().is_none());
+    brig.wait().fails();
+    sandbox.assert_nothing_left();
+}
+
+#[test]
+fn a_signal_ends_the_wait() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    serve(&sandbox, silent);
+    let brig = begin(&sandbox);
+    child(&sandbox, &brig);
+    let start = Instant::now();
+    std::thread::sleep(Duration::from_millis(100));
+    kill(Pid::from_raw(brig.child.id().cast_signed()), Signal::SIGTERM).unwrap();
+    let message = brig.wait().fails();
+    assert!(message.contains("interrupted by a signal"), "{message}");
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    sandbox.assert_nothing_left();
+}
+
+#[test]
+fn a_brig_that_is_killed_in_the_wait_takes_the_child_with_it() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    serve(&sandbox, silent);
+    let mut brig = begin(&sandbox);
+    child(&sandbox, &brig);
+    brig.child.kill().unwrap();
+    brig.child.wait().unwrap();
+    let gone = || host::processes_of(&sandbox.id).is_empty();
+    assert!(wait_until(Duration::from_secs(10), gone), "{:?}", sandbox.leftovers());
+    sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
+    sandbox.assert_nothing_left();
 }

@@ -49,10 +49,9 @@ fn without_a_cgroup_all_is_all_of_the_pid_namespace() {
     let sandbox = Sandbox::new();
     sandbox.script("sleep 60");
     disabled(&sandbox, &["run", "--detach"]).ok();
-    let exec = sandbox.command(&["exec", &sandbox.id, "/init", "sleep", "60"]);
-    let other = sandbox.spawn(exec);
-    let two = || host::processes_of(&sandbox.id).len() >= 2;
-    assert!(host::wait_until(std::time::Duration::from_secs(10), two));
+    let exec = ["exec", &sandbox.id, "/init", "say", "up", ";", "sleep", "60"];
+    let other = sandbox.spawn(sandbox.command(&exec));
+    other.wait_for_line("up");
     sandbox.brig(&["kill", "--all", &sandbox.id, "KILL"]).ok();
     assert_eq!(other.wait().code, Some(128 + 9));
     sandbox.wait_for_status("stopped");

@@ -7,9 +7,13 @@ use nix::unistd::{Gid, Uid, chown, setgid, setgroups, setuid};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{Read, Write};
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Skips where there is no systemd, or no cgroup2 alone.
@@ -293,6 +297,57 @@ fn the_bus_is_as_good_as_systemds_own_socket() {
     }
     assert_gone(&sandbox.scope());
     sandbox.assert_nothing_left();
+}
+
+/// A way to the bus that writes down which methods brig calls.
+fn listening(sandbox: &Sandbox) -> Arc<Mutex<Vec<String>>> {
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&calls);
+    let address = SocketAddr::from_abstract_name(&sandbox.id).unwrap();
+    let listener = UnixListener::bind_addr(&address).unwrap();
+    std::thread::spawn(move || {
+        for brig in listener.incoming() {
+            let (mut brig, heard) = (brig.unwrap(), Arc::clone(&heard));
+            let mut bus = UnixStream::connect("/run/dbus/system_bus_socket").unwrap();
+            let (mut from, mut to) = (bus.try_clone().unwrap(), brig.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+            std::thread::spawn(move || {
+                let mut bytes = [0; 8192];
+                while let Ok(length @ 1..) = brig.read(&mut bytes) {
+                    let text = String::from_utf8_lossy(&bytes[..length]).into_owned();
+                    // Field 3, a string: the member that is called.
+                    let members = text.split("\u{3}\u{1}s\0").skip(1);
+                    let names = members.filter_map(|rest| rest[4..].split('\0').next());
+                    heard.lock().unwrap().extend(names.map(str::to_owned));
+                    if bus.write_all(&bytes[..length]).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    calls
+}
+
+#[test]
+fn calls_are_no_more_than_cruns() {
+    systemd!();
+    let sandbox = Sandbox::new();
+    sandbox.script("sleep 60").patch(|config| config["linux"]["resources"] = limits());
+    let calls = listening(&sandbox);
+    let bundle = sandbox.bundle();
+    let run = ["--systemd-cgroup", "create", "--bundle", bundle.to_str().unwrap(), &sandbox.id];
+    // What crun 1.8.1 does, by strace: Hello, AddMatch, StartTransientUnit; Hello, AddMatch, StopUnit.
+    for (args, third) in
+        [(&run[..], "StartTransientUnit"), (&["delete", "--force", &sandbox.id], "StopUnit")]
+    {
+        let mut command = sandbox.command(args);
+        command.env("DBUS_SYSTEM_BUS_ADDRESS", format!("unix:abstract={}", sandbox.id));
+        sandbox.spawn(command).wait().ok();
+        let made = std::mem::take(&mut *calls.lock().unwrap());
+        assert_eq!(made, ["Hello", "AddMatch", third]);
+    }
+    assert_gone(&sandbox.scope());
 }
 
 #[test]

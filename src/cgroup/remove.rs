@@ -69,7 +69,11 @@ impl Cgroup {
         // its last process it goes by itself.
         if let Some(unit) = self.unit.as_ref().filter(|_| !self.dirs.is_empty()) {
             self.wait_until_empty(deadline)?;
-            unit.stop()?;
+            let stopped = unit.stop();
+            // Where the cgroup has gone, systemd has nothing left to end, whether it can be told or not.
+            if self.dirs.iter().any(|dir| dir.made == 0 && dir.path.exists()) {
+                stopped?;
+            }
         }
         let mut busy: Vec<&Dir> = self.dirs.iter().filter(|dir| dir.made > 0).collect();
         let mut pause = Duration::from_micros(500);

@@ -1,5 +1,5 @@
 //! What the number of containers on a host does to the cost of one more: brig's operations with that
-//! one alone, and beside many that run.
+//! one alone, and beside many that run. The floor's tell how much of it is the kernel's.
 
 use crate::bundle::{self, World};
 use crate::measure::{self, Sample};
@@ -32,20 +32,26 @@ pub struct Curve {
     pub rows: Vec<Row>,
 }
 
-/// Measures brig, with up to `containers`.
-pub fn curve(world: &World, containers: usize, rounds: usize) -> Result<Option<Curve>> {
-    let Some(peer) = world.peers.iter().find(|peer| peer.name == "brig") else { return Ok(None) };
+/// Measures brig and the floor, with up to `containers`, all but one brig's.
+pub fn curves(world: &World, containers: usize, rounds: usize) -> Result<Vec<Curve>> {
+    let named = |name: &str| world.peers.iter().find(|peer| peer.name == name);
+    let (Some(brig), Some(floor)) = (named("brig"), named("floor")) else { return Ok(Vec::new()) };
     eprintln!("one container, and one of {containers}");
-    let alone = measured(world, peer, rounds);
-    let beside = alone.and_then(|alone| {
-        others(world, peer, containers.saturating_sub(1))?;
-        Ok((alone, measured(world, peer, rounds)?))
+    let both = || -> Result<[Measured; 2]> {
+        Ok([measured(world, brig, rounds)?, measured(world, floor, rounds)?])
+    };
+    let found = both().and_then(|alone| {
+        others(world, brig, containers.saturating_sub(1))?;
+        Ok(alone.into_iter().zip(both()?))
     });
-    world.clear(peer)?;
-    let (alone, beside) = beside?;
-    let rows = alone.into_iter().zip(beside);
-    let rows = rows.map(|((operation, alone), (_, beside))| Row { operation, alone, beside });
-    Ok(Some(Curve { peer: peer.name.clone(), containers, rows: rows.collect() }))
+    world.clear(floor)?;
+    world.clear(brig)?;
+    let curve = |(peer, (alone, beside)): (&Peer, (Measured, Measured))| {
+        let rows = alone.into_iter().zip(beside);
+        let rows = rows.map(|((operation, alone), (_, beside))| Row { operation, alone, beside });
+        Curve { peer: peer.name.clone(), containers, rows: rows.collect() }
+    };
+    Ok([brig, floor].into_iter().zip(found?).map(curve).collect())
 }
 
 /// Containers that run and do nothing.
@@ -61,9 +67,11 @@ fn others(world: &World, peer: &Peer, number: usize) -> Result<()> {
     Ok(())
 }
 
+type Measured = Vec<(&'static str, Vec<Sample>)>;
+
 /// The first round, with cold caches, is not counted.
-fn measured(world: &World, peer: &Peer, rounds: usize) -> Result<Vec<(&'static str, Vec<Sample>)>> {
-    let mut measured: Vec<(&'static str, Vec<Sample>)> = LIFE
+fn measured(world: &World, peer: &Peer, rounds: usize) -> Result<Measured> {
+    let mut measured: Measured = LIFE
         .map(|(operation, _)| operation)
         .into_iter()
         .chain(["list", "delete"])
@@ -77,6 +85,9 @@ fn measured(world: &World, peer: &Peer, rounds: usize) -> Result<Vec<(&'static s
         samples.push(measure::call(world, peer, Verb::List, "list", "")?);
         stop(world, peer)?;
         samples.push(measure::call(world, peer, Verb::Delete, "full-pause", ID)?);
+        if peer.is_floor() {
+            world.clear(peer)?;
+        }
         if round > 0 {
             measured.iter_mut().zip(samples).for_each(|((_, all), sample)| all.push(sample));
         }

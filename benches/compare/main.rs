@@ -48,11 +48,11 @@ fn compare() -> Result<()> {
     let world = bundle::World::new(&out, host, peers.iter().flatten().cloned().collect())?;
     let mut results = operations::rounds(&world, rounds, number("IDLE", rounds / 2)?)?;
     operations::list(&world, number("LIST", 200)?, rounds, &mut results)?;
-    let curve = curve::curve(&world, number("CURVE", 1000)?, rounds)?;
+    let curves = curve::curves(&world, number("CURVE", 1000)?, rounds)?;
     let memory = memory::smallest(&world)?;
     let calls = trace::count(&world)?;
     let phases = trace::phases(&world)?;
-    let found = report::Found { results, curve, memory, calls, phases };
+    let found = report::Found { results, curves, memory, calls, phases };
     report::print(&world, &found);
     report::write(&world, &found, &out.join("results.json"))
 }

@@ -52,7 +52,7 @@ fn count(value: Option<usize>) -> String {
 /// Everything that was measured.
 pub struct Found {
     pub results: Results,
-    pub curve: Option<Curve>,
+    pub curves: Vec<Curve>,
     pub memory: Vec<Smallest>,
     pub calls: Calls,
     pub phases: Phases,
@@ -60,7 +60,7 @@ pub struct Found {
 
 /// The tables.
 pub fn print(world: &World, found: &Found) {
-    let Found { results, curve, memory, calls, phases } = found;
+    let Found { results, curves, memory, calls, phases } = found;
     println!("\n{:<12} {:>9}  version", "", "bytes");
     for peer in &world.peers {
         println!("{:<12} {:>9}  {}", peer.name, peer.size, peer.version);
@@ -94,7 +94,7 @@ pub fn print(world: &World, found: &Found) {
             println!("{row}");
         }
     }
-    curve.iter().for_each(print_curve);
+    curves.iter().for_each(print_curve);
     println!("\nsmallest memory limit, KiB, with which /bin/true runs: at times, always");
     for smallest in memory {
         let kib = |limit: Option<u64>| limit.map_or_else(|| "-".into(), |limit| limit.to_string());
@@ -153,7 +153,7 @@ fn print_phases(world: &World, phases: &Phases) {
 
 /// Everything, each single sample too.
 pub fn write(world: &World, found: &Found, path: &Path) -> Result<()> {
-    let Found { results, curve, memory, calls, phases } = found;
+    let Found { results, curves, memory, calls, phases } = found;
     let row = |sample: &Sample| json!({ "wall_ns": sample.wall, "cpu_ns": sample.cpu, "peak_rss_kib": sample.rss });
     let samples = |samples: &[Option<Sample>]| -> Value {
         samples.iter().map(|sample| sample.as_ref().map(row)).collect()
@@ -173,13 +173,13 @@ pub fn write(world: &World, found: &Found, path: &Path) -> Result<()> {
             json!({ "operation": operation, "peer": peer, "samples": samples(found) })
         }).collect::<Value>(),
         "failures": failures.collect::<Value>(),
-        "curve": curve.as_ref().map(|curve| json!({
+        "curves": curves.iter().map(|curve| json!({
             "peer": curve.peer,
             "containers": curve.containers,
             "operations": curve.rows.iter().map(|row| json!({
                 "operation": row.operation, "alone": all(&row.alone), "beside": all(&row.beside)
             })).collect::<Value>(),
-        })),
+        })).collect::<Value>(),
         "smallest_memory_kib": memory.iter().map(|smallest| {
             json!({ "peer": smallest.peer, "ever": smallest.ever, "always": smallest.always })
         }).collect::<Value>(),

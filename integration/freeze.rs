@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// What a brig sees of the host's cgroups: of v1, of cgroup2.
-type View = fn(&[String]) -> bool;
+pub type View = fn(&[String]) -> bool;
 
 /// Each kind of freezer that this host has: a hybrid one has both, v1's comes first.
-fn views() -> Vec<View> {
+pub fn views() -> Vec<View> {
     let (mut v1, mut v2) = (false, false);
     for (controllers, _) in host::hierarchies() {
         v1 |= controllers.iter().any(|name| name == "freezer");
@@ -31,7 +31,8 @@ fn created(view: View, script: &str) -> (Sandbox, Done) {
     created_in(Sandbox::new(), view, script)
 }
 
-fn created_in(sandbox: Sandbox, view: View, script: &str) -> (Sandbox, Done) {
+/// The same, of a bundle that is prepared already.
+pub fn created_in(sandbox: Sandbox, view: View, script: &str) -> (Sandbox, Done) {
     sandbox.patch(|config| config["linux"]["cgroupsPath"] = json!(format!("/{}", sandbox.id)));
     let bundle = sandbox.script(script).bundle();
     let mut command =

@@ -1,5 +1,6 @@
 //! Brig never hangs: with processes that cannot be killed or frozen, and with many brigs at once.
 
+use crate::freeze::{View, created_in};
 use crate::host::{self, wait_until};
 use crate::sandbox::{Done, Running, Sandbox, brig_only, skip};
 use crate::stuck::Stuck;
@@ -8,7 +9,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 /// A container that has the filesystem at /stuck, and whose pid namespace is its own or the host's.
-fn running(sandbox: &Sandbox, stuck: &Stuck, own_pids: bool, script: &str) -> Done {
+fn configure(sandbox: &Sandbox, stuck: &Stuck, own_pids: bool) {
     sandbox.patch(|config| {
         let mounts = config["mounts"].as_array_mut().unwrap();
         mounts.push(json!({"source": stuck.dir, "destination": "/stuck", "options": ["bind"]}));
@@ -17,6 +18,10 @@ fn running(sandbox: &Sandbox, stuck: &Stuck, own_pids: bool, script: &str) -> Do
             namespaces.retain(|namespace| namespace["type"] != "pid");
         }
     });
+}
+
+fn running(sandbox: &Sandbox, stuck: &Stuck, own_pids: bool, script: &str) -> Done {
+    configure(sandbox, stuck, own_pids);
     sandbox.script(script).run_with(&["--detach"]).ok()
 }
 
@@ -48,15 +53,15 @@ fn fails_in_time(sandbox: &Sandbox, args: &[&str], words: &[&str]) {
     }
 }
 
-#[test]
-fn what_cannot_be_frozen_is_named_and_all_goes_on() {
-    brig_only!();
+fn cannot_be_frozen(view: View) {
     let sandbox = Sandbox::new();
     let stuck = match Stuck::new(&sandbox.dir) {
         Ok(stuck) => stuck,
         Err(why) => return skip(&why),
     };
-    running(&sandbox, &stuck, true, "burn 60");
+    configure(&sandbox, &stuck, true);
+    let (sandbox, _) = created_in(sandbox, view, "burn 60");
+    sandbox.start();
     let pid = undead(&sandbox, &stuck).to_string();
     fails_in_time(&sandbox, &["pause", &sandbox.id], &["not frozen in time", &pid, "state D in "]);
     assert_eq!(sandbox.status(), "running");
@@ -64,6 +69,21 @@ fn what_cannot_be_frozen_is_named_and_all_goes_on() {
     let before = cpu();
     assert!(wait_until(Duration::from_secs(5), || cpu() != before), "it stays frozen");
     drop(stuck);
+}
+
+#[test]
+fn what_cannot_be_frozen_is_named_and_all_goes_on() {
+    brig_only!();
+    cannot_be_frozen(|_| true);
+}
+
+#[test]
+fn what_cgroup2_cannot_freeze_is_named_and_all_goes_on() {
+    brig_only!();
+    if !host::hierarchies().iter().any(|(controllers, _)| controllers.is_empty()) {
+        return skip("this host has no cgroup2");
+    }
+    cannot_be_frozen(<[String]>::is_empty);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build check integration test test-vm test-vm-systemd test-engines bench conformance fuzz demo install ci clean
+.PHONY: help build check integration test test-vm test-vm-systemd test-engines bench bench-engines conformance fuzz demo install ci clean
 
 PREFIX   := /usr/local
 DESTDIR  :=
@@ -90,6 +90,9 @@ bench: build ## against runc, crun, youki if installed and PEERS="name=/path …
 	@mkdir -p $(TARGET)/bench
 	@$(SUDO) $(OUT)/examples/compare $(TARGET)/bench floor=$(OUT)/examples/floor brig=$(BRIG) \
 	    crun=crun runc=runc youki=$(or $(shell command -v youki),$(HOME)/.cargo/bin/youki) $(PEERS)
+
+bench-engines: build ## podman and docker with brig, runc, crun: run, exec, 20 at once; ROUNDS=n
+	@$(SUDO) env ROUNDS='$(ROUNDS)' scripts/engines.sh $(BRIG) $(TARGET)/engines bench
 
 conformance: build ## RUNTIME_TOOLS=checkout, built: its validation, REFERENCE=runc beside it; SPEC=checkout
 	@[ -n "$(RUNTIME_TOOLS)$(SPEC)" ] || \

@@ -13,7 +13,7 @@ dir=$(realpath -m "$2")
 shift 2
 here=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
 engines=("${@:-podman}")
-[ $# -gt 0 ] || mapfile -t engines < <(cd "$here/engines" && printf '%s\n' *.sh | sed 's/\.sh$//; /^lib$/d')
+[ $# -gt 0 ] || mapfile -t engines < <(cd "$here/engines" && printf '%s\n' *.sh | sed 's/\.sh$//; /^lib$/d; /^bench$/d')
 
 case ${RUNTIME:-brig} in
     brig) runtime=$brig ;;
@@ -83,6 +83,9 @@ for engine in "${engines[@]}"; do
         enter "$engine"
         export RUNTIME_PATH=$runtime ENGINE=$engine LOGS=$dir/$engine TESTS=${TESTS:-}
         export HIERARCHIES=$(printf '%s\n' "${hierarchies[@]}")
+        export WITHOUT=$(sed -n 's/^# without: //p' "$here/engines/$engine.sh")
+        # Debian's crun refuses hosts that have both versions of cgroups.
+        [ "$(basename "$runtime")" != crun ] || WITHOUT=cgroup2
         mkdir -p "$LOGS"
         rm -f "$LOGS"/*.txt
         exec unshare --cgroup --mount --net --pid --ipc --uts --fork --kill-child --mount-proc \

@@ -41,8 +41,7 @@ make_world() {
     fi
     mount -t tmpfs -o mode=755 cgroup /sys/fs/cgroup
     while read -r mount path type names; do
-        # Debian's crun refuses hosts that have both versions.
-        [ "$type" = cgroup ] || [ "$(basename "$RUNTIME_PATH")" != crun ] || continue
+        [ "$type" != "$WITHOUT" ] || continue
         mkdir -p "$mount"
         case $type in
             cgroup2) mount -t cgroup2 cgroup2 "$mount" ;;
@@ -138,6 +137,7 @@ make_world
 make_image
 # shellcheck source=/dev/null
 . "$HERE/$ENGINE.sh"
+[ "$count" != 0 ] || exit 0
 echo "1..$count"
 echo "# $ENGINE with $RUNTIME_PATH: $passed passed, $skipped skipped, ${#failures[@]} failed in $SECONDS s"
 [ ${#failures[@]} = 0 ]

@@ -267,3 +267,50 @@ fn a_shared_volume_in_a_shared_root_stays_of_one_peer_group_with_the_hosts() {
     assert!(inside.starts_with("shared:"), "{inside:?}");
     assert!(line.contains(&format!(" {inside} - ")), "{inside:?} is not in {line}");
 }
+
+#[test]
+fn cruns_annotations_that_brig_does_not_know_are_warned_of_by_name() {
+    brig_only!();
+    let engine = Engine::new("true");
+    engine.sandbox.patch(|config| {
+        config["annotations"] = json!({"run.oci.handler": "krun", "org.example": "x"});
+    });
+    let done = engine.call("run --bundle BUNDLE ID").ok();
+    assert!(done.stderr.contains(r#"annotations["run.oci.handler"] has no effect"#), "{done:?}");
+    assert!(!done.stderr.contains("org.example"), "{done:?}");
+    let done = engine.call("--log-level=error run --bundle BUNDLE ID").ok();
+    assert_eq!(done.stderr, "");
+}
+
+#[test]
+fn groups_of_the_caller_are_kept_where_the_annotation_asks_for_it() {
+    brig_only!();
+    for (annotations, groups) in
+        [(json!({}), ""), (json!({"run.oci.keep_original_groups": "1"}), "77")]
+    {
+        let engine = Engine::new("ids");
+        engine.sandbox.patch(|config| config["annotations"] = annotations);
+        let mut command =
+            engine.sandbox.command(&["run", "--bundle", &engine.bundle, &engine.sandbox.id]);
+        let group = nix::unistd::Gid::from_raw(77);
+        crate::sandbox::before_exec(&mut command, move || Ok(nix::unistd::setgroups(&[group])?));
+        let facts = Facts::parse(&engine.sandbox.spawn(command).wait().ok().stdout);
+        assert_eq!(facts.get("groups"), groups, "{facts}");
+    }
+}
+
+#[test]
+fn a_log_goes_where_crun_sends_it() {
+    brig_only!();
+    let engine = Engine::new("true");
+    engine
+        .call("--log file:BUNDLE/log.json --log-format json state ID")
+        .fails_with("does not exist");
+    assert!(engine.logged("log.json")["msg"].as_str().unwrap().contains("does not exist"));
+    let unheard = engine.call("--log journald:x state ID").fails();
+    if !fs::exists("/run/systemd/journal/socket").unwrap() {
+        assert!(unheard.contains("/run/systemd/journal/socket"), "{unheard}");
+    }
+    engine.call("--log syslog:x --log-level debug state ID").fails();
+    assert!(!engine.sandbox.dir.join("syslog:x").exists());
+}

@@ -5,9 +5,12 @@
 //! `create` are the container's: so warnings wait here until it is known how the command ended.
 
 use anyhow::{Context, Result};
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -21,33 +24,76 @@ pub enum Format {
     Json,
 }
 
+/// How much is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// The error that brig ends with.
+    Error,
+    /// And what is not as the config asks.
+    #[default]
+    Warning,
+    /// And what is done.
+    Debug,
+}
+
+/// Where `--log` leads.
+#[derive(Debug)]
+enum Sink {
+    File(File),
+    /// syslog(3)'s socket, and the name to speak under.
+    Syslog(UnixDatagram, String),
+    /// journald's own (systemd.journal-fields(7)).
+    Journal(UnixDatagram, String),
+}
+
+impl Sink {
+    /// A file, or as crun has it `file:PATH`, `syslog:NAME`, `journald:NAME`.
+    fn open(to: &Path) -> Result<Sink> {
+        let text = to.to_string_lossy();
+        let socket = |path: &str| -> Result<UnixDatagram> {
+            let socket = UnixDatagram::unbound()?;
+            socket.connect(path).with_context(|| format!("connect({path})"))?;
+            Ok(socket)
+        };
+        let named = |name: &str| if name.is_empty() { "brig" } else { name }.to_owned();
+        if let Some(name) = text.strip_prefix("syslog:") {
+            return Ok(Sink::Syslog(socket("/dev/log")?, named(name)));
+        }
+        if let Some(name) = text.strip_prefix("journald:") {
+            return Ok(Sink::Journal(socket("/run/systemd/journal/socket")?, named(name)));
+        }
+        let bytes = to.as_os_str().as_bytes();
+        let path = OsStr::from_bytes(bytes.strip_prefix(b"file:").unwrap_or(bytes));
+        Ok(Sink::File(File::options().append(true).create(true).open(path)?))
+    }
+}
+
 /// Where brig speaks.
 #[derive(Debug, Default)]
 pub struct Log {
-    file: Option<File>,
+    sink: Option<Sink>,
     format: Format,
-    debug: bool,
+    level: Level,
     warnings: Vec<String>,
 }
 
 impl Log {
     /// Opens `--log`.
-    pub fn open(path: Option<&Path>, format: Format, debug: bool) -> Result<Log> {
-        let open = |path: &Path| {
-            let options = File::options().append(true).create(true).clone();
-            options.open(path).with_context(|| format!("--log {}", path.display()))
-        };
-        Ok(Log { file: path.map(open).transpose()?, format, debug, warnings: Vec::new() })
+    pub fn open(to: Option<&Path>, format: Format, level: Level) -> Result<Log> {
+        let open = |to: &Path| Sink::open(to).with_context(|| format!("--log {}", to.display()));
+        Ok(Log { sink: to.map(open).transpose()?, format, level, warnings: Vec::new() })
     }
 
     /// Something that the config asks for will not be so; the command goes on.
     pub fn warn(&mut self, text: &str) {
-        self.warnings.push(text.to_owned());
+        if self.level >= Level::Warning {
+            self.warnings.push(text.to_owned());
+        }
     }
 
     /// With `--debug` only.
     pub fn debug(&mut self, text: fmt::Arguments<'_>) {
-        if self.debug {
+        if self.level == Level::Debug {
             self.say("debug", &text.to_string());
         }
     }
@@ -63,28 +109,44 @@ impl Log {
     /// must not hide it, so it is always on stderr too, and so are the warnings.
     pub fn fail(&mut self, error: &anyhow::Error) {
         let text = one_line(&crate::sys::describe(error));
-        if self.file.is_some() {
+        if self.sink.is_some() {
             self.say("error", &text);
         }
         err(format!("brig: {text}\n").as_bytes());
-        self.file = None;
+        self.sink = None;
         self.finish();
     }
 
     fn say(&mut self, level: &str, text: &str) {
         let text = one_line(text);
-        let line = match (&self.file, self.format) {
-            (None, _) => format!("brig: {level}: {text}\n"),
-            (_, Format::Text) => format!("time=\"{}\" level={level} msg={text:?}\n", now()),
-            (_, Format::Json) => {
-                let msg = serde_json::Value::from(text);
-                format!("{{\"level\":\"{level}\",\"msg\":{msg},\"time\":\"{}\"}}\n", now())
-            }
+        let msg = || serde_json::Value::from(text.as_str());
+        let pid = std::process::id();
+        let priority = match level {
+            "error" => 3,
+            "warning" => 4,
+            _ => 7,
         };
-        match &mut self.file {
-            // There is nowhere left to complain.
-            Some(file) => drop(file.write_all(line.as_bytes())),
-            None => err(line.as_bytes()),
+        // There is nowhere left to complain if the log cannot be written.
+        match (&mut self.sink, self.format) {
+            (None, _) => err(format!("brig: {level}: {text}\n").as_bytes()),
+            (Some(Sink::File(file)), Format::Text) => {
+                drop(writeln!(file, "time=\"{}\" level={level} msg={text:?}", now()));
+            }
+            (Some(Sink::File(file)), Format::Json) => {
+                let line =
+                    format!("{{\"level\":\"{level}\",\"msg\":{},\"time\":\"{}\"}}\n", msg(), now());
+                drop(file.write_all(line.as_bytes()));
+            }
+            // 24: of a daemon.
+            (Some(Sink::Syslog(socket, name)), _) => {
+                let line = format!("<{}>{name}[{pid}]: {text}", 24 + priority);
+                drop(socket.send(line.as_bytes()));
+            }
+            (Some(Sink::Journal(socket, name)), _) => {
+                let fields =
+                    format!("PRIORITY={priority}\nSYSLOG_IDENTIFIER={name}\nMESSAGE={text}\n");
+                drop(socket.send(fields.as_bytes()));
+            }
         }
     }
 }

@@ -61,5 +61,5 @@ fn run() -> i32 {
 }
 
 fn open_log(globals: &cli::Globals) -> anyhow::Result<Log> {
-    Log::open(globals.log.as_deref(), globals.log_format, globals.debug)
+    Log::open(globals.log.as_deref(), globals.log_format, globals.log_level)
 }

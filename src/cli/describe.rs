@@ -15,8 +15,15 @@ pub(super) const COMMANDS: &[&str] = &[
 pub(super) const NOT_YET: &[(&str, bool)] = &[("rootless", true)];
 
 /// The global flags that take their value from the next argument.
-pub(super) const GLOBAL_VALUES: &[&str] =
-    &["--root", "--log", "--log-format", "--cgroup-manager", "--rootless", "--store"];
+pub(super) const GLOBAL_VALUES: &[&str] = &[
+    "--root",
+    "--log",
+    "--log-format",
+    "--log-level",
+    "--cgroup-manager",
+    "--rootless",
+    "--store",
+];
 
 /// brig itself, without its commands.
 pub(super) fn brig() -> clap::Command {
@@ -26,7 +33,16 @@ pub(super) fn brig() -> clap::Command {
         .subcommand_required(true)
         .disable_help_subcommand(true)
         .arg(option("root", "DIR", "Where states are kept [default: /run/brig]"))
-        .arg(option("log", "FILE", "Write errors and warnings there too"))
+        .arg(option(
+            "log",
+            "FILE",
+            "Write errors and warnings there too; also file:PATH, syslog:NAME, journald:NAME",
+        ))
+        .arg(one_of(
+            "log-level",
+            &["error", "warning", "debug"],
+            "How much to say [default: warning]",
+        ))
         .arg(one_of("log-format", &["text", "json"], "How to write the log [default: text]"))
         .arg(flag("debug", "Say what is done"))
         .arg(flag("systemd-cgroup", "The same as --cgroup-manager=systemd"))

@@ -13,7 +13,7 @@ use crate::cmd::create::How;
 use crate::cmd::{events, stats, update};
 use crate::launch::exec;
 use crate::launch::parent::{Driver, Options};
-use crate::log::Format;
+use crate::log::{Format, Level};
 use clap::Arg;
 use describe::{COMMANDS, GLOBAL_VALUES, brig, subcommand};
 use std::ffi::OsString;
@@ -28,8 +28,8 @@ pub struct Globals {
     pub log: Option<PathBuf>,
     /// How it is written.
     pub log_format: Format,
-    /// Say what is done.
-    pub debug: bool,
+    /// How much is said.
+    pub log_level: Level,
     /// Who makes the cgroups of a new container; of one that is there its state says it.
     pub driver: Driver,
     /// Where layers are kept, if it is said.

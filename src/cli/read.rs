@@ -8,7 +8,7 @@ use crate::cmd::{events, stats, update};
 use crate::image::container::FromImage;
 use crate::launch::exec;
 use crate::launch::parent::{Driver, Options};
-use crate::log::Format;
+use crate::log::{Format, Level};
 use crate::plan::rootfs::RootOptions;
 use crate::sys::cred;
 use clap::ArgMatches;
@@ -21,7 +21,12 @@ pub(super) fn read(matches: &ArgMatches) -> Parsed {
         root: path(matches, "root").unwrap_or_else(default_root),
         log: path(matches, "log"),
         log_format: if json { Format::Json } else { Format::Text },
-        debug: matches.get_flag("debug"),
+        log_level: match text(matches, "log-level").as_deref() {
+            _ if matches.get_flag("debug") => Level::Debug,
+            Some("debug") => Level::Debug,
+            Some("error") => Level::Error,
+            _ => Level::Warning,
+        },
         driver: match text(matches, "cgroup-manager").as_deref() {
             Some("systemd") => Driver::Systemd,
             Some("disabled") => Driver::Disabled,
@@ -58,7 +63,8 @@ fn default_root() -> PathBuf {
     }
 }
 
-/// The first flag that is given and not supported. `--rootless=false` and `auto` ask for nothing.
+/// The first flag that is given and not supported. `--rootless=false` and `auto` ask for nothing, and
+/// `true` for what is so anyway where brig's caller is an ordinary user.
 fn refused(matches: &ArgMatches) -> Option<&'static str> {
     let given = |&&(name, takes_value): &&(&'static str, bool)| {
         if !takes_value {
@@ -66,7 +72,12 @@ fn refused(matches: &ArgMatches) -> Option<&'static str> {
         }
         let value = matches.try_get_one::<String>(name).ok().flatten();
         value.is_some_and(|value| {
-            !(name == "rootless" && ["false", "auto"].contains(&value.as_str()))
+            let root = || nix::unistd::geteuid().is_root() && cred::in_first_user_namespace();
+            match value.as_str() {
+                "false" | "auto" => name != "rootless",
+                "true" => name != "rootless" || root(),
+                _ => true,
+            }
         })
     };
     NOT_YET.iter().find(given).map(|&(name, _)| name)

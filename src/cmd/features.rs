@@ -65,7 +65,8 @@ pub fn features() -> Result<()> {
             "run.oci.checkpoint.enabled": "false",
         },
         "potentiallyUnsafeConfigAnnotations": [
-            "org.systemd.property.", "run.brig.", "run.oci.seccomp_bpf_data",
+            "org.systemd.property.", "run.brig.", "run.oci.keep_original_groups",
+            "run.oci.mount_context_type", "run.oci.seccomp_bpf_data",
             "run.oci.systemd.subgroup",
         ],
     });

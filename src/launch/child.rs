@@ -168,7 +168,7 @@ fn enter(
         make_time_namespace(open(proc)?, &plan.time_offsets).at("linux.timeOffsets")?;
     }
     if plan.process.in_user_namespace {
-        ids::become_root()?;
+        ids::become_root(&plan.process)?;
     }
     // Until there is a saved state that leads to this process it must not outlive the parent. Not
     // before now: a change of ids clears it.

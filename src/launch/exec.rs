@@ -185,6 +185,7 @@ fn plan(options: &Options, dir: &Dir, state: &State, log: &mut Log) -> Result<Pr
         let own = STANDARD_FDS.into_iter().find_map(|fd| tty::size(fd).ok());
         terminal.size = terminal.size.or(own);
     }
+    process.keeps_original_groups(&state.annotations);
     process.preserved_fds = options.preserve_fds;
     stdio::seclude(0, options.preserve_fds)?;
     warnings.iter().for_each(|warning| log.warn(warning));
@@ -374,7 +375,7 @@ fn become_process(
     cred::dumpable(false)?;
     join(target.init, target.kinds)?;
     if process.in_user_namespace {
-        ids::become_root()?;
+        ids::become_root(process)?;
     }
     if let Some(root) = &target.root {
         nix::unistd::fchdir(root).and_then(|()| nix::unistd::chroot(".")).context("chroot")?;

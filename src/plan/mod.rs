@@ -84,6 +84,20 @@ impl Plan {
         self.privileged && self.process.in_user_namespace
     }
 
+    /// Annotations of crun that brig does not follow: the container would not be as they ask.
+    fn unknown_annotations(spec: &Spec) -> impl Iterator<Item = String> {
+        const KNOWN: [&str; 4] = [
+            process::KEEP_GROUPS,
+            "run.oci.mount_context_type",
+            "run.oci.seccomp_bpf_data",
+            "run.oci.systemd.subgroup",
+        ];
+        let names = spec.annotations.keys();
+        names
+            .filter(|name| name.starts_with("run.oci.") && !KNOWN.contains(&name.as_str()))
+            .map(|name| format!("annotations[{name:?}] has no effect: brig does not know it"))
+    }
+
     /// Validates in the order of config.json.
     pub fn new(spec: &Spec, bundle: &Path, options: &rootfs::RootOptions) -> Result<Plan> {
         let mut warnings = Vec::new();
@@ -91,6 +105,7 @@ impl Plan {
         if spec.annotations.contains_key("") {
             Err(anyhow!("has an empty key (config.md, Annotations)")).at("annotations")?;
         }
+        warnings.extend(Self::unknown_annotations(spec));
         let namespaces = Namespaces::new(&spec.linux)?;
         let user = namespaces.new & libc::CLONE_NEWUSER != 0;
         let joins_user = namespaces.joined(libc::CLONE_NEWUSER).is_some();
@@ -129,6 +144,7 @@ impl Plan {
         let mut process = process::Process::new(process.at("process")?, user, &mut warnings)?;
         let seccomp = spec.linux.seccomp.as_ref();
         process.filter = Filter::of(seccomp, &spec.annotations, &mut warnings)?;
+        process.keeps_original_groups(&spec.annotations);
         if process.terminal.is_some() && !private.mount {
             // It is mounted on /dev/console.
             Err(anyhow!("needs a new mount namespace in linux.namespaces"))

@@ -7,6 +7,7 @@ use crate::spec::{self, At, Place};
 use crate::sys::cred;
 use crate::sys::tty::Size;
 use anyhow::{Result, anyhow};
+use std::collections::BTreeMap;
 use std::ffi::CString;
 
 /// `process`, validated.
@@ -44,6 +45,8 @@ pub struct Process {
     pub labels: Vec<Label>,
     /// The kernel may let nobody change groups here: brig is in a user namespace itself, or will be.
     pub keeps_groups: bool,
+    /// The supplementary groups are brig's caller's ([`KEEP_GROUPS`]), whatever the config has.
+    pub original_groups: bool,
     /// The system call filter.
     pub filter: Option<Filter>,
     /// How many descriptors after stderr the program inherits.
@@ -86,7 +89,16 @@ pub struct Capabilities {
 /// execvp(3) where the environment has no PATH: glibc's confstr(_CS_PATH).
 const DEFAULT_SEARCH: &str = "/bin:/usr/bin";
 
+/// crun's annotation by which an ordinary user's containers keep the groups that files are shared by.
+/// As there, any value means yes.
+pub const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
+
 impl Process {
+    /// Follows [`KEEP_GROUPS`].
+    pub fn keeps_original_groups(&mut self, annotations: &BTreeMap<String, String>) {
+        self.original_groups = annotations.contains_key(KEEP_GROUPS);
+    }
+
     /// Reads `process`; what cannot be granted is added to `warnings`. `in_user_namespace`: it runs in
     /// another user namespace than brig.
     pub fn new(
@@ -132,6 +144,7 @@ impl Process {
             in_user_namespace,
             labels: lsm::labels(spec)?,
             keeps_groups: in_user_namespace || !cred::in_first_user_namespace(),
+            original_groups: false,
             filter: None,
             preserved_fds: 0,
             activation: None,

@@ -6,9 +6,11 @@ use crate::sys::{Errno, cred};
 use anyhow::{Context, Result};
 
 /// Becomes root of the user namespace that this process is in, and so of what is made in it.
-pub fn become_root() -> Result<()> {
+pub fn become_root(process: &Process) -> Result<()> {
     let missing = "become root of the user namespace: does it map id 0?";
-    leave_groups(&[], true)?;
+    if !process.original_groups {
+        leave_groups(&[], true)?;
+    }
     cred::setgid(0).context(missing)?;
     cred::setuid(0).context(missing)
 }
@@ -29,7 +31,9 @@ pub fn become_user(process: &Process) -> Result<()> {
     cred::limit_bounding(capabilities.bounding).at("process.capabilities.bounding")?;
     // Otherwise the change of uid from 0 would empty the permitted set.
     cred::keep_capabilities(true)?;
-    leave_groups(&process.groups, process.keeps_groups).at("process.user.additionalGids")?;
+    if !process.original_groups {
+        leave_groups(&process.groups, process.keeps_groups).at("process.user.additionalGids")?;
+    }
     cred::setgid(process.gid).at("process.user.gid")?;
     cred::setuid(process.uid).at("process.user.uid")?;
     cred::keep_capabilities(false)?;

@@ -177,9 +177,11 @@ fn of_two_on_one_cpu_the_heavier_gets_more() {
     unified!("cpu");
     let burning = [2, 262_144].map(|shares| {
         let sandbox = limited(json!({"cpu": {"shares": shares, "cpus": "0"}}));
-        let done = sandbox.script("burn 4").run_with(&["--detach"]).ok();
+        let done = sandbox.script("burn 4").create();
         (sandbox, done)
     });
+    // Together: alone, each gets all there is.
+    burning.iter().for_each(|(sandbox, _)| drop(sandbox.start()));
     let [light, heavy] = burning.map(|(sandbox, done)| {
         sandbox.wait_for_status("stopped");
         done.facts_now().number("burn", 1)

@@ -7,7 +7,8 @@
 # Debian of vm-image.sh, and payload/run is a service of root's. Both can write to all their files,
 # and forget it. Everything comes from apt packages; what is made of them is kept in CACHE. The
 # guest has no network and no share of the host's files. KERNEL=… takes another package than
-# linux-image-cloud-amd64, SECONDS_MAX=… another deadline, PACKAGES=… more packages for the image.
+# linux-image-cloud-amd64, SUITE=bookworm-backports takes it from a suite that this machine's apt need
+# not know, SECONDS_MAX=… is another deadline, PACKAGES=… are more packages for the image.
 set -euo pipefail
 
 [ "$(dpkg --print-architecture)" = amd64 ] || { echo "vm.sh: only written for amd64" >&2; exit 125; }
@@ -26,20 +27,31 @@ packages+=" iproute2 busybox-static${PACKAGES:+ $PACKAGES}"
 modules=(virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci
     overlay virtio_blk virtio_console)
 
-depends() { apt-cache depends "$kernel" | sed -n 's/.*Depends: \(linux-image-[0-9][^ ]*\).*/\1/p' | head -n 1; }
+# apt, with lists of its own for another suite.
+apt=()
+if [ -n "${SUITE:-}" ]; then
+    lists=$cache/apt-$SUITE
+    mkdir -p "$lists/partial"
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian $SUITE main" \
+        >"$lists.list"
+    apt=(-o "Dir::Etc::SourceList=$lists.list" -o Dir::Etc::SourceParts=/dev/null
+        -o "Dir::State::Lists=$lists" -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=)
+    apt-get -qq "${apt[@]}" -o APT::Sandbox::User=root update
+fi
+depends() { apt-cache "${apt[@]}" depends "$kernel" | sed -n 's/.*Depends: \(linux-image-[0-9][^ ]*\).*/\1/p' | head -n 1; }
 kernel_image=$(depends)
 if [ -z "$kernel_image" ]; then
     "${as_root[@]}" apt-get -qq update
     kernel_image=$(depends)
 fi
 [ -n "$kernel_image" ] || { echo "vm.sh: apt knows no $kernel" >&2; exit 125; }
-version=$(apt-cache policy "$kernel_image" | sed -n 's/.*Candidate: //p')
+version=$(apt-cache "${apt[@]}" policy "$kernel_image" | sed -n 's/.*Candidate: //p')
 
 # The kernel, and an initramfs of busybox, its modules and the init script.
 build_kernel() {
     local work=$1 module file
     mkdir -p "$work/deb" "$work/root/bin" "$work/root/modules"
-    (cd "$work/deb" && apt-get -qq -o APT::Sandbox::User=root download "$kernel_image=$version")
+    (cd "$work/deb" && apt-get -qq "${apt[@]}" -o APT::Sandbox::User=root download "$kernel_image=$version")
     dpkg-deb -x "$work"/deb/*.deb "$work/deb"
     mv "$work/deb/boot/vmlinuz-"* "$work/vmlinuz"
     mkdir -p "$work"/root/{proc,sys,dev,root,run,payload}
@@ -109,7 +121,11 @@ disk() {
 for name in files swap disk; do disk "$name" "$run/$name"; done
 [ -z "$systemd" ] || disk root "$image/disk"
 options="console=ttyS0 quiet panic=-1 mitigations=off psi=1 cgroup_no_v1=all"
-options+=" systemd.unified_cgroup_hierarchy=1 systemd.show_status=0 apparmor=1 security=apparmor"
+# Without systemd's userland there is no apparmor_parser either.
+case $systemd in
+    1) options+=" systemd.unified_cgroup_hierarchy=1 systemd.show_status=0 apparmor=1 security=apparmor" ;;
+    *) options+=" apparmor=0" ;;
+esac
 machine=(
     -M q35 -accel "$accel" -cpu "$cpu" -smp 2 -m "${MEMORY:-1024}"
     -nodefaults -no-user-config -display none -no-reboot

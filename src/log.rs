@@ -177,7 +177,8 @@ pub fn now() -> String {
     rfc3339(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
-fn rfc3339(since_epoch: Duration) -> String {
+/// A time as RFC 3339 in UTC, with nanoseconds.
+pub fn rfc3339(since_epoch: Duration) -> String {
     let seconds = since_epoch.as_secs();
     let (days, second) = (seconds / 86400, seconds % 86400);
     // Days counted from 0000-03-01, in eras of 400 years: leap days then end each year.

@@ -12,6 +12,7 @@
 use crate::cgroup::Cgroup;
 use crate::deadline;
 use crate::hooks::{Hook, Stdin};
+use crate::plan::overlay::Layers;
 use crate::plan::sched::Execution;
 use crate::rdt::Rdt;
 use crate::sys::{Errno, misc, signal};
@@ -50,6 +51,9 @@ pub struct State {
     /// The bundle is in the store of layers, and goes with the container.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub own_bundle: bool,
+    /// What its root filesystem is made of, if it is of layers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layers: Option<Layers>,
     /// The config's.
     pub annotations: BTreeMap<String, String>,
     /// `CLONE_NEW*` bits of the namespaces that it may not share with brig: exec joins them.

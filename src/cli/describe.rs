@@ -6,8 +6,9 @@ use std::path::PathBuf;
 
 /// Every command.
 pub(super) const COMMANDS: &[&str] = &[
-    "bundle", "create", "delete", "events", "exec", "features", "kill", "list", "pause", "ps",
-    "resume", "run", "spec", "start", "state", "stats", "update",
+    "bundle", "commit", "create", "delete", "diff", "events", "exec", "export", "features", "gc",
+    "images", "kill", "layers", "list", "pause", "ps", "resume", "run", "spec", "start", "state",
+    "stats", "update",
 ];
 
 /// Flags of runc and crun that later versions of brig bring, and whether they take a value. They are
@@ -69,6 +70,45 @@ pub(super) fn subcommand(name: &'static str) -> clap::Command {
             .arg(flag("detach", "Do not wait").short('d'))
             .arg(flag("keep", "Do not delete the container when it has ended"))
             .arg(flag("no-subreaper", "Do not adopt the orphans of the container")),
+        "diff" => command
+            .about("List what a container has changed in its layers: A added, C changed, D deleted")
+            .arg(format("How to print it [default: table]"))
+            .arg(id()),
+        "commit" => command
+            .about("Write an image with what a container has changed as its top layer")
+            .arg(
+                Arg::new("author").long("author").short('a').value_name("NAME").help("Who made it"),
+            )
+            .arg(
+                Arg::new("message")
+                    .long("message")
+                    .short('m')
+                    .value_name("TEXT")
+                    .help("For its history"),
+            )
+            .arg(one_of("compression", &["gzip", "zstd", "none"], "Of the layer [default: gzip]"))
+            .arg(flag("no-pause", "Let a running container go on meanwhile"))
+            .arg(id())
+            .arg(
+                Arg::new("image")
+                    .value_name("DIR[:TAG]")
+                    .required(true)
+                    .help("An OCI image layout, new or not; the tag is latest unless given"),
+            ),
+        "export" => command
+            .about("Write a container's whole tree as a tar archive, without what is mounted in it")
+            .arg(option("output", "FILE", "Instead of stdout").short('o'))
+            .arg(id()),
+        "images" => command
+            .about("List the images whose layers are in the store")
+            .arg(format("How to print them [default: table]")),
+        "layers" => command
+            .about("List the layers in the store, and who uses them")
+            .arg(format("How to print them [default: table]")),
+        "gc" => command
+            .about("Remove what nobody uses from the store of layers")
+            .arg(flag("all", "Also images that no bundle and no container uses").short('a'))
+            .arg(flag("dry-run", "Only tell what would be removed")),
         "bundle" => command
             .about("Make a bundle of an image on disk, its layers shared")
             .arg(flag("tty", "Give the process a terminal").short('t'))
@@ -285,6 +325,10 @@ fn one_of(name: &'static str, values: &'static [&'static str], help: &'static st
 
 fn interval(help: &'static str) -> Arg {
     Arg::new("interval").long("interval").value_name("DURATION").help(help)
+}
+
+fn format(help: &'static str) -> Arg {
+    one_of("format", &["table", "json"], help).short('f')
 }
 
 fn id() -> Arg {

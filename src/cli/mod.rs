@@ -8,9 +8,8 @@ mod read;
 #[cfg(test)]
 mod tests;
 
-use crate::cmd::bundle;
 use crate::cmd::create::How;
-use crate::cmd::{events, stats, update};
+use crate::cmd::{bundle, commit, events, stats, update};
 use crate::launch::exec;
 use crate::launch::parent::{Driver, Options};
 use crate::log::{Format, Level};
@@ -57,6 +56,12 @@ pub enum Command {
     Bundle(bundle::Options),
     Update(update::Options),
     Features,
+    Diff { id: String, format: ListFormat },
+    Commit(commit::Options),
+    Export { id: String, output: Option<PathBuf> },
+    Images { format: ListFormat },
+    Layers { format: ListFormat },
+    Gc { all: bool, dry_run: bool },
 }
 
 /// How `list` and `ps` print.

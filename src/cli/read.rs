@@ -2,9 +2,9 @@
 
 use super::describe::{LIMITS, NOT_YET};
 use super::{Command, Globals, ListFormat, Parsed};
-use crate::cmd::bundle;
 use crate::cmd::create::How;
-use crate::cmd::{events, stats, update};
+use crate::cmd::{bundle, commit, events, stats, update};
+use crate::image::commit::{About, Packed};
 use crate::image::container::FromImage;
 use crate::launch::exec;
 use crate::launch::parent::{Driver, Options};
@@ -126,6 +126,22 @@ fn command(name: &str, matches: &ArgMatches, globals: &Globals) -> Command {
             once: matches.get_flag("no-stream"),
             interval: text(matches, "interval"),
         }),
+        "diff" => Command::Diff { id: id(), format: format(matches) },
+        "commit" => Command::Commit(commit::Options {
+            id: id(),
+            image: text(matches, "image").unwrap_or_default(),
+            packed: match text(matches, "compression").as_deref() {
+                Some("zstd") => Packed::Zstd,
+                Some("none") => Packed::Plain,
+                _ => Packed::Gzip,
+            },
+            about: About { author: text(matches, "author"), message: text(matches, "message") },
+            no_pause: matches.get_flag("no-pause"),
+        }),
+        "export" => Command::Export { id: id(), output: path(matches, "output") },
+        "images" => Command::Images { format: format(matches) },
+        "layers" => Command::Layers { format: format(matches) },
+        "gc" => Command::Gc { all: matches.get_flag("all"), dry_run: matches.get_flag("dry-run") },
         "bundle" => Command::Bundle(bundle::Options {
             image: text(matches, "image").unwrap_or_default(),
             bundle: path(matches, "bundle").unwrap_or_default(),

@@ -1,11 +1,14 @@
 //! One verb a file: each takes what [`crate::cli`] read and gives brig's exit code.
 
 pub mod bundle;
+pub mod commit;
 pub mod create;
 mod delete;
+mod diff;
 pub mod events;
 mod exec;
 mod features;
+mod images;
 mod kill;
 mod list;
 mod pause;
@@ -27,7 +30,7 @@ pub fn failure_code(command: &Command) -> i32 {
 
 /// Runs a command.
 pub fn run(globals: &Globals, command: Command, log: &mut Log) -> Result<i32> {
-    let root = &globals.root;
+    let (root, store) = (&globals.root, globals.store.as_deref());
     match command {
         Command::Create(options) => create::create(&options, log),
         Command::Run(options, how) => return create::run(&options, &how, log),
@@ -43,8 +46,14 @@ pub fn run(globals: &Globals, command: Command, log: &mut Log) -> Result<i32> {
         Command::Spec { bundle, rootless } => spec::spec(&bundle, rootless),
         Command::Events(options) => events::events(root, &options),
         Command::Stats(options) => stats::stats(root, &options),
-        Command::Bundle(options) => bundle::bundle(globals.store.as_deref(), &options, log),
+        Command::Bundle(options) => bundle::bundle(store, &options, log),
         Command::Update(options) => update::update(root, &options, log),
+        Command::Diff { id, format } => diff::diff(root, &id, format),
+        Command::Commit(options) => commit::commit(root, store, &options, log),
+        Command::Export { id, output } => commit::export(root, &id, output.as_ref(), log),
+        Command::Images { format } => images::images(store, format),
+        Command::Layers { format } => images::layers(store, format),
+        Command::Gc { all, dry_run } => images::gc(store, all, dry_run),
         Command::Features => features::features(),
     }
     .map(|()| 0)

@@ -15,6 +15,8 @@
 //! * [`tree`]: removal. [`warnings`]: what is not as the image says.
 
 pub mod bundle;
+pub mod changes;
+pub mod commit;
 pub mod container;
 pub mod convert;
 pub mod decompress;
@@ -22,6 +24,7 @@ pub mod digest;
 pub mod dirs;
 pub mod init_layer;
 pub mod layers;
+pub mod layout;
 pub mod manifest;
 #[cfg(test)]
 mod mutations;
@@ -33,8 +36,11 @@ pub mod resolve;
 pub mod source;
 pub mod store;
 pub mod tar_reader;
+pub mod tar_writer;
 pub mod tree;
 pub mod unpack;
+pub mod upper;
+pub mod usage;
 pub mod user;
 pub mod view;
 pub mod warnings;

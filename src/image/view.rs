@@ -1,12 +1,12 @@
 //! Layers as their overlay would show them, without mounting it: which layer has a path, with
 //! whiteouts and opaque directories honoured.
 
-use super::whiteout;
+use super::{changes, whiteout};
 use crate::sys::Errno;
 use anyhow::{Context, Result, ensure};
 use nix::fcntl::{AtFlags, OFlag, open, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -70,6 +70,11 @@ impl View {
         Ok(())
     }
 
+    /// Adds a layer on top whose directory is open.
+    pub fn add_open(&mut self, root: OwnedFd) {
+        self.layers.push(LayerDir { root, implied: HashSet::new() });
+    }
+
     /// The highest layer's word on a path, without following links. `below`: of that many layers
     /// only, the lowest.
     pub fn find(&self, parts: &[&[u8]], below: usize) -> Result<Option<Found>> {
@@ -115,6 +120,37 @@ impl View {
     /// Whether one layer has a word on a path: it is there, or hidden.
     pub fn says(&self, layer: usize, parts: &[&[u8]]) -> Result<bool> {
         Ok(!matches!(self.layers[layer].word(parts)?, Word::Nothing))
+    }
+
+    /// The names in a directory, as all layers together show it.
+    pub fn names(&self, parts: &[&[u8]]) -> Result<Vec<Vec<u8>>> {
+        let mut shown = BTreeSet::new();
+        let mut hidden = HashSet::new();
+        for layer in self.layers.iter().rev() {
+            let (dir, name, stat, ends) = match layer.word(parts)? {
+                Word::Nothing => continue,
+                Word::Hidden => break,
+                Word::Here { dir, name, stat, ends } => (dir, name, stat, ends),
+            };
+            if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFDIR {
+                break;
+            }
+            let flags = DIRECTORY.difference(OFlag::O_PATH);
+            let dir = openat(&dir, name.as_slice(), flags, Mode::empty())?;
+            for name in changes::names(dir.as_fd())? {
+                let stat = fstatat(&dir, name.as_slice(), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+                match whiteout::is_whiteout(&stat) {
+                    true => drop(hidden.insert(name)),
+                    false if hidden.contains(&name) => {}
+                    false => drop(shown.insert(name)),
+                }
+            }
+            hidden.extend(shown.iter().cloned());
+            if ends {
+                break;
+            }
+        }
+        Ok(shown.into_iter().collect())
     }
 
     /// How many layers there are.

@@ -50,9 +50,11 @@ pub fn make_opaque(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
     }
 }
 
-/// Whether a directory is opaque: every one that brig makes so has this attribute.
+/// Whether a directory is opaque: every one that brig makes so has the first attribute; the kernel makes
+/// one of them so, as the overlay is mounted.
 pub fn is_opaque(dir: BorrowedFd<'_>, name: &[u8]) -> Result<bool> {
-    Ok(xattr::is_marked(&path_in(dir, name), USER)?)
+    let path = path_in(dir, name);
+    Ok(xattr::is_marked(&path, USER)? || xattr::is_marked(&path, TRUSTED)?)
 }
 
 /// A path for calls that take no directory's descriptor; only its last name is looked up.

@@ -15,6 +15,7 @@ use crate::deadline;
 use crate::hooks::{self, Hooks};
 use crate::log::Log;
 use crate::plan::Plan;
+use crate::plan::overlay::Overlay;
 use crate::process::console::{self, Way};
 use crate::process::proc::Proc;
 use crate::process::socket::{self, Socket};
@@ -158,6 +159,7 @@ fn first_state(
         rootfs: plan.rootfs.path.clone(),
         created: crate::log::now(),
         uid: nix::unistd::geteuid().as_raw(),
+        layers: plan.rootfs.overlay.as_ref().map(Overlay::paths),
         annotations: spec.annotations,
         own_bundle: options.image.is_some(),
         poststart: plan.hooks.poststart.clone(),

@@ -5,6 +5,7 @@ use super::rootfs::RootOptions;
 use crate::spec::{Place, Spec};
 use crate::sys::cred;
 use anyhow::{Context, Result, anyhow, ensure};
+use serde::{Deserialize, Serialize};
 use std::ffi::{CString, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -26,6 +27,28 @@ pub struct Overlay {
     pub layers_from: Origin,
     /// Who named the upper.
     pub upper_from: Origin,
+}
+
+/// What a container's root is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layers {
+    /// Directories, lowest first.
+    pub lower: Vec<PathBuf>,
+    /// Where its changes are; none: in memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upper: Option<PathBuf>,
+}
+
+impl Overlay {
+    /// Where all of it is on the host: for `diff` and `commit`.
+    pub fn paths(&self) -> Layers {
+        let path = |path: &CString| PathBuf::from(OsString::from_vec(path.to_bytes().to_vec()));
+        let upper = match &self.upper {
+            Upper::Tmpfs { .. } => None,
+            Upper::Directory { upper, .. } => Some(path(upper)),
+        };
+        Layers { lower: self.layers.iter().map(path).collect(), upper }
+    }
 }
 
 /// Where the container's writes go.

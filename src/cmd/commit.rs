@@ -1,0 +1,131 @@
+//! commit and export: what a container has changed as a layer of an image, its whole tree as an archive.
+
+use super::diff::with_rights;
+use crate::deadline;
+use crate::image::commit::{self, About, Ids, Packed};
+use crate::image::layout::{self, Layout};
+use crate::image::store::{Store, default_path};
+use crate::image::{bundle, digest::Digest, upper};
+use crate::log::{self, Log};
+use crate::plan::idmap;
+use crate::plan::overlay::{IDMAP, IMAGE};
+use crate::state::{Dir, NotFound, State, Status};
+use anyhow::{Context, Result, anyhow, ensure};
+use std::cell::RefCell;
+use std::fs::File;
+use std::io::{BufWriter, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// What commit is told on the command line.
+#[derive(Debug)]
+pub struct Options {
+    /// The container.
+    pub id: String,
+    /// Where the image goes: `DIR:TAG`.
+    pub image: String,
+    /// How its new layer is packed.
+    pub packed: Packed,
+    /// Author and message.
+    pub about: About,
+    /// The container does not stand still for it.
+    pub no_pause: bool,
+}
+
+/// Makes the layer, and prints the digest of the image's manifest.
+pub fn commit(root: &Path, store: Option<&Path>, options: &Options, log: &mut Log) -> Result<()> {
+    let (dir, state) = open(root, &options.id).with_context(|| format!("commit {}", options.id))?;
+    let go = || -> Result<()> {
+        let (path, tag) = layout::parse(&options.image)?;
+        let path = std::path::absolute(path)?;
+        let image = state.annotations.get(IMAGE).context(
+            "it was not made of an image (brig bundle, brig run --image): there is nothing to add a layer to",
+        )?;
+        let image = Digest::parse(image)?;
+        let store = store.map_or_else(default_path, |path| Ok(path.to_owned()))?;
+        let log = RefCell::new(log);
+        with_rights(&state, || {
+            let store = Store::open(Some(&store))?;
+            let layout = Layout::open(&path)?;
+            let upper = upper::open_upper(&state, &dir)?;
+            let ids = ids(&state, &dir)?;
+            let mut warn = |text: &str| log.borrow_mut().warn(text);
+            let from = (&store, &image);
+            let made = (&upper, &ids);
+            let write = || {
+                commit::commit(&layout, &tag, from, made, options.packed, &options.about, &mut warn)
+            };
+            let digest = standing_still(&dir, &state, options.no_pause, write)?;
+            log::out(format!("{digest}\n").as_bytes())
+        })
+    };
+    go().with_context(|| format!("commit {}", options.id))
+}
+
+fn open(root: &Path, id: &str) -> Result<(Dir, State)> {
+    let dir = Dir::open(root, id)?;
+    let state = dir.load()?.ok_or_else(|| anyhow!(NotFound))?;
+    Ok((dir, state))
+}
+
+/// With the container paused, if it runs, as docker does: files that belong together are so.
+fn standing_still<T>(
+    dir: &Dir,
+    state: &State,
+    no_pause: bool,
+    act: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    let runs = dir.status(state)? == Status::Running && !state.cgroup.dirs().is_empty();
+    if no_pause || !runs {
+        return act();
+    }
+    let frozen = state.cgroup.freeze(Instant::now() + deadline::FREEZE)?;
+    let done = act();
+    if frozen {
+        state.cgroup.thaw()?;
+    }
+    done
+}
+
+/// Which ids the container has for those on disk.
+fn ids(state: &State, dir: &Dir) -> Result<Ids> {
+    let mapped = state.has_namespace(libc::CLONE_NEWUSER)
+        && !state.annotations.contains_key(IDMAP)
+        && bundle::maps().is_none();
+    if !mapped {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    let config: serde_json::Value = serde_json::from_slice(&dir.read("config.json")?)?;
+    let read = |field: &str| -> Result<Vec<idmap::IdMap>> {
+        let maps: Vec<_> = serde_json::from_value(config["linux"][field].clone())
+            .with_context(|| format!("its ids: linux.{field}"))?;
+        idmap::read(&maps, &format!("linux.{field}"))
+    };
+    Ok((read("uidMappings")?, read("gidMappings")?))
+}
+
+/// Writes the container's whole tree, without what is mounted in it, as a tar archive.
+pub fn export(root: &Path, id: &str, output: Option<&PathBuf>, log: &mut Log) -> Result<()> {
+    let mut go = || -> Result<()> {
+        let (dir, state) = open(root, id)?;
+        let out: Box<dyn Write> = match output {
+            Some(path) => Box::new(File::create(path).with_context(|| path.display().to_string())?),
+            None => {
+                let stdout = std::io::stdout();
+                ensure!(
+                    !stdout.is_terminal(),
+                    "an archive is nothing for a terminal: -o FILE, or > FILE"
+                );
+                Box::new(stdout)
+            }
+        };
+        with_rights(&state, || {
+            let merged = upper::open_merged(&state, &dir)?;
+            let out = BufWriter::with_capacity(1 << 16, out);
+            let mut warn = |text: &str| log.warn(text);
+            commit::export(&merged, &ids(&state, &dir)?, out, &mut warn)?.flush()?;
+            Ok(())
+        })
+    };
+    go().with_context(|| format!("export {id}"))
+}

@@ -1,0 +1,91 @@
+//! diff: what a container has changed in its layers.
+
+use crate::cli::ListFormat;
+use crate::image::changes::{Change, Upper, What};
+use crate::image::{bundle, upper, worker};
+use crate::log;
+use crate::state::{Dir, NotFound, State};
+use anyhow::{Context, Result, anyhow};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// A line of it.
+#[derive(Debug, Serialize)]
+struct Line {
+    kind: char,
+    path: String,
+    what: &'static str,
+}
+
+/// Prints it: A is added, C changed, D deleted, as docker and podman have it.
+pub fn diff(root: &Path, id: &str, format: ListFormat) -> Result<()> {
+    let dir = Dir::open(root, id)?;
+    let state =
+        dir.load()?.ok_or_else(|| anyhow!(NotFound)).with_context(|| format!("diff {id}"))?;
+    let go = || print(&state, &dir, format).with_context(|| format!("diff {id}"));
+    with_rights(&state, go)
+}
+
+/// In a user namespace with the caller's ids, where these are not root's.
+pub fn with_rights(state: &State, go: impl FnOnce() -> Result<()>) -> Result<()> {
+    upper::of(state)?;
+    match bundle::maps() {
+        None => go(),
+        Some(maps) => {
+            worker::spawn(Some(&maps), |_| go().map(|()| Vec::new()))?.wait(|_| ()).map(drop)
+        }
+    }
+}
+
+fn print(state: &State, dir: &Dir, format: ListFormat) -> Result<()> {
+    let lines = lines(&upper::open_upper(state, dir)?)?;
+    let lines = lines.into_iter().map(|(path, (kind, what))| Line {
+        kind,
+        path: String::from_utf8_lossy(&path).into_owned(),
+        what,
+    });
+    let text = match format {
+        ListFormat::Json => {
+            let mut text = serde_json::to_string_pretty(&lines.collect::<Vec<_>>())?;
+            text.push('\n');
+            text
+        }
+        // A name may have any character; a line is one line.
+        ListFormat::Table => {
+            lines.map(|line| format!("{} {}\n", line.kind, log::one_line(&line.path))).collect()
+        }
+    };
+    log::out(text.as_bytes())
+}
+
+/// By path, with a slash in front. A directory in which something has changed has changed.
+fn lines(upper: &Upper) -> Result<BTreeMap<Vec<u8>, (char, &'static str)>> {
+    let mut lines = BTreeMap::new();
+    let mut add = |path: &[u8], kind, what| {
+        lines.insert([b"/", path].concat(), (kind, what));
+        let parents = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+        for (at, _) in parents {
+            lines.entry([b"/", &path[..at]].concat()).or_insert(('C', "metadata"));
+        }
+    };
+    for node in upper.nodes()? {
+        match &node.change {
+            Change::Deleted => add(&node.path, 'D', "content"),
+            Change::Added(_) => add(&node.path, 'A', "content"),
+            Change::Changed { what, opaque, .. } => {
+                match what {
+                    What::Nothing if !opaque => {}
+                    What::Content => add(&node.path, 'C', "content"),
+                    _ => add(&node.path, 'C', "metadata"),
+                }
+                if *opaque && *what != What::Content {
+                    for name in upper.hidden_names(&node.path)? {
+                        add(&[&node.path, &b"/"[..], &name].concat(), 'D', "content");
+                    }
+                }
+            }
+        }
+    }
+    Ok(lines)
+}

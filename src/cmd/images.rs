@@ -1,0 +1,108 @@
+//! images, layers, gc: what the store of layers holds, and the removal of what nobody uses.
+
+use crate::cli::ListFormat;
+use crate::image::digest::Digest;
+use crate::image::store::{Store, default_path};
+use crate::image::usage::{self, Contents};
+use crate::image::{bundle, worker};
+use crate::log;
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+/// Lists the images.
+pub fn images(store: Option<&Path>, format: ListFormat) -> Result<()> {
+    with_store(store, |store| {
+        let contents = Contents::read(store, false)?;
+        let bytes = |image: &crate::image::store::ImageRecord| -> u64 {
+            let own = contents.layers.iter().filter(|layer| image.layers.contains(&layer.diff_id));
+            own.map(|layer| layer.bytes).sum()
+        };
+        let users = |id: &Digest| contents.uses.iter().filter(|used| used.image == *id).count();
+        let rows = contents.images.iter().map(|image| {
+            json!({
+                "name": image.names.first(), "id": image.id, "layers": image.layers.len(),
+                "bytes": bytes(image), "users": users(&image.id), "created": image.created,
+            })
+        });
+        print(
+            format,
+            &["name", "id", "layers", "bytes", "users", "created"],
+            &rows.collect::<Vec<_>>(),
+        )
+    })
+}
+
+/// Lists the layers.
+pub fn layers(store: Option<&Path>, format: ListFormat) -> Result<()> {
+    with_store(store, |store| {
+        let contents = Contents::read(store, false)?;
+        let users = contents.users();
+        let rows = contents.layers.iter().map(|layer| {
+            let images =
+                contents.images.iter().filter(|image| image.layers.contains(&layer.diff_id));
+            json!({
+                "id": layer.diff_id, "bytes": layer.bytes, "entries": layer.entries,
+                "images": images.count(),
+                "users": users.get(&layer.diff_id).cloned().unwrap_or_default(),
+            })
+        });
+        print(format, &["id", "bytes", "entries", "images", "users"], &rows.collect::<Vec<_>>())
+    })
+}
+
+/// Removes what nobody uses, or with `dry_run` only tells what that is.
+pub fn gc(store: Option<&Path>, all: bool, dry_run: bool) -> Result<()> {
+    with_store(store, |store| {
+        let unused = match dry_run {
+            true => Contents::read(store, all)?.unused,
+            false => usage::collect(store, all)?,
+        };
+        let mut text: String = unused
+            .iter()
+            .map(|unused| {
+                format!("{} {} {}\n", unused.what, log::one_line(&unused.name), unused.bytes)
+            })
+            .collect();
+        let bytes: u64 = unused.iter().map(|unused| unused.bytes).sum();
+        let verb = if dry_run { "would be removed" } else { "removed" };
+        text.push_str(&format!("{} {verb}, {bytes} bytes of layers\n", unused.len()));
+        log::out(text.as_bytes())
+    })
+}
+
+fn with_store(path: Option<&Path>, go: impl FnOnce(&Store) -> Result<()>) -> Result<()> {
+    let path: PathBuf = path.map_or_else(default_path, |path| Ok(path.to_owned()))?;
+    let go = || Store::open(Some(&path)).and_then(|store| go(&store));
+    let done = match bundle::maps() {
+        None => go(),
+        Some(maps) => worker::spawn(Some(&maps), |_| go().map(|()| Vec::new()))
+            .and_then(|worker| worker.wait(|_| ()).map(drop)),
+    };
+    done.with_context(|| format!("store {}", path.display()))
+}
+
+fn print(format: ListFormat, columns: &[&str], rows: &[Value]) -> Result<()> {
+    if format == ListFormat::Json {
+        let mut text = serde_json::to_string_pretty(rows)?;
+        text.push('\n');
+        return log::out(text.as_bytes());
+    }
+    let head = columns.iter().map(|column| column.to_uppercase()).collect::<Vec<_>>();
+    let cell = |value: &Value| match value {
+        Value::String(text) => log::one_line(text),
+        Value::Array(list) if list.is_empty() => "-".into(),
+        Value::Array(list) => list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","),
+        Value::Null => "-".into(),
+        other => other.to_string(),
+    };
+    let rows = rows.iter().map(|row| columns.iter().map(|column| cell(&row[*column])).collect());
+    let table: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
+    let width = |column: usize| table.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns.len()).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
+    };
+    log::out(table.iter().map(line).collect::<String>().as_bytes())
+}

@@ -1,0 +1,316 @@
+//! What a container has changed: its upper layer, compared with the layers below it. Nothing else is
+//! looked at, so it takes as long as there are changes, not as long as there are files.
+
+use super::view::{Found, View};
+use super::whiteout;
+use crate::sys::path::{Links, open_in};
+use crate::sys::{Errno, xattr};
+use anyhow::{Context, Result, bail};
+use nix::dir::Dir;
+use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
+use std::collections::HashSet;
+use std::ffi::CString;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// An upper, and what it lies on.
+#[derive(Debug)]
+pub struct Upper {
+    /// Its directory.
+    pub root: OwnedFd,
+    /// The layers below.
+    pub below: View,
+    /// Destinations of the container's mounts, as paths without a slash in front: what is there because
+    /// of them is no change.
+    pub mount_points: HashSet<Vec<u8>>,
+    /// Which of the layers below is brig's own: a changed file of it is no change of the image.
+    pub own_layer: Option<usize>,
+}
+
+/// Something of an upper.
+#[derive(Debug)]
+pub struct Node {
+    /// Without a slash in front.
+    pub path: Vec<u8>,
+    /// What it means.
+    pub change: Change,
+}
+
+/// What a name in an upper means.
+#[derive(Debug)]
+pub enum Change {
+    /// There was something below, and it is gone.
+    Deleted,
+    /// There was nothing of the name below.
+    Added(FileStat),
+    /// There was.
+    Changed {
+        /// What it is now.
+        stat: FileStat,
+        /// How it differs.
+        what: What,
+        /// A directory of which nothing below shows.
+        opaque: bool,
+    },
+}
+
+/// How something differs from what was below.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// Not at all: a directory that is there for what is in it.
+    Nothing,
+    /// Owner, mode, times, attributes.
+    Metadata,
+    /// Its content, or what it is at all.
+    Content,
+}
+
+const DIRECTORY: OFlag =
+    OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+/// A directory or file of an upper that overlayfs says lies elsewhere below: with the options
+/// redirect_dir and metacopy, which brig does not use.
+const ELSEWHERE: [&std::ffi::CStr; 4] = [
+    c"trusted.overlay.redirect",
+    c"user.overlay.redirect",
+    c"trusted.overlay.metacopy",
+    c"user.overlay.metacopy",
+];
+
+impl Upper {
+    /// Everything in it, in the order of the names, a directory before what is in it.
+    pub fn nodes(&self) -> Result<Vec<Node>> {
+        let mut nodes = Vec::new();
+        self.list(self.root.as_fd(), &mut Vec::new(), false, &mut nodes)?;
+        Ok(nodes)
+    }
+
+    /// Opens something of it.
+    pub fn open(&self, path: &[u8], flags: OFlag) -> Result<OwnedFd> {
+        let path = CString::new(path)?;
+        Ok(open_in(self.root.as_fd(), &path, flags | OFlag::O_NOFOLLOW, Links::Refuse)?)
+    }
+
+    /// `hidden`: nothing below shows in this directory.
+    fn list(
+        &self,
+        dir: BorrowedFd<'_>,
+        path: &mut Vec<u8>,
+        hidden: bool,
+        nodes: &mut Vec<Node>,
+    ) -> Result<()> {
+        for name in names(dir)? {
+            let before = path.len();
+            if before > 0 {
+                path.push(b'/');
+            }
+            path.extend_from_slice(&name);
+            self.one(dir, &name, path, hidden, nodes)
+                .with_context(|| path.escape_ascii().to_string())?;
+            path.truncate(before);
+        }
+        Ok(())
+    }
+
+    fn one(
+        &self,
+        dir: BorrowedFd<'_>,
+        name: &[u8],
+        path: &mut Vec<u8>,
+        hidden: bool,
+        nodes: &mut Vec<Node>,
+    ) -> Result<()> {
+        let stat = match fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            // The container goes on while it is looked at.
+            Err(Errno::ENOENT) => return Ok(()),
+            stat => stat?,
+        };
+        let below = if hidden { None } else { self.find(path)? };
+        if whiteout::is_whiteout(&stat) {
+            if below.is_some() {
+                nodes.push(Node { path: path.clone(), change: Change::Deleted });
+            }
+            return Ok(());
+        }
+        if below.as_ref().is_some_and(|found| self.is_own(found)) {
+            return Ok(());
+        }
+        refuse_elsewhere(dir, name)?;
+        if !is(&stat, SFlag::S_IFDIR) {
+            return self.file(dir, name, path, stat, below, nodes);
+        }
+        let merged = below.filter(|found| found.is(SFlag::S_IFDIR));
+        let opaque = hidden || merged.is_none() || whiteout::is_opaque(dir, name)?;
+        let was_other = merged.is_none() && !hidden && self.find(path)?.is_some();
+        let at = nodes.len();
+        let change = match &merged {
+            Some(found) => {
+                let what = compare_metadata(dir, name, &stat, found)?;
+                Change::Changed { stat, what, opaque }
+            }
+            None if was_other => Change::Changed { stat, what: What::Content, opaque: true },
+            None => Change::Added(stat),
+        };
+        let is_new = merged.is_none();
+        nodes.push(Node { path: path.clone(), change });
+        let inside = match openat(dir, name, DIRECTORY, Mode::empty()) {
+            Err(Errno::ENOENT) => return Ok(()),
+            inside => inside?,
+        };
+        self.list(inside.as_fd(), path, opaque, nodes)?;
+        if nodes.len() == at + 1 && self.is_for_mounts(path, is_new, &nodes[at].change) {
+            nodes.pop();
+        }
+        Ok(())
+    }
+
+    fn file(
+        &self,
+        dir: BorrowedFd<'_>,
+        name: &[u8],
+        path: &[u8],
+        stat: FileStat,
+        below: Option<Found>,
+        nodes: &mut Vec<Node>,
+    ) -> Result<()> {
+        let change = match below {
+            // What a file is bound onto.
+            None if stat.st_size == 0 && self.mount_points.contains(path) => return Ok(()),
+            None => Change::Added(stat),
+            Some(found) => {
+                let what = match same_content(dir, name, &stat, &found)? {
+                    true => What::Metadata,
+                    false => What::Content,
+                };
+                Change::Changed { stat, what, opaque: false }
+            }
+        };
+        nodes.push(Node { path: path.to_vec(), change });
+        Ok(())
+    }
+
+    /// An empty directory that brig has made for a mount, or for what leads to one, or that has a new
+    /// time because of that.
+    fn is_for_mounts(&self, path: &[u8], is_new: bool, change: &Change) -> bool {
+        let leads = |point: &Vec<u8>| {
+            point.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+        };
+        let only_times = matches!(change, Change::Changed { what, .. } if *what != What::Content);
+        (is_new || only_times) && self.mount_points.iter().any(leads)
+    }
+
+    fn find(&self, path: &[u8]) -> Result<Option<Found>> {
+        let parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
+        self.below.find(&parts, self.below.len())
+    }
+
+    fn is_own(&self, found: &Found) -> bool {
+        self.own_layer == Some(found.layer) && !found.is(SFlag::S_IFDIR)
+    }
+
+    /// The names below of an opaque directory that it does not have any more.
+    pub fn hidden_names(&self, path: &[u8]) -> Result<Vec<Vec<u8>>> {
+        let parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
+        let here = self.open(path, DIRECTORY)?;
+        let mut gone = self.below.names(&parts)?;
+        gone.retain(|name| fstatat(&here, name.as_slice(), AtFlags::AT_SYMLINK_NOFOLLOW).is_err());
+        Ok(gone)
+    }
+}
+
+/// The names in a directory, sorted.
+pub fn names(dir: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>> {
+    let mut list = Dir::openat(dir, ".", DIRECTORY, Mode::empty())?;
+    let mut names = Vec::new();
+    for entry in list.iter() {
+        let name = entry?.file_name().to_bytes().to_vec();
+        if name != b"." && name != b".." {
+            names.push(name);
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Whether a mode is of this kind.
+pub fn is(stat: &FileStat, kind: SFlag) -> bool {
+    SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == kind
+}
+
+fn refuse_elsewhere(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+    let path = whiteout::path_in(dir, name);
+    for attribute in ELSEWHERE {
+        if xattr::is_marked(&path, attribute)? {
+            bail!("has the attribute {}: another overlay made it", attribute.to_string_lossy());
+        }
+    }
+    Ok(())
+}
+
+/// Attributes, without those of overlayfs.
+pub fn attributes(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let path = whiteout::path_in(dir, name);
+    let mut attributes = Vec::new();
+    for name in xattr::list(&path)? {
+        let overlays = name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.");
+        if overlays {
+            continue;
+        }
+        let value = xattr::get(&path, &CString::new(name.clone())?)?;
+        attributes.extend(value.map(|value| (name, value)));
+    }
+    attributes.sort_unstable();
+    Ok(attributes)
+}
+
+fn compare_metadata(
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    stat: &FileStat,
+    below: &Found,
+) -> Result<What> {
+    let of = |s: &FileStat| (s.st_mode, s.st_uid, s.st_gid, s.st_mtime, s.st_mtime_nsec);
+    let same = of(stat) == of(&below.stat)
+        && attributes(dir, name)? == attributes(below.dir.as_fd(), &below.name)?;
+    Ok(if same { What::Nothing } else { What::Metadata })
+}
+
+fn same_content(dir: BorrowedFd<'_>, name: &[u8], stat: &FileStat, below: &Found) -> Result<bool> {
+    let kind = |stat: &FileStat| stat.st_mode & SFlag::S_IFMT.bits();
+    if kind(stat) != kind(&below.stat) {
+        return Ok(false);
+    }
+    Ok(match SFlag::from_bits_truncate(kind(stat)) {
+        SFlag::S_IFREG if stat.st_size != below.stat.st_size => false,
+        SFlag::S_IFREG => {
+            same_bytes(open_file(dir, name)?, open_file(below.dir.as_fd(), &below.name)?)?
+        }
+        SFlag::S_IFLNK => readlinkat(dir, name)? == readlinkat(&below.dir, below.name.as_slice())?,
+        SFlag::S_IFCHR | SFlag::S_IFBLK => stat.st_rdev == below.stat.st_rdev,
+        _ => true,
+    })
+}
+
+/// Opens a file that is known to be a regular one.
+pub fn open_file(dir: BorrowedFd<'_>, name: &[u8]) -> Result<File> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    Ok(openat(dir, name, flags, Mode::empty())?.into())
+}
+
+fn same_bytes(mut a: File, mut b: File) -> Result<bool> {
+    let (mut left, mut right) = (vec![0_u8; 1 << 16], vec![0_u8; 1 << 16]);
+    loop {
+        let length = a.read(&mut left)?;
+        if length == 0 {
+            return Ok(b.read(&mut right)? == 0);
+        }
+        match b.read_exact(&mut right[..length]) {
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(false),
+            read => read?,
+        }
+        if left[..length] != right[..length] {
+            return Ok(false);
+        }
+    }
+}

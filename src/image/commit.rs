@@ -1,0 +1,375 @@
+//! What a container has changed becomes a layer of an image, in an OCI image layout.
+
+use super::changes::{Change, Node, Upper, attributes, is};
+use super::digest::{Algorithm, Digest, Hasher};
+use super::layout::Layout;
+use super::manifest::Descriptor;
+use super::reference;
+use super::resolve::{self, Image, Layer};
+use super::store::{ImageRecord, Store};
+use super::tar_writer::{File, Writer, ensure_no_whiteout};
+use super::whiteout::{OPAQUE, PREFIX};
+use crate::log;
+use crate::plan::idmap::IdMap;
+use anyhow::{Context, Result, bail};
+use flate2::{Compression, GzBuilder};
+use nix::fcntl::OFlag;
+use nix::sys::stat::{FileStat, SFlag};
+use ruzstd::encoding::{CompressionLevel, compress};
+use serde_json::{Value, json};
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::AsFd;
+
+/// How a layer is packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Packed {
+    /// As gzip(1).
+    Gzip,
+    /// As zstd(1).
+    Zstd,
+    /// Not at all.
+    Plain,
+}
+
+/// What is said about the new image.
+#[derive(Debug, Default)]
+pub struct About {
+    /// Who made it.
+    pub author: Option<String>,
+    /// For its history.
+    pub message: Option<String>,
+}
+
+/// Ids on disk that stand for others in the container: user ids, group ids.
+pub type Ids = (Vec<IdMap>, Vec<IdMap>);
+
+const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+const ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
+const PLAIN: &str = "application/vnd.oci.image.layer.v1.tar";
+const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
+/// Passes bytes on and counts and digests them.
+struct Digesting<W> {
+    inner: W,
+    hasher: Hasher,
+    count: u64,
+}
+
+impl<W> Digesting<W> {
+    fn new(inner: W) -> Self {
+        Digesting { inner, hasher: Hasher::new(Algorithm::Sha256), count: 0 }
+    }
+}
+
+impl<W: Write> Write for Digesting<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let length = self.inner.write(bytes)?;
+        self.hasher.update(&bytes[..length]);
+        self.count += length as u64;
+        Ok(length)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+/// Writes the upper as an archive with the image-spec's whiteouts.
+fn archive<W: Write>(upper: &Upper, ids: &Ids, out: W, warn: &mut dyn FnMut(&str)) -> Result<W> {
+    let mut writer = Writer::new(out);
+    for node in upper.nodes()? {
+        add(upper, ids, &node, &mut writer, warn)
+            .with_context(|| node.path.escape_ascii().to_string())?;
+    }
+    writer.finish()
+}
+
+fn add<W: Write>(
+    upper: &Upper,
+    ids: &Ids,
+    node: &Node,
+    writer: &mut Writer<W>,
+    warn: &mut dyn FnMut(&str),
+) -> Result<()> {
+    let (dir, name) = match node.path.iter().rposition(|byte| *byte == b'/') {
+        Some(at) => (&node.path[..at], &node.path[at + 1..]),
+        None => (&b"."[..], &node.path[..]),
+    };
+    let beside = |name: &[u8]| match dir {
+        b"." => name.to_vec(),
+        dir => [dir, b"/", name].concat(),
+    };
+    let (stat, opaque) = match &node.change {
+        Change::Deleted => return writer.empty(&beside(&[PREFIX, name].concat())),
+        Change::Added(stat) => (stat, false),
+        Change::Changed { stat, what, opaque } => {
+            (stat, *opaque && is(stat, SFlag::S_IFDIR) && *what != super::changes::What::Content)
+        }
+    };
+    ensure_no_whiteout(&node.path)?;
+    let dir = upper.open(dir, OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+    let mut file = File {
+        path: &node.path,
+        at: (dir.as_fd(), name),
+        stat: *stat,
+        attributes: attributes(dir.as_fd(), name)?,
+    };
+    file.stat.st_uid = inside(&ids.0, stat.st_uid)?;
+    file.stat.st_gid = inside(&ids.1, stat.st_gid)?;
+    if !writer.file(&file)? {
+        warn(&format!("{}: a socket is left out", node.path.escape_ascii()));
+    }
+    if opaque {
+        writer.empty(&[&node.path, &b"/"[..], OPAQUE].concat())?;
+    }
+    Ok(())
+}
+
+/// The container's id for one on disk.
+fn inside(maps: &[IdMap], id: u32) -> Result<u32> {
+    if maps.is_empty() {
+        return Ok(id);
+    }
+    let offset = |map: &IdMap| id.checked_sub(map.host).filter(|offset| *offset < map.size);
+    let found = maps.iter().find_map(|map| offset(map).map(|offset| map.container + offset));
+    found.with_context(|| format!("belongs to id {id}, which the container does not have"))
+}
+
+/// A layer in the layout: its descriptor, and its digest without compression.
+fn layer(
+    layout: &Layout,
+    upper: &Upper,
+    ids: &Ids,
+    packed: Packed,
+    warn: &mut dyn FnMut(&str),
+) -> Result<(Descriptor, Digest)> {
+    let (_plain_name, plain) = layout.temp()?;
+    let out = Digesting::new(io::BufWriter::with_capacity(1 << 16, plain));
+    let mut done = archive(upper, ids, out, warn)?;
+    done.flush()?;
+    let diff_id = done.hasher.finish();
+    let size = done.count;
+    let mut plain = done.inner.into_inner().map_err(io::IntoInnerError::into_error)?;
+    plain.rewind()?;
+    if packed == Packed::Plain {
+        layout.publish(&_plain_name, &diff_id)?;
+        return Ok((Layout::descriptor(PLAIN, diff_id.clone(), size), diff_id));
+    }
+    let (name, file) = layout.temp()?;
+    let mut out = Digesting::new(io::BufWriter::with_capacity(1 << 16, file));
+    let media_type = match packed {
+        Packed::Zstd => {
+            zstd(plain, &mut out)?;
+            ZSTD
+        }
+        _ => {
+            let mut gzip = GzBuilder::new().write(&mut out, Compression::new(6));
+            io::copy(&mut plain, &mut gzip)?;
+            gzip.finish()?;
+            GZIP
+        }
+    };
+    out.flush()?;
+    let (digest, size) = (out.hasher.finish(), out.count);
+    layout.publish(&name, &digest)?;
+    Ok((Layout::descriptor(media_type, digest, size), diff_id))
+}
+
+/// The encoder panics when it cannot read or write: it never hears of it.
+struct Patient<T> {
+    inner: T,
+    failed: Option<io::Error>,
+}
+
+impl<T: Read> Read for Patient<T> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(self.inner.read(buffer).unwrap_or_else(|error| {
+            self.failed = Some(error);
+            0
+        }))
+    }
+}
+
+impl<T: Write> Write for Patient<T> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.failed.is_none() {
+            self.failed = self.inner.write_all(bytes).err();
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn zstd(plain: std::fs::File, out: &mut impl Write) -> Result<()> {
+    let mut plain = Patient { inner: plain, failed: None };
+    let mut out = Patient { inner: out, failed: None };
+    compress(&mut plain, &mut out, CompressionLevel::Fastest);
+    plain.failed.or(out.failed).map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// The image that the container was made of, where its blobs are.
+fn base(store: &Store, id: &Digest) -> Result<(ImageRecord, Image)> {
+    let record = store.image_record(id)?;
+    let record = record.with_context(|| format!("the store does not know its image {id}"))?;
+    let mut why = anyhow::anyhow!("it has no name");
+    let names: Vec<String> =
+        record.names.iter().cloned().chain([record.source.display().to_string()]).collect();
+    for name in names {
+        match reference::parse(&name).and_then(|reference| resolve::resolve(&reference)) {
+            Ok(image) if image.id == *id => return Ok((record, image)),
+            Ok(_) => why = anyhow::anyhow!("{name} is another image by now"),
+            Err(error) => why = error,
+        }
+    }
+    Err(why.context("the layers of its image, as they were packed, have to be where they were"))
+}
+
+/// Takes a layer of the base along, as it is.
+fn bring(layout: &Layout, image: &Image, layer: &Layer) -> Result<Descriptor> {
+    if let Some(known) = &layer.descriptor
+        && layout.has(&known.digest)
+    {
+        let media_type = media_type(&known.media_type)?;
+        return Ok(Layout::descriptor(media_type, known.digest.clone(), known.size));
+    }
+    let blob = layer.open(&image.source).with_context(|| layer.name())?;
+    let (name, file) = layout.temp()?;
+    let mut out = Digesting::new(file);
+    io::copy(&mut blob.reader()?, &mut out).with_context(|| layer.name())?;
+    let (digest, size) = (out.hasher.finish(), out.count);
+    let media_type = match &layer.descriptor {
+        Some(known) => {
+            known.digest.is(&digest).with_context(|| layer.name())?;
+            media_type(&known.media_type)?
+        }
+        // `docker save` packs nothing, and says nothing.
+        None if digest == layer.diff_id => PLAIN,
+        None => GZIP,
+    };
+    layout.publish(&name, &digest)?;
+    Ok(Layout::descriptor(media_type, digest, size))
+}
+
+fn media_type(known: &str) -> Result<&'static str> {
+    Ok(match known {
+        GZIP | "application/vnd.docker.image.rootfs.diff.tar.gzip" => GZIP,
+        ZSTD | "application/vnd.docker.image.rootfs.diff.tar.zstd" => ZSTD,
+        PLAIN | "application/vnd.docker.image.rootfs.diff.tar" => PLAIN,
+        other => bail!("a layer of media type {other:?}"),
+    })
+}
+
+/// SOURCE_DATE_EPOCH, or now.
+fn created() -> Result<String> {
+    match std::env::var("SOURCE_DATE_EPOCH") {
+        Ok(seconds) if !seconds.is_empty() => {
+            let seconds = seconds.parse().context("SOURCE_DATE_EPOCH is no number of seconds")?;
+            Ok(log::rfc3339(std::time::Duration::from_secs(seconds)))
+        }
+        _ => Ok(log::now()),
+    }
+}
+
+/// Writes the image; gives the digest of its manifest.
+pub fn commit(
+    layout: &Layout,
+    tag: &str,
+    from: (&Store, &Digest),
+    (upper, ids): (&Upper, &Ids),
+    packed: Packed,
+    about: &About,
+    warn: &mut dyn FnMut(&str),
+) -> Result<Digest> {
+    let (record, image) = base(from.0, from.1)?;
+    let mut layers = Vec::new();
+    for layer in &image.layers {
+        layers.push(bring(layout, &image, layer)?);
+    }
+    let (descriptor, diff_id) = layer(layout, upper, ids, packed, warn)?;
+    layers.push(descriptor);
+    let config = config(&record.config, &diff_id, about)?;
+    let config = layout.add(CONFIG, &serde_json::to_vec(&config)?)?;
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers,
+    });
+    let manifest = layout.add(MANIFEST, &serde_json::to_vec(&manifest)?)?;
+    layout.name(tag, &manifest)?;
+    Ok(manifest.digest)
+}
+
+/// The image's config with one more layer.
+fn config(base: &str, diff_id: &Digest, about: &About) -> Result<Value> {
+    let mut config: Value = serde_json::from_str(base).context("the image's config")?;
+    let created = created()?;
+    let diff_ids = config["rootfs"]["diff_ids"].as_array_mut();
+    diff_ids.context("the image's config has no rootfs.diff_ids")?.push(json!(diff_id));
+    let mut entry = json!({"created": created, "created_by": "brig commit"});
+    for (key, value) in [("author", &about.author), ("comment", &about.message)] {
+        if let Some(value) = value {
+            entry[key] = json!(value);
+        }
+    }
+    if let Some(author) = &about.author {
+        config["author"] = json!(author);
+    }
+    config["created"] = json!(created);
+    match config["history"].as_array_mut() {
+        Some(history) => history.push(entry),
+        None => config["history"] = json!([entry]),
+    }
+    Ok(config)
+}
+
+/// Writes the merged tree of a container as an archive.
+pub fn export<W: Write>(upper: &Upper, ids: &Ids, out: W, warn: &mut dyn FnMut(&str)) -> Result<W> {
+    let mut writer = Writer::new(out);
+    let mut path = Vec::new();
+    tree(upper, ids, &mut path, &mut writer, warn)?;
+    writer.finish()
+}
+
+fn tree<W: Write>(
+    view: &Upper,
+    ids: &Ids,
+    path: &mut Vec<u8>,
+    writer: &mut Writer<W>,
+    warn: &mut dyn FnMut(&str),
+) -> Result<()> {
+    let parts = |path: &[u8]| -> Vec<Vec<u8>> {
+        path.split(|byte| *byte == b'/')
+            .filter(|name| !name.is_empty())
+            .map(<[u8]>::to_vec)
+            .collect()
+    };
+    let here = parts(path);
+    let here: Vec<&[u8]> = here.iter().map(Vec::as_slice).collect();
+    for name in view.below.names(&here)? {
+        let before = path.len();
+        if before > 0 {
+            path.push(b'/');
+        }
+        path.extend_from_slice(&name);
+        let there: Vec<&[u8]> = here.iter().copied().chain([name.as_slice()]).collect();
+        if let Some(found) = view.below.find(&there, view.below.len())? {
+            let mut stat: FileStat = found.stat;
+            stat.st_uid = inside(&ids.0, stat.st_uid)?;
+            stat.st_gid = inside(&ids.1, stat.st_gid)?;
+            let at = (found.dir.as_fd(), found.name.as_slice());
+            let attributes = attributes(at.0, at.1)?;
+            let file = File { path, at, stat, attributes };
+            let what = || path.escape_ascii().to_string();
+            if !writer.file(&file).with_context(what)? {
+                warn(&format!("{}: a socket is left out", path.escape_ascii()));
+            }
+            if found.is(SFlag::S_IFDIR) {
+                tree(view, ids, path, writer, warn)?;
+            }
+        }
+        path.truncate(before);
+    }
+    Ok(())
+}

@@ -1,0 +1,225 @@
+//! A tar archive as an image's layer is: what tar(5) calls ustar, with a pax header for what that
+//! cannot say. The same files give the same bytes.
+
+use super::changes::{is, open_file};
+use anyhow::{Result, bail, ensure};
+use nix::fcntl::readlinkat;
+use nix::sys::stat::{FileStat, SFlag, major, minor};
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt;
+use tar::{EntryType, Header};
+
+/// Writes an archive.
+pub struct Writer<W: Write> {
+    out: W,
+    /// Files with more than one name, by device and inode: the name that has the content.
+    linked: HashMap<(u64, u64), Vec<u8>>,
+    buffer: Vec<u8>,
+}
+
+/// Something to be written.
+pub struct File<'a> {
+    /// Without a slash in front.
+    pub path: &'a [u8],
+    /// Its directory and its name there.
+    pub at: (BorrowedFd<'a>, &'a [u8]),
+    /// What it is, with the ids that the archive shall have.
+    pub stat: FileStat,
+    /// Its extended attributes.
+    pub attributes: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+const BLOCK: usize = 512;
+/// A name of more bytes does not fit.
+const NAME: usize = 100;
+/// Numbers that have seven octal digits.
+const MOST_ID: u32 = 0o777_7777;
+/// Those that have eleven.
+const MOST_SIZE: u64 = 0o777_7777_7777;
+
+impl<W: Write> Writer<W> {
+    /// A new archive.
+    pub fn new(out: W) -> Self {
+        Writer { out, linked: HashMap::new(), buffer: vec![0; 1 << 16] }
+    }
+
+    /// An empty file: a whiteout.
+    pub fn empty(&mut self, path: &[u8]) -> Result<()> {
+        let mut header = Header::new_ustar();
+        header.set_entry_type(EntryType::Regular);
+        self.header(header, path, b"", Vec::new())
+    }
+
+    /// Anything; false for a socket, which no archive has.
+    pub fn file(&mut self, file: &File<'_>) -> Result<bool> {
+        let stat = &file.stat;
+        let mut header = Header::new_ustar();
+        let (mut path, mut link, mut size) = (file.path.to_vec(), Vec::new(), 0);
+        match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
+            SFlag::S_IFDIR => {
+                header.set_entry_type(EntryType::Directory);
+                path.push(b'/');
+            }
+            SFlag::S_IFLNK => {
+                header.set_entry_type(EntryType::Symlink);
+                link = readlinkat(file.at.0, file.at.1)?.as_bytes().to_vec();
+            }
+            SFlag::S_IFREG => {
+                header.set_entry_type(EntryType::Regular);
+                size = u64::try_from(stat.st_size)?;
+            }
+            SFlag::S_IFCHR => header.set_entry_type(EntryType::Char),
+            SFlag::S_IFBLK => header.set_entry_type(EntryType::Block),
+            SFlag::S_IFIFO => header.set_entry_type(EntryType::Fifo),
+            _ => return Ok(false),
+        }
+        if is(stat, SFlag::S_IFCHR) || is(stat, SFlag::S_IFBLK) {
+            header.set_device_major(u32::try_from(major(stat.st_rdev))?)?;
+            header.set_device_minor(u32::try_from(minor(stat.st_rdev))?)?;
+        }
+        if !is(stat, SFlag::S_IFDIR) && stat.st_nlink > 1 {
+            let inode = (stat.st_dev, stat.st_ino);
+            match self.linked.get(&inode) {
+                Some(first) => {
+                    header.set_entry_type(EntryType::Link);
+                    (link, size) = (first.clone(), 0);
+                }
+                None => drop(self.linked.insert(inode, file.path.to_vec())),
+            }
+        }
+        let pax = attributes(&mut header, stat, size, &file.attributes)?;
+        self.header(header, &path, &link, pax)?;
+        if size > 0 {
+            self.content(file, size)?;
+        }
+        Ok(true)
+    }
+
+    /// The end of the archive.
+    pub fn finish(mut self) -> Result<W> {
+        self.out.write_all(&[0; 2 * BLOCK])?;
+        Ok(self.out)
+    }
+
+    fn content(&mut self, file: &File<'_>, size: u64) -> Result<()> {
+        let mut left = size;
+        let mut content = open_file(file.at.0, file.at.1)?;
+        while left > 0 {
+            let most = usize::try_from(left)?.min(self.buffer.len());
+            let length = content.read(&mut self.buffer[..most])?;
+            ensure!(length > 0, "has become shorter while it is read");
+            self.out.write_all(&self.buffer[..length])?;
+            left -= length as u64;
+        }
+        self.pad(size)
+    }
+
+    fn pad(&mut self, size: u64) -> Result<()> {
+        let over = usize::try_from(size % BLOCK as u64)?;
+        Ok(self.out.write_all(&[0; BLOCK][..(BLOCK - over) % BLOCK])?)
+    }
+
+    fn header(
+        &mut self,
+        mut header: Header,
+        path: &[u8],
+        link: &[u8],
+        mut pax: Vec<(Vec<u8>, Vec<u8>)>,
+    ) -> Result<()> {
+        let old = header.as_old_mut();
+        for (name, value, field) in
+            [("path", path, &mut old.name), ("linkpath", link, &mut old.linkname)]
+        {
+            if value.len() > NAME {
+                pax.push((name.into(), value.to_vec()));
+            }
+            let length = value.len().min(NAME);
+            field[..length].copy_from_slice(&value[..length]);
+        }
+        if !pax.is_empty() {
+            self.extended(&pax)?;
+        }
+        header.set_cksum();
+        Ok(self.out.write_all(header.as_bytes())?)
+    }
+
+    /// Records of what the next header cannot say: `LENGTH NAME=VALUE\n`, the length's own digits
+    /// included.
+    fn extended(&mut self, pax: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
+        let mut text = Vec::new();
+        for (name, value) in pax {
+            let rest = name.len() + value.len() + 3;
+            let mut length = rest;
+            while length != rest + length.to_string().len() {
+                length = rest + length.to_string().len();
+            }
+            text.extend_from_slice(format!("{length} ").as_bytes());
+            text.extend([name.as_slice(), b"=", value, b"\n"].concat());
+        }
+        let mut header = Header::new_ustar();
+        header.set_entry_type(EntryType::XHeader);
+        header.as_old_mut().name[..7].copy_from_slice(b"PaxHead");
+        header.set_mode(0o644);
+        let size = text.len() as u64;
+        header.set_size(size);
+        header.set_cksum();
+        self.out.write_all(header.as_bytes())?;
+        self.out.write_all(&text)?;
+        self.pad(size)
+    }
+}
+
+/// Puts what fits into the header, and gives what does not.
+fn attributes(
+    header: &mut Header,
+    stat: &FileStat,
+    size: u64,
+    xattrs: &[(Vec<u8>, Vec<u8>)],
+) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let mut pax = Vec::new();
+    let mut say = |name: &str, value: String| pax.push((name.into(), value.into_bytes()));
+    header.set_mode(stat.st_mode & 0o7777);
+    for (name, id) in [("uid", stat.st_uid), ("gid", stat.st_gid)] {
+        if id > MOST_ID {
+            say(name, id.to_string());
+        }
+    }
+    header.set_uid(stat.st_uid.min(MOST_ID).into());
+    header.set_gid(stat.st_gid.min(MOST_ID).into());
+    if size > MOST_SIZE {
+        say("size", size.to_string());
+    }
+    header.set_size(size.min(MOST_SIZE));
+    let seconds = u64::try_from(stat.st_mtime);
+    if stat.st_mtime_nsec != 0 || seconds.is_err() {
+        // A time before 1970 counts down to the second, its fraction up: -1.5 is -2 and 0.5.
+        let (seconds, nanoseconds) = (stat.st_mtime, stat.st_mtime_nsec);
+        let text = match seconds {
+            0.. => format!("{seconds}.{nanoseconds:09}"),
+            _ if nanoseconds == 0 => seconds.to_string(),
+            _ => format!("-{}.{:09}", -(seconds + 1), 1_000_000_000 - nanoseconds),
+        };
+        say("mtime", text.trim_end_matches('0').trim_end_matches('.').to_owned());
+    }
+    header.set_mtime(seconds.unwrap_or(0).min(MOST_SIZE));
+    for (name, value) in xattrs {
+        if name.contains(&b'=') {
+            bail!("the attribute {} has a = in its name", name.escape_ascii());
+        }
+        pax.push(([b"SCHILY.xattr.", name.as_slice()].concat(), value.clone()));
+    }
+    Ok(pax)
+}
+
+/// What names of an image may not begin with: they would be whiteouts.
+pub fn ensure_no_whiteout(path: &[u8]) -> Result<()> {
+    let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    ensure!(
+        !name.starts_with(super::whiteout::PREFIX),
+        "{}: an image's layer has no files that begin with .wh.",
+        path.escape_ascii()
+    );
+    Ok(())
+}

@@ -1,0 +1,106 @@
+//! A container's upper layer, found from what is stored of the container.
+
+use super::changes::Upper;
+use super::view::View;
+use super::worker;
+use crate::plan::mounts::clean;
+use crate::plan::overlay::{IMAGE, Layers};
+use crate::process::socket::{Socket, receive};
+use crate::state::{self, Dir, State};
+use anyhow::{Context, Result, bail, ensure};
+use nix::fcntl::{OFlag, open};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::stat::Mode;
+use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
+use std::collections::HashSet;
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+const DIRECTORY: OFlag =
+    OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+
+/// Opens what a container has changed, and what is below.
+pub fn open_upper(state: &State, dir: &Dir) -> Result<Upper> {
+    let layers = of(state)?;
+    let mut below = View::default();
+    for layer in &layers.lower {
+        below.add(layer, HashSet::new())?;
+    }
+    let root = match &layers.upper {
+        Some(path) => {
+            open(path, DIRECTORY, Mode::empty()).with_context(|| path.display().to_string())?
+        }
+        None => in_memory(state).context("its changes are in memory")?,
+    };
+    let own_layer = state.annotations.contains_key(IMAGE).then(|| layers.lower.len() - 1);
+    Ok(Upper { root, below, mount_points: mount_points(dir)?, own_layer })
+}
+
+/// All its layers as it sees them, its changes on top.
+pub fn open_merged(state: &State, dir: &Dir) -> Result<Upper> {
+    let mut upper = open_upper(state, dir)?;
+    upper.below.add_open(upper.root.try_clone()?);
+    Ok(upper)
+}
+
+/// The layers of a container that has some.
+pub fn of(state: &State) -> Result<&Layers> {
+    let layers = state.layers.as_ref();
+    layers.context(
+        "its root filesystem is one directory, not layers: nothing tells what it has changed",
+    )
+}
+
+/// Where the config has mounts.
+fn mount_points(dir: &Dir) -> Result<HashSet<Vec<u8>>> {
+    let config: serde_json::Value = serde_json::from_slice(&dir.read("config.json")?)?;
+    let mounts = config["mounts"].as_array().into_iter().flatten();
+    let points = mounts.filter_map(|mount| mount["destination"].as_str()).map(|destination| {
+        let path = clean(destination.as_bytes());
+        path.strip_prefix(b"/").unwrap_or(&path).to_vec()
+    });
+    // The terminal's own, and the directory of the service manager.
+    let more = [&b"dev/console"[..], b"run/notify"].map(<[u8]>::to_vec);
+    Ok(points.chain(more).collect())
+}
+
+/// An upper in memory is mounted in the container's mount namespace alone, below another mount: a
+/// process of brig's takes that away in a copy of the namespace, and hands out what is there.
+fn in_memory(state: &State) -> Result<OwnedFd> {
+    let Some(init) = state::open_init(state)? else {
+        bail!("they are gone with its end (--upper DIR keeps them)")
+    };
+    let mountinfo = fs::read(format!("/proc/{}/mountinfo", state.pid))?;
+    let point = parked(&mountinfo).context("it has no mount to be kept below")?;
+    let (socket, own) = Socket::pair()?;
+    let worker = worker::spawn(None, |_| {
+        setns(&init, CloneFlags::CLONE_NEWNS).context("join its mount namespace: only root may")?;
+        unshare(CloneFlags::CLONE_NEWNS).context("copy its mount namespace")?;
+        // The container's mounts have the container's as peers.
+        let flags = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).context("make it private")?;
+        let flags = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
+        umount2(&point, flags).with_context(|| format!("umount {}", point.display()))?;
+        let parked = open(&point, DIRECTORY, Mode::empty())?;
+        ensure!(fstatfs(&parked)?.filesystem_type() == TMPFS_MAGIC, "it is covered");
+        let upper = nix::fcntl::openat(&parked, "upper", DIRECTORY, Mode::empty())?;
+        socket.send(upper.as_fd(), "upper")?;
+        Ok(Vec::new())
+    })?;
+    worker.wait(|_| ())?;
+    receive(&own)
+}
+
+/// The mount point of the tmpfs that brig calls "upper".
+fn parked(mountinfo: &[u8]) -> Option<PathBuf> {
+    mountinfo.split(|byte| *byte == b'\n').find_map(|line| {
+        let line = std::str::from_utf8(line).ok()?;
+        let (mount, filesystem) = line.split_once(" - ")?;
+        let upper = filesystem.starts_with("tmpfs upper ");
+        let point = mount.split(' ').nth(4)?;
+        upper.then(|| Path::new(std::ffi::OsStr::from_bytes(point.as_bytes())).to_owned())
+    })
+}

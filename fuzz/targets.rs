@@ -13,7 +13,7 @@ use brig::plan::rootfs::RootOptions;
 use brig::plan::{Plan, idmap};
 use brig::seccomp::Filter;
 use brig::seccomp::arch::Arch;
-use brig::spec::{At, Mount, Spec, parse_error};
+use brig::spec::{At, Mount, Spec};
 use brig::{cli, state};
 use interpreter::{Call, run, verify};
 use oci_spec::runtime::LinuxSeccomp;
@@ -44,9 +44,9 @@ fn readable(error: &anyhow::Error) {
 
 /// config.json becomes a plan, and no file is opened: the bundle does not exist.
 pub fn config(bytes: &[u8]) {
-    let spec: Spec = match serde_json::from_slice(bytes) {
+    let spec: Spec = match brig::spec::parse(bytes) {
         Ok(spec) => spec,
-        Err(error) => return readable(&parse_error(bytes, &error)),
+        Err(error) => return readable(&error),
     };
     match Plan::new(&spec, Path::new("/nonexistent/bundle"), &RootOptions::default()) {
         Ok(plan) => {

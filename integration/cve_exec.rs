@@ -160,6 +160,28 @@ fn cve_2021_43784_what_is_much_too_long_is_refused_or_passed_whole() {
 }
 
 #[test]
+fn limits_of_config_json_are_exact() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    let text = sandbox.script("say hello").config().to_string();
+    let with = |unknown: &str| format!("{},\"unknown\":{unknown}}}", &text[..text.len() - 1]);
+    let run = |text: &str| {
+        fs::write(sandbox.bundle().join("config.json"), text).unwrap();
+        sandbox.run()
+    };
+    let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+    // The config itself is the first.
+    assert_eq!(run(&with(&nested(127))).ok().stdout, "hello\n");
+    run(&with(&nested(128))).fails_with("nests deeper than 128 arrays and objects");
+    run(&with(&nested(1_000_000))).fails_with("nests deeper than 128 arrays and objects");
+    let longest = 16 << 20;
+    let padded = |length: usize| format!("{text}{}", " ".repeat(length - text.len()));
+    assert_eq!(run(&padded(longest)).ok().stdout, "hello\n");
+    run(&padded(longest + 1)).fails_with("is longer than 16 MiB");
+    sandbox.assert_nothing_left();
+}
+
+#[test]
 fn delegation_by_annotation_is_not_brigs_and_cgroups_of_exec_do_not_climb() {
     brig_only!();
     let sandbox = Sandbox::new();

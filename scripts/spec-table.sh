@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# spec-table.sh tests LIST…    what docs/conformance.md names exists: bundles, and tests of the LISTs, each
-#                              the output of libtest, with or without --list
+# spec-table.sh tests LIST…    what docs/conformance.md and docs/security.md name exists: bundles, and tests of
+#                              the LISTs, each the output of libtest, with or without --list
 # spec-table.sh ran LOG        the tests of LOG's modules ran and passed; skipped ones are told
 # spec-table.sh spec DIR BRIG  every binding line of the spec's checkout DIR has its row, and what
 #                              BRIG features prints keeps to the schema
@@ -22,6 +22,9 @@ tests)
     while read -r bundle; do
         [ -e "$here/fixtures/bundles/invalid/$bundle/error.txt" ] || complain "there is no bundle $bundle"
     done < <(grep -o 'bundle `[^`]*`' <<<"$tables" | sed 's/bundle `\(.*\)`/\1/')
+    tables=$(cat "$here/docs/security.md")
+    while read -r name; do complain "there is no test $name (docs/security.md)"; done \
+        < <(comm -23 <(tests) <(echo "$known"))
     ;;
 ran)
     passed=$(sed -n 's/^test \([^ ]*\) \.\.\. ok$/\1/p' "$2" | sort -u)

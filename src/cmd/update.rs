@@ -4,10 +4,9 @@ use crate::log::{self, Log};
 use crate::plan::rdt::Rdt;
 use crate::plan::resources::Resources;
 use crate::plan::update::{prune, take_flag};
-use crate::spec::{self, At, parse_error};
+use crate::spec::{self, At};
 use crate::state::{self, Dir, NotFound, State};
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// What stands on the command line.
@@ -58,18 +57,14 @@ fn go(root: &Path, options: &Options, log: &mut Log) -> Result<()> {
 /// The file's limits, with those of the flags instead where there are such.
 fn resources(options: &Options, warnings: &mut Vec<String>) -> Result<Resources> {
     let read = |path: &Path| -> Result<Vec<u8>> {
-        let mut text = Vec::new();
         match path.to_str() {
-            Some("-") => std::io::stdin().read_to_end(&mut text)?,
-            _ => std::fs::File::open(path)?.read_to_end(&mut text)?,
-        };
-        Ok(text)
+            Some("-") => spec::read(std::io::stdin()),
+            _ => spec::read(std::fs::File::open(path)?),
+        }
     };
     let plan = |text: Option<&[u8]>, warnings: &mut Vec<String>| -> Result<Resources> {
         let mut spec: spec::Resources = match text {
-            Some(text) => {
-                serde_json::from_slice(text).map_err(|error| parse_error(text, &error))?
-            }
+            Some(text) => spec::parse(text)?,
             None => spec::Resources::default(),
         };
         for (flag, value) in &options.limits {

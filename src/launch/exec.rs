@@ -17,7 +17,7 @@ use crate::process::socket::{self, Socket};
 use crate::process::{affinity, ids, limits, sched, stdio};
 use crate::rdt::{self, Rdt};
 use crate::seccomp::Filter;
-use crate::spec::{self, At, Place, parse_error};
+use crate::spec::{self, At, Place};
 use crate::state::{self, Dir, NotFound, State, Status};
 use crate::sys::clone::{Birth, Side, clone3};
 use crate::sys::misc::STANDARD_FDS;
@@ -30,7 +30,6 @@ use oci_spec::runtime::LinuxSeccomp;
 use serde::Deserialize;
 use std::ffi::CString;
 use std::fs::File;
-use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -79,9 +78,6 @@ pub struct Options {
     /// How many descriptors after stderr the process inherits.
     pub preserve_fds: u32,
 }
-
-/// Longer process files, in bytes, are no honest ones.
-const MOST: u64 = 16 << 20;
 
 /// Runs a process in a container. The result is what brig exits with: the process's own code, or 0
 /// when it is detached.
@@ -194,23 +190,16 @@ fn plan(options: &Options, dir: &Dir, state: &State, log: &mut Log) -> Result<Pr
 
 /// The process of `--process FILE`. Errors tell their place in that file.
 fn from_file(path: &Path, user: bool, warnings: &mut Vec<String>) -> Result<Process> {
-    let text = read(path).with_context(|| path.display().to_string())?;
-    let process = serde_json::from_slice(&text)
-        .map_err(|error| parse_error(&text, &error))
-        .and_then(|spec: spec::Process| Process::new(&spec, user, warnings));
+    let read = || spec::read(File::open(path)?);
+    let text = read().with_context(|| path.display().to_string())?;
+    let process =
+        spec::parse(&text).and_then(|spec: spec::Process| Process::new(&spec, user, warnings));
     process.map_err(|mut error| {
         if let Some(at) = error.downcast_mut::<At>() {
             at.locate_in_part(path.display().to_string(), "process.", &text);
         }
         error
     })
-}
-
-fn read(path: &Path) -> Result<Vec<u8>> {
-    let mut text = Vec::with_capacity(8 << 10);
-    File::open(path)?.take(MOST + 1).read_to_end(&mut text)?;
-    ensure!(text.len() as u64 <= MOST, "is longer than {} MiB", MOST >> 20);
-    Ok(text)
 }
 
 /// The flags, over what the config says.

@@ -22,7 +22,7 @@ use crate::process::socket::{self, Socket};
 use crate::process::{activation, limits, sched, stdio};
 use crate::rdt::Rdt;
 use crate::rootfs::Sources;
-use crate::spec::{At, Place, Spec, parse_error};
+use crate::spec::{self, At, Place, Spec};
 use crate::state::{self, Dir, Lock, State, Status};
 use crate::sys::clone::Side;
 use crate::sys::{Errno, cred, describe, errno_of, signal};
@@ -31,7 +31,6 @@ use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use std::fs::File;
-use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Instant;
@@ -52,9 +51,6 @@ pub struct Created {
     pub manager: Option<Manager>,
 }
 
-/// Longer configs, in bytes, are no honest ones.
-const MOST: u64 = 16 << 20;
-
 /// Creates a container: when this returns it waits for start.
 pub fn create(options: &Options, log: &mut Log) -> Result<Created> {
     let bundle = std::path::absolute(&options.bundle)?;
@@ -74,20 +70,14 @@ fn located<T>(mut result: Result<T>, config: &[u8]) -> Result<T> {
 
 fn read_config(options: &Options, bundle: &Path) -> Result<Vec<u8>> {
     let path = options.config.clone().unwrap_or_else(|| bundle.join("config.json"));
-    let read = || -> Result<Vec<u8>> {
-        let mut text = Vec::with_capacity(32 << 10);
-        File::open(&path)?.take(MOST + 1).read_to_end(&mut text)?;
-        ensure!(text.len() as u64 <= MOST, "is longer than {} MiB", MOST >> 20);
-        Ok(text)
-    };
+    let read = || spec::read(File::open(&path)?);
     read().with_context(|| path.display().to_string())
 }
 
 fn create_from(options: &Options, bundle: &Path, config: &[u8], log: &mut Log) -> Result<Created> {
     // Decide. Nothing has happened yet.
     state::check_id(&options.id)?;
-    let spec = serde_json::from_slice(config);
-    let mut spec: Spec = spec.map_err(|error| parse_error(config, &error))?;
+    let mut spec: Spec = spec::parse(config)?;
     let mut manager = Manager::of_environment()?;
     let directory = std::path::absolute(&options.root)?.join(&options.id);
     if manager.is_some() && !notify::add_to(&mut spec, &directory) {

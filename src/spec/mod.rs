@@ -8,12 +8,14 @@
 mod place;
 mod process;
 mod resources;
+mod text;
 
 pub use place::{At, Place, parse_error};
 pub use process::{
     Capabilities, ConsoleSize, ExecAffinity, IoPriority, Process, Rlimit, Scheduler, User,
 };
 pub use resources::*;
+pub use text::{parse, read};
 
 use oci_spec::runtime as oci;
 use serde::Deserialize;

@@ -87,6 +87,12 @@ pub fn parse_error(text: &[u8], error: &serde_json::Error) -> anyhow::Error {
     anyhow::Error::msg(words).context(context)
 }
 
+/// An error about what stands there.
+pub(super) fn error_at(text: &[u8], offset: usize, words: String) -> anyhow::Error {
+    let position = Some(position(text, offset));
+    anyhow::Error::msg(words).context(At { place: String::new(), file: None, position })
+}
+
 /// Objects that people write as arrays, and serde then reads element by element.
 const OBJECTS: [&str; 13] = [
     "",

@@ -141,9 +141,15 @@ impl User {
 impl Drop for User {
     fn drop(&mut self) {
         // The sandbox looks at its own state directory only.
-        self.brig(&["delete", "--force", &self.sandbox.id]).ok();
+        let mut delete = self.command(&["delete", "--force", &self.sandbox.id]);
+        let deleted = delete.output();
         for mounted in self.mounts.iter().rev() {
             umount2(mounted, MntFlags::MNT_DETACH).unwrap();
+        }
+        // A second panic would end all the tests.
+        if !std::thread::panicking() {
+            let deleted = deleted.unwrap();
+            assert!(deleted.status.success(), "{deleted:?}");
         }
     }
 }

@@ -133,8 +133,12 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         // The sandbox looks at its own state directory only.
-        let delete = self.outside(&["delete", "--force", &self.sandbox.id]);
-        self.sandbox.spawn(delete).wait().ok();
+        let deleted = self.outside(&["delete", "--force", &self.sandbox.id]).output();
+        // A second panic would end all the tests.
+        if !std::thread::panicking() {
+            let deleted = deleted.unwrap();
+            assert!(deleted.status.success(), "{deleted:?}");
+        }
     }
 }
 

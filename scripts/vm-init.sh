@@ -19,7 +19,7 @@ if [ "$1" != root ]; then
         exec switch_root /root /sbin/init
     fi
     mount -t tmpfs -o size=75%,mode=755 tmpfs /root
-    mkdir -p /root/proc /root/sys /root/dev /root/tmp /root/run /root/etc /root/root
+    mkdir -p /root/proc /root/sys /root/dev /root/tmp /root/run /root/etc /root/root /root/mnt
     mkdir /root/usr
     ln -s ../bin /root/usr/bin
     cp -a /bin /init /payload /root/

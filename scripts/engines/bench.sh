@@ -6,6 +6,8 @@
 rounds=${ROUNDS:-15}
 runtimes=(brig runc crun)
 mkdir -p /run/world/times /run/world/docker
+echo '{}' >/run/world/docker/config.json
+export PATH=/usr/bin:/usr/sbin:$PATH
 ln -sf "$RUNTIME_PATH" /run/world/brig
 path() { case $1 in brig) echo "$RUNTIME_PATH" ;; *) command -v "$1" ;; esac; }
 json=$(for name in "${runtimes[@]}"; do printf '"%s-it":{"path":"%s"},' "$name" "$(path "$name")"; done)

@@ -172,8 +172,13 @@ impl Dir {
             }
             match rmdir(above) {
                 Ok(()) => {}
-                // Another container is in it, and so are all further up.
-                Err(error) if error.errno == Errno::EBUSY => break,
+                // Another container is in it, and so are all further up; or it is another user's, who
+                // has made it meanwhile.
+                Err(error)
+                    if [Errno::EBUSY, Errno::EACCES, Errno::EPERM].contains(&error.errno) =>
+                {
+                    break;
+                }
                 Err(error) => return Err(error),
             }
         }

@@ -20,7 +20,7 @@ case ${RUNTIME:-brig} in
     /*) runtime=$RUNTIME ;;
     *) runtime=$(command -v "$RUNTIME") || { "$here/need.sh" "$RUNTIME" && runtime=$(command -v "$RUNTIME"); } ;;
 esac
-"$here/need.sh" busybox-static iproute2 python3-minimal util-linux
+"$here/need.sh" busybox-static hostname iproute2 procps python3 util-linux
 
 # The hierarchies of cgroups that are mounted here: directory of this process, type, options.
 hierarchies() {

@@ -1,5 +1,5 @@
 # podman-rootless.sh: podman as an ordinary user, with slirp4netns and newuidmap.
-# needs: podman conmon uidmap slirp4netns fuse-overlayfs catatonit
+# needs: podman conmon uidmap slirp4netns fuse-overlayfs catatonit netavark
 
 # A user of this world only: the host's files of users are covered.
 for file in passwd group subuid subgid; do cp /etc/$file /run/world/$file 2>/dev/null || : >/run/world/$file; done

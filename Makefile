@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build check integration test test-vm test-vm-systemd test-engines bench bench-engines conformance fuzz demo install ci clean
+.PHONY: help build check integration test test-vm test-vm-systemd ci-vm test-engines bench bench-engines conformance fuzz demo install ci clean
 
 PREFIX   := /usr/local
 DESTDIR  :=
@@ -105,7 +105,12 @@ install: ## into DESTDIR + PREFIX (/usr/local)
 	@[ -x $(BRIG) ] || $(MAKE) build
 	install -D -m 755 $(BRIG) $(DESTDIR)$(PREFIX)/bin/brig
 
-ci: test test-engines ## what .ci/run runs
+ci: test test-engines ci-vm ## what .ci/run runs
+
+# All tests in both guests take longer than their worth: these are about what the host does not have.
+ci-vm:
+	$(MAKE) test-vm TESTS='cgroup_v2:: cgroups:: delegate::'
+	$(MAKE) test-vm-systemd TESTS='session:: rootless delegate:: systemd:: lifecycle:: exec::'
 
 clean: ## removes target/
 	$(SUDO) rm -rf --one-file-system $(TARGET)/demo $(TARGET)/bench

@@ -53,7 +53,7 @@ check: build ## formatting, lints, unit tests; the binary is static and small
 	    { echo "$(BRIG) has $$size bytes, more than $(MAX_SIZE)"; exit 1; }
 
 integration: build ## the tests against the real kernel, as root in a mount namespace of their own
-	@scripts/need.sh iproute2 uidmap
+	@scripts/need.sh iproute2 uidmap busybox-static skopeo umoci
 	env BRIG=$(abspath $(BRIG)) BRIG_TEST_INIT=$(abspath $(OUT)/brig-test-init) $(RUNNER)='$(PRIVATE)' \
 	    cargo test --locked --test integration 2>&1 | tee $(TARGET)/integration.log
 	@scripts/spec-table.sh ran $(TARGET)/integration.log

@@ -16,7 +16,7 @@ use std::process::Command;
 
 /// Runs a tool on the host; false if it is not installed.
 #[track_caller]
-fn tool(name: &str, args: &[&str], dir: &Path) -> bool {
+pub fn tool(name: &str, args: &[&str], dir: &Path) -> bool {
     let output = match Command::new(name).args(args).current_dir(dir).env("HOME", dir).output() {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return false,
         output => output.unwrap(),
@@ -26,7 +26,7 @@ fn tool(name: &str, args: &[&str], dir: &Path) -> bool {
 }
 
 /// Everything of a tree that an image says: by path, in words.
-fn tree(root: &Path) -> BTreeMap<PathBuf, String> {
+pub fn tree(root: &Path) -> BTreeMap<PathBuf, String> {
     let mut found = BTreeMap::new();
     let mut open = vec![root.to_path_buf()];
     while let Some(path) = open.pop() {
@@ -95,7 +95,7 @@ fn shown(images: &Images, bundle: &Path) -> BTreeMap<PathBuf, String> {
 }
 
 #[track_caller]
-fn assert_same(umoci: &BTreeMap<PathBuf, String>, brig: &BTreeMap<PathBuf, String>) {
+pub fn assert_same(umoci: &BTreeMap<PathBuf, String>, brig: &BTreeMap<PathBuf, String>) {
     let paths = umoci.keys().chain(brig.keys());
     let other = paths.filter(|path| umoci.get(*path) != brig.get(*path));
     let other: Vec<String> = other

@@ -39,6 +39,7 @@ mod host;
 mod ia32;
 mod idmap;
 mod images;
+mod images_commit;
 mod images_hostile;
 mod images_peers;
 mod inherited;

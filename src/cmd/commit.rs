@@ -46,14 +46,23 @@ pub fn commit(root: &Path, store: Option<&Path>, options: &Options, log: &mut Lo
         let log = RefCell::new(log);
         with_rights(&state, || {
             let store = Store::open(Some(&store))?;
-            let layout = Layout::open(&path)?;
+            // What may be missing comes first: then nothing has been written.
+            let base = commit::base(&store, &image)?;
             let upper = upper::open_upper(&state, &dir)?;
             let ids = ids(&state, &dir)?;
+            let layout = Layout::open(&path)?;
             let mut warn = |text: &str| log.borrow_mut().warn(text);
-            let from = (&store, &image);
             let made = (&upper, &ids);
             let write = || {
-                commit::commit(&layout, &tag, from, made, options.packed, &options.about, &mut warn)
+                commit::commit(
+                    &layout,
+                    &tag,
+                    &base,
+                    made,
+                    options.packed,
+                    &options.about,
+                    &mut warn,
+                )
             };
             let digest = standing_still(&dir, &state, options.no_pause, write)?;
             log::out(format!("{digest}\n").as_bytes())

@@ -212,7 +212,7 @@ fn zstd(plain: std::fs::File, out: &mut impl Write) -> Result<()> {
 }
 
 /// The image that the container was made of, where its blobs are.
-fn base(store: &Store, id: &Digest) -> Result<(ImageRecord, Image)> {
+pub fn base(store: &Store, id: &Digest) -> Result<(ImageRecord, Image)> {
     let record = store.image_record(id)?;
     let record = record.with_context(|| format!("the store does not know its image {id}"))?;
     let mut why = anyhow::anyhow!("it has no name");
@@ -278,16 +278,15 @@ fn created() -> Result<String> {
 pub fn commit(
     layout: &Layout,
     tag: &str,
-    from: (&Store, &Digest),
+    (record, image): &(ImageRecord, Image),
     (upper, ids): (&Upper, &Ids),
     packed: Packed,
     about: &About,
     warn: &mut dyn FnMut(&str),
 ) -> Result<Digest> {
-    let (record, image) = base(from.0, from.1)?;
     let mut layers = Vec::new();
     for layer in &image.layers {
-        layers.push(bring(layout, &image, layer)?);
+        layers.push(bring(layout, image, layer)?);
     }
     let (descriptor, diff_id) = layer(layout, upper, ids, packed, warn)?;
     layers.push(descriptor);

@@ -47,9 +47,7 @@ impl<W: Write> Writer<W> {
 
     /// An empty file: a whiteout.
     pub fn empty(&mut self, path: &[u8]) -> Result<()> {
-        let mut header = Header::new_ustar();
-        header.set_entry_type(EntryType::Regular);
-        self.header(header, path, b"", Vec::new())
+        self.header(plain(EntryType::Regular), path, b"", Vec::new())
     }
 
     /// Anything; false for a socket, which no archive has.
@@ -158,10 +156,8 @@ impl<W: Write> Writer<W> {
             text.extend_from_slice(format!("{length} ").as_bytes());
             text.extend([name.as_slice(), b"=", value, b"\n"].concat());
         }
-        let mut header = Header::new_ustar();
-        header.set_entry_type(EntryType::XHeader);
+        let mut header = plain(EntryType::XHeader);
         header.as_old_mut().name[..7].copy_from_slice(b"PaxHead");
-        header.set_mode(0o644);
         let size = text.len() as u64;
         header.set_size(size);
         header.set_cksum();
@@ -169,6 +165,18 @@ impl<W: Write> Writer<W> {
         self.out.write_all(&text)?;
         self.pad(size)
     }
+}
+
+/// A header of nobody's: a number that is left empty is none to a strict reader.
+fn plain(kind: EntryType) -> Header {
+    let mut header = Header::new_ustar();
+    header.set_entry_type(kind);
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_size(0);
+    header
 }
 
 /// Puts what fits into the header, and gives what does not.

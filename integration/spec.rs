@@ -268,3 +268,45 @@ fn every_operation_wants_the_id_of_a_container_that_there_is() {
     }
     sandbox.assert_nothing_left();
 }
+
+#[test]
+fn state_and_list_have_the_documented_keys() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    sandbox.patch(|config| config["annotations"] = json!({"a": "b"}));
+    sandbox.create().ok();
+    const KEYS: [&str; 9] = [
+        "ociVersion",
+        "id",
+        "pid",
+        "status",
+        "bundle",
+        "rootfs",
+        "created",
+        "annotations",
+        "owner",
+    ];
+    // serde_json sorts the keys of what it reads: the order is that of the text.
+    let in_order = |text: &str| {
+        let found = KEYS.map(|key| text.find(&format!("\"{key}\":")).unwrap_or(usize::MAX));
+        assert!(found.is_sorted() && found[8] != usize::MAX, "{text}");
+    };
+    let state = sandbox.brig(&["state", &sandbox.id]).ok().stdout;
+    in_order(&state);
+    let state: Value = serde_json::from_str(&state).unwrap();
+    assert_eq!(state.as_object().unwrap().len(), KEYS.len());
+    assert_eq!(state["created"].as_str().unwrap().len(), "2026-01-01T00:00:00.000000000Z".len());
+    let list = sandbox.brig(&["list", "--format", "json"]).ok().stdout;
+    in_order(&list);
+    let list: Value = serde_json::from_str(&list).unwrap();
+    assert_eq!(list, json!([state]));
+}
+
+#[test]
+fn ps_prints_the_pids_of_the_host() {
+    let sandbox = Sandbox::new();
+    sandbox.create().ok();
+    let pids = sandbox.brig(&["ps", "--format", "json", &sandbox.id]).ok().stdout;
+    let pids: Value = serde_json::from_str(&pids).unwrap();
+    assert_eq!(pids, json!([sandbox.pid()]));
+}

@@ -40,6 +40,7 @@ mod ia32;
 mod idmap;
 mod images;
 mod images_commit;
+mod images_diff;
 mod images_hostile;
 mod images_peers;
 mod inherited;

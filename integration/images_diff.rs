@@ -1,0 +1,175 @@
+//! `diff` and what else is told of a container's changes, while it runs and after.
+
+use crate::images::Images;
+use crate::images_commit::{SCRIPT, entries, manifest};
+use crate::sandbox::brig_only;
+use serde_json::Value;
+use std::fs;
+
+#[test]
+fn diff_is_exactly_what_the_script_changed() {
+    brig_only!();
+    let images = Images::new();
+    let Some(image) = images.shell() else { return };
+    let id = images.sandbox.id.clone();
+    images.keep(&image, &id, SCRIPT);
+    let expected = [
+        "A /deep",
+        "A /deep/er",
+        "D /dir",
+        "C /etc",
+        "D /etc/base",
+        "C /etc/both",
+        "A /etc/new",
+        "A /fifo",
+        "C /gone",
+        "A /gone/q",
+        "D /gone/z",
+        "A /hard",
+        "A /moved",
+        "A /moved/sub",
+        "A /moved/sub/x",
+        "A /moved/y",
+        "C /perm",
+        "A /perm2",
+        "C /tmp",
+        "A /with\\nnewline",
+    ];
+    assert_eq!(images.diff(&id), expected);
+    let done = images.brig(&["diff", "--format", "json", &id]).ok();
+    let lines: Value = serde_json::from_str(&done.stdout).unwrap();
+    let find = |path: &str| {
+        let line = lines.as_array().unwrap().iter().find(|line| line["path"] == path);
+        line.unwrap_or_else(|| panic!("no {path:?} in {lines}")).clone()
+    };
+    assert_eq!(lines.as_array().unwrap().len(), expected.len());
+    assert_eq!(find("/with\nnewline")["kind"], "A");
+    assert_eq!(find("/perm")["what"], "metadata");
+    assert_eq!(find("/etc/both")["what"], "content");
+}
+
+#[test]
+fn a_container_that_changed_nothing_has_no_diff() {
+    brig_only!();
+    let images = Images::new();
+    let Some(image) = images.shell() else { return };
+    let id = images.sandbox.id.clone();
+    images.keep(&image, &id, "cat /etc/both; ls /dir; echo x >/data/x; echo y >>/etc/hostname");
+    assert_eq!(images.diff(&id), [""; 0]);
+}
+
+#[test]
+fn a_running_container_is_looked_at_and_goes_on() {
+    brig_only!();
+    let images = Images::new();
+    let Some(image) = images.shell() else { return };
+    let id = images.sandbox.id.clone();
+    images.start(&[], &image, "echo x >/new; rm /perm; echo ready; exec sleep 1000");
+    assert_eq!(images.diff(&id), ["A /new", "D /perm"]);
+    for option in [&[][..], &["--no-pause"]] {
+        images.brig(&[&["commit"], option, &[&id, "out:v2"]].concat()).ok();
+        assert_eq!(images.sandbox.status(), "running");
+    }
+    images.sandbox.brig(&["pause", &id]).ok();
+    images.brig(&["commit", &id, "out:v3"]).ok();
+    assert_eq!(images.sandbox.status(), "paused");
+    images.sandbox.brig(&["resume", &id]).ok();
+    images.sandbox.brig(&["kill", &id, "KILL"]).ok();
+    images.sandbox.wait_for_status("stopped");
+    assert_eq!(images.diff(&id), ["A /new", "D /perm"]);
+    let out = images.sandbox.dir.join("out");
+    let (v2, v3) = (manifest(&out, "v2").0, manifest(&out, "v3").0);
+    assert_eq!(v2["layers"], v3["layers"]);
+    assert_eq!(images.prints("out:v2", "cat /new; ls / | cat; :").lines().next(), Some("x"));
+}
+
+#[test]
+fn changes_in_memory_are_there_while_the_container_runs() {
+    brig_only!();
+    let images = Images::new();
+    let Some(image) = images.shell() else { return };
+    let id = images.sandbox.id.clone();
+    let script = "echo x >/new; rm /perm; mkdir /dir/z; echo ready; exec sleep 1000";
+    images.start(&["--upper", "tmpfs:4m"], &image, script);
+    assert_eq!(images.diff(&id), ["C /dir", "A /dir/z", "A /new", "D /perm"]);
+    images.brig(&["commit", &id, "out:v2"]).ok();
+    assert_eq!(
+        images.prints("out:v2", "cat /new; ls /perm 2>&1; ls /dir").lines().next(),
+        Some("x")
+    );
+    let exported = images.sandbox.dir.join("exported.tar");
+    images.brig(&["export", "--output", exported.to_str().unwrap(), &id]).ok();
+    assert!(entries(&fs::read(exported).unwrap()).contains_key("dir/z/"));
+    images.sandbox.brig(&["kill", &id, "KILL"]).ok();
+    images.sandbox.wait_for_status("stopped");
+    for args in [&["diff", id.as_str()][..], &["commit", &id, "out:v3"], &["export", &id]] {
+        let said = images.brig(args).fails();
+        assert!(said.contains("gone with its end"), "{said}");
+    }
+}
+
+#[test]
+fn one_directory_has_no_layers_to_compare() {
+    brig_only!();
+    let images = Images::new();
+    let sandbox = &images.sandbox;
+    sandbox.script("sleep 100").create();
+    images.brig(&["diff", &sandbox.id]).fails_with("one directory, not layers");
+    images.brig(&["commit", &sandbox.id, "out"]).fails_with("not made of an image");
+    assert!(!sandbox.dir.join("out").exists());
+    images.brig(&["diff", "no-such"]).fails_with("does not exist");
+}
+
+#[test]
+fn layers_of_the_command_line_have_a_diff_but_no_image() {
+    brig_only!();
+    let images = Images::new();
+    let sandbox = &images.sandbox;
+    let (low, upper) = (sandbox.dir.join("low"), sandbox.dir.join("upper"));
+    fs::rename(sandbox.rootfs(), &low).unwrap();
+    fs::write(low.join("etc/low"), "low").unwrap();
+    sandbox.script("write /etc/low other ; mkdir /new ; unlink /bin/extra");
+    fs::write(low.join("bin/extra"), "").unwrap();
+    let layer = format!("--layer={}", low.display());
+    sandbox.run_with(&["--keep", &layer, &format!("--upper={}", upper.display())]).ok();
+    let expected = ["C /bin", "D /bin/extra", "C /etc", "C /etc/low", "A /new"];
+    assert_eq!(images.diff(&sandbox.id), expected);
+    images.brig(&["commit", &sandbox.id, "out"]).fails_with("not made of an image");
+    let exported = sandbox.dir.join("exported.tar");
+    images.brig(&["export", "-o", exported.to_str().unwrap(), &sandbox.id]).ok();
+    let entries = entries(&fs::read(exported).unwrap());
+    assert!(entries.contains_key("etc/low") && entries.contains_key("new/"), "{entries:?}");
+    assert!(!entries.contains_key("bin/extra"), "{entries:?}");
+}
+
+#[test]
+fn what_becomes_something_else_has_changed() {
+    brig_only!();
+    let images = Images::new();
+    let Some(image) = images.shell() else { return };
+    let id = images.sandbox.id.clone();
+    let script = "
+        rm -r /dir; echo f >/dir
+        rm /perm; mkdir /perm; echo i >/perm/inside
+        rm /etc/both; ln -s base /etc/both
+        touch -d @5 /gone/z
+        chmod 700 /kept
+        rm /kept/k; echo k2 >/kept/k
+    ";
+    images.keep(&image, &id, script);
+    let expected = [
+        "C /dir",
+        "C /etc",
+        "C /etc/both",
+        "C /gone",
+        "C /gone/z",
+        "C /kept",
+        "C /kept/k",
+        "C /perm",
+        "A /perm/inside",
+    ];
+    assert_eq!(images.diff(&id), expected);
+    images.brig(&["commit", &id, "out:v2"]).ok();
+    let script = "cd /; cat dir perm/inside etc/both kept/k; ls -l -d kept | cut -c1-10";
+    assert_eq!(images.prints("out:v2", script), "f\ni\nbasek2\ndrwx------\n");
+}

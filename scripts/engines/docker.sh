@@ -90,6 +90,7 @@ t 'exec: same namespaces and cgroup as init' 'stays; docker exec $c sh -c "for n
 t 'exec: many at once' 'stays; for i in 1 2 3 4 5 6 7 8; do docker exec $c echo $i & done >/tmp/many; wait; is 8 wc -l </tmp/many'
 t 'exec in a stopped or paused container is an error' 'stays; docker pause $c; if docker exec $c true; then exit 1; fi; docker unpause $c; docker kill $c; docker wait $c; if docker exec $c true; then exit 1; fi'
 
+t 'diff says what brig diff says' 'up $image sh -c "$changes; $anew"; docker wait $c; same_diff docker "$changes; $anew"'
 t 'stop: TERM is enough, KILL after the time, --stop-signal' 'up $image sh -c "trap \"exit 12\" TERM; while :; do sleep 0.1; done"; sleep 0.3; docker stop -t 10 $c; is 12 docker wait $c; forget() { docker rm -f $1; }; forget $c; up $image sh -c "trap : TERM; while :; do sleep 0.1; done"; sleep 0.3; docker stop -t 1 $c; is 137 docker wait $c; forget $c; up --stop-signal USR1 $image sh -c "trap \"exit 11\" USR1; while :; do sleep 0.1; done"; sleep 0.3; docker stop $c; is 11 docker wait $c'
 t 'kill by every spelling' 'up $image sh -c "trap \"echo got\" HUP; while :; do sleep 0.1; done"; sleep 0.3; for s in HUP SIGHUP 1 hup; do docker kill -s $s $c; sleep 0.4; done; test "$(docker logs $c | grep -c got)" = 4'
 t 'kill of a stopped container is an error' 'up $image true; docker wait $c; if docker kill $c; then exit 1; fi'

@@ -131,7 +131,24 @@ within() {
 }
 # typing STEPS COMMAND…: see person.py.
 typing() { python3 "$HERE/person.py" "$@"; }
-export -f skip exits is says within typing
+# same_diff ENGINE SCRIPT: the container $c of the engine has run a script; brig runs it in the same
+# image, and its diff says the same.
+same_diff() {
+    [ "$(basename "$RUNTIME_PATH")" = brig ] || skip "brig alone has a diff of its own"
+    local brig=("$RUNTIME_PATH" --root "/tmp/$c.state" --store "/tmp/$c.store")
+    "${brig[@]}" run --keep --image /run/world/box.tar "brig-$c" -- sh -c "$2"
+    "$1" diff "$c" | LC_ALL=C sort -k 2 >"/tmp/$c.theirs"
+    "${brig[@]}" diff "brig-$c" | LC_ALL=C sort -k 2 >"/tmp/$c.ours"
+    "${brig[@]}" commit "brig-$c" "/tmp/$c.image:made"
+    "${brig[@]}" delete "brig-$c"
+    grep -q . "/tmp/$c.ours"
+    diff -u "/tmp/$c.theirs" "/tmp/$c.ours"
+}
+# Changes of all kinds; a directory that is removed and made anew, which docker calls changed, as brig
+# does, and podman deleted; one with a new time, which is changed for podman, as for brig, and not for docker.
+export changes='echo x >>/etc/passwd; rm /data/file; mv /home /moved; chmod 700 /root; mkdir -p /deep/er; ln /etc/passwd /hard; mkfifo /fifo; rm /bin/text; ln -s sh /bin/text; touch /bin/busybox'
+export timed='echo t >/tmp/t; rm /tmp/t' anew='rm -r /data; mkdir /data; echo n >/data/new'
+export -f skip exits is says within typing same_diff
 
 make_world
 make_image

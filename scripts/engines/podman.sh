@@ -141,6 +141,7 @@ t 'OOM of a child is seen by its exit code' 'is 137 run --memory 16m $image sh -
 t 'cp in and out' 'stays; echo here >/tmp/in; podman cp /tmp/in $c:/tmp/there; podman cp $c:/tmp/there /tmp/out; is here cat /tmp/out'
 t 'cp out of a stopped container' 'up $image sh -c "echo left >/root/f"; podman wait $c; podman cp $c:/root/f /tmp/f; is left cat /tmp/f'
 t 'diff' 'up $image sh -c "echo x >/root/new; rm /data/file"; podman wait $c; podman diff $c | grep "A /root/new"; podman diff $c | grep "D /data/file"'
+t 'diff says what brig diff says, and what brig commits runs' 'up $image sh -c "$changes; $timed"; podman wait $c; same_diff podman "$changes; $timed"; made=$(podman pull -q oci:/tmp/$c.image:made); is x run $made tail -n 1 /hard; if run $made cat /data/file; then exit 1; fi'
 t 'commit' 'up $image sh -c "echo new >/root/new"; podman wait $c; podman commit -q $c made:$c; is new podman run --rm made:$c cat /root/new'
 t 'export, import' 'up $image sh -c "echo new >/root/new"; podman wait $c; podman export $c | podman import -q - imported:$c; is new podman run --rm imported:$c /bin/cat /root/new'
 t 'healthcheck run' 'stays --health-cmd "test -e /tmp/well" --health-interval disable; exits 1 podman healthcheck run $c; podman exec $c touch /tmp/well; podman healthcheck run $c'

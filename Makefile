@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build check integration test test-vm test-vm-systemd ci-vm test-engines bench bench-engines conformance fuzz demo install ci clean
+.PHONY: help build check integration test test-vm test-vm-systemd ci-vm test-engines bench bench-engines conformance fuzz demo book install ci clean
 
 PREFIX   := /usr/local
 DESTDIR  :=
@@ -80,6 +80,10 @@ demo: build ## a container of overlay layers, shown from create to delete
 	@scripts/need.sh busybox-static
 	@$(PRIVATE) scripts/demo.sh $(BRIG) $(TARGET)/demo
 
+book: build ## docs/how-containers-work.md: runs all its commands, writes it; CHECK=1 only checks
+	@scripts/need.sh busybox-static iproute2
+	@$(PRIVATE) --net scripts/book.sh $(BRIG) $(TARGET)/book $(if $(CHECK),check,docs/how-containers-work.md)
+
 fuzz: ## each fuzzer of fuzz/ for FUZZ_SECONDS=60; FUZZERS=some of them; needs a nightly compiler
 	scripts/fuzz.sh $(or $(FUZZ_SECONDS),60) $(FUZZERS)
 
@@ -113,5 +117,5 @@ ci-vm:
 	$(MAKE) test-vm-systemd TESTS='session:: rootless delegate:: systemd:: lifecycle:: exec::'
 
 clean: ## removes target/
-	$(SUDO) rm -rf --one-file-system $(TARGET)/demo $(TARGET)/bench
+	$(SUDO) rm -rf --one-file-system $(TARGET)/demo $(TARGET)/bench $(TARGET)/book
 	cargo clean

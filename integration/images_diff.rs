@@ -1,10 +1,11 @@
 //! `diff` and what else is told of a container's changes, while it runs and after.
 
 use crate::images::Images;
-use crate::images_commit::{SCRIPT, entries, manifest};
+use crate::images_commit::{SCRIPT, entries, manifest, top_layer};
 use crate::sandbox::brig_only;
 use serde_json::Value;
 use std::fs;
+use std::os::fd::AsRawFd;
 
 #[test]
 fn diff_is_exactly_what_the_script_changed() {
@@ -172,4 +173,23 @@ fn what_becomes_something_else_has_changed() {
     images.brig(&["commit", &id, "out:v2"]).ok();
     let script = "cd /; cat dir perm/inside etc/both kept/k; ls -l -d kept | cut -c1-10";
     assert_eq!(images.prints("out:v2", script), "f\ni\nbasek2\ndrwx------\n");
+}
+
+#[test]
+fn a_socket_is_left_out_with_a_warning() {
+    brig_only!();
+    let images = Images::new();
+    let Some(image) = images.shell() else { return };
+    let id = images.sandbox.id.clone();
+    images.keep(&image, &id, "mkdir /run; echo x >/run/file");
+    let socket = images.own_bundle(&id).join("data/upper/run/socket");
+    // Short enough for a socket's address.
+    let parent = fs::File::open(socket.parent().unwrap()).unwrap();
+    let short = format!("/proc/self/fd/{}/socket", parent.as_raw_fd());
+    drop(std::os::unix::net::UnixListener::bind(short).unwrap());
+    assert_eq!(images.diff(&id), ["A /run", "A /run/file", "A /run/socket"]);
+    let done = images.brig(&["commit", &id, "out:v2"]).ok();
+    assert!(done.stderr.contains("run/socket: a socket is left out"), "{done:?}");
+    let top = top_layer(&images.sandbox.dir.join("out"), "v2");
+    assert_eq!(top.keys().collect::<Vec<_>>(), ["run/", "run/file"]);
 }

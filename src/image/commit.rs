@@ -4,14 +4,15 @@ use super::changes::{Change, Node, Upper, attributes, is};
 use super::digest::{Algorithm, Digest, Hasher};
 use super::layout::Layout;
 use super::manifest::Descriptor;
-use super::reference;
+use super::reference::{self, Kind};
 use super::resolve::{self, Image, Layer};
+use super::source::Source;
 use super::store::{ImageRecord, Store};
 use super::tar_writer::{File, Writer, ensure_no_whiteout};
 use super::whiteout::{OPAQUE, PREFIX};
 use crate::log;
 use crate::plan::idmap::IdMap;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use flate2::{Compression, GzBuilder};
 use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, SFlag};
@@ -225,7 +226,35 @@ pub fn base(store: &Store, id: &Digest) -> Result<(ImageRecord, Image)> {
             Err(error) => why = error,
         }
     }
+    // Its name is another image's by now, of a commit to the same tag, say: its blobs may still be there.
+    if let Ok(image) = by_blobs(&record) {
+        return Ok((record, image));
+    }
     Err(why.context("the layers of its image, as they were packed, have to be where they were"))
+}
+
+/// The image as the store remembers it, if the layout has all its blobs.
+fn by_blobs(record: &ImageRecord) -> Result<Image> {
+    let source = Source::open(&record.source, Kind::Any)?;
+    ensure!(source.is_layout() && record.blobs.len() == record.layers.len(), "no layout");
+    let layer = |(blob, diff_id): (&Descriptor, &Digest)| Layer {
+        diff_id: diff_id.clone(),
+        file: format!("blobs/{}/{}", blob.digest.algorithm(), blob.digest.hex()),
+        descriptor: Some(blob.clone()),
+    };
+    let layers: Vec<Layer> = record.blobs.iter().zip(&record.layers).map(layer).collect();
+    for layer in &layers {
+        layer.open(&source)?;
+    }
+    Ok(Image {
+        source,
+        name: None,
+        manifest: record.manifest.clone(),
+        id: record.id.clone(),
+        config_text: record.config.clone().into_bytes(),
+        config: serde_json::from_str(&record.config)?,
+        layers,
+    })
 }
 
 /// Takes a layer of the base along, as it is.

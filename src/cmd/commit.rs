@@ -44,12 +44,13 @@ pub fn commit(root: &Path, store: Option<&Path>, options: &Options, log: &mut Lo
         let image = Digest::parse(image)?;
         let store = store.map_or_else(default_path, |path| Ok(path.to_owned()))?;
         let log = RefCell::new(log);
+        // As the caller: with_rights may be somebody else.
+        let ids = ids(&state, &dir)?;
         with_rights(&state, || {
             let store = Store::open(Some(&store))?;
             // What may be missing comes first: then nothing has been written.
             let base = commit::base(&store, &image)?;
             let upper = upper::open_upper(&state, &dir)?;
-            let ids = ids(&state, &dir)?;
             let layout = Layout::open(&path)?;
             let mut warn = |text: &str| log.borrow_mut().warn(text);
             let made = (&upper, &ids);
@@ -128,11 +129,12 @@ pub fn export(root: &Path, id: &str, output: Option<&PathBuf>, log: &mut Log) ->
                 Box::new(stdout)
             }
         };
+        let ids = ids(&state, &dir)?;
         with_rights(&state, || {
             let merged = upper::open_merged(&state, &dir)?;
             let out = BufWriter::with_capacity(1 << 16, out);
             let mut warn = |text: &str| log.warn(text);
-            commit::export(&merged, &ids(&state, &dir)?, out, &mut warn)?.flush()?;
+            commit::export(&merged, &ids, out, &mut warn)?.flush()?;
             Ok(())
         })
     };

@@ -25,10 +25,15 @@ END
 show 'nsenter --target $eve --mount --uts --pid hostname'
 has '^eve$'
 say <<'END'
-`brig exec` does this and, on top of it, what makes it safe: the visitor gets eve's cgroup, her capabilities
-and her limits, and not the caller's.
+`brig exec` does this and, on top of it, what makes it safe: the visitor gets eve's
+capabilities, not the caller's, and her cgroup, so that her limits are for both of them:
 END
 so grep -qx "$visitor" "$(cgroup pids "$eve")/cgroup.procs"
+show 'grep -h CapEff /proc/$eve/status /proc/$visitor/status'
+lines 2
+so [ "$(uniq out | wc -l)" = 1 ]
+show 'diff /proc/$eve/cgroup /proc/$visitor/cgroup && echo "the same cgroups"'
+has '^the same cgroups$'
 say <<'END'
 ### Sharing one namespace on purpose
 

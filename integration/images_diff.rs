@@ -1,11 +1,15 @@
 //! `diff` and what else is told of a container's changes, while it runs and after.
 
-use crate::images::Images;
+use crate::facts::Facts;
+use crate::images::{Images, base};
 use crate::images_commit::{SCRIPT, entries, manifest, top_layer};
+use crate::layout::Layout;
+use crate::rootless::as_user;
 use crate::sandbox::brig_only;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::fs;
 use std::os::fd::AsRawFd;
+use std::path::Path;
 
 #[test]
 fn diff_is_exactly_what_the_script_changed() {
@@ -192,4 +196,47 @@ fn a_socket_is_left_out_with_a_warning() {
     assert!(done.stderr.contains("run/socket: a socket is left out"), "{done:?}");
     let top = top_layer(&images.sandbox.dir.join("out"), "v2");
     assert_eq!(top.keys().collect::<Vec<_>>(), ["run/", "run/file"]);
+}
+
+#[test]
+fn an_ordinary_user_commits_and_runs_what_was_committed() {
+    brig_only!();
+    for granted in [false, true] {
+        as_user(granted, |user| {
+            let mut layout = Layout::new(Path::new("/mnt/image"));
+            layout.layer(base().dir("dir/").file("dir/y", b"y"));
+            let image = layout.finish("v1", &json!({"Entrypoint": ["/init"]}));
+            let id = user.sandbox.id.as_str();
+            let brig = |args: &[&str]| {
+                let store = ["--store", "/mnt/store", "--cgroup-manager", "disabled"];
+                user.brig(&[&store[..], args].concat()).ok().stdout
+            };
+            let script =
+                "write /new x ; unlink /etc/base ; unlink /dir/y ; rmdir /dir ; mkdir /dir";
+            let run = ["run", "--keep", "--image", &image, id, "--"];
+            brig(&[&run[..], &script.split(' ').collect::<Vec<_>>()].concat());
+            assert_eq!(brig(&["diff", id]), "C /dir\nD /dir/y\nC /etc\nD /etc/base\nA /new\n");
+            brig(&["commit", id, "/mnt/out:v2"]);
+            let top = top_layer(Path::new("/mnt/out"), "v2");
+            assert_eq!((top["new"].2, top["new"].3), (0, 0));
+            assert!(top.contains_key("dir/.wh..wh..opq"), "{top:?}");
+            brig(&["export", "--output", "/mnt/out.tar", id]);
+            assert!(entries(&fs::read("/mnt/out.tar").unwrap()).contains_key("new"));
+            brig(&["delete", id]);
+            let said = brig(&[
+                "run",
+                "--image",
+                "/mnt/out:v2",
+                id,
+                "--",
+                "list",
+                "/dir",
+                ";",
+                "read",
+                "/new",
+            ]);
+            let facts = Facts::parse(&said);
+            assert_eq!((facts.all("entry /dir").len(), facts.get("read /new")), (0, "\"x\""));
+        });
+    }
 }

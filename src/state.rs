@@ -215,7 +215,12 @@ impl Dir {
             errno => Err(errno.into()),
         });
         if let Err(error) = made {
-            let directory = format!("state directory {}", path.display());
+            let hint = match crate::sys::errno_of(&error) {
+                // With its own words already, or an administrator's directory.
+                Some(Errno::EACCES) if root.exists() => session_hint(),
+                _ => "",
+            };
+            let directory = format!("state directory {}{hint}", path.display());
             return Err(in_use(root, id).unwrap_or_else(|| error.context(directory)));
         }
         let dir = Dir::open(root, id)?;
@@ -380,15 +385,17 @@ pub fn check_id(id: &str) -> Result<()> {
 fn make_root(root: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o711).create(root);
-    made.with_context(|| {
-        let hint = match std::env::var_os("XDG_RUNTIME_DIR").is_none_or(|dir| dir.is_empty()) {
-            true if !nix::unistd::geteuid().is_root() => {
-                ": XDG_RUNTIME_DIR is not set, below which an ordinary user's would be"
-            }
-            _ => "",
-        };
-        format!("state root {}{hint}", root.display())
-    })
+    made.with_context(|| format!("state root {}{}", root.display(), session_hint()))
+}
+
+/// Where the default state root comes from, for who cannot write to it.
+fn session_hint() -> &'static str {
+    match std::env::var_os("XDG_RUNTIME_DIR").is_none_or(|dir| dir.is_empty()) {
+        true if !nix::unistd::geteuid().is_root() => {
+            ": XDG_RUNTIME_DIR is not set, below which an ordinary user's would be"
+        }
+        _ => "",
+    }
 }
 
 /// When a live process started; none when there is no such process, or only a zombie of it.

@@ -218,7 +218,7 @@ fn creation(command: clap::Command) -> clap::Command {
             Arg::new("args")
                 .value_name("ARGUMENT")
                 .action(ArgAction::Append)
-                .last(true)
+                .trailing_var_arg(true)
                 .requires("image")
                 .help("Instead of the image's default arguments"),
         )

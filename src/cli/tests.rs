@@ -81,3 +81,17 @@ fn stats_are_of_any_number_of_containers() {
         assert_eq!(options.ids, expected);
     }
 }
+
+#[test]
+fn two_dashes_may_stand_before_the_id_and_before_the_arguments() {
+    let Parsed::Run(_, command) = parse_line("brig create --bundle /b -- x") else { panic!() };
+    let Command::Create(options) = *command else { panic!() };
+    assert_eq!(options.id, "x");
+    let Parsed::Run(_, command) = parse_line("brig run --image i x -- ls -la --") else { panic!() };
+    let Command::Run(options, _) = *command else { panic!() };
+    assert_eq!(
+        (options.id.as_str(), options.image.unwrap().args),
+        ("x", vec!["ls".into(), "-la".into(), "--".into()])
+    );
+    assert!(matches!(parse_line("brig create x y"), Parsed::Wrong(..)));
+}

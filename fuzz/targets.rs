@@ -6,6 +6,9 @@
 mod interpreter;
 
 use brig::cgroup::hierarchy::{Own, hierarchies};
+use brig::image::decompress::Decoder;
+use brig::image::dirs::parts;
+use brig::image::tar_reader::Reader;
 use brig::launch::exec::parse_user;
 use brig::launch::sync::Message;
 use brig::plan::mounts::{self, Kind};
@@ -18,6 +21,7 @@ use brig::{cli, state};
 use interpreter::{Call, run, verify};
 use oci_spec::runtime::LinuxSeccomp;
 use std::ffi::{OsStr, OsString};
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
 
@@ -33,6 +37,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("message", message),
     ("cgroups", cgroups),
     ("arguments", arguments),
+    ("archive", archive),
 ];
 
 /// An error that a person can read: one line, not empty.
@@ -220,6 +225,30 @@ pub fn cgroups(bytes: &[u8]) {
                 assert!(plain, "{path:?}");
             }
             Err(error) => readable(&error),
+        }
+    }
+}
+
+/// A layer's blob: what it unpacks to is read as far as it makes sense, and no further than a limit.
+pub fn archive(bytes: &[u8]) {
+    const MOST: u64 = 16 << 20;
+    let decoder = match Decoder::new(bytes) {
+        Ok(decoder) => decoder,
+        Err(error) => return readable(&error),
+    };
+    let mut reader = Reader::new(decoder.take(MOST));
+    loop {
+        match reader.next_entry() {
+            Ok(None) => break,
+            Ok(Some(entry)) => {
+                if let Ok(parts) = parts(&entry.path) {
+                    assert!(parts.iter().all(|part| !part.contains(&b'/') && *part != b".."));
+                }
+                let holes = entry.sparse.iter().flat_map(|(_, map)| map);
+                let data: u64 = holes.map(|part| part.length).sum();
+                assert!(entry.sparse.is_none() || data <= entry.size, "{entry:?}");
+            }
+            Err(error) => return readable(&error),
         }
     }
 }

@@ -219,7 +219,6 @@ fn creation(command: clap::Command) -> clap::Command {
                 .value_name("ARGUMENT")
                 .action(ArgAction::Append)
                 .trailing_var_arg(true)
-                .requires("image")
                 .help("Instead of the image's default arguments"),
         )
 }

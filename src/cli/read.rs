@@ -44,8 +44,18 @@ pub(super) fn read(matches: &ArgMatches) -> Parsed {
             format!("{name}: --{flag} is not supported by this version of brig"),
         );
     }
+    if let Some(argument) = needless(name, matches_of) {
+        let text = format!("{name}: unexpected argument {argument:?}: only --image takes some");
+        return Parsed::Wrong(Some(globals), text);
+    }
     let command = command(name, matches_of, &globals);
     Parsed::Run(globals, Box::new(command))
+}
+
+/// The program of a bundle stands in its config.json.
+fn needless(name: &str, matches: &ArgMatches) -> Option<String> {
+    let creates = ["create", "run"].contains(&name) && text(matches, "image").is_none();
+    creates.then(|| text(matches, "args")).flatten()
 }
 
 /// /run/brig; for an ordinary user, below the directory that belongs to the session. Who is root only

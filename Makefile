@@ -109,7 +109,7 @@ install: ## into DESTDIR + PREFIX (/usr/local)
 	@[ -x $(BRIG) ] || $(MAKE) build
 	install -D -m 755 $(BRIG) $(DESTDIR)$(PREFIX)/bin/brig
 
-ci: test test-engines ci-vm ## what .ci/run runs
+ci: test test-engines ci-vm fuzz ## what .ci/run runs
 
 # All tests in both guests take longer than their worth: these are about what the host does not have.
 ci-vm:

@@ -89,7 +89,8 @@ fuzz: ## each fuzzer of fuzz/ for FUZZ_SECONDS=60; FUZZERS=some of them; needs a
 
 bench: build ## against runc, crun, youki if installed and PEERS="name=/path …"; ROUNDS=n
 	@scripts/need.sh runc crun strace libseccomp2
-	cargo bench --locked --bench seccomp
+	@# Apart: it builds a dynamic brig beside, which must not become the one that is measured.
+	cargo bench --locked --target-dir $(TARGET)/bench/build --bench seccomp
 	$(RELEASE) --examples
 	@mkdir -p $(TARGET)/bench
 	@$(SUDO) $(OUT)/examples/compare $(TARGET)/bench floor=$(OUT)/examples/floor brig=$(BRIG) \

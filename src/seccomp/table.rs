@@ -1,4 +1,5 @@
-//! System calls by name: their numbers, facts of the kernel's tables, and nothing else.
+//! System calls by name: their numbers, facts of the kernel's tables, and nothing else. The one file of
+//! more than 500 lines: a system call is a line, and to look one up in two files helps nobody.
 //!
 //! Up to Linux 7.0. Source: the `__NR_` constants of linux-raw-sys 0.12.1, generated from the
 //! kernel's headers; for what is newer (`listns`, `rseq_slice_yield`, `uprobe`) and for names that

@@ -71,7 +71,7 @@ test-vm-systemd: build ## some of them, and more, in one with systemd, AppArmor 
 	@scripts/need.sh qemu-system-x86 busybox-static cpio e2fsprogs mmdebstrap
 	$(call IN_VM,VM_FLAVOUR=--systemd)
 
-test-engines: build ## podman, buildah, docker, containerd with brig; ENGINES=podman RUNTIME=runc TESTS=part
+test-engines: build ## podman, buildah, docker, containerd, CRI with brig; ENGINES=podman RUNTIME=runc TESTS=part
 	@$(SUDO) env RUNTIME='$(RUNTIME)' TESTS='$(TESTS)' scripts/engines.sh $(BRIG) $(TARGET)/engines $(ENGINES)
 
 test: check integration demo ## everything that must pass

@@ -5,17 +5,14 @@
 
 rounds=${ROUNDS:-15}
 runtimes=(brig runc crun)
-mkdir -p /run/world/times /run/world/docker
-echo '{}' >/run/world/docker/config.json
-export PATH=/usr/bin:/usr/sbin:$PATH
+mkdir -p /run/world/times
 ln -sf "$RUNTIME_PATH" /run/world/brig
 path() { case $1 in brig) echo "$RUNTIME_PATH" ;; *) command -v "$1" ;; esac; }
 json=$(for name in "${runtimes[@]}"; do printf '"%s-it":{"path":"%s"},' "$name" "$(path "$name")"; done)
 echo "{\"runtimes\":{${json%,}},\"storage-driver\":\"overlay2\"}" >/etc/docker/daemon.json
-export DOCKER_HOST=unix:///run/docker.sock DOCKER_CONFIG=/run/world/docker CONTAINERS_CONF=/run/world/containers.conf
+export CONTAINERS_CONF=/run/world/containers.conf
 printf '[containers]\nlog_driver="k8s-file"\n[engine]\ncgroup_manager="cgroupfs"\nevents_logger="file"\nruntime_supports_json=["brig","runc","crun"]\n' >$CONTAINERS_CONF
-dockerd >"$LOGS/dockerd.txt" 2>&1 </dev/null &
-within 30 docker info
+start_dockerd dockerd
 docker load -qi /run/world/box.tar >/dev/null
 podman load -qi /run/world/box.tar >/dev/null
 
@@ -27,7 +24,6 @@ docker_exec() { docker exec "keep-$r" true; }
 twenty() { for _ in $(seq 20); do "$1" & done; wait $(jobs -p | grep -vx "$dockerd_pid"); }
 podman_20() { twenty podman_run; }
 docker_20() { twenty docker_run; }
-dockerd_pid=$!
 
 median() { sort -n | awk '{ a[NR] = $1 } END { print NR % 2 ? a[(NR + 1) / 2] : (a[NR / 2] + a[NR / 2 + 1]) / 2 }'; }
 for r in "${runtimes[@]}"; do
@@ -50,6 +46,4 @@ for what in podman_run docker_run podman_exec docker_exec podman_20 docker_20; d
 done
 cp -r /run/world/times "$LOGS/"
 podman rm -aft0 >/dev/null
-docker ps -aq | xargs -r docker rm -f >/dev/null
-kill "$dockerd_pid"
-wait "$dockerd_pid" || true
+stop_dockerd

@@ -1,7 +1,6 @@
 # docker.sh: dockerd with its containerd, the runtime by --add-runtime; overlay2, bridge, iptables.
 # needs: docker.io containerd iptables tini uidmap
 
-mkdir -p /run/world/docker
 cat >/etc/docker/daemon.json <<END
 {
     "runtimes": {"tested": {"path": "$RUNTIME_PATH"}},
@@ -10,15 +9,8 @@ cat >/etc/docker/daemon.json <<END
     "storage-driver": "overlay2"
 }
 END
-docker=/usr/bin/docker
-[ -x $docker ] || docker=$(command -v docker)
-export DOCKER_HOST=unix:///run/docker.sock DOCKER_BUILDKIT=0 DOCKER_CONFIG=/run/world/docker
-dockerd >"$LOGS/dockerd.txt" 2>&1 </dev/null &
-dockerd_pid=$!
-within 30 $docker info || { tail -n 20 "$LOGS/dockerd.txt"; exit 1; }
-$docker load -qi /run/world/box.tar
-mkdir -p /run/world/tools && ln -s $docker /run/world/tools/docker
-export PATH=/run/world/tools:$PATH
+start_dockerd dockerd
+docker load -qi /run/world/box.tar
 
 # Without a network of their own, unless they ask for one.
 run() { docker run --rm --net none "$@"; }
@@ -58,7 +50,7 @@ code 5" docker run --rm --net none -it $image sh'
 t 'run -it: a change of size' 'typing "size 20 50
 see /
 size 33 66
-type sleep 0.5; stty size\\r
+type sleep 1; stty size\\r
 see 33 66
 type exit\\r
 code 0" docker run --rm --net none -it $image sh'
@@ -146,23 +138,18 @@ t 'build: RUN of what is not there' 'if printf "FROM box:1\nRUN [\"nonsense\"]\n
 t 'nothing is left of the runtime' 'docker ps -aq | xargs -r docker rm -f >/dev/null; is "" sh -c "find /run/docker/runtime-* /var/run/docker/runtime-* -mindepth 2 -maxdepth 2 2>/dev/null"'
 
 # Ids of others: the daemon anew, with --userns-remap.
-kill $dockerd_pid
-wait $dockerd_pid || true
+stop_dockerd
 for file in passwd group subuid subgid; do cp /etc/$file /run/world/$file; done
 echo 'remapped:x:300000:300000::/:/bin/false' >>/run/world/passwd
 echo 'remapped:x:300000:' >>/run/world/group
 echo 'remapped:300000:65536' | tee /run/world/subuid >/run/world/subgid
 for file in passwd group subuid subgid; do mount --bind /run/world/$file /etc/$file; done
-dockerd --userns-remap remapped >"$LOGS/dockerd-remap.txt" 2>&1 </dev/null &
-dockerd_pid=$!
-if within 20 $docker info 2>/dev/null; then
-    $docker load -qi /run/world/box.tar
+if start_dockerd dockerd-remap --userns-remap remapped; then
+    docker load -qi /run/world/box.tar
     t 'remap: root is another one outside' 'is "0 300000 65536" run $image sh -c "echo \$(cat /proc/self/uid_map)"; is 0 run $image stat -c %u /bin/busybox'
     t 'remap: exec, volumes, bridge, limits' 'docker run -d --name $c --memory 64m --tmpfs /t -v $c:/data $image sleep 1000; is 0 docker exec $c id -u; docker exec $c touch /data/x /t/x /root/x; docker exec $c ip addr | grep "inet 172"'
     t 'remap: --userns host' 'is 0 run --userns host $image sh -c "set -- \$(cat /proc/self/uid_map); echo \$2"'
 else
     t 'remap' 'skip "dockerd --userns-remap does not start: $(tail -n 1 /run/world/logs/dockerd-remap.txt)"'
 fi
-$docker ps -aq | xargs -r $docker rm -f >/dev/null
-kill $dockerd_pid
-wait $dockerd_pid || true
+stop_dockerd

@@ -150,6 +150,25 @@ export changes='echo x >>/etc/passwd; rm /data/file; mv /home /moved; chmod 700 
 export timed='echo t >/tmp/t; rm /tmp/t' anew='rm -r /data; mkdir /data; echo n >/data/new'
 export -f skip exits is says within typing same_diff
 
+# start_dockerd NAME [OPTION…]: as /etc/docker/daemon.json says; with $dockerd_pid and its log, NAME.txt.
+start_dockerd() {
+    local log=$LOGS/$1.txt
+    shift
+    export DOCKER_HOST=unix:///run/docker.sock DOCKER_BUILDKIT=0 DOCKER_CONFIG=/run/world/docker
+    mkdir -p $DOCKER_CONFIG /run/world/tools
+    # Another docker than Debian's may come first in PATH.
+    ln -sf "$([ -x /usr/bin/docker ] && echo /usr/bin/docker || command -v docker)" /run/world/tools/docker
+    export PATH=/run/world/tools:$PATH
+    dockerd "$@" >"$log" 2>&1 </dev/null &
+    dockerd_pid=$!
+    within 30 docker info || { tail -n 20 "$log"; return 1; }
+}
+stop_dockerd() {
+    docker ps -aq | xargs -r docker rm -f >/dev/null
+    kill $dockerd_pid
+    wait $dockerd_pid || true
+}
+
 make_world
 make_image
 # shellcheck source=/dev/null

@@ -73,7 +73,7 @@ code 5" podman run --rm -it $image sh'
 t 'run -it: a change of size' 'typing "size 20 50
 see /
 size 33 66
-type sleep 0.5; stty size\\r
+type sleep 1; stty size\\r
 see 33 66
 type exit\\r
 code 0" podman run --rm -it $image sh'

@@ -1,0 +1,157 @@
+# book.sh: the book, docs/how-containers-work.md: runs every command of book/*.sh, with dockerd and its
+# runtime brig, and with brig alone, and writes text and transcript to $LOGS/book.md. Fails at the first
+# command that does not end, or answer, as the text around it says. `make book` and `make book CHECK=1`;
+# no table of tests: engines.sh runs it when it is named. The pages are made with
+#   say <<'END'                        text
+#   show [-e STATUS] [-u REGEX] CMD    CMD as typed, run in this shell, and what it printed; -u: again and
+#                                      again, a dozen times at most, until it prints that
+#   has REGEX, hasnt REGEX, lines N, so COMMAND…    what must be true of that, or at all
+# What differs from run to run (pids, digests, inode numbers) is renumbered in the book, by order of
+# appearance: the file changes when behaviour does. The expectations see what was printed.
+# needs: docker.io containerd iptables busybox-static iproute2
+
+fenced=''
+filter=''
+last_namespace=4026530000
+shown='(no command yet)'
+declare -A digests=() namespaces=()
+
+broken() {
+    printf 'book: %s\n  command: %s\n' "$1" "$shown" >&2
+    [ ! -s /mnt/.out ] || sed 's/^/  | /' /mnt/.out >&2
+    exit 1
+}
+brig() { "$RUNTIME_PATH" --root /mnt/run --store /mnt/store "$@"; }
+# The number $1 is $2 in the book.
+number() { printf 's/\\b%s\\b/%s/g\n' "$1" "$2" >>/mnt/.numbers; }
+# A pid that has just been learned: a process of that command line.
+pid() {
+    so grep -qa "^$3" "/proc/$1/cmdline"
+    number "$1" "$2"
+}
+
+# The same digest or namespace gets the same invented number all through the book. Only the first
+# twelve digits of a digest matter.
+renumber() {
+    local found
+    while read -r found; do
+        found=${found:0:12}
+        [ -z "${digests[$found]-}" ] || continue
+        digests[$found]=$(printf 'brig %s' "${#digests[@]}" | sha256sum | cut -c1-12)
+        printf 's/\\b%s[0-9a-f]{52}/%s…/g\ns/\\b%s\\b/%s/g\n' \
+            "$found" "${digests[$found]}" "$found" "${digests[$found]}" >>/mnt/.numbers
+    done < <(grep -oE '\b[0-9a-f]{64}\b|\b[0-9a-f]{12}\b' "$1" | grep '[a-f]' || true)
+    while read -r found; do
+        [ -z "${namespaces[$found]-}" ] || continue
+        namespaces[$found]=$((++last_namespace))
+        printf 's/\\b%s\\b/@%s/g\n' "$found" "${namespaces[$found]}" >>/mnt/.numbers.ns
+    done < <(grep -oE '\b402653[0-9]{4}\b' "$1" || true)
+    sed -E -f /mnt/.numbers -f /mnt/.numbers.ns "$1" | sed -E -e 's/@(402653)/\1/g' -e 's/[[:space:]]+$//'
+}
+say() {
+    [ -z "$fenced" ] || printf '```\n\n' >>/mnt/.book.md
+    fenced=''
+    cat >>/mnt/.book.md
+    echo >>/mnt/.book.md
+}
+# Whether $1 is all of a command, not the beginning of one.
+complete() { [ -z "$(bash -n <<<"$1" 2>&1)" ]; }
+show() {
+    local expected=0 status=0 until='' failed line command=''
+    while :; do
+        case $1 in
+            -e) expected=$2 ;;
+            -u) until=$2 ;;
+            *) break ;;
+        esac
+        shift 2
+    done
+    shown=$1
+    : >/mnt/.out
+    [ -n "$fenced" ] || printf '```console\n' >>/mnt/.book.md
+    fenced=yes
+    while IFS= read -r line; do
+        command+=${command:+$'\n'}$line
+        if complete "$command"; then
+            typed "$command"
+            command=''
+        fi
+    done <<<"$1"
+    filter=''
+    [ -z "$command" ] || broken "incomplete"
+    [ "$status" = "$expected" ] || broken "ended with $status, not $expected"
+    [ "$expected" = 0 ] || printf '# echo $?\n%s\n' "$expected" >>/mnt/.book.md
+}
+# One command and its output. The first failure counts; errexit would end the script before it is told.
+typed() {
+    local try
+    for try in {1..12}; do
+        set +e
+        trap 'failed=$?; [ "$status" != 0 ] || status=$failed' ERR
+        eval "$1" >/mnt/.one 2>&1 </dev/null
+        trap - ERR
+        set -e
+        if [ -z "$until" ] || grep -qE -e "$until" /mnt/.one; then break; fi
+        status=0
+        sleep 0.5
+    done
+    cat /mnt/.one >>/mnt/.out
+    [ -z "$until" ] || grep -qE -e "$until" /mnt/.one || broken "does not say, in a dozen tries: $until"
+    renumber /mnt/.one >/mnt/.told
+    { sed '1s/^/# /; 2,$s/^/> /' <<<"$1" && tidy; } >>/mnt/.book.md
+}
+# Without the blank lines at the end.
+tidy() {
+    local text
+    text=$(sed "$filter" /mnt/.told)
+    [ -z "$text" ] || printf '%s\n' "$text"
+}
+# The next output's sed script, for what is measured.
+rounded() { filter=$1; }
+has() { grep -qE -e "$1" /mnt/.out || broken "does not say: $1"; }
+hasnt() { ! grep -qE -e "$1" /mnt/.out || broken "should not say: $1"; }
+lines() { [ "$(wc -l </mnt/.out)" = "$1" ] || broken "not $1 lines"; }
+so() { "$@" >/mnt/.one 2>&1 || broken "not so: $*"; }
+not() { ! "$@"; }
+eventually() {
+    local tries
+    for tries in {1..100}; do
+        if "$@" >/mnt/.out 2>&1; then return; fi
+        sleep 0.1
+    done
+    broken "not so within ten seconds: $*"
+}
+
+# The whole takes a minute. What still hangs then ends with an error, for this is PID 1 here.
+{ sleep 300 && echo "book: not done after five minutes" >&2 && kill -KILL -1; } &
+
+cat >/etc/docker/daemon.json <<END
+{ "runtimes": { "brig": { "path": "$RUNTIME_PATH" } }, "default-runtime": "brig", "storage-driver": "overlay2" }
+END
+hostname host
+mount -t tmpfs -o mode=755 book /mnt
+cd /mnt
+: >.out
+: >.book.md
+: >.numbers
+v2=''
+[ "$(stat -f -c %T /sys/fs/cgroup)" != cgroup2fs ] || v2=yes
+# Pids that no other number of the book can be taken for.
+echo 700000 >/proc/sys/kernel/ns_last_pid
+start_dockerd dockerd
+# shellcheck disable=SC2034 # the last page asks
+mounts_before=$(awk '{ print $5 }' /proc/self/mountinfo)
+
+for page in "$HERE"/book/*.sh; do
+    echo "book: $(basename "$page" .sh)" >&2
+    # The kernel may use the numbers of deleted containers' namespaces again.
+    namespaces=()
+    : >.numbers.ns
+    # shellcheck source=/dev/null
+    . "$page"
+done
+say </dev/null
+stop_dockerd
+# No blank lines at the end, nor two in a row.
+printf '%s\n' "$(cat -s .book.md)" >"$LOGS/book.md"
+echo "every page holds"

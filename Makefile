@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build check integration test test-vm test-vm-systemd ci-vm test-engines bench bench-engines conformance fuzz demo book install ci clean
+.PHONY: help build check integration test test-vm test-vm-systemd ci-vm test-engines bench bench-engines bench-layers conformance fuzz demo book install ci clean
 
 PREFIX   := /usr/local
 DESTDIR  :=
@@ -98,6 +98,9 @@ bench: build ## against runc, crun, youki if installed and PEERS="name=/path …
 
 bench-engines: build ## podman and docker with brig, runc, crun: run, exec, 20 at once; ROUNDS=n
 	@$(SUDO) env ROUNDS='$(ROUNDS)' scripts/engines.sh $(BRIG) $(TARGET)/engines bench
+
+bench-layers: build ## bundle and run --image beside umoci, skopeo, podman; ROUNDS=n
+	@$(SUDO) env ROUNDS='$(ROUNDS)' scripts/engines.sh $(BRIG) $(TARGET)/engines bench-layers
 
 conformance: build ## RUNTIME_TOOLS=checkout, built: its validation, REFERENCE=runc beside it; SPEC=checkout
 	@[ -n "$(RUNTIME_TOOLS)$(SPEC)" ] || \

@@ -174,17 +174,117 @@ fn used(dir: &Path) -> u64 {
 }
 
 #[test]
-fn the_upper_wins_and_the_lower_is_untouched() {
+fn containers_of_one_image_grow_the_disk_by_their_changes_alone() {
+    brig_only!();
+    let images = Images::new();
+    let mut layout = images.layout("image");
+    layout.layer(base().file("big", &vec![b'x'; 8 << 20]));
+    let image = layout.finish("v1", &json!({"Entrypoint": ["/init"]}));
+    images.bundle(&image, "first");
+    let before = used(&images.store());
+    assert!(before > 8 << 20, "{before}");
+    let change = "y".repeat(10_000);
+    let id = |number: u32| format!("{}-{number}", images.sandbox.id);
+    for number in 0..10 {
+        let args =
+            ["run", "--keep", "--image", &image, &id(number), "--", "write", "/mine", &change];
+        images.brig(&args).ok();
+    }
+    let each = (used(&images.store()) - before) / 10;
+    // The change, and the small files and directories that a container has in the store.
+    assert!((10_000..100_000).contains(&each), "{each}");
+    (0..10).for_each(|number| drop(images.brig(&["delete", &id(number)]).ok()));
+    assert!(used(&images.store()) < before + (1 << 16), "{before}");
+}
+
+/// How many pages of a file are in memory.
+fn resident(file: &fs::File) -> usize {
+    use std::os::fd::AsRawFd;
+    let length = usize::try_from(file.metadata().unwrap().len()).unwrap();
+    let (read, shared) = (libc::PROT_READ, libc::MAP_SHARED);
+    // SAFETY: a new mapping of a file that nobody changes, which nothing is read from.
+    let pages =
+        unsafe { libc::mmap(std::ptr::null_mut(), length, read, shared, file.as_raw_fd(), 0) };
+    assert_ne!(pages, libc::MAP_FAILED);
+    let mut here = vec![0_u8; length.div_ceil(4096)];
+    // SAFETY: the mapping of before, and a byte for each of its pages.
+    assert_eq!(unsafe { libc::mincore(pages, length, here.as_mut_ptr()) }, 0);
+    // SAFETY: the mapping of before, which nothing points to.
+    unsafe { libc::munmap(pages, length) };
+    here.iter().filter(|page| **page & 1 == 1).count()
+}
+
+#[test]
+fn containers_of_one_image_share_the_page_cache() {
+    use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+    brig_only!();
+    let images = Images::new();
+    let mut layout = images.layout("image");
+    layout.layer(base().file("big", &[b'x'; 20 * 4096]));
+    let image = layout.finish("v1", &json!({}));
+    let (first, second) = (images.bundle(&image, "first"), images.bundle(&image, "second"));
+    let file = fs::File::open(images.layers(&first)[0].join("big")).unwrap();
+    file.sync_all().unwrap();
+    posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED).unwrap();
+    if resident(&file) > 0 {
+        return crate::sandbox::skip("the store's filesystem keeps files in memory");
+    }
+    // What one container has read is there for all: it is the lower file's.
+    images.facts(&first, "read /big");
+    assert_eq!(resident(&file), 20);
+    let before = file.metadata().unwrap().ino();
+    images.facts(&second, "read /big");
+    let again = fs::metadata(images.layers(&second)[0].join("big")).unwrap().ino();
+    assert_eq!((resident(&file), before), (20, again));
+}
+
+#[test]
+fn two_directories_are_joined() {
+    brig_only!();
+    let images = Images::new();
+    let mut layout = images.layout("image");
+    layout
+        .layer(base().dir("joined/").file("joined/low", b"from below"))
+        .layer(Archive::new().dir("joined/").file("joined/high", b"from above"));
+    let image = layout.finish("v1", &json!({}));
+    let bundle = images.bundle(&image, "bundle-of-image");
+    let facts = images.facts(&bundle, "list /joined ; read /joined/low ; read /joined/high");
+    let mut names = facts.all("entry /joined");
+    names.sort_unstable();
+    assert_eq!(names, ["high", "low"]);
+    assert_eq!(facts.get("read /joined/low"), "\"from below\"");
+    assert_eq!(facts.get("read /joined/high"), "\"from above\"");
+}
+
+#[test]
+fn the_upper_wins() {
+    brig_only!();
+    let images = Images::new();
+    let mut layout = images.layout("image");
+    layout.layer(base()).layer(Archive::new().file("etc/both", b"top"));
+    let image = layout.finish("v1", &json!({}));
+    let bundle = images.bundle(&image, "bundle-of-image");
+    let facts = images.facts(&bundle, "read /etc/both ; write /etc/both mine");
+    assert_eq!(facts.get("read /etc/both"), "\"top\"");
+    // The container's own is the highest.
+    assert_eq!(images.facts(&bundle, "read /etc/both").get("read /etc/both"), "\"mine\"");
+}
+
+#[test]
+fn a_write_to_a_lower_file_leaves_the_lower_untouched() {
     brig_only!();
     let images = Images::new();
     let mut layout = images.layout("image");
     layout.layer(base());
     let image = layout.finish("v1", &json!({}));
     let bundle = images.bundle(&image, "bundle-of-image");
+    let lower = images.layers(&bundle)[0].join("etc/both");
+    let was = fs::metadata(&lower).unwrap();
     let facts = images.facts(&bundle, "write /etc/both mine ; read /etc/both");
     assert_eq!(facts.get("read /etc/both"), "\"mine\"");
-    let lower = images.layers(&bundle)[0].join("etc/both");
-    assert_eq!(fs::read_to_string(lower).unwrap(), "base");
+    assert_eq!(fs::read_to_string(&lower).unwrap(), "base");
+    let is = fs::metadata(&lower).unwrap();
+    assert_eq!((was.mtime(), was.mode(), was.ino()), (is.mtime(), is.mode(), is.ino()));
     assert_eq!(fs::read_to_string(bundle.join("data/upper/etc/both")).unwrap(), "mine");
 }
 

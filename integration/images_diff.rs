@@ -122,6 +122,13 @@ fn one_directory_has_no_layers_to_compare() {
     images.brig(&["diff", &sandbox.id]).fails_with("one directory, not layers");
     images.brig(&["commit", &sandbox.id, "out"]).fails_with("not made of an image");
     assert!(!sandbox.dir.join("out").exists());
+    // Its tree can be written all the same.
+    std::os::unix::fs::symlink("/etc", sandbox.rootfs().join("link")).unwrap();
+    let exported = sandbox.dir.join("exported.tar");
+    images.brig(&["export", "-o", exported.to_str().unwrap(), &sandbox.id]).ok();
+    let entries = entries(&fs::read(exported).unwrap());
+    assert!(entries.contains_key("init") && entries.contains_key("etc/"), "{entries:?}");
+    assert!(!entries.keys().any(|name| name.starts_with("link/")), "{entries:?}");
     images.brig(&["diff", "no-such"]).fails_with("does not exist");
 }
 

@@ -116,6 +116,21 @@ fn entries_that_lead_out_of_the_image_are_refused() {
             "entry .",
         ),
         ("file as directory", Archive::new().file("f", b"").file("f/x", b""), "f/x"),
+        ("file below as directory", Archive::new().file("etc/base/x", b""), "etc/base/x"),
+        (
+            "device as directory",
+            Archive::new().raw(b'3', b"d", b"", 0o666, b"").file("d/x", b""),
+            "d/x",
+        ),
+        ("NUL", Archive::new().pax(&[("path", b"a\0b")]).file("x", b""), "NUL"),
+        ("header", Archive::new().pax(&[("comment", &[b'x'; 2 << 20])]), "extended header"),
+        (
+            "hard link to a whiteout",
+            Archive::new().file(".wh.etc", b"").hard_link("x", ".wh.etc"),
+            "entry x",
+        ),
+        ("whiteout of itself", Archive::new().file(".wh.", b""), "entry .wh."),
+        ("no id", Archive::new().pax(&[("uid", b"4294967295")]).file("x", b""), "entry x"),
     ];
     for (name, archive, entry) in table {
         let mut layout = images.layout(&format!("image {name}"));
@@ -129,10 +144,45 @@ fn a_write_through_a_link_of_an_earlier_layer_is_refused() {
     brig_only!();
     let images = Images::new();
     let victim = Victim::path(&images).display().to_string();
-    for (name, to) in [("absolute", victim.as_str()), ("climbing", "../../.."), ("inside", "etc")] {
+    let climbing = format!("../../../../../../../../../../../..{victim}");
+    for (name, to) in [
+        ("absolute", victim.as_str()),
+        ("absolute to what the image has", "/etc"),
+        ("climbing", climbing.as_str()),
+        ("climbing back", "../etc"),
+        ("to a file", "etc/both"),
+        ("to itself", "evil"),
+        ("to a link", "on"),
+    ] {
+        let base = || base().symlink("evil", to).symlink("on", "../..");
+        for (kind, top, entry) in [
+            ("file", Archive::new().file("evil/file", b"owned"), "entry evil/file"),
+            ("directory", Archive::new().dir("evil/d"), "entry evil/d"),
+            ("whiteout", Archive::new().file("evil/.wh.file", b""), "entry evil/.wh.file"),
+            ("opaque", Archive::new().file("evil/.wh..wh..opq", b""), "entry evil/.wh"),
+            ("device", Archive::new().raw(b'3', b"evil/d", b"", 0o666, b""), "entry evil/d"),
+            ("hard link", Archive::new().file("x", b"").hard_link("evil/x", "x"), "entry evil/x"),
+        ] {
+            if name == "to a file" && ["whiteout", "opaque"].contains(&kind) {
+                // Nothing is below a file: there is nothing to hide.
+                continue;
+            }
+            let mut layout = images.layout(&format!("image {name} {kind}"));
+            layout.layer(base()).layer(top);
+            refused(&images, &layout, &[&layout.layer_digest(1), entry]);
+        }
+    }
+}
+
+#[test]
+fn a_hard_link_to_what_a_link_of_an_earlier_layer_leads_to_stays_in_the_image() {
+    brig_only!();
+    let images = Images::new();
+    let victim = Victim::path(&images).display().to_string();
+    for (name, to) in [("absolute", victim.as_str()), ("climbing", "../../../../../tmp")] {
         let mut layout = images.layout(&format!("image {name}"));
-        layout.layer(base().symlink("evil", to)).layer(Archive::new().file("evil/file", b"owned"));
-        refused(&images, &layout, &[&layout.layer_digest(1), "entry evil/file"]);
+        layout.layer(base().symlink("evil", to)).layer(Archive::new().hard_link("x", "evil/file"));
+        refused(&images, &layout, &[&layout.layer_digest(1), "entry x"]);
     }
 }
 
@@ -195,6 +245,83 @@ fn a_bomb_is_refused() {
 }
 
 #[test]
+fn holes_without_end_are_refused() {
+    brig_only!();
+    let images = Images::new();
+    // A file of 1 TiB that has one byte.
+    let size = (1_u64 << 40).to_string();
+    let mut content = b"1\n0\n1\n".to_vec();
+    content.resize(512, 0);
+    content.push(b'x');
+    let bomb = Archive::new()
+        .pax(&[
+            ("GNU.sparse.major", b"1"),
+            ("GNU.sparse.minor", b"0"),
+            ("GNU.sparse.name", b"holes"),
+            ("GNU.sparse.realsize", size.as_bytes()),
+        ])
+        .file("x", &content);
+    let mut layout = images.layout("image");
+    layout.layer(base()).layer(bomb);
+    refused(&images, &layout, &[&layout.layer_digest(1), "holes", "64 GiB"]);
+}
+
+#[test]
+fn indexes_that_name_each_other_over_and_over_are_refused() {
+    brig_only!();
+    let images = Images::new();
+    let mut layout = images.layout("image");
+    layout.layer(base());
+    layout.finish("v1", &json!({}));
+    // 50 to the third, each of which would be read.
+    let index = |inner: serde_json::Value| {
+        json!({"schemaVersion": 2, "manifests": vec![inner; 50]}).to_string().into_bytes()
+    };
+    let nothing = layout.blob("index.v1+json", br#"{"schemaVersion":2,"manifests":[]}"#);
+    let inner = layout.blob("index.v1+json", &index(nothing));
+    let outer = layout.blob("index.v1+json", &index(inner));
+    fs::write(layout.dir.join("index.json"), index(outer)).unwrap();
+    let image = layout.dir.display().to_string();
+    let bundle = images.sandbox.dir.join("bundle-of-image");
+    let absent = format!("{image}@sha256:{}", "0".repeat(64));
+    for image in [image, absent] {
+        images.brig(&["bundle", &image, bundle.to_str().unwrap()]).fails_with("more than 1000");
+    }
+    assert!(!bundle.exists());
+}
+
+#[test]
+fn what_an_archive_says_twice_is_as_it_says_last() {
+    brig_only!();
+    let images = Images::new();
+    let mut layout = images.layout("image");
+    let twice = Archive::new()
+        .file("file", b"1")
+        .hard_link("linked", "file")
+        .file("file", b"22")
+        .dir("dir/")
+        .file("dir/x", b"")
+        .file("dir", b"a file")
+        .dir("dir/")
+        .file("dir/y", b"")
+        .pax(&[("SCHILY.xattr.trusted.overlay.opaque", b"y")])
+        .dir("etc/")
+        .file("tmp/.wh.gone", b"")
+        .file("tmp/gone", b"again");
+    layout.layer(base().file("tmp/gone", b"")).layer(twice);
+    let image = layout.finish("v1", &json!({}));
+    let bundle = images.bundle(&image, "bundle-of-image");
+    let script = "read /file ; read /linked ; list /dir ; read /etc/base ; read /tmp/gone";
+    let facts = images.facts(&bundle, script);
+    // Written anew, not through the other name.
+    assert_eq!((facts.get("read /file"), facts.get("read /linked")), ("\"22\"", "\"1\""));
+    assert_eq!(facts.all("entry /dir"), ["y"]);
+    // No attribute of an archive makes a directory opaque.
+    assert_eq!(facts.get("read /etc/base"), "\"base\"");
+    assert_eq!(facts.get("read /tmp/gone"), "\"again\"");
+}
+
+#[test]
 fn an_unpack_that_is_interrupted_is_never_visible() {
     brig_only!();
     let images = Images::new();
@@ -242,6 +369,20 @@ fn labels_that_runtimes_act_on_are_left_out() {
     let config = images.config(&bundle);
     assert_eq!(config["annotations"]["fine"], "yes");
     assert_ne!(config["annotations"]["run.brig.overlay.work"], "/etc");
+}
+
+#[test]
+fn a_config_with_another_number_of_layers_is_refused() {
+    brig_only!();
+    let images = Images::new();
+    let mut layout = images.layout("image");
+    layout.layer(base()).layer(Archive::new().file("x", b""));
+    layout.layers.pop();
+    let image = layout.finish("v1", &json!({}));
+    let bundle = images.sandbox.dir.join("bundle-of-image");
+    let done = images.brig(&["bundle", &image, bundle.to_str().unwrap()]);
+    done.fails_with("the manifest has 1 layers, the config 2");
+    assert!(!bundle.exists());
 }
 
 #[test]

@@ -152,6 +152,7 @@ fn changes() -> Archive {
         .dir("replaced/")
         .file("replaced/now", b"a directory")
         .file("replaced-dir", b"now a file")
+        .file("replaced-dir/.wh.a", b"")
         .file("sticky/new", b"in a directory that has no entry here")
         .file("group/.wh.inside", b"")
         .dir("etc/")
@@ -175,6 +176,92 @@ fn umoci_unpacks_to_the_tree_that_the_layers_show() {
     assert_eq!(fs::read(images.layers(&bundle)[0].join(name)).unwrap(), b"not UTF-8");
     // Zeros are holes.
     assert!(fs::metadata(images.layers(&bundle)[0].join("zeros")).unwrap().blocks() < 16);
+}
+
+/// As Debian has it: what used to be a directory leads to one below usr.
+fn merged_usr() -> Archive {
+    base()
+        .dir("usr/")
+        .raw(b'5', b"usr/lib/", b"", 0o1755, b"")
+        .dir("usr/lib/deep/")
+        .file("usr/lib/low", b"low")
+        .file("usr/lib/gone", b"")
+        .file("usr/lib/deep/gone", b"")
+        .symlink("lib", "usr/lib")
+        .symlink("lib64", "lib")
+        .dir("opt/")
+        .symlink("opt/back", "../lib64/deep")
+}
+
+/// Entries whose directories are links of the layer below, and have no entries of their own.
+fn through_links() -> Archive {
+    Archive::new()
+        .file("lib/x", b"x")
+        .file("lib64/y", b"y")
+        .file("lib/.wh.gone", b"")
+        .file("lib/.wh..wh.plnk", b"")
+        .file("lib/new/z", b"z")
+        .file("opt/back/w", b"w")
+        .file("opt/back/.wh.gone", b"")
+        .symlink("lib/link", "x")
+        .hard_link("lib64/hard", "lib/x")
+        .hard_link("lib/lower", "lib64/low")
+        .file("usr/lib/x", b"x again")
+}
+
+#[test]
+fn entries_below_a_link_of_an_earlier_layer_are_where_it_leads_to() {
+    brig_only!();
+    let images = Images::new();
+    let mut layout = images.layout("image");
+    layout.layer(merged_usr()).layer(through_links()).layer(Archive::new().file("lib/top", b"t"));
+    let image = layout.finish("v1", &json!({"Entrypoint": ["/init"]}));
+    let bundle = images.bundle(&image, "bundle-of-image");
+    let script = "read /usr/lib/x ; read /lib/y ; list /usr/lib ; list /lib/deep ; read /lib/top";
+    let facts = images.facts(&bundle, script);
+    assert_eq!(facts.get("read /usr/lib/x"), "\"x again\"");
+    assert_eq!(facts.get("read /lib/y"), "\"y\"");
+    assert_eq!(facts.get("read /lib/top"), "\"t\"");
+    let mut names = facts.all("entry /usr/lib");
+    names.sort_unstable();
+    assert_eq!(names, ["deep", "hard", "link", "low", "lower", "new", "top", "x", "y"]);
+    assert_eq!(facts.all("entry /lib/deep"), ["w"]);
+    // The same layer on another base is as its archive says.
+    let mut other = images.layout("other");
+    other.layer(base()).layer(Archive::new().file("lib/top", b"t"));
+    let other = images.bundle(&other.finish("v1", &json!({})), "other-bundle");
+    assert_eq!(images.facts(&other, "read /lib/top").get("read /lib/top"), "\"t\"");
+    // All of it is made once, and goes when nobody uses it.
+    fs::remove_file(layout.path(&layout.layer_digest(1))).unwrap();
+    assert_eq!(images.layers(&bundle), images.layers(&images.bundle(&image, "second")));
+    for name in ["bundle-of-image", "second", "other-bundle"] {
+        fs::remove_dir_all(images.sandbox.dir.join(name)).unwrap();
+    }
+    images.brig(&["gc", "--all"]).ok();
+    for dir in ["layers", "joined", "patches", "tmp"] {
+        let left: Vec<_> = fs::read_dir(images.store().join(dir)).unwrap().collect();
+        assert!(left.is_empty(), "{dir}: {left:?}");
+    }
+}
+
+#[test]
+fn umoci_follows_links_of_earlier_layers_to_the_same_tree() {
+    brig_only!();
+    let images = Images::new();
+    let mut layout = images.layout("image");
+    layout.layer(merged_usr()).layer(through_links()).layer(Archive::new().dir("./"));
+    let image = layout.finish("v1", &json!({}));
+    let dir = images.sandbox.dir.clone();
+    if !tool("umoci", &["unpack", "--image", &image, "umoci"], &dir) {
+        return skip("no umoci");
+    }
+    let bundle = images.bundle(&image, "bundle-of-image");
+    let (mut umoci, mut brig) = (tree(&dir.join("umoci/rootfs")), shown(&images, &bundle));
+    // It is nobody's entry: its time is when it was unpacked.
+    for tree in [&mut umoci, &mut brig] {
+        assert!(tree.remove(Path::new("usr/lib/new")).unwrap().starts_with("40755 0:0 "));
+    }
+    assert_same(&umoci, &brig);
 }
 
 #[test]

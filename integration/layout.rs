@@ -98,7 +98,7 @@ pub fn digest(bytes: &[u8]) -> String {
 /// A layout in a directory, with one image at a time.
 pub struct Layout {
     pub dir: PathBuf,
-    layers: Vec<Value>,
+    pub layers: Vec<Value>,
     diff_ids: Vec<String>,
 }
 

@@ -13,7 +13,7 @@ dir=$(realpath -m "$2")
 shift 2
 here=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
 engines=("${@:-podman}")
-[ $# -gt 0 ] || mapfile -t engines < <(cd "$here/engines" && printf '%s\n' *.sh | sed 's/\.sh$//; /^lib$/d; /^bench$/d; /^book$/d')
+[ $# -gt 0 ] || mapfile -t engines < <(cd "$here/engines" && printf '%s\n' *.sh | sed 's/\.sh$//; /^lib$/d; /^bench/d; /^book$/d')
 
 case ${RUNTIME:-brig} in
     brig) runtime=$brig ;;
@@ -81,6 +81,11 @@ for engine in "${engines[@]}"; do
     # shellcheck source=/dev/null
     packages=$(sed -n 's/^# needs: //p' "$here/engines/$engine.sh")
     "$here/need.sh" $packages
+    # A Debian to be the content of an image.
+    if grep -q '^# debian$' "$here/engines/$engine.sh"; then
+        export DEBIAN=$dir/debian.tar
+        [ -s "$DEBIAN" ] || { mmdebstrap --quiet --variant=minbase bookworm "$DEBIAN.new" && mv "$DEBIAN.new" "$DEBIAN"; }
+    fi
     if ! (
         enter "$engine"
         export RUNTIME_PATH=$runtime ENGINE=$engine LOGS=$dir/$engine TESTS=${TESTS:-}

@@ -46,7 +46,7 @@ pub fn commit(root: &Path, store: Option<&Path>, options: &Options, log: &mut Lo
         let log = RefCell::new(log);
         // As the caller: with_rights may be somebody else.
         let ids = ids(&state, &dir)?;
-        with_rights(&state, || {
+        with_rights(|| {
             let store = Store::open(Some(&store))?;
             // What may be missing comes first: then nothing has been written.
             let base = commit::base(&store, &image)?;
@@ -130,7 +130,7 @@ pub fn export(root: &Path, id: &str, output: Option<&PathBuf>, log: &mut Log) ->
             }
         };
         let ids = ids(&state, &dir)?;
-        with_rights(&state, || {
+        with_rights(|| {
             let merged = upper::open_merged(&state, &dir)?;
             let out = BufWriter::with_capacity(1 << 16, out);
             let mut warn = |text: &str| log.warn(text);

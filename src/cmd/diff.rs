@@ -24,12 +24,11 @@ pub fn diff(root: &Path, id: &str, format: ListFormat) -> Result<()> {
     let state =
         dir.load()?.ok_or_else(|| anyhow!(NotFound)).with_context(|| format!("diff {id}"))?;
     let go = || print(&state, &dir, format).with_context(|| format!("diff {id}"));
-    with_rights(&state, go)
+    with_rights(go)
 }
 
 /// In a user namespace with the caller's ids, where these are not root's.
-pub fn with_rights(state: &State, go: impl FnOnce() -> Result<()>) -> Result<()> {
-    upper::of(state)?;
+pub fn with_rights(go: impl FnOnce() -> Result<()>) -> Result<()> {
     match bundle::maps() {
         None => go(),
         Some(maps) => {

@@ -1,7 +1,6 @@
 //! From an image to a bundle: its layers in the store, a config.json that names them, an init layer.
 
 use super::convert::{self, Wanted};
-use super::manifest::chain_ids;
 use super::patch::{self, Chain};
 use super::resolve::{self, Image};
 use super::store::{ImageRecord, Store, UseRecord, write_record};
@@ -84,9 +83,7 @@ fn make_here(store: &Path, request: &Request<'_>, warn: &mut dyn FnMut(&str)) ->
     let rights = Rights::of_process(own_ids)?;
     let records = layers::ensure(&store, &image, rights, &mut *warn)
         .with_context(|| format!("image {}", request.image))?;
-    let diff_ids: Vec<_> = image.layers.iter().map(|layer| layer.diff_id.clone()).collect();
-    let chain_id = chain_ids(&diff_ids).pop().context("the image has no layers")?;
-    let chain = patch::chain(&store, &chain_id, &image.layers, &records, own_ids)
+    let chain = patch::chain(&store, &image, &records, (rights, own_ids), &mut *warn)
         .with_context(|| format!("image {}", request.image))?;
     record_image(&store, &image)?;
     let made = Made::begin(&bundle)?;
@@ -186,7 +183,6 @@ fn fill(
         bundle: bundle.to_owned(),
         image: image.id.clone(),
         layers: image.layers.iter().map(|layer| layer.diff_id.clone()).collect(),
-        patch: chain.patch.clone(),
         container,
     };
     let path = match record.container {

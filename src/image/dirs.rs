@@ -1,6 +1,7 @@
 //! Directories of a tree that is being made, by descriptors: whoever wrote the archive chose the
 //! names, and nothing outside the tree may be reached by them.
 
+use super::view::View;
 use super::whiteout;
 use crate::sys::Errno;
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -12,8 +13,10 @@ use std::os::unix::ffi::OsStrExt;
 
 /// A tree, and where in it we are.
 #[derive(Debug)]
-pub struct Dirs {
+pub struct Dirs<'a> {
     root: OwnedFd,
+    /// The layers below, whose links are followed, too; none: they are not looked at.
+    below: Option<&'a View>,
     /// From below the root down to the directory that was looked up last: the next is often the same.
     stack: Vec<(Vec<u8>, OwnedFd)>,
     /// Directories that had to be made without having been named yet.
@@ -30,6 +33,18 @@ pub enum Missing {
     Fail,
 }
 
+/// The tree has something else where a directory should be.
+#[derive(Debug)]
+pub struct NoDirectory(Vec<u8>);
+
+impl std::fmt::Display for NoDirectory {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{} on its way is no directory", self.0.escape_ascii())
+    }
+}
+
+impl std::error::Error for NoDirectory {}
+
 /// As deep as trees may be: each level is a descriptor.
 const DEEPEST: usize = 256;
 /// As the kernel's own limit.
@@ -40,10 +55,10 @@ const MOST_IMPLIED: usize = 8 << 20;
 const DIRECTORY: OFlag =
     OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
-impl Dirs {
+impl<'a> Dirs<'a> {
     /// The tree below this directory.
-    pub fn new(root: OwnedFd) -> Self {
-        Dirs { root, stack: Vec::new(), implied: HashSet::new(), implied_bytes: 0 }
+    pub fn new(root: OwnedFd, below: Option<&'a View>) -> Self {
+        Dirs { root, below, stack: Vec::new(), implied: HashSet::new(), implied_bytes: 0 }
     }
 
     /// Its root.
@@ -98,7 +113,13 @@ impl Dirs {
         ensure!(self.stack.len() < DEEPEST, "more than {DEEPEST} directories deep");
         match openat(self.here(), name, DIRECTORY, Mode::empty()) {
             Ok(fd) => self.stack.push((name.to_vec(), fd)),
-            Err(Errno::ENOENT) if missing == Missing::Make => self.make(name)?,
+            Err(Errno::ENOENT) => {
+                if let Some(link) = self.link_below(name)? {
+                    return Ok(Some(link));
+                }
+                ensure!(missing == Missing::Make, Errno::ENOENT);
+                self.make(name)?;
+            }
             Err(Errno::ENOTDIR | Errno::ELOOP) => {
                 match readlinkat(self.here(), name) {
                     Ok(link) => return Ok(Some(link.as_bytes().to_vec())),
@@ -107,7 +128,7 @@ impl Dirs {
                 }
                 let stat = fstatat(self.here(), name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
                 if missing == Missing::Fail || !whiteout::is_whiteout(&stat) {
-                    bail!("{} on its way is no directory", name.escape_ascii());
+                    bail!(NoDirectory(name.to_vec()));
                 }
                 // Named as removed, and then as a directory again: a new one.
                 whiteout::remove(self.here(), name)?;
@@ -117,6 +138,25 @@ impl Dirs {
             Err(errno) => return Err(errno).with_context(|| name.escape_ascii().to_string()),
         }
         Ok(None)
+    }
+
+    /// What `name`, which is not here, leads to if it is a link in the layers below.
+    fn link_below(&self, name: &[u8]) -> Result<Option<Vec<u8>>> {
+        let Some(below) = self.below else { return Ok(None) };
+        for (_, dir) in &self.stack {
+            if whiteout::is_opaque(dir.as_fd(), b".")? {
+                return Ok(None);
+            }
+        }
+        let above = self.stack.iter().map(|(name, _)| name.as_slice());
+        let parts: Vec<&[u8]> = above.chain([name]).collect();
+        match below.find(&parts, below.len())? {
+            Some(found) if found.is(SFlag::S_IFLNK) => {
+                Ok(Some(readlinkat(&found.dir, found.name.as_slice())?.as_bytes().to_vec()))
+            }
+            Some(found) if !found.is(SFlag::S_IFDIR) => bail!(NoDirectory(name.to_vec())),
+            _ => Ok(None),
+        }
     }
 
     fn make(&mut self, name: &[u8]) -> Result<()> {
@@ -165,12 +205,12 @@ mod tests {
     struct Scratch(PathBuf);
 
     impl Scratch {
-        fn new(name: &str) -> (Scratch, Dirs) {
+        fn new(name: &str) -> (Scratch, Dirs<'static>) {
             let path =
                 std::env::temp_dir().join(format!("brig-dirs-{name}-{}", std::process::id()));
             std::fs::create_dir(&path).unwrap();
             let fd = nix::fcntl::open(&path, DIRECTORY, Mode::empty()).unwrap();
-            (Scratch(path), Dirs::new(fd))
+            (Scratch(path), Dirs::new(fd, None))
         }
     }
 

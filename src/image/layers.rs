@@ -6,19 +6,21 @@ use super::digest::{Algorithm, Digest, Hashing};
 use super::progress::Progress;
 use super::resolve::{Image, Layer};
 use super::source::{Blob, BlobReader, Source};
-use super::store::{LayerRecord, Store, write_record};
+use super::store::{LayerRecord, Lock, Store, record_in, write_record};
 use super::tree;
 use super::unpack::{self, Rights, Unpacked};
+use super::view::View;
 use super::warnings::Warnings;
 use super::worker::{self, Reporter, Said, Worker};
 use crate::sys::Errno;
 use anyhow::{Context, Result, anyhow};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{Mode, umask};
+use nix::unistd::syncfs;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// More at once only keep each other from the disk.
 const MOST_WORKERS: usize = 8;
@@ -57,52 +59,50 @@ fn unpack_all(
     rights: Rights,
     warn: &mut dyn FnMut(&str),
 ) -> Result<()> {
-    let sizes = missing.iter().map(|layer| Ok(layer.open(&image.source)?.size));
-    let named = |(size, layer): (Result<u64>, &&Layer)| size.with_context(|| layer.name());
-    let sizes = sizes.zip(missing).map(named).collect::<Result<Vec<u64>>>()?;
-    let mut progress = Progress::new(missing.len(), sizes.iter().sum());
+    let claimed = claim(store, missing)?;
+    let size = |own: &Claimed<'_>| {
+        own.layer.open(&image.source).map(|blob| blob.size).with_context(|| own.layer.name())
+    };
+    let size = claimed.iter().map(size).sum::<Result<u64>>()?;
+    let mut progress = Progress::new(claimed.len(), size);
     let most = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_WORKERS);
-    let mut waiting: VecDeque<&&Layer> = missing.iter().collect();
-    let mut running: Vec<(Worker, &Layer)> = Vec::new();
+    let mut waiting: VecDeque<&Claimed<'_>> = claimed.iter().collect();
+    let mut running: Vec<(Worker, &Claimed<'_>)> = Vec::new();
+    let mut done = Vec::new();
     let mut failed = None;
     while failed.is_none() && !(waiting.is_empty() && running.is_empty()) {
         while running.len() < most
-            && let Some(layer) = waiting.pop_front()
+            && let Some(own) = waiting.pop_front()
         {
-            let worker = worker::spawn(None, |reporter| {
-                unpack_one(store, &image.source, layer, rights, reporter).map(|()| Vec::new())
-            });
-            running.push((worker?, layer));
+            let work = |reporter: &Reporter| own.unpack(&image.source, None, rights, reporter);
+            running.push((worker::spawn(None, work)?, own));
         }
         for index in ready(&running)?.into_iter().rev() {
             match running[index].0.hear() {
                 Ok(Said::Progress(bytes)) => progress.add(bytes),
                 Ok(Said::Warning(text)) => warn(&text),
                 Ok(Said::Done(_)) => {
-                    running.swap_remove(index);
+                    done.push(running.swap_remove(index).1);
                     progress.layer_done();
                 }
                 Err(error) => {
-                    let (_, layer) = running.swap_remove(index);
-                    failed = Some(error.context(layer.name()));
+                    let (_, own) = running.swap_remove(index);
+                    failed = Some(error.context(own.layer.name()));
                     break;
                 }
             }
         }
     }
-    let Some(error) = failed else { return Ok(()) };
-    let unfinished: Vec<&Layer> = running.iter().map(|(_, layer)| *layer).collect();
-    // They die with this, and their locks with them.
+    // Who is still at work dies with this.
     drop(running);
-    for layer in unfinished {
-        store.sweep(&layer.diff_id.file_name())?;
-    }
-    Err(error)
+    publish(store, &done)?;
+    // The rest is removed with its claims.
+    failed.map_or(Ok(()), Err)
 }
 
 /// Which of them have something to say.
-fn ready(running: &[(Worker, &Layer)]) -> Result<Vec<usize>> {
-    let fd = |(worker, _): &(Worker, &Layer)| worker.fd().try_clone_to_owned();
+fn ready(running: &[(Worker, &Claimed<'_>)]) -> Result<Vec<usize>> {
+    let fd = |(worker, _): &(Worker, &Claimed<'_>)| worker.fd().try_clone_to_owned();
     let owned = running.iter().map(fd).collect::<Result<Vec<_>, _>>()?;
     let mut fds: Vec<PollFd<'_>> = owned
         .iter()
@@ -116,35 +116,90 @@ fn ready(running: &[(Worker, &Layer)]) -> Result<Vec<usize>> {
     Ok(fds.iter().enumerate().filter_map(any).collect())
 }
 
-/// A worker's work.
-fn unpack_one(
+/// A layer that nobody else unpacks while this is held.
+struct Claimed<'a> {
+    layer: &'a Layer,
+    /// Where it is made.
+    temp: PathBuf,
+    /// What it becomes.
+    path: PathBuf,
+    _lock: Lock,
+}
+
+impl Drop for Claimed<'_> {
+    fn drop(&mut self) {
+        // What did not become visible. The error that matters is the first one.
+        let _ = tree::remove_path(&self.temp);
+    }
+}
+
+impl<'a> Claimed<'a> {
+    /// Waits for whoever has it; none if the layer is there then.
+    fn new(store: &Store, layer: &'a Layer, name: &str, path: PathBuf) -> Result<Option<Self>> {
+        let lock = store.claim(name)?;
+        let own = Claimed { layer, temp: store.temp(name), path, _lock: lock };
+        Ok(record_in(&own.path)?.is_none().then_some(own))
+    }
+
+    /// A worker's work.
+    fn unpack(
+        &self,
+        source: &Source,
+        below: Option<&View>,
+        rights: Rights,
+        reporter: &Reporter,
+    ) -> Result<Vec<u8>> {
+        umask(Mode::empty());
+        unpack_into(&self.temp, source, self.layer, below, rights, reporter).map(|()| Vec::new())
+    }
+}
+
+/// Claims what is missing, in an order that everybody has: two brigs would wait for each other.
+fn claim<'a>(store: &Store, missing: &[&'a Layer]) -> Result<Vec<Claimed<'a>>> {
+    let mut missing = missing.to_vec();
+    missing.sort_by_key(|layer| layer.diff_id.file_name());
+    let mut claimed = Vec::new();
+    for layer in missing {
+        let name = layer.diff_id.file_name();
+        claimed.extend(Claimed::new(store, layer, &name, store.layer(&layer.diff_id))?);
+    }
+    Ok(claimed)
+}
+
+/// Makes layers visible. What is visible is whole, even if the machine loses its power now: so all of
+/// them get to the disk first, together.
+fn publish(store: &Store, done: &[&Claimed<'_>]) -> Result<()> {
+    if done.is_empty() {
+        return Ok(());
+    }
+    syncfs(File::open(&store.path)?).context("syncfs")?;
+    done.iter().try_for_each(|own| store.publish(&own.temp, &own.path))
+}
+
+/// Unpacks a layer whose entries go through links of the layers below: as it is on top of these.
+/// `chain_id`: its own, with theirs.
+pub fn join(
     store: &Store,
     source: &Source,
-    layer: &Layer,
+    (layer, chain_id): (&Layer, &Digest),
+    below: &View,
     rights: Rights,
-    reporter: &Reporter,
+    warn: &mut dyn FnMut(&str),
 ) -> Result<()> {
-    umask(Mode::empty());
-    let name = layer.diff_id.file_name();
-    let _claim = store.claim(&name)?;
-    let temp = store.temp(&name);
-    if store.layer_record(&layer.diff_id)?.is_some() {
-        // Another brig has just done it.
-        return tree::remove_path(&temp);
-    }
-    let done = unpack_into(&temp, source, layer, rights, reporter)
-        .and_then(|()| store.publish(&temp, &store.layer(&layer.diff_id)));
-    if done.is_err() {
-        // The error that matters is the first one.
-        let _ = tree::remove_path(&temp);
-    }
-    done
+    let name = format!("joined-{}", chain_id.file_name());
+    let Some(own) = Claimed::new(store, layer, &name, store.joined(chain_id))? else {
+        return Ok(());
+    };
+    let work = |reporter: &Reporter| own.unpack(source, Some(below), rights, reporter);
+    worker::spawn(None, work)?.wait(warn).with_context(|| layer.name())?;
+    publish(store, &[&own])
 }
 
 fn unpack_into(
     temp: &Path,
     source: &Source,
     layer: &Layer,
+    below: Option<&View>,
     rights: Rights,
     reporter: &Reporter,
 ) -> Result<()> {
@@ -162,7 +217,7 @@ fn unpack_into(
     std::fs::remove_file(&times)?;
     let blob = layer.open(source)?;
     let unpacked = stream(layer, &blob, reporter, |archive| {
-        unpack::unpack(archive, root, &spool, rights, &mut warnings)
+        unpack::unpack(archive, root, below, &spool, rights, &mut warnings)
     })?;
     warnings
         .lines()

@@ -116,7 +116,7 @@ fn archives_at_random_touch_nothing_outside_their_tree() {
         let archive = archive(&mut random, name);
         let rights = Rights { chown: false, devices: false };
         let mut warnings = Warnings::default();
-        match unpack(&archive[..], directory(&root), &times, rights, &mut warnings) {
+        match unpack(&archive[..], directory(&root), None, &times, rights, &mut warnings) {
             Ok(_) => whole += 1,
             Err(_) => refused += 1,
         }

@@ -1,15 +1,19 @@
 //! What the layers of one chain cannot say alone: attributes of directories that a layer has things
-//! in but does not name, and hard links to files of layers below. docs/layers.md, Patches.
+//! in but does not name, hard links to files of layers below, and entries whose way goes through
+//! links of layers below. docs/layers.md, Patches.
 
 use super::digest::Digest;
-use super::resolve::Layer;
-use super::store::{LayerRecord, Store};
+use super::layers::join;
+use super::manifest::chain_ids;
+use super::resolve::{Image, Layer};
+use super::store::{LayerRecord, Store, record_in};
 use super::tree;
+use super::unpack::Rights;
 use super::view::{Found, View};
 use super::whiteout::path_in;
 use crate::sys::{Errno, SysError, xattr};
 use anyhow::{Context, Result, bail};
-use nix::fcntl::{AtFlags, OFlag, open, openat, readlinkat};
+use nix::fcntl::{AtFlags, OFlag, open, openat};
 use nix::sys::stat::{
     FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmodat, mkdirat, umask, utimensat,
 };
@@ -28,70 +32,112 @@ pub struct Chain {
     pub paths: Vec<PathBuf>,
     /// As one tree.
     pub view: View,
-    /// Which patch is among them, by chain id.
-    pub patch: Option<Digest>,
 }
 
 /// Hard links of one layer to others: name and target.
 type Links = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// Opens the layers of a chain, the lowest first, and makes its patch if it is missing.
-/// `chain_id`: of the highest.
+/// A layer as this chain has it.
+struct Link<'a> {
+    layer: &'a Layer,
+    /// Its directory in the store.
+    dir: PathBuf,
+    implied: BTreeSet<Vec<u8>>,
+    links: Links,
+}
+
+/// Opens the layers of an image, the lowest first, and makes what their chain needs if it is missing.
 pub fn chain(
     store: &Store,
-    chain_id: &Digest,
-    layers: &[Layer],
+    image: &Image,
     records: &[LayerRecord],
-    own_ids: bool,
+    (rights, own_ids): (Rights, bool),
+    warn: &mut dyn FnMut(&str),
 ) -> Result<Chain> {
+    let ids = image.layers.iter().map(|layer| layer.diff_id.clone()).collect::<Vec<_>>();
+    let ids = chain_ids(&ids);
+    let chain_id = ids.last().context("the image has no layers")?;
     // What is below an opaque root does not show.
     let lowest = records.iter().rposition(|record| record.opaque).unwrap_or(0);
-    let mut chain = Chain { paths: Vec::new(), view: View::default(), patch: None };
-    let mut open = Vec::new();
-    for (layer, record) in layers.iter().zip(records).skip(lowest) {
-        let mut implied = HashSet::new();
-        let mut links = Vec::new();
-        if record.open {
-            implied = list(store, layer, "implied")?.into_iter().collect();
-            let pairs = list(store, layer, "links")?;
-            links = pairs.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect();
+    let patch = store.patch(chain_id);
+    let known = patch.exists();
+    let mut chain = Chain { paths: Vec::new(), view: View::default() };
+    let mut links = Vec::new();
+    for ((layer, record), id) in image.layers.iter().zip(records).zip(&ids).skip(lowest) {
+        let (mut link, mut names_root) = read(store.layer(&layer.diff_id), layer, record)?;
+        let joined = store.joined(id);
+        let wanted = match known {
+            true => record.open && joined.exists(),
+            false => goes_through_link(&chain.view, &link)?,
+        };
+        if wanted {
+            if !joined.exists() {
+                join(store, &image.source, (layer, id), &chain.view, rights, warn)?;
+            }
+            let record = record_in(&joined)?.context("it has been removed meanwhile")?;
+            (link, names_root) = read(joined, layer, &record)?;
         }
-        if !record.names_root {
+        let mut implied: HashSet<Vec<u8>> = link.implied.iter().cloned().collect();
+        if !names_root {
             implied.insert(Vec::new());
         }
-        open.push((layer, named(&implied), links));
-        let path = store.layer_files(&layer.diff_id);
+        let path = link.dir.join("fs");
         chain.view.add(&path, implied)?;
         chain.paths.push(path);
+        links.push(link);
     }
-    let needs = |(_, implied, links): &(&Layer, BTreeSet<_>, Links)| {
-        !implied.is_empty() || !links.is_empty()
-    };
+    let needs = |link: &Link<'_>| !link.implied.is_empty() || !link.links.is_empty();
     // A layer that is alone has nothing below it.
-    let alone = open.len() == 1 && open[0].2.is_empty();
-    if alone || !open.iter().any(needs) {
+    let alone = links.len() == 1 && links[0].links.is_empty();
+    if alone || !links.iter().any(needs) {
         return Ok(chain);
     }
-    let patch = store.patch(chain_id);
-    if !patch.exists() {
-        make(store, chain_id, &chain.view, &open, own_ids)?;
+    if !known {
+        make(store, chain_id, &chain.view, &links, own_ids)?;
     }
     if patch.join("fs").exists() {
         chain.view.add(&patch.join("fs"), HashSet::new())?;
         chain.paths.push(patch.join("fs"));
     }
-    chain.patch = Some(chain_id.clone());
     Ok(chain)
 }
 
-/// Without the root, which the bundle's own layer takes care of.
-fn named(implied: &HashSet<Vec<u8>>) -> BTreeSet<Vec<u8>> {
-    implied.iter().filter(|path| !path.is_empty()).cloned().collect()
+/// What is known of an unpacked layer; and whether its archive names the root.
+fn read<'a>(dir: PathBuf, layer: &'a Layer, record: &LayerRecord) -> Result<(Link<'a>, bool)> {
+    let mut link = Link { layer, dir, implied: BTreeSet::new(), links: Vec::new() };
+    if record.open {
+        link.implied = list(&link.dir.join("implied"))?.into_iter().collect();
+        let pairs = list(&link.dir.join("links"))?;
+        let pairs = pairs.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone()));
+        link.links = pairs.collect();
+    }
+    Ok((link, record.names_root))
 }
 
-fn list(store: &Store, layer: &Layer, name: &str) -> Result<Vec<Vec<u8>>> {
-    let path = store.layer(&layer.diff_id).join(name);
-    let text = match std::fs::read(&path) {
+/// Whether a layer has things in a directory that it does not name and that is a link in the layers
+/// below, as /lib is one to usr/lib.
+fn goes_through_link(below: &View, link: &Link<'_>) -> Result<bool> {
+    for path in &link.implied {
+        let parts: Vec<&[u8]> = path.split(|&byte| byte == b'/').collect();
+        let Some(found) = below.find(&parts, below.len())? else { continue };
+        if found.is(SFlag::S_IFLNK) {
+            return Ok(true);
+        }
+        if !found.is(SFlag::S_IFDIR) {
+            let entry = first_entry(&link.dir.join("fs"), path);
+            bail!(
+                "{}: entry {}: {} is no directory in the layers below",
+                link.layer.name(),
+                entry.escape_ascii(),
+                path.escape_ascii()
+            );
+        }
+    }
+    Ok(false)
+}
+
+fn list(path: &Path) -> Result<Vec<Vec<u8>>> {
+    let text = match std::fs::read(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         text => text.with_context(|| path.display().to_string())?,
     };
@@ -105,7 +151,7 @@ fn make(
     store: &Store,
     chain_id: &Digest,
     view: &View,
-    layers: &[(&Layer, BTreeSet<Vec<u8>>, Links)],
+    layers: &[Link<'_>],
     own_ids: bool,
 ) -> Result<()> {
     let name = format!("patch-{}", chain_id.file_name());
@@ -115,7 +161,7 @@ fn make(
         return tree::remove_path(&temp);
     }
     let before = umask(Mode::empty());
-    let made = fill(store, &temp, view, layers, own_ids)
+    let made = fill(&temp, view, layers, own_ids)
         .and_then(|()| store.publish(&temp, &store.patch(chain_id)));
     umask(before);
     if made.is_err() {
@@ -125,28 +171,16 @@ fn make(
     made
 }
 
-fn fill(
-    store: &Store,
-    temp: &Path,
-    view: &View,
-    layers: &[(&Layer, BTreeSet<Vec<u8>>, Links)],
-    own_ids: bool,
-) -> Result<()> {
+fn fill(temp: &Path, view: &View, layers: &[Link<'_>], own_ids: bool) -> Result<()> {
     tree::empty(open(temp, DIRECTORY, Mode::empty())?.as_fd())?;
     let mut patch = Patch { temp, root: None, made: BTreeSet::new(), view, own_ids };
-    for (index, (layer, implied, links)) in layers.iter().enumerate() {
-        for path in implied {
-            check_way(view, path, index).with_context(|| {
-                let entry = first_entry(&store.layer_files(&layer.diff_id), path);
-                format!("{}: entry {}", layer.name(), entry.escape_ascii())
-            })?;
-        }
-        for (path, target) in links {
-            let entry = || format!("{}: entry {}", layer.name(), path.escape_ascii());
+    for (index, link) in layers.iter().enumerate() {
+        for (path, target) in &link.links {
+            let entry = || format!("{}: entry {}", link.layer.name(), path.escape_ascii());
             patch.link(path, target, index).with_context(entry)?;
         }
     }
-    let all: BTreeSet<&Vec<u8>> = layers.iter().flat_map(|(_, implied, _)| implied).collect();
+    let all: BTreeSet<&Vec<u8>> = layers.iter().flat_map(|link| &link.implied).collect();
     for path in all {
         let parts: Vec<&[u8]> = path.split(|&byte| byte == b'/').collect();
         if let Some((_, false)) = view.named_directory(&parts)? {
@@ -166,25 +200,6 @@ fn first_entry(files: &Path, path: &[u8]) -> Vec<u8> {
     }
     let entry = entry.strip_prefix(files).unwrap_or(&entry);
     entry.as_os_str().as_bytes().to_vec()
-}
-
-/// A directory that an archive has things in, without naming it, must not be a link in the layers
-/// below: what is in it would have been written through that link.
-fn check_way(view: &View, path: &[u8], layer: usize) -> Result<()> {
-    let parts: Vec<&[u8]> = path.split(|&byte| byte == b'/').collect();
-    let Some(found) = view.find(&parts, layer)? else { return Ok(()) };
-    if found.is(SFlag::S_IFLNK) {
-        let link = readlinkat(&found.dir, found.name.as_slice())?;
-        bail!(
-            "its way goes through the symbolic link {} of a layer below, to {}",
-            path.escape_ascii(),
-            link.as_bytes().escape_ascii()
-        );
-    }
-    if !found.is(SFlag::S_IFDIR) {
-        bail!("{} is no directory in the layers below", path.escape_ascii());
-    }
-    Ok(())
 }
 
 /// A patch being made.
@@ -228,7 +243,7 @@ impl Patch<'_> {
     fn link(&mut self, path: &[u8], target: &[u8], layer: usize) -> Result<()> {
         let split = |path| <[u8]>::split(path, |&byte| byte == b'/').collect::<Vec<&[u8]>>();
         let what = || format!("a hard link to {}, which is not there", target.escape_ascii());
-        let found = self.view.find(&split(target), layer)?.with_context(what)?;
+        let found = self.target(&split(target), layer)?.with_context(what)?;
         if found.is(SFlag::S_IFDIR) {
             bail!("a hard link to the directory {}", target.escape_ascii());
         }
@@ -242,6 +257,15 @@ impl Patch<'_> {
         let Some((&name, above)) = parts.split_last() else { bail!("a hard link without a name") };
         let dir = self.directory(above)?;
         linkat(&found.dir, found.name.as_slice(), &dir, name, AtFlags::empty()).context("link")
+    }
+
+    /// What a hard link leads to, in the layers below `layer`: links on the way are followed, and it may
+    /// be a link itself.
+    fn target(&self, parts: &[&[u8]], layer: usize) -> Result<Option<Found>> {
+        let Some((&name, above)) = parts.split_last() else { return Ok(None) };
+        let Some(way) = self.view.way(&above.join(&b'/'), layer)? else { return Ok(None) };
+        let way: Vec<&[u8]> = way.iter().map(Vec::as_slice).chain([name]).collect();
+        self.view.find(&way, layer)
     }
 
     /// Gives every directory its attributes, the deepest first: to make something in one changes its

@@ -7,6 +7,7 @@ use super::source::{Blob, Source};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use std::collections::BTreeSet;
 
 /// Manifests and indexes of more bytes are no honest ones.
 const MOST_MANIFEST: u64 = 4 << 20;
@@ -14,6 +15,8 @@ const MOST_MANIFEST: u64 = 4 << 20;
 const MOST_CONFIG: u64 = 8 << 20;
 /// An index may hold indexes, not deeper than this.
 const DEEPEST: usize = 3;
+/// So many at most: a few that name each other over and over would be read for years.
+const MOST_INDEXES: usize = 1000;
 
 /// An image that was found.
 #[derive(Debug)]
@@ -94,7 +97,7 @@ fn of_layout(source: Source, which: &Which) -> Result<Image> {
     let mut candidates = Vec::new();
     match which {
         Which::Digest(digest) => {
-            let found = by_digest(&source, &index, digest, DEEPEST)?;
+            let found = by_digest(&source, &index, digest, DEEPEST, &mut 0)?;
             candidates.push(found.with_context(|| format!("no image has the digest {digest}"))?);
         }
         Which::Tag(tag) => {
@@ -109,7 +112,7 @@ fn of_layout(source: Source, which: &Which) -> Result<Image> {
         (_, [only]) => only.annotations.get(REF_NAME).cloned(),
         _ => None,
     };
-    let chosen = choose(&source, &candidates, DEEPEST)?;
+    let chosen = choose(&source, &candidates, DEEPEST, &mut 0)?;
     let [descriptor] = &chosen[..] else {
         ensure!(!chosen.is_empty(), "no image is for {}", platform_name(&host()));
         bail!("has {} images: say which by PATH:TAG or PATH@DIGEST{}", chosen.len(), names(&index));
@@ -164,19 +167,32 @@ fn is_index(descriptor: &Descriptor) -> bool {
     kind.contains("image.index") || kind.contains("manifest.list")
 }
 
+/// An index in an index. `read`: how many there were before.
+fn inner_index(
+    source: &Source,
+    descriptor: &Descriptor,
+    depth: usize,
+    read: &mut usize,
+) -> Result<Index> {
+    ensure!(depth > 0, "indexes in indexes, too deep");
+    *read += 1;
+    ensure!(*read <= MOST_INDEXES, "more than {MOST_INDEXES} indexes in its index");
+    Ok(document(source, descriptor, MOST_MANIFEST)?.0)
+}
+
 fn by_digest(
     source: &Source,
     index: &Index,
     digest: &Digest,
     depth: usize,
+    read: &mut usize,
 ) -> Result<Option<Descriptor>> {
     if let Some(found) = index.manifests.iter().find(|known| known.digest == *digest) {
         return Ok(Some(found.clone()));
     }
     for nested in index.manifests.iter().filter(|known| is_index(known)) {
-        ensure!(depth > 0, "indexes in indexes, too deep");
-        let (inner, _): (Index, _) = document(source, nested, MOST_MANIFEST)?;
-        if let Some(found) = by_digest(source, &inner, digest, depth - 1)? {
+        let inner = inner_index(source, nested, depth, read)?;
+        if let Some(found) = by_digest(source, &inner, digest, depth - 1, read)? {
             return Ok(Some(found));
         }
     }
@@ -212,24 +228,23 @@ fn list(names: &[&str]) -> String {
 }
 
 /// The candidates that are for this machine, those in indexes among them; what is the same is one.
-fn choose(source: &Source, candidates: &[Descriptor], depth: usize) -> Result<Vec<Descriptor>> {
+fn choose(
+    source: &Source,
+    candidates: &[Descriptor],
+    depth: usize,
+    read: &mut usize,
+) -> Result<Vec<Descriptor>> {
     let mut chosen: Vec<Descriptor> = Vec::new();
     for candidate in candidates {
         if is_index(candidate) {
-            ensure!(depth > 0, "indexes in indexes, too deep");
-            let (index, _): (Index, _) = document(source, candidate, MOST_MANIFEST)?;
-            chosen.extend(best(choose(source, &index.manifests, depth - 1)?));
+            let index = inner_index(source, candidate, depth, read)?;
+            chosen.extend(best(choose(source, &index.manifests, depth - 1, read)?));
         } else if candidate.platform.as_ref().is_none_or(|platform| fits(platform, &host())) {
             chosen.push(candidate.clone());
         }
     }
-    let mut seen = Vec::new();
-    chosen.retain(|known| {
-        !seen.contains(&known.digest) && {
-            seen.push(known.digest.clone());
-            true
-        }
-    });
+    let mut seen = BTreeSet::new();
+    chosen.retain(|known| seen.insert(known.digest.clone()));
     Ok(chosen)
 }
 

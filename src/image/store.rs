@@ -9,7 +9,7 @@ use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags, open, renameat2};
 use nix::sys::stat::Mode;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::fs::{DirBuilder, File};
+use std::fs::DirBuilder;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
@@ -77,9 +77,6 @@ pub struct UseRecord {
     pub image: Digest,
     /// The layers' diff ids, lowest first.
     pub layers: Vec<Digest>,
-    /// The patch of the chain, by chain id, if there is one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub patch: Option<Digest>,
 }
 
 /// A lock, which goes with the descriptor.
@@ -112,7 +109,7 @@ impl Store {
             |path: &Path, mode: u32| DirBuilder::new().recursive(true).mode(mode).create(path);
         let store = Store { path };
         let made = make(&store.path, 0o711).and_then(|()| {
-            for private in ["layers", "patches", "images", "bundles", "tmp"] {
+            for private in ["layers", "joined", "patches", "images", "bundles", "tmp"] {
                 make(&store.path.join(private), 0o700)?;
             }
             make(&store.path.join("containers"), 0o711)
@@ -131,6 +128,12 @@ impl Store {
         self.layer(diff_id).join("fs")
     }
 
+    /// The directory of a layer as it is on top of certain others, there or not: see
+    /// [`super::patch`]. `chain_id`: its own, with theirs.
+    pub fn joined(&self, chain_id: &Digest) -> PathBuf {
+        self.path.join("joined").join(chain_id.file_name())
+    }
+
     /// The directory of a patch, there or not.
     pub fn patch(&self, chain_id: &Digest) -> PathBuf {
         self.path.join("patches").join(chain_id.file_name())
@@ -143,7 +146,7 @@ impl Store {
 
     /// What is known of a layer; none if it is not here.
     pub fn layer_record(&self, diff_id: &Digest) -> Result<Option<LayerRecord>> {
-        read_record(&self.layer(diff_id).join("layer.json"))
+        record_in(&self.layer(diff_id))
     }
 
     /// Where an image is recorded.
@@ -220,17 +223,6 @@ impl Store {
         }
     }
 
-    /// Removes `tmp/<name>` if nobody works on it any more.
-    pub fn sweep(&self, name: &str) -> Result<()> {
-        let path = self.temp(name);
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-        match open(&path, flags, Mode::empty()) {
-            Ok(fd) if misc::try_flock(fd.as_fd(), true)? => super::tree::remove_path(&path),
-            Ok(_) | Err(Errno::ENOENT) => Ok(()),
-            Err(errno) => Err(errno).with_context(|| path.display().to_string()),
-        }
-    }
-
     /// Makes a complete directory of tmp/ visible under its name, which nothing else has.
     pub fn publish(&self, temp: &Path, target: &Path) -> Result<()> {
         let renamed = renameat2(AT_FDCWD, temp, AT_FDCWD, target, RenameFlags::RENAME_NOREPLACE);
@@ -252,14 +244,23 @@ fn wait_for_lock(
     Ok(())
 }
 
-/// Reads a record; none if there is no such file.
+/// What is known of the layer in a directory; none if it is not there.
+pub fn record_in(dir: &Path) -> Result<Option<LayerRecord>> {
+    read_record(&dir.join("layer.json"))
+}
+
+/// Reads a record; none if there is no such file. An empty one was being written when the machine lost
+/// its power: records do not wait for the disk.
 pub fn read_record<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     let what = || path.display().to_string();
-    let file = match File::open(path) {
+    let text = match std::fs::read(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        file => file.with_context(what)?,
+        text => text.with_context(what)?,
     };
-    serde_json::from_reader(std::io::BufReader::new(file)).map(Some).with_context(what)
+    if text.is_empty() {
+        return Ok(None);
+    }
+    serde_json::from_slice(&text).map(Some).with_context(what)
 }
 
 /// Writes a record, which appears whole or not at all.
@@ -282,7 +283,9 @@ mod tests {
         assert!(misc::try_flock(again.as_fd(), true).unwrap());
         std::fs::remove_dir(store.temp("x")).unwrap();
         drop((again, store.claim("x").unwrap()));
-        for dir in ["tmp/x", "tmp", "layers", "patches", "images", "bundles", "containers", ""] {
+        for dir in
+            ["tmp/x", "tmp", "layers", "joined", "patches", "images", "bundles", "containers", ""]
+        {
             std::fs::remove_dir(path.join(dir)).unwrap();
         }
     }

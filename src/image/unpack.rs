@@ -1,8 +1,10 @@
 //! A layer's entries become files, in overlayfs's form. The archive is hostile input: every path is
 //! walked by descriptors below the layer's own directory ([`super::dirs`]).
 
-use super::dirs::{Dirs, Missing, is_directory, parts};
+use super::decompress::Limit;
+use super::dirs::{Dirs, Missing, NoDirectory, is_directory, parts};
 use super::tar_reader::{Entry, Kind, Reader};
+use super::view::View;
 use super::warnings::Warnings;
 use super::{tree, whiteout};
 use crate::sys::{Errno, SysError, cred, xattr};
@@ -68,7 +70,7 @@ static HOLE: [u8; 4096] = [0; 4096];
 
 /// A layer being unpacked.
 struct Unpacker<'a> {
-    dirs: Dirs,
+    dirs: Dirs<'a>,
     rights: Rights,
     /// Directories' times, to be set after their content: `seconds nanoseconds length` and the path.
     times: BufWriter<&'a File>,
@@ -78,18 +80,19 @@ struct Unpacker<'a> {
     buffer: Vec<u8>,
 }
 
-/// Unpacks all of an archive into the empty directory `root`. `times`: an empty file, for what has
-/// to wait until the end.
+/// Unpacks all of an archive into the empty directory `root`. `below`: layers whose links lead on.
+/// `times`: an empty file, for what has to wait until the end.
 pub fn unpack<R: Read>(
     archive: R,
     root: OwnedFd,
+    below: Option<&View>,
     times: &File,
     rights: Rights,
     warnings: &mut Warnings,
 ) -> Result<Unpacked> {
     let mut reader = Reader::new(archive);
     let mut unpacker = Unpacker {
-        dirs: Dirs::new(root),
+        dirs: Dirs::new(root, below),
         rights,
         times: BufWriter::new(times),
         warnings,
@@ -158,14 +161,20 @@ impl Unpacker<'_> {
                 self.done.opaque = true;
                 return Ok(());
             }
-            let dir = self.dirs.enter(above, Missing::Make)?;
-            return whiteout::make_opaque(dir, b".");
+            return match self.dirs.enter(above, Missing::Make) {
+                Err(error) if error.is::<NoDirectory>() => Ok(()),
+                dir => whiteout::make_opaque(dir?, b"."),
+            };
         }
         if name.starts_with(whiteout::AUFS) {
             return Ok(());
         }
         ensure!(![&b""[..], b".", b".."].contains(&target), "a whiteout of nothing");
-        let dir = self.dirs.enter(above, Missing::Make)?;
+        let dir = match self.dirs.enter(above, Missing::Make) {
+            // umoci says so of what was in a directory that is a file now: nothing below shows there.
+            Err(error) if error.is::<NoDirectory>() => return Ok(()),
+            dir => dir?,
+        };
         match fstatat(dir, target, AtFlags::AT_SYMLINK_NOFOLLOW) {
             Err(Errno::ENOENT) => whiteout::make(dir, target)
                 .context("mknod of a whiteout (without root's rights that needs Linux 5.8)"),
@@ -256,6 +265,10 @@ impl Unpacker<'_> {
             Some((size, parts)) => (*size, parts.as_slice()),
             None => (entry.size, &whole[..]),
         };
+        self.done.bytes = self.done.bytes.saturating_add(size);
+        let most = Limit::default().most;
+        // Holes are not in the archive, which has a limit of its own.
+        ensure!(self.done.bytes <= most, "the layer's files have more than {} GiB", most >> 30);
         let mut end = 0;
         for part in parts {
             let (mut at, mut left) = (part.offset, part.length);
@@ -277,7 +290,6 @@ impl Unpacker<'_> {
         if end < size {
             file.set_len(size)?;
         }
-        self.done.bytes += size;
         Ok(())
     }
 

@@ -39,8 +39,15 @@ pub fn open_upper(state: &State, dir: &Dir) -> Result<Upper> {
     Ok(Upper { root, below, mount_points: mount_points(dir)?, own_layer })
 }
 
-/// All its layers as it sees them, its changes on top.
+/// All its layers as it sees them, its changes on top; or the directory that it has for them.
 pub fn open_merged(state: &State, dir: &Dir) -> Result<Upper> {
+    if state.layers.is_none() {
+        let what = || state.rootfs.display().to_string();
+        let root = open(&state.rootfs, DIRECTORY, Mode::empty()).with_context(what)?;
+        let mut below = View::default();
+        below.add_open(root.try_clone()?);
+        return Ok(Upper { root, below, mount_points: HashSet::new(), own_layer: None });
+    }
     let mut upper = open_upper(state, dir)?;
     upper.below.add_open(upper.root.try_clone()?);
     Ok(upper)

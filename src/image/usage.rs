@@ -2,7 +2,7 @@
 
 use super::digest::Digest;
 use super::manifest::chain_ids;
-use super::store::{ImageRecord, LayerRecord, Store, UseRecord, read_record};
+use super::store::{ImageRecord, LayerRecord, Store, UseRecord, read_record, record_in};
 use super::tree;
 use crate::state;
 use crate::sys::misc;
@@ -59,7 +59,7 @@ impl Contents {
         }
         contents.images = images;
         contents.read_layers(store)?;
-        contents.read_patches(store)?;
+        contents.read_chains(store)?;
         contents.read_tmp(store)?;
         Ok(contents)
     }
@@ -112,14 +112,19 @@ impl Contents {
         Ok(())
     }
 
-    fn read_patches(&mut self, store: &Store) -> Result<()> {
-        let of_images = self.images.iter().filter_map(|image| chain_ids(&image.layers).pop());
-        let of_uses = self.uses.iter().filter_map(|used| used.patch.clone());
-        let used: BTreeSet<Digest> = of_images.chain(of_uses).collect();
-        for path in entries(&store.path.join("patches"))? {
-            let name = file_name(&path);
-            if !Digest::of_file_name(&name).is_some_and(|digest| used.contains(&digest)) {
-                self.unused.push(unused("patch", &name, 0, path));
+    /// What belongs to chains of layers.
+    fn read_chains(&mut self, store: &Store) -> Result<()> {
+        let of_images = self.images.iter().map(|image| &image.layers);
+        let chains = of_images.chain(self.uses.iter().map(|used| &used.layers));
+        let used: BTreeSet<Digest> = chains.flat_map(|layers| chain_ids(layers)).collect();
+        for (what, dir) in [("patch", "patches"), ("joined layer", "joined")] {
+            for path in entries(&store.path.join(dir))? {
+                let name = file_name(&path);
+                if !Digest::of_file_name(&name).is_some_and(|digest| used.contains(&digest)) {
+                    let record = record_in(&path)?;
+                    let bytes = record.map_or(0, |record| record.bytes);
+                    self.unused.push(unused(what, &name, bytes, path));
+                }
             }
         }
         Ok(())
@@ -154,8 +159,10 @@ impl Contents {
 pub fn collect(store: &Store, all: bool) -> Result<Vec<Unused>> {
     let _lock = store.lock_exclusive()?;
     let mut removed = Contents::read(store, all)?.unused;
-    // Records first: an image without its layers must never be seen.
-    removed.sort_by_key(|unused| (unused.path.is_dir(), unused.path.clone()));
+    // Records first: an image without its layers must never be seen. A patch says that the chain has been
+    // looked through: it goes before the layers that were joined for that.
+    removed
+        .sort_by_key(|unused| (unused.path.is_dir(), unused.what != "patch", unused.path.clone()));
     for unused in &removed {
         tree::remove_path(&unused.path).with_context(|| unused.path.display().to_string())?;
     }

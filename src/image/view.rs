@@ -165,13 +165,23 @@ impl View {
 
     /// What a path of the image leads to, links followed as in the container.
     pub fn resolve(&self, path: &[u8]) -> Result<Option<Found>> {
+        let Some(way) = self.way(path, self.len())? else { return Ok(None) };
+        let parts: Vec<&[u8]> = way.iter().map(Vec::as_slice).collect();
+        match parts.is_empty() {
+            true => Ok(None),
+            false => self.find(&parts, self.len()),
+        }
+    }
+
+    /// A path of the image without any links in it, if it leads to something. `below`: of that many
+    /// layers only, the lowest.
+    pub fn way(&self, path: &[u8], below: usize) -> Result<Option<Vec<Vec<u8>>>> {
         let split = |path: &[u8]| -> VecDeque<Vec<u8>> {
             let names = path.split(|&byte| byte == b'/');
             names.filter(|name| !name.is_empty() && *name != b".").map(<[u8]>::to_vec).collect()
         };
         let mut rest = split(path);
         let mut done: Vec<Vec<u8>> = Vec::new();
-        let mut found = None;
         let mut links = 0;
         while let Some(name) = rest.pop_front() {
             if name == b".." {
@@ -180,7 +190,7 @@ impl View {
             }
             done.push(name);
             let parts: Vec<&[u8]> = done.iter().map(Vec::as_slice).collect();
-            let Some(here) = self.find(&parts, self.len())? else { return Ok(None) };
+            let Some(here) = self.find(&parts, below)? else { return Ok(None) };
             if here.is(SFlag::S_IFLNK) {
                 links += 1;
                 ensure!(links <= MOST_LINKS, "{}: too many links", path.escape_ascii());
@@ -192,11 +202,9 @@ impl View {
                 let mut to = split(link.as_bytes());
                 to.append(&mut rest);
                 rest = to;
-                continue;
             }
-            found = Some(here);
         }
-        Ok(found)
+        Ok(Some(done))
     }
 
     /// Opens a file of the image for reading; none if there is no such file. What is no regular file

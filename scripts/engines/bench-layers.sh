@@ -1,0 +1,127 @@
+# bench-layers.sh: what brig's images cost beside umoci, skopeo and podman: medians, in turns, and ratios to
+# brig's. `make bench-layers`; ROUNDS=n. No table of tests: engines.sh runs it when it is named.
+# needs: podman conmon runc skopeo umoci mmdebstrap time
+# debian
+
+rounds=${ROUNDS:-5}
+# On the disk that the build is on, not in memory.
+work=$LOGS/work
+rm -rf --one-file-system "$work"
+mkdir -p "$work" /run/world/times
+cd "$work"
+export CONTAINERS_CONF=/run/world/containers.conf CONTAINERS_STORAGE_CONF=/run/world/storage.conf
+printf '[containers]\nlog_driver="k8s-file"\n[engine]\ncgroup_manager="cgroupfs"\nevents_logger="file"\nruntime_supports_json=["brig","runc"]\n' >$CONTAINERS_CONF
+printf '[storage]\ndriver="overlay"\nrunroot="/run/containers/storage"\ngraphroot="%s/podman"\n' "$work" >$CONTAINERS_STORAGE_CONF
+brig=("$RUNTIME_PATH" --root /run/world/state --store "$work/store")
+
+# layout NAME ARCHIVE…: an image of these layers.
+layout() {
+    local name=$1
+    shift
+    umoci init --layout "$name"
+    umoci new --image "$name:v1"
+    for archive; do umoci raw add-layer --image "$name:v1" "$archive"; done
+    umoci config --image "$name:v1" --config.cmd /bin/true
+}
+layout debian "$DEBIAN" 2>/dev/null
+# The same in four layers of one size, as archives go.
+python3 - "$DEBIAN" <<'END'
+import sys, tarfile
+source = tarfile.open(sys.argv[1])
+parts = [tarfile.open("part%d.tar" % n, "w", format=tarfile.PAX_FORMAT) for n in range(4)]
+sizes = [0] * 4
+for member in source:
+    part = sizes.index(min(sizes)) if member.isreg() else 0
+    sizes[part] += member.size
+    parts[part].addfile(member, source.extractfile(member) if member.isreg() else None)
+[part.close() for part in parts]
+END
+layout four part?.tar 2>/dev/null
+mkdir big && head -c 512M /dev/urandom >big/file && tar -C big -cf big.tar file && rm -r big
+layout big big.tar 2>/dev/null
+rm -f big.tar part?.tar
+skopeo copy -q --insecure-policy --dest-compress-format zstd --dest-compress oci:big:v1 oci:big-zstd:v1
+skopeo copy -q --insecure-policy docker-archive:/run/world/box.tar oci:box:v1
+podman load -qi /run/world/box.tar >/dev/null
+
+# What is measured. What it needs to be gone is gone.
+fresh() { rm -rf --one-file-system store state umoci bundle copy; }
+brig_bundle() { "${brig[@]}" bundle "${1:-debian}:v1" bundle; }
+brig_again() { "${brig[@]}" bundle debian:v1 "bundle$RANDOM$RANDOM"; }
+umoci_unpack() { umoci --log error unpack --image "${1:-debian}:v1" umoci; }
+skopeo_tar() {
+    skopeo copy -q --insecure-policy "oci:${1:-debian}:v1" dir:copy && mkdir copy/rootfs &&
+        for layer in $(python3 -c 'import json; [print(layer["digest"][7:]) for layer in json.load(open("copy/manifest.json"))["layers"]]'); do
+            tar -C copy/rootfs --xattrs --numeric-owner -xpzf "copy/$layer"
+        done
+}
+one_core() { taskset -c 0 "${brig[@]}" bundle four:v1 bundle; }
+brig_run() { "${brig[@]}" run --image box:v1 run -- true; }
+podman_runc() { podman --runtime /usr/sbin/runc run --rm --net none $image true; }
+podman_brig() { podman --runtime "$RUNTIME_PATH" run --rm --net none $image true; }
+
+median() { sort -n | awk '{ a[NR] = $1 } END { print NR % 2 ? a[(NR + 1) / 2] : (a[NR / 2] + a[NR / 2 + 1]) / 2 }'; }
+# turn NAME COMMAND…: one more time of it.
+turn() {
+    local name=$1 began
+    shift
+    began=${EPOCHREALTIME/[.,]/}
+    "$@" >/dev/null
+    echo $((${EPOCHREALTIME/[.,]/} - began)) >>"/run/world/times/$name"
+}
+# table TITLE NAME…: medians, and how many times the first one.
+table() {
+    local title=$1 name first=''
+    shift
+    printf '\n%s\n' "$title"
+    for name; do
+        local us=$(median <"/run/world/times/$name")
+        first=${first:-$us}
+        awk -v name="$name" -v us="$us" -v first="$first" 'BEGIN { printf "  %-28s %10.1f ms %8.2f\n", name, us / 1000, us / first }'
+    done
+}
+for ((i = 0; i < rounds; i++)); do
+    for what in brig_bundle umoci_unpack skopeo_tar; do
+        fresh
+        turn $what $what
+        [ $what != brig_bundle ] || for j in 1 2 3 4 5; do turn brig_again brig_again; done
+    done
+    rm -rf --one-file-system bundle[0-9]*
+    fresh
+    turn four_layers brig_bundle four
+    fresh
+    turn four_layers_one_core one_core
+done
+table 'bundle of a Debian, nothing in the store' brig_bundle umoci_unpack skopeo_tar
+table 'bundle of the same image again' brig_again umoci_unpack
+table 'the same in four layers, on all cores and on one' four_layers four_layers_one_core
+fresh
+for what in brig_run podman_runc podman_brig; do $what; done
+for ((i = 0; i < rounds * 4; i++)); do
+    for what in brig_run podman_runc podman_brig; do turn $what $what; done
+done
+table 'run of busybox, unpacked before' brig_run podman_runc podman_brig
+
+# The largest of the processes.
+memory() { command time -f %M -o mem "$@" >/dev/null 2>&1; awk -v name="${name:-$1}" '{ printf "  %-28s %10.1f MiB\n", name, $1 / 1024 }' mem; }
+printf '\npeak memory\n'
+for image in debian big big-zstd; do
+    fresh
+    name="brig bundle $image" memory "${brig[@]}" bundle $image:v1 bundle
+    [ $image = big-zstd ] || name="umoci unpack $image" memory umoci unpack --image $image:v1 umoci
+    name="skopeo copy $image" memory skopeo copy -q --insecure-policy oci:$image:v1 dir:copy
+done
+
+printf '\ncontainers of one image, and what each adds to the disk\n'
+fresh
+used() { sync -f . && du -s --block-size=1 store | cut -f 1; }
+brig_bundle >/dev/null
+before=$(used)
+for i in $(seq 10); do "${brig[@]}" run --keep --image debian:v1 "c$i" -- /bin/sh -c "head -c 100000 /dev/zero | tr '\\0' x >/file"; done
+awk -v image="$before" -v after="$(used)" 'BEGIN { printf "  the image %d, ten containers that write 100000 bytes each %d more: %d each\n", image, after - image, (after - image) / 10 }'
+for i in $(seq 10); do "${brig[@]}" delete "c$i"; done
+podman rm -aft0 >/dev/null
+podman rmi -af >/dev/null
+cp -r /run/world/times "$LOGS/"
+cd /
+rm -rf --one-file-system "$work"

@@ -1,0 +1,98 @@
+# layers.sh: images between brig and the others, both ways: docker, podman, buildah, skopeo, umoci; busybox
+# and a Debian, $DEBIAN, that mmdebstrap has made.
+# needs: docker.io containerd podman conmon buildah skopeo umoci mmdebstrap iptables
+# debian
+
+[ "$(basename "$RUNTIME_PATH")" = brig ] || { echo "# brig alone has layers"; return 0; }
+export PATIENCE=300
+mkdir -p /run/world/docker /run/world/tools
+echo '{}' >/run/world/docker/config.json
+echo '{"storage-driver": "overlay2"}' >/etc/docker/daemon.json
+docker=/usr/bin/docker
+ln -s $docker /run/world/tools/docker
+export PATH=/run/world/tools:$PATH DOCKER_HOST=unix:///run/docker.sock DOCKER_BUILDKIT=0
+export DOCKER_CONFIG=/run/world/docker CONTAINERS_CONF=/run/world/containers.conf BUILDAH_ISOLATION=chroot
+export CONTAINERS_STORAGE_CONF=/run/world/storage.conf
+printf '[containers]\nlog_driver="k8s-file"\n[engine]\ncgroup_manager="cgroupfs"\nevents_logger="file"\n' >$CONTAINERS_CONF
+printf '[storage]\ndriver="overlay"\nrunroot="/run/containers/storage"\ngraphroot="/var/lib/containers/storage"\n' >$CONTAINERS_STORAGE_CONF
+dockerd --add-runtime "tested=$RUNTIME_PATH" --default-runtime tested >"$LOGS/dockerd.txt" 2>&1 </dev/null &
+dockerd_pid=$!
+within 30 docker info
+docker load -qi /run/world/box.tar
+
+brig() { "$RUNTIME_PATH" --root "/run/world/$c.state" --store "/run/world/$c.store" "$@"; }
+umoci() { command umoci --log error "$@"; }
+copy() { skopeo copy -q --insecure-policy "$@"; }
+podman() { command podman --runtime "$RUNTIME_PATH" "$@"; }
+# A Dockerfile with two layers on busybox, and what a container of it says.
+export steps='FROM box:1
+RUN echo made >/root/made; rm /data/file; rm -r /data/sub; mkdir /data/sub; echo new >/data/sub/new
+RUN ln /root/made /root/hard; mv /home/user /home/other; chmod 1700 /root; mkfifo /root/fifo
+ENV A=b
+CMD ["sh", "-c", "cat /root/hard; find /data /root /home | sort | xargs stat -c \"%n %A %u %h %s\"; echo $A; id -u"]
+'
+# A container of an image of brig's has changed things of all kinds; the image: oci:/tmp/$c.made:v2.
+changed() { brig run --keep --image /run/world/box.tar "$c" -- sh -c "$changes; $anew"; brig commit "$@" "$c" "/tmp/$c.made:v2"; }
+export look='tail -n 1 /hard; ls -R /data; stat -c %a%F /root /fifo; readlink /bin/text; test ! -e /home; ls /deep'
+export shown='x
+/data:
+new
+700directory
+644fifo
+sh
+er'
+# shows DIR: what an overlay of a bundle's layers has, without the bundle's own, at /tmp/$c.shown. The root's
+# attributes are those of the bundle's own.
+shows() {
+    local layers
+    layers=$(python3 -c 'import json, sys; print(":".join(reversed([layer for layer in json.load(open(sys.argv[1]))["annotations"]["run.brig.overlay.layers"].split(":") if layer[0] == "/"])))' "$1/config.json")
+    mkdir "/tmp/$c.shown"
+    case $layers in
+        *:*) mount -t overlay -o "ro,lowerdir=$layers" overlay "/tmp/$c.shown" ;;
+        *) mount --bind "$layers" "/tmp/$c.shown" ;;
+    esac
+}
+# An image of Debian; debian: in a layout of its own, /tmp/$c.
+umoci init --layout /run/world/debian
+umoci new --image /run/world/debian:v1
+umoci raw add-layer --image /run/world/debian:v1 "$DEBIAN"
+umoci config --image /run/world/debian:v1 --config.cmd bash
+debian() { cp -r /run/world/debian "/tmp/$c"; }
+# same_tree: umoci unpacks the image to what brig's layers show.
+same_tree() {
+    umoci unpack --image "/tmp/$c:v1" "/tmp/$c.umoci"
+    brig bundle "/tmp/$c:v1" "/tmp/$c.bundle"
+    shows "/tmp/$c.bundle"
+    python3 "$HERE/trees.py" "/tmp/$c.umoci/rootfs" "/tmp/$c.shown" "/tmp/$c.bundle/init"
+}
+forget() {
+    umount "/tmp/$1.shown"
+    rm -rf --one-file-system /tmp/"$1"* /run/world/"$1".*
+    docker rm -f "$1"
+}
+export -f brig umoci copy podman changed shows debian same_tree
+
+t 'docker build, docker save: it says the same' 'printf %s "$steps" | docker build -q -t built:$c -; docker save -o /tmp/$c.tar built:$c; is "$(docker run --rm --net none built:$c)" brig run --image /tmp/$c.tar $c'
+t 'docker save of two images, by their names' 'docker tag box:1 other:$c; docker build -q -t built:$c - <<<"$steps"; docker save -o /tmp/$c.tar other:$c built:$c; is b brig run --image /tmp/$c.tar:built:$c $c -- sh -c "echo \$A"; is "" brig run --image /tmp/$c.tar:other:$c $c -- sh -c "echo \$A"; says "say which" brig run --image /tmp/$c.tar $c'
+t 'skopeo copy from the docker daemon' 'docker build -q -t built:$c - <<<"$steps"; copy docker-daemon:built:$c oci:/tmp/$c:v1; is "$(docker run --rm --net none built:$c)" brig run --image /tmp/$c:v1 $c'
+t 'buildah build, push: layout, archive, docker-archive, zstd' 'buildah pull -q docker-archive:/run/world/box.tar; printf %s "$steps" | buildah build -q --layers -t built:$c -f - /run/world/docker; expected=$(podman run --rm --net none built:$c); for to in oci:/tmp/$c.o:v1 oci-archive:/tmp/$c.a:v1 docker-archive:/tmp/$c.d:v1; do buildah push -q built:$c $to; is "$expected" brig run --image $to $c; done; buildah push -q --compression-format zstd built:$c oci:/tmp/$c.z:v1; grep -l zstd /tmp/$c.z/blobs/sha256/*; is "$expected" brig run --image /tmp/$c.z:v1 $c'
+t 'podman save' 'podman load -qi /run/world/box.tar; printf %s "$steps" | podman build -q -t built:$c -f - /run/world/docker; for format in oci-archive docker-archive oci-dir; do podman save -q --format $format -o /tmp/$c.$format built:$c; is "$(podman run --rm --net none built:$c)" brig run --image /tmp/$c.$format $c; done'
+
+for packed in gzip zstd none; do
+    export packed
+    t "umoci unpacks what brig commits: $packed" 'changed --compression $packed; [ $packed != zstd ] || skip "this umoci does not know zstd"; umoci unpack --image /tmp/$c.made:v2 /tmp/$c.umoci; brig bundle /tmp/$c.made:v2 /tmp/$c.bundle; shows /tmp/$c.bundle; python3 "$HERE/trees.py" /tmp/$c.umoci/rootfs /tmp/$c.shown /tmp/$c.bundle/init'
+    t "skopeo, podman and buildah read what brig commits, and it runs: $packed" 'changed --compression $packed; copy oci:/tmp/$c.made:v2 oci:/tmp/$c.copy:v2; made=$(podman pull -q oci:/tmp/$c.copy:v2); is "$shown" podman run --rm --net none $made sh -c "$look"; buildah from --name $c oci:/tmp/$c.made:v2; is "$shown" buildah run $c -- sh -c "$look"; buildah rm $c; is "$shown" brig run --image /tmp/$c.copy:v2 again -- sh -c "$look"'
+done
+t 'docker loads what brig commits, and it runs' 'changed; copy oci:/tmp/$c.made:v2 docker-archive:/tmp/$c.tar:made:$c; docker load -qi /tmp/$c.tar; is "$shown" docker run --rm --net none made:$c sh -c "$look"'
+t 'umoci repacks what brig commits' 'changed; umoci unpack --image /tmp/$c.made:v2 /tmp/$c.umoci; echo by umoci >/tmp/$c.umoci/rootfs/umoci; rm /tmp/$c.umoci/rootfs/data/new; umoci repack --image /tmp/$c.made:v3 /tmp/$c.umoci; is "by umoci" brig run --image /tmp/$c.made:v3 again -- sh -c "cat /umoci; ls /data"'
+t 'the root itself is no line of a diff, for docker and podman as for brig' 'for e in docker podman; do $e load -qi /run/world/box.tar; $e run --net none --name $c $image chmod 711 /; if $e diff $c | grep -x "C /"; then exit 1; fi; $e rm $c; done; brig run --keep --image /run/world/box.tar $c -- chmod 711 /; is "" brig diff $c'
+
+t 'Debian: umoci unpack and brig bundle give the same tree' 'debian; same_tree'
+t 'Debian: runs' 'debian; brig run --image /tmp/$c:v1 $c -- dpkg -l | grep "ii  bash"'
+t 'Debian, a layer of changes on top: the same tree' 'debian; umoci unpack --image /tmp/$c:v1 /tmp/$c.work; cd /tmp/$c.work/rootfs; rm -r usr/share/doc; rm etc/motd; mkdir etc/motd; touch etc/motd/x; ln bin/bash root/hard; chown 7:8 root; rm -r var/lib/apt; echo f >var/lib/apt; cd /; umoci repack --image /tmp/$c:v1 /tmp/$c.work; same_tree'
+t 'Debian, a layer with lib/x alone: /lib stays a link, the same tree' 'debian; mkdir -p /tmp/$c.l/lib /tmp/$c.l/bin; echo x >/tmp/$c.l/lib/x; cp /bin/busybox /tmp/$c.l/bin/; tar -C /tmp/$c.l -cf /tmp/$c.tar lib/x bin/busybox; umoci raw add-layer --image /tmp/$c:v1 /tmp/$c.tar; same_tree; is "usr/lib x" brig run --image /tmp/$c:v1 $c -- sh -c "echo \$(readlink /lib) \$(busybox cat /usr/lib/x)"'
+t 'Debian: what brig commits, podman and umoci have' 'debian; brig run --keep --image /tmp/$c:v1 $c -- sh -c "rm -r /usr/share/doc; echo n >/etc/n; chmod 4755 /usr/bin/env"; brig commit $c /tmp/$c.made:v1; made=$(podman pull -q oci:/tmp/$c.made:v1); is "n 4755" podman run --rm --net none $made sh -c "test ! -e /usr/share/doc; echo \$(cat /etc/n) \$(stat -c %a /usr/bin/env)"; umoci unpack --image /tmp/$c.made:v1 /tmp/$c.umoci; test ! -e /tmp/$c.umoci/rootfs/usr/share/doc; is n cat /tmp/$c.umoci/rootfs/etc/n'
+
+podman rm -aft0 >/dev/null
+kill $dockerd_pid
+wait $dockerd_pid || true

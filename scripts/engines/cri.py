@@ -3,7 +3,7 @@
 `cri.py --schema PROGRAM FILE` takes the messages and calls out of the server itself: the compressed descriptor of
 api.proto, which every Go program with the generated code of the CRI carries. So nothing is fetched, and it fits.
 """
-import glob, json, os, pathlib, re, subprocess, sys, time, zlib
+import concurrent.futures, glob, json, os, pathlib, re, subprocess, sys, time, zlib
 
 import grpc, websocket
 from google.protobuf import descriptor_pb2, json_format, message_factory
@@ -93,12 +93,22 @@ def read(path):
     return pathlib.Path(path).read_text().strip()
 
 
+def together(do, on):
+    with concurrent.futures.ThreadPoolExecutor(len(on)) as threads:
+        return list(threads.map(do, on))
+
+
+def bind(path, to, **more):
+    """A mount of the node's."""
+    return {"host_path": path, "container_path": to, **more}
+
+
 def host(*command):
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=30).stdout.strip()
 
 
 def pod(handler="", security={}, linux={}, name="", **config):
-    """A sandbox that runs; removed after the test. `network=2` in security's namespace_options is the node's."""
+    """A sandbox that runs; removed after the test."""
     name = name or f"{NAME}-{len(pods)}"
     config = {
         "metadata": {"name": name, "uid": f"uid-{name}", "namespace": "default"},
@@ -162,7 +172,7 @@ def says(pod, *command, **config):
 def log(id, stream="stdout"):
     """What the log has of one stream; P is a line that goes on."""
     text = ""
-    for line in pathlib.Path(made[id]).read_text().splitlines():
+    for line in pathlib.Path(made[id]).read_bytes().decode().split("\n")[:-1]:
         stamp, source, tag, rest = line.split(" ", 3)
         has(stamp, r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+(Z|[+-]\d\d:\d\d)$")
         text += (rest + ("" if tag == "P" else "\n")) if source == stream else ""

@@ -165,10 +165,8 @@ py 'ExecSync in a container that has ended' '
 c = ends(run(pod(), "true"))
 refused("not running|not found|CONTAINER_EXITED", "ExecSync", container_id=c, cmd=["true"])'
 py '20 ExecSync at once' '
-import concurrent.futures
 c = stays(pod())
-with concurrent.futures.ThreadPoolExecutor(20) as pool:
-    same([one[0] for one in pool.map(lambda i: execs(c, f"echo {i}"), range(20))], [str(i) for i in range(20)])'
+same([one[0] for one in together(lambda i: execs(c, f"echo {i}"), range(20))], [str(i) for i in range(20)])'
 py 'Exec, a stream: stdout, stderr, exit code' '
 c = stays(pod())
 s = stream(c, "sh", "-c", "echo out; echo err >&2; exit 3")
@@ -211,7 +209,8 @@ s.send(0, "sleep 0.5; stty size; test -t 1 && echo ter\"\"minal\n")
 s.see("29 66")
 s.see("terminal")
 s.send(0, "exit 6\n")
-ends(c, 6)'
+ends(c, 6)
+has(log(c), "29 66")'
 py 'stdin_once: the first Attach that ends is the end of stdin' '
 c = run(pod(), "wc -c", stdin=True, stdin_once=True)
 s = attach(c, stdin=True, stdout=True)
@@ -318,7 +317,11 @@ same(sorted(says(p, "id -G", security={"run_as_username": "user", "supplemental_
 c = stays(p, security={"run_as_user": {"value": 1000}})
 same(sh(c, "id -u; grep Groups: /proc/self/status | grep -c 2000"), "1000\n1")'
 py 'readonly_rootfs' '
-has(log(ends(run(pod(), "touch /x", security={"readonly_rootfs": True}), 1), "stderr"), "Read-only")'
+pathlib.Path("/tmp/last").touch()
+mounts = [bind("/tmp/last", "/dev/termination-log")]
+c = ends(run(pod(), "echo why >/dev/termination-log; touch /x", security={"readonly_rootfs": True}, mounts=mounts), 1)
+has(log(c, "stderr"), "Read-only")
+same(read("/tmp/last"), "why")'
 py 'capabilities: added, dropped, all dropped' '
 p = pod()
 caps = lambda script, **change: says(p, script, security={"capabilities": change})
@@ -373,19 +376,39 @@ sh(c, "test -c /dev/null; test ! -e /dev/kmsg")'
 py 'mounts: read-only, writable, a file, what is not there is made' '
 os.makedirs("/tmp/vol/sub", exist_ok=True)
 pathlib.Path("/tmp/vol/file").write_text("of the node")
-at = lambda path, to, **more: {"host_path": path, "container_path": to, **more}
-c = stays(pod(), mounts=[at("/tmp/vol", "/ro", readonly=True), at("/tmp/vol", "/rw"), at("/tmp/vol/file", "/etc/file"), at("/tmp/made/here", "/made")])
+c = stays(pod(), mounts=[bind("/tmp/vol", "/ro", readonly=True), bind("/tmp/vol", "/rw"), bind("/tmp/vol/file", "/etc/file"), bind("/tmp/made/here", "/made")])
 same(sh(c, "cat /ro/file /etc/file"), "of the nodeof the node")
 has(execs(c, "touch /ro/x")[1], "Read-only")
 sh(c, "touch /rw/y /made/z")
 assert os.path.exists("/tmp/vol/y") and os.path.exists("/tmp/made/here/z")'
+py 'mounts: a service account below /var/run, a link; what a monitor of nodes has of them' '
+os.makedirs("/tmp/account", exist_ok=True)
+pathlib.Path("/tmp/account/token").write_text("secret")
+to = "/var/run/secrets/kubernetes.io/serviceaccount"
+c = stays(pod(), mounts=[bind("/tmp/account", to, readonly=True), bind("/", "/host", readonly=True), bind("/proc", "/host.proc", readonly=True), bind("/sys", "/host.sys", readonly=True)])
+same(sh(c, f"cat {to}/token /run{to[8:]}/token"), "secretsecret")
+same(sh(c, "cat /host/proc/1/comm /host.proc/1/comm").split(), [read("/proc/1/comm")] * 2)
+for path in ("/host", "/host.sys", to):
+    has(execs(c, f"touch {path}/x")[1], "Read-only|denied|not permitted")'
+py 'mounts: a /dev of the node, which stays as it is' '
+os.makedirs("/tmp/nodes")
+host("mount", "-t", "tmpfs", "x", "/tmp/nodes")
+for name, minor in (("null", 3), ("zero", 5), ("of-the-node", 7)):
+    os.mknod(f"/tmp/nodes/{name}", 0o20666, os.makedev(1, minor))
+    os.chmod(f"/tmp/nodes/{name}", 0o666)
+p = pod(security={"privileged": True})
+c = stays(p, security={"privileged": True}, mounts=[bind("/tmp/nodes", "/dev")])
+same(sh(c, "stat -c %t:%T /dev/of-the-node"), "1:7")
+same(execs(c, "echo in >/dev/null; echo out")[0], "out")
+remove(p)
+print(os.listdir("/tmp/nodes"))
+assert {"null", "zero", "of-the-node"} <= set(os.listdir("/tmp/nodes"))'
 py 'mounts: propagation' '
 os.makedirs("/tmp/shared", exist_ok=True)
 host("mount", "-t", "tmpfs", "x", "/tmp/shared")
 host("mount", "--make-shared", "/tmp/shared")
 p = pod(security={"privileged": True})
-at = lambda how: [{"host_path": "/tmp/shared", "container_path": "/s", "propagation": how}]
-private, slave, shared = (stays(p, mounts=at("PROPAGATION_" + how), security={"privileged": True}) for how in ("PRIVATE", "HOST_TO_CONTAINER", "BIDIRECTIONAL"))
+private, slave, shared = (stays(p, mounts=[bind("/tmp/shared", "/s", propagation="PROPAGATION_" + how)], security={"privileged": True}) for how in ("PRIVATE", "HOST_TO_CONTAINER", "BIDIRECTIONAL"))
 os.makedirs("/tmp/shared/a")
 host("mount", "-t", "tmpfs", "x", "/tmp/shared/a")
 pathlib.Path("/tmp/shared/a/file").touch()
@@ -421,7 +444,7 @@ call("RemoveContainer", container_id=first)'
 py 'init containers, one after the other, with a volume' '
 p = pod()
 os.makedirs("/tmp/empty", exist_ok=True)
-mounts = [{"host_path": "/tmp/empty", "container_path": "/work"}]
+mounts = [bind("/tmp/empty", "/work")]
 for word in ("one", "two"):
     ends(run(p, f"echo {word} >>/work/x", mounts=mounts))
 same(says(p, "cat /work/x", mounts=mounts), "one\ntwo")'
@@ -441,11 +464,9 @@ remove(p)
 same(set(os.listdir("/run/containerd/runc/k8s.io")), before)
 same(glob.glob("/sys/fs/cgroup/*/kube/bad/*/") , [])'
 py '10 pods at once' '
-import concurrent.futures
-with concurrent.futures.ThreadPoolExecutor(10) as pool:
-    all = list(pool.map(lambda i: pod(name=f"many-{i}"), range(10)))
-    same(sorted(pool.map(lambda one: says(one[1], f"echo {one[0]}"), enumerate(all))), [str(i) for i in range(10)])
-    list(pool.map(remove, all))'
+all = together(lambda i: pod(name=f"many-{i}"), range(10))
+same(together(lambda i: says(all[i], f"echo {i}"), range(10)), [str(i) for i in range(10)])
+together(remove, all)'
 py 'pods with a user namespace' '
 ids = [{"host_id": 200000, "container_id": 0, "length": 65536}]
 users = {"namespace_options": {"userns_options": {"mode": "POD", "uids": ids, "gids": ids}}}
@@ -465,8 +486,8 @@ same(status(c).exit_code, 8)'
 py 'nothing is left: states, cgroups, namespaces, mounts, processes' '
 for one in call("ListPodSandbox").items:
     remove(one.id)
-same(host("find", "/run/containerd/runc", "/run/world/class", "-mindepth", "2"), "")
-same(host("bash", "-c", "find /sys/fs/cgroup -mindepth 3 -path */kube/*/* -type d || true"), "")
+same(glob.glob("/run/containerd/runc/*/*") + glob.glob("/run/world/class/*/*"), [])
+same(host("find", "/sys/fs/cgroup", "-path", "*/kube/*/*", "-type", "d"), "")
 same(os.listdir("/run/netns"), [])
 same([line for line in read("/proc/self/mounts").splitlines() if "k8s.io" in line], [])
 same([line for line in host("ps", "-ww", "-eo", "comm,args").splitlines() if line.startswith("sleep ") and "100" in line], [])'

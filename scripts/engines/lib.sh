@@ -53,7 +53,7 @@ make_world() {
 # An image of nothing but busybox: $image, the tree /run/world/box, and /run/world/box.tar for `load`.
 make_image() {
     local box=/run/world/box applet work=/run/world/box.d layer
-    mkdir -p $box/{bin,etc,tmp,proc,sys,dev,root,home/user,data/sub,run} $work
+    mkdir -p $box/{bin,etc,tmp,proc,sys,dev,root,home/user,data/sub,run,var} $work
     cp /bin/busybox $box/bin/busybox
     for applet in $(/bin/busybox --list); do [ "$applet" = busybox ] || ln -s busybox "$box/bin/$applet"; done
     chmod 1777 $box/tmp
@@ -61,6 +61,7 @@ make_image() {
     printf 'root:x:0:\nuser:x:1000:\nextra:x:2000:user\n' >$box/etc/group
     echo 'of the image' >$box/data/file
     echo no program >$box/bin/text
+    ln -s /run $box/var/run
     chown -R 1000:1000 $box/home/user
     tar -C $box -cf $work/layer.tar .
     layer=$(sha256sum <$work/layer.tar)

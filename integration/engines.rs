@@ -2,11 +2,12 @@
 //! buildah, containerd, docker and CRI-O. `make test-engines` has the engines themselves.
 
 use crate::facts::Facts;
-use crate::sandbox::{Done, Sandbox, brig_only};
+use crate::sandbox::{Done, Running, Sandbox, brig_only, on_host};
 use crate::update::update_by_stdin;
 use nix::mount::{MsFlags, mount};
 use serde_json::{Value, json};
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 
 /// A container with its bundle's path and an id as engines have them, and what it is called with.
 struct Engine {
@@ -137,6 +138,92 @@ fn cri_o() {
     engine.call("start ID").ok();
     engine.call("kill ID KILL").ok();
     engine.sandbox.wait_for_status("stopped");
+}
+
+/// The user and network namespaces of a pod, made by the engine: those of a process.
+fn pod_namespaces(holder: &Sandbox) -> Running {
+    let mut unshare = std::process::Command::new("unshare");
+    unshare.args(["--user", "--net", "--"]);
+    let sleeper = on_host(&["say", "ready", ";", "sleep", "60"]);
+    unshare.arg(sleeper.get_program()).args(sleeper.get_args());
+    let running = holder.spawn(unshare);
+    running.wait_for_line("ready");
+    for file in ["uid_map", "gid_map"] {
+        fs::write(format!("/proc/{}/{file}", running.child.id()), "0 300000 1000").unwrap();
+    }
+    running
+}
+
+fn pod_maps() -> Value {
+    json!([{"containerID": 0, "hostID": 300_000, "size": 1000}])
+}
+
+/// A container of the pod: it joins these namespaces of processes, or makes them (pid 0).
+fn of_pod(script: &str, namespaces: &[(&str, i64)]) -> Engine {
+    let engine = Engine::new(script);
+    engine.sandbox.patch(|config| {
+        let mut all = vec![json!({"type": "mount"}), json!({"type": "pid"})];
+        for (name, pid) in namespaces {
+            let file = if *name == "network" { "net" } else { name };
+            all.push(match pid {
+                0 => json!({"type": name}),
+                pid => json!({"type": name, "path": format!("/proc/{pid}/ns/{file}")}),
+            });
+        }
+        config["linux"]["namespaces"] = json!(all);
+        config["linux"]["uidMappings"] = pod_maps();
+        config["linux"]["gidMappings"] = pod_maps();
+    });
+    engine
+}
+
+#[test]
+fn the_containers_of_a_pod_join_a_user_namespace_that_the_engine_made() {
+    brig_only!();
+    let holder = Sandbox::new();
+    let mut pod = pod_namespaces(&holder);
+    let made = i64::from(pod.child.id());
+    let namespaces = [("user", made), ("network", made), ("ipc", 0), ("uts", 0)];
+    let pause = of_pod("say paused ; sleep 60", &namespaces);
+    pause.sandbox.run_with(&["--detach"]).ok().wait_for_line("paused");
+
+    let volume = holder.dir.join("volume");
+    fs::create_dir(&volume).unwrap();
+    fs::write(volume.join("file"), "of the node's root").unwrap();
+    let init = pause.sandbox.pid();
+    let member = of_pod(
+        "stat /volume/file ; write /volume/new text ; link /proc/self/ns/user ; \
+         link /proc/self/ns/net ; link /proc/self/ns/ipc ; say told ; sleep 60",
+        &["user", "network", "ipc", "uts"].map(|name| (name, init)),
+    );
+    fs::create_dir(member.sandbox.rootfs().join("volume")).unwrap();
+    member.sandbox.patch(|config| {
+        config.as_object_mut().unwrap().remove("hostname");
+        let entry = json!({"destination": "/volume", "type": "bind", "source": volume,
+            "options": ["rbind", "rprivate", "rw"],
+            "uidMappings": pod_maps(), "gidMappings": pod_maps()});
+        config["mounts"].as_array_mut().unwrap().push(entry);
+    });
+    let told = member.sandbox.run_with(&["--detach"]).ok();
+    told.wait_for_line("told");
+    let facts = told.facts_now();
+    for (name, holder) in [("user", made), ("net", made), ("ipc", init)] {
+        let theirs = fs::read_link(format!("/proc/{holder}/ns/{name}")).unwrap();
+        assert_eq!(facts.get(&format!("link /proc/self/ns/{name}")), theirs.to_str().unwrap());
+    }
+    assert_eq!(facts.number("stat /volume/file", 2), 0, "{facts}");
+    assert_eq!(fs::metadata(volume.join("new")).unwrap().uid(), 0);
+    member.process_file("read /proc/self/uid_map");
+    let exec = member.call("exec --process BUNDLE/process.json ID").ok();
+    assert!(exec.stdout.contains("300000"), "{}", exec.stdout);
+    for engine in [member, pause] {
+        engine.call("kill ID 9").ok();
+        engine.sandbox.wait_for_status("stopped");
+        engine.call("delete ID").ok();
+        engine.sandbox.assert_nothing_left();
+    }
+    pod.child.kill().unwrap();
+    pod.child.wait().unwrap();
 }
 
 #[test]

@@ -79,6 +79,20 @@ fn stdio_is_handed_over_to_the_user() {
 }
 
 #[test]
+fn a_dev_null_of_the_callers_becomes_the_containers_own_open_both_ways() {
+    use std::os::unix::fs::MetadataExt;
+    let sandbox = Sandbox::new();
+    sandbox.create().ok();
+    let of_init = |path: &str| format!("/proc/{}/{path}", sandbox.pid());
+    // The harness opens stdin for reading only, as containerd's shim does all three.
+    let flags = fs::read_to_string(of_init("fdinfo/0")).unwrap();
+    assert!(flags.lines().any(|line| line.starts_with("flags:") && line.ends_with('2')), "{flags}");
+    let file = |path: &str| fs::metadata(path).map(|file| (file.dev(), file.ino())).unwrap();
+    assert_eq!(file(&of_init("fd/0")), file(&of_init("root/dev/null")));
+    assert_ne!(file(&of_init("fd/0")), file("/dev/null"));
+}
+
+#[test]
 fn the_session_keyring_is_the_containers_own() {
     let sandbox = Sandbox::new();
     let facts = sandbox.facts("keyring");

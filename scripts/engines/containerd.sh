@@ -35,6 +35,8 @@ see 31 77
 type exit\\r
 end" ctr run --rm -t --runc-binary $RUNTIME_PATH $image $c sh'
 t 'run -d, task ls, pid' 'stays; is RUNNING status; grep -q sleep /proc/$(pid)/cmdline'
+t 'task attach' 'up $image $c sh -c "sleep 2; echo later"; is later ctr task attach $c'
+t 'run --null-io, --log-uri' 'is "" run --null-io $image $c echo hello; run --log-uri file:///tmp/log.$c $image $c-2 echo logged; within 5 grep logged /tmp/log.$c'
 t 'task exec: output, exit code' 'stays; is hi execs $c echo hi; exits 9 execs $c sh -c "exit 9"'
 t 'task exec: what is not there' 'stays; says "executable file not found in .PATH" execs $c nonsense'
 t 'task exec -t' 'stays; typing "see /
@@ -54,10 +56,13 @@ t 'events: exit' 'ctr events >/tmp/events & sleep 0.3; run $image $c true; sleep
 t 'OOM event' 'ctr events >/tmp/oom & sleep 0.3; run --memory-limit 16777216 $image $c sh -c "dd if=/dev/zero of=/dev/null bs=64M; sleep 0.5; true"; sleep 0.3; kill %1; grep /tasks/oom /tmp/oom'
 t 'run --env, --cwd' 'is "1 /tmp" run --env A=1 --cwd /tmp $image $c sh -c "echo \$A \$(pwd)"'
 t 'run --mount' 'mkdir -p /tmp/v; echo 1 >/tmp/v/a; is 1 run --mount type=bind,src=/tmp/v,dst=/v,options=rbind:ro $image $c cat /v/a; says Read-only run --mount type=bind,src=/tmp/v,dst=/v,options=rbind:ro $image $c-2 touch /v/b'
+t 'run --mount with rro: read-only with what is mounted below' 'mkdir -p /tmp/n; mount -t tmpfs x /tmp/n; mkdir /tmp/n/m; mount -t tmpfs y /tmp/n/m; run --mount type=bind,src=/tmp/n,dst=/v,options=rbind:ro $image $c touch /v/m/f; says Read-only run --mount type=bind,src=/tmp/n,dst=/v,options=rbind:rro $image $c-2 touch /v/m/g; umount -R /tmp/n'
 t 'run --read-only' 'says Read-only run --read-only $image $c touch /x'
 t 'run --privileged' 'grep -q "CapEff:.*1ffffffffff" /proc/self/status || skip "this host lacks capabilities"; run --privileged $image $c mount -t tmpfs x /tmp'
 t 'run --cap-drop, --cap-add' 'run --cap-add CAP_SYS_ADMIN $image $c mount -t tmpfs x /tmp'
 t 'run --seccomp' 'is 2 run --seccomp $image $c sh -c "grep Seccomp: /proc/self/status | cut -f 2"'
+t 'run --seccomp-profile' 'echo "{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"syscalls\":[{\"names\":[\"mkdir\",\"mkdirat\"],\"action\":\"SCMP_ACT_ERRNO\",\"errnoRet\":30}]}" >/tmp/s.json; says Read-only run --seccomp --seccomp-profile /tmp/s.json $image $c mkdir /tmp/x'
+t 'run --allow-new-privs, --no-pivot' 'is 1 run $image $c sh -c "grep NoNewPrivs /proc/self/status | cut -f 2"; is 0 run --allow-new-privs $image $c-2 sh -c "grep NoNewPrivs /proc/self/status | cut -f 2"; is hello run --no-pivot $image $c-3 echo hello'
 t 'run --memory-limit, --cpus, --cgroup' 'stays --memory-limit 67108864 --cpus 0.5 --cgroup /mine/$c; grep :/mine/$c /proc/$(pid)/cgroup; is 67108864 cat /sys/fs/cgroup/memory/mine/$c/memory.limit_in_bytes; is 50000 cat /sys/fs/cgroup/cpu/mine/$c/cpu.cfs_quota_us'
 t 'run --net-host' 'is "$(readlink /proc/self/ns/net)" run --net-host $image $c readlink /proc/self/ns/net'
 t 'run --with-ns' 'ip netns add w$c; run --with-ns network:/run/netns/w$c $image $c ls /sys/class/net; ip netns del w$c'

@@ -76,6 +76,13 @@ type stty size\\r
 see 25 99
 type exit 6\\r
 code 6" docker exec -it $c sh'
+t 'exec -it: detach keys leave it running' 'stays; typing "see /
+type touch /tmp/there; sleep 4321\\r
+wait 0.5
+type \\x10
+wait 0.2
+type \\x11
+end" docker exec -it $c sh; docker exec $c test -e /tmp/there; docker top $c | grep "sleep 4321"'
 t 'exec -u, -w, -e' 'stays; is "1000 1000 /tmp v" docker exec -u user -w /tmp -e V=v $c sh -c "echo \$(id -u) \$(id -g) \$(pwd) \$V"; is "1000 2000" docker exec -u user $c id -G'
 t 'exec -d, --privileged' 'stays; docker exec -d $c touch /tmp/done; within 5 docker exec $c test -e /tmp/done; docker exec --privileged $c mount -t tmpfs x /tmp || skip "no CAP_SYS_RESOURCE: $(docker exec --privileged $c true 2>&1)"'
 t 'exec: same namespaces and cgroup as init' 'stays; docker exec $c sh -c "for n in ipc mnt net pid uts; do test \$(readlink /proc/1/ns/\$n) = \$(readlink /proc/self/ns/\$n) || exit 1; done; cmp /proc/1/cgroup /proc/self/cgroup"'
@@ -85,9 +92,12 @@ t 'exec in a stopped or paused container is an error' 'stays; docker pause $c; i
 t 'diff says what brig diff says' 'up $image sh -c "$changes; $anew"; docker wait $c; same_diff docker "$changes; $anew"'
 t 'stop: TERM is enough, KILL after the time, --stop-signal' 'up $image sh -c "trap \"exit 12\" TERM; while :; do sleep 0.1; done"; sleep 0.3; docker stop -t 10 $c; is 12 docker wait $c; forget() { docker rm -f $1; }; forget $c; up $image sh -c "trap : TERM; while :; do sleep 0.1; done"; sleep 0.3; docker stop -t 1 $c; is 137 docker wait $c; forget $c; up --stop-signal USR1 $image sh -c "trap \"exit 11\" USR1; while :; do sleep 0.1; done"; sleep 0.3; docker stop $c; is 11 docker wait $c'
 t 'kill by every spelling' 'up $image sh -c "trap \"echo got\" HUP; while :; do sleep 0.1; done"; sleep 0.3; for s in HUP SIGHUP 1 hup; do docker kill -s $s $c; sleep 0.4; done; test "$(docker logs $c | grep -c got)" = 4'
+t 'kill with a real-time signal' 'up $image sh -c "trap \"echo got\" 35; while :; do sleep 0.1; done"; sleep 0.3; for s in RTMIN+1 SIGRTMIN+1 35; do docker kill -s $s $c; sleep 0.4; done; test "$(docker logs $c | grep -c got)" = 3'
+t 'a signal to docker run goes on to the program' 'docker run --net none --name $c $image sh -c "trap \"exit 12\" TERM; echo ready; while :; do sleep 0.1; done" >/tmp/said & within 10 grep ready /tmp/said; kill $!; exits 12 wait $!'
 t 'kill of a stopped container is an error' 'up $image true; docker wait $c; if docker kill $c; then exit 1; fi'
 t 'rm, rm -f' 'stays; if docker rm $c; then exit 1; fi; docker rm -f $c; if docker inspect $c; then exit 1; fi'
 t 'restart, restart policy' 'stays; a=$(look State.Pid); docker restart -t 0 $c; test $a != $(look State.Pid); docker rm -f $c; up --restart=on-failure:2 $image sh -c "echo ran; exit 1"; within 20 is 3 sh -c "docker logs $c | wc -l"; within 10 is 2 look RestartCount'
+t 'restart policies always, unless-stopped' 'for policy in always unless-stopped; do up --restart=$policy $image sleep 1000; a=$(look State.Pid); kill -KILL $a; within 20 sh -c "test \$(docker inspect -f {{.State.Status}} $c) = running -a \$(docker inspect -f {{.State.Pid}} $c) != $a"; docker stop -t 0 $c; sleep 1; is exited status; docker rm $c; done'
 t 'pause, unpause' 'up $image sh -c "i=0; while :; do i=\$((i+1)); echo \$i >/tmp/t; sleep 0.05; done"; docker pause $c; is paused status; f=$(look GraphDriver.Data.MergedDir)/tmp/t; a=$(cat $f); sleep 0.3; is "$a" cat $f; docker unpause $c; is running status; sleep 0.3; test "$a" != "$(cat $f)"'
 t 'stop and rm -f of a paused container' 'stays; docker pause $c; docker rm -f $c'
 t 'top' 'stays; docker top $c | grep "sleep 1000"; docker top $c -o pid,comm | grep sleep'
@@ -103,6 +113,7 @@ t '-v: directory, file, ro, named' 'mkdir -p /tmp/v; echo 1 >/tmp/v/a; is 1 run 
 t '-v: propagation' 'mkdir -p /tmp/p; mount -t tmpfs x /tmp/p; mount --make-shared /tmp/p; mkdir /tmp/p/m; stays -v /tmp/p:/p:rslave; mount -t tmpfs x /tmp/p/m; touch /tmp/p/m/f; docker exec $c test -e /p/m/f; docker rm -f $c; umount -R /tmp/p'
 t '-v: rshared' 'mkdir -p /tmp/q; mount -t tmpfs x /tmp/q; mount --make-shared /tmp/q; mkdir /tmp/q/m; stays --cap-add sys_admin --security-opt seccomp=unconfined -v /tmp/q:/q:rshared; docker exec $c mount -t tmpfs y /q/m; grep " /tmp/q/m " /proc/self/mountinfo; docker rm -f $c; umount -R /tmp/q'
 t '--mount, --volumes-from' 'mkdir -p /tmp/v; echo 1 >/tmp/v/a; is 1 run --mount type=bind,src=/tmp/v,dst=/v,readonly $image cat /v/a; run --mount type=tmpfs,dst=/t,tmpfs-size=1m $image grep " /t " /proc/mounts | grep size=1024k; stays -v /vol; docker exec $c sh -c "echo v >/vol/x"; is v run --volumes-from $c $image cat /vol/x'
+t '--mount bind-nonrecursive, bind-propagation' 'mkdir -p /tmp/n; mount -t tmpfs x /tmp/n; mkdir /tmp/n/m; mount -t tmpfs y /tmp/n/m; touch /tmp/n/m/f; run -v /tmp/n:/n $image test -e /n/m/f; is "" run --mount type=bind,src=/tmp/n,dst=/n,bind-nonrecursive $image ls /n/m; run --mount type=bind,src=/tmp/n,dst=/n,bind-propagation=rprivate $image sh -c "grep \" /n \" /proc/self/mountinfo | grep -v shared: | grep -v master:"; umount -R /tmp/n'
 t '--tmpfs, --read-only' 'run --tmpfs /t:size=2m,mode=1700 $image grep " /t " /proc/mounts | grep size=2048k; says Read-only run --read-only $image touch /x; run --read-only --tmpfs /run $image touch /run/x'
 t '--device, --device-cgroup-rule' 'is 1:7 run --device /dev/full:/dev/mine $image stat -c %t:%T /dev/mine; says "not permitted" run --device /dev/fuse:/dev/mine:w $image sh -c "exec 3</dev/mine"; run --device-cgroup-rule "c 1:11 r" $image sh -c "mknod /tmp/f c 1 7"'
 t 'default devices' 'run $image sh -c "echo >/dev/null; head -c 1 /dev/zero /dev/urandom /dev/random >/dev/null; test -c /dev/tty; test -L /dev/stdin; test -L /dev/fd; test -L /dev/ptmx"'
@@ -110,9 +121,12 @@ t '--ulimit, --sysctl' 'is "100 200" run --ulimit nofile=100:200 $image sh -c "e
 t '--cap-drop, --cap-add' 'is 0000000000000000 run --cap-drop all $image sh -c "grep CapEff /proc/self/status | cut -f 2"; is 0000000000003000 run --cap-drop all --cap-add net_admin --cap-add net_raw $image sh -c "grep CapEff /proc/self/status | cut -f 2"'
 t '--privileged' 'grep -q "CapEff:.*1ffffffffff" /proc/self/status || skip "docker 20.10 asks for every capability, and this host lacks some"; run --privileged $image mount -t tmpfs x /tmp'
 t '--security-opt' 'echo "{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"syscalls\":[{\"names\":[\"mkdir\",\"mkdirat\"],\"action\":\"SCMP_ACT_ERRNO\",\"errnoRet\":30}]}" >/tmp/s.json; says Read-only run --security-opt seccomp=/tmp/s.json $image mkdir /tmp/x; is 0 run --security-opt seccomp=unconfined $image sh -c "grep Seccomp: /proc/self/status | cut -f 2"; is "2 1" run --security-opt no-new-privileges $image sh -c "echo \$(grep Seccomp: /proc/self/status | cut -f 2) \$(grep NoNewPrivs /proc/self/status | cut -f 2)"'
+t '--security-opt systempaths=unconfined' 'is 1 run --security-opt systempaths=unconfined $image sh -c "grep -c \" /proc\" /proc/mounts"; says Read-only run $image sh -c "echo 1 >/proc/sys/kernel/msgmax"'
 t '--user, --group-add' 'is "5 6" run --user 5:6 $image sh -c "echo \$(id -u) \$(id -g)"; run --group-add extra --group-add 7 $image id -G | grep 2000 | grep -w 7; says "unable to find user" run --user nobodyknows $image true'
 t '--hostname, --domainname, --shm-size, --oom-score-adj' 'is box1 run --hostname box1 $image hostname; is dom run --domainname dom $image cat /proc/sys/kernel/domainname; run --shm-size 3m $image grep /dev/shm /proc/mounts | grep size=3072k; is 500 run --oom-score-adj 500 $image cat /proc/self/oom_score_adj'
 t '--memory and its friends' 'stays --memory 64m --memory-reservation 32m --memory-swappiness 10 --oom-kill-disable; is "67108864 33554432 10" echo $(cgroup_file memory memory.limit_in_bytes) $(cgroup_file memory memory.soft_limit_in_bytes) $(cgroup_file memory memory.swappiness); cgroup_file memory memory.oom_control | grep "oom_kill_disable 1"'
+t '--memory-swap, --kernel-memory' 'stays --memory 64m --memory-swap 128m; f=/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes; ! test -e $f || is 134217728 cgroup_file memory memory.memsw.limit_in_bytes; docker rm -f $c; stays --memory 64m --memory-swap -1; docker rm -f $c; stays --memory 64m --kernel-memory 50m'
+t '--blkio-weight' 'stays --blkio-weight 300 2>/tmp/said; if grep discarded /tmp/said; then skip "docker says that this kernel has none"; fi; cgroup_file blkio blkio.weight | grep 300'
 t '--cpus, --cpu-quota, --cpu-shares, --cpuset, --pids-limit' 'stays --cpu-quota 20000 --cpu-period 50000 --cpu-shares 300 --cpuset-cpus 0 --cpuset-mems 0 --pids-limit 7; is "20000 50000 300 0 7" echo $(cgroup_file cpu cpu.cfs_quota_us) $(cgroup_file cpu cpu.cfs_period_us) $(cgroup_file cpu cpu.shares) $(cgroup_file cpuset cpuset.cpus) $(cgroup_file pids pids.max); docker rm -f $c; stays --cpus 0.5; is 50000 cgroup_file cpu cpu.cfs_quota_us'
 t '--device-read-bps' 'stays --device-read-bps /dev/vda:1mb || skip "no disk /dev/vda"; cgroup_file blkio blkio.throttle.read_bps_device | grep 1048576'
 t '--cgroup-parent, --cgroupns' 'stays --cgroup-parent /mine; grep :/mine/ /proc/$(look State.Pid)/cgroup; is / run --cgroupns private $image sh -c "grep pids /proc/self/cgroup | cut -d : -f 3"; run --cgroupns host $image grep docker /proc/self/cgroup'
@@ -124,6 +138,7 @@ t '--net container:X' 'docker run -d --name $c $image sleep 1000; is "$(docker e
 t '-p: a published port' 'docker run -d --name $c -p 8082:80 $image sh -c "mkdir /www; echo page >/www/index.html; httpd -f -p 80 -h /www"; ip=$(look NetworkSettings.IPAddress); within 10 page $ip 80; page $ip 80 | grep page; page 127.0.0.1 8082 | grep page'
 t 'a network of ones own, names' 'docker network create n$c; docker run -d --net n$c --name $c $image sleep 1000; docker run --rm --net n$c $image ping -c 1 $c; docker rm -f $c; docker network rm n$c'
 t '--pid, --ipc, --uts of the host and of a container' 'is "$(readlink /proc/self/ns/pid)" run --pid host $image readlink /proc/self/ns/pid; is "$(readlink /proc/self/ns/ipc)" run --ipc host $image readlink /proc/self/ns/ipc; is engines run --uts host $image hostname; stays --ipc shareable; for n in pid ipc; do is "$(docker exec $c readlink /proc/self/ns/$n)" run --$n container:$c $image readlink /proc/self/ns/$n; done'
+t '--ipc none, private' 'if run --ipc none $image grep " /dev/shm " /proc/mounts; then exit 1; fi; run --ipc private $image grep " /dev/shm tmpfs" /proc/mounts'
 t '--pid host: rm -f ends all' 'up --pid host $image sh -c "sleep 7654 & sleep 7654"; within 5 pgrep -f "sleep 7654"; docker rm -f $c; within 5 sh -c "! pgrep -f \"^sleep 7654\""'
 t '20 at once' 'for i in $(seq 20); do run $image echo $i & done >/tmp/twenty; wait; is 20 wc -l </tmp/twenty'
 
@@ -131,6 +146,8 @@ t 'build: FROM RUN COPY ADD ENV EXPOSE VOLUME WORKDIR CMD' 'printf "FROM box:1\n
 copied
 copied
 /work" run built:$c'
+t 'build: VOLUME is one when it runs, with what the image has there' 'printf "FROM box:1\nRUN mkdir /vol && echo of the build >/vol/f\nVOLUME /vol\nCMD [\"sh\",\"-c\",\"grep -c \\\\\" /vol \\\\\" /proc/mounts; cat /vol/f\"]\n" | build; is "1
+of the build" run built:$c'
 t 'build: ENTRYPOINT, USER, ARG, two stages' 'printf "FROM box:1 AS one\nARG W=x\nUSER user\nRUN id -u >/tmp/id; echo \$W >/tmp/w\nFROM box:1\nCOPY --from=one /tmp /tmp\nENTRYPOINT [\"cat\"]\nCMD [\"/tmp/id\"]\n" | build --build-arg W=y; is 1000 run built:$c; is y run built:$c /tmp/w'
 t 'build: a failing RUN ends it with its code' 'if printf "FROM box:1\nRUN exit 7\n" | build >/tmp/said 2>&1; then exit 1; fi; grep "non-zero code: 7" /tmp/said'
 t 'build: RUN of what is not there' 'if printf "FROM box:1\nRUN [\"nonsense\"]\n" | build >/tmp/said 2>&1; then exit 1; fi; grep "executable file not found in .PATH" /tmp/said'

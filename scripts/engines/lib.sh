@@ -26,6 +26,12 @@ make_world() {
         [ ! -d "$dir" ] || mount -t tmpfs -o mode=755 engines "$dir"
     done
     chmod 1777 /tmp /var/tmp
+    # Their own devices: crun gives the null device that it has for stdin to the container's root.
+    mkdir -p /run/world/dev
+    for dir in null:3 zero:5 full:7 random:8 urandom:9; do
+        mknod -m 666 "/run/world/dev/${dir%:*}" c 1 "${dir#*:}"
+        mount --bind "/run/world/dev/${dir%:*}" "/dev/${dir%:*}"
+    done
     ip link set lo up
     hostname engines
     # podman looks at everything that mountinfo has below /sys, hidden or not.

@@ -76,14 +76,33 @@ type stty size\\r
 see 25 99
 type exit 6\\r
 code 6" podman exec -it $c sh'
+t 'exec -it: detach keys leave it running' 'stays; typing "see /
+type touch /tmp/there; sleep 4321\\r
+wait 0.5
+type \\x10
+wait 0.2
+type \\x11
+end" podman exec -it $c sh; podman exec $c test -e /tmp/there; podman exec $c ps | grep "sleep 4321"'
+t 'run -it: detach keys, attach again' 'typing "see /
+type \\x10
+wait 0.2
+type \\x11
+code 0" podman run -it --name $c $image sh; is running status; typing "type echo a\$((1))b\\r
+see a1b
+type exit 7\\r
+end" podman attach $c; is 7 podman wait $c'
 t 'exec -u, -w, -e, -d' 'stays; is "1000 1000 /tmp v" podman exec -u user -w /tmp -e V=v $c sh -c "echo \$(id -u) \$(id -g) \$(pwd) \$V"; podman exec -d $c touch /tmp/d; within 5 podman exec $c test -e /tmp/d'
 t 'stop: TERM, then KILL' 'up $image sh -c "trap : TERM; while :; do sleep 0.1; done"; podman stop -t 1 $c; is 137 podman wait $c; podman start $c; podman kill $c; is 137 podman wait $c'
 t 'kill, restart, rm -f' 'stays; podman kill -s KILL $c; podman wait $c; podman restart -t 0 $c; is running status; podman rm -f -t 0 $c; if podman container exists $c; then exit 1; fi'
+t 'kill by every spelling' 'up $image sh -c "trap \"echo got\" HUP; trap \"echo got\" 35; while :; do sleep 0.1; done"; sleep 0.3; for s in HUP SIGHUP 1 RTMIN+1; do podman kill -s $s $c; sleep 0.4; done; test "$(podman logs $c | grep -c got)" = 4'
+t 'restart policy' 'up --restart=on-failure:2 $image sh -c "echo ran; exit 1"; within 20 is 3 sh -c "podman logs $c | wc -l"'
+t 'events, export, import' 'up $image sh -c "echo new >/root/new"; podman wait $c; podman events --stream=false --filter container=$c | grep died; podman export $c | podman import -q - imported:$c; is new podman run --rm imported:$c /bin/cat /root/new'
 t 'top, cp, diff, commit' 'stays; podman top $c | grep sleep; echo here >/tmp/in; podman cp /tmp/in $c:/root/there; podman diff $c | grep "A /root/there"; podman commit -q $c made:$c; is here run made:$c cat /root/there'
 t 'healthcheck run' 'stays --health-cmd "test -e /tmp/well" --health-interval disable; exits 1 podman healthcheck run $c; podman exec $c touch /tmp/well; podman healthcheck run $c'
 t '--init' 'is podman-init run --init $image sh -c "cat /proc/1/comm"'
 t '-v, ro, named' 'mkdir -p /tmp/v; echo 1 >/tmp/v/a; is 1 run -v /tmp/v:/v $image cat /v/a; says Read-only run -v /tmp/v:/v:ro $image touch /v/b; is "of the image" run -v $c:/data $image cat /data/file'
 t '-v of a mount with flags the user may not clear' 'is 0 run -v /run/user/1500:/r $image sh -c "touch /r/x; echo \$?"'
+t '-v :U, :O, rslave, nosuid' 'mkdir -p /tmp/u; is 1000 run --user user -v /tmp/u:/u:U $image stat -c %u /u; mkdir -p /tmp/o; echo 1 >/tmp/o/a; is 2 run -v /tmp/o:/o:O $image sh -c "echo 2 >/o/a; cat /o/a"; is 1 cat /tmp/o/a; run -v /tmp/o:/v:rslave,nosuid,nodev,noexec $image grep " /v " /proc/self/mountinfo | grep nosuid,nodev,noexec'
 t '--tmpfs, --read-only' 'is "of the image" run --tmpfs /data $image cat /data/file; says Read-only run --read-only $image touch /x'
 t '--device' 'run --device /dev/fuse $image test -c /dev/fuse'
 t 'default devices' 'run $image sh -c "echo >/dev/null; head -c 1 /dev/zero /dev/urandom >/dev/null; test -c /dev/tty"'
@@ -97,6 +116,7 @@ t '--userns auto' 'run --userns auto:size=1000 $image true; is 1000 run --userns
 t '--uidmap' 'is 0 run --uidmap 0:1:5000 $image id -u'
 t '--net none, host' 'is lo run --net none $image ls /sys/class/net; is "$(readlink /proc/self/ns/net)" run --net host $image readlink /proc/self/ns/net'
 t '--net slirp4netns, -p' 'up --net slirp4netns -p 8081:80 $image sh -c "mkdir /www; echo page >/www/index.html; httpd -f -p 80 -h /www"; podman exec $c ip addr | grep "inet 10\\.0\\.2"; within 10 page 127.0.0.1 8081; page 127.0.0.1 8081 | grep page'
+t '--net bridge, a network of ones own' 'podman network create n$c; up --net n$c $image sleep 1000 || skip "no bridge for ordinary users here: $(podman logs $c 2>&1 | tail -n 1)"; podman exec $c ip addr | grep "inet 10\\."; podman rm -ft0 $c; podman network rm n$c'
 t '--pid, --ipc, --uts of host and of a container' 'is "$(readlink /proc/self/ns/pid)" run --pid host $image readlink /proc/self/ns/pid; is engines run --uts host $image hostname; stays; for n in pid ipc net; do is "$(podman exec $c readlink /proc/self/ns/$n)" run --$n container:$c $image readlink /proc/self/ns/$n; done'
 t '--cgroups=disabled or none of ones own' 'run --cgroupns host $image cat /proc/self/cgroup >/dev/null'
 t '--preserve-fds' 'is deep run --preserve-fds 1 $image sh -c "cat <&3" 3< <(echo deep)'
@@ -104,6 +124,8 @@ t 'pod' 'podman pod create --name p$c --hostname podhost >/dev/null; podman run 
 t 'play kube' 'printf "apiVersion: v1\nkind: Pod\nmetadata:\n  name: k$c\nspec:\n  containers:\n  - name: one\n    image: box:1\n    command: [sleep, \"1000\"]\n" >/tmp/kube.yaml; podman play kube --network none /tmp/kube.yaml; is 0 podman exec k$c-one id -u; podman play kube --down /tmp/kube.yaml'
 t 'build' 'printf "FROM box:1\nENV A=1\nRUN echo \$A >/root/ran\nCOPY file /root/copied\nWORKDIR /work\nUSER user\nRUN id -u >/tmp/id\nCMD [\"sh\",\"-c\",\"cat /root/ran /root/copied /tmp/id; pwd\"]\n" | build; says "1000" run built:$c'
 t 'build: a failing RUN' 'if printf "FROM box:1\nRUN exit 7\n" | build >/tmp/said 2>&1; then exit 1; fi; grep "exit status 7" /tmp/said'
+t 'build: VOLUME, ADD, ENTRYPOINT' 'mkdir -p /tmp/$c; tar -C /run/world/box/data -cf /tmp/$c/add.tar file; printf "FROM box:1\nRUN mkdir /vol && echo of the build >/vol/f\nVOLUME /vol\nADD add.tar /added/\nENTRYPOINT [\"cat\"]\nCMD [\"/vol/f\",\"/added/file\"]\n" | build; is "of the build
+of the image" run built:$c'
 t '10 at once' 'for i in $(seq 10); do run $image echo $i & done >/tmp/ten; wait; is 10 wc -l </tmp/ten'
 t 'unshare: brig below podman unshare' 'podman unshare sh -c "id -u" | grep -x 0'
 t 'nothing is left running' 'podman rm -aft0 >/dev/null; within 5 sh -c "! pgrep -x conmon"; is 0 sh -c "ls $XDG_RUNTIME_DIR/brig 2>/dev/null | wc -l"'

@@ -13,6 +13,7 @@ events_logger = "file"
 network_backend = "netavark"
 infra_image = "localhost/pause:1"
 runtime_supports_json = ["tested"]
+runtime_supports_nocgroup = ["tested"]
 [engine.runtimes]
 tested = ["$RUNTIME_PATH"]
 END
@@ -22,6 +23,11 @@ driver = "overlay"
 runroot = "/run/containers/storage"
 graphroot = "/var/lib/containers/storage"
 END
+# Ids for --userns auto, in this world only.
+for file in subuid subgid; do
+    echo containers:400000:1000000 >/run/world/$file
+    [ ! -e /etc/$file ] || mount --bind /run/world/$file /etc/$file
+done
 podman load -qi /run/world/box.tar
 # What stands for the pause image: its program needs no arguments.
 printf 'FROM box:1\nENTRYPOINT ["sleep","1000"]\n' | podman build -q --isolation chroot -t localhost/pause:1 -
@@ -106,6 +112,14 @@ type stty size\\r
 see 25 99
 type exit 6\\r
 code 6" podman exec -it $c sh'
+t 'exec -it: detach keys leave it running' 'stays; typing "see /
+type touch /tmp/there; sleep 4321\\r
+wait 0.5
+type \\x10
+wait 0.2
+type \\x11
+end" podman exec -it $c sh; podman exec $c test -e /tmp/there; podman exec $c ps | grep "sleep 4321"'
+t 'exec --preserve-fds' 'stays; is deep podman exec --preserve-fds 1 $c sh -c "cat <&3" 3< <(echo deep)'
 t 'exec -t without a terminal' 'stays; is /dev/pts/0 podman exec -t $c tty'
 t 'exec -u, -w, -e' 'stays; is "1000 1000 /tmp v" podman exec -u user -w /tmp -e V=v $c sh -c "echo \$(id -u) \$(id -g) \$(pwd) \$V"'
 t 'exec -u with groups of the image' 'stays; is "1000 2000" podman exec -u user $c id -G'
@@ -120,6 +134,8 @@ t 'stop: TERM is enough' 'up $image sh -c "trap \"exit 12\" TERM; while :; do sl
 t 'stop: KILL after the time' 'up $image sh -c "trap : TERM; while :; do sleep 0.1; done"; podman stop -t 1 $c; is 137 podman wait $c'
 t 'stop --stop-signal' 'up --stop-signal USR1 $image sh -c "trap \"exit 11\" USR1; while :; do sleep 0.1; done"; podman stop $c; is 11 podman wait $c'
 t 'kill by every spelling' 'up $image sh -c "trap \"echo got\" HUP; while :; do sleep 0.1; done"; for s in HUP SIGHUP 1 hup; do podman kill -s $s $c; sleep 0.4; done; test "$(podman logs $c | grep -c got)" = 4'
+t 'kill with a real-time signal' 'up $image sh -c "trap \"echo got\" 35; while :; do sleep 0.1; done"; sleep 0.3; for s in RTMIN+1 SIGRTMIN+1 35; do podman kill -s $s $c; sleep 0.4; done; test "$(podman logs $c | grep -c got)" = 3'
+t 'a signal to podman run goes on to the program' 'podman run --name $c $image sh -c "trap \"exit 12\" TERM; echo ready; while :; do sleep 0.1; done" >/tmp/said & within 10 grep ready /tmp/said; kill $!; exits 12 wait $!'
 t 'kill takes all of the pid namespace along' 'up $image sh -c "sleep 1000 & sleep 1000"; podman kill $c; is 137 podman wait $c'
 t 'kill of a stopped container is an error' 'up $image true; podman wait $c; if podman kill $c; then exit 1; fi'
 t 'rm -f of a running container' 'stays; podman rm -f -t 0 $c; if podman container exists $c; then exit 1; fi'
@@ -128,6 +144,7 @@ t 'rm of a created container' 'podman create --name $c $image true; podman init 
 t 'init, then start' 'podman create --name $c $image echo later; podman init $c; is initialized status || is created status; podman start $c; podman wait $c; is later podman logs $c'
 t 'restart' 'stays; a=$(podman inspect -f "{{.State.Pid}}" $c); podman restart -t 0 $c; test $a != $(podman inspect -f "{{.State.Pid}}" $c); is running status'
 t 'restart policy' 'up --restart=on-failure:2 $image sh -c "echo ran; exit 1"; within 20 is 3 sh -c "podman logs $c | wc -l"'
+t 'restart policy always' 'up --restart=always $image sleep 1000; a=$(podman inspect -f "{{.State.Pid}}" $c); kill -KILL $a; within 20 sh -c "test \$(podman inspect -f {{.State.Status}} $c) = running -a \$(podman inspect -f {{.State.Pid}} $c) != $a"; podman stop -t 0 $c; sleep 1; is exited status'
 t 'wait' 'up $image sh -c "sleep 1; exit 6"; is 6 podman wait $c'
 t 'pause, unpause' 'up $image sh -c "i=0; while :; do i=\$((i+1)); echo \$i >/tmp/t; sleep 0.05; done"; sleep 0.3; podman pause $c; is paused status; a=$(cat $(podman mount $c)/tmp/t); sleep 0.3; is "$a" cat $(podman mount $c)/tmp/t; podman unpause $c; is running status; sleep 0.3; test "$a" != "$(cat $(podman mount $c)/tmp/t)"'
 t 'exec in a paused container is an error' 'stays; podman pause $c; if podman exec $c true; then exit 1; fi; podman unpause $c; podman exec $c true'
@@ -157,6 +174,9 @@ t '-v rslave: what the host mounts later shows' 'mkdir -p /tmp/p; mount -t tmpfs
 t '-v rshared: what the container mounts shows on the host' 'mkdir -p /tmp/q; mount -t tmpfs x /tmp/q; mount --make-shared /tmp/q; mkdir /tmp/q/m; stays --cap-add sys_admin --security-opt apparmor=unconfined --security-opt seccomp=unconfined -v /tmp/q:/q:rshared; podman exec $c mount -t tmpfs y /q/m; grep " /tmp/q/m " /proc/self/mountinfo; podman rm -ft0 $c; umount -R /tmp/q'
 t '--mount type=bind' 'mkdir -p /tmp/v; echo 1 >/tmp/v/a; is 1 run --mount type=bind,src=/tmp/v,dst=/v,ro $image cat /v/a'
 t '--mount type=tmpfs' 'run --mount type=tmpfs,dst=/t,tmpfs-size=1m $image grep " /t " /proc/self/mountinfo | grep size=1024k'
+t '--mount type=devpts, image, volume' 'run --mount type=devpts,dst=/pts $image grep " /pts devpts" /proc/mounts; is "of the image" run --mount type=image,src=$image,dst=/box $image cat /box/data/file; is "of the image" run --mount type=volume,src=$c,dst=/data $image cat /data/file; podman volume rm $c'
+t '--mount bind-nonrecursive' 'mkdir -p /tmp/n; mount -t tmpfs x /tmp/n; mkdir /tmp/n/m; mount -t tmpfs y /tmp/n/m; touch /tmp/n/m/f; run -v /tmp/n:/n $image test -e /n/m/f; is "" run --mount type=bind,src=/tmp/n,dst=/n,bind-nonrecursive $image ls /n/m; umount -R /tmp/n'
+t '-v: readonly with what is mounted below' 'mkdir -p /tmp/n; mount -t tmpfs x /tmp/n; mkdir /tmp/n/m; mount -t tmpfs y /tmp/n/m; says Read-only run -v /tmp/n:/n:ro $image touch /n/f; run -v /tmp/n:/n:ro,rslave $image touch /n/m/f; umount -R /tmp/n'
 t '--volumes-from' 'stays -v /data; podman exec $c sh -c "echo v >/data/x"; is v run --volumes-from $c $image cat /data/x'
 t '-v :O, an overlay' 'mkdir -p /tmp/o; echo 1 >/tmp/o/a; is 2 run -v /tmp/o:/o:O $image sh -c "echo 2 >/o/a; cat /o/a"; is 1 cat /tmp/o/a'
 t '-v :U, chowned' 'mkdir -p /tmp/u; is 1000 run --user user -v /tmp/u:/u:U $image stat -c %u /u'
@@ -188,21 +208,27 @@ t '--hostname' 'is box1 run --hostname box1 $image hostname; is box1 run --hostn
 t '--shm-size' 'run --shm-size 3m $image grep /dev/shm /proc/mounts | grep size=3072k'
 t '--oom-score-adj' 'is 500 run --oom-score-adj 500 $image cat /proc/self/oom_score_adj'
 t '--personality' 'is i686 run --personality=LINUX32 $image uname -m'
+t '--systemd=always' 'run --systemd=always $image sh -c "grep \" /run tmpfs\" /proc/mounts && grep \" /sys/fs/cgroup/systemd cgroup rw\" /proc/mounts"; is 37 run --systemd=always $image sh -c "exit 37" || exits 37 run --systemd=always $image sh -c "exit 37"'
+t '--security-opt proc-opts' 'run --security-opt proc-opts=hidepid=2 $image grep " /proc proc .*hidepid=" /proc/mounts'
 t '--timezone, /etc/hosts, /etc/resolv.conf' 'run --net bridge --add-host there:10.1.2.3 --dns 10.9.9.9 $image sh -c "grep 10.1.2.3 /etc/hosts && grep 10.9.9.9 /etc/resolv.conf"'
 
 t '--memory' 'is 67108864 run --cgroupns host --memory 64m $image cat /sys/fs/cgroup/memory/memory.limit_in_bytes'
 t '--memory-reservation, --memory-swappiness' 'stays --memory 64m --memory-reservation 32m --memory-swappiness 10; is 33554432 cgroup_file memory memory.soft_limit_in_bytes; is 10 cgroup_file memory memory.swappiness'
+t '--memory-swap' 'stays --memory 64m --memory-swap 128m; f=/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes; ! test -e $f || is 134217728 cgroup_file memory memory.memsw.limit_in_bytes; podman rm -ft0 $c; stays --memory 64m --memory-swap -1'
 t '--oom-kill-disable' 'stays --memory 64m --oom-kill-disable; cgroup_file memory memory.oom_control | grep "oom_kill_disable 1"'
 t '--cpus' 'stays --cpus 0.5; is 50000 cgroup_file cpu cpu.cfs_quota_us; is 100000 cgroup_file cpu cpu.cfs_period_us'
 t '--cpu-quota, --cpu-period, --cpu-shares' 'stays --cpu-quota 20000 --cpu-period 50000 --cpu-shares 300; is "20000 50000 300" echo $(cgroup_file cpu cpu.cfs_quota_us) $(cgroup_file cpu cpu.cfs_period_us) $(cgroup_file cpu cpu.shares)'
 t '--cpuset-cpus, --cpuset-mems' 'stays --cpuset-cpus 0 --cpuset-mems 0; is 0 cgroup_file cpuset cpuset.cpus; is 0 podman exec $c sh -c "grep Cpus_allowed_list /proc/self/status | cut -f 2"'
 t '--pids-limit' 'stays --pids-limit 7; is 7 cgroup_file pids pids.max; says "fork|temporarily" run --pids-limit 3 $image sh -c "sleep 1 & sleep 1 & sleep 1 & sleep 1 & wait"'
 t '--blkio-weight-device, --device-read-bps' 'stays --device-read-bps /dev/vda:1mb || skip "no disk /dev/vda"; cgroup_file blkio blkio.throttle.read_bps_device | grep 1048576'
+t '--blkio-weight' 'stays --blkio-weight 300; cgroup_file blkio blkio.bfq.weight 2>/dev/null || cgroup_file blkio blkio.weight'
+t '--device-write-iops, --device-write-bps' 'stays --device-write-iops /dev/vda:100 --device-write-bps /dev/vda:2mb || skip "no disk /dev/vda"; cgroup_file blkio blkio.throttle.write_iops_device | grep " 100$"; cgroup_file blkio blkio.throttle.write_bps_device | grep 2097152'
 t '--cgroup-parent' 'stays --cgroup-parent /mine/own; grep /mine/own/libpod- /proc/$(podman inspect -f "{{.State.Pid}}" $c)/cgroup'
 t '--cgroupns private' 'is / run --cgroupns private $image sh -c "grep pids /proc/self/cgroup | cut -d : -f 3"'
 t '--cgroupns host' 'run --cgroupns host $image grep libpod /proc/self/cgroup'
 t '--cgroupns container:X' 'stays --cgroupns private; is "$(podman exec $c readlink /proc/self/ns/cgroup)" run --cgroupns container:$c $image readlink /proc/self/ns/cgroup'
 t '--cgroups=no-conmon' 'run --cgroups=no-conmon $image true'
+t '--cgroups=disabled' '[ "$(basename $RUNTIME_PATH)" != runc ] || skip "runc cannot do without"; stays --cgroups=disabled; is "$(sed "s/^[0-9]*://" /proc/$(cat $(podman inspect -f "{{.ConmonPidFile}}" $c))/cgroup)" sed "s/^[0-9]*://" /proc/$(podman inspect -f "{{.State.Pid}}" $c)/cgroup; podman exec $c true; podman stop -t 0 $c'
 t '/sys/fs/cgroup in the container' 'run $image sh -c "ls /sys/fs/cgroup/memory/memory.usage_in_bytes /sys/fs/cgroup/pids"'
 t 'no cgroup is left' 'stays; id=$(podman inspect -f "{{.Id}}" $c); find /sys/fs/cgroup -name "libpod-$id" | grep .; podman rm -ft0 $c; is "" find /sys/fs/cgroup -name "libpod-$id"'
 
@@ -217,8 +243,9 @@ t '--pid host' 'is "$(readlink /proc/self/ns/pid)" run --pid host $image readlin
 t '--pid host: rm -f ends all' 'up --pid host $image sh -c "sleep 7654 & sleep 7654"; within 5 pgrep -f "sleep 7654"; podman rm -ft0 $c; within 5 sh -c "! pgrep -f \"^sleep 7654\""'
 t '--pid container:X' 'stays; is "$(podman exec $c readlink /proc/self/ns/pid)" run --pid container:$c $image readlink /proc/self/ns/pid; run --pid container:$c $image ps | grep "sleep 1000"'
 t '--ipc host, container:X' 'is "$(readlink /proc/self/ns/ipc)" run --ipc host $image readlink /proc/self/ns/ipc; stays --ipc shareable; is "$(podman exec $c readlink /proc/self/ns/ipc)" run --ipc container:$c $image readlink /proc/self/ns/ipc'
+t '--ipc none, private' 'run --ipc private $image grep " /dev/shm " /proc/mounts; if run --ipc none $image grep " /dev/shm " /proc/mounts; then exit 1; fi'
 t '--uts host, container:X' 'is engines run --uts host $image hostname; stays --hostname other; is other run --uts container:$c $image hostname'
-t '--userns auto' 'grep -q containers /etc/subuid || skip "no user containers in /etc/subuid"; run --userns auto $image cat /proc/self/uid_map; test $(run --userns auto $image cat /proc/self/uid_map | awk "{print \$2}") != 0'
+t '--userns auto' 'grep -q containers /etc/subuid || skip "no user containers in /etc/subuid"; run --userns auto $image cat /proc/self/uid_map; is 0 run --userns auto $image id -u; test $(run --userns auto $image cat /proc/self/uid_map | awk "{print \$2}") != 0'
 t '--uidmap, --gidmap' 'is "0 100000 65536" run --uidmap 0:100000:65536 --gidmap 0:200000:65536 $image sh -c "echo \$(cat /proc/self/uid_map)"; is 0 run --uidmap 0:100000:65536 $image stat -c %u /bin/busybox; run --uidmap 0:100000:65536 --user user $image id -u'
 t '--userns: exec, volumes, limits' 'stays --uidmap 0:100000:65536 --memory 64m --tmpfs /t -v $c:/data; is 0 podman exec $c id -u; podman exec $c touch /data/x /t/x /root/x'
 t '--userns container:X' 'stays --uidmap 0:100000:65536; is "$(podman exec $c readlink /proc/self/ns/user)" run --userns container:$c $image readlink /proc/self/ns/user'
@@ -242,6 +269,8 @@ copied
 copied
 /work" run built:$c'
 t 'build: ENTRYPOINT, USER, ARG' 'printf "FROM box:1\nARG W=x\nUSER user\nRUN id -u >/tmp/id; echo \$W >/tmp/w\nENTRYPOINT [\"cat\"]\nCMD [\"/tmp/id\"]\n" | build --build-arg W=y; is 1000 run built:$c; is y run built:$c /tmp/w'
+t 'build: VOLUME is one when it runs, with what the image has there' 'printf "FROM box:1\nRUN mkdir /vol && echo of the build >/vol/f\nVOLUME /vol\nCMD [\"sh\",\"-c\",\"grep -c \\\\\" /vol \\\\\" /proc/mounts; cat /vol/f\"]\n" | build; is "1
+of the build" run built:$c'
 t 'build: a failing RUN ends it with its code' 'if printf "FROM box:1\nRUN exit 7\n" | build >/tmp/said 2>&1; then exit 1; fi; grep "exit status 7" /tmp/said'
 t 'build: RUN of what is not there' 'if printf "FROM box:1\nRUN [\"nonsense\"]\n" | build >/tmp/said 2>&1; then exit 1; fi; grep "executable file.* not found in .PATH" /tmp/said'
 t 'build: two stages' 'printf "FROM box:1 AS one\nRUN echo first >/f\nFROM box:1\nCOPY --from=one /f /g\nCMD cat /g\n" | build; is first run built:$c'

@@ -14,7 +14,7 @@ use crate::process::console::Pty;
 use crate::process::lsm::{self, Opened};
 use crate::process::proc::Proc;
 use crate::process::socket::Socket;
-use crate::process::{ids, limits, sched};
+use crate::process::{ids, limits, sched, stdio};
 use crate::rdt;
 use crate::rootfs::{self, Sources, Users};
 use crate::spec::{At, Place};
@@ -288,6 +288,9 @@ fn build(
     // runtime.md, State and Lifecycle: hooks come after step 2, and "creating" is that step.
     run_hooks(&plan.hooks.create_container, state, Status::Created, &state.bundle)?;
     root.pivot(&plan.rootfs)?;
+    if plan.rootfs.own_dev {
+        stdio::renew_null()?;
+    }
     if let (Some(terminal), Some(socket)) = (&plan.process.terminal, console) {
         let pty = Pty::open(terminal, plan.process.uid).at("process.terminal")?;
         root.mount_console(pty.peer()).at("process.terminal")?;

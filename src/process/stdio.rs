@@ -1,9 +1,10 @@
 //! The container's stdin, stdout and stderr.
 
 use anyhow::{Context, Result, ensure};
-use nix::sys::stat::{SFlag, fstat};
-use nix::unistd::{Uid, fchown};
-use std::os::fd::BorrowedFd;
+use nix::fcntl::OFlag;
+use nix::sys::stat::{Mode, SFlag, fstat, makedev};
+use nix::unistd::{Uid, dup2_stderr, dup2_stdin, dup2_stdout, fchown};
+use std::os::fd::{AsFd, BorrowedFd};
 
 /// Gives descriptors 0 to 2 to the container's user, so that it can reopen them through
 /// /proc/self/fd, as runc does. Devices and terminals are somebody else's: they stay as they are.
@@ -38,4 +39,34 @@ pub fn seclude(listening: u32, preserved: u32) -> Result<()> {
         ensure!(inherited(fd), "--preserve-fds {preserved}: descriptor {fd} is not open");
     }
     Ok(crate::sys::clone::close_from_at_exec(3)?)
+}
+
+/// Standard descriptors that are the null device become the container's own, open both ways, as with
+/// runc: engines give programs a /dev/null that is open for reading only, and is another mount's.
+/// For the init of a container whose /dev is its own, after the pivot.
+pub fn renew_null() -> Result<()> {
+    for (number, fd) in crate::sys::misc::STANDARD_FDS.into_iter().enumerate() {
+        if !is_null(fd)? {
+            continue;
+        }
+        let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        // The device rules may be against it: then it stays usable as it is.
+        let Ok(own) = nix::fcntl::open("/dev/null", flags, Mode::empty()) else { continue };
+        if !is_null(own.as_fd())? {
+            continue;
+        }
+        let duplicate = match number {
+            0 => dup2_stdin(own),
+            1 => dup2_stdout(own),
+            _ => dup2_stderr(own),
+        };
+        duplicate.context("dup2 of the container's /dev/null")?;
+    }
+    Ok(())
+}
+
+fn is_null(fd: BorrowedFd<'_>) -> Result<bool> {
+    let stat = fstat(fd).context("fstat of a standard descriptor")?;
+    let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+    Ok(kind == SFlag::S_IFCHR && stat.st_rdev == makedev(1, 3))
 }

@@ -58,7 +58,8 @@ integration: build ## the tests against the real kernel, as root in a mount name
 	    cargo test --locked --test integration 2>&1 | tee $(TARGET)/integration.log
 	@scripts/spec-table.sh ran $(TARGET)/integration.log
 
-# VM_COMMAND=… runs that in the guest, instead of the tests; KERNEL=… boots another package's.
+# VM_COMMAND=… runs that in the guest, instead of the tests; KERNEL=… boots another package's; CGROUPS=v1
+# gives it cgroup v1 with every controller.
 IN_VM    = env $(STATIC) BRIG=$(abspath $(BRIG)) BRIG_TEST_INIT=$(abspath $(OUT)/brig-test-init) \
            VM_CACHE=$(abspath $(TARGET)/vm) $(RUNNER)=$(abspath scripts/vm-tests.sh) $(1) \
            cargo test --locked --target $(HOST) --test integration -- $(TESTS)
@@ -102,12 +103,14 @@ bench-engines: build ## podman and docker with brig, runc, crun: run, exec, 20 a
 bench-layers: build ## bundle and run --image beside umoci, skopeo, podman; ROUNDS=n
 	@$(SUDO) env ROUNDS='$(ROUNDS)' scripts/engines.sh $(BRIG) $(TARGET)/engines bench-layers
 
-conformance: build ## RUNTIME_TOOLS=checkout, built: its validation, REFERENCE=runc beside it; SPEC=checkout
+conformance: build ## RUNTIME_TOOLS=checkout, built: its validation, REFERENCE=runc beside it, VM=1 in a guest; SPEC=checkout
 	@[ -n "$(RUNTIME_TOOLS)$(SPEC)" ] || \
 	    { echo "RUNTIME_TOOLS=DIR: a checkout of opencontainers/runtime-tools, built"; exit 2; }
 	@[ -z "$(SPEC)" ] || scripts/spec-table.sh spec "$(SPEC)" $(BRIG)
+	@[ -z "$(VM)" ] || scripts/need.sh qemu-system-x86 busybox-static cpio e2fsprogs mmdebstrap
 	@[ -n "$(RUNTIME_TOOLS)" ] || exit 0; \
-	$(SUDO) scripts/conformance.sh "$(RUNTIME_TOOLS)" $(BRIG) $(REFERENCE)
+	$(SUDO) env VM_CACHE=$(abspath $(TARGET)/vm) \
+	    scripts/$(if $(VM),vm-)conformance.sh "$(RUNTIME_TOOLS)" $(BRIG) $(REFERENCE)
 
 install: ## into DESTDIR + PREFIX (/usr/local)
 	@[ -x $(BRIG) ] || $(MAKE) build

@@ -1,5 +1,4 @@
-//! cgroup v2 with all its controllers: what each limit comes to, the tree around the container, what
-//! the container sees of it. Skipped where controllers are on v1; `make test-vm` has such a host.
+//! cgroup v2 with all its controllers. Skipped where they are on v1; `make test-vm` has such a host.
 
 use crate::facts::Facts;
 use crate::host::{self, Version};
@@ -121,6 +120,7 @@ fn every_limit_is_in_its_file() {
         ("cpuset.cpus.effective", "0"),
         ("cpuset.mems", "0"),
         ("pids.max", "100"),
+        ("hugetlb.2MB.max", "4194304"),
         ("hugetlb.2MB.rsvd.max", "4194304"),
         ("io.weight", "default 4950"),
         ("cgroup.max.descendants", "7"),

@@ -24,6 +24,35 @@ fn the_default_devices_are_there_and_work() {
 }
 
 #[test]
+fn devices_are_there_as_configured() {
+    let sandbox = Sandbox::new();
+    sandbox.patch(|config| {
+        config["linux"]["devices"] = json!([
+            {"path": "/dev/mine", "type": "c", "major": 1, "minor": 3, "fileMode": 0o640, "uid": 7, "gid": 9},
+            {"path": "/dev/below/unbuffered", "type": "u", "major": 1, "minor": 5},
+            {"path": "/dev/disk", "type": "b", "major": 7, "minor": 99, "fileMode": 0o600},
+            {"path": "/dev/pipe", "type": "p", "fileMode": 0o622},
+            // The same as one of the default devices.
+            {"path": "/dev/zero", "type": "c", "major": 1, "minor": 5},
+        ]);
+    });
+    let facts = sandbox.facts(
+        "stat /dev/mine ; stat /dev/below/unbuffered ; stat /dev/disk ; stat /dev/pipe ; \
+         stat /dev/zero ; open /dev/mine rw ; open /dev/below/unbuffered r ; open /dev/disk r",
+    );
+    assert_eq!(facts.get("stat /dev/mine"), "char 0640 7 9 1:3 0");
+    assert!(facts.get("stat /dev/below/unbuffered").starts_with("char 06"), "{facts}");
+    assert!(facts.get("stat /dev/below/unbuffered").ends_with(" 0 0 1:5 0"), "{facts}");
+    assert_eq!(facts.get("stat /dev/disk"), "block 0600 0 0 7:99 0");
+    assert_eq!(facts.get("stat /dev/pipe"), "fifo 0622 0 0 0:0 0");
+    assert!(facts.get("stat /dev/zero").ends_with(" 0 0 1:5 0"), "{facts}");
+    assert_eq!(facts.get("open /dev/mine"), "ok");
+    assert_eq!(facts.get("open /dev/below/unbuffered"), "ok");
+    // To be there is not to be allowed: that is what rules are for.
+    assert_eq!(facts.get("open /dev/disk"), "EPERM");
+}
+
+#[test]
 fn the_default_links_are_there() {
     let facts = Sandbox::new().facts("link /dev/fd ; link /dev/stdin ; link /dev/stdout ; link /dev/stderr ; link /dev/ptmx ; open /dev/ptmx rw");
     for (name, to) in [

@@ -279,6 +279,15 @@ fn exec_cpu_affinity_is_set_before_and_after_the_cgroup() {
 }
 
 #[test]
+fn without_a_final_affinity_the_initial_one_stays() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    sandbox.patch(|config| config["process"]["execCPUAffinity"] = json!({"initial": "1"}));
+    started(&sandbox);
+    assert_eq!(facts(&sandbox, &[], "affinity").get("affinity"), "1");
+}
+
+#[test]
 fn signals_to_brig_reach_the_process() {
     let sandbox = running();
     let args = ["exec", &sandbox.id, "/init", "sigloop", "1"];

@@ -53,6 +53,49 @@ fn hooks_run_in_the_order_of_the_spec() {
 }
 
 #[test]
+fn all_but_two_kinds_run_in_the_runtimes_namespaces() {
+    let sandbox = Sandbox::new();
+    let kinds = ["prestart", "createRuntime", "poststart", "poststop"];
+    let dir = sandbox.dir.display().to_string();
+    for kind in kinds {
+        let look = format!("for ns in /proc/self/ns/*; do readlink $ns; done > {dir}/{kind}.ns");
+        set(&sandbox, kind, &[shell(&look)]);
+    }
+    sandbox.script("sleep 60").create();
+    sandbox.start();
+    sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
+    let own = fs::read_dir("/proc/thread-self/ns").unwrap().flatten();
+    let own = own.map(|entry| fs::read_link(entry.path()).unwrap().display().to_string());
+    let own: std::collections::BTreeSet<String> = own.collect();
+    for kind in kinds {
+        let seen = fs::read_to_string(sandbox.dir.join(format!("{kind}.ns"))).unwrap();
+        assert_eq!(seen.lines().map(String::from).collect::<std::collections::BTreeSet<_>>(), own);
+    }
+}
+
+#[test]
+fn poststop_finds_nothing_of_the_container() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    let (dir, state) = (sandbox.dir.display(), sandbox.state_root());
+    let path =
+        format!("{0}/{1} /sys/fs/cgroup/{1} /sys/fs/cgroup/*/{1}", state.display(), sandbox.id);
+    let look = format!("ls -d {path} > {dir}/left 2>/dev/null; true");
+    set(
+        &sandbox,
+        "createRuntime",
+        &[shell(&format!("ls -d {path} > {dir}/made 2>/dev/null; true"))],
+    );
+    set(&sandbox, "poststop", &[shell(&look)]);
+    sandbox.patch(|config| config["linux"]["cgroupsPath"] = json!(format!("/{}", sandbox.id)));
+    sandbox.script("true").create();
+    sandbox.delete();
+    let seen = |name: &str| fs::read_to_string(sandbox.dir.join(name)).unwrap();
+    assert!(seen("made").lines().count() >= 2, "{}", seen("made"));
+    assert_eq!(seen("left"), "");
+}
+
+#[test]
 fn a_hook_is_told_the_state_of_its_moment() {
     let sandbox = Sandbox::new();
     sandbox.patch(|config| config["annotations"] = json!({"org.example": "yes"}));

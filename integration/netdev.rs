@@ -147,6 +147,9 @@ fn a_joined_namespace_gets_devices_unless_it_has_such_names() {
         let first = joining(json!({"left": {"name": "eth0"}}));
         first.create();
         assert!(seen(&ip_in(&holder, "addr show eth0")).0);
+        // The namespace is not its own: what was moved there stays.
+        first.delete();
+        assert!(seen(&ip_in(&holder, "addr show eth0")).0 && !is_here("left"));
         let second = joining(json!({"right": {"name": "eth0"}}));
         second.create_with(&[]).fails_with("eth0");
         second.assert_nothing_left();

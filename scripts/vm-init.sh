@@ -35,7 +35,17 @@ mkdir -p /dev/pts /dev/shm /dev/mqueue
 mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts /dev/pts
 mount -t tmpfs tmpfs /dev/shm
 mount -t mqueue mqueue /dev/mqueue
-mount -t cgroup2 -o nsdelegate cgroup2 /sys/fs/cgroup
+if [ "$cgroups" = v1 ]; then
+    mount -t tmpfs tmpfs /sys/fs/cgroup
+    for controller in $(awk '/^[^#]/ && $4 == 1 { print $1 }' /proc/cgroups); do
+        mkdir "/sys/fs/cgroup/$controller"
+        mount -t cgroup -o "$controller" cgroup "/sys/fs/cgroup/$controller"
+    done
+    # Else nothing can be put into what is made in it.
+    echo 1 >/sys/fs/cgroup/cpuset/cgroup.clone_children
+else
+    mount -t cgroup2 -o nsdelegate cgroup2 /sys/fs/cgroup
+fi
 mount --make-rshared /
 ip link set lo up
 hostname guest
@@ -45,6 +55,8 @@ echo root:x:0: >/etc/group
 
 # Like a service of an ordinary host: not in the root cgroup, and its neighbours have controllers
 # only if brig enables them.
-mkdir -p /sys/fs/cgroup/tests/runner
-echo $$ >/sys/fs/cgroup/tests/runner/cgroup.procs
+for hierarchy in $(awk '$3 ~ "^cgroup" { print $2 }' /proc/mounts); do
+    mkdir -p "$hierarchy/tests/runner"
+    echo $$ >"$hierarchy/tests/runner/cgroup.procs"
+done
 exec /payload/vm-run

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# vm.sh [--systemd] CACHE PAYLOAD: boots a machine of Debian's cloud kernel with cgroup2 alone, runs
-# there what the directory PAYLOAD has as payload/run, shows its output and exits with its status;
+# vm.sh [--systemd] CACHE PAYLOAD: boots a machine of Debian's cloud kernel with cgroup2 alone, or
+# with CGROUPS=v1 with a hierarchy of cgroup v1 for each controller, runs there what the directory
+# PAYLOAD has as payload/run, shows its output and exits with its status;
 # 125 and the console's last lines when the machine told none.
 #
 # Without --systemd its userland is busybox in memory, and payload/run all that runs; with it, the
@@ -8,7 +9,8 @@
 # and forget it. Everything comes from apt packages; what is made of them is kept in CACHE. The
 # guest has no network and no share of the host's files. KERNEL=… takes another package than
 # linux-image-cloud-amd64, SUITE=bookworm-backports takes it from a suite that this machine's apt need
-# not know, SECONDS_MAX=… is another deadline, PACKAGES=… are more packages for the image.
+# not know, SECONDS_MAX=… is another deadline, PACKAGES=… are more packages for the image,
+# FILES=DIR is what /dev/vda has.
 set -euo pipefail
 
 [ "$(dpkg --print-architecture)" = amd64 ] || { echo "vm.sh: only written for amd64" >&2; exit 125; }
@@ -25,7 +27,7 @@ packages="systemd systemd-sysv dbus dbus-user-session libpam-systemd apparmor ui
 packages+=" iproute2 busybox-static${PACKAGES:+ $PACKAGES}"
 # In the order in which they need each other.
 modules=(virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci
-    overlay virtio_blk virtio_console)
+    overlay virtio_blk virtio_console dummy)
 
 # apt, with lists of its own for another suite.
 apt=()
@@ -103,7 +105,7 @@ trap 'rm -rf --one-file-system "$run"' EXIT
 { cat "$boot/initrd"; (cd "$payload" && find . | cpio --quiet -o -H newc -R 0:0); } >"$run/initrd"
 truncate -s 64M "$run/disk" "$run/swap"
 truncate -s 512M "$run/files"
-/sbin/mke2fs -q -t ext4 -O ^has_journal "$run/files"
+/sbin/mke2fs -q -t ext4 -O ^has_journal ${FILES:+-d "$FILES"} "$run/files"
 
 # A stock kernel does not come up where KVM is this host's kind of paravirtualisation.
 accel=tcg,thread=multi
@@ -112,7 +114,7 @@ if [ -w /dev/kvm ] && [ ! -e /sys/module/kvm_pvm ]; then accel=kvm; fi
 cpu=max,-cx16
 [ $accel != kvm ] || cpu=host
 
-# /dev/vda: an empty ext4; /dev/vdb: swap; /dev/vdc: for the tests to read from; /dev/vdd: systemd's.
+# /dev/vda: an ext4, empty but for FILES; /dev/vdb: swap; /dev/vdc: for the tests to read from; /dev/vdd: systemd's.
 disks=()
 disk() {
     disks+=(-drive "file=$2,if=none,id=$1,format=raw,cache=unsafe,snapshot=on"
@@ -120,10 +122,17 @@ disk() {
 }
 for name in files swap disk; do disk "$name" "$run/$name"; done
 [ -z "$systemd" ] || disk root "$image/disk"
-options="console=ttyS0 quiet panic=-1 mitigations=off psi=1 cgroup_no_v1=all"
+# A busy host's timer can look broken to a kernel that checks it.
+options="console=ttyS0 no_timer_check quiet panic=-1 mitigations=off psi=1"
+unified=1
+case ${CGROUPS:-v2} in
+    # The kernel hands what it does not know to init.
+    v1) unified=0 options+=" systemd.legacy_systemd_cgroup_controller=1 cgroups=v1" ;;
+    *) options+=" cgroup_no_v1=all" ;;
+esac
 # Without systemd's userland there is no apparmor_parser either.
 case $systemd in
-    1) options+=" systemd.unified_cgroup_hierarchy=1 systemd.show_status=0 apparmor=1 security=apparmor" ;;
+    1) options+=" systemd.unified_cgroup_hierarchy=$unified systemd.show_status=0 apparmor=1 security=apparmor" ;;
     *) options+=" apparmor=0" ;;
 esac
 machine=(

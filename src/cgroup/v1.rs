@@ -13,13 +13,7 @@ pub fn writes(resources: &Resources) -> Vec<Write> {
         writes.push(Write::new("pids", "pids.max", &limit, "linux.resources.pids.limit"));
     }
     block_io(&resources.block_io, &mut writes);
-    for (index, page) in resources.hugepages.iter().enumerate() {
-        // Reservations are the better thing to limit, where the kernel counts them.
-        let place = format!("linux.resources.hugepageLimits[{index}]");
-        let file = format!("hugetlb.{}.rsvd.limit_in_bytes", page.size);
-        let instead = format!("hugetlb.{}.limit_in_bytes", page.size);
-        writes.push(Write::new("hugetlb", file, &page.limit, place).or(instead, &page.limit));
-    }
+    writes.extend(super::v2::hugepages(resources, "limit_in_bytes"));
     if let Some(class) = resources.network.class_id {
         let place = "linux.resources.network.classID";
         writes.push(Write::new("net_cls", "net_cls.classid", &class, place));
@@ -228,6 +222,7 @@ mod tests {
             "network":{"classID":1048577,"priorities":[{"name":"eth0","priority":5}]},
             "rdma":{"mlx5_1":{"hcaHandles":3,"hcaObjects":10},"rxe3":{"hcaObjects":1}}}"#;
         let expected = [
+            "hugetlb hugetlb.2MB.limit_in_bytes 4194304",
             "hugetlb hugetlb.2MB.rsvd.limit_in_bytes 4194304",
             "net_cls net_cls.classid 1048577",
             "net_prio net_prio.ifpriomap eth0 5",

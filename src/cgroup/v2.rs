@@ -25,7 +25,7 @@ pub fn writes(resources: &Resources, here: &dyn Fn(&str) -> bool) -> Result<Vec<
         block_io(&resources.block_io, &mut writes)?;
     }
     if here("hugetlb") {
-        writes.extend(hugepages(resources));
+        writes.extend(hugepages(resources, "max"));
     }
     if here("net_cls") && resources.network.class_id.is_some() {
         only_v1("net_cls.classid", "BPF for that").at("linux.resources.network.classID")?;
@@ -48,13 +48,16 @@ fn unified((file, value): &(String, String)) -> Write {
     }
 }
 
-fn hugepages(resources: &Resources) -> impl Iterator<Item = Write> {
-    resources.hugepages.iter().enumerate().map(|(index, page)| {
-        // Reservations are the better thing to limit, where the kernel counts them.
-        let place = format!("linux.resources.hugepageLimits[{index}]");
-        let file = format!("hugetlb.{}.rsvd.max", page.size);
-        let instead = format!("hugetlb.{}.max", page.size);
-        Write::new("hugetlb", file, &page.limit, place).or(instead, &page.limit)
+/// Reservations, where the kernel counts them: the spec's first choice. And what is used in any case,
+/// as runc does: that is the file that people look at. The files' names end with `end`.
+pub(super) fn hugepages(resources: &Resources, end: &str) -> impl Iterator<Item = Write> {
+    resources.hugepages.iter().enumerate().flat_map(move |(index, page)| {
+        let write = |what: &str| {
+            let place = format!("linux.resources.hugepageLimits[{index}]");
+            let file = format!("hugetlb.{}.{what}{end}", page.size);
+            Write::new("hugetlb", file, &page.limit, place)
+        };
+        [write(""), write("rsvd.").or_fine()]
     })
 }
 
@@ -436,7 +439,7 @@ mod tests {
             writes.iter().map(|write| write.file.to_string()).collect()
         };
         assert_eq!(files(&|_| false), [""; 0]);
-        assert_eq!(files(&|name| name == "hugetlb"), ["hugetlb.2MB.rsvd.max"]);
+        assert_eq!(files(&|name| name == "hugetlb"), ["hugetlb.2MB.max", "hugetlb.2MB.rsvd.max"]);
         assert_eq!(files(&|name| name == "cpuset"), ["cpuset.cpus"]);
         assert_eq!(files(&|name| name == "cpu"), ["cpu.weight"]);
     }

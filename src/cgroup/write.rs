@@ -150,7 +150,7 @@ fn hint(write: &Write, error: SysError) -> anyhow::Error {
         ("blkio" | "io", Errno::ENODEV | Errno::ENXIO) => "there is no such block device",
         ("net_prio", Errno::ENODEV | Errno::EINVAL) => "there is no such interface",
         ("rdma", Errno::ENODEV) => "there is no such RDMA device",
-        ("hugetlb", Errno::ENOENT) if write.missing != Missing::Error => {
+        ("hugetlb", Errno::ENOENT) if write.place.contains("hugepageLimits") => {
             "this kernel has no huge pages of that size"
         }
         (_, Errno::ENOENT) => "this kernel does not have that file",

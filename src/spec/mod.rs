@@ -8,6 +8,8 @@
 mod place;
 mod process;
 mod resources;
+#[cfg(test)]
+mod tests;
 mod text;
 
 pub use place::{At, Place, parse_error};

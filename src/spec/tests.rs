@@ -1,0 +1,113 @@
+//! That nothing of the specification is passed over: a property that brig does not read would be ignored, as
+//! unknown ones have to be.
+
+use super::{Spec, parse};
+use serde_json::{Value, json};
+
+/// The properties of runtime-spec 1.3's Go types that bind a Linux runtime, by where they stand; `[]` is
+/// in an array, `.*` in a map. Those with `?` are true or false.
+const PROPERTIES: &[(&str, &str)] = &[
+    ("", "ociVersion process root hostname domainname mounts hooks annotations linux"),
+    ("root", "path readonly?"),
+    ("mounts[]", "destination type source options uidMappings gidMappings"),
+    ("mounts[].uidMappings[]", "containerID hostID size"),
+    ("mounts[].gidMappings[]", "containerID hostID size"),
+    ("process", "terminal? consoleSize user args env cwd capabilities rlimits noNewPrivileges?"),
+    ("process", "apparmorProfile oomScoreAdj scheduler selinuxLabel ioPriority execCPUAffinity"),
+    ("process.consoleSize", "height width"),
+    ("process.user", "uid gid umask additionalGids"),
+    ("process.capabilities", "bounding effective inheritable permitted ambient"),
+    ("process.rlimits[]", "type hard soft"),
+    ("process.scheduler", "policy nice priority flags runtime deadline period"),
+    ("process.ioPriority", "class priority"),
+    ("process.execCPUAffinity", "initial final"),
+    ("hooks", "prestart createRuntime createContainer startContainer poststart poststop"),
+    ("hooks.prestart[]", "path args env timeout"),
+    ("hooks.createRuntime[]", "path args env timeout"),
+    ("hooks.createContainer[]", "path args env timeout"),
+    ("hooks.startContainer[]", "path args env timeout"),
+    ("hooks.poststart[]", "path args env timeout"),
+    ("hooks.poststop[]", "path args env timeout"),
+    ("annotations", "org.example"),
+    ("linux", "uidMappings gidMappings sysctl resources cgroupsPath namespaces devices netDevices"),
+    (
+        "linux",
+        "seccomp rootfsPropagation maskedPaths readonlyPaths mountLabel intelRdt memoryPolicy",
+    ),
+    ("linux", "personality timeOffsets"),
+    ("linux.uidMappings[]", "containerID hostID size"),
+    ("linux.gidMappings[]", "containerID hostID size"),
+    ("linux.sysctl", "net.ipv4.ip_forward"),
+    ("linux.namespaces[]", "type path"),
+    ("linux.devices[]", "path type major minor fileMode uid gid"),
+    ("linux.netDevices.*", "name"),
+    ("linux.intelRdt", "closID schemata l3CacheSchema memBwSchema enableMonitoring?"),
+    ("linux.memoryPolicy", "mode nodes flags"),
+    ("linux.personality", "domain flags"),
+    ("linux.timeOffsets.*", "secs nanosecs"),
+    ("linux.seccomp", "defaultAction defaultErrnoRet architectures flags listenerPath"),
+    ("linux.seccomp", "listenerMetadata syscalls"),
+    ("linux.seccomp.syscalls[]", "names action errnoRet args"),
+    ("linux.seccomp.syscalls[].args[]", "index value valueTwo op"),
+    ("linux.resources", "devices memory cpu pids blockIO hugepageLimits network rdma unified"),
+    ("linux.resources.devices[]", "allow? type major minor access"),
+    ("linux.resources.memory", "limit reservation swap kernel kernelTCP swappiness"),
+    ("linux.resources.memory", "disableOOMKiller? useHierarchy? checkBeforeUpdate?"),
+    (
+        "linux.resources.cpu",
+        "shares quota burst period realtimeRuntime realtimePeriod cpus mems idle",
+    ),
+    ("linux.resources.pids", "limit"),
+    ("linux.resources.blockIO", "weight leafWeight weightDevice throttleReadBpsDevice"),
+    (
+        "linux.resources.blockIO",
+        "throttleWriteBpsDevice throttleReadIOPSDevice throttleWriteIOPSDevice",
+    ),
+    ("linux.resources.blockIO.weightDevice[]", "major minor weight leafWeight"),
+    ("linux.resources.blockIO.throttleReadBpsDevice[]", "major minor rate"),
+    ("linux.resources.blockIO.throttleWriteBpsDevice[]", "major minor rate"),
+    ("linux.resources.blockIO.throttleReadIOPSDevice[]", "major minor rate"),
+    ("linux.resources.blockIO.throttleWriteIOPSDevice[]", "major minor rate"),
+    ("linux.resources.hugepageLimits[]", "pageSize limit"),
+    ("linux.resources.network", "classID priorities"),
+    ("linux.resources.network.priorities[]", "name priority"),
+    ("linux.resources.rdma.*", "hcaHandles hcaObjects"),
+    ("linux.resources.unified", "memory.high"),
+];
+
+/// A configuration that has nothing but `value`, there.
+fn only(place: &str, value: Value) -> Value {
+    if place.is_empty() {
+        return value;
+    }
+    let (outer, last) = place.rsplit_once('.').unwrap_or(("", place));
+    let (name, inner) = match last.strip_suffix("[]") {
+        Some(name) => (name, json!([value])),
+        None => (last, value),
+    };
+    only(outer, json!({ name: inner }))
+}
+
+#[test]
+fn every_property_of_the_specification_is_read() {
+    let mut ignored = Vec::new();
+    for (place, names) in PROPERTIES {
+        for name in names.split(' ') {
+            let (name, wrong) = match name.strip_suffix('?') {
+                Some(name) => (name, json!(7)),
+                None => (name, json!(true)),
+            };
+            let config = only(place, json!({ name: wrong })).to_string();
+            let error = parse::<Spec>(config.as_bytes()).err().map(|error| format!("{error:#}"));
+            // Of a choice between names serde_json says neither place nor type.
+            let told = |text: &String| {
+                text.contains("expected value")
+                    || text.contains(name) && text.contains("invalid type")
+            };
+            if !error.as_ref().is_some_and(told) {
+                ignored.push(format!("{place} {name}: {error:?}"));
+            }
+        }
+    }
+    assert!(ignored.is_empty(), "{ignored:#?}");
+}

@@ -163,6 +163,8 @@ start_dockerd() {
     shift
     export DOCKER_HOST=unix:///run/docker.sock DOCKER_BUILDKIT=0 DOCKER_CONFIG=/run/world/docker
     mkdir -p $DOCKER_CONFIG /run/world/tools
+    # podman reads it, too, and will not do without.
+    echo '{}' >$DOCKER_CONFIG/config.json
     # Another docker than Debian's may come first in PATH.
     ln -sf "$([ -x /usr/bin/docker ] && echo /usr/bin/docker || command -v docker)" /run/world/tools/docker
     export PATH=/run/world/tools:$PATH

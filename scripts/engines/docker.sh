@@ -49,6 +49,7 @@ type exit 5\\r
 code 5" docker run --rm --net none -it $image sh'
 t 'run -it: a change of size' 'typing "size 20 50
 see /
+wait 1
 size 33 66
 type sleep 1; stty size\\r
 see 33 66

@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build check integration test test-vm test-vm-systemd ci-vm test-engines bench bench-engines bench-layers conformance fuzz demo book install ci clean
+.PHONY: help build check integration test test-vm test-vm-systemd test-vm-selinux ci-vm test-engines bench bench-engines bench-layers conformance fuzz demo book install ci clean
 
 PREFIX   := /usr/local
 DESTDIR  :=
@@ -72,6 +72,10 @@ test-vm-systemd: build ## some of them, and more, in one with systemd, AppArmor 
 	@scripts/need.sh qemu-system-x86 busybox-static cpio e2fsprogs mmdebstrap
 	$(call IN_VM,VM_FLAVOUR=--systemd)
 
+test-vm-selinux: build ## those about SELinux, in the same one with SELinux instead of AppArmor
+	@scripts/need.sh qemu-system-x86 busybox-static cpio e2fsprogs mmdebstrap
+	$(call IN_VM,VM_FLAVOUR=--systemd LSM=selinux)
+
 test-engines: build ## podman, buildah, docker, containerd, CRI with brig; ENGINES=podman RUNTIME=runc TESTS=part
 	@$(SUDO) env RUNTIME='$(RUNTIME)' TESTS='$(TESTS)' scripts/engines.sh $(BRIG) $(TARGET)/engines $(ENGINES)
 
@@ -123,6 +127,7 @@ ci: test test-engines book ci-vm fuzz ## what .ci/run runs
 ci-vm:
 	$(MAKE) test-vm TESTS='cgroup_v2:: cgroups:: delegate::'
 	$(MAKE) test-vm-systemd TESTS='session:: rootless delegate:: systemd:: lifecycle:: exec::'
+	$(MAKE) test-vm-selinux
 
 clean: ## removes target/
 	$(SUDO) rm -rf --one-file-system $(TARGET)/demo $(TARGET)/bench

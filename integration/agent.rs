@@ -3,6 +3,7 @@
 
 use crate::facts::Facts;
 use crate::host;
+use crate::rootless::as_user;
 use crate::sandbox::{Running, Sandbox, init};
 use serde_json::{Value, json};
 use std::fs;
@@ -21,9 +22,13 @@ impl Agent {
 
     fn listening(sandbox: &Sandbox, words: &[String]) -> Agent {
         let mut command = Command::new(init());
+        command.current_dir(&sandbox.dir);
+        Agent::started(sandbox, command, words)
+    }
+
+    fn started(sandbox: &Sandbox, mut command: Command, words: &[String]) -> Agent {
         // A relative path, for the socket's address is short.
-        command.current_dir(&sandbox.dir).args(["agent", "agent.sock"]);
-        command.args(words);
+        command.args(["agent", "agent.sock"]).args(words);
         let agent = sandbox.spawn(command);
         agent.wait_for_line("ready");
         Agent(Some(agent))
@@ -199,6 +204,42 @@ fn every_executed_process_has_a_listener_of_its_own() {
         assert_eq!(exec(2), "created");
         sandbox.start();
         assert_eq!(exec(3), "running");
+    }
+}
+
+/// The ordinary user may trace neither init, which nobody may look into, nor take a descriptor from it.
+#[test]
+fn an_ordinary_users_agent_decides_too() {
+    for granted in [false, true] {
+        as_user(granted, |user| {
+            for (no_new_privileges, names) in [(true, &MKDIR[..]), (false, &MKDIR), (false, &MANY)]
+            {
+                let mut command = Command::new("/mnt/bundle/rootfs/init");
+                user.become_user(&mut command);
+                let answer = format!("{}={}", libc::SYS_mkdir, libc::EXDEV);
+                let agent = Agent::started(&user.sandbox, command, &[answer]);
+                user.patch(|config| {
+                    config["process"]["args"] =
+                        json!(["/init", "mkdir", "/tmp/no", ";", "list", "/proc"]);
+                    config["process"]["noNewPrivileges"] = json!(no_new_privileges);
+                    config["linux"]["seccomp"] = json!({
+                        "defaultAction": "SCMP_ACT_ALLOW",
+                        "listenerPath": "/mnt/agent.sock",
+                        "syscalls": [{"names": names, "action": "SCMP_ACT_NOTIFY"}],
+                    });
+                });
+                let seen = Facts::parse(&user.run(&[]).ok().stdout);
+                // The courier of the listener has not been left to the container.
+                let entries = seen.all("entry");
+                let pids =
+                    entries.iter().filter(|entry| entry.ends_with(|c: char| c.is_ascii_digit()));
+                assert_eq!(pids.count(), 1, "{seen}");
+                assert_eq!(seen.get("mkdir /tmp/no"), "EXDEV");
+                assert_eq!(agent.state(1)["state"]["id"], user.sandbox.id);
+                drop(agent);
+                fs::remove_file("/mnt/agent.sock").unwrap();
+            }
+        });
     }
 }
 

@@ -64,6 +64,41 @@ fn hunter(change: impl FnOnce(&mut Value)) -> Sandbox {
     sandbox
 }
 
+/// An executable whose loader is `/proc/self/exe`, which is brig when it is executed. brig finds what it needs to know
+/// of itself, its thread-local data, in the program headers of what it is to load: so those are brig's.
+fn loaded_by_proc_self_exe(brig: &[u8]) -> Vec<u8> {
+    const INTERPRETER: &[u8] = b"/proc/self/exe\0";
+    let number = |at: usize, len: usize| {
+        brig[at..at + len].iter().rev().fold(0, |n, &byte| n << 8 | usize::from(byte))
+    };
+    let headers = (0..number(56, 2)).map(|index| number(32, 8) + index * 56);
+    // PT_TLS and PT_GNU_RELRO.
+    let copied = headers.filter(|at| [7, 0x6474_e552].contains(&number(*at, 4)));
+    let copied: Vec<&[u8]> = copied.map(|at| &brig[at..at + 56]).collect();
+    let count = 2 + copied.len();
+    let (after, size) = (64 + 56 * count, 64 + 56 * count + INTERPRETER.len());
+    // The class, byte order and machine of brig; to be loaded anywhere (3); no sections.
+    let mut file = brig[..16].to_vec();
+    file.extend([3, 0]);
+    file.extend(&brig[18..24]);
+    [0_u64, 64, 0].iter().for_each(|word| file.extend(word.to_le_bytes()));
+    file.extend(0_u32.to_le_bytes());
+    [64, 56, u16::try_from(count).unwrap(), 0, 0, 0]
+        .iter()
+        .for_each(|half| file.extend(half.to_le_bytes()));
+    let mut header = |kind: u32, offset: usize, size: usize, align: u64| {
+        [kind, 4].iter().for_each(|word| file.extend(word.to_le_bytes()));
+        let [offset, size] = [offset, size].map(|number| number as u64);
+        let words = [offset, offset, offset, size, size, align];
+        words.iter().for_each(|word| file.extend(word.to_le_bytes()));
+    };
+    header(3, after, INTERPRETER.len(), 1);
+    header(1, 0, size, 0x1000);
+    copied.iter().for_each(|header| file.extend(*header));
+    file.extend(INTERPRETER);
+    file
+}
+
 /// What becomes of brig's file when a hunting container is asked to execute this.
 #[track_caller]
 fn attack(sandbox: &Sandbox, kernel: Kernel, program: &[&str]) {
@@ -114,6 +149,24 @@ fn cve_2019_5736_script_with_proc_self_exe_as_its_interpreter() {
         let script = sandbox.rootfs().join("bin/script");
         fs::set_permissions(script, fs::Permissions::from_mode(0o755)).unwrap();
         attack(&sandbox, kernel, &["/bin/script"]);
+    }
+}
+
+#[test]
+fn cve_2019_5736_program_with_proc_self_exe_as_its_loader() {
+    brig_only!();
+    let brig = fs::read(runtime()).unwrap();
+    if is_dynamic(&brig) {
+        return skip("this brig is not static: make integration");
+    }
+    for kernel in [Kernel::New, Kernel::Old] {
+        let sandbox = hunter(privileged);
+        sandbox.script("hunt-mapped 20");
+        let loaded = sandbox.rootfs().join("bin/loaded");
+        fs::write(&loaded, loaded_by_proc_self_exe(&brig)).unwrap();
+        fs::set_permissions(&loaded, fs::Permissions::from_mode(0o755)).unwrap();
+        let program = [&["/bin/loaded"], &WAITING[1..]].concat();
+        attack(&sandbox, kernel, &program);
     }
 }
 
@@ -251,4 +304,46 @@ fn brig_is_sealed_wherever_it_lies_and_however_it_is_called() {
     hello("removed", by_fd());
     fs::write(&brig, "another file").unwrap();
     hello("replaced", by_fd());
+}
+
+/// A brig that lies on a file system that nobody can write to can lie, at the same time, on one that can be written to.
+#[test]
+fn brig_on_a_read_only_file_system_is_sealed_too() {
+    brig_only!();
+    crate::rootless::in_own_mounts(|| {
+        use nix::mount::{MntFlags, MsFlags, mount, umount2};
+        let sandbox = Sandbox::new();
+        let host = fs::metadata(copy(&sandbox, "dir/brig")).unwrap();
+        let dir = sandbox.dir.join("dir");
+        let none = None::<&str>;
+        mount(Some(&dir), &dir, none, MsFlags::MS_BIND, none).unwrap();
+        let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+        mount(none, &dir, none, flags, none).unwrap();
+        let bundle = sandbox.bundle();
+        let create = ["create", "--bundle", bundle.to_str().unwrap(), &sandbox.id];
+        let found = executable_of(&sandbox, command(&sandbox, &dir.join("brig"), &create));
+        assert_eq!((found.0.ino(), found.1.as_path()), (host.ino(), Path::new("/brig")));
+        assert_ne!(found.0.dev(), host.dev());
+        umount2(&dir, MntFlags::MNT_DETACH).unwrap();
+    });
+}
+
+#[test]
+fn without_a_way_to_seal_brig_there_is_no_container() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    let bundle = sandbox.script("say hello").bundle();
+    let brig = copy(&sandbox, "brig");
+    let run = ["run", "--bundle", bundle.to_str().unwrap(), &sandbox.id];
+    let without = |calls: &'static [libc::c_long]| {
+        let mut command = command(&sandbox, &brig, &run);
+        before_exec(&mut command, || calls.iter().try_for_each(|call| without_syscall(*call)));
+        sandbox.spawn(command).wait()
+    };
+    // One is enough.
+    assert_eq!(without(&[libc::SYS_memfd_create]).ok().stdout, "hello\n");
+    assert_eq!(without(&[libc::SYS_fsopen]).ok().stdout, "hello\n");
+    let error = without(&[libc::SYS_memfd_create, libc::SYS_fsopen]).fails();
+    assert!(error.contains("no overlay (fsopen") && error.contains("memfd_create"), "{error}");
+    sandbox.assert_nothing_left();
 }

@@ -65,6 +65,8 @@ mod sandbox;
 mod sched;
 mod screen;
 mod seccomp;
+mod seccomp_hostile;
+mod selinux;
 mod service;
 mod session;
 mod spec;

@@ -318,3 +318,39 @@ fn the_same_layers_serve_many_containers() {
     assert_eq!(sandbox.brig(&["list", "-q"]).ok().stdout.lines().count(), 5);
     assert!(!layer(&sandbox, "base").join("etc/mine").exists());
 }
+
+#[test]
+fn an_upper_that_another_container_lives_in_is_refused() {
+    brig_only!();
+    let (first, second) = (layered(), layered());
+    let upper = first.dir.join("upper");
+    for sandbox in [&first, &second] {
+        annotate(sandbox, UPPER, upper.to_str().unwrap());
+        sandbox.script("sleep 60");
+    }
+    // By another name: it is the directory that counts.
+    let link = second.dir.join("link");
+    std::os::unix::fs::symlink(&upper, &link).unwrap();
+    annotate(&second, "run.brig.overlay.work", second.dir.join("work").to_str().unwrap());
+    let create = || {
+        let (root, bundle) = (first.state_root(), second.bundle());
+        let mut command = std::process::Command::new(crate::sandbox::runtime());
+        command.arg("--root").arg(root).args(["create", "--bundle"]).arg(bundle).arg(&second.id);
+        second.spawn(command).wait()
+    };
+    first.create();
+    for name in [&upper, &link] {
+        annotate(&second, UPPER, name.to_str().unwrap());
+        let error = create().fails();
+        let part = format!("is the upper of container {}, which is created", first.id);
+        assert!(error.contains(&part) && error.contains(UPPER), "{error}");
+    }
+    assert_eq!(fs::read_dir(first.state_root()).unwrap().count(), 1);
+    first.start();
+    create().fails_with("which is running");
+    // One that has ended leaves its upper to the next.
+    first.brig(&["kill", &first.id, "KILL"]).ok();
+    first.wait_for_status("stopped");
+    create().ok();
+    first.brig(&["delete", "--force", &second.id]).ok();
+}

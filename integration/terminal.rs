@@ -304,3 +304,22 @@ fn an_exec_that_fails_restores_its_terminal() {
     terminal.screen.expect("no such file or directory");
     terminal.assert_restored();
 }
+
+/// CVE-2016-10124: what types into the terminal of whoever called (TIOCSTI) types their next command. The kernel lets
+/// only those do it whose own terminal it is.
+#[test]
+fn cve_2016_10124_the_callers_terminal_is_not_the_containers() {
+    let sandbox = Sandbox::new();
+    let own = |mut terminal: Terminal| {
+        let facts = terminal.screen.facts("typed-in EPERM");
+        assert_eq!(facts.get("controls"), "false");
+        assert_eq!(terminal.end().code(), Some(0));
+        assert!(!terminal.screen.text().contains('#'));
+    };
+    sandbox.script("controls ; type-in #");
+    own(Terminal::run(&sandbox));
+    sandbox.script("sleep 60").create();
+    sandbox.start();
+    let args = ["exec", &sandbox.id, "/init", "controls", ";", "type-in", "#"];
+    own(Terminal::start(sandbox.command(&args), |stdio| stdio));
+}

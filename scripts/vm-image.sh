@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # vm-image.sh DIRECTORY IMAGE: makes an ext4 image of a small Debian with systemd, D-Bus, logind,
-# AppArmor and an ordinary user who is always logged in. As root; DIRECTORY is for the work.
+# AppArmor, a policy of SELinux's and an ordinary user who is always logged in. As root; DIRECTORY is for the work.
 #
 # The user is `tester`, uid 1000, with 65536 ids from 100000 on. Their user session is up from the
 # boot on, with all controllers delegated to it. /payload/run is a service of the system instance.
@@ -24,6 +24,8 @@ echo "127.0.0.1 localhost guest" | write /etc/hosts
 chroot "$root" useradd --create-home --uid 1000 --shell /bin/bash tester
 for file in subuid subgid; do echo tester:100000:65536 | write /etc/$file; done
 : | write /var/lib/systemd/linger/tester
+# Where the kernel is told to have SELinux: its files have no labels, so nothing could be enforced.
+printf '%s\n' SELINUX=permissive SELINUXTYPE=default | write /etc/selinux/config
 write /etc/systemd/system/user@.service.d/delegate.conf <<END
 [Service]
 Delegate=cpu cpuset io memory pids

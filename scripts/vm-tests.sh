@@ -2,8 +2,8 @@
 # vm-tests.sh TEST-BINARY [LIBTEST-ARGS…]: runs the integration tests, a static binary of them, in
 # the guest of vm.sh, against the static binaries BRIG and BRIG_TEST_INIT. As cargo's runner it
 # gets the test binary's path. VM_CACHE is where the guest is kept; VM_FLAVOUR=--systemd is the one
-# with systemd, where only those tests run that are about it, unless others are named. CGROUPS=v1 is
-# vm.sh's.
+# with systemd, where only those tests run that are about it, unless others are named; with LSM=selinux too, those
+# about SELinux. CGROUPS=v1 and LSM are vm.sh's.
 #
 # VM_COMMAND='systemctl status; brig --version' has the guest's root run that instead of the tests:
 # `VM_COMMAND=… make test-vm-systemd`. For a quick look with debug builds, leave make out:
@@ -35,7 +35,9 @@ skipped=(
     cve_binary::cve_2019_5736_e # they hunt brig for 20 s, in which the guest starts too few processes
 )
 tests=("$@")
-if [ -n "$flavour" ] && [ $# = 0 ]; then
+if [ -n "$flavour" ] && [ "${LSM:-}" = selinux ] && [ $# = 0 ]; then
+    tests=(selinux::)
+elif [ -n "$flavour" ] && [ $# = 0 ]; then
     tests=(cgroup systemd rootless session:: apparmor exec:: lifecycle:: kill::)
 fi
 

@@ -10,7 +10,8 @@
 # guest has no network and no share of the host's files. KERNEL=… takes another package than
 # linux-image-cloud-amd64, SUITE=bookworm-backports takes it from a suite that this machine's apt need
 # not know, SECONDS_MAX=… is another deadline, PACKAGES=… are more packages for the image,
-# FILES=DIR is what /dev/vda has.
+# FILES=DIR is what /dev/vda has. LSM=selinux has SELinux in force with --systemd, permissive, by Debian's policy,
+# instead of AppArmor.
 set -euo pipefail
 
 [ "$(dpkg --print-architecture)" = amd64 ] || { echo "vm.sh: only written for amd64" >&2; exit 125; }
@@ -24,7 +25,7 @@ as_root=()
 [ "$(id -u)" = 0 ] || as_root=(sudo)
 kernel=${KERNEL:-linux-image-cloud-amd64}
 packages="systemd systemd-sysv dbus dbus-user-session libpam-systemd apparmor uidmap procps kmod"
-packages+=" iproute2 busybox-static${PACKAGES:+ $PACKAGES}"
+packages+=" iproute2 busybox-static selinux-policy-default${PACKAGES:+ $PACKAGES}"
 # In the order in which they need each other.
 modules=(virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci
     overlay virtio_blk virtio_console dummy)
@@ -132,7 +133,8 @@ case ${CGROUPS:-v2} in
 esac
 # Without systemd's userland there is no apparmor_parser either.
 case $systemd in
-    1) options+=" systemd.unified_cgroup_hierarchy=$unified systemd.show_status=0 apparmor=1 security=apparmor" ;;
+    1) options+=" systemd.unified_cgroup_hierarchy=$unified systemd.show_status=0"
+        options+=" ${LSM:-apparmor}=1 security=${LSM:-apparmor}" ;;
     *) options+=" apparmor=0" ;;
 esac
 machine=(

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 pub const SETUP: Duration = Duration::from_secs(120);
 /// From the release of a created container to its known execve.
 pub const EXEC: Duration = Duration::from_secs(60);
+/// Who has sent a filter's listener, and has nothing else to do, has ended after this.
+pub const COURIER: Duration = Duration::from_secs(10);
 /// A hook that names no timeout of its own.
 pub const HOOK: Duration = Duration::from_secs(24 * 3600);
 /// A killed init is gone after this, unless it is stuck in the kernel.

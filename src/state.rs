@@ -177,6 +177,34 @@ impl std::fmt::Display for NotFound {
 
 impl std::error::Error for NotFound {}
 
+/// Every container with a readable state, by name. One that vanishes while we look is none.
+pub fn all(root: &Path) -> Result<Vec<(State, Status)>> {
+    let mut found = Vec::new();
+    let entries = match std::fs::read_dir(root) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(found),
+        entries => entries.with_context(|| root.display().to_string())?,
+    };
+    for entry in entries {
+        let name = entry?.file_name();
+        let Some(id) = name.to_str().filter(|id| check_id(id).is_ok()) else { continue };
+        let dir = match Dir::open(root, id) {
+            Err(error)
+                if error.is::<NotFound>()
+                    || crate::sys::errno_of(&error) == Some(Errno::ENOTDIR) =>
+            {
+                continue;
+            }
+            dir => dir?,
+        };
+        if let Some(state) = dir.load()? {
+            let status = dir.status(&state)?;
+            found.push((state, status));
+        }
+    }
+    found.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
+    Ok(found)
+}
+
 /// A container's state directory.
 #[derive(Debug)]
 pub struct Dir {

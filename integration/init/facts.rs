@@ -28,6 +28,7 @@ pub fn tell(name: &str, words: &Words<'_>) -> bool {
         // SAFETY: takes integers only.
         "securebits" => say!("securebits {}", unsafe { libc::prctl(libc::PR_GET_SECUREBITS) }),
         "lsm" => lines("lsm", "/proc/self/attr/current"),
+        "label" => label(words.path(0)),
         "status" => status(words),
         "rlimits" => rlimits(),
         "fds" => fds(),
@@ -172,6 +173,22 @@ fn namespaces() {
             Ok(to) => say!("ns {name} {}", to.display()),
             Err(error) => say!("ns {name} {}", errno(&error)),
         }
+    }
+}
+
+/// What SELinux's label of a file is.
+fn label(path: &Path) {
+    let mut text = [0_u8; 256];
+    let name = std::ffi::CString::new(path.as_os_str().as_bytes()).unwrap_or_default();
+    let (name, key) = (name.as_ptr(), c"security.selinux".as_ptr());
+    // SAFETY: two C strings, and a buffer whose size is passed.
+    let length = unsafe { libc::getxattr(name, key, text.as_mut_ptr().cast(), text.len()) };
+    match usize::try_from(length) {
+        Ok(length) => {
+            let text = String::from_utf8_lossy(&text[..length]);
+            say!("label {} {}", path.display(), text.trim_end_matches('\0'));
+        }
+        Err(_) => say!("label {} {}", path.display(), errno(&io::Error::last_os_error())),
     }
 }
 

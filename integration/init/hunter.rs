@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 /// Does `name`; false: there is no such act.
 pub fn act(name: &str, words: &Words<'_>) -> bool {
     match name {
-        "hunt" => hunt(Duration::from_secs(words.number(0))),
+        "hunt" => hunt(Duration::from_secs(words.number(0)), catch),
+        "hunt-mapped" => hunt(Duration::from_secs(words.number(0)), catch_mapped),
         "peek" => peek(Duration::from_secs(words.number(0))),
         _ => return false,
     }
@@ -25,7 +26,7 @@ pub fn act(name: &str, words: &Words<'_>) -> bool {
 /// Says `hunting`, and until the time is up looks for a process that executes another file than this
 /// one. Holds on to that file, ends the process, and tries to write to the file: `overwritten`, or
 /// `refused` and what the kernel had to say against it.
-fn hunt(time: Duration) {
+fn hunt(time: Duration, catch: fn() -> io::Result<Option<Caught>>) {
     say!("hunting");
     let end = Instant::now() + time;
     let caught = loop {
@@ -53,13 +54,34 @@ fn hunt(time: Duration) {
     say!("refused {}", refusals.into_iter().collect::<Vec<_>>().join(" "));
 }
 
+/// Whose file it is, the file, and its name.
+type Caught = (Pid, File, String);
+
+fn processes() -> io::Result<impl Iterator<Item = i32>> {
+    let names = fs::read_dir("/proc")?.flatten().map(|entry| entry.file_name());
+    Ok(names.filter_map(|name| name.to_str()?.parse().ok()))
+}
+
+/// A file called brig that another process has mapped: its loader. For who may use map_files.
+fn catch_mapped() -> io::Result<Option<Caught>> {
+    for pid in processes()?.filter(|pid| *pid != 1) {
+        let maps = fs::read_dir(format!("/proc/{pid}/map_files"));
+        for entry in maps.into_iter().flatten().flatten() {
+            let Ok(path) = fs::read_link(entry.path()) else { continue };
+            let mut open = OpenOptions::new();
+            let open = open.read(true).custom_flags(libc::O_PATH).open(entry.path());
+            if let (true, Ok(file)) = (path.to_string_lossy().contains("brig"), open) {
+                return Ok(Some((Pid::from_raw(pid), file, path.display().to_string())));
+            }
+        }
+    }
+    Ok(None)
+}
+
 /// The executable of another process, if it is not this one's.
-fn catch() -> io::Result<Option<(Pid, File, String)>> {
+fn catch() -> io::Result<Option<Caught>> {
     let own = fs::metadata("/proc/self/exe")?;
-    for entry in fs::read_dir("/proc")?.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
-            continue;
-        };
+    for pid in processes()? {
         let exe = format!("/proc/{pid}/exe");
         let file = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(&exe);
         let Ok(file) = file else { continue };

@@ -50,9 +50,20 @@ pub fn act(name: &str, words: &Words<'_>) -> bool {
         }
         "count" => (0..words.number(0)).for_each(|number| say!("number {number}")),
         "reopen" => reopen(),
+        "type-in" => type_in(words.text(0)),
         _ => return false,
     }
     true
+}
+
+/// Puts a key into the input of the terminal on stdin, as if somebody had typed it.
+fn type_in(keys: &str) {
+    let key = keys.as_bytes().first().copied().unwrap_or_default();
+    // SAFETY: the kernel reads one byte, which outlives the call.
+    match unsafe { libc::ioctl(0, libc::TIOCSTI, &raw const key) } {
+        0 => say!("typed-in ok"),
+        _ => say!("typed-in {}", errno(&io::Error::last_os_error())),
+    }
 }
 
 /// Whether the terminal on stdin is this process's own: its session, its foreground group.

@@ -2,7 +2,7 @@
 
 use crate::launch::destroy;
 use crate::log::Log;
-use crate::state::{Dir, NotFound};
+use crate::state::{Dir, Lock, NotFound};
 use anyhow::{Context, Result, bail};
 use std::path::Path;
 
@@ -16,7 +16,7 @@ pub fn delete(root: &Path, id: &str, force: bool, log: &mut Log) -> Result<()> {
 
 fn go(root: &Path, id: &str, force: bool, log: &mut Log) -> Result<()> {
     let dir = Dir::open(root, id)?;
-    let _lock = dir.lock()?;
+    let _lock = lock(&dir, force)?;
     match dir.load()? {
         Some(state) if state.creating && !force => {
             bail!("its creation was interrupted: add --force to remove what is left of it")
@@ -24,5 +24,21 @@ fn go(root: &Path, id: &str, force: bool, log: &mut Log) -> Result<()> {
         Some(state) => destroy::destroy(dir, &state, force, log),
         None if force => destroy::discard(dir),
         None => Err(NotFound.into()),
+    }
+}
+
+/// A child that was frozen at its birth, in its cgroup, holds a copy of the lock of its parent, which may be dead.
+/// After the usual wait, force ends it, as it ends what runs.
+fn lock(dir: &Dir, force: bool) -> Result<Lock> {
+    let refused = match dir.lock() {
+        Err(error) if force && !error.is::<NotFound>() => error,
+        lock => return lock,
+    };
+    match dir.load()? {
+        Some(state) if state.creating && state.cgroup.is_own() => {
+            state.cgroup.kill()?;
+            dir.lock()
+        }
+        _ => Err(refused),
     }
 }

@@ -3,15 +3,14 @@
 use super::state::{Shown, show, user_name};
 use crate::cli::ListFormat;
 use crate::log;
-use crate::state::{Dir, NotFound, State, Status, check_id};
-use crate::sys::{Errno, errno_of};
+use crate::state;
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Prints all containers as a table, as JSON, or their ids only.
 pub fn list(root: &Path, format: ListFormat, quiet: bool) -> Result<()> {
-    let found = find(root).context("list")?;
+    let found = state::all(root).context("list")?;
     if quiet {
         let ids: String = found.iter().map(|(state, _)| format!("{}\n", state.id)).collect();
         return log::out(ids.as_bytes());
@@ -30,31 +29,6 @@ pub fn list(root: &Path, format: ListFormat, quiet: bool) -> Result<()> {
         }
         ListFormat::Table => log::out(table(&shown).as_bytes()),
     }
-}
-
-/// Every container with a readable state, by name. One that vanishes while we look is none.
-pub(super) fn find(root: &Path) -> Result<Vec<(State, Status)>> {
-    let mut found = Vec::new();
-    let entries = match std::fs::read_dir(root) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(found),
-        entries => entries.with_context(|| root.display().to_string())?,
-    };
-    for entry in entries {
-        let name = entry?.file_name();
-        let Some(id) = name.to_str().filter(|id| check_id(id).is_ok()) else { continue };
-        let dir = match Dir::open(root, id) {
-            Err(error) if error.is::<NotFound>() || errno_of(&error) == Some(Errno::ENOTDIR) => {
-                continue;
-            }
-            dir => dir?,
-        };
-        if let Some(state) = dir.load()? {
-            let status = dir.status(&state)?;
-            found.push((state, status));
-        }
-    }
-    found.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
-    Ok(found)
 }
 
 /// runc's columns: 12 wide at least, three spaces between.

@@ -2,11 +2,10 @@
 //! as JSON; see docs/output.md.
 
 use super::events::{interval, running};
-use super::list::find;
 use crate::cgroup::stat::{BlkioEntry, Stats};
 use crate::cli::ListFormat;
 use crate::log;
-use crate::state::{Dir, NotFound, State, Status};
+use crate::state::{self, Dir, NotFound, State, Status};
 use anyhow::{Context, Result, anyhow, ensure};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -100,7 +99,7 @@ fn look(
     before: &BTreeMap<String, Look>,
 ) -> Result<(Vec<Row>, BTreeMap<String, Look>)> {
     let (mut rows, mut looks) = (Vec::new(), BTreeMap::new());
-    for (state, status) in find(root)? {
+    for (state, status) in state::all(root)? {
         let asked = ids.is_empty() || ids.contains(&state.id);
         if !asked || [Status::Creating, Status::Stopped].contains(&status) {
             continue;

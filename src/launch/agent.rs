@@ -1,18 +1,19 @@
 //! Who decides about system calls: SCMP_ACT_NOTIFY's agent, and how a filter's listener gets to it.
 //!
-//! The child says the listener's number as soon as its filter is in force ([`super::sync`]), the
-//! parent takes the descriptor and hands it over, and only then does the child go on. The agent is
-//! connected to no earlier: it may serve one connection after the other, and hooks may start it.
+//! It comes by [`super::courier`] as soon as the filter is in force, the parent hands it over, and only then does
+//! the child go on. The agent is connected to no earlier: it may serve one connection after the other, and hooks
+//! may start it.
 
+use super::courier;
+use super::sync::Channel;
 use crate::hooks::Stdin;
 use crate::plan::process::Process;
 use crate::process::socket::Socket;
 use crate::seccomp::Listener;
 use crate::spec::Place;
-use crate::sys::{Errno, SysError, signal};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::Serialize;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 
 /// The agent of a filter, and the container that it decides for.
 pub struct Agent<'a> {
@@ -39,10 +40,9 @@ impl<'a> Agent<'a> {
         Some(Agent { listener, state })
     }
 
-    /// Takes the listener, which is descriptor `number` of the process, and gives it to the agent.
-    pub fn deliver(&self, process: BorrowedFd<'_>, pid: i32, number: i32) -> Result<()> {
-        let fd = signal::pidfd_getfd(process, number).map_err(explained);
-        let fd = fd.context("take the listener of the container's process").at("linux.seccomp")?;
+    /// Gives the agent the listener of the process, which has come by the channel.
+    pub fn deliver(&self, channel: &Channel, pid: i32) -> Result<()> {
+        let fd = courier::receive(channel).at("linux.seccomp")?;
         let state = ProcessState {
             oci_version: crate::SPEC_VERSION,
             fds: ["seccompFd"],
@@ -53,15 +53,5 @@ impl<'a> Agent<'a> {
         let state = serde_json::to_string(&state)?;
         let send = || Socket::connect("agent", &self.listener.path)?.send(fd.as_fd(), &state);
         send().at("linux.seccomp.listenerPath")
-    }
-}
-
-/// What the kernel means by its errno.
-fn explained(error: SysError) -> anyhow::Error {
-    let refused = error.errno == Errno::EPERM;
-    let error = anyhow::Error::from(error);
-    match refused {
-        true => error.context("only who may trace the process, as root may, can take it"),
-        false => error,
     }
 }

@@ -312,6 +312,10 @@ fn wait_until_saved(channel: &Channel) -> bool {
 /// Waits for start, then becomes the user's program.
 fn execute(plan: &Plan, program: &Program, state: &State, gate: &Gate) -> Result<Infallible> {
     gate.wait()?;
+    if !plan.hooks.start_container.is_empty() {
+        // A courier of the filter's may have left it so that nobody can be waited for.
+        signal::reset(libc::SIGCHLD)?;
+    }
     run_hooks(&plan.hooks.start_container, state, Status::Created, Path::new("/"))?;
     program.execute(&plan.process, || gate.executing())
 }

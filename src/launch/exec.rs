@@ -420,8 +420,8 @@ impl Child {
         loop {
             self.channel.wait_for(end, "the process to be executed")?;
             match (self.channel.receive()?, agent) {
-                (Some(Message::Listener(number)), Some(agent)) => {
-                    agent.deliver(self.pidfd.as_fd(), self.pid, number)?;
+                (Some(Message::Listener), Some(agent)) => {
+                    agent.deliver(&self.channel, self.pid)?;
                     let told = self.channel.send(&Message::Delivered);
                     told.context("say to the process that the agent has its listener")?;
                 }

@@ -1,10 +1,12 @@
 //! The story: parent → clone3 → child → execve. To be read in this order: [`parent`] acquires and
 //! serves, [`spawn`] clones, [`child`] becomes the user's process. [`sync`] is what the two say to
 //! each other, [`gate`] what start says to the child, [`foreground`] the parent's life after start,
-//! [`terminal`] what it does with a terminal then. [`agent`]: who decides about system calls.
+//! [`terminal`] what it does with a terminal then. [`agent`]: who decides about system calls, [`courier`]: how it
+//! comes to.
 
 pub mod agent;
 pub mod child;
+pub mod courier;
 pub mod destroy;
 pub mod exec;
 pub mod foreground;
@@ -21,3 +23,4 @@ pub mod spawn;
 pub mod start;
 pub mod sync;
 pub mod terminal;
+mod upper;

@@ -9,7 +9,7 @@ use super::netdev::{self, Lent};
 use super::notify::{self, Manager};
 pub use super::options::{Driver, Options};
 use super::sync::{self, Channel, Message};
-use super::{idmap, program, rootless, spawn};
+use super::{idmap, program, rootless, spawn, upper};
 use crate::cgroup::{Cgroup, Scope};
 use crate::deadline;
 use crate::hooks::{self, Hooks};
@@ -200,6 +200,7 @@ impl Attempt {
         }
         self.make_cgroup(plan, log)?;
         let sources = self.open_sources(plan, &joined)?;
+        upper::is_free(&options.root, &self.state, plan)?;
         let entry = self.state.cgroup.entry()?;
         let class = self.make_class(plan)?;
         let proc = plan.writes_proc().then(Proc::open).transpose()?;
@@ -462,7 +463,7 @@ impl Peer<'_> {
     /// Gives the agent what it decides by, as soon as the child has it.
     fn deliver_listener(&self, agent: &Agent<'_>, state: &State, log: &mut Log) -> Result<()> {
         match self.hear_next(&state.cgroup, log)? {
-            Message::Listener(number) => agent.deliver(self.init.as_fd(), state.pid, number)?,
+            Message::Listener => agent.deliver(self.channel, state.pid)?,
             said => bail!("the container's process says {said:?} instead of its listener"),
         }
         self.tell(&Message::Delivered)

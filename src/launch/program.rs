@@ -1,5 +1,6 @@
 //! The tail that create and exec share: from root in the container to the user's program.
 
+use super::courier::Courier;
 use super::sync::Channel;
 use crate::plan::process::Process;
 use crate::plan::sched::Execution;
@@ -28,7 +29,13 @@ pub fn become_user(process: &Process, execution: &Execution, channel: &Channel) 
     sched::adopt(execution)?;
     stdio::give_to(process.uid)?;
     let env = environment(process);
-    let filter = || install(process)?.map_or(Ok(()), |listener| channel.deliver(listener));
+    let filter = || {
+        let courier = process.notifies().then(|| Courier::start(channel)).transpose()?;
+        match (install(process)?, courier) {
+            (Some(listener), Some(courier)) => courier.deliver(listener, channel),
+            _ => Ok(()),
+        }
+    };
     // As root first: the user may not be allowed to search a parent directory. As the user again:
     // root may not, on a network file system.
     let entered = chdir(process.cwd.as_str());

@@ -8,7 +8,7 @@
 //!   systemd's answer         ──── Placed ──▶  only with systemd; at the first mount that needs it
 //!   prestart, createRuntime  ◀─── Mounted ─── only if there are such hooks
 //!                            ──── Pivot ───▶  createContainer hooks, pivot, …
-//!   gives it to the agent    ◀─ Listener(n) ─ only if the filter notifies: it is in force now
+//!   gives it to the agent    ◀── Listener ─── only if the filter notifies: it is in force now
 //!                            ─ Delivered ──▶  ids, …
 //!                            ◀──── Ready ──── all done
 //!   save state, pid file
@@ -24,10 +24,10 @@
 //! `SOCK_SEQPACKET` pair; a message is one tag byte and, for
 //! [`Message::Warning`] and [`Message::Failed`], text.
 //!
-//! The listener goes by its number, which the parent takes with pidfd_getfd(2): to send it, the child
-//! would need a system call that its filter may have the agent decide about, before the agent can.
-//! write(2) is the one call that no filter may notify of (as with runc); whatever the child does
-//! after it waits for the agent, and so does not have to be known.
+//! It is not the child who sends the listener, but its [`super::courier`]: the child would need a system call
+//! that its filter may have the agent decide about, before the agent can. write(2) is the one call that no
+//! filter may notify of (as with runc); whatever the child does after it waits for the agent, and so does not
+//! have to be known.
 
 use crate::deadline;
 use crate::sys::Errno;
@@ -57,8 +57,8 @@ pub enum Message {
     Mounted,
     /// Parent: the hooks have run, go on.
     Pivot,
-    /// Child: my filter is in force, and its listener is my descriptor of this number.
-    Listener(i32),
+    /// Courier: the filter is in force, and the next message brings its listener.
+    Listener,
     /// Parent: the agent has the listener.
     Delivered,
     /// Child: everything is set up, I wait for start.
@@ -81,7 +81,7 @@ impl Message {
             b"G" => Some(Message::Placed),
             b"M" => Some(Message::Mounted),
             b"P" => Some(Message::Pivot),
-            [b'L', a, b, c, d] => Some(Message::Listener(i32::from_ne_bytes([*a, *b, *c, *d]))),
+            b"L" => Some(Message::Listener),
             b"A" => Some(Message::Delivered),
             b"R" => Some(Message::Ready),
             b"S" => Some(Message::Saved),
@@ -121,7 +121,7 @@ impl Channel {
             Message::Placed => b'G',
             Message::Mounted => b'M',
             Message::Pivot => b'P',
-            Message::Listener(_) => b'L',
+            Message::Listener => b'L',
             Message::Delivered => b'A',
             Message::Ready => b'R',
             Message::Saved => b'S',
@@ -134,7 +134,7 @@ impl Channel {
                 self.put(&std::iter::once(tag).chain(text).collect::<Vec<_>>())
             }
             // Nothing is allocated for these: the kernel may be asked for memory then, and the agent.
-            Message::Cloned(number) | Message::Listener(number) => {
+            Message::Cloned(number) => {
                 let [a, b, c, d] = number.to_ne_bytes();
                 self.put(&[tag, a, b, c, d])
             }
@@ -178,16 +178,6 @@ impl Channel {
         matches!(self.receive(), Ok(Some(said)) if said == *message)
     }
 
-    /// The child's: gets its filter's listener to the agent, and has no more to do with it.
-    pub fn deliver(&self, listener: OwnedFd) -> Result<()> {
-        let said = self.send(&Message::Listener(listener.as_raw_fd()));
-        said.context("tell brig of the filter's listener")?;
-        ensure!(self.expect(&Message::Delivered), "brig is gone");
-        // As long as this process held it, an agent that has died would still be waited for.
-        drop(listener);
-        Ok(())
-    }
-
     /// Until the other side says something or is gone.
     pub fn wait_for(&self, end: Instant, what: &str) -> Result<()> {
         let ready = super::foreground::readable(self.fd.as_fd(), end)?;
@@ -223,7 +213,7 @@ mod tests {
     fn messages_survive_the_socket_and_eof_is_none() {
         let (parent, child) = pair().unwrap();
         let texts = [Message::Warning("sysfs".into()), Message::Failed("mounts[3]: EPERM".into())];
-        let plain = [Message::Ready, Message::Listener(7), Message::Delivered];
+        let plain = [Message::Ready, Message::Listener, Message::Delivered];
         for message in plain.into_iter().chain(texts) {
             child.send(&message).unwrap();
             assert_eq!(parent.receive().unwrap(), Some(message));

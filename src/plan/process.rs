@@ -115,6 +115,7 @@ impl Process {
         }
         let env = environment(&spec.env)?;
         let value = |name: &str| env.iter().find_map(|entry| entry.strip_prefix(name));
+        are_ids(&spec.user)?;
         let umask = spec.user.umask;
         if umask.is_some_and(|umask| umask > 0o777) {
             Err(anyhow!("is more than 0777 (511)")).at("process.user.umask")?;
@@ -184,6 +185,18 @@ fn cstrings(place: &str, texts: &[String]) -> Result<Vec<CString>> {
             .at(format!("{place}[{i}]"))
     };
     texts.iter().enumerate().map(convert).collect()
+}
+
+/// setresuid(2) leaves the id as it is for -1: the process would stay root.
+fn are_ids(user: &spec::User) -> Result<()> {
+    let groups = user.additional_gids.iter().enumerate();
+    let groups = groups.map(|(index, gid)| (format!("additionalGids[{index}]"), gid));
+    let own = [("uid".to_owned(), &user.uid), ("gid".to_owned(), &user.gid)];
+    match own.into_iter().chain(groups).find(|(_, id)| **id == u32::MAX) {
+        Some((name, id)) => Err(anyhow!("{id} is no id: the kernel takes it for \"unchanged\""))
+            .at(format_args!("process.user.{name}")),
+        None => Ok(()),
+    }
 }
 
 /// Each name once, at its first place, with its last value.

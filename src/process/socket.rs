@@ -2,7 +2,7 @@
 
 use crate::deadline;
 use crate::sys::Errno;
-use crate::sys::misc::receive_fd;
+use crate::sys::misc::receive_fds;
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{OFlag, open};
 use nix::sys::socket::sockopt::SendTimeout;
@@ -83,7 +83,7 @@ fn connect_to(path: &Path) -> Result<OwnedFd> {
 
 /// What the other end of a pair has sent, which has said so.
 pub fn receive(own: &OwnedFd) -> Result<OwnedFd> {
-    receive_fd(own.as_fd())?.context("there is no descriptor in the message")
+    receive_fds(own.as_fd())?.pop().context("there is no descriptor in the message")
 }
 
 #[cfg(test)]

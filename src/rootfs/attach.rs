@@ -125,7 +125,16 @@ pub fn new(
     }
     if let (Some(label), b"mqueue") = (&fs.label, fstype.to_bytes()) {
         // Mounted with the IPC namespace already: only its directory can be labelled, as in runc.
-        xattr::set(&proc_path(detached.as_fd()), c"security.selinux", label.label.as_bytes())?;
+        let path = proc_path(detached.as_fd());
+        match xattr::set(&path, c"security.selinux", label.label.as_bytes()) {
+            // That of a new user namespace's, which was made with it, is root's outside.
+            Err(error) if error.errno == Errno::EPERM => root.warnings.push(format!(
+                "{}: {} keeps the label that the policy gives it",
+                mount.place(),
+                mount.target.to_string_lossy()
+            )),
+            set => set?,
+        }
     }
     if fs.late_read_only {
         root.late.push(detached);

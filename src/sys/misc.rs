@@ -112,24 +112,23 @@ pub fn namespace_type(fd: BorrowedFd<'_>) -> Result<libc::c_int, SysError> {
     Ok(kind)
 }
 
-/// Takes a message from a stream socket, and the descriptor that came with it.
-pub fn receive_fd(socket: BorrowedFd<'_>) -> Result<Option<OwnedFd>, SysError> {
+/// Takes a message from a socket, and the descriptors that came with it, two at most.
+pub fn receive_fds(socket: BorrowedFd<'_>) -> Result<Vec<OwnedFd>, SysError> {
     let mut text = [0_u8; 4096];
-    // Room for one, so the kernel passes no more.
-    let mut room = nix::cmsg_space!([RawFd; 1]);
+    // The kernel passes no more than there is room for.
+    let mut room = nix::cmsg_space!([RawFd; 2]);
     let failed = |errno| SysError::new("recvmsg", errno);
     let (fd, flags) = (socket.as_raw_fd(), MsgFlags::MSG_CMSG_CLOEXEC);
     let mut text = [std::io::IoSliceMut::new(&mut text)];
     let message = recvmsg::<()>(fd, &mut text, Some(&mut room), flags).map_err(failed)?;
     for part in message.cmsgs().map_err(failed)? {
-        if let ControlMessageOwned::ScmRights(fds) = part
-            && let [fd] = fds[..]
-        {
+        if let ControlMessageOwned::ScmRights(fds) = part {
             // SAFETY: the kernel has just made this descriptor, which nobody else owns.
-            return Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) }));
+            let owned = |fd| unsafe { OwnedFd::from_raw_fd(fd) };
+            return Ok(fds.into_iter().map(owned).collect());
         }
     }
-    Ok(None)
+    Ok(Vec::new())
 }
 
 /// stdin, stdout and stderr, without std's buffers around them. [`fill_standard_fds`] has made sure

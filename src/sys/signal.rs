@@ -28,13 +28,22 @@ pub fn reset_all() -> Result<(), SysError> {
 
 /// Gives one signal its default action.
 pub fn reset(signal: i32) -> Result<(), SysError> {
-    let default = KernelAction::default();
+    act(signal, 0)
+}
+
+fn act(signal: i32, flags: i32) -> Result<(), SysError> {
+    let default = KernelAction { flags: flags.unsigned_abs().into(), ..KernelAction::default() };
     let none = std::ptr::null_mut::<KernelAction>();
     // SAFETY: the struct has the kernel's layout and outlives the call; SIG_DFL is handler 0.
     let done = unsafe {
         libc::syscall(libc::SYS_rt_sigaction, signal, &raw const default, none, size_of::<u64>())
     };
-    check(|| format!("rt_sigaction({signal}, SIG_DFL)"), done).map(drop)
+    check(|| format!("rt_sigaction({signal}, SIG_DFL, flags {flags:#x})"), done).map(drop)
+}
+
+/// Until execve has children be gone when they end: nobody can wait for them, nor has to.
+pub fn leave_no_zombies() -> Result<(), SysError> {
+    act(libc::SIGCHLD, libc::SA_NOCLDWAIT)
 }
 
 /// pidfd_open(2).
@@ -53,13 +62,4 @@ pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), SysEr
     let done =
         unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, info, 0) };
     check(|| format!("pidfd_send_signal({signal})"), done).map(drop)
-}
-
-/// pidfd_getfd(2): a descriptor of another process, close-on-exec. Needs the right to trace it.
-pub fn pidfd_getfd(pidfd: BorrowedFd<'_>, number: i32) -> Result<OwnedFd, SysError> {
-    // SAFETY: takes integers only.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), number, 0) };
-    let fd = check(|| format!("pidfd_getfd({number})"), fd)?;
-    // SAFETY: the kernel has just made this descriptor, which nobody else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).unwrap_or(-1)) })
 }

@@ -94,7 +94,7 @@ fn memory(memory: &Memory, put: &mut impl FnMut(&str, Option<Value>)) {
     // The config counts memory and swap together, systemd swap alone.
     let swap = match (memory.swap, memory.limit) {
         (Some(-1), _) => Some(-1),
-        (Some(swap), Some(limit)) => Some(swap - limit),
+        (Some(swap), Some(limit)) => Some(swap.saturating_sub(limit)),
         _ => None,
     };
     put("MemorySwapMax", swap.map(limit));

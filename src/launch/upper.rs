@@ -1,0 +1,37 @@
+//! An upper directory belongs to one container at a time: two overlays with one upper ruin each other's files, and
+//! the kernel only warns in its log (unless overlayfs has index=on).
+
+use crate::plan::Plan;
+use crate::state::{self, State, Status};
+use anyhow::{Result, bail};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// Whether no other container of this state root lives in the upper of this one, whose state is written: of two that
+/// are created at once, at least one sees the other.
+pub fn is_free(root: &Path, own: &State, plan: &Plan) -> Result<()> {
+    let (Some(overlay), Some(upper)) = (&plan.rootfs.overlay, upper_of(own)) else { return Ok(()) };
+    let identity = |path: &Path| path.metadata().ok().map(|found| (found.dev(), found.ino()));
+    let found = || -> Result<()> {
+        // None, if it is still to be made.
+        let ours = identity(upper);
+        for (other, status) in state::all(root)? {
+            let same = |theirs| theirs == upper || ours.is_some() && identity(theirs) == ours;
+            let shared = upper_of(&other).is_some_and(same);
+            if shared && other.id != own.id && status != Status::Stopped {
+                bail!(
+                    "{} is the upper of container {}, which is {status}: two at once would ruin each \
+                     other's files",
+                    upper.display(),
+                    other.id
+                );
+            }
+        }
+        Ok(())
+    };
+    overlay.upper_from.blame(found())
+}
+
+fn upper_of(state: &State) -> Option<&Path> {
+    state.layers.as_ref()?.upper.as_deref()
+}

@@ -28,6 +28,61 @@ fn flags_take_their_value_with_and_without_an_equals_sign() {
 }
 
 #[test]
+fn a_flag_given_twice_counts_as_it_was_given_last() {
+    let sandbox = Sandbox::new();
+    let bundle = sandbox.bundle();
+    let bundle = bundle.to_str().unwrap();
+    sandbox.brig(&["run", "-b", "/no/such", "--bundle", bundle, &sandbox.id]).ok();
+    sandbox.brig(&["run", "--keep=true", "-b", bundle, &sandbox.id]).ok();
+    sandbox.brig(&["delete", "--force=false", &sandbox.id]).ok();
+}
+
+#[test]
+fn help_is_a_command_too() {
+    let sandbox = Sandbox::new();
+    for args in [&["help"][..], &["h"], &["help", "state"]] {
+        let done = sandbox.brig(args).ok();
+        assert!(done.stdout.contains("state"), "{done:?}");
+    }
+}
+
+#[test]
+fn wrong_arguments_are_told_in_the_log_too() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    let log = sandbox.dir.join("usage.json");
+    for args in [&["create"][..], &["frobnicate"], &["start", "--frobnicate", "x"]] {
+        let _ = fs::remove_file(&log);
+        let globals = ["--log", log.to_str().unwrap(), "--log-format", "json"];
+        sandbox.brig(&[&globals[..], args].concat()).fails();
+        let text = fs::read_to_string(&log).unwrap();
+        assert_eq!(text.lines().count(), 1, "{text}");
+        let entry: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(entry["level"], "error", "{entry}");
+    }
+}
+
+#[test]
+fn an_empty_host_name_leaves_the_name_alone() {
+    let sandbox = Sandbox::new();
+    sandbox.patch(|config| {
+        config["hostname"] = json!("");
+        config["domainname"] = json!("");
+        let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|namespace| namespace["type"] != "uts");
+    });
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let file = "/proc/sys/kernel/hostname";
+    let mut command =
+        sandbox.command(&["run", "-b", sandbox.bundle().to_str().unwrap(), &sandbox.id]);
+    sandbox.args(&["/init", "read", file]);
+    crate::sandbox::expendable_host(&mut command);
+    let done = sandbox.spawn(command).wait().ok();
+    let facts = crate::facts::Facts::parse(&done.stdout);
+    assert_eq!(facts.get(&format!("read {file}")), format!("{name:?}"));
+}
+
+#[test]
 fn cruns_flags_are_taken() {
     brig_only!();
     let sandbox = Sandbox::new();

@@ -203,6 +203,15 @@ fn readonly_paths_cannot_be_written() {
 }
 
 #[test]
+fn a_readonly_path_can_be_the_root() {
+    let sandbox = Sandbox::new();
+    sandbox.patch(|config| config["linux"]["readonlyPaths"] = json!(["/"]));
+    let facts = sandbox.facts("write /etc/new x ; write /dev/null x");
+    assert_eq!(facts.get("write /etc/new"), "EROFS");
+    assert_eq!(facts.get("write /dev/null"), "ok");
+}
+
+#[test]
 fn a_masked_path_that_is_a_link_masks_nothing_of_the_host() {
     let sandbox = Sandbox::new();
     let outside = sandbox.dir.join("outside");

@@ -2,7 +2,7 @@
 
 use crate::facts::Facts;
 use crate::host;
-use crate::sandbox::{Done, Sandbox, brig_only};
+use crate::sandbox::{Done, Sandbox, brig_only, is_peer};
 use serde_json::json;
 use std::fs;
 
@@ -138,6 +138,30 @@ fn a_process_file_says_all() {
 }
 
 #[test]
+fn what_a_process_file_does_not_limit_is_limited_as_the_container_is() {
+    let sandbox = Sandbox::new();
+    sandbox.patch(|config| {
+        let sets = ["bounding", "effective", "permitted"].map(|set| (set, json!(["CAP_KILL"])));
+        config["process"]["capabilities"] = sets.into_iter().collect();
+        config["process"]["rlimits"] = json!([{ "type": "RLIMIT_NOFILE", "soft": 77, "hard": 99 }]);
+        config["process"]["oomScoreAdj"] = json!(321);
+    });
+    started(&sandbox);
+    let script = "status CapEff ; read /proc/self/limits ; read /proc/self/oom_score_adj";
+    let args: Vec<&str> = std::iter::once("/init").chain(script.split(' ')).collect();
+    let process = json!({ "args": args, "cwd": "/" });
+    fs::write(sandbox.dir.join("process.json"), process.to_string()).unwrap();
+    let done = sandbox.brig(&["exec", "-p", "process.json", &sandbox.id]).ok();
+    let seen = Facts::parse(&done.stdout);
+    assert_eq!(seen.get("CapEff"), "0000000000000020");
+    let limits = seen.get("read /proc/self/limits");
+    assert!(limits.contains("Max open files            77                   99"), "{limits}");
+    if !is_peer() {
+        assert_eq!(seen.get("read /proc/self/oom_score_adj"), "\"321\\n\"");
+    }
+}
+
+#[test]
 fn a_bad_process_file_names_the_place() {
     brig_only!();
     let sandbox = running();
@@ -241,7 +265,7 @@ fn the_config_of_create_counts_not_the_one_of_now() {
     let sandbox = running();
     sandbox.patch(|config| config["process"]["env"].as_array_mut().unwrap().push(json!("LATER=1")));
     let seen = facts(&sandbox, &[], "env");
-    if crate::sandbox::is_peer() {
+    if is_peer() {
         return crate::sandbox::skip("runc reads the bundle again");
     }
     assert!(!seen.0.iter().any(|line| line.contains("LATER")), "{seen}");

@@ -80,7 +80,6 @@ fn what_is_no_signal_is_refused_by_name() {
         "RTMIN-1",
         "RTMAX+1",
         "9x",
-        "",
     ] {
         sandbox.brig(&["kill", &sandbox.id, "--", nonsense]).fails_with("signal");
     }
@@ -125,4 +124,33 @@ fn all_processes_of_the_container_are_killed_with_its_init() {
     sandbox.wait_for_status("stopped");
     sandbox.delete();
     sandbox.assert_nothing_left();
+}
+
+#[test]
+fn a_created_container_is_ended_by_the_signals_that_end_others() {
+    for signal in ["TERM", "INT", "HUP", "QUIT"] {
+        let sandbox = Sandbox::new();
+        sandbox.create().ok();
+        sandbox.brig(&["kill", &sandbox.id, "USR1"]).ok();
+        assert_eq!(sandbox.status(), "created");
+        sandbox.brig(&["kill", &sandbox.id, signal]).ok();
+        sandbox.wait_for_status("stopped");
+        sandbox.delete().ok();
+    }
+}
+
+#[test]
+fn the_program_finds_no_signal_handled() {
+    let sandbox = Sandbox::new();
+    let facts = sandbox.facts("read /proc/self/status");
+    assert!(facts.get("read /proc/self/status").contains("SigCgt:\\t0000000000000000"));
+}
+
+#[test]
+fn an_empty_signal_is_the_default_one() {
+    let (sandbox, done) = listening(1);
+    sandbox.brig(&["kill", &sandbox.id, ""]).ok();
+    let arrived = || !done.facts_now().all("signal").is_empty();
+    assert!(crate::host::wait_until(std::time::Duration::from_secs(5), arrived));
+    assert_eq!(done.facts_now().all("signal"), ["SIGTERM"]);
 }

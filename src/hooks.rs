@@ -82,8 +82,7 @@ impl Hook {
         };
         check().at(&place)?;
         if !path.is_absolute() {
-            Err(anyhow!("{} is not an absolute path", path.display()))
-                .at(format!("{place}.path"))?;
+            Err(anyhow!("{path:?} is not an absolute path")).at(format!("{place}.path"))?;
         }
         let positive = timeout.map(u64::try_from).transpose().ok().filter(|t| *t != Some(0));
         let Some(timeout) = positive else {

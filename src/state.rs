@@ -61,9 +61,6 @@ pub struct State {
     /// Its pid namespace was made for it, so that its init's end is the end of all in there.
     #[serde(default)]
     pub own_pids: bool,
-    /// It has a system call filter.
-    #[serde(default)]
-    pub filtered: bool,
     /// It has a session keyring of its own.
     pub keyring: bool,
     /// What exec gives its processes as well.
@@ -399,11 +396,11 @@ fn empty(directory: BorrowedFd<'_>, path: &Path, below: bool) -> Result<()> {
 
 /// A container id, by runc's rule.
 pub fn check_id(id: &str) -> Result<()> {
-    let sound = |c: char| c.is_ascii_alphanumeric() || "_+-.".contains(c);
+    let sound = |c: char| c.is_ascii_alphanumeric() || "_+,-.".contains(c);
     ensure!(!id.is_empty(), "container id cannot be empty");
     if !id.chars().all(sound) || id == "." || id == ".." {
         bail!(
-            "invalid container id {id:?}: it is made of letters, digits, '_', '+', '-' and '.', and is not \".\" or \"..\""
+            "invalid container id {id:?}: it is made of letters, digits, '_', '+', ',', '-' and '.', and is not \".\" or \"..\""
         );
     }
     ensure!(id.len() <= 255, "invalid container id: longer than 255 bytes");

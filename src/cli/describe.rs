@@ -1,6 +1,6 @@
 //! The commands and their flags as clap knows them.
 
-use clap::builder::{PossibleValuesParser, ValueParser};
+use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser, ValueParser};
 use clap::{Arg, ArgAction, value_parser};
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ pub(super) const COMMANDS: &[&str] = &[
 
 /// Flags of runc and crun that later versions of brig bring, and whether they take a value. They are
 /// refused by name.
-pub(super) const NOT_YET: &[(&str, bool)] = &[("rootless", true)];
+pub(super) const NOT_YET: &[(&str, bool)] = &[("criu", true), ("rootless", true)];
 
 /// The global flags that take their value from the next argument.
 pub(super) const GLOBAL_VALUES: &[&str] = &[
@@ -22,6 +22,7 @@ pub(super) const GLOBAL_VALUES: &[&str] = &[
     "--log-format",
     "--log-level",
     "--cgroup-manager",
+    "--criu",
     "--rootless",
     "--store",
 ];
@@ -33,6 +34,8 @@ pub(super) fn brig() -> clap::Command {
         .arg(flag("version", "Print version, commit and spec version").short('v'))
         .subcommand_required(true)
         .disable_help_subcommand(true)
+        // Engines add flags to those that a person has configured: the last one counts.
+        .args_override_self(true)
         .arg(option("root", "DIR", "Where states are kept [default: /run/brig]"))
         .arg(option(
             "log",
@@ -314,7 +317,8 @@ fn flag(name: &'static str, help: &'static str) -> Arg {
 }
 
 fn option(name: &'static str, value: &'static str, help: &'static str) -> Arg {
-    Arg::new(name).long(name).help(help).value_name(value).value_parser(value_parser!(PathBuf))
+    let parser = OsStringValueParser::new().map(PathBuf::from);
+    Arg::new(name).long(name).help(help).value_name(value).value_parser(parser)
 }
 
 fn one_of(name: &'static str, values: &'static [&'static str], help: &'static str) -> Arg {

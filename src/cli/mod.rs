@@ -86,7 +86,9 @@ pub enum Parsed {
 
 /// Reads the arguments, the program's name first.
 pub fn parse(args: Vec<OsString>) -> Parsed {
-    let called = called(&args);
+    let args = help_as_flag(args);
+    let place = place_of_command(&args);
+    let called = place.map(|place| args[place].to_string_lossy().into_owned());
     let asks_version = |arg: &OsString| arg == "--version" || arg == "-v";
     if called.is_none() && args.iter().any(asks_version) {
         return Parsed::Say(version());
@@ -97,15 +99,47 @@ pub fn parse(args: Vec<OsString>) -> Parsed {
             brig = brig.subcommand(subcommand(name));
         }
     }
-    if let Some(unknown) = called.filter(|called| !COMMANDS.contains(&called.as_str())) {
-        return Parsed::Wrong(None, format!("unknown command {unknown:?}: see brig --help"));
+    let before = place.map_or(args.len(), |place| place);
+    let wrong = |text, before: &[OsString]| Parsed::Wrong(globals_alone(before), text);
+    if let Some(unknown) = called.as_ref().filter(|called| !COMMANDS.contains(&called.as_str())) {
+        let text = format!("unknown command {unknown:?}: {}see brig --help", meant(unknown));
+        return wrong(text, &args[..before]);
     }
     let args = double_dashes(args, &brig);
-    match brig.try_get_matches_from(args) {
+    match brig.try_get_matches_from(&args) {
         Ok(matches) => read::read(&matches),
-        Err(error) if error.use_stderr() => Parsed::Wrong(None, message(&error)),
-        Err(error) => Parsed::Say(error.to_string()),
+        Err(error) if !error.use_stderr() => Parsed::Say(error.to_string()),
+        Err(error) => {
+            let command = called.map(|called| format!("{called}: ")).unwrap_or_default();
+            wrong(format!("{command}{}", message(&error)), &args[..before.min(args.len())])
+        }
     }
+}
+
+/// A hint for who knows docker, or wrote a capital letter.
+fn meant(unknown: &str) -> String {
+    const ELSEWHERE: &[(&str, &str)] = &[
+        ("container", "list"),
+        ("history", "layers"),
+        ("inspect", "state"),
+        ("load", "bundle"),
+        ("ls", "list"),
+        ("prune", "gc"),
+        ("rm", "delete"),
+        ("stop", "kill"),
+        ("top", "ps"),
+        ("unpause", "resume"),
+    ];
+    let lower = unknown.to_ascii_lowercase();
+    let known = ELSEWHERE.iter().find(|(theirs, _)| *theirs == lower).map(|(_, ours)| *ours);
+    let known = known.or_else(|| COMMANDS.iter().copied().find(|name| *name == lower));
+    known.map(|name| format!("did you mean {name}? ")).unwrap_or_default()
+}
+
+/// Where the log is, though the rest is wrong. None if what stands before the command is wrong, too.
+fn globals_alone(args: &[OsString]) -> Option<Globals> {
+    let alone = brig().subcommand_required(false);
+    alone.try_get_matches_from(args).ok().as_ref().map(read::globals)
 }
 
 /// clap's first paragraph, without its "error: ".
@@ -116,17 +150,35 @@ fn message(error: &clap::Error) -> String {
 }
 
 /// The first argument that is neither a flag nor the value of one.
-fn called(args: &[OsString]) -> Option<String> {
-    let mut args = args.iter().skip(1);
-    while let Some(arg) = args.next() {
+fn place_of_command(args: &[OsString]) -> Option<usize> {
+    let mut args = args.iter().enumerate().skip(1);
+    while let Some((place, arg)) = args.next() {
         let arg = arg.to_string_lossy();
-        if GLOBAL_VALUES.contains(&arg.as_ref()) {
+        if is_global_with_value(&arg) {
             args.next();
         } else if !arg.starts_with('-') {
-            return (arg != "help").then(|| arg.into_owned());
+            return Some(place);
         }
     }
     None
+}
+
+/// With one dash or two: the value is the next argument.
+fn is_global_with_value(arg: &str) -> bool {
+    let name = arg.trim_start_matches('-');
+    arg.starts_with('-') && GLOBAL_VALUES.iter().any(|known| known.trim_start_matches('-') == name)
+}
+
+/// `brig help`, `brig help COMMAND`, and `h`, as runc has them.
+fn help_as_flag(mut args: Vec<OsString>) -> Vec<OsString> {
+    if let Some(place) = place_of_command(&args)
+        && (args[place] == "help" || args[place] == "h")
+    {
+        args.remove(place);
+        args.truncate(place + 1);
+        args.push("--help".into());
+    }
+    args
 }
 
 /// Go's flags may have one dash (containerd's `-no-subreaper`): `-word` becomes `--word` where that
@@ -157,8 +209,29 @@ fn double_dashes(mut args: Vec<OsString>, brig: &clap::Command) -> Vec<OsString>
             args[i - 1] = format!("-{arg}").into();
         }
         i += usize::from(known.get_action().takes_values() && !arg.contains('='));
+        if known.get_action().takes_values() {
+            continue;
+        }
+        match switched(&args[i - 1].to_string_lossy()) {
+            Some((flag, true)) => args[i - 1] = flag.into(),
+            Some((_, false)) => {
+                i -= 1;
+                args.remove(i);
+            }
+            None => {}
+        }
     }
     args
+}
+
+/// Go's flags take a value as well: `--detach=true` is `--detach`, `--detach=false` is none.
+fn switched(arg: &str) -> Option<(String, bool)> {
+    let (flag, value) = arg.split_once('=')?;
+    match value {
+        "true" | "True" | "TRUE" | "t" | "T" | "1" => Some((flag.to_owned(), true)),
+        "false" | "False" | "FALSE" | "f" | "F" | "0" => Some((flag.to_owned(), false)),
+        _ => None,
+    }
 }
 
 /// go-runc and docker read these lines.

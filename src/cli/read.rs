@@ -16,8 +16,28 @@ use std::path::PathBuf;
 
 /// Everything that stands on the command line.
 pub(super) fn read(matches: &ArgMatches) -> Parsed {
+    let globals = globals(matches);
+    let Some((name, matches_of)) = matches.subcommand() else {
+        return Parsed::Wrong(Some(globals), "no command: see brig --help".into());
+    };
+    if let Some(flag) = refused(matches).or_else(|| refused(matches_of)) {
+        return Parsed::Wrong(
+            Some(globals),
+            format!("{name}: --{flag} is not supported by this version of brig"),
+        );
+    }
+    if let Some(argument) = needless(name, matches_of) {
+        let text = format!("{name}: unexpected argument {argument:?}: only --image takes some");
+        return Parsed::Wrong(Some(globals), text);
+    }
+    let command = command(name, matches_of, &globals);
+    Parsed::Run(globals, Box::new(command))
+}
+
+/// What stands before the command.
+pub(super) fn globals(matches: &ArgMatches) -> Globals {
     let json = text(matches, "log-format").as_deref() == Some("json");
-    let globals = Globals {
+    Globals {
         root: path(matches, "root").unwrap_or_else(default_root),
         log: path(matches, "log"),
         log_format: if json { Format::Json } else { Format::Text },
@@ -34,22 +54,7 @@ pub(super) fn read(matches: &ArgMatches) -> Parsed {
             _ => Driver::Cgroupfs,
         },
         store: path(matches, "store"),
-    };
-    let Some((name, matches_of)) = matches.subcommand() else {
-        return Parsed::Wrong(Some(globals), "no command: see brig --help".into());
-    };
-    if let Some(flag) = refused(matches).or_else(|| refused(matches_of)) {
-        return Parsed::Wrong(
-            Some(globals),
-            format!("{name}: --{flag} is not supported by this version of brig"),
-        );
     }
-    if let Some(argument) = needless(name, matches_of) {
-        let text = format!("{name}: unexpected argument {argument:?}: only --image takes some");
-        return Parsed::Wrong(Some(globals), text);
-    }
-    let command = command(name, matches_of, &globals);
-    Parsed::Run(globals, Box::new(command))
 }
 
 /// The program of a bundle stands in its config.json.
@@ -199,7 +204,7 @@ fn update_options(matches: &ArgMatches) -> update::Options {
     let given = |&(name, ..): &(&'static str, _, _)| Some((name, text(matches, name)?));
     update::Options {
         id: text(matches, "id").unwrap_or_default(),
-        resources: path(matches, "resources").filter(|path| !path.as_os_str().is_empty()),
+        resources: path(matches, "resources"),
         limits: LIMITS.iter().filter_map(given).collect(),
         l3_cache: text(matches, "l3-cache-schema"),
         mem_bw: text(matches, "mem-bw-schema"),
@@ -246,6 +251,7 @@ fn text(matches: &ArgMatches, name: &str) -> Option<String> {
     matches.get_one::<String>(name).cloned()
 }
 
+/// An empty path is none: scripts give what they have in a variable.
 fn path(matches: &ArgMatches, name: &str) -> Option<PathBuf> {
-    matches.get_one::<PathBuf>(name).cloned()
+    matches.get_one::<PathBuf>(name).filter(|path| !path.as_os_str().is_empty()).cloned()
 }

@@ -27,10 +27,54 @@ fn flags_take_their_value_with_and_without_equals_sign() {
 }
 
 #[test]
+fn the_last_of_two_counts_and_what_is_empty_is_none() {
+    let line = "brig --root /a --root= -root /r create -b /a -b= --pid-file  --pid-file=/p x";
+    let Parsed::Run(globals, command) = parse_line(line) else { panic!() };
+    let Command::Create(options) = *command else { panic!() };
+    assert_eq!(globals.root, PathBuf::from("/r"));
+    assert_eq!(options.bundle, PathBuf::from("."));
+    assert_eq!(options.pid_file, Some(PathBuf::from("/p")));
+}
+
+#[test]
+fn switches_take_gos_values() {
+    for (line, expected) in [
+        ("brig delete --force=true x", true),
+        ("brig delete -force=1 x", true),
+        ("brig delete -f=true x", true),
+        ("brig delete --force=false x", false),
+        ("brig --debug=false --debug delete -force --force x", true),
+    ] {
+        let Parsed::Run(_, command) = parse_line(line) else { panic!("{line}") };
+        let Command::Delete { force, .. } = *command else { panic!("{line}") };
+        assert_eq!(force, expected, "{line}");
+    }
+    assert!(matches!(parse_line("brig delete --force=maybe x"), Parsed::Wrong(..)));
+}
+
+#[test]
+fn wrong_arguments_still_say_where_the_log_is() {
+    for line in ["brig --log /l create", "brig --log /l frobnicate", "brig --log /l run --bogus x"]
+    {
+        let Parsed::Wrong(globals, _) = parse_line(line) else { panic!("{line}") };
+        assert_eq!(globals.unwrap().log, Some(PathBuf::from("/l")), "{line}");
+    }
+}
+
+#[test]
+fn help_is_a_command_too() {
+    for line in ["brig help", "brig h", "brig --root /r help run", "brig run --help"] {
+        assert!(matches!(parse_line(line), Parsed::Say(_)), "{line}");
+    }
+}
+
+#[test]
 fn what_is_not_supported_is_refused_by_name() {
     for (line, word) in [
         ("brig --cgroup-manager=init start x", "init"),
         ("brig checkpoint x", "\"checkpoint\""),
+        ("brig rm x", "did you mean delete? see"),
+        ("brig Start x", "did you mean start? see"),
         ("brig create --frobnicate x", "--frobnicate"),
     ] {
         let Parsed::Wrong(_, text) = parse_line(line) else { panic!("{line}") };

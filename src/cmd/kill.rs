@@ -109,7 +109,11 @@ const RTMAX: i32 = 64;
 
 /// A signal's number from its name in any case, with or without SIG, or from its number.
 fn parse(text: &str) -> Result<i32> {
-    let unknown = || anyhow!("unknown signal {text:?}");
+    let unknown = || anyhow!("unknown signal {text:?}: give a name, as TERM, or a number, as 15");
+    if text.is_empty() {
+        // A script's empty variable asks for the default, as with runc and crun.
+        return Ok(libc::SIGTERM);
+    }
     if let Ok(number) = text.parse::<i32>() {
         // 0 sends nothing: it asks whether there is somebody to send to.
         return if (0..=RTMAX).contains(&number) { Ok(number) } else { Err(unknown()) };
@@ -153,11 +157,12 @@ mod tests {
             ("64", 64),
             ("XFSZ", 25),
             ("0", 0),
+            ("", 15),
         ] {
             assert_eq!(parse(text).unwrap(), number, "{text}");
         }
         for bad in
-            ["", "65", "-9", "SIG", "FOO", "RTMIN-1", "RTMIN+31", "RTMAX+1", "RTMIN+", "SIGSIGTERM"]
+            ["65", "-9", "SIG", "FOO", "RTMIN-1", "RTMIN+31", "RTMAX+1", "RTMIN+", "SIGSIGTERM"]
         {
             assert!(parse(bad).is_err(), "{bad}");
         }

@@ -40,6 +40,7 @@ fn rootless(uids: &[IdMap], gids: &[IdMap]) -> Result<String> {
     let sysfs = section(&text, "    {\n      \"destination\": \"/sys\",", "\n    },\n")?;
     let bound = r#"    {
       "destination": "/sys",
+      "type": "none",
       "source": "/sys",
       "options": ["rbind", "nosuid", "noexec", "nodev", "rro"]
     }

@@ -159,6 +159,8 @@ fn enter(
     cgroup: &mut InCgroup<'_>,
 ) -> Result<()> {
     signal::reset_all()?;
+    // A created container can be ended as a running one; and the user's filter may not allow this later.
+    signal::end_by_signals()?;
     // Out of reach of ctrl-C at the terminal that brig was called from; brig forwards it.
     nix::unistd::setsid().context("setsid")?;
     if plan.needs_parent() {

@@ -165,9 +165,8 @@ fn plan(options: &Options, dir: &Dir, state: &State, log: &mut Log) -> Result<Pr
     let mut warnings = Vec::new();
     let (mut process, linux) = match &options.process {
         Some(path) => {
-            let snapshot = state.filtered.then(|| snapshot(dir)).transpose()?;
-            let process = from_file(path, user, &mut warnings)?;
-            (process, snapshot.and_then(|snapshot| snapshot.linux))
+            let Snapshot { process, linux } = snapshot(dir)?;
+            (from_file(path, process, user, &mut warnings)?, linux)
         }
         None => {
             let Snapshot { process, linux } = snapshot(dir)?;
@@ -189,17 +188,39 @@ fn plan(options: &Options, dir: &Dir, state: &State, log: &mut Log) -> Result<Pr
 }
 
 /// The process of `--process FILE`. Errors tell their place in that file.
-fn from_file(path: &Path, user: bool, warnings: &mut Vec<String>) -> Result<Process> {
+fn from_file(
+    path: &Path,
+    own: spec::Process,
+    user: bool,
+    warnings: &mut Vec<String>,
+) -> Result<Process> {
     let read = || spec::read(File::open(path)?);
     let text = read().with_context(|| path.display().to_string())?;
     let process =
-        spec::parse(&text).and_then(|spec: spec::Process| Process::new(&spec, user, warnings));
+        spec::parse(&text).and_then(|spec| Process::new(&confined(spec, own), user, warnings));
     process.map_err(|mut error| {
         if let Some(at) = error.downcast_mut::<At>() {
             at.locate_in_part(path.display().to_string(), "process.", &text);
         }
         error
     })
+}
+
+/// What bounds the container's own process bounds this one too, where the file does not say otherwise:
+/// with no label of its own it would run under brig's.
+fn confined(mut process: spec::Process, own: spec::Process) -> spec::Process {
+    let given = |label: Option<String>| label.filter(|label| !label.is_empty());
+    process.apparmor_profile = given(process.apparmor_profile).or(own.apparmor_profile);
+    process.selinux_label = given(process.selinux_label).or(own.selinux_label);
+    process.capabilities = process.capabilities.or(own.capabilities);
+    process.oom_score_adj = process.oom_score_adj.or(own.oom_score_adj);
+    process.scheduler = process.scheduler.or(own.scheduler);
+    process.io_priority = process.io_priority.or(own.io_priority);
+    process.exec_cpu_affinity = process.exec_cpu_affinity.or(own.exec_cpu_affinity);
+    if process.rlimits.is_empty() {
+        process.rlimits = own.rlimits;
+    }
+    process
 }
 
 /// The flags, over what the config says.
@@ -213,7 +234,7 @@ fn changed(mut process: spec::Process, options: &Options) -> Result<spec::Proces
     let own = |flag: &Option<String>| flag.clone().filter(|text| !text.is_empty());
     process.apparmor_profile = own(&options.apparmor).or(process.apparmor_profile);
     process.selinux_label = own(&options.process_label).or(process.selinux_label);
-    if let Some(cwd) = &options.cwd {
+    if let Some(cwd) = options.cwd.as_ref().filter(|cwd| !cwd.is_empty()) {
         process.cwd.clone_from(cwd);
     }
     if let Some(user) = &options.user {

@@ -71,7 +71,13 @@ fn located<T>(mut result: Result<T>, config: &[u8]) -> Result<T> {
 fn read_config(options: &Options, bundle: &Path) -> Result<Vec<u8>> {
     let path = options.config.clone().unwrap_or_else(|| bundle.join("config.json"));
     let read = || spec::read(File::open(&path)?);
-    read().with_context(|| path.display().to_string())
+    read().map_err(|error: anyhow::Error| match errno_of(&error) {
+        Some(Errno::ENOENT) if options.config.is_none() => error.context(format!(
+            "no bundle: {}: give its directory with --bundle, or have `brig spec` write a config.json",
+            path.display()
+        )),
+        _ => error.context(path.display().to_string()),
+    })
 }
 
 fn create_from(options: &Options, bundle: &Path, config: &[u8], log: &mut Log) -> Result<Created> {
@@ -157,7 +163,6 @@ fn first_state(
         start_seconds: hooks::allowance(&plan.hooks.start_container).as_secs(),
         namespaces: plan.namespaces.all(),
         own_pids: plan.namespaces.new & libc::CLONE_NEWPID != 0,
-        filtered: plan.process.filter.is_some(),
         keyring: !options.no_new_keyring,
         execution: plan.execution.clone(),
         memory_and_swap: plan.resources.memory.swap,

@@ -120,6 +120,9 @@ impl Program {
         // runc's words, which engines look for; the file itself was there a moment ago.
         let why = match errno {
             Errno::ENOENT => "no such file or directory: its interpreter is missing".into(),
+            Errno::ENOEXEC => "exec format error: neither a program for this machine nor a script \
+                               that begins with #!"
+                .into(),
             errno => errno.desc().to_lowercase(),
         };
         bail!("exec {}: {why}", self.path.to_string_lossy())

@@ -76,7 +76,7 @@ fn one(device: &LinuxDevice, place: &str) -> Result<Device> {
 fn path(device: &LinuxDevice) -> Result<CString> {
     let path = device.path();
     ensure!(!path.as_os_str().is_empty(), "missing");
-    ensure!(path.is_absolute(), "{} is not an absolute path", path.display());
+    ensure!(path.is_absolute(), "{path:?} is not an absolute path");
     let clean = clean(path.as_os_str().as_bytes());
     ensure!(clean != b"/", "{} is the container's root", path.display());
     c_string(&clean)
@@ -137,7 +137,7 @@ mod tests {
             (r#"[{"type":"c"}]"#, "linux.devices[0].path: missing"),
             (
                 r#"[{"path":"dev/x","type":"c"}]"#,
-                "linux.devices[0].path: dev/x is not an absolute path",
+                "linux.devices[0].path: \"dev/x\" is not an absolute path",
             ),
             (
                 r#"[{"path":"/a/..","type":"c"}]"#,

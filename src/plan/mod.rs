@@ -174,7 +174,9 @@ impl Plan {
         }
         let cgroup_owner = cgroup_owner(spec, &namespaces, &id_maps);
         let cgroup_owner = cgroup_owner.filter(|&owner| privileged && owner != 0);
-        let (hostname, domainname) = (spec.hostname.clone(), spec.domainname.clone());
+        // Go's programs leave out what is empty, others do not: it means the same.
+        let name = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
+        let (hostname, domainname) = (name(&spec.hostname), name(&spec.domainname));
         Ok(Plan {
             privileged,
             may_mount,

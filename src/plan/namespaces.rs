@@ -85,7 +85,7 @@ fn private_name(value: &str, uts: bool) -> Result<()> {
 }
 
 fn absolute(path: &std::path::Path) -> Result<()> {
-    ensure!(path.is_absolute(), "{} is not an absolute path", path.display());
+    ensure!(path.is_absolute(), "{path:?} is not an absolute path");
     Ok(())
 }
 

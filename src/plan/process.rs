@@ -120,6 +120,7 @@ impl Process {
         if umask.is_some_and(|umask| umask > 0o777) {
             Err(anyhow!("is more than 0777 (511)")).at("process.user.umask")?;
         }
+        valid_ids(&spec.user)?;
         let oom = spec.oom_score_adj;
         if oom.is_some_and(|score| !(-1000..=1000).contains(&score)) {
             Err(anyhow!("is not between -1000 and 1000")).at("process.oomScoreAdj")?;
@@ -160,6 +161,18 @@ impl Process {
     pub fn notifies(&self) -> bool {
         self.filter.as_ref().is_some_and(|filter| filter.listener.is_some())
     }
+}
+
+/// setresuid(2) takes the largest number for "unchanged": the container would run as brig does.
+fn valid_ids(user: &spec::User) -> Result<()> {
+    let valid = |id: u32, place: String| -> Result<()> {
+        let checked = if id == u32::MAX { Err(anyhow!("{id} is no id")) } else { Ok(()) };
+        checked.at(place)
+    };
+    valid(user.uid, "process.user.uid".into())?;
+    valid(user.gid, "process.user.gid".into())?;
+    let mut groups = user.additional_gids.iter().enumerate();
+    groups.try_for_each(|(i, &gid)| valid(gid, format!("process.user.additionalGids[{i}]")))
 }
 
 /// config.md: consoleSize must be ignored without a terminal.
@@ -238,13 +251,23 @@ const RLIMITS: [(&str, u32); 16] = [
     ("RLIMIT_RTTIME", libc::RLIMIT_RTTIME),
 ];
 
+/// What somebody means who leaves out the kernel's prefix, as docker's flags do.
+fn intended(prefix: &str, given: &str, known: impl Fn(&str) -> bool) -> String {
+    let full = format!("{prefix}{}", given.to_ascii_uppercase());
+    if known(&full) { format!(": did you mean {full}?") } else { String::new() }
+}
+
 fn rlimits(spec: &[spec::Rlimit]) -> Result<Vec<(u32, u64, u64, String)>> {
     let mut plan: Vec<(u32, u64, u64, String)> = Vec::with_capacity(spec.len());
     for (i, limit) in spec.iter().enumerate() {
         let place = format!("process.rlimits[{i}]");
         let known = RLIMITS.iter().find(|(name, _)| *name == limit.typ);
         let Some((name, resource)) = known else {
-            return Err(anyhow!("unknown rlimit {:?}", limit.typ)).at(format!("{place}.type"));
+            let hint = intended("RLIMIT_", &limit.typ, |name| {
+                RLIMITS.iter().any(|(known, _)| *known == name)
+            });
+            return Err(anyhow!("unknown rlimit {:?}{hint}", limit.typ))
+                .at(format!("{place}.type"));
         };
         // config.md, POSIX process: duplicated entries MUST be an error.
         if plan.iter().any(|(other, ..)| other == resource) {
@@ -276,7 +299,11 @@ impl Capabilities {
             for (i, name) in names.iter().enumerate() {
                 let place = At::new(format!("process.capabilities.{field}[{i}]"));
                 match number(name) {
-                    None => warnings.push(format!("{place}: unknown capability {name:?} ignored")),
+                    None => {
+                        let hint = intended("CAP_", name, |name| number(name).is_some());
+                        let text = format!("{place}: unknown capability {name:?} ignored{hint}");
+                        warnings.push(text);
+                    }
                     Some(cap) if own & 1 << cap == 0 => {
                         warnings
                             .push(format!("{place}: {name} ignored: brig itself does not have it"));

@@ -222,7 +222,7 @@ fn propagation(name: Option<&str>, no_pivot: bool) -> Result<Propagation> {
 
 fn paths(paths: &[PathBuf], place: &str) -> Result<Vec<CString>> {
     let one = |path: &PathBuf| -> Result<CString> {
-        ensure!(path.is_absolute(), "{} is not an absolute path", path.display());
+        ensure!(path.is_absolute(), "{path:?} is not an absolute path");
         c_string(&clean(path.as_os_str().as_bytes()))
     };
     let located = |(index, path)| one(path).at(format!("{place}[{index}]"));
@@ -305,7 +305,7 @@ mod tests {
         assert!(plan(private, NEW, false).is_ok());
         assert!(error(private, NEW, true).ends_with("is not safe together with --no-pivot"));
         let relative = error(r#","linux":{"maskedPaths":["/a","b"]}"#, NEW, false);
-        assert_eq!(relative, "linux.maskedPaths[1]: b is not an absolute path");
+        assert_eq!(relative, "linux.maskedPaths[1]: \"b\" is not an absolute path");
     }
 
     #[test]

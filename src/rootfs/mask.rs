@@ -19,6 +19,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 pub fn make_readonly(kernel: &Kernel, paths: &[CString]) -> Result<()> {
     let read_only = Attr { set: MOUNT_ATTR_RDONLY, ..Attr::default() };
     each(paths, "linux.readonlyPaths", |root, path, target| {
+        // A mount over the root would be one that nobody in it sees.
+        if path == c"/" {
+            return kernel.set(target, false, read_only);
+        }
         if let Kernel::New = kernel {
             let tree = clone_tree(target, c"", true)?;
             kernel.set(tree.as_fd(), false, read_only)?;

@@ -46,6 +46,25 @@ pub fn leave_no_zombies() -> Result<(), SysError> {
     act(libc::SIGCHLD, libc::SA_NOCLDWAIT)
 }
 
+/// Signals with which people and engines end a process.
+const END: [i32; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT];
+
+/// Makes [`END`] end this process until it executes a program, with the code 128 + signal. Without a
+/// handler the kernel keeps them from the first process of a pid namespace (pid_namespaces(7)).
+pub fn end_by_signals() -> Result<(), SysError> {
+    extern "C" fn end(signal: i32) {
+        super::exit(128 + signal)
+    }
+    END.into_iter().try_for_each(|signal| {
+        // SAFETY: an all-zero sigaction is a valid one: no flags, nothing blocked.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        action.sa_sigaction = end as *const () as usize;
+        // SAFETY: the struct outlives the call, and the handler does nothing but _exit(2).
+        let done = unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) };
+        check(|| format!("sigaction({signal})"), done.into()).map(drop)
+    })
+}
+
 /// pidfd_open(2).
 pub fn pidfd_open(pid: i32) -> Result<OwnedFd, SysError> {
     // SAFETY: takes integers only.

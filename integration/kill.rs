@@ -69,18 +69,9 @@ fn the_default_signal_is_term() {
 fn what_is_no_signal_is_refused_by_name() {
     brig_only!();
     let (sandbox, done) = listening(1);
-    for nonsense in [
-        "FOO",
-        "SIG",
-        "SIGSIGTERM",
-        "65",
-        "-1",
-        "RTMIN+31",
-        "RTMAX-31",
-        "RTMIN-1",
-        "RTMAX+1",
-        "9x",
-    ] {
+    for nonsense in
+        ["FOO", "SIG", "SIGSIGTERM", "65", "-1", "RTMIN+31", "RTMAX-31", "RTMIN-1", "RTMAX+1", "9x"]
+    {
         sandbox.brig(&["kill", &sandbox.id, "--", nonsense]).fails_with("signal");
     }
     assert!(done.facts_now().all("signal").is_empty(), "{}", done.facts_now());

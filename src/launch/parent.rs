@@ -71,12 +71,10 @@ fn located<T>(mut result: Result<T>, config: &[u8]) -> Result<T> {
 fn read_config(options: &Options, bundle: &Path) -> Result<Vec<u8>> {
     let path = options.config.clone().unwrap_or_else(|| bundle.join("config.json"));
     let read = || spec::read(File::open(&path)?);
-    read().map_err(|error: anyhow::Error| match errno_of(&error) {
-        Some(Errno::ENOENT) if options.config.is_none() => error.context(format!(
-            "no bundle: {}: give its directory with --bundle, or have `brig spec` write a config.json",
-            path.display()
-        )),
-        _ => error.context(path.display().to_string()),
+    read().map_err(|error: anyhow::Error| {
+        let missing = options.config.is_none() && errno_of(&error) == Some(Errno::ENOENT);
+        let hint = "give the bundle's directory with --bundle, or have `brig spec` write one: ";
+        error.context(format!("{}{}", if missing { hint } else { "" }, path.display()))
     })
 }
 

@@ -140,7 +140,7 @@ container one sees neither.
 
 What the upper holds is, read aloud, a list of changes:
 END
-show 'docker diff alice
+show 'docker diff alice | sort -k 2
 brig diff bob'
 so [ "$(grep -c '^C /etc/motd$' /mnt/.out)" = 2 ]
 so [ "$(grep -c '^A /etc/new$' /mnt/.out)" = 2 ]
@@ -176,7 +176,7 @@ say <<'END'
 Two images of brig's, two layers, and the big one is used by both:
 END
 rounded '1s/ \{51\}//; s/\(… *\)[0-9]\{7\} /\11980000 /; s/\(1980000 *\)[0-9]* /\1270 /'
-show 'brig layers'
+show 'brig layers | sort -n -k 2'
 lines 3
 so [ "$(awk 'NR > 1 && $2 > 1000000 { print $4 }' /mnt/.out)" = 2 ]
 say <<'END'

@@ -187,6 +187,24 @@ fn what_becomes_something_else_has_changed() {
 }
 
 #[test]
+fn a_commit_changes_how_the_image_is_run() {
+    brig_only!();
+    let images = Images::new();
+    let Some(image) = images.shell() else { return };
+    let id = images.sandbox.id.clone();
+    images.keep(&image, &id, "echo x >/new");
+    let nonsense = ["commit", "--change", "RUN x", &id, "out:v2"];
+    images.brig(&nonsense).fails_with("--change \"RUN x\"");
+    assert!(!images.sandbox.dir.join("out").exists());
+    let cmd = r#"CMD ["sh", "-c", "cat /new; echo $A; pwd"]"#;
+    let changes =
+        ["--change", "ENTRYPOINT []", "-c", cmd, "-c", "ENV A=\"b c\"", "-c", "WORKDIR /etc"];
+    images.brig(&[&["commit"], &changes[..], &[&id, "out:v2"]].concat()).ok();
+    let done = images.brig(&["run", "--image", "out:v2", &format!("{id}-again")]).ok();
+    assert_eq!(done.stdout, "x\nb c\n/etc\n");
+}
+
+#[test]
 fn a_socket_is_left_out_with_a_warning() {
     brig_only!();
     let images = Images::new();

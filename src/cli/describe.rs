@@ -89,6 +89,14 @@ pub(super) fn subcommand(name: &'static str) -> clap::Command {
                     .value_name("TEXT")
                     .help("For its history"),
             )
+            .arg(
+                Arg::new("change")
+                    .long("change")
+                    .short('c')
+                    .value_name("INSTRUCTION")
+                    .action(ArgAction::Append)
+                    .help("CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME, WORKDIR as in a Dockerfile"),
+            )
             .arg(one_of("compression", &["gzip", "zstd", "none"], "Of the layer [default: gzip]"))
             .arg(flag("no-pause", "Let a running container go on meanwhile"))
             .arg(id())

@@ -150,7 +150,11 @@ fn command(name: &str, matches: &ArgMatches, globals: &Globals) -> Command {
                 Some("none") => Packed::Plain,
                 _ => Packed::Gzip,
             },
-            about: About { author: text(matches, "author"), message: text(matches, "message") },
+            about: About {
+                author: text(matches, "author"),
+                message: text(matches, "message"),
+                changes: matches.get_many("change").into_iter().flatten().cloned().collect(),
+            },
             no_pause: matches.get_flag("no-pause"),
         }),
         "export" => Command::Export { id: id(), output: path(matches, "output") },

@@ -5,7 +5,7 @@ use crate::deadline;
 use crate::image::commit::{self, About, Ids, Packed};
 use crate::image::layout::{self, Layout};
 use crate::image::store::{Store, default_path};
-use crate::image::{bundle, digest::Digest, upper};
+use crate::image::{bundle, change, digest::Digest, upper};
 use crate::log::{self, Log};
 use crate::plan::idmap;
 use crate::plan::overlay::{IDMAP, IMAGE};
@@ -49,7 +49,8 @@ pub fn commit(root: &Path, store: Option<&Path>, options: &Options, log: &mut Lo
         with_rights(|| {
             let store = Store::open(Some(&store))?;
             // What may be missing comes first: then nothing has been written.
-            let base = commit::base(&store, &image)?;
+            let mut base = commit::base(&store, &image)?;
+            base.0.config = change::apply(&base.0.config, &options.about.changes)?;
             let upper = upper::open_upper(&state, &dir)?;
             let layout = Layout::open(&path)?;
             let mut warn = |text: &str| log.borrow_mut().warn(text);

@@ -39,6 +39,8 @@ pub struct About {
     pub author: Option<String>,
     /// For its history.
     pub message: Option<String>,
+    /// Instructions for its config: see [`super::change`].
+    pub changes: Vec<String>,
 }
 
 /// Ids on disk that stand for others in the container: user ids, group ids.

@@ -12,9 +12,11 @@
 //! * [`view`]: layers as one tree, without mounting it; [`user`] looks who runs the image up in it;
 //!   [`patch`] makes what the layers cannot say alone.
 //! * [`convert`]: the config. [`init_layer`]: the bundle's own layer.
+//! * [`changes`]: what a container has changed; [`commit`]: that as a layer, with [`change`]s of the config.
 //! * [`tree`]: removal. [`warnings`]: what is not as the image says.
 
 pub mod bundle;
+pub mod change;
 pub mod changes;
 pub mod commit;
 pub mod container;

@@ -31,7 +31,8 @@ source = tarfile.open(sys.argv[1])
 parts = [tarfile.open("part%d.tar" % n, "w", format=tarfile.PAX_FORMAT) for n in range(4)]
 sizes = [0] * 4
 for member in source:
-    part = sizes.index(min(sizes)) if member.isreg() else 0
+    # A hard link leads to a file of its own layer, or of one below.
+    part = 3 if member.islnk() else sizes.index(min(sizes)) if member.isreg() else 0
     sizes[part] += member.size
     parts[part].addfile(member, source.extractfile(member) if member.isreg() else None)
 [part.close() for part in parts]

@@ -89,15 +89,13 @@ fn every_mount_option_of_the_features_is_known() {
                 json!({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": [name]})
             }
             _ if bind => {
-                json!({"destination": "/tmp", "source": "/usr/share", "options": ["rbind", name]})
+                json!({"destination": "/tmp", "source": "rootfs/etc", "options": ["rbind", name]})
             }
             _ => {
                 json!({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": [name]})
             }
         };
         if ["idmap", "ridmap"].contains(&name) {
-            // The rootfs is on a filesystem that can be id-mapped, whatever /usr is on.
-            mount["source"] = json!("rootfs/etc");
             mount["uidMappings"] = maps.clone();
             mount["gidMappings"] = maps.clone();
         }

@@ -16,7 +16,7 @@ cp "$here/conformance.sh" "$payload/payload"
 # The profile is the one that the suite asks for, and allows all.
 cat >"$payload/payload/run" <<END
 #!/bin/sh
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin LOGS=/run/logs FLOOR=${FLOOR:-44} PATIENCE=300 TELL=1 ONLY='${ONLY-}'
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin LOGS=/run/logs FLOOR=${FLOOR:-40} PATIENCE=300 TELL=1 ONLY='${ONLY-}'
 echo 'profile acme_secure_profile flags=(attach_disconnected) { file, capability, network, mount, umount, signal, ptrace, unix, pivot_root, }' |
     apparmor_parser --replace
 mkdir /data && mount -o ro /dev/vda /data && /payload/conformance.sh /data /payload/brig $reference

@@ -89,3 +89,15 @@ fn a_child_killed_at_any_of_its_calls_makes_create_fail_and_leave_nothing() {
     brig_only!();
     everywhere(&layered(), Whose::Child, &[Strike::Child]);
 }
+
+/// cgroup2 alone, where the child is born in its cgroup: frozen before its first call it has a copy of brig's lock.
+#[test]
+fn a_child_that_is_frozen_at_birth_does_not_keep_force_from_deleting() {
+    brig_only!();
+    match crate::host::controller("pids") {
+        Some((crate::host::Version::V2, _)) => {}
+        _ => return crate::sandbox::skip("no cgroup2 with controllers"),
+    }
+    let traced = struck(&eventful(), Whose::Child, 1, Strike::ParentAndFreezeChild);
+    assert!(traced.reached, "{traced:?}");
+}

@@ -1,5 +1,6 @@
 //! Ways to interfere with a process from its first instruction on.
 
+use crate::host::Version;
 use crate::sandbox::{Sandbox, before_exec};
 use nix::sys::ptrace::{self, Options};
 use nix::sys::signal::{Signal, kill};
@@ -180,8 +181,12 @@ impl Tracer {
 
 /// The child's first calls close what it inherited, brig's lock among it. Frozen before that, which
 /// nobody but a tracer could do, it would hold the lock for ever: it gets as far as PDEATHSIG.
+///
+/// Not where it is born in its cgroup (cgroup2): there delete finds it.
 fn at_home(calls: &[i64]) -> bool {
-    calls.contains(&libc::SYS_prctl)
+    let born_there =
+        crate::host::controller("pids").is_some_and(|(version, _)| version == Version::V2);
+    born_there || calls.contains(&libc::SYS_prctl)
 }
 
 fn wait(pid: Pid) -> WaitStatus {

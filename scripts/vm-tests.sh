@@ -22,7 +22,8 @@ mkdir -p "$VM_CACHE"
 # A process costs up to 40 times what it does on the host. What is about many processes, and not
 # about what the guest is there for, is for the host alone.
 skipped=(
-    crash::                     # kills brig at each of its system calls
+    crash::brig_killed          # at each of its system calls
+    crash::a_child_killed       # at each of its own
     run::three_hundred_runs     # 300 runs
     invalid::                   # exact lines, with the paths of the host's cgroups
     netdev::                    # makes devices by iproute2 and the veth module

@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build check integration test test-vm test-vm-systemd test-vm-selinux ci-vm test-engines bench bench-engines bench-layers conformance fuzz demo book install ci clean
+.PHONY: help build check integration test test-vm test-vm-systemd test-vm-selinux ci-vm test-engines bench bench-engines bench-layers conformance fuzz demo book install uninstall ci clean
 
 PREFIX   := /usr/local
 DESTDIR  :=
@@ -45,7 +45,7 @@ check: build ## formatting, lints, unit tests; the binary is static and small
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo test --locked --lib
-	cargo test --locked --test oracle --test corpus
+	cargo test --locked --test oracle --test corpus --test pages
 	@for kind in --lib '--test integration'; do cargo test --locked --quiet $$kind -- --list; done >$(TARGET)/tests.list
 	scripts/spec-table.sh tests $(TARGET)/tests.list
 	@if readelf -lW $(BRIG) | grep INTERP; then echo "$(BRIG) is not static"; exit 1; fi
@@ -116,9 +116,24 @@ conformance: build ## RUNTIME_TOOLS=checkout, built: its validation, REFERENCE=r
 	$(SUDO) env VM_CACHE=$(abspath $(TARGET)/vm) \
 	    scripts/$(if $(VM),vm-)conformance.sh "$(RUNTIME_TOOLS)" $(BRIG) $(REFERENCE)
 
-install: ## into DESTDIR + PREFIX (/usr/local)
-	@[ -x $(BRIG) ] || $(MAKE) build
+# Where distributions look for man pages and for what completes commands.
+MAN      := $(DESTDIR)$(PREFIX)/share/man/man8
+BASH     := $(DESTDIR)$(PREFIX)/share/bash-completion/completions/brig
+ZSH      := $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_brig
+FISH     := $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/brig.fish
+
+install: ## binary, man pages, completions into DESTDIR + PREFIX (/usr/local)
+	@[ -e $(BRIG) ] || $(MAKE) build
 	install -D -m 755 $(BRIG) $(DESTDIR)$(PREFIX)/bin/brig
+	install -d -m 755 $(MAN)
+	install -m 644 docs/man/*.8 $(MAN)
+	install -D -m 644 docs/completions/brig.bash $(BASH)
+	install -D -m 644 docs/completions/_brig $(ZSH)
+	install -D -m 644 docs/completions/brig.fish $(FISH)
+
+uninstall: ## removes what install has put there
+	rm -f $(DESTDIR)$(PREFIX)/bin/brig $(BASH) $(ZSH) $(FISH) \
+	    $(addprefix $(MAN)/,$(notdir $(wildcard docs/man/*.8)))
 
 ci: CHECK := 1
 ci: test test-engines book ci-vm fuzz ## what .ci/run runs

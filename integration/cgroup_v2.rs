@@ -498,3 +498,45 @@ fn below_a_frozen_cgroup_no_container_is_created() {
     assert!(!mountpoint.join(&path[1..]).exists());
     fs::remove_dir(&above).unwrap();
 }
+
+#[test]
+fn the_delegated_cgroup_is_the_containers_and_the_limits_stay_with_the_one_above() {
+    brig_only!();
+    let mountpoint = unified!("pids");
+    for user_namespace in [false, true] {
+        let sandbox = limited(json!({"pids": {"limit": 20}}));
+        sandbox.patch(|config| {
+            config["annotations"] = json!({"run.oci.delegate-cgroup": "own/tree"});
+            if user_namespace {
+                let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+                let linux = &mut config["linux"];
+                linux["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+                linux["uidMappings"] = map.clone();
+                linux["gidMappings"] = map;
+            }
+        });
+        writable(&sandbox);
+        let act = "read /proc/self/cgroup ; mkdir /sys/fs/cgroup/own/tree/x ; \
+                   read /sys/fs/cgroup/pids.max ; say done ; sleep 60";
+        let done = sandbox.script(act).run_with(&["--detach"]).ok();
+        done.wait_for_line("done");
+        let facts = done.facts_now();
+        // Its cgroup namespace shows the one above, where the limit is.
+        assert_eq!(facts.get("read /proc/self/cgroup"), r#""0::/own/tree\n""#, "{facts}");
+        assert_eq!(facts.get("mkdir /sys/fs/cgroup/own/tree/x"), "ok", "{facts}");
+        assert_eq!(facts.get("read /sys/fs/cgroup/pids.max"), r#""20\n""#, "{facts}");
+        let own = cgroup(&sandbox, &mountpoint);
+        let above = own.parent().unwrap().parent().unwrap();
+        assert_eq!(
+            (read(above, "pids.max").as_str(), read(&own, "pids.max").as_str()),
+            ("20", "max")
+        );
+        assert_eq!(read(above, "cgroup.procs"), "");
+        // exec as well: above no process can be, once controllers are given on.
+        fs::write(above.join("cgroup.subtree_control"), "+pids").unwrap();
+        let facts = sandbox.brig(&["exec", &sandbox.id, "/init", "read", "/proc/self/cgroup"]);
+        assert!(facts.ok().stdout.contains("0::/own/tree"));
+        sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
+        sandbox.assert_nothing_left();
+    }
+}

@@ -190,14 +190,20 @@ fn limits_of_config_json_are_exact() {
 }
 
 #[test]
-fn delegation_by_annotation_is_not_brigs_and_cgroups_of_exec_do_not_climb() {
+fn delegation_by_annotation_and_cgroups_of_exec_do_not_climb() {
     brig_only!();
     let sandbox = Sandbox::new();
-    let outside = format!("../../{}-climbed", sandbox.id);
     sandbox.script("sleep 60").patch(|config| {
         config["linux"]["cgroupsPath"] = json!(format!("/{}", sandbox.id));
-        config["annotations"] = json!({"run.oci.delegate-cgroup": outside});
     });
+    for outside in ["../../{}-climbed", "/{}-climbed", "a/../../{}-climbed", "..", ""] {
+        let outside = outside.replace("{}", &sandbox.id);
+        sandbox.patch(|config| config["annotations"] = json!({"run.oci.delegate-cgroup": outside}));
+        let error = sandbox.create_with(&[]).fails_with("run.oci.delegate-cgroup");
+        assert!(error.contains("is not the relative path of a cgroup"), "{error}");
+        sandbox.assert_nothing_left();
+    }
+    sandbox.patch(|config| config["annotations"] = json!({}));
     sandbox.create();
     sandbox.start();
     assert!(crate::host::cgroups_with("-climbed").is_empty());
@@ -242,7 +248,8 @@ fn cve_2023_25809_the_hosts_cgroups_are_read_only_without_a_namespace_of_ones_ow
         let done = user.run(&[]);
         // Where the hierarchies are not the user's to mount, it is an error.
         if done.code != Some(0) {
-            return done.fails_with("/sys/fs/cgroup: ");
+            done.fails_with("/sys/fs/cgroup: ");
+            return;
         }
         let facts = Facts::parse(&done.stdout);
         for dir in dirs {

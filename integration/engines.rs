@@ -226,6 +226,55 @@ fn the_containers_of_a_pod_join_a_user_namespace_that_the_engine_made() {
     pod.child.wait().unwrap();
 }
 
+/// What podman sends itself, and CRI-O by its conmon: each value also behind an equals sign.
+#[test]
+fn podman_without_conmon_and_cri_o_with_it() {
+    let engine = Engine::new("sigloop 3");
+    let created = engine
+        .call(
+            "--log-format=json --log=BUNDLE/oci-log --cgroup-manager=cgroupfs create \
+             --bundle=BUNDLE --pid-file=BUNDLE/pid --no-pivot --preserve-fds=0 ID",
+        )
+        .ok();
+    engine.call("start ID").ok();
+    created.wait_for_line("ready");
+    for (number, name) in [(10, "SIGUSR1"), (12, "SIGUSR2")] {
+        engine.call(&format!("kill ID {number}")).ok();
+        created.wait_for_line(&format!("signal {name}"));
+    }
+    let limits = r#"{"cpu": {"shares": 512}, "memory": {}, "pids": {"limit": 66}, "blockIO": {}}"#;
+    fs::write(format!("{}/limits", engine.bundle), limits).unwrap();
+    engine.call("update --resources=BUNDLE/limits ID").ok();
+    engine.process_file("say synced ; exit 7");
+    let exec = "exec --pid-file=BUNDLE/exec_pid --process=BUNDLE/process.json ID";
+    let done = engine.call(&format!("--log-format=json --log=BUNDLE/exec-log {exec}"));
+    assert_eq!((done.code, done.stdout.as_str()), (Some(7), "synced\n"));
+    engine.call(&exec.replace("exec ", "exec --detach ")).ok();
+    engine.call("kill --all ID 9").ok();
+    engine.sandbox.wait_for_status("stopped");
+    engine.call("kill --all ID 9").ok();
+    engine.call("kill -a ID KILL").ok();
+    engine.call("delete --force ID").ok();
+    engine.sandbox.assert_nothing_left();
+}
+
+#[test]
+fn all_of_a_container_in_the_hosts_pid_namespace_end_by_kill_all() {
+    let engine = Engine::new("sleep 60");
+    engine.sandbox.patch(|config| {
+        let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|namespace| namespace["type"] != "pid");
+    });
+    engine.call("run --detach --bundle BUNDLE ID").ok();
+    engine.process_file("sleep 60");
+    engine.call("exec --process BUNDLE/process.json --detach --pid-file BUNDLE/p ID").ok();
+    engine.call("kill --all ID 9").ok();
+    let id = engine.sandbox.id.clone();
+    let gone = || crate::host::processes_of(&id).is_empty();
+    assert!(crate::host::wait_until(std::time::Duration::from_secs(10), gone));
+    engine.call("delete --force ID").ok();
+}
+
 #[test]
 fn checkpoints_are_refused_so_that_engines_can_tell() {
     brig_only!();

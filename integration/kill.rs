@@ -145,3 +145,35 @@ fn an_empty_signal_is_the_default_one() {
     assert!(crate::host::wait_until(std::time::Duration::from_secs(5), arrived));
     assert_eq!(done.facts_now().all("signal"), ["SIGTERM"]);
 }
+
+#[test]
+fn all_containers_that_a_regular_expression_matches_are_killed_and_deleted() {
+    crate::sandbox::brig_only!();
+    let sandbox = Sandbox::new();
+    sandbox.script("sleep 60");
+    let bundle = sandbox.bundle();
+    let ids: Vec<String> =
+        ["web-1", "web-2", "db"].iter().map(|name| format!("{}-{name}", sandbox.id)).collect();
+    for id in &ids {
+        sandbox.brig(&["run", "--detach", "--bundle", bundle.to_str().unwrap(), id]).ok();
+    }
+    let status = |id: &str| {
+        let state = sandbox.brig(&["state", id]).ok().stdout;
+        serde_json::from_str::<serde_json::Value>(&state).unwrap()["status"].to_string()
+    };
+    let pattern = format!("^{}-(web|cache)-[0-9]+$", sandbox.id);
+    // Without the flag it is an id.
+    sandbox.brig(&["kill", &pattern, "KILL"]).fails_with("invalid container id");
+    sandbox.brig(&["kill", "--regex", &pattern, "KILL"]).ok();
+    let stopped = || ids[..2].iter().all(|id| status(id) == "\"stopped\"");
+    assert!(crate::host::wait_until(std::time::Duration::from_secs(10), stopped));
+    assert_eq!(status(&ids[2]), "\"running\"");
+    // One that is not stopped is an error, and the others are gone all the same.
+    let error = sandbox.brig(&["delete", "-r", &sandbox.id]).fails_with(&ids[2]);
+    assert!(error.contains("not stopped") && !error.contains("web"), "{error}");
+    assert_eq!(sandbox.brig(&["list", "-q"]).ok().stdout, format!("{}\n", ids[2]));
+    sandbox.brig(&["delete", "--regex", "(", "--force"]).fails_with("--regex \"(\": a ( has no )");
+    sandbox.brig(&["delete", "--regex", "--force", "db$"]).ok();
+    assert_eq!(sandbox.brig(&["list", "-q"]).ok().stdout, "");
+    sandbox.brig(&["delete", "--regex", "nobody"]).ok();
+}

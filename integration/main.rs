@@ -15,6 +15,7 @@
 )]
 
 mod agent;
+mod annotations;
 mod apparmor;
 mod bus;
 mod cgroup_v2;
@@ -48,6 +49,7 @@ mod invalid;
 mod kill;
 mod layout;
 mod lifecycle;
+mod live_mounts;
 mod manager;
 mod mounts;
 mod namespaces;

@@ -455,11 +455,13 @@ impl Done {
         if is_peer() { self.stderr.replace("\\\"", "\"") } else { self.stderr }
     }
 
-    /// It has to have failed with a message that has `part` in it.
+    /// It has to have failed with a message that has `part` in it; returns the message.
     #[track_caller]
-    pub fn fails_with(self, part: &str) {
+    pub fn fails_with(self, part: &str) -> String {
         let what = format!("{self:#?}");
-        assert!(self.fails().contains(part), "no {part:?} in {what}");
+        let message = self.fails();
+        assert!(message.contains(part), "no {part:?} in {what}");
+        message
     }
 
     /// Waits until the container has printed a line, also long after the command.

@@ -136,7 +136,7 @@ fn hooks_inherit_no_descriptor() {
 }
 
 /// The text and the descriptor that somebody sends to the socket.
-fn receive(listener: &UnixListener) -> (String, OwnedFd) {
+pub fn receive(listener: &UnixListener) -> (String, OwnedFd) {
     let (stream, _) = listener.accept().unwrap();
     let (mut text, mut space) = ([0; 64], cmsg_space!([i32; 1]));
     let mut buffers = [IoSliceMut::new(&mut text)];
@@ -153,7 +153,7 @@ fn receive(listener: &UnixListener) -> (String, OwnedFd) {
 }
 
 /// The process that a pidfd is of.
-fn process_of(pidfd: &OwnedFd) -> i64 {
+pub fn process_of(pidfd: &OwnedFd) -> i64 {
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).unwrap();
     let pid = info.lines().find_map(|line| line.strip_prefix("Pid:")).unwrap();
     pid.trim().parse().unwrap()

@@ -1,6 +1,10 @@
 //! Hooks: programs of the bundle's author at moments of the life cycle (config.md, POSIX-platform
 //! hooks). Parent and child run them with the same function.
 
+mod output;
+
+pub use output::{Output, STDERR, STDOUT};
+
 use crate::deadline;
 use crate::spec::Place;
 use crate::sys::{Errno, signal};
@@ -9,6 +13,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use oci_spec::runtime as oci;
+use output::Sink;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{Seek, Write};
@@ -62,6 +67,11 @@ impl Hooks {
             poststart: read("poststart", spec.poststart(), &[])?,
             poststop: read("poststop", spec.poststop(), &[])?,
         })
+    }
+
+    /// Some run before the user's program does.
+    pub fn before_program(&self) -> bool {
+        self.during_create() || !self.start_container.is_empty()
     }
 
     /// Some run while the container is being created.
@@ -135,11 +145,20 @@ pub struct Stdin<'a> {
     pub annotations: &'a std::collections::BTreeMap<String, String>,
 }
 
+/// Runs hooks in the runtime's namespaces when create is long over.
+pub fn run_later(hooks: &[Hook], state: &Stdin<'_>) -> Result<()> {
+    if hooks.is_empty() {
+        return Ok(());
+    }
+    run(hooks, state, &Output::open(state.annotations, state.bundle)?, state.bundle, None)
+}
+
 /// Runs hooks in order; the first failure ends it. `directory` is their working directory. Something
 /// to read at `interrupt` ends the one that runs, and that is a failure.
 pub fn run(
     hooks: &[Hook],
     state: &Stdin<'_>,
+    output: &Output,
     directory: &Path,
     interrupt: Option<BorrowedFd<'_>>,
 ) -> Result<()> {
@@ -147,12 +166,14 @@ pub fn run(
         return Ok(());
     }
     let state = serde_json::to_vec(state)?;
-    hooks.iter().try_for_each(|hook| run_one(hook, &state, directory, interrupt).at(&hook.place))
+    let run = |hook: &Hook| run_one(hook, &state, output, directory, interrupt).at(&hook.place);
+    hooks.iter().try_for_each(run)
 }
 
 fn run_one(
     hook: &Hook,
     state: &[u8],
+    files: &Output,
     directory: &Path,
     interrupt: Option<BorrowedFd<'_>>,
 ) -> Result<()> {
@@ -165,14 +186,23 @@ fn run_one(
         command.arg0(name).args(args);
     }
     command.current_dir(directory).stdin(Stdio::from(memory_file(state)?));
-    command.stdout(Stdio::from(theirs.try_clone()?)).stderr(Stdio::from(theirs));
+    let stream = |sink: &Option<Sink>| -> std::io::Result<Stdio> {
+        Ok(match sink {
+            Some(sink) => sink.file.try_clone()?.into(),
+            None => theirs.try_clone()?.into(),
+        })
+    };
+    command.stdout(stream(&files.stdout)?).stderr(stream(&files.stderr)?);
+    drop(theirs);
     let child = command.spawn().with_context(|| format!("execute hook {path}"))?;
     drop(command);
     let mut tail = Tail::default();
     match attend(hook, child, &output, &mut tail, interrupt) {
         Ok(status) if status.success() => Ok(()),
-        Ok(status) => bail!("hook {path} {}{}", describe(status), tail.quoted()),
-        Err(error) => Err(error.context(format!("hook {path}{}", tail.quoted()))),
+        Ok(status) => {
+            bail!("hook {path} {}{}{}", describe(status), tail.quoted(), files.hint())
+        }
+        Err(error) => Err(error.context(format!("hook {path}{}{}", tail.quoted(), files.hint()))),
     }
 }
 

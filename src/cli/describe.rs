@@ -7,13 +7,17 @@ use std::path::PathBuf;
 /// Every command.
 pub(super) const COMMANDS: &[&str] = &[
     "bundle", "commit", "create", "delete", "diff", "events", "exec", "export", "features", "gc",
-    "images", "kill", "layers", "list", "pause", "ps", "resume", "run", "spec", "start", "state",
-    "stats", "update",
+    "images", "kill", "layers", "list", "mounts", "pause", "ps", "resume", "run", "spec", "start",
+    "state", "stats", "update",
 ];
 
-/// Flags of runc and crun that later versions of brig bring, and whether they take a value. They are
-/// refused by name.
-pub(super) const NOT_YET: &[(&str, bool)] = &[("criu", true), ("rootless", true)];
+/// Flags of runc and crun that later versions of brig bring: they take a value,
+/// and are refused by name.
+pub(super) const NOT_YET: &[&str] = &["criu"];
+
+/// What runc takes for `--rootless`: Go's spellings of a boolean, and auto.
+const WHETHER: &[&str] =
+    &["true", "false", "auto", "1", "0", "t", "f", "T", "F", "TRUE", "FALSE", "True", "False", ""];
 
 /// The global flags that take their value from the next argument.
 pub(super) const GLOBAL_VALUES: &[&str] = &[
@@ -56,12 +60,16 @@ pub(super) fn brig() -> clap::Command {
             "Who makes cgroups [default: cgroupfs]",
         ))
         .arg(option("store", "DIR", "Where layers of images are kept [default: /var/lib/brig]"))
-        .args(NOT_YET.iter().map(not_yet))
-}
-
-fn not_yet(&(name, takes_value): &(&'static str, bool)) -> Arg {
-    let arg = Arg::new(name).long(name).hide(true);
-    if takes_value { arg } else { arg.action(ArgAction::SetTrue) }
+        .arg(
+            one_of(
+                "rootless",
+                WHETHER,
+                "Go on without a cgroup where none may be made: true, false or auto [default: auto]",
+            )
+            .value_name("WHETHER")
+            .hide_possible_values(true),
+        )
+        .args(NOT_YET.iter().map(|&name| Arg::new(name).long(name).hide(true)))
 }
 
 /// One of [`COMMANDS`].
@@ -142,6 +150,7 @@ pub(super) fn subcommand(name: &'static str) -> clap::Command {
         "kill" => command
             .about("Send a signal to the container's init")
             .arg(flag("all", "Send it to every process of the container").short('a'))
+            .arg(regex())
             .arg(id())
             .arg(
                 Arg::new("signal")
@@ -149,6 +158,14 @@ pub(super) fn subcommand(name: &'static str) -> clap::Command {
                     .default_value("TERM")
                     .allow_hyphen_values(true)
                     .help("Name or number"),
+            ),
+        "mounts" => command
+            .about("Mount more in a container that is there, or take mounts away")
+            .arg(positional("action", "add|remove", "What to do").value_parser(["add", "remove"]))
+            .arg(id())
+            .arg(
+                positional("file", "FILE", "JSON: mounts as in config.json, an array of them")
+                    .value_parser(value_parser!(PathBuf)),
             ),
         "pause" => command.about("Freeze all processes of a container").arg(id()),
         "resume" => command.about("Let a paused container go on").arg(id()),
@@ -165,6 +182,7 @@ pub(super) fn subcommand(name: &'static str) -> clap::Command {
         "delete" => command
             .about("Remove a stopped or created container")
             .arg(flag("force", "Kill it first; no error if there is none").short('f'))
+            .arg(regex())
             .arg(id()),
         "list" => command
             .about("List all containers")
@@ -342,6 +360,14 @@ fn format(help: &'static str) -> Arg {
     one_of("format", &["table", "json"], help).short('f')
 }
 
+fn regex() -> Arg {
+    flag("regex", "ID is a regular expression: all containers that it matches").short('r')
+}
+
+fn positional(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).value_name(value).required(true).help(help)
+}
+
 fn id() -> Arg {
-    Arg::new("id").value_name("ID").required(true).help("The container's name")
+    positional("id", "ID", "The container's name")
 }

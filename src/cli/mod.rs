@@ -9,7 +9,7 @@ mod read;
 mod tests;
 
 use crate::cmd::create::How;
-use crate::cmd::{bundle, commit, events, stats, update};
+use crate::cmd::{bundle, commit, events, mounts, stats, update};
 use crate::launch::exec;
 use crate::launch::parent::{Driver, Options};
 use crate::log::{Format, Level};
@@ -31,6 +31,8 @@ pub struct Globals {
     pub log_level: Level,
     /// Who makes the cgroups of a new container; of one that is there its state says it.
     pub driver: Driver,
+    /// A container may have to do without a cgroup of its own, if it is said.
+    pub rootless: Option<bool>,
     /// Where layers are kept, if it is said.
     pub store: Option<PathBuf>,
 }
@@ -44,11 +46,12 @@ pub enum Command {
     Start { id: String },
     State { id: String },
     Exec(exec::Options),
-    Kill { id: String, signal: String, all: bool },
+    Kill { id: String, regex: bool, signal: String, all: bool },
+    Mounts(mounts::Options),
     Pause { id: String },
     Resume { id: String },
     Ps { id: String, format: ListFormat, options: Vec<String> },
-    Delete { id: String, force: bool },
+    Delete { id: String, regex: bool, force: bool },
     List { format: ListFormat, quiet: bool },
     Spec { bundle: PathBuf, rootless: bool },
     Events(events::Options),
@@ -82,6 +85,11 @@ pub enum Parsed {
     Say(String),
     /// The arguments are wrong. The globals, as far as they are known, say where the log is.
     Wrong(Option<Globals>, String),
+}
+
+/// brig with all of its commands, for man pages and completions.
+pub fn definition() -> clap::Command {
+    COMMANDS.iter().fold(brig(), |brig, &name| brig.subcommand(subcommand(name)))
 }
 
 /// Reads the arguments, the program's name first.

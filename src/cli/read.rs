@@ -3,7 +3,7 @@
 use super::describe::{LIMITS, NOT_YET};
 use super::{Command, Globals, ListFormat, Parsed};
 use crate::cmd::create::How;
-use crate::cmd::{bundle, commit, events, stats, update};
+use crate::cmd::{bundle, commit, events, mounts, stats, update};
 use crate::image::commit::{About, Packed};
 use crate::image::container::FromImage;
 use crate::launch::exec;
@@ -53,6 +53,10 @@ pub(super) fn globals(matches: &ArgMatches) -> Globals {
             None if matches.get_flag("systemd-cgroup") => Driver::Systemd,
             _ => Driver::Cgroupfs,
         },
+        rootless: match text(matches, "rootless").as_deref() {
+            None | Some("auto" | "") => None,
+            Some(whether) => Some(whether.starts_with(['1', 't', 'T'])),
+        },
         store: path(matches, "store"),
     }
 }
@@ -78,24 +82,10 @@ fn default_root() -> PathBuf {
     }
 }
 
-/// The first flag that is given and not supported. `--rootless=false` and `auto` ask for nothing, and
-/// `true` for what is so anyway where brig's caller is an ordinary user.
+/// The first flag that is given and not supported.
 fn refused(matches: &ArgMatches) -> Option<&'static str> {
-    let given = |&&(name, takes_value): &&(&'static str, bool)| {
-        if !takes_value {
-            return matches.try_get_one::<bool>(name).ok().flatten().copied().unwrap_or(false);
-        }
-        let value = matches.try_get_one::<String>(name).ok().flatten();
-        value.is_some_and(|value| {
-            let root = || nix::unistd::geteuid().is_root() && cred::in_first_user_namespace();
-            match value.as_str() {
-                "false" | "auto" => name != "rootless",
-                "true" => name != "rootless" || root(),
-                _ => true,
-            }
-        })
-    };
-    NOT_YET.iter().find(given).map(|&(name, _)| name)
+    let given = |name: &&str| matches!(matches.try_get_one::<String>(name), Ok(Some(_)));
+    NOT_YET.iter().copied().find(given)
 }
 
 fn command(name: &str, matches: &ArgMatches, globals: &Globals) -> Command {
@@ -114,9 +104,15 @@ fn command(name: &str, matches: &ArgMatches, globals: &Globals) -> Command {
         "exec" => Command::Exec(exec_options(matches, globals)),
         "kill" => Command::Kill {
             id: id(),
+            regex: matches.get_flag("regex"),
             signal: text(matches, "signal").unwrap_or_default(),
             all: matches.get_flag("all"),
         },
+        "mounts" => Command::Mounts(mounts::Options {
+            add: text(matches, "action").as_deref() == Some("add"),
+            id: id(),
+            file: path(matches, "file").unwrap_or_default(),
+        }),
         "pause" => Command::Pause { id: id() },
         "resume" => Command::Resume { id: id() },
         "ps" => Command::Ps {
@@ -124,7 +120,11 @@ fn command(name: &str, matches: &ArgMatches, globals: &Globals) -> Command {
             format: format(matches),
             options: matches.get_many("args").into_iter().flatten().cloned().collect(),
         },
-        "delete" => Command::Delete { id: id(), force: matches.get_flag("force") },
+        "delete" => Command::Delete {
+            id: id(),
+            regex: matches.get_flag("regex"),
+            force: matches.get_flag("force"),
+        },
         "list" => Command::List { format: format(matches), quiet: matches.get_flag("quiet") },
         "spec" => Command::Spec {
             bundle: path(matches, "bundle").unwrap_or_else(|| ".".into()),
@@ -182,6 +182,7 @@ fn options(matches: &ArgMatches, globals: &Globals, detach: bool) -> Options {
     Options {
         root: globals.root.clone(),
         driver: globals.driver,
+        rootless: globals.rootless,
         id: text(matches, "id").unwrap_or_default(),
         bundle: path(matches, "bundle").unwrap_or_else(|| ".".into()),
         config: path(matches, "config"),

@@ -65,8 +65,9 @@ pub fn features() -> Result<()> {
             "run.oci.checkpoint.enabled": "false",
         },
         "potentiallyUnsafeConfigAnnotations": [
-            "org.systemd.property.", "run.brig.", "run.oci.keep_original_groups",
-            "run.oci.mount_context_type", "run.oci.seccomp_bpf_data",
+            "org.systemd.property.", "run.brig.", "run.oci.delegate-cgroup",
+            "run.oci.hooks.stderr", "run.oci.hooks.stdout", "run.oci.keep_original_groups",
+            "run.oci.mount_context_type", "run.oci.pidfd_receiver", "run.oci.seccomp_bpf_data",
             "run.oci.systemd.subgroup",
         ],
     });

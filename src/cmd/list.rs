@@ -3,7 +3,7 @@
 use super::state::{Shown, show, user_name};
 use crate::cli::ListFormat;
 use crate::log;
-use crate::state;
+use crate::state::{self, check_id};
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -29,6 +29,20 @@ pub fn list(root: &Path, format: ListFormat, quiet: bool) -> Result<()> {
         }
         ListFormat::Table => log::out(table(&shown).as_bytes()),
     }
+}
+
+/// What may be containers, by name.
+pub(super) fn ids(root: &Path) -> Result<Vec<String>> {
+    let mut ids = Vec::new();
+    let entries = match std::fs::read_dir(root) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(ids),
+        entries => entries.with_context(|| root.display().to_string())?,
+    };
+    for entry in entries {
+        ids.extend(entry?.file_name().into_string().ok().filter(|id| check_id(id).is_ok()));
+    }
+    ids.sort();
+    Ok(ids)
 }
 
 /// runc's columns: 12 wide at least, three spaces between.

@@ -11,6 +11,8 @@ mod features;
 mod images;
 mod kill;
 mod list;
+pub mod mounts;
+mod pattern;
 mod pause;
 mod ps;
 pub mod spec;
@@ -21,7 +23,11 @@ pub mod update;
 
 use crate::cli::{Command, Globals};
 use crate::log::Log;
-use anyhow::Result;
+use crate::state::NotFound;
+use crate::sys::describe;
+use anyhow::{Context, Result, ensure};
+use pattern::Pattern;
+use std::path::Path;
 
 /// What brig exits with when a command fails: exec's own failures must not look like its process's.
 pub fn failure_code(command: &Command) -> i32 {
@@ -37,11 +43,16 @@ pub fn run(globals: &Globals, command: Command, log: &mut Log) -> Result<i32> {
         Command::Exec(options) => return exec::exec(&options, log),
         Command::Start { id } => start::start(root, &id, log),
         Command::State { id } => state::state(root, &id),
-        Command::Kill { id, signal, all } => kill::kill(root, &id, &signal, all),
+        Command::Kill { id, regex, signal, all } => {
+            each(root, &id, regex, |id| kill::kill(root, id, &signal, all))
+        }
+        Command::Mounts(options) => mounts::mounts(root, &options, log),
         Command::Pause { id } => pause::pause(root, &id),
         Command::Resume { id } => pause::resume(root, &id),
         Command::Ps { id, format, options } => ps::ps(root, &id, format, &options),
-        Command::Delete { id, force } => delete::delete(root, &id, force, log),
+        Command::Delete { id, regex, force } => {
+            each(root, &id, regex, |id| delete::delete(root, id, force, log))
+        }
         Command::List { format, quiet } => list::list(root, format, quiet),
         Command::Spec { bundle, rootless } => spec::spec(&bundle, rootless),
         Command::Events(options) => events::events(root, &options),
@@ -57,4 +68,23 @@ pub fn run(globals: &Globals, command: Command, log: &mut Log) -> Result<i32> {
         Command::Features => features::features(),
     }
     .map(|()| 0)
+}
+
+/// Does something to the container of this id, or to all whose ids it matches as a regular expression:
+/// also after one of them has failed.
+fn each(root: &Path, id: &str, regex: bool, mut act: impl FnMut(&str) -> Result<()>) -> Result<()> {
+    if !regex {
+        return act(id);
+    }
+    let pattern = Pattern::parse(id).with_context(|| format!("--regex {id:?}"))?;
+    let mut failed = Vec::new();
+    for id in list::ids(root)?.iter().filter(|id| pattern.matches(id)) {
+        match act(id) {
+            // Gone meanwhile.
+            Err(error) if error.is::<NotFound>() => {}
+            done => failed.extend(done.err().map(|error| describe(&error))),
+        }
+    }
+    ensure!(failed.is_empty(), failed.join("; "));
+    Ok(())
 }

@@ -7,7 +7,7 @@ use super::program::{self, Program};
 use super::spawn::{self, Joined};
 use super::sync::{Channel, Message};
 use crate::cgroup::{Cgroup, Entry, Scope};
-use crate::hooks::{self, Hook};
+use crate::hooks::{self, Hook, Output};
 use crate::plan::Plan;
 use crate::plan::sysctl::Sysctl;
 use crate::process::console::Pty;
@@ -47,6 +47,8 @@ pub struct Inherited<'a> {
     pub scope: Option<&'a Scope>,
     /// The files of its class of service.
     pub class: Vec<OwnedFd>,
+    /// Where hooks' output goes.
+    pub output: &'a Output,
     /// The host's /proc, where there is something to write in it.
     pub proc: Option<Proc>,
     /// Namespaces to join.
@@ -72,6 +74,7 @@ pub fn run(inherited: Inherited<'_>) -> ! {
         view,
         scope,
         class,
+        output,
         proc,
         joined,
         sources,
@@ -89,8 +92,8 @@ pub fn run(inherited: Inherited<'_>) -> ! {
                 Some(sources) => sources,
                 None => open_sources(plan, state, (view, scope), &mut cgroup)?,
             };
-            build(plan, sources, state, console, &mut cgroup)?;
-            become_user(plan, labels, &channel, &gate)
+            build(plan, sources, state, (console, output), &mut cgroup)?;
+            become_user(plan, labels, output, &channel, &gate)
         });
     let program = match ready {
         Ok(program) => program,
@@ -104,7 +107,7 @@ pub fn run(inherited: Inherited<'_>) -> ! {
         crate::sys::exit(1)
     }
     drop(channel);
-    let Err(error) = execute(plan, &program, state, &gate);
+    let Err(error) = execute(plan, &program, state, output, &gate);
     gate.fail(&describe(&error));
     crate::sys::exit(1)
 }
@@ -113,6 +116,7 @@ pub fn run(inherited: Inherited<'_>) -> ! {
 fn become_user(
     plan: &Plan,
     labels: Vec<Opened<'_>>,
+    output: &Output,
     channel: &Channel,
     gate: &Gate,
 ) -> Result<Program> {
@@ -125,16 +129,20 @@ fn become_user(
     }
     labels.iter().try_for_each(Opened::set)?;
     drop(labels);
-    close_the_rest(plan, channel, gate)?;
+    close_the_rest(plan, output, channel, gate)?;
     program::become_user(&plan.process, &plan.execution, channel)
 }
 
 /// While it waits for start, which can be long, the container's process has nothing of the host open
 /// that it does not need (CVE-2024-21626): what is still in the parent's variables is closed beneath
 /// them, and never used again, for the child does not return there.
-fn close_the_rest(plan: &Plan, channel: &Channel, gate: &Gate) -> Result<()> {
+fn close_the_rest(plan: &Plan, output: &Output, channel: &Channel, gate: &Gate) -> Result<()> {
     let [go, result] = gate.descriptors();
-    Ok(clone::close_all_but(3 + plan.process.preserved_fds, &[channel.as_fd(), go, result])?)
+    let mut needed = vec![channel.as_fd(), go, result];
+    if !plan.hooks.start_container.is_empty() {
+        needed.extend(output.descriptors());
+    }
+    Ok(clone::close_all_but(3 + plan.process.preserved_fds, &needed)?)
 }
 
 fn located(mut error: anyhow::Error, config: &[u8]) -> String {
@@ -272,7 +280,7 @@ fn build(
     plan: &Plan,
     sources: Sources,
     state: &State,
-    console: Option<Socket>,
+    (console, output): (Option<Socket>, &Output),
     cgroup: &mut InCgroup<'_>,
 ) -> Result<()> {
     let root = rootfs::mount(&plan.rootfs, sources, &mut || cgroup.be())?;
@@ -287,8 +295,7 @@ fn build(
         channel.send(&Message::Mounted).context("tell the parent that all is mounted")?;
         ensure!(channel.expect(&Message::Pivot), "brig is gone");
     }
-    // runtime.md, State and Lifecycle: hooks come after step 2, and "creating" is that step.
-    run_hooks(&plan.hooks.create_container, state, Status::Created, &state.bundle)?;
+    run_hooks(&plan.hooks.create_container, state, output, &state.bundle)?;
     root.pivot(&plan.rootfs)?;
     if plan.rootfs.own_dev {
         stdio::renew_null()?;
@@ -302,8 +309,10 @@ fn build(
 }
 
 /// Hooks in the container's namespaces: they are told init's pid there.
-fn run_hooks(hooks: &[Hook], state: &State, status: Status, directory: &Path) -> Result<()> {
-    hooks::run(hooks, &state.for_hooks(status, std::process::id().cast_signed()), directory, None)
+/// runtime.md, State and Lifecycle: they come after step 2, and "creating" is that step.
+fn run_hooks(hooks: &[Hook], state: &State, output: &Output, directory: &Path) -> Result<()> {
+    let state = state.for_hooks(Status::Created, std::process::id().cast_signed());
+    hooks::run(hooks, &state, output, directory, None)
 }
 
 /// Whether the parent has saved the state: if it died first, this process must not live on.
@@ -312,12 +321,18 @@ fn wait_until_saved(channel: &Channel) -> bool {
 }
 
 /// Waits for start, then becomes the user's program.
-fn execute(plan: &Plan, program: &Program, state: &State, gate: &Gate) -> Result<Infallible> {
+fn execute(
+    plan: &Plan,
+    program: &Program,
+    state: &State,
+    output: &Output,
+    gate: &Gate,
+) -> Result<Infallible> {
     gate.wait()?;
     if !plan.hooks.start_container.is_empty() {
         // A courier of the filter's may have left it so that nobody can be waited for.
         signal::reset(libc::SIGCHLD)?;
     }
-    run_hooks(&plan.hooks.start_container, state, Status::Created, Path::new("/"))?;
+    run_hooks(&plan.hooks.start_container, state, output, Path::new("/"))?;
     program.execute(&plan.process, || gate.executing())
 }

@@ -64,7 +64,7 @@ pub fn because(error: anyhow::Error, dir: Dir, state: &State, log: &mut Log) -> 
 pub fn poststop(state: &State, log: &mut Log) {
     let stopped = state.for_hooks(Status::Stopped, 0);
     for hook in &state.poststop {
-        if let Err(error) = hooks::run(std::slice::from_ref(hook), &stopped, &state.bundle, None) {
+        if let Err(error) = hooks::run_later(std::slice::from_ref(hook), &stopped) {
             log.warn(&describe(&error));
         }
     }

@@ -9,6 +9,7 @@ use super::{foreground, spawn};
 use crate::cgroup::{Entry, not_born};
 use crate::deadline;
 use crate::log::Log;
+use crate::plan::delegate;
 use crate::plan::process::Process;
 use crate::process::console::{self, Pty};
 use crate::process::lsm::{self, Opened};
@@ -107,7 +108,8 @@ pub fn exec(options: &Options, log: &mut Log) -> Result<i32> {
     let process = plan(options, &dir, &state, log)?;
     let by_systemd = options.cgroups.is_empty() && state.cgroup.only_systemd_moves_in()?;
     // The relay is not asked twice, as below.
-    let beside = is_relayed(&process)? && options.cgroups.is_empty();
+    let delegated = state.annotations.contains_key(delegate::ANNOTATION);
+    let beside = options.cgroups.is_empty() && (delegated || is_relayed(&process)?);
     let entry = match by_systemd {
         true => Entry::default(),
         false => match beside.then(|| state.cgroup.beside(state.pid)) {

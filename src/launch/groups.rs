@@ -4,8 +4,8 @@ use super::parent::{Driver, Options};
 use super::sync::{Channel, Message};
 use crate::cgroup::{Cgroup, Scope, Version};
 use crate::log::Log;
-use crate::plan::Plan;
 use crate::plan::mounts::Kind;
+use crate::plan::{Plan, delegate};
 use crate::spec::{Place, Spec};
 use crate::state::State;
 use crate::sys::cred;
@@ -25,13 +25,30 @@ pub struct Groups {
 /// Looks only, and connects to systemd.
 pub fn locate(options: &Options, spec: &Spec, plan: &Plan, log: &mut Log) -> Result<Groups> {
     let path = spec.linux.cgroups_path.as_deref();
+    let found = find(options, spec, plan, path, log)?;
+    if plan.delegated.is_some()
+        && (found.cgroup.version != Version::V2 || options.driver == Driver::Disabled)
+    {
+        Err(anyhow!("needs a cgroup on a host with cgroup v2 alone"))
+            .at(format_args!("annotations[{:?}]", delegate::ANNOTATION))?;
+    }
+    Ok(found)
+}
+
+fn find(
+    options: &Options,
+    spec: &Spec,
+    plan: &Plan,
+    path: Option<&str>,
+    log: &mut Log,
+) -> Result<Groups> {
     match options.driver {
         Driver::Cgroupfs => {
             let cgroup = Cgroup::locate(path, &options.id)?;
             Ok(Groups { cgroup, view: None, scope: None })
         }
         Driver::Systemd => {
-            let ordinary = !plan.privileged || !cred::in_first_user_namespace();
+            let ordinary = may_do_without(options, plan);
             let instance = if ordinary { Instance::User } else { Instance::System };
             let asked = Asked::new(path, &options.id, &spec.annotations, instance)?;
             let (cgroup, scope) = Cgroup::of_unit(asked)?;
@@ -59,10 +76,24 @@ pub fn locate(options: &Options, spec: &Spec, plan: &Plan, log: &mut Log) -> Res
     }
 }
 
+/// Where no cgroup may be made a container that asks for no limit goes without: an ordinary user's, who
+/// may be root in a user namespace around brig, unless `--rootless` says otherwise.
+pub fn may_do_without(options: &Options, plan: &Plan) -> bool {
+    let ordinary = || !plan.privileged || !cred::in_first_user_namespace();
+    options.rootless.unwrap_or_else(ordinary)
+}
+
 /// A cgroup mount is bind mounts of the container's own directories: v1 without a cgroup namespace.
 pub fn shows_directories(plan: &Plan, cgroup: &Cgroup) -> bool {
     let mounts = || plan.rootfs.mounts.iter().any(|mount| matches!(mount.kind, Kind::Cgroup(_)));
     cgroup.version != Version::V2 && !plan.rootfs.cgroup_namespace && mounts()
+}
+
+/// Moves init to where the annotation wants it.
+pub fn delegate(state: &State, plan: &Plan) -> Result<()> {
+    let Some((below, owner)) = &plan.delegated else { return Ok(()) };
+    let moved = state.cgroup.move_below(below, state.pid, *owner);
+    moved.at(format_args!("annotations[{:?}]", delegate::ANNOTATION))
 }
 
 /// Waits for systemd, completes what it has made, and lets the child go on.

@@ -98,7 +98,7 @@ fn of_mounts(plan: &Plan, joined: &[Joined<'_>]) -> Result<Vec<Option<OwnedFd>>>
 }
 
 /// A user namespace with these maps and nobody in it: it lives as long as its descriptor.
-fn make_namespace(maps: &IdMaps, place: &str) -> Result<OwnedFd> {
+pub(super) fn make_namespace(maps: &IdMaps, place: &str) -> Result<OwnedFd> {
     let (wait, go) = pipe2(OFlag::O_CLOEXEC).context("pipe2")?;
     let (pid, pidfd) = match clone3(libc::CLONE_NEWUSER, None)? {
         Side::Parent(pid, pidfd) => (pid, pidfd),

@@ -13,6 +13,7 @@ pub mod foreground;
 pub mod gate;
 mod groups;
 pub mod idmap;
+pub mod live;
 pub mod netdev;
 pub mod notify;
 mod options;

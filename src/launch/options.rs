@@ -1,8 +1,13 @@
 //! What create and run are told on the command line.
 
 use crate::image::container::FromImage;
+use crate::plan::PIDFD_RECEIVER;
 use crate::plan::rootfs::RootOptions;
-use std::path::PathBuf;
+use crate::process::socket::Socket;
+use crate::spec::Place;
+use anyhow::Result;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 /// What create and run are told on the command line.
 #[derive(Debug, Default, Clone)]
@@ -11,6 +16,8 @@ pub struct Options {
     pub root: PathBuf,
     /// Who makes its cgroup.
     pub driver: Driver,
+    /// It may have to do without; unless said otherwise, an ordinary user's may.
+    pub rootless: Option<bool>,
     /// The container's name.
     pub id: String,
     /// Directory with config.json and what it refers to.
@@ -33,6 +40,21 @@ pub struct Options {
     pub detach: bool,
     /// The bundle is one of the store, made of this image for this container.
     pub image: Option<FromImage>,
+}
+
+impl Options {
+    /// Who is to get a pidfd of init: by runc's flag, by crun's annotation.
+    pub fn pidfd_sockets(
+        &self,
+        annotations: &BTreeMap<String, String>,
+        bundle: &Path,
+    ) -> Result<Vec<Socket>> {
+        let flag = Socket::of_flag("--pidfd-socket", self.pidfd_socket.as_deref())?;
+        let path = annotations.get(PIDFD_RECEIVER).map(|path| bundle.join(path));
+        let annotated = Socket::of_flag("socket", path.as_deref());
+        let annotated = annotated.at(format_args!("annotations[{PIDFD_RECEIVER:?}]"))?;
+        Ok(flag.into_iter().chain(annotated).collect())
+    }
 }
 
 /// Who makes a container's cgroup.

@@ -12,7 +12,7 @@ use super::sync::{self, Channel, Message};
 use super::{idmap, program, rootless, spawn, upper};
 use crate::cgroup::{Cgroup, Scope};
 use crate::deadline;
-use crate::hooks::{self, Hooks};
+use crate::hooks::{self, Hooks, Output};
 use crate::log::Log;
 use crate::plan::Plan;
 use crate::plan::overlay::Overlay;
@@ -101,7 +101,11 @@ fn create_from(options: &Options, bundle: &Path, config: &[u8], log: &mut Log) -
     // Look. Still nothing has changed.
     let terminal = plan.process.terminal.is_some();
     let console = console::way(terminal, options.console_socket.as_deref(), options.detach)?;
-    let pidfd_socket = Socket::of_flag("--pidfd-socket", options.pidfd_socket.as_deref())?;
+    let pidfd_sockets = options.pidfd_sockets(&spec.annotations, bundle)?;
+    let output = match plan.hooks.before_program() {
+        true => Output::open(&spec.annotations, bundle)?,
+        false => Output::default(),
+    };
     let joined = spawn::open(&plan.namespaces)?;
     let network = netdev::destination(&plan, &joined)?;
     let found = groups::locate(options, &spec, &plan, log);
@@ -121,7 +125,8 @@ fn create_from(options: &Options, bundle: &Path, config: &[u8], log: &mut Log) -
         view,
         scope,
         init: None,
-        pidfd_socket,
+        pidfd_sockets,
+        output,
         notifies: manager.is_some(),
         network,
         lent: None,
@@ -178,7 +183,8 @@ struct Attempt {
     view: Option<Cgroup>,
     scope: Option<Scope>,
     init: Option<OwnedFd>,
-    pidfd_socket: Option<Socket>,
+    pidfd_sockets: Vec<Socket>,
+    output: Output,
     notifies: bool,
     network: Option<File>,
     lent: Option<Lent>,
@@ -201,7 +207,7 @@ impl Attempt {
         if self.notifies {
             notify::make_directory(&self.dir)?;
         }
-        self.make_cgroup(plan, log)?;
+        self.make_cgroup(plan, groups::may_do_without(options, plan), log)?;
         let sources = self.open_sources(plan, &joined)?;
         upper::is_free(&options.root, &self.state, plan)?;
         let entry = self.state.cgroup.entry()?;
@@ -232,6 +238,7 @@ impl Attempt {
                     view,
                     scope,
                     class,
+                    output: &self.output,
                     proc,
                     joined,
                     sources,
@@ -280,14 +287,14 @@ impl Attempt {
             let pid = self.state.pid.to_string();
             state::write_atomically(path, pid.as_bytes()).context("--pid-file")?;
         }
-        if let Some(socket) = &self.pidfd_socket {
+        for socket in &self.pidfd_sockets {
             socket.send(peer.init.as_fd(), "standard")?;
         }
         peer.tell(&Message::Saved)
     }
 
-    /// Where an ordinary user may make none, a container that asks for no limit lives without.
-    fn make_cgroup(&mut self, plan: &Plan, log: &mut Log) -> Result<()> {
+    /// Where none may be made, a container that asks for no limit may `do_without`.
+    fn make_cgroup(&mut self, plan: &Plan, do_without: bool, log: &mut Log) -> Result<()> {
         if self.view.is_some() {
             return Ok(());
         }
@@ -296,7 +303,7 @@ impl Attempt {
                 plan.cgroup_owner.map_or(Ok(()), |owner| self.state.cgroup.delegate(owner));
             return match delegated {
                 // Somebody else among an ordinary user's granted ids.
-                Err(error) if !is_root(plan) => {
+                Err(error) if do_without => {
                     log.warn(&describe(&error));
                     Ok(())
                 }
@@ -305,7 +312,7 @@ impl Attempt {
         };
         let refused =
             [Errno::EACCES, Errno::EPERM, Errno::EROFS].map(Some).contains(&errno_of(&error));
-        if is_root(plan) || !refused {
+        if !do_without || !refused {
             return Err(error);
         }
         if !plan.resources.sets_no_limit() {
@@ -367,7 +374,8 @@ impl Attempt {
             sched::schedule(self.state.pid, &plan.process.scheduling)?;
             limits::set(self.state.pid, &plan.process)?;
         }
-        Ok(())
+        // Not before now: its cgroup namespace, if it has one, shows the one above.
+        groups::delegate(&self.state, plan)
     }
 
     /// In the runtime's namespaces. They may ask for the container's state, or kill it.
@@ -375,8 +383,9 @@ impl Attempt {
         self.dir.save(&self.state)?;
         // runtime.md, State and Lifecycle: hooks come after step 2, and "creating" is that step.
         let state = self.state.for_hooks(Status::Created, self.state.pid);
-        hooks::run(&hooks.prestart, &state, &self.state.bundle, Some(interrupt))?;
-        hooks::run(&hooks.create_runtime, &state, &self.state.bundle, Some(interrupt))
+        let (output, bundle) = (&self.output, &self.state.bundle);
+        hooks::run(&hooks.prestart, &state, output, bundle, Some(interrupt))?;
+        hooks::run(&hooks.create_runtime, &state, output, bundle, Some(interrupt))
     }
 
     /// As if it had never been tried. What resists is named after the error that matters.

@@ -14,6 +14,6 @@ pub fn start(dir: &Dir, state: &State) -> Result<Outcome> {
         return Ok(outcome);
     }
     let running = state.for_hooks(Status::Running, state.pid);
-    let hooks = hooks::run(&state.poststart, &running, &state.bundle, None);
+    let hooks = hooks::run_later(&state.poststart, &running);
     Ok(hooks.map_or_else(Outcome::HookFailed, |()| Outcome::Executed))
 }

@@ -1,9 +1,11 @@
 //! Decides: the spec becomes validated, resolved, plain data. Reads at most, changes nothing.
 //! If [`Plan::new`] succeeds the config is valid, and nothing after it reads the spec.
 
+pub mod delegate;
 pub mod device_rules;
 pub mod devices;
 pub mod idmap;
+pub mod live;
 pub mod lsm;
 pub mod mount_options;
 pub mod mounts;
@@ -18,7 +20,7 @@ pub mod sched;
 pub mod sysctl;
 pub mod update;
 
-use crate::hooks::Hooks;
+use crate::hooks::{self, Hooks};
 use crate::seccomp::Filter;
 use crate::spec::{Place, Spec};
 use crate::sys::{cred, misc};
@@ -26,6 +28,9 @@ use anyhow::{Result, anyhow, bail, ensure};
 use idmap::IdMaps;
 use namespaces::Namespaces;
 use std::path::Path;
+
+/// A socket that gets a pidfd of init.
+pub const PIDFD_RECEIVER: &str = "run.oci.pidfd_receiver";
 
 /// All that create will do, in plain data.
 #[derive(Debug)]
@@ -58,6 +63,8 @@ pub struct Plan {
     pub resources: resources::Resources,
     /// The host's uid of the user to whom the container's cgroup is given.
     pub cgroup_owner: Option<u32>,
+    /// The cgroup below the container's that it is moved into, and whose that is.
+    pub delegated: Option<(String, Option<u32>)>,
     /// Caches and memory bandwidth.
     pub rdt: Option<rdt::Rdt>,
     /// The config says where the container's cgroup is to be.
@@ -86,7 +93,11 @@ impl Plan {
 
     /// Annotations of crun that brig does not follow: the container would not be as they ask.
     fn unknown_annotations(spec: &Spec) -> impl Iterator<Item = String> {
-        const KNOWN: [&str; 4] = [
+        const KNOWN: [&str; 8] = [
+            PIDFD_RECEIVER,
+            delegate::ANNOTATION,
+            hooks::STDERR,
+            hooks::STDOUT,
             process::KEEP_GROUPS,
             "run.oci.mount_context_type",
             "run.oci.seccomp_bpf_data",
@@ -172,8 +183,10 @@ impl Plan {
                        without SCHED_FLAG_RESET_ON_FORK";
             Err(anyhow!(why)).at("process.scheduler")?;
         }
-        let cgroup_owner = cgroup_owner(spec, &namespaces, &id_maps);
-        let cgroup_owner = cgroup_owner.filter(|&owner| privileged && owner != 0);
+        let user = delegate::user(spec, &namespaces, &id_maps);
+        let user = user.filter(|&owner| privileged && owner != 0);
+        let cgroup_owner = user.filter(|_| delegate::is_writable(spec, &namespaces));
+        let delegated = delegate::annotated(&spec.annotations)?.map(|path| (path.to_owned(), user));
         // Go's programs leave out what is empty, others do not: it means the same.
         let name = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
         let (hostname, domainname) = (name(&spec.hostname), name(&spec.domainname));
@@ -191,6 +204,7 @@ impl Plan {
             domainname,
             hooks,
             cgroup_owner,
+            delegated,
             resources,
             rdt,
             names_cgroup: spec.linux.cgroups_path.as_ref().is_some_and(|path| !path.is_empty()),
@@ -211,25 +225,6 @@ impl Plan {
         let time = self.namespaces.new & libc::CLONE_NEWTIME != 0;
         time || !self.sysctl.is_empty() || !self.process.labels.is_empty()
     }
-}
-
-/// config-linux.md, Cgroup ownership: who executes the process owns its cgroup, if it has a new cgroup
-/// namespace and sees it writable. Of a joined user namespace the maps are not known.
-fn cgroup_owner(spec: &Spec, namespaces: &Namespaces, id_maps: &IdMaps) -> Option<u32> {
-    let writable = spec.mounts.iter().any(|mount| {
-        mount.source.as_deref() == Some(Path::new("cgroup"))
-            && mount.destination == Path::new("/sys/fs/cgroup")
-            && !mount.options.iter().any(|option| option == "ro")
-    });
-    let uid = spec.process.as_ref().map_or(0, |process| process.user.uid);
-    let new = |namespace| namespaces.new & namespace != 0;
-    if !writable || !new(libc::CLONE_NEWCGROUP) {
-        return None;
-    }
-    if new(libc::CLONE_NEWUSER) {
-        return idmap::host_id(&id_maps.uids, uid);
-    }
-    (!namespaces.has(libc::CLONE_NEWUSER)).then_some(uid)
 }
 
 /// `linux.timeOffsets`, in the names of timens_offsets (time_namespaces(7)).

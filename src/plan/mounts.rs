@@ -287,7 +287,7 @@ fn data(options: &[String], parsed: &Options<'_>) -> Result<CString> {
 }
 
 /// A container path as brig uses it: absolute, without `.`, `..` and doubled slashes.
-fn target(path: &Path) -> Result<CString> {
+pub(super) fn target(path: &Path) -> Result<CString> {
     ensure!(!path.as_os_str().is_empty(), "is empty");
     let clean = clean(path.as_os_str().as_bytes());
     ensure!(clean != b"/", "{} is the container's root", path.display());

@@ -199,7 +199,7 @@ impl Propagation {
     const DEFAULT: Self = Propagation { sources: Some(MS_SLAVE), root: MS_PRIVATE, last: None };
 }
 
-fn propagation(name: Option<&str>, no_pivot: bool) -> Result<Propagation> {
+pub(super) fn propagation(name: Option<&str>, no_pivot: bool) -> Result<Propagation> {
     let Some(name) = name.filter(|name| !name.is_empty()) else {
         return Ok(Propagation::DEFAULT);
     };

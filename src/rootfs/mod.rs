@@ -9,6 +9,7 @@ mod cgroup;
 mod copy_up;
 mod device;
 mod kernel;
+pub mod live;
 mod mapped;
 mod mask;
 mod overlay;
@@ -32,6 +33,8 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+
+const READ_ONLY: Attr = Attr { set: MOUNT_ATTR_RDONLY, clear: 0, propagation: 0 };
 
 /// A root filesystem with everything in it that the config asks for.
 pub struct Root {
@@ -148,15 +151,20 @@ impl Root {
         device::mount_console(self, terminal).context("mount the terminal on /dev/console")
     }
 
+    /// What becomes read-only when nothing has to be made in it any more.
+    fn protect_late(&self) -> Result<()> {
+        for mount in &self.late {
+            self.kernel.set(mount.as_fd(), false, READ_ONLY).context("make a mount read-only")?;
+        }
+        Ok(())
+    }
+
     /// Hides and protects what is to be hidden and protected: called after [`Root::pivot`], when
     /// nothing has to be made or written in the root any more.
     pub fn finish(self, plan: &Rootfs) -> Result<()> {
-        let read_only = Attr { set: MOUNT_ATTR_RDONLY, ..Attr::default() };
-        for mount in &self.late {
-            self.kernel.set(mount.as_fd(), false, read_only).context("make a mount read-only")?;
-        }
+        self.protect_late()?;
         if plan.readonly {
-            self.kernel.set(self.fd.as_fd(), false, read_only).at("root.readonly")?;
+            self.kernel.set(self.fd.as_fd(), false, READ_ONLY).at("root.readonly")?;
         }
         mask::make_readonly(&self.kernel, &plan.readonly_paths)?;
         mask::mask(&self.kernel, &plan.masked, plan.label.as_ref())?;

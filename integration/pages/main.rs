@@ -1,0 +1,180 @@
+//! Man pages and completions are made of the description of the commands that brig itself parses by. They
+//! are kept in docs/man and docs/completions, for `make install` needs no more than to copy them: this
+//! test says when they are out of date, and with BRIG_BLESS=1 writes them.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+#![allow(clippy::disallowed_methods, reason = "not brig: half a file is written again")]
+
+use clap_complete::{Shell, generate};
+use clap_mangen::Man;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What clap does not know, at the end of brig(8).
+const MORE: &str = include_str!("brig.8.more");
+
+fn pages() -> BTreeMap<String, Vec<u8>> {
+    let mut brig = brig::cli::definition();
+    brig.build();
+    let mut pages = BTreeMap::new();
+    for command in std::iter::once(&brig).chain(brig.get_subcommands()) {
+        let version = concat!("brig ", env!("CARGO_PKG_VERSION"));
+        let man = Man::new(command.clone()).section("8").source(version).manual("brig");
+        let mut text = Vec::new();
+        man.render(&mut text).unwrap();
+        let more = if command.get_name() == "brig" { MORE } else { SEE_BRIG };
+        text.extend_from_slice(more.as_bytes());
+        pages.insert(format!("man/{}", man.get_filename()), text);
+    }
+    pages
+}
+
+const SEE_BRIG: &str = ".SH \"SEE ALSO\"\n\\fBbrig\\fR(8)\n";
+
+fn completions() -> BTreeMap<String, Vec<u8>> {
+    let shells = [(Shell::Bash, "brig.bash"), (Shell::Zsh, "_brig"), (Shell::Fish, "brig.fish")];
+    let of = |(shell, name): (Shell, &str)| {
+        let mut text = Vec::new();
+        generate(shell, &mut brig::cli::definition(), "brig", &mut text);
+        (format!("completions/{name}"), text)
+    };
+    shells.into_iter().map(of).collect()
+}
+
+fn docs() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("docs")
+}
+
+/// The files that are kept.
+fn kept() -> Vec<String> {
+    let mut kept = Vec::new();
+    for directory in ["man", "completions"] {
+        for entry in fs::read_dir(docs().join(directory)).unwrap() {
+            kept.push(format!("{directory}/{}", entry.unwrap().file_name().to_str().unwrap()));
+        }
+    }
+    kept.sort();
+    kept
+}
+
+#[test]
+fn what_is_installed_is_what_brig_parses_by() {
+    let made: BTreeMap<_, _> = pages().into_iter().chain(completions()).collect();
+    if std::env::var_os("BRIG_BLESS").is_some() {
+        for name in kept().iter().filter(|name| !made.contains_key(*name)) {
+            fs::remove_file(docs().join(name)).unwrap();
+        }
+        made.iter().for_each(|(name, text)| fs::write(docs().join(name), text).unwrap());
+    }
+    let names: Vec<String> = made.keys().cloned().collect();
+    assert_eq!(names, kept(), "BRIG_BLESS=1 cargo test --test pages what_is");
+    for (name, text) in &made {
+        let same = fs::read(docs().join(name)).unwrap() == *text;
+        assert!(same, "docs/{name} is out of date: BRIG_BLESS=1 cargo test --test pages what_is");
+    }
+}
+
+#[test]
+fn each_command_has_a_page_with_each_of_its_flags() {
+    let pages = pages();
+    let definition = brig::cli::definition();
+    for command in definition.get_subcommands() {
+        let name = command.get_name();
+        let page = String::from_utf8_lossy(&pages[&format!("man/brig-{name}.8")]).into_owned();
+        assert!(page.contains(&format!("brig\\-{name} \\- ")), "{page}");
+        for flag in command.get_arguments().filter(|flag| !flag.is_hide_set()) {
+            let Some(long) = flag.get_long() else { continue };
+            assert!(
+                page.contains(&format!("\\-\\-{}", long.replace('-', "\\-"))),
+                "{name}: {long}"
+            );
+        }
+        let main = String::from_utf8_lossy(&pages["man/brig.8"]).into_owned();
+        assert!(main.contains(&format!("brig\\-{name}(8)")), "{main}");
+    }
+}
+
+/// Runs a checker, if this machine has it, over each file that it is for.
+fn checked_by(program: &str, args: &[&str], names: impl Iterator<Item = String>) {
+    for name in names {
+        let path = docs().join(&name);
+        let output = match Command::new(program).args(args).arg(&path).env("LC_ALL", "C").output() {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                eprintln!("skipped: no {program} here to check docs/{name}");
+                return;
+            }
+            output => output.unwrap(),
+        };
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() && said.is_empty(), "{program} {name}: {said}");
+    }
+}
+
+#[test]
+fn formatters_and_shells_have_nothing_to_say_against_them() {
+    checked_by("groff", &["-man", "-Tutf8", "-ww", "-z"], pages().into_keys());
+    checked_by("mandoc", &["-Tlint", "-Werror"], pages().into_keys());
+    for (shell, name) in [("bash", "brig.bash"), ("zsh", "_brig"), ("fish", "brig.fish")] {
+        checked_by(shell, &["-n"], std::iter::once(format!("completions/{name}")));
+    }
+}
+
+#[test]
+fn bash_completes_commands_and_flags() {
+    let script = format!(
+        "source {}; COMP_WORDS=(brig exec --pid); COMP_CWORD=2; _brig brig --pid exec; \
+         echo ${{COMPREPLY[@]}}; COMP_WORDS=(brig mou); COMP_CWORD=1; _brig brig mou brig; \
+         echo ${{COMPREPLY[@]}}",
+        docs().join("completions/brig.bash").display()
+    );
+    let output = Command::new("bash").args(["--norc", "-c", &script]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(said, "--pid-file --pidfd-socket\nmounts\n", "{output:?}");
+}
+
+/// `make install` with another binary than the release's, so that it need not be built here.
+fn make(target: &str, destination: &Path) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let output = Command::new("make")
+        .args([target, "BRIG=Makefile", "PREFIX=/usr"])
+        .arg(format!("DESTDIR={}", destination.display()))
+        .current_dir(root)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).unwrap().map(Result::unwrap) {
+        match entry.file_type().unwrap().is_dir() {
+            true => found.append(&mut files(&entry.path())),
+            false => found.push(entry.path()),
+        }
+    }
+    found
+}
+
+#[test]
+fn install_puts_all_of_it_where_it_is_looked_for_and_uninstall_takes_it_away() {
+    let destination = Path::new(env!("CARGO_TARGET_TMPDIR")).join("installed");
+    // What a failure has left.
+    make("uninstall", &destination);
+    make("install", &destination);
+    let usr = destination.join("usr");
+    for name in [
+        "bin/brig",
+        "share/man/man8/brig.8",
+        "share/man/man8/brig-create.8",
+        "share/bash-completion/completions/brig",
+        "share/zsh/site-functions/_brig",
+        "share/fish/vendor_completions.d/brig.fish",
+    ] {
+        assert!(usr.join(name).is_file(), "{name}: {:#?}", files(&destination));
+    }
+    assert_eq!(files(&destination).len(), 1 + pages().len() + 3);
+    make("uninstall", &destination);
+    assert_eq!(files(&destination), Vec::<PathBuf>::new());
+}

@@ -1,0 +1,81 @@
+//! mounts: mounts more into a container that is there, or takes mounts away.
+
+use crate::launch::live;
+use crate::log::Log;
+use crate::plan;
+use crate::rootfs;
+use crate::spec::{self, At, Spec};
+use crate::state::{Dir, NotFound, Status};
+use anyhow::{Context, Result, anyhow, ensure};
+use serde::Deserialize;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// What mounts is told on the command line.
+#[derive(Debug)]
+pub struct Options {
+    /// Add, not remove.
+    pub add: bool,
+    /// The container's name.
+    pub id: String,
+    /// JSON: an array of mounts, or an object that has them as `mounts`, like config.json.
+    pub file: PathBuf,
+}
+
+/// Adds the mounts of a file, or removes them.
+pub fn mounts(root: &Path, options: &Options, log: &mut Log) -> Result<()> {
+    let what = if options.add { "add" } else { "remove" };
+    go(root, options, log).with_context(|| format!("mounts {what} {}", options.id))
+}
+
+fn go(root: &Path, options: &Options, log: &mut Log) -> Result<()> {
+    let read = || -> Result<_> {
+        let text = spec::read(File::open(&options.file)?)?;
+        let mounts = parse(&text)?;
+        Ok((text, mounts))
+    };
+    let name = options.file.display().to_string();
+    let (text, mounts) = read().with_context(|| name.clone())?;
+    let mut done = apply(root, options, &mounts, log);
+    if let Err(error) = &mut done
+        && let Some(at) = error.downcast_mut::<At>()
+    {
+        let part = if is_array(&text) { "mounts" } else { "" };
+        at.locate_in_part(name, part, &text);
+    }
+    done
+}
+
+fn is_array(text: &[u8]) -> bool {
+    text.trim_ascii_start().starts_with(b"[")
+}
+
+fn parse(text: &[u8]) -> Result<Vec<spec::Mount>> {
+    #[derive(Deserialize)]
+    struct Part {
+        mounts: Vec<spec::Mount>,
+    }
+    match is_array(text) {
+        true => Ok(serde_json::from_slice(text)?),
+        false => Ok(spec::parse::<Part>(text)?.mounts),
+    }
+}
+
+fn apply(root: &Path, options: &Options, mounts: &[spec::Mount], log: &mut Log) -> Result<()> {
+    let dir = Dir::open(root, &options.id)?;
+    let _lock = dir.lock()?;
+    let state = dir.load()?.ok_or_else(|| anyhow!(NotFound))?;
+    let there = [Status::Created, Status::Running, Status::Paused];
+    ensure!(there.contains(&dir.status(&state)?), "container not running");
+    if !options.add {
+        let targets = plan::live::remove(mounts)?;
+        return rootfs::live::remove(&live::enter(&state)?, &targets);
+    }
+    let config: Spec = serde_json::from_slice(&dir.read("config.json")?)?;
+    let mut warnings = Vec::new();
+    let mounts = plan::live::add(mounts, &config, &state.bundle, &mut warnings)?;
+    let opened = rootfs::live::open(&mounts, &live::users(&mounts, &state)?)?;
+    rootfs::live::add(live::enter(&state)?, &mounts, &opened)?;
+    warnings.iter().for_each(|warning| log.warn(warning));
+    Ok(())
+}

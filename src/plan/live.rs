@@ -1,0 +1,89 @@
+//! Mounts of a container that is there already: what `mounts add` and `mounts remove` ask for.
+
+use super::mounts::{Kind, Mount, target};
+use super::rootfs::propagation;
+use crate::spec::{self, Place, Spec};
+use anyhow::{Result, anyhow};
+use std::ffi::CString;
+use std::path::Path;
+
+/// Plans `mounts` for the container of this config. Sources may be relative to its bundle.
+pub fn add(
+    mounts: &[spec::Mount],
+    config: &Spec,
+    bundle: &Path,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Mount>> {
+    let linux = &config.linux;
+    let base = propagation(linux.rootfs_propagation.as_deref(), false)?.sources;
+    let label = linux.mount_label.as_deref();
+    let label = super::lsm::MountLabel::new(label, &config.annotations, &mut Vec::new())?;
+    let mut planned = Vec::with_capacity(mounts.len());
+    for (index, mount) in mounts.iter().enumerate() {
+        let mut mount = Mount::new(index, mount, bundle, base, warnings)?;
+        check(&mount.kind).at(mount.place())?;
+        if let Some(label) = &label {
+            mount.label(label);
+        }
+        planned.push(mount);
+    }
+    Ok(planned)
+}
+
+/// Other filesystems show what belongs to namespaces, and brig is not in all of the container's.
+fn check(kind: &Kind) -> Result<()> {
+    match kind {
+        Kind::Bind { .. } => Ok(()),
+        Kind::Filesystem(fs) if *fs.fstype == *c"tmpfs" && !fs.by_mount_2 => Ok(()),
+        _ => Err(anyhow!("only bind mounts and tmpfs can be added to a container")),
+    }
+}
+
+/// Where `mounts` are, of which nothing else counts.
+pub fn remove(mounts: &[spec::Mount]) -> Result<Vec<CString>> {
+    let path = |(index, mount): (usize, &spec::Mount)| {
+        target(&mount.destination).at(format!("mounts[{index}].destination"))
+    };
+    mounts.iter().enumerate().map(path).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn planned(mount: &str) -> Result<Vec<Mount>> {
+        let config = r#"{"ociVersion":"1.3.0","root":{"path":"r"}}"#;
+        let mount = serde_json::from_str(mount).unwrap();
+        add(&[mount], &serde_json::from_str(config).unwrap(), Path::new("/b"), &mut Vec::new())
+    }
+
+    #[test]
+    fn only_what_depends_on_no_namespace_can_be_added() {
+        let bind = planned(r#"{"destination":"/x","source":"s","options":["rbind","ro"]}"#);
+        let Kind::Bind { source, recursive } = &bind.unwrap()[0].kind else { panic!() };
+        assert_eq!((source.as_c_str(), *recursive), (c"/b/s", true));
+        assert!(planned(r#"{"destination":"/x","type":"tmpfs","options":["size=1m"]}"#).is_ok());
+        for bad in [
+            r#"{"destination":"/x","type":"proc"}"#,
+            r#"{"destination":"/x","type":"sysfs"}"#,
+            r#"{"destination":"/x","type":"cgroup"}"#,
+            r#"{"destination":"/x","type":"overlay","options":["lowerdir=/a,b"]}"#,
+            r#"{"destination":"/x","options":["remount"]}"#,
+        ] {
+            let error = format!("{:#}", planned(bad).unwrap_err());
+            assert_eq!(error, "mounts[0]: only bind mounts and tmpfs can be added to a container");
+        }
+    }
+
+    #[test]
+    fn what_is_removed_is_a_clean_path_and_not_the_root() {
+        let removed = |destination: &str| {
+            let mount = spec::Mount { destination: destination.into(), ..spec::Mount::default() };
+            remove(&[mount]).map(|paths| paths[0].clone())
+        };
+        assert_eq!(removed("a/../b//c/").unwrap().as_c_str(), c"/b/c");
+        for root in ["/", "/..", "", "a/.."] {
+            assert!(removed(root).is_err(), "{root}");
+        }
+    }
+}

@@ -82,6 +82,7 @@ complete -c brig -n "__fish_brig_using_subcommand bundle" -s t -l tty -d 'Give t
 complete -c brig -n "__fish_brig_using_subcommand bundle" -s h -l help -d 'Print help'
 complete -c brig -n "__fish_brig_using_subcommand commit" -s a -l author -d 'Who made it' -r
 complete -c brig -n "__fish_brig_using_subcommand commit" -s m -l message -d 'For its history' -r
+complete -c brig -n "__fish_brig_using_subcommand commit" -s c -l change -d 'CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME, WORKDIR as in a Dockerfile' -r
 complete -c brig -n "__fish_brig_using_subcommand commit" -l compression -d 'Of the layer [default: gzip]' -r -f -a "gzip\t''
 zstd\t''
 none\t''"

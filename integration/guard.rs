@@ -114,9 +114,10 @@ fn looks(path: &Path) -> String {
         names.sort();
         names.hash(&mut hasher);
     }
+    // The kernel numbers those of parameters anew when it has dropped them from memory.
+    let inode = if path.starts_with("/proc") { 0 } else { found.ino() };
     format!(
-        "inode {} mode {:o} of {}:{} device {:x} content {:x}",
-        found.ino(),
+        "inode {inode} mode {:o} of {}:{} device {:x} content {:x}",
         found.mode(),
         found.uid(),
         found.gid(),

@@ -80,3 +80,41 @@ fn a_readonly_cgroup_or_one_without_its_namespace_keeps_its_owner() {
     shared.create().ok();
     assert_eq!(owner(&mountpoint.join(&shared.id)), 0);
 }
+
+#[test]
+fn the_delegated_cgroup_is_the_containers_and_the_limits_stay_with_the_one_above() {
+    brig_only!();
+    let Some(mountpoint) = mountpoint() else { return skip("this host has no cgroup v2 alone") };
+    for user_namespace in [false, true] {
+        let sandbox = sandbox(&["nosuid", "noexec", "nodev"]);
+        sandbox.patch(|config| {
+            config["annotations"] = json!({"run.oci.delegate-cgroup": "own/tree"});
+            if !user_namespace {
+                let linux = config["linux"].as_object_mut().unwrap();
+                let namespaces = linux["namespaces"].as_array_mut().unwrap();
+                namespaces.retain(|namespace| namespace["type"] != "user");
+                linux.remove("uidMappings");
+                linux.remove("gidMappings");
+            }
+        });
+        let act = "read /proc/self/cgroup ; mkdir /sys/fs/cgroup/own/tree/x ; \
+                   read /sys/fs/cgroup/pids.max ; say done ; sleep 60";
+        let done = sandbox.script(act).run_with(&["--detach"]).ok();
+        done.wait_for_line("done");
+        let facts = done.facts_now();
+        // Its cgroup namespace shows the one above, where the limit is.
+        assert_eq!(facts.get("read /proc/self/cgroup"), r#""0::/own/tree\n""#, "{facts}");
+        assert_eq!(facts.get("mkdir /sys/fs/cgroup/own/tree/x"), "ok", "{facts}");
+        assert_eq!(facts.get("read /sys/fs/cgroup/pids.max"), r#""20\n""#, "{facts}");
+        let above = mountpoint.join(&sandbox.id);
+        let read = |file: &str| fs::read_to_string(above.join(file)).unwrap();
+        assert_eq!((&*read("pids.max"), &*read("own/tree/pids.max")), ("20\n", "max\n"));
+        assert_eq!(read("cgroup.procs"), "");
+        // exec as well: above no process can be, once controllers are given on.
+        fs::write(above.join("cgroup.subtree_control"), "+pids").unwrap();
+        let facts = sandbox.brig(&["exec", &sandbox.id, "/init", "read", "/proc/self/cgroup"]);
+        assert!(facts.ok().stdout.contains("0::/own/tree"));
+        sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
+        sandbox.assert_nothing_left();
+    }
+}

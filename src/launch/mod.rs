@@ -18,6 +18,7 @@ pub mod netdev;
 pub mod notify;
 mod options;
 pub mod parent;
+mod peer;
 pub mod program;
 pub mod rootless;
 pub mod spawn;

@@ -8,7 +8,8 @@ use super::groups::{self, Groups};
 use super::netdev::{self, Lent};
 use super::notify::{self, Manager};
 pub use super::options::{Driver, Options};
-use super::sync::{self, Channel, Message};
+use super::peer::{Peer, reap};
+use super::sync::{self, Message};
 use super::{idmap, program, rootless, spawn, upper};
 use crate::cgroup::{Cgroup, Scope};
 use crate::deadline;
@@ -26,10 +27,9 @@ use crate::spec::{self, At, Place, Spec};
 use crate::state::{self, Dir, Lock, State, Status};
 use crate::sys::clone::Side;
 use crate::sys::{Errno, cred, describe, errno_of, signal};
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow};
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -435,75 +435,4 @@ fn block_signals() -> Result<SignalFd> {
     super::foreground::forwarded().thread_block().context("block signals")?;
     let abort: SigSet = ABORT.iter().filter_map(|&signal| signal.try_into().ok()).collect();
     SignalFd::with_flags(&abort, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).context("signalfd")
-}
-
-/// The child, seen from here.
-struct Peer<'a> {
-    channel: &'a Channel,
-    init: &'a OwnedFd,
-    signals: &'a SignalFd,
-    end: Instant,
-}
-
-impl Peer<'_> {
-    fn tell(&self, message: &Message) -> Result<()> {
-        let sent = self.channel.send(message);
-        sent.with_context(|| format!("say {message:?} to the container's process"))
-    }
-
-    /// Listens to the child until it says what is expected now.
-    fn hear(&self, expected: &Message, cgroup: &Cgroup, log: &mut Log) -> Result<()> {
-        match self.hear_next(cgroup, log)? {
-            said if said == *expected => Ok(()),
-            said => bail!("the container's process says {said:?} instead of {expected:?}"),
-        }
-    }
-
-    /// Listens to the child until it says something that is neither a warning nor its end.
-    fn hear_next(&self, cgroup: &Cgroup, log: &mut Log) -> Result<Message> {
-        loop {
-            self.channel.wait(self.signals.as_fd(), self.end)?;
-            match self.channel.receive()? {
-                Some(Message::Warning(text)) => log.warn(&text),
-                Some(Message::Failed(text)) => bail!(text),
-                Some(said) => return Ok(said),
-                None => return Err(post_mortem(self.init, cgroup)),
-            }
-        }
-    }
-
-    /// Gives the agent what it decides by, as soon as the child has it.
-    fn deliver_listener(&self, agent: &Agent<'_>, state: &State, log: &mut Log) -> Result<()> {
-        match self.hear_next(&state.cgroup, log)? {
-            Message::Listener => agent.deliver(self.channel, state.pid)?,
-            said => bail!("the container's process says {said:?} instead of its listener"),
-        }
-        self.tell(&Message::Delivered)
-    }
-}
-
-/// Why the child died without a word.
-fn post_mortem(init: &OwnedFd, cgroup: &Cgroup) -> anyhow::Error {
-    let how = match reap(init) {
-        Ok(WaitStatus::Signaled(_, signal, _)) => format!("killed by {signal}"),
-        Ok(WaitStatus::Exited(_, code)) => format!("exit status {code}"),
-        Ok(other) => format!("{other:?}"),
-        Err(error) => describe(&error),
-    };
-    let died = anyhow!("the container's process died during its set-up ({how})");
-    match cgroup.oom_killed() {
-        true => died.context("does not suffice").context(At::new("linux.resources.memory.limit")),
-        false => died,
-    }
-}
-
-/// Waits until a child of brig is dead, and takes its status.
-fn reap(init: &OwnedFd) -> Result<WaitStatus> {
-    let end = Instant::now() + deadline::KILL;
-    ensure!(
-        super::foreground::readable(init.as_fd(), end)?,
-        "the container's process is still there {} s after it was killed",
-        deadline::KILL.as_secs()
-    );
-    Ok(waitid(Id::PIDFd(init.as_fd()), WaitPidFlag::WEXITED)?)
 }

@@ -120,7 +120,6 @@ impl Process {
         if umask.is_some_and(|umask| umask > 0o777) {
             Err(anyhow!("is more than 0777 (511)")).at("process.user.umask")?;
         }
-        valid_ids(&spec.user)?;
         let oom = spec.oom_score_adj;
         if oom.is_some_and(|score| !(-1000..=1000).contains(&score)) {
             Err(anyhow!("is not between -1000 and 1000")).at("process.oomScoreAdj")?;
@@ -161,18 +160,6 @@ impl Process {
     pub fn notifies(&self) -> bool {
         self.filter.as_ref().is_some_and(|filter| filter.listener.is_some())
     }
-}
-
-/// setresuid(2) takes the largest number for "unchanged": the container would run as brig does.
-fn valid_ids(user: &spec::User) -> Result<()> {
-    let valid = |id: u32, place: String| -> Result<()> {
-        let checked = if id == u32::MAX { Err(anyhow!("{id} is no id")) } else { Ok(()) };
-        checked.at(place)
-    };
-    valid(user.uid, "process.user.uid".into())?;
-    valid(user.gid, "process.user.gid".into())?;
-    let mut groups = user.additional_gids.iter().enumerate();
-    groups.try_for_each(|(i, &gid)| valid(gid, format!("process.user.additionalGids[{i}]")))
 }
 
 /// config.md: consoleSize must be ignored without a terminal.

@@ -84,7 +84,7 @@ for engine in "${engines[@]}"; do
     # A Debian to be the content of an image.
     if grep -q '^# debian$' "$here/engines/$engine.sh"; then
         export DEBIAN=$dir/debian.tar
-        [ -s "$DEBIAN" ] || { mmdebstrap --quiet --variant=minbase bookworm "$DEBIAN.new" && mv "$DEBIAN.new" "$DEBIAN"; }
+        [ -f "$DEBIAN" ] || { mmdebstrap --quiet --variant=minbase --format=tar bookworm "$DEBIAN.new" && mv "$DEBIAN.new" "$DEBIAN"; }
     fi
     if ! (
         enter "$engine"

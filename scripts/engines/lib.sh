@@ -21,6 +21,11 @@ make_world() {
     touch "/run/world/bin/$(basename "$RUNTIME_PATH")"
     mount --bind "$RUNTIME_PATH" "/run/world/bin/$(basename "$RUNTIME_PATH")"
     export RUNTIME_PATH=/run/world/bin/$(basename "$RUNTIME_PATH") LOGS=/run/world/logs HERE=/run/world/here
+    if [ -n "${DEBIAN:-}" ]; then
+        touch /run/world/debian.tar
+        mount --bind "$DEBIAN" /run/world/debian.tar
+        export DEBIAN=/run/world/debian.tar
+    fi
     cd /
     for dir in /tmp /var/tmp /var/lib/containers /var/lib/docker /var/lib/containerd /var/lib/cni /var/log /etc/cni /etc/containerd /etc/docker; do
         [ ! -d "$dir" ] || mount -t tmpfs -o mode=755 engines "$dir"

@@ -12,6 +12,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+/// What the kernel says of a cgroup that is not brig's to remove.
+const NOT_OURS: [Errno; 4] = [Errno::EBUSY, Errno::EACCES, Errno::EPERM, Errno::EROFS];
+
 /// The longest pause between two tries to remove a cgroup.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -173,12 +176,8 @@ impl Dir {
             match rmdir(above) {
                 Ok(()) => {}
                 // Another container is in it, and so are all further up; or it is another user's, who
-                // has made it meanwhile.
-                Err(error)
-                    if [Errno::EBUSY, Errno::EACCES, Errno::EPERM].contains(&error.errno) =>
-                {
-                    break;
-                }
+                // has made it meanwhile; or the hierarchy is read-only, and nothing here is brig's own.
+                Err(error) if NOT_OURS.contains(&error.errno) => break,
                 Err(error) => return Err(error),
             }
         }

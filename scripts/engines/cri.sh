@@ -444,10 +444,10 @@ call("RemoveContainer", container_id=first)'
 py 'init containers, one after the other, with a volume' '
 p = pod()
 os.makedirs("/tmp/empty", exist_ok=True)
-mounts = [bind("/tmp/empty", "/work")]
+mounts = [bind("/tmp/empty", "/shared")]
 for word in ("one", "two"):
-    ends(run(p, f"echo {word} >>/work/x", mounts=mounts))
-same(says(p, "cat /work/x", mounts=mounts), "one\ntwo")'
+    ends(run(p, f"echo {word} >>/shared/x", mounts=mounts))
+same(says(p, "cat /shared/x", mounts=mounts), "one\ntwo")'
 py 'a sandbox that is killed: not ready, its containers can be removed' '
 p = pod()
 c = stays(p)

@@ -125,7 +125,7 @@ fn a_failure_is_one_line_on_stderr() {
     let done = Sandbox::new().brig(&["state", "nobody"]);
     assert_eq!((done.code, done.stdout.as_str()), (Some(1), ""));
     assert_eq!(done.stderr.lines().count(), 1, "{done:?}");
-    assert!(done.stderr.starts_with("brig: "), "{done:?}");
+    assert!(done.stderr.starts_with("brig: error: state nobody: "), "{done:?}");
 }
 
 #[test]

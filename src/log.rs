@@ -112,7 +112,7 @@ impl Log {
         if self.sink.is_some() {
             self.say("error", &text);
         }
-        err(format!("brig: {text}\n").as_bytes());
+        err(format!("brig: error: {text}\n").as_bytes());
         self.sink = None;
         self.finish();
     }
@@ -197,7 +197,7 @@ pub fn rfc3339(since_epoch: Duration) -> String {
 
 /// What a bug looks like: a line, never an abort, which in a PID 1 would look like a SIGSEGV.
 pub fn panic(info: &std::panic::PanicHookInfo<'_>) {
-    err(format!("brig: internal error, please report it: {}\n", one_line(&info.to_string()))
+    err(format!("brig: error: internal, please report it: {}\n", one_line(&info.to_string()))
         .as_bytes());
 }
 

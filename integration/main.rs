@@ -56,6 +56,7 @@ mod namespaces;
 mod netdev;
 mod old_kernel;
 mod overlay;
+mod pid_file;
 mod process;
 mod ps;
 mod robust;

@@ -9,6 +9,10 @@
 //! a lock on it; state, list and kill never wait for one, because hooks call them.
 //! The status is computed on each look, never stored.
 
+mod pid_file;
+
+pub use pid_file::{write_atomically, write_pid_file};
+
 use crate::cgroup::Cgroup;
 use crate::deadline;
 use crate::hooks::{Hook, Stdin};
@@ -448,25 +452,6 @@ pub fn open_init(state: &State) -> Result<Option<OwnedFd>> {
         Err(error) if error.errno == Errno::ESRCH => Ok(None),
         Err(error) => Err(anyhow!(error)),
     }
-}
-
-/// Writes a file that appears whole or not at all, beside the one it replaces.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let write = || -> Result<()> {
-        let name = path.file_name().ok_or_else(|| anyhow!("is not the name of a file"))?;
-        let mut temp = std::ffi::OsString::from(".");
-        temp.push(name);
-        temp.push(format!(".{}", std::process::id()));
-        let temp = path.with_file_name(temp);
-        let mut file = File::options().write(true).create_new(true).open(&temp)?;
-        let done = file.write_all(bytes).and_then(|()| std::fs::rename(&temp, path));
-        if done.is_err() {
-            // The error that matters is the first one.
-            let _ = std::fs::remove_file(&temp);
-        }
-        Ok(done?)
-    };
-    write().with_context(|| format!("write {}", path.display()))
 }
 
 #[cfg(test)]

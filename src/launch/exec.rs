@@ -420,8 +420,7 @@ impl Child {
         agent: Option<&Agent<'_>>,
     ) -> Result<Option<Carrier>> {
         if let Some(path) = pid_file {
-            let pid = self.pid.to_string();
-            state::write_atomically(path, pid.as_bytes()).context("--pid-file")?;
+            state::write_pid_file(path, self.pid)?;
         }
         self.wait_until_executed(agent)?;
         console.map(|own| Carrier::new(socket::receive(own)?)).transpose()

@@ -284,8 +284,7 @@ impl Attempt {
         self.state.creating = false;
         self.dir.save(&self.state)?;
         if let Some(path) = &options.pid_file {
-            let pid = self.state.pid.to_string();
-            state::write_atomically(path, pid.as_bytes()).context("--pid-file")?;
+            state::write_pid_file(path, self.state.pid)?;
         }
         for socket in &self.pidfd_sockets {
             socket.send(peer.init.as_fd(), "standard")?;

@@ -2,8 +2,12 @@
 
 use crate::facts::Facts;
 use crate::host::{self, Version};
-use crate::sandbox::{Sandbox, brig_only, skip};
+use crate::sandbox::{Sandbox, before_exec, brig_only, skip};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 use serde_json::{Value, json};
+use std::ffi::{CStr, CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
 
 fn with(pointer: [&str; 2], value: Value) -> Sandbox {
     let sandbox = Sandbox::new();
@@ -223,4 +227,26 @@ fn a_class_of_service_without_resctrl_is_an_error() {
         sandbox.create_with(&[]).fails_with("no resctrl filesystem is mounted");
         sandbox.assert_nothing_left();
     }
+}
+
+#[test]
+fn a_mount_of_the_host_whose_name_is_not_utf8_changes_no_message() {
+    brig_only!();
+    if host::mounts().iter().any(|mount| mount.fstype == "resctrl") {
+        return skip("resctrl is mounted here");
+    }
+    let sandbox = with(["linux", "intelRdt"], json!({"schemata": ["L3:0=f"]}));
+    let odd = sandbox.dir.join(OsStr::from_bytes(b"caf\xe9"));
+    std::fs::create_dir(&odd).unwrap();
+    let bundle = sandbox.bundle();
+    let mut command = sandbox.command(&["run", "--bundle", bundle.to_str().unwrap(), &sandbox.id]);
+    let odd = CString::new(odd.as_os_str().as_bytes()).unwrap();
+    before_exec(&mut command, move || {
+        unshare(CloneFlags::CLONE_NEWNS)?;
+        let (none, tmpfs) = (None::<&CStr>, Some(c"tmpfs"));
+        mount(none, c"/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+        Ok(mount(tmpfs, odd.as_c_str(), tmpfs, MsFlags::empty(), none)?)
+    });
+    sandbox.spawn(command).wait().fails_with("no resctrl filesystem is mounted");
+    sandbox.assert_nothing_left();
 }

@@ -7,6 +7,7 @@ mod stat;
 use crate::plan::rdt::{Rdt as Plan, differing};
 use crate::spec::Place;
 use crate::sys::Errno;
+use crate::sys::mountinfo::mounts;
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::{Mode, mkdirat};
@@ -42,8 +43,8 @@ const DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_CLOEXEC);
 impl Rdt {
     /// What container `id` will have. Nothing is made yet.
     pub fn locate(plan: &Plan, id: &str) -> Result<Rdt> {
-        let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").context("mountinfo")?;
-        let root = mount_point(&mountinfo).context(
+        let path = "/proc/self/mountinfo";
+        let root = mount_point(&std::fs::read(path).context(path)?).context(
             "no resctrl filesystem is mounted: `mount -t resctrl resctrl /sys/fs/resctrl`, \
              on a processor that has it",
         )?;
@@ -147,12 +148,9 @@ pub fn enter(entry: &[OwnedFd]) -> Result<()> {
     entry.iter().try_for_each(zero).at("linux.intelRdt")
 }
 
-/// Where resctrl is mounted, by proc_pid_mountinfo(5).
-fn mount_point(mountinfo: &str) -> Option<PathBuf> {
-    let resctrl = |line: &&str| {
-        line.split_once(" - ").is_some_and(|(_, rest)| rest.split(' ').next() == Some("resctrl"))
-    };
-    mountinfo.lines().find(resctrl)?.split(' ').nth(4).map(PathBuf::from)
+/// Where resctrl is mounted.
+fn mount_point(mountinfo: &[u8]) -> Option<PathBuf> {
+    mounts(mountinfo).find(|mount| mount.is_type("resctrl")).map(|mount| mount.point())
 }
 
 /// Makes the directory of a class, or finds that it is there: false. `own`: it must not be.
@@ -278,10 +276,10 @@ mod tests {
 
     #[test]
     fn the_mount_is_found_by_its_type() {
-        let mountinfo = "22 1 0:20 / /sys rw - sysfs sysfs rw\n\
-                         30 22 0:25 / /sys/fs/resctrl rw,relatime - resctrl resctrl rw\n";
-        assert_eq!(mount_point(mountinfo), Some("/sys/fs/resctrl".into()));
-        assert_eq!(mount_point("22 1 0:20 / /resctrl rw - tmpfs resctrl rw\n"), None);
+        let mountinfo = b"22 1 0:20 / /caf\xe9 rw - sysfs sysfs rw\n\
+                          30 22 0:25 / /sys/fs/my\\040resctrl rw,relatime - resctrl resctrl rw\n";
+        assert_eq!(mount_point(mountinfo), Some("/sys/fs/my resctrl".into()));
+        assert_eq!(mount_point(b"22 1 0:20 / /resctrl rw - tmpfs resctrl rw\n"), None);
     }
 
     #[test]

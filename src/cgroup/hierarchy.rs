@@ -1,15 +1,13 @@
 //! Which cgroup hierarchies the host has, from /proc/self/mountinfo, and where brig itself is in
 //! them, from /proc/self/cgroup.
 //!
-//! A host can have thousands of mounts: a line is looked at no further than needed to see that it
-//! is none of ours, and nothing is allocated for it.
+//! A host can have thousands of mounts: nothing is allocated for one that is none of ours.
 
+use crate::sys::mountinfo::{Mount, mounts};
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
 /// One mounted cgroup hierarchy.
@@ -21,8 +19,8 @@ pub struct Hierarchy {
     pub mountpoint: PathBuf,
     /// Which of its cgroups is mounted there: `/` unless brig runs in a container.
     pub root: PathBuf,
-    id: u32,
-    parent: u32,
+    id: u64,
+    parent: u64,
 }
 
 /// Which versions of cgroups the host has.
@@ -80,8 +78,7 @@ fn version(hierarchies: &[Hierarchy]) -> Option<Version> {
 /// The hierarchies in the text of a mountinfo, each once.
 pub fn hierarchies(mountinfo: &[u8]) -> Vec<Hierarchy> {
     let mut found: Vec<Hierarchy> = Vec::new();
-    for line in mountinfo.split(|&byte| byte == b'\n') {
-        let Some(mount) = Line::parse(line) else { continue };
+    for mount in mounts(mountinfo).filter_map(Line::new) {
         // A mount over another hides it and everything mounted beneath it there: on it (its parent
         // is what it hides) or on the root of the mount that they are all mounted on.
         found.retain(|hidden| {
@@ -93,7 +90,7 @@ pub fn hierarchies(mountinfo: &[u8]) -> Vec<Hierarchy> {
         let hierarchy = Hierarchy {
             controllers,
             mountpoint: mount.mountpoint,
-            root: unescape(mount.root),
+            root: mount.mount.root(),
             id: mount.id,
             parent: mount.parent,
         };
@@ -111,38 +108,30 @@ fn usual(hierarchy: &Hierarchy) -> bool {
     hierarchy.mountpoint.starts_with("/sys/fs/cgroup")
 }
 
-/// A line of mountinfo that matters: a cgroup mount, or something mounted at or below the usual
-/// place of the cgroup mounts.
+/// A mount that matters: of cgroups, or of something else at or below the usual place of those.
 struct Line<'a> {
-    id: u32,
-    parent: u32,
-    root: &'a [u8],
+    id: u64,
+    parent: u64,
+    mount: Mount<'a>,
     mountpoint: PathBuf,
     /// `None`: another filesystem.
     controllers: Option<String>,
 }
 
 impl<'a> Line<'a> {
-    /// proc_pid_mountinfo(5): id, parent, device, root, mount point, options, any number of
-    /// optional fields, `-`, type, source, super options.
-    fn parse(line: &'a [u8]) -> Option<Line<'a>> {
-        let mut fields = line.split(|&byte| byte == b' ');
-        let (id, parent, _device) = (fields.next()?, fields.next()?, fields.next()?);
-        let (root, mountpoint, _options) = (fields.next()?, fields.next()?, fields.next()?);
-        fields.find(|&field| field == b"-")?;
-        let controllers = match fields.next()? {
-            b"cgroup2" => Some(String::new()),
-            b"cgroup" => Some(v1_controllers(fields.nth(1)?)),
-            _ if mountpoint.starts_with(b"/sys/fs/cgroup") => None,
-            _ => return None,
+    fn new(mount: Mount<'a>) -> Option<Line<'a>> {
+        let controllers = if mount.is_type("cgroup2") {
+            Some(String::new())
+        } else if mount.is_type("cgroup") {
+            Some(v1_controllers(mount.super_options()))
+        } else if mount.point_starts_with(b"/sys/fs/cgroup") {
+            None
+        } else {
+            return None;
         };
-        let (id, parent) = (number(id)?, number(parent)?);
-        Some(Line { id, parent, root, mountpoint: unescape(mountpoint), controllers })
+        let (id, parent) = (mount.id()?, mount.parent()?);
+        Some(Line { id, parent, mount, mountpoint: mount.point(), controllers })
     }
-}
-
-fn number(field: &[u8]) -> Option<u32> {
-    std::str::from_utf8(field).ok()?.parse().ok()
 }
 
 /// The controllers among a v1 hierarchy's super options, `cpu,cpuacct`, or its name.
@@ -158,25 +147,6 @@ fn v1_controllers(options: &[u8]) -> String {
         }
     }
     controllers
-}
-
-/// mountinfo has space, tab, newline and backslash as `\040` and so on.
-fn unescape(field: &[u8]) -> PathBuf {
-    let mut path = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let [first, tail @ ..] = rest {
-        match rest {
-            [b'\\', a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', after @ ..] => {
-                path.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
-                rest = after;
-            }
-            _ => {
-                path.push(*first);
-                rest = tail;
-            }
-        }
-    }
-    PathBuf::from(OsString::from_vec(path))
 }
 
 /// Where brig itself, or another process, is in each hierarchy.
@@ -379,7 +349,6 @@ mod tests {
         let odd = "33 31 0:30 /a\\134b /mnt/my\\040cgroup\\011x rw - cgroup cgroup rw,memory\n";
         let found = strings(&["memory /mnt/my cgroup\tx /a\\b"]);
         assert_eq!(detected(&[odd]).1, found);
-        assert_eq!(unescape(b"\\04"), Path::new("\\04"));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::plan::mounts::clean;
 use crate::plan::overlay::{IMAGE, Layers};
 use crate::process::socket::{Socket, receive};
 use crate::state::{self, Dir, State};
+use crate::sys::mountinfo::{Mount, mounts};
 use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -16,8 +17,7 @@ use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 use std::collections::HashSet;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 const DIRECTORY: OFlag =
     OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
@@ -103,11 +103,6 @@ fn in_memory(state: &State) -> Result<OwnedFd> {
 
 /// The mount point of the tmpfs that brig calls "upper".
 fn parked(mountinfo: &[u8]) -> Option<PathBuf> {
-    mountinfo.split(|byte| *byte == b'\n').find_map(|line| {
-        let line = std::str::from_utf8(line).ok()?;
-        let (mount, filesystem) = line.split_once(" - ")?;
-        let upper = filesystem.starts_with("tmpfs upper ");
-        let point = mount.split(' ').nth(4)?;
-        upper.then(|| Path::new(std::ffi::OsStr::from_bytes(point.as_bytes())).to_owned())
-    })
+    let upper = |mount: &Mount<'_>| mount.is_type("tmpfs") && mount.source() == b"upper";
+    mounts(mountinfo).find(upper).map(|mount| mount.point())
 }

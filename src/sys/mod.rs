@@ -9,6 +9,7 @@ pub mod cred;
 mod error;
 pub mod misc;
 pub mod mount;
+pub mod mountinfo;
 pub mod netlink;
 pub mod path;
 pub mod sched;

@@ -16,7 +16,7 @@ use brig::plan::rootfs::RootOptions;
 use brig::plan::{Plan, idmap};
 use brig::seccomp::Filter;
 use brig::seccomp::arch::Arch;
-use brig::spec::{At, Mount, Spec};
+use brig::spec::{Document, Mount, Spec, shape};
 use brig::{cli, state};
 use interpreter::{Call, run, verify};
 use oci_spec::runtime::LinuxSeccomp;
@@ -49,10 +49,18 @@ fn readable(error: &anyhow::Error) {
 
 /// config.json becomes a plan, and no file is opened: the bundle does not exist.
 pub fn config(bytes: &[u8]) {
-    let spec: Spec = match brig::spec::parse(bytes) {
-        Ok(spec) => spec,
+    let config = Document { name: "config.json", shape: shape::CONFIG, text: bytes };
+    config.unknown_keys();
+    let mut warnings = Vec::new();
+    let (spec, rewritten) = match config.parse::<Spec>(&mut warnings) {
+        Ok(parsed) => parsed,
         Err(error) => return readable(&error),
     };
+    if let Some(text) = rewritten {
+        // What exec reads later: nothing is left to rewrite.
+        let again = Document { name: "config.json", shape: shape::CONFIG, text: &text };
+        assert!(again.parse::<Spec>(&mut warnings).is_ok_and(|(_, rewritten)| rewritten.is_none()));
+    }
     match Plan::new(&spec, Path::new("/nonexistent/bundle"), &RootOptions::default()) {
         Ok(plan) => {
             for mount in &plan.rootfs.mounts {
@@ -64,12 +72,7 @@ pub fn config(bytes: &[u8]) {
             // The kernel takes a map in one write of less than a page.
             assert!(idmap::to_text(&plan.id_maps.uids).len() < 4096);
         }
-        Err(mut error) => {
-            if let Some(at) = error.downcast_mut::<At>() {
-                at.locate(bytes);
-            }
-            readable(&error);
-        }
+        Err(error) => readable(&config.located(error)),
     }
 }
 

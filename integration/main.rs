@@ -22,6 +22,7 @@ mod cgroup_v2;
 mod cgroups;
 mod cli;
 mod command;
+mod config_keys;
 mod console;
 mod crash;
 mod cve_binary;

@@ -91,6 +91,11 @@ impl Log {
         }
     }
 
+    /// Whether debug lines are shown.
+    pub fn debugs(&self) -> bool {
+        self.level == Level::Debug
+    }
+
     /// With `--debug` only.
     pub fn debug(&mut self, text: fmt::Arguments<'_>) {
         if self.level == Level::Debug {

@@ -31,11 +31,13 @@ pub fn mounts(root: &Path, options: &Options, log: &mut Log) -> Result<()> {
 fn go(root: &Path, options: &Options, log: &mut Log) -> Result<()> {
     let read = || -> Result<_> {
         let text = spec::read(File::open(&options.file)?)?;
-        let mounts = parse(&text)?;
-        Ok((text, mounts))
+        Ok(text)
     };
     let name = options.file.display().to_string();
-    let (text, mounts) = read().with_context(|| name.clone())?;
+    let text = read().with_context(|| name.clone())?;
+    let mut warnings = Vec::new();
+    let mounts = parse(&name, &text, &mut warnings)?;
+    warnings.iter().for_each(|warning| log.warn(warning));
     let mut done = apply(root, options, &mounts, log);
     if let Err(error) = &mut done
         && let Some(at) = error.downcast_mut::<At>()
@@ -50,14 +52,15 @@ fn is_array(text: &[u8]) -> bool {
     text.trim_ascii_start().starts_with(b"[")
 }
 
-fn parse(text: &[u8]) -> Result<Vec<spec::Mount>> {
+fn parse(name: &str, text: &[u8], warnings: &mut Vec<String>) -> Result<Vec<spec::Mount>> {
     #[derive(Deserialize)]
     struct Part {
         mounts: Vec<spec::Mount>,
     }
+    let document = |shape| spec::Document { name, shape, text };
     match is_array(text) {
-        true => Ok(serde_json::from_slice(text)?),
-        false => Ok(spec::parse::<Part>(text)?.mounts),
+        true => Ok(document(spec::shape::MOUNTS).parse(warnings)?.0),
+        false => Ok(document(spec::shape::WITH_MOUNTS).parse::<Part>(warnings)?.0.mounts),
     }
 }
 

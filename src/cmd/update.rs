@@ -62,9 +62,16 @@ fn resources(options: &Options, warnings: &mut Vec<String>) -> Result<Resources>
             _ => spec::read(std::fs::File::open(path)?),
         }
     };
+    let name = match &options.resources {
+        Some(path) if path.as_os_str() != "-" => path.display().to_string(),
+        _ => "stdin".to_owned(),
+    };
     let plan = |text: Option<&[u8]>, warnings: &mut Vec<String>| -> Result<Resources> {
         let mut spec: spec::Resources = match text {
-            Some(text) => spec::parse(text)?,
+            Some(text) => {
+                let shape = spec::shape::RESOURCES;
+                spec::Document { name: &name, shape, text }.parse(warnings)?.0
+            }
             None => spec::Resources::default(),
         };
         for (flag, value) in &options.limits {
@@ -74,12 +81,10 @@ fn resources(options: &Options, warnings: &mut Vec<String>) -> Result<Resources>
         Resources::new(&spec, warnings)
     };
     let Some(path) = &options.resources else { return plan(None, warnings) };
-    let name =
-        if path.as_os_str() == "-" { "stdin".to_owned() } else { path.display().to_string() };
     let text = read(path).with_context(|| format!("--resources {name}"))?;
     plan(Some(&text), warnings).map_err(|mut error| {
         if let Some(at) = error.downcast_mut::<At>() {
-            at.locate_in_part(name, "linux.resources.", &text);
+            at.locate_in_part(name.clone(), "linux.resources.", &text);
         }
         error
     })

@@ -17,7 +17,7 @@ use crate::process::socket::Socket;
 use crate::process::{ids, limits, sched, stdio};
 use crate::rdt;
 use crate::rootfs::{self, Sources, Users};
-use crate::spec::{At, Place};
+use crate::spec::{Document, Place};
 use crate::state::{State, Status};
 use crate::sys::clone::{self, Birth};
 use crate::sys::{cred, describe, misc, signal};
@@ -34,7 +34,7 @@ pub struct Inherited<'a> {
     /// What to do.
     pub plan: &'a Plan,
     /// The text of config.json, to find places in for errors.
-    pub config: &'a [u8],
+    pub config: Document<'a>,
     /// What is known of the container.
     pub state: &'a State,
     /// Whether it is in its cgroup2 already.
@@ -99,7 +99,7 @@ pub fn run(inherited: Inherited<'_>) -> ! {
         Ok(program) => program,
         Err(error) => {
             // If the parent is gone too, there is nobody to tell.
-            let _ = channel.send(&Message::Failed(located(error, config)));
+            let _ = channel.send(&Message::Failed(describe(&config.located(error))));
             crate::sys::exit(1)
         }
     };
@@ -143,13 +143,6 @@ fn close_the_rest(plan: &Plan, output: &Output, channel: &Channel, gate: &Gate) 
         needed.extend(output.descriptors());
     }
     Ok(clone::close_all_but(3 + plan.process.preserved_fds, &needed)?)
-}
-
-fn located(mut error: anyhow::Error, config: &[u8]) -> String {
-    if let Some(at) = error.downcast_mut::<At>() {
-        at.locate(config);
-    }
-    describe(&error)
 }
 
 /// First of all, so that whatever is allocated, mounted or copied from here on is charged to them.

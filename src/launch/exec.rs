@@ -198,11 +198,14 @@ fn from_file(
 ) -> Result<Process> {
     let read = || spec::read(File::open(path)?);
     let text = read().with_context(|| path.display().to_string())?;
-    let process =
-        spec::parse(&text).and_then(|spec| Process::new(&confined(spec, own), user, warnings));
+    let name = path.display().to_string();
+    let document = spec::Document { name: &name, shape: spec::shape::PROCESS, text: &text };
+    let process = document
+        .parse(warnings)
+        .and_then(|(spec, _)| Process::new(&confined(spec, own), user, warnings));
     process.map_err(|mut error| {
         if let Some(at) = error.downcast_mut::<At>() {
-            at.locate_in_part(path.display().to_string(), "process.", &text);
+            at.locate_in_part(name, "process.", &text);
         }
         error
     })

@@ -23,7 +23,7 @@ use crate::process::socket::{self, Socket};
 use crate::process::{activation, limits, sched, stdio};
 use crate::rdt::Rdt;
 use crate::rootfs::Sources;
-use crate::spec::{self, At, Place, Spec};
+use crate::spec::{self, Document, Place, Spec, shape};
 use crate::state::{self, Dir, Lock, State, Status};
 use crate::sys::clone::Side;
 use crate::sys::{Errno, cred, describe, errno_of, signal};
@@ -54,18 +54,10 @@ pub struct Created {
 /// Creates a container: when this returns it waits for start.
 pub fn create(options: &Options, log: &mut Log) -> Result<Created> {
     let bundle = std::path::absolute(&options.bundle)?;
-    let config = read_config(options, &bundle)?;
-    located(create_from(options, &bundle, &config, log), &config)
-}
-
-/// Errors that know their place in the config are told line and column.
-fn located<T>(mut result: Result<T>, config: &[u8]) -> Result<T> {
-    if let Err(error) = &mut result
-        && let Some(at) = error.downcast_mut::<At>()
-    {
-        at.locate(config);
-    }
-    result
+    let text = read_config(options, &bundle)?;
+    let name = options.config.as_ref().map_or("config.json".into(), |path| path.to_string_lossy());
+    let config = Document { name: &name, shape: shape::CONFIG, text: &text };
+    create_from(options, &bundle, config, log).map_err(|error| config.located(error))
 }
 
 fn read_config(options: &Options, bundle: &Path) -> Result<Vec<u8>> {
@@ -78,10 +70,20 @@ fn read_config(options: &Options, bundle: &Path) -> Result<Vec<u8>> {
     })
 }
 
-fn create_from(options: &Options, bundle: &Path, config: &[u8], log: &mut Log) -> Result<Created> {
+fn create_from(
+    options: &Options,
+    bundle: &Path,
+    config: Document<'_>,
+    log: &mut Log,
+) -> Result<Created> {
     // Decide. Nothing has happened yet.
     state::check_id(&options.id)?;
-    let mut spec: Spec = spec::parse(config)?;
+    let mut warnings = Vec::new();
+    let (mut spec, rewritten) = config.parse::<Spec>(&mut warnings)?;
+    warnings.iter().for_each(|warning| log.warn(warning));
+    if log.debugs() {
+        config.unknown_keys().iter().for_each(|key| log.debug(format_args!("{key}")));
+    }
     let mut manager = Manager::of_environment()?;
     let directory = std::path::absolute(&options.root)?.join(&options.id);
     if manager.is_some() && !notify::add_to(&mut spec, &directory) {
@@ -131,6 +133,7 @@ fn create_from(options: &Options, bundle: &Path, config: &[u8], log: &mut Log) -
         network,
         lent: None,
         reached_hooks: false,
+        rewritten,
     };
     match attempt.go(options, config, &plan, joined, console, log) {
         Ok((init, master)) => {
@@ -189,13 +192,15 @@ struct Attempt {
     network: Option<File>,
     lent: Option<Lent>,
     reached_hooks: bool,
+    /// The text of config.json to keep, where that is not the bundle's.
+    rewritten: Option<Vec<u8>>,
 }
 
 impl Attempt {
     fn go(
         &mut self,
         options: &Options,
-        config: &[u8],
+        config: Document<'_>,
         plan: &Plan,
         joined: Vec<spawn::Joined<'_>>,
         console: Way,
@@ -203,7 +208,7 @@ impl Attempt {
     ) -> Result<(OwnedFd, Option<OwnedFd>)> {
         // Acquire: the child inherits all of it as descriptors.
         self.dir.begin(&self.state)?;
-        self.dir.write("config.json", config)?;
+        self.dir.write("config.json", self.rewritten.as_deref().unwrap_or(config.text))?;
         if self.notifies {
             notify::make_directory(&self.dir)?;
         }

@@ -8,6 +8,8 @@
 mod place;
 mod process;
 mod resources;
+mod rewrite;
+pub mod shape;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -17,7 +19,7 @@ pub use process::{
     Capabilities, ConsoleSize, ExecAffinity, IoPriority, Process, Rlimit, Scheduler, User,
 };
 pub use resources::*;
-pub use text::{parse, read};
+pub use text::{Document, read};
 
 use oci_spec::runtime as oci;
 use serde::Deserialize;

@@ -7,6 +7,9 @@ use serde_json::error::Category;
 use std::borrow::Cow;
 use std::fmt;
 
+/// What the text is called if nothing else is said.
+const CONFIG_NAME: &str = "config.json";
+
 /// An error's context: the place in `config.json` it is about, as `mounts[3].options[1]`, and once
 /// [`At::locate`] has seen the text, line and column. Displays as
 /// `mounts[3].options[1] (config.json line 24, column 17)`.
@@ -33,6 +36,22 @@ impl At {
         self.locate(text);
     }
 
+    /// The text is that of the file `name`.
+    pub fn name(&mut self, name: &str) {
+        if name != CONFIG_NAME {
+            self.file = Some(name.to_owned());
+        }
+    }
+
+    /// The place of the key whose quote is at `offset`, and that of the quote itself.
+    pub(super) fn of_key(text: &[u8], offset: usize) -> At {
+        let mut steps = path_at(text, offset.saturating_sub(1));
+        if let Some(key) = (Cursor { text, at: offset }).string() {
+            steps.push(Step::Key(key_text(key)));
+        }
+        At { place: render(&steps), file: None, position: Some(position(text, offset)) }
+    }
+
     /// Finds line and column of the place in `text`, of its nearest ancestor where the place itself
     /// is absent: called only when there is an error to show.
     pub fn locate(&mut self, text: &[u8]) {
@@ -43,7 +62,7 @@ impl At {
 
 impl fmt::Display for At {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let file = self.file.as_deref().unwrap_or("config.json");
+        let file = self.file.as_deref().unwrap_or(CONFIG_NAME);
         match (self.place.as_str(), self.position) {
             (place, None) => f.write_str(place),
             // The whole file.
@@ -85,6 +104,15 @@ pub fn parse_error(text: &[u8], error: &serde_json::Error) -> anyhow::Error {
     };
     let context = At { place, file: None, position: Some(position(text, at)) };
     anyhow::Error::msg(words).context(context)
+}
+
+/// An error about a rewritten text, with its place in the original.
+pub(super) fn relocated(mut error: anyhow::Error, original: &[u8]) -> anyhow::Error {
+    if let Some(at) = error.downcast_mut::<At>() {
+        at.position = None;
+        at.locate(original);
+    }
+    error
 }
 
 /// An error about what stands there.
@@ -230,7 +258,8 @@ fn find(text: &[u8], steps: &[Step<'_>]) -> usize {
     found
 }
 
-/// Where the child `step` of the value at `at` begins. Of duplicate keys the last, as serde does.
+/// Where the child `step` of the value at `at` begins. Of duplicate keys the last; a key in other letter
+/// case where there is none that is exact.
 fn child(text: &[u8], at: usize, step: &Step<'_>) -> Option<usize> {
     let mut cursor = Cursor { text, at };
     let wants = match step {
@@ -240,7 +269,7 @@ fn child(text: &[u8], at: usize, step: &Step<'_>) -> Option<usize> {
     if cursor.next()? != wants {
         return None;
     }
-    let mut found = None;
+    let (mut found, mut folded) = (None, None);
     for index in 0.. {
         cursor.space();
         let hit = match step {
@@ -253,7 +282,11 @@ fn child(text: &[u8], at: usize, step: &Step<'_>) -> Option<usize> {
                     break;
                 }
                 cursor.space();
-                key_text(key) == *wanted
+                let key = key_text(key);
+                if key.eq_ignore_ascii_case(wanted) {
+                    folded = Some(cursor.at);
+                }
+                key == *wanted
             }
         };
         if hit {
@@ -265,7 +298,7 @@ fn child(text: &[u8], at: usize, step: &Step<'_>) -> Option<usize> {
             break;
         }
     }
-    found
+    found.or(folded)
 }
 
 /// The innermost value that byte `offset` is in, or that is expected there: all tokens up to it

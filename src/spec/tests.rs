@@ -1,7 +1,8 @@
 //! That nothing of the specification is passed over: a property that brig does not read would be ignored, as
 //! unknown ones have to be.
 
-use super::{Spec, parse};
+use super::shape::{CONFIG, Shape};
+use super::{Document, Spec};
 use serde_json::{Value, json};
 
 /// The properties of runtime-spec 1.3's Go types that bind a Linux runtime, by where they stand; `[]` is
@@ -88,6 +89,43 @@ fn only(place: &str, value: Value) -> Value {
     only(outer, json!({ name: inner }))
 }
 
+fn read(config: &str) -> anyhow::Result<(Spec, Option<Vec<u8>>)> {
+    let text = config.as_bytes();
+    Document { name: "config.json", shape: CONFIG, text }.parse(&mut Vec::new())
+}
+
+/// All keys of a shape, in the manner of [`PROPERTIES`].
+fn keys(place: &str, shape: &Shape, into: &mut Vec<(String, String)>) {
+    match shape {
+        Shape::Any => {}
+        Shape::List(element) => keys(&format!("{place}[]"), element, into),
+        Shape::Map(value) => keys(&format!("{place}.*"), value, into),
+        Shape::Object(members) => {
+            for (name, value) in *members {
+                into.push((place.to_owned(), (*name).to_owned()));
+                let dot = if place.is_empty() { "" } else { "." };
+                keys(&format!("{place}{dot}{name}"), value, into);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_shape_has_every_property_of_the_specification_and_no_other() {
+    let mut known = Vec::new();
+    keys("", CONFIG, &mut known);
+    let mut wanted: Vec<(String, String)> = Vec::new();
+    for (place, names) in PROPERTIES {
+        let data = ["annotations", "linux.sysctl", "linux.resources.unified"];
+        for name in names.split(' ').filter(|_| !data.contains(place)) {
+            wanted.push(((*place).to_owned(), name.trim_end_matches('?').to_owned()));
+        }
+    }
+    known.sort();
+    wanted.sort();
+    assert_eq!(known, wanted);
+}
+
 #[test]
 fn every_property_of_the_specification_is_read() {
     let mut ignored = Vec::new();
@@ -98,7 +136,7 @@ fn every_property_of_the_specification_is_read() {
                 None => (name, json!(true)),
             };
             let config = only(place, json!({ name: wrong })).to_string();
-            let error = parse::<Spec>(config.as_bytes()).err().map(|error| format!("{error:#}"));
+            let error = read(&config).err().map(|error| format!("{error:#}"));
             // Of a choice between names serde_json says neither place nor type.
             let told = |text: &String| {
                 text.contains("expected value")

@@ -1,71 +1,110 @@
 //! JSON as text: how long it may be, how deep it may nest.
 
-use super::place::{error_at, parse_error};
+use super::place::{At, error_at, parse_error, relocated};
+use super::rewrite::rewrite;
+use super::shape::{Found, Shape, walk};
 use anyhow::{Result, ensure};
 use serde::de::DeserializeOwned;
 use std::io::Read;
 
-/// Longer texts, in bytes, are no honest ones.
-const LONGEST: u64 = 16 << 20;
+/// The longest text, in bytes.
+const MAX_LENGTH: u64 = 16 << 20;
 
-/// Ten times of what the specification needs.
-const MOST: usize = 128;
+/// How deep arrays and objects may nest: ten times what the specification needs.
+const MAX_DEPTH: usize = 128;
 
 /// All of a text that is not too long.
 pub fn read(from: impl Read) -> Result<Vec<u8>> {
     let mut text = Vec::with_capacity(32 << 10);
-    from.take(LONGEST + 1).read_to_end(&mut text)?;
-    ensure!(text.len() as u64 <= LONGEST, "is longer than {} MiB", LONGEST >> 20);
+    from.take(MAX_LENGTH + 1).read_to_end(&mut text)?;
+    ensure!(text.len() as u64 <= MAX_LENGTH, "is longer than {} MiB", MAX_LENGTH >> 20);
     Ok(text)
 }
 
-/// What a text says. Errors know their place in it.
-pub fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T> {
-    check(text)?;
-    serde_json::from_slice(text).map_err(|error| parse_error(text, &error))
+/// A JSON text, and what it is.
+#[derive(Clone, Copy)]
+pub struct Document<'a> {
+    /// The file, as messages name it.
+    pub name: &'a str,
+    /// What the text may have in it.
+    pub shape: &'static Shape,
+    /// All of it.
+    pub text: &'a [u8],
 }
 
-/// Refuses a text that nests deeper than any honest one: what brig does not know serde skips, and does
-/// not look how deep that is.
-fn check(text: &[u8]) -> Result<()> {
-    match first_too_deep(text) {
-        Some(offset) => {
-            Err(error_at(text, offset, format!("nests deeper than {MOST} arrays and objects")))
-        }
-        None => Ok(()),
-    }
-}
-
-/// Where the first value begins that is too deep. In a text that is no JSON: anything, serde will say so.
-fn first_too_deep(text: &[u8]) -> Option<usize> {
-    let (mut depth, mut at) = (0_usize, 0);
-    while let Some(byte) = text.get(at) {
-        match byte {
-            b'"' => at = end_of_string(text, at + 1),
-            b'[' | b'{' => {
-                depth += 1;
-                if depth > MOST {
-                    return Some(at);
-                }
+impl Document<'_> {
+    /// What the text says, and the text itself where it had to be rewritten: keys in another letter case
+    /// are taken, with a warning, and of a key given twice the last value, or both objects merged.
+    /// Errors know their place in the text.
+    pub fn parse<T: DeserializeOwned>(
+        &self,
+        warnings: &mut Vec<String>,
+    ) -> Result<(T, Option<Vec<u8>>)> {
+        self.read(warnings).map_err(|mut error| {
+            if let Some(at) = error.downcast_mut::<At>() {
+                at.name(self.name);
             }
-            b']' | b'}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        at += 1;
+            error
+        })
     }
-    None
-}
 
-/// Where the quote is that ends a string, which begins here.
-fn end_of_string(text: &[u8], mut at: usize) -> usize {
-    while let Some(byte) = text.get(at) {
-        match byte {
-            b'"' => return at,
-            b'\\' => at += 2,
-            _ => at += 1,
+    fn read<T: DeserializeOwned>(
+        &self,
+        warnings: &mut Vec<String>,
+    ) -> Result<(T, Option<Vec<u8>>)> {
+        let (mut again, mut other_case) = (false, Vec::new());
+        let too_deep = walk(self.text, self.shape, MAX_DEPTH, &mut |at, found| match found {
+            Found::Unknown => {}
+            Found::Again => again = true,
+            Found::OtherCase(known) => other_case.push((at, known)),
+        });
+        // What brig does not know serde skips, and does not look how deep that is.
+        if let Some(offset) = too_deep {
+            let text = format!("nests deeper than {MAX_DEPTH} arrays and objects");
+            return Err(error_at(self.text, offset, text));
         }
+        let parsed = |text: &[u8]| serde_json::from_slice(text);
+        if !again && other_case.is_empty() {
+            return Ok((parsed(self.text).map_err(|error| parse_error(self.text, &error))?, None));
+        }
+        // A text that is not JSON: serde says where.
+        let Some(text) = rewrite(self.text, self.shape) else {
+            return Ok((parsed(self.text).map_err(|error| parse_error(self.text, &error))?, None));
+        };
+        let value =
+            parsed(&text).map_err(|error| relocated(parse_error(&text, &error), self.text))?;
+        warnings.extend(other_case.into_iter().map(|(at, known)| {
+            format!("{}: taken for {known:?}: keys are case-sensitive", self.place(at))
+        }));
+        Ok((value, Some(text)))
     }
-    at
+
+    /// An error that knows its place in the text gets line and column.
+    pub fn located(&self, mut error: anyhow::Error) -> anyhow::Error {
+        if let Some(at) = error.downcast_mut::<At>() {
+            at.name(self.name);
+            at.locate(self.text);
+        }
+        error
+    }
+
+    /// Each key that brig does not know and therefore ignores, as a line with its place.
+    pub fn unknown_keys(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        walk(self.text, self.shape, MAX_DEPTH, &mut |at, what| {
+            if what == Found::Unknown {
+                found.push(format!("{}: unknown key, ignored", self.place(at)));
+            }
+        });
+        found
+    }
+
+    /// Where the key at `offset` stands.
+    fn place(&self, offset: usize) -> At {
+        let mut at = At::of_key(self.text, offset);
+        at.name(self.name);
+        at
+    }
 }
 
 #[cfg(test)]
@@ -83,16 +122,52 @@ mod tests {
         format!("{}{}", "[".repeat(depth), "]".repeat(depth))
     }
 
+    fn read_text(text: &str) -> Result<(serde::de::IgnoredAny, Option<Vec<u8>>)> {
+        let (text, shape) = (text.as_bytes(), super::super::shape::CONFIG);
+        Document { name: "config.json", shape, text }.parse(&mut Vec::new())
+    }
+
     #[test]
     fn the_limit_is_exact_and_strings_do_not_count() {
-        assert!(check(nested(128).as_bytes()).is_ok());
-        let error = check(nested(129).as_bytes()).unwrap_err();
+        assert!(read_text(&nested(128)).is_ok());
+        let error = read_text(&nested(129)).unwrap_err();
         let said = "config.json line 1, column 129: nests deeper than 128 arrays and objects";
         assert_eq!(format!("{error:#}"), said);
-        assert!(check(format!("[\"{}\\\"[\"]", nested(500)).as_bytes()).is_ok());
-        assert!(check(format!("[{}1]", "[1],".repeat(500)).as_bytes()).is_ok());
+        assert!(read_text(&format!("[\"{}\\\"[\"]", nested(500))).is_ok());
+        assert!(read_text(&format!("[{}1]", "[1],".repeat(500))).is_ok());
         for broken in ["\"", "\"\\", "]]]]", "{\"a\\"] {
-            assert!(check(broken.as_bytes()).is_ok());
+            assert!(read_text(broken).is_err());
         }
+    }
+
+    #[test]
+    fn keys_in_other_case_are_warned_of_with_their_place() {
+        let text = b"{\"HostName\": \"a\",\n \"linux\": {\"maskedpaths\": [], \"maskedPath\": 1}}";
+        let source = Document { name: "other.json", shape: super::super::shape::CONFIG, text };
+        let mut warnings = Vec::new();
+        let (spec, rewritten) = source.parse::<serde_json::Value>(&mut warnings).unwrap();
+        assert_eq!(spec["hostname"], "a");
+        assert!(rewritten.is_some());
+        assert_eq!(
+            warnings,
+            [
+                "HostName (other.json line 1, column 2): taken for \"hostname\": keys are case-sensitive",
+                "linux.maskedpaths (other.json line 2, column 12): taken for \"maskedPaths\": keys are \
+                 case-sensitive"
+            ]
+        );
+        assert_eq!(
+            source.unknown_keys(),
+            ["linux.maskedPath (other.json line 2, column 31): unknown key, ignored"]
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_in_a_rewritten_text_is_located_in_the_original() {
+        let text = b"{\"ociVersion\": \"1.0.2\",\n\"HOSTNAME\": 5}";
+        let source = Document { name: "config.json", shape: super::super::shape::CONFIG, text };
+        let error = source.parse::<super::super::Spec>(&mut Vec::new()).unwrap_err();
+        let said = "hostname (config.json line 2, column 13): invalid type: integer `5`, expected a string";
+        assert_eq!(format!("{error:#}"), said);
     }
 }

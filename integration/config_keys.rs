@@ -1,0 +1,137 @@
+//! Keys of config.json and its kin in another letter case, given twice, or unknown: read as runc's decoder
+//! reads them.
+
+use crate::sandbox::{Sandbox, brig_only, is_peer};
+use std::fs;
+
+/// Replaces `from` in the text of config.json: serde_json's values have no key twice.
+fn edit(sandbox: &Sandbox, from: &str, to: &str) {
+    let path = sandbox.bundle().join("config.json");
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.contains(from), "{from} is not in {text}");
+    fs::write(path, text.replacen(from, to, 1)).unwrap();
+}
+
+#[test]
+fn of_a_scalar_given_twice_the_last_counts_and_objects_are_merged() {
+    let sandbox = Sandbox::new();
+    sandbox.patch(|config| {
+        config["hostname"] = "MARK".into();
+        config["linux"]["maskedPaths"] = ["/proc/keys"].into();
+        config["process"]["noNewPrivileges"] = true.into();
+    });
+    sandbox.script("uname ; status NoNewPrivs");
+    edit(&sandbox, "\"hostname\": \"MARK\"", "\"hostname\": \"first\", \"hostname\": \"second\"");
+    // The other object comes last: what only the first one had stays in force.
+    let text = fs::read_to_string(sandbox.bundle().join("config.json")).unwrap();
+    let end = text.trim_end().strip_suffix('}').unwrap();
+    let twice = format!(
+        "{end}, \"linux\": {{\"readonlyPaths\": [\"/proc/sys\"]}}, \"process\": {{\"umask\": 1}}}}"
+    );
+    fs::write(sandbox.bundle().join("config.json"), twice).unwrap();
+    let done = sandbox.run_with(&[]).ok();
+    let facts = done.facts_now();
+    assert_eq!(facts.get("hostname"), "second");
+    assert_eq!(facts.get("NoNewPrivs"), "1");
+    sandbox.assert_nothing_left();
+}
+
+#[test]
+fn keys_in_another_letter_case_count_with_a_warning_and_in_exec_too() {
+    let sandbox = Sandbox::new();
+    sandbox.script("status NoNewPrivs Seccomp ; say ready ; sleep 60");
+    sandbox.patch(|config| {
+        config["process"]["noNewPrivileges"] = true.into();
+        config["linux"]["seccomp"] = serde_json::json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95}]
+        });
+    });
+    edit(&sandbox, "noNewPrivileges", "NonewPrivileges");
+    edit(&sandbox, "\"seccomp\"", "\"SecComp\"");
+    edit(&sandbox, "defaultAction", "DefaultAction");
+    edit(&sandbox, "errnoRet", "errnoret");
+    let created = sandbox.create_with(&[]).ok();
+    if !is_peer() {
+        assert!(
+            created.stderr.contains("process.NonewPrivileges (config.json line"),
+            "{}",
+            created.stderr
+        );
+        assert!(created.stderr.contains("taken for \"noNewPrivileges\""), "{}", created.stderr);
+    }
+    sandbox.start();
+    created.wait_for_line("ready");
+    let facts = created.facts_now();
+    assert_eq!((facts.get("NoNewPrivs"), facts.get("Seccomp")), ("1", "2"));
+    // exec goes by what create has stored.
+    let exec = sandbox.brig(&["exec", &sandbox.id, "/init", "status", "NoNewPrivs", "Seccomp"]);
+    let facts = exec.ok().facts_now();
+    assert_eq!((facts.get("NoNewPrivs"), facts.get("Seccomp")), ("1", "2"));
+    let file = sandbox.dir.join("process.json");
+    let args = serde_json::json!(["/init", "say", "file"]);
+    fs::write(&file, format!("{{\"CWD\": \"/\", \"Args\": {args}, \"NoNewPrivileges\": true}}"))
+        .unwrap();
+    let exec = sandbox.brig(&["exec", "--process", file.to_str().unwrap(), &sandbox.id]).ok();
+    assert!(exec.stdout.contains("file"), "{}", exec.stdout);
+    sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
+}
+
+#[test]
+fn data_keeps_its_letter_case() {
+    let sandbox = Sandbox::new();
+    sandbox.patch(|config| {
+        config["annotations"] = serde_json::json!({"Org.Example": "A", "org.example": "b"});
+    });
+    edit(&sandbox, "\"annotations\"", "\"Annotations\"");
+    sandbox.script("sleep 60").create_with(&[]).ok();
+    let annotations = &sandbox.state()["annotations"];
+    assert_eq!(
+        (annotations["Org.Example"].as_str(), annotations["org.example"].as_str()),
+        (Some("A"), Some("b"))
+    );
+    sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
+}
+
+#[test]
+fn unknown_keys_are_named_at_debug_level_only() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    sandbox.patch(|config| config["linux"]["maskedPath"] = ["/proc/keys"].into());
+    sandbox.script("say ran");
+    let done = sandbox.run_with(&[]).ok();
+    assert_eq!(done.stderr, "");
+    let id = &sandbox.id;
+    let done =
+        sandbox.brig(&["--debug", "run", "--bundle", sandbox.bundle().to_str().unwrap(), id]).ok();
+    assert!(done.stderr.contains("linux.maskedPath (config.json line"), "{}", done.stderr);
+}
+
+#[test]
+fn errors_name_the_file_of_the_config_flag() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    let other = sandbox.dir.join("other.json");
+    let run = |text: &str| {
+        fs::write(&other, text).unwrap();
+        sandbox.brig(&[
+            "run",
+            "--config",
+            other.to_str().unwrap(),
+            "--bundle",
+            sandbox.bundle().to_str().unwrap(),
+            &sandbox.id,
+        ])
+    };
+    let name = format!("({} line 1, column", other.display());
+    run("{\"ociVersion\": \"1.0.2\", \"process\": 5}").fails_with(&name);
+    run("{").fails_with(&format!("{} line 1, column", other.display()));
+    // Found by the child, not by the parser.
+    let mut config = sandbox.config();
+    config["mounts"]
+        .as_array_mut()
+        .unwrap()
+        .push(serde_json::json!({"destination": "/x", "type": "nosuchfs", "source": "none"}));
+    run(&config.to_string()).fails_with(&name);
+    sandbox.assert_nothing_left();
+}

@@ -1,0 +1,148 @@
+//! Keys in other letter case and keys given twice are resolved as Go's decoder does it: only for texts
+//! that have such.
+
+use super::shape::Shape;
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+use std::fmt;
+
+/// The text with every key as it is defined, and once: of scalars and arrays the last one counts, objects
+/// are merged key by key. None where it is not JSON.
+pub fn rewrite(text: &[u8], root: &'static Shape) -> Option<Vec<u8>> {
+    let mut whole = Value::Null;
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    Merge { shape: root, into: &mut whole }.deserialize(&mut reader).ok()?;
+    reader.end().ok()?;
+    serde_json::to_vec(&whole).ok()
+}
+
+/// Reads a value over what is already at its place.
+struct Merge<'a> {
+    shape: &'static Shape,
+    into: &'a mut Value,
+}
+
+impl<'de> DeserializeSeed<'de> for Merge<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<(), D::Error> {
+        reader.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Merge<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<(), E> {
+        *self.into = value.into();
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<(), E> {
+        *self.into = value.into();
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<(), E> {
+        *self.into = value.into();
+        Ok(())
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
+        *self.into = value.into();
+        Ok(())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<(), E> {
+        *self.into = value.into();
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        *self.into = Value::Null;
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        let shape = if let Shape::List(shape) = self.shape { shape } else { &Shape::Any };
+        let mut list = Vec::new();
+        let mut item = Value::Null;
+        while items.next_element_seed(Merge { shape, into: &mut item })?.is_some() {
+            list.push(item.take());
+        }
+        *self.into = Value::Array(list);
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
+        let merged = matches!(self.shape, Shape::Object(_) | Shape::Map(_));
+        if !merged || !self.into.is_object() {
+            *self.into = Value::Object(Map::new());
+        }
+        let Value::Object(object) = self.into else { return Ok(()) };
+        while let Some(name) = members.next_key::<String>()? {
+            let (name, shape) = match (self.shape, self.shape.key(name.as_bytes())) {
+                (_, Some((_, known, shape))) => (known.to_owned(), shape),
+                (Shape::Map(shape), _) => (name, *shape),
+                _ => (name, &Shape::Any),
+            };
+            // The keys of a map are data: a value there replaces the one before it.
+            if matches!(self.shape, Shape::Map(_)) {
+                object.insert(name.clone(), Value::Null);
+            }
+            members.next_value_seed(Merge {
+                shape,
+                into: object.entry(name).or_insert(Value::Null),
+            })?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::shape::CONFIG;
+    use super::*;
+    use serde_json::json;
+
+    fn rewritten(text: &str) -> Value {
+        serde_json::from_slice(&rewrite(text.as_bytes(), CONFIG).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn keys_are_folded_and_the_last_one_counts() {
+        for (text, expected) in [
+            (r#"{"Hostname":"a","hostname":"b"}"#, json!({"hostname": "b"})),
+            (r#"{"hostname":"b","HOSTNAME":"a"}"#, json!({"hostname": "a"})),
+            (
+                r#"{"linux":{"seccomp":{"defaultAction":"x"}},"linux":{"maskedpaths":["/a"]}}"#,
+                json!({"linux": {"seccomp": {"defaultAction": "x"}, "maskedPaths": ["/a"]}}),
+            ),
+            (
+                r#"{"annotations":{"A":"1","x":"1"},"Annotations":{"a":"2","x":"3"}}"#,
+                json!({"annotations": {"A": "1", "a": "2", "x": "3"}}),
+            ),
+            (
+                r#"{"mounts":[{"Source":"a"},{}],"mounts":[{"destination":"b"}]}"#,
+                json!({"mounts": [{"destination": "b"}]}),
+            ),
+            (
+                r#"{"linux":{"rdma":{},"resources":{"rdma":{"m":{"hcahandles":1},"m":{"hcaObjects":2}}}}}"#,
+                json!({"linux": {"rdma": {}, "resources": {"rdma": {"m": {"hcaObjects": 2}}}}}),
+            ),
+            (r#"{"process":{"cwd":"/"},"process":null}"#, json!({"process": null})),
+            (r#"{"x":{"a":1},"x":{"B":2}}"#, json!({"x": {"B": 2}})),
+            (
+                r#"{"process":[],"process":{"args":[1.5,-2]}}"#,
+                json!({"process": {"args": [1.5, -2]}}),
+            ),
+        ] {
+            assert_eq!(rewritten(text), expected, "{text}");
+        }
+        assert!(rewrite(b"{\"a\":1}x", CONFIG).is_none());
+    }
+}

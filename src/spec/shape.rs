@@ -1,0 +1,376 @@
+//! Which keys an object of `config.json` may have, by its place in the text.
+//!
+//! serde's derived readers ignore keys that they do not know and refuse a key given twice. Decoders in
+//! Go, for which engines and people write, take a key in any letter case, and of a key given twice the
+//! last value, or both objects merged. [`walk`] finds such keys; `rewrite` resolves them.
+
+use std::borrow::Cow;
+
+/// What stands at a place.
+#[derive(Debug)]
+pub enum Shape {
+    /// A string, a number, or anything whose keys are nobody's business.
+    Any,
+    /// An object with these keys.
+    Object(&'static [(&'static str, &'static Shape)]),
+    /// An array of such values.
+    List(&'static Shape),
+    /// An object whose keys are data: names of annotations, of files, of devices.
+    Map(&'static Shape),
+}
+
+use Shape::{Any, List, Map, Object};
+
+const ID_MAPS: &Shape = &List(&Object(&[("containerID", &Any), ("hostID", &Any), ("size", &Any)]));
+
+const HOOKS: &Shape =
+    &List(&Object(&[("path", &Any), ("args", &Any), ("env", &Any), ("timeout", &Any)]));
+
+/// `mounts`.
+pub const MOUNTS: &Shape = &List(&Object(&[
+    ("destination", &Any),
+    ("type", &Any),
+    ("source", &Any),
+    ("options", &Any),
+    ("uidMappings", ID_MAPS),
+    ("gidMappings", ID_MAPS),
+]));
+
+/// `process`.
+pub const PROCESS: &Shape = &Object(&[
+    ("terminal", &Any),
+    ("consoleSize", &Object(&[("height", &Any), ("width", &Any)])),
+    ("user", &Object(&[("uid", &Any), ("gid", &Any), ("umask", &Any), ("additionalGids", &Any)])),
+    ("args", &Any),
+    ("env", &Any),
+    ("cwd", &Any),
+    (
+        "capabilities",
+        &Object(&[
+            ("bounding", &Any),
+            ("effective", &Any),
+            ("inheritable", &Any),
+            ("permitted", &Any),
+            ("ambient", &Any),
+        ]),
+    ),
+    ("rlimits", &List(&Object(&[("type", &Any), ("hard", &Any), ("soft", &Any)]))),
+    ("noNewPrivileges", &Any),
+    ("apparmorProfile", &Any),
+    ("oomScoreAdj", &Any),
+    ("selinuxLabel", &Any),
+    (
+        "scheduler",
+        &Object(&[
+            ("policy", &Any),
+            ("nice", &Any),
+            ("priority", &Any),
+            ("flags", &Any),
+            ("runtime", &Any),
+            ("deadline", &Any),
+            ("period", &Any),
+        ]),
+    ),
+    ("ioPriority", &Object(&[("class", &Any), ("priority", &Any)])),
+    ("execCPUAffinity", &Object(&[("initial", &Any), ("final", &Any)])),
+]);
+
+/// `linux.seccomp`.
+pub const SECCOMP: &Shape = &Object(&[
+    ("defaultAction", &Any),
+    ("defaultErrnoRet", &Any),
+    ("architectures", &Any),
+    ("flags", &Any),
+    ("listenerPath", &Any),
+    ("listenerMetadata", &Any),
+    (
+        "syscalls",
+        &List(&Object(&[
+            ("names", &Any),
+            ("action", &Any),
+            ("errnoRet", &Any),
+            (
+                "args",
+                &List(&Object(&[
+                    ("index", &Any),
+                    ("value", &Any),
+                    ("valueTwo", &Any),
+                    ("op", &Any),
+                ])),
+            ),
+        ])),
+    ),
+]);
+
+const THROTTLES: &Shape = &List(&Object(&[("major", &Any), ("minor", &Any), ("rate", &Any)]));
+
+/// `linux.resources`.
+pub const RESOURCES: &Shape = &Object(&[
+    (
+        "devices",
+        &List(&Object(&[
+            ("allow", &Any),
+            ("type", &Any),
+            ("major", &Any),
+            ("minor", &Any),
+            ("access", &Any),
+        ])),
+    ),
+    (
+        "memory",
+        &Object(&[
+            ("limit", &Any),
+            ("reservation", &Any),
+            ("swap", &Any),
+            ("kernel", &Any),
+            ("kernelTCP", &Any),
+            ("swappiness", &Any),
+            ("disableOOMKiller", &Any),
+            ("useHierarchy", &Any),
+            ("checkBeforeUpdate", &Any),
+        ]),
+    ),
+    (
+        "cpu",
+        &Object(&[
+            ("shares", &Any),
+            ("quota", &Any),
+            ("burst", &Any),
+            ("period", &Any),
+            ("realtimeRuntime", &Any),
+            ("realtimePeriod", &Any),
+            ("cpus", &Any),
+            ("mems", &Any),
+            ("idle", &Any),
+        ]),
+    ),
+    ("pids", &Object(&[("limit", &Any)])),
+    (
+        "blockIO",
+        &Object(&[
+            ("weight", &Any),
+            ("leafWeight", &Any),
+            (
+                "weightDevice",
+                &List(&Object(&[
+                    ("major", &Any),
+                    ("minor", &Any),
+                    ("weight", &Any),
+                    ("leafWeight", &Any),
+                ])),
+            ),
+            ("throttleReadBpsDevice", THROTTLES),
+            ("throttleWriteBpsDevice", THROTTLES),
+            ("throttleReadIOPSDevice", THROTTLES),
+            ("throttleWriteIOPSDevice", THROTTLES),
+        ]),
+    ),
+    ("hugepageLimits", &List(&Object(&[("pageSize", &Any), ("limit", &Any)]))),
+    (
+        "network",
+        &Object(&[
+            ("classID", &Any),
+            ("priorities", &List(&Object(&[("name", &Any), ("priority", &Any)]))),
+        ]),
+    ),
+    ("rdma", &Map(&Object(&[("hcaHandles", &Any), ("hcaObjects", &Any)]))),
+    ("unified", &Map(&Any)),
+]);
+
+const LINUX: &Shape = &Object(&[
+    ("namespaces", &List(&Object(&[("type", &Any), ("path", &Any)]))),
+    ("uidMappings", ID_MAPS),
+    ("gidMappings", ID_MAPS),
+    ("timeOffsets", &Map(&Object(&[("secs", &Any), ("nanosecs", &Any)]))),
+    (
+        "devices",
+        &List(&Object(&[
+            ("path", &Any),
+            ("type", &Any),
+            ("major", &Any),
+            ("minor", &Any),
+            ("fileMode", &Any),
+            ("uid", &Any),
+            ("gid", &Any),
+        ])),
+    ),
+    ("netDevices", &Map(&Object(&[("name", &Any)]))),
+    ("cgroupsPath", &Any),
+    ("resources", RESOURCES),
+    ("sysctl", &Map(&Any)),
+    ("seccomp", SECCOMP),
+    ("rootfsPropagation", &Any),
+    ("maskedPaths", &Any),
+    ("readonlyPaths", &Any),
+    ("mountLabel", &Any),
+    (
+        "intelRdt",
+        &Object(&[
+            ("closID", &Any),
+            ("l3CacheSchema", &Any),
+            ("memBwSchema", &Any),
+            ("schemata", &Any),
+            ("enableMonitoring", &Any),
+        ]),
+    ),
+    ("memoryPolicy", &Object(&[("mode", &Any), ("nodes", &Any), ("flags", &Any)])),
+    ("personality", &Object(&[("domain", &Any), ("flags", &Any)])),
+]);
+
+/// The whole of `config.json`.
+pub const CONFIG: &Shape = &Object(&[
+    ("ociVersion", &Any),
+    ("root", &Object(&[("path", &Any), ("readonly", &Any)])),
+    ("mounts", MOUNTS),
+    ("process", PROCESS),
+    ("hostname", &Any),
+    ("domainname", &Any),
+    (
+        "hooks",
+        &Object(&[
+            ("prestart", HOOKS),
+            ("createRuntime", HOOKS),
+            ("createContainer", HOOKS),
+            ("startContainer", HOOKS),
+            ("poststart", HOOKS),
+            ("poststop", HOOKS),
+        ]),
+    ),
+    ("annotations", &Map(&Any)),
+    ("linux", LINUX),
+]);
+
+/// An object that has `mounts`, for `mounts add`.
+pub const WITH_MOUNTS: &Shape = &Object(&[("mounts", MOUNTS)]);
+
+/// What is known of one key of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// It is none of the object's keys.
+    Unknown,
+    /// It is this key, but for the letter case.
+    OtherCase(&'static str),
+    /// It, or the same key in another case, stood in the object before.
+    Again,
+}
+
+impl Shape {
+    /// The number and the shape of the key `name`, and whether it is written exactly so.
+    pub(super) fn key(&self, name: &[u8]) -> Option<(usize, &'static str, &'static Shape)> {
+        let Object(keys) = self else { return None };
+        let exact = keys.iter().position(|(known, _)| known.as_bytes() == name);
+        let folded =
+            || keys.iter().position(|(known, _)| known.as_bytes().eq_ignore_ascii_case(name));
+        let index = exact.or_else(folded)?;
+        keys.get(index).map(|&(known, shape)| (index, known, shape))
+    }
+
+    /// What a value of this shape has in it, as array.
+    fn element(&self) -> &'static Shape {
+        if let List(element) = self { element } else { &Any }
+    }
+}
+
+/// An object or array that the walk is in.
+struct Open {
+    shape: &'static Shape,
+    array: bool,
+    /// Keys that the object had so far, a bit each.
+    seen: u64,
+}
+
+/// Reports every key of a JSON text that is unknown, in other letter case, or given again, with the
+/// offset of its quote. Returns the offset of the first object or array that is nested deeper than
+/// `deepest`: the walk ends there. A text that is not JSON is walked somehow; serde will say so.
+pub fn walk(
+    text: &[u8],
+    root: &'static Shape,
+    deepest: usize,
+    report: &mut dyn FnMut(usize, Found),
+) -> Option<usize> {
+    let mut open: Vec<Open> = Vec::new();
+    let (mut next, mut at) = (root, 0);
+    while let Some(&byte) = text.get(at) {
+        match byte {
+            b'"' => {
+                let end = end_of_string(text, at + 1);
+                if let Some(object) = open.last_mut().filter(|open| !open.array)
+                    && text
+                        .get(end + 1..)
+                        .is_some_and(|rest| rest.trim_ascii_start().starts_with(b":"))
+                {
+                    let name = unescaped(text.get(at..=end).unwrap_or_default());
+                    next = object.key(&name, at, report);
+                }
+                at = end;
+            }
+            b'[' | b'{' => {
+                if open.len() == deepest {
+                    return Some(at);
+                }
+                let array = byte == b'[';
+                open.push(Open { shape: next, array, seen: 0 });
+                next = if array { next.element() } else { &Any };
+            }
+            b']' | b'}' => {
+                open.pop();
+            }
+            b',' => next = open.last().map_or(&Any, |open| open.shape.element()),
+            _ => {}
+        }
+        at += 1;
+    }
+    None
+}
+
+impl Open {
+    /// Takes a key of this object, and returns the shape of its value.
+    fn key(
+        &mut self,
+        name: &[u8],
+        at: usize,
+        report: &mut dyn FnMut(usize, Found),
+    ) -> &'static Shape {
+        match (self.shape, self.shape.key(name)) {
+            (Map(value), _) => value,
+            (Object(_), None) => {
+                report(at, Found::Unknown);
+                &Any
+            }
+            (_, None) => &Any,
+            (_, Some((index, known, shape))) => {
+                if self.seen & 1 << index != 0 {
+                    report(at, Found::Again);
+                }
+                self.seen |= 1 << index;
+                if known.as_bytes() != name {
+                    report(at, Found::OtherCase(known));
+                }
+                shape
+            }
+        }
+    }
+}
+
+/// A key without its quotes.
+fn unescaped(key: &[u8]) -> Cow<'_, [u8]> {
+    let plain = key.get(1..key.len().saturating_sub(1)).unwrap_or_default();
+    if plain.contains(&b'\\')
+        && let Ok(text) = serde_json::from_slice::<String>(key)
+    {
+        return Cow::Owned(text.into_bytes());
+    }
+    Cow::Borrowed(plain)
+}
+
+/// Where the quote is that ends the string that begins at `at`.
+fn end_of_string(text: &[u8], mut at: usize) -> usize {
+    while let Some(byte) = text.get(at) {
+        match byte {
+            b'"' => return at,
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
+    }
+    at
+}

@@ -128,6 +128,78 @@ fn a_failure_is_one_line_on_stderr() {
     assert!(done.stderr.starts_with("brig: error: state nobody: "), "{done:?}");
 }
 
+/// docs/output.md: what programs need not read out of the text.
+#[test]
+fn an_error_in_the_json_log_has_code_place_command_and_container() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    let bundle = sandbox.bundle();
+    let (bundle, id) = (bundle.to_str().unwrap(), sandbox.id.as_str());
+    let logged = |args: &[&str]| -> Value {
+        let log = sandbox.dir.join("log.json");
+        let global = ["--log-format", "json", "--log", log.to_str().unwrap()];
+        let done = sandbox.brig(&[&global, args].concat());
+        assert_ne!(done.code, Some(0), "{done:?}");
+        let text = fs::read(&log).unwrap();
+        fs::remove_file(log).unwrap();
+        serde_json::from_slice(&text).unwrap()
+    };
+    let create = ["create", "--bundle", bundle, id];
+
+    // Found by brig itself, before there is a process.
+    sandbox.patch(|config| config["process"]["cwd"] = json!("tmp"));
+    let error = logged(&create);
+    assert_eq!(error["place"]["path"], "process.cwd", "{error}");
+    assert_eq!(error["place"]["file"], "config.json", "{error}");
+    let line = error["place"]["line"].as_u64().unwrap();
+    let text = fs::read_to_string(sandbox.bundle().join("config.json")).unwrap();
+    let line = text.lines().nth(usize::try_from(line).unwrap() - 1).unwrap();
+    let column = usize::try_from(error["place"]["column"].as_u64().unwrap()).unwrap();
+    assert!(line[column - 1..].starts_with("\"tmp\""), "{error}: {line}");
+    assert_eq!((&error["command"], &error["container"]), (&json!("create"), &json!(id)));
+    assert_eq!(error.get("code"), None, "{error}");
+
+    // Found by the container's process.
+    sandbox.patch(|config| {
+        config["process"]["cwd"] = json!("/");
+        let mount = json!({"destination": "/x", "type": "tmpfs", "options": ["size=64q"]});
+        config["mounts"].as_array_mut().unwrap().insert(0, mount);
+    });
+    let error = logged(&create);
+    assert_eq!(error["place"]["path"], "mounts[0].options[0]", "{error}");
+    assert_eq!(error["code"], "EINVAL", "{error}");
+    sandbox.patch(|config| drop(config["mounts"].as_array_mut().unwrap().remove(0)));
+
+    // At start, and by exec.
+    sandbox.add_file("bin/broken", "#!/no/such/interpreter\n");
+    crate::run::make_executable(&sandbox, "bin/broken");
+    sandbox.args(&["/bin/broken"]).create();
+    let error = logged(&["start", id]);
+    assert_eq!((&error["code"], &error["command"]), (&json!("ENOENT"), &json!("start")));
+    sandbox.delete();
+    sandbox.script("sleep 60").create();
+    let error = logged(&["exec", id, "nosuchcommand"]);
+    assert_eq!((&error["code"], &error["command"]), (&json!("ENOENT"), &json!("exec")));
+    let error = logged(&["state", "nobody"]);
+    assert_eq!((&error["command"], &error["container"]), (&json!("state"), &json!("nobody")));
+    assert_eq!((error.get("place"), error.get("code")), (None, None), "{error}");
+}
+
+#[test]
+fn errors_name_the_option_the_state_and_the_container_that_are_wrong() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    let said = sandbox.brig(&["--log-leve", "debug", "list"]).fails();
+    assert!(said.contains("'--log-leve'"), "{said}");
+    for command in [&["diff"][..], &["export"], &["commit", "image"], &["stats"], &["ps"]] {
+        let mut args = command.to_vec();
+        args.insert(1, "nobody");
+        let said = sandbox.brig(&args).fails();
+        assert!(said.contains("nobody") && said.contains("does not exist"), "{said}");
+        assert!(said.starts_with("brig: error: "), "{said}");
+    }
+}
+
 #[test]
 fn a_json_log_has_exactly_one_object_after_a_failure() {
     let sandbox = Sandbox::new();

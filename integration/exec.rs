@@ -71,6 +71,122 @@ fn what_fails_before_the_process_is_255() {
     assert_eq!(sandbox.brig(&["exec", "nobody", "/init"]).code, Some(255));
 }
 
+/// As errors have them.
+#[test]
+fn warnings_about_its_process_file_have_line_and_column() {
+    brig_only!();
+    let sandbox = running();
+    let mut process = sandbox.config()["process"].clone();
+    process["args"] = json!(["/init", "true"]);
+    process["capabilities"]["bounding"] = json!(["CAP_NOSUCH"]);
+    let text = serde_json::to_string_pretty(&process).unwrap();
+    fs::write(sandbox.dir.join("process.json"), &text).unwrap();
+    let said = sandbox.brig(&["exec", "--process", "process.json", &sandbox.id]).ok().stderr;
+    let line = 1 + text.lines().position(|line| line.contains("CAP_NOSUCH")).unwrap();
+    let place = format!("capabilities.bounding[0] (process.json line {line}, column 7): unknown");
+    assert!(said.starts_with(&format!("brig: warning: {place}")), "{said}");
+}
+
+/// conmon since 2.2 knows by this file alone whether the program was executed.
+#[test]
+fn its_pid_file_is_written_only_after_the_program_is_executed() {
+    let sandbox = running();
+    sandbox.add_file("etc/program", "not executable");
+    sandbox.add_file("etc/script", "#!/no/such/interpreter\n");
+    crate::run::make_executable(&sandbox, "etc/script");
+    let file = sandbox.dir.join("pid");
+    let exec = |detach: &[&'static str], words: &[&str]| {
+        let flags = [&["exec", "--pid-file", "pid"][..], detach, &[&sandbox.id]].concat();
+        sandbox.brig(&[&flags[..], words].concat())
+    };
+    for detach in [&[][..], &["--detach"]] {
+        for program in ["nosuch", "/etc/program", "/etc", "/etc/script"] {
+            let done = exec(detach, &[program]);
+            assert!(done.code.is_some_and(|code| code != 0), "{program}: {done:?}");
+            // runc writes it before it knows of an interpreter that is missing.
+            assert!(!file.exists() || program == "/etc/script" && is_peer(), "{program}: {done:?}");
+            drop(fs::remove_file(&file));
+            if !is_peer() {
+                let one_line = done.stderr.ends_with('\n') && done.stderr.lines().count() == 1;
+                assert!(one_line, "{program}: {done:?}");
+                fs::write(&file, "old").unwrap();
+                exec(detach, &[program]);
+                assert_eq!(fs::read_to_string(&file).unwrap(), "old", "{program}");
+                fs::remove_file(&file).unwrap();
+            }
+        }
+        // It is there when exec ends, though the program ended first.
+        exec(detach, &["/init", "true"]).ok();
+        let pid: i32 = fs::read_to_string(&file).unwrap().parse().unwrap();
+        assert!(pid > 1);
+        fs::remove_file(&file).unwrap();
+    }
+    let beside = fs::read_dir(&sandbox.dir).unwrap().flatten().map(|entry| entry.file_name());
+    let left: Vec<_> = beside.filter(|name| name.to_string_lossy().starts_with(".pid")).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// What can be known before is: no program runs whose pid cannot be told.
+#[test]
+fn a_pid_file_that_cannot_be_written_fails_exec_before_its_program_runs() {
+    brig_only!();
+    let sandbox = running();
+    sandbox.patch(|config| config["root"]["readonly"] = json!(false));
+    for path in ["no/such/directory/pid", "/proc/pid"] {
+        let args = ["exec", "--pid-file", path, &sandbox.id, "/init", "write", "/tmp/ran", "yes"];
+        let done = sandbox.brig(&args);
+        assert_eq!(done.code, Some(255), "{done:?}");
+        assert!(done.stderr.contains("--pid-file"), "{done:?}");
+        assert!(!sandbox.rootfs().join("tmp/ran").exists(), "{done:?}");
+    }
+}
+
+#[test]
+fn its_capabilities_are_ambient_where_the_config_has_inheritable_ones() {
+    let sandbox = Sandbox::new();
+    sandbox.patch(|config| {
+        let process = &mut config["process"];
+        process["noNewPrivileges"] = json!(false);
+        process["capabilities"] =
+            json!({"bounding": ["CAP_NET_RAW"], "inheritable": ["CAP_NET_RAW"]});
+    });
+    started(&sandbox);
+    let seen = facts(
+        &sandbox,
+        &["--user", "1000", "--cap", "CAP_NET_RAW"],
+        "status CapEff ; status CapAmb",
+    );
+    assert_eq!(seen.get("CapEff"), "0000000000002000", "{seen}");
+    assert_eq!(seen.get("CapAmb"), "0000000000002000", "{seen}");
+    // What is not inheritable cannot be ambient.
+    let seen =
+        facts(&sandbox, &["--user", "1000", "--cap", "CAP_CHOWN"], "status CapEff ; status CapAmb");
+    assert_eq!(seen.get("CapEff"), "0000000000000000", "{seen}");
+}
+
+/// Of a directory that may not be searched nobody knows what is in it.
+#[test]
+fn a_program_is_not_said_to_be_in_a_directory_that_cannot_be_searched() {
+    let sandbox = Sandbox::new();
+    sandbox.patch(|config| config["process"]["capabilities"] = json!({}));
+    started(&sandbox);
+    sandbox.add_file("closed/nosuch", "");
+    sandbox.add_file("open/plain", "");
+    let closed = sandbox.rootfs().join("closed");
+    fs::set_permissions(closed, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let env = ["exec", "--user", "1000", "--env", "PATH=/closed:/open:/bin", &sandbox.id];
+    for (program, there) in [("nosuch", false), ("other", false), ("plain", true)] {
+        let said = sandbox.brig(&[&env[..], &[program]].concat()).stderr.replace("\\\"", "\"");
+        assert!(
+            said.contains(&format!("exec: \"{program}\": executable file not found in $PATH")),
+            "{said}"
+        );
+        if !is_peer() {
+            assert_eq!(said.contains("is there"), there, "{said}");
+        }
+    }
+}
+
 #[test]
 fn a_failed_exec_leaves_no_zombie_in_the_container() {
     let sandbox = running();

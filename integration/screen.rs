@@ -44,6 +44,12 @@ impl Screen {
         }
     }
 
+    /// All that was printed so far.
+    pub fn bytes(&self) -> Vec<u8> {
+        self.look();
+        self.seen.borrow().clone()
+    }
+
     /// All that was printed so far, with the line ends of a file.
     pub fn text(&self) -> String {
         self.look();

@@ -280,12 +280,13 @@ fn a_delegated_container_can_divide_its_cgroup() {
 }
 
 #[test]
-fn rules_for_devices_that_cannot_be_enforced_are_told() {
+fn rules_for_devices_that_cannot_be_enforced_are_a_debug_line() {
     let session = session!();
     session.limit(json!({"devices": [{"allow": false, "access": "rwm"}]}));
     session.sandbox.script("mknod /dev/kmsg c 1 11 ; open /dev/null rw");
     let done = session.run(&[]).ok();
-    assert!(done.stderr.contains("linux.resources.devices"), "{done:?}");
+    // Engines send such a list with every container.
+    assert!(!done.stderr.contains("linux.resources.devices"), "{done:?}");
     let facts = Facts::parse(&done.stdout);
     assert_eq!(facts.get("mknod /dev/kmsg"), "EPERM");
     assert_eq!(facts.get("open /dev/null"), "ok");

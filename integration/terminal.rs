@@ -28,6 +28,43 @@ fn run_has_its_terminal_carried_by_brig() {
     sandbox.assert_nothing_left();
 }
 
+/// Scripts read `run` and `exec --tty` through pipes.
+#[test]
+fn what_is_printed_into_a_pipe_has_newlines_without_carriage_returns() {
+    let sandbox = sandbox("say first ; say second ; sleep 60");
+    let bundle = sandbox.bundle();
+    let run = ["run", "--bundle", bundle.to_str().unwrap(), &sandbox.id];
+    let exec = ["exec", "--tty", &sandbox.id, "/init", "say", "first", ";", "say", "second"];
+    let mut terminals = Vec::new();
+    for (name, args) in [("run", &run[..]), ("exec", &exec[..])] {
+        let file = sandbox.dir.join(name);
+        let out = fs::File::create(&file).unwrap();
+        let redirect = |[stdin, _, stderr]: [_; 3]| [stdin, out.into(), stderr];
+        terminals.push(Terminal::start(sandbox.command(args), redirect));
+        let text = || fs::read_to_string(&file).unwrap();
+        let printed = wait_until(SOON, || text().contains("second"));
+        assert!(printed && text() == "first\nsecond\n", "{name}: {:?}", text());
+    }
+    assert_eq!(terminals.pop().unwrap().end().code(), Some(0));
+    sandbox.brig(&["kill", &sandbox.id, "KILL"]).ok();
+    terminals.pop().unwrap().end();
+}
+
+/// What they print there is translated by brig's own terminal, which goes on doing so.
+#[test]
+fn brigs_own_terminal_still_translates_newlines_while_it_is_raw() {
+    let sandbox = sandbox("say first ; sleep 60");
+    let mut terminal = Terminal::run(&sandbox);
+    terminal.screen.expect("first\n");
+    let modes = nix::sys::termios::tcgetattr(&terminal.peer).unwrap();
+    assert!(terminal.is_raw());
+    assert!(modes.output_flags.contains(nix::sys::termios::OutputFlags::OPOST), "{modes:?}");
+    assert!(terminal.screen.bytes().starts_with(b"first\r\n"), "{:?}", terminal.screen.bytes());
+    sandbox.brig(&["kill", &sandbox.id, "KILL"]).ok();
+    terminal.end();
+    terminal.assert_restored();
+}
+
 #[test]
 fn the_size_of_the_config_comes_before_that_of_brigs_terminal() {
     brig_only!();
@@ -175,7 +212,7 @@ fn without_a_terminal_of_its_own_brig_carries_files_and_pipes() {
     let sandbox = sandbox("line ; line ; line ; exit 6");
     // From /dev/null, into a file.
     let done = sandbox.run();
-    assert_eq!((done.code, done.stdout.as_str()), (Some(6), "line EOF\r\n".repeat(3).as_str()));
+    assert_eq!((done.code, done.stdout.as_str()), (Some(6), "line EOF\n".repeat(3).as_str()));
     let input = sandbox.dir.join("input");
     for (text, lines) in
         [("a\nb\n", ["\"a\\n\"", "\"b\\n\"", "EOF"]), ("a", ["\"a\"", "EOF", "EOF"])]
@@ -200,7 +237,7 @@ fn a_reader_of_stdout_that_goes_away_is_a_terminal_that_goes_away() {
     let mut terminal = Terminal::with(&sandbox, |[stdin, _, err]| [stdin, theirs.into(), err]);
     let mut first = [0; 9];
     read(&ours, &mut first).unwrap();
-    assert_eq!(&first, b"number 0\r");
+    assert_eq!(&first, b"number 0\n");
     drop(ours);
     assert_eq!(terminal.end().code(), Some(7));
     terminal.assert_restored();

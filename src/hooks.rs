@@ -15,9 +15,11 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use oci_spec::runtime as oci;
 use output::Sink;
 use serde::{Deserialize, Serialize};
+use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io::{Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -45,27 +47,29 @@ pub struct Hooks {
 pub struct Hook {
     path: PathBuf,
     args: Vec<String>,
-    env: Vec<String>,
+    /// None: the config has none, which is not the same as an empty one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    env: Option<Vec<String>>,
     timeout: Option<u64>,
     /// Where config.json says so, as `hooks.prestart[0]`.
     place: String,
 }
 
 impl Hooks {
-    /// Reads `hooks`. startContainer hooks without an environment of their own get the process's.
-    pub fn new(spec: Option<&oci::Hooks>, process_env: &[String]) -> Result<Hooks> {
+    /// Reads `hooks`.
+    pub fn new(spec: Option<&oci::Hooks>) -> Result<Hooks> {
         let Some(spec) = spec else { return Ok(Hooks::default()) };
-        let read = |name, hooks: &Option<Vec<oci::Hook>>, env: &[String]| -> Result<Vec<Hook>> {
+        let read = |name, hooks: &Option<Vec<oci::Hook>>| -> Result<Vec<Hook>> {
             let hooks = hooks.as_deref().unwrap_or_default().iter().enumerate();
-            hooks.map(|(i, hook)| Hook::new(hook, format!("hooks.{name}[{i}]"), env)).collect()
+            hooks.map(|(i, hook)| Hook::new(hook, format!("hooks.{name}[{i}]"))).collect()
         };
         Ok(Hooks {
-            prestart: read("prestart", spec.prestart(), &[])?,
-            create_runtime: read("createRuntime", spec.create_runtime(), &[])?,
-            create_container: read("createContainer", spec.create_container(), &[])?,
-            start_container: read("startContainer", spec.start_container(), process_env)?,
-            poststart: read("poststart", spec.poststart(), &[])?,
-            poststop: read("poststop", spec.poststop(), &[])?,
+            prestart: read("prestart", spec.prestart())?,
+            create_runtime: read("createRuntime", spec.create_runtime())?,
+            create_container: read("createContainer", spec.create_container())?,
+            start_container: read("startContainer", spec.start_container())?,
+            poststart: read("poststart", spec.poststart())?,
+            poststop: read("poststop", spec.poststop())?,
         })
     }
 
@@ -83,7 +87,7 @@ impl Hooks {
 }
 
 impl Hook {
-    fn new(spec: &oci::Hook, place: String, default_env: &[String]) -> Result<Hook> {
+    fn new(spec: &oci::Hook, place: String) -> Result<Hook> {
         let path = spec.path();
         let timeout = spec.timeout();
         let check = || -> Result<()> {
@@ -100,8 +104,8 @@ impl Hook {
             return Err(anyhow!("is {given}, it must be more than 0 seconds"))
                 .at(format!("{place}.timeout"));
         };
-        let env = spec.env().clone().unwrap_or_else(|| default_env.to_vec());
-        for (i, entry) in env.iter().enumerate() {
+        let env = spec.env().clone();
+        for (i, entry) in env.iter().flatten().enumerate() {
             if entry.find('=').is_none_or(|at| at == 0) || entry.contains('\0') {
                 Err(anyhow!("{entry:?} is not NAME=value")).at(format!("{place}.env[{i}]"))?;
             }
@@ -150,42 +154,64 @@ pub fn run_later(hooks: &[Hook], state: &Stdin<'_>) -> Result<()> {
     if hooks.is_empty() {
         return Ok(());
     }
-    run(hooks, state, &Output::open(state.annotations, state.bundle)?, state.bundle, None)
+    let output = Output::open(state.annotations, state.bundle)?;
+    let surroundings = Surroundings {
+        output: &output,
+        directory: Some(state.bundle),
+        environment: Environment::Runtime,
+        interrupt: None,
+    };
+    run(hooks, state, &surroundings)
 }
 
-/// Runs hooks in order; the first failure ends it. `directory` is their working directory. Something
-/// to read at `interrupt` ends the one that runs, and that is a failure.
-pub fn run(
-    hooks: &[Hook],
-    state: &Stdin<'_>,
-    output: &Output,
-    directory: &Path,
-    interrupt: Option<BorrowedFd<'_>>,
-) -> Result<()> {
+/// The environment of a hook for which the config has none.
+#[derive(Clone, Copy)]
+pub enum Environment<'a> {
+    /// That of the brig that runs it: the hook runs in brig's namespaces.
+    Runtime,
+    /// Empty: the hook runs in the container's namespaces, which get nothing of the host's.
+    Empty,
+    /// The container process's, also where the config's is empty, as with runc.
+    Process(&'a [CString]),
+}
+
+/// What hooks have around them, beside the state.
+pub struct Surroundings<'a> {
+    /// Where their output goes.
+    pub output: &'a Output,
+    /// Their working directory; none is the caller's own.
+    pub directory: Option<&'a Path>,
+    /// For a hook that has none of its own.
+    pub environment: Environment<'a>,
+    /// Something to read here ends the hook that runs, and that is a failure.
+    pub interrupt: Option<BorrowedFd<'a>>,
+}
+
+/// Runs hooks in order; the first failure ends it.
+pub fn run(hooks: &[Hook], state: &Stdin<'_>, surroundings: &Surroundings<'_>) -> Result<()> {
     if hooks.is_empty() {
         return Ok(());
     }
     let state = serde_json::to_vec(state)?;
-    let run = |hook: &Hook| run_one(hook, &state, output, directory, interrupt).at(&hook.place);
+    let run = |hook: &Hook| run_one(hook, &state, surroundings).at(&hook.place);
     hooks.iter().try_for_each(run)
 }
 
-fn run_one(
-    hook: &Hook,
-    state: &[u8],
-    files: &Output,
-    directory: &Path,
-    interrupt: Option<BorrowedFd<'_>>,
-) -> Result<()> {
+fn run_one(hook: &Hook, state: &[u8], surroundings: &Surroundings<'_>) -> Result<()> {
+    let files = surroundings.output;
     let path = hook.path.display();
     let (output, theirs) =
         nix::unistd::pipe2(OFlag::O_CLOEXEC).context("pipe for the hook's output")?;
     let mut command = Command::new(&hook.path);
-    command.env_clear().envs(hook.env.iter().filter_map(|entry| entry.split_once('=')));
+    command.env_clear();
+    set_environment(&mut command, hook.env.as_deref(), surroundings.environment);
     if let [name, args @ ..] = hook.args.as_slice() {
         command.arg0(name).args(args);
     }
-    command.current_dir(directory).stdin(Stdio::from(memory_file(state)?));
+    if let Some(directory) = surroundings.directory {
+        command.current_dir(directory);
+    }
+    command.stdin(Stdio::from(memory_file(state)?));
     let stream = |sink: &Option<Sink>| -> std::io::Result<Stdio> {
         Ok(match sink {
             Some(sink) => sink.file.try_clone()?.into(),
@@ -197,12 +223,33 @@ fn run_one(
     let child = command.spawn().with_context(|| format!("execute hook {path}"))?;
     drop(command);
     let mut tail = Tail::default();
-    match attend(hook, child, &output, &mut tail, interrupt) {
+    match attend(hook, child, &output, &mut tail, surroundings.interrupt) {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => {
             bail!("hook {path} {}{}{}", describe(status), tail.quoted(), files.hint())
         }
         Err(error) => Err(error.context(format!("hook {path}{}{}", tail.quoted(), files.hint()))),
+    }
+}
+
+/// The config's, or without one what the moment has for it.
+fn set_environment(command: &mut Command, own: Option<&[String]>, other: Environment<'_>) {
+    match (own, other) {
+        (None | Some([]), Environment::Process(env)) => {
+            let entries = env.iter().filter_map(|entry| {
+                let mut parts = entry.as_bytes().splitn(2, |&byte| byte == b'=');
+                Some((OsStr::from_bytes(parts.next()?), OsStr::from_bytes(parts.next()?)))
+            });
+            command.envs(entries);
+        }
+        (Some(own), _) => {
+            command.envs(own.iter().filter_map(|entry| entry.split_once('=')));
+        }
+        (None, Environment::Runtime) => {
+            let is_brigs_own = |name: &OsStr| name.as_bytes().starts_with(b"BRIG_");
+            command.envs(std::env::vars_os().filter(|(name, _)| !is_brigs_own(name)));
+        }
+        (None, Environment::Empty) => {}
     }
 }
 

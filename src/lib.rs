@@ -28,6 +28,7 @@ pub mod cgroup;
 pub mod cli;
 pub mod cmd;
 pub mod deadline;
+pub mod fault;
 pub mod hooks;
 pub mod image;
 pub mod launch;

@@ -5,6 +5,7 @@
 //! `create` are the container's: so warnings wait here until it is known how the command ended.
 
 use anyhow::{Context, Result};
+use serde_json::Value;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
@@ -75,13 +76,22 @@ pub struct Log {
     format: Format,
     level: Level,
     warnings: Vec<String>,
+    /// The command, and the container it is about.
+    about: Vec<(&'static str, Value)>,
 }
 
 impl Log {
     /// Opens `--log`.
     pub fn open(to: Option<&Path>, format: Format, level: Level) -> Result<Log> {
         let open = |to: &Path| Sink::open(to).with_context(|| format!("--log {}", to.display()));
-        Ok(Log { sink: to.map(open).transpose()?, format, level, warnings: Vec::new() })
+        let sink = to.map(open).transpose()?;
+        Ok(Log { sink, format, level, ..Log::default() })
+    }
+
+    /// What an error in the JSON log will be said to be about.
+    pub fn is_about(&mut self, command: &'static str, container: Option<&str>) {
+        self.about = vec![("command", command.into())];
+        self.about.extend(container.map(|id| ("container", id.into())));
     }
 
     /// Something that the config asks for will not be so; the command goes on.
@@ -115,7 +125,9 @@ impl Log {
     pub fn fail(&mut self, error: &anyhow::Error) {
         let text = one_line(&crate::sys::describe(error));
         if self.sink.is_some() {
-            self.say("error", &text);
+            let mut keys = crate::fault::keys(error);
+            keys.append(&mut self.about);
+            self.say_with("error", &text, &keys);
         }
         err(format!("brig: error: {text}\n").as_bytes());
         self.sink = None;
@@ -123,8 +135,14 @@ impl Log {
     }
 
     fn say(&mut self, level: &str, text: &str) {
+        self.say_with(level, text, &[]);
+    }
+
+    fn say_with(&mut self, level: &str, text: &str, keys: &[(&str, Value)]) {
         let text = one_line(text);
-        let msg = || serde_json::Value::from(text.as_str());
+        let msg = || Value::from(text.as_str());
+        let keys =
+            || keys.iter().map(|(key, value)| format!(",\"{key}\":{value}")).collect::<String>();
         let pid = std::process::id();
         let priority = match level {
             "error" => 3,
@@ -138,8 +156,11 @@ impl Log {
                 drop(writeln!(file, "time=\"{}\" level={level} msg={text:?}", now()));
             }
             (Some(Sink::File(file)), Format::Json) => {
-                let line =
-                    format!("{{\"level\":\"{level}\",\"msg\":{},\"time\":\"{}\"}}\n", msg(), now());
+                let (msg, keys) = (msg(), keys());
+                let line = format!(
+                    "{{\"level\":\"{level}\",\"msg\":{msg},\"time\":\"{}\"{keys}}}\n",
+                    now()
+                );
                 drop(file.write_all(line.as_bytes()));
             }
             // 24: of a daemon.

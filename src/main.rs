@@ -46,6 +46,7 @@ fn run() -> i32 {
         }
     };
     let failure = cmd::failure_code(&command);
+    log.is_about(command.name(), command.container());
     let sealed =
         sealed.context("brig's own file cannot be kept from the container (CVE-2019-5736)");
     match sealed.and_then(|()| cmd::run(&globals, command, &mut log)) {

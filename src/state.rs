@@ -11,7 +11,7 @@
 
 mod pid_file;
 
-pub use pid_file::{write_atomically, write_pid_file};
+pub use pid_file::{PidFile, write_atomically, write_pid_file};
 
 use crate::cgroup::Cgroup;
 use crate::deadline;

@@ -15,6 +15,7 @@ use crate::launch::parent::{Driver, Options};
 use crate::log::{Format, Level};
 use clap::Arg;
 use describe::{COMMANDS, GLOBAL_VALUES, brig, subcommand};
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -67,6 +68,60 @@ pub enum Command {
     Gc { all: bool, dry_run: bool },
 }
 
+impl Command {
+    /// As it is called.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Command::Create(_) => "create",
+            Command::Run(..) => "run",
+            Command::Start { .. } => "start",
+            Command::State { .. } => "state",
+            Command::Exec(_) => "exec",
+            Command::Kill { .. } => "kill",
+            Command::Mounts(_) => "mounts",
+            Command::Pause { .. } => "pause",
+            Command::Resume { .. } => "resume",
+            Command::Ps { .. } => "ps",
+            Command::Delete { .. } => "delete",
+            Command::List { .. } => "list",
+            Command::Spec { .. } => "spec",
+            Command::Events(_) => "events",
+            Command::Stats(_) => "stats",
+            Command::Bundle(_) => "bundle",
+            Command::Update(_) => "update",
+            Command::Features => "features",
+            Command::Diff { .. } => "diff",
+            Command::Commit(_) => "commit",
+            Command::Export { .. } => "export",
+            Command::Images { .. } => "images",
+            Command::Layers { .. } => "layers",
+            Command::Gc { .. } => "gc",
+        }
+    }
+
+    /// The id of the one container that it is about.
+    pub fn container(&self) -> Option<&str> {
+        match self {
+            Command::Create(options) | Command::Run(options, _) => Some(&options.id),
+            Command::Exec(options) => Some(&options.id),
+            Command::Mounts(options) => Some(&options.id),
+            Command::Events(options) => Some(&options.id),
+            Command::Update(options) => Some(&options.id),
+            Command::Commit(options) => Some(&options.id),
+            Command::Start { id }
+            | Command::State { id }
+            | Command::Pause { id }
+            | Command::Resume { id }
+            | Command::Ps { id, .. }
+            | Command::Diff { id, .. }
+            | Command::Export { id, .. }
+            | Command::Kill { id, regex: false, .. }
+            | Command::Delete { id, regex: false, .. } => Some(id),
+            _ => None,
+        }
+    }
+}
+
 /// How `list` and `ps` print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListFormat {
@@ -110,7 +165,10 @@ pub fn parse(args: Vec<OsString>) -> Parsed {
     let before = place.map_or(args.len(), |place| place);
     let wrong = |text, before: &[OsString]| Parsed::Wrong(globals_alone(before), text);
     if let Some(unknown) = called.as_ref().filter(|called| !COMMANDS.contains(&called.as_str())) {
-        let text = format!("unknown command {unknown:?}: {}see brig --help", meant(unknown));
+        let text = match unknown_option(&args[..before], &brig) {
+            Some(option) => format!("unexpected argument '{option}' found: see brig --help"),
+            None => format!("unknown command {unknown:?}: {}see brig --help", meant(unknown)),
+        };
         return wrong(text, &args[..before]);
     }
     let args = double_dashes(args, &brig);
@@ -122,6 +180,20 @@ pub fn parse(args: Vec<OsString>) -> Parsed {
             wrong(format!("{command}{}", message(&error)), &args[..before.min(args.len())])
         }
     }
+}
+
+/// The first argument that looks like an option, and is none: what follows it is taken for the command.
+fn unknown_option<'a>(args: &'a [OsString], brig: &clap::Command) -> Option<Cow<'a, str>> {
+    let is_known = |arg: &str| {
+        let name = arg.trim_start_matches('-').split('=').next().unwrap_or_default();
+        let mut known = brig.get_arguments();
+        known.any(|known| {
+            known.get_long() == Some(name)
+                || known.get_short().is_some_and(|short| name == short.to_string())
+        })
+    };
+    let mut options = args.iter().skip(1).map(|arg| arg.to_string_lossy());
+    options.find(|arg| arg.starts_with('-') && !is_known(arg))
 }
 
 /// A hint for who knows docker, or wrote a capital letter.

@@ -20,9 +20,12 @@ struct Line {
 
 /// Prints it: A is added, C changed, D deleted, as docker and podman have it.
 pub fn diff(root: &Path, id: &str, format: ListFormat) -> Result<()> {
-    let dir = Dir::open(root, id)?;
-    let state =
-        dir.load()?.ok_or_else(|| anyhow!(NotFound)).with_context(|| format!("diff {id}"))?;
+    let open = || {
+        let dir = Dir::open(root, id)?;
+        let state = dir.load()?.ok_or_else(|| anyhow!(NotFound))?;
+        Ok::<_, anyhow::Error>((dir, state))
+    };
+    let (dir, state) = open().with_context(|| format!("diff {id}"))?;
     let go = || print(&state, &dir, format).with_context(|| format!("diff {id}"));
     with_rights(go)
 }

@@ -9,7 +9,8 @@ use std::time::Instant;
 /// Freezes all processes of a container, also of one that waits for start.
 pub fn pause(root: &Path, id: &str) -> Result<()> {
     go(root, id, |state, status| {
-        // As runc says of a paused one, too.
+        // runc's words, also for one that is paused, and why they hold.
+        ensure!(status != Status::Paused, "container not running: it is paused already");
         ensure!([Status::Running, Status::Created].contains(&status), "container not running");
         let frozen = state.cgroup.freeze(Instant::now() + deadline::FREEZE)?;
         ensure!(frozen, "container not running");

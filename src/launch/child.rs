@@ -7,7 +7,8 @@ use super::program::{self, Program};
 use super::spawn::{self, Joined};
 use super::sync::{Channel, Message};
 use crate::cgroup::{Cgroup, Entry, Scope};
-use crate::hooks::{self, Hook, Output};
+use crate::fault;
+use crate::hooks::{self, Environment, Hook, Output, Surroundings};
 use crate::plan::Plan;
 use crate::plan::sysctl::Sysctl;
 use crate::process::console::Pty;
@@ -20,14 +21,13 @@ use crate::rootfs::{self, Sources, Users};
 use crate::spec::{Document, Place};
 use crate::state::{State, Status};
 use crate::sys::clone::{self, Birth};
-use crate::sys::{cred, describe, misc, signal};
+use crate::sys::{cred, misc, signal};
 use anyhow::{Context, Result, ensure};
 use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns, unshare};
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 
 /// Everything the child inherits from the parent.
 pub struct Inherited<'a> {
@@ -92,14 +92,14 @@ pub fn run(inherited: Inherited<'_>) -> ! {
                 Some(sources) => sources,
                 None => open_sources(plan, state, (view, scope), &mut cgroup)?,
             };
-            build(plan, sources, state, (console, output), &mut cgroup)?;
+            build(plan, sources, state, (console, output), (config, &mut cgroup))?;
             become_user(plan, labels, output, &channel, &gate)
         });
     let program = match ready {
         Ok(program) => program,
         Err(error) => {
             // If the parent is gone too, there is nobody to tell.
-            let _ = channel.send(&Message::Failed(describe(&config.located(error))));
+            let _ = channel.send(&Message::Failed(fault::pack(&config.located(error))));
             crate::sys::exit(1)
         }
     };
@@ -108,7 +108,7 @@ pub fn run(inherited: Inherited<'_>) -> ! {
     }
     drop(channel);
     let Err(error) = execute(plan, &program, state, output, &gate);
-    gate.fail(&describe(&error));
+    gate.fail(&error);
     crate::sys::exit(1)
 }
 
@@ -274,12 +274,12 @@ fn build(
     sources: Sources,
     state: &State,
     (console, output): (Option<Socket>, &Output),
-    cgroup: &mut InCgroup<'_>,
+    (config, cgroup): (Document<'_>, &mut InCgroup<'_>),
 ) -> Result<()> {
     let root = rootfs::mount(&plan.rootfs, sources, &mut || cgroup.be())?;
     let channel = cgroup.channel;
     for warning in root.warnings() {
-        let warning = Message::Warning(warning.clone());
+        let warning = Message::Warning(config.located_warning(warning));
         channel.send(&warning).context("tell the parent of a warning")?;
     }
     // Now, because later the root may be read-only.
@@ -288,7 +288,10 @@ fn build(
         channel.send(&Message::Mounted).context("tell the parent that all is mounted")?;
         ensure!(channel.expect(&Message::Pivot), "brig is gone");
     }
-    run_hooks(&plan.hooks.create_container, state, output, &state.bundle)?;
+    if !plan.hooks.create_container.is_empty() {
+        let (hooks, environment) = (&plan.hooks.create_container, Environment::Empty);
+        root.while_inside(|| run_hooks(hooks, (state, Status::Creating), output, environment))?;
+    }
     root.pivot(&plan.rootfs)?;
     if plan.rootfs.own_dev {
         stdio::renew_null()?;
@@ -302,10 +305,15 @@ fn build(
 }
 
 /// Hooks in the container's namespaces: they are told init's pid there.
-/// runtime.md, State and Lifecycle: they come after step 2, and "creating" is that step.
-fn run_hooks(hooks: &[Hook], state: &State, output: &Output, directory: &Path) -> Result<()> {
-    let state = state.for_hooks(Status::Created, std::process::id().cast_signed());
-    hooks::run(hooks, &state, output, directory, None)
+fn run_hooks(
+    hooks: &[Hook],
+    (state, status): (&State, Status),
+    output: &Output,
+    environment: Environment<'_>,
+) -> Result<()> {
+    let state = state.for_hooks(status, std::process::id().cast_signed());
+    let surroundings = Surroundings { output, directory: None, environment, interrupt: None };
+    hooks::run(hooks, &state, &surroundings)
 }
 
 /// Whether the parent has saved the state: if it died first, this process must not live on.
@@ -326,6 +334,7 @@ fn execute(
         // A courier of the filter's may have left it so that nobody can be waited for.
         signal::reset(libc::SIGCHLD)?;
     }
-    run_hooks(&plan.hooks.start_container, state, output, Path::new("/"))?;
+    let environment = Environment::Process(program.environment());
+    run_hooks(&plan.hooks.start_container, (state, Status::Created), output, environment)?;
     program.execute(&plan.process, || gate.executing())
 }

@@ -44,7 +44,7 @@ impl Courier {
                 let ready = cred::parent_death_signal(libc::SIGKILL).is_ok() && getppid() == parent;
                 if ready && let Err(error) = carry(&inbox, channel) {
                     // If this fails, brig is gone.
-                    let _ = channel.send(&Message::Failed(crate::sys::describe(&error)));
+                    let _ = channel.send(&Message::Failed(crate::fault::pack(&error)));
                 }
                 exit(0)
             }

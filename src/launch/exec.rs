@@ -1,6 +1,10 @@
 //! exec: another process in a running container. No process stands between brig and it: the pid
 //! namespace is joined by the parent, for its children, and everything else by the child itself.
 
+mod user;
+
+pub use user::parse_user;
+
 use super::agent::Agent;
 use super::program::{self, Program};
 use super::sync::{self, Channel, Message};
@@ -8,6 +12,7 @@ use super::terminal::Carrier;
 use super::{foreground, spawn};
 use crate::cgroup::{Entry, not_born};
 use crate::deadline;
+use crate::fault;
 use crate::log::Log;
 use crate::plan::delegate;
 use crate::plan::process::Process;
@@ -19,7 +24,7 @@ use crate::process::{affinity, ids, limits, sched, stdio};
 use crate::rdt::{self, Rdt};
 use crate::seccomp::Filter;
 use crate::spec::{self, At, Place};
-use crate::state::{self, Dir, NotFound, State, Status};
+use crate::state::{self, Dir, NotFound, PidFile, State, Status};
 use crate::sys::clone::{Birth, Side, clone3};
 use crate::sys::misc::STANDARD_FDS;
 use crate::sys::tty;
@@ -117,6 +122,8 @@ pub fn exec(options: &Options, log: &mut Log) -> Result<i32> {
             _ => state.cgroup.below(&options.cgroups)?.entry()?,
         },
     };
+    // Before the clone: nothing is executed whose pid could not be told.
+    let pid_file = options.pid_file.as_deref().map(PidFile::open).transpose()?;
     let pidfd_socket = Socket::of_flag("--pidfd-socket", options.pidfd_socket.as_deref())?;
     let terminal = process.terminal.is_some();
     let console = console::way(terminal, options.console_socket.as_deref(), options.detach)?;
@@ -133,7 +140,7 @@ pub fn exec(options: &Options, log: &mut Log) -> Result<i32> {
         pidfd_socket.map_or(Ok(()), |socket| socket.send(child.pidfd.as_fd(), "setns"))
     });
     let agent = Agent::of(&process, state.for_hooks(status, state.pid));
-    let (pid_file, own) = (options.pid_file.as_deref(), console.own.as_ref());
+    let own = console.own.as_ref();
     let served = told.and_then(|()| child.serve(pid_file, own, agent.as_ref()));
     match served {
         Ok(_) if options.detach => Ok(0),
@@ -181,11 +188,13 @@ fn plan(options: &Options, dir: &Dir, state: &State, log: &mut Log) -> Result<Pr
         // Now, for the process runs before brig has its other side.
         let own = STANDARD_FDS.into_iter().find_map(|fd| tty::size(fd).ok());
         terminal.size = terminal.size.or(own);
+        terminal.carried = true;
     }
     process.keeps_original_groups(&state.annotations);
     process.preserved_fds = options.preserve_fds;
     stdio::seclude(0, options.preserve_fds)?;
     warnings.iter().for_each(|warning| log.warn(warning));
+    process.notes().for_each(|note| log.debug(format_args!("{note}")));
     Ok(process)
 }
 
@@ -200,13 +209,14 @@ fn from_file(
     let text = read().with_context(|| path.display().to_string())?;
     let name = path.display().to_string();
     let document = spec::Document { name: &name, shape: spec::shape::PROCESS, text: &text };
+    let locate = |at: &mut At| at.locate_in_part(name.clone(), "process.", &text);
+    let mut found = Vec::new();
     let process = document
         .parse(warnings)
-        .and_then(|(spec, _)| Process::new(&confined(spec, own), user, warnings));
+        .and_then(|(spec, _)| Process::new(&confined(spec, own), user, &mut found));
+    warnings.extend(found.iter().map(|warning| spec::located_warning(warning, locate)));
     process.map_err(|mut error| {
-        if let Some(at) = error.downcast_mut::<At>() {
-            at.locate_in_part(name, "process.", &text);
-        }
+        error.downcast_mut::<At>().map(locate);
         error
     })
 }
@@ -248,28 +258,16 @@ fn changed(mut process: spec::Process, options: &Options) -> Result<spec::Proces
         process.user.gid = gid.unwrap_or(process.user.gid);
     }
     if !options.capabilities.is_empty() {
-        // Never inheritable, and so never ambient, unless the config has it so (CVE-2022-29162).
+        // Never inheritable unless the config has it so (CVE-2022-29162), and ambient only what is.
         let sets = process.capabilities.get_or_insert_default();
+        if !sets.inheritable.is_empty() {
+            sets.ambient.extend_from_slice(&options.capabilities);
+        }
         for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted] {
             set.extend_from_slice(&options.capabilities);
         }
     }
     Ok(process)
-}
-
-/// `UID[:GID]`, decimal, nothing else (CVE-2026-30892: what is half understood ran as somebody else).
-pub fn parse_user(text: &str) -> Result<(u32, Option<u32>)> {
-    let number = |text: &str| -> Result<u32> {
-        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        ensure!(digits, "is not UID[:GID] in decimal numbers");
-        let id: u32 = text.parse().map_err(|_| anyhow!("{text} is larger than any id"))?;
-        ensure!(id != u32::MAX, "{text} is no id: the kernel takes it for \"unchanged\"");
-        Ok(id)
-    };
-    match text.split_once(':') {
-        None => Ok((number(text)?, None)),
-        Some((uid, gid)) => Ok((number(uid)?, Some(number(gid)?))),
-    }
 }
 
 /// The process, brig's child.
@@ -322,7 +320,7 @@ fn spawn(
                 Target { state, init, kinds, root, proc, class: &class, console, by_systemd };
             let Err(error) = become_process(&target, process, entry, birth, &childs);
             // If the parent is gone, there is nobody to tell.
-            let _ = childs.send(&Message::Failed(crate::sys::describe(&error)));
+            let _ = childs.send(&Message::Failed(fault::pack(&error)));
             crate::sys::exit(255)
         }
     }
@@ -418,14 +416,13 @@ impl Child {
     /// Until the process is executed, and brig has its terminal if that is brig's to carry.
     fn serve(
         &self,
-        pid_file: Option<&Path>,
+        pid_file: Option<PidFile>,
         console: Option<&OwnedFd>,
         agent: Option<&Agent<'_>>,
     ) -> Result<Option<Carrier>> {
-        if let Some(path) = pid_file {
-            state::write_pid_file(path, self.pid)?;
-        }
         self.wait_until_executed(agent)?;
+        // Not before: by this file alone conmon knows that the program was executed.
+        pid_file.map_or(Ok(()), |file| file.write(self.pid))?;
         console.map(|own| Carrier::new(socket::receive(own)?)).transpose()
     }
 
@@ -451,7 +448,7 @@ impl Child {
                     told.context("say to the process that the agent has its listener")?;
                 }
                 (Some(Message::Ready), _) => announced = true,
-                (Some(Message::Failed(text)), _) => bail!(text),
+                (Some(Message::Failed(text)), _) => return Err(fault::unpack(&text)),
                 (None, _) if announced => return Ok(()),
                 (None, _) => bail!("the process died before it could execute its program"),
                 (Some(said), _) => bail!("the process says {said:?} out of turn"),
@@ -468,34 +465,6 @@ impl Child {
         let end = Instant::now() + deadline::KILL;
         if foreground::readable(self.pidfd.as_fd(), end).unwrap_or(false) {
             let _ = waitid(Id::PIDFd(self.pidfd.as_fd()), WaitPidFlag::WEXITED);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_user_is_two_plain_numbers_at_most() {
-        assert_eq!(parse_user("0").unwrap(), (0, None));
-        assert_eq!(parse_user("1000:5").unwrap(), (1000, Some(5)));
-        for bad in [
-            "",
-            ":",
-            "1000abc",
-            ":5",
-            "5:",
-            "-1",
-            "+1",
-            "4294967295",
-            "4294967296",
-            "1:2:3",
-            " 1",
-            "root",
-            "0x10",
-        ] {
-            assert!(parse_user(bad).is_err(), "{bad}");
         }
     }
 }

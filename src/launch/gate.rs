@@ -10,9 +10,10 @@
 //! reading *and* writing, `go` always has a writer: the child's read blocks.
 
 use crate::deadline;
+use crate::fault;
 use crate::state::{Dir, State};
 use crate::sys::Errno;
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use nix::fcntl::{OFlag, openat};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::stat::{Mode, SFlag, mknodat};
@@ -66,9 +67,9 @@ impl Gate {
     }
 
     /// Tells start why there will be no execve.
-    pub fn fail(&self, text: &str) {
+    pub fn fail(&self, error: &anyhow::Error) {
         // Nobody is left to tell if this goes wrong.
-        let _ = write(&self.result, text.as_bytes());
+        let _ = write(&self.result, fault::pack(error).as_bytes());
     }
 }
 
@@ -102,7 +103,7 @@ pub fn release(dir: &Dir, state: &State) -> Result<Outcome> {
         Ok(Some(path)) => error.context(format!("cgroup {} is frozen", path.display())),
         _ => error,
     })?;
-    let error = |text: &[u8]| anyhow!("{}", String::from_utf8_lossy(text));
+    let error = |text: &[u8]| fault::unpack(&String::from_utf8_lossy(text));
     match answer.as_slice() {
         [EXECUTING] => Ok(Outcome::Executed),
         [] => bail!("the container's process died before it could execute its program"),

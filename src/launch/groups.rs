@@ -104,7 +104,7 @@ pub fn settle(scope: &mut Scope, state: &mut State, plan: &Plan, channel: &Chann
     if let Err(error) = settled {
         // A child that has failed meanwhile is why its process was not there to be moved.
         return match channel.receive_now() {
-            Some(Message::Failed(text)) => Err(anyhow!(text)),
+            Some(Message::Failed(text)) => Err(crate::fault::unpack(&text)),
             _ => Err(error),
         };
     }

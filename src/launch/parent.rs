@@ -13,7 +13,7 @@ use super::sync::{self, Message};
 use super::{idmap, program, rootless, spawn, upper};
 use crate::cgroup::{Cgroup, Scope};
 use crate::deadline;
-use crate::hooks::{self, Hooks, Output};
+use crate::hooks::{self, Environment, Hooks, Output, Surroundings};
 use crate::log::Log;
 use crate::plan::Plan;
 use crate::plan::overlay::Overlay;
@@ -98,9 +98,16 @@ fn create_from(
     let listening = plan.process.activation.as_ref().map_or(0, |activation| activation.count);
     stdio::seclude(listening, options.preserve_fds)?;
     plan.process.preserved_fds = listening + options.preserve_fds;
-    plan.warnings.iter().for_each(|warning| log.warn(warning));
+    for warning in &plan.warnings {
+        log.warn(&config.located_warning(warning));
+    }
+    let notes = plan.notes.iter().cloned().chain(plan.process.notes());
+    notes.for_each(|note| log.debug(format_args!("{note}")));
 
     // Look. Still nothing has changed.
+    if let Some(terminal) = &mut plan.process.terminal {
+        terminal.carried = !options.detach;
+    }
     let terminal = plan.process.terminal.is_some();
     let console = console::way(terminal, options.console_socket.as_deref(), options.detach)?;
     let pidfd_sockets = options.pidfd_sockets(&spec.annotations, bundle)?;
@@ -385,11 +392,15 @@ impl Attempt {
     /// In the runtime's namespaces. They may ask for the container's state, or kill it.
     fn run_hooks(&self, hooks: &Hooks, interrupt: BorrowedFd<'_>) -> Result<()> {
         self.dir.save(&self.state)?;
-        // runtime.md, State and Lifecycle: hooks come after step 2, and "creating" is that step.
-        let state = self.state.for_hooks(Status::Created, self.state.pid);
-        let (output, bundle) = (&self.output, &self.state.bundle);
-        hooks::run(&hooks.prestart, &state, output, bundle, Some(interrupt))?;
-        hooks::run(&hooks.create_runtime, &state, output, bundle, Some(interrupt))
+        let state = self.state.for_hooks(Status::Creating, self.state.pid);
+        let surroundings = Surroundings {
+            output: &self.output,
+            directory: Some(&self.state.bundle),
+            environment: Environment::Runtime,
+            interrupt: Some(interrupt),
+        };
+        hooks::run(&hooks.prestart, &state, &surroundings)?;
+        hooks::run(&hooks.create_runtime, &state, &surroundings)
     }
 
     /// As if it had never been tried. What resists is named after the error that matters.

@@ -47,7 +47,7 @@ impl Peer<'_> {
             self.channel.wait(self.signals.as_fd(), self.end)?;
             match self.channel.receive()? {
                 Some(Message::Warning(text)) => log.warn(&text),
-                Some(Message::Failed(text)) => bail!(text),
+                Some(Message::Failed(text)) => return Err(crate::fault::unpack(&text)),
                 Some(said) => return Ok(said),
                 None => return Err(post_mortem(self.init, cgroup)),
             }

@@ -7,8 +7,8 @@ use crate::plan::sched::Execution;
 use crate::process::proc::Proc;
 use crate::process::{activation, command, ids, passwd, sched, stdio};
 use crate::spec::Place;
-use crate::sys::{Errno, clone, misc, seccomp};
-use anyhow::{Context, Result, bail, ensure};
+use crate::sys::{Errno, Worded, clone, misc, seccomp};
+use anyhow::{Context, Result, ensure};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{chdir, execve, getcwd};
 use std::convert::Infallible;
@@ -104,6 +104,11 @@ fn install(process: &Process) -> Result<Option<OwnedFd>> {
 }
 
 impl Program {
+    /// The environment that it gets.
+    pub fn environment(&self) -> &[CString] {
+        &self.env
+    }
+
     /// Becomes the program. `announce` is called when nothing but execve is left to do.
     pub fn execute(
         &self,
@@ -119,12 +124,13 @@ impl Program {
         let Err(errno) = execve(&self.path, &process.args, &self.env);
         // runc's words, which engines look for; the file itself was there a moment ago.
         let why = match errno {
-            Errno::ENOENT => "no such file or directory: its interpreter is missing".into(),
+            Errno::ENOENT => "no such file or directory: its interpreter is missing".to_owned(),
             Errno::ENOEXEC => "exec format error: neither a program for this machine nor a script \
                                that begins with #!"
                 .into(),
             errno => errno.desc().to_lowercase(),
         };
-        bail!("exec {}: {why}", self.path.to_string_lossy())
+        let text = format!("exec {}: {why}", self.path.to_string_lossy());
+        Err(Worded { text, errno }.into())
     }
 }

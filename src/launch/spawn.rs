@@ -144,7 +144,7 @@ pub fn relay(
             let message = match cloned {
                 Ok(Err(birth)) => return Ok(Side::Child(if early { born } else { birth })),
                 Ok(Ok(pid)) => Message::Cloned(pid),
-                Err(error) => Message::Failed(sys::describe(&error)),
+                Err(error) => Message::Failed(crate::fault::pack(&error)),
             };
             // If the parent is gone, there is nobody to tell.
             let _ = theirs.send(&message);
@@ -156,7 +156,7 @@ pub fn relay(
     waitid(Id::PIDFd(relay.as_fd()), WaitPidFlag::WEXITED).context("wait for the relay")?;
     match said? {
         Some(Message::Cloned(pid)) => Ok(Side::Parent(pid, signal::pidfd_open(pid)?)),
-        Some(Message::Failed(text)) => bail!("{text}"),
+        Some(Message::Failed(text)) => Err(crate::fault::unpack(&text)),
         _ => bail!("the relay died before it could clone the container's process"),
     }
 }

@@ -73,6 +73,8 @@ pub struct Plan {
     pub sysctl: Vec<sysctl::Sysctl>,
     /// Things the config asks for that the spec wants a warning about, not an error.
     pub warnings: Vec<String>,
+    /// What is not as the config has it, and nobody can do anything about: debug lines.
+    pub notes: Vec<String>,
 }
 
 impl Plan {
@@ -106,7 +108,7 @@ impl Plan {
         let names = spec.annotations.keys();
         names
             .filter(|name| name.starts_with("run.oci.") && !KNOWN.contains(&name.as_str()))
-            .map(|name| format!("annotations[{name:?}] has no effect: brig does not know it"))
+            .map(|name| format!("annotations[{name:?}]: has no effect, brig does not know it"))
     }
 
     /// Validates in the order of config.json.
@@ -167,8 +169,9 @@ impl Plan {
         namespaces.check_names(spec)?;
         let resources = resources::Resources::new(&spec.linux.resources, &mut warnings)?;
         let rules = spec.linux.resources.devices.as_deref().unwrap_or_default();
+        let mut notes = Vec::new();
         if !privileged && !rules.is_empty() {
-            warnings.push(
+            notes.push(
                 "linux.resources.devices: only root's containers can be kept from devices by rules; \
                  this one can make none, and has the permissions of those that it is given"
                     .to_owned(),
@@ -176,8 +179,7 @@ impl Plan {
         }
         let rdt = spec.linux.intel_rdt.as_ref().map(rdt::Rdt::new).transpose()?;
         let sysctl = sysctl::plan(spec, &namespaces)?;
-        let env = spec.process.as_ref().map_or(&[][..], |process| &process.env);
-        let hooks = Hooks::new(spec.hooks.as_ref(), env)?;
+        let hooks = Hooks::new(spec.hooks.as_ref())?;
         if process.scheduling.forbids_fork() && !hooks.start_container.is_empty() {
             let why = "SCHED_DEADLINE allows no fork, and so no startContainer hooks, \
                        without SCHED_FLAG_RESET_ON_FORK";
@@ -210,6 +212,7 @@ impl Plan {
             names_cgroup: spec.linux.cgroups_path.as_ref().is_some_and(|path| !path.is_empty()),
             sysctl,
             warnings,
+            notes,
         })
     }
 }

@@ -73,6 +73,8 @@ pub struct Activation {
 pub struct Terminal {
     /// The size it starts with.
     pub size: Option<Size>,
+    /// brig itself carries the bytes, perhaps into a file or a pipe: newlines stay as they are.
+    pub carried: bool,
 }
 
 /// The five sets, a bit for each capability.
@@ -84,6 +86,8 @@ pub struct Capabilities {
     pub sets: cred::CapSets,
     /// Kept over execve of any file.
     pub ambient: u64,
+    /// Asked for as ambient, but not both permitted and inheritable.
+    pub not_ambient: u64,
 }
 
 /// execvp(3) where the environment has no PATH: glibc's confstr(_CS_PATH).
@@ -156,6 +160,15 @@ impl Process {
 }
 
 impl Process {
+    /// What is not as the config has it, for debug lines: engines ask for it in every container.
+    pub fn notes(&self) -> impl Iterator<Item = String> {
+        let names = Some(self.capabilities.not_ambient).filter(|set| *set != 0).map(names);
+        let place = "process.capabilities.ambient";
+        names
+            .map(|names| format!("{place}: {names} ignored: not both permitted and inheritable"))
+            .into_iter()
+    }
+
     /// An agent decides about some of its system calls.
     pub fn notifies(&self) -> bool {
         self.filter.as_ref().is_some_and(|filter| filter.listener.is_some())
@@ -175,7 +188,7 @@ fn terminal(spec: &spec::Process) -> Result<Option<Terminal>> {
     let size = |size: spec::ConsoleSize| -> Result<Size> {
         Ok(Size { rows: number(size.height, "height")?, columns: number(size.width, "width")? })
     };
-    Ok(Some(Terminal { size: spec.console_size.map(size).transpose()? }))
+    Ok(Some(Terminal { size: spec.console_size.map(size).transpose()?, carried: false }))
 }
 
 fn cstrings(place: &str, texts: &[String]) -> Result<Vec<CString>> {
@@ -316,13 +329,9 @@ impl Capabilities {
         // capabilities(7): ambient is a subset of permitted and inheritable.
         let excess = ambient & !(sets.permitted & sets.inheritable);
         if excess != 0 {
-            let names = names(excess);
-            warnings.push(format!(
-                "process.capabilities.ambient: {names} ignored: not both permitted and inheritable"
-            ));
             ambient &= !excess;
         }
-        Ok(Capabilities { bounding, sets, ambient })
+        Ok(Capabilities { bounding, sets, ambient, not_ambient: excess })
     }
 }
 

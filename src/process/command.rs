@@ -1,8 +1,8 @@
 //! Which file the first argument names. The words of the errors are runc's: docker and podman tell
 //! exit codes 126 and 127 apart by them.
 
-use crate::sys::Errno;
-use anyhow::{Result, bail};
+use crate::sys::{Errno, Worded};
+use anyhow::Result;
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::sys::stat::{SFlag, stat};
 use nix::unistd::{AccessFlags, faccessat};
@@ -15,10 +15,15 @@ pub fn find(name: &CStr, search: &str) -> Result<CString> {
     if name.to_bytes().contains(&b'/') {
         return match executable(name) {
             Ok(()) => Ok(name.to_owned()),
-            Err(Errno::ENOENT) => bail!("exec: {shown:?}: stat {shown}: no such file or directory"),
-            // docker 20.10 knows only the second word, later ones both.
-            Err(Errno::EISDIR) => bail!("exec: {shown:?}: is a directory: permission denied"),
-            Err(errno) => bail!("exec: {shown:?}: {}", errno.desc().to_lowercase()),
+            Err(errno) => {
+                let why = match errno {
+                    Errno::ENOENT => format!("stat {shown}: no such file or directory"),
+                    // docker 20.10 knows only the second word, later ones both.
+                    Errno::EISDIR => "is a directory: permission denied".to_owned(),
+                    errno => errno.desc().to_lowercase(),
+                };
+                Err(Worded { text: format!("exec: {shown:?}: {why}"), errno }.into())
+            }
         };
     }
     let mut unusable = None;
@@ -31,14 +36,16 @@ pub fn find(name: &CStr, search: &str) -> Result<CString> {
         let path = CString::new(path)?;
         match executable(&path) {
             Ok(()) => return Ok(path),
-            Err(Errno::EACCES) => unusable = unusable.or(Some(path)),
+            // In a directory that may not be searched there may be no such file at all.
+            Err(Errno::EACCES) if stat(&*path).is_ok() => unusable = unusable.or(Some(path)),
             Err(_) => {}
         }
     }
     let hint = unusable.map_or_else(String::new, |path| {
         format!(" ({} is there, but not executable)", path.to_string_lossy())
     });
-    bail!("exec: {shown:?}: executable file not found in $PATH{hint}")
+    let text = format!("exec: {shown:?}: executable file not found in $PATH{hint}");
+    Err(Worded { text, errno: Errno::ENOENT }.into())
 }
 
 fn executable(path: &CStr) -> Result<(), Errno> {

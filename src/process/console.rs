@@ -66,6 +66,9 @@ impl Pty {
         if let Some(size) = terminal.size {
             tty::set_size(master.as_fd(), size).at("process.consoleSize")?;
         }
+        if terminal.carried {
+            tty::keep_newlines(peer.as_fd())?;
+        }
         match fchown(&peer, Some(Uid::from_raw(uid)), None) {
             // A devpts of somebody else: usable as it is, by who has it open.
             Ok(()) | Err(Errno::EINVAL | Errno::EPERM | Errno::EROFS) => {}

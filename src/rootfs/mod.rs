@@ -28,6 +28,7 @@ use crate::sys::{Errno, errno_of};
 use anyhow::{Context, Result};
 use kernel::Kernel;
 use libc::{MOUNT_ATTR_RDONLY, MS_BIND, MS_REC, MS_SLAVE};
+use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, umask};
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -139,6 +140,17 @@ impl Root {
         let path = CString::new(clean(path.as_os_str().as_bytes()))?;
         make_dir_in(self.fd.as_fd(), &path)?;
         Ok(())
+    }
+
+    /// Does something with it as the working directory.
+    pub fn while_inside<T>(&self, act: impl FnOnce() -> Result<T>) -> Result<T> {
+        let before =
+            open(".", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+                .context("open the working directory")?;
+        nix::unistd::fchdir(&self.fd).context("fchdir to the root filesystem")?;
+        let done = act();
+        nix::unistd::fchdir(&before).context("fchdir")?;
+        done
     }
 
     /// Makes it the root of this process.

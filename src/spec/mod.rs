@@ -14,7 +14,7 @@ pub mod shape;
 mod tests;
 mod text;
 
-pub use place::{At, Place, parse_error};
+pub use place::{At, Place, located_warning, parse_error};
 pub use process::{
     Capabilities, ConsoleSize, ExecAffinity, IoPriority, Process, Rlimit, Scheduler, User,
 };

@@ -52,6 +52,12 @@ impl At {
         At { place: render(&steps), file: None, position: Some(position(text, offset)) }
     }
 
+    /// Path, file, and line and column if they are known.
+    pub fn position(&self) -> Option<(&str, &str, (usize, usize))> {
+        let file = self.file.as_deref().unwrap_or(CONFIG_NAME);
+        Some((&self.place, file, self.position?))
+    }
+
     /// Finds line and column of the place in `text`, of its nearest ancestor where the place itself
     /// is absent: called only when there is an error to show.
     pub fn locate(&mut self, text: &[u8]) {
@@ -72,6 +78,20 @@ impl fmt::Display for At {
             }
         }
     }
+}
+
+/// A warning that begins with its place, as `mounts[3].options[1]: …`, with line and column after that.
+pub fn located_warning(warning: &str, locate: impl FnOnce(&mut At)) -> String {
+    let mut rest = warning;
+    while let Some((_, after)) = parse_step(rest).filter(|_| !rest.starts_with(": ")) {
+        rest = after;
+    }
+    let Some(place) = warning.strip_suffix(rest).filter(|place| !place.contains(' ')) else {
+        return warning.to_owned();
+    };
+    let mut at = At::new(place);
+    locate(&mut at);
+    format!("{at}{rest}")
 }
 
 /// Adds a place to an error: `parse(option).at("mounts[3].options[1]")?`.

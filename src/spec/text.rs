@@ -1,6 +1,6 @@
 //! JSON as text: how long it may be, how deep it may nest.
 
-use super::place::{At, error_at, parse_error, relocated};
+use super::place::{At, error_at, located_warning, parse_error, relocated};
 use super::rewrite::rewrite;
 use super::shape::{Found, Shape, walk};
 use anyhow::{Result, ensure};
@@ -86,6 +86,14 @@ impl Document<'_> {
             at.locate(self.text);
         }
         error
+    }
+
+    /// A warning that begins with its place in the text gets line and column.
+    pub fn located_warning(&self, warning: &str) -> String {
+        located_warning(warning, |at| {
+            at.name(self.name);
+            at.locate(self.text);
+        })
     }
 
     /// Each key that brig does not know and therefore ignores, as a line with its place.

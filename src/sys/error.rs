@@ -33,6 +33,23 @@ impl fmt::Display for SysError {
 
 impl std::error::Error for SysError {}
 
+/// A failure in words that others look for, and the errno behind them.
+#[derive(Debug)]
+pub struct Worded {
+    /// All that is shown.
+    pub text: String,
+    /// What the kernel answered.
+    pub errno: Errno,
+}
+
+impl fmt::Display for Worded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Worded {}
+
 /// All that an error says, outermost first, like `{:#}`. Errnos are told by name, which std hides
 /// behind "(os error 2)", and with the cause where there is only one.
 pub fn describe(error: &anyhow::Error) -> String {
@@ -54,6 +71,9 @@ pub fn errno_of(error: &anyhow::Error) -> Option<Errno> {
     error.chain().find_map(|cause| {
         if let Some(sys) = cause.downcast_ref::<SysError>() {
             return Some(sys.errno);
+        }
+        if let Some(worded) = cause.downcast_ref::<Worded>() {
+            return Some(worded.errno);
         }
         if let Some(errno) = cause.downcast_ref::<Errno>() {
             return Some(*errno);

@@ -80,6 +80,15 @@ fn modes(fd: libc::c_int) -> Result<libc::termios, SysError> {
     Ok(modes)
 }
 
+/// Newlines are printed as they are, without a carriage return before them (ONLCR off).
+pub fn keep_newlines(terminal: BorrowedFd<'_>) -> Result<(), SysError> {
+    let mut modes = modes(terminal.as_raw_fd())?;
+    modes.c_oflag &= !libc::ONLCR;
+    // SAFETY: tcsetattr reads a termios, which outlives the call.
+    let done = unsafe { libc::tcsetattr(terminal.as_raw_fd(), libc::TCSANOW, &raw const modes) };
+    check(|| "tcsetattr(-onlcr)".into(), done.into()).map(drop)
+}
+
 /// The modes of stdin from before [`make_raw`].
 static SAVED: OnceLock<libc::termios> = OnceLock::new();
 /// They have to be restored.
@@ -94,6 +103,8 @@ pub fn make_raw() -> Result<(), SysError> {
     restore_on_faults()?;
     // SAFETY: cfmakeraw changes the termios it is given, which outlives the call.
     unsafe { libc::cfmakeraw(&raw mut raw) };
+    // The container's terminal does not translate newlines: this one still does, as with runc.
+    raw.c_oflag |= libc::OPOST;
     // Before the call, so that no moment is missed: restoring what has not changed does no harm.
     RAW.store(true, Ordering::SeqCst);
     // SAFETY: tcsetattr reads a termios, which outlives the call.

@@ -1,0 +1,115 @@
+//! What programs want to know of an error beside its text: which errno, and where in config.json. It gets from
+//! the container's process to brig, and into the JSON log (docs/output.md).
+
+use crate::spec::At;
+use crate::sys::{Errno, describe, errno_of};
+use serde_json::{Value, json};
+use std::fmt;
+
+/// An error of another process, which came as text.
+#[derive(Debug, Default)]
+pub struct Fault {
+    text: String,
+    errno: Option<Errno>,
+    place: Option<Position>,
+}
+
+/// Where in config.json, or in the `file` that was given instead of it or of a part.
+#[derive(Debug)]
+struct Position {
+    path: String,
+    file: String,
+    line: usize,
+    column: usize,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Fault {}
+
+/// Between the parts of a packed error; the text comes last, for it may be cut.
+const SEPARATOR: char = '\0';
+
+/// An error as text that [`unpack`] understands.
+pub fn pack(error: &anyhow::Error) -> String {
+    let Fault { text, errno, place } = Fault::of(error);
+    let errno = errno.map_or(0, |errno| errno as i32);
+    let place = place.map_or_else(
+        || [const { String::new() }; 4],
+        |place| [place.path, place.file, place.line.to_string(), place.column.to_string()],
+    );
+    let [path, file, line, column] = place.map(|part| part.replace(SEPARATOR, ""));
+    [&errno.to_string(), &path, &file, &line, &column, &text].map(String::as_str).join("\0")
+}
+
+/// The error that was packed.
+pub fn unpack(packed: &str) -> anyhow::Error {
+    let mut parts = packed.splitn(6, SEPARATOR);
+    let mut read = || -> Option<Fault> {
+        let errno = parts.next()?.parse().ok()?;
+        let (path, file) = (parts.next()?.to_owned(), parts.next()?.to_owned());
+        let (line, column) = (parts.next()?.parse().ok(), parts.next()?.parse().ok());
+        let text = parts.next()?.to_owned();
+        let place = line.zip(column).map(|(line, column)| Position { path, file, line, column });
+        Some(Fault { text, errno: (errno != 0).then(|| Errno::from_raw(errno)), place })
+    };
+    match read() {
+        Some(fault) => fault.into(),
+        None => anyhow::Error::msg(packed.to_owned()),
+    }
+}
+
+impl Fault {
+    fn of(error: &anyhow::Error) -> Fault {
+        let other = error.downcast_ref::<Fault>();
+        let position = |at: &At| {
+            let (path, file, (line, column)) = at.position()?;
+            Some(Position { path: path.to_owned(), file: file.to_owned(), line, column })
+        };
+        let theirs = other.and_then(|fault| fault.place.as_ref()).map(|place| Position {
+            path: place.path.clone(),
+            file: place.file.clone(),
+            ..*place
+        });
+        Fault {
+            text: describe(error),
+            errno: errno_of(error).or_else(|| other?.errno),
+            place: error.downcast_ref::<At>().and_then(position).or(theirs),
+        }
+    }
+}
+
+/// The keys of the JSON log that an error has beside level, msg and time, where they are known.
+pub fn keys(error: &anyhow::Error) -> Vec<(&'static str, Value)> {
+    let fault = Fault::of(error);
+    let mut keys = Vec::new();
+    if let Some(errno) = fault.errno {
+        keys.push(("code", json!(format!("{errno:?}"))));
+    }
+    if let Some(Position { path, file, line, column }) = fault.place {
+        let place = json!({"path": path, "file": file, "line": line, "column": column});
+        keys.push(("place", place));
+    }
+    keys
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[test]
+    fn an_error_survives_the_way_to_another_process() {
+        let mut error = Err::<(), _>(Errno::ENOENT).context(At::new("mounts[0]")).unwrap_err();
+        error.downcast_mut::<At>().unwrap().locate(br#"{"mounts": [{}]}"#);
+        let there = unpack(&pack(&error)).context("create x");
+        assert_eq!(describe(&there), format!("create x: {}", describe(&error)));
+        let place = json!({"path": "mounts[0]", "file": "config.json", "line": 1, "column": 13});
+        assert_eq!(keys(&there), [("code", json!("ENOENT")), ("place", place)]);
+        assert_eq!(unpack("as it is").to_string(), "as it is");
+    }
+}

@@ -1,11 +1,16 @@
 //! mounts add and mounts remove: into a container that is there, and out of it again.
 
+use crate::facts::Mount;
+use crate::host;
 use crate::rootless::as_user;
-use crate::sandbox::{Sandbox, brig_only};
+use crate::sandbox::{Sandbox, before_exec, brig_only, skip};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, setns};
 use serde_json::{Value, json};
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Writes the file that mounts are read from, and calls `mounts`.
 fn call(sandbox: &Sandbox, action: &str, mounts: &Value) -> crate::sandbox::Done {
@@ -20,6 +25,19 @@ fn volume(sandbox: &Sandbox, name: &str) -> PathBuf {
     fs::create_dir(&volume).unwrap();
     fs::write(volume.join("file"), name).unwrap();
     volume
+}
+
+/// The mounts of the container's init.
+fn mounts_of(sandbox: &Sandbox) -> Vec<Mount> {
+    let path = format!("/proc/{}/mountinfo", sandbox.pid());
+    fs::read_to_string(path).unwrap().lines().filter_map(Mount::parse).collect()
+}
+
+/// How often something is mounted there, and with which options last.
+fn at(sandbox: &Sandbox, target: &str) -> (usize, Vec<String>) {
+    let mut mounts = mounts_of(sandbox);
+    mounts.retain(|mount| mount.target == target);
+    (mounts.len(), mounts.pop().map_or_else(Vec::new, |mount| mount.options))
 }
 
 /// What a script of the test process tells inside.
@@ -85,7 +103,7 @@ fn a_running_container_gets_a_volume_and_loses_it_again() {
         assert_eq!(facts.get("read /tmp/new/place/file"), "ENOENT", "{facts}");
         assert_eq!(facts.get("stat /tmp/memory/x"), "ENOENT", "{facts}");
         assert!(facts.mounts().iter().all(|mount| !mount.target.starts_with("/tmp/")), "{facts}");
-        call(&sandbox, "remove", &mounts).fails_with("nothing is mounted there");
+        call(&sandbox, "remove", &mounts).fails_with("no mount that `mounts add` has made");
     }
 }
 
@@ -123,8 +141,9 @@ fn links_of_the_image_lead_nowhere_but_into_its_root() {
     assert_eq!(inside(&sandbox, &inside_path).get(&inside_path), r#""volume""#);
     call(&sandbox, "add", &at("/climbing")).ok();
     assert_eq!(inside(&sandbox, "read /etc/file").get("read /etc/file"), r#""volume""#);
+    call(&sandbox, "add", &at("/itself")).fails_with("leads to the container's root");
+    call(&sandbox, "remove", &at("/itself")).fails_with("no mount that `mounts add` has made");
     for action in ["add", "remove"] {
-        call(&sandbox, action, &at("/itself")).fails_with("leads to the container's root");
         call(&sandbox, action, &at("/")).fails_with("is the container's root");
     }
     call(&sandbox, "add", &at("/magic")).fails();
@@ -171,7 +190,7 @@ fn a_volume_that_is_added_can_have_other_ids() {
         "uidMappings": map, "gidMappings": map});
     let done = call(&sandbox, "add", &json!([mount]));
     if done.stderr.contains("its filesystem has no id-mapped mounts") {
-        return crate::sandbox::skip("the filesystem of the tests has no id-mapped mounts");
+        return skip("the filesystem of the tests has no id-mapped mounts");
     }
     done.ok();
     let stat = inside(&sandbox, "stat /tmp/mapped/file");
@@ -198,4 +217,169 @@ fn an_ordinary_user_adds_a_tmpfs_and_nothing_of_the_hosts() {
         add(&json!([bound])).fails_with("only root can bind what is the host's");
         user.brig(&["delete", "--force", &user.sandbox.id]).ok();
     });
+}
+
+#[test]
+fn what_is_removed_is_the_mount_that_was_added_and_no_other() {
+    brig_only!();
+    for sandbox in [running(), in_user_namespace()] {
+        let volume = volume(&sandbox, "volume");
+        let root = sandbox.rootfs();
+        let mounts = json!([{"destination": "/tmp/a/x", "source": volume, "options": ["rbind"]}]);
+        call(&sandbox, "add", &mounts).ok();
+        let before = at(&sandbox, "/proc/sys");
+        assert!(before.1.contains(&"ro".to_owned()), "{before:?}");
+        fs::rename(root.join("tmp/a"), root.join("tmp/b")).unwrap();
+        fs::create_dir(root.join("tmp/a")).unwrap();
+        let owner = fs::metadata(root.join("tmp")).unwrap().uid();
+        std::os::unix::fs::chown(root.join("tmp/a"), Some(owner), Some(owner)).unwrap();
+        symlink("/proc/sys", root.join("tmp/a/x")).unwrap();
+        assert_eq!(at(&sandbox, "/tmp/b/x").0, 1);
+        call(&sandbox, "remove", &mounts).ok();
+        assert_eq!(at(&sandbox, "/proc/sys"), before);
+        assert_eq!(at(&sandbox, "/tmp/b/x").0, 0);
+        // Nothing of the config's, nothing twice, and of several all or none.
+        call(&sandbox, "add", &mounts).fails();
+        fs::remove_file(root.join("tmp/a/x")).unwrap();
+        call(&sandbox, "add", &mounts).ok();
+        let reason = "no mount that `mounts add` has made";
+        let both = json!([{"destination": "/dev/shm"}, {"destination": "/tmp/a/x"}]);
+        let error = call(&sandbox, "remove", &both).fails_with(reason);
+        assert!(error.contains("/dev/shm: no mount"), "{error}");
+        assert_eq!((at(&sandbox, "/dev/shm").0, at(&sandbox, "/tmp/a/x").0), (1, 1));
+        let twice = json!([{"destination": "/tmp/a/x"}, {"destination": "/tmp/a/x"}]);
+        call(&sandbox, "remove", &twice).fails_with(reason);
+        call(&sandbox, "add", &mounts).ok();
+        assert_eq!(at(&sandbox, "/tmp/a/x").0, 2);
+        call(&sandbox, "remove", &twice).ok();
+        assert_eq!(at(&sandbox, "/tmp/a/x").0, 0);
+    }
+}
+
+#[test]
+fn what_the_container_has_unmounted_or_covered_itself_is_named() {
+    brig_only!();
+    let sandbox = running();
+    let volume = volume(&sandbox, "volume");
+    let mounts = json!([{"destination": "/tmp/x", "source": volume, "options": ["rbind"]}]);
+    let in_container = |work: fn() -> nix::Result<()>| {
+        let namespace = fs::File::open(format!("/proc/{}/ns/mnt", sandbox.pid())).unwrap();
+        let mut command = std::process::Command::new("/init");
+        before_exec(&mut command, move || {
+            setns(&namespace, CloneFlags::CLONE_NEWNS)?;
+            Ok(work()?)
+        });
+        assert!(command.arg("ids").status().unwrap().success());
+    };
+    let cover: fn() -> nix::Result<()> = || {
+        let (none, tmpfs) = (None::<&std::ffi::CStr>, Some(c"tmpfs"));
+        mount(tmpfs, c"/tmp/x", tmpfs, MsFlags::empty(), none)
+    };
+    let uncover: fn() -> nix::Result<()> = || umount2(c"/tmp/x", MntFlags::empty());
+    call(&sandbox, "add", &mounts).ok();
+    in_container(uncover);
+    call(&sandbox, "remove", &mounts).fails_with("the container has unmounted it");
+    call(&sandbox, "remove", &mounts).fails_with("no mount that `mounts add` has made");
+    call(&sandbox, "add", &mounts).ok();
+    in_container(cover);
+    call(&sandbox, "remove", &mounts).fails_with("has mounted something over it");
+    in_container(uncover);
+    call(&sandbox, "remove", &mounts).ok();
+    assert_eq!(at(&sandbox, "/tmp/x").0, 0);
+}
+
+#[test]
+fn what_is_taken_back_is_what_was_added_wherever_the_container_has_put_it() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    // Takes a while to be copied, and then does not fit.
+    let many = sandbox.rootfs().join("many");
+    fs::create_dir(&many).unwrap();
+    for number in 0..10_000 {
+        fs::write(many.join(number.to_string()), "").unwrap();
+    }
+    sandbox.patch(|config| config["root"]["readonly"] = json!(false));
+    sandbox.script("sleep 60").run_with(&["--detach"]).ok();
+    let volume = volume(&sandbox, "volume");
+    let mounts = json!([
+        {"destination": "/tmp/a/x", "source": volume, "options": ["rbind"]},
+        {"destination": "/many", "type": "tmpfs", "options": ["tmpcopyup", "nr_inodes=9900"]},
+    ]);
+    let before = (at(&sandbox, "/proc/sys"), mounts_of(&sandbox).len());
+    let file = sandbox.dir.join("mounts.json");
+    fs::write(&file, mounts.to_string()).unwrap();
+    let adding =
+        sandbox.spawn(sandbox.command(&["mounts", "add", &sandbox.id, file.to_str().unwrap()]));
+    let shown = host::wait_until(Duration::from_secs(10), || at(&sandbox, "/tmp/a/x").0 == 1);
+    assert!(shown, "nothing was added");
+    let root = sandbox.rootfs();
+    fs::rename(root.join("tmp/a"), root.join("tmp/b")).unwrap();
+    fs::create_dir(root.join("tmp/a")).unwrap();
+    symlink("/proc/sys", root.join("tmp/a/x")).unwrap();
+    assert_eq!(at(&sandbox, "/tmp/b/x").0, 1, "it was taken back before it could be moved");
+    adding.wait().fails_with("ENOSPC");
+    assert_eq!((at(&sandbox, "/proc/sys"), mounts_of(&sandbox).len()), before);
+    call(&sandbox, "remove", &mounts).fails_with("no mount that `mounts add` has made");
+}
+
+#[test]
+fn what_is_copied_into_a_tmpfs_counts_as_the_containers_memory() {
+    brig_only!();
+    if host::controller("memory").is_none() {
+        return skip("no memory controller");
+    }
+    let sandbox = Sandbox::new();
+    let data = sandbox.rootfs().join("data");
+    fs::create_dir(&data).unwrap();
+    fs::write(data.join("big"), vec![b'x'; 64 << 20]).unwrap();
+    let limit = 24 << 20;
+    sandbox.patch(|config| {
+        config["root"]["readonly"] = json!(false);
+        config["linux"]["resources"]["memory"] = json!({"limit": limit, "swap": limit});
+    });
+    sandbox.script("sleep 60").run_with(&["--detach"]).ok();
+    let volume = volume(&sandbox, "volume");
+    let mounts = json!([
+        {"destination": "/tmp/x", "source": volume, "options": ["rbind"]},
+        {"destination": "/data", "type": "tmpfs", "options": ["tmpcopyup"]},
+    ]);
+    let before = mounts_of(&sandbox).len();
+    call(&sandbox, "add", &mounts).fails_with("memory limit does not suffice");
+    assert_eq!((sandbox.status(), mounts_of(&sandbox).len()), ("running".to_owned(), before));
+    sandbox.brig(&["pause", &sandbox.id]).ok();
+    call(&sandbox, "add", &mounts).fails_with("of a paused container");
+    sandbox.brig(&["resume", &sandbox.id]).ok();
+    // What fits is there, and the process that has copied it is gone.
+    fs::write(data.join("big"), "small").unwrap();
+    call(&sandbox, "add", &mounts).ok();
+    assert_eq!(inside(&sandbox, "read /data/big").get("read /data/big"), r#""small""#);
+    assert_eq!(host::processes_of(&sandbox.id).len(), 1);
+}
+
+#[test]
+fn what_is_mounted_later_is_no_change_of_the_container() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    fs::rename(sandbox.rootfs(), sandbox.bundle().join("base")).unwrap();
+    let upper = sandbox.dir.join("upper");
+    fs::create_dir(&upper).unwrap();
+    sandbox.script("write /new x ; sleep 60");
+    let base = sandbox.bundle().join("base");
+    let (base, up) = (base.to_str().unwrap(), upper.to_str().unwrap());
+    let layers = ["--detach", "--layer", base, "--upper", up];
+    sandbox.patch(|config| config["root"]["readonly"] = json!(false)).run_with(&layers).ok();
+    let wait = host::wait_until(Duration::from_secs(10), || upper.join("new").exists());
+    assert!(wait, "the script has not run");
+    let volume = volume(&sandbox, "volume");
+    let mounts = json!([
+        {"destination": "/added/deep", "source": volume, "options": ["rbind"]},
+        {"destination": "/added/file", "source": volume.join("file"), "options": ["bind"]},
+    ]);
+    call(&sandbox, "add", &mounts).ok();
+    let diff = || sandbox.brig(&["diff", &sandbox.id]).ok().stdout;
+    assert_eq!(diff(), "A /new\n");
+    call(&sandbox, "remove", &mounts).ok();
+    assert_eq!(diff(), "A /new\n");
+    fs::write(upper.join("added/own"), "the container's").unwrap();
+    assert_eq!(diff(), "A /added\nA /added/own\nA /new\n");
 }

@@ -13,6 +13,8 @@ mod pid_file;
 
 pub use pid_file::{PidFile, write_atomically, write_pid_file};
 
+mod live;
+
 use crate::cgroup::Cgroup;
 use crate::deadline;
 use crate::hooks::{Hook, Stdin};
@@ -31,6 +33,8 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+
+pub use live::{Added, Live};
 
 /// What brig keeps of a container.
 #[derive(Debug, Serialize, Deserialize)]
@@ -85,6 +89,9 @@ pub struct State {
     /// Its class of service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rdt: Option<Rdt>,
+    /// What was mounted in it later.
+    #[serde(default, skip_serializing_if = "Live::is_empty")]
+    pub live: Live,
     /// Its cgroup, and which directories of it brig made.
     pub cgroup: Cgroup,
 }

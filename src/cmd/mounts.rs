@@ -6,6 +6,7 @@ use crate::plan;
 use crate::rootfs;
 use crate::spec::{self, At, Spec};
 use crate::state::{Dir, NotFound, Status};
+use crate::sys::describe;
 use anyhow::{Context, Result, anyhow, ensure};
 use serde::Deserialize;
 use std::fs::File;
@@ -38,14 +39,16 @@ fn go(root: &Path, options: &Options, log: &mut Log) -> Result<()> {
     let mut warnings = Vec::new();
     let mounts = parse(&name, &text, &mut warnings)?;
     warnings.iter().for_each(|warning| log.warn(warning));
-    let mut done = apply(root, options, &mounts, log);
-    if let Err(error) = &mut done
-        && let Some(at) = error.downcast_mut::<At>()
-    {
-        let part = if is_array(&text) { "mounts" } else { "" };
-        at.locate_in_part(name, part, &text);
-    }
-    done
+    let locate = |error: &mut anyhow::Error| {
+        if let Some(at) = error.downcast_mut::<At>() {
+            let part = if is_array(&text) { "mounts" } else { "" };
+            at.locate_in_part(name.clone(), part, &text);
+        }
+    };
+    apply(root, options, &mounts, &locate, log).map_err(|mut error| {
+        locate(&mut error);
+        error
+    })
 }
 
 fn is_array(text: &[u8]) -> bool {
@@ -64,21 +67,29 @@ fn parse(name: &str, text: &[u8], warnings: &mut Vec<String>) -> Result<Vec<spec
     }
 }
 
-fn apply(root: &Path, options: &Options, mounts: &[spec::Mount], log: &mut Log) -> Result<()> {
+fn apply(
+    root: &Path,
+    options: &Options,
+    mounts: &[spec::Mount],
+    locate: &dyn Fn(&mut anyhow::Error),
+    log: &mut Log,
+) -> Result<()> {
     let dir = Dir::open(root, &options.id)?;
     let _lock = dir.lock()?;
-    let state = dir.load()?.ok_or_else(|| anyhow!(NotFound))?;
+    let mut state = dir.load()?.ok_or_else(|| anyhow!(NotFound))?;
     let there = [Status::Created, Status::Running, Status::Paused];
     ensure!(there.contains(&dir.status(&state)?), "container not running");
     if !options.add {
-        let targets = plan::live::remove(mounts)?;
-        return rootfs::live::remove(&live::enter(&state)?, &targets);
+        return live::remove(&dir, &mut state, &plan::live::remove(mounts)?);
     }
     let config: Spec = serde_json::from_slice(&dir.read("config.json")?)?;
     let mut warnings = Vec::new();
     let mounts = plan::live::add(mounts, &config, &state.bundle, &mut warnings)?;
     let opened = rootfs::live::open(&mounts, &live::users(&mounts, &state)?)?;
-    rootfs::live::add(live::enter(&state)?, &mounts, &opened)?;
+    live::add(&dir, &mut state, &mounts, &opened, &|mut error| {
+        locate(&mut error);
+        describe(&error)
+    })?;
     warnings.iter().for_each(|warning| log.warn(warning));
     Ok(())
 }

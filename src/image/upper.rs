@@ -36,7 +36,7 @@ pub fn open_upper(state: &State, dir: &Dir) -> Result<Upper> {
         None => in_memory(state).context("its changes are in memory")?,
     };
     let own_layer = state.annotations.contains_key(IMAGE).then(|| layers.lower.len() - 1);
-    Ok(Upper { root, below, mount_points: mount_points(dir)?, own_layer })
+    Ok(Upper { root, below, mount_points: mount_points(state, dir)?, own_layer })
 }
 
 /// All its layers as it sees them, its changes on top; or the directory that it has for them.
@@ -61,8 +61,8 @@ pub fn of(state: &State) -> Result<&Layers> {
     )
 }
 
-/// Where the config has mounts.
-fn mount_points(dir: &Dir) -> Result<HashSet<Vec<u8>>> {
+/// Where the config has mounts, or some were added later.
+fn mount_points(state: &State, dir: &Dir) -> Result<HashSet<Vec<u8>>> {
     let config: serde_json::Value = serde_json::from_slice(&dir.read("config.json")?)?;
     let mounts = config["mounts"].as_array().into_iter().flatten();
     let points = mounts.filter_map(|mount| mount["destination"].as_str()).map(|destination| {
@@ -71,7 +71,7 @@ fn mount_points(dir: &Dir) -> Result<HashSet<Vec<u8>>> {
     });
     // The terminal's own, and the directory of the service manager.
     let more = [&b"dev/console"[..], b"run/notify"].map(<[u8]>::to_vec);
-    Ok(points.chain(more).collect())
+    Ok(points.chain(more).chain(state.live.points.iter().cloned()).collect())
 }
 
 /// An upper in memory is mounted in the container's mount namespace alone, below another mount: a

@@ -1,17 +1,32 @@
-//! mounts add and remove: brig goes into the mount namespace of a container that is there.
+//! mounts add and remove: a process of brig's goes into the mount namespace of a container that is there,
+//! and another stays out, which keeps the container's state.
 
 use super::idmap;
+use super::program::write_oom_score;
+use super::sync::{self, Channel, Message};
+use crate::cgroup::{Entry, not_born};
+use crate::deadline;
 use crate::plan::idmap::MountMap;
-use crate::plan::mounts::Mount;
+use crate::plan::mounts::{Kind, Mount};
+use crate::process::proc::Proc;
+use crate::process::socket::{self, Socket};
+use crate::rootfs::{self, live::Opened};
 use crate::spec::Place;
-use crate::state::{self, State};
-use crate::sys::cred;
+use crate::state::{self, Dir, State};
+use crate::sys::clone::{Side, clone3, exit};
+use crate::sys::mount::{Identity, identity};
+use crate::sys::{cred, describe, signal};
+use crate::systemd::Unit;
 use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::Mode;
+use std::ffi::CString;
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::time::Instant;
 
 /// The user namespaces whose ids mounts are to have, before any is joined.
 pub fn users(mounts: &[Mount], state: &State) -> Result<Vec<Option<OwnedFd>>> {
@@ -32,18 +47,248 @@ pub fn users(mounts: &[Mount], state: &State) -> Result<Vec<Option<OwnedFd>>> {
     mounts.iter().map(user).collect()
 }
 
+/// Mounts more in the container: all, or none. What is added is in the saved state before it shows, so
+/// that it can be removed whatever becomes of brig.
+pub fn add(
+    dir: &Dir,
+    state: &mut State,
+    mounts: &[Mount],
+    opened: &Opened,
+    render: &dyn Fn(anyhow::Error) -> String,
+) -> Result<()> {
+    let copies = mounts.iter().any(|mount| {
+        let Kind::Filesystem(fs) = &mount.kind else { return false };
+        fs.copy_up.is_some()
+    });
+    let way = if copies { Way::into_cgroup(state)? } else { Way::default() };
+    let (socket, own) = Socket::pair()?;
+    let worker = Worker::spawn(state, way, render, |channel, root| {
+        rootfs::live::add(root, mounts, opened, &|mount, target| {
+            socket.send(mount, "mount")?;
+            socket.send(target, "target")?;
+            channel.send(&Message::Mounted)?;
+            ensure!(channel.expect(&Message::Saved), "brig is gone");
+            Ok(())
+        })
+    })?;
+    drop(socket);
+    let mut added = Vec::new();
+    let done = serve(&worker, &own, dir, state, mounts, &mut added);
+    if let Err(error) = done {
+        worker.end();
+        undo(dir, state, added, render).with_context(|| format!("{error:#}; and taking back"))?;
+        return Err(error);
+    }
+    worker.wait()
+}
+
+/// Remembers each mount that the worker is about to attach.
+fn serve(
+    worker: &Worker,
+    socket: &OwnedFd,
+    dir: &Dir,
+    state: &mut State,
+    mounts: &[Mount],
+    added: &mut Vec<OwnedFd>,
+) -> Result<()> {
+    let root = root_of(state)?;
+    loop {
+        if worker.hear()? == Message::Ready {
+            return Ok(());
+        }
+        let (mount, target) = (socket::receive(socket)?, socket::receive(socket)?);
+        let identity = identity(mount.as_fd())?.context("is not the root of a mount")?;
+        let point = rootfs::live::path_below(root.as_fd(), target.as_fd())?;
+        let destination = mounts.get(added.len()).context("one mount too many")?;
+        let destination = destination.target.to_string_lossy();
+        state.live.add(&destination, identity, point.as_os_str().as_bytes());
+        added.push(mount);
+        dir.save(state)?;
+        worker.channel.send(&Message::Saved)?;
+    }
+}
+
+/// Takes back what a worker has attached that has failed, or was killed.
+fn undo(
+    dir: &Dir,
+    state: &mut State,
+    added: Vec<OwnedFd>,
+    render: &dyn Fn(anyhow::Error) -> String,
+) -> Result<()> {
+    if added.is_empty() {
+        return Ok(());
+    }
+    let worker = Worker::spawn(state, Way::default(), render, |_, _| {
+        rootfs::live::take_away(&added);
+        Ok(())
+    })?;
+    worker.hear()?;
+    worker.wait()?;
+    for mount in added {
+        identity(mount.as_fd())?.iter().for_each(|mount| state.live.forget(mount));
+    }
+    dir.save(state)
+}
+
+/// Takes mounts away that [`add`] has made at these destinations, the last one first. Nothing else is
+/// touched, whatever the container has put there.
+pub fn remove(dir: &Dir, state: &mut State, destinations: &[CString]) -> Result<()> {
+    let mut left = state.live.mounts.clone();
+    let mut chosen = Vec::with_capacity(destinations.len());
+    for (index, destination) in destinations.iter().enumerate().rev() {
+        let name = destination.to_string_lossy();
+        let place = format!("mounts[{index}].destination");
+        let found = left.iter().rposition(|added| added.destination == name);
+        let found = found.with_context(|| format!("{name}: no mount that `mounts add` has made"));
+        chosen.push((left.remove(found.at(&place)?), place));
+    }
+    for (added, place) in chosen {
+        let mut go = || -> Result<()> {
+            let removed = remove_one(state, &added.mount)?;
+            state.live.forget(&added.mount);
+            dir.save(state)?;
+            ensure!(removed, "is not mounted any more: the container has unmounted it");
+            Ok(())
+        };
+        go().with_context(|| added.destination.clone()).at(place)?;
+    }
+    Ok(())
+}
+
+/// False: it is gone already.
+fn remove_one(state: &State, mount: &Identity) -> Result<bool> {
+    let mountinfo = PathBuf::from(format!("/proc/{}/mountinfo", state.pid));
+    let worker =
+        Worker::spawn(state, Way::default(), &|error| describe(&error), |channel, root| {
+            if rootfs::live::remove(&root, &mountinfo, mount)? {
+                channel.send(&Message::Mounted)?;
+            }
+            Ok(())
+        })?;
+    let removed = worker.hear()? == Message::Mounted;
+    worker.wait().map(|()| removed)
+}
+
+/// How the worker gets into the container's cgroups, if it is to.
+#[derive(Default)]
+struct Way {
+    entry: Entry,
+    /// systemd is asked to move it there.
+    unit: Option<Unit>,
+    charged: bool,
+}
+
+impl Way {
+    /// What is copied into memory is the container's, and counts as its own.
+    fn into_cgroup(state: &State) -> Result<Way> {
+        if let Some(path) = state.cgroup.frozen()? {
+            bail!("nothing can be copied into a tmpfs of a paused container ({})", path.display());
+        }
+        if state.cgroup.only_systemd_moves_in()? {
+            let unit = state.cgroup.unit().context("the container has no unit")?.clone();
+            return Ok(Way { entry: Entry::default(), unit: Some(unit), charged: true });
+        }
+        let entry = state.cgroup.beside(state.pid)?.entry()?;
+        Ok(Way { entry, unit: None, charged: true })
+    }
+}
+
+/// A process that is in the container's mount namespace and does one thing there.
+struct Worker {
+    channel: Channel,
+    process: OwnedFd,
+    /// It is in the container's cgroups.
+    charged: bool,
+}
+
+impl Worker {
+    fn spawn(
+        state: &State,
+        way: Way,
+        render: &dyn Fn(anyhow::Error) -> String,
+        work: impl FnOnce(&Channel, OwnedFd) -> Result<()>,
+    ) -> Result<Worker> {
+        let (channel, its) = sync::pair()?;
+        let into = way.entry.into.as_ref().map(AsFd::as_fd);
+        let (pid, process) = match clone3(0, into).map_err(not_born)? {
+            Side::Parent(pid, process) => (pid, process),
+            Side::Child(birth) => {
+                drop(channel);
+                let live = || -> Result<()> {
+                    cred::parent_death_signal(libc::SIGKILL)?;
+                    match way.unit {
+                        Some(_) => ensure!(its.expect(&Message::Placed), "brig is gone"),
+                        None => way.entry.enter(birth)?,
+                    }
+                    if way.charged {
+                        // Where memory is short this dies, and nothing of the container's.
+                        write_oom_score(&Proc::open()?, "self", 1000)?;
+                    }
+                    work(&its, enter(state)?)
+                };
+                let said =
+                    live().map_or_else(|error| Message::Failed(render(error)), |()| Message::Ready);
+                // If this fails, there is nobody to be told.
+                let told = its.send(&said);
+                exit(i32::from(told.is_err()))
+            }
+        };
+        drop(its);
+        let worker = Worker { channel, process, charged: way.charged };
+        if let Some(unit) = way.unit {
+            let placed = unit.attach(u32::try_from(pid)?);
+            placed
+                .and_then(|()| Ok(worker.channel.send(&Message::Placed)?))
+                .inspect_err(|_| worker.end())?;
+        }
+        Ok(worker)
+    }
+
+    /// What it says next, if that is no failure.
+    fn hear(&self) -> Result<Message> {
+        let end = Instant::now() + deadline::SETUP;
+        self.channel.wait_for(end, "the process that mounts in the container")?;
+        match self.channel.receive()? {
+            Some(Message::Failed(text)) => bail!(text),
+            Some(said) => Ok(said),
+            None if self.charged => bail!(
+                "the process that mounts in the container was killed: the container's memory \
+                 limit does not suffice for what is copied into its tmpfs"
+            ),
+            None => bail!("the process that mounts in the container was killed"),
+        }
+    }
+
+    /// Until it has ended.
+    fn wait(&self) -> Result<()> {
+        super::peer::reap(&self.process).map(drop)
+    }
+
+    /// Ends it, if it has not ended.
+    fn end(&self) {
+        // Dead already is as good.
+        let _ = signal::pidfd_send_signal(self.process.as_fd(), libc::SIGKILL);
+        let _ = self.wait();
+    }
+}
+
+fn root_of(state: &State) -> Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let path = format!("/proc/{}/root", state.pid);
+    open(path.as_str(), flags, Mode::empty()).context(path)
+}
+
 /// Joins the container's mount namespace, and its user namespace as root, but keeps the host's root
 /// directory, with /proc, in sight: no name is looked up in the container but below what this returns,
 /// its root.
-pub fn enter(state: &State) -> Result<OwnedFd> {
+fn enter(state: &State) -> Result<OwnedFd> {
     ensure!(
         state.has_namespace(libc::CLONE_NEWNS),
         "the container has no mount namespace of its own"
     );
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let hosts = open("/", flags, Mode::empty()).context("open /")?;
-    let path = format!("/proc/{}/root", state.pid);
-    let root = open(path.as_str(), flags, Mode::empty()).context(path)?;
+    let root = root_of(state)?;
     // Opened first and checked after: what the pid leads to has been init's.
     let init = state::open_init(state)?.context("container not running")?;
     // What is in the container could look into this process, were it dumpable (CVE-2016-9962).
@@ -56,6 +301,9 @@ pub fn enter(state: &State) -> Result<OwnedFd> {
         let missing = "become root of the user namespace: does it map id 0?";
         cred::setgid(0).context(missing)?;
         cred::setuid(0).context(missing)?;
+        // Undone by a change of ids.
+        cred::parent_death_signal(libc::SIGKILL)?;
+        cred::dumpable(false)?;
     }
     Ok(root)
 }

@@ -24,7 +24,7 @@ use crate::process::{activation, limits, sched, stdio};
 use crate::rdt::Rdt;
 use crate::rootfs::Sources;
 use crate::spec::{self, Document, Place, Spec, shape};
-use crate::state::{self, Dir, Lock, State, Status};
+use crate::state::{self, Dir, Live, Lock, State, Status};
 use crate::sys::clone::Side;
 use crate::sys::{Errno, cred, describe, errno_of, signal};
 use anyhow::{Context, Result, anyhow};
@@ -180,6 +180,7 @@ fn first_state(
         execution: plan.execution.clone(),
         memory_and_swap: plan.resources.memory.swap,
         rdt,
+        live: Live::default(),
         cgroup,
     }
 }

@@ -78,7 +78,7 @@ pub fn blame(
 }
 
 /// Attaches a detached mount to its target.
-fn put(tree: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<()> {
+pub fn put(tree: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<()> {
     let Err(error) = move_mount(tree, target) else { return Ok(()) };
     if error.errno == Errno::EINVAL {
         same_kind(tree, target)?;
@@ -108,18 +108,8 @@ pub fn new(
     fstype: &CStr,
     target: &Target,
 ) -> Result<()> {
-    let mode = inherited_mode(fs, target)?;
     let by_name = fs.by_mount_2 || matches!(root.kernel, Kernel::Old(_));
-    let detached = match by_name {
-        true => by_mount_2(root, mount, fs, fstype, mode.as_deref(), target)?,
-        false => detached(mount, fs, fstype, mode.as_deref())?,
-    };
-    if let Some(option) = fs.copy_up {
-        let own = (!fs.has(c"uid"), !fs.has(c"gid"));
-        let copied = copy_up(target.fd.as_fd(), detached.as_fd(), own);
-        copied.map_err(|error| blame(error, mount, Some(option)))?;
-    }
-    root.kernel.apply(detached.as_fd(), &mount.steps)?;
+    let detached = complete(root, mount, fs, fstype, target, by_name)?;
     if !by_name {
         put(detached.as_fd(), target.fd.as_fd())?;
     }
@@ -140,6 +130,30 @@ pub fn new(
         root.late.push(detached);
     }
     Ok(())
+}
+
+/// A new filesystem's mount with all that is to be in it and on it, attached only where that is done
+/// `by_name`.
+pub fn complete(
+    root: &Root,
+    mount: &Mount,
+    fs: &Filesystem,
+    fstype: &CStr,
+    target: &Target,
+    by_name: bool,
+) -> Result<OwnedFd> {
+    let mode = inherited_mode(fs, target)?;
+    let new = match by_name {
+        true => by_mount_2(root, mount, fs, fstype, mode.as_deref(), target)?,
+        false => detached(mount, fs, fstype, mode.as_deref())?,
+    };
+    if let Some(option) = fs.copy_up {
+        let own = (!fs.has(c"uid"), !fs.has(c"gid"));
+        let copied = copy_up(target.fd.as_fd(), new.as_fd(), own);
+        copied.map_err(|error| blame(error, mount, Some(option)))?;
+    }
+    root.kernel.apply(new.as_fd(), &mount.steps)?;
+    Ok(new)
 }
 
 /// The label that a filesystem is mounted with. Others than these are one for many mounts: they have

@@ -2,21 +2,26 @@
 //! but has the host's root and /proc in sight.
 
 use super::Root;
-use super::attach::{attach, blame, reopen};
+use super::attach::{blame, complete, put};
 use super::kernel::Kernel;
 use super::source::{Source, clone_bind, map_ids};
-use super::target::proc_path;
+use super::target::{self, proc_path};
 use crate::plan::mounts::{Kind, Mount};
 use crate::spec::Place;
 use crate::sys::Errno;
-use crate::sys::mount::is_complete;
+use crate::sys::mount::{Identity, identity, is_complete};
+use crate::sys::mountinfo::mounts;
 use crate::sys::path::{Links, open_in};
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::{AT_FDCWD, OFlag};
 use nix::mount::{MntFlags, umount2};
 use nix::sys::stat::{Mode, umask};
 use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
+
+pub use target::path_below;
 
 /// What of the host is to be seen in the container: detached mounts, complete.
 pub struct Opened(Vec<Source>);
@@ -41,16 +46,22 @@ pub fn open(mounts: &[Mount], users: &[Option<OwnedFd>]) -> Result<Opened> {
     mounts.iter().zip(users).map(open).collect::<Result<_>>().map(Opened)
 }
 
-/// Mounts them below the container's root: all, or none.
-pub fn add(root: OwnedFd, mounts: &[Mount], opened: &Opened) -> Result<()> {
+/// Mounts them below the container's root: all, or none. `announce` is called with each mount, complete,
+/// and its target, before it shows.
+pub fn add(
+    root: OwnedFd,
+    mounts: &[Mount],
+    opened: &Opened,
+    announce: &dyn Fn(BorrowedFd<'_>, BorrowedFd<'_>) -> Result<()>,
+) -> Result<()> {
     let late = Vec::new();
     let mut root = Root { kernel: Kernel::New, fd: root, parked: None, late, warnings: Vec::new() };
     let before = umask(Mode::empty());
     let mut added = Vec::new();
     let mut add = || -> Result<()> {
         for (mount, source) in mounts.iter().zip(&opened.0) {
-            let mounted = attach(&mut root, mount, source).and_then(|()| reopen(&root, mount));
-            added.push(mounted.map_err(|error| blame(error, mount, None))?);
+            let added_one = add_one(&mut root, mount, source, announce, &mut added);
+            added_one.map_err(|error| blame(error, mount, None))?;
         }
         root.protect_late()
     };
@@ -58,31 +69,78 @@ pub fn add(root: OwnedFd, mounts: &[Mount], opened: &Opened) -> Result<()> {
     umask(before);
     if done.is_err() {
         // The error that matters is the first one.
-        for mount in added.iter().rev() {
-            let _ = umount2(&*proc_path(mount.as_fd()), MntFlags::MNT_DETACH);
-        }
+        take_away(&added);
     }
     done
 }
 
-/// Unmounts what is mounted at these paths below the container's root: the last one first.
-pub fn remove(root: &OwnedFd, targets: &[CString]) -> Result<()> {
-    for (index, path) in targets.iter().enumerate().rev() {
-        let remove = || -> Result<()> {
-            let target = open_in(root.as_fd(), path, OFlag::O_PATH, Links::Follow)?;
-            let leads_to_root = {
-                let link = |fd| nix::fcntl::readlink(&*proc_path(fd)).context("readlink");
-                link(target.as_fd())? == link(root.as_fd())?
-            };
-            ensure!(!leads_to_root, "leads to the container's root");
-            match umount2(&*proc_path(target.as_fd()), MntFlags::MNT_DETACH) {
-                Err(Errno::EINVAL) => Err(anyhow!("EINVAL")
-                    .context("nothing is mounted there, or together with others that hold it")),
-                done => Ok(done.context("umount2")?),
-            }
-        };
-        let path = || path.to_string_lossy().into_owned();
-        remove().with_context(path).at(format!("mounts[{index}].destination"))?;
+fn add_one(
+    root: &mut Root,
+    mount: &Mount,
+    source: &Source,
+    announce: &dyn Fn(BorrowedFd<'_>, BorrowedFd<'_>) -> Result<()>,
+    added: &mut Vec<OwnedFd>,
+) -> Result<()> {
+    let tree = match source {
+        Source::Detached(tree) => Some(tree.as_fd()),
+        _ => None,
+    };
+    let target = target::find(root, mount, tree)?;
+    let tree = match (&mount.kind, tree) {
+        (Kind::Bind { .. }, Some(tree)) => tree.try_clone_to_owned()?,
+        (Kind::Filesystem(fs), _) => complete(root, mount, fs, &fs.fstype, &target, false)?,
+        _ => bail!("only bind mounts and tmpfs can be added to a container"),
+    };
+    if let Kind::Filesystem(fs) = &mount.kind
+        && fs.late_read_only
+    {
+        root.late.push(tree.try_clone()?);
     }
+    announce(tree.as_fd(), target.fd.as_fd())?;
+    put(tree.as_fd(), target.fd.as_fd())?;
+    added.push(tree);
     Ok(())
+}
+
+/// Unmounts these, the last one first, wherever they are by now: no name is looked up.
+pub fn take_away(mounts: &[OwnedFd]) {
+    for mount in mounts.iter().rev() {
+        // EINVAL: the container has unmounted it.
+        let _ = unmount(mount.as_fd());
+    }
+}
+
+fn unmount(mount: BorrowedFd<'_>) -> nix::Result<()> {
+    umount2(&*proc_path(mount), MntFlags::MNT_DETACH)
+}
+
+/// How often a mount is looked for that the container keeps moving.
+const TRIES: usize = 16;
+
+/// Unmounts a mount of the container's, found in its mountinfo by its identity: every name on the way
+/// to it is the container's to change. False: it is gone.
+pub fn remove(root: &OwnedFd, mountinfo: &Path, wanted: &Identity) -> Result<bool> {
+    for _ in 0..TRIES {
+        let text = std::fs::read(mountinfo).with_context(|| mountinfo.display().to_string())?;
+        let Some(found) = mounts(&text).find(|mount| mount.id() == Some(wanted.id)) else {
+            return Ok(false);
+        };
+        let point = CString::new(found.point().into_os_string().into_vec())?;
+        // Without links: mountinfo has none.
+        let Ok(mount) = open_in(root.as_fd(), &point, OFlag::O_PATH, Links::Refuse) else {
+            continue;
+        };
+        match identity(mount.as_fd())? {
+            Some(found) if found == *wanted => {}
+            // The id is another mount's by now.
+            Some(found) if found.id == wanted.id => return Ok(false),
+            _ => continue,
+        }
+        return match unmount(mount.as_fd()) {
+            // It was moved or unmounted meanwhile; or in a new mount namespace's copy it is locked.
+            Err(Errno::EINVAL) => continue,
+            done => done.context("umount2").map(|()| true),
+        };
+    }
+    bail!("cannot be reached: the container has mounted something over it, or keeps moving it")
 }

@@ -11,7 +11,7 @@ use nix::sys::stat::{SFlag, fstat};
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::PathBuf;
 
 /// A found or made target.
 pub struct Target {
@@ -69,9 +69,7 @@ fn check_where_it_led(
     mount: &Mount,
     source: Option<BorrowedFd<'_>>,
 ) -> Result<()> {
-    let (root, path) = (real_path(root)?, real_path(target.fd.as_fd())?);
-    let inside = Path::new(&path).strip_prefix(&root);
-    let inside = inside.with_context(|| format!("{} is outside the root", path.display()))?;
+    let inside = path_below(root, target.fd.as_fd())?;
     ensure!(!inside.as_os_str().is_empty(), "leads to the container's root");
     let path = CString::new([b"/", inside.as_os_str().as_bytes()].concat())?;
     check_proc(&path, &mount.kind)?;
@@ -81,7 +79,14 @@ fn check_where_it_led(
     }
 }
 
-fn real_path(fd: BorrowedFd<'_>) -> Result<std::path::PathBuf> {
+/// Where a file or directory is below the root, without a slash in front.
+pub fn path_below(root: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> Result<PathBuf> {
+    let (root, path) = (real_path(root)?, real_path(fd)?);
+    let inside = path.strip_prefix(&root);
+    Ok(inside.with_context(|| format!("{} is outside the root", path.display()))?.to_owned())
+}
+
+fn real_path(fd: BorrowedFd<'_>) -> Result<PathBuf> {
     let link = proc_path(fd);
     let path = readlink(link.as_c_str()).with_context(|| format!("readlink({link:?})"))?;
     Ok(path.into())

@@ -2,6 +2,7 @@
 
 use super::{Errno, SysError, check};
 use nix::fcntl::AT_FDCWD;
+use serde::{Deserialize, Serialize};
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -203,6 +204,52 @@ pub fn mount(
         format!("mount({:?}, {target}, {:?}, {flags:#x})", text(source), text(fstype))
     };
     check(call, done.into()).map(drop)
+}
+
+/// Which mount one is, among all there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Its id, as mountinfo has it. Another mount can get it once this one is gone.
+    pub id: u64,
+    /// An id that no other mount ever gets, since Linux 6.8.
+    unique: Option<u64>,
+    /// Major and minor number of its filesystem.
+    device: (u32, u32),
+    /// The inode of its root.
+    root: u64,
+    /// Its filesystem's type, as statfs(2) has it.
+    fstype: i64,
+}
+
+/// Which mount `fd` is on, if it is its root.
+pub fn identity(fd: BorrowedFd<'_>) -> Result<Option<Identity>, SysError> {
+    const WANTED: libc::c_uint = libc::STATX_INO | libc::STATX_MNT_ID;
+    let stat = statx(fd, WANTED)?;
+    // One of the two bits replaces the other.
+    let newer = statx(fd, libc::STATX_MNT_ID_UNIQUE)?;
+    let is_unique = newer.stx_mask & libc::STATX_MNT_ID_UNIQUE != 0;
+    let fstype = nix::sys::statfs::fstatfs(fd);
+    let fstype = fstype.map_err(|errno| SysError::new("fstatfs", errno))?.filesystem_type();
+    let is_root = stat.stx_attributes & u64::from(libc::STATX_ATTR_MOUNT_ROOT.cast_unsigned());
+    Ok((is_root != 0).then_some(Identity {
+        id: stat.stx_mnt_id,
+        unique: is_unique.then_some(newer.stx_mnt_id),
+        device: (stat.stx_dev_major, stat.stx_dev_minor),
+        root: stat.stx_ino,
+        #[allow(clippy::unnecessary_cast, reason = "not on all architectures")]
+        fstype: fstype.0 as i64,
+    }))
+}
+
+/// statx(2) of an open file or directory.
+fn statx(fd: BorrowedFd<'_>, wanted: libc::c_uint) -> Result<libc::statx, SysError> {
+    // SAFETY: statx is plain integers, for which zero is valid.
+    let mut stat: libc::statx = unsafe { std::mem::zeroed() };
+    let flags = libc::AT_EMPTY_PATH | libc::AT_NO_AUTOMOUNT;
+    // SAFETY: the path is a C string; the call fills in a statx, which outlives it.
+    let done = unsafe { libc::statx(fd.as_raw_fd(), c"".as_ptr(), flags, wanted, &raw mut stat) };
+    check(|| "statx".into(), done.into())?;
+    Ok(stat)
 }
 
 /// The attributes of the mount that `fd` is on, as `ST_*` bits: fstatvfs(3).

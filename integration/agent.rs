@@ -4,7 +4,7 @@
 use crate::facts::Facts;
 use crate::host;
 use crate::rootless::as_user;
-use crate::sandbox::{Running, Sandbox, init};
+use crate::sandbox::{Running, Sandbox, brig_only, init};
 use serde_json::{Value, json};
 use std::fs;
 use std::process::Command;
@@ -182,6 +182,32 @@ fn an_agent_gets_the_listener_and_decides() {
         assert_eq!(seen.get("write /tmp/yes"), "ok");
         assert_eq!(seen.get("Seccomp"), "2");
         assert!(agent.facts().all("asked").contains(&libc::SYS_mkdir.to_string().as_str()));
+    }
+}
+
+#[test]
+fn the_annotation_of_crun_and_variable_name_the_agent_too() {
+    brig_only!();
+    for by_variable in [false, true] {
+        let sandbox = sandbox(&MKDIR, true);
+        let path = sandbox.dir.join("agent.sock");
+        sandbox.patch(|config| {
+            config["linux"]["seccomp"]["listenerPath"].take();
+            if !by_variable {
+                config["annotations"]["run.oci.seccomp.receiver"] = json!(path);
+            }
+        });
+        let agent = Agent::new(&sandbox, &[(libc::SYS_mkdir, libc::EXDEV)]);
+        sandbox.script("mkdir /tmp/no");
+        let bundle = sandbox.bundle();
+        let mut command =
+            sandbox.command(&["run", "--bundle", bundle.to_str().unwrap(), &sandbox.id]);
+        if by_variable {
+            command.env("RUN_OCI_SECCOMP_RECEIVER", &path);
+        }
+        let done = sandbox.spawn(command).wait().ok();
+        assert_eq!(done.facts_now().get("mkdir /tmp/no"), "EXDEV");
+        assert_eq!(agent.state(1)["metadata"], "for the agent");
     }
 }
 

@@ -1,7 +1,7 @@
 //! What crun's annotations and runc's --rootless ask for: where hooks speak, who gets a pidfd, what the
 //! container manages of its cgroups, and what if it can have none. Others are tested with what they change.
 
-use crate::sandbox::{Sandbox, brig_only};
+use crate::sandbox::{Sandbox, brig_only, is_peer};
 use crate::{host, service};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -144,7 +144,9 @@ fn what_is_followed_is_told_to_be_unsafe_and_warned_of_no_more() {
         "run.oci.keep_original_groups",
         "run.oci.mount_context_type",
         "run.oci.pidfd_receiver",
+        "run.oci.seccomp.receiver",
         "run.oci.seccomp_bpf_data",
+        "run.oci.seccomp_fail_unknown_syscall",
         "run.oci.systemd.subgroup",
         "org.systemd.property.",
     ] {
@@ -153,12 +155,53 @@ fn what_is_followed_is_told_to_be_unsafe_and_warned_of_no_more() {
     annotate(
         &sandbox,
         &json!({"run.oci.hooks.stdout": "x", "run.oci.hooks.stderr": "x",
-            "run.oci.systemd.subgroup": "x", "run.oci.seccomp_fail_unknown_syscall": "1"}),
+            "run.oci.systemd.subgroup": "x", "run.oci.seccomp_fail_unknown_syscall": "1",
+            "run.oci.nosuch": "1"}),
     );
     let done = sandbox.run().ok();
     let warnings: Vec<&str> = done.stderr.lines().collect();
     assert_eq!(warnings.len(), 1, "{warnings:?}");
-    assert!(warnings[0].contains("run.oci.seccomp_fail_unknown_syscall"), "{warnings:?}");
+    assert!(warnings[0].contains("run.oci.nosuch"), "{warnings:?}");
+}
+
+#[test]
+fn a_container_for_a_handler_does_not_run_natively_but_a_pods_sandbox_does() {
+    let sandbox = Sandbox::new();
+    sandbox.script("say ran");
+    for handler in ["krun", "wasm", "nosuch"] {
+        annotate(&sandbox, &json!({"run.oci.handler": handler}));
+        if !is_peer() {
+            let message = sandbox.run().fails_with("annotations[\"run.oci.handler\"]");
+            assert!(message.contains(handler), "{message}");
+            sandbox.assert_nothing_left();
+        }
+        let of_pod =
+            json!({"run.oci.handler": handler, "io.kubernetes.cri.container-type": "sandbox"});
+        annotate(&sandbox, &of_pod);
+        assert_eq!(sandbox.run().ok().stdout, "ran\n");
+    }
+}
+
+#[test]
+fn an_unknown_system_call_is_an_error_only_where_the_annotation_asks_for_it() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    sandbox.script("say ran").patch(|config| {
+        config["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{"names": ["no_such_call", "mkdir"], "action": "SCMP_ACT_ERRNO"}],
+        });
+    });
+    for value in [None, Some("0")] {
+        annotate(&sandbox, &json!({"run.oci.seccomp_fail_unknown_syscall": value.unwrap_or("0")}));
+        if value.is_none() {
+            annotate(&sandbox, &json!({}));
+        }
+        assert_eq!(sandbox.run().ok().stdout, "ran\n");
+    }
+    annotate(&sandbox, &json!({"run.oci.seccomp_fail_unknown_syscall": "1"}));
+    sandbox.run().fails_with("no_such_call");
+    sandbox.assert_nothing_left();
 }
 
 /// brig where nobody may make cgroups.

@@ -225,6 +225,74 @@ fn sysctls_of_the_containers_namespaces_are_set() {
 }
 
 #[test]
+fn a_name_may_be_given_as_a_field_and_as_a_sysctl() {
+    let sandbox = Sandbox::new();
+    let domain = |name: &str| {
+        sandbox.patch(|config| config["linux"]["sysctl"] = json!({"kernel.domainname": name}));
+        sandbox.facts("uname").get("domainname").to_owned()
+    };
+    assert_eq!(domain("one"), "one");
+    if !crate::sandbox::is_peer() {
+        sandbox.patch(|config| config["domainname"] = json!("one"));
+        assert_eq!(domain("one"), "one");
+        // The sysctl is written last, as with runc.
+        assert_eq!(domain("two"), "two");
+        sandbox.patch(|config| config["linux"]["sysctl"] = json!({"kernel.hostname": "harbour"}));
+        sandbox.patch(|config| config["hostname"] = json!("harbour"));
+        assert_eq!(sandbox.facts("uname").get("hostname"), "harbour");
+    }
+}
+
+#[test]
+fn a_sysctl_of_a_joined_namespace_that_is_the_hosts_is_refused() {
+    for (kind, file, name) in [
+        ("network", "net", "net.ipv4.ip_forward"),
+        ("ipc", "ipc", "kernel.msgmax"),
+        ("uts", "uts", "kernel.domainname"),
+    ] {
+        // runc looks at network namespaces only.
+        if crate::sandbox::is_peer() && kind != "network" {
+            continue;
+        }
+        let path = format!("/proc/sys/{}", name.replace('.', "/"));
+        let before = fs::read_to_string(&path).unwrap();
+        let sandbox = Sandbox::minimal();
+        sandbox.patch(|config| {
+            let joined = json!({"type": kind, "path": format!("/proc/self/ns/{file}")});
+            config["linux"]["namespaces"].as_array_mut().unwrap().push(joined);
+            // The value that the host has: harmless where it is not refused.
+            config["linux"]["sysctl"] = json!({ name: before.trim() });
+        });
+        apart(&sandbox).fails_with(name);
+        sandbox.assert_nothing_left();
+    }
+}
+
+#[test]
+fn limits_of_a_user_namespace_of_its_own_are_set() {
+    brig_only!();
+    let name = "user.max_inotify_instances";
+    let sandbox = crate::userns::mapped();
+    sandbox.patch(|config| config["linux"]["sysctl"] = json!({ name: "7" }));
+    let file = "/proc/sys/user/max_inotify_instances";
+    let before = fs::read_to_string(file).unwrap();
+    assert_eq!(sandbox.facts(&format!("read {file}")).get(&format!("read {file}")), "\"7\\n\"");
+    assert_eq!(fs::read_to_string(file).unwrap(), before);
+}
+
+#[test]
+fn id_maps_without_a_user_namespace_have_no_effect() {
+    let sandbox = Sandbox::new();
+    sandbox.patch(|config| {
+        let map = json!([{"containerID": 0, "hostID": 1000, "size": 100}]);
+        config["linux"]["uidMappings"] = map.clone();
+        config["linux"]["gidMappings"] = map;
+    });
+    let facts = sandbox.facts("read /proc/self/uid_map");
+    assert!(facts.get("read /proc/self/uid_map").contains("4294967295"), "{facts}");
+}
+
+#[test]
 fn a_sysctl_may_be_written_with_slashes() {
     brig_only!();
     let sandbox = Sandbox::new();

@@ -139,6 +139,15 @@ fn deadline_that_forbids_forks_forbids_hooks_that_need_them() {
 }
 
 #[test]
+fn an_io_priority_without_a_level_has_level_0() {
+    brig_only!();
+    for (class, told) in [("IOPRIO_CLASS_BE", "2 0"), ("IOPRIO_CLASS_IDLE", "3 0")] {
+        let sandbox = with(["process", "ioPriority"], json!({ "class": class }));
+        assert_eq!(sandbox.facts("sched").get("ioprio"), told);
+    }
+}
+
+#[test]
 fn io_priority_is_that_of_the_process_and_what_is_execd() {
     for (class, level, told) in [("RT", 2, "1 2"), ("BE", 7, "2 7"), ("IDLE", 0, "3 0")] {
         let class = format!("IOPRIO_CLASS_{class}");

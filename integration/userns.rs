@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::fs;
 
 /// The default configuration in a user namespace whose root is the host's 100000.
-fn mapped() -> Sandbox {
+pub fn mapped() -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.patch(|config| {
         config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));

@@ -1,6 +1,7 @@
 //! features: what this build of brig can do, on any host (features.md).
 
 use crate::log;
+use crate::plan::annotations;
 use crate::plan::mount_options::OPTIONS;
 use crate::plan::process::CAPABILITIES;
 use crate::plan::sched::{MEMORY_FLAGS, MEMORY_MODES};
@@ -13,6 +14,43 @@ const SECCOMP_FLAGS: [&str; 4] = [
     "SECCOMP_FILTER_FLAG_LOG",
     "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
 ];
+
+/// Those that a profile may name. Rules count for this machine's and its 32-bit ones.
+const ARCHITECTURES: [&str; 23] = [
+    "SCMP_ARCH_AARCH64",
+    "SCMP_ARCH_ARM",
+    "SCMP_ARCH_LOONGARCH64",
+    "SCMP_ARCH_M68K",
+    "SCMP_ARCH_MIPS",
+    "SCMP_ARCH_MIPS64",
+    "SCMP_ARCH_MIPS64N32",
+    "SCMP_ARCH_MIPSEL",
+    "SCMP_ARCH_MIPSEL64",
+    "SCMP_ARCH_MIPSEL64N32",
+    "SCMP_ARCH_PARISC",
+    "SCMP_ARCH_PARISC64",
+    "SCMP_ARCH_PPC",
+    "SCMP_ARCH_PPC64",
+    "SCMP_ARCH_PPC64LE",
+    "SCMP_ARCH_RISCV64",
+    "SCMP_ARCH_S390",
+    "SCMP_ARCH_S390X",
+    "SCMP_ARCH_SH",
+    "SCMP_ARCH_SHEB",
+    "SCMP_ARCH_X32",
+    "SCMP_ARCH_X86",
+    "SCMP_ARCH_X86_64",
+];
+
+/// Annotations that an engine has to keep from untrusted users; a name that ends with a dot is a prefix.
+fn unsafe_annotations() -> Vec<&'static str> {
+    let others = ["io.kubernetes.cri.container-type", "org.systemd.property.", "run.brig."];
+    let mut all: Vec<_> = others.into_iter().chain(annotations::OF_CRUN).collect();
+    // Where it is obeyed, the container runs natively; else it does not run.
+    all.push("run.oci.handler");
+    all.sort_unstable();
+    all
+}
 
 /// Prints the features as JSON. Only what is so is said.
 pub fn features() -> Result<()> {
@@ -43,10 +81,7 @@ pub fn features() -> Result<()> {
                     "SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT",
                     "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE",
                 ],
-                "archs": [
-                    "SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM", "SCMP_ARCH_RISCV64", "SCMP_ARCH_X32",
-                    "SCMP_ARCH_X86", "SCMP_ARCH_X86_64",
-                ],
+                "archs": ARCHITECTURES,
                 "knownFlags": SECCOMP_FLAGS,
                 "supportedFlags": SECCOMP_FLAGS,
             },
@@ -62,14 +97,9 @@ pub fn features() -> Result<()> {
             "run.brig.commit": crate::COMMIT,
             // podman and CRI-O ask under runc's and crun's names.
             "org.opencontainers.runc.checkpoint.enabled": "false",
-            "run.oci.checkpoint.enabled": "false",
+            "run.oci.crun.checkpoint.enabled": "false",
         },
-        "potentiallyUnsafeConfigAnnotations": [
-            "org.systemd.property.", "run.brig.", "run.oci.delegate-cgroup",
-            "run.oci.hooks.stderr", "run.oci.hooks.stdout", "run.oci.keep_original_groups",
-            "run.oci.mount_context_type", "run.oci.pidfd_receiver", "run.oci.seccomp_bpf_data",
-            "run.oci.systemd.subgroup",
-        ],
+        "potentiallyUnsafeConfigAnnotations": unsafe_annotations(),
     });
     let mut text = serde_json::to_vec_pretty(&features)?;
     text.push(b'\n');

@@ -34,12 +34,13 @@ impl IdMaps {
     /// Reads `linux.uidMappings` and `linux.gidMappings`. `user`: a user namespace is created;
     /// `joined`: one is joined, which has its maps already.
     pub fn new(linux: &Linux, user: bool, joined: bool) -> Result<IdMaps> {
+        // Maps of nothing have no effect, with runc and crun too.
+        if !user && !joined {
+            return Ok(IdMaps::default());
+        }
         let read = |field: &str, maps: &Option<Vec<LinuxIdMapping>>| {
             let place = format!("linux.{field}");
             let maps = read(maps.as_deref().unwrap_or_default(), &place)?;
-            if !maps.is_empty() && !user && !joined {
-                Err(anyhow!("needs a user namespace in linux.namespaces")).at(&place)?;
-            }
             if maps.is_empty() && user {
                 Err(anyhow!("missing: a new user namespace needs to know whose ids it has"))
                     .at(&place)?;

@@ -1,6 +1,7 @@
 //! Decides: the spec becomes validated, resolved, plain data. Reads at most, changes nothing.
 //! If [`Plan::new`] succeeds the config is valid, and nothing after it reads the spec.
 
+pub mod annotations;
 pub mod delegate;
 pub mod device_rules;
 pub mod devices;
@@ -20,7 +21,7 @@ pub mod sched;
 pub mod sysctl;
 pub mod update;
 
-use crate::hooks::{self, Hooks};
+use crate::hooks::Hooks;
 use crate::seccomp::Filter;
 use crate::spec::{Place, Spec};
 use crate::sys::{cred, misc};
@@ -93,32 +94,11 @@ impl Plan {
         self.privileged && self.process.in_user_namespace
     }
 
-    /// Annotations of crun that brig does not follow: the container would not be as they ask.
-    fn unknown_annotations(spec: &Spec) -> impl Iterator<Item = String> {
-        const KNOWN: [&str; 8] = [
-            PIDFD_RECEIVER,
-            delegate::ANNOTATION,
-            hooks::STDERR,
-            hooks::STDOUT,
-            process::KEEP_GROUPS,
-            "run.oci.mount_context_type",
-            "run.oci.seccomp_bpf_data",
-            "run.oci.systemd.subgroup",
-        ];
-        let names = spec.annotations.keys();
-        names
-            .filter(|name| name.starts_with("run.oci.") && !KNOWN.contains(&name.as_str()))
-            .map(|name| format!("annotations[{name:?}]: has no effect, brig does not know it"))
-    }
-
     /// Validates in the order of config.json.
     pub fn new(spec: &Spec, bundle: &Path, options: &rootfs::RootOptions) -> Result<Plan> {
         let mut warnings = Vec::new();
         version(&spec.oci_version).at("ociVersion")?;
-        if spec.annotations.contains_key("") {
-            Err(anyhow!("has an empty key (config.md, Annotations)")).at("annotations")?;
-        }
-        warnings.extend(Self::unknown_annotations(spec));
+        annotations::check(spec, &mut warnings)?;
         let namespaces = Namespaces::new(&spec.linux)?;
         let user = namespaces.new & libc::CLONE_NEWUSER != 0;
         let joins_user = namespaces.joined(libc::CLONE_NEWUSER).is_some();

@@ -117,6 +117,15 @@ pub fn name(kind: libc::c_int) -> &'static str {
     }
 }
 
+/// Its name in /proc/PID/ns.
+pub fn file(kind: libc::c_int) -> &'static str {
+    match kind {
+        libc::CLONE_NEWNS => "mnt",
+        libc::CLONE_NEWNET => "net",
+        _ => name(kind),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,6 +3,8 @@
 use super::namespaces::Namespaces;
 use crate::spec::{Place, Spec};
 use anyhow::{Result, bail, ensure};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 /// A kernel parameter to write.
 #[derive(Debug)]
@@ -25,8 +27,8 @@ pub fn plan(spec: &Spec, namespaces: &Namespaces) -> Result<Vec<Sysctl>> {
     for (name, value) in &spec.linux.sysctl {
         let place = format!("linux.sysctl[\"{name}\"]");
         let path = path(name).at(&place)?;
-        let kind = namespace_of(&path, spec).at(&place)?;
-        if !namespaces.has(kind) {
+        let kind = namespace_of(&path, value, spec).at(&place)?;
+        if !namespaces.has(kind) || is_own(namespaces, kind) {
             let what = super::namespaces::name(kind);
             Err(anyhow::anyhow!(
                 "is not allowed without a private {what} namespace: it would change the host's"
@@ -36,6 +38,15 @@ pub fn plan(spec: &Spec, namespaces: &Namespaces) -> Result<Vec<Sysctl>> {
         plan.push(Sysctl { path, value: value.clone(), place });
     }
     Ok(plan)
+}
+
+/// The namespace to join is the one that brig is in, as when an engine gives /proc/1/ns/net.
+fn is_own(namespaces: &Namespaces, kind: libc::c_int) -> bool {
+    let inode = |path: &Path| std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
+    let Some(join) = namespaces.joined(kind) else { return false };
+    // One that cannot be looked at cannot be joined either.
+    let own = Path::new("/proc/self/ns").join(super::namespaces::file(kind));
+    inode(&join.path).is_some_and(|theirs| Some(theirs) == inode(&own))
 }
 
 /// sysctl(8)'s two spellings: whichever of `.` and `/` comes first separates, the other is literal.
@@ -62,15 +73,17 @@ fn path(name: &str) -> Result<String> {
 }
 
 /// The namespace that keeps a parameter from being the host's.
-fn namespace_of(path: &str, spec: &Spec) -> Result<libc::c_int> {
+fn namespace_of(path: &str, value: &str, spec: &Spec) -> Result<libc::c_int> {
     let kernel = path.strip_prefix("kernel/");
     Ok(match kernel {
         Some(name) if IPC.contains(&name) => libc::CLONE_NEWIPC,
-        Some("domainname") => {
-            ensure!(spec.domainname.is_none(), "is already set by domainname");
+        Some("domainname") => libc::CLONE_NEWUTS,
+        Some("hostname") => {
+            let same = spec.hostname.as_deref() == Some(value);
+            ensure!(same, "is set by the field hostname, not as a sysctl");
             libc::CLONE_NEWUTS
         }
-        Some("hostname") => bail!("is set by the field hostname, not as a sysctl"),
+        _ if path.starts_with("user/") => libc::CLONE_NEWUSER,
         _ if path.starts_with("fs/mqueue/") => libc::CLONE_NEWIPC,
         _ if path.starts_with("net/") => libc::CLONE_NEWNET,
         _ => bail!("is not a kernel parameter of a namespace: it would change the host"),

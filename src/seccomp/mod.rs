@@ -32,6 +32,7 @@ use oci_spec::runtime::{
 };
 use rules::{Condition, Entry, Table};
 use seccompiler::{BpfProgram, SeccompCmpOp as Op};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use syscalls::{Lookup, Syscall};
@@ -58,6 +59,13 @@ pub struct Listener {
     pub metadata: Option<String>,
 }
 
+/// crun's annotation: the agent's socket, where `linux.seccomp.listenerPath` names none.
+pub const RECEIVER: &str = "run.oci.seccomp.receiver";
+/// The same in the environment of whoever calls.
+const RECEIVER_VARIABLE: &str = "RUN_OCI_SECCOMP_RECEIVER";
+/// crun's annotation: a system call that nobody knows is an error, unless its value is 0.
+pub const FAIL_UNKNOWN: &str = "run.oci.seccomp_fail_unknown_syscall";
+
 impl Filter {
     /// The container's: `linux.seccomp`, or instead of its rules what an annotation says.
     pub fn of(
@@ -65,14 +73,20 @@ impl Filter {
         annotations: &BTreeMap<String, String>,
         warnings: &mut Vec<String>,
     ) -> Result<Option<Filter>> {
-        match (annotations.get(raw::ANNOTATION), spec) {
-            (Some(text), spec) => {
-                let flags = flags(spec.and_then(|spec| spec.flags().as_deref()), false)?;
-                raw::filter(text, flags).map(Some)
-            }
-            (None, Some(spec)) => Filter::new(spec, warnings).map(Some),
-            (None, None) => Ok(None),
+        if let Some(text) = annotations.get(raw::ANNOTATION) {
+            let flags = flags(spec.and_then(|spec| spec.flags().as_deref()), false)?;
+            return raw::filter(text, flags).map(Some);
         }
+        let Some(spec) = spec else { return Ok(None) };
+        let mut unknown = Vec::new();
+        let spec = with_receiver(spec, annotations)?;
+        let filter = Filter::new(&spec, &mut unknown)?;
+        let refused = annotations.get(FAIL_UNKNOWN).is_some_and(|value| value != "0");
+        if let (Some(text), true) = (unknown.first(), refused) {
+            bail!("{text}, which annotations[{FAIL_UNKNOWN:?}] forbids");
+        }
+        warnings.append(&mut unknown);
+        Ok(Some(filter))
     }
 
     /// Validates `linux.seccomp` and compiles it for the machine that brig runs on. Names that no
@@ -87,11 +101,19 @@ impl Filter {
         spec: &LinuxSeccomp,
         warnings: &mut Vec<String>,
     ) -> Result<Filter> {
+        let (filter, unknown) = Filter::compile(native, spec)?;
+        warn_of(&unknown, warnings);
+        Ok(filter)
+    }
+
+    /// The filter, and names in the spec that no system call has.
+    fn compile(native: Arch, spec: &LinuxSeccomp) -> Result<(Filter, Vec<&str>)> {
+        let mut unknown = Vec::new();
         let default = default_action(spec)?;
         let archs = architectures(native, spec)?;
         let listener = listener(spec)?;
         let flags = flags(spec.flags().as_deref(), listener.is_some())?;
-        let entries = entries(spec, warnings)?;
+        let entries = entries(spec, &mut unknown)?;
         let tables = archs.into_iter().map(|arch| Table::new(arch, &entries, default));
         let tables = tables.collect::<Result<Vec<_>>>()?;
         // A program that finds a new system call missing uses an older one, but gives up on EPERM.
@@ -101,8 +123,40 @@ impl Filter {
             _ => SECCOMP_RET_ERRNO | ENOSYS.unsigned_abs(),
         };
         let program = program::assemble(&tables, default, newer).at("linux.seccomp.syscalls")?;
-        Ok(Filter { program, flags, listener, place: "linux.seccomp" })
+        Ok((Filter { program, flags, listener, place: "linux.seccomp" }, unknown))
     }
+}
+
+fn warn_of(unknown: &[&str], warnings: &mut Vec<String>) {
+    if !unknown.is_empty() {
+        let names = unknown.join(", ");
+        warnings.push(format!("linux.seccomp: unknown system calls ignored: {names}"));
+    }
+}
+
+/// crun's other ways to name the agent's socket, where `listenerPath` does not.
+fn with_receiver<'a>(
+    spec: &'a LinuxSeccomp,
+    annotations: &BTreeMap<String, String>,
+) -> Result<Cow<'a, LinuxSeccomp>> {
+    let given = spec.listener_path().as_ref().is_some_and(|path| !path.as_os_str().is_empty());
+    let syscalls = spec.syscalls().as_deref().unwrap_or_default();
+    if given || syscalls.iter().all(|entry| entry.action() != Action::ScmpActNotify) {
+        return Ok(Cow::Borrowed(spec));
+    }
+    let (place, path) = match annotations.get(RECEIVER) {
+        Some(path) => (format!("annotations[{RECEIVER:?}]"), Some(PathBuf::from(path))),
+        None => (RECEIVER_VARIABLE.into(), std::env::var_os(RECEIVER_VARIABLE).map(PathBuf::from)),
+    };
+    let Some(path) = path.filter(|path| !path.as_os_str().is_empty()) else {
+        return Ok(Cow::Borrowed(spec));
+    };
+    if !path.is_absolute() {
+        Err(anyhow!("{path:?} is not an absolute path")).at(place)?;
+    }
+    let mut spec = spec.clone();
+    spec.set_listener_path(Some(path));
+    Ok(Cow::Owned(spec))
 }
 
 fn default_action(spec: &LinuxSeccomp) -> Result<u32> {
@@ -180,25 +234,19 @@ fn flags(listed: Option<&[Flag]>, notifies: bool) -> Result<u32> {
     Ok(flags)
 }
 
-fn entries(spec: &LinuxSeccomp, warnings: &mut Vec<String>) -> Result<Vec<Entry>> {
-    let mut unknown = Vec::new();
+fn entries<'a>(spec: &'a LinuxSeccomp, unknown: &mut Vec<&'a str>) -> Result<Vec<Entry>> {
     let syscalls = spec.syscalls().as_deref().unwrap_or_default().iter().enumerate();
     let entries = syscalls.map(|(index, syscall)| {
         let place = format!("linux.seccomp.syscalls[{index}]");
         Ok(Entry {
             index,
-            syscalls: names(syscall, &place, &mut unknown)?,
+            syscalls: names(syscall, &place, unknown)?,
             action: ret(syscall.action(), syscall.errno_ret())
                 .at(format_args!("{place}.errnoRet"))?,
             alternatives: alternatives(syscall, &place)?,
         })
     });
-    let entries = entries.collect::<Result<_>>()?;
-    if !unknown.is_empty() {
-        let unknown = unknown.join(", ");
-        warnings.push(format!("linux.seccomp: unknown system calls ignored: {unknown}"));
-    }
-    Ok(entries)
+    entries.collect()
 }
 
 fn names<'a>(

@@ -1,0 +1,53 @@
+//! Annotations that another runtime acts on: brig acts as well, or says that it does not.
+
+use super::{PIDFD_RECEIVER, delegate, process};
+use crate::hooks;
+use crate::seccomp;
+use crate::spec::{Place, Spec};
+use anyhow::{Result, anyhow};
+
+/// crun's handlers: the program is not for this machine but for a virtual one, or for wasm.
+const HANDLER: &str = "run.oci.handler";
+/// Libraries that crun would load to decide about system calls.
+const SECCOMP_PLUGINS: &str = "run.oci.seccomp.plugins";
+
+/// What begins with `run.oci.` and has an effect, in the order of `features`.
+pub const OF_CRUN: [&str; 10] = [
+    delegate::ANNOTATION,
+    hooks::STDERR,
+    hooks::STDOUT,
+    process::KEEP_GROUPS,
+    "run.oci.mount_context_type",
+    PIDFD_RECEIVER,
+    seccomp::RECEIVER,
+    "run.oci.seccomp_bpf_data",
+    seccomp::FAIL_UNKNOWN,
+    "run.oci.systemd.subgroup",
+];
+
+/// Refuses what the container must not run without; what nobody knows is a warning, as the spec demands
+/// that it be no error (config.md, Annotations).
+pub fn check(spec: &Spec, warnings: &mut Vec<String>) -> Result<()> {
+    let annotations = &spec.annotations;
+    if annotations.contains_key("") {
+        Err(anyhow!("has an empty key (config.md, Annotations)")).at("annotations")?;
+    }
+    // A pod's sandbox runs natively with crun as well, whatever its containers ask for.
+    let sandbox = annotations.get("io.kubernetes.cri.container-type");
+    if let (Some(handler), false) =
+        (annotations.get(HANDLER), sandbox.is_some_and(|kind| kind == "sandbox"))
+    {
+        Err(anyhow!("brig has no handler {handler:?}: it runs programs of this machine only"))
+            .at(format_args!("annotations[{HANDLER:?}]"))?;
+    }
+    if annotations.contains_key(SECCOMP_PLUGINS) {
+        let instead = "brig loads no plugins: use SCMP_ACT_NOTIFY with listenerPath";
+        Err(anyhow!(instead)).at(format_args!("annotations[{SECCOMP_PLUGINS:?}]"))?;
+    }
+    let known = |name: &&String| name == &HANDLER || OF_CRUN.contains(&name.as_str());
+    let unknown = annotations.keys().filter(|name| name.starts_with("run.oci.") && !known(name));
+    warnings.extend(
+        unknown.map(|name| format!("annotations[{name:?}]: has no effect, brig does not know it")),
+    );
+    Ok(())
+}

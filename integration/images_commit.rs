@@ -241,7 +241,7 @@ fn a_committed_image_has_the_changes_and_nothing_else() {
     let mut before = before;
     for tree in [&mut before, &mut after] {
         // Times of what is made anew, and a file of the init layer that has been changed.
-        ["", "etc/hosts", "etc/hostname", "etc/resolv.conf"]
+        ["", "etc/hosts", "etc/hostname", "etc/resolv.conf", "etc/mtab"]
             .iter()
             .for_each(|own| drop(tree.remove(Path::new(own))));
         ["dev", "proc", "sys", "data"].iter().for_each(|own| drop(tree.remove(Path::new(own))));
@@ -334,9 +334,19 @@ fn umoci_and_skopeo_read_what_brig_commits() {
         let mut theirs = tree(&dir.join(unpacked).join("rootfs"));
         let mut ours = images.merged(&id);
         for tree in [&mut theirs, &mut ours] {
-            ["", "etc/hosts", "etc/hostname", "etc/resolv.conf", "dev", "proc", "sys", "data"]
-                .iter()
-                .for_each(|own| drop(tree.remove(Path::new(own))));
+            [
+                "",
+                "etc/hosts",
+                "etc/hostname",
+                "etc/resolv.conf",
+                "etc/mtab",
+                "dev",
+                "proc",
+                "sys",
+                "data",
+            ]
+            .iter()
+            .for_each(|own| drop(tree.remove(Path::new(own))));
         }
         assert_same(&theirs, &ours);
     }

@@ -10,12 +10,18 @@ use std::path::{Path, PathBuf};
 use tar::{EntryType, Header};
 
 /// A layer's archive.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub struct Archive(Vec<u8>);
 
 impl Archive {
     pub fn new() -> Archive {
         Archive::default()
+    }
+
+    /// With the entries of another one after its own.
+    pub fn then(mut self, other: &Archive) -> Archive {
+        self.0.extend_from_slice(&other.0);
+        self
     }
 
     /// Any entry at all: the name is written as it is.

@@ -45,6 +45,7 @@ mod images_commit;
 mod images_diff;
 mod images_hostile;
 mod images_peers;
+mod images_shapes;
 mod inherited;
 mod invalid;
 mod kill;

@@ -141,12 +141,16 @@ _brig() {
             return 0
             ;;
         brig__subcmd__bundle)
-            opts="-t -h --tty --help"
+            opts="-t -h --tty --platform --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --platform)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -197,7 +201,7 @@ _brig() {
             return 0
             ;;
         brig__subcmd__create)
-            opts="-b -f -h --bundle --config --pid-file --image --layer --upper --console-socket --pidfd-socket --no-pivot --no-new-keyring --preserve-fds --help"
+            opts="-b -f -h --bundle --config --pid-file --image --platform --layer --upper --console-socket --pidfd-socket --no-pivot --no-new-keyring --preserve-fds --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -224,6 +228,10 @@ _brig() {
                     return 0
                     ;;
                 --image)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --platform)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -589,7 +597,7 @@ _brig() {
             return 0
             ;;
         brig__subcmd__run)
-            opts="-b -f -d -h --bundle --config --pid-file --image --layer --upper --console-socket --pidfd-socket --no-pivot --no-new-keyring --preserve-fds --detach --keep --no-subreaper --help"
+            opts="-b -f -d -h --bundle --config --pid-file --image --platform --layer --upper --console-socket --pidfd-socket --no-pivot --no-new-keyring --preserve-fds --detach --keep --no-subreaper --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -616,6 +624,10 @@ _brig() {
                     return 0
                     ;;
                 --image)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --platform)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -78,6 +78,7 @@ complete -c brig -n "__fish_brig_needs_command" -f -a "start" -d 'Let a created 
 complete -c brig -n "__fish_brig_needs_command" -f -a "state" -d 'Print the state of a container as JSON'
 complete -c brig -n "__fish_brig_needs_command" -f -a "stats" -d 'Show what containers use; on a terminal, again and again'
 complete -c brig -n "__fish_brig_needs_command" -f -a "update" -d 'Change the limits of a container'
+complete -c brig -n "__fish_brig_using_subcommand bundle" -l platform -d 'Which of the image\'s platforms [default: this machine\'s]' -r
 complete -c brig -n "__fish_brig_using_subcommand bundle" -s t -l tty -d 'Give the process a terminal'
 complete -c brig -n "__fish_brig_using_subcommand bundle" -s h -l help -d 'Print help'
 complete -c brig -n "__fish_brig_using_subcommand commit" -s a -l author -d 'Who made it' -r
@@ -92,6 +93,7 @@ complete -c brig -n "__fish_brig_using_subcommand create" -s b -l bundle -d 'Dir
 complete -c brig -n "__fish_brig_using_subcommand create" -s f -l config -d 'Another config than the bundle\'s' -r -F
 complete -c brig -n "__fish_brig_using_subcommand create" -l pid-file -d 'Write the pid of the container\'s init there' -r -F
 complete -c brig -n "__fish_brig_using_subcommand create" -l image -d 'Instead of a bundle: PATH, PATH:TAG or PATH@DIGEST, as for bundle' -r
+complete -c brig -n "__fish_brig_using_subcommand create" -l platform -d 'Which of the image\'s platforms [default: this machine\'s]' -r
 complete -c brig -n "__fish_brig_using_subcommand create" -l layer -d 'Layer of an overlay rootfs, lowest first; once for each' -r -F
 complete -c brig -n "__fish_brig_using_subcommand create" -l upper -d 'Where the container\'s changes go' -r
 complete -c brig -n "__fish_brig_using_subcommand create" -l console-socket -d 'Send the master of the terminal there' -r -F
@@ -156,6 +158,7 @@ complete -c brig -n "__fish_brig_using_subcommand run" -s b -l bundle -d 'Direct
 complete -c brig -n "__fish_brig_using_subcommand run" -s f -l config -d 'Another config than the bundle\'s' -r -F
 complete -c brig -n "__fish_brig_using_subcommand run" -l pid-file -d 'Write the pid of the container\'s init there' -r -F
 complete -c brig -n "__fish_brig_using_subcommand run" -l image -d 'Instead of a bundle: PATH, PATH:TAG or PATH@DIGEST, as for bundle' -r
+complete -c brig -n "__fish_brig_using_subcommand run" -l platform -d 'Which of the image\'s platforms [default: this machine\'s]' -r
 complete -c brig -n "__fish_brig_using_subcommand run" -l layer -d 'Layer of an overlay rootfs, lowest first; once for each' -r -F
 complete -c brig -n "__fish_brig_using_subcommand run" -l upper -d 'Where the container\'s changes go' -r
 complete -c brig -n "__fish_brig_using_subcommand run" -l console-socket -d 'Send the master of the terminal there' -r -F

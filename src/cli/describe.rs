@@ -131,6 +131,7 @@ pub(super) fn subcommand(name: &'static str) -> clap::Command {
         "bundle" => command
             .about("Make a bundle of an image on disk, its layers shared")
             .arg(flag("tty", "Give the process a terminal").short('t'))
+            .arg(platform())
             .arg(
                 Arg::new("image")
                     .value_name("IMAGE")
@@ -215,6 +216,13 @@ pub(super) fn subcommand(name: &'static str) -> clap::Command {
     }
 }
 
+fn platform() -> Arg {
+    Arg::new("platform")
+        .long("platform")
+        .value_name("OS/ARCH[/VARIANT]")
+        .help("Which of the image's platforms [default: this machine's]")
+}
+
 fn creation(command: clap::Command) -> clap::Command {
     command
         .arg(option("bundle", "DIR", "Directory with config.json [default: .]").short('b'))
@@ -227,6 +235,7 @@ fn creation(command: clap::Command) -> clap::Command {
                 .conflicts_with_all(["bundle", "config", "layer"])
                 .help("Instead of a bundle: PATH, PATH:TAG or PATH@DIGEST, as for bundle"),
         )
+        .arg(platform().requires("image"))
         .arg(
             option("layer", "DIR", "Layer of an overlay rootfs, lowest first; once for each")
                 .action(ArgAction::Append),

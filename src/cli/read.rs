@@ -164,6 +164,7 @@ fn command(name: &str, matches: &ArgMatches, globals: &Globals) -> Command {
         "bundle" => Command::Bundle(bundle::Options {
             image: text(matches, "image").unwrap_or_default(),
             bundle: path(matches, "bundle").unwrap_or_default(),
+            platform: text(matches, "platform"),
             terminal: matches.get_flag("tty"),
         }),
         "update" => Command::Update(update_options(matches)),
@@ -199,6 +200,7 @@ fn options(matches: &ArgMatches, globals: &Globals, detach: bool) -> Options {
         detach,
         image: text(matches, "image").map(|image| FromImage {
             image,
+            platform: text(matches, "platform"),
             args: matches.get_many("args").into_iter().flatten().cloned().collect(),
             store: globals.store.clone(),
         }),

@@ -14,6 +14,8 @@ pub struct Options {
     pub image: String,
     /// Where the bundle is made.
     pub bundle: PathBuf,
+    /// Which of the image's platforms.
+    pub platform: Option<String>,
     /// The process gets a terminal.
     pub terminal: bool,
 }
@@ -23,6 +25,7 @@ pub fn bundle(store: Option<&Path>, options: &Options, log: &mut Log) -> Result<
     let store = store.map_or_else(default_path, |path| Ok(path.to_owned()))?;
     let request = Request {
         image: &options.image,
+        platform: options.platform.as_deref(),
         bundle: &options.bundle,
         template: &template(!nix::unistd::geteuid().is_root())?,
         args: &[],

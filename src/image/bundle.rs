@@ -19,6 +19,8 @@ use std::path::{Path, PathBuf};
 pub struct Request<'a> {
     /// As a person names it.
     pub image: &'a str,
+    /// Which of an image's platforms: `OS/ARCH[/VARIANT]`; none: this machine's.
+    pub platform: Option<&'a str>,
     /// Where the bundle is made; the directory is there or not, but has no config.json.
     pub bundle: &'a Path,
     /// What `brig spec` writes.
@@ -78,7 +80,7 @@ fn make_here(store: &Path, request: &Request<'_>, warn: &mut dyn FnMut(&str)) ->
     let store = Store::open(Some(store))?;
     // Nothing is removed that this bundle is about to name.
     let _lock = store.lock_shared()?;
-    let image = resolve::resolve(&reference)?;
+    let image = resolve::resolve(&reference, request.platform)?;
     let own_ids = only_own_id();
     let rights = Rights::of_process(own_ids)?;
     let records = layers::ensure(&store, &image, rights, &mut *warn)

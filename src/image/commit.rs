@@ -222,7 +222,7 @@ pub fn base(store: &Store, id: &Digest) -> Result<(ImageRecord, Image)> {
     let names: Vec<String> =
         record.names.iter().cloned().chain([record.source.display().to_string()]).collect();
     for name in names {
-        match reference::parse(&name).and_then(|reference| resolve::resolve(&reference)) {
+        match reference::parse(&name).and_then(|reference| resolve::resolve(&reference, None)) {
             Ok(image) if image.id == *id => return Ok((record, image)),
             Ok(_) => why = anyhow::anyhow!("{name} is another image by now"),
             Err(error) => why = error,

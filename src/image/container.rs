@@ -19,6 +19,8 @@ pub struct FromImage {
     pub image: String,
     /// Instead of the image's Cmd.
     pub args: Vec<String>,
+    /// `--platform`.
+    pub platform: Option<String>,
     /// `--store`.
     pub store: Option<PathBuf>,
 }
@@ -55,6 +57,7 @@ pub fn prepare(from: &FromImage, options: &Options, warn: &mut dyn FnMut(&str)) 
     let ordinary = !nix::unistd::geteuid().is_root();
     let request = Request {
         image: &from.image,
+        platform: from.platform.as_deref(),
         bundle: &own.bundle,
         template: &template(ordinary)?,
         args: &from.args,

@@ -51,6 +51,7 @@ pub fn config(
 ) -> Result<Value> {
     let mut config: Value = serde_json::from_str(template)?;
     let run = &image.config;
+    let config_hostname = config["hostname"].as_str().map(str::to_owned);
     let process = &mut config["process"];
     process["terminal"] = wanted.terminal.into();
     process["user"] = json!({ "uid": user.uid, "gid": user.gid });
@@ -58,7 +59,8 @@ pub fn config(
         process["user"]["additionalGids"] = json!(user.groups);
     }
     process["args"] = json!(args(image, &wanted.args));
-    process["env"] = json!(environment(&run.env, wanted.terminal)?);
+    let hostname = wanted.hostname.as_deref().or(config_hostname.as_deref());
+    process["env"] = json!(environment(&run.env, wanted.terminal, hostname, user)?);
     process["cwd"] = directory(&run.working_dir).into();
     process["capabilities"] = json!({ "bounding": CAPABILITIES });
     if user.uid == 0 {
@@ -85,19 +87,29 @@ fn args(image: &ImageConfig, given: &[String]) -> Vec<String> {
     if args.is_empty() { vec!["sh".to_owned()] } else { args }
 }
 
-fn environment(image: &[String], terminal: bool) -> Result<Vec<String>> {
+/// The image's variables, and those that docker and podman add where the image has none of the name.
+fn environment(
+    image: &[String],
+    terminal: bool,
+    hostname: Option<&str>,
+    user: &User,
+) -> Result<Vec<String>> {
     let mut env = image.to_vec();
     for variable in image {
         if variable.contains('\0') || variable.starts_with('=') || !variable.contains('=') {
             bail!("the image's config.Env: {variable:?} is not NAME=VALUE");
         }
     }
-    let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-    let defaults = [(path, true), ("TERM=xterm", terminal)];
-    for (default, _) in defaults.into_iter().filter(|(_, wanted)| *wanted) {
-        let name = default.split_inclusive('=').next().unwrap_or(default);
-        if !image.iter().any(|variable| variable.starts_with(name)) {
-            env.push(default.to_owned());
+    let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    let defaults = [
+        ("PATH=", Some(path)),
+        ("HOME=", Some(user.home.as_deref().unwrap_or("/"))),
+        ("HOSTNAME=", hostname),
+        ("TERM=", terminal.then_some("xterm")),
+    ];
+    for (name, value) in defaults {
+        if let Some(value) = value.filter(|_| !image.iter().any(|known| known.starts_with(name))) {
+            env.push(format!("{name}{value}"));
         }
     }
     Ok(env)
@@ -194,7 +206,7 @@ mod tests {
     fn converted(image: &str, wanted: &Wanted) -> (Value, Vec<String>) {
         let image = serde_json::from_str(image).unwrap();
         let mut warnings = Vec::new();
-        let user = User { uid: 5, gid: 6, groups: vec![7] };
+        let user = User { uid: 5, gid: 6, groups: vec![7], home: Some("/h".into()) };
         let config =
             config(TEMPLATE, &image, &user, wanted, |text| warnings.push(text.to_owned())).unwrap();
         (config, warnings)
@@ -212,7 +224,7 @@ mod tests {
         );
         let process = &config["process"];
         assert_eq!(process["args"], json!(["/e", "c", "d"]));
-        assert_eq!(process["env"], json!(["A=1", "PATH=/bin"]));
+        assert_eq!(process["env"], json!(["A=1", "PATH=/bin", "HOME=/h", "HOSTNAME=brig"]));
         assert_eq!(process["cwd"], "/w");
         assert_eq!(process["user"], json!({"uid": 5, "gid": 6, "additionalGids": [7]}));
         assert_eq!(process["terminal"], false);
@@ -239,7 +251,7 @@ mod tests {
         let (config, _) = converted(r#"{"config":{"Entrypoint":["/e"],"Cmd":["c"]}}"#, &wanted);
         assert_eq!(config["process"]["args"], json!(["/e", "x"]));
         let env = config["process"]["env"].as_array().unwrap();
-        assert!(env.contains(&json!("TERM=xterm")) && env.len() == 2, "{env:?}");
+        assert!(env.contains(&json!("TERM=xterm")) && env.len() == 4, "{env:?}");
         assert_eq!(config["process"]["cwd"], "/");
         let (config, _) = converted("{}", &Wanted::default());
         assert_eq!(config["process"]["args"], json!(["sh"]));

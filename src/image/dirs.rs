@@ -4,10 +4,10 @@
 use super::view::View;
 use super::whiteout;
 use crate::sys::Errno;
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{Mode, SFlag, fstatat, mkdirat};
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
@@ -18,10 +18,22 @@ pub struct Dirs<'a> {
     /// The layers below, whose links are followed, too; none: they are not looked at.
     below: Option<&'a View>,
     /// From below the root down to the directory that was looked up last: the next is often the same.
-    stack: Vec<(Vec<u8>, OwnedFd)>,
+    stack: Vec<Level>,
     /// Directories that had to be made without having been named yet.
-    pub implied: HashSet<Vec<u8>>,
-    implied_bytes: usize,
+    pub implied: BTreeSet<Vec<u8>>,
+    /// Directories in which nothing of the layers below shows.
+    pub opaque: Vec<Vec<u8>>,
+    /// Of the names in these two.
+    bytes: usize,
+}
+
+/// A directory on the way.
+#[derive(Debug)]
+struct Level {
+    name: Vec<u8>,
+    fd: OwnedFd,
+    /// Nothing of the layers below shows in it.
+    opaque: bool,
 }
 
 /// What to do about a directory that is missing.
@@ -45,8 +57,9 @@ impl std::fmt::Display for NoDirectory {
 
 impl std::error::Error for NoDirectory {}
 
-/// As deep as trees may be: each level is a descriptor.
-const DEEPEST: usize = 256;
+/// As deep as trees may be: each level is a descriptor, see [`super::worker::raise_open_files`]. No
+/// name of 4096 bytes leads deeper, and no path that a process can use.
+const DEEPEST: usize = 2048;
 /// As the kernel's own limit.
 const MOST_LINKS: usize = 40;
 /// Names of directories without an entry of their own: more, in bytes, are in no honest archive.
@@ -58,7 +71,14 @@ const DIRECTORY: OFlag =
 impl<'a> Dirs<'a> {
     /// The tree below this directory.
     pub fn new(root: OwnedFd, below: Option<&'a View>) -> Self {
-        Dirs { root, below, stack: Vec::new(), implied: HashSet::new(), implied_bytes: 0 }
+        Dirs {
+            root,
+            below,
+            stack: Vec::new(),
+            implied: BTreeSet::new(),
+            opaque: Vec::new(),
+            bytes: 0,
+        }
     }
 
     /// Its root.
@@ -67,38 +87,44 @@ impl<'a> Dirs<'a> {
     }
 
     fn here(&self) -> BorrowedFd<'_> {
-        self.stack.last().map_or(self.root.as_fd(), |(_, fd)| fd.as_fd())
+        self.stack.last().map_or(self.root.as_fd(), |level| level.fd.as_fd())
     }
 
     /// The path of the directory that was looked up last, as it is without links.
     pub fn path(&self) -> Vec<u8> {
-        let names: Vec<&[u8]> = self.stack.iter().map(|(name, _)| name.as_slice()).collect();
+        let names: Vec<&[u8]> = self.stack.iter().map(|level| level.name.as_slice()).collect();
         names.join(&b'/')
     }
 
-    /// The directory of this path. A symbolic link on the way is followed if it is relative and stays
-    /// inside the tree, as /lib to usr/lib does; any other is an error.
+    /// The path of an entry of that directory.
+    pub fn path_of(&self, name: &[u8]) -> Vec<u8> {
+        let mut path = self.path();
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(name);
+        path
+    }
+
+    /// The directory of this path. Symbolic links on the way are followed as in a process whose root
+    /// directory the tree is: an absolute one begins at the root, and nothing climbs above it.
     pub fn enter(&mut self, parts: &[&[u8]], missing: Missing) -> Result<BorrowedFd<'_>> {
-        let same = self.stack.iter().zip(parts).take_while(|((name, _), part)| name == *part);
+        let same = self.stack.iter().zip(parts).take_while(|(level, part)| level.name == **part);
         let same = same.count();
         self.stack.truncate(same);
         let mut rest: VecDeque<Vec<u8>> = parts[same..].iter().map(|part| part.to_vec()).collect();
         let mut links = 0;
         while let Some(name) = rest.pop_front() {
             if name == b".." {
-                let link = anyhow!("a symbolic link on its way leads out of the image");
-                self.stack.pop().ok_or(link)?;
+                self.stack.pop();
                 continue;
             }
             let Some(link) = self.step(&name, missing)? else { continue };
             links += 1;
             ensure!(links <= MOST_LINKS, "too many symbolic links on its way");
-            let to = link.escape_ascii().to_string();
-            let name = name.escape_ascii().to_string();
-            ensure!(
-                !link.starts_with(b"/"),
-                "its way goes through the symbolic link {name} to {to}, out of the image"
-            );
+            if link.starts_with(b"/") {
+                self.stack.clear();
+            }
             for part in link.split(|&byte| byte == b'/').rev() {
                 if !part.is_empty() && part != b"." {
                     rest.push_front(part.to_vec());
@@ -112,7 +138,7 @@ impl<'a> Dirs<'a> {
     fn step(&mut self, name: &[u8], missing: Missing) -> Result<Option<Vec<u8>>> {
         ensure!(self.stack.len() < DEEPEST, "more than {DEEPEST} directories deep");
         match openat(self.here(), name, DIRECTORY, Mode::empty()) {
-            Ok(fd) => self.stack.push((name.to_vec(), fd)),
+            Ok(fd) => self.push(name, fd)?,
             Err(Errno::ENOENT) => {
                 if let Some(link) = self.link_below(name)? {
                     return Ok(Some(link));
@@ -133,22 +159,52 @@ impl<'a> Dirs<'a> {
                 // Named as removed, and then as a directory again: a new one.
                 whiteout::remove(self.here(), name)?;
                 self.make(name)?;
-                whiteout::make_opaque(self.here(), name)?;
+                self.make_opaque()?;
             }
             Err(errno) => return Err(errno).with_context(|| name.escape_ascii().to_string()),
         }
         Ok(None)
     }
 
+    fn push(&mut self, name: &[u8], fd: OwnedFd) -> Result<()> {
+        let above = self.stack.last().is_some_and(|level| level.opaque);
+        let opaque = self.below.is_some() && (above || whiteout::is_opaque(fd.as_fd(), b".")?);
+        self.stack.push(Level { name: name.to_vec(), fd, opaque });
+        Ok(())
+    }
+
+    /// The directory that was looked up last becomes opaque.
+    pub fn make_opaque(&mut self) -> Result<()> {
+        if let Some(level) = self.stack.last_mut() {
+            whiteout::make_opaque(level.fd.as_fd(), b".")?;
+            level.opaque = true;
+        }
+        self.add_opaque(self.path())
+    }
+
+    /// A directory of this path is opaque now.
+    pub fn add_opaque(&mut self, path: Vec<u8>) -> Result<()> {
+        self.count(&path)?;
+        self.opaque.push(path);
+        Ok(())
+    }
+
+    fn count(&mut self, path: &[u8]) -> Result<()> {
+        self.bytes += path.len();
+        ensure!(
+            self.bytes < MOST_IMPLIED,
+            "too many directories without an entry, or that hide what is below"
+        );
+        Ok(())
+    }
+
     /// What `name`, which is not here, leads to if it is a link in the layers below.
     fn link_below(&self, name: &[u8]) -> Result<Option<Vec<u8>>> {
         let Some(below) = self.below else { return Ok(None) };
-        for (_, dir) in &self.stack {
-            if whiteout::is_opaque(dir.as_fd(), b".")? {
-                return Ok(None);
-            }
+        if self.stack.last().is_some_and(|level| level.opaque) {
+            return Ok(None);
         }
-        let above = self.stack.iter().map(|(name, _)| name.as_slice());
+        let above = self.stack.iter().map(|level| level.name.as_slice());
         let parts: Vec<&[u8]> = above.chain([name]).collect();
         match below.find(&parts, below.len())? {
             Some(found) if found.is(SFlag::S_IFLNK) => {
@@ -163,10 +219,9 @@ impl<'a> Dirs<'a> {
         mkdirat(self.here(), name, Mode::from_bits_truncate(0o755))
             .with_context(|| format!("mkdir {}", name.escape_ascii()))?;
         let fd = openat(self.here(), name, DIRECTORY, Mode::empty())?;
-        self.stack.push((name.to_vec(), fd));
+        self.push(name, fd)?;
         let path = self.path();
-        self.implied_bytes += path.len();
-        ensure!(self.implied_bytes < MOST_IMPLIED, "too many directories without an entry");
+        self.count(&path)?;
         self.implied.insert(path);
         Ok(())
     }
@@ -178,15 +233,19 @@ impl<'a> Dirs<'a> {
     }
 }
 
-/// The names of a path of an archive, relative to its root. The error says what is wrong with it.
+/// The names of a path of an archive, relative to its root, whether it begins with a slash or not. The
+/// error says what is wrong with it.
 pub fn parts(path: &[u8]) -> Result<Vec<&[u8]>> {
     ensure!(path.len() <= 4096, "its name has {} bytes: more than 4096", path.len());
     ensure!(!path.contains(&0), "its name has a NUL in it");
-    let names = path.split(|&byte| byte == b'/');
-    let parts: Vec<&[u8]> = names.filter(|name| !name.is_empty() && *name != b".").collect();
-    ensure!(!parts.contains(&&b".."[..]), "its name leads out of the image by ..");
-    // The root itself is called "/" by some.
-    ensure!(!path.starts_with(b"/") || parts.is_empty(), "its name is absolute");
+    let mut parts: Vec<&[u8]> = Vec::new();
+    for name in path.split(|&byte| byte == b'/') {
+        match name {
+            b"" | b"." => {}
+            b".." => ensure!(parts.pop().is_some(), "its name leads out of the image by .."),
+            name => parts.push(name),
+        }
+    }
     Ok(parts)
 }
 
@@ -224,13 +283,14 @@ mod tests {
     fn names_that_lead_elsewhere_are_errors() {
         assert_eq!(parts(b"./a//b/").unwrap(), [b"a", b"b"]);
         assert!(parts(b"./").unwrap().is_empty() && parts(b"/").unwrap().is_empty());
-        for path in [&b"/etc"[..], b"..", b"a/../b", b"a\0b", &[b'x'; 4097]] {
+        assert_eq!(parts(b"//a/../b").unwrap(), [b"b"]);
+        for path in [&b".."[..], b"/..", b"a/../../b", b"a\0b", &[b'x'; 4097]] {
             assert!(parts(path).is_err(), "{}", path.escape_ascii());
         }
     }
 
     #[test]
-    fn links_are_followed_as_long_as_they_stay_inside() {
+    fn links_are_followed_inside_the_root() {
         let (scratch, mut dirs) = Scratch::new("links");
         let link = |to: &str, name: &str| {
             std::os::unix::fs::symlink(to, scratch.0.join(name)).unwrap();
@@ -245,10 +305,14 @@ mod tests {
         assert_eq!(dirs.path(), b"usr/lib/x");
         dirs.enter(&[b"usr", b"up", b"x"], Missing::Fail).unwrap();
         assert_eq!(dirs.path(), b"usr/lib/x");
-        for way in [[&b"absolute"[..], b"x"], [b"loop", b"x"]] {
-            assert!(dirs.enter(&way, Missing::Make).is_err());
+        for (way, path) in [
+            (vec![&b"absolute"[..], b"lib"], &b"usr/lib"[..]),
+            (vec![b"usr", b"out", b"usr"], b"usr"),
+        ] {
+            dirs.enter(&way, Missing::Fail).unwrap();
+            assert_eq!(dirs.path(), path);
         }
-        assert!(dirs.enter(&[b"usr", b"out", b"x"], Missing::Make).is_err());
+        assert!(dirs.enter(&[b"loop", b"x"], Missing::Make).is_err());
         assert!(dirs.enter(&[b"missing"], Missing::Fail).is_err());
         std::fs::File::create(scratch.0.join("file")).unwrap();
         assert!(dirs.enter(&[b"file", b"x"], Missing::Make).is_err());

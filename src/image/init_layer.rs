@@ -1,11 +1,12 @@
 //! A bundle's own layer, above the image's: what an image lacks to be a container's root, as docker
-//! has it too. /etc/hosts, /etc/hostname, /etc/resolv.conf, and the mount points.
+//! has it too. /etc/hosts, /etc/hostname, /etc/resolv.conf, /etc/mtab, and the mount points.
 
 use super::patch::copy_attributes;
 use super::view::View;
 use anyhow::{Context, Result};
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::{Mode, SFlag, mkdirat, umask};
+use nix::unistd::symlinkat;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -44,14 +45,18 @@ fn fill(path: &Path, view: &View, hostname: &str, own_ids: bool) -> Result<()> {
             files.push((name, text));
         }
     }
+    let mtab = view.find(&[b"etc", b"mtab"], view.len())?.is_none();
     // A link, or something else, is the image's own way.
     let etc = view.find(&[b"etc"], view.len())?;
     let usable = etc.as_ref().is_none_or(|etc| etc.is(SFlag::S_IFDIR));
-    if usable && !files.is_empty() {
+    if usable && (mtab || !files.is_empty()) {
         mkdirat(&root, "etc", Mode::from_bits_truncate(0o755))?;
         let dir = openat(&root, "etc", DIRECTORY, Mode::empty())?;
         for (name, text) in files {
             write(&dir, name, &text).with_context(|| format!("etc/{name}"))?;
+        }
+        if mtab {
+            symlinkat("/proc/mounts", &dir, "mtab").context("etc/mtab")?;
         }
         if let Some((etc, _)) = view.named_directory(&[b"etc"])? {
             copy_attributes(&etc, root.as_fd(), b"etc", own_ids)?;

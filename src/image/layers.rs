@@ -150,6 +150,7 @@ impl<'a> Claimed<'a> {
         reporter: &Reporter,
     ) -> Result<Vec<u8>> {
         umask(Mode::empty());
+        worker::raise_open_files()?;
         unpack_into(&self.temp, source, self.layer, below, rights, reporter).map(|()| Vec::new())
     }
 }
@@ -230,7 +231,9 @@ fn unpack_into(
         entries: unpacked.entries,
         opaque: unpacked.opaque,
         names_root: unpacked.names_root,
-        open: !unpacked.implied.is_empty() || !unpacked.links.is_empty(),
+        open: !unpacked.implied.is_empty()
+            || !unpacked.links.is_empty()
+            || !unpacked.whiteouts.is_empty(),
         unpacked: crate::log::now(),
     };
     write_record(&temp.join("layer.json"), &record)
@@ -241,6 +244,7 @@ fn write_lists(temp: &Path, unpacked: &Unpacked) -> Result<()> {
     for (name, list) in [
         ("implied", unpacked.implied.iter().collect::<Vec<_>>()),
         ("links", links.collect::<Vec<_>>()),
+        ("whiteouts", unpacked.whiteouts.iter().collect::<Vec<_>>()),
     ] {
         if !list.is_empty() {
             let text: Vec<u8> = list.iter().flat_map(|path| [path, &b"\0"[..]].concat()).collect();

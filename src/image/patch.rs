@@ -44,6 +44,8 @@ struct Link<'a> {
     dir: PathBuf,
     implied: BTreeSet<Vec<u8>>,
     links: Links,
+    /// Directories with whiteouts in them.
+    whiteouts: Vec<Vec<u8>>,
 }
 
 /// Opens the layers of an image, the lowest first, and makes what their chain needs if it is missing.
@@ -83,12 +85,17 @@ pub fn chain(
         }
         let path = link.dir.join("fs");
         chain.view.add(&path, implied)?;
+        // overlayfs takes no directory twice. A layer says the same wherever it is: what it says of a
+        // path as the higher one makes no difference below it.
+        chain.paths.retain(|below| *below != path);
         chain.paths.push(path);
         links.push(link);
     }
-    let needs = |link: &Link<'_>| !link.implied.is_empty() || !link.links.is_empty();
+    let needs = |link: &Link<'_>| {
+        !link.implied.is_empty() || !link.links.is_empty() || !link.whiteouts.is_empty()
+    };
     // A layer that is alone has nothing below it.
-    let alone = links.len() == 1 && links[0].links.is_empty();
+    let alone = links.len() == 1 && links[0].links.is_empty() && links[0].whiteouts.is_empty();
     if alone || !links.iter().any(needs) {
         return Ok(chain);
     }
@@ -104,12 +111,14 @@ pub fn chain(
 
 /// What is known of an unpacked layer; and whether its archive names the root.
 fn read<'a>(dir: PathBuf, layer: &'a Layer, record: &LayerRecord) -> Result<(Link<'a>, bool)> {
-    let mut link = Link { layer, dir, implied: BTreeSet::new(), links: Vec::new() };
+    let mut link =
+        Link { layer, dir, implied: BTreeSet::new(), links: Vec::new(), whiteouts: Vec::new() };
     if record.open {
         link.implied = list(&link.dir.join("implied"))?.into_iter().collect();
         let pairs = list(&link.dir.join("links"))?;
         let pairs = pairs.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone()));
         link.links = pairs.collect();
+        link.whiteouts = list(&link.dir.join("whiteouts"))?;
     }
     Ok((link, record.names_root))
 }
@@ -187,6 +196,11 @@ fn fill(temp: &Path, view: &View, layers: &[Link<'_>], own_ids: bool) -> Result<
             patch.directory(&parts).with_context(|| path.escape_ascii().to_string())?;
         }
     }
+    for (index, link) in layers.iter().enumerate() {
+        for path in &link.whiteouts {
+            patch.merge_whiteouts(path, index).with_context(|| path.escape_ascii().to_string())?;
+        }
+    }
     patch.finish()
 }
 
@@ -237,6 +251,19 @@ impl Patch<'_> {
             dir = openat(&dir, name, DIRECTORY, Mode::empty())?;
         }
         Ok(dir)
+    }
+
+    /// overlayfs lists the whiteouts of a directory that no layer below has as names that do not exist.
+    /// In a directory that is merged it does not: so the patch has it as well.
+    fn merge_whiteouts(&mut self, path: &[u8], layer: usize) -> Result<()> {
+        let parts: Vec<&[u8]> = path.split(|&byte| byte == b'/').collect();
+        let shown = self.view.find(&parts, self.view.len())?;
+        if shown.is_some_and(|shown| shown.is(SFlag::S_IFDIR))
+            && !self.view.merges(layer, &parts)?
+        {
+            self.directory(&parts)?;
+        }
+        Ok(())
     }
 
     /// A hard link to a file of a layer below `layer`.

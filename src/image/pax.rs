@@ -2,9 +2,10 @@
 
 use super::tar_reader::Sparse;
 use anyhow::{Context, Result, bail, ensure};
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
-/// What the extended headers before an entry say; a global one says it for all.
+/// What the extended headers before an entry say.
 #[derive(Debug, Default, Clone)]
 pub struct Pax {
     /// Instead of the header's.
@@ -20,7 +21,8 @@ pub struct Pax {
     /// Seconds and nanoseconds.
     pub mtime: Option<(i64, i64)>,
     /// Extended attributes.
-    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+    xattr_bytes: usize,
     /// GNU's sparse files.
     pub sparse: PaxSparse,
 }
@@ -41,6 +43,9 @@ pub struct PaxSparse {
 
 /// No honest map has more parts.
 pub const MOST_PARTS: usize = 1 << 18;
+
+/// xattr(7): the names of a file's attributes have at most so many bytes together.
+const MOST_XATTRS: usize = 64 << 10;
 
 impl Pax {
     /// Reads one extended header.
@@ -88,8 +93,12 @@ impl Pax {
             }
             _ => {
                 if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-                    self.xattrs.retain(|(known, _)| known != name);
-                    self.xattrs.push((name.to_vec(), value.to_vec()));
+                    self.xattr_bytes += name.len() + 1;
+                    ensure!(
+                        self.xattr_bytes <= MOST_XATTRS,
+                        "more extended attributes than a file can have"
+                    );
+                    self.xattrs.insert(name.to_vec(), value.to_vec());
                 }
             }
         }
@@ -106,7 +115,7 @@ impl PaxSparse {
     }
 }
 
-/// An empty value takes back what a global header has said.
+/// An empty value takes back what an earlier record has said.
 fn some(value: &[u8]) -> Option<Vec<u8>> {
     (!value.is_empty()).then(|| value.to_vec())
 }
@@ -157,7 +166,7 @@ mod tests {
         let text =
             [record("SCHILY.xattr.security.capability", capability), record("path", b"a\nb")];
         pax.read(&text.concat()).unwrap();
-        assert_eq!(pax.xattrs, [(b"security.capability".to_vec(), capability.to_vec())]);
+        assert_eq!(pax.xattrs[&b"security.capability"[..]], capability);
         assert_eq!(pax.path.unwrap(), b"a\nb");
     }
 

@@ -60,10 +60,29 @@ fn parse_with(text: &str, exists: &dyn Fn(&Path) -> bool) -> Result<Reference> {
     if let Some(found) = prefixed.map_or_else(|| split(text, Kind::Any, exists).transpose(), Some) {
         return found.with_context(|| format!("image {text}"));
     }
+    if let Some(line) = fetching(text) {
+        bail!(
+            "image {text}: images lie on disk, and brig fetches none. Bring it there first: {line}"
+        );
+    }
     bail!(
         "image {text}: there is no such file or directory. brig takes an OCI image layout, directory \
          or tar, or what `docker save` wrote: PATH, PATH:TAG or PATH@DIGEST"
     )
+}
+
+/// The line that brings an image from a registry, where the name is one of a registry's.
+fn fetching(text: &str) -> Option<String> {
+    let name = ["docker://", "docker:", "registry:"].iter().find_map(|p| text.strip_prefix(p));
+    // A path begins with a slash or a dot; what has neither may be a name.
+    let name = name.or_else(|| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "._-/:@".contains(c);
+        (!text.starts_with(['/', '.']) && text.chars().all(plain)).then_some(text)
+    })?;
+    let last = name.rsplit('/').next()?.split(['@', ':']).next().filter(|last| !last.is_empty())?;
+    let tag = name.split('@').next()?.rsplit('/').next()?.split_once(':');
+    let tag = tag.map_or("latest", |(_, tag)| tag);
+    Some(format!("skopeo copy docker://{name} oci:{last}:{tag}"))
 }
 
 /// None if no beginning of it is the path of something.

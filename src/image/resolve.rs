@@ -1,7 +1,7 @@
 //! From the name of an image to its manifest, its config and its layers.
 
 use super::digest::Digest;
-use super::manifest::{Descriptor, ImageConfig, Index, Manifest, Platform, REF_NAME};
+use super::manifest::{Descriptor, ImageConfig, Index, Manifest, Platform, REF_NAME, is_foreign};
 use super::reference::{Kind, Reference, Which};
 use super::source::{Blob, Source};
 use anyhow::{Context, Result, bail, ensure};
@@ -52,6 +52,9 @@ impl Layer {
     /// What to call it in an error.
     pub fn name(&self) -> String {
         match &self.descriptor {
+            Some(descriptor) if is_foreign(&descriptor.media_type) => {
+                format!("blob {} of media type {}", descriptor.digest, descriptor.media_type)
+            }
             Some(descriptor) => format!("blob {}", descriptor.digest),
             None => format!("blob {}", self.file),
         }
@@ -59,7 +62,15 @@ impl Layer {
 
     /// Its blob, which has the size that it should have.
     pub fn open(&self, source: &Source) -> Result<Blob> {
-        let blob = source.file(&self.file)?;
+        let foreign = self.descriptor.as_ref().is_some_and(|known| is_foreign(&known.media_type));
+        let blob = source.file(&self.file);
+        let blob = match foreign {
+            true => blob.context(
+                "a foreign layer, which registries do not keep with the image: copy the image with a \
+                 tool that fetches such layers, into docker-archive: for instance",
+            )?,
+            false => blob?,
+        };
         if let Some(descriptor) = &self.descriptor {
             check_size(&blob, descriptor)?;
         }
@@ -74,7 +85,8 @@ fn check_size(blob: &Blob, descriptor: &Descriptor) -> Result<()> {
 }
 
 /// Finds the image.
-pub fn resolve(reference: &Reference) -> Result<Image> {
+pub fn resolve(reference: &Reference, platform: Option<&str>) -> Result<Image> {
+    let platform = platform.map_or_else(|| Ok(Platform::host()), Platform::parse)?;
     let path = std::path::absolute(&reference.path)?;
     let source = Source::open(&path, reference.kind)?;
     let what = source.path().display().to_string();
@@ -88,10 +100,10 @@ pub fn resolve(reference: &Reference) -> Result<Image> {
         return of_docker(source, &reference.which).with_context(|| what);
     }
     ensure!(source.is_layout(), "{what} is no OCI image layout");
-    of_layout(source, &reference.which).with_context(|| what)
+    of_layout(source, &reference.which, &platform).with_context(|| what)
 }
 
-fn of_layout(source: Source, which: &Which) -> Result<Image> {
+fn of_layout(source: Source, which: &Which, platform: &Platform) -> Result<Image> {
     let text = source.small("index.json", MOST_MANIFEST)?;
     let index: Index = serde_json::from_slice(&text).context("index.json")?;
     let mut candidates = Vec::new();
@@ -112,12 +124,20 @@ fn of_layout(source: Source, which: &Which) -> Result<Image> {
         (_, [only]) => only.annotations.get(REF_NAME).cloned(),
         _ => None,
     };
-    let chosen = choose(&source, &candidates, DEEPEST, &mut 0)?;
+    let mut chosen = choose(&source, &candidates, platform, DEEPEST, &mut 0)?;
+    if chosen.len() > 1 {
+        chosen = told_apart(&source, chosen, platform)?;
+    }
     let [descriptor] = &chosen[..] else {
-        ensure!(!chosen.is_empty(), "no image is for {}", platform_name(&host()));
+        ensure!(
+            !chosen.is_empty(),
+            "no image is for {platform}{} (--platform takes another one)",
+            platforms(&candidates)
+        );
         bail!("has {} images: say which by PATH:TAG or PATH@DIGEST{}", chosen.len(), names(&index));
     };
     let (manifest, _): (Manifest, _) = document(&source, descriptor, MOST_MANIFEST)?;
+    manifest.check_types()?;
     let (config, config_text): (ImageConfig, _) = document(&source, &manifest.config, MOST_CONFIG)?;
     let (layers, diff_ids) = (manifest.layers, &config.rootfs.diff_ids);
     check_count(layers.len(), diff_ids.len())?;
@@ -223,14 +243,21 @@ fn names(index: &Index) -> String {
     list(&names.map(String::as_str).collect::<Vec<_>>())
 }
 
+fn platforms(candidates: &[Descriptor]) -> String {
+    let named = candidates.iter().filter_map(|known| known.platform.as_ref());
+    let named: BTreeSet<String> = named.map(Platform::to_string).collect();
+    list(&named.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
 fn list(names: &[&str]) -> String {
     if names.is_empty() { String::new() } else { format!("; there are: {}", names.join(", ")) }
 }
 
-/// The candidates that are for this machine, those in indexes among them; what is the same is one.
+/// The candidates that suit the platform, those in indexes among them; what is the same is one.
 fn choose(
     source: &Source,
     candidates: &[Descriptor],
+    wanted: &Platform,
     depth: usize,
     read: &mut usize,
 ) -> Result<Vec<Descriptor>> {
@@ -238,8 +265,9 @@ fn choose(
     for candidate in candidates {
         if is_index(candidate) {
             let index = inner_index(source, candidate, depth, read)?;
-            chosen.extend(best(choose(source, &index.manifests, depth - 1, read)?));
-        } else if candidate.platform.as_ref().is_none_or(|platform| fits(platform, &host())) {
+            let inner = choose(source, &index.manifests, wanted, depth - 1, read)?;
+            chosen.extend(best(source, inner, wanted)?);
+        } else if candidate.platform.as_ref().is_none_or(|own| own.suits(wanted).is_some()) {
             chosen.push(candidate.clone());
         }
     }
@@ -248,47 +276,51 @@ fn choose(
     Ok(chosen)
 }
 
-/// Of an index made for many platforms the first that fits best: with a platform before without, an
+/// Of an index made for many platforms the first that suits best: with a platform before without, an
 /// attestation never.
-fn best(mut chosen: Vec<Descriptor>) -> Option<Descriptor> {
+fn best(
+    source: &Source,
+    mut chosen: Vec<Descriptor>,
+    wanted: &Platform,
+) -> Result<Option<Descriptor>> {
+    const KIND: &str = "vnd.docker.reference.type";
     chosen.retain(|known| {
-        known
-            .annotations
-            .get("vnd.docker.reference.type")
-            .is_none_or(|kind| kind != "attestation-manifest")
+        known.annotations.get(KIND).is_none_or(|kind| kind != "attestation-manifest")
     });
-    let with = chosen.iter().position(|known| known.platform.is_some()).unwrap_or(0);
-    (!chosen.is_empty()).then(|| chosen.swap_remove(with))
-}
-
-fn fits(platform: &Platform, host: &Platform) -> bool {
-    let variant = |variant: &Option<String>| variant.clone().filter(|variant| !variant.is_empty());
-    let variants = variant(&platform.variant).zip(variant(&host.variant));
-    platform.os == host.os
-        && platform.architecture == host.architecture
-        && variants.is_none_or(|(wanted, own)| wanted == own)
-}
-
-/// In Go's words.
-fn host() -> Platform {
-    let (architecture, variant) = match std::env::consts::ARCH {
-        "x86_64" => ("amd64", None),
-        "x86" => ("386", None),
-        "aarch64" => ("arm64", Some("v8")),
-        "arm" => ("arm", Some("v7")),
-        "powerpc64" if cfg!(target_endian = "little") => ("ppc64le", None),
-        "loongarch64" => ("loong64", None),
-        other => (other, None),
-    };
-    Platform {
-        architecture: architecture.to_owned(),
-        os: "linux".to_owned(),
-        variant: variant.map(str::to_owned),
+    if let [_, _, ..] = chosen[..] {
+        chosen = told_apart(source, chosen, wanted)?;
     }
+    Ok(chosen.into_iter().next())
 }
 
-fn platform_name(platform: &Platform) -> String {
-    format!("{}/{}", platform.os, platform.architecture)
+/// Those that suit the platform best. What an index does not say of a platform, the image's config does.
+fn told_apart(
+    source: &Source,
+    chosen: Vec<Descriptor>,
+    wanted: &Platform,
+) -> Result<Vec<Descriptor>> {
+    let mut suiting = Vec::new();
+    for known in chosen {
+        let named = known.platform.is_some();
+        let own = match known.platform.clone() {
+            Some(own) => own,
+            None => platform_of(source, &known)?,
+        };
+        suiting.extend(own.suits(wanted).map(|worse| ((worse, !named), known)));
+    }
+    let best = suiting.iter().map(|(worse, _)| *worse).min();
+    suiting.retain(|(worse, _)| Some(*worse) == best);
+    Ok(suiting.into_iter().map(|(_, known)| known).collect())
+}
+
+fn platform_of(source: &Source, descriptor: &Descriptor) -> Result<Platform> {
+    let (manifest, _): (Manifest, _) = document(source, descriptor, MOST_MANIFEST)?;
+    if manifest.check_types().is_err() {
+        // No image: it suits no platform.
+        return Ok(Platform { architecture: String::new(), os: String::new(), variant: None });
+    }
+    let (config, _): (ImageConfig, _) = document(source, &manifest.config, MOST_CONFIG)?;
+    Ok(Platform { architecture: config.architecture, os: config.os, variant: config.variant })
 }
 
 /// One image of `docker save`'s manifest.json.
@@ -363,19 +395,5 @@ mod tests {
         ] {
             assert_eq!(same_name(name, asked), same, "{name} {asked}");
         }
-    }
-
-    #[test]
-    fn a_platform_without_variant_fits_every_variant() {
-        let platform = |architecture: &str, variant: Option<&str>| Platform {
-            architecture: architecture.into(),
-            os: "linux".into(),
-            variant: variant.map(str::to_owned),
-        };
-        let host = platform("arm", Some("v7"));
-        assert!(fits(&platform("arm", None), &host));
-        assert!(fits(&platform("arm", Some("v7")), &host));
-        assert!(!fits(&platform("arm", Some("v6")), &host));
-        assert!(!fits(&platform("amd64", None), &host));
     }
 }

@@ -3,12 +3,19 @@
 use super::digest::Digest;
 use super::reference::Kind;
 use super::tar_reader::{self, Reader};
+use crate::sys::Errno;
 use anyhow::{Context, Result, bail, ensure};
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::{Mode, SFlag, fstat};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+
+/// The file oci-layout has one short line.
+const MOST_LAYOUT: u64 = 1 << 16;
 
 /// A place with images.
 #[derive(Debug)]
@@ -48,13 +55,16 @@ pub struct Blob {
 
 /// An archive of images has a few files for each layer.
 const MOST_MEMBERS: usize = 100_000;
+/// The names and link targets of its members take at most so many bytes of memory.
+const MOST_NAMES: usize = 16 << 20;
+/// Whatever an image refers to has a shorter name.
+const LONGEST: usize = 4096;
 
 impl Source {
     /// Looks what lies there.
     pub fn open(path: &Path, kind: Kind) -> Result<Source> {
         let what = || path.display().to_string();
-        let file = File::open(path).with_context(what)?;
-        let meta = file.metadata().with_context(what)?;
+        let meta = std::fs::metadata(path).with_context(what)?;
         if meta.is_dir() {
             ensure!(
                 [Kind::Any, Kind::Layout].contains(&kind),
@@ -63,17 +73,22 @@ impl Source {
             );
             let layout = path.join("oci-layout");
             let hint = || format!("{} is no OCI image layout: no file oci-layout", path.display());
-            let text = std::fs::read(&layout).with_context(hint)?;
+            let text = match regular_file(&layout) {
+                Err(error) if error.downcast_ref() == Some(&Errno::ENOENT) => bail!(hint()),
+                file => Blob::of(file?)?.all(MOST_LAYOUT),
+            };
+            let text = text.with_context(|| layout.display().to_string())?;
             check_layout(&text).with_context(|| layout.display().to_string())?;
             return Ok(Source::Directory(path.to_owned()));
         }
         ensure!(kind != Kind::Layout, "{} is not a directory", path.display());
         ensure!(meta.is_file(), "{} is neither a directory nor a file", path.display());
+        let file = regular_file(path)?;
         let archive =
             Archive::read(path, file).with_context(|| format!("archive {}", path.display()))?;
         let source = Source::Archive(archive);
         if source.is_layout() {
-            check_layout(&source.small("oci-layout", 1 << 16)?)?;
+            check_layout(&source.small("oci-layout", MOST_LAYOUT)?)?;
         }
         Ok(source)
     }
@@ -105,14 +120,7 @@ impl Source {
     /// One of its files.
     pub fn file(&self, name: &str) -> Result<Blob> {
         match self {
-            Source::Directory(path) => {
-                let path = path.join(name);
-                let what = || path.display().to_string();
-                let file = File::open(&path).with_context(what)?;
-                let meta = file.metadata().with_context(what)?;
-                ensure!(meta.is_file(), "{} is not a file", path.display());
-                Ok(Blob { file, offset: 0, size: meta.len() })
-            }
+            Source::Directory(path) => Blob::of(regular_file(&path.join(name))?),
             Source::Archive(archive) => archive.file(name.as_bytes()),
         }
     }
@@ -152,6 +160,7 @@ impl Archive {
         let end = file.metadata()?.len();
         let mut reader = Reader::new(file.try_clone()?);
         let mut members = BTreeMap::new();
+        let mut names = 0;
         while let Some(entry) = reader.next_entry()? {
             let name = plain(&entry.path);
             let member = match entry.kind {
@@ -167,12 +176,13 @@ impl Archive {
                 tar_reader::Kind::HardLink => Some(Member::Link(plain(&entry.link))),
                 _ => None,
             };
-            members.extend(member.map(|member| (name, member)));
+            if let Some(member) = member.filter(|_| name.len().max(entry.link.len()) <= LONGEST) {
+                names += name.len() + entry.link.len();
+                members.insert(name, member);
+            }
             ensure!(members.len() <= MOST_MEMBERS, "more than {MOST_MEMBERS} files");
-            let position = reader.position;
-            let length = reader.skipped();
-            let next = position.checked_add(length).filter(|&next| next <= end);
-            let next = next.context("the archive ends in the middle of an entry")?;
+            ensure!(names <= MOST_NAMES, "names of more than {} MiB", MOST_NAMES >> 20);
+            let next = reader.skip(end)?;
             reader.get_mut().seek(SeekFrom::Start(next))?;
         }
         Ok(Archive { path: path.to_owned(), file, members })
@@ -194,6 +204,17 @@ impl Archive {
     }
 }
 
+/// Opens a regular file for reading. What else may be there, a fifo or a device, is never opened: to
+/// do so could wait for ever, or act on the device.
+pub fn regular_file(path: &Path) -> Result<File> {
+    let what = || path.display().to_string();
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+    let found = open(path, flags, Mode::empty()).with_context(what)?;
+    let kind = SFlag::from_bits_truncate(fstat(&found)?.st_mode) & SFlag::S_IFMT;
+    ensure!(kind == SFlag::S_IFREG, "{} is not a regular file", path.display());
+    File::open(format!("/proc/self/fd/{}", found.as_raw_fd())).with_context(what)
+}
+
 /// A temporary file with the archive: what it holds is looked up here and there.
 fn decompressed(mut file: File) -> Result<File> {
     use super::decompress::{Decoder, Limit, Limited};
@@ -207,8 +228,6 @@ fn decompressed(mut file: File) -> Result<File> {
 }
 
 fn unnamed_file(directory: &Path) -> Result<File> {
-    use nix::fcntl::{OFlag, open};
-    use nix::sys::stat::Mode;
     let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
     Ok(open(directory, flags, Mode::S_IRUSR | Mode::S_IWUSR)?.into())
 }
@@ -227,6 +246,12 @@ fn plain(name: &[u8]) -> Vec<u8> {
 }
 
 impl Blob {
+    /// The whole of a file.
+    fn of(file: File) -> Result<Blob> {
+        let size = file.metadata()?.len();
+        Ok(Blob { file, offset: 0, size })
+    }
+
     /// Reads it from its beginning.
     pub fn reader(&self) -> Result<BlobReader> {
         Ok(BlobReader { file: self.file.try_clone()?, at: self.offset, left: self.size })

@@ -36,7 +36,7 @@ pub struct LayerRecord {
     pub opaque: bool,
     /// The archive has an entry for its root.
     pub names_root: bool,
-    /// There are files `implied` or `links`: the layer needs a look at those below.
+    /// There are files `implied`, `links` or `whiteouts`: the layer needs a look at those below.
     pub open: bool,
     /// When it was unpacked, RFC 3339.
     pub unpacked: String,

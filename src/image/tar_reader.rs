@@ -71,7 +71,6 @@ pub struct Reader<R> {
     left: u64,
     /// What fills its last block.
     padding: u64,
-    global: Pax,
     /// How many bytes have been taken from the archive.
     pub position: u64,
 }
@@ -79,22 +78,21 @@ pub struct Reader<R> {
 impl<R: Read> Reader<R> {
     /// At the beginning of an archive.
     pub fn new(inner: R) -> Self {
-        Reader { inner, left: 0, padding: 0, global: Pax::default(), position: 0 }
+        Reader { inner, left: 0, padding: 0, position: 0 }
     }
 
     /// The next entry, whatever is left of the one before. None at the end of the archive.
     pub fn next_entry(&mut self) -> Result<Option<Entry>> {
-        let mut pax = self.global.clone();
+        let mut pax = Pax::default();
         let (mut long_name, mut long_link) = (None, None);
         loop {
             self.pass_over()?;
             let Some(header) = self.header()? else { return Ok(None) };
             match header.entry_type() {
                 EntryType::XHeader => pax.read(&self.text(&header)?).context("extended header")?,
+                // Go's reader, and so every engine, applies none of it to the entries that follow.
                 EntryType::XGlobalHeader => {
-                    let text = self.text(&header)?;
-                    self.global.read(&text).context("global header")?;
-                    pax = self.global.clone();
+                    self.begin_content(unsigned(&header.as_old().size).context("size")?)?;
                 }
                 EntryType::GNULongName => long_name = Some(to_nul(self.text(&header)?)),
                 EntryType::GNULongLink => long_link = Some(to_nul(self.text(&header)?)),
@@ -103,22 +101,25 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    /// Skips what nobody wants of the current entry.
+    /// Skips the rest of the current entry. An archive may end right after its last entry's data,
+    /// without padding and end blocks: `umoci insert` writes such archives, and Go reads them.
     fn pass_over(&mut self) -> Result<()> {
-        let length = self.left + self.padding;
+        let (left, length) = (self.left, self.left + self.padding);
         (self.left, self.padding) = (0, 0);
         let passed = io::copy(&mut (&mut self.inner).take(length), &mut io::sink())?;
-        ensure!(passed == length, "the archive ends in the middle of an entry");
-        self.position += length;
+        self.position += passed;
+        ensure!(passed >= left, "{}", truncated(self.position, "an entry"));
         Ok(())
     }
 
-    /// For who passes over the content by seeking: how much there is to go. It counts as passed.
-    pub fn skipped(&mut self) -> u64 {
-        let length = self.left + self.padding;
+    /// For a caller that skips the content by seeking, in an archive of `end` bytes: where the next
+    /// header is.
+    pub fn skip(&mut self, end: u64) -> Result<u64> {
+        let data = self.position.checked_add(self.left).filter(|&data| data <= end);
+        let data = data.with_context(|| truncated(end, "an entry"))?;
+        self.position = data.saturating_add(self.padding).min(end);
         (self.left, self.padding) = (0, 0);
-        self.position += length;
-        length
+        Ok(self.position)
     }
 
     /// What is read from.
@@ -153,7 +154,7 @@ impl<R: Read> Reader<R> {
         while filled < block.len() {
             match self.inner.read(&mut block[filled..])? {
                 0 if filled == 0 => return Ok(false),
-                0 => bail!("the archive ends in the middle of a header"),
+                0 => bail!(truncated(self.position + filled as u64, "a header")),
                 length => filled += length,
             }
         }
@@ -161,16 +162,19 @@ impl<R: Read> Reader<R> {
         Ok(true)
     }
 
-    fn begin_content(&mut self, size: u64) {
+    fn begin_content(&mut self, size: u64) -> Result<()> {
+        // Sums of sizes and offsets never overflow.
+        ensure!(i64::try_from(size).is_ok(), "a size of {size} bytes");
         self.left = size;
         self.padding = (BLOCK - size % BLOCK) % BLOCK;
+        Ok(())
     }
 
     /// The content of an entry that is about the next one.
     fn text(&mut self, header: &Header) -> Result<Vec<u8>> {
         let size = unsigned(&header.as_old().size).context("size")?;
         ensure!(size <= MOST, "an extended header of {size} bytes: more than {MOST} are not read");
-        self.begin_content(size);
+        self.begin_content(size)?;
         let mut text = Vec::new();
         (&mut *self).take(size).read_to_end(&mut text)?;
         Ok(text)
@@ -210,12 +214,12 @@ impl<R: Read> Reader<R> {
                 // Only files have content, whatever the header says: as Go has it.
                 size: if kind == Kind::File { size } else { 0 },
                 device: devices,
-                xattrs: pax.xattrs,
+                xattrs: pax.xattrs.into_iter().collect(),
                 sparse: None,
             })
         };
         let mut entry = numbers().with_context(named)?;
-        self.begin_content(entry.size);
+        self.begin_content(entry.size).with_context(named)?;
         let sparse = match (pax.sparse.size, header.entry_type()) {
             (Some(size), _) if pax.sparse.map_in_content => {
                 self.map_in_content().map(|map| Some((size, map)))
@@ -259,7 +263,7 @@ impl<R: Read> Reader<R> {
             block.sparse().iter().try_for_each(&mut push)?;
             more = block.is_extended();
         }
-        self.begin_content(size);
+        self.begin_content(size)?;
         Ok((gnu.real_size()?, map))
     }
 
@@ -297,13 +301,17 @@ impl<R: Read> Read for Reader<R> {
         let wanted = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
         let length = self.inner.read(&mut buffer[..wanted])?;
         if length == 0 && wanted > 0 {
-            let text = "the archive ends in the middle of an entry";
+            let text = truncated(self.position, "an entry");
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
         }
         self.left -= length as u64;
         self.position += length as u64;
         Ok(length)
     }
+}
+
+fn truncated(offset: u64, what: &str) -> String {
+    format!("the archive is truncated: it ends at offset {offset}, in the middle of {what}")
 }
 
 fn kind(header: &Header, path: &[u8]) -> Result<Kind> {
@@ -426,11 +434,14 @@ mod tests {
     fn an_archive_that_ends_early_is_an_error_wherever_it_ends() {
         let whole = archive("file", &[1; 700]);
         assert_eq!(entries(&whole).unwrap().len(), 1);
-        for end in (1..512 + 1024).step_by(7) {
-            assert!(entries(&whole[..end]).is_err(), "{end}");
+        for end in (1..512 + 700).step_by(7) {
+            let error = format!("{:#}", entries(&whole[..end]).unwrap_err());
+            assert!(error.contains(&format!("at offset {end},")), "{error}");
         }
-        // Without the two empty blocks at the end tar(1) takes it as well.
-        assert_eq!(entries(&whole[..512 + 1024]).unwrap().len(), 1);
+        // All data is there: padding and end blocks add nothing.
+        for end in [512 + 700, 512 + 701, 512 + 1024, 512 + 1024 + 512] {
+            assert_eq!(entries(&whole[..end]).unwrap().len(), 1, "{end}");
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ use nix::sys::stat::{
 };
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, fchown, fchownat, linkat, symlinkat};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
@@ -57,13 +58,16 @@ pub struct Unpacked {
     /// Directories without an entry of their own, sorted.
     pub implied: Vec<Vec<u8>>,
     /// Hard links to what is not in this layer: name and target.
-    pub links: Vec<(Vec<u8>, Vec<u8>)>,
+    pub links: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Directories with whiteouts in them, sorted.
+    pub whiteouts: BTreeSet<Vec<u8>>,
 }
 
 /// More entries are in no honest archive.
 const MOST_ENTRIES: u64 = 16 << 20;
-/// Names of hard links to other layers: more, in bytes, are in no honest archive.
-const MOST_LINKS: usize = 8 << 20;
+/// Names of hard links to other layers, and of directories with whiteouts: more, in bytes, are in no
+/// honest archive.
+const MOST_LISTED: usize = 8 << 20;
 const CHUNK: usize = 64 << 10;
 /// So many zeros become a hole.
 static HOLE: [u8; 4096] = [0; 4096];
@@ -76,7 +80,8 @@ struct Unpacker<'a> {
     times: BufWriter<&'a File>,
     warnings: &'a mut Warnings,
     done: Unpacked,
-    link_bytes: usize,
+    /// Bytes of the names in `done`.
+    listed: usize,
     buffer: Vec<u8>,
 }
 
@@ -97,7 +102,7 @@ pub fn unpack<R: Read>(
         times: BufWriter::new(times),
         warnings,
         done: Unpacked::default(),
-        link_bytes: 0,
+        listed: 0,
         buffer: vec![0; CHUNK],
     };
     while let Some(entry) = reader.next_entry()? {
@@ -163,7 +168,7 @@ impl Unpacker<'_> {
             }
             return match self.dirs.enter(above, Missing::Make) {
                 Err(error) if error.is::<NoDirectory>() => Ok(()),
-                dir => whiteout::make_opaque(dir?, b"."),
+                dir => dir.map(drop).and_then(|()| self.dirs.make_opaque()),
             };
         }
         if name.starts_with(whiteout::AUFS) {
@@ -176,10 +181,24 @@ impl Unpacker<'_> {
             dir => dir?,
         };
         match fstatat(dir, target, AtFlags::AT_SYMLINK_NOFOLLOW) {
-            Err(Errno::ENOENT) => whiteout::make(dir, target)
-                .context("mknod of a whiteout (without root's rights that needs Linux 5.8)"),
+            Err(Errno::ENOENT) => {
+                whiteout::make(dir, target)
+                    .context("mknod of a whiteout (without root's rights that needs Linux 5.8)")?;
+                let path = self.dirs.path();
+                if !path.is_empty() && !self.done.whiteouts.contains(&path) {
+                    self.list(path.len())?;
+                    self.done.whiteouts.insert(path);
+                }
+                Ok(())
+            }
             // It hides what is below this layer, not what is in it.
-            Ok(_) if is_directory(dir, target) => whiteout::make_opaque(dir, target),
+            Ok(_) if is_directory(dir, target) => {
+                whiteout::make_opaque(dir, target)?;
+                let path = self.dirs.path_of(target);
+                // It may be the next that is looked up.
+                self.dirs.forget();
+                self.dirs.add_opaque(path)
+            }
             Ok(_) => Ok(()),
             Err(errno) => Err(errno.into()),
         }
@@ -195,34 +214,61 @@ impl Unpacker<'_> {
     ) -> Result<(T, bool)> {
         let dir = self.dirs.enter(above, Missing::Make)?;
         match make(dir) {
-            Err(Errno::EEXIST) => {}
-            made => return Ok((made?, false)),
+            Err(Errno::EEXIST) => {
+                let was_whiteout = self.replace(above, name)?;
+                let dir = self.dirs.enter(above, Missing::Make)?;
+                Ok((make(dir)?, was_whiteout))
+            }
+            made => {
+                let made = made?;
+                if !self.done.links.is_empty() {
+                    let path = self.dirs.path_of(name);
+                    self.done.links.remove(&path);
+                }
+                Ok((made, false))
+            }
         }
-        let stat = fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
-        let dir = dir.try_clone_to_owned()?;
+    }
+
+    /// Removes what the archive has put there before. True: that was a whiteout.
+    fn replace(&mut self, above: &[&[u8]], name: &[u8]) -> Result<bool> {
+        let dir = self.dirs.enter(above, Missing::Make)?.try_clone_to_owned()?;
+        let stat = fstatat(&dir, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
         tree::remove(dir.as_fd(), name).context("replace what the archive had there before")?;
         if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR {
-            let mut path = above.join(&b'/');
-            path.extend_from_slice(b"/");
-            self.dirs.implied.retain(|implied| !implied.starts_with(&path));
+            let path = self.dirs.path_of(name);
+            remove_tree(&mut self.dirs.implied, &path);
+            remove_tree(&mut self.done.whiteouts, &path);
+            let end = [path.as_slice(), b"0"].concat();
+            let below: Vec<_> =
+                self.done.links.range(path..end).map(|(key, _)| key.clone()).collect();
+            for key in below {
+                self.done.links.remove(&key);
+            }
         }
         self.dirs.forget();
-        Ok((make(dir.as_fd())?, whiteout::is_whiteout(&stat)))
+        Ok(whiteout::is_whiteout(&stat))
+    }
+
+    fn list(&mut self, bytes: usize) -> Result<()> {
+        self.listed += bytes;
+        ensure!(
+            self.listed < MOST_LISTED,
+            "too many hard links to other layers, or directories with whiteouts"
+        );
+        Ok(())
     }
 
     fn directory(&mut self, above: &[&[u8]], name: &[u8], entry: &Entry) -> Result<()> {
         let dir = self.dirs.enter(above, Missing::Make)?.try_clone_to_owned()?;
-        let mut path = self.dirs.path();
-        if !path.is_empty() {
-            path.push(b'/');
-        }
-        path.extend_from_slice(name);
+        let path = self.dirs.path_of(name);
         if is_directory(dir.as_fd(), name) {
             self.dirs.implied.remove(&path);
         } else {
             let made = self.make(above, name, |dir| mkdirat(dir, name, PRIVATE))?;
             if made.1 {
                 whiteout::make_opaque(dir.as_fd(), name)?;
+                self.dirs.add_opaque(path.clone())?;
             }
         }
         self.remember_times(&path, entry)?;
@@ -352,16 +398,14 @@ impl Unpacker<'_> {
 
     /// The target may be in a layer below: see [`super::patch`].
     fn link_below(&mut self, above: &[&[u8]], name: &[u8], target: &[&[u8]]) -> Result<()> {
-        self.dirs.enter(above, Missing::Make)?;
-        let mut path = self.dirs.path();
-        if !path.is_empty() {
-            path.push(b'/');
+        let dir = self.dirs.enter(above, Missing::Make)?;
+        if fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok() {
+            self.replace(above, name)?;
+            self.dirs.enter(above, Missing::Make)?;
         }
-        path.extend_from_slice(name);
-        let target = target.join(&b'/');
-        self.link_bytes += path.len() + target.len();
-        ensure!(self.link_bytes < MOST_LINKS, "too many hard links to other layers");
-        self.done.links.push((path, target));
+        let (path, target) = (self.dirs.path_of(name), target.join(&b'/'));
+        self.list(path.len() + target.len())?;
+        self.done.links.insert(path, target);
         Ok(())
     }
 
@@ -435,8 +479,11 @@ impl Unpacker<'_> {
             self.set_times(&path, number(0), number(8))
                 .with_context(|| format!("times of {}", path.escape_ascii()))?;
         }
-        let mut implied: Vec<Vec<u8>> = self.dirs.implied.into_iter().collect();
-        implied.sort();
+        // Nothing is below these: their attributes are their own.
+        for path in &self.dirs.opaque {
+            remove_tree(&mut self.dirs.implied, path);
+        }
+        let implied = self.dirs.implied.into_iter().collect();
         Ok(Unpacked { implied, ..self.done })
     }
 
@@ -453,6 +500,17 @@ impl Unpacker<'_> {
             utimensat(dir, name, &time, &time, nofollow)?;
         }
         Ok(())
+    }
+}
+
+/// Removes a path from a list, and all paths below it.
+fn remove_tree(list: &mut BTreeSet<Vec<u8>>, path: &[u8]) {
+    list.remove(path);
+    // '0' comes after '/'.
+    let (begin, end) = ([path, b"/"].concat(), [path, b"0"].concat());
+    let below: Vec<_> = list.range(begin..end).cloned().collect();
+    for path in below {
+        list.remove(&path);
     }
 }
 

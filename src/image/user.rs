@@ -2,9 +2,10 @@
 //! group (image-spec, conversion.md, Config.User).
 
 use super::view::View;
-use anyhow::{Context, Result, bail};
-use std::fs::File;
+use anyhow::{Context, Result, ensure};
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
+use std::ops::ControlFlow;
 
 /// Who runs it.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -15,78 +16,121 @@ pub struct User {
     pub gid: u32,
     /// Other groups.
     pub groups: Vec<u32>,
+    /// The home directory that the image's passwd gives this uid.
+    pub home: Option<String>,
 }
 
 /// What stands after so many bytes of passwd or group is not read.
 const MOST: u64 = 8 << 20;
 
-/// A line of passwd or group: its fields.
-type Lines = Vec<Vec<Vec<u8>>>;
+/// With its NUL, the longest path that the kernel takes.
+const PATH_MAX: usize = libc::PATH_MAX.cast_unsigned() as usize;
 
 /// Looks a user up.
 pub fn find(text: &str, view: &View) -> Result<User> {
-    let read = |path: &str| lines(view.open_file(path.as_bytes())?);
-    parse(text, || read("/etc/passwd"), || read("/etc/group"))
+    let open = |path: &str| -> Result<Box<dyn BufRead>> {
+        Ok(match view.open_file(path.as_bytes())? {
+            Some(file) => Box::new(BufReader::new(file.take(MOST))),
+            None => Box::new(&b""[..]),
+        })
+    };
+    parse(text, open("/etc/passwd")?, open("/etc/group")?)
         .with_context(|| format!("the image's user {text:?}"))
 }
 
-fn lines(file: Option<File>) -> Result<Lines> {
-    let Some(file) = file else { return Ok(Vec::new()) };
-    let split = |line: Vec<u8>| line.split(|&byte| byte == b':').map(<[u8]>::to_vec).collect();
-    let lines = BufReader::new(file.take(MOST)).split(b'\n');
-    Ok(lines.map(|line| line.map(split)).collect::<Result<Lines, _>>()?)
+/// Calls `see` with the fields of each line, of which one at a time is in memory.
+fn each(mut file: impl BufRead, mut see: impl FnMut(&[&[u8]]) -> ControlFlow<()>) -> Result<()> {
+    let mut line = Vec::new();
+    while file.read_until(b'\n', &mut line)? > 0 {
+        let text = line.strip_suffix(b"\n").unwrap_or(&line);
+        // Nobody asks for more of them, however many there are.
+        let fields: Vec<&[u8]> = text.split(|&byte| byte == b':').take(7).collect();
+        if see(&fields).is_break() {
+            break;
+        }
+        line.clear();
+    }
+    Ok(())
 }
 
-fn parse(
-    text: &str,
-    passwd: impl FnOnce() -> Result<Lines>,
-    group: impl FnOnce() -> Result<Lines>,
-) -> Result<User> {
-    if text.is_empty() {
-        return Ok(User::default());
-    }
+/// A line of passwd.
+struct Known {
+    name: Vec<u8>,
+    uid: u32,
+    gid: Option<u32>,
+    home: Option<String>,
+}
+
+/// The first line of passwd that is meant: by name or, if that is a number, by uid.
+fn known(user: &str, number: Option<u32>, passwd: impl BufRead) -> Result<Option<Known>> {
+    let mut known = None;
+    each(passwd, |fields| {
+        // name, password, uid, gid, comment, home, shell
+        let Some(uid) = id(fields, 2) else { return ControlFlow::Continue(()) };
+        if number != Some(uid) && fields[0] != user.as_bytes() {
+            return ControlFlow::Continue(());
+        }
+        let home = fields.get(5).and_then(|home| String::from_utf8(home.to_vec()).ok());
+        let home = home.filter(|home| home.starts_with('/') && home.len() < PATH_MAX);
+        known = Some(Known { name: fields[0].to_vec(), uid, gid: id(fields, 3), home });
+        ControlFlow::Break(())
+    })?;
+    Ok(known)
+}
+
+fn parse(text: &str, passwd: impl BufRead, group: impl BufRead) -> Result<User> {
     let (user, wanted_group) = match text.split_once(':') {
         Some((user, group)) => (user, Some(group).filter(|group| !group.is_empty())),
         None => (text, None),
     };
-    let number: Option<u32> = user.parse().ok();
-    let known = passwd()?.into_iter().find(|line| match number {
-        // passwd: name, password, uid, gid, …
-        Some(uid) => id(line, 2) == Some(uid),
-        None => line[0] == user.as_bytes() && id(line, 2).is_some(),
-    });
-    let uid = match (number, &known) {
-        (Some(uid), _) => uid,
-        (None, Some(line)) => id(line, 2).unwrap_or_default(),
-        (None, None) if user.is_empty() => 0,
-        (None, None) => bail!("no such user in the image's /etc/passwd"),
-    };
-    let own = known.as_ref().and_then(|line| id(line, 3)).unwrap_or(0);
+    // Nobody in particular is root, with what passwd says of root.
+    let number: Option<u32> = if user.is_empty() { Some(0) } else { user.parse().ok() };
+    let known = known(user, number, passwd)?;
+    let uid = known.as_ref().map(|known| known.uid).or(number);
+    let uid = uid.context("no such user in the image's /etc/passwd")?;
+    let home = known.as_ref().and_then(|known| known.home.clone());
     let Some(wanted) = wanted_group else {
-        // group: name, password, gid, members. A number alone brings no other groups.
-        let member = |line: &Vec<Vec<u8>>| {
-            let members = line.get(3).map(Vec::as_slice).unwrap_or_default();
-            members.split(|&byte| byte == b',').any(|name| name == user.as_bytes())
-        };
-        let mut groups = Vec::new();
-        if number.is_none() {
-            let lines = group()?.into_iter().filter(member);
-            groups = lines.filter_map(|line| id(&line, 2)).filter(|&gid| gid != own).collect();
-            groups.sort_unstable();
-            groups.dedup();
-        }
-        return Ok(User { uid, gid: own, groups });
+        let gid = known.as_ref().and_then(|known| known.gid).unwrap_or(0);
+        let name = known.map(|known| known.name);
+        let groups = name.map_or_else(|| Ok(Vec::new()), |name| groups_of(&name, gid, group))?;
+        return Ok(User { uid, gid, groups, home });
     };
-    if let Ok(gid) = wanted.parse() {
-        return Ok(User { uid, gid, groups: Vec::new() });
-    }
-    let line = group()?.into_iter().find(|line| line[0] == wanted.as_bytes());
-    let gid = line.and_then(|line| id(&line, 2));
-    let gid = gid.with_context(|| format!("no group {wanted:?} in the image's /etc/group"))?;
-    Ok(User { uid, gid, groups: Vec::new() })
+    let gid = match wanted.parse() {
+        Ok(gid) => gid,
+        Err(_) => group_id(wanted, group)?,
+    };
+    Ok(User { uid, gid, groups: Vec::new(), home })
 }
 
-fn id(line: &[Vec<u8>], field: usize) -> Option<u32> {
+/// The groups that have this member, but for its own.
+fn groups_of(name: &[u8], own: u32, group: impl BufRead) -> Result<Vec<u32>> {
+    let mut groups = BTreeSet::new();
+    each(group, |fields| {
+        // name, password, gid, members
+        let members = fields.get(3).copied().unwrap_or_default();
+        if members.split(|&byte| byte == b',').any(|member| member == name) {
+            groups.extend(id(fields, 2).filter(|&gid| gid != own));
+        }
+        ControlFlow::Continue(())
+    })?;
+    // NGROUPS_MAX of linux/limits.h.
+    ensure!(groups.len() <= 65536, "is in {} groups: more than a process can be", groups.len());
+    Ok(groups.into_iter().collect())
+}
+
+fn group_id(name: &str, group: impl BufRead) -> Result<u32> {
+    let mut found = None;
+    each(group, |fields| {
+        if fields[0] != name.as_bytes() {
+            return ControlFlow::Continue(());
+        }
+        found = id(fields, 2);
+        ControlFlow::Break(())
+    })?;
+    found.with_context(|| format!("no group {name:?} in the image's /etc/group"))
+}
+
+fn id(line: &[&[u8]], field: usize) -> Option<u32> {
     std::str::from_utf8(line.get(field)?).ok()?.parse().ok()
 }
 
@@ -94,24 +138,29 @@ fn id(line: &[Vec<u8>], field: usize) -> Option<u32> {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Lines {
-        let split = |line: &str| line.split(':').map(|field| field.as_bytes().to_vec()).collect();
-        text.lines().map(split).collect()
-    }
-
     fn parsed(text: &str) -> Result<User> {
         let passwd = "root:x:0:0::/root:/bin/sh\n\nbad\nweb:x:33:44::/:/bin/false\n";
-        let group = "root:x:0:\nweb:x:44:web\ntape:x:7:bin,web\nuser:x:9:web,other\n";
-        parse(text, || Ok(read(passwd)), || Ok(read(group)))
+        let group =
+            "root:x:0:\nweb:x:44:web\ntape:x:7:bin,web\nwheel:x:10:root\nuser:x:9:web,other";
+        parse(text, passwd.as_bytes(), group.as_bytes())
     }
 
     #[test]
     fn names_are_looked_up_and_numbers_are_taken() {
-        let user = |uid, gid, groups: &[u32]| User { uid, gid, groups: groups.to_vec() };
+        let user = |uid, gid, groups: &[u32]| {
+            let home = match uid {
+                0 => Some("/root".to_owned()),
+                33 => Some("/".to_owned()),
+                _ => None,
+            };
+            User { uid, gid, groups: groups.to_vec(), home }
+        };
         for (text, expected) in [
-            ("", user(0, 0, &[])),
+            ("", user(0, 0, &[10])),
+            ("0", user(0, 0, &[10])),
+            ("root:", user(0, 0, &[10])),
             ("web", user(33, 44, &[7, 9])),
-            ("33", user(33, 44, &[])),
+            ("33", user(33, 44, &[7, 9])),
             ("99", user(99, 0, &[])),
             ("web:tape", user(33, 7, &[])),
             ("33:5", user(33, 5, &[])),

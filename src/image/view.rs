@@ -122,6 +122,14 @@ impl View {
         Ok(!matches!(self.layers[layer].word(parts)?, Word::Nothing))
     }
 
+    /// Whether a directory of a layer has a directory of the layers below merged into it.
+    pub fn merges(&self, layer: usize, parts: &[&[u8]]) -> Result<bool> {
+        let Word::Here { ends: false, .. } = self.layers[layer].word(parts)? else {
+            return Ok(false);
+        };
+        Ok(self.find(parts, layer)?.is_some_and(|found| found.is(SFlag::S_IFDIR)))
+    }
+
     /// The names in a directory, as all layers together show it.
     pub fn names(&self, parts: &[&[u8]]) -> Result<Vec<Vec<u8>>> {
         let mut shown = BTreeSet::new();

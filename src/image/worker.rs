@@ -7,6 +7,7 @@ use crate::plan::idmap::IdMaps;
 use crate::sys::clone::{Side, clone3};
 use crate::sys::{Errno, cred, describe, exit, signal};
 use anyhow::{Context, Result, anyhow, bail};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -36,6 +37,16 @@ pub struct Reporter {
 
 /// Longer messages are cut, of results they are errors.
 const MOST: usize = 64 << 10;
+
+/// Lets this process open as many files as it may: for trees of which every level is held open. Never in
+/// a process that becomes a container's.
+pub fn raise_open_files() -> Result<()> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("getrlimit")?;
+    if soft < hard {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("setrlimit")?;
+    }
+    Ok(())
+}
 
 /// Has work done by a new process, with `maps` in a user namespace of its own. The process dies with
 /// its parent.

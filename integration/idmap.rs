@@ -166,6 +166,66 @@ fn mappings_alone_make_an_idmapped_mount() {
 }
 
 #[test]
+fn an_idmap_option_can_bring_its_own_mappings() {
+    let sandbox = Sandbox::new();
+    let data = on_disk(&sandbox);
+    let plain = sandbox.config();
+    for (option, expected) in [
+        ("idmap=uids=0-1000-10;gids=0-1000-10", [1000, 1005, 65534]),
+        ("ridmap=uids=0-7-1#5000-9-1;gids=0-7-1#5000-9-1", [7, 65534, 9]),
+    ] {
+        if crate::sandbox::is_peer() && option.starts_with('r') {
+            continue;
+        }
+        with_data(&sandbox, &data, &["bind", option], None);
+        assert_eq!(owners(&sandbox.facts(STATS)), expected, "{option}");
+        sandbox.write_config(&plain);
+    }
+}
+
+#[test]
+fn ids_of_the_kind_that_an_idmap_option_does_not_name_stay() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    with_data(&sandbox, &on_disk(&sandbox), &["bind", "idmap=uids=5-1005-1"], None);
+    let facts = sandbox.facts(STATS);
+    let ids = |name: &str| [2, 3].map(|word| facts.number(&format!("stat /data/{name}"), word));
+    assert_eq!([ids("of-root"), ids("of-5")], [[65534, 0], [1005, 5]], "{facts}");
+}
+
+#[test]
+fn an_idmap_option_can_be_relative_to_the_user_namespace() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    in_user_namespace(&sandbox);
+    let relative = "idmap=uids=@5000-0-1#@5-7-1;gids=@5000-0-1#@5-7-1";
+    with_data(&sandbox, &on_disk(&sandbox), &["bind", relative], None);
+    assert_eq!(owners(&sandbox.facts(STATS)), [65534, 7, 0]);
+}
+
+#[test]
+fn what_an_idmap_option_cannot_do_is_an_error_with_its_place() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    let data = on_disk(&sandbox);
+    let plain = sandbox.config();
+    let one = map(0, 1000, 1);
+    for (option, maps, said) in [
+        ("idmap=", None, "has no mapping"),
+        ("idmap=uids=0-1", None, "uids=0-1: is not ID-ID-SIZE"),
+        ("idmap=uids=@0-0-1", None, "@ needs the mappings of a user namespace"),
+        ("ridmap=pids=0-0-1", None, "\"pids\" is neither uids nor gids"),
+        ("idmap=uids=0-5-1", Some(&one), "the mount has uidMappings and gidMappings"),
+    ] {
+        with_data(&sandbox, &data, &["bind", option], maps);
+        let stderr = sandbox.create_with(&[]).fails_with(said);
+        assert!(stderr.contains("].options[1] (config.json line"), "{stderr}");
+        sandbox.assert_nothing_left();
+        sandbox.write_config(&plain);
+    }
+}
+
+#[test]
 fn no_process_is_left_of_the_making_of_maps() {
     brig_only!();
     let sandbox = Sandbox::new();

@@ -17,6 +17,7 @@
 mod agent;
 mod annotations;
 mod apparmor;
+mod binds;
 mod bus;
 mod cgroup_v2;
 mod cgroups;

@@ -67,15 +67,6 @@ fn binds_stand_among_other_mounts_where_the_config_lists_them() {
 }
 
 #[test]
-fn options_of_a_filesystem_have_no_effect_on_a_bind() {
-    let sandbox = Sandbox::new();
-    let one = source(&sandbox, "one");
-    let options = ["bind", "ro", "mode=700", "size=1k"];
-    add_mounts(&sandbox, &[json!({"destination": "/mnt/a", "source": one, "options": options})]);
-    assert_eq!(sandbox.facts("read /mnt/a/file").get("read /mnt/a/file"), r#""in one""#);
-}
-
-#[test]
 fn nothing_of_a_container_shows_in_the_hosts_mounts() {
     let sandbox = Sandbox::new();
     let outside = source(&sandbox, "outside");

@@ -79,10 +79,11 @@ fn apply(
     let mut state = dir.load()?.ok_or_else(|| anyhow!(NotFound))?;
     let there = [Status::Created, Status::Running, Status::Paused];
     ensure!(there.contains(&dir.status(&state)?), "container not running");
-    if !options.add {
-        return live::remove(&dir, &mut state, &plan::live::remove(mounts)?);
-    }
     let config: Spec = serde_json::from_slice(&dir.read("config.json")?)?;
+    if !options.add {
+        let targets = plan::live::remove(mounts, &config, &state.bundle)?;
+        return live::remove(&dir, &mut state, &targets);
+    }
     let mut warnings = Vec::new();
     let mounts = plan::live::add(mounts, &config, &state.bundle, &mut warnings)?;
     let opened = rootfs::live::open(&mounts, &live::users(&mounts, &state)?)?;

@@ -1,6 +1,7 @@
 //! Id maps: which of the host's user and group ids a user namespace has, under which numbers.
 
 use super::process::Process;
+use super::{idmap_option, mount_options};
 use crate::spec::{Linux, Mount, Place};
 use anyhow::{Result, anyhow, ensure};
 use oci_spec::runtime::LinuxIdMapping;
@@ -79,11 +80,11 @@ pub struct MountMap {
 }
 
 impl MountMap {
-    /// Reads a mount's mappings and its option `idmap` or `ridmap`: where it stands, and whether it is
-    /// the latter.
+    /// Reads a mount's mappings and its option `idmap` or `ridmap`.
     pub fn new(
         mount: &Mount,
-        option: Option<(usize, bool)>,
+        option: Option<mount_options::IdMap<'_>>,
+        linux: &Linux,
         place: &str,
     ) -> Result<Option<MountMap>> {
         let read = |field, maps: &Option<Vec<_>>| {
@@ -95,13 +96,18 @@ impl MountMap {
         let missing = "missing: a mount has both uidMappings and gidMappings, or none";
         ensure_at(gids.is_empty() || !uids.is_empty(), missing, &format!("{place}.uidMappings"))?;
         ensure_at(uids.is_empty() || !gids.is_empty(), missing, &format!("{place}.gidMappings"))?;
-        let maps = (!uids.is_empty()).then_some(IdMaps { uids, gids });
+        let mut maps = (!uids.is_empty()).then_some(IdMaps { uids, gids });
         let place = match option {
-            Some((index, _)) => format!("{place}.options[{index}]"),
+            Some(option) => format!("{place}.options[{}]", option.option),
             None if maps.is_some() => format!("{place}.uidMappings"),
             None => return Ok(None),
         };
-        let recursive = option.is_some_and(|(_, recursive)| recursive);
+        if let Some(text) = option.and_then(|option| option.mappings) {
+            let twice = "has mappings, and the mount has uidMappings and gidMappings: which ones?";
+            ensure_at(maps.is_none(), twice, &place)?;
+            maps = Some(idmap_option::parse(text, linux).at(&place)?);
+        }
+        let recursive = option.is_some_and(|option| option.recursive);
         Ok(Some(MountMap { maps, recursive, place }))
     }
 }
@@ -154,7 +160,7 @@ pub fn read(spec: &[LinuxIdMapping], place: &str) -> Result<Vec<IdMap>> {
     Ok(maps)
 }
 
-fn check(map: IdMap, others: &[IdMap]) -> Result<()> {
+pub(super) fn check(map: IdMap, others: &[IdMap]) -> Result<()> {
     ensure!(map.size > 0, "has size 0");
     let fits = |first: u32| first.checked_add(map.size).is_some();
     ensure!(fits(map.container) && fits(map.host), "reaches beyond the last id");
@@ -201,10 +207,14 @@ mod tests {
 
     #[test]
     fn a_mount_has_both_maps_or_its_namespaces() {
-        let of = |maps: &str, option| {
+        let of = |maps: &str, option: Option<(usize, bool)>| {
             let mount: Mount =
                 serde_json::from_str(&format!(r#"{{"destination":"/a"{maps}}}"#)).unwrap();
-            MountMap::new(&mount, option, "mounts[2]")
+            let option = option.map(|(option, recursive)| {
+                let mappings = None;
+                mount_options::IdMap { option, recursive, mappings }
+            });
+            MountMap::new(&mount, option, &Linux::default(), "mounts[2]")
         };
         assert_eq!(of("", None).unwrap(), None);
         let place = "mounts[2].options[4]".to_owned();

@@ -1,9 +1,11 @@
 //! Mounts of a container that is there already: what `mounts add` and `mounts remove` ask for.
 
-use super::mounts::{Kind, Mount, target};
+use super::destination::target;
+use super::mounts::{Kind, Mount, Setting};
 use super::rootfs::propagation;
 use crate::spec::{self, Place, Spec};
 use anyhow::{Result, anyhow};
+use oci_spec::runtime::LinuxNamespaceType;
 use std::ffi::CString;
 use std::path::Path;
 
@@ -18,9 +20,12 @@ pub fn add(
     let base = propagation(linux.rootfs_propagation.as_deref(), false)?.sources;
     let label = linux.mount_label.as_deref();
     let label = super::lsm::MountLabel::new(label, &config.annotations, &mut Vec::new())?;
+    let mut namespaces = linux.namespaces.iter();
+    let user = namespaces.any(|namespace| namespace.typ() == LinuxNamespaceType::User);
+    let setting = Setting::new(config, bundle, base, user);
     let mut planned = Vec::with_capacity(mounts.len());
     for (index, mount) in mounts.iter().enumerate() {
-        let mut mount = Mount::new(index, mount, bundle, base, warnings)?;
+        let mut mount = Mount::new(index, mount, &setting, warnings)?;
         check(&mount.kind).at(mount.place())?;
         if let Some(label) = &label {
             mount.label(label);
@@ -39,10 +44,11 @@ fn check(kind: &Kind) -> Result<()> {
     }
 }
 
-/// Where `mounts` are, of which nothing else counts.
-pub fn remove(mounts: &[spec::Mount]) -> Result<Vec<CString>> {
+/// Where `mounts` are, of which nothing else counts, in the container of this config.
+pub fn remove(mounts: &[spec::Mount], config: &Spec, bundle: &Path) -> Result<Vec<CString>> {
+    let setting = Setting::new(config, bundle, None, false);
     let path = |(index, mount): (usize, &spec::Mount)| {
-        target(&mount.destination).at(format!("mounts[{index}].destination"))
+        target(&mount.destination, &setting.root).at(format!("mounts[{index}].destination"))
     };
     mounts.iter().enumerate().map(path).collect()
 }
@@ -51,16 +57,17 @@ pub fn remove(mounts: &[spec::Mount]) -> Result<Vec<CString>> {
 mod tests {
     use super::*;
 
+    const CONFIG: &str = r#"{"ociVersion":"1.3.0","root":{"path":"r"}}"#;
+
     fn planned(mount: &str) -> Result<Vec<Mount>> {
-        let config = r#"{"ociVersion":"1.3.0","root":{"path":"r"}}"#;
         let mount = serde_json::from_str(mount).unwrap();
-        add(&[mount], &serde_json::from_str(config).unwrap(), Path::new("/b"), &mut Vec::new())
+        add(&[mount], &serde_json::from_str(CONFIG).unwrap(), Path::new("/b"), &mut Vec::new())
     }
 
     #[test]
     fn only_what_depends_on_no_namespace_can_be_added() {
         let bind = planned(r#"{"destination":"/x","source":"s","options":["rbind","ro"]}"#);
-        let Kind::Bind { source, recursive } = &bind.unwrap()[0].kind else { panic!() };
+        let Kind::Bind { source, recursive, .. } = &bind.unwrap()[0].kind else { panic!() };
         assert_eq!((source.as_c_str(), *recursive), (c"/b/s", true));
         assert!(planned(r#"{"destination":"/x","type":"tmpfs","options":["size=1m"]}"#).is_ok());
         for bad in [
@@ -79,10 +86,12 @@ mod tests {
     fn what_is_removed_is_a_clean_path_and_not_the_root() {
         let removed = |destination: &str| {
             let mount = spec::Mount { destination: destination.into(), ..spec::Mount::default() };
-            remove(&[mount]).map(|paths| paths[0].clone())
+            let config = serde_json::from_str(CONFIG).unwrap();
+            remove(&[mount], &config, Path::new("/bundle")).map(|paths| paths[0].clone())
         };
         assert_eq!(removed("a/../b//c/").unwrap().as_c_str(), c"/b/c");
-        for root in ["/", "/..", "", "a/.."] {
+        assert_eq!(removed("/bundle/r/x").unwrap().as_c_str(), c"/x");
+        for root in ["/", "/..", "", "a/..", "/bundle/r"] {
             assert!(removed(root).is_err(), "{root}");
         }
     }

@@ -2,10 +2,13 @@
 //! If [`Plan::new`] succeeds the config is valid, and nothing after it reads the spec.
 
 pub mod annotations;
+pub mod bind;
 pub mod delegate;
+pub mod destination;
 pub mod device_rules;
 pub mod devices;
 pub mod idmap;
+pub mod idmap_option;
 pub mod live;
 pub mod lsm;
 pub mod mount_options;

@@ -44,8 +44,8 @@ pub enum Change {
     Clear(u64),
     /// Chooses an access time mode.
     Atime(u64),
-    /// Anything but this access time mode: the kernel's default, which is relatime. So
-    /// `norelatime` only takes an earlier `relatime` back, as in mount(8).
+    /// Takes an earlier choice of this access time mode back: a new mount then has the kernel's
+    /// default, which is relatime, and a bind mount has its source's, as in runc.
     NotAtime(u64),
 }
 
@@ -135,15 +135,20 @@ impl Change {
                 attr.clear |= MOUNT_ATTR__ATIME;
             }
             NotAtime(mode) => {
-                let chosen = attr.clear & MOUNT_ATTR__ATIME != 0;
-                let same = attr.set & MOUNT_ATTR__ATIME == mode;
-                match (mode, chosen) {
-                    (MOUNT_ATTR_RELATIME, true) if same => attr.clear &= !MOUNT_ATTR__ATIME,
-                    (MOUNT_ATTR_RELATIME, _) => {}
-                    (_, chosen) if same || !chosen => Atime(MOUNT_ATTR_RELATIME).apply(attr),
-                    _ => {}
+                if attr.set & MOUNT_ATTR__ATIME == mode {
+                    attr.set &= !mode;
+                    attr.clear &= !MOUNT_ATTR__ATIME;
                 }
             }
+        }
+    }
+
+    /// As [`Change::apply`], but `ratime` and `rnostrictatime` make mounts that exist relatime.
+    fn apply_recursively(self, attr: &mut Attr) {
+        self.apply(attr);
+        let chosen = attr.clear & MOUNT_ATTR__ATIME != 0;
+        if matches!(self, NotAtime(mode) if mode != MOUNT_ATTR_RELATIME) && !chosen {
+            Atime(MOUNT_ATTR_RELATIME).apply(attr);
         }
     }
 }
@@ -157,10 +162,14 @@ pub struct Options<'a> {
     pub remount: bool,
     /// `tmpcopyup`, and where it stands.
     pub copy_up: Option<usize>,
-    /// `idmap`, or with `true` `ridmap`, and where it stands.
-    pub id_map: Option<(usize, bool)>,
+    /// `idmap` or `ridmap`.
+    pub id_map: Option<IdMap<'a>>,
     /// Of the mount.
     pub attr: Attr,
+    /// A bind mount has the flags that the options give it, not those of its source.
+    pub replaces: bool,
+    /// Changes of attributes in order, and where they stand.
+    pub changes: Vec<(usize, Change)>,
     /// Of the mount and those below it.
     pub recursive: Attr,
     /// Of the filesystem: `MS_*` bits.
@@ -173,6 +182,17 @@ pub struct Options<'a> {
     pub data: Vec<(usize, &'a str)>,
 }
 
+/// `idmap` or `ridmap`, without or with mappings of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdMap<'a> {
+    /// Where it stands.
+    pub option: usize,
+    /// Also of the mounts below.
+    pub recursive: bool,
+    /// What stands behind the `=`: `uids=0-1000-1;gids=0-1000-1`.
+    pub mappings: Option<&'a str>,
+}
+
 /// Takes the options of a mount apart.
 pub fn parse(options: &[String]) -> Options<'_> {
     let mut parsed = Options::default();
@@ -182,18 +202,55 @@ pub fn parse(options: &[String]) -> Options<'_> {
             Some((name, meaning)) => parsed.add(index, name, *meaning),
             // buildah has such.
             None if option.is_empty() => {}
-            None => parsed.data.push((index, option)),
+            None => match option.split_once('=') {
+                Some(("idmap", mappings)) => parsed.map_ids(index, false, Some(mappings)),
+                Some(("ridmap", mappings)) => parsed.map_ids(index, true, Some(mappings)),
+                _ => parsed.data.push((index, option)),
+            },
         }
     }
     parsed
 }
 
-impl Options<'_> {
+impl<'a> Options<'a> {
     /// The attributes that a mount with nothing below it is to have: a recursive option counts more
     /// than a plain one.
     pub fn all_set(&self) -> u64 {
         let touched = self.recursive.set | self.recursive.clear;
         self.attr.set & !touched | self.recursive.set
+    }
+
+    /// What becomes of a bind mount's own flags: once an option names one of them, they are those
+    /// that the options give, whatever the source has, as in runc and unlike mount(8). The access
+    /// time mode stays the source's until an option chooses one.
+    fn of_bind(&self) -> Attr {
+        const REPLACED: u64 = MOUNT_ATTR_RDONLY
+            | MOUNT_ATTR_NOSUID
+            | MOUNT_ATTR_NODEV
+            | MOUNT_ATTR_NOEXEC
+            | MOUNT_ATTR_NOSYMFOLLOW;
+        if !self.replaces {
+            return Attr::default();
+        }
+        let set = self.attr.set;
+        let mut clear = REPLACED & !set;
+        if self.attr.clear & MOUNT_ATTR__ATIME != 0 || set & MOUNT_ATTR_NODIRATIME != 0 {
+            clear |= MOUNT_ATTR__ATIME | MOUNT_ATTR_NODIRATIME & !set;
+        }
+        Attr { set, clear, propagation: 0 }
+    }
+
+    fn change(&mut self, index: usize, change: Change) {
+        self.replaces = true;
+        self.changes.push((index, change));
+        change.apply(&mut self.attr);
+    }
+
+    fn map_ids(&mut self, option: usize, recursive: bool, mappings: Option<&'a str>) {
+        let before = self.id_map;
+        let recursive = recursive || before.is_some_and(|before| before.recursive);
+        let mappings = mappings.or(before.and_then(|before| before.mappings));
+        self.id_map = Some(IdMap { option, recursive, mappings });
     }
 
     fn add(&mut self, index: usize, name: &'static str, meaning: Meaning) {
@@ -203,28 +260,32 @@ impl Options<'_> {
             Bind(recursive) => self.bind = Some(recursive || self.bind == Some(true)),
             Meaning::Remount => self.remount = true,
             Meaning::CopyUp => self.copy_up = Some(index),
-            Meaning::IdMap(recursive) => {
-                let before = self.id_map.is_some_and(|(_, recursive)| recursive);
-                self.id_map = Some((index, recursive || before));
-            }
+            Meaning::IdMap(recursive) => self.map_ids(index, recursive, None),
             Meaning::ReadOnly(true) => {
-                Set(MOUNT_ATTR_RDONLY).apply(&mut self.attr);
+                self.change(index, Set(MOUNT_ATTR_RDONLY));
                 self.flags |= MS_RDONLY;
             }
             Meaning::ReadOnly(false) => {
-                Clear(MOUNT_ATTR_RDONLY).apply(&mut self.attr);
+                self.change(index, Clear(MOUNT_ATTR_RDONLY));
                 self.flags &= !MS_RDONLY;
             }
-            Mount(change) => change.apply(&mut self.attr),
-            Recursive(change) => change.apply(&mut self.recursive),
+            Mount(change) => self.change(index, change),
+            Recursive(change) => {
+                change.apply_recursively(&mut self.recursive);
+                self.changes.push((index, change));
+            }
             Super(flag, true) => {
+                self.replaces = true;
                 self.flags |= flag;
                 // Silent is silent anywhere.
                 if flag != MS_SILENT {
                     self.super_options.push((index, name));
                 }
             }
-            Super(flag, false) => self.flags &= !flag,
+            Super(flag, false) => {
+                self.replaces = true;
+                self.flags &= !flag;
+            }
             Propagation(kind, recursive) => self.propagation.push((kind, recursive)),
         }
     }
@@ -263,11 +324,8 @@ pub fn steps(base: Option<u64>, tree: bool, attr: bool, options: &Options<'_>) -
     if touched != 0 {
         merge(&mut steps, tree, options.recursive);
     }
-    let own = Attr {
-        set: options.attr.set & !touched,
-        clear: options.attr.clear & !touched,
-        propagation: 0,
-    };
+    let own = options.of_bind();
+    let own = Attr { set: own.set & !touched, clear: own.clear & !touched, propagation: 0 };
     if own.set | own.clear != 0 {
         merge(&mut steps, false, own);
     }
@@ -347,7 +405,7 @@ mod tests {
         let of = |names| (options(names).attr.set, options(names).attr.clear);
         assert_eq!(of("noatime strictatime"), (MOUNT_ATTR_STRICTATIME, MOUNT_ATTR__ATIME));
         assert_eq!(of("strictatime relatime"), (0, MOUNT_ATTR__ATIME));
-        assert_eq!(of("noatime atime"), (0, MOUNT_ATTR__ATIME));
+        assert_eq!(of("noatime atime"), (0, 0));
         assert_eq!(of("strictatime atime"), (MOUNT_ATTR_STRICTATIME, MOUNT_ATTR__ATIME));
         assert_eq!(of("norelatime"), (0, 0));
         assert_eq!(of("relatime norelatime"), (0, 0));

@@ -1,9 +1,13 @@
 //! `mounts`: what each entry asks the kernel for.
 
+pub use super::destination::{check_proc, clean};
+
+use super::bind::SourceFlags;
+use super::destination::{below, target};
 use super::idmap::MountMap;
 use super::lsm::MountLabel;
 use super::mount_options::{self, Options, SUPER_WORDS, Step, legacy, steps};
-use crate::spec::{self, Place};
+use crate::spec::{self, Linux, Place, Spec};
 use anyhow::{Context, Result, anyhow, ensure};
 use libc::{MOUNT_ATTR_RDONLY, MS_I_VERSION, MS_RDONLY};
 use std::ffi::{CStr, CString};
@@ -21,8 +25,34 @@ pub struct Mount {
     pub kind: Kind,
     /// Calls of mount_setattr(2) on the mount; on a bind's source before it gets attached.
     pub steps: Vec<Step>,
+    /// What a bind mount in a user namespace keeps of its source's flags.
+    pub source_flags: SourceFlags,
     /// Other ids than the filesystem's.
     pub id_map: Option<MountMap>,
+}
+
+/// What a mount depends on beside its own entry.
+#[derive(Debug)]
+pub struct Setting<'a> {
+    /// What relative sources are relative to.
+    pub bundle: &'a Path,
+    /// `root.path`, absolute and clean.
+    pub root: Vec<u8>,
+    /// The propagation that sources of bind mounts get first.
+    pub base: Option<u64>,
+    /// The container is in another user namespace than the runtime.
+    pub user: bool,
+    /// `linux`.
+    pub linux: &'a Linux,
+}
+
+impl<'a> Setting<'a> {
+    /// Of the mounts of this config.
+    pub fn new(spec: &'a Spec, bundle: &'a Path, base: Option<u64>, user: bool) -> Self {
+        let root = spec.root.as_ref().map(|root| bundle.join(&root.path)).unwrap_or_default();
+        let root = clean(root.as_os_str().as_bytes());
+        Setting { bundle, root, base, user, linux: &spec.linux }
+    }
 }
 
 /// What is mounted.
@@ -32,6 +62,9 @@ pub enum Kind {
     Bind {
         /// Absolute.
         source: CString,
+        /// The source is in the root filesystem: its path there. An earlier mount can be what puts it
+        /// there, so it is looked for when its turn comes.
+        inside: Option<CString>,
         /// Also what is mounted below the source.
         recursive: bool,
     },
@@ -86,16 +119,16 @@ pub struct Param {
 const LONGEST_VALUE: usize = 255;
 
 impl Mount {
-    /// Plans `mounts[index]`. `base` is the propagation that sources of bind mounts get first.
+    /// Plans `mounts[index]`.
     pub fn new(
         index: usize,
         mount: &spec::Mount,
-        bundle: &Path,
-        base: Option<u64>,
+        setting: &Setting<'_>,
         warnings: &mut Vec<String>,
     ) -> Result<Self> {
         let place = format!("mounts[{index}]");
-        let target = target(&mount.destination).at(format!("{place}.destination"))?;
+        let target =
+            target(&mount.destination, &setting.root).at(format!("{place}.destination"))?;
         if mount.destination.is_relative() {
             warnings.push(format!(
                 "{place}.destination: {} is not absolute, which is deprecated: taken as {}",
@@ -104,27 +137,26 @@ impl Mount {
             ));
         }
         let options = mount_options::parse(&mount.options);
-        let kind = kind(&options, mount, bundle, &target, &place)?;
+        let kind = kind(&options, mount, setting, &target, &place)?;
         check_proc(&target, &kind).at(format!("{place}.destination"))?;
         if let Kind::Bind { .. } = kind {
-            let values = options.data.iter().map(|(option, name)| (*option, *name));
-            let all = options.super_options.iter().map(|(option, name)| (*option, *name));
-            warnings.extend(all.chain(values).map(|(option, name)| {
+            warnings.extend(options.super_options.iter().map(|(option, name)| {
                 format!("{place}.options[{option}]: {name} has no effect on a bind mount")
             }));
         }
-        let id_map = MountMap::new(mount, options.id_map, &place)?;
+        let id_map = MountMap::new(mount, options.id_map, setting.linux, &place)?;
         if let Some(map) = &id_map
             && !matches!(kind, Kind::Bind { .. })
         {
             Err(anyhow!("only a bind mount can be id-mapped")).at(&map.place)?;
         }
         let steps = match kind {
-            Kind::Bind { recursive, .. } => steps(base, recursive, true, &options),
+            Kind::Bind { recursive, .. } => steps(setting.base, recursive, true, &options),
             Kind::Remount { .. } => steps(None, true, false, &options),
             Kind::Filesystem(_) | Kind::Cgroup(_) => steps(None, false, false, &options),
         };
-        Ok(Mount { index, target, kind, steps, id_map })
+        let source_flags = SourceFlags { locked: setting.user, changes: options.changes };
+        Ok(Mount { index, target, kind, steps, source_flags, id_map })
     }
 
     /// /dev of the container is the host's or somebody else's: nothing is to be made in it.
@@ -151,7 +183,7 @@ impl Mount {
 fn kind(
     options: &Options<'_>,
     mount: &spec::Mount,
-    bundle: &Path,
+    setting: &Setting<'_>,
     target: &CStr,
     place: &str,
 ) -> Result<Kind> {
@@ -167,13 +199,14 @@ fn kind(
         return Ok(Kind::Remount { flags, data: data(&mount.options, options)? });
     }
     if let Some(recursive) = options.bind {
-        // "mode=755" is meant for another filesystem, and mount(2) ignores it. A mere word is a typo.
-        if let Some((option, name)) = options.data.iter().find(|(_, name)| !name.contains('=')) {
+        if let Some((option, name)) = options.data.first() {
             let what = "is no option of a bind mount, which has none of its filesystem's";
             Err(anyhow!("{name:?} {what}")).at(at(*option))?;
         }
-        let source = source(mount, bundle).at(format!("{place}.source"))?;
-        return Ok(Kind::Bind { source, recursive });
+        let source = source(mount, setting.bundle).at(format!("{place}.source"))?;
+        let clean = clean(source.as_bytes());
+        let inside = below(&clean, &setting.root).map(c_string).transpose()?;
+        return Ok(Kind::Bind { source, inside, recursive });
     }
     let filesystem = filesystem(options, mount, target, place)?;
     Ok(match filesystem.fstype.as_bytes() {
@@ -286,77 +319,23 @@ fn data(options: &[String], parsed: &Options<'_>) -> Result<CString> {
     c_string(data.join(",").as_bytes())
 }
 
-/// A container path as brig uses it: absolute, without `.`, `..` and doubled slashes.
-pub(super) fn target(path: &Path) -> Result<CString> {
-    ensure!(!path.as_os_str().is_empty(), "is empty");
-    let clean = clean(path.as_os_str().as_bytes());
-    ensure!(clean != b"/", "{} is the container's root", path.display());
-    c_string(&clean)
-}
-
-/// Makes a path absolute and clean without looking at the filesystem, as runc does.
-pub fn clean(path: &[u8]) -> Vec<u8> {
-    let mut names: Vec<&[u8]> = Vec::new();
-    for name in path.split(|&byte| byte == b'/') {
-        match name {
-            b"" | b"." => {}
-            b".." => drop(names.pop()),
-            name => names.push(name),
-        }
-    }
-    let mut clean = vec![b'/'];
-    clean.extend_from_slice(&names.join(&b'/'));
-    clean
-}
-
 /// A string of the config that goes to the kernel.
 pub fn c_string(bytes: &[u8]) -> Result<CString> {
     CString::new(bytes).ok().context("contains a zero byte")
 }
 
-/// Files of /proc that lxcfs and the like replace.
-const REPLACEABLE: [&str; 10] = [
-    "/proc/cpuinfo",
-    "/proc/diskstats",
-    "/proc/meminfo",
-    "/proc/stat",
-    "/proc/swaps",
-    "/proc/uptime",
-    "/proc/loadavg",
-    "/proc/slabinfo",
-    "/proc/sys/kernel/ns_last_pid",
-    "/proc/sys/crypto/fips_enabled",
-];
-
-/// Nothing but a proc filesystem on /proc, and nothing else inside it: what is written there while
-/// the container is set up (labels, profiles) would go astray (CVE-2019-16884, CVE-2025-52881).
-/// That the source of a bind mount is a proc filesystem is checked when it is opened.
-pub fn check_proc(target: &CStr, kind: &Kind) -> Result<()> {
-    let path = Path::new(std::ffi::OsStr::from_bytes(target.to_bytes()));
-    if path == Path::new("/proc") {
-        let proc = match kind {
-            Kind::Filesystem(filesystem) => filesystem.fstype.as_c_str() == c"proc",
-            Kind::Bind { .. } | Kind::Remount { .. } => true,
-            Kind::Cgroup(_) => false,
-        };
-        ensure!(proc, "only a proc filesystem can be mounted on /proc");
-    } else if path.starts_with("/proc") && !matches!(kind, Kind::Remount { .. }) {
-        let replaceable = REPLACEABLE.iter().any(|file| path == Path::new(file));
-        ensure!(replaceable, "{} is inside /proc: nothing can be mounted there", path.display());
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::Mount as Spec;
+    use crate::spec::Mount as SpecMount;
     use crate::sys::mount::Attr;
     use libc::{MS_PRIVATE, MS_SHARED};
 
     fn plan(json: &str) -> Result<Mount> {
-        let spec: Spec = serde_json::from_str(json).unwrap();
-        Mount::new(3, &spec, Path::new("/bundle"), Some(libc::MS_SLAVE), &mut Vec::new())
+        let spec: SpecMount = serde_json::from_str(json).unwrap();
+        let config = serde_json::from_str(r#"{"ociVersion":"1.3.0","root":{"path":"r"}}"#).unwrap();
+        let setting = Setting::new(&config, Path::new("/bundle"), Some(libc::MS_SLAVE), false);
+        Mount::new(3, &spec, &setting, &mut Vec::new())
     }
 
     fn error(json: &str) -> String {
@@ -387,19 +366,25 @@ mod tests {
 
     #[test]
     fn one_call_for_one_mount() {
-        let ro = step(false, MS_PRIVATE, MOUNT_ATTR_RDONLY, 0);
+        let others = |kept: u64| {
+            let nosymfollow = libc::MOUNT_ATTR_NOSYMFOLLOW;
+            let all = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
+            (all | nosymfollow | MOUNT_ATTR_RDONLY) & !kept
+        };
+        let ro = step(false, MS_PRIVATE, MOUNT_ATTR_RDONLY, others(MOUNT_ATTR_RDONLY));
         assert_eq!(bind("bind ro private"), [ro]);
         let rro = step(true, MS_PRIVATE, MOUNT_ATTR_RDONLY, 0);
         assert_eq!(bind("rbind rprivate rro"), [rro]);
-        let own = step(false, 0, MOUNT_ATTR_RDONLY, 0);
+        let own = step(false, 0, MOUNT_ATTR_RDONLY, others(MOUNT_ATTR_RDONLY));
         assert_eq!(bind("rbind rprivate ro"), [step(true, MS_PRIVATE, 0, 0), own]);
     }
 
     #[test]
     fn a_recursive_option_beats_its_plain_one() {
         let steps = bind("rbind rprivate rw nosuid rro");
-        let nosuid = step(false, 0, libc::MOUNT_ATTR_NOSUID, 0);
-        assert_eq!(steps, [step(true, MS_PRIVATE, MOUNT_ATTR_RDONLY, 0), nosuid]);
+        assert_eq!(steps[0], step(true, MS_PRIVATE, MOUNT_ATTR_RDONLY, 0));
+        let own = steps[1].attr;
+        assert_eq!((own.set, own.clear & MOUNT_ATTR_RDONLY), (libc::MOUNT_ATTR_NOSUID, 0));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use super::devices::{self, Device};
 use super::lsm::MountLabel;
 use super::mount_options::{self, Step};
-use super::mounts::{Kind, Mount, c_string, clean};
+use super::mounts::{Kind, Mount, Setting, c_string, clean};
 use super::overlay::{self, Overlay};
 use crate::spec::{self, Place, Spec};
 use crate::sys::mount::Attr;
@@ -111,9 +111,12 @@ impl Rootfs {
         }
         let propagation = propagation(linux.rootfs_propagation.as_deref(), options.no_pivot);
         let propagation = propagation.at("linux.rootfsPropagation")?;
-        let mounts = spec.mounts.iter().enumerate().map(|(index, mount)| {
-            Mount::new(index, mount, bundle, propagation.sources, &mut warnings)
-        });
+        let setting = Setting::new(spec, bundle, propagation.sources, namespaces.user);
+        let mounts = spec
+            .mounts
+            .iter()
+            .enumerate()
+            .map(|(index, mount)| Mount::new(index, mount, &setting, &mut warnings));
         let mut mounts = mounts.collect::<Result<Vec<_>>>()?;
         if let Some(label) = &label {
             mounts.iter_mut().for_each(|mount| mount.label(label));

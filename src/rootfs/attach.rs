@@ -4,11 +4,11 @@ use super::Root;
 use super::cgroup;
 use super::copy_up::copy_up;
 use super::kernel::{Kernel, Shown};
-use super::source::{Source, clone_bind};
+use super::source::{Source, clone_bind, map_ids, open_inside, set_flags};
 use super::target::{self, Target, is_directory, proc_path};
 use crate::plan::lsm::MountLabel;
 use crate::plan::mounts::{Filesystem, Kind, Mount};
-use crate::spec::At;
+use crate::spec::{At, Place};
 use crate::sys::mount::{self, Attr, clone_tree, move_mount};
 use crate::sys::path::{Links, make_dir_in, open_in};
 use crate::sys::{Errno, SysError, errno_of, xattr};
@@ -21,8 +21,15 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Mounts one entry.
 pub fn attach(root: &mut Root, mount: &Mount, source: &Source) -> Result<()> {
+    let found = match (&mount.kind, source) {
+        (Kind::Bind { inside: Some(path), .. }, Source::Inside(_)) => {
+            Some(open_inside(root.fd.as_fd(), mount, path)?)
+        }
+        _ => None,
+    };
     let tree = match source {
         Source::Detached(file) | Source::Open(file) => Some(file.as_fd()),
+        Source::Inside(_) => found.as_ref().map(AsFd::as_fd),
         Source::None | Source::Cgroup(_) => None,
     };
     let target = target::find(root, mount, tree)?;
@@ -31,17 +38,14 @@ pub fn attach(root: &mut Root, mount: &Mount, source: &Source) -> Result<()> {
     }
     match (&mount.kind, source) {
         (Kind::Bind { .. }, Source::Detached(tree)) => put(tree.as_fd(), target.fd.as_fd()),
-        (Kind::Bind { source, recursive }, Source::Open(file)) => match root.kernel {
-            Kernel::New => {
-                let tree = clone_bind(file.as_fd(), c"", mount, *recursive)?;
-                put(tree.as_fd(), target.fd.as_fd())
-            }
-            Kernel::Old(_) => {
-                same_kind(file.as_fd(), target.fd.as_fd())?;
-                root.kernel.bind(&Shown::Path(source), target.fd.as_fd(), *recursive)?;
-                root.kernel.apply(reopen(root, mount)?.as_fd(), &mount.steps)
-            }
-        },
+        (Kind::Bind { source, .. }, Source::Open(file)) => {
+            bind(root, mount, (file.as_fd(), &Shown::Path(source)), target.fd.as_fd(), None)
+        }
+        (Kind::Bind { .. }, Source::Inside(user)) => {
+            let file = found.as_ref().context("its source is not open")?.as_fd();
+            let user = user.as_ref().map(AsFd::as_fd);
+            bind(root, mount, (file, &Shown::Fd(file)), target.fd.as_fd(), user)
+        }
         (Kind::Filesystem(fs), _) => match new(root, mount, fs, &fs.fstype, &target) {
             Err(error) if *fs.fstype == *c"sysfs" && errno_of(&error) == Some(Errno::EPERM) => {
                 hosts_sysfs(root, mount, fs, target.fd.as_fd())
@@ -58,6 +62,27 @@ pub fn attach(root: &mut Root, mount: &Mount, source: &Source) -> Result<()> {
         }
         (Kind::Bind { .. } | Kind::Cgroup(_), _) => bail!("its source is not open"),
     }
+}
+
+/// Mounts what is open, or before Linux 5.12 what is `shown`, on a target.
+fn bind(
+    root: &Root,
+    mount: &Mount,
+    (file, shown): (BorrowedFd<'_>, &Shown<'_>),
+    target: BorrowedFd<'_>,
+    user: Option<BorrowedFd<'_>>,
+) -> Result<()> {
+    let recursive = matches!(mount.kind, Kind::Bind { recursive: true, .. });
+    if let Kernel::Old(_) = root.kernel {
+        same_kind(file, target)?;
+        root.kernel.bind(shown, target, recursive)?;
+        return set_flags(&root.kernel, reopen(root, mount)?.as_fd(), mount);
+    }
+    let tree = clone_bind(file, c"", mount, recursive)?;
+    if let (Some(map), Some(user)) = (&mount.id_map, user) {
+        map_ids(tree.as_fd(), map.recursive, user, true).at(&map.place)?;
+    }
+    put(tree.as_fd(), target)
 }
 
 /// Says in an error which mount it is about, and which of its options. What knows more comes first.

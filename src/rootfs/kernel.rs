@@ -1,12 +1,13 @@
 //! How this kernel mounts: by descriptors, or before Linux 5.12 by names of descriptors.
 
 use crate::plan::mount_options::{Step, legacy};
+use crate::sys::Errno;
 use crate::sys::mount::{self, Attr, Filesystem, clone_tree, move_mount, set_attr};
 use anyhow::{Context, Result, ensure};
 use libc::{
     MOUNT_ATTR__ATIME, MOUNT_ATTR_NOATIME, MOUNT_ATTR_NODEV, MOUNT_ATTR_NODIRATIME,
     MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NOSYMFOLLOW, MOUNT_ATTR_RDONLY,
-    MOUNT_ATTR_STRICTATIME, MS_BIND, MS_MOVE, MS_REC, MS_REMOUNT,
+    MOUNT_ATTR_STRICTATIME, MS_BIND, MS_MOVE, MS_REC, MS_RELATIME, MS_REMOUNT,
 };
 use nix::fcntl::{AT_FDCWD, OFlag, open};
 use nix::sys::stat::Mode;
@@ -118,15 +119,18 @@ impl Kernel {
 
     /// Changes attributes and propagation of a mount.
     pub fn set(&self, mount: BorrowedFd<'_>, recursive: bool, attr: Attr) -> Result<()> {
-        let Kernel::Old(proc) = self else { return Ok(set_attr(mount, recursive, attr)?) };
+        let Kernel::Old(proc) = self else { return set_modern(mount, recursive, attr) };
         let name = name(proc, mount)?;
         if attr.set | attr.clear != 0 {
             ensure!(
                 !recursive,
                 "recursive options need mount_setattr(2), which Linux has since 5.12"
             );
-            let attr = current(mount)? & !attr.clear | attr.set;
-            mount::mount(None, &name, None, MS_REMOUNT | MS_BIND | legacy(attr), None)?;
+            let attr = attributes(mount)? & !attr.clear | attr.set;
+            // Without any of the modes MS_REMOUNT keeps the one that there is.
+            let relatime = if attr & MOUNT_ATTR__ATIME == 0 { MS_RELATIME } else { 0 };
+            let flags = MS_REMOUNT | MS_BIND | relatime | legacy(attr);
+            mount::mount(None, &name, None, flags, None)?;
         }
         if attr.propagation != 0 {
             let recursive = if recursive { MS_REC } else { 0 };
@@ -147,8 +151,19 @@ fn name(proc: &OwnedFd, fd: BorrowedFd<'_>) -> Result<CString> {
     Ok(CString::new(fd.as_raw_fd().to_string())?)
 }
 
-/// The attributes that a mount has, which MS_REMOUNT would take away.
-fn current(mount: BorrowedFd<'_>) -> Result<u64> {
+fn set_modern(mount: BorrowedFd<'_>, recursive: bool, attr: Attr) -> Result<()> {
+    let symlinks = attr.clear & !attr.set & MOUNT_ATTR_NOSYMFOLLOW;
+    match set_attr(mount, recursive, attr) {
+        // mount_setattr(2) knows this flag since Linux 5.14, two versions later than the others.
+        Err(error) if error.errno == Errno::EINVAL && symlinks != 0 => {
+            Ok(set_attr(mount, recursive, Attr { clear: attr.clear & !symlinks, ..attr })?)
+        }
+        set => Ok(set?),
+    }
+}
+
+/// The attributes that a mount has. That it is read-only is also said of a read-only filesystem.
+pub fn attributes(mount: BorrowedFd<'_>) -> Result<u64> {
     /// statfs(2), Linux 5.10.
     const ST_NOSYMFOLLOW: libc::c_ulong = 0x2000;
     const SAME: [(libc::c_ulong, u64); 7] = [

@@ -31,7 +31,10 @@ pub struct Opened(Vec<Source>);
 pub fn open(mounts: &[Mount], users: &[Option<OwnedFd>]) -> Result<Opened> {
     ensure!(is_complete(), "needs mount_setattr(2), which Linux has since 5.12");
     let open = |(mount, user): (&Mount, &Option<OwnedFd>)| -> Result<Source> {
-        let Kind::Bind { source, recursive } = &mount.kind else { return Ok(Source::None) };
+        let Kind::Bind { source, inside, recursive } = &mount.kind else { return Ok(Source::None) };
+        if inside.is_some() {
+            return Ok(Source::Inside(user.as_ref().map(OwnedFd::try_clone).transpose()?));
+        }
         let tree = clone_bind(AT_FDCWD, source, mount, *recursive)
             .map_err(|error| match crate::sys::errno_of(&error) {
                 Some(Errno::EPERM) => error.context("only root can bind what is the host's"),

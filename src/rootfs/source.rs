@@ -2,16 +2,18 @@
 //! in whose mount namespace it then is, or where the child has no rights to it, by the parent.
 
 use super::cgroup::{self, Cgroups};
-use super::kernel::Kernel;
+use super::kernel::{Kernel, attributes};
 use super::mapped::Mapped;
 use super::overlay;
 use crate::cgroup::Cgroup;
 use crate::plan::mounts::{Kind, Mount};
 use crate::plan::rootfs::{Jail, Rootfs};
-use crate::spec::Place;
-use crate::sys::mount::{clone_tree, is_complete, open_tree, set_id_map};
-use crate::sys::{Errno, SysError};
+use crate::spec::{At, Place};
+use crate::sys::mount::{Attr, clone_tree, is_complete, open_tree, set_id_map};
+use crate::sys::path::{Links, open_in};
+use crate::sys::{Errno, SysError, errno_of};
 use anyhow::{Context, Result, anyhow, ensure};
+use libc::MOUNT_ATTR_RDONLY;
 use nix::fcntl::{AT_FDCWD, OFlag, open};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
@@ -51,6 +53,9 @@ pub(super) enum Source {
     Detached(OwnedFd),
     /// What is to be mounted when its turn comes.
     Open(OwnedFd),
+    /// Something in the root filesystem, to be looked for when its turn comes; the user namespace whose
+    /// ids it is to have.
+    Inside(Option<OwnedFd>),
     /// The host's hierarchies.
     Cgroup(Cgroups),
 }
@@ -84,11 +89,15 @@ impl Sources {
             _ => None,
         };
         let mounts = plan.mounts.iter().map(|mount| open_one(plan, mount, cgroup, (modern, here)));
-        let mounts = mounts.collect::<Result<Vec<_>>>()?;
-        for ((mount, source), user) in plan.mounts.iter().zip(&mounts).zip(&users.mounts) {
+        let mut mounts = mounts.collect::<Result<Vec<_>>>()?;
+        for ((mount, source), user) in plan.mounts.iter().zip(&mut mounts).zip(&users.mounts) {
             let (Some(map), Some(user)) = (&mount.id_map, user) else { continue };
-            if let Source::Detached(tree) | Source::Open(tree) = source {
-                map_ids(tree.as_fd(), map.recursive, user.as_fd(), modern).at(&map.place)?;
+            match source {
+                Source::Detached(tree) | Source::Open(tree) => {
+                    map_ids(tree.as_fd(), map.recursive, user.as_fd(), modern).at(&map.place)?;
+                }
+                Source::Inside(kept) => *kept = Some(user.try_clone()?),
+                Source::None | Source::Cgroup(_) => {}
             }
         }
         let kcore = plan.own_dev && Path::new("/proc/kcore").exists();
@@ -119,7 +128,8 @@ fn open_one(
     (modern, here): (bool, bool),
 ) -> Result<Source> {
     match &mount.kind {
-        Kind::Bind { source, recursive } => {
+        Kind::Bind { inside: Some(_), .. } => Ok(Source::Inside(None)),
+        Kind::Bind { source, recursive, .. } => {
             // Of a slave, which all here are soon, nothing could reach the host any more.
             let reaches_host = plan.propagation.sources.is_none();
             let opened = match modern && (!here || reaches_host) {
@@ -146,8 +156,56 @@ pub(super) fn clone_bind(
     if mount.target.as_c_str() == c"/proc" {
         ensure_proc(tree.as_fd())?;
     }
-    Kernel::New.apply(tree.as_fd(), &mount.steps)?;
+    set_flags(&Kernel::New, tree.as_fd(), mount)?;
     Ok(tree)
+}
+
+/// Gives a bind mount its propagation and flags.
+pub(super) fn set_flags(kernel: &Kernel, tree: BorrowedFd<'_>, mount: &Mount) -> Result<()> {
+    let changes_flags = mount.steps.iter().any(|step| step.attr.set | step.attr.clear != 0);
+    if !changes_flags || !mount.source_flags.locked {
+        match kernel.apply(tree, &mount.steps) {
+            // brig itself is in a user namespace, to which the kernel has locked the source's flags.
+            Err(error) if changes_flags && errno_of(&error) == Some(Errno::EPERM) => {}
+            done => return done,
+        }
+    }
+    let mut source = attributes(tree)?;
+    if source & MOUNT_ATTR_RDONLY != 0 && !is_mount_read_only(kernel, tree)? {
+        source &= !MOUNT_ATTR_RDONLY;
+    }
+    let steps = mount.source_flags.keep(&mount.steps, source).map_err(|refused| {
+        let text = "in a user namespace that cannot be taken away";
+        let error = anyhow!("the source is mounted {}: {text}", refused.flag);
+        error.context(At::new(format!("{}.options[{}]", mount.place(), refused.option)))
+    })?;
+    kernel.apply(tree, &steps)
+}
+
+/// Whether it is the mount that is read-only, not just its filesystem: then making it writable shows.
+fn is_mount_read_only(kernel: &Kernel, tree: BorrowedFd<'_>) -> Result<bool> {
+    let writable = Attr { clear: MOUNT_ATTR_RDONLY, ..Attr::default() };
+    if kernel.set(tree, false, writable).is_err() {
+        return Ok(true);
+    }
+    let was = attributes(tree)? & MOUNT_ATTR_RDONLY == 0;
+    if was {
+        kernel.set(tree, false, Attr { set: MOUNT_ATTR_RDONLY, ..Attr::default() })?;
+    }
+    Ok(was)
+}
+
+/// Opens a source that is in the root filesystem, as far as that is built.
+pub(super) fn open_inside(root: BorrowedFd<'_>, mount: &Mount, path: &CStr) -> Result<OwnedFd> {
+    let open = || -> Result<OwnedFd> {
+        let file = open_in(root, path, OFlag::O_PATH, Links::Follow)
+            .context("in the root filesystem as mounted so far")?;
+        if mount.target.as_c_str() == c"/proc" {
+            ensure_proc(file.as_fd())?;
+        }
+        Ok(file)
+    };
+    open().at(format!("{}.source", mount.place()))
 }
 
 fn open_bind(mount: &Mount, source: &CStr, modern: bool) -> Result<OwnedFd> {

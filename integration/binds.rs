@@ -1,0 +1,444 @@
+//! Bind mounts: what becomes of their sources' flags, sources inside the root filesystem, and
+//! destinations that begin with its path.
+
+use crate::facts::Facts;
+use crate::sandbox::{Sandbox, brig_only, skip};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use serde_json::{Value, json};
+use std::fs;
+use std::os::unix::fs::{chown, symlink};
+use std::path::PathBuf;
+
+/// The flags of a source, what a bind mount of it asks for, what it then has; in a user namespace the
+/// same, other flags, or an error about the source's flag.
+struct Row {
+    source: &'static str,
+    options: &'static str,
+    flags: &'static str,
+    user: User,
+}
+
+enum User {
+    Same,
+    Has(&'static str),
+    Refused(&'static str),
+}
+
+use User::{Has, Refused, Same};
+
+const fn row(source: &'static str, options: &'static str, flags: &'static str, user: User) -> Row {
+    Row { source, options, flags, user }
+}
+
+const ALL: &str = "ro,nosuid,nodev,noexec";
+const KEPT: &str = "ro,nosuid,nodev,noexec,relatime";
+
+const TABLE: &[Row] = &[
+    // Nothing that says how the mount is to be: the source's flags.
+    row(ALL, "bind", KEPT, Same),
+    row(ALL, "rbind,rprivate", KEPT, Same),
+    row(ALL, "rbind,rslave,defaults", KEPT, Same),
+    row("nosymfollow", "bind", "rw,relatime,nosymfollow", Same),
+    // One option, and the others are gone with it.
+    row(ALL, "bind,ro", "ro,relatime", Has(KEPT)),
+    row(ALL, "bind,nosuid", "rw,nosuid,relatime", Has(KEPT)),
+    row(ALL, "bind,nodev", "rw,nodev,relatime", Has(KEPT)),
+    row(ALL, "bind,noexec", "rw,noexec,relatime", Has(KEPT)),
+    row(
+        ALL,
+        "rbind,nosymfollow",
+        "rw,relatime,nosymfollow",
+        Has("ro,nosuid,nodev,noexec,relatime,nosymfollow"),
+    ),
+    row(ALL, "bind,relatime", "rw,relatime", Has(KEPT)),
+    row(ALL, "bind,sync", "rw,relatime", Has(KEPT)),
+    row(ALL, "bind,ro,nosuid,nodev,noexec", KEPT, Same),
+    row("nosymfollow", "bind,ro", "ro,relatime", Same),
+    row("nosymfollow,nodev", "bind,noexec", "rw,noexec,relatime", Has("rw,nodev,noexec,relatime")),
+    // An option that only takes away counts as well, and in a user namespace cannot be had.
+    row(ALL, "bind,rw", "rw,relatime", Refused("ro")),
+    row(ALL, "bind,suid", "rw,relatime", Refused("nosuid")),
+    row(ALL, "bind,dev", "rw,relatime", Refused("nodev")),
+    row(ALL, "bind,exec,ro", "ro,relatime", Refused("noexec")),
+    row(ALL, "bind,async", "rw,relatime", Has(KEPT)),
+    row("nosymfollow", "bind,symfollow", "rw,relatime", Same),
+    row("ro", "bind,ro,rw", "rw,relatime", Refused("ro")),
+    row("noexec", "bind,exec,noexec", "rw,noexec,relatime", Same),
+    row("nosuid", "bind,rw", "rw,relatime", Has("rw,nosuid,relatime")),
+    // Access times stay as they are until an option chooses a mode.
+    row("noatime", "bind,ro", "ro,noatime", Same),
+    row("noatime,nodiratime", "bind,nosuid", "rw,nosuid,noatime,nodiratime", Same),
+    row("strictatime", "bind,noexec", "rw,noexec", Same),
+    row("nodev", "bind,noatime", "rw,noatime", Refused("relatime")),
+    row("noatime,nodev", "bind,noatime", "rw,noatime", Has("rw,nodev,noatime")),
+    row("noatime", "bind,strictatime", "rw", Refused("noatime")),
+    row("noatime", "bind,relatime", "rw,relatime", Refused("noatime")),
+    row("strictatime", "bind,relatime", "rw,relatime", Refused("strictatime")),
+    row("strictatime", "bind,strictatime,ro", "ro", Same),
+    row("noatime", "bind,nodiratime", "rw,nodiratime,relatime", Refused("noatime")),
+    row("noatime,nodiratime", "bind,noatime", "rw,noatime", Refused("noatime")),
+    row("", "bind,nodiratime", "rw,nodiratime,relatime", Refused("relatime")),
+    row("noatime,nodev", "bind,atime", "rw,noatime", Refused("noatime")),
+    row("nodiratime,nodev", "bind,diratime", "rw,nodiratime,relatime", Refused("nodiratime")),
+    // Recursive options come on top, and replace nothing.
+    row("nosuid,nodev", "rbind,rro", "ro,nosuid,nodev,relatime", Same),
+    row("ro,nodev", "rbind,rrw", "rw,nodev,relatime", Refused("ro")),
+    row("ro,nodev", "rbind,rexec", "ro,nodev,relatime", Same),
+    row("nodev", "rbind,nosuid,rro", "ro,nosuid,relatime", Has("ro,nosuid,nodev,relatime")),
+    row("", "rbind,rnoatime", "rw,noatime", Refused("relatime")),
+];
+
+/// Directories with these flags, mounted for as long as this lives.
+struct Sources<'a>(&'a Sandbox, Vec<&'static str>);
+
+impl<'a> Sources<'a> {
+    fn mount(sandbox: &'a Sandbox) -> Self {
+        let mut all: Vec<&str> = TABLE.iter().map(|row| row.source).collect();
+        all.sort_unstable();
+        all.dedup();
+        let sources = Sources(sandbox, all);
+        for flags in &sources.1 {
+            let path = sources.path(flags);
+            fs::create_dir(&path).unwrap();
+            let none = None::<&str>;
+            mount(Some("tmpfs"), &path, Some("tmpfs"), MsFlags::empty(), none).unwrap();
+            let bits = flags.split(',').filter(|flag| !flag.is_empty()).map(bit);
+            let bits = bits.fold(MsFlags::MS_REMOUNT | MsFlags::MS_BIND, MsFlags::union);
+            mount(none, &path, none, bits, none).unwrap();
+        }
+        sources
+    }
+
+    fn path(&self, flags: &str) -> PathBuf {
+        self.0.dir.join(format!("source-{}", flags.replace(',', "-")))
+    }
+
+    fn entry(&self, row: &Row, to: &str) -> Value {
+        let options: Vec<&str> = row.options.split(',').collect();
+        json!({"destination": to, "source": self.path(row.source), "type": "bind", "options": options})
+    }
+}
+
+impl Drop for Sources<'_> {
+    fn drop(&mut self) {
+        for flags in &self.1 {
+            umount2(&self.path(flags), MntFlags::MNT_DETACH).unwrap();
+        }
+    }
+}
+
+fn bit(flag: &str) -> MsFlags {
+    match flag {
+        "ro" => MsFlags::MS_RDONLY,
+        "nosuid" => MsFlags::MS_NOSUID,
+        "nodev" => MsFlags::MS_NODEV,
+        "noexec" => MsFlags::MS_NOEXEC,
+        "noatime" => MsFlags::MS_NOATIME,
+        "nodiratime" => MsFlags::MS_NODIRATIME,
+        "strictatime" => MsFlags::MS_STRICTATIME,
+        "nosymfollow" => MsFlags::from_bits_retain(libc::MS_NOSYMFOLLOW),
+        _ => panic!("{flag}"),
+    }
+}
+
+fn add(sandbox: &Sandbox, mounts: &[Value]) {
+    sandbox.patch(|config| config["mounts"].as_array_mut().unwrap().extend_from_slice(mounts));
+}
+
+fn in_user_namespace(sandbox: &Sandbox) {
+    sandbox.patch(|config| {
+        let linux = &mut config["linux"];
+        linux["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+        let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+        linux["uidMappings"] = map.clone();
+        linux["gidMappings"] = map;
+    });
+    for path in [sandbox.rootfs(), sandbox.rootfs().join("tmp"), sandbox.rootfs().join("mnt")] {
+        fs::create_dir_all(&path).unwrap();
+        chown(path, Some(100_000), Some(100_000)).unwrap();
+    }
+}
+
+/// Mounts all rows at once and compares the flags of each.
+fn compare(
+    sandbox: &Sandbox,
+    sources: &Sources<'_>,
+    rows: &[(&Row, &str)],
+    facts: impl Fn() -> Facts,
+) {
+    let at = |index: usize| format!("/mnt/{index}");
+    let plain = sandbox.config();
+    let mounts = rows.iter().enumerate();
+    let mounts: Vec<Value> = mounts.map(|(i, (row, _))| sources.entry(row, &at(i))).collect();
+    add(sandbox, &mounts);
+    let facts = facts();
+    sandbox.write_config(&plain);
+    for (index, (row, expected)) in rows.iter().enumerate() {
+        let found = facts.mount(&at(index)).options.join(",");
+        assert_eq!(found, *expected, "{} of a source that is {:?}", row.options, row.source);
+    }
+}
+
+#[test]
+fn a_bind_has_the_flags_of_its_options_and_not_its_sources() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    let sources = Sources::mount(&sandbox);
+    let rows: Vec<_> = TABLE.iter().map(|row| (row, row.flags)).collect();
+    compare(&sandbox, &sources, &rows, || sandbox.facts("mounts"));
+}
+
+/// runc 1.1 does not count options that only take flags away, and warns of recursive ones that it does
+/// not know; in all others it is as later ones.
+#[test]
+fn binds_have_the_flags_that_they_have_with_runc() {
+    brig_only!();
+    if std::process::Command::new("runc").arg("--version").output().is_err() {
+        return skip("no runc to compare with");
+    }
+    let sandbox = Sandbox::new();
+    let sources = Sources::mount(&sandbox);
+    const TAKEN_AWAY: [&str; 7] = [
+        "bind,rw",
+        "bind,suid",
+        "bind,dev",
+        "bind,async",
+        "bind,symfollow",
+        "bind,atime",
+        "bind,diratime",
+    ];
+    let same = |row: &&Row| !TAKEN_AWAY.contains(&row.options) && row.options != "bind,ro,rw";
+    let rows: Vec<_> = TABLE.iter().filter(same).map(|row| (row, row.flags)).collect();
+    compare(&sandbox, &sources, &rows, || {
+        let bundle = sandbox.script("mounts").bundle();
+        let mut command = std::process::Command::new("runc");
+        command.arg("--root").arg(sandbox.dir.join("runc")).arg("run");
+        command.arg("--bundle").arg(bundle).arg(&sandbox.id);
+        Facts::parse(&sandbox.spawn(command).wait().ok().stdout)
+    });
+}
+
+#[test]
+fn in_a_user_namespace_a_bind_keeps_its_sources_flags() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    in_user_namespace(&sandbox);
+    let sources = Sources::mount(&sandbox);
+    let kept = TABLE.iter().filter_map(|row| match row.user {
+        Same => Some((row, row.flags)),
+        Has(flags) => Some((row, flags)),
+        Refused(_) => None,
+    });
+    compare(&sandbox, &sources, &kept.collect::<Vec<_>>(), || sandbox.facts("mounts"));
+}
+
+#[test]
+fn in_a_user_namespace_no_option_takes_a_sources_flag_away() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    in_user_namespace(&sandbox);
+    let sources = Sources::mount(&sandbox);
+    for row in TABLE {
+        let Refused(flag) = row.user else { continue };
+        let plain = sandbox.config();
+        add(&sandbox, &[sources.entry(row, "/mnt")]);
+        let said = sandbox.create_with(&[]).fails();
+        let expected = format!("the source is mounted {flag}: in a user namespace");
+        assert!(said.contains(&expected) && said.contains("].options["), "{}: {said}", row.options);
+        sandbox.write_config(&plain);
+    }
+    drop(sources);
+    sandbox.assert_nothing_left();
+}
+
+#[test]
+fn a_filesystem_that_is_read_only_by_itself_can_be_bound_rw_in_a_user_namespace() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    in_user_namespace(&sandbox);
+    let source = sandbox.dir.join("read-only");
+    fs::create_dir(&source).unwrap();
+    mount(Some("tmpfs"), &source, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+    let none = None::<&str>;
+    mount(none, &source, none, MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY, none).unwrap();
+    // The mount is read-only, too, since that.
+    mount(none, &source, none, MsFlags::MS_REMOUNT | MsFlags::MS_BIND, none).unwrap();
+    add(&sandbox, &[json!({"destination": "/mnt", "source": source, "options": ["bind", "rw"]})]);
+    let done = sandbox.script("mounts").run();
+    umount2(&source, MntFlags::MNT_DETACH).unwrap();
+    let mount = Facts::parse(&done.ok().stdout).mount("/mnt");
+    assert_eq!((mount.options[0].as_str(), mount.data[0].as_str()), ("rw", "ro"));
+}
+
+#[test]
+fn mounts_below_an_rbind_keep_their_flags() {
+    let sandbox = Sandbox::new();
+    let source = sandbox.dir.join("source");
+    fs::create_dir_all(source.join("below")).unwrap();
+    let none = None::<&str>;
+    for (path, flags) in
+        [(source.clone(), MsFlags::MS_NOSUID), (source.join("below"), MsFlags::MS_NODEV)]
+    {
+        mount(Some("tmpfs"), &path, Some("tmpfs"), flags, none).unwrap();
+        fs::create_dir_all(path.join("below")).unwrap();
+    }
+    add(&sandbox, &[json!({"destination": "/mnt", "source": source, "options": ["rbind", "ro"]})]);
+    let done = sandbox.script("mounts").run();
+    umount2(&source, MntFlags::MNT_DETACH).unwrap();
+    let facts = Facts::parse(&done.ok().stdout);
+    assert_eq!(facts.mount("/mnt").options.join(","), "ro,relatime");
+    assert_eq!(facts.mount("/mnt/below").options.join(","), "rw,nodev,relatime");
+}
+
+#[test]
+fn options_of_filesystems_are_refused_on_a_bind() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    let options = ["bind", "ro", "mode=700"];
+    add(&sandbox, &[json!({"destination": "/mnt", "source": sandbox.dir, "options": options})]);
+    sandbox.create_with(&[]).fails_with(r#""mode=700" is no option of a bind mount"#);
+    sandbox.assert_nothing_left();
+}
+
+/// A directory with a file and a directory with one.
+fn volume(sandbox: &Sandbox) -> PathBuf {
+    let volume = sandbox.dir.join("volume");
+    fs::create_dir_all(volume.join("dir")).unwrap();
+    fs::write(volume.join("file"), "of the volume").unwrap();
+    fs::write(volume.join("dir/file"), "deeper").unwrap();
+    volume
+}
+
+#[test]
+fn a_source_can_be_what_an_earlier_mount_puts_into_the_root_filesystem() {
+    for user in [false, true] {
+        let sandbox = Sandbox::new();
+        if user {
+            brig_only!();
+            in_user_namespace(&sandbox);
+        }
+        let (volume, root) = (volume(&sandbox), sandbox.rootfs());
+        let bind = |to: &str, source: &str, option: &str| json!({"destination": to, "source": root.join(source), "options": ["rbind", option]});
+        fs::create_dir(root.join("early")).unwrap();
+        add(
+            &sandbox,
+            &[
+                json!({"destination": "/early", "source": volume, "options": ["bind"]}),
+                bind("/mnt/dir", "early/dir", "ro"),
+                bind("/mnt/file", "early/file", "rw"),
+                json!({"destination": "/tmp", "type": "tmpfs", "options": ["nosuid"]}),
+                bind("/mnt/memory", "tmp", "nodev"),
+                json!({"destination": "/mnt/relative", "source": "rootfs/early/dir/", "options": ["bind"]}),
+            ],
+        );
+        let facts = sandbox.facts(
+            "read /mnt/dir/file ; read /mnt/file ; read /mnt/relative/file ; mounts ; \
+             write /tmp/new x ; read /mnt/memory/new",
+        );
+        assert_eq!(facts.get("read /mnt/dir/file"), r#""deeper""#);
+        assert_eq!(facts.get("read /mnt/file"), r#""of the volume""#);
+        assert_eq!(facts.get("read /mnt/relative/file"), r#""deeper""#);
+        assert_eq!(facts.get("read /mnt/memory/new"), r#""x""#);
+        assert_eq!(facts.mount("/mnt/memory").fstype, "tmpfs");
+        assert!(facts.mount("/mnt/dir").has("ro"), "{facts}");
+    }
+}
+
+#[test]
+fn a_source_inside_the_root_filesystem_never_leads_out_of_it() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    let (volume, root) = (volume(&sandbox), sandbox.rootfs());
+    symlink(&volume, root.join("out")).unwrap();
+    symlink("/etc", root.join("in")).unwrap();
+    sandbox.add_file("etc/file", "of the image");
+    let plain = sandbox.config();
+    let bind = |source: &str| json!({"destination": "/mnt", "source": root.join(source), "options": ["bind"]});
+    for source in ["out", "out/dir", "in/nothing"] {
+        add(&sandbox, &[bind(source)]);
+        let said = sandbox.create_with(&[]).fails();
+        let place = "].source (config.json line";
+        assert!(said.contains(place) && said.contains("ENOENT"), "{source}: {said}");
+        sandbox.assert_nothing_left();
+        sandbox.write_config(&plain);
+    }
+    add(&sandbox, &[bind("in")]);
+    assert_eq!(sandbox.facts("read /mnt/file").get("read /mnt/file"), r#""of the image""#);
+}
+
+#[test]
+fn a_source_inside_the_root_filesystem_can_be_id_mapped() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    let (volume, root) = (volume(&sandbox), sandbox.rootfs());
+    let map = json!([{"containerID": 0, "hostID": 1000, "size": 10}]);
+    add(
+        &sandbox,
+        &[
+            json!({"destination": "/tmp", "source": volume, "options": ["bind"]}),
+            json!({"destination": "/mnt", "source": root.join("tmp/dir"), "options": ["bind", "idmap"],
+                   "uidMappings": map, "gidMappings": map}),
+        ],
+    );
+    let facts = sandbox.facts("stat /mnt/file ; stat /tmp/dir/file");
+    assert_eq!(facts.number("stat /mnt/file", 2), 1000, "{facts}");
+    assert_eq!(facts.number("stat /tmp/dir/file", 2), 0, "{facts}");
+}
+
+#[test]
+fn a_destination_that_begins_with_the_root_filesystems_path_means_the_remainder() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    let (volume, root) = (volume(&sandbox), sandbox.rootfs());
+    let root = root.to_str().unwrap();
+    let beside = format!("{root}-beside/x");
+    let tmpfs = |to: &str| json!({"destination": to, "type": "tmpfs", "source": "tmpfs"});
+    add(
+        &sandbox,
+        &[
+            json!({"destination": format!("{root}/mnt/bind"), "source": volume, "options": ["bind"]}),
+            tmpfs(&format!("/.{root}/x/..//mnt/tmpfs/")),
+            tmpfs(&root[1..]),
+            tmpfs(&beside),
+        ],
+    );
+    let said = sandbox.create_with(&[]).fails();
+    assert!(said.contains("is the container's root"), "{said}");
+    sandbox.patch(|config| {
+        let mounts = config["mounts"].as_array_mut().unwrap();
+        mounts.retain(|mount| mount["destination"] != root[1..]);
+    });
+    let facts = sandbox.facts("mounts ; read /mnt/bind/file");
+    assert_eq!(facts.get("read /mnt/bind/file"), r#""of the volume""#);
+    for target in ["/mnt/tmpfs", &beside] {
+        assert_eq!(facts.mount(target).fstype, "tmpfs");
+    }
+    let refused = format!("{root}/proc/self/attr");
+    add(&sandbox, &[tmpfs(&refused)]);
+    sandbox.create_with(&[]).fails_with("is inside /proc");
+}
+
+#[test]
+fn mounts_of_a_running_container_know_its_root_filesystem_too() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    let (volume, root) = (volume(&sandbox), sandbox.rootfs());
+    fs::create_dir_all(root.join("later")).unwrap();
+    fs::create_dir_all(root.join("again")).unwrap();
+    sandbox.script("sleep 60").run_with(&["--detach"]).ok();
+    let file = sandbox.dir.join("mounts.json");
+    let mounts = json!([
+        {"destination": root.join("later"), "source": volume, "options": ["bind", "ro"]},
+        {"destination": "/again", "source": root.join("later/dir"), "options": ["bind"]},
+    ]);
+    fs::write(&file, mounts.to_string()).unwrap();
+    let call = |action| sandbox.brig(&["mounts", action, &sandbox.id, file.to_str().unwrap()]);
+    let read = || {
+        let done = sandbox.brig(&["exec", &sandbox.id, "/init", "read", "/again/file"]);
+        Facts::parse(&done.ok().stdout)
+    };
+    call("add").ok();
+    assert_eq!(read().get("read /again/file"), r#""deeper""#);
+    call("remove").ok();
+    assert_eq!(read().get("read /again/file"), "ENOENT");
+}

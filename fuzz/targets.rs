@@ -16,7 +16,7 @@ use brig::plan::rootfs::RootOptions;
 use brig::plan::{Plan, idmap};
 use brig::seccomp::Filter;
 use brig::seccomp::arch::Arch;
-use brig::spec::{Document, Mount, Spec, shape};
+use brig::spec::{Document, Linux, Mount, Spec, shape};
 use brig::{cli, state};
 use interpreter::{Call, run, verify};
 use oci_spec::runtime::LinuxSeccomp;
@@ -95,13 +95,16 @@ pub fn mount(bytes: &[u8]) {
         options: lines.map(str::to_string).collect(),
         ..Mount::default()
     };
-    let mut warnings = Vec::new();
-    match mounts::Mount::new(0, &mount, Path::new("/bundle"), None, &mut warnings) {
+    let (root, linux) = (b"/bundle/rootfs".to_vec(), Linux::default());
+    let bundle = Path::new("/bundle");
+    let setting = mounts::Setting { bundle, root, base: None, user: false, linux: &linux };
+    match mounts::Mount::new(0, &mount, &setting, &mut Vec::new()) {
         Ok(planned) => {
             inside(planned.target.as_bytes());
             assert_ne!(planned.target.as_c_str(), c"/");
-            if let Kind::Bind { source, .. } = &planned.kind {
+            if let Kind::Bind { source, inside: path, .. } = &planned.kind {
                 assert!(source.as_bytes().starts_with(b"/"), "{source:?}");
+                path.iter().for_each(|path| inside(path.as_bytes()));
             }
         }
         Err(error) => readable(&error),

@@ -12,27 +12,16 @@ pub(super) fn parse(text: &str, linux: &Linux) -> Result<IdMaps> {
     let mut maps = IdMaps::default();
     for part in text.split(';').filter(|part| !part.is_empty()) {
         let (kind, ranges) = part.split_once('=').unwrap_or((part, ""));
-        let (maps, users) = match kind {
-            "uids" => (&mut maps.uids, read_users(&linux.uid_mappings, "uidMappings")),
-            "gids" => (&mut maps.gids, read_users(&linux.gid_mappings, "gidMappings")),
+        let (maps, users, field) = match kind {
+            "uids" => (&mut maps.uids, &linux.uid_mappings, "linux.uidMappings"),
+            "gids" => (&mut maps.gids, &linux.gid_mappings, "linux.gidMappings"),
             _ => bail!("{kind:?} is neither uids nor gids"),
         };
         ensure!(maps.is_empty(), "has {kind} twice");
         ensure!(!ranges.is_empty(), "{kind} has no mapping");
+        let users = || read(users.as_deref().unwrap_or_default(), field);
         for range in ranges.split('#') {
-            let mut add = |map: IdMap| {
-                check(map, maps)?;
-                maps.push(map);
-                Ok(())
-            };
-            let parsed = match range.strip_prefix('@') {
-                Some(relative) => triplet(relative).and_then(|map| {
-                    let users = users.as_ref().map_err(|error| anyhow::anyhow!("{error:#}"))?;
-                    resolve(map, users)?.into_iter().try_for_each(add)
-                }),
-                None => triplet(range).and_then(|map| add(map)),
-            };
-            parsed.with_context(|| format!("{kind}={range}"))?;
+            add(maps, range, &users).with_context(|| format!("{kind}={range}"))?;
         }
     }
     ensure!(!maps.uids.is_empty() || !maps.gids.is_empty(), "has no mapping");
@@ -44,11 +33,17 @@ pub(super) fn parse(text: &str, linux: &Linux) -> Result<IdMaps> {
     Ok(maps)
 }
 
-fn read_users(
-    maps: &Option<Vec<oci_spec::runtime::LinuxIdMapping>>,
-    field: &str,
-) -> Result<Vec<IdMap>> {
-    read(maps.as_deref().unwrap_or_default(), &format!("linux.{field}"))
+/// Adds one range, with `@` one of the container's ids.
+fn add(maps: &mut Vec<IdMap>, range: &str, users: &dyn Fn() -> Result<Vec<IdMap>>) -> Result<()> {
+    let ranges = match range.strip_prefix('@') {
+        Some(relative) => resolve(triplet(relative)?, &users()?)?,
+        None => vec![triplet(range)?],
+    };
+    for map in ranges {
+        check(map, maps)?;
+        maps.push(map);
+    }
+    Ok(())
 }
 
 /// `FILESYSTEM-HOST-SIZE`.

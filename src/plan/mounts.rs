@@ -140,7 +140,8 @@ impl Mount {
         let kind = kind(&options, mount, setting, &target, &place)?;
         check_proc(&target, &kind).at(format!("{place}.destination"))?;
         if let Kind::Bind { .. } = kind {
-            warnings.extend(options.super_options.iter().map(|(option, name)| {
+            let all = options.super_options.iter().chain(&options.data);
+            warnings.extend(all.map(|(option, name)| {
                 format!("{place}.options[{option}]: {name} has no effect on a bind mount")
             }));
         }
@@ -199,7 +200,9 @@ fn kind(
         return Ok(Kind::Remount { flags, data: data(&mount.options, options)? });
     }
     if let Some(recursive) = options.bind {
-        if let Some((option, name)) = options.data.first() {
+        // "mode=755" is meant for another filesystem: crun and runtime-tools have such, and mount(2)
+        // ignores it. A mere word is a typing error.
+        if let Some((option, name)) = options.data.iter().find(|(_, name)| !name.contains('=')) {
             let what = "is no option of a bind mount, which has none of its filesystem's";
             Err(anyhow!("{name:?} {what}")).at(at(*option))?;
         }

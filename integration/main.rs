@@ -62,6 +62,7 @@ mod overlay;
 mod pid_file;
 mod process;
 mod ps;
+mod records;
 mod robust;
 mod rootless;
 mod rootless_nested;

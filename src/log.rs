@@ -94,9 +94,9 @@ impl Log {
         self.about.extend(container.map(|id| ("container", id.into())));
     }
 
-    /// Something that the config asks for will not be so; the command goes on.
+    /// Something that the config asks for will not be so; the command goes on. Said once, however often it is found.
     pub fn warn(&mut self, text: &str) {
-        if self.level >= Level::Warning {
+        if self.level >= Level::Warning && !self.warnings.iter().any(|said| said == text) {
             self.warnings.push(text.to_owned());
         }
     }

@@ -10,8 +10,11 @@
 //! The status is computed on each look, never stored.
 
 mod pid_file;
+mod record;
+mod removal;
 
 pub use pid_file::{PidFile, write_atomically, write_pid_file};
+pub use record::{Found, NotBrigs, Record, VERSION, all};
 
 mod live;
 
@@ -25,7 +28,6 @@ use crate::sys::{Errno, misc, signal};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::fcntl::{OFlag, openat, renameat};
 use nix::sys::stat::Mode;
-use nix::unistd::{UnlinkatFlags, unlinkat};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -37,8 +39,11 @@ use std::time::Instant;
 pub use live::{Added, Live};
 
 /// What brig keeps of a container.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct State {
+    /// What the fields mean: [`record::VERSION`].
+    #[serde(default = "first_version")]
+    pub version: u32,
     /// The container's name.
     pub id: String,
     /// create has not finished: whatever is there is to be removed if create dies.
@@ -94,6 +99,10 @@ pub struct State {
     pub live: Live,
     /// Its cgroup, and which directories of it brig made.
     pub cgroup: Cgroup,
+}
+
+fn first_version() -> u32 {
+    1
 }
 
 impl State {
@@ -159,6 +168,8 @@ pub enum Status {
     Paused,
     /// There is no such process any more.
     Stopped,
+    /// Its record cannot be read.
+    Unknown,
 }
 
 impl std::fmt::Display for Status {
@@ -169,6 +180,7 @@ impl std::fmt::Display for Status {
             Status::Running => "running",
             Status::Paused => "paused",
             Status::Stopped => "stopped",
+            Status::Unknown => "unknown",
         })
     }
 }
@@ -184,34 +196,6 @@ impl std::fmt::Display for NotFound {
 }
 
 impl std::error::Error for NotFound {}
-
-/// Every container with a readable state, by name. One that vanishes while we look is none.
-pub fn all(root: &Path) -> Result<Vec<(State, Status)>> {
-    let mut found = Vec::new();
-    let entries = match std::fs::read_dir(root) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(found),
-        entries => entries.with_context(|| root.display().to_string())?,
-    };
-    for entry in entries {
-        let name = entry?.file_name();
-        let Some(id) = name.to_str().filter(|id| check_id(id).is_ok()) else { continue };
-        let dir = match Dir::open(root, id) {
-            Err(error)
-                if error.is::<NotFound>()
-                    || crate::sys::errno_of(&error) == Some(Errno::ENOTDIR) =>
-            {
-                continue;
-            }
-            dir => dir?,
-        };
-        if let Some(state) = dir.load()? {
-            let status = dir.status(&state)?;
-            found.push((state, status));
-        }
-    }
-    found.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
-    Ok(found)
-}
 
 /// A container's state directory.
 #[derive(Debug)]
@@ -236,6 +220,9 @@ pub fn in_use(root: &Path, id: &str) -> Option<anyhow::Error> {
 }
 
 const DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_CLOEXEC).union(OFlag::O_RDONLY);
+
+/// What is longer is none of brig's files: a config.json has 16 MiB at most, and JSON may take six bytes for one.
+const MOST_BYTES: u64 = 128 << 20;
 
 impl Dir {
     /// Reserves `id` and takes its lock.
@@ -268,9 +255,13 @@ impl Dir {
     pub fn open(root: &Path, id: &str) -> Result<Dir> {
         check_id(id)?;
         let path = root.join(id);
-        match nix::fcntl::open(&path, DIRECTORY, Mode::empty()) {
+        // No link: it would lead to what is not brig's.
+        match nix::fcntl::open(&path, DIRECTORY | OFlag::O_NOFOLLOW, Mode::empty()) {
             Ok(fd) => Ok(Dir { fd, path }),
             Err(Errno::ENOENT) => Err(NotFound.into()),
+            Err(errno) if path.is_symlink() => {
+                Err(errno).context(format!("{} is a link, and no state directory", path.display()))
+            }
             Err(errno) => Err(errno).context(format!("state directory {}", path.display())),
         }
     }
@@ -294,6 +285,16 @@ impl Dir {
         // Whoever held the lock may have deleted the container.
         ensure!(nix::sys::stat::fstat(&fd)?.st_nlink > 0, NotFound);
         Ok(Lock { _fd: fd })
+    }
+
+    /// Nobody holds the lock.
+    fn try_lock_shared(&self) -> Result<bool> {
+        Ok(misc::try_flock(self.fd(), false)?)
+    }
+
+    /// The name of the container.
+    fn id(&self) -> String {
+        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
     /// The directory itself.
@@ -326,39 +327,25 @@ impl Dir {
 
     /// Reads a file that create wrote.
     pub fn read(&self, name: &str) -> Result<Vec<u8>> {
-        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
         let read = || -> Result<Vec<u8>> {
             let mut bytes = Vec::with_capacity(4096);
             let fd = openat(self.fd(), name, flags, Mode::empty())?;
+            let kind = nix::sys::stat::fstat(&fd)?.st_mode & libc::S_IFMT;
+            ensure!(kind == libc::S_IFREG, "is no regular file");
             // Bounded, so that read_to_end does not ask for the size first.
-            File::from(fd).take(u64::MAX).read_to_end(&mut bytes)?;
+            File::from(fd).take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
+            ensure!(bytes.len() as u64 <= MOST_BYTES, "has more than {MOST_BYTES} bytes");
             Ok(bytes)
         };
         read().with_context(|| format!("{}/{name}", self.path.display()))
-    }
-
-    /// Reads `state.json`; none while create is only about to write it.
-    pub fn load(&self) -> Result<Option<State>> {
-        let bytes = match self.read("state.json") {
-            Err(error) if crate::sys::errno_of(&error) == Some(Errno::ENOENT) => return Ok(None),
-            bytes => bytes?,
-        };
-        match serde_json::from_slice(&bytes) {
-            Ok(state) => Ok(Some(state)),
-            Err(error) if error.is_eof() => Ok(None),
-            Err(error) => Err(error).with_context(|| format!("{}/state.json", self.path.display())),
-        }
     }
 
     /// What the container is doing now.
     pub fn status(&self, state: &State) -> Result<Status> {
         if state.creating {
             // Whoever creates it holds the lock. If nobody does, they died half-way.
-            return Ok(if misc::try_flock(self.fd(), false)? {
-                Status::Stopped
-            } else {
-                Status::Creating
-            });
+            return Ok(if self.try_lock_shared()? { Status::Stopped } else { Status::Creating });
         }
         if !alive(state.pid, state.start_time) {
             return Ok(Status::Stopped);
@@ -370,39 +357,6 @@ impl Dir {
             nix::sys::stat::fstatat(self.fd(), "go", nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW);
         Ok(if waits.is_ok() { Status::Created } else { Status::Running })
     }
-
-    /// Removes the directory. It holds plain files, and at most one directory of sockets: anything else
-    /// is not brig's, and stays.
-    pub fn remove(self) -> Result<()> {
-        empty(self.fd(), &self.path, true)?;
-        match unlinkat(nix::fcntl::AT_FDCWD, &self.path, UnlinkatFlags::RemoveDir) {
-            Ok(()) | Err(Errno::ENOENT) => Ok(()),
-            Err(errno) => Err(errno).with_context(|| format!("remove {}", self.path.display())),
-        }
-    }
-}
-
-/// Removes every file in a directory, and where `below` says so, those in directories there.
-fn empty(directory: BorrowedFd<'_>, path: &Path, below: bool) -> Result<()> {
-    let mut entries = nix::dir::Dir::from_fd(directory.try_clone_to_owned()?)?;
-    for entry in entries.iter() {
-        let entry = entry?;
-        let name = entry.file_name();
-        if [c".", c".."].contains(&name) {
-            continue;
-        }
-        let path = path.join(name.to_string_lossy().as_ref());
-        let remove = || match unlinkat(directory, name, UnlinkatFlags::NoRemoveDir) {
-            Err(Errno::EISDIR) if below => {
-                let flags = DIRECTORY | OFlag::O_NOFOLLOW;
-                empty(openat(directory, name, flags, Mode::empty())?.as_fd(), &path, false)?;
-                Ok(unlinkat(directory, name, UnlinkatFlags::RemoveDir)?)
-            }
-            removed => Ok::<_, anyhow::Error>(removed?),
-        };
-        remove().with_context(|| format!("remove {}", path.display()))?;
-    }
-    Ok(())
 }
 
 /// A container id, by runc's rule.

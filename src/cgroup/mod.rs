@@ -110,6 +110,13 @@ pub struct CgroupMount<'a> {
     pub mountpoint: &'a Path,
 }
 
+impl Default for Cgroup {
+    /// None that is known.
+    fn default() -> Cgroup {
+        Cgroup::disabled()
+    }
+}
+
 impl Cgroup {
     /// Where the container's cgroups are, and which directories have to be made: looks only.
     ///

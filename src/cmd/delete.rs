@@ -2,7 +2,8 @@
 
 use crate::launch::destroy;
 use crate::log::Log;
-use crate::state::{Dir, Lock, NotFound};
+use crate::state::{Dir, Lock, NotBrigs, NotFound, Record};
+use crate::sys::describe;
 use anyhow::{Context, Result, bail};
 use std::path::Path;
 
@@ -16,12 +17,22 @@ pub fn delete(root: &Path, id: &str, force: bool, log: &mut Log) -> Result<()> {
 
 fn go(root: &Path, id: &str, force: bool, log: &mut Log) -> Result<()> {
     let dir = Dir::open(root, id)?;
+    dir.ensure_own()?;
     let _lock = lock(&dir, force)?;
-    match dir.load()? {
-        Some(state) if state.creating && !force => {
+    match dir.record()? {
+        Some(Record::Whole(state)) if state.creating && !force => {
             bail!("its creation was interrupted: add --force to remove what is left of it")
         }
-        Some(state) => destroy::destroy(dir, &state, force, log),
+        Some(Record::Whole(state)) => destroy::destroy(dir, &state, force, log),
+        Some(Record::Partial(_, error)) if error.is::<NotBrigs>() => Err(error),
+        // What it tells of goes; there may be more.
+        Some(Record::Partial(state, error)) if force => {
+            log.warn(&format!("{}: only what this tells of is removed", describe(&error)));
+            destroy::destroy(dir, &state, force, log)
+        }
+        Some(Record::Partial(_, error)) => {
+            Err(error.context("add --force to remove what is left of it"))
+        }
         None if force => destroy::discard(dir),
         None => Err(NotFound.into()),
     }
@@ -34,8 +45,8 @@ fn lock(dir: &Dir, force: bool) -> Result<Lock> {
         Err(error) if force && !error.is::<NotFound>() => error,
         lock => return lock,
     };
-    match dir.load()? {
-        Some(state) if state.creating && state.cgroup.is_own() => {
+    match dir.record()? {
+        Some(Record::Whole(state)) if state.creating && state.cgroup.is_own() => {
             state.cgroup.kill()?;
             dir.lock()
         }

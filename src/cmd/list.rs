@@ -2,25 +2,29 @@
 
 use super::state::{Shown, show, user_name};
 use crate::cli::ListFormat;
-use crate::log;
-use crate::state::{self, check_id};
+use crate::log::{self, Log};
+use crate::state::{self, Found, check_id};
+use crate::sys::describe;
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Prints all containers as a table, as JSON, or their ids only.
-pub fn list(root: &Path, format: ListFormat, quiet: bool) -> Result<()> {
+pub fn list(root: &Path, format: ListFormat, quiet: bool, log: &mut Log) -> Result<()> {
     let found = state::all(root).context("list")?;
+    for trouble in found.iter().filter_map(|one| one.trouble.as_ref()) {
+        log.warn(&describe(trouble));
+    }
     if quiet {
-        let ids: String = found.iter().map(|(state, _)| format!("{}\n", state.id)).collect();
+        let ids: String = found.iter().map(|one| format!("{}\n", one.state.id)).collect();
         return log::out(ids.as_bytes());
     }
     let mut owners: BTreeMap<u32, String> = BTreeMap::new();
-    for (state, _) in &found {
+    for Found { state, .. } in &found {
         owners.entry(state.uid).or_insert_with(|| user_name(state.uid));
     }
     let shown: Vec<Shown<'_>> =
-        found.iter().map(|(state, status)| show(state, *status, &owners[&state.uid])).collect();
+        found.iter().map(|one| show(&one.state, one.status, &owners[&one.state.uid])).collect();
     match format {
         ListFormat::Json => {
             let mut text = serde_json::to_vec(&shown)?;
@@ -49,7 +53,7 @@ pub(super) fn ids(root: &Path) -> Result<Vec<String>> {
 fn table(rows: &[Shown<'_>]) -> String {
     let head = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(String::from);
     let cells = rows.iter().map(|row| {
-        let bundle = row.bundle.display().to_string();
+        let bundle = log::one_line(&row.bundle.display().to_string());
         let (pid, status) = (row.pid.to_string(), row.status.to_string());
         [row.id.to_owned(), pid, status, bundle, row.created.to_owned(), row.owner.to_owned()]
     });

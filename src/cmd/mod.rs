@@ -53,10 +53,10 @@ pub fn run(globals: &Globals, command: Command, log: &mut Log) -> Result<i32> {
         Command::Delete { id, regex, force } => {
             each(root, &id, regex, |id| delete::delete(root, id, force, log))
         }
-        Command::List { format, quiet } => list::list(root, format, quiet),
+        Command::List { format, quiet } => list::list(root, format, quiet, log),
         Command::Spec { bundle, rootless } => spec::spec(&bundle, rootless),
         Command::Events(options) => events::events(root, &options),
-        Command::Stats(options) => stats::stats(root, &options),
+        Command::Stats(options) => stats::stats(root, &options, log),
         Command::Bundle(options) => bundle::bundle(store, &options, log),
         Command::Update(options) => update::update(root, &options, log),
         Command::Diff { id, format } => diff::diff(root, &id, format),

@@ -42,7 +42,7 @@ pub fn show<'a>(state: &'a State, status: Status, owner: &'a str) -> Shown<'a> {
     Shown {
         oci_version: crate::SPEC_VERSION,
         id: &state.id,
-        pid: if status == Status::Stopped { 0 } else { state.pid },
+        pid: if [Status::Stopped, Status::Unknown].contains(&status) { 0 } else { state.pid },
         status,
         bundle: &state.bundle,
         rootfs: &state.rootfs,

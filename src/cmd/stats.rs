@@ -4,8 +4,9 @@
 use super::events::{interval, running};
 use crate::cgroup::stat::{BlkioEntry, Stats};
 use crate::cli::ListFormat;
-use crate::log;
-use crate::state::{self, Dir, NotFound, State, Status};
+use crate::log::{self, Log};
+use crate::state::{self, Dir, Found, NotFound, State, Status};
+use crate::sys::describe;
 use anyhow::{Context, Result, anyhow, ensure};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -62,11 +63,11 @@ struct Pressure {
 type Look = (Instant, Stats);
 
 /// Shows what containers use.
-pub fn stats(root: &Path, options: &Options) -> Result<()> {
-    go(root, options).context("stats")
+pub fn stats(root: &Path, options: &Options, log: &mut Log) -> Result<()> {
+    go(root, options, log).context("stats")
 }
 
-fn go(root: &Path, options: &Options) -> Result<()> {
+fn go(root: &Path, options: &Options, log: &mut Log) -> Result<()> {
     let interval = interval(options.interval.as_deref(), Duration::from_secs(1))?;
     let once = options.once || !std::io::stdout().is_terminal();
     for id in &options.ids {
@@ -76,7 +77,12 @@ fn go(root: &Path, options: &Options) -> Result<()> {
     let mut before: BTreeMap<String, Look> = BTreeMap::new();
     let mut first = true;
     loop {
-        let (rows, looks) = look(root, &options.ids, &before)?;
+        let found = state::all(root)?;
+        if first && options.ids.is_empty() {
+            let trouble = found.iter().filter_map(|one| one.trouble.as_ref());
+            trouble.for_each(|trouble| log.warn(&describe(trouble)));
+        }
+        let (rows, looks) = look(found, &options.ids, &before, log)?;
         if !(once && first) {
             log::out(draw(&rows, options.format, !once, first)?.as_bytes())?;
         }
@@ -94,21 +100,31 @@ fn load(root: &Path, id: &str) -> Result<State> {
 
 /// Every container that is asked for and lives. One that vanishes meanwhile is none.
 fn look(
-    root: &Path,
+    found: Vec<Found>,
     ids: &[String],
     before: &BTreeMap<String, Look>,
+    log: &mut Log,
 ) -> Result<(Vec<Row>, BTreeMap<String, Look>)> {
     let (mut rows, mut looks) = (Vec::new(), BTreeMap::new());
-    for (state, status) in state::all(root)? {
+    for Found { state, status, .. } in found {
         let asked = ids.is_empty() || ids.contains(&state.id);
-        if !asked || [Status::Creating, Status::Stopped].contains(&status) {
+        if !asked || [Status::Creating, Status::Stopped, Status::Unknown].contains(&status) {
             continue;
         }
         if state.cgroup.dirs().is_empty() {
             ensure!(ids.is_empty(), "{}: the container has no cgroups that could count", state.id);
             continue;
         }
-        let look = (Instant::now(), state.cgroup.stats()?);
+        let now = Instant::now();
+        let look = match state.cgroup.stats() {
+            Ok(stats) => (now, stats),
+            // Whatever is the matter with one is no reason not to show the others.
+            Err(error) if ids.is_empty() => {
+                log.warn(&format!("container {}: {}", state.id, describe(&error)));
+                continue;
+            }
+            Err(error) => return Err(error.context(state.id)),
+        };
         rows.push(row(&state.id, status, &look, before.get(&state.id)));
         looks.insert(state.id, look);
     }

@@ -9,7 +9,8 @@ use crate::log::Log;
 use crate::rdt::Rdt;
 use crate::state::{self, Dir, State, Status};
 use crate::sys::{Errno, describe, signal};
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail, ensure};
+use std::ffi::OsStr;
 use std::os::fd::AsFd;
 use std::time::Instant;
 
@@ -41,10 +42,21 @@ pub fn destroy(dir: Dir, state: &State, force: bool, log: &mut Log) -> Result<()
     state.cgroup.remove(Instant::now() + deadline::CGROUP)?;
     state.rdt.as_ref().map_or(Ok(()), Rdt::remove)?;
     if state.own_bundle {
+        ensure_in_store(state)?;
         container::discard(&state.bundle)?;
     }
     dir.remove()?;
     poststop(state, log);
+    Ok(())
+}
+
+/// A bundle that goes with its container has been made for it, in a store.
+fn ensure_in_store(state: &State) -> Result<()> {
+    let name = state.bundle.file_name().and_then(OsStr::to_str);
+    let number = name.and_then(|name| name.strip_prefix(&format!("{}-", state.id)));
+    let own = number.is_some_and(|number| number.parse::<u32>().is_ok())
+        && state.bundle.parent().is_some_and(|parent| parent.ends_with("containers"));
+    ensure!(own, "bundle {} is not in a store: it is not removed", state.bundle.display());
     Ok(())
 }
 

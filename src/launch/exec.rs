@@ -97,7 +97,7 @@ pub fn exec(options: &Options, log: &mut Log) -> Result<i32> {
         Status::Paused => {
             bail!("cannot exec in a paused container (use --ignore-paused to override)")
         }
-        Status::Stopped => bail!("cannot exec in a stopped container"),
+        Status::Stopped | Status::Unknown => bail!("cannot exec in a stopped container"),
         Status::Creating => bail!("cannot exec in a container that is being created"),
     }
     let init = state::open_init(&state)?.context("cannot exec in a stopped container")?;

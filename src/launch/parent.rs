@@ -160,6 +160,7 @@ fn first_state(
     (cgroup, rdt): (Cgroup, Option<Rdt>),
 ) -> State {
     State {
+        version: state::VERSION,
         id: options.id.clone(),
         creating: true,
         pid: 0,

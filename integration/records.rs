@@ -1,0 +1,236 @@
+//! State directories that are not as this brig makes them: of an older version, damaged, foreign, or no state
+//! directories at all.
+
+use crate::host;
+use crate::sandbox::{Sandbox, brig_only};
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+use serde_json::{Value, json};
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+fn running() -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.script("sleep 60").create();
+    sandbox.start();
+    sandbox
+}
+
+/// Makes a directory in the state root, of any origin.
+fn make(sandbox: &Sandbox, name: &str) -> PathBuf {
+    let dir = sandbox.state_root().join(name);
+    fs::create_dir_all(&dir).unwrap();
+    dir
+}
+
+/// All files below a directory.
+fn files(dir: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap().flatten() {
+        match entry.file_type().unwrap().is_dir() {
+            true => found.extend(files(&entry.path())),
+            false => found.push(entry.path().display().to_string()),
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn no_command_follows_a_link_in_the_state_root() {
+    brig_only!();
+    let sandbox = running();
+    let precious = sandbox.dir.join("precious");
+    fs::create_dir_all(precious.join("notify")).unwrap();
+    // Also what brig has names for, and a whole state.
+    let state = sandbox.state_root().join(&sandbox.id).join("state.json");
+    fs::copy(state, precious.join("state.json")).unwrap();
+    for name in ["a", "config.json", "go", "notify/notify.sock", "notify/b"] {
+        fs::write(precious.join(name), "x").unwrap();
+    }
+    let before = files(&precious);
+    let link = sandbox.state_root().join("link");
+    symlink(&precious, &link).unwrap();
+    for args in [
+        &["delete", "--force", "link"][..],
+        &["delete", "link"],
+        &["kill", "link", "KILL"],
+        &["state", "link"],
+        &["start", "link"],
+    ] {
+        sandbox.brig(args).fails_with("is a link, and no state directory");
+    }
+    assert_eq!(files(&precious), before);
+    assert_eq!(sandbox.brig(&["list", "-q"]).ok().stdout.trim(), sandbox.id);
+    assert_eq!(sandbox.status(), "running");
+    fs::remove_file(link).unwrap();
+}
+
+#[test]
+fn force_removes_nothing_from_a_directory_that_is_not_brigs() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    // As with a wrong --root.
+    for (name, has) in [
+        ("home", &["state.json", "config.json", "letter"][..]),
+        ("sub", &["notify/other"]),
+        ("odd", &["state.json/within"]),
+        ("bundle", &["config.json"]),
+    ] {
+        let dir = make(&sandbox, name);
+        for file in has {
+            fs::create_dir_all(dir.join(file).parent().unwrap()).unwrap();
+            fs::write(dir.join(file), "precious").unwrap();
+        }
+        let before = files(&dir);
+        sandbox.brig(&["delete", "--force", name]).fails();
+        assert_eq!(files(&dir), before, "{name}");
+        assert!(dir.exists(), "{name}");
+        crate::tree::remove(&dir).unwrap();
+    }
+}
+
+#[test]
+fn a_container_of_runcs_is_not_deleted() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    let dir = make(&sandbox, "theirs");
+    let theirs = json!({"id": "theirs", "init_process_pid": 1, "init_process_start": 0});
+    fs::write(dir.join("state.json"), theirs.to_string()).unwrap();
+    sandbox.brig(&["delete", "--force", "theirs"]).fails_with("a record of runc's");
+    assert!(dir.join("state.json").exists());
+    crate::tree::remove(&dir).unwrap();
+}
+
+/// Ways in which a record can be unreadable: by name.
+fn damage(sandbox: &Sandbox) -> Vec<(&'static str, PathBuf)> {
+    let own = sandbox.state_root().join(&sandbox.id).join("state.json");
+    let whole = fs::read(own).unwrap();
+    let mut made = Vec::new();
+    for (name, bytes) in [
+        ("foreign", br#"{"ociVersion":"1.0.2","id":"foreign","status":"stopped"}"#.to_vec()),
+        ("newer", br#"{"id":"newer","version":9,"pid":"none"}"#.to_vec()),
+        ("cut", whole[..60].to_vec()),
+        ("nul", vec![0; 300]),
+        ("empty", Vec::new()),
+        ("list", b"[1]".to_vec()),
+        ("copy", whole.clone()),
+        ("bytes", vec![0xff; 10]),
+    ] {
+        let dir = make(sandbox, name);
+        fs::write(dir.join("state.json"), bytes).unwrap();
+        made.push((name, dir));
+    }
+    let dir = make(sandbox, "fifo");
+    mkfifo(&dir.join("state.json"), Mode::S_IRWXU).unwrap();
+    made.push(("fifo", dir));
+    let dir = make(sandbox, "dir");
+    fs::create_dir(dir.join("state.json")).unwrap();
+    made.push(("dir", dir));
+    let dir = make(sandbox, "link");
+    symlink(sandbox.state_root().join(&sandbox.id).join("state.json"), dir.join("state.json"))
+        .unwrap();
+    made.push(("link", dir));
+    made
+}
+
+#[test]
+fn an_unreadable_record_hides_no_other_container() {
+    brig_only!();
+    let sandbox = running();
+    let made = damage(&sandbox);
+    let listed = sandbox.brig(&["list", "--format", "json"]).ok();
+    let list: Vec<Value> = serde_json::from_str(&listed.stdout).unwrap();
+    let status = |name: &str| list.iter().find(|one| one["id"] == name).map(|one| &one["status"]);
+    assert_eq!(status(&sandbox.id).unwrap(), "running");
+    for (name, dir) in &made {
+        assert_eq!(status(name).unwrap(), "unknown", "{name}");
+        let path = dir.join("state.json").display().to_string();
+        assert!(listed.stderr.contains(&path), "{name}: {}", listed.stderr);
+        let error = sandbox.brig(&["state", name]).fails();
+        assert!(error.contains(&format!("brig delete --force {name}")), "{error}");
+    }
+    assert!(sandbox.brig(&["list", "-q"]).ok().stdout.contains(&sandbox.id));
+    let shown = sandbox.brig(&["stats", "--no-stream", "--format", "json"]).ok().stdout;
+    assert!(shown.contains(&sandbox.id), "{shown}");
+    // A container whose upper nobody else may have.
+    let (upper, id) = (sandbox.dir.join("upper"), format!("{}-upper", sandbox.id));
+    fs::rename(sandbox.rootfs(), sandbox.bundle().join("base")).unwrap();
+    fs::create_dir(sandbox.rootfs()).unwrap();
+    let bundle = sandbox.script("true").bundle();
+    let words = ["run", "--bundle", bundle.to_str().unwrap(), "--layer", "bundle/base", "--upper"];
+    sandbox.brig(&[&words[..], &[upper.to_str().unwrap(), &id]].concat()).ok();
+    for (name, dir) in made {
+        sandbox.brig(&["delete", "--force", name]).ok();
+        assert!(!dir.exists(), "{name}");
+    }
+    assert_eq!(sandbox.status(), "running");
+}
+
+#[test]
+fn of_a_newer_record_force_deletes_what_it_tells_of() {
+    brig_only!();
+    let sandbox = running();
+    let path = sandbox.state_root().join(&sandbox.id).join("state.json");
+    let mut state: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    state["version"] = 9.into();
+    state["bundle"] = json!({"path": "/elsewhere"});
+    fs::write(&path, state.to_string()).unwrap();
+    let listed = sandbox.brig(&["list"]).ok();
+    assert!(listed.stdout.contains("running"), "{listed:?}");
+    assert!(listed.stderr.contains("is of version 9, and this brig writes 1"), "{listed:?}");
+    sandbox.brig(&["delete", &sandbox.id]).fails_with("is of version 9");
+    sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
+    sandbox.assert_nothing_left();
+}
+
+/// What 0.1 has written, and nothing that came later.
+fn as_of_0_1(value: &mut Value, model: &Value) {
+    match (value, model) {
+        (Value::Object(fields), Value::Object(model)) => {
+            fields.retain(|name, _| model.contains_key(name));
+            for (name, field) in fields {
+                as_of_0_1(field, &model[name]);
+            }
+        }
+        (Value::Array(items), Value::Array(model)) => {
+            if let Some(model) = model.first() {
+                items.iter_mut().for_each(|item| as_of_0_1(item, model));
+            }
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn a_container_of_0_1_goes_on_with_every_command() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    sandbox.script("sleep 60").create();
+    let path = sandbox.state_root().join(&sandbox.id).join("state.json");
+    let mut state: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let model = include_str!("../fixtures/states/0.1/plain.json");
+    as_of_0_1(&mut state, &serde_json::from_str(model).unwrap());
+    assert!(state.get("version").is_none() && state.get("cgroup").is_some(), "{state}");
+    fs::write(&path, state.to_string()).unwrap();
+    let listed = sandbox.brig(&["list"]).ok();
+    assert!(listed.stdout.contains("created") && listed.stderr.is_empty(), "{listed:?}");
+    sandbox.start();
+    let id = sandbox.id.as_str();
+    assert_eq!(sandbox.status(), "running");
+    sandbox.brig(&["exec", id, "/init", "true"]).ok();
+    sandbox.brig(&["ps", "--format", "json", id]).ok();
+    sandbox.brig(&["stats", "--no-stream", id]).ok();
+    sandbox.brig(&["events", "--stats", id]).ok();
+    if host::controller("pids").is_some() {
+        sandbox.brig(&["update", "--pids-limit", "30", id]).ok();
+    }
+    sandbox.brig(&["pause", id]).ok();
+    assert_eq!(sandbox.status(), "paused");
+    sandbox.brig(&["resume", id]).ok();
+    sandbox.brig(&["kill", id, "KILL"]).ok();
+    sandbox.wait_for_status("stopped");
+    sandbox.delete();
+    sandbox.assert_nothing_left();
+}

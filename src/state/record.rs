@@ -1,0 +1,247 @@
+//! Reading `state.json`, also one that another version of brig has written, or a crash has damaged: of such a record
+//! as much is read as can be. It hides no other container, and `delete --force` removes it.
+
+use super::{Dir, NotFound, State, Status, check_id};
+use crate::sys::{Errno, errno_of};
+use anyhow::{Context, Result, anyhow, bail};
+use serde_json::{Map, Value};
+use std::path::Path;
+
+/// The version of the records that this brig writes. Fields may be added without a new one, as long as their absence
+/// means what it meant before.
+pub const VERSION: u32 = 1;
+
+/// What every version has written.
+const REQUIRED: [&str; 7] =
+    ["id", "creating", "pid", "start_time", "bundle", "namespaces", "cgroup"];
+
+/// What `state.json` says.
+#[derive(Debug)]
+pub enum Record {
+    /// All that this brig wants to know.
+    Whole(Box<State>),
+    /// What could be read of it, and why not all.
+    Partial(Box<State>, anyhow::Error),
+}
+
+/// What stands in a state root under the name of a container.
+#[derive(Debug)]
+pub struct Found {
+    /// What is known of it: under its directory's name, whatever the record says.
+    pub state: State,
+    /// What it is doing now.
+    pub status: Status,
+    /// Why not all is known.
+    pub trouble: Option<anyhow::Error>,
+}
+
+/// Reads a record of the container `id`.
+pub(super) fn parse(id: &str, bytes: &[u8]) -> Record {
+    match serde_json::from_slice::<State>(bytes) {
+        Ok(state) if state.id == id => Record::Whole(Box::new(state)),
+        Ok(state) => foreign(id, &state.id),
+        Err(error) => salvage(id, bytes, error),
+    }
+}
+
+/// A record that is not this container's: what it says is not to be acted upon.
+fn foreign(id: &str, other: &str) -> Record {
+    let blank = State { id: id.to_owned(), ..State::default() };
+    Record::Partial(Box::new(blank), anyhow!("is the record of another container, {other:?}"))
+}
+
+/// A container of another runtime.
+#[derive(Debug)]
+pub struct NotBrigs;
+
+impl std::fmt::Display for NotBrigs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("is a record of runc's: --root leads to its containers")
+    }
+}
+
+impl std::error::Error for NotBrigs {}
+
+/// Field by field: each that means what it means here.
+fn salvage(id: &str, bytes: &[u8], error: serde_json::Error) -> Record {
+    let mut state = State { id: id.to_owned(), ..State::default() };
+    let Ok(fields) = serde_json::from_slice::<Map<String, Value>>(bytes) else {
+        return Record::Partial(Box::new(state), error.into());
+    };
+    match fields.get("id").and_then(Value::as_str) {
+        Some(other) if other != id => return foreign(id, other),
+        _ => {}
+    }
+    if fields.contains_key("init_process_pid") {
+        return Record::Partial(Box::new(state), NotBrigs.into());
+    }
+    let mut error = anyhow::Error::from(error);
+    if let Ok(Value::Object(mut known)) = serde_json::to_value(&state) {
+        for (name, value) in &fields {
+            let before = known.insert(name.clone(), value.clone());
+            match serde_json::from_value(Value::Object(known.clone())) {
+                Ok(more) => state = more,
+                Err(unfit) => {
+                    error = anyhow::Error::from(unfit).context(name.clone());
+                    match before {
+                        Some(before) => known.insert(name.clone(), before),
+                        None => known.remove(name),
+                    };
+                }
+            }
+        }
+    }
+    if let Some(missing) = REQUIRED.iter().find(|name| !fields.contains_key(**name)) {
+        error = anyhow!("does not say {missing:?}");
+    }
+    if let Some(version) = fields.get("version").filter(|version| **version != VERSION) {
+        error = error.context(format!("is of version {version}, and this brig writes {VERSION}"));
+    }
+    Record::Partial(Box::new(state), error)
+}
+
+impl Dir {
+    /// Reads `state.json`; none while create is only about to write it.
+    pub fn record(&self) -> Result<Option<Record>> {
+        let id = self.id();
+        let bytes = match self.read("state.json") {
+            Err(error) if errno_of(&error) == Some(Errno::ENOENT) => return Ok(None),
+            Err(error) => {
+                let blank = State { id, ..State::default() };
+                return Ok(Some(Record::Partial(Box::new(blank), error)));
+            }
+            Ok(bytes) => bytes,
+        };
+        Ok(match parse(&id, &bytes) {
+            // Half of a first one, which is written with the lock held.
+            Record::Partial(_, error) if is_cut(&error) && !self.try_lock_shared()? => None,
+            Record::Partial(state, error) => {
+                let path = self.path.join("state.json");
+                Some(Record::Partial(state, error.context(path.display().to_string())))
+            }
+            whole => Some(whole),
+        })
+    }
+
+    /// The same, for what needs all of it.
+    pub fn load(&self) -> Result<Option<State>> {
+        match self.record()? {
+            None => Ok(None),
+            Some(Record::Whole(state)) => Ok(Some(*state)),
+            Some(Record::Partial(_, error)) => {
+                let id = self.id();
+                bail!(
+                    "{}: `brig delete --force {id}` removes what it tells of",
+                    crate::sys::describe(&error)
+                )
+            }
+        }
+    }
+}
+
+fn is_cut(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<serde_json::Error>().is_some_and(serde_json::Error::is_eof)
+}
+
+/// Every container, by name. One that vanishes while we look is none, and so is what is no directory, or has no record.
+pub fn all(root: &Path) -> Result<Vec<Found>> {
+    let mut found = Vec::new();
+    let entries = match std::fs::read_dir(root) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(found),
+        entries => entries.with_context(|| root.display().to_string())?,
+    };
+    for entry in entries {
+        let name = entry?.file_name();
+        let Some(id) = name.to_str().filter(|id| check_id(id).is_ok()) else { continue };
+        match look(root, id) {
+            Err(error) if error.is::<NotFound>() => {}
+            Err(error) if errno_of(&error) == Some(Errno::ENOTDIR) => {}
+            Err(error) => {
+                let state = State { id: id.to_owned(), ..State::default() };
+                found.push(Found { state, status: Status::Unknown, trouble: Some(error) });
+            }
+            Ok(one) => found.extend(one),
+        }
+    }
+    found.sort_by(|a, b| a.state.id.cmp(&b.state.id));
+    Ok(found)
+}
+
+/// Looks at one; none while its create has not come to its record.
+fn look(root: &Path, id: &str) -> Result<Option<Found>> {
+    let dir = Dir::open(root, id)?;
+    let (state, trouble) = match dir.record()? {
+        None => return Ok(None),
+        Some(Record::Whole(state)) => (*state, None),
+        Some(Record::Partial(state, error)) => (*state, Some(error)),
+    };
+    // Without a pid nobody knows what it does.
+    let known = trouble.is_none() || state.pid != 0 && state.start_time != 0;
+    Ok(Some(match known.then(|| dir.status(&state)) {
+        None => Found { state, status: Status::Unknown, trouble },
+        Some(Ok(status)) => Found { state, status, trouble },
+        Some(Err(error)) => {
+            let trouble = trouble.or_else(|| Some(error.context(format!("container {id}"))));
+            Found { state, status: Status::Unknown, trouble }
+        }
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: &str = include_str!("../../fixtures/states/0.1/plain.json");
+    const FULL: &str = include_str!("../../fixtures/states/0.1/full.json");
+
+    fn whole(text: &str) -> State {
+        match parse("old", text.as_bytes()) {
+            Record::Whole(state) => *state,
+            Record::Partial(_, error) => panic!("{error:#}"),
+        }
+    }
+
+    fn partial(text: &str) -> (State, String) {
+        match parse("old", text.as_bytes()) {
+            Record::Whole(state) => panic!("{state:?}"),
+            Record::Partial(state, error) => (*state, format!("{error:#}")),
+        }
+    }
+
+    #[test]
+    fn records_of_0_1_are_read_and_what_they_do_not_say_has_a_default() {
+        let state = whole(PLAIN);
+        assert_eq!((state.pid, state.start_time, state.creating), (4242, 123_456, false));
+        assert_eq!(state.bundle, Path::new("/bundles/old"));
+        assert!(!state.cgroup.is_none() && state.own_pids && state.keyring);
+        let state = whole(FULL);
+        assert_eq!(state.annotations["org.example.a"], "b");
+        assert_eq!(state.memory_and_swap, Some(64 << 20));
+        assert_eq!((state.poststart.len(), state.poststop.len()), (1, 1));
+        assert!(state.layers.is_some_and(|layers| layers.lower.len() == 1));
+    }
+
+    #[test]
+    fn of_another_versions_record_all_is_read_that_means_the_same() {
+        let mut fields: Map<String, Value> = serde_json::from_str(PLAIN).unwrap();
+        fields.insert("version".into(), 9.into());
+        fields.insert("bundle".into(), 7.into());
+        fields.insert("new".into(), "and unknown".into());
+        let (state, why) = partial(&Value::Object(fields).to_string());
+        assert_eq!((state.pid, state.start_time), (4242, 123_456));
+        assert_eq!(state.bundle, Path::new(""));
+        assert!(!state.cgroup.is_none());
+        assert!(why.starts_with("is of version 9, and this brig writes 1: bundle: "), "{why}");
+    }
+
+    #[test]
+    fn of_what_is_no_record_nothing_is_believed() {
+        for text in ["", "{", "\0\0\0", "[]", "7", r#"{"id":5}"#, &PLAIN[..60]] {
+            let (state, why) = partial(text);
+            assert_eq!((state.id.as_str(), state.pid), ("old", 0), "{text:?}: {why}");
+        }
+        let (state, why) = partial(&PLAIN.replace("\"id\":\"old\"", "\"id\":\"other\""));
+        assert_eq!((state.pid, state.cgroup.is_none()), (0, true), "{why}");
+        assert_eq!(why, "is the record of another container, \"other\"");
+    }
+}

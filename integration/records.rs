@@ -3,12 +3,14 @@
 
 use crate::host;
 use crate::sandbox::{Sandbox, brig_only};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
-use nix::unistd::mkfifo;
+use nix::unistd::{Pid, mkfifo};
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 fn running() -> Sandbox {
     let sandbox = Sandbox::new();
@@ -233,4 +235,43 @@ fn a_container_of_0_1_goes_on_with_every_command() {
     sandbox.wait_for_status("stopped");
     sandbox.delete();
     sandbox.assert_nothing_left();
+}
+
+/// Nothing is left of a `run` that a signal ends, wherever in its first milliseconds.
+#[test]
+fn a_run_that_is_signalled_early_leaves_nothing() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    sandbox.script("sleep 60");
+    let bundle = sandbox.bundle();
+    for number in 0..150_u32 {
+        let id = format!("{}-{number}", sandbox.id);
+        let command = sandbox.command(&["run", "--bundle", bundle.to_str().unwrap(), &id]);
+        let mut running = sandbox.spawn(command);
+        std::thread::sleep(Duration::from_micros(u64::from(number % 50) * 250));
+        let pid = Pid::from_raw(running.child.id().try_into().unwrap());
+        kill(pid, Signal::SIGTERM).unwrap();
+        let gone = || running.child.try_wait().unwrap().is_some();
+        if !host::wait_until(Duration::from_secs(1), gone) {
+            // The container runs, its init ignores the signal, and brig has passed it on.
+            sandbox.brig(&["delete", "--force", &id]).ok();
+        }
+        running.wait();
+        assert!(!sandbox.state_root().join(&id).exists(), "after {} x 250 us", number % 50);
+    }
+    sandbox.assert_nothing_left();
+}
+
+/// The first flock of create is refused: what it has made by then is gone.
+#[test]
+fn a_create_that_cannot_lock_its_state_leaves_nothing() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    let bundle = sandbox.script("true").bundle();
+    let args = ["create", "--bundle", bundle.to_str().unwrap(), &sandbox.id];
+    let mut command = sandbox.command(&args);
+    crate::sandbox::before_exec(&mut command, || crate::tracer::without_syscall(libc::SYS_flock));
+    sandbox.spawn(command).wait().fails_with("flock");
+    sandbox.assert_nothing_left();
+    sandbox.create();
 }

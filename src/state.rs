@@ -28,6 +28,7 @@ use crate::sys::{Errno, misc, signal};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::fcntl::{OFlag, openat, renameat};
 use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, unlinkat};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -246,9 +247,18 @@ impl Dir {
             let directory = format!("state directory {}{hint}", path.display());
             return Err(in_use(root, id).unwrap_or_else(|| error.context(directory)));
         }
-        let dir = Dir::open(root, id)?;
-        let lock = dir.lock()?;
-        Ok((dir, lock))
+        let locked = || -> Result<(Dir, Lock)> {
+            let dir = Dir::open(root, id)?;
+            let lock = dir.lock()?;
+            Ok((dir, lock))
+        };
+        locked().inspect_err(|error| {
+            // Unless somebody has deleted it meanwhile: then another could have the name by now. The error that
+            // matters is the first one.
+            if !error.is::<NotFound>() {
+                let _ = unlinkat(nix::fcntl::AT_FDCWD, &path, UnlinkatFlags::RemoveDir);
+            }
+        })
     }
 
     /// Opens an existing one, or fails with [`NotFound`].

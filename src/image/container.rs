@@ -3,11 +3,12 @@
 use super::bundle::{self, Request};
 use super::store::{Store, default_path};
 use crate::cmd::spec::template;
-use crate::launch::parent::Options;
+use crate::launch::parent::{ABORT, Options};
 use crate::state;
 use crate::sys::{Errno, misc};
 use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::{OFlag, open};
+use nix::sys::signal::SigSet;
 use nix::sys::stat::Mode;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -48,6 +49,9 @@ pub fn prepare(from: &FromImage, options: &Options, warn: &mut dyn FnMut(&str)) 
     }
     let path = from.store.clone().map_or_else(default_path, Ok)?;
     let store = Store::open(Some(&path))?;
+    // What is reserved is given back: by unpacking, which looks for them, or by create.
+    let wait: SigSet = ABORT.iter().filter_map(|&signal| signal.try_into().ok()).collect();
+    wait.thread_block().context("block signals")?;
     let own = reserve(&store, &options.id)?;
     let terminal = match &options.console_socket {
         Some(_) => true,

@@ -2,7 +2,9 @@
 //! rights one in a user namespace for all work on the store. No threads: what brig does after that
 //! needs a process with one thread.
 
+use crate::launch::foreground::readable;
 use crate::launch::idmap;
+use crate::launch::parent::ABORT;
 use crate::plan::idmap::IdMaps;
 use crate::sys::clone::{Side, clone3};
 use crate::sys::{Errno, cred, describe, exit, signal};
@@ -11,6 +13,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 /// What a worker says.
 #[derive(Debug)]
@@ -35,6 +38,8 @@ pub struct Reporter {
     socket: OwnedFd,
 }
 
+/// How long it is listened before it is looked whether brig has to end.
+const LISTEN: Duration = Duration::from_millis(100);
 /// Longer messages are cut, of results they are errors.
 const MOST: usize = 64 << 10;
 
@@ -127,6 +132,12 @@ impl Worker {
 
     /// Waits for what it says. Its failure is an error, and so is its death.
     pub fn hear(&self) -> Result<Said> {
+        // Who has blocked signals, to leave nothing half-made, still ends when it is told to.
+        while !readable(self.socket.as_fd(), Instant::now() + LISTEN)? {
+            if let Some(signal) = signal::pending(&ABORT)? {
+                bail!("interrupted by signal {signal}");
+            }
+        }
         let mut packet = vec![0_u8; MOST];
         let length = loop {
             match recv(self.socket.as_raw_fd(), &mut packet, MsgFlags::empty()) {

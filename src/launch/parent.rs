@@ -125,7 +125,9 @@ fn create_from(
     let rdt = rdt.transpose().at("linux.intelRdt")?;
     let state = first_state(options, spec, &plan, bundle, (cgroup, rdt));
 
-    // From here on there is something to undo; state.json says what, should brig be killed.
+    // From here on there is something to undo; state.json says what, should brig be killed. Other signals wait until
+    // it can be undone.
+    let signals = block_signals()?;
     let (dir, lock) = Dir::create(&options.root, &options.id)?;
     let mut attempt = Attempt {
         dir,
@@ -142,7 +144,7 @@ fn create_from(
         reached_hooks: false,
         rewritten,
     };
-    match attempt.go(options, config, &plan, joined, console, log) {
+    match attempt.go(options, config, &plan, (joined, console, signals), log) {
         Ok((init, master)) => {
             let Attempt { dir, lock, state, .. } = attempt;
             Ok(Created { dir, lock, state, init, master, manager })
@@ -211,8 +213,7 @@ impl Attempt {
         options: &Options,
         config: Document<'_>,
         plan: &Plan,
-        joined: Vec<spawn::Joined<'_>>,
-        console: Way,
+        (joined, console, signals): (Vec<spawn::Joined<'_>>, Way, SignalFd),
         log: &mut Log,
     ) -> Result<(OwnedFd, Option<OwnedFd>)> {
         // Acquire: the child inherits all of it as descriptors.
@@ -229,7 +230,6 @@ impl Attempt {
         let proc = plan.writes_proc().then(Proc::open).transpose()?;
         let gate = Gate::make(&self.dir)?;
         let (channel, childs) = sync::pair()?;
-        let signals = block_signals()?;
 
         // Clone.
         log.debug(format_args!("{}: prepared, cloning", options.id));
@@ -444,7 +444,7 @@ fn is_root(plan: &Plan) -> bool {
 /// Signals that end a brig that waits, after it has put everything back.
 pub const ABORT: [libc::c_int; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
 
-/// Blocks all that foreground run forwards, and SIGCHLD: before the clone, so that none is lost.
+/// Blocks all that foreground run forwards, and SIGCHLD: before there is anything to undo, or to forward to.
 fn block_signals() -> Result<SignalFd> {
     // Ignored, as some callers leave it, it would have the kernel reap the container's process, and
     // nobody could tell how that ended.

@@ -65,6 +65,21 @@ pub fn end_by_signals() -> Result<(), SysError> {
     })
 }
 
+/// One of these signals that has been sent to this process, and waits because it is blocked.
+pub fn pending(signals: &[i32]) -> Result<Option<i32>, SysError> {
+    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: the kernel's answer is written to a set that outlives the call.
+    let done = unsafe { libc::sigpending(set.as_mut_ptr()) };
+    check(|| "sigpending".into(), done.into())?;
+    // SAFETY: the call has succeeded, and filled the set.
+    let set = unsafe { set.assume_init() };
+    // SAFETY: reads a set that is initialised; the signals are numbers, of which a wrong one is no member.
+    Ok(signals
+        .iter()
+        .copied()
+        .find(|&signal| unsafe { libc::sigismember(&raw const set, signal) } == 1))
+}
+
 /// pidfd_open(2).
 pub fn pidfd_open(pid: i32) -> Result<OwnedFd, SysError> {
     // SAFETY: takes integers only.

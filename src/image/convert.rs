@@ -3,6 +3,7 @@
 
 use super::manifest::ImageConfig;
 use super::user::User;
+use super::{capabilities, defaults};
 use crate::plan::overlay;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -25,22 +26,6 @@ pub struct Wanted {
 const UNSAFE: [&str; 5] =
     ["run.brig.", "run.oci.", "org.systemd.property.", "org.criu.", "io.kubernetes.cri."];
 
-/// What an image's processes expect to be allowed, as podman has it: to change owners and users, to
-/// bind low ports. Nothing that reaches the host.
-const CAPABILITIES: [&str; 11] = [
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_SETFCAP",
-    "CAP_SETGID",
-    "CAP_SETPCAP",
-    "CAP_SETUID",
-    "CAP_SYS_CHROOT",
-];
-
 /// Makes the config. `template`: what `brig spec` writes.
 pub fn config(
     template: &str,
@@ -62,11 +47,6 @@ pub fn config(
     let hostname = wanted.hostname.as_deref().or(config_hostname.as_deref());
     process["env"] = json!(environment(&run.env, wanted.terminal, hostname, user)?);
     process["cwd"] = directory(&run.working_dir).into();
-    process["capabilities"] = json!({ "bounding": CAPABILITIES });
-    if user.uid == 0 {
-        process["capabilities"]["effective"] = json!(CAPABILITIES);
-        process["capabilities"]["permitted"] = json!(CAPABILITIES);
-    }
     config["root"] = json!({ "path": "rootfs", "readonly": false });
     if let Some(hostname) = &wanted.hostname {
         config["hostname"] = hostname.clone().into();
@@ -76,6 +56,7 @@ pub fn config(
         mounts.push(volume_mount(volume)?);
     }
     config["annotations"] = json!(annotations(image, wanted, &mut warn));
+    defaults::write(&mut config, &capabilities::sets(&[], &[], 0)?);
     Ok(config)
 }
 
@@ -238,6 +219,7 @@ mod tests {
                 "org.opencontainers.image.stopSignal": "SIGINT",
                 "org.opencontainers.image.exposedPorts": "53,80/tcp",
                 "x": "y",
+                "run.brig.defaults": "pids",
             })
         );
         let mounts = config["mounts"].as_array().unwrap();

@@ -152,7 +152,8 @@ impl Plan {
             id_maps.check_user(&process)?;
         }
         namespaces.check_names(spec)?;
-        let resources = resources::Resources::new(&spec.linux.resources, &mut warnings)?;
+        let mut resources = resources::Resources::new(&spec.linux.resources, &mut warnings)?;
+        resources.optional = resources::Optional::of(&spec.annotations);
         let rules = spec.linux.resources.devices.as_deref().unwrap_or_default();
         let mut notes = Vec::new();
         if !privileged && !rules.is_empty() {

@@ -3,7 +3,6 @@
 
 use super::manifest::ImageConfig;
 use super::user::User;
-use super::{capabilities, defaults};
 use crate::plan::overlay;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -12,6 +11,8 @@ use std::collections::BTreeMap;
 /// What the config says beside the image's.
 #[derive(Debug, Default)]
 pub struct Wanted {
+    /// Instead of the image's Entrypoint and Cmd.
+    pub entrypoint: Option<Vec<String>>,
     /// Instead of the image's Cmd.
     pub args: Vec<String>,
     /// The process gets a terminal.
@@ -43,7 +44,7 @@ pub fn config(
     if !user.groups.is_empty() {
         process["user"]["additionalGids"] = json!(user.groups);
     }
-    process["args"] = json!(args(image, &wanted.args));
+    process["args"] = json!(args(image, wanted));
     let hostname = wanted.hostname.as_deref().or(config_hostname.as_deref());
     process["env"] = json!(environment(&run.env, wanted.terminal, hostname, user)?);
     process["cwd"] = directory(&run.working_dir).into();
@@ -56,15 +57,19 @@ pub fn config(
         mounts.push(volume_mount(volume)?);
     }
     config["annotations"] = json!(annotations(image, wanted, &mut warn));
-    defaults::write(&mut config, &capabilities::sets(&[], &[], 0)?);
     Ok(config)
 }
 
 /// conversion.md: Entrypoint, and Cmd after it. An image without either has a shell, one hopes.
-fn args(image: &ImageConfig, given: &[String]) -> Vec<String> {
+fn args(image: &ImageConfig, wanted: &Wanted) -> Vec<String> {
     let run = &image.config;
-    let rest = if given.is_empty() { &run.cmd } else { given };
-    let args: Vec<String> = run.entrypoint.iter().chain(rest).cloned().collect();
+    let (entrypoint, cmd) = match &wanted.entrypoint {
+        // Cmd is meant for the image's own.
+        Some(entrypoint) => (entrypoint, &[][..]),
+        None => (&run.entrypoint, &run.cmd[..]),
+    };
+    let rest = if wanted.args.is_empty() { cmd } else { &wanted.args };
+    let args: Vec<String> = entrypoint.iter().chain(rest).cloned().collect();
     if args.is_empty() { vec!["sh".to_owned()] } else { args }
 }
 
@@ -219,7 +224,6 @@ mod tests {
                 "org.opencontainers.image.stopSignal": "SIGINT",
                 "org.opencontainers.image.exposedPorts": "53,80/tcp",
                 "x": "y",
-                "run.brig.defaults": "pids",
             })
         );
         let mounts = config["mounts"].as_array().unwrap();

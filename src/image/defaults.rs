@@ -1,10 +1,7 @@
 //! What a container of an image has unless it is asked for something else: as docker and podman have
 //! it. docs/layers.md lists it.
 
-use super::capabilities::Sets;
 use crate::plan::resources::Optional;
-use crate::seccomp::arch::Arch;
-use crate::seccomp::default;
 use nix::sys::resource::{Resource, getrlimit};
 use serde_json::{Value, json};
 
@@ -35,10 +32,8 @@ pub const PIDS: i64 = 2048;
 /// Most open files, as podman has it; or the caller's hard limit.
 const FILES: u64 = 1 << 20;
 
-/// Writes them, where the config does not say something else already.
-pub fn write(config: &mut Value, sets: &Sets) {
-    let root = config["process"]["user"]["uid"] == 0;
-    config["process"]["capabilities"] = capabilities(sets, root);
+/// Writes them. Capabilities and the filter for these depend on flags.
+pub fn write(config: &mut Value) {
     config["process"]["noNewPrivileges"] = false.into();
     let hard = getrlimit(Resource::RLIMIT_NOFILE).map_or(FILES, |(_, hard)| hard.min(FILES));
     config["process"]["rlimits"] = json!([{ "type": "RLIMIT_NOFILE", "hard": hard, "soft": hard }]);
@@ -47,25 +42,8 @@ pub fn write(config: &mut Value, sets: &Sets) {
     masked.extend(thermal());
     linux["maskedPaths"] = json!(masked);
     linux["readonlyPaths"] = json!(READ_ONLY);
-    linux["seccomp"] = default::profile(&sets.bounding, Arch::NATIVE);
     linux["resources"]["pids"] = json!({ "limit": PIDS });
     config["annotations"][Optional::ANNOTATION] = "pids".into();
-}
-
-/// Root has what the container can have at most; another user what was added by name, which then
-/// also stays over execve.
-fn capabilities(sets: &Sets, root: bool) -> Value {
-    if root {
-        let all = &sets.bounding;
-        return json!({ "bounding": all, "effective": all, "permitted": all });
-    }
-    let mut value = json!({ "bounding": sets.bounding });
-    if !sets.added.is_empty() {
-        for set in ["effective", "permitted", "inheritable", "ambient"] {
-            value[set] = json!(sets.added);
-        }
-    }
-    value
 }
 
 /// How hot each CPU has been tells what runs on the machine.

@@ -68,10 +68,8 @@ fn the_default_profile_differs_from_debians_where_there_is_a_reason() {
                     for args in arguments {
                         let call = Call { arch: arch.audit(), number: number | bit, args };
                         let rets = [&ours, &theirs].map(|filter| run(&filter.program, &call).ret);
-                        if rets[0] != rets[1] {
-                            if met.insert(syscall.name()) {
-                                eprintln!("{}: {rets:x?} {added:?}", syscall.name());
-                            }
+                        if rets[0] != rets[1] && met.insert(syscall.name()) {
+                            eprintln!("{}: {rets:x?} {added:?}", syscall.name());
                         }
                     }
                 }

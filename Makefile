@@ -140,7 +140,7 @@ ci: test test-engines book ci-vm fuzz ## what .ci/run runs
 
 # All tests in both guests take longer than their worth: these are about what the host does not have.
 ci-vm:
-	$(MAKE) test-vm TESTS='cgroup_v2:: cgroups:: delegate::'
+	$(MAKE) test-vm TESTS='cgroup_v2:: controllers:: cgroups:: delegate::'
 	$(MAKE) test-vm-systemd TESTS='session:: rootless delegate:: systemd:: lifecycle:: exec::'
 	$(MAKE) test-vm-selinux
 

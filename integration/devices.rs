@@ -1,7 +1,10 @@
 //! The default devices and links in /dev, masked and read-only paths.
 
+use crate::cgroups::seeing;
+use crate::facts::Facts;
+use crate::freeze::views;
 use crate::host;
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, brig_only, is_peer};
 use serde_json::json;
 use std::fs;
 
@@ -97,7 +100,7 @@ fn device_access_is_limited_to_the_defaults() {
     for rules in [json!([{"allow": false, "access": "rwm"}]), json!([]), json!(null)] {
         let sandbox = Sandbox::new();
         sandbox.patch(|config| {
-            if crate::sandbox::is_peer() {
+            if is_peer() {
                 return;
             }
             match rules.is_null() {
@@ -226,4 +229,50 @@ fn a_masked_path_that_is_a_link_masks_nothing_of_the_host() {
     assert_eq!(fs::read_to_string(&outside).unwrap(), "untouched");
     assert!(host::mounts().iter().all(|mount| mount.target != outside.to_str().unwrap()));
     sandbox.assert_nothing_left();
+}
+
+/// By v1's lists and by the program for cgroup2, whichever of them this host can have.
+#[test]
+fn what_is_denied_is_not_allowed_again_by_the_default_devices() {
+    for view in views() {
+        let sandbox = Sandbox::new();
+        sandbox.patch(|config| {
+            config["linux"]["resources"]["devices"] = json!([
+                {"allow": true, "access": "rwm"},
+                {"allow": false, "type": "b", "major": 7, "access": "m"},
+                {"allow": false, "type": "c", "major": 1, "minor": 3, "access": "m"},
+            ]);
+        });
+        sandbox.script("mknod /tmp/a b 7 200 ; mknod /tmp/b b 8 200 ; mknod /tmp/null c 1 3");
+        let bundle = sandbox.bundle();
+        let mut run = sandbox.command(&["run", "--bundle", bundle.to_str().unwrap(), &sandbox.id]);
+        if !is_peer() {
+            seeing(&mut run, view);
+        }
+        let facts = Facts::parse(&sandbox.spawn(run).wait().ok().stdout);
+        assert_eq!(facts.get("mknod /tmp/a"), "EPERM", "{facts}");
+        assert_eq!(facts.get("mknod /tmp/b"), "ok", "{facts}");
+        // Exactly this device is one of the default ones.
+        assert_eq!(facts.get("mknod /tmp/null"), "ok", "{facts}");
+    }
+}
+
+#[test]
+fn a_default_device_that_is_denied_with_others_is_refused_by_the_denials_place() {
+    brig_only!();
+    for view in views() {
+        let sandbox = Sandbox::new();
+        sandbox.patch(|config| {
+            config["linux"]["resources"]["devices"] = json!([
+                {"allow": true, "access": "rwm"},
+                {"allow": false, "type": "c", "major": 1, "access": "rwm"},
+            ]);
+        });
+        let bundle = sandbox.bundle();
+        let mut run = sandbox.command(&["run", "--bundle", bundle.to_str().unwrap(), &sandbox.id]);
+        seeing(&mut run, view);
+        let refused = sandbox.spawn(run).wait().fails_with("linux.resources.devices[1]");
+        assert!(refused.contains("the default device c 1:3 rwm"), "{refused}");
+        sandbox.assert_nothing_left();
+    }
 }

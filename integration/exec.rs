@@ -13,12 +13,12 @@ fn running() -> Sandbox {
     sandbox
 }
 
-fn started(sandbox: &Sandbox) {
+pub fn started(sandbox: &Sandbox) {
     sandbox.script("sleep 60").create();
     sandbox.start();
 }
 
-fn exec(sandbox: &Sandbox, flags: &[&str], script: &str) -> Done {
+pub fn exec(sandbox: &Sandbox, flags: &[&str], script: &str) -> Done {
     let words: Vec<&str> = script.split_whitespace().collect();
     sandbox.brig(&[&["exec"], flags, &[sandbox.id.as_str(), "/init"], &words].concat())
 }
@@ -385,26 +385,6 @@ fn the_config_of_create_counts_not_the_one_of_now() {
         return crate::sandbox::skip("runc reads the bundle again");
     }
     assert!(!seen.0.iter().any(|line| line.contains("LATER")), "{seen}");
-}
-
-#[test]
-fn a_cgroup_below_the_containers_can_be_chosen() {
-    brig_only!();
-    let sandbox = Sandbox::new();
-    sandbox.patch(|config| config["linux"]["cgroupsPath"] = json!(format!("/{}", sandbox.id)));
-    started(&sandbox);
-    let Some((host::Version::V1, freezer)) = host::controller("freezer") else {
-        return crate::sandbox::skip("no v1 freezer");
-    };
-    let freezer = freezer.join(&sandbox.id);
-    fs::create_dir(freezer.join("below")).unwrap();
-    exec(&sandbox, &["--cgroup", "freezer:below", "--detach", "--pid-file", "pid"], "sleep 60")
-        .ok();
-    let pid = fs::read_to_string(sandbox.dir.join("pid")).unwrap();
-    assert_eq!(fs::read_to_string(freezer.join("below/tasks")).unwrap().trim(), pid);
-    let done = exec(&sandbox, &["--cgroup", "nowhere"], "true");
-    assert_eq!(done.code, Some(255));
-    assert!(done.stderr.contains("nowhere"), "{done:?}");
 }
 
 #[test]

@@ -169,6 +169,23 @@ fn exec_waits_for_a_paused_container_only_if_told_to() {
 }
 
 #[test]
+fn exec_ends_soon_where_v1_would_stop_its_process() {
+    brig_only!();
+    if !freezer().0 {
+        return skip("no v1 freezer");
+    }
+    let (sandbox, _) = started("sleep 60");
+    ask(&sandbox, "pause").ok();
+    let start = Instant::now();
+    let refused = sandbox.brig(&["exec", "--ignore-paused", &sandbox.id, "/init", "true"]);
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    assert_eq!(refused.code, Some(255), "{refused:?}");
+    assert!(refused.stderr.contains("the container is paused, and cgroup v1"), "{refused:?}");
+    ask(&sandbox, "resume").ok();
+    sandbox.brig(&["exec", "--ignore-paused", &sandbox.id, "/init", "true"]).ok();
+}
+
+#[test]
 fn what_somebody_has_frozen_from_above_runs_but_is_not_executed_in() {
     brig_only!();
     let (_, mountpoint) = freezer();

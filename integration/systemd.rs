@@ -131,6 +131,28 @@ fn limits_are_properties_of_the_scope_and_stand_in_the_files() {
 }
 
 #[test]
+fn a_scope_without_limits_is_counted_below_a_subgroup_too() {
+    systemd!();
+    for subgroup in ["", "below"] {
+        let sandbox = Sandbox::new();
+        sandbox.script("sleep 60");
+        if !subgroup.is_empty() {
+            sandbox.patch(|config| {
+                config["annotations"] = json!({"run.oci.systemd.subgroup": subgroup});
+            });
+        }
+        sandbox.by_systemd(&["create"]).ok();
+        let dir = sandbox.dir().join(subgroup);
+        assert_eq!(file(&dir, "cgroup.procs"), sandbox.pid().to_string());
+        for name in ["memory.current", "memory.events", "pids.current", "cpu.max", "io.stat"] {
+            assert!(dir.join(name).exists(), "{subgroup:?} {name}");
+        }
+        sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
+        sandbox.assert_nothing_left();
+    }
+}
+
+#[test]
 fn limits_are_felt_and_devices_denied() {
     systemd!();
     let sandbox = Sandbox::new();

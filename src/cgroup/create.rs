@@ -2,7 +2,7 @@
 
 use super::hierarchy::read;
 use super::write::{Write, Writer};
-use super::{Cgroup, Dir, MARK, Version, devices, missing, open_at, v1, v2};
+use super::{Cgroup, Dir, MARK, Version, devices, open_at, v1, v2};
 use crate::plan::resources::{Cpu, Memory, Resources};
 use crate::spec::Place;
 use crate::sys::{Errno, SysError, bpf, cred, errno_of, xattr};
@@ -46,7 +46,7 @@ impl Cgroup {
                 "controller devices is not mounted on this host (cgroup v1): the container could use every device"
             );
         } else if self.joined_unified() || !devices::allow_everything(&resources.devices) {
-            limits.program = Some(devices::program(&resources.devices));
+            limits.program = Some(devices::program(&resources.devices)?);
         }
         Ok(limits)
     }
@@ -94,6 +94,11 @@ impl Cgroup {
             let dir = self.dir(&write.controller).context("v1 controller without directory")?;
             writer.write(&dir.path, write)?;
         }
+        if self.version == Version::V2
+            && let Some(dir) = self.unified()
+        {
+            dir.offer_all_controllers(self.unit.is_some());
+        }
         if limits.v2.is_empty() && limits.program.is_none() {
             return Ok(());
         }
@@ -125,6 +130,15 @@ fn attach(program: &[bpf::Insn], dir: &Dir, replace: bool) -> Result<()> {
     let program = match bpf::load(program) {
         // Nor can it make device nodes then: those that it gets from the host keep their permissions.
         Err(error) if error.errno == Errno::EPERM && !is_root_of_host() => return Ok(()),
+        // An older kernel's limit, or the verifier's.
+        Err(error) if error.errno == Errno::E2BIG => {
+            let length = program.len();
+            Err(error).with_context(|| format!(
+                "the program of the device rules has {length} instructions, more than this kernel takes \
+                 ({} since Linux 5.2, 4096 before)",
+                bpf::MAX_INSTRUCTIONS
+            ))?
+        }
         loaded => loaded.context("load the device program (needs CAP_BPF or CAP_SYS_ADMIN)")?,
     };
     let cgroup = open_at(&dir.path, OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC)?;
@@ -234,63 +248,6 @@ impl Dir {
         }
         Ok(())
     }
-
-    /// Enables the controllers that are needed in every cgroup above the container's. Where they
-    /// are enabled already, one look at what the container's has is enough.
-    pub(super) fn enable_controllers(&self, writes: &[Write]) -> Result<()> {
-        let mut missing: Vec<&Write> = Vec::new();
-        if writes.iter().any(|write| !write.controller.is_empty()) {
-            let there = read(&self.path.join("cgroup.controllers"))?;
-            let there = String::from_utf8_lossy(&there);
-            let there: Vec<&str> = there.split_ascii_whitespace().collect();
-            missing.extend(writes.iter().filter(|write| {
-                !write.controller.is_empty() && !there.contains(&&*write.controller)
-            }));
-            missing.dedup_by_key(|write| &write.controller);
-        }
-        let below = |dir: &&Path| dir.starts_with(&self.mountpoint);
-        let above: Vec<&Path> = self.path.ancestors().skip(1).take_while(below).collect();
-        // One after the other: an error is about one of them, and most containers need none.
-        for write in missing {
-            for dir in above.iter().rev() {
-                enable(dir, &write.controller).at(&write.place)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Lets the children of a cgroup2 have a controller. That the cgroup itself has processes keeps the
-/// kernel from it (the root excepted), and brig moves nobody's.
-fn enable(dir: &Path, controller: &str) -> Result<()> {
-    let enabled = read(&dir.join("cgroup.subtree_control"))?;
-    if String::from_utf8_lossy(&enabled).split_ascii_whitespace().any(|name| name == controller) {
-        return Ok(());
-    }
-    // The kernel enables those that can divide threads (cpu, cpuset, pids) all the same, and from
-    // then on refuses processes in every cgroup below ("domain invalid").
-    let root = missing(&dir.join("cgroup.type"));
-    if !root && !read(&dir.join("cgroup.procs"))?.is_empty() {
-        bail!("{} has processes, so its children can have no controllers", dir.display());
-    }
-    let error = match put(&dir.join("cgroup.subtree_control"), format!("+{controller}").as_bytes())
-    {
-        Ok(()) => return Ok(()),
-        Err(error) => error,
-    };
-    let hint = match error.errno {
-        Errno::ENOENT | Errno::EINVAL => {
-            format!("controller {controller} is neither on a v1 hierarchy nor on cgroup2 here")
-        }
-        Errno::EBUSY => {
-            format!("{} has processes, so its children can have no controllers", dir.display())
-        }
-        Errno::EACCES | Errno::EPERM => {
-            format!("controller {controller} in {} is not delegated to this user", dir.display())
-        }
-        _ => format!("enable controller {controller}"),
-    };
-    Err(anyhow::Error::from(error).context(hint))
 }
 
 /// CPUs or memory nodes of a v1 cgroup that has been there before; where somebody has left them

@@ -1,10 +1,17 @@
-//! Device rules, where the last match wins, as cgroup v1's lists and as an eBPF program.
+//! Device rules as cgroup v1's lists and as an eBPF program.
+//!
+//! The last rule about a device wins, but where all devices are allowed: there a denial is only lifted by
+//! a later rule about exactly the same device, as by the kernel's lists and by runc, so that what the
+//! default devices allow (`b *:* m`) does not undo what somebody has denied (`b 7:* m`).
+
+#[cfg(test)]
+mod tests;
 
 use super::write::Write;
 use crate::plan::device_rules::{ALL_ACCESS, DeviceKind, DeviceRule, MKNOD, READ, WRITE};
 use crate::spec::Place;
-use crate::sys::bpf::{Insn, Reg};
-use anyhow::{Result, ensure};
+use crate::sys::bpf::{self, Insn, Reg};
+use anyhow::{Result, anyhow, ensure};
 use std::borrow::Cow;
 
 /// What is left of the rules: whether everything is allowed to begin with, and the rules behind
@@ -30,10 +37,9 @@ struct Exception {
     index: Option<usize>,
 }
 
-/// The rules as writes to a v1 cgroup. It knows one behaviour for all devices and a list of
-/// exceptions from it, and takes an exception back by its exact numbers only: rules that would
-/// need an exception from an exception are an error.
-pub fn v1(rules: &[DeviceRule]) -> Result<Vec<Write>> {
+/// Whether everything is allowed to begin with, and the exceptions from that. A list of exceptions
+/// cannot say what would need an exception from an exception.
+fn exceptions(rules: &[DeviceRule]) -> Result<(bool, Vec<Exception>)> {
     let (allow, rules) = effective(rules);
     let mut exceptions: Vec<Exception> = Vec::new();
     for rule in rules {
@@ -45,13 +51,19 @@ pub fn v1(rules: &[DeviceRule]) -> Result<Vec<Write>> {
         for &kind in kinds {
             let DeviceRule { major, minor, access, index, .. } = *rule;
             let exception = Exception { kind, major, minor, access, index };
-            if rule.allow == allow {
-                take_back(&mut exceptions, &exception)?;
-            } else {
-                add(&mut exceptions, exception);
+            match (rule.allow == allow, allow) {
+                (false, _) => add(&mut exceptions, exception),
+                (true, true) => lift(&mut exceptions, &exception)?,
+                (true, false) => take_back(&mut exceptions, &exception)?,
             }
         }
     }
+    Ok((allow, exceptions))
+}
+
+/// The rules as writes to a v1 cgroup: one behaviour for all devices, and a list of exceptions from it.
+pub fn v1(rules: &[DeviceRule]) -> Result<Vec<Write>> {
+    let (allow, mut exceptions) = exceptions(rules)?;
     if !allow {
         join_opens(&mut exceptions);
     }
@@ -93,6 +105,28 @@ fn add(exceptions: &mut Vec<Exception>, new: Exception) {
     }
 }
 
+/// Lifts the denial of exactly this device, and no other. For a part of what is denied it is an error, as
+/// with runc: whoever wrote the rule wants that part, and would not get it.
+fn lift(exceptions: &mut Vec<Exception>, rule: &Exception) -> Result<()> {
+    for denied in exceptions.iter_mut().filter(|denied| denied.overlaps(rule)) {
+        if (denied.major, denied.minor) == (rule.major, rule.minor) {
+            denied.access &= !rule.access;
+        } else if denied.covers(rule) {
+            let default = if rule.index.is_none() { "the default device " } else { "" };
+            let error = anyhow!(
+                "{default}{} cannot be excepted from the denial of {} before it: where all devices are \
+                 allowed, a denial can only be lifted as a whole",
+                rule.text(),
+                denied.text(),
+            );
+            return Err(error).at(place(rule.index.or(denied.index)));
+        }
+    }
+    exceptions.retain(|exception| exception.access != 0);
+    Ok(())
+}
+
+/// Denies again what was allowed.
 fn take_back(exceptions: &mut Vec<Exception>, rule: &Exception) -> Result<()> {
     for exception in exceptions.iter_mut().filter(|exception| exception.overlaps(rule)) {
         ensure_expressible(exception, rule).at(place(rule.index.or(exception.index)))?;
@@ -113,6 +147,13 @@ fn ensure_expressible(exception: &Exception, rule: &Exception) -> Result<()> {
 }
 
 impl Exception {
+    /// The rule that denies this.
+    fn denial(&self) -> DeviceRule {
+        let Exception { kind, major, minor, access, index } = *self;
+        let kind = if kind == 'b' { DeviceKind::Block } else { DeviceKind::Char };
+        DeviceRule { allow: false, kind, major, minor, access, index }
+    }
+
     /// Is about every device that `other` is about.
     fn covers(&self, other: &Exception) -> bool {
         let covers = |own: Option<u32>, other: Option<u32>| own.is_none() || own == other;
@@ -146,8 +187,7 @@ impl Exception {
 
 /// Nothing is denied.
 pub fn allow_everything(rules: &[DeviceRule]) -> bool {
-    let (allow, rules) = effective(rules);
-    allow && rules.iter().all(|rule| rule.allow)
+    exceptions(rules).is_ok_and(|(allow, denied)| allow && denied.is_empty())
 }
 
 /// The rules as a program of type `BPF_PROG_TYPE_CGROUP_DEVICE`.
@@ -155,8 +195,8 @@ pub fn allow_everything(rules: &[DeviceRule]) -> bool {
 /// Each kind of access that is asked for is decided by the last rule about it, so the program goes
 /// through the rules backwards: an allowing one takes its accesses off what is left to decide, and
 /// all is well when nothing is left; a denying one ends it if it is about anything that is left.
-pub fn program(rules: &[DeviceRule]) -> Vec<Insn> {
-    let (allow, rules) = effective(rules);
+/// Where all is allowed to begin with, these are the denials that no rule has lifted.
+pub fn program(rules: &[DeviceRule]) -> Result<Vec<Insn>> {
     // struct bpf_cgroup_dev_ctx { u32 access_type /* access << 16 | type */, major, minor }
     let mut program = vec![
         Insn::load(Reg::Type, Reg::Context, 0),
@@ -166,11 +206,23 @@ pub fn program(rules: &[DeviceRule]) -> Vec<Insn> {
         Insn::load(Reg::Major, Reg::Context, 4),
         Insn::load(Reg::Minor, Reg::Context, 8),
     ];
-    for rule in rules.iter().rev() {
-        program.append(&mut block(rule));
+    let (allow, behind) = effective(rules);
+    if allow {
+        let (_, denied) = exceptions(rules)?;
+        program.extend(denied.iter().flat_map(|denied| block(&denied.denial())));
+    } else {
+        program.extend(behind.iter().rev().flat_map(block));
     }
     program.extend(verdict(allow));
-    program
+    if program.len() > bpf::MAX_INSTRUCTIONS {
+        Err(anyhow!(
+            "the program of the device rules has {} instructions, the kernel takes {}",
+            program.len(),
+            bpf::MAX_INSTRUCTIONS,
+        ))
+        .at("linux.resources.devices")?;
+    }
+    Ok(program)
 }
 
 fn verdict(allow: bool) -> [Insn; 2] {
@@ -215,239 +267,4 @@ fn block(rule: &DeviceRule) -> Vec<Insn> {
     }
     block.extend(body);
     block
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const DENY_ALL: DeviceRule = rule(false, DeviceKind::All, None, None, ALL_ACCESS);
-    const ALLOW_ALL: DeviceRule = rule(true, DeviceKind::All, None, None, ALL_ACCESS);
-
-    const fn rule(
-        allow: bool,
-        kind: DeviceKind,
-        major: Option<u32>,
-        minor: Option<u32>,
-        access: u8,
-    ) -> DeviceRule {
-        DeviceRule { allow, kind, major, minor, access, index: None }
-    }
-
-    fn lines(rules: &[DeviceRule]) -> Vec<String> {
-        let writes = v1(rules).unwrap();
-        writes.iter().map(|write| format!("{} {}", &write.file[8..], write.value)).collect()
-    }
-
-    #[test]
-    fn v1_denies_all_and_then_allows_in_order() {
-        let rules = [
-            DENY_ALL,
-            rule(true, DeviceKind::Char, Some(1), Some(3), ALL_ACCESS),
-            rule(true, DeviceKind::Block, Some(8), None, READ | WRITE),
-            rule(true, DeviceKind::All, None, None, MKNOD),
-        ];
-        let expected =
-            ["deny a", "allow c 1:3 rwm", "allow b 8:* rw", "allow b *:* m", "allow c *:* m"];
-        assert_eq!(lines(&rules), expected);
-    }
-
-    #[test]
-    fn v1_without_rules_still_denies_all() {
-        assert_eq!(lines(&[]), ["deny a"]);
-    }
-
-    #[test]
-    fn v1_forgets_what_stands_before_a_rule_about_everything() {
-        let null = rule(true, DeviceKind::Char, Some(1), Some(3), ALL_ACCESS);
-        assert_eq!(lines(&[null.clone(), DENY_ALL]), ["deny a"]);
-        assert_eq!(lines(&[DENY_ALL, null, ALLOW_ALL]), ["allow a"]);
-    }
-
-    #[test]
-    fn v1_takes_back_part_of_an_access_and_whole_ranges() {
-        let rules = [
-            rule(true, DeviceKind::Char, Some(1), Some(3), ALL_ACCESS),
-            rule(false, DeviceKind::Char, Some(1), Some(3), WRITE),
-            rule(true, DeviceKind::Char, Some(4), Some(1), READ),
-            rule(true, DeviceKind::Char, Some(4), Some(2), READ),
-            rule(false, DeviceKind::Char, Some(4), None, ALL_ACCESS),
-        ];
-        assert_eq!(lines(&rules), ["deny a", "allow c 1:3 rm"]);
-    }
-
-    #[test]
-    fn v1_allow_all_keeps_denied_devices() {
-        let rules = [ALLOW_ALL, rule(false, DeviceKind::Block, Some(8), Some(0), ALL_ACCESS)];
-        assert_eq!(lines(&rules), ["allow a", "deny b 8:0 rwm"]);
-    }
-
-    #[test]
-    fn v1_opening_for_both_finds_both_in_one_line() {
-        let rules = [
-            rule(true, DeviceKind::Char, Some(1), Some(11), READ),
-            rule(true, DeviceKind::Char, Some(1), None, WRITE | MKNOD),
-        ];
-        assert_eq!(lines(&rules), ["deny a", "allow c 1:11 rw", "allow c 1:* wm"]);
-    }
-
-    #[test]
-    fn v1_refuses_a_hole_in_a_range_by_its_place() {
-        let mut hole = rule(false, DeviceKind::Char, Some(1), Some(11), READ);
-        hole.index = Some(1);
-        let error = v1(&[rule(true, DeviceKind::Char, Some(1), None, READ), hole]).unwrap_err();
-        assert_eq!(
-            format!("{error:#}"),
-            "linux.resources.devices[1]: cgroup v1, which this host has for devices, cannot except \
-             c 1:11 r from the rule about c 1:* r before it"
-        );
-    }
-
-    /// Each access by the last rule about it: what the program has to come to.
-    fn allowed(rules: &[DeviceRule], block: bool, major: u32, minor: u32, access: u8) -> bool {
-        let meets = |own: Option<u32>, number| own.is_none_or(|own| own == number);
-        let matches = |rule: &&DeviceRule| {
-            let kind = match rule.kind {
-                DeviceKind::All => true,
-                DeviceKind::Block => block,
-                DeviceKind::Char => !block,
-            };
-            kind && meets(rule.major, major) && meets(rule.minor, minor)
-        };
-        [READ, WRITE, MKNOD].into_iter().filter(|bit| access & bit != 0).all(|bit| {
-            let about = |rule: &&DeviceRule| matches(rule) && rule.access & bit != 0;
-            rules.iter().rfind(about).is_some_and(|rule| rule.allow)
-        })
-    }
-
-    /// Runs a program as the kernel would, on the few instructions there are.
-    fn run(program: &[Insn], block: bool, major: u32, minor: u32, access: u8) -> bool {
-        let context = [u32::from(access) << 16 | if block { 1 } else { 2 }, major, minor];
-        let mut registers = [0u32; 7];
-        let mut next = 0;
-        loop {
-            let Insn { code, registers: both, offset, immediate } = program[next];
-            let (to, from) = (usize::from(both & 15), usize::from(both >> 4));
-            let immediate = immediate.cast_unsigned();
-            next += 1;
-            let jump = match code {
-                0x61 => {
-                    assert_eq!(from, 1, "only the context is read");
-                    registers[to] = context[usize::try_from(offset).unwrap() / 4];
-                    false
-                }
-                0xb4 => {
-                    registers[to] = immediate;
-                    false
-                }
-                0xbc => {
-                    registers[to] = registers[from];
-                    false
-                }
-                0x54 => {
-                    registers[to] &= immediate;
-                    false
-                }
-                0x74 => {
-                    registers[to] >>= immediate;
-                    false
-                }
-                0x16 => registers[to] == immediate,
-                0x56 => registers[to] != immediate,
-                0x95 => return registers[0] == 1,
-                other => panic!("instruction {other:#x}"),
-            };
-            if jump {
-                next += usize::try_from(offset).unwrap();
-            }
-        }
-    }
-
-    /// Numbers that look random and are the same every time.
-    struct Dice(u64);
-
-    impl Dice {
-        fn below(&mut self, end: u8) -> u8 {
-            self.0 = self
-                .0
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            u8::try_from((self.0 >> 33) % u64::from(end)).unwrap()
-        }
-
-        fn rule(&mut self) -> DeviceRule {
-            let mut number = || Some(u32::from(self.below(3))).filter(|&number| number != 2);
-            let (major, minor) = (number(), number());
-            let kind = [DeviceKind::All, DeviceKind::Block, DeviceKind::Char];
-            let kind = kind[usize::from(self.below(3))];
-            rule(self.below(2) == 0, kind, major, minor, self.below(7) + 1)
-        }
-    }
-
-    fn every_access(mut check: impl FnMut(bool, u32, u32, u8)) {
-        for block in [false, true] {
-            for (major, minor) in [(0, 0), (0, 1), (1, 0), (1, 1), (7, 7)] {
-                (1..=ALL_ACCESS).for_each(|access| check(block, major, minor, access));
-            }
-        }
-    }
-
-    #[test]
-    fn program_decides_each_access_by_the_last_rule_about_it() {
-        let mut dice = Dice(1);
-        for _ in 0..2000 {
-            let count = dice.below(7);
-            let rules: Vec<DeviceRule> = (0..count).map(|_| dice.rule()).collect();
-            let program = program(&rules);
-            every_access(|block, major, minor, access| {
-                let expected = allowed(&rules, block, major, minor, access);
-                let got = run(&program, block, major, minor, access);
-                assert_eq!(got, expected, "{rules:#?} {block} {major}:{minor} {access}");
-            });
-        }
-    }
-
-    /// What a v1 cgroup answers after these writes.
-    fn v1_allows(writes: &[Write], block: bool, major: u32, minor: u32, access: u8) -> bool {
-        let allow = writes[0].file == "devices.allow";
-        let mut hits = writes[1..].iter().filter(|write| {
-            let words: Vec<&str> = write.value.split([' ', ':']).collect();
-            let number = |word: &str, number: u32| word == "*" || word == number.to_string();
-            let about = |bit, letter| (access & bit != 0, words[3].contains(letter));
-            let bits = [about(READ, 'r'), about(WRITE, 'w'), about(MKNOD, 'm')];
-            let bits = match allow {
-                true => bits.iter().any(|&(asked, listed)| asked && listed),
-                false => bits.iter().all(|&(asked, listed)| !asked || listed),
-            };
-            (words[0] == "b") == block && number(words[1], major) && number(words[2], minor) && bits
-        });
-        allow != hits.next().is_some()
-    }
-
-    #[test]
-    fn v1_writes_never_allow_more_than_the_rules() {
-        let mut dice = Dice(2);
-        let mut expressible = 0;
-        for _ in 0..4000 {
-            let rules: Vec<DeviceRule> = (0..dice.below(5)).map(|_| dice.rule()).collect();
-            let Ok(writes) = v1(&rules) else { continue };
-            expressible += 1;
-            every_access(|block, major, minor, access| {
-                let expected = allowed(&rules, block, major, minor, access);
-                let got = v1_allows(&writes, block, major, minor, access);
-                // Two accesses at once can be denied by lists that cross (`1:*` and `*:1`).
-                let same = if access.count_ones() == 1 { got == expected } else { got <= expected };
-                assert!(same, "{rules:#?} {writes:#?} {block} {major}:{minor} {access}");
-            });
-        }
-        assert!(expressible > 1000, "{expressible}");
-    }
-
-    #[test]
-    fn only_rules_that_leave_nothing_denied_allow_everything() {
-        let rules = [rule(false, DeviceKind::Char, Some(1), Some(11), WRITE), ALLOW_ALL];
-        assert!(allow_everything(&rules));
-        assert!(!allow_everything(&[ALLOW_ALL, rules[0].clone()]));
-        assert!(!allow_everything(&[]));
-    }
 }

@@ -12,7 +12,7 @@ use super::remove::{children, describe, gone, run_state};
 use super::{Cgroup, Dir};
 use crate::deadline;
 use crate::sys::{Errno, errno_of};
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::poll::{PollFd, PollFlags, poll};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -26,6 +26,8 @@ use std::time::{Duration, Instant};
 const INSISTENCE: u32 = 50;
 /// The longest pause between two looks at a v1 freezer, which cannot be waited for.
 const PAUSE: Duration = Duration::from_millis(10);
+/// How long exec waits for somebody to thaw a container.
+const THAW: Duration = Duration::from_secs(5);
 /// What is let go by a v1 freezer is on its way after this.
 const SETTLED: Duration = Duration::from_millis(20);
 /// Where a process that cgroup2 has frozen waits in the kernel.
@@ -46,6 +48,23 @@ impl Cgroup {
             }
         }
         Ok(None)
+    }
+
+    /// Waits a while for the container to go on. v1 would stop a new process before it is executed, and
+    /// a process that v1 has stopped cannot even be killed.
+    pub fn wait_for_thaw(&self) -> Result<()> {
+        let end = Instant::now() + THAW;
+        let Some(dir) = self.dir("freezer") else { return Ok(()) };
+        while dir.frozen()? {
+            ensure!(
+                Instant::now() < end,
+                "the container is paused, and cgroup v1 stops every process in {} before it is executed: \
+                 resume the container first",
+                dir.path.display()
+            );
+            std::thread::sleep(PAUSE);
+        }
+        Ok(())
     }
 
     /// Freezes all processes of the container; false if its cgroup has gone. What does not freeze

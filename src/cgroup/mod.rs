@@ -21,6 +21,7 @@
 //! container), the processes in the cgroups above, a v1 controller that is not mounted (mounting
 //! it would take it from cgroup2 on the whole machine).
 
+mod controllers;
 mod create;
 mod delegate;
 pub(crate) mod devices;
@@ -43,7 +44,7 @@ pub use write::{Missing, Write};
 
 use crate::spec::Place;
 use crate::sys::clone::Birth;
-use crate::sys::{Errno, SysError};
+use crate::sys::{Errno, SysError, errno_of};
 use crate::systemd::Unit;
 use anyhow::{Context, Result, ensure};
 use hierarchy::{Hierarchy, Own};
@@ -212,31 +213,56 @@ impl Cgroup {
         self.dirs.iter().map(Dir::mount).collect()
     }
 
-    /// The cgroups below the container's that `[CONTROLLERS:]PATH`s name: in these hierarchies, or
-    /// in all. They must be there.
+    /// The cgroups below the container's that `[CONTROLLERS:]PATH`s name: in the hierarchies of these
+    /// controllers, or in all. They must be there.
     pub fn below(&self, paths: &[String]) -> Result<Cgroup> {
         let mut below = self.clone();
+        let mut named: Vec<&str> = Vec::new();
         for given in paths {
             let (controllers, path) = match given.split_once(':') {
                 Some((controllers, path)) => (Some(controllers), path),
                 None => (None, given.as_str()),
             };
             ensure!(
+                controllers.is_some() || paths.len() == 1,
+                "--cgroup {given}: one of several has to say of which controllers (CONTROLLERS:PATH)"
+            );
+            ensure!(
                 hierarchy::stays_below(Path::new(path)),
                 "--cgroup {given}: leads out of the container's cgroup"
             );
-            let relative = hierarchy::clean(Path::new(path));
-            let named = |dir: &&mut Dir| {
-                controllers.is_none_or(|names| names.split(',').all(|name| dir.has(name)))
-            };
-            let mut found = false;
-            for dir in below.dirs.iter_mut().filter(named) {
-                dir.path.push(&relative);
-                found = true;
+            let names: Vec<&str> = controllers.iter().flat_map(|names| names.split(',')).collect();
+            for &name in &names {
+                let known = self.dirs.iter().any(|dir| dir.has(name) && !name.is_empty());
+                ensure!(known, "--cgroup {given}: the container is in no hierarchy of {name:?}");
+                ensure!(!named.contains(&name), "--cgroup {given}: {name} has a path already");
+                named.push(name);
             }
-            ensure!(found, "--cgroup {given}: the container is in no such hierarchy");
+            let relative = hierarchy::clean(Path::new(path));
+            let meant = |dir: &Dir| controllers.is_none() || names.iter().any(|name| dir.has(name));
+            for (dir, own) in below.dirs.iter_mut().zip(&self.dirs).filter(|(dir, _)| meant(dir)) {
+                dir.path = own.path.join(&relative);
+            }
         }
         Ok(below)
+    }
+
+    /// The way into the cgroups that `paths` name below the container's. Where its own cgroup2 is gone, for
+    /// init has moved itself elsewhere and has removed it: into the one where init is, as runc has it.
+    pub fn entry_below(&self, paths: &[String], init: i32) -> Result<Entry> {
+        let error = match self.below(paths)?.entry() {
+            Err(error) if paths.is_empty() && errno_of(&error) == Some(Errno::ENOENT) => error,
+            entry => return entry,
+        };
+        let (_, hierarchies) = hierarchy::detect()?;
+        let unified = hierarchies.iter().find(|hierarchy| hierarchy.controllers.is_empty());
+        let Some(unified) = unified else { return Err(error) };
+        let path = unified.mountpoint.join(Own::of(&init.to_string())?.within(unified)?);
+        let mut moved = self.clone();
+        for dir in moved.dirs.iter_mut().filter(|dir| dir.controllers.is_empty()) {
+            dir.path.clone_from(&path);
+        }
+        moved.entry().or(Err(error))
     }
 
     /// The same cgroups, but on cgroup2 the one below that `pid` is in: once the container (systemd,

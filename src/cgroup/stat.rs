@@ -1,6 +1,6 @@
 //! What the container has used up, read from its cgroups, in the shape and units of runc's
 //! `types/events.go`: times in nanoseconds, sizes in bytes, cgroup2's numbers under v1's names.
-//! What a host does not count is 0, or not there where runc leaves it out.
+//! What a host does not count is not there.
 
 mod shape;
 #[cfg(test)]
@@ -26,7 +26,10 @@ impl Cgroup {
         let v1 = |controller: &str| self.dir(controller).is_some();
         Ok(Stats {
             cpu: Cpu {
-                usage: if v1("cpuacct") { usage_v1(&of("cpuacct"))? } else { usage_v2(&unified)? },
+                usage: match v1("cpuacct") {
+                    true => Some(usage_v1(&of("cpuacct"))?),
+                    false => usage_v2(&unified)?,
+                },
                 throttling: throttling(&of("cpu"))?,
                 psi: unified.psi("cpu.pressure")?,
             },
@@ -156,27 +159,30 @@ fn usage_v1(files: &Files<'_>) -> Result<CpuUsage> {
     })
 }
 
-fn usage_v2(files: &Files<'_>) -> Result<CpuUsage> {
+/// cgroup2 counts it without a controller.
+fn usage_v2(files: &Files<'_>) -> Result<Option<CpuUsage>> {
     let stat = files.table("cpu.stat")?;
+    let Some(&total) = stat.get("usage_usec") else { return Ok(None) };
     let nanoseconds = |key: &str| stat.get(key).copied().unwrap_or_default() * 1000;
-    Ok(CpuUsage {
-        total: nanoseconds("usage_usec"),
+    Ok(Some(CpuUsage {
+        total: total * 1000,
         kernel: nanoseconds("system_usec"),
         user: nanoseconds("user_usec"),
         ..CpuUsage::default()
-    })
+    }))
 }
 
-fn throttling(files: &Files<'_>) -> Result<Throttling> {
+fn throttling(files: &Files<'_>) -> Result<Option<Throttling>> {
     let stat = files.table("cpu.stat")?;
     let get = |key: &str| stat.get(key).copied();
-    Ok(Throttling {
-        periods: get("nr_periods").unwrap_or_default(),
+    let Some(periods) = get("nr_periods") else { return Ok(None) };
+    Ok(Some(Throttling {
+        periods,
         throttled_periods: get("nr_throttled").unwrap_or_default(),
         throttled_time: get("throttled_time")
             .or_else(|| Some(get("throttled_usec")? * 1000))
             .unwrap_or_default(),
-    })
+    }))
 }
 
 fn cpuset_v1(files: &Files<'_>) -> Result<Cpuset> {
@@ -216,16 +222,18 @@ fn ids(list: &str) -> Result<Vec<u16>> {
 
 fn memory_v1(files: &Files<'_>) -> Result<Memory> {
     let raw = files.table("memory.stat")?;
-    let entry = |kind: &str| -> Result<MemoryEntry> {
-        Ok(MemoryEntry {
-            limit: files.or_zero(&format!("memory.{kind}limit_in_bytes"))?,
-            usage: files.or_zero(&format!("memory.{kind}usage_in_bytes"))?,
-            max: files.or_zero(&format!("memory.{kind}max_usage_in_bytes"))?,
-            failcnt: files.or_zero(&format!("memory.{kind}failcnt"))?,
-        })
+    let entry = |kind: &str| -> Result<Option<MemoryEntry>> {
+        let number = |what: &str| files.number(&format!("memory.{kind}{what}"));
+        let Some(usage) = number("usage_in_bytes")? else { return Ok(None) };
+        Ok(Some(MemoryEntry {
+            limit: number("limit_in_bytes")?.unwrap_or(u64::MAX),
+            usage,
+            max: number("max_usage_in_bytes")?,
+            failcnt: number("failcnt")?.unwrap_or_default(),
+        }))
     };
     Ok(Memory {
-        cache: raw.get("cache").copied().unwrap_or_default(),
+        cache: raw.get("cache").copied(),
         usage: entry("")?,
         swap: entry("memsw.")?,
         kernel: entry("kmem.")?,
@@ -236,25 +244,29 @@ fn memory_v1(files: &Files<'_>) -> Result<Memory> {
 }
 
 fn memory_v2(files: &Files<'_>) -> Result<Memory> {
+    let Some(used) = files.number("memory.current")? else { return Ok(Memory::default()) };
     let raw = files.table("memory.stat")?;
+    // How often the limit was run into, as v1 counts it.
+    let failures = |file: &str| -> Result<u64> {
+        Ok(files.table(file)?.get("max").copied().unwrap_or_default())
+    };
     let usage = MemoryEntry {
-        limit: files.or_zero("memory.max")?,
-        usage: files.or_zero("memory.current")?,
-        max: files.or_zero("memory.peak")?,
-        failcnt: 0,
+        limit: files.number("memory.max")?.unwrap_or(u64::MAX),
+        usage: used,
+        max: files.number("memory.peak")?,
+        failcnt: failures("memory.events")?,
     };
-    let swap = match files.number("memory.swap.max")? {
-        None => MemoryEntry::default(),
-        Some(limit) => MemoryEntry {
+    let swap = files.number("memory.swap.max")?.map(|limit| -> Result<MemoryEntry> {
+        Ok(MemoryEntry {
             limit: limit.saturating_add(usage.limit),
-            usage: usage.usage + files.or_zero("memory.swap.current")?,
+            usage: used + files.or_zero("memory.swap.current")?,
             // Both were at their highest, but maybe not at once.
-            max: 0,
-            failcnt: 0,
-        },
-    };
-    let cache = raw.get("file").copied().unwrap_or_default();
-    Ok(Memory { cache, usage, swap, raw, ..Memory::default() })
+            max: None,
+            failcnt: failures("memory.swap.events")?,
+        })
+    });
+    let (cache, swap) = (raw.get("file").copied(), swap.transpose()?);
+    Ok(Memory { cache, usage: Some(usage), swap, raw, ..Memory::default() })
 }
 
 fn blkio_v1(files: &Files<'_>) -> Result<Blkio> {
@@ -275,6 +287,7 @@ fn blkio_v1(files: &Files<'_>) -> Result<Blkio> {
                 io_merged_recursive: recursive("io_merged")?,
                 io_time_recursive: recursive("time")?,
                 sectors_recursive: recursive("sectors")?,
+                counted: true,
                 psi: None,
             });
         }
@@ -282,6 +295,7 @@ fn blkio_v1(files: &Files<'_>) -> Result<Blkio> {
     Ok(Blkio {
         io_serviced_recursive: entries("blkio.throttle.io_serviced".to_owned())?,
         io_service_bytes_recursive: entries("blkio.throttle.io_service_bytes".to_owned())?,
+        counted: true,
         ..Blkio::default()
     })
 }
@@ -306,12 +320,15 @@ fn blkio_entries(text: &str) -> Result<Vec<BlkioEntry>> {
 }
 
 fn blkio_v2(files: &Files<'_>) -> Result<Blkio> {
-    io_stat(&files.text("io.stat")?.unwrap_or_default()).context("io.stat")
+    match files.text("io.stat")? {
+        Some(text) => io_stat(&text).context("io.stat"),
+        None => Ok(Blkio::default()),
+    }
 }
 
 /// `8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0`
 fn io_stat(text: &str) -> Result<Blkio> {
-    let mut blkio = Blkio::default();
+    let mut blkio = Blkio { counted: true, ..Blkio::default() };
     for line in text.lines() {
         let mut words = line.split_ascii_whitespace();
         let Some((major, minor)) = words.next().and_then(|device| device.split_once(':')) else {
@@ -346,13 +363,13 @@ fn hugetlb(files: &Files<'_>, v1: bool) -> Result<BTreeMap<String, Hugetlb>> {
         let page = match v1 {
             true => Hugetlb {
                 usage: reserved("usage_in_bytes")?,
-                max: reserved("max_usage_in_bytes")?,
+                max: Some(reserved("max_usage_in_bytes")?),
                 failcnt: reserved("failcnt")?,
             },
             false => {
                 let events = files.table(&format!("hugetlb.{size}.events"))?;
                 let failcnt = events.get("max").copied().unwrap_or_default();
-                Hugetlb { usage: reserved("current")?, max: 0, failcnt }
+                Hugetlb { usage: reserved("current")?, max: None, failcnt }
             }
         };
         pages.insert(size, page);

@@ -158,9 +158,10 @@ mod tests {
     }
 
     #[test]
-    fn zero_bytes_and_zero_tasks_are_real_limits() {
-        let expected = ["memory memory.limit_in_bytes 0", "pids pids.max 0"];
-        assert_eq!(table(r#"{"memory":{"limit":0},"pids":{"limit":0}}"#), expected);
+    fn zero_bytes_are_no_limit_and_zero_tasks_are_one() {
+        let zeros = r#"{"memory":{"limit":0,"swap":0,"reservation":0,"kernel":0,"kernelTCP":0},
+            "pids":{"limit":0}}"#;
+        assert_eq!(table(zeros), ["pids pids.max 1"]);
         assert_eq!(table(r#"{"pids":{"limit":-1}}"#), ["pids pids.max max"]);
     }
 

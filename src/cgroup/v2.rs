@@ -3,7 +3,7 @@
 use super::write::Write;
 use crate::plan::resources::{BlockIo, Cpu, Memory, Resources, Throttle};
 use crate::spec::Place;
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
 /// Every write but the device rules, in an order in which a new cgroup takes them, for the
 /// controllers that are `here` and not on a v1 hierarchy. An error for what cgroup v2 cannot express.
@@ -36,8 +36,23 @@ pub fn writes(resources: &Resources, here: &dyn Fn(&str) -> bool) -> Result<Vec<
     if here("rdma") {
         writes.extend(rdma(resources));
     }
-    writes.extend(resources.unified.iter().map(unified));
+    for entry in &resources.unified {
+        let write = unified(entry);
+        ensure_on_v2(&write, here).at(&write.place)?;
+        writes.push(write);
+    }
     Ok(writes)
+}
+
+/// A hybrid host has each controller on one version of cgroups only.
+fn ensure_on_v2(write: &Write, here: &dyn Fn(&str) -> bool) -> Result<()> {
+    let Write { controller, file, .. } = write;
+    let on_v1 = if controller == "io" { "blkio" } else { controller };
+    ensure!(
+        controller.is_empty() || here(on_v1),
+        "{file} is a file of cgroup v2, and this host has controller {on_v1} on cgroup v1"
+    );
+    Ok(())
 }
 
 /// What the config says in terms of cgroup v2's own files.
@@ -308,7 +323,10 @@ mod tests {
             ["memory memory.max max", "memory memory.swap.max max", "memory memory.low max"];
         assert_eq!(table(r#"{"memory":{"limit":-1,"swap":-1,"reservation":-1}}"#), expected);
         assert_eq!(table(r#"{"memory":{"swap":-1}}"#), ["memory memory.swap.max max"]);
-        assert_eq!(table(r#"{"memory":{"limit":0}}"#), ["memory memory.max 0"]);
+        assert_eq!(
+            table(r#"{"memory":{"limit":0,"swap":0},"pids":{"limit":0}}"#),
+            ["pids pids.max 1"]
+        );
     }
 
     #[test]

@@ -27,7 +27,8 @@ pub struct Options {
     pub interval: Option<String>,
 }
 
-/// One container, in the order in which JSON has it. Bytes and percents.
+/// One container, in the order in which JSON has it. Bytes and percents; what no controller counts is not
+/// there.
 #[derive(Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Row {
@@ -37,10 +38,13 @@ struct Row {
     cpu_percent: Option<f64>,
     /// Periods of the quota in which it was used up.
     throttled_percent: Option<f64>,
-    memory: Amount,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<Amount>,
     pids: Amount,
-    block_read: u64,
-    block_written: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    block_read: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    block_written: Option<u64>,
     /// Of the last 10 seconds, with something waiting; none where the kernel does not tell.
     pressure: Option<Pressure>,
 }
@@ -138,12 +142,13 @@ fn row(id: &str, status: Status, (now, stats): &Look, before: Option<&Look>) -> 
     };
     let cpu = |(then, old): &Look| {
         let nanoseconds = u64::try_from((*now - *then).as_nanos()).unwrap_or(u64::MAX);
-        percent(stats.cpu.usage.total.saturating_sub(old.cpu.usage.total), nanoseconds)
+        let (new, old) = (stats.cpu.usage.as_ref()?, old.cpu.usage.as_ref()?);
+        Some(percent(new.total.saturating_sub(old.total), nanoseconds))
     };
     let throttled = |(_, old): &Look| {
-        let (new, old) = (&stats.cpu.throttling, &old.cpu.throttling);
+        let (new, old) = (stats.cpu.throttling.as_ref()?, old.cpu.throttling.as_ref()?);
         let times = new.throttled_periods.saturating_sub(old.throttled_periods);
-        percent(times, new.periods.saturating_sub(old.periods))
+        Some(percent(times, new.periods.saturating_sub(old.periods)))
     };
     let waited =
         |psi: &Option<_>| psi.as_ref().map(|psi: &crate::cgroup::stat::Psi| psi.some.avg10);
@@ -156,18 +161,19 @@ fn row(id: &str, status: Status, (now, stats): &Look, before: Option<&Look>) -> 
     };
     let bytes = |op: &str| {
         let of = |entry: &&BlkioEntry| entry.op == op;
-        stats.blkio.io_service_bytes_recursive.iter().filter(of).map(|entry| entry.value).sum()
+        let entries = stats.blkio.io_service_bytes_recursive.iter().filter(of);
+        stats.blkio.counted.then(|| entries.map(|entry| entry.value).sum())
     };
     Row {
         id: id.to_owned(),
         status,
-        cpu_percent: before.map(cpu),
-        throttled_percent: before.map(throttled),
-        memory: Amount {
-            used: stats.memory.usage.usage.saturating_sub(idle_cache(stats)),
-            // cgroup2's and v1's largest numbers stand for none, and so does no controller.
-            limit: Some(stats.memory.usage.limit).filter(|&limit| limit != 0 && limit < 1 << 62),
-        },
+        cpu_percent: before.and_then(cpu),
+        throttled_percent: before.and_then(throttled),
+        memory: stats.memory.usage.as_ref().map(|memory| Amount {
+            used: memory.usage.saturating_sub(idle_cache(stats)),
+            // cgroup2's and v1's largest numbers stand for none.
+            limit: Some(memory.limit).filter(|&limit| limit < 1 << 62),
+        }),
         pids: Amount {
             used: stats.pids.current,
             limit: Some(stats.pids.limit).filter(|&limit| limit != 0),
@@ -216,16 +222,18 @@ const HEAD: [&str; 8] = [
 
 fn table(rows: &[Row]) -> String {
     let percent = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.1}"));
-    let limit = |limit: Option<String>| limit.unwrap_or_else(|| "-".to_owned());
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    let memory =
+        |memory: &Amount| format!("{} / {}", size(memory.used), or_dash(memory.limit.map(size)));
     let cells = |row: &Row| {
-        let Row { memory, pids, .. } = row;
+        let Row { pids, .. } = row;
         [
             row.id.clone(),
             percent(row.cpu_percent),
-            format!("{} / {}", size(memory.used), limit(memory.limit.map(size))),
-            format!("{} / {}", pids.used, limit(pids.limit.map(|limit| limit.to_string()))),
-            size(row.block_read),
-            size(row.block_written),
+            or_dash(row.memory.as_ref().map(memory)),
+            format!("{} / {}", pids.used, or_dash(pids.limit.map(|limit| limit.to_string()))),
+            or_dash(row.block_read.map(size)),
+            or_dash(row.block_written.map(size)),
             percent(row.throttled_percent),
             row.pressure.as_ref().map_or("-".to_owned(), |some| {
                 format!("{:.1} / {:.1} / {:.1}", some.cpu, some.memory, some.io)
@@ -262,15 +270,20 @@ fn size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cgroup::stat::{Psi, PsiLine};
+    use crate::cgroup::stat::{CpuUsage, MemoryEntry, Psi, PsiLine, Throttling};
+
+    fn memory(limit: u64) -> MemoryEntry {
+        MemoryEntry { usage: 3 << 20, limit, ..MemoryEntry::default() }
+    }
 
     fn stats(total: u64, periods: u64, throttled: u64) -> Stats {
         let mut stats = Stats::default();
-        stats.cpu.usage.total = total;
-        stats.cpu.throttling.periods = periods;
-        stats.cpu.throttling.throttled_periods = throttled;
-        stats.memory.usage.usage = 3 << 20;
-        stats.memory.usage.limit = 64 << 20;
+        stats.cpu.usage = Some(CpuUsage { total, ..CpuUsage::default() });
+        let throttling =
+            Throttling { periods, throttled_periods: throttled, ..Throttling::default() };
+        stats.cpu.throttling = Some(throttling);
+        stats.memory.usage = Some(memory(64 << 20));
+        stats.blkio.counted = true;
         stats.memory.raw = [("inactive_file".to_owned(), 1 << 20)].into();
         stats.pids.current = 2;
         stats
@@ -291,8 +304,8 @@ mod tests {
     fn what_is_unlimited_has_no_limit() {
         let look = |limit| {
             let mut stats = stats(0, 0, 0);
-            stats.memory.usage.limit = limit;
-            row("x", Status::Running, &(Instant::now(), stats), None).memory
+            stats.memory.usage = Some(memory(limit));
+            row("x", Status::Running, &(Instant::now(), stats), None).memory.unwrap()
         };
         assert_eq!(look(0x7fff_ffff_ffff_f000).limit, None);
         assert_eq!(look(u64::MAX).limit, None);
@@ -329,5 +342,17 @@ a-long-name   -       2.0MiB / 64MiB   2 / -          0B           0B        -  
         let expected = r#"[{"id":"a-long-name","status":"running","cpuPercent":null,"throttledPercent":null,"memory":{"used":2097152,"limit":67108864},"pids":{"used":2,"limit":null},"blockRead":0,"blockWritten":0,"pressure":{"cpu":1.25,"memory":1.25,"io":1.25}}]"#;
         let json = draw(&rows, ListFormat::Json, false, true).unwrap();
         assert_eq!(json.trim_end(), expected);
+    }
+
+    #[test]
+    fn what_no_controller_counts_is_a_dash_and_no_key() {
+        let rows = [row("x", Status::Running, &(Instant::now(), Stats::default()), None)];
+        let expected = "\
+ID   CPU %   MEMORY / LIMIT   PIDS / LIMIT   BLOCK READ   WRITTEN   THROTTLED %   WAITING % CPU/MEM/IO
+x    -       -                0 / -          -            -         -             -
+";
+        assert_eq!(table(&rows), expected);
+        let expected = r#"[{"id":"x","status":"running","cpuPercent":null,"throttledPercent":null,"pids":{"used":0,"limit":null},"pressure":null}]"#;
+        assert_eq!(draw(&rows, ListFormat::Json, false, true).unwrap().trim_end(), expected);
     }
 }

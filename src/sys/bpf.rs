@@ -4,6 +4,9 @@ use super::{Errno, SysError, check};
 use std::ffi::{c_int, c_long};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+/// The kernel's limit, `BPF_COMPLEXITY_LIMIT_INSNS`, since Linux 5.2.
+pub const MAX_INSTRUCTIONS: usize = 1_000_000;
+
 /// One eBPF instruction, as the kernel's `struct bpf_insn` on a little-endian machine.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! The numbers as runc's `types/events.go` names them.
+//! The numbers as runc's `types/events.go` names them. What is not counted is not there.
 
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -20,8 +20,10 @@ pub struct Stats {
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[expect(missing_docs)]
 pub struct Cpu {
-    pub usage: CpuUsage,
-    pub throttling: Throttling,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usage: Option<CpuUsage>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub throttling: Option<Throttling>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub psi: Option<Psi>,
 }
@@ -92,12 +94,16 @@ pub struct Cpuset {
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[expect(missing_docs)]
 pub struct Memory {
-    pub cache: u64,
-    pub usage: MemoryEntry,
-    pub swap: MemoryEntry,
-    pub kernel: MemoryEntry,
-    #[serde(rename = "kernelTCP")]
-    pub kernel_tcp: MemoryEntry,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usage: Option<MemoryEntry>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub swap: Option<MemoryEntry>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<MemoryEntry>,
+    #[serde(rename = "kernelTCP", skip_serializing_if = "Option::is_none")]
+    pub kernel_tcp: Option<MemoryEntry>,
     /// memory.stat as it is.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub raw: BTreeMap<String, u64>,
@@ -111,7 +117,8 @@ pub struct Memory {
 pub struct MemoryEntry {
     pub limit: u64,
     pub usage: u64,
-    pub max: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max: Option<u64>,
     pub failcnt: u64,
 }
 
@@ -128,6 +135,9 @@ pub struct Pids {
 #[serde(rename_all = "camelCase")]
 #[expect(missing_docs)]
 pub struct Blkio {
+    /// There is a controller, and so an empty list says that there was no I/O.
+    #[serde(skip)]
+    pub counted: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub io_service_bytes_recursive: Vec<BlkioEntry>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -164,6 +174,7 @@ pub struct BlkioEntry {
 #[expect(missing_docs)]
 pub struct Hugetlb {
     pub usage: u64,
-    pub max: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max: Option<u64>,
     pub failcnt: u64,
 }

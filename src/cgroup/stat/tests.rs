@@ -46,24 +46,30 @@ fn numbers_have_a_largest_and_never_less_than_nothing() {
 fn the_keys_are_runcs() {
     let psi = Some(Psi::default());
     let entry = || vec![BlkioEntry { major: 8, minor: 0, op: "Read".to_owned(), value: 1 }];
+    let memory = || Some(MemoryEntry { max: Some(0), ..MemoryEntry::default() });
     let stats = Stats {
         cpu: Cpu {
-            usage: CpuUsage {
+            usage: Some(CpuUsage {
                 percpu: vec![1],
                 percpu_kernel: vec![2],
                 percpu_user: vec![3],
                 ..CpuUsage::default()
-            },
+            }),
+            throttling: Some(Throttling::default()),
             psi: psi.clone(),
-            ..Cpu::default()
         },
         cpuset: Cpuset { cpus: vec![0], mems: vec![0], ..Cpuset::default() },
         memory: Memory {
+            cache: Some(0),
+            usage: memory(),
+            swap: memory(),
+            kernel: memory(),
+            kernel_tcp: memory(),
             raw: [("anon".to_owned(), 1)].into(),
             psi: psi.clone(),
-            ..Memory::default()
         },
         blkio: Blkio {
+            counted: true,
             io_service_bytes_recursive: entry(),
             io_serviced_recursive: entry(),
             io_queued_recursive: entry(),
@@ -74,7 +80,7 @@ fn the_keys_are_runcs() {
             sectors_recursive: entry(),
             psi,
         },
-        hugetlb: [("2MB".to_owned(), Hugetlb::default())].into(),
+        hugetlb: [("2MB".to_owned(), Hugetlb { max: Some(0), ..Hugetlb::default() })].into(),
         ..Stats::default()
     };
     let psi = r#"{"some":{"avg10":0.0,"avg60":0.0,"avg300":0.0,"total":0},"full":{"avg10":0.0,"avg60":0.0,"avg300":0.0,"total":0}}"#;
@@ -96,4 +102,16 @@ fn the_keys_are_runcs() {
     let expected =
         expected.concat().replace("PSI", psi).replace("MEMORY", memory).replace("IO", io);
     assert_eq!(serde_json::to_string(&stats).unwrap(), expected);
+}
+
+/// runc leaves these out as well: to a program in Go both read the same.
+#[test]
+fn what_is_not_counted_is_not_there() {
+    let expected = [
+        r#"{"cpu":{},"cpuset":{"cpu_exclusive":0,"mem_hardwall":0,"mem_exclusive":0,"#,
+        r#""memory_migrate":0,"memory_spread_page":0,"memory_spread_slab":0,"memory_pressure":0,"#,
+        r#""sched_load_balance":0,"sched_relax_domain_level":0},"#,
+        r#""memory":{},"pids":{"current":0,"limit":0},"blkio":{},"hugetlb":{}}"#,
+    ];
+    assert_eq!(serde_json::to_string(&Stats::default()).unwrap(), expected.concat());
 }

@@ -140,6 +140,23 @@ fn no_limit_of_processes_is_not_a_limit_of_none() {
     }
 }
 
+/// As runc: an explicit 0 of Go's is no limit of memory, and the least that systemd takes for pids.
+#[test]
+fn no_tasks_are_one_and_no_bytes_are_no_limit() {
+    controller!("pids");
+    controller!("memory");
+    let zeros = json!({"limit": 0, "swap": 0, "reservation": 0});
+    let sandbox = limited("memory", zeros);
+    sandbox.script("sleep 60").create();
+    let unlimited = setting(&sandbox, "memory", "memory.limit_in_bytes", "memory.max");
+    assert!(["max", "9223372036854771712"].contains(&&*unlimited), "{unlimited}");
+    brig_only!();
+    let sandbox = limited("pids", json!({"limit": 0}));
+    assert_eq!(sandbox.facts("forks 5").get("forks"), "0 EAGAIN");
+    sandbox.script("sleep 60").create();
+    assert_eq!(setting(&sandbox, "pids", "pids.max", "pids.max"), "1");
+}
+
 #[test]
 fn the_cpuset_is_what_the_container_runs_on() {
     controller!("cpuset");

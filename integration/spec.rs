@@ -1,8 +1,12 @@
 //! Sentences of the runtime-spec that no other module is about, and `features` taken at its word:
 //! whatever it lists is given to brig, which must know it. docs/conformance.md has all sentences.
 
-use crate::sandbox::{Sandbox, brig_only};
+use crate::cgroups::seeing;
+use crate::freeze::View;
+use crate::host;
+use crate::sandbox::{Sandbox, brig_only, is_peer};
 use serde_json::{Value, json};
+use std::fs;
 
 fn features() -> Value {
     serde_json::from_str(&Sandbox::new().brig(&["features"]).ok().stdout).unwrap()
@@ -48,7 +52,7 @@ fn every_namespace_of_the_features_can_be_new() {
     });
     let facts = sandbox.facts("ns");
     for name in ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"] {
-        let own = std::fs::read_link(format!("/proc/self/ns/{name}")).unwrap();
+        let own = fs::read_link(format!("/proc/self/ns/{name}")).unwrap();
         assert_ne!(facts.get(&format!("ns {name}")), own.to_str().unwrap(), "{facts}");
     }
 }
@@ -200,9 +204,9 @@ fn features_are_the_same_whoever_asks_and_wherever() {
     elsewhere.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
     let own = sandbox.command(&["features"]);
     let copy = std::path::Path::new("/tmp").join(&sandbox.id);
-    std::fs::copy(own.get_program(), &copy).unwrap();
+    fs::copy(own.get_program(), &copy).unwrap();
     let output = elsewhere.arg(&copy).arg("features").current_dir("/").output();
-    std::fs::remove_file(&copy).unwrap();
+    fs::remove_file(&copy).unwrap();
     assert_eq!(String::from_utf8_lossy(&output.unwrap().stdout), here);
 }
 
@@ -307,4 +311,37 @@ fn ps_prints_the_pids_of_the_host() {
     let pids = sandbox.brig(&["ps", "--format", "json", &sandbox.id]).ok().stdout;
     let pids: Value = serde_json::from_str(&pids).unwrap();
     assert_eq!(pids, json!([sandbox.pid()]));
+}
+
+/// As runc, which goes by the host's cgroups.
+#[test]
+fn the_cgroup_namespace_is_listed_where_cgroup2_is_all_there_is() {
+    let sandbox = Sandbox::new();
+    let alone = host::hierarchies().iter().all(|(controllers, _)| controllers.is_empty());
+    let views: &[(View, bool)] = match (alone, is_peer()) {
+        (true, _) => &[(|_| true, true)],
+        (false, true) => &[(|_| true, false)],
+        (false, false) => &[(|_| true, false), (<[String]>::is_empty, true)],
+    };
+    for &(view, listed) in views {
+        let has_cgroup2 = host::hierarchies().iter().any(|(controllers, _)| controllers.is_empty());
+        if listed && !has_cgroup2 {
+            continue;
+        }
+        for args in [&["spec"][..], &["spec", "--rootless"]] {
+            let config = sandbox.dir.join("config.json");
+            let mut command = sandbox.command(args);
+            command.current_dir(&sandbox.dir);
+            if !is_peer() {
+                seeing(&mut command, view);
+            }
+            sandbox.spawn(command).wait().ok();
+            let text = fs::read_to_string(&config).unwrap();
+            fs::remove_file(&config).unwrap();
+            let config: Value = serde_json::from_str(&text).unwrap();
+            let namespaces = config["linux"]["namespaces"].as_array().unwrap();
+            let has = namespaces.iter().any(|namespace| namespace["type"] == "cgroup");
+            assert_eq!(has, listed, "{args:?}: {text}");
+        }
+    }
 }

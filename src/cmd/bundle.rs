@@ -2,7 +2,6 @@
 
 use super::spec::template;
 use crate::image::bundle::{Request, make};
-use crate::image::flags::Flags;
 use crate::image::store::default_path;
 use crate::log::Log;
 use anyhow::{Context, Result};
@@ -17,10 +16,8 @@ pub struct Options {
     pub bundle: PathBuf,
     /// Which of the image's platforms.
     pub platform: Option<String>,
-    /// Instead of the image's Cmd.
-    pub args: Vec<String>,
-    /// What the command line changes.
-    pub flags: Flags,
+    /// The process gets a terminal.
+    pub terminal: bool,
 }
 
 /// Makes it.
@@ -31,10 +28,8 @@ pub fn bundle(store: Option<&Path>, options: &Options, log: &mut Log) -> Result<
         platform: options.platform.as_deref(),
         bundle: &options.bundle,
         template: &template(!nix::unistd::geteuid().is_root())?,
-        args: &options.args,
-        flags: &options.flags,
-        word: None,
-        terminal: false,
+        args: &[],
+        terminal: options.terminal,
         hostname: None,
         upper: Some(("data/upper", "data/work")),
         container: None,

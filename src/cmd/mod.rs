@@ -9,7 +9,7 @@ pub mod events;
 mod exec;
 mod features;
 mod images;
-pub mod kill;
+mod kill;
 mod list;
 pub mod mounts;
 mod pattern;

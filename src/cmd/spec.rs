@@ -1,5 +1,6 @@
 //! spec: writes a config.json to start from.
 
+use crate::cgroup::{Version, hierarchy};
 use crate::plan::idmap::IdMap;
 use crate::process::subids;
 use anyhow::{Context, Result, bail, ensure};
@@ -9,10 +10,20 @@ use std::path::Path;
 /// A config that this brig runs, given a `rootfs` with a shell.
 const DEFAULT: &str = include_str!("default-config.json");
 
+/// With v1 hierarchies runc lists none, and what adds one itself would have two.
+const CGROUP_NAMESPACE: &str = ",\n      { \"type\": \"cgroup\" }";
+
+fn has_cgroup2_alone() -> bool {
+    hierarchy::detect().is_ok_and(|(version, _)| version == Version::V2)
+}
+
 /// Writes it into a bundle that has none; `rootless`: as it can be run without root's rights.
 pub fn spec(bundle: &Path, rootless: bool) -> Result<()> {
     let path = bundle.join("config.json");
-    let text = template(rootless)?;
+    let mut text = template(rootless)?;
+    if !has_cgroup2_alone() {
+        replace(&mut text, CGROUP_NAMESPACE, "")?;
+    }
     match std::fs::File::options().write(true).create_new(true).open(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
             bail!("spec: file {} exists. Remove it first", path.display())
@@ -94,6 +105,15 @@ mod tests {
     #[test]
     fn the_default_config_makes_a_plan_without_warnings() {
         assert_eq!(plan(DEFAULT).warnings, Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_cgroup_namespace_can_be_left_out() {
+        let one = id_maps(1000, &[]);
+        for mut text in [DEFAULT.to_owned(), rootless(&one, &one).unwrap()] {
+            replace(&mut text, CGROUP_NAMESPACE, "").unwrap();
+            assert!(!plan(&text).namespaces.has(libc::CLONE_NEWCGROUP));
+        }
     }
 
     #[test]

@@ -11,6 +11,9 @@ const HANDLER: &str = "run.oci.handler";
 /// Libraries that crun would load to decide about system calls.
 const SECCOMP_PLUGINS: &str = "run.oci.seccomp.plugins";
 
+/// A v1 hierarchy for an old systemd, mounted over a path of the container.
+const FORCE_CGROUP_V1: &str = "run.oci.systemd.force_cgroup_v1";
+
 /// What begins with `run.oci.` and has an effect, in the order of `features`.
 pub const OF_CRUN: [&str; 10] = [
     delegate::ANNOTATION,
@@ -43,6 +46,11 @@ pub fn check(spec: &Spec, warnings: &mut Vec<String>) -> Result<()> {
     if annotations.contains_key(SECCOMP_PLUGINS) {
         let instead = "brig loads no plugins: use SCMP_ACT_NOTIFY with listenerPath";
         Err(anyhow!(instead)).at(format_args!("annotations[{SECCOMP_PLUGINS:?}]"))?;
+    }
+    if annotations.contains_key(FORCE_CGROUP_V1) {
+        let instead = "brig mounts no hierarchy of cgroup v1 beside the host's: a `bind` mount of the host's \
+                       /sys/fs/cgroup/systemd does the same where there is one";
+        Err(anyhow!(instead)).at(format_args!("annotations[{FORCE_CGROUP_V1:?}]"))?;
     }
     let known = |name: &&String| name == &HANDLER || OF_CRUN.contains(&name.as_str());
     let unknown = annotations.keys().filter(|name| name.starts_with("run.oci.") && !known(name));

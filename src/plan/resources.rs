@@ -2,8 +2,8 @@
 //! cgroups the host has.
 //!
 //! A limit that is not in the config is `None` here, and so is what cannot be meant as a value:
-//! Go's zero of `cpu.shares`, `cpu.quota`, `cpu.period` and the block I/O weights, and an empty
-//! cpuset. Everywhere else 0 is a real 0 and -1 is "no limit". What a version of cgroups cannot
+//! Go's zero of memory's limits, `cpu.shares`, `cpu.quota`, `cpu.period` and the block I/O weights, and
+//! an empty cpuset. Everywhere else 0 is a real 0 and -1 is "no limit". What a version of cgroups cannot
 //! express is for [`crate::cgroup`]'s tables to refuse.
 
 use super::device_rules::{self, DeviceRule};
@@ -20,7 +20,7 @@ pub struct Resources {
     pub memory: Memory,
     /// CPU time and CPU sets.
     pub cpu: Cpu,
-    /// Most tasks, -1 is unlimited.
+    /// Most tasks, at least 1; -1 is unlimited.
     pub pids: Option<i64>,
     /// Block I/O.
     pub block_io: BlockIo,
@@ -32,29 +32,6 @@ pub struct Resources {
     pub rdma: Vec<Rdma>,
     /// cgroup v2 files and what to write there.
     pub unified: Vec<(String, String)>,
-    /// What of it is left out where it is not possible.
-    pub optional: Optional,
-}
-
-/// Defaults of images, which nobody has asked for: [`Optional::ANNOTATION`] names them, by commas.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Optional {
-    /// `pids.limit`.
-    pub pids: bool,
-    /// `memory.swap`.
-    pub swap: bool,
-}
-
-impl Optional {
-    /// What says so in a config.
-    pub const ANNOTATION: &str = "run.brig.defaults";
-
-    /// Reads it.
-    pub fn of(annotations: &std::collections::BTreeMap<String, String>) -> Optional {
-        let listed = annotations.get(Optional::ANNOTATION).map_or("", String::as_str);
-        let has = |name| listed.split(',').any(|listed| listed.trim() == name);
-        Optional { pids: has("pids"), swap: has("swap") }
-    }
 }
 
 /// `memory`, in bytes; -1 is unlimited.
@@ -183,23 +160,10 @@ pub struct Rdma {
 }
 
 impl Resources {
-    /// Asks for nothing but the device rules that every container has, and what is left out where it
-    /// is not possible.
+    /// Asks for nothing but the device rules that every container has.
     pub fn sets_no_limit(&self) -> bool {
         let devices = self.devices.clone();
-        self.required() == Resources { devices, ..Resources::default() }
-    }
-
-    /// Without what is optional.
-    pub fn required(&self) -> Resources {
-        let mut required = Resources { optional: Optional::default(), ..self.clone() };
-        if self.optional.pids {
-            required.pids = None;
-        }
-        if self.optional.swap {
-            required.memory.swap = None;
-        }
-        required
+        *self == Resources { devices, ..Resources::default() }
     }
 
     /// Validates `linux.resources`, in the order in which runtime-spec has its fields.
@@ -220,13 +184,13 @@ impl Resources {
             network: spec.network.as_ref().map_or(Ok(Network::default()), network)?,
             rdma: rdma(spec)?,
             unified: unified(spec)?,
-            optional: Optional::default(),
         })
     }
 }
 
 fn memory(memory: &spec::Memory) -> Result<Memory> {
     let bytes = |value: Option<i64>, name: &str| match value {
+        Some(0) => Ok(None),
         Some(value) if value < -1 => {
             Err(anyhow::anyhow!("{value}: neither a number of bytes nor -1 (unlimited)"))
                 .at(format_args!("linux.resources.memory.{name}"))
@@ -308,7 +272,9 @@ fn pids(limit: i64) -> Result<i64> {
         Err(anyhow::anyhow!("{limit}: neither a number of tasks nor -1 (unlimited)"))
             .at("linux.resources.pids.limit")?;
     }
-    Ok(limit)
+    // A cgroup with a limit of 0 takes no process at all, and systemd has no such limit: as runc, which
+    // sets 1 since 1.4.
+    Ok(if limit == 0 { 1 } else { limit })
 }
 
 fn block_io(io: &spec::BlockIo) -> Result<BlockIo> {

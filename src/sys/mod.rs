@@ -7,7 +7,6 @@ pub mod bpf;
 pub mod clone;
 pub mod cred;
 mod error;
-pub mod memory;
 pub mod misc;
 pub mod mount;
 pub mod mountinfo;

@@ -30,8 +30,7 @@ pub fn limits(resources: &Resources, version: Version) -> Vec<Property> {
         }
     }
     quota(resources.cpu.quota, resources.cpu.period, put);
-    // systemd takes no 0; the file has it.
-    put("TasksMax", resources.pids.map(|pids| limit(pids.max(-1) | i64::from(pids == 0))));
+    put("TasksMax", resources.pids.map(limit));
     if version == Version::V2 {
         for (file, value) in &resources.unified {
             unified(file, value.trim(), put);

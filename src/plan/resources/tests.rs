@@ -24,7 +24,7 @@ fn zero_is_unset_only_where_it_cannot_be_meant() {
     let Resources { cpu, memory, pids, block_io, .. } = plan(zeros).unwrap();
     assert_eq!((cpu.shares, cpu.quota, cpu.period, cpu.cpus), (None, None, None, None));
     assert_eq!((cpu.burst, cpu.idle), (Some(0), Some(false)));
-    assert_eq!((memory.limit, memory.swap, pids), (Some(0), Some(0), Some(0)));
+    assert_eq!((memory.limit, memory.swap, pids), (None, None, Some(1)));
     assert_eq!(block_io, BlockIo::default());
 }
 

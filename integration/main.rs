@@ -32,6 +32,7 @@ mod cve_exec;
 mod cve_mounts;
 mod delegate;
 mod devices;
+mod ends;
 mod engines;
 mod exec;
 mod exec_cgroup;

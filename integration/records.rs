@@ -275,3 +275,39 @@ fn a_create_that_cannot_lock_its_state_leaves_nothing() {
     sandbox.assert_nothing_left();
     sandbox.create();
 }
+
+/// No name can act on the terminal that it is shown on: controls of C0 and C1, DEL, overrides of direction.
+#[test]
+fn names_reach_no_terminal_with_control_characters() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    let odd = "odd\x1b[2J\x07\u{9b}2J\x7f\u{202e}\u{2066}\u{200f}\nroot";
+    let bundle = sandbox.dir.join(odd);
+    fs::rename(sandbox.bundle(), &bundle).unwrap();
+    let mut config: Value =
+        serde_json::from_slice(&fs::read(bundle.join("config.json")).unwrap()).unwrap();
+    config["annotations"] = json!({odd: odd});
+    config["process"]["args"] = json!(["/init", "sleep", "60", ";", "say", odd]);
+    fs::write(bundle.join("config.json"), config.to_string()).unwrap();
+    let args = ["run", "--detach", "--bundle", bundle.to_str().unwrap(), &sandbox.id];
+    sandbox.brig(&args).ok();
+    let acts =
+        |c: char| c.is_control() && c != '\n' || ['\u{202e}', '\u{2066}', '\u{200f}'].contains(&c);
+    for args in [
+        &["list"][..],
+        &["list", "--format", "json"],
+        &["state", &sandbox.id],
+        &["ps", &sandbox.id],
+        &["create", "--bundle", &format!("{}x", bundle.display()), "other"],
+        &["delete", odd],
+    ] {
+        let done = sandbox.brig(args);
+        let said = format!("{}{}", done.stdout, done.stderr);
+        assert!(!said.contains(acts), "{args:?}: {said:?}");
+    }
+    assert_eq!(sandbox.brig(&["list"]).ok().stdout.lines().count(), 2);
+    assert_eq!(sandbox.state()["bundle"], bundle.to_str().unwrap());
+    assert_eq!(sandbox.state()["annotations"][odd], odd);
+    sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
+    fs::rename(bundle, sandbox.bundle()).unwrap();
+}

@@ -190,12 +190,39 @@ fn err(bytes: &[u8]) {
     let _ = std::io::stderr().write_all(bytes);
 }
 
-/// An error is one line, whatever names are in it.
+/// One line for a terminal, whatever names are in it: no control character, of C0 or C1, and nothing that turns the
+/// direction of the text or breaks its line (CWE-150, CVE-2021-42574).
 pub fn one_line(text: &str) -> String {
     text.trim_end()
         .chars()
-        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
+        .flat_map(|c| if is_unprintable(c) { c.escape_default().collect() } else { vec![c] })
         .collect()
+}
+
+/// JSON in which such characters are escaped, as those below 32 are anyway. They can be in strings only.
+pub fn printable_json(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' => printable.push(c),
+            c if is_unprintable(c) => {
+                let mut units = [0; 2];
+                for unit in c.encode_utf16(&mut units) {
+                    printable.push_str(&format!("\\u{unit:04x}"));
+                }
+            }
+            c => printable.push(c),
+        }
+    }
+    printable
+}
+
+fn is_unprintable(c: char) -> bool {
+    // Marks, embeddings, overrides and isolates of direction; separators of lines; invisible ones.
+    let turns = matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}');
+    c.is_control()
+        || turns
+        || matches!(c, '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// Now, as RFC 3339 in UTC with nanoseconds.
@@ -244,5 +271,17 @@ mod tests {
     #[test]
     fn an_error_is_one_line() {
         assert_eq!(one_line("a\nb\x1b[1m\n"), "a\\nb\\u{1b}[1m");
+        assert_eq!(
+            one_line("\x7f\u{9b}2J\u{202e}\u{2066}é"),
+            "\\u{7f}\\u{9b}2J\\u{202e}\\u{2066}é"
+        );
+    }
+
+    #[test]
+    fn json_stays_the_same_value() {
+        let value = serde_json::json!({"a\u{9b}": "\x1b\x7f\u{202e}\u{e0041}é\u{1f600}"});
+        let text = printable_json(&serde_json::to_string_pretty(&value).unwrap());
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
+        assert!(text.chars().all(|c| c == '\n' || !is_unprintable(c)), "{text:?}");
     }
 }

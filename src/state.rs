@@ -125,6 +125,11 @@ impl State {
             "container {} has neither a cgroup nor a pid namespace: nobody knows its processes",
             self.id
         );
+        self.in_pid_namespace()
+    }
+
+    /// Every process in init's pid namespace, as far as brig may look at them.
+    pub fn in_pid_namespace(&self) -> Result<Vec<i32>> {
         let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/pid"));
         let own = namespace(&self.pid.to_string()).context("its pid namespace")?;
         let mut pids = Vec::new();

@@ -8,15 +8,15 @@
 //! A process that v1 has frozen does not die of SIGKILL before it is thawed; one of cgroup2 does.
 
 use super::hierarchy::read;
-use super::remove::{children, describe, gone, run_state};
-use super::{Cgroup, Dir};
+use super::remove::{describe, gone, run_state};
+use super::{Cgroup, Dir, tree};
 use crate::deadline;
 use crate::sys::{Errno, errno_of};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::poll::{PollFd, PollFlags, poll};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -95,9 +95,42 @@ impl Cgroup {
                 true => dir.tell(false).map(drop),
                 false => Ok(()),
             },
-            Some(dir) => thaw_tree(&dir.path),
+            Some(dir) => {
+                thaw_tree(&dir.path)?;
+                self.pids()?.into_iter().try_for_each(|pid| self.bring_home(pid))
+            }
             None => Ok(()),
         }
+    }
+
+    /// Moves a process that is to die of SIGKILL out of a frozen v1 cgroup which is not the container's own, and which
+    /// is not brig's to thaw: somebody has moved it there.
+    pub fn bring_home(&self, pid: i32) -> Result<()> {
+        let Some(dir) = self.dir("freezer") else { return Ok(()) };
+        let Ok(text) = read(format!("/proc/{pid}/cgroup").as_ref()) else { return Ok(()) };
+        let text = String::from_utf8_lossy(&text);
+        let within = text.lines().find_map(|line| {
+            let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+            controllers.split(',').any(|name| name == "freezer").then_some(path)
+        });
+        let Some(within) = within else { return Ok(()) };
+        let elsewhere = dir.mountpoint.join(within.trim_start_matches('/'));
+        if elsewhere.starts_with(&dir.path) {
+            return Ok(());
+        }
+        let state = or_gone(read(&elsewhere.join("freezer.state")))?.unwrap_or_default();
+        if state.trim_ascii() == b"THAWED" {
+            return Ok(());
+        }
+        // Where its own has gone, the nearest above will do: it is to die.
+        for home in dir.path.ancestors().take_while(|home| home.starts_with(&dir.mountpoint)) {
+            match write(home, "cgroup.procs", &pid.to_string()) {
+                Ok(false) => {}
+                Err(error) if errno_of(&error) == Some(Errno::ESRCH) => return Ok(()),
+                moved => return moved.map(drop),
+            }
+        }
+        Ok(())
     }
 
     fn freezer(&self) -> Option<&Dir> {
@@ -221,18 +254,22 @@ fn told_to_freeze(path: &Path, file: &str) -> Result<bool> {
 
 /// Below a frozen v1 cgroup each that is frozen for itself stays so.
 fn thaw_tree(path: &Path) -> Result<()> {
-    if told_to_freeze(path, V1)? {
-        write(path, "freezer.state", "THAWED")?;
-    }
-    children(path)?.iter().try_for_each(|child| thaw_tree(child))
+    let mut enter = |dir: BorrowedFd<'_>| {
+        if tree::read(dir, V1)?.first() == Some(&b'1') {
+            tree::write(dir, "freezer.state", "THAWED")?;
+        }
+        Ok(())
+    };
+    tree::walk(path, &mut enter, &mut |_, _| Ok(()))
 }
 
 fn collect(path: &Path, file: &str, numbers: &mut Vec<i32>) {
-    let text = read(&path.join(file)).unwrap_or_default();
-    numbers.extend(String::from_utf8_lossy(&text).lines().filter_map(|n| n.parse::<i32>().ok()));
-    for child in children(path).unwrap_or_default() {
-        collect(&child, file, numbers);
-    }
+    let mut enter = |dir: BorrowedFd<'_>| {
+        numbers.append(&mut tree::numbers(dir, file)?);
+        Ok(())
+    };
+    // Of those that can be read.
+    let _ = tree::walk(path, &mut enter, &mut |_, _| Ok(()));
 }
 
 /// False if the file has gone.

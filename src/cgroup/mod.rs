@@ -31,13 +31,14 @@ pub mod oom;
 mod remove;
 mod scope;
 pub mod stat;
+mod tree;
 mod update;
 pub mod v1;
 pub mod v2;
 mod write;
 
 pub use hierarchy::Version;
-pub use remove::describe;
+pub use remove::{describe, signal_each};
 pub use scope::Scope;
 pub use update::{Undo, Update};
 pub use write::{Missing, Write};

@@ -1,19 +1,23 @@
 //! Kills what is in the container's cgroups, and removes them.
 
 use super::hierarchy::read;
-use super::{Cgroup, Dir, MARK};
+use super::{Cgroup, Dir, MARK, tree};
 use crate::deadline;
-use crate::sys::{Errno, SysError, xattr};
+use crate::sys::{Errno, SysError, signal, xattr};
 use anyhow::{Context, Result, bail, ensure};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
 use std::fs;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// What the kernel says of a cgroup that is not brig's to remove.
 const NOT_OURS: [Errno; 4] = [Errno::EBUSY, Errno::EACCES, Errno::EPERM, Errno::EROFS];
+
+/// How many processes are held at once.
+const AT_ONCE: usize = 200;
 
 /// The longest pause between two tries to remove a cgroup.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -23,7 +27,7 @@ impl Cgroup {
     pub fn pids(&self) -> Result<Vec<i32>> {
         let mut pids = Vec::new();
         for dir in self.processes() {
-            collect(&dir.path, &mut pids)?;
+            pids.append(&mut tree::processes(&dir.path)?);
         }
         pids.sort_unstable();
         pids.dedup();
@@ -41,7 +45,9 @@ impl Cgroup {
         let end = Instant::now() + deadline::SWEEP;
         loop {
             let pids = self.not_killed(killed);
-            let sent = pids.and_then(|pids| kill_each(&pids).map(|()| pids.is_empty()));
+            let sent = pids.and_then(|pids| {
+                signal_each(&pids, libc::SIGKILL, &|| self.pids()).map(|_| pids.is_empty())
+            });
             // Whatever has gone wrong, nothing stays frozen.
             self.thaw_dying()?;
             if sent? || Instant::now() >= end {
@@ -58,8 +64,7 @@ impl Cgroup {
         // has never been on cgroup2; it is not any more when it is looked at again.
         let mut pids = self.pids()?;
         if let (true, Some(unified)) = (killed, self.unified()) {
-            let mut dying = Vec::new();
-            collect(&unified.path, &mut dying)?;
+            let dying = tree::processes(&unified.path)?;
             pids.retain(|pid| !dying.contains(pid));
         }
         Ok(pids)
@@ -136,9 +141,7 @@ impl Dir {
         }
         let path = self.path.display();
         ensure!(self.path != self.mountpoint, "{path} is the root of the cgroups, no container's");
-        let mut pids = Vec::new();
-        collect(&self.path, &mut pids)?;
-        if let Some(&pid) = pids.first() {
+        if let Some(&pid) = tree::processes(&self.path)?.first() {
             bail!("cgroup {path} is not empty: {} is in it", describe(pid));
         }
         Ok(())
@@ -166,7 +169,13 @@ impl Dir {
     /// Removes the container's directory, and those above that a brig has made for it or for
     /// another container, and nobody uses any more.
     fn remove(&self) -> Result<(), SysError> {
-        remove_tree(&self.path)?;
+        match rmdir(&self.path) {
+            Err(error) if error.errno == Errno::EBUSY => {
+                tree::remove_below(&self.path)?;
+                rmdir(&self.path)?;
+            }
+            removed => removed?,
+        }
         let above = self.path.ancestors().enumerate().skip(1);
         for (level, above) in above.take_while(|(_, above)| *above != self.mountpoint) {
             // What cannot be looked at is not ours, or gone with everything below.
@@ -185,23 +194,37 @@ impl Dir {
     }
 }
 
-fn kill_each(pids: &[i32]) -> Result<()> {
-    pids.iter().try_for_each(|&pid| match kill(Pid::from_raw(pid), Signal::SIGKILL) {
-        Ok(()) | Err(Errno::ESRCH) => Ok(()),
-        Err(errno) => Err(SysError::new(format!("kill({pid}, SIGKILL)"), errno).into()),
-    })
-}
-
-/// Removes a cgroup with all cgroups below it.
-fn remove_tree(path: &Path) -> Result<(), SysError> {
-    match rmdir(path) {
-        Err(error) if error.errno == Errno::EBUSY => {}
-        result => return result,
+/// Sends a signal to each of these processes, by a descriptor: one that has ended since they were read, and whose number
+/// is another process's by now, is not among those that are read `again`. False if there was none.
+pub fn signal_each(
+    pids: &[i32],
+    signal: i32,
+    again: &dyn Fn() -> Result<Vec<i32>>,
+) -> Result<bool> {
+    let mut sent = false;
+    // Of a container with many processes, no more descriptors than brig may have.
+    for pids in pids.chunks(AT_ONCE) {
+        let mut opened = Vec::with_capacity(pids.len());
+        for &pid in pids {
+            match signal::pidfd_open(pid) {
+                Ok(pidfd) => opened.push((pid, pidfd)),
+                // Died meanwhile, or a thread's id.
+                Err(error) if [Errno::ESRCH, Errno::EINVAL].contains(&error.errno) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let still = again()?;
+        for (_, pidfd) in opened.iter().filter(|(pid, _)| still.contains(pid)) {
+            match signal::pidfd_send_signal(pidfd.as_fd(), signal) {
+                Err(error) if error.errno == Errno::ESRCH => {}
+                done => {
+                    done?;
+                    sent = true;
+                }
+            }
+        }
     }
-    for child in children(path)? {
-        remove_tree(&child)?;
-    }
-    rmdir(path)
+    Ok(sent)
 }
 
 /// Removes one directory; gone is gone.
@@ -216,7 +239,7 @@ fn rmdir(path: &Path) -> Result<(), SysError> {
 }
 
 /// Directories in a cgroup. Nothing else in a cgroup is one, and there are no links.
-pub(super) fn children(path: &Path) -> Result<Vec<PathBuf>, SysError> {
+fn children(path: &Path) -> Result<Vec<PathBuf>, SysError> {
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
         Err(error) if gone(&error) => return Ok(Vec::new()),
@@ -224,14 +247,6 @@ pub(super) fn children(path: &Path) -> Result<Vec<PathBuf>, SysError> {
     };
     let is_dir = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
     Ok(entries.filter_map(Result::ok).filter(is_dir).map(|entry| entry.path()).collect())
-}
-
-fn collect(path: &Path, pids: &mut Vec<i32>) -> Result<()> {
-    pids.append(&mut processes(path)?);
-    for child in children(path)? {
-        collect(&child, pids)?;
-    }
-    Ok(())
 }
 
 /// The cgroup that a process is in: this one, or which of those below.
@@ -247,26 +262,20 @@ pub(super) fn of_process(path: &Path, pid: i32) -> Result<Option<PathBuf>> {
     Ok(None)
 }
 
-/// The processes in one cgroup; none if it is gone. Those that brig's pid namespace does not have
-/// are 0 there, which for kill(2) would be brig's own process group.
+/// The processes in one cgroup; none if it is gone.
 fn processes(path: &Path) -> Result<Vec<i32>> {
-    let text = match read(&path.join("cgroup.procs")) {
-        Ok(text) => text,
-        Err(error)
-            if matches!(crate::sys::errno_of(&error), Some(Errno::ENOENT | Errno::ENODEV)) =>
-        {
-            return Ok(Vec::new());
-        }
-        Err(error) => return Err(error),
-    };
-    let text = String::from_utf8_lossy(&text);
-    Ok(text.lines().filter_map(|pid| pid.parse().ok()).filter(|&pid| pid > 0).collect())
+    let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    match open(path, flags, Mode::empty()) {
+        Err(Errno::ENOENT) => Ok(Vec::new()),
+        Err(errno) => Err(errno).with_context(|| format!("cgroup {}", path.display())),
+        Ok(dir) => tree::numbers(dir.as_fd(), "cgroup.procs"),
+    }
 }
 
 fn still_used(busy: &[&Dir]) -> Result<()> {
     let mut pids = Vec::new();
     for dir in busy {
-        collect(&dir.path, &mut pids)?;
+        pids.append(&mut tree::processes(&dir.path)?);
     }
     pids.sort_unstable();
     pids.dedup();

@@ -84,7 +84,7 @@ fn with_store(path: Option<&Path>, go: impl FnOnce(&Store) -> Result<()>) -> Res
 
 fn print(format: ListFormat, columns: &[&str], rows: &[Value]) -> Result<()> {
     if format == ListFormat::Json {
-        let mut text = serde_json::to_string_pretty(rows)?;
+        let mut text = log::printable_json(&serde_json::to_string_pretty(rows)?);
         text.push('\n');
         return log::out(text.as_bytes());
     }
@@ -92,7 +92,9 @@ fn print(format: ListFormat, columns: &[&str], rows: &[Value]) -> Result<()> {
     let cell = |value: &Value| match value {
         Value::String(text) => log::one_line(text),
         Value::Array(list) if list.is_empty() => "-".into(),
-        Value::Array(list) => list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","),
+        Value::Array(list) => {
+            log::one_line(&list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","))
+        }
         Value::Null => "-".into(),
         other => other.to_string(),
     };

@@ -1,5 +1,6 @@
 //! kill: sends a signal to a container's init.
 
+use crate::cgroup;
 use crate::state::{self, Dir, NotFound, State};
 use crate::sys::{Errno, signal};
 use anyhow::{Context, Result, anyhow, ensure};
@@ -53,17 +54,8 @@ fn init(state: &State, signal: i32) -> Result<bool> {
 
 fn every_process(state: &State, signal: i32) -> Result<bool> {
     let pids = state.pids()?;
-    if pids.is_empty() {
-        return Ok(false);
-    }
-    for pid in pids {
-        match signal::pidfd_open(pid).and_then(|fd| signal::pidfd_send_signal(fd.as_fd(), signal)) {
-            // Died in the meantime, or a thread's id.
-            Err(error) if [Errno::ESRCH, Errno::EINVAL].contains(&error.errno) => {}
-            sent => sent?,
-        }
-    }
-    Ok(true)
+    cgroup::signal_each(&pids, signal, &|| state.pids())?;
+    Ok(!pids.is_empty())
 }
 
 const NAMES: [(&str, i32); 34] = [

@@ -27,9 +27,8 @@ pub fn list(root: &Path, format: ListFormat, quiet: bool, log: &mut Log) -> Resu
         found.iter().map(|one| show(&one.state, one.status, &owners[&one.state.uid])).collect();
     match format {
         ListFormat::Json => {
-            let mut text = serde_json::to_vec(&shown)?;
-            text.push(b'\n');
-            log::out(&text)
+            let text = log::printable_json(&serde_json::to_string(&shown)?);
+            log::out(format!("{text}\n").as_bytes())
         }
         ListFormat::Table => log::out(table(&shown).as_bytes()),
     }
@@ -53,9 +52,9 @@ pub(super) fn ids(root: &Path) -> Result<Vec<String>> {
 fn table(rows: &[Shown<'_>]) -> String {
     let head = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(String::from);
     let cells = rows.iter().map(|row| {
-        let bundle = log::one_line(&row.bundle.display().to_string());
+        let bundle = row.bundle.display().to_string();
         let (pid, status) = (row.pid.to_string(), row.status.to_string());
-        [row.id.to_owned(), pid, status, bundle, row.created.to_owned(), row.owner.to_owned()]
+        [row.id, &pid, &status, &bundle, row.created, row.owner].map(log::one_line)
     });
     let lines: Vec<[String; 6]> = std::iter::once(head).chain(cells).collect();
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count() + 3).max();

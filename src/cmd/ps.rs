@@ -82,7 +82,13 @@ fn select(table: &[u8], pids: &[i32]) -> Result<Vec<u8>> {
             format!("unable to parse pid: no number is in column PID of {:?}", line.trim_end())
         })?;
         if pids.contains(&pid) {
-            selected.extend_from_slice(line);
+            // Command lines are the container's to choose, and not every ps escapes them.
+            let text = String::from_utf8_lossy(line);
+            let mut text = log::one_line(text.strip_suffix('\n').unwrap_or(&text));
+            if line.ends_with(b"\n") {
+                text.push('\n');
+            }
+            selected.extend_from_slice(text.as_bytes());
         }
     }
     Ok(selected)

@@ -32,9 +32,8 @@ fn go(root: &Path, id: &str) -> Result<()> {
     let dir = Dir::open(root, id)?;
     let state = dir.load()?.ok_or_else(|| anyhow!(NotFound))?;
     let owner = user_name(state.uid);
-    let mut text = serde_json::to_vec_pretty(&show(&state, dir.status(&state)?, &owner))?;
-    text.push(b'\n');
-    log::out(&text)
+    let text = serde_json::to_string_pretty(&show(&state, dir.status(&state)?, &owner))?;
+    log::out(format!("{}\n", log::printable_json(&text)).as_bytes())
 }
 
 /// What is saved, and what is so now.

@@ -21,6 +21,7 @@ pub fn discard(dir: Dir) -> Result<()> {
 
 /// Removes a container whose lock the caller holds. `force`: even a running one.
 pub fn destroy(dir: Dir, state: &State, force: bool, log: &mut Log) -> Result<()> {
+    let companions = companions(state)?;
     // With the lock held nobody creates it any more: half-made is dead.
     let status = if state.creating { Status::Stopped } else { dir.status(state)? };
     match status {
@@ -33,12 +34,7 @@ pub fn destroy(dir: Dir, state: &State, force: bool, log: &mut Log) -> Result<()
     if state.creating {
         kill_init(state)?;
     }
-    // Whatever is not in a pid namespace of init's own has outlived it, and so may have an init whose
-    // pid was not saved. Half-made, a cgroup that was there before may be full of others' processes.
-    let alone = state.creating || !state.own_pids;
-    if alone && (!state.creating || state.cgroup.is_own()) {
-        state.cgroup.kill()?;
-    }
+    kill_rest(state, &companions)?;
     state.cgroup.remove(Instant::now() + deadline::CGROUP)?;
     state.rdt.as_ref().map_or(Ok(()), Rdt::remove)?;
     if state.own_bundle {
@@ -82,6 +78,42 @@ pub fn poststop(state: &State, log: &mut Log) {
     }
 }
 
+/// Who has outlived init, or has to: what is not in a pid namespace of init's own, and all of it if init's pid was not
+/// saved, or is not believed to be init's. Only the container's processes can be in a cgroup that was made for it.
+fn kill_rest(state: &State, companions: &[i32]) -> Result<()> {
+    match state.cgroup.is_own() {
+        true if state.cgroup.is_none() || state.cgroup.pids()?.is_empty() => Ok(()),
+        true => state.cgroup.kill(),
+        false => {
+            let still = || state.cgroup.pids();
+            cgroup::signal_each(companions, libc::SIGKILL, &still)?;
+            state.cgroup.thaw_dying()
+        }
+    }
+}
+
+/// In a cgroup that was there before, and where others may be by now: the processes that are known to be the
+/// container's, for they are in its mount namespace. That is init's as long as it lives; any but brig's when it is dead.
+fn companions(state: &State) -> Result<Vec<i32>> {
+    let half_made = state.creating || state.pid == 0;
+    if state.cgroup.is_own() || half_made || !state.has_namespace(libc::CLONE_NEWNS) {
+        return Ok(Vec::new());
+    }
+    let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+    let own = match state::open_init(state)? {
+        Some(_) => namespace(&state.pid.to_string()),
+        None => None,
+    };
+    let brigs = namespace("self");
+    let mut pids = state.cgroup.pids()?;
+    pids.retain(|pid| match (namespace(&pid.to_string()), &own) {
+        (None, _) => false,
+        (theirs, Some(_)) => theirs == own,
+        (theirs, None) => theirs != brigs,
+    });
+    Ok(pids)
+}
+
 /// Kills init and waits until it is dead. With it, before it, die all of its pid namespace, each of
 /// which somebody can have frozen, in a v1 cgroup.
 fn kill_init(state: &State) -> Result<()> {
@@ -93,6 +125,9 @@ fn kill_init(state: &State) -> Result<()> {
     let end = Instant::now() + deadline::KILL;
     while !readable(init.as_fd(), end.min(Instant::now() + deadline::KILL_AGAIN))? {
         state.cgroup.thaw_dying()?;
+        // Also those that have been moved out of all of its cgroups.
+        let theirs = if state.own_pids { state.in_pid_namespace()? } else { vec![state.pid] };
+        theirs.into_iter().try_for_each(|pid| state.cgroup.bring_home(pid))?;
         if Instant::now() >= end {
             return Err(undead(state));
         }

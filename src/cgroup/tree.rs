@@ -1,0 +1,144 @@
+//! A container's cgroup and those that it has made below, walked by descriptors: it can nest them until their path is
+//! longer than any system call takes. One descriptor is open at a time, however deep it goes.
+
+use crate::sys::{Errno, SysError};
+use anyhow::{Context, Result, ensure};
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::stat::Mode;
+use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, fstatfs};
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+const DIRECTORY: OFlag =
+    OFlag::O_DIRECTORY.union(OFlag::O_RDONLY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+
+/// Calls `enter` for the cgroup, and for each below before those below it. When all below one have been seen, calls
+/// `leave` with the one above and its name there; not for the first. What is gone meanwhile is left out.
+pub(super) fn walk(
+    path: &Path,
+    enter: &mut dyn FnMut(BorrowedFd<'_>) -> Result<()>,
+    leave: &mut dyn FnMut(BorrowedFd<'_>, &CStr) -> Result<()>,
+) -> Result<()> {
+    let mut go = || -> Result<()> {
+        let Some(mut here) = present(open(path, DIRECTORY, Mode::empty()))? else { return Ok(()) };
+        ensure_cgroup(&here)?;
+        enter(here.as_fd())?;
+        let mut above: Vec<(CString, Vec<CString>)> = Vec::new();
+        let mut below = children(&here)?;
+        loop {
+            if let Some(name) = below.pop() {
+                let child = openat(&here, name.as_c_str(), DIRECTORY, Mode::empty());
+                let Some(child) = present(child)? else { continue };
+                enter(child.as_fd())?;
+                let of_child = children(&child)?;
+                above.push((name, std::mem::replace(&mut below, of_child)));
+                here = child;
+            } else if let Some((name, siblings)) = above.pop() {
+                // Cgroups are never moved: this is where it came from.
+                here = openat(&here, "..", DIRECTORY, Mode::empty()).context("..")?;
+                leave(here.as_fd(), &name)?;
+                below = siblings;
+            } else {
+                return Ok(());
+            }
+        }
+    };
+    go().with_context(|| format!("cgroup {}", path.display()))
+}
+
+/// The paths come from a record: what is no cgroup is not touched.
+fn ensure_cgroup(dir: &OwnedFd) -> Result<()> {
+    let kind = fstatfs(dir).context("fstatfs")?.filesystem_type();
+    ensure!([CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC].contains(&kind), "is no cgroup");
+    Ok(())
+}
+
+/// None for what is gone.
+fn present<T>(done: nix::Result<T>) -> Result<Option<T>> {
+    match done {
+        Err(Errno::ENOENT | Errno::ENODEV) => Ok(None),
+        done => Ok(Some(done?)),
+    }
+}
+
+/// Directories in a cgroup are cgroups, and there are no links.
+fn children(dir: &OwnedFd) -> Result<Vec<CString>> {
+    let Some(list) = present(openat(dir, ".", DIRECTORY, Mode::empty()))? else {
+        return Ok(Vec::new());
+    };
+    let mut names = Vec::new();
+    for entry in nix::dir::Dir::from_fd(list)?.iter() {
+        let Some(entry) = present(entry)? else { break };
+        let name = entry.file_name();
+        if entry.file_type() == Some(nix::dir::Type::Directory) && ![c".", c".."].contains(&name) {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(names)
+}
+
+/// The numbers in a file of a cgroup, one a line; none if it is gone. Processes that brig's pid namespace does not have
+/// are 0 there, which for kill(2) would be brig's own process group: they are left out.
+pub(super) fn numbers(dir: BorrowedFd<'_>, file: &str) -> Result<Vec<i32>> {
+    let text = read(dir, file)?;
+    let text = String::from_utf8_lossy(&text);
+    Ok(text.lines().filter_map(|pid| pid.parse().ok()).filter(|&pid| pid > 0).collect())
+}
+
+/// A file of a cgroup; empty if it is gone.
+pub(super) fn read(dir: BorrowedFd<'_>, file: &str) -> Result<Vec<u8>> {
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    let Some(opened) = present(openat(dir, file, flags, Mode::empty()))? else {
+        return Ok(Vec::new());
+    };
+    let mut text = Vec::new();
+    match File::from(opened).read_to_end(&mut text) {
+        Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(Vec::new()),
+        read => read.map(|_| text).with_context(|| format!("read {file}")),
+    }
+}
+
+/// Writes to a file of a cgroup; false if it is gone.
+pub(super) fn write(dir: BorrowedFd<'_>, file: &str, value: &str) -> Result<bool> {
+    let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+    let Some(opened) = present(openat(dir, file, flags, Mode::empty()))? else { return Ok(false) };
+    match File::from(opened).write_all(value.as_bytes()) {
+        Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(false),
+        written => written.map(|()| true).with_context(|| format!("write {value} to {file}")),
+    }
+}
+
+/// Every process in a cgroup and those below.
+pub(super) fn processes(path: &Path) -> Result<Vec<i32>> {
+    let mut pids = Vec::new();
+    let mut enter = |dir: BorrowedFd<'_>| {
+        pids.append(&mut numbers(dir, "cgroup.procs")?);
+        Ok(())
+    };
+    walk(path, &mut enter, &mut |_, _| Ok(()))?;
+    Ok(pids)
+}
+
+/// Removes all cgroups below one. What cannot be removed is passed by, and the first error told.
+pub(super) fn remove_below(path: &Path) -> Result<(), SysError> {
+    let mut failed = None;
+    let mut leave = |above: BorrowedFd<'_>, name: &CStr| {
+        match nix::unistd::unlinkat(above, name, nix::unistd::UnlinkatFlags::RemoveDir) {
+            Ok(()) | Err(Errno::ENOENT | Errno::ENODEV) => {}
+            Err(errno) => {
+                failed.get_or_insert(errno);
+            }
+        }
+        Ok(())
+    };
+    let walked = walk(path, &mut |_| Ok(()), &mut leave);
+    let call = || format!("rmdir below {}", path.display());
+    if let Err(error) = walked {
+        let errno = crate::sys::errno_of(&error).unwrap_or(Errno::EINVAL);
+        return Err(SysError::new(call(), errno));
+    }
+    failed.map_or(Ok(()), |errno| Err(SysError::new(call(), errno)))
+}

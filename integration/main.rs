@@ -84,6 +84,7 @@ mod stats;
 mod stuck;
 mod systemd;
 mod terminal;
+mod trace;
 mod tracer;
 mod tree;
 mod update;

@@ -389,3 +389,44 @@ fn what_an_ordinary_user_may_ask_for_is_done() {
         assert!(facts.get("stat /dev/zero").starts_with("char"), "{facts}");
     });
 }
+
+#[test]
+fn maps_without_id_0_are_an_ordinary_users_too() {
+    brig_only!();
+    as_user(false, |user| {
+        user.patch(|config| {
+            let maps = json!([{"containerID": 1000, "hostID": UID, "size": 1}]);
+            config["linux"]["uidMappings"] = maps.clone();
+            config["linux"]["gidMappings"] = maps;
+            config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+        });
+        let facts = user.facts("ids ; read /proc/self/uid_map");
+        assert_eq!(facts.get("uid"), "1000 1000 1000");
+        assert_eq!(id_map(&facts), [format!("1000 {UID} 1")]);
+    });
+}
+
+#[test]
+fn where_proc_hides_processes_a_container_is_what_it_is() {
+    brig_only!();
+    as_user(false, |user| {
+        // In the test's own mount namespace, which goes with its thread.
+        mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), Some("hidepid=2")).unwrap();
+        let id = &user.sandbox.id;
+        let status = || {
+            let state = user.brig(&["state", id]).ok();
+            serde_json::from_str::<Value>(&state.stdout).unwrap()["status"].clone()
+        };
+        user.sandbox.script("sleep 60");
+        user.brig(&["create", "--bundle", "/mnt/bundle", id]).ok();
+        assert_eq!(status(), "created");
+        user.brig(&["start", id]).ok();
+        assert_eq!(status(), "running");
+        user.brig(&["exec", id, "/init", "true"]).ok();
+        user.brig(&["kill", id, "KILL"]).ok();
+        assert!(host::wait_until(std::time::Duration::from_secs(10), || status() == "stopped"));
+        user.brig(&["delete", id]).ok();
+        umount2("/proc", MntFlags::MNT_DETACH).unwrap();
+        user.sandbox.assert_nothing_left();
+    });
+}

@@ -65,6 +65,104 @@ fn another_user_inside_is_mapped_too_and_has_no_capabilities_outside() {
 }
 
 #[test]
+fn without_maps_a_new_namespace_has_the_callers_id_alone() {
+    brig_only!();
+    let sandbox = mapped();
+    sandbox.patch(|config| {
+        config["linux"].as_object_mut().unwrap().remove("uidMappings");
+        config["linux"].as_object_mut().unwrap().remove("gidMappings");
+        let keep = ["/proc", "/dev"];
+        let mounts = config["mounts"].as_array_mut().unwrap();
+        mounts.retain(|mount| keep.iter().any(|path| mount["destination"] == *path));
+        config["linux"]["maskedPaths"] = json!([]);
+        config["linux"]["readonlyPaths"] = json!([]);
+    });
+    let script = "ids ; read /proc/self/uid_map ; read /proc/self/gid_map";
+    let map = |facts: &Facts, kind| -> Vec<String> {
+        let text = facts.get(&format!("read /proc/self/{kind}_map"));
+        let text: String = serde_json::from_str(text).unwrap();
+        text.split_whitespace().map(String::from).collect()
+    };
+    for (uid, gid) in [("0", "0"), ("5", "6")] {
+        let [user, group] = [uid, gid].map(|id| id.parse::<u32>().unwrap());
+        sandbox.patch(|config| config["process"]["user"] = json!({"uid": user, "gid": group}));
+        let facts = sandbox.facts(script);
+        assert_eq!((facts.word("uid", 0), facts.word("gid", 0)), (uid, gid));
+        assert_eq!(map(&facts, "uid"), [uid, "0", "1"]);
+        assert_eq!(map(&facts, "gid"), [gid, "0", "1"]);
+    }
+}
+
+#[test]
+fn maps_without_id_0_have_the_process_set_the_container_up() {
+    brig_only!();
+    let sandbox = mapped();
+    sandbox.patch(|config| {
+        let maps = json!([{"containerID": 1000, "hostID": 100_000, "size": 10}]);
+        config["linux"]["uidMappings"] = maps.clone();
+        config["linux"]["gidMappings"] = maps;
+        config["process"]["user"] = json!({"uid": 1001, "gid": 1002});
+        for mount in config["mounts"].as_array_mut().unwrap() {
+            if let Some(options) = mount["options"].as_array_mut() {
+                options.retain(|option| !option.as_str().unwrap().starts_with("gid="));
+            }
+        }
+        config["root"]["readonly"] = json!(false);
+    });
+    sandbox.script("sleep 60").create();
+    sandbox.start();
+    let inside = |args: &[&str]| {
+        let args = [&["exec", sandbox.id.as_str()], args].concat();
+        Facts::parse(&sandbox.brig(&args).ok().stdout)
+    };
+    let facts = inside(&["/init", "ids", ";", "stat", "/dev/null", ";", "open", "/dev/null", "rw"]);
+    assert_eq!((facts.word("uid", 0), facts.word("gid", 0)), ("1001", "1002"), "{facts}");
+    assert!(facts.get("open /dev/null").contains("ok"), "{facts}");
+    let mounts = json!([{"destination": "/tmp/new", "type": "tmpfs", "source": "tmpfs"}]);
+    let file = sandbox.dir.join("mounts.json");
+    fs::write(&file, mounts.to_string()).unwrap();
+    sandbox.brig(&["mounts", "add", &sandbox.id, file.to_str().unwrap()]).ok();
+    assert_eq!(inside(&["/init", "mounts"]).mount("/tmp/new").fstype, "tmpfs");
+    let facts = inside(&["--user", "1009", "/init", "ids"]);
+    assert_eq!(facts.word("uid", 0), "1009");
+}
+
+#[test]
+fn a_user_namespace_and_others_that_it_does_not_own_are_joined_together() {
+    brig_only!();
+    let owner = mapped();
+    owner.script("sleep 60").create();
+    let other = Sandbox::new();
+    other.script("sleep 60").create();
+    let sandbox = mapped();
+    let path = |of: &Sandbox, name: &str| format!("/proc/{}/ns/{name}", of.pid());
+    let kinds = [("network", "net"), ("ipc", "ipc"), ("uts", "uts"), ("pid", "pid")];
+    sandbox.patch(|config| {
+        let linux = config["linux"].as_object_mut().unwrap();
+        linux.remove("uidMappings");
+        linux.remove("gidMappings");
+        let list = namespaces(config);
+        list.retain(|namespace| namespace["type"] == "mount");
+        list.push(json!({"type": "user", "path": path(&owner, "user")}));
+        for (kind, name) in kinds {
+            list.push(json!({"type": kind, "path": path(&other, name)}));
+        }
+        let keep = ["tmpfs", "devpts"];
+        let mounts = config["mounts"].as_array_mut().unwrap();
+        mounts.retain(|mount| keep.iter().any(|kind| mount["type"] == *kind));
+        config["linux"]["maskedPaths"] = json!([]);
+        config["linux"]["readonlyPaths"] = json!([]);
+        config.as_object_mut().unwrap().remove("hostname");
+    });
+    sandbox.script("sleep 60").create();
+    let of = |sandbox: &Sandbox, name| fs::read_link(path(sandbox, name)).unwrap();
+    assert_eq!(of(&sandbox, "user"), of(&owner, "user"));
+    for (_, name) in kinds {
+        assert_eq!(of(&sandbox, name), of(&other, name), "{name}");
+    }
+}
+
+#[test]
 fn a_user_outside_the_maps_is_an_error_with_its_place() {
     brig_only!();
     let sandbox = mapped();

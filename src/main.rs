@@ -49,7 +49,9 @@ fn run() -> i32 {
     log.is_about(command.name(), command.container());
     let sealed =
         sealed.context("brig's own file cannot be kept from the container (CVE-2019-5736)");
-    match sealed.and_then(|()| cmd::run(&globals, command, &mut log)) {
+    // After the last execve, which makes a process dumpable again.
+    let hidden = sealed.and_then(|()| Ok(sys::cred::hide_root()?));
+    match hidden.and_then(|()| cmd::run(&globals, command, &mut log)) {
         Ok(code) => {
             log.finish();
             code

@@ -9,14 +9,15 @@
 //! a lock on it; state, list and kill never wait for one, because hooks call them.
 //! The status is computed on each look, never stored.
 
+mod init;
+mod live;
 mod pid_file;
 mod record;
 mod removal;
 
+pub use init::{open_init, own_start_time, pidfs_inode, start_time};
 pub use pid_file::{PidFile, write_atomically, write_pid_file};
 pub use record::{Found, NotBrigs, Record, VERSION, all};
-
-mod live;
 
 use crate::cgroup::Cgroup;
 use crate::deadline;
@@ -24,7 +25,7 @@ use crate::hooks::{Hook, Stdin};
 use crate::plan::overlay::Layers;
 use crate::plan::sched::Execution;
 use crate::rdt::Rdt;
-use crate::sys::{Errno, misc, signal};
+use crate::sys::{Errno, misc};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::fcntl::{OFlag, openat, renameat};
 use nix::sys::stat::Mode;
@@ -54,6 +55,9 @@ pub struct State {
     /// When that process started, in clock ticks after boot (proc_pid_stat(5)): a pid alone may be
     /// somebody else's by now.
     pub start_time: u64,
+    /// The inode of its pidfd, where that is the process's alone (pidfs, Linux 6.9).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pidfs_inode: Option<u64>,
     /// Absolute path of the bundle.
     pub bundle: PathBuf,
     /// Absolute path of the root filesystem.
@@ -362,7 +366,7 @@ impl Dir {
             // Whoever creates it holds the lock. If nobody does, they died half-way.
             return Ok(if self.try_lock_shared()? { Status::Stopped } else { Status::Creating });
         }
-        if !alive(state.pid, state.start_time) {
+        if open_init(state)?.is_none() {
             return Ok(Status::Stopped);
         }
         if state.cgroup.paused()? {
@@ -400,33 +404,6 @@ fn session_hint() -> &'static str {
             ": XDG_RUNTIME_DIR is not set, below which an ordinary user's would be"
         }
         _ => "",
-    }
-}
-
-/// When a live process started; none when there is no such process, or only a zombie of it.
-pub fn start_time(pid: i32) -> Option<u64> {
-    use procfs::FromRead;
-    // One read gives all of it.
-    let mut text = [0; 1024];
-    let length = File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut text).ok()?;
-    let stat = procfs::process::Stat::from_read(&text[..length]).ok()?;
-    (!['Z', 'X'].contains(&stat.state)).then_some(stat.starttime)
-}
-
-fn alive(pid: i32, started: u64) -> bool {
-    start_time(pid) == Some(started)
-}
-
-/// A pidfd of the container's init, if it is alive: opened first and checked after, so that it is
-/// never somebody else's.
-pub fn open_init(state: &State) -> Result<Option<OwnedFd>> {
-    if state.pid == 0 {
-        return Ok(None);
-    }
-    match signal::pidfd_open(state.pid) {
-        Ok(pidfd) => Ok(alive(state.pid, state.start_time).then_some(pidfd)),
-        Err(error) if error.errno == Errno::ESRCH => Ok(None),
-        Err(error) => Err(anyhow!(error)),
     }
 }
 

@@ -78,8 +78,40 @@ complete -c brig -n "__fish_brig_needs_command" -f -a "start" -d 'Let a created 
 complete -c brig -n "__fish_brig_needs_command" -f -a "state" -d 'Print the state of a container as JSON'
 complete -c brig -n "__fish_brig_needs_command" -f -a "stats" -d 'Show what containers use; on a terminal, again and again'
 complete -c brig -n "__fish_brig_needs_command" -f -a "update" -d 'Change the limits of a container'
+complete -c brig -n "__fish_brig_using_subcommand bundle" -l network -d 'Network namespace [default: none]' -r
+complete -c brig -n "__fish_brig_using_subcommand bundle" -l hostname -d 'Host name [default: the id]' -r
+complete -c brig -n "__fish_brig_using_subcommand bundle" -l add-host -d 'One more line of /etc/hosts' -r
+complete -c brig -n "__fish_brig_using_subcommand bundle" -l entrypoint -d 'Instead of the image\'s Entrypoint and Cmd' -r
+complete -c brig -n "__fish_brig_using_subcommand bundle" -l env-file -d 'Variables, one NAME=VALUE a line' -r
+complete -c brig -n "__fish_brig_using_subcommand bundle" -s e -l env -d 'Variable; without value the caller\'s, NAME* all that begin so' -r
+complete -c brig -n "__fish_brig_using_subcommand bundle" -s u -l user -d 'Instead of the image\'s, names or numbers' -r
+complete -c brig -n "__fish_brig_using_subcommand bundle" -l group-add -d 'One more group, or keep-groups: the caller\'s' -r
+complete -c brig -n "__fish_brig_using_subcommand bundle" -s w -l workdir -d 'Working directory' -r
+complete -c brig -n "__fish_brig_using_subcommand bundle" -s v -l volume -d 'Bind mount of a file or directory of the host' -r
+complete -c brig -n "__fish_brig_using_subcommand bundle" -l mount -d 'Mount of type bind or tmpfs' -r
+complete -c brig -n "__fish_brig_using_subcommand bundle" -l tmpfs -d 'Mount of a tmpfs' -r
+complete -c brig -n "__fish_brig_using_subcommand bundle" -l shm-size -d 'Size of /dev/shm [default: 64m]' -r
+complete -c brig -n "__fish_brig_using_subcommand bundle" -l read-only-tmpfs -d 'Those of --read-only [default: true]' -r
+complete -c brig -n "__fish_brig_using_subcommand bundle" -l device -d 'Device of the host' -r
+complete -c brig -n "__fish_brig_using_subcommand bundle" -s m -l memory -d 'Most memory, as 64m' -r
+complete -c brig -n "__fish_brig_using_subcommand bundle" -l memory-swap -d 'Memory and swap together; -1 is unlimited [default: twice --memory]' -r
+complete -c brig -n "__fish_brig_using_subcommand bundle" -l cpus -d 'Most CPUs, as 1.5' -r
+complete -c brig -n "__fish_brig_using_subcommand bundle" -l pids-limit -d 'Most tasks; -1 is unlimited [default: 2048]' -r
+complete -c brig -n "__fish_brig_using_subcommand bundle" -l ulimit -d 'Resource limit; -1 is unlimited' -r
+complete -c brig -n "__fish_brig_using_subcommand bundle" -l sysctl -d 'Kernel parameter of a namespace of the container\'s own' -r
+complete -c brig -n "__fish_brig_using_subcommand bundle" -l cap-add -d 'One more, or ALL' -r
+complete -c brig -n "__fish_brig_using_subcommand bundle" -l cap-drop -d 'One less, or ALL' -r
+complete -c brig -n "__fish_brig_using_subcommand bundle" -l security-opt -d 'seccomp=unconfined|FILE, apparmor=PROFILE, no-new-privileges' -r
+complete -c brig -n "__fish_brig_using_subcommand bundle" -l label -d 'Annotation' -r
+complete -c brig -n "__fish_brig_using_subcommand bundle" -l annotation -d 'Annotation' -r
+complete -c brig -n "__fish_brig_using_subcommand bundle" -l stop-signal -d 'What is to end the process' -r
+complete -c brig -n "__fish_brig_using_subcommand bundle" -l pull -d 'Images lie on disk: nothing is ever pulled' -r
+complete -c brig -n "__fish_brig_using_subcommand bundle" -s p -l publish -r
 complete -c brig -n "__fish_brig_using_subcommand bundle" -l platform -d 'Which of the image\'s platforms [default: this machine\'s]' -r
 complete -c brig -n "__fish_brig_using_subcommand bundle" -s t -l tty -d 'Give the process a terminal'
+complete -c brig -n "__fish_brig_using_subcommand bundle" -s i -l interactive -d 'Says that stdin is wanted; the process has it in any case'
+complete -c brig -n "__fish_brig_using_subcommand bundle" -l read-only -d 'Root filesystem read-only, with a tmpfs on /tmp, /run, /var/tmp'
+complete -c brig -n "__fish_brig_using_subcommand bundle" -l no-new-privs -d 'execve grants nothing'
 complete -c brig -n "__fish_brig_using_subcommand bundle" -s h -l help -d 'Print help'
 complete -c brig -n "__fish_brig_using_subcommand commit" -s a -l author -d 'Who made it' -r
 complete -c brig -n "__fish_brig_using_subcommand commit" -s m -l message -d 'For its history' -r
@@ -99,8 +131,42 @@ complete -c brig -n "__fish_brig_using_subcommand create" -l upper -d 'Where the
 complete -c brig -n "__fish_brig_using_subcommand create" -l console-socket -d 'Send the master of the terminal there' -r -F
 complete -c brig -n "__fish_brig_using_subcommand create" -l pidfd-socket -d 'Send a pidfd of the container\'s init there' -r -F
 complete -c brig -n "__fish_brig_using_subcommand create" -l preserve-fds -d 'Let the process inherit N descriptors after stderr' -r
+complete -c brig -n "__fish_brig_using_subcommand create" -l name -d 'The container\'s name, of an image\'s [default: made up]' -r
+complete -c brig -n "__fish_brig_using_subcommand create" -l network -d 'Network namespace [default: none]' -r
+complete -c brig -n "__fish_brig_using_subcommand create" -l hostname -d 'Host name [default: the id]' -r
+complete -c brig -n "__fish_brig_using_subcommand create" -l add-host -d 'One more line of /etc/hosts' -r
+complete -c brig -n "__fish_brig_using_subcommand create" -l entrypoint -d 'Instead of the image\'s Entrypoint and Cmd' -r
+complete -c brig -n "__fish_brig_using_subcommand create" -l env-file -d 'Variables, one NAME=VALUE a line' -r
+complete -c brig -n "__fish_brig_using_subcommand create" -s e -l env -d 'Variable; without value the caller\'s, NAME* all that begin so' -r
+complete -c brig -n "__fish_brig_using_subcommand create" -s u -l user -d 'Instead of the image\'s, names or numbers' -r
+complete -c brig -n "__fish_brig_using_subcommand create" -l group-add -d 'One more group, or keep-groups: the caller\'s' -r
+complete -c brig -n "__fish_brig_using_subcommand create" -s w -l workdir -d 'Working directory' -r
+complete -c brig -n "__fish_brig_using_subcommand create" -s v -l volume -d 'Bind mount of a file or directory of the host' -r
+complete -c brig -n "__fish_brig_using_subcommand create" -l mount -d 'Mount of type bind or tmpfs' -r
+complete -c brig -n "__fish_brig_using_subcommand create" -l tmpfs -d 'Mount of a tmpfs' -r
+complete -c brig -n "__fish_brig_using_subcommand create" -l shm-size -d 'Size of /dev/shm [default: 64m]' -r
+complete -c brig -n "__fish_brig_using_subcommand create" -l read-only-tmpfs -d 'Those of --read-only [default: true]' -r
+complete -c brig -n "__fish_brig_using_subcommand create" -l device -d 'Device of the host' -r
+complete -c brig -n "__fish_brig_using_subcommand create" -s m -l memory -d 'Most memory, as 64m' -r
+complete -c brig -n "__fish_brig_using_subcommand create" -l memory-swap -d 'Memory and swap together; -1 is unlimited [default: twice --memory]' -r
+complete -c brig -n "__fish_brig_using_subcommand create" -l cpus -d 'Most CPUs, as 1.5' -r
+complete -c brig -n "__fish_brig_using_subcommand create" -l pids-limit -d 'Most tasks; -1 is unlimited [default: 2048]' -r
+complete -c brig -n "__fish_brig_using_subcommand create" -l ulimit -d 'Resource limit; -1 is unlimited' -r
+complete -c brig -n "__fish_brig_using_subcommand create" -l sysctl -d 'Kernel parameter of a namespace of the container\'s own' -r
+complete -c brig -n "__fish_brig_using_subcommand create" -l cap-add -d 'One more, or ALL' -r
+complete -c brig -n "__fish_brig_using_subcommand create" -l cap-drop -d 'One less, or ALL' -r
+complete -c brig -n "__fish_brig_using_subcommand create" -l security-opt -d 'seccomp=unconfined|FILE, apparmor=PROFILE, no-new-privileges' -r
+complete -c brig -n "__fish_brig_using_subcommand create" -l label -d 'Annotation' -r
+complete -c brig -n "__fish_brig_using_subcommand create" -l annotation -d 'Annotation' -r
+complete -c brig -n "__fish_brig_using_subcommand create" -l stop-signal -d 'What is to end the process' -r
+complete -c brig -n "__fish_brig_using_subcommand create" -l pull -d 'Images lie on disk: nothing is ever pulled' -r
+complete -c brig -n "__fish_brig_using_subcommand create" -s p -l publish -r
 complete -c brig -n "__fish_brig_using_subcommand create" -l no-pivot -d 'Change root without pivot_root (for an initramfs)'
 complete -c brig -n "__fish_brig_using_subcommand create" -l no-new-keyring -d 'Stay in the caller\'s session keyring'
+complete -c brig -n "__fish_brig_using_subcommand create" -s t -l tty -d 'Give the process a terminal'
+complete -c brig -n "__fish_brig_using_subcommand create" -s i -l interactive -d 'Says that stdin is wanted; the process has it in any case'
+complete -c brig -n "__fish_brig_using_subcommand create" -l read-only -d 'Root filesystem read-only, with a tmpfs on /tmp, /run, /var/tmp'
+complete -c brig -n "__fish_brig_using_subcommand create" -l no-new-privs -d 'execve grants nothing'
 complete -c brig -n "__fish_brig_using_subcommand create" -s h -l help -d 'Print help'
 complete -c brig -n "__fish_brig_using_subcommand delete" -s f -l force -d 'Kill it first; no error if there is none'
 complete -c brig -n "__fish_brig_using_subcommand delete" -s r -l regex -d 'ID is a regular expression: all containers that it matches'
@@ -164,10 +230,45 @@ complete -c brig -n "__fish_brig_using_subcommand run" -l upper -d 'Where the co
 complete -c brig -n "__fish_brig_using_subcommand run" -l console-socket -d 'Send the master of the terminal there' -r -F
 complete -c brig -n "__fish_brig_using_subcommand run" -l pidfd-socket -d 'Send a pidfd of the container\'s init there' -r -F
 complete -c brig -n "__fish_brig_using_subcommand run" -l preserve-fds -d 'Let the process inherit N descriptors after stderr' -r
+complete -c brig -n "__fish_brig_using_subcommand run" -l name -d 'The container\'s name, of an image\'s [default: made up]' -r
+complete -c brig -n "__fish_brig_using_subcommand run" -l network -d 'Network namespace [default: none]' -r
+complete -c brig -n "__fish_brig_using_subcommand run" -l hostname -d 'Host name [default: the id]' -r
+complete -c brig -n "__fish_brig_using_subcommand run" -l add-host -d 'One more line of /etc/hosts' -r
+complete -c brig -n "__fish_brig_using_subcommand run" -l entrypoint -d 'Instead of the image\'s Entrypoint and Cmd' -r
+complete -c brig -n "__fish_brig_using_subcommand run" -l env-file -d 'Variables, one NAME=VALUE a line' -r
+complete -c brig -n "__fish_brig_using_subcommand run" -s e -l env -d 'Variable; without value the caller\'s, NAME* all that begin so' -r
+complete -c brig -n "__fish_brig_using_subcommand run" -s u -l user -d 'Instead of the image\'s, names or numbers' -r
+complete -c brig -n "__fish_brig_using_subcommand run" -l group-add -d 'One more group, or keep-groups: the caller\'s' -r
+complete -c brig -n "__fish_brig_using_subcommand run" -s w -l workdir -d 'Working directory' -r
+complete -c brig -n "__fish_brig_using_subcommand run" -s v -l volume -d 'Bind mount of a file or directory of the host' -r
+complete -c brig -n "__fish_brig_using_subcommand run" -l mount -d 'Mount of type bind or tmpfs' -r
+complete -c brig -n "__fish_brig_using_subcommand run" -l tmpfs -d 'Mount of a tmpfs' -r
+complete -c brig -n "__fish_brig_using_subcommand run" -l shm-size -d 'Size of /dev/shm [default: 64m]' -r
+complete -c brig -n "__fish_brig_using_subcommand run" -l read-only-tmpfs -d 'Those of --read-only [default: true]' -r
+complete -c brig -n "__fish_brig_using_subcommand run" -l device -d 'Device of the host' -r
+complete -c brig -n "__fish_brig_using_subcommand run" -s m -l memory -d 'Most memory, as 64m' -r
+complete -c brig -n "__fish_brig_using_subcommand run" -l memory-swap -d 'Memory and swap together; -1 is unlimited [default: twice --memory]' -r
+complete -c brig -n "__fish_brig_using_subcommand run" -l cpus -d 'Most CPUs, as 1.5' -r
+complete -c brig -n "__fish_brig_using_subcommand run" -l pids-limit -d 'Most tasks; -1 is unlimited [default: 2048]' -r
+complete -c brig -n "__fish_brig_using_subcommand run" -l ulimit -d 'Resource limit; -1 is unlimited' -r
+complete -c brig -n "__fish_brig_using_subcommand run" -l sysctl -d 'Kernel parameter of a namespace of the container\'s own' -r
+complete -c brig -n "__fish_brig_using_subcommand run" -l cap-add -d 'One more, or ALL' -r
+complete -c brig -n "__fish_brig_using_subcommand run" -l cap-drop -d 'One less, or ALL' -r
+complete -c brig -n "__fish_brig_using_subcommand run" -l security-opt -d 'seccomp=unconfined|FILE, apparmor=PROFILE, no-new-privileges' -r
+complete -c brig -n "__fish_brig_using_subcommand run" -l label -d 'Annotation' -r
+complete -c brig -n "__fish_brig_using_subcommand run" -l annotation -d 'Annotation' -r
+complete -c brig -n "__fish_brig_using_subcommand run" -l stop-signal -d 'What is to end the process' -r
+complete -c brig -n "__fish_brig_using_subcommand run" -l pull -d 'Images lie on disk: nothing is ever pulled' -r
+complete -c brig -n "__fish_brig_using_subcommand run" -s p -l publish -r
 complete -c brig -n "__fish_brig_using_subcommand run" -l no-pivot -d 'Change root without pivot_root (for an initramfs)'
 complete -c brig -n "__fish_brig_using_subcommand run" -l no-new-keyring -d 'Stay in the caller\'s session keyring'
+complete -c brig -n "__fish_brig_using_subcommand run" -s t -l tty -d 'Give the process a terminal'
+complete -c brig -n "__fish_brig_using_subcommand run" -s i -l interactive -d 'Says that stdin is wanted; the process has it in any case'
+complete -c brig -n "__fish_brig_using_subcommand run" -l read-only -d 'Root filesystem read-only, with a tmpfs on /tmp, /run, /var/tmp'
+complete -c brig -n "__fish_brig_using_subcommand run" -l no-new-privs -d 'execve grants nothing'
 complete -c brig -n "__fish_brig_using_subcommand run" -s d -l detach -d 'Do not wait'
 complete -c brig -n "__fish_brig_using_subcommand run" -l keep -d 'Do not delete the container when it has ended'
+complete -c brig -n "__fish_brig_using_subcommand run" -l rm -d 'Says that it is deleted then, as it is in any case'
 complete -c brig -n "__fish_brig_using_subcommand run" -l no-subreaper -d 'Do not adopt the orphans of the container'
 complete -c brig -n "__fish_brig_using_subcommand run" -s h -l help -d 'Print help'
 complete -c brig -n "__fish_brig_using_subcommand spec" -s b -l bundle -d 'Where to write it [default: .]' -r -F

@@ -22,6 +22,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
 mod confused;
+mod debian;
 #[path = "../../src/seccomp/interpreter.rs"]
 mod interpreter;
 mod kernel;

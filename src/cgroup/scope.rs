@@ -119,6 +119,9 @@ impl Scope {
         let start = self.start.as_mut().context("the unit has not been asked for")?;
         unit.started(self.bus.as_mut().context("no connection")?, start)?;
         cgroup.dirs = self.directories(&Own::of(&pid.to_string())?, cgroup)?;
+        // An ordinary user's systemd is given no controllers of v1.
+        let delegated = unit.instance != Instance::User || cgroup.version == Version::V2;
+        let resources = if delegated { resources } else { &resources.required() };
         let mut limits = cgroup.limits(resources)?;
         if unit.instance == Instance::User {
             // The kernel takes the program from root alone, and an ordinary user can make no device

@@ -1,5 +1,6 @@
 //! The commands and their flags as clap knows them.
 
+use crate::image::flags::FLAGS;
 use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser, ValueParser};
 use clap::{Arg, ArgAction, value_parser};
 use std::path::PathBuf;
@@ -80,6 +81,7 @@ pub(super) fn subcommand(name: &'static str) -> clap::Command {
         "run" => creation(command.about("Create and start a container, wait for it and delete it"))
             .arg(flag("detach", "Do not wait").short('d'))
             .arg(flag("keep", "Do not delete the container when it has ended"))
+            .arg(flag("rm", "Says that it is deleted then, as it is in any case"))
             .arg(flag("no-subreaper", "Do not adopt the orphans of the container")),
         "diff" => command
             .about("List what a container has changed in its layers: A added, C changed, D deleted")
@@ -130,7 +132,7 @@ pub(super) fn subcommand(name: &'static str) -> clap::Command {
             .arg(flag("dry-run", "Only tell what would be removed")),
         "bundle" => command
             .about("Make a bundle of an image on disk, its layers shared")
-            .arg(flag("tty", "Give the process a terminal").short('t'))
+            .args(image_flags())
             .arg(platform())
             .arg(
                 Arg::new("image")
@@ -144,7 +146,8 @@ pub(super) fn subcommand(name: &'static str) -> clap::Command {
                     .required(true)
                     .value_parser(value_parser!(PathBuf))
                     .help("Where to make it"),
-            ),
+            )
+            .arg(arguments()),
         "start" => command.about("Let a created container execute its program").arg(id()),
         "state" => command.about("Print the state of a container as JSON").arg(id()),
         "exec" => execution(command.about("Run another process in a running container")),
@@ -251,14 +254,42 @@ fn creation(command: clap::Command) -> clap::Command {
         .arg(flag("no-pivot", "Change root without pivot_root (for an initramfs)"))
         .arg(flag("no-new-keyring", "Stay in the caller's session keyring"))
         .arg(preserve_fds())
+        .arg(text_option("name", "ID", "The container's name, of an image's [default: made up]"))
+        .args(image_flags())
         .arg(id())
-        .arg(
-            Arg::new("args")
-                .value_name("ARGUMENT")
-                .action(ArgAction::Append)
-                .trailing_var_arg(true)
-                .help("Instead of the image's default arguments"),
-        )
+        .arg(arguments())
+}
+
+fn arguments() -> Arg {
+    Arg::new("args")
+        .value_name("ARGUMENT")
+        .action(ArgAction::Append)
+        .trailing_var_arg(true)
+        .help("Instead of the image's default arguments")
+}
+
+/// What is asked of a container of an image: with --image, and for bundle.
+fn image_flags() -> impl Iterator<Item = Arg> {
+    let known = FLAGS.iter().map(|known| {
+        let arg = Arg::new(known.name).long(known.name).help(known.help);
+        let arg = known.short.into_iter().fold(arg, Arg::short);
+        match known.value {
+            "" => arg.action(ArgAction::SetTrue),
+            value => arg.value_name(value).action(ArgAction::Append).allow_hyphen_values(true),
+        }
+    });
+    // Refused with a word about what there is instead.
+    let publish = Arg::new("publish").long("publish").short('p').hide(true);
+    known
+        .map(|arg| match arg.get_id().as_str() {
+            "network" => arg.alias("net"),
+            _ => arg,
+        })
+        .chain([publish.action(ArgAction::Append)])
+}
+
+fn text_option(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name(value).help(help)
 }
 
 fn execution(command: clap::Command) -> clap::Command {

@@ -172,6 +172,12 @@ pub fn parse(args: Vec<OsString>) -> Parsed {
         return wrong(text, &args[..before]);
     }
     let args = double_dashes(args, &brig);
+    let args = match place {
+        Some(place) if CREATING.contains(&args[place].to_string_lossy().as_ref()) => {
+            unnamed(args, &brig)
+        }
+        _ => args,
+    };
     match brig.try_get_matches_from(&args) {
         Ok(matches) => read::read(&matches),
         Err(error) if !error.use_stderr() => Parsed::Say(error.to_string()),
@@ -194,6 +200,28 @@ fn unknown_option<'a>(args: &'a [OsString], brig: &clap::Command) -> Option<Cow<
     };
     let mut options = args.iter().skip(1).map(|arg| arg.to_string_lossy());
     options.find(|arg| arg.starts_with('-') && !is_known(arg))
+}
+
+/// Commands whose container may be made of an image.
+const CREATING: [&str; 2] = ["create", "run"];
+
+/// Stands for the id where none is given: no argument can be this one.
+const UNNAMED: &str = "\0";
+
+/// Of an image's words those behind `--` are the program's: where none stands before it, the container
+/// gets a name that is made up.
+fn unnamed(mut args: Vec<OsString>, brig: &clap::Command) -> Vec<OsString> {
+    let is_image = |arg: &OsString| arg.to_string_lossy().starts_with("--image");
+    let end = args.iter().position(|arg| arg == "--").unwrap_or(args.len());
+    if !args[..end].iter().any(is_image) {
+        return args;
+    }
+    let before = brig.clone().try_get_matches_from(&args[..end]);
+    let missing = clap::error::ErrorKind::MissingRequiredArgument;
+    if before.is_err_and(|error| error.kind() == missing) {
+        args.insert(end, UNNAMED.into());
+    }
+    args
 }
 
 /// A hint for who knows docker, or wrote a capital letter.

@@ -1,16 +1,17 @@
 //! What clap has matched becomes plain values.
 
 use super::describe::{LIMITS, NOT_YET};
-use super::{Command, Globals, ListFormat, Parsed};
+use super::{Command, Globals, ListFormat, Parsed, UNNAMED};
 use crate::cmd::create::How;
 use crate::cmd::{bundle, commit, events, mounts, stats, update};
 use crate::image::commit::{About, Packed};
 use crate::image::container::FromImage;
+use crate::image::flags::{FLAGS, Flags, no_ports};
 use crate::launch::exec;
 use crate::launch::parent::{Driver, Options};
 use crate::log::{Format, Level};
 use crate::plan::rootfs::RootOptions;
-use crate::sys::cred;
+use crate::sys::{cred, misc};
 use clap::ArgMatches;
 use std::path::PathBuf;
 
@@ -29,6 +30,9 @@ pub(super) fn read(matches: &ArgMatches) -> Parsed {
     if let Some(argument) = needless(name, matches_of) {
         let text = format!("{name}: unexpected argument {argument:?}: only --image takes some");
         return Parsed::Wrong(Some(globals), text);
+    }
+    if let Some(text) = contradiction(name, matches_of) {
+        return Parsed::Wrong(Some(globals), format!("{name}: {text}"));
     }
     let command = command(name, matches_of, &globals);
     Parsed::Run(globals, Box::new(command))
@@ -65,6 +69,56 @@ pub(super) fn globals(matches: &ArgMatches) -> Globals {
 fn needless(name: &str, matches: &ArgMatches) -> Option<String> {
     let creates = ["create", "run"].contains(&name) && text(matches, "image").is_none();
     creates.then(|| text(matches, "args")).flatten()
+}
+
+/// Flags that are an image's, or that contradict each other.
+fn contradiction(name: &str, matches: &ArgMatches) -> Option<String> {
+    let creates = ["create", "run"].contains(&name);
+    if !creates && name != "bundle" {
+        return None;
+    }
+    if text_of(matches, "publish").is_some() {
+        return Some(no_ports());
+    }
+    let given = creates && text(matches, "image").is_none();
+    let of_image = || flags(matches).given.first().map(|(name, _)| *name);
+    let named = || text(matches, "name").map(|_| "name");
+    if let Some(flag) = given.then(|| of_image().or_else(named)).flatten() {
+        return Some(format!("--{flag} needs --image: of a bundle config.json says it"));
+    }
+    let on = |flag| name == "run" && matches.get_flag(flag);
+    if on("rm") && on("detach") {
+        return Some("--rm: a detached container stays until `brig delete`".into());
+    }
+    if on("rm") && on("keep") {
+        return Some("--rm and --keep contradict each other".into());
+    }
+    let two = creates && text(matches, "name").is_some() && text(matches, "id")? != UNNAMED;
+    two.then(|| "--name and an ID: only one of them can be the container's name".into())
+}
+
+/// What was given of an image's flags.
+fn flags(matches: &ArgMatches) -> Flags {
+    let mut given = Vec::new();
+    for flag in FLAGS {
+        match flag.value {
+            "" if matches.get_flag(flag.name) => given.push((flag.name, String::new())),
+            "" => {}
+            _ => {
+                let values = matches.get_many::<String>(flag.name).into_iter().flatten();
+                given.extend(values.map(|value| (flag.name, value.clone())));
+            }
+        }
+    }
+    Flags { given }
+}
+
+/// The container's name: the first word, `--name`'s, or one made up.
+fn name_of(matches: &ArgMatches) -> String {
+    match text(matches, "id") {
+        Some(id) if id == UNNAMED => text(matches, "name").unwrap_or_else(misc::random_name),
+        id => id.unwrap_or_default(),
+    }
 }
 
 /// /run/brig; for an ordinary user, below the directory that belongs to the session. Who is root only
@@ -165,7 +219,8 @@ fn command(name: &str, matches: &ArgMatches, globals: &Globals) -> Command {
             image: text(matches, "image").unwrap_or_default(),
             bundle: path(matches, "bundle").unwrap_or_default(),
             platform: text(matches, "platform"),
-            terminal: matches.get_flag("tty"),
+            args: matches.get_many("args").into_iter().flatten().cloned().collect(),
+            flags: flags(matches),
         }),
         "update" => Command::Update(update_options(matches)),
         _ => Command::Features,
@@ -184,7 +239,7 @@ fn options(matches: &ArgMatches, globals: &Globals, detach: bool) -> Options {
         root: globals.root.clone(),
         driver: globals.driver,
         rootless: globals.rootless,
-        id: text(matches, "id").unwrap_or_default(),
+        id: name_of(matches),
         bundle: path(matches, "bundle").unwrap_or_else(|| ".".into()),
         config: path(matches, "config"),
         pid_file: path(matches, "pid-file"),
@@ -203,6 +258,8 @@ fn options(matches: &ArgMatches, globals: &Globals, detach: bool) -> Options {
             platform: text(matches, "platform"),
             args: matches.get_many("args").into_iter().flatten().cloned().collect(),
             store: globals.store.clone(),
+            flags: flags(matches),
+            id_is_word: text(matches, "id").is_some_and(|id| id != UNNAMED),
         }),
     }
 }
@@ -252,6 +309,11 @@ fn exec_options(matches: &ArgMatches, globals: &Globals) -> exec::Options {
 
 fn number(matches: &ArgMatches, name: &str) -> u32 {
     matches.get_one(name).copied().unwrap_or(0)
+}
+
+/// The first of several.
+fn text_of(matches: &ArgMatches, name: &str) -> Option<String> {
+    matches.get_many::<String>(name)?.next().cloned()
 }
 
 fn text(matches: &ArgMatches, name: &str) -> Option<String> {

@@ -2,6 +2,7 @@
 
 use super::spec::template;
 use crate::image::bundle::{Request, make};
+use crate::image::flags::Flags;
 use crate::image::store::default_path;
 use crate::log::Log;
 use anyhow::{Context, Result};
@@ -16,8 +17,10 @@ pub struct Options {
     pub bundle: PathBuf,
     /// Which of the image's platforms.
     pub platform: Option<String>,
-    /// The process gets a terminal.
-    pub terminal: bool,
+    /// Instead of the image's Cmd.
+    pub args: Vec<String>,
+    /// What the command line changes.
+    pub flags: Flags,
 }
 
 /// Makes it.
@@ -28,8 +31,10 @@ pub fn bundle(store: Option<&Path>, options: &Options, log: &mut Log) -> Result<
         platform: options.platform.as_deref(),
         bundle: &options.bundle,
         template: &template(!nix::unistd::geteuid().is_root())?,
-        args: &[],
-        terminal: options.terminal,
+        args: &options.args,
+        flags: &options.flags,
+        word: None,
+        terminal: false,
         hostname: None,
         upper: Some(("data/upper", "data/work")),
         container: None,

@@ -6,7 +6,7 @@ use crate::launch::notify::Relay;
 use crate::launch::parent::{self, Created, Options};
 use crate::launch::terminal::Carrier;
 use crate::launch::{destroy, foreground, start};
-use crate::log::Log;
+use crate::log::{self, Log};
 use crate::sys::describe;
 use anyhow::{Context, Result};
 use std::os::fd::AsFd;
@@ -28,11 +28,11 @@ fn created(options: &Options, log: &mut Log) -> Result<Created> {
     let own = container::prepare(from, options, &mut |text| log.warn(text))?;
     let options = Options { bundle: own.bundle.clone(), ..options.clone() };
     let created = parent::create(&options, log);
-    if created.is_err() {
+    created.map_err(|error| {
         // The error that matters is the first one.
         let _ = container::discard(&own.bundle);
-    }
-    created
+        from.meant(error, &options.id)
+    })
 }
 
 /// How run goes on after start.
@@ -64,6 +64,9 @@ fn go(options: &Options, how: &How, log: &mut Log) -> Result<i32> {
     // kill, state, delete of others may work on it from now on.
     drop(lock);
     if options.detach {
+        if options.image.as_ref().is_some_and(|image| !image.id_is_word) {
+            log::out(format!("{}\n", options.id).as_bytes())?;
+        }
         if let Some(Err(error)) = relay.map(|relay| relay.until_ready(init.as_fd(), state.pid)) {
             log.warn(&describe(&error));
         }

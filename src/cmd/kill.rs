@@ -100,7 +100,7 @@ const RTMIN: i32 = 34;
 const RTMAX: i32 = 64;
 
 /// A signal's number from its name in any case, with or without SIG, or from its number.
-fn parse(text: &str) -> Result<i32> {
+pub fn parse(text: &str) -> Result<i32> {
     let unknown = || anyhow!("unknown signal {text:?}: give a name, as TERM, or a number, as 15");
     if text.is_empty() {
         // A script's empty variable asks for the default, as with runc and crun.

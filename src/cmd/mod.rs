@@ -9,7 +9,7 @@ pub mod events;
 mod exec;
 mod features;
 mod images;
-mod kill;
+pub mod kill;
 mod list;
 pub mod mounts;
 mod pattern;

@@ -1,17 +1,19 @@
 //! From an image to a bundle: its layers in the store, a config.json that names them, an init layer.
 
 use super::convert::{self, Wanted};
+use super::flags::{self, Flags};
 use super::patch::{self, Chain};
 use super::resolve::{self, Image};
 use super::store::{ImageRecord, Store, UseRecord, write_record};
 use super::unpack::Rights;
-use super::{init_layer, layers, reference, tree, user, worker};
+use super::view::View;
+use super::{init_layer, layers, reference, tree, worker};
 use crate::plan::idmap::IdMaps;
 use crate::process::subids;
 use crate::state::write_atomically;
-use crate::sys::cred;
+use crate::sys::{cred, misc};
 use anyhow::{Context, Result, bail};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, SFlag};
 use std::path::{Path, PathBuf};
 
 /// A bundle to be made.
@@ -27,6 +29,10 @@ pub struct Request<'a> {
     pub template: &'a str,
     /// Instead of the image's Cmd.
     pub args: &'a [String],
+    /// What the command line changes.
+    pub flags: &'a Flags,
+    /// The container's name, which may be meant for a program: it came without arguments.
+    pub word: Option<&'a str>,
     /// The process gets a terminal.
     pub terminal: bool,
     /// The host name; none: the template's.
@@ -163,22 +169,30 @@ fn fill(
     own_ids: bool,
     warn: &mut dyn FnMut(&str),
 ) -> Result<()> {
-    let user = user::find(&image.config.config.user, &chain.view)?;
+    let user = flags::user(request.flags, &image.config.config.user, &chain.view)?;
     let mut layers = chain.paths.iter().map(|path| utf8(path)).collect::<Result<Vec<_>>>()?;
     layers.push("init".to_owned());
     let id_mapped = nix::unistd::geteuid().is_root() && cred::in_first_user_namespace();
     let mut annotations = convert::overlay_annotations(&layers, request.upper, id_mapped);
     annotations.insert(crate::plan::overlay::IMAGE.to_owned(), image.id.to_string());
     let wanted = Wanted {
+        entrypoint: request.flags.last("entrypoint").map(flags::split_entrypoint).transpose()?,
         args: request.args.to_vec(),
-        terminal: request.terminal,
-        hostname: request.hostname.map(str::to_owned),
+        terminal: request.terminal || request.flags.last("tty").is_some(),
+        hostname: flags::hostname(request.flags)?.or(request.hostname.map(str::to_owned)),
         annotations,
     };
-    let config = convert::config(request.template, &image.config, &user, &wanted, &mut *warn)?;
+    let mut config = convert::config(request.template, &image.config, &user, &wanted, &mut *warn)?;
+    let root = request.container.map(|(root, _)| root);
+    let beside = flags::apply(&mut config, request.flags, &chain.view, root)?;
+    if let Some(word) = request.word
+        && is_program(&config, &chain.view, word)?
+    {
+        warn(&format!("{word:?} is the container's name: {}", run_instead(request.image, word)));
+    }
     let hostname = config["hostname"].as_str().unwrap_or("localhost").to_owned();
     make_directories(request, bundle)?;
-    init_layer::make(&bundle.join("init"), &chain.view, &hostname, own_ids)?;
+    init_layer::make(&bundle.join("init"), &chain.view, &hostname, &beside, own_ids)?;
     // On record before it can be run.
     let container = request.container.map(|(root, id)| (root.to_owned(), id.to_owned()));
     let record = UseRecord {
@@ -192,9 +206,40 @@ fn fill(
         None => store.bundle_path(bundle),
     };
     write_record(&path, &record)?;
-    let mut text = serde_json::to_vec_pretty(&config)?;
-    text.push(b'\n');
-    write_atomically(&bundle.join("config.json"), &text)
+    write_atomically(&bundle.join("config.json"), &shown(config)?)
+}
+
+/// What to write instead, who means a program by the container's name.
+pub fn run_instead(image: &str, word: &str) -> String {
+    format!("to run {word:?} write `brig run --image {image} -- {word}`")
+}
+
+/// The image has a program of this name in its PATH.
+fn is_program(config: &serde_json::Value, view: &View, word: &str) -> Result<bool> {
+    let env = config["process"]["env"].as_array().into_iter().flatten();
+    let path = env.filter_map(|entry| entry.as_str()?.strip_prefix("PATH=")).next();
+    for directory in path.unwrap_or_default().split(':').filter(|dir| dir.starts_with('/')) {
+        let found = view.resolve(format!("{directory}/{word}").as_bytes())?;
+        if found.is_some_and(|found| found.is(SFlag::S_IFREG) && found.stat.st_mode & 0o111 != 0) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The config for people to read; the filter, hundreds of names, is one line.
+fn shown(mut config: serde_json::Value) -> Result<Vec<u8>> {
+    // Random, so that no text of an image is this one.
+    let place = misc::random_name();
+    let filter = config["linux"]["seccomp"].take();
+    if filter.is_null() {
+        config["linux"].as_object_mut().map(|linux| linux.remove("seccomp"));
+    } else {
+        config["linux"]["seccomp"] = place.clone().into();
+    }
+    let place = format!("\"{place}\"");
+    let text = serde_json::to_string_pretty(&config)? + "\n";
+    Ok(text.replacen(&place, &serde_json::to_string(&filter)?, 1).into_bytes())
 }
 
 fn make_directories(request: &Request<'_>, bundle: &Path) -> Result<()> {

@@ -1,12 +1,13 @@
 //! A container straight from an image: its bundle is in the store, belongs to it, and goes with it.
 
 use super::bundle::{self, Request};
+use super::flags::Flags;
 use super::store::{Store, default_path};
 use crate::cmd::spec::template;
 use crate::launch::parent::{ABORT, Options};
 use crate::state;
-use crate::sys::{Errno, misc};
-use anyhow::{Context, Result, bail, ensure};
+use crate::sys::{Errno, describe, misc};
+use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use nix::fcntl::{OFlag, open};
 use nix::sys::signal::SigSet;
 use nix::sys::stat::Mode;
@@ -24,6 +25,23 @@ pub struct FromImage {
     pub platform: Option<String>,
     /// `--store`.
     pub store: Option<PathBuf>,
+    /// What the command line changes.
+    pub flags: Flags,
+    /// The id is the command line's first word, and not brig's or `--name`'s.
+    pub id_is_word: bool,
+}
+
+impl FromImage {
+    /// The error, and where a program is not found what to write, if the id is meant for one.
+    pub fn meant(&self, error: Error, id: &str) -> Error {
+        let text = describe(&error);
+        let is_about_program = text.contains("executable file not found")
+            || text.contains("exec: ") && text.contains("no such file or directory");
+        if !self.id_is_word || !is_about_program {
+            return error;
+        }
+        anyhow!("{text}; {}", bundle::run_instead(&self.image, id))
+    }
 }
 
 /// A container's own bundle, which nobody takes for left over while this is held.
@@ -65,6 +83,8 @@ pub fn prepare(from: &FromImage, options: &Options, warn: &mut dyn FnMut(&str)) 
         bundle: &own.bundle,
         template: &template(ordinary)?,
         args: &from.args,
+        flags: &from.flags,
+        word: (from.id_is_word && from.args.is_empty()).then_some(options.id.as_str()),
         terminal,
         hostname: Some(id.trim_end_matches(['-', '.'])),
         // What the command line says about it goes before, and stands in no config.

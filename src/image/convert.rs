@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 /// What the config says beside the image's.
 #[derive(Debug, Default)]
 pub struct Wanted {
+    /// Instead of the image's Entrypoint and Cmd.
+    pub entrypoint: Option<Vec<String>>,
     /// Instead of the image's Cmd.
     pub args: Vec<String>,
     /// The process gets a terminal.
@@ -24,22 +26,6 @@ pub struct Wanted {
 /// Annotations that runtimes act on: an image has no business there.
 const UNSAFE: [&str; 5] =
     ["run.brig.", "run.oci.", "org.systemd.property.", "org.criu.", "io.kubernetes.cri."];
-
-/// What an image's processes expect to be allowed, as podman has it: to change owners and users, to
-/// bind low ports. Nothing that reaches the host.
-const CAPABILITIES: [&str; 11] = [
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_SETFCAP",
-    "CAP_SETGID",
-    "CAP_SETPCAP",
-    "CAP_SETUID",
-    "CAP_SYS_CHROOT",
-];
 
 /// Makes the config. `template`: what `brig spec` writes.
 pub fn config(
@@ -58,15 +44,10 @@ pub fn config(
     if !user.groups.is_empty() {
         process["user"]["additionalGids"] = json!(user.groups);
     }
-    process["args"] = json!(args(image, &wanted.args));
+    process["args"] = json!(args(image, wanted));
     let hostname = wanted.hostname.as_deref().or(config_hostname.as_deref());
     process["env"] = json!(environment(&run.env, wanted.terminal, hostname, user)?);
     process["cwd"] = directory(&run.working_dir).into();
-    process["capabilities"] = json!({ "bounding": CAPABILITIES });
-    if user.uid == 0 {
-        process["capabilities"]["effective"] = json!(CAPABILITIES);
-        process["capabilities"]["permitted"] = json!(CAPABILITIES);
-    }
     config["root"] = json!({ "path": "rootfs", "readonly": false });
     if let Some(hostname) = &wanted.hostname {
         config["hostname"] = hostname.clone().into();
@@ -80,10 +61,15 @@ pub fn config(
 }
 
 /// conversion.md: Entrypoint, and Cmd after it. An image without either has a shell, one hopes.
-fn args(image: &ImageConfig, given: &[String]) -> Vec<String> {
+fn args(image: &ImageConfig, wanted: &Wanted) -> Vec<String> {
     let run = &image.config;
-    let rest = if given.is_empty() { &run.cmd } else { given };
-    let args: Vec<String> = run.entrypoint.iter().chain(rest).cloned().collect();
+    let (entrypoint, cmd) = match &wanted.entrypoint {
+        // Cmd is meant for the image's own.
+        Some(entrypoint) => (entrypoint, &[][..]),
+        None => (&run.entrypoint, &run.cmd[..]),
+    };
+    let rest = if wanted.args.is_empty() { cmd } else { &wanted.args };
+    let args: Vec<String> = entrypoint.iter().chain(rest).cloned().collect();
     if args.is_empty() { vec!["sh".to_owned()] } else { args }
 }
 

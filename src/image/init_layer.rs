@@ -1,6 +1,7 @@
 //! A bundle's own layer, above the image's: what an image lacks to be a container's root, as docker
 //! has it too. /etc/hosts, /etc/hostname, /etc/resolv.conf, /etc/mtab, and the mount points.
 
+use super::flags::Beside;
 use super::patch::copy_attributes;
 use super::view::View;
 use anyhow::{Context, Result};
@@ -15,18 +16,24 @@ use std::path::Path;
 const DIRECTORY: OFlag =
     OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
-/// The host's resolv.conf is not read beyond this.
+/// The host's resolv.conf and hosts are not read beyond this.
 const MOST: u64 = 1 << 16;
 
 /// Makes it in the new directory `path`. `own_ids`: everything belongs to who calls brig.
-pub fn make(path: &Path, view: &View, hostname: &str, own_ids: bool) -> Result<()> {
+pub fn make(
+    path: &Path,
+    view: &View,
+    hostname: &str,
+    beside: &Beside,
+    own_ids: bool,
+) -> Result<()> {
     let before = umask(Mode::empty());
-    let made = fill(path, view, hostname, own_ids);
+    let made = fill(path, view, hostname, beside, own_ids);
     umask(before);
     made.with_context(|| path.display().to_string())
 }
 
-fn fill(path: &Path, view: &View, hostname: &str, own_ids: bool) -> Result<()> {
+fn fill(path: &Path, view: &View, hostname: &str, beside: &Beside, own_ids: bool) -> Result<()> {
     nix::unistd::mkdir(path, Mode::from_bits_truncate(0o755))?;
     let root = open(path, DIRECTORY, Mode::empty())?;
     for (name, mode) in [("dev", 0o755), ("proc", 0o555), ("sys", 0o555)] {
@@ -36,12 +43,13 @@ fn fill(path: &Path, view: &View, hostname: &str, own_ids: bool) -> Result<()> {
     }
     let mut files = Vec::new();
     let own = [
-        ("hosts", hosts(hostname)),
+        ("hosts", hosts(view, hostname, beside)?),
         ("hostname", format!("{hostname}\n").into_bytes()),
-        ("resolv.conf", resolv_conf()),
+        // What it names can be reached where the container shares the host's network.
+        ("resolv.conf", host_file("/etc/resolv.conf")),
     ];
     for (name, text) in own {
-        if lacks(view, name)? {
+        if lacks(view, name)? || name == "hosts" && !beside.hosts.is_empty() {
             files.push((name, text));
         }
     }
@@ -81,17 +89,35 @@ fn write(dir: &OwnedFd, name: &str, text: &[u8]) -> Result<()> {
     Ok(File::from(file).write_all(text)?)
 }
 
-fn hosts(hostname: &str) -> Vec<u8> {
-    format!(
-        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{hostname}\n"
-    )
-    .into_bytes()
+/// The image's, if it has one; the host's in its network; and the lines of `--add-host`.
+fn hosts(view: &View, hostname: &str, beside: &Beside) -> Result<Vec<u8>> {
+    let mut text = if !lacks(view, "hosts")? {
+        let mut text = Vec::new();
+        if let Some(file) = view.open_file(b"/etc/hosts")? {
+            file.take(MOST).read_to_end(&mut text)?;
+        }
+        text
+    } else if beside.host_network {
+        host_file("/etc/hosts")
+    } else {
+        format!(
+            "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
+             127.0.1.1\t{hostname}\n"
+        )
+        .into_bytes()
+    };
+    if !text.is_empty() && !text.ends_with(b"\n") {
+        text.push(b'\n');
+    }
+    for (address, name) in &beside.hosts {
+        text.extend(format!("{address}\t{name}\n").into_bytes());
+    }
+    Ok(text)
 }
 
-/// The host's: what it names can be reached where the container shares the host's network.
-fn resolv_conf() -> Vec<u8> {
+fn host_file(path: &str) -> Vec<u8> {
     let mut text = Vec::new();
-    if let Ok(file) = File::open("/etc/resolv.conf") {
+    if let Ok(file) = File::open(path) {
         // Half of it is no worse than nothing.
         let _ = file.take(MOST).read_to_end(&mut text);
     }

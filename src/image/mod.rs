@@ -11,19 +11,22 @@
 //! * [`layers`]: gets what is missing into the store; [`worker`]: processes that do it; [`progress`]: what a person sees of it.
 //! * [`view`]: layers as one tree, without mounting it; [`user`] looks who runs the image up in it;
 //!   [`patch`] makes what the layers cannot say alone.
-//! * [`convert`]: the config. [`init_layer`]: the bundle's own layer.
+//! * [`convert`]: the config, [`defaults`] and [`capabilities`] in it, and what [`flags`] change. [`init_layer`]: the bundle's own layer.
 //! * [`changes`]: what a container has changed; [`commit`]: that as a layer, with [`change`]s of the config.
 //! * [`tree`]: removal. [`warnings`]: what is not as the image says.
 
 pub mod bundle;
+pub mod capabilities;
 pub mod change;
 pub mod changes;
 pub mod commit;
 pub mod container;
 pub mod convert;
 pub mod decompress;
+pub mod defaults;
 pub mod digest;
 pub mod dirs;
+pub mod flags;
 pub mod init_layer;
 pub mod layers;
 pub mod layout;

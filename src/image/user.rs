@@ -53,6 +53,24 @@ fn each(mut file: impl BufRead, mut see: impl FnMut(&[&[u8]]) -> ControlFlow<()>
     Ok(())
 }
 
+/// Looks a group up: a name, or a number.
+pub fn group(text: &str, view: &View) -> Result<u32> {
+    if let Ok(gid) = text.parse() {
+        return Ok(gid);
+    }
+    let mut found = None;
+    if let Some(file) = view.open_file(b"/etc/group")? {
+        each(BufReader::new(file.take(MOST)), |fields| {
+            match id(fields, 2).filter(|_| fields[0] == text.as_bytes()) {
+                Some(gid) => found = Some(gid),
+                None => return ControlFlow::Continue(()),
+            }
+            ControlFlow::Break(())
+        })?;
+    }
+    found.with_context(|| format!("no group {text:?} in the image's /etc/group"))
+}
+
 /// A line of passwd.
 struct Known {
     name: Vec<u8>,

@@ -8,7 +8,7 @@ use super::spawn::{self, Joined};
 use super::sync::{Channel, Message};
 use crate::cgroup::{Cgroup, Entry, Scope};
 use crate::fault;
-use crate::hooks::{self, Environment, Hook, Output, Surroundings};
+use crate::hooks::{self, Environment, Hook, Hooks, Output, Surroundings};
 use crate::plan::Plan;
 use crate::plan::sysctl::Sysctl;
 use crate::process::console::Pty;
@@ -18,25 +18,26 @@ use crate::process::socket::Socket;
 use crate::process::{ids, limits, sched, stdio};
 use crate::rdt;
 use crate::rootfs::{self, Sources, Users};
-use crate::spec::{Document, Place};
-use crate::state::{State, Status};
+use crate::spec::{Document, Owned, Place};
+use crate::state::{self, State, Status};
 use crate::sys::clone::{self, Birth};
-use crate::sys::{cred, misc, signal};
+use crate::sys::{cred, memory, misc, signal};
 use anyhow::{Context, Result, ensure};
 use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns, unshare};
 use std::convert::Infallible;
 use std::ffi::CString;
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// Everything the child inherits from the parent.
 pub struct Inherited<'a> {
     /// What to do.
-    pub plan: &'a Plan,
+    pub plan: &'a mut Plan,
     /// The text of config.json, to find places in for errors.
-    pub config: Document<'a>,
+    pub config: &'a mut Owned,
     /// What is known of the container.
-    pub state: &'a State,
+    pub state: &'a mut State,
     /// Whether it is in its cgroup2 already.
     pub birth: Birth,
     /// The cgroups to enter.
@@ -49,10 +50,12 @@ pub struct Inherited<'a> {
     pub class: Vec<OwnedFd>,
     /// Where hooks' output goes.
     pub output: &'a Output,
-    /// The host's /proc, where there is something to write in it.
+    /// The host's /proc, where it is needed after the mount namespace is another one.
     pub proc: Option<Proc>,
+    /// Where to send the new network namespace, if it gets devices of the host.
+    pub network: Option<Socket>,
     /// Namespaces to join.
-    pub joined: Vec<Joined<'a>>,
+    pub joined: Vec<Joined>,
     /// Opened mount sources; none where the child opens them.
     pub sources: Option<Sources>,
     /// Where to send the terminal's master, where there is one.
@@ -76,6 +79,7 @@ pub fn run(inherited: Inherited<'_>) -> ! {
         class,
         output,
         proc,
+        network,
         joined,
         sources,
         console,
@@ -85,6 +89,7 @@ pub fn run(inherited: Inherited<'_>) -> ! {
     let own = plan.namespaces.new & libc::CLONE_NEWCGROUP != 0;
     let mut cgroup = InCgroup { channel: &channel, awaited: scope.is_some(), namespace: own };
     let ready = enter_groups(&entry, birth, &class)
+        .and_then(|()| introduce(&channel, proc.as_ref(), network.as_ref()))
         .and_then(|()| lsm::open_all(proc.as_ref(), &plan.process.labels))
         .and_then(|labels| {
             enter(plan, state, proc.as_ref(), &joined, &mut cgroup)?;
@@ -92,14 +97,14 @@ pub fn run(inherited: Inherited<'_>) -> ! {
                 Some(sources) => sources,
                 None => open_sources(plan, state, (view, scope), &mut cgroup)?,
             };
-            build(plan, sources, state, (console, output), (config, &mut cgroup))?;
+            build(plan, sources, state, (console, output), (config.document(), &mut cgroup))?;
             become_user(plan, labels, output, &channel, &gate)
         });
     let program = match ready {
         Ok(program) => program,
         Err(error) => {
             // If the parent is gone too, there is nobody to tell.
-            let _ = channel.send(&Message::Failed(fault::pack(&config.located(error))));
+            let _ = channel.send(&Message::Failed(fault::pack(&config.document().located(error))));
             crate::sys::exit(1)
         }
     };
@@ -107,6 +112,12 @@ pub fn run(inherited: Inherited<'_>) -> ! {
         crate::sys::exit(1)
     }
     drop(channel);
+    if state.uid != 0
+        && let Err(error) = open_to_its_user(plan, config, state)
+    {
+        gate.fail(&error);
+        crate::sys::exit(1)
+    }
     let Err(error) = execute(plan, &program, state, output, &gate);
     gate.fail(&error);
     crate::sys::exit(1)
@@ -145,10 +156,42 @@ fn close_the_rest(plan: &Plan, output: &Output, channel: &Channel, gate: &Gate) 
     Ok(clone::close_all_but(3 + plan.process.preserved_fds, &needed)?)
 }
 
+/// An ordinary user has no rights to what is undumpable: `exec`, `ps` and `mounts` of a created container
+/// need it to be dumpable. By now it is nothing but the container's: it has the root, the ids and the
+/// capabilities of the program that it will execute, and no descriptors of the host but the gate's and
+/// those for hooks' output. Who has power over that program may look into it already. Of what is in its
+/// memory, they are not to see what the program would not: brig's environment, the config, and hooks
+/// that run elsewhere. What is freed is overwritten ([`memory::wipe_what_is_freed`]).
+///
+/// Root's stays undumpable until execve: root needs no permission.
+fn open_to_its_user(plan: &mut Plan, config: &mut Owned, state: &mut State) -> Result<()> {
+    config.text = Vec::new();
+    plan.hooks = Hooks {
+        start_container: std::mem::take(&mut plan.hooks.start_container),
+        ..Hooks::default()
+    };
+    (state.poststart, state.poststop) = (Vec::new(), Vec::new());
+    if plan.hooks.start_container.is_empty() {
+        state.annotations.clear();
+    }
+    memory::wipe_environment();
+    Ok(cred::dumpable(true)?)
+}
+
 /// First of all, so that whatever is allocated, mounted or copied from here on is charged to them.
 fn enter_groups(entry: &Entry, birth: Birth, class: &[OwnedFd]) -> Result<()> {
     entry.enter(birth)?;
     rdt::enter(class)
+}
+
+/// Tells the parent what it cannot always see: when this process was started (its /proc may be mounted
+/// with hidepid), and its network namespace (it may lack CAP_SYS_PTRACE).
+fn introduce(channel: &Channel, proc: Option<&Proc>, network: Option<&Socket>) -> Result<()> {
+    let started = Message::Started(state::own_start_time(proc)?);
+    channel.send(&started).context("tell the parent when this process was started")?;
+    let Some(socket) = network else { return Ok(()) };
+    let path = "/proc/self/ns/net";
+    socket.send(File::open(path).context(path)?.as_fd(), "network")
 }
 
 /// Out of the host: namespaces, and what belongs to them.
@@ -156,7 +199,7 @@ fn enter(
     plan: &Plan,
     state: &State,
     proc: Option<&Proc>,
-    joined: &[Joined<'_>],
+    joined: &[Joined],
     cgroup: &mut InCgroup<'_>,
 ) -> Result<()> {
     signal::reset_all()?;
@@ -177,7 +220,8 @@ fn enter(
     // before now: a change of ids clears it.
     cred::parent_death_signal(libc::SIGKILL)?;
     // What is not dumpable, other processes of a shared pid namespace cannot look into (CVE-2016-9962).
-    // Not before now: its /proc/self and id maps are root's then.
+    // Root's child has been so from its birth on, but a change of ids resets it to fs.suid_dumpable. An
+    // ordinary user's could not be before: its id maps would be root's.
     cred::dumpable(false)?;
     spawn::join(&plan.namespaces, joined)?;
     if !cgroup.awaited {

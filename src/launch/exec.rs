@@ -1,12 +1,13 @@
 //! exec: another process in a running container. No process stands between brig and it: the pid
 //! namespace is joined by the parent, for its children, and everything else by the child itself.
 
+mod child;
 mod user;
 
 pub use user::parse_user;
 
+use self::child::{Target, become_process, join};
 use super::agent::Agent;
-use super::program::{self, Program};
 use super::sync::{self, Channel, Message};
 use super::terminal::Carrier;
 use super::{foreground, spawn};
@@ -16,25 +17,22 @@ use crate::fault;
 use crate::log::Log;
 use crate::plan::delegate;
 use crate::plan::process::Process;
-use crate::process::console::{self, Pty};
-use crate::process::lsm::{self, Opened};
+use crate::process::console;
 use crate::process::proc::Proc;
 use crate::process::socket::{self, Socket};
-use crate::process::{affinity, ids, limits, sched, stdio};
-use crate::rdt::{self, Rdt};
+use crate::process::{affinity, stdio};
+use crate::rdt::Rdt;
 use crate::seccomp::Filter;
-use crate::spec::{self, At, Place};
+use crate::spec::{self, At};
 use crate::state::{self, Dir, NotFound, PidFile, State, Status};
-use crate::sys::clone::{Birth, Side, clone3};
+use crate::sys::clone::{Side, clone3};
 use crate::sys::misc::STANDARD_FDS;
 use crate::sys::tty;
-use crate::sys::{Errno, cred, errno_of, misc, signal};
+use crate::sys::{Errno, cred, errno_of, signal};
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use nix::sched::{CloneFlags, setns};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use oci_spec::runtime::LinuxSeccomp;
 use serde::Deserialize;
-use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -114,6 +112,8 @@ pub fn exec(options: &Options, log: &mut Log) -> Result<i32> {
         );
     }
     let process = plan(options, &dir, &state, log)?;
+    // Nothing in a container is to inherit it.
+    drop(dir);
     let by_systemd = options.cgroups.is_empty() && state.cgroup.only_systemd_moves_in()?;
     // The relay is not asked twice, as below.
     let delegated = state.annotations.contains_key(delegate::ANNOTATION);
@@ -304,7 +304,7 @@ fn spawn(
     let into = entry.into.as_ref().map(AsFd::as_fd);
     let relayed = is_relayed(process)?;
     let side = match relayed {
-        true => spawn::relay(0, into, false, || {
+        true => spawn::relay(0, into, false, process.oom_score_adj, || {
             // Nobody can be born in a cgroup from a namespace that does not have brig's own.
             join(init, state.namespaces & !libc::CLONE_NEWCGROUP)
         })?,
@@ -332,87 +332,6 @@ fn spawn(
 /// Only root may join a pid namespace from outside the user namespace that it belongs to.
 fn is_relayed(process: &Process) -> Result<bool> {
     Ok(process.in_user_namespace && !cred::is_privileged()?)
-}
-
-/// Where the child goes.
-struct Target<'a> {
-    state: &'a State,
-    init: &'a OwnedFd,
-    /// `CLONE_NEW*` bits of the namespaces that it joins itself.
-    kinds: libc::c_int,
-    /// To be chrooted to, where there is no mount namespace to join.
-    root: Option<File>,
-    /// The host's /proc, where there is something to write in it.
-    proc: Option<Proc>,
-    /// The files of the container's class of service.
-    class: &'a [OwnedFd],
-    /// Where to send the other side of its terminal.
-    console: Option<&'a Socket>,
-    /// The parent has it moved into the container's cgroup.
-    by_systemd: bool,
-}
-
-/// Joins these namespaces of init, all at once: the kernel takes the user namespace's rights for the
-/// others (setns(2), Linux 5.8).
-fn join(init: &OwnedFd, kinds: libc::c_int) -> Result<()> {
-    if kinds == 0 {
-        return Ok(());
-    }
-    let flags = CloneFlags::from_bits_retain(kinds);
-    setns(init, flags).with_context(|| format!("join the container's namespaces ({kinds:#x})"))
-}
-
-/// The child's steps. What is already in the container could look into this process, were it dumpable
-/// (CVE-2016-9962).
-fn become_process(
-    target: &Target<'_>,
-    process: &Process,
-    entry: &Entry,
-    birth: Birth,
-    channel: &Channel,
-) -> Result<std::convert::Infallible> {
-    match target.by_systemd {
-        true => ensure!(channel.expect(&Message::Placed), "brig is gone"),
-        false => entry.enter(birth)?,
-    }
-    rdt::enter(target.class)?;
-    signal::reset_all()?;
-    nix::unistd::setsid().context("setsid")?;
-    if let Some(score) = process.oom_score_adj {
-        let proc = target.proc.as_ref().context("the host's /proc is not open")?;
-        program::write_oom_score(proc, "self", score)?;
-    }
-    // As long as it has root's rights on the host.
-    sched::schedule(0, &process.scheduling)?;
-    if process.in_user_namespace {
-        limits::set(0, process)?;
-    }
-    let labels = lsm::open_all(target.proc.as_ref(), &process.labels)?;
-    cred::dumpable(false)?;
-    join(target.init, target.kinds)?;
-    if process.in_user_namespace {
-        ids::become_root(process)?;
-    }
-    if let Some(root) = &target.root {
-        nix::unistd::fchdir(root).and_then(|()| nix::unistd::chroot(".")).context("chroot")?;
-    }
-    if let (Some(terminal), Some(socket)) = (&process.terminal, target.console) {
-        let pty = Pty::open(terminal, process.uid).at("process.terminal")?;
-        pty.hand_over(socket).at("process.terminal")?;
-    }
-    if target.state.keyring {
-        let name = CString::new(format!("_ses.{}", target.state.id))?;
-        misc::join_session_keyring(&name)?;
-    }
-    affinity::in_cgroup(process)?;
-    if !process.in_user_namespace {
-        limits::set(0, process)?;
-    }
-    labels.iter().try_for_each(Opened::set)?;
-    let program: Program = program::become_user(process, &target.state.execution, channel)?;
-    program.execute(process, || {
-        channel.send(&Message::Ready).context("tell brig that the process starts")
-    })
 }
 
 impl Child {

@@ -1,15 +1,18 @@
 //! Writes the id maps of a new user namespace: the parent's work, for the child has no rights
 //! outside it.
 
+use super::foreground::readable;
 use super::rootless;
 use super::spawn::Joined;
+use crate::deadline;
 use crate::plan::Plan;
 use crate::plan::idmap::{IdMap, IdMaps, MountMap, to_text};
+use crate::process::socket::{self, Socket};
 use crate::rootfs::Users;
 use crate::spec::Place;
 use crate::sys::clone::{Side, clone3};
 use crate::sys::{self, cred};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::OFlag;
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::{getegid, geteuid, pipe2, read};
@@ -17,6 +20,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 /// How the maps can be written with the rights that brig has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +64,7 @@ pub fn write(pid: i32, maps: &IdMaps, place: &str) -> Result<()> {
 }
 
 /// The user namespaces whose ids layers and mounts of the plan get, if they are to be id-mapped.
-pub fn of_plan(plan: &Plan, joined: &[Joined<'_>]) -> Result<Users> {
+pub fn of_plan(plan: &Plan, joined: &[Joined]) -> Result<Users> {
     let layers = match &plan.rootfs.overlay {
         Some(overlay) if overlay.id_mapped => {
             match joined.iter().find(|joined| joined.kind() == libc::CLONE_NEWUSER) {
@@ -73,7 +77,7 @@ pub fn of_plan(plan: &Plan, joined: &[Joined<'_>]) -> Result<Users> {
     Ok(Users { mounts: of_mounts(plan, joined)?, layers })
 }
 
-fn of_mounts(plan: &Plan, joined: &[Joined<'_>]) -> Result<Vec<Option<OwnedFd>>> {
+fn of_mounts(plan: &Plan, joined: &[Joined]) -> Result<Vec<Option<OwnedFd>>> {
     let mut users: Vec<Option<OwnedFd>> = Vec::new();
     let mut made: Vec<(&IdMaps, usize)> = Vec::new();
     let container = joined.iter().find(|joined| joined.kind() == libc::CLONE_NEWUSER);
@@ -97,26 +101,34 @@ fn of_mounts(plan: &Plan, joined: &[Joined<'_>]) -> Result<Vec<Option<OwnedFd>>>
     Ok(users)
 }
 
-/// A user namespace with these maps and nobody in it: it lives as long as its descriptor.
+/// A user namespace with these maps and nobody in it: it lives as long as its descriptor. The process
+/// that makes it hands it over itself: where brig is root it is undumpable, and opening its files in
+/// /proc would need CAP_SYS_PTRACE, which brig may not have.
 pub(super) fn make_namespace(maps: &IdMaps, place: &str) -> Result<OwnedFd> {
     let (wait, go) = pipe2(OFlag::O_CLOEXEC).context("pipe2")?;
+    let (socket, own) = Socket::pair()?;
     let (pid, pidfd) = match clone3(libc::CLONE_NEWUSER, None)? {
         Side::Parent(pid, pidfd) => (pid, pidfd),
         Side::Child(_) => {
-            drop(go);
+            drop((go, own));
+            let sent = File::open("/proc/self/ns/user")
+                .map_err(anyhow::Error::from)
+                .and_then(|file| socket.send(file.as_fd(), "user"));
             // Until the parent is done, or gone.
             let _ = read(&wait, &mut [0]);
-            sys::exit(0)
+            sys::exit(i32::from(sent.is_err()))
         }
     };
+    drop(socket);
     let file = write(pid, maps, place).and_then(|()| {
-        let path = format!("/proc/{pid}/ns/user");
-        File::open(&path).with_context(|| format!("open {path}"))
+        let sent = readable(own.as_fd(), Instant::now() + deadline::SOCKET)?;
+        ensure!(sent, "waited in vain for the new user namespace");
+        socket::receive(&own).context("the new user namespace")
     });
     drop(go);
     // None to reap where the caller ignores SIGCHLD.
     let _ = waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED);
-    Ok(file?.into())
+    file
 }
 
 fn write_file(pid: i32, name: &str, text: &str) -> Result<()> {

@@ -8,6 +8,7 @@ use crate::cgroup::{Entry, not_born};
 use crate::deadline;
 use crate::plan::idmap::MountMap;
 use crate::plan::mounts::{Kind, Mount};
+use crate::process::ids;
 use crate::process::proc::Proc;
 use crate::process::socket::{self, Socket};
 use crate::rootfs::{self, live::Opened};
@@ -278,6 +279,14 @@ fn root_of(state: &State) -> Result<OwnedFd> {
     open(path.as_str(), flags, Mode::empty()).context(path)
 }
 
+/// The first id that the user namespace has, whose map the host's /proc shows.
+fn first_id(kind: &str) -> Result<u32> {
+    let path = format!("/proc/self/{kind}_map");
+    let text = std::fs::read_to_string(&path).with_context(|| path.clone())?;
+    let first = text.split_whitespace().next().and_then(|word| word.parse().ok());
+    first.with_context(|| format!("{path}: the user namespace maps no id"))
+}
+
 /// Joins the container's mount namespace, and its user namespace as root, but keeps the host's root
 /// directory, with /proc, in sight: no name is looked up in the container but below what this returns,
 /// its root.
@@ -298,12 +307,11 @@ fn enter(state: &State) -> Result<OwnedFd> {
         .with_context(|| format!("join the container's namespaces ({kinds:#x})"))?;
     nix::unistd::fchdir(&hosts).and_then(|()| nix::unistd::chroot(".")).context("chroot")?;
     if kinds & libc::CLONE_NEWUSER != 0 {
-        let missing = "become root of the user namespace: does it map id 0?";
-        cred::setgid(0).context(missing)?;
-        cred::setuid(0).context(missing)?;
+        ids::become_first(first_id("uid")?, first_id("gid")?)?;
         // Undone by a change of ids.
         cred::parent_death_signal(libc::SIGKILL)?;
-        cred::dumpable(false)?;
     }
+    // Both may have reset it to fs.suid_dumpable.
+    cred::dumpable(false)?;
     Ok(root)
 }

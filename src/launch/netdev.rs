@@ -14,7 +14,7 @@ use std::fs::File;
 use std::os::fd::AsFd;
 
 /// The namespace that the devices go to: the one that is joined, or none yet where it will be new.
-pub fn destination(plan: &Plan, joined: &[Joined<'_>]) -> Result<Option<File>> {
+pub fn destination(plan: &Plan, joined: &[Joined]) -> Result<Option<File>> {
     match joined.iter().find(|joined| joined.kind() == libc::CLONE_NEWNET) {
         Some(joined) if !plan.net_devices.is_empty() => joined.file().map(Some),
         _ => Ok(None),
@@ -36,11 +36,10 @@ struct Device {
 }
 
 impl Lent {
-    /// Talks to both namespaces; `container` is the container's, or that of its process `pid`.
-    pub fn new(container: Option<File>, pid: i32) -> Result<Lent> {
-        let open = |path: String| File::open(&path).with_context(|| format!("open {path}"));
-        let host = open("/proc/self/ns/net".into())?;
-        let container = container.map_or_else(|| open(format!("/proc/{pid}/ns/net")), Ok)?;
+    /// Talks to both namespaces, brig's own and the container's.
+    pub fn new(container: File) -> Result<Lent> {
+        let path = "/proc/self/ns/net";
+        let host = File::open(path).with_context(|| format!("open {path}"))?;
         ensure!(
             fstat(&host)?.st_ino != fstat(&container)?.st_ino,
             "the container has brig's own network namespace"
@@ -108,15 +107,11 @@ fn taken(device: &NetDevice) -> Error {
 }
 
 /// Gives the container all devices of the plan. On an error, `lent` has those that were moved.
-pub fn give_all(
-    lent: &mut Option<Lent>,
-    plan: &Plan,
-    container: Option<File>,
-    pid: i32,
-) -> Result<()> {
+pub fn give_all(lent: &mut Option<Lent>, plan: &Plan, container: Option<File>) -> Result<()> {
     if plan.net_devices.is_empty() {
         return Ok(());
     }
-    let lent = lent.insert(Lent::new(container, pid).at("linux.netDevices")?);
+    let container = container.context("the container's network namespace did not come");
+    let lent = lent.insert(container.and_then(Lent::new).at("linux.netDevices")?);
     plan.net_devices.iter().try_for_each(|device| lent.give(device).at(&device.place))
 }

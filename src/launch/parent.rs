@@ -9,6 +9,7 @@ use super::netdev::{self, Lent};
 use super::notify::{self, Manager};
 pub use super::options::{Driver, Options};
 use super::peer::{Peer, reap};
+use super::spawn::Strategy;
 use super::sync::{self, Message};
 use super::{idmap, program, rootless, spawn, upper};
 use crate::cgroup::{Cgroup, Scope};
@@ -23,10 +24,10 @@ use crate::process::socket::{self, Socket};
 use crate::process::{activation, limits, sched, stdio};
 use crate::rdt::Rdt;
 use crate::rootfs::Sources;
-use crate::spec::{self, Document, Place, Spec, shape};
+use crate::spec::{self, Owned, Place, Spec, shape};
 use crate::state::{self, Dir, Live, Lock, State, Status};
 use crate::sys::clone::Side;
-use crate::sys::{Errno, cred, describe, errno_of, signal};
+use crate::sys::{Errno, cred, describe, errno_of, memory, signal};
 use anyhow::{Context, Result, anyhow};
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -53,11 +54,15 @@ pub struct Created {
 
 /// Creates a container: when this returns it waits for start.
 pub fn create(options: &Options, log: &mut Log) -> Result<Created> {
+    if !nix::unistd::geteuid().is_root() {
+        memory::wipe_what_is_freed();
+    }
     let bundle = std::path::absolute(&options.bundle)?;
-    let text = read_config(options, &bundle)?;
     let name = options.config.as_ref().map_or("config.json".into(), |path| path.to_string_lossy());
-    let config = Document { name: &name, shape: shape::CONFIG, text: &text };
-    create_from(options, &bundle, config, log).map_err(|error| config.located(error))
+    let (name, text) = (name.into_owned(), read_config(options, &bundle)?);
+    let mut config = Owned { name, shape: shape::CONFIG, text };
+    create_from(options, &bundle, &mut config, log)
+        .map_err(|error| config.document().located(error))
 }
 
 fn read_config(options: &Options, bundle: &Path) -> Result<Vec<u8>> {
@@ -73,12 +78,13 @@ fn read_config(options: &Options, bundle: &Path) -> Result<Vec<u8>> {
 fn create_from(
     options: &Options,
     bundle: &Path,
-    config: Document<'_>,
+    owned: &mut Owned,
     log: &mut Log,
 ) -> Result<Created> {
     // Decide. Nothing has happened yet.
     state::check_id(&options.id)?;
     let mut warnings = Vec::new();
+    let config = owned.document();
     let (mut spec, rewritten) = config.parse::<Spec>(&mut warnings)?;
     warnings.iter().for_each(|warning| log.warn(warning));
     if log.debugs() {
@@ -94,6 +100,7 @@ fn create_from(
     if !plan.privileged && !plan.namespaces.has(libc::CLONE_NEWUSER) {
         Err(anyhow!(rootless::NO_RIGHTS)).at("linux.namespaces")?;
     }
+    rootless::check_joins(&plan)?;
     plan.process.activation = activation::of_environment()?;
     let listening = plan.process.activation.as_ref().map_or(0, |activation| activation.count);
     stdio::seclude(listening, options.preserve_fds)?;
@@ -144,7 +151,7 @@ fn create_from(
         reached_hooks: false,
         rewritten,
     };
-    match attempt.go(options, config, &plan, (joined, console, signals), log) {
+    match attempt.go(options, owned, &mut plan, (joined, console, signals), log) {
         Ok((init, master)) => {
             let Attempt { dir, lock, state, .. } = attempt;
             Ok(Created { dir, lock, state, init, master, manager })
@@ -167,6 +174,7 @@ fn first_state(
         creating: true,
         pid: 0,
         start_time: 0,
+        pidfs_inode: None,
         bundle: bundle.to_owned(),
         rootfs: plan.rootfs.path.clone(),
         created: crate::log::now(),
@@ -211,14 +219,15 @@ impl Attempt {
     fn go(
         &mut self,
         options: &Options,
-        config: Document<'_>,
-        plan: &Plan,
-        (joined, console, signals): (Vec<spawn::Joined<'_>>, Way, SignalFd),
+        owned: &mut Owned,
+        plan: &mut Plan,
+        (joined, console, signals): (Vec<spawn::Joined>, Way, SignalFd),
         log: &mut Log,
     ) -> Result<(OwnedFd, Option<OwnedFd>)> {
         // Acquire: the child inherits all of it as descriptors.
         self.dir.begin(&self.state)?;
-        self.dir.write("config.json", self.rewritten.as_deref().unwrap_or(config.text))?;
+        self.dir.write("config.json", self.rewritten.as_ref().unwrap_or(&owned.text))?;
+        self.rewritten = None;
         if self.notifies {
             notify::make_directory(&self.dir)?;
         }
@@ -227,25 +236,31 @@ impl Attempt {
         upper::is_free(&options.root, &self.state, plan)?;
         let entry = self.state.cgroup.entry()?;
         let class = self.make_class(plan)?;
-        let proc = plan.writes_proc().then(Proc::open).transpose()?;
+        let relayed = Strategy::of(&plan.namespaces) == Strategy::Relay;
+        let proc = (relayed || plan.writes_proc()).then(Proc::open).transpose()?;
+        let lends = !plan.net_devices.is_empty() && self.network.is_none();
+        let (network, own_network) = match lends.then(Socket::pair).transpose()? {
+            Some((childs, own)) => (Some(childs), Some(own)),
+            None => (None, None),
+        };
         let gate = Gate::make(&self.dir)?;
         let (channel, childs) = sync::pair()?;
 
         // Clone.
         log.debug(format_args!("{}: prepared, cloning", options.id));
         let into = entry.into.as_ref().map(AsFd::as_fd);
-        let side = spawn::spawn(&plan.namespaces, &joined, into)?;
+        let side = spawn::spawn(&plan.namespaces, &joined, into, plan.process.oom_score_adj)?;
         let (pid, pidfd) = match side {
             Side::Parent(pid, pidfd) => (pid, pidfd),
             Side::Child(birth) => {
                 drop((channel, signals));
                 self.lock = None;
                 self.scope.iter_mut().for_each(Scope::disconnect);
-                let (state, channel, console) = (&self.state, childs, console.child);
+                let (state, channel, console) = (&mut self.state, childs, console.child);
                 let (view, scope) = (self.view.as_ref(), self.scope.as_ref());
                 child::run(Inherited {
                     plan,
-                    config,
+                    config: owned,
                     state,
                     birth,
                     entry,
@@ -254,6 +269,7 @@ impl Attempt {
                     class,
                     output: &self.output,
                     proc,
+                    network,
                     joined,
                     sources,
                     console,
@@ -263,10 +279,10 @@ impl Attempt {
             }
         };
         // The child must be the only one who holds these: their end of file is its death.
-        drop((childs, gate, entry, class, proc, sources, joined, console.child));
+        drop((childs, gate, entry, class, proc, network, sources, joined, console.child));
         let init = self.init.insert(pidfd).try_clone()?;
         self.state.pid = pid;
-        self.state.start_time = state::start_time(pid).unwrap_or_default();
+        self.state.pidfs_inode = state::pidfs_inode(init.as_fd())?;
         if let Some(scope) = &mut self.scope {
             scope.interrupted_by(signals.as_fd().try_clone_to_owned()?);
             scope.ask(&self.state.cgroup, &options.id, pid, &plan.resources)?;
@@ -276,7 +292,7 @@ impl Attempt {
         log.debug(format_args!("{}: process {pid} sets itself up", options.id));
         let end = Instant::now() + deadline::SETUP + hooks::allowance(&plan.hooks.create_container);
         let peer = Peer { channel: &channel, init: &init, signals: &signals, end };
-        self.serve(&peer, plan, log)?;
+        self.serve(&peer, plan, own_network, log)?;
         let master = console.own.as_ref().map(socket::receive).transpose()?;
 
         self.save(options, &peer)?;
@@ -284,7 +300,7 @@ impl Attempt {
     }
 
     /// After the cgroup is made: without a cgroup namespace, the container's own are among the sources.
-    fn open_sources(&self, plan: &Plan, joined: &[spawn::Joined<'_>]) -> Result<Option<Sources>> {
+    fn open_sources(&self, plan: &Plan, joined: &[spawn::Joined]) -> Result<Option<Sources>> {
         if !plan.opens_sources() {
             return Ok(None);
         }
@@ -306,12 +322,24 @@ impl Attempt {
         peer.tell(&Message::Saved)
     }
 
+    /// Where a default of images is not possible the cgroup is made without it.
+    fn create_cgroup(&mut self, plan: &Plan, log: &mut Log) -> Result<()> {
+        let Err(error) = self.state.cgroup.create(&plan.resources) else { return Ok(()) };
+        let required = plan.resources.required();
+        if required == plan.resources {
+            return Err(error);
+        }
+        log.debug(format_args!("limits that are defaults are left out: {}", describe(&error)));
+        self.state.cgroup.remove(Instant::now() + deadline::CGROUP)?;
+        self.state.cgroup.create(&required)
+    }
+
     /// Where none may be made, a container that asks for no limit may `do_without`.
     fn make_cgroup(&mut self, plan: &Plan, do_without: bool, log: &mut Log) -> Result<()> {
         if self.view.is_some() {
             return Ok(());
         }
-        let Err(error) = self.state.cgroup.create(&plan.resources) else {
+        let Err(error) = self.create_cgroup(plan, log) else {
             let delegated =
                 plan.cgroup_owner.map_or(Ok(()), |owner| self.state.cgroup.delegate(owner));
             return match delegated {
@@ -352,10 +380,16 @@ impl Attempt {
     }
 
     /// Does what only the parent can, and listens until the child is ready.
-    fn serve(&mut self, peer: &Peer<'_>, plan: &Plan, log: &mut Log) -> Result<()> {
+    fn serve(
+        &mut self,
+        peer: &Peer<'_>,
+        plan: &Plan,
+        network: Option<OwnedFd>,
+        log: &mut Log,
+    ) -> Result<()> {
         if let Some(score) = plan.process.oom_score_adj {
             // Before the child becomes another user: it would be out of an ordinary user's reach.
-            match program::write_oom_score(&Proc::open()?, &self.state.pid.to_string(), score) {
+            match program::set_oom_score(&Proc::open()?, &self.state.pid.to_string(), score) {
                 Err(error) if !is_root(plan) => log.warn(&describe(&error)),
                 written => written?,
             }
@@ -363,10 +397,20 @@ impl Attempt {
         if plan.namespaces.new & libc::CLONE_NEWUSER != 0 {
             idmap::write(self.state.pid, &plan.id_maps, "linux")?;
         }
-        netdev::give_all(&mut self.lent, plan, self.network.take(), self.state.pid)?;
+        if let Some(socket) = network {
+            peer.wait_at(socket.as_fd())?;
+            self.network = Some(socket::receive(&socket)?.into());
+        }
+        netdev::give_all(&mut self.lent, plan, self.network.take())?;
         if plan.needs_parent() {
             peer.tell(&Message::Provided)?;
         }
+        let started = peer.hear_start(&self.state.cgroup, log)?;
+        // Born in another time namespace, the child sees a clock that is set off.
+        self.state.start_time = match spawn::born_in_time_namespace(&plan.namespaces) {
+            true => state::start_time(self.state.pid)?,
+            false => started,
+        };
         if let Some(scope) = &mut self.scope {
             groups::settle(scope, &mut self.state, plan, peer.channel)?;
         }

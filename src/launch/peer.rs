@@ -11,7 +11,7 @@ use crate::sys::describe;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 /// The child, seen from the parent.
@@ -39,6 +39,21 @@ impl Peer<'_> {
             said if said == *expected => Ok(()),
             said => bail!("the container's process says {said:?} instead of {expected:?}"),
         }
+    }
+
+    /// When the child was started, which is the first that it says.
+    pub fn hear_start(&self, cgroup: &Cgroup, log: &mut Log) -> Result<u64> {
+        match self.hear_next(cgroup, log)? {
+            Message::Started(ticks) => Ok(ticks),
+            said => bail!("the container's process says {said:?} instead of when it was started"),
+        }
+    }
+
+    /// Until there is something to receive at a socket of the child's. Its end is the socket's too.
+    pub fn wait_at(&self, socket: BorrowedFd<'_>) -> Result<()> {
+        let sent = super::foreground::readable(socket, self.end)?;
+        ensure!(sent, "waited in vain for the container's process");
+        Ok(())
     }
 
     /// Listens to the child until it says something that is neither a warning nor its end.

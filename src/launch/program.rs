@@ -7,12 +7,14 @@ use crate::plan::sched::Execution;
 use crate::process::proc::Proc;
 use crate::process::{activation, command, ids, passwd, sched, stdio};
 use crate::spec::Place;
-use crate::sys::{Errno, Worded, clone, misc, seccomp};
+use crate::sys::{Errno, Worded, clone, cred, misc, seccomp};
 use anyhow::{Context, Result, ensure};
+use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{chdir, execve, getcwd};
 use std::convert::Infallible;
 use std::ffi::CString;
+use std::io::Read;
 use std::os::fd::OwnedFd;
 
 /// What will be executed.
@@ -48,6 +50,8 @@ pub fn become_user(process: &Process, execution: &Execution, channel: &Channel) 
         filter()?;
     }
     ids::become_user(process)?;
+    // The change of ids has reset it to fs.suid_dumpable.
+    cred::dumpable(false)?;
     if let Some(mask) = process.umask {
         umask(Mode::from_bits_truncate(mask));
     }
@@ -90,6 +94,17 @@ fn inside_root() -> Result<()> {
     let cwd = getcwd().context("getcwd")?;
     ensure!(cwd.is_absolute(), "the working directory is outside the root: {}", cwd.display());
     Ok(())
+}
+
+/// Sets the OOM score adjustment of a process of brig's. An ordinary user cannot write that of an
+/// undumpable one, but it may have been set already, by the relay.
+pub fn set_oom_score(proc: &Proc, pid: &str, score: i32) -> Result<()> {
+    write_oom_score(proc, pid, score).or_else(|error| {
+        let mut text = String::new();
+        let found = proc.file(&format!("{pid}/oom_score_adj"), OFlag::O_RDONLY);
+        let read = found.and_then(|mut file| Ok(file.read_to_string(&mut text)?));
+        if read.is_ok() && text.trim() == score.to_string() { Ok(()) } else { Err(error) }
+    })
 }
 
 /// Sets the OOM score adjustment of a process, through the host's /proc.

@@ -1,10 +1,13 @@
 //! What can stand in an ordinary user's way, in words that say how to get it out of there. Nothing is
 //! decided here: the kernel has refused something already.
 
+use crate::plan::Plan;
 use crate::plan::idmap::IdMap;
+use crate::plan::namespaces::name;
 use crate::process::{passwd, subids};
+use crate::spec::Place;
 use crate::sys::{Errno, describe};
-use anyhow::Error;
+use anyhow::{Error, Result, anyhow};
 use nix::unistd::geteuid;
 
 /// Why there is no new user namespace.
@@ -109,6 +112,21 @@ fn no_new_privileges() -> bool {
 /// What every container of an ordinary user's needs.
 pub const NO_RIGHTS: &str = "an ordinary user's container needs a user namespace: `brig spec --rootless` \
      writes such a config";
+
+/// setns(2) wants CAP_SYS_ADMIN also in the user namespace of the caller: an ordinary user has it only
+/// after joining one.
+pub fn check_joins(plan: &Plan) -> Result<()> {
+    let namespaces = &plan.namespaces;
+    let refused = !plan.privileged && namespaces.joined(libc::CLONE_NEWUSER).is_none();
+    match namespaces.join.first().filter(|_| refused) {
+        Some(join) => Err(anyhow!(
+            "an ordinary user can join a {} namespace only together with the user namespace that owns it",
+            name(join.kind)
+        ))
+        .at(&join.place),
+        None => Ok(()),
+    }
+}
 
 /// What limits need.
 pub const NO_CGROUP: &str = "its limits need a cgroup, and you may not make one: on cgroup v2 run brig by \

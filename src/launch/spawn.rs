@@ -4,11 +4,12 @@ use super::rootless;
 use super::sync::{self, Message};
 use crate::cgroup::not_born;
 use crate::plan::namespaces::{Join, Namespaces, name};
+use crate::process::proc::Proc;
 use crate::spec::{At, Place};
 use crate::sys::clone::{Side, clone_sibling, clone3};
 use crate::sys::cred;
 use crate::sys::misc::namespace_type;
-use crate::sys::{self, SysError, signal};
+use crate::sys::{self, Errno, SysError, errno_of, signal};
 use anyhow::{Context, Result, bail, ensure};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
@@ -16,12 +17,12 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 
 /// An opened namespace to join.
-pub struct Joined<'a> {
+pub struct Joined {
     file: File,
-    join: &'a Join,
+    join: Join,
 }
 
-impl Joined<'_> {
+impl Joined {
     /// Its `CLONE_NEW*` bit.
     pub fn kind(&self) -> libc::c_int {
         self.join.kind
@@ -40,8 +41,10 @@ impl Joined<'_> {
 }
 
 /// Opens every namespace to join, in the parent's view of the host, and checks its type.
-pub fn open(plan: &Namespaces) -> Result<Vec<Joined<'_>>> {
-    let open = |join| open_one(join).at(&join.place).map(|file| Joined { file, join });
+pub fn open(plan: &Namespaces) -> Result<Vec<Joined>> {
+    let open = |join: &Join| -> Result<Joined> {
+        Ok(Joined { file: open_one(join).at(&join.place)?, join: join.clone() })
+    };
     plan.join.iter().map(open).collect()
 }
 
@@ -73,7 +76,8 @@ pub enum Strategy {
 }
 
 impl Strategy {
-    fn of(plan: &Namespaces) -> Strategy {
+    /// What the plan needs, with the rights that brig has.
+    pub fn of(plan: &Namespaces) -> Strategy {
         let joins_pid = plan.joined(libc::CLONE_NEWPID).is_some();
         Strategy::simplest(plan, !joins_pid || cred::in_first_user_namespace())
     }
@@ -92,15 +96,23 @@ impl Strategy {
 
 /// Clones. Cgroup and time namespaces are made later, by the child: the one has its root where the
 /// process is then, the other wants its offsets first.
+///
+/// `score`: an OOM score that a relay sets, because its child cannot and the parent may not.
 pub fn spawn(
     plan: &Namespaces,
-    joined: &[Joined<'_>],
+    joined: &[Joined],
     into: Option<BorrowedFd<'_>>,
+    score: Option<i32>,
 ) -> Result<Side> {
     let flags = plan.new & !(libc::CLONE_NEWCGROUP | libc::CLONE_NEWTIME);
     if Strategy::of(plan) == Strategy::Relay {
         let early = joined.iter().any(|joined| joined.join.kind == libc::CLONE_NEWCGROUP);
-        return relay(flags, into, early, || enter_all(joined));
+        ensure!(
+            flags & libc::CLONE_NEWUSER == 0 || nix::unistd::geteuid().is_root(),
+            "only uid 0 can make a user namespace and join other namespaces: the process that joins \
+             them must be undumpable, and then only uid 0 can write its id maps"
+        );
+        return relay(flags, into, early, score, || enter_all(joined));
     }
     let Some(pidns) = joined.iter().find(|joined| joined.join.kind == libc::CLONE_NEWPID) else {
         return clone3(flags, into).map_err(|error| explained(error, flags));
@@ -126,10 +138,15 @@ fn explained(error: SysError, flags: libc::c_int) -> anyhow::Error {
 /// The relay's life: join, clone a child that is its parent's, tell its pid, end. Where a cgroup
 /// namespace is joined that does not have brig's own cgroup, nobody could be born in the container's
 /// from there (ENOENT): the relay itself is, `early`, and its child inherits it.
+///
+/// With brig's ids and the host's files, but in a user namespace whose processes may have every
+/// capability there, relay and child must be undumpable before the first namespace is joined
+/// (CVE-2016-9962). An ordinary user's can then no longer set its own OOM score, so that comes before.
 pub fn relay(
     flags: libc::c_int,
     into: Option<BorrowedFd<'_>>,
     early: bool,
+    score: Option<i32>,
     join: impl FnOnce() -> Result<()>,
 ) -> Result<Side> {
     let (first, second) = if early { (into, None) } else { (None, into) };
@@ -138,9 +155,15 @@ pub fn relay(
         Side::Parent(_, relay) => relay,
         Side::Child(born) => {
             drop(ours);
-            let cloned = join().and_then(|()| {
-                clone_sibling(flags, second).map_err(|error| explained(error, flags))
-            });
+            if let Some(score) = score {
+                // Whoever cares compares: an ordinary user may not lower it.
+                let _ = Proc::open()
+                    .and_then(|proc| proc.write("self/oom_score_adj", &score.to_string()));
+            }
+            let cloned =
+                cred::dumpable(false).map_err(Into::into).and_then(|()| join()).and_then(|()| {
+                    clone_sibling(flags, second).map_err(|error| explained(error, flags))
+                });
             let message = match cloned {
                 Ok(Err(birth)) => return Ok(Side::Child(if early { born } else { birth })),
                 Ok(Ok(pid)) => Message::Cloned(pid),
@@ -161,30 +184,51 @@ pub fn relay(
     }
 }
 
+/// The child is in a joined time namespace before it runs.
+pub fn born_in_time_namespace(plan: &Namespaces) -> bool {
+    Strategy::of(plan) == Strategy::Relay && plan.joined(libc::CLONE_NEWTIME).is_some()
+}
+
 /// What the child joins itself: all but the pid namespace, in which it was born, and nothing after a
 /// relay, which has joined all.
-pub fn join(plan: &Namespaces, joined: &[Joined<'_>]) -> Result<()> {
+pub fn join(plan: &Namespaces, joined: &[Joined]) -> Result<()> {
     match Strategy::of(plan) {
         Strategy::Relay => Ok(()),
         Strategy::Direct => {
-            let not_pid = |joined: &&Joined<'_>| joined.join.kind != libc::CLONE_NEWPID;
+            let not_pid = |joined: &&Joined| joined.join.kind != libc::CLONE_NEWPID;
             in_order(joined).filter(not_pid).try_for_each(Joined::enter)
         }
     }
 }
 
-fn enter_all(joined: &[Joined<'_>]) -> Result<()> {
-    in_order(joined).try_for_each(Joined::enter)
+/// All of them. The user namespace has the rights to join the others in most cases; brig's own have to
+/// do for those that belong to another one, and they are gone once it is joined. So what brig may join
+/// with its own rights comes first. The mount namespace is the last of each round.
+fn enter_all(joined: &[Joined]) -> Result<()> {
+    let user = joined.iter().find(|joined| joined.kind() == libc::CLONE_NEWUSER);
+    let mut others: Vec<_> = joined.iter().filter(|j| j.kind() != libc::CLONE_NEWUSER).collect();
+    others.sort_by_key(|joined| joined.kind() == libc::CLONE_NEWNS);
+    let Some(user) = user else {
+        return others.into_iter().try_for_each(Joined::enter);
+    };
+    let mut left = Vec::new();
+    for joined in others {
+        match joined.enter() {
+            Err(error) if errno_of(&error) == Some(Errno::EPERM) => left.push(joined),
+            entered => entered?,
+        }
+    }
+    user.enter()?;
+    // Joining somebody else's user namespace has reset it to fs.suid_dumpable.
+    cred::dumpable(false)?;
+    left.into_iter().try_for_each(Joined::enter)
 }
 
-/// The user namespace first: it has the rights to join the others. The mount namespace last: it
-/// changes what every path means.
-fn in_order<'a>(joined: &'a [Joined<'a>]) -> impl Iterator<Item = &'a Joined<'a>> {
-    let of = |kinds: &'static [libc::c_int], yes: bool| {
-        joined.iter().filter(move |joined| kinds.contains(&joined.join.kind) == yes)
-    };
-    let ends = &[libc::CLONE_NEWUSER, libc::CLONE_NEWNS];
-    of(&ends[..1], true).chain(of(ends, false)).chain(of(&ends[1..], true))
+/// The mount namespace last: it changes what every path means.
+fn in_order(joined: &[Joined]) -> impl Iterator<Item = &Joined> {
+    let mount =
+        |yes: bool| joined.iter().filter(move |joined| (joined.kind() == libc::CLONE_NEWNS) == yes);
+    mount(false).chain(mount(true))
 }
 
 #[cfg(test)]

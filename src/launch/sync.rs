@@ -3,6 +3,7 @@
 //! ```text
 //!   parent                                    child
 //!                                             its cgroup
+//!                          ◀─── Started ──── always: when it was started
 //!   id maps, network devices ─── Provided ─▶  only if there are such
 //!                                             namespaces, mounts
 //!   systemd's answer         ──── Placed ──▶  only with systemd; at the first mount that needs it
@@ -49,6 +50,8 @@ pub struct Channel {
 pub enum Message {
     /// Relay: this is the pid of the child.
     Cloned(i32),
+    /// Child: I was started then, in clock ticks after boot.
+    Started(u64),
     /// Parent: the user namespace has its id maps, the network namespace its devices.
     Provided,
     /// Parent: you are in your cgroup.
@@ -77,6 +80,9 @@ impl Message {
         Ok(match packet {
             [] => None,
             [b'C', a, b, c, d] => Some(Message::Cloned(i32::from_ne_bytes([*a, *b, *c, *d]))),
+            [b'T', ticks @ ..] if ticks.len() == 8 => Some(Message::Started(
+                ticks.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte)),
+            )),
             b"D" => Some(Message::Provided),
             b"G" => Some(Message::Placed),
             b"M" => Some(Message::Mounted),
@@ -117,6 +123,7 @@ impl Channel {
     pub fn send(&self, message: &Message) -> Result<(), Errno> {
         let tag = match message {
             Message::Cloned(_) => b'C',
+            Message::Started(_) => b'T',
             Message::Provided => b'D',
             Message::Placed => b'G',
             Message::Mounted => b'M',
@@ -137,6 +144,11 @@ impl Channel {
             Message::Cloned(number) => {
                 let [a, b, c, d] = number.to_ne_bytes();
                 self.put(&[tag, a, b, c, d])
+            }
+            Message::Started(ticks) => {
+                let mut packet = [tag; 9];
+                packet[1..].copy_from_slice(&ticks.to_le_bytes());
+                self.put(&packet)
             }
             _ => self.put(&[tag]),
         }
@@ -213,7 +225,13 @@ mod tests {
     fn messages_survive_the_socket_and_eof_is_none() {
         let (parent, child) = pair().unwrap();
         let texts = [Message::Warning("sysfs".into()), Message::Failed("mounts[3]: EPERM".into())];
-        let plain = [Message::Ready, Message::Listener, Message::Delivered];
+        let plain = [
+            Message::Ready,
+            Message::Started(0x0102_0304_0506_0708),
+            Message::Cloned(-2),
+            Message::Listener,
+            Message::Delivered,
+        ];
         for message in plain.into_iter().chain(texts) {
             child.send(&message).unwrap();
             assert_eq!(parent.receive().unwrap(), Some(message));

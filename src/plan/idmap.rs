@@ -4,6 +4,7 @@ use super::process::Process;
 use super::{idmap_option, mount_options};
 use crate::spec::{Linux, Mount, Place};
 use anyhow::{Result, anyhow, ensure};
+use nix::unistd::{getegid, geteuid};
 use oci_spec::runtime::LinuxIdMapping;
 
 /// The maps of a user namespace.
@@ -33,32 +34,27 @@ const MOST_BYTES: usize = 4095;
 
 impl IdMaps {
     /// Reads `linux.uidMappings` and `linux.gidMappings`. `user`: a user namespace is created;
-    /// `joined`: one is joined, which has its maps already.
-    pub fn new(linux: &Linux, user: bool, joined: bool) -> Result<IdMaps> {
+    /// `joined`: one is joined, which has its maps already. Without a map (both are OPTIONAL) a new
+    /// one has a single id: the container's process is who calls brig. `own`: user and group id of
+    /// that process.
+    pub fn new(linux: &Linux, user: bool, joined: bool, own: (u32, u32)) -> Result<IdMaps> {
         // Maps of nothing have no effect, with runc and crun too.
         if !user && !joined {
             return Ok(IdMaps::default());
         }
-        let read = |field: &str, maps: &Option<Vec<LinuxIdMapping>>| {
+        let read = |field: &str, maps: &Option<Vec<LinuxIdMapping>>, only: (u32, u32)| {
             let place = format!("linux.{field}");
             let maps = read(maps.as_deref().unwrap_or_default(), &place)?;
-            if maps.is_empty() && user {
-                Err(anyhow!("missing: a new user namespace needs to know whose ids it has"))
-                    .at(&place)?;
+            match maps.is_empty() && user {
+                true => Ok(vec![IdMap { container: only.0, host: only.1, size: 1 }]),
+                false => Ok::<_, anyhow::Error>(maps),
             }
-            Ok::<_, anyhow::Error>(maps)
         };
-        let maps = IdMaps {
-            uids: read("uidMappings", &linux.uid_mappings)?,
-            gids: read("gidMappings", &linux.gid_mappings)?,
-        };
-        if user {
-            let root = |maps: &[IdMap]| maps.iter().any(|map| map.container == 0);
-            let missing = "maps nothing to id 0 of the container, which sets the container up";
-            ensure_at(root(&maps.uids), missing, "linux.uidMappings")?;
-            ensure_at(root(&maps.gids), missing, "linux.gidMappings")?;
-        }
-        Ok(maps)
+        let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+        Ok(IdMaps {
+            uids: read("uidMappings", &linux.uid_mappings, (own.0, uid))?,
+            gids: read("gidMappings", &linux.gid_mappings, (own.1, gid))?,
+        })
     }
 }
 

@@ -105,7 +105,9 @@ impl Plan {
         let namespaces = Namespaces::new(&spec.linux)?;
         let user = namespaces.new & libc::CLONE_NEWUSER != 0;
         let joins_user = namespaces.joined(libc::CLONE_NEWUSER).is_some();
-        let id_maps = IdMaps::new(&spec.linux, user, joins_user)?;
+        let own =
+            spec.process.as_ref().map_or((0, 0), |process| (process.user.uid, process.user.gid));
+        let id_maps = IdMaps::new(&spec.linux, user, joins_user, own)?;
         let time_offsets = time_offsets(spec, &namespaces)?;
         let privileged = cred::is_privileged()?;
         let net_devices = netdev::plan(&spec.linux, &namespaces)?;
@@ -150,7 +152,8 @@ impl Plan {
             id_maps.check_user(&process)?;
         }
         namespaces.check_names(spec)?;
-        let resources = resources::Resources::new(&spec.linux.resources, &mut warnings)?;
+        let mut resources = resources::Resources::new(&spec.linux.resources, &mut warnings)?;
+        resources.optional = resources::Optional::of(&spec.annotations);
         let rules = spec.linux.resources.devices.as_deref().unwrap_or_default();
         let mut notes = Vec::new();
         if !privileged && !rules.is_empty() {

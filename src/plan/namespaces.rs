@@ -15,7 +15,7 @@ pub struct Namespaces {
 }
 
 /// A namespace to join.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Join {
     /// Its `CLONE_NEW*` bit.
     pub kind: libc::c_int,

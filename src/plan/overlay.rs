@@ -1,6 +1,7 @@
 //! A root filesystem made of layers: which, and where the container's writes go.
 
 use super::mounts::{c_string, clean};
+use super::resources::Optional;
 use super::rootfs::RootOptions;
 use crate::spec::{Place, Spec};
 use crate::sys::cred;
@@ -102,7 +103,7 @@ pub const IDMAP: &str = "run.brig.overlay.idmap";
 pub const IMAGE: &str = "run.brig.image";
 
 /// Every annotation that changes what brig does: for `features`.
-pub const ANNOTATIONS: [&str; 5] = [LAYERS, UPPER, WORK, IDMAP, IMAGE];
+pub const ANNOTATIONS: [&str; 6] = [LAYERS, UPPER, WORK, IDMAP, IMAGE, Optional::ANNOTATION];
 
 /// overlayfs's `OVL_MAX_STACK`.
 const MOST_LAYERS: usize = 500;

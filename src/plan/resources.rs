@@ -32,6 +32,29 @@ pub struct Resources {
     pub rdma: Vec<Rdma>,
     /// cgroup v2 files and what to write there.
     pub unified: Vec<(String, String)>,
+    /// What of it is left out where it is not possible.
+    pub optional: Optional,
+}
+
+/// Defaults of images, which nobody has asked for: [`Optional::ANNOTATION`] names them, by commas.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Optional {
+    /// `pids.limit`.
+    pub pids: bool,
+    /// `memory.swap`.
+    pub swap: bool,
+}
+
+impl Optional {
+    /// What says so in a config.
+    pub const ANNOTATION: &str = "run.brig.defaults";
+
+    /// Reads it.
+    pub fn of(annotations: &std::collections::BTreeMap<String, String>) -> Optional {
+        let listed = annotations.get(Optional::ANNOTATION).map_or("", String::as_str);
+        let has = |name| listed.split(',').any(|listed| listed.trim() == name);
+        Optional { pids: has("pids"), swap: has("swap") }
+    }
 }
 
 /// `memory`, in bytes; -1 is unlimited.
@@ -160,10 +183,23 @@ pub struct Rdma {
 }
 
 impl Resources {
-    /// Asks for nothing but the device rules that every container has.
+    /// Asks for nothing but the device rules that every container has, and what is left out where it
+    /// is not possible.
     pub fn sets_no_limit(&self) -> bool {
         let devices = self.devices.clone();
-        *self == Resources { devices, ..Resources::default() }
+        self.required() == Resources { devices, ..Resources::default() }
+    }
+
+    /// Without what is optional.
+    pub fn required(&self) -> Resources {
+        let mut required = Resources { optional: Optional::default(), ..self.clone() };
+        if self.optional.pids {
+            required.pids = None;
+        }
+        if self.optional.swap {
+            required.memory.swap = None;
+        }
+        required
     }
 
     /// Validates `linux.resources`, in the order in which runtime-spec has its fields.
@@ -184,6 +220,7 @@ impl Resources {
             network: spec.network.as_ref().map_or(Ok(Network::default()), network)?,
             rdma: rdma(spec)?,
             unified: unified(spec)?,
+            optional: Optional::default(),
         })
     }
 }

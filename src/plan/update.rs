@@ -63,7 +63,7 @@ fn limit(value: &str) -> Result<i64> {
 }
 
 /// A size as docker's and runc's flags have it: `1048576`, `64m`, `1.5GiB`, units of 1024.
-fn bytes(text: &str) -> Result<i64> {
+pub fn bytes(text: &str) -> Result<i64> {
     const SHAPE: &str = "not a size as 64m or -1";
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (digits, unit) = text.split_at(end);

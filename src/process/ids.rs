@@ -2,17 +2,33 @@
 
 use crate::plan::process::Process;
 use crate::spec::Place;
-use crate::sys::{Errno, cred};
+use crate::sys::{Errno, SysError, cred};
 use anyhow::{Context, Result};
 
-/// Becomes root of the user namespace that this process is in, and so of what is made in it.
+/// Becomes root of the user namespace that this process is in, and so of what is made in it. If the
+/// namespace maps no id 0, the user of `process` has to do: what sets a container up are the
+/// capabilities, and a change of ids within the namespace leaves them, unless it is one from root.
 pub fn become_root(process: &Process) -> Result<()> {
-    let missing = "become root of the user namespace: does it map id 0?";
     if !process.original_groups {
         leave_groups(&[], true)?;
     }
-    cred::setgid(0).context(missing)?;
-    cred::setuid(0).context(missing)
+    become_first(process.uid, process.gid)
+}
+
+/// Becomes id 0 of the user namespace, or where that is not mapped, these.
+pub fn become_first(uid: u32, gid: u32) -> Result<()> {
+    let mapped = |done: Result<(), SysError>| match done {
+        Err(error) if error.errno == Errno::EINVAL => Ok(false),
+        done => done.map(|()| true),
+    };
+    let missing = "the user namespace maps neither id 0 nor the process's";
+    if !mapped(cred::setgid(0))? {
+        cred::setgid(gid).context(missing)?;
+    }
+    if !mapped(cred::setuid(0))? {
+        cred::setuid(uid).context(missing)?;
+    }
+    Ok(())
 }
 
 /// In a user namespace of one id the kernel lets nobody change groups: then there are none to get

@@ -11,7 +11,7 @@ use crate::spec::Place;
 use crate::sys::{Errno, SysError};
 use anyhow::{Context, Result, anyhow};
 use nix::fcntl::OFlag;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// A label, and the file that it goes to.
 pub struct Opened<'a> {
@@ -38,6 +38,12 @@ fn open_one<'a>(proc: &Proc, label: &'a Label) -> Result<Opened<'a>> {
         }
     }
     Err(missing)
+}
+
+impl AsFd for Opened<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
 }
 
 impl Opened<'_> {

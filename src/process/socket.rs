@@ -63,6 +63,12 @@ impl Socket {
     }
 }
 
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
 fn connect_to(path: &Path) -> Result<OwnedFd> {
     // A path may be longer than what sockaddr_un holds, 107 bytes: it is opened, then connected to.
     let file = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;

@@ -63,6 +63,30 @@ impl Arch {
         }
     }
 
+    /// `SCMP_ARCH_*`.
+    pub fn spec_name(self) -> &'static str {
+        match self {
+            Arch::X86_64 => "SCMP_ARCH_X86_64",
+            Arch::X86 => "SCMP_ARCH_X86",
+            Arch::X32 => "SCMP_ARCH_X32",
+            Arch::Arm => "SCMP_ARCH_ARM",
+            Arch::Aarch64 => "SCMP_ARCH_AARCH64",
+            Arch::Riscv64 => "SCMP_ARCH_RISCV64",
+        }
+    }
+
+    /// What Go, and so docker's profiles, call it.
+    pub fn go_name(self) -> &'static str {
+        match self {
+            Arch::X86_64 => "amd64",
+            Arch::X86 => "x86",
+            Arch::X32 => "x32",
+            Arch::Arm => "arm",
+            Arch::Aarch64 => "arm64",
+            Arch::Riscv64 => "riscv64",
+        }
+    }
+
     /// `SCMP_ARCH_*`; `None` for those that no such kernel runs: legal in a profile, never matched.
     pub fn from_spec(arch: oci::Arch) -> Option<Arch> {
         match arch {

@@ -6,12 +6,17 @@
 //! that the profile does not name. `integration/oracle/` compares the programs with libseccomp's.
 
 pub mod arch;
+pub mod default;
+pub mod docker;
+mod errno;
 mod program;
 pub mod raw;
 mod rules;
 pub mod syscalls;
 mod table;
 
+#[cfg(test)]
+mod default_tests;
 #[cfg(test)]
 mod interpreter;
 #[cfg(test)]

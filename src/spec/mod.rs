@@ -19,7 +19,7 @@ pub use process::{
     Capabilities, ConsoleSize, ExecAffinity, IoPriority, Process, Rlimit, Scheduler, User,
 };
 pub use resources::*;
-pub use text::{Document, read};
+pub use text::{Document, Owned, read};
 
 use oci_spec::runtime as oci;
 use serde::Deserialize;

@@ -32,6 +32,23 @@ pub struct Document<'a> {
     pub text: &'a [u8],
 }
 
+/// One with its text.
+pub struct Owned {
+    /// As in [`Document`].
+    pub name: String,
+    /// As in [`Document`].
+    pub shape: &'static Shape,
+    /// As in [`Document`].
+    pub text: Vec<u8>,
+}
+
+impl Owned {
+    /// To read in.
+    pub fn document(&self) -> Document<'_> {
+        Document { name: &self.name, shape: self.shape, text: &self.text }
+    }
+}
+
 impl Document<'_> {
     /// What the text says, and the text itself where it had to be rewritten: keys in another letter case
     /// are taken, with a warning, and of a key given twice the last value, or both objects merged.

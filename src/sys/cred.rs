@@ -132,7 +132,16 @@ pub fn become_subreaper() -> Result<(), SysError> {
     prctl("PR_SET_CHILD_SUBREAPER", libc::PR_SET_CHILD_SUBREAPER, 1, 0).map(drop)
 }
 
-/// Whether other processes of the same user may look into this one.
+/// Makes a brig of uid 0 undumpable, and with it everything that it clones: only who has CAP_SYS_PTRACE
+/// in the user namespace in which brig was executed may trace it or open its files in /proc. A brig of
+/// another uid stays dumpable, because the id maps and the OOM score of an undumpable process belong to
+/// root; it makes what it clones undumpable itself.
+pub fn hide_root() -> Result<(), SysError> {
+    if nix::unistd::geteuid().is_root() { dumpable(false) } else { Ok(()) }
+}
+
+/// Whether other processes of the same user may look into this one. A change of ids resets it to
+/// `fs.suid_dumpable`.
 pub fn dumpable(yes: bool) -> Result<(), SysError> {
     prctl("PR_SET_DUMPABLE", libc::PR_SET_DUMPABLE, yes.into(), 0).map(drop)
 }

@@ -7,6 +7,7 @@ pub mod bpf;
 pub mod clone;
 pub mod cred;
 mod error;
+pub mod memory;
 pub mod misc;
 pub mod mount;
 pub mod mountinfo;

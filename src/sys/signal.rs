@@ -89,6 +89,14 @@ pub fn pidfd_open(pid: i32) -> Result<OwnedFd, SysError> {
     Ok(unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).unwrap_or(-1)) })
 }
 
+/// The process of a pidfd has ended: there is nothing of it but perhaps a status to ask for.
+pub fn has_ended(pidfd: BorrowedFd<'_>) -> Result<bool, SysError> {
+    let mut poll = libc::pollfd { fd: pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one pollfd is passed, which outlives the call.
+    let ready = unsafe { libc::poll(&raw mut poll, 1, 0) };
+    check(|| "poll(pidfd)".into(), ready.into()).map(|ready| ready > 0)
+}
+
 /// pidfd_send_signal(2).
 pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), SysError> {
     let info = std::ptr::null::<libc::siginfo_t>();

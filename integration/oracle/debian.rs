@@ -1,0 +1,104 @@
+//! brig's default profile beside the one that Debian's golang-github-containers-common installs: read as
+//! `--security-opt seccomp=` reads it, and every difference has its reason here.
+
+use super::{ALL, Call, Tally, X32_BIT, compare, known, library, run};
+use brig::image::capabilities::DEFAULT;
+use brig::plan::process::CAPABILITIES;
+use brig::seccomp::arch::Arch;
+use brig::seccomp::docker::{Host, read};
+use brig::seccomp::{Filter, default, syscalls};
+use oci_spec::runtime::LinuxSeccomp;
+use std::collections::BTreeSet;
+
+/// Where the package has it.
+const FILE: &str = "/usr/share/containers/seccomp.json";
+
+/// Refused by brig, as by docker, and not by this file.
+const STRICTER: &str = "clone clone3 fsconfig fsmount fsopen fspick get_mempolicy keyctl mbind mount mount_setattr \
+    move_mount open_tree pidfd_getfd pivot_root query_module readdir reboot set_mempolicy setns \
+    sigaction signal sigpending sigsuspend syslog umount umount2 unshare";
+/// Allowed by docker and so by brig, and too new for the file, which says ENOSYS, or refused by it.
+const NEWER: &str = "cachestat fchmodat2 futex_requeue futex_wait futex_waitv futex_wake getxattrat io_pgetevents \
+    io_pgetevents_time64 listmount listxattrat map_shadow_stack mseal removexattrat \
+    riscv_flush_icache riscv_hwprobe setxattrat statmount uretprobe vmsplice";
+/// Known to brig and refused, with EPERM, in some cases or all; unknown to the file, which says ENOSYS.
+const KNOWN: &str = "add_key afs_syscall break create_module ftime get_kernel_syms get_tls getpmsg gtty idle \
+    io_uring_enter io_uring_register io_uring_setup lock lsm_get_self_attr lsm_list_modules \
+    lsm_set_self_attr mpx personality prof profil putpmsg quotactl_fd request_key security \
+    set_mempolicy_home_node stty _sysctl tuxcall ulimit usr26 usr32 vserver";
+/// Tied to more capabilities by docker: CAP_BPF, CAP_PERFMON.
+const WITH_MORE: &str = "bpf perf_event_open";
+
+fn filter(native: Arch, profile: serde_json::Value) -> Filter {
+    let spec = serde_json::from_value(profile).unwrap();
+    Filter::for_native(native, &spec, &mut Vec::new()).unwrap()
+}
+
+/// The file's text; None is said.
+fn file() -> Option<Vec<u8>> {
+    let text = std::fs::read(FILE).ok();
+    if text.is_none() {
+        eprintln!("skipped: there is no {FILE}: apt-get install golang-github-containers-common");
+    }
+    text
+}
+
+fn bounding(added: Option<&&str>) -> Vec<String> {
+    DEFAULT.iter().chain(added).map(|&name| name.to_owned()).collect()
+}
+
+#[test]
+fn the_default_profile_differs_from_debians_where_there_is_a_reason() {
+    let Some(text) = file() else { return };
+    let lists = [STRICTER, NEWER, KNOWN, WITH_MORE];
+    let reasons: BTreeSet<&str> =
+        lists.iter().flat_map(|list| list.split_ascii_whitespace()).collect();
+    let mut met = BTreeSet::new();
+    for native in super::NATIVES {
+        for added in std::iter::once(None).chain(CAPABILITIES.iter().map(Some)) {
+            let bounding = bounding(added);
+            let host = Host { bounding: &bounding, native, kernel: (6, 1) };
+            let theirs = filter(native, read(&text, &host).unwrap());
+            let ours = filter(native, default::profile(&bounding, native));
+            for syscall in syscalls::all() {
+                for arch in ALL.into_iter().filter(|arch| native.family().contains(arch)) {
+                    let Some(number) = syscall.number(arch) else { continue };
+                    let bit = if arch == Arch::X32 { X32_BIT } else { 0 };
+                    let arguments = [[0; 6], [16, 3, 9, 0, 0, 0], [8; 6], [0x1000_0011; 6]];
+                    for args in arguments {
+                        let call = Call { arch: arch.audit(), number: number | bit, args };
+                        let rets = [&ours, &theirs].map(|filter| run(&filter.program, &call).ret);
+                        if rets[0] != rets[1] && met.insert(syscall.name()) {
+                            eprintln!("{}: {rets:x?} {added:?}", syscall.name());
+                        }
+                    }
+                }
+            }
+        }
+    }
+    let new: Vec<_> = met.difference(&reasons).collect();
+    assert!(new.is_empty(), "a difference without a reason: {new:?}");
+    let stale: Vec<_> = reasons.difference(&met).collect();
+    assert!(stale.is_empty(), "no difference any more: {stale:?}");
+}
+
+#[test]
+fn debians_profile_and_the_default_get_libseccomps_verdicts() {
+    let Some(library) = library() else { return };
+    let text = file();
+    for native in super::NATIVES {
+        for added in [None, Some(&"CAP_SYS_ADMIN"), Some(&"CAP_AUDIT_WRITE")] {
+            let bounding = bounding(added);
+            let host = Host { bounding: &bounding, native, kernel: (6, 1) };
+            let mut profiles = vec![default::profile(&bounding, native)];
+            profiles.extend(text.as_ref().map(|text| read(text, &host).unwrap()));
+            for profile in profiles {
+                let spec: LinuxSeccomp = serde_json::from_value(profile).unwrap();
+                let (spec, excluded) = known(&library, &spec);
+                let mut tally = Tally::default();
+                compare(&library, native, &spec, true, &mut tally);
+                eprintln!("{native:?} with {added:?}: {excluded} newer names left out, {tally:?}");
+            }
+        }
+    }
+}

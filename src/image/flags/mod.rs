@@ -1,0 +1,257 @@
+//! The flags of `run --image`, `create --image` and `bundle`, with podman's names and meanings: one
+//! table, which the command line, the man pages and docs/images.md are made of or tested against.
+
+mod file;
+mod limits;
+mod mounts;
+mod network;
+mod process;
+mod security;
+#[cfg(test)]
+mod tests;
+
+use super::capabilities::{self, Sets};
+use super::view::View;
+use super::{defaults, user};
+use crate::plan::resources::Optional;
+use crate::seccomp::arch::Arch;
+use crate::seccomp::default;
+use crate::sys::cred;
+use anyhow::{Context, Result, bail};
+use security::Filter;
+use serde_json::{Value, json};
+use std::path::Path;
+
+pub use network::no_ports;
+pub use process::split_entrypoint;
+
+/// A flag.
+pub struct Flag {
+    /// Without its dashes.
+    pub name: &'static str,
+    /// With one dash.
+    pub short: Option<char>,
+    /// What its value is called; empty: it takes none.
+    pub value: &'static str,
+    /// For people.
+    pub help: &'static str,
+    /// What it changes in config.json.
+    pub change: &'static str,
+    apply: fn(&mut Change<'_>, &str) -> Result<()>,
+}
+
+const fn flag(
+    (name, short, value): (&'static str, Option<char>, &'static str),
+    help: &'static str,
+    change: &'static str,
+    apply: fn(&mut Change<'_>, &str) -> Result<()>,
+) -> Flag {
+    Flag { name, short, value, help, change, apply }
+}
+
+/// All of them, in the order in which they are applied. Of those that set one thing the last one given
+/// counts.
+#[rustfmt::skip]
+pub const FLAGS: &[Flag] = &[
+    flag(("network", None, "none|host|ns:PATH|container:ID"), "Network namespace [default: none]", "linux.namespaces", network::network),
+    flag(("hostname", None, "NAME"), "Host name [default: the id]", "hostname", network::hostname),
+    flag(("add-host", None, "NAME:IP"), "One more line of /etc/hosts", "the bundle's init layer", network::add_host),
+    flag(("entrypoint", None, "PROGRAM|JSON"), "Instead of the image's Entrypoint and Cmd", "process.args", elsewhere),
+    flag(("env-file", None, "FILE"), "Variables, one NAME=VALUE a line", "process.env", process::env_file),
+    flag(("env", Some('e'), "NAME[=VALUE]"), "Variable; without value the caller's, NAME* all that begin so", "process.env", process::env),
+    flag(("user", Some('u'), "USER[:GROUP]"), "Instead of the image's, names or numbers", "process.user", elsewhere),
+    flag(("group-add", None, "GROUP"), "One more group, or keep-groups: the caller's", "process.user.additionalGids", process::group_add),
+    flag(("workdir", Some('w'), "DIR"), "Working directory", "process.cwd", process::workdir),
+    flag(("tty", Some('t'), ""), "Give the process a terminal", "process.terminal", process::tty),
+    flag(("interactive", Some('i'), ""), "Says that stdin is wanted; the process has it in any case", "nothing", elsewhere),
+    flag(("volume", Some('v'), "SOURCE:DIR[:OPTIONS]"), "Bind mount of a file or directory of the host", "mounts", mounts::volume),
+    flag(("mount", None, "type=TYPE,..."), "Mount of type bind or tmpfs", "mounts", mounts::mount),
+    flag(("tmpfs", None, "DIR[:OPTIONS]"), "Mount of a tmpfs", "mounts", mounts::tmpfs),
+    flag(("shm-size", None, "BYTES"), "Size of /dev/shm [default: 64m]", "mounts", mounts::shm_size),
+    flag(("read-only", None, ""), "Root filesystem read-only, with a tmpfs on /tmp, /run, /var/tmp", "root.readonly, mounts", mounts::read_only),
+    flag(("read-only-tmpfs", None, "true|false"), "Those of --read-only [default: true]", "mounts", elsewhere),
+    flag(("device", None, "HOST[:CONTAINER][:rwm]"), "Device of the host", "linux.devices, linux.resources.devices", limits::device),
+    flag(("memory", Some('m'), "BYTES"), "Most memory, as 64m", "linux.resources.memory.limit, .swap", limits::memory),
+    flag(("memory-swap", None, "BYTES"), "Memory and swap together; -1 is unlimited [default: twice --memory]", "linux.resources.memory.swap", limits::memory_swap),
+    flag(("cpus", None, "NUMBER"), "Most CPUs, as 1.5", "linux.resources.cpu", limits::cpus),
+    flag(("pids-limit", None, "TASKS"), "Most tasks; -1 is unlimited [default: 2048]", "linux.resources.pids", limits::pids),
+    flag(("ulimit", None, "NAME=SOFT[:HARD]"), "Resource limit; -1 is unlimited", "process.rlimits", limits::ulimit),
+    flag(("sysctl", None, "NAME=VALUE"), "Kernel parameter of a namespace of the container's own", "linux.sysctl", limits::sysctl),
+    flag(("cap-add", None, "CAPABILITY"), "One more, or ALL", "process.capabilities", elsewhere),
+    flag(("cap-drop", None, "CAPABILITY"), "One less, or ALL", "process.capabilities", elsewhere),
+    flag(("security-opt", None, "OPTION"), "seccomp=unconfined|FILE, apparmor=PROFILE, no-new-privileges", "linux.seccomp, process", security::option),
+    flag(("no-new-privs", None, ""), "execve grants nothing", "process.noNewPrivileges", security::no_new_privileges),
+    flag(("label", None, "NAME=VALUE"), "Annotation", "annotations", process::annotation),
+    flag(("annotation", None, "NAME=VALUE"), "Annotation", "annotations", process::annotation),
+    flag(("stop-signal", None, "SIGNAL"), "What is to end the process", "annotations", process::stop_signal),
+    flag(("pull", None, "never|missing"), "Images lie on disk: nothing is ever pulled", "nothing", process::pull),
+];
+
+/// What was given: name and value, in the order of the command line.
+#[derive(Debug, Default, Clone)]
+pub struct Flags {
+    /// A switch has an empty value.
+    pub given: Vec<(&'static str, String)>,
+}
+
+impl Flags {
+    /// Every value of a flag.
+    pub fn all<'a>(&'a self, name: &'a str) -> impl DoubleEndedIterator<Item = &'a str> {
+        let of = move |(known, value): &'a (&'static str, String)| {
+            (*known == name).then_some(value.as_str())
+        };
+        self.given.iter().filter_map(of)
+    }
+
+    /// The one that counts, of a flag that sets one thing.
+    pub fn last<'a>(&'a self, name: &'a str) -> Option<&'a str> {
+        self.all(name).next_back()
+    }
+}
+
+/// What is beside a config that flags change.
+#[derive(Debug, Default)]
+pub struct Beside {
+    /// More lines of /etc/hosts: address and name.
+    pub hosts: Vec<(String, String)>,
+    /// The container is in the host's network.
+    pub host_network: bool,
+}
+
+/// A config on its way.
+struct Change<'a> {
+    flags: &'a Flags,
+    config: &'a mut Value,
+    view: &'a View,
+    /// The container's user namespace is not brig's.
+    in_user_namespace: bool,
+    /// Where states are: of the container that a network is shared with.
+    root: Option<&'a Path>,
+    mounts: Vec<Value>,
+    filter: Filter,
+    beside: Beside,
+}
+
+/// Of a flag that is looked at where something else is made.
+fn elsewhere(_: &mut Change<'_>, _: &str) -> Result<()> {
+    Ok(())
+}
+
+impl Change<'_> {
+    /// The config's annotation of defaults without this one.
+    fn is_asked_for(&mut self, limit: &str) {
+        let listed = &mut self.config["annotations"][Optional::ANNOTATION];
+        let text = listed.as_str().unwrap_or_default();
+        let rest: Vec<&str> = text.split(',').filter(|name| *name != limit).collect();
+        *listed = rest.join(",").into();
+    }
+
+    fn is_default(&mut self, limit: &str) {
+        self.is_asked_for(limit);
+        let listed = &mut self.config["annotations"][Optional::ANNOTATION];
+        let text = listed.as_str().filter(|text| !text.is_empty());
+        *listed = text.map_or(limit.to_owned(), |text| format!("{text},{limit}")).into();
+    }
+}
+
+/// Changes a config, which has the image's values, into the one that is asked for. `root`: where
+/// states are, if the container is made now.
+pub fn apply(
+    config: &mut Value,
+    flags: &Flags,
+    view: &View,
+    root: Option<&Path>,
+) -> Result<Beside> {
+    let namespaces = config["linux"]["namespaces"].as_array();
+    let in_user_namespace =
+        namespaces.into_iter().flatten().any(|namespace| namespace["type"] == "user");
+    defaults::write(config);
+    let (mounts, filter, beside) = (Vec::new(), Filter::Default, Beside::default());
+    let mut change =
+        Change { flags, config, view, in_user_namespace, root, mounts, filter, beside };
+    if flags.last("network").is_none() {
+        network::network(&mut change, "none")?;
+    }
+    for flag in FLAGS {
+        let values: Vec<&str> = flags.all(flag.name).collect();
+        for value in values {
+            (flag.apply)(&mut change, value).with_context(|| match flag.value {
+                "" => format!("--{}", flag.name),
+                _ => format!("--{} {value}", flag.name),
+            })?;
+        }
+    }
+    let Change { mounts, filter, beside, .. } = change;
+    mounts::merge(config, mounts)?;
+    confine(config, flags, &filter, in_user_namespace)?;
+    if config["annotations"][Optional::ANNOTATION] == ""
+        && let Some(annotations) = config["annotations"].as_object_mut()
+    {
+        annotations.remove(Optional::ANNOTATION);
+    }
+    Ok(beside)
+}
+
+/// Capabilities, and the filter for these.
+fn confine(config: &mut Value, flags: &Flags, filter: &Filter, user_namespace: bool) -> Result<()> {
+    let own = if user_namespace { u64::MAX } else { cred::capget()?.permitted };
+    let given = |name| flags.all(name).collect::<Vec<_>>();
+    let sets = capabilities::sets(&given("cap-add"), &given("cap-drop"), own)?;
+    let root = config["process"]["user"]["uid"] == 0;
+    config["process"]["capabilities"] = sets_of(&sets, root);
+    match filter {
+        Filter::Default => {
+            config["linux"]["seccomp"] = default::profile(&sets.bounding, Arch::NATIVE);
+        }
+        Filter::Unconfined => {}
+        Filter::File(path) => {
+            config["linux"]["seccomp"] = security::profile(path, &sets.bounding)
+                .with_context(|| format!("--security-opt seccomp={}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Root has what the container can have at most; another user what was added by name, which then
+/// also stays over execve.
+fn sets_of(sets: &Sets, root: bool) -> Value {
+    if root {
+        let all = &sets.bounding;
+        return json!({ "bounding": all, "effective": all, "permitted": all });
+    }
+    let mut value = json!({ "bounding": sets.bounding });
+    if !sets.added.is_empty() {
+        for set in ["effective", "permitted", "inheritable", "ambient"] {
+            value[set] = json!(sets.added);
+        }
+    }
+    value
+}
+
+/// `NAME=VALUE`.
+fn pair(text: &str) -> Result<(&str, &str)> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name, value)),
+        _ => bail!("not NAME=VALUE"),
+    }
+}
+
+/// The host name that flags give the container: the host's own, in its network.
+pub fn hostname(flags: &Flags) -> Result<Option<String>> {
+    if let Some(name) = flags.last("hostname") {
+        return Ok(Some(name.to_owned()));
+    }
+    if flags.last("network") != Some("host") {
+        return Ok(None);
+    }
+    let name = nix::unistd::gethostname()?;
+    Ok(Some(name.to_str().context("the host's name is not UTF-8")?.to_owned()))
+}
+
+/// A user by name or number, as the image has it.
+pub fn user(flags: &Flags, image: &str, view: &View) -> Result<user::User> {
+    match flags.last("user") {
+        Some(text) => user::find(text, view).with_context(|| format!("--user {text}")),
+        None => user::find(image, view),
+    }
+}

@@ -1,0 +1,131 @@
+//! Flags about the process: environment, user, directory, annotations.
+
+use super::{Change, file, pair};
+use crate::cmd::kill;
+use crate::image::user;
+use crate::plan::process::KEEP_GROUPS;
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// `--env NAME=VALUE`, `--env NAME`, `--env PREFIX*`.
+pub fn env(change: &mut Change<'_>, text: &str) -> Result<()> {
+    set_or_take(change.config, text)
+}
+
+/// `--env-file`: the same, a line each; what begins with # is a comment.
+pub fn env_file(change: &mut Change<'_>, path: &str) -> Result<()> {
+    let text = file::read(Path::new(path))?;
+    let text = String::from_utf8(text).ok().context("is not UTF-8")?;
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim_start();
+        if !line.is_empty() && !line.starts_with('#') {
+            set_or_take(change.config, line).with_context(|| format!("line {}", index + 1))?;
+        }
+    }
+    Ok(())
+}
+
+fn set_or_take(config: &mut Value, text: &str) -> Result<()> {
+    ensure!(!text.contains('\0'), "has a NUL byte");
+    if let Some((name, value)) = text.split_once('=') {
+        ensure!(!name.is_empty(), "{text:?} has no name");
+        set(config, name, value);
+        return Ok(());
+    }
+    ensure!(!text.is_empty(), "no name");
+    let prefix = text.strip_suffix('*');
+    for (name, value) in std::env::vars_os() {
+        // What is not UTF-8 cannot stand in a config.json.
+        let (Some(name), Some(value)) = (name.to_str(), value.to_str()) else { continue };
+        if prefix.map_or(name == text, |prefix| name.starts_with(prefix)) {
+            set(config, name, value);
+        }
+    }
+    Ok(())
+}
+
+fn set(config: &mut Value, name: &str, value: &str) {
+    let Some(env) = config["process"]["env"].as_array_mut() else { return };
+    let new = Value::from(format!("{name}={value}"));
+    let is_it = |entry: &&mut Value| {
+        let known = entry.as_str().and_then(|entry| entry.split_once('='));
+        known.is_some_and(|(known, _)| known == name)
+    };
+    match env.iter_mut().find(is_it) {
+        Some(entry) => *entry = new,
+        None => env.push(new),
+    }
+}
+
+/// `--group-add`.
+pub fn group_add(change: &mut Change<'_>, text: &str) -> Result<()> {
+    if text == "keep-groups" {
+        change.config["annotations"][KEEP_GROUPS] = "1".into();
+        return Ok(());
+    }
+    let gid = user::group(text, change.view)?;
+    let groups = &mut change.config["process"]["user"]["additionalGids"];
+    match groups.as_array_mut() {
+        Some(groups) if groups.contains(&json!(gid)) => {}
+        Some(groups) => groups.push(gid.into()),
+        None => *groups = json!([gid]),
+    }
+    Ok(())
+}
+
+/// `--workdir`.
+pub fn workdir(change: &mut Change<'_>, path: &str) -> Result<()> {
+    ensure!(path.starts_with('/'), "is not an absolute path");
+    change.config["process"]["cwd"] = path.into();
+    Ok(())
+}
+
+/// `--tty`.
+pub fn tty(change: &mut Change<'_>, _: &str) -> Result<()> {
+    change.config["process"]["terminal"] = true.into();
+    Ok(())
+}
+
+/// `--label`, `--annotation`.
+pub fn annotation(change: &mut Change<'_>, text: &str) -> Result<()> {
+    // podman: a label without value is one of an empty value.
+    let (name, value) = text.split_once('=').unwrap_or((text, ""));
+    ensure!(!name.is_empty(), "not NAME=VALUE");
+    ensure!(!name.starts_with("run.brig."), "run.brig.* is brig's own, and the bundle's");
+    change.config["annotations"][name] = value.into();
+    Ok(())
+}
+
+/// `--stop-signal`.
+pub fn stop_signal(change: &mut Change<'_>, text: &str) -> Result<()> {
+    kill::parse(text)?;
+    change.config["annotations"]["org.opencontainers.image.stopSignal"] = text.into();
+    Ok(())
+}
+
+/// `--pull`.
+pub fn pull(_: &mut Change<'_>, when: &str) -> Result<()> {
+    match when {
+        "never" | "missing" => Ok(()),
+        "always" | "newer" => bail!(
+            "brig pulls nothing: images lie on disk. `skopeo copy docker://NAME oci:DIR:TAG` brings one"
+        ),
+        _ => bail!("not never or missing"),
+    }
+}
+
+/// `--entrypoint`: a program, or a JSON array; empty: none.
+pub fn split_entrypoint(text: &str) -> Result<Vec<String>> {
+    if text.trim_start().starts_with('[') {
+        return serde_json::from_str(text).with_context(|| format!("--entrypoint {text}"));
+    }
+    Ok(if text.is_empty() { Vec::new() } else { vec![text.to_owned()] })
+}
+
+/// `NAME=VALUE` into a member of an object.
+pub fn member(object: &mut Value, text: &str) -> Result<()> {
+    let (name, value) = pair(text)?;
+    object[name] = value.into();
+    Ok(())
+}

@@ -1,0 +1,54 @@
+//! `--security-opt`.
+
+use super::{Change, file};
+use crate::seccomp::arch::Arch;
+use crate::seccomp::docker::{self, Host};
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// Which system calls the container may make.
+pub enum Filter {
+    /// brig's default profile.
+    Default,
+    /// All.
+    Unconfined,
+    /// What a file says.
+    File(PathBuf),
+}
+
+/// One option; engines take a colon for the equals sign as well.
+pub fn option(change: &mut Change<'_>, text: &str) -> Result<()> {
+    let (name, value) = text.split_once(['=', ':']).unwrap_or((text, ""));
+    match (name, value) {
+        ("seccomp", "unconfined") => change.filter = Filter::Unconfined,
+        ("seccomp", path) if !path.is_empty() => change.filter = Filter::File(path.into()),
+        ("no-new-privileges", "" | "true") => no_new_privileges(change, "")?,
+        ("no-new-privileges", "false") => {
+            change.config["process"]["noNewPrivileges"] = false.into()
+        }
+        ("apparmor", profile) if !profile.is_empty() => {
+            change.config["process"]["apparmorProfile"] = profile.into();
+        }
+        _ => bail!("brig takes seccomp=unconfined|FILE, apparmor=PROFILE and no-new-privileges"),
+    }
+    Ok(())
+}
+
+/// `--no-new-privs`.
+pub fn no_new_privileges(change: &mut Change<'_>, _: &str) -> Result<()> {
+    change.config["process"]["noNewPrivileges"] = true.into();
+    Ok(())
+}
+
+/// `linux.seccomp` of a file in docker's format, or its own.
+pub fn profile(path: &Path, bounding: &[String]) -> Result<Value> {
+    let text = file::read(path)?;
+    let release = nix::sys::utsname::uname()?.release().to_string_lossy().into_owned();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    let mut number = || numbers.next().and_then(Result::ok).context(release.clone());
+    let host = Host { bounding, native: Arch::NATIVE, kernel: (number()?, number()?) };
+    let profile = docker::read(&text, &host)?;
+    ensure!(profile["defaultAction"].is_string(), "defaultAction: missing: no seccomp profile");
+    Ok(profile)
+}

@@ -1,0 +1,217 @@
+//! The system calls that containers of images may make unless `--security-opt seccomp=` says otherwise:
+//! one table, written into `linux.seccomp` for the container's bounding set of capabilities and for
+//! the machine's architectures.
+//!
+//! The rules are docker's, with one of podman's (`NETLINK_AUDIT`). A refused call is EPERM; one that is
+//! not in the table at all is ENOSYS, so that programs fall back to an older one.
+//!
+//! What BPF cannot do: `socketcall` of 32-bit x86 has the address family in memory, where no filter
+//! looks. It is allowed, because 32-bit C libraries make all their sockets by it; the families
+//! that [`FAMILIES`] refuses can be had through it.
+
+use super::arch::Arch;
+use serde_json::{Value, json};
+
+/// When the system calls of a row are allowed.
+#[derive(Debug, Clone, Copy)]
+pub enum When {
+    /// In every container.
+    Always,
+    /// With one of these capabilities in the bounding set; EPERM without.
+    With(&'static [&'static str]),
+    /// On a machine of one of these architectures; not known to others.
+    On(&'static [Arch]),
+    /// In none: EPERM.
+    Never,
+}
+
+const ADMIN: &str = "CAP_SYS_ADMIN";
+const ARM: &[Arch] = &[Arch::Arm, Arch::Aarch64];
+const X86: &[Arch] = &[Arch::X86_64, Arch::X32, Arch::X86];
+
+/// Names of system calls, separated by spaces. What depends on arguments as well is in [`compared`].
+pub const TABLE: &[(When, &str)] = &[
+    (
+        When::Always,
+        "accept accept4 access adjtimex alarm bind brk cachestat capget capset chdir chmod chown \
+         chown32 clock_adjtime clock_adjtime64 clock_getres clock_getres_time64 clock_gettime \
+         clock_gettime64 clock_nanosleep clock_nanosleep_time64 close close_range connect \
+         copy_file_range creat dup dup2 dup3 epoll_create epoll_create1 epoll_ctl epoll_ctl_old \
+         epoll_pwait epoll_pwait2 epoll_wait epoll_wait_old eventfd eventfd2 execve execveat exit \
+         exit_group faccessat faccessat2 fadvise64 fadvise64_64 fallocate fanotify_mark fchdir \
+         fchmod fchmodat fchmodat2 fchown fchown32 fchownat fcntl fcntl64 fdatasync fgetxattr \
+         flistxattr flock fork fremovexattr fsetxattr fstat fstat64 fstatat64 fstatfs fstatfs64 \
+         fsync ftruncate ftruncate64 futex futex_requeue futex_time64 futex_wait futex_waitv \
+         futex_wake futimesat get_robust_list get_thread_area getcpu getcwd getdents getdents64 \
+         getegid getegid32 geteuid geteuid32 getgid getgid32 getgroups getgroups32 getitimer \
+         getpeername getpgid getpgrp getpid getppid getpriority getrandom getresgid getresgid32 \
+         getresuid getresuid32 getrlimit getrusage getsid getsockname getsockopt gettid \
+         gettimeofday getuid getuid32 getxattr getxattrat inotify_add_watch inotify_init \
+         inotify_init1 inotify_rm_watch io_cancel io_destroy io_getevents io_pgetevents \
+         io_pgetevents_time64 io_setup io_submit ioctl ioprio_get ioprio_set ipc kill \
+         landlock_add_rule landlock_create_ruleset landlock_restrict_self lchown lchown32 \
+         lgetxattr link linkat listen listmount listxattr listxattrat llistxattr _llseek \
+         lremovexattr lseek lsetxattr lstat lstat64 madvise map_shadow_stack membarrier \
+         memfd_create memfd_secret mincore mkdir mkdirat mknod mknodat mlock mlock2 mlockall mmap \
+         mmap2 mprotect mq_getsetattr mq_notify mq_open mq_timedreceive mq_timedreceive_time64 \
+         mq_timedsend mq_timedsend_time64 mq_unlink mremap mseal msgctl msgget msgrcv msgsnd \
+         msync munlock munlockall munmap name_to_handle_at nanosleep newfstatat _newselect open \
+         openat openat2 pause pidfd_open pidfd_send_signal pipe pipe2 pkey_alloc pkey_free \
+         pkey_mprotect poll ppoll ppoll_time64 prctl pread64 preadv preadv2 prlimit64 \
+         process_mrelease process_vm_readv process_vm_writev pselect6 pselect6_time64 ptrace \
+         pwrite64 pwritev pwritev2 read readahead readlink readlinkat readv recv recvfrom \
+         recvmmsg recvmmsg_time64 recvmsg remap_file_pages removexattr removexattrat rename \
+         renameat renameat2 restart_syscall riscv_hwprobe rmdir rseq rt_sigaction rt_sigpending \
+         rt_sigprocmask rt_sigqueueinfo rt_sigreturn rt_sigsuspend rt_sigtimedwait \
+         rt_sigtimedwait_time64 rt_tgsigqueueinfo sched_get_priority_max sched_get_priority_min \
+         sched_getaffinity sched_getattr sched_getparam sched_getscheduler sched_rr_get_interval \
+         sched_rr_get_interval_time64 sched_setaffinity sched_setattr sched_setparam \
+         sched_setscheduler sched_yield seccomp select semctl semget semop semtimedop \
+         semtimedop_time64 send sendfile sendfile64 sendmmsg sendmsg sendto set_robust_list \
+         set_thread_area set_tid_address setfsgid setfsgid32 setfsuid setfsuid32 setgid setgid32 \
+         setgroups setgroups32 setitimer setpgid setpriority setregid setregid32 setresgid \
+         setresgid32 setresuid setresuid32 setreuid setreuid32 setrlimit setsid setsockopt setuid \
+         setuid32 setxattr setxattrat shmat shmctl shmdt shmget shutdown sigaltstack signalfd \
+         signalfd4 sigprocmask sigreturn socketcall socketpair splice stat stat64 statfs statfs64 \
+         statmount statx symlink symlinkat sync sync_file_range syncfs sysinfo tee tgkill time \
+         timer_create timer_delete timer_getoverrun timer_gettime timer_gettime64 timer_settime \
+         timer_settime64 timerfd_create timerfd_gettime timerfd_gettime64 timerfd_settime \
+         timerfd_settime64 times tkill truncate truncate64 ugetrlimit umask uname unlink unlinkat \
+         uretprobe utime utimensat utimensat_time64 utimes vfork vmsplice wait4 waitid waitpid \
+         write writev",
+    ),
+    (
+        When::On(ARM),
+        "arm_fadvise64_64 arm_sync_file_range breakpoint cacheflush set_tls sync_file_range2",
+    ),
+    (When::On(X86), "arch_prctl modify_ldt"),
+    (When::On(&[Arch::Riscv64]), "riscv_flush_icache"),
+    (
+        When::With(&[ADMIN]),
+        "fanotify_init fsconfig fsmount fsopen fspick lookup_dcookie lsm_get_self_attr \
+         lsm_list_modules lsm_set_self_attr mount mount_setattr move_mount open_tree quotactl \
+         quotactl_fd setdomainname sethostname setns umount umount2 unshare",
+    ),
+    (When::With(&[ADMIN, "CAP_BPF"]), "bpf"),
+    (When::With(&[ADMIN, "CAP_PERFMON"]), "perf_event_open"),
+    (When::With(&[ADMIN, "CAP_SYSLOG"]), "syslog"),
+    (When::With(&["CAP_DAC_READ_SEARCH"]), "open_by_handle_at"),
+    (When::With(&["CAP_SYS_BOOT"]), "reboot"),
+    (When::With(&["CAP_SYS_CHROOT"]), "chroot"),
+    (When::With(&["CAP_SYS_MODULE"]), "delete_module finit_module init_module"),
+    (When::With(&["CAP_SYS_NICE"]), "get_mempolicy mbind set_mempolicy set_mempolicy_home_node"),
+    (When::With(&["CAP_SYS_PACCT"]), "acct"),
+    (When::With(&["CAP_SYS_PTRACE"]), "kcmp pidfd_getfd process_madvise"),
+    (When::With(&["CAP_SYS_RAWIO"]), "ioperm iopl"),
+    (When::With(&["CAP_SYS_TIME"]), "clock_settime clock_settime64 settimeofday stime"),
+    (When::With(&["CAP_SYS_TTY_CONFIG"]), "vhangup"),
+    (
+        When::Never,
+        "add_key afs_syscall bdflush break create_module ftime get_kernel_syms get_tls getpmsg \
+         gtty idle io_uring_enter io_uring_register io_uring_setup kexec_file_load kexec_load \
+         keyctl lock migrate_pages move_pages mpx nfsservctl nice oldfstat oldlstat oldolduname \
+         oldstat olduname pciconfig_iobase pciconfig_read pciconfig_write pivot_root prof profil \
+         putpmsg query_module readdir request_key security sgetmask sigaction signal sigpending \
+         sigsuspend ssetmask stty swapoff swapon _sysctl sysfs tuxcall ulimit uselib userfaultfd \
+         usr26 usr32 ustat vm86 vm86old vserver",
+    ),
+];
+
+/// Address families that no socket is made of, as docker has it: DECnet, Econet, ATM SVC, IrDA,
+/// WAN interfaces, ISDN, CAIF, the kernel's crypto interface (`AF_ALG`) and virtual machines
+/// (`AF_VSOCK`).
+pub const FAMILIES: [u64; 9] = [12, 19, 20, 23, 25, 34, 37, 38, 40];
+
+/// `CLONE_NEW*` of all namespaces that clone(2) makes.
+const NAMESPACES: u64 = 0x7e02_0000;
+/// Linux, and with 32-bit system call numbers, each also without randomised addresses; the last one asks.
+const PERSONALITIES: [u64; 5] = [0, 0x0008, 0x2_0000, 0x2_0008, 0xffff_ffff];
+const AF_NETLINK: u64 = 16;
+const NETLINK_AUDIT: u64 = 9;
+/// The kernel looks at the low 32 bits of an argument that is an `int`.
+const INT: u64 = 0xffff_ffff;
+
+/// `linux.seccomp` for a container with these capabilities in its bounding set.
+pub fn profile(bounding: &[String], native: Arch) -> Value {
+    let has = |name: &str| bounding.iter().any(|capability| capability == name);
+    let (mut allowed, mut refused) = (Vec::new(), Vec::new());
+    for (when, names) in TABLE {
+        let names = names.split_ascii_whitespace();
+        match when {
+            When::Always => allowed.extend(names),
+            When::With(capabilities) if capabilities.iter().any(|name| has(name)) => {
+                allowed.extend(names);
+            }
+            When::On(archs) if archs.contains(&native) => allowed.extend(names),
+            When::On(_) => {}
+            When::With(_) | When::Never => refused.extend(names),
+        }
+    }
+    let mut syscalls = vec![allow(&allowed, &[]), refuse(&refused, libc::EPERM, &[])];
+    syscalls.extend(compared(&has));
+    json!({
+        "defaultAction": "SCMP_ACT_ERRNO",
+        "defaultErrnoRet": libc::ENOSYS,
+        "architectures": native.family().iter().map(|arch| arch.spec_name()).collect::<Vec<_>>(),
+        "syscalls": syscalls,
+    })
+}
+
+/// An argument, how it is compared, and with what.
+type Comparison = (u8, &'static str, u64, u64);
+
+/// Always holds, and is tried after all others of its argument.
+const ANY: Comparison = (0, "SCMP_CMP_GE", 0, 0);
+
+/// The rules that look at arguments, or give another error than EPERM.
+fn compared(has: &impl Fn(&str) -> bool) -> Vec<Value> {
+    let mut rules = Vec::new();
+    if has(ADMIN) {
+        rules.push(allow(&["clone", "clone3"], &[]));
+    } else {
+        let none = (0, "SCMP_CMP_MASKED_EQ", NAMESPACES, 0);
+        rules.push(allow(&["clone"], &[none]));
+        rules.push(refuse(&["clone"], libc::EPERM, &[ANY]));
+        // Its flags are in memory. C libraries then use clone.
+        rules.push(refuse(&["clone3"], libc::ENOSYS, &[]));
+    }
+    for personality in PERSONALITIES {
+        rules.push(allow(&["personality"], &[(0, "SCMP_CMP_EQ", personality, 0)]));
+    }
+    rules.push(refuse(&["personality"], libc::EPERM, &[ANY]));
+    // Before the others: on 32-bit x86 it is the one about socketcall, whose second argument the
+    // others' condition that always holds is about.
+    rules.push(allow(&["socket"], &[ANY]));
+    for family in FAMILIES {
+        let is = (0, "SCMP_CMP_MASKED_EQ", INT, family);
+        rules.push(refuse(&["socket"], libc::EPERM, &[is, (1, "SCMP_CMP_GE", 0, 0)]));
+    }
+    if !has("CAP_AUDIT_WRITE") {
+        // sudo and su take that for a kernel without audit, and EPERM for a failure.
+        let netlink = (0, "SCMP_CMP_MASKED_EQ", INT, AF_NETLINK);
+        let audit = (2, "SCMP_CMP_MASKED_EQ", INT, NETLINK_AUDIT);
+        rules.push(refuse(&["socket"], libc::EINVAL, &[netlink, audit]));
+    }
+    rules
+}
+
+fn allow(names: &[&str], args: &[Comparison]) -> Value {
+    rule(json!({ "names": names, "action": "SCMP_ACT_ALLOW" }), args)
+}
+
+fn refuse(names: &[&str], errno: i32, args: &[Comparison]) -> Value {
+    rule(json!({ "names": names, "action": "SCMP_ACT_ERRNO", "errnoRet": errno }), args)
+}
+
+fn rule(mut rule: Value, args: &[Comparison]) -> Value {
+    if !args.is_empty() {
+        let arg = |&(index, op, value, two): &Comparison| match op {
+            "SCMP_CMP_MASKED_EQ" => {
+                json!({ "index": index, "value": value, "valueTwo": two, "op": op })
+            }
+            _ => json!({ "index": index, "value": value, "op": op }),
+        };
+        rule["args"] = args.iter().map(arg).collect();
+    }
+    rule
+}

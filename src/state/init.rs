@@ -1,0 +1,87 @@
+//! Which process is a container's init: a pid alone may be somebody else's by now.
+
+use super::State;
+use crate::process::proc::Proc;
+use crate::sys::{Errno, signal};
+use anyhow::{Context, Result, anyhow};
+use nix::fcntl::OFlag;
+use nix::sys::stat::fstat;
+use nix::sys::statfs::fstatfs;
+use procfs::FromRead;
+use procfs::process::Stat;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// When a process started, in clock ticks after boot, or an error if /proc does not show it.
+pub fn start_time(pid: i32) -> Result<u64> {
+    let path = format!("/proc/{pid}/stat");
+    let read = || Ok(read_stat(File::open(&path)?)?.starttime);
+    read().map_err(|error: anyhow::Error| error.context(path))
+}
+
+/// The same for this process. No mount option hides it from itself. `proc`: the host's, where this
+/// process may already be in another mount namespace.
+pub fn own_start_time(proc: Option<&Proc>) -> Result<u64> {
+    let file = match proc {
+        Some(proc) => proc.file("self/stat", OFlag::O_RDONLY)?,
+        None => File::open("/proc/self/stat").context("/proc/self/stat")?,
+    };
+    Ok(read_stat(file).context("/proc/self/stat")?.starttime)
+}
+
+fn read_stat(mut file: File) -> Result<Stat> {
+    // One read gives all of it.
+    let mut text = [0; 1024];
+    let length = file.read(&mut text)?;
+    Ok(Stat::from_read(&text[..length])?)
+}
+
+/// The number that the kernel gives no other process until the next boot, where it has one (pidfs,
+/// Linux 6.9; before, all pidfds have the same inode).
+pub fn pidfs_inode(pidfd: BorrowedFd<'_>) -> Result<Option<u64>> {
+    // linux/magic.h, PID_FS_MAGIC.
+    const PIDFS: u64 = 0x5049_4446;
+    let kind = fstatfs(pidfd).context("fstatfs(pidfd)")?.filesystem_type().0;
+    match u64::try_from(kind) {
+        Ok(PIDFS) => Ok(Some(fstat(pidfd).context("fstat(pidfd)")?.st_ino)),
+        _ => Ok(None),
+    }
+}
+
+/// A pidfd of the container's init, if it is alive: opened first and checked after, so that it is
+/// never somebody else's.
+pub fn open_init(state: &State) -> Result<Option<OwnedFd>> {
+    if state.pid == 0 {
+        return Ok(None);
+    }
+    match signal::pidfd_open(state.pid) {
+        Ok(pidfd) => Ok(is_init(state, pidfd.as_fd())?.then_some(pidfd)),
+        // ENOENT, before Linux 6.16 EINVAL: the number is a thread's by now.
+        Err(error) if [Errno::ESRCH, Errno::EINVAL, Errno::ENOENT].contains(&error.errno) => {
+            Ok(None)
+        }
+        Err(error) => Err(anyhow!(error)),
+    }
+}
+
+/// /proc may hide the process (hidepid). Then only the inode tells; without pidfs such a process counts
+/// as gone.
+fn is_init(state: &State, pidfd: BorrowedFd<'_>) -> Result<bool> {
+    let known = state.pidfs_inode;
+    if known.is_some() && pidfs_inode(pidfd)? != known {
+        return Ok(false);
+    }
+    let path = format!("/proc/{}/stat", state.pid);
+    match File::open(path).map_err(anyhow::Error::from).and_then(read_stat) {
+        Ok(stat) => Ok(stat.starttime == state.start_time && !['Z', 'X'].contains(&stat.state)),
+        Err(error) if hidden(&error) => Ok(known.is_some() && !signal::has_ended(pidfd)?),
+        Err(error) => Err(error.context("look at the container's process")),
+    }
+}
+
+/// Not there as far as brig may see, or gone between open and read.
+fn hidden(error: &anyhow::Error) -> bool {
+    let hidden = [Errno::ENOENT, Errno::EPERM, Errno::EACCES, Errno::ESRCH].map(Some);
+    hidden.contains(&crate::sys::errno_of(error))
+}

@@ -137,7 +137,12 @@ fn record_image(store: &Store, image: &Image) -> Result<()> {
 struct Made {
     bundle: PathBuf,
     directory: bool,
+    /// What was there before, empty.
+    before: Vec<&'static str>,
 }
+
+/// What a bundle has beside config.json.
+const PARTS: [&str; 3] = ["init", "rootfs", "data"];
 
 impl Made {
     fn begin(bundle: &Path) -> Result<Made> {
@@ -146,14 +151,24 @@ impl Made {
             Err(nix::errno::Errno::EEXIST) => false,
             Err(errno) => return Err(errno).with_context(|| format!("mkdir {}", bundle.display())),
         };
-        Ok(Made { bundle: bundle.to_owned(), directory })
+        let mut before = Vec::new();
+        for name in PARTS {
+            let path = bundle.join(name);
+            match std::fs::read_dir(&path).map(|mut entries| entries.next().is_none()) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Ok(true) => before.push(name),
+                _ => bail!("{} is there already: a bundle is made in a new directory", path.display()),
+            }
+        }
+        Ok(Made { bundle: bundle.to_owned(), directory, before })
     }
 
     fn undo(self) {
         // The error that matters is the one before.
-        for name in ["config.json", "init", "rootfs", "data"] {
+        for name in PARTS.into_iter().filter(|name| !self.before.contains(name)) {
             let _ = tree::remove_path(&self.bundle.join(name));
         }
+        let _ = std::fs::remove_file(self.bundle.join("config.json"));
         if self.directory {
             let _ = std::fs::remove_dir(&self.bundle);
         }
@@ -254,8 +269,10 @@ fn make_directories(request: &Request<'_>, bundle: &Path) -> Result<()> {
         // What containers write is for nobody on the host.
         make("data", 0o700)?;
     }
-    // What an interrupted bundle left.
-    tree::remove_path(&bundle.join("init"))
+    match std::fs::remove_dir(bundle.join("init")) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 fn utf8(path: &Path) -> Result<String> {

@@ -2,8 +2,9 @@
 
 use super::bundle::{self, Request};
 use super::flags::Flags;
-use super::store::{Store, default_path};
+use super::store::{Store, default_path, wait_for_lock};
 use crate::cmd::spec::template;
+use crate::deadline;
 use crate::launch::parent::{ABORT, Options};
 use crate::state;
 use crate::sys::{Errno, describe, misc};
@@ -11,6 +12,7 @@ use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use nix::fcntl::{OFlag, open};
 use nix::sys::signal::SigSet;
 use nix::sys::stat::Mode;
+use nix::unistd::symlinkat;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -52,6 +54,9 @@ pub struct Own {
     _lock: OwnedFd,
 }
 
+/// A link in a container's directory to its state directory.
+pub const STATE: &str = "state";
+
 /// The host name has at most so many bytes.
 const MOST_HOSTNAME: usize = 63;
 
@@ -70,7 +75,7 @@ pub fn prepare(from: &FromImage, options: &Options, warn: &mut dyn FnMut(&str)) 
     // What is reserved is given back: by unpacking, which looks for them, or by create.
     let wait: SigSet = ABORT.iter().filter_map(|&signal| signal.try_into().ok()).collect();
     wait.thread_block().context("block signals")?;
-    let own = reserve(&store, &options.id)?;
+    let own = reserve(&store, &root, &options.id)?;
     let terminal = match &options.console_socket {
         Some(_) => true,
         None => !options.detach && misc::STANDARD_FDS[..2].iter().all(is_terminal),
@@ -95,7 +100,7 @@ pub fn prepare(from: &FromImage, options: &Options, warn: &mut dyn FnMut(&str)) 
         Ok(()) => Ok(own),
         Err(error) => {
             // The error that matters is the first one.
-            let _ = discard(&own.bundle);
+            let _ = bundle::remove_tree(&own.bundle);
             Err(error)
         }
     }
@@ -106,7 +111,9 @@ fn is_terminal(fd: &std::os::fd::BorrowedFd<'_>) -> bool {
 }
 
 /// A directory of the container's own: no two have the same, whatever their state roots.
-fn reserve(store: &Store, id: &str) -> Result<Own> {
+fn reserve(store: &Store, root: &Path, id: &str) -> Result<Own> {
+    // Until it is locked `gc` would take it for left over.
+    let _lock = store.lock_shared()?;
     let containers = store.path.join("containers");
     for number in 0..u32::MAX {
         let bundle = containers.join(format!("{id}-{number}"));
@@ -117,7 +124,11 @@ fn reserve(store: &Store, id: &str) -> Result<Own> {
         }
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
         let lock = open(&bundle, flags, Mode::empty())?;
-        ensure!(misc::try_flock(lock.as_fd(), true)?, "{} is locked", bundle.display());
+        // Who lists what there is tries the lock for a moment.
+        let why = || format!("{} is locked", bundle.display());
+        wait_for_lock(&lock, true, deadline::STORE, why)?;
+        // use.json says it as well; a link is there whole or not at all.
+        symlinkat(&root.join(id), &lock, STATE).context("symlink")?;
         return Ok(Own { bundle, _lock: lock });
     }
     bail!("{} is full", containers.display())
@@ -125,5 +136,13 @@ fn reserve(store: &Store, id: &str) -> Result<Own> {
 
 /// Removes it, with all that the container has changed.
 pub fn discard(bundle: &Path) -> Result<()> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    let lock = match open(bundle, flags, Mode::empty()) {
+        Err(Errno::ENOENT) => return Ok(()),
+        lock => lock.with_context(|| bundle.display().to_string())?,
+    };
+    // While it is locked `gc` does not take it for left over. If it is locked already, then by the brig
+    // that has made it, which is this one, or by `gc`, which removes it as well.
+    misc::try_flock(lock.as_fd(), true)?;
     bundle::remove_tree(bundle)
 }

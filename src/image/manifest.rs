@@ -11,7 +11,7 @@ use std::fmt;
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 /// Points to a blob.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
     /// What it is said to be.

@@ -73,7 +73,7 @@ pub fn chain(
             false => goes_through_link(&chain.view, &link)?,
         };
         if wanted {
-            if !joined.exists() {
+            if record_in(&joined)?.is_none() {
                 join(store, &image.source, (layer, id), &chain.view, rights, warn)?;
             }
             let record = record_in(&joined)?.context("it has been removed meanwhile")?;

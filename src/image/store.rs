@@ -2,14 +2,14 @@
 
 use super::digest::Digest;
 use crate::deadline;
-use crate::state::write_atomically;
 use crate::sys::{Errno, misc};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags, open, renameat2};
 use nix::sys::stat::Mode;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, File};
+use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
@@ -43,7 +43,7 @@ pub struct LayerRecord {
 }
 
 /// An image whose layers are here: `images/<id>.json`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ImageRecord {
     /// The digest of its config.
     pub id: Digest,
@@ -108,6 +108,7 @@ impl Store {
         let make =
             |path: &Path, mode: u32| DirBuilder::new().recursive(true).mode(mode).create(path);
         let store = Store { path };
+        store.check_directories()?;
         let made = make(&store.path, 0o711).and_then(|()| {
             for private in ["layers", "joined", "patches", "images", "bundles", "tmp"] {
                 make(&store.path.join(private), 0o700)?;
@@ -116,6 +117,16 @@ impl Store {
         });
         made.with_context(|| format!("store {}", store.path.display()))?;
         Ok(store)
+    }
+
+    /// What the store has of its own is removed from it by name: a link would lead to somebody else's.
+    fn check_directories(&self) -> Result<()> {
+        for name in DIRECTORIES {
+            let path = self.path.join(name);
+            let linked = path.symlink_metadata().is_ok_and(|meta| !meta.is_dir());
+            ensure!(!linked, "{} is not a directory", path.display());
+        }
+        Ok(())
     }
 
     /// The directory of a layer, there or not.
@@ -159,13 +170,35 @@ impl Store {
         read_record(&self.image_path(id))
     }
 
-    /// Records an image, with the names it had already.
+    /// Records an image, with the names it had already. Its new name is no other image's any more.
     pub fn add_image(&self, mut image: ImageRecord) -> Result<()> {
-        if let Some(known) = self.image_record(&image.id)? {
-            let known = known.names.into_iter().filter(|name| !image.names.contains(name));
-            image.names.extend(known.collect::<Vec<_>>());
+        let before = self.image_record(&image.id)?;
+        let name = image.names.first().cloned();
+        if let Some(known) = &before {
+            let known = known.names.iter().filter(|name| !image.names.contains(name));
+            image.names.extend(known.cloned().collect::<Vec<_>>());
         }
-        write_record(&self.image_path(&image.id), &image)
+        let has_it = before.as_ref().is_some_and(|known| known.names.first() == name.as_ref());
+        if let Some(name) = name.filter(|_| !has_it) {
+            self.take_name(&name, &image.id)?;
+        }
+        match before {
+            Some(before) if before == image => Ok(()),
+            _ => write_record(&self.image_path(&image.id), &image),
+        }
+    }
+
+    fn take_name(&self, name: &str, new: &Digest) -> Result<()> {
+        let dir = self.path.join("images");
+        for entry in std::fs::read_dir(&dir).with_context(|| dir.display().to_string())? {
+            let path = entry?.path();
+            let Some(mut other) = read_record::<ImageRecord>(&path)? else { continue };
+            if other.id != *new && other.names.iter().any(|known| known == name) {
+                other.names.retain(|known| known != name);
+                write_record(&path, &other)?;
+            }
+        }
+        Ok(())
     }
 
     /// Where a bundle outside the store is recorded.
@@ -223,14 +256,45 @@ impl Store {
         }
     }
 
-    /// Makes a complete directory of tmp/ visible under its name, which nothing else has.
+    /// Makes a complete directory of tmp/ visible under its name. What has that name already is one
+    /// whose record is damaged: it is put aside, for `gc` to remove.
     pub fn publish(&self, temp: &Path, target: &Path) -> Result<()> {
-        let renamed = renameat2(AT_FDCWD, temp, AT_FDCWD, target, RenameFlags::RENAME_NOREPLACE);
-        renamed.with_context(|| format!("rename {} to {}", temp.display(), target.display()))
+        let rename = |from: &Path, to: &Path| {
+            let flags = RenameFlags::RENAME_NOREPLACE;
+            renameat2(AT_FDCWD, from, AT_FDCWD, to, flags)
+        };
+        let what = || format!("rename {} to {}", temp.display(), target.display());
+        for number in 0..u32::MAX {
+            match rename(temp, target) {
+                Err(Errno::EEXIST) => {}
+                renamed => return renamed.with_context(what),
+            }
+            let name = target.file_name().unwrap_or_default().to_string_lossy();
+            match rename(target, &self.temp(&format!("{DAMAGED}{name}-{number}"))) {
+                Ok(()) | Err(Errno::EEXIST | Errno::ENOENT) => {}
+                Err(errno) => return Err(errno).with_context(what),
+            }
+        }
+        bail!("{}: no name is left", target.display())
     }
 }
 
-fn wait_for_lock(
+/// The directories of a store.
+const DIRECTORIES: [&str; 7] =
+    ["layers", "joined", "patches", "images", "bundles", "containers", "tmp"];
+/// What is put aside in tmp/ has names that begin so.
+const DAMAGED: &str = "damaged-";
+
+/// Whether something in tmp/ has a name that brig gives.
+pub fn is_temp_name(name: &str) -> bool {
+    let digest = |name: &str| Digest::of_file_name(name).is_some();
+    let rest = ["joined-", "patch-"].iter().find_map(|prefix| name.strip_prefix(prefix));
+    let aside = name.strip_prefix(DAMAGED).and_then(|rest| Some(rest.rsplit_once('-')?.0));
+    digest(rest.or(aside).unwrap_or(name))
+}
+
+/// Waits for a lock that others hold for a moment.
+pub fn wait_for_lock(
     fd: &OwnedFd,
     exclusive: bool,
     patience: Duration,
@@ -249,23 +313,55 @@ pub fn record_in(dir: &Path) -> Result<Option<LayerRecord>> {
     read_record(&dir.join("layer.json"))
 }
 
-/// Reads a record; none if there is no such file. An empty one was being written when the machine lost
-/// its power: records do not wait for the disk.
+/// Reads a record; none if there is no such file, or none that can be read. An empty one, or one of NULs,
+/// was being written when the machine lost its power: records do not wait for the disk.
 pub fn read_record<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     let what = || path.display().to_string();
     let text = match std::fs::read(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         text => text.with_context(what)?,
     };
-    if text.is_empty() {
-        return Ok(None);
-    }
-    serde_json::from_slice(&text).map(Some).with_context(what)
+    Ok(serde_json::from_slice(&text).ok())
 }
 
 /// Writes a record, which appears whole or not at all.
 pub fn write_record<T: Serialize>(path: &Path, record: &T) -> Result<()> {
-    write_atomically(path, &serde_json::to_vec(record)?)
+    let what = || format!("write {}", path.display());
+    let text = serde_json::to_vec(record)?;
+    let (temp, mut file) = temp_file(path).with_context(what)?;
+    let done = file.write_all(&text).and_then(|()| std::fs::rename(&temp, path));
+    if done.is_err() {
+        // The error that matters is the first one.
+        let _ = std::fs::remove_file(&temp);
+    }
+    done.with_context(what)
+}
+
+/// A new file beside the one that it is going to be. A brig that was killed may have left one of the
+/// same process id.
+fn temp_file(path: &Path) -> Result<(PathBuf, File)> {
+    let name = path.file_name().context("is not the name of a file")?.to_string_lossy();
+    for number in 0..u32::MAX {
+        let temp = path.with_file_name(format!(".{name}.{}.{number}", std::process::id()));
+        match File::options().write(true).create_new(true).open(&temp) {
+            Err(error) if error.raw_os_error() == Some(Errno::EEXIST as i32) => {}
+            file => return Ok((temp, file?)),
+        }
+    }
+    bail!("no name is left")
+}
+
+/// Whether a name is one of [`temp_file`]'s, for the record `name`.
+pub fn is_temp_record(temp: &str) -> Option<&str> {
+    let rest = temp.strip_prefix('.')?;
+    let (rest, number) = rest.rsplit_once('.')?;
+    let numbers = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    // Older ones end with the process id.
+    match rest.rsplit_once('.') {
+        Some((name, pid)) if numbers(pid) && numbers(number) => Some(name),
+        _ if numbers(number) => Some(rest),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -22,9 +22,16 @@ pub fn remove_path(path: &Path) -> Result<()> {
         Err(Errno::EISDIR) => {}
         Err(errno) => return Err(errno).with_context(what),
     }
-    let dir = openat(AT_FDCWD, path, DIRECTORY, Mode::empty()).with_context(what)?;
+    // Somebody else may remove it as well.
+    let dir = match openat(AT_FDCWD, path, DIRECTORY, Mode::empty()) {
+        Err(Errno::ENOENT) => return Ok(()),
+        dir => dir.with_context(what)?,
+    };
     empty(dir.as_fd()).with_context(what)?;
-    unlinkat(AT_FDCWD, path, UnlinkatFlags::RemoveDir).with_context(what)
+    match unlinkat(AT_FDCWD, path, UnlinkatFlags::RemoveDir) {
+        Err(Errno::ENOENT) => Ok(()),
+        removed => removed.with_context(what),
+    }
 }
 
 /// Removes the entry `name` of a directory, and all that is in it.
@@ -45,16 +52,22 @@ pub fn empty(dir: BorrowedFd<'_>) -> Result<()> {
     let mut names: Vec<Vec<u8>> = Vec::new();
     loop {
         match first_directory(&here)? {
-            Some(name) => {
-                here = open_below(here.as_fd(), &name)
-                    .with_context(|| name.escape_ascii().to_string())?;
-                names.push(name);
-            }
+            Some(name) => match open_below(here.as_fd(), &name) {
+                Ok(below) => {
+                    here = below;
+                    names.push(name);
+                }
+                // Another brig removes the same tree.
+                Err(error) if error.downcast_ref() == Some(&Errno::ENOENT) => {}
+                Err(error) => return Err(error.context(name.escape_ascii().to_string())),
+            },
             None => {
                 let Some(name) = names.pop() else { return Ok(()) };
                 here = openat(&here, "..", DIRECTORY, Mode::empty())?;
-                unlinkat(&here, name.as_slice(), UnlinkatFlags::RemoveDir)
-                    .with_context(|| name.escape_ascii().to_string())?;
+                match unlinkat(&here, name.as_slice(), UnlinkatFlags::RemoveDir) {
+                    Err(Errno::ENOENT) => {}
+                    removed => removed.with_context(|| name.escape_ascii().to_string())?,
+                }
             }
         }
     }
@@ -76,6 +89,7 @@ fn first_directory(here: &OwnedFd) -> Result<Option<Vec<u8>>> {
                     found = Some(name.to_bytes().to_vec());
                 }
             }
+            Err(Errno::ENOENT) => {}
             removed => removed.with_context(|| name.to_string_lossy().into_owned())?,
         }
     }

@@ -2,17 +2,21 @@
 
 use super::digest::Digest;
 use super::manifest::chain_ids;
-use super::store::{ImageRecord, LayerRecord, Store, UseRecord, read_record, record_in};
+use super::container::STATE;
+use super::store::{
+    ImageRecord, LayerRecord, Store, UseRecord, is_temp_name, is_temp_record, read_record, record_in,
+};
 use super::tree;
 use crate::state;
 use crate::sys::misc;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// All of a store.
@@ -50,7 +54,9 @@ impl Contents {
         let used: BTreeSet<&Digest> = contents.uses.iter().map(|used| &used.image).collect();
         let mut images = Vec::new();
         for path in entries(&store.path.join("images"))? {
-            let Some(image) = read_record::<ImageRecord>(&path)? else { continue };
+            let Some(image) = record::<ImageRecord>(&path, &mut contents.unused)? else {
+                continue;
+            };
             if all && !used.contains(&image.id) {
                 contents.unused.push(unused("image", &image.id.to_string(), 0, path));
             } else {
@@ -66,7 +72,7 @@ impl Contents {
 
     fn read_uses(&mut self, store: &Store) -> Result<()> {
         for path in entries(&store.path.join("bundles"))? {
-            let Some(used) = read_record::<UseRecord>(&path)? else { continue };
+            let Some(used) = record::<UseRecord>(&path, &mut self.unused)? else { continue };
             match names_image(&used) {
                 true => self.uses.push(used),
                 false => {
@@ -76,14 +82,18 @@ impl Contents {
             }
         }
         for path in entries(&store.path.join("containers"))? {
-            let used = read_record::<UseRecord>(&path.join("use.json"))?;
-            let lives = used.as_ref().and_then(|used| used.container.as_ref());
-            let lives = lives.is_some_and(|(root, id)| state::in_use(root, id).is_some());
+            if !is_container(&path) {
+                continue;
+            }
+            let used = match read_record::<UseRecord>(&path.join("use.json"))? {
+                None => rebuilt(store, &path)?,
+                used => used,
+            };
+            // Somebody is making it, or removing it.
+            let locked = is_locked(&path)?;
             match used {
-                Some(used) if lives => self.uses.push(used),
-                // Somebody is making it.
-                Some(used) if is_locked(&path)? => self.uses.push(used),
-                None if is_locked(&path)? => {}
+                Some(used) if locked || may_live(&used, &path) => self.uses.push(used),
+                _ if locked => {}
                 _ => {
                     let name = file_name(&path);
                     self.unused.push(unused("directory of a container", &name, 0, path));
@@ -98,14 +108,13 @@ impl Contents {
         let of_uses = self.uses.iter().flat_map(|used| &used.layers);
         let used: BTreeSet<Digest> = of_images.chain(of_uses).cloned().collect();
         for path in entries(&store.path.join("layers"))? {
-            let Some(record) = read_record::<LayerRecord>(&path.join("layer.json"))? else {
-                continue;
-            };
-            match used.contains(&record.diff_id) {
-                true => self.layers.push(record),
+            let Some(diff_id) = Digest::of_file_name(&file_name(&path)) else { continue };
+            let record = record_in(&path)?;
+            match used.contains(&diff_id) {
+                true => self.layers.extend(record),
                 false => {
-                    let name = record.diff_id.to_string();
-                    self.unused.push(unused("layer", &name, record.bytes, path));
+                    let bytes = record.map_or(0, |record| record.bytes);
+                    self.unused.push(unused("layer", &diff_id.to_string(), bytes, path));
                 }
             }
         }
@@ -120,7 +129,8 @@ impl Contents {
         for (what, dir) in [("patch", "patches"), ("joined layer", "joined")] {
             for path in entries(&store.path.join(dir))? {
                 let name = file_name(&path);
-                if !Digest::of_file_name(&name).is_some_and(|digest| used.contains(&digest)) {
+                let Some(chain_id) = Digest::of_file_name(&name) else { continue };
+                if !used.contains(&chain_id) {
                     let record = record_in(&path)?;
                     let bytes = record.map_or(0, |record| record.bytes);
                     self.unused.push(unused(what, &name, bytes, path));
@@ -132,7 +142,7 @@ impl Contents {
 
     fn read_tmp(&mut self, store: &Store) -> Result<()> {
         for path in entries(&store.path.join("tmp"))? {
-            if !is_locked(&path)? {
+            if is_temp_name(&file_name(&path)) && !is_locked(&path)? {
                 self.unused.push(unused("interrupted work", &file_name(&path), 0, path));
             }
         }
@@ -164,6 +174,11 @@ pub fn collect(store: &Store, all: bool) -> Result<Vec<Unused>> {
     removed
         .sort_by_key(|unused| (unused.path.is_dir(), unused.what != "patch", unused.path.clone()));
     for unused in &removed {
+        // The container's own brig may be at it already.
+        let locked = lock(&unused.path);
+        if locked.is_err() {
+            continue;
+        }
         tree::remove_path(&unused.path).with_context(|| unused.path.display().to_string())?;
     }
     Ok(removed)
@@ -180,13 +195,82 @@ fn names_image(used: &UseRecord) -> bool {
     config["annotations"][crate::plan::overlay::IMAGE] == used.image.to_string()
 }
 
-fn is_locked(path: &Path) -> Result<bool> {
-    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
-    match open(path, flags, Mode::empty()) {
-        Ok(fd) => Ok(!misc::try_flock(fd.as_fd(), true)?),
-        // Just gone, or nothing that anybody locks.
-        Err(_) => Ok(false),
+/// A record; what is left of one that was being written, or is damaged, is unused.
+fn record<T: DeserializeOwned>(path: &Path, left: &mut Vec<Unused>) -> Result<Option<T>> {
+    let name = file_name(path);
+    let is_record = |name: &str| name.ends_with(".json");
+    if is_temp_record(&name).is_some_and(is_record) {
+        left.push(unused("interrupted work", &name, 0, path.to_owned()));
+        return Ok(None);
     }
+    if !is_record(&name) {
+        return Ok(None);
+    }
+    let found = read_record(path)?;
+    if found.is_none() {
+        left.push(unused("damaged record", &name, 0, path.to_owned()));
+    }
+    Ok(found)
+}
+
+/// A directory that brig has made for a container: it has nothing that brig does not put there.
+fn is_container(path: &Path) -> bool {
+    let known = ["use.json", "config.json", "rootfs", "init", "data", STATE];
+    let own = |entry: &fs::DirEntry| {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        known.contains(&is_temp_record(&name).unwrap_or(&name))
+    };
+    let named = file_name(path).rsplit_once('-').is_some_and(|(_, n)| n.parse::<u32>().is_ok());
+    let is_dir = path.symlink_metadata().is_ok_and(|meta| meta.is_dir());
+    // One that is just being removed is no matter of ours.
+    let listed = fs::read_dir(path).map(|entries| entries.flatten().all(|entry| own(&entry)));
+    named && is_dir && listed.unwrap_or(false)
+}
+
+/// A container's record that cannot be read, made again of the bundle's config. None: there is none yet,
+/// so it was never created.
+fn rebuilt(store: &Store, path: &Path) -> Result<Option<UseRecord>> {
+    if path.join("use.json").symlink_metadata().is_err() {
+        return Ok(None);
+    }
+    let Ok(config) = fs::read(path.join("config.json")) else { return Ok(None) };
+    let config: serde_json::Value = serde_json::from_slice(&config).unwrap_or_default();
+    let annotation = |name: &str| config["annotations"][name].as_str().unwrap_or_default();
+    let Ok(image) = Digest::parse(annotation(crate::plan::overlay::IMAGE)) else { return Ok(None) };
+    let layers = match store.image_record(&image)? {
+        Some(known) => known.layers,
+        None => {
+            let paths = annotation(crate::plan::overlay::LAYERS).split([':', '/']);
+            paths.filter_map(Digest::of_file_name).collect()
+        }
+    };
+    let state = fs::read_link(path.join(STATE)).ok();
+    let container = state.and_then(|state| {
+        let id = state.file_name()?.to_str()?.to_owned();
+        Some((state.parent()?.to_owned(), id))
+    });
+    Ok(Some(UseRecord { bundle: path.to_owned(), container, image, layers }))
+}
+
+/// Its container is there; where nothing says which one it is, it may be.
+fn may_live(used: &UseRecord, path: &Path) -> bool {
+    match &used.container {
+        Some((root, id)) => state::in_use(root, id).is_some(),
+        None => path.join("use.json").exists(),
+    }
+}
+
+fn is_locked(path: &Path) -> Result<bool> {
+    Ok(lock(path).is_err())
+}
+
+/// Locks what nobody else has locked. Nothing there, or nothing that anybody locks, is as good.
+fn lock(path: &Path) -> Result<Option<OwnedFd>> {
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    let Ok(fd) = open(path, flags, Mode::empty()) else { return Ok(None) };
+    ensure!(misc::try_flock(fd.as_fd(), true)?, "{} is locked", path.display());
+    Ok(Some(fd))
 }
 
 fn file_name(path: &Path) -> String {

@@ -3,6 +3,7 @@
 use super::diff::with_rights;
 use crate::deadline;
 use crate::image::commit::{self, About, Ids, Packed};
+use crate::image::guard::Guard;
 use crate::image::layout::{self, Layout};
 use crate::image::store::{Store, default_path};
 use crate::image::{bundle, change, digest::Digest, upper};
@@ -52,21 +53,15 @@ pub fn commit(root: &Path, store: Option<&Path>, options: &Options, log: &mut Lo
             let mut base = commit::base(&store, &image)?;
             base.0.config = change::apply(&base.0.config, &options.about.changes)?;
             let upper = upper::open_upper(&state, &dir)?;
-            let layout = Layout::open(&path)?;
+            let layout = Layout::open(&path, Guard::spawn(|| state.cgroup.thaw())?)?;
+            let layers = commit::bring_all(&layout, &base.1)?;
             let mut warn = |text: &str| log.borrow_mut().warn(text);
-            let made = (&upper, &ids);
-            let write = || {
-                commit::commit(
-                    &layout,
-                    &tag,
-                    &base,
-                    made,
-                    options.packed,
-                    &options.about,
-                    &mut warn,
-                )
-            };
-            let digest = standing_still(&dir, &state, options.no_pause, write)?;
+            let write = || commit::layer(&layout, &upper, &ids, options.packed, &mut warn);
+            let top = standing_still(&dir, &state, options.no_pause, layout.guard(), write)?;
+            let made = commit::finish(&layout, &tag, &base.0, layers, top, &options.about)?;
+            let digest = made.manifest.clone().context("no manifest")?;
+            let _lock = store.lock_shared()?;
+            store.add_image(made)?;
             log::out(format!("{digest}\n").as_bytes())
         })
     };
@@ -84,17 +79,20 @@ fn standing_still<T>(
     dir: &Dir,
     state: &State,
     no_pause: bool,
+    guard: &Guard,
     act: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
     let runs = dir.status(state)? == Status::Running && !state.cgroup.dirs().is_empty();
     if no_pause || !runs {
         return act();
     }
+    guard.frozen()?;
     let frozen = state.cgroup.freeze(Instant::now() + deadline::FREEZE)?;
     let done = act();
     if frozen {
         state.cgroup.thaw()?;
     }
+    guard.thawed()?;
     done
 }
 

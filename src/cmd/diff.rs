@@ -66,9 +66,14 @@ fn lines(upper: &Upper) -> Result<BTreeMap<Vec<u8>, (char, &'static str)>> {
     let mut lines = BTreeMap::new();
     let mut add = |path: &[u8], kind, what| {
         lines.insert([b"/", path].concat(), (kind, what));
-        let parents = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+        let parents = path.iter().enumerate().rev().filter(|(_, byte)| **byte == b'/');
         for (at, _) in parents {
-            lines.entry([b"/", &path[..at]].concat()).or_insert(('C', "metadata"));
+            let parent = [b"/", &path[..at]].concat();
+            // Those above it are there already.
+            if lines.contains_key(&parent) {
+                break;
+            }
+            lines.insert(parent, ('C', "metadata"));
         }
     };
     for node in upper.nodes()? {

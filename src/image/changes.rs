@@ -2,6 +2,7 @@
 //! looked at, so it takes as long as there are changes, not as long as there are files.
 
 use super::view::{Found, View};
+use super::walk::{self, Merged};
 use super::whiteout;
 use crate::sys::path::{Links, open_in};
 use crate::sys::{Errno, xattr};
@@ -78,12 +79,54 @@ const ELSEWHERE: [&std::ffi::CStr; 4] = [
     c"user.overlay.metacopy",
 ];
 
+/// A directory of an upper, whose entries are being looked at.
+struct Level {
+    dir: OwnedFd,
+    names: std::vec::IntoIter<Vec<u8>>,
+    below: Merged,
+    /// Nothing below shows in it.
+    hidden: bool,
+    /// Which node it is, and whether none below is merged with it.
+    node: Option<(usize, bool)>,
+    /// Of its path.
+    length: usize,
+}
+
 impl Upper {
     /// Everything in it, in the order of the names, a directory before what is in it.
     pub fn nodes(&self) -> Result<Vec<Node>> {
-        let mut nodes = Vec::new();
-        self.list(self.root.as_fd(), &mut Vec::new(), false, &mut nodes)?;
+        let (mut nodes, mut path) = (Vec::new(), Vec::new());
+        let top = self.root.try_clone()?;
+        let root = Level {
+            names: names(top.as_fd())?.into_iter(),
+            dir: top,
+            below: Merged::root(&self.below)?,
+            hidden: false,
+            node: None,
+            length: 0,
+        };
+        let mut levels = vec![root];
+        while let Some(level) = levels.last_mut() {
+            path.truncate(level.length);
+            let Some(name) = level.names.next() else {
+                self.leave(levels.pop(), &path, &mut nodes);
+                continue;
+            };
+            walk::push(&mut path, &name)?;
+            let inside = self
+                .one(level, &name, &path, &mut nodes)
+                .with_context(|| path.escape_ascii().to_string())?;
+            levels.extend(inside);
+        }
         Ok(nodes)
+    }
+
+    /// A directory is done: what is there because of mounts alone is no change.
+    fn leave(&self, level: Option<Level>, path: &[u8], nodes: &mut Vec<Node>) {
+        let Some((at, is_new)) = level.and_then(|level| level.node) else { return };
+        if nodes.len() == at + 1 && self.is_for_mounts(path, is_new, &nodes[at].change) {
+            nodes.pop();
+        }
     }
 
     /// Opens something of it.
@@ -92,58 +135,37 @@ impl Upper {
         Ok(open_in(self.root.as_fd(), &path, flags | OFlag::O_NOFOLLOW, Links::Refuse)?)
     }
 
-    /// `hidden`: nothing below shows in this directory.
-    fn list(
-        &self,
-        dir: BorrowedFd<'_>,
-        path: &mut Vec<u8>,
-        hidden: bool,
-        nodes: &mut Vec<Node>,
-    ) -> Result<()> {
-        for name in names(dir)? {
-            let before = path.len();
-            if before > 0 {
-                path.push(b'/');
-            }
-            path.extend_from_slice(&name);
-            self.one(dir, &name, path, hidden, nodes)
-                .with_context(|| path.escape_ascii().to_string())?;
-            path.truncate(before);
-        }
-        Ok(())
-    }
-
+    /// One entry; the directory to go on in, if it is one.
     fn one(
         &self,
-        dir: BorrowedFd<'_>,
+        level: &Level,
         name: &[u8],
-        path: &mut Vec<u8>,
-        hidden: bool,
+        path: &[u8],
         nodes: &mut Vec<Node>,
-    ) -> Result<()> {
+    ) -> Result<Option<Level>> {
+        let dir = level.dir.as_fd();
         let stat = match fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
             // The container goes on while it is looked at.
-            Err(Errno::ENOENT) => return Ok(()),
+            Err(Errno::ENOENT) => return Ok(None),
             stat => stat?,
         };
-        let below = if hidden { None } else { self.find(path)? };
+        let below = level.below.find(name)?;
         if whiteout::is_whiteout(&stat) {
             if below.is_some() {
-                nodes.push(Node { path: path.clone(), change: Change::Deleted });
+                nodes.push(Node { path: path.to_vec(), change: Change::Deleted });
             }
-            return Ok(());
+            return Ok(None);
         }
         if below.as_ref().is_some_and(|found| self.is_own(found)) {
-            return Ok(());
+            return Ok(None);
         }
         refuse_elsewhere(dir, name)?;
         if !is(&stat, SFlag::S_IFDIR) {
-            return self.file(dir, name, path, stat, below, nodes);
+            return self.file(dir, name, path, stat, below, nodes).map(|()| None);
         }
-        let merged = below.filter(|found| found.is(SFlag::S_IFDIR));
-        let opaque = hidden || merged.is_none() || whiteout::is_opaque(dir, name)?;
-        let was_other = merged.is_none() && !hidden && self.find(path)?.is_some();
-        let at = nodes.len();
+        let was_other = below.as_ref().is_some_and(|found| !walk::is_directory(found));
+        let merged = below.filter(walk::is_directory);
+        let opaque = level.hidden || merged.is_none() || whiteout::is_opaque(dir, name)?;
         let change = match &merged {
             Some(found) => {
                 let what = compare_metadata(dir, name, &stat, found)?;
@@ -152,17 +174,15 @@ impl Upper {
             None if was_other => Change::Changed { stat, what: What::Content, opaque: true },
             None => Change::Added(stat),
         };
-        let is_new = merged.is_none();
-        nodes.push(Node { path: path.clone(), change });
+        let node = Some((nodes.len(), merged.is_none()));
+        nodes.push(Node { path: path.to_vec(), change });
         let inside = match openat(dir, name, DIRECTORY, Mode::empty()) {
-            Err(Errno::ENOENT) => return Ok(()),
+            Err(Errno::ENOENT) => return Ok(None),
             inside => inside?,
         };
-        self.list(inside.as_fd(), path, opaque, nodes)?;
-        if nodes.len() == at + 1 && self.is_for_mounts(path, is_new, &nodes[at].change) {
-            nodes.pop();
-        }
-        Ok(())
+        let below = if opaque { Merged::nothing() } else { level.below.enter(name)? };
+        let names = names(inside.as_fd())?.into_iter();
+        Ok(Some(Level { dir: inside, names, below, hidden: opaque, node, length: path.len() }))
     }
 
     fn file(
@@ -198,11 +218,6 @@ impl Upper {
         };
         let only_times = matches!(change, Change::Changed { what, .. } if *what != What::Content);
         (is_new || only_times) && self.mount_points.iter().any(leads)
-    }
-
-    fn find(&self, path: &[u8]) -> Result<Option<Found>> {
-        let parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
-        self.below.find(&parts, self.below.len())
     }
 
     fn is_own(&self, found: &Found) -> bool {

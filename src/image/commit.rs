@@ -9,6 +9,8 @@ use super::resolve::{self, Image, Layer};
 use super::source::Source;
 use super::store::{ImageRecord, Store};
 use super::tar_writer::{File, Writer, ensure_no_whiteout};
+use super::view::Found;
+use super::walk::{self, Merged};
 use super::whiteout::{OPAQUE, PREFIX};
 use crate::log;
 use crate::plan::idmap::IdMap;
@@ -19,7 +21,7 @@ use nix::sys::stat::{FileStat, SFlag};
 use ruzstd::encoding::{CompressionLevel, compress};
 use serde_json::{Value, json};
 use std::io::{self, Read, Seek, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 /// How a layer is packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,17 +83,25 @@ impl<W: Write> Write for Digesting<W> {
 /// Writes the upper as an archive with the image-spec's whiteouts.
 fn archive<W: Write>(upper: &Upper, ids: &Ids, out: W, warn: &mut dyn FnMut(&str)) -> Result<W> {
     let mut writer = Writer::new(out);
+    let mut here = Here { path: b".".to_vec(), dir: upper.root.try_clone()? };
     for node in upper.nodes()? {
-        add(upper, ids, &node, &mut writer, warn)
+        add(upper, ids, &node, &mut here, &mut writer, warn)
             .with_context(|| node.path.escape_ascii().to_string())?;
     }
     writer.finish()
+}
+
+/// The directory that was looked into last: the next is often the same.
+struct Here {
+    path: Vec<u8>,
+    dir: OwnedFd,
 }
 
 fn add<W: Write>(
     upper: &Upper,
     ids: &Ids,
     node: &Node,
+    here: &mut Here,
     writer: &mut Writer<W>,
     warn: &mut dyn FnMut(&str),
 ) -> Result<()> {
@@ -111,7 +121,11 @@ fn add<W: Write>(
         }
     };
     ensure_no_whiteout(&node.path)?;
-    let dir = upper.open(dir, OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+    if here.path != dir {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
+        *here = Here { path: dir.to_vec(), dir: upper.open(dir, flags)? };
+    }
+    let dir = &here.dir;
     let mut file = File {
         path: &node.path,
         at: (dir.as_fd(), name),
@@ -140,7 +154,7 @@ fn inside(maps: &[IdMap], id: u32) -> Result<u32> {
 }
 
 /// A layer in the layout: its descriptor, and its digest without compression.
-fn layer(
+pub fn layer(
     layout: &Layout,
     upper: &Upper,
     ids: &Ids,
@@ -305,30 +319,41 @@ fn created() -> Result<String> {
     }
 }
 
-/// Writes the image; gives the digest of its manifest.
-pub fn commit(
+/// Takes the layers of the base along.
+pub fn bring_all(layout: &Layout, image: &Image) -> Result<Vec<Descriptor>> {
+    image.layers.iter().map(|layer| bring(layout, image, layer)).collect()
+}
+
+/// Writes the image of the base's layers and one more, whose diff id is known; gives what the store
+/// remembers of it.
+pub fn finish(
     layout: &Layout,
     tag: &str,
-    (record, image): &(ImageRecord, Image),
-    (upper, ids): (&Upper, &Ids),
-    packed: Packed,
+    base: &ImageRecord,
+    mut layers: Vec<Descriptor>,
+    (top, diff_id): (Descriptor, Digest),
     about: &About,
-    warn: &mut dyn FnMut(&str),
-) -> Result<Digest> {
-    let mut layers = Vec::new();
-    for layer in &image.layers {
-        layers.push(bring(layout, image, layer)?);
-    }
-    let (descriptor, diff_id) = layer(layout, upper, ids, packed, warn)?;
-    layers.push(descriptor);
-    let config = config(&record.config, &diff_id, about)?;
-    let config = layout.add(CONFIG, &serde_json::to_vec(&config)?)?;
+) -> Result<ImageRecord> {
+    layers.push(top);
+    let config = config(&base.config, &diff_id, about)?;
+    let text = serde_json::to_string(&config)?;
+    let described = layout.add(CONFIG, text.as_bytes())?;
     let manifest = json!({
-        "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers,
+        "schemaVersion": 2, "mediaType": MANIFEST, "config": described, "layers": layers,
     });
     let manifest = layout.add(MANIFEST, &serde_json::to_vec(&manifest)?)?;
     layout.name(tag, &manifest)?;
-    Ok(manifest.digest)
+    let diff_ids = base.layers.iter().cloned().chain([diff_id]).collect();
+    Ok(ImageRecord {
+        id: described.digest,
+        manifest: Some(manifest.digest),
+        names: vec![format!("{}:{tag}", layout.path().display())],
+        source: layout.path().to_owned(),
+        config: text,
+        layers: diff_ids,
+        blobs: layers,
+        created: config["created"].as_str().map(str::to_owned),
+    })
 }
 
 /// The image's config with one more layer.
@@ -358,48 +383,39 @@ fn config(base: &str, diff_id: &Digest, about: &About) -> Result<Value> {
 pub fn export<W: Write>(upper: &Upper, ids: &Ids, out: W, warn: &mut dyn FnMut(&str)) -> Result<W> {
     let mut writer = Writer::new(out);
     let mut path = Vec::new();
-    tree(upper, ids, &mut path, &mut writer, warn)?;
+    let root = Merged::root(&upper.below)?;
+    // Each directory with the names that are still to come, and the length of its path.
+    let mut levels = vec![(root.names()?.into_iter(), root, 0)];
+    while let Some((names, dir, length)) = levels.last_mut() {
+        path.truncate(*length);
+        let Some(name) = names.next() else {
+            levels.pop();
+            continue;
+        };
+        walk::push(&mut path, &name)?;
+        let what = || path.escape_ascii().to_string();
+        let Some(found) = dir.find(&name)? else { continue };
+        if !write(&found, ids, &path, &mut writer).with_context(what)? {
+            warn(&format!("{}: a socket is left out", path.escape_ascii()));
+        }
+        if walk::is_directory(&found) {
+            let inside = dir.enter(&name).with_context(what)?;
+            levels.push((inside.names().with_context(what)?.into_iter(), inside, path.len()));
+        }
+    }
     writer.finish()
 }
 
-fn tree<W: Write>(
-    view: &Upper,
+fn write<W: Write>(
+    found: &Found,
     ids: &Ids,
-    path: &mut Vec<u8>,
+    path: &[u8],
     writer: &mut Writer<W>,
-    warn: &mut dyn FnMut(&str),
-) -> Result<()> {
-    let parts = |path: &[u8]| -> Vec<Vec<u8>> {
-        path.split(|byte| *byte == b'/')
-            .filter(|name| !name.is_empty())
-            .map(<[u8]>::to_vec)
-            .collect()
-    };
-    let here = parts(path);
-    let here: Vec<&[u8]> = here.iter().map(Vec::as_slice).collect();
-    for name in view.below.names(&here)? {
-        let before = path.len();
-        if before > 0 {
-            path.push(b'/');
-        }
-        path.extend_from_slice(&name);
-        let there: Vec<&[u8]> = here.iter().copied().chain([name.as_slice()]).collect();
-        if let Some(found) = view.below.find(&there, view.below.len())? {
-            let mut stat: FileStat = found.stat;
-            stat.st_uid = inside(&ids.0, stat.st_uid)?;
-            stat.st_gid = inside(&ids.1, stat.st_gid)?;
-            let at = (found.dir.as_fd(), found.name.as_slice());
-            let attributes = attributes(at.0, at.1)?;
-            let file = File { path, at, stat, attributes };
-            let what = || path.escape_ascii().to_string();
-            if !writer.file(&file).with_context(what)? {
-                warn(&format!("{}: a socket is left out", path.escape_ascii()));
-            }
-            if found.is(SFlag::S_IFDIR) {
-                tree(view, ids, path, writer, warn)?;
-            }
-        }
-        path.truncate(before);
-    }
-    Ok(())
+) -> Result<bool> {
+    let mut stat: FileStat = found.stat;
+    stat.st_uid = inside(&ids.0, stat.st_uid)?;
+    stat.st_gid = inside(&ids.1, stat.st_gid)?;
+    let at = (found.dir.as_fd(), found.name.as_slice());
+    let attributes = attributes(at.0, at.1)?;
+    writer.file(&File { path, at, stat, attributes })
 }

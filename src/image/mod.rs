@@ -13,6 +13,7 @@
 //!   [`patch`] makes what the layers cannot say alone.
 //! * [`convert`]: the config, [`defaults`] and [`capabilities`] in it, and what [`flags`] change. [`init_layer`]: the bundle's own layer.
 //! * [`changes`]: what a container has changed; [`commit`]: that as a layer, with [`change`]s of the config.
+//! * [`walk`]: a tree of layers, directory by directory. [`guard`]: undoes what a commit leaves that is killed.
 //! * [`tree`]: removal. [`warnings`]: what is not as the image says.
 
 pub mod bundle;
@@ -27,6 +28,7 @@ pub mod defaults;
 pub mod digest;
 pub mod dirs;
 pub mod flags;
+pub mod guard;
 pub mod init_layer;
 pub mod layers;
 pub mod layout;
@@ -48,6 +50,7 @@ pub mod upper;
 pub mod usage;
 pub mod user;
 pub mod view;
+pub mod walk;
 pub mod warnings;
 pub mod whiteout;
 pub mod worker;

@@ -8,23 +8,29 @@ use crate::plan::overlay::{IMAGE, Layers};
 use crate::process::socket::{Socket, receive};
 use crate::state::{self, Dir, State};
 use crate::sys::mountinfo::{Mount, mounts};
-use anyhow::{Context, Result, bail, ensure};
-use nix::fcntl::{OFlag, open};
+use crate::sys::cred;
+use anyhow::{Context, Result, bail};
+use nix::fcntl::{AtFlags, OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, fstatat};
 use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 use std::collections::HashSet;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 const DIRECTORY: OFlag =
     OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
+/// More mounts on one place are not taken away to look below them.
+const MOST_COVERS: usize = 16;
+
 /// Opens what a container has changed, and what is below.
 pub fn open_upper(state: &State, dir: &Dir) -> Result<Upper> {
     let layers = of(state)?;
+    worker::raise_open_files()?;
     let mut below = View::default();
     for layer in &layers.lower {
         below.add(layer, HashSet::new())?;
@@ -43,6 +49,7 @@ pub fn open_upper(state: &State, dir: &Dir) -> Result<Upper> {
 pub fn open_merged(state: &State, dir: &Dir) -> Result<Upper> {
     if state.layers.is_none() {
         let what = || state.rootfs.display().to_string();
+        worker::raise_open_files()?;
         let root = open(&state.rootfs, DIRECTORY, Mode::empty()).with_context(what)?;
         let mut below = View::default();
         below.add_open(root.try_clone()?);
@@ -84,21 +91,51 @@ fn in_memory(state: &State) -> Result<OwnedFd> {
     let point = parked(&mountinfo).context("it has no mount to be kept below")?;
     let (socket, own) = Socket::pair()?;
     let worker = worker::spawn(None, |_| {
-        setns(&init, CloneFlags::CLONE_NEWNS).context("join its mount namespace: only root may")?;
+        // In the container's user namespace: of mounts that are copied into another one's none can be
+        // taken away. Nobody who has power over that namespace may look into this process.
+        cred::dumpable(false)?;
+        let mut namespaces = CloneFlags::CLONE_NEWNS;
+        if other_user_namespace(state.pid)? {
+            namespaces |= CloneFlags::CLONE_NEWUSER;
+        }
+        setns(&init, namespaces).context("join its mount namespace: only root may")?;
+        cred::dumpable(false)?;
         unshare(CloneFlags::CLONE_NEWNS).context("copy its mount namespace")?;
         // The container's mounts have the container's as peers.
         let flags = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
         mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).context("make it private")?;
         let flags = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
-        umount2(&point, flags).with_context(|| format!("umount {}", point.display()))?;
-        let parked = open(&point, DIRECTORY, Mode::empty())?;
-        ensure!(fstatfs(&parked)?.filesystem_type() == TMPFS_MAGIC, "it is covered");
+        // Several mounts may cover it, one on the other.
+        let is_upper = |dir: &OwnedFd| -> Result<bool> {
+            let has = |name: &str| fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok();
+            Ok(fstatfs(dir)?.filesystem_type() == TMPFS_MAGIC && has("upper") && has("work"))
+        };
+        let mut found = None;
+        for _ in 0..MOST_COVERS {
+            umount2(&point, flags).with_context(|| format!("umount {}", point.display()))?;
+            let here = open(&point, DIRECTORY, Mode::empty())?;
+            if is_upper(&here)? {
+                found = Some(here);
+                break;
+            }
+        }
+        let parked = found.context("it is covered")?;
         let upper = nix::fcntl::openat(&parked, "upper", DIRECTORY, Mode::empty())?;
         socket.send(upper.as_fd(), "upper")?;
         Ok(Vec::new())
     })?;
     worker.wait(|_| ())?;
     receive(&own)
+}
+
+/// Whether a process is in another user namespace than this one.
+fn other_user_namespace(pid: i32) -> Result<bool> {
+    let namespace = |process: &str| -> Result<_> {
+        let path = format!("/proc/{process}/ns/user");
+        let meta = fs::metadata(&path).with_context(|| path)?;
+        Ok((meta.dev(), meta.ino()))
+    };
+    Ok(namespace("self")? != namespace(&pid.to_string())?)
 }
 
 /// The mount point of the tmpfs that brig calls "upper".

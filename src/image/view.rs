@@ -161,6 +161,12 @@ impl View {
         Ok(shown.into_iter().collect())
     }
 
+    /// The layers' own directories and their numbers, the highest first.
+    pub fn roots(&self) -> Result<Vec<(usize, OwnedFd)>> {
+        let root = |(index, layer): (usize, &LayerDir)| Ok((index, layer.root.try_clone()?));
+        self.layers.iter().enumerate().rev().map(root).collect()
+    }
+
     /// How many layers there are.
     pub fn len(&self) -> usize {
         self.layers.len()

@@ -50,6 +50,7 @@ mod images_diff;
 mod images_hostile;
 mod images_peers;
 mod images_shapes;
+mod images_store;
 mod inherited;
 mod invalid;
 mod kill;

@@ -157,7 +157,10 @@ impl Made {
             match std::fs::read_dir(&path).map(|mut entries| entries.next().is_none()) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Ok(true) => before.push(name),
-                _ => bail!("{} is there already: a bundle is made in a new directory", path.display()),
+                _ => bail!(
+                    "{} is there already: a bundle is made in a new directory",
+                    path.display()
+                ),
             }
         }
         Ok(Made { bundle: bundle.to_owned(), directory, before })

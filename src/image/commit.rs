@@ -406,12 +406,7 @@ pub fn export<W: Write>(upper: &Upper, ids: &Ids, out: W, warn: &mut dyn FnMut(&
     writer.finish()
 }
 
-fn write<W: Write>(
-    found: &Found,
-    ids: &Ids,
-    path: &[u8],
-    writer: &mut Writer<W>,
-) -> Result<bool> {
+fn write<W: Write>(found: &Found, ids: &Ids, path: &[u8], writer: &mut Writer<W>) -> Result<bool> {
     let mut stat: FileStat = found.stat;
     stat.st_uid = inside(&ids.0, stat.st_uid)?;
     stat.st_gid = inside(&ids.1, stat.st_gid)?;

@@ -1,10 +1,11 @@
 //! What the store holds, who uses it, and the removal of what nobody does: docs/layers.md, Users.
 
+use super::container::STATE;
 use super::digest::Digest;
 use super::manifest::chain_ids;
-use super::container::STATE;
 use super::store::{
-    ImageRecord, LayerRecord, Store, UseRecord, is_temp_name, is_temp_record, read_record, record_in,
+    ImageRecord, LayerRecord, Store, UseRecord, is_temp_name, is_temp_record, read_record,
+    record_in,
 };
 use super::tree;
 use crate::state;

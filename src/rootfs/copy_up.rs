@@ -9,9 +9,10 @@ use nix::sys::stat::{
     mknodat, utimensat,
 };
 use nix::sys::time::TimeSpec;
-use nix::unistd::{Gid, Uid, fchownat, symlinkat};
+use nix::unistd::{Gid, Uid, Whence, fchownat, lseek, symlinkat};
 use std::ffi::CStr;
 use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Deeper trees are made to exhaust something.
@@ -69,10 +70,32 @@ fn copy_one(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, depth: usize)
 fn copy_file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr) -> Result<()> {
     // O_NONBLOCK: should it have become a fifo, nobody waits for its other end.
     let mut source = File::from(open(from, name, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?);
-    let mode = fstat(&source).context("fstat")?.st_mode & SFlag::S_IFMT.bits();
+    let stat = fstat(&source).context("fstat")?;
+    let mode = stat.st_mode & SFlag::S_IFMT.bits();
     ensure!(mode == SFlag::S_IFREG.bits(), "is no file any more");
-    let made = open(to, name, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL)?;
-    std::io::copy(&mut source, &mut File::from(made)).context("copy")?;
+    let mut made = File::from(open(to, name, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL)?);
+    copy_data(&mut source, &mut made, stat.st_size).context("copy")
+}
+
+/// Copies what is no hole: a file of some bytes and gigabytes of holes takes no gigabytes of memory.
+fn copy_data(from: &mut File, to: &mut File, size: i64) -> Result<()> {
+    to.set_len(size.cast_unsigned())?;
+    let mut at = 0;
+    while at < size {
+        let data = match lseek(&*from, at, Whence::SeekData) {
+            // A hole up to the end.
+            Err(Errno::ENXIO) => break,
+            data => data?,
+        };
+        let hole = lseek(&*from, data, Whence::SeekHole)?.min(size);
+        if hole <= data {
+            break;
+        }
+        from.seek(SeekFrom::Start(data.cast_unsigned()))?;
+        to.seek(SeekFrom::Start(data.cast_unsigned()))?;
+        std::io::copy(&mut (&mut *from).take((hole - data).cast_unsigned()), to)?;
+        at = hole;
+    }
     Ok(())
 }
 

@@ -1,0 +1,262 @@
+//! A store, and layouts, that something went wrong with: damaged records, brigs that were killed, gc
+//! beside everything, directories that are not brig's; trees that only hostile containers make.
+
+use crate::images::{Images, base};
+use crate::layout::Archive;
+use crate::sandbox::brig_only;
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::sys::stat::{Mode, mkdirat};
+use serde_json::json;
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+impl Images {
+    fn simple(&self, name: &str) -> String {
+        let mut layout = self.layout(name);
+        layout.layer(base()).layer(Archive::new().file(name, name.as_bytes()));
+        layout.finish("v1", &json!({"Entrypoint": ["/init"]}))
+    }
+
+    fn records(&self, dir: &str) -> Vec<PathBuf> {
+        fs::read_dir(self.store().join(dir)).unwrap().map(|entry| entry.unwrap().path()).collect()
+    }
+
+    fn run_again(&self, image: &str) {
+        let id = format!("{}-again", self.sandbox.id);
+        self.brig(&["run", "--image", image, &id, "--", "true"]).ok();
+    }
+}
+
+/// Makes directories in each other, deeper than any path is long.
+fn nest(dir: &Path, levels: usize) {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
+    let mut here: OwnedFd = openat(AT_FDCWD, dir, flags, Mode::empty()).unwrap();
+    for _ in 0..levels {
+        mkdirat(&here, "d", Mode::S_IRWXU).unwrap();
+        here = openat(&here, "d", flags, Mode::empty()).unwrap();
+    }
+}
+
+#[test]
+fn damaged_records_are_made_again_or_ignored() {
+    brig_only!();
+    let images = Images::new();
+    let image = images.simple("image");
+    images.run_again(&image);
+    for text in [Vec::new(), vec![0; 300], b"{\"id\":".to_vec()] {
+        for dir in ["images", "layers"] {
+            for record in images.records(dir) {
+                let path = if dir == "layers" { record.join("layer.json") } else { record };
+                fs::write(path, &text).unwrap();
+            }
+            for command in ["images", "layers"] {
+                images.brig(&[command]).ok();
+            }
+            images.run_again(&image);
+            images.brig(&["gc"]).ok();
+            images.run_again(&image);
+        }
+    }
+    // What was put aside is gone.
+    assert_eq!(images.records("tmp"), [PathBuf::new(); 0]);
+    assert_eq!(images.records("layers").len(), 2);
+}
+
+#[test]
+fn gc_keeps_a_container_whose_record_is_damaged() {
+    brig_only!();
+    let images = Images::new();
+    let image = images.simple("image");
+    let id = images.sandbox.id.clone();
+    images.brig(&["run", "--detach", "--image", &image, &id, "--", "sleep"]).ok();
+    let own = images.store().join("containers").join(format!("{id}-0"));
+    for text in [&b""[..], &[0; 100]] {
+        fs::write(own.join("use.json"), text).unwrap();
+        let said = images.brig(&["gc", "--all"]).ok().stdout;
+        assert!(own.join("data/upper").exists(), "{said}");
+        assert_eq!(images.records("layers").len(), 2, "{said}");
+    }
+    images.brig(&["delete", "--force", &id]).ok();
+    images.brig(&["gc", "--all"]).ok();
+    assert_eq!(images.records("containers"), [PathBuf::new(); 0]);
+    assert_eq!(images.records("layers"), [PathBuf::new(); 0]);
+}
+
+#[test]
+fn gc_beside_run_disturbs_neither() {
+    brig_only!();
+    let images = Images::new();
+    let image = images.simple("image");
+    images.run_again(&image);
+    let end = Instant::now() + Duration::from_secs(5);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while Instant::now() < end {
+                images.brig(&["gc"]).ok();
+                images.brig(&["images"]).ok();
+            }
+        });
+        let mut runs = 0;
+        while Instant::now() < end {
+            let id = format!("{}-{runs}", images.sandbox.id);
+            images.brig(&["run", "--image", &image, &id, "--", "true"]).ok();
+            runs += 1;
+        }
+        assert!(runs > 3, "{runs} runs");
+    });
+}
+
+#[test]
+fn gc_and_bundle_remove_nothing_that_brig_did_not_make() {
+    brig_only!();
+    let images = Images::new();
+    let image = images.simple("image");
+    let store = images.store();
+    let mine = [
+        "tmp/mine",
+        "layers/mine",
+        "patches/mine",
+        "joined/mine",
+        "images/mine.txt",
+        "bundles/mine",
+        "containers/mine-1/mine",
+    ];
+    for name in mine {
+        fs::create_dir_all(store.join(name).parent().unwrap()).unwrap();
+        fs::write(store.join(name), "mine").unwrap();
+    }
+    let said = images.brig(&["gc", "--all"]).ok().stdout;
+    for name in mine {
+        assert!(store.join(name).exists(), "{name}: {said}");
+    }
+    // A link leads to somebody else's.
+    let other = images.sandbox.dir.join("other");
+    fs::create_dir_all(other.join("sha256-".to_owned() + &"0".repeat(64))).unwrap();
+    fs::remove_dir_all(store.join("patches")).unwrap();
+    std::os::unix::fs::symlink(&other, store.join("patches")).unwrap();
+    images.brig(&["gc", "--all"]).fails_with("patches is not a directory");
+    assert_eq!(fs::read_dir(&other).unwrap().count(), 1);
+    fs::remove_file(store.join("patches")).unwrap();
+    // And a bundle is made where there is nothing of the kind.
+    let bundle = images.sandbox.dir.join("own");
+    for name in ["init", "data", "rootfs"] {
+        fs::create_dir_all(bundle.join(name)).unwrap();
+        fs::write(bundle.join(name).join("mine"), "").unwrap();
+        images
+            .brig(&["bundle", &image, bundle.to_str().unwrap()])
+            .fails_with("is there already: a bundle is made in a new directory");
+        assert!(bundle.join(name).join("mine").exists());
+    }
+}
+
+#[test]
+fn a_moved_tag_names_one_image_and_what_commit_wrote_is_listed() {
+    brig_only!();
+    let images = Images::new();
+    let Some(image) = images.shell() else { return };
+    let id = images.sandbox.id.clone();
+    images.keep(&image, &id, "echo x >/new");
+    let args = ["commit", "--message", "again", &id, &image];
+    for _ in 0..2 {
+        images.brig(&args).ok();
+        let listed = images.brig(&["images"]).ok().stdout;
+        assert_eq!(listed.lines().filter(|line| line.contains("image:v1")).count(), 1, "{listed}");
+    }
+    images.brig(&["commit", &id, "out:v2"]).ok();
+    let listed = images.brig(&["images"]).ok().stdout;
+    assert_eq!(listed.lines().filter(|line| line.contains("/out:v2")).count(), 1, "{listed}");
+}
+
+#[test]
+fn a_commit_that_is_killed_leaves_the_container_running_and_no_blob() {
+    brig_only!();
+    let images = Images::new();
+    let Some(image) = images.shell() else { return };
+    let id = images.sandbox.id.clone();
+    images.start(&[], &image, "echo ready; sleep 1000");
+    let noise: Vec<u8> =
+        (0..48_u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    fs::write(images.own_bundle(&id).join("data/upper/noise"), noise).unwrap();
+    let out = images.sandbox.dir.join("out");
+    let store = images.store();
+    let mut seen = 0;
+    for signal in [libc::SIGTERM, libc::SIGHUP, libc::SIGKILL] {
+        let args = ["--store", store.to_str().unwrap(), "commit", &id, "out:v1"];
+        let mut running = images.sandbox.command(&args).spawn().unwrap();
+        let end = Instant::now() + Duration::from_secs(20);
+        while images.sandbox.status() != "paused" && running.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < end, "neither paused nor done");
+        }
+        seen += usize::from(running.try_wait().unwrap().is_none());
+        let pid = nix::unistd::Pid::from_raw(running.id().cast_signed());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::try_from(signal).unwrap()).unwrap();
+        running.wait().unwrap();
+        let end = Instant::now() + Duration::from_secs(5);
+        let left = || fs::read_dir(&out).map_or(0, |entries| entries.flatten().count());
+        while images.sandbox.status() != "running" || left() > 0 {
+            assert!(Instant::now() < end, "{}, {} left", images.sandbox.status(), left());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    assert_eq!(seen, 3, "a commit ended before it was seen at work");
+    images.brig(&["delete", "--force", &id]).ok();
+}
+
+#[test]
+fn trees_of_any_depth_are_walked_or_refused() {
+    brig_only!();
+    let images = Images::new();
+    let Some(image) = images.shell() else { return };
+    let id = images.sandbox.id.clone();
+    images.keep(&image, &id, "mkdir /deep");
+    let upper = images.own_bundle(&id).join("data/upper/deep");
+    nest(&upper, 1000);
+    let begun = Instant::now();
+    let deepest = "/deep".to_owned() + &"/d".repeat(1000);
+    assert!(images.diff(&id).contains(&format!("A {deepest}")));
+    images.brig(&["commit", &id, "out:v2"]).ok();
+    images.brig(&["export", "-o", "exported.tar", &id]).ok();
+    assert!(begun.elapsed().as_secs() < 30, "{:?}", begun.elapsed());
+    let bundle = images.bundle("out:v2", "bundle-of-commit");
+    let top = images.layers(&bundle).pop().unwrap();
+    assert!(top.join(&deepest[1..]).is_dir());
+    // Deeper than the paths of an image are long.
+    crate::tree::remove(&upper.join("d")).unwrap();
+    nest(&upper, 20_000);
+    for args in [vec!["diff", &id], vec!["commit", &id, "out:v3"], vec!["export", "-o", "x", &id]] {
+        images.brig(&args).fails_with("a path of more than 4096 bytes");
+    }
+    images.brig(&["delete", &id]).ok();
+}
+
+#[test]
+fn a_sparse_file_of_a_volume_stays_sparse() {
+    brig_only!();
+    let images = Images::new();
+    let Some(image) = images.shell() else { return };
+    let size = (1_u64 << 30).to_string();
+    let big = Archive::new()
+        .dir("data")
+        .pax(&[
+            ("GNU.sparse.major", b"0"),
+            ("GNU.sparse.minor", b"1"),
+            ("GNU.sparse.size", size.as_bytes()),
+            ("GNU.sparse.map", b"0,1,536870912,1"),
+            ("GNU.sparse.name", b"data/big"),
+        ])
+        .file("data/big", b"xy");
+    let mut layout = images.layout("sparse");
+    layout.layer(crate::images_commit::shell().unwrap()).layer(big);
+    let config = json!({"Env": ["PATH=/bin"], "Volumes": {"/data": {}}});
+    let sparse = layout.finish("v1", &config);
+    drop(image);
+    let said = images.prints(
+        &sparse,
+        "stat -c '%s %b' /data/big; dd if=/data/big bs=1 skip=536870912 count=1 2>/dev/null",
+    );
+    let words: Vec<&str> = said.split_whitespace().collect();
+    assert_eq!((words[0], words[2]), (size.as_str(), "y"), "{said}");
+    assert!(words[1].parse::<u64>().unwrap() < 64, "{said}");
+}

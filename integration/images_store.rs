@@ -224,7 +224,7 @@ fn trees_of_any_depth_are_walked_or_refused() {
     assert!(top.join(&deepest[1..]).is_dir());
     // Deeper than the paths of an image are long.
     crate::tree::remove(&upper.join("d")).unwrap();
-    nest(&upper, 20_000);
+    nest(&upper, 3000);
     for args in [vec!["diff", &id], vec!["commit", &id, "out:v3"], vec!["export", "-o", "x", &id]] {
         images.brig(&args).fails_with("a path of more than 4096 bytes");
     }

@@ -60,7 +60,7 @@ fn damaged_records_are_made_again_or_ignored() {
         }
     }
     // What was put aside is gone.
-    assert_eq!(images.records("tmp"), [PathBuf::new(); 0]);
+    assert!(images.records("tmp").is_empty());
     assert_eq!(images.records("layers").len(), 2);
 }
 
@@ -80,8 +80,8 @@ fn gc_keeps_a_container_whose_record_is_damaged() {
     }
     images.brig(&["delete", "--force", &id]).ok();
     images.brig(&["gc", "--all"]).ok();
-    assert_eq!(images.records("containers"), [PathBuf::new(); 0]);
-    assert_eq!(images.records("layers"), [PathBuf::new(); 0]);
+    assert!(images.records("containers").is_empty());
+    assert!(images.records("layers").is_empty());
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn a_commit_that_is_killed_leaves_the_container_running_and_no_blob() {
     let id = images.sandbox.id.clone();
     images.start(&[], &image, "echo ready; sleep 1000");
     let noise: Vec<u8> =
-        (0..48_u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        (0..48_u32 << 20).map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()[2]).collect();
     fs::write(images.own_bundle(&id).join("data/upper/noise"), noise).unwrap();
     let out = images.sandbox.dir.join("out");
     let store = images.store();

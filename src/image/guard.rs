@@ -123,9 +123,9 @@ mod tests {
         let (kept, gone) = (dir.join("kept"), dir.join("gone"));
         fs::create_dir(&dir).unwrap();
         let thaw = dir.join("thawed");
-        let guard = Guard::spawn(|| Ok(fs::write(&thaw, "")?)).unwrap();
+        let guard = Guard::spawn(|| Ok(File::create(&thaw).map(drop)?)).unwrap();
         guard.remove(&kept).unwrap();
-        fs::write(&kept, "").unwrap();
+        File::create(&kept).unwrap();
         guard.keep().unwrap();
         guard.frozen().unwrap();
         guard.remove(&gone).unwrap();
@@ -136,6 +136,6 @@ mod tests {
         guard.frozen().and_then(|()| guard.thawed()).unwrap();
         drop(guard);
         assert!(thaw.exists());
-        fs::remove_dir_all(&dir).unwrap();
+        super::super::tree::remove_path(&dir).unwrap();
     }
 }

@@ -54,7 +54,10 @@ fn wrong_arguments_are_told_in_the_log_too() {
     for args in [&["create"][..], &["frobnicate"], &["start", "--frobnicate", "x"]] {
         let _ = fs::remove_file(&log);
         let globals = ["--log", log.to_str().unwrap(), "--log-format", "json"];
-        sandbox.brig(&[&globals[..], args].concat()).fails();
+        let done = sandbox.brig(&[&globals[..], args].concat());
+        // runc's for a command that it does not know.
+        let code = if args == ["frobnicate"] { 3 } else { 1 };
+        assert_eq!(done.code, Some(code), "{done:?}");
         let text = fs::read_to_string(&log).unwrap();
         assert_eq!(text.lines().count(), 1, "{text}");
         let entry: Value = serde_json::from_str(&text).unwrap();
@@ -114,9 +117,55 @@ fn what_is_not_supported_yet_is_refused_by_name() {
         let done = sandbox.brig(args);
         assert!(done.code.is_some_and(|code| code != 0), "{done:?}");
         assert!(done.stderr.contains(name), "{done:?}");
-        assert_eq!(done.stdout, "");
+        assert_eq!(done.stderr.lines().count(), 1, "{done:?}");
         sandbox.assert_nothing_left();
     }
+}
+
+#[test]
+fn wrong_arguments_show_the_commands_help_on_stdout_and_no_arguments_brigs() {
+    let sandbox = Sandbox::new();
+    for args in [&["state"][..], &["state", "--frobnicate", "x"], &["--frobnicate", "list"]] {
+        let done = sandbox.brig(args);
+        assert_eq!(done.code, Some(1), "{done:?}");
+        assert!(done.stdout.starts_with("Incorrect Usage"), "{done:?}");
+        assert!(done.stdout.to_lowercase().contains("usage:"), "{done:?}");
+        assert!(!args.contains(&"state") || done.stdout.contains(" state "), "{done:?}");
+    }
+    let unknown = sandbox.brig(&["frobnicate"]);
+    assert_eq!((unknown.code, unknown.stdout.as_str()), (Some(3), ""), "{unknown:?}");
+    let nothing = sandbox.brig(&[]).ok();
+    assert!(nothing.stdout.to_lowercase().contains("usage:") && nothing.stderr.is_empty());
+}
+
+#[test]
+fn an_empty_list_is_null_in_json_as_with_runc() {
+    let sandbox = Sandbox::new();
+    assert_eq!(sandbox.brig(&["list", "--format", "json"]).ok().stdout, "null\n");
+}
+
+#[test]
+fn a_spec_is_written_to_the_file_that_crun_would_write_it_to() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    let bundle = sandbox.dir.join("new");
+    fs::create_dir(&bundle).unwrap();
+    let is_config = |path: &std::path::Path| {
+        let config: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+        assert!(config["ociVersion"].is_string(), "{config}");
+    };
+    fs::write(sandbox.dir.join("one.json"), "x".repeat(100_000)).unwrap();
+    for flag in ["-f", "--file"] {
+        sandbox.brig(&["spec", flag, "one.json"]).ok();
+        is_config(&sandbox.dir.join("one.json"));
+    }
+    sandbox.brig(&["spec", "--bundle", "new", "--file=two.json"]).ok();
+    is_config(&bundle.join("two.json"));
+    let absolute = sandbox.dir.join("three.json");
+    sandbox.brig(&["spec", "--bundle", "new", "--file", absolute.to_str().unwrap()]).ok();
+    is_config(&absolute);
+    sandbox.brig(&["spec", "--file", "no/such/file"]).fails_with("no/such/file");
+    assert!(!bundle.join("config.json").exists());
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn the_callers_groups_are_not_inherited() {
 }
 
 #[test]
-fn the_umask_is_as_configured_and_the_callers_otherwise() {
+fn the_umask_is_as_configured_and_022_otherwise_whatever_the_callers_is() {
     assert_eq!(
         with_user(json!({"uid": 0, "gid": 0, "umask": 0o27})).facts("umask").get("umask"),
         "0027"
@@ -48,8 +48,20 @@ fn the_umask_is_as_configured_and_the_callers_otherwise() {
         Ok(())
     });
     let facts = Facts::parse(&sandbox.spawn(command).wait().ok().stdout);
-    // config.md: if unspecified, the umask should not be changed. runc has 022 then.
-    assert_eq!(facts.get("umask"), if crate::sandbox::is_peer() { "0022" } else { "0077" });
+    assert_eq!(facts.get("umask"), "0022");
+    let sandbox = with_user(json!({"uid": 0, "gid": 0, "umask": 0o1027}));
+    assert_eq!(sandbox.facts("umask").get("umask"), "0027");
+    // exec's processes have the container's, also with a file that names none.
+    sandbox.script("sleep 60").create();
+    sandbox.start();
+    let process = json!({"args": ["/init", "umask"], "cwd": "/", "user": {"uid": 0, "gid": 0},
+        "env": [format!("BRIG_TEST={}", sandbox.id)]});
+    fs::write(sandbox.dir.join("process.json"), process.to_string()).unwrap();
+    for args in [&["--process", "process.json", &sandbox.id][..], &[&sandbox.id, "/init", "umask"]]
+    {
+        let done = sandbox.brig(&[&["exec"], args].concat()).ok();
+        assert_eq!(Facts::parse(&done.stdout).get("umask"), "0027", "{args:?}");
+    }
 }
 
 #[test]

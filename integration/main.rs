@@ -33,6 +33,7 @@ mod cve_mounts;
 mod delegate;
 mod devices;
 mod ends;
+mod engine_words;
 mod engines;
 mod exec;
 mod exec_cgroup;

@@ -61,19 +61,18 @@ fn home_comes_from_the_containers_passwd() {
 fn a_hostile_passwd_changes_nothing_but_home() {
     brig_only!();
     // Ends, lines and fields of every kind; a file that never ends; one that is no file.
-    for text in [
-        "",
-        "\n\n",
-        "root",
-        ":::::",
-        "x:x:0",
-        "root:x:0:0:::\n",
-        "root:x:4294967296:0::/evil:\n",
-        "\u{0}\u{0}:\u{ff}",
-    ] {
+    for text in
+        ["", "\n\n", "root", ":::::", "x:x:0", "root:x:4294967296:0::/evil:\n", "\u{0}\u{0}:\u{ff}"]
+    {
         let sandbox = Sandbox::new();
         sandbox.add_file("etc/passwd", text);
         assert!(environment(&sandbox.facts("env")).contains(&"HOME=/"), "{text:?}");
+    }
+    for home in ["", "relative"] {
+        let sandbox = Sandbox::new();
+        sandbox.add_file("etc/passwd", &format!("root:x:0:0::{home}:\n"));
+        let variable = format!("HOME={home}");
+        assert!(environment(&sandbox.facts("env")).contains(&variable.as_str()), "{home:?}");
     }
     let sandbox = Sandbox::new();
     sandbox.add_file("etc/passwd", &format!("root:x:0:0::{}:\n", "/x".repeat(1 << 20)));

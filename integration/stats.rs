@@ -164,13 +164,31 @@ fn events_come_in_their_interval_and_end_with_the_container() {
     let took = start.elapsed();
     assert!(took > Duration::from_millis(550), "{took:?}");
     sandbox.brig(&["kill", &sandbox.id, "KILL"]).ok();
-    if crate::sandbox::is_peer() {
-        // With cgroup v1 runc waits for the cgroup to go.
-        sandbox.wait_for_status("stopped");
-        sandbox.delete();
-    }
+    // With cgroup v1 they go on until the cgroup has gone.
+    sandbox.wait_for_status("stopped");
+    sandbox.delete();
     let done = events.wait().ok();
     assert!(lines(&done.stdout).iter().all(|event| event["type"] == "stats"), "{done:?}");
+}
+
+#[test]
+fn with_cgroup_v1_events_go_on_until_the_container_is_deleted() {
+    let v1 = host::controller("memory").is_some_and(|(version, _)| version == Version::V1);
+    if !v1 {
+        return skip("the controller memory is not on a v1 hierarchy here");
+    }
+    let sandbox = Sandbox::new();
+    idle(&sandbox);
+    let mut events = follow(&sandbox);
+    wait_for(&events, "stats");
+    sandbox.brig(&["kill", &sandbox.id, "KILL"]).ok();
+    sandbox.wait_for_status("stopped");
+    let count = || fs::read_to_string(&events.stdout).unwrap().lines().count();
+    let before = count();
+    assert!(host::wait_until(Duration::from_secs(10), || count() > before + 1));
+    assert!(events.child.try_wait().unwrap().is_none());
+    sandbox.delete();
+    events.wait().ok();
 }
 
 #[test]
@@ -200,10 +218,8 @@ fn a_container_that_dies_for_lack_of_memory_has_told_so() {
     let events = follow(&sandbox);
     wait_for(&events, "stats");
     sandbox.start();
-    if crate::sandbox::is_peer() {
-        sandbox.wait_for_status("stopped");
-        sandbox.delete();
-    }
+    sandbox.wait_for_status("stopped");
+    sandbox.delete();
     let done = events.wait().ok();
     let oom: Vec<Value> =
         lines(&done.stdout).into_iter().filter(|event| event["type"] == "oom").collect();

@@ -6,7 +6,7 @@
 #![no_main]
 
 use anyhow::Context;
-use brig::cli::{self, Parsed};
+use brig::cli::{self, Mistake, Parsed};
 use brig::log::Log;
 use brig::{cmd, seal, sys};
 
@@ -32,10 +32,14 @@ fn run() -> i32 {
     let (globals, command) = match cli::parse(args) {
         Parsed::Run(globals, command) => (globals, *command),
         Parsed::Say(text) => return brig::log::out(text.as_bytes()).map_or(1, |()| 0),
-        Parsed::Wrong(globals, text) => {
+        Parsed::Wrong(Mistake { globals, text, help, code }) => {
+            if let Some(help) = help {
+                // A reader that has gone away misses nothing: the error is on stderr.
+                let _ = brig::log::out(format!("Incorrect Usage: {text}\n\n{help}").as_bytes());
+            }
             let log = globals.and_then(|globals| open_log(&globals).ok());
             log.unwrap_or_default().fail(&anyhow::anyhow!(text));
-            return 1;
+            return code;
         }
     };
     let mut log = match open_log(&globals) {

@@ -272,6 +272,7 @@ complete -c brig -n "__fish_brig_using_subcommand run" -l rm -d 'Says that it is
 complete -c brig -n "__fish_brig_using_subcommand run" -l no-subreaper -d 'Do not adopt the orphans of the container'
 complete -c brig -n "__fish_brig_using_subcommand run" -s h -l help -d 'Print help'
 complete -c brig -n "__fish_brig_using_subcommand spec" -s b -l bundle -d 'Where to write it [default: .]' -r -F
+complete -c brig -n "__fish_brig_using_subcommand spec" -s f -l file -d 'Write there, from DIR, over what is there' -r -F
 complete -c brig -n "__fish_brig_using_subcommand spec" -l rootless -d 'For an ordinary user, who calls it'
 complete -c brig -n "__fish_brig_using_subcommand spec" -s h -l help -d 'Print help'
 complete -c brig -n "__fish_brig_using_subcommand start" -s h -l help -d 'Print help'

@@ -66,6 +66,11 @@ fn watch_v1(dir: &Path) -> Result<Watch> {
 }
 
 impl Watch {
+    /// Its end is that of the cgroup.
+    pub fn is_v1(&self) -> bool {
+        matches!(self, Watch::V1 { .. })
+    }
+
     /// What to wait for.
     pub fn poll_fd(&self) -> PollFd<'_> {
         match self {

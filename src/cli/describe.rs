@@ -198,6 +198,7 @@ pub(super) fn subcommand(name: &'static str) -> clap::Command {
         "spec" => command
             .about("Write a config.json to start from")
             .arg(option("bundle", "DIR", "Where to write it [default: .]").short('b'))
+            .arg(option("file", "FILE", "Write there, from DIR, over what is there").short('f'))
             .arg(flag("rootless", "For an ordinary user, who calls it")),
         "events" => command
             .about("Tell what a container uses up, and when it runs out of memory, until it ends")

@@ -54,7 +54,7 @@ pub enum Command {
     Ps { id: String, format: ListFormat, options: Vec<String> },
     Delete { id: String, regex: bool, force: bool },
     List { format: ListFormat, quiet: bool },
-    Spec { bundle: PathBuf, rootless: bool },
+    Spec { bundle: PathBuf, file: Option<PathBuf>, rootless: bool },
     Events(events::Options),
     Stats(stats::Options),
     Bundle(bundle::Options),
@@ -138,9 +138,25 @@ pub enum Parsed {
     Run(Globals, Box<Command>),
     /// Help or version: to stdout.
     Say(String),
-    /// The arguments are wrong. The globals, as far as they are known, say where the log is.
-    Wrong(Option<Globals>, String),
+    /// The arguments are wrong.
+    Wrong(Mistake),
 }
+
+/// What is wrong with the arguments.
+#[derive(Debug)]
+pub struct Mistake {
+    /// As far as they are known: they say where the log is.
+    pub globals: Option<Globals>,
+    /// The error.
+    pub text: String,
+    /// For stdout: how the command is used, as runc shows it.
+    pub help: Option<String>,
+    /// What brig exits with.
+    pub code: i32,
+}
+
+/// runc's exit code for a command that it does not know.
+const UNKNOWN_COMMAND: i32 = 3;
 
 /// brig with all of its commands, for man pages and completions.
 pub fn definition() -> clap::Command {
@@ -163,13 +179,24 @@ pub fn parse(args: Vec<OsString>) -> Parsed {
         }
     }
     let before = place.map_or(args.len(), |place| place);
-    let wrong = |text, before: &[OsString]| Parsed::Wrong(globals_alone(before), text);
+    let wrong = |text, before: &[OsString], help, code| {
+        Parsed::Wrong(Mistake { globals: globals_alone(before), text, help, code })
+    };
+    if called.is_none() && globals_alone(&args).is_some() {
+        return Parsed::Say(brig.render_help().to_string());
+    }
     if let Some(unknown) = called.as_ref().filter(|called| !COMMANDS.contains(&called.as_str())) {
-        let text = match unknown_option(&args[..before], &brig) {
-            Some(option) => format!("unexpected argument '{option}' found: see brig --help"),
-            None => format!("unknown command {unknown:?}: {}see brig --help", meant(unknown)),
+        return match unknown_option(&args[..before], &brig) {
+            Some(option) => {
+                let text = format!("unexpected argument '{option}' found: see brig --help");
+                wrong(text, &args[..before], Some(brig.render_help().to_string()), 1)
+            }
+            None => {
+                let text =
+                    format!("unknown command {unknown:?}: {}see brig --help", meant(unknown));
+                wrong(text, &args[..before], None, UNKNOWN_COMMAND)
+            }
         };
-        return wrong(text, &args[..before]);
     }
     let args = double_dashes(args, &brig);
     let args = match place {
@@ -182,8 +209,9 @@ pub fn parse(args: Vec<OsString>) -> Parsed {
         Ok(matches) => read::read(&matches),
         Err(error) if !error.use_stderr() => Parsed::Say(error.to_string()),
         Err(error) => {
-            let command = called.map(|called| format!("{called}: ")).unwrap_or_default();
-            wrong(format!("{command}{}", message(&error)), &args[..before.min(args.len())])
+            let command = called.as_ref().map(|called| format!("{called}: ")).unwrap_or_default();
+            let text = format!("{command}{}", message(&error));
+            wrong(text, &args[..before.min(args.len())], Some(help(called.as_deref())), 1)
         }
     }
 }
@@ -250,6 +278,15 @@ fn globals_alone(args: &[OsString]) -> Option<Globals> {
     alone.try_get_matches_from(args).ok().as_ref().map(read::globals)
 }
 
+/// How a command is used, or brig.
+fn help(command: Option<&str>) -> String {
+    let mut brig = definition();
+    brig.build();
+    let found =
+        command.and_then(|name| brig.find_subcommand_mut(name)).map(clap::Command::render_help);
+    found.unwrap_or_else(|| brig.render_help()).to_string()
+}
+
 /// clap's first paragraph, without its "error: ".
 fn message(error: &clap::Error) -> String {
     let text = error.to_string();
@@ -303,7 +340,14 @@ fn double_dashes(mut args: Vec<OsString>, brig: &clap::Command) -> Vec<OsString>
         if !arg.starts_with('-') {
             match command.find_subcommand(&arg) {
                 Some(called) => command = called,
-                None if ["exec", "ps"].contains(&command.get_name()) => break,
+                None if ["exec", "ps"].contains(&command.get_name()) => {
+                    // As with runc, what stands after the id is the program's, flags too.
+                    if command.get_name() == "exec" && args.get(i).is_some_and(|next| next != "--")
+                    {
+                        args.insert(i, "--".into());
+                    }
+                    break;
+                }
                 None => {}
             }
             continue;

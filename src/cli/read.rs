@@ -1,7 +1,7 @@
 //! What clap has matched becomes plain values.
 
 use super::describe::{LIMITS, NOT_YET};
-use super::{Command, Globals, ListFormat, Parsed, UNNAMED};
+use super::{Command, Globals, ListFormat, Mistake, Parsed, UNNAMED};
 use crate::cmd::create::How;
 use crate::cmd::{bundle, commit, events, mounts, stats, update};
 use crate::image::commit::{About, Packed};
@@ -19,23 +19,25 @@ use std::path::PathBuf;
 pub(super) fn read(matches: &ArgMatches) -> Parsed {
     let globals = globals(matches);
     let Some((name, matches_of)) = matches.subcommand() else {
-        return Parsed::Wrong(Some(globals), "no command: see brig --help".into());
+        return wrong(globals, "no command: see brig --help".into());
     };
     if let Some(flag) = refused(matches).or_else(|| refused(matches_of)) {
-        return Parsed::Wrong(
-            Some(globals),
-            format!("{name}: --{flag} is not supported by this version of brig"),
-        );
+        let text = format!("{name}: --{flag} is not supported by this version of brig");
+        return wrong(globals, text);
     }
     if let Some(argument) = needless(name, matches_of) {
         let text = format!("{name}: unexpected argument {argument:?}: only --image takes some");
-        return Parsed::Wrong(Some(globals), text);
+        return wrong(globals, text);
     }
     if let Some(text) = contradiction(name, matches_of) {
-        return Parsed::Wrong(Some(globals), format!("{name}: {text}"));
+        return wrong(globals, format!("{name}: {text}"));
     }
     let command = command(name, matches_of, &globals);
     Parsed::Run(globals, Box::new(command))
+}
+
+fn wrong(globals: Globals, text: String) -> Parsed {
+    Parsed::Wrong(Mistake { globals: Some(globals), text, help: None, code: 1 })
 }
 
 /// What stands before the command.
@@ -182,6 +184,7 @@ fn command(name: &str, matches: &ArgMatches, globals: &Globals) -> Command {
         "list" => Command::List { format: format(matches), quiet: matches.get_flag("quiet") },
         "spec" => Command::Spec {
             bundle: path(matches, "bundle").unwrap_or_else(|| ".".into()),
+            file: path(matches, "file"),
             rootless: matches.get_flag("rootless"),
         },
         "events" => Command::Events(events::Options {

@@ -56,7 +56,7 @@ fn switches_take_gos_values() {
 fn wrong_arguments_still_say_where_the_log_is() {
     for line in ["brig --log /l create", "brig --log /l frobnicate", "brig --log /l run --bogus x"]
     {
-        let Parsed::Wrong(globals, _) = parse_line(line) else { panic!("{line}") };
+        let Parsed::Wrong(Mistake { globals, .. }) = parse_line(line) else { panic!("{line}") };
         assert_eq!(globals.unwrap().log, Some(PathBuf::from("/l")), "{line}");
     }
 }
@@ -77,7 +77,7 @@ fn what_is_not_supported_is_refused_by_name() {
         ("brig Start x", "did you mean start? see"),
         ("brig create --frobnicate x", "--frobnicate"),
     ] {
-        let Parsed::Wrong(_, text) = parse_line(line) else { panic!("{line}") };
+        let Parsed::Wrong(Mistake { text, .. }) = parse_line(line) else { panic!("{line}") };
         assert!(text.contains(word), "{line}: {text}");
     }
     assert!(matches!(parse_line("brig --rootless=false start x"), Parsed::Run(..)));
@@ -93,6 +93,12 @@ fn what_exec_executes_is_left_alone() {
     let Parsed::Run(_, command) = parse_line("brig exec x -- ls --") else { panic!() };
     let Command::Exec(options) = *command else { panic!() };
     assert_eq!(options.args, ["ls", "--"]);
+    let Parsed::Run(_, command) = parse_line("brig exec --detach=false x -t --user 5 true") else {
+        panic!()
+    };
+    let Command::Exec(options) = *command else { panic!() };
+    assert_eq!(options.args, ["-t", "--user", "5", "true"]);
+    assert!(!options.tty && options.user.is_none());
 }
 
 #[test]

@@ -45,7 +45,7 @@ struct Data {
     network_interfaces: Option<()>,
 }
 
-/// Prints events until the container ends or nobody reads them any more.
+/// Prints events until the container ends, with cgroup v1 until it is deleted, or nobody reads them any more.
 pub fn events(root: &Path, options: &Options) -> Result<()> {
     go(root, options).with_context(|| format!("events {}", options.id))
 }
@@ -71,23 +71,36 @@ pub fn running(state: &State) -> Result<OwnedFd> {
 
 fn follow(state: &State, init: &OwnedFd, interval: Duration) -> Result<()> {
     let mut watch = state.cgroup.watch_oom()?;
+    // As runc's: with cgroup v1 its watch ends with the cgroup, which is there until delete.
+    let until_deleted = watch.as_ref().is_some_and(Watch::is_v1);
+    let mut init = Some(init);
     let mut next = Instant::now() + interval;
     loop {
         let ready = wait(init, watch.as_ref(), next)?;
         if ready.told {
             watch = heed(state, watch)?;
+            if until_deleted && watch.is_none() {
+                return Ok(());
+            }
         }
         if ready.ended {
-            // What it died of may have come between the two.
-            return heed(state, watch).map(drop);
+            if !until_deleted {
+                // What it died of may have come between the two.
+                return heed(state, watch).map(drop);
+            }
+            init = None;
         }
         if ready.unread {
             return Ok(());
         }
         if Instant::now() >= next {
-            let data = look(state)?;
+            let data = match look(state) {
+                // Deleted in this moment.
+                Err(_) if init.is_none() => return Ok(()),
+                data => data?,
+            };
             // The files of a container that has just ended say nothing.
-            if !wait(init, None, Instant::now())?.ended {
+            if until_deleted || !wait(init, None, Instant::now())?.ended {
                 tell(state, "stats", Some(data))?;
             }
             next = (next + interval).max(Instant::now());
@@ -113,21 +126,20 @@ struct Ready {
     told: bool,
 }
 
-/// Waits for something to happen, until `end`.
-fn wait(init: &OwnedFd, watch: Option<&Watch>, end: Instant) -> Result<Ready> {
+/// Waits for something to happen, until `end`. No `init`: it has ended already.
+fn wait(init: Option<&OwnedFd>, watch: Option<&Watch>, end: Instant) -> Result<Ready> {
     let stdout = std::io::stdout();
-    let mut fds = vec![
-        PollFd::new(init.as_fd(), PollFlags::POLLIN),
-        // An error, or hung up: nobody reads any more.
-        PollFd::new(stdout.as_fd(), PollFlags::empty()),
-    ];
+    // An error, or hung up: nobody reads any more.
+    let mut fds = vec![PollFd::new(stdout.as_fd(), PollFlags::empty())];
+    fds.extend(init.map(|init| PollFd::new(init.as_fd(), PollFlags::POLLIN)));
     fds.extend(watch.map(Watch::poll_fd));
     match poll(&mut fds, left(end)) {
         Err(Errno::EINTR) => return Ok(Ready::default()),
         polled => polled.context("poll")?,
     };
     let any = |index: usize| fds.get(index).is_some_and(|fd| fd.any() != Some(false));
-    Ok(Ready { ended: any(0), unread: any(1), told: any(2) })
+    let after_init = 1 + usize::from(init.is_some());
+    Ok(Ready { ended: init.is_some() && any(1), unread: any(0), told: any(after_init) })
 }
 
 fn look(state: &State) -> Result<Data> {

@@ -27,8 +27,16 @@ pub fn list(root: &Path, format: ListFormat, quiet: bool, log: &mut Log) -> Resu
         found.iter().map(|one| show(&one.state, one.status, &owners[&one.state.uid])).collect();
     match format {
         ListFormat::Json => {
+            // As runc has it: its empty list is Go's nil.
+            let shown = Some(shown).filter(|shown| !shown.is_empty());
             let text = log::printable_json(&serde_json::to_string(&shown)?);
-            log::out(format!("{text}\n").as_bytes())
+            log::out(
+                format!(
+                    "{text}
+"
+                )
+                .as_bytes(),
+            )
         }
         ListFormat::Table => log::out(table(&shown).as_bytes()),
     }

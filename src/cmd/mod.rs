@@ -54,7 +54,7 @@ pub fn run(globals: &Globals, command: Command, log: &mut Log) -> Result<i32> {
             each(root, &id, regex, |id| delete::delete(root, id, force, log))
         }
         Command::List { format, quiet } => list::list(root, format, quiet, log),
-        Command::Spec { bundle, rootless } => spec::spec(&bundle, rootless),
+        Command::Spec { bundle, file, rootless } => spec::spec(&bundle, file.as_deref(), rootless),
         Command::Events(options) => events::events(root, &options),
         Command::Stats(options) => stats::stats(root, &options, log),
         Command::Bundle(options) => bundle::bundle(store, &options, log),

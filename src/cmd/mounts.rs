@@ -39,14 +39,10 @@ fn go(root: &Path, options: &Options, log: &mut Log) -> Result<()> {
     let mut warnings = Vec::new();
     let mounts = parse(&name, &text, &mut warnings)?;
     warnings.iter().for_each(|warning| log.warn(warning));
-    let locate = |error: &mut anyhow::Error| {
-        if let Some(at) = error.downcast_mut::<At>() {
-            let part = if is_array(&text) { "mounts" } else { "" };
-            at.locate_in_part(name.clone(), part, &text);
-        }
-    };
+    let part = if is_array(&text) { "mounts" } else { "" };
+    let locate = |at: &mut At| at.locate_in_part(name.clone(), part, &text);
     apply(root, options, &mounts, &locate, log).map_err(|mut error| {
-        locate(&mut error);
+        error.downcast_mut::<At>().map(locate);
         error
     })
 }
@@ -71,7 +67,7 @@ fn apply(
     root: &Path,
     options: &Options,
     mounts: &[spec::Mount],
-    locate: &dyn Fn(&mut anyhow::Error),
+    locate: &dyn Fn(&mut At),
     log: &mut Log,
 ) -> Result<()> {
     let dir = Dir::open(root, &options.id)?;
@@ -88,9 +84,9 @@ fn apply(
     let mounts = plan::live::add(mounts, &config, &state.bundle, &mut warnings)?;
     let opened = rootfs::live::open(&mounts, &live::users(&mounts, &state)?)?;
     live::add(&dir, &mut state, &mounts, &opened, &|mut error| {
-        locate(&mut error);
+        error.downcast_mut::<At>().map(locate);
         describe(&error)
     })?;
-    warnings.iter().for_each(|warning| log.warn(warning));
+    warnings.iter().for_each(|warning| log.warn(&spec::located_warning(warning, locate)));
     Ok(())
 }

@@ -17,14 +17,20 @@ fn has_cgroup2_alone() -> bool {
     hierarchy::detect().is_ok_and(|(version, _)| version == Version::V2)
 }
 
-/// Writes it into a bundle that has none; `rootless`: as it can be run without root's rights.
-pub fn spec(bundle: &Path, rootless: bool) -> Result<()> {
-    let path = bundle.join("config.json");
+/// Writes it into a bundle that has none, or as crun does to `file`, from the bundle, whatever is there.
+/// `rootless`: as it can be run without root's rights.
+pub fn spec(bundle: &Path, file: Option<&Path>, rootless: bool) -> Result<()> {
+    let path = bundle.join(file.unwrap_or(Path::new("config.json")));
     let mut text = template(rootless)?;
     if !has_cgroup2_alone() {
         replace(&mut text, CGROUP_NAMESPACE, "")?;
     }
-    match std::fs::File::options().write(true).create_new(true).open(&path) {
+    let mut how = std::fs::File::options();
+    match file {
+        Some(_) => how.create(true).truncate(true),
+        None => how.create_new(true),
+    };
+    match how.write(true).open(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
             bail!("spec: file {} exists. Remove it first", path.display())
         }

@@ -231,6 +231,7 @@ fn confined(mut process: spec::Process, own: spec::Process) -> spec::Process {
     process.apparmor_profile = given(process.apparmor_profile).or(own.apparmor_profile);
     process.selinux_label = given(process.selinux_label).or(own.selinux_label);
     process.capabilities = process.capabilities.or(own.capabilities);
+    process.user.umask = process.user.umask.or(own.user.umask);
     process.oom_score_adj = process.oom_score_adj.or(own.oom_score_adj);
     process.scheduler = process.scheduler.or(own.scheduler);
     process.io_priority = process.io_priority.or(own.io_priority);

@@ -52,9 +52,7 @@ pub fn become_user(process: &Process, execution: &Execution, channel: &Channel) 
     ids::become_user(process)?;
     // The change of ids has reset it to fs.suid_dumpable.
     cred::dumpable(false)?;
-    if let Some(mask) = process.umask {
-        umask(Mode::from_bits_truncate(mask));
-    }
+    umask(Mode::from_bits_truncate(process.umask));
     if entered.is_err() {
         let chdir = chdir(process.cwd.as_str());
         chdir.with_context(|| format!("chdir({})", process.cwd)).at("process.cwd")?;

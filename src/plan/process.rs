@@ -31,8 +31,8 @@ pub struct Process {
     pub gid: u32,
     /// Supplementary groups.
     pub groups: Vec<u32>,
-    /// File mode mask, where one is given.
-    pub umask: Option<u32>,
+    /// File mode mask.
+    pub umask: u32,
     /// Resource number, soft and hard limit, place.
     pub rlimits: Vec<(u32, u64, u64, String)>,
     /// Capabilities.
@@ -120,10 +120,6 @@ impl Process {
         let env = environment(&spec.env)?;
         let value = |name: &str| env.iter().find_map(|entry| entry.strip_prefix(name));
         are_ids(&spec.user)?;
-        let umask = spec.user.umask;
-        if umask.is_some_and(|umask| umask > 0o777) {
-            Err(anyhow!("is more than 0777 (511)")).at("process.user.umask")?;
-        }
         let oom = spec.oom_score_adj;
         if oom.is_some_and(|score| !(-1000..=1000).contains(&score)) {
             Err(anyhow!("is not between -1000 and 1000")).at("process.oomScoreAdj")?;
@@ -138,7 +134,8 @@ impl Process {
             uid: spec.user.uid,
             gid: spec.user.gid,
             groups: spec.user.additional_gids.clone(),
-            umask,
+            // As runc, not the caller's; more bits than these are cut off by the kernel.
+            umask: spec.user.umask.unwrap_or(0o022) & 0o777,
             rlimits: rlimits(&spec.rlimits)?,
             capabilities: Capabilities::new(
                 spec.capabilities.as_ref(),
@@ -212,23 +209,20 @@ fn are_ids(user: &spec::User) -> Result<()> {
     }
 }
 
-/// Each name once, at its first place, with its last value.
+/// Each name once: the last entry of it, at its place.
 fn environment(entries: &[String]) -> Result<Vec<String>> {
     let mut kept: Vec<String> = Vec::with_capacity(entries.len() + 1);
-    let mut places = std::collections::HashMap::with_capacity(entries.len());
-    for (i, entry) in entries.iter().enumerate() {
+    let mut names = std::collections::HashSet::with_capacity(entries.len());
+    for (i, entry) in entries.iter().enumerate().rev() {
         let name = entry.split_once('=').map(|(name, _)| name);
         let Some(name) = name.filter(|name| !name.is_empty()) else {
             return Err(anyhow!("{entry:?} is not NAME=value")).at(format!("process.env[{i}]"));
         };
-        match places.insert(name, kept.len()) {
-            None => kept.push(entry.clone()),
-            Some(place) => {
-                places.insert(name, place);
-                kept[place].clone_from(entry);
-            }
+        if names.insert(name) {
+            kept.push(entry.clone());
         }
     }
+    kept.reverse();
     Ok(kept)
 }
 
@@ -396,7 +390,7 @@ mod tests {
     #[test]
     fn the_last_of_duplicate_variables_wins() {
         let env = ["A=1", "B=2", "A=3", "A=4"].map(String::from);
-        assert_eq!(environment(&env).unwrap(), ["A=4", "B=2"]);
+        assert_eq!(environment(&env).unwrap(), ["B=2", "A=4"]);
         assert!(environment(&["=x".into()]).is_err());
         assert!(environment(&["x".into()]).is_err());
     }

@@ -16,8 +16,8 @@ const PATH_MAX: usize = libc::PATH_MAX.cast_unsigned() as usize;
 /// out of the root then).
 pub fn home_of(uid: u32) -> Option<Vec<u8>> {
     let home = field(read()?, uid, 5)?;
-    // Longer than any path would only be too much for execve's environment.
-    (home.starts_with(b"/") && home.len() < PATH_MAX).then_some(home)
+    // Empty or relative, too, as with runc. Longer than any path would only be too much for execve's environment.
+    (home.len() < PATH_MAX && !home.contains(&0)).then_some(home)
 }
 
 /// The name of a user.

@@ -185,6 +185,26 @@ fn memory_policy_is_that_of_all_processes() {
 }
 
 #[test]
+fn memory_policies_can_be_of_several_nodes() {
+    brig_only!();
+    let nodes = std::fs::read_to_string("/sys/devices/system/node/has_memory");
+    let nodes = nodes.unwrap_or_default();
+    if !nodes.trim().starts_with("0-") {
+        return skip("one node of memory: a policy of several is not tested by effect");
+    }
+    for (policy, told) in [
+        (json!({"mode": "MPOL_BIND", "nodes": "0-1"}), "0x2 0x3"),
+        (json!({"mode": "MPOL_BIND", "nodes": "1"}), "0x2 0x2"),
+        (json!({"mode": "MPOL_INTERLEAVE", "nodes": "0,1"}), "0x3 0x3"),
+        (json!({"mode": "MPOL_PREFERRED", "nodes": "1"}), "0x1 0x2"),
+        (json!({"mode": "MPOL_PREFERRED_MANY", "nodes": "0-1"}), "0x5 0x3"),
+    ] {
+        let sandbox = with(["linux", "memoryPolicy"], policy.clone());
+        assert_eq!(sandbox.facts("sched").get("mempolicy"), told, "{policy}");
+    }
+}
+
+#[test]
 fn memory_nodes_that_are_not_there_are_named() {
     brig_only!();
     for nodes in ["2000", "0,2000"] {
@@ -192,6 +212,48 @@ fn memory_nodes_that_are_not_there_are_named() {
         let sandbox = with(["linux", "memoryPolicy"], policy);
         sandbox.create_with(&[]).fails_with("are all nodes there");
         sandbox.assert_nothing_left();
+    }
+}
+
+/// A running container, and what `exec` says in it.
+fn with_affinity(affinity: Value, cpuset: Option<&str>) -> (Sandbox, crate::sandbox::Done) {
+    let sandbox = with(["process", "execCPUAffinity"], affinity);
+    if let Some(cpus) = cpuset {
+        sandbox.patch(|config| config["linux"]["resources"]["cpu"] = json!({"cpus": cpus}));
+    }
+    sandbox.script("sleep 60").run_with(&["--detach"]).ok();
+    let done = sandbox.brig(&["exec", &sandbox.id, "/init", "affinity"]);
+    (sandbox, done)
+}
+
+#[test]
+fn the_initial_affinity_is_set_before_the_cgroup_and_the_final_one_in_it() {
+    brig_only!();
+    if std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() < 2) {
+        return skip("needs two processors");
+    }
+    // The cpuset does not have the first CPU: only outside of it can a process be bound to that.
+    let (_sandbox, done) = with_affinity(json!({"initial": "0"}), Some("1"));
+    assert_eq!(Facts::parse(&done.ok().stdout).get("affinity"), "1");
+    let (_sandbox, done) = with_affinity(json!({"initial": "0", "final": "0"}), Some("1"));
+    assert_eq!(done.code, Some(255));
+    assert!(done.stderr.contains("process.execCPUAffinity.final: none of"), "{done:?}");
+}
+
+#[test]
+fn an_affinity_that_cannot_be_had_is_an_error_with_its_place() {
+    brig_only!();
+    for field in ["initial", "final"] {
+        let place = format!("process.execCPUAffinity.{field}");
+        for cpus in ["one", "1-0", "0,,1", "-1", "0-"] {
+            let sandbox = with(["process", "execCPUAffinity"], json!({field: cpus}));
+            sandbox.create_with(&[]).fails_with(&format!("{place} (config.json line"));
+            sandbox.assert_nothing_left();
+        }
+        let (sandbox, done) = with_affinity(json!({field: "1023"}), None);
+        assert_eq!(done.code, Some(255));
+        assert!(done.stderr.contains(&format!("{place}: none of")), "{done:?}");
+        assert_eq!(sandbox.status(), "running");
     }
 }
 
@@ -223,6 +285,22 @@ fn a_process_file_does_not_lose_what_the_container_has() {
     let facts = Facts::parse(&done.stdout);
     assert_eq!(facts.word("personality", 0), "8", "{facts}");
     assert_eq!(scheduled(&facts), "3 4 0 0x0", "{facts}");
+}
+
+#[test]
+fn a_class_of_service_is_made_entered_and_removed() {
+    brig_only!();
+    let mounts = host::mounts();
+    let Some(resctrl) = mounts.iter().find(|mount| mount.fstype == "resctrl") else {
+        return skip("no resctrl filesystem is mounted: intelRdt is not tested by effect");
+    };
+    let sandbox = with(["linux", "intelRdt"], json!({}));
+    sandbox.script("sleep 60").run_with(&["--detach"]).ok();
+    let class = std::path::Path::new(&resctrl.target).join(&sandbox.id);
+    let tasks = std::fs::read_to_string(class.join("tasks")).unwrap();
+    assert!(tasks.lines().any(|task| task == sandbox.pid().to_string()), "{tasks}");
+    sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
+    assert!(!class.exists());
 }
 
 #[test]

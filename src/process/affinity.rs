@@ -2,20 +2,31 @@
 
 use crate::plan::process::Process;
 use crate::spec::Place;
-use crate::sys::misc;
-use anyhow::Result;
+use crate::sys::{Errno, SysError, misc};
+use anyhow::{Result, anyhow};
 
 /// exec: before the process is moved into the container's cpuset.
 pub fn before_cgroup(process: &Process) -> Result<()> {
     let Some(cpus) = &process.scheduling.affinity.initial else { return Ok(()) };
-    misc::set_affinity(cpus).at("process.execCPUAffinity.initial")
+    misc::set_affinity(cpus).map_err(explain).at("process.execCPUAffinity.initial")
+}
+
+fn explain(error: SysError) -> anyhow::Error {
+    match error.errno {
+        Errno::EINVAL => {
+            anyhow!(error).context("none of these CPUs is online and in the process's cpuset")
+        }
+        _ => error.into(),
+    }
 }
 
 /// exec: once it is there. What taskset(1) bound brig to is not meant for it.
 pub fn in_cgroup(process: &Process) -> Result<()> {
     let affinity = &process.scheduling.affinity;
     match (&affinity.last, &affinity.initial) {
-        (Some(cpus), _) => misc::set_affinity(cpus).at("process.execCPUAffinity.final"),
+        (Some(cpus), _) => {
+            misc::set_affinity(cpus).map_err(explain).at("process.execCPUAffinity.final")
+        }
         (None, Some(_)) => Ok(()),
         (None, None) => Ok(misc::reset_affinity()?),
     }

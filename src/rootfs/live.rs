@@ -4,7 +4,7 @@
 use super::Root;
 use super::attach::{blame, complete, put};
 use super::kernel::Kernel;
-use super::source::{Source, clone_bind, map_ids};
+use super::source::{Source, clone_bind, clone_inside, map_ids};
 use super::target::{self, proc_path};
 use crate::plan::mounts::{Kind, Mount};
 use crate::spec::Place;
@@ -84,9 +84,16 @@ fn add_one(
     announce: &dyn Fn(BorrowedFd<'_>, BorrowedFd<'_>) -> Result<()>,
     added: &mut Vec<OwnedFd>,
 ) -> Result<()> {
+    let inside = match (&mount.kind, source) {
+        (Kind::Bind { inside: Some(path), .. }, Source::Inside(user)) => {
+            let user = user.as_ref().map(AsFd::as_fd);
+            Some(clone_inside(root.fd.as_fd(), mount, path, user)?)
+        }
+        _ => None,
+    };
     let tree = match source {
         Source::Detached(tree) => Some(tree.as_fd()),
-        _ => None,
+        _ => inside.as_ref().map(AsFd::as_fd),
     };
     let target = target::find(root, mount, tree)?;
     let tree = match (&mount.kind, tree) {

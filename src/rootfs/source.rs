@@ -195,6 +195,22 @@ fn is_mount_read_only(kernel: &Kernel, tree: BorrowedFd<'_>) -> Result<bool> {
     Ok(was)
 }
 
+/// The detached mount of a source that is in the root filesystem; `user` has the ids that it gets.
+pub(super) fn clone_inside(
+    root: BorrowedFd<'_>,
+    mount: &Mount,
+    path: &CStr,
+    user: Option<BorrowedFd<'_>>,
+) -> Result<OwnedFd> {
+    let recursive = matches!(mount.kind, Kind::Bind { recursive: true, .. });
+    let file = open_inside(root, mount, path)?;
+    let tree = clone_bind(file.as_fd(), c"", mount, recursive)?;
+    if let (Some(map), Some(user)) = (&mount.id_map, user) {
+        map_ids(tree.as_fd(), map.recursive, user, true).at(&map.place)?;
+    }
+    Ok(tree)
+}
+
 /// Opens a source that is in the root filesystem, as far as that is built.
 pub(super) fn open_inside(root: BorrowedFd<'_>, mount: &Mount, path: &CStr) -> Result<OwnedFd> {
     let open = || -> Result<OwnedFd> {

@@ -109,11 +109,20 @@ impl<T, E: Into<anyhow::Error>> Place<T> for Result<T, E> {
 /// serde's error about `text`, with the place it means instead of the byte it had read up to:
 /// `mounts[3] (config.json line 24, column 17): missing field "destination"`.
 pub fn parse_error(text: &[u8], error: &serde_json::Error) -> anyhow::Error {
+    parse_error_of(text, error, false)
+}
+
+/// As [`parse_error`], of a text that may be an array as a whole.
+pub(super) fn parse_error_of(
+    text: &[u8],
+    error: &serde_json::Error,
+    may_be_array: bool,
+) -> anyhow::Error {
     let read_up_to = offset(text, error.line(), error.column());
     let (place, at, words) = match error.classify() {
         Category::Data => {
             let steps = path_at(text, read_up_to);
-            match misplaced_array(text, &steps) {
+            match misplaced_array(text, &steps, may_be_array) {
                 Some(object) => (render(object), find(text, object), NOT_AN_OBJECT.to_owned()),
                 None => (render(&steps), find(text, &steps), plain_words(error)),
             }
@@ -160,8 +169,13 @@ const OBJECTS: [&str; 13] = [
 const NOT_AN_OBJECT: &str = "invalid type: array, expected an object";
 
 /// The outermost value on the way to an error that is an array instead of an object.
-fn misplaced_array<'a, 's>(text: &[u8], steps: &'a [Step<'s>]) -> Option<&'a [Step<'s>]> {
-    let mut on_the_way = (0..=steps.len()).filter_map(|length| steps.get(..length));
+fn misplaced_array<'a, 's>(
+    text: &[u8],
+    steps: &'a [Step<'s>],
+    may_be_array: bool,
+) -> Option<&'a [Step<'s>]> {
+    let first = usize::from(may_be_array);
+    let mut on_the_way = (first..=steps.len()).filter_map(|length| steps.get(..length));
     on_the_way.find(|prefix| {
         OBJECTS.contains(&render(prefix).as_str()) && text.get(find(text, prefix)) == Some(&b'[')
     })

@@ -1,6 +1,6 @@
 //! JSON as text: how long it may be, how deep it may nest.
 
-use super::place::{At, error_at, located_warning, parse_error, relocated};
+use super::place::{At, error_at, located_warning, parse_error_of, relocated};
 use super::rewrite::rewrite;
 use super::shape::{Found, Shape, walk};
 use anyhow::{Result, ensure};
@@ -80,16 +80,18 @@ impl Document<'_> {
             let text = format!("nests deeper than {MAX_DEPTH} arrays and objects");
             return Err(error_at(self.text, offset, text));
         }
-        let parsed = |text: &[u8]| serde_json::from_slice(text);
+        let parsed = |text: &[u8]| {
+            let list = matches!(self.shape, Shape::List(_));
+            serde_json::from_slice(text).map_err(|error| parse_error_of(text, &error, list))
+        };
         if !again && other_case.is_empty() {
-            return Ok((parsed(self.text).map_err(|error| parse_error(self.text, &error))?, None));
+            return Ok((parsed(self.text)?, None));
         }
         // A text that is not JSON: serde says where.
         let Some(text) = rewrite(self.text, self.shape) else {
-            return Ok((parsed(self.text).map_err(|error| parse_error(self.text, &error))?, None));
+            return Ok((parsed(self.text)?, None));
         };
-        let value =
-            parsed(&text).map_err(|error| relocated(parse_error(&text, &error), self.text))?;
+        let value = parsed(&text).map_err(|error| relocated(error, self.text))?;
         warnings.extend(other_case.into_iter().map(|(at, known)| {
             format!("{}: taken for {known:?}: keys are case-sensitive", self.place(at))
         }));

@@ -58,7 +58,7 @@ pub fn set_affinity(cpus: &[u8]) -> Result<(), SysError> {
     mask.resize(cpus.len().next_multiple_of(size_of::<libc::c_ulong>()), 0);
     // SAFETY: pointer and length are of one vector, which outlives the call.
     let done = unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, mask.len(), mask.as_ptr()) };
-    check(|| format!("sched_setaffinity({cpus:02x?})"), done).map(drop)
+    check(|| "sched_setaffinity".into(), done).map(drop)
 }
 
 /// Lets the process run on every CPU that its cpuset allows, whatever brig's caller was bound to.

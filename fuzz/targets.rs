@@ -8,15 +8,22 @@ mod interpreter;
 use brig::cgroup::hierarchy::{Own, hierarchies};
 use brig::image::decompress::Decoder;
 use brig::image::dirs::parts;
+use brig::image::store::{ImageRecord, LayerRecord, UseRecord};
 use brig::image::tar_reader::Reader;
+use brig::image::unpack::{Rights, unpack};
+use brig::image::warnings::Warnings;
+use brig::image::{change, reference, tree, user};
 use brig::launch::exec::parse_user;
 use brig::launch::sync::Message;
 use brig::plan::mounts::{self, Kind};
 use brig::plan::rootfs::RootOptions;
 use brig::plan::{Plan, idmap};
+use brig::process::passwd;
 use brig::seccomp::Filter;
 use brig::seccomp::arch::Arch;
 use brig::spec::{Document, Linux, Mount, Spec, shape};
+use brig::state::record::{self, Record};
+use brig::systemd::wire;
 use brig::{cli, state};
 use interpreter::{Call, run, verify};
 use oci_spec::runtime::LinuxSeccomp;
@@ -38,6 +45,13 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("cgroups", cgroups),
     ("arguments", arguments),
     ("archive", archive),
+    ("unpacked", unpacked),
+    ("bus", bus),
+    ("image_reference", image_reference),
+    ("image_change", image_change),
+    ("accounts", accounts),
+    ("state", state_record),
+    ("store_record", store_record),
 ];
 
 /// An error that a person can read: one line, not empty.
@@ -257,6 +271,101 @@ pub fn archive(bytes: &[u8]) {
             Err(error) => return readable(&error),
         }
     }
+}
+
+/// A layer's blob, unpacked: nothing but the directory is touched, and all in it can be removed.
+pub fn unpacked(bytes: &[u8]) {
+    const MOST: u64 = 1 << 20;
+    let Ok(decoder) = Decoder::new(bytes) else { return };
+    let scratch = std::env::temp_dir().join(format!("brig-fuzz-{}", std::process::id()));
+    let root = scratch.join("root");
+    std::fs::create_dir_all(&root).expect("a directory");
+    let times = std::fs::File::create(scratch.join("times")).expect("a file");
+    let dir = std::fs::File::open(&root).expect("the directory").into();
+    // Nothing that the host would have to be asked for.
+    let rights = Rights { chown: false, devices: false };
+    if let Err(error) =
+        unpack(decoder.take(MOST), dir, None, &times, rights, &mut Warnings::default())
+    {
+        readable(&error);
+    }
+    let left = std::fs::read_dir(&scratch).expect("the directory").count();
+    assert_eq!(left, 2, "beside the directory");
+    tree::remove_path(&scratch).expect("the directory can be removed");
+}
+
+/// What comes from the bus.
+pub fn bus(bytes: &[u8]) {
+    for result in [wire::total(bytes).map(drop), wire::parse(bytes).map(drop)] {
+        if let Err(error) = result {
+            readable(&error);
+        }
+    }
+}
+
+/// The name of an image.
+pub fn image_reference(bytes: &[u8]) {
+    match reference::parse(&String::from_utf8_lossy(bytes)) {
+        Ok(reference) => assert!(!reference.path.as_os_str().is_empty(), "{reference:?}"),
+        Err(error) => readable(&error),
+    }
+}
+
+/// Values of `--change`, a line each: what they make of a config is a config.
+pub fn image_change(bytes: &[u8]) {
+    const CONFIG: &str = r#"{"architecture":"amd64","os":"linux","config":{"Env":["A=b"],"Cmd":["x"]},
+        "rootfs":{"type":"layers","diff_ids":[]}}"#;
+    let changes: Vec<String> =
+        String::from_utf8_lossy(bytes).split('\n').map(str::to_owned).collect();
+    match change::apply(CONFIG, &changes) {
+        Ok(config) => {
+            let config: serde_json::Value = serde_json::from_str(&config).expect("JSON");
+            assert_eq!(config["os"], "linux");
+        }
+        Err(error) => readable(&error),
+    }
+}
+
+/// A user, a passwd, a group, with zero bytes between them.
+pub fn accounts(bytes: &[u8]) {
+    let mut parts = bytes.splitn(3, |byte| *byte == 0);
+    let mut part = || parts.next().unwrap_or_default();
+    let (name, passwd_file, group) = (part(), part(), part());
+    match user::parse(&String::from_utf8_lossy(name), passwd_file, group) {
+        Ok(user) => assert!(user.home.is_none_or(|home| home.starts_with('/'))),
+        Err(error) => readable(&error),
+    }
+    for wanted in [0, 5] {
+        let field = passwd::field(passwd_file, 0, wanted);
+        assert!(field.is_none_or(|field| !field.contains(&b':') && !field.contains(&b'\n')));
+    }
+}
+
+/// What stands in a state.json: all of it, as much as can be read, or nothing, and never another's.
+pub fn state_record(bytes: &[u8]) {
+    let (state, error) = match record::parse("x", bytes) {
+        Record::Whole(state) => (state, None),
+        Record::Partial(state, error) => (state, Some(error)),
+    };
+    assert_eq!(state.id, "x");
+    if let Some(error) = error {
+        return readable(&error);
+    }
+    let text = serde_json::to_vec(&state).expect("JSON");
+    assert!(matches!(record::parse("x", &text), Record::Whole(_)));
+}
+
+/// The records of the store: what is read is what is written again.
+pub fn store_record(bytes: &[u8]) {
+    fn again<T: serde::de::DeserializeOwned + serde::Serialize>(bytes: &[u8]) {
+        let Ok(record) = serde_json::from_slice::<T>(bytes) else { return };
+        let text = serde_json::to_string(&record).expect("JSON");
+        let record: T = serde_json::from_str(&text).expect("a record");
+        assert_eq!(serde_json::to_string(&record).expect("JSON"), text);
+    }
+    again::<LayerRecord>(bytes);
+    again::<ImageRecord>(bytes);
+    again::<UseRecord>(bytes);
 }
 
 /// A command line, a line an argument; and each of them as a user and as an id.

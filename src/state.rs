@@ -12,7 +12,7 @@
 mod init;
 mod live;
 mod pid_file;
-mod record;
+pub mod record;
 mod removal;
 
 pub use init::{open_init, own_start_time, pidfs_inode, start_time};

@@ -96,7 +96,8 @@ fn known(user: &str, number: Option<u32>, passwd: impl BufRead) -> Result<Option
     Ok(known)
 }
 
-fn parse(text: &str, passwd: impl BufRead, group: impl BufRead) -> Result<User> {
+/// The user that `text` names in these files.
+pub fn parse(text: &str, passwd: impl BufRead, group: impl BufRead) -> Result<User> {
     let (user, wanted_group) = match text.split_once(':') {
         Some((user, group)) => (user, Some(group).filter(|group| !group.is_empty())),
         None => (text, None),

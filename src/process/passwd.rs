@@ -34,7 +34,7 @@ fn read() -> Option<impl BufRead> {
 }
 
 /// One field (from 0: name, password, uid, gid, comment, directory, shell) of this uid's first line.
-fn field(passwd: impl BufRead, uid: u32, wanted: usize) -> Option<Vec<u8>> {
+pub fn field(passwd: impl BufRead, uid: u32, wanted: usize) -> Option<Vec<u8>> {
     let uid = uid.to_string();
     for line in passwd.split(b'\n') {
         let line = line.ok()?;

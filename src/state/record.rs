@@ -36,7 +36,7 @@ pub struct Found {
 }
 
 /// Reads a record of the container `id`.
-pub(super) fn parse(id: &str, bytes: &[u8]) -> Record {
+pub fn parse(id: &str, bytes: &[u8]) -> Record {
     match serde_json::from_slice::<State>(bytes) {
         Ok(state) if state.id == id => Record::Whole(Box::new(state)),
         Ok(state) => foreign(id, &state.id),

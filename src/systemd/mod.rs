@@ -9,7 +9,7 @@ mod bus;
 pub mod properties;
 mod unit;
 mod variant;
-mod wire;
+pub mod wire;
 
 pub use bus::{Bus, Instance, Refused};
 pub use unit::{Asked, Property, Start, Unit};

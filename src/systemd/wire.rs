@@ -5,6 +5,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 /// A value of a type that a unit's property can have.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs)]
 pub enum Value {
     Byte(u8),
     Bool(bool),

@@ -260,3 +260,38 @@ fn a_sparse_file_of_a_volume_stays_sparse() {
     assert_eq!((words[0], words[2]), (size.as_str(), "y"), "{said}");
     assert!(words[1].parse::<u64>().unwrap() < 64, "{said}");
 }
+
+#[test]
+fn a_store_on_an_overlay_keeps_changes_in_memory_or_says_what_to_do() {
+    brig_only!();
+    let images = Images::new();
+    let dir = images.sandbox.dir.join("overlay");
+    for name in ["lower", "upper", "work", "merged"] {
+        fs::create_dir_all(dir.join(name)).unwrap();
+    }
+    let path = |name: &str| dir.join(name).display().to_string();
+    let data =
+        format!("lowerdir={},upperdir={},workdir={}", path("lower"), path("upper"), path("work"));
+    let mounted = nix::mount::mount(
+        Some("overlay"),
+        &dir.join("merged"),
+        Some("overlay"),
+        nix::mount::MsFlags::empty(),
+        Some(data.as_str()),
+    );
+    if mounted.is_err() {
+        return crate::sandbox::skip("no overlayfs on this filesystem");
+    }
+    let store = path("merged") + "/store";
+    let id = images.sandbox.id.clone();
+    let run = |image: &str| {
+        images.sandbox.brig(&["--store", &store, "run", "--image", image, &id, "--", "true"])
+    };
+    let done = run(&images.simple("image")).ok();
+    assert!(done.stderr.contains("kept in memory"), "{done:?}");
+    let mut layout = images.layout("removes");
+    layout.layer(base()).layer(Archive::new().file("etc/.wh.base", b""));
+    let said = run(&layout.finish("v1", &json!({"Entrypoint": ["/init"]}))).fails();
+    assert!(said.contains("overlayfs") && said.contains("--store"), "{said}");
+    nix::mount::umount(&dir.join("merged")).unwrap();
+}

@@ -3,6 +3,7 @@
 use super::bundle::{self, Request};
 use super::flags::Flags;
 use super::store::{Store, default_path, wait_for_lock};
+use super::whiteout;
 use crate::cmd::spec::template;
 use crate::deadline;
 use crate::launch::parent::{ABORT, Options};
@@ -51,7 +52,7 @@ impl FromImage {
 pub struct Own {
     /// The bundle.
     pub bundle: PathBuf,
-    _lock: OwnedFd,
+    lock: OwnedFd,
 }
 
 /// A link in a container's directory to its state directory.
@@ -82,6 +83,13 @@ pub fn prepare(from: &FromImage, options: &Options, warn: &mut dyn FnMut(&str)) 
     };
     let id = &options.id[..options.id.len().min(MOST_HOSTNAME)];
     let ordinary = !nix::unistd::geteuid().is_root();
+    let in_memory = whiteout::is_overlay(own.lock.as_fd());
+    if in_memory && rootfs.upper.is_none() {
+        warn(
+            "the store is on overlayfs, which takes no container's changes: they are kept in memory, as \
+             with --upper tmpfs (--store DIR on another filesystem keeps them)",
+        );
+    }
     let request = Request {
         image: &from.image,
         platform: from.platform.as_deref(),
@@ -93,7 +101,7 @@ pub fn prepare(from: &FromImage, options: &Options, warn: &mut dyn FnMut(&str)) 
         terminal,
         hostname: Some(id.trim_end_matches(['-', '.'])),
         // What the command line says about it goes before, and stands in no config.
-        upper: rootfs.upper.is_none().then_some(("data/upper", "data/work")),
+        upper: (rootfs.upper.is_none() && !in_memory).then_some(("data/upper", "data/work")),
         container: Some((&root, &options.id)),
     };
     match bundle::make(&store.path, &request, warn) {
@@ -129,7 +137,7 @@ fn reserve(store: &Store, root: &Path, id: &str) -> Result<Own> {
         wait_for_lock(&lock, true, deadline::STORE, why)?;
         // use.json says it as well; a link is there whole or not at all.
         symlinkat(&root.join(id), &lock, STATE).context("symlink")?;
-        return Ok(Own { bundle, _lock: lock });
+        return Ok(Own { bundle, lock });
     }
     bail!("{} is full", containers.display())
 }

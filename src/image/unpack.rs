@@ -182,8 +182,7 @@ impl Unpacker<'_> {
         };
         match fstatat(dir, target, AtFlags::AT_SYMLINK_NOFOLLOW) {
             Err(Errno::ENOENT) => {
-                whiteout::make(dir, target)
-                    .context("mknod of a whiteout (without root's rights that needs Linux 5.8)")?;
+                whiteout::make(dir, target).with_context(|| whiteout::why_not(dir))?;
                 let path = self.dirs.path();
                 if !path.is_empty() && !self.done.whiteouts.contains(&path) {
                     self.list(path.len())?;

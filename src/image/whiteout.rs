@@ -4,6 +4,7 @@
 use crate::sys::{Errno, xattr};
 use anyhow::{Context, Result};
 use nix::sys::stat::{FileStat, Mode, SFlag, mknodat};
+use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, fstatfs};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::ffi::{CStr, OsStr};
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -31,6 +32,22 @@ pub fn is_whiteout(stat: &FileStat) -> bool {
 /// Makes a whiteout. Whoever may write the directory may do so since Linux 5.8.
 pub fn make(dir: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
     mknodat(dir, name, SFlag::S_IFCHR, Mode::empty(), 0)
+}
+
+/// What it means that none can be made here.
+pub fn why_not(dir: BorrowedFd<'_>) -> &'static str {
+    match is_overlay(dir) {
+        true => {
+            "the store is on overlayfs, which takes no whiteouts: keep it on another filesystem (--store \
+             DIR)"
+        }
+        false => "mknod of a whiteout (without root's rights that needs Linux 5.8)",
+    }
+}
+
+/// Whether this is on overlayfs, as everything is in a container of most engines.
+pub fn is_overlay(dir: BorrowedFd<'_>) -> bool {
+    fstatfs(dir).is_ok_and(|found| found.filesystem_type() == OVERLAYFS_SUPER_MAGIC)
 }
 
 /// Removes one.

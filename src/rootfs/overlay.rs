@@ -173,7 +173,7 @@ fn why_no_overlay(error: SysError, overlay: &Overlay) -> anyhow::Error {
         }
         (Errno::EINVAL, Upper::Directory { .. }) => {
             ": the upper and its work directory have to be on one filesystem, which is no overlay \
-             itself"
+             itself (--upper tmpfs keeps changes in memory)"
         }
         _ => "",
     };

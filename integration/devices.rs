@@ -276,3 +276,114 @@ fn a_default_device_that_is_denied_with_others_is_refused_by_the_denials_place()
         sandbox.assert_nothing_left();
     }
 }
+
+#[test]
+fn a_path_that_is_named_twice_is_hidden_once() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    sandbox.add_file("etc/secret", "x");
+    sandbox.add_file("etc/fixed", "x");
+    fs::create_dir(sandbox.rootfs().join("hidden")).unwrap();
+    std::os::unix::fs::symlink("hidden", sandbox.rootfs().join("etc/../link")).unwrap();
+    sandbox.patch(|config| {
+        config["linux"]["maskedPaths"] =
+            json!(["/hidden", "/etc/secret", "/hidden", "/etc/secret", "/link", "/etc/../hidden/"]);
+        config["linux"]["readonlyPaths"] = json!(["/etc/fixed", "/etc//fixed"]);
+    });
+    let facts = sandbox.facts("mounts ; read /etc/secret ; list /hidden ; write /etc/fixed x");
+    for path in ["/hidden", "/etc/secret", "/etc/fixed"] {
+        let there = facts.mounts().iter().filter(|mount| mount.target == path).count();
+        assert_eq!(there, 1, "{path}: {facts}");
+    }
+    assert_eq!(facts.get("read /etc/secret"), r#""""#);
+    assert_eq!(facts.get("write /etc/fixed"), "EROFS");
+}
+
+/// A host of its own in a directory: a brig that damages it damages nothing else.
+fn in_a_chroot(sandbox: &Sandbox, root: &str, patch: impl FnOnce(&mut serde_json::Value)) -> bool {
+    use nix::mount::{MsFlags, mount, umount2};
+    use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+    let host = sandbox.dir.join("host");
+    fs::create_dir(&host).unwrap();
+    let none = None::<&str>;
+    mount(Some("host"), &host, Some("tmpfs"), MsFlags::empty(), Some("mode=755")).unwrap();
+    for dir in ["dev", "proc", "sys", "tmp", "bundle"] {
+        fs::create_dir(host.join(dir)).unwrap();
+    }
+    for (name, minor) in [("null", 3), ("zero", 5), ("ptmx", 2)] {
+        let (mode, major) = (Mode::from_bits_truncate(0o640), if name == "ptmx" { 5 } else { 1 });
+        let path = host.join("dev").join(name);
+        mknod(&path, SFlag::S_IFCHR, mode, makedev(major, minor)).unwrap();
+    }
+    fs::copy(crate::sandbox::runtime(), host.join("brig")).unwrap();
+    fs::copy(crate::sandbox::init(), host.join("init")).unwrap();
+    std::os::unix::fs::symlink("/", host.join("link")).unwrap();
+    mount(Some("proc"), &host.join("proc"), Some("proc"), MsFlags::empty(), none).unwrap();
+    mount(Some("/sys"), &host.join("sys"), none, MsFlags::MS_BIND | MsFlags::MS_REC, none).unwrap();
+    sandbox.script("ids");
+    sandbox.patch(|config| {
+        config["root"]["path"] = json!(root);
+        config["mounts"] = json!([{"destination": "/proc", "type": "proc", "source": "proc"}]);
+        config["linux"]["maskedPaths"] = json!([]);
+        config["linux"]["readonlyPaths"] = json!([]);
+        patch(config);
+    });
+    fs::copy(sandbox.bundle().join("config.json"), host.join("bundle/config.json")).unwrap();
+    let look = || {
+        let mut names: Vec<String> = ["", "dev", "bundle"]
+            .iter()
+            .flat_map(|dir| fs::read_dir(host.join(dir)).unwrap())
+            .map(|entry| {
+                use std::os::unix::fs::MetadataExt;
+                let entry = entry.unwrap();
+                let stat = entry.metadata().unwrap();
+                format!("{:?} {} {:o} {}", entry.path(), stat.ino(), stat.mode(), stat.rdev())
+            })
+            .collect();
+        names.sort();
+        names
+    };
+    let before = look();
+    let mut command = std::process::Command::new("/brig");
+    command.args(["--root", "/tmp/state", "run", "--bundle", "/bundle", &sandbox.id]);
+    command.env_clear().env("BRIG_TEST", &sandbox.id);
+    let path = std::ffi::CString::new(host.to_str().unwrap()).unwrap();
+    crate::sandbox::before_exec(&mut command, move || {
+        nix::unistd::chroot(path.as_c_str())?;
+        Ok(nix::unistd::chdir(c"/")?)
+    });
+    let done = sandbox.spawn(command).wait();
+    assert_eq!(look(), before, "{done:?}");
+    umount2(&host, nix::mount::MntFlags::MNT_DETACH).unwrap();
+    fs::remove_dir(&host).unwrap();
+    assert!(done.code == Some(0) || done.stderr.contains("the host's own"), "{done:?}");
+    done.code == Some(0)
+}
+
+#[test]
+fn a_root_that_is_the_hosts_own_stays_as_it_is() {
+    brig_only!();
+    crate::rootless::in_own_mounts(|| {
+        for root in ["/", "//.", "/link", "../"] {
+            assert!(in_a_chroot(&Sandbox::new(), root, |_| ()), "{root}");
+        }
+        let mounts = json!([
+            {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"},
+            {"destination": "/tmp/below", "type": "tmpfs", "source": "tmpfs"},
+            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs"},
+        ]);
+        let own = |config: &mut serde_json::Value| config["mounts"] = mounts;
+        assert!(in_a_chroot(&Sandbox::new(), "/", own), "in what is mounted new all can be made");
+        let refused = |key: &str, index: &str, value: serde_json::Value| {
+            let change = |config: &mut serde_json::Value| config[key][index] = value;
+            assert!(!in_a_chroot(&Sandbox::new(), "/", change), "{key}");
+        };
+        refused("process", "cwd", json!("/not/there"));
+        refused("linux", "devices", json!([{"path": "/x", "type": "p"}]));
+        refused("linux", "devices", json!([{"path": "/dev/x/y", "type": "p"}]));
+        let more = |config: &mut serde_json::Value| {
+            config["mounts"] = json!([{"destination": "/new", "type": "tmpfs", "source": "t"}]);
+        };
+        assert!(!in_a_chroot(&Sandbox::new(), "/", more), "a mount point");
+    });
+}

@@ -405,3 +405,34 @@ fn a_kernel_without_openat2_makes_no_difference() {
     }
     assert_eq!(facts.mount("/etc/made").fstype, facts.mount("/").fstype);
 }
+
+#[test]
+fn a_sparse_file_is_copied_as_one() {
+    brig_only!();
+    let sandbox = with_mounts(&[json!(
+        {"destination": "/data", "type": "tmpfs", "source": "t", "options": ["tmpcopyup", "size=16m"]}
+    )]);
+    let data = sandbox.rootfs().join("data");
+    fs::create_dir(&data).unwrap();
+    let file = fs::File::create(data.join("sparse")).unwrap();
+    std::os::unix::fs::FileExt::write_at(&file, b"here", 700 << 20).unwrap();
+    std::os::unix::fs::FileExt::write_at(&file, b"there", 64 << 20).unwrap();
+    file.set_len(2 << 30).unwrap();
+    fs::File::create(data.join("hole")).unwrap().set_len(1 << 30).unwrap();
+    fs::write(data.join("empty"), "").unwrap();
+    sandbox.script("sleep 60").run_with(&["--detach"]).ok();
+    let copies = std::path::PathBuf::from(format!("/proc/{}/root/data", sandbox.pid()));
+    let copy = fs::File::open(copies.join("sparse")).unwrap();
+    assert_eq!(copy.metadata().unwrap().len(), 2 << 30);
+    for (offset, text) in [(700 << 20, "here\0"), (64 << 20, "there"), (100, "\0\0\0\0\0")] {
+        let mut found = [1; 5];
+        std::os::unix::fs::FileExt::read_exact_at(&copy, &mut found, offset).unwrap();
+        assert_eq!(found, text.as_bytes(), "{offset}");
+    }
+    let blocks = |name: &str| {
+        std::os::unix::fs::MetadataExt::blocks(&fs::metadata(copies.join(name)).unwrap())
+    };
+    assert!(blocks("sparse") < 2048, "{} blocks", blocks("sparse"));
+    assert_eq!((blocks("hole"), blocks("empty")), (0, 0));
+    assert_eq!(fs::metadata(copies.join("hole")).unwrap().len(), 1 << 30);
+}

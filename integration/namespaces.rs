@@ -348,7 +348,9 @@ fn mounted_but_not_attached(list: &[Value], shows: &str) {
             {"destination": "/dev", "type": "tmpfs", "source": "tmpfs"},
         ]);
         config["root"]["readonly"] = json!(true);
-        config["linux"]["maskedPaths"] = json!(["/etc/secret"]);
+        if list.iter().any(|namespace| namespace["type"] == "mount") {
+            config["linux"]["maskedPaths"] = json!(["/etc/secret"]);
+        }
     });
     // Other tests have mounts of their own meanwhile.
     let own = sandbox.dir.to_str().unwrap().to_owned();
@@ -366,7 +368,8 @@ fn mounted_but_not_attached(list: &[Value], shows: &str) {
     let facts = sandbox.facts(&script.replace(" ; say ready ; sleep 60", ""));
     assert_eq!(facts.get("ns mnt"), shows);
     assert_eq!(facts.get("read /tmp/deep/file"), r#""from outside""#);
-    assert_eq!(facts.get("read /etc/secret"), r#""""#);
+    let joins = list.iter().any(|namespace| namespace["type"] == "mount");
+    assert_eq!(facts.get("read /etc/secret"), if joins { r#""""# } else { r#""hidden""# });
     assert_eq!(facts.get("write /tmp/deep/file"), "EROFS");
     assert_eq!(facts.get("write /etc/new"), "EROFS");
     assert_eq!(facts.get("write /tmp/new"), "ok");
@@ -387,4 +390,20 @@ fn in_a_joined_mount_namespace_mounts_show_in_the_container_alone() {
     let path = format!("/proc/{}/ns/mnt", std::process::id());
     let list = [json!({"type": "pid"}), json!({"type": "mount", "path": path})];
     mounted_but_not_attached(&list, &host_namespace("mnt"));
+}
+
+#[test]
+fn without_a_mount_namespace_nothing_can_be_hidden() {
+    brig_only!();
+    for key in ["maskedPaths", "readonlyPaths"] {
+        let sandbox = with_namespaces(&[json!({"type": "pid"})]);
+        sandbox.patch(|config| {
+            config["mounts"] = json!([]);
+            config["linux"][key] = json!(["/etc"]);
+        });
+        let reason = format!("linux.{key}");
+        let error = sandbox.create_with(&[]).fails_with(&reason);
+        assert!(error.contains("needs a mount namespace"), "{error}");
+        sandbox.assert_nothing_left();
+    }
 }

@@ -2,10 +2,17 @@
 
 use crate::facts::Facts;
 use crate::host;
+use crate::rootless::as_user;
 use crate::sandbox::{Sandbox, before_exec, brig_only};
 use crate::tracer::without_syscall;
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::json;
 use std::fs;
+use std::os::unix::fs::symlink;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// The newest that root file systems are built with: Linux 5.2, 5.6 and 5.12.
 const CALLS: [libc::c_long; 7] = [
@@ -130,4 +137,122 @@ fn layers_are_mounted_the_same_without_the_calls_that_mount_the_rest() {
         assert_eq!(facts.word("fill /big", 1), "ENOSPC");
     }
     assert_eq!(host::leftovers(&sandbox.id, &sandbox.dir, &sandbox.state_root()), [""; 0]);
+}
+
+#[test]
+fn a_read_only_mount_is_read_only_whoever_exchanges_its_target() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    let (shared, source) = (sandbox.dir.join("shared"), sandbox.dir.join("source"));
+    fs::create_dir_all(shared.join("x")).unwrap();
+    fs::create_dir(&source).unwrap();
+    symlink("/dev/shm", shared.join("link")).unwrap();
+    sandbox.patch(|config| {
+        let more = json!([
+            {"destination": "/mnt/vol", "source": shared, "options": ["rbind"]},
+            {"destination": "/mnt/vol/x", "source": source, "options": ["rbind", "ro"]},
+        ]);
+        config["mounts"].as_array_mut().unwrap().extend_from_slice(more.as_array().unwrap());
+    });
+    sandbox.script("mounts");
+    let stop = Arc::new(AtomicBool::new(false));
+    let exchange = {
+        let (stop, x, link) = (stop.clone(), shared.join("x"), shared.join("link"));
+        std::thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                let flags = RenameFlags::RENAME_EXCHANGE;
+                renameat2(AT_FDCWD, &x, AT_FDCWD, &link, flags).unwrap();
+                std::thread::sleep(Duration::from_micros(300));
+            }
+        })
+    };
+    let run = || {
+        let bundle = sandbox.bundle();
+        let mut command =
+            sandbox.command(&["run", "--bundle", bundle.to_str().unwrap(), &sandbox.id]);
+        for call in CALLS {
+            before_exec(&mut command, move || without_syscall(call));
+        }
+        sandbox.spawn(command).wait()
+    };
+    let mut read_only = 0;
+    let mut seen = Vec::new();
+    for _ in 0..40 {
+        let done = run();
+        if done.code == Some(0) {
+            let facts = Facts::parse(&done.stdout);
+            let mounts = facts.mounts();
+            let mount = mounts.iter().find(|mount| {
+                mount.target == "/mnt/vol/x"
+                    || mount.target == "/mnt/vol/link"
+                    || mount.target == "/dev/shm" && mount.fstype != "tmpfs"
+            });
+            match mount {
+                Some(mount) if mount.options.contains(&"ro".to_owned()) => read_only += 1,
+                other => seen.push(format!("{other:?} {facts}")),
+            }
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    exchange.join().unwrap();
+    assert!(seen.is_empty(), "{seen:?}");
+    assert!(read_only > 0, "no container has started");
+}
+
+#[test]
+fn recursive_options_reach_what_is_mounted_below() {
+    brig_only!();
+    let sandbox = varied();
+    let below = sandbox.dir.join("outside/below");
+    let deep = sandbox.rootfs().join("deep");
+    fs::create_dir(&deep).unwrap();
+    sandbox.patch(|config| {
+        config["mounts"].as_array_mut().unwrap().push(json!(
+            {"destination": "/deep", "source": sandbox.dir.join("outside"),
+             "options": ["rbind", "rro", "rnosuid"]}
+        ));
+    });
+    crate::rootless::in_own_mounts(move || {
+        let none = None::<&str>;
+        mount(Some("a b"), &below, Some("tmpfs"), MsFlags::empty(), none).unwrap();
+        sandbox.script(
+            "mounts ; write /deep/x x ; write /deep/below/x x ; write /mnt/plain/below/x x",
+        );
+        let usual = run_without(&sandbox, &[], &[]);
+        let facts = run_without(&sandbox, &CALLS, &[]);
+        assert_eq!(mounts(&facts), mounts(&usual));
+        for (path, result) in
+            [("deep", "EROFS"), ("deep/below", "EROFS"), ("mnt/plain/below", "ok")]
+        {
+            assert_eq!(facts.get(&format!("write /{path}/x")), result, "{facts}");
+        }
+        umount2(&below, MntFlags::MNT_DETACH).unwrap();
+    });
+}
+
+#[test]
+fn all_of_the_hosts_sysfs_is_read_only_for_an_ordinary_user() {
+    brig_only!();
+    as_user(false, |user| {
+        user.patch(|config| {
+            let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+            namespaces.retain(|namespace| namespace["type"] != "network");
+            let mounts = config["mounts"].as_array_mut().unwrap();
+            mounts.retain(|mount| !mount["destination"].as_str().unwrap().starts_with("/sys"));
+            mounts.push(json!({"destination": "/sys", "type": "sysfs", "source": "sysfs",
+                "options": ["nosuid", "noexec", "nodev", "ro"]}));
+        });
+        user.sandbox.script("mounts");
+        let mut command = user.run_command();
+        before_exec(&mut command, || {
+            nix::sys::prctl::set_no_new_privs()?;
+            CALLS.into_iter().try_for_each(without_syscall)
+        });
+        let facts = Facts::parse(&user.sandbox.spawn(command).wait().ok().stdout);
+        let mounts = facts.mounts();
+        let sys = mounts.iter().filter(|mount| mount.target.starts_with("/sys"));
+        let writable: Vec<_> =
+            sys.clone().filter(|mount| !mount.options.contains(&"ro".to_owned())).collect();
+        assert!(sys.count() > 0 && writable.is_empty(), "{writable:?}");
+    });
 }

@@ -361,3 +361,22 @@ fn oom_score_adj_is_as_configured_and_the_callers_otherwise() {
     let facts = with("oomScoreAdj", json!(321)).facts("read /proc/self/oom_score_adj");
     assert_eq!(facts.get("read /proc/self/oom_score_adj"), "\"321\\n\"");
 }
+
+#[test]
+fn a_passwd_that_is_a_file_of_the_kernels_is_not_read() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    sandbox.patch(|config| config["root"]["readonly"] = json!(false));
+    sandbox.script("sleep 60").run_with(&["--detach"]).ok();
+    let passwd = sandbox.rootfs().join("etc/passwd");
+    for link in
+        ["/proc/self/environ", "/proc/thread-self/environ", "/proc/kmsg", "/proc/self/status"]
+    {
+        _ = fs::remove_file(&passwd);
+        std::os::unix::fs::symlink(link, &passwd).unwrap();
+        let mut command = sandbox.command(&["exec", &sandbox.id, "/init", "env"]);
+        command.env("SECRET", "\nroot:x:0:0::/of-the-caller:\n");
+        let facts = Facts::parse(&sandbox.spawn(command).wait().ok().stdout);
+        assert!(!facts.to_string().contains("of-the-caller"), "{link}: {facts}");
+    }
+}

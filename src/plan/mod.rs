@@ -126,6 +126,7 @@ impl Plan {
         let asks = private.user || rootfs.mounts.iter().any(|mount| mount.id_map.is_some());
         let may_mount = privileged
             && (!asks || cred::in_first_user_namespace() || misc::owns_mount_namespace()?);
+        rootfs.check_hidden_paths(namespaces.has(libc::CLONE_NEWNS))?;
         for map in rootfs.mounts.iter().filter_map(|mount| mount.id_map.as_ref()) {
             let whose = map.maps.is_some() || namespaces.has(libc::CLONE_NEWUSER);
             let why = "needs uidMappings and gidMappings, of the mount or of a user namespace";

@@ -171,6 +171,17 @@ impl Rootfs {
         }
     }
 
+    /// What hides a path is mounted over it: never in the runtime's own mount namespace.
+    pub fn check_hidden_paths(&self, mount_namespace: bool) -> Result<()> {
+        let needs = || Err(anyhow!("needs a mount namespace in linux.namespaces"));
+        match self {
+            _ if mount_namespace => Ok(()),
+            _ if !self.masked.is_empty() => needs().at("linux.maskedPaths"),
+            _ if !self.readonly_paths.is_empty() => needs().at("linux.readonlyPaths"),
+            _ => Ok(()),
+        }
+    }
+
     /// Anything has to be mounted, be it only over itself.
     fn mounts_anything(&self) -> bool {
         self.readonly

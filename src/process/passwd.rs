@@ -3,8 +3,10 @@
 
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::sys::statfs::fstatfs;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
+use std::os::fd::OwnedFd;
 
 /// No honest passwd is longer, in bytes; what stands after them is not read.
 const MOST: u64 = 1 << 20;
@@ -25,12 +27,50 @@ pub fn name_of(uid: u32) -> Option<String> {
     String::from_utf8(field(read()?, uid, 0)?).ok()
 }
 
+/// Filesystems whose files are no data, but what the kernel says to whoever reads them, with brig's rights
+/// or about brig: a link there is not followed.
+const OF_THE_KERNEL: [i64; 21] = [
+    0x9fa0,      // proc
+    0x6265_6572, // sysfs
+    0x6462_6720, // debugfs
+    0x7472_6163, // tracefs
+    0x7363_6673, // securityfs
+    0x0027_e0eb, // cgroup
+    0x6367_7270, // cgroup2
+    0xcafe_4a11, // bpf
+    0x6165_676c, // pstore
+    0xde5e_81e4, // efivarfs
+    0x6265_6570, // configfs
+    0xf97c_ff8c, // selinuxfs
+    0x4341_5d53, // smackfs
+    0x1980_0202, // mqueue
+    0x1cd1,      // devpts
+    0x4249_4e4d, // binfmt_misc
+    0x6573_5543, // fusectl
+    0x6e73_6673, // nsfs
+    0x0765_5821, // resctrl
+    0x0187,      // autofs
+    0x6c6f_6f70, // binder
+];
+
 fn read() -> Option<impl BufRead> {
+    // Looked at before it is opened, which a device could notice, and after, since it may be another then.
+    let path = open("/etc/passwd", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
+    is_ordinary(&path)?;
     // Not blocking: it may be a fifo. Not a terminal to become ours.
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let fd = open("/etc/passwd", flags, Mode::empty()).ok()?;
-    let kind = SFlag::from_bits_truncate(fstat(&fd).ok()?.st_mode) & SFlag::S_IFMT;
-    (kind == SFlag::S_IFREG).then(|| BufReader::new(File::from(fd).take(MOST)))
+    is_ordinary(&fd)?;
+    Some(BufReader::new(File::from(fd).take(MOST)))
+}
+
+/// Whether this is a regular file of a filesystem that holds data.
+fn is_ordinary(fd: &OwnedFd) -> Option<()> {
+    let kind = SFlag::from_bits_truncate(fstat(fd).ok()?.st_mode) & SFlag::S_IFMT;
+    #[allow(clippy::unnecessary_cast, reason = "not on all architectures")]
+    let filesystem = fstatfs(fd).ok()?.filesystem_type().0 as i64;
+    let ordinary = kind == SFlag::S_IFREG && !OF_THE_KERNEL.contains(&(filesystem & 0xffff_ffff));
+    ordinary.then_some(())
 }
 
 /// One field (from 0: name, password, uid, gid, comment, directory, shell) of this uid's first line.

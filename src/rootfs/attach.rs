@@ -4,17 +4,17 @@ use super::Root;
 use super::cgroup;
 use super::copy_up::copy_up;
 use super::kernel::{Kernel, Shown};
+use super::made::Own;
 use super::source::{Source, clone_bind, map_ids, open_inside, set_flags};
 use super::target::{self, Target, is_directory, proc_path};
 use crate::plan::lsm::MountLabel;
 use crate::plan::mounts::{Filesystem, Kind, Mount};
 use crate::spec::{At, Place};
-use crate::sys::mount::{self, Attr, clone_tree, move_mount};
-use crate::sys::path::{Links, make_dir_in, open_in};
+use crate::sys::mount::{self, Attr, move_mount};
+use crate::sys::path::make_dir_in;
 use crate::sys::{Errno, SysError, errno_of, xattr};
 use anyhow::{Context, Result, bail, ensure};
 use libc::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY, MS_SLAVE};
-use nix::fcntl::{AT_FDCWD, OFlag};
 use nix::sys::stat::fstat;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -75,8 +75,8 @@ fn bind(
     let recursive = matches!(mount.kind, Kind::Bind { recursive: true, .. });
     if let Kernel::Old(_) = root.kernel {
         same_kind(file, target)?;
-        root.kernel.bind(shown, target, recursive)?;
-        return set_flags(&root.kernel, reopen(root, mount)?.as_fd(), mount);
+        let kernel = &root.kernel;
+        return kernel.bind_with(shown, target, recursive, |made| set_flags(kernel, made, mount));
     }
     let tree = clone_bind(file, c"", mount, recursive)?;
     if let (Some(map), Some(user)) = (&mount.id_map, user) {
@@ -120,11 +120,6 @@ fn same_kind(source: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The mount that covers a target now: the target's own descriptor is of what is beneath it.
-pub fn reopen(root: &Root, mount: &Mount) -> Result<OwnedFd> {
-    Ok(open_in(root.fd.as_fd(), &mount.target, OFlag::O_PATH, Links::Follow)?)
-}
-
 /// Mounts a new filesystem on a target.
 pub fn new(
     root: &mut Root,
@@ -135,6 +130,7 @@ pub fn new(
 ) -> Result<()> {
     let by_name = fs.by_mount_2 || matches!(root.kernel, Kernel::Old(_));
     let detached = complete(root, mount, fs, fstype, target, by_name)?;
+    root.hosts.add_new(detached.as_fd())?;
     if !by_name {
         put(detached.as_fd(), target.fd.as_fd())?;
     }
@@ -169,7 +165,7 @@ pub fn complete(
 ) -> Result<OwnedFd> {
     let mode = inherited_mode(fs, target)?;
     let new = match by_name {
-        true => by_mount_2(root, mount, fs, fstype, mode.as_deref(), target)?,
+        true => by_mount_2(root, fs, fstype, mode.as_deref(), target)?,
         false => detached(mount, fs, fstype, mode.as_deref())?,
     };
     if let Some(option) = fs.copy_up {
@@ -197,17 +193,8 @@ fn hosts_sysfs(
 ) -> Result<()> {
     let safe = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
     let attr = Attr { set: fs.attr | safe, clear: 0, propagation: MS_SLAVE };
-    match root.kernel {
-        Kernel::New => {
-            let tree = clone_tree(AT_FDCWD, c"/sys", true)?;
-            root.kernel.set(tree.as_fd(), true, attr)?;
-            put(tree.as_fd(), target)?;
-        }
-        Kernel::Old(_) => {
-            root.kernel.bind(&Shown::Path(c"/sys"), target, true)?;
-            root.kernel.set(reopen(root, mount)?.as_fd(), false, attr)?;
-        }
-    }
+    let kernel = &root.kernel;
+    kernel.bind_with(&Shown::Path(c"/sys"), target, true, |made| kernel.set(made, true, attr))?;
     root.warnings.push(format!(
         "{}: {} is the host's, read-only: a sysfs of its own needs a new network namespace",
         mount.place(),
@@ -254,7 +241,6 @@ fn detached(mount: &Mount, fs: &Filesystem, fstype: &CStr, mode: Option<&CStr>) 
 
 fn by_mount_2(
     root: &Root,
-    mount: &Mount,
     fs: &Filesystem,
     fstype: &CStr,
     mode: Option<&CStr>,
@@ -271,13 +257,16 @@ fn by_mount_2(
     }
     let flags = fs.flags | crate::plan::mount_options::legacy(fs.attr);
     let (path, data) = (proc_path(target.fd.as_fd()), CString::new(data)?);
+    let mut own = Own::open()?;
+    own.look_below(root.fd.as_fd())?;
+    let before = own.before(target.fd.as_fd())?;
     mount::mount(fs.source.as_deref(), &path, Some(fstype), flags, Some(&data)).map_err(
         |error| {
             let call = format!("mount({}, {data:?}, {flags:#x})", fstype.to_string_lossy());
             SysError::new(call, error.errno)
         },
     )?;
-    reopen(root, mount)
+    before.made(|_| true)
 }
 
 impl Root {

@@ -2,7 +2,7 @@
 //! cgroup2 that.
 
 use super::Root;
-use super::attach::{blame, new, reopen};
+use super::attach::{blame, new};
 use super::kernel::{Kernel, New, Shown, option};
 use super::target::Target;
 use crate::cgroup::{Cgroup, CgroupMount};
@@ -104,18 +104,14 @@ impl Bind {
         Ok(Bind { tree, dir, steps })
     }
 
-    /// Mounts it on `target`; `reopen` finds what covers that then.
-    fn put(
-        &self,
-        kernel: &Kernel,
-        target: BorrowedFd<'_>,
-        reopen: impl FnOnce() -> Result<OwnedFd>,
-    ) -> Result<()> {
+    /// Mounts it on `target`, with these changes as well.
+    fn put(&self, kernel: &Kernel, target: BorrowedFd<'_>, more: &[Step]) -> Result<()> {
         if let Some(tree) = &self.tree {
+            kernel.apply(tree.as_fd(), more)?;
             return Ok(move_mount(tree.as_fd(), target)?);
         }
-        kernel.bind(&Shown::Path(&self.dir), target, false)?;
-        kernel.apply(reopen()?.as_fd(), &self.steps)
+        let steps = [self.steps.as_slice(), more].concat();
+        kernel.bind_with(&Shown::Path(&self.dir), target, false, |made| kernel.apply(made, &steps))
     }
 }
 
@@ -132,8 +128,7 @@ pub fn mount(
         Cgroups::V2 => new(root, mount, fs, c"cgroup2", target),
         Cgroups::Host(bind) => {
             refuse_options(mount, fs, "cgroup v2's mount without a cgroup namespace")?;
-            bind.put(&root.kernel, target.fd.as_fd(), || reopen(root, mount))?;
-            root.kernel.apply(reopen(root, mount)?.as_fd(), &mount.steps)
+            bind.put(&root.kernel, target.fd.as_fd(), &mount.steps)
         }
     }
 }
@@ -165,7 +160,7 @@ fn mount_v1(
         attr: (fs.attr | safe) & !MOUNT_ATTR_RDONLY,
     };
     // Attached before there is anything in it: older kernels mount nothing on what is detached.
-    let tmpfs = kernel.mount(&new, target.fd.as_fd(), || reopen(root, mount))?;
+    let tmpfs = kernel.mount(&new, target.fd.as_fd())?;
     kernel.apply(tmpfs.as_fd(), &mount.steps)?;
     for hierarchy in hierarchies {
         show(kernel, tmpfs.as_fd(), hierarchy, fs.attr | safe)
@@ -183,10 +178,10 @@ fn show(kernel: &Kernel, parent: BorrowedFd<'_>, hierarchy: &Hierarchy, attr: u6
     mkdirat(parent, name, Mode::from_bits_truncate(0o755)).context("mkdir")?;
     let dir = open_dir(parent, name)?;
     match &hierarchy.show {
-        Show::Own(bind) => bind.put(kernel, dir.as_fd(), || open_dir(parent, name))?,
+        Show::Own(bind) => bind.put(kernel, dir.as_fd(), &[])?,
         Show::Mount(options) => {
             let new = New { fstype: c"cgroup", source: c"cgroup", options, attr };
-            kernel.mount(&new, dir.as_fd(), || open_dir(parent, name))?;
+            kernel.mount(&new, dir.as_fd())?;
         }
     }
     for alias in &hierarchy.aliases {

@@ -25,13 +25,16 @@ const LINKS: [(&CStr, &CStr); 4] = [
 /// Makes the devices of the plan, and where /dev is the container's own, its links. By descriptors
 /// of their directories: an image's /dev can be a link to anywhere (CVE-2026-41579).
 pub fn make_all(root: &Root, plan: &Rootfs, kcore: bool) -> Result<()> {
-    let mut dir = None;
+    let mut parent = None;
     for device in &plan.devices {
-        make(root, device, &mut dir).map_err(|error| blame(error, device))?;
+        make(root, device, &mut parent).map_err(|error| blame(error, device))?;
     }
     if plan.own_dev {
+        root.hosts.may_make(root.fd.as_fd(), c"/dev")?;
         let dev = make_dir_in(root.fd.as_fd(), c"/dev")?;
-        link(dev.as_fd(), kcore).context("links in /dev")?;
+        if !root.hosts.has(dev.as_fd())? {
+            link(dev.as_fd(), kcore).context("links in /dev")?;
+        }
     }
     Ok(())
 }
@@ -40,7 +43,10 @@ pub fn make_all(root: &Root, plan: &Rootfs, kcore: bool) -> Result<()> {
 pub fn mount_console(root: &Root, terminal: BorrowedFd<'_>) -> Result<()> {
     let dev = make_dir_in(root.fd.as_fd(), c"/dev")?;
     let target = match open_in(dev.as_fd(), c"/console", OFlag::O_PATH, Links::Refuse) {
-        Err(error) if error.errno == Errno::ENOENT => make_file_in(dev.as_fd(), c"/console")?,
+        Err(error) if error.errno == Errno::ENOENT => {
+            ensure!(!root.hosts.has(dev.as_fd())?, "is not there, and /dev is the host's own");
+            make_file_in(dev.as_fd(), c"/console")?
+        }
         opened => opened?,
     };
     root.kernel.bind(&Shown::Fd(terminal), target.as_fd(), false)
@@ -54,26 +60,59 @@ fn blame(error: anyhow::Error, device: &Device) -> anyhow::Error {
     }
 }
 
-/// Makes one. `dir` is the directory of the one before, which is mostly this one's too.
-fn make<'a>(root: &Root, device: &'a Device, dir: &mut Option<(&'a [u8], OwnedFd)>) -> Result<()> {
-    let (parent, name) = split(&device.path);
-    let dir = match dir {
-        Some((path, dir)) if *path == parent => dir,
-        _ => &mut dir.insert((parent, make_dir_in(root.fd.as_fd(), &CString::new(parent)?)?)).1,
+/// The directory that a device is made in.
+struct Parent<'a> {
+    path: &'a [u8],
+    fd: OwnedFd,
+    /// It is the host's, too.
+    hosts: bool,
+}
+
+impl<'a> Parent<'a> {
+    fn open(root: &Root, path: &'a [u8]) -> Result<Self> {
+        let name = CString::new(path)?;
+        root.hosts.may_make(root.fd.as_fd(), &name)?;
+        let fd = make_dir_in(root.fd.as_fd(), &name)?;
+        let hosts = root.hosts.has(fd.as_fd())?;
+        Ok(Parent { path, fd, hosts })
+    }
+}
+
+/// Makes one. `parent` is the directory of the one before, which is mostly this one's too.
+fn make<'a>(root: &Root, device: &'a Device, parent: &mut Option<Parent<'a>>) -> Result<()> {
+    let (path, name) = split(&device.path);
+    let parent = match parent {
+        Some(parent) if parent.path == path => parent,
+        _ => &mut *parent.insert(Parent::open(root, path)?),
     };
+    let dir = parent.fd.as_fd();
+    if parent.hosts {
+        return look_for(dir, name, device);
+    }
     let mode = Mode::from_bits_truncate(device.mode);
-    match mknodat(dir.as_fd(), name, device.kind, mode, device.number) {
-        Ok(()) => give_away(dir.as_fd(), name, device),
+    match mknodat(dir, name, device.kind, mode, device.number) {
+        Ok(()) => give_away(dir, name, device),
         // config-linux.md, Devices: one that is there already has to be the one asked for.
         Err(Errno::EEXIST) => {
-            let found = fstatat(dir.as_fd(), name, AtFlags::AT_SYMLINK_NOFOLLOW);
+            let found = fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW);
             ensure!(is(&found.context("fstatat")?, device), "exists and is not this device");
             Ok(())
         }
         // Not for us to make, in a user namespace or under a stricter device cgroup: the host's.
-        Err(Errno::EPERM) => bind(&root.kernel, dir.as_fd(), name, device),
+        Err(Errno::EPERM) => bind(&root.kernel, dir, name, device),
         Err(errno) => Err(errno).context("mknod"),
     }
+}
+
+/// In a directory of the host's no device is made. One that the config asks for has to be there.
+fn look_for(dir: BorrowedFd<'_>, name: &[u8], device: &Device) -> Result<()> {
+    if device.place.is_none() {
+        return Ok(());
+    }
+    let found = fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW);
+    let found = found.context("is not made in a directory that is the host's own (root.path)")?;
+    ensure!(is(&found, device), "exists and is not this device");
+    Ok(())
 }
 
 /// An absolute path's directory and last name.

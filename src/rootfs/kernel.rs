@@ -1,16 +1,17 @@
 //! How this kernel mounts: by descriptors, or before Linux 5.12 by names of descriptors.
 
+use super::made::Own;
 use crate::plan::mount_options::{Step, legacy};
 use crate::sys::Errno;
 use crate::sys::mount::{self, Attr, Filesystem, clone_tree, move_mount, set_attr};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use libc::{
     MOUNT_ATTR__ATIME, MOUNT_ATTR_NOATIME, MOUNT_ATTR_NODEV, MOUNT_ATTR_NODIRATIME,
     MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NOSYMFOLLOW, MOUNT_ATTR_RDONLY,
     MOUNT_ATTR_STRICTATIME, MS_BIND, MS_MOVE, MS_REC, MS_RELATIME, MS_REMOUNT,
 };
-use nix::fcntl::{AT_FDCWD, OFlag, open};
-use nix::sys::stat::Mode;
+use nix::fcntl::AT_FDCWD;
+use nix::sys::stat::{FileStat, fstat, stat};
 use nix::unistd::fchdir;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -19,9 +20,15 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 pub enum Kernel {
     /// open_tree(2), move_mount(2), fsopen(2), mount_setattr(2).
     New,
-    /// mount(2) only, which wants names: those of descriptors in this directory, the host's
-    /// /proc/self/fd, held open. It becomes the working directory.
-    Old(OwnedFd),
+    /// mount(2) only, which wants names: those of descriptors in the host's /proc/self/fd, held open. It
+    /// becomes the working directory.
+    Old(Old),
+}
+
+/// The host's /proc, as far as it is needed.
+pub struct Old {
+    own: Own,
+    descriptors: OwnedFd,
 }
 
 /// What a bind mount shows.
@@ -58,14 +65,22 @@ impl Kernel {
         if modern {
             return Ok(Kernel::New);
         }
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let proc = open("/proc/self/fd", flags, Mode::empty()).context("open /proc/self/fd")?;
-        Ok(Kernel::Old(proc))
+        let own = Own::open()?;
+        let descriptors = own.descriptors()?;
+        Ok(Kernel::Old(Old { own, descriptors }))
+    }
+
+    /// Tells where the container's root is mounted.
+    pub fn look_below(&mut self, root: BorrowedFd<'_>) -> Result<()> {
+        match self {
+            Kernel::New => Ok(()),
+            Kernel::Old(old) => old.own.look_below(root),
+        }
     }
 
     /// Mounts a file or directory, and with `recursive` what is mounted below it, on another one.
     pub fn bind(&self, from: &Shown<'_>, to: BorrowedFd<'_>, recursive: bool) -> Result<()> {
-        let Kernel::Old(proc) = self else {
+        let Kernel::Old(old) = self else {
             let tree = match from {
                 Shown::Path(path) => clone_tree(AT_FDCWD, path, recursive)?,
                 Shown::Fd(fd) => clone_tree(*fd, c"", recursive)?,
@@ -74,20 +89,44 @@ impl Kernel {
         };
         let from = match from {
             Shown::Path(path) => CString::from(*path),
-            Shown::Fd(fd) => name(proc, *fd)?,
+            Shown::Fd(fd) => name(old, *fd)?,
         };
         let flags = if recursive { MS_BIND | MS_REC } else { MS_BIND };
-        Ok(mount::mount(Some(&from), &name(proc, to)?, None, flags, None)?)
+        Ok(mount::mount(Some(&from), &name(old, to)?, None, flags, None)?)
     }
 
-    /// Mounts a new filesystem and gives the mount. `reopen` finds what covers the target now.
-    pub fn mount(
+    /// Mounts a file or directory and changes its mount. No container has it without that: it is attached
+    /// when it is changed, or else that very mount is changed, or the container does not start.
+    pub fn bind_with(
         &self,
-        new: &New<'_>,
+        from: &Shown<'_>,
         to: BorrowedFd<'_>,
-        reopen: impl FnOnce() -> Result<OwnedFd>,
-    ) -> Result<OwnedFd> {
-        let Kernel::Old(proc) = self else {
+        recursive: bool,
+        change: impl FnOnce(BorrowedFd<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let Kernel::Old(old) = self else {
+            let tree = match from {
+                Shown::Path(path) => clone_tree(AT_FDCWD, path, recursive)?,
+                Shown::Fd(fd) => clone_tree(*fd, c"", recursive)?,
+            };
+            change(tree.as_fd())?;
+            return Ok(move_mount(tree.as_fd(), to)?);
+        };
+        let shown = match from {
+            Shown::Path(path) => {
+                stat(*path).with_context(|| path.to_string_lossy().into_owned())?
+            }
+            Shown::Fd(fd) => fstat(fd).context("fstat")?,
+        };
+        let before = old.own.before(to)?;
+        self.bind(from, to, recursive)?;
+        let same = |made: &FileStat| (made.st_dev, made.st_ino) == (shown.st_dev, shown.st_ino);
+        change(before.made(same)?.as_fd())
+    }
+
+    /// Mounts a new filesystem and gives the mount.
+    pub fn mount(&self, new: &New<'_>, to: BorrowedFd<'_>) -> Result<OwnedFd> {
+        let Kernel::Old(old) = self else {
             let filesystem = Filesystem::open(new.fstype)?;
             filesystem.set(c"source", Some(new.source))?;
             for (key, value) in new.options {
@@ -106,32 +145,28 @@ impl Kernel {
             None => key.as_bytes().to_vec(),
         };
         let data = new.options.iter().map(word).collect::<Vec<_>>().join(&b","[..]);
-        let (name, data) = (name(proc, to)?, CString::new(data)?);
+        let before = old.own.before(to)?;
+        let (name, data) = (name(old, to)?, CString::new(data)?);
         mount::mount(Some(new.source), &name, Some(new.fstype), legacy(new.attr), Some(&data))?;
-        reopen()
+        before.made(|_| true)
     }
 
     /// Moves a mount.
     pub fn relocate(&self, mount: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
-        let Kernel::Old(proc) = self else { return Ok(move_mount(mount, to)?) };
-        Ok(mount::mount(Some(&name(proc, mount)?), &name(proc, to)?, None, MS_MOVE, None)?)
+        let Kernel::Old(old) = self else { return Ok(move_mount(mount, to)?) };
+        Ok(mount::mount(Some(&name(old, mount)?), &name(old, to)?, None, MS_MOVE, None)?)
     }
 
     /// Changes attributes and propagation of a mount.
     pub fn set(&self, mount: BorrowedFd<'_>, recursive: bool, attr: Attr) -> Result<()> {
-        let Kernel::Old(proc) = self else { return set_modern(mount, recursive, attr) };
-        let name = name(proc, mount)?;
+        let Kernel::Old(old) = self else { return set_modern(mount, recursive, attr) };
         if attr.set | attr.clear != 0 {
-            ensure!(
-                !recursive,
-                "recursive options need mount_setattr(2), which Linux has since 5.12"
-            );
-            let attr = attributes(mount)? & !attr.clear | attr.set;
-            // Without any of the modes MS_REMOUNT keeps the one that there is.
-            let relatime = if attr & MOUNT_ATTR__ATIME == 0 { MS_RELATIME } else { 0 };
-            let flags = MS_REMOUNT | MS_BIND | relatime | legacy(attr);
-            mount::mount(None, &name, None, flags, None)?;
+            let below = if recursive { old.own.below(mount)? } else { Vec::new() };
+            for mount in std::iter::once(mount).chain(below.iter().map(AsFd::as_fd)) {
+                old.remount(mount, attr)?;
+            }
         }
+        let name = name(old, mount)?;
         if attr.propagation != 0 {
             let recursive = if recursive { MS_REC } else { 0 };
             mount::mount(None, &name, None, attr.propagation | recursive, None)?;
@@ -145,9 +180,27 @@ impl Kernel {
     }
 }
 
+impl Old {
+    /// Changes the attributes of one mount; those that it has stay.
+    fn remount(&self, mount: BorrowedFd<'_>, attr: Attr) -> Result<()> {
+        let name = name(self, mount)?;
+        let attr = attributes(mount)? & !attr.clear | attr.set;
+        // Without any of the modes MS_REMOUNT keeps the one that there is.
+        let relatime = if attr & MOUNT_ATTR__ATIME == 0 { MS_RELATIME } else { 0 };
+        let flags = MS_REMOUNT | MS_BIND | relatime | legacy(attr);
+        mount::mount(None, &name, None, flags, None).with_context(|| shown_path(&name))
+    }
+}
+
+/// Where a descriptor leads, for messages.
+fn shown_path(name: &CStr) -> String {
+    let path = nix::fcntl::readlink(name).unwrap_or_default();
+    path.to_string_lossy().into_owned()
+}
+
 /// The name of a descriptor, once its directory is the working directory.
-fn name(proc: &OwnedFd, fd: BorrowedFd<'_>) -> Result<CString> {
-    fchdir(proc).context("fchdir(/proc/self/fd)")?;
+fn name(old: &Old, fd: BorrowedFd<'_>) -> Result<CString> {
+    fchdir(&old.descriptors).context("fchdir(/proc/self/fd)")?;
     Ok(CString::new(fd.as_raw_fd().to_string())?)
 }
 

@@ -3,6 +3,7 @@
 
 use super::Root;
 use super::attach::{blame, complete, put};
+use super::hosts::Hosts;
 use super::kernel::Kernel;
 use super::source::{Source, clone_bind, clone_inside, map_ids};
 use super::target::{self, proc_path};
@@ -57,8 +58,16 @@ pub fn add(
     opened: &Opened,
     announce: &dyn Fn(BorrowedFd<'_>, BorrowedFd<'_>) -> Result<()>,
 ) -> Result<()> {
-    let late = Vec::new();
-    let mut root = Root { kernel: Kernel::New, fd: root, parked: None, late, warnings: Vec::new() };
+    // brig has the host's root and /dev in sight.
+    let hosts = Hosts::of(root.as_fd())?;
+    let mut root = Root {
+        kernel: Kernel::New,
+        fd: root,
+        parked: None,
+        late: Vec::new(),
+        warnings: Vec::new(),
+        hosts,
+    };
     let before = umask(Mode::empty());
     let mut added = Vec::new();
     let mut add = || -> Result<()> {

@@ -5,39 +5,35 @@ use super::kernel::{Kernel, New, Shown, option};
 use super::target::is_directory;
 use crate::plan::lsm::MountLabel;
 use crate::spec::Place;
-use crate::sys::mount::{Attr, clone_tree, move_mount};
+use crate::sys::mount::Attr;
 use crate::sys::path::{Links, open_in};
 use crate::sys::{Errno, SysError};
 use anyhow::{Context, Result, ensure};
 use libc::MOUNT_ATTR_RDONLY;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, SFlag, fstat, major, minor};
+use std::collections::HashSet;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Makes each path read-only, not what is mounted below it.
 pub fn make_readonly(kernel: &Kernel, paths: &[CString]) -> Result<()> {
     let read_only = Attr { set: MOUNT_ATTR_RDONLY, ..Attr::default() };
-    each(paths, "linux.readonlyPaths", |root, path, target| {
+    each(paths, "linux.readonlyPaths", |_, path, target| {
         // A mount over the root would be one that nobody in it sees.
         if path == c"/" {
             return kernel.set(target, false, read_only);
         }
-        if let Kernel::New = kernel {
-            let tree = clone_tree(target, c"", true)?;
-            kernel.set(tree.as_fd(), false, read_only)?;
-            return Ok(move_mount(tree.as_fd(), target)?);
-        }
-        kernel.bind(&Shown::Fd(target), target, true)?;
-        kernel.set(open(root, path)?.as_fd(), false, read_only)
+        kernel
+            .bind_with(&Shown::Fd(target), target, true, |made| kernel.set(made, false, read_only))
     })
 }
 
 /// Hides each path: a file beneath /dev/null, a directory beneath an empty read-only one.
 pub fn mask(kernel: &Kernel, paths: &[CString], label: Option<&MountLabel>) -> Result<()> {
     let mut masks = Masks { label, null: None, empty: None };
-    each(paths, "linux.maskedPaths", |root, path, target| match is_directory(target)? {
-        true => masks.hide_directory(kernel, target, || Ok(open(root, path)?)),
+    each(paths, "linux.maskedPaths", |root, _, target| match is_directory(target)? {
+        true => masks.hide_directory(kernel, target),
         false => masks.hide_file(kernel, root, target),
     })
 }
@@ -61,17 +57,18 @@ impl Masks<'_> {
             None => dev_null(root).context("the container's /dev/null, which is to hide it")?,
         };
         let null = &*self.null.insert(null);
+        if is_same(null.as_fd(), target)? {
+            return Ok(());
+        }
         kernel.bind(&Shown::Fd(null.as_fd()), target, false)
     }
 
     /// One for all of them: they are many where each CPU has some (runc issue 5280).
-    fn hide_directory(
-        &mut self,
-        kernel: &Kernel,
-        target: BorrowedFd<'_>,
-        reopen: impl FnOnce() -> Result<OwnedFd>,
-    ) -> Result<()> {
+    fn hide_directory(&mut self, kernel: &Kernel, target: BorrowedFd<'_>) -> Result<()> {
         if let Some(empty) = &self.empty {
+            if is_same(empty.as_fd(), target)? {
+                return Ok(());
+            }
             return kernel.bind(&Shown::Fd(empty.as_fd()), target, false);
         }
         // One inode is the directory's; with a limit of 1 some kernels refuse.
@@ -80,9 +77,15 @@ impl Masks<'_> {
             options.into_iter().chain(self.label.map(MountLabel::option)).collect();
         let new =
             New { fstype: c"tmpfs", source: c"tmpfs", options: &options, attr: MOUNT_ATTR_RDONLY };
-        self.empty = Some(kernel.mount(&new, target, reopen)?);
+        self.empty = Some(kernel.mount(&new, target)?);
         Ok(())
     }
+}
+
+/// A path that is named twice, or leads to one that is hidden already, is hidden.
+fn is_same(mask: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<bool> {
+    let of = |fd| fstat(fd).context("fstat").map(|stat| (stat.st_dev, stat.st_ino));
+    Ok(of(mask)? == of(target)?)
 }
 
 /// CVE-2025-31133: an image's own /dev/null would uncover instead of hide.
@@ -106,7 +109,11 @@ fn each(
     }
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let root = nix::fcntl::open("/", flags, Mode::empty()).context("open the root")?;
+    let mut seen = HashSet::with_capacity(paths.len());
     for (index, path) in paths.iter().enumerate() {
+        if !seen.insert(path) {
+            continue;
+        }
         let done = match open(root.as_fd(), path) {
             Err(error) if matches!(error.errno, Errno::ENOENT | Errno::ENOTDIR) => Ok(()),
             Err(error) => Err(error.into()),

@@ -8,8 +8,10 @@ mod attach;
 mod cgroup;
 mod copy_up;
 mod device;
+mod hosts;
 mod kernel;
 pub mod live;
+mod made;
 mod mapped;
 mod mask;
 mod overlay;
@@ -26,6 +28,7 @@ use crate::sys::mount::{self, Attr};
 use crate::sys::path::make_dir_in;
 use crate::sys::{Errno, errno_of};
 use anyhow::{Context, Result};
+use hosts::Hosts;
 use kernel::Kernel;
 use libc::{MOUNT_ATTR_RDONLY, MS_BIND, MS_REC, MS_SLAVE};
 use nix::fcntl::{OFlag, open};
@@ -48,6 +51,8 @@ pub struct Root {
     late: Vec<OwnedFd>,
     /// What is not as the config has it.
     warnings: Vec<String>,
+    /// What of it is the host's own, and stays as it is.
+    hosts: Hosts,
 }
 
 /// Mounts the root filesystem at `root.path` and everything in it: called by the child, in its own
@@ -75,7 +80,7 @@ fn mount_all(
         mount::mount(None, c"/", None, MS_SLAVE | MS_REC, None)?;
     }
     let Sources { modern, root, layers, mounts, kcore } = sources;
-    let kernel = Kernel::new(modern)?;
+    let mut kernel = Kernel::new(modern)?;
     let (fd, parked) = match (&plan.overlay, root) {
         (Some(overlay), _) => {
             let layers = layers.as_ref();
@@ -84,7 +89,9 @@ fn mount_all(
         (None, Some(fd)) => (attach_root(&kernel, plan, fd).at("root.path")?, None),
         (None, None) => anyhow::bail!("no root filesystem"),
     };
-    let mut root = Root { kernel, fd, parked, late: Vec::new(), warnings: Vec::new() };
+    kernel.look_below(fd.as_fd())?;
+    let hosts = Hosts::of(fd.as_fd())?;
+    let mut root = Root { kernel, fd, parked, late: Vec::new(), warnings: Vec::new(), hosts };
     for (mount, source) in plan.mounts.iter().zip(&mounts) {
         match &mount.kind {
             Kind::Cgroup(_) => in_cgroup()?,
@@ -138,6 +145,7 @@ impl Root {
     /// Makes a directory and its parents, where they are missing.
     pub fn make_directory(&self, path: &Path) -> Result<()> {
         let path = CString::new(clean(path.as_os_str().as_bytes()))?;
+        self.hosts.may_make(self.fd.as_fd(), &path)?;
         make_dir_in(self.fd.as_fd(), &path)?;
         Ok(())
     }

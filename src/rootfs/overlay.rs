@@ -130,12 +130,8 @@ pub fn mount(
             (Some((upper, work)), names, None)
         }
         Upper::Tmpfs { size } => {
-            let upper = overlay.upper_from.blame(in_memory(
-                kernel,
-                size.as_deref(),
-                top.as_fd(),
-                overlay,
-            ))?;
+            let upper =
+                overlay.upper_from.blame(in_memory(kernel, size.as_deref(), top.as_fd()))?;
             let names = format!("upperdir={0}/upper,workdir={0}/work", upper.as_raw_fd());
             (None, names, Some(upper))
         }
@@ -182,17 +178,11 @@ fn why_no_overlay(error: SysError, overlay: &Overlay) -> anyhow::Error {
 
 /// A tmpfs with the directories of an upper. overlayfs wants it attached in this mount namespace:
 /// until it has found its place it covers the top layer's directory, which is open already.
-fn in_memory(
-    kernel: &Kernel,
-    size: Option<&CStr>,
-    top: BorrowedFd<'_>,
-    overlay: &Overlay,
-) -> Result<OwnedFd> {
+fn in_memory(kernel: &Kernel, size: Option<&CStr>, top: BorrowedFd<'_>) -> Result<OwnedFd> {
     let mut options = vec![option("mode=0700")?];
     options.extend(size.map(|size| (c"size".to_owned(), Some(size.to_owned()))));
     let new = New { fstype: c"tmpfs", source: c"upper", options: &options, attr: 0 };
-    let path = overlay.layers.last().context("no layers")?;
-    let upper = kernel.mount(&new, top, || directory(path))?;
+    let upper = kernel.mount(&new, top)?;
     mkdirat(&upper, c"work", Mode::from_bits_truncate(0o700)).context("mkdir")?;
     mkdirat(&upper, c"upper", Mode::from_bits_truncate(0o700)).context("mkdir")?;
     like_layers(upper.as_fd(), c"upper", top)?;

@@ -27,7 +27,7 @@ pub fn find(root: &Root, mount: &Mount, source: Option<BorrowedFd<'_>>) -> Resul
     // Without links on the way, which is nearly always, the plan has seen all there is to check.
     match open_in(beneath, &mount.target, OFlag::O_PATH, Links::Refuse) {
         Ok(fd) => return Ok(Target { fd, existed: true }),
-        Err(error) if error.errno == Errno::ENOENT => return make(beneath, mount, source),
+        Err(error) if error.errno == Errno::ENOENT => return make(root, mount, source),
         Err(error) if error.errno == Errno::ELOOP => {}
         Err(error) => return Err(error.into()),
     }
@@ -40,15 +40,17 @@ pub fn find(root: &Root, mount: &Mount, source: Option<BorrowedFd<'_>>) -> Resul
         }
     }
     let target = match open_in(beneath, &mount.target, OFlag::O_PATH, Links::Follow) {
-        Err(error) if error.errno == Errno::ENOENT => make(beneath, mount, source)?,
+        Err(error) if error.errno == Errno::ENOENT => make(root, mount, source)?,
         opened => Target { fd: opened?, existed: true },
     };
     check_where_it_led(beneath, &target, mount, source)?;
     Ok(target)
 }
 
-fn make(root: BorrowedFd<'_>, mount: &Mount, source: Option<BorrowedFd<'_>>) -> Result<Target> {
+fn make(root: &Root, mount: &Mount, source: Option<BorrowedFd<'_>>) -> Result<Target> {
     let directory = source.map_or(Ok(true), is_directory)?;
+    root.hosts.may_make(root.fd.as_fd(), &mount.target)?;
+    let root = root.fd.as_fd();
     let fd = match directory {
         true => make_dir_in(root, &mount.target)?,
         false => make_file_in(root, &mount.target)?,

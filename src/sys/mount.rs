@@ -241,6 +241,25 @@ pub fn identity(fd: BorrowedFd<'_>) -> Result<Option<Identity>, SysError> {
     }))
 }
 
+/// The id of the mount that `fd` is on, as mountinfo has it. `own` is brig's directory in the host's
+/// /proc: before Linux 5.8 only that tells.
+pub fn mount_id(fd: BorrowedFd<'_>, own: BorrowedFd<'_>) -> Result<u64, SysError> {
+    if let Ok(stat) = statx(fd, libc::STATX_MNT_ID)
+        && stat.stx_mask & libc::STATX_MNT_ID != 0
+    {
+        return Ok(stat.stx_mnt_id);
+    }
+    let path = format!("fdinfo/{}", fd.as_raw_fd());
+    let failed = |errno| SysError::new(format!("read {path}"), errno);
+    let flags = nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_CLOEXEC;
+    let file = nix::fcntl::openat(own, path.as_str(), flags, nix::sys::stat::Mode::empty());
+    let mut text = [0; 512];
+    let length = nix::unistd::read(file.map_err(failed)?, &mut text).map_err(failed)?;
+    let text = String::from_utf8_lossy(&text[..length]);
+    let id = text.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok());
+    id.ok_or_else(|| failed(Errno::ENODATA))
+}
+
 /// statx(2) of an open file or directory.
 fn statx(fd: BorrowedFd<'_>, wanted: libc::c_uint) -> Result<libc::statx, SysError> {
     // SAFETY: statx is plain integers, for which zero is valid.

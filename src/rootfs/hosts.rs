@@ -1,0 +1,75 @@
+//! What of the root filesystem is the host's own: `root.path` can be `/`, by whatever name, and its /dev the
+//! host's. There nothing is made, replaced or removed: the host would have it, too.
+
+use crate::sys::Errno;
+use crate::sys::path::{Links, open_in};
+use anyhow::{Context, Result, bail};
+use nix::fcntl::OFlag;
+use nix::sys::stat::{FileStat, fstat, stat};
+use std::collections::HashSet;
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Hosts {
+    /// The root directory is the host's.
+    root: bool,
+    /// Its /dev, which a root filesystem can have as well.
+    dev: Option<(u64, u64)>,
+    /// Filesystems that the container has been given new.
+    new: HashSet<u64>,
+}
+
+fn identity(stat: &FileStat) -> (u64, u64) {
+    (stat.st_dev, stat.st_ino)
+}
+
+impl Hosts {
+    /// While the host's root is the root.
+    pub fn of(root: BorrowedFd<'_>) -> Result<Hosts> {
+        let host = stat("/").context("stat /")?;
+        let root = identity(&fstat(root).context("fstat")?) == identity(&host);
+        let dev = stat("/dev").ok().filter(|dev| identity(dev) != identity(&host));
+        Ok(Hosts { root, dev: dev.as_ref().map(identity), new: HashSet::new() })
+    }
+
+    /// A filesystem that is the container's own.
+    pub fn add_new(&mut self, mount: BorrowedFd<'_>) -> Result<()> {
+        if self.root {
+            self.new.insert(fstat(mount).context("fstat")?.st_dev);
+        }
+        Ok(())
+    }
+
+    /// Whether a directory is one that the host has in its place.
+    pub fn has(&self, directory: BorrowedFd<'_>) -> Result<bool> {
+        let stat = fstat(directory).context("fstat")?;
+        Ok(Some(identity(&stat)) == self.dev || self.root && !self.new.contains(&stat.st_dev))
+    }
+
+    /// An error where the path is not there, and would be made in a directory of the host's.
+    pub fn may_make(&self, root: BorrowedFd<'_>, path: &CStr) -> Result<()> {
+        if !self.root {
+            return Ok(());
+        }
+        let mut left = path.to_bytes();
+        loop {
+            let part = CString::new(if left.is_empty() { b"/" } else { left })?;
+            match open_in(root, &part, OFlag::O_PATH, Links::Follow) {
+                Ok(_) if left.len() == path.to_bytes().len() => return Ok(()),
+                Ok(directory) if !self.has(directory.as_fd())? => return Ok(()),
+                Ok(_) => bail!(
+                    "is not there, and nothing is made in {}, which is the host's own (root.path)",
+                    part.to_string_lossy()
+                ),
+                Err(error) if error.errno == Errno::ENOENT && !left.is_empty() => {
+                    let slash = left.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+                    left = &left[..slash];
+                }
+                // What is wrong with it is said by whoever wants it.
+                Err(_) => return Ok(()),
+            }
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Finds what mount(2) has just made. It gives no descriptor, and every name that leads there can be changed
+//! meanwhile by somebody who shares a volume: so it is found in mountinfo, and opened until what was opened is
+//! that mount, by its id.
+
+use crate::sys::mount::mount_id;
+use crate::sys::mountinfo::{Mount, mounts};
+use crate::sys::path::{Links, open_in};
+use crate::sys::{Errno, SysError};
+use anyhow::{Context, Result, bail};
+use nix::fcntl::{OFlag, open, openat, readlinkat};
+use nix::sys::stat::{FileStat, Mode, fstat};
+use std::collections::HashSet;
+use std::ffi::CString;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// Somebody who renames directories all the time does not keep brig out so often.
+const TRIES: usize = 1000;
+
+/// brig's own directory of the host's /proc, which is trusted.
+pub struct Own {
+    dir: OwnedFd,
+    /// The container's root and where it is mounted: what leads there may not be for its root to search.
+    root: Option<(PathBuf, OwnedFd)>,
+}
+
+/// What is mounted before a call of mount(2).
+pub struct Before<'a> {
+    own: &'a Own,
+    /// The mount that the target is on.
+    parent: u64,
+    known: HashSet<u64>,
+}
+
+impl Own {
+    /// While the host's /proc is in sight.
+    pub fn open() -> Result<Own> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let dir = open("/proc/self", flags, Mode::empty()).context("open /proc/self")?;
+        Ok(Own { dir, root: None })
+    }
+
+    /// Tells where the container's root is mounted.
+    pub fn look_below(&mut self, root: BorrowedFd<'_>) -> Result<()> {
+        let name = format!("fd/{}", root.as_raw_fd());
+        let path = readlinkat(&self.dir, name.as_str()).context("readlink /proc/self/fd")?;
+        self.root = Some((path.into(), root.try_clone_to_owned()?));
+        Ok(())
+    }
+
+    /// The directory of brig's descriptors.
+    pub fn descriptors(&self) -> Result<OwnedFd> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        openat(&self.dir, "fd", flags, Mode::empty()).context("open /proc/self/fd")
+    }
+
+    /// All mounts below brig's root directory, as it is now.
+    fn mountinfo(&self) -> Result<Vec<u8>> {
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        let file =
+            openat(&self.dir, "mountinfo", flags, Mode::empty()).context("open mountinfo")?;
+        let mut text = Vec::new();
+        File::from(file).read_to_end(&mut text).context("read mountinfo")?;
+        Ok(text)
+    }
+
+    /// To be called before mount(2) on `target`.
+    pub fn before(&self, target: BorrowedFd<'_>) -> Result<Before<'_>> {
+        let parent = mount_id(target, self.dir.as_fd())?;
+        let known = mounts(&self.mountinfo()?).filter_map(|mount| mount.id()).collect();
+        Ok(Before { own: self, parent, known })
+    }
+
+    /// Opens every mount below one. Those that may not even be looked up are left out: what the container's
+    /// root may not, nobody in the container may.
+    pub fn below(&self, top: BorrowedFd<'_>) -> Result<Vec<OwnedFd>> {
+        let text = self.mountinfo()?;
+        let all: Vec<Mount<'_>> = mounts(&text).collect();
+        let mut ids = vec![mount_id(top, self.dir.as_fd())?];
+        let mut found = Vec::new();
+        let mut next = 0;
+        while let Some(&parent) = ids.get(next) {
+            next += 1;
+            for mount in all.iter().filter(|mount| mount.parent() == Some(parent)) {
+                let Some(id) = mount.id().filter(|id| !ids.contains(id)) else { continue };
+                ids.push(id);
+                let covered = |other: &&Mount<'_>| {
+                    other.parent() == Some(id) && other.point() == mount.point()
+                };
+                match all.iter().find(covered) {
+                    // What mounts something when it is looked at holds nothing itself.
+                    Some(_) if mount.is_type("autofs") => {}
+                    Some(_) => bail!("{}: another mount covers it", mount.point().display()),
+                    None => found.extend(self.open_mount(id)?),
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Opens the root of a mount; none if it may not be looked up.
+    fn open_mount(&self, id: u64) -> Result<Option<OwnedFd>> {
+        let mut seen = None;
+        for _ in 0..TRIES {
+            let text = self.mountinfo()?;
+            let Some(mount) = mounts(&text).find(|mount| mount.id() == Some(id)) else { break };
+            match self.open_if(&mount, id) {
+                Err(error) if error.errno == Errno::EACCES => return Ok(None),
+                opened => {
+                    if let Some(opened) = opened.ok().flatten() {
+                        return Ok(Some(opened));
+                    }
+                }
+            }
+            seen = Some(mount.point());
+        }
+        let point = seen.unwrap_or_default();
+        bail!("{}: is a mount that cannot be reached", point.display())
+    }
+
+    /// Opens what is where a mount is said to be; none if that is another mount.
+    fn open_if(&self, mount: &Mount<'_>, id: u64) -> Result<Option<OwnedFd>, SysError> {
+        let point = mount.point();
+        if let Some((path, root)) = &self.root
+            && let Ok(below) = point.strip_prefix(path)
+            && let Ok(Some(opened)) = self.open_below(root.as_fd(), below, id)
+        {
+            return Ok(Some(opened));
+        }
+        let failed = |errno| SysError::new("open /", errno);
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let root = open("/", flags, Mode::empty()).map_err(failed)?;
+        self.open_below(root.as_fd(), &point, id)
+    }
+
+    fn open_below(
+        &self,
+        root: BorrowedFd<'_>,
+        path: &Path,
+        id: u64,
+    ) -> Result<Option<OwnedFd>, SysError> {
+        // mountinfo has no zero bytes.
+        let path = CString::new(path.as_os_str().as_bytes()).unwrap_or_default();
+        // Without links: mountinfo has none.
+        let opened = open_in(root, &path, OFlag::O_PATH, Links::Refuse)?;
+        let same = mount_id(opened.as_fd(), self.dir.as_fd())? == id;
+        Ok(same.then_some(opened))
+    }
+}
+
+impl Before<'_> {
+    /// Opens the mount that has been made since, by what its root is.
+    pub fn made(&self, is_it: impl Fn(&FileStat) -> bool) -> Result<OwnedFd> {
+        for _ in 0..TRIES {
+            let text = self.own.mountinfo()?;
+            let all: Vec<Mount<'_>> = mounts(&text).collect();
+            for mount in all.iter().filter(|mount| self.is_on_target(mount, &all)) {
+                let Some(id) = mount.id().filter(|id| !self.known.contains(id)) else { continue };
+                let opened = self.own.open_if(mount, id).ok().flatten();
+                if let Some(opened) = opened
+                    && is_it(&fstat(&opened).context("fstat")?)
+                {
+                    return Ok(opened);
+                }
+            }
+        }
+        bail!(
+            "what has been mounted there cannot be found again: somebody renames directories on the way"
+        )
+    }
+
+    /// It is mounted on the target, or on what is mounted there.
+    fn is_on_target(&self, mount: &Mount<'_>, all: &[Mount<'_>]) -> bool {
+        let below = |at: &Mount<'_>| all.iter().find(|below| below.id() == at.parent()).copied();
+        let mut at = *mount;
+        // No longer than there are mounts, should they change while they are listed.
+        for _ in all {
+            match below(&at) {
+                _ if at.parent() == Some(self.parent) => return true,
+                Some(below) if below.point() == mount.point() => at = below,
+                _ => return false,
+            }
+        }
+        false
+    }
+}

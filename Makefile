@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build check integration test test-vm test-vm-systemd test-vm-selinux ci-vm test-engines bench bench-engines bench-layers conformance fuzz demo book install uninstall ci clean
+.PHONY: help build check integration test test-vm test-vm-systemd test-vm-selinux ci-vm test-engines bench bench-engines bench-layers conformance fuzz soak demo book install uninstall ci clean
 
 PREFIX   := /usr/local
 DESTDIR  :=
@@ -91,6 +91,11 @@ book: build ## docs/how-containers-work.md: runs all its commands, writes it; CH
 
 fuzz: ## each fuzzer of fuzz/ for FUZZ_SECONDS=60; FUZZERS=some of them; needs a nightly compiler
 	scripts/fuzz.sh $(or $(FUZZ_SECONDS),60) $(FUZZERS)
+
+soak: build ## everything at once, killed and stopped at random, for SOAK_SECONDS=120; SOAK_SEED=n repeats what is done
+	@env BRIG=$(abspath $(BRIG)) BRIG_TEST_INIT=$(abspath $(OUT)/brig-test-init) $(RUNNER)='$(PRIVATE)' \
+	    SOAK_SECONDS=$(or $(SOAK_SECONDS),120) $(if $(SOAK_SEED),SOAK_SEED=$(SOAK_SEED)) \
+	    cargo test --locked --test integration -- --nocapture soak::
 
 bench: build ## against runc, crun, youki if installed and PEERS="name=/path …"; ROUNDS=n
 	@scripts/need.sh runc crun strace libseccomp2

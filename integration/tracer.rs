@@ -209,3 +209,100 @@ fn entered(pid: Pid) -> Option<i64> {
     let entry = unsafe { info.u.entry };
     i64::try_from(entry.nr).ok()
 }
+
+/// How a command got on of which one system call failed.
+#[derive(Debug)]
+pub struct Faulted {
+    /// Exit code; none if a signal ended it.
+    pub code: Option<i32>,
+    /// The call that failed; none if there were not as many.
+    pub call: Option<i64>,
+    /// What the command complained about.
+    pub stderr: String,
+}
+
+/// Runs a command, whose `at`-th system call, or its child's, fails with `errno` without being executed. Calls that
+/// `spared` names are not counted. A command that has not ended after [`LONGEST`] fails the test.
+pub fn run_with_fault(
+    sandbox: &Sandbox,
+    mut command: Command,
+    (whose, at): (Whose, usize),
+    errno: i32,
+    spared: &[i64],
+) -> Faulted {
+    before_exec(&mut command, || Ok(ptrace::traceme()?));
+    let mut running = sandbox.spawn(command);
+    let parent = Pid::from_raw(running.child.id().try_into().unwrap());
+    assert!(matches!(wait(parent), WaitStatus::Stopped(_, Signal::SIGTRAP)), "no stop at exec");
+    let mut options =
+        Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_EXITKILL | Options::PTRACE_O_TRACEEXEC;
+    if whose == Whose::Child {
+        options |= Options::PTRACE_O_TRACEFORK
+            | Options::PTRACE_O_TRACEVFORK
+            | Options::PTRACE_O_TRACECLONE;
+    }
+    ptrace::setoptions(parent, options).unwrap();
+    let calls = Vec::new();
+    let mut tracer = Tracer { parent, whose, at, child: None, calls, reached: false };
+    let (mut fault, mut failing) = (None, false);
+    tracer.go_on(parent, None);
+    let start = std::time::Instant::now();
+    let code = loop {
+        let flags = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD | WaitPidFlag::WNOHANG;
+        match waitpid(None, Some(flags)).unwrap() {
+            WaitStatus::StillAlive => {
+                if start.elapsed() > LONGEST {
+                    _ = kill(parent, Signal::SIGKILL);
+                    peek_at_end(parent);
+                    panic!("hangs after call {fault:?} of {whose:?} failed with {errno}");
+                }
+                std::thread::sleep(std::time::Duration::from_micros(100));
+            }
+            WaitStatus::Exited(pid, code) if pid == parent => break Some(code),
+            WaitStatus::Signaled(pid, ..) if pid == parent => break None,
+            WaitStatus::PtraceSyscall(pid) => {
+                match entered(pid) {
+                    Some(call) if !spared.contains(&call) && fault.is_none() => {
+                        tracer.calls.push(call);
+                        if tracer.calls.len() == at {
+                            (fault, failing) = (Some(call), true);
+                            set(pid, |registers| registers.orig_rax = u64::MAX);
+                        }
+                    }
+                    None if failing => {
+                        set(pid, |registers| registers.rax = i64::from(-errno).cast_unsigned());
+                        failing = false;
+                        // From here on nobody is looked at.
+                        tracer.reached = true;
+                        if pid != parent {
+                            _ = ptrace::detach(pid, None);
+                            continue;
+                        }
+                    }
+                    _ => {}
+                }
+                tracer.go_on(pid, None);
+            }
+            // Not brig any more, but the container's program.
+            WaitStatus::PtraceEvent(pid, _, libc::PTRACE_EVENT_EXEC) if pid != parent => {
+                tracer.reached = true;
+                _ = ptrace::detach(pid, None);
+            }
+            status => tracer.step(status, Strike::Parent),
+        }
+    };
+    _ = running.child.try_wait();
+    let stderr = std::fs::read_to_string(&running.stderr).unwrap_or_default();
+    Faulted { code, call: fault, stderr }
+}
+
+/// No command takes longer, whatever fails.
+const LONGEST: std::time::Duration = std::time::Duration::from_secs(40);
+
+/// Changes the registers of a process that has stopped; it can have been killed meanwhile.
+fn set(pid: Pid, change: impl FnOnce(&mut libc::user_regs_struct)) {
+    if let Ok(mut registers) = ptrace::getregs(pid) {
+        change(&mut registers);
+        _ = ptrace::setregs(pid, registers);
+    }
+}

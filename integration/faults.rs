@@ -1,0 +1,180 @@
+//! Each system call of brig's fails once, with each of the errors that a loaded or failing host gives: what comes of
+//! it is an error or a success, and never a hang, a panic, something left behind, or a success that is none.
+//!
+//! `BRIG_FAULT_STRIDE=n` tries every n-th call only (11 if it is not set; 1 takes long), starting elsewhere in each run.
+#![cfg(target_arch = "x86_64")]
+
+use crate::host::{self, wait_until};
+use crate::sandbox::{Sandbox, brig_only};
+use crate::tracer::{Faulted, Whose, run_with_fault};
+use serde_json::json;
+use std::fs;
+use std::time::Duration;
+
+const ERRORS: [i32; 5] = [libc::ENOMEM, libc::EIO, libc::ENOSPC, libc::EMFILE, libc::EINTR];
+
+/// Calls that do not fail, or without which no program can be (a process that cannot have memory is one that is
+/// killed: crash.rs); and close, which closes even when it says that it has failed.
+const SPARED: [i64; 17] = [
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_brk,
+    libc::SYS_mmap,
+    libc::SYS_mremap,
+    libc::SYS_munmap,
+    libc::SYS_mprotect,
+    libc::SYS_madvise,
+    libc::SYS_futex,
+    libc::SYS_arch_prctl,
+    libc::SYS_set_tid_address,
+    libc::SYS_set_robust_list,
+    libc::SYS_rseq,
+    libc::SYS_close,
+    libc::SYS_close_range,
+    libc::SYS_execve,
+];
+
+/// Has every call fail in turn, until there are no more; `around` runs the command, and looks at what has come of it.
+fn each(least: usize, mut around: impl FnMut(usize, i32) -> Faulted) {
+    let stride = std::env::var("BRIG_FAULT_STRIDE").map_or(11, |stride| stride.parse().unwrap());
+    let start = usize::try_from(std::process::id()).unwrap() % stride;
+    let (mut failed, mut tried) = (0, 0);
+    for at in (1 + start..).step_by(stride) {
+        let errno = ERRORS[(at / stride + start) % ERRORS.len()];
+        let faulted = around(at, errno);
+        let what =
+            || format!("call {:?}, the {at}th, failed with {errno}: {faulted:?}", faulted.call);
+        assert!(faulted.code.is_some(), "ended by a signal: {}", what());
+        assert!(!faulted.stderr.contains("internal error"), "a panic: {}", what());
+        if faulted.code != Some(0) {
+            assert!(!faulted.stderr.trim().is_empty(), "failed without a word: {}", what());
+            failed += 1;
+        }
+        tried += 1;
+        if faulted.call.is_none() {
+            assert_eq!(faulted.code, Some(0), "fails under the tracer alone: {faulted:?}");
+            assert!(at > least, "only {at} calls");
+            eprintln!("{at} calls, {tried} tried, {failed} of them errors of the command");
+            return;
+        }
+    }
+}
+
+/// A configuration that makes create go through most of what it has.
+fn eventful() -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.script("sleep 60").patch(|config| {
+        config["process"]["user"] = json!({"uid": 1000, "gid": 1000, "additionalGids": [7]});
+        config["linux"]["resources"]["memory"] = json!({"limit": 64 << 20});
+        config["linux"]["resources"]["pids"] = json!({"limit": 20});
+        config["linux"]["sysctl"] = json!({"net.ipv4.ip_forward": "1"});
+        config["hooks"] = json!({"createRuntime": [{"path": "/bin/true"}]});
+    });
+    sandbox
+}
+
+fn delete(sandbox: &Sandbox, what: &dyn std::fmt::Debug) {
+    let deleted = sandbox.brig(&["delete", "--force", &sandbox.id]);
+    assert_eq!((deleted.code, deleted.stderr.as_str()), (Some(0), ""), "after {what:?}");
+    // What was killed may be on its way out.
+    let gone = wait_until(Duration::from_secs(5), || sandbox.leftovers().is_empty());
+    assert!(gone, "after {what:?} delete leaves {:#?}", sandbox.leftovers());
+}
+
+fn create_with_faults(whose: Whose, least: usize) {
+    let sandbox = eventful();
+    let bundle = sandbox.bundle();
+    each(least, |at, errno| {
+        let args = ["create", "--bundle", bundle.to_str().unwrap(), &sandbox.id];
+        let faulted = run_with_fault(&sandbox, sandbox.command(&args), (whose, at), errno, &SPARED);
+        if faulted.code != Some(0) {
+            let gone = wait_until(Duration::from_secs(5), || sandbox.leftovers().is_empty());
+            assert!(gone, "{at} {errno} {faulted:?} leaves {:#?}", sandbox.leftovers());
+            return faulted;
+        }
+        assert_eq!(sandbox.status(), "created", "{at} {errno} {faulted:?}");
+        let started = sandbox.brig(&["start", &sandbox.id]);
+        if started.code == Some(0) {
+            assert_eq!(sandbox.status(), "running", "{at} {errno} {faulted:?}");
+        } else {
+            assert_eq!(whose, Whose::Child, "{at} {errno} {faulted:?} {started:?}");
+        }
+        delete(&sandbox, &(at, errno, &faulted));
+        faulted
+    });
+}
+
+#[test]
+fn create_survives_a_fault_in_any_of_its_calls() {
+    brig_only!();
+    create_with_faults(Whose::Parent, 100);
+}
+
+#[test]
+fn create_survives_a_fault_in_any_call_of_its_child() {
+    brig_only!();
+    create_with_faults(Whose::Child, 100);
+}
+
+#[test]
+fn start_survives_a_fault_in_any_of_its_calls() {
+    brig_only!();
+    let sandbox = eventful();
+    each(10, |at, errno| {
+        sandbox.create();
+        let command = sandbox.command(&["start", &sandbox.id]);
+        let faulted = run_with_fault(&sandbox, command, (Whose::Parent, at), errno, &SPARED);
+        if faulted.code == Some(0) {
+            assert_eq!(sandbox.status(), "running", "{at} {errno} {faulted:?}");
+        }
+        delete(&sandbox, &(at, errno, &faulted));
+        faulted
+    });
+}
+
+#[test]
+fn exec_survives_a_fault_in_any_of_its_calls() {
+    brig_only!();
+    let sandbox = eventful();
+    sandbox.create();
+    sandbox.start();
+    let file = sandbox.dir.join("pid");
+    for whose in [Whose::Parent, Whose::Child] {
+        each(20, |at, errno| {
+            _ = fs::remove_file(&file);
+            let args = ["exec", "--detach", "--pid-file", file.to_str().unwrap(), &sandbox.id];
+            let command = sandbox.command(&[&args[..], &["/init", "sleep", "60"]].concat());
+            let faulted = run_with_fault(&sandbox, command, (whose, at), errno, &SPARED);
+            if faulted.code == Some(0) {
+                let pid: i64 = fs::read_to_string(&file).unwrap().parse().unwrap();
+                assert!(host::status_of(pid, "State").is_some(), "{at} {errno} {faulted:?}");
+                let pid = nix::unistd::Pid::from_raw(pid.try_into().unwrap());
+                nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+            }
+            let one = format!("[{}]", sandbox.pid());
+            let ps = || sandbox.brig(&["ps", "--format", "json", &sandbox.id]).stdout;
+            let alone = wait_until(Duration::from_secs(5), || ps().trim() == one);
+            assert!(alone, "{at} {errno} {faulted:?} leaves {}", ps());
+            faulted
+        });
+    }
+}
+
+#[test]
+fn delete_survives_a_fault_in_any_of_its_calls() {
+    brig_only!();
+    let sandbox = eventful();
+    each(50, |at, errno| {
+        sandbox.create();
+        sandbox.start();
+        let command = sandbox.command(&["delete", "--force", &sandbox.id]);
+        let faulted = run_with_fault(&sandbox, command, (Whose::Parent, at), errno, &SPARED);
+        if faulted.code == Some(0) {
+            let gone = wait_until(Duration::from_secs(2), || sandbox.leftovers().is_empty());
+            assert!(gone, "{at} {errno} {faulted:?} leaves {:#?}", sandbox.leftovers());
+        }
+        delete(&sandbox, &(at, errno, &faulted));
+        faulted
+    });
+}

@@ -329,6 +329,48 @@ fn brig_on_a_read_only_file_system_is_sealed_too() {
 }
 
 #[test]
+fn a_variable_of_the_callers_does_not_make_a_writable_overlay_a_sealed_one() {
+    brig_only!();
+    crate::rootless::in_own_mounts(|| {
+        use nix::mount::{MntFlags, MsFlags, mount, umount2};
+        let sandbox = Sandbox::new();
+        let [base, over] = ["base", "over"].map(|name| sandbox.dir.join(name));
+        fs::create_dir(&base).unwrap();
+        fs::create_dir(&over).unwrap();
+        let none = None::<&str>;
+        // In memory, for the sandbox may lie on an overlay itself.
+        mount(Some("tmpfs"), &base, Some("tmpfs"), MsFlags::empty(), none).unwrap();
+        ["low", "up", "work"].iter().for_each(|dir| fs::create_dir(base.join(dir)).unwrap());
+        fs::copy(runtime(), base.join("low/brig")).unwrap();
+        let [low, up, work] = ["low", "up", "work"].map(|dir| base.join(dir).display().to_string());
+        let layers = format!("lowerdir={low},upperdir={up},workdir={work}");
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+        mount(Some("overlay"), &over, Some("overlay"), flags, Some(layers.as_str())).unwrap();
+        let brig = over.join("brig");
+        let host = fs::metadata(&brig).unwrap();
+        let bundle = sandbox.bundle();
+        let create = ["create", "--bundle", bundle.to_str().unwrap(), &sandbox.id];
+        let sealed = |what: &str| {
+            for marker in ["", "1", &format!("{}:{} brig", host.dev(), host.ino())] {
+                let mut command = command(&sandbox, &brig, &create);
+                command.env("BRIG_SEALED", marker);
+                let found = executable_of(&sandbox, command).0;
+                assert_ne!(found.dev(), host.dev(), "{what}, BRIG_SEALED={marker:?}");
+            }
+        };
+        sealed("writable");
+        // A read-only mount of what can be written to elsewhere.
+        mount(Some(&over), &over, none, MsFlags::MS_BIND, none).unwrap();
+        let flags = flags | MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+        mount(none, &over, none, flags, none).unwrap();
+        sealed("read-only");
+        for mounted in [&over, &over, &base] {
+            umount2(mounted, MntFlags::MNT_DETACH).unwrap();
+        }
+    });
+}
+
+#[test]
 fn without_a_way_to_seal_brig_there_is_no_container() {
     brig_only!();
     let sandbox = Sandbox::new();

@@ -4,6 +4,7 @@
 use crate::facts::Facts;
 use crate::sandbox::{Sandbox, brig_only};
 use serde_json::{Value, json};
+use std::fs;
 
 /// A profile with this default, and one rule.
 fn profile(default: &str, names: &[&str], action: &str) -> Value {
@@ -91,6 +92,34 @@ fn what_brig_looks_at_before_the_program_need_not_be_allowed() {
 }
 
 #[test]
+fn start_container_hooks_run_under_the_filter() {
+    for no_new_privileges in [false, true] {
+        let filter = profile("SCMP_ACT_ALLOW", &["mkdir", "mkdirat"], "SCMP_ACT_ERRNO");
+        let sandbox = sandbox(&filter, no_new_privileges);
+        let told = sandbox.dir.join("told");
+        sandbox.patch(|config| {
+            config["root"]["readonly"] = json!(false);
+            let script =
+                "status Seccomp Seccomp_filters ; mkdir /tmp/made ; write /tmp/told yes".split(' ');
+            let args: Vec<_> = std::iter::once("init").chain(script).collect();
+            let hook = json!({"path": "/init", "args": args});
+            config["hooks"] = json!({"startContainer": [hook, hook]});
+            config["annotations"] = json!({"run.oci.hooks.stdout": told});
+        });
+        let facts = sandbox.facts("status Seccomp Seccomp_filters");
+        let own = facts.get("Seccomp_filters").to_owned();
+        assert_eq!(facts.get("Seccomp"), "2");
+        assert!(sandbox.rootfs().join("tmp/told").exists(), "the hooks have run");
+        assert!(!sandbox.rootfs().join("tmp/made").exists(), "{no_new_privileges}");
+        if !crate::sandbox::is_peer() {
+            let seen = fs::read_to_string(&told).unwrap();
+            assert_eq!(seen.matches("Seccomp 2\n").count(), 2, "{seen}");
+            assert_eq!(seen.matches(&format!("Seccomp_filters {own}\n")).count(), 2, "{seen}");
+        }
+    }
+}
+
+#[test]
 fn a_call_can_be_fatal() {
     let sandbox = sandbox(&profile("SCMP_ACT_ALLOW", &MKDIR, "SCMP_ACT_KILL_PROCESS"), true);
     sandbox.script("mkdir /tmp/no");
@@ -104,8 +133,7 @@ fn start_still_tells_of_a_failed_execve() {
             sandbox(&profile("SCMP_ACT_ALLOW", &MKDIR, "SCMP_ACT_ERRNO"), no_new_privileges);
         sandbox.add_file("bin/text", "no program");
         let path = sandbox.rootfs().join("bin/text");
-        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755))
-            .unwrap();
+        fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         sandbox.args(&["/bin/text"]).create();
         sandbox.brig(&["start", &sandbox.id]).fails_with("exec format error");
     }

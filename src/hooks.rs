@@ -6,8 +6,9 @@ mod output;
 pub use output::{Output, STDERR, STDOUT};
 
 use crate::deadline;
+use crate::seccomp::Filter;
 use crate::spec::Place;
-use crate::sys::{Errno, signal};
+use crate::sys::{Errno, seccomp, signal};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, poll};
@@ -160,6 +161,7 @@ pub fn run_later(hooks: &[Hook], state: &Stdin<'_>) -> Result<()> {
         directory: Some(state.bundle),
         environment: Environment::Runtime,
         interrupt: None,
+        filter: None,
     };
     run(hooks, state, &surroundings)
 }
@@ -185,6 +187,8 @@ pub struct Surroundings<'a> {
     pub environment: Environment<'a>,
     /// Something to read here ends the hook that runs, and that is a failure.
     pub interrupt: Option<BorrowedFd<'a>>,
+    /// What the hook is executed under, if the caller itself is not under it yet.
+    pub filter: Option<&'a Filter>,
 }
 
 /// Runs hooks in order; the first failure ends it.
@@ -220,6 +224,9 @@ fn run_one(hook: &Hook, state: &[u8], surroundings: &Surroundings<'_>) -> Result
     };
     command.stdout(stream(&files.stdout)?).stderr(stream(&files.stderr)?);
     drop(theirs);
+    if let Some(filter) = surroundings.filter {
+        seccomp::install_before_exec(&mut command, filter.program.clone(), filter.flags);
+    }
     let child = command.spawn().with_context(|| format!("execute hook {path}"))?;
     drop(command);
     let mut tail = Tail::default();

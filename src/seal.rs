@@ -20,6 +20,7 @@ use nix::fcntl::{AtFlags, FcntlArg, OFlag, SealFlag, fcntl, open, readlink};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{FileStat, Mode, fstat, stat};
 use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, statfs};
+use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{execveat, geteuid};
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
@@ -54,7 +55,7 @@ pub fn ensure() -> Result<()> {
     let marker = std::env::var_os(SEALED);
     if let Some(name) = marker.as_deref().and_then(|marker| name_of(marker, &found)) {
         misc::set_process_name(&CString::new(name)?)?;
-        if statfs(EXE).context(EXE)?.filesystem_type() == OVERLAYFS_SUPER_MAGIC {
+        if is_sealed_overlay(&found)? {
             misc::forget_variable(SEALED);
             return Ok(());
         }
@@ -74,6 +75,21 @@ pub fn ensure() -> Result<()> {
         }
     };
     execute(&sealed)
+}
+
+/// brig's file is on such a mount as [`overlay`] makes: read-only, and attached nowhere, so that the path
+/// that the kernel shows begins at its root and leads to another file, or none. The marker alone does
+/// not tell: whoever calls brig can set it, and the host's own file can be on an overlay that is
+/// written to, there or at another mount of it.
+fn is_sealed_overlay(found: &FileStat) -> Result<bool> {
+    let flags = FsFlags::ST_RDONLY | FsFlags::ST_NOSUID | FsFlags::ST_NODEV;
+    let overlay = statfs(EXE).context(EXE)?.filesystem_type() == OVERLAYFS_SUPER_MAGIC;
+    if !overlay || !statvfs(EXE).context(EXE)?.flags().contains(flags) {
+        return Ok(false);
+    }
+    let path = readlink(EXE).context(EXE)?;
+    let attached = stat(path.as_os_str()).is_ok_and(|other| identity(&other) == identity(found));
+    Ok(!attached && Path::new(&path).parent() == Some(Path::new("/")))
 }
 
 /// The name in a marker that [`execute`] has written for this very file, none in one that is left over

@@ -18,6 +18,7 @@ use crate::process::socket::Socket;
 use crate::process::{ids, limits, sched, stdio};
 use crate::rdt;
 use crate::rootfs::{self, Sources, Users};
+use crate::seccomp::Filter;
 use crate::spec::{Document, Owned, Place};
 use crate::state::{self, State, Status};
 use crate::sys::clone::{self, Birth};
@@ -333,8 +334,8 @@ fn build(
         ensure!(channel.expect(&Message::Pivot), "brig is gone");
     }
     if !plan.hooks.create_container.is_empty() {
-        let (hooks, environment) = (&plan.hooks.create_container, Environment::Empty);
-        root.while_inside(|| run_hooks(hooks, (state, Status::Creating), output, environment))?;
+        let (hooks, own) = (&plan.hooks.create_container, (Environment::Empty, None));
+        root.while_inside(|| run_hooks(hooks, (state, Status::Creating), output, own))?;
     }
     root.pivot(&plan.rootfs)?;
     if plan.rootfs.own_dev {
@@ -353,10 +354,11 @@ fn run_hooks(
     hooks: &[Hook],
     (state, status): (&State, Status),
     output: &Output,
-    environment: Environment<'_>,
+    (environment, filter): (Environment<'_>, Option<&Filter>),
 ) -> Result<()> {
     let state = state.for_hooks(status, std::process::id().cast_signed());
-    let surroundings = Surroundings { output, directory: None, environment, interrupt: None };
+    let surroundings =
+        Surroundings { output, directory: None, environment, interrupt: None, filter };
     hooks::run(hooks, &state, &surroundings)
 }
 
@@ -378,7 +380,8 @@ fn execute(
         // A courier of the filter's may have left it so that nobody can be waited for.
         signal::reset(libc::SIGCHLD)?;
     }
-    let environment = Environment::Process(program.environment());
-    run_hooks(&plan.hooks.start_container, (state, Status::Created), output, environment)?;
+    // They are the container's, and what their files do is the image's.
+    let own = (Environment::Process(program.environment()), program::late_filter(&plan.process));
+    run_hooks(&plan.hooks.start_container, (state, Status::Created), output, own)?;
     program.execute(&plan.process, || gate.executing())
 }

@@ -444,6 +444,7 @@ impl Attempt {
             directory: Some(&self.state.bundle),
             environment: Environment::Runtime,
             interrupt: Some(interrupt),
+            filter: None,
         };
         hooks::run(&hooks.prestart, &state, &surroundings)?;
         hooks::run(&hooks.create_runtime, &state, &surroundings)

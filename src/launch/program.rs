@@ -6,6 +6,7 @@ use crate::plan::process::Process;
 use crate::plan::sched::Execution;
 use crate::process::proc::Proc;
 use crate::process::{activation, command, ids, passwd, sched, stdio};
+use crate::seccomp::Filter;
 use crate::spec::Place;
 use crate::sys::{Errno, Worded, clone, cred, misc, seccomp};
 use anyhow::{Context, Result, ensure};
@@ -116,6 +117,13 @@ fn install(process: &Process) -> Result<Option<OwnedFd>> {
     seccomp::install(&filter.program, filter.flags).at(filter.place)
 }
 
+/// The filter that is installed right before execve: it need not allow what comes before. What is
+/// executed until then, hooks, gets it in the same way.
+pub fn late_filter(process: &Process) -> Option<&Filter> {
+    let late = process.no_new_privileges && !process.notifies();
+    process.filter.as_ref().filter(|_| late)
+}
+
 impl Program {
     /// The environment that it gets.
     pub fn environment(&self) -> &[CString] {
@@ -129,8 +137,7 @@ impl Program {
         announce: impl FnOnce() -> Result<()>,
     ) -> Result<Infallible> {
         (3..3 + process.preserved_fds).try_for_each(misc::inherit)?;
-        // As late as can be: it need not allow what came before.
-        if process.no_new_privileges && !process.notifies() {
+        if late_filter(process).is_some() {
             drop(install(process)?);
         }
         announce()?;

@@ -3,7 +3,10 @@
 use super::{Errno, SysError, check};
 use seccompiler::sock_filter;
 use std::ffi::{c_int, c_long};
+use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 /// All threads of the process get the filter.
 pub const TSYNC: u32 = 1 << 0;
@@ -45,6 +48,18 @@ pub fn install(program: &[sock_filter], flags: u32) -> Result<Option<OwnedFd>, S
         return if result == 0 { Ok(None) } else { Err(SysError::new(call(), Errno::ESRCH)) };
     }
     owned(result).map(Some)
+}
+
+/// Has a command install a filter in its own process, as the last that this does before it executes
+/// the program.
+pub fn install_before_exec(command: &mut Command, program: Vec<sock_filter>, flags: u32) {
+    let install = move || match install(&program, flags) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(io::Error::from(error.errno)),
+    };
+    // SAFETY: brig has one thread, so that in its copy no lock is held by a thread that is not there;
+    // the closure owns what it uses.
+    unsafe { command.pre_exec(install) };
 }
 
 fn owned(fd: c_long) -> Result<OwnedFd, SysError> {

@@ -227,22 +227,11 @@ pub fn check(path: &str) -> Result<()> {
     Ok(())
 }
 
-/// Reads a file of procfs or cgroupfs, which do not tell their size: to the end, since a list can
-/// come in pieces of any length.
+/// Reads a file of procfs or cgroupfs to its end. These do not tell their size, so nothing is asked for
+/// it, which `take` does: a file's own `read_to_end` calls fstat(2) and lseek(2).
 pub fn read(path: &Path) -> Result<Vec<u8>> {
-    let mut text = Vec::new();
-    let read = |text: &mut Vec<u8>| -> std::io::Result<()> {
-        let mut file = File::open(path)?;
-        loop {
-            let length = text.len();
-            text.resize(length + 4096, 0);
-            let got = file.read(&mut text[length..])?;
-            text.truncate(length + got);
-            if got == 0 {
-                return Ok(());
-            }
-        }
-    };
+    let mut text = Vec::with_capacity(8192);
+    let read = |text: &mut Vec<u8>| File::open(path)?.take(u64::MAX).read_to_end(text);
     read(&mut text).with_context(|| format!("read {}", path.display()))?;
     Ok(text)
 }

@@ -49,6 +49,7 @@ mod idmap;
 mod images;
 mod images_commit;
 mod images_diff;
+mod images_flags;
 mod images_hostile;
 mod images_peers;
 mod images_shapes;

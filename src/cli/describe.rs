@@ -8,8 +8,8 @@ use std::path::PathBuf;
 /// Every command.
 pub(super) const COMMANDS: &[&str] = &[
     "bundle", "commit", "create", "delete", "diff", "events", "exec", "export", "features", "gc",
-    "images", "kill", "layers", "list", "mounts", "pause", "ps", "resume", "run", "spec", "start",
-    "state", "stats", "update",
+    "images", "kill", "layers", "list", "mounts", "pause", "ps", "resume", "rmi", "run", "spec",
+    "start", "state", "stats", "tag", "update",
 ];
 
 /// Flags of runc and crun that later versions of brig bring: they take a value,
@@ -122,7 +122,22 @@ pub(super) fn subcommand(name: &'static str) -> clap::Command {
             .arg(id()),
         "images" => command
             .about("List the images whose layers are in the store")
-            .arg(format("How to print them [default: table]")),
+            .arg(format("How to print them [default: table]"))
+            .arg(text_option(
+                "inspect",
+                "IMAGE",
+                "Print config, layers, sizes and history of this one as JSON",
+            )),
+        "rmi" => command
+            .about("Remove names of images, and with their last one the images, from the store")
+            .arg(
+                positional("image", "IMAGE", "By name, as images shows it, or by id")
+                    .action(ArgAction::Append),
+            ),
+        "tag" => command
+            .about("Give an image of a layout on disk one more name there")
+            .arg(positional("image", "IMAGE", "PATH, PATH:TAG or PATH@DIGEST of an OCI layout"))
+            .arg(positional("name", "TAG", "The new name, which is no other's any more")),
         "layers" => command
             .about("List the layers in the store, and who uses them")
             .arg(format("How to print them [default: table]")),

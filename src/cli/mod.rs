@@ -64,6 +64,9 @@ pub enum Command {
     Commit(commit::Options),
     Export { id: String, output: Option<PathBuf> },
     Images { format: ListFormat },
+    Inspect { image: String },
+    Rmi { images: Vec<String> },
+    Tag { image: String, name: String },
     Layers { format: ListFormat },
     Gc { all: bool, dry_run: bool },
 }
@@ -93,7 +96,9 @@ impl Command {
             Command::Diff { .. } => "diff",
             Command::Commit(_) => "commit",
             Command::Export { .. } => "export",
-            Command::Images { .. } => "images",
+            Command::Images { .. } | Command::Inspect { .. } => "images",
+            Command::Rmi { .. } => "rmi",
+            Command::Tag { .. } => "tag",
             Command::Layers { .. } => "layers",
             Command::Gc { .. } => "gc",
         }
@@ -262,6 +267,7 @@ fn meant(unknown: &str) -> String {
         ("ls", "list"),
         ("prune", "gc"),
         ("rm", "delete"),
+        ("untag", "rmi"),
         ("stop", "kill"),
         ("top", "ps"),
         ("unpause", "resume"),

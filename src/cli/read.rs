@@ -215,7 +215,17 @@ fn command(name: &str, matches: &ArgMatches, globals: &Globals) -> Command {
             no_pause: matches.get_flag("no-pause"),
         }),
         "export" => Command::Export { id: id(), output: path(matches, "output") },
-        "images" => Command::Images { format: format(matches) },
+        "images" => match text(matches, "inspect") {
+            Some(image) => Command::Inspect { image },
+            None => Command::Images { format: format(matches) },
+        },
+        "rmi" => Command::Rmi {
+            images: matches.get_many("image").into_iter().flatten().cloned().collect(),
+        },
+        "tag" => Command::Tag {
+            image: text(matches, "image").unwrap_or_default(),
+            name: text(matches, "name").unwrap_or_default(),
+        },
         "layers" => Command::Layers { format: format(matches) },
         "gc" => Command::Gc { all: matches.get_flag("all"), dry_run: matches.get_flag("dry-run") },
         "bundle" => Command::Bundle(bundle::Options {

@@ -13,7 +13,11 @@ use std::os::fd::AsFd;
 
 /// Creates a container, which then waits for start.
 pub fn create(options: &Options, log: &mut Log) -> Result<()> {
-    created(options, log).map(drop).with_context(|| format!("create {}", options.id))
+    let go = || {
+        created(options, log)?;
+        tell_name(options)
+    };
+    go().with_context(|| format!("create {}", options.id))
 }
 
 /// Creates and starts a container; in the foreground, waits for it and deletes it. The result is
@@ -33,6 +37,14 @@ fn created(options: &Options, log: &mut Log) -> Result<Created> {
         let _ = container::discard(&own.bundle);
         from.meant(error, &options.id)
     })
+}
+
+/// Prints a name that was made up, or given by `--name`: as engines do.
+fn tell_name(options: &Options) -> Result<()> {
+    match &options.image {
+        Some(image) if !image.id_is_word => log::out(format!("{}\n", options.id).as_bytes()),
+        _ => Ok(()),
+    }
 }
 
 /// How run goes on after start.
@@ -64,9 +76,7 @@ fn go(options: &Options, how: &How, log: &mut Log) -> Result<i32> {
     // kill, state, delete of others may work on it from now on.
     drop(lock);
     if options.detach {
-        if options.image.as_ref().is_some_and(|image| !image.id_is_word) {
-            log::out(format!("{}\n", options.id).as_bytes())?;
-        }
+        tell_name(options)?;
         if let Some(Err(error)) = relay.map(|relay| relay.until_ready(init.as_fd(), state.pid)) {
             log.warn(&describe(&error));
         }

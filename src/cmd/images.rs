@@ -71,7 +71,8 @@ pub fn gc(store: Option<&Path>, all: bool, dry_run: bool) -> Result<()> {
     })
 }
 
-fn with_store(path: Option<&Path>, go: impl FnOnce(&Store) -> Result<()>) -> Result<()> {
+/// Opens the store, with the ids that it is kept with.
+pub(super) fn with_store(path: Option<&Path>, go: impl FnOnce(&Store) -> Result<()>) -> Result<()> {
     let path: PathBuf = path.map_or_else(default_path, |path| Ok(path.to_owned()))?;
     let go = || Store::open(Some(&path)).and_then(|store| go(&store));
     let done = match bundle::maps() {

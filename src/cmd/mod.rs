@@ -8,6 +8,7 @@ mod diff;
 pub mod events;
 mod exec;
 mod features;
+mod image;
 mod images;
 pub mod kill;
 mod list;
@@ -63,6 +64,9 @@ pub fn run(globals: &Globals, command: Command, log: &mut Log) -> Result<i32> {
         Command::Commit(options) => commit::commit(root, store, &options, log),
         Command::Export { id, output } => commit::export(root, &id, output.as_ref(), log),
         Command::Images { format } => images::images(store, format),
+        Command::Inspect { image } => image::inspect(store, &image),
+        Command::Rmi { images } => image::remove(store, &images),
+        Command::Tag { image, name } => image::tag(store, &image, &name),
         Command::Layers { format } => images::layers(store, format),
         Command::Gc { all, dry_run } => images::gc(store, all, dry_run),
         Command::Features => features::features(),

@@ -115,7 +115,8 @@ fn only_own_id() -> bool {
     map.lines().filter_map(size).sum::<u64>() <= 1
 }
 
-fn record_image(store: &Store, image: &Image) -> Result<()> {
+/// Puts an image on record.
+pub fn record_image(store: &Store, image: &Image) -> Result<()> {
     let path = image.source.path();
     let name = match &image.name {
         Some(name) => format!("{}:{name}", path.display()),

@@ -3,14 +3,17 @@
 use super::parent::{Driver, Options};
 use super::sync::{Channel, Message};
 use crate::cgroup::{Cgroup, Scope, Version};
+use crate::deadline;
 use crate::log::Log;
 use crate::plan::mounts::Kind;
+use crate::plan::resources::Optional;
 use crate::plan::{Plan, delegate};
 use crate::spec::{Place, Spec};
 use crate::state::State;
-use crate::sys::cred;
+use crate::sys::{cred, describe};
 use crate::systemd::{Asked, Instance};
 use anyhow::{Result, anyhow};
+use std::time::Instant;
 
 /// What is known of it before anything is made.
 pub struct Groups {
@@ -74,6 +77,22 @@ fn find(
             Ok(Groups { cgroup, view, scope: None })
         }
     }
+}
+
+/// Makes the cgroup and sets its limits; where a default of images is not possible, without it.
+pub fn create(cgroup: &mut Cgroup, plan: &Plan, log: &mut Log) -> Result<()> {
+    let mut done = cgroup.create(&plan.resources);
+    for (swap, pids) in [(true, false), (false, true), (true, true)] {
+        let Err(error) = &done else { break };
+        let rest = plan.resources.without(Optional { pids, swap });
+        if rest == plan.resources {
+            continue;
+        }
+        log.debug(format_args!("a limit that is a default is left out: {}", describe(error)));
+        cgroup.remove(Instant::now() + deadline::CGROUP)?;
+        done = cgroup.create(&rest);
+    }
+    done
 }
 
 /// Where no cgroup may be made a container that asks for no limit goes without: an ordinary user's, who

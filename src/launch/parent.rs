@@ -322,24 +322,12 @@ impl Attempt {
         peer.tell(&Message::Saved)
     }
 
-    /// Where a default of images is not possible the cgroup is made without it.
-    fn create_cgroup(&mut self, plan: &Plan, log: &mut Log) -> Result<()> {
-        let Err(error) = self.state.cgroup.create(&plan.resources) else { return Ok(()) };
-        let required = plan.resources.required();
-        if required == plan.resources {
-            return Err(error);
-        }
-        log.debug(format_args!("limits that are defaults are left out: {}", describe(&error)));
-        self.state.cgroup.remove(Instant::now() + deadline::CGROUP)?;
-        self.state.cgroup.create(&required)
-    }
-
     /// Where none may be made, a container that asks for no limit may `do_without`.
     fn make_cgroup(&mut self, plan: &Plan, do_without: bool, log: &mut Log) -> Result<()> {
         if self.view.is_some() {
             return Ok(());
         }
-        let Err(error) = self.create_cgroup(plan, log) else {
+        let Err(error) = groups::create(&mut self.state.cgroup, plan, log) else {
             let delegated =
                 plan.cgroup_owner.map_or(Ok(()), |owner| self.state.cgroup.delegate(owner));
             return match delegated {

@@ -192,14 +192,21 @@ impl Resources {
 
     /// Without what is optional.
     pub fn required(&self) -> Resources {
-        let mut required = Resources { optional: Optional::default(), ..self.clone() };
-        if self.optional.pids {
-            required.pids = None;
+        self.without(self.optional)
+    }
+
+    /// Without these, as far as they are optional.
+    pub fn without(&self, dropped: Optional) -> Resources {
+        let mut rest = self.clone();
+        if self.optional.pids && dropped.pids {
+            rest.pids = None;
+            rest.optional.pids = false;
         }
-        if self.optional.swap {
-            required.memory.swap = None;
+        if self.optional.swap && dropped.swap {
+            rest.memory.swap = None;
+            rest.optional.swap = false;
         }
-        required
+        rest
     }
 
     /// Validates `linux.resources`, in the order in which runtime-spec has its fields.

@@ -1,0 +1,187 @@
+//! `run --image` and its flags in real containers, and what these may not do unless asked.
+
+use crate::facts::Facts;
+use crate::images::{Images, base};
+use crate::layout::Archive;
+use crate::sandbox::{Done, brig_only};
+use serde_json::json;
+use std::fs;
+use std::path::Path;
+
+struct Flagged {
+    images: Images,
+    image: String,
+}
+
+impl Flagged {
+    fn new() -> Flagged {
+        let images = Images::new();
+        let mut layout = images.layout("image");
+        layout.layer(base()).layer(Archive::new().dir("var/").dir("var/tmp/").dir("run/"));
+        let config =
+            json!({"Entrypoint": ["/init"], "Cmd": ["exit", "7"], "Env": ["PATH=/", "A=image"]});
+        let image = layout.finish("v1", &config);
+        Flagged { images, image }
+    }
+
+    fn run(&self, flags: &[&str], script: &str) -> Done {
+        let id = self.images.sandbox.id.as_str();
+        let mark = format!("BRIG_TEST={id}");
+        let words: Vec<&str> = script.split_whitespace().collect();
+        let front = ["run", "--image", &self.image, "-e", &mark];
+        self.images.brig(&[&front, flags, &[id, "--"], &words].concat())
+    }
+
+    #[track_caller]
+    fn facts(&self, flags: &[&str], script: &str) -> Facts {
+        Facts::parse(&self.run(flags, script).ok().stdout)
+    }
+}
+
+#[test]
+fn containers_of_images_are_confined_unless_asked() {
+    brig_only!();
+    let flagged = Flagged::new();
+    let plain = flagged.facts(&[], "status Seccomp NoNewPrivs");
+    assert_eq!(plain.get("Seccomp"), "2");
+    assert_eq!(plain.get("NoNewPrivs"), "0");
+    let facts = flagged.facts(
+        &["--security-opt", "seccomp=unconfined", "--no-new-privs"],
+        "status Seccomp NoNewPrivs",
+    );
+    assert_eq!((facts.get("Seccomp"), facts.get("NoNewPrivs")), ("0", "1"));
+    flagged.images.sandbox.assert_nothing_left();
+}
+
+#[test]
+fn a_profile_of_a_file_is_in_force_and_one_that_never_ends_is_refused() {
+    brig_only!();
+    let flagged = Flagged::new();
+    let file = flagged.images.sandbox.dir.join("profile.json");
+    // In docker's format: the entry counts only without the capability.
+    let profile = json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "archMap": [{"architecture": "SCMP_ARCH_X86_64", "subArchitectures": ["SCMP_ARCH_X86"]}],
+        "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errno": "ENOTTY",
+            "excludes": {"caps": ["CAP_NET_RAW"]}}],
+    });
+    fs::write(&file, profile.to_string()).unwrap();
+    let option = format!("seccomp={}", file.display());
+    let facts = flagged.facts(&["--security-opt", &option], "mkdir /tmp/x");
+    assert!(facts.get("mkdir /tmp/x").contains("ENOTTY"));
+    let facts = flagged.facts(&["--security-opt", &option, "--cap-add", "net_raw"], "mkdir /tmp/x");
+    assert!(!facts.get("mkdir /tmp/x").contains("ENOTTY"));
+    let fifo = flagged.images.sandbox.dir.join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    for path in ["/dev/zero", fifo.to_str().unwrap()] {
+        let option = format!("seccomp={path}");
+        flagged.run(&["--security-opt", &option], "true").fails_with("is not a regular file");
+        flagged.run(&["--env-file", path], "true").fails_with("is not a regular file");
+    }
+}
+
+#[test]
+fn flags_change_what_podmans_do() {
+    brig_only!();
+    let flagged = Flagged::new();
+    let dir = flagged.images.sandbox.dir.join("data");
+    fs::create_dir(&dir).unwrap();
+    fs::write(dir.join("f"), "host").unwrap();
+    let file = flagged.images.sandbox.dir.join("variables");
+    fs::write(&file, "# a comment\nA=file\nB=file\n\n").unwrap();
+    let volume = format!("{}:/srv:ro", dir.display());
+    let facts = flagged.facts(
+        &["--env-file", file.to_str().unwrap(), "-e", "B=flag", "-v", &volume, "-w", "/tmp",
+            "-u", "web", "--hostname", "h", "--add-host", "db:10.0.0.5", "--read-only",
+            "--group-add", "tape", "--tmpfs", "/opt:size=64k"],
+        "env ; cwd ; ids ; read /srv/f ; write /srv/x y ; write /new x ; mounts ; read /etc/hosts ; uname",
+    );
+    let env = facts.all("env");
+    assert!(env.contains(&"A=file") && env.contains(&"B=flag"), "{env:?}");
+    assert_eq!(facts.get("cwd"), "/tmp");
+    assert_eq!(facts.get("read /srv/f"), "\"host\"");
+    assert!(facts.get("write /new").contains("EROFS"));
+    assert!(facts.mount("/srv").has("ro") && facts.mount("/opt").has("noexec"));
+    assert!(!facts.mount("/run").has("ro") && facts.mount("/").has("ro"));
+    assert!(facts.get("read /etc/hosts").contains("10.0.0.5\\tdb"));
+    assert!(!dir.join("x").exists());
+    flagged.images.sandbox.assert_nothing_left();
+}
+
+#[test]
+fn without_a_word_before_the_dashes_the_container_gets_a_name_and_says_it() {
+    brig_only!();
+    let flagged = Flagged::new();
+    let run =
+        |args: &[&str]| flagged.images.brig(&[&["run", "--image", &flagged.image], args].concat());
+    let facts = Facts::parse(&run(&["--", "read", "/etc/hostname"]).ok().stdout);
+    assert_eq!(facts.get("read /etc/hostname").len(), 12 + 4);
+    assert_eq!(run(&[]).code, Some(7), "the image's own arguments");
+    run(&[""]).fails_with("container id cannot be empty");
+    run(&["--name", "a", "b"]).fails_with("only one of them");
+    run(&["--rm", "--detach"]).fails_with("brig delete");
+    run(&["-p", "80:80"]).fails_with("docs/images.md");
+    flagged.images.brig(&["run", "--env", "A=b", "x"]).fails_with("needs --image");
+    // The id is the name of a program of the image.
+    let done = run(&["init"]);
+    assert!(done.stderr.contains("-- init`"), "{done:?}");
+    let mark = format!("BRIG_TEST={}", flagged.images.sandbox.id);
+    let done = run(&["-e", &mark, "-d", "--", "sleep", "60"]).ok();
+    let name = done.stdout.trim();
+    assert!(name.len() == 12 && name.bytes().all(|byte| byte.is_ascii_hexdigit()), "{name}");
+    flagged.images.brig(&["delete", "-f", name]).ok();
+}
+
+#[test]
+fn networks_are_none_the_hosts_a_path_or_another_containers() {
+    brig_only!();
+    let flagged = Flagged::new();
+    let host = fs::read_link("/proc/self/ns/net").unwrap();
+    let of = |network: &str| {
+        let facts = flagged.facts(&["--network", network], "link /proc/self/ns/net");
+        facts.get("link /proc/self/ns/net").to_owned()
+    };
+    let host = host.to_str().unwrap();
+    assert_ne!(of("none"), host);
+    assert_eq!(of("host"), host);
+    assert_eq!(of("ns:/proc/self/ns/net"), host);
+    let other = format!("{}-other", flagged.images.sandbox.id);
+    let mark = format!("BRIG_TEST={}", flagged.images.sandbox.id);
+    let args = ["run", "-d", "-e", &mark, "--image", &flagged.image, &other, "--", "sleep", "60"];
+    flagged.images.brig(&args).ok();
+    let state: serde_json::Value =
+        serde_json::from_str(&flagged.images.brig(&["state", &other]).ok().stdout).unwrap();
+    let theirs = fs::read_link(Path::new("/proc").join(state["pid"].to_string()).join("ns/net"));
+    assert_eq!(of(&format!("container:{other}")), theirs.unwrap().to_str().unwrap());
+    flagged.images.brig(&["delete", "-f", &other]).ok();
+    flagged.run(&["--network", &format!("container:{other}")], "true").fails_with("does not exist");
+    flagged.run(&["--network", "bridge"], "true").fails_with("docs/images.md");
+}
+
+#[test]
+fn images_are_inspected_tagged_and_removed() {
+    brig_only!();
+    let flagged = Flagged::new();
+    let brig = |args: &[&str]| flagged.images.brig(args);
+    let bundle = flagged.images.bundle(&flagged.image, "bundle-of-it");
+    let listed = || -> serde_json::Value {
+        serde_json::from_str(&brig(&["images", "--format", "json"]).ok().stdout).unwrap()
+    };
+    let name = listed()[0]["name"].as_str().unwrap().to_owned();
+    let all: serde_json::Value =
+        serde_json::from_str(&brig(&["images", "--inspect", &name]).ok().stdout).unwrap();
+    assert_eq!(all["config"]["Entrypoint"], json!(["/init"]));
+    assert_eq!(all["layers"].as_array().unwrap().len(), 2);
+    assert!(all["bytes"].as_u64().unwrap() > 1000 && all["names"] == json!([name]), "{all}");
+    brig(&["tag", &flagged.image, "v2"]).ok();
+    let layout = flagged.images.sandbox.dir.join("image");
+    brig(&["run", "--image", &format!("{}:v2", layout.display()), "--", "true"]).ok();
+    let refused = brig(&["rmi", all["id"].as_str().unwrap()]).fails();
+    assert!(refused.contains("bundle-of-it"), "{refused}");
+    fs::remove_dir_all(&bundle).unwrap();
+    let removed = brig(&["rmi", &all["id"].as_str().unwrap()[..20]]).ok().stdout;
+    assert!(removed.starts_with("removed sha256:"), "{removed}");
+    assert_eq!(listed(), json!([]));
+    assert_eq!(fs::read_dir(flagged.images.store().join("layers")).unwrap().count(), 0);
+    brig(&["rmi", "nothing"]).fails_with("no such image");
+}

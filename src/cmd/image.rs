@@ -1,0 +1,168 @@
+//! rmi, tag, images --inspect: one image of the store, by a name that it was found by, or by its id.
+
+use super::images::with_store;
+use crate::image::bundle::record_image;
+use crate::image::digest::Digest;
+use crate::image::layout::{self, Layout};
+use crate::image::store::{ImageRecord, Store, write_record};
+use crate::image::usage::{self, Contents};
+use crate::image::{reference, resolve};
+use crate::log;
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// A shorter beginning of an id would be chance.
+const SHORTEST: usize = 6;
+
+/// The image of a name, of an id, or of the beginning of one.
+fn find<'a>(contents: &'a Contents, text: &str) -> Result<&'a ImageRecord> {
+    let images = || contents.images.iter();
+    let absolute = std::path::absolute(text).unwrap_or_default().display().to_string();
+    let latest = format!("{absolute}:latest");
+    let named = |image: &&ImageRecord| {
+        image.names.iter().any(|name| [text, &absolute, &latest].contains(&name.as_str()))
+    };
+    if let Some(image) = images().find(named) {
+        return Ok(image);
+    }
+    let hex = text.strip_prefix("sha256:").unwrap_or(text);
+    let is_hex = hex.len() >= SHORTEST && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let mut found = images().filter(|image| is_hex && image.id.hex().starts_with(hex));
+    match (found.next(), found.next()) {
+        (Some(image), None) => Ok(image),
+        (Some(_), Some(_)) => bail!("{text}: several images have ids that begin so"),
+        _ => bail!("{text}: the store has no such image: `brig images` lists them"),
+    }
+}
+
+/// Removes names of images, the image itself with its last name, and then what nobody uses. The
+/// layout or archive on disk stays as it is.
+pub fn remove(store: Option<&Path>, images: &[String]) -> Result<()> {
+    with_store(store, |store| {
+        let mut said = String::new();
+        {
+            let _lock = store.lock_exclusive()?;
+            for text in images {
+                said.push_str(&remove_one(store, text)?);
+            }
+        }
+        usage::collect(store, false)?;
+        log::out(said.as_bytes())
+    })
+    .context("rmi")
+}
+
+fn remove_one(store: &Store, text: &str) -> Result<String> {
+    let contents = Contents::read(store, false)?;
+    let mut image = find(&contents, text)?.clone();
+    let before = image.names.len();
+    let absolute = std::path::absolute(text).unwrap_or_default().display().to_string();
+    let latest = format!("{absolute}:latest");
+    image.names.retain(|name| ![text, &absolute, &latest].contains(&name.as_str()));
+    if image.names.len() < before && !image.names.is_empty() {
+        write_record(&store.image_path(&image.id), &image)?;
+        return Ok(format!("untagged {}\n", log::one_line(text)));
+    }
+    let user = contents.uses.iter().find(|used| used.image == image.id);
+    if let Some(used) = user {
+        match &used.container {
+            Some((_, id)) => bail!("{text}: container {id} uses it: `brig delete {id}` first"),
+            None => bail!("{text}: the bundle {} uses it", used.bundle.display()),
+        }
+    }
+    let path = store.image_path(&image.id);
+    std::fs::remove_file(&path).with_context(|| path.display().to_string())?;
+    Ok(format!("removed {}\n", image.id))
+}
+
+/// Gives an image of a layout one more name there.
+pub fn tag(store: Option<&Path>, image: &str, new: &str) -> Result<()> {
+    let go = |store: &Store| -> Result<()> {
+        let found = resolve::resolve(&reference::parse(image)?, None)?;
+        let here = found.source.path().to_owned();
+        let (path, name) = match new.contains(['/', ':']) {
+            true => layout::parse(new)?,
+            false => (here.clone(), new.to_owned()),
+        };
+        ensure!(here.is_dir(), "{}: an archive is not written to", here.display());
+        ensure!(
+            path.canonicalize().ok() == here.canonicalize().ok(),
+            "{new}: a name stands in the image's own layout, {}: `skopeo copy` copies it elsewhere",
+            here.display()
+        );
+        let manifest = found.manifest.clone().context("it has no manifest")?;
+        let text = found.source.blob(&manifest)?.all(1 << 22)?;
+        let media_type: Value = serde_json::from_slice(&text)?;
+        let media_type = media_type["mediaType"].as_str();
+        let media_type = media_type.unwrap_or("application/vnd.oci.image.manifest.v1+json");
+        let descriptor = Layout::descriptor(media_type, manifest, text.len() as u64);
+        Layout::open(&here)?.name(&name, &descriptor)?;
+        if store.image_record(&found.id)?.is_some() {
+            let named = format!("{}:{name}", here.display());
+            let named = resolve::resolve(&reference::parse(&named)?, None)?;
+            record_image(store, &named)?;
+        }
+        Ok(())
+    };
+    with_store(store, |store| {
+        let _lock = store.lock_shared()?;
+        go(store)
+    })
+    .with_context(|| format!("tag {image}"))
+}
+
+/// Prints all that is known of an image: its config, its layers and their sizes, its history.
+pub fn inspect(store: Option<&Path>, text: &str) -> Result<()> {
+    with_store(store, |store| {
+        let contents = Contents::read(store, false)?;
+        let image = find(&contents, text)?;
+        let config: Value = serde_json::from_str(&image.config).context("its config")?;
+        let bytes = |id: &Digest| {
+            contents.layers.iter().find(|layer| layer.diff_id == *id).map(|layer| layer.bytes)
+        };
+        let layers: Vec<Value> = image
+            .layers
+            .iter()
+            .enumerate()
+            .map(|(index, id)| {
+                let blob = image.blobs.get(index);
+                json!({
+                    "id": id, "bytes": bytes(id),
+                    "blob": blob.map(|blob| &blob.digest), "compressed": blob.map(|blob| blob.size),
+                })
+            })
+            .collect();
+        let all = json!({
+            "id": image.id, "manifest": image.manifest, "names": image.names,
+            "source": image.source, "created": image.created,
+            "architecture": config["architecture"], "os": config["os"],
+            "config": config["config"], "layers": layers,
+            "bytes": image.layers.iter().filter_map(bytes).sum::<u64>(),
+            "history": history(&config, &image.layers, &bytes),
+        });
+        log::out((serde_json::to_string_pretty(&all)? + "\n").as_bytes())
+    })
+}
+
+/// The newest first, as `docker history` has it: each step, and how large its layer is.
+fn history(
+    config: &Value,
+    layers: &[Digest],
+    bytes: &impl Fn(&Digest) -> Option<u64>,
+) -> Vec<Value> {
+    let mut layers = layers.iter();
+    let steps = config["history"].as_array().into_iter().flatten();
+    let mut shown: Vec<Value> = steps
+        .map(|step| {
+            let layer = if step["empty_layer"] == true { None } else { layers.next() };
+            json!({
+                "created": step["created"], "createdBy": step["created_by"],
+                "comment": step["comment"], "layer": layer,
+                "bytes": layer.map_or(Some(0), bytes),
+            })
+        })
+        .collect();
+    shown.reverse();
+    shown
+}

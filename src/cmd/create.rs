@@ -13,7 +13,7 @@ use std::os::fd::AsFd;
 
 /// Creates a container, which then waits for start.
 pub fn create(options: &Options, log: &mut Log) -> Result<()> {
-    let go = || {
+    let mut go = || {
         created(options, log)?;
         tell_name(options)
     };

@@ -70,6 +70,9 @@ _brig() {
             brig,resume)
                 cmd="brig__subcmd__resume"
                 ;;
+            brig,rmi)
+                cmd="brig__subcmd__rmi"
+                ;;
             brig,run)
                 cmd="brig__subcmd__run"
                 ;;
@@ -85,6 +88,9 @@ _brig() {
             brig,stats)
                 cmd="brig__subcmd__stats"
                 ;;
+            brig,tag)
+                cmd="brig__subcmd__tag"
+                ;;
             brig,update)
                 cmd="brig__subcmd__update"
                 ;;
@@ -95,7 +101,7 @@ _brig() {
 
     case "${cmd}" in
         brig)
-            opts="-v -h --version --root --log --log-level --log-format --debug --systemd-cgroup --cgroup-manager --store --rootless --criu --help bundle commit create delete diff events exec export features gc images kill layers list mounts pause ps resume run spec start state stats update"
+            opts="-v -h --version --root --log --log-level --log-format --debug --systemd-cgroup --cgroup-manager --store --rootless --criu --help bundle commit create delete diff events exec export features gc images kill layers list mounts pause ps resume rmi run spec start state stats tag update"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -737,7 +743,7 @@ _brig() {
             return 0
             ;;
         brig__subcmd__images)
-            opts="-f -h --format --help"
+            opts="-f -h --format --inspect --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -749,6 +755,10 @@ _brig() {
                     ;;
                 -f)
                     COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                --inspect)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 *)
@@ -867,6 +877,20 @@ _brig() {
             return 0
             ;;
         brig__subcmd__resume)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        brig__subcmd__rmi)
             opts="-h --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1163,6 +1187,20 @@ _brig() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        brig__subcmd__tag)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 *)
                     COMPREPLY=()
                     ;;

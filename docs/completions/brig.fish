@@ -72,11 +72,13 @@ complete -c brig -n "__fish_brig_needs_command" -f -a "mounts" -d 'Mount more in
 complete -c brig -n "__fish_brig_needs_command" -f -a "pause" -d 'Freeze all processes of a container'
 complete -c brig -n "__fish_brig_needs_command" -f -a "ps" -d 'List the processes of a container'
 complete -c brig -n "__fish_brig_needs_command" -f -a "resume" -d 'Let a paused container go on'
+complete -c brig -n "__fish_brig_needs_command" -f -a "rmi" -d 'Remove names of images, and with their last one the images, from the store'
 complete -c brig -n "__fish_brig_needs_command" -f -a "run" -d 'Create and start a container, wait for it and delete it'
 complete -c brig -n "__fish_brig_needs_command" -f -a "spec" -d 'Write a config.json to start from'
 complete -c brig -n "__fish_brig_needs_command" -f -a "start" -d 'Let a created container execute its program'
 complete -c brig -n "__fish_brig_needs_command" -f -a "state" -d 'Print the state of a container as JSON'
 complete -c brig -n "__fish_brig_needs_command" -f -a "stats" -d 'Show what containers use; on a terminal, again and again'
+complete -c brig -n "__fish_brig_needs_command" -f -a "tag" -d 'Give an image of a layout on disk one more name there'
 complete -c brig -n "__fish_brig_needs_command" -f -a "update" -d 'Change the limits of a container'
 complete -c brig -n "__fish_brig_using_subcommand bundle" -l network -d 'Network namespace [default: none]' -r
 complete -c brig -n "__fish_brig_using_subcommand bundle" -l hostname -d 'Host name [default: the id]' -r
@@ -203,6 +205,7 @@ complete -c brig -n "__fish_brig_using_subcommand gc" -l dry-run -d 'Only tell w
 complete -c brig -n "__fish_brig_using_subcommand gc" -s h -l help -d 'Print help'
 complete -c brig -n "__fish_brig_using_subcommand images" -s f -l format -d 'How to print them [default: table]' -r -f -a "table\t''
 json\t''"
+complete -c brig -n "__fish_brig_using_subcommand images" -l inspect -d 'Print config, layers, sizes and history of this one as JSON' -r
 complete -c brig -n "__fish_brig_using_subcommand images" -s h -l help -d 'Print help'
 complete -c brig -n "__fish_brig_using_subcommand kill" -s a -l all -d 'Send it to every process of the container'
 complete -c brig -n "__fish_brig_using_subcommand kill" -s r -l regex -d 'ID is a regular expression: all containers that it matches'
@@ -220,6 +223,7 @@ complete -c brig -n "__fish_brig_using_subcommand ps" -s f -l format -d 'How to 
 json\t''"
 complete -c brig -n "__fish_brig_using_subcommand ps" -s h -l help -d 'Print help'
 complete -c brig -n "__fish_brig_using_subcommand resume" -s h -l help -d 'Print help'
+complete -c brig -n "__fish_brig_using_subcommand rmi" -s h -l help -d 'Print help'
 complete -c brig -n "__fish_brig_using_subcommand run" -s b -l bundle -d 'Directory with config.json [default: .]' -r -F
 complete -c brig -n "__fish_brig_using_subcommand run" -s f -l config -d 'Another config than the bundle\'s' -r -F
 complete -c brig -n "__fish_brig_using_subcommand run" -l pid-file -d 'Write the pid of the container\'s init there' -r -F
@@ -282,6 +286,7 @@ json\t''"
 complete -c brig -n "__fish_brig_using_subcommand stats" -l interval -d 'How long to measure [default: 1s]' -r
 complete -c brig -n "__fish_brig_using_subcommand stats" -l no-stream -d 'Once, on a terminal too'
 complete -c brig -n "__fish_brig_using_subcommand stats" -s h -l help -d 'Print help'
+complete -c brig -n "__fish_brig_using_subcommand tag" -s h -l help -d 'Print help'
 complete -c brig -n "__fish_brig_using_subcommand update" -s r -l resources -d 'Read linux.resources from there, as JSON; - is stdin' -r -F
 complete -c brig -n "__fish_brig_using_subcommand update" -l memory -d 'Memory, as 64m; -1 is unlimited' -r
 complete -c brig -n "__fish_brig_using_subcommand update" -l memory-reservation -d 'Memory that nothing is reclaimed below if it can be helped' -r

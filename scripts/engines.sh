@@ -85,6 +85,9 @@ for engine in "${engines[@]}"; do
     if grep -q '^# debian$' "$here/engines/$engine.sh"; then
         export DEBIAN=$dir/debian.tar
         [ -f "$DEBIAN" ] || { mmdebstrap --quiet --variant=minbase --format=tar bookworm "$DEBIAN.new" && mv "$DEBIAN.new" "$DEBIAN"; }
+        # The same with what people run in containers, and what a container may not do.
+        export DEBIAN_TOOLS=$dir/debian-tools.tar
+        [ -f "$DEBIAN_TOOLS" ] || { mmdebstrap --quiet --variant=minbase --format=tar --include=sudo,gcc,gcc-multilib,python3-minimal,keyutils bookworm "$DEBIAN_TOOLS.new" && mv "$DEBIAN_TOOLS.new" "$DEBIAN_TOOLS"; }
     fi
     if ! (
         enter "$engine"

@@ -24,7 +24,9 @@ make_world() {
     if [ -n "${DEBIAN:-}" ]; then
         touch /run/world/debian.tar
         mount --bind "$DEBIAN" /run/world/debian.tar
-        export DEBIAN=/run/world/debian.tar
+        touch /run/world/debian-tools.tar
+        mount --bind "$DEBIAN_TOOLS" /run/world/debian-tools.tar
+        export DEBIAN=/run/world/debian.tar DEBIAN_TOOLS=/run/world/debian-tools.tar
     fi
     cd /
     for dir in /tmp /var/tmp /var/lib/containers /var/lib/docker /var/lib/containerd /var/lib/cni /var/log /etc/cni /etc/containerd /etc/docker; do

@@ -3,6 +3,7 @@
 use super::images::with_store;
 use crate::image::bundle::record_image;
 use crate::image::digest::Digest;
+use crate::image::guard::Guard;
 use crate::image::layout::{self, Layout};
 use crate::image::store::{ImageRecord, Store, write_record};
 use crate::image::usage::{self, Contents};
@@ -97,7 +98,7 @@ pub fn tag(store: Option<&Path>, image: &str, new: &str) -> Result<()> {
         let media_type = media_type["mediaType"].as_str();
         let media_type = media_type.unwrap_or("application/vnd.oci.image.manifest.v1+json");
         let descriptor = Layout::descriptor(media_type, manifest, text.len() as u64);
-        Layout::open(&here)?.name(&name, &descriptor)?;
+        Layout::open(&here, Guard::spawn(|| Ok(()))?)?.name(&name, &descriptor)?;
         if store.image_record(&found.id)?.is_some() {
             let named = format!("{}:{name}", here.display());
             let named = resolve::resolve(&reference::parse(&named)?, None)?;

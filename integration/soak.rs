@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 /// How many commands are on their way at once, and on how many containers.
 const WORKERS: u64 = 4;
 const IDS: u64 = 4;
-/// No command takes longer: it hangs.
-const LONGEST: Duration = Duration::from_secs(60);
+/// No command takes longer: it hangs. The longest wait of brig's own is a minute.
+const LONGEST: Duration = Duration::from_secs(100);
 
 /// Numbers that look random, the same for the same seed.
 struct Dice(u64);

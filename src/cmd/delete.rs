@@ -50,6 +50,11 @@ fn lock(dir: &Dir, force: bool) -> Result<Lock> {
             state.cgroup.kill()?;
             dir.lock()
         }
+        // Somebody waits for its execve, and it is paused, say.
+        Some(Record::Whole(state)) if !state.creating => {
+            destroy::kill_init(&state)?;
+            dir.lock()
+        }
         _ => Err(refused),
     }
 }

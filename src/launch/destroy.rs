@@ -116,7 +116,7 @@ fn companions(state: &State) -> Result<Vec<i32>> {
 
 /// Kills init and waits until it is dead. With it, before it, die all of its pid namespace, each of
 /// which somebody can have frozen, in a v1 cgroup.
-fn kill_init(state: &State) -> Result<()> {
+pub fn kill_init(state: &State) -> Result<()> {
     let Some(init) = state::open_init(state)? else { return Ok(()) };
     match signal::pidfd_send_signal(init.as_fd(), libc::SIGKILL) {
         Err(error) if error.errno == Errno::ESRCH => return Ok(()),

@@ -436,3 +436,36 @@ fn a_sparse_file_is_copied_as_one() {
     assert_eq!((blocks("hole"), blocks("empty")), (0, 0));
     assert_eq!(fs::metadata(copies.join("hole")).unwrap().len(), 1 << 30);
 }
+
+#[test]
+fn links_that_are_sources_and_destinations_are_copied_mounted_or_mounted_on() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    let (link, file) = (sandbox.dir.join("link"), sandbox.dir.join("file"));
+    symlink("where", &link).unwrap();
+    fs::write(&file, "mounted").unwrap();
+    sandbox.add_file("etc/real", "real");
+    symlink("real", sandbox.rootfs().join("etc/destination")).unwrap();
+    symlink("where", sandbox.rootfs().join("etc/there")).unwrap();
+    let bind = |source: &std::path::Path, to: &str, option: &str| json!({"destination": to, "source": source, "options": ["bind", option]});
+    add_mounts(
+        &sandbox,
+        &[
+            bind(&link, "/etc/copied", "copy-symlink"),
+            bind(&link, "/etc/there", "copy-symlink"),
+            bind(&file, "/etc/plain", "copy-symlink"),
+            bind(&link, "/etc/itself", "src-nofollow"),
+            bind(&file, "/etc/destination", "dest-nofollow"),
+        ],
+    );
+    let facts = sandbox.facts(
+        "link /etc/copied ; link /etc/there ; read /etc/plain ; link /etc/itself ; \
+         read /etc/destination ; read /etc/real",
+    );
+    for path in ["copied", "there", "itself"] {
+        assert_eq!(facts.get(&format!("link /etc/{path}")), "where", "{facts}");
+    }
+    assert_eq!(facts.get("read /etc/plain"), r#""mounted""#);
+    assert_eq!(facts.get("read /etc/destination"), r#""mounted""#);
+    assert_eq!(facts.get("read /etc/real"), r#""real""#);
+}

@@ -33,6 +33,32 @@ pub enum Meaning {
     Super(u64, bool),
     /// Propagation, an `MS_*` bit; with `true` also of the mounts below.
     Propagation(u64, bool),
+    /// What is done with a symbolic link that is the source or the destination of a bind mount.
+    Link(Link),
+}
+
+/// Of crun's, where podman has `no-dereference`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Link {
+    /// A source that is a link is made again at the destination, and nothing is mounted.
+    Copy,
+    /// A source that is a link is mounted itself.
+    Source,
+    /// Something is mounted on a destination that is a link.
+    Target,
+}
+
+/// Which of them are given, and where the last one stands.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Links {
+    /// [`Link::Copy`].
+    pub copy: bool,
+    /// [`Link::Source`].
+    pub source: bool,
+    /// [`Link::Target`].
+    pub target: bool,
+    /// Its index.
+    pub option: usize,
 }
 
 /// A change of a mount's attributes, `MOUNT_ATTR_*` bits.
@@ -57,7 +83,9 @@ pub const OPTIONS: &[(&str, Meaning)] = &[
     ("async", Super(MS_SYNCHRONOUS, false)),
     ("atime", Mount(NotAtime(MOUNT_ATTR_NOATIME))),
     ("bind", Bind(false)),
+    ("copy-symlink", Meaning::Link(Link::Copy)),
     ("defaults", Meaning::Nothing),
+    ("dest-nofollow", Meaning::Link(Link::Target)),
     ("dev", Mount(Clear(MOUNT_ATTR_NODEV))),
     ("diratime", Mount(Clear(MOUNT_ATTR_NODIRATIME))),
     ("dirsync", Super(MS_DIRSYNC, true)),
@@ -79,18 +107,22 @@ pub const OPTIONS: &[(&str, Meaning)] = &[
     ("nosuid", Mount(Set(MOUNT_ATTR_NOSUID))),
     ("nosymfollow", Mount(Set(MOUNT_ATTR_NOSYMFOLLOW))),
     ("private", Propagation(MS_PRIVATE, false)),
+    ("rasync", Super(MS_SYNCHRONOUS, false)),
     ("ratime", Recursive(NotAtime(MOUNT_ATTR_NOATIME))),
     ("rbind", Bind(true)),
     ("rdev", Recursive(Clear(MOUNT_ATTR_NODEV))),
     ("rdiratime", Recursive(Clear(MOUNT_ATTR_NODIRATIME))),
+    ("rdirsync", Super(MS_DIRSYNC, true)),
     ("relatime", Mount(Atime(MOUNT_ATTR_RELATIME))),
     ("remount", Meaning::Remount),
     ("rexec", Recursive(Clear(MOUNT_ATTR_NOEXEC))),
     ("ridmap", Meaning::IdMap(true)),
+    ("rmand", Super(MS_MANDLOCK, true)),
     ("rnoatime", Recursive(Atime(MOUNT_ATTR_NOATIME))),
     ("rnodev", Recursive(Set(MOUNT_ATTR_NODEV))),
     ("rnodiratime", Recursive(Set(MOUNT_ATTR_NODIRATIME))),
     ("rnoexec", Recursive(Set(MOUNT_ATTR_NOEXEC))),
+    ("rnomand", Super(MS_MANDLOCK, false)),
     ("rnorelatime", Recursive(NotAtime(MOUNT_ATTR_RELATIME))),
     ("rnostrictatime", Recursive(NotAtime(MOUNT_ATTR_STRICTATIME))),
     ("rnosuid", Recursive(Set(MOUNT_ATTR_NOSUID))),
@@ -105,11 +137,13 @@ pub const OPTIONS: &[(&str, Meaning)] = &[
     ("rstrictatime", Recursive(Atime(MOUNT_ATTR_STRICTATIME))),
     ("rsuid", Recursive(Clear(MOUNT_ATTR_NOSUID))),
     ("rsymfollow", Recursive(Clear(MOUNT_ATTR_NOSYMFOLLOW))),
+    ("rsync", Super(MS_SYNCHRONOUS, true)),
     ("runbindable", Propagation(MS_UNBINDABLE, true)),
     ("rw", Meaning::ReadOnly(false)),
     ("shared", Propagation(MS_SHARED, false)),
     ("silent", Super(MS_SILENT, true)),
     ("slave", Propagation(MS_SLAVE, false)),
+    ("src-nofollow", Meaning::Link(Link::Source)),
     ("strictatime", Mount(Atime(MOUNT_ATTR_STRICTATIME))),
     ("suid", Mount(Clear(MOUNT_ATTR_NOSUID))),
     ("symfollow", Mount(Clear(MOUNT_ATTR_NOSYMFOLLOW))),
@@ -164,6 +198,8 @@ pub struct Options<'a> {
     pub copy_up: Option<usize>,
     /// `idmap` or `ridmap`.
     pub id_map: Option<IdMap<'a>>,
+    /// What is done with symbolic links, where that is said.
+    pub links: Option<Links>,
     /// Of the mount.
     pub attr: Attr,
     /// A bind mount has the flags that the options give it, not those of its source.
@@ -256,6 +292,15 @@ impl<'a> Options<'a> {
     fn add(&mut self, index: usize, name: &'static str, meaning: Meaning) {
         match meaning {
             Meaning::Nothing => {}
+            Meaning::Link(link) => {
+                let links = self.links.get_or_insert_default();
+                links.option = index;
+                match link {
+                    Link::Copy => links.copy = true,
+                    Link::Source => links.source = true,
+                    Link::Target => links.target = true,
+                }
+            }
             // rbind is bind and more, whichever comes last.
             Bind(recursive) => self.bind = Some(recursive || self.bind == Some(true)),
             Meaning::Remount => self.remount = true,
@@ -389,7 +434,7 @@ mod tests {
     fn the_table_is_sorted_and_complete() {
         assert!(OPTIONS.is_sorted_by_key(|(name, _)| name));
         // The rows of config.md's table.
-        assert_eq!(OPTIONS.len(), 62);
+        assert_eq!(OPTIONS.len(), 70);
     }
 
     #[test]

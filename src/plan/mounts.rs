@@ -6,7 +6,7 @@ use super::bind::SourceFlags;
 use super::destination::{below, target};
 use super::idmap::MountMap;
 use super::lsm::MountLabel;
-use super::mount_options::{self, Options, SUPER_WORDS, Step, legacy, steps};
+use super::mount_options::{self, Links, Options, SUPER_WORDS, Step, legacy, steps};
 use crate::spec::{self, Linux, Place, Spec};
 use anyhow::{Context, Result, anyhow, ensure};
 use libc::{MOUNT_ATTR_RDONLY, MS_I_VERSION, MS_RDONLY};
@@ -29,6 +29,8 @@ pub struct Mount {
     pub source_flags: SourceFlags,
     /// Other ids than the filesystem's.
     pub id_map: Option<MountMap>,
+    /// What is done with symbolic links that are its source or destination.
+    pub links: Links,
 }
 
 /// What a mount depends on beside its own entry.
@@ -157,7 +159,13 @@ impl Mount {
             Kind::Filesystem(_) | Kind::Cgroup(_) => steps(None, false, false, &options),
         };
         let source_flags = SourceFlags { locked: setting.user, changes: options.changes };
-        Ok(Mount { index, target, kind, steps, source_flags, id_map })
+        let is_bind = matches!(kind, Kind::Bind { .. });
+        let links = match options.links {
+            Some(links) if !is_bind => Err(anyhow!("is an option of a bind mount only"))
+                .at(format!("{place}.options[{}]", links.option))?,
+            links => links.unwrap_or_default(),
+        };
+        Ok(Mount { index, target, kind, steps, source_flags, id_map, links })
     }
 
     /// /dev of the container is the host's or somebody else's: nothing is to be made in it.

@@ -8,16 +8,19 @@ use super::made::Own;
 use super::source::{Source, clone_bind, map_ids, open_inside, set_flags};
 use super::target::{self, Target, is_directory, proc_path};
 use crate::plan::lsm::MountLabel;
-use crate::plan::mounts::{Filesystem, Kind, Mount};
+use crate::plan::mounts::{Filesystem, Kind, Mount, check_proc};
 use crate::spec::{At, Place};
 use crate::sys::mount::{self, Attr, move_mount};
 use crate::sys::path::make_dir_in;
 use crate::sys::{Errno, SysError, errno_of, xattr};
 use anyhow::{Context, Result, bail, ensure};
 use libc::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY, MS_SLAVE};
+use nix::fcntl::readlinkat;
 use nix::sys::stat::fstat;
+use nix::unistd::symlinkat;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 
 /// Mounts one entry.
 pub fn attach(root: &mut Root, mount: &Mount, source: &Source) -> Result<()> {
@@ -31,6 +34,7 @@ pub fn attach(root: &mut Root, mount: &Mount, source: &Source) -> Result<()> {
         Source::Detached(file) | Source::Open(file) => Some(file.as_fd()),
         Source::Inside(_) => found.as_ref().map(AsFd::as_fd),
         Source::None | Source::Cgroup(_) => None,
+        Source::Link(to) => return make_link(root, mount, to),
     };
     let target = target::find(root, mount, tree)?;
     if !matches!(mount.kind, Kind::Remount { .. }) {
@@ -62,6 +66,25 @@ pub fn attach(root: &mut Root, mount: &Mount, source: &Source) -> Result<()> {
         }
         (Kind::Bind { .. } | Kind::Cgroup(_), _) => bail!("its source is not open"),
     }
+}
+
+/// Makes a link as the source is. One that is there already has to be the same.
+fn make_link(root: &Root, mount: &Mount, to: &CStr) -> Result<()> {
+    let path = mount.target.to_bytes();
+    let slash = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+    let (parent, name) = (CString::new(&path[..slash.max(1)])?, &path[slash + 1..]);
+    check_proc(&mount.target, &mount.kind)?;
+    root.hosts.may_make(root.fd.as_fd(), &parent)?;
+    let dir = make_dir_in(root.fd.as_fd(), &parent)?;
+    match readlinkat(&dir, name) {
+        Ok(there) if there.as_bytes() == to.to_bytes() => return Ok(()),
+        Ok(there) => bail!("is a link to {} already", there.display()),
+        Err(Errno::EINVAL) => bail!("is there already, and not a symbolic link"),
+        Err(Errno::ENOENT) => {}
+        Err(errno) => return Err(errno).context("readlink"),
+    }
+    ensure!(!root.hosts.has(dir.as_fd())?, "would be made in a directory that is the host's own");
+    symlinkat(to, &dir, name).context("symlink")
 }
 
 /// Mounts what is open, or before Linux 5.12 what is `shown`, on a target.

@@ -19,7 +19,7 @@ use nix::sys::stat::Mode;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 /// Everything of the host that gets into the root filesystem, as descriptors.
@@ -58,6 +58,8 @@ pub(super) enum Source {
     Inside(Option<OwnedFd>),
     /// The host's hierarchies.
     Cgroup(Cgroups),
+    /// A symbolic link to be made, with this in it.
+    Link(CString),
 }
 
 impl Sources {
@@ -97,7 +99,7 @@ impl Sources {
                     map_ids(tree.as_fd(), map.recursive, user.as_fd(), modern).at(&map.place)?;
                 }
                 Source::Inside(kept) => *kept = Some(user.try_clone()?),
-                Source::None | Source::Cgroup(_) => {}
+                Source::None | Source::Cgroup(_) | Source::Link(_) => {}
             }
         }
         let kcore = plan.own_dev && Path::new("/proc/kcore").exists();
@@ -129,6 +131,9 @@ fn open_one(
 ) -> Result<Source> {
     match &mount.kind {
         Kind::Bind { inside: Some(_), .. } => Ok(Source::Inside(None)),
+        Kind::Bind { source, .. } if mount.links.copy || mount.links.source => {
+            link(mount, source, (modern, here)).at(format!("{}.source", mount.place()))
+        }
         Kind::Bind { source, recursive, .. } => {
             // Of a slave, which all here are soon, nothing could reach the host any more.
             let reaches_host = plan.propagation.sources.is_none();
@@ -143,6 +148,30 @@ fn open_one(
         }
         Kind::Filesystem(_) | Kind::Remount { .. } => Ok(Source::None),
     }
+}
+
+/// A source that is a symbolic link perhaps, which is not followed.
+fn link(mount: &Mount, source: &CStr, (modern, here): (bool, bool)) -> Result<Source> {
+    let what = || source.to_string_lossy().into_owned();
+    if mount.links.copy {
+        match nix::fcntl::readlink(source) {
+            Ok(target) => return Ok(Source::Link(CString::new(target.into_vec())?)),
+            Err(Errno::EINVAL) => {}
+            Err(errno) => return Err(errno).with_context(what),
+        }
+    }
+    ensure!(
+        modern,
+        "src-nofollow and copy-symlink need mount_setattr(2), which Linux has since 5.12"
+    );
+    let nofollow = if mount.links.source { OFlag::O_NOFOLLOW } else { OFlag::empty() };
+    let file = open(source, OFlag::O_PATH | OFlag::O_CLOEXEC | nofollow, Mode::empty());
+    let file = file.with_context(what)?;
+    if here {
+        return Ok(Source::Open(file));
+    }
+    let recursive = matches!(mount.kind, Kind::Bind { recursive: true, .. });
+    clone_bind(file.as_fd(), c"", mount, recursive).map(Source::Detached)
 }
 
 /// A bind mount's detached mount, complete: of a path, or of what is open.

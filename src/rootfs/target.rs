@@ -8,7 +8,7 @@ use crate::sys::path::{Links, make_dir_in, make_file_in, open_in};
 use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::{OFlag, readlink};
 use nix::sys::stat::{SFlag, fstat};
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -24,6 +24,11 @@ pub struct Target {
 /// Finds the target of a mount, or makes it: a file for a file, else a directory.
 pub fn find(root: &Root, mount: &Mount, source: Option<BorrowedFd<'_>>) -> Result<Target> {
     let beneath = root.fd.as_fd();
+    if mount.links.target
+        && let Some(fd) = find_link(beneath, &mount.target)?
+    {
+        return Ok(Target { fd, existed: true });
+    }
     // Without links on the way, which is nearly always, the plan has seen all there is to check.
     match open_in(beneath, &mount.target, OFlag::O_PATH, Links::Refuse) {
         Ok(fd) => return Ok(Target { fd, existed: true }),
@@ -45,6 +50,19 @@ pub fn find(root: &Root, mount: &Mount, source: Option<BorrowedFd<'_>>) -> Resul
     };
     check_where_it_led(beneath, &target, mount, source)?;
     Ok(target)
+}
+
+/// A target that is a symbolic link itself, and is not to be followed; the way to it is.
+fn find_link(root: BorrowedFd<'_>, target: &CStr) -> Result<Option<OwnedFd>> {
+    match open_in(root, target, OFlag::O_PATH | OFlag::O_NOFOLLOW, Links::Follow) {
+        Err(error) if error.errno == Errno::ENOENT => Ok(None),
+        Err(error) => Err(error.into()),
+        Ok(fd) => {
+            let mode = fstat(&fd).context("fstat")?.st_mode;
+            let is_link = mode & SFlag::S_IFMT.bits() == SFlag::S_IFLNK.bits();
+            Ok(is_link.then_some(fd))
+        }
+    }
 }
 
 fn make(root: &Root, mount: &Mount, source: Option<BorrowedFd<'_>>) -> Result<Target> {

@@ -132,6 +132,26 @@ fn whiteouts_of_nothing_show_no_name() {
 }
 
 #[test]
+fn a_directory_that_a_layer_empties_is_still_the_one_below() {
+    brig_only!();
+    let images = Images::new();
+    let Some(shell) = crate::images_commit::shell() else { return };
+    let opaque = || Archive::new().file("d/.wh..wh..opq", b"");
+    let below = |name: &str| Archive::new().raw(b'5', name.as_bytes(), b"", 0o1777, b"");
+    for (name, first, top, facts) in [
+        ("attributes", below("d").file("d/old", b""), opaque().file("d/new", b""), "1777 new"),
+        ("link", below("r").symlink("d", "r").file("r/old", b""), opaque(), "1777"),
+        ("file", Archive::new().file("d", b""), opaque().file("d/.wh.x", b""), "644 d"),
+    ] {
+        let mut layout = images.layout(name);
+        layout.layer(shell.clone()).layer(first).layer(top);
+        let image = layout.finish("v1", &json!({"Env": ["PATH=/bin"]}));
+        let said = images.prints(&image, "stat -L -c %a /d; cd /; ls d; test ! -e r || test -h d");
+        assert_eq!(said.split_whitespace().collect::<Vec<_>>().join(" "), facts, "{name}");
+    }
+}
+
+#[test]
 fn what_a_layer_removes_and_has_things_below_is_a_new_directory() {
     brig_only!();
     let images = Images::new();

@@ -21,9 +21,11 @@ pub struct Dirs<'a> {
     stack: Vec<Level>,
     /// Directories that had to be made without having been named yet.
     pub implied: BTreeSet<Vec<u8>>,
-    /// Directories in which nothing of the layers below shows.
+    /// New directories, in which nothing of the layers below shows.
     pub opaque: Vec<Vec<u8>>,
-    /// Of the names in these two.
+    /// Directories of the layers below, if these have them, but empty: nothing in them shows.
+    pub emptied: Vec<Vec<u8>>,
+    /// Of the names in these three.
     bytes: usize,
 }
 
@@ -77,6 +79,7 @@ impl<'a> Dirs<'a> {
             stack: Vec::new(),
             implied: BTreeSet::new(),
             opaque: Vec::new(),
+            emptied: Vec::new(),
             bytes: 0,
         }
     }
@@ -159,7 +162,8 @@ impl<'a> Dirs<'a> {
                 // Named as removed, and then as a directory again: a new one.
                 whiteout::remove(self.here(), name)?;
                 self.make(name)?;
-                self.make_opaque()?;
+                self.set_opaque()?;
+                self.add_opaque(self.path())?;
             }
             Err(errno) => return Err(errno).with_context(|| name.escape_ascii().to_string()),
         }
@@ -173,16 +177,25 @@ impl<'a> Dirs<'a> {
         Ok(())
     }
 
-    /// The directory that was looked up last becomes opaque.
-    pub fn make_opaque(&mut self) -> Result<()> {
+    /// Of the directory that was looked up last nothing that the layers below have in it shows. Whether
+    /// it is a directory there, and its attributes, stay theirs to say.
+    pub fn empty(&mut self) -> Result<()> {
+        self.set_opaque()?;
+        let path = self.path();
+        self.count(&path)?;
+        self.emptied.push(path);
+        Ok(())
+    }
+
+    fn set_opaque(&mut self) -> Result<()> {
         if let Some(level) = self.stack.last_mut() {
             whiteout::make_opaque(level.fd.as_fd(), b".")?;
             level.opaque = true;
         }
-        self.add_opaque(self.path())
+        Ok(())
     }
 
-    /// A directory of this path is opaque now.
+    /// A directory of this path is new and opaque.
     pub fn add_opaque(&mut self, path: Vec<u8>) -> Result<()> {
         self.count(&path)?;
         self.opaque.push(path);

@@ -96,7 +96,7 @@ impl View {
         let path = parts.join(&b'/');
         let mut highest = true;
         for (index, layer) in self.layers.iter().enumerate().rev() {
-            let Word::Here { dir, name, stat, ends } = (match layer.word(parts)? {
+            let Word::Here { dir, name, stat, .. } = (match layer.word(parts)? {
                 Word::Nothing => continue,
                 word => word,
             }) else {
@@ -109,9 +109,7 @@ impl View {
             if !layer.implied.contains(&path) {
                 return Ok(Some((found, highest)));
             }
-            if ends {
-                return Ok(None);
-            }
+            // One that this layer empties is still the directory below.
             highest = false;
         }
         Ok(None)

@@ -69,6 +69,23 @@ fn what_keeps_newuidmap_from_its_work_is_told() {
 }
 
 #[test]
+fn a_device_that_the_host_has_no_node_of_is_reported_with_its_place() {
+    brig_only!();
+    let change = |config: &mut Value| {
+        let device = json!({"path": "/dev/mine", "type": "c", "major": 1, "minor": 3});
+        config["linux"]["devices"] = json!([device]);
+    };
+    let text = "/dev/mine: mknod: EPERM, and the host has no such node";
+    refused(false, change, ["linux.devices[0]", text]);
+    let other = |config: &mut Value| {
+        let device = json!({"path": "/dev/zero", "type": "c", "major": 1, "minor": 3});
+        config["linux"]["devices"] = json!([device]);
+    };
+    let text = "/dev/zero: mknod: EPERM, and the host's node is another device";
+    refused(false, other, ["linux.devices[0]", text]);
+}
+
+#[test]
 fn user_namespaces_that_are_switched_off_are_told() {
     brig_only!();
     if !installed("unshare") {

@@ -51,6 +51,94 @@ fn every_default_mount_and_device_works_inside() {
     assert!(seen.get("open /dev/zero").contains("ok"), "{seen}");
 }
 
+/// None of these has a node on the host.
+fn devices(config: &mut Value) {
+    config["linux"]["devices"] = json!([
+        {"path": "/dev/mine", "type": "c", "major": 1, "minor": 3, "fileMode": 0o620, "uid": 7, "gid": 9},
+        {"path": "/dev/below/zero", "type": "c", "major": 1, "minor": 5},
+        {"path": "/dev/disk", "type": "b", "major": 7, "minor": 99, "fileMode": 0o600},
+        {"path": "/tmp/full", "type": "c", "major": 1, "minor": 7, "fileMode": 0o444},
+        {"path": "/dev/pipe", "type": "p", "fileMode": 0o622, "uid": 7},
+        // The host's node of this name is another device.
+        {"path": "/dev/zero", "type": "c", "major": 1, "minor": 3, "fileMode": 0o666},
+    ]);
+    let rules = json!([
+        {"allow": false, "access": "rwm"},
+        {"allow": true, "type": "c", "major": 1, "access": "rw"},
+    ]);
+    config["linux"]["resources"]["devices"] = rules;
+}
+
+const DEVICES: &str = "stat /dev/mine ; open /dev/mine rw ; stat /dev/below/zero ; open /dev/below/zero r ; \
+                       stat /dev/disk ; open /dev/disk r ; stat /tmp/full ; open /tmp/full r ; stat /dev/pipe ; \
+                       stat /dev/zero ; open /dev/zero w ; open /dev/null w ; mounts";
+
+fn assert_devices(seen: &Facts) {
+    for (path, stat, opened) in [
+        ("/dev/mine", "char 0620 7 9 1:3 0", "ok"),
+        ("/dev/below/zero", "char 0666 0 0 1:5 0", "ok"),
+        // To be there is not to be allowed.
+        ("/dev/disk", "block 0600 0 0 7:99 0", "EPERM"),
+        ("/tmp/full", "char 0444 0 0 1:7 0", "ok"),
+        ("/dev/zero", "char 0666 0 0 1:3 0", "ok"),
+    ] {
+        assert_eq!(seen.get(&format!("stat {path}")), stat, "{seen}");
+        assert_eq!(seen.get(&format!("open {path}")), opened, "{path}: {seen}");
+    }
+    assert_eq!(seen.get("stat /dev/pipe"), "fifo 0622 7 0 0:0 0");
+    assert_eq!(seen.get("open /dev/null"), "ok");
+    let options = seen.mount("/dev/mine").options;
+    for option in ["nosuid", "noexec"] {
+        assert!(options.iter().any(|given| given == option), "{options:?}");
+    }
+    // The filesystem that the nodes are on is mounted nowhere as a whole.
+    assert_eq!(seen.mounts().iter().filter(|mount| mount.source == "devices").count(), 5, "{seen}");
+}
+
+#[test]
+fn devices_that_the_host_has_no_node_of_are_there() {
+    brig_only!();
+    let sandbox = mapped();
+    sandbox.patch(devices);
+    assert_devices(&sandbox.facts(DEVICES));
+    sandbox.assert_nothing_left();
+    // They are owned by the ids of a joined user namespace, whatever its maps.
+    let first = mapped();
+    first.patch(|config| {
+        let maps = json!([
+            {"containerID": 0, "hostID": 100_000, "size": 7},
+            {"containerID": 7, "hostID": 200_000, "size": 9},
+        ]);
+        config["linux"]["uidMappings"] = maps.clone();
+        config["linux"]["gidMappings"] = maps;
+    });
+    first.script("sleep 60").create();
+    first.start();
+    let second = mapped();
+    let pid = first.pid();
+    second.patch(|config| {
+        devices(config);
+        config["linux"].as_object_mut().unwrap().remove("uidMappings");
+        config["linux"].as_object_mut().unwrap().remove("gidMappings");
+        let joined = namespaces(config).iter_mut().find(|namespace| namespace["type"] == "user");
+        joined.unwrap()["path"] = json!(format!("/proc/{pid}/ns/user"));
+    });
+    assert_devices(&second.facts(DEVICES));
+}
+
+#[test]
+fn the_owner_of_a_made_device_has_to_be_mapped() {
+    brig_only!();
+    let sandbox = mapped();
+    sandbox.patch(|config| {
+        devices(config);
+        config["linux"]["devices"][1]["gid"] = json!(65_536);
+    });
+    let error = sandbox.run().fails_with("65536 is not among the ids that the user namespace maps");
+    assert!(error.contains("linux.devices[1].gid"), "{error}");
+    sandbox.assert_nothing_left();
+}
+
 #[test]
 fn another_user_inside_is_mapped_too_and_has_no_capabilities_outside() {
     let sandbox = mapped();

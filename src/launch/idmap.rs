@@ -6,14 +6,15 @@ use super::rootless;
 use super::spawn::Joined;
 use crate::deadline;
 use crate::plan::Plan;
-use crate::plan::idmap::{IdMap, IdMaps, MountMap, to_text};
+use crate::plan::idmap::{IdMap, IdMaps, MountMap, from_text, to_text};
 use crate::process::socket::{self, Socket};
-use crate::rootfs::Users;
+use crate::rootfs::{self, Users};
 use crate::spec::Place;
 use crate::sys::clone::{Side, clone3};
 use crate::sys::{self, cred};
 use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::OFlag;
+use nix::sched::{CloneFlags, setns};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::{getegid, geteuid, pipe2, read};
 use std::fs::File;
@@ -74,7 +75,55 @@ pub fn of_plan(plan: &Plan, joined: &[Joined]) -> Result<Users> {
         }
         _ => None,
     };
-    Ok(Users { mounts: of_mounts(plan, joined)?, layers })
+    let makes_devices = plan.only_parent_is_root()
+        && cred::in_first_user_namespace()
+        && rootfs::host_lacks_any(&plan.rootfs);
+    let devices = makes_devices.then(|| of_container(plan, joined)).transpose()?;
+    Ok(Users { mounts: of_mounts(plan, joined)?, layers, devices })
+}
+
+/// The id maps of the container's user namespace. A joined one's are read by way of a process in it.
+fn of_container(plan: &Plan, joined: &[Joined]) -> Result<IdMaps> {
+    let Some(user) = joined.iter().find(|joined| joined.kind() == libc::CLONE_NEWUSER) else {
+        return Ok(plan.id_maps.clone());
+    };
+    let user = user.file()?;
+    let (wait, go) = pipe2(OFlag::O_CLOEXEC).context("pipe2")?;
+    let (entered, enters) = pipe2(OFlag::O_CLOEXEC).context("pipe2")?;
+    let (pid, pidfd) = match clone3(0, None)? {
+        Side::Parent(pid, pidfd) => (pid, pidfd),
+        Side::Child(_) => {
+            drop((go, entered));
+            // Nobody in there is to look into it.
+            let inside = cred::dumpable(false).is_ok()
+                && setns(&user, CloneFlags::CLONE_NEWUSER).is_ok()
+                && cred::dumpable(false).is_ok();
+            if inside {
+                let _ = nix::unistd::write(&enters, &[1]);
+                // Until the parent is done, or gone.
+                let _ = read(&wait, &mut [0]);
+            }
+            sys::exit(0)
+        }
+    };
+    drop(enters);
+    let maps = || -> Result<IdMaps> {
+        let inside = readable(entered.as_fd(), Instant::now() + deadline::SOCKET)?
+            && read(&entered, &mut [0]) == Ok(1);
+        ensure!(inside, "setns to the user namespace, to read its id maps");
+        Ok(IdMaps { uids: read_map(pid, "uid_map")?, gids: read_map(pid, "gid_map")? })
+    };
+    let maps = maps();
+    drop(go);
+    // None to reap where the caller ignores SIGCHLD.
+    let _ = waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED);
+    maps
+}
+
+fn read_map(pid: i32, name: &str) -> Result<Vec<IdMap>> {
+    let path = format!("/proc/{pid}/{name}");
+    let text = std::fs::read_to_string(&path).with_context(|| path.clone())?;
+    from_text(&text).with_context(|| path)
 }
 
 fn of_mounts(plan: &Plan, joined: &[Joined]) -> Result<Vec<Option<OwnedFd>>> {

@@ -8,7 +8,7 @@ use nix::unistd::{getegid, geteuid};
 use oci_spec::runtime::LinuxIdMapping;
 
 /// The maps of a user namespace.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct IdMaps {
     /// User ids.
     pub uids: Vec<IdMap>,
@@ -178,6 +178,16 @@ pub(super) fn check(map: IdMap, others: &[IdMap]) -> Result<()> {
 pub fn to_text(maps: &[IdMap]) -> String {
     let line = |map: &IdMap| format!("{} {} {}\n", map.container, map.host, map.size);
     maps.iter().map(line).collect()
+}
+
+/// What is read from /proc/PID/uid_map.
+pub fn from_text(text: &str) -> Option<Vec<IdMap>> {
+    let line = |line: &str| {
+        let mut numbers = line.split_ascii_whitespace().map(|number| number.parse().ok());
+        let mut number = || numbers.next().flatten();
+        Some(IdMap { container: number()?, host: number()?, size: number()? })
+    };
+    text.lines().map(line).collect()
 }
 
 #[cfg(test)]

@@ -2,10 +2,12 @@
 
 use super::Root;
 use super::kernel::{Kernel, Shown};
+use super::nodes::Nodes;
 use crate::plan::devices::Device;
 use crate::plan::rootfs::Rootfs;
 use crate::spec::At;
 use crate::sys::Errno;
+use crate::sys::mount::move_mount;
 use crate::sys::path::{Links, make_dir_in, make_file_in, open_in};
 use anyhow::{Context, Result, ensure};
 use nix::fcntl::{AtFlags, OFlag, open, openat};
@@ -24,10 +26,12 @@ const LINKS: [(&CStr, &CStr); 4] = [
 
 /// Makes the devices of the plan, and where /dev is the container's own, its links. By descriptors
 /// of their directories: an image's /dev can be a link to anywhere (CVE-2026-41579).
-pub fn make_all(root: &Root, plan: &Rootfs, kcore: bool) -> Result<()> {
+pub fn make_all(root: &Root, plan: &Rootfs, (nodes, kcore): (Option<Nodes>, bool)) -> Result<()> {
     let mut parent = None;
-    for device in &plan.devices {
-        make(root, device, &mut parent).map_err(|error| blame(error, device))?;
+    let nodes = nodes.map(|nodes| nodes.mounts(root.fd.as_fd())).transpose()?.unwrap_or_default();
+    for (index, device) in plan.devices.iter().enumerate() {
+        let node = nodes.iter().find(|(of, _)| *of == index).map(|(_, node)| node.as_fd());
+        make(root, device, node, &mut parent).map_err(|error| blame(error, device))?;
     }
     if plan.own_dev {
         root.hosts.may_make(root.fd.as_fd(), c"/dev")?;
@@ -78,8 +82,14 @@ impl<'a> Parent<'a> {
     }
 }
 
-/// Makes one. `parent` is the directory of the one before, which is mostly this one's too.
-fn make<'a>(root: &Root, device: &'a Device, parent: &mut Option<Parent<'a>>) -> Result<()> {
+/// Makes one. `node` is the mount of one that the parent has made. `parent` is the directory of the one before,
+/// which is mostly this one's too.
+fn make<'a>(
+    root: &Root,
+    device: &'a Device,
+    node: Option<BorrowedFd<'_>>,
+    parent: &mut Option<Parent<'a>>,
+) -> Result<()> {
     let (path, name) = split(&device.path);
     let parent = match parent {
         Some(parent) if parent.path == path => parent,
@@ -98,8 +108,12 @@ fn make<'a>(root: &Root, device: &'a Device, parent: &mut Option<Parent<'a>>) ->
             ensure!(is(&found.context("fstatat")?, device), "exists and is not this device");
             Ok(())
         }
-        // Not for us to make, in a user namespace or under a stricter device cgroup: the host's.
-        Err(Errno::EPERM) => bind(&root.kernel, dir, name, device),
+        // Not for us to make, in a user namespace or under a stricter device cgroup: the parent's, or the
+        // host's.
+        Err(Errno::EPERM) => match node {
+            Some(node) => Ok(move_mount(node, make_target(dir, name)?.as_fd())?),
+            None => bind(&root.kernel, dir, name, device),
+        },
         Err(errno) => Err(errno).context("mknod"),
     }
 }
@@ -122,7 +136,7 @@ fn split(path: &CStr) -> (&[u8], &[u8]) {
     (&path[..slash.max(1)], &path[slash + 1..])
 }
 
-fn is(stat: &FileStat, device: &Device) -> bool {
+pub(super) fn is(stat: &FileStat, device: &Device) -> bool {
     let kind = stat.st_mode & SFlag::S_IFMT.bits() == device.kind.bits();
     kind && (device.kind == SFlag::S_IFIFO || stat.st_rdev == device.number)
 }
@@ -142,11 +156,15 @@ fn give_away(dir: BorrowedFd<'_>, name: &[u8], device: &Device) -> Result<()> {
 /// Mounts the host's device of the same path.
 fn bind(kernel: &Kernel, dir: BorrowedFd<'_>, name: &[u8], device: &Device) -> Result<()> {
     let host = open(device.path.as_c_str(), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty());
-    let found = fstat(host.context("mknod: EPERM, and the host's")?).context("fstat")?;
-    ensure!(is(&found, device), "mknod: EPERM, and the host's is not this device");
-    let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let target = openat(dir, name, flags, Mode::empty()).context("make a file to mount it on")?;
+    let found = fstat(host.context("mknod: EPERM, and the host has no such node")?).context("fstat")?;
+    ensure!(is(&found, device), "mknod: EPERM, and the host's node is another device");
+    let target = make_target(dir, name)?;
     kernel.bind(&Shown::Path(&device.path), target.as_fd(), false)
+}
+
+fn make_target(dir: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
+    let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    openat(dir, name, flags, Mode::empty()).context("make a file to mount it on")
 }
 
 fn link(dev: BorrowedFd<'_>, kcore: bool) -> Result<()> {

@@ -14,11 +14,13 @@ pub mod live;
 mod made;
 mod mapped;
 mod mask;
+mod nodes;
 mod overlay;
 mod pivot;
 mod source;
 mod target;
 
+pub use nodes::host_lacks_any;
 pub use source::{Sources, Users};
 
 use crate::plan::mounts::{Kind, clean};
@@ -79,7 +81,7 @@ fn mount_all(
         // on nothing that is mounted or unmounted below the host's root reaches the host.
         mount::mount(None, c"/", None, MS_SLAVE | MS_REC, None)?;
     }
-    let Sources { modern, root, layers, mounts, kcore } = sources;
+    let Sources { modern, root, layers, mounts, nodes, kcore } = sources;
     let mut kernel = Kernel::new(modern)?;
     let (fd, parked) = match (&plan.overlay, root) {
         (Some(overlay), _) => {
@@ -104,7 +106,7 @@ fn mount_all(
     }
     in_cgroup()?;
     root.place_upper_somewhere().context("move the upper out of sight")?;
-    device::make_all(&root, plan, kcore)?;
+    device::make_all(&root, plan, (nodes, kcore))?;
     Ok(root)
 }
 

@@ -4,8 +4,10 @@
 use super::cgroup::{self, Cgroups};
 use super::kernel::{Kernel, attributes};
 use super::mapped::Mapped;
+use super::nodes::Nodes;
 use super::overlay;
 use crate::cgroup::Cgroup;
+use crate::plan::idmap::IdMaps;
 use crate::plan::mounts::{Kind, Mount};
 use crate::plan::rootfs::{Jail, Rootfs};
 use crate::spec::{At, Place};
@@ -32,6 +34,8 @@ pub struct Sources {
     pub(super) layers: Option<Mapped>,
     /// One for each mount of the plan.
     pub(super) mounts: Vec<Source>,
+    /// Devices that the container may not make itself, and the host does not have.
+    pub(super) nodes: Option<Nodes>,
     /// The host has /proc/kcore, and so will the container.
     pub(super) kcore: bool,
 }
@@ -43,6 +47,8 @@ pub struct Users {
     pub mounts: Vec<Option<OwnedFd>>,
     /// For the layers, if they are to be.
     pub layers: Option<OwnedFd>,
+    /// The id maps for devices, if the parent is to make any.
+    pub devices: Option<IdMaps>,
 }
 
 /// What of the host a mount needs.
@@ -102,8 +108,9 @@ impl Sources {
                 Source::None | Source::Cgroup(_) | Source::Link(_) => {}
             }
         }
+        let nodes = users.devices.as_ref().map(|ids| Nodes::make(plan, ids)).transpose()?.flatten();
         let kcore = plan.own_dev && Path::new("/proc/kcore").exists();
-        Ok(Sources { modern, root, layers, mounts, kcore })
+        Ok(Sources { modern, root, layers, mounts, nodes, kcore })
     }
 }
 

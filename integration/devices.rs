@@ -360,6 +360,38 @@ fn in_a_chroot(sandbox: &Sandbox, root: &str, patch: impl FnOnce(&mut serde_json
     done.code == Some(0)
 }
 
+/// As of chroot(1) into a directory.
+#[test]
+fn a_host_root_that_is_not_a_mount_point_is_an_error_that_says_so() {
+    brig_only!();
+    crate::rootless::in_own_mounts(|| {
+        use nix::mount::{MntFlags, MsFlags, mount, umount2};
+        let sandbox = Sandbox::new();
+        let host = sandbox.dir.join("host");
+        let (none, recursive) = (None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC);
+        let dirs = ["proc", "sys", "bundle"].map(|name| host.join(name));
+        dirs.iter().for_each(|dir| fs::create_dir_all(dir).unwrap());
+        mount(Some("proc"), &dirs[0], Some("proc"), MsFlags::empty(), none).unwrap();
+        mount(Some("/sys"), &dirs[1], none, recursive, none).unwrap();
+        mount(Some(&sandbox.bundle()), &dirs[2], none, recursive, none).unwrap();
+        fs::copy(crate::sandbox::runtime(), host.join("brig")).unwrap();
+        sandbox.script("ids");
+        for options in [&[][..], &["--no-pivot"]] {
+            let mut command = std::process::Command::new("/brig");
+            command.args(["--root", "/state", "run", "--bundle", "/bundle"]).args(options);
+            command.arg(&sandbox.id).env_clear().env("BRIG_TEST", &sandbox.id);
+            let path = std::ffi::CString::new(host.to_str().unwrap()).unwrap();
+            crate::sandbox::before_exec(&mut command, move || {
+                nix::unistd::chroot(path.as_c_str())?;
+                Ok(nix::unistd::chdir(c"/")?)
+            });
+            sandbox.spawn(command).wait().fails_with("is not a mount point");
+            assert_eq!(fs::read_dir(host.join("state")).unwrap().count(), 0);
+        }
+        dirs.iter().for_each(|dir| umount2(dir, MntFlags::MNT_DETACH).unwrap());
+    });
+}
+
 #[test]
 fn a_root_that_is_the_hosts_own_stays_as_it_is() {
     brig_only!();

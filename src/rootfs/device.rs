@@ -156,7 +156,8 @@ fn give_away(dir: BorrowedFd<'_>, name: &[u8], device: &Device) -> Result<()> {
 /// Mounts the host's device of the same path.
 fn bind(kernel: &Kernel, dir: BorrowedFd<'_>, name: &[u8], device: &Device) -> Result<()> {
     let host = open(device.path.as_c_str(), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty());
-    let found = fstat(host.context("mknod: EPERM, and the host has no such node")?).context("fstat")?;
+    let found =
+        fstat(host.context("mknod: EPERM, and the host has no such node")?).context("fstat")?;
     ensure!(is(&found, device), "mknod: EPERM, and the host's node is another device");
     let target = make_target(dir, name)?;
     kernel.bind(&Shown::Path(&device.path), target.as_fd(), false)

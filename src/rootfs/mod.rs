@@ -28,7 +28,7 @@ use crate::plan::rootfs::{Jail, Rootfs};
 use crate::spec::Place;
 use crate::sys::mount::{self, Attr};
 use crate::sys::path::make_dir_in;
-use crate::sys::{Errno, errno_of};
+use crate::sys::{Errno, SysError, errno_of};
 use anyhow::{Context, Result};
 use hosts::Hosts;
 use kernel::Kernel;
@@ -79,7 +79,7 @@ fn mount_all(
     if matches!(plan.jail, Jail::Pivot | Jail::Move) {
         // Not private: the host could not unmount what this namespace still holds on to. From here
         // on nothing that is mounted or unmounted below the host's root reaches the host.
-        mount::mount(None, c"/", None, MS_SLAVE | MS_REC, None)?;
+        mount::mount(None, c"/", None, MS_SLAVE | MS_REC, None).map_err(no_mount)?;
     }
     let Sources { modern, root, layers, mounts, nodes, kcore } = sources;
     let mut kernel = Kernel::new(modern)?;
@@ -108,6 +108,16 @@ fn mount_all(
     root.place_upper_somewhere().context("move the upper out of sight")?;
     device::make_all(&root, plan, (nodes, kcore))?;
     Ok(root)
+}
+
+/// chroot(1) into a directory, say: nothing could keep what is mounted below from the host, nor be moved over it.
+fn no_mount(error: SysError) -> anyhow::Error {
+    match error.errno {
+        Errno::EINVAL => anyhow::Error::from(error).context(
+            "the root directory that brig runs in is not a mount point: mount it over itself (mount --bind) before chroot",
+        ),
+        _ => error.into(),
+    }
 }
 
 /// Linux mounts onto what is not attached itself since 6.15.

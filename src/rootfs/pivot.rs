@@ -37,8 +37,19 @@ pub fn enter(kernel: &Kernel, root: BorrowedFd<'_>, plan: &Rootfs) -> Result<()>
 /// pivot_root(2), Notes: the old root ends up on top of the new one, where "." finds it, and there
 /// is no need for a directory to put it in. It is a slave: taking it away does not reach the host.
 fn pivot() -> Result<()> {
-    pivot_root(".", ".").context("pivot_root")?;
+    pivot_root(".", ".").map_err(explained)?;
     umount2(".", MntFlags::MNT_DETACH).context("unmount the host's root")
+}
+
+/// What the kernel means by its errno. That the new root is a mount, and not a shared one, brig has seen to.
+fn explained(errno: Errno) -> anyhow::Error {
+    let error = anyhow::Error::from(errno).context("pivot_root");
+    match errno {
+        Errno::EINVAL => error.context(
+            "the host's root cannot be left by pivot_root(2), as an initramfs cannot: --no-pivot does without",
+        ),
+        _ => error,
+    }
 }
 
 /// chroot(2) leaves the host's mounts in the namespace. The kernel lets a container mount a proc or
@@ -65,4 +76,17 @@ fn hide_proc_and_sys(rootfs: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_root_that_cannot_be_left_names_the_option() {
+        let text = |errno| format!("{:#}", explained(errno));
+        assert!(text(Errno::EINVAL).contains("--no-pivot"), "{}", text(Errno::EINVAL));
+        assert!(text(Errno::EINVAL).contains("pivot_root: EINVAL"), "{}", text(Errno::EINVAL));
+        assert_eq!(text(Errno::EPERM), "pivot_root: EPERM: Operation not permitted");
+    }
 }

@@ -3,7 +3,7 @@
 use crate::launch::destroy;
 use crate::log::Log;
 use crate::state::{Dir, Lock, NotBrigs, NotFound, Record};
-use crate::sys::describe;
+use crate::sys::{Errno, describe, errno_of};
 use anyhow::{Context, Result, bail};
 use std::path::Path;
 
@@ -25,6 +25,8 @@ fn go(root: &Path, id: &str, force: bool, log: &mut Log) -> Result<()> {
         }
         Some(Record::Whole(state)) => destroy::destroy(dir, &state, force, log),
         Some(Record::Partial(_, error)) if error.is::<NotBrigs>() => Err(error),
+        // Without its record the rest of it could not be found again: a later attempt may read it.
+        Some(Record::Partial(_, error)) if could_not_be_read(&error) => Err(error),
         // What it tells of goes; there may be more.
         Some(Record::Partial(state, error)) if force => {
             log.warn(&format!("{}: only what this tells of is removed", describe(&error)));
@@ -36,6 +38,12 @@ fn go(root: &Path, id: &str, force: bool, log: &mut Log) -> Result<()> {
         None if force => destroy::discard(dir),
         None => Err(NotFound.into()),
     }
+}
+
+/// The system refused to read the record, which may be sound, as opposed to a record that is damaged or not a regular
+/// file (ELOOP: a link; ENXIO: a socket).
+fn could_not_be_read(error: &anyhow::Error) -> bool {
+    errno_of(error).is_some_and(|errno| ![Errno::ELOOP, Errno::ENXIO].contains(&errno))
 }
 
 /// A child that was frozen at its birth, in its cgroup, holds a copy of the lock of its parent, which may be dead.

@@ -141,7 +141,8 @@ uninstall: ## removes what install has put there
 	    $(addprefix $(MAN)/,$(notdir $(wildcard docs/man/*.8)))
 
 ci: CHECK := 1
-ci: test test-engines book ci-vm fuzz ## what .ci/run runs
+ci: SOAK_SECONDS := 120
+ci: test soak test-engines book ci-vm fuzz ## what .ci/run runs
 
 # All tests in both guests take longer than their worth: these are about what the host does not have.
 ci-vm:

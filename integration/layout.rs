@@ -139,8 +139,13 @@ impl Layout {
 
     /// Adds a layer whose blob is this.
     pub fn layer_of(&mut self, plain: &[u8], blob: &[u8]) -> &mut Layout {
+        self.layer_known(&digest(plain), blob)
+    }
+
+    /// The same, by the digest of what it is without compression.
+    pub fn layer_known(&mut self, diff_id: &str, blob: &[u8]) -> &mut Layout {
         let descriptor = self.blob("layer.v1.tar+gzip", blob);
-        self.diff_ids.push(digest(plain));
+        self.diff_ids.push(diff_id.to_owned());
         self.layers.push(descriptor);
         self
     }

@@ -51,6 +51,7 @@ mod images_commit;
 mod images_diff;
 mod images_flags;
 mod images_hostile;
+mod images_limits;
 mod images_peers;
 mod images_shapes;
 mod images_store;

@@ -8,7 +8,7 @@ SHELL := /bin/bash
 
 PREFIX   := /usr/local
 DESTDIR  :=
-MAX_SIZE := 3500000
+MAX_SIZE := 4000000
 
 HOST     := $(shell rustc -vV | sed -n 's/^host: //p')
 TARGET   := $(or $(CARGO_TARGET_DIR),target)

@@ -296,7 +296,7 @@ fn checkpoints_are_refused_so_that_engines_can_tell() {
         assert!(done.code != Some(0) && done.stderr.contains(word), "{done:?}");
     }
     let features: Value = serde_json::from_str(&engine.call("features").ok().stdout).unwrap();
-    for name in ["org.opencontainers.runc.checkpoint.enabled", "run.oci.checkpoint.enabled"] {
+    for name in ["org.opencontainers.runc.checkpoint.enabled", "run.oci.crun.checkpoint.enabled"] {
         assert_eq!(features["annotations"][name], "false");
     }
     engine.call("run --detach -no-subreaper --bundle BUNDLE ID").ok();

@@ -196,7 +196,11 @@ fn check(case: &Path) -> Vec<String> {
     expect(done.code == Some(1), format!("exit {:?}, signal {:?}", done.code, done.signal));
     expect(said == expected, format!("says\n    {said}  instead of\n    {expected}"));
     expect(said.lines().count() == 1, format!("says {} lines: {said}", said.lines().count()));
-    expect(done.stdout.is_empty(), format!("prints {:?}", done.stdout));
+    // As runc does, arguments that are wrong have the command's help on stdout.
+    let usage = setup.args.iter().any(|arg| arg == "--frobnicate");
+    let right =
+        if usage { done.stdout.starts_with("Incorrect Usage: ") } else { done.stdout.is_empty() };
+    expect(right, format!("prints {:?}", done.stdout));
     expect(before == after, format!("leaves {after:?}"));
     if sandbox.state_root().is_file() {
         fs::remove_file(sandbox.state_root()).unwrap();

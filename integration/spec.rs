@@ -86,7 +86,9 @@ fn every_mount_option_of_the_features_is_known() {
     for option in list(&features(), "/mountOptions") {
         let name = option.as_str();
         // Which of the two filesystems can have it depends on the option.
-        let bind = ["bind", "rbind", "idmap", "ridmap"].contains(&name) || name.starts_with('r');
+        const OF_BINDS: [&str; 7] =
+            ["bind", "rbind", "idmap", "ridmap", "copy-symlink", "src-nofollow", "dest-nofollow"];
+        let bind = OF_BINDS.contains(&name) || name.starts_with('r');
         let mut mount = match name {
             "remount" => json!({"destination": "/tmp", "options": ["remount", "bind", "nosuid"]}),
             "mand" | "nomand" | "ro" | "rw" | "relatime" => {

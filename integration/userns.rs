@@ -199,10 +199,11 @@ fn maps_without_id_0_have_the_process_set_the_container_up() {
     });
     sandbox.script("sleep 60").create();
     sandbox.start();
-    let inside = |args: &[&str]| {
-        let args = [&["exec", sandbox.id.as_str()], args].concat();
+    let inside_with = |flags: &[&str], args: &[&str]| {
+        let args = [&["exec"], flags, &[sandbox.id.as_str()], args].concat();
         Facts::parse(&sandbox.brig(&args).ok().stdout)
     };
+    let inside = |args: &[&str]| inside_with(&[], args);
     let facts = inside(&["/init", "ids", ";", "stat", "/dev/null", ";", "open", "/dev/null", "rw"]);
     assert_eq!((facts.word("uid", 0), facts.word("gid", 0)), ("1001", "1002"), "{facts}");
     assert!(facts.get("open /dev/null").contains("ok"), "{facts}");
@@ -211,7 +212,7 @@ fn maps_without_id_0_have_the_process_set_the_container_up() {
     fs::write(&file, mounts.to_string()).unwrap();
     sandbox.brig(&["mounts", "add", &sandbox.id, file.to_str().unwrap()]).ok();
     assert_eq!(inside(&["/init", "mounts"]).mount("/tmp/new").fstype, "tmpfs");
-    let facts = inside(&["--user", "1009", "/init", "ids"]);
+    let facts = inside_with(&["--user", "1009"], &["/init", "ids"]);
     assert_eq!(facts.word("uid", 0), "1009");
 }
 

@@ -107,8 +107,8 @@ fn a_hook_is_told_the_state_of_its_moment() {
     sandbox.start();
     sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
     for (kind, status, told_pid) in [
-        ("createRuntime", "creating", json!(pid)),
-        ("createContainer", "creating", json!(1)),
+        ("createRuntime", "created", json!(pid)),
+        ("createContainer", "created", json!(1)),
         ("poststart", "running", json!(pid)),
         ("poststop", "stopped", Value::Null),
     ] {

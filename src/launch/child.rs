@@ -335,7 +335,7 @@ fn build(
     }
     if !plan.hooks.create_container.is_empty() {
         let (hooks, own) = (&plan.hooks.create_container, (Environment::Empty, None));
-        root.while_inside(|| run_hooks(hooks, (state, Status::Creating), output, own))?;
+        root.while_inside(|| run_hooks(hooks, (state, Status::Created), output, own))?;
     }
     root.pivot(&plan.rootfs)?;
     if plan.rootfs.own_dev {

@@ -426,7 +426,7 @@ impl Attempt {
     /// In the runtime's namespaces. They may ask for the container's state, or kill it.
     fn run_hooks(&self, hooks: &Hooks, interrupt: BorrowedFd<'_>) -> Result<()> {
         self.dir.save(&self.state)?;
-        let state = self.state.for_hooks(Status::Creating, self.state.pid);
+        let state = self.state.for_hooks(Status::Created, self.state.pid);
         let surroundings = Surroundings {
             output: &self.output,
             directory: Some(&self.state.bundle),

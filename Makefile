@@ -42,11 +42,11 @@ build: ## the static release binary, target/release/brig
 
 check: build ## formatting, lints, unit tests; the binary is static and small
 	@scripts/need.sh binutils libseccomp2
-	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
-	cargo test --locked --lib
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo test --locked --workspace --lib
 	cargo test --locked --test oracle --test corpus --test pages
-	@for kind in --lib '--test integration'; do cargo test --locked --quiet $$kind -- --list; done >$(TARGET)/tests.list
+	@for kind in '--workspace --lib' '--test integration'; do cargo test --locked --quiet $$kind -- --list; done >$(TARGET)/tests.list
 	scripts/spec-table.sh tests $(TARGET)/tests.list
 	@if readelf -lW $(BRIG) | grep INTERP; then echo "$(BRIG) is not static"; exit 1; fi
 	@size=$$(stat -c %s $(BRIG)); [ $$size -le $(MAX_SIZE) ] || \

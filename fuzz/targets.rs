@@ -56,7 +56,7 @@ pub const TARGETS: &[(&str, Target)] = &[
 
 /// An error that a person can read: one line, not empty.
 fn readable(error: &anyhow::Error) {
-    let text = brig::sys::describe(error);
+    let text = sys::describe(error);
     let text = brig::log::one_line(&text);
     assert!(!text.trim().is_empty() && !text.contains('\n'), "{text:?}");
 }

@@ -2,10 +2,10 @@
 
 use crate::facts::Facts;
 use crate::sandbox::{Sandbox, before_exec, brig_only};
-use brig::sys::cred;
 use serde_json::{Value, json};
 use std::fs;
 use std::os::fd::AsRawFd;
+use sys::cred;
 
 fn process(sandbox: &Sandbox, field: &str, value: Value) {
     sandbox.patch(|config| config["process"][field] = value);

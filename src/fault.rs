@@ -2,9 +2,9 @@
 //! the container's process to brig, and into the JSON log (docs/output.md).
 
 use crate::spec::At;
-use crate::sys::{Errno, describe, errno_of};
 use serde_json::{Value, json};
 use std::fmt;
+use sys::{Errno, describe, errno_of};
 
 /// An error of another process, which came as text.
 #[derive(Debug, Default)]

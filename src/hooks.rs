@@ -8,7 +8,6 @@ pub use output::{Output, STDERR, STDOUT};
 use crate::deadline;
 use crate::seccomp::Filter;
 use crate::spec::Place;
-use crate::sys::{Errno, seccomp, signal};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, poll};
@@ -25,6 +24,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
+use sys::{Errno, seccomp, signal};
 
 /// The hooks of a container, by moment.
 #[derive(Debug, Default)]

@@ -41,5 +41,4 @@ pub mod seal;
 pub mod seccomp;
 pub mod spec;
 pub mod state;
-pub mod sys;
 pub mod systemd;

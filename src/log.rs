@@ -123,7 +123,7 @@ impl Log {
     /// The command has failed: in the log, the error and nothing else. A log that cannot be written
     /// must not hide it, so it is always on stderr too, and so are the warnings.
     pub fn fail(&mut self, error: &anyhow::Error) {
-        let text = one_line(&crate::sys::describe(error));
+        let text = one_line(&sys::describe(error));
         if self.sink.is_some() {
             let mut keys = crate::fault::keys(error);
             keys.append(&mut self.about);

@@ -8,7 +8,7 @@
 use anyhow::Context;
 use brig::cli::{self, Mistake, Parsed};
 use brig::log::Log;
-use brig::{cmd, seal, sys};
+use brig::{cmd, seal};
 
 /// Called by the C library's start-up code. The arguments reach std through its own initialiser.
 // SAFETY: this is the only definition of `main` in the binary, with C's signature of it.

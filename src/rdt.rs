@@ -6,8 +6,6 @@ mod stat;
 
 use crate::plan::rdt::{Rdt as Plan, differing};
 use crate::spec::Place;
-use crate::sys::Errno;
-use crate::sys::mountinfo::mounts;
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::{Mode, mkdirat};
@@ -19,6 +17,8 @@ use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use sys::Errno;
+use sys::mountinfo::mounts;
 
 pub use stat::Stats;
 

@@ -11,9 +11,6 @@
 //! read-only bind mount could be made so. Its pages are those of the host's file: nothing is copied.
 //! Where there can be no such overlay it is a sealed copy in memory.
 
-use crate::sys::mount::Filesystem;
-use crate::sys::path::{Links, open_in};
-use crate::sys::{Errno, cred, misc};
 use anyhow::{Context, Result, bail, ensure};
 use libc::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY};
 use nix::fcntl::{AtFlags, FcntlArg, OFlag, SealFlag, fcntl, open, readlink};
@@ -27,6 +24,9 @@ use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
+use sys::mount::Filesystem;
+use sys::path::{Links, open_in};
+use sys::{Errno, cred, misc};
 
 const EXE: &str = "/proc/self/exe";
 

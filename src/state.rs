@@ -25,7 +25,6 @@ use crate::hooks::{Hook, Stdin};
 use crate::plan::overlay::Layers;
 use crate::plan::sched::Execution;
 use crate::rdt::Rdt;
-use crate::sys::{Errno, misc};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::fcntl::{OFlag, openat, renameat};
 use nix::sys::stat::Mode;
@@ -37,6 +36,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+use sys::{Errno, misc};
 
 pub use live::{Added, Live};
 
@@ -248,7 +248,7 @@ impl Dir {
             errno => Err(errno.into()),
         });
         if let Err(error) = made {
-            let hint = match crate::sys::errno_of(&error) {
+            let hint = match sys::errno_of(&error) {
                 // With its own words already, or an administrator's directory.
                 Some(Errno::EACCES) if root.exists() => session_hint(),
                 _ => "",

@@ -4,11 +4,11 @@
 use crate::profiles;
 use brig::seccomp::Filter;
 use brig::seccomp::arch::Arch;
-use brig::sys::seccomp;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use std::ffi::c_long;
 use std::os::fd::OwnedFd;
+use sys::seccomp;
 
 /// Installs the filter, and does `work` under it.
 fn filtered<T: Send + 'static>(

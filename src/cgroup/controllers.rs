@@ -5,9 +5,9 @@ use super::hierarchy::read;
 use super::write::Write;
 use super::{Dir, missing};
 use crate::spec::Place;
-use crate::sys::{Errno, errno_of};
 use anyhow::{Result, bail};
 use std::path::Path;
+use sys::{Errno, errno_of};
 
 /// The controllers of Linux 5.13 and later, but for those that few kernels are built with.
 const USUAL: [&str; 8] = ["cpuset", "cpu", "io", "memory", "hugetlb", "pids", "rdma", "misc"];

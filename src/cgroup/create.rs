@@ -5,13 +5,13 @@ use super::write::{Write, Writer};
 use super::{Cgroup, Dir, MARK, Version, devices, open_at, v1, v2};
 use crate::plan::resources::{Cpu, Memory, Resources};
 use crate::spec::Place;
-use crate::sys::{Errno, SysError, bpf, cred, errno_of, xattr};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::fcntl::OFlag;
 use std::fs::DirBuilder;
 use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
+use sys::{Errno, SysError, bpf, cred, errno_of, xattr};
 
 /// How often a directory is tried again that another brig keeps removing the parent of.
 const MKDIR_TRIES: usize = 100;

@@ -4,12 +4,12 @@
 use super::create::put;
 use super::hierarchy::read;
 use super::{Cgroup, Version, open_at};
-use crate::sys::{Errno, SysError};
 use anyhow::{Context, Result, ensure};
 use nix::fcntl::{AtFlags, OFlag};
 use nix::unistd::{Uid, fchown, fchownat};
 use std::os::fd::AsFd;
 use std::path::Path;
+use sys::{Errno, SysError};
 
 /// The kernel's list of what a user may own without raising limits.
 const LIST: &str = "/sys/kernel/cgroup/delegate";

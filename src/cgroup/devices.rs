@@ -10,9 +10,9 @@ mod tests;
 use super::write::Write;
 use crate::plan::device_rules::{ALL_ACCESS, DeviceKind, DeviceRule, MKNOD, READ, WRITE};
 use crate::spec::Place;
-use crate::sys::bpf::{self, Insn, Reg};
 use anyhow::{Result, anyhow, ensure};
 use std::borrow::Cow;
+use sys::bpf::{self, Insn, Reg};
 
 /// What is left of the rules: whether everything is allowed to begin with, and the rules behind
 /// the last one that is about everything.

@@ -11,7 +11,6 @@ use super::hierarchy::read;
 use super::remove::{describe, gone, run_state};
 use super::{Cgroup, Dir, tree};
 use crate::deadline;
-use crate::sys::{Errno, errno_of};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::poll::{PollFd, PollFlags, poll};
 use std::fs::{File, OpenOptions};
@@ -20,6 +19,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
+use sys::{Errno, errno_of};
 
 /// How often a v1 cgroup is told to freeze before it is thawed for a moment: processes that are
 /// forked meanwhile can keep it from ever being frozen.

@@ -3,12 +3,12 @@
 //!
 //! A host can have thousands of mounts: nothing is allocated for one that is none of ours.
 
-use crate::sys::mountinfo::{Mount, mounts};
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
+use sys::mountinfo::{Mount, mounts};
 
 /// One mounted cgroup hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -44,8 +44,6 @@ pub use update::{Undo, Update};
 pub use write::{Missing, Write};
 
 use crate::spec::Place;
-use crate::sys::clone::Birth;
-use crate::sys::{Errno, SysError, errno_of};
 use crate::systemd::Unit;
 use anyhow::{Context, Result, ensure};
 use hierarchy::{Hierarchy, Own};
@@ -55,6 +53,8 @@ use serde::{Deserialize, Serialize};
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use sys::clone::Birth;
+use sys::{Errno, SysError, errno_of};
 
 /// Marks the cgroups above the containers' that brig has made, and not an engine or an administrator.
 const MARK: &CStr = c"user.brig.made";

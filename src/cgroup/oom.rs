@@ -2,7 +2,6 @@
 //! eventfd that is tied to `memory.oom_control` on v1.
 
 use super::{Cgroup, open_at};
-use crate::sys::{Errno, SysError};
 use anyhow::{Context, Result};
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags};
@@ -11,6 +10,7 @@ use nix::sys::uio::pread;
 use nix::unistd::write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use sys::{Errno, SysError};
 
 /// Something to poll that tells.
 #[derive(Debug)]

@@ -3,7 +3,6 @@
 use super::hierarchy::read;
 use super::{Cgroup, Dir, MARK, tree};
 use crate::deadline;
-use crate::sys::{Errno, SysError, signal, xattr};
 use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
@@ -12,6 +11,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use sys::{Errno, SysError, signal, xattr};
 
 /// What the kernel says of a cgroup that is not brig's to remove.
 const NOT_OURS: [Errno; 4] = [Errno::EBUSY, Errno::EACCES, Errno::EPERM, Errno::EROFS];

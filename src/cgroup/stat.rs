@@ -8,10 +8,10 @@ mod tests;
 
 use super::hierarchy::read;
 use super::{Cgroup, Dir};
-use crate::sys::{Errno, errno_of};
 use anyhow::{Context, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use sys::{Errno, errno_of};
 
 pub use shape::{
     Blkio, BlkioEntry, Cpu, CpuUsage, Cpuset, Hugetlb, Memory, MemoryEntry, Pids, Psi, PsiLine,

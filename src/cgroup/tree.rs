@@ -1,7 +1,6 @@
 //! A container's cgroup and those that it has made below, walked by descriptors: it can nest them until their path is
 //! longer than any system call takes. One descriptor is open at a time, however deep it goes.
 
-use crate::sys::{Errno, SysError};
 use anyhow::{Context, Result, ensure};
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
@@ -11,6 +10,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use sys::{Errno, SysError};
 
 const DIRECTORY: OFlag =
     OFlag::O_DIRECTORY.union(OFlag::O_RDONLY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
@@ -137,7 +137,7 @@ pub(super) fn remove_below(path: &Path) -> Result<(), SysError> {
     let walked = walk(path, &mut |_| Ok(()), &mut leave);
     let call = || format!("rmdir below {}", path.display());
     if let Err(error) = walked {
-        let errno = crate::sys::errno_of(&error).unwrap_or(Errno::EINVAL);
+        let errno = sys::errno_of(&error).unwrap_or(Errno::EINVAL);
         return Err(SysError::new(call(), errno));
     }
     failed.map_or(Ok(()), |errno| Err(SysError::new(call(), errno)))

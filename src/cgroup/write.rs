@@ -1,12 +1,12 @@
 //! A limit as data: which file, which value, and which place in `config.json` asked for it.
 
 use crate::spec::Place;
-use crate::sys::{Errno, SysError};
 use anyhow::Result;
 use std::borrow::Cow;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use sys::{Errno, SysError};
 
 /// One write to a cgroup file.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,9 +11,9 @@ use crate::launch::exec;
 use crate::launch::parent::{Driver, Options};
 use crate::log::{Format, Level};
 use crate::plan::rootfs::RootOptions;
-use crate::sys::{cred, misc};
 use clap::ArgMatches;
 use std::path::PathBuf;
+use sys::{cred, misc};
 
 /// Everything that stands on the command line.
 pub(super) fn read(matches: &ArgMatches) -> Parsed {

@@ -7,9 +7,9 @@ use crate::launch::parent::{self, Created, Options};
 use crate::launch::terminal::Carrier;
 use crate::launch::{destroy, foreground, start};
 use crate::log::{self, Log};
-use crate::sys::describe;
 use anyhow::{Context, Result};
 use std::os::fd::AsFd;
+use sys::describe;
 
 /// Creates a container, which then waits for start.
 pub fn create(options: &Options, log: &mut Log) -> Result<()> {

@@ -3,9 +3,9 @@
 use crate::launch::destroy;
 use crate::log::Log;
 use crate::state::{Dir, Lock, NotBrigs, NotFound, Record};
-use crate::sys::{Errno, describe, errno_of};
 use anyhow::{Context, Result, bail};
 use std::path::Path;
+use sys::{Errno, describe, errno_of};
 
 /// Deletes a stopped or created container; with `force` any, and none is no error.
 pub fn delete(root: &Path, id: &str, force: bool, log: &mut Log) -> Result<()> {

@@ -7,13 +7,13 @@ use crate::deadline::left;
 use crate::log;
 use crate::rdt;
 use crate::state::{self, Dir, NotFound, State};
-use crate::sys::Errno;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::poll::{PollFd, PollFlags, poll};
 use serde::Serialize;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
+use sys::Errno;
 
 /// What stands on the command line.
 #[derive(Debug)]

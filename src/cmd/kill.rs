@@ -2,10 +2,10 @@
 
 use crate::cgroup;
 use crate::state::{self, Dir, NotFound, State};
-use crate::sys::{Errno, signal};
 use anyhow::{Context, Result, anyhow, ensure};
 use std::os::fd::AsFd;
 use std::path::Path;
+use sys::{Errno, signal};
 
 /// Sends `name` (TERM, SIGTERM, 15, RTMIN+3, …) to init, or to every process of the container.
 pub fn kill(root: &Path, id: &str, name: &str, all: bool) -> Result<()> {

@@ -4,10 +4,10 @@ use super::state::{Shown, show, user_name};
 use crate::cli::ListFormat;
 use crate::log::{self, Log};
 use crate::state::{self, Found, check_id};
-use crate::sys::describe;
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
+use sys::describe;
 
 /// Prints all containers as a table, as JSON, or their ids only.
 pub fn list(root: &Path, format: ListFormat, quiet: bool, log: &mut Log) -> Result<()> {

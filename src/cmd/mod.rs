@@ -25,10 +25,10 @@ pub mod update;
 use crate::cli::{Command, Globals};
 use crate::log::Log;
 use crate::state::NotFound;
-use crate::sys::describe;
 use anyhow::{Context, Result, ensure};
 use pattern::Pattern;
 use std::path::Path;
+use sys::describe;
 
 /// What brig exits with when a command fails: exec's own failures must not look like its process's.
 pub fn failure_code(command: &Command) -> i32 {

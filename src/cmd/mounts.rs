@@ -6,11 +6,11 @@ use crate::plan;
 use crate::rootfs;
 use crate::spec::{self, At, Spec};
 use crate::state::{Dir, NotFound, Status};
-use crate::sys::describe;
 use anyhow::{Context, Result, anyhow, ensure};
 use serde::Deserialize;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use sys::describe;
 
 /// What mounts is told on the command line.
 #[derive(Debug)]

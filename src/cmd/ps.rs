@@ -5,7 +5,6 @@ use crate::deadline;
 use crate::launch::foreground::readable;
 use crate::log;
 use crate::state::{Dir, NotFound};
-use crate::sys::signal;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::fcntl::OFlag;
 use std::fs::File;
@@ -14,6 +13,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Instant;
+use sys::signal;
 
 /// Prints the pids as JSON, or those lines of the host's `ps OPTIONS` that are about them.
 pub fn ps(root: &Path, id: &str, format: ListFormat, options: &[String]) -> Result<()> {

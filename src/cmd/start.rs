@@ -5,10 +5,10 @@ use crate::launch::notify::{Manager, Relay};
 use crate::launch::{destroy, start};
 use crate::log::Log;
 use crate::state::{self, Dir, NotFound, Status};
-use crate::sys::describe;
 use anyhow::{Context, Result, anyhow, bail};
 use std::os::fd::AsFd;
 use std::path::Path;
+use sys::describe;
 
 /// Starts a created container. When this returns its program has been executed.
 pub fn start(root: &Path, id: &str, log: &mut Log) -> Result<()> {

@@ -6,13 +6,13 @@ use crate::cgroup::stat::{BlkioEntry, Stats};
 use crate::cli::ListFormat;
 use crate::log::{self, Log};
 use crate::state::{self, Dir, Found, NotFound, State, Status};
-use crate::sys::describe;
 use anyhow::{Context, Result, anyhow, ensure};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::time::{Duration, Instant};
+use sys::describe;
 
 /// What stands on the command line.
 #[derive(Debug)]

@@ -11,10 +11,10 @@ use super::{init_layer, layers, reference, tree, worker};
 use crate::plan::idmap::IdMaps;
 use crate::process::subids;
 use crate::state::write_atomically;
-use crate::sys::{cred, misc};
 use anyhow::{Context, Result, bail};
 use nix::sys::stat::{Mode, SFlag};
 use std::path::{Path, PathBuf};
+use sys::{cred, misc};
 
 /// A bundle to be made.
 #[derive(Debug)]

@@ -4,8 +4,6 @@
 use super::view::{Found, View};
 use super::walk::{self, Merged};
 use super::whiteout;
-use crate::sys::path::{Links, open_in};
-use crate::sys::{Errno, xattr};
 use anyhow::{Context, Result, bail};
 use nix::dir::Dir;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
@@ -15,6 +13,8 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use sys::path::{Links, open_in};
+use sys::{Errno, xattr};
 
 /// An upper, and what it lies on.
 #[derive(Debug)]

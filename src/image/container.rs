@@ -8,7 +8,6 @@ use crate::cmd::spec::template;
 use crate::deadline;
 use crate::launch::parent::{ABORT, Options};
 use crate::state;
-use crate::sys::{Errno, describe, misc};
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use nix::fcntl::{OFlag, open};
 use nix::sys::signal::SigSet;
@@ -16,6 +15,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::symlinkat;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use sys::{Errno, describe, misc};
 
 /// `--image` of create and run.
 #[derive(Debug, Default, Clone)]

@@ -3,13 +3,13 @@
 
 use super::view::View;
 use super::whiteout;
-use crate::sys::Errno;
 use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{Mode, SFlag, fstatat, mkdirat};
 use std::collections::{BTreeSet, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use sys::Errno;
 
 /// A tree, and where in it we are.
 #[derive(Debug)]

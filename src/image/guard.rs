@@ -1,8 +1,6 @@
 //! A process that undoes what a commit leaves behind, however that ends: by a signal, a crash, a full
 //! disk. It holds one end of a pipe, and acts when the other one is closed.
 
-use crate::sys::clone::{Side, clone3};
-use crate::sys::{Errno, exit};
 use anyhow::{Context, Result};
 use nix::fcntl::OFlag;
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
@@ -12,6 +10,8 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use sys::clone::{Side, clone3};
+use sys::{Errno, exit};
 
 /// The commit's side.
 #[derive(Debug)]

@@ -12,7 +12,6 @@ use super::unpack::{self, Rights, Unpacked};
 use super::view::View;
 use super::warnings::Warnings;
 use super::worker::{self, Reporter, Said, Worker};
-use crate::sys::Errno;
 use anyhow::{Context, Result, anyhow};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{Mode, umask};
@@ -21,6 +20,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
+use sys::Errno;
 
 /// More at once only keep each other from the disk.
 const MOST_WORKERS: usize = 8;
@@ -290,7 +290,7 @@ fn damaged(error: anyhow::Error, blob: &Blob, said: Option<&Digest>) -> Result<a
     let found = tally.borrow().digest();
     Ok(match found == *said {
         true => error,
-        false => anyhow!("its digest is {found}: it is damaged ({})", crate::sys::describe(&error)),
+        false => anyhow!("its digest is {found}: it is damaged ({})", sys::describe(&error)),
     })
 }
 

@@ -6,7 +6,6 @@ use super::guard::Guard;
 use super::manifest::{Descriptor, REF_NAME};
 use super::source::regular_file;
 use crate::state::write_atomically;
-use crate::sys::{Errno, misc};
 use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
@@ -18,6 +17,7 @@ use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use sys::{Errno, misc};
 
 /// Opened for writing; locked as long as it is.
 #[derive(Debug)]

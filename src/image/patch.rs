@@ -11,7 +11,6 @@ use super::tree;
 use super::unpack::Rights;
 use super::view::{Found, View};
 use super::whiteout::path_in;
-use crate::sys::{Errno, SysError, xattr};
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{AtFlags, OFlag, open, openat};
 use nix::sys::stat::{
@@ -23,6 +22,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use sys::{Errno, SysError, xattr};
 
 /// The layers of a chain, as they are mounted.
 #[derive(Debug)]

@@ -1,10 +1,10 @@
 //! A line on the terminal of somebody who waits: which layer, how much of it, how fast. Nothing at all
 //! where stderr is no terminal.
 
-use crate::sys::misc::STANDARD_FDS;
-use crate::sys::tty;
 use std::io::Write as _;
 use std::time::{Duration, Instant};
+use sys::misc::STANDARD_FDS;
+use sys::tty;
 
 /// How far it is.
 #[derive(Debug)]

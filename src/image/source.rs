@@ -3,7 +3,6 @@
 use super::digest::Digest;
 use super::reference::Kind;
 use super::tar_reader::{self, Reader};
-use crate::sys::Errno;
 use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, SFlag, fstat};
@@ -13,6 +12,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use sys::Errno;
 
 /// The file oci-layout has one short line.
 const MOST_LAYOUT: u64 = 1 << 16;

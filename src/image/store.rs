@@ -2,7 +2,6 @@
 
 use super::digest::Digest;
 use crate::deadline;
-use crate::sys::{Errno, misc};
 use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags, open, renameat2};
 use nix::sys::stat::Mode;
@@ -15,6 +14,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use sys::{Errno, misc};
 
 /// The store.
 #[derive(Debug)]

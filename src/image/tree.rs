@@ -1,7 +1,6 @@
 //! Removing whole trees that brig has made, by descriptors. What is mounted in one is another's:
 //! that is an error, and what it shows is left alone.
 
-use crate::sys::Errno;
 use anyhow::{Context, Result};
 use nix::dir::Dir;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2};
@@ -10,6 +9,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use sys::Errno;
 
 const DIRECTORY: OFlag =
     OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);

@@ -7,7 +7,6 @@ use super::tar_reader::{Entry, Kind, Reader};
 use super::view::View;
 use super::warnings::Warnings;
 use super::{tree, whiteout};
-use crate::sys::{Errno, cred};
 use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{
@@ -20,6 +19,7 @@ use std::fs::File;
 use std::io::{BufWriter, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use sys::{Errno, cred};
 
 mod attributes;
 

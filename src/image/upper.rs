@@ -7,8 +7,6 @@ use crate::plan::mounts::clean;
 use crate::plan::overlay::{IMAGE, Layers};
 use crate::process::socket::{Socket, receive};
 use crate::state::{self, Dir, State};
-use crate::sys::cred;
-use crate::sys::mountinfo::{Mount, mounts};
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{AtFlags, OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -20,6 +18,8 @@ use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use sys::cred;
+use sys::mountinfo::{Mount, mounts};
 
 const DIRECTORY: OFlag =
     OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);

@@ -9,7 +9,6 @@ use super::store::{
 };
 use super::tree;
 use crate::state;
-use crate::sys::misc;
 use anyhow::{Context, Result, ensure};
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
@@ -19,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use sys::misc;
 
 /// All of a store.
 #[derive(Debug, Default)]

@@ -2,7 +2,6 @@
 //! whiteouts and opaque directories honoured.
 
 use super::{changes, whiteout};
-use crate::sys::Errno;
 use anyhow::{Context, Result, ensure};
 use nix::fcntl::{AtFlags, OFlag, open, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
@@ -11,6 +10,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use sys::Errno;
 
 /// Layers, the lowest first.
 #[derive(Debug, Default)]

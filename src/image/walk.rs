@@ -3,13 +3,13 @@
 
 use super::view::{Found, View};
 use super::whiteout;
-use crate::sys::Errno;
 use anyhow::{Context, Result, ensure};
 use nix::dir::{Dir, Type};
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
 use std::collections::{BTreeSet, HashSet};
 use std::os::fd::{AsFd, OwnedFd};
+use sys::Errno;
 
 /// One directory, of each layer that has it, the highest first.
 #[derive(Debug)]

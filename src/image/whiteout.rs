@@ -1,7 +1,6 @@
 //! What hides things of the layers below, in overlayfs's form: a character device 0:0 hides what has
 //! its name, a directory that is opaque everything that would be in it.
 
-use crate::sys::{Errno, xattr};
 use anyhow::{Context, Result};
 use nix::sys::stat::{FileStat, Mode, SFlag, mknodat};
 use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, fstatfs};
@@ -10,6 +9,7 @@ use std::ffi::{CStr, OsStr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use sys::{Errno, xattr};
 
 /// Names in an archive that begin with this are whiteouts.
 pub const PREFIX: &[u8] = b".wh.";

@@ -6,14 +6,14 @@ use crate::launch::foreground::readable;
 use crate::launch::idmap;
 use crate::launch::parent::ABORT;
 use crate::plan::idmap::IdMaps;
-use crate::sys::clone::{Side, clone3};
-use crate::sys::{Errno, cred, describe, exit, signal};
 use anyhow::{Context, Result, anyhow, bail};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
+use sys::clone::{Side, clone3};
+use sys::{Errno, cred, describe, exit, signal};
 
 /// What a worker says.
 #[derive(Debug)]

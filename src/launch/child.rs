@@ -21,8 +21,6 @@ use crate::rootfs::{self, Sources, Users};
 use crate::seccomp::Filter;
 use crate::spec::{Document, Owned, Place};
 use crate::state::{self, State, Status};
-use crate::sys::clone::{self, Birth};
-use crate::sys::{cred, memory, misc, signal};
 use anyhow::{Context, Result, ensure};
 use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns, unshare};
@@ -30,6 +28,8 @@ use std::convert::Infallible;
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use sys::clone::{self, Birth};
+use sys::{cred, memory, misc, signal};
 
 /// Everything the child inherits from the parent.
 pub struct Inherited<'a> {
@@ -106,22 +106,22 @@ pub fn run(inherited: Inherited<'_>) -> ! {
         Err(error) => {
             // If the parent is gone too, there is nobody to tell.
             let _ = channel.send(&Message::Failed(fault::pack(&config.document().located(error))));
-            crate::sys::exit(1)
+            sys::exit(1)
         }
     };
     if !wait_until_saved(&channel) {
-        crate::sys::exit(1)
+        sys::exit(1)
     }
     drop(channel);
     if state.uid != 0
         && let Err(error) = open_to_its_user(plan, config, state)
     {
         gate.fail(&error);
-        crate::sys::exit(1)
+        sys::exit(1)
     }
     let Err(error) = execute(plan, &program, state, output, &gate);
     gate.fail(&error);
-    crate::sys::exit(1)
+    sys::exit(1)
 }
 
 /// From root in the container to the user's program.

@@ -9,8 +9,6 @@
 use super::foreground::readable;
 use super::sync::{Channel, Message};
 use crate::deadline;
-use crate::sys::clone::{Side, clone3, exit};
-use crate::sys::{cred, misc, signal};
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::fcntl::OFlag;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
@@ -19,6 +17,8 @@ use nix::unistd::{getpid, getppid, pipe2, read, write};
 use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::Instant;
+use sys::clone::{Side, clone3, exit};
+use sys::{cred, misc, signal};
 
 /// In the child: the courier, waiting.
 pub struct Courier {

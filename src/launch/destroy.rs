@@ -8,11 +8,11 @@ use crate::image::container;
 use crate::log::Log;
 use crate::rdt::Rdt;
 use crate::state::{self, Dir, State, Status};
-use crate::sys::{Errno, describe, signal};
 use anyhow::{Result, anyhow, bail, ensure};
 use std::ffi::OsStr;
 use std::os::fd::AsFd;
 use std::time::Instant;
+use sys::{Errno, describe, signal};
 
 /// Removes what a half-made container has left, of which not even a state was written.
 pub fn discard(dir: Dir) -> Result<()> {

@@ -25,10 +25,6 @@ use crate::rdt::Rdt;
 use crate::seccomp::Filter;
 use crate::spec::{self, At};
 use crate::state::{self, Dir, NotFound, PidFile, State, Status};
-use crate::sys::clone::{Side, clone3};
-use crate::sys::misc::STANDARD_FDS;
-use crate::sys::tty;
-use crate::sys::{Errno, cred, errno_of, signal};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use oci_spec::runtime::LinuxSeccomp;
@@ -37,6 +33,10 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+use sys::clone::{Side, clone3};
+use sys::misc::STANDARD_FDS;
+use sys::tty;
+use sys::{Errno, cred, errno_of, signal};
 
 /// What exec is told on the command line.
 #[derive(Debug, Default)]
@@ -325,7 +325,7 @@ fn spawn(
             let Err(error) = become_process(&target, process, entry, birth, &childs);
             // If the parent is gone, there is nobody to tell.
             let _ = childs.send(&Message::Failed(fault::pack(&error)));
-            crate::sys::exit(255)
+            sys::exit(255)
         }
     }
 }

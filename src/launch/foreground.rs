@@ -4,7 +4,6 @@
 use super::notify::Relay;
 use super::terminal::Carrier;
 use crate::deadline;
-use crate::sys::{Errno, cred, signal};
 use anyhow::{Context, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
@@ -12,6 +11,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
+use sys::{Errno, cred, signal};
 
 /// Everything that can be caught, but for what brig's own faults and writes raise, and for what the
 /// terminal's job control needs brig itself to obey.

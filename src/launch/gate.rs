@@ -12,7 +12,6 @@
 use crate::deadline;
 use crate::fault;
 use crate::state::{Dir, State};
-use crate::sys::Errno;
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{OFlag, openat};
 use nix::poll::{PollFd, PollFlags, poll};
@@ -22,6 +21,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
+use sys::Errno;
 
 const EXECUTING: u8 = b'X';
 
@@ -90,7 +90,7 @@ pub fn release(dir: &Dir, state: &State) -> Result<Outcome> {
     };
     let result = open("result", OFlag::O_RDONLY)?;
     let go = match open("go", OFlag::O_WRONLY) {
-        Err(error) if crate::sys::errno_of(&error) == Some(Errno::ENXIO) => {
+        Err(error) if sys::errno_of(&error) == Some(Errno::ENXIO) => {
             bail!("the container's process is gone: it died while it waited for start")
         }
         go => go?,

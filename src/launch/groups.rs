@@ -10,10 +10,10 @@ use crate::plan::resources::Optional;
 use crate::plan::{Plan, delegate};
 use crate::spec::{Place, Spec};
 use crate::state::State;
-use crate::sys::{cred, describe};
 use crate::systemd::{Asked, Instance};
 use anyhow::{Result, anyhow};
 use std::time::Instant;
+use sys::{cred, describe};
 
 /// What is known of it before anything is made.
 pub struct Groups {

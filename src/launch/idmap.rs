@@ -10,8 +10,6 @@ use crate::plan::idmap::{IdMap, IdMaps, MountMap, from_text, to_text};
 use crate::process::socket::{self, Socket};
 use crate::rootfs::{self, Users};
 use crate::spec::Place;
-use crate::sys::clone::{Side, clone3};
-use crate::sys::{self, cred};
 use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns};
@@ -22,6 +20,8 @@ use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Command, Stdio};
 use std::time::Instant;
+use sys::clone::{Side, clone3};
+use sys::{self, cred};
 
 /// How the maps can be written with the rights that brig has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,9 +14,6 @@ use crate::process::socket::{self, Socket};
 use crate::rootfs::{self, live::Opened};
 use crate::spec::Place;
 use crate::state::{self, Dir, State};
-use crate::sys::clone::{Side, clone3, exit};
-use crate::sys::mount::{Identity, identity};
-use crate::sys::{cred, describe, signal};
 use crate::systemd::Unit;
 use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::{OFlag, open};
@@ -28,6 +25,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Instant;
+use sys::clone::{Side, clone3, exit};
+use sys::mount::{Identity, identity};
+use sys::{cred, describe, signal};
 
 /// The user namespaces whose ids mounts are to have, before any is joined.
 pub fn users(mounts: &[Mount], state: &State) -> Result<Vec<Option<OwnedFd>>> {

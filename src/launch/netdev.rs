@@ -5,13 +5,13 @@ use super::spawn::Joined;
 use crate::plan::Plan;
 use crate::plan::netdev::NetDevice;
 use crate::spec::Place;
-use crate::sys::Errno;
-use crate::sys::netlink::{Address, Link, Socket};
 use anyhow::{Context, Error, Result, anyhow, ensure};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::fstat;
 use std::fs::File;
 use std::os::fd::AsFd;
+use sys::Errno;
+use sys::netlink::{Address, Link, Socket};
 
 /// The namespace that the devices go to: the one that is joined, or none yet where it will be new.
 pub fn destination(plan: &Plan, joined: &[Joined]) -> Result<Option<File>> {

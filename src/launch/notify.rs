@@ -13,7 +13,6 @@
 use super::foreground::forwarded;
 use crate::spec::{Mount, Spec};
 use crate::state::Dir;
-use crate::sys::Errno;
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{OFlag, openat};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -28,6 +27,7 @@ use oci_spec::runtime::LinuxNamespaceType;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use sys::Errno;
 
 /// Below the state directory; mounted in the container on [`TARGET`].
 pub const DIRECTORY: &str = "notify";

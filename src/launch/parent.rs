@@ -26,8 +26,6 @@ use crate::rdt::Rdt;
 use crate::rootfs::Sources;
 use crate::spec::{self, Owned, Place, Spec, shape};
 use crate::state::{self, Dir, Live, Lock, State, Status};
-use crate::sys::clone::Side;
-use crate::sys::{Errno, cred, describe, errno_of, memory, signal};
 use anyhow::{Context, Result, anyhow};
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -35,6 +33,8 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Instant;
+use sys::clone::Side;
+use sys::{Errno, cred, describe, errno_of, memory, signal};
 
 /// A created container, seen by the brig that created it.
 pub struct Created {

@@ -7,12 +7,12 @@ use crate::deadline;
 use crate::log::Log;
 use crate::spec::At;
 use crate::state::State;
-use crate::sys::describe;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
+use sys::describe;
 
 /// The child, seen from the parent.
 pub struct Peer<'a> {

@@ -8,7 +8,6 @@ use crate::process::proc::Proc;
 use crate::process::{activation, command, ids, passwd, sched, stdio};
 use crate::seccomp::Filter;
 use crate::spec::Place;
-use crate::sys::{Errno, Worded, clone, cred, misc, seccomp};
 use anyhow::{Context, Result, ensure};
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, umask};
@@ -17,6 +16,7 @@ use std::convert::Infallible;
 use std::ffi::CString;
 use std::io::Read;
 use std::os::fd::OwnedFd;
+use sys::{Errno, Worded, clone, cred, misc, seccomp};
 
 /// What will be executed.
 pub struct Program {

@@ -6,9 +6,9 @@ use crate::plan::idmap::IdMap;
 use crate::plan::namespaces::name;
 use crate::process::{passwd, subids};
 use crate::spec::Place;
-use crate::sys::{Errno, describe};
 use anyhow::{Error, Result, anyhow};
 use nix::unistd::geteuid;
+use sys::{Errno, describe};
 
 /// Why there is no new user namespace.
 pub fn no_user_namespace(errno: Errno) -> Option<String> {

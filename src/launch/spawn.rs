@@ -6,15 +6,15 @@ use crate::cgroup::not_born;
 use crate::plan::namespaces::{Join, Namespaces, name};
 use crate::process::proc::Proc;
 use crate::spec::{At, Place};
-use crate::sys::clone::{Side, clone_sibling, clone3};
-use crate::sys::cred;
-use crate::sys::misc::namespace_type;
-use crate::sys::{self, Errno, SysError, errno_of, signal};
 use anyhow::{Context, Result, bail, ensure};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
+use sys::clone::{Side, clone_sibling, clone3};
+use sys::cred;
+use sys::misc::namespace_type;
+use sys::{self, Errno, SysError, errno_of, signal};
 
 /// An opened namespace to join.
 pub struct Joined {

@@ -31,12 +31,12 @@
 //! have to be known.
 
 use crate::deadline;
-use crate::sys::Errno;
 use anyhow::{Context, Result, bail, ensure};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
+use sys::Errno;
 
 /// One end of the pair.
 pub struct Channel {

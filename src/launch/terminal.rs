@@ -8,9 +8,6 @@
 //! cannot be read or written any more is to the container as if its terminal were switched off.
 
 use super::parent::ABORT;
-use crate::sys::Errno;
-use crate::sys::misc::STANDARD_FDS;
-use crate::sys::tty;
 use anyhow::{Context, Result};
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -19,6 +16,9 @@ use nix::sys::signalfd::SignalFd;
 use nix::sys::stat::Mode;
 use nix::unistd::{isatty, read, write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use sys::Errno;
+use sys::misc::STANDARD_FDS;
+use sys::tty;
 
 /// Brig's side of the container's terminal, brig's own, and what is on its way between them.
 pub struct Carrier {

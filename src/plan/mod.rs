@@ -27,11 +27,11 @@ pub mod update;
 use crate::hooks::Hooks;
 use crate::seccomp::Filter;
 use crate::spec::{Place, Spec};
-use crate::sys::{cred, misc};
 use anyhow::{Result, anyhow, bail, ensure};
 use idmap::IdMaps;
 use namespaces::Namespaces;
 use std::path::Path;
+use sys::{cred, misc};
 
 /// A socket that gets a pidfd of init.
 pub const PIDFD_RECEIVER: &str = "run.oci.pidfd_receiver";

@@ -1,6 +1,5 @@
 //! The option strings of `mounts[].options`, in one table.
 
-use crate::sys::mount::Attr;
 use libc::{
     MOUNT_ATTR__ATIME, MOUNT_ATTR_NOATIME, MOUNT_ATTR_NODEV, MOUNT_ATTR_NODIRATIME,
     MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NOSYMFOLLOW, MOUNT_ATTR_RDONLY,
@@ -9,6 +8,7 @@ use libc::{
     MS_UNBINDABLE,
 };
 use std::ffi::CStr;
+use sys::mount::Attr;
 
 /// What an option means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -339,8 +339,8 @@ pub fn c_string(bytes: &[u8]) -> Result<CString> {
 mod tests {
     use super::*;
     use crate::spec::Mount as SpecMount;
-    use crate::sys::mount::Attr;
     use libc::{MS_PRIVATE, MS_SHARED};
+    use sys::mount::Attr;
 
     fn plan(json: &str) -> Result<Mount> {
         let spec: SpecMount = serde_json::from_str(json).unwrap();

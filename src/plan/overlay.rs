@@ -4,12 +4,12 @@ use super::mounts::{c_string, clean};
 use super::resources::Optional;
 use super::rootfs::RootOptions;
 use crate::spec::{Place, Spec};
-use crate::sys::cred;
 use anyhow::{Context, Result, anyhow, ensure};
 use serde::{Deserialize, Serialize};
 use std::ffi::{CString, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use sys::cred;
 
 /// A root filesystem made of layers.
 #[derive(Debug)]

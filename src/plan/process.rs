@@ -4,11 +4,11 @@ use super::lsm::{self, Label};
 use super::sched::Scheduling;
 use crate::seccomp::Filter;
 use crate::spec::{self, At, Place};
-use crate::sys::cred;
-use crate::sys::tty::Size;
 use anyhow::{Result, anyhow};
 use std::collections::BTreeMap;
 use std::ffi::CString;
+use sys::cred;
+use sys::tty::Size;
 
 /// `process`, validated.
 #[derive(Debug)]

@@ -7,12 +7,12 @@ use super::mount_options::{self, Step};
 use super::mounts::{Kind, Mount, Setting, c_string, clean};
 use super::overlay::{self, Overlay};
 use crate::spec::{self, Place, Spec};
-use crate::sys::mount::Attr;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use libc::{MS_PRIVATE, MS_SHARED, MS_SLAVE};
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use sys::mount::Attr;
 
 /// What the command line says about the root filesystem.
 #[derive(Debug, Default, Clone)]

@@ -2,9 +2,9 @@
 //! and what all of a container's have: `linux.memoryPolicy`, `linux.personality`.
 
 use crate::spec::{self, Place};
-use crate::sys::sched::Attr;
 use anyhow::{Result, anyhow, bail, ensure};
 use serde::{Deserialize, Serialize};
+use sys::sched::Attr;
 
 /// Of one process; none where nothing is asked.
 #[derive(Debug, Default)]

@@ -2,8 +2,8 @@
 
 use crate::plan::process::Process;
 use crate::spec::Place;
-use crate::sys::{Errno, SysError, misc};
 use anyhow::{Result, anyhow};
+use sys::{Errno, SysError, misc};
 
 /// exec: before the process is moved into the container's cpuset.
 pub fn before_cgroup(process: &Process) -> Result<()> {

@@ -1,12 +1,12 @@
 //! Which file the first argument names. The words of the errors are runc's: docker and podman tell
 //! exit codes 126 and 127 apart by them.
 
-use crate::sys::{Errno, Worded};
 use anyhow::Result;
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::sys::stat::{SFlag, stat};
 use nix::unistd::{AccessFlags, faccessat};
 use std::ffi::{CStr, CString};
+use sys::{Errno, Worded};
 
 /// The program's path: `name` itself if it has a slash, else the first executable file of that name
 /// in the directories of `search`. To be called as the user who will execute it.

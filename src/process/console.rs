@@ -4,8 +4,6 @@
 use super::socket::Socket;
 use crate::plan::process::Terminal;
 use crate::spec::Place;
-use crate::sys::path::{Links, open_in};
-use crate::sys::{Errno, tty};
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, fstat, makedev};
@@ -13,6 +11,8 @@ use nix::sys::statfs::{DEVPTS_SUPER_MAGIC, fstatfs};
 use nix::unistd::{Uid, dup2_stderr, dup2_stdin, dup2_stdout, fchown};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use sys::path::{Links, open_in};
+use sys::{Errno, tty};
 
 /// The way of a master to whom it is for.
 #[derive(Default)]

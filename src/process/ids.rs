@@ -2,8 +2,8 @@
 
 use crate::plan::process::Process;
 use crate::spec::Place;
-use crate::sys::{Errno, SysError, cred};
 use anyhow::{Context, Result};
+use sys::{Errno, SysError, cred};
 
 /// Becomes root of the user namespace that this process is in, and so of what is made in it. If the
 /// namespace maps no id 0, the user of `process` has to do: what sets a container up are the

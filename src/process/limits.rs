@@ -2,8 +2,8 @@
 
 use crate::plan::process::Process;
 use crate::spec::Place;
-use crate::sys::{Errno, SysError, cred};
 use anyhow::{Error, Result};
+use sys::{Errno, SysError, cred};
 
 /// Gives the limits to a process; pid 0 is this one. Only who is root on the host may raise a hard
 /// limit: a user namespace's root may not.

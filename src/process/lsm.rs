@@ -8,10 +8,10 @@
 use crate::plan::lsm::Label;
 use crate::process::proc::Proc;
 use crate::spec::Place;
-use crate::sys::{Errno, SysError};
 use anyhow::{Context, Result, anyhow};
 use nix::fcntl::OFlag;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use sys::{Errno, SysError};
 
 /// A label, and the file that it goes to.
 pub struct Opened<'a> {

@@ -1,8 +1,6 @@
 //! The host's /proc, held open from before any namespace is joined: what is written there cannot go
 //! astray into something that is mounted at that place in the container (CVE-2025-52881).
 
-use crate::sys::SysError;
-use crate::sys::path::open_on_same_mount;
 use anyhow::{Context, Result, ensure};
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::{Mode, fstat};
@@ -10,6 +8,8 @@ use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
+use sys::SysError;
+use sys::path::open_on_same_mount;
 
 /// See the module.
 pub struct Proc(OwnedFd);

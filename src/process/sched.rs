@@ -2,9 +2,9 @@
 
 use crate::plan::sched::{Execution, MemoryPolicy, Scheduling, is_real_time};
 use crate::spec::Place;
-use crate::sys::sched::{self, Attr};
-use crate::sys::{Errno, SysError, cred};
 use anyhow::{Error, Result, anyhow};
+use sys::sched::{self, Attr};
+use sys::{Errno, SysError, cred};
 
 /// Gives a process its scheduler and I/O priority; pid 0 is this one. The rights that count are those
 /// on the host: a user namespace's do not.

@@ -1,8 +1,6 @@
 //! Sockets that a descriptor is handed over: `--console-socket` and the like.
 
 use crate::deadline;
-use crate::sys::Errno;
-use crate::sys::misc::receive_fds;
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{OFlag, open};
 use nix::sys::socket::sockopt::SendTimeout;
@@ -15,6 +13,8 @@ use nix::sys::time::TimeVal;
 use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use sys::Errno;
+use sys::misc::receive_fds;
 
 /// One end of a connection, for one message.
 pub struct Socket {

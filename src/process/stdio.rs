@@ -9,11 +9,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 /// Gives descriptors 0 to 2 to the container's user, so that it can reopen them through
 /// /proc/self/fd, as runc does. Devices and terminals are somebody else's: they stay as they are.
 pub fn give_to(uid: u32) -> Result<()> {
-    crate::sys::misc::STANDARD_FDS.into_iter().try_for_each(|fd| give(fd, uid))
+    sys::misc::STANDARD_FDS.into_iter().try_for_each(|fd| give(fd, uid))
 }
 
 fn give(fd: BorrowedFd<'_>, uid: u32) -> Result<()> {
-    use crate::sys::Errno;
+    use sys::Errno;
     let stat = fstat(fd).context("fstat of a standard descriptor")?;
     let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
     if stat.st_uid == uid || kind == SFlag::S_IFCHR || kind == SFlag::S_IFBLK {
@@ -30,7 +30,7 @@ fn give(fd: BorrowedFd<'_>, uid: u32) -> Result<()> {
 /// [`Program::execute`](crate::launch::program::Program::execute). The first `listening` of them and
 /// `preserved` more have to be open. What brig has opened itself is close-on-exec.
 pub fn seclude(listening: u32, preserved: u32) -> Result<()> {
-    let inherited = crate::sys::misc::is_inherited;
+    let inherited = sys::misc::is_inherited;
     let first = 3 + listening;
     for fd in 3..first {
         ensure!(inherited(fd), "LISTEN_FDS={listening}: descriptor {fd} is not open");
@@ -38,14 +38,14 @@ pub fn seclude(listening: u32, preserved: u32) -> Result<()> {
     for fd in first..first.saturating_add(preserved) {
         ensure!(inherited(fd), "--preserve-fds {preserved}: descriptor {fd} is not open");
     }
-    Ok(crate::sys::clone::close_from_at_exec(3)?)
+    Ok(sys::clone::close_from_at_exec(3)?)
 }
 
 /// Standard descriptors that are the null device become the container's own, open both ways, as with
 /// runc: engines give programs a /dev/null that is open for reading only, and is another mount's.
 /// For the init of a container whose /dev is its own, after the pivot.
 pub fn renew_null() -> Result<()> {
-    for (number, fd) in crate::sys::misc::STANDARD_FDS.into_iter().enumerate() {
+    for (number, fd) in sys::misc::STANDARD_FDS.into_iter().enumerate() {
         if !is_null(fd)? {
             continue;
         }

@@ -10,9 +10,6 @@ use super::target::{self, Target, is_directory, proc_path};
 use crate::plan::lsm::MountLabel;
 use crate::plan::mounts::{Filesystem, Kind, Mount, check_proc};
 use crate::spec::{At, Place};
-use crate::sys::mount::{self, Attr, move_mount};
-use crate::sys::path::make_dir_in;
-use crate::sys::{Errno, SysError, errno_of, xattr};
 use anyhow::{Context, Result, bail, ensure};
 use libc::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY, MS_SLAVE};
 use nix::fcntl::readlinkat;
@@ -21,6 +18,9 @@ use nix::unistd::symlinkat;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use sys::mount::{self, Attr, move_mount};
+use sys::path::make_dir_in;
+use sys::{Errno, SysError, errno_of, xattr};
 
 /// Mounts one entry.
 pub fn attach(root: &mut Root, mount: &Mount, source: &Source) -> Result<()> {

@@ -10,8 +10,6 @@ use crate::plan::lsm::MountLabel;
 use crate::plan::mount_options::Step;
 use crate::plan::mounts::{Filesystem, Mount};
 use crate::plan::rootfs::Rootfs;
-use crate::sys::Errno;
-use crate::sys::mount::{Attr, clone_tree, move_mount};
 use anyhow::{Context, Result, anyhow};
 use libc::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY};
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
@@ -21,6 +19,8 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use sys::Errno;
+use sys::mount::{Attr, clone_tree, move_mount};
 
 /// What a cgroup mount shows.
 pub enum Cgroups {

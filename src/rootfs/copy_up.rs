@@ -1,6 +1,5 @@
 //! `tmpcopyup`: a tmpfs that starts with what the directory it covers holds.
 
-use crate::sys::Errno;
 use anyhow::{Context, Result, ensure};
 use nix::dir::Dir;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
@@ -14,6 +13,7 @@ use std::ffi::CStr;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use sys::Errno;
 
 /// Deeper trees are made to exhaust something.
 const DEEPEST: usize = 64;

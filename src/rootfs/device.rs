@@ -6,15 +6,15 @@ use super::nodes::Nodes;
 use crate::plan::devices::Device;
 use crate::plan::rootfs::Rootfs;
 use crate::spec::At;
-use crate::sys::Errno;
-use crate::sys::mount::move_mount;
-use crate::sys::path::{Links, make_dir_in, make_file_in, open_in};
 use anyhow::{Context, Result, ensure};
 use nix::fcntl::{AtFlags, OFlag, open, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, mknodat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, symlinkat, unlinkat};
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use sys::Errno;
+use sys::mount::move_mount;
+use sys::path::{Links, make_dir_in, make_file_in, open_in};
 
 /// Not to thread-self: programs compare them.
 const LINKS: [(&CStr, &CStr); 4] = [

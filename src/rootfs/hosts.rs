@@ -1,14 +1,14 @@
 //! What of the root filesystem is the host's own: `root.path` can be `/`, by whatever name, and its /dev the
 //! host's. There nothing is made, replaced or removed: the host would have it, too.
 
-use crate::sys::Errno;
-use crate::sys::path::{Links, open_in};
 use anyhow::{Context, Result, bail};
 use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, fstat, stat};
 use std::collections::HashSet;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd};
+use sys::Errno;
+use sys::path::{Links, open_in};
 
 /// See the module.
 #[derive(Debug, Default)]

@@ -2,8 +2,6 @@
 
 use super::made::Own;
 use crate::plan::mount_options::{Step, legacy};
-use crate::sys::Errno;
-use crate::sys::mount::{self, Attr, Filesystem, clone_tree, move_mount, set_attr};
 use anyhow::{Context, Result};
 use libc::{
     MOUNT_ATTR__ATIME, MOUNT_ATTR_NOATIME, MOUNT_ATTR_NODEV, MOUNT_ATTR_NODIRATIME,
@@ -15,6 +13,8 @@ use nix::sys::stat::{FileStat, fstat, stat};
 use nix::unistd::fchdir;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use sys::Errno;
+use sys::mount::{self, Attr, Filesystem, clone_tree, move_mount, set_attr};
 
 /// What the kernel offers.
 pub enum Kernel {

@@ -9,10 +9,6 @@ use super::source::{Source, clone_bind, clone_inside, map_ids};
 use super::target::{self, proc_path};
 use crate::plan::mounts::{Kind, Mount};
 use crate::spec::Place;
-use crate::sys::Errno;
-use crate::sys::mount::{Identity, identity, is_complete};
-use crate::sys::mountinfo::mounts;
-use crate::sys::path::{Links, open_in};
 use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::{AT_FDCWD, OFlag};
 use nix::mount::{MntFlags, umount2};
@@ -21,6 +17,10 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
+use sys::Errno;
+use sys::mount::{Identity, identity, is_complete};
+use sys::mountinfo::mounts;
+use sys::path::{Links, open_in};
 
 pub use target::path_below;
 
@@ -37,7 +37,7 @@ pub fn open(mounts: &[Mount], users: &[Option<OwnedFd>]) -> Result<Opened> {
             return Ok(Source::Inside(user.as_ref().map(OwnedFd::try_clone).transpose()?));
         }
         let tree = clone_bind(AT_FDCWD, source, mount, *recursive)
-            .map_err(|error| match crate::sys::errno_of(&error) {
+            .map_err(|error| match sys::errno_of(&error) {
                 Some(Errno::EPERM) => error.context("only root can bind what is the host's"),
                 _ => error,
             })

@@ -2,10 +2,6 @@
 //! meanwhile by somebody who shares a volume: so it is found in mountinfo, and opened until what was opened is
 //! that mount, by its id.
 
-use crate::sys::mount::mount_id;
-use crate::sys::mountinfo::{Mount, mounts};
-use crate::sys::path::{Links, open_in};
-use crate::sys::{Errno, SysError};
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{OFlag, open, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, fstat};
@@ -16,6 +12,10 @@ use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use sys::mount::mount_id;
+use sys::mountinfo::{Mount, mounts};
+use sys::path::{Links, open_in};
+use sys::{Errno, SysError};
 
 /// Somebody who renames directories all the time does not keep brig out so often.
 const TRIES: usize = 1000;

@@ -4,11 +4,11 @@
 use super::overlay::directory;
 use super::source::map_ids;
 use crate::plan::overlay::{Overlay, Upper};
-use crate::sys::mount::{clone_tree, move_mount};
 use anyhow::{Context, Result, ensure};
 use nix::fcntl::AT_FDCWD;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use sys::mount::{clone_tree, move_mount};
 
 /// Detached mounts, with the ids of the container's user namespace.
 pub struct Mapped {

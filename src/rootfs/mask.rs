@@ -5,9 +5,6 @@ use super::kernel::{Kernel, New, Shown, option};
 use super::target::is_directory;
 use crate::plan::lsm::MountLabel;
 use crate::spec::Place;
-use crate::sys::mount::Attr;
-use crate::sys::path::{Links, open_in};
-use crate::sys::{Errno, SysError};
 use anyhow::{Context, Result, ensure};
 use libc::MOUNT_ATTR_RDONLY;
 use nix::fcntl::OFlag;
@@ -15,6 +12,9 @@ use nix::sys::stat::{Mode, SFlag, fstat, major, minor};
 use std::collections::HashSet;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use sys::mount::Attr;
+use sys::path::{Links, open_in};
+use sys::{Errno, SysError};
 
 /// Makes each path read-only, not what is mounted below it.
 pub fn make_readonly(kernel: &Kernel, paths: &[CString]) -> Result<()> {

@@ -26,9 +26,6 @@ pub use source::{Sources, Users};
 use crate::plan::mounts::{Kind, clean};
 use crate::plan::rootfs::{Jail, Rootfs};
 use crate::spec::Place;
-use crate::sys::mount::{self, Attr};
-use crate::sys::path::make_dir_in;
-use crate::sys::{Errno, SysError, errno_of};
 use anyhow::{Context, Result};
 use hosts::Hosts;
 use kernel::Kernel;
@@ -39,6 +36,9 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use sys::mount::{self, Attr};
+use sys::path::make_dir_in;
+use sys::{Errno, SysError, errno_of};
 
 const READ_ONLY: Attr = Attr { set: MOUNT_ATTR_RDONLY, clear: 0, propagation: 0 };
 

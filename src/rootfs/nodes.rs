@@ -6,8 +6,6 @@ use crate::plan::devices::Device;
 use crate::plan::idmap::{IdMap, IdMaps, host_id};
 use crate::plan::rootfs::Rootfs;
 use crate::spec::Place;
-use crate::sys::Errno;
-use crate::sys::mount::{Filesystem, clone_tree, is_complete, move_mount};
 use anyhow::{Context, Result};
 use libc::{MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID};
 use nix::fcntl::{AtFlags, OFlag, open};
@@ -16,6 +14,8 @@ use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, mknodat, stat};
 use nix::unistd::{Gid, Uid, fchdir, fchownat};
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use sys::Errno;
+use sys::mount::{Filesystem, clone_tree, is_complete, move_mount};
 
 /// Device nodes on a filesystem that is attached nowhere.
 pub struct Nodes {

@@ -8,8 +8,6 @@ use super::mapped::Mapped;
 use crate::plan::lsm::MountLabel;
 use crate::plan::overlay::{Overlay, Upper};
 use crate::spec::Place;
-use crate::sys::mount;
-use crate::sys::{Errno, SysError};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open};
 use nix::sys::stat::{FileStat, Mode, fstat, mkdirat};
@@ -20,6 +18,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
+use sys::mount;
+use sys::{Errno, SysError};
 
 /// In the parent: makes the directories that are missing, and looks whether the others are there.
 pub fn prepare(overlay: &Overlay, root: &Path) -> Result<()> {

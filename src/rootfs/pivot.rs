@@ -2,9 +2,6 @@
 
 use super::kernel::Kernel;
 use crate::plan::rootfs::{Jail, Rootfs};
-use crate::sys::Errno;
-use crate::sys::mount::mount;
-use crate::sys::mountinfo::mounts;
 use anyhow::{Context, Result};
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, umount2};
@@ -14,6 +11,9 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use sys::Errno;
+use sys::mount::mount;
+use sys::mountinfo::mounts;
 
 /// Enters the root for good.
 pub fn enter(kernel: &Kernel, root: BorrowedFd<'_>, plan: &Rootfs) -> Result<()> {

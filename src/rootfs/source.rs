@@ -11,9 +11,6 @@ use crate::plan::idmap::IdMaps;
 use crate::plan::mounts::{Kind, Mount};
 use crate::plan::rootfs::{Jail, Rootfs};
 use crate::spec::{At, Place};
-use crate::sys::mount::{Attr, clone_tree, is_complete, open_tree, set_id_map};
-use crate::sys::path::{Links, open_in};
-use crate::sys::{Errno, SysError, errno_of};
 use anyhow::{Context, Result, anyhow, ensure};
 use libc::MOUNT_ATTR_RDONLY;
 use nix::fcntl::{AT_FDCWD, OFlag, open};
@@ -23,6 +20,9 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
+use sys::mount::{Attr, clone_tree, is_complete, open_tree, set_id_map};
+use sys::path::{Links, open_in};
+use sys::{Errno, SysError, errno_of};
 
 /// Everything of the host that gets into the root filesystem, as descriptors.
 pub struct Sources {

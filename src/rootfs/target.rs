@@ -3,8 +3,6 @@
 use super::Root;
 use super::source::ensure_proc;
 use crate::plan::mounts::{Kind, Mount, check_proc};
-use crate::sys::Errno;
-use crate::sys::path::{Links, make_dir_in, make_file_in, open_in};
 use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::{OFlag, readlink};
 use nix::sys::stat::{SFlag, fstat};
@@ -12,6 +10,8 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use sys::Errno;
+use sys::path::{Links, make_dir_in, make_file_in, open_in};
 
 /// A found or made target.
 pub struct Target {

@@ -1,5 +1,5 @@
 //! `linux.seccomp` becomes a BPF program: decided and compiled here, without a C library, and
-//! installed by [`crate::sys::seccomp`].
+//! installed by [`sys::seccomp`].
 //!
 //! What runtime-spec leaves open is libseccomp's way and runc's, for which profiles are written:
 //! [`rules`] has the order of rules, [`program`] what happens to architectures and system calls
@@ -23,7 +23,6 @@ mod interpreter;
 mod tests;
 
 use crate::spec::Place;
-use crate::sys::seccomp;
 use anyhow::{Result, anyhow, bail, ensure};
 use arch::Arch;
 use libc::{
@@ -40,6 +39,7 @@ use seccompiler::{BpfProgram, SeccompCmpOp as Op};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use sys::seccomp;
 use syscalls::{Lookup, Syscall};
 
 /// A filter, ready to be installed.

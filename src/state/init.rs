@@ -2,7 +2,6 @@
 
 use super::State;
 use crate::process::proc::Proc;
-use crate::sys::{Errno, signal};
 use anyhow::{Context, Result, anyhow};
 use nix::fcntl::OFlag;
 use nix::sys::stat::fstat;
@@ -12,6 +11,7 @@ use procfs::process::Stat;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use sys::{Errno, signal};
 
 /// When a process started, in clock ticks after boot, or an error if /proc does not show it.
 pub fn start_time(pid: i32) -> Result<u64> {
@@ -83,5 +83,5 @@ fn is_init(state: &State, pidfd: BorrowedFd<'_>) -> Result<bool> {
 /// Not there as far as brig may see, or gone between open and read.
 fn hidden(error: &anyhow::Error) -> bool {
     let hidden = [Errno::ENOENT, Errno::EPERM, Errno::EACCES, Errno::ESRCH].map(Some);
-    hidden.contains(&crate::sys::errno_of(error))
+    hidden.contains(&sys::errno_of(error))
 }

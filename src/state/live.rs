@@ -1,7 +1,7 @@
 //! What `mounts add` has mounted in a container.
 
-use crate::sys::mount::Identity;
 use serde::{Deserialize, Serialize};
+use sys::mount::Identity;
 
 /// All of it.
 #[derive(Debug, Default, Serialize, Deserialize)]

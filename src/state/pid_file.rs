@@ -1,12 +1,12 @@
 //! Files that are written whole: what brig keeps, and what `--pid-file` names.
 
-use crate::sys::Errno;
 use anyhow::{Context, Result, anyhow};
 use std::ffi::OsString;
 use std::fs::{File, symlink_metadata};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use sys::Errno;
 
 /// `--pid-file`, opened before there is a process: what cannot be written is known before anything is executed.
 /// A regular file is replaced as a whole, so that nobody reads half a number. Anything else stays what it is

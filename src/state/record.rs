@@ -2,10 +2,10 @@
 //! as much is read as can be. It hides no other container, and `delete --force` removes it.
 
 use super::{Dir, NotFound, State, Status, check_id};
-use crate::sys::{Errno, errno_of};
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Map, Value};
 use std::path::Path;
+use sys::{Errno, errno_of};
 
 /// The version of the records that this brig writes. Fields may be added without a new one, as long as their absence
 /// means what it meant before.
@@ -132,7 +132,7 @@ impl Dir {
                 let id = self.id();
                 bail!(
                     "{}: `brig delete --force {id}` removes what it tells of",
-                    crate::sys::describe(&error)
+                    sys::describe(&error)
                 )
             }
         }

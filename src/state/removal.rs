@@ -2,7 +2,6 @@
 //! (`--root` may be wrong) is not brig's, and stays.
 
 use super::Dir;
-use crate::sys::Errno;
 use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, fstat, fstatat};
@@ -10,6 +9,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
+use sys::Errno;
 
 /// What brig makes in a state directory. The record under its temporary names is one, too.
 const FILES: [&CStr; 6] =

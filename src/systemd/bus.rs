@@ -7,7 +7,6 @@
 
 use super::wire::{self, Call, FIXED, Message, Value};
 use crate::deadline;
-use crate::sys::Errno;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, poll};
@@ -21,6 +20,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
+use sys::Errno;
 
 /// Which systemd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -420,10 +420,8 @@ fn dial(to: &To, end: Instant) -> Result<OwnedFd> {
 
 /// Nothing could be connected to.
 fn nobody(instance: Instance, failures: &[(String, anyhow::Error)]) -> anyhow::Error {
-    let tried: Vec<String> = failures
-        .iter()
-        .map(|(name, error)| format!("{name}: {}", crate::sys::describe(error)))
-        .collect();
+    let tried: Vec<String> =
+        failures.iter().map(|(name, error)| format!("{name}: {}", sys::describe(error))).collect();
     let hint = match instance {
         Instance::System => {
             "systemd is not running here, or cannot be reached: without it use --cgroup-manager=cgroupfs"

@@ -16,11 +16,11 @@ use super::{defaults, user};
 use crate::plan::resources::Optional;
 use crate::seccomp::arch::Arch;
 use crate::seccomp::default;
-use crate::sys::cred;
 use anyhow::{Context, Result, bail};
 use security::Filter;
 use serde_json::{Value, json};
 use std::path::Path;
+use sys::cred;
 
 pub use network::no_ports;
 pub use process::split_entrypoint;

@@ -186,7 +186,7 @@ fn what_cannot_be_done_is_an_error_that_says_what_can() {
         ("pull", "always", "skopeo copy"),
     ] {
         let error = match changed(&[(name, value)]) {
-            Err(error) => crate::sys::describe(&error),
+            Err(error) => sys::describe(&error),
             Ok(_) => panic!("--{name} {value}"),
         };
         assert!(error.contains(word) && error.contains(name), "--{name} {value}: {error}");

@@ -4,7 +4,6 @@ use super::Unpacker;
 use crate::image::dirs::{Missing, is_directory, parts};
 use crate::image::tar_reader::{Entry, Kind};
 use crate::image::whiteout;
-use crate::sys::{Errno, SysError, xattr};
 use anyhow::{Context, Result};
 use nix::fcntl::AtFlags;
 use nix::sys::stat::{FchmodatFlags, Mode, UtimensatFlags, fchmodat, utimensat};
@@ -14,6 +13,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom, Write};
 use std::os::fd::BorrowedFd;
+use sys::{Errno, SysError, xattr};
 
 impl Unpacker<'_> {
     /// Whether it gets the owner that it has in the archive.

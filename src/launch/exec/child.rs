@@ -12,13 +12,13 @@ use crate::process::{affinity, ids, limits, sched};
 use crate::rdt;
 use crate::spec::Place;
 use crate::state::State;
-use crate::sys::clone::Birth;
-use crate::sys::{clone, cred, misc, signal};
 use anyhow::{Context, Result, ensure};
 use nix::sched::{CloneFlags, setns};
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use sys::clone::Birth;
+use sys::{clone, cred, misc, signal};
 
 /// Where the child goes.
 pub struct Target<'a> {

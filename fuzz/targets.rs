@@ -14,7 +14,7 @@ use brig::image::unpack::{Rights, unpack};
 use brig::image::warnings::Warnings;
 use brig::image::{change, reference, tree, user};
 use brig::launch::exec::parse_user;
-use brig::launch::sync::Message;
+use brig::launch::protocol::Message;
 use brig::plan::mounts::{self, Kind};
 use brig::plan::rootfs::RootOptions;
 use brig::plan::{Plan, idmap};

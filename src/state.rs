@@ -9,8 +9,8 @@
 //! a lock on it; state, list and kill never wait for one, because hooks call them.
 //! The status is computed on each look, never stored.
 
+mod extra_mounts;
 mod init;
-mod live;
 mod pid_file;
 pub mod record;
 mod removal;
@@ -38,7 +38,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 use sys::{Errno, misc};
 
-pub use live::{Added, Live};
+pub use extra_mounts::{Added, Live};
 
 /// What brig keeps of a container.
 #[derive(Debug, Default, Serialize, Deserialize)]

@@ -10,8 +10,8 @@ mod tests;
 
 use crate::cmd::create::How;
 use crate::cmd::{bundle, commit, events, mounts, stats, update};
+use crate::launch::create::{Driver, Options};
 use crate::launch::exec;
-use crate::launch::parent::{Driver, Options};
 use crate::log::{Format, Level};
 use clap::Arg;
 use describe::{COMMANDS, GLOBAL_VALUES, brig, subcommand};

@@ -1,10 +1,10 @@
 //! create, and run: create, start, wait, delete.
 
 use crate::image::container;
+use crate::launch::create::{self, Created, Options};
+use crate::launch::foreground::notify::Relay;
+use crate::launch::foreground::terminal::Carrier;
 use crate::launch::gate::Outcome;
-use crate::launch::notify::Relay;
-use crate::launch::parent::{self, Created, Options};
-use crate::launch::terminal::Carrier;
 use crate::launch::{destroy, foreground, start};
 use crate::log::{self, Log};
 use anyhow::{Context, Result};
@@ -28,10 +28,10 @@ pub fn run(options: &Options, how: &How, log: &mut Log) -> Result<i32> {
 
 /// Creates it, of a bundle or of an image.
 fn created(options: &Options, log: &mut Log) -> Result<Created> {
-    let Some(from) = &options.image else { return parent::create(options, log) };
+    let Some(from) = &options.image else { return create::create(options, log) };
     let own = container::prepare(from, options, &mut |text| log.warn(text))?;
     let options = Options { bundle: own.bundle.clone(), ..options.clone() };
-    let created = parent::create(&options, log);
+    let created = create::create(&options, log);
     created.map_err(|error| {
         // The error that matters is the first one.
         let _ = container::discard(&own.bundle);

@@ -1,6 +1,6 @@
 //! mounts: mounts more into a container that is there, or takes mounts away.
 
-use crate::launch::live;
+use crate::launch::extra_mounts;
 use crate::log::Log;
 use crate::plan;
 use crate::rootfs;
@@ -77,13 +77,13 @@ fn apply(
     ensure!(there.contains(&dir.status(&state)?), "container not running");
     let config: Spec = serde_json::from_slice(&dir.read("config.json")?)?;
     if !options.add {
-        let targets = plan::live::remove(mounts, &config, &state.bundle)?;
-        return live::remove(&dir, &mut state, &targets);
+        let targets = plan::extra_mounts::remove(mounts, &config, &state.bundle)?;
+        return extra_mounts::remove(&dir, &mut state, &targets);
     }
     let mut warnings = Vec::new();
-    let mounts = plan::live::add(mounts, &config, &state.bundle, &mut warnings)?;
-    let opened = rootfs::live::open(&mounts, &live::users(&mounts, &state)?)?;
-    live::add(&dir, &mut state, &mounts, &opened, &|mut error| {
+    let mounts = plan::extra_mounts::add(mounts, &config, &state.bundle, &mut warnings)?;
+    let opened = rootfs::extra_mounts::open(&mounts, &extra_mounts::users(&mounts, &state)?)?;
+    extra_mounts::add(&dir, &mut state, &mounts, &opened, &|mut error| {
         error.downcast_mut::<At>().map(locate);
         describe(&error)
     })?;

@@ -1,7 +1,7 @@
 //! start: lets a created container execute its program.
 
+use crate::launch::foreground::notify::{Manager, Relay};
 use crate::launch::gate::Outcome;
-use crate::launch::notify::{Manager, Relay};
 use crate::launch::{destroy, start};
 use crate::log::Log;
 use crate::state::{self, Dir, NotFound, Status};

@@ -6,7 +6,7 @@ use super::store::{Store, default_path, wait_for_lock};
 use super::whiteout;
 use crate::cmd::spec::template;
 use crate::deadline;
-use crate::launch::parent::{ABORT, Options};
+use crate::launch::create::{ABORT, Options};
 use crate::state;
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use nix::fcntl::{OFlag, open};

@@ -2,9 +2,9 @@
 //! rights one in a user namespace for all work on the store. No threads: what brig does after that
 //! needs a process with one thread.
 
+use crate::launch::create::ABORT;
 use crate::launch::foreground::readable;
-use crate::launch::idmap;
-use crate::launch::parent::ABORT;
+use crate::launch::prepare::id_maps;
 use crate::plan::idmap::IdMaps;
 use anyhow::{Context, Result, anyhow, bail};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -74,7 +74,7 @@ pub fn spawn(
     drop(theirs);
     let worker = Worker { pidfd, socket: ours };
     if let Some(maps) = maps {
-        idmap::write(pid, maps, "the ids of your user namespace")
+        id_maps::write(pid, maps, "the ids of your user namespace")
             .and_then(|()| send_to(worker.socket.as_fd(), b"G"))
             .inspect_err(|_| worker.kill())?;
     }

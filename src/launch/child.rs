@@ -1,11 +1,11 @@
 //! From the clone to execve: the steps of the container's first process, in their order.
 //! No decisions are made here; the plan has made them.
 
+use super::execute::{self, Program};
 use super::gate::Gate;
-use super::groups;
-use super::program::{self, Program};
+use super::prepare::cgroup;
+use super::protocol::{Channel, Message};
 use super::spawn::{self, Joined};
-use super::sync::{Channel, Message};
 use crate::cgroup::{Cgroup, Entry, Scope};
 use crate::fault;
 use crate::hooks::{self, Environment, Hook, Hooks, Output, Surroundings};
@@ -142,7 +142,7 @@ fn become_user(
     labels.iter().try_for_each(Opened::set)?;
     drop(labels);
     close_the_rest(plan, output, channel, gate)?;
-    program::become_user(&plan.process, &plan.execution, channel)
+    execute::become_user(&plan.process, &plan.execution, channel)
 }
 
 /// While it waits for start, which can be long, the container's process has nothing of the host open
@@ -299,7 +299,7 @@ fn open_sources(
     cgroup: &mut InCgroup<'_>,
 ) -> Result<Sources> {
     let here = match scope {
-        Some(scope) if groups::shows_directories(plan, &state.cgroup) => {
+        Some(scope) if cgroup::shows_directories(plan, &state.cgroup) => {
             cgroup.be()?;
             Some(scope.here(&state.cgroup)?)
         }
@@ -381,7 +381,7 @@ fn execute(
         signal::reset(libc::SIGCHLD)?;
     }
     // They are the container's, and what their files do is the image's.
-    let own = (Environment::Process(program.environment()), program::late_filter(&plan.process));
+    let own = (Environment::Process(program.environment()), execute::late_filter(&plan.process));
     run_hooks(&plan.hooks.start_container, (state, Status::Created), output, own)?;
     program.execute(&plan.process, || gate.executing())
 }

@@ -8,8 +8,8 @@ pub use user::parse_user;
 
 use self::child::{Target, become_process, join};
 use super::agent::Agent;
-use super::sync::{self, Channel, Message};
-use super::terminal::Carrier;
+use super::foreground::terminal::Carrier;
+use super::protocol::{self, Channel, Message};
 use super::{foreground, spawn};
 use crate::cgroup::{Entry, not_born};
 use crate::deadline;
@@ -299,7 +299,7 @@ fn spawn(
     let class = state.rdt.as_ref().map_or_else(|| Ok(Vec::new()), Rdt::entry)?;
     let writes = process.oom_score_adj.is_some() || !process.labels.is_empty();
     let proc = writes.then(Proc::open).transpose()?;
-    let (channel, childs) = sync::pair()?;
+    let (channel, childs) = protocol::pair()?;
     foreground::forwarded().thread_block().context("block signals")?;
     affinity::before_cgroup(process)?;
     let into = entry.into.as_ref().map(AsFd::as_fd);

@@ -1,28 +1,23 @@
-//! The story: parent → clone3 → child → execve. To be read in this order: [`parent`] acquires and
-//! serves, [`spawn`] clones, [`child`] becomes the user's process. [`sync`] is what the two say to
-//! each other, [`gate`] what start says to the child, [`foreground`] the parent's life after start,
-//! [`terminal`] what it does with a terminal then. [`agent`]: who decides about system calls, [`courier`]: how it
-//! comes to.
+//! The story: parent → clone3 → child → execve. To be read in this order: [`create`] acquires and
+//! serves, [`spawn`] clones, [`child`] becomes the user's process by way of [`execute`]. [`protocol`] is what the
+//! two send each other, [`gate`] what start says to the child.
+//!
+//! Beside the main line: [`exec`], [`start`], [`destroy`] and [`extra_mounts`] are other commands; [`prepare`] has
+//! what the parent makes for the child, [`agent`] who decides about its system calls, and [`foreground`] the
+//! parent's life after start.
 
 pub mod agent;
 pub mod child;
-pub mod courier;
+pub mod create;
 pub mod destroy;
 pub mod exec;
+pub mod execute;
+pub mod extra_mounts;
 pub mod foreground;
 pub mod gate;
-mod groups;
-pub mod idmap;
-pub mod live;
-pub mod netdev;
-pub mod notify;
 mod options;
-pub mod parent;
 mod peer;
-pub mod program;
-pub mod rootless;
+pub mod prepare;
+pub mod protocol;
 pub mod spawn;
 pub mod start;
-pub mod sync;
-pub mod terminal;
-mod upper;

@@ -1,7 +1,7 @@
 //! The child of a create, as its parent hears it: what it says, or how it ended.
 
 use super::agent::Agent;
-use super::sync::{Channel, Message};
+use super::protocol::{Channel, Message};
 use crate::cgroup::Cgroup;
 use crate::deadline;
 use crate::log::Log;

@@ -1,7 +1,7 @@
 //! The one clone: which namespaces are made with it, which are joined before, which after.
 
-use super::rootless;
-use super::sync::{self, Message};
+use super::prepare::hints;
+use super::protocol::{self, Message};
 use crate::cgroup::not_born;
 use crate::plan::namespaces::{Join, Namespaces, name};
 use crate::process::proc::Proc;
@@ -129,7 +129,7 @@ pub fn spawn(
 /// What the kernel means by its errno.
 fn explained(error: SysError, flags: libc::c_int) -> anyhow::Error {
     let user = flags & libc::CLONE_NEWUSER != 0;
-    match rootless::no_user_namespace(error.errno).filter(|_| user) {
+    match hints::no_user_namespace(error.errno).filter(|_| user) {
         Some(why) => anyhow::Error::from(error).context(why).context(At::new("linux.namespaces")),
         None => not_born(error),
     }
@@ -150,7 +150,7 @@ pub fn relay(
     join: impl FnOnce() -> Result<()>,
 ) -> Result<Side> {
     let (first, second) = if early { (into, None) } else { (None, into) };
-    let (ours, theirs) = sync::pair()?;
+    let (ours, theirs) = protocol::pair()?;
     let relay = match clone3(0, first).map_err(not_born)? {
         Side::Parent(_, relay) => relay,
         Side::Child(born) => {

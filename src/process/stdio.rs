@@ -27,7 +27,7 @@ fn give(fd: BorrowedFd<'_>, uid: u32) -> Result<()> {
 }
 
 /// Keeps every descriptor of the caller from what brig executes, hooks above all, until
-/// [`Program::execute`](crate::launch::program::Program::execute). The first `listening` of them and
+/// [`Program::execute`](crate::launch::execute::Program::execute). The first `listening` of them and
 /// `preserved` more have to be open. What brig has opened itself is close-on-exec.
 pub fn seclude(listening: u32, preserved: u32) -> Result<()> {
     let inherited = sys::misc::is_inherited;

@@ -1,8 +1,8 @@
 //! exec's child: from the clone to execve.
 
 use crate::cgroup::Entry;
-use crate::launch::program::{self, Program};
-use crate::launch::sync::{Channel, Message};
+use crate::launch::execute::{self, Program};
+use crate::launch::protocol::{Channel, Message};
 use crate::plan::process::Process;
 use crate::process::console::Pty;
 use crate::process::lsm::{self, Opened};
@@ -68,7 +68,7 @@ pub fn become_process(
     nix::unistd::setsid().context("setsid")?;
     if let Some(score) = process.oom_score_adj {
         let proc = target.proc.as_ref().context("the host's /proc is not open")?;
-        program::set_oom_score(proc, "self", score)?;
+        execute::set_oom_score(proc, "self", score)?;
     }
     // As long as it has root's rights on the host.
     sched::schedule(0, &process.scheduling)?;
@@ -100,7 +100,7 @@ pub fn become_process(
         limits::set(0, process)?;
     }
     labels.iter().try_for_each(Opened::set)?;
-    let program: Program = program::become_user(process, &target.state.execution, channel)?;
+    let program: Program = execute::become_user(process, &target.state.execution, channel)?;
     program.execute(process, || {
         channel.send(&Message::Ready).context("tell brig that the process starts")
     })

@@ -1,8 +1,11 @@
 //! brig's life after start when it stays in the foreground: it forwards signals, reaps orphans, and
 //! ends as the container's init ends.
 
-use super::notify::Relay;
-use super::terminal::Carrier;
+use notify::Relay;
+use terminal::Carrier;
+pub mod notify;
+pub mod terminal;
+
 use crate::deadline;
 use anyhow::{Context, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};

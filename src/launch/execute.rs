@@ -1,7 +1,7 @@
 //! The tail that create and exec share: from root in the container to the user's program.
 
-use super::courier::Courier;
-use super::sync::Channel;
+use super::agent::courier::Courier;
+use super::protocol::Channel;
 use crate::plan::process::Process;
 use crate::plan::sched::Execution;
 use crate::process::proc::Proc;

@@ -1,9 +1,9 @@
 //! Whose cgroup the container gets: brig's, systemd's, none of its own.
 
-use super::parent::{Driver, Options};
-use super::sync::{Channel, Message};
 use crate::cgroup::{Cgroup, Scope, Version};
 use crate::deadline;
+use crate::launch::create::{Driver, Options};
+use crate::launch::protocol::{Channel, Message};
 use crate::log::Log;
 use crate::plan::mounts::Kind;
 use crate::plan::resources::Optional;

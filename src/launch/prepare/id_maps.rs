@@ -1,10 +1,10 @@
 //! Writes the id maps of a new user namespace: the parent's work, for the child has no rights
 //! outside it.
 
-use super::foreground::readable;
-use super::rootless;
-use super::spawn::Joined;
+use super::hints;
 use crate::deadline;
+use crate::launch::foreground::readable;
+use crate::launch::spawn::Joined;
 use crate::plan::Plan;
 use crate::plan::idmap::{IdMap, IdMaps, MountMap, from_text, to_text};
 use crate::process::socket::{self, Socket};
@@ -153,7 +153,7 @@ fn of_mounts(plan: &Plan, joined: &[Joined]) -> Result<Vec<Option<OwnedFd>>> {
 /// A user namespace with these maps and nobody in it: it lives as long as its descriptor. The process
 /// that makes it hands it over itself: where brig is root it is undumpable, and opening its files in
 /// /proc would need CAP_SYS_PTRACE, which brig may not have.
-pub(super) fn make_namespace(maps: &IdMaps, place: &str) -> Result<OwnedFd> {
+pub fn make_namespace(maps: &IdMaps, place: &str) -> Result<OwnedFd> {
     let (wait, go) = pipe2(OFlag::O_CLOEXEC).context("pipe2")?;
     let (socket, own) = Socket::pair()?;
     let (pid, pidfd) = match clone3(libc::CLONE_NEWUSER, None)? {
@@ -201,6 +201,6 @@ fn run_helper(program: &str, pid: i32, maps: &[IdMap], own: u32) -> Result<()> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    let why = rootless::refused_ids(program, maps, own);
+    let why = hints::refused_ids(program, maps, own);
     bail!("{why} ({program}, {}: {})", output.status, said.trim().replace('\n', " "))
 }

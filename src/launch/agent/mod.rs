@@ -1,12 +1,13 @@
 //! Who decides about system calls: SCMP_ACT_NOTIFY's agent, and how a filter's listener gets to it.
 //!
-//! It comes by [`super::courier`] as soon as the filter is in force, the parent hands it over, and only then does
+//! It comes by [`courier`] as soon as the filter is in force, the parent hands it over, and only then does
 //! the child go on. The agent is connected to no earlier: it may serve one connection after the other, and hooks
 //! may start it.
 
-use super::courier;
-use super::sync::Channel;
+pub mod courier;
+
 use crate::hooks::Stdin;
+use crate::launch::protocol::Channel;
 use crate::plan::process::Process;
 use crate::process::socket::Socket;
 use crate::seccomp::Listener;

@@ -6,9 +6,9 @@
 //! more process, which shares the descriptors, not the filter. It is told by the one call that no filter may notify
 //! of, write(2), sends the listener, and is gone before the child goes on: brig sees to that by its pidfd.
 
-use super::foreground::readable;
-use super::sync::{Channel, Message};
 use crate::deadline;
+use crate::launch::foreground::readable;
+use crate::launch::protocol::{Channel, Message};
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::fcntl::OFlag;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};

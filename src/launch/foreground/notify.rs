@@ -10,7 +10,7 @@
 //! container's program runs. A brig in the foreground listens as long as that program lives; any other
 //! until it is ready, and then tells the service manager whom to watch instead of brig.
 
-use super::foreground::forwarded;
+use super::forwarded;
 use crate::spec::{Mount, Spec};
 use crate::state::Dir;
 use anyhow::{Context, Result, bail};

@@ -3,15 +3,16 @@
 
 use super::agent::Agent;
 use super::child::{self, Inherited};
+use super::foreground::notify::{self, Manager};
 use super::gate::Gate;
-use super::groups::{self, Groups};
-use super::netdev::{self, Lent};
-use super::notify::{self, Manager};
 pub use super::options::{Driver, Options};
 use super::peer::{Peer, reap};
+use super::prepare::cgroup::{self, Groups};
+use super::prepare::net_devices::{self, Lent};
+use super::prepare::{hints, id_maps, upper};
+use super::protocol::{self, Message};
 use super::spawn::Strategy;
-use super::sync::{self, Message};
-use super::{idmap, program, rootless, spawn, upper};
+use super::{execute, spawn};
 use crate::cgroup::{Cgroup, Scope};
 use crate::deadline;
 use crate::hooks::{self, Environment, Hooks, Output, Surroundings};
@@ -98,9 +99,9 @@ fn create_from(
     }
     let mut plan = Plan::new(&spec, bundle, &options.rootfs)?;
     if !plan.privileged && !plan.namespaces.has(libc::CLONE_NEWUSER) {
-        Err(anyhow!(rootless::NO_RIGHTS)).at("linux.namespaces")?;
+        Err(anyhow!(hints::NO_RIGHTS)).at("linux.namespaces")?;
     }
-    rootless::check_joins(&plan)?;
+    hints::check_joins(&plan)?;
     plan.process.activation = activation::of_environment()?;
     let listening = plan.process.activation.as_ref().map_or(0, |activation| activation.count);
     stdio::seclude(listening, options.preserve_fds)?;
@@ -123,8 +124,8 @@ fn create_from(
         false => Output::default(),
     };
     let joined = spawn::open(&plan.namespaces)?;
-    let network = netdev::destination(&plan, &joined)?;
-    let found = groups::locate(options, &spec, &plan, log);
+    let network = net_devices::destination(&plan, &joined)?;
+    let found = cgroup::locate(options, &spec, &plan, log);
     // An id that is in use has a cgroup that is in use: the id is what to tell of.
     let Groups { cgroup, view, scope } =
         found.map_err(|error| state::in_use(&options.root, &options.id).unwrap_or(error))?;
@@ -156,7 +157,7 @@ fn create_from(
             let Attempt { dir, lock, state, .. } = attempt;
             Ok(Created { dir, lock, state, init, master, manager })
         }
-        Err(error) => Err(attempt.undo(rootless::explained(error, plan.privileged), log)),
+        Err(error) => Err(attempt.undo(hints::explained(error, plan.privileged), log)),
     }
 }
 
@@ -231,7 +232,7 @@ impl Attempt {
         if self.notifies {
             notify::make_directory(&self.dir)?;
         }
-        self.make_cgroup(plan, groups::may_do_without(options, plan), log)?;
+        self.make_cgroup(plan, cgroup::may_do_without(options, plan), log)?;
         let sources = self.open_sources(plan, &joined)?;
         upper::is_free(&options.root, &self.state, plan)?;
         let entry = self.state.cgroup.entry()?;
@@ -244,7 +245,7 @@ impl Attempt {
             None => (None, None),
         };
         let gate = Gate::make(&self.dir)?;
-        let (channel, childs) = sync::pair()?;
+        let (channel, childs) = protocol::pair()?;
 
         // Clone.
         log.debug(format_args!("{}: prepared, cloning", options.id));
@@ -304,7 +305,7 @@ impl Attempt {
         if !plan.opens_sources() {
             return Ok(None);
         }
-        let users = idmap::of_plan(plan, joined)?;
+        let users = id_maps::of_plan(plan, joined)?;
         let cgroup = self.view.as_ref().unwrap_or(&self.state.cgroup);
         Sources::open(&plan.rootfs, cgroup, &users, false).map(Some)
     }
@@ -327,7 +328,7 @@ impl Attempt {
         if self.view.is_some() {
             return Ok(());
         }
-        let Err(error) = groups::create(&mut self.state.cgroup, plan, log) else {
+        let Err(error) = cgroup::create(&mut self.state.cgroup, plan, log) else {
             let delegated =
                 plan.cgroup_owner.map_or(Ok(()), |owner| self.state.cgroup.delegate(owner));
             return match delegated {
@@ -345,7 +346,7 @@ impl Attempt {
             return Err(error);
         }
         if !plan.resources.sets_no_limit() {
-            return Err(error.context(rootless::NO_CGROUP)).at("linux.resources");
+            return Err(error.context(hints::NO_CGROUP)).at("linux.resources");
         }
         if plan.names_cgroup {
             log.warn(&format!(
@@ -377,19 +378,19 @@ impl Attempt {
     ) -> Result<()> {
         if let Some(score) = plan.process.oom_score_adj {
             // Before the child becomes another user: it would be out of an ordinary user's reach.
-            match program::set_oom_score(&Proc::open()?, &self.state.pid.to_string(), score) {
+            match execute::set_oom_score(&Proc::open()?, &self.state.pid.to_string(), score) {
                 Err(error) if !is_root(plan) => log.warn(&describe(&error)),
                 written => written?,
             }
         }
         if plan.namespaces.new & libc::CLONE_NEWUSER != 0 {
-            idmap::write(self.state.pid, &plan.id_maps, "linux")?;
+            id_maps::write(self.state.pid, &plan.id_maps, "linux")?;
         }
         if let Some(socket) = network {
             peer.wait_at(socket.as_fd())?;
             self.network = Some(socket::receive(&socket)?.into());
         }
-        netdev::give_all(&mut self.lent, plan, self.network.take())?;
+        net_devices::give_all(&mut self.lent, plan, self.network.take())?;
         if plan.needs_parent() {
             peer.tell(&Message::Provided)?;
         }
@@ -400,7 +401,7 @@ impl Attempt {
             false => started,
         };
         if let Some(scope) = &mut self.scope {
-            groups::settle(scope, &mut self.state, plan, peer.channel)?;
+            cgroup::settle(scope, &mut self.state, plan, peer.channel)?;
         }
         if plan.hooks.during_create() {
             peer.hear(&Message::Mounted, &self.state.cgroup, log)?;
@@ -420,7 +421,7 @@ impl Attempt {
             limits::set(self.state.pid, &plan.process)?;
         }
         // Not before now: its cgroup namespace, if it has one, shows the one above.
-        groups::delegate(&self.state, plan)
+        cgroup::delegate(&self.state, plan)
     }
 
     /// In the runtime's namespaces. They may ask for the container's state, or kill it.

@@ -1,7 +1,7 @@
 //! Moves network devices of the host into the container's network namespace: the parent's work, for
 //! the child has no rights on the host's.
 
-use super::spawn::Joined;
+use crate::launch::spawn::Joined;
 use crate::plan::Plan;
 use crate::plan::netdev::NetDevice;
 use crate::spec::Place;

@@ -1,9 +1,9 @@
 //! mounts add and remove: a process of brig's goes into the mount namespace of a container that is there,
 //! and another stays out, which keeps the container's state.
 
-use super::idmap;
-use super::program::write_oom_score;
-use super::sync::{self, Channel, Message};
+use super::execute::write_oom_score;
+use super::prepare::id_maps;
+use super::protocol::{self, Channel, Message};
 use crate::cgroup::{Entry, not_born};
 use crate::deadline;
 use crate::plan::idmap::MountMap;
@@ -11,7 +11,7 @@ use crate::plan::mounts::{Kind, Mount};
 use crate::process::ids;
 use crate::process::proc::Proc;
 use crate::process::socket::{self, Socket};
-use crate::rootfs::{self, live::Opened};
+use crate::rootfs::{self, extra_mounts::Opened};
 use crate::spec::Place;
 use crate::state::{self, Dir, State};
 use crate::systemd::Unit;
@@ -33,7 +33,7 @@ use sys::{cred, describe, signal};
 pub fn users(mounts: &[Mount], state: &State) -> Result<Vec<Option<OwnedFd>>> {
     let user = |map: &MountMap| -> Result<OwnedFd> {
         match &map.maps {
-            Some(maps) => idmap::make_namespace(maps, &map.place),
+            Some(maps) => id_maps::make_namespace(maps, &map.place),
             None if state.has_namespace(libc::CLONE_NEWUSER) => {
                 let path = format!("/proc/{}/ns/user", state.pid);
                 Ok(File::open(&path).context(path)?.into())
@@ -64,7 +64,7 @@ pub fn add(
     let way = if copies { Way::into_cgroup(state)? } else { Way::default() };
     let (socket, own) = Socket::pair()?;
     let worker = Worker::spawn(state, way, render, |channel, root| {
-        rootfs::live::add(root, mounts, opened, &|mount, target| {
+        rootfs::extra_mounts::add(root, mounts, opened, &|mount, target| {
             socket.send(mount, "mount")?;
             socket.send(target, "target")?;
             channel.send(&Message::Mounted)?;
@@ -99,7 +99,7 @@ fn serve(
         }
         let (mount, target) = (socket::receive(socket)?, socket::receive(socket)?);
         let identity = identity(mount.as_fd())?.context("is not the root of a mount")?;
-        let point = rootfs::live::path_below(root.as_fd(), target.as_fd())?;
+        let point = rootfs::extra_mounts::path_below(root.as_fd(), target.as_fd())?;
         let destination = mounts.get(added.len()).context("one mount too many")?;
         let destination = destination.target.to_string_lossy();
         state.live.add(&destination, identity, point.as_os_str().as_bytes());
@@ -120,7 +120,7 @@ fn undo(
         return Ok(());
     }
     let worker = Worker::spawn(state, Way::default(), render, |_, _| {
-        rootfs::live::take_away(&added);
+        rootfs::extra_mounts::take_away(&added);
         Ok(())
     })?;
     worker.hear()?;
@@ -161,7 +161,7 @@ fn remove_one(state: &State, mount: &Identity) -> Result<bool> {
     let mountinfo = PathBuf::from(format!("/proc/{}/mountinfo", state.pid));
     let worker =
         Worker::spawn(state, Way::default(), &|error| describe(&error), |channel, root| {
-            if rootfs::live::remove(&root, &mountinfo, mount)? {
+            if rootfs::extra_mounts::remove(&root, &mountinfo, mount)? {
                 channel.send(&Message::Mounted)?;
             }
             Ok(())
@@ -209,7 +209,7 @@ impl Worker {
         render: &dyn Fn(anyhow::Error) -> String,
         work: impl FnOnce(&Channel, OwnedFd) -> Result<()>,
     ) -> Result<Worker> {
-        let (channel, its) = sync::pair()?;
+        let (channel, its) = protocol::pair()?;
         let into = way.entry.into.as_ref().map(AsFd::as_fd);
         let (pid, process) = match clone3(0, into).map_err(not_born)? {
             Side::Parent(pid, process) => (pid, process),

@@ -7,7 +7,7 @@
 //! Brig's stdin and stdout may as well be files or pipes. Nothing here is an error of brig: what
 //! cannot be read or written any more is to the container as if its terminal were switched off.
 
-use super::parent::ABORT;
+use crate::launch::create::ABORT;
 use anyhow::{Context, Result};
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};

@@ -25,7 +25,7 @@
 //! `SOCK_SEQPACKET` pair; a message is one tag byte and, for
 //! [`Message::Warning`] and [`Message::Failed`], text.
 //!
-//! It is not the child who sends the listener, but its [`super::courier`]: the child would need a system call
+//! It is not the child who sends the listener, but its [`courier`](super::agent::courier): the child would need a system call
 //! that its filter may have the agent decide about, before the agent can. write(2) is the one call that no
 //! filter may notify of (as with runc); whatever the child does after it waits for the agent, and so does not
 //! have to be known.

@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build check integration test test-vm test-vm-systemd test-vm-selinux ci-vm test-engines bench bench-engines bench-layers conformance fuzz soak demo book install uninstall ci clean
+.PHONY: help build check integration test test-vm test-vm-systemd test-vm-selinux ci-vm test-engines bench bench-engines bench-layers conformance fuzz soak demo documents book install uninstall ci clean
 
 PREFIX   := /usr/local
 DESTDIR  :=
@@ -41,8 +41,12 @@ build: ## the static release binary, target/release/brig
 	@echo "built $(BRIG), $$(stat -c %s $(BRIG)) bytes, $(COMMIT)"
 
 check: build ## formatting, lints, unit tests; the binary is static and small
-	@scripts/need.sh binutils libseccomp2
+	@scripts/need.sh binutils codespell libseccomp2 python3
 	cargo fmt --all --check
+	scripts/documents.py
+	scripts/pictures.py --check
+	@# Names of ours that are no mistakes.
+	codespell -L bu,childs,clos,crate,fo,hasnt,nd $$(git ls-files | grep -vE '\.svg$$|^Cargo.lock|^fuzz/|^fixtures/')
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo test --locked --workspace --lib
 	cargo test --locked --test oracle --test corpus --test pages
@@ -79,11 +83,15 @@ test-vm-selinux: build ## those about SELinux, in the same one with SELinux inst
 test-engines: build ## podman, buildah, docker, containerd, CRI with brig; ENGINES=podman RUNTIME=runc TESTS=part
 	@$(SUDO) env RUNTIME='$(RUNTIME)' TESTS='$(TESTS)' scripts/engines.sh $(BRIG) $(TARGET)/engines $(ENGINES)
 
-test: check integration demo ## everything that must pass
+test: check integration demo documents ## everything that must pass
 
 demo: build ## a container of overlay layers, shown from create to delete
 	@scripts/need.sh busybox-static
-	@$(PRIVATE) scripts/demo.sh $(BRIG) $(TARGET)/demo
+	@COLOR=$$([ ! -t 1 ] || echo yes) $(PRIVATE) scripts/demo.sh $(BRIG) $(TARGET)/demo | tee $(TARGET)/demo.txt
+
+documents: demo ## runs the commands of README.md and docs/tour.md, and compares what they print
+	@scripts/need.sh python3 busybox-static
+	@$(SUDO) scripts/documents.py run $(BRIG)
 
 book: build ## docs/how-containers-work.md: runs all its commands, writes it; CHECK=1 only checks
 	@$(SUDO) scripts/engines.sh $(BRIG) $(TARGET)/engines book

@@ -11,7 +11,7 @@ bundle=$dir/hello
 root=$dir/run
 output=$dir/output.txt
 id=hello
-[ -t 1 ] && bold=$'\e[1m' green=$'\e[32m' red=$'\e[31m' plain=$'\e[0m' || bold='' green='' red='' plain=''
+[ -t 1 ] || [ "${COLOR:-}" = yes ] && bold=$'\e[1m' green=$'\e[32m' red=$'\e[31m' plain=$'\e[0m' || bold='' green='' red='' plain=''
 
 part() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
 ok() { printf '  %sok%s  %s\n' "$green" "$plain" "$*"; }
@@ -97,7 +97,7 @@ sed 's/^/  /' "$dir/state.txt"
 pid=$(sed -n 's/.*"pid": *\([0-9]*\).*/\1/p' "$dir/state.txt")
 pid_namespace=$(readlink "/proc/$pid/ns/pid")
 is "created, not yet running" grep -q '"status": *"created"' "$dir/state.txt"
-is "its first process is there: $pid" has_processes
+is "its first process exists: $pid" has_processes
 is "it has cgroups of its own: $(cgroups | wc -l)" has_cgroups
 
 part "Start: the container speaks"

@@ -10,6 +10,7 @@ use crate::image::flags::{FLAGS, Flags, no_ports};
 use crate::launch::create::{Driver, Options};
 use crate::launch::exec;
 use crate::log::{Format, Level};
+use crate::plan::exec::ProcessOptions;
 use crate::plan::rootfs::RootOptions;
 use clap::ArgMatches;
 use std::path::PathBuf;
@@ -291,13 +292,10 @@ fn update_options(matches: &ArgMatches) -> update::Options {
 
 fn exec_options(matches: &ArgMatches, globals: &Globals) -> exec::Options {
     let texts = |name| matches.get_many::<String>(name).into_iter().flatten().cloned().collect();
-    exec::Options {
-        root: globals.root.clone(),
-        id: text(matches, "id").unwrap_or_default(),
+    let process = ProcessOptions {
         args: texts("args"),
-        process: path(matches, "process"),
+        file: path(matches, "process"),
         tty: matches.get_flag("tty"),
-        console_socket: path(matches, "console-socket"),
         apparmor: text(matches, "apparmor"),
         process_label: text(matches, "process-label"),
         cwd: text(matches, "cwd"),
@@ -312,11 +310,17 @@ fn exec_options(matches: &ArgMatches, globals: &Globals) -> exec::Options {
         capabilities: texts("cap"),
         no_new_privileges: matches.get_flag("no-new-privs"),
         detach: matches.get_flag("detach"),
+        preserve_fds: number(matches, "preserve-fds"),
+    };
+    exec::Options {
+        root: globals.root.clone(),
+        id: text(matches, "id").unwrap_or_default(),
+        process,
+        console_socket: path(matches, "console-socket"),
         pid_file: path(matches, "pid-file"),
         cgroups: texts("cgroup"),
-        ignore_paused: matches.get_flag("ignore-paused"),
         pidfd_socket: path(matches, "pidfd-socket"),
-        preserve_fds: number(matches, "preserve-fds"),
+        ignore_paused: matches.get_flag("ignore-paused"),
     }
 }
 

@@ -88,17 +88,17 @@ fn what_exec_executes_is_left_alone() {
     let line = "brig exec -user 5:6 -e A=1 x ls -la -debug --user";
     let Parsed::Run(_, command) = parse_line(line) else { panic!() };
     let Command::Exec(options) = *command else { panic!("{line}") };
-    assert_eq!(options.args, ["ls", "-la", "-debug", "--user"]);
-    assert_eq!(options.user.as_deref(), Some("5:6"));
+    assert_eq!(options.process.args, ["ls", "-la", "-debug", "--user"]);
+    assert_eq!(options.process.user.as_deref(), Some("5:6"));
     let Parsed::Run(_, command) = parse_line("brig exec x -- ls --") else { panic!() };
     let Command::Exec(options) = *command else { panic!() };
-    assert_eq!(options.args, ["ls", "--"]);
+    assert_eq!(options.process.args, ["ls", "--"]);
     let Parsed::Run(_, command) = parse_line("brig exec --detach=false x -t --user 5 true") else {
         panic!()
     };
     let Command::Exec(options) = *command else { panic!() };
-    assert_eq!(options.args, ["-t", "--user", "5", "true"]);
-    assert!(!options.tty && options.user.is_none());
+    assert_eq!(options.process.args, ["-t", "--user", "5", "true"]);
+    assert!(!options.process.tty && options.process.user.is_none());
 }
 
 #[test]

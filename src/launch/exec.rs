@@ -2,9 +2,6 @@
 //! namespace is joined by the parent, for its children, and everything else by the child itself.
 
 mod child;
-mod user;
-
-pub use user::parse_user;
 
 use self::child::{Target, become_process, join};
 use super::agent::Agent;
@@ -15,28 +12,21 @@ use crate::cgroup::{Entry, not_born};
 use crate::deadline;
 use crate::fault;
 use crate::log::Log;
-use crate::plan::delegate;
-use crate::plan::process::Process;
+use crate::plan::exec::{Container, ExecPlan, ProcessOptions};
 use crate::process::console;
 use crate::process::proc::Proc;
 use crate::process::socket::{self, Socket};
 use crate::process::{affinity, stdio};
 use crate::rdt::Rdt;
-use crate::seccomp::Filter;
-use crate::spec::{self, At};
 use crate::state::{self, Dir, NotFound, PidFile, State, Status};
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
-use oci_spec::runtime::LinuxSeccomp;
-use serde::Deserialize;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 use sys::clone::{Side, clone3};
-use sys::misc::STANDARD_FDS;
-use sys::tty;
-use sys::{Errno, cred, errno_of, signal};
+use sys::{Errno, errno_of, signal};
 
 /// What exec is told on the command line.
 #[derive(Debug, Default)]
@@ -45,32 +35,10 @@ pub struct Options {
     pub root: PathBuf,
     /// The container's name.
     pub id: String,
-    /// Program and arguments.
-    pub args: Vec<String>,
-    /// A file with all of `process` as JSON, instead of arguments.
-    pub process: Option<PathBuf>,
-    /// It gets a terminal.
-    pub tty: bool,
+    /// What the process is.
+    pub process: ProcessOptions,
     /// Where to send the terminal's other side.
     pub console_socket: Option<PathBuf>,
-    /// Instead of the container's AppArmor profile.
-    pub apparmor: Option<String>,
-    /// Instead of the container's SELinux label.
-    pub process_label: Option<String>,
-    /// Instead of the container's working directory.
-    pub cwd: Option<String>,
-    /// `NAME=value`, after the container's.
-    pub env: Vec<String>,
-    /// `UID[:GID]`.
-    pub user: Option<String>,
-    /// Supplementary groups beside the container's.
-    pub additional_gids: Vec<u32>,
-    /// Capabilities beside the container's.
-    pub capabilities: Vec<String>,
-    /// execve grants nothing.
-    pub no_new_privileges: bool,
-    /// Do not wait for the process.
-    pub detach: bool,
     /// Where to write its pid.
     pub pid_file: Option<PathBuf>,
     /// `[CONTROLLERS:]PATH` below the container's cgroup.
@@ -79,8 +47,6 @@ pub struct Options {
     pub pidfd_socket: Option<PathBuf>,
     /// Even if the container is frozen.
     pub ignore_paused: bool,
-    /// How many descriptors after stderr the process inherits.
-    pub preserve_fds: u32,
 }
 
 /// Runs a process in a container. The result is what brig exits with: the process's own code, or 0
@@ -111,13 +77,15 @@ pub fn exec(options: &Options, log: &mut Log) -> Result<i32> {
             path.display()
         );
     }
-    let process = plan(options, &dir, &state, log)?;
+    let plan = plan(options, &dir, &state)?;
+    let process = &plan.process;
+    stdio::seclude(0, process.preserved_fds)?;
+    plan.warnings.iter().for_each(|warning| log.warn(warning));
+    process.notes().for_each(|note| log.debug(format_args!("{note}")));
     // Nothing in a container is to inherit it.
     drop(dir);
     let by_systemd = options.cgroups.is_empty() && state.cgroup.only_systemd_moves_in()?;
-    // The relay is not asked twice, as below.
-    let delegated = state.annotations.contains_key(delegate::ANNOTATION);
-    let beside = options.cgroups.is_empty() && (delegated || is_relayed(&process)?);
+    let beside = options.cgroups.is_empty() && plan.beside_init;
     let entry = match by_systemd {
         true => Entry::default(),
         false => match beside.then(|| state.cgroup.beside(state.pid)) {
@@ -129,12 +97,13 @@ pub fn exec(options: &Options, log: &mut Log) -> Result<i32> {
     let pid_file = options.pid_file.as_deref().map(PidFile::open).transpose()?;
     let pidfd_socket = Socket::of_flag("--pidfd-socket", options.pidfd_socket.as_deref())?;
     let terminal = process.terminal.is_some();
-    let console = console::way(terminal, options.console_socket.as_deref(), options.detach)?;
+    let console =
+        console::way(terminal, options.console_socket.as_deref(), options.process.detach)?;
     let console_end = console.child.as_ref();
-    let child = match spawn(&state, &init, &process, &entry, console_end, by_systemd) {
+    let child = match spawn(&state, &init, &plan, &entry, console_end, by_systemd) {
         Err(error) if options.cgroups.is_empty() && errno_of(&error) == Some(Errno::EBUSY) => {
             let entry = state.cgroup.beside(state.pid)?.entry()?;
-            spawn(&state, &init, &process, &entry, console_end, by_systemd)?
+            spawn(&state, &init, &plan, &entry, console_end, by_systemd)?
         }
         child => child?,
     };
@@ -142,11 +111,11 @@ pub fn exec(options: &Options, log: &mut Log) -> Result<i32> {
     let told = placed.and_then(|()| {
         pidfd_socket.map_or(Ok(()), |socket| socket.send(child.pidfd.as_fd(), "setns"))
     });
-    let agent = Agent::of(&process, state.for_hooks(status, state.pid));
+    let agent = Agent::of(process, state.for_hooks(status, state.pid));
     let own = console.own.as_ref();
     let served = told.and_then(|()| child.serve(pid_file, own, agent.as_ref()));
     match served {
-        Ok(_) if options.detach => Ok(0),
+        Ok(_) if options.process.detach => Ok(0),
         Ok(mut carrier) => foreground::wait(&child.pidfd, carrier.as_mut(), None),
         Err(error) => {
             child.end();
@@ -155,123 +124,13 @@ pub fn exec(options: &Options, log: &mut Log) -> Result<i32> {
     }
 }
 
-/// The part of config.json that exec needs: the process, and what holds for all of the container's.
-#[derive(Deserialize)]
-struct Snapshot {
-    process: spec::Process,
-    linux: Option<Filtered>,
-}
-
-#[derive(Deserialize)]
-struct Filtered {
-    seccomp: Option<LinuxSeccomp>,
-}
-
-fn snapshot(dir: &Dir) -> Result<Snapshot> {
-    Ok(serde_json::from_slice(&dir.read("config.json")?)?)
-}
-
-/// The container's own process, with what the command line changes of it, or the file's.
-fn plan(options: &Options, dir: &Dir, state: &State, log: &mut Log) -> Result<Process> {
-    let user = state.has_namespace(libc::CLONE_NEWUSER);
-    let mut warnings = Vec::new();
-    let (mut process, linux) = match &options.process {
-        Some(path) => {
-            let Snapshot { process, linux } = snapshot(dir)?;
-            (from_file(path, process, user, &mut warnings)?, linux)
-        }
-        None => {
-            let Snapshot { process, linux } = snapshot(dir)?;
-            (Process::new(&changed(process, options)?, user, &mut warnings)?, linux)
-        }
+fn plan(options: &Options, dir: &Dir, state: &State) -> Result<ExecPlan> {
+    let container = Container {
+        config: &dir.read("config.json")?,
+        annotations: &state.annotations,
+        has_user_namespace: state.has_namespace(libc::CLONE_NEWUSER),
     };
-    let seccomp = linux.and_then(|linux| linux.seccomp);
-    process.filter = Filter::of(seccomp.as_ref(), &state.annotations, &mut Vec::new())?;
-    if let (Some(terminal), false) = (&mut process.terminal, options.detach) {
-        // Now, for the process runs before brig has its other side.
-        let own = STANDARD_FDS.into_iter().find_map(|fd| tty::size(fd).ok());
-        terminal.size = terminal.size.or(own);
-        terminal.carried = true;
-    }
-    process.keeps_original_groups(&state.annotations);
-    process.preserved_fds = options.preserve_fds;
-    stdio::seclude(0, options.preserve_fds)?;
-    warnings.iter().for_each(|warning| log.warn(warning));
-    process.notes().for_each(|note| log.debug(format_args!("{note}")));
-    Ok(process)
-}
-
-/// The process of `--process FILE`. Errors tell their place in that file.
-fn from_file(
-    path: &Path,
-    own: spec::Process,
-    user: bool,
-    warnings: &mut Vec<String>,
-) -> Result<Process> {
-    let read = || spec::read(File::open(path)?);
-    let text = read().with_context(|| path.display().to_string())?;
-    let name = path.display().to_string();
-    let document = spec::Document { name: &name, shape: spec::shape::PROCESS, text: &text };
-    let locate = |at: &mut At| at.locate_in_part(name.clone(), "process.", &text);
-    let mut found = Vec::new();
-    let process = document
-        .parse(warnings)
-        .and_then(|(spec, _)| Process::new(&confined(spec, own), user, &mut found));
-    warnings.extend(found.iter().map(|warning| spec::located_warning(warning, locate)));
-    process.map_err(|mut error| {
-        error.downcast_mut::<At>().map(locate);
-        error
-    })
-}
-
-/// What bounds the container's own process bounds this one too, where the file does not say otherwise:
-/// with no label of its own it would run under brig's.
-fn confined(mut process: spec::Process, own: spec::Process) -> spec::Process {
-    let given = |label: Option<String>| label.filter(|label| !label.is_empty());
-    process.apparmor_profile = given(process.apparmor_profile).or(own.apparmor_profile);
-    process.selinux_label = given(process.selinux_label).or(own.selinux_label);
-    process.capabilities = process.capabilities.or(own.capabilities);
-    process.user.umask = process.user.umask.or(own.user.umask);
-    process.oom_score_adj = process.oom_score_adj.or(own.oom_score_adj);
-    process.scheduler = process.scheduler.or(own.scheduler);
-    process.io_priority = process.io_priority.or(own.io_priority);
-    process.exec_cpu_affinity = process.exec_cpu_affinity.or(own.exec_cpu_affinity);
-    if process.rlimits.is_empty() {
-        process.rlimits = own.rlimits;
-    }
-    process
-}
-
-/// The flags, over what the config says.
-fn changed(mut process: spec::Process, options: &Options) -> Result<spec::Process> {
-    ensure!(!options.args.is_empty(), "nothing to execute: give a program, or --process FILE");
-    process.args.clone_from(&options.args);
-    process.terminal = options.tty;
-    process.env.extend_from_slice(&options.env);
-    process.no_new_privileges |= options.no_new_privileges;
-    process.user.additional_gids.extend_from_slice(&options.additional_gids);
-    let own = |flag: &Option<String>| flag.clone().filter(|text| !text.is_empty());
-    process.apparmor_profile = own(&options.apparmor).or(process.apparmor_profile);
-    process.selinux_label = own(&options.process_label).or(process.selinux_label);
-    if let Some(cwd) = options.cwd.as_ref().filter(|cwd| !cwd.is_empty()) {
-        process.cwd.clone_from(cwd);
-    }
-    if let Some(user) = &options.user {
-        let (uid, gid) = parse_user(user).with_context(|| format!("--user {user:?}"))?;
-        process.user.uid = uid;
-        process.user.gid = gid.unwrap_or(process.user.gid);
-    }
-    if !options.capabilities.is_empty() {
-        // Never inheritable unless the config has it so (CVE-2022-29162), and ambient only what is.
-        let sets = process.capabilities.get_or_insert_default();
-        if !sets.inheritable.is_empty() {
-            sets.ambient.extend_from_slice(&options.capabilities);
-        }
-        for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted] {
-            set.extend_from_slice(&options.capabilities);
-        }
-    }
-    Ok(process)
+    ExecPlan::new(&options.process, &container)
 }
 
 /// The process, brig's child.
@@ -284,11 +143,12 @@ struct Child {
 fn spawn(
     state: &State,
     init: &OwnedFd,
-    process: &Process,
+    plan: &ExecPlan,
     entry: &Entry,
     console: Option<&Socket>,
     by_systemd: bool,
 ) -> Result<Child> {
+    let process = &plan.process;
     let root = match state.has_namespace(libc::CLONE_NEWNS) {
         true => None,
         // Without a mount namespace of its own it is only chrooted.
@@ -303,8 +163,7 @@ fn spawn(
     foreground::forwarded().thread_block().context("block signals")?;
     affinity::before_cgroup(process)?;
     let into = entry.into.as_ref().map(AsFd::as_fd);
-    let relayed = is_relayed(process)?;
-    let side = match relayed {
+    let side = match plan.relayed {
         true => spawn::relay(0, into, false, process.oom_score_adj, || {
             // Nobody can be born in a cgroup from a namespace that does not have brig's own.
             join(init, state.namespaces & !libc::CLONE_NEWCGROUP)
@@ -318,7 +177,7 @@ fn spawn(
         Side::Parent(pid, pidfd) => Ok(Child { pid, pidfd, channel }),
         Side::Child(birth) => {
             drop(channel);
-            let late = if relayed { libc::CLONE_NEWCGROUP } else { !libc::CLONE_NEWPID };
+            let late = if plan.relayed { libc::CLONE_NEWCGROUP } else { !libc::CLONE_NEWPID };
             let kinds = state.namespaces & late;
             let target =
                 Target { state, init, kinds, root, proc, class: &class, console, by_systemd };
@@ -328,11 +187,6 @@ fn spawn(
             sys::exit(255)
         }
     }
-}
-
-/// Only root may join a pid namespace from outside the user namespace that it belongs to.
-fn is_relayed(process: &Process) -> Result<bool> {
-    Ok(process.in_user_namespace && !cred::is_privileged()?)
 }
 
 impl Child {

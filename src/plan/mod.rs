@@ -7,6 +7,7 @@ pub mod delegate;
 pub mod destination;
 pub mod device_rules;
 pub mod devices;
+pub mod exec;
 pub mod extra_mounts;
 pub mod idmap;
 pub mod idmap_option;

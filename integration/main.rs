@@ -1,4 +1,6 @@
-//! The real runtime against the real kernel: one module per feature, names are claims.
+//! The real runtime against the real kernel: one folder for each room of `src/`, one module for
+//! each feature, names are claims.
+//! docs/ and `TESTS=` name tests without the room: module names are unique.
 //!
 //! `make integration` builds the static process that runs in the containers and starts this as root.
 //! `BRIG=/path` tests another binary, also another runtime: what only brig has is skipped then.
@@ -13,89 +15,27 @@
     clippy::disallowed_methods,
     reason = "not brig: threads and writes are what tests are made of"
 )]
+#![allow(clippy::module_inception, reason = "a room's first feature often has the room's name")]
 
-mod agent;
-mod annotations;
-mod apparmor;
-mod binds;
-mod bus;
-mod cgroup_v2;
-mod cgroups;
+mod cgroup;
 mod cli;
-mod command;
-mod config_keys;
-mod console;
-mod controllers;
-mod crash;
-mod cve_binary;
-mod cve_exec;
-mod cve_mounts;
-mod delegate;
-mod devices;
-mod ends;
-mod engine_words;
-mod engines;
-mod exec;
-mod exec_cgroup;
-mod facts;
-mod faults;
-mod freeze;
-mod guard;
-mod hangs;
-mod hooks;
-mod host;
-mod ia32;
-mod idmap;
-mod images;
-mod images_commit;
-mod images_diff;
-mod images_flags;
-mod images_hostile;
-mod images_limits;
-mod images_peers;
-mod images_shapes;
-mod images_store;
-mod inherited;
-mod invalid;
-mod kill;
-mod layout;
-mod lifecycle;
-mod live_mounts;
-mod manager;
-mod mounts;
-mod namespaces;
-mod netdev;
-mod old_kernel;
-mod overlay;
-mod pid_file;
+mod cmd;
+mod helpers;
+mod image;
+mod launch;
+mod plan;
 mod process;
-mod ps;
-mod records;
-mod robust;
-mod rootless;
-mod rootless_nested;
-mod rootless_refused;
-mod run;
-mod sandbox;
-mod sched;
-mod screen;
+mod resilience;
+mod rootfs;
 mod seccomp;
-mod seccomp_hostile;
-mod selinux;
-mod service;
-mod session;
-mod soak;
+mod security;
 mod spec;
-mod stats;
-mod stuck;
+mod state;
+mod sys;
 mod systemd;
-mod terminal;
-mod trace;
-mod tracer;
-mod tree;
-mod update;
-mod update_refused;
-mod userns;
+
+// What tests of several rooms use is named without its room: `crate::sandbox`, `crate::freeze`.
+use {cgroup::*, cmd::*, helpers::*, image::*, launch::*};
 
 /// Runs before `main`, while there is one thread: every test thread inherits a mount namespace that
 /// dies with this process, so no mount of a test, whatever goes wrong, ever reaches the host.

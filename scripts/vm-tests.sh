@@ -42,7 +42,7 @@ tests=("$@")
 if [ -n "$flavour" ] && [ "${LSM:-}" = selinux ] && [ $# = 0 ]; then
     tests=(selinux::)
 elif [ -n "$flavour" ] && [ $# = 0 ]; then
-    tests=(cgroup systemd rootless session:: apparmor exec:: lifecycle:: kill::)
+    tests=(cgroups cgroup_ _cgroup systemd rootless session:: apparmor exec:: lifecycle:: kill::)
 fi
 
 payload=$(mktemp -d "$VM_CACHE/payload.XXXXXX")

@@ -212,7 +212,7 @@ fn a_container_of_0_1_goes_on_with_every_command() {
     sandbox.script("sleep 60").create();
     let path = sandbox.state_root().join(&sandbox.id).join("state.json");
     let mut state: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-    let model = include_str!("../fixtures/states/0.1/plain.json");
+    let model = include_str!("../../fixtures/states/0.1/plain.json");
     as_of_0_1(&mut state, &serde_json::from_str(model).unwrap());
     assert!(state.get("version").is_none() && state.get("cgroup").is_some(), "{state}");
     fs::write(&path, state.to_string()).unwrap();

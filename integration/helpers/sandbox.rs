@@ -113,12 +113,12 @@ pub struct Sandbox {
 impl Sandbox {
     /// With the configuration that engines use by default.
     pub fn new() -> Sandbox {
-        Sandbox::with(include_str!("../fixtures/bundles/full/config.json"))
+        Sandbox::with(include_str!("../../fixtures/bundles/full/config.json"))
     }
 
     /// With two namespaces and /proc, no more.
     pub fn minimal() -> Sandbox {
-        Sandbox::with(include_str!("../fixtures/bundles/minimal/config.json"))
+        Sandbox::with(include_str!("../../fixtures/bundles/minimal/config.json"))
     }
 
     fn with(config: &str) -> Sandbox {
@@ -126,7 +126,10 @@ impl Sandbox {
         host::is_private().unwrap_or_else(|why| panic!("{why}"));
         // Of one length, so that none is the beginning of another.
         let id = format!("bt{}-{:04}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let test = std::thread::current().name().unwrap_or("main").replace("::", "-");
+        // Without the room, for addresses of sockets in this directory have 107 bytes at most.
+        let thread = std::thread::current();
+        let test = thread.name().unwrap_or("main");
+        let test = test.split_once("::").map_or(test, |(_, test)| test).replace("::", "-");
         let dir = crate::guard::test_dir().join(format!("{test}-{id}"));
         let sandbox = Sandbox { id, dir, calls: AtomicUsize::new(0) };
         fs::create_dir_all(sandbox.rootfs().join("bin")).unwrap();

@@ -1,0 +1,12 @@
+//! cgroups: which ones, their limits, freezing, figures.
+
+pub mod cgroup_v2;
+pub mod cgroups;
+pub mod controllers;
+pub mod delegate;
+pub mod exec_cgroup;
+pub mod freeze;
+pub mod manager;
+pub mod stats;
+pub mod update;
+pub mod update_refused;

@@ -1,0 +1,7 @@
+//! Commands, and the life of a container through them.
+
+pub mod exec;
+pub mod kill;
+pub mod lifecycle;
+pub mod ps;
+pub mod run;

@@ -1,0 +1,11 @@
+//! Images: unpacked, run, committed, damaged, hostile.
+
+pub mod images;
+pub mod images_commit;
+pub mod images_diff;
+pub mod images_flags;
+pub mod images_hostile;
+pub mod images_limits;
+pub mod images_peers;
+pub mod images_shapes;
+pub mod images_store;

@@ -1,0 +1,12 @@
+//! How a container comes to be: namespaces, ids, hooks, descriptors, and callers who are not root.
+
+pub mod hooks;
+pub mod inherited;
+pub mod namespaces;
+pub mod netdev;
+pub mod rootless;
+pub mod rootless_nested;
+pub mod rootless_refused;
+pub mod service;
+pub mod terminal;
+pub mod userns;

@@ -1,0 +1,6 @@
+//! `linux.seccomp` in force.
+
+pub mod agent;
+pub mod ia32;
+pub mod seccomp;
+pub mod seccomp_hostile;

@@ -1,0 +1,4 @@
+//! State directories and pid files.
+
+pub mod pid_file;
+pub mod records;

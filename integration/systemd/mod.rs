@@ -1,0 +1,5 @@
+//! Cgroups that systemd manages.
+
+pub mod bus;
+pub mod session;
+pub mod systemd;

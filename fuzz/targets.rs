@@ -14,10 +14,10 @@ use brig::image::unpack::{Rights, unpack};
 use brig::image::warnings::Warnings;
 use brig::image::{change, reference, tree, user};
 use brig::launch::protocol::Message;
+use brig::plan::Plan;
 use brig::plan::exec::parse_user;
 use brig::plan::mounts::{self, Kind};
 use brig::plan::rootfs::RootOptions;
-use brig::plan::{Plan, idmap};
 use brig::process::passwd;
 use brig::seccomp::Filter;
 use brig::seccomp::arch::Arch;
@@ -84,7 +84,7 @@ pub fn config(bytes: &[u8]) {
                 inside(path.as_bytes());
             }
             // The kernel takes a map in one write of less than a page.
-            assert!(idmap::to_text(&plan.id_maps.uids).len() < 4096);
+            assert!(sys::idmap::to_text(&plan.id_maps.uids).len() < 4096);
         }
         Err(error) => readable(&config.located(error)),
     }

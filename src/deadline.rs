@@ -1,6 +1,6 @@
 //! Every wait of brig has a deadline, and all of them stand here.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The container's own set-up, from clone to ready, without hooks: mounts of slow devices included.
 pub const SETUP: Duration = Duration::from_secs(120);
@@ -39,9 +39,3 @@ pub const SOCKET: Duration = Duration::from_secs(10);
 pub const BUS: Duration = Duration::from_secs(10);
 /// A job of systemd's, to start or to stop a unit, is done after this.
 pub const JOB: Duration = Duration::from_secs(30);
-
-/// What is left until `end`, in milliseconds for poll(2), rounded up; 0 when it has passed.
-pub fn left(end: Instant) -> u16 {
-    let left = end.saturating_duration_since(Instant::now()).as_micros().div_ceil(1000);
-    u16::try_from(left).unwrap_or(u16::MAX)
-}

@@ -282,7 +282,7 @@ fn attend(
             // Without one, a second look at the hook.
             PollFd::new(interrupt.unwrap_or(pidfd.as_fd()), PollFlags::POLLIN),
         ];
-        let ready = poll(&mut fds, deadline::left(end));
+        let ready = poll(&mut fds, sys::poll::left(end));
         if ready != Err(Errno::EINTR) {
             ready.context("poll")?;
         }

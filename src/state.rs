@@ -16,7 +16,7 @@ pub mod record;
 mod removal;
 
 pub use init::{open_init, own_start_time, pidfs_inode, start_time};
-pub use pid_file::{PidFile, write_atomically, write_pid_file};
+pub use pid_file::{PidFile, write_pid_file};
 pub use record::{Found, NotBrigs, Record, VERSION, all};
 
 use crate::cgroup::Cgroup;

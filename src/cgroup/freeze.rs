@@ -10,7 +10,6 @@
 use super::hierarchy::read;
 use super::remove::{describe, gone, run_state};
 use super::{Cgroup, Dir, tree};
-use crate::deadline;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::poll::{PollFd, PollFlags, poll};
 use std::fs::{File, OpenOptions};
@@ -215,7 +214,7 @@ impl Dir {
             if text[..length].split(|&byte| byte == b'\n').any(|line| line == b"frozen 1") {
                 return Ok(true);
             }
-            match poll(&mut [PollFd::new(events.as_fd(), PollFlags::POLLPRI)], deadline::left(end))
+            match poll(&mut [PollFd::new(events.as_fd(), PollFlags::POLLPRI)], sys::poll::left(end))
             {
                 Ok(0) if Instant::now() >= end => {
                     let channel = |thread| read(format!("/proc/{thread}/wchan").as_ref());

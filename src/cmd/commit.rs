@@ -6,7 +6,8 @@ use crate::image::commit::{self, About, Ids, Packed};
 use crate::image::guard::Guard;
 use crate::image::layout::{self, Layout};
 use crate::image::store::{Store, default_path};
-use crate::image::{bundle, change, digest::Digest, upper};
+use crate::image::{change, digest::Digest, upper};
+use crate::launch::own_bundle::user_namespace;
 use crate::log::{self, Log};
 use crate::plan::idmap;
 use crate::plan::overlay::{IDMAP, IMAGE};
@@ -17,6 +18,7 @@ use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+use sys::idmap::IdMap;
 
 /// What commit is told on the command line.
 #[derive(Debug)]
@@ -100,12 +102,12 @@ fn standing_still<T>(
 fn ids(state: &State, dir: &Dir) -> Result<Ids> {
     let mapped = state.has_namespace(libc::CLONE_NEWUSER)
         && !state.annotations.contains_key(IDMAP)
-        && bundle::maps().is_none();
+        && user_namespace().is_none();
     if !mapped {
         return Ok((Vec::new(), Vec::new()));
     }
     let config: serde_json::Value = serde_json::from_slice(&dir.read("config.json")?)?;
-    let read = |field: &str| -> Result<Vec<idmap::IdMap>> {
+    let read = |field: &str| -> Result<Vec<IdMap>> {
         let maps: Vec<_> = serde_json::from_value(config["linux"][field].clone())
             .with_context(|| format!("its ids: linux.{field}"))?;
         idmap::read(&maps, &format!("linux.{field}"))

@@ -2,7 +2,8 @@
 
 use crate::cli::ListFormat;
 use crate::image::changes::{Change, Upper, What};
-use crate::image::{bundle, upper, worker};
+use crate::image::{upper, worker};
+use crate::launch::own_bundle::user_namespace;
 use crate::log;
 use crate::state::{Dir, NotFound, State};
 use anyhow::{Context, Result, anyhow};
@@ -32,10 +33,10 @@ pub fn diff(root: &Path, id: &str, format: ListFormat) -> Result<()> {
 
 /// In a user namespace with the caller's ids, where these are not root's.
 pub fn with_rights(go: impl FnOnce() -> Result<()>) -> Result<()> {
-    match bundle::maps() {
+    match user_namespace() {
         None => go(),
-        Some(maps) => {
-            worker::spawn(Some(&maps), |_| go().map(|()| Vec::new()))?.wait(|_| ()).map(drop)
+        Some(user) => {
+            worker::spawn(Some(&user), |_| go().map(|()| Vec::new()))?.wait(|_| ()).map(drop)
         }
     }
 }

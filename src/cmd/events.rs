@@ -3,7 +3,6 @@
 
 use crate::cgroup::oom::Watch;
 use crate::cgroup::stat;
-use crate::deadline::left;
 use crate::log;
 use crate::rdt;
 use crate::state::{self, Dir, NotFound, State};
@@ -14,6 +13,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use sys::Errno;
+use sys::poll::left;
 
 /// What stands on the command line.
 #[derive(Debug)]

@@ -4,7 +4,8 @@ use crate::cli::ListFormat;
 use crate::image::digest::Digest;
 use crate::image::store::{Store, default_path};
 use crate::image::usage::{self, Contents};
-use crate::image::{bundle, worker};
+use crate::image::worker;
+use crate::launch::own_bundle::user_namespace;
 use crate::log;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -75,9 +76,9 @@ pub fn gc(store: Option<&Path>, all: bool, dry_run: bool) -> Result<()> {
 pub(super) fn with_store(path: Option<&Path>, go: impl FnOnce(&Store) -> Result<()>) -> Result<()> {
     let path: PathBuf = path.map_or_else(default_path, |path| Ok(path.to_owned()))?;
     let go = || Store::open(Some(&path)).and_then(|store| go(&store));
-    let done = match bundle::maps() {
+    let done = match user_namespace() {
         None => go(),
-        Some(maps) => worker::spawn(Some(&maps), |_| go().map(|()| Vec::new()))
+        Some(user) => worker::spawn(Some(&user), |_| go().map(|()| Vec::new()))
             .and_then(|worker| worker.wait(|_| ()).map(drop)),
     };
     done.with_context(|| format!("store {}", path.display()))

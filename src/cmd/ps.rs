@@ -2,7 +2,6 @@
 
 use crate::cli::ListFormat;
 use crate::deadline;
-use crate::launch::foreground::readable;
 use crate::log;
 use crate::state::{Dir, NotFound};
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -13,6 +12,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Instant;
+use sys::poll::readable;
 use sys::signal;
 
 /// Prints the pids as JSON, or those lines of the host's `ps OPTIONS` that are about them.

@@ -1,11 +1,11 @@
 //! spec: writes a config.json to start from.
 
 use crate::cgroup::{Version, hierarchy};
-use crate::plan::idmap::IdMap;
 use crate::process::subids;
 use anyhow::{Context, Result, bail, ensure};
 use std::io::Write;
 use std::path::Path;
+use sys::idmap::IdMap;
 
 /// A config that this brig runs, given a `rootfs` with a shell.
 const DEFAULT: &str = include_str!("default-config.json");

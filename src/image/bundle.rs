@@ -8,12 +8,11 @@ use super::store::{ImageRecord, Store, UseRecord, write_record};
 use super::unpack::Rights;
 use super::view::View;
 use super::{init_layer, layers, reference, tree, worker};
-use crate::plan::idmap::IdMaps;
-use crate::process::subids;
-use crate::state::write_atomically;
+use crate::launch::own_bundle::user_namespace;
 use anyhow::{Context, Result, bail};
 use nix::sys::stat::{Mode, SFlag};
 use std::path::{Path, PathBuf};
+use sys::file::write_atomically;
 use sys::{cred, misc};
 
 /// A bundle to be made.
@@ -46,10 +45,10 @@ pub struct Request<'a> {
 
 /// Makes a bundle. With root's rights right here, else in a user namespace with the caller's ids.
 pub fn make(store: &Path, request: &Request<'_>, warn: &mut dyn FnMut(&str)) -> Result<()> {
-    let Some(maps) = maps() else {
+    let Some(user) = user_namespace() else {
         return make_here(store, request, warn);
     };
-    let worker = worker::spawn(Some(&maps), |reporter| {
+    let worker = worker::spawn(Some(&user), |reporter| {
         let mut said = Ok(());
         make_here(store, request, &mut |text| {
             if let Err(error) = reporter.warn(text) {
@@ -61,18 +60,13 @@ pub fn make(store: &Path, request: &Request<'_>, warn: &mut dyn FnMut(&str)) -> 
     worker?.wait(warn).map(drop)
 }
 
-/// The ids of who has none of root's: all work on the store is done with these.
-pub fn maps() -> Option<IdMaps> {
-    (!nix::unistd::geteuid().is_root()).then(subids::own_maps)
-}
-
 /// Removes a tree of the store, with the rights that making it took.
 pub fn remove_tree(path: &Path) -> Result<()> {
-    match maps() {
+    match user_namespace() {
         None => tree::remove_path(path),
-        Some(maps) => {
+        Some(user) => {
             let remove = |_: &worker::Reporter| tree::remove_path(path).map(|()| Vec::new());
-            worker::spawn(Some(&maps), remove)?.wait(|_| ()).map(drop)
+            worker::spawn(Some(&user), remove)?.wait(|_| ()).map(drop)
         }
     }
 }

@@ -12,8 +12,6 @@ use super::tar_writer::{File, Writer, ensure_no_whiteout};
 use super::view::Found;
 use super::walk::{self, Merged};
 use super::whiteout::{OPAQUE, PREFIX};
-use crate::log;
-use crate::plan::idmap::IdMap;
 use anyhow::{Context, Result, bail, ensure};
 use flate2::{Compression, GzBuilder};
 use nix::fcntl::OFlag;
@@ -22,6 +20,7 @@ use ruzstd::encoding::{CompressionLevel, compress};
 use serde_json::{Value, json};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use sys::idmap::IdMap;
 
 /// How a layer is packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -313,9 +312,9 @@ fn created() -> Result<String> {
     match std::env::var("SOURCE_DATE_EPOCH") {
         Ok(seconds) if !seconds.is_empty() => {
             let seconds = seconds.parse().context("SOURCE_DATE_EPOCH is no number of seconds")?;
-            Ok(log::rfc3339(std::time::Duration::from_secs(seconds)))
+            Ok(sys::time::rfc3339(std::time::Duration::from_secs(seconds)))
         }
-        _ => Ok(log::now()),
+        _ => Ok(sys::time::now()),
     }
 }
 

@@ -6,7 +6,7 @@ use super::store::{Store, default_path, wait_for_lock};
 use super::whiteout;
 use crate::cmd::spec::template;
 use crate::deadline;
-use crate::launch::create::{ABORT, Options};
+use crate::launch::create::Options;
 use crate::state;
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use nix::fcntl::{OFlag, open};
@@ -15,6 +15,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::symlinkat;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use sys::signal::ABORT;
 use sys::{Errno, describe, misc};
 
 /// `--image` of create and run.

@@ -234,7 +234,7 @@ fn unpack_into(
         open: !unpacked.implied.is_empty()
             || !unpacked.links.is_empty()
             || !unpacked.whiteouts.is_empty(),
-        unpacked: crate::log::now(),
+        unpacked: sys::time::now(),
     };
     write_record(&temp.join("layer.json"), &record)
 }
@@ -248,7 +248,7 @@ fn write_lists(temp: &Path, unpacked: &Unpacked) -> Result<()> {
     ] {
         if !list.is_empty() {
             let text: Vec<u8> = list.iter().flat_map(|path| [path, &b"\0"[..]].concat()).collect();
-            crate::state::write_atomically(&temp.join(name), &text)?;
+            sys::file::write_atomically(&temp.join(name), &text)?;
         }
     }
     Ok(())

@@ -5,7 +5,6 @@ use super::digest::Digest;
 use super::guard::Guard;
 use super::manifest::{Descriptor, REF_NAME};
 use super::source::regular_file;
-use crate::state::write_atomically;
 use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
@@ -17,6 +16,7 @@ use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use sys::file::write_atomically;
 use sys::{Errno, misc};
 
 /// Opened for writing; locked as long as it is.

@@ -2,10 +2,6 @@
 //! rights one in a user namespace for all work on the store. No threads: what brig does after that
 //! needs a process with one thread.
 
-use crate::launch::create::ABORT;
-use crate::launch::foreground::readable;
-use crate::launch::prepare::id_maps;
-use crate::plan::idmap::IdMaps;
 use anyhow::{Context, Result, anyhow, bail};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
@@ -13,6 +9,9 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 use sys::clone::{Side, clone3};
+use sys::idmap::{self, NotWritten, UserNamespace};
+use sys::poll::readable;
+use sys::signal::ABORT;
 use sys::{Errno, cred, describe, exit, signal};
 
 /// What a worker says.
@@ -53,32 +52,38 @@ pub fn raise_open_files() -> Result<()> {
     Ok(())
 }
 
-/// Has work done by a new process, with `maps` in a user namespace of its own. The process dies with
-/// its parent.
+/// Has work done by a new process, in a user namespace of its own if that is given. The process dies
+/// with its parent.
 pub fn spawn(
-    maps: Option<&IdMaps>,
+    user: Option<&UserNamespace>,
     work: impl FnOnce(&Reporter) -> Result<Vec<u8>>,
 ) -> Result<Worker> {
     let (ours, theirs) =
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
             .context("socketpair")?;
-    let flags = if maps.is_some() { libc::CLONE_NEWUSER } else { 0 };
+    let flags = if user.is_some() { libc::CLONE_NEWUSER } else { 0 };
     let (pid, pidfd) = match clone3(flags, None)? {
         Side::Parent(pid, pidfd) => (pid, pidfd),
         Side::Child(_) => {
             drop(ours);
             let reporter = Reporter { socket: theirs };
-            exit(i32::from(!reporter.live(maps.is_some(), work)))
+            exit(i32::from(!reporter.live(user.is_some(), work)))
         }
     };
     drop(theirs);
     let worker = Worker { pidfd, socket: ours };
-    if let Some(maps) = maps {
-        id_maps::write(pid, maps, "the ids of your user namespace")
+    if let Some(user) = user {
+        write_maps(pid, user)
             .and_then(|()| send_to(worker.socket.as_fd(), b"G"))
             .inspect_err(|_| worker.kill())?;
     }
     Ok(worker)
+}
+
+fn write_maps(pid: i32, user: &UserNamespace) -> Result<()> {
+    let written = idmap::write(pid, &user.maps, user.explain);
+    let place = |field| format!("the ids of your user namespace.{field}");
+    written.or_else(|NotWritten { field, error }| Err(error).context(place(field)))
 }
 
 impl Reporter {

@@ -178,7 +178,7 @@ fn first_state(
         pidfs_inode: None,
         bundle: bundle.to_owned(),
         rootfs: plan.rootfs.path.clone(),
-        created: crate::log::now(),
+        created: sys::time::now(),
         uid: nix::unistd::geteuid().as_raw(),
         layers: plan.rootfs.overlay.as_ref().map(Overlay::paths),
         annotations: spec.annotations,
@@ -475,15 +475,12 @@ fn is_root(plan: &Plan) -> bool {
     plan.privileged && cred::in_first_user_namespace()
 }
 
-/// Signals that end a brig that waits, after it has put everything back.
-pub const ABORT: [libc::c_int; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
-
 /// Blocks all that foreground run forwards, and SIGCHLD: before there is anything to undo, or to forward to.
 fn block_signals() -> Result<SignalFd> {
     // Ignored, as some callers leave it, it would have the kernel reap the container's process, and
     // nobody could tell how that ended.
     signal::reset(libc::SIGCHLD)?;
     super::foreground::forwarded().thread_block().context("block signals")?;
-    let abort: SigSet = ABORT.iter().filter_map(|&signal| signal.try_into().ok()).collect();
+    let abort: SigSet = signal::ABORT.iter().filter_map(|&signal| signal.try_into().ok()).collect();
     SignalFd::with_flags(&abort, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).context("signalfd")
 }

@@ -1,10 +1,9 @@
 //! The end of a container: everything that create made, and nothing else, is removed.
 
-use super::foreground::readable;
+use super::own_bundle;
 use crate::cgroup;
 use crate::deadline;
 use crate::hooks;
-use crate::image::container;
 use crate::log::Log;
 use crate::rdt::Rdt;
 use crate::state::{self, Dir, State, Status};
@@ -12,6 +11,7 @@ use anyhow::{Result, anyhow, bail, ensure};
 use std::ffi::OsStr;
 use std::os::fd::AsFd;
 use std::time::Instant;
+use sys::poll::readable;
 use sys::{Errno, describe, signal};
 
 /// Removes what a half-made container has left, of which not even a state was written.
@@ -39,7 +39,7 @@ pub fn destroy(dir: Dir, state: &State, force: bool, log: &mut Log) -> Result<()
     state.rdt.as_ref().map_or(Ok(()), Rdt::remove)?;
     if state.own_bundle {
         ensure_in_store(state)?;
-        container::discard(&state.bundle)?;
+        own_bundle::remove(&state.bundle)?;
     }
     dir.remove()?;
     poststop(state, log);

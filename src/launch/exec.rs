@@ -240,7 +240,7 @@ impl Child {
         // It may be dead already; its status is of no interest beside the error that led here.
         let _ = signal::pidfd_send_signal(self.pidfd.as_fd(), libc::SIGKILL);
         let end = Instant::now() + deadline::KILL;
-        if foreground::readable(self.pidfd.as_fd(), end).unwrap_or(false) {
+        if sys::poll::readable(self.pidfd.as_fd(), end).unwrap_or(false) {
             let _ = waitid(Id::PIDFd(self.pidfd.as_fd()), WaitPidFlag::WEXITED);
         }
     }

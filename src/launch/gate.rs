@@ -116,7 +116,7 @@ pub fn release(dir: &Dir, state: &State) -> Result<Outcome> {
 fn read_to_end(fifo: OwnedFd, patience: Duration) -> Result<Vec<u8>> {
     let end = Instant::now() + patience;
     loop {
-        match poll(&mut [PollFd::new(fifo.as_fd(), PollFlags::empty())], deadline::left(end)) {
+        match poll(&mut [PollFd::new(fifo.as_fd(), PollFlags::empty())], sys::poll::left(end)) {
             Ok(0) if Instant::now() >= end => {
                 bail!("no word of the container's execve after {} s", patience.as_secs())
             }

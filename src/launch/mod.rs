@@ -16,6 +16,7 @@ pub mod extra_mounts;
 pub mod foreground;
 pub mod gate;
 mod options;
+pub mod own_bundle;
 mod peer;
 pub mod prepare;
 pub mod protocol;

@@ -51,7 +51,7 @@ impl Peer<'_> {
 
     /// Until there is something to receive at a socket of the child's. Its end is the socket's too.
     pub fn wait_at(&self, socket: BorrowedFd<'_>) -> Result<()> {
-        let sent = super::foreground::readable(socket, self.end)?;
+        let sent = sys::poll::readable(socket, self.end)?;
         ensure!(sent, "waited in vain for the container's process");
         Ok(())
     }
@@ -98,7 +98,7 @@ fn post_mortem(init: &OwnedFd, cgroup: &Cgroup) -> anyhow::Error {
 pub fn reap(init: &OwnedFd) -> Result<WaitStatus> {
     let end = Instant::now() + deadline::KILL;
     ensure!(
-        super::foreground::readable(init.as_fd(), end)?,
+        sys::poll::readable(init.as_fd(), end)?,
         "the container's process is still there {} s after it was killed",
         deadline::KILL.as_secs()
     );

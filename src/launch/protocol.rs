@@ -175,7 +175,7 @@ impl Channel {
     /// What the other side has said, if it has said anything by now that is not a warning.
     pub fn receive_now(&self) -> Option<Message> {
         loop {
-            if !super::foreground::readable(self.fd.as_fd(), Instant::now()).unwrap_or(false) {
+            if !sys::poll::readable(self.fd.as_fd(), Instant::now()).unwrap_or(false) {
                 return None;
             }
             match self.receive() {
@@ -192,7 +192,7 @@ impl Channel {
 
     /// Until the other side says something or is gone.
     pub fn wait_for(&self, end: Instant, what: &str) -> Result<()> {
-        let ready = super::foreground::readable(self.fd.as_fd(), end)?;
+        let ready = sys::poll::readable(self.fd.as_fd(), end)?;
         ensure!(ready, "waited in vain for {what}");
         Ok(())
     }
@@ -203,7 +203,7 @@ impl Channel {
         loop {
             let mut fds =
                 [(self.fd.as_fd()), interrupt].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-            match poll(&mut fds, deadline::left(end)) {
+            match poll(&mut fds, sys::poll::left(end)) {
                 Ok(0) if Instant::now() >= end => {
                     let seconds = deadline::SETUP.as_secs();
                     bail!("the container's process has not finished its set-up after {seconds} s")

@@ -1,11 +1,11 @@
 //! Whose the container's cgroup is, and the one below it that crun's annotation delegates.
 
-use super::idmap::{self, IdMaps};
 use super::namespaces::Namespaces;
 use crate::spec::{Place, Spec};
 use anyhow::{Result, anyhow};
 use std::collections::BTreeMap;
 use std::path::Path;
+use sys::idmap::{self, IdMaps};
 
 /// The cgroup below the container's that it is moved into, and manages.
 pub const ANNOTATION: &str = "run.oci.delegate-cgroup";

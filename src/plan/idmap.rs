@@ -6,62 +6,35 @@ use crate::spec::{Linux, Mount, Place};
 use anyhow::{Result, anyhow, ensure};
 use nix::unistd::{getegid, geteuid};
 use oci_spec::runtime::LinuxIdMapping;
-
-/// The maps of a user namespace.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct IdMaps {
-    /// User ids.
-    pub uids: Vec<IdMap>,
-    /// Group ids.
-    pub gids: Vec<IdMap>,
-}
-
-/// One range of ids.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct IdMap {
-    /// The first id in the container.
-    pub container: u32,
-    /// The first id outside.
-    pub host: u32,
-    /// How many.
-    pub size: u32,
-}
+use sys::idmap::{IdMap, IdMaps, to_text};
 
 /// user_namespaces(7): since Linux 4.15.
 const MOST_LINES: usize = 340;
 /// One write(2) of less than a page sets the whole map.
 const MOST_BYTES: usize = 4095;
 
-impl IdMaps {
-    /// Reads `linux.uidMappings` and `linux.gidMappings`. `user`: a user namespace is created;
-    /// `joined`: one is joined, which has its maps already. Without a map (both are OPTIONAL) a new
-    /// one has a single id: the container's process is who calls brig. `own`: user and group id of
-    /// that process.
-    pub fn new(linux: &Linux, user: bool, joined: bool, own: (u32, u32)) -> Result<IdMaps> {
-        // Maps of nothing have no effect, with runc and crun too.
-        if !user && !joined {
-            return Ok(IdMaps::default());
-        }
-        let read = |field: &str, maps: &Option<Vec<LinuxIdMapping>>, only: (u32, u32)| {
-            let place = format!("linux.{field}");
-            let maps = read(maps.as_deref().unwrap_or_default(), &place)?;
-            match maps.is_empty() && user {
-                true => Ok(vec![IdMap { container: only.0, host: only.1, size: 1 }]),
-                false => Ok::<_, anyhow::Error>(maps),
-            }
-        };
-        let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
-        Ok(IdMaps {
-            uids: read("uidMappings", &linux.uid_mappings, (own.0, uid))?,
-            gids: read("gidMappings", &linux.gid_mappings, (own.1, gid))?,
-        })
+/// Reads `linux.uidMappings` and `linux.gidMappings`. `user`: a user namespace is created;
+/// `joined`: one is joined, which has its maps already. Without a map (both are OPTIONAL) a new
+/// one has a single id: the container's process is who calls brig. `own`: user and group id of
+/// that process.
+pub fn of_namespace(linux: &Linux, user: bool, joined: bool, own: (u32, u32)) -> Result<IdMaps> {
+    // Maps of nothing have no effect, with runc and crun too.
+    if !user && !joined {
+        return Ok(IdMaps::default());
     }
-}
-
-/// The host's id of the container's.
-pub fn host_id(maps: &[IdMap], id: u32) -> Option<u32> {
-    let offset = |map: &IdMap| id.checked_sub(map.container).filter(|offset| *offset < map.size);
-    maps.iter().find_map(|map| offset(map).map(|offset| map.host + offset))
+    let read = |field: &str, maps: &Option<Vec<LinuxIdMapping>>, only: (u32, u32)| {
+        let place = format!("linux.{field}");
+        let maps = read(maps.as_deref().unwrap_or_default(), &place)?;
+        match maps.is_empty() && user {
+            true => Ok(vec![IdMap { container: only.0, host: only.1, size: 1 }]),
+            false => Ok::<_, anyhow::Error>(maps),
+        }
+    };
+    let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+    Ok(IdMaps {
+        uids: read("uidMappings", &linux.uid_mappings, (own.0, uid))?,
+        gids: read("gidMappings", &linux.gid_mappings, (own.1, gid))?,
+    })
 }
 
 /// The id map of an id-mapped mount: files of the container id on disk are the host id's in it.
@@ -108,23 +81,21 @@ impl MountMap {
     }
 }
 
-impl IdMaps {
-    /// Checks that the process can become whom it is to be.
-    pub fn check_user(&self, process: &Process) -> Result<()> {
-        let mapped = |maps: &[IdMap], id: u32| {
-            maps.iter().any(|map| id >= map.container && id - map.container < map.size)
-        };
-        let check = |maps: &[IdMap], id: u32, field: &str| {
-            let text = || anyhow!("{id} is not among the ids that the user namespace maps");
-            if mapped(maps, id) { Ok(()) } else { Err(text()).at(format!("process.user.{field}")) }
-        };
-        check(&self.uids, process.uid, "uid")?;
-        check(&self.gids, process.gid, "gid")?;
-        let groups = process.groups.iter().enumerate();
-        groups
-            .into_iter()
-            .try_for_each(|(i, gid)| check(&self.gids, *gid, &format!("additionalGids[{i}]")))
-    }
+/// Checks that the process can become whom it is to be.
+pub fn check_user(id_maps: &IdMaps, process: &Process) -> Result<()> {
+    let mapped = |maps: &[IdMap], id: u32| {
+        maps.iter().any(|map| id >= map.container && id - map.container < map.size)
+    };
+    let check = |maps: &[IdMap], id: u32, field: &str| {
+        let text = || anyhow!("{id} is not among the ids that the user namespace maps");
+        if mapped(maps, id) { Ok(()) } else { Err(text()).at(format!("process.user.{field}")) }
+    };
+    check(&id_maps.uids, process.uid, "uid")?;
+    check(&id_maps.gids, process.gid, "gid")?;
+    let groups = process.groups.iter().enumerate();
+    groups
+        .into_iter()
+        .try_for_each(|(i, gid)| check(&id_maps.gids, *gid, &format!("additionalGids[{i}]")))
 }
 
 fn ensure_at(condition: bool, text: &'static str, place: &str) -> Result<()> {
@@ -172,22 +143,6 @@ pub(super) fn check(map: IdMap, others: &[IdMap]) -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// What is written to /proc/PID/uid_map.
-pub fn to_text(maps: &[IdMap]) -> String {
-    let line = |map: &IdMap| format!("{} {} {}\n", map.container, map.host, map.size);
-    maps.iter().map(line).collect()
-}
-
-/// What is read from /proc/PID/uid_map.
-pub fn from_text(text: &str) -> Option<Vec<IdMap>> {
-    let line = |line: &str| {
-        let mut numbers = line.split_ascii_whitespace().map(|number| number.parse().ok());
-        let mut number = || numbers.next().flatten();
-        Some(IdMap { container: number()?, host: number()?, size: number()? })
-    };
-    text.lines().map(line).collect()
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! crun's `idmap=uids=0-1000-1;gids=0-1000-1`: the mappings of an id-mapped mount in its option.
 
-use super::idmap::{IdMap, IdMaps, check, read};
+use super::idmap::{check, read};
 use crate::spec::Linux;
 use anyhow::{Context, Result, bail, ensure};
+use sys::idmap::{IdMap, IdMaps};
 
 /// Every id is itself.
 const IDENTITY: IdMap = IdMap { container: 0, host: 0, size: u32::MAX };

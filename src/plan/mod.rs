@@ -29,9 +29,9 @@ use crate::hooks::Hooks;
 use crate::seccomp::Filter;
 use crate::spec::{Place, Spec};
 use anyhow::{Result, anyhow, bail, ensure};
-use idmap::IdMaps;
 use namespaces::Namespaces;
 use std::path::Path;
+use sys::idmap::IdMaps;
 use sys::{cred, misc};
 
 /// A socket that gets a pidfd of init.
@@ -108,7 +108,7 @@ impl Plan {
         let joins_user = namespaces.joined(libc::CLONE_NEWUSER).is_some();
         let own =
             spec.process.as_ref().map_or((0, 0), |process| (process.user.uid, process.user.gid));
-        let id_maps = IdMaps::new(&spec.linux, user, joins_user, own)?;
+        let id_maps = idmap::of_namespace(&spec.linux, user, joins_user, own)?;
         let time_offsets = time_offsets(spec, &namespaces)?;
         let privileged = cred::is_privileged()?;
         let net_devices = netdev::plan(&spec.linux, &namespaces)?;
@@ -151,7 +151,7 @@ impl Plan {
                 .at("process.terminal")?;
         }
         if namespaces.new & libc::CLONE_NEWUSER != 0 {
-            id_maps.check_user(&process)?;
+            idmap::check_user(&id_maps, &process)?;
         }
         namespaces.check_names(spec)?;
         let mut resources = resources::Resources::new(&spec.linux.resources, &mut warnings)?;

@@ -1,9 +1,9 @@
 //! subuid(5) and subgid(5): ids that an ordinary user may give to a user namespace.
 
-use crate::plan::idmap::{IdMap, IdMaps};
 use nix::unistd::{getegid, geteuid};
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
+use sys::idmap::{IdMap, IdMaps};
 
 /// No honest file is longer, in bytes; what stands after them is not read.
 const MOST: u64 = 16 << 20;

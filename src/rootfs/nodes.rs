@@ -3,7 +3,6 @@
 
 use super::device::is;
 use crate::plan::devices::Device;
-use crate::plan::idmap::{IdMap, IdMaps, host_id};
 use crate::plan::rootfs::Rootfs;
 use crate::spec::Place;
 use anyhow::{Context, Result};
@@ -15,6 +14,7 @@ use nix::unistd::{Gid, Uid, fchdir, fchownat};
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use sys::Errno;
+use sys::idmap::{IdMap, IdMaps, host_id};
 use sys::mount::{Filesystem, clone_tree, is_complete, move_mount};
 
 /// Device nodes on a filesystem that is attached nowhere.

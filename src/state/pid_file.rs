@@ -1,12 +1,12 @@
 //! Files that are written whole: what brig keeps, and what `--pid-file` names.
 
 use anyhow::{Context, Result, anyhow};
-use std::ffi::OsString;
 use std::fs::{File, symlink_metadata};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use sys::Errno;
+use sys::file::beside;
 
 /// `--pid-file`, opened before there is a process: what cannot be written is known before anything is executed.
 /// A regular file is replaced as a whole, so that nobody reads half a number. Anything else stays what it is
@@ -82,28 +82,4 @@ fn open_into(path: &Path, create: bool) -> Result<File> {
 /// Writes a pid to where `--pid-file` leads.
 pub fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
     PidFile::open(path)?.write(pid)
-}
-
-/// A name for the file that is to replace `path`.
-fn beside(path: &Path) -> Result<PathBuf> {
-    let name = path.file_name().ok_or_else(|| anyhow!("is not the name of a file"))?;
-    let mut temp = OsString::from(".");
-    temp.push(name);
-    temp.push(format!(".{}", std::process::id()));
-    Ok(path.with_file_name(temp))
-}
-
-/// Writes a file that appears whole or not at all, in the place of one that may be there.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let write = || -> Result<()> {
-        let temp = beside(path)?;
-        let mut file = File::options().write(true).create_new(true).open(&temp)?;
-        let done = file.write_all(bytes).and_then(|()| std::fs::rename(&temp, path));
-        if done.is_err() {
-            // The error that matters is the first one.
-            let _ = std::fs::remove_file(&temp);
-        }
-        Ok(done?)
-    };
-    write().with_context(|| format!("write {}", path.display()))
 }

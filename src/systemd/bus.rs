@@ -290,7 +290,7 @@ impl Bus {
                 PollFd::new(self.socket.as_fd(), events),
                 PollFd::new(interrupt, events & PollFlags::POLLIN),
             ];
-            match poll(&mut fds, deadline::left(end)) {
+            match poll(&mut fds, sys::poll::left(end)) {
                 Ok(0) if Instant::now() >= end => bail!("nothing came before the deadline"),
                 Ok(0) | Err(Errno::EINTR) => {}
                 Ok(_) if fds[0].any().unwrap_or(true) => return Ok(()),

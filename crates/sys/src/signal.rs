@@ -3,6 +3,9 @@
 use super::{SysError, check};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+/// Signals that end a brig that waits, after it has put everything back.
+pub const ABORT: [libc::c_int; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
+
 /// What the kernel's rt_sigaction takes, which is not what libc's sigaction takes.
 #[repr(C)]
 #[derive(Default)]

@@ -7,7 +7,7 @@
 //! of, write(2), sends the listener, and is gone before the child goes on: brig sees to that by its pidfd.
 
 use crate::deadline;
-use crate::launch::foreground::readable;
+
 use crate::launch::protocol::{Channel, Message};
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::fcntl::OFlag;
@@ -18,6 +18,7 @@ use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::Instant;
 use sys::clone::{Side, clone3, exit};
+use sys::poll::readable;
 use sys::{cred, misc, signal};
 
 /// In the child: the courier, waiting.

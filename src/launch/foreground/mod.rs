@@ -6,14 +6,12 @@ use terminal::Carrier;
 pub mod notify;
 pub mod terminal;
 
-use crate::deadline;
 use anyhow::{Context, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Instant;
 use sys::{Errno, cred, signal};
 
 /// Everything that can be caught, but for what brig's own faults and writes raise, and for what the
@@ -102,18 +100,6 @@ fn reap_orphans(init: &OwnedFd) -> Result<()> {
             Some(pid) if !is_init => drop(waitid(Id::Pid(pid), WaitPidFlag::WEXITED)),
             // Init is the next to be taken: the caller does that.
             _ => return Ok(()),
-        }
-    }
-}
-
-/// Waits until `fd` is readable (a pidfd: its process is dead); false when the deadline passes.
-pub fn readable(fd: BorrowedFd<'_>, end: Instant) -> Result<bool> {
-    loop {
-        match poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], deadline::left(end)) {
-            Ok(0) if Instant::now() >= end => return Ok(false),
-            Ok(0) | Err(Errno::EINTR) => {}
-            Ok(_) => return Ok(true),
-            Err(errno) => return Err(errno).context("poll"),
         }
     }
 }

@@ -7,7 +7,6 @@
 //! Brig's stdin and stdout may as well be files or pipes. Nothing here is an error of brig: what
 //! cannot be read or written any more is to the container as if its terminal were switched off.
 
-use crate::launch::create::ABORT;
 use anyhow::{Context, Result};
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -18,6 +17,7 @@ use nix::unistd::{isatty, read, write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use sys::Errno;
 use sys::misc::STANDARD_FDS;
+use sys::signal::ABORT;
 use sys::tty;
 
 /// Brig's side of the container's terminal, brig's own, and what is on its way between them.

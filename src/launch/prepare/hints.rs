@@ -2,12 +2,12 @@
 //! decided here: the kernel has refused something already.
 
 use crate::plan::Plan;
-use crate::plan::idmap::IdMap;
 use crate::plan::namespaces::name;
 use crate::process::{passwd, subids};
 use crate::spec::Place;
 use anyhow::{Error, Result, anyhow};
 use nix::unistd::geteuid;
+use sys::idmap::IdMap;
 use sys::{Errno, describe};
 
 /// Why there is no new user namespace.

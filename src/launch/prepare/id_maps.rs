@@ -3,65 +3,29 @@
 
 use super::hints;
 use crate::deadline;
-use crate::launch::foreground::readable;
 use crate::launch::spawn::Joined;
 use crate::plan::Plan;
-use crate::plan::idmap::{IdMap, IdMaps, MountMap, from_text, to_text};
+use crate::plan::idmap::MountMap;
 use crate::process::socket::{self, Socket};
 use crate::rootfs::{self, Users};
 use crate::spec::Place;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
-use nix::unistd::{getegid, geteuid, pipe2, read};
+use nix::unistd::{pipe2, read};
 use std::fs::File;
-use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
-use std::process::{Command, Stdio};
 use std::time::Instant;
 use sys::clone::{Side, clone3};
-use sys::{self, cred};
-
-/// How the maps can be written with the rights that brig has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
-    /// By itself, whatever they are.
-    Root,
-    /// By itself, for they are one id each, brig's own. The kernel then wants setgroups denied:
-    /// who cannot drop groups outside must not do so inside (CVE-2014-8989).
-    OwnId,
-    /// By newuidmap(1) and newgidmap(1).
-    Helpers,
-}
-
-impl Way {
-    /// The way for these maps.
-    fn of(maps: &IdMaps) -> Result<Way> {
-        // linux/capability.h: CAP_SETGID is 6, CAP_SETUID is 7.
-        const SET_IDS: u64 = 1 << 6 | 1 << 7;
-        if cred::capget()?.effective & SET_IDS == SET_IDS {
-            return Ok(Way::Root);
-        }
-        let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
-        let only = |maps: &[IdMap], id| matches!(maps, [one] if one.size == 1 && one.host == id);
-        Ok(if only(&maps.uids, uid) && only(&maps.gids, gid) { Way::OwnId } else { Way::Helpers })
-    }
-}
+use sys::cred;
+use sys::idmap::{IdMap, IdMaps, NotWritten, from_text};
+use sys::poll::readable;
 
 /// Gives the user namespace of `pid` its maps, which config.json has in `place`.
 pub fn write(pid: i32, maps: &IdMaps, place: &str) -> Result<()> {
-    let way = Way::of(maps)?;
-    if way == Way::OwnId {
-        write_file(pid, "setgroups", "deny")?;
-    }
-    let write = |program, file, maps, own| match way {
-        Way::Helpers => run_helper(program, pid, maps, own),
-        Way::Root | Way::OwnId => write_file(pid, file, &to_text(maps)),
-    };
-    let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
-    write("newgidmap", "gid_map", &maps.gids, gid).at(format!("{place}.gidMappings"))?;
-    write("newuidmap", "uid_map", &maps.uids, uid).at(format!("{place}.uidMappings"))
+    let written = sys::idmap::write(pid, maps, hints::refused_ids);
+    written.or_else(|NotWritten { field, error }| Err(error).at(format!("{place}.{field}")))
 }
 
 /// The user namespaces whose ids layers and mounts of the plan get, if they are to be id-mapped.
@@ -178,29 +142,4 @@ pub fn make_namespace(maps: &IdMaps, place: &str) -> Result<OwnedFd> {
     // None to reap where the caller ignores SIGCHLD.
     let _ = waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED);
     file
-}
-
-fn write_file(pid: i32, name: &str, text: &str) -> Result<()> {
-    let path = format!("/proc/{pid}/{name}");
-    // One write: the kernel takes no second one.
-    let write = || File::options().write(true).open(&path)?.write_all(text.as_bytes());
-    write().with_context(|| format!("write {:?} to {path}", text.trim_end()))
-}
-
-/// newuidmap(1): setuid root, it allows what /etc/subuid grants.
-fn run_helper(program: &str, pid: i32, maps: &[IdMap], own: u32) -> Result<()> {
-    let mut command = Command::new(program);
-    command.arg(pid.to_string()).stdin(Stdio::null());
-    for map in maps {
-        command.args([map.container, map.host, map.size].map(|number| number.to_string()));
-    }
-    let output = command.output().with_context(|| {
-        format!("run {program}: without root's rights it is needed for more than your own id (Debian: package uidmap)")
-    })?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let why = hints::refused_ids(program, maps, own);
-    bail!("{why} ({program}, {}: {})", output.status, said.trim().replace('\n', " "))
 }

@@ -1,0 +1,39 @@
+//! Files that are written whole or not at all.
+
+use anyhow::{Context, Result};
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// A name for the file that is to replace `path`.
+///
+/// # Errors
+///
+/// `path` does not end with a name.
+pub fn beside(path: &Path) -> Result<PathBuf> {
+    let name = path.file_name().context("is not the name of a file")?;
+    let mut temp = OsString::from(".");
+    temp.push(name);
+    temp.push(format!(".{}", std::process::id()));
+    Ok(path.with_file_name(temp))
+}
+
+/// Writes a file that appears whole or not at all, in the place of one that may be there.
+///
+/// # Errors
+///
+/// It cannot be written; then what was there before is unchanged.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    let write = || -> Result<()> {
+        let temp = beside(path)?;
+        let mut file = File::options().write(true).create_new(true).open(&temp)?;
+        let done = file.write_all(bytes).and_then(|()| std::fs::rename(&temp, path));
+        if done.is_err() {
+            // The error that matters is the first one.
+            let _ = std::fs::remove_file(&temp);
+        }
+        Ok(done?)
+    };
+    write().with_context(|| format!("write {}", path.display()))
+}

@@ -1,0 +1,19 @@
+//! The bundle of a container that was made straight from an image: it is in a store of layers, and is
+//! removed with its container.
+
+use super::prepare::hints;
+use crate::process::subids;
+use anyhow::Result;
+use std::path::Path;
+use sys::idmap::UserNamespace;
+
+/// The user namespace in which an ordinary user's brig works on a store; none: root needs none.
+pub fn user_namespace() -> Option<UserNamespace> {
+    let ordinary = !nix::unistd::geteuid().is_root();
+    ordinary.then(|| UserNamespace { maps: subids::own_maps(), explain: hints::refused_ids })
+}
+
+/// Removes the bundle, with all that the container has changed.
+pub fn remove(bundle: &Path) -> Result<()> {
+    crate::image::container::discard(bundle)
+}

@@ -88,10 +88,24 @@ for engine in "${engines[@]}"; do
         # The same with what people run in containers, and what a container may not do.
         export DEBIAN_TOOLS=$dir/debian-tools.tar
         [ -f "$DEBIAN_TOOLS" ] || { mmdebstrap --quiet --variant=minbase --format=tar --include=sudo,gcc,gcc-multilib,python3-minimal,keyutils bookworm "$DEBIAN_TOOLS.new" && mv "$DEBIAN_TOOLS.new" "$DEBIAN_TOOLS"; }
+        # What registries bring, as layers: Debian packages, a wheel, a tarball of npm's.
+        export PACKAGES=$dir/packages
+        [ -d "$PACKAGES" ] || (
+            command -v pip >/dev/null || "$here/need.sh" python3-pip
+            command -v npm >/dev/null || "$here/need.sh" npm
+            rm -rf "$PACKAGES.new"
+            mkdir "$PACKAGES.new"
+            cd "$PACKAGES.new"
+            apt-get -qq -o APT::Sandbox::User=root download base-files netbase tzdata libc6
+            pip -q download --no-deps six
+            npm pack --silent ms >/dev/null
+            mv "$PACKAGES.new" "$PACKAGES"
+        )
     fi
     if ! (
         enter "$engine"
         export RUNTIME_PATH=$runtime ENGINE=$engine LOGS=$dir/$engine TESTS=${TESTS:-}
+        [ "$engine" != book ] || export IMAGES_PAGE=$(cat "$here/../docs/images.md")
         export HIERARCHIES=$(printf '%s\n' "${hierarchies[@]}")
         export WITHOUT=$(sed -n 's/^# without: //p' "$here/engines/$engine.sh")
         # Debian's crun refuses hosts that have both versions of cgroups.

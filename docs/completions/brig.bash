@@ -147,7 +147,7 @@ _brig() {
             return 0
             ;;
         brig__subcmd__bundle)
-            opts="-e -u -w -t -i -v -m -p -h --network --hostname --add-host --entrypoint --env-file --env --user --group-add --workdir --tty --interactive --volume --mount --tmpfs --shm-size --read-only --read-only-tmpfs --device --memory --memory-swap --cpus --pids-limit --ulimit --sysctl --cap-add --cap-drop --security-opt --no-new-privs --label --annotation --stop-signal --pull --publish --platform --help"
+            opts="-e -u -w -t -i -v -m -l -p -h --network --hostname --add-host --entrypoint --init --env-file --env --user --group-add --workdir --tty --interactive --volume --mount --tmpfs --shm-size --read-only --read-only-tmpfs --device --memory --memory-swap --cpus --pids-limit --ulimit --sysctl --cap-add --cap-drop --security-opt --no-new-privs --label --annotation --stop-signal --pull --publish --platform --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -273,6 +273,10 @@ _brig() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                -l)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --annotation)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -347,7 +351,7 @@ _brig() {
             return 0
             ;;
         brig__subcmd__create)
-            opts="-b -f -e -u -w -t -i -v -m -p -h --bundle --config --pid-file --image --platform --layer --upper --console-socket --pidfd-socket --no-pivot --no-new-keyring --preserve-fds --name --network --hostname --add-host --entrypoint --env-file --env --user --group-add --workdir --tty --interactive --volume --mount --tmpfs --shm-size --read-only --read-only-tmpfs --device --memory --memory-swap --cpus --pids-limit --ulimit --sysctl --cap-add --cap-drop --security-opt --no-new-privs --label --annotation --stop-signal --pull --publish --help"
+            opts="-b -f -e -u -w -t -i -v -m -l -p -h --bundle --config --pid-file --image --platform --layer --upper --console-socket --pidfd-socket --no-pivot --no-new-keyring --preserve-fds --name --network --hostname --add-host --entrypoint --init --env-file --env --user --group-add --workdir --tty --interactive --volume --mount --tmpfs --shm-size --read-only --read-only-tmpfs --device --memory --memory-swap --cpus --pids-limit --ulimit --sysctl --cap-add --cap-drop --security-opt --no-new-privs --label --annotation --stop-signal --pull --publish --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -522,6 +526,10 @@ _brig() {
                     return 0
                     ;;
                 --label)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -l)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -905,7 +913,7 @@ _brig() {
             return 0
             ;;
         brig__subcmd__run)
-            opts="-b -f -e -u -w -t -i -v -m -p -d -h --bundle --config --pid-file --image --platform --layer --upper --console-socket --pidfd-socket --no-pivot --no-new-keyring --preserve-fds --name --network --hostname --add-host --entrypoint --env-file --env --user --group-add --workdir --tty --interactive --volume --mount --tmpfs --shm-size --read-only --read-only-tmpfs --device --memory --memory-swap --cpus --pids-limit --ulimit --sysctl --cap-add --cap-drop --security-opt --no-new-privs --label --annotation --stop-signal --pull --publish --detach --keep --rm --no-subreaper --help"
+            opts="-b -f -e -u -w -t -i -v -m -l -p -d -h --bundle --config --pid-file --image --platform --layer --upper --console-socket --pidfd-socket --no-pivot --no-new-keyring --preserve-fds --name --network --hostname --add-host --entrypoint --init --env-file --env --user --group-add --workdir --tty --interactive --volume --mount --tmpfs --shm-size --read-only --read-only-tmpfs --device --memory --memory-swap --cpus --pids-limit --ulimit --sysctl --cap-add --cap-drop --security-opt --no-new-privs --label --annotation --stop-signal --pull --publish --detach --keep --rm --no-subreaper --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1080,6 +1088,10 @@ _brig() {
                     return 0
                     ;;
                 --label)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -l)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

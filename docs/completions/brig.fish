@@ -94,22 +94,23 @@ complete -c brig -n "__fish_brig_using_subcommand bundle" -l mount -d 'Mount of 
 complete -c brig -n "__fish_brig_using_subcommand bundle" -l tmpfs -d 'Mount of a tmpfs' -r
 complete -c brig -n "__fish_brig_using_subcommand bundle" -l shm-size -d 'Size of /dev/shm [default: 64m]' -r
 complete -c brig -n "__fish_brig_using_subcommand bundle" -l read-only-tmpfs -d 'Those of --read-only [default: true]' -r
-complete -c brig -n "__fish_brig_using_subcommand bundle" -l device -d 'Device of the host' -r
+complete -c brig -n "__fish_brig_using_subcommand bundle" -l device -d 'Device of the host, or all in a directory' -r
 complete -c brig -n "__fish_brig_using_subcommand bundle" -s m -l memory -d 'Most memory, as 64m' -r
 complete -c brig -n "__fish_brig_using_subcommand bundle" -l memory-swap -d 'Memory and swap together; -1 is unlimited [default: twice --memory]' -r
-complete -c brig -n "__fish_brig_using_subcommand bundle" -l cpus -d 'Most CPUs, as 1.5' -r
+complete -c brig -n "__fish_brig_using_subcommand bundle" -l cpus -d 'Most CPUs, as 1.5; 0 is unlimited' -r
 complete -c brig -n "__fish_brig_using_subcommand bundle" -l pids-limit -d 'Most tasks; -1 is unlimited [default: 2048]' -r
-complete -c brig -n "__fish_brig_using_subcommand bundle" -l ulimit -d 'Resource limit; -1 is unlimited' -r
+complete -c brig -n "__fish_brig_using_subcommand bundle" -l ulimit -d 'Resource limit; -1 is unlimited; host: all as the caller has them' -r
 complete -c brig -n "__fish_brig_using_subcommand bundle" -l sysctl -d 'Kernel parameter of a namespace of the container\'s own' -r
 complete -c brig -n "__fish_brig_using_subcommand bundle" -l cap-add -d 'One more, or ALL' -r
 complete -c brig -n "__fish_brig_using_subcommand bundle" -l cap-drop -d 'One less, or ALL' -r
-complete -c brig -n "__fish_brig_using_subcommand bundle" -l security-opt -d 'seccomp=unconfined|FILE, apparmor=PROFILE, no-new-privileges' -r
-complete -c brig -n "__fish_brig_using_subcommand bundle" -l label -d 'Annotation' -r
+complete -c brig -n "__fish_brig_using_subcommand bundle" -l security-opt -d 'seccomp=unconfined|FILE, apparmor=PROFILE, no-new-privileges, mask=PATH, unmask=ALL|PATH' -r
+complete -c brig -n "__fish_brig_using_subcommand bundle" -s l -l label -d 'Annotation' -r
 complete -c brig -n "__fish_brig_using_subcommand bundle" -l annotation -d 'Annotation' -r
 complete -c brig -n "__fish_brig_using_subcommand bundle" -l stop-signal -d 'What is to end the process' -r
 complete -c brig -n "__fish_brig_using_subcommand bundle" -l pull -d 'Images lie on disk: nothing is ever pulled' -r
 complete -c brig -n "__fish_brig_using_subcommand bundle" -s p -l publish -r
 complete -c brig -n "__fish_brig_using_subcommand bundle" -l platform -d 'Which of the image\'s platforms [default: this machine\'s]' -r
+complete -c brig -n "__fish_brig_using_subcommand bundle" -l init -d 'Start the program by an init of the host\'s, which reaps (catatonit)'
 complete -c brig -n "__fish_brig_using_subcommand bundle" -s t -l tty -d 'Give the process a terminal'
 complete -c brig -n "__fish_brig_using_subcommand bundle" -s i -l interactive -d 'Says that stdin is wanted; the process has it in any case'
 complete -c brig -n "__fish_brig_using_subcommand bundle" -l read-only -d 'Root filesystem read-only, with a tmpfs on /tmp, /run, /var/tmp'
@@ -148,23 +149,24 @@ complete -c brig -n "__fish_brig_using_subcommand create" -l mount -d 'Mount of 
 complete -c brig -n "__fish_brig_using_subcommand create" -l tmpfs -d 'Mount of a tmpfs' -r
 complete -c brig -n "__fish_brig_using_subcommand create" -l shm-size -d 'Size of /dev/shm [default: 64m]' -r
 complete -c brig -n "__fish_brig_using_subcommand create" -l read-only-tmpfs -d 'Those of --read-only [default: true]' -r
-complete -c brig -n "__fish_brig_using_subcommand create" -l device -d 'Device of the host' -r
+complete -c brig -n "__fish_brig_using_subcommand create" -l device -d 'Device of the host, or all in a directory' -r
 complete -c brig -n "__fish_brig_using_subcommand create" -s m -l memory -d 'Most memory, as 64m' -r
 complete -c brig -n "__fish_brig_using_subcommand create" -l memory-swap -d 'Memory and swap together; -1 is unlimited [default: twice --memory]' -r
-complete -c brig -n "__fish_brig_using_subcommand create" -l cpus -d 'Most CPUs, as 1.5' -r
+complete -c brig -n "__fish_brig_using_subcommand create" -l cpus -d 'Most CPUs, as 1.5; 0 is unlimited' -r
 complete -c brig -n "__fish_brig_using_subcommand create" -l pids-limit -d 'Most tasks; -1 is unlimited [default: 2048]' -r
-complete -c brig -n "__fish_brig_using_subcommand create" -l ulimit -d 'Resource limit; -1 is unlimited' -r
+complete -c brig -n "__fish_brig_using_subcommand create" -l ulimit -d 'Resource limit; -1 is unlimited; host: all as the caller has them' -r
 complete -c brig -n "__fish_brig_using_subcommand create" -l sysctl -d 'Kernel parameter of a namespace of the container\'s own' -r
 complete -c brig -n "__fish_brig_using_subcommand create" -l cap-add -d 'One more, or ALL' -r
 complete -c brig -n "__fish_brig_using_subcommand create" -l cap-drop -d 'One less, or ALL' -r
-complete -c brig -n "__fish_brig_using_subcommand create" -l security-opt -d 'seccomp=unconfined|FILE, apparmor=PROFILE, no-new-privileges' -r
-complete -c brig -n "__fish_brig_using_subcommand create" -l label -d 'Annotation' -r
+complete -c brig -n "__fish_brig_using_subcommand create" -l security-opt -d 'seccomp=unconfined|FILE, apparmor=PROFILE, no-new-privileges, mask=PATH, unmask=ALL|PATH' -r
+complete -c brig -n "__fish_brig_using_subcommand create" -s l -l label -d 'Annotation' -r
 complete -c brig -n "__fish_brig_using_subcommand create" -l annotation -d 'Annotation' -r
 complete -c brig -n "__fish_brig_using_subcommand create" -l stop-signal -d 'What is to end the process' -r
 complete -c brig -n "__fish_brig_using_subcommand create" -l pull -d 'Images lie on disk: nothing is ever pulled' -r
 complete -c brig -n "__fish_brig_using_subcommand create" -s p -l publish -r
 complete -c brig -n "__fish_brig_using_subcommand create" -l no-pivot -d 'Change root without pivot_root (for an initramfs)'
 complete -c brig -n "__fish_brig_using_subcommand create" -l no-new-keyring -d 'Stay in the caller\'s session keyring'
+complete -c brig -n "__fish_brig_using_subcommand create" -l init -d 'Start the program by an init of the host\'s, which reaps (catatonit)'
 complete -c brig -n "__fish_brig_using_subcommand create" -s t -l tty -d 'Give the process a terminal'
 complete -c brig -n "__fish_brig_using_subcommand create" -s i -l interactive -d 'Says that stdin is wanted; the process has it in any case'
 complete -c brig -n "__fish_brig_using_subcommand create" -l read-only -d 'Root filesystem read-only, with a tmpfs on /tmp, /run, /var/tmp'
@@ -249,23 +251,24 @@ complete -c brig -n "__fish_brig_using_subcommand run" -l mount -d 'Mount of typ
 complete -c brig -n "__fish_brig_using_subcommand run" -l tmpfs -d 'Mount of a tmpfs' -r
 complete -c brig -n "__fish_brig_using_subcommand run" -l shm-size -d 'Size of /dev/shm [default: 64m]' -r
 complete -c brig -n "__fish_brig_using_subcommand run" -l read-only-tmpfs -d 'Those of --read-only [default: true]' -r
-complete -c brig -n "__fish_brig_using_subcommand run" -l device -d 'Device of the host' -r
+complete -c brig -n "__fish_brig_using_subcommand run" -l device -d 'Device of the host, or all in a directory' -r
 complete -c brig -n "__fish_brig_using_subcommand run" -s m -l memory -d 'Most memory, as 64m' -r
 complete -c brig -n "__fish_brig_using_subcommand run" -l memory-swap -d 'Memory and swap together; -1 is unlimited [default: twice --memory]' -r
-complete -c brig -n "__fish_brig_using_subcommand run" -l cpus -d 'Most CPUs, as 1.5' -r
+complete -c brig -n "__fish_brig_using_subcommand run" -l cpus -d 'Most CPUs, as 1.5; 0 is unlimited' -r
 complete -c brig -n "__fish_brig_using_subcommand run" -l pids-limit -d 'Most tasks; -1 is unlimited [default: 2048]' -r
-complete -c brig -n "__fish_brig_using_subcommand run" -l ulimit -d 'Resource limit; -1 is unlimited' -r
+complete -c brig -n "__fish_brig_using_subcommand run" -l ulimit -d 'Resource limit; -1 is unlimited; host: all as the caller has them' -r
 complete -c brig -n "__fish_brig_using_subcommand run" -l sysctl -d 'Kernel parameter of a namespace of the container\'s own' -r
 complete -c brig -n "__fish_brig_using_subcommand run" -l cap-add -d 'One more, or ALL' -r
 complete -c brig -n "__fish_brig_using_subcommand run" -l cap-drop -d 'One less, or ALL' -r
-complete -c brig -n "__fish_brig_using_subcommand run" -l security-opt -d 'seccomp=unconfined|FILE, apparmor=PROFILE, no-new-privileges' -r
-complete -c brig -n "__fish_brig_using_subcommand run" -l label -d 'Annotation' -r
+complete -c brig -n "__fish_brig_using_subcommand run" -l security-opt -d 'seccomp=unconfined|FILE, apparmor=PROFILE, no-new-privileges, mask=PATH, unmask=ALL|PATH' -r
+complete -c brig -n "__fish_brig_using_subcommand run" -s l -l label -d 'Annotation' -r
 complete -c brig -n "__fish_brig_using_subcommand run" -l annotation -d 'Annotation' -r
 complete -c brig -n "__fish_brig_using_subcommand run" -l stop-signal -d 'What is to end the process' -r
 complete -c brig -n "__fish_brig_using_subcommand run" -l pull -d 'Images lie on disk: nothing is ever pulled' -r
 complete -c brig -n "__fish_brig_using_subcommand run" -s p -l publish -r
 complete -c brig -n "__fish_brig_using_subcommand run" -l no-pivot -d 'Change root without pivot_root (for an initramfs)'
 complete -c brig -n "__fish_brig_using_subcommand run" -l no-new-keyring -d 'Stay in the caller\'s session keyring'
+complete -c brig -n "__fish_brig_using_subcommand run" -l init -d 'Start the program by an init of the host\'s, which reaps (catatonit)'
 complete -c brig -n "__fish_brig_using_subcommand run" -s t -l tty -d 'Give the process a terminal'
 complete -c brig -n "__fish_brig_using_subcommand run" -s i -l interactive -d 'Says that stdin is wanted; the process has it in any case'
 complete -c brig -n "__fish_brig_using_subcommand run" -l read-only -d 'Root filesystem read-only, with a tmpfs on /tmp, /run, /var/tmp'

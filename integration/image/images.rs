@@ -107,7 +107,7 @@ fn an_image_becomes_a_bundle_that_runs() {
     let bundle = images.bundle(&image, "bundle-of-image");
     let config = images.config(&bundle);
     assert_eq!(config["process"]["args"], json!(["/init", "env", ";", "ids", ";", "cwd"]));
-    assert_eq!(config["process"]["user"], json!({"uid": 33, "gid": 44, "additionalGids": [7]}));
+    assert_eq!(config["process"]["user"], json!({"uid": 33, "gid": 44, "additionalGids": [7, 44]}));
     assert_eq!(config["process"]["cwd"], "/tmp");
     let annotations = &config["annotations"];
     assert_eq!(annotations["l"], "m");

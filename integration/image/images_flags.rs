@@ -3,7 +3,7 @@
 use crate::facts::Facts;
 use crate::images::{Images, base};
 use crate::layout::Archive;
-use crate::sandbox::{Done, brig_only};
+use crate::sandbox::{Done, brig_only, skip};
 use serde_json::json;
 use std::fs;
 use std::path::Path;
@@ -106,6 +106,60 @@ fn flags_change_what_podmans_do() {
     assert!(facts.get("read /etc/hosts").contains("10.0.0.5\\tdb"));
     assert!(!dir.join("x").exists());
     flagged.images.sandbox.assert_nothing_left();
+}
+
+#[test]
+fn an_init_of_the_host_starts_the_program_and_ends_as_it_does() {
+    brig_only!();
+    let known = ["/usr/libexec/podman/catatonit", "/usr/bin/catatonit", "/usr/bin/tini-static"];
+    if !known.iter().any(|path| Path::new(path).exists()) {
+        return skip("no catatonit and no tini-static on this host");
+    }
+    let flagged = Flagged::new();
+    let facts = flagged.facts(&["--init", "--read-only"], "pid ; mounts");
+    assert_eq!(facts.get("pid"), "2 ppid 1");
+    assert!(facts.mount("/run/brig-init").has("ro"));
+    assert_eq!(flagged.run(&["--init"], "exit 9").code, Some(9));
+    // Its mount point is no change of the container's.
+    let id = flagged.images.sandbox.id.as_str();
+    flagged.run(&["--init", "--keep"], "true").ok();
+    assert_eq!(flagged.images.brig(&["diff", id]).ok().stdout, "");
+    flagged.images.brig(&["delete", id]).ok();
+    flagged.images.sandbox.assert_nothing_left();
+}
+
+#[test]
+fn a_directory_of_devices_is_all_devices_in_it() {
+    brig_only!();
+    let flagged = Flagged::new();
+    let dir = flagged.images.sandbox.dir.join("devices");
+    fs::create_dir_all(dir.join("sub")).unwrap();
+    fs::write(dir.join("file"), "").unwrap();
+    std::os::unix::fs::symlink("/dev/null", dir.join("link")).unwrap();
+    let mode = nix::sys::stat::Mode::from_bits_truncate(0o640);
+    let null = nix::sys::stat::makedev(1, 3);
+    nix::sys::stat::mknod(&dir.join("sub/n"), nix::sys::stat::SFlag::S_IFCHR, mode, null).unwrap();
+    let device = format!("{}:/dev/q:rw", dir.display());
+    let facts = flagged.facts(&["--device", &device], "write /dev/q/sub/n x ; list /dev/q");
+    assert!(facts.get("write /dev/q/sub/n").contains("ok"));
+    assert_eq!(facts.get("list /dev/q"), "1", "neither the file nor the link");
+    flagged.images.sandbox.assert_nothing_left();
+}
+
+#[test]
+fn proc_is_mounted_as_engines_do_and_a_new_volume_is_no_directory_for_all() {
+    brig_only!();
+    let images = Images::new();
+    let mut layout = images.layout("image");
+    layout.layer(base()).layer(Archive::new().raw(b'5', b"tmp/", b"", 0o1777, b""));
+    let volumes = json!({"/tmp": {}, "/new": {}});
+    let image = layout.finish("v1", &json!({"Entrypoint": ["/init"], "Volumes": volumes}));
+    let bundle = images.bundle(&image, "bundle-of-volumes");
+    let facts = images.facts(&bundle, "mounts ; stat /new ; stat /tmp");
+    let proc = facts.mount("/proc");
+    assert!(proc.has("nosuid") && proc.has("noexec") && proc.has("nodev"));
+    assert!(facts.get("stat /new").contains("755"), "{}", facts.get("stat /new"));
+    assert!(facts.get("stat /tmp").contains("1777"), "{}", facts.get("stat /tmp"));
 }
 
 #[test]

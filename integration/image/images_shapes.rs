@@ -338,10 +338,10 @@ fn a_users_groups_and_home_are_those_of_its_passwd_entry() {
         .file("etc/passwd", b"root:x:0:0::/root:/bin/sh\nweb:x:33:44::/srv:/bin/sh\n")
         .file("etc/group", b"wheel:x:10:root\ntape:x:7:bin,web\nweb:x:44:web\n");
     for (user, uid, gid, groups, home) in [
-        (json!("web"), 33, 44, json!([7]), "/srv"),
-        (json!("33"), 33, 44, json!([7]), "/srv"),
-        (json!("33:5"), 33, 5, Value::Null, "/srv"),
-        (json!("99"), 99, 0, Value::Null, "/"),
+        (json!("web"), 33, 44, json!([7, 44]), "/srv"),
+        (json!("33"), 33, 44, json!([7, 44]), "/srv"),
+        (json!("33:5"), 33, 5, json!([5]), "/srv"),
+        (json!("99"), 99, 0, json!([0]), "/"),
         (json!(""), 0, 0, json!([10]), "/root"),
     ] {
         let mut layout = images.layout(&format!("image {user}"));

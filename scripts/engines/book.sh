@@ -8,7 +8,7 @@
 #   has REGEX, hasnt REGEX, lines N, so COMMAND…    what must be true of that, or at all
 # What differs from run to run (pids, digests, inode numbers) is renumbered in the book, by order of
 # appearance: the file changes when behaviour does. The expectations see what was printed.
-# needs: docker.io containerd iptables busybox-static iproute2
+# needs: docker.io containerd iptables nftables busybox-static iproute2 procps
 
 fenced=''
 filter=''

@@ -65,12 +65,64 @@ same_tree() {
     shows "/tmp/$c.bundle"
     python3 "$HERE/trees.py" "/tmp/$c.umoci/rootfs" "/tmp/$c.shown" "/tmp/$c.bundle/init"
 }
+# In the container: the host's python, with inside.py.
+python=/usr/bin/python3
+loader=$(ldd $python | grep -o '/[^ ]*/ld-linux[^ ]*')
+libc=$(ldd $python | sed -n 's/.*=> \(.*\)\/libc\.so.*/\1/p')
+# Where /usr is merged these are links, and /usr alone is shown.
+inside=(/.host"$(realpath "$loader")" --library-path /.host"$(realpath "$libc")" /.host"$(realpath $python)" /.host/inside.py)
+# like_podman IMAGE [THEIRS]: podman and brig run inside.py in an image, as its own user and as root: what it says
+# of the tree and the process is the same, and the exit status, too. THEIRS: the image as podman takes it.
+like_podman() {
+    local engine user made status flags
+    made=$(podman pull -q "${2:-oci:$1}")
+    for user in '' 0; do
+        flags=(${user:+-u $user} --entrypoint '' -e PYTHONHOME=/.host/usr --mount type=bind,src=/usr,dst=/.host/usr,ro --mount "type=bind,src=$HERE/inside.py,dst=/.host/inside.py,ro")
+        for engine in podman brig; do
+            status=0
+            case $engine in
+                podman) podman run --rm --net none "${flags[@]}" "$made" "${inside[@]}" ;;
+                brig) brig run --image "$1" "${flags[@]}" -- "${inside[@]}" ;;
+            esac >"/tmp/$c.$engine" || status=$?
+            sort -o "/tmp/$c.$engine" "/tmp/$c.$engine"
+            echo "status $status" >>"/tmp/$c.$engine"
+        done
+        # It came to its end.
+        [ "$(wc -l <"/tmp/$c.brig")" -gt 100 ]
+        [ "$status" -gt 1 ] && [ "$status" -lt 125 ]
+        diff "/tmp/$c.podman" "/tmp/$c.brig"
+    done
+}
+# A distroless-like set of layers: packages as they are, a busybox with what else a tree can have, a wheel, npm's tarball.
+layers=/run/world/layers
+mkdir -p $layers/root/{bin,etc,tmp,data,run,var}
+for deb in "$PACKAGES"/*.deb; do dpkg-deb --fsys-tarfile "$deb" >"$layers/$(basename "$deb").tar"; done
+cp /bin/busybox $layers/root/bin/busybox
+ln -s ../run $layers/root/var/run
+printf 'root:x:0:0:root:/root:/bin/sh\nweb:x:1000:5::/data:/bin/sh\n' >$layers/root/etc/passwd
+printf 'root:x:0:\nweb:x:5:\nextra:x:2000:web\n' >$layers/root/etc/group
+ln $layers/root/etc/group $layers/root/etc/hard
+mknod $layers/root/data/null c 1 3
+mkfifo $layers/root/data/fifo
+chown -R 1000:5 $layers/root/data
+chmod 2750 $layers/root/data
+chmod 1777 $layers/root/tmp
+python3 - $layers/root "$PACKAGES"/*.whl <<'END'
+import os, struct, sys, zipfile
+os.setxattr(sys.argv[1] + "/data", "user.a", b"v")
+os.setxattr(sys.argv[1] + "/bin/busybox", "security.capability", struct.pack("<5I", 0x2000001, 1 << 13, 0, 0, 0))
+zipfile.ZipFile(sys.argv[2]).extractall(sys.argv[1] + "/../wheel/opt/python")
+END
+tar --xattrs --xattrs-include='*' -C $layers/root -cf $layers/root.tar .
+tar -C $layers/wheel -cf $layers/wheel.tar opt/python
+shape() { python3 "$HERE/shapes.py" "$1" "$2" $layers/*.deb.tar $layers/root.tar $layers/wheel.tar "$PACKAGES"/*.tgz; }
+export layers
 forget() {
     umount "/tmp/$1.shown"
     rm -rf --one-file-system /tmp/"$1"* /run/world/"$1".*
     docker rm -f "$1"
 }
-export -f brig umoci copy podman changed shows debian same_tree
+export -f brig umoci copy podman changed shows debian same_tree shape like_podman
 
 t 'docker build, docker save: it says the same' 'printf %s "$steps" | docker build -q -t built:$c -; docker save -o /tmp/$c.tar built:$c; is "$(docker run --rm --net none built:$c)" brig run --image /tmp/$c.tar $c'
 t 'docker save of two images, by their names' 'docker tag box:1 other:$c; docker build -q -t built:$c - <<<"$steps"; docker save -o /tmp/$c.tar other:$c built:$c; is b brig run --image /tmp/$c.tar:built:$c $c -- sh -c "echo \$A"; is "" brig run --image /tmp/$c.tar:other:$c $c -- sh -c "echo \$A"; says "say which" brig run --image /tmp/$c.tar $c'
@@ -93,6 +145,23 @@ t 'Debian: sudo, su, apt, gcc, threads, a 32-bit program run; namespaces, mounts
 t 'Debian, a layer of changes on top: the same tree' 'debian; umoci unpack --image /tmp/$c:v1 /tmp/$c.work; cd /tmp/$c.work/rootfs; rm -r usr/share/doc; rm etc/motd; mkdir etc/motd; touch etc/motd/x; ln bin/bash root/hard; chown 7:8 root; rm -r var/lib/apt; echo f >var/lib/apt; cd /; umoci repack --image /tmp/$c:v1 /tmp/$c.work; same_tree'
 t 'Debian, a layer with lib/x alone: /lib stays a link, the same tree' 'debian; mkdir -p /tmp/$c.l/lib /tmp/$c.l/bin; echo x >/tmp/$c.l/lib/x; cp /bin/busybox /tmp/$c.l/bin/; tar -C /tmp/$c.l -cf /tmp/$c.tar lib/x bin/busybox; umoci raw add-layer --image /tmp/$c:v1 /tmp/$c.tar; same_tree; is "usr/lib x" brig run --image /tmp/$c:v1 $c -- sh -c "echo \$(readlink /lib) \$(busybox cat /usr/lib/x)"'
 t 'Debian: what brig commits, podman and umoci have' 'debian; brig run --keep --image /tmp/$c:v1 $c -- sh -c "rm -r /usr/share/doc; echo n >/etc/n; chmod 4755 /usr/bin/env"; brig commit $c /tmp/$c.made:v1; made=$(podman pull -q oci:/tmp/$c.made:v1); is "n 4755" podman run --rm --net none $made sh -c "test ! -e /usr/share/doc; echo \$(cat /etc/n) \$(stat -c %a /usr/bin/env)"; umoci unpack --image /tmp/$c.made:v1 /tmp/$c.umoci; test ! -e /tmp/$c.umoci/rootfs/usr/share/doc; is n cat /tmp/$c.umoci/rootfs/etc/n'
+
+# A test runs in a bash of its own, to which an array cannot be exported.
+inside_is=$(declare -p inside)
+export inside_is
+for shaped in plain:'a distroless-like of Debian packages, a wheel, a tarball of npm' absolute:'names, links and whiteouts that begin with a slash' estargz:'eStargz-like: a gzip member a file, landmark, index, footer' many:'127 layers' v2s2:'docker v2s2 in a layout' nested:'an index in an index'; do
+    export shaped=${shaped%%:*} about=${shaped#*:}
+    # This podman takes neither an index in an index nor docker's types in a layout: it runs the same in plain form.
+    t "in podman and brig the same: $about" 'eval "$inside_is"; shape $shaped /tmp/$c; theirs=oci:/tmp/$c:v1; case $shaped in v2s2 | nested) shape plain /tmp/$c.plain; theirs=oci:/tmp/$c.plain:v1 ;; esac; like_podman /tmp/$c:v1 $theirs'
+done
+t 'in podman and brig the same: busybox in a docker-archive' 'eval "$inside_is"; like_podman /run/world/box.tar docker-archive:/run/world/box.tar'
+t 'in podman and brig the same: busybox in an oci-archive' 'eval "$inside_is"; copy docker-archive:/run/world/box.tar oci-archive:/tmp/$c.a:v1; like_podman /tmp/$c.a:v1 oci-archive:/tmp/$c.a:v1'
+t 'in podman and brig the same: Debian by mmdebstrap' 'eval "$inside_is"; debian; umoci config --image /tmp/$c:v1 --config.user games --config.workingdir /usr/games --config.env LANG=C.UTF-8; like_podman /tmp/$c:v1'
+t 'in podman and brig the same: Debian in a docker-archive' 'eval "$inside_is"; copy oci:/run/world/debian:v1 docker-archive:/tmp/$c.tar:debian:$c; like_podman /tmp/$c.tar docker-archive:/tmp/$c.tar'
+t 'in podman and brig the same: Debian in an oci-archive by zstd' 'eval "$inside_is"; copy --dest-compress-format zstd oci:/run/world/debian:v1 oci-archive:/tmp/$c.a:v1; like_podman /tmp/$c.a:v1 oci-archive:/tmp/$c.a:v1'
+t 'in podman and brig the same: Debian, a wheel by umoci insert' 'eval "$inside_is"; debian; umoci insert --image /tmp/$c:v1 $layers/wheel/opt/python /opt/python; umoci insert --image /tmp/$c:v1 --opaque $layers/wheel/opt/python /usr/share/doc; like_podman /tmp/$c:v1'
+t 'in podman and brig the same: Debian, changed by buildah' 'eval "$inside_is"; buildah from -q --name $c oci:/run/world/debian:v1; buildah run $c -- sh -c "useradd -m -G games someone; rm -r /usr/share/doc; mkdir /usr/share/doc; chmod 2755 /srv"; buildah copy -q $c $layers/wheel/opt/python /opt/python; buildah config --user someone --workingdir /home/someone --env A=b $c; buildah commit -q --rm $c oci:/tmp/$c:v1; like_podman /tmp/$c:v1'
+t 'in podman and brig the same: by docker build and docker save' 'eval "$inside_is"; { printf %s "$steps"; echo "USER user"; echo "WORKDIR /home/other"; } | docker build -q -t built:$c -; docker save -o /tmp/$c.tar built:$c; like_podman /tmp/$c.tar docker-archive:/tmp/$c.tar'
 
 podman rm -aft0 >/dev/null
 kill $dockerd_pid

@@ -26,7 +26,9 @@ make_world() {
         mount --bind "$DEBIAN" /run/world/debian.tar
         touch /run/world/debian-tools.tar
         mount --bind "$DEBIAN_TOOLS" /run/world/debian-tools.tar
-        export DEBIAN=/run/world/debian.tar DEBIAN_TOOLS=/run/world/debian-tools.tar
+        mkdir /run/world/packages
+        mount --bind "$PACKAGES" /run/world/packages
+        export DEBIAN=/run/world/debian.tar DEBIAN_TOOLS=/run/world/debian-tools.tar PACKAGES=/run/world/packages
     fi
     cd /
     for dir in /tmp /var/tmp /var/lib/containers /var/lib/docker /var/lib/containerd /var/lib/cni /var/log /etc/cni /etc/containerd /etc/docker; do

@@ -182,7 +182,11 @@ fn fill(
     own_ids: bool,
     warn: &mut dyn FnMut(&str),
 ) -> Result<()> {
-    let user = flags::user(request.flags, &image.config.config.user, &chain.view)?;
+    let mut user = flags::user(request.flags, &image.config.config.user, &chain.view)?;
+    if own_ids {
+        // The kernel lets nobody set groups there, and the process keeps its own in any case.
+        user.groups.retain(|&group| group != user.gid);
+    }
     let mut layers = chain.paths.iter().map(|path| utf8(path)).collect::<Result<Vec<_>>>()?;
     layers.push("init".to_owned());
     let id_mapped = nix::unistd::geteuid().is_root() && cred::in_first_user_namespace();
@@ -196,6 +200,7 @@ fn fill(
         annotations,
     };
     let mut config = convert::config(request.template, &image.config, &user, &wanted, &mut *warn)?;
+    convert::modes_of_new_volumes(&mut config, &image.config, &chain.view)?;
     let root = request.container.map(|(root, _)| root);
     let beside = flags::apply(&mut config, request.flags, &chain.view, root)?;
     if let Some(word) = request.word

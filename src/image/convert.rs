@@ -3,6 +3,7 @@
 
 use super::manifest::ImageConfig;
 use super::user::User;
+use super::view::View;
 use crate::plan::overlay;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -68,6 +69,8 @@ fn args(image: &ImageConfig, wanted: &Wanted) -> Vec<String> {
         Some(entrypoint) => (entrypoint, &[][..]),
         None => (&run.entrypoint, &run.cmd[..]),
     };
+    // `docker commit` of a container without an entrypoint leaves one of an empty name.
+    let entrypoint = if entrypoint == &[""] { &[][..] } else { &entrypoint[..] };
     let rest = if wanted.args.is_empty() { cmd } else { &wanted.args };
     let args: Vec<String> = entrypoint.iter().chain(rest).cloned().collect();
     if args.is_empty() { vec!["sh".to_owned()] } else { args }
@@ -80,9 +83,10 @@ fn environment(
     hostname: Option<&str>,
     user: &User,
 ) -> Result<Vec<String>> {
-    let mut env = image.to_vec();
-    for variable in image {
-        if variable.contains('\0') || variable.starts_with('=') || !variable.contains('=') {
+    // One without a value is none, as for podman.
+    let mut env: Vec<String> = image.iter().filter(|known| known.contains('=')).cloned().collect();
+    for variable in &env {
+        if variable.contains('\0') || variable.starts_with('=') {
             bail!("the image's config.Env: {variable:?} is not NAME=VALUE");
         }
     }
@@ -120,6 +124,23 @@ fn volume_mount(volume: &str) -> Result<Value> {
         "source": "tmpfs",
         "options": ["nosuid", "nodev", "tmpcopyup"]
     }))
+}
+
+/// A volume whose directory the image does not have is made as a directory would be: tmpfs alone lets
+/// everybody write.
+pub fn modes_of_new_volumes(config: &mut Value, image: &ImageConfig, view: &View) -> Result<()> {
+    for volume in image.config.volumes.keys().map(|volume| directory(volume)) {
+        if view.resolve(volume.as_bytes())?.is_some() {
+            continue;
+        }
+        let mounts = config["mounts"].as_array_mut().into_iter().flatten();
+        for mount in mounts.filter(|mount| mount["destination"] == volume.as_str()) {
+            if let Some(options) = mount["options"].as_array_mut() {
+                options.push("mode=755".into());
+            }
+        }
+    }
+    Ok(())
 }
 
 fn annotations(
@@ -241,6 +262,15 @@ mod tests {
         assert_eq!(config["process"]["cwd"], "/");
         let (config, _) = converted("{}", &Wanted::default());
         assert_eq!(config["process"]["args"], json!(["sh"]));
+    }
+
+    #[test]
+    fn what_podman_ignores_in_an_image_is_ignored() {
+        let image = r#"{"config":{"Entrypoint":[""],"Cmd":["id"],"Env":["A","B="]}}"#;
+        let (config, _) = converted(image, &Wanted::default());
+        assert_eq!(config["process"]["args"], json!(["id"]));
+        let env = config["process"]["env"].as_array().unwrap();
+        assert!(!env.contains(&json!("A")) && env[0] == "B=", "{env:?}");
     }
 
     #[test]

@@ -37,6 +37,12 @@ pub fn write(config: &mut Value) {
     config["process"]["noNewPrivileges"] = false.into();
     let hard = getrlimit(Resource::RLIMIT_NOFILE).map_or(FILES, |(_, hard)| hard.min(FILES));
     config["process"]["rlimits"] = json!([{ "type": "RLIMIT_NOFILE", "hard": hard, "soft": hard }]);
+    // As docker and podman mount it; `runc spec`, and so brig's, has no options there.
+    for mount in config["mounts"].as_array_mut().into_iter().flatten() {
+        if mount["type"] == "proc" {
+            mount["options"] = json!(["nosuid", "noexec", "nodev"]);
+        }
+    }
     let linux = &mut config["linux"];
     let mut masked: Vec<String> = MASKED.iter().map(|&path| path.to_owned()).collect();
     masked.extend(thermal());

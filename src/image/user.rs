@@ -14,7 +14,7 @@ pub struct User {
     pub uid: u32,
     /// The group's id.
     pub gid: u32,
-    /// Other groups.
+    /// Supplementary groups; the group itself as well, unless the text names nobody.
     pub groups: Vec<u32>,
     /// The home directory that the image's passwd gives this uid.
     pub home: Option<String>,
@@ -108,21 +108,26 @@ pub fn parse(text: &str, passwd: impl BufRead, group: impl BufRead) -> Result<Us
     let uid = known.as_ref().map(|known| known.uid).or(number);
     let uid = uid.context("no such user in the image's /etc/passwd")?;
     let home = known.as_ref().and_then(|known| known.home.clone());
+    // CVE-2022-2989: a process that leaves its group stays a member of it, so that it gains nothing where
+    // a file's mode gives its group less than others. podman does the same, where a user is named.
+    let own = |gid| (!text.is_empty()).then_some(gid);
     let Some(wanted) = wanted_group else {
         let gid = known.as_ref().and_then(|known| known.gid).unwrap_or(0);
-        let name = known.map(|known| known.name);
-        let groups = name.map_or_else(|| Ok(Vec::new()), |name| groups_of(&name, gid, group))?;
-        return Ok(User { uid, gid, groups, home });
+        let mut groups = BTreeSet::from_iter(own(gid));
+        if let Some(known) = known {
+            groups.extend(groups_of(&known.name, gid, group)?);
+        }
+        return Ok(User { uid, gid, groups: groups.into_iter().collect(), home });
     };
     let gid = match wanted.parse() {
         Ok(gid) => gid,
         Err(_) => group_id(wanted, group)?,
     };
-    Ok(User { uid, gid, groups: Vec::new(), home })
+    Ok(User { uid, gid, groups: own(gid).into_iter().collect(), home })
 }
 
 /// The groups that have this member, but for its own.
-fn groups_of(name: &[u8], own: u32, group: impl BufRead) -> Result<Vec<u32>> {
+fn groups_of(name: &[u8], own: u32, group: impl BufRead) -> Result<BTreeSet<u32>> {
     let mut groups = BTreeSet::new();
     each(group, |fields| {
         // name, password, gid, members
@@ -134,7 +139,7 @@ fn groups_of(name: &[u8], own: u32, group: impl BufRead) -> Result<Vec<u32>> {
     })?;
     // NGROUPS_MAX of linux/limits.h.
     ensure!(groups.len() <= 65536, "is in {} groups: more than a process can be", groups.len());
-    Ok(groups.into_iter().collect())
+    Ok(groups)
 }
 
 fn group_id(name: &str, group: impl BufRead) -> Result<u32> {
@@ -176,16 +181,16 @@ mod tests {
         };
         for (text, expected) in [
             ("", user(0, 0, &[10])),
-            ("0", user(0, 0, &[10])),
-            ("root:", user(0, 0, &[10])),
-            ("web", user(33, 44, &[7, 9])),
-            ("33", user(33, 44, &[7, 9])),
-            ("99", user(99, 0, &[])),
-            ("web:tape", user(33, 7, &[])),
-            ("33:5", user(33, 5, &[])),
-            ("1000:user", user(1000, 9, &[])),
-            ("web:", user(33, 44, &[7, 9])),
-            (":tape", user(0, 7, &[])),
+            ("0", user(0, 0, &[0, 10])),
+            ("root:", user(0, 0, &[0, 10])),
+            ("web", user(33, 44, &[7, 9, 44])),
+            ("33", user(33, 44, &[7, 9, 44])),
+            ("99", user(99, 0, &[0])),
+            ("web:tape", user(33, 7, &[7])),
+            ("33:5", user(33, 5, &[5])),
+            ("1000:user", user(1000, 9, &[9])),
+            ("web:", user(33, 44, &[7, 9, 44])),
+            (":tape", user(0, 7, &[7])),
         ] {
             assert_eq!(parsed(text).unwrap(), expected, "{text}");
         }

@@ -226,7 +226,8 @@ fn environment(entries: &[String]) -> Result<Vec<String>> {
     Ok(kept)
 }
 
-const RLIMITS: [(&str, u32); 16] = [
+/// The limits of config.json, and their numbers.
+pub const RLIMITS: [(&str, u32); 16] = [
     ("RLIMIT_CPU", libc::RLIMIT_CPU),
     ("RLIMIT_FSIZE", libc::RLIMIT_FSIZE),
     ("RLIMIT_DATA", libc::RLIMIT_DATA),

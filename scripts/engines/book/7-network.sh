@@ -91,6 +91,42 @@ show 'bridge link show | grep -o "to-[^@]*\|master brig0" | paste - -'
 has '^to-ben.master brig0$'
 hasnt bob
 say <<'END'
+### A network of our own for an image
+
+brig run takes a network namespace that is there already, and `ip netns` makes one that stays. This is the recipe of
+[images.md](images.md#network), command by command:
+END
+# The page itself is run, so that it cannot be out of date. ip_forward is dockerd's here, too.
+forward=$(cat /proc/sys/net/ipv4/ip_forward)
+recipe() { show "$(sed -n "/^## Network/,\$s/^    # //p" <<<"$IMAGES_PAGE" | sed -n "$1" | sed 's/IMAGE/images:base/')"; }
+recipe 1,9p
+recipe 10p
+has '1 packets received'
+say <<'END'
+And what the host does for the world beyond, and in place of `docker run --publish`:
+END
+recipe '11,$p'
+so [ "$(nft list table ip brig | grep -c 'masquerade\|dnat to 10.88.7.2:80')" = 2 ]
+show 'brig run --detach --image images:base --network ns:/run/netns/web web -- httpd -f -p 80 -h /etc'
+eventually wget -q -O - http://10.88.7.2/motd
+# From another host's place: a namespace behind a cable of its own. Docker's firewall is asked to let it pass.
+so ip netns add far
+so ip link add veth-far type veth peer name eth0 netns far
+so ip address add 10.88.8.1/24 dev veth-far
+so ip link set veth-far up
+so ip -n far address add 10.88.8.2/24 dev eth0
+so ip -n far link set eth0 up
+so ip -n far route add default via 10.88.8.1
+so iptables --insert FORWARD --jump ACCEPT
+far() { ip netns exec far busybox wget -q -O - http://10.88.8.1:8080/motd; }
+eventually far
+so iptables --delete FORWARD --jump ACCEPT
+so ip netns delete far
+show 'brig delete --force web
+ip netns delete web
+nft delete table ip brig'
+echo "$forward" >/proc/sys/net/ipv4/ip_forward
+say <<'END'
 ## What is left
 
 We clean up, and look around:

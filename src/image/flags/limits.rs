@@ -1,10 +1,13 @@
 //! Flags about limits and devices.
 
 use super::{Change, pair};
+use crate::plan::process::RLIMITS;
 use crate::plan::update::bytes;
 use anyhow::{Context, Result, bail, ensure};
-use nix::sys::stat::{SFlag, major, minor, stat};
+use nix::sys::stat::{SFlag, lstat, major, minor, stat};
 use serde_json::{Value, json};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 /// `--memory`; memory and swap together are twice that, where the kernel counts swap.
 pub fn memory(change: &mut Change<'_>, text: &str) -> Result<()> {
@@ -30,10 +33,16 @@ fn limit(text: &str) -> Result<i64> {
     if text == "-1" { Ok(-1) } else { bytes(text) }
 }
 
-/// `--cpus`.
+/// `--cpus`; 0 is no limit.
 pub fn cpus(change: &mut Change<'_>, text: &str) -> Result<()> {
     const PERIOD: u32 = 100_000;
     let cpus: f64 = text.parse().ok().context("not a number of CPUs")?;
+    if cpus == 0.0 {
+        if let Some(resources) = change.config["linux"]["resources"].as_object_mut() {
+            resources.remove("cpu");
+        }
+        return Ok(());
+    }
     ensure!(cpus.is_finite() && (0.01..=10_000.0).contains(&cpus), "not 0.01 to 10000 CPUs");
     let micros = format!("{:.0}", cpus * f64::from(PERIOD));
     let quota: i64 = micros.parse()?;
@@ -56,8 +65,12 @@ pub fn pids(change: &mut Change<'_>, text: &str) -> Result<()> {
     Ok(())
 }
 
-/// `--ulimit NAME=SOFT[:HARD]`.
+/// `--ulimit NAME=SOFT[:HARD]`, `--ulimit host`: the caller's.
 pub fn ulimit(change: &mut Change<'_>, text: &str) -> Result<()> {
+    if text == "host" {
+        change.config["process"]["rlimits"] = json!([]);
+        return Ok(());
+    }
     let (name, value) = pair(text)?;
     let (soft, hard) = value.split_once(':').unwrap_or((value, value));
     let number = |text: &str| -> Result<u64> {
@@ -68,7 +81,10 @@ pub fn ulimit(change: &mut Change<'_>, text: &str) -> Result<()> {
     };
     let name = name.to_ascii_uppercase();
     let kind = format!("RLIMIT_{}", name.strip_prefix("RLIMIT_").unwrap_or(&name));
-    let new = json!({ "type": kind, "soft": number(soft)?, "hard": number(hard)? });
+    ensure!(RLIMITS.iter().any(|(known, _)| *known == kind), "unknown limit {name:?}");
+    let (soft, hard) = (number(soft)?, number(hard)?);
+    ensure!(soft <= hard, "the soft limit is above the hard one");
+    let new = json!({ "type": kind, "soft": soft, "hard": hard });
     let limits = change.config["process"]["rlimits"].as_array_mut().context("no rlimits")?;
     limits.retain(|old| old["type"] != new["type"]);
     limits.push(new);
@@ -94,7 +110,56 @@ pub fn device(change: &mut Change<'_>, text: &str) -> Result<()> {
     };
     ensure!(inside.starts_with('/'), "{inside:?} is not an absolute path");
     let host = std::fs::canonicalize(path).with_context(|| path.to_owned())?;
-    let found = stat(&host).with_context(|| path.to_owned())?;
+    if host.is_dir() {
+        let mut found = Vec::new();
+        devices_below(&host, Path::new(inside), 0, &mut found)?;
+        ensure!(!found.is_empty(), "there is no device in {path}");
+        return found
+            .iter()
+            .try_for_each(|(host, inside)| one_device(change, host, inside, access));
+    }
+    one_device(change, &host, Path::new(inside), access)
+}
+
+/// What engines leave out of a directory of devices: these are filesystems, and directories of links.
+const NO_DEVICES: [&str; 5] = ["pts", "shm", "fd", "mqueue", ".udev"];
+/// /dev has fewer directories in each other, and fewer devices than this.
+const DEEPEST: usize = 8;
+const MOST_DEVICES: usize = 4096;
+
+/// The devices in a directory and in those in it; links are not followed.
+fn devices_below(
+    host: &Path,
+    inside: &Path,
+    depth: usize,
+    found: &mut Vec<(PathBuf, PathBuf)>,
+) -> Result<()> {
+    ensure!(depth < DEEPEST, "{}: too many directories in each other", host.display());
+    let entries = std::fs::read_dir(host).with_context(|| host.display().to_string())?;
+    let mut names: Vec<OsString> =
+        entries.map(|entry| Ok(entry?.file_name())).collect::<Result<_>>()?;
+    names.sort();
+    for name in names {
+        let (host, inside) = (host.join(&name), inside.join(&name));
+        // What is gone meanwhile is no device.
+        let Ok(stat) = lstat(&host) else { continue };
+        match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
+            SFlag::S_IFDIR if NO_DEVICES.iter().all(|other| name != *other) => {
+                devices_below(&host, &inside, depth + 1, found)?;
+            }
+            // As engines: the container's console is its own.
+            SFlag::S_IFCHR | SFlag::S_IFBLK if name != "console" => found.push((host, inside)),
+            _ => {}
+        }
+        ensure!(found.len() <= MOST_DEVICES, "has more than {MOST_DEVICES} devices");
+    }
+    Ok(())
+}
+
+fn one_device(change: &mut Change<'_>, host: &Path, inside: &Path, access: &str) -> Result<()> {
+    let utf8 = "config.json is UTF-8, and the path is not";
+    let inside = inside.to_str().context(utf8)?;
+    let found = stat(host).with_context(|| host.display().to_string())?;
     let kind = match SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT {
         SFlag::S_IFCHR => "c",
         SFlag::S_IFBLK => "b",
@@ -102,7 +167,7 @@ pub fn device(change: &mut Change<'_>, text: &str) -> Result<()> {
     };
     if change.in_user_namespace {
         // Nobody there can make a node.
-        let source = host.to_str().context("config.json is UTF-8, and the path is not")?;
+        let source = host.to_str().context(utf8)?;
         change.mounts.push(json!({
             "destination": inside, "type": "bind", "source": source,
             "options": ["bind", "rprivate", "nosuid", "noexec"]

@@ -52,6 +52,12 @@ fn bind<'a>(
             taken.push(option);
         }
     }
+    for pair in
+        [["ro", "rw"], ["exec", "noexec"], ["suid", "nosuid"], ["dev", "nodev"], ["bind", "rbind"]]
+    {
+        let both = pair.iter().all(|option| taken.contains(option));
+        ensure!(!both, "{} and {}: only one of them can be meant", pair[0], pair[1]);
+    }
     if !taken.iter().any(|option| ["bind", "rbind"].contains(option)) {
         taken.push("rbind");
     }
@@ -70,7 +76,7 @@ fn bind_option<'a>(option: &'a str, source: &str) -> Result<Option<&'a str>> {
         ),
         "z" | "Z" => Ok(None),
         "O" => bail!("O: brig has no overlay of a volume: copy it, or mount it with ro"),
-        "U" => bail!("U: brig changes no owners: `chown -R` does"),
+        "U" | "chown" => bail!("{option}: brig changes no owners: `chown -R` does"),
         "copy" | "nocopy" | "nocreate" => {
             bail!("{option} is for named volumes, and brig keeps none")
         }
@@ -102,6 +108,7 @@ pub fn mount(change: &mut Change<'_>, text: &str) -> Result<()> {
             "bind-nonrecursive" => options.extend(is_true(value)?.then(|| "bind".to_owned())),
             "tmpfs-size" => options.push(format!("size={value}")),
             "tmpfs-mode" => options.push(format!("mode={value}")),
+            "U" | "chown" => options.extend(is_true(value)?.then(|| key.to_owned())),
             "relabel" => options.push(if value == "private" { "Z" } else { "z" }.to_owned()),
             _ if value.is_empty() => options.push(key.to_owned()),
             _ => bail!("unknown key {key:?}"),
@@ -215,8 +222,15 @@ fn clean(path: &str) -> Result<String> {
 
 /// Takes the flags' mounts into the config: instead of those at the same places, and what is deeper
 /// after what it is in.
-pub fn merge(config: &mut Value, mounts: Vec<Value>) -> Result<()> {
+pub fn merge(config: &mut Value, mut mounts: Vec<Value>) -> Result<()> {
     let place = |mount: &Value| mount["destination"].as_str().unwrap_or_default().to_owned();
+    // The same --volume twice, as scripts leave it.
+    let mut seen: Vec<Value> = Vec::new();
+    mounts.retain(|mount| {
+        let again = mount["type"] == "bind" && seen.contains(mount);
+        seen.push(mount.clone());
+        !again
+    });
     for (index, mount) in mounts.iter().enumerate() {
         if mounts[..index].iter().any(|other| other["destination"] == mount["destination"]) {
             bail!("{}: two mounts at one place", place(mount));

@@ -129,3 +129,28 @@ pub fn member(object: &mut Value, text: &str) -> Result<()> {
     object[name] = value.into();
     Ok(())
 }
+
+/// Inits that need nothing of the image: those that podman and docker bring.
+const INITS: [&str; 4] = [
+    "/usr/libexec/podman/catatonit",
+    "/usr/bin/catatonit",
+    "/usr/bin/docker-init",
+    "/usr/bin/tini-static",
+];
+/// Where it is in the container.
+const INIT: &str = "/run/brig-init";
+
+/// `--init`: one of the host's, which is bound into the container and starts the program.
+pub fn init(change: &mut Change<'_>, _: &str) -> Result<()> {
+    let found = INITS.iter().find(|path| Path::new(path).is_file());
+    let found = found.with_context(|| {
+        format!("the host has no init for containers: install catatonit, or have one of {INITS:?}")
+    })?;
+    change.mounts.push(json!({
+        "destination": INIT, "type": "bind", "source": found,
+        "options": ["bind", "rprivate", "ro", "nosuid", "nodev"]
+    }));
+    let args = change.config["process"]["args"].as_array_mut().context("the config has no args")?;
+    args.splice(0..0, [json!(INIT), json!("--")]);
+    Ok(())
+}

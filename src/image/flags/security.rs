@@ -1,6 +1,7 @@
 //! `--security-opt`.
 
 use super::{Change, file};
+use crate::plan::lsm::has_apparmor;
 use crate::seccomp::arch::Arch;
 use crate::seccomp::docker::{self, Host};
 use anyhow::{Context, Result, bail, ensure};
@@ -27,10 +28,50 @@ pub fn option(change: &mut Change<'_>, text: &str) -> Result<()> {
         ("no-new-privileges", "false") => {
             change.config["process"]["noNewPrivileges"] = false.into()
         }
+        // brig gives no labels of SELinux in any case.
+        ("label", "disable") => {}
+        ("mask", paths) if !paths.is_empty() => mask(change, paths)?,
+        ("unmask", paths) if !paths.is_empty() => unmask(change, paths)?,
+        // Where there is no AppArmor nothing is confined by it.
+        ("apparmor", "unconfined") if !has_apparmor() => {}
         ("apparmor", profile) if !profile.is_empty() => {
             change.config["process"]["apparmorProfile"] = profile.into();
         }
-        _ => bail!("brig takes seccomp=unconfined|FILE, apparmor=PROFILE and no-new-privileges"),
+        _ => bail!(
+            "brig takes seccomp=unconfined|FILE, apparmor=PROFILE, label=disable, mask=PATH, \
+             unmask=ALL|PATH and no-new-privileges"
+        ),
+    }
+    Ok(())
+}
+
+/// `mask=PATH[:PATH]`.
+fn mask(change: &mut Change<'_>, paths: &str) -> Result<()> {
+    for path in paths.split(':') {
+        ensure!(path.starts_with('/'), "{path:?} is not an absolute path");
+        let masked = change.config["linux"]["maskedPaths"].as_array_mut();
+        let masked = masked.context("the config masks nothing")?;
+        if !masked.contains(&path.into()) {
+            masked.push(path.into());
+        }
+    }
+    Ok(())
+}
+
+/// `unmask=ALL`, `unmask=PATH[:PATH]`: nor read-only. The last name of a path may be a star.
+fn unmask(change: &mut Change<'_>, paths: &str) -> Result<()> {
+    for path in paths.split(':') {
+        ensure!(path == "ALL" || path.starts_with('/'), "{path:?} is not an absolute path");
+        let meant = |known: &str| match path.strip_suffix("/*") {
+            _ if path == "ALL" => true,
+            Some(above) => known.rsplit_once('/').is_some_and(|(dir, _)| dir == above),
+            None => known == path,
+        };
+        for list in ["maskedPaths", "readonlyPaths"] {
+            if let Some(listed) = change.config["linux"][list].as_array_mut() {
+                listed.retain(|known| !known.as_str().is_some_and(meant));
+            }
+        }
     }
     Ok(())
 }

@@ -49,7 +49,7 @@ check: build ## formatting, lints, unit tests; the binary is static and small
 	codespell -L bu,childs,clos,crate,fo,hasnt,nd $$(git ls-files | grep -vE '\.svg$$|^Cargo.lock|^fuzz/|^fixtures/')
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo test --locked --workspace --lib
-	cargo test --locked --test oracle --test corpus --test pages
+	cargo test --locked --test oracle --test corpus --test pages --test layering
 	@for kind in '--workspace --lib' '--test integration'; do cargo test --locked --quiet $$kind -- --list; done >$(TARGET)/tests.list
 	scripts/spec-table.sh tests $(TARGET)/tests.list
 	@if readelf -lW $(BRIG) | grep INTERP; then echo "$(BRIG) is not static"; exit 1; fi

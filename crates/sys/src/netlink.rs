@@ -97,17 +97,7 @@ impl Socket {
     pub fn link(&self, name: &str) -> Result<Link, SysError> {
         let mut request = Request::link(RTM_GETLINK, 0, 0, 0);
         request.name(name);
-        self.one_link(request, || format!("rtnetlink(get {name})"))
-    }
-
-    /// The device of this number.
-    pub fn link_at(&self, index: u32) -> Result<Link, SysError> {
-        self.one_link(Request::link(RTM_GETLINK, index, 0, 0), || {
-            format!("rtnetlink(get device {index})")
-        })
-    }
-
-    fn one_link(&self, request: Request, call: impl Fn() -> String) -> Result<Link, SysError> {
+        let call = || format!("rtnetlink(get {name})");
         let replies = self.talk(request, NLM_F_ACK, &call)?;
         let links = replies.iter().filter(|(kind, _)| *kind == RTM_NEWLINK);
         let link = links.filter_map(|(_, body)| read_link(body)).next();

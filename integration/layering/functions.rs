@@ -1,0 +1,153 @@
+//! Functions: how long they are, and the routes of docs/design.md through them.
+
+use crate::source::{Files, Source, Token, item_end};
+use std::collections::BTreeSet;
+
+pub const MAX_FILE: usize = 500;
+pub const MAX_FUNCTION: usize = 60;
+/// Files that both routes together may open.
+pub const MAX_ROUTE: usize = 8;
+
+/// Data, one line an entry: there is nothing to follow in it.
+const TABLES: &[&str] = &["src/seccomp/table.rs", "crates/oci-seccomp/src/table.rs"];
+
+/// A function with a body.
+#[derive(Debug)]
+pub struct Function<'a> {
+    pub name: &'a str,
+    /// The type that it is a function of.
+    pub of: Option<&'a str>,
+    pub first_line: usize,
+    pub last_line: usize,
+    /// Every word of its body.
+    pub words: BTreeSet<&'a str>,
+}
+
+pub fn functions(source: &Source) -> Vec<Function<'_>> {
+    let tokens = source.tokens();
+    let impls = impls(&tokens);
+    let mut found = Vec::new();
+    for i in 0..tokens.len() {
+        let [keyword, name, ..] = &tokens[i..] else { break };
+        if keyword.text != "fn" || !name.text.starts_with(|c: char| c.is_alphabetic() || c == '_') {
+            continue;
+        }
+        let end = i + item_end(&tokens[i..]);
+        if tokens[end].text != "}" {
+            continue;
+        }
+        let inside = impls.iter().filter(|(start, last, _)| (*start..=*last).contains(&i));
+        found.push(Function {
+            name: name.text,
+            of: inside.last().map(|(.., name)| *name),
+            first_line: source.line(keyword.at),
+            last_line: source.line(tokens[end].at),
+            words: tokens[i + 2..=end].iter().map(|token| token.text).collect(),
+        });
+    }
+    found
+}
+
+/// Where each `impl` begins and ends, and of which type it is.
+fn impls<'a>(tokens: &[Token<'a>]) -> Vec<(usize, usize, &'a str)> {
+    let mut found = Vec::new();
+    for i in 0..tokens.len() {
+        let starts = i == 0 || matches!(tokens[i - 1].text, "}" | ";" | "]" | "unsafe" | "{");
+        if tokens[i].text != "impl" || !starts {
+            continue;
+        }
+        let Some(brace) = tokens[i..].iter().position(|token| token.text == "{") else { continue };
+        let head = &tokens[i + 1..i + brace];
+        let head = match head.iter().position(|token| token.text == "for") {
+            Some(at) => &head[at + 1..],
+            None => head,
+        };
+        // Generics of the impl itself, then the path of the type up to its own.
+        let mut depth = 0;
+        let mut name = None;
+        for token in head {
+            match token.text {
+                "<" => depth += 1,
+                ">" => depth -= 1,
+                "where" => break,
+                word if depth == 0 && word.starts_with(char::is_alphabetic) => name = Some(word),
+                _ => {}
+            }
+        }
+        found.extend(name.map(|name| (i, i + item_end(&tokens[i..]), name)));
+    }
+    found
+}
+
+/// Files and functions that are too long.
+pub fn too_long(sources: &[Source]) -> Vec<String> {
+    let mut found = Vec::new();
+    for source in sources {
+        if source.lines > MAX_FILE && !TABLES.contains(&source.path.as_str()) {
+            found.push(format!("{}: has {} lines", source.path, source.lines));
+        }
+        for function in functions(source) {
+            let lines = function.last_line - function.first_line + 1;
+            if lines > MAX_FUNCTION {
+                let (path, line, name) = (&source.path, function.first_line, function.name);
+                found.push(format!("{path}:{line}: {name} has {lines} lines"));
+            }
+        }
+    }
+    found
+}
+
+/// The routes of docs/design.md: blocks fenced by "```route NAME", in each line `file: function`, where the function is
+/// `name` or `Type::name`. Every function is there, and its body names the next one.
+pub fn routes(files: &Files, sources: &[Source]) -> Vec<String> {
+    const DESIGN: &str = "docs/design.md";
+    let text = files.get(DESIGN).map_or("", String::as_str);
+    let (mut found, mut all_files, mut routes) = (Vec::new(), BTreeSet::new(), Vec::new());
+    for part in text.split("\n```route ").skip(1) {
+        let mut lines = part.lines();
+        let name = lines.next().unwrap_or_default().trim();
+        routes.push(name);
+        let steps: Vec<&str> = lines.take_while(|line| !line.starts_with("```")).collect();
+        let steps: Vec<_> = steps.iter().filter_map(|line| line.split_once(": ")).collect();
+        let mut last = None;
+        let mut own_files = BTreeSet::new();
+        for (i, &(path, function)) in steps.iter().enumerate() {
+            if last != Some(path) && !own_files.insert(path) {
+                found.push(format!("{DESIGN}: route {name} comes back to {path}"));
+            }
+            last = Some(path);
+            let next = steps.get(i + 1).map(|(_, next)| *next);
+            if let Err(error) = step(sources, path, function, next) {
+                found.push(format!("{DESIGN}: route {name}: {error}"));
+            }
+        }
+        all_files.extend(own_files);
+    }
+    if routes != ["parent", "child"] {
+        found.push(format!("{DESIGN}: has the routes {routes:?}, and not parent and child"));
+    }
+    if all_files.len() > MAX_ROUTE {
+        found.push(format!("{DESIGN}: the routes go through {} files", all_files.len()));
+    }
+    found
+}
+
+fn step(sources: &[Source], path: &str, function: &str, next: Option<&str>) -> Result<(), String> {
+    let source = sources.iter().find(|source| source.path == path);
+    let source = source.ok_or_else(|| format!("there is no {path}"))?;
+    let last = |path: &str| path.rsplit("::").next().unwrap_or_default().to_owned();
+    let of = function.rsplit_once("::").map(|(of, _)| last(of));
+    let functions = functions(source);
+    let named = functions.iter().filter(|found| {
+        found.name == last(function) && of.as_ref().is_none_or(|of| Some(of.as_str()) == found.of)
+    });
+    let named: Vec<_> = named.collect();
+    if named.is_empty() {
+        return Err(format!("{path} has no function {function}"));
+    }
+    let Some(next) = next.map(last) else { return Ok(()) };
+    match named.iter().any(|function| function.words.contains(next.as_str())) {
+        true => Ok(()),
+        false => Err(format!("{path}: {function} does not name {next}")),
+    }
+}

@@ -1,0 +1,105 @@
+//! The house's rules that the compiler does not know, checked on the sources: imports point downward, no circle between
+//! rooms, crates show nothing that nobody uses, files and functions stay short, and the routes of docs/design.md are
+//! the code's.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+
+mod floors;
+mod functions;
+mod imports;
+mod planted;
+mod source;
+mod unnamed;
+
+use source::{Files, Source};
+use std::fs;
+use std::path::Path;
+
+/// Crates whose `pub` items are for the others of this workspace only.
+const OWN_CRATES: &[&str] = &["sys"];
+
+/// What is still to be done: each is a part of a message. Empty when the house is in order.
+const KNOWN: &[&str] = &[
+    "cmd is below cli",
+    "image is below",
+    "plan is below hooks",
+    "circle: cgroup -> systemd",
+    "circle: cli -> cmd",
+    "circle: hooks -> state",
+    "circle: image -> cmd",
+    "circle: launch -> image",
+    "circle: plan -> hooks",
+    "circle: process -> plan",
+    "circle: rdt -> plan",
+    "integration/cli.rs: has 524 lines",
+    "a_committed_image_has_the_changes_and_nothing_else has 63 lines",
+    "run_with_fault has",
+    "subcommand has 160 lines",
+    "command has 95 lines",
+    "entry has 63 lines",
+    "exec has 69 lines",
+    "create_from has 84 lines",
+    "go has 82 lines",
+    "new has 104 lines",
+    "has the routes [], and not",
+];
+
+/// The repository's sources, and what else is checked.
+fn repository() -> Files {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Files::new();
+    for name in ["src", "crates", "integration", "benches", "fuzz", "docs", "Cargo.toml"] {
+        collect(root, &root.join(name), &mut files);
+    }
+    files
+}
+
+fn collect(root: &Path, path: &Path, files: &mut Files) {
+    let name = path.file_name().unwrap().to_str().unwrap();
+    if path.is_dir() && !["target", "corpus"].contains(&name) {
+        let entries = fs::read_dir(path).unwrap();
+        entries.for_each(|entry| collect(root, &entry.unwrap().path(), files));
+    } else if [".rs", ".toml", ".md"].iter().any(|end| name.ends_with(end)) {
+        let relative = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+        files.insert(relative, fs::read_to_string(path).unwrap());
+    }
+}
+
+/// Fails on each that is not known.
+fn none(found: &[String]) {
+    let new = found.iter().filter(|found| !KNOWN.iter().any(|known| found.contains(known)));
+    let new: Vec<_> = new.map(String::as_str).collect();
+    assert!(new.is_empty(), "\n{}\n", new.join("\n"));
+}
+
+fn sources() -> Vec<Source> {
+    source::sources(&repository())
+}
+
+#[test]
+fn imports_point_downward() {
+    none(&floors::climbing(&imports::imports(&sources()), "brig"));
+}
+
+#[test]
+fn there_is_no_circle_between_rooms() {
+    let sources = sources();
+    none(&floors::circles(&sources, &imports::imports(&sources)));
+}
+
+#[test]
+fn what_crates_show_is_used() {
+    let sources = sources();
+    OWN_CRATES.iter().for_each(|package| none(&unnamed::unnamed(&sources, package)));
+}
+
+#[test]
+fn files_and_functions_are_short() {
+    none(&functions::too_long(&sources()));
+}
+
+#[test]
+fn the_routes_of_the_design_are_those_of_the_code() {
+    let files = repository();
+    none(&functions::routes(&files, &source::sources(&files)));
+}

@@ -98,7 +98,7 @@ impl Socket {
         let mut request = Request::link(RTM_GETLINK, 0, 0, 0);
         request.name(name);
         let call = || format!("rtnetlink(get {name})");
-        let replies = self.talk(request, NLM_F_ACK, &call)?;
+        let replies = self.talk(request, NLM_F_ACK, call)?;
         let links = replies.iter().filter(|(kind, _)| *kind == RTM_NEWLINK);
         let link = links.filter_map(|(_, body)| read_link(body)).next();
         link.ok_or_else(|| SysError::new(call(), Errno::ENODEV))

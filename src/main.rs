@@ -7,6 +7,7 @@
 
 use anyhow::Context;
 use brig::cli::{self, Mistake, Parsed};
+use brig::cmd::command::Globals;
 use brig::log::Log;
 use brig::{cmd, seal};
 
@@ -67,6 +68,6 @@ fn run() -> i32 {
     }
 }
 
-fn open_log(globals: &cli::Globals) -> anyhow::Result<Log> {
+fn open_log(globals: &Globals) -> anyhow::Result<Log> {
     Log::open(globals.log.as_deref(), globals.log_format, globals.log_level)
 }

@@ -1,8 +1,10 @@
 //! The commands and their flags as clap knows them.
 
-use crate::image::flags::FLAGS;
+mod image;
+
 use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser, ValueParser};
 use clap::{Arg, ArgAction, value_parser};
+use image::{arguments, image_flags, platform};
 use std::path::PathBuf;
 
 /// Every command.
@@ -77,94 +79,25 @@ pub(super) fn brig() -> clap::Command {
 pub(super) fn subcommand(name: &'static str) -> clap::Command {
     let command = clap::Command::new(name);
     match name {
+        "bundle" | "commit" | "diff" | "export" | "gc" | "images" | "layers" | "rmi" | "tag" => {
+            image::subcommand(name, command)
+        }
+        "events" | "list" | "ps" | "spec" | "state" | "stats" => looking(name, command),
+        "features" => command.about("Print what this brig can do as JSON"),
+        _ => acting(name, command),
+    }
+}
+
+/// The commands that change a container.
+fn acting(name: &str, command: clap::Command) -> clap::Command {
+    match name {
         "create" => creation(command.about("Create a container; it then waits for start")),
         "run" => creation(command.about("Create and start a container, wait for it and delete it"))
             .arg(flag("detach", "Do not wait").short('d'))
             .arg(flag("keep", "Do not delete the container when it has ended"))
             .arg(flag("rm", "Says that it is deleted then, as it is in any case"))
             .arg(flag("no-subreaper", "Do not adopt the orphans of the container")),
-        "diff" => command
-            .about("List what a container has changed in its layers: A added, C changed, D deleted")
-            .arg(format("How to print it [default: table]"))
-            .arg(id()),
-        "commit" => command
-            .about("Write an image with what a container has changed as its top layer")
-            .arg(
-                Arg::new("author").long("author").short('a').value_name("NAME").help("Who made it"),
-            )
-            .arg(
-                Arg::new("message")
-                    .long("message")
-                    .short('m')
-                    .value_name("TEXT")
-                    .help("For its history"),
-            )
-            .arg(
-                Arg::new("change")
-                    .long("change")
-                    .short('c')
-                    .value_name("INSTRUCTION")
-                    .action(ArgAction::Append)
-                    .help("CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME, WORKDIR as in a Dockerfile"),
-            )
-            .arg(one_of("compression", &["gzip", "zstd", "none"], "Of the layer [default: gzip]"))
-            .arg(flag("no-pause", "Let a running container go on meanwhile"))
-            .arg(id())
-            .arg(
-                Arg::new("image")
-                    .value_name("DIR[:TAG]")
-                    .required(true)
-                    .help("An OCI image layout, new or not; the tag is latest unless given"),
-            ),
-        "export" => command
-            .about("Write a container's whole tree as a tar archive, without what is mounted in it")
-            .arg(option("output", "FILE", "Instead of stdout").short('o'))
-            .arg(id()),
-        "images" => command
-            .about("List the images whose layers are in the store")
-            .arg(format("How to print them [default: table]"))
-            .arg(text_option(
-                "inspect",
-                "IMAGE",
-                "Print config, layers, sizes and history of this one as JSON",
-            )),
-        "rmi" => command
-            .about("Remove names of images, and with their last one the images, from the store")
-            .arg(
-                positional("image", "IMAGE", "By name, as images shows it, or by id")
-                    .action(ArgAction::Append),
-            ),
-        "tag" => command
-            .about("Give an image of a layout on disk one more name there")
-            .arg(positional("image", "IMAGE", "PATH, PATH:TAG or PATH@DIGEST of an OCI layout"))
-            .arg(positional("name", "TAG", "The new name, which is no other's any more")),
-        "layers" => command
-            .about("List the layers in the store, and who uses them")
-            .arg(format("How to print them [default: table]")),
-        "gc" => command
-            .about("Remove what nobody uses from the store of layers")
-            .arg(flag("all", "Also images that no bundle and no container uses").short('a'))
-            .arg(flag("dry-run", "Only tell what would be removed")),
-        "bundle" => command
-            .about("Make a bundle of an image on disk, its layers shared")
-            .args(image_flags())
-            .arg(platform())
-            .arg(
-                Arg::new("image")
-                    .value_name("IMAGE")
-                    .required(true)
-                    .help("OCI layout or docker save's tar: PATH, PATH:TAG or PATH@DIGEST"),
-            )
-            .arg(
-                Arg::new("bundle")
-                    .value_name("DIR")
-                    .required(true)
-                    .value_parser(value_parser!(PathBuf))
-                    .help("Where to make it"),
-            )
-            .arg(arguments()),
         "start" => command.about("Let a created container execute its program").arg(id()),
-        "state" => command.about("Print the state of a container as JSON").arg(id()),
         "exec" => execution(command.about("Run another process in a running container")),
         "kill" => command
             .about("Send a signal to the container's init")
@@ -188,6 +121,30 @@ pub(super) fn subcommand(name: &'static str) -> clap::Command {
             ),
         "pause" => command.about("Freeze all processes of a container").arg(id()),
         "resume" => command.about("Let a paused container go on").arg(id()),
+        "delete" => command
+            .about("Remove a stopped or created container")
+            .arg(flag("force", "Kill it first; no error if there is none").short('f'))
+            .arg(regex())
+            .arg(id()),
+        _ => updating(command.about("Change the limits of a container")),
+    }
+}
+
+/// The commands that change nothing.
+fn looking(name: &str, command: clap::Command) -> clap::Command {
+    match name {
+        "events" => command
+            .about("Tell what a container uses up, and when it runs out of memory, until it ends")
+            .arg(flag("stats", "What it has used up by now, once"))
+            .arg(interval("How often, as 500ms or 1m30s [default: 5s]"))
+            .arg(id()),
+        "list" => command
+            .about("List all containers")
+            .arg(
+                one_of("format", &["table", "json"], "How to print them [default: table]")
+                    .short('f'),
+            )
+            .arg(flag("quiet", "Only ids").short('q')),
         "ps" => command
             .about("List the processes of a container")
             .arg(
@@ -198,29 +155,13 @@ pub(super) fn subcommand(name: &'static str) -> clap::Command {
             .arg(
                 trailing("OPTION").help("For the host's ps, which prints the table [default: -ef]"),
             ),
-        "delete" => command
-            .about("Remove a stopped or created container")
-            .arg(flag("force", "Kill it first; no error if there is none").short('f'))
-            .arg(regex())
-            .arg(id()),
-        "list" => command
-            .about("List all containers")
-            .arg(
-                one_of("format", &["table", "json"], "How to print them [default: table]")
-                    .short('f'),
-            )
-            .arg(flag("quiet", "Only ids").short('q')),
         "spec" => command
             .about("Write a config.json to start from")
             .arg(option("bundle", "DIR", "Where to write it [default: .]").short('b'))
             .arg(option("file", "FILE", "Write there, from DIR, over what is there").short('f'))
             .arg(flag("rootless", "For an ordinary user, who calls it")),
-        "events" => command
-            .about("Tell what a container uses up, and when it runs out of memory, until it ends")
-            .arg(flag("stats", "What it has used up by now, once"))
-            .arg(interval("How often, as 500ms or 1m30s [default: 5s]"))
-            .arg(id()),
-        "stats" => command
+        "state" => command.about("Print the state of a container as JSON").arg(id()),
+        _ => command
             .about("Show what containers use; on a terminal, again and again")
             .arg(one_of("format", &["table", "json"], "How to show it [default: table]").short('f'))
             .arg(flag("no-stream", "Once, on a terminal too"))
@@ -230,16 +171,7 @@ pub(super) fn subcommand(name: &'static str) -> clap::Command {
                     .action(ArgAction::Append)
                     .help("The containers [default: all]"),
             ),
-        "update" => updating(command.about("Change the limits of a container")),
-        _ => command.about("Print what this brig can do as JSON"),
     }
-}
-
-fn platform() -> Arg {
-    Arg::new("platform")
-        .long("platform")
-        .value_name("OS/ARCH[/VARIANT]")
-        .help("Which of the image's platforms [default: this machine's]")
 }
 
 fn creation(command: clap::Command) -> clap::Command {
@@ -274,34 +206,6 @@ fn creation(command: clap::Command) -> clap::Command {
         .args(image_flags())
         .arg(id())
         .arg(arguments())
-}
-
-fn arguments() -> Arg {
-    Arg::new("args")
-        .value_name("ARGUMENT")
-        .action(ArgAction::Append)
-        .trailing_var_arg(true)
-        .help("Instead of the image's default arguments")
-}
-
-/// What is asked of a container of an image: with --image, and for bundle.
-fn image_flags() -> impl Iterator<Item = Arg> {
-    let known = FLAGS.iter().map(|known| {
-        let arg = Arg::new(known.name).long(known.name).help(known.help);
-        let arg = known.short.into_iter().fold(arg, Arg::short);
-        match known.value {
-            "" => arg.action(ArgAction::SetTrue),
-            value => arg.value_name(value).action(ArgAction::Append).allow_hyphen_values(true),
-        }
-    });
-    // Refused with a word about what there is instead.
-    let publish = Arg::new("publish").long("publish").short('p').hide(true);
-    known
-        .map(|arg| match arg.get_id().as_str() {
-            "network" => arg.alias("net"),
-            _ => arg,
-        })
-        .chain([publish.action(ArgAction::Append)])
 }
 
 fn text_option(name: &'static str, value: &'static str, help: &'static str) -> Arg {

@@ -1,7 +1,8 @@
 //! What clap has matched becomes plain values.
 
 use super::describe::{LIMITS, NOT_YET};
-use super::{Command, Globals, ListFormat, Mistake, Parsed, UNNAMED};
+use super::{Mistake, Parsed, UNNAMED};
+use crate::cmd::command::{Command, Globals, ListFormat};
 use crate::cmd::create::How;
 use crate::cmd::{bundle, commit, events, mounts, stats, update};
 use crate::image::commit::{About, Packed};
@@ -146,8 +147,16 @@ fn refused(matches: &ArgMatches) -> Option<&'static str> {
 }
 
 fn command(name: &str, matches: &ArgMatches, globals: &Globals) -> Command {
+    acting(name, matches, globals)
+        .or_else(|| looking(name, matches))
+        .or_else(|| about_images(name, matches))
+        .unwrap_or(Command::Features)
+}
+
+/// The commands that change a container.
+fn acting(name: &str, matches: &ArgMatches, globals: &Globals) -> Option<Command> {
     let id = || text(matches, "id").unwrap_or_default();
-    match name {
+    Some(match name {
         "create" => Command::Create(options(matches, globals, true)),
         "run" => {
             let how = How {
@@ -157,7 +166,6 @@ fn command(name: &str, matches: &ArgMatches, globals: &Globals) -> Command {
             Command::Run(options(matches, globals, matches.get_flag("detach")), how)
         }
         "start" => Command::Start { id: id() },
-        "state" => Command::State { id: id() },
         "exec" => Command::Exec(exec_options(matches, globals)),
         "kill" => Command::Kill {
             id: id(),
@@ -172,15 +180,25 @@ fn command(name: &str, matches: &ArgMatches, globals: &Globals) -> Command {
         }),
         "pause" => Command::Pause { id: id() },
         "resume" => Command::Resume { id: id() },
-        "ps" => Command::Ps {
-            id: id(),
-            format: format(matches),
-            options: matches.get_many("args").into_iter().flatten().cloned().collect(),
-        },
         "delete" => Command::Delete {
             id: id(),
             regex: matches.get_flag("regex"),
             force: matches.get_flag("force"),
+        },
+        "update" => Command::Update(update_options(matches)),
+        _ => return None,
+    })
+}
+
+/// The commands that change nothing.
+fn looking(name: &str, matches: &ArgMatches) -> Option<Command> {
+    let id = || text(matches, "id").unwrap_or_default();
+    Some(match name {
+        "state" => Command::State { id: id() },
+        "ps" => Command::Ps {
+            id: id(),
+            format: format(matches),
+            options: matches.get_many("args").into_iter().flatten().cloned().collect(),
         },
         "list" => Command::List { format: format(matches), quiet: matches.get_flag("quiet") },
         "spec" => Command::Spec {
@@ -199,6 +217,14 @@ fn command(name: &str, matches: &ArgMatches, globals: &Globals) -> Command {
             once: matches.get_flag("no-stream"),
             interval: text(matches, "interval"),
         }),
+        _ => return None,
+    })
+}
+
+/// The commands about images and layers.
+fn about_images(name: &str, matches: &ArgMatches) -> Option<Command> {
+    let id = || text(matches, "id").unwrap_or_default();
+    Some(match name {
         "diff" => Command::Diff { id: id(), format: format(matches) },
         "commit" => Command::Commit(commit::Options {
             id: id(),
@@ -236,9 +262,8 @@ fn command(name: &str, matches: &ArgMatches, globals: &Globals) -> Command {
             args: matches.get_many("args").into_iter().flatten().cloned().collect(),
             flags: flags(matches),
         }),
-        "update" => Command::Update(update_options(matches)),
-        _ => Command::Features,
-    }
+        _ => return None,
+    })
 }
 
 fn format(matches: &ArgMatches) -> ListFormat {

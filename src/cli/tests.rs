@@ -1,6 +1,7 @@
 //! Command lines as engines write them.
 
 use super::*;
+use std::path::PathBuf;
 
 fn parse_line(line: &str) -> Parsed {
     parse(line.split(' ').map(OsString::from).collect())

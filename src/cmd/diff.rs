@@ -1,6 +1,6 @@
 //! diff: what a container has changed in its layers.
 
-use crate::cli::ListFormat;
+use super::command::ListFormat;
 use crate::image::changes::{Change, Upper, What};
 use crate::image::{upper, worker};
 use crate::launch::own_bundle::user_namespace;

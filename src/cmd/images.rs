@@ -1,6 +1,6 @@
 //! images, layers, gc: what the store of layers holds, and the removal of what nobody uses.
 
-use crate::cli::ListFormat;
+use super::command::ListFormat;
 use crate::image::digest::Digest;
 use crate::image::store::{Store, default_path};
 use crate::image::usage::{self, Contents};

@@ -1,6 +1,7 @@
 //! One verb a file: each takes what [`crate::cli`] read and gives brig's exit code.
 
 pub mod bundle;
+pub mod command;
 pub mod commit;
 pub mod create;
 mod delete;
@@ -22,10 +23,10 @@ mod state;
 pub mod stats;
 pub mod update;
 
-use crate::cli::{Command, Globals};
 use crate::log::Log;
 use crate::state::NotFound;
 use anyhow::{Context, Result, ensure};
+use command::{Command, Globals};
 use pattern::Pattern;
 use std::path::Path;
 use sys::describe;

@@ -1,6 +1,6 @@
 //! ps: the processes of a container, as the host sees them.
 
-use crate::cli::ListFormat;
+use super::command::ListFormat;
 use crate::deadline;
 use crate::log;
 use crate::state::{Dir, NotFound};

@@ -3,7 +3,7 @@
 
 use super::events::{interval, running};
 use crate::cgroup::stat::{BlkioEntry, Stats};
-use crate::cli::ListFormat;
+use super::command::ListFormat;
 use crate::log::{self, Log};
 use crate::state::{self, Dir, Found, NotFound, State, Status};
 use anyhow::{Context, Result, anyhow, ensure};

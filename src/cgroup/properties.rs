@@ -1,11 +1,10 @@
-//! Limits as properties of a unit: a table, for either version of cgroups. What systemd has no
+//! Limits as properties of systemd's unit: a table, for either version of cgroups. What systemd has no
 //! property for, or none that says the same, is for the files alone.
 
-use super::unit::Property;
-use super::wire::Value;
-use crate::cgroup::{Version, devices, v2};
+use super::{Version, devices, v2};
 use crate::plan::device_rules::{DeviceKind, DeviceRule, MKNOD, READ, WRITE};
 use crate::plan::resources::{BlockIo, Memory, Resources, Throttle};
+use crate::systemd::{Property, wire::Value};
 
 /// The limits of these resources.
 pub fn limits(resources: &Resources, version: Version) -> Vec<Property> {

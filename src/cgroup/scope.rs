@@ -5,9 +5,9 @@
 
 use super::create::put;
 use super::hierarchy::{self, Hierarchy, Own};
-use super::{Cgroup, Dir, Version};
+use super::{Cgroup, Dir, Version, properties};
 use crate::plan::resources::Resources;
-use crate::systemd::{Asked, Bus, Instance, Property, Start, properties};
+use crate::systemd::{Asked, Bus, Instance, Property, Start};
 use anyhow::{Context, Result, anyhow, ensure};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};

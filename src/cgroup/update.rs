@@ -6,7 +6,7 @@ use super::write::{Write, Writer};
 use super::{Cgroup, Dir};
 use crate::plan::resources::{Cpu, Memory, Resources};
 use crate::spec::Place;
-use crate::systemd::{Property, properties};
+use crate::systemd::Property;
 use anyhow::{Context, Result, anyhow, ensure};
 use std::path::PathBuf;
 

@@ -1,7 +1,7 @@
 //! list: all containers of this root.
 
-use super::state::{Shown, show, user_name};
 use super::command::ListFormat;
+use super::state::{Shown, show, user_name};
 use crate::log::{self, Log};
 use crate::state::{self, Found, check_id};
 use anyhow::{Context, Result};

@@ -1,9 +1,9 @@
 //! stats: what containers use, as a table for people that is drawn again and again on a terminal, or
 //! as JSON; see docs/output.md.
 
+use super::command::ListFormat;
 use super::events::{interval, running};
 use crate::cgroup::stat::{BlkioEntry, Stats};
-use super::command::ListFormat;
 use crate::log::{self, Log};
 use crate::state::{self, Dir, Found, NotFound, State, Status};
 use anyhow::{Context, Result, anyhow, ensure};

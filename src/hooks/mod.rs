@@ -3,155 +3,31 @@
 
 mod output;
 
-pub use output::{Output, STDERR, STDOUT};
+pub use output::Output;
 
 use crate::deadline;
+use crate::plan::hooks::Hook;
 use crate::seccomp::Filter;
 use crate::spec::Place;
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use crate::state::OciState;
+use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use oci_spec::runtime as oci;
 use output::Sink;
-use serde::{Deserialize, Serialize};
 use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io::{Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use sys::{Errno, seccomp, signal};
 
-/// The hooks of a container, by moment.
-#[derive(Debug, Default)]
-pub struct Hooks {
-    /// Deprecated: as `create_runtime`, before them.
-    pub prestart: Vec<Hook>,
-    /// In the runtime's namespaces, before the pivot.
-    pub create_runtime: Vec<Hook>,
-    /// In the container's namespaces, before the pivot.
-    pub create_container: Vec<Hook>,
-    /// In the container, after start and before the user's program.
-    pub start_container: Vec<Hook>,
-    /// In the runtime's namespaces, after the user's program was executed.
-    pub poststart: Vec<Hook>,
-    /// In the runtime's namespaces, after the container is deleted.
-    pub poststop: Vec<Hook>,
-}
-
-/// One program to run.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Hook {
-    path: PathBuf,
-    args: Vec<String>,
-    /// None: the config has none, which is not the same as an empty one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    env: Option<Vec<String>>,
-    timeout: Option<u64>,
-    /// Where config.json says so, as `hooks.prestart[0]`.
-    place: String,
-}
-
-impl Hooks {
-    /// Reads `hooks`.
-    pub fn new(spec: Option<&oci::Hooks>) -> Result<Hooks> {
-        let Some(spec) = spec else { return Ok(Hooks::default()) };
-        let read = |name, hooks: &Option<Vec<oci::Hook>>| -> Result<Vec<Hook>> {
-            let hooks = hooks.as_deref().unwrap_or_default().iter().enumerate();
-            hooks.map(|(i, hook)| Hook::new(hook, format!("hooks.{name}[{i}]"))).collect()
-        };
-        Ok(Hooks {
-            prestart: read("prestart", spec.prestart())?,
-            create_runtime: read("createRuntime", spec.create_runtime())?,
-            create_container: read("createContainer", spec.create_container())?,
-            start_container: read("startContainer", spec.start_container())?,
-            poststart: read("poststart", spec.poststart())?,
-            poststop: read("poststop", spec.poststop())?,
-        })
-    }
-
-    /// Some run before the user's program does.
-    pub fn before_program(&self) -> bool {
-        self.during_create() || !self.start_container.is_empty()
-    }
-
-    /// Some run while the container is being created.
-    pub fn during_create(&self) -> bool {
-        [&self.prestart, &self.create_runtime, &self.create_container]
-            .iter()
-            .any(|hooks| !hooks.is_empty())
-    }
-}
-
-impl Hook {
-    fn new(spec: &oci::Hook, place: String) -> Result<Hook> {
-        let path = spec.path();
-        let timeout = spec.timeout();
-        let check = || -> Result<()> {
-            ensure!(!path.as_os_str().is_empty(), "missing field `path`");
-            Ok(())
-        };
-        check().at(&place)?;
-        if !path.is_absolute() {
-            Err(anyhow!("{path:?} is not an absolute path")).at(format!("{place}.path"))?;
-        }
-        let positive = timeout.map(u64::try_from).transpose().ok().filter(|t| *t != Some(0));
-        let Some(timeout) = positive else {
-            let given = timeout.unwrap_or_default();
-            return Err(anyhow!("is {given}, it must be more than 0 seconds"))
-                .at(format!("{place}.timeout"));
-        };
-        let env = spec.env().clone();
-        for (i, entry) in env.iter().flatten().enumerate() {
-            if entry.find('=').is_none_or(|at| at == 0) || entry.contains('\0') {
-                Err(anyhow!("{entry:?} is not NAME=value")).at(format!("{place}.env[{i}]"))?;
-            }
-        }
-        let args = spec.args().clone().unwrap_or_default();
-        if let Some(i) = args.iter().position(|arg| arg.contains('\0')) {
-            Err(anyhow!("has a NUL byte, which ends a string for the kernel"))
-                .at(format!("{place}.args[{i}]"))?;
-        }
-        Ok(Hook { path: path.clone(), args, env, timeout, place })
-    }
-
-    /// The longest it may take.
-    fn allowance(&self) -> Duration {
-        self.timeout.map_or(deadline::HOOK, Duration::from_secs)
-    }
-}
-
-/// The longest that all of these may take together.
-pub fn allowance(hooks: &[Hook]) -> Duration {
-    hooks.iter().map(Hook::allowance).sum()
-}
-
-/// What a hook gets on its stdin: the state of runtime.md.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Stdin<'a> {
-    /// Of runtime-spec.
-    pub oci_version: &'a str,
-    /// The container's.
-    pub id: &'a str,
-    /// One of runtime.md's.
-    pub status: crate::state::Status,
-    /// Init's: the host's number in the runtime's namespaces, the container's in its own. None when
-    /// there is none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pid: Option<i32>,
-    /// Absolute path.
-    pub bundle: &'a Path,
-    /// The config's.
-    pub annotations: &'a std::collections::BTreeMap<String, String>,
-}
-
 /// Runs hooks in the runtime's namespaces when create is long over.
-pub fn run_later(hooks: &[Hook], state: &Stdin<'_>) -> Result<()> {
+pub fn run_later(hooks: &[Hook], state: &OciState<'_>) -> Result<()> {
     if hooks.is_empty() {
         return Ok(());
     }
@@ -192,7 +68,7 @@ pub struct Surroundings<'a> {
 }
 
 /// Runs hooks in order; the first failure ends it.
-pub fn run(hooks: &[Hook], state: &Stdin<'_>, surroundings: &Surroundings<'_>) -> Result<()> {
+pub fn run(hooks: &[Hook], state: &OciState<'_>, surroundings: &Surroundings<'_>) -> Result<()> {
     if hooks.is_empty() {
         return Ok(());
     }
@@ -319,7 +195,7 @@ struct Tail {
 
 impl Tail {
     /// In bytes.
-    const MOST: usize = 2048;
+    const MAX_TAIL: usize = 2048;
 
     fn read(&mut self, output: &OwnedFd) {
         let mut buffer = [0; 4096];
@@ -333,7 +209,7 @@ impl Tail {
                 Ok(length) => self.bytes.extend_from_slice(&buffer[..length]),
                 Err(_) => return,
             }
-            let excess = self.bytes.len().saturating_sub(Self::MOST);
+            let excess = self.bytes.len().saturating_sub(Self::MAX_TAIL);
             self.bytes.drain(..excess);
         }
     }

@@ -1,5 +1,6 @@
 //! Where the output of hooks goes: into files, where crun's annotations ask for it.
 
+use crate::plan::hooks::{STDERR, STDOUT};
 use crate::spec::Place;
 use anyhow::{Context, Result};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -8,11 +9,6 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-
-/// The file that hooks' stdout is appended to.
-pub const STDOUT: &str = "run.oci.hooks.stdout";
-/// The file that hooks' stderr is appended to.
-pub const STDERR: &str = "run.oci.hooks.stderr";
 
 /// The files of the annotations.
 #[derive(Debug, Default)]

@@ -15,9 +15,10 @@ use super::spawn::Strategy;
 use super::{execute, spawn};
 use crate::cgroup::{Cgroup, Scope};
 use crate::deadline;
-use crate::hooks::{self, Environment, Hooks, Output, Surroundings};
+use crate::hooks::{self, Environment, Output, Surroundings};
 use crate::log::Log;
 use crate::plan::Plan;
+use crate::plan::hooks::{Hooks, allowance};
 use crate::plan::overlay::Overlay;
 use crate::process::console::{self, Way};
 use crate::process::proc::Proc;
@@ -185,7 +186,7 @@ fn first_state(
         own_bundle: options.image.is_some(),
         poststart: plan.hooks.poststart.clone(),
         poststop: plan.hooks.poststop.clone(),
-        start_seconds: hooks::allowance(&plan.hooks.start_container).as_secs(),
+        start_seconds: allowance(&plan.hooks.start_container).as_secs(),
         namespaces: plan.namespaces.all(),
         own_pids: plan.namespaces.new & libc::CLONE_NEWPID != 0,
         keyring: !options.no_new_keyring,
@@ -291,7 +292,7 @@ impl Attempt {
 
         // Serve.
         log.debug(format_args!("{}: process {pid} sets itself up", options.id));
-        let end = Instant::now() + deadline::SETUP + hooks::allowance(&plan.hooks.create_container);
+        let end = Instant::now() + deadline::SETUP + allowance(&plan.hooks.create_container);
         let peer = Peer { channel: &channel, init: &init, signals: &signals, end };
         self.serve(&peer, plan, own_network, log)?;
         let master = console.own.as_ref().map(socket::receive).transpose()?;

@@ -1,7 +1,6 @@
 //! Annotations that another runtime acts on: brig acts as well, or says that it does not.
 
-use super::{PIDFD_RECEIVER, delegate, process};
-use crate::hooks;
+use super::{PIDFD_RECEIVER, delegate, hooks, process};
 use crate::seccomp;
 use crate::spec::{Place, Spec};
 use anyhow::{Result, anyhow};

@@ -9,36 +9,30 @@
 //! a lock on it; state, list and kill never wait for one, because hooks call them.
 //! The status is computed on each look, never stored.
 
+mod dir;
 mod extra_mounts;
 mod init;
+mod oci;
 mod pid_file;
 pub mod record;
 mod removal;
 
+pub use dir::{Dir, Lock};
+pub use extra_mounts::{Added, Live};
 pub use init::{open_init, own_start_time, pidfs_inode, start_time};
+pub use oci::{OciState, Status};
 pub use pid_file::{PidFile, write_pid_file};
 pub use record::{Found, NotBrigs, Record, VERSION, all};
 
 use crate::cgroup::Cgroup;
-use crate::deadline;
-use crate::hooks::{Hook, Stdin};
+use crate::plan::hooks::Hook;
 use crate::plan::overlay::Layers;
 use crate::plan::sched::Execution;
 use crate::rdt::Rdt;
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use nix::fcntl::{OFlag, openat, renameat};
-use nix::sys::stat::Mode;
-use nix::unistd::{UnlinkatFlags, unlinkat};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
-use sys::{Errno, misc};
-
-pub use extra_mounts::{Added, Live};
 
 /// What brig keeps of a container.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -150,49 +144,6 @@ impl State {
         }
         Ok(pids)
     }
-
-    /// What a hook gets to read.
-    pub fn for_hooks(&self, status: Status, pid: i32) -> Stdin<'_> {
-        Stdin {
-            oci_version: crate::SPEC_VERSION,
-            id: &self.id,
-            status,
-            pid: (pid != 0).then_some(pid),
-            bundle: &self.bundle,
-            annotations: &self.annotations,
-        }
-    }
-}
-
-/// A container's status as runtime.md has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Status {
-    /// create has not finished.
-    Creating,
-    /// Waiting for start.
-    Created,
-    /// The user's program runs.
-    Running,
-    /// Its processes are frozen, also those of a container that waits for start.
-    Paused,
-    /// There is no such process any more.
-    Stopped,
-    /// Its record cannot be read.
-    Unknown,
-}
-
-impl std::fmt::Display for Status {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Status::Creating => "creating",
-            Status::Created => "created",
-            Status::Running => "running",
-            Status::Paused => "paused",
-            Status::Stopped => "stopped",
-            Status::Unknown => "unknown",
-        })
-    }
 }
 
 /// No container has this id. The words are runc's: containerd looks for them.
@@ -207,175 +158,11 @@ impl std::fmt::Display for NotFound {
 
 impl std::error::Error for NotFound {}
 
-/// A container's state directory.
-#[derive(Debug)]
-pub struct Dir {
-    fd: OwnedFd,
-    /// Absolute or as `--root` was given.
-    pub path: PathBuf,
-}
-
-/// No other brig changes this container while this is held. It belongs to the open file, so that a
-/// copy in a cloned child must be dropped too.
-#[derive(Debug)]
-pub struct Lock {
-    _fd: OwnedFd,
-}
-
 /// The error for an id that is in use, if it is. In runc's words.
 pub fn in_use(root: &Path, id: &str) -> Option<anyhow::Error> {
     let path = root.join(id);
     let text = || anyhow!("container with given ID already exists: {id} ({})", path.display());
     path.symlink_metadata().is_ok().then(text)
-}
-
-const DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_CLOEXEC).union(OFlag::O_RDONLY);
-
-/// What is longer is none of brig's files: a config.json has 16 MiB at most, and JSON may take six bytes for one.
-const MOST_BYTES: u64 = 128 << 20;
-
-impl Dir {
-    /// Reserves `id` and takes its lock.
-    pub fn create(root: &Path, id: &str) -> Result<(Dir, Lock)> {
-        check_id(id)?;
-        let path = root.join(id);
-        let mode = Mode::S_IRWXU;
-        let made = nix::unistd::mkdir(&path, mode).or_else(|errno| match errno {
-            Errno::ENOENT => {
-                make_root(root)?;
-                nix::unistd::mkdir(&path, mode).map_err(anyhow::Error::from)
-            }
-            errno => Err(errno.into()),
-        });
-        if let Err(error) = made {
-            let hint = match sys::errno_of(&error) {
-                // With its own words already, or an administrator's directory.
-                Some(Errno::EACCES) if root.exists() => session_hint(),
-                _ => "",
-            };
-            let directory = format!("state directory {}{hint}", path.display());
-            return Err(in_use(root, id).unwrap_or_else(|| error.context(directory)));
-        }
-        let locked = || -> Result<(Dir, Lock)> {
-            let dir = Dir::open(root, id)?;
-            let lock = dir.lock()?;
-            Ok((dir, lock))
-        };
-        locked().inspect_err(|error| {
-            // Unless somebody has deleted it meanwhile: then another could have the name by now. The error that
-            // matters is the first one.
-            if !error.is::<NotFound>() {
-                let _ = unlinkat(nix::fcntl::AT_FDCWD, &path, UnlinkatFlags::RemoveDir);
-            }
-        })
-    }
-
-    /// Opens an existing one, or fails with [`NotFound`].
-    pub fn open(root: &Path, id: &str) -> Result<Dir> {
-        check_id(id)?;
-        let path = root.join(id);
-        // No link: it would lead to what is not brig's.
-        match nix::fcntl::open(&path, DIRECTORY | OFlag::O_NOFOLLOW, Mode::empty()) {
-            Ok(fd) => Ok(Dir { fd, path }),
-            Err(Errno::ENOENT) => Err(NotFound.into()),
-            Err(errno) if path.is_symlink() => {
-                Err(errno).context(format!("{} is a link, and no state directory", path.display()))
-            }
-            Err(errno) => Err(errno).context(format!("state directory {}", path.display())),
-        }
-    }
-
-    /// Waits, not for long, until no other create, start or delete works on this container.
-    pub fn lock(&self) -> Result<Lock> {
-        let fd = openat(self.fd(), ".", DIRECTORY, Mode::empty()).or_else(|errno| match errno {
-            Errno::ENOENT => Err(anyhow!(NotFound)),
-            errno => Err(errno).context(format!("lock {}", self.path.display())),
-        })?;
-        let end = Instant::now() + deadline::LOCK;
-        while !misc::try_flock(fd.as_fd(), true)? {
-            ensure!(
-                Instant::now() < end,
-                "{} is locked: another brig has been working on this container for {} s",
-                self.path.display(),
-                deadline::LOCK.as_secs()
-            );
-            std::thread::sleep(std::time::Duration::from_millis(2));
-        }
-        // Whoever held the lock may have deleted the container.
-        ensure!(nix::sys::stat::fstat(&fd)?.st_nlink > 0, NotFound);
-        Ok(Lock { _fd: fd })
-    }
-
-    /// Nobody holds the lock.
-    fn try_lock_shared(&self) -> Result<bool> {
-        Ok(misc::try_flock(self.fd(), false)?)
-    }
-
-    /// The name of the container.
-    fn id(&self) -> String {
-        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-    }
-
-    /// The directory itself.
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-
-    /// The first write: nobody can have seen an older one, and a reader takes half a file for none.
-    pub fn begin(&self, state: &State) -> Result<()> {
-        self.write("state.json", &serde_json::to_vec(state)?)
-    }
-
-    /// Replaces `state.json` as a whole.
-    pub fn save(&self, state: &State) -> Result<()> {
-        self.write("state.json.new", &serde_json::to_vec(state)?)?;
-        renameat(self.fd(), "state.json.new", self.fd(), "state.json")
-            .with_context(|| format!("{}/state.json", self.path.display()))
-    }
-
-    /// Writes a new file.
-    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_CLOEXEC;
-        let write = || -> Result<()> {
-            let fd =
-                openat(self.fd(), name, flags | OFlag::O_NOFOLLOW, Mode::S_IRUSR | Mode::S_IWUSR)?;
-            Ok(File::from(fd).write_all(bytes)?)
-        };
-        write().with_context(|| format!("{}/{name}", self.path.display()))
-    }
-
-    /// Reads a file that create wrote.
-    pub fn read(&self, name: &str) -> Result<Vec<u8>> {
-        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-        let read = || -> Result<Vec<u8>> {
-            let mut bytes = Vec::with_capacity(4096);
-            let fd = openat(self.fd(), name, flags, Mode::empty())?;
-            let kind = nix::sys::stat::fstat(&fd)?.st_mode & libc::S_IFMT;
-            ensure!(kind == libc::S_IFREG, "is no regular file");
-            // Bounded, so that read_to_end does not ask for the size first.
-            File::from(fd).take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
-            ensure!(bytes.len() as u64 <= MOST_BYTES, "has more than {MOST_BYTES} bytes");
-            Ok(bytes)
-        };
-        read().with_context(|| format!("{}/{name}", self.path.display()))
-    }
-
-    /// What the container is doing now.
-    pub fn status(&self, state: &State) -> Result<Status> {
-        if state.creating {
-            // Whoever creates it holds the lock. If nobody does, they died half-way.
-            return Ok(if self.try_lock_shared()? { Status::Stopped } else { Status::Creating });
-        }
-        if open_init(state)?.is_none() {
-            return Ok(Status::Stopped);
-        }
-        if state.cgroup.paused()? {
-            return Ok(Status::Paused);
-        }
-        let waits =
-            nix::sys::stat::fstatat(self.fd(), "go", nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW);
-        Ok(if waits.is_ok() { Status::Created } else { Status::Running })
-    }
 }
 
 /// A container id, by runc's rule.
@@ -389,22 +176,6 @@ pub fn check_id(id: &str) -> Result<()> {
     }
     ensure!(id.len() <= 255, "invalid container id: longer than 255 bytes");
     Ok(())
-}
-
-fn make_root(root: &Path) -> Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o711).create(root);
-    made.with_context(|| format!("state root {}{}", root.display(), session_hint()))
-}
-
-/// Where the default state root comes from, for who cannot write to it.
-fn session_hint() -> &'static str {
-    match std::env::var_os("XDG_RUNTIME_DIR").is_none_or(|dir| dir.is_empty()) {
-        true if !nix::unistd::geteuid().is_root() => {
-            ": XDG_RUNTIME_DIR is not set, below which an ordinary user's would be"
-        }
-        _ => "",
-    }
 }
 
 #[cfg(test)]

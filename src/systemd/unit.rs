@@ -291,7 +291,7 @@ impl Unit {
         Ok(())
     }
 
-    /// Changes limits of the running unit: [`super::properties::limits`].
+    /// Changes limits of the running unit.
     pub fn set(&self, limits: &[Property]) -> Result<()> {
         if limits.is_empty() {
             return Ok(());

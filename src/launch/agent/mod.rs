@@ -6,12 +6,12 @@
 
 pub mod courier;
 
-use crate::hooks::Stdin;
 use crate::launch::protocol::Channel;
 use crate::plan::process::Process;
 use crate::process::socket::Socket;
 use crate::seccomp::Listener;
 use crate::spec::Place;
+use crate::state::OciState;
 use anyhow::Result;
 use serde::Serialize;
 use std::os::fd::AsFd;
@@ -19,7 +19,7 @@ use std::os::fd::AsFd;
 /// The agent of a filter, and the container that it decides for.
 pub struct Agent<'a> {
     listener: &'a Listener,
-    state: Stdin<'a>,
+    state: OciState<'a>,
 }
 
 /// config-linux.md, The Container Process State.
@@ -31,12 +31,12 @@ struct ProcessState<'a> {
     pid: i32,
     #[serde(skip_serializing_if = "Option::is_none")]
     metadata: Option<&'a str>,
-    state: &'a Stdin<'a>,
+    state: &'a OciState<'a>,
 }
 
 impl<'a> Agent<'a> {
     /// None, if the process's filter notifies nobody.
-    pub fn of(process: &'a Process, state: Stdin<'a>) -> Option<Agent<'a>> {
+    pub fn of(process: &'a Process, state: OciState<'a>) -> Option<Agent<'a>> {
         let listener = process.filter.as_ref()?.listener.as_ref()?;
         Some(Agent { listener, state })
     }

@@ -1,0 +1,121 @@
+//! Hooks as the config has them: checked, and kept for what runs without the config (config.md, POSIX-platform hooks).
+
+use crate::deadline;
+use crate::spec::Place;
+use anyhow::{Result, anyhow, ensure};
+use oci_spec::runtime as oci;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The annotation that names a file which hooks' stdout is appended to.
+pub const STDOUT: &str = "run.oci.hooks.stdout";
+/// The same for stderr.
+pub const STDERR: &str = "run.oci.hooks.stderr";
+
+/// The hooks of a container, by moment.
+#[derive(Debug, Default)]
+pub struct Hooks {
+    /// Deprecated: as `create_runtime`, before them.
+    pub prestart: Vec<Hook>,
+    /// In the runtime's namespaces, before the pivot.
+    pub create_runtime: Vec<Hook>,
+    /// In the container's namespaces, before the pivot.
+    pub create_container: Vec<Hook>,
+    /// In the container, after start and before the user's program.
+    pub start_container: Vec<Hook>,
+    /// In the runtime's namespaces, after the user's program was executed.
+    pub poststart: Vec<Hook>,
+    /// In the runtime's namespaces, after the container is deleted.
+    pub poststop: Vec<Hook>,
+}
+
+/// One program to run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Hook {
+    /// Absolute path of the program.
+    pub path: PathBuf,
+    /// Its arguments, its name first; it may have none.
+    pub args: Vec<String>,
+    /// None: the config has none, which is not the same as an empty one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env: Option<Vec<String>>,
+    /// In seconds.
+    pub timeout: Option<u64>,
+    /// Where config.json says so, as `hooks.prestart[0]`.
+    pub place: String,
+}
+
+impl Hooks {
+    /// Reads `hooks`.
+    pub fn new(spec: Option<&oci::Hooks>) -> Result<Hooks> {
+        let Some(spec) = spec else { return Ok(Hooks::default()) };
+        let read = |name, hooks: &Option<Vec<oci::Hook>>| -> Result<Vec<Hook>> {
+            let hooks = hooks.as_deref().unwrap_or_default().iter().enumerate();
+            hooks.map(|(i, hook)| Hook::new(hook, format!("hooks.{name}[{i}]"))).collect()
+        };
+        Ok(Hooks {
+            prestart: read("prestart", spec.prestart())?,
+            create_runtime: read("createRuntime", spec.create_runtime())?,
+            create_container: read("createContainer", spec.create_container())?,
+            start_container: read("startContainer", spec.start_container())?,
+            poststart: read("poststart", spec.poststart())?,
+            poststop: read("poststop", spec.poststop())?,
+        })
+    }
+
+    /// Some run before the user's program does.
+    pub fn before_program(&self) -> bool {
+        self.during_create() || !self.start_container.is_empty()
+    }
+
+    /// Some run while the container is being created.
+    pub fn during_create(&self) -> bool {
+        [&self.prestart, &self.create_runtime, &self.create_container]
+            .iter()
+            .any(|hooks| !hooks.is_empty())
+    }
+}
+
+impl Hook {
+    fn new(spec: &oci::Hook, place: String) -> Result<Hook> {
+        let path = spec.path();
+        let timeout = spec.timeout();
+        let check = || -> Result<()> {
+            ensure!(!path.as_os_str().is_empty(), "missing field `path`");
+            Ok(())
+        };
+        check().at(&place)?;
+        if !path.is_absolute() {
+            Err(anyhow!("{path:?} is not an absolute path")).at(format!("{place}.path"))?;
+        }
+        let positive = timeout.map(u64::try_from).transpose().ok().filter(|t| *t != Some(0));
+        let Some(timeout) = positive else {
+            let given = timeout.unwrap_or_default();
+            return Err(anyhow!("is {given}, it must be more than 0 seconds"))
+                .at(format!("{place}.timeout"));
+        };
+        let env = spec.env().clone();
+        for (i, entry) in env.iter().flatten().enumerate() {
+            if entry.find('=').is_none_or(|at| at == 0) || entry.contains('\0') {
+                Err(anyhow!("{entry:?} is not NAME=value")).at(format!("{place}.env[{i}]"))?;
+            }
+        }
+        let args = spec.args().clone().unwrap_or_default();
+        if let Some(i) = args.iter().position(|arg| arg.contains('\0')) {
+            Err(anyhow!("has a NUL byte, which ends a string for the kernel"))
+                .at(format!("{place}.args[{i}]"))?;
+        }
+        Ok(Hook { path: path.clone(), args, env, timeout, place })
+    }
+
+    /// The longest it may take.
+    pub fn allowance(&self) -> Duration {
+        self.timeout.map_or(deadline::HOOK, Duration::from_secs)
+    }
+}
+
+/// The longest that all of these may take together.
+pub fn allowance(hooks: &[Hook]) -> Duration {
+    hooks.iter().map(Hook::allowance).sum()
+}

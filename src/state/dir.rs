@@ -1,0 +1,194 @@
+//! The state directory of a container, and the lock on it.
+
+use super::{NotFound, State, Status, check_id, in_use, open_init};
+use crate::deadline;
+use anyhow::{Context, Result, anyhow, ensure};
+use nix::fcntl::{OFlag, openat, renameat};
+use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, unlinkat};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+use sys::{Errno, misc};
+
+/// A container's state directory.
+#[derive(Debug)]
+pub struct Dir {
+    fd: OwnedFd,
+    /// Absolute or as `--root` was given.
+    pub path: PathBuf,
+}
+
+/// No other brig changes this container while this is held. It belongs to the open file, so that a
+/// copy in a cloned child must be dropped too.
+#[derive(Debug)]
+pub struct Lock {
+    _fd: OwnedFd,
+}
+
+const DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_CLOEXEC).union(OFlag::O_RDONLY);
+
+/// What is longer is none of brig's files: a config.json has 16 MiB at most, and JSON may take six bytes for one.
+const MAX_BYTES: u64 = 128 << 20;
+
+impl Dir {
+    /// Reserves `id` and takes its lock.
+    pub fn create(root: &Path, id: &str) -> Result<(Dir, Lock)> {
+        check_id(id)?;
+        let path = root.join(id);
+        let mode = Mode::S_IRWXU;
+        let made = nix::unistd::mkdir(&path, mode).or_else(|errno| match errno {
+            Errno::ENOENT => {
+                make_root(root)?;
+                nix::unistd::mkdir(&path, mode).map_err(anyhow::Error::from)
+            }
+            errno => Err(errno.into()),
+        });
+        if let Err(error) = made {
+            let hint = match sys::errno_of(&error) {
+                // With its own words already, or an administrator's directory.
+                Some(Errno::EACCES) if root.exists() => session_hint(),
+                _ => "",
+            };
+            let directory = format!("state directory {}{hint}", path.display());
+            return Err(in_use(root, id).unwrap_or_else(|| error.context(directory)));
+        }
+        let locked = || -> Result<(Dir, Lock)> {
+            let dir = Dir::open(root, id)?;
+            let lock = dir.lock()?;
+            Ok((dir, lock))
+        };
+        locked().inspect_err(|error| {
+            // Unless somebody has deleted it meanwhile: then another could have the name by now. The error that
+            // matters is the first one.
+            if !error.is::<NotFound>() {
+                let _ = unlinkat(nix::fcntl::AT_FDCWD, &path, UnlinkatFlags::RemoveDir);
+            }
+        })
+    }
+
+    /// Opens an existing one, or fails with [`NotFound`].
+    pub fn open(root: &Path, id: &str) -> Result<Dir> {
+        check_id(id)?;
+        let path = root.join(id);
+        // No link: it would lead to what is not brig's.
+        match nix::fcntl::open(&path, DIRECTORY | OFlag::O_NOFOLLOW, Mode::empty()) {
+            Ok(fd) => Ok(Dir { fd, path }),
+            Err(Errno::ENOENT) => Err(NotFound.into()),
+            Err(errno) if path.is_symlink() => {
+                Err(errno).context(format!("{} is a link, and no state directory", path.display()))
+            }
+            Err(errno) => Err(errno).context(format!("state directory {}", path.display())),
+        }
+    }
+
+    /// Waits, not for long, until no other create, start or delete works on this container.
+    pub fn lock(&self) -> Result<Lock> {
+        let fd = openat(self.fd(), ".", DIRECTORY, Mode::empty()).or_else(|errno| match errno {
+            Errno::ENOENT => Err(anyhow!(NotFound)),
+            errno => Err(errno).context(format!("lock {}", self.path.display())),
+        })?;
+        let end = Instant::now() + deadline::LOCK;
+        while !misc::try_flock(fd.as_fd(), true)? {
+            ensure!(
+                Instant::now() < end,
+                "{} is locked: another brig has been working on this container for {} s",
+                self.path.display(),
+                deadline::LOCK.as_secs()
+            );
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        // Whoever held the lock may have deleted the container.
+        ensure!(nix::sys::stat::fstat(&fd)?.st_nlink > 0, NotFound);
+        Ok(Lock { _fd: fd })
+    }
+
+    /// Nobody holds the lock.
+    pub(super) fn try_lock_shared(&self) -> Result<bool> {
+        Ok(misc::try_flock(self.fd(), false)?)
+    }
+
+    /// The name of the container.
+    pub(super) fn id(&self) -> String {
+        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// The directory itself.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// The first write: nobody can have seen an older one, and a reader takes half a file for none.
+    pub fn begin(&self, state: &State) -> Result<()> {
+        self.write("state.json", &serde_json::to_vec(state)?)
+    }
+
+    /// Replaces `state.json` as a whole.
+    pub fn save(&self, state: &State) -> Result<()> {
+        self.write("state.json.new", &serde_json::to_vec(state)?)?;
+        renameat(self.fd(), "state.json.new", self.fd(), "state.json")
+            .with_context(|| format!("{}/state.json", self.path.display()))
+    }
+
+    /// Writes a new file.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_CLOEXEC;
+        let write = || -> Result<()> {
+            let fd =
+                openat(self.fd(), name, flags | OFlag::O_NOFOLLOW, Mode::S_IRUSR | Mode::S_IWUSR)?;
+            Ok(File::from(fd).write_all(bytes)?)
+        };
+        write().with_context(|| format!("{}/{name}", self.path.display()))
+    }
+
+    /// Reads a file that create wrote.
+    pub fn read(&self, name: &str) -> Result<Vec<u8>> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+        let read = || -> Result<Vec<u8>> {
+            let mut bytes = Vec::with_capacity(4096);
+            let fd = openat(self.fd(), name, flags, Mode::empty())?;
+            let kind = nix::sys::stat::fstat(&fd)?.st_mode & libc::S_IFMT;
+            ensure!(kind == libc::S_IFREG, "is no regular file");
+            // Bounded, so that read_to_end does not ask for the size first.
+            File::from(fd).take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+            ensure!(bytes.len() as u64 <= MAX_BYTES, "has more than {MAX_BYTES} bytes");
+            Ok(bytes)
+        };
+        read().with_context(|| format!("{}/{name}", self.path.display()))
+    }
+
+    /// What the container is doing now.
+    pub fn status(&self, state: &State) -> Result<Status> {
+        if state.creating {
+            // Whoever creates it holds the lock. If nobody does, they died half-way.
+            return Ok(if self.try_lock_shared()? { Status::Stopped } else { Status::Creating });
+        }
+        if open_init(state)?.is_none() {
+            return Ok(Status::Stopped);
+        }
+        if state.cgroup.paused()? {
+            return Ok(Status::Paused);
+        }
+        let waits =
+            nix::sys::stat::fstatat(self.fd(), "go", nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW);
+        Ok(if waits.is_ok() { Status::Created } else { Status::Running })
+    }
+}
+
+fn make_root(root: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o711).create(root);
+    made.with_context(|| format!("state root {}{}", root.display(), session_hint()))
+}
+
+/// Where the default state root comes from, for who cannot write to it.
+fn session_hint() -> &'static str {
+    match std::env::var_os("XDG_RUNTIME_DIR").is_none_or(|dir| dir.is_empty()) {
+        true if !nix::unistd::geteuid().is_root() => {
+            ": XDG_RUNTIME_DIR is not set, below which an ordinary user's would be"
+        }
+        _ => "",
+    }
+}

@@ -28,6 +28,7 @@ pub(crate) mod devices;
 mod freeze;
 pub mod hierarchy;
 pub mod oom;
+mod properties;
 mod remove;
 mod scope;
 pub mod stat;

@@ -3,7 +3,7 @@
 
 use super::hierarchy::read;
 use super::write::{Write, Writer};
-use super::{Cgroup, Dir};
+use super::{Cgroup, Dir, properties};
 use crate::plan::resources::{Cpu, Memory, Resources};
 use crate::spec::Place;
 use crate::systemd::Property;

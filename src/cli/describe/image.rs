@@ -8,53 +8,8 @@ use std::path::PathBuf;
 /// One of those commands.
 pub(super) fn subcommand(name: &str, command: clap::Command) -> clap::Command {
     match name {
-        "bundle" => command
-            .about("Make a bundle of an image on disk, its layers shared")
-            .args(image_flags())
-            .arg(platform())
-            .arg(
-                Arg::new("image")
-                    .value_name("IMAGE")
-                    .required(true)
-                    .help("OCI layout or docker save's tar: PATH, PATH:TAG or PATH@DIGEST"),
-            )
-            .arg(
-                Arg::new("bundle")
-                    .value_name("DIR")
-                    .required(true)
-                    .value_parser(value_parser!(PathBuf))
-                    .help("Where to make it"),
-            )
-            .arg(arguments()),
-        "commit" => command
-            .about("Write an image with what a container has changed as its top layer")
-            .arg(
-                Arg::new("author").long("author").short('a').value_name("NAME").help("Who made it"),
-            )
-            .arg(
-                Arg::new("message")
-                    .long("message")
-                    .short('m')
-                    .value_name("TEXT")
-                    .help("For its history"),
-            )
-            .arg(
-                Arg::new("change")
-                    .long("change")
-                    .short('c')
-                    .value_name("INSTRUCTION")
-                    .action(ArgAction::Append)
-                    .help("CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME, WORKDIR as in a Dockerfile"),
-            )
-            .arg(one_of("compression", &["gzip", "zstd", "none"], "Of the layer [default: gzip]"))
-            .arg(flag("no-pause", "Let a running container go on meanwhile"))
-            .arg(id())
-            .arg(
-                Arg::new("image")
-                    .value_name("DIR[:TAG]")
-                    .required(true)
-                    .help("An OCI image layout, new or not; the tag is latest unless given"),
-            ),
+        "bundle" => bundling(command),
+        "commit" => committing(command),
         "diff" => command
             .about("List what a container has changed in its layers: A added, C changed, D deleted")
             .arg(format("How to print it [default: table]"))
@@ -89,6 +44,59 @@ pub(super) fn subcommand(name: &str, command: clap::Command) -> clap::Command {
             .arg(positional("image", "IMAGE", "PATH, PATH:TAG or PATH@DIGEST of an OCI layout"))
             .arg(positional("name", "TAG", "The new name, which is no other's any more")),
     }
+}
+
+fn bundling(command: clap::Command) -> clap::Command {
+    command
+        .about("Make a bundle of an image on disk, its layers shared")
+        .args(image_flags())
+        .arg(platform())
+        .arg(
+            Arg::new("image")
+                .value_name("IMAGE")
+                .required(true)
+                .help("OCI layout or docker save's tar: PATH, PATH:TAG or PATH@DIGEST"),
+        )
+        .arg(
+            Arg::new("bundle")
+                .value_name("DIR")
+                .required(true)
+                .value_parser(value_parser!(PathBuf))
+                .help("Where to make it"),
+        )
+        .arg(arguments())
+}
+
+fn committing(command: clap::Command) -> clap::Command {
+    command
+            .about("Write an image with what a container has changed as its top layer")
+            .arg(
+                Arg::new("author").long("author").short('a').value_name("NAME").help("Who made it"),
+            )
+            .arg(
+                Arg::new("message")
+                    .long("message")
+                    .short('m')
+                    .value_name("TEXT")
+                    .help("For its history"),
+            )
+            .arg(
+                Arg::new("change")
+                    .long("change")
+                    .short('c')
+                    .value_name("INSTRUCTION")
+                    .action(ArgAction::Append)
+                    .help("CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME, WORKDIR as in a Dockerfile"),
+            )
+            .arg(one_of("compression", &["gzip", "zstd", "none"], "Of the layer [default: gzip]"))
+            .arg(flag("no-pause", "Let a running container go on meanwhile"))
+            .arg(id())
+            .arg(
+                Arg::new("image")
+                    .value_name("DIR[:TAG]")
+                    .required(true)
+                    .help("An OCI image layout, new or not; the tag is latest unless given"),
+            )
 }
 
 pub(super) fn platform() -> Arg {

@@ -17,8 +17,8 @@ use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use sys::Errno;
 use sys::mountinfo::mounts;
+use sys::{Errno, IfExists};
 
 pub use stat::Stats;
 
@@ -112,11 +112,10 @@ impl Rdt {
         }
         // No longer mounted: then there is nothing of it either.
         let Ok(root) = self.open_root() else { return Ok(()) };
-        let remove = |path: String| match unlinkat(&root, path.as_str(), UnlinkatFlags::RemoveDir) {
-            Ok(()) | Err(Errno::ENOENT) => Ok(()),
-            Err(errno) => {
-                Err(errno).with_context(|| format!("remove {}/{path}", self.root.display()))
-            }
+        let remove = |path: String| {
+            let removed = unlinkat(&root, path.as_str(), UnlinkatFlags::RemoveDir).if_exists();
+            let what = || format!("remove {}/{path}", self.root.display());
+            removed.map(drop).with_context(what)
         };
         if let Some(name) = &self.monitor {
             let class = if self.class.is_empty() { "." } else { &self.class };

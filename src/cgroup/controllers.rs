@@ -7,7 +7,7 @@ use super::{Dir, missing};
 use crate::spec::Place;
 use anyhow::{Result, bail};
 use std::path::Path;
-use sys::{Errno, errno_of};
+use sys::{Errno, IfExists};
 
 /// The controllers of Linux 5.13 and later, but for those that few kernels are built with.
 const USUAL: [&str; 8] = ["cpuset", "cpu", "io", "memory", "hugetlb", "pids", "rdma", "misc"];
@@ -96,10 +96,7 @@ fn enable_all(dir: &Path) -> Result<bool> {
 /// that can divide threads (cpu, cpuset, pids) for a cgroup with processes all the same, and from then on
 /// refuse processes in every cgroup below ("domain invalid"). The root of the hierarchy may have both.
 fn obstacle(dir: &Path) -> Result<Option<&'static str>> {
-    let kind = match read(&dir.join("cgroup.type")) {
-        Err(error) if errno_of(&error) == Some(Errno::ENOENT) => return Ok(None),
-        kind => kind?,
-    };
+    let Some(kind) = read(&dir.join("cgroup.type")).if_exists()? else { return Ok(None) };
     if kind.trim_ascii() != b"domain" {
         return Ok(Some("is threaded"));
     }

@@ -11,7 +11,7 @@ use std::fs::DirBuilder;
 use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
-use sys::{Errno, SysError, bpf, cred, errno_of, xattr};
+use sys::{Errno, IfExists, SysError, bpf, cred, xattr};
 
 /// How often a directory is tried again that another brig keeps removing the parent of.
 const MKDIR_TRIES: usize = 100;
@@ -214,11 +214,8 @@ impl Dir {
             ("memory.current", memory.limit, "limit"),
             ("memory.swap.current", memory.swap, "swap"),
         ] {
-            match read(&self.path.join(file)) {
-                Err(error) if errno_of(&error) == Some(Errno::ENOENT) => {}
-                text => {
-                    used += String::from_utf8_lossy(&text?).trim().parse::<u64>().context(file)?
-                }
+            if let Some(text) = read(&self.path.join(file)).if_exists()? {
+                used += String::from_utf8_lossy(&text).trim().parse::<u64>().context(file)?;
             }
             if let Some(Ok(limit)) = limit.map(u64::try_from)
                 && used > limit

@@ -3,6 +3,7 @@
 
 use super::{Version, devices, v2};
 use crate::plan::device_rules::{DeviceKind, DeviceRule, MKNOD, READ, WRITE};
+use crate::plan::id_list;
 use crate::plan::resources::{BlockIo, Memory, Resources, Throttle};
 use crate::systemd::{Property, wire::Value};
 
@@ -115,23 +116,9 @@ fn quota(quota: Option<i64>, period: Option<u64>, put: &mut impl FnMut(&str, Opt
     put("CPUQuotaPeriodUSec", period.map(Value::U64));
 }
 
-/// `0-2,7` as a bit for each, the lowest first. None of what is not of this form: the kernel knows
-/// more.
+/// A list of CPUs or nodes as a bit for each. None of what is not of this form: the kernel knows more.
 fn bits(list: &str) -> Option<Value> {
-    let mut bits = Vec::new();
-    for range in list.split(',') {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
-        if last > 8191 {
-            return None;
-        }
-        for number in first..=last {
-            if bits.len() <= number / 8 {
-                bits.resize(number / 8 + 1, 0);
-            }
-            bits[number / 8] |= 1 << (number % 8);
-        }
-    }
+    let bits = id_list::bits(list, 8192)?;
     Some(Value::Array("y".into(), bits.into_iter().map(Value::Byte).collect()))
 }
 

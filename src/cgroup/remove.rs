@@ -11,7 +11,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use sys::{Errno, SysError, signal, xattr};
+use sys::{Errno, IfExists, SysError, signal, xattr};
 
 /// What the kernel says of a cgroup that is not brig's to remove.
 const NOT_OURS: [Errno; 4] = [Errno::EBUSY, Errno::EACCES, Errno::EPERM, Errno::EROFS];
@@ -265,10 +265,10 @@ pub(super) fn of_process(path: &Path, pid: i32) -> Result<Option<PathBuf>> {
 /// The processes in one cgroup; none if it is gone.
 fn processes(path: &Path) -> Result<Vec<i32>> {
     let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-    match open(path, flags, Mode::empty()) {
-        Err(Errno::ENOENT) => Ok(Vec::new()),
-        Err(errno) => Err(errno).with_context(|| format!("cgroup {}", path.display())),
-        Ok(dir) => tree::numbers(dir.as_fd(), "cgroup.procs"),
+    let dir = open(path, flags, Mode::empty()).if_exists();
+    match dir.with_context(|| format!("cgroup {}", path.display()))? {
+        None => Ok(Vec::new()),
+        Some(dir) => tree::numbers(dir.as_fd(), "cgroup.procs"),
     }
 }
 

@@ -8,6 +8,7 @@ mod tests;
 
 use super::hierarchy::read;
 use super::{Cgroup, Dir};
+use crate::plan::id_list;
 use anyhow::{Context, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -210,14 +211,12 @@ fn cpuset_v2(files: &Files<'_>) -> Result<Cpuset> {
     Ok(Cpuset { cpus, mems, ..Cpuset::default() })
 }
 
-/// `0-2,7` as 0, 1, 2, 7.
+/// `0-2,7` as 0, 1, 2, 7; an empty list is none.
 fn ids(list: &str) -> Result<Vec<u16>> {
-    let mut ids = Vec::new();
-    for part in list.trim().split(',').filter(|part| !part.is_empty()) {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        ids.extend(first.parse::<u16>()?..=last.parse::<u16>()?);
-    }
-    Ok(ids)
+    let list = list.trim();
+    let ranges = if list.is_empty() { Some(Vec::new()) } else { id_list::ranges(list, 1 << 16) };
+    let ranges = ranges.with_context(|| format!("{list:?} is not a list as 0-3,7"))?;
+    Ok(ranges.into_iter().flatten().map(u16::try_from).collect::<Result<_, _>>()?)
 }
 
 fn memory_v1(files: &Files<'_>) -> Result<Memory> {

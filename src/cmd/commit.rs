@@ -11,8 +11,8 @@ use crate::launch::own_bundle::user_namespace;
 use crate::log::{self, Log};
 use crate::plan::idmap;
 use crate::plan::overlay::{IDMAP, IMAGE};
-use crate::state::{Dir, NotFound, State, Status};
-use anyhow::{Context, Result, anyhow, ensure};
+use crate::state::{Dir, State, Status};
+use anyhow::{Context, Result, ensure};
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
@@ -72,7 +72,7 @@ pub fn commit(root: &Path, store: Option<&Path>, options: &Options, log: &mut Lo
 
 fn open(root: &Path, id: &str) -> Result<(Dir, State)> {
     let dir = Dir::open(root, id)?;
-    let state = dir.load()?.ok_or_else(|| anyhow!(NotFound))?;
+    let state = dir.existing()?;
     Ok((dir, state))
 }
 

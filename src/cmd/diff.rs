@@ -5,8 +5,8 @@ use crate::image::changes::{Change, Upper, What};
 use crate::image::{upper, worker};
 use crate::launch::own_bundle::user_namespace;
 use crate::log;
-use crate::state::{Dir, NotFound, State};
-use anyhow::{Context, Result, anyhow};
+use crate::state::{Dir, State};
+use anyhow::{Context, Result};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,7 +23,7 @@ struct Line {
 pub fn diff(root: &Path, id: &str, format: ListFormat) -> Result<()> {
     let open = || {
         let dir = Dir::open(root, id)?;
-        let state = dir.load()?.ok_or_else(|| anyhow!(NotFound))?;
+        let state = dir.existing()?;
         Ok::<_, anyhow::Error>((dir, state))
     };
     let (dir, state) = open().with_context(|| format!("diff {id}"))?;

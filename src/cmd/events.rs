@@ -5,8 +5,8 @@ use crate::cgroup::oom::Watch;
 use crate::cgroup::stat;
 use crate::log;
 use crate::rdt;
-use crate::state::{self, Dir, NotFound, State};
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use crate::state::{self, Dir, State};
+use anyhow::{Context, Result, bail, ensure};
 use nix::poll::{PollFd, PollFlags, poll};
 use serde::Serialize;
 use std::os::fd::{AsFd, OwnedFd};
@@ -52,7 +52,7 @@ pub fn events(root: &Path, options: &Options) -> Result<()> {
 
 fn go(root: &Path, options: &Options) -> Result<()> {
     let interval = interval(options.interval.as_deref(), Duration::from_secs(5))?;
-    let state = Dir::open(root, &options.id)?.load()?.ok_or_else(|| anyhow!(NotFound))?;
+    let state = Dir::open(root, &options.id)?.existing()?;
     let init = running(&state)?;
     if options.once {
         return tell(&state, "stats", Some(look(&state)?));

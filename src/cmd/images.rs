@@ -1,6 +1,7 @@
 //! images, layers, gc: what the store of layers holds, and the removal of what nobody uses.
 
 use super::command::ListFormat;
+use super::table;
 use crate::image::digest::Digest;
 use crate::image::store::{Store, default_path};
 use crate::image::usage::{self, Contents};
@@ -102,11 +103,5 @@ fn print(format: ListFormat, columns: &[&str], rows: &[Value]) -> Result<()> {
     };
     let rows = rows.iter().map(|row| columns.iter().map(|column| cell(&row[*column])).collect());
     let table: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
-    let width = |column: usize| table.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns.len()).map(width).collect();
-    let line = |row: &Vec<String>| {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
-    };
-    log::out(table.iter().map(line).collect::<String>().as_bytes())
+    log::out(table::table(&table, 2, 0).as_bytes())
 }

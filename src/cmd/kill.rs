@@ -1,7 +1,7 @@
 //! kill: sends a signal to a container's init.
 
 use crate::cgroup;
-use crate::state::{self, Dir, NotFound, State};
+use crate::state::{self, Dir, State};
 use anyhow::{Context, Result, anyhow, ensure};
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -15,7 +15,7 @@ pub fn kill(root: &Path, id: &str, name: &str, all: bool) -> Result<()> {
 fn go(root: &Path, id: &str, name: &str, all: bool) -> Result<()> {
     let signal = parse(name)?;
     let dir = Dir::open(root, id)?;
-    let state = dir.load()?.ok_or_else(|| anyhow!(NotFound))?;
+    let state = dir.existing()?;
     let sent = match signal {
         libc::SIGKILL => end(&state, all)?,
         _ if all => every_process(&state, signal)?,

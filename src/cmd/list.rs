@@ -2,12 +2,13 @@
 
 use super::command::ListFormat;
 use super::state::{Shown, show, user_name};
+use super::table;
 use crate::log::{self, Log};
 use crate::state::{self, Found, check_id};
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
-use sys::describe;
+use sys::{IfExists, describe};
 
 /// Prints all containers as a table, as JSON, or their ids only.
 pub fn list(root: &Path, format: ListFormat, quiet: bool, log: &mut Log) -> Result<()> {
@@ -30,13 +31,7 @@ pub fn list(root: &Path, format: ListFormat, quiet: bool, log: &mut Log) -> Resu
             // As runc has it: its empty list is Go's nil.
             let shown = Some(shown).filter(|shown| !shown.is_empty());
             let text = log::printable_json(&serde_json::to_string(&shown)?);
-            log::out(
-                format!(
-                    "{text}
-"
-                )
-                .as_bytes(),
-            )
+            log::out(format!("{text}\n").as_bytes())
         }
         ListFormat::Table => log::out(table(&shown).as_bytes()),
     }
@@ -45,11 +40,9 @@ pub fn list(root: &Path, format: ListFormat, quiet: bool, log: &mut Log) -> Resu
 /// What may be containers, by name.
 pub(super) fn ids(root: &Path) -> Result<Vec<String>> {
     let mut ids = Vec::new();
-    let entries = match std::fs::read_dir(root) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(ids),
-        entries => entries.with_context(|| root.display().to_string())?,
-    };
-    for entry in entries {
+    let entries = std::fs::read_dir(root).if_exists();
+    let entries = entries.with_context(|| root.display().to_string())?;
+    for entry in entries.into_iter().flatten() {
         ids.extend(entry?.file_name().into_string().ok().filter(|id| check_id(id).is_ok()));
     }
     ids.sort();
@@ -64,16 +57,6 @@ fn table(rows: &[Shown<'_>]) -> String {
         let (pid, status) = (row.pid.to_string(), row.status.to_string());
         [row.id, &pid, &status, &bundle, row.created, row.owner].map(log::one_line)
     });
-    let lines: Vec<[String; 6]> = std::iter::once(head).chain(cells).collect();
-    let width = |column: usize| lines.iter().map(|line| line[column].chars().count() + 3).max();
-    let widths: Vec<usize> = (0..5).map(|column| width(column).unwrap_or(0).max(12)).collect();
-    let mut text = String::new();
-    for line in &lines {
-        for (cell, width) in line.iter().zip(&widths) {
-            text += &format!("{cell:width$}");
-        }
-        text += &line[5];
-        text.push('\n');
-    }
-    text
+    let rows: Vec<Vec<String>> = std::iter::once(head).chain(cells).map(Vec::from).collect();
+    table::table(&rows, 3, 12)
 }

@@ -21,6 +21,7 @@ pub mod spec;
 mod start;
 mod state;
 pub mod stats;
+mod table;
 pub mod update;
 
 use crate::log::Log;

@@ -5,8 +5,8 @@ use crate::log::Log;
 use crate::plan;
 use crate::rootfs;
 use crate::spec::{self, At, Spec};
-use crate::state::{Dir, NotFound, Status};
-use anyhow::{Context, Result, anyhow, ensure};
+use crate::state::{Dir, Status};
+use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -72,7 +72,7 @@ fn apply(
 ) -> Result<()> {
     let dir = Dir::open(root, &options.id)?;
     let _lock = dir.lock()?;
-    let mut state = dir.load()?.ok_or_else(|| anyhow!(NotFound))?;
+    let mut state = dir.existing()?;
     let there = [Status::Created, Status::Running, Status::Paused];
     ensure!(there.contains(&dir.status(&state)?), "container not running");
     let config: Spec = serde_json::from_slice(&dir.read("config.json")?)?;

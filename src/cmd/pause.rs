@@ -1,8 +1,8 @@
 //! pause and resume: freeze a container, and let it go on.
 
 use crate::deadline;
-use crate::state::{Dir, NotFound, State, Status};
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use crate::state::{Dir, State, Status};
+use anyhow::{Context, Result, bail, ensure};
 use std::path::Path;
 use std::time::Instant;
 
@@ -31,7 +31,7 @@ pub fn resume(root: &Path, id: &str) -> Result<()> {
 /// Without the lock: who holds it, start say, can be waiting for a container that is frozen.
 fn go(root: &Path, id: &str, act: impl FnOnce(&State, Status) -> Result<()>) -> Result<()> {
     let dir = Dir::open(root, id)?;
-    let state = dir.load()?.ok_or_else(|| anyhow!(NotFound))?;
+    let state = dir.existing()?;
     if state.cgroup.dirs().is_empty() {
         bail!("the container has no cgroup of its own, and nothing else can be frozen");
     }

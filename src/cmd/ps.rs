@@ -3,8 +3,8 @@
 use super::command::ListFormat;
 use crate::deadline;
 use crate::log;
-use crate::state::{Dir, NotFound};
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use crate::state::Dir;
+use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::OFlag;
 use std::fs::File;
 use std::io::Read;
@@ -21,7 +21,7 @@ pub fn ps(root: &Path, id: &str, format: ListFormat, options: &[String]) -> Resu
 }
 
 fn go(root: &Path, id: &str, format: ListFormat, options: &[String]) -> Result<()> {
-    let state = Dir::open(root, id)?.load()?.ok_or_else(|| anyhow!(NotFound))?;
+    let state = Dir::open(root, id)?.existing()?;
     let pids = state.pids()?;
     if format == ListFormat::Json {
         let mut text = serde_json::to_vec(&pids)?;

@@ -4,8 +4,8 @@ use crate::launch::foreground::notify::{Manager, Relay};
 use crate::launch::gate::Outcome;
 use crate::launch::{destroy, start};
 use crate::log::Log;
-use crate::state::{self, Dir, NotFound, Status};
-use anyhow::{Context, Result, anyhow, bail};
+use crate::state::{self, Dir, Status};
+use anyhow::{Context, Result, bail};
 use std::os::fd::AsFd;
 use std::path::Path;
 use sys::describe;
@@ -18,7 +18,7 @@ pub fn start(root: &Path, id: &str, log: &mut Log) -> Result<()> {
 fn go(root: &Path, id: &str, log: &mut Log) -> Result<()> {
     let dir = Dir::open(root, id)?;
     let lock = dir.lock()?;
-    let state = dir.load()?.ok_or_else(|| anyhow!(NotFound))?;
+    let state = dir.existing()?;
     if state.creating {
         bail!(
             "its creation was interrupted: `brig delete --force {id}` removes what is left of it"

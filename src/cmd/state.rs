@@ -1,8 +1,8 @@
 //! state: what runtime.md calls the state of a container, as JSON.
 
 use crate::log;
-use crate::state::{Dir, NotFound, State, Status};
-use anyhow::{Context, Result, anyhow};
+use crate::state::{Dir, State, Status};
+use anyhow::{Context, Result};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -30,7 +30,7 @@ pub fn state(root: &Path, id: &str) -> Result<()> {
 
 fn go(root: &Path, id: &str) -> Result<()> {
     let dir = Dir::open(root, id)?;
-    let state = dir.load()?.ok_or_else(|| anyhow!(NotFound))?;
+    let state = dir.existing()?;
     let owner = user_name(state.uid);
     let text = serde_json::to_string_pretty(&show(&state, dir.status(&state)?, &owner))?;
     log::out(format!("{}\n", log::printable_json(&text)).as_bytes())

@@ -3,10 +3,11 @@
 
 use super::command::ListFormat;
 use super::events::{interval, running};
+use super::table;
 use crate::cgroup::stat::{BlkioEntry, Stats};
 use crate::log::{self, Log};
-use crate::state::{self, Dir, Found, NotFound, State, Status};
-use anyhow::{Context, Result, anyhow, ensure};
+use crate::state::{self, Dir, Found, State, Status};
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
@@ -99,7 +100,7 @@ fn go(root: &Path, options: &Options, log: &mut Log) -> Result<()> {
 }
 
 fn load(root: &Path, id: &str) -> Result<State> {
-    Dir::open(root, id)?.load()?.ok_or_else(|| anyhow!(NotFound))
+    Dir::open(root, id)?.existing()
 }
 
 /// Every container that is asked for and lives. One that vanishes meanwhile is none.
@@ -240,18 +241,8 @@ fn table(rows: &[Row]) -> String {
             }),
         ]
     };
-    let lines: Vec<[String; 8]> =
-        std::iter::once(HEAD.map(String::from)).chain(rows.iter().map(cells)).collect();
-    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max();
-    let widths: Vec<usize> = (0..8).map(|column| width(column).unwrap_or_default()).collect();
-    let mut text = String::new();
-    for line in &lines {
-        let cells: Vec<String> =
-            line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        text += cells.join("   ").trim_end();
-        text.push('\n');
-    }
-    text
+    let rows = std::iter::once(HEAD.map(String::from)).chain(rows.iter().map(cells));
+    table::table(&rows.map(Vec::from).collect::<Vec<_>>(), 3, 0)
 }
 
 /// `512B`, `1.5KiB`, `31MiB`: two digits that matter at least.

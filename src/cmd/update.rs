@@ -5,8 +5,8 @@ use crate::plan::rdt::Rdt;
 use crate::plan::resources::Resources;
 use crate::plan::update::{prune, take_flag};
 use crate::spec::{self, At};
-use crate::state::{self, Dir, NotFound, State};
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use crate::state::{self, Dir, State};
+use anyhow::{Context, Result, bail, ensure};
 use std::path::{Path, PathBuf};
 
 /// What stands on the command line.
@@ -40,7 +40,7 @@ fn go(root: &Path, options: &Options, log: &mut Log) -> Result<()> {
         log.warn(&warning);
     }
     let _lock = dir.lock()?;
-    let mut state = dir.load()?.ok_or_else(|| anyhow!(NotFound))?;
+    let mut state = dir.existing()?;
     if state.creating || state::open_init(&state)?.is_none() {
         bail!("container not running");
     }

@@ -18,8 +18,8 @@ use crate::process::proc::Proc;
 use crate::process::socket::{self, Socket};
 use crate::process::{affinity, stdio};
 use crate::rdt::Rdt;
-use crate::state::{self, Dir, NotFound, PidFile, State, Status};
-use anyhow::{Context, Result, anyhow, bail};
+use crate::state::{self, Dir, PidFile, State, Status};
+use anyhow::{Context, Result, bail};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -53,7 +53,7 @@ pub struct Options {
 /// when it is detached.
 pub fn exec(options: &Options, log: &mut Log) -> Result<i32> {
     let dir = Dir::open(&options.root, &options.id)?;
-    let state = dir.load()?.ok_or_else(|| anyhow!(NotFound))?;
+    let state = dir.existing()?;
     let status = dir.status(&state)?;
     match status {
         Status::Running | Status::Created => {}

@@ -10,6 +10,7 @@ pub mod devices;
 pub mod exec;
 pub mod extra_mounts;
 pub mod hooks;
+pub mod id_list;
 pub mod idmap;
 pub mod idmap_option;
 pub mod lsm;

@@ -1,6 +1,7 @@
 //! How processes are scheduled: `process.scheduler`, `process.ioPriority`, `process.execCPUAffinity`,
 //! and what all of a container's have: `linux.memoryPolicy`, `linux.personality`.
 
+use super::id_list;
 use crate::spec::{self, Place};
 use anyhow::{Result, anyhow, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -253,21 +254,9 @@ fn bits(table: &[(&str, u64)], names: &[String], place: &str) -> Result<u64> {
     Ok(bits)
 }
 
-/// cpuset(7)'s list format, `0-3,7`, as a bit for each number up to the last.
-fn numbers(list: &str, most: usize, what: &str) -> Result<Vec<u8>> {
-    let bad = || anyhow!("{list:?} is not a list of {what} as 0-3,7");
-    let mut mask = Vec::new();
-    for range in list.split(',') {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let number = |text: &str| text.trim().parse::<usize>().ok().filter(|n| *n < most);
-        let (Some(first), Some(last)) = (number(first), number(last)) else { return Err(bad()) };
-        if first > last {
-            return Err(bad());
-        }
-        mask.resize(mask.len().max(last / 8 + 1), 0);
-        (first..=last).for_each(|n| mask[n / 8] |= 1 << (n % 8));
-    }
-    Ok(mask)
+/// A bit for each number of a list of `what` below `end`.
+fn numbers(list: &str, end: usize, what: &str) -> Result<Vec<u8>> {
+    id_list::bits(list, end).ok_or_else(|| anyhow!("{list:?} is not a list of {what} as 0-3,7"))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use std::ffi::CStr;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use sys::Errno;
+use sys::{Errno, IfExists};
 
 /// Deeper trees are made to exhaust something.
 const DEEPEST: usize = 64;
@@ -44,10 +44,8 @@ fn copy_dir(from: BorrowedFd<'_>, to: BorrowedFd<'_>, depth: usize) -> Result<()
 }
 
 fn copy_one(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, depth: usize) -> Result<()> {
-    let stat = match fstatat(from, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
-        Err(Errno::ENOENT) => return Ok(()),
-        stat => stat.context("stat")?,
-    };
+    let stat = fstatat(from, name, AtFlags::AT_SYMLINK_NOFOLLOW).if_exists().context("stat")?;
+    let Some(stat) = stat else { return Ok(()) };
     let kind = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
     let mode = Mode::from_bits_truncate(stat.st_mode & 0o7777);
     match kind {

@@ -12,9 +12,9 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, mknodat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, symlinkat, unlinkat};
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use sys::Errno;
 use sys::mount::move_mount;
 use sys::path::{Links, make_dir_in, make_file_in, open_in};
+use sys::{Errno, IfExists};
 
 /// Not to thread-self: programs compare them.
 const LINKS: [(&CStr, &CStr); 4] = [
@@ -177,9 +177,7 @@ fn link(dev: BorrowedFd<'_>, kcore: bool) -> Result<()> {
         }
     }
     // The image's may be the host's multiplexer: only the container's own will do.
-    match unlinkat(dev, c"ptmx", UnlinkatFlags::NoRemoveDir) {
-        Ok(()) | Err(Errno::ENOENT) => {}
-        Err(errno) => return Err(errno).context("replace ptmx"),
-    }
+    let removed = unlinkat(dev, c"ptmx", UnlinkatFlags::NoRemoveDir);
+    removed.if_exists().context("replace ptmx")?;
     symlinkat(c"pts/ptmx", dev, c"ptmx").context("ptmx")
 }

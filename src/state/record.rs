@@ -5,7 +5,7 @@ use super::{Dir, NotFound, State, Status, check_id};
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Map, Value};
 use std::path::Path;
-use sys::{Errno, errno_of};
+use sys::{Errno, IfExists, Missing, errno_of};
 
 /// The version of the records that this brig writes. Fields may be added without a new one, as long as their absence
 /// means what it meant before.
@@ -105,7 +105,7 @@ impl Dir {
     pub fn record(&self) -> Result<Option<Record>> {
         let id = self.id();
         let bytes = match self.read("state.json") {
-            Err(error) if errno_of(&error) == Some(Errno::ENOENT) => return Ok(None),
+            Err(error) if error.is_missing() => return Ok(None),
             Err(error) => {
                 let blank = State { id, ..State::default() };
                 return Ok(Some(Record::Partial(Box::new(blank), error)));
@@ -137,6 +137,11 @@ impl Dir {
             }
         }
     }
+
+    /// The same, where a container without one is none: [`NotFound`].
+    pub fn existing(&self) -> Result<State> {
+        self.load()?.ok_or_else(|| anyhow!(NotFound))
+    }
 }
 
 fn is_cut(error: &anyhow::Error) -> bool {
@@ -146,11 +151,9 @@ fn is_cut(error: &anyhow::Error) -> bool {
 /// Every container, by name. One that vanishes while we look is none, and so is what is no directory, or has no record.
 pub fn all(root: &Path) -> Result<Vec<Found>> {
     let mut found = Vec::new();
-    let entries = match std::fs::read_dir(root) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(found),
-        entries => entries.with_context(|| root.display().to_string())?,
-    };
-    for entry in entries {
+    let entries = std::fs::read_dir(root).if_exists();
+    let entries = entries.with_context(|| root.display().to_string())?;
+    for entry in entries.into_iter().flatten() {
         let name = entry?.file_name();
         let Some(id) = name.to_str().filter(|id| check_id(id).is_ok()) else { continue };
         match look(root, id) {

@@ -82,3 +82,52 @@ pub fn errno_of(error: &anyhow::Error) -> Option<Errno> {
         io.raw_os_error().map(Errno::from_raw)
     })
 }
+
+/// Errors that can say that there is no such file.
+pub trait Missing {
+    /// ENOENT.
+    fn is_missing(&self) -> bool;
+}
+
+impl Missing for Errno {
+    fn is_missing(&self) -> bool {
+        *self == Errno::ENOENT
+    }
+}
+
+impl Missing for SysError {
+    fn is_missing(&self) -> bool {
+        self.errno.is_missing()
+    }
+}
+
+impl Missing for std::io::Error {
+    fn is_missing(&self) -> bool {
+        self.kind() == std::io::ErrorKind::NotFound
+    }
+}
+
+impl Missing for anyhow::Error {
+    fn is_missing(&self) -> bool {
+        errno_of(self).is_some_and(|errno| errno.is_missing())
+    }
+}
+
+/// For files that need not be there.
+pub trait IfExists<T, E> {
+    /// None, if there is no such file.
+    ///
+    /// # Errors
+    ///
+    /// Every other error stays one.
+    fn if_exists(self) -> Result<Option<T>, E>;
+}
+
+impl<T, E: Missing> IfExists<T, E> for Result<T, E> {
+    fn if_exists(self) -> Result<Option<T>, E> {
+        match self {
+            Err(error) if error.is_missing() => Ok(None),
+            other => other.map(Some),
+        }
+    }
+}

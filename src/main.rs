@@ -16,8 +16,8 @@ use brig::{cmd, seal};
 #[expect(unsafe_code)]
 #[unsafe(no_mangle)]
 extern "C" fn main() -> libc::c_int {
-    sys::misc::fill_standard_fds();
-    sys::misc::take_no_backtraces();
+    sys::fd::fill_standard_fds();
+    sys::process::take_no_backtraces();
     std::panic::set_hook(Box::new(|info| {
         sys::tty::restore();
         brig::log::panic(info);

@@ -26,7 +26,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use sys::mount::Filesystem;
 use sys::path::{Links, open_in};
-use sys::{Errno, cred, misc};
+use sys::{Errno, cred, process};
 
 const EXE: &str = "/proc/self/exe";
 
@@ -54,13 +54,13 @@ pub fn ensure() -> Result<()> {
     let found = stat(EXE).context(EXE)?;
     let marker = std::env::var_os(SEALED);
     if let Some(name) = marker.as_deref().and_then(|marker| name_of(marker, &found)) {
-        misc::set_process_name(&CString::new(name)?)?;
+        process::set_process_name(&CString::new(name)?)?;
         if is_sealed_overlay(&found)? {
-            misc::forget_variable(SEALED);
+            process::forget_variable(SEALED);
             return Ok(());
         }
     }
-    misc::forget_variable(SEALED);
+    process::forget_variable(SEALED);
     if out_of_reach(&found)? {
         return Ok(());
     }
@@ -155,7 +155,7 @@ fn copy(host: &File) -> Result<OwnedFd> {
 /// With the arguments, the environment and the descriptors that brig has.
 fn execute(sealed: &OwnedFd) -> Result<()> {
     let found = fstat(sealed).context("fstat")?;
-    let name = misc::process_name()?;
+    let name = process::process_name()?;
     let marker = format!("{SEALED}={} {}", identity(&found), name.to_string_lossy());
     let args = std::env::args_os().map(|arg| CString::new(arg.into_vec()));
     let args = args.collect::<Result<Vec<_>, _>>()?;

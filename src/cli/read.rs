@@ -15,7 +15,7 @@ use crate::plan::exec::ProcessOptions;
 use crate::plan::rootfs::RootOptions;
 use clap::ArgMatches;
 use std::path::PathBuf;
-use sys::{cred, misc};
+use sys::{cred, random};
 
 /// Everything that stands on the command line.
 pub(super) fn read(matches: &ArgMatches) -> Parsed {
@@ -120,7 +120,7 @@ fn flags(matches: &ArgMatches) -> Flags {
 /// The container's name: the first word, `--name`'s, or one made up.
 fn name_of(matches: &ArgMatches) -> String {
     match text(matches, "id") {
-        Some(id) if id == UNNAMED => text(matches, "name").unwrap_or_else(misc::random_name),
+        Some(id) if id == UNNAMED => text(matches, "name").unwrap_or_else(random::random_name),
         id => id.unwrap_or_default(),
     }
 }

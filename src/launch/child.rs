@@ -30,7 +30,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use sys::clone::{self, Birth};
-use sys::{cred, memory, misc, signal};
+use sys::{cred, keyring, memory, namespace, signal};
 
 /// Everything the child inherits from the parent.
 pub struct Inherited<'a> {
@@ -230,19 +230,19 @@ fn enter(
         cgroup.make_namespace()?;
     }
     if plan.namespaces.new & libc::CLONE_NEWNET != 0 {
-        misc::loopback_up()?;
+        namespace::loopback_up()?;
     }
     if let Some(name) = &plan.hostname {
         nix::unistd::sethostname(name).context("sethostname").at("hostname")?;
     }
     if let Some(name) = &plan.domainname {
-        misc::setdomainname(name.as_bytes()).at("domainname")?;
+        namespace::setdomainname(name.as_bytes()).at("domainname")?;
     }
     if state.keyring {
-        misc::join_session_keyring(&CString::new(format!("_ses.{}", state.id))?)?;
+        keyring::join_session_keyring(&CString::new(format!("_ses.{}", state.id))?)?;
     }
     // What taskset(1) bound brig to is not meant for the container.
-    misc::reset_affinity()?;
+    sys::sched::reset_affinity()?;
     plan.sysctl.iter().try_for_each(|sysctl| set_sysctl(open(proc)?, sysctl))
 }
 

@@ -16,7 +16,7 @@ use std::convert::Infallible;
 use std::ffi::CString;
 use std::io::Read;
 use std::os::fd::OwnedFd;
-use sys::{Errno, Worded, clone, cred, misc, seccomp};
+use sys::{Errno, Worded, clone, cred, fd, seccomp};
 
 /// What will be executed.
 pub struct Program {
@@ -136,7 +136,7 @@ impl Program {
         process: &Process,
         announce: impl FnOnce() -> Result<()>,
     ) -> Result<Infallible> {
-        (3..3 + process.preserved_fds).try_for_each(misc::inherit)?;
+        (3..3 + process.preserved_fds).try_for_each(fd::inherit)?;
         if late_filter(process).is_some() {
             drop(install(process)?);
         }

@@ -13,7 +13,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use sys::clone::{Side, clone_sibling, clone3};
 use sys::cred;
-use sys::misc::namespace_type;
+use sys::namespace::namespace_type;
 use sys::{self, Errno, SysError, errno_of, signal};
 
 /// An opened namespace to join.

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use sys::misc::STANDARD_FDS;
+use sys::fd::STANDARD_FDS;
 use sys::{cred, tty};
 
 /// What exec's command line says about the process.

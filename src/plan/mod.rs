@@ -34,7 +34,7 @@ use hooks::Hooks;
 use namespaces::Namespaces;
 use std::path::Path;
 use sys::idmap::IdMaps;
-use sys::{cred, misc};
+use sys::{cred, namespace};
 
 /// A socket that gets a pidfd of init.
 pub const PIDFD_RECEIVER: &str = "run.oci.pidfd_receiver";
@@ -128,7 +128,7 @@ impl Plan {
         warnings.extend_from_slice(&rootfs.warnings);
         let asks = private.user || rootfs.mounts.iter().any(|mount| mount.id_map.is_some());
         let may_mount = privileged
-            && (!asks || cred::in_first_user_namespace() || misc::owns_mount_namespace()?);
+            && (!asks || cred::in_first_user_namespace() || namespace::owns_mount_namespace()?);
         rootfs.check_hidden_paths(namespaces.has(libc::CLONE_NEWNS))?;
         for map in rootfs.mounts.iter().filter_map(|mount| mount.id_map.as_ref()) {
             let whose = map.maps.is_some() || namespaces.has(libc::CLONE_NEWUSER);

@@ -3,12 +3,12 @@
 use crate::plan::process::Process;
 use crate::spec::Place;
 use anyhow::{Result, anyhow};
-use sys::{Errno, SysError, misc};
+use sys::{Errno, SysError, sched};
 
 /// exec: before the process is moved into the container's cpuset.
 pub fn before_cgroup(process: &Process) -> Result<()> {
     let Some(cpus) = &process.scheduling.affinity.initial else { return Ok(()) };
-    misc::set_affinity(cpus).map_err(explain).at("process.execCPUAffinity.initial")
+    sched::set_affinity(cpus).map_err(explain).at("process.execCPUAffinity.initial")
 }
 
 fn explain(error: SysError) -> anyhow::Error {
@@ -25,9 +25,9 @@ pub fn in_cgroup(process: &Process) -> Result<()> {
     let affinity = &process.scheduling.affinity;
     match (&affinity.last, &affinity.initial) {
         (Some(cpus), _) => {
-            misc::set_affinity(cpus).map_err(explain).at("process.execCPUAffinity.final")
+            sched::set_affinity(cpus).map_err(explain).at("process.execCPUAffinity.final")
         }
         (None, Some(_)) => Ok(()),
-        (None, None) => Ok(misc::reset_affinity()?),
+        (None, None) => Ok(sched::reset_affinity()?),
     }
 }

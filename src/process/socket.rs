@@ -2,19 +2,17 @@
 
 use crate::deadline;
 use anyhow::{Context, Result, bail};
-use nix::fcntl::{OFlag, open};
 use nix::sys::socket::sockopt::SendTimeout;
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, sendmsg,
     setsockopt, socket, socketpair,
 };
-use nix::sys::stat::Mode;
 use nix::sys::time::TimeVal;
 use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use sys::Errno;
-use sys::misc::receive_fds;
+use sys::socket::{SocketAddress, receive_fds};
 
 /// One end of a connection, for one message.
 pub struct Socket {
@@ -70,16 +68,14 @@ impl AsFd for Socket {
 }
 
 fn connect_to(path: &Path) -> Result<OwnedFd> {
-    // A path may be longer than what sockaddr_un holds, 107 bytes: it is opened, then connected to.
-    let file = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
-    let address = UnixAddr::new(format!("/proc/self/fd/{}", file.as_raw_fd()).as_str())?;
+    let address = SocketAddress::of(path)?;
     let (kind, flags) = (SockType::Stream, SockFlag::SOCK_CLOEXEC);
     let fd = socket(AddressFamily::Unix, kind, flags, None).context("socket")?;
     // unix(7): that long connect waits for a place in the listener's queue, and sendmsg for space.
     let seconds = deadline::SOCKET.as_secs();
     setsockopt(&fd, SendTimeout, &TimeVal::new(i64::try_from(seconds)?, 0))
         .context("setsockopt(SO_SNDTIMEO)")?;
-    match connect(fd.as_raw_fd(), &address) {
+    match connect(fd.as_raw_fd(), address.get()) {
         Ok(()) => Ok(fd),
         Err(Errno::EAGAIN) => bail!("connect: not accepted within {seconds} s"),
         Err(Errno::ECONNREFUSED) => bail!("connect: ECONNREFUSED: nobody listens there"),

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 /// Gives descriptors 0 to 2 to the container's user, so that it can reopen them through
 /// /proc/self/fd, as runc does. Devices and terminals are somebody else's: they stay as they are.
 pub fn give_to(uid: u32) -> Result<()> {
-    sys::misc::STANDARD_FDS.into_iter().try_for_each(|fd| give(fd, uid))
+    sys::fd::STANDARD_FDS.into_iter().try_for_each(|fd| give(fd, uid))
 }
 
 fn give(fd: BorrowedFd<'_>, uid: u32) -> Result<()> {
@@ -30,7 +30,7 @@ fn give(fd: BorrowedFd<'_>, uid: u32) -> Result<()> {
 /// [`Program::execute`](crate::launch::execute::Program::execute). The first `listening` of them and
 /// `preserved` more have to be open. What brig has opened itself is close-on-exec.
 pub fn seclude(listening: u32, preserved: u32) -> Result<()> {
-    let inherited = sys::misc::is_inherited;
+    let inherited = sys::fd::is_inherited;
     let first = 3 + listening;
     for fd in 3..first {
         ensure!(inherited(fd), "LISTEN_FDS={listening}: descriptor {fd} is not open");
@@ -45,7 +45,7 @@ pub fn seclude(listening: u32, preserved: u32) -> Result<()> {
 /// runc: engines give programs a /dev/null that is open for reading only, and is another mount's.
 /// For the init of a container whose /dev is its own, after the pivot.
 pub fn renew_null() -> Result<()> {
-    for (number, fd) in sys::misc::STANDARD_FDS.into_iter().enumerate() {
+    for (number, fd) in sys::fd::STANDARD_FDS.into_iter().enumerate() {
         if !is_null(fd)? {
             continue;
         }

@@ -11,7 +11,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-use sys::{Errno, misc};
+use sys::{Errno, fd};
 
 /// A container's state directory.
 #[derive(Debug)]
@@ -91,7 +91,7 @@ impl Dir {
             errno => Err(errno).context(format!("lock {}", self.path.display())),
         })?;
         let end = Instant::now() + deadline::LOCK;
-        while !misc::try_flock(fd.as_fd(), true)? {
+        while !fd::try_flock(fd.as_fd(), true)? {
             ensure!(
                 Instant::now() < end,
                 "{} is locked: another brig has been working on this container for {} s",
@@ -107,7 +107,7 @@ impl Dir {
 
     /// Nobody holds the lock.
     pub(super) fn try_lock_shared(&self) -> Result<bool> {
-        Ok(misc::try_flock(self.fd(), false)?)
+        Ok(fd::try_flock(self.fd(), false)?)
     }
 
     /// The name of the container.

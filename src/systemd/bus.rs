@@ -8,12 +8,8 @@
 use super::wire::{self, Call, FIXED, Message, Value};
 use crate::deadline;
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, poll};
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv, send, socket,
-};
-use nix::sys::stat::Mode;
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, connect, recv, send, socket};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -21,6 +17,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use sys::Errno;
+use sys::socket::SocketAddress;
 
 /// Which systemd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -393,18 +390,12 @@ fn unescape(text: &str) -> Option<Vec<u8>> {
 fn dial(to: &To, end: Instant) -> Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None).context("socket")?;
-    // A path may be longer than what sockaddr_un holds, 107 bytes: it is opened, then connected to.
-    let file = match to {
-        To::Path(path) => Some(open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?),
-        To::Abstract(_) => None,
-    };
-    let address = match (to, &file) {
-        (To::Abstract(name), _) => UnixAddr::new_abstract(name)?,
-        (_, Some(file)) => UnixAddr::new(format!("/proc/self/fd/{}", file.as_raw_fd()).as_str())?,
-        (To::Path(path), None) => UnixAddr::new(path)?,
+    let address = match to {
+        To::Path(path) => SocketAddress::of(path)?,
+        To::Abstract(name) => SocketAddress::of_abstract(name)?,
     };
     loop {
-        match connect(socket.as_raw_fd(), &address) {
+        match connect(socket.as_raw_fd(), address.get()) {
             Ok(()) => return Ok(socket),
             // More wait to be accepted than the listener allows for.
             Err(Errno::EAGAIN | Errno::EINTR) if Instant::now() < end => {

@@ -7,18 +7,23 @@ pub mod bpf;
 pub mod clone;
 pub mod cred;
 mod error;
+pub mod fd;
 pub mod file;
 pub mod idmap;
+pub mod keyring;
 pub mod memory;
-pub mod misc;
 pub mod mount;
 pub mod mountinfo;
+pub mod namespace;
 pub mod netlink;
 pub mod path;
 pub mod poll;
+pub mod process;
+pub mod random;
 pub mod sched;
 pub mod seccomp;
 pub mod signal;
+pub mod socket;
 pub mod time;
 pub mod tty;
 pub mod xattr;
@@ -29,4 +34,16 @@ pub use error::{Errno, IfExists, Missing, SysError, Worded, describe, errno_of};
 /// Checks the result of a raw call: -1 becomes an error that names the call.
 fn check(call: impl FnOnce() -> String, result: libc::c_long) -> Result<libc::c_long, SysError> {
     if result >= 0 { Ok(result) } else { Err(SysError::last(call())) }
+}
+
+/// What was in one file; gone when nobody uses it by that name any more.
+#[doc(hidden)]
+pub mod misc {
+    pub use crate::fd::{STANDARD_FDS, fill_standard_fds, inherit, is_inherited, try_flock};
+    pub use crate::keyring::join_session_keyring;
+    pub use crate::namespace::{loopback_up, namespace_type, owns_mount_namespace, setdomainname};
+    pub use crate::process::{forget_variable, process_name, set_process_name, take_no_backtraces};
+    pub use crate::random::random_name;
+    pub use crate::sched::{reset_affinity, set_affinity};
+    pub use crate::socket::receive_fds;
 }

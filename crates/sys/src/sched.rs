@@ -87,3 +87,22 @@ pub fn set_personality(persona: u32) -> Result<(), SysError> {
     let done = unsafe { libc::personality(persona.into()) };
     check(|| format!("personality({persona:#x})"), done.into()).map(drop)
 }
+
+/// Lets the process run on these CPUs only, a bit for each, the lowest first.
+pub fn set_affinity(cpus: &[u8]) -> Result<(), SysError> {
+    // The kernel takes whole words.
+    let mut mask = cpus.to_vec();
+    mask.resize(cpus.len().next_multiple_of(size_of::<libc::c_ulong>()), 0);
+    // SAFETY: pointer and length are of one vector, which outlives the call.
+    let done = unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, mask.len(), mask.as_ptr()) };
+    check(|| "sched_setaffinity".into(), done).map(drop)
+}
+
+/// Lets the process run on every CPU that its cpuset allows, whatever brig's caller was bound to.
+pub fn reset_affinity() -> Result<(), SysError> {
+    // 8192 CPUs: the most that Linux can be built for; the kernel cuts it to the cpuset.
+    let all = [u8::MAX; 1024];
+    // SAFETY: pointer and length are of one array, which outlives the call.
+    let done = unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, all.len(), all.as_ptr()) };
+    check(|| "sched_setaffinity(all)".into(), done).map(drop)
+}

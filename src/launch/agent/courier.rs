@@ -19,7 +19,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::Instant;
 use sys::clone::{Side, clone3, exit};
 use sys::poll::readable;
-use sys::{cred, misc, signal};
+use sys::{cred, signal, socket};
 
 /// In the child: the courier, waiting.
 pub struct Courier {
@@ -97,7 +97,7 @@ fn carry(inbox: &OwnedFd, channel: &Channel) -> Result<()> {
 
 /// In the parent, which has heard [`Message::Listener`]: takes the listener, and waits for the courier's end.
 pub fn receive(channel: &Channel) -> Result<OwnedFd> {
-    let fds = misc::receive_fds(channel.as_fd())?;
+    let fds = socket::receive_fds(channel.as_fd())?;
     let [listener, process] =
         <[OwnedFd; 2]>::try_from(fds).map_err(|_| anyhow!("the listener did not come"))?;
     let ended = readable(process.as_fd(), Instant::now() + deadline::COURIER)?;

@@ -18,7 +18,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use sys::clone::Birth;
-use sys::{clone, cred, misc, signal};
+use sys::{clone, cred, keyring, signal};
 
 /// Where the child goes.
 pub struct Target<'a> {
@@ -93,7 +93,7 @@ pub fn become_process(
     }
     if target.state.keyring {
         let name = CString::new(format!("_ses.{}", target.state.id))?;
-        misc::join_session_keyring(&name)?;
+        keyring::join_session_keyring(&name)?;
     }
     affinity::in_cgroup(process)?;
     if !process.in_user_namespace {

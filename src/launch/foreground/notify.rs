@@ -28,6 +28,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use sys::Errno;
+use sys::socket::address_in;
 
 /// Below the state directory; mounted in the container on [`TARGET`].
 pub const DIRECTORY: &str = "notify";
@@ -164,9 +165,7 @@ fn listen(directory: &OwnedFd) -> Result<OwnedFd> {
         Err(errno) => return Err(errno).context("unlink"),
     }
     let socket = datagrams()?;
-    // The path itself may be longer than what sockaddr_un holds, 107 bytes.
-    let path = format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd());
-    let address = UnixAddr::new(path.as_str())?;
+    let address = address_in(directory.as_fd(), SOCKET)?;
     let before = umask(Mode::empty());
     let bound = bind(socket.as_raw_fd(), &address);
     umask(before);

@@ -16,7 +16,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{isatty, read, write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use sys::Errno;
-use sys::misc::STANDARD_FDS;
+use sys::fd::STANDARD_FDS;
 use sys::signal::ABORT;
 use sys::tty;
 

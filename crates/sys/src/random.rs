@@ -1,0 +1,13 @@
+//! Randomness.
+
+/// A name that no other container has: 12 random hexadecimal digits.
+pub fn random_name() -> String {
+    let mut bytes = [0_u8; 6];
+    // SAFETY: getrandom(2) writes at most that many bytes into the buffer, which lives across the call.
+    let done = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    if usize::try_from(done) != Ok(bytes.len()) {
+        // Not before the kernel has any randomness: create says so where the name is taken.
+        bytes[..4].copy_from_slice(&std::process::id().to_le_bytes());
+    }
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -40,10 +40,12 @@ pub fn climbing(imports: &[Import], package: &str) -> Vec<String> {
     found
 }
 
+/// From, to, and where that is imported.
+type Graph<'a> = BTreeMap<&'a str, BTreeMap<&'a str, &'a str>>;
+
 /// Circles between the top-level modules of each crate, and between the sibling folders below.
 pub fn circles(sources: &[Source], imports: &[Import]) -> Vec<String> {
-    let mut groups: BTreeMap<(&str, &[String]), BTreeMap<&str, BTreeMap<&str, &str>>> =
-        BTreeMap::new();
+    let mut groups: BTreeMap<(&str, &[String]), Graph<'_>> = BTreeMap::new();
     let folders: BTreeSet<(&str, &[String])> = sources
         .iter()
         .flat_map(|source| {
@@ -66,7 +68,7 @@ pub fn circles(sources: &[Source], imports: &[Import]) -> Vec<String> {
 }
 
 /// For each pair that reaches each other, the shortest circle through the first of them, each circle once.
-fn circles_of(package: &str, graph: &BTreeMap<&str, BTreeMap<&str, &str>>) -> Vec<String> {
+fn circles_of(package: &str, graph: &Graph<'_>) -> Vec<String> {
     let mut seen = BTreeSet::new();
     let mut found = Vec::new();
     for start in graph.keys() {
@@ -83,10 +85,7 @@ fn circles_of(package: &str, graph: &BTreeMap<&str, BTreeMap<&str, &str>>) -> Ve
 }
 
 /// Breadth first, from `start` back to itself.
-fn way_back<'a>(
-    graph: &BTreeMap<&'a str, BTreeMap<&'a str, &str>>,
-    start: &'a str,
-) -> Option<Vec<&'a str>> {
+fn way_back<'a>(graph: &Graph<'a>, start: &'a str) -> Option<Vec<&'a str>> {
     let mut ways = std::collections::VecDeque::from([vec![start]]);
     let mut seen = BTreeSet::new();
     while let Some(way) = ways.pop_front() {

@@ -36,10 +36,10 @@ pub fn functions(source: &Source) -> Vec<Function<'_>> {
         if tokens[end].text != "}" {
             continue;
         }
-        let inside = impls.iter().filter(|(start, last, _)| (*start..=*last).contains(&i));
+        let mut inside = impls.iter().filter(|(start, last, _)| (*start..=*last).contains(&i));
         found.push(Function {
             name: name.text,
-            of: inside.last().map(|(.., name)| *name),
+            of: inside.next_back().map(|(.., name)| *name),
             first_line: source.line(keyword.at),
             last_line: source.line(tokens[end].at),
             words: tokens[i + 2..=end].iter().map(|token| token.text).collect(),

@@ -18,7 +18,7 @@ pub fn imports(sources: &[Source]) -> Vec<Import> {
     let mut modules: BTreeMap<&str, BTreeSet<&[String]>> = BTreeMap::new();
     for source in sources.iter().filter(|source| !source.package.is_empty()) {
         let modules = modules.entry(&source.package).or_default();
-        (0..=source.module.len()).for_each(|len| drop(modules.insert(&source.module[..len])));
+        modules.extend((0..=source.module.len()).map(|len| &source.module[..len]));
     }
     let mut found = Vec::new();
     for source in sources.iter().filter(|source| !source.package.is_empty()) {

@@ -23,7 +23,7 @@ const KNOWN: &[&str] = &[
     "image is below",
     "image -> cmd",
     "circle: launch -> image",
-    "integration/cli.rs: has 524 lines",
+    "integration/cli/cli.rs: has 524 lines",
     "a_committed_image_has_the_changes_and_nothing_else has 63 lines",
     "run_with_fault has",
     "entry has 63 lines",

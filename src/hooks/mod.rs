@@ -5,7 +5,6 @@ mod output;
 
 pub use output::Output;
 
-use crate::deadline;
 use crate::plan::hooks::Hook;
 use crate::seccomp::Filter;
 use crate::spec::Place;

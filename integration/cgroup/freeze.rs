@@ -4,6 +4,8 @@
 use crate::cgroups::seeing;
 use crate::host::{self, wait_until};
 use crate::sandbox::{Done, Running, Sandbox, brig_only, skip};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
 use serde_json::json;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -63,11 +65,22 @@ fn on_cpu(pid: i64) -> u64 {
     text.split(' ').next().unwrap().parse().unwrap()
 }
 
-/// Whether the process does anything in a third of a second.
+/// Whether the process, which burns time, goes on.
 fn moves(pid: i64) -> bool {
     let before = on_cpu(pid);
-    std::thread::sleep(Duration::from_millis(300));
-    on_cpu(pid) > before
+    wait_until(Duration::from_secs(10), || on_cpu(pid) > before)
+}
+
+/// Whether the process, which burns time if it can, does nothing while this thread burns a tenth of a second: a
+/// machine that is busy with others would give both of them some.
+fn stands_still(pid: i64) -> bool {
+    let mine = || {
+        let usage = getrusage(UsageWho::RUSAGE_THREAD).unwrap();
+        (usage.user_time() + usage.system_time()).num_microseconds()
+    };
+    let (before, begun) = (on_cpu(pid), mine());
+    while mine() - begun < 100_000 {}
+    on_cpu(pid) == before
 }
 
 /// The v1 freezer's mount point, if the host has one; else cgroup2's.
@@ -98,7 +111,7 @@ fn a_paused_container_stands_still_until_it_is_resumed() {
         let pid = sandbox.pid();
         assert!(moves(pid));
         assert_eq!(ask(&sandbox, "pause").ok().stdout, "");
-        assert!(!moves(pid), "it goes on");
+        assert!(stands_still(pid), "it goes on");
         assert_eq!(sandbox.status(), "paused");
         let table = sandbox.brig(&["list"]).ok().stdout;
         assert!(table.lines().any(|line| line.contains("paused")), "{table}");
@@ -161,7 +174,7 @@ fn exec_waits_for_a_paused_container_only_if_told_to() {
         assert!(refused.stderr.contains(words), "{refused:?}");
         let args = ["exec", "--ignore-paused", &sandbox.id, "/init", "say", "thawed"];
         let mut waiting: Running = sandbox.spawn(sandbox.command(&args));
-        std::thread::sleep(Duration::from_millis(300));
+        host::wait_until_asleep(waiting.child.id().into());
         assert!(waiting.child.try_wait().unwrap().is_none(), "{:?}", waiting.wait());
         ask(&sandbox, "resume").ok();
         assert_eq!(waiting.wait().ok().stdout, "thawed\n");
@@ -196,7 +209,7 @@ fn what_somebody_has_frozen_from_above_runs_but_is_not_executed_in() {
     sandbox.script("burn 60").create();
     sandbox.start();
     put(&above, true);
-    let frozen = wait_until(Duration::from_secs(10), || !moves(sandbox.pid()));
+    let frozen = wait_until(Duration::from_secs(10), || stands_still(sandbox.pid()));
     let status = sandbox.status();
     let refused = sandbox.brig(&["exec", &sandbox.id, "/init", "true"]);
     let resumed = ask(&sandbox, "resume");
@@ -208,7 +221,7 @@ fn what_somebody_has_frozen_from_above_runs_but_is_not_executed_in() {
     assert!(refused.stderr.contains("above it"), "{refused:?}");
     resumed.fails_with("container not paused");
     paused.ok();
-    assert!(!moves(sandbox.pid()), "the pause ends with somebody else's freeze");
+    assert!(stands_still(sandbox.pid()), "the pause ends with somebody else's freeze");
     assert_eq!(sandbox.status(), "paused");
     ask(&sandbox, "resume").ok();
     assert!(moves(sandbox.pid()));
@@ -221,7 +234,9 @@ fn sigkill_ends_a_paused_container_and_other_signals_wait() {
         done.wait_for_line("ready");
         ask(&sandbox, "pause").ok();
         sandbox.brig(&["kill", &sandbox.id, "TERM"]).ok();
-        std::thread::sleep(Duration::from_millis(200));
+        // SIGTERM, 15, is there and waits.
+        let pending = host::status_of(sandbox.pid(), "ShdPnd").unwrap();
+        assert_eq!(u64::from_str_radix(&pending, 16).unwrap() & 1 << 14, 1 << 14, "{pending}");
         assert!(done.facts_now().all("signal").is_empty(), "{}", done.facts_now());
         assert_eq!(sandbox.status(), "paused");
         ask(&sandbox, "resume").ok();

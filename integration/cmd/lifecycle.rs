@@ -34,7 +34,7 @@ fn create_and_start_print_nothing_of_their_own() {
 fn the_process_does_not_run_before_start() {
     let sandbox = Sandbox::new();
     sandbox.script("write /tmp/ran yes").create();
-    std::thread::sleep(std::time::Duration::from_millis(100));
+    host::wait_until_asleep(sandbox.pid());
     let ran = sandbox.rootfs().join("tmp/ran");
     assert!(!ran.exists());
     sandbox.start();
@@ -225,7 +225,9 @@ fn a_reused_pid_is_not_taken_for_the_container() {
     let file = sandbox.state_root().join(&sandbox.id).join("state.json");
     let text = fs::read_to_string(&file).unwrap();
     // The kernel counts in ticks of 10 ms, and no pid comes round in one of them.
-    std::thread::sleep(std::time::Duration::from_millis(50));
+    let uptime = || fs::read_to_string("/proc/uptime").unwrap();
+    let now = uptime();
+    assert!(host::wait_until(std::time::Duration::from_secs(5), || uptime() != now));
     let mut bystander = sandbox.spawn(crate::sandbox::on_host(&["sleep", "60"]));
     let other = text.replace(&pid.to_string(), &bystander.child.id().to_string());
     assert_ne!(text, other, "the state does not name the pid");

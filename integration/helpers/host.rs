@@ -136,6 +136,18 @@ pub fn status_of(pid: i64, field: &str) -> Option<String> {
     Some(value.trim().to_string())
 }
 
+/// Waits until the process waits: it sleeps at each of ten looks, so nothing is under way that it would do by itself.
+#[track_caller]
+pub fn wait_until_asleep(pid: i64) {
+    let mut looks = 0;
+    let asleep = wait_until(Duration::from_secs(20), || {
+        let state = status_of(pid, "State").unwrap_or_else(|| panic!("process {pid} is gone"));
+        looks = if state.starts_with(['S', 'D']) { looks + 1 } else { 0 };
+        looks == 10
+    });
+    assert!(asleep, "process {pid} does not come to rest");
+}
+
 /// What is left of a container named `id` whose files are in `dir`.
 pub fn leftovers(id: &str, dir: &Path, state: &Path) -> Vec<String> {
     let mut left = Vec::new();

@@ -1,17 +1,16 @@
 //! `process.terminal` in the foreground: brig carries what is typed and printed.
 
 use crate::facts::Facts;
-use crate::host::wait_until;
+use crate::host::{self, wait_until};
 use crate::sandbox::{Sandbox, brig_only, skip};
 use crate::screen::{SOON, Terminal, open, sandbox};
 use nix::fcntl::OFlag;
 use nix::sys::signal::Signal;
 use nix::sys::termios::{SetArg, tcsetattr};
-use nix::unistd::read;
+use nix::unistd::{Pid, read};
 use serde_json::json;
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 #[test]
 fn run_has_its_terminal_carried_by_brig() {
@@ -267,13 +266,14 @@ fn a_screen_that_takes_nothing_does_not_keep_brig_from_ending() {
     });
     let mut terminal = Terminal::run(&sandbox);
     assert!(wait_until(SOON, || terminal.is_raw()));
-    std::thread::sleep(Duration::from_millis(300));
+    // The screen takes no more: both wait for it.
+    host::wait_until_asleep(sandbox.pid());
+    host::wait_until_asleep(terminal.brig.id().into());
     // Both: the first for the process, the second for a brig that waits for the screen.
     terminal.signal(Signal::SIGTERM);
     let mut status = None;
     let ended = wait_until(SOON, || {
         if status.is_none() {
-            std::thread::sleep(Duration::from_millis(100));
             terminal.signal(Signal::SIGTERM);
             status = terminal.brig.try_wait().unwrap();
         }
@@ -301,8 +301,11 @@ fn a_shell_has_job_control() {
     terminal.screen.expect("\nbegun\n");
     terminal.screen.type_in(b"\x1a");
     terminal.screen.expect("Stopped");
+    let state = |pid: &Pid| host::status_of(pid.as_raw().into(), "State").unwrap_or_default();
+    let processes = host::processes_of(&sandbox.id);
+    let job = *processes.iter().find(|&pid| state(pid).starts_with('T')).expect("nothing stopped");
     terminal.screen.type_in(b"fg\r");
-    std::thread::sleep(Duration::from_millis(200));
+    assert!(wait_until(SOON, || state(&job).starts_with('S')), "{}", state(&job));
     terminal.screen.type_in(b"\x03");
     terminal.screen.expect("^C\n> ");
     terminal.screen.type_in(b"echo ended $?\r");

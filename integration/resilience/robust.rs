@@ -1,6 +1,6 @@
 //! Many at once, at the same time, interrupted: what happens then is what would happen in some order.
 
-use crate::host::wait_until;
+use crate::host::{self, wait_until};
 use crate::sandbox::{Running, Sandbox, brig_only};
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, kill};
@@ -160,7 +160,7 @@ fn a_hook_may_ask_for_the_state_of_its_container() {
     creating.child.kill().unwrap();
     creating.child.wait().unwrap();
     sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
-    for pid in crate::host::processes_of(&sandbox.id) {
+    for pid in host::processes_of(&sandbox.id) {
         let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
         assert_eq!(comm.trim(), "sleep", "more than the hook is left");
         // The hook is not the container's: it is its caller's to end.
@@ -186,11 +186,12 @@ fn a_container_outlives_the_brig_that_created_it() {
     let sandbox = Sandbox::new();
     sandbox.script("say ready ; sleep 60");
     let created = sandbox.create();
-    std::thread::sleep(Duration::from_millis(200));
+    // What a dying parent sends would have woken it.
+    host::wait_until_asleep(sandbox.pid());
     assert_eq!(sandbox.status(), "created");
     sandbox.start();
     created.wait_for_line("ready");
-    std::thread::sleep(Duration::from_millis(200));
+    host::wait_until_asleep(sandbox.pid());
     assert_eq!(sandbox.status(), "running");
 }
 

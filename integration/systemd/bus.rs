@@ -342,7 +342,7 @@ fn the_child_mounts_meanwhile_but_copies_nothing() {
         mounts.lines().any(|line| line.contains(&format!("rootfs{target} ")))
     };
     assert!(wait_until(Duration::from_secs(5), || mounted("/dev/shm")), "it does not mount");
-    std::thread::sleep(Duration::from_millis(200));
+    host::wait_until_asleep(child.as_raw().into());
     assert!(!mounted("/tmp"), "what is copied is not charged to the container");
     assert!(brig.child.try_wait().unwrap().is_none());
     brig.wait().fails();
@@ -356,8 +356,8 @@ fn a_signal_ends_the_wait() {
     serve(&sandbox, silent);
     let brig = begin(&sandbox);
     child(&sandbox, &brig);
+    host::wait_until_asleep(brig.child.id().into());
     let start = Instant::now();
-    std::thread::sleep(Duration::from_millis(100));
     kill(Pid::from_raw(brig.child.id().cast_signed()), Signal::SIGTERM).unwrap();
     let message = brig.wait().fails();
     assert!(message.contains("interrupted by a signal"), "{message}");

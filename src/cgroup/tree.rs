@@ -2,9 +2,10 @@
 //! longer than any system call takes. One descriptor is open at a time, however deep it goes.
 
 use anyhow::{Context, Result, ensure};
-use nix::fcntl::{OFlag, open, openat};
+use nix::fcntl::{AT_FDCWD, OFlag, open, openat};
 use nix::sys::stat::Mode;
-use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, fstatfs};
+use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, Statfs, fstatfs, statfs};
+use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{Read, Write};
@@ -24,7 +25,7 @@ pub(super) fn walk(
 ) -> Result<()> {
     let mut go = || -> Result<()> {
         let Some(mut here) = present(open(path, DIRECTORY, Mode::empty()))? else { return Ok(()) };
-        ensure_cgroup(&here)?;
+        ensure_cgroup(&fstatfs(&here).context("fstatfs")?)?;
         enter(here.as_fd())?;
         let mut above: Vec<(CString, Vec<CString>)> = Vec::new();
         let mut below = children(&here)?;
@@ -50,9 +51,9 @@ pub(super) fn walk(
 }
 
 /// The paths come from a record: what is no cgroup is not touched.
-fn ensure_cgroup(dir: &OwnedFd) -> Result<()> {
-    let kind = fstatfs(dir).context("fstatfs")?.filesystem_type();
-    ensure!([CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC].contains(&kind), "is no cgroup");
+fn ensure_cgroup(filesystem: &Statfs) -> Result<()> {
+    let kinds = [CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC];
+    ensure!(kinds.contains(&filesystem.filesystem_type()), "is no cgroup");
     Ok(())
 }
 
@@ -122,11 +123,18 @@ pub(super) fn processes(path: &Path) -> Result<Vec<i32>> {
     Ok(pids)
 }
 
+/// Removes a cgroup that is empty. The kernel refuses to if it has processes, or cgroups below.
+pub(super) fn remove_empty(path: &Path) -> Result<()> {
+    let Some(filesystem) = present(statfs(path))? else { return Ok(()) };
+    ensure_cgroup(&filesystem)?;
+    present(unlinkat(AT_FDCWD, path, UnlinkatFlags::RemoveDir)).map(drop)
+}
+
 /// Removes all cgroups below one. What cannot be removed is passed by, and the first error told.
 pub(super) fn remove_below(path: &Path) -> Result<(), SysError> {
     let mut failed = None;
     let mut leave = |above: BorrowedFd<'_>, name: &CStr| {
-        match nix::unistd::unlinkat(above, name, nix::unistd::UnlinkatFlags::RemoveDir) {
+        match unlinkat(above, name, UnlinkatFlags::RemoveDir) {
             Ok(()) | Err(Errno::ENOENT | Errno::ENODEV) => {}
             Err(errno) => {
                 failed.get_or_insert(errno);

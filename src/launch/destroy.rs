@@ -82,7 +82,8 @@ pub fn poststop(state: &State, log: &mut Log) {
 /// saved, or is not believed to be init's. Only the container's processes can be in a cgroup that was made for it.
 fn kill_rest(state: &State, companions: &[i32]) -> Result<()> {
     match state.cgroup.is_own() {
-        true if state.cgroup.is_none() || state.cgroup.pids()?.is_empty() => Ok(()),
+        true if state.cgroup.is_none() || state.cgroup.removed_if_empty() => Ok(()),
+        true if state.cgroup.pids()?.is_empty() => Ok(()),
         true => state.cgroup.kill(),
         false => {
             let still = || state.cgroup.pids();

@@ -8,6 +8,8 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
 
+const PATH: &str = "/etc/passwd";
+
 /// No honest passwd is longer, in bytes; what stands after them is not read.
 const MOST: u64 = 1 << 20;
 
@@ -17,12 +19,15 @@ const PATH_MAX: usize = libc::PATH_MAX.cast_unsigned() as usize;
 /// The home directory of a user: of the container's, when called after the pivot (no symlink leads
 /// out of the root then).
 pub fn home_of(uid: u32) -> Option<Vec<u8>> {
+    // Looked at before it is opened, too, which a device could notice.
+    let path = open(PATH, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
+    is_ordinary(&path)?;
     let home = field(read()?, uid, 5)?;
     // Empty or relative, too, as with runc. Longer than any path would only be too much for execve's environment.
     (home.len() < PATH_MAX && !home.contains(&0)).then_some(home)
 }
 
-/// The name of a user.
+/// The name of a user of the host.
 pub fn name_of(uid: u32) -> Option<String> {
     String::from_utf8(field(read()?, uid, 0)?).ok()
 }
@@ -54,12 +59,9 @@ const OF_THE_KERNEL: [i64; 21] = [
 ];
 
 fn read() -> Option<impl BufRead> {
-    // Looked at before it is opened, which a device could notice, and after, since it may be another then.
-    let path = open("/etc/passwd", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
-    is_ordinary(&path)?;
     // Not blocking: it may be a fifo. Not a terminal to become ours.
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-    let fd = open("/etc/passwd", flags, Mode::empty()).ok()?;
+    let fd = open(PATH, flags, Mode::empty()).ok()?;
     is_ordinary(&fd)?;
     Some(BufReader::new(File::from(fd).take(MOST)))
 }

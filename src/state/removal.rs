@@ -38,9 +38,9 @@ impl Dir {
         Ok(())
     }
 
-    /// Removes the directory, with what brig makes in it, and nothing else.
+    /// Removes the directory, with what brig makes in it, and nothing else. Who has not made it calls
+    /// [`Dir::ensure_own`] before.
     pub fn remove(self) -> Result<()> {
-        self.ensure_own()?;
         let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
         match openat(self.fd(), SOCKETS, flags, Mode::empty()) {
             Ok(sockets) => {

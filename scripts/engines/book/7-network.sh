@@ -99,13 +99,14 @@ END
 # The page itself is run, so that it cannot be out of date. ip_forward is dockerd's here, too.
 forward=$(cat /proc/sys/net/ipv4/ip_forward)
 recipe() { show "$(sed -n "/^## Network/,\$s/^    # //p" <<<"$IMAGES_PAGE" | sed -n "$1" | sed 's/IMAGE/images:base/')"; }
-recipe 1,9p
-recipe 10p
+recipe 1,8p
+rounded 's/time=[0-9.]*/time=0.100/; s/= [0-9./]* ms/= 0.100\/0.100\/0.100 ms/'
+recipe 9p
 has '1 packets received'
 say <<'END'
 And what the host does for the world beyond, and in place of `docker run --publish`:
 END
-recipe '11,$p'
+recipe '10,$p'
 so [ "$(nft list table ip brig | grep -c 'masquerade\|dnat to 10.88.7.2:80')" = 2 ]
 show 'brig run --detach --image images:base --network ns:/run/netns/web web -- httpd -f -p 80 -h /etc'
 eventually wget -q -O - http://10.88.7.2/motd
@@ -126,6 +127,8 @@ show 'brig delete --force web
 ip netns delete web
 nft delete table ip brig'
 echo "$forward" >/proc/sys/net/ipv4/ip_forward
+# `ip netns` keeps its directory as a mount.
+so umount /run/netns
 say <<'END'
 ## What is left
 

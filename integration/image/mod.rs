@@ -8,4 +8,5 @@ pub mod images_hostile;
 pub mod images_limits;
 pub mod images_peers;
 pub mod images_shapes;
+pub mod images_sparse;
 pub mod images_store;

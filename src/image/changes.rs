@@ -92,10 +92,48 @@ struct Level {
     length: usize,
 }
 
+/// Nodes on their way to whoever asked for them.
+struct Nodes<'a> {
+    act: &'a mut dyn FnMut(Node) -> Result<()>,
+    /// Directories that may turn out to be no change, each in the one before it.
+    waiting: Vec<Node>,
+    /// How many there have been, with these.
+    count: usize,
+}
+
+impl Nodes<'_> {
+    /// A directory waits for what is in it. Gives its number.
+    fn hold(&mut self, node: Node) -> usize {
+        self.waiting.push(node);
+        self.count += 1;
+        self.count - 1
+    }
+
+    fn give(&mut self, node: Node) -> Result<()> {
+        self.give_waiting()?;
+        self.count += 1;
+        (self.act)(node)
+    }
+
+    fn give_waiting(&mut self) -> Result<()> {
+        self.waiting.drain(..).try_for_each(&mut *self.act)
+    }
+}
+
 impl Upper {
     /// Everything in it, in the order of the names, a directory before what is in it.
     pub fn nodes(&self) -> Result<Vec<Node>> {
-        let (mut nodes, mut path) = (Vec::new(), Vec::new());
+        let mut nodes = Vec::new();
+        self.each(&mut |node| {
+            nodes.push(node);
+            Ok(())
+        })?;
+        Ok(nodes)
+    }
+
+    /// The same, one after the other: an upper may have more than memory should hold.
+    pub fn each(&self, act: &mut dyn FnMut(Node) -> Result<()>) -> Result<()> {
+        let (mut nodes, mut path) = (Nodes { act, waiting: Vec::new(), count: 0 }, Vec::new());
         let top = self.root.try_clone()?;
         let root = Level {
             names: names(top.as_fd())?.into_iter(),
@@ -109,24 +147,38 @@ impl Upper {
         while let Some(level) = levels.last_mut() {
             path.truncate(level.length);
             let Some(name) = level.names.next() else {
-                self.leave(levels.pop(), &path, &mut nodes);
+                self.leave(levels.pop(), &path, &mut nodes)?;
                 continue;
             };
             walk::push(&mut path, &name)?;
-            let inside = self
-                .one(level, &name, &path, &mut nodes)
-                .with_context(|| path.escape_ascii().to_string())?;
-            levels.extend(inside);
+            let found =
+                self.one(level, &name, &path).with_context(|| path.escape_ascii().to_string())?;
+            let Some((change, inside)) = found else { continue };
+            let node = Node { path: path.clone(), change };
+            match inside {
+                Some(mut inside) => {
+                    inside.node = inside.node.map(|(_, is_new)| (nodes.hold(node), is_new));
+                    levels.push(inside);
+                }
+                None => nodes.give(node)?,
+            }
         }
-        Ok(nodes)
+        nodes.give_waiting()
     }
 
     /// A directory is done: what is there because of mounts alone is no change.
-    fn leave(&self, level: Option<Level>, path: &[u8], nodes: &mut Vec<Node>) {
-        let Some((at, is_new)) = level.and_then(|level| level.node) else { return };
-        if nodes.len() == at + 1 && self.is_for_mounts(path, is_new, &nodes[at].change) {
-            nodes.pop();
+    fn leave(&self, level: Option<Level>, path: &[u8], nodes: &mut Nodes<'_>) -> Result<()> {
+        let Some((at, is_new)) = level.and_then(|level| level.node) else { return Ok(()) };
+        if nodes.count != at + 1 {
+            return Ok(());
         }
+        let own = nodes.waiting.last();
+        if own.is_some_and(|own| self.is_for_mounts(path, is_new, &own.change)) {
+            nodes.waiting.pop();
+            nodes.count -= 1;
+            return Ok(());
+        }
+        nodes.give_waiting()
     }
 
     /// Opens something of it.
@@ -135,14 +187,13 @@ impl Upper {
         Ok(open_in(self.root.as_fd(), &path, flags | OFlag::O_NOFOLLOW, Links::Refuse)?)
     }
 
-    /// One entry; the directory to go on in, if it is one.
+    /// What one entry means, and the directory to go on in if it is one. Nothing if it means nothing.
     fn one(
         &self,
         level: &Level,
         name: &[u8],
         path: &[u8],
-        nodes: &mut Vec<Node>,
-    ) -> Result<Option<Level>> {
+    ) -> Result<Option<(Change, Option<Level>)>> {
         let dir = level.dir.as_fd();
         let stat = match fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
             // The container goes on while it is looked at.
@@ -151,17 +202,15 @@ impl Upper {
         };
         let below = level.below.find(name)?;
         if whiteout::is_whiteout(&stat) {
-            if below.is_some() {
-                nodes.push(Node { path: path.to_vec(), change: Change::Deleted });
-            }
-            return Ok(None);
+            return Ok(below.map(|_| (Change::Deleted, None)));
         }
         if below.as_ref().is_some_and(|found| self.is_own(found)) {
             return Ok(None);
         }
         refuse_elsewhere(dir, name)?;
         if !is(&stat, SFlag::S_IFDIR) {
-            return self.file(dir, name, path, stat, below, nodes).map(|()| None);
+            let change = self.file(dir, name, path, stat, below)?;
+            return Ok(change.map(|change| (change, None)));
         }
         let was_other = below.as_ref().is_some_and(|found| !walk::is_directory(found));
         let merged = below.filter(walk::is_directory);
@@ -174,15 +223,15 @@ impl Upper {
             None if was_other => Change::Changed { stat, what: What::Content, opaque: true },
             None => Change::Added(stat),
         };
-        let node = Some((nodes.len(), merged.is_none()));
-        nodes.push(Node { path: path.to_vec(), change });
         let inside = match openat(dir, name, DIRECTORY, Mode::empty()) {
-            Err(Errno::ENOENT) => return Ok(None),
+            Err(Errno::ENOENT) => return Ok(Some((change, None))),
             inside => inside?,
         };
         let below = if opaque { Merged::nothing() } else { level.below.enter(name)? };
         let names = names(inside.as_fd())?.into_iter();
-        Ok(Some(Level { dir: inside, names, below, hidden: opaque, node, length: path.len() }))
+        let node = Some((0, merged.is_none()));
+        let length = path.len();
+        Ok(Some((change, Some(Level { dir: inside, names, below, hidden: opaque, node, length }))))
     }
 
     fn file(
@@ -192,22 +241,19 @@ impl Upper {
         path: &[u8],
         stat: FileStat,
         below: Option<Found>,
-        nodes: &mut Vec<Node>,
-    ) -> Result<()> {
-        let change = match below {
+    ) -> Result<Option<Change>> {
+        Ok(match below {
             // What a file is bound onto.
-            None if stat.st_size == 0 && self.mount_points.contains(path) => return Ok(()),
-            None => Change::Added(stat),
+            None if stat.st_size == 0 && self.mount_points.contains(path) => None,
+            None => Some(Change::Added(stat)),
             Some(found) => {
                 let what = match same_content(dir, name, &stat, &found)? {
                     true => What::Metadata,
                     false => What::Content,
                 };
-                Change::Changed { stat, what, opaque: false }
+                Some(Change::Changed { stat, what, opaque: false })
             }
-        };
-        nodes.push(Node { path: path.to_vec(), change });
-        Ok(())
+        })
     }
 
     /// An empty directory that brig has made for a mount, or for what leads to one, or that has a new
@@ -254,10 +300,10 @@ pub fn is(stat: &FileStat, kind: SFlag) -> bool {
 }
 
 fn refuse_elsewhere(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
-    let path = whiteout::path_in(dir, name);
-    for attribute in ELSEWHERE {
-        if xattr::is_marked(&path, attribute)? {
-            bail!("has the attribute {}: another overlay made it", attribute.to_string_lossy());
+    // One call for all of them: most files have no attributes.
+    for attribute in xattr::list(&whiteout::path_in(dir, name))? {
+        if ELSEWHERE.iter().any(|other| other.to_bytes() == attribute) {
+            bail!("has the attribute {}: another overlay made it", attribute.escape_ascii());
         }
     }
     Ok(())

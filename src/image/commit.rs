@@ -1,14 +1,15 @@
 //! What a container has changed becomes a layer of an image, in an OCI image layout.
 
 use super::changes::{Change, Node, Upper, attributes, is};
-use super::digest::{Algorithm, Digest, Hasher};
+use super::digest::{Algorithm, Digest, Hasher, Hashing};
 use super::layout::Layout;
 use super::manifest::Descriptor;
 use super::reference::{self, Kind};
 use super::resolve::{self, Image, Layer};
 use super::source::Source;
+use super::stage::Stage;
 use super::store::{ImageRecord, Store};
-use super::tar_writer::{File, Writer, ensure_no_whiteout};
+use super::tar_writer::{File, Holes, Writer, ensure_no_whiteout};
 use super::view::Found;
 use super::walk::{self, Merged};
 use super::whiteout::{OPAQUE, PREFIX};
@@ -18,6 +19,7 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, SFlag};
 use ruzstd::encoding::{CompressionLevel, compress};
 use serde_json::{Value, json};
+use std::fs;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use sys::idmap::IdMap;
@@ -81,12 +83,12 @@ impl<W: Write> Write for Digesting<W> {
 
 /// Writes the upper as an archive with the image-spec's whiteouts.
 fn archive<W: Write>(upper: &Upper, ids: &Ids, out: W, warn: &mut dyn FnMut(&str)) -> Result<W> {
-    let mut writer = Writer::new(out);
+    let mut writer = Writer::new(out, Holes::Zeros);
     let mut here = Here { path: b".".to_vec(), dir: upper.root.try_clone()? };
-    for node in upper.nodes()? {
+    upper.each(&mut |node| {
         add(upper, ids, &node, &mut here, &mut writer, warn)
-            .with_context(|| node.path.escape_ascii().to_string())?;
-    }
+            .with_context(|| node.path.escape_ascii().to_string())
+    })?;
     writer.finish()
 }
 
@@ -152,7 +154,21 @@ fn inside(maps: &[IdMap], id: u32) -> Result<u32> {
     found.with_context(|| format!("belongs to id {id}, which the container does not have"))
 }
 
-/// A layer in the layout: its descriptor, and its digest without compression.
+/// The upper as an archive, and its digest.
+fn archived(
+    upper: &Upper,
+    ids: &Ids,
+    out: fs::File,
+    warn: &mut dyn FnMut(&str),
+) -> Result<(Digest, u64)> {
+    let out = io::BufWriter::with_capacity(1 << 16, Digesting::new(out));
+    let out = archive(upper, ids, out, warn)?;
+    let done = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+    Ok((done.hasher.finish(), done.count))
+}
+
+/// A layer in the layout: its descriptor, and its digest without compression. One process reads the
+/// files, another one compresses what it reads.
 pub fn layer(
     layout: &Layout,
     upper: &Upper,
@@ -160,23 +176,21 @@ pub fn layer(
     packed: Packed,
     warn: &mut dyn FnMut(&str),
 ) -> Result<(Descriptor, Digest)> {
-    let (_plain_name, plain) = layout.temp()?;
-    let out = Digesting::new(io::BufWriter::with_capacity(1 << 16, plain));
-    let mut done = archive(upper, ids, out, warn)?;
-    done.flush()?;
-    let diff_id = done.hasher.finish();
-    let size = done.count;
-    let mut plain = done.inner.into_inner().map_err(io::IntoInnerError::into_error)?;
-    plain.rewind()?;
+    let (name, file) = layout.temp()?;
     if packed == Packed::Plain {
-        layout.publish(&_plain_name, &diff_id)?;
+        let (diff_id, size) = archived(upper, ids, file, warn)?;
+        layout.publish(&name, &diff_id)?;
         return Ok((Layout::descriptor(PLAIN, diff_id.clone(), size), diff_id));
     }
-    let (name, file) = layout.temp()?;
-    let mut out = Digesting::new(io::BufWriter::with_capacity(1 << 16, file));
+    let mut plain = Stage::spawn(warn, |reporter, out| {
+        // Who does not hear warnings any more does not read, either.
+        let (diff_id, _) = archived(upper, ids, out, &mut |text| drop(reporter.warn(text)))?;
+        Ok(diff_id.to_string().into_bytes())
+    })?;
+    let mut out = io::BufWriter::with_capacity(1 << 16, Digesting::new(file));
     let media_type = match packed {
         Packed::Zstd => {
-            zstd(plain, &mut out)?;
+            zstd(&mut plain, &mut out)?;
             ZSTD
         }
         _ => {
@@ -186,7 +200,8 @@ pub fn layer(
             GZIP
         }
     };
-    out.flush()?;
+    let diff_id = Digest::parse(&String::from_utf8(plain.result()?)?)?;
+    let out = out.into_inner().map_err(io::IntoInnerError::into_error)?;
     let (digest, size) = (out.hasher.finish(), out.count);
     layout.publish(&name, &digest)?;
     Ok((Layout::descriptor(media_type, digest, size), diff_id))
@@ -220,7 +235,7 @@ impl<T: Write> Write for Patient<T> {
     }
 }
 
-fn zstd(plain: std::fs::File, out: &mut impl Write) -> Result<()> {
+fn zstd(plain: impl Read, out: &mut impl Write) -> Result<()> {
     let mut plain = Patient { inner: plain, failed: None };
     let mut out = Patient { inner: out, failed: None };
     compress(&mut plain, &mut out, CompressionLevel::Fastest);
@@ -281,10 +296,14 @@ fn bring(layout: &Layout, image: &Image, layer: &Layer) -> Result<Descriptor> {
         return Ok(Layout::descriptor(media_type, known.digest.clone(), known.size));
     }
     let blob = layer.open(&image.source).with_context(|| layer.name())?;
-    let (name, file) = layout.temp()?;
-    let mut out = Digesting::new(file);
-    io::copy(&mut blob.reader()?, &mut out).with_context(|| layer.name())?;
-    let (digest, size) = (out.hasher.finish(), out.count);
+    let (name, mut file) = layout.temp()?;
+    blob.copy_to(&mut file).with_context(|| layer.name())?;
+    // What has arrived is what is verified.
+    file.rewind()?;
+    let kind = layer.descriptor.as_ref().map_or(Algorithm::Sha256, |known| known.digest.kind());
+    let (mut hashed, tally) = Hashing::new(file, kind);
+    io::copy(&mut hashed, &mut io::sink()).with_context(|| layer.name())?;
+    let (digest, size) = (tally.borrow().digest(), tally.borrow().count);
     let media_type = match &layer.descriptor {
         Some(known) => {
             known.digest.is(&digest).with_context(|| layer.name())?;
@@ -380,7 +399,7 @@ fn config(base: &str, diff_id: &Digest, about: &About) -> Result<Value> {
 
 /// Writes the merged tree of a container as an archive.
 pub fn export<W: Write>(upper: &Upper, ids: &Ids, out: W, warn: &mut dyn FnMut(&str)) -> Result<W> {
-    let mut writer = Writer::new(out);
+    let mut writer = Writer::new(out, Holes::Map);
     let mut path = Vec::new();
     let root = Merged::root(&upper.below)?;
     // Each directory with the names that are still to come, and the length of its path.

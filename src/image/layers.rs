@@ -6,6 +6,7 @@ use super::digest::{Algorithm, Digest, Hashing};
 use super::progress::Progress;
 use super::resolve::{Image, Layer};
 use super::source::{Blob, BlobReader, Source};
+use super::stage::Stage;
 use super::store::{LayerRecord, Lock, Store, record_in, write_record};
 use super::tree;
 use super::unpack::{self, Rights, Unpacked};
@@ -18,7 +19,7 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::syncfs;
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use sys::Errno;
 
@@ -264,23 +265,37 @@ fn stream<T>(
 ) -> Result<T> {
     let said = layer.descriptor.as_ref().map(|descriptor| &descriptor.digest);
     let kind = said.map_or(Algorithm::Sha256, Digest::kind);
-    let reporting = Reporting { inner: blob.reader()?, reporter, since: 0 };
-    let (hashed, compressed) = Hashing::new(reporting, kind);
-    let count = std::rc::Rc::clone(&compressed);
-    let limited = Limited::new(Decoder::new(hashed)?, Limit::default(), || count.borrow().count);
-    let (hashed, plain) = Hashing::new(limited, layer.diff_id.kind());
+    let decode = |_: &Reporter, out: File| decode(blob, kind, reporter, out);
+    let mut stage = Stage::spawn(|_: &str| (), decode)?;
+    let (hashed, plain) = Hashing::new(&mut stage, layer.diff_id.kind());
     let mut archive = BufReader::with_capacity(BUFFER, hashed);
     let result = match work(&mut archive) {
         Ok(result) => result,
         Err(error) => return Err(damaged(error, blob, said)?),
     };
+    let compressed = Digest::parse(&String::from_utf8(stage.result()?)?)?;
     if let Some(said) = said {
-        said.is(&compressed.borrow().digest())?;
+        said.is(&compressed)?;
     }
     layer.diff_id.is(&plain.borrow().digest()).with_context(|| {
         format!("the image's config says it is {} without compression", layer.diff_id)
     })?;
     Ok(result)
+}
+
+/// Another process's work: the blob without compression goes to `out`. Gives the digest of the blob.
+fn decode(blob: &Blob, kind: Algorithm, reporter: &Reporter, mut out: File) -> Result<Vec<u8>> {
+    let reporting = Reporting { inner: blob.reader()?, reporter, since: 0 };
+    let (hashed, compressed) = Hashing::new(reporting, kind);
+    let count = std::rc::Rc::clone(&compressed);
+    let mut plain = Limited::new(Decoder::new(hashed)?, Limit::default(), || count.borrow().count);
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        match plain.read(&mut buffer)? {
+            0 => return Ok(compressed.borrow().digest().to_string().into_bytes()),
+            length => out.write_all(&buffer[..length])?,
+        }
+    }
 }
 
 fn damaged(error: anyhow::Error, blob: &Blob, said: Option<&Digest>) -> Result<anyhow::Error> {

@@ -8,12 +8,12 @@
 //! * [`store`]: directories, records, locks.
 //! * [`decompress`], [`tar_reader`], [`pax`]: a layer's blob as a stream of entries.
 //! * [`unpack`]: the entries become files, below [`dirs`], with [`whiteout`]s in overlayfs's form.
-//! * [`layers`]: gets what is missing into the store; [`worker`]: processes that do it; [`progress`]: what a person sees of it.
+//! * [`layers`]: gets what is missing into the store; [`worker`]: processes that do it, each with a [`stage`] that decompresses; [`progress`]: what a person sees of it.
 //! * [`view`]: layers as one tree, without mounting it; [`user`] looks who runs the image up in it;
 //!   [`patch`] makes what the layers cannot say alone.
 //! * [`convert`]: the config, [`defaults`] and [`capabilities`] in it, and what [`flags`] change. [`init_layer`]: the bundle's own layer.
 //! * [`changes`]: what a container has changed; [`commit`]: that as a layer, with [`change`]s of the config.
-//! * [`walk`]: a tree of layers, directory by directory. [`guard`]: undoes what a commit leaves that is killed.
+//! * [`tar_writer`]: an archive of files; [`holes`] are left out. [`walk`]: a tree of layers, directory by directory. [`guard`]: undoes what a commit leaves that is killed.
 //! * [`tree`]: removal. [`warnings`]: what is not as the image says.
 
 pub mod bundle;
@@ -29,6 +29,7 @@ pub mod digest;
 pub mod dirs;
 pub mod flags;
 pub mod guard;
+pub mod holes;
 pub mod init_layer;
 pub mod layers;
 pub mod layout;
@@ -41,6 +42,7 @@ pub mod progress;
 pub mod reference;
 pub mod resolve;
 pub mod source;
+pub mod stage;
 pub mod store;
 pub mod tar_reader;
 pub mod tar_writer;

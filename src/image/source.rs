@@ -257,6 +257,16 @@ impl Blob {
         Ok(BlobReader { file: self.file.try_clone()?, at: self.offset, left: self.size })
     }
 
+    /// Copies it to another file, by the kernel where it can: a file system that shares blocks between
+    /// files does so.
+    pub fn copy_to(&self, to: &mut File) -> Result<()> {
+        (&self.file).seek(SeekFrom::Start(self.offset))?;
+        // std's copy is copy_file_range(2) from file to file, also through `take`.
+        let copied = io::copy(&mut (&self.file).take(self.size), to)?;
+        ensure!(copied == self.size, "ends after {copied} of {} bytes", self.size);
+        Ok(())
+    }
+
     /// All of it, if it is not too long.
     pub fn all(&self, most: u64) -> Result<Vec<u8>> {
         ensure!(self.size <= most, "has {} bytes: more than {most} are not read", self.size);

@@ -2,13 +2,16 @@
 //! cannot say. The same files give the same bytes.
 
 use super::changes::{is, open_file};
+use super::holes::{self, Part};
 use anyhow::{Result, bail, ensure};
 use nix::fcntl::readlinkat;
 use nix::sys::stat::{FileStat, SFlag, major, minor};
 use std::collections::HashMap;
-use std::io::{Read, Write};
+use std::fs;
+use std::io::Write;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use tar::{EntryType, Header};
 
 /// Writes an archive.
@@ -17,6 +20,17 @@ pub struct Writer<W: Write> {
     /// Files with more than one name, by device and inode: the name that has the content.
     linked: HashMap<(u64, u64), Vec<u8>>,
     buffer: Vec<u8>,
+    holes: Holes,
+}
+
+/// How holes of files are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holes {
+    /// As zeros. In layers: containers/storage makes another archive of sparse files than it has read,
+    /// and podman can neither push nor save the image, for the digest is wrong then.
+    Zeros,
+    /// Not at all, in format 1.0 of GNU tar's sparse files.
+    Map,
 }
 
 /// Something to be written.
@@ -32,6 +46,7 @@ pub struct File<'a> {
 }
 
 const BLOCK: usize = 512;
+const SHORTER: &str = "has become shorter while it is read";
 /// A name of more bytes does not fit.
 const NAME: usize = 100;
 /// Numbers that have seven octal digits.
@@ -41,8 +56,8 @@ const MOST_SIZE: u64 = 0o777_7777_7777;
 
 impl<W: Write> Writer<W> {
     /// A new archive.
-    pub fn new(out: W) -> Self {
-        Writer { out, linked: HashMap::new(), buffer: vec![0; 1 << 16] }
+    pub fn new(out: W, holes: Holes) -> Self {
+        Writer { out, linked: HashMap::new(), buffer: vec![0; 1 << 16], holes }
     }
 
     /// An empty file: a whiteout.
@@ -87,11 +102,18 @@ impl<W: Write> Writer<W> {
                 None => drop(self.linked.insert(inode, file.path.to_vec())),
             }
         }
+        if size > 0 {
+            let content = open_file(file.at.0, file.at.1)?;
+            if let Some(parts) = self.parts(&content, stat, size)? {
+                return self.sparse(file, header, &content, &parts, size).map(|()| true);
+            }
+            let pax = attributes(&mut header, stat, size, &file.attributes)?;
+            self.header(header, &path, &link, pax)?;
+            self.content(&content, stat, size)?;
+            return Ok(true);
+        }
         let pax = attributes(&mut header, stat, size, &file.attributes)?;
         self.header(header, &path, &link, pax)?;
-        if size > 0 {
-            self.content(file, size)?;
-        }
         Ok(true)
     }
 
@@ -101,17 +123,85 @@ impl<W: Write> Writer<W> {
         Ok(self.out)
     }
 
-    fn content(&mut self, file: &File<'_>, size: u64) -> Result<()> {
-        let mut left = size;
-        let mut content = open_file(file.at.0, file.at.1)?;
-        while left > 0 {
-            let most = usize::try_from(left)?.min(self.buffer.len());
-            let length = content.read(&mut self.buffer[..most])?;
-            ensure!(length > 0, "has become shorter while it is read");
-            self.out.write_all(&self.buffer[..length])?;
-            left -= length as u64;
+    /// Where it has data, if its holes are to be left out.
+    fn parts(&self, content: &fs::File, stat: &FileStat, size: u64) -> Result<Option<Vec<Part>>> {
+        match self.holes == Holes::Map && holes::may_have(stat) {
+            true => holes::parts(content, size),
+            false => Ok(None),
+        }
+    }
+
+    /// A sparse file, with the names that GNU tar gives it.
+    fn sparse(
+        &mut self,
+        file: &File<'_>,
+        mut header: Header,
+        content: &fs::File,
+        parts: &[Part],
+        size: u64,
+    ) -> Result<()> {
+        let map = holes::map(parts, size);
+        let data: u64 = parts.iter().map(|(begin, end)| end - begin).sum();
+        let length = map.len() as u64 + data;
+        let mut pax = attributes(&mut header, &file.stat, length, &file.attributes)?;
+        for (name, value) in [
+            ("major", b"1".to_vec()),
+            ("minor", b"0".to_vec()),
+            ("name", file.path.to_vec()),
+            ("realsize", size.to_string().into_bytes()),
+        ] {
+            pax.push((format!("GNU.sparse.{name}").into_bytes(), value));
+        }
+        // What a reader shows that does not know such files.
+        let at = file.path.iter().rposition(|&byte| byte == b'/').map_or(0, |at| at + 1);
+        let mut shown = [&file.path[..at], b"GNUSparseFile.0/", &file.path[at..]].concat();
+        shown.truncate(NAME);
+        self.header(header, &shown, b"", pax)?;
+        self.out.write_all(&map)?;
+        for &(begin, end) in parts {
+            self.copy(content, begin, end)?;
+        }
+        self.pad(length)
+    }
+
+    /// All of a file. Holes are not read.
+    fn content(&mut self, content: &fs::File, stat: &FileStat, size: u64) -> Result<()> {
+        let mut at = 0;
+        if holes::may_have(stat) {
+            while let Some((begin, end)) = holes::next_part(content, at, size)? {
+                self.zeros(begin - at)?;
+                self.copy(content, begin, end)?;
+                at = end;
+            }
+            self.zeros(size - at)?;
+            ensure!(content.metadata()?.len() >= size, SHORTER);
+        } else {
+            self.copy(content, 0, size)?;
         }
         self.pad(size)
+    }
+
+    fn copy(&mut self, content: &fs::File, mut at: u64, end: u64) -> Result<()> {
+        while at < end {
+            let most = usize::try_from(end - at)?.min(self.buffer.len());
+            let length = content.read_at(&mut self.buffer[..most], at)?;
+            ensure!(length > 0, SHORTER);
+            self.out.write_all(&self.buffer[..length])?;
+            at += length as u64;
+        }
+        Ok(())
+    }
+
+    fn zeros(&mut self, mut count: u64) -> Result<()> {
+        if count > 0 {
+            self.buffer.fill(0);
+        }
+        while count > 0 {
+            let length = usize::try_from(count)?.min(self.buffer.len());
+            self.out.write_all(&self.buffer[..length])?;
+            count -= length as u64;
+        }
+        Ok(())
     }
 
     fn pad(&mut self, size: u64) -> Result<()> {

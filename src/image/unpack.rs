@@ -323,12 +323,13 @@ impl Unpacker<'_> {
                 let wanted = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
                 let chunk = &mut self.buffer[..wanted];
                 reader.read_exact(chunk)?;
-                for (index, block) in chunk.chunks(HOLE.len()).enumerate() {
-                    if *block != HOLE[..block.len()] || wanted <= 64 {
-                        let start = at + (index * HOLE.len()) as u64;
-                        file.write_all_at(block, start)?;
-                        end = start + block.len() as u64;
-                    }
+                // What is shorter than a block would be no hole.
+                let written = match wanted {
+                    ..=64 => file.write_all_at(chunk, at).map(|()| wanted)?,
+                    _ => write_data(file, chunk, at)?,
+                };
+                if written > 0 {
+                    end = at + written as u64;
                 }
                 at += wanted as u64;
                 left -= wanted as u64;
@@ -422,6 +423,27 @@ impl Unpacker<'_> {
         let implied = self.dirs.implied.into_iter().collect();
         Ok(Unpacked { implied, ..self.done })
     }
+}
+
+/// Writes the blocks that are not all zero, those that follow each other by one call. Gives where the
+/// last of them ends.
+fn write_data(file: &File, chunk: &[u8], at: u64) -> std::io::Result<usize> {
+    let block = |at: usize| &chunk[at..chunk.len().min(at + HOLE.len())];
+    let is_hole = |block: &[u8]| *block == HOLE[..block.len()];
+    let (mut here, mut end) = (0, 0);
+    while here < chunk.len() {
+        let begin = here;
+        while here < chunk.len() && !is_hole(block(here)) {
+            here += block(here).len();
+        }
+        if here > begin {
+            file.write_all_at(&chunk[begin..here], at + begin as u64)?;
+            end = here;
+        } else {
+            here += block(here).len();
+        }
+    }
+    Ok(end)
 }
 
 /// Removes a path from a list, and all paths below it.

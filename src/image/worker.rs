@@ -38,7 +38,7 @@ pub struct Reporter {
 }
 
 /// How long it is listened before it is looked whether brig has to end.
-const LISTEN: Duration = Duration::from_millis(100);
+pub const LISTEN: Duration = Duration::from_millis(100);
 /// Longer messages are cut, of results they are errors.
 const MOST: usize = 64 << 10;
 

@@ -67,19 +67,33 @@ pub fn get(path: &Path, name: &CStr) -> Result<Option<Vec<u8>>, SysError> {
 pub fn list(path: &Path) -> Result<Vec<Vec<u8>>, SysError> {
     let call = || format!("llistxattr({})", path.display());
     let file = c_path(path, call)?;
-    // xattr(7): a list has at most 64 KiB.
-    let mut names = vec![0_u8; 1 << 16];
+    // Most files have none or a few: clearing the largest buffer would take longer than the call.
+    let mut few = [0_u8; 512];
+    match llistxattr(&file, &mut few, call) {
+        Err(error) if error.errno == Errno::ERANGE => {
+            // xattr(7): a list has at most 64 KiB.
+            let mut names = vec![0_u8; 1 << 16];
+            let length = llistxattr(&file, &mut names, call)?;
+            Ok(split_names(&names[..length]))
+        }
+        length => Ok(split_names(&few[..length?])),
+    }
+}
+
+/// The length of the list; 0 where the file system has no attributes.
+fn llistxattr(file: &CStr, names: &mut [u8], call: impl Fn() -> String) -> Result<usize, SysError> {
     // SAFETY: the path is a C string that outlives the call; the kernel writes at most names.len()
     // bytes.
     let done = unsafe { libc::llistxattr(file.as_ptr(), names.as_mut_ptr().cast(), names.len()) };
     match check(call, i64::try_from(done).unwrap_or(-1)) {
-        Err(error) if error.errno == Errno::ENOTSUP => Ok(Vec::new()),
-        length => {
-            names.truncate(usize::try_from(length?).unwrap_or(0));
-            let names = names.split(|&byte| byte == 0).filter(|name| !name.is_empty());
-            Ok(names.map(<[u8]>::to_vec).collect())
-        }
+        Err(error) if error.errno == Errno::ENOTSUP => Ok(0),
+        length => Ok(usize::try_from(length?).unwrap_or(0).min(names.len())),
     }
+}
+
+fn split_names(names: &[u8]) -> Vec<Vec<u8>> {
+    let names = names.split(|&byte| byte == 0).filter(|name| !name.is_empty());
+    names.map(<[u8]>::to_vec).collect()
 }
 
 fn c_path(path: &Path, call: impl Fn() -> String) -> Result<CString, SysError> {

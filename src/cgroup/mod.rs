@@ -329,7 +329,7 @@ impl Entry {
 }
 
 /// What it means that a process cannot be born in a cgroup2 directory ([`Entry::into`]).
-pub fn not_born(error: SysError) -> anyhow::Error {
+pub fn explain_clone_error(error: SysError) -> anyhow::Error {
     let why = match error.errno {
         Errno::EAGAIN => "its pids limit, or another limit of processes, is reached",
         Errno::EBUSY => "it has given controllers to the cgroups below, and can have no processes",

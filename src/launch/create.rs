@@ -2,13 +2,13 @@
 //! something fails is undone, in reverse.
 
 use super::agent::Agent;
-use super::child::{self, Inherited};
+use super::child::{self, Child, Groups as ChildGroups, Init, Role};
 use super::foreground::notify::{self, Manager};
 use super::gate::Gate;
 pub use super::options::{Driver, Options};
 use super::peer::{Peer, reap};
 use super::prepare::cgroup::{self, Groups};
-use super::prepare::net_devices::{self, Lent};
+use super::prepare::net_devices::{self, MovedDevices};
 use super::prepare::{hints, id_maps, upper};
 use super::protocol::{self, Message};
 use super::spawn::Strategy;
@@ -105,7 +105,7 @@ fn create_from(
     hints::check_joins(&plan)?;
     plan.process.activation = activation::of_environment()?;
     let listening = plan.process.activation.as_ref().map_or(0, |activation| activation.count);
-    stdio::seclude(listening, options.preserve_fds)?;
+    stdio::set_cloexec_from(listening, options.preserve_fds)?;
     plan.process.preserved_fds = listening + options.preserve_fds;
     for warning in &plan.warnings {
         log.warn(&config.located_warning(warning));
@@ -149,7 +149,7 @@ fn create_from(
         output,
         notifies: manager.is_some(),
         network,
-        lent: None,
+        moved: None,
         reached_hooks: false,
         rewritten,
     };
@@ -211,7 +211,7 @@ struct Attempt {
     output: Output,
     notifies: bool,
     network: Option<File>,
-    lent: Option<Lent>,
+    moved: Option<MovedDevices>,
     reached_hooks: bool,
     /// The text of config.json to keep, where that is not the bundle's.
     rewritten: Option<Vec<u8>>,
@@ -235,13 +235,13 @@ impl Attempt {
         }
         self.make_cgroup(plan, cgroup::may_do_without(options, plan), log)?;
         let sources = self.open_sources(plan, &joined)?;
-        upper::is_free(&options.root, &self.state, plan)?;
+        upper::ensure_unused(&options.root, &self.state, plan)?;
         let entry = self.state.cgroup.entry()?;
         let class = self.make_class(plan)?;
         let relayed = Strategy::of(&plan.namespaces) == Strategy::Relay;
         let proc = (relayed || plan.writes_proc()).then(Proc::open).transpose()?;
-        let lends = !plan.net_devices.is_empty() && self.network.is_none();
-        let (network, own_network) = match lends.then(Socket::pair).transpose()? {
+        let moves_devices = !plan.net_devices.is_empty() && self.network.is_none();
+        let (network, own_network) = match moves_devices.then(Socket::pair).transpose()? {
             Some((childs, own)) => (Some(childs), Some(own)),
             None => (None, None),
         };
@@ -258,25 +258,28 @@ impl Attempt {
                 drop((channel, signals));
                 self.lock = None;
                 self.scope.iter_mut().for_each(Scope::disconnect);
-                let (state, channel, console) = (&mut self.state, childs, console.child);
-                let (view, scope) = (self.view.as_ref(), self.scope.as_ref());
-                child::run(Inherited {
+                let (state, scope) = (&mut self.state, self.scope.as_ref());
+                let by_systemd = scope.is_some();
+                let keyring = child::keyring_of(state);
+                let role = Role::Init(Init {
                     plan,
                     config: owned,
                     state,
-                    birth,
-                    entry,
-                    view,
+                    joined: &joined,
+                    network: network.as_ref(),
+                    view: self.view.as_ref(),
                     scope,
-                    class,
                     output: &self.output,
+                    gate: &gate,
+                });
+                child::run(Child {
+                    role,
+                    groups: ChildGroups { birth, entry: &entry, class: &class, by_systemd },
                     proc,
-                    network,
-                    joined,
+                    keyring,
                     sources,
-                    console,
-                    channel,
-                    gate,
+                    console: console.child,
+                    channel: childs,
                 })
             }
         };
@@ -321,7 +324,7 @@ impl Attempt {
         for socket in &self.pidfd_sockets {
             socket.send(peer.init.as_fd(), "standard")?;
         }
-        peer.tell(&Message::Saved)
+        peer.send(&Message::Saved)
     }
 
     /// Where none may be made, a container that asks for no limit may `do_without`.
@@ -391,11 +394,11 @@ impl Attempt {
             peer.wait_at(socket.as_fd())?;
             self.network = Some(socket::receive(&socket)?.into());
         }
-        net_devices::give_all(&mut self.lent, plan, self.network.take())?;
+        net_devices::give_all(&mut self.moved, plan, self.network.take())?;
         if plan.needs_parent() {
-            peer.tell(&Message::Provided)?;
+            peer.send(&Message::Provided)?;
         }
-        let started = peer.hear_start(&self.state.cgroup, log)?;
+        let started = peer.recv_start(&self.state.cgroup, log)?;
         // Born in another time namespace, the child sees a clock that is set off.
         self.state.start_time = match spawn::born_in_time_namespace(&plan.namespaces) {
             true => state::start_time(self.state.pid)?,
@@ -405,16 +408,16 @@ impl Attempt {
             cgroup::settle(scope, &mut self.state, plan, peer.channel)?;
         }
         if plan.hooks.during_create() {
-            peer.hear(&Message::Mounted, &self.state.cgroup, log)?;
+            peer.recv(&Message::Mounted, &self.state.cgroup, log)?;
             self.reached_hooks = true;
             self.run_hooks(&plan.hooks, peer.signals.as_fd())?;
-            peer.tell(&Message::Pivot)?;
+            peer.send(&Message::Pivot)?;
         }
         let creating = self.state.for_hooks(Status::Creating, self.state.pid);
         if let Some(agent) = Agent::of(&plan.process, creating) {
             peer.deliver_listener(&agent, &self.state, log)?;
         }
-        peer.hear(&Message::Ready, &self.state.cgroup, log)?;
+        peer.recv(&Message::Ready, &self.state.cgroup, log)?;
         if plan.only_parent_is_root() {
             // Not before now: its set-up is not to be limited, and a real-time process cannot be moved
             // into every cgroup.
@@ -450,7 +453,7 @@ impl Attempt {
             let reaped = reap(&init).err();
             left.extend(reaped.filter(|error| errno_of(error) != Some(Errno::ECHILD)));
         }
-        left.extend(self.lent.map(Lent::take_back).unwrap_or_default());
+        left.extend(self.moved.map(MovedDevices::take_back).unwrap_or_default());
         if let Some(scope) = self.scope {
             left.extend(scope.abandon(&mut self.state.cgroup).err());
         }

@@ -130,14 +130,14 @@ pub fn kill_init(state: &State) -> Result<()> {
         let theirs = if state.own_pids { state.in_pid_namespace()? } else { vec![state.pid] };
         theirs.into_iter().try_for_each(|pid| state.cgroup.bring_home(pid))?;
         if Instant::now() >= end {
-            return Err(undead(state));
+            return Err(describe_survivors(state));
         }
     }
     Ok(())
 }
 
 /// What has not died of SIGKILL, and why.
-fn undead(state: &State) -> anyhow::Error {
+fn describe_survivors(state: &State) -> anyhow::Error {
     let (id, seconds) = (&state.id, deadline::KILL.as_secs());
     let frozen = state.cgroup.frozen().ok().flatten();
     let why = match frozen {

@@ -1,14 +1,13 @@
 //! exec: another process in a running container. No process stands between brig and it: the pid
 //! namespace is joined by the parent, for its children, and everything else by the child itself.
 
-mod child;
-
-use self::child::{Target, become_process, join};
 use super::agent::Agent;
+use super::child::{self, Child, Exec, Groups, Role};
+use super::foreground;
 use super::foreground::terminal::Carrier;
 use super::protocol::{self, Channel, Message};
-use super::{foreground, spawn};
-use crate::cgroup::{Entry, not_born};
+use super::spawn::Running;
+use crate::cgroup::Entry;
 use crate::deadline;
 use crate::fault;
 use crate::log::Log;
@@ -25,7 +24,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Instant;
-use sys::clone::{Side, clone3};
+use sys::clone::Side;
 use sys::{Errno, errno_of, signal};
 
 /// What exec is told on the command line.
@@ -79,7 +78,7 @@ pub fn exec(options: &Options, log: &mut Log) -> Result<i32> {
     }
     let plan = plan(options, &dir, &state)?;
     let process = &plan.process;
-    stdio::seclude(0, process.preserved_fds)?;
+    stdio::set_cloexec_from(0, process.preserved_fds)?;
     plan.warnings.iter().for_each(|warning| log.warn(warning));
     process.notes().for_each(|note| log.debug(format_args!("{note}")));
     // Nothing in a container is to inherit it.
@@ -97,13 +96,13 @@ pub fn exec(options: &Options, log: &mut Log) -> Result<i32> {
     let pid_file = options.pid_file.as_deref().map(PidFile::open).transpose()?;
     let pidfd_socket = Socket::of_flag("--pidfd-socket", options.pidfd_socket.as_deref())?;
     let terminal = process.terminal.is_some();
-    let console =
+    let mut console =
         console::way(terminal, options.console_socket.as_deref(), options.process.detach)?;
-    let console_end = console.child.as_ref();
-    let child = match spawn(&state, &init, &plan, &entry, console_end, by_systemd) {
+    let target = Target { state: &state, init: &init, plan: &plan, by_systemd };
+    let child = match target.spawn(&entry, &mut console.child) {
         Err(error) if options.cgroups.is_empty() && errno_of(&error) == Some(Errno::EBUSY) => {
             let entry = state.cgroup.beside(state.pid)?.entry()?;
-            spawn(&state, &init, &plan, &entry, console_end, by_systemd)?
+            target.spawn(&entry, &mut console.child)?
         }
         child => child?,
     };
@@ -133,63 +132,69 @@ fn plan(options: &Options, dir: &Dir, state: &State) -> Result<ExecPlan> {
     ExecPlan::new(&options.process, &container)
 }
 
+/// The process, and where it goes.
+struct Target<'a> {
+    state: &'a State,
+    /// The container's init.
+    init: &'a OwnedFd,
+    plan: &'a ExecPlan,
+    /// The parent has systemd move it into the container's cgroup.
+    by_systemd: bool,
+}
+
+impl Target<'_> {
+    /// `console` is taken in the child alone: this may be tried again.
+    fn spawn(&self, entry: &Entry, console: &mut Option<Socket>) -> Result<Spawned> {
+        let Target { state, init, plan, by_systemd } = *self;
+        let process = &plan.process;
+        let root = match state.has_namespace(libc::CLONE_NEWNS) {
+            true => None,
+            // Without a mount namespace of its own it is only chrooted.
+            false => Some(
+                File::open(format!("/proc/{}/root", state.pid))
+                    .context("open the container's root")?,
+            ),
+        };
+        let class = state.rdt.as_ref().map_or_else(|| Ok(Vec::new()), Rdt::entry)?;
+        let writes = process.oom_score_adj.is_some() || !process.labels.is_empty();
+        let proc = writes.then(Proc::open).transpose()?;
+        let (channel, childs) = protocol::pair()?;
+        foreground::forwarded().thread_block().context("block signals")?;
+        affinity::before_cgroup(process)?;
+        let into = entry.into.as_ref().map(AsFd::as_fd);
+        let running = Running { init, namespaces: state.namespaces, relayed: plan.relayed };
+        let side = running.spawn(into, process.oom_score_adj)?;
+        let birth = match side {
+            Side::Parent(pid, pidfd) => return Ok(Spawned { pid, pidfd, channel }),
+            Side::Child(birth) => birth,
+        };
+        drop(channel);
+        let role = Role::Exec(Exec {
+            process,
+            execution: &state.execution,
+            container: running,
+            root: root.as_ref(),
+        });
+        child::run(Child {
+            role,
+            groups: Groups { birth, entry, class: &class, by_systemd },
+            proc,
+            keyring: child::keyring_of(state),
+            sources: None,
+            console: console.take(),
+            channel: childs,
+        })
+    }
+}
+
 /// The process, brig's child.
-struct Child {
+struct Spawned {
     pid: i32,
     pidfd: OwnedFd,
     channel: Channel,
 }
 
-fn spawn(
-    state: &State,
-    init: &OwnedFd,
-    plan: &ExecPlan,
-    entry: &Entry,
-    console: Option<&Socket>,
-    by_systemd: bool,
-) -> Result<Child> {
-    let process = &plan.process;
-    let root = match state.has_namespace(libc::CLONE_NEWNS) {
-        true => None,
-        // Without a mount namespace of its own it is only chrooted.
-        false => Some(
-            File::open(format!("/proc/{}/root", state.pid)).context("open the container's root")?,
-        ),
-    };
-    let class = state.rdt.as_ref().map_or_else(|| Ok(Vec::new()), Rdt::entry)?;
-    let writes = process.oom_score_adj.is_some() || !process.labels.is_empty();
-    let proc = writes.then(Proc::open).transpose()?;
-    let (channel, childs) = protocol::pair()?;
-    foreground::forwarded().thread_block().context("block signals")?;
-    affinity::before_cgroup(process)?;
-    let into = entry.into.as_ref().map(AsFd::as_fd);
-    let side = match plan.relayed {
-        true => spawn::relay(0, into, false, process.oom_score_adj, || {
-            // Nobody can be born in a cgroup from a namespace that does not have brig's own.
-            join(init, state.namespaces & !libc::CLONE_NEWCGROUP)
-        })?,
-        false => {
-            join(init, state.namespaces & libc::CLONE_NEWPID)?;
-            clone3(0, into).map_err(not_born)?
-        }
-    };
-    match side {
-        Side::Parent(pid, pidfd) => Ok(Child { pid, pidfd, channel }),
-        Side::Child(birth) => {
-            drop(channel);
-            let late = if plan.relayed { libc::CLONE_NEWCGROUP } else { !libc::CLONE_NEWPID };
-            let kinds = state.namespaces & late;
-            let target =
-                Target { state, init, kinds, root, proc, class: &class, console, by_systemd };
-            let Err(error) = become_process(&target, process, entry, birth, &childs);
-            // If the parent is gone, there is nobody to tell.
-            let _ = childs.send(&Message::Failed(fault::pack(&error)));
-            sys::exit(255)
-        }
-    }
-}
-
-impl Child {
+impl Spawned {
     /// Until the process is executed, and brig has its terminal if that is brig's to carry.
     fn serve(
         &self,
@@ -232,9 +237,7 @@ impl Child {
             }
         }
     }
-}
 
-impl Child {
     /// Ends what must not go on and takes its status: nobody else would, in the container.
     fn end(&self) {
         // It may be dead already; its status is of no interest beside the error that led here.

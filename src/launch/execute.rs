@@ -26,7 +26,11 @@ pub struct Program {
 
 /// From root to whom the config names, in the only order in which each step still has the rights it
 /// needs.
-pub fn become_user(process: &Process, execution: &Execution, channel: &Channel) -> Result<Program> {
+pub fn drop_privileges(
+    process: &Process,
+    execution: &Execution,
+    channel: &Channel,
+) -> Result<Program> {
     // Should there be one that is not close-on-exec yet; the filter may not allow it later.
     clone::close_from_at_exec(3)?;
     sched::adopt(execution)?;

@@ -4,7 +4,7 @@
 use super::execute::write_oom_score;
 use super::prepare::id_maps;
 use super::protocol::{self, Channel, Message};
-use crate::cgroup::{Entry, not_born};
+use crate::cgroup::{Entry, explain_clone_error};
 use crate::deadline;
 use crate::plan::idmap::MountMap;
 use crate::plan::mounts::{Kind, Mount};
@@ -94,7 +94,7 @@ fn serve(
 ) -> Result<()> {
     let root = root_of(state)?;
     loop {
-        if worker.hear()? == Message::Ready {
+        if worker.recv()? == Message::Ready {
             return Ok(());
         }
         let (mount, target) = (socket::receive(socket)?, socket::receive(socket)?);
@@ -123,7 +123,7 @@ fn undo(
         rootfs::extra_mounts::take_away(&added);
         Ok(())
     })?;
-    worker.hear()?;
+    worker.recv()?;
     worker.wait()?;
     for mount in added {
         identity(mount.as_fd())?.iter().for_each(|mount| state.live.forget(mount));
@@ -166,7 +166,7 @@ fn remove_one(state: &State, mount: &Identity) -> Result<bool> {
             }
             Ok(())
         })?;
-    let removed = worker.hear()? == Message::Mounted;
+    let removed = worker.recv()? == Message::Mounted;
     worker.wait().map(|()| removed)
 }
 
@@ -211,7 +211,7 @@ impl Worker {
     ) -> Result<Worker> {
         let (channel, its) = protocol::pair()?;
         let into = way.entry.into.as_ref().map(AsFd::as_fd);
-        let (pid, process) = match clone3(0, into).map_err(not_born)? {
+        let (pid, process) = match clone3(0, into).map_err(explain_clone_error)? {
             Side::Parent(pid, process) => (pid, process),
             Side::Child(birth) => {
                 drop(channel);
@@ -246,7 +246,7 @@ impl Worker {
     }
 
     /// What it says next, if that is no failure.
-    fn hear(&self) -> Result<Message> {
+    fn recv(&self) -> Result<Message> {
         let end = Instant::now() + deadline::SETUP;
         self.channel.wait_for(end, "the process that mounts in the container")?;
         match self.channel.receive()? {

@@ -28,22 +28,22 @@ pub struct Peer<'a> {
 
 impl Peer<'_> {
     /// Says what it waits for.
-    pub fn tell(&self, message: &Message) -> Result<()> {
+    pub fn send(&self, message: &Message) -> Result<()> {
         let sent = self.channel.send(message);
         sent.with_context(|| format!("say {message:?} to the container's process"))
     }
 
     /// Listens to the child until it says what is expected now.
-    pub fn hear(&self, expected: &Message, cgroup: &Cgroup, log: &mut Log) -> Result<()> {
-        match self.hear_next(cgroup, log)? {
+    pub fn recv(&self, expected: &Message, cgroup: &Cgroup, log: &mut Log) -> Result<()> {
+        match self.recv_next(cgroup, log)? {
             said if said == *expected => Ok(()),
             said => bail!("the container's process says {said:?} instead of {expected:?}"),
         }
     }
 
     /// When the child was started, which is the first that it says.
-    pub fn hear_start(&self, cgroup: &Cgroup, log: &mut Log) -> Result<u64> {
-        match self.hear_next(cgroup, log)? {
+    pub fn recv_start(&self, cgroup: &Cgroup, log: &mut Log) -> Result<u64> {
+        match self.recv_next(cgroup, log)? {
             Message::Started(ticks) => Ok(ticks),
             said => bail!("the container's process says {said:?} instead of when it was started"),
         }
@@ -57,7 +57,7 @@ impl Peer<'_> {
     }
 
     /// Listens to the child until it says something that is neither a warning nor its end.
-    fn hear_next(&self, cgroup: &Cgroup, log: &mut Log) -> Result<Message> {
+    fn recv_next(&self, cgroup: &Cgroup, log: &mut Log) -> Result<Message> {
         loop {
             self.channel.wait(self.signals.as_fd(), self.end)?;
             match self.channel.receive()? {
@@ -71,11 +71,11 @@ impl Peer<'_> {
 
     /// Gives the agent what it decides by, as soon as the child has it.
     pub fn deliver_listener(&self, agent: &Agent<'_>, state: &State, log: &mut Log) -> Result<()> {
-        match self.hear_next(&state.cgroup, log)? {
+        match self.recv_next(&state.cgroup, log)? {
             Message::Listener => agent.deliver(self.channel, state.pid)?,
             said => bail!("the container's process says {said:?} instead of its listener"),
         }
-        self.tell(&Message::Delivered)
+        self.send(&Message::Delivered)
     }
 }
 

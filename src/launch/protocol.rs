@@ -101,8 +101,8 @@ impl Message {
     }
 }
 
-/// Longer texts are cut: a message is one packet.
-const MOST: usize = 8192;
+/// In bytes. Longer texts are cut: a message is one packet.
+const MAX_MESSAGE: usize = 8192;
 
 /// Both ends: the parent's and the child's.
 pub fn pair() -> Result<(Channel, Channel)> {
@@ -137,7 +137,7 @@ impl Channel {
         };
         match message {
             Message::Warning(text) | Message::Failed(text) => {
-                let text = text.bytes().take(MOST - 1);
+                let text = text.bytes().take(MAX_MESSAGE - 1);
                 self.put(&std::iter::once(tag).chain(text).collect::<Vec<_>>())
             }
             // Nothing is allocated for these: the kernel may be asked for memory then, and the agent.
@@ -164,7 +164,7 @@ impl Channel {
     /// Waits for what the other side says; none when it is gone. read(2), not recv(2): the child's
     /// filter may allow no socket calls.
     pub fn receive(&self) -> Result<Option<Message>> {
-        let mut packet = [0_u8; MOST];
+        let mut packet = [0_u8; MAX_MESSAGE];
         let length = nix::unistd::read(&self.fd, &mut packet).or_else(|errno| match errno {
             Errno::ECONNRESET => Ok(0),
             errno => Err(errno),

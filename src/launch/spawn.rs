@@ -2,7 +2,7 @@
 
 use super::prepare::hints;
 use super::protocol::{self, Message};
-use crate::cgroup::not_born;
+use crate::cgroup::explain_clone_error;
 use crate::plan::namespaces::{Join, Namespaces, name};
 use crate::process::proc::Proc;
 use crate::spec::{At, Place};
@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use sys::clone::{Side, clone_sibling, clone3};
 use sys::cred;
 use sys::namespace::namespace_type;
@@ -126,12 +126,53 @@ pub fn spawn(
     Ok(side)
 }
 
+/// A container that is there, for a process of exec's.
+pub struct Running<'a> {
+    /// Its init.
+    pub init: &'a OwnedFd,
+    /// `CLONE_NEW*` bits of its namespaces.
+    pub namespaces: libc::c_int,
+    /// By a relay: only root may join a pid namespace from outside the user namespace that it belongs to.
+    pub relayed: bool,
+}
+
+impl Running<'_> {
+    /// Clones a process that is in the container's pid namespace, or behind a relay in all of them but the cgroup
+    /// namespace: nobody can be born in a cgroup from one that does not have brig's own.
+    ///
+    /// `score`: an OOM score that a relay sets.
+    pub fn spawn(&self, into: Option<BorrowedFd<'_>>, score: Option<i32>) -> Result<Side> {
+        if self.relayed {
+            return relay(0, into, false, score, || self.join(!libc::CLONE_NEWCGROUP));
+        }
+        self.join(libc::CLONE_NEWPID)?;
+        clone3(0, into).map_err(explain_clone_error)
+    }
+
+    /// In the child: what [`Self::spawn`] has left.
+    pub fn join_late(&self) -> Result<()> {
+        self.join(if self.relayed { libc::CLONE_NEWCGROUP } else { !libc::CLONE_NEWPID })
+    }
+
+    /// Joins those of these kinds, all at once: the kernel takes the user namespace's rights for the others (setns(2),
+    /// Linux 5.8).
+    fn join(&self, kinds: libc::c_int) -> Result<()> {
+        let kinds = self.namespaces & kinds;
+        if kinds == 0 {
+            return Ok(());
+        }
+        let flags = CloneFlags::from_bits_retain(kinds);
+        setns(self.init, flags)
+            .with_context(|| format!("join the container's namespaces ({kinds:#x})"))
+    }
+}
+
 /// What the kernel means by its errno.
 fn explained(error: SysError, flags: libc::c_int) -> anyhow::Error {
     let user = flags & libc::CLONE_NEWUSER != 0;
     match hints::no_user_namespace(error.errno).filter(|_| user) {
         Some(why) => anyhow::Error::from(error).context(why).context(At::new("linux.namespaces")),
-        None => not_born(error),
+        None => explain_clone_error(error),
     }
 }
 
@@ -151,7 +192,7 @@ pub fn relay(
 ) -> Result<Side> {
     let (first, second) = if early { (into, None) } else { (None, into) };
     let (ours, theirs) = protocol::pair()?;
-    let relay = match clone3(0, first).map_err(not_born)? {
+    let relay = match clone3(0, first).map_err(explain_clone_error)? {
         Side::Parent(_, relay) => relay,
         Side::Child(born) => {
             drop(ours);

@@ -80,7 +80,7 @@ pub enum Origin {
 
 impl Origin {
     /// Adds where it was made to an error about it.
-    pub fn blame<T>(self, result: Result<T>) -> Result<T> {
+    pub fn with_origin<T>(self, result: Result<T>) -> Result<T> {
         match self {
             Origin::Annotation(name) => result.at(format!("annotations[{name:?}]")),
             Origin::Flag(name) => result.context(name),
@@ -136,19 +136,21 @@ pub fn plan(
     if layers.is_empty() {
         let pointless = || anyhow!("has no use without layers ({LAYERS} or --layer)");
         return match (upper, work) {
-            _ if annotations.contains_key(LAYERS) => layers_from.blame(Err(anyhow!("is empty"))),
-            (Some(_), _) => upper_from.blame(Err(pointless())),
-            (None, Some(_)) => Origin::Annotation(WORK).blame(Err(pointless())),
+            _ if annotations.contains_key(LAYERS) => {
+                layers_from.with_origin(Err(anyhow!("is empty")))
+            }
+            (Some(_), _) => upper_from.with_origin(Err(pointless())),
+            (None, Some(_)) => Origin::Annotation(WORK).with_origin(Err(pointless())),
             (None, None) => Ok(None),
         };
     }
-    let layers = layers_from.blame(absolute(&layers, bundle, layers_from))?;
+    let layers = layers_from.with_origin(absolute(&layers, bundle, layers_from))?;
     let upper = plan_upper(upper.map_or("tmpfs", String::as_str), work, bundle, upper_from)?;
-    upper_from.blame(check_apart(&upper, &layers))?;
+    upper_from.with_origin(check_apart(&upper, &layers))?;
     let id_mapped = match annotations.get(IDMAP).map(String::as_str) {
         None => false,
         Some("container") => user,
-        Some(_) => Origin::Annotation(IDMAP).blame(Err(anyhow!("is not \"container\"")))?,
+        Some(_) => Origin::Annotation(IDMAP).with_origin(Err(anyhow!("is not \"container\"")))?,
     };
     let user_attributes = user || !cred::in_first_user_namespace();
     Ok(Some(Overlay { layers, upper, user_attributes, id_mapped, layers_from, upper_from }))
@@ -202,16 +204,16 @@ fn plan_upper(upper: &str, work: Option<&String>, bundle: &Path, from: Origin) -
     if let Some(size) = in_memory {
         if work.is_some() {
             let pointless = anyhow!("has no use with an upper in memory");
-            Origin::Annotation(WORK).blame(Err(pointless))?;
+            Origin::Annotation(WORK).with_origin(Err(pointless))?;
         }
         let size = size.map(|size| check_size(size).and_then(|()| c_string(size.as_bytes())));
-        return Ok(Upper::Tmpfs { size: from.blame(size.transpose())? });
+        return Ok(Upper::Tmpfs { size: from.with_origin(size.transpose())? });
     }
-    let directory = from.blame(host_path(Path::new(upper), bundle, from))?;
+    let directory = from.with_origin(host_path(Path::new(upper), bundle, from))?;
     let work = match work {
         Some(work) => {
             let from = Origin::Annotation(WORK);
-            from.blame(host_path(Path::new(work), bundle, from))?
+            from.with_origin(host_path(Path::new(work), bundle, from))?
         }
         None => {
             let mut work = directory.as_bytes().to_vec();

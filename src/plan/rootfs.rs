@@ -166,7 +166,7 @@ impl Rootfs {
             return Err(needs()).at("linux.rootfsPropagation");
         }
         match &self.overlay {
-            Some(overlay) => overlay.layers_from.blame(Err(needs())),
+            Some(overlay) => overlay.layers_from.with_origin(Err(needs())),
             None => Ok(()),
         }
     }

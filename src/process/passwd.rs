@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 const PATH: &str = "/etc/passwd";
 
 /// No honest passwd is longer, in bytes; what stands after them is not read.
-const MOST: u64 = 1 << 20;
+const MAX_FILE: u64 = 1 << 20;
 
 /// With its NUL, the longest path that the kernel takes.
 const PATH_MAX: usize = libc::PATH_MAX.cast_unsigned() as usize;
@@ -63,7 +63,7 @@ fn read() -> Option<impl BufRead> {
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let fd = open(PATH, flags, Mode::empty()).ok()?;
     is_ordinary(&fd)?;
-    Some(BufReader::new(File::from(fd).take(MOST)))
+    Some(BufReader::new(File::from(fd).take(MAX_FILE)))
 }
 
 /// Whether this is a regular file of a filesystem that holds data.

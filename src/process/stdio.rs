@@ -29,7 +29,7 @@ fn give(fd: BorrowedFd<'_>, uid: u32) -> Result<()> {
 /// Keeps every descriptor of the caller from what brig executes, hooks above all, until
 /// [`Program::execute`](crate::launch::execute::Program::execute). The first `listening` of them and
 /// `preserved` more have to be open. What brig has opened itself is close-on-exec.
-pub fn seclude(listening: u32, preserved: u32) -> Result<()> {
+pub fn set_cloexec_from(listening: u32, preserved: u32) -> Result<()> {
     let inherited = sys::fd::is_inherited;
     let first = 3 + listening;
     for fd in 3..first {
@@ -44,7 +44,7 @@ pub fn seclude(listening: u32, preserved: u32) -> Result<()> {
 /// Standard descriptors that are the null device become the container's own, open both ways, as with
 /// runc: engines give programs a /dev/null that is open for reading only, and is another mount's.
 /// For the init of a container whose /dev is its own, after the pivot.
-pub fn renew_null() -> Result<()> {
+pub fn reopen_dev_null() -> Result<()> {
     for (number, fd) in sys::fd::STANDARD_FDS.into_iter().enumerate() {
         if !is_null(fd)? {
             continue;

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use sys::idmap::{IdMap, IdMaps};
 
 /// No honest file is longer, in bytes; what stands after them is not read.
-const MOST: u64 = 16 << 20;
+const MAX_FILE: u64 = 16 << 20;
 
 /// First id and count of each range that a file grants to a user, by name or by number.
 pub fn granted(path: &str, uid: u32) -> Vec<(u32, u32)> {
     let Ok(file) = std::fs::File::open(path) else { return Vec::new() };
     let name = super::passwd::name_of(uid);
-    ranges(BufReader::new(file.take(MOST)), uid, name.as_deref())
+    ranges(BufReader::new(file.take(MAX_FILE)), uid, name.as_deref())
 }
 
 fn ranges(file: impl BufRead, uid: u32, name: Option<&str>) -> Vec<(u32, u32)> {

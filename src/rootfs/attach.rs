@@ -109,7 +109,7 @@ fn bind(
 }
 
 /// Says in an error which mount it is about, and which of its options. What knows more comes first.
-pub fn blame(
+pub fn with_origin(
     error: impl Into<anyhow::Error>,
     mount: &Mount,
     option: Option<usize>,
@@ -194,7 +194,7 @@ pub fn complete(
     if let Some(option) = fs.copy_up {
         let own = (!fs.has(c"uid"), !fs.has(c"gid"));
         let copied = copy_up(target.fd.as_fd(), new.as_fd(), own);
-        copied.map_err(|error| blame(error, mount, Some(option)))?;
+        copied.map_err(|error| with_origin(error, mount, Some(option)))?;
     }
     root.kernel.apply(new.as_fd(), &mount.steps)?;
     Ok(new)
@@ -257,7 +257,7 @@ fn detached(mount: &Mount, fs: &Filesystem, fstype: &CStr, mode: Option<&CStr>) 
     }
     for param in &fs.params {
         let set = context.set(&param.key, param.value.as_deref());
-        set.map_err(|error| blame(error, mount, Some(param.option)))?;
+        set.map_err(|error| with_origin(error, mount, Some(param.option)))?;
     }
     Ok(context.mount(fs.attr)?)
 }

@@ -2,7 +2,7 @@
 //! cgroup2 that.
 
 use super::Root;
-use super::attach::{blame, new};
+use super::attach::{new, with_origin};
 use super::kernel::{Kernel, New, Shown, option};
 use super::target::Target;
 use crate::cgroup::{Cgroup, CgroupMount};
@@ -136,7 +136,7 @@ pub fn mount(
 fn refuse_options(mount: &Mount, fs: &Filesystem, of: &str) -> Result<()> {
     let Some(param) = fs.params.first() else { return Ok(()) };
     let unknown = anyhow!("{:?} is no option of {of}", param.key);
-    Err(blame(unknown, mount, Some(param.option)))
+    Err(with_origin(unknown, mount, Some(param.option)))
 }
 
 fn mount_v1(

@@ -16,7 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use sys::{Errno, IfExists};
 
 /// Deeper trees are made to exhaust something.
-const DEEPEST: usize = 64;
+const MAX_DEPTH: usize = 64;
 
 /// Copies everything below one directory to the other, with mode, owner and times. Links are copied,
 /// never followed; what others change meanwhile is copied as found. `own`: the directory itself gets
@@ -30,7 +30,7 @@ pub fn copy_up(from: BorrowedFd<'_>, to: BorrowedFd<'_>, own: (bool, bool)) -> R
 }
 
 fn copy_dir(from: BorrowedFd<'_>, to: BorrowedFd<'_>, depth: usize) -> Result<()> {
-    ensure!(depth < DEEPEST, "directories deeper than {DEEPEST} in each other");
+    ensure!(depth < MAX_DEPTH, "directories deeper than {MAX_DEPTH} in each other");
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let mut dir = Dir::openat(from, c".", flags, Mode::empty()).context("opendir")?;
     for entry in dir.iter() {

@@ -31,7 +31,7 @@ pub fn make_all(root: &Root, plan: &Rootfs, (nodes, kcore): (Option<Nodes>, bool
     let nodes = nodes.map(|nodes| nodes.mounts(root.fd.as_fd())).transpose()?.unwrap_or_default();
     for (index, device) in plan.devices.iter().enumerate() {
         let node = nodes.iter().find(|(of, _)| *of == index).map(|(_, node)| node.as_fd());
-        make(root, device, node, &mut parent).map_err(|error| blame(error, device))?;
+        make(root, device, node, &mut parent).map_err(|error| with_origin(error, device))?;
     }
     if plan.own_dev {
         root.hosts.may_make(root.fd.as_fd(), c"/dev")?;
@@ -56,7 +56,7 @@ pub fn mount_console(root: &Root, terminal: BorrowedFd<'_>) -> Result<()> {
     root.kernel.bind(&Shown::Fd(terminal), target.as_fd(), false)
 }
 
-fn blame(error: anyhow::Error, device: &Device) -> anyhow::Error {
+fn with_origin(error: anyhow::Error, device: &Device) -> anyhow::Error {
     let error = error.context(device.path.to_string_lossy().into_owned());
     match &device.place {
         Some(place) => error.context(At::new(place)),

@@ -2,7 +2,7 @@
 //! but has the host's root and /proc in sight.
 
 use super::Root;
-use super::attach::{blame, complete, put};
+use super::attach::{complete, put, with_origin};
 use super::hosts::Hosts;
 use super::kernel::Kernel;
 use super::source::{Source, clone_bind, clone_inside, map_ids};
@@ -73,7 +73,7 @@ pub fn add(
     let mut add = || -> Result<()> {
         for (mount, source) in mounts.iter().zip(&opened.0) {
             let added_one = add_one(&mut root, mount, source, announce, &mut added);
-            added_one.map_err(|error| blame(error, mount, None))?;
+            added_one.map_err(|error| with_origin(error, mount, None))?;
         }
         root.protect_late()
     };

@@ -22,7 +22,7 @@ impl Mapped {
     /// In the parent: makes them.
     pub fn open(overlay: &Overlay, user: BorrowedFd<'_>, modern: bool) -> Result<Mapped> {
         let layers = overlay.layers.iter().map(|layer| mapped(layer, user, modern));
-        let layers = overlay.layers_from.blame(layers.collect())?;
+        let layers = overlay.layers_from.with_origin(layers.collect())?;
         let upper = match &overlay.upper {
             Upper::Tmpfs { .. } => None,
             Upper::Directory { upper, work } => {
@@ -34,7 +34,7 @@ impl Mapped {
                     );
                     Ok((mapped(&dir, user, modern)?, upper, work))
                 };
-                Some(overlay.upper_from.blame(open())?)
+                Some(overlay.upper_from.with_origin(open())?)
             }
         };
         Ok(Mapped { layers, upper })

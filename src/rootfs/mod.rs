@@ -102,7 +102,7 @@ fn mount_all(
         }
         let attached = attach::attach(&mut root, mount, source);
         let attached = attached.map_err(|error| explain(error, plan.jail));
-        attached.map_err(|error| attach::blame(error, mount, None))?;
+        attached.map_err(|error| attach::with_origin(error, mount, None))?;
     }
     in_cgroup()?;
     root.place_upper_somewhere().context("move the upper out of sight")?;

@@ -26,14 +26,14 @@ pub fn prepare(overlay: &Overlay, root: &Path) -> Result<()> {
     prepare_root(root).with_context(|| root.display().to_string()).at("root.path")?;
     let missing = |layer: &CString| directory(layer).err();
     if let Some(error) = overlay.layers.iter().find_map(missing) {
-        return overlay.layers_from.blame(Err(error));
+        return overlay.layers_from.with_origin(Err(error));
     }
     if let Upper::Directory { upper, work } = &overlay.upper {
         let make = || -> Result<()> {
             make_upper(upper, overlay)?;
             make_work(work, upper).with_context(|| work.to_string_lossy().into_owned())
         };
-        overlay.upper_from.blame(make())?;
+        overlay.upper_from.with_origin(make())?;
     }
     Ok(())
 }
@@ -117,7 +117,7 @@ pub fn mount(
         }
         None => overlay.layers.iter().rev().map(|layer| directory(layer)).collect(),
     };
-    let layers = overlay.layers_from.blame(layers)?;
+    let layers = overlay.layers_from.with_origin(layers)?;
     let Some(top) = layers.first() else { bail!("no layers") };
     let names: Vec<String> = layers.iter().map(|layer| layer.as_raw_fd().to_string()).collect();
     let lower = format!("lowerdir={}", names.join(":"));
@@ -131,7 +131,7 @@ pub fn mount(
         }
         Upper::Tmpfs { size } => {
             let upper =
-                overlay.upper_from.blame(in_memory(kernel, size.as_deref(), top.as_fd()))?;
+                overlay.upper_from.with_origin(in_memory(kernel, size.as_deref(), top.as_fd()))?;
             let names = format!("upperdir={0}/upper,workdir={0}/work", upper.as_raw_fd());
             (None, names, Some(upper))
         }
@@ -153,7 +153,7 @@ pub fn mount(
         let why = "overlayfs makes the container's root read-only: root in the container may not \
                    write there";
         let writable = if flags.contains(FsFlags::ST_RDONLY) { Err(anyhow!(why)) } else { Ok(()) };
-        overlay.upper_from.blame(writable)?;
+        overlay.upper_from.with_origin(writable)?;
     }
     Ok((root, parked))
 }

@@ -45,7 +45,7 @@ impl Dir {
         match openat(self.fd(), SOCKETS, flags, Mode::empty()) {
             Ok(sockets) => {
                 unlink(sockets.as_fd(), SOCKET, &self.path.join("notify"))?;
-                rmdir(self.fd(), SOCKETS).with_context(|| self.blame("notify"))?;
+                rmdir(self.fd(), SOCKETS).with_context(|| self.with_origin("notify"))?;
             }
             Err(Errno::ENOENT) => {}
             Err(_) => unlink(self.fd(), SOCKETS, &self.path)?,
@@ -74,7 +74,7 @@ impl Dir {
         remove().with_context(|| format!("remove {}", self.path.display()))
     }
 
-    fn blame(&self, name: &str) -> String {
+    fn with_origin(&self, name: &str) -> String {
         format!("remove {}/{name}", self.path.display())
     }
 }

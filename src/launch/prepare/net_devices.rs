@@ -22,7 +22,7 @@ pub fn destination(plan: &Plan, joined: &[Joined]) -> Result<Option<File>> {
 }
 
 /// Devices that the container has got, as long as they can be taken back.
-pub struct Lent {
+pub struct MovedDevices {
     host: (File, Socket),
     container: (File, Socket),
     devices: Vec<Device>,
@@ -35,9 +35,9 @@ struct Device {
     index: u32,
 }
 
-impl Lent {
+impl MovedDevices {
     /// Talks to both namespaces, brig's own and the container's.
-    pub fn new(container: File) -> Result<Lent> {
+    pub fn new(container: File) -> Result<MovedDevices> {
         let path = "/proc/self/ns/net";
         let host = File::open(path).with_context(|| format!("open {path}"))?;
         ensure!(
@@ -49,7 +49,7 @@ impl Lent {
             .context("into the container's network namespace")?;
         let there = Socket::open();
         setns(&host, CloneFlags::CLONE_NEWNET).context("back to brig's own network namespace")?;
-        Ok(Lent { host: (host, here), container: (container, there?), devices: Vec::new() })
+        Ok(MovedDevices { host: (host, here), container: (container, there?), devices: Vec::new() })
     }
 
     /// Gives one device to the container, with its addresses, and sets it up.
@@ -106,12 +106,16 @@ fn taken(device: &NetDevice) -> Error {
     anyhow!("the container's network namespace has a device named {:?} already", device.name)
 }
 
-/// Gives the container all devices of the plan. On an error, `lent` has those that were moved.
-pub fn give_all(lent: &mut Option<Lent>, plan: &Plan, container: Option<File>) -> Result<()> {
+/// Gives the container all devices of the plan. On an error, `moved` has those that were moved.
+pub fn give_all(
+    moved: &mut Option<MovedDevices>,
+    plan: &Plan,
+    container: Option<File>,
+) -> Result<()> {
     if plan.net_devices.is_empty() {
         return Ok(());
     }
     let container = container.context("the container's network namespace did not come");
-    let lent = lent.insert(container.and_then(Lent::new).at("linux.netDevices")?);
-    plan.net_devices.iter().try_for_each(|device| lent.give(device).at(&device.place))
+    let moved = moved.insert(container.and_then(MovedDevices::new).at("linux.netDevices")?);
+    plan.net_devices.iter().try_for_each(|device| moved.give(device).at(&device.place))
 }

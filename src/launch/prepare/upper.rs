@@ -9,7 +9,7 @@ use std::path::Path;
 
 /// Whether no other container of this state root lives in the upper of this one, whose state is written: of two that
 /// are created at once, at least one sees the other.
-pub fn is_free(root: &Path, own: &State, plan: &Plan) -> Result<()> {
+pub fn ensure_unused(root: &Path, own: &State, plan: &Plan) -> Result<()> {
     let (Some(overlay), Some(upper)) = (&plan.rootfs.overlay, upper_of(own)) else { return Ok(()) };
     let identity = |path: &Path| path.metadata().ok().map(|found| (found.dev(), found.ino()));
     let found = || -> Result<()> {
@@ -29,7 +29,7 @@ pub fn is_free(root: &Path, own: &State, plan: &Plan) -> Result<()> {
         }
         Ok(())
     };
-    overlay.upper_from.blame(found())
+    overlay.upper_from.with_origin(found())
 }
 
 fn upper_of(state: &State) -> Option<&Path> {

@@ -2,7 +2,7 @@
 //! in one line, and what comes out keeps its promises. libFuzzer calls them (`make fuzz`), and
 //! `cargo test --test corpus` for each file of the corpus.
 
-#[path = "../src/seccomp/interpreter.rs"]
+#[path = "../crates/oci-seccomp/src/interpreter.rs"]
 mod interpreter;
 
 use brig::cgroup::hierarchy::{Own, hierarchies};
@@ -19,14 +19,12 @@ use brig::plan::exec::parse_user;
 use brig::plan::mounts::{self, Kind};
 use brig::plan::rootfs::RootOptions;
 use brig::process::passwd;
-use brig::seccomp::Filter;
-use brig::seccomp::arch::Arch;
 use brig::spec::{Document, Linux, Mount, Spec, shape};
 use brig::state::record::{self, Record};
 use brig::systemd::wire;
 use brig::{cli, state};
 use interpreter::{Call, run, verify};
-use oci_spec::runtime::LinuxSeccomp;
+use oci_seccomp::{Arch, LinuxSeccomp, compile};
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
@@ -129,9 +127,9 @@ pub fn mount(bytes: &[u8]) {
 pub fn seccomp_profile(bytes: &[u8]) {
     let Ok(profile) = serde_json::from_slice::<LinuxSeccomp>(bytes) else { return };
     for native in [Arch::X86_64, Arch::Aarch64, Arch::Riscv64] {
-        match Filter::for_native(native, &profile, &mut Vec::new()) {
+        match compile(&profile, native) {
             Ok(filter) => verify(&filter.program),
-            Err(error) => readable(&error),
+            Err(error) => readable(&error.into()),
         }
     }
 }
@@ -207,7 +205,7 @@ pub fn seccomp_rules(bytes: &[u8]) {
     let profile = serde_json::json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": syscalls});
     let profile: LinuxSeccomp = serde_json::from_value(profile).expect("a profile");
     // Rules that contradict each other are refused.
-    let Ok(filter) = Filter::for_native(Arch::X86_64, &profile, &mut Vec::new()) else { return };
+    let Ok(filter) = compile(&profile, Arch::X86_64) else { return };
     verify(&filter.program);
     const NUMBERS: [u32; 8] = [0, 3, 39, 83, 135, 56, 250, 315];
     for (name, &number) in NUMBERS.iter().enumerate() {

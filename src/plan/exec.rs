@@ -10,7 +10,7 @@ use super::process::Process;
 use crate::seccomp::Filter;
 use crate::spec::{self, At};
 use anyhow::{Context, Result, ensure};
-use oci_spec::runtime::LinuxSeccomp;
+use oci_seccomp::LinuxSeccomp;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs::File;

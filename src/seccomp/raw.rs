@@ -1,14 +1,13 @@
 //! A filter that comes compiled already, in an annotation of crun's: what the kernel takes, in base64.
 
 use super::Filter;
-use super::program::MAX_INSTRUCTIONS;
 use crate::spec::Place;
 use anyhow::{Context, Result, bail, ensure};
 use libc::SECCOMP_RET_USER_NOTIF;
-use seccompiler::sock_filter;
+use oci_seccomp::{MAX_INSTRUCTIONS, sock_filter};
 
 /// The annotation's place in the config.
-pub const PLACE: &str = "annotations[\"run.oci.seccomp_bpf_data\"]";
+const PLACE: &str = "annotations[\"run.oci.seccomp_bpf_data\"]";
 /// The annotation.
 pub const ANNOTATION: &str = "run.oci.seccomp_bpf_data";
 

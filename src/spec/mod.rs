@@ -111,7 +111,7 @@ pub struct Linux {
     #[serde(default, deserialize_with = "null_is_default")]
     pub sysctl: BTreeMap<String, String>,
     /// System call filter.
-    pub seccomp: Option<oci::LinuxSeccomp>,
+    pub seccomp: Option<oci_seccomp::LinuxSeccomp>,
     /// Propagation of the root mount.
     pub rootfs_propagation: Option<String>,
     /// Paths nobody in the container can read.

@@ -14,8 +14,7 @@ use super::capabilities::{self, Sets};
 use super::view::View;
 use super::{defaults, user};
 use crate::plan::resources::Optional;
-use crate::seccomp::arch::Arch;
-use crate::seccomp::default;
+use crate::seccomp::NATIVE;
 use anyhow::{Context, Result, bail};
 use security::Filter;
 use serde_json::{Value, json};
@@ -202,7 +201,8 @@ fn confine(config: &mut Value, flags: &Flags, filter: &Filter, user_namespace: b
     config["process"]["capabilities"] = sets_of(&sets, root);
     match filter {
         Filter::Default => {
-            config["linux"]["seccomp"] = default::profile(&sets.bounding, Arch::NATIVE);
+            let profile = oci_seccomp::default_profile(&sets.bounding, NATIVE);
+            config["linux"]["seccomp"] = serde_json::to_value(profile)?;
         }
         Filter::Unconfined => {}
         Filter::File(path) => {

@@ -2,9 +2,9 @@
 
 use super::{Change, file};
 use crate::plan::lsm::has_apparmor;
-use crate::seccomp::arch::Arch;
-use crate::seccomp::docker::{self, Host};
+use crate::seccomp::NATIVE;
 use anyhow::{Context, Result, bail, ensure};
+use oci_seccomp::docker::{self, Target};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -88,8 +88,8 @@ pub fn profile(path: &Path, bounding: &[String]) -> Result<Value> {
     let release = nix::sys::utsname::uname()?.release().to_string_lossy().into_owned();
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
     let mut number = || numbers.next().and_then(Result::ok).context(release.clone());
-    let host = Host { bounding, native: Arch::NATIVE, kernel: (number()?, number()?) };
-    let profile = docker::read(&text, &host)?;
+    let target = Target::new(bounding, NATIVE, (number()?, number()?));
+    let profile = docker::read(&text, &target)?;
     ensure!(profile["defaultAction"].is_string(), "defaultAction: missing: no seccomp profile");
     Ok(profile)
 }

@@ -1,20 +1,23 @@
-//! The system calls that containers of images may make unless `--security-opt seccomp=` says otherwise:
-//! one table, written into `linux.seccomp` for the container's bounding set of capabilities and for
-//! the machine's architectures.
+//! A default profile: one table, written into `linux.seccomp` for a container's bounding set of capabilities and
+//! for a machine's architectures.
 //!
-//! The rules are docker's, with one of podman's (`NETLINK_AUDIT`). A refused call is EPERM; one that is
+//! The rules are Docker's, with one of Podman's (`NETLINK_AUDIT`). A refused call is EPERM; one that is
 //! not in the table at all is ENOSYS, so that programs fall back to an older one.
 //!
 //! What BPF cannot do: `socketcall` of 32-bit x86 has the address family in memory, where no filter
 //! looks. It is allowed, because 32-bit C libraries make all their sockets by it; the families
 //! that [`FAMILIES`] refuses can be had through it.
 
-use super::arch::Arch;
-use serde_json::{Value, json};
+use crate::arch::Arch;
+use crate::spec::{
+    LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg as Arg,
+    LinuxSeccompOperator as Operator, LinuxSyscall,
+};
+use libc::{EINVAL, ENOSYS, EPERM};
 
 /// When the system calls of a row are allowed.
 #[derive(Debug, Clone, Copy)]
-pub enum When {
+pub(crate) enum When {
     /// In every container.
     Always,
     /// With one of these capabilities in the bounding set; EPERM without.
@@ -30,7 +33,7 @@ const ARM: &[Arch] = &[Arch::Arm, Arch::Aarch64];
 const X86: &[Arch] = &[Arch::X86_64, Arch::X32, Arch::X86];
 
 /// Names of system calls, separated by spaces. What depends on arguments as well is in [`compared`].
-pub const TABLE: &[(When, &str)] = &[
+pub(crate) const TABLE: &[(When, &str)] = &[
     (
         When::Always,
         "accept accept4 access adjtimex alarm bind brk cachestat capget capset chdir chmod chown \
@@ -120,7 +123,7 @@ pub const TABLE: &[(When, &str)] = &[
 /// Address families that no socket is made of, as docker has it: DECnet, Econet, ATM SVC, IrDA,
 /// WAN interfaces, ISDN, CAIF, the kernel's crypto interface (`AF_ALG`) and virtual machines
 /// (`AF_VSOCK`).
-pub const FAMILIES: [u64; 9] = [12, 19, 20, 23, 25, 34, 37, 38, 40];
+pub(crate) const FAMILIES: [u64; 9] = [12, 19, 20, 23, 25, 34, 37, 38, 40];
 
 /// `CLONE_NEW*` of all namespaces that clone(2) makes.
 const NAMESPACES: u64 = 0x7e02_0000;
@@ -131,9 +134,19 @@ const NETLINK_AUDIT: u64 = 9;
 /// The kernel looks at the low 32 bits of an argument that is an `int`.
 const INT: u64 = 0xffff_ffff;
 
-/// `linux.seccomp` for a container with these capabilities in its bounding set.
-pub fn profile(bounding: &[String], native: Arch) -> Value {
-    let has = |name: &str| bounding.iter().any(|capability| capability == name);
+/// A profile with Docker's rules for a container with these capabilities in its bounding set, on a machine with
+/// this native architecture. What it refuses is EPERM; a system call that it does not know is ENOSYS.
+///
+/// ```
+/// use oci_seccomp::{Arch, compile, default_profile};
+///
+/// let profile = default_profile(&["CAP_CHOWN", "CAP_SYS_CHROOT"], Arch::X86_64);
+/// assert!(compile(&profile, Arch::X86_64)?.unknown.is_empty());
+/// # Ok::<(), oci_seccomp::Error>(())
+/// ```
+pub fn default_profile<S: AsRef<str>>(bounding: &[S], native: Arch) -> LinuxSeccomp {
+    let bounding: Vec<&str> = bounding.iter().map(AsRef::as_ref).collect();
+    let has = |name: &str| bounding.contains(&name);
     let (mut allowed, mut refused) = (Vec::new(), Vec::new());
     for (when, names) in TABLE {
         let names = names.split_ascii_whitespace();
@@ -147,71 +160,61 @@ pub fn profile(bounding: &[String], native: Arch) -> Value {
             When::With(_) | When::Never => refused.extend(names),
         }
     }
-    let mut syscalls = vec![allow(&allowed, &[]), refuse(&refused, libc::EPERM, &[])];
+    let mut syscalls = vec![allow(&allowed, &[]), refuse(&refused, EPERM, &[])];
     syscalls.extend(compared(&has));
-    json!({
-        "defaultAction": "SCMP_ACT_ERRNO",
-        "defaultErrnoRet": libc::ENOSYS,
-        "architectures": native.family().iter().map(|arch| arch.spec_name()).collect::<Vec<_>>(),
-        "syscalls": syscalls,
-    })
+    let mut profile = LinuxSeccomp::new(Action::Errno);
+    profile.default_errno_ret = Some(ENOSYS.unsigned_abs());
+    profile.architectures = Some(native.family().iter().map(|arch| arch.spec()).collect());
+    profile.syscalls = Some(syscalls);
+    profile
 }
 
-/// An argument, how it is compared, and with what.
-type Comparison = (u8, &'static str, u64, u64);
-
-/// Always holds, and is tried after all others of its argument.
-const ANY: Comparison = (0, "SCMP_CMP_GE", 0, 0);
-
 /// The rules that look at arguments, or give another error than EPERM.
-fn compared(has: &impl Fn(&str) -> bool) -> Vec<Value> {
+fn compared(has: &impl Fn(&str) -> bool) -> Vec<LinuxSyscall> {
+    // Always holds, and is tried after all others of its argument.
+    let any = |index| Arg::new(index, Operator::Ge, 0);
     let mut rules = Vec::new();
     if has(ADMIN) {
         rules.push(allow(&["clone", "clone3"], &[]));
     } else {
-        let none = (0, "SCMP_CMP_MASKED_EQ", NAMESPACES, 0);
-        rules.push(allow(&["clone"], &[none]));
-        rules.push(refuse(&["clone"], libc::EPERM, &[ANY]));
+        rules.push(allow(&["clone"], &[Arg::masked(0, NAMESPACES, 0)]));
+        rules.push(refuse(&["clone"], EPERM, &[any(0)]));
         // Its flags are in memory. C libraries then use clone.
-        rules.push(refuse(&["clone3"], libc::ENOSYS, &[]));
+        rules.push(refuse(&["clone3"], ENOSYS, &[]));
     }
     for personality in PERSONALITIES {
-        rules.push(allow(&["personality"], &[(0, "SCMP_CMP_EQ", personality, 0)]));
+        rules.push(allow(&["personality"], &[Arg::new(0, Operator::Eq, personality)]));
     }
-    rules.push(refuse(&["personality"], libc::EPERM, &[ANY]));
+    rules.push(refuse(&["personality"], EPERM, &[any(0)]));
     // Before the others: on 32-bit x86 it is the one about socketcall, whose second argument the
     // others' condition that always holds is about.
-    rules.push(allow(&["socket"], &[ANY]));
+    rules.push(allow(&["socket"], &[any(0)]));
     for family in FAMILIES {
-        let is = (0, "SCMP_CMP_MASKED_EQ", INT, family);
-        rules.push(refuse(&["socket"], libc::EPERM, &[is, (1, "SCMP_CMP_GE", 0, 0)]));
+        rules.push(refuse(&["socket"], EPERM, &[Arg::masked(0, INT, family), any(1)]));
     }
     if !has("CAP_AUDIT_WRITE") {
         // sudo and su take that for a kernel without audit, and EPERM for a failure.
-        let netlink = (0, "SCMP_CMP_MASKED_EQ", INT, AF_NETLINK);
-        let audit = (2, "SCMP_CMP_MASKED_EQ", INT, NETLINK_AUDIT);
-        rules.push(refuse(&["socket"], libc::EINVAL, &[netlink, audit]));
+        let audit = [Arg::masked(0, INT, AF_NETLINK), Arg::masked(2, INT, NETLINK_AUDIT)];
+        rules.push(refuse(&["socket"], EINVAL, &audit));
     }
     rules
 }
 
-fn allow(names: &[&str], args: &[Comparison]) -> Value {
-    rule(json!({ "names": names, "action": "SCMP_ACT_ALLOW" }), args)
+fn allow(names: &[&str], args: &[Arg]) -> LinuxSyscall {
+    rule(names, Action::Allow, args)
 }
 
-fn refuse(names: &[&str], errno: i32, args: &[Comparison]) -> Value {
-    rule(json!({ "names": names, "action": "SCMP_ACT_ERRNO", "errnoRet": errno }), args)
-}
-
-fn rule(mut rule: Value, args: &[Comparison]) -> Value {
-    if !args.is_empty() {
-        let arg = |&(index, op, value, two): &Comparison| match op {
-            "SCMP_CMP_MASKED_EQ" => {
-                json!({ "index": index, "value": value, "valueTwo": two, "op": op })
-            }
-            _ => json!({ "index": index, "value": value, "op": op }),
-        };
-        rule["args"] = args.iter().map(arg).collect();
-    }
+fn refuse(names: &[&str], errno: i32, args: &[Arg]) -> LinuxSyscall {
+    let mut rule = rule(names, Action::Errno, args);
+    rule.errno_ret = Some(errno.unsigned_abs());
     rule
 }
+
+fn rule(names: &[&str], action: Action, args: &[Arg]) -> LinuxSyscall {
+    let mut rule = LinuxSyscall::new(names.iter().copied(), action);
+    rule.args = Some(args.to_vec()).filter(|args| !args.is_empty());
+    rule
+}
+
+#[cfg(test)]
+mod tests;

@@ -5,13 +5,13 @@
 //! beforehand (`seccomp_is_const_allow` in kernel/seccomp.c, since Linux 5.11): system calls that
 //! are allowed whatever their arguments then never run the program.
 
-use super::arch::Arch;
-use super::rules::{Rule, Table, Verdict};
-use anyhow::{Result, ensure};
+use crate::arch::Arch;
+use crate::error::{Error, Result};
+use crate::rules::{Rule, Table, Verdict};
 use libc::SECCOMP_RET_KILL_THREAD;
 use seccompiler::{BpfProgram, SeccompCmpArgLen, SeccompCondition, SeccompRule, sock_filter};
 
-/// The kernel's limit, `BPF_MAXINSNS`.
+/// How many instructions the kernel takes in a program: `BPF_MAXINSNS`.
 pub const MAX_INSTRUCTIONS: usize = 4096;
 
 /// `BPF_LD | BPF_W | BPF_ABS`: a word of `struct seccomp_data` into the accumulator.
@@ -25,6 +25,9 @@ const AT_LEAST: u16 = 0x35;
 /// `BPF_RET | BPF_K`.
 const RETURN: u16 = 0x06;
 
+/// What errors about all rules are about.
+const PATH: &str = "syscalls";
+
 /// Offsets in `struct seccomp_data`.
 const NUMBER: u32 = 0;
 const ARCH: u32 = 4;
@@ -34,7 +37,11 @@ const X32_BIT: u32 = 0x4000_0000;
 
 /// The program for the architectures of `tables`, the kernel's native one first: it is asked for
 /// most. All others are killed. System calls newer than all that the profile names get `newer`.
-pub fn assemble(tables: &[Table], default: u32, newer: u32) -> Result<BpfProgram> {
+pub(crate) fn assemble(
+    tables: &[Table],
+    default: u32,
+    newer: u32,
+) -> Result<Vec<libc::sock_filter>> {
     let gaps = Gaps { default, newer };
     let x32 = tables.iter().find(|table| table.arch == Arch::X32);
     let mut searches = Vec::new();
@@ -116,14 +123,16 @@ fn body(rules: &[Rule], arch: Arch, default: u32) -> Result<BpfProgram> {
     let length =
         || if arch.is_64_bit() { SeccompCmpArgLen::Qword } else { SeccompCmpArgLen::Dword };
     let ret = |action| sock_filter { code: RETURN, jt: 0, jf: 0, k: action };
+    let invalid = |error: seccompiler::BackendError| Error::new(PATH, error);
     let mut body = Vec::new();
     for rule in rules {
         let conditions = rule.conditions.iter().map(|condition| {
             let (op, value) = (condition.op.clone(), condition.value);
             SeccompCondition::new(condition.index, length(), op, value)
         });
-        let conditions = conditions.collect::<Result<_, _>>()?;
-        body.extend(BpfProgram::from(SeccompRule::new(conditions)?));
+        let conditions = conditions.collect::<std::result::Result<_, _>>().map_err(invalid)?;
+        let rule_program = BpfProgram::from(SeccompRule::new(conditions).map_err(invalid)?);
+        body.extend(rule_program);
         body.push(ret(rule.action));
     }
     body.push(ret(default));
@@ -240,14 +249,17 @@ impl Assembler {
         }
     }
 
-    fn finish(mut self) -> Result<BpfProgram> {
+    fn finish(self) -> Result<Vec<libc::sock_filter>> {
         let length = self.reversed.len();
-        ensure!(
-            length <= MAX_INSTRUCTIONS,
-            "the filter has {length} instructions, the kernel takes {MAX_INSTRUCTIONS}: fewer \
-             rules with arguments would do it"
-        );
-        self.reversed.reverse();
-        Ok(self.reversed)
+        if length > MAX_INSTRUCTIONS {
+            let message = format_args!(
+                "the filter has {length} instructions, the kernel takes {MAX_INSTRUCTIONS}: fewer \
+                 rules with arguments would do it"
+            );
+            return Err(Error::new(PATH, message));
+        }
+        let instruction =
+            |it: sock_filter| libc::sock_filter { code: it.code, jt: it.jt, jf: it.jf, k: it.k };
+        Ok(self.reversed.into_iter().rev().map(instruction).collect())
     }
 }

@@ -1,32 +1,29 @@
 //! What a filter costs: compiling engines' default profiles, and the instructions that a system call
-//! then takes, brig's against libseccomp's as crun (in order of numbers) and runc (a tree) ask for it.
+//! then takes, this crate's against libseccomp's as crun (in order of numbers) and runc (a tree) ask for it.
 //! `cargo bench --bench seccomp`, also a part of `make bench`; without libseccomp there is nothing to
-//! compare with. It fails where brig takes more than it is allowed to.
+//! compare with. It fails where this crate takes more than it is allowed to.
 
 #![allow(unsafe_code, reason = "calls a C library")]
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on says so by panicking")]
 
-#[path = "../src/seccomp/interpreter.rs"]
+#[path = "../src/interpreter.rs"]
 #[expect(dead_code, reason = "nothing is verified here")]
 mod interpreter;
-#[path = "../integration/oracle/libseccomp.rs"]
+#[path = "../tests/oracle/libseccomp.rs"]
 #[expect(dead_code, reason = "the oracle's")]
 mod libseccomp;
-#[path = "../integration/oracle/profiles.rs"]
+#[path = "../tests/oracle/profiles.rs"]
 #[expect(dead_code, reason = "the oracle's")]
 mod profiles;
 
-use brig::seccomp::Filter;
-use brig::seccomp::arch::Arch;
-use brig::seccomp::syscalls;
 use interpreter::{Call, run};
 use libseccomp::Library;
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use oci_spec::runtime::LinuxSeccomp;
-use seccompiler::sock_filter;
+use oci_seccomp::{Arch, LinuxSeccomp, sock_filter, syscalls};
 use std::process::ExitCode;
 use std::time::Instant;
 
+const NATIVE: Arch = Arch::NATIVE.expect("an architecture that the crate knows");
 const ROUNDS: usize = 200;
 
 /// The fastest of all rounds, in microseconds.
@@ -60,8 +57,8 @@ impl Cost {
             let number = if arch == Arch::X32 { number | 0x4000_0000 } else { number };
             run(program, &Call { arch: arch.audit(), number, args: [0; 6] }).steps
         };
-        let native: Vec<usize> = (0..450).map(|number| steps(Arch::NATIVE, number)).collect();
-        let plain = Arch::NATIVE.family().iter().flat_map(|&arch| {
+        let native: Vec<usize> = (0..450).map(|number| steps(NATIVE, number)).collect();
+        let plain = NATIVE.family().iter().flat_map(|&arch| {
             let asking = asking(arch, spec);
             let plain = (0..600).filter(move |number| !asking.contains(number));
             plain.map(move |number| steps(arch, number))
@@ -90,9 +87,9 @@ fn asking(arch: Arch, spec: &LinuxSeccomp) -> Vec<u32> {
         _ => None,
     };
     let mut numbers = Vec::new();
-    for entry in spec.syscalls().iter().flatten() {
-        let asks = entry.args().as_ref().is_some_and(|args| !args.is_empty());
-        for syscall in entry.names().iter().filter_map(named) {
+    for entry in spec.syscalls.iter().flatten() {
+        let asks = entry.args.as_ref().is_some_and(|args| !args.is_empty());
+        for syscall in entry.names.iter().filter_map(named) {
             numbers.extend(syscall.number(arch).filter(|_| asks));
             let other = syscall.multiplexed().filter(|_| arch == Arch::X86);
             numbers.extend(other.map(|(number, _)| number));
@@ -105,21 +102,21 @@ fn main() -> ExitCode {
     let library = Library::open();
     let mut failures = 0;
     for (engine, spec) in [
-        ("docker", profiles::docker(Arch::NATIVE)),
-        ("containerd", profiles::containerd(Arch::NATIVE)),
-        ("podman", profiles::podman(Arch::NATIVE)),
+        ("docker", profiles::docker(NATIVE)),
+        ("containerd", profiles::containerd(NATIVE)),
+        ("podman", profiles::podman(NATIVE)),
     ] {
-        let compile = || Filter::new(&spec, &mut Vec::new()).unwrap();
+        let compile = || oci_seccomp::compile(&spec, NATIVE).unwrap();
         let ours = fastest(|| drop(compile()));
         let cost = Cost::of(&compile().program, &spec);
-        println!("{engine:10} brig              {ours:>7.0} µs, {cost}");
+        println!("{engine:10} oci-seccomp       {ours:>7.0} µs, {cost}");
         if cost.plain > MOST_STEPS {
             println!("{engine:10} takes {} instructions for a call, not {MOST_STEPS}", cost.plain);
             failures += 1;
         }
         let Some(library) = &library else { continue };
         for (how, tree) in [("libseccomp", false), ("libseccomp, tree", true)] {
-            let archs = Arch::NATIVE.family();
+            let archs = NATIVE.family();
             let time = fastest(|| {
                 let file = memfd_create(c"filter", MFdFlags::MFD_CLOEXEC).unwrap();
                 library.export(archs, &spec, tree, &file).unwrap();

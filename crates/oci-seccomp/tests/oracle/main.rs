@@ -1,10 +1,10 @@
-//! The oracle for seccomp filters: brig's against those that libseccomp makes of the same profile as
+//! The oracle for seccomp filters: this crate's against those that libseccomp makes of the same profile as
 //! runc and crun call it, both run by the same interpreter, over all numbers of system calls, all
 //! architectures of a machine and arguments at every border of a condition. Needs no privileges; is
 //! skipped, and says so, where libseccomp is not installed.
 //!
 //! Differences that are meant, and only these, pass (each is counted and shown), and whatever
-//! libseccomp says, brig's verdict has to be that of a rule that matches ([`model::Model`]):
+//! libseccomp says, our verdict has to be that of a rule that matches ([`model::Model`]):
 //!
 //! * ENOSYS for system calls newer than the profile is not libseccomp's but runc's: the model adds it
 //!   to libseccomp's verdict. Unlike with runc, ARM's private numbers (`set_tls` and on) do not make
@@ -12,7 +12,7 @@
 //! * Of rules of one system call that both match and have different actions libseccomp's order
 //!   depends on how it cut 64-bit comparisons into halves.
 //! * For the same reason it refuses some profiles with such rules (EEXIST) that contradict
-//!   themselves in no call, and accepts a few that do: brig refuses those, and no others.
+//!   themselves in no call, and accepts a few that do: we refuse those, and no others.
 //! * libseccomp compares the wrong half of an argument, or an architecture with a number:
 //!   [`confused`]. It loses rules: [`Model::shares_halves`]. It does not come back, or crashes.
 //! * Names that this libseccomp does not know, since it is older, are left out of the profiles. It
@@ -21,25 +21,23 @@
 #![allow(unsafe_code, reason = "calls a C library")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
+mod capabilities;
 mod confused;
 mod debian;
-#[path = "../../src/seccomp/interpreter.rs"]
+#[path = "../../src/interpreter.rs"]
 mod interpreter;
 mod kernel;
 mod libseccomp;
 mod model;
 mod profiles;
 
-use brig::seccomp::Filter;
-use brig::seccomp::arch::Arch;
-use brig::seccomp::syscalls;
 use interpreter::{Call, run, trace, verify};
 use libseccomp::{Failure, Library};
 use model::Model;
-use oci_spec::runtime::LinuxSeccomp;
+use oci_seccomp::{Arch, LinuxSeccomp, compile, sock_filter, syscalls};
 use profiles::Random;
-use seccompiler::sock_filter;
 
+const NATIVE: Arch = Arch::NATIVE.expect("an architecture that the crate knows");
 const NATIVES: [Arch; 3] = [Arch::X86_64, Arch::Aarch64, Arch::Riscv64];
 const ALL: [Arch; 6] =
     [Arch::X86_64, Arch::X86, Arch::X32, Arch::Arm, Arch::Aarch64, Arch::Riscv64];
@@ -56,7 +54,7 @@ struct Tally {
     libseccomp_confused: u64,
     refused_by_both: u64,
     refused_by_libseccomp: u64,
-    refused_by_brig: u64,
+    refused_by_us: u64,
     libseccomp_died: u64,
     lost_by_libseccomp: u64,
 }
@@ -93,7 +91,7 @@ fn is_known(library: &Library, name: &str) -> bool {
 /// Those of the machine that the profile lists, and its own.
 fn archs(native: Arch, spec: &LinuxSeccomp) -> Vec<Arch> {
     let listed: Vec<Arch> =
-        spec.architectures().iter().flatten().filter_map(|&arch| Arch::from_spec(arch)).collect();
+        spec.architectures.iter().flatten().filter_map(|&arch| Arch::from_spec(arch)).collect();
     let family = native.family().iter().copied();
     family.filter(|arch| *arch == native || listed.contains(arch)).collect()
 }
@@ -115,9 +113,9 @@ fn numbers(native: Arch) -> Vec<(Arch, u32)> {
 /// Compares one profile on one machine.
 fn compare(library: &Library, native: Arch, spec: &LinuxSeccomp, mixed: bool, tally: &mut Tally) {
     let archs = archs(native, spec);
-    let rules = spec.syscalls().iter().flatten().map(|entry| entry.names().len()).sum::<usize>();
+    let rules = spec.syscalls.iter().flatten().map(|entry| entry.names.len()).sum::<usize>();
     let theirs = library.compile(&archs, spec, rules > 32);
-    let ours = Filter::for_native(native, spec, &mut Vec::new());
+    let ours = compile(spec, native);
     let shown = || serde_json::to_string(spec).unwrap();
     let ours = match (ours, &theirs) {
         (Ok(ours), _) => ours.program,
@@ -125,11 +123,11 @@ fn compare(library: &Library, native: Arch, spec: &LinuxSeccomp, mixed: bool, ta
             tally.refused_by_both += 1;
             return;
         }
-        (Err(error), Ok(_)) if mixed && format!("{error:#}").contains("for another action") => {
-            tally.refused_by_brig += 1;
+        (Err(error), Ok(_)) if mixed && error.message().contains("for another action") => {
+            tally.refused_by_us += 1;
             return;
         }
-        (Err(error), _) => panic!("{error:#}, but not for libseccomp\n{}", shown()),
+        (Err(error), _) => panic!("{error}, but not for libseccomp\n{}", shown()),
     };
     verify(&ours);
     let theirs = match theirs {
@@ -306,7 +304,7 @@ fn default_profiles_take_few_steps_and_instructions() {
             ("containerd", profiles::containerd(native)),
             ("podman", profiles::podman(native)),
         ] {
-            let program = Filter::for_native(native, &spec, &mut Vec::new()).unwrap().program;
+            let program = compile(&spec, native).unwrap().program;
             let conditional = ["clone", "socket", "personality"];
             let mut all = Vec::new();
             for (arch, number) in numbers(native) {

@@ -1,27 +1,24 @@
-//! brig's default profile beside the one that Debian's golang-github-containers-common installs: read as
+//! The default profile beside the one that Debian's golang-github-containers-common installs: read as
 //! `--security-opt seccomp=` reads it, and every difference has its reason here.
 
 use super::{ALL, Call, Tally, X32_BIT, compare, known, library, run};
-use brig::image::capabilities::DEFAULT;
-use brig::plan::process::CAPABILITIES;
-use brig::seccomp::arch::Arch;
-use brig::seccomp::docker::{Host, read};
-use brig::seccomp::{Filter, default, syscalls};
-use oci_spec::runtime::LinuxSeccomp;
+use crate::capabilities::{CAPABILITIES, DEFAULT};
+use oci_seccomp::docker::{Target, read};
+use oci_seccomp::{Arch, Filter, LinuxSeccomp, default_profile, syscalls};
 use std::collections::BTreeSet;
 
 /// Where the package has it.
 const FILE: &str = "/usr/share/containers/seccomp.json";
 
-/// Refused by brig, as by docker, and not by this file.
+/// Refused, as by docker, and not by this file.
 const STRICTER: &str = "clone clone3 fsconfig fsmount fsopen fspick get_mempolicy keyctl mbind mount mount_setattr \
     move_mount open_tree pidfd_getfd pivot_root query_module readdir reboot set_mempolicy setns \
     sigaction signal sigpending sigsuspend syslog umount umount2 unshare";
-/// Allowed by docker and so by brig, and too new for the file, which says ENOSYS, or refused by it.
+/// Allowed, as by docker, and too new for the file, which says ENOSYS, or refused by it.
 const NEWER: &str = "cachestat fchmodat2 futex_requeue futex_wait futex_waitv futex_wake getxattrat io_pgetevents \
     io_pgetevents_time64 listmount listxattrat map_shadow_stack mseal removexattrat \
     riscv_flush_icache riscv_hwprobe setxattrat statmount uretprobe vmsplice";
-/// Known to brig and refused, with EPERM, in some cases or all; unknown to the file, which says ENOSYS.
+/// Known and refused, with EPERM, in some cases or all; unknown to the file, which says ENOSYS.
 const KNOWN: &str = "add_key afs_syscall break create_module ftime get_kernel_syms get_tls getpmsg gtty idle \
     io_uring_enter io_uring_register io_uring_setup lock lsm_get_self_attr lsm_list_modules \
     lsm_set_self_attr mpx personality prof profil putpmsg quotactl_fd request_key security \
@@ -29,9 +26,14 @@ const KNOWN: &str = "add_key afs_syscall break create_module ftime get_kernel_sy
 /// Tied to more capabilities by docker: CAP_BPF, CAP_PERFMON.
 const WITH_MORE: &str = "bpf perf_event_open";
 
-fn filter(native: Arch, profile: serde_json::Value) -> Filter {
-    let spec = serde_json::from_value(profile).unwrap();
-    Filter::for_native(native, &spec, &mut Vec::new()).unwrap()
+fn filter(native: Arch, profile: &LinuxSeccomp) -> Filter {
+    oci_seccomp::compile(profile, native).unwrap()
+}
+
+/// Their profile as `linux.seccomp`.
+fn resolved(text: &[u8], bounding: &[String], native: Arch) -> LinuxSeccomp {
+    let profile = read(text, &Target::new(bounding, native, (6, 1))).unwrap();
+    serde_json::from_value(profile).unwrap()
 }
 
 /// The file's text; None is said.
@@ -57,9 +59,8 @@ fn the_default_profile_differs_from_debians_where_there_is_a_reason() {
     for native in super::NATIVES {
         for added in std::iter::once(None).chain(CAPABILITIES.iter().map(Some)) {
             let bounding = bounding(added);
-            let host = Host { bounding: &bounding, native, kernel: (6, 1) };
-            let theirs = filter(native, read(&text, &host).unwrap());
-            let ours = filter(native, default::profile(&bounding, native));
+            let theirs = filter(native, &resolved(&text, &bounding, native));
+            let ours = filter(native, &default_profile(&bounding, native));
             for syscall in syscalls::all() {
                 for arch in ALL.into_iter().filter(|arch| native.family().contains(arch)) {
                     let Some(number) = syscall.number(arch) else { continue };
@@ -89,11 +90,9 @@ fn debians_profile_and_the_default_get_libseccomps_verdicts() {
     for native in super::NATIVES {
         for added in [None, Some(&"CAP_SYS_ADMIN"), Some(&"CAP_AUDIT_WRITE")] {
             let bounding = bounding(added);
-            let host = Host { bounding: &bounding, native, kernel: (6, 1) };
-            let mut profiles = vec![default::profile(&bounding, native)];
-            profiles.extend(text.as_ref().map(|text| read(text, &host).unwrap()));
-            for profile in profiles {
-                let spec: LinuxSeccomp = serde_json::from_value(profile).unwrap();
+            let mut profiles = vec![default_profile(&bounding, native)];
+            profiles.extend(text.as_ref().map(|text| resolved(text, &bounding, native)));
+            for spec in profiles {
                 let (spec, excluded) = known(&library, &spec);
                 let mut tally = Tally::default();
                 compare(&library, native, &spec, true, &mut tally);

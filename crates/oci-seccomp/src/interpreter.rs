@@ -1,6 +1,6 @@
 //! The part of BPF that seccomp filters are made of, run as the kernel would: for tests only.
 
-use seccompiler::sock_filter;
+use libc::sock_filter;
 
 /// What a filter sees: `struct seccomp_data` without the instruction pointer.
 #[derive(Debug, Clone, Copy)]

@@ -6,14 +6,14 @@
 //! only other architectures have, libseccomp's list. A new system call is one more line, in its
 //! place in the order of bytes.
 
-use super::syscalls::Syscall;
+use crate::syscalls::Syscall;
 
 const fn row(name: &'static str, numbers: [i32; 6]) -> Syscall {
     Syscall { name, numbers }
 }
 
 /// x86_64, x86, x32 (without its bit 30), arm, aarch64, riscv64; -1: not there.
-pub const SYSCALLS: &[Syscall] = &[
+pub(crate) const SYSCALLS: &[Syscall] = &[
     row("_llseek", [-1, 140, -1, 140, -1, -1]),
     row("_newselect", [-1, 142, -1, 142, -1, -1]),
     row("_sysctl", [156, 149, -1, 149, -1, -1]),
@@ -504,7 +504,7 @@ pub const SYSCALLS: &[Syscall] = &[
 ];
 
 /// Known names of system calls that none of these architectures has.
-pub const FOREIGN: &str = "\
+pub(crate) const FOREIGN: &str = "\
     atomic_barrier atomic_cmpxchg_32 cachectl getpagesize multiplexer rtas s390_guarded_storage \
     s390_pci_mmio_read s390_pci_mmio_write s390_runtime_instr s390_sthyi spu_create spu_run \
     subpage_prot swapcontext switch_endian sync_file_range2 sys_debug_setcontext syscall sysmips \

@@ -10,11 +10,10 @@
 //! * If all conditions of a rule are also the first ones of an earlier rule, and the actions differ,
 //!   the two contradict each other: an error.
 
-use super::arch::Arch;
-use super::program::MAX_INSTRUCTIONS;
-use super::syscalls::Syscall;
-use crate::spec::Place;
-use anyhow::{Result, bail, ensure};
+use crate::arch::Arch;
+use crate::error::{Error, Result};
+use crate::program::MAX_INSTRUCTIONS;
+use crate::syscalls::Syscall;
 use seccompiler::SeccompCmpOp as Op;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -22,43 +21,43 @@ use std::collections::btree_map::Entry as Slot;
 
 /// One comparison of an argument.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Condition {
+pub(crate) struct Condition {
     /// Which argument, 0 to 5.
-    pub index: u8,
+    pub(crate) index: u8,
     /// How.
-    pub op: Op,
+    pub(crate) op: Op,
     /// With what.
-    pub value: u64,
+    pub(crate) value: u64,
 }
 
-/// One of `linux.seccomp.syscalls`.
+/// One of `LinuxSeccomp::syscalls`.
 #[derive(Debug)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// Index there.
-    pub index: usize,
+    pub(crate) index: usize,
     /// Those of its names that are known.
-    pub syscalls: Vec<&'static Syscall>,
+    pub(crate) syscalls: Vec<&'static Syscall>,
     /// What the filter returns.
-    pub action: u32,
+    pub(crate) action: u32,
     /// Conditions of which all have to hold, in the order of arguments, none twice; any of these
     /// lists is enough.
-    pub alternatives: Vec<Vec<Condition>>,
+    pub(crate) alternatives: Vec<Vec<Condition>>,
 }
 
 /// An action, and the conditions that all have to hold for it.
 #[derive(Debug, Clone)]
-pub struct Rule {
+pub(crate) struct Rule {
     /// In the order of arguments.
-    pub conditions: Vec<Condition>,
+    pub(crate) conditions: Vec<Condition>,
     /// What the filter returns.
-    pub action: u32,
-    /// Index in `linux.seccomp.syscalls`.
+    pub(crate) action: u32,
+    /// Index in `LinuxSeccomp::syscalls`.
     entry: usize,
 }
 
 /// What happens to one system call.
 #[derive(Debug)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// The same for any arguments.
     Always(u32),
     /// The action of the first rule that matches.
@@ -67,14 +66,14 @@ pub enum Verdict {
 
 /// What happens to the system calls of one architecture.
 #[derive(Debug)]
-pub struct Table {
+pub(crate) struct Table {
     /// Which.
-    pub arch: Arch,
+    pub(crate) arch: Arch,
     /// Of all that the profile names, by number, without x32's bit.
-    pub verdicts: BTreeMap<u32, Verdict>,
+    pub(crate) verdicts: BTreeMap<u32, Verdict>,
     /// The highest number that it names. 0: there is none, or no other one, and nothing is said
     /// about what is new: as with runc.
-    pub newest: u32,
+    pub(crate) newest: u32,
 }
 
 /// More, of five instructions at least, never fit: no need to compare them all with each other.
@@ -85,16 +84,14 @@ const ARM_PRIVATE: u32 = 0x0f_0000;
 
 impl Table {
     /// What the entries say about one architecture. `default` needs no rule.
-    pub fn new(arch: Arch, entries: &[Entry], default: u32) -> Result<Table> {
+    pub(crate) fn new(arch: Arch, entries: &[Entry], default: u32) -> Result<Table> {
         let mut table = Table { arch, verdicts: BTreeMap::new(), newest: 0 };
         let mut named = Vec::new();
         for entry in entries {
             for syscall in &entry.syscalls {
                 named.extend(syscall.number(arch));
                 if entry.action != default {
-                    table
-                        .add_syscall(syscall, entry)
-                        .at(format_args!("linux.seccomp.syscalls[{}]", entry.index))?;
+                    table.add_syscall(syscall, entry)?;
                 }
             }
         }
@@ -136,7 +133,7 @@ impl Table {
                 verdict @ Verdict::Rules(_) if unconditional => {
                     *verdict = Verdict::Always(rule.action);
                 }
-                Verdict::Rules(rules) => add_rule(rules, rule, syscall.name)?,
+                Verdict::Rules(rules) => add_rule(rules, rule, syscall.name())?,
             },
         }
         Ok(())
@@ -153,12 +150,16 @@ fn add_rule(rules: &mut Vec<Rule>, rule: Rule, name: &str) -> Result<()> {
     }
     rules.retain(|known| known.action != rule.action || !covers(&rule, known));
     if let Some(known) = rules.iter().find(|known| known.conditions.starts_with(&rule.conditions)) {
-        bail!(
-            "{name}: the same or fewer conditions than syscalls[{}] has for another action",
-            known.entry
+        let other = known.entry;
+        let message = format_args!(
+            "{name}: the same or fewer conditions than syscalls[{other}] has for another action"
         );
+        return Err(Error::new(format_args!("syscalls[{}]", rule.entry), message));
     }
-    ensure!(rules.len() < MAX_RULES, "{name}: more rules than fit into a filter");
+    if rules.len() >= MAX_RULES {
+        let message = format_args!("{name}: more rules than fit into a filter");
+        return Err(Error::new(format_args!("syscalls[{}]", rule.entry), message));
+    }
     let place = rules.partition_point(|known| known.ranks().le(rule.ranks()));
     rules.insert(place, rule);
     Ok(())

@@ -1,12 +1,13 @@
 //! The C library, opened at run time: what crun and runc make of a profile with it.
 
-use brig::seccomp::arch::Arch;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
-use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompOperator as Operator, LinuxSyscall};
-use seccompiler::sock_filter;
+use oci_seccomp::{
+    Arch, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompOperator as Operator,
+    LinuxSyscall, sock_filter,
+};
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 use std::fs::File;
 use std::io::{Read, Seek};
@@ -133,7 +134,7 @@ impl Library {
         tree: bool,
         file: &OwnedFd,
     ) -> Result<(), c_int> {
-        let default = spec.default_action().as_u32(spec.default_errno_ret());
+        let default = ret(spec.default_action, spec.default_errno_ret);
         // SAFETY: plain values in; the context is released below, and not used after that.
         let context = unsafe { (self.init)(default) };
         assert!(!context.is_null());
@@ -165,10 +166,10 @@ impl Library {
             // SAFETY: as before.
             check(unsafe { (self.attr_set)(context, OPTIMIZE, 2) })?;
         }
-        let default = spec.default_action().as_u32(spec.default_errno_ret());
-        for entry in spec.syscalls().iter().flatten() {
-            let action = entry.action().as_u32(entry.errno_ret());
-            for name in entry.names().iter().filter(|_| action != default) {
+        let default = ret(spec.default_action, spec.default_errno_ret);
+        for entry in spec.syscalls.iter().flatten() {
+            let action = ret(entry.action, entry.errno_ret);
+            for name in entry.names.iter().filter(|_| action != default) {
                 let name = CString::new(name.as_str()).unwrap();
                 // SAFETY: a string that ends in NUL.
                 let number = unsafe { (self.resolve)(name.as_ptr()) };
@@ -198,23 +199,39 @@ fn check(result: c_int) -> Result<(), c_int> {
     if result < 0 { Err(result) } else { Ok(()) }
 }
 
+/// `SCMP_ACT_*` of seccomp.h, which are the kernel's `SECCOMP_RET_*`.
+pub fn ret(action: Action, errno: Option<u32>) -> u32 {
+    match action {
+        Action::Kill | Action::KillThread => 0,
+        Action::KillProcess => 0x8000_0000,
+        Action::Trap => 0x0003_0000,
+        Action::Errno => 0x0005_0000 | errno.unwrap_or(1),
+        Action::Notify => 0x7fc0_0000,
+        Action::Trace => 0x7ff0_0000 | errno.unwrap_or(1),
+        Action::Log => 0x7ffc_0000,
+        Action::Allow => 0x7fff_0000,
+        _ => panic!("{action} is new"),
+    }
+}
+
 /// One rule, or one for each condition if an argument is there twice.
 fn rules(entry: &LinuxSyscall) -> Vec<Vec<ArgCmp>> {
-    let args = entry.args().as_deref().unwrap_or_default();
+    let args = entry.args.as_deref().unwrap_or_default();
     let comparisons = args.iter().map(|arg| {
-        let op = match arg.op() {
-            Operator::ScmpCmpNe => 1,
-            Operator::ScmpCmpLt => 2,
-            Operator::ScmpCmpLe => 3,
-            Operator::ScmpCmpEq => 4,
-            Operator::ScmpCmpGe => 5,
-            Operator::ScmpCmpGt => 6,
-            Operator::ScmpCmpMaskedEq => 7,
+        let op = match arg.op {
+            Operator::Ne => 1,
+            Operator::Lt => 2,
+            Operator::Le => 3,
+            Operator::Eq => 4,
+            Operator::Ge => 5,
+            Operator::Gt => 6,
+            Operator::MaskedEq => 7,
+            other => panic!("{other} is new"),
         };
-        let (arg, a, b) = (arg.index(), arg.value(), arg.value_two().unwrap_or(0));
+        let (arg, a, b) = (arg.index, arg.value, arg.value_two.unwrap_or(0));
         ArgCmp { arg: c_uint::try_from(arg).unwrap(), op, a, b }
     });
-    let twice = (0..6).any(|index| args.iter().filter(|arg| arg.index() == index).count() > 1);
+    let twice = (0..6).any(|index| args.iter().filter(|arg| arg.index == index).count() > 1);
     if twice { comparisons.map(|one| vec![one]).collect() } else { vec![comparisons.collect()] }
 }
 

@@ -1,13 +1,15 @@
 //! Every system call of the table, on every architecture, for the default bounding set and with each
 //! capability added.
 
-use super::arch::Arch;
-use super::default::{FAMILIES, TABLE, When, profile};
-use super::interpreter::{Call, run, verify};
-use super::syscalls::{self, Lookup};
+#[path = "../../tests/oracle/capabilities.rs"]
+mod capabilities;
+
 use super::*;
-use crate::image::capabilities::DEFAULT;
-use crate::plan::process::CAPABILITIES;
+use crate::compile;
+use crate::interpreter::{Call, run, verify};
+use crate::syscalls::{self, Lookup};
+use capabilities::{CAPABILITIES, DEFAULT};
+use libc::sock_filter;
 
 const NATIVES: [Arch; 3] = [Arch::X86_64, Arch::Aarch64, Arch::Riscv64];
 const ALLOW: u32 = 0x7fff_0000;
@@ -17,7 +19,7 @@ const ENOSYS_: u32 = 0x0005_0026;
 
 /// A filter for a bounding set, on one machine.
 struct Made {
-    program: BpfProgram,
+    program: Vec<sock_filter>,
     native: Arch,
     bounding: Vec<String>,
 }
@@ -25,10 +27,8 @@ struct Made {
 impl Made {
     fn new(native: Arch, added: Option<&str>) -> Made {
         let bounding = DEFAULT.into_iter().chain(added).map(str::to_owned).collect::<Vec<_>>();
-        let spec = serde_json::from_value(profile(&bounding, native)).unwrap();
-        let mut warnings = Vec::new();
-        let filter = Filter::for_native(native, &spec, &mut warnings).unwrap();
-        assert_eq!(warnings, Vec::<String>::new());
+        let filter = compile(&default_profile(&bounding, native), native).unwrap();
+        assert_eq!(filter.unknown, Vec::<String>::new());
         verify(&filter.program);
         Made { program: filter.program, native, bounding }
     }

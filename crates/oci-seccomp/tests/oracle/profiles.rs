@@ -1,13 +1,12 @@
 //! Profiles: those that engines have by default, made from the lists of names that they publish, and
 //! generated ones.
 
-use brig::seccomp::arch::Arch;
-use oci_spec::runtime::LinuxSeccomp;
+use oci_seccomp::{Arch, LinuxSeccomp};
 use serde_json::{Value, json};
 
 /// What Docker's default profile allows whatever the arguments, on all architectures and without
 /// added capabilities (moby/profiles, seccomp/default.json, June 2026).
-const DOCKER_ALLOWED: &str = include_str!("../../fixtures/seccomp/docker-allowed.txt");
+const DOCKER_ALLOWED: &str = include_str!("docker-allowed.txt");
 
 /// What Podman's allows beyond that, and does not.
 const PODMAN_ALSO: &str = "clone clone3 fanotify_init fsconfig fsmount fsopen fspick get_mempolicy \

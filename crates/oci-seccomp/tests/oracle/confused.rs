@@ -2,7 +2,7 @@
 //! argument in the accumulator on one way, and with the other half, or another argument, on another;
 //! and one of the number of a system call, while the accumulator has the architecture.
 
-use seccompiler::sock_filter;
+use oci_seccomp::sock_filter;
 use std::collections::BTreeSet;
 
 /// What is in the accumulator: offset in `struct seccomp_data`, and mask.

@@ -1,10 +1,10 @@
 //! What a profile means, read off it: which system calls can differ, with which arguments to ask,
 //! and which verdicts can be right where rules overlap.
 
-use crate::libseccomp::Library;
-use brig::seccomp::arch::Arch;
-use oci_spec::runtime::{
-    LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg, LinuxSeccompOperator as Operator,
+use crate::libseccomp::{Library, ret};
+use oci_seccomp::{
+    Arch, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg,
+    LinuxSeccompOperator as Operator,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -80,22 +80,22 @@ fn multiplexed(name: &str) -> Option<(u32, u64)> {
 
 impl Model {
     pub fn new(library: &Library, arch: Arch, spec: &LinuxSeccomp) -> Model {
-        let default = spec.default_action().as_u32(spec.default_errno_ret());
+        let default = ret(spec.default_action, spec.default_errno_ret);
         let mut rules: BTreeMap<u32, Vec<Rule>> = BTreeMap::new();
         let mut named = BTreeSet::new();
-        for entry in spec.syscalls().iter().flatten() {
-            let action = entry.action().as_u32(entry.errno_ret());
-            for name in entry.names() {
+        for entry in spec.syscalls.iter().flatten() {
+            let action = ret(entry.action, entry.errno_ret);
+            for name in &entry.names {
                 let number = direct(library, arch, name);
                 named.extend(number);
                 if action == default {
                     continue;
                 }
-                for conditions in alternatives(entry.args().as_deref().unwrap_or_default()) {
+                for conditions in alternatives(entry.args.as_deref().unwrap_or_default()) {
                     let rule = Rule { conditions, action };
                     if let (Arch::X86, Some((number, call))) = (arch, multiplexed(name)) {
                         let mut rule = rule.clone();
-                        rule.conditions.retain(|condition| condition.index() != 0);
+                        rule.conditions.retain(|condition| condition.index != 0);
                         rule.conditions.push(equal(call));
                         rules.entry(number).or_default().push(rule);
                     }
@@ -105,10 +105,7 @@ impl Model {
                 }
             }
         }
-        let permissive = matches!(
-            spec.default_action(),
-            Action::ScmpActAllow | Action::ScmpActLog | Action::ScmpActTrace
-        );
+        let permissive = matches!(spec.default_action, Action::Allow | Action::Log | Action::Trace);
         let newest = named.range(..ARM_PRIVATE).next_back().copied();
         let newest = newest.filter(|&newest| newest > 0 && !permissive);
         Model { arch, default, rules, newest, named }
@@ -134,16 +131,13 @@ impl Model {
     /// is the end of another rule; `_db_tree_add` leaves out all of a rule whose upper half is
     /// decided already.)
     pub fn shares_halves(&self, number: u32) -> bool {
-        use Operator::{ScmpCmpGe as Ge, ScmpCmpGt as Gt, ScmpCmpLe as Le, ScmpCmpLt as Lt};
+        use Operator::{Ge, Gt, Le, Lt};
         let upper = if self.arch.is_64_bit() { 32 } else { 0 };
         let shares = |a: &LinuxSeccompArg, b: &LinuxSeccompArg, several| {
-            let order = |c: &LinuxSeccompArg| matches!(c.op(), Lt | Le | Gt | Ge);
-            let half = |c: &LinuxSeccompArg| (c.value() & self.bits()) >> upper;
-            let differ = if order(a) { a != b } else { a.op() != b.op() };
-            a.index() == b.index()
-                && order(a) == order(b)
-                && half(a) == half(b)
-                && (differ || several)
+            let order = |c: &LinuxSeccompArg| matches!(c.op, Lt | Le | Gt | Ge);
+            let half = |c: &LinuxSeccompArg| (c.value & self.bits()) >> upper;
+            let differ = if order(a) { a != b } else { a.op != b.op };
+            a.index == b.index && order(a) == order(b) && half(a) == half(b) && (differ || several)
         };
         let rules = self.rules.get(&number).map(Vec::as_slice).unwrap_or_default();
         rules.iter().enumerate().any(|(index, a)| {
@@ -172,22 +166,21 @@ impl Model {
     }
 
     fn always(&self, condition: &LinuxSeccompArg) -> bool {
-        condition.op() == Operator::ScmpCmpMaskedEq && condition.value() & self.bits() == 0
+        condition.op == Operator::MaskedEq && condition.value & self.bits() == 0
     }
 
     fn holds(&self, condition: &LinuxSeccompArg, args: &[u64; 6]) -> bool {
-        let argument = args[condition.index()] & self.bits();
-        let value = condition.value() & self.bits();
-        match condition.op() {
-            Operator::ScmpCmpNe => argument != value,
-            Operator::ScmpCmpLt => argument < value,
-            Operator::ScmpCmpLe => argument <= value,
-            Operator::ScmpCmpEq => argument == value,
-            Operator::ScmpCmpGe => argument >= value,
-            Operator::ScmpCmpGt => argument > value,
-            Operator::ScmpCmpMaskedEq => {
-                argument & value == condition.value_two().unwrap_or(0) & value
-            }
+        let argument = args[condition.index] & self.bits();
+        let value = condition.value & self.bits();
+        match condition.op {
+            Operator::Ne => argument != value,
+            Operator::Lt => argument < value,
+            Operator::Le => argument <= value,
+            Operator::Eq => argument == value,
+            Operator::Ge => argument >= value,
+            Operator::Gt => argument > value,
+            Operator::MaskedEq => argument & value == condition.value_two.unwrap_or(0) & value,
+            other => panic!("{other} is new"),
         }
     }
 
@@ -195,11 +188,11 @@ impl Model {
     pub fn probes(&self, number: u32) -> [Vec<u64>; 6] {
         let mut probes: [BTreeSet<u64>; 6] = Default::default();
         for condition in self.rules.get(&number).into_iter().flatten().flat_map(|r| &r.conditions) {
-            let probes = &mut probes[condition.index()];
+            let probes = &mut probes[condition.index];
             probes.extend([0, 1, u64::from(u32::MAX), u64::MAX]);
-            let two = condition.value_two().unwrap_or(0);
-            let masked = two & condition.value();
-            for value in [condition.value(), two, masked, masked | !condition.value()] {
+            let two = condition.value_two.unwrap_or(0);
+            let masked = two & condition.value;
+            for value in [condition.value, two, masked, masked | !condition.value] {
                 let low = value & u64::from(u32::MAX);
                 let high = value ^ low;
                 probes.extend([value, value.wrapping_sub(1), value.wrapping_add(1)]);
@@ -215,13 +208,12 @@ impl Model {
 }
 
 fn equal(value: u64) -> LinuxSeccompArg {
-    serde_json::from_value(serde_json::json!({ "index": 0, "value": value, "op": "SCMP_CMP_EQ" }))
-        .unwrap()
+    LinuxSeccompArg::new(0, Operator::Eq, value)
 }
 
 /// One for each condition if an argument is there twice.
 fn alternatives(args: &[LinuxSeccompArg]) -> Vec<Vec<LinuxSeccompArg>> {
-    let twice = (0..6).any(|index| args.iter().filter(|arg| arg.index() == index).count() > 1);
+    let twice = (0..6).any(|index| args.iter().filter(|arg| arg.index == index).count() > 1);
     if twice { args.iter().map(|&arg| vec![arg]).collect() } else { vec![args.to_vec()] }
 }
 

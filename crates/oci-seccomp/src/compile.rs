@@ -1,0 +1,233 @@
+//! A profile becomes a filter: its values are checked, and rules and architectures handed to [`crate::rules`] and
+//! [`crate::program`].
+
+use crate::arch::Arch;
+use crate::error::{Error, Result};
+use crate::program;
+use crate::rules::{Condition, Entry, Table};
+use crate::spec::{
+    LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArch, LinuxSeccompArg,
+    LinuxSeccompFlag as Flag, LinuxSeccompOperator as Operator, LinuxSyscall,
+};
+use crate::syscalls::{self, Lookup, Syscall};
+use libc::{
+    ENOSYS, EPERM, SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO, SECCOMP_RET_KILL_PROCESS,
+    SECCOMP_RET_KILL_THREAD, SECCOMP_RET_LOG, SECCOMP_RET_TRACE, SECCOMP_RET_TRAP,
+    SECCOMP_RET_USER_NOTIF, sock_filter,
+};
+use seccompiler::SeccompCmpOp as Op;
+use std::fmt::Display;
+
+/// `SECCOMP_FILTER_FLAG_*` of linux/seccomp.h.
+const TSYNC: u32 = 1 << 0;
+const LOG: u32 = 1 << 1;
+const SPEC_ALLOW: u32 = 1 << 2;
+const NEW_LISTENER: u32 = 1 << 3;
+const WAIT_KILLABLE_RECV: u32 = 1 << 5;
+
+/// What seccomp(2) takes.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Filter {
+    /// The instructions, at most [`crate::MAX_INSTRUCTIONS`]: `filter` of `struct sock_fprog`.
+    pub program: Vec<sock_filter>,
+    /// `SECCOMP_FILTER_FLAG_*`, with `NEW_LISTENER` if the filter notifies.
+    pub flags: u32,
+    /// A rule has `SCMP_ACT_NOTIFY`: seccomp(2) returns a listener for [`LinuxSeccomp::listener_path`].
+    pub notifies: bool,
+    /// Names in the profile that no system call has: misspelt, or newer than this crate. Their rules are ignored,
+    /// as libseccomp's callers do; so they are worth a warning.
+    pub unknown: Vec<String>,
+}
+
+/// Checks a profile and compiles it for the machine with this native architecture.
+///
+/// # Errors
+///
+/// A value that the specification does not allow, an action that cannot work, contradicting rules, or more rules
+/// than fit into a filter.
+pub fn compile(profile: &LinuxSeccomp, native: Arch) -> Result<Filter> {
+    let mut unknown = Vec::new();
+    let default = default_action(profile)?;
+    let archs = architectures(native, profile)?;
+    let notifies = notifies(profile)?;
+    let flags = flags(profile.flags.as_deref(), notifies)?;
+    let entries = entries(profile, &mut unknown)?;
+    let tables = archs.into_iter().map(|arch| Table::new(arch, &entries, default));
+    let tables = tables.collect::<Result<Vec<_>>>()?;
+    // A program that finds a new system call missing uses an older one, but gives up on EPERM.
+    // Who allows, logs or traces by default does so with new ones too. Both as with runc.
+    let newer = match profile.default_action {
+        Action::Allow | Action::Log | Action::Trace => default,
+        _ => SECCOMP_RET_ERRNO | ENOSYS.unsigned_abs(),
+    };
+    let program = program::assemble(&tables, default, newer)?;
+    let unknown = unknown.into_iter().map(str::to_owned).collect();
+    Ok(Filter { program, flags, notifies, unknown })
+}
+
+fn default_action(profile: &LinuxSeccomp) -> Result<u32> {
+    if profile.default_action == Action::Notify {
+        // The process itself would wait for the agent before the agent has the listener.
+        return Err(Error::new("defaultAction", "SCMP_ACT_NOTIFY cannot be the default action"));
+    }
+    ret(profile.default_action, profile.default_errno_ret, "defaultErrnoRet")
+}
+
+/// What the filter returns: the action in the upper half, its data in the lower.
+fn ret(action: Action, errno: Option<u32>, path: impl Display) -> Result<u32> {
+    let (ret, highest) = match action {
+        // The kernel takes a higher one for this.
+        Action::Errno => (SECCOMP_RET_ERRNO, 4095),
+        Action::Trace => (SECCOMP_RET_TRACE, 0xffff),
+        _ if errno.is_some() => {
+            return Err(Error::new(path, format_args!("{action} has no errno")));
+        }
+        Action::Kill | Action::KillThread => return Ok(SECCOMP_RET_KILL_THREAD),
+        Action::KillProcess => return Ok(SECCOMP_RET_KILL_PROCESS),
+        Action::Trap => return Ok(SECCOMP_RET_TRAP),
+        Action::Log => return Ok(SECCOMP_RET_LOG),
+        Action::Allow => return Ok(SECCOMP_RET_ALLOW),
+        Action::Notify => return Ok(SECCOMP_RET_USER_NOTIF),
+    };
+    let errno = errno.unwrap_or(EPERM.unsigned_abs());
+    if errno > highest {
+        return Err(Error::new(path, format_args!("{errno} is more than {highest}")));
+    }
+    Ok(ret | errno)
+}
+
+/// The listed ones that this machine has, its native one first: that is always included, as with runc and crun.
+fn architectures(native: Arch, profile: &LinuxSeccomp) -> Result<Vec<Arch>> {
+    let listed = profile.architectures.as_deref().unwrap_or_default();
+    if let Some(index) = listed.iter().position(|&arch| arch == LinuxSeccompArch::Native) {
+        return Err(Error::new(
+            format_args!("architectures[{index}]"),
+            "SCMP_ARCH_NATIVE is not one of runtime-spec's",
+        ));
+    }
+    let listed: Vec<Arch> = listed.iter().filter_map(|&arch| Arch::from_spec(arch)).collect();
+    let family = native.family().iter().copied();
+    Ok(family.filter(|&arch| arch == native || listed.contains(&arch)).collect())
+}
+
+/// Whether a rule notifies an agent; then there is a path to it.
+fn notifies(profile: &LinuxSeccomp) -> Result<bool> {
+    let path = profile.listener_path.as_ref().is_some_and(|path| !path.as_os_str().is_empty());
+    let metadata = profile.listener_metadata.as_ref().is_some_and(|text| !text.is_empty());
+    let syscalls = profile.syscalls.as_deref().unwrap_or_default();
+    let first = syscalls.iter().position(|entry| entry.action == Action::Notify);
+    match (path, first) {
+        (false, _) if metadata => {
+            Err(Error::new("listenerMetadata", "there is no listenerPath to send it to"))
+        }
+        (false, Some(index)) => Err(Error::new(
+            format_args!("syscalls[{index}].action"),
+            "SCMP_ACT_NOTIFY needs a listenerPath",
+        )),
+        (_, first) => Ok(first.is_some()),
+    }
+}
+
+/// `SECCOMP_FILTER_FLAG_*` for the profile's flags and a filter that notifies or does not: also for a program that
+/// was compiled elsewhere.
+///
+/// # Errors
+///
+/// `WAIT_KILLABLE_RECV` for a filter that does not notify, which the kernel refuses.
+pub fn flags(listed: Option<&[Flag]>, notifies: bool) -> Result<u32> {
+    // None given, not even an empty list: without speculative store bypass's mitigation, which
+    // kernels before 5.16 put upon everything filtered. As with runc and crun.
+    let listed = listed.unwrap_or(&[Flag::SpecAllow]);
+    let mut flags = if notifies { NEW_LISTENER } else { 0 };
+    for (index, flag) in listed.iter().enumerate() {
+        flags |= match flag {
+            Flag::Tsync => TSYNC,
+            Flag::Log => LOG,
+            Flag::SpecAllow => SPEC_ALLOW,
+            Flag::WaitKillableRecv if notifies => WAIT_KILLABLE_RECV,
+            Flag::WaitKillableRecv => {
+                let message = format_args!("{flag} is for SCMP_ACT_NOTIFY, which no rule has");
+                return Err(Error::new(format_args!("flags[{index}]"), message));
+            }
+        };
+    }
+    Ok(flags)
+}
+
+fn entries<'a>(profile: &'a LinuxSeccomp, unknown: &mut Vec<&'a str>) -> Result<Vec<Entry>> {
+    let syscalls = profile.syscalls.as_deref().unwrap_or_default().iter().enumerate();
+    let entries = syscalls.map(|(index, syscall)| {
+        let path = format!("syscalls[{index}]");
+        Ok(Entry {
+            index,
+            syscalls: names(syscall, &path, unknown)?,
+            action: ret(syscall.action, syscall.errno_ret, format_args!("{path}.errnoRet"))?,
+            alternatives: alternatives(syscall, &path)?,
+        })
+    });
+    entries.collect()
+}
+
+fn names<'a>(
+    entry: &'a LinuxSyscall,
+    path: &str,
+    unknown: &mut Vec<&'a str>,
+) -> Result<Vec<&'static Syscall>> {
+    if entry.names.is_empty() {
+        return Err(Error::new(format_args!("{path}.names"), "there has to be at least one"));
+    }
+    let mut syscalls = Vec::with_capacity(entry.names.len());
+    for (index, name) in entry.names.iter().enumerate() {
+        if name == "write" && entry.action == Action::Notify {
+            // For the same reason as in default_action(); runc refuses it too.
+            return Err(Error::new(
+                format_args!("{path}.names[{index}]"),
+                "SCMP_ACT_NOTIFY cannot be the action for write",
+            ));
+        }
+        match syscalls::lookup(name) {
+            Lookup::Found(syscall) => syscalls.push(syscall),
+            Lookup::Foreign => {}
+            Lookup::Unknown if unknown.contains(&name.as_str()) => {}
+            Lookup::Unknown => unknown.push(name),
+        }
+    }
+    Ok(syscalls)
+}
+
+/// All of the conditions have to hold, but if two of them are about the same argument any one is
+/// enough: runc's way from before it knew better, which crun and profiles have kept.
+fn alternatives(entry: &LinuxSyscall, path: &str) -> Result<Vec<Vec<Condition>>> {
+    let args = entry.args.as_deref().unwrap_or_default().iter().enumerate();
+    let conditions =
+        args.map(|(index, arg)| condition(arg, format_args!("{path}.args[{index}].index")));
+    let mut conditions = conditions.collect::<Result<Vec<_>>>()?;
+    let mut indices: Vec<u8> = conditions.iter().map(|condition| condition.index).collect();
+    indices.sort_unstable();
+    if indices.windows(2).any(|pair| pair[0] == pair[1]) {
+        return Ok(conditions.into_iter().map(|condition| vec![condition]).collect());
+    }
+    conditions.sort_by_key(|condition| condition.index);
+    Ok(vec![conditions])
+}
+
+fn condition(arg: &LinuxSeccompArg, path: impl Display) -> Result<Condition> {
+    let Some(index) = u8::try_from(arg.index).ok().filter(|index| *index < 6) else {
+        let message = format_args!("{}: system calls have the arguments 0 to 5", arg.index);
+        return Err(Error::new(path, message));
+    };
+    let (op, value) = match arg.op {
+        Operator::Ne => (Op::Ne, arg.value),
+        Operator::Lt => (Op::Lt, arg.value),
+        Operator::Le => (Op::Le, arg.value),
+        Operator::Eq => (Op::Eq, arg.value),
+        Operator::Ge => (Op::Ge, arg.value),
+        Operator::Gt => (Op::Gt, arg.value),
+        Operator::MaskedEq => (Op::MaskedEq(arg.value), arg.value_two.unwrap_or_default()),
+    };
+    Ok(Condition { index, op, value })
+}
+
+#[cfg(test)]
+mod tests;

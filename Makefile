@@ -49,7 +49,11 @@ check: build ## formatting, lints, unit tests; the binary is static and small
 	codespell -L bu,childs,clos,crate,fo,hasnt,nd $$(git ls-files | grep -vE '\.svg$$|^Cargo.lock|^fuzz/|^fixtures/')
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo test --locked --workspace --lib
-	cargo test --locked --test oracle --test corpus --test pages --test layering
+	cargo test --locked --workspace --doc
+	cargo test --locked --test corpus --test pages --test layering
+	@# Alone: with the dependencies and features that it asks for itself.
+	cargo test --locked -p oci-seccomp
+	cargo package --locked --allow-dirty -p oci-seccomp
 	@for kind in '--workspace --lib' '--test integration'; do cargo test --locked --quiet $$kind -- --list; done >$(TARGET)/tests.list
 	scripts/spec-table.sh tests $(TARGET)/tests.list
 	@if readelf -lW $(BRIG) | grep INTERP; then echo "$(BRIG) is not static"; exit 1; fi
@@ -107,8 +111,8 @@ soak: build ## everything at once, killed and stopped at random, for SOAK_SECOND
 
 bench: build ## against runc, crun, youki if installed and PEERS="name=/path …"; ROUNDS=n
 	@scripts/need.sh runc crun strace libseccomp2
-	@# Apart: it builds a dynamic brig beside, which must not become the one that is measured.
-	cargo bench --locked --target-dir $(TARGET)/bench/build --bench seccomp
+	@# Apart: dynamic, without the flags of what is measured below.
+	cargo bench --locked --target-dir $(TARGET)/bench/build -p oci-seccomp --bench seccomp
 	$(RELEASE) --examples
 	@mkdir -p $(TARGET)/bench
 	@$(SUDO) $(OUT)/examples/compare $(TARGET)/bench floor=$(OUT)/examples/floor brig=$(BRIG) \

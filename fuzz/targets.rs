@@ -5,7 +5,6 @@
 #[path = "../crates/oci-seccomp/src/interpreter.rs"]
 mod interpreter;
 
-use brig::cgroup::hierarchy::{Own, hierarchies};
 use brig::image::decompress::Decoder;
 use brig::image::dirs::parts;
 use brig::image::store::{ImageRecord, LayerRecord, UseRecord};
@@ -14,10 +13,10 @@ use brig::image::unpack::{Rights, unpack};
 use brig::image::warnings::Warnings;
 use brig::image::{change, reference, tree, user};
 use brig::launch::protocol::Message;
-use brig::plan::Plan;
 use brig::plan::exec::parse_user;
+use brig::plan::host::Facts;
 use brig::plan::mounts::{self, Kind};
-use brig::plan::rootfs::RootOptions;
+use brig::plan::{Plan, Request};
 use brig::process::passwd;
 use brig::spec::{Document, Linux, Mount, Spec, shape};
 use brig::state::record::{self, Record};
@@ -29,6 +28,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
+use sys::hierarchy::{Own, hierarchies};
 
 /// Takes whatever it is given.
 pub type Target = fn(&[u8]);
@@ -73,7 +73,11 @@ pub fn config(bytes: &[u8]) {
         let again = Document { name: "config.json", shape: shape::CONFIG, text: &text };
         assert!(again.parse::<Spec>(&mut warnings).is_ok_and(|(_, rewritten)| rewritten.is_none()));
     }
-    match Plan::new(&spec, Path::new("/nonexistent/bundle"), &RootOptions::default()) {
+    match Plan::new(
+        &spec,
+        &Request::of_bundle(Path::new("/nonexistent/bundle")),
+        &Facts::ROOT.into(),
+    ) {
         Ok(plan) => {
             for mount in &plan.rootfs.mounts {
                 inside(mount.target.as_bytes());

@@ -1,12 +1,12 @@
 //! Enables controllers of cgroup2 for the container: in `cgroup.subtree_control` of the cgroups above its own.
 
 use super::create::put;
-use super::hierarchy::read;
 use super::write::Write;
 use super::{Dir, missing};
 use crate::spec::Place;
 use anyhow::{Result, bail};
 use std::path::Path;
+use sys::hierarchy::read;
 use sys::{Errno, IfExists};
 
 /// The controllers of Linux 5.13 and later, but for those that few kernels are built with.

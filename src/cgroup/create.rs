@@ -1,6 +1,5 @@
 //! Makes the container's directories and writes its limits.
 
-use super::hierarchy::read;
 use super::write::{Write, Writer};
 use super::{Cgroup, Dir, MARK, Version, devices, open_at, v1, v2};
 use crate::plan::resources::{Cpu, Memory, Resources};
@@ -11,6 +10,7 @@ use std::fs::DirBuilder;
 use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
+use sys::hierarchy::read;
 use sys::{Errno, IfExists, SysError, bpf, cred, xattr};
 
 /// How often a directory is tried again that another brig keeps removing the parent of.

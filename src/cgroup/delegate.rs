@@ -2,13 +2,13 @@
 //! below it, where crun's annotation asks for that: the limits then stay with the one above.
 
 use super::create::put;
-use super::hierarchy::read;
 use super::{Cgroup, Version, open_at};
 use anyhow::{Context, Result, ensure};
 use nix::fcntl::{AtFlags, OFlag};
 use nix::unistd::{Uid, fchown, fchownat};
 use std::os::fd::AsFd;
 use std::path::Path;
+use sys::hierarchy::read;
 use sys::{Errno, SysError};
 
 /// The kernel's list of what a user may own without raising limits.

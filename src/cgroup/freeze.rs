@@ -7,7 +7,6 @@
 //!
 //! A process that v1 has frozen does not die of SIGKILL before it is thawed; one of cgroup2 does.
 
-use super::hierarchy::read;
 use super::remove::{describe, gone, run_state};
 use super::{Cgroup, Dir, tree};
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -18,6 +17,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
+use sys::hierarchy::read;
 use sys::{Errno, errno_of};
 
 /// How often a v1 cgroup is told to freeze before it is thawed for a moment: processes that are

@@ -26,7 +26,6 @@ mod create;
 mod delegate;
 pub(crate) mod devices;
 mod freeze;
-pub mod hierarchy;
 pub mod oom;
 mod properties;
 mod remove;
@@ -38,16 +37,15 @@ pub mod v1;
 pub mod v2;
 mod write;
 
-pub use hierarchy::Version;
 pub use remove::{describe, signal_each};
 pub use scope::Scope;
+pub use sys::hierarchy::Version;
 pub use update::{Undo, Update};
 pub use write::{Missing, Write};
 
 use crate::spec::Place;
 use crate::systemd::Unit;
 use anyhow::{Context, Result, ensure};
-use hierarchy::{Hierarchy, Own};
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
 use serde::{Deserialize, Serialize};
@@ -55,6 +53,7 @@ use std::ffi::CStr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use sys::clone::Birth;
+use sys::hierarchy::{self, Hierarchies, Hierarchy, Own};
 use sys::{Errno, SysError, errno_of};
 
 /// Marks the cgroups above the containers' that brig has made, and not an engine or an administrator.
@@ -128,8 +127,8 @@ impl Cgroup {
     /// processes (brig) cannot have children with controllers. There a container that names no path
     /// is one level deeper: systemd takes controllers back that no unit of its own needs, and with
     /// them the limits, except where a cgroup below has given them on.
-    pub fn locate(cgroups_path: Option<&str>, id: &str) -> Result<Cgroup> {
-        let (version, hierarchies) = hierarchy::detect()?;
+    pub fn locate(found: Hierarchies, cgroups_path: Option<&str>, id: &str) -> Result<Cgroup> {
+        let Hierarchies { version, mounted } = found;
         // Go's encoders write an absent path as an empty one.
         let path = cgroups_path.filter(|path| !path.is_empty());
         hierarchy::check(path.unwrap_or_default()).at("linux.cgroupsPath")?;
@@ -140,8 +139,8 @@ impl Cgroup {
         };
         let own = if path.is_absolute() { None } else { Some(Own::read()?) };
         let relative = hierarchy::clean(&path);
-        let mut dirs = Vec::with_capacity(hierarchies.len());
-        for hierarchy in hierarchies {
+        let mut dirs = Vec::with_capacity(mounted.len());
+        for hierarchy in mounted {
             let base =
                 own.as_ref().map_or(Ok(PathBuf::new()), |own| base(own, &hierarchy, version))?;
             let dir = Dir::locate(hierarchy, &base.join(&relative));
@@ -180,9 +179,9 @@ impl Cgroup {
 
     /// The cgroups that brig is in: what a container without cgroups of its own gets to see.
     pub fn of_brig() -> Result<Cgroup> {
-        let (version, hierarchies) = hierarchy::detect()?;
+        let Hierarchies { version, mounted } = hierarchy::detect()?;
         let own = Own::read()?;
-        let dirs = hierarchies.into_iter().map(|hierarchy| {
+        let dirs = mounted.into_iter().map(|hierarchy| {
             let path = hierarchy.mountpoint.join(own.within(&hierarchy)?);
             let Hierarchy { controllers, mountpoint, .. } = hierarchy;
             Ok(Dir { controllers, mountpoint, path, made: 0 })
@@ -256,9 +255,8 @@ impl Cgroup {
             Err(error) if paths.is_empty() && errno_of(&error) == Some(Errno::ENOENT) => error,
             entry => return entry,
         };
-        let (_, hierarchies) = hierarchy::detect()?;
-        let unified = hierarchies.iter().find(|hierarchy| hierarchy.controllers.is_empty());
-        let Some(unified) = unified else { return Err(error) };
+        let found = hierarchy::detect()?;
+        let Some(unified) = found.unified() else { return Err(error) };
         let path = unified.mountpoint.join(Own::of(&init.to_string())?.within(unified)?);
         let mut moved = self.clone();
         for dir in moved.dirs.iter_mut().filter(|dir| dir.controllers.is_empty()) {

@@ -1,6 +1,5 @@
 //! Kills what is in the container's cgroups, and removes them.
 
-use super::hierarchy::read;
 use super::{Cgroup, Dir, MARK, tree};
 use crate::deadline;
 use anyhow::{Context, Result, bail, ensure};
@@ -11,6 +10,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use sys::hierarchy::read;
 use sys::{Errno, IfExists, SysError, signal, xattr};
 
 /// What the kernel says of a cgroup that is not brig's to remove.

@@ -4,13 +4,13 @@
 //! ([`Scope::ask`]) and waited for as late as can be ([`Scope::settle`]), while the child mounts.
 
 use super::create::put;
-use super::hierarchy::{self, Hierarchy, Own};
 use super::{Cgroup, Dir, Version, properties};
 use crate::plan::resources::Resources;
 use crate::systemd::{Asked, Bus, Instance, Property, Start};
 use anyhow::{Context, Result, anyhow, ensure};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use sys::hierarchy::{self, Hierarchies, Hierarchy, Own};
 
 /// A scope on its way.
 #[derive(Debug)]
@@ -26,8 +26,8 @@ pub struct Scope {
 impl Cgroup {
     /// The cgroups of a unit that systemd shall make. It is connected to now: whether there is one
     /// is known before anything has happened.
-    pub fn of_unit(asked: Asked) -> Result<(Cgroup, Scope)> {
-        let (version, hierarchies) = hierarchy::detect()?;
+    pub fn of_unit(found: Hierarchies, asked: Asked) -> Result<(Cgroup, Scope)> {
+        let Hierarchies { version, mounted: hierarchies } = found;
         let Asked { unit, properties } = asked;
         let bus = Bus::connect(unit.instance)?;
         let cgroup = Cgroup { version, dirs: Vec::new(), unit: Some(unit) };
@@ -45,9 +45,8 @@ impl Cgroup {
         let given = |above: &&Path| {
             above.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"user@"))
         };
-        let (_, hierarchies) = hierarchy::detect()?;
-        let unified = hierarchies.iter().find(|hierarchy| hierarchy.controllers.is_empty());
-        let own = Own::read()?.within(unified.context("no cgroup2 is mounted")?)?;
+        let found = hierarchy::detect()?;
+        let own = Own::read()?.within(found.unified().context("no cgroup2 is mounted")?)?;
         Ok(!path.ancestors().find(given).is_some_and(|given| own.starts_with(given)))
     }
 }

@@ -6,12 +6,12 @@ mod shape;
 #[cfg(test)]
 mod tests;
 
-use super::hierarchy::read;
 use super::{Cgroup, Dir};
 use crate::plan::id_list;
 use anyhow::{Context, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use sys::hierarchy::read;
 use sys::{Errno, errno_of};
 
 pub use shape::{

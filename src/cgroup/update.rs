@@ -1,7 +1,6 @@
 //! Changes the limits of a container that is there already: in an order in which the kernel takes
 //! each of them, and back to what they were if it refuses one.
 
-use super::hierarchy::read;
 use super::write::{Write, Writer};
 use super::{Cgroup, Dir, properties};
 use crate::plan::resources::{Cpu, Memory, Resources};
@@ -9,6 +8,7 @@ use crate::spec::Place;
 use crate::systemd::Property;
 use anyhow::{Context, Result, anyhow, ensure};
 use std::path::PathBuf;
+use sys::hierarchy::read;
 
 /// What is to be written, in order.
 #[derive(Debug)]

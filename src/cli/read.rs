@@ -8,9 +8,10 @@ use crate::cmd::{bundle, commit, events, mounts, stats, update};
 use crate::image::commit::{About, Packed};
 use crate::image::container::FromImage;
 use crate::image::flags::{FLAGS, Flags, no_ports};
-use crate::launch::create::{Driver, Options};
+use crate::launch::create::Options;
 use crate::launch::exec;
 use crate::log::{Format, Level};
+use crate::plan::CgroupManager;
 use crate::plan::exec::ProcessOptions;
 use crate::plan::rootfs::RootOptions;
 use clap::ArgMatches;
@@ -55,11 +56,11 @@ pub(super) fn globals(matches: &ArgMatches) -> Globals {
             Some("error") => Level::Error,
             _ => Level::Warning,
         },
-        driver: match text(matches, "cgroup-manager").as_deref() {
-            Some("systemd") => Driver::Systemd,
-            Some("disabled") => Driver::Disabled,
-            None if matches.get_flag("systemd-cgroup") => Driver::Systemd,
-            _ => Driver::Cgroupfs,
+        cgroup_manager: match text(matches, "cgroup-manager").as_deref() {
+            Some("systemd") => CgroupManager::Systemd,
+            Some("disabled") => CgroupManager::Disabled,
+            None if matches.get_flag("systemd-cgroup") => CgroupManager::Systemd,
+            _ => CgroupManager::Cgroupfs,
         },
         rootless: match text(matches, "rootless").as_deref() {
             None | Some("auto" | "") => None,
@@ -276,7 +277,7 @@ fn format(matches: &ArgMatches) -> ListFormat {
 fn options(matches: &ArgMatches, globals: &Globals, detach: bool) -> Options {
     Options {
         root: globals.root.clone(),
-        driver: globals.driver,
+        cgroup_manager: globals.cgroup_manager,
         rootless: globals.rootless,
         id: name_of(matches),
         bundle: path(matches, "bundle").unwrap_or_else(|| ".".into()),

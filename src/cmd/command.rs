@@ -2,9 +2,10 @@
 
 use super::create::How;
 use super::{bundle, commit, events, mounts, stats, update};
-use crate::launch::create::{Driver, Options};
+use crate::launch::create::Options;
 use crate::launch::exec;
 use crate::log::{Format, Level};
+use crate::plan::CgroupManager;
 use std::path::PathBuf;
 
 /// What stands before the command.
@@ -19,7 +20,7 @@ pub struct Globals {
     /// How much is said.
     pub log_level: Level,
     /// Who makes the cgroups of a new container; of one that is there its state says it.
-    pub driver: Driver,
+    pub cgroup_manager: CgroupManager,
     /// A container may have to do without a cgroup of its own, if it is said.
     pub rootless: Option<bool>,
     /// Where layers are kept, if it is said.

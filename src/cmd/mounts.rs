@@ -80,8 +80,8 @@ fn apply(
         let targets = plan::extra_mounts::remove(mounts, &config, &state.bundle)?;
         return extra_mounts::remove(&dir, &mut state, &targets);
     }
-    let mut warnings = Vec::new();
-    let mounts = plan::extra_mounts::add(mounts, &config, &state.bundle, &mut warnings)?;
+    let (host, mut warnings) = (plan::Host::default(), Vec::new());
+    let mounts = plan::extra_mounts::add(mounts, &config, &state.bundle, &host, &mut warnings)?;
     let opened = rootfs::extra_mounts::open(&mounts, &extra_mounts::users(&mounts, &state)?)?;
     extra_mounts::add(&dir, &mut state, &mounts, &opened, &|mut error| {
         error.downcast_mut::<At>().map(locate);

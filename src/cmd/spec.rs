@@ -1,10 +1,10 @@
 //! spec: writes a config.json to start from.
 
-use crate::cgroup::{Version, hierarchy};
 use crate::process::subids;
 use anyhow::{Context, Result, bail, ensure};
 use std::io::Write;
 use std::path::Path;
+use sys::hierarchy::{self, Version};
 use sys::idmap::IdMap;
 
 /// A config that this brig runs, given a `rootfs` with a shell.
@@ -14,7 +14,7 @@ const DEFAULT: &str = include_str!("default-config.json");
 const CGROUP_NAMESPACE: &str = ",\n      { \"type\": \"cgroup\" }";
 
 fn has_cgroup2_alone() -> bool {
-    hierarchy::detect().is_ok_and(|(version, _)| version == Version::V2)
+    hierarchy::detect().is_ok_and(|found| found.version == Version::V2)
 }
 
 /// Writes it into a bundle that has none, or as crun does to `file`, from the bundle, whatever is there.
@@ -100,12 +100,14 @@ fn json(kind: &str, maps: &[IdMap]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Plan;
+    use crate::plan::host::Facts;
+    use crate::plan::{Plan, Request};
     use crate::process::subids::id_maps;
 
     fn plan(text: &str) -> Plan {
         let spec = serde_json::from_str(text).unwrap();
-        Plan::new(&spec, Path::new("/bundle"), &Default::default()).unwrap()
+        let request = Request::of_bundle(Path::new("/bundle"));
+        Plan::new(&spec, &request, &Facts::ROOT.into()).unwrap()
     }
 
     #[test]

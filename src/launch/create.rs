@@ -5,21 +5,21 @@ use super::agent::Agent;
 use super::child::{self, Child, Groups as ChildGroups, Init, Role};
 use super::foreground::notify::{self, Manager};
 use super::gate::Gate;
-pub use super::options::{Driver, Options};
+pub use super::options::Options;
 use super::peer::{Peer, reap};
 use super::prepare::cgroup::{self, Groups};
 use super::prepare::net_devices::{self, MovedDevices};
 use super::prepare::{hints, id_maps, upper};
 use super::protocol::{self, Message};
-use super::spawn::Strategy;
 use super::{execute, spawn};
 use crate::cgroup::{Cgroup, Scope};
 use crate::deadline;
 use crate::hooks::{self, Environment, Output, Surroundings};
 use crate::log::Log;
-use crate::plan::Plan;
 use crate::plan::hooks::{Hooks, allowance};
+use crate::plan::namespaces::Strategy;
 use crate::plan::overlay::Overlay;
+use crate::plan::{Host, Plan, Request};
 use crate::process::console::{self, Way};
 use crate::process::proc::Proc;
 use crate::process::socket::{self, Socket};
@@ -36,7 +36,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Instant;
 use sys::clone::Side;
-use sys::{Errno, cred, describe, errno_of, memory, signal};
+use sys::{Errno, describe, errno_of, memory, signal};
 
 /// A created container, seen by the brig that created it.
 pub struct Created {
@@ -87,26 +87,32 @@ fn create_from(
     state::check_id(&options.id)?;
     let mut warnings = Vec::new();
     let config = owned.document();
-    let (mut spec, rewritten) = config.parse::<Spec>(&mut warnings)?;
+    let (spec, rewritten) = config.parse::<Spec>(&mut warnings)?;
     warnings.iter().for_each(|warning| log.warn(warning));
     if log.debugs() {
         config.unknown_keys().iter().for_each(|key| log.debug(format_args!("{key}")));
     }
-    let mut manager = Manager::of_environment()?;
+    let manager = Manager::of_environment()?;
+    let activation = activation::of_environment()?;
+    let listening = activation.as_ref().map_or(0, |activation| activation.count);
     let directory = std::path::absolute(&options.root)?.join(&options.id);
-    if manager.is_some() && !notify::add_to(&mut spec, &directory) {
-        log.warn("NOTIFY_SOCKET is not passed on: that needs a new mount namespace");
-        manager = None;
-    }
-    let mut plan = Plan::new(&spec, bundle, &options.rootfs)?;
-    if !plan.privileged && !plan.namespaces.has(libc::CLONE_NEWUSER) {
-        Err(anyhow!(hints::NO_RIGHTS)).at("linux.namespaces")?;
-    }
-    hints::check_joins(&plan)?;
-    plan.process.activation = activation::of_environment()?;
-    let listening = plan.process.activation.as_ref().map_or(0, |activation| activation.count);
+    let request = Request {
+        bundle,
+        rootfs: &options.rootfs,
+        cgroup_manager: options.cgroup_manager,
+        rootless: options.rootless,
+        tells_readiness: manager.is_some().then_some(&directory),
+        activation,
+        preserve_fds: options.preserve_fds,
+        carries_terminal: !options.detach,
+    };
+    let host = Host::default();
+    let mut plan = Plan::new(&spec, &request, &host)?;
     stdio::set_cloexec_from(listening, options.preserve_fds)?;
-    plan.process.preserved_fds = listening + options.preserve_fds;
+    if manager.is_some() && !plan.tells_readiness {
+        log.warn("NOTIFY_SOCKET is not passed on: that needs a new mount namespace");
+    }
+    let manager = manager.filter(|_| plan.tells_readiness);
     for warning in &plan.warnings {
         log.warn(&config.located_warning(warning));
     }
@@ -114,9 +120,6 @@ fn create_from(
     notes.for_each(|note| log.debug(format_args!("{note}")));
 
     // Look. Still nothing has changed.
-    if let Some(terminal) = &mut plan.process.terminal {
-        terminal.carried = !options.detach;
-    }
     let terminal = plan.process.terminal.is_some();
     let console = console::way(terminal, options.console_socket.as_deref(), options.detach)?;
     let pidfd_sockets = options.pidfd_sockets(&spec.annotations, bundle)?;
@@ -126,7 +129,7 @@ fn create_from(
     };
     let joined = spawn::open(&plan.namespaces)?;
     let network = net_devices::destination(&plan, &joined)?;
-    let found = cgroup::locate(options, &spec, &plan, log);
+    let found = cgroup::locate(&options.id, &spec, &plan, host, log);
     // An id that is in use has a cgroup that is in use: the id is what to tell of.
     let Groups { cgroup, view, scope } =
         found.map_err(|error| state::in_use(&options.root, &options.id).unwrap_or(error))?;
@@ -158,7 +161,7 @@ fn create_from(
             let Attempt { dir, lock, state, .. } = attempt;
             Ok(Created { dir, lock, state, init, master, manager })
         }
-        Err(error) => Err(attempt.undo(hints::explained(error, plan.privileged), log)),
+        Err(error) => Err(attempt.undo(hints::explained(error, plan.rights.privileged), log)),
     }
 }
 
@@ -233,12 +236,12 @@ impl Attempt {
         if self.notifies {
             notify::make_directory(&self.dir)?;
         }
-        self.make_cgroup(plan, cgroup::may_do_without(options, plan), log)?;
+        self.make_cgroup(plan, log)?;
         let sources = self.open_sources(plan, &joined)?;
         upper::ensure_unused(&options.root, &self.state, plan)?;
         let entry = self.state.cgroup.entry()?;
         let class = self.make_class(plan)?;
-        let relayed = Strategy::of(&plan.namespaces) == Strategy::Relay;
+        let relayed = plan.namespaces.strategy == Strategy::Relay;
         let proc = (relayed || plan.writes_proc()).then(Proc::open).transpose()?;
         let moves_devices = !plan.net_devices.is_empty() && self.network.is_none();
         let (network, own_network) = match moves_devices.then(Socket::pair).transpose()? {
@@ -327,8 +330,8 @@ impl Attempt {
         peer.send(&Message::Saved)
     }
 
-    /// Where none may be made, a container that asks for no limit may `do_without`.
-    fn make_cgroup(&mut self, plan: &Plan, do_without: bool, log: &mut Log) -> Result<()> {
+    /// Where none may be made, some containers go without.
+    fn make_cgroup(&mut self, plan: &Plan, log: &mut Log) -> Result<()> {
         if self.view.is_some() {
             return Ok(());
         }
@@ -337,7 +340,7 @@ impl Attempt {
                 plan.cgroup_owner.map_or(Ok(()), |owner| self.state.cgroup.delegate(owner));
             return match delegated {
                 // Somebody else among an ordinary user's granted ids.
-                Err(error) if do_without => {
+                Err(error) if plan.goes_without_cgroup => {
                     log.warn(&describe(&error));
                     Ok(())
                 }
@@ -346,7 +349,7 @@ impl Attempt {
         };
         let refused =
             [Errno::EACCES, Errno::EPERM, Errno::EROFS].map(Some).contains(&errno_of(&error));
-        if !do_without || !refused {
+        if !plan.goes_without_cgroup || !refused {
             return Err(error);
         }
         if !plan.resources.sets_no_limit() {
@@ -383,7 +386,7 @@ impl Attempt {
         if let Some(score) = plan.process.oom_score_adj {
             // Before the child becomes another user: it would be out of an ordinary user's reach.
             match execute::set_oom_score(&Proc::open()?, &self.state.pid.to_string(), score) {
-                Err(error) if !is_root(plan) => log.warn(&describe(&error)),
+                Err(error) if !plan.rights.root_of_host => log.warn(&describe(&error)),
                 written => written?,
             }
         }
@@ -472,11 +475,6 @@ impl Attempt {
             anyhow!("{error}; and what was made is not all removed: {left}")
         }
     }
-}
-
-/// Not only in a user namespace around brig.
-fn is_root(plan: &Plan) -> bool {
-    plan.privileged && cred::in_first_user_namespace()
 }
 
 /// Blocks all that foreground run forwards, and SIGCHLD: before there is anything to undo, or to forward to.

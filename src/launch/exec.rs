@@ -11,6 +11,7 @@ use crate::cgroup::Entry;
 use crate::deadline;
 use crate::fault;
 use crate::log::Log;
+use crate::plan::Host;
 use crate::plan::exec::{Container, ExecPlan, ProcessOptions};
 use crate::process::console;
 use crate::process::proc::Proc;
@@ -129,7 +130,7 @@ fn plan(options: &Options, dir: &Dir, state: &State) -> Result<ExecPlan> {
         annotations: &state.annotations,
         has_user_namespace: state.has_namespace(libc::CLONE_NEWUSER),
     };
-    ExecPlan::new(&options.process, &container)
+    ExecPlan::new(&options.process, &container, &Host::default())
 }
 
 /// The process, and where it goes.

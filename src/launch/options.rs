@@ -1,8 +1,8 @@
 //! What create and run are told on the command line.
 
 use crate::image::container::FromImage;
-use crate::plan::PIDFD_RECEIVER;
 use crate::plan::rootfs::RootOptions;
+use crate::plan::{CgroupManager, PIDFD_RECEIVER};
 use crate::process::socket::Socket;
 use crate::spec::Place;
 use anyhow::Result;
@@ -15,7 +15,7 @@ pub struct Options {
     /// Where states are kept.
     pub root: PathBuf,
     /// Who makes its cgroup.
-    pub driver: Driver,
+    pub cgroup_manager: CgroupManager,
     /// It may have to do without; unless said otherwise, an ordinary user's may.
     pub rootless: Option<bool>,
     /// The container's name.
@@ -55,16 +55,4 @@ impl Options {
         let annotated = annotated.at(format_args!("annotations[{PIDFD_RECEIVER:?}]"))?;
         Ok(flag.into_iter().chain(annotated).collect())
     }
-}
-
-/// Who makes a container's cgroup.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Driver {
-    /// brig.
-    #[default]
-    Cgroupfs,
-    /// systemd, as a scope.
-    Systemd,
-    /// Nobody: the container stays in brig's own.
-    Disabled,
 }

@@ -3,7 +3,7 @@
 use super::prepare::hints;
 use super::protocol::{self, Message};
 use crate::cgroup::explain_clone_error;
-use crate::plan::namespaces::{Join, Namespaces, name};
+use crate::plan::namespaces::{Join, Namespaces, Strategy, name};
 use crate::process::proc::Proc;
 use crate::spec::{At, Place};
 use anyhow::{Context, Result, bail, ensure};
@@ -62,38 +62,6 @@ fn open_one(join: &Join) -> Result<File> {
     Ok(file)
 }
 
-/// How the child gets into its namespaces.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Strategy {
-    /// One clone. A pid namespace is joined by the parent, since that takes effect for children only;
-    /// all others by the child.
-    Direct,
-    /// A process in between joins all, clones, and is gone: only with the rights of the user
-    /// namespace that is joined can more be made in it, and only without those of a new one can
-    /// others be joined. The parent can do neither: it could not go back. Nor could it go back to its
-    /// pid namespace, where it is root of a user namespace only (podman of an ordinary user).
-    Relay,
-}
-
-impl Strategy {
-    /// What the plan needs, with the rights that brig has.
-    pub fn of(plan: &Namespaces) -> Strategy {
-        let joins_pid = plan.joined(libc::CLONE_NEWPID).is_some();
-        Strategy::simplest(plan, !joins_pid || cred::in_first_user_namespace())
-    }
-
-    /// The simplest that the kernel allows.
-    fn simplest(plan: &Namespaces, goes_back: bool) -> Strategy {
-        let new_user = plan.new & libc::CLONE_NEWUSER != 0;
-        let joins_user = plan.joined(libc::CLONE_NEWUSER).is_some();
-        if joins_user || new_user && !plan.join.is_empty() || !goes_back {
-            Strategy::Relay
-        } else {
-            Strategy::Direct
-        }
-    }
-}
-
 /// Clones. Cgroup and time namespaces are made later, by the child: the one has its root where the
 /// process is then, the other wants its offsets first.
 ///
@@ -105,13 +73,8 @@ pub fn spawn(
     score: Option<i32>,
 ) -> Result<Side> {
     let flags = plan.new & !(libc::CLONE_NEWCGROUP | libc::CLONE_NEWTIME);
-    if Strategy::of(plan) == Strategy::Relay {
+    if plan.strategy == Strategy::Relay {
         let early = joined.iter().any(|joined| joined.join.kind == libc::CLONE_NEWCGROUP);
-        ensure!(
-            flags & libc::CLONE_NEWUSER == 0 || nix::unistd::geteuid().is_root(),
-            "only uid 0 can make a user namespace and join other namespaces: the process that joins \
-             them must be undumpable, and then only uid 0 can write its id maps"
-        );
         return relay(flags, into, early, score, || enter_all(joined));
     }
     let Some(pidns) = joined.iter().find(|joined| joined.join.kind == libc::CLONE_NEWPID) else {
@@ -227,13 +190,13 @@ pub fn relay(
 
 /// The child is in a joined time namespace before it runs.
 pub fn born_in_time_namespace(plan: &Namespaces) -> bool {
-    Strategy::of(plan) == Strategy::Relay && plan.joined(libc::CLONE_NEWTIME).is_some()
+    plan.strategy == Strategy::Relay && plan.joined(libc::CLONE_NEWTIME).is_some()
 }
 
 /// What the child joins itself: all but the pid namespace, in which it was born, and nothing after a
 /// relay, which has joined all.
 pub fn join(plan: &Namespaces, joined: &[Joined]) -> Result<()> {
-    match Strategy::of(plan) {
+    match plan.strategy {
         Strategy::Relay => Ok(()),
         Strategy::Direct => {
             let not_pid = |joined: &&Joined| joined.join.kind != libc::CLONE_NEWPID;
@@ -270,26 +233,4 @@ fn in_order(joined: &[Joined]) -> impl Iterator<Item = &Joined> {
     let mount =
         |yes: bool| joined.iter().filter(move |joined| (joined.kind() == libc::CLONE_NEWNS) == yes);
     mount(false).chain(mount(true))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_relay_is_only_for_user_namespaces() {
-        let plan = |json: &str| Namespaces::new(&serde_json::from_str(json).unwrap()).unwrap();
-        let strategy = |json: &str| Strategy::simplest(&plan(json), true);
-        let joined = r#"{"type":"network","path":"/n"},{"type":"pid","path":"/p"}"#;
-        assert_eq!(strategy(&format!(r#"{{"namespaces":[{joined}]}}"#)), Strategy::Direct);
-        assert_eq!(
-            strategy(r#"{"namespaces":[{"type":"user"},{"type":"pid"}]}"#),
-            Strategy::Direct
-        );
-        let both = format!(r#"{{"namespaces":[{{"type":"user"}},{joined}]}}"#);
-        assert_eq!(strategy(&both), Strategy::Relay);
-        assert_eq!(strategy(r#"{"namespaces":[{"type":"user","path":"/u"}]}"#), Strategy::Relay);
-        let pid = plan(&format!(r#"{{"namespaces":[{joined}]}}"#));
-        assert_eq!(Strategy::simplest(&pid, false), Strategy::Relay);
-    }
 }

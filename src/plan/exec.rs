@@ -5,8 +5,8 @@ mod user;
 
 pub use user::parse_user;
 
-use super::delegate;
 use super::process::Process;
+use super::{Host, delegate};
 use crate::seccomp::Filter;
 use crate::spec::{self, At};
 use anyhow::{Context, Result, ensure};
@@ -15,8 +15,6 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use sys::fd::STANDARD_FDS;
-use sys::{cred, tty};
 
 /// What exec's command line says about the process.
 #[derive(Debug, Default)]
@@ -81,26 +79,29 @@ impl ExecPlan {
     /// # Errors
     ///
     /// Where the flags, the file, or what is kept of the config cannot be had in this container.
-    pub fn new(options: &ProcessOptions, container: &Container<'_>) -> Result<ExecPlan> {
+    pub fn new(
+        options: &ProcessOptions,
+        container: &Container<'_>,
+        host: &Host,
+    ) -> Result<ExecPlan> {
         let user = container.has_user_namespace;
         let mut warnings = Vec::new();
         let Snapshot { process: own, linux } = serde_json::from_slice(container.config)?;
         let mut process = match &options.file {
-            Some(path) => from_file(path, own, user, &mut warnings)?,
-            None => Process::new(&changed(own, options)?, user, &mut warnings)?,
+            Some(path) => from_file(path, own, user, host, &mut warnings)?,
+            None => Process::new(&changed(own, options)?, user, host, &mut warnings)?,
         };
         let seccomp = linux.and_then(|linux| linux.seccomp);
         // What it cannot do, create has already warned about.
         process.filter = Filter::of(seccomp.as_ref(), container.annotations, &mut Vec::new())?;
         if let (Some(terminal), false) = (&mut process.terminal, options.detach) {
             // Now, because the process runs before brig has its other side.
-            let own = STANDARD_FDS.into_iter().find_map(|fd| tty::size(fd).ok());
-            terminal.size = terminal.size.or(own);
+            terminal.size = terminal.size.or_else(|| host.terminal_size());
             terminal.carried = true;
         }
         process.keeps_original_groups(container.annotations);
         process.preserved_fds = options.preserve_fds;
-        let relayed = process.in_user_namespace && !cred::is_privileged()?;
+        let relayed = process.in_user_namespace && !host.is_privileged()?;
         let delegated = container.annotations.contains_key(delegate::ANNOTATION);
         Ok(ExecPlan { process, relayed, beside_init: delegated || relayed, warnings })
     }
@@ -123,6 +124,7 @@ fn from_file(
     path: &Path,
     own: spec::Process,
     user: bool,
+    host: &Host,
     warnings: &mut Vec<String>,
 ) -> Result<Process> {
     let read = || spec::read(File::open(path)?);
@@ -133,7 +135,7 @@ fn from_file(
     let mut found = Vec::new();
     let process = document
         .parse(warnings)
-        .and_then(|(spec, _)| Process::new(&confined(spec, own), user, &mut found));
+        .and_then(|(spec, _)| Process::new(&confined(spec, own), user, host, &mut found));
     warnings.extend(found.iter().map(|warning| spec::located_warning(warning, locate)));
     process.map_err(|mut error| {
         error.downcast_mut::<At>().map(locate);

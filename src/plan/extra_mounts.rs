@@ -1,5 +1,6 @@
 //! Mounts of a container that is there already: what `mounts add` and `mounts remove` ask for.
 
+use super::Host;
 use super::destination::target;
 use super::mounts::{Kind, Mount, Setting};
 use super::rootfs::propagation;
@@ -10,16 +11,21 @@ use std::ffi::CString;
 use std::path::Path;
 
 /// Plans `mounts` for the container of this config. Sources may be relative to its bundle.
+///
+/// # Errors
+///
+/// Where a mount cannot be added to a container that is there.
 pub fn add(
     mounts: &[spec::Mount],
     config: &Spec,
     bundle: &Path,
+    host: &Host,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<Mount>> {
     let linux = &config.linux;
     let base = propagation(linux.rootfs_propagation.as_deref(), false)?.sources;
     let label = linux.mount_label.as_deref();
-    let label = super::lsm::MountLabel::new(label, &config.annotations, &mut Vec::new())?;
+    let label = super::lsm::MountLabel::new(label, &config.annotations, host, &mut Vec::new())?;
     let mut namespaces = linux.namespaces.iter();
     let user = namespaces.any(|namespace| namespace.typ() == LinuxNamespaceType::User);
     let setting = Setting::new(config, bundle, base, user);
@@ -45,6 +51,10 @@ fn check(kind: &Kind) -> Result<()> {
 }
 
 /// Where `mounts` are, of which nothing else counts, in the container of this config.
+///
+/// # Errors
+///
+/// Where a destination cannot be that of a mount.
 pub fn remove(mounts: &[spec::Mount], config: &Spec, bundle: &Path) -> Result<Vec<CString>> {
     let setting = Setting::new(config, bundle, None, false);
     let path = |(index, mount): (usize, &spec::Mount)| {
@@ -56,12 +66,14 @@ pub fn remove(mounts: &[spec::Mount], config: &Spec, bundle: &Path) -> Result<Ve
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::host::Facts;
 
     const CONFIG: &str = r#"{"ociVersion":"1.3.0","root":{"path":"r"}}"#;
 
     fn planned(mount: &str) -> Result<Vec<Mount>> {
         let mount = serde_json::from_str(mount).unwrap();
-        add(&[mount], &serde_json::from_str(CONFIG).unwrap(), Path::new("/b"), &mut Vec::new())
+        let (config, host) = (serde_json::from_str(CONFIG).unwrap(), Host::from(Facts::ROOT));
+        add(&[mount], &config, Path::new("/b"), &host, &mut Vec::new())
     }
 
     #[test]

@@ -1,39 +1,44 @@
 //! Id maps: which of the host's user and group ids a user namespace has, under which numbers.
 
+use super::namespaces::Namespaces;
 use super::process::Process;
-use super::{idmap_option, mount_options};
-use crate::spec::{Linux, Mount, Place};
+use super::{Host, idmap_option, mount_options};
+use crate::spec::{Linux, Mount, Place, Spec};
 use anyhow::{Result, anyhow, ensure};
-use nix::unistd::{getegid, geteuid};
 use oci_spec::runtime::LinuxIdMapping;
 use sys::idmap::{IdMap, IdMaps, to_text};
 
 /// user_namespaces(7): since Linux 4.15.
-const MOST_LINES: usize = 340;
+const MAX_LINES: usize = 340;
 /// One write(2) of less than a page sets the whole map.
-const MOST_BYTES: usize = 4095;
+const MAX_BYTES: usize = 4095;
 
-/// Reads `linux.uidMappings` and `linux.gidMappings`. `user`: a user namespace is created;
-/// `joined`: one is joined, which has its maps already. Without a map (both are OPTIONAL) a new
-/// one has a single id: the container's process is who calls brig. `own`: user and group id of
-/// that process.
-pub fn of_namespace(linux: &Linux, user: bool, joined: bool, own: (u32, u32)) -> Result<IdMaps> {
+/// Reads `linux.uidMappings` and `linux.gidMappings`. A user namespace that is joined has its maps already.
+/// Without a map (both are OPTIONAL) a new one has a single id: the container's process is who calls
+/// brig.
+///
+/// # Errors
+///
+/// Where the kernel would not take the maps.
+pub fn of_namespace(spec: &Spec, namespaces: &Namespaces, host: &Host) -> Result<IdMaps> {
     // Maps of nothing have no effect, with runc and crun too.
-    if !user && !joined {
+    if !namespaces.has(libc::CLONE_NEWUSER) {
         return Ok(IdMaps::default());
     }
-    let read = |field: &str, maps: &Option<Vec<LinuxIdMapping>>, only: (u32, u32)| {
-        let place = format!("linux.{field}");
-        let maps = read(maps.as_deref().unwrap_or_default(), &place)?;
-        match maps.is_empty() && user {
-            true => Ok(vec![IdMap { container: only.0, host: only.1, size: 1 }]),
+    let is_new = namespaces.new & libc::CLONE_NEWUSER != 0;
+    let read = |field: &str, maps: &Option<Vec<LinuxIdMapping>>, container, own| {
+        let maps = read(maps.as_deref().unwrap_or_default(), &format!("linux.{field}"))?;
+        match maps.is_empty() && is_new {
+            true => Ok(vec![IdMap { container, host: own, size: 1 }]),
             false => Ok::<_, anyhow::Error>(maps),
         }
     };
-    let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+    let user = spec.process.as_ref().map(|process| &process.user);
+    let (uid, gid) = user.map_or((0, 0), |user| (user.uid, user.gid));
+    let own = host.ids();
     Ok(IdMaps {
-        uids: read("uidMappings", &linux.uid_mappings, (own.0, uid))?,
-        gids: read("gidMappings", &linux.gid_mappings, (own.1, gid))?,
+        uids: read("uidMappings", &spec.linux.uid_mappings, uid, own.uid)?,
+        gids: read("gidMappings", &spec.linux.gid_mappings, gid, own.gid)?,
     })
 }
 
@@ -112,14 +117,14 @@ pub fn read(spec: &[LinuxIdMapping], place: &str) -> Result<Vec<IdMap>> {
     }
     let limits = || {
         ensure!(
-            maps.len() <= MOST_LINES,
-            "has {} entries, the kernel takes {MOST_LINES}",
+            maps.len() <= MAX_LINES,
+            "has {} entries, the kernel takes {MAX_LINES}",
             maps.len()
         );
         let bytes = to_text(&maps).len();
         ensure!(
-            bytes <= MOST_BYTES,
-            "is {bytes} bytes long as the kernel reads it, it takes {MOST_BYTES}"
+            bytes <= MAX_BYTES,
+            "is {bytes} bytes long as the kernel reads it, it takes {MAX_BYTES}"
         );
         Ok(())
     };

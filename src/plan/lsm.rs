@@ -1,5 +1,6 @@
 //! Labels that the kernel's security modules put on the process and on what is mounted for it.
 
+use super::Host;
 use crate::spec::{self, Place};
 use anyhow::{Result, anyhow};
 use nix::sys::statfs::{FsType, statfs};
@@ -20,14 +21,18 @@ pub struct Label {
 }
 
 /// The labels of `process`. A module that is not there cannot confine anything: that is an error.
-pub fn labels(spec: &spec::Process) -> Result<Vec<Label>> {
+///
+/// # Errors
+///
+/// Where the module is not enabled, or a label cannot be one.
+pub fn labels(spec: &spec::Process, host: &Host) -> Result<Vec<Label>> {
     let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     let mut labels = Vec::new();
     if let Some(profile) = given(&spec.apparmor_profile) {
-        labels.push(apparmor(&profile).at(APPARMOR)?);
+        labels.push(apparmor(&profile, host).at(APPARMOR)?);
     }
     if let Some(label) = given(&spec.selinux_label) {
-        labels.push(selinux(&label).at(SELINUX)?);
+        labels.push(selinux(&label, host).at(SELINUX)?);
     }
     Ok(labels)
 }
@@ -35,8 +40,8 @@ pub fn labels(spec: &spec::Process) -> Result<Vec<Label>> {
 const APPARMOR: &str = "process.apparmorProfile";
 const SELINUX: &str = "process.selinuxLabel";
 
-fn apparmor(profile: &str) -> Result<Label> {
-    if !has_apparmor() {
+fn apparmor(profile: &str, host: &Host) -> Result<Label> {
+    if !host.has_apparmor() {
         return Err(anyhow!(
             "{profile:?} confines nothing, for AppArmor is not enabled on this host: leave it out, or \
              boot with apparmor=1"
@@ -51,8 +56,8 @@ fn apparmor(profile: &str) -> Result<Label> {
     })
 }
 
-fn selinux(label: &str) -> Result<Label> {
-    if !has_selinux() {
+fn selinux(label: &str, host: &Host) -> Result<Label> {
+    if !host.has_selinux() {
         return Err(anyhow!(
             "{label:?} confines nothing, for SELinux is not enabled on this host: leave it out, or \
              boot with selinux=1"
@@ -70,14 +75,14 @@ fn text(text: &str) -> Result<CString> {
     CString::new(text).map_err(|_| anyhow!("has a NUL byte, which ends a string for the kernel"))
 }
 
-/// Whether AppArmor is enabled.
-pub fn has_apparmor() -> bool {
+/// Asks whether AppArmor is enabled.
+pub(super) fn has_apparmor() -> bool {
     std::fs::read("/sys/module/apparmor/parameters/enabled")
         .is_ok_and(|text| text.starts_with(b"Y"))
 }
 
-/// Whether SELinux is enabled: then its filesystem is mounted here.
-pub fn has_selinux() -> bool {
+/// Asks whether SELinux is enabled: then its filesystem is mounted here.
+pub(super) fn has_selinux() -> bool {
     /// linux/magic.h
     const SELINUX_MAGIC: u32 = 0xf97c_ff8c;
     let kind = statfs("/sys/fs/selinux").map(|stat| stat.filesystem_type());
@@ -99,9 +104,14 @@ const CONTEXT_TYPE: &str = "run.oci.mount_context_type";
 impl MountLabel {
     /// The label of new filesystems. Without SELinux there is nothing that could look at it, so it is
     /// only a warning.
+    ///
+    /// # Errors
+    ///
+    /// Where the label or its type cannot be one.
     pub fn new(
         label: Option<&str>,
         annotations: &BTreeMap<String, String>,
+        host: &Host,
         warnings: &mut Vec<String>,
     ) -> Result<Option<MountLabel>> {
         let Some(label) = label.filter(|label| !label.is_empty()) else { return Ok(None) };
@@ -111,7 +121,7 @@ impl MountLabel {
             Err(anyhow!("{key:?} is none of context, fscontext, defcontext, rootcontext"))
                 .at(format_args!("annotations[{CONTEXT_TYPE:?}]"))?;
         }
-        if !has_selinux() {
+        if !host.has_selinux() {
             warnings.push("linux.mountLabel: has no effect without SELinux".into());
             return Ok(None);
         }
@@ -132,6 +142,7 @@ impl MountLabel {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::host::Facts;
 
     #[test]
     fn a_context_is_quoted_for_mount_2_alone() {
@@ -144,15 +155,47 @@ mod tests {
     #[test]
     fn nothing_asked_for_is_nothing() {
         let spec = serde_json::from_str(r#"{"cwd":"/","apparmorProfile":"","selinuxLabel":""}"#);
-        assert!(labels(&spec.unwrap()).unwrap().is_empty());
-        let none = MountLabel::new(Some(""), &BTreeMap::new(), &mut Vec::new()).unwrap();
+        let host = Host::from(Facts::ROOT);
+        assert!(labels(&spec.unwrap(), &host).unwrap().is_empty());
+        let none = MountLabel::new(Some(""), &BTreeMap::new(), &host, &mut Vec::new()).unwrap();
         assert_eq!(none, None);
+    }
+
+    #[test]
+    fn a_label_needs_its_module() {
+        let spec = r#"{"cwd":"/","apparmorProfile":"p","selinuxLabel":"u:r:t"}"#;
+        let spec: spec::Process = serde_json::from_str(spec).unwrap();
+        let refused = |facts: Facts| format!("{:#}", labels(&spec, &facts.into()).unwrap_err());
+        let neither = refused(Facts::ROOT);
+        assert!(
+            neither.starts_with("process.apparmorProfile: \"p\" confines nothing"),
+            "{neither}"
+        );
+        let one = Facts { has_apparmor: true, ..Facts::ROOT };
+        assert!(
+            refused(one.clone()).starts_with("process.selinuxLabel: \"u:r:t\" confines nothing")
+        );
+        let both = Facts { has_selinux: true, ..one };
+        assert_eq!(labels(&spec, &both.into()).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_mount_label_without_selinux_is_a_warning() {
+        let of = |facts: Facts| {
+            let mut warnings = Vec::new();
+            let label = MountLabel::new(Some("l"), &BTreeMap::new(), &facts.into(), &mut warnings);
+            (label.unwrap().is_some(), warnings.len())
+        };
+        assert_eq!(of(Facts::ROOT), (false, 1));
+        assert_eq!(of(Facts { has_selinux: true, ..Facts::ROOT }), (true, 0));
     }
 
     #[test]
     fn the_type_of_a_context_is_one_of_four() {
         let annotations = [(CONTEXT_TYPE.to_owned(), "mycontext".to_owned())].into();
-        let error = MountLabel::new(Some("u:r:t"), &annotations, &mut Vec::new()).unwrap_err();
+        let error =
+            MountLabel::new(Some("u:r:t"), &annotations, &Host::from(Facts::ROOT), &mut Vec::new())
+                .unwrap_err();
         let text = format!("{error:#}");
         assert!(text.contains(r#""mycontext" is none of context, fscontext"#), "{text}");
     }

@@ -1,8 +1,10 @@
-//! Decides: the spec becomes validated, resolved, plain data. Reads at most, changes nothing.
-//! If [`Plan::new`] succeeds the config is valid, and nothing after it reads the spec.
+//! Decides: the spec becomes validated, resolved, plain data. Reads at most, changes nothing. What it has
+//! to know of the host it asks a [`Host`], which asks the kernel, once.
+//! If [`Plan::new`] succeeds the config is valid here, and nothing after it reads the spec.
 
 pub mod annotations;
 pub mod bind;
+pub mod cgroup;
 pub mod delegate;
 pub mod destination;
 pub mod device_rules;
@@ -10,6 +12,7 @@ pub mod devices;
 pub mod exec;
 pub mod extra_mounts;
 pub mod hooks;
+pub mod host;
 pub mod id_list;
 pub mod idmap;
 pub mod idmap_option;
@@ -21,35 +24,82 @@ pub mod netdev;
 pub mod overlay;
 pub mod process;
 pub mod rdt;
+pub mod readiness;
 pub mod resources;
+mod rights;
 pub mod rootfs;
 pub mod sched;
 pub mod sysctl;
 pub mod update;
+
+pub use cgroup::CgroupManager;
+pub use host::Host;
+pub use rights::Rights;
 
 use crate::seccomp::Filter;
 use crate::spec::{Place, Spec};
 use anyhow::{Result, anyhow, bail, ensure};
 use hooks::Hooks;
 use namespaces::Namespaces;
+use process::{Activation, Process};
+use rootfs::{RootOptions, Rootfs};
 use std::path::Path;
 use sys::idmap::IdMaps;
-use sys::{cred, namespace};
 
 /// A socket that gets a pidfd of init.
 pub const PIDFD_RECEIVER: &str = "run.oci.pidfd_receiver";
 
+/// What create is to do beside what the config says: the command line, and what brig's caller has given
+/// it.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// What the config's relative paths are relative to; absolute.
+    pub bundle: &'a Path,
+    /// Layers, upper, pivot.
+    pub rootfs: &'a RootOptions,
+    /// Who makes the container's cgroup.
+    pub cgroup_manager: CgroupManager,
+    /// The container may have to do without a cgroup; unless said otherwise, an ordinary user's may.
+    pub rootless: Option<bool>,
+    /// The state directory, where a service manager waits for the container to be ready.
+    pub tells_readiness: Option<&'a Path>,
+    /// Sockets of a service manager's for the process.
+    pub activation: Option<Activation>,
+    /// How many descriptors after those and stderr the process inherits.
+    pub preserve_fds: u32,
+    /// brig itself carries the bytes of the process's terminal, if it gets one.
+    pub carries_terminal: bool,
+}
+
+impl<'a> Request<'a> {
+    /// Nothing but the bundle.
+    pub fn of_bundle(bundle: &'a Path) -> Request<'a> {
+        const NO_OPTIONS: &RootOptions =
+            &RootOptions { layers: Vec::new(), upper: None, no_pivot: false };
+        Request {
+            bundle,
+            rootfs: NO_OPTIONS,
+            cgroup_manager: CgroupManager::default(),
+            rootless: None,
+            tells_readiness: None,
+            activation: None,
+            preserve_fds: 0,
+            carries_terminal: false,
+        }
+    }
+}
+
 /// All that create will do, in plain data.
 #[derive(Debug)]
 pub struct Plan {
-    /// brig has root's rights on the host: it may open mount sources, make cgroups, …
-    pub privileged: bool,
-    /// It may mount where it is: in `unshare --user` alone, root may not.
-    pub may_mount: bool,
+    /// What brig may do.
+    pub rights: Rights,
     /// Root filesystem and mounts.
-    pub rootfs: rootfs::Rootfs,
+    pub rootfs: Rootfs,
     /// What PID 1 is.
-    pub process: process::Process,
+    pub process: Process,
+    /// It gets a socket to tell brig that it is ready.
+    pub tells_readiness: bool,
     /// What exec'd processes have as well.
     pub execution: sched::Execution,
     /// New and joined namespaces.
@@ -68,6 +118,11 @@ pub struct Plan {
     pub hooks: Hooks,
     /// Cgroup limits.
     pub resources: resources::Resources,
+    /// Who makes the cgroup.
+    pub cgroup_manager: CgroupManager,
+    /// Where no cgroup may be made a container that asks for no limit goes without: an ordinary user's,
+    /// who may be root in a user namespace around brig, unless `--rootless` says otherwise.
+    pub goes_without_cgroup: bool,
     /// The host's uid of the user to whom the container's cgroup is given.
     pub cgroup_owner: Option<u32>,
     /// The cgroup below the container's that it is moved into, and whose that is.
@@ -92,65 +147,36 @@ impl Plan {
     pub fn opens_sources(&self) -> bool {
         let id_mapped = self.rootfs.mounts.iter().any(|mount| mount.id_map.is_some());
         let apart = self.process.in_user_namespace || self.rootfs.jail == rootfs::Jail::Chroot;
-        self.may_mount && (apart || id_mapped)
+        self.rights.may_mount && (apart || id_mapped)
     }
 
     /// The child's rights in its user namespace are not those that count on the host, as for limits.
     pub fn only_parent_is_root(&self) -> bool {
-        self.privileged && self.process.in_user_namespace
+        self.rights.privileged && self.process.in_user_namespace
     }
 
     /// Validates in the order of config.json.
-    pub fn new(spec: &Spec, bundle: &Path, options: &rootfs::RootOptions) -> Result<Plan> {
+    ///
+    /// # Errors
+    ///
+    /// Where the config is not valid, or not on this host, with the place in config.json. Nothing has
+    /// happened then.
+    pub fn new(spec: &Spec, request: &Request<'_>, host: &Host) -> Result<Plan> {
         let mut warnings = Vec::new();
         version(&spec.oci_version).at("ociVersion")?;
         annotations::check(spec, &mut warnings)?;
-        let namespaces = Namespaces::new(&spec.linux)?;
-        let user = namespaces.new & libc::CLONE_NEWUSER != 0;
-        let joins_user = namespaces.joined(libc::CLONE_NEWUSER).is_some();
-        let own =
-            spec.process.as_ref().map_or((0, 0), |process| (process.user.uid, process.user.gid));
-        let id_maps = idmap::of_namespace(&spec.linux, user, joins_user, own)?;
+        let namespaces = Namespaces::new(&spec.linux, host)?;
+        let id_maps = idmap::of_namespace(spec, &namespaces, host)?;
         let time_offsets = time_offsets(spec, &namespaces)?;
-        let privileged = cred::is_privileged()?;
         let net_devices = netdev::plan(&spec.linux, &namespaces)?;
-        if !privileged && !net_devices.is_empty() {
-            Err(anyhow!("only root may take network devices from the host"))
-                .at("linux.netDevices")?;
-        }
-        let private = rootfs::Namespaces {
-            // In one that it joins, pivot_root(2) would take the root from under others.
-            mount: namespaces.new & libc::CLONE_NEWNS != 0,
-            cgroup: namespaces.has(libc::CLONE_NEWCGROUP),
-            user: namespaces.has(libc::CLONE_NEWUSER),
-        };
-        let rootfs = rootfs::Rootfs::new(spec, bundle, options, private)?;
+        rights::check_net_devices(&net_devices, host)?;
+        let readiness = request.tells_readiness.and_then(|state| readiness::mount(spec, state));
+        let rootfs = Rootfs::new(spec, request, readiness.as_ref(), &namespaces, host)?;
         warnings.extend_from_slice(&rootfs.warnings);
-        let asks = private.user || rootfs.mounts.iter().any(|mount| mount.id_map.is_some());
-        let may_mount = privileged
-            && (!asks || cred::in_first_user_namespace() || namespace::owns_mount_namespace()?);
-        rootfs.check_hidden_paths(namespaces.has(libc::CLONE_NEWNS))?;
-        for map in rootfs.mounts.iter().filter_map(|mount| mount.id_map.as_ref()) {
-            let whose = map.maps.is_some() || namespaces.has(libc::CLONE_NEWUSER);
-            let why = "needs uidMappings and gidMappings, of the mount or of a user namespace";
-            let check = || {
-                ensure!(whose, why);
-                ensure!(may_mount, "only root may give a mount other ids");
-                Ok(())
-            };
-            check().at(&map.place)?;
-        }
-        let process =
-            spec.process.as_ref().ok_or_else(|| anyhow!("missing: there is nothing to run"));
-        let user = namespaces.has(libc::CLONE_NEWUSER);
-        let mut process = process::Process::new(process.at("process")?, user, &mut warnings)?;
-        let seccomp = spec.linux.seccomp.as_ref();
-        process.filter = Filter::of(seccomp, &spec.annotations, &mut warnings)?;
-        process.keeps_original_groups(&spec.annotations);
-        if process.terminal.is_some() && !private.mount {
-            // It is mounted on /dev/console.
-            Err(anyhow!("needs a new mount namespace in linux.namespaces"))
-                .at("process.terminal")?;
+        let rights = Rights::new(&rootfs, &namespaces, host)?;
+        let mut process = process(spec, request, &namespaces, host, &mut warnings)?;
+        if readiness.is_some() {
+            readiness::add_variable(&mut process.env);
         }
         if namespaces.new & libc::CLONE_NEWUSER != 0 {
             idmap::check_user(&id_maps, &process)?;
@@ -158,53 +184,91 @@ impl Plan {
         namespaces.check_names(spec)?;
         let mut resources = resources::Resources::new(&spec.linux.resources, &mut warnings)?;
         resources.optional = resources::Optional::of(&spec.annotations);
-        let rules = spec.linux.resources.devices.as_deref().unwrap_or_default();
-        let mut notes = Vec::new();
-        if !privileged && !rules.is_empty() {
-            notes.push(
-                "linux.resources.devices: only root's containers can be kept from devices by rules; \
-                 this one can make none, and has the permissions of those that it is given"
-                    .to_owned(),
-            );
-        }
         let rdt = spec.linux.intel_rdt.as_ref().map(rdt::Rdt::new).transpose()?;
         let sysctl = sysctl::plan(spec, &namespaces)?;
-        let hooks = Hooks::new(spec.hooks.as_ref())?;
-        if process.scheduling.forbids_fork() && !hooks.start_container.is_empty() {
-            let why = "SCHED_DEADLINE allows no fork, and so no startContainer hooks, \
-                       without SCHED_FLAG_RESET_ON_FORK";
-            Err(anyhow!(why)).at("process.scheduler")?;
-        }
+        let hooks = hooks(spec, &process)?;
         let user = delegate::user(spec, &namespaces, &id_maps);
-        let user = user.filter(|&owner| privileged && owner != 0);
-        let cgroup_owner = user.filter(|_| delegate::is_writable(spec, &namespaces));
+        let user = user.filter(|&owner| rights.privileged && owner != 0);
         let delegated = delegate::annotated(&spec.annotations)?.map(|path| (path.to_owned(), user));
-        // Go's programs leave out what is empty, others do not: it means the same.
-        let name = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
-        let (hostname, domainname) = (name(&spec.hostname), name(&spec.domainname));
-        Ok(Plan {
-            privileged,
-            may_mount,
+        let plan = Plan {
+            rights,
             rootfs,
             process,
+            tells_readiness: readiness.is_some(),
             execution: sched::Execution::new(&spec.linux)?,
-            namespaces,
             id_maps,
             net_devices,
             time_offsets,
-            hostname,
-            domainname,
+            hostname: given_name(spec.hostname.as_ref()),
+            domainname: given_name(spec.domainname.as_ref()),
             hooks,
-            cgroup_owner,
+            cgroup_manager: request.cgroup_manager,
+            goes_without_cgroup: request.rootless.unwrap_or(!rights.root_of_host),
+            cgroup_owner: user.filter(|_| delegate::is_writable(spec, &namespaces)),
             delegated,
             resources,
             rdt,
             names_cgroup: spec.linux.cgroups_path.as_ref().is_some_and(|path| !path.is_empty()),
             sysctl,
             warnings,
-            notes,
-        })
+            notes: notes(spec, rights),
+            namespaces,
+        };
+        rights::check_namespaces(&plan.namespaces, host)?;
+        cgroup::check(&plan, host)?;
+        Ok(plan)
     }
+}
+
+/// `process`, with what other parts of the config and the request say of it.
+fn process(
+    spec: &Spec,
+    request: &Request<'_>,
+    namespaces: &Namespaces,
+    host: &Host,
+    warnings: &mut Vec<String>,
+) -> Result<Process> {
+    let process = spec.process.as_ref();
+    let process = process.ok_or_else(|| anyhow!("missing: there is nothing to run"));
+    let has_user = namespaces.has(libc::CLONE_NEWUSER);
+    let mut process = Process::new(process.at("process")?, has_user, host, warnings)?;
+    process.filter = Filter::of(spec.linux.seccomp.as_ref(), &spec.annotations, warnings)?;
+    process.keeps_original_groups(&spec.annotations);
+    process.activation.clone_from(&request.activation);
+    let listening = request.activation.as_ref().map_or(0, |activation| activation.count);
+    process.preserved_fds = listening.saturating_add(request.preserve_fds);
+    if let Some(terminal) = &mut process.terminal {
+        terminal.carried = request.carries_terminal;
+        if namespaces.new & libc::CLONE_NEWNS == 0 {
+            // It is mounted on /dev/console.
+            Err(anyhow!("needs a new mount namespace in linux.namespaces"))
+                .at("process.terminal")?;
+        }
+    }
+    Ok(process)
+}
+
+/// `hooks`, all of which can be run for this process.
+fn hooks(spec: &Spec, process: &Process) -> Result<Hooks> {
+    let hooks = Hooks::new(spec.hooks.as_ref())?;
+    if process.scheduling.forbids_fork() && !hooks.start_container.is_empty() {
+        let why = "SCHED_DEADLINE allows no fork, and so no startContainer hooks, \
+                   without SCHED_FLAG_RESET_ON_FORK";
+        Err(anyhow!(why)).at("process.scheduler")?;
+    }
+    Ok(hooks)
+}
+
+/// Go's programs leave out what is empty, others do not: it means the same.
+fn given_name(name: Option<&String>) -> Option<String> {
+    name.filter(|name| !name.is_empty()).cloned()
+}
+
+fn notes(spec: &Spec, rights: Rights) -> Vec<String> {
+    let has_rules = spec.linux.resources.devices.as_ref().is_some_and(|rules| !rules.is_empty());
+    let note = "linux.resources.devices: only root's containers can be kept from devices by rules; \
+                this one can make none, and has the permissions of those that it is given";
+    if has_rules && !rights.privileged { vec![note.to_owned()] } else { Vec::new() }
 }
 
 impl Plan {

@@ -118,7 +118,7 @@ pub struct Param {
 }
 
 /// fsconfig(2) takes no longer values.
-const LONGEST_VALUE: usize = 255;
+const MAX_VALUE: usize = 255;
 
 impl Mount {
     /// Plans `mounts[index]`.
@@ -263,7 +263,7 @@ fn filesystem(
         let comma = |text: &CString| text.as_bytes().contains(&b',');
         let value = param.value.as_ref();
         comma(&param.key)
-            || value.is_some_and(|value| comma(value) || value.as_bytes().len() > LONGEST_VALUE)
+            || value.is_some_and(|value| comma(value) || value.as_bytes().len() > MAX_VALUE)
     };
     let by_mount_2 = options.flags & MS_I_VERSION != 0 || params.iter().any(long);
     let read_only = options.all_set() & MOUNT_ATTR_RDONLY != 0;

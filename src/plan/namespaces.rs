@@ -1,5 +1,6 @@
 //! Which namespaces the container gets: new, joined by path, or the runtime's own.
 
+use super::Host;
 use crate::spec::{Linux, Place, Spec};
 use anyhow::{Result, ensure};
 use oci_spec::runtime::LinuxNamespaceType as Type;
@@ -12,6 +13,22 @@ pub struct Namespaces {
     pub new: libc::c_int,
     /// Existing ones.
     pub join: Vec<Join>,
+    /// How the container's process gets into them.
+    pub strategy: Strategy,
+}
+
+/// How the container's process gets into its namespaces.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Strategy {
+    /// One clone. A pid namespace is joined by the parent, since that takes effect for children only;
+    /// all others by the child.
+    #[default]
+    Direct,
+    /// A process in between joins all, clones, and is gone: only with the rights of the user
+    /// namespace that is joined can more be made in it, and only without those of a new one can
+    /// others be joined. The parent can do neither: it could not go back. Nor could it go back to its
+    /// pid namespace, where it is root of a user namespace only (podman of an ordinary user).
+    Relay,
 }
 
 /// A namespace to join.
@@ -27,7 +44,11 @@ pub struct Join {
 
 impl Namespaces {
     /// Reads `linux.namespaces`.
-    pub fn new(linux: &Linux) -> Result<Self> {
+    ///
+    /// # Errors
+    ///
+    /// Where a kind is named twice, or a path is not absolute.
+    pub fn new(linux: &Linux, host: &Host) -> Result<Self> {
         let mut plan = Namespaces::default();
         for (i, namespace) in linux.namespaces.iter().enumerate() {
             let place = format!("linux.namespaces[{i}]");
@@ -46,7 +67,23 @@ impl Namespaces {
                 _ => plan.new |= kind,
             }
         }
+        plan.strategy = plan.simplest_strategy(host);
         Ok(plan)
+    }
+
+    /// The simplest that the kernel allows with brig's rights.
+    fn simplest_strategy(&self, host: &Host) -> Strategy {
+        let new_user = self.new & libc::CLONE_NEWUSER != 0;
+        let joins_user = self.joined(libc::CLONE_NEWUSER).is_some();
+        let joins_pid = self.joined(libc::CLONE_NEWPID).is_some();
+        if joins_user
+            || new_user && !self.join.is_empty()
+            || joins_pid && !host.in_first_user_namespace()
+        {
+            Strategy::Relay
+        } else {
+            Strategy::Direct
+        }
     }
 
     /// The container does not share this kind with the runtime, as far as the config tells.
@@ -129,9 +166,14 @@ pub fn file(kind: libc::c_int) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::host::Facts;
+
+    fn plan_on(json: &str, facts: Facts) -> Result<Namespaces> {
+        Namespaces::new(&serde_json::from_str(json).unwrap(), &facts.into())
+    }
 
     fn plan(json: &str) -> Result<Namespaces> {
-        Namespaces::new(&serde_json::from_str(json).unwrap())
+        plan_on(json, Facts::ROOT)
     }
 
     #[test]
@@ -146,5 +188,22 @@ mod tests {
     fn an_empty_path_is_a_new_namespace() {
         let plan = plan(r#"{"namespaces":[{"type":"network","path":""}]}"#).unwrap();
         assert_eq!((plan.new, plan.join.len()), (libc::CLONE_NEWNET, 0));
+    }
+
+    #[test]
+    fn the_relay_is_only_for_user_namespaces() {
+        let strategy = |json: &str| plan(json).unwrap().strategy;
+        let joined = r#"{"type":"network","path":"/n"},{"type":"pid","path":"/p"}"#;
+        assert_eq!(strategy(&format!(r#"{{"namespaces":[{joined}]}}"#)), Strategy::Direct);
+        assert_eq!(
+            strategy(r#"{"namespaces":[{"type":"user"},{"type":"pid"}]}"#),
+            Strategy::Direct
+        );
+        let both = format!(r#"{{"namespaces":[{{"type":"user"}},{joined}]}}"#);
+        assert_eq!(strategy(&both), Strategy::Relay);
+        assert_eq!(strategy(r#"{"namespaces":[{"type":"user","path":"/u"}]}"#), Strategy::Relay);
+        let confined = Facts { in_first_user_namespace: false, ..Facts::ROOT };
+        let pid = plan_on(&format!(r#"{{"namespaces":[{joined}]}}"#), confined).unwrap();
+        assert_eq!(pid.strategy, Strategy::Relay);
     }
 }

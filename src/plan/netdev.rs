@@ -23,6 +23,10 @@ impl NetDevice {
 }
 
 /// Reads `linux.netDevices`.
+///
+/// # Errors
+///
+/// Where a device cannot have the name, or there is nowhere to move it.
 pub fn plan(linux: &spec::Linux, namespaces: &Namespaces) -> Result<Vec<NetDevice>> {
     let mut devices: Vec<NetDevice> = Vec::with_capacity(linux.net_devices.len());
     if !linux.net_devices.is_empty() && !namespaces.has(libc::CLONE_NEWNET) {

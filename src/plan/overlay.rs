@@ -1,5 +1,6 @@
 //! A root filesystem made of layers: which, and where the container's writes go.
 
+use super::Host;
 use super::mounts::{c_string, clean};
 use super::resources::Optional;
 use super::rootfs::RootOptions;
@@ -9,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use std::ffi::{CString, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-use sys::cred;
 
 /// A root filesystem made of layers.
 #[derive(Debug)]
@@ -106,7 +106,7 @@ pub const IMAGE: &str = "run.brig.image";
 pub const ANNOTATIONS: [&str; 6] = [LAYERS, UPPER, WORK, IDMAP, IMAGE, Optional::ANNOTATION];
 
 /// overlayfs's `OVL_MAX_STACK`.
-const MOST_LAYERS: usize = 500;
+const MAX_LAYERS: usize = 500;
 
 /// Reads the annotations and the flags, which go before them.
 /// `user`: the container gets a new user namespace, or joins one.
@@ -115,6 +115,7 @@ pub fn plan(
     bundle: &Path,
     options: &RootOptions,
     user: bool,
+    host: &Host,
 ) -> Result<Option<Overlay>> {
     let annotations = &spec.annotations;
     for name in annotations.keys().filter(|name| name.starts_with(PREFIX)) {
@@ -152,7 +153,7 @@ pub fn plan(
         Some("container") => user,
         Some(_) => Origin::Annotation(IDMAP).with_origin(Err(anyhow!("is not \"container\"")))?,
     };
-    let user_attributes = user || !cred::in_first_user_namespace();
+    let user_attributes = user || !host.in_first_user_namespace();
     Ok(Some(Overlay { layers, upper, user_attributes, id_mapped, layers_from, upper_from }))
 }
 
@@ -177,7 +178,7 @@ fn split_layers(list: &str) -> Vec<PathBuf> {
 }
 
 fn absolute(layers: &[PathBuf], bundle: &Path, from: Origin) -> Result<Vec<CString>> {
-    ensure!(layers.len() <= MOST_LAYERS, "{} layers: overlayfs takes {MOST_LAYERS}", layers.len());
+    ensure!(layers.len() <= MAX_LAYERS, "{} layers: overlayfs takes {MAX_LAYERS}", layers.len());
     let one = |layer: &PathBuf| -> Result<CString> {
         ensure!(!layer.as_os_str().is_empty(), "a layer without a name");
         host_path(layer, bundle, from)
@@ -255,10 +256,17 @@ fn check_size(size: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::host::Facts;
 
     fn overlay(annotations: &str, options: &RootOptions) -> Result<Option<Overlay>> {
         let spec = format!(r#"{{"ociVersion":"1.3.0","annotations":{annotations}}}"#);
-        plan(&serde_json::from_str(&spec).unwrap(), Path::new("/bundle"), options, false)
+        plan(
+            &serde_json::from_str(&spec).unwrap(),
+            Path::new("/bundle"),
+            options,
+            false,
+            &Host::from(Facts::ROOT),
+        )
     }
 
     fn error(annotations: &str) -> String {

@@ -1,5 +1,6 @@
 //! What PID 1 is and what it may do.
 
+use super::Host;
 use super::lsm::{self, Label};
 use super::sched::Scheduling;
 use crate::seccomp::Filter;
@@ -60,7 +61,7 @@ pub struct Process {
 }
 
 /// Sockets that brig was activated with, sd_listen_fds(3).
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Activation {
     /// How many, from descriptor 3 on.
     pub count: u32,
@@ -108,6 +109,7 @@ impl Process {
     pub fn new(
         spec: &spec::Process,
         in_user_namespace: bool,
+        host: &Host,
         warnings: &mut Vec<String>,
     ) -> Result<Self> {
         let args = cstrings("process.args", &spec.args)?;
@@ -140,12 +142,13 @@ impl Process {
             capabilities: Capabilities::new(
                 spec.capabilities.as_ref(),
                 in_user_namespace,
+                host,
                 warnings,
             )?,
             no_new_privileges: spec.no_new_privileges,
             in_user_namespace,
-            labels: lsm::labels(spec)?,
-            keeps_groups: in_user_namespace || !cred::in_first_user_namespace(),
+            labels: lsm::labels(spec, host)?,
+            keeps_groups: in_user_namespace || !host.in_first_user_namespace(),
             original_groups: false,
             filter: None,
             preserved_fds: 0,
@@ -284,11 +287,12 @@ impl Capabilities {
     fn new(
         spec: Option<&spec::Capabilities>,
         in_user_namespace: bool,
+        host: &Host,
         warnings: &mut Vec<String>,
     ) -> Result<Self> {
         let Some(spec) = spec else { return Ok(Capabilities::default()) };
         // Whoever enters a user namespace has all of its capabilities.
-        let own = if in_user_namespace { u64::MAX } else { cred::capget()?.permitted };
+        let own = if in_user_namespace { u64::MAX } else { host.capabilities()?.permitted };
         let mut read = |field: &str, names: &[String]| -> u64 {
             let mut set = 0;
             for (i, name) in names.iter().enumerate() {

@@ -5,13 +5,15 @@ use super::devices::{self, Device};
 use super::lsm::MountLabel;
 use super::mount_options::{self, Step};
 use super::mounts::{Kind, Mount, Setting, c_string, clean};
+use super::namespaces::Namespaces;
 use super::overlay::{self, Overlay};
+use super::{Host, Request};
 use crate::spec::{self, Place, Spec};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use libc::{MS_PRIVATE, MS_SHARED, MS_SLAVE};
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use sys::mount::Attr;
 
 /// What the command line says about the root filesystem.
@@ -23,17 +25,6 @@ pub struct RootOptions {
     pub upper: Option<String>,
     /// `--no-pivot`: chroot(2) instead of pivot_root(2).
     pub no_pivot: bool,
-}
-
-/// What the root filesystem depends on of the container's namespaces.
-#[derive(Debug, Clone, Copy)]
-pub struct Namespaces {
-    /// The container gets a new mount namespace.
-    pub mount: bool,
-    /// The container gets a new cgroup namespace, or joins one.
-    pub cgroup: bool,
-    /// The container gets a new user namespace, or joins one.
-    pub user: bool,
 }
 
 /// The root filesystem.
@@ -95,26 +86,36 @@ pub struct Propagation {
 
 impl Rootfs {
     /// Plans the root filesystem.
+    ///
+    /// # Errors
+    ///
+    /// Where the config asks for what cannot be, or not with these namespaces.
     pub fn new(
         spec: &Spec,
-        bundle: &Path,
-        options: &RootOptions,
-        namespaces: Namespaces,
+        request: &Request<'_>,
+        readiness: Option<&spec::Mount>,
+        namespaces: &Namespaces,
+        host: &Host,
     ) -> Result<Self> {
+        let (bundle, options) = (request.bundle, request.rootfs);
+        let has_user = namespaces.has(libc::CLONE_NEWUSER);
+        // In one that it joins, pivot_root(2) would take the root from under others.
+        let new_mount = namespaces.new & libc::CLONE_NEWNS != 0;
         let linux = &spec.linux;
         let mut warnings = Vec::new();
         let label = linux.mount_label.as_deref();
-        let label = MountLabel::new(label, &spec.annotations, &mut warnings)?;
+        let label = MountLabel::new(label, &spec.annotations, host, &mut warnings)?;
         let root = spec.root.as_ref().context("missing").at("root")?;
         if root.path.as_os_str().is_empty() {
             Err(anyhow!("is empty")).at("root.path")?;
         }
         let propagation = propagation(linux.rootfs_propagation.as_deref(), options.no_pivot);
         let propagation = propagation.at("linux.rootfsPropagation")?;
-        let setting = Setting::new(spec, bundle, propagation.sources, namespaces.user);
+        let setting = Setting::new(spec, bundle, propagation.sources, has_user);
         let mounts = spec
             .mounts
             .iter()
+            .chain(readiness)
             .enumerate()
             .map(|(index, mount)| Mount::new(index, mount, &setting, &mut warnings));
         let mut mounts = mounts.collect::<Result<Vec<_>>>()?;
@@ -125,13 +126,13 @@ impl Rootfs {
         let mut rootfs = Rootfs {
             path: bundle.join(&root.path),
             readonly: root.readonly,
-            jail: jail(namespaces.mount, options.no_pivot),
+            jail: jail(new_mount, options.no_pivot),
             propagation,
-            overlay: overlay::plan(spec, bundle, options, namespaces.user)?,
+            overlay: overlay::plan(spec, bundle, options, has_user, host)?,
             own_dev,
             devices: devices::plan(linux.devices.as_deref().unwrap_or_default(), own_dev)?,
             mounts,
-            cgroup_namespace: namespaces.cgroup,
+            cgroup_namespace: namespaces.has(libc::CLONE_NEWCGROUP),
             masked: paths(&linux.masked_paths, "linux.maskedPaths")?,
             readonly_paths: paths(&linux.readonly_paths, "linux.readonlyPaths")?,
             label,
@@ -246,23 +247,27 @@ fn paths(paths: &[PathBuf], place: &str) -> Result<Vec<CString>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::host::Facts;
+    use std::path::Path;
 
-    const NEW: Namespaces = Namespaces { mount: true, cgroup: true, user: false };
-    const NONE: Namespaces = Namespaces { mount: false, cgroup: false, user: false };
+    const NEW: libc::c_int = libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP;
+    const NONE: libc::c_int = 0;
 
-    fn plan(rest: &str, namespaces: Namespaces, no_pivot: bool) -> Result<Rootfs> {
+    fn plan(rest: &str, new: libc::c_int, no_pivot: bool) -> Result<Rootfs> {
         let spec = format!(r#"{{"ociVersion":"1.3.0","root":{{"path":"r"}}{rest}}}"#);
         let options = RootOptions { no_pivot, ..RootOptions::default() };
-        Rootfs::new(&serde_json::from_str(&spec).unwrap(), Path::new("/b"), &options, namespaces)
+        let (spec, host) = (serde_json::from_str(&spec).unwrap(), Host::from(Facts::ROOT));
+        let request = Request { rootfs: &options, ..Request::of_bundle(Path::new("/b")) };
+        Rootfs::new(&spec, &request, None, &Namespaces { new, ..Namespaces::default() }, &host)
     }
 
-    fn error(rest: &str, namespaces: Namespaces, no_pivot: bool) -> String {
-        format!("{:#}", plan(rest, namespaces, no_pivot).unwrap_err())
+    fn error(rest: &str, new: libc::c_int, no_pivot: bool) -> String {
+        format!("{:#}", plan(rest, new, no_pivot).unwrap_err())
     }
 
     #[test]
     fn the_jail_depends_on_the_mount_namespace() {
-        let jail = |namespaces, no_pivot| plan("", namespaces, no_pivot).unwrap().jail;
+        let jail = |new, no_pivot| plan("", new, no_pivot).unwrap().jail;
         assert_eq!(jail(NEW, false), Jail::Pivot);
         assert_eq!(jail(NEW, true), Jail::Move);
         assert_eq!(jail(NONE, false), Jail::Chroot);

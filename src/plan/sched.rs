@@ -158,12 +158,12 @@ fn io_priority(spec: &spec::IoPriority) -> Result<u16> {
 
 impl Affinity {
     fn new(spec: Option<&spec::ExecAffinity>) -> Result<Self> {
-        /// CPUs: the most that Linux can be built for.
-        const MOST: usize = 8192;
+        /// The most that Linux can be built for.
+        const MAX_CPUS: usize = 8192;
         let Some(spec) = spec else { return Ok(Affinity::default()) };
         let read = |list: &Option<String>, field| {
             let list = list.as_deref().filter(|list| !list.is_empty());
-            let cpus = list.map(|list| numbers(list, MOST, "CPUs"));
+            let cpus = list.map(|list| numbers(list, MAX_CPUS, "CPUs"));
             cpus.transpose().at(format!("process.execCPUAffinity.{field}"))
         };
         Ok(Affinity { initial: read(&spec.initial, "initial")?, last: read(&spec.last, "final")? })
@@ -206,7 +206,7 @@ impl Execution {
 fn memory_policy(spec: &spec::MemoryPolicy) -> Result<MemoryPolicy> {
     const BOTH: u64 = 1 << 14 | 1 << 15;
     /// Memory nodes: set_mempolicy(2) reads no more than a page of bits, whatever the kernel has.
-    const MOST: usize = 4096 * 8;
+    const MAX_NODES: usize = 4096 * 8;
     let mode = named(&MEMORY_MODES, &spec.mode, "mode").at("linux.memoryPolicy.mode")?;
     let flags = bits(&MEMORY_FLAGS, &spec.flags, "linux.memoryPolicy.flags")?;
     if flags & BOTH == BOTH {
@@ -215,7 +215,7 @@ fn memory_policy(spec: &spec::MemoryPolicy) -> Result<MemoryPolicy> {
     }
     let list = spec.nodes.as_deref().map(str::trim).filter(|list| !list.is_empty());
     let check = || {
-        let nodes = list.map(|list| numbers(list, MOST, "memory nodes")).transpose()?;
+        let nodes = list.map(|list| numbers(list, MAX_NODES, "memory nodes")).transpose()?;
         match spec.mode.as_str() {
             "MPOL_DEFAULT" | "MPOL_LOCAL" => ensure!(nodes.is_none(), "{} has none", spec.mode),
             "MPOL_PREFERRED" => {}

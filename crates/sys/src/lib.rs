@@ -9,6 +9,7 @@ pub mod cred;
 mod error;
 pub mod fd;
 pub mod file;
+pub mod hierarchy;
 pub mod idmap;
 pub mod keyring;
 pub mod memory;

@@ -1,7 +1,7 @@
 //! `--security-opt`.
 
 use super::{Change, file};
-use crate::plan::lsm::has_apparmor;
+use crate::plan;
 use crate::seccomp::NATIVE;
 use anyhow::{Context, Result, bail, ensure};
 use oci_seccomp::docker::{self, Target};
@@ -33,7 +33,7 @@ pub fn option(change: &mut Change<'_>, text: &str) -> Result<()> {
         ("mask", paths) if !paths.is_empty() => mask(change, paths)?,
         ("unmask", paths) if !paths.is_empty() => unmask(change, paths)?,
         // Where there is no AppArmor nothing is confined by it.
-        ("apparmor", "unconfined") if !has_apparmor() => {}
+        ("apparmor", "unconfined") if !plan::Host::default().has_apparmor() => {}
         ("apparmor", profile) if !profile.is_empty() => {
             change.config["process"]["apparmorProfile"] = profile.into();
         }

@@ -11,7 +11,7 @@
 //! until it is ready, and then tells the service manager whom to watch instead of brig.
 
 use super::forwarded;
-use crate::spec::{Mount, Spec};
+use crate::plan::readiness::{DIRECTORY, SOCKET};
 use crate::state::Dir;
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{OFlag, openat};
@@ -23,17 +23,10 @@ use nix::sys::socket::{
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, mkdirat, umask};
 use nix::sys::time::TimeVal;
 use nix::unistd::{UnlinkatFlags, unlinkat};
-use oci_spec::runtime::LinuxNamespaceType;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use sys::Errno;
 use sys::socket::address_in;
-
-/// Below the state directory; mounted in the container on [`TARGET`].
-pub const DIRECTORY: &str = "notify";
-const TARGET: &str = "/run/notify";
-const SOCKET: &str = "notify.sock";
 
 /// The service manager's socket.
 pub struct Manager(UnixAddr);
@@ -54,28 +47,7 @@ impl Manager {
     }
 }
 
-/// Adds to the config what the container needs to talk to a socket in the state directory `state`;
-/// false where nothing can be mounted for it.
-pub fn add_to(spec: &mut Spec, state: &Path) -> bool {
-    let mut namespaces = spec.linux.namespaces.iter();
-    let own = |typ, path: &Option<_>| typ == LinuxNamespaceType::Mount && path.is_none();
-    if !namespaces.any(|namespace| own(namespace.typ(), namespace.path())) {
-        return false;
-    }
-    let options = ["bind", "nosuid", "noexec", "nodev", "ro"];
-    spec.mounts.push(Mount {
-        destination: TARGET.into(),
-        source: Some(state.join(DIRECTORY)),
-        options: options.map(String::from).to_vec(),
-        ..Mount::default()
-    });
-    if let Some(process) = &mut spec.process {
-        process.env.push(format!("NOTIFY_SOCKET={TARGET}/{SOCKET}"));
-    }
-    true
-}
-
-/// Makes the directory that [`add_to`] mounts.
+/// Makes the directory that the plan has mounted in the container.
 pub fn make_directory(dir: &Dir) -> Result<()> {
     // The container's user has to get in, whatever umask brig was called with.
     let mode = Mode::from_bits_truncate(0o755);
@@ -220,23 +192,5 @@ mod tests {
         assert_eq!(of(b"WATCHDOG=1"), ("WATCHDOG=1\n".into(), false));
         assert_eq!(of(b"READY=0\n\n"), ("READY=0\n".into(), false));
         assert_eq!(of(b"MAINPID=1\n\xff"), (String::new(), false));
-    }
-
-    #[test]
-    fn the_directory_is_mounted_where_something_can_be_mounted() {
-        let add = |namespaces: &str| {
-            let text = format!(
-                r#"{{"ociVersion":"1.3.0","process":{{"cwd":"/"}},
-                    "linux":{{"namespaces":{namespaces}}}}}"#
-            );
-            let mut spec: Spec = serde_json::from_str(&text).unwrap();
-            (add_to(&mut spec, Path::new("/run/brig/x")), spec)
-        };
-        let (added, spec) = add(r#"[{"type":"mount"}]"#);
-        assert!(added);
-        assert_eq!(spec.mounts[0].source.as_deref(), Some(Path::new("/run/brig/x/notify")));
-        assert_eq!(spec.process.unwrap().env, ["NOTIFY_SOCKET=/run/notify/notify.sock"]);
-        let (added, spec) = add(r#"[{"type":"mount","path":"/proc/1/ns/mnt"}]"#);
-        assert!(!added && spec.mounts.is_empty());
     }
 }

@@ -2,18 +2,16 @@
 
 use crate::cgroup::{Cgroup, Scope, Version};
 use crate::deadline;
-use crate::launch::create::{Driver, Options};
 use crate::launch::protocol::{Channel, Message};
 use crate::log::Log;
-use crate::plan::mounts::Kind;
 use crate::plan::resources::Optional;
-use crate::plan::{Plan, delegate};
+use crate::plan::{CgroupManager, Host, Plan, delegate};
 use crate::spec::{Place, Spec};
 use crate::state::State;
 use crate::systemd::{Asked, Instance};
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use std::time::Instant;
-use sys::{cred, describe};
+use sys::describe;
 
 /// What is known of it before anything is made.
 pub struct Groups {
@@ -25,48 +23,27 @@ pub struct Groups {
     pub scope: Option<Scope>,
 }
 
-/// Looks only, and connects to systemd.
-pub fn locate(options: &Options, spec: &Spec, plan: &Plan, log: &mut Log) -> Result<Groups> {
+/// Looks only, and connects to systemd. `id`: the container's, of which its own directory has its name.
+///
+/// # Errors
+///
+/// Where cgroups.path cannot be one, somebody is in that cgroup, or systemd is not there.
+pub fn locate(id: &str, spec: &Spec, plan: &Plan, host: Host, log: &mut Log) -> Result<Groups> {
     let path = spec.linux.cgroups_path.as_deref();
-    let found = find(options, spec, plan, path, log)?;
-    if plan.delegated.is_some()
-        && (found.cgroup.version != Version::V2 || options.driver == Driver::Disabled)
-    {
-        Err(anyhow!("needs a cgroup on a host with cgroup v2 alone"))
-            .at(format_args!("annotations[{:?}]", delegate::ANNOTATION))?;
-    }
-    Ok(found)
-}
-
-fn find(
-    options: &Options,
-    spec: &Spec,
-    plan: &Plan,
-    path: Option<&str>,
-    log: &mut Log,
-) -> Result<Groups> {
-    match options.driver {
-        Driver::Cgroupfs => {
-            let cgroup = Cgroup::locate(path, &options.id)?;
+    match plan.cgroup_manager {
+        CgroupManager::Cgroupfs => {
+            let cgroup = Cgroup::locate(host.into_hierarchies()?, path, id)?;
             Ok(Groups { cgroup, view: None, scope: None })
         }
-        Driver::Systemd => {
-            let ordinary = may_do_without(options, plan);
+        CgroupManager::Systemd => {
+            let ordinary = plan.goes_without_cgroup;
             let instance = if ordinary { Instance::User } else { Instance::System };
-            let asked = Asked::new(path, &options.id, &spec.annotations, instance)?;
-            let (cgroup, scope) = Cgroup::of_unit(asked)?;
-            if plan.opens_sources() && shows_directories(plan, &cgroup) {
-                let why = "with systemd on cgroup v1 this needs a cgroup namespace";
-                Err(anyhow!(why)).at("linux.namespaces")?;
-            }
+            let asked = Asked::new(path, id, &spec.annotations, instance)?;
+            let (cgroup, scope) = Cgroup::of_unit(host.into_hierarchies()?, asked)?;
             let view = Some(scope.prospect(cgroup.version));
             Ok(Groups { cgroup, view, scope: Some(scope) })
         }
-        Driver::Disabled => {
-            if !plan.resources.sets_no_limit() {
-                let why = "--cgroup-manager=disabled: there is no cgroup that could limit anything";
-                Err(anyhow!(why)).at("linux.resources")?;
-            }
+        CgroupManager::Disabled => {
             if spec.linux.resources.devices.as_ref().is_some_and(|rules| !rules.is_empty()) {
                 log.warn(
                     "linux.resources.devices: not in force, for there is no cgroup \
@@ -95,17 +72,9 @@ pub fn create(cgroup: &mut Cgroup, plan: &Plan, log: &mut Log) -> Result<()> {
     done
 }
 
-/// Where no cgroup may be made a container that asks for no limit goes without: an ordinary user's, who
-/// may be root in a user namespace around brig, unless `--rootless` says otherwise.
-pub fn may_do_without(options: &Options, plan: &Plan) -> bool {
-    let ordinary = || !plan.privileged || !cred::in_first_user_namespace();
-    options.rootless.unwrap_or_else(ordinary)
-}
-
 /// A cgroup mount is bind mounts of the container's own directories: v1 without a cgroup namespace.
 pub fn shows_directories(plan: &Plan, cgroup: &Cgroup) -> bool {
-    let mounts = || plan.rootfs.mounts.iter().any(|mount| matches!(mount.kind, Kind::Cgroup(_)));
-    cgroup.version != Version::V2 && !plan.rootfs.cgroup_namespace && mounts()
+    cgroup.version != Version::V2 && plan.shows_own_cgroups()
 }
 
 /// Moves init to where the annotation wants it.

@@ -1,11 +1,8 @@
 //! What can stand in an ordinary user's way, in words that say how to get it out of there. Nothing is
 //! decided here: the kernel has refused something already.
 
-use crate::plan::Plan;
-use crate::plan::namespaces::name;
 use crate::process::{passwd, subids};
-use crate::spec::Place;
-use anyhow::{Error, Result, anyhow};
+use anyhow::Error;
 use nix::unistd::geteuid;
 use sys::idmap::IdMap;
 use sys::{Errno, describe};
@@ -107,25 +104,6 @@ fn shown(granted: &[(u32, u32)]) -> String {
 fn no_new_privileges() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     status.lines().any(|line| line == "NoNewPrivs:\t1")
-}
-
-/// What every container of an ordinary user's needs.
-pub const NO_RIGHTS: &str = "an ordinary user's container needs a user namespace: `brig spec --rootless` \
-     writes such a config";
-
-/// setns(2) wants CAP_SYS_ADMIN also in the user namespace of the caller: an ordinary user has it only
-/// after joining one.
-pub fn check_joins(plan: &Plan) -> Result<()> {
-    let namespaces = &plan.namespaces;
-    let refused = !plan.privileged && namespaces.joined(libc::CLONE_NEWUSER).is_none();
-    match namespaces.join.first().filter(|_| refused) {
-        Some(join) => Err(anyhow!(
-            "an ordinary user can join a {} namespace only together with the user namespace that owns it",
-            name(join.kind)
-        ))
-        .at(&join.place),
-        None => Ok(()),
-    }
 }
 
 /// What limits need.

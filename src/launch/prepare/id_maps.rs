@@ -40,7 +40,7 @@ pub fn of_plan(plan: &Plan, joined: &[Joined]) -> Result<Users> {
         _ => None,
     };
     let makes_devices = plan.only_parent_is_root()
-        && cred::in_first_user_namespace()
+        && plan.rights.root_of_host
         && rootfs::host_lacks_any(&plan.rootfs);
     let devices = makes_devices.then(|| of_container(plan, joined)).transpose()?;
     Ok(Users { mounts: of_mounts(plan, joined)?, layers, devices })

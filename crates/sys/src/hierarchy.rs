@@ -3,12 +3,12 @@
 //!
 //! A host can have thousands of mounts: nothing is allocated for one that is none of ours.
 
+use crate::mountinfo::{Mount, mounts};
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
-use sys::mountinfo::{Mount, mounts};
 
 /// One mounted cgroup hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,14 +54,34 @@ const V1_CONTROLLERS: [&str; 14] = [
     "misc",
 ];
 
-/// Reads the host's hierarchies; an error when there are none.
-pub fn detect() -> Result<(Version, Vec<Hierarchy>)> {
+/// The hierarchies of the host; at least one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hierarchies {
+    /// Which versions of cgroups they make.
+    pub version: Version,
+    /// Each once, in the order of mountinfo.
+    pub mounted: Vec<Hierarchy>,
+}
+
+impl Hierarchies {
+    /// The cgroup2 among them.
+    pub fn unified(&self) -> Option<&Hierarchy> {
+        self.mounted.iter().find(|hierarchy| hierarchy.controllers.is_empty())
+    }
+}
+
+/// Reads the host's hierarchies.
+///
+/// # Errors
+///
+/// Where there are none.
+pub fn detect() -> Result<Hierarchies> {
     let mountinfo = read("/proc/self/mountinfo".as_ref())?;
-    let hierarchies = hierarchies(&mountinfo);
-    let version = version(&hierarchies).context(
+    let mounted = hierarchies(&mountinfo);
+    let version = version(&mounted).context(
         "no cgroup hierarchy is mounted (see mount -t cgroup2; brig mounts none itself)",
     )?;
-    Ok((version, hierarchies))
+    Ok(Hierarchies { version, mounted })
 }
 
 /// Which version of cgroups these hierarchies make, if there are any.

@@ -41,4 +41,5 @@ pub mod seal;
 pub mod seccomp;
 pub mod spec;
 pub mod state;
+pub mod suggest;
 pub mod systemd;

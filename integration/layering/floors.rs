@@ -17,7 +17,7 @@ pub const FLOORS: &[&[&str]] = &[
     // An error has a place in config.json.
     &["fault", "log"],
     &["spec"],
-    &["deadline"],
+    &["deadline", "suggest"],
 ];
 
 /// Imports that climb.

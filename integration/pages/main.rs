@@ -12,26 +12,67 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What clap does not know, at the end of brig(8).
-const MORE: &str = include_str!("brig.8.more");
+mod texts;
+
+/// A page: synopsis and options are clap's, the rest is of [`texts`].
+fn page(command: &clap::Command, man: &Man) -> std::io::Result<Vec<u8>> {
+    let name = command.get_name();
+    let mut page = Vec::new();
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    section(&mut page, "DESCRIPTION", texts::description(name));
+    man.render_options_section(&mut page)?;
+    if name == "brig" {
+        man.render_subcommands_section(&mut page)?;
+    }
+    let examples = command.get_after_help().unwrap().to_string();
+    let examples: Vec<_> = examples.lines().skip(1).map(str::trim).collect();
+    let lines: String = examples.iter().map(|line| format!("# {}\n", escaped(line))).collect();
+    page.extend(format!(".SH EXAMPLES\n.nf\n.RS\n{lines}.RE\n.fi\n").as_bytes());
+    section(&mut page, "EXIT STATUS", texts::exit_status(name));
+    let more = if name == "brig" { texts::MORE } else { &[] };
+    for (title, terms) in more {
+        page.extend(format!(".SH {title}\n").as_bytes());
+        for (term, meaning) in *terms {
+            page.extend(
+                format!(".TP\n\\fB{}\\fR\n{}\n", escaped(term), escaped(meaning)).as_bytes(),
+            );
+        }
+    }
+    let see = match name {
+        "brig" => "podman(1), docker(1), containers.conf(5), cgroups(7), namespaces(7)",
+        _ => "brig(8)",
+    };
+    section(&mut page, "SEE ALSO", see);
+    Ok(page)
+}
+
+fn section(page: &mut Vec<u8>, title: &str, text: &str) {
+    page.extend(format!(".SH \"{title}\"\n").as_bytes());
+    let paragraphs: Vec<_> = text.split("\n\n").map(escaped).collect();
+    page.extend(format!("{}\n", paragraphs.join("\n.PP\n")).as_bytes());
+}
+
+/// `code` becomes bold; what means something to roff does no longer.
+fn escaped(text: &str) -> String {
+    let text = text.replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\(aq");
+    let parts = text.split('`').enumerate();
+    let parts =
+        parts.map(|(i, part)| if i % 2 == 1 { format!("\\fB{part}\\fR") } else { part.to_owned() });
+    parts.collect()
+}
 
 fn pages() -> BTreeMap<String, Vec<u8>> {
     let mut brig = brig::cli::definition();
     brig.build();
-    let mut pages = BTreeMap::new();
-    for command in std::iter::once(&brig).chain(brig.get_subcommands()) {
+    let of = |command: &clap::Command| {
         let version = concat!("brig ", env!("CARGO_PKG_VERSION"));
         let man = Man::new(command.clone()).section("8").source(version).manual("brig");
-        let mut text = Vec::new();
-        man.render(&mut text).unwrap();
-        let more = if command.get_name() == "brig" { MORE } else { SEE_BRIG };
-        text.extend_from_slice(more.as_bytes());
-        pages.insert(format!("man/{}", man.get_filename()), text);
-    }
-    pages
+        (format!("man/{}", man.get_filename()), page(command, &man).unwrap())
+    };
+    std::iter::once(&brig).chain(brig.get_subcommands()).map(of).collect()
 }
-
-const SEE_BRIG: &str = ".SH \"SEE ALSO\"\n\\fBbrig\\fR(8)\n";
 
 fn completions() -> BTreeMap<String, Vec<u8>> {
     let shells = [(Shell::Bash, "brig.bash"), (Shell::Zsh, "_brig"), (Shell::Fish, "brig.fish")];

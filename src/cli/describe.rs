@@ -2,6 +2,7 @@
 
 mod image;
 
+use super::examples::examples;
 use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser, ValueParser};
 use clap::{Arg, ArgAction, value_parser};
 use image::{arguments, image_flags, platform};
@@ -37,71 +38,73 @@ pub(super) const GLOBAL_VALUES: &[&str] = &[
 /// brig itself, without its commands.
 pub(super) fn brig() -> clap::Command {
     clap::Command::new("brig")
-        .about("An OCI container runtime: one small static binary, no daemon")
-        .arg(flag("version", "Print version, commit and spec version").short('v'))
+        .about("OCI container runtime: one small static binary, no daemon")
+        .after_help(help_of_examples("brig"))
+        .arg(flag("version", "Print the version and exit").short('v'))
         .subcommand_required(true)
         .disable_help_subcommand(true)
         // Engines add flags to those that a person has configured: the last one counts.
         .args_override_self(true)
-        .arg(option("root", "DIR", "Where states are kept [default: /run/brig]"))
-        .arg(option(
-            "log",
-            "FILE",
-            "Write errors and warnings there too; also file:PATH, syslog:NAME, journald:NAME",
-        ))
+        .arg(option("root", "DIR", "State directory [default: /run/brig]"))
+        .arg(option("log", "FILE", "Log file; also syslog:NAME, journald:NAME"))
         .arg(one_of(
             "log-level",
             &["error", "warning", "debug"],
-            "How much to say [default: warning]",
+            "error, warning (the default) or debug",
         ))
-        .arg(one_of("log-format", &["text", "json"], "How to write the log [default: text]"))
-        .arg(flag("debug", "Say what is done"))
-        .arg(flag("systemd-cgroup", "The same as --cgroup-manager=systemd"))
+        .arg(one_of("log-format", &["text", "json"], "text (the default) or json"))
+        .arg(flag("debug", "Enable debug logging"))
+        .arg(flag("systemd-cgroup", "Same as --cgroup-manager=systemd"))
         .arg(one_of(
             "cgroup-manager",
             &["cgroupfs", "systemd", "disabled"],
-            "Who makes cgroups [default: cgroupfs]",
+            "cgroupfs (the default), systemd, disabled",
         ))
-        .arg(option("store", "DIR", "Where layers of images are kept [default: /var/lib/brig]"))
+        .arg(option("store", "DIR", "Layer store [default: /var/lib/brig]"))
         .arg(
-            one_of(
-                "rootless",
-                WHETHER,
-                "Go on without a cgroup where none may be made: true, false or auto [default: auto]",
-            )
-            .value_name("WHETHER")
-            .hide_possible_values(true),
+            one_of("rootless", WHETHER, "Go without a cgroup: true, false or auto")
+                .value_name("WHETHER")
+                .hide_possible_values(true),
         )
         .args(NOT_YET.iter().map(|&name| Arg::new(name).long(name).hide(true)))
 }
 
 /// One of [`COMMANDS`].
 pub(super) fn subcommand(name: &'static str) -> clap::Command {
-    let command = clap::Command::new(name);
+    let command = clap::Command::new(name).after_help(help_of_examples(name));
     match name {
         "bundle" | "commit" | "diff" | "export" | "gc" | "images" | "layers" | "rmi" | "tag" => {
             image::subcommand(name, command)
         }
         "events" | "list" | "ps" | "spec" | "state" | "stats" => looking(name, command),
-        "features" => command.about("Print what this brig can do as JSON"),
+        "features" => command.about("Print the supported features as JSON"),
         _ => acting(name, command),
     }
+}
+
+fn help_of_examples(name: &str) -> String {
+    let lines = examples(name).lines().map(|line| format!("\n  {line}"));
+    format!("Examples:{}", lines.collect::<String>())
 }
 
 /// The commands that change a container.
 fn acting(name: &str, command: clap::Command) -> clap::Command {
     match name {
-        "create" => creation(command.about("Create a container; it then waits for start")),
-        "run" => creation(command.about("Create and start a container, wait for it and delete it"))
-            .arg(flag("detach", "Do not wait").short('d'))
-            .arg(flag("keep", "Do not delete the container when it has ended"))
-            .arg(flag("rm", "Says that it is deleted then, as it is in any case"))
-            .arg(flag("no-subreaper", "Do not adopt the orphans of the container")),
-        "start" => command.about("Let a created container execute its program").arg(id()),
-        "exec" => execution(command.about("Run another process in a running container")),
+        "create" => {
+            creation(command.about("Create a container, which then waits for `brig start`"))
+        }
+        "run" => {
+            creation(command.about("Create and start a container, wait until it ends, delete it"))
+                .arg(flag("detach", "Do not wait until it ends").short('d'))
+                .arg(flag("keep", "Keep the container after it has ended"))
+                .arg(flag("rm", "Delete the container after it has ended (the default)"))
+                .arg(flag("no-subreaper", "Do not reap the orphaned processes of the container"))
+        }
+        "start" => command.about("Start a created container").arg(id()),
+        "exec" => execution(command.about("Run a process in a running container")),
         "kill" => command
-            .about("Send a signal to the container's init")
-            .arg(flag("all", "Send it to every process of the container").short('a'))
+            .about("Send a signal to the init process of a container")
+            .arg(flag("all", "Send it to all processes of the container").short('a'))
             .arg(regex())
             .arg(id())
             .arg(
@@ -109,24 +112,24 @@ fn acting(name: &str, command: clap::Command) -> clap::Command {
                     .value_name("SIGNAL")
                     .default_value("TERM")
                     .allow_hyphen_values(true)
-                    .help("Name or number"),
+                    .help("Signal name or number"),
             ),
         "mounts" => command
-            .about("Mount more in a container that is there, or take mounts away")
-            .arg(positional("action", "add|remove", "What to do").value_parser(["add", "remove"]))
+            .about("Add or remove mounts of an existing container")
+            .arg(positional("action", "add|remove", "Action").value_parser(["add", "remove"]))
             .arg(id())
             .arg(
-                positional("file", "FILE", "JSON: mounts as in config.json, an array of them")
+                positional("file", "FILE", "JSON array of mounts as in config.json")
                     .value_parser(value_parser!(PathBuf)),
             ),
-        "pause" => command.about("Freeze all processes of a container").arg(id()),
-        "resume" => command.about("Let a paused container go on").arg(id()),
+        "pause" => command.about("Pause a container: freeze its processes").arg(id()),
+        "resume" => command.about("Resume a paused container").arg(id()),
         "delete" => command
-            .about("Remove a stopped or created container")
-            .arg(flag("force", "Kill it first; no error if there is none").short('f'))
+            .about("Delete a stopped or created container")
+            .arg(flag("force", "Kill it first; no error if it does not exist").short('f'))
             .arg(regex())
             .arg(id()),
-        _ => updating(command.about("Change the limits of a container")),
+        _ => updating(command.about("Change the resource limits of a container")),
     }
 }
 
@@ -134,42 +137,44 @@ fn acting(name: &str, command: clap::Command) -> clap::Command {
 fn looking(name: &str, command: clap::Command) -> clap::Command {
     match name {
         "events" => command
-            .about("Tell what a container uses up, and when it runs out of memory, until it ends")
-            .arg(flag("stats", "What it has used up by now, once"))
-            .arg(interval("How often, as 500ms or 1m30s [default: 5s]"))
+            .about("Print statistics and out-of-memory events until a container ends")
+            .arg(flag("stats", "Print statistics once"))
+            .arg(interval("Interval, e.g. 500ms or 1m30s [default: 5s]"))
             .arg(id()),
         "list" => command
-            .about("List all containers")
+            .about("List containers")
             .arg(
-                one_of("format", &["table", "json"], "How to print them [default: table]")
+                one_of("format", &["table", "json"], "Output format: table (the default) or json")
                     .short('f'),
             )
-            .arg(flag("quiet", "Only ids").short('q')),
+            .arg(flag("quiet", "Print ids only").short('q')),
         "ps" => command
             .about("List the processes of a container")
             .arg(
-                one_of("format", &["table", "json"], "How to print them [default: table]")
+                one_of("format", &["table", "json"], "Output format: table (the default) or json")
                     .short('f'),
             )
             .arg(id())
-            .arg(
-                trailing("OPTION").help("For the host's ps, which prints the table [default: -ef]"),
-            ),
+            .arg(trailing("OPTION").help("Options for ps(1) [default: -ef]")),
         "spec" => command
             .about("Write a config.json to start from")
-            .arg(option("bundle", "DIR", "Where to write it [default: .]").short('b'))
-            .arg(option("file", "FILE", "Write there, from DIR, over what is there").short('f'))
-            .arg(flag("rootless", "For an ordinary user, who calls it")),
+            .arg(option("bundle", "DIR", "Directory to write it to [default: .]").short('b'))
+            .arg(
+                option("file", "FILE", "Write to FILE, relative to DIR; replaces an existing file")
+                    .short('f'),
+            )
+            .arg(flag("rootless", "For the unprivileged user who calls it")),
         "state" => command.about("Print the state of a container as JSON").arg(id()),
         _ => command
-            .about("Show what containers use; on a terminal, again and again")
-            .arg(one_of("format", &["table", "json"], "How to show it [default: table]").short('f'))
-            .arg(flag("no-stream", "Once, on a terminal too"))
-            .arg(interval("How long to measure [default: 1s]"))
+            .about("Show the resource usage of containers; refreshed on a terminal")
             .arg(
-                id().required(false)
-                    .action(ArgAction::Append)
-                    .help("The containers [default: all]"),
+                one_of("format", &["table", "json"], "Output format: table (the default) or json")
+                    .short('f'),
+            )
+            .arg(flag("no-stream", "Print once, on a terminal too"))
+            .arg(interval("Measuring interval [default: 1s]"))
+            .arg(
+                id().required(false).action(ArgAction::Append).help("Container ids [default: all]"),
             ),
     }
 }
@@ -177,32 +182,35 @@ fn looking(name: &str, command: clap::Command) -> clap::Command {
 fn creation(command: clap::Command) -> clap::Command {
     command
         .arg(option("bundle", "DIR", "Directory with config.json [default: .]").short('b'))
-        .arg(option("config", "FILE", "Another config than the bundle's").short('f'))
-        .arg(option("pid-file", "FILE", "Write the pid of the container's init there"))
+        .arg(
+            option("config", "FILE", "Configuration file instead of config.json of the bundle")
+                .short('f'),
+        )
+        .arg(option("pid-file", "FILE", "Write the pid of the init process to FILE"))
         .arg(
             Arg::new("image")
                 .long("image")
                 .value_name("IMAGE")
                 .conflicts_with_all(["bundle", "config", "layer"])
-                .help("Instead of a bundle: PATH, PATH:TAG or PATH@DIGEST, as for bundle"),
+                .help("Image instead of a bundle: PATH, PATH:TAG or PATH@DIGEST"),
         )
         .arg(platform().requires("image"))
         .arg(
-            option("layer", "DIR", "Layer of an overlay rootfs, lowest first; once for each")
+            option("layer", "DIR", "Layer of an overlay rootfs; repeat it, lowest layer first")
                 .action(ArgAction::Append),
         )
         .arg(
             Arg::new("upper")
                 .long("upper")
                 .value_name("DIR|tmpfs[:SIZE]")
-                .help("Where the container's changes go"),
+                .help("Writable layer of an overlay rootfs [default: tmpfs]"),
         )
-        .arg(option("console-socket", "SOCKET", "Send the master of the terminal there"))
-        .arg(pidfd_socket("Send a pidfd of the container's init there"))
-        .arg(flag("no-pivot", "Change root without pivot_root (for an initramfs)"))
-        .arg(flag("no-new-keyring", "Stay in the caller's session keyring"))
+        .arg(option("console-socket", "SOCKET", "Socket that receives the terminal"))
+        .arg(pidfd_socket("Socket that receives a pidfd of the init process"))
+        .arg(flag("no-pivot", "Do not use pivot_root(2) (for an initramfs)"))
+        .arg(flag("no-new-keyring", "Keep the session keyring of the caller"))
         .arg(preserve_fds())
-        .arg(text_option("name", "ID", "The container's name, of an image's [default: made up]"))
+        .arg(text_option("name", "ID", "Container id, with --image [default: generated]"))
         .args(image_flags())
         .arg(id())
         .arg(arguments())
@@ -217,25 +225,29 @@ fn execution(command: clap::Command) -> clap::Command {
         Arg::new(name).long(name).value_name(value).help(help).action(ArgAction::Append)
     };
     let text = |name, value, help| Arg::new(name).long(name).value_name(value).help(help);
-    let groups = texts("additional-gids", "GID", "Supplementary group beside the container's");
+    let groups = texts("additional-gids", "GID", "Additional supplementary group");
     command
-        .arg(option("process", "FILE", "Read all about the process from there, as JSON").short('p'))
+        .arg(option("process", "FILE", "Read the process from FILE, as JSON").short('p'))
         .arg(text("cwd", "DIR", "Working directory in the container"))
-        .arg(texts("env", "NAME=VALUE", "Set beside the container's").short('e'))
-        .arg(text("user", "UID[:GID]", "Who runs").short('u').allow_hyphen_values(true))
+        .arg(texts("env", "NAME=VALUE", "Set an environment variable").short('e'))
+        .arg(
+            text("user", "UID[:GID]", "User (UID[:GID]) to run as")
+                .short('u')
+                .allow_hyphen_values(true),
+        )
         .arg(groups.short('g').value_parser(value_parser!(u32)).value_delimiter(','))
-        .arg(texts("cap", "CAPABILITY", "Grant beside the container's").short('c'))
-        .arg(text("apparmor", "PROFILE", "AppArmor profile instead of the container's"))
-        .arg(text("process-label", "LABEL", "SELinux label instead of the container's"))
-        .arg(flag("no-new-privs", "execve grants nothing"))
-        .arg(flag("detach", "Do not wait").short('d'))
-        .arg(option("pid-file", "FILE", "Write the pid of the process there"))
-        .arg(texts("cgroup", "[CONTROLLERS:]PATH", "Cgroup below the container's"))
-        .arg(flag("ignore-paused", "Even if the container is paused"))
+        .arg(texts("cap", "CAPABILITY", "Add a capability").short('c'))
+        .arg(text("apparmor", "PROFILE", "AppArmor profile of the process"))
+        .arg(text("process-label", "LABEL", "SELinux label of the process"))
+        .arg(flag("no-new-privs", "Set no_new_privs"))
+        .arg(flag("detach", "Do not wait until the process ends").short('d'))
+        .arg(option("pid-file", "FILE", "Write the pid of the process to FILE"))
+        .arg(texts("cgroup", "[CONTROLLERS:]PATH", "Cgroup below that of the container"))
+        .arg(flag("ignore-paused", "Run it even if the container is paused"))
         .arg(preserve_fds())
-        .arg(pidfd_socket("Send a pidfd of the process there"))
-        .arg(flag("tty", "Give the process a terminal").short('t'))
-        .arg(option("console-socket", "SOCKET", "Send the master of the terminal there"))
+        .arg(pidfd_socket("Socket that receives a pidfd of the process"))
+        .arg(flag("tty", "Allocate a terminal").short('t'))
+        .arg(option("console-socket", "SOCKET", "Socket that receives the terminal"))
         .arg(id())
         .arg(trailing("PROGRAM [ARGUMENT]"))
 }
@@ -250,20 +262,20 @@ fn trailing(value: &'static str) -> Arg {
 
 /// The flags of update that stand for one limit each: runc's and crun's.
 pub(super) const LIMITS: &[(&str, &str, &str)] = &[
-    ("memory", "BYTES", "Memory, as 64m; -1 is unlimited"),
-    ("memory-reservation", "BYTES", "Memory that nothing is reclaimed below if it can be helped"),
-    ("memory-swap", "BYTES", "Memory and swap together; -1 is unlimited"),
-    ("cpu-share", "SHARES", "Weight against other containers, 2 to 262144"),
-    ("cpu-quota", "MICROSECONDS", "CPU time in a period; -1 is unlimited"),
-    ("cpu-period", "MICROSECONDS", "Length of a period"),
-    ("cpu-burst", "MICROSECONDS", "Unused CPU time that can be saved up"),
-    ("cpu-idle", "0|1", "1: run only when nobody else wants to"),
-    ("cpu-rt-runtime", "MICROSECONDS", "Real-time processes' time in a period of their own (v1)"),
-    ("cpu-rt-period", "MICROSECONDS", "Length of that period (v1)"),
-    ("cpuset-cpus", "LIST", "CPUs, as 0-3,7"),
-    ("cpuset-mems", "LIST", "Memory nodes, as 0-1"),
-    ("pids-limit", "TASKS", "Most tasks; -1 is unlimited"),
-    ("blkio-weight", "WEIGHT", "Share of block I/O, 10 to 1000"),
+    ("memory", "BYTES", "Memory limit, e.g. 64m; -1 is unlimited"),
+    ("memory-reservation", "BYTES", "Memory soft limit"),
+    ("memory-swap", "BYTES", "Memory and swap; -1 is unlimited"),
+    ("cpu-share", "SHARES", "CPU weight, 2 to 262144"),
+    ("cpu-quota", "MICROSECONDS", "CPU time per period; -1 is unlimited"),
+    ("cpu-period", "MICROSECONDS", "Length of the period"),
+    ("cpu-burst", "MICROSECONDS", "Unused CPU time that can be saved"),
+    ("cpu-idle", "0|1", "1: run only when the CPU is idle"),
+    ("cpu-rt-runtime", "MICROSECONDS", "Real-time CPU time per period (v1)"),
+    ("cpu-rt-period", "MICROSECONDS", "Length of the real-time period (v1)"),
+    ("cpuset-cpus", "LIST", "CPUs, e.g. 0-3,7"),
+    ("cpuset-mems", "LIST", "Memory nodes, e.g. 0-1"),
+    ("pids-limit", "TASKS", "Maximum number of tasks; -1 is unlimited"),
+    ("blkio-weight", "WEIGHT", "Block I/O weight, 10 to 1000"),
     ("kernel-memory", "BYTES", ""),
     ("kernel-memory-tcp", "BYTES", ""),
 ];
@@ -275,14 +287,14 @@ fn updating(command: clap::Command) -> clap::Command {
     };
     command
         .arg(
-            option("resources", "FILE|-", "Read linux.resources from there, as JSON; - is stdin")
+            option("resources", "FILE|-", "Read linux.resources from FILE, as JSON")
                 .short('r')
                 .allow_hyphen_values(true),
         )
         .args(LIMITS.iter().map(|&(name, value, help)| text(name, value, help)))
-        .arg(text("l3-cache-schema", "SCHEMA", "Part of the L3 cache, as L3:0=7f0;1=1f"))
-        .arg(text("mem-bw-schema", "SCHEMA", "Part of the memory's bandwidth, as MB:0=20;1=70"))
-        .arg(flag("dry-run", "Print what would be written, and write nothing"))
+        .arg(text("l3-cache-schema", "SCHEMA", "L3 cache schema, e.g. L3:0=7f0;1=1f"))
+        .arg(text("mem-bw-schema", "SCHEMA", "Memory bandwidth, e.g. MB:0=20;1=70"))
+        .arg(flag("dry-run", "Print the writes, and do none of them"))
         .arg(id())
 }
 
@@ -295,7 +307,7 @@ fn preserve_fds() -> Arg {
         .long("preserve-fds")
         .value_name("N")
         .value_parser(value_parser!(u32))
-        .help("Let the process inherit N descriptors after stderr")
+        .help("Pass N more file descriptors after stderr")
 }
 
 fn flag(name: &'static str, help: &'static str) -> Arg {
@@ -309,7 +321,15 @@ fn option(name: &'static str, value: &'static str, help: &'static str) -> Arg {
 
 fn one_of(name: &'static str, values: &'static [&'static str], help: &'static str) -> Arg {
     let parser: ValueParser = PossibleValuesParser::new(values).into();
-    Arg::new(name).long(name).help(help).value_parser(parser)
+    let value = match name {
+        "log-level" => "LEVEL",
+        "cgroup-manager" => "MANAGER",
+        "compression" => "METHOD",
+        _ => "FORMAT",
+    };
+    let arg = Arg::new(name).long(name).value_name(value).help(help).value_parser(parser);
+    // Where they would not fit into the line, the help names them.
+    arg.hide_possible_values(true)
 }
 
 fn interval(help: &'static str) -> Arg {
@@ -321,7 +341,7 @@ fn format(help: &'static str) -> Arg {
 }
 
 fn regex() -> Arg {
-    flag("regex", "ID is a regular expression: all containers that it matches").short('r')
+    flag("regex", "ID is a regular expression: all containers that match").short('r')
 }
 
 fn positional(name: &'static str, value: &'static str, help: &'static str) -> Arg {
@@ -329,5 +349,5 @@ fn positional(name: &'static str, value: &'static str, help: &'static str) -> Ar
 }
 
 fn id() -> Arg {
-    positional("id", "ID", "The container's name")
+    positional("id", "ID", "Container id")
 }

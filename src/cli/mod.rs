@@ -4,12 +4,15 @@
 //! twice the page faults. All are described for help and for errors.
 
 mod describe;
+mod examples;
 mod read;
 #[cfg(test)]
 mod tests;
 
 use crate::cmd::command::{Command, Globals};
+use crate::suggest;
 use clap::Arg;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use describe::{COMMANDS, GLOBAL_VALUES, brig, subcommand};
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -71,7 +74,11 @@ pub fn parse(args: Vec<OsString>) -> Parsed {
     if let Some(unknown) = called.as_ref().filter(|called| !COMMANDS.contains(&called.as_str())) {
         return match unknown_option(&args[..before], &brig) {
             Some(option) => {
-                let text = format!("unexpected argument '{option}' found: see brig --help");
+                let flags = brig.get_arguments().filter_map(Arg::get_long);
+                let meant = suggest::nearest(option.trim_start_matches('-'), flags);
+                let meant =
+                    meant.map(|name| format!("did you mean --{name}? ")).unwrap_or_default();
+                let text = format!("unexpected argument '{option}' found: {meant}see brig --help");
                 wrong(text, &args[..before], Some(brig.render_help().to_string()), 1)
             }
             None => {
@@ -88,12 +95,13 @@ pub fn parse(args: Vec<OsString>) -> Parsed {
         }
         _ => args,
     };
-    match brig.try_get_matches_from(&args) {
+    match brig.try_get_matches_from_mut(&args) {
         Ok(matches) => read::read(&matches),
         Err(error) if !error.use_stderr() => Parsed::Say(error.to_string()),
         Err(error) => {
+            let described = called.as_ref().map_or(Some(&brig), |name| brig.find_subcommand(name));
             let command = called.as_ref().map(|called| format!("{called}: ")).unwrap_or_default();
-            let text = format!("{command}{}", message(&error));
+            let text = format!("{command}{}", message(&error, described));
             wrong(text, &args[..before.min(args.len())], Some(help(called.as_deref())), 1)
         }
     }
@@ -128,14 +136,13 @@ fn unnamed(mut args: Vec<OsString>, brig: &clap::Command) -> Vec<OsString> {
         return args;
     }
     let before = brig.clone().try_get_matches_from(&args[..end]);
-    let missing = clap::error::ErrorKind::MissingRequiredArgument;
-    if before.is_err_and(|error| error.kind() == missing) {
+    if before.is_err_and(|error| error.kind() == ErrorKind::MissingRequiredArgument) {
         args.insert(end, UNNAMED.into());
     }
     args
 }
 
-/// A hint for who knows docker, or wrote a capital letter.
+/// A hint for who knows docker, or has mistyped a command.
 fn meant(unknown: &str) -> String {
     const ELSEWHERE: &[(&str, &str)] = &[
         ("container", "list"),
@@ -152,7 +159,7 @@ fn meant(unknown: &str) -> String {
     ];
     let lower = unknown.to_ascii_lowercase();
     let known = ELSEWHERE.iter().find(|(theirs, _)| *theirs == lower).map(|(_, ours)| *ours);
-    let known = known.or_else(|| COMMANDS.iter().copied().find(|name| *name == lower));
+    let known = known.or_else(|| suggest::nearest(unknown, COMMANDS.iter().copied()));
     known.map(|name| format!("did you mean {name}? ")).unwrap_or_default()
 }
 
@@ -171,11 +178,36 @@ fn help(command: Option<&str>) -> String {
     found.unwrap_or_else(|| brig.render_help()).to_string()
 }
 
-/// clap's first paragraph, without its "error: ".
-fn message(error: &clap::Error) -> String {
+/// clap's first paragraph, without its "error: ", and what may have been meant.
+fn message(error: &clap::Error, command: Option<&clap::Command>) -> String {
     let text = error.to_string();
     let text = text.split("\n\n").next().unwrap_or(&text);
-    text.trim_start_matches("error: ").split_whitespace().collect::<Vec<_>>().join(" ")
+    let words: Vec<_> = text.trim_start_matches("error: ").split_whitespace().collect();
+    format!("{}{}", words.join(" "), hint(error, command).unwrap_or_default())
+}
+
+/// The flag of the command, or the value of the flag, that is near to what was given.
+fn hint(error: &clap::Error, command: Option<&clap::Command>) -> Option<String> {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    match error.kind() {
+        ErrorKind::UnknownArgument => {
+            let name = text(ContextKind::InvalidArg)?.strip_prefix("--")?;
+            let flags = command?.get_arguments().filter(|flag| !flag.is_hide_set());
+            let known = suggest::nearest(name, flags.filter_map(Arg::get_long))?;
+            Some(format!(": did you mean --{known}?"))
+        }
+        ErrorKind::InvalidValue => {
+            let Some(ContextValue::Strings(known)) = error.get(ContextKind::ValidValue) else {
+                return None;
+            };
+            let given = text(ContextKind::InvalidValue)?;
+            Some(suggest::hint(given, known.iter().map(String::as_str)))
+        }
+        _ => None,
+    }
 }
 
 /// The first argument that is neither a flag nor the value of one.

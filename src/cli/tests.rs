@@ -146,3 +146,42 @@ fn two_dashes_may_stand_before_the_id_and_before_the_arguments() {
     );
     assert!(matches!(parse_line("brig create x y"), Parsed::Wrong(..)));
 }
+
+#[test]
+fn help_fits_into_80_columns_and_shows_examples_that_brig_takes() {
+    for name in std::iter::once(None).chain(COMMANDS.iter().map(Some)) {
+        let help = help(name.copied());
+        let long = help.lines().find(|line| line.chars().count() > 80);
+        assert_eq!(long, None, "{name:?}");
+        let (_, examples) = help.split_once("Examples:\n").unwrap();
+        let calls: Vec<_> =
+            examples.lines().map(str::trim).filter(|line| line.starts_with("brig ")).collect();
+        assert!(!calls.is_empty(), "{name:?}");
+        for call in calls {
+            // What a shell makes of it.
+            let script = format!("printf '%s\\0' {}", call.split(" | ").next().unwrap());
+            let words = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+            let words = String::from_utf8(words.stdout).unwrap();
+            let args = words.trim_end_matches('\0').split('\0').map(OsString::from).collect();
+            let Parsed::Run(_, command) = parse(args) else { panic!("{call}") };
+            assert!(name.is_none_or(|name| *name == command.name()), "{call}");
+        }
+    }
+}
+
+#[test]
+fn what_is_mistyped_is_named_and_not_done() {
+    for (line, words) in [
+        ("brig creat x", "unknown command \"creat\": did you mean create? see brig --help"),
+        (
+            "brig create --bundel b x",
+            "unexpected argument '--bundel' found: did you mean --bundle?",
+        ),
+        ("brig --log-levle debug list", "found: did you mean --log-level? see brig --help"),
+        ("brig list --format josn", ": did you mean json?"),
+        ("brig --cgroup-manager systmd list", ": did you mean systemd?"),
+    ] {
+        let Parsed::Wrong(Mistake { text, .. }) = parse_line(line) else { panic!("{line}") };
+        assert!(text.contains(words), "{line}: {text}");
+    }
+}

@@ -2,6 +2,7 @@
 
 use crate::cgroup;
 use crate::state::{self, Dir, State};
+use crate::suggest;
 use anyhow::{Context, Result, anyhow, ensure};
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -101,7 +102,16 @@ const RTMAX: i32 = 64;
 
 /// A signal's number from its name in any case, with or without SIG, or from its number.
 pub fn parse(text: &str) -> Result<i32> {
-    let unknown = || anyhow!("unknown signal {text:?}: give a name, as TERM, or a number, as 15");
+    let unknown = || {
+        let word = text.to_ascii_uppercase();
+        let word = word.strip_prefix("SIG").unwrap_or(&word);
+        match suggest::nearest(word, NAMES.iter().map(|(known, _)| *known)) {
+            Some(known) => anyhow!("unknown signal {text:?}: did you mean {known}?"),
+            None => {
+                anyhow!("unknown signal {text:?}: give a name, e.g. TERM, or a number, e.g. 15")
+            }
+        }
+    };
     if text.is_empty() {
         // A script's empty variable asks for the default, as with runc and crun.
         return Ok(libc::SIGTERM);

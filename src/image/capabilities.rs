@@ -2,6 +2,7 @@
 //! --cap-drop.
 
 use crate::plan::process::CAPABILITIES;
+use crate::suggest;
 use anyhow::{Result, bail};
 
 /// What an image's processes expect to be allowed, as podman has it: to change owners and users, to
@@ -69,7 +70,7 @@ fn names(flag: &str, given: &[&str]) -> Result<Vec<String>> {
             _ => upper,
         };
         if full != EVERYTHING && !CAPABILITIES.contains(&full.as_str()) {
-            bail!("--{flag} {text:?}: unknown capability");
+            bail!("--{flag} {text:?}: unknown capability{}", suggest::hint(&full, CAPABILITIES));
         }
         names.push(full);
     }

@@ -5,6 +5,7 @@ use super::mounts::{c_string, clean};
 use super::resources::Optional;
 use super::rootfs::RootOptions;
 use crate::spec::{Place, Spec};
+use crate::suggest;
 use anyhow::{Context, Result, anyhow, ensure};
 use serde::{Deserialize, Serialize};
 use std::ffi::{CString, OsString};
@@ -120,7 +121,8 @@ pub fn plan(
     let annotations = &spec.annotations;
     for name in annotations.keys().filter(|name| name.starts_with(PREFIX)) {
         if !ANNOTATIONS.contains(&name.as_str()) {
-            let unknown = anyhow!("unknown: brig knows {}", ANNOTATIONS.join(", "));
+            let hint = suggest::hint(name, ANNOTATIONS);
+            let unknown = anyhow!("unknown: brig knows {}{hint}", ANNOTATIONS.join(", "));
             Err(unknown).at(format!("annotations[{name:?}]"))?;
         }
     }

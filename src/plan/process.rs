@@ -5,6 +5,7 @@ use super::lsm::{self, Label};
 use super::sched::Scheduling;
 use crate::seccomp::Filter;
 use crate::spec::{self, At, Place};
+use crate::suggest;
 use anyhow::{Result, anyhow};
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -249,10 +250,11 @@ pub const RLIMITS: [(&str, u32); 16] = [
     ("RLIMIT_RTTIME", libc::RLIMIT_RTTIME),
 ];
 
-/// What somebody means who leaves out the kernel's prefix, as docker's flags do.
-fn intended(prefix: &str, given: &str, known: impl Fn(&str) -> bool) -> String {
-    let full = format!("{prefix}{}", given.to_ascii_uppercase());
-    if known(&full) { format!(": did you mean {full}?") } else { String::new() }
+/// What somebody means who leaves out the kernel's prefix, as docker's flags do, or mistypes it.
+fn intended<'a>(prefix: &str, given: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let upper = given.to_ascii_uppercase();
+    let full = if upper.starts_with(prefix) { upper } else { format!("{prefix}{upper}") };
+    suggest::hint(&full, known)
 }
 
 fn rlimits(spec: &[spec::Rlimit]) -> Result<Vec<(u32, u64, u64, String)>> {
@@ -261,9 +263,7 @@ fn rlimits(spec: &[spec::Rlimit]) -> Result<Vec<(u32, u64, u64, String)>> {
         let place = format!("process.rlimits[{i}]");
         let known = RLIMITS.iter().find(|(name, _)| *name == limit.typ);
         let Some((name, resource)) = known else {
-            let hint = intended("RLIMIT_", &limit.typ, |name| {
-                RLIMITS.iter().any(|(known, _)| *known == name)
-            });
+            let hint = intended("RLIMIT_", &limit.typ, RLIMITS.iter().map(|(known, _)| *known));
             return Err(anyhow!("unknown rlimit {:?}{hint}", limit.typ))
                 .at(format!("{place}.type"));
         };
@@ -299,7 +299,7 @@ impl Capabilities {
                 let place = At::new(format!("process.capabilities.{field}[{i}]"));
                 match number(name) {
                     None => {
-                        let hint = intended("CAP_", name, |name| number(name).is_some());
+                        let hint = intended("CAP_", name, CAPABILITIES.into_iter());
                         let text = format!("{place}: unknown capability {name:?} ignored{hint}");
                         warnings.push(text);
                     }

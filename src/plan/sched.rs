@@ -3,6 +3,7 @@
 
 use super::id_list;
 use crate::spec::{self, Place};
+use crate::suggest;
 use anyhow::{Result, anyhow, bail, ensure};
 use serde::{Deserialize, Serialize};
 use sys::sched::Attr;
@@ -241,7 +242,10 @@ fn personality(spec: &spec::Personality) -> Result<u32> {
 fn named<T: Copy>(table: &[(&str, T)], name: &str, what: &str) -> Result<T> {
     match table.iter().find(|(known, _)| *known == name) {
         Some((_, number)) => Ok(*number),
-        None => bail!("unknown {what} {name:?}"),
+        None => {
+            let hint = suggest::hint(name, table.iter().map(|(known, _)| *known));
+            bail!("unknown {what} {name:?}{hint}")
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! Only an error pays for this: the text is scanned again when there is one to show. The scanner
 //! trusts nothing (any bytes, any depth) and never recurses.
 
+use crate::suggest;
 use serde_json::error::Category;
 use std::borrow::Cow;
 use std::fmt;
@@ -214,6 +215,11 @@ fn plain_words(error: &serde_json::Error) -> String {
             other => other,
         };
         text = format!("{found}, expected {expected}");
+    }
+    if let Some((found, variants)) =
+        text.strip_prefix("unknown value \"").and_then(|rest| rest.split_once("\", expected "))
+    {
+        text.push_str(&suggest::hint(found, variants.split('"').skip(1).step_by(2)));
     }
     // serde quotes what it found unescaped: a newline there must not make two lines of one.
     let escape =

@@ -11,99 +11,105 @@ pub(super) fn subcommand(name: &str, command: clap::Command) -> clap::Command {
         "bundle" => bundling(command),
         "commit" => committing(command),
         "diff" => command
-            .about("List what a container has changed in its layers: A added, C changed, D deleted")
-            .arg(format("How to print it [default: table]"))
+            .about("List what a container changed: A added, C changed, D deleted")
+            .arg(format("Output format: table (the default) or json"))
             .arg(id()),
         "export" => command
-            .about("Write a container's whole tree as a tar archive, without what is mounted in it")
-            .arg(option("output", "FILE", "Instead of stdout").short('o'))
+            .about("Write the root filesystem of a container as a tar archive")
+            .arg(option("output", "FILE", "Write to FILE instead of stdout").short('o'))
             .arg(id()),
         "gc" => command
-            .about("Remove what nobody uses from the store of layers")
-            .arg(flag("all", "Also images that no bundle and no container uses").short('a'))
-            .arg(flag("dry-run", "Only tell what would be removed")),
+            .about("Remove unused layers from the store")
+            .arg(flag("all", "Also remove images that nothing uses").short('a'))
+            .arg(flag("dry-run", "Print what would be removed, and remove nothing")),
         "images" => command
-            .about("List the images whose layers are in the store")
-            .arg(format("How to print them [default: table]"))
+            .about("List the images in the store")
+            .arg(format("Output format: table (the default) or json"))
             .arg(text_option(
                 "inspect",
                 "IMAGE",
-                "Print config, layers, sizes and history of this one as JSON",
+                "Print config, layers, sizes and history as JSON",
             )),
         "layers" => command
-            .about("List the layers in the store, and who uses them")
-            .arg(format("How to print them [default: table]")),
-        "rmi" => command
-            .about("Remove names of images, and with their last one the images, from the store")
-            .arg(
-                positional("image", "IMAGE", "By name, as images shows it, or by id")
-                    .action(ArgAction::Append),
-            ),
+            .about("List the layers in the store and what uses them")
+            .arg(format("Output format: table (the default) or json")),
+        "rmi" => command.about("Remove images from the store").arg(
+            positional("image", "IMAGE", "Name, as `brig images` prints it, or id")
+                .action(ArgAction::Append),
+        ),
         _ => command
-            .about("Give an image of a layout on disk one more name there")
-            .arg(positional("image", "IMAGE", "PATH, PATH:TAG or PATH@DIGEST of an OCI layout"))
-            .arg(positional("name", "TAG", "The new name, which is no other's any more")),
+            .about("Add a tag to an image of an OCI image layout")
+            .arg(positional("image", "IMAGE", "PATH, PATH:TAG or PATH@DIGEST"))
+            .arg(positional("name", "TAG", "New tag; it is moved if another image has it")),
     }
 }
 
 fn bundling(command: clap::Command) -> clap::Command {
     command
-        .about("Make a bundle of an image on disk, its layers shared")
+        .about("Make a bundle of an image on disk; its layers are shared")
         .args(image_flags())
         .arg(platform())
         .arg(
             Arg::new("image")
                 .value_name("IMAGE")
                 .required(true)
-                .help("OCI layout or docker save's tar: PATH, PATH:TAG or PATH@DIGEST"),
+                .help("OCI image or docker archive: PATH, PATH:TAG, PATH@DIGEST"),
         )
         .arg(
             Arg::new("bundle")
                 .value_name("DIR")
                 .required(true)
                 .value_parser(value_parser!(PathBuf))
-                .help("Where to make it"),
+                .help("Directory to create"),
         )
         .arg(arguments())
 }
 
 fn committing(command: clap::Command) -> clap::Command {
     command
-            .about("Write an image with what a container has changed as its top layer")
-            .arg(
-                Arg::new("author").long("author").short('a').value_name("NAME").help("Who made it"),
-            )
-            .arg(
-                Arg::new("message")
-                    .long("message")
-                    .short('m')
-                    .value_name("TEXT")
-                    .help("For its history"),
-            )
-            .arg(
-                Arg::new("change")
-                    .long("change")
-                    .short('c')
-                    .value_name("INSTRUCTION")
-                    .action(ArgAction::Append)
-                    .help("CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME, WORKDIR as in a Dockerfile"),
-            )
-            .arg(one_of("compression", &["gzip", "zstd", "none"], "Of the layer [default: gzip]"))
-            .arg(flag("no-pause", "Let a running container go on meanwhile"))
-            .arg(id())
-            .arg(
-                Arg::new("image")
-                    .value_name("DIR[:TAG]")
-                    .required(true)
-                    .help("An OCI image layout, new or not; the tag is latest unless given"),
-            )
+        .about("Write an image with the changes of a container as its top layer")
+        .arg(
+            Arg::new("author")
+                .long("author")
+                .short('a')
+                .value_name("NAME")
+                .help("Author of the image"),
+        )
+        .arg(
+            Arg::new("message")
+                .long("message")
+                .short('m')
+                .value_name("TEXT")
+                .help("Message in the history of the image"),
+        )
+        .arg(
+            Arg::new("change")
+                .long("change")
+                .short('c')
+                .value_name("INSTRUCTION")
+                .action(ArgAction::Append)
+                .help("Apply a Dockerfile instruction, e.g. USER web"),
+        )
+        .arg(one_of(
+            "compression",
+            &["gzip", "zstd", "none"],
+            "Compression of the layer [default: gzip]",
+        ))
+        .arg(flag("no-pause", "Do not pause the container meanwhile"))
+        .arg(id())
+        .arg(
+            Arg::new("image")
+                .value_name("DIR[:TAG]")
+                .required(true)
+                .help("OCI image layout, created if missing [default tag: latest]"),
+        )
 }
 
 pub(super) fn platform() -> Arg {
     Arg::new("platform")
         .long("platform")
         .value_name("OS/ARCH[/VARIANT]")
-        .help("Which of the image's platforms [default: this machine's]")
+        .help("Platform of the image [default: of this machine]")
 }
 
 pub(super) fn arguments() -> Arg {
@@ -111,7 +117,7 @@ pub(super) fn arguments() -> Arg {
         .value_name("ARGUMENT")
         .action(ArgAction::Append)
         .trailing_var_arg(true)
-        .help("Instead of the image's default arguments")
+        .help("Arguments instead of those of the image")
 }
 
 /// What is asked of a container of an image: with --image, and for bundle.

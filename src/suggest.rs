@@ -1,0 +1,38 @@
+//! "Did you mean": the known word that somebody may have meant. It is only ever said, never acted on.
+
+/// How many letters may be wrong, missing, too many, or have changed places.
+const MAX_DISTANCE: usize = 2;
+
+/// The known word nearest to `word`, in whatever letter case; none if no word is near, or if
+/// `word` is so short that any would be.
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let word = word.to_ascii_lowercase();
+    let distance = |known: &str| strsim::osa_distance(&word, &known.to_ascii_lowercase());
+    let near = known.into_iter().map(|known| (distance(known), known));
+    let most = MAX_DISTANCE.min(word.chars().count() / 2);
+    let near = near.filter(|(distance, _)| *distance <= most);
+    near.min_by_key(|(distance, _)| *distance).map(|(_, known)| known)
+}
+
+/// `: did you mean KNOWN?`, or nothing.
+pub fn hint<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(word, known).map(|known| format!(": did you mean {known}?")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_near_is_named_and_what_is_not_is_not() {
+        let known = ["create", "start", "state", "stats", "rm"];
+        assert_eq!(nearest("creat", known), Some("create"));
+        assert_eq!(nearest("Craete", known), Some("create"));
+        assert_eq!(nearest("strat", known), Some("start"));
+        assert_eq!(nearest("delete", known), None);
+        assert_eq!(nearest("x", known), None);
+        assert_eq!(nearest("", known), None);
+        assert_eq!(hint("stat", known), ": did you mean state?");
+        assert_eq!(hint("frobnicate", known), "");
+    }
+}

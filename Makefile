@@ -48,6 +48,7 @@ check: build ## formatting, lints, unit tests; the binary is static and small
 	@# Names of ours that are no mistakes.
 	codespell -L bu,childs,clos,crate,fo,hasnt,nd $$(git ls-files | grep -vE '\.svg$$|^Cargo.lock|^fuzz/|^fixtures/')
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --quiet --workspace --no-deps
 	cargo test --locked --workspace --lib
 	cargo test --locked --workspace --doc
 	cargo test --locked --test corpus --test pages --test layering

@@ -43,7 +43,7 @@ const SEALS: SealFlag = SealFlag::F_SEAL_SEAL
     .union(SealFlag::F_SEAL_GROW)
     .union(SealFlag::F_SEAL_WRITE);
 
-/// Whether brig's arguments may be those of a command that needs [`ensure`]: an id of such a name costs
+/// Whether brig's arguments may be those of a command that needs [`ensure()`]: an id of such a name costs
 /// a millisecond.
 pub fn may_be_needed<'a>(args: impl IntoIterator<Item = &'a OsString>) -> bool {
     args.into_iter().any(|arg| VERBS.iter().any(|verb| arg == verb))

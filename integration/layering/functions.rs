@@ -9,7 +9,7 @@ pub const MAX_FUNCTION: usize = 60;
 pub const MAX_ROUTE: usize = 8;
 
 /// Data, one line an entry: there is nothing to follow in it.
-const TABLES: &[&str] = &["src/seccomp/table.rs", "crates/oci-seccomp/src/table.rs"];
+const TABLES: &[&str] = &["crates/oci-seccomp/src/syscalls/table.rs"];
 
 /// A function with a body.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 //! In the order in which `bundle` walks through it:
 //!
 //! * [`bundle`]: all of it. [`container`]: the same for `run --image`, in the store.
-//! * [`reference`]: how an image is named. [`source`]: where it lies, a directory or a tar.
+//! * [`mod@reference`]: how an image is named. [`source`]: where it lies, a directory or a tar.
 //! * [`resolve`]: its [`manifest`], config and layers; [`digest`] verifies them.
 //! * [`store`]: directories, records, locks.
 //! * [`decompress`], [`tar_reader`], [`pax`]: a layer's blob as a stream of entries.

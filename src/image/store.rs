@@ -351,7 +351,7 @@ fn temp_file(path: &Path) -> Result<(PathBuf, File)> {
     bail!("no name is left")
 }
 
-/// Whether a name is one of [`temp_file`]'s, for the record `name`.
+/// Whether a name is one of `temp_file`'s, for the record `name`.
 pub fn is_temp_record(temp: &str) -> Option<&str> {
     let rest = temp.strip_prefix('.')?;
     let (rest, number) = rest.rsplit_once('.')?;

@@ -1,7 +1,7 @@
 //! Where a created container waits, and what `start` says to it: two fifos in its state directory.
 //!
 //! * `go`: the child reads one byte. Its name is what tells created from running.
-//! * `result`: the child holds the only write end, close-on-exec. It writes [`EXECUTING`] just before
+//! * `result`: the child holds the only write end, close-on-exec. It writes `EXECUTING` just before
 //!   execve: after that, end of file means success, and anything more is the error's text. End of file
 //!   without that byte: the child died first.
 //!

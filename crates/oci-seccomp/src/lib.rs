@@ -58,15 +58,16 @@ mod program;
 mod rules;
 mod spec;
 pub mod syscalls;
-mod table;
 
 pub use arch::Arch;
 pub use compile::{Filter, compile, flags};
 pub use default::default_profile;
 pub use error::Error;
 pub use libc::sock_filter;
-pub use program::MAX_INSTRUCTIONS;
 pub use spec::{
     LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArch, LinuxSeccompArg, LinuxSeccompFlag,
     LinuxSeccompOperator, LinuxSyscall,
 };
+
+/// How many instructions the kernel takes in a program: `BPF_MAXINSNS`.
+pub const MAX_INSTRUCTIONS: usize = 4096;

@@ -5,14 +5,12 @@
 //! beforehand (`seccomp_is_const_allow` in kernel/seccomp.c, since Linux 5.11): system calls that
 //! are allowed whatever their arguments then never run the program.
 
+use crate::MAX_INSTRUCTIONS;
 use crate::arch::Arch;
 use crate::error::{Error, Result};
 use crate::rules::{Rule, Table, Verdict};
 use libc::SECCOMP_RET_KILL_THREAD;
 use seccompiler::{BpfProgram, SeccompCmpArgLen, SeccompCondition, SeccompRule, sock_filter};
-
-/// How many instructions the kernel takes in a program: `BPF_MAXINSNS`.
-pub const MAX_INSTRUCTIONS: usize = 4096;
 
 /// `BPF_LD | BPF_W | BPF_ABS`: a word of `struct seccomp_data` into the accumulator.
 const LOAD: u16 = 0x20;

@@ -10,9 +10,9 @@
 //! * If all conditions of a rule are also the first ones of an earlier rule, and the actions differ,
 //!   the two contradict each other: an error.
 
+use crate::MAX_INSTRUCTIONS;
 use crate::arch::Arch;
 use crate::error::{Error, Result};
-use crate::program::MAX_INSTRUCTIONS;
 use crate::syscalls::Syscall;
 use seccompiler::SeccompCmpOp as Op;
 use std::cmp::Reverse;

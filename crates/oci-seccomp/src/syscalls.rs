@@ -10,8 +10,10 @@
 //! assert!(matches!(lookup("opneat"), Lookup::Unknown));
 //! ```
 
+mod table;
+
 use crate::arch::Arch;
-use crate::table::{FOREIGN, SYSCALLS};
+use table::{FOREIGN, SYSCALLS};
 
 /// A system call and its number on each architecture.
 #[derive(Debug)]

@@ -52,7 +52,7 @@ pub fn leave_no_zombies() -> Result<(), SysError> {
 /// Signals with which people and engines end a process.
 const END: [i32; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT];
 
-/// Makes [`END`] end this process until it executes a program, with the code 128 + signal. Without a
+/// Makes `END` end this process until it executes a program, with the code 128 + signal. Without a
 /// handler the kernel keeps them from the first process of a pid namespace (pid_namespaces(7)).
 pub fn end_by_signals() -> Result<(), SysError> {
     extern "C" fn end(signal: i32) {

@@ -6,7 +6,7 @@
 //! only other architectures have, libseccomp's list. A new system call is one more line, in its
 //! place in the order of bytes.
 
-use crate::syscalls::Syscall;
+use super::Syscall;
 
 const fn row(name: &'static str, numbers: [i32; 6]) -> Syscall {
     Syscall { name, numbers }

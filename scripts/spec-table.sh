@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# spec-table.sh tests LIST…    what docs/conformance.md and docs/security.md name exists: bundles, and tests of
-#                              the LISTs, each the output of libtest, with or without --list
+# spec-table.sh tests LIST…    what docs/conformance.md and the other documents name exists: bundles, and tests of
+#                              the LISTs, each the output of libtest, with or without --list; so does what the
+#                              Makefile and scripts/vm-tests.sh choose or leave out by name
 # spec-table.sh ran LOG        the tests of LOG's modules ran and passed; skipped ones are told
 # spec-table.sh spec DIR BRIG  every binding line of the spec's checkout DIR has its row, and what
 #                              BRIG features prints keeps to the schema
@@ -14,20 +15,34 @@ bad=0
 # Tests of integration/ are named without their room there: without the first part of the names that libtest
 # prints. Those of src/, which have `tests` in their names, are named in full.
 roomless() { sed '/::tests::/!s/^[a-z_0-9]*::\(.*::\)/\1/'; }
-complain() { echo "docs/conformance.md: $*" >&2; bad=1; }
+complain() { complain_of docs/conformance.md "$@"; }
+complain_of() { echo "$1: ${*:2}" >&2; bad=1; }
+# Parts of the names of tests, by which the Makefile and the guests choose.
+filters() {
+    sed -n "s/.*TESTS='\\([a-z_][^']*\\)'.*/\\1/p; s/.* --nocapture \\([^ ]*\\)$/\\1/p" "$here/Makefile"
+    sed -n '/^skipped=(/,/^)/s/^ *\([a-z_0-9:]*\) *#.*/\1/p; s/^ *tests=(\([a-z].*\))$/\1/p' "$here/scripts/vm-tests.sh"
+}
 tests() { grep -o '`[a-z_0-9]*::[a-z_0-9:]*`' <<<"$tables" | tr -d '`' | sort -u; }
 
 case $1 in
 tests)
     shift
-    known=$(cat "$@" | sed -n 's/^test \([^ ]*\) \.\.\..*/\1/p; s/^\([^ ]*\): test$/\1/p' | roomless | sort -u)
+    listed=$(cat "$@" | sed -n 's/^test \([^ ]*\) \.\.\..*/\1/p; s/^\([^ ]*\): test$/\1/p')
+    known=$(roomless <<<"$listed" | sort -u)
     while read -r name; do complain "there is no test $name"; done < <(comm -23 <(tests) <(echo "$known"))
     while read -r bundle; do
         [ -e "$here/fixtures/bundles/invalid/$bundle/error.txt" ] || complain "there is no bundle $bundle"
     done < <(grep -o 'bundle `[^`]*`' <<<"$tables" | sed 's/bundle `\(.*\)`/\1/')
-    tables=$(cat "$here/docs/security.md")
-    while read -r name; do complain "there is no test $name (docs/security.md)"; done \
-        < <(comm -23 <(tests) <(echo "$known"))
+    cd "$here"
+    for file in *.md docs/*.md; do
+        [ "$file" != docs/conformance.md ] || continue
+        tables=$(cat "$file")
+        while read -r name; do complain_of "$file" "there is no test $name"; done \
+            < <(comm -23 <(tests) <(echo "$known"))
+    done
+    for filter in $(filters); do
+        grep -qF -e "$filter" <<<"$listed" || complain_of "Makefile, scripts/vm-tests.sh" "$filter is part of no test's name"
+    done
     ;;
 ran)
     passed=$(sed -n 's/^test \([^ ]*\) \.\.\. ok$/\1/p' "$2" | roomless | sort -u)

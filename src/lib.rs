@@ -4,6 +4,7 @@
 //!
 //! * [`cli`]: arguments become values. [`cmd`]: one verb a file.
 //! * [`spec`]: `config.json` as written, and where in its text each value stands.
+//! * [`seccomp`]: the filter of a process, which `crates/oci-seccomp` compiles.
 //! * [`plan`]: decides. Validated, resolved, plain data; reads the host at most, changes nothing.
 //! * [`launch`]: the story: parent → clone3 → child → execve, and the protocol between the two.
 //! * [`rootfs`], [`cgroup`], [`rdt`], [`process`]: what parent and child call on the way.

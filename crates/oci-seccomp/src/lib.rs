@@ -71,3 +71,8 @@ pub use spec::{
 
 /// How many instructions the kernel takes in a program: `BPF_MAXINSNS`.
 pub const MAX_INSTRUCTIONS: usize = 4096;
+
+/// The example in the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -108,14 +108,14 @@ impl Log {
     /// With `--debug` only.
     pub fn debug(&mut self, text: fmt::Arguments<'_>) {
         if self.level == Level::Debug {
-            self.say("debug", &text.to_string());
+            self.write_line("debug", &text.to_string());
         }
     }
 
     /// The command has done what it was to do: shows the warnings.
     pub fn finish(&mut self) {
         for warning in std::mem::take(&mut self.warnings) {
-            self.say("warning", &warning);
+            self.write_line("warning", &warning);
         }
     }
 
@@ -126,18 +126,18 @@ impl Log {
         if self.sink.is_some() {
             let mut keys = crate::fault::keys(error);
             keys.append(&mut self.about);
-            self.say_with("error", &text, &keys);
+            self.write_with("error", &text, &keys);
         }
         err(format!("brig: error: {text}\n").as_bytes());
         self.sink = None;
         self.finish();
     }
 
-    fn say(&mut self, level: &str, text: &str) {
-        self.say_with(level, text, &[]);
+    fn write_line(&mut self, level: &str, text: &str) {
+        self.write_with(level, text, &[]);
     }
 
-    fn say_with(&mut self, level: &str, text: &str, keys: &[(&str, Value)]) {
+    fn write_with(&mut self, level: &str, text: &str, keys: &[(&str, Value)]) {
         let text = one_line(text);
         let msg = || Value::from(text.as_str());
         let keys =

@@ -6,7 +6,7 @@
 #![no_main]
 
 use anyhow::Context;
-use brig::cli::{self, Mistake, Parsed};
+use brig::cli::{self, Parsed, UsageError};
 use brig::cmd::command::Globals;
 use brig::log::Log;
 use brig::{cmd, seal};
@@ -33,7 +33,7 @@ fn run() -> i32 {
     let (globals, command) = match cli::parse(args) {
         Parsed::Run(globals, command) => (globals, *command),
         Parsed::Say(text) => return brig::log::out(text.as_bytes()).map_or(1, |()| 0),
-        Parsed::Wrong(Mistake { globals, text, help, code }) => {
+        Parsed::Wrong(UsageError { globals, text, help, code }) => {
             if let Some(help) = help {
                 // A reader that has gone away misses nothing: the error is on stderr.
                 let _ = brig::log::out(format!("Incorrect Usage: {text}\n\n{help}").as_bytes());

@@ -35,7 +35,7 @@ const TRAP: &[u8] = b"do_freezer_trap";
 impl Cgroup {
     /// The container's own cgroup is told to freeze: one small read.
     pub fn paused(&self) -> Result<bool> {
-        self.freezer().map_or(Ok(false), Dir::told_to_freeze)
+        self.freezer().map_or(Ok(false), Dir::is_freezing)
     }
 
     /// The first of the container's cgroups that is frozen, itself or with one above.
@@ -76,22 +76,22 @@ impl Cgroup {
         };
         if frozen.is_err() {
             // The error to tell is that it cannot be frozen.
-            drop(dir.tell(false));
+            drop(dir.set(false));
         }
         frozen.with_context(|| format!("freeze cgroup {}", dir.path.display()))
     }
 
     /// Lets the container's processes go on.
     pub fn thaw(&self) -> Result<()> {
-        self.freezer().map_or(Ok(()), |dir| dir.tell(false).map(drop))
+        self.freezer().map_or(Ok(()), |dir| dir.set(false).map(drop))
     }
 
     /// Lets go what is to die of SIGKILL, below the container's cgroup too: a container can freeze
     /// its own.
     pub fn thaw_dying(&self) -> Result<()> {
         match self.freezer() {
-            Some(dir) if dir.controllers.is_empty() => match dir.told_to_freeze()? {
-                true => dir.tell(false).map(drop),
+            Some(dir) if dir.controllers.is_empty() => match dir.is_freezing()? {
+                true => dir.set(false).map(drop),
                 false => Ok(()),
             },
             Some(dir) => {
@@ -151,12 +151,12 @@ impl Dir {
 
     /// False, too, for what is gone, and for a kernel that has no such file (v1 before 3.8,
     /// cgroup2 before 5.2).
-    fn told_to_freeze(&self) -> Result<bool> {
-        told_to_freeze(&self.path, if self.controllers.is_empty() { V2 } else { V1 })
+    fn is_freezing(&self) -> Result<bool> {
+        is_freezing(&self.path, if self.controllers.is_empty() { V2 } else { V1 })
     }
 
-    /// Tells the freezer; false if the cgroup has gone.
-    fn tell(&self, freeze: bool) -> Result<bool> {
+    /// Writes to the freezer; false if the cgroup has gone.
+    fn set(&self, freeze: bool) -> Result<bool> {
         match (&*self.controllers, freeze) {
             ("", true) => write(&self.path, "cgroup.freeze", "1"),
             ("", false) => write(&self.path, "cgroup.freeze", "0"),
@@ -170,7 +170,7 @@ impl Dir {
     fn freeze_v1(&self, end: Instant) -> Result<bool> {
         let mut pause = Duration::from_micros(50);
         for tries in 1_u32.. {
-            if !self.tell(true)? {
+            if !self.set(true)? {
                 return Ok(false);
             }
             let Some(state) = or_gone(read(&self.path.join("freezer.state")))? else {
@@ -182,12 +182,12 @@ impl Dir {
             if Instant::now() >= end {
                 // A process can be frozen wherever it sleeps, and looks then like one that sleeps
                 // uninterruptibly. Which it was shows only afterwards.
-                self.tell(false)?;
+                self.set(false)?;
                 std::thread::sleep(SETTLED);
                 return Err(self.not_frozen("tasks", &|thread| run_state(thread) == 'D'));
             }
             if tries % INSISTENCE == 0 {
-                self.tell(false)?;
+                self.set(false)?;
             }
             std::thread::sleep(pause);
             pause = (pause * 2).min(PAUSE);
@@ -197,7 +197,7 @@ impl Dir {
 
     /// cgroup2 freezes what is forked as well, and tells when all are frozen.
     fn freeze_v2(&self, end: Instant) -> Result<bool> {
-        if !self.tell(true)? {
+        if !self.set(true)? {
             // Before Linux 5.2 there is a cgroup, but no such file.
             return match self.path.join("cgroup.events").exists() {
                 true => bail!("this kernel's cgroup2 has no freezer, and no v1 freezer is mounted"),
@@ -242,7 +242,7 @@ impl Dir {
 const V1: &str = "freezer.self_freezing";
 const V2: &str = "cgroup.freeze";
 
-fn told_to_freeze(path: &Path, file: &str) -> Result<bool> {
+fn is_freezing(path: &Path, file: &str) -> Result<bool> {
     let mut text = [0];
     let read = File::open(path.join(file)).and_then(|file| file.read_at(&mut text, 0));
     match or_gone(read.map_err(Into::into)) {

@@ -53,7 +53,7 @@ use std::ffi::CStr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use sys::clone::Birth;
-use sys::hierarchy::{self, Hierarchies, Hierarchy, Own};
+use sys::hierarchy::{self, Hierarchies, Hierarchy, ProcessCgroups};
 use sys::{Errno, SysError, errno_of};
 
 /// Marks the cgroups above the containers' that brig has made, and not an engine or an administrator.
@@ -137,7 +137,7 @@ impl Cgroup {
             (None, Version::V2) => Path::new(PARENT).join(id),
             (None, _) => PathBuf::from(id),
         };
-        let own = if path.is_absolute() { None } else { Some(Own::read()?) };
+        let own = if path.is_absolute() { None } else { Some(ProcessCgroups::read()?) };
         let relative = hierarchy::clean(&path);
         let mut dirs = Vec::with_capacity(mounted.len());
         for hierarchy in mounted {
@@ -180,7 +180,7 @@ impl Cgroup {
     /// The cgroups that brig is in: what a container without cgroups of its own gets to see.
     pub fn of_brig() -> Result<Cgroup> {
         let Hierarchies { version, mounted } = hierarchy::detect()?;
-        let own = Own::read()?;
+        let own = ProcessCgroups::read()?;
         let dirs = mounted.into_iter().map(|hierarchy| {
             let path = hierarchy.mountpoint.join(own.within(&hierarchy)?);
             let Hierarchy { controllers, mountpoint, .. } = hierarchy;
@@ -257,7 +257,7 @@ impl Cgroup {
         };
         let found = hierarchy::detect()?;
         let Some(unified) = found.unified() else { return Err(error) };
-        let path = unified.mountpoint.join(Own::of(&init.to_string())?.within(unified)?);
+        let path = unified.mountpoint.join(ProcessCgroups::of(&init.to_string())?.within(unified)?);
         let mut moved = self.clone();
         for dir in moved.dirs.iter_mut().filter(|dir| dir.controllers.is_empty()) {
             dir.path.clone_from(&path);
@@ -352,7 +352,7 @@ fn hint(error: anyhow::Error, errno: Errno) -> Result<()> {
 }
 
 /// Where relative paths start in `hierarchy`.
-fn base(own: &Own, hierarchy: &Hierarchy, version: Version) -> Result<PathBuf> {
+fn base(own: &ProcessCgroups, hierarchy: &Hierarchy, version: Version) -> Result<PathBuf> {
     let mut base = own.within(hierarchy)?;
     if version == Version::V2 {
         base.pop();

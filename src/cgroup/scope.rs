@@ -6,11 +6,11 @@
 use super::create::put;
 use super::{Cgroup, Dir, Version, properties};
 use crate::plan::resources::Resources;
-use crate::systemd::{Asked, Bus, Instance, Property, Start};
+use crate::systemd::{Bus, Instance, Property, Start, UnitRequest};
 use anyhow::{Context, Result, anyhow, ensure};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use sys::hierarchy::{self, Hierarchies, Hierarchy, Own};
+use sys::hierarchy::{self, Hierarchies, Hierarchy, ProcessCgroups};
 
 /// A scope on its way.
 #[derive(Debug)]
@@ -26,9 +26,9 @@ pub struct Scope {
 impl Cgroup {
     /// The cgroups of a unit that systemd shall make. It is connected to now: whether there is one
     /// is known before anything has happened.
-    pub fn of_unit(found: Hierarchies, asked: Asked) -> Result<(Cgroup, Scope)> {
+    pub fn of_unit(found: Hierarchies, asked: UnitRequest) -> Result<(Cgroup, Scope)> {
         let Hierarchies { version, mounted: hierarchies } = found;
-        let Asked { unit, properties } = asked;
+        let UnitRequest { unit, properties } = asked;
         let bus = Bus::connect(unit.instance)?;
         let cgroup = Cgroup { version, dirs: Vec::new(), unit: Some(unit) };
         Ok((cgroup, Scope { bus: Some(bus), properties, hierarchies, start: None }))
@@ -46,7 +46,8 @@ impl Cgroup {
             above.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"user@"))
         };
         let found = hierarchy::detect()?;
-        let own = Own::read()?.within(found.unified().context("no cgroup2 is mounted")?)?;
+        let own =
+            ProcessCgroups::read()?.within(found.unified().context("no cgroup2 is mounted")?)?;
         Ok(!path.ancestors().find(given).is_some_and(|given| own.starts_with(given)))
     }
 }
@@ -78,7 +79,7 @@ impl Scope {
 
     /// The child's own look at where it is, once it has been told that it is there.
     pub fn here(&self, cgroup: &Cgroup) -> Result<Cgroup> {
-        let dirs = self.directories(&Own::read()?, cgroup)?;
+        let dirs = self.directories(&ProcessCgroups::read()?, cgroup)?;
         Ok(Cgroup { dirs, ..cgroup.clone() })
     }
 
@@ -117,7 +118,7 @@ impl Scope {
         let unit = cgroup.unit.clone().context("no unit")?;
         let start = self.start.as_mut().context("the unit has not been asked for")?;
         unit.started(self.bus.as_mut().context("no connection")?, start)?;
-        cgroup.dirs = self.directories(&Own::of(&pid.to_string())?, cgroup)?;
+        cgroup.dirs = self.directories(&ProcessCgroups::of(&pid.to_string())?, cgroup)?;
         // An ordinary user's systemd is given no controllers of v1.
         let delegated = unit.instance != Instance::User || cgroup.version == Version::V2;
         let resources = if delegated { resources } else { &resources.required() };
@@ -145,7 +146,7 @@ impl Scope {
 
     /// Moves the process into what systemd has not moved it into.
     fn move_in(&self, cgroup: &Cgroup, pid: i32) -> Result<()> {
-        let own = Own::of(&pid.to_string())?;
+        let own = ProcessCgroups::of(&pid.to_string())?;
         for (dir, hierarchy) in cgroup.dirs.iter().zip(&self.hierarchies) {
             if dir.mountpoint.join(own.within(hierarchy)?) != dir.path {
                 put(&dir.path.join("cgroup.procs"), pid.to_string().as_bytes())
@@ -156,7 +157,7 @@ impl Scope {
     }
 
     /// The container's directories: in each hierarchy where the unit has its own, there or not.
-    fn directories(&self, own: &Own, cgroup: &Cgroup) -> Result<Vec<Dir>> {
+    fn directories(&self, own: &ProcessCgroups, cgroup: &Cgroup) -> Result<Vec<Dir>> {
         let unit = cgroup.unit.as_ref().context("no unit")?;
         let named = |path: &PathBuf| path.file_name().is_some_and(|name| *name == *unit.name);
         let systemds = |hierarchy: &&Hierarchy| {

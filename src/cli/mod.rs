@@ -25,12 +25,12 @@ pub enum Parsed {
     /// Help or version: to stdout.
     Say(String),
     /// The arguments are wrong.
-    Wrong(Mistake),
+    Wrong(UsageError),
 }
 
 /// What is wrong with the arguments.
 #[derive(Debug)]
-pub struct Mistake {
+pub struct UsageError {
     /// As far as they are known: they say where the log is.
     pub globals: Option<Globals>,
     /// The error.
@@ -66,7 +66,7 @@ pub fn parse(args: Vec<OsString>) -> Parsed {
     }
     let before = place.map_or(args.len(), |place| place);
     let wrong = |text, before: &[OsString], help, code| {
-        Parsed::Wrong(Mistake { globals: globals_alone(before), text, help, code })
+        Parsed::Wrong(UsageError { globals: globals_alone(before), text, help, code })
     };
     if called.is_none() && globals_alone(&args).is_some() {
         return Parsed::Say(brig.render_help().to_string());

@@ -1,9 +1,9 @@
 //! What clap has matched becomes plain values.
 
 use super::describe::{LIMITS, NOT_YET};
-use super::{Mistake, Parsed, UNNAMED};
+use super::{Parsed, UNNAMED, UsageError};
 use crate::cmd::command::{Command, Globals, ListFormat};
-use crate::cmd::create::How;
+use crate::cmd::create::RunOptions;
 use crate::cmd::{bundle, commit, events, mounts, stats, update};
 use crate::image::commit::{About, Packed};
 use crate::image::container::FromImage;
@@ -40,7 +40,7 @@ pub(super) fn read(matches: &ArgMatches) -> Parsed {
 }
 
 fn wrong(globals: Globals, text: String) -> Parsed {
-    Parsed::Wrong(Mistake { globals: Some(globals), text, help: None, code: 1 })
+    Parsed::Wrong(UsageError { globals: Some(globals), text, help: None, code: 1 })
 }
 
 /// What stands before the command.
@@ -160,11 +160,11 @@ fn acting(name: &str, matches: &ArgMatches, globals: &Globals) -> Option<Command
     Some(match name {
         "create" => Command::Create(options(matches, globals, true)),
         "run" => {
-            let how = How {
+            let run_options = RunOptions {
                 keep: matches.get_flag("keep"),
                 subreaper: !matches.get_flag("no-subreaper"),
             };
-            Command::Run(options(matches, globals, matches.get_flag("detach")), how)
+            Command::Run(options(matches, globals, matches.get_flag("detach")), run_options)
         }
         "start" => Command::Start { id: id() },
         "exec" => Command::Exec(exec_options(matches, globals)),
@@ -174,7 +174,7 @@ fn acting(name: &str, matches: &ArgMatches, globals: &Globals) -> Option<Command
             signal: text(matches, "signal").unwrap_or_default(),
             all: matches.get_flag("all"),
         },
-        "mounts" => Command::Mounts(mounts::Options {
+        "mounts" => Command::Mounts(mounts::MountsOptions {
             add: text(matches, "action").as_deref() == Some("add"),
             id: id(),
             file: path(matches, "file").unwrap_or_default(),
@@ -207,12 +207,12 @@ fn looking(name: &str, matches: &ArgMatches) -> Option<Command> {
             file: path(matches, "file"),
             rootless: matches.get_flag("rootless"),
         },
-        "events" => Command::Events(events::Options {
+        "events" => Command::Events(events::EventsOptions {
             id: id(),
             once: matches.get_flag("stats"),
             interval: text(matches, "interval"),
         }),
-        "stats" => Command::Stats(stats::Options {
+        "stats" => Command::Stats(stats::StatsOptions {
             ids: matches.get_many("id").into_iter().flatten().cloned().collect(),
             format: format(matches),
             once: matches.get_flag("no-stream"),
@@ -227,7 +227,7 @@ fn about_images(name: &str, matches: &ArgMatches) -> Option<Command> {
     let id = || text(matches, "id").unwrap_or_default();
     Some(match name {
         "diff" => Command::Diff { id: id(), format: format(matches) },
-        "commit" => Command::Commit(commit::Options {
+        "commit" => Command::Commit(commit::CommitOptions {
             id: id(),
             image: text(matches, "image").unwrap_or_default(),
             packed: match text(matches, "compression").as_deref() {
@@ -256,7 +256,7 @@ fn about_images(name: &str, matches: &ArgMatches) -> Option<Command> {
         },
         "layers" => Command::Layers { format: format(matches) },
         "gc" => Command::Gc { all: matches.get_flag("all"), dry_run: matches.get_flag("dry-run") },
-        "bundle" => Command::Bundle(bundle::Options {
+        "bundle" => Command::Bundle(bundle::BundleOptions {
             image: text(matches, "image").unwrap_or_default(),
             bundle: path(matches, "bundle").unwrap_or_default(),
             platform: text(matches, "platform"),
@@ -304,9 +304,9 @@ fn options(matches: &ArgMatches, globals: &Globals, detach: bool) -> Options {
     }
 }
 
-fn update_options(matches: &ArgMatches) -> update::Options {
+fn update_options(matches: &ArgMatches) -> update::UpdateOptions {
     let given = |&(name, ..): &(&'static str, _, _)| Some((name, text(matches, name)?));
-    update::Options {
+    update::UpdateOptions {
         id: text(matches, "id").unwrap_or_default(),
         resources: path(matches, "resources"),
         limits: LIMITS.iter().filter_map(given).collect(),

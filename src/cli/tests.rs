@@ -57,7 +57,7 @@ fn switches_take_gos_values() {
 fn wrong_arguments_still_say_where_the_log_is() {
     for line in ["brig --log /l create", "brig --log /l frobnicate", "brig --log /l run --bogus x"]
     {
-        let Parsed::Wrong(Mistake { globals, .. }) = parse_line(line) else { panic!("{line}") };
+        let Parsed::Wrong(UsageError { globals, .. }) = parse_line(line) else { panic!("{line}") };
         assert_eq!(globals.unwrap().log, Some(PathBuf::from("/l")), "{line}");
     }
 }
@@ -78,7 +78,7 @@ fn what_is_not_supported_is_refused_by_name() {
         ("brig Start x", "did you mean start? see"),
         ("brig create --frobnicate x", "--frobnicate"),
     ] {
-        let Parsed::Wrong(Mistake { text, .. }) = parse_line(line) else { panic!("{line}") };
+        let Parsed::Wrong(UsageError { text, .. }) = parse_line(line) else { panic!("{line}") };
         assert!(text.contains(word), "{line}: {text}");
     }
     assert!(matches!(parse_line("brig --rootless=false start x"), Parsed::Run(..)));

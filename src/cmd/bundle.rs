@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 /// What bundle is told on the command line.
 #[derive(Debug)]
-pub struct Options {
+pub struct BundleOptions {
     /// As a person names it.
     pub image: String,
     /// Where the bundle is made.
@@ -24,7 +24,7 @@ pub struct Options {
 }
 
 /// Makes it.
-pub fn bundle(store: Option<&Path>, options: &Options, log: &mut Log) -> Result<()> {
+pub fn bundle(store: Option<&Path>, options: &BundleOptions, log: &mut Log) -> Result<()> {
     let store = store.map_or_else(default_path, |path| Ok(path.to_owned()))?;
     let request = Request {
         image: &options.image,

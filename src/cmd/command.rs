@@ -1,6 +1,6 @@
 //! What a command line says, as values: [`crate::cli`] reads them, and the commands take them.
 
-use super::create::How;
+use super::create::RunOptions;
 use super::{bundle, commit, events, mounts, stats, update};
 use crate::launch::create::Options;
 use crate::launch::exec;
@@ -32,25 +32,25 @@ pub struct Globals {
 #[expect(missing_docs)]
 pub enum Command {
     Create(Options),
-    Run(Options, How),
+    Run(Options, RunOptions),
     Start { id: String },
     State { id: String },
     Exec(exec::Options),
     Kill { id: String, regex: bool, signal: String, all: bool },
-    Mounts(mounts::Options),
+    Mounts(mounts::MountsOptions),
     Pause { id: String },
     Resume { id: String },
     Ps { id: String, format: ListFormat, options: Vec<String> },
     Delete { id: String, regex: bool, force: bool },
     List { format: ListFormat, quiet: bool },
     Spec { bundle: PathBuf, file: Option<PathBuf>, rootless: bool },
-    Events(events::Options),
-    Stats(stats::Options),
-    Bundle(bundle::Options),
-    Update(update::Options),
+    Events(events::EventsOptions),
+    Stats(stats::StatsOptions),
+    Bundle(bundle::BundleOptions),
+    Update(update::UpdateOptions),
     Features,
     Diff { id: String, format: ListFormat },
-    Commit(commit::Options),
+    Commit(commit::CommitOptions),
     Export { id: String, output: Option<PathBuf> },
     Images { format: ListFormat },
     Inspect { image: String },

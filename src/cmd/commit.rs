@@ -22,7 +22,7 @@ use sys::idmap::IdMap;
 
 /// What commit is told on the command line.
 #[derive(Debug)]
-pub struct Options {
+pub struct CommitOptions {
     /// The container.
     pub id: String,
     /// Where the image goes: `DIR:TAG`.
@@ -36,7 +36,12 @@ pub struct Options {
 }
 
 /// Makes the layer, and prints the digest of the image's manifest.
-pub fn commit(root: &Path, store: Option<&Path>, options: &Options, log: &mut Log) -> Result<()> {
+pub fn commit(
+    root: &Path,
+    store: Option<&Path>,
+    options: &CommitOptions,
+    log: &mut Log,
+) -> Result<()> {
     let (dir, state) = open(root, &options.id).with_context(|| format!("commit {}", options.id))?;
     let go = || -> Result<()> {
         let (path, tag) = layout::parse(&options.image)?;

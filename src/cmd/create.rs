@@ -13,17 +13,17 @@ use sys::describe;
 
 /// Creates a container, which then waits for start.
 pub fn create(options: &Options, log: &mut Log) -> Result<()> {
-    let mut go = || {
+    let mut act = || {
         created(options, log)?;
         tell_name(options)
     };
-    go().with_context(|| format!("create {}", options.id))
+    act().with_context(|| format!("create {}", options.id))
 }
 
 /// Creates and starts a container; in the foreground, waits for it and deletes it. The result is
 /// what brig exits with.
-pub fn run(options: &Options, how: &How, log: &mut Log) -> Result<i32> {
-    go(options, how, log).with_context(|| format!("run {}", options.id))
+pub fn run(options: &Options, run_options: &RunOptions, log: &mut Log) -> Result<i32> {
+    run_to_the_end(options, run_options, log).with_context(|| format!("run {}", options.id))
 }
 
 /// Creates it, of a bundle or of an image.
@@ -49,15 +49,15 @@ fn tell_name(options: &Options) -> Result<()> {
 
 /// How run goes on after start.
 #[derive(Debug)]
-pub struct How {
+pub struct RunOptions {
     /// The stopped container is not deleted.
     pub keep: bool,
     /// Orphans of the container become brig's children.
     pub subreaper: bool,
 }
 
-fn go(options: &Options, how: &How, log: &mut Log) -> Result<i32> {
-    if !options.detach && how.subreaper {
+fn run_to_the_end(options: &Options, run_options: &RunOptions, log: &mut Log) -> Result<i32> {
+    if !options.detach && run_options.subreaper {
         foreground::adopt_orphans()?;
     }
     let Created { dir, lock, state, init, master, manager } = created(options, log)?;
@@ -87,7 +87,7 @@ fn go(options: &Options, how: &How, log: &mut Log) -> Result<i32> {
         log.warn(&format!("stdout: {errno}: what the process printed is not complete"));
     }
     // If there is no lock to be had, somebody else has deleted it.
-    if !how.keep
+    if !run_options.keep
         && let Ok(_lock) = dir.lock()
     {
         destroy::destroy(dir, &state, true, log)?;

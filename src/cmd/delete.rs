@@ -9,13 +9,13 @@ use sys::{Errno, describe, errno_of};
 
 /// Deletes a stopped or created container; with `force` any, and none is no error.
 pub fn delete(root: &Path, id: &str, force: bool, log: &mut Log) -> Result<()> {
-    match go(root, id, force, log) {
+    match delete_existing(root, id, force, log) {
         Err(error) if force && error.is::<NotFound>() => Ok(()),
         done => done.with_context(|| format!("delete {id}")),
     }
 }
 
-fn go(root: &Path, id: &str, force: bool, log: &mut Log) -> Result<()> {
+fn delete_existing(root: &Path, id: &str, force: bool, log: &mut Log) -> Result<()> {
     let dir = Dir::open(root, id)?;
     dir.ensure_own()?;
     let _lock = lock(&dir, force)?;

@@ -17,7 +17,7 @@ use sys::poll::left;
 
 /// What stands on the command line.
 #[derive(Debug)]
-pub struct Options {
+pub struct EventsOptions {
     /// The container.
     pub id: String,
     /// One look at what it has used up.
@@ -46,16 +46,16 @@ struct Data {
 }
 
 /// Prints events until the container ends, with cgroup v1 until it is deleted, or nobody reads them any more.
-pub fn events(root: &Path, options: &Options) -> Result<()> {
-    go(root, options).with_context(|| format!("events {}", options.id))
+pub fn events(root: &Path, options: &EventsOptions) -> Result<()> {
+    report(root, options).with_context(|| format!("events {}", options.id))
 }
 
-fn go(root: &Path, options: &Options) -> Result<()> {
+fn report(root: &Path, options: &EventsOptions) -> Result<()> {
     let interval = interval(options.interval.as_deref(), Duration::from_secs(5))?;
     let state = Dir::open(root, &options.id)?.existing()?;
     let init = running(&state)?;
     if options.once {
-        return tell(&state, "stats", Some(look(&state)?));
+        return emit(&state, "stats", Some(look(&state)?));
     }
     follow(&state, &init, interval)
 }
@@ -78,7 +78,7 @@ fn follow(state: &State, init: &OwnedFd, interval: Duration) -> Result<()> {
     loop {
         let ready = wait(init, watch.as_ref(), next)?;
         if ready.told {
-            watch = heed(state, watch)?;
+            watch = handle_oom(state, watch)?;
             if until_deleted && watch.is_none() {
                 return Ok(());
             }
@@ -86,7 +86,7 @@ fn follow(state: &State, init: &OwnedFd, interval: Duration) -> Result<()> {
         if ready.ended {
             if !until_deleted {
                 // What it died of may have come between the two.
-                return heed(state, watch).map(drop);
+                return handle_oom(state, watch).map(drop);
             }
             init = None;
         }
@@ -101,7 +101,7 @@ fn follow(state: &State, init: &OwnedFd, interval: Duration) -> Result<()> {
             };
             // The files of a container that has just ended say nothing.
             if until_deleted || !wait(init, None, Instant::now())?.ended {
-                tell(state, "stats", Some(data))?;
+                emit(state, "stats", Some(data))?;
             }
             next = (next + interval).max(Instant::now());
         }
@@ -109,11 +109,11 @@ fn follow(state: &State, init: &OwnedFd, interval: Duration) -> Result<()> {
 }
 
 /// Asks whether the container has run out of memory; the watch comes back as long as it is of use.
-fn heed(state: &State, watch: Option<Watch>) -> Result<Option<Watch>> {
+fn handle_oom(state: &State, watch: Option<Watch>) -> Result<Option<Watch>> {
     let Some(mut watch) = watch else { return Ok(None) };
     let happened = watch.happened()?;
     if happened == Some(true) {
-        tell(state, "oom", None)?;
+        emit(state, "oom", None)?;
     }
     Ok(happened.map(|_| watch))
 }
@@ -151,7 +151,7 @@ fn look(state: &State) -> Result<Data> {
     })
 }
 
-fn tell(state: &State, kind: &'static str, data: Option<Data>) -> Result<()> {
+fn emit(state: &State, kind: &'static str, data: Option<Data>) -> Result<()> {
     let mut line = serde_json::to_vec(&Event { kind, id: &state.id, data })?;
     line.push(b'\n');
     log::out(&line)

@@ -10,10 +10,10 @@ use sys::{Errno, signal};
 
 /// Sends `name` (TERM, SIGTERM, 15, RTMIN+3, …) to init, or to every process of the container.
 pub fn kill(root: &Path, id: &str, name: &str, all: bool) -> Result<()> {
-    go(root, id, name, all).with_context(|| format!("kill {id}"))
+    send_signal(root, id, name, all).with_context(|| format!("kill {id}"))
 }
 
-fn go(root: &Path, id: &str, name: &str, all: bool) -> Result<()> {
+fn send_signal(root: &Path, id: &str, name: &str, all: bool) -> Result<()> {
     let signal = parse(name)?;
     let dir = Dir::open(root, id)?;
     let state = dir.existing()?;

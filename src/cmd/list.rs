@@ -1,10 +1,10 @@
 //! list: all containers of this root.
 
 use super::command::ListFormat;
-use super::state::{Shown, show, user_name};
+use super::state::{ContainerSummary, show, user_name};
 use super::table;
 use crate::log::{self, Log};
-use crate::state::{self, Found, check_id};
+use crate::state::{self, ListedContainer, check_id};
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,10 +21,10 @@ pub fn list(root: &Path, format: ListFormat, quiet: bool, log: &mut Log) -> Resu
         return log::out(ids.as_bytes());
     }
     let mut owners: BTreeMap<u32, String> = BTreeMap::new();
-    for Found { state, .. } in &found {
+    for ListedContainer { state, .. } in &found {
         owners.entry(state.uid).or_insert_with(|| user_name(state.uid));
     }
-    let shown: Vec<Shown<'_>> =
+    let shown: Vec<ContainerSummary<'_>> =
         found.iter().map(|one| show(&one.state, one.status, &owners[&one.state.uid])).collect();
     match format {
         ListFormat::Json => {
@@ -50,7 +50,7 @@ pub(super) fn ids(root: &Path) -> Result<Vec<String>> {
 }
 
 /// runc's columns: 12 wide at least, three spaces between.
-fn table(rows: &[Shown<'_>]) -> String {
+fn table(rows: &[ContainerSummary<'_>]) -> String {
     let head = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(String::from);
     let cells = rows.iter().map(|row| {
         let bundle = row.bundle.display().to_string();

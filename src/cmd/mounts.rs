@@ -14,7 +14,7 @@ use sys::describe;
 
 /// What mounts is told on the command line.
 #[derive(Debug)]
-pub struct Options {
+pub struct MountsOptions {
     /// Add, not remove.
     pub add: bool,
     /// The container's name.
@@ -24,12 +24,12 @@ pub struct Options {
 }
 
 /// Adds the mounts of a file, or removes them.
-pub fn mounts(root: &Path, options: &Options, log: &mut Log) -> Result<()> {
+pub fn mounts(root: &Path, options: &MountsOptions, log: &mut Log) -> Result<()> {
     let what = if options.add { "add" } else { "remove" };
-    go(root, options, log).with_context(|| format!("mounts {what} {}", options.id))
+    change_mounts(root, options, log).with_context(|| format!("mounts {what} {}", options.id))
 }
 
-fn go(root: &Path, options: &Options, log: &mut Log) -> Result<()> {
+fn change_mounts(root: &Path, options: &MountsOptions, log: &mut Log) -> Result<()> {
     let read = || -> Result<_> {
         let text = spec::read(File::open(&options.file)?)?;
         Ok(text)
@@ -65,7 +65,7 @@ fn parse(name: &str, text: &[u8], warnings: &mut Vec<String>) -> Result<Vec<spec
 
 fn apply(
     root: &Path,
-    options: &Options,
+    options: &MountsOptions,
     mounts: &[spec::Mount],
     locate: &dyn Fn(&mut At),
     log: &mut Log,

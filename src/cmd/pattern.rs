@@ -20,9 +20,9 @@ enum Node {
 }
 
 /// Deeper groups are no honest ones.
-const MOST_GROUPS: usize = 32;
+const MAX_GROUPS: usize = 32;
 /// POSIX's RE_DUP_MAX; no id is longer.
-const MOST_TIMES: usize = 255;
+const MAX_REPEATS: usize = 255;
 
 impl Pattern {
     /// Reads an expression.
@@ -138,7 +138,7 @@ impl Parser<'_> {
             b'[' => Node::Char(self.bracket()?),
             b'(' => {
                 self.depth += 1;
-                ensure!(self.depth <= MOST_GROUPS, "has too many groups in each other");
+                ensure!(self.depth <= MAX_GROUPS, "has too many groups in each other");
                 let group = self.alternatives()?;
                 ensure!(self.take(b')'), "a ( has no )");
                 self.depth -= 1;
@@ -155,14 +155,14 @@ impl Parser<'_> {
     /// `*`, `+`, `?`, `{2}`, `{2,}`, `{2,5}`.
     fn times(&mut self) -> Result<Option<(usize, usize)>> {
         let found = match self.rest.first() {
-            Some(b'*') => (0, MOST_TIMES),
-            Some(b'+') => (1, MOST_TIMES),
+            Some(b'*') => (0, MAX_REPEATS),
+            Some(b'+') => (1, MAX_REPEATS),
             Some(b'?') => (0, 1),
             Some(b'{') => {
                 self.next();
                 let least = self.number()?;
                 let most = match self.take(b',') {
-                    true if self.rest.first() == Some(&b'}') => MOST_TIMES,
+                    true if self.rest.first() == Some(&b'}') => MAX_REPEATS,
                     true => self.number()?,
                     false => least,
                 };
@@ -181,7 +181,7 @@ impl Parser<'_> {
         let (number, rest) = self.rest.split_at(digits);
         self.rest = rest;
         let number = std::str::from_utf8(number)?.parse().ok();
-        number.filter(|number| *number <= MOST_TIMES).context("{ needs a number up to 255")
+        number.filter(|number| *number <= MAX_REPEATS).context("{ needs a number up to 255")
     }
 
     /// What follows a `[`: characters, ranges, `[:alpha:]`; a `]` that comes first is one of them.

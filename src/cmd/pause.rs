@@ -8,7 +8,7 @@ use std::time::Instant;
 
 /// Freezes all processes of a container, also of one that waits for start.
 pub fn pause(root: &Path, id: &str) -> Result<()> {
-    go(root, id, |state, status| {
+    change_freezer(root, id, |state, status| {
         // runc's words, also for one that is paused, and why they hold.
         ensure!(status != Status::Paused, "container not running: it is paused already");
         ensure!([Status::Running, Status::Created].contains(&status), "container not running");
@@ -21,7 +21,7 @@ pub fn pause(root: &Path, id: &str) -> Result<()> {
 
 /// Lets a paused container go on: one that was not started yet to wait for start.
 pub fn resume(root: &Path, id: &str) -> Result<()> {
-    go(root, id, |state, status| {
+    change_freezer(root, id, |state, status| {
         ensure!(status == Status::Paused, "container not paused");
         state.cgroup.thaw()
     })
@@ -29,7 +29,11 @@ pub fn resume(root: &Path, id: &str) -> Result<()> {
 }
 
 /// Without the lock: who holds it, start say, can be waiting for a container that is frozen.
-fn go(root: &Path, id: &str, act: impl FnOnce(&State, Status) -> Result<()>) -> Result<()> {
+fn change_freezer(
+    root: &Path,
+    id: &str,
+    act: impl FnOnce(&State, Status) -> Result<()>,
+) -> Result<()> {
     let dir = Dir::open(root, id)?;
     let state = dir.existing()?;
     if state.cgroup.dirs().is_empty() {

@@ -17,10 +17,10 @@ use sys::signal;
 
 /// Prints the pids as JSON, or those lines of the host's `ps OPTIONS` that are about them.
 pub fn ps(root: &Path, id: &str, format: ListFormat, options: &[String]) -> Result<()> {
-    go(root, id, format, options).with_context(|| format!("ps {id}"))
+    print_processes(root, id, format, options).with_context(|| format!("ps {id}"))
 }
 
-fn go(root: &Path, id: &str, format: ListFormat, options: &[String]) -> Result<()> {
+fn print_processes(root: &Path, id: &str, format: ListFormat, options: &[String]) -> Result<()> {
     let state = Dir::open(root, id)?.existing()?;
     let pids = state.pids()?;
     if format == ListFormat::Json {

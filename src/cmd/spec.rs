@@ -25,12 +25,12 @@ pub fn spec(bundle: &Path, file: Option<&Path>, rootless: bool) -> Result<()> {
     if !has_cgroup2_alone() {
         replace(&mut text, CGROUP_NAMESPACE, "")?;
     }
-    let mut how = std::fs::File::options();
+    let mut open_options = std::fs::File::options();
     match file {
-        Some(_) => how.create(true).truncate(true),
-        None => how.create_new(true),
+        Some(_) => open_options.create(true).truncate(true),
+        None => open_options.create_new(true),
     };
-    match how.write(true).open(&path) {
+    match open_options.write(true).open(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
             bail!("spec: file {} exists. Remove it first", path.display())
         }

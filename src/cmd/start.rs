@@ -12,10 +12,10 @@ use sys::describe;
 
 /// Starts a created container. When this returns its program has been executed.
 pub fn start(root: &Path, id: &str, log: &mut Log) -> Result<()> {
-    go(root, id, log).with_context(|| format!("start {id}"))
+    start_created(root, id, log).with_context(|| format!("start {id}"))
 }
 
-fn go(root: &Path, id: &str, log: &mut Log) -> Result<()> {
+fn start_created(root: &Path, id: &str, log: &mut Log) -> Result<()> {
     let dir = Dir::open(root, id)?;
     let lock = dir.lock()?;
     let state = dir.existing()?;

@@ -10,7 +10,7 @@ use std::path::Path;
 /// runtime.md's state, and what runc adds to it. The order is the one in which it is printed.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Shown<'a> {
+pub struct ContainerSummary<'a> {
     oci_version: &'static str,
     pub(super) id: &'a str,
     pub(super) pid: i32,
@@ -25,10 +25,10 @@ pub struct Shown<'a> {
 
 /// Prints the state of one container.
 pub fn state(root: &Path, id: &str) -> Result<()> {
-    go(root, id).with_context(|| format!("state {id}"))
+    print_state(root, id).with_context(|| format!("state {id}"))
 }
 
-fn go(root: &Path, id: &str) -> Result<()> {
+fn print_state(root: &Path, id: &str) -> Result<()> {
     let dir = Dir::open(root, id)?;
     let state = dir.existing()?;
     let owner = user_name(state.uid);
@@ -37,8 +37,8 @@ fn go(root: &Path, id: &str) -> Result<()> {
 }
 
 /// What is saved, and what is so now.
-pub fn show<'a>(state: &'a State, status: Status, owner: &'a str) -> Shown<'a> {
-    Shown {
+pub fn show<'a>(state: &'a State, status: Status, owner: &'a str) -> ContainerSummary<'a> {
+    ContainerSummary {
         oci_version: crate::SPEC_VERSION,
         id: &state.id,
         pid: if [Status::Stopped, Status::Unknown].contains(&status) { 0 } else { state.pid },

@@ -6,7 +6,7 @@ use super::events::{interval, running};
 use super::table;
 use crate::cgroup::stat::{BlkioEntry, Stats};
 use crate::log::{self, Log};
-use crate::state::{self, Dir, Found, State, Status};
+use crate::state::{self, Dir, ListedContainer, State, Status};
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use sys::describe;
 
 /// What stands on the command line.
 #[derive(Debug)]
-pub struct Options {
+pub struct StatsOptions {
     /// The containers; none: all.
     pub ids: Vec<String>,
     /// How to show it.
@@ -68,11 +68,11 @@ struct Pressure {
 type Look = (Instant, Stats);
 
 /// Shows what containers use.
-pub fn stats(root: &Path, options: &Options, log: &mut Log) -> Result<()> {
-    go(root, options, log).context("stats")
+pub fn stats(root: &Path, options: &StatsOptions, log: &mut Log) -> Result<()> {
+    show_until_interrupted(root, options, log).context("stats")
 }
 
-fn go(root: &Path, options: &Options, log: &mut Log) -> Result<()> {
+fn show_until_interrupted(root: &Path, options: &StatsOptions, log: &mut Log) -> Result<()> {
     let interval = interval(options.interval.as_deref(), Duration::from_secs(1))?;
     let once = options.once || !std::io::stdout().is_terminal();
     for id in &options.ids {
@@ -105,13 +105,13 @@ fn load(root: &Path, id: &str) -> Result<State> {
 
 /// Every container that is asked for and lives. One that vanishes meanwhile is none.
 fn look(
-    found: Vec<Found>,
+    found: Vec<ListedContainer>,
     ids: &[String],
     before: &BTreeMap<String, Look>,
     log: &mut Log,
 ) -> Result<(Vec<Row>, BTreeMap<String, Look>)> {
     let (mut rows, mut looks) = (Vec::new(), BTreeMap::new());
-    for Found { state, status, .. } in found {
+    for ListedContainer { state, status, .. } in found {
         let asked = ids.is_empty() || ids.contains(&state.id);
         if !asked || [Status::Creating, Status::Stopped, Status::Unknown].contains(&status) {
             continue;

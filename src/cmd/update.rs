@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// What stands on the command line.
 #[derive(Debug)]
-pub struct Options {
+pub struct UpdateOptions {
     /// The container.
     pub id: String,
     /// Where `linux.resources` is read from; `-` is stdin.
@@ -27,11 +27,11 @@ pub struct Options {
 }
 
 /// Changes what is asked for; what is not asked for stays as it is.
-pub fn update(root: &Path, options: &Options, log: &mut Log) -> Result<()> {
-    go(root, options, log).with_context(|| format!("update {}", options.id))
+pub fn update(root: &Path, options: &UpdateOptions, log: &mut Log) -> Result<()> {
+    change_limits(root, options, log).with_context(|| format!("update {}", options.id))
 }
 
-fn go(root: &Path, options: &Options, log: &mut Log) -> Result<()> {
+fn change_limits(root: &Path, options: &UpdateOptions, log: &mut Log) -> Result<()> {
     let dir = Dir::open(root, &options.id)?;
     let mut warnings = Vec::new();
     let resources = resources(options, &mut warnings)?;
@@ -49,13 +49,13 @@ fn go(root: &Path, options: &Options, log: &mut Log) -> Result<()> {
         "the container was created without linux.intelRdt, and cannot be given it any more"
     );
     match options.dry_run {
-        true => tell(&state, resources, rdt.as_ref()),
+        true => print_writes(&state, resources, rdt.as_ref()),
         false => change(&dir, &mut state, resources, rdt.as_ref()),
     }
 }
 
 /// The file's limits, with those of the flags instead where there are such.
-fn resources(options: &Options, warnings: &mut Vec<String>) -> Result<Resources> {
+fn resources(options: &UpdateOptions, warnings: &mut Vec<String>) -> Result<Resources> {
     let read = |path: &Path| -> Result<Vec<u8>> {
         match path.to_str() {
             Some("-") => spec::read(std::io::stdin()),
@@ -90,7 +90,7 @@ fn resources(options: &Options, warnings: &mut Vec<String>) -> Result<Resources>
     })
 }
 
-fn rdt(options: &Options) -> Result<Option<Rdt>> {
+fn rdt(options: &UpdateOptions) -> Result<Option<Rdt>> {
     let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     let (l3_cache, mem_bw) = (given(&options.l3_cache), given(&options.mem_bw));
     if l3_cache.is_none() && mem_bw.is_none() {
@@ -107,7 +107,7 @@ fn rdt(options: &Options) -> Result<Option<Rdt>> {
 }
 
 /// Prints what would be written.
-fn tell(state: &State, resources: Resources, rdt: Option<&Rdt>) -> Result<()> {
+fn print_writes(state: &State, resources: Resources, rdt: Option<&Rdt>) -> Result<()> {
     let mut text = String::new();
     if !resources.sets_no_limit() {
         for line in state.cgroup.update(resources, state.memory_and_swap)?.lines()? {

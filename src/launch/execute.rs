@@ -16,7 +16,7 @@ use std::convert::Infallible;
 use std::ffi::CString;
 use std::io::Read;
 use std::os::fd::OwnedFd;
-use sys::{Errno, Worded, clone, cred, fd, seccomp};
+use sys::{Errno, VerbatimError, clone, cred, fd, seccomp};
 
 /// What will be executed.
 pub struct Program {
@@ -155,6 +155,6 @@ impl Program {
             errno => errno.desc().to_lowercase(),
         };
         let text = format!("exec {}: {why}", self.path.to_string_lossy());
-        Err(Worded { text, errno }.into())
+        Err(VerbatimError { text, errno }.into())
     }
 }

@@ -6,7 +6,7 @@ use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::sys::stat::{SFlag, stat};
 use nix::unistd::{AccessFlags, faccessat};
 use std::ffi::{CStr, CString};
-use sys::{Errno, Worded};
+use sys::{Errno, VerbatimError};
 
 /// The program's path: `name` itself if it has a slash, else the first executable file of that name
 /// in the directories of `search`. To be called as the user who will execute it.
@@ -22,7 +22,7 @@ pub fn find(name: &CStr, search: &str) -> Result<CString> {
                     Errno::EISDIR => "is a directory: permission denied".to_owned(),
                     errno => errno.desc().to_lowercase(),
                 };
-                Err(Worded { text: format!("exec: {shown:?}: {why}"), errno }.into())
+                Err(VerbatimError { text: format!("exec: {shown:?}: {why}"), errno }.into())
             }
         };
     }
@@ -45,7 +45,7 @@ pub fn find(name: &CStr, search: &str) -> Result<CString> {
         format!(" ({} is there, but not executable)", path.to_string_lossy())
     });
     let text = format!("exec: {shown:?}: executable file not found in $PATH{hint}");
-    Err(Worded { text, errno: Errno::ENOENT }.into())
+    Err(VerbatimError { text, errno: Errno::ENOENT }.into())
 }
 
 fn executable(path: &CStr) -> Result<(), Errno> {

@@ -22,7 +22,7 @@ pub use extra_mounts::{Added, Live};
 pub use init::{open_init, own_start_time, pidfs_inode, start_time};
 pub use oci::{OciState, Status};
 pub use pid_file::{PidFile, write_pid_file};
-pub use record::{Found, NotBrigs, Record, VERSION, all};
+pub use record::{ListedContainer, NotBrigs, Record, VERSION, all};
 
 use crate::cgroup::Cgroup;
 use crate::plan::hooks::Hook;

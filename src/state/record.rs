@@ -26,7 +26,7 @@ pub enum Record {
 
 /// What stands in a state root under the name of a container.
 #[derive(Debug)]
-pub struct Found {
+pub struct ListedContainer {
     /// What is known of it: under its directory's name, whatever the record says.
     pub state: State,
     /// What it is doing now.
@@ -149,7 +149,7 @@ fn is_cut(error: &anyhow::Error) -> bool {
 }
 
 /// Every container, by name. One that vanishes while we look is none, and so is what is no directory, or has no record.
-pub fn all(root: &Path) -> Result<Vec<Found>> {
+pub fn all(root: &Path) -> Result<Vec<ListedContainer>> {
     let mut found = Vec::new();
     let entries = std::fs::read_dir(root).if_exists();
     let entries = entries.with_context(|| root.display().to_string())?;
@@ -161,7 +161,11 @@ pub fn all(root: &Path) -> Result<Vec<Found>> {
             Err(error) if errno_of(&error) == Some(Errno::ENOTDIR) => {}
             Err(error) => {
                 let state = State { id: id.to_owned(), ..State::default() };
-                found.push(Found { state, status: Status::Unknown, trouble: Some(error) });
+                found.push(ListedContainer {
+                    state,
+                    status: Status::Unknown,
+                    trouble: Some(error),
+                });
             }
             Ok(one) => found.extend(one),
         }
@@ -171,7 +175,7 @@ pub fn all(root: &Path) -> Result<Vec<Found>> {
 }
 
 /// Looks at one; none while its create has not come to its record.
-fn look(root: &Path, id: &str) -> Result<Option<Found>> {
+fn look(root: &Path, id: &str) -> Result<Option<ListedContainer>> {
     let dir = Dir::open(root, id)?;
     let (state, trouble) = match dir.record()? {
         None => return Ok(None),
@@ -181,11 +185,11 @@ fn look(root: &Path, id: &str) -> Result<Option<Found>> {
     // Without a pid nobody knows what it does.
     let known = trouble.is_none() || state.pid != 0 && state.start_time != 0;
     Ok(Some(match known.then(|| dir.status(&state)) {
-        None => Found { state, status: Status::Unknown, trouble },
-        Some(Ok(status)) => Found { state, status, trouble },
+        None => ListedContainer { state, status: Status::Unknown, trouble },
+        Some(Ok(status)) => ListedContainer { state, status, trouble },
         Some(Err(error)) => {
             let trouble = trouble.or_else(|| Some(error.context(format!("container {id}"))));
-            Found { state, status: Status::Unknown, trouble }
+            ListedContainer { state, status: Status::Unknown, trouble }
         }
     }))
 }

@@ -31,20 +31,20 @@ pub enum Instance {
 
 /// An error that systemd or the bus has answered with.
 #[derive(Debug)]
-pub struct Refused {
+pub struct BusError {
     /// Its name, for programs.
     pub name: String,
     /// What they say.
     text: String,
 }
 
-impl std::fmt::Display for Refused {
+impl std::fmt::Display for BusError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} ({})", self.text, self.name)
     }
 }
 
-impl std::error::Error for Refused {}
+impl std::error::Error for BusError {}
 
 /// A connection.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ impl Bus {
         let end = Instant::now() + deadline::BUS;
         let mut failures = Vec::new();
         for address in addresses(instance)? {
-            match dial(&address.to, end) {
+            match connect_to(&address.to, end) {
                 Ok(socket) => return Bus::greet(socket, address, end),
                 Err(error) => failures.push((address.name, error)),
             }
@@ -137,7 +137,7 @@ impl Bus {
         Ok(serial)
     }
 
-    /// Waits for an answer. The error is a [`Refused`] if that is the answer.
+    /// Waits for an answer. The error is a [`BusError`] if that is the answer.
     pub fn answer(&mut self, serial: u32, method: &str) -> Result<String> {
         let end = Instant::now() + deadline::BUS;
         loop {
@@ -146,7 +146,7 @@ impl Bus {
             match message.with_context(what)? {
                 Message::Reply(to, text) if to == serial => return Ok(text),
                 Message::Error(to, name, text) if to == serial => {
-                    return Err(Refused { name, text })
+                    return Err(BusError { name, text })
                         .with_context(|| format!("systemd: {method}"));
                 }
                 _ => {}
@@ -227,7 +227,7 @@ impl Bus {
                 }
                 Message::Error(serial, name, text) => {
                     if let Some((_, method)) = self.silent.iter().find(|(own, _)| *own == serial) {
-                        return Err(Refused { name, text }).context(*method);
+                        return Err(BusError { name, text }).context(*method);
                     }
                     return Ok(Message::Error(serial, name, text));
                 }
@@ -300,13 +300,13 @@ impl Bus {
 
 /// Where to connect to.
 struct Address {
-    to: To,
+    to: Endpoint,
     name: String,
     is_bus: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum To {
+enum Endpoint {
     Path(PathBuf),
     Abstract(Vec<u8>),
 }
@@ -317,7 +317,7 @@ fn addresses(instance: Instance) -> Result<Vec<Address>> {
     let usual = |private: PathBuf, bus: PathBuf| {
         [(private, false), (bus, true)].map(|(path, is_bus)| Address {
             name: path.display().to_string(),
-            to: To::Path(path),
+            to: Endpoint::Path(path),
             is_bus,
         })
     };
@@ -349,7 +349,7 @@ fn addresses(instance: Instance) -> Result<Vec<Address>> {
 }
 
 fn usual_bus(list: &[Address], usual: Option<&PathBuf>) -> bool {
-    matches!(list, [Address { to: To::Path(path), .. }] if Some(path) == usual)
+    matches!(list, [Address { to: Endpoint::Path(path), .. }] if Some(path) == usual)
 }
 
 /// `unix:path=/run/x;unix:abstract=y`, as the D-Bus specification has it.
@@ -362,8 +362,8 @@ fn parse(list: &str) -> Result<Vec<Address>> {
             let of = |option: &str| unescape(option.strip_prefix(name)?.strip_prefix('=')?);
             options.split(',').find_map(of)
         };
-        let path = option("path").map(|path| To::Path(OsString::from_vec(path).into()));
-        let to = path.or_else(|| option("abstract").map(To::Abstract));
+        let path = option("path").map(|path| Endpoint::Path(OsString::from_vec(path).into()));
+        let to = path.or_else(|| option("abstract").map(Endpoint::Abstract));
         let to = to.with_context(|| format!("{address:?} has neither path nor abstract"))?;
         addresses.push(Address { to, name: address.to_owned(), is_bus: true });
     }
@@ -387,12 +387,12 @@ fn unescape(text: &str) -> Option<Vec<u8>> {
     Some(plain)
 }
 
-fn dial(to: &To, end: Instant) -> Result<OwnedFd> {
+fn connect_to(to: &Endpoint, end: Instant) -> Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None).context("socket")?;
     let address = match to {
-        To::Path(path) => SocketAddress::of(path)?,
-        To::Abstract(name) => SocketAddress::of_abstract(name)?,
+        Endpoint::Path(path) => SocketAddress::of(path)?,
+        Endpoint::Abstract(name) => SocketAddress::of_abstract(name)?,
     };
     loop {
         match connect(socket.as_raw_fd(), address.get()) {
@@ -430,13 +430,13 @@ mod tests {
 
     #[test]
     fn addresses_are_read_as_the_specification_has_them() {
-        let to = |list: &str| -> Result<Vec<To>> {
+        let to = |list: &str| -> Result<Vec<Endpoint>> {
             Ok(parse(list)?.into_iter().map(|address| address.to).collect())
         };
-        let path = |path: &str| To::Path(path.into());
+        let path = |path: &str| Endpoint::Path(path.into());
         assert_eq!(to("unix:path=/run/x,guid=00ff").unwrap(), [path("/run/x")]);
         let two = to("unix:guid=1,abstract=/tmp/dbus-X;unix:path=/a%20b;").unwrap();
-        assert_eq!(two, [To::Abstract(b"/tmp/dbus-X".to_vec()), path("/a b")]);
+        assert_eq!(two, [Endpoint::Abstract(b"/tmp/dbus-X".to_vec()), path("/a b")]);
         for bad in ["", ";", "tcp:host=x", "unix:tmpdir=/tmp", "unix:path=%2", "/run/x"] {
             assert!(to(bad).is_err(), "{bad}");
         }

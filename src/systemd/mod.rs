@@ -10,5 +10,5 @@ mod unit;
 mod variant;
 pub mod wire;
 
-pub use bus::{Bus, Instance, Refused};
-pub use unit::{Asked, Property, Start, Unit};
+pub use bus::{Bus, BusError, Instance};
+pub use unit::{Property, Start, Unit, UnitRequest};

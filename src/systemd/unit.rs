@@ -1,6 +1,6 @@
 //! The container's unit: its name, and its life.
 
-use super::bus::{Bus, Instance, Refused};
+use super::bus::{Bus, BusError, Instance};
 use super::variant;
 use super::wire::Value;
 use crate::spec::Place;
@@ -27,7 +27,7 @@ pub type Property = (String, Value);
 
 /// What the config asks systemd for.
 #[derive(Debug)]
-pub struct Asked {
+pub struct UnitRequest {
     /// The unit.
     pub unit: Unit,
     /// What the annotations say of it.
@@ -52,7 +52,7 @@ const UNIT_EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
 const READ_ONLY: &str = "org.freedesktop.DBus.Error.PropertyReadOnly";
 const UNKNOWN: &str = "org.freedesktop.DBus.Error.UnknownProperty";
 
-impl Asked {
+impl UnitRequest {
     /// Reads `linux.cgroupsPath`, `slice:prefix:name`, and the annotations. Without a path it is
     /// `brig-ID.scope` in system.slice, or for an ordinary user, in user.slice.
     pub fn new(
@@ -60,7 +60,7 @@ impl Asked {
         id: &str,
         annotations: &BTreeMap<String, String>,
         instance: Instance,
-    ) -> Result<Asked> {
+    ) -> Result<UnitRequest> {
         let path = cgroups_path.filter(|path| !path.is_empty());
         let default = match instance {
             Instance::System => "system.slice",
@@ -80,7 +80,7 @@ impl Asked {
                 subgroup = self::subgroup(value).at(place())?;
             }
         }
-        Ok(Asked { unit: Unit { name, slice, instance, subgroup }, properties })
+        Ok(UnitRequest { unit: Unit { name, slice, instance, subgroup }, properties })
     }
 }
 
@@ -180,7 +180,7 @@ fn microseconds(value: &Value) -> Result<Value> {
 }
 
 fn is(error: &anyhow::Error, names: &[&str]) -> bool {
-    error.downcast_ref::<Refused>().is_some_and(|refused| names.contains(&refused.name.as_str()))
+    error.downcast_ref::<BusError>().is_some_and(|refused| names.contains(&refused.name.as_str()))
 }
 
 fn as_value(properties: &[Property]) -> Value {
@@ -330,7 +330,7 @@ impl Start {
 }
 
 fn unknown(properties: &[Property], error: &anyhow::Error) -> Option<usize> {
-    let text = error.downcast_ref::<Refused>()?.to_string();
+    let text = error.downcast_ref::<BusError>()?.to_string();
     let named = |(name, _): &Property| {
         text.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == name)
     };
@@ -341,9 +341,9 @@ fn unknown(properties: &[Property], error: &anyhow::Error) -> Option<usize> {
 mod tests {
     use super::*;
 
-    fn asked(path: &str, annotations: &[(&str, &str)]) -> Result<Asked> {
+    fn asked(path: &str, annotations: &[(&str, &str)]) -> Result<UnitRequest> {
         let annotations = annotations.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect();
-        Asked::new(Some(path), "a+b", &annotations, Instance::System)
+        UnitRequest::new(Some(path), "a+b", &annotations, Instance::System)
     }
 
     fn unit(path: &str) -> (String, String) {
@@ -358,7 +358,7 @@ mod tests {
         assert_eq!(unit("a-b.slice:docker:x"), pair("a-b.slice", "docker-x.scope"));
         assert_eq!(unit(":p:x"), pair("system.slice", "p-x.scope"));
         assert_eq!(unit("-.slice::x"), pair("-.slice", "-x.scope"));
-        let none = Asked::new(None, "x", &BTreeMap::new(), Instance::User).unwrap().unit;
+        let none = UnitRequest::new(None, "x", &BTreeMap::new(), Instance::User).unwrap().unit;
         assert_eq!((none.slice.as_str(), none.name.as_str()), ("user.slice", "brig-x.scope"));
     }
 

@@ -5,7 +5,7 @@ use super::wire::Value;
 use anyhow::{Context, Result, bail, ensure};
 
 /// More is no property of a unit, and deeper none that systemd has.
-const DEEPEST: usize = 8;
+const MAX_DEPTH: usize = 8;
 
 /// Reads all of `text`.
 pub fn parse(text: &str) -> Result<Value> {
@@ -53,7 +53,7 @@ impl Text<'_> {
     fn value(&mut self, typ: Option<&str>) -> Result<Value> {
         self.skip_space();
         self.depth += 1;
-        ensure!(self.depth <= DEEPEST, "is nested too deeply");
+        ensure!(self.depth <= MAX_DEPTH, "is nested too deeply");
         let first = self.rest.chars().next().context("a value is missing")?;
         let value = match first {
             '[' => self.array(typ)?,

@@ -144,7 +144,7 @@ pub struct Call<'a> {
 }
 
 /// No message from or to systemd that is of interest here is longer.
-pub const MOST: usize = 1 << 20;
+pub const MAX_MESSAGE: usize = 1 << 20;
 /// What every header begins with: kinds and lengths.
 pub const FIXED: usize = 16;
 const CALL: u8 = 1;
@@ -155,7 +155,11 @@ impl Call<'_> {
         let mut body = Vec::with_capacity(512);
         self.arguments.iter().for_each(|argument| argument.put(&mut body));
         let signature: String = self.arguments.iter().map(Value::signature).collect();
-        ensure!(body.len() < MOST, "{}: more than {MOST} bytes of arguments", self.method);
+        ensure!(
+            body.len() < MAX_MESSAGE,
+            "{}: more than {MAX_MESSAGE} bytes of arguments",
+            self.method
+        );
         ensure!(signature.len() < 256, "{}: a signature of more than 255 bytes", self.method);
         let endian = if cfg!(target_endian = "little") { b'l' } else { b'B' };
         let mut message = vec![endian, CALL, 0, 1];
@@ -283,7 +287,7 @@ impl Reader<'_> {
 
     fn length(&mut self) -> Result<usize> {
         let length = usize::try_from(self.number()?)?;
-        ensure!(length <= MOST, "it has a length of {length} bytes");
+        ensure!(length <= MAX_MESSAGE, "it has a length of {length} bytes");
         Ok(length)
     }
 

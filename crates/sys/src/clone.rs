@@ -127,7 +127,7 @@ pub fn close_from_at_exec(first: u32) -> Result<(), SysError> {
     match check(|| format!("close_range({first}, -1, CLOEXEC)"), done.into()) {
         // Linux before 5.11 (EINVAL: before it had the flag).
         Err(error) if [Errno::ENOSYS, Errno::EINVAL].contains(&error.errno) => {
-            (first..MOST_DESCRIPTORS).for_each(close_at_exec);
+            (first..MAX_DESCRIPTORS).for_each(close_at_exec);
             Ok(())
         }
         done => done.map(drop),
@@ -135,7 +135,7 @@ pub fn close_from_at_exec(first: u32) -> Result<(), SysError> {
 }
 
 /// The kernel's default of fs.nr_open: without raising that, nobody has a higher descriptor.
-const MOST_DESCRIPTORS: u32 = 1 << 20;
+const MAX_DESCRIPTORS: u32 = 1 << 20;
 
 fn close_at_exec(fd: u32) {
     // SAFETY: sets a flag on a descriptor; one that is not open is an error, which is fine.

@@ -35,20 +35,20 @@ impl std::error::Error for SysError {}
 
 /// A failure in words that others look for, and the errno behind them.
 #[derive(Debug)]
-pub struct Worded {
+pub struct VerbatimError {
     /// All that is shown.
     pub text: String,
     /// What the kernel answered.
     pub errno: Errno,
 }
 
-impl fmt::Display for Worded {
+impl fmt::Display for VerbatimError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
 }
 
-impl std::error::Error for Worded {}
+impl std::error::Error for VerbatimError {}
 
 /// All that an error says, outermost first, like `{:#}`. Errnos are told by name, which std hides
 /// behind "(os error 2)", and with the cause where there is only one.
@@ -72,7 +72,7 @@ pub fn errno_of(error: &anyhow::Error) -> Option<Errno> {
         if let Some(sys) = cause.downcast_ref::<SysError>() {
             return Some(sys.errno);
         }
-        if let Some(worded) = cause.downcast_ref::<Worded>() {
+        if let Some(worded) = cause.downcast_ref::<VerbatimError>() {
             return Some(worded.errno);
         }
         if let Some(errno) = cause.downcast_ref::<Errno>() {

@@ -170,22 +170,22 @@ fn v1_controllers(options: &[u8]) -> String {
 }
 
 /// Where brig itself, or another process, is in each hierarchy.
-pub struct Own(String);
+pub struct ProcessCgroups(String);
 
-impl Own {
+impl ProcessCgroups {
     /// Reads /proc/self/cgroup.
-    pub fn read() -> Result<Own> {
-        Own::parse(read("/proc/self/cgroup".as_ref())?)
+    pub fn read() -> Result<ProcessCgroups> {
+        ProcessCgroups::parse(read("/proc/self/cgroup".as_ref())?)
     }
 
     /// What stands there.
-    pub fn parse(text: Vec<u8>) -> Result<Own> {
-        Ok(Own(String::from_utf8(text).context("/proc/self/cgroup is not UTF-8")?))
+    pub fn parse(text: Vec<u8>) -> Result<ProcessCgroups> {
+        Ok(ProcessCgroups(String::from_utf8(text).context("/proc/self/cgroup is not UTF-8")?))
     }
 
     /// The same of another process.
-    pub fn of(pid: &str) -> Result<Own> {
-        Own::parse(read(format!("/proc/{pid}/cgroup").as_ref())?)
+    pub fn of(pid: &str) -> Result<ProcessCgroups> {
+        ProcessCgroups::parse(read(format!("/proc/{pid}/cgroup").as_ref())?)
     }
 
     /// brig's own cgroup in `hierarchy`, relative to its mount point.
@@ -373,7 +373,7 @@ mod tests {
         let (mountpoint, root) = (PathBuf::from("/m"), PathBuf::from(root));
         let controllers = controllers.to_owned();
         let hierarchy = Hierarchy { controllers, mountpoint, root, id: 0, parent: 0 };
-        Own(text.to_owned()).within(&hierarchy).unwrap()
+        ProcessCgroups(text.to_owned()).within(&hierarchy).unwrap()
     }
 
     const OWN: &str = "\

@@ -30,7 +30,7 @@ pub mod tty;
 pub mod xattr;
 
 pub use clone::exit;
-pub use error::{Errno, IfExists, Missing, SysError, Worded, describe, errno_of};
+pub use error::{Errno, IfExists, Missing, SysError, VerbatimError, describe, errno_of};
 
 /// Checks the result of a raw call: -1 becomes an error that names the call.
 fn check(call: impl FnOnce() -> String, result: libc::c_long) -> Result<libc::c_long, SysError> {

@@ -37,7 +37,7 @@ pub fn open_in(
             Err(Errno::EAGAIN) => {}
             // Before Linux 5.6, or hidden by a seccomp filter around brig.
             Err(Errno::ENOSYS | Errno::EPERM) => {
-                return Walk::new(root, path, links).go(&End::Open(flags));
+                return Walk::new(root, path, links).walk(&End::Open(flags));
             }
             opened => {
                 let call = || format!("openat2({})", path.to_string_lossy());
@@ -78,12 +78,12 @@ pub fn make_dir_in(root: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd, SysErro
         Err(error) if error.errno == Errno::ENOENT => {}
         opened => return opened,
     }
-    Walk::new(root, path, Links::Follow).go(&End::MakeDir)
+    Walk::new(root, path, Links::Follow).walk(&End::MakeDir)
 }
 
 /// Makes the file `path` below `root`, which does not exist, and its missing directories.
 pub fn make_file_in(root: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd, SysError> {
-    Walk::new(root, path, Links::Follow).go(&End::MakeFile)
+    Walk::new(root, path, Links::Follow).walk(&End::MakeFile)
 }
 
 /// What is wanted of the last name.
@@ -108,7 +108,7 @@ struct Walk<'a> {
 }
 
 /// As the kernel's own limit.
-const MOST_LINKS: usize = 40;
+const MAX_LINKS: usize = 40;
 
 impl<'a> Walk<'a> {
     fn new(root: BorrowedFd<'a>, path: &'a CStr, links: Links) -> Self {
@@ -130,7 +130,7 @@ impl<'a> Walk<'a> {
         SysError::new(format!("{call}({})", self.path.to_string_lossy()), errno)
     }
 
-    fn go(mut self, end: &End) -> Result<OwnedFd, SysError> {
+    fn walk(mut self, end: &End) -> Result<OwnedFd, SysError> {
         while let Some(name) = self.names.pop() {
             match name.as_slice() {
                 b"." => {}
@@ -160,7 +160,7 @@ impl<'a> Walk<'a> {
             Err(errno) => return Err(self.failed("readlink", errno)),
         };
         self.followed += 1;
-        if self.links == Links::Refuse || self.followed > MOST_LINKS {
+        if self.links == Links::Refuse || self.followed > MAX_LINKS {
             return Err(self.failed("open", Errno::ELOOP));
         }
         if link.as_bytes().starts_with(b"/") {
@@ -222,7 +222,7 @@ mod tests {
 
         fn walk(&self, path: &CStr, links: Links) -> Result<OwnedFd, Errno> {
             let walk = Walk::new(self.1.as_fd(), path, links);
-            walk.go(&End::Open(OFlag::O_PATH)).map_err(|error| error.errno)
+            walk.walk(&End::Open(OFlag::O_PATH)).map_err(|error| error.errno)
         }
 
         fn is(&self, fd: &OwnedFd, path: &str) -> bool {

@@ -8,7 +8,7 @@ use crate::plan::resources::Optional;
 use crate::plan::{CgroupManager, Host, Plan, delegate};
 use crate::spec::{Place, Spec};
 use crate::state::State;
-use crate::systemd::{Asked, Instance};
+use crate::systemd::{Instance, UnitRequest};
 use anyhow::Result;
 use std::time::Instant;
 use sys::describe;
@@ -38,7 +38,7 @@ pub fn locate(id: &str, spec: &Spec, plan: &Plan, host: Host, log: &mut Log) -> 
         CgroupManager::Systemd => {
             let ordinary = plan.goes_without_cgroup;
             let instance = if ordinary { Instance::User } else { Instance::System };
-            let asked = Asked::new(path, id, &spec.annotations, instance)?;
+            let asked = UnitRequest::new(path, id, &spec.annotations, instance)?;
             let (cgroup, scope) = Cgroup::of_unit(host.into_hierarchies()?, asked)?;
             let view = Some(scope.prospect(cgroup.version));
             Ok(Groups { cgroup, view, scope: Some(scope) })

@@ -15,7 +15,7 @@ pub fn ensure_unused(root: &Path, own: &State, plan: &Plan) -> Result<()> {
     let found = || -> Result<()> {
         // None, if it is still to be made.
         let ours = identity(upper);
-        for state::Found { state: other, status, .. } in state::all(root)? {
+        for state::ListedContainer { state: other, status, .. } in state::all(root)? {
             let same = |theirs| theirs == upper || ours.is_some() && identity(theirs) == ours;
             let shared = upper_of(&other).is_some_and(same);
             if shared && other.id != own.id && status != Status::Stopped {

@@ -18,6 +18,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use sys::mountinfo::mounts;
+use sys::path::DIRECTORY;
 use sys::{Errno, IfExists};
 
 pub use stat::Stats;
@@ -37,8 +38,6 @@ pub struct Rdt {
 
 /// linux/magic.h, RDTGROUP_SUPER_MAGIC
 const RESCTRL: FsType = FsType(0x0765_5821);
-
-const DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_CLOEXEC);
 
 impl Rdt {
     /// What container `id` will have. Nothing is made yet.
@@ -136,7 +135,7 @@ impl Rdt {
 
     fn open_class(&self, root: &OwnedFd) -> Result<OwnedFd> {
         let class = if self.class.is_empty() { "." } else { &self.class };
-        let opened = openat(root, class, DIRECTORY | OFlag::O_NOFOLLOW, Mode::empty());
+        let opened = openat(root, class, DIRECTORY, Mode::empty());
         opened.with_context(|| format!("{}/{class}", self.root.display()))
     }
 }
@@ -158,7 +157,7 @@ fn make_class(root: BorrowedFd<'_>, class: &str, own: bool, schemata: bool) -> R
         return Ok(false);
     }
     if !own && !schemata {
-        let found = openat(root, class, DIRECTORY | OFlag::O_NOFOLLOW, Mode::empty());
+        let found = openat(root, class, DIRECTORY, Mode::empty());
         return found.map(|_| false).map_err(|errno| match errno {
             Errno::ENOENT => anyhow!("there is no class {class:?}, and no schema to make it with"),
             errno => anyhow!(errno).context(format!("open {class}")),

@@ -10,7 +10,7 @@
 use super::remove::{describe, gone, run_state};
 use super::{Cgroup, Dir, tree};
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use nix::poll::{PollFd, PollFlags, poll};
+use nix::poll::{PollFd, PollFlags};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -214,15 +214,11 @@ impl Dir {
             if text[..length].split(|&byte| byte == b'\n').any(|line| line == b"frozen 1") {
                 return Ok(true);
             }
-            match poll(&mut [PollFd::new(events.as_fd(), PollFlags::POLLPRI)], sys::poll::left(end))
-            {
-                Ok(0) if Instant::now() >= end => {
-                    let channel = |thread| read(format!("/proc/{thread}/wchan").as_ref());
-                    let awake = |thread| channel(thread).is_ok_and(|channel| channel != TRAP);
-                    return Err(self.not_frozen("cgroup.threads", &awake));
-                }
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(errno) => return Err(errno).context("poll(cgroup.events)"),
+            let change = PollFd::new(events.as_fd(), PollFlags::POLLPRI);
+            if !sys::poll::wait(&mut [change], end).context("cgroup.events")? {
+                let channel = |thread| read(format!("/proc/{thread}/wchan").as_ref());
+                let awake = |thread| channel(thread).is_ok_and(|channel| channel != TRAP);
+                return Err(self.not_frozen("cgroup.threads", &awake));
             }
         }
     }

@@ -11,10 +11,8 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use sys::path::DIRECTORY;
 use sys::{Errno, SysError};
-
-const DIRECTORY: OFlag =
-    OFlag::O_DIRECTORY.union(OFlag::O_RDONLY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
 /// Calls `enter` for the cgroup, and for each below before those below it. When all below one have been seen, calls
 /// `leave` with the one above and its name there; not for the first. What is gone meanwhile is left out.

@@ -7,13 +7,11 @@ use crate::log;
 use crate::rdt;
 use crate::state::{self, Dir, State};
 use anyhow::{Context, Result, bail, ensure};
-use nix::poll::{PollFd, PollFlags, poll};
+use nix::poll::{PollFd, PollFlags};
 use serde::Serialize;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use sys::Errno;
-use sys::poll::left;
 
 /// What stands on the command line.
 #[derive(Debug)]
@@ -133,10 +131,7 @@ fn wait(init: Option<&OwnedFd>, watch: Option<&Watch>, end: Instant) -> Result<R
     let mut fds = vec![PollFd::new(stdout.as_fd(), PollFlags::empty())];
     fds.extend(init.map(|init| PollFd::new(init.as_fd(), PollFlags::POLLIN)));
     fds.extend(watch.map(Watch::poll_fd));
-    match poll(&mut fds, left(end)) {
-        Err(Errno::EINTR) => return Ok(Ready::default()),
-        polled => polled.context("poll")?,
-    };
+    sys::poll::wait(&mut fds, end)?;
     let any = |index: usize| fds.get(index).is_some_and(|fd| fd.any() != Some(false));
     let after_init = 1 + usize::from(init.is_some());
     Ok(Ready { ended: init.is_some() && any(1), unread: any(0), told: any(after_init) })

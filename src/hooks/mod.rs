@@ -11,7 +11,7 @@ use crate::spec::Place;
 use crate::state::OciState;
 use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::poll::{PollFd, PollFlags, poll};
+use nix::poll::{PollFd, PollFlags};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use output::Sink;
 use std::ffi::{CString, OsStr};
@@ -23,7 +23,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Instant;
-use sys::{Errno, seccomp, signal};
+use sys::{seccomp, signal};
 
 /// Runs hooks in the runtime's namespaces when create is long over.
 pub fn run_later(hooks: &[Hook], state: &OciState<'_>) -> Result<()> {
@@ -157,10 +157,7 @@ fn attend(
             // Without one, a second look at the hook.
             PollFd::new(interrupt.unwrap_or(pidfd.as_fd()), PollFlags::POLLIN),
         ];
-        let ready = poll(&mut fds, sys::poll::left(end));
-        if ready != Err(Errno::EINTR) {
-            ready.context("poll")?;
-        }
+        sys::poll::wait(&mut fds, end)?;
         let dead = fds[0].any().unwrap_or(true);
         let interrupted = interrupt.is_some() && fds[2].any().unwrap_or(true);
         // What a daemon that the hook left behind goes on writing is not waited for.

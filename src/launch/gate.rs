@@ -12,9 +12,9 @@
 use crate::deadline;
 use crate::fault;
 use crate::state::{Dir, State};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::{OFlag, openat};
-use nix::poll::{PollFd, PollFlags, poll};
+use nix::poll::{PollFd, PollFlags};
 use nix::sys::stat::{Mode, SFlag, mknodat};
 use nix::unistd::{UnlinkatFlags, read, unlinkat, write};
 use std::fs::File;
@@ -115,16 +115,8 @@ pub fn release(dir: &Dir, state: &State) -> Result<Outcome> {
 /// Waits for end of file alone: what is written before it is no reason to wake up.
 fn read_to_end(fifo: OwnedFd, patience: Duration) -> Result<Vec<u8>> {
     let end = Instant::now() + patience;
-    loop {
-        match poll(&mut [PollFd::new(fifo.as_fd(), PollFlags::empty())], sys::poll::left(end)) {
-            Ok(0) if Instant::now() >= end => {
-                bail!("no word of the container's execve after {} s", patience.as_secs())
-            }
-            Ok(0) | Err(Errno::EINTR) => {}
-            Ok(_) => break,
-            Err(errno) => return Err(errno).context("poll"),
-        }
-    }
+    let closed = sys::poll::wait(&mut [PollFd::new(fifo.as_fd(), PollFlags::empty())], end)?;
+    ensure!(closed, "no word of the container's execve after {} s", patience.as_secs());
     let mut answer = Vec::new();
     File::from(fifo).read_to_end(&mut answer).context("read from the fifo result")?;
     Ok(answer)

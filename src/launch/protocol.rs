@@ -32,7 +32,7 @@
 
 use crate::deadline;
 use anyhow::{Context, Result, bail, ensure};
-use nix::poll::{PollFd, PollFlags, poll};
+use nix::poll::{PollFd, PollFlags};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
@@ -200,20 +200,12 @@ impl Channel {
     /// The parent's wait: until the child says something, a signal arrives at `interrupt`, or the
     /// deadline passes.
     pub fn wait(&self, interrupt: BorrowedFd<'_>, end: Instant) -> Result<()> {
-        loop {
-            let mut fds =
-                [(self.fd.as_fd()), interrupt].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-            match poll(&mut fds, sys::poll::left(end)) {
-                Ok(0) if Instant::now() >= end => {
-                    let seconds = deadline::SETUP.as_secs();
-                    bail!("the container's process has not finished its set-up after {seconds} s")
-                }
-                Ok(0) | Err(Errno::EINTR) => {}
-                Ok(_) if fds[0].any().unwrap_or(true) => return Ok(()),
-                Ok(_) => bail!("interrupted by a signal"),
-                Err(errno) => return Err(errno).context("poll"),
-            }
-        }
+        let mut fds = [self.fd.as_fd(), interrupt].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        let seconds = deadline::SETUP.as_secs();
+        let ready = sys::poll::wait(&mut fds, end)?;
+        ensure!(ready, "the container's process has not finished its set-up after {seconds} s");
+        ensure!(fds[0].any().unwrap_or(true), "interrupted by a signal");
+        Ok(())
     }
 }
 

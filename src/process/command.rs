@@ -50,8 +50,7 @@ pub fn find(name: &CStr, search: &str) -> Result<CString> {
 
 fn executable(path: &CStr) -> Result<(), Errno> {
     let mode = stat(path)?.st_mode;
-    let kind = SFlag::from_bits_truncate(mode) & SFlag::S_IFMT;
-    if kind == SFlag::S_IFDIR {
+    if sys::file::kind(mode) == SFlag::S_IFDIR {
         return Err(Errno::EISDIR);
     }
     match faccessat(AT_FDCWD, path, AccessFlags::X_OK, AtFlags::AT_EACCESS) {

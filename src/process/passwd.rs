@@ -68,7 +68,7 @@ fn read() -> Option<impl BufRead> {
 
 /// Whether this is a regular file of a filesystem that holds data.
 fn is_ordinary(fd: &OwnedFd) -> Option<()> {
-    let kind = SFlag::from_bits_truncate(fstat(fd).ok()?.st_mode) & SFlag::S_IFMT;
+    let kind = sys::file::kind(fstat(fd).ok()?.st_mode);
     #[allow(clippy::unnecessary_cast, reason = "not on all architectures")]
     let filesystem = fstatfs(fd).ok()?.filesystem_type().0 as i64;
     let ordinary = kind == SFlag::S_IFREG && !OF_THE_KERNEL.contains(&(filesystem & 0xffff_ffff));

@@ -15,7 +15,7 @@ pub fn give_to(uid: u32) -> Result<()> {
 fn give(fd: BorrowedFd<'_>, uid: u32) -> Result<()> {
     use sys::Errno;
     let stat = fstat(fd).context("fstat of a standard descriptor")?;
-    let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+    let kind = sys::file::kind(stat.st_mode);
     if stat.st_uid == uid || kind == SFlag::S_IFCHR || kind == SFlag::S_IFBLK {
         return Ok(());
     }
@@ -67,6 +67,6 @@ pub fn reopen_dev_null() -> Result<()> {
 
 fn is_null(fd: BorrowedFd<'_>) -> Result<bool> {
     let stat = fstat(fd).context("fstat of a standard descriptor")?;
-    let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+    let kind = sys::file::kind(stat.st_mode);
     Ok(kind == SFlag::S_IFCHR && stat.st_rdev == makedev(1, 3))
 }

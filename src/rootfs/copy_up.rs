@@ -13,7 +13,7 @@ use std::ffi::CStr;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use sys::{Errno, IfExists};
+use sys::{Errno, IfExists, file};
 
 /// Deeper trees are made to exhaust something.
 const MAX_DEPTH: usize = 64;
@@ -46,7 +46,7 @@ fn copy_dir(from: BorrowedFd<'_>, to: BorrowedFd<'_>, depth: usize) -> Result<()
 fn copy_one(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, depth: usize) -> Result<()> {
     let stat = fstatat(from, name, AtFlags::AT_SYMLINK_NOFOLLOW).if_exists().context("stat")?;
     let Some(stat) = stat else { return Ok(()) };
-    let kind = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
+    let kind = file::kind(stat.st_mode);
     let mode = Mode::from_bits_truncate(stat.st_mode & 0o7777);
     match kind {
         SFlag::S_IFDIR => {
@@ -69,8 +69,7 @@ fn copy_file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr) -> Result<()
     // O_NONBLOCK: should it have become a fifo, nobody waits for its other end.
     let mut source = File::from(open(from, name, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?);
     let stat = fstat(&source).context("fstat")?;
-    let mode = stat.st_mode & SFlag::S_IFMT.bits();
-    ensure!(mode == SFlag::S_IFREG.bits(), "is no file any more");
+    ensure!(file::kind(stat.st_mode) == SFlag::S_IFREG, "is no file any more");
     let mut made = File::from(open(to, name, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL)?);
     copy_data(&mut source, &mut made, stat.st_size).context("copy")
 }

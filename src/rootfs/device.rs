@@ -137,7 +137,7 @@ fn split(path: &CStr) -> (&[u8], &[u8]) {
 }
 
 pub(super) fn is(stat: &FileStat, device: &Device) -> bool {
-    let kind = stat.st_mode & SFlag::S_IFMT.bits() == device.kind.bits();
+    let kind = sys::file::kind(stat.st_mode) == device.kind;
     kind && (device.kind == SFlag::S_IFIFO || stat.st_rdev == device.number)
 }
 

@@ -93,7 +93,7 @@ fn dev_null(root: BorrowedFd<'_>) -> Result<OwnedFd> {
     let null = open(root, c"/dev/null")?;
     let stat = fstat(&null).context("fstat")?;
     let device = (major(stat.st_rdev), minor(stat.st_rdev)) == (1, 3);
-    let real = device && stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFCHR.bits();
+    let real = device && sys::file::kind(stat.st_mode) == SFlag::S_IFCHR;
     ensure!(real, "is not the null device");
     Ok(null)
 }

@@ -10,8 +10,8 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use sys::Errno;
 use sys::path::{Links, make_dir_in, make_file_in, open_in};
+use sys::{Errno, file};
 
 /// A found or made target.
 pub struct Target {
@@ -58,8 +58,7 @@ fn find_link(root: BorrowedFd<'_>, target: &CStr) -> Result<Option<OwnedFd>> {
         Err(error) if error.errno == Errno::ENOENT => Ok(None),
         Err(error) => Err(error.into()),
         Ok(fd) => {
-            let mode = fstat(&fd).context("fstat")?.st_mode;
-            let is_link = mode & SFlag::S_IFMT.bits() == SFlag::S_IFLNK.bits();
+            let is_link = file::kind(fstat(&fd).context("fstat")?.st_mode) == SFlag::S_IFLNK;
             Ok(is_link.then_some(fd))
         }
     }
@@ -78,8 +77,7 @@ fn make(root: &Root, mount: &Mount, source: Option<BorrowedFd<'_>>) -> Result<Ta
 
 /// Whether this is a directory.
 pub fn is_directory(fd: BorrowedFd<'_>) -> Result<bool> {
-    let mode = fstat(fd).context("fstat")?.st_mode;
-    Ok(mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits())
+    Ok(file::kind(fstat(fd).context("fstat")?.st_mode) == SFlag::S_IFDIR)
 }
 
 /// Links of the image led here: what the plan checked in the config is checked again.

@@ -4,13 +4,14 @@ use super::{NotFound, State, Status, check_id, in_use, open_init};
 use crate::deadline;
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::fcntl::{OFlag, openat, renameat};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, SFlag};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+use sys::path::DIRECTORY;
 use sys::{Errno, fd};
 
 /// A container's state directory.
@@ -27,8 +28,6 @@ pub struct Dir {
 pub struct Lock {
     _fd: OwnedFd,
 }
-
-const DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_CLOEXEC).union(OFlag::O_RDONLY);
 
 /// What is longer is none of brig's files: a config.json has 16 MiB at most, and JSON may take six bytes for one.
 const MAX_BYTES: u64 = 128 << 20;
@@ -74,7 +73,7 @@ impl Dir {
         check_id(id)?;
         let path = root.join(id);
         // No link: it would lead to what is not brig's.
-        match nix::fcntl::open(&path, DIRECTORY | OFlag::O_NOFOLLOW, Mode::empty()) {
+        match nix::fcntl::open(&path, DIRECTORY, Mode::empty()) {
             Ok(fd) => Ok(Dir { fd, path }),
             Err(Errno::ENOENT) => Err(NotFound.into()),
             Err(errno) if path.is_symlink() => {
@@ -149,8 +148,8 @@ impl Dir {
         let read = || -> Result<Vec<u8>> {
             let mut bytes = Vec::with_capacity(4096);
             let fd = openat(self.fd(), name, flags, Mode::empty())?;
-            let kind = nix::sys::stat::fstat(&fd)?.st_mode & libc::S_IFMT;
-            ensure!(kind == libc::S_IFREG, "is no regular file");
+            let kind = sys::file::kind(nix::sys::stat::fstat(&fd)?.st_mode);
+            ensure!(kind == SFlag::S_IFREG, "is no regular file");
             // Bounded, so that read_to_end does not ask for the size first.
             File::from(fd).take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
             ensure!(bytes.len() as u64 <= MAX_BYTES, "has more than {MAX_BYTES} bytes");

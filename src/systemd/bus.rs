@@ -8,7 +8,7 @@
 use super::wire::{self, Call, FIXED, Message, Value};
 use crate::deadline;
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use nix::poll::{PollFd, PollFlags, poll};
+use nix::poll::{PollFd, PollFlags};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, connect, recv, send, socket};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
@@ -280,21 +280,15 @@ impl Bus {
     }
 
     fn wait(&self, events: PollFlags, end: Instant) -> Result<()> {
-        loop {
-            // Twice the same, where nothing can interrupt.
-            let interrupt = self.interrupt.as_ref().map_or(self.socket.as_fd(), AsFd::as_fd);
-            let mut fds = [
-                PollFd::new(self.socket.as_fd(), events),
-                PollFd::new(interrupt, events & PollFlags::POLLIN),
-            ];
-            match poll(&mut fds, sys::poll::left(end)) {
-                Ok(0) if Instant::now() >= end => bail!("nothing came before the deadline"),
-                Ok(0) | Err(Errno::EINTR) => {}
-                Ok(_) if fds[0].any().unwrap_or(true) => return Ok(()),
-                Ok(_) => bail!("interrupted by a signal"),
-                Err(errno) => return Err(errno).context("poll"),
-            }
-        }
+        // Twice the same, where nothing can interrupt.
+        let interrupt = self.interrupt.as_ref().map_or(self.socket.as_fd(), AsFd::as_fd);
+        let mut fds = [
+            PollFd::new(self.socket.as_fd(), events),
+            PollFd::new(interrupt, events & PollFlags::POLLIN),
+        ];
+        ensure!(sys::poll::wait(&mut fds, end)?, "nothing came before the deadline");
+        ensure!(fds[0].any().unwrap_or(true), "interrupted by a signal");
+        Ok(())
     }
 }
 

@@ -1,10 +1,16 @@
-//! Files that are written whole or not at all.
+//! Files: their kind, and writing them whole or not at all.
 
 use anyhow::{Context, Result};
+use nix::sys::stat::SFlag;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+
+/// The kind of a file, `S_IFREG` and the like, out of its `st_mode` (inode(7)).
+pub fn kind(mode: libc::mode_t) -> SFlag {
+    SFlag::from_bits_truncate(mode) & SFlag::S_IFMT
+}
 
 /// A name for the file that is to replace `path`.
 ///

@@ -8,6 +8,13 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
+/// Opens a directory to read it, and to look up names in it; a symbolic link is none.
+pub const DIRECTORY: OFlag =
+    OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+
+/// Opens what may be a link to a directory, to look up names in it.
+const FOLLOWED: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY);
+
 /// What to do at a symbolic link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Links {
@@ -74,7 +81,7 @@ pub fn open_on_same_mount(
 /// Opens the directory `path` below `root`, every missing part of it made with mode 0755. A link
 /// that leads nowhere is followed: what it names is made.
 pub fn make_dir_in(root: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd, SysError> {
-    match open_in(root, path, DIRECTORY, Links::Follow) {
+    match open_in(root, path, FOLLOWED, Links::Follow) {
         Err(error) if error.errno == Errno::ENOENT => {}
         opened => return opened,
     }
@@ -148,7 +155,7 @@ impl<'a> Walk<'a> {
             }
         }
         // The path is the root, or ends in "..".
-        self.open(b".", DIRECTORY)
+        self.open(b".", FOLLOWED)
     }
 
     /// Follows `name` if it is a link.
@@ -181,12 +188,12 @@ impl<'a> Walk<'a> {
 
     /// The directory `name`, made if that is wanted.
     fn step(&self, name: &[u8], make: bool) -> Result<OwnedFd, SysError> {
-        let opened = self.open(name, DIRECTORY);
+        let opened = self.open(name, FOLLOWED);
         if !make || !opened.as_ref().is_err_and(|error| error.errno == Errno::ENOENT) {
             return opened;
         }
         match mkdirat(self.here(), name, Mode::from_bits_truncate(0o755)) {
-            Ok(()) | Err(Errno::EEXIST) => self.open(name, DIRECTORY),
+            Ok(()) | Err(Errno::EEXIST) => self.open(name, FOLLOWED),
             Err(errno) => Err(self.failed("mkdir", errno)),
         }
     }
@@ -197,8 +204,6 @@ impl<'a> Walk<'a> {
             .map_err(|errno| self.failed("open", errno))
     }
 }
-
-const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY);
 
 #[cfg(test)]
 mod tests {
@@ -212,7 +217,7 @@ mod tests {
         fn new(name: &str) -> Self {
             let path = std::env::temp_dir().join(format!("brig-{name}-{}", std::process::id()));
             std::fs::create_dir(&path).unwrap();
-            let fd = nix::fcntl::open(&path, DIRECTORY, Mode::empty()).unwrap();
+            let fd = nix::fcntl::open(&path, FOLLOWED, Mode::empty()).unwrap();
             Scratch(path, fd)
         }
 
@@ -259,7 +264,7 @@ mod tests {
     #[test]
     fn what_is_mounted_on_the_way_is_not_gone_through() {
         let open = |path: &std::path::Path, name: &str| {
-            let root = nix::fcntl::open(path, DIRECTORY, Mode::empty()).unwrap();
+            let root = nix::fcntl::open(path, FOLLOWED, Mode::empty()).unwrap();
             open_on_same_mount(root.as_fd(), name, OFlag::O_RDONLY).map_err(|error| error.errno)
         };
         let proc = std::path::Path::new("/proc");

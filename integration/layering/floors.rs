@@ -43,7 +43,8 @@ pub fn climbing(imports: &[Import], package: &str) -> Vec<String> {
 /// From, to, and where that is imported.
 type Graph<'a> = BTreeMap<&'a str, BTreeMap<&'a str, &'a str>>;
 
-/// Circles between the top-level modules of each crate, and between the sibling folders below.
+/// Circles between the rooms, which are brig's top-level modules, and between sibling folders below them and in the
+/// other crates.
 pub fn circles(sources: &[Source], imports: &[Import]) -> Vec<String> {
     let mut groups: BTreeMap<(&str, &[String]), Graph<'_>> = BTreeMap::new();
     let folders: BTreeSet<(&str, &[String])> = sources
@@ -59,7 +60,8 @@ pub fn circles(sources: &[Source], imports: &[Import]) -> Vec<String> {
             continue;
         };
         let is_folder = |path: &[String]| folders.contains(&(import.package.as_str(), path));
-        if common == 0 || is_folder(&import.from[..=common]) && is_folder(&import.to[..=common]) {
+        let rooms = common == 0 && import.package == "brig";
+        if rooms || is_folder(&import.from[..=common]) && is_folder(&import.to[..=common]) {
             let group = groups.entry((&import.package, &import.from[..common])).or_default();
             group.entry(from).or_default().entry(to).or_insert(&import.place);
         }

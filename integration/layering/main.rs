@@ -28,6 +28,7 @@ const KNOWN: &[&str] = &[
     "run_with_fault has",
     "entry has 63 lines",
     "src/launch/create.rs:",
+    "src/launch/exec.rs:",
     "integration/cgroup/cgroups.rs: has 515 lines",
     "new has 104 lines",
     "has the routes [], and not",

@@ -66,7 +66,7 @@ impl<'a> Mount<'a> {
     }
 
     /// Whether the escaped mount point begins with these bytes, for which nothing is allocated.
-    pub fn point_starts_with(&self, bytes: &[u8]) -> bool {
+    pub(crate) fn point_starts_with(&self, bytes: &[u8]) -> bool {
         self.point.starts_with(bytes)
     }
 

@@ -1,18 +1,21 @@
 # bench-layers.sh: what brig's images cost beside umoci, skopeo and podman: medians, in turns, and ratios to
-# brig's. `make bench-layers`; ROUNDS=n. No table of tests: engines.sh runs it when it is named.
+# brig's: on a tmpfs wall and CPU time, on the disk with `sync -f` inside every tool's time. `make bench-layers`;
+# ROUNDS=n. No table of tests: engines.sh runs it when it is named.
 # needs: podman conmon runc skopeo umoci mmdebstrap time
 # debian
 
 rounds=${ROUNDS:-5}
-# On the disk that the build is on, not in memory.
+# On the disk that the build is on; the rows "in memory" are in a tmpfs.
 work=$LOGS/work
 rm -rf --one-file-system "$work"
-mkdir -p "$work" /run/world/times
+mkdir -p "$work" /run/world/times /run/world/memory
+mount -t tmpfs -o size=6g tmpfs /run/world/memory
 cd "$work"
 export CONTAINERS_CONF=/run/world/containers.conf CONTAINERS_STORAGE_CONF=/run/world/storage.conf
 printf '[containers]\nlog_driver="k8s-file"\n[engine]\ncgroup_manager="cgroupfs"\nevents_logger="file"\nruntime_supports_json=["brig","runc"]\n' >$CONTAINERS_CONF
 printf '[storage]\ndriver="overlay"\nrunroot="/run/containers/storage"\ngraphroot="%s/podman"\n' "$work" >$CONTAINERS_STORAGE_CONF
-brig=("$RUNTIME_PATH" --root /run/world/state --store "$work/store")
+# The store is where one is.
+brig=("$RUNTIME_PATH" --root /run/world/state --store store)
 
 # layout NAME ARCHIVE…: an image of these layers.
 layout() {
@@ -42,45 +45,71 @@ mkdir big && head -c 512M /dev/urandom >big/file && tar -C big -cf big.tar file 
 layout big big.tar 2>/dev/null
 rm -f big.tar part?.tar
 skopeo copy -q --insecure-policy --dest-compress-format zstd --dest-compress oci:big:v1 oci:big-zstd:v1
+skopeo copy -q --insecure-policy --dest-compress-format zstd --dest-compress oci:four:v1 oci:four-zstd:v1
 skopeo copy -q --insecure-policy docker-archive:/run/world/box.tar oci:box:v1
 podman load -qi /run/world/box.tar >/dev/null
 
 # What is measured. What it needs to be gone is gone.
 fresh() { rm -rf --one-file-system store state umoci bundle copy; }
-brig_bundle() { "${brig[@]}" bundle "${1:-debian}:v1" bundle; }
-brig_again() { "${brig[@]}" bundle debian:v1 "bundle$RANDOM$RANDOM"; }
-umoci_unpack() { umoci --log error unpack --image "${1:-debian}:v1" umoci; }
+brig_bundle() { "${brig[@]}" bundle "$work/${1:-debian}:v1" bundle; }
+brig_again() { "${brig[@]}" bundle "$work/debian:v1" "bundle$RANDOM$RANDOM"; }
+umoci_unpack() { umoci --log error unpack --image "$work/${1:-debian}:v1" umoci; }
 skopeo_tar() {
-    skopeo copy -q --insecure-policy "oci:${1:-debian}:v1" dir:copy && mkdir copy/rootfs &&
+    skopeo copy -q --insecure-policy "oci:$work/${1:-debian}:v1" dir:copy && mkdir copy/rootfs &&
         for layer in $(python3 -c 'import json; [print(layer["digest"][7:]) for layer in json.load(open("copy/manifest.json"))["layers"]]'); do
             tar -C copy/rootfs --xattrs --numeric-owner -xpzf "copy/$layer"
         done
 }
-one_core() { taskset -c 0 "${brig[@]}" bundle four:v1 bundle; }
-brig_run() { "${brig[@]}" run --image box:v1 run -- true; }
+one_core() { taskset -c 0 "${brig[@]}" bundle "$work/four:v1" bundle; }
+brig_run() { "${brig[@]}" run --image "$work/box:v1" run -- true; }
 podman_runc() { podman --runtime /usr/sbin/runc run --rm --net none $image true; }
 podman_brig() { podman --runtime "$RUNTIME_PATH" run --rm --net none $image true; }
 
 median() { sort -n | awk '{ a[NR] = $1 } END { print NR % 2 ? a[(NR + 1) / 2] : (a[NR / 2] + a[NR / 2 + 1]) / 2 }'; }
-# turn NAME COMMAND…: one more time of it.
+# turn NAME COMMAND…: one more time of it; with `sync` set what it wrote is on the disk then.
+sync=
 turn() {
-    local name=$1 began
+    local name=$1 began times=/run/world/times
+    local TIMEFORMAT='%U %S'
     shift
     began=${EPOCHREALTIME/[.,]/}
-    "$@" >/dev/null
-    echo $((${EPOCHREALTIME/[.,]/} - began)) >>"/run/world/times/$name"
+    { time { "$@" >/dev/null 2>&1 && { [ ! "$sync" ] || sync -f .; }; }; } 2>$times/cpu || return
+    echo $((${EPOCHREALTIME/[.,]/} - began)) >>"$times/$name"
+    awk '{ print ($1 + $2) * 1000000 }' $times/cpu >>"$times/$name.cpu"
 }
-# table TITLE NAME…: medians, and how many times the first one.
+# table TITLE NAME…: medians, and how many times the first one; of wall time and of CPU time.
 table() {
-    local title=$1 name first=''
+    local title=$1 name first='' first_cpu=''
     shift
-    printf '\n%s\n' "$title"
+    printf '\n%s\n  %-28s %13s %8s %13s %8s\n' "$title" '' wall '' CPU ''
     for name; do
-        local us=$(median <"/run/world/times/$name")
-        first=${first:-$us}
-        awk -v name="$name" -v us="$us" -v first="$first" 'BEGIN { printf "  %-28s %10.1f ms %8.2f\n", name, us / 1000, us / first }'
+        local us=$(median <"/run/world/times/$name") cpu=$(median <"/run/world/times/$name.cpu")
+        first=${first:-$us} first_cpu=${first_cpu:-$cpu}
+        awk -v name="$name" -v us="$us" -v first="$first" -v cpu="$cpu" -v first_cpu="$first_cpu" 'BEGIN {
+            printf "  %-28s %10.1f ms %8.2f %10.1f ms %8.2f\n", name, us / 1000, us / first, cpu / 1000, cpu / first_cpu }'
     done
 }
+# The largest of the processes.
+memory() { command time -f %M -o mem "$@" >/dev/null 2>&1; awk -v name="${name:-$1}" '{ printf "  %-28s %10.1f MiB\n", name, $1 / 1024 }' mem; }
+# The same four layers in memory and on the disk.
+for place in memory disk; do
+    for ((i = 0; i < rounds; i++)); do
+        cd "$work"
+        [ $place = disk ] && sync=1 || { sync= && cd /run/world/memory; }
+        for what in brig_bundle umoci_unpack skopeo_tar; do
+            fresh
+            turn ${place}_$what $what four
+        done
+        fresh
+        turn ${place}_one_core one_core
+        fresh
+        turn ${place}_brig_zstd brig_bundle four-zstd
+    done
+    fresh
+    table "a Debian in four layers, $place" ${place}_{brig_bundle,umoci_unpack,skopeo_tar,one_core,brig_zstd}
+done
+cd "$work"
+sync=1
 for ((i = 0; i < rounds; i++)); do
     for what in brig_bundle umoci_unpack skopeo_tar; do
         fresh
@@ -88,14 +117,10 @@ for ((i = 0; i < rounds; i++)); do
         [ $what != brig_bundle ] || for j in 1 2 3 4 5; do turn brig_again brig_again; done
     done
     rm -rf --one-file-system bundle[0-9]*
-    fresh
-    turn four_layers brig_bundle four
-    fresh
-    turn four_layers_one_core one_core
 done
-table 'bundle of a Debian, nothing in the store' brig_bundle umoci_unpack skopeo_tar
+sync=
+table 'bundle of a Debian in one layer, nothing in the store, disk' brig_bundle umoci_unpack skopeo_tar
 table 'bundle of the same image again' brig_again umoci_unpack
-table 'the same in four layers, on all cores and on one' four_layers four_layers_one_core
 fresh
 for what in brig_run podman_runc podman_brig; do $what; done
 for ((i = 0; i < rounds * 4; i++)); do
@@ -103,13 +128,51 @@ for ((i = 0; i < rounds * 4; i++)); do
 done
 table 'run of busybox, unpacked before' brig_run podman_runc podman_brig
 
-# The largest of the processes.
-memory() { command time -f %M -o mem "$@" >/dev/null 2>&1; awk -v name="${name:-$1}" '{ printf "  %-28s %10.1f MiB\n", name, $1 / 1024 }' mem; }
+# A container of each with the same 100000 small files, in memory.
+cd /run/world/memory
+fresh
+"${brig[@]}" run --keep --image "$work/box:v1" many -- true
+upper=$(echo store/containers/many-*/data/upper)
+python3 - "$upper/many" 100000 <<'END'
+import os, random, sys
+chance = random.Random(1)
+words = ["".join(chance.choices("abcdefghijklmnopqrstuvwxyz", k=chance.randint(2, 9))) for _ in range(2000)]
+for number in range(int(sys.argv[2])):
+    directory = f"{sys.argv[1]}/{number // 100}"
+    if number % 100 == 0:
+        os.makedirs(directory)
+    with open(f"{directory}/{number}", "w") as file:
+        file.write(" ".join(chance.choices(words, k=chance.randint(20, 300))))
+END
+printf '[storage]\ndriver="overlay"\nrunroot="/run/containers/storage2"\ngraphroot="/run/world/memory/podman"\n' >storage.conf
+export CONTAINERS_STORAGE_CONF=/run/world/memory/storage.conf
+podman load -qi /run/world/box.tar >/dev/null
+podman --runtime "$RUNTIME_PATH" run --name many --net none $image true
+cp -a "$upper/many" "$(podman inspect many --format '{{.GraphDriver.Data.UpperDir}}')/"
+brig_commit() { "${brig[@]}" commit many out:v2; }
+brig_commit_plain() { "${brig[@]}" commit --compression none many out:v2; }
+podman_commit() { podman commit -q many many:v2; }
+for ((i = 0; i < rounds; i++)); do
+    for what in brig_commit brig_commit_plain podman_commit; do
+        rm -rf --one-file-system out
+        turn $what $what
+        podman rmi -f many:v2 >/dev/null 2>&1
+    done
+done
+table 'commit of 100000 small files, memory' brig_commit brig_commit_plain podman_commit
 printf '\npeak memory\n'
-for image in debian big big-zstd; do
+rm -rf --one-file-system out
+name='brig commit' memory "${brig[@]}" commit many out:v2
+"${brig[@]}" delete many
+podman rm -aft0 >/dev/null
+podman rmi -af >/dev/null
+fresh
+export CONTAINERS_STORAGE_CONF=/run/world/storage.conf
+cd "$work"
+for image in debian big big-zstd four-zstd; do
     fresh
-    name="brig bundle $image" memory "${brig[@]}" bundle $image:v1 bundle
-    [ $image = big-zstd ] || name="umoci unpack $image" memory umoci unpack --image $image:v1 umoci
+    name="brig bundle $image" memory "${brig[@]}" bundle "$work/$image:v1" bundle
+    [[ $image = *-zstd ]] || name="umoci unpack $image" memory umoci unpack --image $image:v1 umoci
     name="skopeo copy $image" memory skopeo copy -q --insecure-policy oci:$image:v1 dir:copy
 done
 

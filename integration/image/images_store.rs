@@ -293,5 +293,19 @@ fn a_store_on_an_overlay_keeps_changes_in_memory_or_says_what_to_do() {
     layout.layer(base()).layer(Archive::new().file("etc/.wh.base", b""));
     let said = run(&layout.finish("v1", &json!({"Entrypoint": ["/init"]}))).fails();
     assert!(said.contains("overlayfs") && said.contains("--store"), "{said}");
+    // What an opaque directory hides is hidden, or there is an error.
+    let mut layout = images.layout("empties");
+    layout
+        .layer(base().dir("d/").file("d/low", b""))
+        .layer(Archive::new().dir("d/").file("d/.wh..wh..opq", b"").file("d/high", b""));
+    let image = layout.finish("v1", &json!({"Entrypoint": ["/init"]}));
+    let args = ["--store", &store, "run", "--image", &image, &id, "--", "list", "/d"];
+    let done = images.sandbox.brig(&args);
+    if done.code == Some(0) {
+        assert!(done.stdout.contains("list /d 1\nentry /d high"), "{done:?}");
+    } else {
+        let said = done.fails();
+        assert!(said.contains("overlayfs") && said.contains("--store"), "{said}");
+    }
     nix::mount::umount(&dir.join("merged")).unwrap();
 }

@@ -58,13 +58,20 @@ pub fn remove(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
 /// Makes a directory opaque, for overlays mounted in both ways, as far as brig has the right to.
 pub fn make_opaque(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
     let path = path_in(dir, name);
-    xattr::set_here(&path, USER, b"y").context(
-        "the store's filesystem has no attributes user.*: overlayfs cannot hide directories on it",
-    )?;
+    xattr::set_here(&path, USER, b"y").with_context(|| no_attributes(dir, "user"))?;
     match xattr::set_here(&path, TRUSTED, b"y") {
         Err(error) if error.errno == Errno::EPERM => Ok(()),
-        done => Ok(done?),
+        done => Ok(done.with_context(|| no_attributes(dir, "trusted"))?),
     }
+}
+
+fn no_attributes(dir: BorrowedFd<'_>, space: &str) -> String {
+    // Before Linux 6.7 overlayfs keeps those of overlays to itself.
+    let hint = if is_overlay(dir) { ": keep it elsewhere (--store DIR)" } else { "" };
+    let kind = if is_overlay(dir) { ", overlayfs," } else { "" };
+    format!(
+        "the store's filesystem{kind} has no attributes {space}.*: overlayfs cannot hide directories on it{hint}"
+    )
 }
 
 /// Whether a directory is opaque: every one that brig makes so has the first attribute; the kernel makes

@@ -1,4 +1,4 @@
-//! Every wait of brig has a deadline, and all of them stand here.
+//! Every wait of brig has a deadline, and all of them stand here, but for those for locks of the layer store.
 
 use std::time::Duration;
 
@@ -28,10 +28,6 @@ pub const PS: Duration = Duration::from_secs(30);
 pub const CGROUP: Duration = Duration::from_secs(10);
 /// Another brig that works on the same container is done after this.
 pub const LOCK: Duration = Duration::from_secs(10);
-/// Another brig that looks through the layer store, or removes from it, is done after this.
-pub const STORE: Duration = Duration::from_secs(600);
-/// Another brig that unpacks a layer which is needed here as well is done after this.
-pub const UNPACK: Duration = Duration::from_secs(3600);
 /// Whoever listens at a socket that brig was given accepts the connection within this.
 pub const SOCKET: Duration = Duration::from_secs(10);
 

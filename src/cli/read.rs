@@ -158,13 +158,14 @@ fn command(name: &str, matches: &ArgMatches, globals: &Globals) -> Command {
 fn acting(name: &str, matches: &ArgMatches, globals: &Globals) -> Option<Command> {
     let id = || text(matches, "id").unwrap_or_default();
     Some(match name {
-        "create" => Command::Create(options(matches, globals, true)),
+        "create" => Command::Create(options(matches, globals, true), from_image(matches, globals)),
         "run" => {
             let run_options = RunOptions {
                 keep: matches.get_flag("keep"),
                 subreaper: !matches.get_flag("no-subreaper"),
             };
-            Command::Run(options(matches, globals, matches.get_flag("detach")), run_options)
+            let options = options(matches, globals, matches.get_flag("detach"));
+            Command::Run(options, from_image(matches, globals), run_options)
         }
         "start" => Command::Start { id: id() },
         "exec" => Command::Exec(exec_options(matches, globals)),
@@ -293,15 +294,19 @@ fn options(matches: &ArgMatches, globals: &Globals, detach: bool) -> Options {
         console_socket: path(matches, "console-socket"),
         pidfd_socket: path(matches, "pidfd-socket"),
         detach,
-        image: text(matches, "image").map(|image| FromImage {
-            image,
-            platform: text(matches, "platform"),
-            args: matches.get_many("args").into_iter().flatten().cloned().collect(),
-            store: globals.store.clone(),
-            flags: flags(matches),
-            id_is_word: text(matches, "id").is_some_and(|id| id != UNNAMED),
-        }),
+        own_bundle: false,
     }
+}
+
+fn from_image(matches: &ArgMatches, globals: &Globals) -> Option<FromImage> {
+    Some(FromImage {
+        image: text(matches, "image")?,
+        platform: text(matches, "platform"),
+        args: matches.get_many("args").into_iter().flatten().cloned().collect(),
+        store: globals.store.clone(),
+        flags: flags(matches),
+        id_is_word: text(matches, "id").is_some_and(|id| id != UNNAMED),
+    })
 }
 
 fn update_options(matches: &ArgMatches) -> update::UpdateOptions {

@@ -19,7 +19,7 @@ fn flags_take_their_value_with_and_without_equals_sign() {
         "brig --root=/r create --bundle=/b -pid-file=/p x",
     ] {
         let Parsed::Run(globals, command) = parse_line(line) else { panic!() };
-        let Command::Create(options) = *command else { panic!("{line}") };
+        let Command::Create(options, _) = *command else { panic!("{line}") };
         assert_eq!(globals.root, PathBuf::from("/r"));
         assert_eq!(options.bundle, PathBuf::from("/b"));
         assert_eq!(options.pid_file, Some(PathBuf::from("/p")));
@@ -31,7 +31,7 @@ fn flags_take_their_value_with_and_without_equals_sign() {
 fn the_last_of_two_counts_and_what_is_empty_is_none() {
     let line = "brig --root /a --root= -root /r create -b /a -b= --pid-file  --pid-file=/p x";
     let Parsed::Run(globals, command) = parse_line(line) else { panic!() };
-    let Command::Create(options) = *command else { panic!() };
+    let Command::Create(options, _) = *command else { panic!() };
     assert_eq!(globals.root, PathBuf::from("/r"));
     assert_eq!(options.bundle, PathBuf::from("."));
     assert_eq!(options.pid_file, Some(PathBuf::from("/p")));
@@ -136,12 +136,12 @@ fn stats_are_of_any_number_of_containers() {
 #[test]
 fn two_dashes_may_stand_before_the_id_and_before_the_arguments() {
     let Parsed::Run(_, command) = parse_line("brig create --bundle /b -- x") else { panic!() };
-    let Command::Create(options) = *command else { panic!() };
+    let Command::Create(options, _) = *command else { panic!() };
     assert_eq!(options.id, "x");
     let Parsed::Run(_, command) = parse_line("brig run --image i x -- ls -la --") else { panic!() };
-    let Command::Run(options, _) = *command else { panic!() };
+    let Command::Run(options, from, _) = *command else { panic!() };
     assert_eq!(
-        (options.id.as_str(), options.image.unwrap().args),
+        (options.id.as_str(), from.unwrap().args),
         ("x", vec!["ls".into(), "-la".into(), "--".into()])
     );
     assert!(matches!(parse_line("brig create x y"), Parsed::Wrong(..)));

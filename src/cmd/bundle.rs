@@ -1,8 +1,8 @@
 //! bundle: from an image to a bundle.
 
 use super::spec::template;
-use crate::image::bundle::{Request, make};
 use crate::image::flags::Flags;
+use crate::image::request::{Request, make};
 use crate::image::store::default_path;
 use crate::log::Log;
 use anyhow::{Context, Result};

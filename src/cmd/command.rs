@@ -2,6 +2,7 @@
 
 use super::create::RunOptions;
 use super::{bundle, commit, events, mounts, stats, update};
+use crate::image::container::FromImage;
 use crate::launch::create::Options;
 use crate::launch::exec;
 use crate::log::{Format, Level};
@@ -31,8 +32,8 @@ pub struct Globals {
 #[derive(Debug)]
 #[expect(missing_docs)]
 pub enum Command {
-    Create(Options),
-    Run(Options, RunOptions),
+    Create(Options, Option<FromImage>),
+    Run(Options, Option<FromImage>, RunOptions),
     Start { id: String },
     State { id: String },
     Exec(exec::Options),
@@ -64,7 +65,7 @@ impl Command {
     /// As it is called.
     pub fn name(&self) -> &'static str {
         match self {
-            Command::Create(_) => "create",
+            Command::Create(..) => "create",
             Command::Run(..) => "run",
             Command::Start { .. } => "start",
             Command::State { .. } => "state",
@@ -96,7 +97,7 @@ impl Command {
     /// The id of the one container that it is about.
     pub fn container(&self) -> Option<&str> {
         match self {
-            Command::Create(options) | Command::Run(options, _) => Some(&options.id),
+            Command::Create(options, _) | Command::Run(options, ..) => Some(&options.id),
             Command::Exec(options) => Some(&options.id),
             Command::Mounts(options) => Some(&options.id),
             Command::Events(options) => Some(&options.id),

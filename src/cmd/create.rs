@@ -1,47 +1,54 @@
 //! create, and run: create, start, wait, delete.
 
-use crate::image::container;
+use super::spec::template;
+use crate::image::container::{self, FromImage};
 use crate::launch::create::{self, Created, Options};
 use crate::launch::foreground::notify::Relay;
 use crate::launch::foreground::terminal::Carrier;
 use crate::launch::gate::Outcome;
-use crate::launch::{destroy, foreground, start};
+use crate::launch::{destroy, foreground, own_bundle, start};
 use crate::log::{self, Log};
 use anyhow::{Context, Result};
 use std::os::fd::AsFd;
 use sys::describe;
 
-/// Creates a container, which then waits for start.
-pub fn create(options: &Options, log: &mut Log) -> Result<()> {
+/// Creates a container, of a bundle or of an image, which then waits for start.
+pub fn create(options: &Options, from: Option<&FromImage>, log: &mut Log) -> Result<()> {
     let mut act = || {
-        created(options, log)?;
-        tell_name(options)
+        created(options, from, log)?;
+        print_made_up_name(options, from)
     };
     act().with_context(|| format!("create {}", options.id))
 }
 
 /// Creates and starts a container; in the foreground, waits for it and deletes it. The result is
 /// what brig exits with.
-pub fn run(options: &Options, run_options: &RunOptions, log: &mut Log) -> Result<i32> {
-    run_to_the_end(options, run_options, log).with_context(|| format!("run {}", options.id))
+pub fn run(
+    options: &Options,
+    from: Option<&FromImage>,
+    run_options: &RunOptions,
+    log: &mut Log,
+) -> Result<i32> {
+    run_to_the_end(options, from, run_options, log).with_context(|| format!("run {}", options.id))
 }
 
 /// Creates it, of a bundle or of an image.
-fn created(options: &Options, log: &mut Log) -> Result<Created> {
-    let Some(from) = &options.image else { return create::create(options, log) };
-    let own = container::prepare(from, options, &mut |text| log.warn(text))?;
-    let options = Options { bundle: own.bundle.clone(), ..options.clone() };
+fn created(options: &Options, from: Option<&FromImage>, log: &mut Log) -> Result<Created> {
+    let Some(from) = from else { return create::create(options, log) };
+    let template = template(!nix::unistd::geteuid().is_root())?;
+    let own = container::prepare(from, options, &template, &mut |text| log.warn(text))?;
+    let options = Options { bundle: own.bundle.clone(), own_bundle: true, ..options.clone() };
     let created = create::create(&options, log);
     created.map_err(|error| {
         // The error that matters is the first one.
-        let _ = container::discard(&own.bundle);
+        let _ = own_bundle::remove(&own.bundle);
         from.meant(error, &options.id)
     })
 }
 
 /// Prints a name that was made up, or given by `--name`: as engines do.
-fn tell_name(options: &Options) -> Result<()> {
-    match &options.image {
+fn print_made_up_name(options: &Options, from: Option<&FromImage>) -> Result<()> {
+    match from {
         Some(image) if !image.id_is_word => log::out(format!("{}\n", options.id).as_bytes()),
         _ => Ok(()),
     }
@@ -56,11 +63,16 @@ pub struct RunOptions {
     pub subreaper: bool,
 }
 
-fn run_to_the_end(options: &Options, run_options: &RunOptions, log: &mut Log) -> Result<i32> {
+fn run_to_the_end(
+    options: &Options,
+    from: Option<&FromImage>,
+    run_options: &RunOptions,
+    log: &mut Log,
+) -> Result<i32> {
     if !options.detach && run_options.subreaper {
         foreground::adopt_orphans()?;
     }
-    let Created { dir, lock, state, init, master, manager } = created(options, log)?;
+    let Created { dir, lock, state, init, master, manager } = created(options, from, log)?;
     let begin = || {
         let carrier = master.map(Carrier::new).transpose()?;
         let relay = Relay::open(&dir, manager)?;
@@ -76,7 +88,7 @@ fn run_to_the_end(options: &Options, run_options: &RunOptions, log: &mut Log) ->
     // kill, state, delete of others may work on it from now on.
     drop(lock);
     if options.detach {
-        tell_name(options)?;
+        print_made_up_name(options, from)?;
         if let Some(Err(error)) = relay.map(|relay| relay.until_ready(init.as_fd(), state.pid)) {
             log.warn(&describe(&error));
         }

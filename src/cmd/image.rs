@@ -7,7 +7,7 @@ use crate::image::guard::Guard;
 use crate::image::layout::{self, Layout};
 use crate::image::store::{ImageRecord, Store, write_record};
 use crate::image::usage::{self, Contents};
-use crate::image::{reference, resolve};
+use crate::image::{RUNTIME, reference, resolve};
 use crate::log;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
@@ -48,14 +48,14 @@ pub fn remove(store: Option<&Path>, images: &[String]) -> Result<()> {
                 said.push_str(&remove_one(store, text)?);
             }
         }
-        usage::collect(store, false)?;
+        usage::collect(store, false, &RUNTIME)?;
         log::out(said.as_bytes())
     })
     .context("rmi")
 }
 
 fn remove_one(store: &Store, text: &str) -> Result<String> {
-    let contents = Contents::read(store, false)?;
+    let contents = Contents::read(store, false, &RUNTIME)?;
     let mut image = find(&contents, text)?.clone();
     let before = image.names.len();
     let absolute = std::path::absolute(text).unwrap_or_default().display().to_string();
@@ -116,7 +116,7 @@ pub fn tag(store: Option<&Path>, image: &str, new: &str) -> Result<()> {
 /// Prints all that is known of an image: its config, its layers and their sizes, its history.
 pub fn inspect(store: Option<&Path>, text: &str) -> Result<()> {
     with_store(store, |store| {
-        let contents = Contents::read(store, false)?;
+        let contents = Contents::read(store, false, &RUNTIME)?;
         let image = find(&contents, text)?;
         let config: Value = serde_json::from_str(&image.config).context("its config")?;
         let bytes = |id: &Digest| {

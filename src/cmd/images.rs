@@ -5,7 +5,7 @@ use super::table;
 use crate::image::digest::Digest;
 use crate::image::store::{Store, default_path};
 use crate::image::usage::{self, Contents};
-use crate::image::worker;
+use crate::image::{RUNTIME, worker};
 use crate::launch::own_bundle::user_namespace;
 use crate::log;
 use anyhow::{Context, Result};
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 /// Lists the images.
 pub fn images(store: Option<&Path>, format: ListFormat) -> Result<()> {
     with_store(store, |store| {
-        let contents = Contents::read(store, false)?;
+        let contents = Contents::read(store, false, &RUNTIME)?;
         let bytes = |image: &crate::image::store::ImageRecord| -> u64 {
             let own = contents.layers.iter().filter(|layer| image.layers.contains(&layer.diff_id));
             own.map(|layer| layer.bytes).sum()
@@ -38,7 +38,7 @@ pub fn images(store: Option<&Path>, format: ListFormat) -> Result<()> {
 /// Lists the layers.
 pub fn layers(store: Option<&Path>, format: ListFormat) -> Result<()> {
     with_store(store, |store| {
-        let contents = Contents::read(store, false)?;
+        let contents = Contents::read(store, false, &RUNTIME)?;
         let users = contents.users();
         let rows = contents.layers.iter().map(|layer| {
             let images =
@@ -57,8 +57,8 @@ pub fn layers(store: Option<&Path>, format: ListFormat) -> Result<()> {
 pub fn gc(store: Option<&Path>, all: bool, dry_run: bool) -> Result<()> {
     with_store(store, |store| {
         let unused = match dry_run {
-            true => Contents::read(store, all)?.unused,
-            false => usage::collect(store, all)?,
+            true => Contents::read(store, all, &RUNTIME)?.unused,
+            false => usage::collect(store, all, &RUNTIME)?,
         };
         let mut text: String = unused
             .iter()

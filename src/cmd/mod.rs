@@ -41,8 +41,10 @@ pub fn failure_code(command: &Command) -> i32 {
 pub fn run(globals: &Globals, command: Command, log: &mut Log) -> Result<i32> {
     let (root, store) = (&globals.root, globals.store.as_deref());
     match command {
-        Command::Create(options) => create::create(&options, log),
-        Command::Run(options, run_options) => return create::run(&options, &run_options, log),
+        Command::Create(options, from) => create::create(&options, from.as_ref(), log),
+        Command::Run(options, from, run_options) => {
+            return create::run(&options, from.as_ref(), &run_options, log);
+        }
         Command::Exec(options) => return exec::exec(&options, log),
         Command::Start { id } => start::start(root, &id, log),
         Command::State { id } => state::state(root, &id),

@@ -1,41 +1,45 @@
 //! From an image to a bundle: its layers in the store, a config.json that names them, an init layer.
 
 use super::convert::{self, Wanted};
-use super::flags::{self, Flags};
+use super::init_layer::Beside;
 use super::patch::{self, Chain};
 use super::resolve::{self, Image};
+use super::runtime::Runtime;
 use super::store::{ImageRecord, Store, UseRecord, write_record};
 use super::unpack::Rights;
 use super::view::View;
-use super::{init_layer, layers, reference, tree, worker};
-use crate::launch::own_bundle::user_namespace;
+use super::{init_layer, layers, reference, tree, user, worker};
 use anyhow::{Context, Result, bail};
-use nix::sys::stat::{Mode, SFlag};
+use nix::sys::stat::Mode;
 use std::path::{Path, PathBuf};
 use sys::file::write_atomically;
+use sys::idmap::UserNamespace;
 use sys::{cred, misc};
 
 /// A bundle to be made.
-#[derive(Debug)]
 pub struct Request<'a> {
+    /// Who is going to run it.
+    pub runtime: &'a Runtime,
     /// As a person names it.
     pub image: &'a str,
     /// Which of an image's platforms: `OS/ARCH[/VARIANT]`; none: this machine's.
     pub platform: Option<&'a str>,
     /// Where the bundle is made; the directory is there or not, but has no config.json.
     pub bundle: &'a Path,
-    /// What `brig spec` writes.
+    /// The config.json that the image's values are written into.
     pub template: &'a str,
+    /// Instead of the image's user.
+    pub user: Option<&'a str>,
+    /// Instead of the image's Entrypoint and Cmd.
+    pub entrypoint: Option<&'a [String]>,
     /// Instead of the image's Cmd.
     pub args: &'a [String],
-    /// What the command line changes.
-    pub flags: &'a Flags,
-    /// The container's name, which may be meant for a program: it came without arguments.
-    pub word: Option<&'a str>,
     /// The process gets a terminal.
     pub terminal: bool,
     /// The host name; none: the template's.
     pub hostname: Option<&'a str>,
+    /// What is changed at the end.
+    pub change: &'a Change<'a>,
     /// Where the container's changes go, in the bundle: upper and work directory. None: it is said
     /// when the container is made.
     pub upper: Option<(&'a str, &'a str)>,
@@ -43,12 +47,22 @@ pub struct Request<'a> {
     pub container: Option<(&'a Path, &'a str)>,
 }
 
-/// Makes a bundle. With root's rights right here, else in a user namespace with the caller's ids.
-pub fn make(store: &Path, request: &Request<'_>, warn: &mut dyn FnMut(&str)) -> Result<()> {
-    let Some(user) = user_namespace() else {
+/// Changes a config, which has the image's values, into the one that is asked for, with a look at the
+/// image's files; the last argument takes warnings.
+pub type Change<'a> =
+    dyn Fn(&mut serde_json::Value, &View, &mut dyn FnMut(&str)) -> Result<Beside> + 'a;
+
+/// Makes a bundle: right here, or in a user namespace if one is given.
+pub fn make(
+    store: &Path,
+    request: &Request<'_>,
+    user: Option<&UserNamespace>,
+    warn: &mut dyn FnMut(&str),
+) -> Result<()> {
+    let Some(user) = user else {
         return make_here(store, request, warn);
     };
-    let worker = worker::spawn(Some(&user), |reporter| {
+    let worker = worker::spawn(Some(user), |reporter| {
         let mut said = Ok(());
         make_here(store, request, &mut |text| {
             if let Err(error) = reporter.warn(text) {
@@ -58,17 +72,6 @@ pub fn make(store: &Path, request: &Request<'_>, warn: &mut dyn FnMut(&str)) -> 
         said.map(|()| Vec::new())
     });
     worker?.wait(warn).map(drop)
-}
-
-/// Removes a tree of the store, with the rights that making it took.
-pub fn remove_tree(path: &Path) -> Result<()> {
-    match user_namespace() {
-        None => tree::remove_path(path),
-        Some(user) => {
-            let remove = |_: &worker::Reporter| tree::remove_path(path).map(|()| Vec::new());
-            worker::spawn(Some(&user), remove)?.wait(|_| ()).map(drop)
-        }
-    }
 }
 
 fn make_here(store: &Path, request: &Request<'_>, warn: &mut dyn FnMut(&str)) -> Result<()> {
@@ -182,7 +185,10 @@ fn fill(
     own_ids: bool,
     warn: &mut dyn FnMut(&str),
 ) -> Result<()> {
-    let mut user = flags::user(request.flags, &image.config.config.user, &chain.view)?;
+    let mut user = match request.user {
+        Some(text) => user::find(text, &chain.view).with_context(|| format!("--user {text}")),
+        None => user::find(&image.config.config.user, &chain.view),
+    }?;
     if own_ids {
         // The kernel lets nobody set groups there, and the process keeps its own in any case.
         user.groups.retain(|&group| group != user.gid);
@@ -190,24 +196,19 @@ fn fill(
     let mut layers = chain.paths.iter().map(|path| utf8(path)).collect::<Result<Vec<_>>>()?;
     layers.push("init".to_owned());
     let id_mapped = nix::unistd::geteuid().is_root() && cred::in_first_user_namespace();
-    let mut annotations = convert::overlay_annotations(&layers, request.upper, id_mapped);
-    annotations.insert(crate::plan::overlay::IMAGE.to_owned(), image.id.to_string());
+    let names = &request.runtime.annotations;
+    let mut annotations = convert::overlay_annotations(names, &layers, request.upper, id_mapped);
+    annotations.insert(names.image.to_owned(), image.id.to_string());
     let wanted = Wanted {
-        entrypoint: request.flags.last("entrypoint").map(flags::split_entrypoint).transpose()?,
+        entrypoint: request.entrypoint.map(<[String]>::to_vec),
         args: request.args.to_vec(),
-        terminal: request.terminal || request.flags.last("tty").is_some(),
-        hostname: flags::hostname(request.flags)?.or(request.hostname.map(str::to_owned)),
+        terminal: request.terminal,
+        hostname: request.hostname.map(str::to_owned),
         annotations,
     };
     let mut config = convert::config(request.template, &image.config, &user, &wanted, &mut *warn)?;
     convert::modes_of_new_volumes(&mut config, &image.config, &chain.view)?;
-    let root = request.container.map(|(root, _)| root);
-    let beside = flags::apply(&mut config, request.flags, &chain.view, root)?;
-    if let Some(word) = request.word
-        && is_program(&config, &chain.view, word)?
-    {
-        warn(&format!("{word:?} is the container's name: {}", run_instead(request.image, word)));
-    }
+    let beside = (request.change)(&mut config, &chain.view, warn)?;
     let hostname = config["hostname"].as_str().unwrap_or("localhost").to_owned();
     make_directories(request, bundle)?;
     init_layer::make(&bundle.join("init"), &chain.view, &hostname, &beside, own_ids)?;
@@ -225,24 +226,6 @@ fn fill(
     };
     write_record(&path, &record)?;
     write_atomically(&bundle.join("config.json"), &shown(config)?)
-}
-
-/// What to write instead, who means a program by the container's name.
-pub fn run_instead(image: &str, word: &str) -> String {
-    format!("to run {word:?} write `brig run --image {image} -- {word}`")
-}
-
-/// The image has a program of this name in its PATH.
-fn is_program(config: &serde_json::Value, view: &View, word: &str) -> Result<bool> {
-    let env = config["process"]["env"].as_array().into_iter().flatten();
-    let path = env.filter_map(|entry| entry.as_str()?.strip_prefix("PATH=")).next();
-    for directory in path.unwrap_or_default().split(':').filter(|dir| dir.starts_with('/')) {
-        let found = view.resolve(format!("{directory}/{word}").as_bytes())?;
-        if found.is_some_and(|found| found.is(SFlag::S_IFREG) && found.stat.st_mode & 0o111 != 0) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 /// The config for people to read; the filter, hundreds of names, is one line.

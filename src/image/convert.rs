@@ -2,9 +2,9 @@
 //! writes.
 
 use super::manifest::ImageConfig;
+use super::runtime::Annotations;
 use super::user::User;
 use super::view::View;
-use crate::plan::overlay;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -186,20 +186,21 @@ pub fn join_layers(layers: &[String]) -> String {
     layers.iter().map(escape).collect::<Vec<_>>().join(":")
 }
 
-/// brig's annotations of a bundle.
+/// The annotations of a bundle about its root, which have these names.
 pub fn overlay_annotations(
+    names: &Annotations,
     layers: &[String],
     upper: Option<(&str, &str)>,
     id_mapped: bool,
 ) -> BTreeMap<String, String> {
     let mut annotations = BTreeMap::new();
-    annotations.insert(overlay::LAYERS.to_owned(), join_layers(layers));
+    annotations.insert(names.layers.to_owned(), join_layers(layers));
     if let Some((upper, work)) = upper {
-        annotations.insert(overlay::UPPER.to_owned(), upper.to_owned());
-        annotations.insert(overlay::WORK.to_owned(), work.to_owned());
+        annotations.insert(names.upper.to_owned(), upper.to_owned());
+        annotations.insert(names.work.to_owned(), work.to_owned());
     }
     if id_mapped {
-        annotations.insert(overlay::IDMAP.to_owned(), "container".to_owned());
+        annotations.insert(names.idmap.to_owned(), "container".to_owned());
     }
     annotations
 }
@@ -208,7 +209,8 @@ pub fn overlay_annotations(
 mod tests {
     use super::*;
 
-    const TEMPLATE: &str = include_str!("../cmd/default-config.json");
+    const TEMPLATE: &str =
+        r#"{"process": {}, "root": {}, "hostname": "brig", "mounts": [{"destination": "/proc"}]}"#;
 
     fn converted(image: &str, wanted: &Wanted) -> (Value, Vec<String>) {
         let image = serde_json::from_str(image).unwrap();

@@ -1,7 +1,6 @@
 //! A bundle's own layer, above the image's: what an image lacks to be a container's root, as docker
 //! has it too. /etc/hosts, /etc/hostname, /etc/resolv.conf, /etc/mtab, and the mount points.
 
-use super::flags::Beside;
 use super::patch::copy_attributes;
 use super::view::View;
 use anyhow::{Context, Result};
@@ -18,6 +17,15 @@ const DIRECTORY: OFlag =
 
 /// The host's resolv.conf and hosts are not read beyond this.
 const MOST: u64 = 1 << 16;
+
+/// What is beside a config, in files.
+#[derive(Debug, Default)]
+pub struct Beside {
+    /// More lines of /etc/hosts: address and name.
+    pub hosts: Vec<(String, String)>,
+    /// The container is in the host's network.
+    pub host_network: bool,
+}
 
 /// Makes it in the new directory `path`. `own_ids`: everything belongs to who calls brig.
 pub fn make(

@@ -22,6 +22,7 @@ pub mod change;
 pub mod changes;
 pub mod commit;
 pub mod container;
+pub mod containers;
 pub mod convert;
 pub mod decompress;
 pub mod defaults;
@@ -40,7 +41,9 @@ pub mod patch;
 pub mod pax;
 pub mod progress;
 pub mod reference;
+pub mod request;
 pub mod resolve;
+pub mod runtime;
 pub mod source;
 pub mod stage;
 pub mod store;
@@ -56,3 +59,19 @@ pub mod walk;
 pub mod warnings;
 pub mod whiteout;
 pub mod worker;
+
+use crate::plan::overlay::{IDMAP, IMAGE, LAYERS, UPPER, WORK};
+use crate::state;
+use runtime::{Annotations, Runtime};
+
+/// What the store has to know of brig.
+pub const RUNTIME: Runtime = Runtime {
+    annotations: Annotations {
+        layers: LAYERS,
+        upper: UPPER,
+        work: WORK,
+        idmap: IDMAP,
+        image: IMAGE,
+    },
+    has_container: |root, id| state::in_use(root, id).is_some(),
+};

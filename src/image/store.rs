@@ -1,7 +1,6 @@
 //! The layer store: directories, records, locks. docs/layers.md has its layout and its rules.
 
 use super::digest::Digest;
-use crate::deadline;
 use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags, open, renameat2};
 use nix::sys::stat::Mode;
@@ -223,7 +222,7 @@ impl Store {
         let fd = open(&path, flags, Mode::S_IRUSR | Mode::S_IWUSR)
             .with_context(|| path.display().to_string())?;
         let why = || format!("{} is locked by another brig", path.display());
-        wait_for_lock(&fd, exclusive, deadline::STORE, why)?;
+        wait_for_lock(&fd, exclusive, STORE_PATIENCE, why)?;
         Ok(Lock { _fd: fd })
     }
 
@@ -244,7 +243,7 @@ impl Store {
                 fd => fd.with_context(what)?,
             };
             let why = || format!("{}: another brig has been unpacking it", path.display());
-            wait_for_lock(&fd, true, deadline::UNPACK, why)?;
+            wait_for_lock(&fd, true, UNPACK_PATIENCE, why)?;
             // Locked, but it may have been removed or renamed meanwhile.
             let same = |a: &nix::sys::stat::FileStat, b: &nix::sys::stat::FileStat| {
                 (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino)
@@ -278,6 +277,11 @@ impl Store {
         bail!("{}: no name is left", target.display())
     }
 }
+
+/// Another brig that looks through the store, or removes from it, is done after this.
+pub const STORE_PATIENCE: Duration = Duration::from_secs(600);
+/// Another brig that unpacks a layer which is needed here as well is done after this.
+const UNPACK_PATIENCE: Duration = Duration::from_secs(3600);
 
 /// The directories of a store.
 const DIRECTORIES: [&str; 7] =

@@ -1,14 +1,14 @@
 //! What the store holds, who uses it, and the removal of what nobody does: docs/layers.md, Users.
 
-use super::container::STATE;
+use super::containers::STATE;
 use super::digest::Digest;
 use super::manifest::chain_ids;
+use super::runtime::Runtime;
 use super::store::{
     ImageRecord, LayerRecord, Store, UseRecord, is_temp_name, is_temp_record, read_record,
     record_in,
 };
 use super::tree;
-use crate::state;
 use anyhow::{Context, Result, ensure};
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
@@ -49,9 +49,9 @@ pub struct Unused {
 
 impl Contents {
     /// Looks at all of it. `all`: an image that no bundle and no container uses is unused, too.
-    pub fn read(store: &Store, all: bool) -> Result<Contents> {
+    pub fn read(store: &Store, all: bool, runtime: &Runtime) -> Result<Contents> {
         let mut contents = Contents::default();
-        contents.read_uses(store)?;
+        contents.read_uses(store, runtime)?;
         let used: BTreeSet<&Digest> = contents.uses.iter().map(|used| &used.image).collect();
         let mut images = Vec::new();
         for path in entries(&store.path.join("images"))? {
@@ -71,10 +71,10 @@ impl Contents {
         Ok(contents)
     }
 
-    fn read_uses(&mut self, store: &Store) -> Result<()> {
+    fn read_uses(&mut self, store: &Store, runtime: &Runtime) -> Result<()> {
         for path in entries(&store.path.join("bundles"))? {
             let Some(used) = record::<UseRecord>(&path, &mut self.unused)? else { continue };
-            match names_image(&used) {
+            match names_image(&used, runtime) {
                 true => self.uses.push(used),
                 false => {
                     let name = used.bundle.display().to_string();
@@ -87,13 +87,13 @@ impl Contents {
                 continue;
             }
             let used = match read_record::<UseRecord>(&path.join("use.json"))? {
-                None => rebuilt(store, &path)?,
+                None => rebuilt(store, &path, runtime)?,
                 used => used,
             };
             // Somebody is making it, or removing it.
             let locked = is_locked(&path)?;
             match used {
-                Some(used) if locked || may_live(&used, &path) => self.uses.push(used),
+                Some(used) if locked || may_live(&used, &path, runtime) => self.uses.push(used),
                 _ if locked => {}
                 _ => {
                     let name = file_name(&path);
@@ -167,9 +167,9 @@ impl Contents {
 }
 
 /// Removes what nobody uses, while nobody else can begin to; tells what it was.
-pub fn collect(store: &Store, all: bool) -> Result<Vec<Unused>> {
+pub fn collect(store: &Store, all: bool, runtime: &Runtime) -> Result<Vec<Unused>> {
     let _lock = store.lock_exclusive()?;
-    let mut removed = Contents::read(store, all)?.unused;
+    let mut removed = Contents::read(store, all, runtime)?.unused;
     // Records first: an image without its layers must never be seen. A patch says that the chain has been
     // looked through: it goes before the layers that were joined for that.
     removed
@@ -190,10 +190,10 @@ fn unused(what: &'static str, name: &str, bytes: u64, path: PathBuf) -> Unused {
 }
 
 /// The bundle is still there, and still of this image.
-fn names_image(used: &UseRecord) -> bool {
+fn names_image(used: &UseRecord, runtime: &Runtime) -> bool {
     let config = fs::read(used.bundle.join("config.json")).unwrap_or_default();
     let config: serde_json::Value = serde_json::from_slice(&config).unwrap_or_default();
-    config["annotations"][crate::plan::overlay::IMAGE] == used.image.to_string()
+    config["annotations"][runtime.annotations.image] == used.image.to_string()
 }
 
 /// A record; what is left of one that was being written, or is damaged, is unused.
@@ -231,18 +231,18 @@ fn is_container(path: &Path) -> bool {
 
 /// A container's record that cannot be read, made again of the bundle's config. None: there is none yet,
 /// so it was never created.
-fn rebuilt(store: &Store, path: &Path) -> Result<Option<UseRecord>> {
+fn rebuilt(store: &Store, path: &Path, runtime: &Runtime) -> Result<Option<UseRecord>> {
     if path.join("use.json").symlink_metadata().is_err() {
         return Ok(None);
     }
     let Ok(config) = fs::read(path.join("config.json")) else { return Ok(None) };
     let config: serde_json::Value = serde_json::from_slice(&config).unwrap_or_default();
     let annotation = |name: &str| config["annotations"][name].as_str().unwrap_or_default();
-    let Ok(image) = Digest::parse(annotation(crate::plan::overlay::IMAGE)) else { return Ok(None) };
+    let Ok(image) = Digest::parse(annotation(runtime.annotations.image)) else { return Ok(None) };
     let layers = match store.image_record(&image)? {
         Some(known) => known.layers,
         None => {
-            let paths = annotation(crate::plan::overlay::LAYERS).split([':', '/']);
+            let paths = annotation(runtime.annotations.layers).split([':', '/']);
             paths.filter_map(Digest::of_file_name).collect()
         }
     };
@@ -255,9 +255,9 @@ fn rebuilt(store: &Store, path: &Path) -> Result<Option<UseRecord>> {
 }
 
 /// Its container is there; where nothing says which one it is, it may be.
-fn may_live(used: &UseRecord, path: &Path) -> bool {
+fn may_live(used: &UseRecord, path: &Path, runtime: &Runtime) -> bool {
     match &used.container {
-        Some((root, id)) => state::in_use(root, id).is_some(),
+        Some((root, id)) => (runtime.has_container)(root, id),
         None => path.join("use.json").exists(),
     }
 }

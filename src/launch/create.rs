@@ -186,7 +186,7 @@ fn first_state(
         uid: nix::unistd::geteuid().as_raw(),
         layers: plan.rootfs.overlay.as_ref().map(Overlay::paths),
         annotations: spec.annotations,
-        own_bundle: options.image.is_some(),
+        own_bundle: options.own_bundle,
         poststart: plan.hooks.poststart.clone(),
         poststop: plan.hooks.poststop.clone(),
         start_seconds: allowance(&plan.hooks.start_container).as_secs(),

@@ -1,6 +1,5 @@
 //! What create and run are told on the command line.
 
-use crate::image::container::FromImage;
 use crate::plan::rootfs::RootOptions;
 use crate::plan::{CgroupManager, PIDFD_RECEIVER};
 use crate::process::socket::Socket;
@@ -38,8 +37,8 @@ pub struct Options {
     pub pidfd_socket: Option<PathBuf>,
     /// brig does not stay for as long as the container runs.
     pub detach: bool,
-    /// The bundle is one of the store, made of this image for this container.
-    pub image: Option<FromImage>,
+    /// The bundle was made for this container, and goes with it.
+    pub own_bundle: bool,
 }
 
 impl Options {

@@ -2,6 +2,7 @@
 //! removed with its container.
 
 use super::prepare::hints;
+use crate::image::containers;
 use crate::process::subids;
 use anyhow::Result;
 use std::path::Path;
@@ -15,5 +16,5 @@ pub fn user_namespace() -> Option<UserNamespace> {
 
 /// Removes the bundle, with all that the container has changed.
 pub fn remove(bundle: &Path) -> Result<()> {
-    crate::image::container::discard(bundle)
+    containers::remove(bundle, user_namespace().as_ref())
 }

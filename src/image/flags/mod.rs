@@ -11,8 +11,9 @@ mod security;
 mod tests;
 
 use super::capabilities::{self, Sets};
+use super::defaults;
+use super::init_layer::Beside;
 use super::view::View;
-use super::{defaults, user};
 use crate::plan::resources::Optional;
 use crate::seccomp::NATIVE;
 use anyhow::{Context, Result, bail};
@@ -107,15 +108,6 @@ impl Flags {
     pub fn last<'a>(&'a self, name: &'a str) -> Option<&'a str> {
         self.all(name).next_back()
     }
-}
-
-/// What is beside a config that flags change.
-#[derive(Debug, Default)]
-pub struct Beside {
-    /// More lines of /etc/hosts: address and name.
-    pub hosts: Vec<(String, String)>,
-    /// The container is in the host's network.
-    pub host_network: bool,
 }
 
 /// A config on its way.
@@ -247,12 +239,4 @@ pub fn hostname(flags: &Flags) -> Result<Option<String>> {
     }
     let name = nix::unistd::gethostname()?;
     Ok(Some(name.to_str().context("the host's name is not UTF-8")?.to_owned()))
-}
-
-/// A user by name or number, as the image has it.
-pub fn user(flags: &Flags, image: &str, view: &View) -> Result<user::User> {
-    match flags.last("user") {
-        Some(text) => user::find(text, view).with_context(|| format!("--user {text}")),
-        None => user::find(image, view),
-    }
 }

@@ -5,13 +5,6 @@
 #[path = "../crates/oci-seccomp/src/interpreter.rs"]
 mod interpreter;
 
-use brig::image::decompress::Decoder;
-use brig::image::dirs::parts;
-use brig::image::store::{ImageRecord, LayerRecord, UseRecord};
-use brig::image::tar_reader::Reader;
-use brig::image::unpack::{Rights, unpack};
-use brig::image::warnings::Warnings;
-use brig::image::{change, reference, tree, user};
 use brig::launch::protocol::Message;
 use brig::plan::exec::parse_user;
 use brig::plan::host::Facts;
@@ -22,6 +15,16 @@ use brig::spec::{Document, Linux, Mount, Spec, shape};
 use brig::state::record::{self, Record};
 use brig::systemd::wire;
 use brig::{cli, state};
+use brig_layers::archive::decompress::Decoder;
+use brig_layers::archive::tar_reader::Reader;
+use brig_layers::bundle::user;
+use brig_layers::commit::change;
+use brig_layers::source::reference;
+use brig_layers::store::{ImageRecord, LayerRecord, UseRecord};
+use brig_layers::tree;
+use brig_layers::unpack::dirs::parts;
+use brig_layers::unpack::warnings::Warnings;
+use brig_layers::unpack::{Rights, unpack};
 use interpreter::{Call, run, verify};
 use oci_seccomp::{Arch, LinuxSeccomp, compile};
 use std::ffi::{OsStr, OsString};

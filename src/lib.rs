@@ -9,7 +9,7 @@
 //! * [`launch`]: the story: parent → clone3 → child → execve, and the protocol between the two.
 //! * [`rootfs`], [`cgroup`], [`rdt`], [`process`]: what parent and child call on the way.
 //! * [`seal`]: brig executes itself from a file that no container can write to.
-//! * [`image`]: images on disk, and the store of their layers, which becomes a bundle's overlay.
+//! * [`image`]: containers of images; the images, and the store of their layers, are [`brig_layers`]'s.
 //! * [`systemd`]: who makes the cgroup, where it is asked to.
 //! * [`state`]: what is known of a container between two runs of brig.
 //! * [`sys`]: every raw system call and every `unsafe`, and nothing else.

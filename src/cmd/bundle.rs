@@ -3,9 +3,9 @@
 use super::spec::template;
 use crate::image::flags::Flags;
 use crate::image::request::{Request, make};
-use crate::image::store::default_path;
 use crate::log::Log;
 use anyhow::{Context, Result};
+use brig_layers::store::default_path;
 use std::path::{Path, PathBuf};
 
 /// What bundle is told on the command line.

@@ -2,17 +2,19 @@
 
 use super::diff::with_rights;
 use crate::deadline;
-use crate::image::commit::{self, About, Ids, Packed};
-use crate::image::guard::Guard;
-use crate::image::layout::{self, Layout};
-use crate::image::store::{Store, default_path};
-use crate::image::{change, digest::Digest, upper};
+use crate::image::upper;
 use crate::launch::own_bundle::user_namespace;
 use crate::log::{self, Log};
 use crate::plan::idmap;
 use crate::plan::overlay::{IDMAP, IMAGE};
 use crate::state::{Dir, State, Status};
 use anyhow::{Context, Result, ensure};
+use brig_layers::commit::change;
+use brig_layers::commit::guard::Guard;
+use brig_layers::commit::layout::{self, Layout};
+use brig_layers::commit::{self, About, Ids, Packed};
+use brig_layers::source::digest::Digest;
+use brig_layers::store::{Store, default_path};
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};

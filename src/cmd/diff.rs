@@ -1,12 +1,13 @@
 //! diff: what a container has changed in its layers.
 
 use super::command::ListFormat;
-use crate::image::changes::{Change, Upper, What};
-use crate::image::{upper, worker};
+use crate::image::upper;
 use crate::launch::own_bundle::user_namespace;
 use crate::log;
 use crate::state::{Dir, State};
 use anyhow::{Context, Result};
+use brig_layers::tree::changes::{Change, Upper, What};
+use brig_layers::worker;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,15 +1,17 @@
 //! rmi, tag, images --inspect: one image of the store, by a name that it was found by, or by its id.
 
 use super::images::with_store;
-use crate::image::bundle::record_image;
-use crate::image::digest::Digest;
-use crate::image::guard::Guard;
-use crate::image::layout::{self, Layout};
-use crate::image::store::{ImageRecord, Store, write_record};
-use crate::image::usage::{self, Contents};
-use crate::image::{RUNTIME, reference, resolve};
+use crate::image::RUNTIME;
 use crate::log;
 use anyhow::{Context, Result, bail, ensure};
+use brig_layers::bundle::record_image;
+use brig_layers::commit::guard::Guard;
+use brig_layers::commit::layout::{self, Layout};
+use brig_layers::source::digest::Digest;
+use brig_layers::source::reference;
+use brig_layers::source::resolve;
+use brig_layers::store::usage::{self, Contents};
+use brig_layers::store::{ImageRecord, Store, write_record};
 use serde_json::{Value, json};
 use std::path::Path;
 

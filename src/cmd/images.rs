@@ -2,13 +2,14 @@
 
 use super::command::ListFormat;
 use super::table;
-use crate::image::digest::Digest;
-use crate::image::store::{Store, default_path};
-use crate::image::usage::{self, Contents};
-use crate::image::{RUNTIME, worker};
+use crate::image::RUNTIME;
 use crate::launch::own_bundle::user_namespace;
 use crate::log;
 use anyhow::{Context, Result};
+use brig_layers::source::digest::Digest;
+use brig_layers::store::usage::{self, Contents};
+use brig_layers::store::{Store, default_path};
+use brig_layers::worker;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -16,7 +17,7 @@ use std::path::{Path, PathBuf};
 pub fn images(store: Option<&Path>, format: ListFormat) -> Result<()> {
     with_store(store, |store| {
         let contents = Contents::read(store, false, &RUNTIME)?;
-        let bytes = |image: &crate::image::store::ImageRecord| -> u64 {
+        let bytes = |image: &brig_layers::store::ImageRecord| -> u64 {
             let own = contents.layers.iter().filter(|layer| image.layers.contains(&layer.diff_id));
             own.map(|layer| layer.bytes).sum()
         };

@@ -1,14 +1,14 @@
 //! A container straight from an image: its bundle is in the store, belongs to it, and goes with it.
 
-use super::containers::Reserved;
 use super::flags::Flags;
 use super::request::{self, Request};
-use super::store::{Store, default_path};
-use super::whiteout;
 use crate::launch::create::Options;
 use crate::launch::own_bundle;
 use crate::state;
 use anyhow::{Context, Error, Result, anyhow, ensure};
+use brig_layers::store::containers::Reserved;
+use brig_layers::store::{Store, default_path};
+use brig_layers::tree::whiteout;
 use nix::sys::signal::SigSet;
 use std::path::PathBuf;
 use sys::signal::ABORT;

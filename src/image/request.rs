@@ -1,11 +1,12 @@
 //! What the command line asks of a bundle that is made of an image.
 
-use super::bundle;
+use super::RUNTIME;
 use super::flags::{self, Flags};
-use super::view::View;
-use super::{RUNTIME, init_layer::Beside};
 use crate::launch::own_bundle::user_namespace;
 use anyhow::Result;
+use brig_layers::bundle;
+use brig_layers::bundle::init_layer::Beside;
+use brig_layers::tree::view::View;
 use nix::sys::stat::SFlag;
 use serde_json::Value;
 use std::path::Path;

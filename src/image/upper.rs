@@ -1,13 +1,13 @@
 //! A container's upper layer, found from what is stored of the container.
 
-use super::changes::Upper;
-use super::view::View;
-use super::worker;
 use crate::plan::mounts::clean;
 use crate::plan::overlay::{IMAGE, Layers};
 use crate::process::socket::{Socket, receive};
 use crate::state::{self, Dir, State};
 use anyhow::{Context, Result, bail};
+use brig_layers::tree::changes::Upper;
+use brig_layers::tree::view::View;
+use brig_layers::worker;
 use nix::fcntl::{AtFlags, OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};

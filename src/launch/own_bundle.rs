@@ -2,9 +2,9 @@
 //! removed with its container.
 
 use super::prepare::hints;
-use crate::image::containers;
 use crate::process::subids;
 use anyhow::Result;
+use brig_layers::store::containers;
 use std::path::Path;
 use sys::idmap::UserNamespace;
 

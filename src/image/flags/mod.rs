@@ -12,11 +12,11 @@ mod tests;
 
 use super::capabilities::{self, Sets};
 use super::defaults;
-use super::init_layer::Beside;
-use super::view::View;
 use crate::plan::resources::Optional;
 use crate::seccomp::NATIVE;
 use anyhow::{Context, Result, bail};
+use brig_layers::bundle::init_layer::Beside;
+use brig_layers::tree::view::View;
 use security::Filter;
 use serde_json::{Value, json};
 use std::path::Path;

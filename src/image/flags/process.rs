@@ -2,9 +2,9 @@
 
 use super::{Change, file, pair};
 use crate::cmd::kill;
-use crate::image::user;
 use crate::plan::process::KEEP_GROUPS;
 use anyhow::{Context, Result, bail, ensure};
+use brig_layers::bundle::user;
 use serde_json::{Value, json};
 use std::path::Path;
 

@@ -1,0 +1,100 @@
+//! Files with holes: where their data is, so that holes are neither read nor, where the reader of an
+//! archive knows sparse files, written.
+
+use crate::archive::pax::MOST_PARTS;
+use anyhow::{Context, Result};
+use nix::sys::stat::FileStat;
+use nix::unistd::{Whence, lseek};
+use std::fs::File;
+use sys::Errno;
+
+/// A part of a file that is no hole: where it begins and ends.
+pub type Part = (u64, u64);
+
+/// Fewer bytes of holes are written: a reader that knows no sparse files, or one of an engine that
+/// cannot push an image with such files, is the greater harm.
+const WORTH: u64 = 1 << 20;
+
+/// Whether it may have holes at all: most files are asked nothing more.
+pub fn may_have(stat: &FileStat) -> bool {
+    // st_blocks counts 512 bytes, whatever the file system's blocks are.
+    stat.st_blocks.saturating_mul(512) < stat.st_size
+}
+
+/// The first part at `from` or after it; none if nothing but a hole follows.
+pub fn next_part(file: &File, from: u64, size: u64) -> Result<Option<Part>> {
+    if from >= size {
+        return Ok(None);
+    }
+    let begin = match lseek(file, i64::try_from(from)?, Whence::SeekData) {
+        Err(Errno::ENXIO) => return Ok(None),
+        begin => begin.context("lseek")?,
+    };
+    let end = u64::try_from(lseek(file, begin, Whence::SeekHole).context("lseek")?)?.min(size);
+    let begin = u64::try_from(begin)?;
+    Ok((begin < end).then_some((begin, end)))
+}
+
+/// All parts, where it is worth it to leave out the holes.
+pub fn parts(file: &File, size: u64) -> Result<Option<Vec<Part>>> {
+    let (mut parts, mut at, mut data) = (Vec::new(), 0, 0);
+    while let Some((begin, end)) = next_part(file, at, size)? {
+        if parts.len() + 1 == MOST_PARTS {
+            return Ok(None);
+        }
+        parts.push((begin, end));
+        data += end - begin;
+        at = end;
+    }
+    Ok((size - data >= WORTH).then_some(parts))
+}
+
+/// The map in front of the data in format 1.0 of GNU tar's sparse files: numbers, a line each, the count
+/// of parts first. A part of no bytes at the end says how long the file is.
+pub fn map(parts: &[Part], size: u64) -> Vec<u8> {
+    let ends_in_hole = parts.last().is_none_or(|&(_, end)| end < size);
+    let last = ends_in_hole.then_some((size, size));
+    let count = parts.len() + usize::from(ends_in_hole);
+    let lines = parts.iter().copied().chain(last);
+    let lines = lines.map(|(begin, end)| format!("{begin}\n{}\n", end - begin));
+    let mut map = format!("{count}\n{}", lines.collect::<String>()).into_bytes();
+    map.resize(map.len().next_multiple_of(512), 0);
+    map
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::FileExt;
+
+    #[test]
+    fn the_map_says_where_data_is_and_how_long_the_file_is() {
+        let path = std::env::temp_dir().join(format!("brig-holes-{}", std::process::id()));
+        let file = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        file.set_len(8 << 20).unwrap();
+        assert_eq!(parts(&file, 8 << 20).unwrap(), Some(Vec::new()));
+        file.write_all_at(&[1; 4096], 1 << 20).unwrap();
+        let all = parts(&file, 8 << 20).unwrap().unwrap();
+        // How much a file system gives at once is its own affair.
+        let [(begin, end)] = all[..] else { panic!("{all:?}") };
+        assert!(begin <= 1 << 20 && end >= (1 << 20) + 4096, "{all:?}");
+        file.write_all_at(&[1; 4096], (8 << 20) - 4096).unwrap();
+        assert_eq!(parts(&file, 8 << 20).unwrap().unwrap().len(), 2);
+        assert_eq!(parts(&file, 4096).unwrap(), None);
+    }
+
+    #[test]
+    fn a_map_fills_whole_blocks() {
+        for (parts, size, text) in [
+            (vec![], 7, "1\n7\n0\n"),
+            (vec![(0, 7)], 7, "1\n0\n7\n"),
+            (vec![(5, 7), (9, 10)], 12, "3\n5\n2\n9\n1\n12\n0\n"),
+        ] {
+            let map = map(&parts, size);
+            assert_eq!(map.len(), 512);
+            assert_eq!(&map[..text.len()], text.as_bytes());
+            assert!(map[text.len()..].iter().all(|&byte| byte == 0));
+        }
+    }
+}

@@ -1,0 +1,477 @@
+//! A tar archive as a stream of entries: v7, ustar, PAX and GNU headers, sparse files of all kinds.
+//!
+//! The crate tar knows the headers. Its own iteration over entries is not used: it reads extended
+//! headers of any length into memory, cuts their values at line ends, which security.capability may
+//! well hold, and knows no PAX sparse files.
+
+use crate::archive::pax::{MOST_PARTS, Pax, number};
+use anyhow::{Context, Result, bail, ensure};
+use std::io::{self, Read};
+use tar::{EntryType, GnuExtSparseHeader, Header};
+
+/// One entry.
+#[derive(Debug)]
+pub struct Entry {
+    /// Its name as it stands there.
+    pub path: Vec<u8>,
+    /// What it is.
+    pub kind: Kind,
+    /// What a link leads to.
+    pub link: Vec<u8>,
+    /// Permissions, with setuid, setgid and sticky bits.
+    pub mode: u32,
+    /// Its owner.
+    pub uid: u64,
+    /// Its group.
+    pub gid: u64,
+    /// Seconds and nanoseconds.
+    pub mtime: (i64, i64),
+    /// How many bytes of content follow in the archive.
+    pub size: u64,
+    /// Major and minor number of a device.
+    pub device: (u32, u32),
+    /// Extended attributes.
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// How long a sparse file is, and where its content goes.
+    pub sparse: Option<(u64, Vec<Sparse>)>,
+}
+
+/// A part of a sparse file that has content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sparse {
+    /// Where in the file.
+    pub offset: u64,
+    /// How much.
+    pub length: u64,
+}
+
+/// What an entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs)]
+pub enum Kind {
+    File,
+    HardLink,
+    Symlink,
+    CharDevice,
+    BlockDevice,
+    Directory,
+    Fifo,
+}
+
+/// Longer names and extended headers, in bytes, are no honest ones.
+const MOST: u64 = 1 << 20;
+
+const BLOCK: u64 = 512;
+const BLOCK_BYTES: usize = 512;
+
+/// A stream of entries.
+pub struct Reader<R> {
+    inner: R,
+    /// What is left of the current entry's content.
+    left: u64,
+    /// What fills its last block.
+    padding: u64,
+    /// How many bytes have been taken from the archive.
+    pub position: u64,
+}
+
+impl<R: Read> Reader<R> {
+    /// At the beginning of an archive.
+    pub fn new(inner: R) -> Self {
+        Reader { inner, left: 0, padding: 0, position: 0 }
+    }
+
+    /// The next entry, whatever is left of the one before. None at the end of the archive.
+    pub fn next_entry(&mut self) -> Result<Option<Entry>> {
+        let mut pax = Pax::default();
+        let (mut long_name, mut long_link) = (None, None);
+        loop {
+            self.pass_over()?;
+            let Some(header) = self.header()? else { return Ok(None) };
+            match header.entry_type() {
+                EntryType::XHeader => pax.read(&self.text(&header)?).context("extended header")?,
+                // Go's reader, and so every engine, applies none of it to the entries that follow.
+                EntryType::XGlobalHeader => {
+                    self.begin_content(unsigned(&header.as_old().size).context("size")?)?;
+                }
+                EntryType::GNULongName => long_name = Some(to_nul(self.text(&header)?)),
+                EntryType::GNULongLink => long_link = Some(to_nul(self.text(&header)?)),
+                _ => return self.entry(&header, pax, long_name, long_link).map(Some),
+            }
+        }
+    }
+
+    /// Skips the rest of the current entry. An archive may end right after its last entry's data,
+    /// without padding and end blocks: `umoci insert` writes such archives, and Go reads them.
+    fn pass_over(&mut self) -> Result<()> {
+        let (left, length) = (self.left, self.left + self.padding);
+        (self.left, self.padding) = (0, 0);
+        let passed = io::copy(&mut (&mut self.inner).take(length), &mut io::sink())?;
+        self.position += passed;
+        ensure!(passed >= left, "{}", truncated(self.position, "an entry"));
+        Ok(())
+    }
+
+    /// For a caller that skips the content by seeking, in an archive of `end` bytes: where the next
+    /// header is.
+    pub fn skip(&mut self, end: u64) -> Result<u64> {
+        let data = self.position.checked_add(self.left).filter(|&data| data <= end);
+        let data = data.with_context(|| truncated(end, "an entry"))?;
+        self.position = data.saturating_add(self.padding).min(end);
+        (self.left, self.padding) = (0, 0);
+        Ok(self.position)
+    }
+
+    /// What is read from.
+    pub fn get_mut(&mut self) -> &mut R {
+        &mut self.inner
+    }
+
+    /// The next header; none at the end.
+    fn header(&mut self) -> Result<Option<Header>> {
+        let mut header = Header::new_old();
+        if !self.block(header.as_mut_bytes())? || header.as_bytes().iter().all(|&byte| byte == 0) {
+            return Ok(None);
+        }
+        let bytes = header.as_bytes();
+        // The sum field itself counts as spaces. Old tars summed signed bytes.
+        let sum = |value: fn(u8) -> i64| -> i64 {
+            let byte = |(at, &byte): (usize, &u8)| {
+                if (148..156).contains(&at) { i64::from(b' ') } else { value(byte) }
+            };
+            bytes.iter().enumerate().map(byte).sum()
+        };
+        let said = field(&header.as_old().cksum).ok();
+        let signed = |byte: u8| i64::from(byte.cast_signed());
+        let sound = said.is_some_and(|said| said == sum(i64::from) || said == sum(signed));
+        ensure!(sound, "no tar archive, or a damaged one: the checksum of a header is wrong");
+        Ok(Some(header))
+    }
+
+    /// One whole block; false if there is nothing more.
+    fn block(&mut self, block: &mut [u8]) -> Result<bool> {
+        let mut filled = 0;
+        while filled < block.len() {
+            match self.inner.read(&mut block[filled..])? {
+                0 if filled == 0 => return Ok(false),
+                0 => bail!(truncated(self.position + filled as u64, "a header")),
+                length => filled += length,
+            }
+        }
+        self.position += block.len() as u64;
+        Ok(true)
+    }
+
+    fn begin_content(&mut self, size: u64) -> Result<()> {
+        // Sums of sizes and offsets never overflow.
+        ensure!(i64::try_from(size).is_ok(), "a size of {size} bytes");
+        self.left = size;
+        self.padding = (BLOCK - size % BLOCK) % BLOCK;
+        Ok(())
+    }
+
+    /// The content of an entry that is about the next one.
+    fn text(&mut self, header: &Header) -> Result<Vec<u8>> {
+        let size = unsigned(&header.as_old().size).context("size")?;
+        ensure!(size <= MOST, "an extended header of {size} bytes: more than {MOST} are not read");
+        self.begin_content(size)?;
+        let mut text = Vec::new();
+        (&mut *self).take(size).read_to_end(&mut text)?;
+        Ok(text)
+    }
+
+    fn entry(
+        &mut self,
+        header: &Header,
+        pax: Pax,
+        long_name: Option<Vec<u8>>,
+        long_link: Option<Vec<u8>>,
+    ) -> Result<Entry> {
+        let old = header.as_old();
+        let path = pax.path.or(long_name).unwrap_or_else(|| header.path_bytes().into_owned());
+        let named = || format!("entry {:?}", path.escape_ascii().to_string());
+        let kind = kind(header, &path).with_context(named)?;
+        let numbers = || -> Result<_> {
+            let device = |field: &[u8]| -> Result<u32> { Ok(u32::try_from(unsigned(field)?)?) };
+            let devices = match (header.as_ustar(), header.as_gnu()) {
+                _ if ![Kind::CharDevice, Kind::BlockDevice].contains(&kind) => (0, 0),
+                (Some(header), _) => (device(&header.dev_major)?, device(&header.dev_minor)?),
+                (_, Some(header)) => (device(&header.dev_major)?, device(&header.dev_minor)?),
+                _ => bail!("a device without numbers"),
+            };
+            let size = pax.size.map_or_else(|| unsigned(&old.size), Ok).context("size")?;
+            Ok(Entry {
+                path: Vec::new(),
+                kind,
+                link: Vec::new(),
+                mode: u32::try_from(unsigned(&old.mode).context("mode")? & 0o7777)?,
+                uid: pax.uid.map_or_else(|| unsigned(&old.uid), Ok).context("uid")?,
+                gid: pax.gid.map_or_else(|| unsigned(&old.gid), Ok).context("gid")?,
+                mtime: match pax.mtime {
+                    Some(time) => time,
+                    None => (field(&old.mtime).context("mtime")?, 0),
+                },
+                // Only files have content, whatever the header says: as Go has it.
+                size: if kind == Kind::File { size } else { 0 },
+                device: devices,
+                xattrs: pax.xattrs.into_iter().collect(),
+                sparse: None,
+            })
+        };
+        let mut entry = numbers().with_context(named)?;
+        self.begin_content(entry.size).with_context(named)?;
+        let sparse = match (pax.sparse.size, header.entry_type()) {
+            (Some(size), _) if pax.sparse.map_in_content => {
+                self.map_in_content().map(|map| Some((size, map)))
+            }
+            (Some(size), _) if pax.sparse.has_map => Ok(Some((size, pax.sparse.map))),
+            (_, EntryType::GNUSparse) => self.gnu_map(header, entry.size).map(Some),
+            _ => Ok(None),
+        };
+        entry.sparse = sparse.context("sparse map").with_context(named)?;
+        entry.size = self.left;
+        if let Some((size, map)) = &entry.sparse {
+            check_map(*size, map, entry.size).context("sparse map").with_context(named)?;
+        }
+        let link = pax.link.or(long_link);
+        entry.link = match kind {
+            Kind::HardLink | Kind::Symlink => {
+                link.or_else(|| header.link_name_bytes().map(Into::into)).unwrap_or_default()
+            }
+            _ => Vec::new(),
+        };
+        entry.path = path;
+        Ok(entry)
+    }
+
+    /// GNU's own sparse files: the map is in the header and in blocks after it.
+    fn gnu_map(&mut self, header: &Header, size: u64) -> Result<(u64, Vec<Sparse>)> {
+        let gnu = header.as_gnu().context("without a GNU header")?;
+        let mut map = Vec::new();
+        let mut push = |part: &tar::GnuSparseHeader| -> Result<()> {
+            if part.offset[0] != 0 && part.numbytes[0] != 0 {
+                ensure!(map.len() < MOST_PARTS, "more than {MOST_PARTS} parts");
+                map.push(Sparse { offset: part.offset()?, length: part.length()? });
+            }
+            Ok(())
+        };
+        gnu.sparse.iter().try_for_each(&mut push)?;
+        let mut more = gnu.is_extended();
+        while more {
+            let mut block = GnuExtSparseHeader::new();
+            ensure!(self.block(block.as_mut_bytes())?, "the archive ends in a map");
+            block.sparse().iter().try_for_each(&mut push)?;
+            more = block.is_extended();
+        }
+        self.begin_content(size)?;
+        Ok((gnu.real_size()?, map))
+    }
+
+    /// PAX format 1.0: decimal numbers, a line each, the count first, in whole blocks before the
+    /// content.
+    fn map_in_content(&mut self) -> Result<Vec<Sparse>> {
+        let mut block = [0_u8; BLOCK_BYTES];
+        let mut at = block.len();
+        let mut line = Vec::new();
+        let mut next = |reader: &mut Self| -> Result<u64> {
+            line.clear();
+            loop {
+                if at == block.len() {
+                    reader.read_exact(&mut block).context("the map does not end")?;
+                    at = 0;
+                }
+                at += 1;
+                match block[at - 1] {
+                    b'\n' => return number(&line),
+                    byte => line.push(byte),
+                }
+                ensure!(line.len() <= 20, "a line that is no number");
+            }
+        };
+        let count = usize::try_from(next(self)?)?;
+        ensure!(count <= MOST_PARTS, "{count} parts: more than {MOST_PARTS}");
+        let part = |_| Ok(Sparse { offset: next(self)?, length: next(self)? });
+        (0..count).map(part).collect()
+    }
+}
+
+/// The content of the current entry.
+impl<R: Read> Read for Reader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let wanted = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        let length = self.inner.read(&mut buffer[..wanted])?;
+        if length == 0 && wanted > 0 {
+            let text = truncated(self.position, "an entry");
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
+        }
+        self.left -= length as u64;
+        self.position += length as u64;
+        Ok(length)
+    }
+}
+
+fn truncated(offset: u64, what: &str) -> String {
+    format!("the archive is truncated: it ends at offset {offset}, in the middle of {what}")
+}
+
+fn kind(header: &Header, path: &[u8]) -> Result<Kind> {
+    Ok(match header.entry_type() {
+        // Before there were types a slash at the end made a directory.
+        EntryType::Regular if path.ends_with(b"/") => Kind::Directory,
+        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => Kind::File,
+        EntryType::Link => Kind::HardLink,
+        EntryType::Symlink => Kind::Symlink,
+        EntryType::Char => Kind::CharDevice,
+        EntryType::Block => Kind::BlockDevice,
+        EntryType::Directory => Kind::Directory,
+        EntryType::Fifo => Kind::Fifo,
+        other => bail!("of type {:?}, which brig does not know", char::from(other.as_byte())),
+    })
+}
+
+/// Parts go upwards, do not overlap, lie within the file, and are as long as the content.
+fn check_map(size: u64, map: &[Sparse], content: u64) -> Result<()> {
+    let (mut end, mut sum) = (0, 0_u64);
+    for part in map {
+        let next = part.offset.checked_add(part.length).context("a part ends beyond all files")?;
+        ensure!(part.offset >= end && next <= size, "parts overlap, or lie beyond the end");
+        end = next;
+        sum += part.length;
+    }
+    ensure!(sum == content, "its parts have {sum} bytes, its content {content}");
+    Ok(())
+}
+
+fn to_nul(mut text: Vec<u8>) -> Vec<u8> {
+    let end = text.iter().position(|&byte| byte == 0).unwrap_or(text.len());
+    text.truncate(end);
+    text
+}
+
+fn unsigned(bytes: &[u8]) -> Result<u64> {
+    u64::try_from(field(bytes)?).context("negative")
+}
+
+/// A number: octal digits between spaces and NULs, or in GNU's way big-endian after a first bit of 1.
+fn field(bytes: &[u8]) -> Result<i64> {
+    if let Some(first) = bytes.first().filter(|&&first| first & 0x80 != 0) {
+        // The bit beside it is the sign.
+        let sign: i128 = if first & 0x40 != 0 { -1 } else { 0 };
+        let first = (sign << 6) | i128::from(first & 0x3f);
+        let number = bytes[1..].iter().try_fold(first, |number, &byte| {
+            number.checked_mul(256).map(|number| number | i128::from(byte))
+        });
+        return number.and_then(|number| i64::try_from(number).ok()).context("too large");
+    }
+    let end = |byte: &u8| [0, b' '].contains(byte);
+    let start = bytes.iter().position(|byte| !end(byte)).unwrap_or(bytes.len());
+    let digits = bytes[start..].split(end).next().unwrap_or_default();
+    digits.iter().try_fold(0_i64, |number, digit| {
+        ensure!(
+            (b'0'..=b'7').contains(digit),
+            "{:?} is not octal",
+            bytes.escape_ascii().to_string()
+        );
+        number.checked_mul(8).map(|number| number + i64::from(digit - b'0')).context("too large")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entries(archive: &[u8]) -> Result<Vec<(Entry, Vec<u8>)>> {
+        let mut reader = Reader::new(archive);
+        let mut entries = Vec::new();
+        while let Some(entry) = reader.next_entry()? {
+            let mut content = Vec::new();
+            let size = entry.size;
+            (&mut reader).take(size).read_to_end(&mut content)?;
+            entries.push((entry, content));
+        }
+        Ok(entries)
+    }
+
+    fn archive(path: &str, content: &[u8]) -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut header = Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o4755);
+        header.set_mtime(5);
+        builder.append_data(&mut header, path, content).unwrap();
+        builder.into_inner().unwrap()
+    }
+
+    #[test]
+    fn numbers_are_octal_or_of_base_256() {
+        for (bytes, expected) in [
+            (&b"0000644\0"[..], 0o644),
+            (b"  644 \0\0", 0o644),
+            (b"\0\0\0\0", 0),
+            (b"\x80\0\0\0\0\0\x01\0", 256),
+            (b"\xff\xff\xff\xff\xff\xff\xff\xff", -1),
+            (b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xfe", -2),
+        ] {
+            assert_eq!(field(bytes).unwrap(), expected, "{}", bytes.escape_ascii());
+        }
+        for bytes in [&b"9"[..], b"0x1", b"-1", b"\xbf\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"]
+        {
+            assert!(field(bytes).is_err(), "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn long_names_and_contents_arrive() {
+        let name = format!("{}/{}", "d".repeat(150), "f".repeat(200));
+        let content = vec![7; 1500];
+        let read = entries(&archive(&name, &content)).unwrap();
+        let [(entry, found)] = &read[..] else { panic!() };
+        assert_eq!((entry.path.as_slice(), found), (name.as_bytes(), &content));
+        assert_eq!((entry.mode, entry.mtime, entry.kind), (0o4755, (5, 0), Kind::File));
+    }
+
+    #[test]
+    fn an_archive_that_ends_early_is_an_error_wherever_it_ends() {
+        let whole = archive("file", &[1; 700]);
+        assert_eq!(entries(&whole).unwrap().len(), 1);
+        for end in (1..512 + 700).step_by(7) {
+            let error = format!("{:#}", entries(&whole[..end]).unwrap_err());
+            assert!(error.contains(&format!("at offset {end},")), "{error}");
+        }
+        // All data is there: padding and end blocks add nothing.
+        for end in [512 + 700, 512 + 701, 512 + 1024, 512 + 1024 + 512] {
+            assert_eq!(entries(&whole[..end]).unwrap().len(), 1, "{end}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_header_is_no_entry() {
+        let mut archive = archive("file", b"");
+        archive[0] ^= 1;
+        assert!(format!("{:#}", entries(&archive).unwrap_err()).contains("checksum"));
+    }
+
+    #[test]
+    fn an_extended_header_without_end_is_not_read() {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(EntryType::GNULongName);
+        header.set_size(8 << 30);
+        header.set_cksum();
+        let error = entries(header.as_bytes()).unwrap_err();
+        assert!(format!("{error:#}").contains("extended header of 8589934592"), "{error:#}");
+    }
+
+    #[test]
+    fn maps_that_make_no_sense_are_errors() {
+        let part = |offset, length| Sparse { offset, length };
+        check_map(20, &[part(0, 5), part(10, 10), part(20, 0)], 15).unwrap();
+        for (map, content) in [
+            (vec![part(0, 5), part(4, 1)], 6),
+            (vec![part(16, 5)], 5),
+            (vec![part(u64::MAX, 1)], 1),
+            (vec![part(0, 5)], 6),
+        ] {
+            assert!(check_map(20, &map, content).is_err(), "{map:?}");
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! What the layers of one chain cannot say alone: attributes of directories that a layer has things
+//! in but does not name, hard links to files of layers below, and entries whose way goes through
+//! links of layers below. docs/layers.md, Patches.
+
+use crate::source::digest::Digest;
+use crate::source::manifest::chain_ids;
+use crate::source::resolve::{Image, Layer};
+use crate::store::{LayerRecord, Store, record_in};
+use crate::tree;
+use crate::tree::view::{Found, View};
+use crate::tree::whiteout::path_in;
+use crate::unpack::Rights;
+use crate::unpack::layers::join;
+use anyhow::{Context, Result, bail};
+use nix::fcntl::{AtFlags, OFlag, open, openat};
+use nix::sys::stat::{
+    FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmodat, mkdirat, umask, utimensat,
+};
+use nix::sys::time::TimeSpec;
+use nix::unistd::{Gid, Uid, fchownat, linkat};
+use std::collections::{BTreeSet, HashSet};
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use sys::{Errno, SysError, xattr};
+
+/// The layers of a chain, as they are mounted.
+#[derive(Debug)]
+pub struct Chain {
+    /// Their directories, the lowest first.
+    pub paths: Vec<PathBuf>,
+    /// As one tree.
+    pub view: View,
+}
+
+/// Hard links of one layer to others: name and target.
+type Links = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// A layer as this chain has it.
+struct Link<'a> {
+    layer: &'a Layer,
+    /// Its directory in the store.
+    dir: PathBuf,
+    implied: BTreeSet<Vec<u8>>,
+    links: Links,
+    /// Directories with whiteouts in them.
+    whiteouts: Vec<Vec<u8>>,
+}
+
+/// Opens the layers of an image, the lowest first, and makes what their chain needs if it is missing.
+pub fn chain(
+    store: &Store,
+    image: &Image,
+    records: &[LayerRecord],
+    (rights, own_ids): (Rights, bool),
+    warn: &mut dyn FnMut(&str),
+) -> Result<Chain> {
+    let ids = image.layers.iter().map(|layer| layer.diff_id.clone()).collect::<Vec<_>>();
+    let ids = chain_ids(&ids);
+    let chain_id = ids.last().context("the image has no layers")?;
+    // What is below an opaque root does not show.
+    let lowest = records.iter().rposition(|record| record.opaque).unwrap_or(0);
+    let patch = store.patch(chain_id);
+    let known = patch.exists();
+    let mut chain = Chain { paths: Vec::new(), view: View::default() };
+    let mut links = Vec::new();
+    for ((layer, record), id) in image.layers.iter().zip(records).zip(&ids).skip(lowest) {
+        let (mut link, mut names_root) = read(store.layer(&layer.diff_id), layer, record)?;
+        let joined = store.joined(id);
+        let wanted = match known {
+            true => record.open && joined.exists(),
+            false => goes_through_link(&chain.view, &link)?,
+        };
+        if wanted {
+            if record_in(&joined)?.is_none() {
+                join(store, &image.source, (layer, id), &chain.view, rights, warn)?;
+            }
+            let record = record_in(&joined)?.context("it has been removed meanwhile")?;
+            (link, names_root) = read(joined, layer, &record)?;
+        }
+        let mut implied: HashSet<Vec<u8>> = link.implied.iter().cloned().collect();
+        if !names_root {
+            implied.insert(Vec::new());
+        }
+        let path = link.dir.join("fs");
+        chain.view.add(&path, implied)?;
+        // overlayfs takes no directory twice. A layer says the same wherever it is: what it says of a
+        // path as the higher one makes no difference below it.
+        chain.paths.retain(|below| *below != path);
+        chain.paths.push(path);
+        links.push(link);
+    }
+    let needs = |link: &Link<'_>| {
+        !link.implied.is_empty() || !link.links.is_empty() || !link.whiteouts.is_empty()
+    };
+    // A layer that is alone has nothing below it.
+    let alone = links.len() == 1 && links[0].links.is_empty() && links[0].whiteouts.is_empty();
+    if alone || !links.iter().any(needs) {
+        return Ok(chain);
+    }
+    if !known {
+        make(store, chain_id, &chain.view, &links, own_ids)?;
+    }
+    if patch.join("fs").exists() {
+        chain.view.add(&patch.join("fs"), HashSet::new())?;
+        chain.paths.push(patch.join("fs"));
+    }
+    Ok(chain)
+}
+
+/// What is known of an unpacked layer; and whether its archive names the root.
+fn read<'a>(dir: PathBuf, layer: &'a Layer, record: &LayerRecord) -> Result<(Link<'a>, bool)> {
+    let mut link =
+        Link { layer, dir, implied: BTreeSet::new(), links: Vec::new(), whiteouts: Vec::new() };
+    if record.open {
+        link.implied = list(&link.dir.join("implied"))?.into_iter().collect();
+        let pairs = list(&link.dir.join("links"))?;
+        let pairs = pairs.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone()));
+        link.links = pairs.collect();
+        link.whiteouts = list(&link.dir.join("whiteouts"))?;
+    }
+    Ok((link, record.names_root))
+}
+
+/// Whether a layer has things in a directory that it does not name and that is a link in the layers
+/// below, as /lib is one to usr/lib. Or a file: then only whiteouts can be in it, which hide nothing.
+fn goes_through_link(below: &View, link: &Link<'_>) -> Result<bool> {
+    for path in &link.implied {
+        let parts: Vec<&[u8]> = path.split(|&byte| byte == b'/').collect();
+        let found = below.find(&parts, below.len())?;
+        if found.is_some_and(|found| !found.is(SFlag::S_IFDIR)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn list(path: &Path) -> Result<Vec<Vec<u8>>> {
+    let text = match std::fs::read(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        text => text.with_context(|| path.display().to_string())?,
+    };
+    Ok(text
+        .split_inclusive(|&byte| byte == 0)
+        .map(|path| path[..path.len() - 1].to_vec())
+        .collect())
+}
+
+fn make(
+    store: &Store,
+    chain_id: &Digest,
+    view: &View,
+    layers: &[Link<'_>],
+    own_ids: bool,
+) -> Result<()> {
+    let name = format!("patch-{}", chain_id.file_name());
+    let _claim = store.claim(&name)?;
+    let temp = store.temp(&name);
+    if store.patch(chain_id).exists() {
+        return tree::remove_path(&temp);
+    }
+    let before = umask(Mode::empty());
+    let made = fill(&temp, view, layers, own_ids)
+        .and_then(|()| store.publish(&temp, &store.patch(chain_id)));
+    umask(before);
+    if made.is_err() {
+        // The error that matters is the first one.
+        let _ = tree::remove_path(&temp);
+    }
+    made
+}
+
+fn fill(temp: &Path, view: &View, layers: &[Link<'_>], own_ids: bool) -> Result<()> {
+    tree::empty(open(temp, DIRECTORY, Mode::empty())?.as_fd())?;
+    let mut patch = Patch { temp, root: None, made: BTreeSet::new(), view, own_ids };
+    for (index, link) in layers.iter().enumerate() {
+        for (path, target) in &link.links {
+            let entry = || format!("{}: entry {}", link.layer.name(), path.escape_ascii());
+            patch.link(path, target, index).with_context(entry)?;
+        }
+    }
+    let all: BTreeSet<&Vec<u8>> = layers.iter().flat_map(|link| &link.implied).collect();
+    for path in all {
+        let parts: Vec<&[u8]> = path.split(|&byte| byte == b'/').collect();
+        if let Some((_, false)) = view.named_directory(&parts)? {
+            patch.directory(&parts).with_context(|| path.escape_ascii().to_string())?;
+        }
+    }
+    for (index, link) in layers.iter().enumerate() {
+        for path in &link.whiteouts {
+            patch.merge_whiteouts(path, index).with_context(|| path.escape_ascii().to_string())?;
+        }
+    }
+    patch.finish()
+}
+
+/// A patch being made.
+struct Patch<'a> {
+    temp: &'a Path,
+    root: Option<OwnedFd>,
+    /// Directories that are there already.
+    made: BTreeSet<Vec<u8>>,
+    view: &'a View,
+    /// Everything belongs to who calls brig.
+    own_ids: bool,
+}
+
+const DIRECTORY: OFlag =
+    OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+
+impl Patch<'_> {
+    fn root(&mut self) -> Result<OwnedFd> {
+        if self.root.is_none() {
+            let path = self.temp.join("fs");
+            nix::unistd::mkdir(&path, Mode::from_bits_truncate(0o755))?;
+            self.root = Some(open(&path, DIRECTORY, Mode::empty())?);
+        }
+        Ok(self.root.as_ref().context("no root")?.try_clone()?)
+    }
+
+    /// Makes a directory, and those above it.
+    fn directory(&mut self, parts: &[&[u8]]) -> Result<OwnedFd> {
+        let mut dir = self.root()?;
+        for length in 1..=parts.len() {
+            let (path, name) = (parts[..length].join(&b'/'), parts[length - 1]);
+            if self.made.insert(path) {
+                mkdirat(&dir, name, Mode::S_IRWXU)?;
+            }
+            dir = openat(&dir, name, DIRECTORY, Mode::empty())?;
+        }
+        Ok(dir)
+    }
+
+    /// overlayfs lists the whiteouts of a directory that no layer below has as names that do not exist.
+    /// In a directory that is merged it does not: so the patch has it as well.
+    fn merge_whiteouts(&mut self, path: &[u8], layer: usize) -> Result<()> {
+        let parts: Vec<&[u8]> = path.split(|&byte| byte == b'/').collect();
+        let shown = self.view.find(&parts, self.view.len())?;
+        if shown.is_some_and(|shown| shown.is(SFlag::S_IFDIR))
+            && !self.view.merges(layer, &parts)?
+        {
+            self.directory(&parts)?;
+        }
+        Ok(())
+    }
+
+    /// A hard link to a file of a layer below `layer`.
+    fn link(&mut self, path: &[u8], target: &[u8], layer: usize) -> Result<()> {
+        let split = |path| <[u8]>::split(path, |&byte| byte == b'/').collect::<Vec<&[u8]>>();
+        let what = || format!("a hard link to {}, which is not there", target.escape_ascii());
+        let found = self.target(&split(target), layer)?.with_context(what)?;
+        if found.is(SFlag::S_IFDIR) {
+            bail!("a hard link to the directory {}", target.escape_ascii());
+        }
+        // A higher layer may have something else there, or nothing.
+        let parts = split(path);
+        for above in layer + 1..self.view.len() {
+            if self.view.says(above, &parts)? {
+                return Ok(());
+            }
+        }
+        let Some((&name, above)) = parts.split_last() else { bail!("a hard link without a name") };
+        let dir = self.directory(above)?;
+        linkat(&found.dir, found.name.as_slice(), &dir, name, AtFlags::empty()).context("link")
+    }
+
+    /// What a hard link leads to, in the layers below `layer`: links on the way are followed, and it may
+    /// be a link itself.
+    fn target(&self, parts: &[&[u8]], layer: usize) -> Result<Option<Found>> {
+        let Some((&name, above)) = parts.split_last() else { return Ok(None) };
+        let Some(way) = self.view.way(&above.join(&b'/'), layer)? else { return Ok(None) };
+        let way: Vec<&[u8]> = way.iter().map(Vec::as_slice).chain([name]).collect();
+        self.view.find(&way, layer)
+    }
+
+    /// Gives every directory its attributes, the deepest first: to make something in one changes its
+    /// times.
+    fn finish(mut self) -> Result<()> {
+        if self.root.is_none() {
+            return Ok(());
+        }
+        let root = self.root()?;
+        for path in self.made.iter().rev() {
+            let parts: Vec<&[u8]> = path.split(|&byte| byte == b'/').collect();
+            let Some((&name, above)) = parts.split_last() else { continue };
+            let mut dir = root.try_clone()?;
+            for part in above {
+                dir = openat(&dir, *part, DIRECTORY, Mode::empty())?;
+            }
+            let found = match self.view.named_directory(&parts)? {
+                Some((found, _)) => Some(found),
+                None => self.view.find(&parts, self.view.len())?,
+            };
+            if let Some(found) = found {
+                copy_attributes(&found, dir.as_fd(), name, self.own_ids)
+                    .with_context(|| path.escape_ascii().to_string())?;
+            }
+        }
+        if let Some((found, _)) = self.view.named_directory(&[])? {
+            copy_attributes(&found, root.as_fd(), b".", self.own_ids)?;
+        }
+        Ok(())
+    }
+}
+
+/// Gives the directory `name` what `found` has: owner, permissions, attributes, times.
+pub fn copy_attributes(
+    found: &Found,
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    own_ids: bool,
+) -> Result<()> {
+    let stat = &found.stat;
+    if !own_ids {
+        let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+        fchownat(dir, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW).context("chown")?;
+    }
+    let mode = Mode::from_bits_truncate(stat.st_mode & 0o7777);
+    fchmodat(dir, name, mode, FchmodatFlags::FollowSymlink).context("chmod")?;
+    let from = path_in(found.dir.as_fd(), &found.name);
+    for key in xattr::list(&from)? {
+        if [&b"trusted.overlay."[..], b"user.overlay."].iter().any(|own| key.starts_with(own)) {
+            continue;
+        }
+        let key = CString::new(key)?;
+        let Some(value) = xattr::get(&from, &key)? else { continue };
+        match xattr::set_here(&path_in(dir, name), &key, &value) {
+            // As when the layer was unpacked.
+            Err(SysError { errno: Errno::EPERM | Errno::EOPNOTSUPP, .. }) => {}
+            done => done?,
+        }
+    }
+    let time = TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec);
+    utimensat(dir, name, &time, &time, UtimensatFlags::NoFollowSymlink).context("utimens")
+}

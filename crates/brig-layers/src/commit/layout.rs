@@ -1,0 +1,205 @@
+//! An OCI image layout that is written: blobs by their digest, images by their names. What is there
+//! stays.
+
+use crate::commit::guard::Guard;
+use crate::source::digest::Digest;
+use crate::source::manifest::{Descriptor, REF_NAME};
+use crate::source::regular_file;
+use anyhow::{Context, Result, bail, ensure};
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use nix::unistd::syncfs;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use sys::file::write_atomically;
+use sys::{Errno, misc};
+
+/// Opened for writing; locked as long as it is.
+#[derive(Debug)]
+pub struct Layout {
+    path: PathBuf,
+    /// Removes what is new in it unless an image needs it.
+    guard: Guard,
+    lock: OwnedFd,
+}
+
+/// A file that goes away unless it gets a name.
+#[derive(Debug)]
+pub struct Temp(PathBuf);
+
+impl Drop for Temp {
+    fn drop(&mut self) {
+        // Renamed, or nobody's.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// How names of files begin that are not complete.
+const TEMP: &str = ".brig-";
+
+const VERSION: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
+
+/// `oci:PATH:TAG`, `PATH:TAG` or `PATH`, whose tag is "latest".
+pub fn parse(text: &str) -> Result<(PathBuf, String)> {
+    let rest = text.strip_prefix("oci:").unwrap_or(text);
+    for other in ["oci-archive:", "docker-archive:", "docker:", "docker://"] {
+        ensure!(!text.starts_with(other), "{text}: brig writes OCI image layouts, oci:DIR:TAG");
+    }
+    let after = rest.rfind('/').map_or(0, |at| at + 1);
+    let (path, tag) = match rest[after..].find(':') {
+        Some(at) => (&rest[..after + at], &rest[after + at + 1..]),
+        None => (rest, "latest"),
+    };
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-:/@+".contains(c);
+    ensure!(!path.is_empty(), "{text}: has no path");
+    ensure!(!tag.is_empty() && tag.chars().all(plain), "{text}: {tag:?} is no tag");
+    Ok((path.into(), tag.into()))
+}
+
+impl Layout {
+    /// Opens it, made if it is missing or empty.
+    pub fn open(path: &Path, guard: Guard) -> Result<Layout> {
+        let what = || path.display().to_string();
+        let version = path.join("oci-layout");
+        let others = fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
+        ensure!(
+            !others || version.exists(),
+            "{}: is neither empty nor an OCI image layout",
+            path.display()
+        );
+        let blobs = path.join("blobs/sha256");
+        let missing = blobs.ancestors().take_while(|dir| !dir.exists()).collect::<Vec<_>>();
+        missing.iter().rev().try_for_each(|dir| guard.remove(dir))?;
+        fs::create_dir_all(&blobs).with_context(what)?;
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let lock = open(path, flags, Mode::empty()).with_context(what)?;
+        if !misc::try_flock(lock.as_fd(), true)? {
+            bail!("{}: another brig writes to it", path.display());
+        }
+        // What a commit left that was killed together with its guard.
+        for entry in fs::read_dir(path.join("blobs")).with_context(what)?.flatten() {
+            if entry.file_name().as_bytes().starts_with(TEMP.as_bytes()) {
+                fs::remove_file(entry.path()).with_context(what)?;
+            }
+        }
+        if !version.exists() {
+            guard.remove(&version)?;
+            write_atomically(&version, VERSION.as_bytes())?;
+        }
+        Ok(Layout { path: path.to_owned(), guard, lock })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Who undoes what a commit that is gone has left.
+    pub fn guard(&self) -> &Guard {
+        &self.guard
+    }
+
+    /// A new file for a blob whose digest is not known yet.
+    pub fn temp(&self) -> Result<(Temp, File)> {
+        for number in 0..u32::MAX {
+            let path = self.path.join(format!("blobs/{TEMP}{}-{number}", std::process::id()));
+            self.guard.remove(&path)?;
+            let file = File::options().read(true).write(true).create_new(true).open(&path);
+            match file {
+                Err(error) if error.raw_os_error() == Some(Errno::EEXIST as i32) => {}
+                file => {
+                    let file = file.with_context(|| path.display().to_string())?;
+                    return Ok((Temp(path), file));
+                }
+            }
+        }
+        bail!("{}: no name is left", self.path.display())
+    }
+
+    /// It has this blob.
+    pub fn has(&self, digest: &Digest) -> bool {
+        self.blob(digest).exists()
+    }
+
+    fn blob(&self, digest: &Digest) -> PathBuf {
+        self.path.join("blobs").join(digest.algorithm()).join(digest.hex())
+    }
+
+    fn new_blob(&self, path: &Path) -> Result<()> {
+        if path.exists() { Ok(()) } else { self.guard.remove(path) }
+    }
+
+    /// A file that is complete becomes a blob.
+    pub fn publish(&self, temp: &Temp, digest: &Digest) -> Result<()> {
+        let target = self.blob(digest);
+        self.new_blob(&target)?;
+        fs::rename(&temp.0, &target).with_context(|| target.display().to_string())
+    }
+
+    /// Adds a small blob.
+    pub fn add(&self, media_type: &str, bytes: &[u8]) -> Result<Descriptor> {
+        let digest = Digest::of(bytes);
+        self.new_blob(&self.blob(&digest))?;
+        write_atomically(&self.blob(&digest), bytes)?;
+        Ok(Layout::descriptor(media_type, digest, bytes.len() as u64))
+    }
+
+    /// What points to a blob.
+    pub fn descriptor(media_type: &str, digest: Digest, size: u64) -> Descriptor {
+        let annotations = BTreeMap::new();
+        Descriptor { media_type: media_type.into(), digest, size, annotations, platform: None }
+    }
+
+    /// Gives an image a name, which is no other's any more.
+    pub fn name(&self, tag: &str, manifest: &Descriptor) -> Result<()> {
+        let path = self.path.join("index.json");
+        let mut index: Value = match regular_file(&path) {
+            Ok(mut file) => {
+                let mut text = Vec::new();
+                file.read_to_end(&mut text)?;
+                serde_json::from_slice(&text).with_context(|| path.display().to_string())?
+            }
+            Err(error) if error.downcast_ref() == Some(&Errno::ENOENT) => json!({
+                "schemaVersion": 2,
+                "mediaType": "application/vnd.oci.image.index.v1+json",
+                "manifests": [],
+            }),
+            Err(error) => return Err(error),
+        };
+        let manifests = index["manifests"].as_array_mut();
+        let manifests = manifests.with_context(|| format!("{}: no manifests", path.display()))?;
+        manifests.retain(|known| known["annotations"][REF_NAME] != tag);
+        let mut named = manifest.clone();
+        named.annotations.insert(REF_NAME.into(), tag.into());
+        manifests.push(serde_json::to_value(&named)?);
+        // No name leads to a blob that is not on the disk.
+        syncfs(&self.lock).context("syncfs")?;
+        if path.symlink_metadata().is_err() {
+            self.guard.remove(&path)?;
+        }
+        write_atomically(&path, &serde_json::to_vec(&index)?)?;
+        self.guard.keep()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tag_stands_behind_the_first_colon_of_the_last_name() {
+        let parsed =
+            |text: &str| parse(text).map(|(path, tag)| format!("{} {tag}", path.display()));
+        assert_eq!(parsed("/a:b/c").unwrap(), "/a:b/c latest");
+        assert_eq!(parsed("oci:/a/c:v1").unwrap(), "/a/c v1");
+        assert_eq!(parsed("c:v1").unwrap(), "c v1");
+        for bad in ["", ":x", "a:", "a:b c", "docker-archive:x"] {
+            assert!(parsed(bad).is_err(), "{bad}");
+        }
+    }
+}

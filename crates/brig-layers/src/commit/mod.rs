@@ -1,0 +1,439 @@
+//! What a container has changed becomes a layer of an image, in an OCI image layout.
+
+pub mod change;
+pub mod guard;
+pub mod layout;
+
+use crate::archive::tar_writer::{File, Holes, Writer, ensure_no_whiteout};
+use crate::commit::layout::Layout;
+use crate::source::Source;
+use crate::source::digest::{Algorithm, Digest, Hasher, Hashing};
+use crate::source::manifest::Descriptor;
+use crate::source::reference::{self, Kind};
+use crate::source::resolve::{self, Image, Layer};
+use crate::stage::Stage;
+use crate::store::{ImageRecord, Store};
+use crate::tree::changes::{Change, Node, Upper, attributes, is};
+use crate::tree::view::Found;
+use crate::tree::walk::{self, Merged};
+use crate::tree::whiteout::{OPAQUE, PREFIX};
+use anyhow::{Context, Result, bail, ensure};
+use flate2::{Compression, GzBuilder};
+use nix::fcntl::OFlag;
+use nix::sys::stat::{FileStat, SFlag};
+use ruzstd::encoding::{CompressionLevel, compress};
+use serde_json::{Value, json};
+use std::fs;
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use sys::idmap::IdMap;
+
+/// How a layer is packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Packed {
+    /// As gzip(1).
+    Gzip,
+    /// As zstd(1).
+    Zstd,
+    /// Not at all.
+    Plain,
+}
+
+/// What is said about the new image.
+#[derive(Debug, Default)]
+pub struct About {
+    /// Who made it.
+    pub author: Option<String>,
+    /// For its history.
+    pub message: Option<String>,
+    /// Instructions for its config: see [`crate::commit::change`].
+    pub changes: Vec<String>,
+}
+
+/// Ids on disk that stand for others in the container: user ids, group ids.
+pub type Ids = (Vec<IdMap>, Vec<IdMap>);
+
+const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+const ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
+const PLAIN: &str = "application/vnd.oci.image.layer.v1.tar";
+const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
+/// Passes bytes on and counts and digests them.
+struct Digesting<W> {
+    inner: W,
+    hasher: Hasher,
+    count: u64,
+}
+
+impl<W> Digesting<W> {
+    fn new(inner: W) -> Self {
+        Digesting { inner, hasher: Hasher::new(Algorithm::Sha256), count: 0 }
+    }
+}
+
+impl<W: Write> Write for Digesting<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let length = self.inner.write(bytes)?;
+        self.hasher.update(&bytes[..length]);
+        self.count += length as u64;
+        Ok(length)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+/// Writes the upper as an archive with the image-spec's whiteouts.
+fn archive<W: Write>(upper: &Upper, ids: &Ids, out: W, warn: &mut dyn FnMut(&str)) -> Result<W> {
+    let mut writer = Writer::new(out, Holes::Zeros);
+    let mut here = Here { path: b".".to_vec(), dir: upper.root.try_clone()? };
+    upper.each(&mut |node| {
+        add(upper, ids, &node, &mut here, &mut writer, warn)
+            .with_context(|| node.path.escape_ascii().to_string())
+    })?;
+    writer.finish()
+}
+
+/// The directory that was looked into last: the next is often the same.
+struct Here {
+    path: Vec<u8>,
+    dir: OwnedFd,
+}
+
+fn add<W: Write>(
+    upper: &Upper,
+    ids: &Ids,
+    node: &Node,
+    here: &mut Here,
+    writer: &mut Writer<W>,
+    warn: &mut dyn FnMut(&str),
+) -> Result<()> {
+    let (dir, name) = match node.path.iter().rposition(|byte| *byte == b'/') {
+        Some(at) => (&node.path[..at], &node.path[at + 1..]),
+        None => (&b"."[..], &node.path[..]),
+    };
+    let beside = |name: &[u8]| match dir {
+        b"." => name.to_vec(),
+        dir => [dir, b"/", name].concat(),
+    };
+    let (stat, opaque) = match &node.change {
+        Change::Deleted => return writer.empty(&beside(&[PREFIX, name].concat())),
+        Change::Added(stat) => (stat, false),
+        Change::Changed { stat, what, opaque } => (
+            stat,
+            *opaque && is(stat, SFlag::S_IFDIR) && *what != crate::tree::changes::What::Content,
+        ),
+    };
+    ensure_no_whiteout(&node.path)?;
+    if here.path != dir {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
+        *here = Here { path: dir.to_vec(), dir: upper.open(dir, flags)? };
+    }
+    let dir = &here.dir;
+    let mut file = File {
+        path: &node.path,
+        at: (dir.as_fd(), name),
+        stat: *stat,
+        attributes: attributes(dir.as_fd(), name)?,
+    };
+    file.stat.st_uid = inside(&ids.0, stat.st_uid)?;
+    file.stat.st_gid = inside(&ids.1, stat.st_gid)?;
+    if !writer.file(&file)? {
+        warn(&format!("{}: a socket is left out", node.path.escape_ascii()));
+    }
+    if opaque {
+        writer.empty(&[&node.path, &b"/"[..], OPAQUE].concat())?;
+    }
+    Ok(())
+}
+
+/// The container's id for one on disk.
+fn inside(maps: &[IdMap], id: u32) -> Result<u32> {
+    if maps.is_empty() {
+        return Ok(id);
+    }
+    let offset = |map: &IdMap| id.checked_sub(map.host).filter(|offset| *offset < map.size);
+    let found = maps.iter().find_map(|map| offset(map).map(|offset| map.container + offset));
+    found.with_context(|| format!("belongs to id {id}, which the container does not have"))
+}
+
+/// The upper as an archive, and its digest.
+fn archived(
+    upper: &Upper,
+    ids: &Ids,
+    out: fs::File,
+    warn: &mut dyn FnMut(&str),
+) -> Result<(Digest, u64)> {
+    let out = io::BufWriter::with_capacity(1 << 16, Digesting::new(out));
+    let out = archive(upper, ids, out, warn)?;
+    let done = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+    Ok((done.hasher.finish(), done.count))
+}
+
+/// A layer in the layout: its descriptor, and its digest without compression. One process reads the
+/// files, another one compresses what it reads.
+pub fn layer(
+    layout: &Layout,
+    upper: &Upper,
+    ids: &Ids,
+    packed: Packed,
+    warn: &mut dyn FnMut(&str),
+) -> Result<(Descriptor, Digest)> {
+    let (name, file) = layout.temp()?;
+    if packed == Packed::Plain {
+        let (diff_id, size) = archived(upper, ids, file, warn)?;
+        layout.publish(&name, &diff_id)?;
+        return Ok((Layout::descriptor(PLAIN, diff_id.clone(), size), diff_id));
+    }
+    let mut plain = Stage::spawn(warn, |reporter, out| {
+        // Who does not hear warnings any more does not read, either.
+        let (diff_id, _) = archived(upper, ids, out, &mut |text| drop(reporter.warn(text)))?;
+        Ok(diff_id.to_string().into_bytes())
+    })?;
+    let mut out = io::BufWriter::with_capacity(1 << 16, Digesting::new(file));
+    let media_type = match packed {
+        Packed::Zstd => {
+            zstd(&mut plain, &mut out)?;
+            ZSTD
+        }
+        _ => {
+            let mut gzip = GzBuilder::new().write(&mut out, Compression::new(6));
+            io::copy(&mut plain, &mut gzip)?;
+            gzip.finish()?;
+            GZIP
+        }
+    };
+    let diff_id = Digest::parse(&String::from_utf8(plain.result()?)?)?;
+    let out = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+    let (digest, size) = (out.hasher.finish(), out.count);
+    layout.publish(&name, &digest)?;
+    Ok((Layout::descriptor(media_type, digest, size), diff_id))
+}
+
+/// The encoder panics when it cannot read or write: it never hears of it.
+struct Patient<T> {
+    inner: T,
+    failed: Option<io::Error>,
+}
+
+impl<T: Read> Read for Patient<T> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(self.inner.read(buffer).unwrap_or_else(|error| {
+            self.failed = Some(error);
+            0
+        }))
+    }
+}
+
+impl<T: Write> Write for Patient<T> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.failed.is_none() {
+            self.failed = self.inner.write_all(bytes).err();
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn zstd(plain: impl Read, out: &mut impl Write) -> Result<()> {
+    let mut plain = Patient { inner: plain, failed: None };
+    let mut out = Patient { inner: out, failed: None };
+    compress(&mut plain, &mut out, CompressionLevel::Fastest);
+    plain.failed.or(out.failed).map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// The image that the container was made of, where its blobs are.
+pub fn base(store: &Store, id: &Digest) -> Result<(ImageRecord, Image)> {
+    let record = store.image_record(id)?;
+    let record = record.with_context(|| format!("the store does not know its image {id}"))?;
+    let mut why = anyhow::anyhow!("it has no name");
+    let names: Vec<String> =
+        record.names.iter().cloned().chain([record.source.display().to_string()]).collect();
+    for name in names {
+        match reference::parse(&name).and_then(|reference| resolve::resolve(&reference, None)) {
+            Ok(image) if image.id == *id => return Ok((record, image)),
+            Ok(_) => why = anyhow::anyhow!("{name} is another image by now"),
+            Err(error) => why = error,
+        }
+    }
+    // Its name is another image's by now, of a commit to the same tag, say: its blobs may still be there.
+    if let Ok(image) = by_blobs(&record) {
+        return Ok((record, image));
+    }
+    Err(why.context("the layers of its image, as they were packed, have to be where they were"))
+}
+
+/// The image as the store remembers it, if the layout has all its blobs.
+fn by_blobs(record: &ImageRecord) -> Result<Image> {
+    let source = Source::open(&record.source, Kind::Any)?;
+    ensure!(source.is_layout() && record.blobs.len() == record.layers.len(), "no layout");
+    let layer = |(blob, diff_id): (&Descriptor, &Digest)| Layer {
+        diff_id: diff_id.clone(),
+        file: format!("blobs/{}/{}", blob.digest.algorithm(), blob.digest.hex()),
+        descriptor: Some(blob.clone()),
+    };
+    let layers: Vec<Layer> = record.blobs.iter().zip(&record.layers).map(layer).collect();
+    for layer in &layers {
+        layer.open(&source)?;
+    }
+    Ok(Image {
+        source,
+        name: None,
+        manifest: record.manifest.clone(),
+        id: record.id.clone(),
+        config_text: record.config.clone().into_bytes(),
+        config: serde_json::from_str(&record.config)?,
+        layers,
+    })
+}
+
+/// Takes a layer of the base along, as it is.
+fn bring(layout: &Layout, image: &Image, layer: &Layer) -> Result<Descriptor> {
+    if let Some(known) = &layer.descriptor
+        && layout.has(&known.digest)
+    {
+        let media_type = media_type(&known.media_type)?;
+        return Ok(Layout::descriptor(media_type, known.digest.clone(), known.size));
+    }
+    let blob = layer.open(&image.source).with_context(|| layer.name())?;
+    let (name, mut file) = layout.temp()?;
+    blob.copy_to(&mut file).with_context(|| layer.name())?;
+    // What has arrived is what is verified.
+    file.rewind()?;
+    let kind = layer.descriptor.as_ref().map_or(Algorithm::Sha256, |known| known.digest.kind());
+    let (mut hashed, tally) = Hashing::new(file, kind);
+    io::copy(&mut hashed, &mut io::sink()).with_context(|| layer.name())?;
+    let (digest, size) = (tally.borrow().digest(), tally.borrow().count);
+    let media_type = match &layer.descriptor {
+        Some(known) => {
+            known.digest.is(&digest).with_context(|| layer.name())?;
+            media_type(&known.media_type)?
+        }
+        // `docker save` packs nothing, and says nothing.
+        None if digest == layer.diff_id => PLAIN,
+        None => GZIP,
+    };
+    layout.publish(&name, &digest)?;
+    Ok(Layout::descriptor(media_type, digest, size))
+}
+
+fn media_type(known: &str) -> Result<&'static str> {
+    Ok(match known {
+        GZIP | "application/vnd.docker.image.rootfs.diff.tar.gzip" => GZIP,
+        ZSTD | "application/vnd.docker.image.rootfs.diff.tar.zstd" => ZSTD,
+        PLAIN | "application/vnd.docker.image.rootfs.diff.tar" => PLAIN,
+        other => bail!("a layer of media type {other:?}"),
+    })
+}
+
+/// SOURCE_DATE_EPOCH, or now.
+fn created() -> Result<String> {
+    match std::env::var("SOURCE_DATE_EPOCH") {
+        Ok(seconds) if !seconds.is_empty() => {
+            let seconds = seconds.parse().context("SOURCE_DATE_EPOCH is no number of seconds")?;
+            Ok(sys::time::rfc3339(std::time::Duration::from_secs(seconds)))
+        }
+        _ => Ok(sys::time::now()),
+    }
+}
+
+/// Takes the layers of the base along.
+pub fn bring_all(layout: &Layout, image: &Image) -> Result<Vec<Descriptor>> {
+    image.layers.iter().map(|layer| bring(layout, image, layer)).collect()
+}
+
+/// Writes the image of the base's layers and one more, whose diff id is known; gives what the store
+/// remembers of it.
+pub fn finish(
+    layout: &Layout,
+    tag: &str,
+    base: &ImageRecord,
+    mut layers: Vec<Descriptor>,
+    (top, diff_id): (Descriptor, Digest),
+    about: &About,
+) -> Result<ImageRecord> {
+    layers.push(top);
+    let config = config(&base.config, &diff_id, about)?;
+    let text = serde_json::to_string(&config)?;
+    let described = layout.add(CONFIG, text.as_bytes())?;
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": MANIFEST, "config": described, "layers": layers,
+    });
+    let manifest = layout.add(MANIFEST, &serde_json::to_vec(&manifest)?)?;
+    layout.name(tag, &manifest)?;
+    let diff_ids = base.layers.iter().cloned().chain([diff_id]).collect();
+    Ok(ImageRecord {
+        id: described.digest,
+        manifest: Some(manifest.digest),
+        names: vec![format!("{}:{tag}", layout.path().display())],
+        source: layout.path().to_owned(),
+        config: text,
+        layers: diff_ids,
+        blobs: layers,
+        created: config["created"].as_str().map(str::to_owned),
+    })
+}
+
+/// The image's config with one more layer.
+fn config(base: &str, diff_id: &Digest, about: &About) -> Result<Value> {
+    let mut config: Value = serde_json::from_str(base).context("the image's config")?;
+    let created = created()?;
+    let diff_ids = config["rootfs"]["diff_ids"].as_array_mut();
+    diff_ids.context("the image's config has no rootfs.diff_ids")?.push(json!(diff_id));
+    let mut entry = json!({"created": created, "created_by": "brig commit"});
+    for (key, value) in [("author", &about.author), ("comment", &about.message)] {
+        if let Some(value) = value {
+            entry[key] = json!(value);
+        }
+    }
+    if let Some(author) = &about.author {
+        config["author"] = json!(author);
+    }
+    config["created"] = json!(created);
+    match config["history"].as_array_mut() {
+        Some(history) => history.push(entry),
+        None => config["history"] = json!([entry]),
+    }
+    Ok(config)
+}
+
+/// Writes the merged tree of a container as an archive.
+pub fn export<W: Write>(upper: &Upper, ids: &Ids, out: W, warn: &mut dyn FnMut(&str)) -> Result<W> {
+    let mut writer = Writer::new(out, Holes::Map);
+    let mut path = Vec::new();
+    let root = Merged::root(&upper.below)?;
+    // Each directory with the names that are still to come, and the length of its path.
+    let mut levels = vec![(root.names()?.into_iter(), root, 0)];
+    while let Some((names, dir, length)) = levels.last_mut() {
+        path.truncate(*length);
+        let Some(name) = names.next() else {
+            levels.pop();
+            continue;
+        };
+        walk::push(&mut path, &name)?;
+        let what = || path.escape_ascii().to_string();
+        let Some(found) = dir.find(&name)? else { continue };
+        if !write(&found, ids, &path, &mut writer).with_context(what)? {
+            warn(&format!("{}: a socket is left out", path.escape_ascii()));
+        }
+        if walk::is_directory(&found) {
+            let inside = dir.enter(&name).with_context(what)?;
+            levels.push((inside.names().with_context(what)?.into_iter(), inside, path.len()));
+        }
+    }
+    writer.finish()
+}
+
+fn write<W: Write>(found: &Found, ids: &Ids, path: &[u8], writer: &mut Writer<W>) -> Result<bool> {
+    let mut stat: FileStat = found.stat;
+    stat.st_uid = inside(&ids.0, stat.st_uid)?;
+    stat.st_gid = inside(&ids.1, stat.st_gid)?;
+    let at = (found.dir.as_fd(), found.name.as_slice());
+    let attributes = attributes(at.0, at.1)?;
+    writer.file(&File { path, at, stat, attributes })
+}

@@ -1,0 +1,348 @@
+//! The JSON documents of the image-spec, as far as brig reads them; what it does not know is kept
+//! out of them only where brig writes such a document anew.
+
+use crate::source::digest::Digest;
+use anyhow::{Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// The annotation of a descriptor in index.json by which a layout names its images.
+pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+/// Points to a blob.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Descriptor {
+    /// What it is said to be.
+    #[serde(default)]
+    pub media_type: String,
+    /// Its digest.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub size: u64,
+    /// More about it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// What an image is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<Platform>,
+}
+
+/// What an image is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Platform {
+    /// In Go's words.
+    #[serde(default)]
+    pub architecture: String,
+    /// In Go's words.
+    #[serde(default)]
+    pub os: String,
+    /// Of the architecture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+}
+
+impl Platform {
+    /// This machine's.
+    pub fn host() -> Platform {
+        let (architecture, variant) = match std::env::consts::ARCH {
+            "x86_64" => ("amd64", None),
+            "x86" => ("386", None),
+            "aarch64" => ("arm64", Some("v8")),
+            "arm" => ("arm", Some("v7")),
+            "powerpc64" if cfg!(target_endian = "little") => ("ppc64le", None),
+            "loongarch64" => ("loong64", None),
+            other => (other, None),
+        };
+        Platform {
+            architecture: architecture.to_owned(),
+            os: "linux".to_owned(),
+            variant: variant.map(str::to_owned),
+        }
+    }
+
+    /// `OS/ARCH[/VARIANT]`, or an architecture alone; names as the kernel has them are taken, too.
+    pub fn parse(text: &str) -> Result<Platform> {
+        let parts: Vec<&str> = text.split('/').collect();
+        let (os, architecture, variant) = match parts[..] {
+            [architecture] => ("linux", architecture, None),
+            [os, architecture] => (os, architecture, None),
+            [os, architecture, variant] => (os, architecture, Some(variant)),
+            _ => bail!("platform {text:?} is not OS/ARCH or OS/ARCH/VARIANT"),
+        };
+        let sound = parts.iter().all(|part| !part.is_empty());
+        ensure!(sound, "platform {text:?} is not OS/ARCH or OS/ARCH/VARIANT");
+        let architecture = match architecture {
+            "x86_64" | "x86-64" => "amd64",
+            "aarch64" => "arm64",
+            "i386" | "i686" => "386",
+            other => other,
+        };
+        Ok(Platform {
+            architecture: architecture.to_owned(),
+            os: os.to_owned(),
+            variant: variant.map(str::to_owned),
+        })
+    }
+
+    /// How well an image of this platform suits `wanted`, 0 best; none: it does not.
+    pub fn suits(&self, wanted: &Platform) -> Option<u32> {
+        if (&self.os, &self.architecture) != (&wanted.os, &wanted.architecture) {
+            return None;
+        }
+        let variant = |platform: &Platform| -> Option<String> {
+            platform.variant.clone().filter(|variant| !variant.is_empty())
+        };
+        let number = |variant: &str| -> Option<u32> { variant.strip_prefix('v')?.parse().ok() };
+        // Without a word of it: amd64 means v1, arm64 v8.
+        let first = |variant: Option<String>| match (self.architecture.as_str(), variant) {
+            ("amd64", None) => Some("v1".to_owned()),
+            ("arm64", None) => Some("v8".to_owned()),
+            (_, variant) => variant,
+        };
+        match (first(variant(self)), first(variant(wanted))) {
+            (own, wanted) if own == wanted => Some(0),
+            // An image of no variant in particular runs anywhere, and suits less than the very one.
+            (None, _) => Some(100),
+            (Some(_), None) => Some(200),
+            (Some(own), Some(wanted)) => {
+                number(&wanted)?.checked_sub(number(&own)?).filter(|less| *less < 100)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}/{}", self.os, self.architecture)?;
+        self.variant.as_ref().map_or(Ok(()), |variant| write!(out, "/{variant}"))
+    }
+}
+
+/// A list of images: index.json, a "fat manifest".
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Index {
+    /// 2.
+    #[serde(default)]
+    pub schema_version: u32,
+    /// What it says it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub media_type: Option<String>,
+    /// The images.
+    pub manifests: Vec<Descriptor>,
+    /// More about it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// One image.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Manifest {
+    /// 2.
+    #[serde(default)]
+    pub schema_version: u32,
+    /// What it says it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub media_type: Option<String>,
+    /// What it is if it is no image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
+    /// Its [`ImageConfig`].
+    pub config: Descriptor,
+    /// Its layers, lowest first.
+    pub layers: Vec<Descriptor>,
+    /// More about it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl Manifest {
+    /// It is an image, and its layers are archives: what is no image is refused by its media type.
+    pub fn check_types(&self) -> Result<()> {
+        let what = [&self.artifact_type, &Some(self.config.media_type.clone())];
+        let artifact =
+            |kind: &&Option<String>| kind.as_deref().is_some_and(|kind| !is_config(kind));
+        if let Some(Some(kind)) = what.into_iter().find(artifact) {
+            bail!(
+                "it is an artifact of media type {kind}, not an image that can be run: name the image \
+                 that it is about, by PATH:TAG or PATH@DIGEST"
+            );
+        }
+        self.layers.iter().try_for_each(check_layer)
+    }
+}
+
+fn is_config(kind: &str) -> bool {
+    let known = [
+        "",
+        "application/vnd.oci.image.config.v1+json",
+        "application/vnd.docker.container.image.v1+json",
+        // Old registries.
+        "application/octet-stream",
+    ];
+    known.contains(&kind)
+}
+
+fn check_layer(layer: &Descriptor) -> Result<()> {
+    let kind = layer.media_type.as_str();
+    let hint = match kind {
+        _ if kind.ends_with("+encrypted") => {
+            "it is encrypted: decrypt the image first (skopeo copy --decryption-key KEY)"
+        }
+        _ if kind.contains("in-toto") => {
+            "it is an attestation, no part of a file system: name the image that it is about, by \
+             PATH:TAG or PATH@DIGEST"
+        }
+        _ if is_archive(kind) => return Ok(()),
+        _ => "brig runs images whose layers are tar archives, plain or compressed by gzip or zstd",
+    };
+    bail!("blob {}: a layer of media type {kind}: {hint}", layer.digest)
+}
+
+/// `…layer.v1.tar+gzip`, `…rootfs.diff.tar.gzip`, and those that are not to be distributed.
+fn is_archive(kind: &str) -> bool {
+    let tar = |part: &str| ["tar", "tar+gzip", "tar+zstd", "tar.gzip", "tar.zstd"].contains(&part);
+    let image = kind.starts_with("application/vnd.oci.image.layer.")
+        || kind.starts_with("application/vnd.docker.image.rootfs.");
+    kind.is_empty() || image && kind.match_indices(".tar").any(|(at, _)| tar(&kind[at + 1..]))
+}
+
+/// Layers that a registry may have elsewhere.
+pub fn is_foreign(kind: &str) -> bool {
+    kind.contains(".nondistributable.") || kind.contains(".foreign.")
+}
+
+/// The image's config.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct ImageConfig {
+    /// When it was made.
+    pub created: Option<String>,
+    /// Who made it.
+    pub author: Option<String>,
+    /// In Go's words.
+    pub architecture: String,
+    /// In Go's words.
+    pub os: String,
+    /// Of the operating system.
+    #[serde(rename = "os.version")]
+    pub os_version: Option<String>,
+    /// Of the operating system.
+    #[serde(rename = "os.features", deserialize_with = "null_is_empty")]
+    pub os_features: Vec<String>,
+    /// Of the architecture.
+    pub variant: Option<String>,
+    /// How it is run.
+    #[serde(deserialize_with = "null_is_empty")]
+    pub config: Execution,
+    /// Its layers without compression.
+    pub rootfs: RootFs,
+}
+
+/// How an image is run.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct Execution {
+    /// `user[:group]`, names or numbers.
+    #[serde(deserialize_with = "null_is_empty")]
+    pub user: String,
+    /// `80/tcp`.
+    #[serde(deserialize_with = "null_is_empty")]
+    pub exposed_ports: BTreeMap<String, serde_json::Value>,
+    /// `NAME=VALUE`.
+    #[serde(deserialize_with = "null_is_empty")]
+    pub env: Vec<String>,
+    /// The beginning of the command.
+    #[serde(deserialize_with = "null_is_empty")]
+    pub entrypoint: Vec<String>,
+    /// Its end, or default arguments.
+    #[serde(deserialize_with = "null_is_empty")]
+    pub cmd: Vec<String>,
+    /// Directories whose content is no part of an image.
+    #[serde(deserialize_with = "null_is_empty")]
+    pub volumes: BTreeMap<String, serde_json::Value>,
+    /// Working directory.
+    #[serde(deserialize_with = "null_is_empty")]
+    pub working_dir: String,
+    /// Annotations of the container.
+    #[serde(deserialize_with = "null_is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// `SIGTERM`.
+    #[serde(deserialize_with = "null_is_empty")]
+    pub stop_signal: String,
+}
+
+/// Go writes empty lists and maps as null.
+fn null_is_empty<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// The layers without compression.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct RootFs {
+    /// Their digests, lowest first.
+    pub diff_ids: Vec<Digest>,
+}
+
+/// The chain ids of the image-spec: of each layer with all below it.
+pub fn chain_ids(diff_ids: &[Digest]) -> Vec<Digest> {
+    let mut chain: Vec<Digest> = Vec::new();
+    for diff_id in diff_ids {
+        let next = match chain.last() {
+            None => diff_id.clone(),
+            Some(below) => Digest::of(format!("{below} {diff_id}").as_bytes()),
+        };
+        chain.push(next);
+    }
+    chain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn null_is_an_empty_list_as_go_writes_it() {
+        let text = r#"{"architecture":"amd64","os":"linux","config":{"Env":null,"Cmd":["sh"],
+            "Labels":null,"User":null,"Healthcheck":{}},"rootfs":{"type":"layers","diff_ids":[]}}"#;
+        let config: ImageConfig = serde_json::from_str(text).unwrap();
+        assert_eq!(config.config.cmd, ["sh"]);
+        assert!(config.config.env.is_empty() && config.config.user.is_empty());
+        let text =
+            r#"{"architecture":"amd64","os":"linux","config":null,"rootfs":{"diff_ids":[]}}"#;
+        assert!(serde_json::from_str::<ImageConfig>(text).unwrap().config.cmd.is_empty());
+    }
+
+    #[test]
+    fn the_platform_that_suits_best_is_the_nearest_variant() {
+        let suits = |own: &str, wanted: &str| {
+            Platform::parse(own).unwrap().suits(&Platform::parse(wanted).unwrap())
+        };
+        assert_eq!(suits("linux/amd64", "x86_64"), Some(0));
+        assert_eq!(suits("linux/arm64", "linux/arm64/v8"), Some(0));
+        assert_eq!(suits("linux/amd64/v3", "linux/amd64"), None);
+        assert_eq!(suits("linux/arm/v6", "linux/arm/v7"), Some(1));
+        assert_eq!(suits("linux/arm/v7", "linux/arm/v6"), None);
+        assert_eq!(suits("linux/arm", "linux/arm/v7"), Some(100));
+        assert_eq!(suits("windows/amd64", "linux/amd64"), None);
+        assert_eq!(suits("unknown/unknown", "linux/amd64"), None);
+        for bad in ["", "linux/", "a/b/c/d", "/amd64"] {
+            assert!(Platform::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_chain_id_of_the_lowest_layer_is_its_diff_id() {
+        let (a, b) = (Digest::of(b"a"), Digest::of(b"b"));
+        let ids = chain_ids(&[a.clone(), b.clone()]);
+        assert_eq!(ids, [a.clone(), Digest::of(format!("{a} {b}").as_bytes())]);
+    }
+}

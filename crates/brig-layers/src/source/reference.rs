@@ -1,0 +1,151 @@
+//! How a person names an image on disk: `PATH`, `PATH:tag`, `PATH@digest`, with or without skopeo's
+//! `oci:`, `oci-archive:` or `docker-archive:` before it.
+
+use crate::source::digest::Digest;
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+
+/// An image on disk.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Reference {
+    /// What its prefix says that it is.
+    pub kind: Kind,
+    /// The layout's directory, or the archive.
+    pub path: PathBuf,
+    /// Which of its images.
+    pub which: Which,
+}
+
+/// What lies at the path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Not said: what is there tells.
+    Any,
+    /// `oci:`: the directory of a layout.
+    Layout,
+    /// `oci-archive:`: a layout in a tar.
+    LayoutArchive,
+    /// `docker-archive:`: what `docker save` writes.
+    DockerArchive,
+}
+
+/// Which image of those that are there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Which {
+    /// The only one.
+    Only,
+    /// The one of this name.
+    Tag(String),
+    /// The one of this digest.
+    Digest(Digest),
+}
+
+/// Reads the name of an image. A path may have colons in it: it ends where the longest one ends that
+/// there is.
+pub fn parse(text: &str) -> Result<Reference> {
+    parse_with(text, &|path| path.symlink_metadata().is_ok())
+}
+
+fn parse_with(text: &str, exists: &dyn Fn(&Path) -> bool) -> Result<Reference> {
+    const PREFIXES: [(&str, Kind); 3] = [
+        ("oci:", Kind::Layout),
+        ("oci-archive:", Kind::LayoutArchive),
+        ("docker-archive:", Kind::DockerArchive),
+    ];
+    let prefixed = PREFIXES.iter().find_map(|(prefix, kind)| {
+        let found = split(text.strip_prefix(prefix)?, *kind, exists);
+        found.transpose()
+    });
+    // "oci" may as well be the name of a directory.
+    if let Some(found) = prefixed.map_or_else(|| split(text, Kind::Any, exists).transpose(), Some) {
+        return found.with_context(|| format!("image {text}"));
+    }
+    if let Some(line) = fetching(text) {
+        bail!(
+            "image {text}: images lie on disk, and brig fetches none. Bring it there first: {line}"
+        );
+    }
+    bail!(
+        "image {text}: there is no such file or directory. brig takes an OCI image layout, directory \
+         or tar, or what `docker save` wrote: PATH, PATH:TAG or PATH@DIGEST"
+    )
+}
+
+/// The line that brings an image from a registry, where the name is one of a registry's.
+fn fetching(text: &str) -> Option<String> {
+    let name = ["docker://", "docker:", "registry:"].iter().find_map(|p| text.strip_prefix(p));
+    // A path begins with a slash or a dot; what has neither may be a name.
+    let name = name.or_else(|| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "._-/:@".contains(c);
+        (!text.starts_with(['/', '.']) && text.chars().all(plain)).then_some(text)
+    })?;
+    let last = name.rsplit('/').next()?.split(['@', ':']).next().filter(|last| !last.is_empty())?;
+    let tag = name.split('@').next()?.rsplit('/').next()?.split_once(':');
+    let tag = tag.map_or("latest", |(_, tag)| tag);
+    Some(format!("skopeo copy docker://{name} oci:{last}:{tag}"))
+}
+
+/// None if no beginning of it is the path of something.
+fn split(rest: &str, kind: Kind, exists: &dyn Fn(&Path) -> bool) -> Result<Option<Reference>> {
+    if exists(Path::new(rest)) {
+        return Ok(Some(Reference { kind, path: rest.into(), which: Which::Only }));
+    }
+    let ends = rest.match_indices([':', '@']).map(|(at, _)| at).rev();
+    for at in ends {
+        let path = Path::new(&rest[..at]);
+        if at == 0 || !exists(path) {
+            continue;
+        }
+        let name = &rest[at + 1..];
+        let which = match rest.as_bytes()[at] {
+            b'@' => Which::Digest(Digest::parse(name)?),
+            _ if name.is_empty() => bail!("no name after the colon"),
+            _ => Which::Tag(name.to_owned()),
+        };
+        return Ok(Some(Reference { kind, path: path.to_owned(), which }));
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str, there: &[&str]) -> Result<(Kind, String, Which)> {
+        let exists = |path: &Path| there.iter().any(|known| Path::new(known) == path);
+        let Reference { kind, path, which } = parse_with(text, &exists)?;
+        Ok((kind, path.display().to_string(), which))
+    }
+
+    #[test]
+    fn the_path_ends_where_the_longest_one_ends_that_there_is() {
+        let tag = |name: &str| Which::Tag(name.into());
+        for (text, there, expected) in [
+            ("a", vec!["a"], (Kind::Any, "a", Which::Only)),
+            ("a:b", vec!["a"], (Kind::Any, "a", tag("b"))),
+            ("a:b", vec!["a", "a:b"], (Kind::Any, "a:b", Which::Only)),
+            ("oci:a:b", vec!["a"], (Kind::Layout, "a", tag("b"))),
+            ("oci:a", vec!["oci"], (Kind::Any, "oci", tag("a"))),
+            (
+                "docker-archive:/x.tar:docker.io/library/busybox:latest",
+                vec!["/x.tar"],
+                (Kind::DockerArchive, "/x.tar", tag("docker.io/library/busybox:latest")),
+            ),
+        ] {
+            let (kind, path, which) = expected;
+            assert_eq!(parsed(text, &there).unwrap(), (kind, path.to_owned(), which), "{text}");
+        }
+        let digest = Digest::of(b"");
+        let text = format!("oci-archive:x.tar@{digest}");
+        let expected = (Kind::LayoutArchive, "x.tar".to_owned(), Which::Digest(digest));
+        assert_eq!(parsed(&text, &["x.tar"]).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_is_not_there_is_named() {
+        for text in ["nothing", "a:", "a@b", "a@sha256:0"] {
+            let error = format!("{:#}", parsed(text, &["a"]).unwrap_err());
+            assert!(error.contains(&format!("image {text}: ")), "{error}");
+        }
+    }
+}

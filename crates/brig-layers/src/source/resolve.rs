@@ -1,0 +1,401 @@
+//! From the name of an image to its manifest, its config and its layers.
+
+use crate::source::digest::Digest;
+use crate::source::manifest::{
+    Descriptor, ImageConfig, Index, Manifest, Platform, REF_NAME, is_foreign,
+};
+use crate::source::reference::{Kind, Reference, Which};
+use crate::source::{Blob, Source};
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::collections::BTreeSet;
+
+/// Manifests and indexes of more bytes are no honest ones.
+const MOST_MANIFEST: u64 = 4 << 20;
+/// The same for configs.
+const MOST_CONFIG: u64 = 8 << 20;
+/// An index may hold indexes, not deeper than this.
+const DEEPEST: usize = 3;
+/// So many at most: a few that name each other over and over would be read for years.
+const MOST_INDEXES: usize = 1000;
+
+/// An image that was found.
+#[derive(Debug)]
+pub struct Image {
+    /// Where it lies.
+    pub source: Source,
+    /// The name it was found by, if it has one.
+    pub name: Option<String>,
+    /// The digest of its manifest; `docker save` had none before version 25.
+    pub manifest: Option<Digest>,
+    /// The digest of its config: the image's id.
+    pub id: Digest,
+    /// The config as it is written.
+    pub config_text: Vec<u8>,
+    /// The config.
+    pub config: ImageConfig,
+    /// Its layers, lowest first.
+    pub layers: Vec<Layer>,
+}
+
+/// A layer as it lies in the source.
+#[derive(Debug)]
+pub struct Layer {
+    /// Its digest without compression.
+    pub diff_id: Digest,
+    /// Its blob's digest and size, if the source says them.
+    pub descriptor: Option<Descriptor>,
+    /// Its file in the source.
+    pub file: String,
+}
+
+impl Layer {
+    /// What to call it in an error.
+    pub fn name(&self) -> String {
+        match &self.descriptor {
+            Some(descriptor) if is_foreign(&descriptor.media_type) => {
+                format!("blob {} of media type {}", descriptor.digest, descriptor.media_type)
+            }
+            Some(descriptor) => format!("blob {}", descriptor.digest),
+            None => format!("blob {}", self.file),
+        }
+    }
+
+    /// Its blob, which has the size that it should have.
+    pub fn open(&self, source: &Source) -> Result<Blob> {
+        let foreign = self.descriptor.as_ref().is_some_and(|known| is_foreign(&known.media_type));
+        let blob = source.file(&self.file);
+        let blob = match foreign {
+            true => blob.context(
+                "a foreign layer, which registries do not keep with the image: copy the image with a \
+                 tool that fetches such layers, into docker-archive: for instance",
+            )?,
+            false => blob?,
+        };
+        if let Some(descriptor) = &self.descriptor {
+            check_size(&blob, descriptor)?;
+        }
+        Ok(blob)
+    }
+}
+
+fn check_size(blob: &Blob, descriptor: &Descriptor) -> Result<()> {
+    let (size, said) = (blob.size, descriptor.size);
+    ensure!(size == said, "has {size} bytes, and should have {said}");
+    Ok(())
+}
+
+/// Finds the image.
+pub fn resolve(reference: &Reference, platform: Option<&str>) -> Result<Image> {
+    let platform = platform.map_or_else(|| Ok(Platform::host()), Platform::parse)?;
+    let path = std::path::absolute(&reference.path)?;
+    let source = Source::open(&path, reference.kind)?;
+    let what = source.path().display().to_string();
+    let docker = match reference.kind {
+        Kind::DockerArchive => true,
+        Kind::Layout | Kind::LayoutArchive => false,
+        Kind::Any => !source.is_layout(),
+    };
+    if docker {
+        ensure!(source.is_docker(), "{what} is neither an OCI image layout nor from docker save");
+        return of_docker(source, &reference.which).with_context(|| what);
+    }
+    ensure!(source.is_layout(), "{what} is no OCI image layout");
+    of_layout(source, &reference.which, &platform).with_context(|| what)
+}
+
+fn of_layout(source: Source, which: &Which, platform: &Platform) -> Result<Image> {
+    let text = source.small("index.json", MOST_MANIFEST)?;
+    let index: Index = serde_json::from_slice(&text).context("index.json")?;
+    let mut candidates = Vec::new();
+    match which {
+        Which::Digest(digest) => {
+            let found = by_digest(&source, &index, digest, DEEPEST, &mut 0)?;
+            candidates.push(found.with_context(|| format!("no image has the digest {digest}"))?);
+        }
+        Which::Tag(tag) => {
+            let tagged = index.manifests.iter().filter(|manifest| is_named(manifest, tag));
+            candidates.extend(tagged.cloned());
+            ensure!(!candidates.is_empty(), "no image is named {tag:?}{}", names(&index));
+        }
+        Which::Only => candidates.clone_from(&index.manifests),
+    }
+    let name = match (which, &candidates[..]) {
+        (Which::Tag(tag), _) => Some(tag.clone()),
+        (_, [only]) => only.annotations.get(REF_NAME).cloned(),
+        _ => None,
+    };
+    let mut chosen = choose(&source, &candidates, platform, DEEPEST, &mut 0)?;
+    if chosen.len() > 1 {
+        chosen = told_apart(&source, chosen, platform)?;
+    }
+    let [descriptor] = &chosen[..] else {
+        ensure!(
+            !chosen.is_empty(),
+            "no image is for {platform}{} (--platform takes another one)",
+            platforms(&candidates)
+        );
+        bail!("has {} images: say which by PATH:TAG or PATH@DIGEST{}", chosen.len(), names(&index));
+    };
+    let (manifest, _): (Manifest, _) = document(&source, descriptor, MOST_MANIFEST)?;
+    manifest.check_types()?;
+    let (config, config_text): (ImageConfig, _) = document(&source, &manifest.config, MOST_CONFIG)?;
+    let (layers, diff_ids) = (manifest.layers, &config.rootfs.diff_ids);
+    check_count(layers.len(), diff_ids.len())?;
+    let layer = |(descriptor, diff_id): (Descriptor, &Digest)| {
+        let digest = &descriptor.digest;
+        let file = format!("blobs/{}/{}", digest.algorithm(), digest.hex());
+        Layer { diff_id: diff_id.clone(), file, descriptor: Some(descriptor) }
+    };
+    let layers = layers.into_iter().zip(diff_ids).map(layer).collect();
+    let (id, manifest) = (manifest.config.digest, Some(descriptor.digest.clone()));
+    check_platform(&config)?;
+    Ok(Image { source, name, manifest, id, config_text, config, layers })
+}
+
+fn check_count(layers: usize, diff_ids: usize) -> Result<()> {
+    ensure!(layers == diff_ids, "the manifest has {layers} layers, the config {diff_ids} of them");
+    ensure!(layers > 0, "the image has no layers");
+    // overlayfs takes 500; a patch and the bundle's own are two of them.
+    ensure!(layers <= 498, "{layers} layers: brig takes 498");
+    Ok(())
+}
+
+fn check_platform(config: &ImageConfig) -> Result<()> {
+    let os = config.os.as_str();
+    ensure!(os.is_empty() || os == "linux", "the image is for {os}, not for linux");
+    Ok(())
+}
+
+/// A blob that is JSON, verified; with its text.
+fn document<T: DeserializeOwned>(
+    source: &Source,
+    descriptor: &Descriptor,
+    most: u64,
+) -> Result<(T, Vec<u8>)> {
+    let read = || -> Result<_> {
+        let blob = source.blob(&descriptor.digest)?;
+        check_size(&blob, descriptor)?;
+        let text = blob.all(most)?;
+        descriptor.digest.check(&text)?;
+        Ok((serde_json::from_slice(&text)?, text))
+    };
+    read().with_context(|| format!("blob {}", descriptor.digest))
+}
+
+fn is_index(descriptor: &Descriptor) -> bool {
+    let kind = descriptor.media_type.as_str();
+    kind.contains("image.index") || kind.contains("manifest.list")
+}
+
+/// An index in an index. `read`: how many there were before.
+fn inner_index(
+    source: &Source,
+    descriptor: &Descriptor,
+    depth: usize,
+    read: &mut usize,
+) -> Result<Index> {
+    ensure!(depth > 0, "indexes in indexes, too deep");
+    *read += 1;
+    ensure!(*read <= MOST_INDEXES, "more than {MOST_INDEXES} indexes in its index");
+    Ok(document(source, descriptor, MOST_MANIFEST)?.0)
+}
+
+fn by_digest(
+    source: &Source,
+    index: &Index,
+    digest: &Digest,
+    depth: usize,
+    read: &mut usize,
+) -> Result<Option<Descriptor>> {
+    if let Some(found) = index.manifests.iter().find(|known| known.digest == *digest) {
+        return Ok(Some(found.clone()));
+    }
+    for nested in index.manifests.iter().filter(|known| is_index(known)) {
+        let inner = inner_index(source, nested, depth, read)?;
+        if let Some(found) = by_digest(source, &inner, digest, depth - 1, read)? {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
+/// The name, or one that ends in it: `docker.io/library/busybox:latest` is `busybox:latest`, and
+/// `latest`.
+fn is_named(descriptor: &Descriptor, tag: &str) -> bool {
+    let names = [REF_NAME, "io.containerd.image.name"];
+    let names = names.iter().filter_map(|key| descriptor.annotations.get(*key));
+    names.into_iter().any(|name| same_name(name, tag))
+}
+
+fn same_name(name: &str, asked: &str) -> bool {
+    let short = |name: &str| -> String {
+        let name = name.strip_prefix("docker.io/").unwrap_or(name);
+        let name = name.strip_prefix("library/").unwrap_or(name);
+        name.to_owned()
+    };
+    let (name, asked) = (short(name), short(asked));
+    let tag = name.rsplit_once(':').map(|(_, tag)| tag).filter(|tag| !tag.contains('/'));
+    name == asked || tag == Some(&asked) || name == format!("{asked}:latest")
+}
+
+fn names(index: &Index) -> String {
+    let names = index.manifests.iter().filter_map(|known| known.annotations.get(REF_NAME));
+    list(&names.map(String::as_str).collect::<Vec<_>>())
+}
+
+fn platforms(candidates: &[Descriptor]) -> String {
+    let named = candidates.iter().filter_map(|known| known.platform.as_ref());
+    let named: BTreeSet<String> = named.map(Platform::to_string).collect();
+    list(&named.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+fn list(names: &[&str]) -> String {
+    if names.is_empty() { String::new() } else { format!("; there are: {}", names.join(", ")) }
+}
+
+/// The candidates that suit the platform, those in indexes among them; what is the same is one.
+fn choose(
+    source: &Source,
+    candidates: &[Descriptor],
+    wanted: &Platform,
+    depth: usize,
+    read: &mut usize,
+) -> Result<Vec<Descriptor>> {
+    let mut chosen: Vec<Descriptor> = Vec::new();
+    for candidate in candidates {
+        if is_index(candidate) {
+            let index = inner_index(source, candidate, depth, read)?;
+            let inner = choose(source, &index.manifests, wanted, depth - 1, read)?;
+            chosen.extend(best(source, inner, wanted)?);
+        } else if candidate.platform.as_ref().is_none_or(|own| own.suits(wanted).is_some()) {
+            chosen.push(candidate.clone());
+        }
+    }
+    let mut seen = BTreeSet::new();
+    chosen.retain(|known| seen.insert(known.digest.clone()));
+    Ok(chosen)
+}
+
+/// Of an index made for many platforms the first that suits best: with a platform before without, an
+/// attestation never.
+fn best(
+    source: &Source,
+    mut chosen: Vec<Descriptor>,
+    wanted: &Platform,
+) -> Result<Option<Descriptor>> {
+    const KIND: &str = "vnd.docker.reference.type";
+    chosen.retain(|known| {
+        known.annotations.get(KIND).is_none_or(|kind| kind != "attestation-manifest")
+    });
+    if let [_, _, ..] = chosen[..] {
+        chosen = told_apart(source, chosen, wanted)?;
+    }
+    Ok(chosen.into_iter().next())
+}
+
+/// Those that suit the platform best. What an index does not say of a platform, the image's config does.
+fn told_apart(
+    source: &Source,
+    chosen: Vec<Descriptor>,
+    wanted: &Platform,
+) -> Result<Vec<Descriptor>> {
+    let mut suiting = Vec::new();
+    for known in chosen {
+        let named = known.platform.is_some();
+        let own = match known.platform.clone() {
+            Some(own) => own,
+            None => platform_of(source, &known)?,
+        };
+        suiting.extend(own.suits(wanted).map(|worse| ((worse, !named), known)));
+    }
+    let best = suiting.iter().map(|(worse, _)| *worse).min();
+    suiting.retain(|(worse, _)| Some(*worse) == best);
+    Ok(suiting.into_iter().map(|(_, known)| known).collect())
+}
+
+fn platform_of(source: &Source, descriptor: &Descriptor) -> Result<Platform> {
+    let (manifest, _): (Manifest, _) = document(source, descriptor, MOST_MANIFEST)?;
+    if manifest.check_types().is_err() {
+        // No image: it suits no platform.
+        return Ok(Platform { architecture: String::new(), os: String::new(), variant: None });
+    }
+    let (config, _): (ImageConfig, _) = document(source, &manifest.config, MOST_CONFIG)?;
+    Ok(Platform { architecture: config.architecture, os: config.os, variant: config.variant })
+}
+
+/// One image of `docker save`'s manifest.json.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Saved {
+    config: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    layers: Vec<String>,
+}
+
+fn of_docker(source: Source, which: &Which) -> Result<Image> {
+    let text = source.small("manifest.json", MOST_MANIFEST)?;
+    let saved: Vec<Saved> = serde_json::from_slice(&text).context("manifest.json")?;
+    let tags = |image: &Saved| image.repo_tags.clone().unwrap_or_default();
+    let all: Vec<String> = saved.iter().flat_map(tags).collect();
+    let all = || list(&all.iter().map(String::as_str).collect::<Vec<_>>());
+    let id = |image: &Saved| -> Option<Digest> {
+        let name = image.config.rsplit('/').next()?.trim_end_matches(".json");
+        Digest::parse(&format!("sha256:{name}")).ok()
+    };
+    let wanted = |image: &&Saved| match which {
+        Which::Only => true,
+        Which::Tag(tag) => tags(image).iter().any(|name| same_name(name, tag)),
+        Which::Digest(digest) => id(image).as_ref() == Some(digest),
+    };
+    let found: Vec<&Saved> = saved.iter().filter(wanted).collect();
+    let image = match (&found[..], which) {
+        ([image], _) => image,
+        ([], Which::Tag(tag)) => bail!("no image is named {tag:?}{}", all()),
+        ([], _) => bail!("no such image{}", all()),
+        (many, _) => bail!("has {} images: say which by PATH:TAG{}", many.len(), all()),
+    };
+    let config_text = source.small(&image.config, MOST_CONFIG)?;
+    let found = Digest::of(&config_text);
+    // The name of the file is the digest.
+    if let Some(said) = id(image) {
+        said.is(&found).with_context(|| image.config.clone())?;
+    }
+    let config: ImageConfig =
+        serde_json::from_slice(&config_text).with_context(|| image.config.clone())?;
+    check_count(image.layers.len(), config.rootfs.diff_ids.len())?;
+    check_platform(&config)?;
+    let layer = |(file, diff_id): (&String, &Digest)| Layer {
+        diff_id: diff_id.clone(),
+        descriptor: None,
+        file: file.clone(),
+    };
+    let layers = image.layers.iter().zip(&config.rootfs.diff_ids).map(layer).collect();
+    let name = match which {
+        Which::Tag(tag) => Some(tag.clone()),
+        _ => tags(image).first().cloned(),
+    };
+    Ok(Image { source, name, manifest: None, id: found, config_text, config, layers })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_compared_as_docker_shortens_them() {
+        for (name, asked, same) in [
+            ("latest", "latest", true),
+            ("docker.io/library/busybox:latest", "busybox:latest", true),
+            ("docker.io/library/busybox:latest", "busybox", true),
+            ("docker.io/library/busybox:1.36", "1.36", true),
+            ("busybox:1.36", "busybox", false),
+            ("localhost:5000/busybox", "5000/busybox", false),
+            ("v1", "v", false),
+        ] {
+            assert_eq!(same_name(name, asked), same, "{name} {asked}");
+        }
+    }
+}

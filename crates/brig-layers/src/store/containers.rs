@@ -1,0 +1,76 @@
+//! Directories of the store that are a container's bundle each, and go with it.
+
+use crate::store::{STORE_PATIENCE, Store, wait_for_lock};
+use crate::tree;
+use crate::worker;
+use anyhow::{Context, Result, bail};
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use nix::unistd::symlinkat;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use sys::idmap::UserNamespace;
+use sys::{Errno, misc};
+
+/// A container's own bundle, which nobody takes for left over while this is held.
+#[derive(Debug)]
+pub struct Reserved {
+    /// The bundle.
+    pub bundle: PathBuf,
+    lock: OwnedFd,
+}
+
+/// A link in a container's directory to its state directory.
+pub const STATE: &str = "state";
+
+const DIRECTORY: OFlag =
+    OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+
+impl Reserved {
+    /// Makes an empty directory for a container: no two have the same, whatever their state roots.
+    pub fn new(store: &Store, root: &Path, id: &str) -> Result<Reserved> {
+        // Until it is locked `gc` would take it for left over.
+        let _lock = store.lock_shared()?;
+        let containers = store.path.join("containers");
+        for number in 0..u32::MAX {
+            let bundle = containers.join(format!("{id}-{number}"));
+            match nix::unistd::mkdir(&bundle, Mode::from_bits_truncate(0o711)) {
+                Ok(()) => {}
+                Err(Errno::EEXIST) => continue,
+                Err(errno) => return Err(errno).with_context(|| bundle.display().to_string()),
+            }
+            let lock = open(&bundle, DIRECTORY, Mode::empty())?;
+            // Who lists what there is tries the lock for a moment.
+            let why = || format!("{} is locked", bundle.display());
+            wait_for_lock(&lock, true, STORE_PATIENCE, why)?;
+            // use.json says it as well; a link is there whole or not at all.
+            symlinkat(&root.join(id), &lock, STATE).context("symlink")?;
+            return Ok(Reserved { bundle, lock });
+        }
+        bail!("{} is full", containers.display())
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> BorrowedFd<'_> {
+        self.lock.as_fd()
+    }
+}
+
+/// Removes a container's bundle, with all that the container has changed, with the rights that making
+/// it took.
+pub fn remove(bundle: &Path, user: Option<&UserNamespace>) -> Result<()> {
+    let lock = match open(bundle, DIRECTORY, Mode::empty()) {
+        Err(Errno::ENOENT) => return Ok(()),
+        lock => lock.with_context(|| bundle.display().to_string())?,
+    };
+    // While it is locked `gc` does not take it for left over. If it is locked already, then by the brig
+    // that has made it, which is this one, or by `gc`, which removes it as well.
+    misc::try_flock(lock.as_fd(), true)?;
+    match user {
+        None => tree::remove_path(bundle),
+        Some(user) => {
+            let remove = |_: &worker::Reporter| tree::remove_path(bundle).map(|()| Vec::new());
+            worker::spawn(Some(user), remove)?.wait(|_| ()).map(drop)
+        }
+    }
+}

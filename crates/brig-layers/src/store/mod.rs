@@ -1,0 +1,395 @@
+//! The layer store: directories, records, locks. docs/layers.md has its layout and its rules.
+
+pub mod containers;
+pub mod usage;
+
+use crate::source::digest::Digest;
+use anyhow::{Context, Result, bail, ensure};
+use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags, open, renameat2};
+use nix::sys::stat::Mode;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::fs::{DirBuilder, File};
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use sys::{Errno, misc};
+
+/// The store.
+#[derive(Debug)]
+pub struct Store {
+    /// Absolute.
+    pub path: PathBuf,
+}
+
+/// What is known of an unpacked layer: `layers/<diff id>/layer.json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LayerRecord {
+    /// The archive's digest without compression.
+    pub diff_id: Digest,
+    /// How many bytes the files have.
+    pub bytes: u64,
+    /// How many entries the archive has.
+    pub entries: u64,
+    /// Its root is opaque: nothing below it shows.
+    pub opaque: bool,
+    /// The archive has an entry for its root.
+    pub names_root: bool,
+    /// There are files `implied`, `links` or `whiteouts`: the layer needs a look at those below.
+    pub open: bool,
+    /// When it was unpacked, RFC 3339.
+    pub unpacked: String,
+}
+
+/// An image whose layers are here: `images/<id>.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ImageRecord {
+    /// The digest of its config.
+    pub id: Digest,
+    /// The digest of its manifest, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<Digest>,
+    /// Names it was found by: `path:tag`, the last one first.
+    pub names: Vec<String>,
+    /// Where it was found last: `commit` takes the blobs of its layers from there.
+    pub source: PathBuf,
+    /// Its config, as it is written.
+    pub config: String,
+    /// The diff ids of its layers, lowest first.
+    pub layers: Vec<Digest>,
+    /// The blobs of its layers: digest and size, where the source says them.
+    pub blobs: Vec<crate::source::manifest::Descriptor>,
+    /// When its config says that it was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created: Option<String>,
+}
+
+/// Who uses layers: a bundle, or a container of `run --image`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct UseRecord {
+    /// The bundle's directory.
+    pub bundle: PathBuf,
+    /// The container of a bundle in the store: its state root and id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<(PathBuf, String)>,
+    /// Which image.
+    pub image: Digest,
+    /// The layers' diff ids, lowest first.
+    pub layers: Vec<Digest>,
+}
+
+/// A lock, which goes with the descriptor.
+#[derive(Debug)]
+pub struct Lock {
+    _fd: OwnedFd,
+}
+
+/// Where the store is unless `--store` says it.
+pub fn default_path() -> Result<PathBuf> {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    if nix::unistd::geteuid().is_root() {
+        return Ok("/var/lib/brig".into());
+    }
+    if let Some(dir) = variable("XDG_DATA_HOME").map(PathBuf::from).filter(|dir| dir.is_absolute())
+    {
+        return Ok(dir.join("brig"));
+    }
+    let home = variable("HOME").map(PathBuf::from);
+    let home = home.context("--store: there is no default where HOME is not set")?;
+    Ok(home.join(".local/share/brig"))
+}
+
+impl Store {
+    /// Opens it, made if it is missing. `given`: `--store`.
+    pub fn open(given: Option<&Path>) -> Result<Store> {
+        let path = given.map_or_else(default_path, |path| Ok(path.to_owned()))?;
+        let path = std::path::absolute(&path)?;
+        let make =
+            |path: &Path, mode: u32| DirBuilder::new().recursive(true).mode(mode).create(path);
+        let store = Store { path };
+        store.check_directories()?;
+        let made = make(&store.path, 0o711).and_then(|()| {
+            for private in ["layers", "joined", "patches", "images", "bundles", "tmp"] {
+                make(&store.path.join(private), 0o700)?;
+            }
+            make(&store.path.join("containers"), 0o711)
+        });
+        made.with_context(|| format!("store {}", store.path.display()))?;
+        Ok(store)
+    }
+
+    /// What the store has of its own is removed from it by name: a link would lead to somebody else's.
+    fn check_directories(&self) -> Result<()> {
+        for name in DIRECTORIES {
+            let path = self.path.join(name);
+            let linked = path.symlink_metadata().is_ok_and(|meta| !meta.is_dir());
+            ensure!(!linked, "{} is not a directory", path.display());
+        }
+        Ok(())
+    }
+
+    /// The directory of a layer, there or not.
+    pub fn layer(&self, diff_id: &Digest) -> PathBuf {
+        self.path.join("layers").join(diff_id.file_name())
+    }
+
+    /// The layer in overlayfs's form.
+    pub fn layer_files(&self, diff_id: &Digest) -> PathBuf {
+        self.layer(diff_id).join("fs")
+    }
+
+    /// The directory of a layer as it is on top of certain others, there or not: see
+    /// [`crate::bundle::patch`]. `chain_id`: its own, with theirs.
+    pub fn joined(&self, chain_id: &Digest) -> PathBuf {
+        self.path.join("joined").join(chain_id.file_name())
+    }
+
+    /// The directory of a patch, there or not.
+    pub fn patch(&self, chain_id: &Digest) -> PathBuf {
+        self.path.join("patches").join(chain_id.file_name())
+    }
+
+    /// Where something is made that becomes visible by a rename.
+    pub fn temp(&self, name: &str) -> PathBuf {
+        self.path.join("tmp").join(name)
+    }
+
+    /// What is known of a layer; none if it is not here.
+    pub fn layer_record(&self, diff_id: &Digest) -> Result<Option<LayerRecord>> {
+        record_in(&self.layer(diff_id))
+    }
+
+    /// Where an image is recorded.
+    pub fn image_path(&self, id: &Digest) -> PathBuf {
+        self.path.join("images").join(format!("{}.json", id.file_name()))
+    }
+
+    /// What is known of an image; none if it is not here.
+    pub fn image_record(&self, id: &Digest) -> Result<Option<ImageRecord>> {
+        read_record(&self.image_path(id))
+    }
+
+    /// Records an image, with the names it had already. Its new name is no other image's any more.
+    pub fn add_image(&self, mut image: ImageRecord) -> Result<()> {
+        let before = self.image_record(&image.id)?;
+        let name = image.names.first().cloned();
+        if let Some(known) = &before {
+            let known = known.names.iter().filter(|name| !image.names.contains(name));
+            image.names.extend(known.cloned().collect::<Vec<_>>());
+        }
+        let has_it = before.as_ref().is_some_and(|known| known.names.first() == name.as_ref());
+        if let Some(name) = name.filter(|_| !has_it) {
+            self.take_name(&name, &image.id)?;
+        }
+        match before {
+            Some(before) if before == image => Ok(()),
+            _ => write_record(&self.image_path(&image.id), &image),
+        }
+    }
+
+    fn take_name(&self, name: &str, new: &Digest) -> Result<()> {
+        let dir = self.path.join("images");
+        for entry in std::fs::read_dir(&dir).with_context(|| dir.display().to_string())? {
+            let path = entry?.path();
+            let Some(mut other) = read_record::<ImageRecord>(&path)? else { continue };
+            if other.id != *new && other.names.iter().any(|known| known == name) {
+                other.names.retain(|known| known != name);
+                write_record(&path, &other)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a bundle outside the store is recorded.
+    pub fn bundle_path(&self, bundle: &Path) -> PathBuf {
+        let name = Digest::of(bundle.as_os_str().as_bytes());
+        self.path.join("bundles").join(format!("{}.json", name.hex()))
+    }
+
+    /// Nothing is removed from the store while this is held.
+    pub fn lock_shared(&self) -> Result<Lock> {
+        self.lock(false)
+    }
+
+    /// Nobody relies on what no record names while this is held.
+    pub fn lock_exclusive(&self) -> Result<Lock> {
+        self.lock(true)
+    }
+
+    fn lock(&self, exclusive: bool) -> Result<Lock> {
+        let path = self.path.join("lock");
+        let flags = OFlag::O_RDONLY | OFlag::O_CREAT | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let fd = open(&path, flags, Mode::S_IRUSR | Mode::S_IWUSR)
+            .with_context(|| path.display().to_string())?;
+        let why = || format!("{} is locked by another brig", path.display());
+        wait_for_lock(&fd, exclusive, STORE_PATIENCE, why)?;
+        Ok(Lock { _fd: fd })
+    }
+
+    /// Makes the directory `tmp/<name>` and locks it, waiting for who has locked it already. What
+    /// an interrupted brig left there is the caller's to remove.
+    pub fn claim(&self, name: &str) -> Result<Lock> {
+        let path = self.temp(name);
+        let what = || path.display().to_string();
+        loop {
+            match nix::unistd::mkdir(&path, Mode::S_IRWXU) {
+                Ok(()) | Err(Errno::EEXIST) => {}
+                Err(errno) => return Err(errno).with_context(what),
+            }
+            let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+            let fd = match open(&path, flags, Mode::empty()) {
+                // Whoever had it is done.
+                Err(Errno::ENOENT) => continue,
+                fd => fd.with_context(what)?,
+            };
+            let why = || format!("{}: another brig has been unpacking it", path.display());
+            wait_for_lock(&fd, true, UNPACK_PATIENCE, why)?;
+            // Locked, but it may have been removed or renamed meanwhile.
+            let same = |a: &nix::sys::stat::FileStat, b: &nix::sys::stat::FileStat| {
+                (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino)
+            };
+            match (nix::sys::stat::fstat(&fd), nix::sys::stat::lstat(&path)) {
+                (Ok(locked), Ok(there)) if same(&locked, &there) => return Ok(Lock { _fd: fd }),
+                _ => {}
+            }
+        }
+    }
+
+    /// Makes a complete directory of tmp/ visible under its name. What has that name already is one
+    /// whose record is damaged: it is put aside, for `gc` to remove.
+    pub fn publish(&self, temp: &Path, target: &Path) -> Result<()> {
+        let rename = |from: &Path, to: &Path| {
+            let flags = RenameFlags::RENAME_NOREPLACE;
+            renameat2(AT_FDCWD, from, AT_FDCWD, to, flags)
+        };
+        let what = || format!("rename {} to {}", temp.display(), target.display());
+        for number in 0..u32::MAX {
+            match rename(temp, target) {
+                Err(Errno::EEXIST) => {}
+                renamed => return renamed.with_context(what),
+            }
+            let name = target.file_name().unwrap_or_default().to_string_lossy();
+            match rename(target, &self.temp(&format!("{DAMAGED}{name}-{number}"))) {
+                Ok(()) | Err(Errno::EEXIST | Errno::ENOENT) => {}
+                Err(errno) => return Err(errno).with_context(what),
+            }
+        }
+        bail!("{}: no name is left", target.display())
+    }
+}
+
+/// Another brig that looks through the store, or removes from it, is done after this.
+pub const STORE_PATIENCE: Duration = Duration::from_secs(600);
+/// Another brig that unpacks a layer which is needed here as well is done after this.
+const UNPACK_PATIENCE: Duration = Duration::from_secs(3600);
+
+/// The directories of a store.
+const DIRECTORIES: [&str; 7] =
+    ["layers", "joined", "patches", "images", "bundles", "containers", "tmp"];
+/// What is put aside in tmp/ has names that begin so.
+const DAMAGED: &str = "damaged-";
+
+/// Whether something in tmp/ has a name that brig gives.
+pub fn is_temp_name(name: &str) -> bool {
+    let digest = |name: &str| Digest::of_file_name(name).is_some();
+    let rest = ["joined-", "patch-"].iter().find_map(|prefix| name.strip_prefix(prefix));
+    let aside = name.strip_prefix(DAMAGED).and_then(|rest| Some(rest.rsplit_once('-')?.0));
+    digest(rest.or(aside).unwrap_or(name))
+}
+
+/// Waits for a lock that others hold for a moment.
+pub fn wait_for_lock(
+    fd: &OwnedFd,
+    exclusive: bool,
+    patience: Duration,
+    why: impl Fn() -> String,
+) -> Result<()> {
+    let end = Instant::now() + patience;
+    while !misc::try_flock(fd.as_fd(), exclusive)? {
+        ensure!(Instant::now() < end, "{}, for {} s", why(), patience.as_secs());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+/// What is known of the layer in a directory; none if it is not there.
+pub fn record_in(dir: &Path) -> Result<Option<LayerRecord>> {
+    read_record(&dir.join("layer.json"))
+}
+
+/// Reads a record; none if there is no such file, or none that can be read. An empty one, or one of NULs,
+/// was being written when the machine lost its power: records do not wait for the disk.
+pub fn read_record<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    let what = || path.display().to_string();
+    let text = match std::fs::read(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        text => text.with_context(what)?,
+    };
+    Ok(serde_json::from_slice(&text).ok())
+}
+
+/// Writes a record, which appears whole or not at all.
+pub fn write_record<T: Serialize>(path: &Path, record: &T) -> Result<()> {
+    let what = || format!("write {}", path.display());
+    let text = serde_json::to_vec(record)?;
+    let (temp, mut file) = temp_file(path).with_context(what)?;
+    let done = file.write_all(&text).and_then(|()| std::fs::rename(&temp, path));
+    if done.is_err() {
+        // The error that matters is the first one.
+        let _ = std::fs::remove_file(&temp);
+    }
+    done.with_context(what)
+}
+
+/// A new file beside the one that it is going to be. A brig that was killed may have left one of the
+/// same process id.
+fn temp_file(path: &Path) -> Result<(PathBuf, File)> {
+    let name = path.file_name().context("is not the name of a file")?.to_string_lossy();
+    for number in 0..u32::MAX {
+        let temp = path.with_file_name(format!(".{name}.{}.{number}", std::process::id()));
+        match File::options().write(true).create_new(true).open(&temp) {
+            Err(error) if error.raw_os_error() == Some(Errno::EEXIST as i32) => {}
+            file => return Ok((temp, file?)),
+        }
+    }
+    bail!("no name is left")
+}
+
+/// Whether a name is one of `temp_file`'s, for the record `name`.
+pub fn is_temp_record(temp: &str) -> Option<&str> {
+    let rest = temp.strip_prefix('.')?;
+    let (rest, number) = rest.rsplit_once('.')?;
+    let numbers = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    // Older ones end with the process id.
+    match rest.rsplit_once('.') {
+        Some((name, pid)) if numbers(pid) && numbers(number) => Some(name),
+        _ if numbers(number) => Some(rest),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_is_exclusive_and_goes_with_its_holder() {
+        let path = std::env::temp_dir().join(format!("brig-store-{}", std::process::id()));
+        let store = Store::open(Some(&path)).unwrap();
+        let claimed = store.claim("x").unwrap();
+        let again = open(&store.temp("x"), OFlag::O_RDONLY, Mode::empty()).unwrap();
+        assert!(!misc::try_flock(again.as_fd(), true).unwrap());
+        drop(claimed);
+        assert!(misc::try_flock(again.as_fd(), true).unwrap());
+        std::fs::remove_dir(store.temp("x")).unwrap();
+        drop((again, store.claim("x").unwrap()));
+        for dir in
+            ["tmp/x", "tmp", "layers", "joined", "patches", "images", "bundles", "containers", ""]
+        {
+            std::fs::remove_dir(path.join(dir)).unwrap();
+        }
+    }
+}

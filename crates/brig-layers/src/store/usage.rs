@@ -1,0 +1,290 @@
+//! What the store holds, who uses it, and the removal of what nobody does: docs/layers.md, Users.
+
+use crate::runtime::Runtime;
+use crate::source::digest::Digest;
+use crate::source::manifest::chain_ids;
+use crate::store::containers::STATE;
+use crate::store::{
+    ImageRecord, LayerRecord, Store, UseRecord, is_temp_name, is_temp_record, read_record,
+    record_in,
+};
+use crate::tree;
+use anyhow::{Context, Result, ensure};
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use sys::misc;
+
+/// All of a store.
+#[derive(Debug, Default)]
+pub struct Contents {
+    /// Its images.
+    pub images: Vec<ImageRecord>,
+    /// Its layers.
+    pub layers: Vec<LayerRecord>,
+    /// Bundles and containers that are there.
+    pub uses: Vec<UseRecord>,
+    /// What nobody uses, or that is of somebody who is gone.
+    pub unused: Vec<Unused>,
+}
+
+/// Something to be removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Unused {
+    /// What it is: a layer, a patch, …
+    pub what: &'static str,
+    /// Its name.
+    pub name: String,
+    /// What its removal gives back, as far as a record tells.
+    pub bytes: u64,
+    /// Where it is.
+    #[serde(skip)]
+    pub path: PathBuf,
+}
+
+impl Contents {
+    /// Looks at all of it. `all`: an image that no bundle and no container uses is unused, too.
+    pub fn read(store: &Store, all: bool, runtime: &Runtime) -> Result<Contents> {
+        let mut contents = Contents::default();
+        contents.read_uses(store, runtime)?;
+        let used: BTreeSet<&Digest> = contents.uses.iter().map(|used| &used.image).collect();
+        let mut images = Vec::new();
+        for path in entries(&store.path.join("images"))? {
+            let Some(image) = record::<ImageRecord>(&path, &mut contents.unused)? else {
+                continue;
+            };
+            if all && !used.contains(&image.id) {
+                contents.unused.push(unused("image", &image.id.to_string(), 0, path));
+            } else {
+                images.push(image);
+            }
+        }
+        contents.images = images;
+        contents.read_layers(store)?;
+        contents.read_chains(store)?;
+        contents.read_tmp(store)?;
+        Ok(contents)
+    }
+
+    fn read_uses(&mut self, store: &Store, runtime: &Runtime) -> Result<()> {
+        for path in entries(&store.path.join("bundles"))? {
+            let Some(used) = record::<UseRecord>(&path, &mut self.unused)? else { continue };
+            match names_image(&used, runtime) {
+                true => self.uses.push(used),
+                false => {
+                    let name = used.bundle.display().to_string();
+                    self.unused.push(unused("record of a bundle", &name, 0, path));
+                }
+            }
+        }
+        for path in entries(&store.path.join("containers"))? {
+            if !is_container(&path) {
+                continue;
+            }
+            let used = match read_record::<UseRecord>(&path.join("use.json"))? {
+                None => rebuilt(store, &path, runtime)?,
+                used => used,
+            };
+            // Somebody is making it, or removing it.
+            let locked = is_locked(&path)?;
+            match used {
+                Some(used) if locked || may_live(&used, &path, runtime) => self.uses.push(used),
+                _ if locked => {}
+                _ => {
+                    let name = file_name(&path);
+                    self.unused.push(unused("directory of a container", &name, 0, path));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn read_layers(&mut self, store: &Store) -> Result<()> {
+        let of_images = self.images.iter().flat_map(|image| &image.layers);
+        let of_uses = self.uses.iter().flat_map(|used| &used.layers);
+        let used: BTreeSet<Digest> = of_images.chain(of_uses).cloned().collect();
+        for path in entries(&store.path.join("layers"))? {
+            let Some(diff_id) = Digest::of_file_name(&file_name(&path)) else { continue };
+            let record = record_in(&path)?;
+            match used.contains(&diff_id) {
+                true => self.layers.extend(record),
+                false => {
+                    let bytes = record.map_or(0, |record| record.bytes);
+                    self.unused.push(unused("layer", &diff_id.to_string(), bytes, path));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What belongs to chains of layers.
+    fn read_chains(&mut self, store: &Store) -> Result<()> {
+        let of_images = self.images.iter().map(|image| &image.layers);
+        let chains = of_images.chain(self.uses.iter().map(|used| &used.layers));
+        let used: BTreeSet<Digest> = chains.flat_map(|layers| chain_ids(layers)).collect();
+        for (what, dir) in [("patch", "patches"), ("joined layer", "joined")] {
+            for path in entries(&store.path.join(dir))? {
+                let name = file_name(&path);
+                let Some(chain_id) = Digest::of_file_name(&name) else { continue };
+                if !used.contains(&chain_id) {
+                    let record = record_in(&path)?;
+                    let bytes = record.map_or(0, |record| record.bytes);
+                    self.unused.push(unused(what, &name, bytes, path));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn read_tmp(&mut self, store: &Store) -> Result<()> {
+        for path in entries(&store.path.join("tmp"))? {
+            if is_temp_name(&file_name(&path)) && !is_locked(&path)? {
+                self.unused.push(unused("interrupted work", &file_name(&path), 0, path));
+            }
+        }
+        Ok(())
+    }
+
+    /// Who uses a layer: bundles and containers.
+    pub fn users(&self) -> BTreeMap<&Digest, Vec<String>> {
+        let mut users: BTreeMap<&Digest, Vec<String>> = BTreeMap::new();
+        for used in &self.uses {
+            let name = match &used.container {
+                Some((_, id)) => id.clone(),
+                None => used.bundle.display().to_string(),
+            };
+            for layer in &used.layers {
+                users.entry(layer).or_default().push(name.clone());
+            }
+        }
+        users
+    }
+}
+
+/// Removes what nobody uses, while nobody else can begin to; tells what it was.
+pub fn collect(store: &Store, all: bool, runtime: &Runtime) -> Result<Vec<Unused>> {
+    let _lock = store.lock_exclusive()?;
+    let mut removed = Contents::read(store, all, runtime)?.unused;
+    // Records first: an image without its layers must never be seen. A patch says that the chain has been
+    // looked through: it goes before the layers that were joined for that.
+    removed
+        .sort_by_key(|unused| (unused.path.is_dir(), unused.what != "patch", unused.path.clone()));
+    for unused in &removed {
+        // The container's own brig may be at it already.
+        let locked = lock(&unused.path);
+        if locked.is_err() {
+            continue;
+        }
+        tree::remove_path(&unused.path).with_context(|| unused.path.display().to_string())?;
+    }
+    Ok(removed)
+}
+
+fn unused(what: &'static str, name: &str, bytes: u64, path: PathBuf) -> Unused {
+    Unused { what, name: name.to_owned(), bytes, path }
+}
+
+/// The bundle is still there, and still of this image.
+fn names_image(used: &UseRecord, runtime: &Runtime) -> bool {
+    let config = fs::read(used.bundle.join("config.json")).unwrap_or_default();
+    let config: serde_json::Value = serde_json::from_slice(&config).unwrap_or_default();
+    config["annotations"][runtime.annotations.image] == used.image.to_string()
+}
+
+/// A record; what is left of one that was being written, or is damaged, is unused.
+fn record<T: DeserializeOwned>(path: &Path, left: &mut Vec<Unused>) -> Result<Option<T>> {
+    let name = file_name(path);
+    let is_record = |name: &str| name.ends_with(".json");
+    if is_temp_record(&name).is_some_and(is_record) {
+        left.push(unused("interrupted work", &name, 0, path.to_owned()));
+        return Ok(None);
+    }
+    if !is_record(&name) {
+        return Ok(None);
+    }
+    let found = read_record(path)?;
+    if found.is_none() {
+        left.push(unused("damaged record", &name, 0, path.to_owned()));
+    }
+    Ok(found)
+}
+
+/// A directory that brig has made for a container: it has nothing that brig does not put there.
+fn is_container(path: &Path) -> bool {
+    let known = ["use.json", "config.json", "rootfs", "init", "data", STATE];
+    let own = |entry: &fs::DirEntry| {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        known.contains(&is_temp_record(&name).unwrap_or(&name))
+    };
+    let named = file_name(path).rsplit_once('-').is_some_and(|(_, n)| n.parse::<u32>().is_ok());
+    let is_dir = path.symlink_metadata().is_ok_and(|meta| meta.is_dir());
+    // One that is just being removed is no matter of ours.
+    let listed = fs::read_dir(path).map(|entries| entries.flatten().all(|entry| own(&entry)));
+    named && is_dir && listed.unwrap_or(false)
+}
+
+/// A container's record that cannot be read, made again of the bundle's config. None: there is none yet,
+/// so it was never created.
+fn rebuilt(store: &Store, path: &Path, runtime: &Runtime) -> Result<Option<UseRecord>> {
+    if path.join("use.json").symlink_metadata().is_err() {
+        return Ok(None);
+    }
+    let Ok(config) = fs::read(path.join("config.json")) else { return Ok(None) };
+    let config: serde_json::Value = serde_json::from_slice(&config).unwrap_or_default();
+    let annotation = |name: &str| config["annotations"][name].as_str().unwrap_or_default();
+    let Ok(image) = Digest::parse(annotation(runtime.annotations.image)) else { return Ok(None) };
+    let layers = match store.image_record(&image)? {
+        Some(known) => known.layers,
+        None => {
+            let paths = annotation(runtime.annotations.layers).split([':', '/']);
+            paths.filter_map(Digest::of_file_name).collect()
+        }
+    };
+    let state = fs::read_link(path.join(STATE)).ok();
+    let container = state.and_then(|state| {
+        let id = state.file_name()?.to_str()?.to_owned();
+        Some((state.parent()?.to_owned(), id))
+    });
+    Ok(Some(UseRecord { bundle: path.to_owned(), container, image, layers }))
+}
+
+/// Its container is there; where nothing says which one it is, it may be.
+fn may_live(used: &UseRecord, path: &Path, runtime: &Runtime) -> bool {
+    match &used.container {
+        Some((root, id)) => (runtime.has_container)(root, id),
+        None => path.join("use.json").exists(),
+    }
+}
+
+fn is_locked(path: &Path) -> Result<bool> {
+    Ok(lock(path).is_err())
+}
+
+/// Locks what nobody else has locked. Nothing there, or nothing that anybody locks, is as good.
+fn lock(path: &Path) -> Result<Option<OwnedFd>> {
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    let Ok(fd) = open(path, flags, Mode::empty()) else { return Ok(None) };
+    ensure!(misc::try_flock(fd.as_fd(), true)?, "{} is locked", path.display());
+    Ok(Some(fd))
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// What is in a directory of the store, by name.
+fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
+    let read = fs::read_dir(dir).with_context(|| dir.display().to_string())?;
+    let mut paths = Vec::new();
+    for entry in read {
+        paths.push(entry?.path());
+    }
+    paths.sort_unstable();
+    Ok(paths)
+}

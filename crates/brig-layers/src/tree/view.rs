@@ -1,0 +1,328 @@
+//! Layers as their overlay would show them, without mounting it: which layer has a path, with
+//! whiteouts and opaque directories honoured.
+
+use crate::tree::changes;
+use crate::tree::whiteout;
+use anyhow::{Context, Result, ensure};
+use nix::fcntl::{AtFlags, OFlag, open, openat, readlinkat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
+use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use sys::Errno;
+
+/// Layers, the lowest first.
+#[derive(Debug, Default)]
+pub struct View {
+    layers: Vec<LayerDir>,
+}
+
+#[derive(Debug)]
+struct LayerDir {
+    root: OwnedFd,
+    /// Directories that are there only because something is in them.
+    implied: HashSet<Vec<u8>>,
+}
+
+/// What a path is.
+#[derive(Debug)]
+pub struct Found {
+    /// Which layer has it.
+    pub layer: usize,
+    /// Its directory there.
+    pub dir: OwnedFd,
+    /// Its name in that.
+    pub name: Vec<u8>,
+    /// What it is.
+    pub stat: FileStat,
+}
+
+/// What one layer says of a path.
+enum Word {
+    /// Nothing: ask the one below.
+    Nothing,
+    /// There is no such thing, whatever is below.
+    Hidden,
+    /// This, and below may be more of it if `ends` is false.
+    Here { dir: OwnedFd, name: Vec<u8>, stat: FileStat, ends: bool },
+}
+
+/// As the kernel's own limit.
+const MOST_LINKS: usize = 40;
+
+const DIRECTORY: OFlag =
+    OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+
+impl Found {
+    /// It is of this kind.
+    pub fn is(&self, kind: SFlag) -> bool {
+        SFlag::from_bits_truncate(self.stat.st_mode) & SFlag::S_IFMT == kind
+    }
+}
+
+impl View {
+    /// Adds a layer on top. `implied`: paths of its directories that no entry names.
+    pub fn add(&mut self, path: &Path, implied: HashSet<Vec<u8>>) -> Result<()> {
+        let root =
+            open(path, DIRECTORY, Mode::empty()).with_context(|| path.display().to_string())?;
+        self.layers.push(LayerDir { root, implied });
+        Ok(())
+    }
+
+    /// Adds a layer on top whose directory is open.
+    pub fn add_open(&mut self, root: OwnedFd) {
+        self.layers.push(LayerDir { root, implied: HashSet::new() });
+    }
+
+    /// The highest layer's word on a path, without following links. `below`: of that many layers
+    /// only, the lowest.
+    pub fn find(&self, parts: &[&[u8]], below: usize) -> Result<Option<Found>> {
+        for (index, layer) in self.layers[..below].iter().enumerate().rev() {
+            match layer.word(parts)? {
+                Word::Nothing => {}
+                Word::Hidden => return Ok(None),
+                Word::Here { dir, name, stat, .. } => {
+                    return Ok(Some(Found { layer: index, dir, name, stat }));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The directory that has the attributes of the directory of this path: of the highest layer that
+    /// names it. `False` with it: a higher one has it too, without naming it.
+    pub fn named_directory(&self, parts: &[&[u8]]) -> Result<Option<(Found, bool)>> {
+        let path = parts.join(&b'/');
+        let mut highest = true;
+        for (index, layer) in self.layers.iter().enumerate().rev() {
+            let Word::Here { dir, name, stat, .. } = (match layer.word(parts)? {
+                Word::Nothing => continue,
+                word => word,
+            }) else {
+                return Ok(None);
+            };
+            let found = Found { layer: index, dir, name, stat };
+            if !found.is(SFlag::S_IFDIR) {
+                return Ok(None);
+            }
+            if !layer.implied.contains(&path) {
+                return Ok(Some((found, highest)));
+            }
+            // One that this layer empties is still the directory below.
+            highest = false;
+        }
+        Ok(None)
+    }
+
+    /// Whether one layer has a word on a path: it is there, or hidden.
+    pub fn says(&self, layer: usize, parts: &[&[u8]]) -> Result<bool> {
+        Ok(!matches!(self.layers[layer].word(parts)?, Word::Nothing))
+    }
+
+    /// Whether a directory of a layer has a directory of the layers below merged into it.
+    pub fn merges(&self, layer: usize, parts: &[&[u8]]) -> Result<bool> {
+        let Word::Here { ends: false, .. } = self.layers[layer].word(parts)? else {
+            return Ok(false);
+        };
+        Ok(self.find(parts, layer)?.is_some_and(|found| found.is(SFlag::S_IFDIR)))
+    }
+
+    /// The names in a directory, as all layers together show it.
+    pub fn names(&self, parts: &[&[u8]]) -> Result<Vec<Vec<u8>>> {
+        let mut shown = BTreeSet::new();
+        let mut hidden = HashSet::new();
+        for layer in self.layers.iter().rev() {
+            let (dir, name, stat, ends) = match layer.word(parts)? {
+                Word::Nothing => continue,
+                Word::Hidden => break,
+                Word::Here { dir, name, stat, ends } => (dir, name, stat, ends),
+            };
+            if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFDIR {
+                break;
+            }
+            let flags = DIRECTORY.difference(OFlag::O_PATH);
+            let dir = openat(&dir, name.as_slice(), flags, Mode::empty())?;
+            for name in changes::names(dir.as_fd())? {
+                let stat = fstatat(&dir, name.as_slice(), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+                match whiteout::is_whiteout(&stat) {
+                    true => drop(hidden.insert(name)),
+                    false if hidden.contains(&name) => {}
+                    false => drop(shown.insert(name)),
+                }
+            }
+            hidden.extend(shown.iter().cloned());
+            if ends {
+                break;
+            }
+        }
+        Ok(shown.into_iter().collect())
+    }
+
+    /// The layers' own directories and their numbers, the highest first.
+    pub fn roots(&self) -> Result<Vec<(usize, OwnedFd)>> {
+        let root = |(index, layer): (usize, &LayerDir)| Ok((index, layer.root.try_clone()?));
+        self.layers.iter().enumerate().rev().map(root).collect()
+    }
+
+    /// How many layers there are.
+    pub fn len(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// There are none.
+    pub fn is_empty(&self) -> bool {
+        self.layers.is_empty()
+    }
+
+    /// What a path of the image leads to, links followed as in the container.
+    pub fn resolve(&self, path: &[u8]) -> Result<Option<Found>> {
+        let Some(way) = self.way(path, self.len())? else { return Ok(None) };
+        let parts: Vec<&[u8]> = way.iter().map(Vec::as_slice).collect();
+        match parts.is_empty() {
+            true => Ok(None),
+            false => self.find(&parts, self.len()),
+        }
+    }
+
+    /// A path of the image without any links in it, if it leads to something. `below`: of that many
+    /// layers only, the lowest.
+    pub fn way(&self, path: &[u8], below: usize) -> Result<Option<Vec<Vec<u8>>>> {
+        let split = |path: &[u8]| -> VecDeque<Vec<u8>> {
+            let names = path.split(|&byte| byte == b'/');
+            names.filter(|name| !name.is_empty() && *name != b".").map(<[u8]>::to_vec).collect()
+        };
+        let mut rest = split(path);
+        let mut done: Vec<Vec<u8>> = Vec::new();
+        let mut links = 0;
+        while let Some(name) = rest.pop_front() {
+            if name == b".." {
+                done.pop();
+                continue;
+            }
+            done.push(name);
+            let parts: Vec<&[u8]> = done.iter().map(Vec::as_slice).collect();
+            let Some(here) = self.find(&parts, below)? else { return Ok(None) };
+            if here.is(SFlag::S_IFLNK) {
+                links += 1;
+                ensure!(links <= MOST_LINKS, "{}: too many links", path.escape_ascii());
+                let link = readlinkat(&here.dir, here.name.as_slice())?;
+                match link.as_bytes().starts_with(b"/") {
+                    true => done.clear(),
+                    false => drop(done.pop()),
+                }
+                let mut to = split(link.as_bytes());
+                to.append(&mut rest);
+                rest = to;
+            }
+        }
+        Ok(Some(done))
+    }
+
+    /// Opens a file of the image for reading; none if there is no such file. What is no regular file
+    /// is not opened: it may be a fifo.
+    pub fn open_file(&self, path: &[u8]) -> Result<Option<File>> {
+        let Some(found) = self.resolve(path)? else { return Ok(None) };
+        if !found.is(SFlag::S_IFREG) {
+            return Ok(None);
+        }
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let file = openat(&found.dir, found.name.as_slice(), flags, Mode::empty())
+            .with_context(|| path.escape_ascii().to_string())?;
+        Ok(Some(file.into()))
+    }
+}
+
+impl LayerDir {
+    /// What this layer says of a path.
+    fn word(&self, parts: &[&[u8]]) -> Result<Word> {
+        let mut dir = self.root.try_clone()?;
+        let mut opaque = false;
+        let nothing = |opaque| if opaque { Word::Hidden } else { Word::Nothing };
+        for (index, name) in parts.iter().enumerate() {
+            let stat = match fstatat(&dir, *name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+                Ok(stat) => stat,
+                Err(Errno::ENOENT) => return Ok(nothing(opaque)),
+                Err(errno) => return Err(errno).with_context(|| name.escape_ascii().to_string()),
+            };
+            if whiteout::is_whiteout(&stat) {
+                return Ok(Word::Hidden);
+            }
+            let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+            let is_dir = kind == SFlag::S_IFDIR;
+            if index + 1 == parts.len() {
+                let ends = opaque || !is_dir || is_opaque(dir.as_fd(), name)?;
+                return Ok(Word::Here { dir, name: name.to_vec(), stat, ends });
+            }
+            if !is_dir {
+                return Ok(Word::Hidden);
+            }
+            opaque = opaque || is_opaque(dir.as_fd(), name)?;
+            dir = openat(&dir, *name, DIRECTORY, Mode::empty())?;
+        }
+        // The root itself.
+        let stat = nix::sys::stat::fstat(&dir)?;
+        Ok(Word::Here { dir, name: b".".to_vec(), stat, ends: false })
+    }
+}
+
+fn is_opaque(dir: BorrowedFd<'_>, name: &[u8]) -> Result<bool> {
+    whiteout::is_opaque(dir, name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree;
+    use std::os::unix::fs::symlink;
+    use std::path::PathBuf;
+
+    struct Scratch(PathBuf);
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            tree::remove_path(&self.0).unwrap();
+        }
+    }
+
+    #[test]
+    fn whiteouts_and_opaque_directories_hide_what_is_below() {
+        let scratch = std::env::temp_dir().join(format!("brig-view-{}", std::process::id()));
+        let scratch = Scratch(scratch);
+        let layer = |name: &str| scratch.0.join(name);
+        for dir in ["low/etc/a", "low/etc/b", "high/etc/b"] {
+            std::fs::create_dir_all(layer(dir)).unwrap();
+        }
+        let write = |path: &str| File::create(layer(path)).map(drop).unwrap();
+        ["low/etc/passwd", "low/etc/gone", "low/etc/b/x", "high/etc/b/y"]
+            .into_iter()
+            .for_each(write);
+        symlink("/etc/passwd", layer("low/etc/absolute")).unwrap();
+        symlink("../../../etc/absolute", layer("high/etc/up")).unwrap();
+        let etc = open(&layer("high/etc"), DIRECTORY, Mode::empty()).unwrap();
+        whiteout::make(etc.as_fd(), b"gone").unwrap();
+        whiteout::make_opaque(etc.as_fd(), b"b").unwrap();
+        let mut view = View::default();
+        view.add(&layer("low"), HashSet::new()).unwrap();
+        view.add(&layer("high"), HashSet::from([b"etc".to_vec()])).unwrap();
+        let layer_of = |path: &str| view.resolve(path.as_bytes()).unwrap().map(|f| f.layer);
+        for (path, expected) in [
+            ("/etc/passwd", Some(0)),
+            ("/etc/gone", None),
+            ("/etc/b/x", None),
+            ("/etc/b/y", Some(1)),
+            ("/etc/up", Some(0)),
+            ("/etc/passwd/x", None),
+        ] {
+            assert_eq!(layer_of(path), expected, "{path}");
+        }
+        assert!(view.open_file(b"etc/up").unwrap().is_some());
+        assert!(view.open_file(b"etc/a").unwrap().is_none());
+        // The higher layer has it, but does not name it.
+        let (found, highest) = view.named_directory(&[b"etc"]).unwrap().unwrap();
+        assert_eq!((found.layer, highest), (0, false));
+        let (found, highest) = view.named_directory(&[b"etc", b"b"]).unwrap().unwrap();
+        assert_eq!((found.layer, highest), (1, true));
+    }
+}

@@ -1,0 +1,120 @@
+//! A directory as the layers below together show it, reached from the one above: a walk through a tree
+//! costs the same for each entry, however deep it is.
+
+use crate::tree::view::{Found, View};
+use crate::tree::whiteout;
+use anyhow::{Context, Result, ensure};
+use nix::dir::{Dir, Type};
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
+use std::collections::{BTreeSet, HashSet};
+use std::os::fd::{AsFd, OwnedFd};
+use sys::Errno;
+
+/// One directory, of each layer that has it, the highest first.
+#[derive(Debug)]
+pub struct Merged {
+    dirs: Vec<(usize, OwnedFd)>,
+}
+
+/// Longer paths no process can use, and no image has.
+const MOST_PATH: usize = 4096;
+
+const HANDLE: OFlag =
+    OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+const READABLE: OFlag =
+    OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+
+/// Goes down one name; fails where a path becomes too long.
+pub fn push(path: &mut Vec<u8>, name: &[u8]) -> Result<()> {
+    if !path.is_empty() {
+        path.push(b'/');
+    }
+    path.extend_from_slice(name);
+    ensure!(
+        path.len() <= MOST_PATH,
+        "a path of more than {MOST_PATH} bytes, which no image can have: {}…",
+        path[..64].escape_ascii()
+    );
+    Ok(())
+}
+
+impl Merged {
+    /// The root directory of these layers.
+    pub fn root(view: &View) -> Result<Merged> {
+        Ok(Merged { dirs: view.roots()? })
+    }
+
+    /// Nothing: of what is in a directory that hides what is below.
+    pub fn nothing() -> Merged {
+        Merged { dirs: Vec::new() }
+    }
+
+    /// The entry of this name.
+    pub fn find(&self, name: &[u8]) -> Result<Option<Found>> {
+        for (layer, dir) in &self.dirs {
+            let Some(stat) = stat_in(dir, name)? else { continue };
+            if whiteout::is_whiteout(&stat) {
+                return Ok(None);
+            }
+            let (dir, name) = (dir.try_clone()?, name.to_vec());
+            return Ok(Some(Found { layer: *layer, dir, name, stat }));
+        }
+        Ok(None)
+    }
+
+    /// The directory of this name, if it is one.
+    pub fn enter(&self, name: &[u8]) -> Result<Merged> {
+        let mut dirs = Vec::new();
+        for (layer, dir) in &self.dirs {
+            let inside = match openat(dir, name, HANDLE, Mode::empty()) {
+                Err(Errno::ENOENT) => continue,
+                // A whiteout, or something else that hides it.
+                Err(Errno::ENOTDIR | Errno::ELOOP) => break,
+                inside => inside.with_context(|| name.escape_ascii().to_string())?,
+            };
+            let ends = whiteout::is_opaque(inside.as_fd(), b".")?;
+            dirs.push((*layer, inside));
+            if ends {
+                break;
+            }
+        }
+        Ok(Merged { dirs })
+    }
+
+    /// The names in it, sorted.
+    pub fn names(&self) -> Result<Vec<Vec<u8>>> {
+        let (mut shown, mut hidden) = (BTreeSet::new(), HashSet::new());
+        for (_, dir) in &self.dirs {
+            let mut list = Dir::openat(dir, ".", READABLE, Mode::empty())?;
+            for entry in list.iter() {
+                let entry = entry?;
+                let name = entry.file_name().to_bytes();
+                if [&b"."[..], b".."].contains(&name) || shown.contains(name) {
+                    continue;
+                }
+                let may_hide = matches!(entry.file_type(), None | Some(Type::CharacterDevice));
+                let hides = may_hide
+                    && stat_in(dir, name)?.is_some_and(|stat| whiteout::is_whiteout(&stat));
+                match hides {
+                    true => drop(hidden.insert(name.to_vec())),
+                    false if hidden.contains(name) => {}
+                    false => drop(shown.insert(name.to_vec())),
+                }
+            }
+        }
+        Ok(shown.into_iter().collect())
+    }
+}
+
+fn stat_in(dir: &OwnedFd, name: &[u8]) -> Result<Option<FileStat>> {
+    match fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Err(Errno::ENOENT) => Ok(None),
+        stat => Ok(Some(stat.with_context(|| name.escape_ascii().to_string())?)),
+    }
+}
+
+/// Whether something found is a directory.
+pub fn is_directory(found: &Found) -> bool {
+    found.is(SFlag::S_IFDIR)
+}

@@ -1,0 +1,335 @@
+//! Directories of a tree that is being made, by descriptors: whoever wrote the archive chose the
+//! names, and nothing outside the tree may be reached by them.
+
+use crate::tree::view::View;
+use crate::tree::whiteout;
+use anyhow::{Context, Result, bail, ensure};
+use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
+use nix::sys::stat::{Mode, SFlag, fstatat, mkdirat};
+use std::collections::{BTreeSet, VecDeque};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use sys::Errno;
+
+/// A tree, and where in it we are.
+#[derive(Debug)]
+pub struct Dirs<'a> {
+    root: OwnedFd,
+    /// The layers below, whose links are followed, too; none: they are not looked at.
+    below: Option<&'a View>,
+    /// From below the root down to the directory that was looked up last: the next is often the same.
+    stack: Vec<Level>,
+    /// Directories that had to be made without having been named yet.
+    pub implied: BTreeSet<Vec<u8>>,
+    /// New directories, in which nothing of the layers below shows.
+    pub opaque: Vec<Vec<u8>>,
+    /// Directories of the layers below, if these have them, but empty: nothing in them shows.
+    pub emptied: Vec<Vec<u8>>,
+    /// Of the names in these three.
+    bytes: usize,
+}
+
+/// A directory on the way.
+#[derive(Debug)]
+struct Level {
+    name: Vec<u8>,
+    fd: OwnedFd,
+    /// Nothing of the layers below shows in it.
+    opaque: bool,
+}
+
+/// What to do about a directory that is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// Make it.
+    Make,
+    /// ENOENT.
+    Fail,
+}
+
+/// The tree has something else where a directory should be.
+#[derive(Debug)]
+pub struct NoDirectory(Vec<u8>);
+
+impl std::fmt::Display for NoDirectory {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{} on its way is no directory", self.0.escape_ascii())
+    }
+}
+
+impl std::error::Error for NoDirectory {}
+
+/// As deep as trees may be: each level is a descriptor, see [`crate::worker::raise_open_files`]. No
+/// name of 4096 bytes leads deeper, and no path that a process can use.
+const DEEPEST: usize = 2048;
+/// As the kernel's own limit.
+const MOST_LINKS: usize = 40;
+/// Names of directories without an entry of their own: more, in bytes, are in no honest archive.
+const MOST_IMPLIED: usize = 8 << 20;
+
+const DIRECTORY: OFlag =
+    OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+
+impl<'a> Dirs<'a> {
+    /// The tree below this directory.
+    pub fn new(root: OwnedFd, below: Option<&'a View>) -> Self {
+        Dirs {
+            root,
+            below,
+            stack: Vec::new(),
+            implied: BTreeSet::new(),
+            opaque: Vec::new(),
+            emptied: Vec::new(),
+            bytes: 0,
+        }
+    }
+
+    /// Its root.
+    pub fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
+    fn here(&self) -> BorrowedFd<'_> {
+        self.stack.last().map_or(self.root.as_fd(), |level| level.fd.as_fd())
+    }
+
+    /// The path of the directory that was looked up last, as it is without links.
+    pub fn path(&self) -> Vec<u8> {
+        let names: Vec<&[u8]> = self.stack.iter().map(|level| level.name.as_slice()).collect();
+        names.join(&b'/')
+    }
+
+    /// The path of an entry of that directory.
+    pub fn path_of(&self, name: &[u8]) -> Vec<u8> {
+        let mut path = self.path();
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(name);
+        path
+    }
+
+    /// The directory of this path. Symbolic links on the way are followed as in a process whose root
+    /// directory the tree is: an absolute one begins at the root, and nothing climbs above it.
+    pub fn enter(&mut self, parts: &[&[u8]], missing: Missing) -> Result<BorrowedFd<'_>> {
+        let same = self.stack.iter().zip(parts).take_while(|(level, part)| level.name == **part);
+        let same = same.count();
+        self.stack.truncate(same);
+        let mut rest: VecDeque<Vec<u8>> = parts[same..].iter().map(|part| part.to_vec()).collect();
+        let mut links = 0;
+        while let Some(name) = rest.pop_front() {
+            if name == b".." {
+                self.stack.pop();
+                continue;
+            }
+            let Some(link) = self.step(&name, missing)? else { continue };
+            links += 1;
+            ensure!(links <= MOST_LINKS, "too many symbolic links on its way");
+            if link.starts_with(b"/") {
+                self.stack.clear();
+            }
+            for part in link.split(|&byte| byte == b'/').rev() {
+                if !part.is_empty() && part != b"." {
+                    rest.push_front(part.to_vec());
+                }
+            }
+        }
+        Ok(self.here())
+    }
+
+    /// Goes down one name; gives what it leads to if it is a link.
+    fn step(&mut self, name: &[u8], missing: Missing) -> Result<Option<Vec<u8>>> {
+        ensure!(self.stack.len() < DEEPEST, "more than {DEEPEST} directories deep");
+        match openat(self.here(), name, DIRECTORY, Mode::empty()) {
+            Ok(fd) => self.push(name, fd)?,
+            Err(Errno::ENOENT) => {
+                if let Some(link) = self.link_below(name)? {
+                    return Ok(Some(link));
+                }
+                ensure!(missing == Missing::Make, Errno::ENOENT);
+                self.make(name)?;
+            }
+            Err(Errno::ENOTDIR | Errno::ELOOP) => {
+                match readlinkat(self.here(), name) {
+                    Ok(link) => return Ok(Some(link.as_bytes().to_vec())),
+                    Err(Errno::EINVAL) => {}
+                    Err(errno) => return Err(errno).context("readlink"),
+                }
+                let stat = fstatat(self.here(), name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+                if missing == Missing::Fail || !whiteout::is_whiteout(&stat) {
+                    bail!(NoDirectory(name.to_vec()));
+                }
+                // Named as removed, and then as a directory again: a new one.
+                whiteout::remove(self.here(), name)?;
+                self.make(name)?;
+                self.set_opaque()?;
+                self.add_opaque(self.path())?;
+            }
+            Err(errno) => return Err(errno).with_context(|| name.escape_ascii().to_string()),
+        }
+        Ok(None)
+    }
+
+    fn push(&mut self, name: &[u8], fd: OwnedFd) -> Result<()> {
+        let above = self.stack.last().is_some_and(|level| level.opaque);
+        let opaque = self.below.is_some() && (above || whiteout::is_opaque(fd.as_fd(), b".")?);
+        self.stack.push(Level { name: name.to_vec(), fd, opaque });
+        Ok(())
+    }
+
+    /// Of the directory that was looked up last nothing that the layers below have in it shows. Whether
+    /// it is a directory there, and its attributes, stay theirs to say.
+    pub fn empty(&mut self) -> Result<()> {
+        self.set_opaque()?;
+        let path = self.path();
+        self.count(&path)?;
+        self.emptied.push(path);
+        Ok(())
+    }
+
+    fn set_opaque(&mut self) -> Result<()> {
+        if let Some(level) = self.stack.last_mut() {
+            whiteout::make_opaque(level.fd.as_fd(), b".")?;
+            level.opaque = true;
+        }
+        Ok(())
+    }
+
+    /// A directory of this path is new and opaque.
+    pub fn add_opaque(&mut self, path: Vec<u8>) -> Result<()> {
+        self.count(&path)?;
+        self.opaque.push(path);
+        Ok(())
+    }
+
+    fn count(&mut self, path: &[u8]) -> Result<()> {
+        self.bytes += path.len();
+        ensure!(
+            self.bytes < MOST_IMPLIED,
+            "too many directories without an entry, or that hide what is below"
+        );
+        Ok(())
+    }
+
+    /// What `name`, which is not here, leads to if it is a link in the layers below.
+    fn link_below(&self, name: &[u8]) -> Result<Option<Vec<u8>>> {
+        let Some(below) = self.below else { return Ok(None) };
+        if self.stack.last().is_some_and(|level| level.opaque) {
+            return Ok(None);
+        }
+        let above = self.stack.iter().map(|level| level.name.as_slice());
+        let parts: Vec<&[u8]> = above.chain([name]).collect();
+        match below.find(&parts, below.len())? {
+            Some(found) if found.is(SFlag::S_IFLNK) => {
+                Ok(Some(readlinkat(&found.dir, found.name.as_slice())?.as_bytes().to_vec()))
+            }
+            Some(found) if !found.is(SFlag::S_IFDIR) => bail!(NoDirectory(name.to_vec())),
+            _ => Ok(None),
+        }
+    }
+
+    fn make(&mut self, name: &[u8]) -> Result<()> {
+        mkdirat(self.here(), name, Mode::from_bits_truncate(0o755))
+            .with_context(|| format!("mkdir {}", name.escape_ascii()))?;
+        let fd = openat(self.here(), name, DIRECTORY, Mode::empty())?;
+        self.push(name, fd)?;
+        let path = self.path();
+        self.count(&path)?;
+        self.implied.insert(path);
+        Ok(())
+    }
+
+    /// The entry `name` of the directory that was looked up last is about to go: it is not to be found
+    /// on the stack again.
+    pub fn forget(&mut self) {
+        self.stack.clear();
+    }
+}
+
+/// The names of a path of an archive, relative to its root, whether it begins with a slash or not. The
+/// error says what is wrong with it.
+pub fn parts(path: &[u8]) -> Result<Vec<&[u8]>> {
+    ensure!(path.len() <= 4096, "its name has {} bytes: more than 4096", path.len());
+    ensure!(!path.contains(&0), "its name has a NUL in it");
+    let mut parts: Vec<&[u8]> = Vec::new();
+    for name in path.split(|&byte| byte == b'/') {
+        match name {
+            b"" | b"." => {}
+            b".." => ensure!(parts.pop().is_some(), "its name leads out of the image by .."),
+            name => parts.push(name),
+        }
+    }
+    Ok(parts)
+}
+
+/// Whether there is such a directory.
+pub fn is_directory(dir: BorrowedFd<'_>, name: &[u8]) -> bool {
+    let kind = |mode| SFlag::from_bits_truncate(mode) & SFlag::S_IFMT;
+    fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW)
+        .is_ok_and(|stat| kind(stat.st_mode) == SFlag::S_IFDIR)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> (Scratch, Dirs<'static>) {
+            let path =
+                std::env::temp_dir().join(format!("brig-dirs-{name}-{}", std::process::id()));
+            std::fs::create_dir(&path).unwrap();
+            let fd = nix::fcntl::open(&path, DIRECTORY, Mode::empty()).unwrap();
+            (Scratch(path), Dirs::new(fd, None))
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            crate::tree::remove_path(&self.0).unwrap();
+        }
+    }
+
+    #[test]
+    fn names_that_lead_elsewhere_are_errors() {
+        assert_eq!(parts(b"./a//b/").unwrap(), [b"a", b"b"]);
+        assert!(parts(b"./").unwrap().is_empty() && parts(b"/").unwrap().is_empty());
+        assert_eq!(parts(b"//a/../b").unwrap(), [b"b"]);
+        for path in [&b".."[..], b"/..", b"a/../../b", b"a\0b", &[b'x'; 4097]] {
+            assert!(parts(path).is_err(), "{}", path.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn links_are_followed_inside_the_root() {
+        let (scratch, mut dirs) = Scratch::new("links");
+        let link = |to: &str, name: &str| {
+            std::os::unix::fs::symlink(to, scratch.0.join(name)).unwrap();
+        };
+        dirs.enter(&[b"usr", b"lib"], Missing::Make).unwrap();
+        link("usr/lib", "lib");
+        link("../usr/lib", "usr/up");
+        link("/usr", "absolute");
+        link("../..", "usr/out");
+        link("loop", "loop");
+        dirs.enter(&[b"lib", b"x"], Missing::Make).unwrap();
+        assert_eq!(dirs.path(), b"usr/lib/x");
+        dirs.enter(&[b"usr", b"up", b"x"], Missing::Fail).unwrap();
+        assert_eq!(dirs.path(), b"usr/lib/x");
+        for (way, path) in [
+            (vec![&b"absolute"[..], b"lib"], &b"usr/lib"[..]),
+            (vec![b"usr", b"out", b"usr"], b"usr"),
+        ] {
+            dirs.enter(&way, Missing::Fail).unwrap();
+            assert_eq!(dirs.path(), path);
+        }
+        assert!(dirs.enter(&[b"loop", b"x"], Missing::Make).is_err());
+        assert!(dirs.enter(&[b"missing"], Missing::Fail).is_err());
+        std::fs::File::create(scratch.0.join("file")).unwrap();
+        assert!(dirs.enter(&[b"file", b"x"], Missing::Make).is_err());
+        let implied: Vec<_> = ["usr", "usr/lib", "usr/lib/x"].map(|p| p.as_bytes().to_vec()).into();
+        assert_eq!(dirs.implied, implied.into_iter().collect());
+    }
+}

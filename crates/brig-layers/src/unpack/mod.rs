@@ -1,0 +1,473 @@
+//! A layer's entries become files, in overlayfs's form. The archive is hostile input: every path is
+//! walked by descriptors below the layer's own directory ([`crate::unpack::dirs`]).
+
+pub mod dirs;
+pub mod layers;
+#[cfg(test)]
+mod mutations;
+pub mod progress;
+pub mod warnings;
+
+use crate::archive::decompress::Limit;
+use crate::archive::tar_reader::{Entry, Kind, Reader};
+use crate::tree;
+use crate::tree::view::View;
+use crate::tree::whiteout;
+use crate::unpack::dirs::{Dirs, Missing, NoDirectory, is_directory, parts};
+use crate::unpack::warnings::Warnings;
+use anyhow::{Context, Result, bail, ensure};
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::stat::{
+    Mode, SFlag, UtimensatFlags, fchmod, fstatat, futimens, makedev, mkdirat, mknodat, utimensat,
+};
+use nix::unistd::{fchown, linkat, symlinkat};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{BufWriter, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use sys::{Errno, cred};
+
+mod attributes;
+
+use attributes::{explained, mode, owner, time};
+
+/// What this process may do.
+#[derive(Debug, Clone, Copy)]
+pub struct Rights {
+    /// Give files to others.
+    pub chown: bool,
+    /// Make device nodes.
+    pub devices: bool,
+}
+
+impl Rights {
+    /// Of this process. `own_id_alone`: its user namespace maps no other.
+    pub fn of_process(own_id_alone: bool) -> Result<Rights> {
+        // linux/capability.h
+        const CHOWN: u64 = 1;
+        const MKNOD: u64 = 1 << 27;
+        let has = cred::capget()?.effective;
+        let first = cred::in_first_user_namespace();
+        Ok(Rights { chown: has & CHOWN != 0 && !own_id_alone, devices: first && has & MKNOD != 0 })
+    }
+}
+
+/// What an archive has become.
+#[derive(Debug, Default)]
+pub struct Unpacked {
+    /// Bytes of files.
+    pub bytes: u64,
+    /// Entries of the archive.
+    pub entries: u64,
+    /// The root is opaque.
+    pub opaque: bool,
+    /// The root has an entry.
+    pub names_root: bool,
+    /// Directories without an entry of their own, sorted.
+    pub implied: Vec<Vec<u8>>,
+    /// Hard links to what is not in this layer: name and target.
+    pub links: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Directories with whiteouts in them, sorted.
+    pub whiteouts: BTreeSet<Vec<u8>>,
+}
+
+/// More entries are in no honest archive.
+const MOST_ENTRIES: u64 = 16 << 20;
+/// Names of hard links to other layers, and of directories with whiteouts: more, in bytes, are in no
+/// honest archive.
+const MOST_LISTED: usize = 8 << 20;
+const CHUNK: usize = 64 << 10;
+/// So many zeros become a hole.
+static HOLE: [u8; 4096] = [0; 4096];
+
+/// A layer being unpacked.
+struct Unpacker<'a> {
+    dirs: Dirs<'a>,
+    rights: Rights,
+    /// Directories' times, to be set after their content: `seconds nanoseconds length` and the path.
+    times: BufWriter<&'a File>,
+    warnings: &'a mut Warnings,
+    done: Unpacked,
+    /// Bytes of the names in `done`.
+    listed: usize,
+    buffer: Vec<u8>,
+}
+
+/// Unpacks all of an archive into the empty directory `root`. `below`: layers whose links lead on.
+/// `times`: an empty file, for what has to wait until the end.
+pub fn unpack<R: Read>(
+    archive: R,
+    root: OwnedFd,
+    below: Option<&View>,
+    times: &File,
+    rights: Rights,
+    warnings: &mut Warnings,
+) -> Result<Unpacked> {
+    let mut reader = Reader::new(archive);
+    let mut unpacker = Unpacker {
+        dirs: Dirs::new(root, below),
+        rights,
+        times: BufWriter::new(times),
+        warnings,
+        done: Unpacked::default(),
+        listed: 0,
+        buffer: vec![0; CHUNK],
+    };
+    while let Some(entry) = reader.next_entry()? {
+        unpacker.done.entries += 1;
+        ensure!(unpacker.done.entries <= MOST_ENTRIES, "more than {MOST_ENTRIES} entries");
+        unpacker.add(&entry, &mut reader).with_context(|| shown(&entry))?;
+    }
+    // What follows the end of the archive belongs to the blob, too.
+    std::io::copy(reader.get_mut(), &mut std::io::sink())?;
+    unpacker.finish()
+}
+
+fn shown(entry: &Entry) -> String {
+    let path = entry.path.escape_ascii();
+    match entry.kind {
+        Kind::HardLink => format!("entry {path} (hard link to {})", entry.link.escape_ascii()),
+        _ => format!("entry {path}"),
+    }
+}
+
+impl Unpacker<'_> {
+    fn add<R: Read>(&mut self, entry: &Entry, reader: &mut Reader<R>) -> Result<()> {
+        let parts = parts(&entry.path)?;
+        let Some((&name, above)) = parts.split_last() else {
+            ensure!(entry.kind == Kind::Directory, "the root can only be a directory");
+            self.remember_times(b"", entry)?;
+            self.done.names_root = true;
+            let root = self.dirs.root().try_clone_to_owned()?;
+            return self.attributes(entry, root.as_fd(), b".");
+        };
+        if above.iter().any(|part| part.starts_with(whiteout::AUFS)) {
+            return Ok(());
+        }
+        let hidden = above.iter().any(|part| part.starts_with(whiteout::PREFIX));
+        ensure!(!hidden, "its way goes through a whiteout");
+        if let Some(target) = name.strip_prefix(whiteout::PREFIX) {
+            return self.whiteout(above, name, target);
+        }
+        match entry.kind {
+            Kind::Directory => self.directory(above, name, entry),
+            Kind::HardLink => self.hard_link(above, name, entry),
+            Kind::File => self.file(above, name, entry, reader),
+            Kind::Symlink => {
+                ensure!(!entry.link.is_empty(), "a symbolic link to nothing");
+                let link =
+                    CString::new(entry.link.as_slice()).context("its target has a NUL in it")?;
+                let make = |dir: BorrowedFd<'_>| symlinkat(link.as_c_str(), dir, name);
+                self.special(above, name, entry, make)
+            }
+            Kind::Fifo => {
+                let make = |dir: BorrowedFd<'_>| mknodat(dir, name, SFlag::S_IFIFO, PRIVATE, 0);
+                self.special(above, name, entry, make)
+            }
+            Kind::CharDevice | Kind::BlockDevice => self.device(above, name, entry),
+        }
+    }
+
+    fn whiteout(&mut self, above: &[&[u8]], name: &[u8], target: &[u8]) -> Result<()> {
+        if name == whiteout::OPAQUE {
+            if above.is_empty() {
+                self.done.opaque = true;
+                return Ok(());
+            }
+            return match self.dirs.enter(above, Missing::Make) {
+                Err(error) if error.is::<NoDirectory>() => Ok(()),
+                dir => dir.map(drop).and_then(|()| self.dirs.empty()),
+            };
+        }
+        if name.starts_with(whiteout::AUFS) {
+            return Ok(());
+        }
+        ensure!(![&b""[..], b".", b".."].contains(&target), "a whiteout of nothing");
+        let dir = match self.dirs.enter(above, Missing::Make) {
+            // umoci says so of what was in a directory that is a file now: nothing below shows there.
+            Err(error) if error.is::<NoDirectory>() => return Ok(()),
+            dir => dir?,
+        };
+        match fstatat(dir, target, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Err(Errno::ENOENT) => {
+                whiteout::make(dir, target).with_context(|| whiteout::why_not(dir))?;
+                let path = self.dirs.path();
+                if !path.is_empty() && !self.done.whiteouts.contains(&path) {
+                    self.list(path.len())?;
+                    self.done.whiteouts.insert(path);
+                }
+                Ok(())
+            }
+            // It hides what is below this layer, not what is in it.
+            Ok(_) if is_directory(dir, target) => {
+                whiteout::make_opaque(dir, target)?;
+                let path = self.dirs.path_of(target);
+                // It may be the next that is looked up.
+                self.dirs.forget();
+                self.dirs.add_opaque(path)
+            }
+            Ok(_) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Has something made, in the place of what the archive has put there before. True: that was a
+    /// whiteout.
+    fn make<T>(
+        &mut self,
+        above: &[&[u8]],
+        name: &[u8],
+        make: impl Fn(BorrowedFd<'_>) -> Result<T, Errno>,
+    ) -> Result<(T, bool)> {
+        let dir = self.dirs.enter(above, Missing::Make)?;
+        match make(dir) {
+            Err(Errno::EEXIST) => {
+                let was_whiteout = self.replace(above, name)?;
+                let dir = self.dirs.enter(above, Missing::Make)?;
+                Ok((make(dir)?, was_whiteout))
+            }
+            made => {
+                let made = made?;
+                if !self.done.links.is_empty() {
+                    let path = self.dirs.path_of(name);
+                    self.done.links.remove(&path);
+                }
+                Ok((made, false))
+            }
+        }
+    }
+
+    /// Removes what the archive has put there before. True: that was a whiteout.
+    fn replace(&mut self, above: &[&[u8]], name: &[u8]) -> Result<bool> {
+        let dir = self.dirs.enter(above, Missing::Make)?.try_clone_to_owned()?;
+        let stat = fstatat(&dir, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        tree::remove(dir.as_fd(), name).context("replace what the archive had there before")?;
+        if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR {
+            let path = self.dirs.path_of(name);
+            remove_tree(&mut self.dirs.implied, &path);
+            remove_tree(&mut self.done.whiteouts, &path);
+            let end = [path.as_slice(), b"0"].concat();
+            let below: Vec<_> =
+                self.done.links.range(path..end).map(|(key, _)| key.clone()).collect();
+            for key in below {
+                self.done.links.remove(&key);
+            }
+        }
+        self.dirs.forget();
+        Ok(whiteout::is_whiteout(&stat))
+    }
+
+    fn list(&mut self, bytes: usize) -> Result<()> {
+        self.listed += bytes;
+        ensure!(
+            self.listed < MOST_LISTED,
+            "too many hard links to other layers, or directories with whiteouts"
+        );
+        Ok(())
+    }
+
+    fn directory(&mut self, above: &[&[u8]], name: &[u8], entry: &Entry) -> Result<()> {
+        let dir = self.dirs.enter(above, Missing::Make)?.try_clone_to_owned()?;
+        let path = self.dirs.path_of(name);
+        if is_directory(dir.as_fd(), name) {
+            self.dirs.implied.remove(&path);
+        } else {
+            let made = self.make(above, name, |dir| mkdirat(dir, name, PRIVATE))?;
+            if made.1 {
+                whiteout::make_opaque(dir.as_fd(), name)?;
+                self.dirs.add_opaque(path.clone())?;
+            }
+        }
+        self.remember_times(&path, entry)?;
+        self.attributes(entry, dir.as_fd(), name)
+    }
+
+    fn file<R: Read>(
+        &mut self,
+        above: &[&[u8]],
+        name: &[u8],
+        entry: &Entry,
+        reader: &mut Reader<R>,
+    ) -> Result<()> {
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+        let (file, _) = self.make(above, name, |dir| openat(dir, name, flags, PRIVATE))?;
+        let file = File::from(file);
+        self.content(entry, &file, reader)?;
+        if self.gives_away(entry) {
+            let (uid, gid) = owner(entry)?;
+            fchown(&file, Some(uid), Some(gid)).map_err(|errno| explained(errno, entry))?;
+        }
+        fchmod(&file, mode(entry)).context("chmod")?;
+        if !entry.xattrs.is_empty() {
+            let dir = self.dirs.enter(above, Missing::Fail)?.try_clone_to_owned()?;
+            self.xattrs(entry, dir.as_fd(), name)?;
+        }
+        let time = time(entry);
+        futimens(&file, &time, &time).context("utimens")
+    }
+
+    /// Writes the content; what is zero is not written.
+    fn content<R: Read>(
+        &mut self,
+        entry: &Entry,
+        file: &File,
+        reader: &mut Reader<R>,
+    ) -> Result<()> {
+        let whole = [crate::archive::tar_reader::Sparse { offset: 0, length: entry.size }];
+        let (size, parts) = match &entry.sparse {
+            Some((size, parts)) => (*size, parts.as_slice()),
+            None => (entry.size, &whole[..]),
+        };
+        self.done.bytes = self.done.bytes.saturating_add(size);
+        let most = Limit::default().most;
+        // Holes are not in the archive, which has a limit of its own.
+        ensure!(self.done.bytes <= most, "the layer's files have more than {} GiB", most >> 30);
+        let mut end = 0;
+        for part in parts {
+            let (mut at, mut left) = (part.offset, part.length);
+            while left > 0 {
+                let wanted = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
+                let chunk = &mut self.buffer[..wanted];
+                reader.read_exact(chunk)?;
+                // What is shorter than a block would be no hole.
+                let written = match wanted {
+                    ..=64 => file.write_all_at(chunk, at).map(|()| wanted)?,
+                    _ => write_data(file, chunk, at)?,
+                };
+                if written > 0 {
+                    end = at + written as u64;
+                }
+                at += wanted as u64;
+                left -= wanted as u64;
+            }
+        }
+        if end < size {
+            file.set_len(size)?;
+        }
+        Ok(())
+    }
+
+    /// What is made by one call, and neither opened nor followed.
+    fn special(
+        &mut self,
+        above: &[&[u8]],
+        name: &[u8],
+        entry: &Entry,
+        make: impl Fn(BorrowedFd<'_>) -> Result<(), Errno>,
+    ) -> Result<()> {
+        self.make(above, name, make)?;
+        let dir = self.dirs.enter(above, Missing::Fail)?.try_clone_to_owned()?;
+        self.attributes(entry, dir.as_fd(), name)?;
+        let time = time(entry);
+        utimensat(&dir, name, &time, &time, UtimensatFlags::NoFollowSymlink).context("utimens")
+    }
+
+    fn device(&mut self, above: &[&[u8]], name: &[u8], entry: &Entry) -> Result<()> {
+        let path = entry.path.escape_ascii().to_string();
+        let (major, minor) = entry.device;
+        if !self.rights.devices {
+            self.warnings.add("device nodes left out, which only root may make", &path);
+            return Ok(());
+        }
+        if entry.kind == Kind::CharDevice && (major, minor) == (0, 0) {
+            self.warnings.add("devices 0:0 left out, which overlayfs takes for whiteouts", &path);
+            return Ok(());
+        }
+        let kind = match entry.kind {
+            Kind::CharDevice => SFlag::S_IFCHR,
+            _ => SFlag::S_IFBLK,
+        };
+        let number = makedev(major.into(), minor.into());
+        self.special(above, name, entry, |dir| mknodat(dir, name, kind, PRIVATE, number))
+    }
+
+    fn hard_link(&mut self, above: &[&[u8]], name: &[u8], entry: &Entry) -> Result<()> {
+        let target = parts(&entry.link).context("the link's target")?;
+        let Some((&last, rest)) = target.split_last() else { bail!("a hard link to the root") };
+        let from = match self.dirs.enter(rest, Missing::Fail) {
+            Ok(dir) => dir.try_clone_to_owned()?,
+            Err(error) if error.downcast_ref::<Errno>() == Some(&Errno::ENOENT) => {
+                return self.link_below(above, name, &target);
+            }
+            Err(error) => return Err(error.context("the link's target")),
+        };
+        match fstatat(&from, last, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(stat) if !whiteout::is_whiteout(&stat) => {}
+            Ok(_) | Err(Errno::ENOENT) => return self.link_below(above, name, &target),
+            Err(errno) => return Err(errno.into()),
+        }
+        if rest == above && last == name {
+            bail!("a hard link to itself");
+        }
+        ensure!(!is_directory(from.as_fd(), last), "a hard link to a directory");
+        self.make(above, name, |dir| linkat(&from, last, dir, name, AtFlags::empty()))?;
+        Ok(())
+    }
+
+    /// The target may be in a layer below: see [`crate::bundle::patch`].
+    fn link_below(&mut self, above: &[&[u8]], name: &[u8], target: &[&[u8]]) -> Result<()> {
+        let dir = self.dirs.enter(above, Missing::Make)?;
+        if fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok() {
+            self.replace(above, name)?;
+            self.dirs.enter(above, Missing::Make)?;
+        }
+        let (path, target) = (self.dirs.path_of(name), target.join(&b'/'));
+        self.list(path.len() + target.len())?;
+        self.done.links.insert(path, target);
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Unpacked> {
+        self.set_all_times()?;
+        // Nothing is below these: their attributes are their own.
+        for path in &self.dirs.opaque {
+            remove_tree(&mut self.dirs.implied, path);
+        }
+        for path in &self.dirs.emptied {
+            remove_below(&mut self.dirs.implied, path);
+        }
+        let implied = self.dirs.implied.into_iter().collect();
+        Ok(Unpacked { implied, ..self.done })
+    }
+}
+
+/// Writes the blocks that are not all zero, those that follow each other by one call. Gives where the
+/// last of them ends.
+fn write_data(file: &File, chunk: &[u8], at: u64) -> std::io::Result<usize> {
+    let block = |at: usize| &chunk[at..chunk.len().min(at + HOLE.len())];
+    let is_hole = |block: &[u8]| *block == HOLE[..block.len()];
+    let (mut here, mut end) = (0, 0);
+    while here < chunk.len() {
+        let begin = here;
+        while here < chunk.len() && !is_hole(block(here)) {
+            here += block(here).len();
+        }
+        if here > begin {
+            file.write_all_at(&chunk[begin..here], at + begin as u64)?;
+            end = here;
+        } else {
+            here += block(here).len();
+        }
+    }
+    Ok(end)
+}
+
+/// Removes a path from a list, and all paths below it.
+fn remove_tree(list: &mut BTreeSet<Vec<u8>>, path: &[u8]) {
+    list.remove(path);
+    remove_below(list, path);
+}
+
+fn remove_below(list: &mut BTreeSet<Vec<u8>>, path: &[u8]) {
+    // '0' comes after '/'.
+    let (begin, end) = ([path, b"/"].concat(), [path, b"0"].concat());
+    let below: Vec<_> = list.range(begin..end).cloned().collect();
+    for path in below {
+        list.remove(&path);
+    }
+}
+
+/// Until the owner is set.
+const PRIVATE: Mode = Mode::S_IRWXU;

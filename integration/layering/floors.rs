@@ -10,8 +10,9 @@ pub const FLOORS: &[&[&str]] = &[
     &["main"],
     &["cli"],
     &["cmd"],
+    &["image"],
     &["launch"],
-    &["cgroup", "hooks", "image", "process", "rdt", "rootfs", "seal", "state", "systemd"],
+    &["cgroup", "hooks", "process", "rdt", "rootfs", "seal", "state", "systemd"],
     &["plan"],
     &["seccomp"],
     // An error has a place in config.json.

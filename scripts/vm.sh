@@ -123,6 +123,12 @@ disk() {
 }
 for name in files swap disk; do disk "$name" "$run/$name"; done
 [ -z "$systemd" ] || disk root "$image/disk"
+# Two nodes of memory, for policies that name several.
+memory=${MEMORY:-1024} nodes=()
+for node in 0 1; do
+    nodes+=(-object "memory-backend-ram,id=memory$node,size=$((memory / 2))M"
+        -numa "node,nodeid=$node,cpus=$node,memdev=memory$node")
+done
 # A busy host's timer can look broken to a kernel that checks it.
 options="console=ttyS0 no_timer_check quiet panic=-1 mitigations=off psi=1"
 unified=1
@@ -138,7 +144,7 @@ case $systemd in
     *) options+=" apparmor=0" ;;
 esac
 machine=(
-    -M q35 -accel "$accel" -cpu "$cpu" -smp 2 -m "${MEMORY:-1024}"
+    -M q35 -accel "$accel" -cpu "$cpu" -smp 2 -m "$((memory / 2 * 2))" "${nodes[@]}"
     -nodefaults -no-user-config -display none -no-reboot
     -kernel "$boot/vmlinuz" -initrd "$run/initrd"
     -append "$options"

@@ -1,6 +1,14 @@
 //! `kill`: what it takes for a signal, and whom it does not signal.
 
-use crate::sandbox::{Done, Sandbox, brig_only};
+use crate::host::wait_until;
+use crate::sandbox::{Done, Sandbox, brig_only, skip};
+use crate::tracer::{process_of_number, run_and_stop_at};
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use std::fs;
+use std::time::Duration;
 
 /// A running container that tells the signals it gets, up to `count`.
 fn listening(count: usize) -> (Sandbox, Done) {
@@ -16,10 +24,7 @@ fn each_arrives(spellings: &[(&str, &str)]) {
     for (count, (spelling, _)) in spellings.iter().enumerate() {
         sandbox.brig(&["kill", &sandbox.id, spelling]).ok();
         let arrived = || done.facts_now().all("signal").len() > count;
-        assert!(
-            crate::host::wait_until(std::time::Duration::from_secs(5), arrived),
-            "{spelling} never arrived"
-        );
+        assert!(wait_until(Duration::from_secs(5), arrived), "{spelling} never arrived");
     }
     let expected: Vec<&str> = spellings.iter().map(|(_, name)| *name).collect();
     assert_eq!(done.facts_now().all("signal"), expected);
@@ -142,7 +147,7 @@ fn an_empty_signal_is_the_default_one() {
     let (sandbox, done) = listening(1);
     sandbox.brig(&["kill", &sandbox.id, ""]).ok();
     let arrived = || !done.facts_now().all("signal").is_empty();
-    assert!(crate::host::wait_until(std::time::Duration::from_secs(5), arrived));
+    assert!(wait_until(Duration::from_secs(5), arrived));
     assert_eq!(done.facts_now().all("signal"), ["SIGTERM"]);
 }
 
@@ -166,7 +171,7 @@ fn all_containers_that_a_regular_expression_matches_are_killed_and_deleted() {
     sandbox.brig(&["kill", &pattern, "KILL"]).fails_with("invalid container id");
     sandbox.brig(&["kill", "--regex", &pattern, "KILL"]).ok();
     let stopped = || ids[..2].iter().all(|id| status(id) == "\"stopped\"");
-    assert!(crate::host::wait_until(std::time::Duration::from_secs(10), stopped));
+    assert!(wait_until(Duration::from_secs(10), stopped));
     assert_eq!(status(&ids[2]), "\"running\"");
     // One that is not stopped is an error, and the others are gone all the same.
     let error = sandbox.brig(&["delete", "-r", &sandbox.id]).fails_with(&ids[2]);
@@ -176,4 +181,39 @@ fn all_containers_that_a_regular_expression_matches_are_killed_and_deleted() {
     sandbox.brig(&["delete", "--regex", "--force", "db$"]).ok();
     assert_eq!(sandbox.brig(&["list", "-q"]).ok().stdout, "");
     sandbox.brig(&["delete", "--regex", "nobody"]).ok();
+}
+
+/// The pid of a process of the container's, which has ended, is another process's when brig opens it.
+#[test]
+fn all_are_not_whoever_has_got_a_pid_of_theirs_meanwhile() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    sandbox.script("sigloop 1").run_with(&["--detach"]).ok().wait_for_line("ready");
+    let file = sandbox.dir.join("pid");
+    let args = ["exec", "--pid-file", file.to_str().unwrap(), &sandbox.id, "/init"];
+    let command = sandbox.command(&[&args[..], &["say", "ready", ";", "sleep", "60"]].concat());
+    let executed = sandbox.spawn(command);
+    let said = || fs::read_to_string(&executed.stdout).unwrap().contains("ready");
+    assert!(wait_until(Duration::from_secs(10), || said() && file.exists()));
+    let pid: i32 = fs::read_to_string(&file).unwrap().parse().unwrap();
+    let mut bystander = Err(Errno::EEXIST);
+    let at = (libc::SYS_pidfd_open, u64::try_from(pid).unwrap());
+    let command = sandbox.command(&["kill", "--all", &sandbox.id, "USR1"]);
+    let code = run_and_stop_at(&sandbox, command, at, || {
+        nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+        assert_eq!(executed.wait().code, Some(128 + 9));
+        bystander = process_of_number(pid);
+    });
+    assert_eq!(code, Some(0));
+    // Init has got it.
+    sandbox.wait_for_status("stopped");
+    match bystander {
+        Ok(bystander) => {
+            let ended = waitpid(bystander, Some(WaitPidFlag::WNOHANG)).unwrap();
+            assert_eq!(ended, WaitStatus::StillAlive, "a bystander was signalled");
+            nix::sys::signal::kill(bystander, Signal::SIGKILL).unwrap();
+            waitpid(bystander, None).unwrap();
+        }
+        Err(errno) => skip(&format!("the pid could not be used again: {errno}")),
+    }
 }

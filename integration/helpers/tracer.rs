@@ -55,6 +55,8 @@ pub struct Traced {
     /// The system calls that were counted, in order; the last was stopped at its entry, if
     /// `reached`.
     pub calls: Vec<i64>,
+    /// The first two arguments of each of them.
+    pub arguments: Vec<[u64; 2]>,
     /// There were as many calls as wanted.
     pub reached: bool,
 }
@@ -81,7 +83,7 @@ pub fn run(
             | Options::PTRACE_O_TRACECLONE;
     }
     ptrace::setoptions(parent, options).unwrap();
-    let mut tracer = Tracer { parent, whose, at, child: None, calls: Vec::new(), reached: false };
+    let mut tracer = Tracer::new(parent, whose, at);
     tracer.go_on(parent, None);
     let code = loop {
         // Of this thread's children only: other tests run in other threads.
@@ -94,7 +96,7 @@ pub fn run(
     };
     // std has not seen it end: its number is not to be used any more.
     _ = running.child.try_wait();
-    Traced { code, calls: tracer.calls, reached: tracer.reached }
+    Traced { code, calls: tracer.calls, arguments: tracer.arguments, reached: tracer.reached }
 }
 
 /// Who is killed at the chosen call.
@@ -114,15 +116,22 @@ struct Tracer {
     at: usize,
     child: Option<Pid>,
     calls: Vec<i64>,
+    arguments: Vec<[u64; 2]>,
     reached: bool,
 }
 
 impl Tracer {
+    fn new(parent: Pid, whose: Whose, at: usize) -> Tracer {
+        let (calls, arguments) = (Vec::new(), Vec::new());
+        Tracer { parent, whose, at, child: None, calls, arguments, reached: false }
+    }
+
     fn step(&mut self, status: WaitStatus, strike: Strike) {
         match status {
             WaitStatus::PtraceSyscall(pid) => match entered(pid) {
-                Some(call) => {
+                Some((call, arguments)) => {
                     self.calls.push(call);
+                    self.arguments.push(arguments);
                     self.reached = self.calls.len() == self.at;
                     if self.reached { self.strike(pid, strike) } else { self.go_on(pid, None) }
                 }
@@ -199,15 +208,84 @@ fn peek_at_end(pid: Pid) {
     waitid(Id::Pid(pid), flags).unwrap();
 }
 
-/// The number of the call at whose entry a process has stopped.
-fn entered(pid: Pid) -> Option<i64> {
+/// The number and the first arguments of the call at whose entry a process has stopped.
+fn entered(pid: Pid) -> Option<(i64, [u64; 2])> {
     let info = ptrace::syscall_info(pid).ok()?;
     if info.op != libc::PTRACE_SYSCALL_INFO_ENTRY {
         return None;
     }
     // SAFETY: at an entry this is the variant that the kernel has written.
     let entry = unsafe { info.u.entry };
-    i64::try_from(entry.nr).ok()
+    Some((i64::try_from(entry.nr).ok()?, [entry.args[0], entry.args[1]]))
+}
+
+/// Runs a command, stops it at the entry of its first call with this number and first argument, and lets it go on when
+/// `meanwhile` is done. Its exit code; none if a signal ended it.
+pub fn run_and_stop_at(
+    sandbox: &Sandbox,
+    mut command: Command,
+    at: (i64, u64),
+    meanwhile: impl FnOnce(),
+) -> Option<i32> {
+    before_exec(&mut command, || Ok(ptrace::traceme()?));
+    let mut running = sandbox.spawn(command);
+    let pid = Pid::from_raw(running.child.id().try_into().unwrap());
+    assert!(matches!(wait(pid), WaitStatus::Stopped(_, Signal::SIGTRAP)), "no stop at exec");
+    let options =
+        Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_EXITKILL | Options::PTRACE_O_TRACEEXEC;
+    ptrace::setoptions(pid, options).unwrap();
+    let (mut meanwhile, mut signal) = (Some(meanwhile), None);
+    let code = loop {
+        ptrace::syscall(pid, signal.take()).unwrap();
+        match wait(pid) {
+            WaitStatus::Exited(_, code) => break Some(code),
+            WaitStatus::Signaled(..) => break None,
+            WaitStatus::PtraceSyscall(_) => {
+                let here = entered(pid).is_some_and(|(call, [first, _])| (call, first) == at);
+                if let Some(meanwhile) = here.then(|| meanwhile.take()).flatten() {
+                    meanwhile();
+                }
+            }
+            WaitStatus::Stopped(_, stopped) => signal = Some(stopped),
+            _ => {}
+        }
+    };
+    // std has not seen it end: its number is not to be used any more.
+    _ = running.child.try_wait();
+    assert!(meanwhile.is_none(), "{at:?} is never called");
+    code
+}
+
+/// A process of this number, which does nothing until it is ended. EEXIST if there is one already.
+pub fn process_of_number(pid: i32) -> nix::Result<Pid> {
+    let numbers = [pid];
+    let arguments = libc::clone_args {
+        flags: 0,
+        pidfd: 0,
+        child_tid: 0,
+        parent_tid: 0,
+        exit_signal: u64::try_from(libc::SIGCHLD).unwrap(),
+        stack: 0,
+        stack_size: 0,
+        tls: 0,
+        set_tid: (&raw const numbers).addr() as u64,
+        set_tid_size: 1,
+        cgroup: 0,
+    };
+    // SAFETY: without flags this is fork(2); `arguments` and what it points to outlive the call, and the child, which
+    // may have been cloned of a process with threads, only calls the kernel.
+    let cloned = nix::errno::Errno::result(unsafe {
+        libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<libc::clone_args>())
+    })?;
+    if cloned == 0 {
+        // SAFETY: takes integers only. It ends with the test.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+        loop {
+            // SAFETY: has no arguments.
+            unsafe { libc::pause() };
+        }
+    }
+    Ok(Pid::from_raw(i32::try_from(cloned).unwrap()))
 }
 
 /// How a command got on of which one system call failed.
@@ -242,8 +320,7 @@ pub fn run_with_fault(
             | Options::PTRACE_O_TRACECLONE;
     }
     ptrace::setoptions(parent, options).unwrap();
-    let calls = Vec::new();
-    let mut tracer = Tracer { parent, whose, at, child: None, calls, reached: false };
+    let mut tracer = Tracer::new(parent, whose, at);
     let (mut fault, mut failing) = (None, false);
     tracer.go_on(parent, None);
     let start = std::time::Instant::now();
@@ -262,7 +339,7 @@ pub fn run_with_fault(
             WaitStatus::Signaled(pid, ..) if pid == parent => break None,
             WaitStatus::PtraceSyscall(pid) => {
                 match entered(pid) {
-                    Some(call) if !spared.contains(&call) && fault.is_none() => {
+                    Some((call, _)) if !spared.contains(&call) && fault.is_none() => {
                         tracer.calls.push(call);
                         if tracer.calls.len() == at {
                             (fault, failing) = (Some(call), true);

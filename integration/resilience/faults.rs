@@ -5,10 +5,13 @@
 #![cfg(target_arch = "x86_64")]
 
 use crate::host::{self, wait_until};
+use crate::images::{Images, base};
 use crate::sandbox::{Sandbox, brig_only};
 use crate::tracer::{Faulted, Whose, run_with_fault};
-use serde_json::json;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const ERRORS: [i32; 5] = [libc::ENOMEM, libc::EIO, libc::ENOSPC, libc::EMFILE, libc::EINTR];
@@ -179,4 +182,115 @@ fn delete_survives_a_fault_in_any_of_its_calls() {
         delete(&sandbox, &(at, errno, &faulted));
         faulted
     });
+}
+
+fn run_of_an_image_with_faults(whose: Whose, least: usize) {
+    let images = Images::new();
+    let sandbox = &images.sandbox;
+    let mut layout = images.layout("image");
+    layout.layer(base());
+    let image = layout.finish("v1", &json!({"Entrypoint": ["/init"], "Volumes": {"/tmp": {}}}));
+    let (store, mark) = (images.store(), format!("BRIG_TEST={}", sandbox.id));
+    each(least, |at, errno| {
+        let args = ["--store", store.to_str().unwrap(), "run", "--detach", "--image", &image];
+        let rest = ["--env", &mark, &sandbox.id, "--", "sleep", "60"];
+        let command = sandbox.command(&[&args[..], &rest].concat());
+        let faulted = run_with_fault(sandbox, command, (whose, at), errno, &SPARED);
+        let what = (at, errno, &faulted);
+        if faulted.code == Some(0) {
+            assert_eq!(sandbox.status(), "running", "{what:?}");
+            delete(sandbox, &what);
+        }
+        let bundles = || fs::read_dir(store.join("containers")).map_or(0, Iterator::count);
+        let gone =
+            wait_until(Duration::from_secs(5), || sandbox.leftovers().is_empty() && bundles() == 0);
+        assert!(gone, "{what:?} leaves {:#?}, {} bundles", sandbox.leftovers(), bundles());
+        // Whatever is in the store now is of use, or in nobody's way.
+        let again = images.brig(&["run", "--image", &image, &sandbox.id, "--", "say", "again"]);
+        assert_eq!(
+            (again.code, again.stdout.as_str(), again.stderr.as_str()),
+            (Some(0), "again\n", ""),
+            "after {what:?}"
+        );
+        crate::tree::remove(&store).unwrap();
+        faulted
+    });
+}
+
+#[test]
+fn run_of_an_image_survives_a_fault_in_any_of_its_calls() {
+    brig_only!();
+    run_of_an_image_with_faults(Whose::Parent, 200);
+}
+
+#[test]
+fn run_of_an_image_survives_a_fault_in_any_call_of_what_unpacks_it() {
+    brig_only!();
+    run_of_an_image_with_faults(Whose::Child, 50);
+}
+
+/// The files below a directory, and what is in them.
+fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        match entry.file_type().unwrap().is_dir() {
+            true => found.append(&mut files(&entry.path())),
+            // Gone again, if it cannot be read.
+            false => drop(fs::read(entry.path()).map(|text| found.insert(entry.path(), text))),
+        }
+    }
+    found
+}
+
+#[test]
+fn commit_survives_a_fault_in_any_of_its_calls() {
+    brig_only!();
+    let images = Images::new();
+    let sandbox = &images.sandbox;
+    let mut layout = images.layout("image");
+    layout.layer(base());
+    let image = layout.finish("v1", &json!({"Entrypoint": ["/init"]}));
+    let (id, mark) = (sandbox.id.as_str(), format!("BRIG_TEST={}", sandbox.id));
+    let start = ["run", "--detach", "--image", &image, "--env", &mark, id, "--"];
+    let script = ["write", "/etc/new", "new", ";", "say", "ready", ";", "sleep", "600"];
+    images.brig(&[&start[..], &script].concat()).ok().wait_for_line("ready");
+    images.brig(&["commit", id, "out:first"]).ok();
+    let (store, out) = (images.store(), sandbox.dir.join("out"));
+    let tags = || {
+        let index: Value =
+            serde_json::from_slice(&fs::read(out.join("index.json")).unwrap()).unwrap();
+        let manifests = index["manifests"].as_array().unwrap().clone();
+        let tag = |manifest: &Value| {
+            manifest["annotations"]["org.opencontainers.image.ref.name"].as_str().map(str::to_owned)
+        };
+        manifests.iter().filter_map(tag).collect::<Vec<_>>()
+    };
+    let mut before = files(&out);
+    each(100, |at, errno| {
+        let (tag, message) = (format!("out:at-{at}"), format!("message {at}"));
+        let args = ["--store", store.to_str().unwrap(), "commit", "--message", &message, id, &tag];
+        let faulted =
+            run_with_fault(sandbox, sandbox.command(&args), (Whose::Parent, at), errno, &SPARED);
+        let what = (at, errno, &faulted);
+        let runs = wait_until(Duration::from_secs(5), || sandbox.status() == "running");
+        assert!(runs, "{what:?} leaves it {}", sandbox.status());
+        let known = tags().contains(&format!("at-{at}"));
+        if known {
+            let bundle = images.bundle(&tag, "of-commit");
+            let layers = images.layers(&bundle);
+            let new = layers.iter().filter(|layer| layer.join("etc/new").exists());
+            assert_eq!(new.count(), 1, "{what:?} {layers:?}");
+            crate::tree::remove(&bundle).unwrap();
+        } else {
+            assert_ne!(faulted.code, Some(0), "{what:?}");
+            let same = wait_until(Duration::from_secs(5), || files(&out) == before);
+            let left: Vec<_> =
+                files(&out).into_keys().filter(|p| !before.contains_key(p)).collect();
+            assert!(same, "{what:?} leaves {left:?}");
+        }
+        assert!(tags().contains(&"first".to_string()), "{what:?}: {:?}", tags());
+        before = files(&out);
+        faulted
+    });
+    delete(sandbox, &"all of it");
 }

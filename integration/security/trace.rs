@@ -5,6 +5,7 @@ use crate::facts::Facts;
 use crate::host;
 use crate::rootless::{User, as_user};
 use crate::sandbox::{Done, Sandbox, before_exec, brig_only};
+use crate::tracer::{self, Strike, Traced, Whose};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{Read, Seek, SeekFrom};
@@ -263,4 +264,44 @@ fn an_ordinary_users_created_container_has_nothing_of_the_callers_in_its_memory(
         assert!(done, "{left:?}");
         user.brig(&["delete", "--force", id]).ok();
     });
+}
+
+/// Which calls come between a change of ids and the next that makes undumpable: `fs.suid_dumpable` may say that a
+/// change of ids makes dumpable. Only such as change more of the credentials.
+fn assert_undumpable_after_each_change_of_ids(traced: &Traced) {
+    let (mut changes, mut dumpable) = (0, false);
+    for (&call, &[first, second]) in traced.calls.iter().zip(&traced.arguments) {
+        let joins = |second: u64| second & libc::CLONE_NEWUSER.cast_unsigned() as u64 != 0;
+        match call {
+            libc::SYS_execve | libc::SYS_execveat => break,
+            libc::SYS_setresuid | libc::SYS_setresgid => (changes, dumpable) = (changes + 1, true),
+            libc::SYS_setns if joins(second) => (changes, dumpable) = (changes + 1, true),
+            libc::SYS_prctl if first == libc::PR_SET_DUMPABLE as u64 => dumpable = second != 0,
+            libc::SYS_prctl | libc::SYS_setgroups | libc::SYS_capset => {}
+            call => assert!(!dumpable, "call {call} after a change of ids: {traced:?}"),
+        }
+    }
+    assert!(!dumpable && changes >= 3, "{changes} changes: {traced:?}");
+}
+
+#[test]
+fn whoever_changes_its_ids_is_made_undumpable_before_it_does_anything_else() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    sandbox.script("sleep 60").patch(|config| {
+        in_user_namespace(config);
+        config["process"]["user"] = json!({"uid": 7, "gid": 8, "additionalGids": [9]});
+    });
+    let bundle = sandbox.bundle();
+    let traced = |args: &[&str]| {
+        let command = sandbox.command(args);
+        tracer::run(&sandbox, command, Whose::Child, usize::MAX, Strike::Child)
+    };
+    let id = sandbox.id.as_str();
+    let run = traced(&["run", "--detach", "--bundle", bundle.to_str().unwrap(), id]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert_undumpable_after_each_change_of_ids(&run);
+    let exec = traced(&["exec", id, "/init", "true"]);
+    assert_eq!(exec.code, Some(0), "{exec:?}");
+    assert_undumpable_after_each_change_of_ids(&exec);
 }

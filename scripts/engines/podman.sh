@@ -194,6 +194,24 @@ t '--sysctl' 'is 123 run --sysctl kernel.msgmax=123 $image cat /proc/sys/kernel/
 t '--cap-drop all' 'is 0000000000000000 run --cap-drop all $image sh -c "grep CapEff /proc/self/status | cut -f 2"'
 t '--cap-add, as root and as a user' 'is 0000000000003000 run --cap-drop all --cap-add net_admin,net_raw $image sh -c "grep CapEff /proc/self/status | cut -f 2"; is 0000000000001000 run --user user --cap-drop all --cap-add net_admin $image sh -c "grep CapEff /proc/self/status | cut -f 2"'
 t '--privileged' 'is 1 run --privileged $image sh -c "mount -t tmpfs x /mnt 2>/dev/null || mount -t tmpfs x /tmp; grep -c \" /sys sysfs rw\" /proc/mounts"; run --privileged $image test -e /dev/kmsg'
+# brig in a container, on an overlay, with the cgroups that it finds there.
+cat >/run/world/nested <<'END'
+set -eu
+mkdir -p /b/rootfs/proc /b/rootfs/dev /b/rootfs/sys /b/rootfs/tmp
+cp -a /bin /etc /b/rootfs
+brig spec --bundle /b
+sed -i 's/"terminal": true/"terminal": false/; s/"args": .*/"args": ["sleep", "100"],/' /b/config.json
+brig run --detach --bundle /b inner
+brig exec inner id -u
+brig pause inner && brig resume inner
+brig delete --force inner
+sed -i 's/"args": .*/"args": ["echo", "done"],/' /b/config.json
+brig run --bundle /b inner
+END
+nested() { run -v "$RUNTIME_PATH:/bin/brig:ro" -v /run/world/nested:/nested:ro "$@" $image sh /nested; }
+export -f nested
+t 'brig in --privileged' '[[ ${RUNTIME_PATH##*/} = brig* ]] || skip "brig alone is static"; is "0 done" echo $(nested --privileged); is "0 done" echo $(nested --privileged --userns auto)'
+t 'brig with CAP_SYS_ADMIN says what is missing' '[[ ${RUNTIME_PATH##*/} = brig* ]] || skip "brig alone is static"; says "mkdir.*EROFS: Read-only file system" nested --cap-add sys_admin --security-opt seccomp=unconfined'
 t '--security-opt seccomp=FILE' 'echo "{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"syscalls\":[{\"names\":[\"mkdir\",\"mkdirat\"],\"action\":\"SCMP_ACT_ERRNO\",\"errnoRet\":30}]}" >/tmp/s.json; says "Read-only" run --security-opt seccomp=/tmp/s.json $image mkdir /tmp/x; is 2 run --security-opt seccomp=/tmp/s.json $image sh -c "grep Seccomp: /proc/self/status | cut -f 2"'
 t '--security-opt seccomp=unconfined' 'is 0 run --security-opt seccomp=unconfined $image sh -c "grep Seccomp: /proc/self/status | cut -f 2"'
 t 'default seccomp profile' 'is 2 run $image sh -c "grep Seccomp: /proc/self/status | cut -f 2"; says "not permitted|denied" run $image unshare -m true'

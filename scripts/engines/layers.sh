@@ -163,6 +163,10 @@ t 'in podman and brig the same: Debian, a wheel by umoci insert' 'eval "$inside_
 t 'in podman and brig the same: Debian, changed by buildah' 'eval "$inside_is"; buildah from -q --name $c oci:/run/world/debian:v1; buildah run $c -- sh -c "useradd -m -G games someone; rm -r /usr/share/doc; mkdir /usr/share/doc; chmod 2755 /srv"; buildah copy -q $c $layers/wheel/opt/python /opt/python; buildah config --user someone --workingdir /home/someone --env A=b $c; buildah commit -q --rm $c oci:/tmp/$c:v1; like_podman /tmp/$c:v1'
 t 'in podman and brig the same: by docker build and docker save' 'eval "$inside_is"; { printf %s "$steps"; echo "USER user"; echo "WORKDIR /home/other"; } | docker build -q -t built:$c -; docker save -o /tmp/$c.tar built:$c; like_podman /tmp/$c.tar docker-archive:/tmp/$c.tar'
 
+flags='-e A=1 -u user -v /usr:/v:ro --tmpfs /t --read-only --cap-add net_raw --cap-drop chown -m 64m --cpus 1 --ulimit core=0 --sysctl net.core.somaxconn=5 --hostname h --add-host a:1.2.3.4 -w /data --device /dev/null:/dev/x -l a=b --security-opt no-new-privileges --shm-size 1m --group-add 7 --stop-signal INT'
+export flags
+t 'bundle and create --image make the same config and the same files' 'brig bundle /run/world/box.tar /tmp/$c.bundle $flags -- id; brig create --image /run/world/box.tar $flags $c -- id >/dev/null; diff -r /run/world/$c.store/containers/$c-0/init /tmp/$c.bundle/init; diff /run/world/$c.store/containers/$c-0/config.json /tmp/$c.bundle/config.json; brig delete --force $c; is "uid=1000(user) gid=1000(user) groups=7,1000(user),2000(extra)" brig run --bundle /tmp/$c.bundle again'
+
 podman rm -aft0 >/dev/null
 kill $dockerd_pid
 wait $dockerd_pid || true

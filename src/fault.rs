@@ -4,13 +4,14 @@
 use crate::spec::At;
 use serde_json::{Value, json};
 use std::fmt;
-use sys::{Errno, describe, errno_of};
+use sys::{Errno, SysError, describe, errno_of};
 
 /// An error of another process, which came as text.
 #[derive(Debug, Default)]
 pub struct Fault {
     text: String,
     errno: Option<Errno>,
+    refused: bool,
     place: Option<Position>,
 }
 
@@ -36,26 +37,29 @@ const SEPARATOR: char = '\0';
 
 /// An error as text that [`unpack`] understands.
 pub fn pack(error: &anyhow::Error) -> String {
-    let Fault { text, errno, place } = Fault::of(error);
+    let Fault { text, errno, refused, place } = Fault::of(error);
+    let refused = if refused { "refused" } else { "" };
     let errno = errno.map_or(0, |errno| errno as i32);
     let place = place.map_or_else(
         || [const { String::new() }; 4],
         |place| [place.path, place.file, place.line.to_string(), place.column.to_string()],
     );
     let [path, file, line, column] = place.map(|part| part.replace(SEPARATOR, ""));
-    [&errno.to_string(), &path, &file, &line, &column, &text].map(String::as_str).join("\0")
+    [&errno.to_string(), refused, &path, &file, &line, &column, &text].join("\0")
 }
 
 /// The error that was packed.
 pub fn unpack(packed: &str) -> anyhow::Error {
-    let mut parts = packed.splitn(6, SEPARATOR);
+    let mut parts = packed.splitn(7, SEPARATOR);
     let mut read = || -> Option<Fault> {
         let errno = parts.next()?.parse().ok()?;
+        let refused = parts.next()? == "refused";
         let (path, file) = (parts.next()?.to_owned(), parts.next()?.to_owned());
         let (line, column) = (parts.next()?.parse().ok(), parts.next()?.parse().ok());
         let text = parts.next()?.to_owned();
         let place = line.zip(column).map(|(line, column)| Position { path, file, line, column });
-        Some(Fault { text, errno: (errno != 0).then(|| Errno::from_raw(errno)), place })
+        let errno = (errno != 0).then(|| Errno::from_raw(errno));
+        Some(Fault { text, errno, refused, place })
     };
     match read() {
         Some(fault) => fault.into(),
@@ -78,9 +82,25 @@ impl Fault {
         Fault {
             text: describe(error),
             errno: errno_of(error).or_else(|| other?.errno),
+            refused: is_refused(error),
             place: error.downcast_ref::<At>().and_then(position).or(theirs),
         }
     }
+}
+
+/// The kernel has refused a system call for lack of rights, here or in the process that the error comes from.
+/// What has words of its own beside an errno is about the container's program, and is no such thing.
+pub fn is_refused(error: &anyhow::Error) -> bool {
+    let refusal = |errno: &Errno| [Errno::EPERM, Errno::EACCES].contains(errno);
+    error.chain().any(|cause| {
+        if let Some(fault) = cause.downcast_ref::<Fault>() {
+            return fault.refused;
+        }
+        let io = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
+        let call = cause.downcast_ref::<SysError>().map(|call| &call.errno);
+        call.or_else(|| cause.downcast_ref()).is_some_and(refusal)
+            || io.map(Errno::from_raw).is_some_and(|errno| refusal(&errno))
+    })
 }
 
 /// The keys of the JSON log that an error has beside level, msg and time, where they are known.
@@ -111,5 +131,18 @@ mod tests {
         let place = json!({"path": "mounts[0]", "file": "config.json", "line": 1, "column": 13});
         assert_eq!(keys(&there), [("code", json!("ENOENT")), ("place", place)]);
         assert_eq!(unpack("as it is").to_string(), "as it is");
+    }
+
+    #[test]
+    fn a_refusal_is_one_in_every_process_and_the_programs_own_is_none() {
+        let wrapped = |errno: Errno| anyhow::Error::from(errno).context("mount");
+        for errno in [Errno::EPERM, Errno::EACCES] {
+            assert!(is_refused(&wrapped(errno)) && is_refused(&unpack(&pack(&wrapped(errno)))));
+            assert!(is_refused(&std::io::Error::from_raw_os_error(errno as i32).into()));
+            let worded = sys::Worded { text: "exec /x: permission denied".into(), errno };
+            assert!(!is_refused(&worded.into()));
+        }
+        assert!(!is_refused(&wrapped(Errno::ENOENT)));
+        assert!(!is_refused(&unpack(&pack(&wrapped(Errno::ENOENT)))));
     }
 }

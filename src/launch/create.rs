@@ -2,12 +2,12 @@
 //! something fails is undone, in reverse.
 
 use super::agent::Agent;
-use super::child::{self, Child, Groups as ChildGroups, Init, Role};
+use super::child::{self, Child, Groups, Init, Role};
 use super::foreground::notify::{self, Manager};
 use super::gate::Gate;
 pub use super::options::Options;
 use super::peer::{Peer, reap};
-use super::prepare::cgroup::{self, Groups};
+use super::prepare::cgroup::{self, ChosenCgroup};
 use super::prepare::net_devices::{self, MovedDevices};
 use super::prepare::{hints, id_maps, upper};
 use super::protocol::{self, Message};
@@ -131,7 +131,7 @@ fn create_from(
     let network = net_devices::destination(&plan, &joined)?;
     let found = cgroup::locate(&options.id, &spec, &plan, host, log);
     // An id that is in use has a cgroup that is in use: the id is what to tell of.
-    let Groups { cgroup, view, scope } =
+    let ChosenCgroup { cgroup, view, scope } =
         found.map_err(|error| state::in_use(&options.root, &options.id).unwrap_or(error))?;
     let rdt = plan.rdt.as_ref().map(|plan| Rdt::locate(plan, &options.id));
     let rdt = rdt.transpose().at("linux.intelRdt")?;
@@ -277,7 +277,7 @@ impl Attempt {
                 });
                 child::run(Child {
                     role,
-                    groups: ChildGroups { birth, entry: &entry, class: &class, by_systemd },
+                    groups: Groups { birth, entry: &entry, class: &class, by_systemd },
                     proc,
                     keyring,
                     sources,

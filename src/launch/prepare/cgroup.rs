@@ -1,4 +1,4 @@
-//! Whose cgroup the container gets: brig's, systemd's, none of its own.
+//! Finds the cgroup that the plan has chosen for the container: brig's, systemd's, none of its own.
 
 use crate::cgroup::{Cgroup, Scope, Version};
 use crate::deadline;
@@ -14,7 +14,7 @@ use std::time::Instant;
 use sys::describe;
 
 /// What is known of it before anything is made.
-pub struct Groups {
+pub struct ChosenCgroup {
     /// The container's.
     pub cgroup: Cgroup,
     /// What its mounts show, where that is not the same; then brig makes no directories.
@@ -27,13 +27,19 @@ pub struct Groups {
 ///
 /// # Errors
 ///
-/// Where cgroups.path cannot be one, somebody is in that cgroup, or systemd is not there.
-pub fn locate(id: &str, spec: &Spec, plan: &Plan, host: Host, log: &mut Log) -> Result<Groups> {
+/// Where `linux.cgroupsPath` cannot be one, somebody is in that cgroup, or systemd is not there.
+pub fn locate(
+    id: &str,
+    spec: &Spec,
+    plan: &Plan,
+    host: Host,
+    log: &mut Log,
+) -> Result<ChosenCgroup> {
     let path = spec.linux.cgroups_path.as_deref();
     match plan.cgroup_manager {
         CgroupManager::Cgroupfs => {
             let cgroup = Cgroup::locate(host.into_hierarchies()?, path, id)?;
-            Ok(Groups { cgroup, view: None, scope: None })
+            Ok(ChosenCgroup { cgroup, view: None, scope: None })
         }
         CgroupManager::Systemd => {
             let ordinary = plan.goes_without_cgroup;
@@ -41,7 +47,7 @@ pub fn locate(id: &str, spec: &Spec, plan: &Plan, host: Host, log: &mut Log) -> 
             let asked = UnitRequest::new(path, id, &spec.annotations, instance)?;
             let (cgroup, scope) = Cgroup::of_unit(host.into_hierarchies()?, asked)?;
             let view = Some(scope.prospect(cgroup.version));
-            Ok(Groups { cgroup, view, scope: Some(scope) })
+            Ok(ChosenCgroup { cgroup, view, scope: Some(scope) })
         }
         CgroupManager::Disabled => {
             if spec.linux.resources.devices.as_ref().is_some_and(|rules| !rules.is_empty()) {
@@ -51,7 +57,7 @@ pub fn locate(id: &str, spec: &Spec, plan: &Plan, host: Host, log: &mut Log) -> 
                 );
             }
             let (cgroup, view) = (Cgroup::disabled(), Some(Cgroup::disabled()));
-            Ok(Groups { cgroup, view, scope: None })
+            Ok(ChosenCgroup { cgroup, view, scope: None })
         }
     }
 }

@@ -1,24 +1,38 @@
 //! What can stand in an ordinary user's way, in words that say how to get it out of there. Nothing is
 //! decided here: the kernel has refused something already.
 
+use crate::fault;
 use crate::process::{passwd, subids};
 use anyhow::Error;
 use nix::unistd::geteuid;
+use std::borrow::Cow;
+use std::fmt;
+use sys::Errno;
 use sys::idmap::IdMap;
-use sys::{Errno, describe};
+
+/// What may be the cause of an error, and what to do about it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Hint(Cow<'static, str>);
+
+impl fmt::Display for Hint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 /// Why there is no new user namespace.
-pub fn no_user_namespace(errno: Errno) -> Option<String> {
-    match errno {
+pub fn no_user_namespace(errno: Errno) -> Option<Hint> {
+    let why = match errno {
         Errno::ENOSPC | Errno::EUSERS => Some(match sysctl("user/max_user_namespaces") {
             Some(0) => {
                 "user namespaces are switched off: sysctl user.max_user_namespaces is 0".into()
             }
-            most => format!(
+            limit => format!(
                 "a limit of namespaces is reached: sysctl user.max_user_namespaces is {}, and there \
                  are others in user.max_*_namespaces; or they are nested 32 deep",
-                most.map_or("unknown".into(), |most| most.to_string())
-            ),
+                limit.map_or("unknown".into(), |limit| limit.to_string())
+            )
+            .into(),
         }),
         Errno::EPERM if sysctl("kernel/unprivileged_userns_clone") == Some(0) => Some(
             "user namespaces are root's alone here: sysctl kernel.unprivileged_userns_clone is 0"
@@ -29,7 +43,8 @@ pub fn no_user_namespace(errno: Errno) -> Option<String> {
             Into::into,
         )),
         _ => None,
-    }
+    };
+    why.map(Hint)
 }
 
 /// What may be the cause of an error that an ordinary user sees.
@@ -37,11 +52,10 @@ pub fn explained(error: Error, privileged: bool) -> Error {
     if privileged {
         return error;
     }
-    let text = describe(&error);
-    let refused = text.contains("EPERM: ") || text.contains("EACCES: ");
-    match restricted_by_app_armor().filter(|why| refused && !text.contains(why)) {
-        Some(why) => error.context(why),
-        None => error,
+    let hint = || restricted_by_app_armor().map(|why| Hint(why.into()));
+    match fault::is_refused(&error).then(hint).flatten() {
+        Some(hint) if error.downcast_ref() != Some(&hint) => error.context(hint),
+        _ => error,
     }
 }
 

@@ -8,8 +8,8 @@ pub const MAX_FUNCTION: usize = 60;
 /// Files that both routes together may open.
 pub const MAX_ROUTE: usize = 8;
 
-/// Data, one line an entry: there is nothing to follow in it.
-const TABLES: &[&str] = &["crates/oci-seccomp/src/syscalls/table.rs"];
+/// Data and texts: there is nothing to follow in them.
+const TABLES: &[&str] = &["crates/oci-seccomp/src/syscalls/table.rs", "integration/pages/texts.rs"];
 
 /// A function with a body.
 #[derive(Debug)]
@@ -83,7 +83,10 @@ fn impls<'a>(tokens: &[Token<'a>]) -> Vec<(usize, usize, &'a str)> {
 pub fn too_long(sources: &[Source]) -> Vec<String> {
     let mut found = Vec::new();
     for source in sources {
-        if source.lines > MAX_FILE && !TABLES.contains(&source.path.as_str()) {
+        if TABLES.contains(&source.path.as_str()) {
+            continue;
+        }
+        if source.lines > MAX_FILE {
             found.push(format!("{}: has {} lines", source.path, source.lines));
         }
         for function in functions(source) {

@@ -12,7 +12,7 @@ use brig_layers::tree::whiteout;
 use nix::sys::signal::SigSet;
 use std::path::PathBuf;
 use sys::signal::ABORT;
-use sys::{describe, misc};
+use sys::{describe, fd};
 
 /// `--image` of create and run.
 #[derive(Debug, Default, Clone)]
@@ -71,7 +71,7 @@ pub fn prepare(
     let own = Reserved::new(&store, &root, &options.id)?;
     let terminal = match &options.console_socket {
         Some(_) => true,
-        None => !options.detach && misc::STANDARD_FDS[..2].iter().all(is_terminal),
+        None => !options.detach && fd::STANDARD_FDS[..2].iter().all(is_terminal),
     };
     let id = &options.id[..options.id.len().min(MOST_HOSTNAME)];
     let in_memory = whiteout::is_overlay(own.dir());

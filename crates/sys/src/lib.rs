@@ -36,15 +36,3 @@ pub use error::{Errno, IfExists, Missing, SysError, VerbatimError, describe, err
 fn check(call: impl FnOnce() -> String, result: libc::c_long) -> Result<libc::c_long, SysError> {
     if result >= 0 { Ok(result) } else { Err(SysError::last(call())) }
 }
-
-/// What was in one file; gone when nobody uses it by that name any more.
-#[doc(hidden)]
-pub mod misc {
-    pub use crate::fd::{STANDARD_FDS, fill_standard_fds, inherit, is_inherited, try_flock};
-    pub use crate::keyring::join_session_keyring;
-    pub use crate::namespace::{loopback_up, namespace_type, owns_mount_namespace, setdomainname};
-    pub use crate::process::{forget_variable, process_name, set_process_name, take_no_backtraces};
-    pub use crate::random::random_name;
-    pub use crate::sched::{reset_affinity, set_affinity};
-    pub use crate::socket::receive_fds;
-}

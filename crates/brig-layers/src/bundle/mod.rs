@@ -22,7 +22,7 @@ use patch::Chain;
 use std::path::{Path, PathBuf};
 use sys::file::write_atomically;
 use sys::idmap::UserNamespace;
-use sys::{cred, misc};
+use sys::{cred, random};
 
 /// A bundle to be made.
 pub struct Request<'a> {
@@ -239,7 +239,7 @@ fn fill(
 /// The config for people to read; the filter, hundreds of names, is one line.
 fn shown(mut config: serde_json::Value) -> Result<Vec<u8>> {
     // Random, so that no text of an image is this one.
-    let place = misc::random_name();
+    let place = random::random_name();
     let filter = config["linux"]["seccomp"].take();
     if filter.is_null() {
         config["linux"].as_object_mut().map(|linux| linux.remove("seccomp"));

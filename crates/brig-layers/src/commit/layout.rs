@@ -17,7 +17,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use sys::file::write_atomically;
-use sys::{Errno, misc};
+use sys::{Errno, fd};
 
 /// Opened for writing; locked as long as it is.
 #[derive(Debug)]
@@ -78,7 +78,7 @@ impl Layout {
         fs::create_dir_all(&blobs).with_context(what)?;
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let lock = open(path, flags, Mode::empty()).with_context(what)?;
-        if !misc::try_flock(lock.as_fd(), true)? {
+        if !fd::try_flock(lock.as_fd(), true)? {
             bail!("{}: another brig writes to it", path.display());
         }
         // What a commit left that was killed together with its guard.

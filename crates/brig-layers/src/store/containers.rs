@@ -10,7 +10,7 @@ use nix::unistd::symlinkat;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use sys::idmap::UserNamespace;
-use sys::{Errno, misc};
+use sys::{Errno, fd};
 
 /// A container's own bundle, which nobody takes for left over while this is held.
 #[derive(Debug)]
@@ -65,7 +65,7 @@ pub fn remove(bundle: &Path, user: Option<&UserNamespace>) -> Result<()> {
     };
     // While it is locked `gc` does not take it for left over. If it is locked already, then by the brig
     // that has made it, which is this one, or by `gc`, which removes it as well.
-    misc::try_flock(lock.as_fd(), true)?;
+    fd::try_flock(lock.as_fd(), true)?;
     match user {
         None => tree::remove_path(bundle),
         Some(user) => {

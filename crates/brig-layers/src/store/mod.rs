@@ -16,7 +16,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use sys::{Errno, misc};
+use sys::{Errno, fd};
 
 /// The store.
 #[derive(Debug)]
@@ -308,7 +308,7 @@ pub fn wait_for_lock(
     why: impl Fn() -> String,
 ) -> Result<()> {
     let end = Instant::now() + patience;
-    while !misc::try_flock(fd.as_fd(), exclusive)? {
+    while !fd::try_flock(fd.as_fd(), exclusive)? {
         ensure!(Instant::now() < end, "{}, for {} s", why(), patience.as_secs());
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -381,9 +381,9 @@ mod tests {
         let store = Store::open(Some(&path)).unwrap();
         let claimed = store.claim("x").unwrap();
         let again = open(&store.temp("x"), OFlag::O_RDONLY, Mode::empty()).unwrap();
-        assert!(!misc::try_flock(again.as_fd(), true).unwrap());
+        assert!(!fd::try_flock(again.as_fd(), true).unwrap());
         drop(claimed);
-        assert!(misc::try_flock(again.as_fd(), true).unwrap());
+        assert!(fd::try_flock(again.as_fd(), true).unwrap());
         std::fs::remove_dir(store.temp("x")).unwrap();
         drop((again, store.claim("x").unwrap()));
         for dir in

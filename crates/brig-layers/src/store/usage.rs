@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use sys::misc;
+use sys::fd;
 
 /// All of a store.
 #[derive(Debug, Default)]
@@ -270,7 +270,7 @@ fn is_locked(path: &Path) -> Result<bool> {
 fn lock(path: &Path) -> Result<Option<OwnedFd>> {
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
     let Ok(fd) = open(path, flags, Mode::empty()) else { return Ok(None) };
-    ensure!(misc::try_flock(fd.as_fd(), true)?, "{} is locked", path.display());
+    ensure!(fd::try_flock(fd.as_fd(), true)?, "{} is locked", path.display());
     Ok(Some(fd))
 }
 

@@ -3,7 +3,7 @@
 
 use std::io::Write as _;
 use std::time::{Duration, Instant};
-use sys::misc::STANDARD_FDS;
+use sys::fd::STANDARD_FDS;
 use sys::tty;
 
 /// How far it is.

@@ -101,7 +101,8 @@ pub fn too_long(sources: &[Source]) -> Vec<String> {
 }
 
 /// The routes of docs/design.md: blocks fenced by "```route NAME", in each line `file: function`, where the function is
-/// `name` or `Type::name`. Every function is there, and its body names the next one.
+/// `name` or `Type::name`. Every function is there, and named by the body of the one above it, or where it is indented,
+/// of the nearest one above that is indented less.
 pub fn routes(files: &Files, sources: &[Source]) -> Vec<String> {
     const DESIGN: &str = "docs/design.md";
     let text = files.get(DESIGN).map_or("", String::as_str);
@@ -111,18 +112,19 @@ pub fn routes(files: &Files, sources: &[Source]) -> Vec<String> {
         let name = lines.next().unwrap_or_default().trim();
         routes.push(name);
         let steps: Vec<&str> = lines.take_while(|line| !line.starts_with("```")).collect();
-        let steps: Vec<_> = steps.iter().filter_map(|line| line.split_once(": ")).collect();
+        let steps: Vec<_> = steps.iter().filter_map(|line| Step::parse(line)).collect();
         let mut last = None;
         let mut own_files = BTreeSet::new();
-        for (i, &(path, function)) in steps.iter().enumerate() {
-            if last != Some(path) && !own_files.insert(path) {
-                found.push(format!("{DESIGN}: route {name} comes back to {path}"));
+        for (i, own) in steps.iter().enumerate() {
+            let named = own
+                .caller(&steps[..i])
+                .map_or(Ok(()), |caller| body_names(sources, caller, own.function));
+            let there = function(sources, own).map(drop);
+            found.extend(named.and(there).err().map(|e| format!("{DESIGN}: route {name}: {e}")));
+            if last != Some(own.path) && !own_files.insert(own.path) {
+                found.push(format!("{DESIGN}: route {name} comes back to {}", own.path));
             }
-            last = Some(path);
-            let next = steps.get(i + 1).map(|(_, next)| *next);
-            if let Err(error) = step(sources, path, function, next) {
-                found.push(format!("{DESIGN}: route {name}: {error}"));
-            }
+            last = Some(own.path);
         }
         all_files.extend(own_files);
     }
@@ -135,22 +137,50 @@ pub fn routes(files: &Files, sources: &[Source]) -> Vec<String> {
     found
 }
 
-fn step(sources: &[Source], path: &str, function: &str, next: Option<&str>) -> Result<(), String> {
-    let source = sources.iter().find(|source| source.path == path);
-    let source = source.ok_or_else(|| format!("there is no {path}"))?;
-    let last = |path: &str| path.rsplit("::").next().unwrap_or_default().to_owned();
-    let of = function.rsplit_once("::").map(|(of, _)| last(of));
-    let functions = functions(source);
-    let named = functions.iter().filter(|found| {
-        found.name == last(function) && of.as_ref().is_none_or(|of| Some(of.as_str()) == found.of)
-    });
-    let named: Vec<_> = named.collect();
-    if named.is_empty() {
-        return Err(format!("{path} has no function {function}"));
+/// A line of a route.
+struct Step<'a> {
+    indent: usize,
+    path: &'a str,
+    function: &'a str,
+}
+
+impl<'a> Step<'a> {
+    fn parse(line: &'a str) -> Option<Self> {
+        let (path, function) = line.split_once(": ")?;
+        let name = path.trim_start();
+        Some(Step { indent: path.len() - name.len(), path: name, function })
     }
-    let Some(next) = next.map(last) else { return Ok(()) };
-    match named.iter().any(|function| function.words.contains(next.as_str())) {
+
+    /// Whose body names it: the nearest step above that is less indented, else the one right above.
+    fn caller<'s>(&self, above: &'s [Step<'a>]) -> Option<&'s Step<'a>> {
+        let outer = above.iter().rev().find(|step| step.indent < self.indent);
+        outer.or(above.last())
+    }
+}
+
+fn last(path: &str) -> &str {
+    path.rsplit("::").next().unwrap_or_default()
+}
+
+/// All functions that a step may mean.
+fn function<'a>(sources: &'a [Source], step: &Step<'_>) -> Result<Vec<Function<'a>>, String> {
+    let source = sources.iter().find(|source| source.path == step.path);
+    let source = source.ok_or_else(|| format!("there is no {}", step.path))?;
+    let of = step.function.rsplit_once("::").map(|(of, _)| last(of));
+    let mut named = functions(source);
+    named.retain(|found| {
+        found.name == last(step.function) && of.is_none_or(|of| Some(of) == found.of)
+    });
+    match named.is_empty() {
+        true => Err(format!("{} has no function {}", step.path, step.function)),
+        false => Ok(named),
+    }
+}
+
+fn body_names(sources: &[Source], caller: &Step<'_>, name: &str) -> Result<(), String> {
+    let callers = function(sources, caller)?;
+    match callers.iter().any(|function| function.words.contains(last(name))) {
         true => Ok(()),
-        false => Err(format!("{path}: {function} does not name {next}")),
+        false => Err(format!("{}: {} does not name {}", caller.path, caller.function, last(name))),
     }
 }

@@ -3,7 +3,7 @@
 use super::spec::template;
 use crate::image::container::{self, FromImage};
 use crate::launch::create::{self, Created, Options};
-use crate::launch::foreground::notify::Relay;
+use crate::launch::foreground::notify::Forwarder;
 use crate::launch::foreground::terminal::Carrier;
 use crate::launch::gate::Outcome;
 use crate::launch::{destroy, foreground, own_bundle, start};
@@ -75,13 +75,13 @@ fn run_to_the_end(
     let Created { dir, lock, state, init, master, manager } = created(options, from, log)?;
     let begin = || {
         let carrier = master.map(Carrier::new).transpose()?;
-        let relay = Relay::open(&dir, manager)?;
+        let forwarder = Forwarder::open(&dir, manager)?;
         Ok(match start::start(&dir, &state)? {
-            Outcome::Executed => (carrier, relay),
+            Outcome::Executed => (carrier, forwarder),
             Outcome::HookFailed(error) => return Err(error),
         })
     };
-    let (mut carrier, relay) = match begin() {
+    let (mut carrier, forwarder) = match begin() {
         Ok(begun) => begun,
         Err(error) => return Err(destroy::because(error, dir, &state, log)),
     };
@@ -89,12 +89,14 @@ fn run_to_the_end(
     drop(lock);
     if options.detach {
         print_made_up_name(options, from)?;
-        if let Some(Err(error)) = relay.map(|relay| relay.until_ready(init.as_fd(), state.pid)) {
+        if let Some(Err(error)) =
+            forwarder.map(|forwarder| forwarder.until_ready(init.as_fd(), state.pid))
+        {
             log.warn(&describe(&error));
         }
         return Ok(0);
     }
-    let code = foreground::wait(&init, carrier.as_mut(), relay.as_ref())?;
+    let code = foreground::wait(&init, carrier.as_mut(), forwarder.as_ref())?;
     if let Some(errno) = carrier.and_then(|carrier| carrier.lost()) {
         log.warn(&format!("stdout: {errno}: what the process printed is not complete"));
     }

@@ -1,6 +1,6 @@
 //! start: lets a created container execute its program.
 
-use crate::launch::foreground::notify::{Manager, Relay};
+use crate::launch::foreground::notify::{Forwarder, Manager};
 use crate::launch::gate::Outcome;
 use crate::launch::{destroy, start};
 use crate::log::Log;
@@ -30,15 +30,15 @@ fn start_created(root: &Path, id: &str, log: &mut Log) -> Result<()> {
         Status::Paused => bail!("cannot start a container in the paused state"),
         _ => bail!("cannot start an already running container"),
     }
-    let relay = Relay::open(&dir, Manager::of_environment()?)?;
-    let init = relay.is_some().then(|| state::open_init(&state)).transpose()?.flatten();
+    let forwarder = Forwarder::open(&dir, Manager::of_environment()?)?;
+    let init = forwarder.is_some().then(|| state::open_init(&state)).transpose()?.flatten();
     if let Outcome::HookFailed(error) = start::start(&dir, &state)? {
         return Err(destroy::because(error, dir, &state, log));
     }
     // Others may work on it from now on, and readiness may take its time.
     drop(lock);
-    if let (Some(relay), Some(init)) = (relay, init)
-        && let Err(error) = relay.until_ready(init.as_fd(), state.pid)
+    if let (Some(forwarder), Some(init)) = (forwarder, init)
+        && let Err(error) = forwarder.until_ready(init.as_fd(), state.pid)
     {
         log.warn(&describe(&error));
     }

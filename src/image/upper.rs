@@ -78,7 +78,7 @@ fn mount_points(state: &State, dir: &Dir) -> Result<HashSet<Vec<u8>>> {
     });
     // The terminal's own, and the directory of the service manager.
     let more = [&b"dev/console"[..], b"run/notify"].map(<[u8]>::to_vec);
-    Ok(points.chain(more).chain(state.live.points.iter().cloned()).collect())
+    Ok(points.chain(more).chain(state.extra_mounts.points.iter().cloned()).collect())
 }
 
 /// An upper in memory is mounted in the container's mount namespace alone, below another mount: a

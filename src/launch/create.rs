@@ -2,32 +2,33 @@
 //! something fails is undone, in reverse.
 
 use super::agent::Agent;
-use super::child::{self, Child, Groups, Init, Role};
+use super::child::{self, Child, Init, Role};
 use super::foreground::notify::{self, Manager};
 use super::gate::Gate;
 pub use super::options::Options;
 use super::peer::{Peer, reap};
 use super::prepare::cgroup::{self, ChosenCgroup};
+use super::prepare::first_state::{Belonging, first_state};
 use super::prepare::net_devices::{self, MovedDevices};
 use super::prepare::{hints, id_maps, upper};
-use super::protocol::{self, Message};
+use super::protocol::{self, Channel, Message};
+use super::spawn::Joined;
 use super::{execute, spawn};
-use crate::cgroup::{Cgroup, Scope};
+use crate::cgroup::{Cgroup, Entry, Scope};
 use crate::deadline;
 use crate::hooks::{self, Environment, Output, Surroundings};
 use crate::log::Log;
 use crate::plan::hooks::{Hooks, allowance};
 use crate::plan::namespaces::Strategy;
-use crate::plan::overlay::Overlay;
 use crate::plan::{Host, Plan, Request};
-use crate::process::console::{self, Way};
+use crate::process::console::{self, MasterRoute};
 use crate::process::proc::Proc;
 use crate::process::socket::{self, Socket};
 use crate::process::{activation, limits, sched, stdio};
 use crate::rdt::Rdt;
 use crate::rootfs::Sources;
 use crate::spec::{self, Owned, Place, Spec, shape};
-use crate::state::{self, Dir, Live, Lock, State, Status};
+use crate::state::{self, Dir, Lock, State, Status};
 use anyhow::{Context, Result, anyhow};
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -35,7 +36,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Instant;
-use sys::clone::Side;
+use sys::clone::{Birth, Side};
 use sys::{Errno, describe, errno_of, memory, signal};
 
 /// A created container, seen by the brig that created it.
@@ -121,7 +122,8 @@ fn create_from(
 
     // Look. Still nothing has changed.
     let terminal = plan.process.terminal.is_some();
-    let console = console::way(terminal, options.console_socket.as_deref(), options.detach)?;
+    let console =
+        console::master_route(terminal, options.console_socket.as_deref(), options.detach)?;
     let pidfd_sockets = options.pidfd_sockets(&spec.annotations, bundle)?;
     let output = match plan.hooks.before_program() {
         true => Output::open(&spec.annotations, bundle)?,
@@ -135,28 +137,23 @@ fn create_from(
         found.map_err(|error| state::in_use(&options.root, &options.id).unwrap_or(error))?;
     let rdt = plan.rdt.as_ref().map(|plan| Rdt::locate(plan, &options.id));
     let rdt = rdt.transpose().at("linux.intelRdt")?;
-    let state = first_state(options, spec, &plan, bundle, (cgroup, rdt));
+    let state = first_state(options, spec, &plan, bundle, Belonging { cgroup, rdt });
 
     // From here on there is something to undo; state.json says what, should brig be killed. Other signals wait until
     // it can be undone.
     let signals = block_signals()?;
     let (dir, lock) = Dir::create(&options.root, &options.id)?;
+    let notifies = manager.is_some();
     let mut attempt = Attempt {
         dir,
         lock: Some(lock),
         state,
-        view,
-        scope,
-        init: None,
-        pidfd_sockets,
-        output,
-        notifies: manager.is_some(),
-        network,
-        moved: None,
-        reached_hooks: false,
-        rewritten,
+        cgroups: Cgroups { view, scope },
+        outside: Outside { pidfd_sockets, output, network, notifies },
+        made: Made::default(),
     };
-    match attempt.go(options, owned, &mut plan, (joined, console, signals), log) {
+    let opened = Opened { joined, console, signals, rewritten };
+    match attempt.launch(options, owned, &mut plan, opened, log) {
         Ok((init, master)) => {
             let Attempt { dir, lock, state, .. } = attempt;
             Ok(Created { dir, lock, state, init, master, manager })
@@ -165,155 +162,193 @@ fn create_from(
     }
 }
 
-/// All that is known before there is a process.
-fn first_state(
-    options: &Options,
-    spec: Spec,
-    plan: &Plan,
-    bundle: &Path,
-    (cgroup, rdt): (Cgroup, Option<Rdt>),
-) -> State {
-    State {
-        version: state::VERSION,
-        id: options.id.clone(),
-        creating: true,
-        pid: 0,
-        start_time: 0,
-        pidfs_inode: None,
-        bundle: bundle.to_owned(),
-        rootfs: plan.rootfs.path.clone(),
-        created: sys::time::now(),
-        uid: nix::unistd::geteuid().as_raw(),
-        layers: plan.rootfs.overlay.as_ref().map(Overlay::paths),
-        annotations: spec.annotations,
-        own_bundle: options.own_bundle,
-        poststart: plan.hooks.poststart.clone(),
-        poststop: plan.hooks.poststop.clone(),
-        start_seconds: allowance(&plan.hooks.start_container).as_secs(),
-        namespaces: plan.namespaces.all(),
-        own_pids: plan.namespaces.new & libc::CLONE_NEWPID != 0,
-        keyring: !options.no_new_keyring,
-        execution: plan.execution.clone(),
-        memory_and_swap: plan.resources.memory.swap,
-        rdt,
-        live: Live::default(),
-        cgroup,
-    }
-}
-
-/// A container on its way: what has been made of it so far.
+/// A container on its way.
 struct Attempt {
     dir: Dir,
     lock: Option<Lock>,
     state: State,
-    /// What the container's mounts show of cgroups, where that is not its own.
+    cgroups: Cgroups,
+    outside: Outside,
+    made: Made,
+}
+
+/// Of its cgroups, what the state does not have.
+struct Cgroups {
+    /// What the container's mounts show, where that is not its own.
     view: Option<Cgroup>,
     scope: Option<Scope>,
-    init: Option<OwnedFd>,
+}
+
+/// What it has to do with outside of it.
+struct Outside {
     pidfd_sockets: Vec<Socket>,
+    /// Of hooks.
     output: Output,
-    notifies: bool,
+    /// The namespace to join that gets devices of the host.
     network: Option<File>,
+    /// It may say to a service manager that it is ready.
+    notifies: bool,
+}
+
+/// What there is to undo beside the state.
+#[derive(Default)]
+struct Made {
+    init: Option<OwnedFd>,
     moved: Option<MovedDevices>,
     reached_hooks: bool,
+}
+
+/// What was opened before anything was made.
+struct Opened {
+    /// Namespaces to join.
+    joined: Vec<Joined>,
+    console: MasterRoute,
+    signals: SignalFd,
     /// The text of config.json to keep, where that is not the bundle's.
     rewritten: Option<Vec<u8>>,
 }
 
+/// What the child inherits. The parent closes it in this order.
+struct Inherited {
+    channel: Channel,
+    gate: Gate,
+    entry: Entry,
+    class: Vec<OwnedFd>,
+    proc: Option<Proc>,
+    network: Option<Socket>,
+    sources: Option<Sources>,
+    joined: Vec<Joined>,
+    console: Option<Socket>,
+}
+
 impl Attempt {
-    fn go(
+    /// Acquires what the child inherits, clones it, serves it until it is ready, and saves the state. Gives init's
+    /// pidfd, and the terminal's master if brig carries its bytes.
+    fn launch(
         &mut self,
         options: &Options,
-        owned: &mut Owned,
+        config: &mut Owned,
         plan: &mut Plan,
-        (joined, console, signals): (Vec<spawn::Joined>, Way, SignalFd),
+        opened: Opened,
         log: &mut Log,
     ) -> Result<(OwnedFd, Option<OwnedFd>)> {
-        // Acquire: the child inherits all of it as descriptors.
-        self.dir.begin(&self.state)?;
-        self.dir.write("config.json", self.rewritten.as_ref().unwrap_or(&owned.text))?;
-        self.rewritten = None;
-        if self.notifies {
-            notify::make_directory(&self.dir)?;
-        }
-        self.make_cgroup(plan, log)?;
-        let sources = self.open_sources(plan, &joined)?;
-        upper::ensure_unused(&options.root, &self.state, plan)?;
+        let Opened { joined, console: MasterRoute { child: console, own: own_console }, .. } =
+            opened;
+        let text = opened.rewritten.as_ref().unwrap_or(&config.text);
+        let sources = self.make(options, text, plan, &joined, log)?;
+        drop(opened.rewritten);
         let entry = self.state.cgroup.entry()?;
         let class = self.make_class(plan)?;
         let relayed = plan.namespaces.strategy == Strategy::Relay;
         let proc = (relayed || plan.writes_proc()).then(Proc::open).transpose()?;
-        let moves_devices = !plan.net_devices.is_empty() && self.network.is_none();
-        let (network, own_network) = match moves_devices.then(Socket::pair).transpose()? {
-            Some((childs, own)) => (Some(childs), Some(own)),
-            None => (None, None),
-        };
+        let moves_devices = !plan.net_devices.is_empty() && self.outside.network.is_none();
+        let (network, own_network) = moves_devices.then(Socket::pair).transpose()?.unzip();
         let gate = Gate::make(&self.dir)?;
-        let (channel, childs) = protocol::pair()?;
+        let (own_channel, channel) = protocol::pair()?;
+        let inherited =
+            Inherited { channel, gate, entry, class, proc, network, sources, joined, console };
 
-        // Clone.
         log.debug(format_args!("{}: prepared, cloning", options.id));
-        let into = entry.into.as_ref().map(AsFd::as_fd);
-        let side = spawn::spawn(&plan.namespaces, &joined, into, plan.process.oom_score_adj)?;
-        let (pid, pidfd) = match side {
+        let into = inherited.entry.into.as_ref().map(AsFd::as_fd);
+        let score = plan.process.oom_score_adj;
+        let (pid, pidfd) = match spawn::spawn(&plan.namespaces, &inherited.joined, into, score)? {
             Side::Parent(pid, pidfd) => (pid, pidfd),
             Side::Child(birth) => {
-                drop((channel, signals));
-                self.lock = None;
-                self.scope.iter_mut().for_each(Scope::disconnect);
-                let (state, scope) = (&mut self.state, self.scope.as_ref());
-                let by_systemd = scope.is_some();
-                let keyring = child::keyring_of(state);
-                let role = Role::Init(Init {
-                    plan,
-                    config: owned,
-                    state,
-                    joined: &joined,
-                    network: network.as_ref(),
-                    view: self.view.as_ref(),
-                    scope,
-                    output: &self.output,
-                    gate: &gate,
-                });
-                child::run(Child {
-                    role,
-                    groups: Groups { birth, entry: &entry, class: &class, by_systemd },
-                    proc,
-                    keyring,
-                    sources,
-                    console: console.child,
-                    channel: childs,
-                })
+                drop((own_channel, opened.signals));
+                self.become_child(plan, config, birth, inherited)
             }
         };
         // The child must be the only one who holds these: their end of file is its death.
-        drop((childs, gate, entry, class, proc, network, sources, joined, console.child));
-        let init = self.init.insert(pidfd).try_clone()?;
-        self.state.pid = pid;
-        self.state.pidfs_inode = state::pidfs_inode(init.as_fd())?;
-        if let Some(scope) = &mut self.scope {
-            scope.interrupted_by(signals.as_fd().try_clone_to_owned()?);
-            scope.ask(&self.state.cgroup, &options.id, pid, &plan.resources)?;
-        }
+        drop(inherited);
+        let signals = opened.signals;
+        let init = self.adopt(pid, pidfd, plan, &signals)?;
 
-        // Serve.
         log.debug(format_args!("{}: process {pid} sets itself up", options.id));
         let end = Instant::now() + deadline::SETUP + allowance(&plan.hooks.create_container);
-        let peer = Peer { channel: &channel, init: &init, signals: &signals, end };
+        let peer = Peer { channel: &own_channel, init: &init, signals: &signals, end };
         self.serve(&peer, plan, own_network, log)?;
-        let master = console.own.as_ref().map(socket::receive).transpose()?;
-
+        let master = own_console.as_ref().map(socket::receive).transpose()?;
         self.save(options, &peer)?;
         Ok((init, master))
     }
 
+    /// Makes all that has to be there before the clone, and opens what of the host is to be mounted.
+    fn make(
+        &mut self,
+        options: &Options,
+        text: &[u8],
+        plan: &Plan,
+        joined: &[Joined],
+        log: &mut Log,
+    ) -> Result<Option<Sources>> {
+        self.dir.begin(&self.state)?;
+        self.dir.write("config.json", text)?;
+        if self.outside.notifies {
+            notify::make_directory(&self.dir)?;
+        }
+        if self.cgroups.view.is_none() {
+            cgroup::make(&self.dir, &mut self.state, plan, log)?;
+        }
+        let sources = self.open_sources(plan, joined)?;
+        upper::ensure_unused(&options.root, &self.state, plan)?;
+        Ok(sources)
+    }
+
+    /// In the child: from here on it is [`child`]'s story.
+    fn become_child(
+        &mut self,
+        plan: &mut Plan,
+        config: &mut Owned,
+        birth: Birth,
+        inherited: Inherited,
+    ) -> ! {
+        self.lock = None;
+        self.cgroups.scope.iter_mut().for_each(Scope::disconnect);
+        let Inherited { channel, gate, entry, class, proc, network, sources, joined, console } =
+            inherited;
+        let (view, scope) = (self.cgroups.view.as_ref(), self.cgroups.scope.as_ref());
+        let keyring = child::keyring_of(&self.state);
+        let role = Role::Init(Init {
+            plan,
+            config,
+            state: &mut self.state,
+            joined: &joined,
+            network: network.as_ref(),
+            view,
+            scope,
+            output: &self.outside.output,
+            gate: &gate,
+        });
+        let by_systemd = scope.is_some();
+        let groups = child::Groups { birth, entry: &entry, class: &class, by_systemd };
+        child::run(Child { role, groups, proc, keyring, sources, console, channel })
+    }
+
+    /// The child is there: it is what would have to be undone first, and systemd is asked to take it.
+    fn adopt(
+        &mut self,
+        pid: i32,
+        pidfd: OwnedFd,
+        plan: &Plan,
+        signals: &SignalFd,
+    ) -> Result<OwnedFd> {
+        let init = self.made.init.insert(pidfd).try_clone()?;
+        self.state.pid = pid;
+        self.state.pidfs_inode = state::pidfs_inode(init.as_fd())?;
+        if let Some(scope) = &mut self.cgroups.scope {
+            scope.interrupted_by(signals.as_fd().try_clone_to_owned()?);
+            scope.ask(&self.state.cgroup, &self.state.id, pid, &plan.resources)?;
+        }
+        Ok(init)
+    }
+
     /// After the cgroup is made: without a cgroup namespace, the container's own are among the sources.
-    fn open_sources(&self, plan: &Plan, joined: &[spawn::Joined]) -> Result<Option<Sources>> {
+    fn open_sources(&self, plan: &Plan, joined: &[Joined]) -> Result<Option<Sources>> {
         if !plan.opens_sources() {
             return Ok(None);
         }
         let users = id_maps::of_plan(plan, joined)?;
-        let cgroup = self.view.as_ref().unwrap_or(&self.state.cgroup);
+        let cgroup = self.cgroups.view.as_ref().unwrap_or(&self.state.cgroup);
         Sources::open(&plan.rootfs, cgroup, &users, false).map(Some)
     }
 
@@ -324,46 +359,10 @@ impl Attempt {
         if let Some(path) = &options.pid_file {
             state::write_pid_file(path, self.state.pid)?;
         }
-        for socket in &self.pidfd_sockets {
+        for socket in &self.outside.pidfd_sockets {
             socket.send(peer.init.as_fd(), "standard")?;
         }
         peer.send(&Message::Saved)
-    }
-
-    /// Where none may be made, some containers go without.
-    fn make_cgroup(&mut self, plan: &Plan, log: &mut Log) -> Result<()> {
-        if self.view.is_some() {
-            return Ok(());
-        }
-        let Err(error) = cgroup::create(&mut self.state.cgroup, plan, log) else {
-            let delegated =
-                plan.cgroup_owner.map_or(Ok(()), |owner| self.state.cgroup.delegate(owner));
-            return match delegated {
-                // Somebody else among an ordinary user's granted ids.
-                Err(error) if plan.goes_without_cgroup => {
-                    log.warn(&describe(&error));
-                    Ok(())
-                }
-                delegated => delegated,
-            };
-        };
-        let refused =
-            [Errno::EACCES, Errno::EPERM, Errno::EROFS].map(Some).contains(&errno_of(&error));
-        if !plan.goes_without_cgroup || !refused {
-            return Err(error);
-        }
-        if !plan.resources.sets_no_limit() {
-            return Err(error.context(hints::NO_CGROUP)).at("linux.resources");
-        }
-        if plan.names_cgroup {
-            log.warn(&format!(
-                "the container gets no cgroup of its own, for you may not make one: {}",
-                describe(&error)
-            ));
-        }
-        self.state.cgroup.remove(Instant::now() + deadline::CGROUP)?;
-        self.state.cgroup = Cgroup::none(self.state.cgroup.version);
-        self.dir.begin(&self.state)
     }
 
     /// What the child has to write itself to, to be in its class of service.
@@ -395,9 +394,9 @@ impl Attempt {
         }
         if let Some(socket) = network {
             peer.wait_at(socket.as_fd())?;
-            self.network = Some(socket::receive(&socket)?.into());
+            self.outside.network = Some(socket::receive(&socket)?.into());
         }
-        net_devices::give_all(&mut self.moved, plan, self.network.take())?;
+        net_devices::give_all(&mut self.made.moved, plan, self.outside.network.take())?;
         if plan.needs_parent() {
             peer.send(&Message::Provided)?;
         }
@@ -407,12 +406,12 @@ impl Attempt {
             true => state::start_time(self.state.pid)?,
             false => started,
         };
-        if let Some(scope) = &mut self.scope {
+        if let Some(scope) = &mut self.cgroups.scope {
             cgroup::settle(scope, &mut self.state, plan, peer.channel)?;
         }
         if plan.hooks.during_create() {
             peer.recv(&Message::Mounted, &self.state.cgroup, log)?;
-            self.reached_hooks = true;
+            self.made.reached_hooks = true;
             self.run_hooks(&plan.hooks, peer.signals.as_fd())?;
             peer.send(&Message::Pivot)?;
         }
@@ -436,7 +435,7 @@ impl Attempt {
         self.dir.save(&self.state)?;
         let state = self.state.for_hooks(Status::Created, self.state.pid);
         let surroundings = Surroundings {
-            output: &self.output,
+            output: &self.outside.output,
             directory: Some(&self.state.bundle),
             environment: Environment::Runtime,
             interrupt: Some(interrupt),
@@ -449,22 +448,22 @@ impl Attempt {
     /// As if it had never been tried. What resists is named after the error that matters.
     fn undo(mut self, error: anyhow::Error, log: &mut Log) -> anyhow::Error {
         let mut left = Vec::new();
-        if let Some(init) = self.init {
+        if let Some(init) = self.made.init {
             // Dead already is as good.
             let _ = signal::pidfd_send_signal(init.as_fd(), libc::SIGKILL);
             // None to reap: its status has been asked for already.
             let reaped = reap(&init).err();
             left.extend(reaped.filter(|error| errno_of(error) != Some(Errno::ECHILD)));
         }
-        left.extend(self.moved.map(MovedDevices::take_back).unwrap_or_default());
-        if let Some(scope) = self.scope {
+        left.extend(self.made.moved.map(MovedDevices::take_back).unwrap_or_default());
+        if let Some(scope) = self.cgroups.scope {
             left.extend(scope.abandon(&mut self.state.cgroup).err());
         }
         left.extend(self.state.cgroup.remove(Instant::now() + deadline::CGROUP).err());
         left.extend(self.state.rdt.as_ref().and_then(|rdt| rdt.remove().err()));
         left.extend(self.dir.remove().err());
         // runtime.md, Lifecycle, 3 to 5: a hook that fails leads to 12 and 13.
-        if self.reached_hooks {
+        if self.made.reached_hooks {
             super::destroy::poststop(&self.state, log);
         }
         let left: Vec<String> = left.iter().map(describe).collect();

@@ -55,28 +55,7 @@ pub fn exec(options: &Options, log: &mut Log) -> Result<i32> {
     let dir = Dir::open(&options.root, &options.id)?;
     let state = dir.existing()?;
     let status = dir.status(&state)?;
-    match status {
-        Status::Running | Status::Created => {}
-        Status::Paused if options.ignore_paused => {}
-        Status::Paused => {
-            bail!("cannot exec in a paused container (use --ignore-paused to override)")
-        }
-        Status::Stopped | Status::Unknown => bail!("cannot exec in a stopped container"),
-        Status::Creating => bail!("cannot exec in a container that is being created"),
-    }
-    let init = state::open_init(&state)?.context("cannot exec in a stopped container")?;
-    if options.ignore_paused {
-        state.cgroup.wait_for_thaw()?;
-    }
-    if !options.ignore_paused
-        && let Some(path) = state.cgroup.frozen()?
-    {
-        bail!(
-            "cannot exec in a container that somebody has frozen: {}, or a cgroup above it (use \
-             --ignore-paused to override)",
-            path.display()
-        );
-    }
+    let init = ensure_running(options, &state, status)?;
     let plan = plan(options, &dir, &state)?;
     let process = &plan.process;
     stdio::set_cloexec_from(0, process.preserved_fds)?;
@@ -85,20 +64,16 @@ pub fn exec(options: &Options, log: &mut Log) -> Result<i32> {
     // Nothing in a container is to inherit it.
     drop(dir);
     let by_systemd = options.cgroups.is_empty() && state.cgroup.only_systemd_moves_in()?;
-    let beside = options.cgroups.is_empty() && plan.beside_init;
     let entry = match by_systemd {
         true => Entry::default(),
-        false => match beside.then(|| state.cgroup.beside(state.pid)) {
-            Some(Ok(cgroup)) => cgroup.entry()?,
-            _ => state.cgroup.entry_below(&options.cgroups, state.pid)?,
-        },
+        false => entry(options, &state, &plan)?,
     };
     // Before the clone: nothing is executed whose pid could not be told.
     let pid_file = options.pid_file.as_deref().map(PidFile::open).transpose()?;
     let pidfd_socket = Socket::of_flag("--pidfd-socket", options.pidfd_socket.as_deref())?;
     let terminal = process.terminal.is_some();
     let mut console =
-        console::way(terminal, options.console_socket.as_deref(), options.process.detach)?;
+        console::master_route(terminal, options.console_socket.as_deref(), options.process.detach)?;
     let target = Target { state: &state, init: &init, plan: &plan, by_systemd };
     let child = match target.spawn(&entry, &mut console.child) {
         Err(error) if options.cgroups.is_empty() && errno_of(&error) == Some(Errno::EBUSY) => {
@@ -121,6 +96,42 @@ pub fn exec(options: &Options, log: &mut Log) -> Result<i32> {
             child.end();
             Err(error)
         }
+    }
+}
+
+/// Gives the container's init, if nothing keeps a process from running beside it.
+fn ensure_running(options: &Options, state: &State, status: Status) -> Result<OwnedFd> {
+    match status {
+        Status::Running | Status::Created => {}
+        Status::Paused if options.ignore_paused => {}
+        Status::Paused => {
+            bail!("cannot exec in a paused container (use --ignore-paused to override)")
+        }
+        Status::Stopped | Status::Unknown => bail!("cannot exec in a stopped container"),
+        Status::Creating => bail!("cannot exec in a container that is being created"),
+    }
+    let init = state::open_init(state)?.context("cannot exec in a stopped container")?;
+    if options.ignore_paused {
+        state.cgroup.wait_for_thaw()?;
+    }
+    if !options.ignore_paused
+        && let Some(path) = state.cgroup.frozen()?
+    {
+        bail!(
+            "cannot exec in a container that somebody has frozen: {}, or a cgroup above it (use \
+             --ignore-paused to override)",
+            path.display()
+        );
+    }
+    Ok(init)
+}
+
+/// The cgroups that it enters itself.
+fn entry(options: &Options, state: &State, plan: &ExecPlan) -> Result<Entry> {
+    let beside = options.cgroups.is_empty() && plan.beside_init;
+    match beside.then(|| state.cgroup.beside(state.pid)) {
+        Some(Ok(cgroup)) => cgroup.entry(),
+        _ => state.cgroup.entry_below(&options.cgroups, state.pid),
     }
 }
 

@@ -61,9 +61,9 @@ pub fn add(
         let Kind::Filesystem(fs) = &mount.kind else { return false };
         fs.copy_up.is_some()
     });
-    let way = if copies { Way::into_cgroup(state)? } else { Way::default() };
+    let cgroup = if copies { CgroupEntry::into_cgroup(state)? } else { CgroupEntry::default() };
     let (socket, own) = Socket::pair()?;
-    let worker = Worker::spawn(state, way, render, |channel, root| {
+    let worker = Worker::spawn(state, cgroup, render, |channel, root| {
         rootfs::extra_mounts::add(root, mounts, opened, &|mount, target| {
             socket.send(mount, "mount")?;
             socket.send(target, "target")?;
@@ -102,7 +102,7 @@ fn serve(
         let point = rootfs::extra_mounts::path_below(root.as_fd(), target.as_fd())?;
         let destination = mounts.get(added.len()).context("one mount too many")?;
         let destination = destination.target.to_string_lossy();
-        state.live.add(&destination, identity, point.as_os_str().as_bytes());
+        state.extra_mounts.add(&destination, identity, point.as_os_str().as_bytes());
         added.push(mount);
         dir.save(state)?;
         worker.channel.send(&Message::Saved)?;
@@ -119,14 +119,14 @@ fn undo(
     if added.is_empty() {
         return Ok(());
     }
-    let worker = Worker::spawn(state, Way::default(), render, |_, _| {
+    let worker = Worker::spawn(state, CgroupEntry::default(), render, |_, _| {
         rootfs::extra_mounts::take_away(&added);
         Ok(())
     })?;
     worker.recv()?;
     worker.wait()?;
     for mount in added {
-        identity(mount.as_fd())?.iter().for_each(|mount| state.live.forget(mount));
+        identity(mount.as_fd())?.iter().for_each(|mount| state.extra_mounts.forget(mount));
     }
     dir.save(state)
 }
@@ -134,7 +134,7 @@ fn undo(
 /// Takes mounts away that [`add`] has made at these destinations, the last one first. Nothing else is
 /// touched, whatever the container has put there.
 pub fn remove(dir: &Dir, state: &mut State, destinations: &[CString]) -> Result<()> {
-    let mut left = state.live.mounts.clone();
+    let mut left = state.extra_mounts.mounts.clone();
     let mut chosen = Vec::with_capacity(destinations.len());
     for (index, destination) in destinations.iter().enumerate().rev() {
         let name = destination.to_string_lossy();
@@ -144,14 +144,14 @@ pub fn remove(dir: &Dir, state: &mut State, destinations: &[CString]) -> Result<
         chosen.push((left.remove(found.at(&place)?), place));
     }
     for (added, place) in chosen {
-        let mut go = || -> Result<()> {
+        let mut remove = || -> Result<()> {
             let removed = remove_one(state, &added.mount)?;
-            state.live.forget(&added.mount);
+            state.extra_mounts.forget(&added.mount);
             dir.save(state)?;
             ensure!(removed, "is not mounted any more: the container has unmounted it");
             Ok(())
         };
-        go().with_context(|| added.destination.clone()).at(place)?;
+        remove().with_context(|| added.destination.clone()).at(place)?;
     }
     Ok(())
 }
@@ -159,38 +159,42 @@ pub fn remove(dir: &Dir, state: &mut State, destinations: &[CString]) -> Result<
 /// False: it is gone already.
 fn remove_one(state: &State, mount: &Identity) -> Result<bool> {
     let mountinfo = PathBuf::from(format!("/proc/{}/mountinfo", state.pid));
-    let worker =
-        Worker::spawn(state, Way::default(), &|error| describe(&error), |channel, root| {
+    let worker = Worker::spawn(
+        state,
+        CgroupEntry::default(),
+        &|error| describe(&error),
+        |channel, root| {
             if rootfs::extra_mounts::remove(&root, &mountinfo, mount)? {
                 channel.send(&Message::Mounted)?;
             }
             Ok(())
-        })?;
+        },
+    )?;
     let removed = worker.recv()? == Message::Mounted;
     worker.wait().map(|()| removed)
 }
 
 /// How the worker gets into the container's cgroups, if it is to.
 #[derive(Default)]
-struct Way {
+struct CgroupEntry {
     entry: Entry,
     /// systemd is asked to move it there.
     unit: Option<Unit>,
     charged: bool,
 }
 
-impl Way {
+impl CgroupEntry {
     /// What is copied into memory is the container's, and counts as its own.
-    fn into_cgroup(state: &State) -> Result<Way> {
+    fn into_cgroup(state: &State) -> Result<CgroupEntry> {
         if let Some(path) = state.cgroup.frozen()? {
             bail!("nothing can be copied into a tmpfs of a paused container ({})", path.display());
         }
         if state.cgroup.only_systemd_moves_in()? {
             let unit = state.cgroup.unit().context("the container has no unit")?.clone();
-            return Ok(Way { entry: Entry::default(), unit: Some(unit), charged: true });
+            return Ok(CgroupEntry { entry: Entry::default(), unit: Some(unit), charged: true });
         }
         let entry = state.cgroup.beside(state.pid)?.entry()?;
-        Ok(Way { entry, unit: None, charged: true })
+        Ok(CgroupEntry { entry, unit: None, charged: true })
     }
 }
 
@@ -205,23 +209,23 @@ struct Worker {
 impl Worker {
     fn spawn(
         state: &State,
-        way: Way,
+        cgroup: CgroupEntry,
         render: &dyn Fn(anyhow::Error) -> String,
         work: impl FnOnce(&Channel, OwnedFd) -> Result<()>,
     ) -> Result<Worker> {
         let (channel, its) = protocol::pair()?;
-        let into = way.entry.into.as_ref().map(AsFd::as_fd);
+        let into = cgroup.entry.into.as_ref().map(AsFd::as_fd);
         let (pid, process) = match clone3(0, into).map_err(explain_clone_error)? {
             Side::Parent(pid, process) => (pid, process),
             Side::Child(birth) => {
                 drop(channel);
                 let live = || -> Result<()> {
                     cred::parent_death_signal(libc::SIGKILL)?;
-                    match way.unit {
+                    match cgroup.unit {
                         Some(_) => ensure!(its.expect(&Message::Placed), "brig is gone"),
-                        None => way.entry.enter(birth)?,
+                        None => cgroup.entry.enter(birth)?,
                     }
-                    if way.charged {
+                    if cgroup.charged {
                         // Where memory is short this dies, and nothing of the container's.
                         write_oom_score(&Proc::open()?, "self", 1000)?;
                     }
@@ -235,8 +239,8 @@ impl Worker {
             }
         };
         drop(its);
-        let worker = Worker { channel, process, charged: way.charged };
-        if let Some(unit) = way.unit {
+        let worker = Worker { channel, process, charged: cgroup.charged };
+        if let Some(unit) = cgroup.unit {
             let placed = unit.attach(u32::try_from(pid)?);
             placed
                 .and_then(|()| Ok(worker.channel.send(&Message::Placed)?))

@@ -14,26 +14,26 @@ use std::path::Path;
 use sys::path::{Links, open_in};
 use sys::{Errno, tty};
 
-/// The way of a master to whom it is for.
+/// On which a terminal's master gets to whom it is for.
 #[derive(Default)]
-pub struct Way {
+pub struct MasterRoute {
     /// The child's end, where there is a terminal at all.
     pub child: Option<Socket>,
     /// The other, where it is brig's.
     pub own: Option<OwnedFd>,
 }
 
-/// Opens the way, before anything is made. `detach`: brig will not be there to carry the bytes.
-pub fn way(terminal: bool, socket: Option<&Path>, detach: bool) -> Result<Way> {
+/// Opens it, before anything is made. `detach`: brig will not be there to carry the bytes.
+pub fn master_route(terminal: bool, socket: Option<&Path>, detach: bool) -> Result<MasterRoute> {
     const FLAG: &str = "--console-socket";
     match (terminal, socket, detach) {
-        (false, None, _) => Ok(Way::default()),
+        (false, None, _) => Ok(MasterRoute::default()),
         (true, Some(path), true) => {
-            Ok(Way { child: Some(Socket::connect(FLAG, path)?), own: None })
+            Ok(MasterRoute { child: Some(Socket::connect(FLAG, path)?), own: None })
         }
         (true, None, false) => {
             let (child, own) = Socket::pair()?;
-            Ok(Way { child: Some(child), own: Some(own) })
+            Ok(MasterRoute { child: Some(child), own: Some(own) })
         }
         (true, None, true) => Err(anyhow!(
             "a terminal of a detached container needs {FLAG}: somebody has to hold its other side"

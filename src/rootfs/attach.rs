@@ -43,12 +43,14 @@ pub fn attach(root: &mut Root, mount: &Mount, source: &Source) -> Result<()> {
     match (&mount.kind, source) {
         (Kind::Bind { .. }, Source::Detached(tree)) => put(tree.as_fd(), target.fd.as_fd()),
         (Kind::Bind { source, .. }, Source::Open(file)) => {
-            bind(root, mount, (file.as_fd(), &Shown::Path(source)), target.fd.as_fd(), None)
+            let source = BindSource { file: file.as_fd(), shown: &Shown::Path(source), user: None };
+            bind(root, mount, &source, target.fd.as_fd())
         }
         (Kind::Bind { .. }, Source::Inside(user)) => {
             let file = found.as_ref().context("its source is not open")?.as_fd();
             let user = user.as_ref().map(AsFd::as_fd);
-            bind(root, mount, (file, &Shown::Fd(file)), target.fd.as_fd(), user)
+            let source = BindSource { file, shown: &Shown::Fd(file), user };
+            bind(root, mount, &source, target.fd.as_fd())
         }
         (Kind::Filesystem(fs), _) => match new(root, mount, fs, &fs.fstype, &target) {
             Err(error) if *fs.fstype == *c"sysfs" && errno_of(&error) == Some(Errno::EPERM) => {
@@ -87,14 +89,18 @@ fn make_link(root: &Root, mount: &Mount, to: &CStr) -> Result<()> {
     symlinkat(to, &dir, name).context("symlink")
 }
 
-/// Mounts what is open, or before Linux 5.12 what is `shown`, on a target.
-fn bind(
-    root: &Root,
-    mount: &Mount,
-    (file, shown): (BorrowedFd<'_>, &Shown<'_>),
-    target: BorrowedFd<'_>,
-    user: Option<BorrowedFd<'_>>,
-) -> Result<()> {
+/// An opened source of a bind mount.
+struct BindSource<'a> {
+    file: BorrowedFd<'a>,
+    /// The same by a name, for Linux before 5.12.
+    shown: &'a Shown<'a>,
+    /// The user namespace whose ids it gets.
+    user: Option<BorrowedFd<'a>>,
+}
+
+/// Mounts a source on a target.
+fn bind(root: &Root, mount: &Mount, source: &BindSource<'_>, target: BorrowedFd<'_>) -> Result<()> {
+    let BindSource { file, shown, user } = *source;
     let recursive = matches!(mount.kind, Kind::Bind { recursive: true, .. });
     if let Kernel::Old(_) = root.kernel {
         same_kind(file, target)?;

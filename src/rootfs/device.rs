@@ -2,7 +2,7 @@
 
 use super::Root;
 use super::kernel::{Kernel, Shown};
-use super::nodes::Nodes;
+use super::source::HostDevices;
 use crate::plan::devices::Device;
 use crate::plan::rootfs::Rootfs;
 use crate::spec::At;
@@ -26,7 +26,8 @@ const LINKS: [(&CStr, &CStr); 4] = [
 
 /// Makes the devices of the plan, and where /dev is the container's own, its links. By descriptors
 /// of their directories: an image's /dev can be a link to anywhere (CVE-2026-41579).
-pub fn make_all(root: &Root, plan: &Rootfs, (nodes, kcore): (Option<Nodes>, bool)) -> Result<()> {
+pub fn make_all(root: &Root, plan: &Rootfs, of_host: HostDevices) -> Result<()> {
+    let HostDevices { nodes, kcore } = of_host;
     let mut parent = None;
     let nodes = nodes.map(|nodes| nodes.mounts(root.fd.as_fd())).transpose()?.unwrap_or_default();
     for (index, device) in plan.devices.iter().enumerate() {

@@ -81,7 +81,7 @@ fn mount_all(
         // on nothing that is mounted or unmounted below the host's root reaches the host.
         mount::mount(None, c"/", None, MS_SLAVE | MS_REC, None).map_err(no_mount)?;
     }
-    let Sources { modern, root, layers, mounts, nodes, kcore } = sources;
+    let Sources { modern, root, layers, mounts, devices } = sources;
     let mut kernel = Kernel::new(modern)?;
     let (fd, parked) = match (&plan.overlay, root) {
         (Some(overlay), _) => {
@@ -106,7 +106,7 @@ fn mount_all(
     }
     in_cgroup()?;
     root.place_upper_somewhere().context("move the upper out of sight")?;
-    device::make_all(&root, plan, (nodes, kcore))?;
+    device::make_all(&root, plan, devices)?;
     Ok(root)
 }
 

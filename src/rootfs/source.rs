@@ -34,6 +34,12 @@ pub struct Sources {
     pub(super) layers: Option<Mapped>,
     /// One for each mount of the plan.
     pub(super) mounts: Vec<Source>,
+    /// What of /dev depends on the host.
+    pub(super) devices: HostDevices,
+}
+
+/// What of /dev depends on the host.
+pub(super) struct HostDevices {
     /// Devices that the container may not make itself, and the host does not have.
     pub(super) nodes: Option<Nodes>,
     /// The host has /proc/kcore, and so will the container.
@@ -96,7 +102,8 @@ impl Sources {
             }
             _ => None,
         };
-        let mounts = plan.mounts.iter().map(|mount| open_one(plan, mount, cgroup, (modern, here)));
+        let opening = Opening { plan, cgroup, modern, here };
+        let mounts = plan.mounts.iter().map(|mount| opening.open(mount));
         let mut mounts = mounts.collect::<Result<Vec<_>>>()?;
         for ((mount, source), user) in plan.mounts.iter().zip(&mut mounts).zip(&users.mounts) {
             let (Some(map), Some(user)) = (&mount.id_map, user) else { continue };
@@ -110,7 +117,7 @@ impl Sources {
         }
         let nodes = users.devices.as_ref().map(|ids| Nodes::make(plan, ids)).transpose()?.flatten();
         let kcore = plan.own_dev && Path::new("/proc/kcore").exists();
-        Ok(Sources { modern, root, layers, mounts, nodes, kcore })
+        Ok(Sources { modern, root, layers, mounts, devices: HostDevices { nodes, kcore } })
     }
 }
 
@@ -130,55 +137,64 @@ fn open_root(plan: &Rootfs, modern: bool) -> Result<OwnedFd> {
     Ok(root)
 }
 
-fn open_one(
-    plan: &Rootfs,
-    mount: &Mount,
-    cgroup: &Cgroup,
-    (modern, here): (bool, bool),
-) -> Result<Source> {
-    match &mount.kind {
-        Kind::Bind { inside: Some(_), .. } => Ok(Source::Inside(None)),
-        Kind::Bind { source, .. } if mount.links.copy || mount.links.source => {
-            link(mount, source, (modern, here)).at(format!("{}.source", mount.place()))
-        }
-        Kind::Bind { source, recursive, .. } => {
-            // Of a slave, which all here are soon, nothing could reach the host any more.
-            let reaches_host = plan.propagation.sources.is_none();
-            let opened = match modern && (!here || reaches_host) {
-                true => clone_bind(AT_FDCWD, source, mount, *recursive).map(Source::Detached),
-                false => open_bind(mount, source, modern).map(Source::Open),
-            };
-            opened.at(format!("{}.source", mount.place()))
-        }
-        Kind::Cgroup(fs) => {
-            cgroup::open(plan, fs, cgroup, modern).at(mount.place()).map(Source::Cgroup)
-        }
-        Kind::Filesystem(_) | Kind::Remount { .. } => Ok(Source::None),
-    }
+/// How the source of each mount is opened.
+struct Opening<'a> {
+    plan: &'a Rootfs,
+    /// Whose directories a cgroup mount shows.
+    cgroup: &'a Cgroup,
+    /// The kernel mounts by descriptors.
+    modern: bool,
+    /// In the mount namespace that it gets mounted in: what is opened can be cloned later.
+    here: bool,
 }
 
-/// A source that is a symbolic link perhaps, which is not followed.
-fn link(mount: &Mount, source: &CStr, (modern, here): (bool, bool)) -> Result<Source> {
-    let what = || source.to_string_lossy().into_owned();
-    if mount.links.copy {
-        match nix::fcntl::readlink(source) {
-            Ok(target) => return Ok(Source::Link(CString::new(target.into_vec())?)),
-            Err(Errno::EINVAL) => {}
-            Err(errno) => return Err(errno).with_context(what),
+impl Opening<'_> {
+    fn open(&self, mount: &Mount) -> Result<Source> {
+        match &mount.kind {
+            Kind::Bind { inside: Some(_), .. } => Ok(Source::Inside(None)),
+            Kind::Bind { source, .. } if mount.links.copy || mount.links.source => {
+                self.link(mount, source).at(format!("{}.source", mount.place()))
+            }
+            Kind::Bind { source, recursive, .. } => {
+                // Of a slave, which all here are soon, nothing could reach the host any more.
+                let reaches_host = self.plan.propagation.sources.is_none();
+                let opened = match self.modern && (!self.here || reaches_host) {
+                    true => clone_bind(AT_FDCWD, source, mount, *recursive).map(Source::Detached),
+                    false => open_bind(mount, source, self.modern).map(Source::Open),
+                };
+                opened.at(format!("{}.source", mount.place()))
+            }
+            Kind::Cgroup(fs) => {
+                let cgroups = cgroup::open(self.plan, fs, self.cgroup, self.modern);
+                cgroups.at(mount.place()).map(Source::Cgroup)
+            }
+            Kind::Filesystem(_) | Kind::Remount { .. } => Ok(Source::None),
         }
     }
-    ensure!(
-        modern,
-        "src-nofollow and copy-symlink need mount_setattr(2), which Linux has since 5.12"
-    );
-    let nofollow = if mount.links.source { OFlag::O_NOFOLLOW } else { OFlag::empty() };
-    let file = open(source, OFlag::O_PATH | OFlag::O_CLOEXEC | nofollow, Mode::empty());
-    let file = file.with_context(what)?;
-    if here {
-        return Ok(Source::Open(file));
+
+    /// A source that is a symbolic link perhaps, which is not followed.
+    fn link(&self, mount: &Mount, source: &CStr) -> Result<Source> {
+        let what = || source.to_string_lossy().into_owned();
+        if mount.links.copy {
+            match nix::fcntl::readlink(source) {
+                Ok(target) => return Ok(Source::Link(CString::new(target.into_vec())?)),
+                Err(Errno::EINVAL) => {}
+                Err(errno) => return Err(errno).with_context(what),
+            }
+        }
+        ensure!(
+            self.modern,
+            "src-nofollow and copy-symlink need mount_setattr(2), which Linux has since 5.12"
+        );
+        let nofollow = if mount.links.source { OFlag::O_NOFOLLOW } else { OFlag::empty() };
+        let file = open(source, OFlag::O_PATH | OFlag::O_CLOEXEC | nofollow, Mode::empty());
+        let file = file.with_context(what)?;
+        if self.here {
+            return Ok(Source::Open(file));
+        }
+        let recursive = matches!(mount.kind, Kind::Bind { recursive: true, .. });
+        clone_bind(file.as_fd(), c"", mount, recursive).map(Source::Detached)
     }
-    let recursive = matches!(mount.kind, Kind::Bind { recursive: true, .. });
-    clone_bind(file.as_fd(), c"", mount, recursive).map(Source::Detached)
 }
 
 /// A bind mount's detached mount, complete: of a path, or of what is open.

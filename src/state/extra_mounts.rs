@@ -5,7 +5,7 @@ use sys::mount::Identity;
 
 /// All of it.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub struct Live {
+pub struct ExtraMounts {
     /// Those that `mounts remove` may take away, the newest last.
     #[serde(default)]
     pub mounts: Vec<Added>,
@@ -24,7 +24,7 @@ pub struct Added {
     pub mount: Identity,
 }
 
-impl Live {
+impl ExtraMounts {
     /// Nothing was ever added.
     pub fn is_empty(&self) -> bool {
         self.mounts.is_empty() && self.points.is_empty()

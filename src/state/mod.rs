@@ -18,7 +18,7 @@ pub mod record;
 mod removal;
 
 pub use dir::{Dir, Lock};
-pub use extra_mounts::{Added, Live};
+pub use extra_mounts::{Added, ExtraMounts};
 pub use init::{open_init, own_start_time, pidfs_inode, start_time};
 pub use oci::{OciState, Status};
 pub use pid_file::{PidFile, write_pid_file};
@@ -94,8 +94,8 @@ pub struct State {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rdt: Option<Rdt>,
     /// What was mounted in it later.
-    #[serde(default, skip_serializing_if = "Live::is_empty")]
-    pub live: Live,
+    #[serde(rename = "live", default, skip_serializing_if = "ExtraMounts::is_empty")]
+    pub extra_mounts: ExtraMounts,
     /// Its cgroup, and which directories of it brig made.
     pub cgroup: Cgroup,
 }

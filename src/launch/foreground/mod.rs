@@ -1,7 +1,7 @@
 //! brig's life after start when it stays in the foreground: it forwards signals, reaps orphans, and
 //! ends as the container's init ends.
 
-use notify::Relay;
+use notify::Forwarder;
 use terminal::Carrier;
 pub mod notify;
 pub mod terminal;
@@ -29,24 +29,24 @@ pub fn forwarded() -> SigSet {
 
 /// Waits for the container's init, which is brig's child. Returns what brig exits with: its code, or
 /// 128 plus the signal that ended it.
-/// `carrier` is for its terminal, if it has one, `relay` for what it has to say to a service manager.
+/// `carrier` is for its terminal, if it has one, `forwarder` for what it has to say to a service manager.
 pub fn wait(
     init: &OwnedFd,
     mut carrier: Option<&mut Carrier>,
-    relay: Option<&Relay>,
+    forwarder: Option<&Forwarder>,
 ) -> Result<i32> {
     let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
     let signals = SignalFd::with_flags(&forwarded(), flags).context("signalfd")?;
     let code = loop {
         let mut fds = vec![init.as_fd(), signals.as_fd()];
-        fds.extend(relay.map(Relay::fd));
+        fds.extend(forwarder.map(Forwarder::fd));
         match &mut carrier {
             Some(carrier) => carrier.copy_until(&fds)?,
             None => until_readable(&fds)?,
         }
-        if let Some(relay) = relay {
+        if let Some(forwarder) = forwarder {
             // A service manager that does not listen is nothing to end a container for.
-            let _ = relay.pass_on(std::process::id().cast_signed());
+            let _ = forwarder.pass_on(std::process::id().cast_signed());
         }
         while let Some(info) = signals.read_signal().context("read from the signalfd")? {
             let signal = info.ssi_signo.cast_signed();

@@ -57,15 +57,15 @@ pub fn make_directory(dir: &Dir) -> Result<()> {
 }
 
 /// What the container says, on its way to the service manager.
-pub struct Relay {
+pub struct Forwarder {
     container: OwnedFd,
     out: OwnedFd,
     manager: Manager,
 }
 
-impl Relay {
+impl Forwarder {
     /// Makes the container's socket; none where create has made no place for it.
-    pub fn open(dir: &Dir, manager: Option<Manager>) -> Result<Option<Relay>> {
+    pub fn open(dir: &Dir, manager: Option<Manager>) -> Result<Option<Forwarder>> {
         let Some(manager) = manager else { return Ok(None) };
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let directory = match openat(dir.fd(), DIRECTORY, flags, Mode::empty()) {
@@ -78,7 +78,7 @@ impl Relay {
         let out = datagrams()?;
         let seconds = i64::try_from(crate::deadline::SOCKET.as_secs())?;
         setsockopt(&out, SendTimeout, &TimeVal::new(seconds, 0)).context("setsockopt")?;
-        Ok(Some(Relay { container, out, manager }))
+        Ok(Some(Forwarder { container, out, manager }))
     }
 
     /// Readable when the container has said something.

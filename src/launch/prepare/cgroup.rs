@@ -7,11 +7,11 @@ use crate::log::Log;
 use crate::plan::resources::Optional;
 use crate::plan::{CgroupManager, Host, Plan, delegate};
 use crate::spec::{Place, Spec};
-use crate::state::State;
+use crate::state::{Dir, State};
 use crate::systemd::{Instance, UnitRequest};
 use anyhow::Result;
 use std::time::Instant;
-use sys::describe;
+use sys::{Errno, describe, errno_of};
 
 /// What is known of it before anything is made.
 pub struct ChosenCgroup {
@@ -62,8 +62,39 @@ pub fn locate(
     }
 }
 
+/// Where none may be made, some containers go without.
+pub fn make(dir: &Dir, state: &mut State, plan: &Plan, log: &mut Log) -> Result<()> {
+    let Err(error) = create(&mut state.cgroup, plan, log) else {
+        let delegated = plan.cgroup_owner.map_or(Ok(()), |owner| state.cgroup.delegate(owner));
+        return match delegated {
+            // Somebody else among an ordinary user's granted ids.
+            Err(error) if plan.goes_without_cgroup => {
+                log.warn(&describe(&error));
+                Ok(())
+            }
+            delegated => delegated,
+        };
+    };
+    let refused = [Errno::EACCES, Errno::EPERM, Errno::EROFS].map(Some).contains(&errno_of(&error));
+    if !plan.goes_without_cgroup || !refused {
+        return Err(error);
+    }
+    if !plan.resources.sets_no_limit() {
+        return Err(error.context(super::hints::NO_CGROUP)).at("linux.resources");
+    }
+    if plan.names_cgroup {
+        log.warn(&format!(
+            "the container gets no cgroup of its own, for you may not make one: {}",
+            describe(&error)
+        ));
+    }
+    state.cgroup.remove(Instant::now() + deadline::CGROUP)?;
+    state.cgroup = Cgroup::none(state.cgroup.version);
+    dir.begin(state)
+}
+
 /// Makes the cgroup and sets its limits; where a default of images is not possible, without it.
-pub fn create(cgroup: &mut Cgroup, plan: &Plan, log: &mut Log) -> Result<()> {
+fn create(cgroup: &mut Cgroup, plan: &Plan, log: &mut Log) -> Result<()> {
     let mut done = cgroup.create(&plan.resources);
     for (swap, pids) in [(true, false), (false, true), (true, true)] {
         let Err(error) = &done else { break };

@@ -2,6 +2,7 @@
 //! devices, and hints for what an ordinary user may not make.
 
 pub mod cgroup;
+pub mod first_state;
 pub mod hints;
 pub mod id_maps;
 pub mod net_devices;

@@ -31,7 +31,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
-use sys::hierarchy::{Own, hierarchies};
+use sys::hierarchy::{ProcessCgroups, hierarchies};
 
 /// Takes whatever it is given.
 pub type Target = fn(&[u8]);
@@ -242,7 +242,7 @@ pub fn message(bytes: &[u8]) {
 pub fn cgroups(bytes: &[u8]) {
     let mut parts = bytes.splitn(2, |byte| *byte == 0);
     let mountinfo = parts.next().unwrap_or_default();
-    let Ok(own) = Own::parse(parts.next().unwrap_or_default().to_vec()) else { return };
+    let Ok(own) = ProcessCgroups::parse(parts.next().unwrap_or_default().to_vec()) else { return };
     for hierarchy in hierarchies(mountinfo) {
         match own.within(&hierarchy) {
             Ok(path) => {

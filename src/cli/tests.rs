@@ -181,7 +181,7 @@ fn what_is_mistyped_is_named_and_not_done() {
         ("brig list --format josn", ": did you mean json?"),
         ("brig --cgroup-manager systmd list", ": did you mean systemd?"),
     ] {
-        let Parsed::Wrong(Mistake { text, .. }) = parse_line(line) else { panic!("{line}") };
+        let Parsed::Wrong(UsageError { text, .. }) = parse_line(line) else { panic!("{line}") };
         assert!(text.contains(words), "{line}: {text}");
     }
 }

@@ -139,8 +139,8 @@ mod tests {
         for errno in [Errno::EPERM, Errno::EACCES] {
             assert!(is_refused(&wrapped(errno)) && is_refused(&unpack(&pack(&wrapped(errno)))));
             assert!(is_refused(&std::io::Error::from_raw_os_error(errno as i32).into()));
-            let worded = sys::Worded { text: "exec /x: permission denied".into(), errno };
-            assert!(!is_refused(&worded.into()));
+            let verbatim = sys::VerbatimError { text: "exec /x: permission denied".into(), errno };
+            assert!(!is_refused(&verbatim.into()));
         }
         assert!(!is_refused(&wrapped(Errno::ENOENT)));
         assert!(!is_refused(&unpack(&pack(&wrapped(Errno::ENOENT)))));

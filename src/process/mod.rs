@@ -10,6 +10,7 @@ pub mod lsm;
 pub mod passwd;
 pub mod proc;
 pub mod sched;
+pub mod signals;
 pub mod socket;
 pub mod stdio;
 pub mod subids;

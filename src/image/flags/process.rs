@@ -1,8 +1,8 @@
 //! Flags about the process: environment, user, directory, annotations.
 
 use super::{Change, file, pair};
-use crate::cmd::kill;
 use crate::plan::process::KEEP_GROUPS;
+use crate::process::signals;
 use anyhow::{Context, Result, bail, ensure};
 use brig_layers::bundle::user;
 use serde_json::{Value, json};
@@ -99,7 +99,7 @@ pub fn annotation(change: &mut Change<'_>, text: &str) -> Result<()> {
 
 /// `--stop-signal`.
 pub fn stop_signal(change: &mut Change<'_>, text: &str) -> Result<()> {
-    kill::parse(text)?;
+    signals::parse(text)?;
     change.config["annotations"]["org.opencontainers.image.stopSignal"] = text.into();
     Ok(())
 }

@@ -242,9 +242,7 @@ fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
-#[test]
-fn commit_survives_a_fault_in_any_of_its_calls() {
-    brig_only!();
+fn commit_with_faults(whose: Whose, least: usize) {
     let images = Images::new();
     let sandbox = &images.sandbox;
     let mut layout = images.layout("image");
@@ -266,11 +264,10 @@ fn commit_survives_a_fault_in_any_of_its_calls() {
         manifests.iter().filter_map(tag).collect::<Vec<_>>()
     };
     let mut before = files(&out);
-    each(100, |at, errno| {
+    each(least, |at, errno| {
         let (tag, message) = (format!("out:at-{at}"), format!("message {at}"));
         let args = ["--store", store.to_str().unwrap(), "commit", "--message", &message, id, &tag];
-        let faulted =
-            run_with_fault(sandbox, sandbox.command(&args), (Whose::Parent, at), errno, &SPARED);
+        let faulted = run_with_fault(sandbox, sandbox.command(&args), (whose, at), errno, &SPARED);
         let what = (at, errno, &faulted);
         let runs = wait_until(Duration::from_secs(5), || sandbox.status() == "running");
         assert!(runs, "{what:?} leaves it {}", sandbox.status());
@@ -293,4 +290,16 @@ fn commit_survives_a_fault_in_any_of_its_calls() {
         faulted
     });
     delete(sandbox, &"all of it");
+}
+
+#[test]
+fn commit_survives_a_fault_in_any_of_its_calls() {
+    brig_only!();
+    commit_with_faults(Whose::Parent, 100);
+}
+
+#[test]
+fn commit_survives_a_fault_in_any_call_of_what_stands_guard() {
+    brig_only!();
+    commit_with_faults(Whose::Child, 5);
 }

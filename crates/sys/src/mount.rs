@@ -260,14 +260,17 @@ pub fn mount_id(fd: BorrowedFd<'_>, own: BorrowedFd<'_>) -> Result<u64, SysError
     id.ok_or_else(|| failed(Errno::ENODATA))
 }
 
-/// statx(2) of an open file or directory.
+/// statx(2) of an open file or directory. By number: std knows the function as a weak symbol, and where
+/// both are linked into one, the static binary has none behind it (seen with lld and fat LTO).
 fn statx(fd: BorrowedFd<'_>, wanted: libc::c_uint) -> Result<libc::statx, SysError> {
     // SAFETY: statx is plain integers, for which zero is valid.
     let mut stat: libc::statx = unsafe { std::mem::zeroed() };
     let flags = libc::AT_EMPTY_PATH | libc::AT_NO_AUTOMOUNT;
     // SAFETY: the path is a C string; the call fills in a statx, which outlives it.
-    let done = unsafe { libc::statx(fd.as_raw_fd(), c"".as_ptr(), flags, wanted, &raw mut stat) };
-    check(|| "statx".into(), done.into())?;
+    let done = unsafe {
+        libc::syscall(libc::SYS_statx, fd.as_raw_fd(), c"".as_ptr(), flags, wanted, &raw mut stat)
+    };
+    check(|| "statx".into(), done)?;
     Ok(stat)
 }
 

@@ -3,8 +3,10 @@
 /// A name that no other container has: 12 random hexadecimal digits.
 pub fn random_name() -> String {
     let mut bytes = [0_u8; 6];
+    // By number: std knows the function as a weak symbol (see `mount::statx`).
     // SAFETY: getrandom(2) writes at most that many bytes into the buffer, which lives across the call.
-    let done = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    let done =
+        unsafe { libc::syscall(libc::SYS_getrandom, bytes.as_mut_ptr(), bytes.len(), 0_u32) };
     if usize::try_from(done) != Ok(bytes.len()) {
         // Not before the kernel has any randomness: create says so where the name is taken.
         bytes[..4].copy_from_slice(&std::process::id().to_le_bytes());

@@ -1,13 +1,14 @@
 //! A process that undoes what a commit leaves behind, however that ends: by a signal, a crash, a full
-//! disk. It holds one end of a pipe, and acts when the other one is closed.
+//! disk. It holds one end of a socket pair, and acts when the other one is closed.
 
 use anyhow::{Context, Result};
-use nix::fcntl::OFlag;
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
-use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use std::cell::RefCell;
 use std::fs::{self, File};
-use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::Read;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use sys::clone::{Side, clone3};
@@ -16,11 +17,13 @@ use sys::{Errno, exit};
 /// The commit's side.
 #[derive(Debug)]
 pub struct Guard {
-    pipe: Option<File>,
+    socket: Option<OwnedFd>,
     pidfd: OwnedFd,
+    /// All that was said: a guard that has been killed has not undone it.
+    said: RefCell<Vec<u8>>,
 }
 
-/// What is said through the pipe: a letter, and for [`REMOVE`] a path that ends with a NUL.
+/// What is said through the socket: a letter, and for [`REMOVE`] a path that ends with a NUL.
 const FROZEN: u8 = b'F';
 const THAWED: u8 = b'T';
 const REMOVE: u8 = b'R';
@@ -29,7 +32,9 @@ const KEEP: u8 = b'K';
 impl Guard {
     /// `thaw`: lets the container go on, if it is still frozen when the commit is gone.
     pub fn spawn(thaw: impl FnOnce() -> Result<()>) -> Result<Guard> {
-        let (theirs, ours) = nix::unistd::pipe2(OFlag::O_CLOEXEC).context("pipe")?;
+        let (theirs, ours) =
+            socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)
+                .context("socketpair")?;
         let (pidfd, ours) = match clone3(0, None)? {
             Side::Parent(_, pidfd) => (pidfd, ours),
             Side::Child(_) => {
@@ -37,12 +42,21 @@ impl Guard {
                 exit(i32::from(watch(File::from(theirs), thaw).is_err()))
             }
         };
-        Ok(Guard { pipe: Some(File::from(ours)), pidfd })
+        Ok(Guard { socket: Some(ours), pidfd, said: RefCell::default() })
     }
 
     fn say(&self, text: &[u8]) -> Result<()> {
-        let mut pipe = self.pipe.as_ref().context("it is closed")?;
-        pipe.write_all(text).context("say to brig's guard")
+        self.said.borrow_mut().extend_from_slice(text);
+        let socket = self.socket.as_ref().context("it is closed")?;
+        let mut left = text;
+        while !left.is_empty() {
+            // A guard that is gone is an error, and not the end of the commit by SIGPIPE.
+            match send(socket.as_raw_fd(), left, MsgFlags::MSG_NOSIGNAL) {
+                Err(Errno::EINTR) => {}
+                sent => left = &left[sent.context("say to brig's guard")?..],
+            }
+        }
+        Ok(())
     }
 
     /// The container is about to be frozen.
@@ -67,29 +81,42 @@ impl Guard {
 }
 
 impl Drop for Guard {
-    /// Waits until all is undone that was not kept.
+    /// Waits until all is undone that was not kept, and does it if the guard could not.
     fn drop(&mut self) {
-        drop(self.pipe.take());
-        while waitid(Id::PIDFd(self.pidfd.as_fd()), WaitPidFlag::WEXITED) == Err(Errno::EINTR) {}
+        drop(self.socket.take());
+        let ended = loop {
+            match waitid(Id::PIDFd(self.pidfd.as_fd()), WaitPidFlag::WEXITED) {
+                Err(Errno::EINTR) => {}
+                ended => break ended,
+            }
+        };
+        if !matches!(ended, Ok(WaitStatus::Exited(_, 0))) {
+            undo(&heard(&self.said.borrow()).1);
+        }
     }
 }
 
 /// The guard's life.
-fn watch(mut pipe: File, thaw: impl FnOnce() -> Result<()>) -> Result<()> {
+fn watch(mut said: File, thaw: impl FnOnce() -> Result<()>) -> Result<()> {
     // What ends the commit does not end this: not a terminal, nor a signal to the process group.
     nix::unistd::setsid()?;
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&SigSet::all()), None)?;
     let mut text = Vec::new();
-    pipe.read_to_end(&mut text)?;
+    said.read_to_end(&mut text)?;
     let (frozen, made) = heard(&text);
     let thawed = if frozen { thaw() } else { Ok(()) };
+    undo(&made);
+    thawed
+}
+
+/// Removes what was made, the last first.
+fn undo(made: &[PathBuf]) {
     for path in made.iter().rev() {
         // A directory that has something else in it by now stays.
         if fs::remove_file(path).is_err() {
             let _ = fs::remove_dir(path);
         }
     }
-    thawed
 }
 
 /// Whether the container is still frozen, and what is to be removed.

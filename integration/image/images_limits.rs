@@ -142,8 +142,8 @@ fn a_commit_to_a_full_disk_leaves_the_container_running_and_no_blob() {
     fs::write(images.own_bundle(&id).join("data/upper/noise"), noise).unwrap();
     let out = store.join("out");
     let target = format!("{}:v1", out.display());
-    // Full in the archive, in what it is compressed to, in the documents, in the store's record.
-    for free in [0, 64 << 10, 3 << 20, 9 << 20] {
+    // Full at once, in the layer, at its end.
+    for free in [0, 64 << 10, 3 << 20, 6 << 20] {
         let filler = fill(&store, free);
         let done = images.brig(&["commit", &id, &target]);
         let said = done.fails();

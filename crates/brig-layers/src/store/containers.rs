@@ -39,15 +39,27 @@ impl Reserved {
                 Err(Errno::EEXIST) => continue,
                 Err(errno) => return Err(errno).with_context(|| bundle.display().to_string()),
             }
-            let lock = open(&bundle, DIRECTORY, Mode::empty())?;
-            // Who lists what there is tries the lock for a moment.
-            let why = || format!("{} is locked", bundle.display());
-            wait_for_lock(&lock, true, STORE_PATIENCE, why)?;
-            // use.json says it as well; a link is there whole or not at all.
-            symlinkat(&root.join(id), &lock, STATE).context("symlink")?;
-            return Ok(Reserved { bundle, lock });
+            return match Self::lock(&bundle, &root.join(id)) {
+                Ok(lock) => Ok(Reserved { bundle, lock }),
+                Err(error) => {
+                    // The error that matters is the first one. There is nothing in it but the link.
+                    let _ = std::fs::remove_file(bundle.join(STATE));
+                    let _ = std::fs::remove_dir(&bundle);
+                    Err(error.context(bundle.display().to_string()))
+                }
+            };
         }
         bail!("{} is full", containers.display())
+    }
+
+    /// Locks the new directory, and links it to the container's state.
+    fn lock(bundle: &Path, state: &Path) -> Result<OwnedFd> {
+        let lock = open(bundle, DIRECTORY, Mode::empty())?;
+        // Who lists what there is tries the lock for a moment.
+        wait_for_lock(&lock, true, STORE_PATIENCE, || "is locked".into())?;
+        // use.json says it as well; a link is there whole or not at all.
+        symlinkat(state, &lock, STATE).context("symlink")?;
+        Ok(lock)
     }
 
     /// The directory.

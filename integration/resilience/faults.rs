@@ -16,10 +16,11 @@ use std::time::Duration;
 
 const ERRORS: [i32; 5] = [libc::ENOMEM, libc::EIO, libc::ENOSPC, libc::EMFILE, libc::EINTR];
 
-/// Calls that do not fail, or without which no program can be (a process that cannot have memory is one that is
+/// Calls that do not fail (umask: nix panics where it does), or without which no program can be (a process that cannot have memory is one that is
 /// killed: crash.rs); close, which closes even when it says that it has failed; and recvfrom, which std calls when it
 /// spawns a hook: it panics where that fails, which no kernel does to a socket pair.
-const SPARED: [i64; 18] = [
+const SPARED: [i64; 19] = [
+    libc::SYS_umask,
     libc::SYS_exit,
     libc::SYS_exit_group,
     libc::SYS_rt_sigreturn,

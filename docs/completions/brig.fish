@@ -119,7 +119,7 @@ complete -c brig -n "__fish_brig_using_subcommand bundle" -s h -l help -d 'Print
 complete -c brig -n "__fish_brig_using_subcommand commit" -s a -l author -d 'Author of the image' -r
 complete -c brig -n "__fish_brig_using_subcommand commit" -s m -l message -d 'Message in the history of the image' -r
 complete -c brig -n "__fish_brig_using_subcommand commit" -s c -l change -d 'Apply a Dockerfile instruction, e.g. USER web' -r
-complete -c brig -n "__fish_brig_using_subcommand commit" -l compression -d 'Compression of the layer [default: gzip]' -r -f -a "gzip\t''
+complete -c brig -n "__fish_brig_using_subcommand commit" -l compression -d 'gzip (the default), zstd or none' -r -f -a "gzip\t''
 zstd\t''
 none\t''"
 complete -c brig -n "__fish_brig_using_subcommand commit" -l no-pause -d 'Do not pause the container meanwhile'

@@ -1,7 +1,7 @@
 //! Ways to interfere with a process from its first instruction on.
 
 use crate::host::Version;
-use crate::sandbox::{Sandbox, before_exec};
+use crate::sandbox::{Running, Sandbox, before_exec};
 use nix::sys::ptrace::{self, Options};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
@@ -61,17 +61,10 @@ pub struct Traced {
     pub reached: bool,
 }
 
-/// Runs a command, stops it (or its child) at the entry of its `at`-th system call, which it will
-/// not execute, and has `strike` decide over life and death there. Afterwards both run on, untraced.
-pub fn run(
-    sandbox: &Sandbox,
-    mut command: Command,
-    whose: Whose,
-    at: usize,
-    strike: Strike,
-) -> Traced {
+/// Starts a command that stands still right after its execve, traced, and its children with it if they are wanted.
+fn spawn_traced(sandbox: &Sandbox, mut command: Command, whose: Whose) -> (Running, Pid) {
     before_exec(&mut command, || Ok(ptrace::traceme()?));
-    let mut running = sandbox.spawn(command);
+    let running = sandbox.spawn(command);
     let parent = Pid::from_raw(running.child.id().try_into().unwrap());
     assert!(matches!(wait(parent), WaitStatus::Stopped(_, Signal::SIGTRAP)), "no stop at exec");
     // Without TRACEEXEC brig would get a SIGTRAP when it executes itself.
@@ -83,6 +76,13 @@ pub fn run(
             | Options::PTRACE_O_TRACECLONE;
     }
     ptrace::setoptions(parent, options).unwrap();
+    (running, parent)
+}
+
+/// Runs a command, stops it (or its child) at the entry of its `at`-th system call, which it will
+/// not execute, and has `strike` decide over life and death there. Afterwards both run on, untraced.
+pub fn run(sandbox: &Sandbox, command: Command, whose: Whose, at: usize, strike: Strike) -> Traced {
+    let (mut running, parent) = spawn_traced(sandbox, command, whose);
     let mut tracer = Tracer::new(parent, whose, at);
     tracer.go_on(parent, None);
     let code = loop {
@@ -303,23 +303,12 @@ pub struct Faulted {
 /// `spared` names are not counted. A command that has not ended after [`LONGEST`] fails the test.
 pub fn run_with_fault(
     sandbox: &Sandbox,
-    mut command: Command,
+    command: Command,
     (whose, at): (Whose, usize),
     errno: i32,
     spared: &[i64],
 ) -> Faulted {
-    before_exec(&mut command, || Ok(ptrace::traceme()?));
-    let mut running = sandbox.spawn(command);
-    let parent = Pid::from_raw(running.child.id().try_into().unwrap());
-    assert!(matches!(wait(parent), WaitStatus::Stopped(_, Signal::SIGTRAP)), "no stop at exec");
-    let mut options =
-        Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_EXITKILL | Options::PTRACE_O_TRACEEXEC;
-    if whose == Whose::Child {
-        options |= Options::PTRACE_O_TRACEFORK
-            | Options::PTRACE_O_TRACEVFORK
-            | Options::PTRACE_O_TRACECLONE;
-    }
-    ptrace::setoptions(parent, options).unwrap();
+    let (mut running, parent) = spawn_traced(sandbox, command, whose);
     let mut tracer = Tracer::new(parent, whose, at);
     let (mut fault, mut failing) = (None, false);
     tracer.go_on(parent, None);

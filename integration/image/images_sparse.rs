@@ -6,7 +6,7 @@ use crate::images_peers::tool;
 use crate::sandbox::{brig_only, skip};
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const SIZE: u64 = 24 << 20;
 
@@ -70,22 +70,29 @@ fn a_file_with_holes_keeps_them_through_commit_and_the_image_made_of_it() {
     images.brig(&["delete", &id]).ok();
 }
 
+/// A stopped container with files with holes, its id, these files, and an archive of all of it.
+fn exported(images: &Images) -> Option<(String, PathBuf, PathBuf)> {
+    let image = images.shell()?;
+    let id = images.sandbox.id.clone();
+    images.keep(&image, &id, "true");
+    let made = images.own_bundle(&id).join("data/upper/holes");
+    make(&made);
+    let archive = images.sandbox.dir.join("exported.tar");
+    images.brig(&["export", "-o", archive.to_str().unwrap(), &id]).ok();
+    Some((id, made, archive))
+}
+
 #[test]
 fn an_exported_archive_has_no_holes_and_tar_makes_them_again() {
     brig_only!();
     let images = Images::new();
-    let Some(image) = images.shell() else { return };
-    let (id, dir) = (images.sandbox.id.clone(), images.sandbox.dir.clone());
-    images.keep(&image, &id, "true");
-    let made = images.own_bundle(&id).join("data/upper/holes");
-    make(&made);
-    let archive = dir.join("exported.tar");
-    images.brig(&["export", "-o", archive.to_str().unwrap(), &id]).ok();
+    let Some((id, made, archive)) = exported(&images) else { return };
     let length = fs::metadata(&archive).unwrap().len();
     assert!(length < SIZE, "{length} bytes");
+    let dir = &images.sandbox.dir;
     let exported = dir.join("exported");
     fs::create_dir(&exported).unwrap();
-    if !tool("tar", &["-xpf", "exported.tar", "-C", "exported", "holes"], &dir) {
+    if !tool("tar", &["-xpf", "exported.tar", "-C", "exported", "holes"], dir) {
         return skip("no tar");
     }
     assert_same(&exported.join("holes"), &made);
@@ -96,13 +103,7 @@ fn an_exported_archive_has_no_holes_and_tar_makes_them_again() {
 fn an_exported_archive_with_holes_is_a_layer_that_brig_reads() {
     brig_only!();
     let images = Images::new();
-    let Some(image) = images.shell() else { return };
-    let (id, dir) = (images.sandbox.id.clone(), images.sandbox.dir.clone());
-    images.keep(&image, &id, "true");
-    let made = images.own_bundle(&id).join("data/upper/holes");
-    make(&made);
-    let archive = dir.join("exported.tar");
-    images.brig(&["export", "-o", archive.to_str().unwrap(), &id]).ok();
+    let Some((id, made, archive)) = exported(&images) else { return };
     let mut layout = images.layout("of-export");
     let plain = fs::read(&archive).unwrap();
     layout.layer_of(&plain, &plain);

@@ -39,7 +39,6 @@ pub(super) const GLOBAL_VALUES: &[&str] = &[
 pub(super) fn brig() -> clap::Command {
     clap::Command::new("brig")
         .about("OCI container runtime: one small static binary, no daemon")
-        .after_help(help_of_examples("brig"))
         .arg(flag("version", "Print the version and exit").short('v'))
         .subcommand_required(true)
         .disable_help_subcommand(true)
@@ -49,29 +48,27 @@ pub(super) fn brig() -> clap::Command {
         .arg(option("log", "FILE", "Log file; also syslog:NAME, journald:NAME"))
         .arg(one_of(
             "log-level",
+            "LEVEL",
             &["error", "warning", "debug"],
             "error, warning (the default) or debug",
         ))
-        .arg(one_of("log-format", &["text", "json"], "text (the default) or json"))
+        .arg(one_of("log-format", "FORMAT", &["text", "json"], "text (the default) or json"))
         .arg(flag("debug", "Enable debug logging"))
         .arg(flag("systemd-cgroup", "Same as --cgroup-manager=systemd"))
         .arg(one_of(
             "cgroup-manager",
+            "MANAGER",
             &["cgroupfs", "systemd", "disabled"],
             "cgroupfs (the default), systemd, disabled",
         ))
         .arg(option("store", "DIR", "Layer store [default: /var/lib/brig]"))
-        .arg(
-            one_of("rootless", WHETHER, "Go without a cgroup: true, false or auto")
-                .value_name("WHETHER")
-                .hide_possible_values(true),
-        )
+        .arg(one_of("rootless", "WHETHER", WHETHER, "Go without a cgroup: true, false or auto"))
         .args(NOT_YET.iter().map(|&name| Arg::new(name).long(name).hide(true)))
 }
 
 /// One of [`COMMANDS`].
 pub(super) fn subcommand(name: &'static str) -> clap::Command {
-    let command = clap::Command::new(name).after_help(help_of_examples(name));
+    let command = clap::Command::new(name);
     match name {
         "bundle" | "commit" | "diff" | "export" | "gc" | "images" | "layers" | "rmi" | "tag" => {
             image::subcommand(name, command)
@@ -82,9 +79,11 @@ pub(super) fn subcommand(name: &'static str) -> clap::Command {
     }
 }
 
-fn help_of_examples(name: &str) -> String {
-    let lines = examples(name).lines().map(|line| format!("\n  {line}"));
-    format!("Examples:{}", lines.collect::<String>())
+/// A command with its examples, which are for its help and its manual page alone.
+pub(super) fn with_examples(command: clap::Command) -> clap::Command {
+    let lines = examples(command.get_name()).lines().map(|line| format!("\n  {line}"));
+    let examples = format!("Examples:{}", lines.collect::<String>());
+    command.after_help(examples)
 }
 
 /// The commands that change a container.
@@ -143,17 +142,11 @@ fn looking(name: &str, command: clap::Command) -> clap::Command {
             .arg(id()),
         "list" => command
             .about("List containers")
-            .arg(
-                one_of("format", &["table", "json"], "Output format: table (the default) or json")
-                    .short('f'),
-            )
+            .arg(format())
             .arg(flag("quiet", "Print ids only").short('q')),
         "ps" => command
             .about("List the processes of a container")
-            .arg(
-                one_of("format", &["table", "json"], "Output format: table (the default) or json")
-                    .short('f'),
-            )
+            .arg(format())
             .arg(id())
             .arg(trailing("OPTION").help("Options for ps(1) [default: -ef]")),
         "spec" => command
@@ -167,10 +160,7 @@ fn looking(name: &str, command: clap::Command) -> clap::Command {
         "state" => command.about("Print the state of a container as JSON").arg(id()),
         _ => command
             .about("Show the resource usage of containers; refreshed on a terminal")
-            .arg(
-                one_of("format", &["table", "json"], "Output format: table (the default) or json")
-                    .short('f'),
-            )
+            .arg(format())
             .arg(flag("no-stream", "Print once, on a terminal too"))
             .arg(interval("Measuring interval [default: 1s]"))
             .arg(
@@ -319,16 +309,15 @@ fn option(name: &'static str, value: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).help(help).value_name(value).value_parser(parser)
 }
 
-fn one_of(name: &'static str, values: &'static [&'static str], help: &'static str) -> Arg {
+/// Its help names the values: a list of them behind it would not fit into the line.
+fn one_of(
+    name: &'static str,
+    value: &'static str,
+    values: &'static [&'static str],
+    help: &'static str,
+) -> Arg {
     let parser: ValueParser = PossibleValuesParser::new(values).into();
-    let value = match name {
-        "log-level" => "LEVEL",
-        "cgroup-manager" => "MANAGER",
-        "compression" => "METHOD",
-        _ => "FORMAT",
-    };
     let arg = Arg::new(name).long(name).value_name(value).help(help).value_parser(parser);
-    // Where they would not fit into the line, the help names them.
     arg.hide_possible_values(true)
 }
 
@@ -336,8 +325,9 @@ fn interval(help: &'static str) -> Arg {
     Arg::new("interval").long("interval").value_name("DURATION").help(help)
 }
 
-fn format(help: &'static str) -> Arg {
-    one_of("format", &["table", "json"], help).short('f')
+fn format() -> Arg {
+    let help = "Output format: table (the default) or json";
+    one_of("format", "FORMAT", &["table", "json"], help).short('f')
 }
 
 fn regex() -> Arg {

@@ -13,7 +13,7 @@ use crate::cmd::command::{Command, Globals};
 use crate::suggest;
 use clap::Arg;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use describe::{COMMANDS, GLOBAL_VALUES, brig, subcommand};
+use describe::{COMMANDS, GLOBAL_VALUES, brig, subcommand, with_examples};
 use std::borrow::Cow;
 use std::ffi::OsString;
 
@@ -44,9 +44,10 @@ pub struct UsageError {
 /// runc's exit code for a command that it does not know.
 const UNKNOWN_COMMAND: i32 = 3;
 
-/// brig with all of its commands, for man pages and completions.
+/// brig with all of its commands and their examples, for help, manual pages and completions.
 pub fn definition() -> clap::Command {
-    COMMANDS.iter().fold(brig(), |brig, &name| brig.subcommand(subcommand(name)))
+    let described = COMMANDS.iter().map(|&name| with_examples(subcommand(name)));
+    with_examples(brig()).subcommands(described)
 }
 
 /// Reads the arguments, the program's name first.
@@ -69,7 +70,7 @@ pub fn parse(args: Vec<OsString>) -> Parsed {
         Parsed::Wrong(UsageError { globals: globals_alone(before), text, help, code })
     };
     if called.is_none() && globals_alone(&args).is_some() {
-        return Parsed::Say(brig.render_help().to_string());
+        return Parsed::Say(help(None));
     }
     if let Some(unknown) = called.as_ref().filter(|called| !COMMANDS.contains(&called.as_str())) {
         return match unknown_option(&args[..before], &brig) {
@@ -79,7 +80,7 @@ pub fn parse(args: Vec<OsString>) -> Parsed {
                 let meant =
                     meant.map(|name| format!("did you mean --{name}? ")).unwrap_or_default();
                 let text = format!("unexpected argument '{option}' found: {meant}see brig --help");
-                wrong(text, &args[..before], Some(brig.render_help().to_string()), 1)
+                wrong(text, &args[..before], Some(help(None)), 1)
             }
             None => {
                 let text =
@@ -97,7 +98,7 @@ pub fn parse(args: Vec<OsString>) -> Parsed {
     };
     match brig.try_get_matches_from_mut(&args) {
         Ok(matches) => read::read(&matches),
-        Err(error) if !error.use_stderr() => Parsed::Say(error.to_string()),
+        Err(error) if !error.use_stderr() => Parsed::Say(help(called.as_deref())),
         Err(error) => {
             let described = called.as_ref().map_or(Some(&brig), |name| brig.find_subcommand(name));
             let command = called.as_ref().map(|called| format!("{called}: ")).unwrap_or_default();

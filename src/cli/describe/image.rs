@@ -12,7 +12,7 @@ pub(super) fn subcommand(name: &str, command: clap::Command) -> clap::Command {
         "commit" => committing(command),
         "diff" => command
             .about("List what a container changed: A added, C changed, D deleted")
-            .arg(format("Output format: table (the default) or json"))
+            .arg(format())
             .arg(id()),
         "export" => command
             .about("Write the root filesystem of a container as a tar archive")
@@ -22,17 +22,12 @@ pub(super) fn subcommand(name: &str, command: clap::Command) -> clap::Command {
             .about("Remove unused layers from the store")
             .arg(flag("all", "Also remove images that nothing uses").short('a'))
             .arg(flag("dry-run", "Print what would be removed, and remove nothing")),
-        "images" => command
-            .about("List the images in the store")
-            .arg(format("Output format: table (the default) or json"))
-            .arg(text_option(
-                "inspect",
-                "IMAGE",
-                "Print config, layers, sizes and history as JSON",
-            )),
-        "layers" => command
-            .about("List the layers in the store and what uses them")
-            .arg(format("Output format: table (the default) or json")),
+        "images" => command.about("List the images in the store").arg(format()).arg(text_option(
+            "inspect",
+            "IMAGE",
+            "Print config, layers, sizes and history as JSON",
+        )),
+        "layers" => command.about("List the layers in the store and what uses them").arg(format()),
         "rmi" => command.about("Remove images from the store").arg(
             positional("image", "IMAGE", "Name, as `brig images` prints it, or id")
                 .action(ArgAction::Append),
@@ -92,8 +87,9 @@ fn committing(command: clap::Command) -> clap::Command {
         )
         .arg(one_of(
             "compression",
+            "METHOD",
             &["gzip", "zstd", "none"],
-            "Compression of the layer [default: gzip]",
+            "gzip (the default), zstd or none",
         ))
         .arg(flag("no-pause", "Do not pause the container meanwhile"))
         .arg(id())

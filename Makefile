@@ -159,7 +159,7 @@ ci: test soak test-engines book ci-vm fuzz ## what .ci/run runs
 
 # All tests in both guests take longer than their worth: these are about what the host does not have.
 ci-vm:
-	$(MAKE) test-vm TESTS='cgroup_v2:: controllers:: cgroups:: delegate::'
+	$(MAKE) test-vm TESTS='cgroup_v2:: controllers:: cgroups:: hierarchies:: delegate::'
 	$(MAKE) test-vm-systemd TESTS='session:: rootless delegate:: systemd:: lifecycle:: exec::'
 	$(MAKE) test-vm-selinux
 

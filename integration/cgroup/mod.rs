@@ -6,6 +6,7 @@ pub mod controllers;
 pub mod delegate;
 pub mod exec_cgroup;
 pub mod freeze;
+mod hierarchies;
 pub mod manager;
 pub mod stats;
 pub mod update;

@@ -3,3 +3,4 @@
 pub mod cli;
 pub mod engine_words;
 pub mod engines;
+mod logs;

@@ -29,9 +29,8 @@ use crate::rdt::Rdt;
 use crate::rootfs::Sources;
 use crate::spec::{self, Owned, Place, Spec, shape};
 use crate::state::{self, Dir, Lock, State, Status};
-use anyhow::{Context, Result, anyhow};
-use nix::sys::signal::SigSet;
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use anyhow::{Result, anyhow};
+use nix::sys::signalfd::SignalFd;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -78,13 +77,18 @@ fn read_config(options: &Options, bundle: &Path) -> Result<Vec<u8>> {
     })
 }
 
-fn create_from(
-    options: &Options,
-    bundle: &Path,
-    owned: &mut Owned,
-    log: &mut Log,
-) -> Result<Created> {
-    // Decide. Nothing has happened yet.
+/// What is known before anything has happened.
+struct Decision {
+    spec: Spec,
+    /// The text of config.json to keep, where that is not the bundle's.
+    rewritten: Option<Vec<u8>>,
+    host: Host,
+    plan: Plan,
+    manager: Option<Manager>,
+}
+
+/// Makes the plan. Nothing has happened yet.
+fn decide(options: &Options, bundle: &Path, owned: &Owned, log: &mut Log) -> Result<Decision> {
     state::check_id(&options.id)?;
     let mut warnings = Vec::new();
     let config = owned.document();
@@ -108,7 +112,7 @@ fn create_from(
         carries_terminal: !options.detach,
     };
     let host = Host::default();
-    let mut plan = Plan::new(&spec, &request, &host)?;
+    let plan = Plan::new(&spec, &request, &host)?;
     stdio::set_cloexec_from(listening, options.preserve_fds)?;
     if manager.is_some() && !plan.tells_readiness {
         log.warn("NOTIFY_SOCKET is not passed on: that needs a new mount namespace");
@@ -119,6 +123,17 @@ fn create_from(
     }
     let notes = plan.notes.iter().cloned().chain(plan.process.notes());
     notes.for_each(|note| log.debug(format_args!("{note}")));
+    Ok(Decision { spec, rewritten, host, plan, manager })
+}
+
+fn create_from(
+    options: &Options,
+    bundle: &Path,
+    owned: &mut Owned,
+    log: &mut Log,
+) -> Result<Created> {
+    let Decision { spec, rewritten, host, mut plan, manager } =
+        decide(options, bundle, owned, log)?;
 
     // Look. Still nothing has changed.
     let terminal = plan.process.terminal.is_some();
@@ -141,7 +156,7 @@ fn create_from(
 
     // From here on there is something to undo; state.json says what, should brig be killed. Other signals wait until
     // it can be undone.
-    let signals = block_signals()?;
+    let signals = super::foreground::block_signals()?;
     let (dir, lock) = Dir::create(&options.root, &options.id)?;
     let notifies = manager.is_some();
     let mut attempt = Attempt {
@@ -474,14 +489,4 @@ impl Attempt {
             anyhow!("{error}; and what was made is not all removed: {left}")
         }
     }
-}
-
-/// Blocks all that foreground run forwards, and SIGCHLD: before there is anything to undo, or to forward to.
-fn block_signals() -> Result<SignalFd> {
-    // Ignored, as some callers leave it, it would have the kernel reap the container's process, and
-    // nobody could tell how that ended.
-    signal::reset(libc::SIGCHLD)?;
-    super::foreground::forwarded().thread_block().context("block signals")?;
-    let abort: SigSet = signal::ABORT.iter().filter_map(|&signal| signal.try_into().ok()).collect();
-    SignalFd::with_flags(&abort, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).context("signalfd")
 }

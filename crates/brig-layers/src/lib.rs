@@ -17,7 +17,7 @@ pub mod bundle;
 pub mod commit;
 pub mod runtime;
 pub mod source;
-pub mod stage;
+pub(crate) mod stage;
 pub mod store;
 pub mod tree;
 pub mod unpack;

@@ -38,7 +38,7 @@ pub struct Reporter {
 }
 
 /// How long it is listened before it is looked whether brig has to end.
-pub const LISTEN: Duration = Duration::from_millis(100);
+pub(crate) const LISTEN: Duration = Duration::from_millis(100);
 /// Longer messages are cut, of results they are errors.
 const MOST: usize = 64 << 10;
 
@@ -114,7 +114,7 @@ impl Reporter {
     }
 
     /// So many more bytes are done.
-    pub fn progress(&self, bytes: u64) -> Result<()> {
+    pub(crate) fn progress(&self, bytes: u64) -> Result<()> {
         self.say(b'P', &bytes.to_ne_bytes())
     }
 

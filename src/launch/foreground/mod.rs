@@ -1,8 +1,6 @@
 //! brig's life after start when it stays in the foreground: it forwards signals, reaps orphans, and
 //! ends as the container's init ends.
 
-use notify::Forwarder;
-use terminal::Carrier;
 pub mod notify;
 pub mod terminal;
 
@@ -11,8 +9,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use notify::Forwarder;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use sys::{Errno, cred, signal};
+use terminal::Carrier;
 
 /// Everything that can be caught, but for what brig's own faults and writes raise, and for what the
 /// terminal's job control needs brig itself to obey.
@@ -102,4 +102,14 @@ fn reap_orphans(init: &OwnedFd) -> Result<()> {
             _ => return Ok(()),
         }
     }
+}
+
+/// Blocks all that foreground run forwards, and SIGCHLD: before there is anything to undo, or to forward to.
+pub fn block_signals() -> Result<SignalFd> {
+    // Ignored, as some callers leave it, it would have the kernel reap the container's process, and
+    // nobody could tell how that ended.
+    signal::reset(libc::SIGCHLD)?;
+    forwarded().thread_block().context("block signals")?;
+    let abort: SigSet = signal::ABORT.iter().filter_map(|&signal| signal.try_into().ok()).collect();
+    SignalFd::with_flags(&abort, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).context("signalfd")
 }

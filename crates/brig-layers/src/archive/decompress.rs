@@ -140,7 +140,7 @@ impl Default for Limit {
 }
 
 /// Ends a stream that becomes larger than it may.
-pub struct Limited<R, F> {
+pub(crate) struct Limited<R, F> {
     inner: R,
     limit: Limit,
     /// Tells how many compressed bytes have been read.

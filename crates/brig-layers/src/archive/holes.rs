@@ -16,13 +16,13 @@ pub type Part = (u64, u64);
 const WORTH: u64 = 1 << 20;
 
 /// Whether it may have holes at all: most files are asked nothing more.
-pub fn may_have(stat: &FileStat) -> bool {
+pub(crate) fn may_have(stat: &FileStat) -> bool {
     // st_blocks counts 512 bytes, whatever the file system's blocks are.
     stat.st_blocks.saturating_mul(512) < stat.st_size
 }
 
 /// The first part at `from` or after it; none if nothing but a hole follows.
-pub fn next_part(file: &File, from: u64, size: u64) -> Result<Option<Part>> {
+pub(crate) fn next_part(file: &File, from: u64, size: u64) -> Result<Option<Part>> {
     if from >= size {
         return Ok(None);
     }

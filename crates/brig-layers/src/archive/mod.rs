@@ -4,4 +4,4 @@ pub mod decompress;
 pub mod holes;
 pub mod pax;
 pub mod tar_reader;
-pub mod tar_writer;
+pub(crate) mod tar_writer;

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 /// What the extended headers before an entry say.
 #[derive(Debug, Default, Clone)]
-pub struct Pax {
+pub(crate) struct Pax {
     /// Instead of the header's.
     pub path: Option<Vec<u8>>,
     /// Instead of the header's.
@@ -29,7 +29,7 @@ pub struct Pax {
 
 /// A sparse file as GNU tar tells of it in extended headers: formats 0.0, 0.1 and 1.0.
 #[derive(Debug, Default, Clone)]
-pub struct PaxSparse {
+pub(crate) struct PaxSparse {
     /// 1.0: the map stands before the content.
     pub map_in_content: bool,
     /// 0.0 and 0.1: the map.
@@ -42,7 +42,7 @@ pub struct PaxSparse {
 }
 
 /// No honest map has more parts.
-pub const MOST_PARTS: usize = 1 << 18;
+pub(crate) const MOST_PARTS: usize = 1 << 18;
 
 /// xattr(7): the names of a file's attributes have at most so many bytes together.
 const MOST_XATTRS: usize = 64 << 10;

@@ -192,13 +192,6 @@ impl<R: Read> Reader<R> {
         let named = || format!("entry {:?}", path.escape_ascii().to_string());
         let kind = kind(header, &path).with_context(named)?;
         let numbers = || -> Result<_> {
-            let device = |field: &[u8]| -> Result<u32> { Ok(u32::try_from(unsigned(field)?)?) };
-            let devices = match (header.as_ustar(), header.as_gnu()) {
-                _ if ![Kind::CharDevice, Kind::BlockDevice].contains(&kind) => (0, 0),
-                (Some(header), _) => (device(&header.dev_major)?, device(&header.dev_minor)?),
-                (_, Some(header)) => (device(&header.dev_major)?, device(&header.dev_minor)?),
-                _ => bail!("a device without numbers"),
-            };
             let size = pax.size.map_or_else(|| unsigned(&old.size), Ok).context("size")?;
             Ok(Entry {
                 path: Vec::new(),
@@ -213,7 +206,7 @@ impl<R: Read> Reader<R> {
                 },
                 // Only files have content, whatever the header says: as Go has it.
                 size: if kind == Kind::File { size } else { 0 },
-                device: devices,
+                device: device(header, kind)?,
                 xattrs: pax.xattrs.into_iter().collect(),
                 sparse: None,
             })
@@ -312,6 +305,17 @@ impl<R: Read> Read for Reader<R> {
 
 fn truncated(offset: u64, what: &str) -> String {
     format!("the archive is truncated: it ends at offset {offset}, in the middle of {what}")
+}
+
+/// The numbers of a device; 0 of everything else.
+fn device(header: &Header, kind: Kind) -> Result<(u32, u32)> {
+    let number = |field: &[u8]| -> Result<u32> { Ok(u32::try_from(unsigned(field)?)?) };
+    match (header.as_ustar(), header.as_gnu()) {
+        _ if ![Kind::CharDevice, Kind::BlockDevice].contains(&kind) => Ok((0, 0)),
+        (Some(header), _) => Ok((number(&header.dev_major)?, number(&header.dev_minor)?)),
+        (_, Some(header)) => Ok((number(&header.dev_major)?, number(&header.dev_minor)?)),
+        _ => bail!("a device without numbers"),
+    }
 }
 
 fn kind(header: &Header, path: &[u8]) -> Result<Kind> {

@@ -312,7 +312,7 @@ fn attributes(
 }
 
 /// What names of an image may not begin with: they would be whiteouts.
-pub fn ensure_no_whiteout(path: &[u8]) -> Result<()> {
+pub(crate) fn ensure_no_whiteout(path: &[u8]) -> Result<()> {
     let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
     ensure!(
         !name.starts_with(crate::tree::whiteout::PREFIX),

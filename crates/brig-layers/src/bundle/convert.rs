@@ -128,7 +128,11 @@ fn volume_mount(volume: &str) -> Result<Value> {
 
 /// A volume whose directory the image does not have is made as a directory would be: tmpfs alone lets
 /// everybody write.
-pub fn modes_of_new_volumes(config: &mut Value, image: &ImageConfig, view: &View) -> Result<()> {
+pub(crate) fn modes_of_new_volumes(
+    config: &mut Value,
+    image: &ImageConfig,
+    view: &View,
+) -> Result<()> {
     for volume in image.config.volumes.keys().map(|volume| directory(volume)) {
         if view.resolve(volume.as_bytes())?.is_some() {
             continue;
@@ -181,13 +185,13 @@ fn annotations(
 }
 
 /// The annotation's form of a list of layers.
-pub fn join_layers(layers: &[String]) -> String {
+pub(crate) fn join_layers(layers: &[String]) -> String {
     let escape = |layer: &String| layer.replace('\\', "\\\\").replace(':', "\\:");
     layers.iter().map(escape).collect::<Vec<_>>().join(":")
 }
 
 /// The annotations of a bundle about its root, which have these names.
-pub fn overlay_annotations(
+pub(crate) fn overlay_annotations(
     names: &Annotations,
     layers: &[String],
     upper: Option<(&str, &str)>,

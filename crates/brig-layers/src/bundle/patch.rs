@@ -304,7 +304,7 @@ impl Patch<'_> {
 }
 
 /// Gives the directory `name` what `found` has: owner, permissions, attributes, times.
-pub fn copy_attributes(
+pub(crate) fn copy_attributes(
     found: &Found,
     dir: BorrowedFd<'_>,
     name: &[u8],

@@ -49,7 +49,7 @@ impl Digest {
     }
 
     /// `sha256`.
-    pub fn algorithm(&self) -> &'static str {
+    pub(crate) fn algorithm(&self) -> &'static str {
         match self.algorithm {
             Algorithm::Sha256 => "sha256",
             Algorithm::Sha512 => "sha512",
@@ -72,7 +72,7 @@ impl Digest {
     }
 
     /// Reads a name in the store.
-    pub fn of_file_name(name: &str) -> Option<Digest> {
+    pub(crate) fn of_file_name(name: &str) -> Option<Digest> {
         Digest::parse(&name.replacen('-', ":", 1)).ok()
     }
 
@@ -158,7 +158,7 @@ pub struct Tally {
 /// Hashes and counts what is read through it. The tally is shared with who made it: the reader
 /// itself ends up deep in a decoder.
 #[derive(Debug)]
-pub struct Hashing<R> {
+pub(crate) struct Hashing<R> {
     inner: R,
     tally: Rc<RefCell<Tally>>,
 }

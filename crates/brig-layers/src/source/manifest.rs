@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 /// The annotation of a descriptor in index.json by which a layout names its images.
-pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
+pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 /// Points to a blob.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -140,7 +140,7 @@ pub struct Index {
 /// One image.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Manifest {
+pub(crate) struct Manifest {
     /// 2.
     #[serde(default)]
     pub schema_version: u32,
@@ -161,7 +161,7 @@ pub struct Manifest {
 
 impl Manifest {
     /// It is an image, and its layers are archives: what is no image is refused by its media type.
-    pub fn check_types(&self) -> Result<()> {
+    pub(crate) fn check_types(&self) -> Result<()> {
         let what = [&self.artifact_type, &Some(self.config.media_type.clone())];
         let artifact =
             |kind: &&Option<String>| kind.as_deref().is_some_and(|kind| !is_config(kind));
@@ -211,7 +211,7 @@ fn is_archive(kind: &str) -> bool {
 }
 
 /// Layers that a registry may have elsewhere.
-pub fn is_foreign(kind: &str) -> bool {
+pub(crate) fn is_foreign(kind: &str) -> bool {
     kind.contains(".nondistributable.") || kind.contains(".foreign.")
 }
 
@@ -293,7 +293,7 @@ pub struct RootFs {
 }
 
 /// The chain ids of the image-spec: of each layer with all below it.
-pub fn chain_ids(diff_ids: &[Digest]) -> Vec<Digest> {
+pub(crate) fn chain_ids(diff_ids: &[Digest]) -> Vec<Digest> {
     let mut chain: Vec<Digest> = Vec::new();
     for diff_id in diff_ids {
         let next = match chain.last() {

@@ -99,7 +99,7 @@ impl Source {
     }
 
     /// It is an OCI layout; else what `docker save` wrote before version 25.
-    pub fn is_layout(&self) -> bool {
+    pub(crate) fn is_layout(&self) -> bool {
         match self {
             Source::Directory(_) => true,
             Source::Archive(archive) => archive.members.contains_key(&b"oci-layout"[..]),
@@ -107,7 +107,7 @@ impl Source {
     }
 
     /// It has the list of images of `docker save`.
-    pub fn is_docker(&self) -> bool {
+    pub(crate) fn is_docker(&self) -> bool {
         match self {
             Source::Directory(_) => false,
             Source::Archive(archive) => archive.members.contains_key(&b"manifest.json"[..]),
@@ -136,7 +136,7 @@ impl Source {
     }
 
     /// The whole of a small file.
-    pub fn small(&self, name: &str, most: u64) -> Result<Vec<u8>> {
+    pub(crate) fn small(&self, name: &str, most: u64) -> Result<Vec<u8>> {
         self.file(name)?.all(most).with_context(|| name.to_owned())
     }
 }
@@ -211,7 +211,7 @@ impl Archive {
 
 /// Opens a regular file for reading. What else may be there, a fifo or a device, is never opened: to
 /// do so could wait for ever, or act on the device.
-pub fn regular_file(path: &Path) -> Result<File> {
+pub(crate) fn regular_file(path: &Path) -> Result<File> {
     let what = || path.display().to_string();
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
     let found = open(path, flags, Mode::empty()).with_context(what)?;
@@ -264,7 +264,7 @@ impl Blob {
 
     /// Copies it to another file, by the kernel where it can: a file system that shares blocks between
     /// files does so.
-    pub fn copy_to(&self, to: &mut File) -> Result<()> {
+    pub(crate) fn copy_to(&self, to: &mut File) -> Result<()> {
         (&self.file).seek(SeekFrom::Start(self.offset))?;
         // std's copy is copy_file_range(2) from file to file, also through `take`.
         let copied = io::copy(&mut (&self.file).take(self.size), to)?;

@@ -21,7 +21,7 @@ pub struct Reserved {
 }
 
 /// A link in a container's directory to its state directory.
-pub const STATE: &str = "state";
+pub(crate) const STATE: &str = "state";
 
 const DIRECTORY: OFlag =
     OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);

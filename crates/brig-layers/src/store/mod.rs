@@ -136,11 +136,6 @@ impl Store {
         self.path.join("layers").join(diff_id.file_name())
     }
 
-    /// The layer in overlayfs's form.
-    pub fn layer_files(&self, diff_id: &Digest) -> PathBuf {
-        self.layer(diff_id).join("fs")
-    }
-
     /// The directory of a layer as it is on top of certain others, there or not: see
     /// [`crate::bundle::patch`]. `chain_id`: its own, with theirs.
     pub fn joined(&self, chain_id: &Digest) -> PathBuf {
@@ -158,7 +153,7 @@ impl Store {
     }
 
     /// What is known of a layer; none if it is not here.
-    pub fn layer_record(&self, diff_id: &Digest) -> Result<Option<LayerRecord>> {
+    pub(crate) fn layer_record(&self, diff_id: &Digest) -> Result<Option<LayerRecord>> {
         record_in(&self.layer(diff_id))
     }
 
@@ -204,7 +199,7 @@ impl Store {
     }
 
     /// Where a bundle outside the store is recorded.
-    pub fn bundle_path(&self, bundle: &Path) -> PathBuf {
+    pub(crate) fn bundle_path(&self, bundle: &Path) -> PathBuf {
         let name = Digest::of(bundle.as_os_str().as_bytes());
         self.path.join("bundles").join(format!("{}.json", name.hex()))
     }
@@ -231,7 +226,7 @@ impl Store {
 
     /// Makes the directory `tmp/<name>` and locks it, waiting for who has locked it already. What
     /// an interrupted brig left there is the caller's to remove.
-    pub fn claim(&self, name: &str) -> Result<Lock> {
+    pub(crate) fn claim(&self, name: &str) -> Result<Lock> {
         let path = self.temp(name);
         let what = || path.display().to_string();
         loop {
@@ -282,7 +277,7 @@ impl Store {
 }
 
 /// Another brig that looks through the store, or removes from it, is done after this.
-pub const STORE_PATIENCE: Duration = Duration::from_secs(600);
+pub(crate) const STORE_PATIENCE: Duration = Duration::from_secs(600);
 /// Another brig that unpacks a layer which is needed here as well is done after this.
 const UNPACK_PATIENCE: Duration = Duration::from_secs(3600);
 
@@ -293,7 +288,7 @@ const DIRECTORIES: [&str; 7] =
 const DAMAGED: &str = "damaged-";
 
 /// Whether something in tmp/ has a name that brig gives.
-pub fn is_temp_name(name: &str) -> bool {
+pub(crate) fn is_temp_name(name: &str) -> bool {
     let digest = |name: &str| Digest::of_file_name(name).is_some();
     let rest = ["joined-", "patch-"].iter().find_map(|prefix| name.strip_prefix(prefix));
     let aside = name.strip_prefix(DAMAGED).and_then(|rest| Some(rest.rsplit_once('-')?.0));
@@ -301,7 +296,7 @@ pub fn is_temp_name(name: &str) -> bool {
 }
 
 /// Waits for a lock that others hold for a moment.
-pub fn wait_for_lock(
+pub(crate) fn wait_for_lock(
     fd: &OwnedFd,
     exclusive: bool,
     patience: Duration,
@@ -316,13 +311,13 @@ pub fn wait_for_lock(
 }
 
 /// What is known of the layer in a directory; none if it is not there.
-pub fn record_in(dir: &Path) -> Result<Option<LayerRecord>> {
+pub(crate) fn record_in(dir: &Path) -> Result<Option<LayerRecord>> {
     read_record(&dir.join("layer.json"))
 }
 
 /// Reads a record; none if there is no such file, or none that can be read. An empty one, or one of NULs,
 /// was being written when the machine lost its power: records do not wait for the disk.
-pub fn read_record<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+pub(crate) fn read_record<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     let what = || path.display().to_string();
     let text = match std::fs::read(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -359,7 +354,7 @@ fn temp_file(path: &Path) -> Result<(PathBuf, File)> {
 }
 
 /// Whether a name is one of `temp_file`'s, for the record `name`.
-pub fn is_temp_record(temp: &str) -> Option<&str> {
+pub(crate) fn is_temp_record(temp: &str) -> Option<&str> {
     let rest = temp.strip_prefix('.')?;
     let (rest, number) = rest.rsplit_once('.')?;
     let numbers = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());

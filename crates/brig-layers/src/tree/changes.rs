@@ -354,7 +354,7 @@ fn same_content(dir: BorrowedFd<'_>, name: &[u8], stat: &FileStat, below: &Found
 }
 
 /// Opens a file that is known to be a regular one.
-pub fn open_file(dir: BorrowedFd<'_>, name: &[u8]) -> Result<File> {
+pub(crate) fn open_file(dir: BorrowedFd<'_>, name: &[u8]) -> Result<File> {
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     Ok(openat(dir, name, flags, Mode::empty())?.into())
 }

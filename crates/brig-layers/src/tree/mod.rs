@@ -9,7 +9,7 @@ pub mod whiteout;
 use anyhow::{Context, Result};
 use nix::dir::Dir;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2};
-use nix::sys::stat::{Mode, fchmod, fstat};
+use nix::sys::stat::{Mode, fstat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -133,11 +133,6 @@ fn open_here(parent: BorrowedFd<'_>, name: &[u8], flags: OFlag) -> Result<OwnedF
         }
         opened => opened,
     }
-}
-
-/// Gives a directory its permissions, whatever the umask.
-pub fn make_private(dir: BorrowedFd<'_>) -> Result<()> {
-    fchmod(dir, Mode::S_IRWXU).context("chmod")
 }
 
 #[cfg(test)]

@@ -93,7 +93,7 @@ impl View {
 
     /// The directory that has the attributes of the directory of this path: of the highest layer that
     /// names it. `False` with it: a higher one has it too, without naming it.
-    pub fn named_directory(&self, parts: &[&[u8]]) -> Result<Option<(Found, bool)>> {
+    pub(crate) fn named_directory(&self, parts: &[&[u8]]) -> Result<Option<(Found, bool)>> {
         let path = parts.join(&b'/');
         let mut highest = true;
         for (index, layer) in self.layers.iter().enumerate().rev() {
@@ -122,7 +122,7 @@ impl View {
     }
 
     /// Whether a directory of a layer has a directory of the layers below merged into it.
-    pub fn merges(&self, layer: usize, parts: &[&[u8]]) -> Result<bool> {
+    pub(crate) fn merges(&self, layer: usize, parts: &[&[u8]]) -> Result<bool> {
         let Word::Here { ends: false, .. } = self.layers[layer].word(parts)? else {
             return Ok(false);
         };
@@ -161,7 +161,7 @@ impl View {
     }
 
     /// The layers' own directories and their numbers, the highest first.
-    pub fn roots(&self) -> Result<Vec<(usize, OwnedFd)>> {
+    pub(crate) fn roots(&self) -> Result<Vec<(usize, OwnedFd)>> {
         let root = |(index, layer): (usize, &LayerDir)| Ok((index, layer.root.try_clone()?));
         self.layers.iter().enumerate().rev().map(root).collect()
     }
@@ -222,7 +222,7 @@ impl View {
 
     /// Opens a file of the image for reading; none if there is no such file. What is no regular file
     /// is not opened: it may be a fifo.
-    pub fn open_file(&self, path: &[u8]) -> Result<Option<File>> {
+    pub(crate) fn open_file(&self, path: &[u8]) -> Result<Option<File>> {
         let Some(found) = self.resolve(path)? else { return Ok(None) };
         if !found.is(SFlag::S_IFREG) {
             return Ok(None);

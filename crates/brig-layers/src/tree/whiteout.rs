@@ -14,9 +14,9 @@ use sys::{Errno, xattr};
 /// Names in an archive that begin with this are whiteouts.
 pub const PREFIX: &[u8] = b".wh.";
 /// The directory that has an entry of this name is opaque.
-pub const OPAQUE: &[u8] = b".wh..wh..opq";
+pub(crate) const OPAQUE: &[u8] = b".wh..wh..opq";
 /// What aufs keeps for itself; the name above is one of these.
-pub const AUFS: &[u8] = b".wh..wh.";
+pub(crate) const AUFS: &[u8] = b".wh..wh.";
 
 /// Seen by an overlay that is mounted with `userxattr`.
 const USER: &CStr = c"user.overlay.opaque";
@@ -24,7 +24,7 @@ const USER: &CStr = c"user.overlay.opaque";
 const TRUSTED: &CStr = c"trusted.overlay.opaque";
 
 /// Whether this is one.
-pub fn is_whiteout(stat: &FileStat) -> bool {
+pub(crate) fn is_whiteout(stat: &FileStat) -> bool {
     let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
     kind == SFlag::S_IFCHR && stat.st_rdev == 0
 }
@@ -35,7 +35,7 @@ pub fn make(dir: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
 }
 
 /// What it means that none can be made here.
-pub fn why_not(dir: BorrowedFd<'_>) -> &'static str {
+pub(crate) fn why_not(dir: BorrowedFd<'_>) -> &'static str {
     match is_overlay(dir) {
         true => {
             "the store is on overlayfs, which takes no whiteouts: keep it on another filesystem (--store \
@@ -56,7 +56,7 @@ pub fn remove(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
 }
 
 /// Makes a directory opaque, for overlays mounted in both ways, as far as brig has the right to.
-pub fn make_opaque(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+pub(crate) fn make_opaque(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
     let path = path_in(dir, name);
     xattr::set_here(&path, USER, b"y").with_context(|| no_attributes(dir, "user"))?;
     match xattr::set_here(&path, TRUSTED, b"y") {
@@ -76,12 +76,12 @@ fn no_attributes(dir: BorrowedFd<'_>, space: &str) -> String {
 
 /// Whether a directory is opaque: every one that brig makes so has the first attribute; the kernel makes
 /// one of them so, as the overlay is mounted.
-pub fn is_opaque(dir: BorrowedFd<'_>, name: &[u8]) -> Result<bool> {
+pub(crate) fn is_opaque(dir: BorrowedFd<'_>, name: &[u8]) -> Result<bool> {
     let path = path_in(dir, name);
     Ok(xattr::is_marked(&path, USER)? || xattr::is_marked(&path, TRUSTED)?)
 }
 
 /// A path for calls that take no directory's descriptor; only its last name is looked up.
-pub fn path_in(dir: BorrowedFd<'_>, name: &[u8]) -> PathBuf {
+pub(crate) fn path_in(dir: BorrowedFd<'_>, name: &[u8]) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd())).join(OsStr::from_bytes(name))
 }

@@ -13,7 +13,7 @@ use sys::Errno;
 
 /// A tree, and where in it we are.
 #[derive(Debug)]
-pub struct Dirs<'a> {
+pub(crate) struct Dirs<'a> {
     root: OwnedFd,
     /// The layers below, whose links are followed, too; none: they are not looked at.
     below: Option<&'a View>,
@@ -49,7 +49,7 @@ pub enum Missing {
 
 /// The tree has something else where a directory should be.
 #[derive(Debug)]
-pub struct NoDirectory(Vec<u8>);
+pub(crate) struct NoDirectory(Vec<u8>);
 
 impl std::fmt::Display for NoDirectory {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -100,7 +100,7 @@ impl<'a> Dirs<'a> {
     }
 
     /// The path of an entry of that directory.
-    pub fn path_of(&self, name: &[u8]) -> Vec<u8> {
+    pub(crate) fn path_of(&self, name: &[u8]) -> Vec<u8> {
         let mut path = self.path();
         if !path.is_empty() {
             path.push(b'/');
@@ -196,7 +196,7 @@ impl<'a> Dirs<'a> {
     }
 
     /// A directory of this path is new and opaque.
-    pub fn add_opaque(&mut self, path: Vec<u8>) -> Result<()> {
+    pub(crate) fn add_opaque(&mut self, path: Vec<u8>) -> Result<()> {
         self.count(&path)?;
         self.opaque.push(path);
         Ok(())

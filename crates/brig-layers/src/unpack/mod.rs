@@ -5,7 +5,7 @@ pub mod dirs;
 pub mod layers;
 #[cfg(test)]
 mod mutations;
-pub mod progress;
+pub(crate) mod progress;
 pub mod warnings;
 
 use crate::archive::decompress::Limit;

@@ -39,7 +39,7 @@ impl Progress {
     }
 
     /// One more layer.
-    pub fn layer_done(&mut self) {
+    pub(crate) fn layer_done(&mut self) {
         self.done_layers += 1;
         self.draw();
     }

@@ -10,7 +10,7 @@
 //! * [`tree`]: layers as one tree, without mounting it; what a container has changed in it; removal.
 //! * [`bundle`]: a config.json of an image's config, and what the layers cannot say alone.
 //! * [`commit`]: what a container has changed as a layer, in an image layout.
-//! * [`worker`]: processes that do the work; [`stage`]: one that decompresses or compresses for another.
+//! * [`worker`]: processes that do the work; `stage`: one that decompresses or compresses for another.
 
 pub mod archive;
 pub mod bundle;

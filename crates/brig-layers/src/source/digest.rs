@@ -147,7 +147,7 @@ impl Hasher {
     }
 }
 
-/// What has passed through a [`Hashing`] reader.
+/// What has passed through a `Hashing` reader.
 #[derive(Debug)]
 pub struct Tally {
     hasher: Hasher,

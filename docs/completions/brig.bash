@@ -751,7 +751,7 @@ _brig() {
             return 0
             ;;
         brig__subcmd__images)
-            opts="-f -h --format --inspect --help"
+            opts="-f -q -h --format --quiet --no-trunc --inspect --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -791,7 +791,7 @@ _brig() {
             return 0
             ;;
         brig__subcmd__layers)
-            opts="-f -h --format --help"
+            opts="-f -q -h --format --quiet --no-trunc --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -208,12 +208,16 @@ complete -c brig -n "__fish_brig_using_subcommand gc" -s h -l help -d 'Print hel
 complete -c brig -n "__fish_brig_using_subcommand images" -s f -l format -d 'Output format: table (the default) or json' -r -f -a "table\t''
 json\t''"
 complete -c brig -n "__fish_brig_using_subcommand images" -l inspect -d 'Print config, layers, sizes and history as JSON' -r
+complete -c brig -n "__fish_brig_using_subcommand images" -s q -l quiet -d 'Print ids only'
+complete -c brig -n "__fish_brig_using_subcommand images" -l no-trunc -d 'Print full ids'
 complete -c brig -n "__fish_brig_using_subcommand images" -s h -l help -d 'Print help'
 complete -c brig -n "__fish_brig_using_subcommand kill" -s a -l all -d 'Send it to all processes of the container'
 complete -c brig -n "__fish_brig_using_subcommand kill" -s r -l regex -d 'ID is a regular expression: all containers that match'
 complete -c brig -n "__fish_brig_using_subcommand kill" -s h -l help -d 'Print help'
 complete -c brig -n "__fish_brig_using_subcommand layers" -s f -l format -d 'Output format: table (the default) or json' -r -f -a "table\t''
 json\t''"
+complete -c brig -n "__fish_brig_using_subcommand layers" -s q -l quiet -d 'Print ids only'
+complete -c brig -n "__fish_brig_using_subcommand layers" -l no-trunc -d 'Print full ids'
 complete -c brig -n "__fish_brig_using_subcommand layers" -s h -l help -d 'Print help'
 complete -c brig -n "__fish_brig_using_subcommand list" -s f -l format -d 'Output format: table (the default) or json' -r -f -a "table\t''
 json\t''"

@@ -239,3 +239,80 @@ fn images_are_inspected_tagged_and_removed() {
     assert_eq!(fs::read_dir(flagged.images.store().join("layers")).unwrap().count(), 0);
     brig(&["rmi", "nothing"]).fails_with("no such image");
 }
+
+/// The line of a text that has a word.
+fn line_with<'a>(text: &'a str, word: &str) -> &'a str {
+    text.lines().find(|line| line.contains(word)).unwrap_or_else(|| panic!("no {word} in {text}"))
+}
+
+#[test]
+fn people_get_short_digests_sizes_and_ages_and_programs_whole_ones() {
+    brig_only!();
+    let flagged = Flagged::new();
+    let brig = |args: &[&str]| flagged.images.brig(args).ok().stdout;
+    flagged.images.bundle(&flagged.image, "bundle-of-it");
+    for (command, made) in [("images", "CREATED"), ("layers", "UNPACKED")] {
+        let json: serde_json::Value =
+            serde_json::from_str(&brig(&[command, "--format", "json"])).unwrap();
+        let whole = json[0]["id"].as_str().unwrap();
+        assert_eq!(whole.len(), "sha256:".len() + 64);
+        let short = &whole["sha256:".len()..][..12];
+        let table = brig(&[command]);
+        let head = table.lines().next().unwrap();
+        assert!(head.contains("SIZE") && head.ends_with(made), "{table}");
+        let line = line_with(&table, short);
+        assert!(!table.contains(whole) && line.contains("B  "), "{table}");
+        assert!(line.ends_with(" ago") || line.ends_with("  -"), "{table}");
+        assert_eq!(line_with(&brig(&[command, "-q"]), short), short);
+        assert_eq!(line_with(&brig(&[command, "-q", "--no-trunc"]), short), whole);
+        assert!(brig(&[command, "--no-trunc"]).contains(whole));
+    }
+    let listed: serde_json::Value =
+        serde_json::from_str(&brig(&["layers", "--format", "json"])).unwrap();
+    let times: Vec<_> =
+        listed.as_array().unwrap().iter().map(|row| row["unpacked"].as_str()).collect();
+    assert!(times.is_sorted_by(|newer, older| newer >= older), "{times:?}");
+}
+
+#[test]
+fn a_short_digest_is_enough_unless_it_is_of_several() {
+    brig_only!();
+    let flagged = Flagged::new();
+    let images = &flagged.images;
+    images.bundle(&flagged.image, "bundle-of-it");
+    let dir = images.sandbox.dir.join("image");
+    let index = dir.join("index.json");
+    let mut listed: serde_json::Value = serde_json::from_slice(&fs::read(&index).unwrap()).unwrap();
+    let digest = listed["manifests"][0]["digest"].as_str().unwrap()["sha256:".len()..].to_owned();
+    let short = |length: usize| format!("{}@{}", dir.display(), &digest[..length]);
+    images.brig(&["run", "--image", &short(12), "--", "true"]).ok();
+    images.brig(&["tag", &short(6), "by-digest"]).ok();
+    images.brig(&["run", "--image", &short(5), "--", "true"]).fails_with("is not a digest");
+    // Another manifest, which begins the same.
+    listed = serde_json::from_slice(&fs::read(&index).unwrap()).unwrap();
+    let other = format!("sha256:{}{}", &digest[..12], "0".repeat(52));
+    let mut second = listed["manifests"][0].clone();
+    second["digest"] = json!(other);
+    listed["manifests"].as_array_mut().unwrap().push(second);
+    fs::write(&index, listed.to_string()).unwrap();
+    let said =
+        images.brig(&["run", "--image", &short(12), "--", "true"]).fails_with("is ambiguous");
+    assert!(said.contains(&digest) && said.contains(&other), "{said}");
+    let said = images.brig(&["tag", &short(6), "x"]).fails_with("is ambiguous");
+    assert!(said.contains(&other), "{said}");
+    images.brig(&["run", "--image", &short(64), "--", "true"]).ok();
+
+    // Two images of the store whose ids begin the same.
+    let id = images.brig(&["images", "--quiet"]).ok().stdout.trim().to_owned();
+    let twin = format!("{id}{}", "0".repeat(52));
+    let record = json!({"id": format!("sha256:{twin}"), "names": ["twin"], "source": "/nowhere",
+        "config": "{}", "layers": [], "blobs": []});
+    let path = images.store().join(format!("images/sha256-{twin}.json"));
+    fs::write(path, record.to_string()).unwrap();
+    for args in [vec!["rmi", &id], vec!["images", "--inspect", &id]] {
+        let said = images.brig(&args).fails_with("is ambiguous");
+        assert!(said.contains(&twin), "{said}");
+    }
+    assert!(images.brig(&["rmi", &twin]).ok().stdout.starts_with("removed sha256:"));
+    images.brig(&["images", "--inspect", &id]).ok();
+}

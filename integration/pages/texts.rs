@@ -40,13 +40,13 @@ pub fn description(command: &str) -> &'static str {
             "Removes layers that no image, bundle or container uses. With `--all`, images that no bundle and no container uses are removed first. It can run at any time, beside other commands."
         }
         "images" => {
-            "Lists the images whose layers are in the store: by `brig bundle`, `brig run --image` and `brig commit`."
+            "Lists the images whose layers are in the store: by `brig bundle`, `brig run --image` and `brig commit`; the newest first. Ids are cut to 12 digits, which every command takes, unless `--no-trunc` is given; sizes and times are rounded. `--format json` has all of it."
         }
         "kill" => {
             "Sends a signal, by default TERM, to the init process of a container. Signals are names with or without SIG, or numbers. With `--all` every process in the container's cgroups gets it, which is what a container with the PID namespace of the host needs."
         }
         "layers" => {
-            "Lists the layers in the store, their sizes, and how many images and bundles use each."
+            "Lists the layers in the store, the newest first: their sizes, how many images have each, and which bundles and containers use it. Ids are cut to 12 digits unless `--no-trunc` is given; sizes and times are rounded. `--format json` has all of it."
         }
         "list" => {
             "Lists the containers of the state directory with their status. A state that cannot be read is listed as far as it can be, with a warning."

@@ -22,7 +22,7 @@ pub(super) fn examples(command: &str) -> &'static str {
         "export" => "brig export web | tar -t\nbrig export --output web.tar web",
         "features" => "brig features",
         "gc" => "brig gc --dry-run\nbrig gc --all",
-        "images" => "brig images\nbrig images --inspect images:busybox",
+        "images" => "brig images --no-trunc\nbrig images --inspect images:busybox",
         "kill" => "brig kill web\nbrig kill --all web KILL",
         "layers" => "brig layers\nbrig layers --format json",
         "list" => "brig list\nbrig list --quiet",

@@ -2,7 +2,7 @@
 
 use super::describe::{LIMITS, NOT_YET};
 use super::{Parsed, UNNAMED, UsageError};
-use crate::cmd::command::{Command, Globals, ListFormat};
+use crate::cmd::command::{Command, Globals, ListFormat, Listing};
 use crate::cmd::create::RunOptions;
 use crate::cmd::{bundle, commit, events, mounts, stats, update};
 use crate::image::container::FromImage;
@@ -246,7 +246,7 @@ fn about_images(name: &str, matches: &ArgMatches) -> Option<Command> {
         "export" => Command::Export { id: id(), output: path(matches, "output") },
         "images" => match text(matches, "inspect") {
             Some(image) => Command::Inspect { image },
-            None => Command::Images { format: format(matches) },
+            None => Command::Images(listing(matches)),
         },
         "rmi" => Command::Rmi {
             images: matches.get_many("image").into_iter().flatten().cloned().collect(),
@@ -255,7 +255,7 @@ fn about_images(name: &str, matches: &ArgMatches) -> Option<Command> {
             image: text(matches, "image").unwrap_or_default(),
             name: text(matches, "name").unwrap_or_default(),
         },
-        "layers" => Command::Layers { format: format(matches) },
+        "layers" => Command::Layers(listing(matches)),
         "gc" => Command::Gc { all: matches.get_flag("all"), dry_run: matches.get_flag("dry-run") },
         "bundle" => Command::Bundle(bundle::BundleOptions {
             image: text(matches, "image").unwrap_or_default(),
@@ -266,6 +266,14 @@ fn about_images(name: &str, matches: &ArgMatches) -> Option<Command> {
         }),
         _ => return None,
     })
+}
+
+fn listing(matches: &ArgMatches) -> Listing {
+    Listing {
+        format: format(matches),
+        quiet: matches.get_flag("quiet"),
+        no_trunc: matches.get_flag("no-trunc"),
+    }
 }
 
 fn format(matches: &ArgMatches) -> ListFormat {

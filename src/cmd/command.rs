@@ -53,11 +53,11 @@ pub enum Command {
     Diff { id: String, format: ListFormat },
     Commit(commit::CommitOptions),
     Export { id: String, output: Option<PathBuf> },
-    Images { format: ListFormat },
+    Images(Listing),
     Inspect { image: String },
     Rmi { images: Vec<String> },
     Tag { image: String, name: String },
-    Layers { format: ListFormat },
+    Layers(Listing),
     Gc { all: bool, dry_run: bool },
 }
 
@@ -86,10 +86,10 @@ impl Command {
             Command::Diff { .. } => "diff",
             Command::Commit(_) => "commit",
             Command::Export { .. } => "export",
-            Command::Images { .. } | Command::Inspect { .. } => "images",
+            Command::Images(_) | Command::Inspect { .. } => "images",
             Command::Rmi { .. } => "rmi",
             Command::Tag { .. } => "tag",
-            Command::Layers { .. } => "layers",
+            Command::Layers(_) => "layers",
             Command::Gc { .. } => "gc",
         }
     }
@@ -115,6 +115,17 @@ impl Command {
             _ => None,
         }
     }
+}
+
+/// How `images` and `layers` print.
+#[derive(Clone, Copy, Debug)]
+pub struct Listing {
+    /// As a table or as JSON.
+    pub format: ListFormat,
+    /// The ids only.
+    pub quiet: bool,
+    /// Whole digests in the table, too.
+    pub no_trunc: bool,
 }
 
 /// How `list` and `ps` print.

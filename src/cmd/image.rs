@@ -7,16 +7,13 @@ use anyhow::{Context, Result, bail, ensure};
 use brig_layers::bundle::record_image;
 use brig_layers::commit::guard::Guard;
 use brig_layers::commit::layout::{self, Layout};
-use brig_layers::source::digest::Digest;
+use brig_layers::source::digest::{Digest, Prefix};
 use brig_layers::source::reference;
 use brig_layers::source::resolve;
 use brig_layers::store::usage::{self, Contents};
 use brig_layers::store::{ImageRecord, Store, write_record};
 use serde_json::{Value, json};
 use std::path::Path;
-
-/// A shorter beginning of an id would be chance.
-const SHORTEST: usize = 6;
 
 /// The image of a name, of an id, or of the beginning of one.
 fn find<'a>(contents: &'a Contents, text: &str) -> Result<&'a ImageRecord> {
@@ -29,14 +26,11 @@ fn find<'a>(contents: &'a Contents, text: &str) -> Result<&'a ImageRecord> {
     if let Some(image) = images().find(named) {
         return Ok(image);
     }
-    let hex = text.strip_prefix("sha256:").unwrap_or(text);
-    let is_hex = hex.len() >= SHORTEST && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let mut found = images().filter(|image| is_hex && image.id.hex().starts_with(hex));
-    match (found.next(), found.next()) {
-        (Some(image), None) => Ok(image),
-        (Some(_), Some(_)) => bail!("{text}: several images have ids that begin so"),
-        _ => bail!("{text}: the store has no such image: `brig images` lists them"),
-    }
+    let found = match Prefix::parse(text) {
+        Ok(id) => id.only(images(), |image| &image.id)?,
+        Err(_) => None,
+    };
+    found.with_context(|| format!("{text}: the store has no such image: `brig images` lists them"))
 }
 
 /// Removes names of images, the image itself with its last name, and then what nobody uses. The

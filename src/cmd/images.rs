@@ -1,6 +1,6 @@
 //! images, layers, gc: what the store of layers holds, and the removal of what nobody uses.
 
-use super::command::ListFormat;
+use super::command::{ListFormat, Listing};
 use super::table;
 use crate::image::RUNTIME;
 use crate::launch::own_bundle::user_namespace;
@@ -11,10 +11,11 @@ use brig_layers::store::usage::{self, Contents};
 use brig_layers::store::{Store, default_path};
 use brig_layers::worker;
 use serde_json::{Value, json};
+use std::cmp::Reverse;
 use std::path::{Path, PathBuf};
 
-/// Lists the images.
-pub fn images(store: Option<&Path>, format: ListFormat) -> Result<()> {
+/// Lists the images, the newest first.
+pub fn images(store: Option<&Path>, listing: Listing) -> Result<()> {
     with_store(store, |store| {
         let contents = Contents::read(store, false, &RUNTIME)?;
         let bytes = |image: &brig_layers::store::ImageRecord| -> u64 {
@@ -28,16 +29,12 @@ pub fn images(store: Option<&Path>, format: ListFormat) -> Result<()> {
                 "bytes": bytes(image), "users": users(&image.id), "created": image.created,
             })
         });
-        print(
-            format,
-            &["name", "id", "layers", "bytes", "users", "created"],
-            &rows.collect::<Vec<_>>(),
-        )
+        print(listing, &["name", "id", "layers", "bytes", "users", "created"], rows.collect())
     })
 }
 
-/// Lists the layers.
-pub fn layers(store: Option<&Path>, format: ListFormat) -> Result<()> {
+/// Lists the layers, the newest first.
+pub fn layers(store: Option<&Path>, listing: Listing) -> Result<()> {
     with_store(store, |store| {
         let contents = Contents::read(store, false, &RUNTIME)?;
         let users = contents.users();
@@ -48,9 +45,11 @@ pub fn layers(store: Option<&Path>, format: ListFormat) -> Result<()> {
                 "id": layer.diff_id, "bytes": layer.bytes, "entries": layer.entries,
                 "images": images.count(),
                 "users": users.get(&layer.diff_id).cloned().unwrap_or_default(),
+                "unpacked": layer.unpacked,
             })
         });
-        print(format, &["id", "bytes", "entries", "images", "users"], &rows.collect::<Vec<_>>())
+        let columns = ["id", "bytes", "entries", "images", "users", "unpacked"];
+        print(listing, &columns, rows.collect())
     })
 }
 
@@ -86,14 +85,34 @@ pub(super) fn with_store(path: Option<&Path>, go: impl FnOnce(&Store) -> Result<
     done.with_context(|| format!("store {}", path.display()))
 }
 
-fn print(format: ListFormat, columns: &[&str], rows: &[Value]) -> Result<()> {
-    if format == ListFormat::Json {
-        let mut text = log::printable_json(&serde_json::to_string_pretty(rows)?);
+/// Prints the rows, of which each has an `id`, and says in its last column when it was made.
+fn print(listing: Listing, columns: &[&str], mut rows: Vec<Value>) -> Result<()> {
+    let last = columns.last().copied().unwrap_or_default();
+    let made = |row: &Value| row[last].as_str().and_then(sys::time::seconds);
+    rows.sort_by_key(|row| Reverse(made(row)));
+    let id = |row: &Value| -> String {
+        let text = row["id"].as_str().unwrap_or_default();
+        match Digest::parse(text) {
+            Ok(digest) if !listing.no_trunc => digest.short().to_owned(),
+            _ => text.to_owned(),
+        }
+    };
+    if listing.quiet {
+        return log::out(rows.iter().map(|row| id(row) + "\n").collect::<String>().as_bytes());
+    }
+    if listing.format == ListFormat::Json {
+        let mut text = log::printable_json(&serde_json::to_string_pretty(&rows)?);
         text.push('\n');
         return log::out(text.as_bytes());
     }
-    let head = columns.iter().map(|column| column.to_uppercase()).collect::<Vec<_>>();
-    let cell = |value: &Value| match value {
+    let head =
+        |column: &&str| if *column == "bytes" { "SIZE".into() } else { column.to_uppercase() };
+    let cell = |row: &Value, column: &str| match &row[column] {
+        _ if column == "id" => id(row),
+        Value::Number(bytes) if column == "bytes" => {
+            table::size(bytes.as_u64().unwrap_or_default())
+        }
+        Value::String(time) if column == last => table::age(time),
         Value::String(text) => log::one_line(text),
         Value::Array(list) if list.is_empty() => "-".into(),
         Value::Array(list) => {
@@ -102,7 +121,8 @@ fn print(format: ListFormat, columns: &[&str], rows: &[Value]) -> Result<()> {
         Value::Null => "-".into(),
         other => other.to_string(),
     };
-    let rows = rows.iter().map(|row| columns.iter().map(|column| cell(&row[*column])).collect());
-    let table: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
+    let cells = rows.iter().map(|row| columns.iter().map(|column| cell(row, column)).collect());
+    let table: Vec<Vec<String>> =
+        std::iter::once(columns.iter().map(head).collect()).chain(cells).collect();
     log::out(table::table(&table, 2, 0).as_bytes())
 }

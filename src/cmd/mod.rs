@@ -69,11 +69,11 @@ pub fn run(globals: &Globals, command: Command, log: &mut Log) -> Result<i32> {
         Command::Diff { id, format } => apart(|| diff::diff(root, &id, format)),
         Command::Commit(options) => apart(|| commit::commit(root, store, &options, log)),
         Command::Export { id, output } => apart(|| commit::export(root, &id, output.as_ref(), log)),
-        Command::Images { format } => apart(|| images::images(store, format)),
+        Command::Images(listing) => apart(|| images::images(store, listing)),
         Command::Inspect { image } => apart(|| image::inspect(store, &image)),
         Command::Rmi { images } => apart(|| image::remove(store, &images)),
         Command::Tag { image, name } => apart(|| image::tag(store, &image, &name)),
-        Command::Layers { format } => apart(|| images::layers(store, format)),
+        Command::Layers(listing) => apart(|| images::layers(store, listing)),
         Command::Gc { all, dry_run } => apart(|| images::gc(store, all, dry_run)),
         Command::Features => apart(features::features),
     }

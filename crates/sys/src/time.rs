@@ -25,9 +25,69 @@ pub fn rfc3339(since_epoch: Duration) -> String {
     format!("{year:04}-{month:02}-{date:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z")
 }
 
+/// The seconds since 1970 of a time in RFC 3339, in whatever zone; none if it is not one.
+pub fn seconds(text: &str) -> Option<i64> {
+    let number = |range: std::ops::Range<usize>| -> Option<i64> {
+        let digits = text.get(range)?;
+        digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
+    };
+    let is =
+        |place: usize, known: &[u8]| text.as_bytes().get(place).is_some_and(|b| known.contains(b));
+    let marks = [(4, "-"), (7, "-"), (10, "Tt "), (13, ":"), (16, ":")];
+    if !marks.iter().all(|(place, known)| is(*place, known.as_bytes())) {
+        return None;
+    }
+    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
+    let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
+    let in_range = (1..=12).contains(&month) && (1..=31).contains(&day);
+    if !in_range || hour > 23 || minute > 59 || second > 60 {
+        return None;
+    }
+    let rest = text.get(19..)?;
+    let fraction = rest
+        .strip_prefix('.')
+        .map_or(rest, |digits| digits.trim_start_matches(|c: char| c.is_ascii_digit()));
+    let zone = match (fraction, fraction.len()) {
+        ("Z" | "z", _) => 0,
+        (_, 6) if is(text.len() - 3, b":") && fraction.starts_with(['+', '-']) => {
+            let hours = number(text.len() - 5..text.len() - 3)?;
+            let zone = (hours * 60 + number(text.len() - 2..text.len())?) * 60;
+            if fraction.starts_with('-') { -zone } else { zone }
+        }
+        _ => return None,
+    };
+    // As in `rfc3339`: years begin in March, and are counted in eras of 400.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let (era, year) = (year.div_euclid(400), year.rem_euclid(400));
+    let days = era * 146_097 + year * 365 + year / 4 - year / 100 + (153 * month + 2) / 5 + day - 1;
+    Some((days - 719_468) * 86400 + hour * 3600 + minute * 60 + second - zone)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        for time in [0, 951_782_399, 951_782_400, 1_735_689_599, 4_107_542_400_u64] {
+            let text = rfc3339(Duration::from_secs(time));
+            assert_eq!(seconds(&text), i64::try_from(time).ok(), "{text}");
+        }
+        assert_eq!(seconds("1970-01-01T02:00:00+02:00"), Some(0));
+        assert_eq!(seconds("1969-12-31 23:00:00.5-01:30"), Some(1800));
+        assert_eq!(seconds("0001-01-01T00:00:00Z"), Some(-62_135_596_800));
+        for wrong in [
+            "",
+            "1970-01-01",
+            "1970-01-01T00:00:00",
+            "1970-13-01T00:00:00Z",
+            "\u{661}970-01-01T00:00:00Z",
+            "1970-01-01T00:00:00+2:00",
+            "1970-01-01T00:00:00.Z+",
+        ] {
+            assert_eq!(seconds(wrong), None, "{wrong}");
+        }
+    }
 
     #[test]
     fn times_are_rfc3339() {

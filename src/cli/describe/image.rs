@@ -22,12 +22,12 @@ pub(super) fn subcommand(name: &str, command: clap::Command) -> clap::Command {
             .about("Remove unused layers from the store")
             .arg(flag("all", "Also remove images that nothing uses").short('a'))
             .arg(flag("dry-run", "Print what would be removed, and remove nothing")),
-        "images" => command.about("List the images in the store").arg(format()).arg(text_option(
+        "images" => listing(command.about("List the images in the store")).arg(text_option(
             "inspect",
             "IMAGE",
             "Print config, layers, sizes and history as JSON",
         )),
-        "layers" => command.about("List the layers in the store and what uses them").arg(format()),
+        "layers" => listing(command.about("List the layers in the store and what uses them")),
         "rmi" => command.about("Remove images from the store").arg(
             positional("image", "IMAGE", "Name, as `brig images` prints it, or id")
                 .action(ArgAction::Append),
@@ -37,6 +37,13 @@ pub(super) fn subcommand(name: &str, command: clap::Command) -> clap::Command {
             .arg(positional("image", "IMAGE", "PATH, PATH:TAG or PATH@DIGEST"))
             .arg(positional("name", "TAG", "New tag; it is moved if another image has it")),
     }
+}
+
+fn listing(command: clap::Command) -> clap::Command {
+    command
+        .arg(format())
+        .arg(flag("quiet", "Print ids only").short('q'))
+        .arg(flag("no-trunc", "Print full ids"))
 }
 
 fn bundling(command: clap::Command) -> clap::Command {

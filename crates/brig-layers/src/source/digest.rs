@@ -17,6 +17,36 @@ pub enum Algorithm {
     Sha512,
 }
 
+impl Algorithm {
+    fn parse(name: &str) -> Result<Algorithm> {
+        match name {
+            "sha256" => Ok(Algorithm::Sha256),
+            "sha512" => Ok(Algorithm::Sha512),
+            _ => bail!("unknown digest algorithm {name:?}: brig supports sha256 and sha512"),
+        }
+    }
+
+    /// `sha256`.
+    fn name(self) -> &'static str {
+        match self {
+            Algorithm::Sha256 => "sha256",
+            Algorithm::Sha512 => "sha512",
+        }
+    }
+
+    /// How many hex digits.
+    fn length(self) -> usize {
+        match self {
+            Algorithm::Sha256 => 64,
+            Algorithm::Sha512 => 128,
+        }
+    }
+}
+
+fn is_lower_hex(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+}
+
 /// The digest of some content: an algorithm that brig knows, and hex digits of its length. So it is
 /// a sound name of a file as well.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -29,15 +59,12 @@ pub struct Digest {
 impl Digest {
     /// Reads `sha256:hex`.
     pub fn parse(text: &str) -> Result<Digest> {
-        let (name, hex) = text.split_once(':').with_context(|| format!("{text:?} is no digest"))?;
-        let (algorithm, length) = match name {
-            "sha256" => (Algorithm::Sha256, 64),
-            "sha512" => (Algorithm::Sha512, 128),
-            _ => bail!("{text:?}: brig knows sha256 and sha512"),
-        };
-        let lower_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-        let sound = hex.len() == length && hex.bytes().all(lower_hex);
-        ensure!(sound, "{text:?} is no digest: {length} lower-case hex digits");
+        let (name, hex) =
+            text.split_once(':').with_context(|| format!("{text:?} is not a digest"))?;
+        let algorithm = Algorithm::parse(name).with_context(|| format!("{text:?}"))?;
+        let length = algorithm.length();
+        let sound = hex.len() == length && is_lower_hex(hex);
+        ensure!(sound, "{text:?} is not a digest: it needs {length} lower-case hex digits");
         Ok(Digest { algorithm, hex: hex.to_owned() })
     }
 
@@ -50,10 +77,7 @@ impl Digest {
 
     /// `sha256`.
     pub(crate) fn algorithm(&self) -> &'static str {
-        match self.algorithm {
-            Algorithm::Sha256 => "sha256",
-            Algorithm::Sha512 => "sha512",
-        }
+        self.algorithm.name()
     }
 
     /// Which hash it is.
@@ -64,6 +88,11 @@ impl Digest {
     /// The hex digits.
     pub fn hex(&self) -> &str {
         &self.hex
+    }
+
+    /// The first hex digits, for people; [`Prefix`] reads them.
+    pub fn short(&self) -> &str {
+        &self.hex[..SHORT]
     }
 
     /// Its name in the store: `sha256-hex`.
@@ -87,6 +116,77 @@ impl Digest {
     pub fn is(&self, found: &Digest) -> Result<()> {
         ensure!(self == found, "its digest is {found}");
         Ok(())
+    }
+}
+
+/// As many hex digits as docker and podman show.
+const SHORT: usize = 12;
+/// What is shorter would name something by accident.
+const MIN_PREFIX: usize = 6;
+
+/// A digest, or the beginning of one: `sha256:0864608f1956`, `0864608f1956`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prefix {
+    algorithm: Option<Algorithm>,
+    hex: String,
+}
+
+impl Prefix {
+    /// Reads it, with or without an algorithm.
+    pub fn parse(text: &str) -> Result<Prefix> {
+        let (algorithm, hex) = match text.split_once(':') {
+            Some((name, hex)) => {
+                (Some(Algorithm::parse(name).with_context(|| format!("{text:?}"))?), hex)
+            }
+            None => (None, text),
+        };
+        let longest = algorithm.unwrap_or(Algorithm::Sha512).length();
+        let sound = (MIN_PREFIX..=longest).contains(&hex.len()) && is_lower_hex(hex);
+        ensure!(
+            sound,
+            "{text:?} is not a digest: it needs {MIN_PREFIX} to {longest} lower-case hex digits"
+        );
+        Ok(Prefix { algorithm, hex: hex.to_owned() })
+    }
+
+    /// Nothing is left out, so it can mean one digest only.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.algorithm.is_some_and(|algorithm| algorithm.length() == self.hex.len())
+    }
+
+    /// Whether the digest begins so.
+    pub fn matches(&self, digest: &Digest) -> bool {
+        digest.hex.starts_with(&self.hex)
+            && self.algorithm.is_none_or(|algorithm| algorithm == digest.algorithm)
+    }
+
+    /// The only one of those that match. The same digest twice is one.
+    ///
+    /// # Errors
+    ///
+    /// Several match: they are named.
+    pub fn only<T>(
+        &self,
+        all: impl IntoIterator<Item = T>,
+        digest: impl Fn(&T) -> &Digest,
+    ) -> Result<Option<T>> {
+        let mut found: Vec<T> = all.into_iter().filter(|one| self.matches(digest(one))).collect();
+        found.sort_by(|a, b| digest(a).cmp(digest(b)));
+        found.dedup_by(|a, b| digest(a) == digest(b));
+        if found.len() > 1 {
+            let named: Vec<_> = found.iter().map(|one| digest(one).to_string()).collect();
+            bail!("{self} is ambiguous: {}", named.join(", "));
+        }
+        Ok(found.pop())
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.algorithm {
+            Some(algorithm) => write!(f, "{}:{}", algorithm.name(), self.hex),
+            None => write!(f, "{}", self.hex),
+        }
     }
 }
 
@@ -204,6 +304,26 @@ mod tests {
             assert!(Digest::parse(wrong).is_err(), "{wrong}");
         }
         assert!(Digest::parse(&EMPTY.replace("sha256", "sha512")).is_err());
+    }
+
+    #[test]
+    fn a_short_digest_means_the_only_one_that_begins_so() {
+        let made = |hex: &str| Digest::parse(&format!("sha256:{hex:0<64}")).unwrap();
+        let all = [made("abcdef1"), made("abcdef2"), made("123456"), made("abcdef1")];
+        let only = |text: &str| Prefix::parse(text).unwrap().only(all.iter(), |digest| digest);
+        assert_eq!(only("abcdef1").unwrap(), Some(&all[0]), "the same digest twice is one");
+        assert_eq!(only("sha256:123456").unwrap(), Some(&all[2]));
+        assert_eq!(only(&all[1].to_string()).unwrap(), Some(&all[1]));
+        assert_eq!(only("sha512:123456").unwrap(), None);
+        assert_eq!(only(all[0].short()).unwrap(), Some(&all[0]));
+        let error = only("abcdef").unwrap_err().to_string();
+        assert!(
+            error.contains(&all[0].to_string()) && error.contains(&all[1].to_string()),
+            "{error}"
+        );
+        for wrong in ["12345", "sha256:", "md5:123456", "ABCDEF", "123456/", &"a".repeat(129)] {
+            assert!(Prefix::parse(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! How a person names an image on disk: `PATH`, `PATH:tag`, `PATH@digest`, with or without skopeo's
 //! `oci:`, `oci-archive:` or `docker-archive:` before it.
 
-use crate::source::digest::Digest;
+use crate::source::digest::Prefix;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 
@@ -36,8 +36,8 @@ pub enum Which {
     Only,
     /// The one of this name.
     Tag(String),
-    /// The one of this digest.
-    Digest(Digest),
+    /// The one whose digest is this one, or begins so.
+    Digest(Prefix),
 }
 
 /// Reads the name of an image. A path may have colons in it: it ends where the longest one ends that
@@ -98,7 +98,7 @@ fn split(rest: &str, kind: Kind, exists: &dyn Fn(&Path) -> bool) -> Result<Optio
         }
         let name = &rest[at + 1..];
         let which = match rest.as_bytes()[at] {
-            b'@' => Which::Digest(Digest::parse(name)?),
+            b'@' => Which::Digest(Prefix::parse(name)?),
             _ if name.is_empty() => bail!("no name after the colon"),
             _ => Which::Tag(name.to_owned()),
         };
@@ -110,6 +110,7 @@ fn split(rest: &str, kind: Kind, exists: &dyn Fn(&Path) -> bool) -> Result<Optio
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::digest::Digest;
 
     fn parsed(text: &str, there: &[&str]) -> Result<(Kind, String, Which)> {
         let exists = |path: &Path| there.iter().any(|known| Path::new(known) == path);
@@ -135,10 +136,12 @@ mod tests {
             let (kind, path, which) = expected;
             assert_eq!(parsed(text, &there).unwrap(), (kind, path.to_owned(), which), "{text}");
         }
-        let digest = Digest::of(b"");
-        let text = format!("oci-archive:x.tar@{digest}");
-        let expected = (Kind::LayoutArchive, "x.tar".to_owned(), Which::Digest(digest));
-        assert_eq!(parsed(&text, &["x.tar"]).unwrap(), expected);
+        for digest in [Digest::of(b"").to_string(), Digest::of(b"").short().to_owned()] {
+            let text = format!("oci-archive:x.tar@{digest}");
+            let which = Which::Digest(Prefix::parse(&digest).unwrap());
+            let expected = (Kind::LayoutArchive, "x.tar".to_owned(), which);
+            assert_eq!(parsed(&text, &["x.tar"]).unwrap(), expected);
+        }
     }
 
     #[test]

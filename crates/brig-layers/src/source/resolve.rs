@@ -1,6 +1,6 @@
 //! From the name of an image to its manifest, its config and its layers.
 
-use crate::source::digest::Digest;
+use crate::source::digest::{Digest, Prefix};
 use crate::source::manifest::{
     Descriptor, ImageConfig, Index, Manifest, Platform, REF_NAME, is_foreign,
 };
@@ -111,7 +111,9 @@ fn of_layout(source: Source, which: &Which, platform: &Platform) -> Result<Image
     let mut candidates = Vec::new();
     match which {
         Which::Digest(digest) => {
-            let found = by_digest(&source, &index, digest, DEEPEST, &mut 0)?;
+            let mut found = Vec::new();
+            by_digest(&source, &index, digest, DEEPEST, &mut 0, &mut found)?;
+            let found = digest.only(found, |known| &known.digest)?;
             candidates.push(found.with_context(|| format!("no image has the digest {digest}"))?);
         }
         Which::Tag(tag) => {
@@ -202,23 +204,24 @@ fn inner_index(
     Ok(document(source, descriptor, MOST_MANIFEST)?.0)
 }
 
+/// All that a digest may mean: of a whole one the first is enough.
 fn by_digest(
     source: &Source,
     index: &Index,
-    digest: &Digest,
+    digest: &Prefix,
     depth: usize,
     read: &mut usize,
-) -> Result<Option<Descriptor>> {
-    if let Some(found) = index.manifests.iter().find(|known| known.digest == *digest) {
-        return Ok(Some(found.clone()));
-    }
+    found: &mut Vec<Descriptor>,
+) -> Result<()> {
+    found.extend(index.manifests.iter().filter(|known| digest.matches(&known.digest)).cloned());
     for nested in index.manifests.iter().filter(|known| is_index(known)) {
-        let inner = inner_index(source, nested, depth, read)?;
-        if let Some(found) = by_digest(source, &inner, digest, depth - 1, read)? {
-            return Ok(Some(found));
+        if digest.is_whole() && !found.is_empty() {
+            break;
         }
+        let inner = inner_index(source, nested, depth, read)?;
+        by_digest(source, &inner, digest, depth - 1, read, found)?;
     }
-    Ok(None)
+    Ok(())
 }
 
 /// The name, or one that ends in it: `docker.io/library/busybox:latest` is `busybox:latest`, and
@@ -348,9 +351,12 @@ fn of_docker(source: Source, which: &Which) -> Result<Image> {
     let wanted = |image: &&Saved| match which {
         Which::Only => true,
         Which::Tag(tag) => tags(image).iter().any(|name| same_name(name, tag)),
-        Which::Digest(digest) => id(image).as_ref() == Some(digest),
+        Which::Digest(digest) => id(image).is_some_and(|id| digest.matches(&id)),
     };
     let found: Vec<&Saved> = saved.iter().filter(wanted).collect();
+    if let Which::Digest(digest) = which {
+        digest.only(found.iter().filter_map(|image| id(image)), |id| id)?;
+    }
     let image = match (&found[..], which) {
         ([image], _) => image,
         ([], Which::Tag(tag)) => bail!("no image is named {tag:?}{}", all()),

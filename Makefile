@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build check integration test test-vm test-vm-systemd test-vm-selinux ci-vm test-engines bench bench-engines bench-layers conformance fuzz soak demo documents book install uninstall ci clean
+.PHONY: help build check integration test test-vm test-vm-systemd test-vm-selinux ci-vm test-engines hot bench bench-engines bench-layers conformance fuzz soak demo documents book install uninstall ci clean
 
 PREFIX   := /usr/local
 DESTDIR  :=
@@ -21,8 +21,10 @@ PRIVATE  := $(SUDO) unshare --mount --propagation private
 RUNNER   := CARGO_TARGET_$(shell echo $(HOST) | tr a-z- A-Z_)_RUNNER
 # A static binary needs an explicit --target: without one the flags would also hit proc-macros,
 # which cannot be static.
-STATIC   := RUSTFLAGS='-C target-feature=+crt-static -C relocation-model=static'
-RELEASE  := env $(STATIC) \
+FLAGS    := -C target-feature=+crt-static -C relocation-model=static
+STATIC   := RUSTFLAGS='$(FLAGS)'
+# Tests are not linked by cc-brig: they catch panics.
+RELEASE  := env RUSTFLAGS='$(FLAGS) -C linker=$(abspath scripts/cc-brig)' \
             BRIG_COMMIT='$(COMMIT)' cargo build --release --locked --target $(HOST)
 
 ifneq ($(MAKECMDGOALS),)
@@ -109,6 +111,12 @@ soak: build ## everything at once, killed and stopped at random, for SOAK_SECOND
 	@env BRIG=$(abspath $(BRIG)) BRIG_TEST_INIT=$(abspath $(OUT)/brig-test-init) $(RUNNER)='$(PRIVATE)' \
 	    SOAK_SECONDS=$(or $(SOAK_SECONDS),120) $(if $(SOAK_SEED),SOAK_SEED=$(SOAK_SEED)) \
 	    cargo test --locked --test integration -- --nocapture soak::
+
+hot: build ## fixtures/hot.txt anew: in which order the linker puts functions, seen in a container's life
+	@scripts/need.sh busybox-static
+	$(RELEASE) --example hot
+	@$(PRIVATE) scripts/hot.sh "$$(ls -t $(OUT)/deps/brig-*.symbols | head -1)" $(OUT)/examples/hot $(TARGET)/hot >$(TARGET)/hot.txt
+	@cp $(TARGET)/hot.txt fixtures/hot.txt
 
 bench: build ## against runc, crun, youki if installed and PEERS="name=/path …"; ROUNDS=n
 	@scripts/need.sh runc crun strace libseccomp2

@@ -50,8 +50,11 @@ check: build ## formatting, lints, unit tests; the binary is static and small
 	@# Names of ours that are no mistakes.
 	codespell -L bu,childs,clos,crate,fo,hasnt,nd $$(git ls-files | grep -vE '\.svg$$|^Cargo.lock|^fuzz/|^fixtures/')
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	@# Without images, and with the features of dependencies that are built already.
+	cargo clippy --locked --workspace --no-default-features --lib --bins -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --quiet --workspace --no-deps
 	cargo test --locked --workspace --lib
+	cargo test --locked --workspace --no-default-features --lib
 	cargo test --locked --workspace --doc
 	cargo test --locked --test corpus --test pages --test layering
 	@# Alone: with the dependencies and features that it asks for itself.

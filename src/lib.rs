@@ -9,7 +9,8 @@
 //! * [`launch`]: the story: parent → clone3 → child → execve, and the protocol between the two.
 //! * [`rootfs`], [`cgroup`], [`rdt`], [`process`]: what parent and child call on the way.
 //! * [`seal`]: brig executes itself from a file that no container can write to.
-//! * [`image`]: containers of images; the images, and the store of their layers, are [`brig_layers`]'s.
+//! * `image`: containers of images; the images, and the store of their layers, are `brig_layers`'s. A brig without the
+//!   feature `images` has none, and `without_images.rs` in the place of whatever knows of them.
 //! * [`systemd`]: who makes the cgroup, where it is asked to.
 //! * [`state`]: what is known of a container between two runs of brig.
 //! * [`sys`]: every raw system call and every `unsafe`, and nothing else.
@@ -31,6 +32,7 @@ pub mod cmd;
 pub mod deadline;
 pub mod fault;
 pub mod hooks;
+#[cfg(feature = "images")]
 pub mod image;
 pub mod launch;
 pub mod log;

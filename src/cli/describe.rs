@@ -1,18 +1,15 @@
 //! The commands and their flags as clap knows them.
 
-mod image;
-
 use super::examples::examples;
+use super::images;
 use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser, ValueParser};
 use clap::{Arg, ArgAction, value_parser};
-use image::{arguments, image_flags, platform};
 use std::path::PathBuf;
 
-/// Every command.
+/// Every command, but for those of [`images::COMMANDS`].
 pub(super) const COMMANDS: &[&str] = &[
-    "bundle", "commit", "create", "delete", "diff", "events", "exec", "export", "features", "gc",
-    "images", "kill", "layers", "list", "mounts", "pause", "ps", "resume", "rmi", "run", "spec",
-    "start", "state", "stats", "tag", "update",
+    "create", "delete", "events", "exec", "features", "kill", "list", "mounts", "pause", "ps",
+    "resume", "run", "spec", "start", "state", "stats", "update",
 ];
 
 /// Flags of runc and crun that later versions of brig bring: they take a value,
@@ -61,18 +58,16 @@ pub(super) fn brig() -> clap::Command {
             &["cgroupfs", "systemd", "disabled"],
             "cgroupfs (the default), systemd, disabled",
         ))
-        .arg(option("store", "DIR", "Layer store [default: /var/lib/brig]"))
+        .args(images::store_flag())
         .arg(one_of("rootless", "WHETHER", WHETHER, "Go without a cgroup: true, false or auto"))
         .args(NOT_YET.iter().map(|&name| Arg::new(name).long(name).hide(true)))
 }
 
-/// One of [`COMMANDS`].
+/// A command.
 pub(super) fn subcommand(name: &'static str) -> clap::Command {
     let command = clap::Command::new(name);
     match name {
-        "bundle" | "commit" | "diff" | "export" | "gc" | "images" | "layers" | "rmi" | "tag" => {
-            image::subcommand(name, command)
-        }
+        name if images::COMMANDS.contains(&name) => images::subcommand(name, command),
         "events" | "list" | "ps" | "spec" | "state" | "stats" => looking(name, command),
         "features" => command.about("Print the supported features as JSON"),
         _ => acting(name, command),
@@ -81,7 +76,10 @@ pub(super) fn subcommand(name: &'static str) -> clap::Command {
 
 /// A command with its examples, which are for its help and its manual page alone.
 pub(super) fn with_examples(command: clap::Command) -> clap::Command {
-    let lines = examples(command.get_name()).lines().map(|line| format!("\n  {line}"));
+    let name = command.get_name();
+    let own = if images::COMMANDS.contains(&name) { "" } else { examples(name) };
+    let lines = own.lines().chain(images::examples(name).lines());
+    let lines = lines.map(|line| format!("\n  {line}"));
     let examples = format!("Examples:{}", lines.collect::<String>());
     command.after_help(examples)
 }
@@ -171,20 +169,15 @@ fn looking(name: &str, command: clap::Command) -> clap::Command {
 
 fn creation(command: clap::Command) -> clap::Command {
     command
+        // As clap has it anyway with the flags of images.
+        .next_line_help(true)
         .arg(option("bundle", "DIR", "Directory with config.json [default: .]").short('b'))
         .arg(
             option("config", "FILE", "Configuration file instead of config.json of the bundle")
                 .short('f'),
         )
         .arg(option("pid-file", "FILE", "Write the pid of the init process to FILE"))
-        .arg(
-            Arg::new("image")
-                .long("image")
-                .value_name("IMAGE")
-                .conflicts_with_all(["bundle", "config", "layer"])
-                .help("Image instead of a bundle: PATH, PATH:TAG or PATH@DIGEST"),
-        )
-        .arg(platform().requires("image"))
+        .args(images::instead_of_bundle())
         .arg(
             option("layer", "DIR", "Layer of an overlay rootfs; repeat it, lowest layer first")
                 .action(ArgAction::Append),
@@ -200,14 +193,9 @@ fn creation(command: clap::Command) -> clap::Command {
         .arg(flag("no-pivot", "Do not use pivot_root(2) (for an initramfs)"))
         .arg(flag("no-new-keyring", "Keep the session keyring of the caller"))
         .arg(preserve_fds())
-        .arg(text_option("name", "ID", "Container id, with --image [default: generated]"))
-        .args(image_flags())
+        .args(images::of_container())
         .arg(id())
-        .arg(arguments())
-}
-
-fn text_option(name: &'static str, value: &'static str, help: &'static str) -> Arg {
-    Arg::new(name).long(name).value_name(value).help(help)
+        .args(images::arguments())
 }
 
 fn execution(command: clap::Command) -> clap::Command {
@@ -300,17 +288,17 @@ fn preserve_fds() -> Arg {
         .help("Pass N more file descriptors after stderr")
 }
 
-fn flag(name: &'static str, help: &'static str) -> Arg {
+pub(super) fn flag(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).help(help).action(ArgAction::SetTrue)
 }
 
-fn option(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+pub(super) fn option(name: &'static str, value: &'static str, help: &'static str) -> Arg {
     let parser = OsStringValueParser::new().map(PathBuf::from);
     Arg::new(name).long(name).help(help).value_name(value).value_parser(parser)
 }
 
 /// Its help names the values: a list of them behind it would not fit into the line.
-fn one_of(
+pub(super) fn one_of(
     name: &'static str,
     value: &'static str,
     values: &'static [&'static str],
@@ -325,7 +313,7 @@ fn interval(help: &'static str) -> Arg {
     Arg::new("interval").long("interval").value_name("DURATION").help(help)
 }
 
-fn format() -> Arg {
+pub(super) fn format() -> Arg {
     let help = "Output format: table (the default) or json";
     one_of("format", "FORMAT", &["table", "json"], help).short('f')
 }
@@ -334,10 +322,10 @@ fn regex() -> Arg {
     flag("regex", "ID is a regular expression: all containers that match").short('r')
 }
 
-fn positional(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+pub(super) fn positional(name: &'static str, value: &'static str, help: &'static str) -> Arg {
     Arg::new(name).value_name(value).required(true).help(help)
 }
 
-fn id() -> Arg {
+pub(super) fn id() -> Arg {
     positional("id", "ID", "Container id")
 }

@@ -3,28 +3,15 @@
 /// The examples of a command, a line each.
 pub(super) fn examples(command: &str) -> &'static str {
     match command {
-        "bundle" => {
-            "brig bundle images:busybox /tmp/bundle\n\
-             brig bundle --memory 64m --read-only images:debian:12 /tmp/bundle"
-        }
-        "commit" => {
-            "brig commit web images:mine\n\
-             brig commit --change 'CMD [\"nginx\"]' --message 'add nginx' web images:mine"
-        }
         "create" => {
             "brig create --bundle /tmp/bundle web\n\
              brig create --pid-file web.pid --console-socket tty.sock web"
         }
         "delete" => "brig delete web\nbrig delete --force --regex 'test-.*'",
-        "diff" => "brig diff web\nbrig diff --format json web",
         "events" => "brig events --interval 1s web\nbrig events --stats web",
         "exec" => "brig exec -t web sh\nbrig exec --user 1000:1000 --env A=b web id",
-        "export" => "brig export web | tar -t\nbrig export --output web.tar web",
         "features" => "brig features",
-        "gc" => "brig gc --dry-run\nbrig gc --all",
-        "images" => "brig images --no-trunc\nbrig images --inspect images:busybox",
         "kill" => "brig kill web\nbrig kill --all web KILL",
-        "layers" => "brig layers\nbrig layers --format json",
         "list" => "brig list\nbrig list --quiet",
         "mounts" => {
             "echo '[{\"destination\":\"/data\",\"source\":\"/srv\",\"options\":[\"bind\"]}]' >m.json\n\
@@ -34,16 +21,11 @@ pub(super) fn examples(command: &str) -> &'static str {
         "pause" => "brig pause web",
         "ps" => "brig ps web\nbrig ps web -o pid,comm",
         "resume" => "brig resume web",
-        "rmi" => "brig rmi images:busybox",
-        "run" => {
-            "brig run --bundle /tmp/bundle web\n\
-             brig run --image images:busybox -- ls /"
-        }
+        "run" => "brig run --bundle /tmp/bundle web",
         "spec" => "brig spec --bundle /tmp/bundle\nbrig spec --rootless",
         "start" => "brig start web",
         "state" => "brig state web",
         "stats" => "brig stats\nbrig stats --format json web",
-        "tag" => "brig tag images:busybox stable",
         "update" => {
             "brig update --memory 128m --cpu-quota 20000 web\nbrig update --dry-run --resources limits.json web"
         }

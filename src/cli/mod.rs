@@ -5,6 +5,8 @@
 
 mod describe;
 mod examples;
+#[cfg_attr(not(feature = "images"), path = "without_images.rs")]
+mod images;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -46,8 +48,15 @@ const UNKNOWN_COMMAND: i32 = 3;
 
 /// brig with all of its commands and their examples, for help, manual pages and completions.
 pub fn definition() -> clap::Command {
-    let described = COMMANDS.iter().map(|&name| with_examples(subcommand(name)));
+    let described = commands().into_iter().map(|name| with_examples(subcommand(name)));
     with_examples(brig()).subcommands(described)
+}
+
+/// Every command, by its name.
+fn commands() -> Vec<&'static str> {
+    let mut names = [COMMANDS, images::COMMANDS].concat();
+    names.sort_unstable();
+    names
 }
 
 /// Reads the arguments, the program's name first.
@@ -60,7 +69,7 @@ pub fn parse(args: Vec<OsString>) -> Parsed {
         return Parsed::Say(version());
     }
     let mut brig = brig();
-    for &name in COMMANDS {
+    for &name in COMMANDS.iter().chain(images::COMMANDS) {
         if called.as_deref().is_none_or(|called| called == name) {
             brig = brig.subcommand(subcommand(name));
         }
@@ -72,7 +81,7 @@ pub fn parse(args: Vec<OsString>) -> Parsed {
     if called.is_none() && globals_alone(&args).is_some() {
         return Parsed::Say(help(None));
     }
-    if let Some(unknown) = called.as_ref().filter(|called| !COMMANDS.contains(&called.as_str())) {
+    if let Some(unknown) = called.as_ref().filter(|called| !is_command(called)) {
         return match unknown_option(&args[..before], &brig) {
             Some(option) => {
                 let flags = brig.get_arguments().filter_map(Arg::get_long);
@@ -92,7 +101,7 @@ pub fn parse(args: Vec<OsString>) -> Parsed {
     let args = double_dashes(args, &brig);
     let args = match place {
         Some(place) if CREATING.contains(&args[place].to_string_lossy().as_ref()) => {
-            unnamed(args, &brig)
+            images::unnamed(args, &brig)
         }
         _ => args,
     };
@@ -106,6 +115,10 @@ pub fn parse(args: Vec<OsString>) -> Parsed {
             wrong(text, &args[..before.min(args.len())], Some(help(called.as_deref())), 1)
         }
     }
+}
+
+fn is_command(name: &str) -> bool {
+    COMMANDS.contains(&name) || images::COMMANDS.contains(&name)
 }
 
 /// The first argument that looks like an option, and is none: what follows it is taken for the command.
@@ -125,24 +138,6 @@ fn unknown_option<'a>(args: &'a [OsString], brig: &clap::Command) -> Option<Cow<
 /// Commands whose container may be made of an image.
 const CREATING: [&str; 2] = ["create", "run"];
 
-/// Stands for the id where none is given: no argument can be this one.
-const UNNAMED: &str = "\0";
-
-/// Of an image's words those behind `--` are the program's: where none stands before it, the container
-/// gets a name that is made up.
-fn unnamed(mut args: Vec<OsString>, brig: &clap::Command) -> Vec<OsString> {
-    let is_image = |arg: &OsString| arg.to_string_lossy().starts_with("--image");
-    let end = args.iter().position(|arg| arg == "--").unwrap_or(args.len());
-    if !args[..end].iter().any(is_image) {
-        return args;
-    }
-    let before = brig.clone().try_get_matches_from(&args[..end]);
-    if before.is_err_and(|error| error.kind() == ErrorKind::MissingRequiredArgument) {
-        args.insert(end, UNNAMED.into());
-    }
-    args
-}
-
 /// A hint for who knows docker, or has mistyped a command.
 fn meant(unknown: &str) -> String {
     const ELSEWHERE: &[(&str, &str)] = &[
@@ -159,8 +154,9 @@ fn meant(unknown: &str) -> String {
         ("unpause", "resume"),
     ];
     let lower = unknown.to_ascii_lowercase();
-    let known = ELSEWHERE.iter().find(|(theirs, _)| *theirs == lower).map(|(_, ours)| *ours);
-    let known = known.or_else(|| suggest::nearest(unknown, COMMANDS.iter().copied()));
+    let known = ELSEWHERE.iter().find(|(theirs, ours)| *theirs == lower && is_command(ours));
+    let known = known.map(|(_, ours)| *ours);
+    let known = known.or_else(|| suggest::nearest(unknown, commands()));
     known.map(|name| format!("did you mean {name}? ")).unwrap_or_default()
 }
 

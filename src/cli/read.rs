@@ -1,22 +1,19 @@
 //! What clap has matched becomes plain values.
 
 use super::describe::{LIMITS, NOT_YET};
-use super::{Parsed, UNNAMED, UsageError};
-use crate::cmd::command::{Command, Globals, ListFormat, Listing};
+use super::{Parsed, UsageError, images};
+use crate::cmd::command::{Command, Globals, ListFormat};
 use crate::cmd::create::RunOptions;
-use crate::cmd::{bundle, commit, events, mounts, stats, update};
-use crate::image::container::FromImage;
-use crate::image::flags::{FLAGS, Flags, no_ports};
+use crate::cmd::{events, mounts, stats, update};
 use crate::launch::create::Options;
 use crate::launch::exec;
 use crate::log::{Format, Level};
 use crate::plan::CgroupManager;
 use crate::plan::exec::ProcessOptions;
 use crate::plan::rootfs::RootOptions;
-use brig_layers::commit::{About, Packed};
 use clap::ArgMatches;
 use std::path::PathBuf;
-use sys::{cred, random};
+use sys::cred;
 
 /// Everything that stands on the command line.
 pub(super) fn read(matches: &ArgMatches) -> Parsed {
@@ -28,11 +25,8 @@ pub(super) fn read(matches: &ArgMatches) -> Parsed {
         let text = format!("{name}: --{flag} is not supported by this version of brig");
         return wrong(globals, text);
     }
-    if let Some(argument) = needless(name, matches_of) {
-        let text = format!("{name}: unexpected argument {argument:?}: only --image takes some");
-        return wrong(globals, text);
-    }
-    if let Some(text) = contradiction(name, matches_of) {
+    let wrong_words = images::contradiction(name, matches_of);
+    if let Some(text) = wrong_words.or_else(|| contradiction(name, matches_of)) {
         return wrong(globals, format!("{name}: {text}"));
     }
     let command = command(name, matches_of, &globals);
@@ -66,64 +60,17 @@ pub(super) fn globals(matches: &ArgMatches) -> Globals {
             None | Some("auto" | "") => None,
             Some(whether) => Some(whether.starts_with(['1', 't', 'T'])),
         },
-        store: path(matches, "store"),
+        store: images::store(matches),
     }
 }
 
-/// The program of a bundle stands in its config.json.
-fn needless(name: &str, matches: &ArgMatches) -> Option<String> {
-    let creates = ["create", "run"].contains(&name) && text(matches, "image").is_none();
-    creates.then(|| text(matches, "args")).flatten()
-}
-
-/// Flags that are an image's, or that contradict each other.
+/// Flags of run that contradict each other.
 fn contradiction(name: &str, matches: &ArgMatches) -> Option<String> {
-    let creates = ["create", "run"].contains(&name);
-    if !creates && name != "bundle" {
-        return None;
-    }
-    if text_of(matches, "publish").is_some() {
-        return Some(no_ports());
-    }
-    let given = creates && text(matches, "image").is_none();
-    let of_image = || flags(matches).given.first().map(|(name, _)| *name);
-    let named = || text(matches, "name").map(|_| "name");
-    if let Some(flag) = given.then(|| of_image().or_else(named)).flatten() {
-        return Some(format!("--{flag} needs --image: of a bundle config.json says it"));
-    }
     let on = |flag| name == "run" && matches.get_flag(flag);
     if on("rm") && on("detach") {
         return Some("--rm: a detached container stays until `brig delete`".into());
     }
-    if on("rm") && on("keep") {
-        return Some("--rm and --keep contradict each other".into());
-    }
-    let two = creates && text(matches, "name").is_some() && text(matches, "id")? != UNNAMED;
-    two.then(|| "--name and an ID: only one of them can be the container's name".into())
-}
-
-/// What was given of an image's flags.
-fn flags(matches: &ArgMatches) -> Flags {
-    let mut given = Vec::new();
-    for flag in FLAGS {
-        match flag.value {
-            "" if matches.get_flag(flag.name) => given.push((flag.name, String::new())),
-            "" => {}
-            _ => {
-                let values = matches.get_many::<String>(flag.name).into_iter().flatten();
-                given.extend(values.map(|value| (flag.name, value.clone())));
-            }
-        }
-    }
-    Flags { given }
-}
-
-/// The container's name: the first word, `--name`'s, or one made up.
-fn name_of(matches: &ArgMatches) -> String {
-    match text(matches, "id") {
-        Some(id) if id == UNNAMED => text(matches, "name").unwrap_or_else(random::random_name),
-        id => id.unwrap_or_default(),
-    }
+    (on("rm") && on("keep")).then(|| "--rm and --keep contradict each other".into())
 }
 
 /// /run/brig; for an ordinary user, below the directory that belongs to the session. Who is root only
@@ -150,7 +97,7 @@ fn refused(matches: &ArgMatches) -> Option<&'static str> {
 fn command(name: &str, matches: &ArgMatches, globals: &Globals) -> Command {
     acting(name, matches, globals)
         .or_else(|| looking(name, matches))
-        .or_else(|| about_images(name, matches))
+        .or_else(|| images::command(name, matches))
         .unwrap_or(Command::Features)
 }
 
@@ -158,14 +105,16 @@ fn command(name: &str, matches: &ArgMatches, globals: &Globals) -> Command {
 fn acting(name: &str, matches: &ArgMatches, globals: &Globals) -> Option<Command> {
     let id = || text(matches, "id").unwrap_or_default();
     Some(match name {
-        "create" => Command::Create(options(matches, globals, true), from_image(matches, globals)),
+        "create" => {
+            Command::Create(options(matches, globals, true), images::from_image(matches, globals))
+        }
         "run" => {
             let run_options = RunOptions {
                 keep: matches.get_flag("keep"),
                 subreaper: !matches.get_flag("no-subreaper"),
             };
             let options = options(matches, globals, matches.get_flag("detach"));
-            Command::Run(options, from_image(matches, globals), run_options)
+            Command::Run(options, images::from_image(matches, globals), run_options)
         }
         "start" => Command::Start { id: id() },
         "exec" => Command::Exec(exec_options(matches, globals)),
@@ -223,60 +172,7 @@ fn looking(name: &str, matches: &ArgMatches) -> Option<Command> {
     })
 }
 
-/// The commands about images and layers.
-fn about_images(name: &str, matches: &ArgMatches) -> Option<Command> {
-    let id = || text(matches, "id").unwrap_or_default();
-    Some(match name {
-        "diff" => Command::Diff { id: id(), format: format(matches) },
-        "commit" => Command::Commit(commit::CommitOptions {
-            id: id(),
-            image: text(matches, "image").unwrap_or_default(),
-            packed: match text(matches, "compression").as_deref() {
-                Some("zstd") => Packed::Zstd,
-                Some("none") => Packed::Plain,
-                _ => Packed::Gzip,
-            },
-            about: About {
-                author: text(matches, "author"),
-                message: text(matches, "message"),
-                changes: matches.get_many("change").into_iter().flatten().cloned().collect(),
-            },
-            no_pause: matches.get_flag("no-pause"),
-        }),
-        "export" => Command::Export { id: id(), output: path(matches, "output") },
-        "images" => match text(matches, "inspect") {
-            Some(image) => Command::Inspect { image },
-            None => Command::Images(listing(matches)),
-        },
-        "rmi" => Command::Rmi {
-            images: matches.get_many("image").into_iter().flatten().cloned().collect(),
-        },
-        "tag" => Command::Tag {
-            image: text(matches, "image").unwrap_or_default(),
-            name: text(matches, "name").unwrap_or_default(),
-        },
-        "layers" => Command::Layers(listing(matches)),
-        "gc" => Command::Gc { all: matches.get_flag("all"), dry_run: matches.get_flag("dry-run") },
-        "bundle" => Command::Bundle(bundle::BundleOptions {
-            image: text(matches, "image").unwrap_or_default(),
-            bundle: path(matches, "bundle").unwrap_or_default(),
-            platform: text(matches, "platform"),
-            args: matches.get_many("args").into_iter().flatten().cloned().collect(),
-            flags: flags(matches),
-        }),
-        _ => return None,
-    })
-}
-
-fn listing(matches: &ArgMatches) -> Listing {
-    Listing {
-        format: format(matches),
-        quiet: matches.get_flag("quiet"),
-        no_trunc: matches.get_flag("no-trunc"),
-    }
-}
-
-fn format(matches: &ArgMatches) -> ListFormat {
+pub(super) fn format(matches: &ArgMatches) -> ListFormat {
     match text(matches, "format").as_deref() {
         Some("json") => ListFormat::Json,
         _ => ListFormat::Table,
@@ -288,7 +184,7 @@ fn options(matches: &ArgMatches, globals: &Globals, detach: bool) -> Options {
         root: globals.root.clone(),
         cgroup_manager: globals.cgroup_manager,
         rootless: globals.rootless,
-        id: name_of(matches),
+        id: images::id(matches),
         bundle: path(matches, "bundle").unwrap_or_else(|| ".".into()),
         config: path(matches, "config"),
         pid_file: path(matches, "pid-file"),
@@ -304,17 +200,6 @@ fn options(matches: &ArgMatches, globals: &Globals, detach: bool) -> Options {
         detach,
         own_bundle: false,
     }
-}
-
-fn from_image(matches: &ArgMatches, globals: &Globals) -> Option<FromImage> {
-    Some(FromImage {
-        image: text(matches, "image")?,
-        platform: text(matches, "platform"),
-        args: matches.get_many("args").into_iter().flatten().cloned().collect(),
-        store: globals.store.clone(),
-        flags: flags(matches),
-        id_is_word: text(matches, "id").is_some_and(|id| id != UNNAMED),
-    })
 }
 
 fn update_options(matches: &ArgMatches) -> update::UpdateOptions {
@@ -367,16 +252,11 @@ fn number(matches: &ArgMatches, name: &str) -> u32 {
     matches.get_one(name).copied().unwrap_or(0)
 }
 
-/// The first of several.
-fn text_of(matches: &ArgMatches, name: &str) -> Option<String> {
-    matches.get_many::<String>(name)?.next().cloned()
-}
-
-fn text(matches: &ArgMatches, name: &str) -> Option<String> {
+pub(super) fn text(matches: &ArgMatches, name: &str) -> Option<String> {
     matches.get_one::<String>(name).cloned()
 }
 
 /// An empty path is none: scripts give what they have in a variable.
-fn path(matches: &ArgMatches, name: &str) -> Option<PathBuf> {
+pub(super) fn path(matches: &ArgMatches, name: &str) -> Option<PathBuf> {
     matches.get_one::<PathBuf>(name).filter(|path| !path.as_os_str().is_empty()).cloned()
 }

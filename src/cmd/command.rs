@@ -1,8 +1,8 @@
 //! What a command line says, as values: [`crate::cli`] reads them, and the commands take them.
 
 use super::create::RunOptions;
-use super::{bundle, commit, events, mounts, stats, update};
-use crate::image::container::FromImage;
+use super::images::{FromImage, ImageCommand};
+use super::{events, mounts, stats, update};
 use crate::launch::create::Options;
 use crate::launch::exec;
 use crate::log::{Format, Level};
@@ -47,18 +47,9 @@ pub enum Command {
     Spec { bundle: PathBuf, file: Option<PathBuf>, rootless: bool },
     Events(events::EventsOptions),
     Stats(stats::StatsOptions),
-    Bundle(bundle::BundleOptions),
     Update(update::UpdateOptions),
     Features,
-    Diff { id: String, format: ListFormat },
-    Commit(commit::CommitOptions),
-    Export { id: String, output: Option<PathBuf> },
-    Images(Listing),
-    Inspect { image: String },
-    Rmi { images: Vec<String> },
-    Tag { image: String, name: String },
-    Layers(Listing),
-    Gc { all: bool, dry_run: bool },
+    Image(ImageCommand),
 }
 
 impl Command {
@@ -80,17 +71,9 @@ impl Command {
             Command::Spec { .. } => "spec",
             Command::Events(_) => "events",
             Command::Stats(_) => "stats",
-            Command::Bundle(_) => "bundle",
             Command::Update(_) => "update",
             Command::Features => "features",
-            Command::Diff { .. } => "diff",
-            Command::Commit(_) => "commit",
-            Command::Export { .. } => "export",
-            Command::Images(_) | Command::Inspect { .. } => "images",
-            Command::Rmi { .. } => "rmi",
-            Command::Tag { .. } => "tag",
-            Command::Layers(_) => "layers",
-            Command::Gc { .. } => "gc",
+            Command::Image(command) => command.name(),
         }
     }
 
@@ -102,30 +85,17 @@ impl Command {
             Command::Mounts(options) => Some(&options.id),
             Command::Events(options) => Some(&options.id),
             Command::Update(options) => Some(&options.id),
-            Command::Commit(options) => Some(&options.id),
+            Command::Image(command) => command.container(),
             Command::Start { id }
             | Command::State { id }
             | Command::Pause { id }
             | Command::Resume { id }
             | Command::Ps { id, .. }
-            | Command::Diff { id, .. }
-            | Command::Export { id, .. }
             | Command::Kill { id, regex: false, .. }
             | Command::Delete { id, regex: false, .. } => Some(id),
             _ => None,
         }
     }
-}
-
-/// How `images` and `layers` print.
-#[derive(Clone, Copy, Debug)]
-pub struct Listing {
-    /// As a table or as JSON.
-    pub format: ListFormat,
-    /// The ids only.
-    pub quiet: bool,
-    /// Whole digests in the table, too.
-    pub no_trunc: bool,
 }
 
 /// How `list` and `ps` print.

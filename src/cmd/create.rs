@@ -1,12 +1,11 @@
 //! create, and run: create, start, wait, delete.
 
-use super::spec::template;
-use crate::image::container::{self, FromImage};
+use super::images::{self, FromImage};
 use crate::launch::create::{self, Created, Options};
 use crate::launch::foreground::notify::Forwarder;
 use crate::launch::foreground::terminal::Carrier;
 use crate::launch::gate::Outcome;
-use crate::launch::{destroy, foreground, own_bundle, start};
+use crate::launch::{destroy, foreground, start};
 use crate::log::{self, Log};
 use anyhow::{Context, Result};
 use std::os::fd::AsFd;
@@ -34,22 +33,16 @@ pub fn run(
 
 /// Creates it, of a bundle or of an image.
 fn created(options: &Options, from: Option<&FromImage>, log: &mut Log) -> Result<Created> {
-    let Some(from) = from else { return create::create(options, log) };
-    let template = template(!nix::unistd::geteuid().is_root())?;
-    let own = container::prepare(from, options, &template, &mut |text| log.warn(text))?;
-    let options = Options { bundle: own.bundle.clone(), own_bundle: true, ..options.clone() };
-    let created = create::create(&options, log);
-    created.map_err(|error| {
-        // The error that matters is the first one.
-        let _ = own_bundle::remove(&own.bundle);
-        from.meant(error, &options.id)
-    })
+    match from {
+        Some(from) => images::create(from, options, log),
+        None => create::create(options, log),
+    }
 }
 
 /// Prints a name that was made up, or given by `--name`: as engines do.
 fn print_made_up_name(options: &Options, from: Option<&FromImage>) -> Result<()> {
     match from {
-        Some(image) if !image.id_is_word => log::out(format!("{}\n", options.id).as_bytes()),
+        Some(from) if images::prints_id(from) => log::out(format!("{}\n", options.id).as_bytes()),
         _ => Ok(()),
     }
 }

@@ -1,16 +1,13 @@
 //! One verb a file: each takes what [`crate::cli`] read and gives brig's exit code.
 
-pub mod bundle;
 pub mod command;
-pub mod commit;
 pub mod create;
 mod delete;
-mod diff;
 pub mod events;
 mod exec;
 mod features;
-mod image;
-mod images;
+#[cfg_attr(not(feature = "images"), path = "without_images.rs")]
+pub mod images;
 pub mod kill;
 mod list;
 pub mod mounts;
@@ -64,17 +61,8 @@ pub fn run(globals: &Globals, command: Command, log: &mut Log) -> Result<i32> {
         }
         Command::Events(options) => apart(|| events::events(root, &options)),
         Command::Stats(options) => apart(|| stats::stats(root, &options, log)),
-        Command::Bundle(options) => apart(|| bundle::bundle(store, &options, log)),
         Command::Update(options) => apart(|| update::update(root, &options, log)),
-        Command::Diff { id, format } => apart(|| diff::diff(root, &id, format)),
-        Command::Commit(options) => apart(|| commit::commit(root, store, &options, log)),
-        Command::Export { id, output } => apart(|| commit::export(root, &id, output.as_ref(), log)),
-        Command::Images(listing) => apart(|| images::images(store, listing)),
-        Command::Inspect { image } => apart(|| image::inspect(store, &image)),
-        Command::Rmi { images } => apart(|| image::remove(store, &images)),
-        Command::Tag { image, name } => apart(|| image::tag(store, &image, &name)),
-        Command::Layers(listing) => apart(|| images::layers(store, listing)),
-        Command::Gc { all, dry_run } => apart(|| images::gc(store, all, dry_run)),
+        Command::Image(command) => apart(|| images::run(root, store, &command, log)),
         Command::Features => apart(features::features),
     }
     .map(|()| 0)

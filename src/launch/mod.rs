@@ -16,6 +16,7 @@ pub mod extra_mounts;
 pub mod foreground;
 pub mod gate;
 mod options;
+#[cfg_attr(not(feature = "images"), path = "without_images.rs")]
 pub mod own_bundle;
 mod peer;
 pub mod prepare;

@@ -1,6 +1,6 @@
 //! rmi, tag, images --inspect: one image of the store, by a name that it was found by, or by its id.
 
-use super::images::with_store;
+use super::store::with_store;
 use crate::image::RUNTIME;
 use crate::log;
 use anyhow::{Context, Result, bail, ensure};

@@ -1,7 +1,7 @@
 //! images, layers, gc: what the store of layers holds, and the removal of what nobody uses.
 
-use super::command::{ListFormat, Listing};
-use super::table;
+use crate::cmd::command::ListFormat;
+use crate::cmd::table;
 use crate::image::RUNTIME;
 use crate::launch::own_bundle::user_namespace;
 use crate::log;
@@ -13,6 +13,17 @@ use brig_layers::worker;
 use serde_json::{Value, json};
 use std::cmp::Reverse;
 use std::path::{Path, PathBuf};
+
+/// How `images` and `layers` print.
+#[derive(Clone, Copy, Debug)]
+pub struct Listing {
+    /// As a table or as JSON.
+    pub format: ListFormat,
+    /// The ids only.
+    pub quiet: bool,
+    /// Whole digests in the table, too.
+    pub no_trunc: bool,
+}
 
 /// Lists the images, the newest first.
 pub fn images(store: Option<&Path>, listing: Listing) -> Result<()> {

@@ -1,6 +1,6 @@
 //! bundle: from an image to a bundle.
 
-use super::spec::template;
+use crate::cmd::spec::template;
 use crate::image::flags::Flags;
 use crate::image::request::{Request, make};
 use crate::log::Log;

@@ -1,6 +1,6 @@
 //! diff: what a container has changed in its layers.
 
-use super::command::ListFormat;
+use crate::cmd::command::ListFormat;
 use crate::image::upper;
 use crate::launch::own_bundle::user_namespace;
 use crate::log;

@@ -1,12 +1,17 @@
 //! The commands about images and layers, and an image's flags.
 
-use super::{flag, format, id, one_of, option, positional, text_option};
+use crate::cli::describe::{flag, format, id, one_of, option, positional};
 use crate::image::flags::FLAGS;
 use clap::{Arg, ArgAction, value_parser};
 use std::path::PathBuf;
 
+/// `--store`, a flag of brig's.
+pub(in crate::cli) fn store_flag() -> Option<Arg> {
+    Some(option("store", "DIR", "Layer store [default: /var/lib/brig]"))
+}
+
 /// One of those commands.
-pub(super) fn subcommand(name: &str, command: clap::Command) -> clap::Command {
+pub(in crate::cli) fn subcommand(name: &str, command: clap::Command) -> clap::Command {
     match name {
         "bundle" => bundling(command),
         "commit" => committing(command),
@@ -106,6 +111,10 @@ fn committing(command: clap::Command) -> clap::Command {
                 .required(true)
                 .help("OCI image layout, created if missing [default tag: latest]"),
         )
+}
+
+pub(super) fn text_option(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name(value).help(help)
 }
 
 pub(super) fn platform() -> Arg {

@@ -1,0 +1,87 @@
+//! What stands in for `images` in a brig without that feature: it describes nothing, and reads nothing.
+
+use super::read::text;
+use crate::cmd::command::{Command, Globals};
+use crate::cmd::images::FromImage;
+use clap::{Arg, ArgMatches};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+pub(super) const COMMANDS: &[&str] = &[];
+
+pub(super) fn examples(_: &str) -> &'static str {
+    ""
+}
+
+pub(super) fn subcommand(_: &str, command: clap::Command) -> clap::Command {
+    command
+}
+
+pub(super) fn store_flag() -> Option<Arg> {
+    None
+}
+
+pub(super) fn instead_of_bundle() -> Vec<Arg> {
+    Vec::new()
+}
+
+pub(super) fn of_container() -> Vec<Arg> {
+    Vec::new()
+}
+
+pub(super) fn arguments() -> Option<Arg> {
+    None
+}
+
+pub(super) fn unnamed(args: Vec<OsString>, _: &clap::Command) -> Vec<OsString> {
+    args
+}
+
+pub(super) fn store(_: &ArgMatches) -> Option<PathBuf> {
+    None
+}
+
+pub(super) fn id(matches: &ArgMatches) -> String {
+    text(matches, "id").unwrap_or_default()
+}
+
+pub(super) fn contradiction(_: &str, _: &ArgMatches) -> Option<String> {
+    None
+}
+
+pub(super) fn from_image(_: &ArgMatches, _: &Globals) -> Option<FromImage> {
+    None
+}
+
+pub(super) fn command(_: &str, _: &ArgMatches) -> Option<Command> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cli::tests::parse_line;
+    use crate::cli::{Parsed, UsageError, commands, help};
+
+    #[test]
+    fn help_says_nothing_of_images() {
+        for name in std::iter::once(None).chain(commands().into_iter().map(Some)) {
+            let help = help(name).to_lowercase();
+            for word in ["image", "--store", "commit", "bundle of"] {
+                assert!(!help.contains(word), "{name:?}: {help}");
+            }
+        }
+    }
+
+    #[test]
+    fn there_is_no_command_and_no_flag_of_images() {
+        for (line, word) in [
+            ("brig images", "unknown command \"images\""),
+            ("brig prune", "unknown command \"prune\""),
+            ("brig run --image i x", "unexpected argument '--image'"),
+            ("brig create x ls", "unexpected argument 'ls'"),
+        ] {
+            let Parsed::Wrong(UsageError { text, .. }) = parse_line(line) else { panic!("{line}") };
+            assert!(text.contains(word), "{line}: {text}");
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! What stands in for `own_bundle` in a brig without images: another brig has made the bundle.
+
+use anyhow::{Result, bail};
+use std::path::Path;
+
+/// Removes nothing.
+///
+/// # Errors
+///
+/// Always.
+pub fn remove(bundle: &Path) -> Result<()> {
+    bail!(
+        "bundle {} was made from an image, and this brig was built without images",
+        bundle.display()
+    )
+}

@@ -1,4 +1,4 @@
-//! list: all containers of this root.
+//! list: all containers below this root.
 
 use super::command::ListFormat;
 use super::state::{ContainerSummary, show, user_name};
@@ -28,7 +28,7 @@ pub fn list(root: &Path, format: ListFormat, quiet: bool, log: &mut Log) -> Resu
         found.iter().map(|one| show(&one.state, one.status, &owners[&one.state.uid])).collect();
     match format {
         ListFormat::Json => {
-            // As runc has it: its empty list is Go's nil.
+            // As in runc, an empty list is Go's nil.
             let shown = Some(shown).filter(|shown| !shown.is_empty());
             let text = log::printable_json(&serde_json::to_string(&shown)?);
             log::out(format!("{text}\n").as_bytes())
@@ -37,7 +37,7 @@ pub fn list(root: &Path, format: ListFormat, quiet: bool, log: &mut Log) -> Resu
     }
 }
 
-/// What may be containers, by name.
+/// Names of possible containers, sorted.
 pub(super) fn ids(root: &Path) -> Result<Vec<String>> {
     let mut ids = Vec::new();
     let entries = std::fs::read_dir(root).if_exists();
@@ -49,7 +49,7 @@ pub(super) fn ids(root: &Path) -> Result<Vec<String>> {
     Ok(ids)
 }
 
-/// runc's columns: 12 wide at least, three spaces between.
+/// runc's columns: at least 12 wide, separated by three spaces.
 fn table(rows: &[ContainerSummary<'_>]) -> String {
     let head = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(String::from);
     let cells = rows.iter().map(|row| {

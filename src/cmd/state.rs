@@ -1,4 +1,4 @@
-//! state: what runtime.md calls the state of a container, as JSON.
+//! state: the container's state (runtime.md, State) as JSON.
 
 use crate::log;
 use crate::state::{Dir, State, Status};
@@ -7,7 +7,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// runtime.md's state, and what runc adds to it. The order is the one in which it is printed.
+/// The state of runtime.md and runc's additional fields, in the order in which they are printed.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ContainerSummary<'a> {
@@ -36,7 +36,7 @@ fn print_state(root: &Path, id: &str) -> Result<()> {
     log::out(format!("{}\n", log::printable_json(&text)).as_bytes())
 }
 
-/// What is saved, and what is so now.
+/// Combines what is stored with the current status.
 pub fn show<'a>(state: &'a State, status: Status, owner: &'a str) -> ContainerSummary<'a> {
     ContainerSummary {
         oci_version: crate::SPEC_VERSION,
@@ -51,7 +51,7 @@ pub fn show<'a>(state: &'a State, status: Status, owner: &'a str) -> ContainerSu
     }
 }
 
-/// The name of a user of the host; the number where it has none.
+/// The name of a user on the host, or the number if it has no name.
 pub fn user_name(uid: u32) -> String {
     crate::process::passwd::name_of(uid).unwrap_or_else(|| format!("#{uid}"))
 }

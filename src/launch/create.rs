@@ -36,7 +36,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Instant;
 use sys::clone::{Birth, Side};
-use sys::{Errno, describe, errno_of, memory, signal};
+use sys::{Errno, VerbatimError, describe, errno_of, memory, signal};
 
 /// A created container, seen by the brig that created it.
 pub struct Created {
@@ -71,9 +71,13 @@ fn read_config(options: &Options, bundle: &Path) -> Result<Vec<u8>> {
     let path = options.config.clone().unwrap_or_else(|| bundle.join("config.json"));
     let read = || spec::read(File::open(&path)?);
     read().map_err(|error: anyhow::Error| {
-        let missing = options.config.is_none() && errno_of(&error) == Some(Errno::ENOENT);
-        let hint = "give the bundle's directory with --bundle, or have `brig spec` write one: ";
-        error.context(format!("{}{}", if missing { hint } else { "" }, path.display()))
+        let path = path.display();
+        if options.config.is_some() || errno_of(&error) != Some(Errno::ENOENT) {
+            return error.context(path.to_string());
+        }
+        let hint = "use --bundle DIR, or create one with `brig spec`";
+        let text = format!("{path}: no such file or directory ({hint})");
+        VerbatimError { text, errno: Errno::ENOENT }.into()
     })
 }
 

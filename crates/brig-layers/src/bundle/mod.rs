@@ -28,7 +28,7 @@ use sys::{cred, random};
 pub struct Request<'a> {
     /// Who is going to run it.
     pub runtime: &'a Runtime,
-    /// As a person names it.
+    /// The image reference, as given.
     pub image: &'a str,
     /// Which of an image's platforms: `OS/ARCH[/VARIANT]`; none: this machine's.
     pub platform: Option<&'a str>,

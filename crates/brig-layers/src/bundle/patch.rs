@@ -164,7 +164,7 @@ fn make(
         .and_then(|()| store.publish(&temp, &store.patch(chain_id)));
     umask(before);
     if made.is_err() {
-        // The error that matters is the first one.
+        // The first error is the one that matters.
         let _ = tree::remove_path(&temp);
     }
     made

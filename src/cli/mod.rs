@@ -16,7 +16,6 @@ use crate::suggest;
 use clap::Arg;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use describe::{COMMANDS, GLOBAL_VALUES, brig, subcommand, with_examples};
-use std::borrow::Cow;
 use std::ffi::OsString;
 
 /// The result: a command, or text to print and an exit code.
@@ -81,23 +80,16 @@ pub fn parse(args: Vec<OsString>) -> Parsed {
     if called.is_none() && globals_alone(&args).is_some() {
         return Parsed::Say(help(None));
     }
+    if let Some(option) = unknown_option(&args[..before], &brig).filter(|_| called.is_some()) {
+        let flags = brig.get_arguments().filter_map(Arg::get_long);
+        let meant = suggest::nearest(option.trim_start_matches('-'), flags);
+        let meant = meant.map(|name| format!("did you mean --{name}? ")).unwrap_or_default();
+        let text = format!("unexpected argument '{option}' found: {meant}see `brig --help`");
+        return wrong(text, &args[..before], Some(help(None)), 1);
+    }
     if let Some(unknown) = called.as_ref().filter(|called| !is_command(called)) {
-        return match unknown_option(&args[..before], &brig) {
-            Some(option) => {
-                let flags = brig.get_arguments().filter_map(Arg::get_long);
-                let meant = suggest::nearest(option.trim_start_matches('-'), flags);
-                let meant =
-                    meant.map(|name| format!("did you mean --{name}? ")).unwrap_or_default();
-                let text =
-                    format!("unexpected argument '{option}' found: {meant}see `brig --help`");
-                wrong(text, &args[..before], Some(help(None)), 1)
-            }
-            None => {
-                let text =
-                    format!("unknown command {unknown:?}: {}see `brig --help`", meant(unknown));
-                wrong(text, &args[..before], None, UNKNOWN_COMMAND)
-            }
-        };
+        let text = format!("unknown command {unknown:?}: {}see `brig --help`", meant(unknown));
+        return wrong(text, &args[..before], None, UNKNOWN_COMMAND);
     }
     let args = double_dashes(args, &brig);
     let args = match place {
@@ -122,18 +114,23 @@ fn is_command(name: &str) -> bool {
     COMMANDS.contains(&name) || images::COMMANDS.contains(&name)
 }
 
-/// The first argument that looks like an option but is not one: what follows it was taken for the command.
-fn unknown_option<'a>(args: &'a [OsString], brig: &clap::Command) -> Option<Cow<'a, str>> {
+/// The first argument that looks like an option but is not one, without its value: what follows it was taken
+/// for the command.
+fn unknown_option(args: &[OsString], brig: &clap::Command) -> Option<String> {
+    let name_of = |arg: &str| arg.split('=').next().unwrap_or_default().to_owned();
     let is_known = |arg: &str| {
-        let name = arg.trim_start_matches('-').split('=').next().unwrap_or_default();
+        let name = name_of(arg.trim_start_matches('-'));
+        if ["help", "h"].contains(&name.as_str()) {
+            return true;
+        }
         let mut known = brig.get_arguments();
         known.any(|known| {
-            known.get_long() == Some(name)
+            known.get_long() == Some(&name)
                 || known.get_short().is_some_and(|short| name == short.to_string())
         })
     };
     let mut options = args.iter().skip(1).map(|arg| arg.to_string_lossy());
-    options.find(|arg| arg.starts_with('-') && !is_known(arg))
+    options.find(|arg| arg.starts_with('-') && !is_known(arg)).map(|arg| name_of(&arg))
 }
 
 /// Commands that can create a container from an image.
@@ -195,6 +192,9 @@ fn hint(error: &clap::Error, command: Option<&clap::Command>) -> Option<String> 
         ErrorKind::UnknownArgument => {
             let name = text(ContextKind::InvalidArg)?.strip_prefix("--")?;
             let flags = command?.get_arguments().filter(|flag| !flag.is_hide_set());
+            if brig().get_arguments().any(|global| global.get_long() == Some(name)) {
+                return Some(": global options go before the command".into());
+            }
             let known = suggest::nearest(name, flags.filter_map(Arg::get_long))?;
             Some(format!(": did you mean --{known}?"))
         }

@@ -150,7 +150,7 @@ fn create_from(
     };
     let joined = spawn::open(&plan.namespaces)?;
     let network = net_devices::destination(&plan, &joined)?;
-    let found = cgroup::locate(&options.id, &spec, &plan, host, log);
+    let found = cgroup::locate(&options.id, &spec, &plan, host);
     // An id that is in use has a cgroup that is in use: the id is what to tell of.
     let ChosenCgroup { cgroup, view, scope } =
         found.map_err(|error| state::in_use(&options.root, &options.id).unwrap_or(error))?;

@@ -22,7 +22,7 @@ mod table;
 pub mod update;
 
 use crate::log::Log;
-use crate::state::NotFound;
+use crate::state::{self as states, NotFound};
 use anyhow::{Context, Result, ensure};
 use command::{Command, Globals};
 use pattern::Pattern;
@@ -83,7 +83,7 @@ fn each(root: &Path, id: &str, regex: bool, mut act: impl FnMut(&str) -> Result<
     }
     let pattern = Pattern::parse(id).with_context(|| format!("--regex {id:?}"))?;
     let mut failed = Vec::new();
-    for id in list::ids(root)?.iter().filter(|id| pattern.matches(id)) {
+    for id in states::ids(root)?.iter().filter(|id| pattern.matches(id)) {
         match act(id) {
             // Deleted in the meantime.
             Err(error) if error.is::<NotFound>() => {}

@@ -354,6 +354,7 @@ impl Attempt {
         let init = self.made.init.insert(pidfd).try_clone()?;
         self.state.pid = pid;
         self.state.pidfs_inode = state::pidfs_inode(init.as_fd())?;
+        self.state.boot = self.state.pidfs_inode.and_then(|_| state::boot()).map(str::to_owned);
         if let Some(scope) = &mut self.cgroups.scope {
             scope.interrupted_by(signals.as_fd().try_clone_to_owned()?);
             scope.ask(&self.state.cgroup, &self.state.id, pid, &plan.resources)?;

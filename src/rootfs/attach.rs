@@ -4,7 +4,7 @@ use super::Root;
 use super::cgroup;
 use super::copy_up::copy_up;
 use super::kernel::{Kernel, Shown};
-use super::made::Own;
+use super::made::HostProc;
 use super::source::{Source, clone_bind, map_ids, open_inside, set_flags};
 use super::target::{self, Target, is_directory, proc_path};
 use crate::plan::lsm::MountLabel;
@@ -286,7 +286,7 @@ fn by_mount_2(
     }
     let flags = fs.flags | crate::plan::mount_options::legacy(fs.attr);
     let (path, data) = (proc_path(target.fd.as_fd()), CString::new(data)?);
-    let mut own = Own::open()?;
+    let mut own = HostProc::open()?;
     own.look_below(root.fd.as_fd())?;
     let before = own.before(target.fd.as_fd())?;
     mount::mount(fs.source.as_deref(), &path, Some(fstype), flags, Some(&data)).map_err(

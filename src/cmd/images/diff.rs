@@ -6,7 +6,7 @@ use crate::launch::own_bundle::user_namespace;
 use crate::log;
 use crate::state::{Dir, State};
 use anyhow::{Context, Result};
-use brig_layers::tree::changes::{Change, Upper, What};
+use brig_layers::tree::changes::{Change, Difference, Upper};
 use brig_layers::worker;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -84,11 +84,11 @@ fn lines(upper: &Upper) -> Result<BTreeMap<Vec<u8>, (char, &'static str)>> {
             Change::Added(_) => add(&node.path, 'A', "content"),
             Change::Changed { what, opaque, .. } => {
                 match what {
-                    What::Nothing if !opaque => {}
-                    What::Content => add(&node.path, 'C', "content"),
+                    Difference::Nothing if !opaque => {}
+                    Difference::Content => add(&node.path, 'C', "content"),
                     _ => add(&node.path, 'C', "metadata"),
                 }
-                if *opaque && *what != What::Content {
+                if *opaque && *what != Difference::Content {
                     for name in upper.hidden_names(&node.path)? {
                         add(&[&node.path, &b"/"[..], &name].concat(), 'D', "content");
                     }

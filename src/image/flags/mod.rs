@@ -15,7 +15,7 @@ use super::defaults;
 use crate::plan::resources::Optional;
 use crate::seccomp::NATIVE;
 use anyhow::{Context, Result, bail};
-use brig_layers::bundle::init_layer::Beside;
+use brig_layers::bundle::init_layer::NetworkFiles;
 use brig_layers::tree::view::View;
 use security::Filter;
 use serde_json::{Value, json};
@@ -121,7 +121,7 @@ struct Change<'a> {
     root: Option<&'a Path>,
     mounts: Vec<Value>,
     filter: Filter,
-    beside: Beside,
+    beside: NetworkFiles,
 }
 
 /// Of a flag that is looked at where something else is made.
@@ -153,12 +153,12 @@ pub fn apply(
     flags: &Flags,
     view: &View,
     root: Option<&Path>,
-) -> Result<Beside> {
+) -> Result<NetworkFiles> {
     let namespaces = config["linux"]["namespaces"].as_array();
     let in_user_namespace =
         namespaces.into_iter().flatten().any(|namespace| namespace["type"] == "user");
     defaults::write(config);
-    let (mounts, filter, beside) = (Vec::new(), Filter::Default, Beside::default());
+    let (mounts, filter, beside) = (Vec::new(), Filter::Default, NetworkFiles::default());
     let mut change =
         Change { flags, config, view, in_user_namespace, root, mounts, filter, beside };
     if flags.last("network").is_none() {

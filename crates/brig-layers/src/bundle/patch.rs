@@ -12,7 +12,7 @@ use crate::tree::whiteout::path_in;
 use crate::unpack::Rights;
 use crate::unpack::layers::join;
 use anyhow::{Context, Result, bail};
-use nix::fcntl::{AtFlags, OFlag, open, openat};
+use nix::fcntl::{AtFlags, open, openat};
 use nix::sys::stat::{
     FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmodat, mkdirat, umask, utimensat,
 };
@@ -22,6 +22,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use sys::path::DIRECTORY;
 use sys::{Errno, SysError, xattr};
 
 /// The layers of a chain, as they are mounted.
@@ -204,9 +205,6 @@ struct Patch<'a> {
     /// Everything belongs to who calls brig.
     own_ids: bool,
 }
-
-const DIRECTORY: OFlag =
-    OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
 impl Patch<'_> {
     fn root(&mut self) -> Result<OwnedFd> {

@@ -123,7 +123,9 @@ fn add<W: Write>(
         Change::Added(stat) => (stat, false),
         Change::Changed { stat, what, opaque } => (
             stat,
-            *opaque && is(stat, SFlag::S_IFDIR) && *what != crate::tree::changes::What::Content,
+            *opaque
+                && is(stat, SFlag::S_IFDIR)
+                && *what != crate::tree::changes::Difference::Content,
         ),
     };
     ensure_no_whiteout(&node.path)?;

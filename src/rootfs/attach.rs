@@ -2,7 +2,7 @@
 
 use super::Root;
 use super::cgroup;
-use super::copy_up::copy_up;
+use super::copy_up::{Owner, copy_up};
 use super::kernel::{Kernel, Shown};
 use super::made::HostProc;
 use super::source::{Source, clone_bind, map_ids, open_inside, set_flags};
@@ -198,8 +198,8 @@ pub fn complete(
         false => detached(mount, fs, fstype, mode.as_deref())?,
     };
     if let Some(option) = fs.copy_up {
-        let own = (!fs.has(c"uid"), !fs.has(c"gid"));
-        let copied = copy_up(target.fd.as_fd(), new.as_fd(), own);
+        let owner = Owner { uid: !fs.has(c"uid"), gid: !fs.has(c"gid") };
+        let copied = copy_up(target.fd.as_fd(), new.as_fd(), owner);
         copied.map_err(|error| with_origin(error, mount, Some(option)))?;
     }
     root.kernel.apply(new.as_fd(), &mount.steps)?;

@@ -60,14 +60,14 @@ pub fn commit(
             let store = Store::open(Some(&store))?;
             // Everything that can be missing is checked first, before anything is written.
             let mut base = commit::base(&store, &image)?;
-            base.0.config = change::apply(&base.0.config, &options.about.changes)?;
+            base.record.config = change::apply(&base.record.config, &options.about.changes)?;
             let upper = upper::open_upper(&state, &dir)?;
             let layout = Layout::open(&path, Guard::spawn(|| state.cgroup.thaw())?)?;
-            let layers = commit::bring_all(&layout, &base.1)?;
+            let layers = commit::bring_all(&layout, &base.image)?;
             let mut warn = |text: &str| log.borrow_mut().warn(text);
             let write = || commit::layer(&layout, &upper, &ids, options.packed, &mut warn);
             let top = standing_still(&dir, &state, options.no_pause, layout.guard(), write)?;
-            let made = commit::finish(&layout, &tag, &base.0, layers, top, &options.about)?;
+            let made = commit::finish(&layout, &tag, &base.record, layers, top, &options.about)?;
             let digest = made.manifest.clone().context("the new image has no manifest")?;
             let _lock = store.lock_shared()?;
             store.add_image(made)?;
@@ -111,7 +111,7 @@ fn ids(state: &State, dir: &Dir) -> Result<Ids> {
         && !state.annotations.contains_key(IDMAP)
         && user_namespace().is_none();
     if !mapped {
-        return Ok((Vec::new(), Vec::new()));
+        return Ok(Ids::default());
     }
     let config: serde_json::Value = serde_json::from_slice(&dir.read("config.json")?)?;
     let read = |field: &str| -> Result<Vec<IdMap>> {
@@ -119,7 +119,7 @@ fn ids(state: &State, dir: &Dir) -> Result<Ids> {
             .with_context(|| format!("its ids: linux.{field}"))?;
         idmap::read(&maps, &format!("linux.{field}"))
     };
-    Ok((read("uidMappings")?, read("gidMappings")?))
+    Ok(Ids { uids: read("uidMappings")?, gids: read("gidMappings")? })
 }
 
 /// Writes the container's whole tree, without mounted filesystems, as a tar archive.

@@ -96,7 +96,7 @@ fn make_here(store: &Path, request: &Request<'_>, warn: &mut dyn FnMut(&str)) ->
     let rights = Rights::of_process(own_ids)?;
     let records = layers::ensure(&store, &image, rights, &mut *warn)
         .with_context(|| format!("image {}", request.image))?;
-    let chain = patch::chain(&store, &image, &records, (rights, own_ids), &mut *warn)
+    let chain = patch::chain(&store, &image, &records, rights, own_ids, &mut *warn)
         .with_context(|| format!("image {}", request.image))?;
     record_image(&store, &image)?;
     let made = Made::begin(&bundle)?;

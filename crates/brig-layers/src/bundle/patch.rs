@@ -48,12 +48,14 @@ struct Link<'a> {
     whiteouts: Vec<Vec<u8>>,
 }
 
-/// Opens the layers of an image, the lowest first, and makes what their chain needs if it is missing.
+/// Opens the layers of an image, the lowest first, and makes what their chain needs if it is missing. `own_ids`:
+/// everything belongs to who calls brig.
 pub fn chain(
     store: &Store,
     image: &Image,
     records: &[LayerRecord],
-    (rights, own_ids): (Rights, bool),
+    rights: Rights,
+    own_ids: bool,
     warn: &mut dyn FnMut(&str),
 ) -> Result<Chain> {
     let ids = image.layers.iter().map(|layer| layer.diff_id.clone()).collect::<Vec<_>>();
@@ -74,7 +76,7 @@ pub fn chain(
         };
         if wanted {
             if record_in(&joined)?.is_none() {
-                join(store, &image.source, (layer, id), &chain.view, rights, warn)?;
+                join(store, &image.source, layer, id, &chain.view, rights, warn)?;
             }
             let record = record_in(&joined)?.context("it has been removed meanwhile")?;
             (link, names_root) = read(joined, layer, &record)?;

@@ -179,7 +179,8 @@ fn publish(store: &Store, done: &[&Claimed<'_>]) -> Result<()> {
 pub fn join(
     store: &Store,
     source: &Source,
-    (layer, chain_id): (&Layer, &Digest),
+    layer: &Layer,
+    chain_id: &Digest,
     below: &View,
     rights: Rights,
     warn: &mut dyn FnMut(&str),

@@ -21,7 +21,8 @@ PRIVATE  := $(SUDO) unshare --mount --propagation private
 RUNNER   := CARGO_TARGET_$(shell echo $(HOST) | tr a-z- A-Z_)_RUNNER
 # A static binary needs an explicit --target: without one the flags would also hit proc-macros,
 # which cannot be static.
-FLAGS    := -C target-feature=+crt-static -C relocation-model=static
+# By the build-id brig knows its own file again.
+FLAGS    := -C target-feature=+crt-static -C relocation-model=static -C link-arg=-Wl,--build-id
 STATIC   := RUSTFLAGS='$(FLAGS)'
 # Tests are not linked by cc-brig: they catch panics.
 RELEASE  := env RUSTFLAGS='$(FLAGS) -C linker=$(abspath scripts/cc-brig)' \
@@ -62,6 +63,7 @@ check: build ## formatting, lints, unit tests; the binary is static and small
 	cargo package --locked --allow-dirty -p oci-seccomp
 	@for kind in '--workspace --lib' '--test integration'; do cargo test --locked --quiet $$kind -- --list; done >$(TARGET)/tests.list
 	scripts/spec-table.sh tests $(TARGET)/tests.list
+	@readelf -nW $(BRIG) | grep -q 'Build ID' || { echo "$(BRIG) has no build-id"; exit 1; }
 	@if readelf -lW $(BRIG) | grep INTERP; then echo "$(BRIG) is not static"; exit 1; fi
 	@size=$$(stat -c %s $(BRIG)); [ $$size -le $(MAX_SIZE) ] || \
 	    { echo "$(BRIG) has $$size bytes, more than $(MAX_SIZE)"; exit 1; }

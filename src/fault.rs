@@ -1,13 +1,12 @@
-//! What programs want to know about an error in addition to its text: the errno, and the place in
-//! config.json. It is passed from the container's process to brig, and written to the JSON log
-//! (docs/output.md).
+//! What programs want to know of an error beside its text: which errno, and where in config.json. It gets from
+//! the container's process to brig, and into the JSON log (docs/output.md).
 
 use crate::spec::At;
 use serde_json::{Value, json};
 use std::fmt;
 use sys::{Errno, SysError, describe, errno_of};
 
-/// An error of another process, received as text.
+/// An error of another process, which came as text.
 #[derive(Debug, Default)]
 pub struct Fault {
     text: String,
@@ -16,7 +15,7 @@ pub struct Fault {
     place: Option<Position>,
 }
 
-/// A position in config.json, or in the `file` that replaces all or part of it.
+/// Where in config.json, or in the `file` that was given instead of it or of a part.
 #[derive(Debug)]
 struct Position {
     path: String,
@@ -33,10 +32,10 @@ impl fmt::Display for Fault {
 
 impl std::error::Error for Fault {}
 
-/// Separates the fields of a packed error. The text is last because it can be truncated.
+/// Between the parts of a packed error; the text comes last, for it may be cut.
 const SEPARATOR: char = '\0';
 
-/// Serialises an error so that [`unpack`] can restore it.
+/// An error as text that [`unpack`] understands.
 pub fn pack(error: &anyhow::Error) -> String {
     let Fault { text, errno, refused, place } = Fault::of(error);
     let refused = if refused { "refused" } else { "" };
@@ -49,7 +48,7 @@ pub fn pack(error: &anyhow::Error) -> String {
     [&errno.to_string(), refused, &path, &file, &line, &column, &text].join("\0")
 }
 
-/// Restores a packed error.
+/// The error that was packed.
 pub fn unpack(packed: &str) -> anyhow::Error {
     let mut parts = packed.splitn(7, SEPARATOR);
     let mut read = || -> Option<Fault> {
@@ -89,8 +88,8 @@ impl Fault {
     }
 }
 
-/// Whether the kernel denied a system call for lack of privileges, here or in the process that reported the
-/// error. A [`VerbatimError`](sys::VerbatimError) concerns the container's program and does not count.
+/// The kernel has refused a system call for lack of rights, here or in the process that the error comes from.
+/// What has words of its own beside an errno is about the container's program, and is no such thing.
 pub fn is_refused(error: &anyhow::Error) -> bool {
     let refusal = |errno: &Errno| [Errno::EPERM, Errno::EACCES].contains(errno);
     error.chain().any(|cause| {
@@ -104,7 +103,7 @@ pub fn is_refused(error: &anyhow::Error) -> bool {
     })
 }
 
-/// The keys of an error in the JSON log, as far as known, in addition to level, msg and time.
+/// The keys of the JSON log that an error has beside level, msg and time, where they are known.
 pub fn keys(error: &anyhow::Error) -> Vec<(&'static str, Value)> {
     let fault = Fault::of(error);
     let mut keys = Vec::new();

@@ -6,33 +6,30 @@
 //! executed with brig's file would not help: it can be swapped in between, and a script's or a
 //! program's interpreter is found by the kernel alone.
 //!
-//! So whoever may start processes in a container is not the host's file: brig executes itself once more,
-//! from an overlay without an upper, mounted nowhere. Nothing makes such an overlay writable; a
-//! read-only bind mount could be made so. Its pages are those of the host's file: nothing is copied.
-//! Where there can be no such overlay it is a sealed copy in memory.
+//! So whoever may start processes in a container is not the host's file: brig shows its file to itself by
+//! an overlay without an upper, mounted nowhere, and goes on from there, code, data and /proc/self/exe
+//! ([`sys::exe`]). Nothing makes such an overlay writable; a read-only bind mount could be made so. Its
+//! pages are those of the host's file: nothing is copied but what brig has written to. Where anything of
+//! this is refused, brig executes itself once more, from a sealed copy in memory.
 
+use crate::state::own_stat;
 use anyhow::{Context, Result, bail, ensure};
 use libc::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY};
 use nix::fcntl::{AtFlags, FcntlArg, OFlag, SealFlag, fcntl, open, readlink};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{FileStat, Mode, fstat, stat};
-use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, statfs};
-use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{execveat, geteuid};
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
+use sys::exe::{Image, MemoryMap};
 use sys::mount::Filesystem;
 use sys::path::{Links, open_in};
 use sys::{Errno, cred, process};
 
 const EXE: &str = "/proc/self/exe";
-
-/// Tells the brig that is executed from an overlay which file that is, and what brig is called in lists
-/// of processes: a name that execveat loses.
-const SEALED: &str = "BRIG_SEALED";
 
 /// These put processes into a container.
 const VERBS: [&str; 3] = ["create", "run", "exec"];
@@ -44,7 +41,7 @@ const SEALS: SealFlag = SealFlag::F_SEAL_SEAL
     .union(SealFlag::F_SEAL_WRITE);
 
 /// Whether brig's arguments may be those of a command that needs [`ensure()`]: an id of such a name costs
-/// a millisecond.
+/// half a millisecond.
 pub fn may_be_needed<'a>(args: impl IntoIterator<Item = &'a OsString>) -> bool {
     args.into_iter().any(|arg| VERBS.iter().any(|verb| arg == verb))
 }
@@ -52,55 +49,16 @@ pub fn may_be_needed<'a>(args: impl IntoIterator<Item = &'a OsString>) -> bool {
 /// Comes back only where the container cannot write to the file that brig is executed from.
 pub fn ensure() -> Result<()> {
     let found = stat(EXE).context(EXE)?;
-    let marker = std::env::var_os(SEALED);
-    if let Some(name) = marker.as_deref().and_then(|marker| name_of(marker, &found)) {
-        process::set_process_name(&CString::new(name)?)?;
-        if is_sealed_overlay(&found)? {
-            process::forget_variable(SEALED);
-            return Ok(());
-        }
-    }
-    process::forget_variable(SEALED);
     if out_of_reach(&found)? {
         return Ok(());
     }
+    let Err(refused) = in_place(&found) else { return Ok(()) };
     let host = File::open(EXE).context(EXE)?;
     if fcntl(&host, FcntlArg::F_GET_SEALS).is_ok_and(|seals| seals & SEALS.bits() == SEALS.bits()) {
-        return Ok(());
+        return keep_name();
     }
-    let sealed = match overlay(&found) {
-        Ok(sealed) => sealed,
-        Err(refused) => {
-            copy(&host).with_context(|| format!("no overlay ({refused:#}), no copy"))?
-        }
-    };
+    let sealed = copy(&host).with_context(|| format!("no overlay ({refused:#}), no copy"))?;
     execute(&sealed)
-}
-
-/// brig's file is on such a mount as [`overlay`] makes: read-only, and attached nowhere, so that the path
-/// that the kernel shows begins at its root and leads to another file, or none. The marker alone does
-/// not tell: whoever calls brig can set it, and the host's own file can be on an overlay that is
-/// written to, there or at another mount of it.
-fn is_sealed_overlay(found: &FileStat) -> Result<bool> {
-    let flags = FsFlags::ST_RDONLY | FsFlags::ST_NOSUID | FsFlags::ST_NODEV;
-    let overlay = statfs(EXE).context(EXE)?.filesystem_type() == OVERLAYFS_SUPER_MAGIC;
-    if !overlay || !statvfs(EXE).context(EXE)?.flags().contains(flags) {
-        return Ok(false);
-    }
-    let path = readlink(EXE).context(EXE)?;
-    let attached = stat(path.as_os_str()).is_ok_and(|other| identity(&other) == identity(found));
-    Ok(!attached && Path::new(&path).parent() == Some(Path::new("/")))
-}
-
-/// The name in a marker that [`execute`] has written for this very file, none in one that is left over
-/// from a brig before.
-fn name_of<'a>(marker: &'a OsStr, found: &FileStat) -> Option<&'a str> {
-    let (file, name) = marker.to_str()?.split_once(' ')?;
-    (file == identity(found)).then_some(name)
-}
-
-fn identity(stat: &FileStat) -> String {
-    format!("{}:{}", stat.st_dev, stat.st_ino)
 }
 
 /// An ordinary user's containers have that user's ids and those granted to him, never root's: what
@@ -110,9 +68,38 @@ fn out_of_reach(found: &FileStat) -> Result<bool> {
     Ok(ordinary && found.st_uid == 0 && found.st_mode & 0o022 == 0)
 }
 
+/// Goes on from an overlay.
+fn in_place(found: &FileStat) -> Result<()> {
+    ensure!(found.st_nlink > 0, "{EXE} has no name");
+    let image = Image::own()?;
+    let map = memory_map()?;
+    image.run_from(&overlay(found)?, map)
+}
+
+/// Where what lies in brig's memory, and will go on lying.
+fn memory_map() -> Result<MemoryMap> {
+    let stat = own_stat(None)?;
+    // What another one writes at that moment would be lost.
+    ensure!(stat.num_threads == 1, "brig has {} threads", stat.num_threads);
+    let known = |bound: Option<u64>| bound.context("/proc/self/stat is too short");
+    Ok(MemoryMap {
+        start_code: stat.startcode,
+        end_code: stat.endcode,
+        start_data: known(stat.start_data)?,
+        end_data: known(stat.end_data)?,
+        start_brk: known(stat.start_brk)?,
+        start_stack: stat.startstack,
+        arg_start: known(stat.arg_start)?,
+        arg_end: known(stat.arg_end)?,
+        env_start: known(stat.env_start)?,
+        env_end: known(stat.env_end)?,
+        ..MemoryMap::default()
+    })
+}
+
 /// brig's file as an overlay shows it. overlayfs wants two layers, neither in the other: the directory
 /// of the file, and one that is on every host and always the same.
-fn overlay(found: &FileStat) -> Result<OwnedFd> {
+fn overlay(found: &FileStat) -> Result<File> {
     let path = readlink(EXE).context(EXE)?;
     let path = Path::new(&path);
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
@@ -123,9 +110,13 @@ fn overlay(found: &FileStat) -> Result<OwnedFd> {
     let filesystem = Filesystem::open(c"overlay")?;
     let layers = format!("/proc/self/fd/{}:/sys/class", parent.as_raw_fd());
     filesystem.set(c"lowerdir", Some(&CString::new(layers)?))?;
+    // Inodes keep their numbers, whatever the kernel was built or started with (xino_auto).
+    filesystem.set(c"xino", Some(c"off"))?;
     let mount = filesystem.mount(MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)?;
     let name = CString::new(name.as_bytes())?;
-    let sealed = open_in(mount.as_fd(), &name, OFlag::O_PATH, Links::Refuse)?;
+    // Something else may have that name by now, a fifo for example.
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
+    let sealed = open_in(mount.as_fd(), &name, flags, Links::Refuse)?;
     let same = |a: &FileStat, b: &FileStat| {
         let of = |stat: &FileStat| (stat.st_ino, stat.st_size, stat.st_mtime, stat.st_mtime_nsec);
         of(a) == of(b)
@@ -133,7 +124,7 @@ fn overlay(found: &FileStat) -> Result<OwnedFd> {
     // Removed or replaced while it runs, or hidden below another mount.
     let shown = fstat(&sealed).context("fstat")?;
     ensure!(same(&shown, found), "{} is another file by now", path.display());
-    Ok(sealed)
+    Ok(sealed.into())
 }
 
 /// A copy in memory that nobody can change, not even its owner.
@@ -154,17 +145,20 @@ fn copy(host: &File) -> Result<OwnedFd> {
 
 /// With the arguments, the environment and the descriptors that brig has.
 fn execute(sealed: &OwnedFd) -> Result<()> {
-    let found = fstat(sealed).context("fstat")?;
-    let name = process::process_name()?;
-    let marker = format!("{SEALED}={} {}", identity(&found), name.to_string_lossy());
     let args = std::env::args_os().map(|arg| CString::new(arg.into_vec()));
     let args = args.collect::<Result<Vec<_>, _>>()?;
     let variables = std::env::vars_os()
         .map(|(name, value)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()));
-    let mut env = variables.collect::<Result<Vec<_>, _>>()?;
-    env.push(CString::new(marker)?);
+    let env = variables.collect::<Result<Vec<_>, _>>()?;
     let Err(errno) = execveat(sealed, c"", &args, &env, AtFlags::AT_EMPTY_PATH);
     Err(errno).context("execveat")
+}
+
+/// execveat calls the process by the number of a descriptor.
+fn keep_name() -> Result<()> {
+    let called = std::env::args_os().next().unwrap_or_default();
+    let name = Path::new(&called).file_name().unwrap_or_default();
+    Ok(process::set_process_name(&CString::new(name.as_bytes())?)?)
 }
 
 #[cfg(test)]

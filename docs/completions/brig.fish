@@ -54,7 +54,7 @@ complete -c brig -n "__fish_brig_needs_command" -s v -l version -d 'Print the ve
 complete -c brig -n "__fish_brig_needs_command" -l debug -d 'Enable debug logging'
 complete -c brig -n "__fish_brig_needs_command" -l systemd-cgroup -d 'Same as --cgroup-manager=systemd'
 complete -c brig -n "__fish_brig_needs_command" -s h -l help -d 'Print help'
-complete -c brig -n "__fish_brig_needs_command" -f -a "bundle" -d 'Create a bundle from an image on disk; its layers are shared'
+complete -c brig -n "__fish_brig_needs_command" -f -a "bundle" -d 'Make a bundle of an image on disk; its layers are shared'
 complete -c brig -n "__fish_brig_needs_command" -f -a "commit" -d 'Write an image with the changes of a container as its top layer'
 complete -c brig -n "__fish_brig_needs_command" -f -a "create" -d 'Create a container, which then waits for `brig start`'
 complete -c brig -n "__fish_brig_needs_command" -f -a "delete" -d 'Delete a stopped or created container'
@@ -122,7 +122,7 @@ complete -c brig -n "__fish_brig_using_subcommand commit" -s c -l change -d 'App
 complete -c brig -n "__fish_brig_using_subcommand commit" -l compression -d 'gzip (the default), zstd or none' -r -f -a "gzip\t''
 zstd\t''
 none\t''"
-complete -c brig -n "__fish_brig_using_subcommand commit" -l no-pause -d 'Do not pause the container during the commit'
+complete -c brig -n "__fish_brig_using_subcommand commit" -l no-pause -d 'Do not pause the container meanwhile'
 complete -c brig -n "__fish_brig_using_subcommand commit" -s h -l help -d 'Print help'
 complete -c brig -n "__fish_brig_using_subcommand create" -s b -l bundle -d 'Directory with config.json [default: .]' -r -F
 complete -c brig -n "__fish_brig_using_subcommand create" -s f -l config -d 'Configuration file instead of config.json of the bundle' -r -F
@@ -133,7 +133,7 @@ complete -c brig -n "__fish_brig_using_subcommand create" -l layer -d 'Layer of 
 complete -c brig -n "__fish_brig_using_subcommand create" -l upper -d 'Writable layer of an overlay rootfs [default: tmpfs]' -r
 complete -c brig -n "__fish_brig_using_subcommand create" -l console-socket -d 'Socket that receives the terminal' -r -F
 complete -c brig -n "__fish_brig_using_subcommand create" -l pidfd-socket -d 'Socket that receives a pidfd of the init process' -r -F
-complete -c brig -n "__fish_brig_using_subcommand create" -l preserve-fds -d 'Pass N additional file descriptors after stderr' -r
+complete -c brig -n "__fish_brig_using_subcommand create" -l preserve-fds -d 'Pass N more file descriptors after stderr' -r
 complete -c brig -n "__fish_brig_using_subcommand create" -l name -d 'Container id, with --image [default: generated]' -r
 complete -c brig -n "__fish_brig_using_subcommand create" -l network -d 'Network namespace [default: none]' -r
 complete -c brig -n "__fish_brig_using_subcommand create" -l hostname -d 'Host name [default: the id]' -r
@@ -191,7 +191,7 @@ complete -c brig -n "__fish_brig_using_subcommand exec" -l apparmor -d 'AppArmor
 complete -c brig -n "__fish_brig_using_subcommand exec" -l process-label -d 'SELinux label of the process' -r
 complete -c brig -n "__fish_brig_using_subcommand exec" -l pid-file -d 'Write the pid of the process to FILE' -r -F
 complete -c brig -n "__fish_brig_using_subcommand exec" -l cgroup -d 'Cgroup below that of the container' -r
-complete -c brig -n "__fish_brig_using_subcommand exec" -l preserve-fds -d 'Pass N additional file descriptors after stderr' -r
+complete -c brig -n "__fish_brig_using_subcommand exec" -l preserve-fds -d 'Pass N more file descriptors after stderr' -r
 complete -c brig -n "__fish_brig_using_subcommand exec" -l pidfd-socket -d 'Socket that receives a pidfd of the process' -r -F
 complete -c brig -n "__fish_brig_using_subcommand exec" -l console-socket -d 'Socket that receives the terminal' -r -F
 complete -c brig -n "__fish_brig_using_subcommand exec" -l no-new-privs -d 'Set no_new_privs'
@@ -239,7 +239,7 @@ complete -c brig -n "__fish_brig_using_subcommand run" -l layer -d 'Layer of an 
 complete -c brig -n "__fish_brig_using_subcommand run" -l upper -d 'Writable layer of an overlay rootfs [default: tmpfs]' -r
 complete -c brig -n "__fish_brig_using_subcommand run" -l console-socket -d 'Socket that receives the terminal' -r -F
 complete -c brig -n "__fish_brig_using_subcommand run" -l pidfd-socket -d 'Socket that receives a pidfd of the init process' -r -F
-complete -c brig -n "__fish_brig_using_subcommand run" -l preserve-fds -d 'Pass N additional file descriptors after stderr' -r
+complete -c brig -n "__fish_brig_using_subcommand run" -l preserve-fds -d 'Pass N more file descriptors after stderr' -r
 complete -c brig -n "__fish_brig_using_subcommand run" -l name -d 'Container id, with --image [default: generated]' -r
 complete -c brig -n "__fish_brig_using_subcommand run" -l network -d 'Network namespace [default: none]' -r
 complete -c brig -n "__fish_brig_using_subcommand run" -l hostname -d 'Host name [default: the id]' -r
@@ -313,5 +313,5 @@ complete -c brig -n "__fish_brig_using_subcommand update" -l kernel-memory -d ''
 complete -c brig -n "__fish_brig_using_subcommand update" -l kernel-memory-tcp -d '' -r
 complete -c brig -n "__fish_brig_using_subcommand update" -l l3-cache-schema -d 'L3 cache schema, e.g. L3:0=7f0;1=1f' -r
 complete -c brig -n "__fish_brig_using_subcommand update" -l mem-bw-schema -d 'Memory bandwidth, e.g. MB:0=20;1=70' -r
-complete -c brig -n "__fish_brig_using_subcommand update" -l dry-run -d 'Print the writes without doing them'
+complete -c brig -n "__fish_brig_using_subcommand update" -l dry-run -d 'Print the writes, and do none of them'
 complete -c brig -n "__fish_brig_using_subcommand update" -s h -l help -d 'Print help'

@@ -2,15 +2,15 @@
 //! Each attack is on a copy of brig, which would be lost.
 
 use crate::sandbox::{Sandbox, before_exec, brig_only, is_dynamic, runtime, skip};
-use crate::tracer::{self, Strike, Whose, without_syscall};
+use crate::tracer::without_syscall;
 use serde_json::{Value, json};
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A copy of brig, made by another process: no child of another test can have it open for writing.
-fn copy(sandbox: &Sandbox, name: &str) -> PathBuf {
+pub(super) fn copy(sandbox: &Sandbox, name: &str) -> PathBuf {
     let path = sandbox.dir.join(name);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     let done = Command::new("cp").arg("--").arg(runtime()).arg(&path).status().unwrap();
@@ -19,7 +19,7 @@ fn copy(sandbox: &Sandbox, name: &str) -> PathBuf {
 }
 
 /// A command of this copy.
-fn command(sandbox: &Sandbox, brig: &Path, args: &[&str]) -> Command {
+pub(super) fn command(sandbox: &Sandbox, brig: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(brig);
     command.arg("--root").arg(sandbox.state_root()).args(args);
     command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("BRIG_TEST", &sandbox.id);
@@ -29,14 +29,14 @@ fn command(sandbox: &Sandbox, brig: &Path, args: &[&str]) -> Command {
 
 /// How brig keeps its file safe.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Kernel {
-    /// By an overlay.
+pub(super) enum Kernel {
+    /// By an overlay, from which it goes on.
     New,
-    /// By a copy in memory: there is no fsopen(2).
+    /// By a copy in memory, which it executes: there is no fsopen(2).
     Old,
 }
 
-fn on(kernel: Kernel, mut command: Command) -> Command {
+pub(super) fn on(kernel: Kernel, mut command: Command) -> Command {
     if kernel == Kernel::Old {
         before_exec(&mut command, || without_syscall(libc::SYS_fsopen));
     }
@@ -226,148 +226,6 @@ fn cve_2019_5736_loader_of_the_image_is_not_loaded() {
     });
     let done = sandbox.args(&["/proc/self/exe", "--version"]).run().ok();
     assert!(done.stdout.starts_with("brig "), "{done:?}");
-}
-
-/// In the created container brig's own code waits: what it is executed from.
-fn executable_of(sandbox: &Sandbox, command: Command) -> (fs::Metadata, PathBuf, String) {
-    sandbox.spawn(command).wait().ok();
-    let pid = sandbox.pid();
-    let exe = format!("/proc/{pid}/exe");
-    let found = (fs::metadata(&exe).unwrap(), fs::read_link(&exe).unwrap());
-    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
-    sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
-    (found.0, found.1, name.trim_end().to_string())
-}
-
-#[test]
-fn the_file_is_not_copied_unless_the_kernel_cannot_do_otherwise() {
-    brig_only!();
-    let sandbox = Sandbox::new();
-    let brig = copy(&sandbox, "brig");
-    let host = fs::metadata(&brig).unwrap();
-    let bundle = sandbox.bundle();
-    let create = ["create", "--bundle", bundle.to_str().unwrap(), &sandbox.id];
-    let (overlay, path, name) = executable_of(&sandbox, command(&sandbox, &brig, &create));
-    // The inode's own number: its pages are shared. On a device of its own: it is not the file.
-    assert_eq!((overlay.ino(), path.as_path()), (host.ino(), Path::new("/brig")));
-    assert_ne!(overlay.dev(), host.dev());
-    assert_eq!(name, "brig");
-    let old = on(Kernel::Old, command(&sandbox, &brig, &create));
-    let (_, path, name) = executable_of(&sandbox, old);
-    assert_eq!((path.to_str().unwrap(), name.as_str()), ("/memfd:brig (deleted)", "brig"));
-}
-
-#[test]
-fn only_what_starts_processes_in_containers_is_executed_twice() {
-    brig_only!();
-    let sandbox = Sandbox::new();
-    sandbox.script("sleep 60").create();
-    let calls = |args: &[&str]| {
-        let command = sandbox.command(&[args, &[&sandbox.id]].concat());
-        tracer::run(&sandbox, command, Whose::Parent, usize::MAX, Strike::Parent).calls
-    };
-    for args in [&["state"][..], &["start"], &["kill"], &["delete", "-f"]] {
-        let done = calls(args);
-        assert!(done.len() > 5 && !done.contains(&libc::SYS_execveat), "{args:?}: {done:?}");
-    }
-}
-
-#[test]
-fn brig_is_sealed_wherever_it_lies_and_however_it_is_called() {
-    brig_only!();
-    let sandbox = Sandbox::new();
-    let bundle = sandbox.script("say hello").bundle();
-    let run = ["run", "--bundle", bundle.to_str().unwrap(), &sandbox.id];
-    let hello = |what: &str, command: Command| {
-        let done = sandbox.spawn(command).wait();
-        assert_eq!((done.code, done.stdout.as_str()), (Some(0), "hello\n"), "{what}: {done:?}");
-    };
-    for name in ["a:b,c\\d/brig", "with space/br,ig:lower=x", "deep/er/still/brig"] {
-        let brig = copy(&sandbox, name);
-        hello(name, command(&sandbox, &brig, &run));
-    }
-    let brig = copy(&sandbox, "removed");
-    let file = fs::File::open(&brig).unwrap();
-    let fd = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
-    let by_fd = || {
-        let mut by_fd = command(&sandbox, Path::new(&fd), &run);
-        let file = file.try_clone().unwrap();
-        before_exec(&mut by_fd, move || {
-            // Without close-on-exec, so that the path leads somewhere.
-            nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty()))?;
-            Ok(())
-        });
-        by_fd
-    };
-    hello("by descriptor", by_fd());
-    fs::remove_file(&brig).unwrap();
-    hello("removed", by_fd());
-    fs::write(&brig, "another file").unwrap();
-    hello("replaced", by_fd());
-}
-
-/// A brig that lies on a file system that nobody can write to can lie, at the same time, on one that can be written to.
-#[test]
-fn brig_on_a_read_only_file_system_is_sealed_too() {
-    brig_only!();
-    crate::rootless::in_own_mounts(|| {
-        use nix::mount::{MntFlags, MsFlags, mount, umount2};
-        let sandbox = Sandbox::new();
-        let host = fs::metadata(copy(&sandbox, "dir/brig")).unwrap();
-        let dir = sandbox.dir.join("dir");
-        let none = None::<&str>;
-        mount(Some(&dir), &dir, none, MsFlags::MS_BIND, none).unwrap();
-        let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
-        mount(none, &dir, none, flags, none).unwrap();
-        let bundle = sandbox.bundle();
-        let create = ["create", "--bundle", bundle.to_str().unwrap(), &sandbox.id];
-        let found = executable_of(&sandbox, command(&sandbox, &dir.join("brig"), &create));
-        assert_eq!((found.0.ino(), found.1.as_path()), (host.ino(), Path::new("/brig")));
-        assert_ne!(found.0.dev(), host.dev());
-        umount2(&dir, MntFlags::MNT_DETACH).unwrap();
-    });
-}
-
-#[test]
-fn a_variable_of_the_callers_does_not_make_a_writable_overlay_a_sealed_one() {
-    brig_only!();
-    crate::rootless::in_own_mounts(|| {
-        use nix::mount::{MntFlags, MsFlags, mount, umount2};
-        let sandbox = Sandbox::new();
-        let [base, over] = ["base", "over"].map(|name| sandbox.dir.join(name));
-        fs::create_dir(&base).unwrap();
-        fs::create_dir(&over).unwrap();
-        let none = None::<&str>;
-        // In memory, for the sandbox may lie on an overlay itself.
-        mount(Some("tmpfs"), &base, Some("tmpfs"), MsFlags::empty(), none).unwrap();
-        ["low", "up", "work"].iter().for_each(|dir| fs::create_dir(base.join(dir)).unwrap());
-        fs::copy(runtime(), base.join("low/brig")).unwrap();
-        let [low, up, work] = ["low", "up", "work"].map(|dir| base.join(dir).display().to_string());
-        let layers = format!("lowerdir={low},upperdir={up},workdir={work}");
-        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-        mount(Some("overlay"), &over, Some("overlay"), flags, Some(layers.as_str())).unwrap();
-        let brig = over.join("brig");
-        let host = fs::metadata(&brig).unwrap();
-        let bundle = sandbox.bundle();
-        let create = ["create", "--bundle", bundle.to_str().unwrap(), &sandbox.id];
-        let sealed = |what: &str| {
-            for marker in ["", "1", &format!("{}:{} brig", host.dev(), host.ino())] {
-                let mut command = command(&sandbox, &brig, &create);
-                command.env("BRIG_SEALED", marker);
-                let found = executable_of(&sandbox, command).0;
-                assert_ne!(found.dev(), host.dev(), "{what}, BRIG_SEALED={marker:?}");
-            }
-        };
-        sealed("writable");
-        // A read-only mount of what can be written to elsewhere.
-        mount(Some(&over), &over, none, MsFlags::MS_BIND, none).unwrap();
-        let flags = flags | MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
-        mount(none, &over, none, flags, none).unwrap();
-        sealed("read-only");
-        for mounted in [&over, &over, &base] {
-            umount2(mounted, MntFlags::MNT_DETACH).unwrap();
-        }
-    });
 }
 
 #[test]

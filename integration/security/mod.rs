@@ -3,4 +3,5 @@
 pub mod cve_binary;
 pub mod cve_exec;
 pub mod cve_mounts;
+pub mod seal;
 pub mod trace;

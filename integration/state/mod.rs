@@ -2,4 +2,3 @@
 
 pub mod pid_file;
 pub mod records;
-pub mod summary;

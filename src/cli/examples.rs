@@ -1,6 +1,6 @@
 //! One or two examples of each command: the end of its `--help`, and EXAMPLES of its manual page.
 
-/// The examples of a command, one per line.
+/// The examples of a command, a line each.
 pub(super) fn examples(command: &str) -> &'static str {
     match command {
         "create" => {

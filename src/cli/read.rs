@@ -1,4 +1,4 @@
-//! Turns clap's matches into plain values.
+//! What clap has matched becomes plain values.
 
 use super::describe::{LIMITS, NOT_YET};
 use super::{Parsed, UsageError, images};
@@ -15,11 +15,11 @@ use clap::ArgMatches;
 use std::path::PathBuf;
 use sys::cred;
 
-/// The whole command line.
+/// Everything that stands on the command line.
 pub(super) fn read(matches: &ArgMatches) -> Parsed {
     let globals = globals(matches);
     let Some((name, matches_of)) = matches.subcommand() else {
-        return wrong(globals, "no command given: see `brig --help`".into());
+        return wrong(globals, "no command: see brig --help".into());
     };
     if let Some(flag) = refused(matches).or_else(|| refused(matches_of)) {
         let text = format!("{name}: --{flag} is not supported by this version of brig");
@@ -37,7 +37,7 @@ fn wrong(globals: Globals, text: String) -> Parsed {
     Parsed::Wrong(UsageError { globals: Some(globals), text, help: None, code: 1 })
 }
 
-/// The options before the command.
+/// What stands before the command.
 pub(super) fn globals(matches: &ArgMatches) -> Globals {
     let json = text(matches, "log-format").as_deref() == Some("json");
     Globals {
@@ -68,17 +68,17 @@ pub(super) fn globals(matches: &ArgMatches) -> Globals {
 fn contradiction(name: &str, matches: &ArgMatches) -> Option<String> {
     let on = |flag| name == "run" && matches.get_flag(flag);
     if on("rm") && on("detach") {
-        return Some("--rm and --detach exclude each other: a detached container is kept until `brig delete`".into());
+        return Some("--rm: a detached container stays until `brig delete`".into());
     }
-    (on("rm") && on("keep")).then(|| "--rm and --keep exclude each other".into())
+    (on("rm") && on("keep")).then(|| "--rm and --keep contradict each other".into())
 }
 
-/// /run/brig; for an unprivileged user, a directory below XDG_RUNTIME_DIR. A user who is root only inside a
-/// user namespace counts as unprivileged, as in runc.
+/// /run/brig; for an ordinary user, below the directory that belongs to the session. Who is root only
+/// because they have made a user namespace is one too, as with runc.
 fn default_root() -> PathBuf {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     let ordinary = || {
-        // podman's conmon runs without USER.
+        // podman's conmon has no USER at all.
         let named_root = variable("USER").is_some_and(|name| name == "root");
         !nix::unistd::geteuid().is_root() || !named_root && !cred::in_first_user_namespace()
     };
@@ -88,7 +88,7 @@ fn default_root() -> PathBuf {
     }
 }
 
-/// The first given flag that is not supported.
+/// The first flag that is given and not supported.
 fn refused(matches: &ArgMatches) -> Option<&'static str> {
     let given = |name: &&str| matches!(matches.try_get_one::<String>(name), Ok(Some(_)));
     NOT_YET.iter().copied().find(given)
@@ -141,7 +141,7 @@ fn acting(name: &str, matches: &ArgMatches, globals: &Globals) -> Option<Command
     })
 }
 
-/// The commands that only read.
+/// The commands that change nothing.
 fn looking(name: &str, matches: &ArgMatches) -> Option<Command> {
     let id = || text(matches, "id").unwrap_or_default();
     Some(match name {
@@ -256,7 +256,7 @@ pub(super) fn text(matches: &ArgMatches, name: &str) -> Option<String> {
     matches.get_one::<String>(name).cloned()
 }
 
-/// An empty path counts as absent: scripts pass the value of a variable that may be empty.
+/// An empty path is none: scripts give what they have in a variable.
 pub(super) fn path(matches: &ArgMatches, name: &str) -> Option<PathBuf> {
     matches.get_one::<PathBuf>(name).filter(|path| !path.as_os_str().is_empty()).cloned()
 }

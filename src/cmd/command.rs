@@ -1,4 +1,4 @@
-//! A command line as values: [`crate::cli`] parses it, and the commands take it.
+//! What a command line says, as values: [`crate::cli`] reads them, and the commands take them.
 
 use super::create::RunOptions;
 use super::images::{FromImage, ImageCommand};
@@ -9,26 +9,26 @@ use crate::log::{Format, Level};
 use crate::plan::CgroupManager;
 use std::path::PathBuf;
 
-/// The global options.
+/// What stands before the command.
 #[derive(Debug)]
 pub struct Globals {
-    /// The state directory.
+    /// Where states are kept.
     pub root: PathBuf,
-    /// The log file.
+    /// The log.
     pub log: Option<PathBuf>,
-    /// The log format.
+    /// How it is written.
     pub log_format: Format,
-    /// The log level.
+    /// How much is said.
     pub log_level: Level,
-    /// The cgroup manager of new containers; for an existing container it is in its state.
+    /// Who makes the cgroups of a new container; of one that is there its state says it.
     pub cgroup_manager: CgroupManager,
-    /// `--rootless`, if given: whether a container may run without a cgroup of its own.
+    /// A container may have to do without a cgroup of its own, if it is said.
     pub rootless: Option<bool>,
-    /// The layer store, if given.
+    /// Where layers are kept, if it is said.
     pub store: Option<PathBuf>,
 }
 
-/// The command to run.
+/// What to do.
 #[derive(Debug)]
 #[expect(missing_docs)]
 pub enum Command {
@@ -53,7 +53,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// Its name on the command line.
+    /// As it is called.
     pub fn name(&self) -> &'static str {
         match self {
             Command::Create(..) => "create",
@@ -77,7 +77,7 @@ impl Command {
         }
     }
 
-    /// The id of the container, if it concerns exactly one.
+    /// The id of the one container that it is about.
     pub fn container(&self) -> Option<&str> {
         match self {
             Command::Create(options, _) | Command::Run(options, ..) => Some(&options.id),
@@ -98,11 +98,11 @@ impl Command {
     }
 }
 
-/// The output format of `list` and `ps`.
+/// How `list` and `ps` print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListFormat {
-    /// A table for people.
+    /// For people.
     Table,
-    /// JSON for programs.
+    /// For programs.
     Json,
 }

@@ -290,7 +290,7 @@ impl Init<'_> {
     /// Tells the parent what it cannot always see: when this process was started (its /proc may be mounted
     /// with hidepid), and its network namespace (it may lack CAP_SYS_PTRACE).
     fn introduce(&self, channel: &Channel, proc: Option<&Proc>) -> Result<()> {
-        let started = Message::Started(state::own_start_time(proc)?);
+        let started = Message::Started(state::own_stat(proc)?.starttime);
         channel.send(&started).context("tell the parent when this process was started")?;
         let Some(socket) = self.network else { return Ok(()) };
         let path = "/proc/self/ns/net";

@@ -2,7 +2,7 @@
 //! serves, [`spawn`] clones, [`child`] becomes the user's process by way of [`execute`]. [`protocol`] is what the
 //! two send each other, [`gate`] what start says to the child.
 //!
-//! NetworkFiles the main line: [`exec`], [`start`], [`destroy`] and [`extra_mounts`] are other commands; [`prepare`] has
+//! Beside the main line: [`exec`], [`start`], [`destroy`] and [`extra_mounts`] are other commands; [`prepare`] has
 //! what the parent makes for the child, [`agent`] who decides about its system calls, and [`foreground`] the
 //! parent's life after start.
 

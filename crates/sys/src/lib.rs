@@ -7,6 +7,7 @@ pub mod bpf;
 pub mod clone;
 pub mod cred;
 mod error;
+pub mod exe;
 pub mod fd;
 pub mod file;
 pub mod hierarchy;

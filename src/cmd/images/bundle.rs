@@ -1,4 +1,4 @@
-//! bundle: creates a bundle from an image.
+//! bundle: from an image to a bundle.
 
 use crate::cmd::spec::template;
 use crate::image::flags::Flags;
@@ -8,22 +8,22 @@ use anyhow::{Context, Result};
 use brig_layers::store::default_path;
 use std::path::{Path, PathBuf};
 
-/// The options of bundle.
+/// What bundle is told on the command line.
 #[derive(Debug)]
 pub struct BundleOptions {
     /// As a person names it.
     pub image: String,
-    /// The directory to create.
+    /// Where the bundle is made.
     pub bundle: PathBuf,
-    /// The platform to choose.
+    /// Which of the image's platforms.
     pub platform: Option<String>,
     /// Instead of the image's Cmd.
     pub args: Vec<String>,
-    /// Flags that override the image's configuration.
+    /// What the command line changes.
     pub flags: Flags,
 }
 
-/// Creates the bundle.
+/// Makes it.
 pub fn bundle(store: Option<&Path>, options: &BundleOptions, log: &mut Log) -> Result<()> {
     let store = store.map_or_else(default_path, |path| Ok(path.to_owned()))?;
     let request = Request {

@@ -5,7 +5,7 @@ pub mod notify;
 pub mod terminal;
 
 use anyhow::{Context, Result};
-use nix::poll::{PollFd, PollFlags};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
@@ -75,7 +75,10 @@ pub fn wait(
 
 fn until_readable(fds: &[BorrowedFd<'_>]) -> Result<()> {
     let mut fds: Vec<_> = fds.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
-    sys::poll::wait(&mut fds, None).map(drop)
+    match poll(&mut fds, PollTimeout::NONE) {
+        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Err(errno) => Err(errno).context("poll"),
+    }
 }
 
 /// Makes brig the parent of what the container's init leaves behind where it has no pid namespace.

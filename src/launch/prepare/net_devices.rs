@@ -23,15 +23,9 @@ pub fn destination(plan: &Plan, joined: &[Joined]) -> Result<Option<File>> {
 
 /// Devices that the container has got, as long as they can be taken back.
 pub struct MovedDevices {
-    host: Side,
-    container: Side,
+    host: (File, Socket),
+    container: (File, Socket),
     devices: Vec<Device>,
-}
-
-/// A network namespace, and a socket in it.
-struct Side {
-    namespace: File,
-    socket: Socket,
 }
 
 /// One of them: what it was on the host, and its number in the container.
@@ -50,19 +44,17 @@ impl MovedDevices {
             fstat(&host)?.st_ino != fstat(&container)?.st_ino,
             "the container has brig's own network namespace"
         );
-        let host = Side { namespace: host, socket: Socket::open()? };
+        let here = Socket::open()?;
         setns(&container, CloneFlags::CLONE_NEWNET)
             .context("into the container's network namespace")?;
-        let socket = Socket::open();
-        setns(&host.namespace, CloneFlags::CLONE_NEWNET)
-            .context("back to brig's own network namespace")?;
-        let container = Side { namespace: container, socket: socket? };
-        Ok(MovedDevices { host, container, devices: Vec::new() })
+        let there = Socket::open();
+        setns(&host, CloneFlags::CLONE_NEWNET).context("back to brig's own network namespace")?;
+        Ok(MovedDevices { host: (host, here), container: (container, there?), devices: Vec::new() })
     }
 
     /// Gives one device to the container, with its addresses, and sets it up.
     pub fn give(&mut self, device: &NetDevice) -> Result<()> {
-        let (host, container) = (&self.host.socket, &self.container.socket);
+        let (host, container) = (&self.host.1, &self.container.1);
         let was = host.link(&device.host).map_err(|error| match error.errno {
             Errno::ENODEV => anyhow!("the host has no such network device"),
             _ => error.into(),
@@ -74,7 +66,7 @@ impl MovedDevices {
         let addresses = host.addresses(was.index)?;
         // Under a name that nobody has, by which it is found again: its number may change.
         let passing = format!("brig{}", std::process::id());
-        host.move_link(was.index, self.container.namespace.as_fd(), &passing)?;
+        host.move_link(was.index, self.container.0.as_fd(), &passing)?;
         let index = container.link(&passing)?.index;
         self.devices.push(Device { was, addresses: addresses.clone(), index });
         container.rename(index, &device.name).map_err(|error| match error.errno {
@@ -94,8 +86,7 @@ impl MovedDevices {
     }
 
     fn back(&self, device: &Device) -> Result<()> {
-        let Side { namespace, socket: host } = &self.host;
-        let container = &self.container.socket;
+        let ((namespace, host), container) = (&self.host, &self.container.1);
         let back = || -> Result<()> {
             container.move_link(device.index, namespace.as_fd(), &device.was.name)?;
             let index = host.link(&device.was.name)?.index;

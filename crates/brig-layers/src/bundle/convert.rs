@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 pub struct Wanted {
     /// Instead of the image's Entrypoint and Cmd.
     pub entrypoint: Option<Vec<String>>,
-    /// Replaces the Cmd of the image.
+    /// Instead of the image's Cmd.
     pub args: Vec<String>,
     /// The process gets a terminal.
     pub terminal: bool,

@@ -45,7 +45,7 @@ impl Guard {
         Ok(Guard { socket: Some(ours), pidfd, said: RefCell::default() })
     }
 
-    fn send(&self, text: &[u8]) -> Result<()> {
+    fn say(&self, text: &[u8]) -> Result<()> {
         self.said.borrow_mut().extend_from_slice(text);
         let socket = self.socket.as_ref().context("it is closed")?;
         let mut left = text;
@@ -61,22 +61,22 @@ impl Guard {
 
     /// The container is about to be frozen.
     pub fn frozen(&self) -> Result<()> {
-        self.send(&[FROZEN])
+        self.say(&[FROZEN])
     }
 
     /// It goes on.
     pub fn thawed(&self) -> Result<()> {
-        self.send(&[THAWED])
+        self.say(&[THAWED])
     }
 
     /// This file, or empty directory, is about to be made, and goes with the commit.
     pub fn remove(&self, path: &Path) -> Result<()> {
-        self.send(&[&[REMOVE], path.as_os_str().as_bytes(), b"\0"].concat())
+        self.say(&[&[REMOVE], path.as_os_str().as_bytes(), b"\0"].concat())
     }
 
     /// All that was made is of use now, and stays.
     pub fn keep(&self) -> Result<()> {
-        self.send(&[KEEP])
+        self.say(&[KEEP])
     }
 }
 

@@ -15,7 +15,9 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use sys::Errno;
-use sys::path::DIRECTORY;
+
+const DIRECTORY: OFlag =
+    OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
 /// Removes what is at this path, a directory or not; nothing there is fine.
 pub fn remove_path(path: &Path) -> Result<()> {

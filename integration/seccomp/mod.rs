@@ -2,5 +2,6 @@
 
 pub mod agent;
 pub mod ia32;
+pub mod kept;
 pub mod seccomp;
 pub mod seccomp_hostile;

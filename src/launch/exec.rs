@@ -18,6 +18,7 @@ use crate::process::proc::Proc;
 use crate::process::socket::{self, Socket};
 use crate::process::{affinity, stdio};
 use crate::rdt::Rdt;
+use crate::seccomp::kept;
 use crate::state::{self, Dir, PidFile, State, Status};
 use anyhow::{Context, Result, bail};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
@@ -136,12 +137,20 @@ fn entry(options: &Options, state: &State, plan: &ExecPlan) -> Result<Entry> {
 }
 
 fn plan(options: &Options, dir: &Dir, state: &State) -> Result<ExecPlan> {
+    // Whatever is the matter with what was kept: it can be compiled again.
+    let kept = || dir.read(kept::FILE).ok();
     let container = Container {
         config: &dir.read("config.json")?,
         annotations: &state.annotations,
+        filter: &kept,
         has_user_namespace: state.has_namespace(libc::CLONE_NEWUSER),
     };
-    ExecPlan::new(&options.process, &container, &Host::default())
+    let mut plan = ExecPlan::new(&options.process, &container, &Host::default())?;
+    if let Some(bytes) = plan.filter.take() {
+        // Where there is no room, the next exec compiles as this one did.
+        let _ = dir.keep(kept::FILE, &bytes);
+    }
+    Ok(plan)
 }
 
 /// The process, and where it goes.

@@ -10,8 +10,8 @@ use super::{Host, delegate};
 use crate::seccomp::Filter;
 use crate::spec::{self, At};
 use anyhow::{Context, Result, ensure};
-use oci_seccomp::LinuxSeccomp;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -48,12 +48,13 @@ pub struct ProcessOptions {
 }
 
 /// The container that the process joins, as its create has left it.
-#[derive(Debug)]
 pub struct Container<'a> {
     /// The text of the config.json that it was created from.
     pub config: &'a [u8],
     /// Its annotations.
     pub annotations: &'a BTreeMap<String, String>,
+    /// Gives the compiled filter that an exec before has kept. Asked only if there is to be one.
+    pub filter: &'a dyn Fn() -> Option<Vec<u8>>,
     /// It has a user namespace that is not brig's.
     pub has_user_namespace: bool,
 }
@@ -69,6 +70,8 @@ pub struct ExecPlan {
     /// The process belongs in the cgroup in which init is now, which need not be the container's own:
     /// the container's may have been delegated, and the relay is not asked twice.
     pub beside_init: bool,
+    /// The compiled filter, to keep for the next exec.
+    pub filter: Option<Vec<u8>>,
     /// What the config or the file asks for that the spec wants a warning about, not an error.
     pub warnings: Vec<String>,
 }
@@ -91,9 +94,10 @@ impl ExecPlan {
             Some(path) => from_file(path, own, user, host, &mut warnings)?,
             None => Process::new(&changed(own, options)?, user, host, &mut warnings)?,
         };
-        let seccomp = linux.and_then(|linux| linux.seccomp);
-        // What it cannot do, create has already warned about.
-        process.filter = Filter::of(seccomp.as_ref(), container.annotations, &mut Vec::new())?;
+        let seccomp = linux.and_then(|linux| linux.seccomp).map(RawValue::get);
+        let filter;
+        (process.filter, filter) =
+            Filter::of_text(seccomp, container.annotations, container.filter)?;
         if let (Some(terminal), false) = (&mut process.terminal, options.detach) {
             // Now, because the process runs before brig has its other side.
             terminal.size = terminal.size.or_else(|| host.terminal_size());
@@ -103,20 +107,23 @@ impl ExecPlan {
         process.preserved_fds = options.preserve_fds;
         let relayed = process.in_user_namespace && !host.is_privileged()?;
         let delegated = container.annotations.contains_key(delegate::ANNOTATION);
-        Ok(ExecPlan { process, relayed, beside_init: delegated || relayed, warnings })
+        Ok(ExecPlan { process, relayed, beside_init: delegated || relayed, filter, warnings })
     }
 }
 
 /// The part of config.json that exec needs: the process, and what holds for all of the container's.
 #[derive(Deserialize)]
-struct Snapshot {
+struct Snapshot<'a> {
     process: spec::Process,
-    linux: Option<Filtered>,
+    #[serde(borrow)]
+    linux: Option<Filtered<'a>>,
 }
 
 #[derive(Deserialize)]
-struct Filtered {
-    seccomp: Option<LinuxSeccomp>,
+struct Filtered<'a> {
+    /// As it is written: mostly it is compiled already.
+    #[serde(borrow)]
+    seccomp: Option<&'a RawValue>,
 }
 
 /// The process of `--process FILE`. Errors tell their place in that file.

@@ -1,6 +1,7 @@
 //! The filter of a container's process: `linux.seccomp`, compiled by [`oci_seccomp`], or what annotations of crun's
 //! have in its place. [`sys::seccomp`] installs it.
 
+pub mod kept;
 mod raw;
 
 #[cfg(test)]
@@ -35,6 +36,9 @@ pub struct Listener {
     pub metadata: Option<String>,
 }
 
+/// Where a profile stands in config.json.
+const PLACE: &str = "linux.seccomp";
+
 /// The architecture of the machine that brig is built for.
 pub const NATIVE: Arch =
     Arch::NATIVE.expect("oci-seccomp knows the system calls of x86_64, aarch64 and riscv64");
@@ -47,6 +51,29 @@ const RECEIVER_VARIABLE: &str = "RUN_OCI_SECCOMP_RECEIVER";
 pub const FAIL_UNKNOWN: &str = "run.oci.seccomp_fail_unknown_syscall";
 
 impl Filter {
+    /// The one of a container that exists, from the text of its `linux.seccomp` or from what an exec before has kept;
+    /// with what is to be kept now.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Filter::of`].
+    pub fn of_text(
+        text: Option<&str>,
+        annotations: &BTreeMap<String, String>,
+        kept: &dyn Fn() -> Option<Vec<u8>>,
+    ) -> Result<(Option<Filter>, Option<Vec<u8>>)> {
+        let key = text.filter(|_| !annotations.contains_key(raw::ANNOTATION)).map(kept::key);
+        let key = key.transpose()?;
+        if let Some(filter) = key.and_then(|key| kept::read(&kept()?, key)) {
+            return Ok((Some(filter), None));
+        }
+        let spec: Option<LinuxSeccomp> = text.map(serde_json::from_str).transpose()?;
+        // What it cannot do, create has already warned about.
+        let filter = Filter::of(spec.as_ref(), annotations, &mut Vec::new())?;
+        let kept = filter.as_ref().zip(key).and_then(|(filter, key)| kept::write(filter, key));
+        Ok((filter, kept))
+    }
+
     /// The container's: `linux.seccomp`, or instead of its rules what an annotation says.
     pub fn of(
         spec: Option<&LinuxSeccomp>,
@@ -82,8 +109,14 @@ impl Filter {
             let names = unknown.join(", ");
             format!("linux.seccomp: unknown system calls ignored: {names}")
         });
-        Ok((Filter { program, flags, listener, place: "linux.seccomp" }, unknown))
+        Ok((Filter { program, flags, listener, place: PLACE }, unknown))
     }
+}
+
+/// `struct sock_filter` (linux/filter.h), in the machine's own order.
+fn instruction(&[c, d, jt, jf, k0, k1, k2, k3]: &[u8; 8]) -> sock_filter {
+    let (code, k) = (u16::from_ne_bytes([c, d]), u32::from_ne_bytes([k0, k1, k2, k3]));
+    sock_filter { code, jt, jf, k }
 }
 
 /// The error with its place in config.json.

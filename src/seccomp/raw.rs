@@ -1,6 +1,6 @@
 //! A filter that comes compiled already, in an annotation of crun's: what the kernel takes, in base64.
 
-use super::Filter;
+use super::{Filter, instruction};
 use crate::spec::Place;
 use anyhow::{Context, Result, bail, ensure};
 use base64ct::{Base64, Encoding};
@@ -75,12 +75,6 @@ fn is_sound(it: &sock_filter, at: usize, count: usize) -> bool {
 const RETURN: u16 = 0x06;
 /// `SECCOMP_RET_ACTION_FULL`.
 const ACTION: u32 = 0xffff_0000;
-
-/// `struct sock_filter` (linux/filter.h), in the machine's own order.
-fn instruction(&[c, d, jt, jf, k0, k1, k2, k3]: &[u8; 8]) -> sock_filter {
-    let (code, k) = (u16::from_ne_bytes([c, d]), u32::from_ne_bytes([k0, k1, k2, k3]));
-    sock_filter { code, jt, jf, k }
-}
 
 #[cfg(test)]
 mod tests {

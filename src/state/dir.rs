@@ -126,9 +126,27 @@ impl Dir {
 
     /// Replaces `state.json` as a whole.
     pub fn save(&self, state: &State) -> Result<()> {
-        self.write("state.json.new", &serde_json::to_vec(state)?)?;
-        renameat(self.fd(), "state.json.new", self.fd(), "state.json")
-            .with_context(|| format!("{}/state.json", self.path.display()))
+        self.replace("state.json", &serde_json::to_vec(state)?)
+    }
+
+    /// Keeps something that can be made again, unless somebody works on this container: a delete would find a file
+    /// more than it has removed.
+    pub fn keep(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        if !self.try_lock_shared()? {
+            return Ok(());
+        }
+        self.replace(name, bytes).inspect_err(|_| {
+            // The error that matters is the first one.
+            let _ = unlinkat(self.fd(), &*format!("{name}.new"), UnlinkatFlags::NoRemoveDir);
+        })
+    }
+
+    /// Writes a file that appears as a whole, in the place of the one before.
+    fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let new = format!("{name}.new");
+        self.write(&new, bytes)?;
+        renameat(self.fd(), &*new, self.fd(), name)
+            .with_context(|| format!("{}/{name}", self.path.display()))
     }
 
     /// Writes a new file.

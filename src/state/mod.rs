@@ -3,6 +3,7 @@
 //! * `state.json`: [`State`]; written before anything that must be undone exists, and again, by temp
 //!   file and rename, once the container is created.
 //! * `config.json`: the config as it was when the container was created.
+//! * `seccomp`: the compiled filter, once there was an exec (see [`crate::seccomp::kept`]).
 //! * `go`, `result`: the start channel (see [`crate::launch::gate`]); `go` is there until `start`.
 //!
 //! Making the directory is what reserves the id. create, start, update and delete exclude each other by

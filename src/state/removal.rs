@@ -12,8 +12,16 @@ use std::path::Path;
 use sys::Errno;
 
 /// What brig makes in a state directory. The record under its temporary names is one, too.
-const FILES: [&CStr; 6] =
-    [c"state.json", c"state.json.new", c"state.json.tmp", c"config.json", c"go", c"result"];
+const FILES: [&CStr; 8] = [
+    c"state.json",
+    c"state.json.new",
+    c"state.json.tmp",
+    c"config.json",
+    c"go",
+    c"result",
+    c"seccomp",
+    c"seccomp.new",
+];
 /// A directory of sockets, see [`crate::launch::foreground::notify`].
 const SOCKETS: &CStr = c"notify";
 const SOCKET: &CStr = c"notify.sock";

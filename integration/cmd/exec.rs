@@ -182,7 +182,7 @@ fn a_program_is_not_said_to_be_in_a_directory_that_cannot_be_searched() {
             "{said}"
         );
         if !is_peer() {
-            assert_eq!(said.contains("is there"), there, "{said}");
+            assert_eq!(said.contains("exists, but is not executable"), there, "{said}");
         }
     }
 }

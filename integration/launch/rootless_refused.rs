@@ -44,10 +44,10 @@ fn ids_that_are_not_granted_are_told_with_the_way_to_get_them() {
         config["linux"]["uidMappings"] = range(100_000);
         config["linux"]["gidMappings"] = range(100_000);
     };
-    let nothing = "/etc/subgid grants brig-test nothing; as root, \
-                   `usermod --add-subgids 100000-165535 brig-test` would";
+    let nothing = "/etc/subgid grants brig-test no ids: as root, \
+                   run `usermod --add-subgids 100000-165535 brig-test`";
     refused(false, wide, ["linux.gidMappings", nothing]);
-    let other = "/etc/subgid does not grant brig-test 100000 to 165535, but 700000 to 765535";
+    let other = "/etc/subgid does not grant brig-test 100000 to 165535, only 700000 to 765535";
     refused(true, wide, ["linux.gidMappings", other]);
     let of_root = |config: &mut Value| {
         config["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": 0, "size": 1}]);
@@ -64,7 +64,7 @@ fn what_keeps_newuidmap_from_its_work_is_told() {
         user.fails(command, &["run newgidmap", "package uidmap"]);
         let mut command = user.run_command();
         crate::sandbox::before_exec(&mut command, || Ok(nix::sys::prctl::set_no_new_privs()?));
-        user.fails(command, &["no_new_privs, which keeps newgidmap from its rights"]);
+        user.fails(command, &["no_new_privs, so setuid newgidmap gets no privileges"]);
     });
 }
 
@@ -149,7 +149,7 @@ fn forbidden_by(sysctl: &'static str, value: &'static str, text: &'static str) {
 fn user_namespaces_that_are_roots_alone_are_told() {
     brig_only!();
     let text =
-        "user namespaces are root's alone here: sysctl kernel.unprivileged_userns_clone is 0";
+        "only root may create user namespaces here: sysctl kernel.unprivileged_userns_clone is 0";
     forbidden_by("/proc/sys/kernel/unprivileged_userns_clone", "0", text);
 }
 

@@ -252,7 +252,7 @@ fn a_full_disk_below_stdout_is_told() {
     let mut terminal = Terminal::with(&sandbox, |[stdin, _, err]| [stdin, full.into(), err]);
     assert_eq!(terminal.end().code(), Some(8));
     let text = terminal.screen.text();
-    assert!(text.contains("brig: warning: stdout: ENOSPC"), "{text}");
+    assert!(text.contains("brig: warning: write to stdout: No space left on device"), "{text}");
     sandbox.assert_nothing_left();
 }
 

@@ -193,16 +193,16 @@ fn a_terminal_whose_master_is_gone_ends_its_process() {
 fn what_does_not_fit_together_is_refused() {
     brig_only!();
     let sandbox = sandbox("true");
-    let needs = "a terminal of a detached container needs --console-socket";
+    let needs = "the terminal of a detached container needs --console-socket";
     sandbox.create_with(&[]).fails_with(needs);
     sandbox.run_with(&["--detach"]).fails_with(needs);
     sandbox.run_with(&["--console-socket", "/s"]).fails_with(
-        "--console-socket /s: is for detached containers: in the foreground, brig has the terminal",
+        "--console-socket /s: only valid with --detach: in the foreground, brig holds the terminal",
     );
     sandbox.patch(|config| config["process"]["terminal"] = json!(false));
     for args in [&["--console-socket", "/s"][..], &["--detach", "--console-socket", "/s"]] {
         sandbox.run_with(args).fails_with(
-            "--console-socket /s: process.terminal is false, so there is nothing to send",
+            "--console-socket /s: process.terminal is false, so there is no terminal to send",
         );
     }
     sandbox.assert_nothing_left();

@@ -103,7 +103,7 @@ fn a_running_container_gets_a_volume_and_loses_it_again() {
         assert_eq!(facts.get("read /tmp/new/place/file"), "ENOENT", "{facts}");
         assert_eq!(facts.get("stat /tmp/memory/x"), "ENOENT", "{facts}");
         assert!(facts.mounts().iter().all(|mount| !mount.target.starts_with("/tmp/")), "{facts}");
-        call(&sandbox, "remove", &mounts).fails_with("no mount that `mounts add` has made");
+        call(&sandbox, "remove", &mounts).fails_with("not a mount made by `brig mounts add`");
     }
 }
 
@@ -142,7 +142,7 @@ fn links_of_the_image_lead_nowhere_but_into_its_root() {
     call(&sandbox, "add", &at("/climbing")).ok();
     assert_eq!(inside(&sandbox, "read /etc/file").get("read /etc/file"), r#""volume""#);
     call(&sandbox, "add", &at("/itself")).fails_with("leads to the container's root");
-    call(&sandbox, "remove", &at("/itself")).fails_with("no mount that `mounts add` has made");
+    call(&sandbox, "remove", &at("/itself")).fails_with("not a mount made by `brig mounts add`");
     for action in ["add", "remove"] {
         call(&sandbox, action, &at("/")).fails_with("is the container's root");
     }
@@ -242,10 +242,10 @@ fn what_is_removed_is_the_mount_that_was_added_and_no_other() {
         call(&sandbox, "add", &mounts).fails();
         fs::remove_file(root.join("tmp/a/x")).unwrap();
         call(&sandbox, "add", &mounts).ok();
-        let reason = "no mount that `mounts add` has made";
+        let reason = "not a mount made by `brig mounts add`";
         let both = json!([{"destination": "/dev/shm"}, {"destination": "/tmp/a/x"}]);
         let error = call(&sandbox, "remove", &both).fails_with(reason);
-        assert!(error.contains("/dev/shm: no mount"), "{error}");
+        assert!(error.contains("/dev/shm: not a mount"), "{error}");
         assert_eq!((at(&sandbox, "/dev/shm").0, at(&sandbox, "/tmp/a/x").0), (1, 1));
         let twice = json!([{"destination": "/tmp/a/x"}, {"destination": "/tmp/a/x"}]);
         call(&sandbox, "remove", &twice).fails_with(reason);
@@ -279,7 +279,7 @@ fn what_the_container_has_unmounted_or_covered_itself_is_named() {
     call(&sandbox, "add", &mounts).ok();
     in_container(uncover);
     call(&sandbox, "remove", &mounts).fails_with("the container has unmounted it");
-    call(&sandbox, "remove", &mounts).fails_with("no mount that `mounts add` has made");
+    call(&sandbox, "remove", &mounts).fails_with("not a mount made by `brig mounts add`");
     call(&sandbox, "add", &mounts).ok();
     in_container(cover);
     call(&sandbox, "remove", &mounts).fails_with("has mounted something over it");
@@ -319,7 +319,7 @@ fn what_is_taken_back_is_what_was_added_wherever_the_container_has_put_it() {
     assert_eq!(at(&sandbox, "/tmp/b/x").0, 1, "it was taken back before it could be moved");
     adding.wait().fails_with("ENOSPC");
     assert_eq!((at(&sandbox, "/proc/sys"), mounts_of(&sandbox).len()), before);
-    call(&sandbox, "remove", &mounts).fails_with("no mount that `mounts add` has made");
+    call(&sandbox, "remove", &mounts).fails_with("not a mount made by `brig mounts add`");
 }
 
 #[test]

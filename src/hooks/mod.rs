@@ -1,4 +1,4 @@
-//! Hooks: programs of the bundle's author at moments of the life cycle (config.md, POSIX-platform
+//! Hooks: programs that the bundle's author runs at points of the life cycle (config.md, POSIX-platform
 //! hooks). Parent and child run them with the same function.
 
 mod output;
@@ -25,7 +25,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Instant;
 use sys::{seccomp, signal};
 
-/// Runs hooks in the runtime's namespaces when create is long over.
+/// Runs hooks in the runtime's namespaces after create has finished.
 pub fn run_later(hooks: &[Hook], state: &OciState<'_>) -> Result<()> {
     if hooks.is_empty() {
         return Ok(());
@@ -41,32 +41,32 @@ pub fn run_later(hooks: &[Hook], state: &OciState<'_>) -> Result<()> {
     run(hooks, state, &surroundings)
 }
 
-/// The environment of a hook for which the config has none.
+/// The environment of a hook whose config sets none.
 #[derive(Clone, Copy)]
 pub enum Environment<'a> {
-    /// That of the brig that runs it: the hook runs in brig's namespaces.
+    /// That of the calling brig: the hook runs in brig's namespaces.
     Runtime,
-    /// Empty: the hook runs in the container's namespaces, which get nothing of the host's.
+    /// Empty: the hook runs in the container's namespaces, which must not see the host's environment.
     Empty,
-    /// The container process's, also where the config's is empty, as with runc.
+    /// That of the container's process, even if the config's is an empty array, as in runc.
     Process(&'a [CString]),
 }
 
-/// What hooks have around them, beside the state.
+/// The context of a hook, in addition to the state.
 pub struct Surroundings<'a> {
-    /// Where their output goes.
+    /// Files for their output.
     pub output: &'a Output,
-    /// Their working directory; none is the caller's own.
+    /// Their working directory; None is the caller's.
     pub directory: Option<&'a Path>,
-    /// For a hook that has none of its own.
+    /// The environment if the hook sets none.
     pub environment: Environment<'a>,
-    /// Something to read here ends the hook that runs, and that is a failure.
+    /// When this becomes readable, the running hook is killed, which counts as a failure.
     pub interrupt: Option<BorrowedFd<'a>>,
-    /// What the hook is executed under, if the caller itself is not under it yet.
+    /// The filter and labels to execute the hook under, unless they already apply to the caller.
     pub filter: Option<&'a Filter>,
 }
 
-/// Runs hooks in order; the first failure ends it.
+/// Runs hooks in order and stops at the first failure.
 pub fn run(hooks: &[Hook], state: &OciState<'_>, surroundings: &Surroundings<'_>) -> Result<()> {
     if hooks.is_empty() {
         return Ok(());
@@ -114,7 +114,7 @@ fn run_one(hook: &Hook, state: &[u8], surroundings: &Surroundings<'_>) -> Result
     }
 }
 
-/// The config's, or without one what the moment has for it.
+/// The environment of the config, or the default.
 fn set_environment(command: &mut Command, own: Option<&[String]>, other: Environment<'_>) {
     match (own, other) {
         (None | Some([]), Environment::Process(env)) => {
@@ -135,7 +135,7 @@ fn set_environment(command: &mut Command, own: Option<&[String]>, other: Environ
     }
 }
 
-/// Listens to the hook until it ends, its time is up, or brig is interrupted.
+/// Reads the output of the hook until it exits, times out, or brig is interrupted.
 fn attend(
     hook: &Hook,
     mut child: Child,
@@ -154,13 +154,13 @@ fn attend(
                 output.as_fd(),
                 if tail.closed { PollFlags::empty() } else { PollFlags::POLLIN },
             ),
-            // Without one, a second look at the hook.
+            // Without a pidfd, check the hook again after a while.
             PollFd::new(interrupt.unwrap_or(pidfd.as_fd()), PollFlags::POLLIN),
         ];
         sys::poll::wait(&mut fds, end)?;
         let dead = fds[0].any().unwrap_or(true);
         let interrupted = interrupt.is_some() && fds[2].any().unwrap_or(true);
-        // What a daemon that the hook left behind goes on writing is not waited for.
+        // Output that a daemon started by the hook writes later is not waited for.
         tail.read(output);
         if dead {
             return Ok(child.wait()?);
@@ -174,7 +174,7 @@ fn attend(
     }
 }
 
-/// The state as a file: unlike with a pipe it does not matter whether the hook reads it.
+/// The state as a file: unlike with a pipe, a hook does not have to read it.
 fn memory_file(state: &[u8]) -> Result<OwnedFd> {
     let fd = memfd_create(c"state", MFdFlags::MFD_CLOEXEC).context("memfd_create")?;
     let mut file = File::from(fd);
@@ -182,7 +182,7 @@ fn memory_file(state: &[u8]) -> Result<OwnedFd> {
     Ok(file.into())
 }
 
-/// The end of what a hook has said.
+/// The tail of a hook's output.
 #[derive(Default)]
 struct Tail {
     bytes: Vec<u8>,
@@ -195,7 +195,7 @@ impl Tail {
 
     fn read(&mut self, output: &OwnedFd) {
         let mut buffer = [0; 4096];
-        // Bounded, for what is read may be a daemon's.
+        // Bounded, because a daemon may go on writing.
         for _ in 0..64 {
             match nix::unistd::read(output, &mut buffer) {
                 Ok(0) => {
@@ -212,7 +212,11 @@ impl Tail {
 
     fn quoted(&self) -> String {
         let text = String::from_utf8_lossy(&self.bytes);
-        if text.trim().is_empty() { String::new() } else { format!("; it said: {}", text.trim()) }
+        if text.trim().is_empty() {
+            String::new()
+        } else {
+            format!("; its output: {}", text.trim())
+        }
     }
 }
 

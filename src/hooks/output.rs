@@ -1,4 +1,4 @@
-//! Where the output of hooks goes: into files, where crun's annotations ask for it.
+//! Redirects the output of hooks to files, if crun's annotations ask for it.
 
 use crate::plan::hooks::{STDERR, STDOUT};
 use crate::spec::Place;
@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// The files of the annotations.
+/// The files named by the annotations.
 #[derive(Debug, Default)]
 pub struct Output {
     pub(super) stdout: Option<Sink>,
@@ -25,8 +25,7 @@ pub(super) struct Sink {
 }
 
 impl Output {
-    /// Opens the files, on the host: what is called by a hook in the container is, too. A relative path
-    /// starts at the bundle.
+    /// Opens the files on the host, also for hooks in the container. Relative paths start at the bundle.
     pub fn open(annotations: &BTreeMap<String, String>, bundle: &Path) -> Result<Output> {
         let open = |name: &str| -> Result<Option<Sink>> {
             let Some(path) = annotations.get(name) else { return Ok(None) };
@@ -38,12 +37,12 @@ impl Output {
         Ok(Output { stdout: open(STDOUT)?, stderr: open(STDERR)? })
     }
 
-    /// What must stay open until the last hook.
+    /// The descriptors that must stay open until the last hook.
     pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         [&self.stdout, &self.stderr].into_iter().flatten().map(|sink| sink.file.as_fd())
     }
 
-    /// Where to read what is not in an error: ` (its output: FILE)`.
+    /// Says where output is that is not in an error: ` (see FILE)`.
     pub(super) fn hint(&self) -> String {
         let mut names: Vec<_> = [&self.stdout, &self.stderr]
             .into_iter()
@@ -55,7 +54,7 @@ impl Output {
     }
 }
 
-/// Without waiting for a reader, if it is a fifo, and without becoming the owner of a terminal.
+/// Does not wait for a reader of a fifo, and does not acquire a controlling terminal.
 fn appending(path: &Path) -> Result<File> {
     let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let mut options = File::options();

@@ -1,7 +1,7 @@
-//! From the clone to execve: the one story of a process on its way into a container, in the order of its steps
-//! (docs/design.md, The last steps before the program). create's child, the container's init, makes namespaces and the
-//! root filesystem, and waits at the gate; exec's joins what is there ([`Role`]).
-//! No decisions are made here; the plan has made them.
+//! From the clone to execve: every step of a process on its way into a container, in order (docs/design.md,
+//! The last steps before the program). The child of create, the container's init, makes namespaces and the
+//! root filesystem, and waits at the gate; the child of exec joins existing ones ([`Role`]). Nothing is
+//! decided here: the plan has done that.
 
 mod namespaces;
 
@@ -35,71 +35,71 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use sys::clone::{self, Birth};
 use sys::{cred, keyring, memory, signal};
 
-/// A process on its way into a container, with all that it inherits from its parent.
+/// A process on its way into a container, with everything it inherits from its parent.
 pub struct Child<'a> {
-    /// Whose child it is.
+    /// create's or exec's.
     pub role: Role<'a>,
     /// The cgroups to enter.
     pub groups: Groups<'a>,
-    /// The host's /proc, where it is needed after the mount namespace is another one.
+    /// The host's /proc, if it is needed after changing the mount namespace.
     pub proc: Option<Proc>,
     /// The session keyring to join.
     pub keyring: Option<String>,
-    /// Opened mount sources; none where the child opens them, or mounts nothing.
+    /// Opened mount sources; None if the child opens them itself or mounts nothing.
     pub sources: Option<Sources>,
-    /// Where to send the terminal's master, where there is one.
+    /// The socket for the terminal's master, if there is a terminal.
     pub console: Option<Socket>,
-    /// To the parent.
+    /// The channel to the parent.
     pub channel: Channel,
 }
 
-/// Whose child it is.
+/// The command that this process is the child of.
 pub enum Role<'a> {
-    /// create's: the container's init.
+    /// create: the container's init.
     Init(Init<'a>),
-    /// exec's: one more process.
+    /// exec: an additional process.
     Exec(Exec<'a>),
 }
 
-/// What only the container's init has.
+/// Parts that only the container's init has.
 pub struct Init<'a> {
-    /// What to do.
+    /// The plan.
     pub plan: &'a mut Plan,
-    /// The text of config.json, to find places in for errors.
+    /// The text of config.json, to find the position of errors.
     pub config: &'a mut Owned,
-    /// What is known of the container.
+    /// The container's state.
     pub state: &'a mut State,
     /// Namespaces to join.
     pub joined: &'a [Joined],
-    /// Where to send the new network namespace, if it gets devices of the host.
+    /// Where to send the new network namespace, if host devices are moved to it.
     pub network: Option<&'a Socket>,
-    /// What its mounts show of cgroups, where that is not in the state.
+    /// The cgroups shown in its mounts, if they differ from those in the state.
     pub view: Option<&'a Cgroup>,
-    /// What systemd is to make: the child is not in there yet.
+    /// The cgroup that systemd creates: the child is not in it yet.
     pub scope: Option<&'a Scope>,
-    /// Where hooks' output goes.
+    /// Files for hooks' output.
     pub output: &'a Output,
     /// Where to wait for start.
     pub gate: &'a Gate,
 }
 
-/// What only exec's process has.
+/// Parts that only exec's process has.
 pub struct Exec<'a> {
-    /// What to become.
+    /// The process to become.
     pub process: &'a Process,
-    /// What holds for all of the container's processes.
+    /// Settings of all processes of the container.
     pub execution: &'a Execution,
-    /// Where it goes.
+    /// The namespaces to join.
     pub container: Running<'a>,
-    /// To be chrooted to, where there is no mount namespace to join.
+    /// The directory to chroot to, if there is no mount namespace to join.
     pub root: Option<&'a File>,
 }
 
-/// The cgroups to enter, and the class of service.
+/// The cgroups and the class of service to enter.
 pub struct Groups<'a> {
-    /// Whether it is in its cgroup2 already.
+    /// Whether it is in its cgroup v2 already.
     pub birth: Birth,
-    /// The files to enter by.
+    /// The files to enter the cgroups with.
     pub entry: &'a Entry,
     /// The files of its class of service.
     pub class: &'a [OwnedFd],
@@ -107,12 +107,12 @@ pub struct Groups<'a> {
     pub by_systemd: bool,
 }
 
-/// The name of the session keyring of a container's processes, unless they stay in the caller's.
+/// The name of the session keyring of a container's processes, unless they keep the caller's.
 pub fn keyring_of(state: &State) -> Option<String> {
     state.keyring.then(|| format!("_ses.{}", state.id))
 }
 
-/// Runs the child. It leaves by execve or by `_exit`, never by returning.
+/// Runs the child. It leaves by execve or `_exit` and never returns.
 pub fn run(mut child: Child<'_>) -> ! {
     match child.set_up() {
         Ok(program) => child.execute(&program),
@@ -121,7 +121,7 @@ pub fn run(mut child: Child<'_>) -> ! {
 }
 
 impl Child<'_> {
-    /// Every step up to the ids and the filter of the program.
+    /// Every step up to setting the ids and the filter of the program.
     fn set_up(&mut self) -> Result<Program> {
         let (sources, console) = (self.sources.take(), self.console.take());
         let Child { role, groups, proc, channel, .. } = &*self;
@@ -169,11 +169,13 @@ impl Child<'_> {
         execute::drop_privileges(process, self.execution(), channel)
     }
 
-    /// From here on nothing but start is awaited.
+    /// From here on, it only waits for start.
     fn execute(self, program: &Program) -> ! {
         if let Role::Exec(exec) = &self.role {
             let Err(error) = program.execute(exec.process, || {
-                self.channel.send(&Message::Ready).context("tell brig that the process starts")
+                self.channel
+                    .send(&Message::Ready)
+                    .context("announce to brig that set-up is complete")
             });
             self.fail(error)
         }
@@ -183,13 +185,13 @@ impl Child<'_> {
         }
     }
 
-    /// Tells the parent why it cannot go on, and ends.
+    /// Reports to the parent why it cannot go on, and exits.
     fn fail(&self, error: anyhow::Error) -> ! {
         let (error, code) = match &self.role {
             Role::Init(init) => (init.config.document().located(error), 1),
             Role::Exec(_) => (error, 255),
         };
-        // If the parent is gone too, there is nobody to tell.
+        // If the parent has exited too, there is nobody to report to.
         let _ = self.channel.send(&Message::Failed(fault::pack(&error)));
         sys::exit(code)
     }
@@ -215,18 +217,19 @@ impl Child<'_> {
         }
     }
 
-    /// Signals as they are by default, and out of reach of ctrl-C at the terminal that brig was called from: brig
-    /// forwards it.
+    /// Resets signals to their defaults, and leaves the process group of the terminal that brig was called
+    /// from: a ctrl-C there is forwarded by brig.
     fn leave_callers_session(&self) -> Result<()> {
         signal::reset_all()?;
         if let Role::Init(_) = self.role {
-            // A created container can be ended as a running one; and the user's filter may not allow this later.
+            // A created container must be as killable as a running one, and the user's filter may not allow
+            // this later.
             signal::end_by_signals()?;
         }
         nix::unistd::setsid().context("setsid").map(drop)
     }
 
-    /// What taskset(1) bound brig to is not meant for the container.
+    /// A CPU affinity of brig's caller (taskset(1)) does not apply to the container.
     fn set_affinity(&self) -> Result<()> {
         match &self.role {
             Role::Init(_) => Ok(sys::sched::reset_affinity()?),
@@ -234,7 +237,7 @@ impl Child<'_> {
         }
     }
 
-    /// A terminal of the container's own; init's is mounted in the root as well.
+    /// A terminal of the container's own; init's is mounted on /dev/console as well.
     fn open_terminal(&self, console: Option<Socket>, root: Option<&Root>) -> Result<()> {
         let process = self.process();
         let (Some(terminal), Some(socket)) = (&process.terminal, console) else { return Ok(()) };
@@ -244,13 +247,14 @@ impl Child<'_> {
         pty.hand_over(&socket).at("process.terminal")
     }
 
-    /// After brig's own work, which is not the container's, and before the change of ids: raising limits needs rights.
+    /// After brig's own work, which the limits must not affect, and before the change of ids: raising limits
+    /// needs privileges.
     fn set_limits(&self) -> Result<()> {
         let process = self.process();
         match &self.role {
             Role::Init(init) => {
-                // While the parent lives it answers, so its death is seen as end of file: no signal. Now, for
-                // the user's filter may not allow it.
+                // The parent's death shows as end of file on the channel, so no signal is needed. Reset it
+                // now, because the user's filter may not allow it later.
                 cred::parent_death_signal(0)?;
                 if !init.plan.only_parent_is_root() {
                     sched::schedule(0, &process.scheduling)?;
@@ -263,9 +267,10 @@ impl Child<'_> {
         }
     }
 
-    /// Closes what the process has of the host and does not need (CVE-2024-21626): exec's before it is in the
-    /// container, create's before it waits for start, which can be long. What is still in the parent's variables is
-    /// closed beneath them, and never used again, for the child does not return there.
+    /// Closes host descriptors that are no longer needed (CVE-2024-21626): exec's before entering the
+    /// container, create's before waiting for start, which can take long. Descriptors still held by the
+    /// parent's variables are closed underneath them; the child never uses those, because it does not return
+    /// there.
     fn close_the_hosts(&self, labels: &[Opened<'_>], console: Option<&Socket>) -> Result<()> {
         let mut needed: Vec<BorrowedFd<'_>> = vec![self.channel.as_fd()];
         match &self.role {
@@ -287,17 +292,17 @@ impl Child<'_> {
 }
 
 impl Init<'_> {
-    /// Tells the parent what it cannot always see: when this process was started (its /proc may be mounted
-    /// with hidepid), and its network namespace (it may lack CAP_SYS_PTRACE).
+    /// Reports what the parent cannot always read: the start time of this process (its /proc may be mounted
+    /// with hidepid), and its network namespace (the parent may lack CAP_SYS_PTRACE).
     fn introduce(&self, channel: &Channel, proc: Option<&Proc>) -> Result<()> {
         let started = Message::Started(state::own_stat(proc)?.starttime);
-        channel.send(&started).context("tell the parent when this process was started")?;
+        channel.send(&started).context("send the start time to brig")?;
         let Some(socket) = self.network else { return Ok(()) };
         let path = "/proc/self/ns/net";
         socket.send(File::open(path).context(path)?.as_fd(), "network")
     }
 
-    /// A root of its own, with all its mounts, which is this process's root when this returns.
+    /// Sets up the root filesystem with all its mounts, and makes it the root of this process.
     fn build_root(
         &self,
         sources: Option<Sources>,
@@ -310,13 +315,15 @@ impl Init<'_> {
         let root = rootfs::mount(&plan.rootfs, sources, &mut || cgroup.wait_until_in_cgroup())?;
         for warning in root.warnings() {
             let warning = Message::Warning(self.config.document().located_warning(warning));
-            channel.send(&warning).context("tell the parent of a warning")?;
+            channel.send(&warning).context("send a warning to brig")?;
         }
-        // Now, because later the root may be read-only.
+        // Now, because the root may be read-only later.
         root.make_directory(plan.process.cwd.as_ref()).at("process.cwd")?;
         if plan.hooks.during_create() {
-            channel.send(&Message::Mounted).context("tell the parent that all is mounted")?;
-            ensure!(channel.expect(&Message::Pivot), "brig is gone");
+            channel
+                .send(&Message::Mounted)
+                .context("announce to brig that everything is mounted")?;
+            ensure!(channel.expect(&Message::Pivot), "brig has exited");
         }
         if !plan.hooks.create_container.is_empty() {
             let state = self.state.for_hooks(Status::Created, own_pid());
@@ -330,7 +337,7 @@ impl Init<'_> {
         Ok(root)
     }
 
-    /// Bind mounts of the container's own cgroups can be opened only when they are there.
+    /// Bind mounts of the container's own cgroups can only be opened once those exist.
     fn open_sources(&self, membership: &mut CgroupMembership<'_>) -> Result<Sources> {
         let here = match self.scope {
             Some(scope) if cgroup::shows_directories(self.plan, &self.state.cgroup) => {
@@ -343,15 +350,15 @@ impl Init<'_> {
         Sources::open(&self.plan.rootfs, cgroup, &Users::default(), true)
     }
 
-    /// Of hooks in the container's namespaces.
+    /// The context of hooks in the container's namespaces.
     fn surroundings<'a>(&'a self, environment: Environment<'a>) -> Surroundings<'a> {
         let output = self.output;
         Surroundings { output, directory: None, environment, interrupt: None, filter: None }
     }
 
-    /// Lets the parent save the state, waits for start, and becomes the program.
+    /// Lets the parent save the state, waits for start, and executes the program.
     fn wait_and_execute(mut self, program: &Program, channel: Channel) -> ! {
-        // If the parent died before the state was saved, this process must not live on.
+        // If the parent dies before the state is saved, this process must not live on.
         if channel.send(&Message::Ready).is_err() || !channel.expect(&Message::Saved) {
             sys::exit(1)
         }
@@ -367,14 +374,14 @@ impl Init<'_> {
         sys::exit(1)
     }
 
-    /// An ordinary user has no rights to what is undumpable: `exec`, `ps` and `mounts` of a created container
-    /// need it to be dumpable. By now it is nothing but the container's: it has the root, the ids and the
-    /// capabilities of the program that it will execute, and no descriptors of the host but the gate's and
-    /// those for hooks' output. Who has power over that program may look into it already. Of what is in its
-    /// memory, they are not to see what the program would not: brig's environment, the config, and hooks
-    /// that run elsewhere. What is freed is overwritten ([`memory::wipe_what_is_freed`]).
+    /// An unprivileged user cannot access an undumpable process, so `exec`, `ps` and `mounts` of a created
+    /// container need it to be dumpable. At this point nothing but the container is left in it: it has the
+    /// root, the ids and the capabilities of its program, and no host descriptors except the gate's and those
+    /// for hooks' output. Whoever can access the program may look into this process as well, but must not
+    /// find in its memory what the program would not see: brig's environment, the config, and hooks that run
+    /// elsewhere. Freed memory is overwritten ([`memory::wipe_what_is_freed`]).
     ///
-    /// Root's stays undumpable until execve: root needs no permission.
+    /// Root's process stays undumpable until execve: root can access it anyway.
     fn open_to_its_user(&mut self) -> Result<()> {
         let (plan, state) = (&mut *self.plan, &mut *self.state);
         self.config.text = Vec::new();
@@ -390,16 +397,16 @@ impl Init<'_> {
         Ok(cred::dumpable(true)?)
     }
 
-    /// Waits for start, then becomes the user's program.
+    /// Waits for start, then executes the user's program.
     fn execute(&self, program: &Program) -> Result<Infallible> {
         let (process, hooks) = (&self.plan.process, &self.plan.hooks.start_container);
         self.gate.wait()?;
         if !hooks.is_empty() {
-            // A courier of the filter's may have left it so that nobody can be waited for.
+            // The courier may have left SIGCHLD in a state in which children cannot be waited for.
             signal::reset(libc::SIGCHLD)?;
         }
         let state = self.state.for_hooks(Status::Created, own_pid());
-        // They are the container's, and what their files do is the image's.
+        // Hooks of the container run under its labels and filter, because their files come from the image.
         let filter = execute::late_filter(process);
         let environment = Environment::Process(program.environment());
         let surroundings = Surroundings { filter, ..self.surroundings(environment) };
@@ -408,7 +415,7 @@ impl Init<'_> {
     }
 }
 
-/// Init's pid in the container, which hooks in its namespaces are told.
+/// Init's pid in the container, for the state passed to hooks in its namespaces.
 fn own_pid() -> i32 {
     std::process::id().cast_signed()
 }

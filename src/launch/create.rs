@@ -1,5 +1,5 @@
-//! brig's side of create: acquire, clone, serve the child, save. What has been acquired when
-//! something fails is undone, in reverse.
+//! The parent's side of create: acquire, clone, serve the child, save. On failure, everything acquired is
+//! undone in reverse order.
 
 use super::agent::Agent;
 use super::child::{self, Child, Init, Role};
@@ -38,23 +38,23 @@ use std::time::Instant;
 use sys::clone::{Birth, Side};
 use sys::{Errno, describe, errno_of, memory, signal};
 
-/// A created container, seen by the brig that created it.
+/// A created container, as seen by the brig that created it.
 pub struct Created {
     /// Its state directory.
     pub dir: Dir,
     /// The lock on it.
     pub lock: Option<Lock>,
-    /// What is saved there.
+    /// The saved state.
     pub state: State,
-    /// Its init, brig's child.
+    /// Its init, a child of brig.
     pub init: OwnedFd,
-    /// The terminal's master, if it is brig who carries the bytes.
+    /// The terminal's master, if brig forwards its data.
     pub master: Option<OwnedFd>,
-    /// Whom to tell when the container is ready.
+    /// The service manager to notify of readiness.
     pub manager: Option<Manager>,
 }
 
-/// Creates a container: when this returns it waits for start.
+/// Creates a container: on return it waits for start.
 pub fn create(options: &Options, log: &mut Log) -> Result<Created> {
     if !nix::unistd::geteuid().is_root() {
         memory::wipe_what_is_freed();
@@ -77,17 +77,17 @@ fn read_config(options: &Options, bundle: &Path) -> Result<Vec<u8>> {
     })
 }
 
-/// What is known before anything has happened.
+/// Everything known before anything has been changed.
 struct Decision {
     spec: Spec,
-    /// The text of config.json to keep, where that is not the bundle's.
+    /// The text of config.json to store, if it differs from the bundle's.
     rewritten: Option<Vec<u8>>,
     host: Host,
     plan: Plan,
     manager: Option<Manager>,
 }
 
-/// Makes the plan. Nothing has happened yet.
+/// Makes the plan. Nothing has been changed yet.
 fn decide(options: &Options, bundle: &Path, owned: &Owned, log: &mut Log) -> Result<Decision> {
     state::check_id(&options.id)?;
     let mut warnings = Vec::new();
@@ -115,7 +115,7 @@ fn decide(options: &Options, bundle: &Path, owned: &Owned, log: &mut Log) -> Res
     let plan = Plan::new(&spec, &request, &host)?;
     stdio::set_cloexec_from(listening, options.preserve_fds)?;
     if manager.is_some() && !plan.tells_readiness {
-        log.warn("NOTIFY_SOCKET is not passed on: that needs a new mount namespace");
+        log.warn("NOTIFY_SOCKET is not passed on: this needs a new mount namespace");
     }
     let manager = manager.filter(|_| plan.tells_readiness);
     for warning in &plan.warnings {
@@ -135,7 +135,7 @@ fn create_from(
     let Decision { spec, rewritten, host, mut plan, manager } =
         decide(options, bundle, owned, log)?;
 
-    // Look. Still nothing has changed.
+    // Only reads. Still nothing has been changed.
     let terminal = plan.process.terminal.is_some();
     let console =
         console::master_route(terminal, options.console_socket.as_deref(), options.detach)?;
@@ -147,15 +147,15 @@ fn create_from(
     let joined = spawn::open(&plan.namespaces)?;
     let network = net_devices::destination(&plan, &joined)?;
     let found = cgroup::locate(&options.id, &spec, &plan, host, log);
-    // An id that is in use has a cgroup that is in use: the id is what to tell of.
+    // If the id is in use, so is its cgroup: report the id.
     let ChosenCgroup { cgroup, view, scope } =
         found.map_err(|error| state::in_use(&options.root, &options.id).unwrap_or(error))?;
     let rdt = plan.rdt.as_ref().map(|plan| Rdt::locate(plan, &options.id));
     let rdt = rdt.transpose().at("linux.intelRdt")?;
     let state = first_state(options, spec, &plan, bundle, Belonging { cgroup, rdt });
 
-    // From here on there is something to undo; state.json says what, should brig be killed. Other signals wait until
-    // it can be undone.
+    // From here on there is something to undo; if brig is killed, state.json says what. Other signals are
+    // blocked until it can be undone.
     let signals = super::foreground::block_signals()?;
     let (dir, lock) = Dir::create(&options.root, &options.id)?;
     let notifies = manager.is_some();
@@ -177,7 +177,7 @@ fn create_from(
     }
 }
 
-/// A container on its way.
+/// A container being created.
 struct Attempt {
     dir: Dir,
     lock: Option<Lock>,
@@ -187,25 +187,25 @@ struct Attempt {
     made: Made,
 }
 
-/// Of its cgroups, what the state does not have.
+/// The parts of its cgroups that are not in the state.
 struct Cgroups {
-    /// What the container's mounts show, where that is not its own.
+    /// The cgroups shown in its mounts, if not its own.
     view: Option<Cgroup>,
     scope: Option<Scope>,
 }
 
-/// What it has to do with outside of it.
+/// Its connections to the outside.
 struct Outside {
     pidfd_sockets: Vec<Socket>,
-    /// Of hooks.
+    /// Files for hooks' output.
     output: Output,
-    /// The namespace to join that gets devices of the host.
+    /// The namespace to join that host devices are moved to.
     network: Option<File>,
-    /// It may say to a service manager that it is ready.
+    /// The service manager to notify of readiness.
     notifies: bool,
 }
 
-/// What there is to undo beside the state.
+/// What has to be undone in addition to the state.
 #[derive(Default)]
 struct Made {
     init: Option<OwnedFd>,
@@ -213,13 +213,13 @@ struct Made {
     reached_hooks: bool,
 }
 
-/// What was opened before anything was made.
+/// What was opened before anything was created.
 struct Opened {
     /// Namespaces to join.
     joined: Vec<Joined>,
     console: MasterRoute,
     signals: SignalFd,
-    /// The text of config.json to keep, where that is not the bundle's.
+    /// The text of config.json to store, if it differs from the bundle's.
     rewritten: Option<Vec<u8>>,
 }
 
@@ -237,8 +237,8 @@ struct Inherited {
 }
 
 impl Attempt {
-    /// Acquires what the child inherits, clones it, serves it until it is ready, and saves the state. Gives init's
-    /// pidfd, and the terminal's master if brig carries its bytes.
+    /// Acquires what the child inherits, clones it, serves it until it is ready, and saves the state. Returns
+    /// init's pidfd, and the terminal's master if brig forwards its data.
     fn launch(
         &mut self,
         options: &Options,
@@ -273,7 +273,7 @@ impl Attempt {
                 self.become_child(plan, config, birth, inherited)
             }
         };
-        // The child must be the only one who holds these: their end of file is its death.
+        // The child must be the only holder of these: end of file means that it has died.
         drop(inherited);
         let signals = opened.signals;
         let init = self.adopt(pid, pidfd, plan, &signals)?;
@@ -287,7 +287,7 @@ impl Attempt {
         Ok((init, master))
     }
 
-    /// Makes all that has to be there before the clone, and opens what of the host is to be mounted.
+    /// Creates everything needed before the clone, and opens the host's files to be mounted.
     fn make(
         &mut self,
         options: &Options,
@@ -309,7 +309,7 @@ impl Attempt {
         Ok(sources)
     }
 
-    /// In the child: from here on it is [`child`]'s story.
+    /// In the child: continues in [`child`].
     fn become_child(
         &mut self,
         plan: &mut Plan,
@@ -339,7 +339,7 @@ impl Attempt {
         child::run(Child { role, groups, proc, keyring, sources, console, channel })
     }
 
-    /// The child is there: it is what would have to be undone first, and systemd is asked to take it.
+    /// The child exists: it is the first to be undone on failure, and systemd is asked to move it.
     fn adopt(
         &mut self,
         pid: i32,
@@ -357,7 +357,8 @@ impl Attempt {
         Ok(init)
     }
 
-    /// After the cgroup is made: without a cgroup namespace, the container's own are among the sources.
+    /// Called after the cgroup is created: without a cgroup namespace, the container's own are among the
+    /// sources.
     fn open_sources(&self, plan: &Plan, joined: &[Joined]) -> Result<Option<Sources>> {
         if !plan.opens_sources() {
             return Ok(None);
@@ -367,7 +368,7 @@ impl Attempt {
         Sources::open(&plan.rootfs, cgroup, &users, false).map(Some)
     }
 
-    /// Tells whoever asked that there is a container. Only after that may the child live without us.
+    /// Writes the pid file and sends the pidfd. Only then may the child outlive the parent.
     fn save(&mut self, options: &Options, peer: &Peer<'_>) -> Result<()> {
         self.state.creating = false;
         self.dir.save(&self.state)?;
@@ -380,7 +381,7 @@ impl Attempt {
         peer.send(&Message::Saved)
     }
 
-    /// What the child has to write itself to, to be in its class of service.
+    /// The files for the child to enter its class of service.
     fn make_class(&mut self, plan: &Plan) -> Result<Vec<OwnedFd>> {
         let (Some(rdt), Some(plan)) = (&mut self.state.rdt, &plan.rdt) else {
             return Ok(Vec::new());
@@ -389,7 +390,7 @@ impl Attempt {
         rdt.entry()
     }
 
-    /// Does what only the parent can, and listens until the child is ready.
+    /// Does what only the parent can do, and serves the child until it is ready.
     fn serve(
         &mut self,
         peer: &Peer<'_>,
@@ -398,7 +399,7 @@ impl Attempt {
         log: &mut Log,
     ) -> Result<()> {
         if let Some(score) = plan.process.oom_score_adj {
-            // Before the child becomes another user: it would be out of an ordinary user's reach.
+            // Before the child changes its ids: afterwards an unprivileged user could not access it.
             match execute::set_oom_score(&Proc::open()?, &self.state.pid.to_string(), score) {
                 Err(error) if !plan.rights.root_of_host => log.warn(&describe(&error)),
                 written => written?,
@@ -416,7 +417,7 @@ impl Attempt {
             peer.send(&Message::Provided)?;
         }
         let started = peer.recv_start(&self.state.cgroup, log)?;
-        // Born in another time namespace, the child sees a clock that is set off.
+        // In another time namespace, the child's clock has an offset.
         self.state.start_time = match spawn::born_in_time_namespace(&plan.namespaces) {
             true => state::start_time(self.state.pid)?,
             false => started,
@@ -436,16 +437,16 @@ impl Attempt {
         }
         peer.recv(&Message::Ready, &self.state.cgroup, log)?;
         if plan.only_parent_is_root() {
-            // Not before now: its set-up is not to be limited, and a real-time process cannot be moved
-            // into every cgroup.
+            // Not earlier: the limits must not apply to set-up, and a real-time process cannot be moved into
+            // every cgroup.
             sched::schedule(self.state.pid, &plan.process.scheduling)?;
             limits::set(self.state.pid, &plan.process)?;
         }
-        // Not before now: its cgroup namespace, if it has one, shows the one above.
+        // Not earlier: the root of its cgroup namespace, if any, is the cgroup above.
         cgroup::delegate(&self.state, plan)
     }
 
-    /// In the runtime's namespaces. They may ask for the container's state, or kill it.
+    /// In the runtime's namespaces. The hooks may query the container's state, or kill it.
     fn run_hooks(&self, hooks: &Hooks, interrupt: BorrowedFd<'_>) -> Result<()> {
         self.dir.save(&self.state)?;
         let state = self.state.for_hooks(Status::Created, self.state.pid);
@@ -460,13 +461,13 @@ impl Attempt {
         hooks::run(&hooks.create_runtime, &state, &surroundings)
     }
 
-    /// As if it had never been tried. What resists is named after the error that matters.
+    /// Undoes everything. What cannot be removed is appended to the original error.
     fn undo(mut self, error: anyhow::Error, log: &mut Log) -> anyhow::Error {
         let mut left = Vec::new();
         if let Some(init) = self.made.init {
-            // Dead already is as good.
+            // If it is dead already, that is fine.
             let _ = signal::pidfd_send_signal(init.as_fd(), libc::SIGKILL);
-            // None to reap: its status has been asked for already.
+            // Nothing to reap: its status has been read already.
             let reaped = reap(&init).err();
             left.extend(reaped.filter(|error| errno_of(error) != Some(Errno::ECHILD)));
         }
@@ -477,7 +478,7 @@ impl Attempt {
         left.extend(self.state.cgroup.remove(Instant::now() + deadline::CGROUP).err());
         left.extend(self.state.rdt.as_ref().and_then(|rdt| rdt.remove().err()));
         left.extend(self.dir.remove().err());
-        // runtime.md, Lifecycle, 3 to 5: a hook that fails leads to 12 and 13.
+        // runtime.md, Lifecycle, 3 to 5: a failing hook leads to 12 and 13.
         if self.made.reached_hooks {
             super::destroy::poststop(&self.state, log);
         }
@@ -486,7 +487,7 @@ impl Attempt {
             error
         } else {
             let (error, left) = (describe(&error), left.join("; "));
-            anyhow!("{error}; and what was made is not all removed: {left}")
+            anyhow!("{error}; and cleaning up failed: {left}")
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The end of a container: everything that create made, and nothing else, is removed.
+//! The end of a container: removes everything that create made, and nothing else.
 
 use super::own_bundle;
 use crate::cgroup;
@@ -14,7 +14,7 @@ use std::time::Instant;
 use sys::poll::readable;
 use sys::{Errno, describe, signal};
 
-/// Removes what a half-made container has left, of which not even a state was written.
+/// Removes what is left of a container whose creation was interrupted before its state was written.
 pub fn discard(dir: Dir) -> Result<()> {
     dir.remove()
 }
@@ -22,11 +22,11 @@ pub fn discard(dir: Dir) -> Result<()> {
 /// Removes a container whose lock the caller holds. `force`: even a running one.
 pub fn destroy(dir: Dir, state: &State, force: bool, log: &mut Log) -> Result<()> {
     let companions = companions(state)?;
-    // With the lock held nobody creates it any more: half-made is dead.
+    // No process creates it any more, because this one holds the lock: an unfinished container is dead.
     let status = if state.creating { Status::Stopped } else { dir.status(state)? };
     match status {
         Status::Stopped => {}
-        // As runc: what never ran loses nothing.
+        // As in runc: a container that never ran has nothing to lose.
         Status::Created => kill_init(state)?,
         _ if force => kill_init(state)?,
         status => bail!("cannot delete container {} that is not stopped: {status}", state.id),
@@ -46,17 +46,17 @@ pub fn destroy(dir: Dir, state: &State, force: bool, log: &mut Log) -> Result<()
     Ok(())
 }
 
-/// A bundle that goes with its container has been made for it, in a store.
+/// A bundle that is deleted with its container was made for it, in a store.
 fn ensure_in_store(state: &State) -> Result<()> {
     let name = state.bundle.file_name().and_then(OsStr::to_str);
     let number = name.and_then(|name| name.strip_prefix(&format!("{}-", state.id)));
     let own = number.is_some_and(|number| number.parse::<u32>().is_ok())
         && state.bundle.parent().is_some_and(|parent| parent.ends_with("containers"));
-    ensure!(own, "bundle {} is not in a store: it is not removed", state.bundle.display());
+    ensure!(own, "bundle {} is not in a layer store: not removed", state.bundle.display());
     Ok(())
 }
 
-/// Destroys what cannot go on because of `error`, which stays the error to show.
+/// Destroys a container that cannot go on because of `error`, which remains the error to show.
 pub fn because(error: anyhow::Error, dir: Dir, state: &State, log: &mut Log) -> anyhow::Error {
     match destroy(dir, state, true, log) {
         Ok(()) => error,
@@ -67,8 +67,8 @@ pub fn because(error: anyhow::Error, dir: Dir, state: &State, log: &mut Log) -> 
     }
 }
 
-/// Runs the poststop hooks of a container that is no more. runtime.md, Lifecycle, 13: one that fails
-/// is a warning, the others still run.
+/// Runs the poststop hooks of a deleted container. runtime.md, Lifecycle, 13: a failing one is a warning, and
+/// the others still run.
 pub fn poststop(state: &State, log: &mut Log) {
     let stopped = state.for_hooks(Status::Stopped, 0);
     for hook in &state.poststop {
@@ -78,8 +78,8 @@ pub fn poststop(state: &State, log: &mut Log) {
     }
 }
 
-/// Who has outlived init, or has to: what is not in a pid namespace of init's own, and all of it if init's pid was not
-/// saved, or is not believed to be init's. Only the container's processes can be in a cgroup that was made for it.
+/// Kills the processes that have outlived init: those outside init's pid namespace, or all if init's pid was
+/// not saved or cannot be trusted. A cgroup that was made for the container contains only its processes.
 fn kill_rest(state: &State, companions: &[i32]) -> Result<()> {
     match state.cgroup.is_own() {
         true if state.cgroup.is_none() || state.cgroup.removed_if_empty() => Ok(()),
@@ -93,8 +93,9 @@ fn kill_rest(state: &State, companions: &[i32]) -> Result<()> {
     }
 }
 
-/// In a cgroup that was there before, and where others may be by now: the processes that are known to be the
-/// container's, for they are in its mount namespace. That is init's as long as it lives; any but brig's when it is dead.
+/// In a cgroup that existed before, and may have other processes by now: only processes known to be the
+/// container's are killed, those in its mount namespace. While init lives that is init's; after its death,
+/// any but brig's own.
 fn companions(state: &State) -> Result<Vec<i32>> {
     let half_made = state.creating || state.pid == 0;
     if state.cgroup.is_own() || half_made || !state.has_namespace(libc::CLONE_NEWNS) {
@@ -115,8 +116,8 @@ fn companions(state: &State) -> Result<Vec<i32>> {
     Ok(pids)
 }
 
-/// Kills init and waits until it is dead. With it, before it, die all of its pid namespace, each of
-/// which somebody can have frozen, in a v1 cgroup.
+/// Kills init and waits until it has exited. Before it, all processes of its pid namespace die; each of them
+/// may have been frozen in a v1 cgroup.
 pub fn kill_init(state: &State) -> Result<()> {
     let Some(init) = state::open_init(state)? else { return Ok(()) };
     match signal::pidfd_send_signal(init.as_fd(), libc::SIGKILL) {
@@ -126,7 +127,7 @@ pub fn kill_init(state: &State) -> Result<()> {
     let end = Instant::now() + deadline::KILL;
     while !readable(init.as_fd(), end.min(Instant::now() + deadline::KILL_AGAIN))? {
         state.cgroup.thaw_dying()?;
-        // Also those that have been moved out of all of its cgroups.
+        // Including those that were moved out of all of its cgroups.
         let theirs = if state.own_pids { state.in_pid_namespace()? } else { vec![state.pid] };
         theirs.into_iter().try_for_each(|pid| state.cgroup.bring_home(pid))?;
         if Instant::now() >= end {
@@ -136,7 +137,7 @@ pub fn kill_init(state: &State) -> Result<()> {
     Ok(())
 }
 
-/// What has not died of SIGKILL, and why.
+/// The processes that survived SIGKILL, and why.
 fn describe_survivors(state: &State) -> anyhow::Error {
     let (id, seconds) = (&state.id, deadline::KILL.as_secs());
     let frozen = state.cgroup.frozen().ok().flatten();

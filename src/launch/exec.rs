@@ -1,5 +1,5 @@
-//! exec: another process in a running container. No process stands between brig and it: the pid
-//! namespace is joined by the parent, for its children, and everything else by the child itself.
+//! exec: another process in a running container. No process stands between brig and it: the parent joins the
+//! pid namespace for its children, and the child joins everything else itself.
 
 use super::agent::Agent;
 use super::child::{self, Child, Exec, Groups, Role};
@@ -29,29 +29,28 @@ use std::time::Instant;
 use sys::clone::Side;
 use sys::{Errno, errno_of, signal};
 
-/// What exec is told on the command line.
+/// The options of exec.
 #[derive(Debug, Default)]
 pub struct Options {
-    /// Where states are kept.
+    /// The state directory.
     pub root: PathBuf,
-    /// The container's name.
+    /// The container's id.
     pub id: String,
-    /// What the process is.
+    /// The process to run.
     pub process: ProcessOptions,
-    /// Where to send the terminal's other side.
+    /// The socket for the terminal's master.
     pub console_socket: Option<PathBuf>,
-    /// Where to write its pid.
+    /// The file for its pid.
     pub pid_file: Option<PathBuf>,
     /// `[CONTROLLERS:]PATH` below the container's cgroup.
     pub cgroups: Vec<String>,
-    /// Who gets a pidfd of the process.
+    /// The socket for a pidfd of the process.
     pub pidfd_socket: Option<PathBuf>,
-    /// Even if the container is frozen.
+    /// Even if the container is paused.
     pub ignore_paused: bool,
 }
 
-/// Runs a process in a container. The result is what brig exits with: the process's own code, or 0
-/// when it is detached.
+/// Runs a process in a container. Returns the exit code: that of the process, or 0 if it is detached.
 pub fn exec(options: &Options, log: &mut Log) -> Result<i32> {
     let dir = Dir::open(&options.root, &options.id)?;
     let state = dir.existing()?;
@@ -62,14 +61,14 @@ pub fn exec(options: &Options, log: &mut Log) -> Result<i32> {
     stdio::set_cloexec_from(0, process.preserved_fds)?;
     plan.warnings.iter().for_each(|warning| log.warn(warning));
     process.notes().for_each(|note| log.debug(format_args!("{note}")));
-    // Nothing in a container is to inherit it.
+    // Nothing in a container may inherit it.
     drop(dir);
     let by_systemd = options.cgroups.is_empty() && state.cgroup.only_systemd_moves_in()?;
     let entry = match by_systemd {
         true => Entry::default(),
         false => entry(options, &state, &plan)?,
     };
-    // Before the clone: nothing is executed whose pid could not be told.
+    // Before the clone: no program is executed if its pid cannot be written.
     let pid_file = options.pid_file.as_deref().map(PidFile::open).transpose()?;
     let pidfd_socket = Socket::of_flag("--pidfd-socket", options.pidfd_socket.as_deref())?;
     let terminal = process.terminal.is_some();
@@ -100,7 +99,7 @@ pub fn exec(options: &Options, log: &mut Log) -> Result<i32> {
     }
 }
 
-/// Gives the container's init, if nothing keeps a process from running beside it.
+/// Opens the container's init, unless the container's status forbids exec.
 fn ensure_running(options: &Options, state: &State, status: Status) -> Result<OwnedFd> {
     match status {
         Status::Running | Status::Created => {}
@@ -119,7 +118,7 @@ fn ensure_running(options: &Options, state: &State, status: Status) -> Result<Ow
         && let Some(path) = state.cgroup.frozen()?
     {
         bail!(
-            "cannot exec in a container that somebody has frozen: {}, or a cgroup above it (use \
+            "cannot exec in a frozen container: cgroup {} or one above it is frozen (use \
              --ignore-paused to override)",
             path.display()
         );
@@ -127,7 +126,7 @@ fn ensure_running(options: &Options, state: &State, status: Status) -> Result<Ow
     Ok(init)
 }
 
-/// The cgroups that it enters itself.
+/// The cgroups that the process enters itself.
 fn entry(options: &Options, state: &State, plan: &ExecPlan) -> Result<Entry> {
     let beside = options.cgroups.is_empty() && plan.beside_init;
     match beside.then(|| state.cgroup.beside(state.pid)) {
@@ -153,24 +152,24 @@ fn plan(options: &Options, dir: &Dir, state: &State) -> Result<ExecPlan> {
     Ok(plan)
 }
 
-/// The process, and where it goes.
+/// The process, and its destination.
 struct Target<'a> {
     state: &'a State,
     /// The container's init.
     init: &'a OwnedFd,
     plan: &'a ExecPlan,
-    /// The parent has systemd move it into the container's cgroup.
+    /// The parent asks systemd to move it into the container's cgroup.
     by_systemd: bool,
 }
 
 impl Target<'_> {
-    /// `console` is taken in the child alone: this may be tried again.
+    /// `console` is only consumed in the child, because the clone may be retried.
     fn spawn(&self, entry: &Entry, console: &mut Option<Socket>) -> Result<Spawned> {
         let Target { state, init, plan, by_systemd } = *self;
         let process = &plan.process;
         let root = match state.has_namespace(libc::CLONE_NEWNS) {
             true => None,
-            // Without a mount namespace of its own it is only chrooted.
+            // Without a mount namespace of its own, the container is only chrooted.
             false => Some(
                 File::open(format!("/proc/{}/root", state.pid))
                     .context("open the container's root")?,
@@ -208,7 +207,7 @@ impl Target<'_> {
     }
 }
 
-/// The process, brig's child.
+/// The process, a child of brig.
 struct Spawned {
     pid: i32,
     pidfd: OwnedFd,
@@ -216,7 +215,7 @@ struct Spawned {
 }
 
 impl Spawned {
-    /// Until the process is executed, and brig has its terminal if that is brig's to carry.
+    /// Waits until the program is executed, and brig has the terminal if it is to forward its data.
     fn serve(
         &self,
         pid_file: Option<PidFile>,
@@ -224,16 +223,16 @@ impl Spawned {
         agent: Option<&Agent<'_>>,
     ) -> Result<Option<Carrier>> {
         self.wait_until_executed(agent)?;
-        // Not before: by this file alone conmon knows that the program was executed.
+        // Not earlier: for conmon this file means that the program was executed.
         pid_file.map_or(Ok(()), |file| file.write(self.pid))?;
         console.map(|own| Carrier::new(socket::receive(own)?)).transpose()
     }
 
-    /// Has systemd move it into the container's cgroup.
+    /// Asks systemd to move it into the container's cgroup.
     fn place(&self, state: &State) -> Result<()> {
-        let unit = state.cgroup.unit().context("the container has no unit")?;
+        let unit = state.cgroup.unit().context("the container has no systemd unit")?;
         unit.attach(u32::try_from(self.pid)?)?;
-        // What the child has to say, if it is gone, is heard next.
+        // If the child has died, its error is read next.
         let _ = self.channel.send(&Message::Placed);
         Ok(())
     }
@@ -248,20 +247,22 @@ impl Spawned {
                 (Some(Message::Listener), Some(agent)) => {
                     agent.deliver(&self.channel, self.pid)?;
                     let told = self.channel.send(&Message::Delivered);
-                    told.context("say to the process that the agent has its listener")?;
+                    told.context("tell the process that the agent has its listener")?;
                 }
                 (Some(Message::Ready), _) => announced = true,
                 (Some(Message::Failed(text)), _) => return Err(fault::unpack(&text)),
                 (None, _) if announced => return Ok(()),
                 (None, _) => bail!("the process died before it could execute its program"),
-                (Some(said), _) => bail!("the process says {said:?} out of turn"),
+                (Some(said), _) => {
+                    bail!("internal error: unexpected message from the process: {said:?}")
+                }
             }
         }
     }
 
-    /// Ends what must not go on and takes its status: nobody else would, in the container.
+    /// Kills a process that must not go on and reaps it; in the container, nobody else would.
     fn end(&self) {
-        // It may be dead already; its status is of no interest beside the error that led here.
+        // It may be dead already; its status does not matter next to the error that led here.
         let _ = signal::pidfd_send_signal(self.pidfd.as_fd(), libc::SIGKILL);
         let end = Instant::now() + deadline::KILL;
         if sys::poll::readable(self.pidfd.as_fd(), end).unwrap_or(false) {

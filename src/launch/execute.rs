@@ -1,4 +1,4 @@
-//! The tail that create and exec share: from root in the container to the user's program.
+//! The common end of create and exec: from root in the container to the user's program.
 
 use super::agent::courier::Courier;
 use super::protocol::Channel;
@@ -18,20 +18,19 @@ use std::io::Read;
 use std::os::fd::OwnedFd;
 use sys::{Errno, VerbatimError, clone, cred, fd, seccomp};
 
-/// What will be executed.
+/// The program to execute.
 pub struct Program {
     path: CString,
     env: Vec<CString>,
 }
 
-/// From root to whom the config names, in the only order in which each step still has the rights it
-/// needs.
+/// From root to the configured user, in the only order in which every step still has the privileges it needs.
 pub fn drop_privileges(
     process: &Process,
     execution: &Execution,
     channel: &Channel,
 ) -> Result<Program> {
-    // Should there be one that is not close-on-exec yet; the filter may not allow it later.
+    // In case one is not close-on-exec yet; the filter may not allow it later.
     clone::close_from_at_exec(3)?;
     sched::adopt(execution)?;
     stdio::give_to(process.uid)?;
@@ -43,14 +42,14 @@ pub fn drop_privileges(
             _ => Ok(()),
         }
     };
-    // As root first: the user may not be allowed to search a parent directory. As the user again:
-    // root may not, on a network file system.
+    // As root first: the user may not be allowed to search a parent directory. Then as the user: root may be
+    // refused on a network file system.
     let entered = chdir(process.cwd.as_str());
     if entered.is_ok() {
         inside_root().at("process.cwd")?;
     }
-    // With CAP_SYS_ADMIN, which goes with the next step. From here on only system calls that changing
-    // ids, finding the program, read, write and execve need: the filter is the user's.
+    // Needs CAP_SYS_ADMIN, which the next step drops. From here on, only system calls for changing ids,
+    // finding the program, read, write and execve are used: the filter is the user's.
     if !process.no_new_privileges {
         filter()?;
     }
@@ -65,14 +64,14 @@ pub fn drop_privileges(
     }
     let path = command::find(&process.args[0], &process.search)
         .context("unable to start container process")?;
-    // Later there is nobody left to give the listener to the agent.
+    // Later no process is left that could hand the listener to the agent.
     if process.no_new_privileges && process.notifies() {
         filter()?;
     }
     Ok(Program { path, env })
 }
 
-/// The process's, with HOME from the container's /etc/passwd if it has none, else `/`.
+/// The environment of the process; HOME is added from the container's /etc/passwd if it is not set, else `/`.
 fn environment(process: &Process) -> Vec<CString> {
     let mut env = process.env.clone();
     if process.needs_home {
@@ -85,22 +84,22 @@ fn environment(process: &Process) -> Vec<CString> {
         for (name, value) in activation::variables(activation, std::process::id()) {
             let variable = [name.as_bytes(), b"=", &value].concat();
             env.retain(|entry| !entry.as_bytes().starts_with(&variable[..=name.len()]));
-            // None has a zero byte: the value is a number, or was a C string before.
+            // None contains a NUL byte: the value is a number, or was a C string before.
             env.extend(CString::new(variable));
         }
     }
     env
 }
 
-/// The working directory is below the root, not a leaked descriptor's (CVE-2024-21626).
+/// Checks that the working directory is below the root, and not that of a leaked descriptor (CVE-2024-21626).
 fn inside_root() -> Result<()> {
     let cwd = getcwd().context("getcwd")?;
     ensure!(cwd.is_absolute(), "the working directory is outside the root: {}", cwd.display());
     Ok(())
 }
 
-/// Sets the OOM score adjustment of a process of brig's. An ordinary user cannot write that of an
-/// undumpable one, but it may have been set already, by the relay.
+/// Sets the OOM score adjustment of a child of brig. An unprivileged user cannot write that of an undumpable
+/// process, but the relay may have set it already.
 pub fn set_oom_score(proc: &Proc, pid: &str, score: i32) -> Result<()> {
     write_oom_score(proc, pid, score).or_else(|error| {
         let mut text = String::new();
@@ -110,7 +109,7 @@ pub fn set_oom_score(proc: &Proc, pid: &str, score: i32) -> Result<()> {
     })
 }
 
-/// Sets the OOM score adjustment of a process, through the host's /proc.
+/// Sets the OOM score adjustment of a process through the host's /proc.
 pub fn write_oom_score(proc: &Proc, pid: &str, score: i32) -> Result<()> {
     let path = format!("{pid}/oom_score_adj");
     proc.write(&path, &score.to_string()).at("process.oomScoreAdj")
@@ -121,20 +120,20 @@ fn install(process: &Process) -> Result<Option<OwnedFd>> {
     seccomp::install(&filter.program, filter.flags).at(filter.place)
 }
 
-/// The filter that is installed right before execve: it need not allow what comes before. What is
-/// executed until then, hooks, gets it in the same way.
+/// The filter installed right before execve: it need not allow the set-up before it. Hooks executed until
+/// then get it in the same way.
 pub fn late_filter(process: &Process) -> Option<&Filter> {
     let late = process.no_new_privileges && !process.notifies();
     process.filter.as_ref().filter(|_| late)
 }
 
 impl Program {
-    /// The environment that it gets.
+    /// Its environment.
     pub fn environment(&self) -> &[CString] {
         &self.env
     }
 
-    /// Becomes the program. `announce` is called when nothing but execve is left to do.
+    /// Executes the program. `announce` is called when only execve is left to do.
     pub fn execute(
         &self,
         process: &Process,
@@ -146,7 +145,7 @@ impl Program {
         }
         announce()?;
         let Err(errno) = execve(&self.path, &process.args, &self.env);
-        // runc's words, which engines look for; the file itself was there a moment ago.
+        // runc's words, which engines match on; the file itself existed a moment ago.
         let why = match errno {
             Errno::ENOENT => "no such file or directory: its interpreter is missing".to_owned(),
             Errno::ENOEXEC => "exec format error: neither a program for this machine nor a script \

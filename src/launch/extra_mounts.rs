@@ -1,5 +1,5 @@
-//! mounts add and remove: a process of brig's goes into the mount namespace of a container that is there,
-//! and another stays out, which keeps the container's state.
+//! mounts add and remove: a process of brig enters the mount namespace of an existing container, and another
+//! one stays outside and keeps the container's state.
 
 use super::execute::write_oom_score;
 use super::prepare::id_maps;
@@ -29,7 +29,7 @@ use sys::clone::{Side, clone3, exit};
 use sys::mount::{Identity, identity};
 use sys::{cred, describe, signal};
 
-/// The user namespaces whose ids mounts are to have, before any is joined.
+/// The user namespaces for id-mapped mounts, created before any namespace is joined.
 pub fn users(mounts: &[Mount], state: &State) -> Result<Vec<Option<OwnedFd>>> {
     let user = |map: &MountMap| -> Result<OwnedFd> {
         match &map.maps {
@@ -48,8 +48,8 @@ pub fn users(mounts: &[Mount], state: &State) -> Result<Vec<Option<OwnedFd>>> {
     mounts.iter().map(user).collect()
 }
 
-/// Mounts more in the container: all, or none. What is added is in the saved state before it shows, so
-/// that it can be removed whatever becomes of brig.
+/// Adds mounts to the container: all or none. They are in the saved state before they become visible, so that
+/// they can be removed even if brig is killed.
 pub fn add(
     dir: &Dir,
     state: &mut State,
@@ -68,7 +68,7 @@ pub fn add(
             socket.send(mount, "mount")?;
             socket.send(target, "target")?;
             channel.send(&Message::Mounted)?;
-            ensure!(channel.expect(&Message::Saved), "brig is gone");
+            ensure!(channel.expect(&Message::Saved), "brig has exited");
             Ok(())
         })
     })?;
@@ -77,13 +77,13 @@ pub fn add(
     let done = serve(&worker, &own, dir, state, mounts, &mut added);
     if let Err(error) = done {
         worker.end();
-        undo(dir, state, added, render).with_context(|| format!("{error:#}; and taking back"))?;
+        undo(dir, state, added, render).with_context(|| format!("{error:#}; and undo"))?;
         return Err(error);
     }
     worker.wait()
 }
 
-/// Remembers each mount that the worker is about to attach.
+/// Records each mount that the worker is about to attach.
 fn serve(
     worker: &Worker,
     socket: &OwnedFd,
@@ -98,9 +98,10 @@ fn serve(
             return Ok(());
         }
         let (mount, target) = (socket::receive(socket)?, socket::receive(socket)?);
-        let identity = identity(mount.as_fd())?.context("is not the root of a mount")?;
+        let identity = identity(mount.as_fd())?.context("not the root of a mount")?;
         let point = rootfs::extra_mounts::path_below(root.as_fd(), target.as_fd())?;
-        let destination = mounts.get(added.len()).context("one mount too many")?;
+        let destination =
+            mounts.get(added.len()).context("internal error: more mounts than planned")?;
         let destination = destination.target.to_string_lossy();
         state.extra_mounts.add(&destination, identity, point.as_os_str().as_bytes());
         added.push(mount);
@@ -109,7 +110,7 @@ fn serve(
     }
 }
 
-/// Takes back what a worker has attached that has failed, or was killed.
+/// Removes the mounts that a failed or killed worker has attached.
 fn undo(
     dir: &Dir,
     state: &mut State,
@@ -131,8 +132,8 @@ fn undo(
     dir.save(state)
 }
 
-/// Takes mounts away that [`add`] has made at these destinations, the last one first. Nothing else is
-/// touched, whatever the container has put there.
+/// Removes mounts that [`add`] has made at these destinations, the last one first. Mounts made by the
+/// container are not touched.
 pub fn remove(dir: &Dir, state: &mut State, destinations: &[CString]) -> Result<()> {
     let mut left = state.extra_mounts.mounts.clone();
     let mut chosen = Vec::with_capacity(destinations.len());
@@ -140,7 +141,7 @@ pub fn remove(dir: &Dir, state: &mut State, destinations: &[CString]) -> Result<
         let name = destination.to_string_lossy();
         let place = format!("mounts[{index}].destination");
         let found = left.iter().rposition(|added| added.destination == name);
-        let found = found.with_context(|| format!("{name}: no mount that `mounts add` has made"));
+        let found = found.with_context(|| format!("{name}: not a mount made by `brig mounts add`"));
         chosen.push((left.remove(found.at(&place)?), place));
     }
     for (added, place) in chosen {
@@ -148,7 +149,7 @@ pub fn remove(dir: &Dir, state: &mut State, destinations: &[CString]) -> Result<
             let removed = remove_one(state, &added.mount)?;
             state.extra_mounts.forget(&added.mount);
             dir.save(state)?;
-            ensure!(removed, "is not mounted any more: the container has unmounted it");
+            ensure!(removed, "no longer mounted: the container has unmounted it");
             Ok(())
         };
         remove().with_context(|| added.destination.clone()).at(place)?;
@@ -156,7 +157,7 @@ pub fn remove(dir: &Dir, state: &mut State, destinations: &[CString]) -> Result<
     Ok(())
 }
 
-/// False: it is gone already.
+/// False: it is not mounted any more.
 fn remove_one(state: &State, mount: &Identity) -> Result<bool> {
     let mountinfo = PathBuf::from(format!("/proc/{}/mountinfo", state.pid));
     let worker = Worker::spawn(
@@ -174,23 +175,23 @@ fn remove_one(state: &State, mount: &Identity) -> Result<bool> {
     worker.wait().map(|()| removed)
 }
 
-/// How the worker gets into the container's cgroups, if it is to.
+/// How the worker enters the container's cgroups, if it has to.
 #[derive(Default)]
 struct CgroupEntry {
     entry: Entry,
-    /// systemd is asked to move it there.
+    /// systemd moves it there.
     unit: Option<Unit>,
     charged: bool,
 }
 
 impl CgroupEntry {
-    /// What is copied into memory is the container's, and counts as its own.
+    /// Data copied into a tmpfs belongs to the container, so its memory is charged to it.
     fn into_cgroup(state: &State) -> Result<CgroupEntry> {
         if let Some(path) = state.cgroup.frozen()? {
-            bail!("nothing can be copied into a tmpfs of a paused container ({})", path.display());
+            bail!("cannot copy into a tmpfs of a paused container ({})", path.display());
         }
         if state.cgroup.only_systemd_moves_in()? {
-            let unit = state.cgroup.unit().context("the container has no unit")?.clone();
+            let unit = state.cgroup.unit().context("the container has no systemd unit")?.clone();
             return Ok(CgroupEntry { entry: Entry::default(), unit: Some(unit), charged: true });
         }
         let entry = state.cgroup.beside(state.pid)?.entry()?;
@@ -198,7 +199,7 @@ impl CgroupEntry {
     }
 }
 
-/// A process that is in the container's mount namespace and does one thing there.
+/// A process in the container's mount namespace that performs one operation there.
 struct Worker {
     channel: Channel,
     process: OwnedFd,
@@ -222,18 +223,18 @@ impl Worker {
                 let live = || -> Result<()> {
                     cred::parent_death_signal(libc::SIGKILL)?;
                     match cgroup.unit {
-                        Some(_) => ensure!(its.expect(&Message::Placed), "brig is gone"),
+                        Some(_) => ensure!(its.expect(&Message::Placed), "brig has exited"),
                         None => cgroup.entry.enter(birth)?,
                     }
                     if cgroup.charged {
-                        // Where memory is short this dies, and nothing of the container's.
+                        // If memory is short, this process is killed, and none of the container's.
                         write_oom_score(&Proc::open()?, "self", 1000)?;
                     }
                     work(&its, enter(state)?)
                 };
                 let said =
                     live().map_or_else(|error| Message::Failed(render(error)), |()| Message::Ready);
-                // If this fails, there is nobody to be told.
+                // If this fails, there is nobody to report to.
                 let told = its.send(&said);
                 exit(i32::from(told.is_err()))
             }
@@ -249,7 +250,7 @@ impl Worker {
         Ok(worker)
     }
 
-    /// What it says next, if that is no failure.
+    /// Its next message, unless it reports a failure.
     fn recv(&self) -> Result<Message> {
         let end = Instant::now() + deadline::SETUP;
         self.channel.wait_for(end, "the process that mounts in the container")?;
@@ -264,14 +265,14 @@ impl Worker {
         }
     }
 
-    /// Until it has ended.
+    /// Waits until it has exited.
     fn wait(&self) -> Result<()> {
         super::peer::reap(&self.process).map(drop)
     }
 
-    /// Ends it, if it has not ended.
+    /// Kills it if it has not exited.
     fn end(&self) {
-        // Dead already is as good.
+        // If it is dead already, that is fine.
         let _ = signal::pidfd_send_signal(self.process.as_fd(), libc::SIGKILL);
         let _ = self.wait();
     }
@@ -283,7 +284,7 @@ fn root_of(state: &State) -> Result<OwnedFd> {
     open(path.as_str(), flags, Mode::empty()).context(path)
 }
 
-/// The first id that the user namespace has, whose map the host's /proc shows.
+/// The first id of the user namespace, read from its map in the host's /proc.
 fn first_id(kind: &str) -> Result<u32> {
     let path = format!("/proc/self/{kind}_map");
     let text = std::fs::read_to_string(&path).with_context(|| path.clone())?;
@@ -291,9 +292,8 @@ fn first_id(kind: &str) -> Result<u32> {
     first.with_context(|| format!("{path}: the user namespace maps no id"))
 }
 
-/// Joins the container's mount namespace, and its user namespace as root, but keeps the host's root
-/// directory, with /proc, in sight: no name is looked up in the container but below what this returns,
-/// its root.
+/// Joins the container's mount namespace, and its user namespace as root, but keeps the host's root directory
+/// and its /proc. Returns the container's root; names in the container are looked up below it only.
 fn enter(state: &State) -> Result<OwnedFd> {
     ensure!(
         state.has_namespace(libc::CLONE_NEWNS),
@@ -302,9 +302,9 @@ fn enter(state: &State) -> Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let hosts = open("/", flags, Mode::empty()).context("open /")?;
     let root = root_of(state)?;
-    // Opened first and checked after: what the pid leads to has been init's.
+    // Opened first and checked afterwards: so the descriptor refers to init.
     let init = state::open_init(state)?.context("container not running")?;
-    // What is in the container could look into this process, were it dumpable (CVE-2016-9962).
+    // Processes in the container could look into this one if it were dumpable (CVE-2016-9962).
     cred::dumpable(false)?;
     let kinds = state.namespaces & (libc::CLONE_NEWNS | libc::CLONE_NEWUSER);
     setns(&init, CloneFlags::from_bits_retain(kinds))
@@ -312,7 +312,7 @@ fn enter(state: &State) -> Result<OwnedFd> {
     nix::unistd::fchdir(&hosts).and_then(|()| nix::unistd::chroot(".")).context("chroot")?;
     if kinds & libc::CLONE_NEWUSER != 0 {
         ids::become_first(first_id("uid")?, first_id("gid")?)?;
-        // Undone by a change of ids.
+        // A change of ids clears it.
         cred::parent_death_signal(libc::SIGKILL)?;
     }
     // Both may have reset it to fs.suid_dumpable.

@@ -1,13 +1,13 @@
-//! Where a created container waits, and what `start` says to it: two fifos in its state directory.
+//! Where a created container waits for `start`: two fifos in its state directory.
 //!
-//! * `go`: the child reads one byte. Its name is what tells created from running.
-//! * `result`: the child holds the only write end, close-on-exec. It writes `EXECUTING` just before
-//!   execve: after that, end of file means success, and anything more is the error's text. End of file
-//!   without that byte: the child died first.
+//! * `go`: the child reads one byte. While this name exists, the container is created and not running.
+//! * `result`: the child holds the only write end, close-on-exec. It writes `EXECUTING` just before execve:
+//!   after that, end of file means success, and anything more is the text of an error. End of file without
+//!   that byte: the child died before.
 //!
-//! The parent opens both and the child inherits them, for a fifo opened by the child itself is
-//! refused in some user namespaces, and after it has its filter it may open nothing. Opened for
-//! reading *and* writing, `go` always has a writer: the child's read blocks.
+//! The parent opens both and the child inherits them, because a fifo opened by the child itself is refused in
+//! some user namespaces, and its filter may not allow open later. `go` is opened for reading *and* writing,
+//! so it always has a writer and the child's read blocks.
 
 use crate::deadline;
 use crate::fault;
@@ -32,7 +32,7 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Makes and opens both fifos.
+    /// Creates and opens both fifos.
     pub fn make(dir: &Dir) -> Result<Gate> {
         let open = |name: &str| -> Result<OwnedFd> {
             let mode = Mode::S_IRUSR | Mode::S_IWUSR;
@@ -45,12 +45,12 @@ impl Gate {
         Ok(Gate { go: open("go")?, result: open("result")? })
     }
 
-    /// What it consists of.
+    /// Its descriptors.
     pub fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
         [self.go.as_fd(), self.result.as_fd()]
     }
 
-    /// Waits for start, for ever: that is what created means.
+    /// Waits for start without a time limit: a container can stay created forever.
     pub fn wait(&self) -> Result<()> {
         let mut byte = [0];
         loop {
@@ -66,18 +66,18 @@ impl Gate {
         write(&self.result, &[EXECUTING]).map(drop).context("write to the fifo result")
     }
 
-    /// Tells start why there will be no execve.
+    /// Reports to start why there will be no execve.
     pub fn fail(&self, error: &anyhow::Error) {
-        // Nobody is left to tell if this goes wrong.
+        // If this fails, there is nobody to report to.
         let _ = write(&self.result, fault::pack(error).as_bytes());
     }
 }
 
-/// What became of a released child.
+/// The outcome for a released child.
 pub enum Outcome {
     /// It is the user's program now.
     Executed,
-    /// A hook failed: startContainer before, or poststart after execve.
+    /// A hook failed: startContainer before execve, or poststart after it.
     HookFailed(anyhow::Error),
 }
 
@@ -91,7 +91,7 @@ pub fn release(dir: &Dir, state: &State) -> Result<Outcome> {
     let result = open("result", OFlag::O_RDONLY)?;
     let go = match open("go", OFlag::O_WRONLY) {
         Err(error) if sys::errno_of(&error) == Some(Errno::ENXIO) => {
-            bail!("the container's process is gone: it died while it waited for start")
+            bail!("the container's process has exited: it died while waiting for start")
         }
         go => go?,
     };
@@ -112,11 +112,15 @@ pub fn release(dir: &Dir, state: &State) -> Result<Outcome> {
     }
 }
 
-/// Waits for end of file alone: what is written before it is no reason to wake up.
+/// Waits for end of file only: data written before it is no reason to wake up.
 fn read_to_end(fifo: OwnedFd, patience: Duration) -> Result<Vec<u8>> {
     let end = Instant::now() + patience;
     let closed = sys::poll::wait(&mut [PollFd::new(fifo.as_fd(), PollFlags::empty())], end)?;
-    ensure!(closed, "no word of the container's execve after {} s", patience.as_secs());
+    ensure!(
+        closed,
+        "timed out after {} s waiting for the container to execute its program",
+        patience.as_secs()
+    );
     let mut answer = Vec::new();
     File::from(fifo).read_to_end(&mut answer).context("read from the fifo result")?;
     Ok(answer)

@@ -1,10 +1,10 @@
-//! The story: parent → clone3 → child → execve. To be read in this order: [`create`] acquires and
-//! serves, [`spawn`] clones, [`child`] becomes the user's process by way of [`execute`]. [`protocol`] is what the
-//! two send each other, [`gate`] what start says to the child.
+//! The main sequence: parent → clone3 → child → execve. Read in this order: [`create`] acquires and serves,
+//! [`spawn`] clones, [`child`] becomes the user's process through [`execute`]. [`protocol`] defines the
+//! messages between the two, [`gate`] those between start and the child.
 //!
 //! Beside the main line: [`exec`], [`start`], [`destroy`] and [`extra_mounts`] are other commands; [`prepare`] has
-//! what the parent makes for the child, [`agent`] who decides about its system calls, and [`foreground`] the
-//! parent's life after start.
+//! [`prepare`] is what the parent makes for the child, [`agent`] the seccomp agent, and [`foreground`] the
+//! parent after start.
 
 pub mod agent;
 pub mod child;

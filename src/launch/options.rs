@@ -1,4 +1,4 @@
-//! What create and run are told on the command line.
+//! The options of create and run.
 
 use crate::plan::rootfs::RootOptions;
 use crate::plan::{CgroupManager, PIDFD_RECEIVER};
@@ -8,41 +8,41 @@ use anyhow::Result;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// What create and run are told on the command line.
+/// The options of create and run.
 #[derive(Debug, Default, Clone)]
 pub struct Options {
-    /// Where states are kept.
+    /// The state directory.
     pub root: PathBuf,
-    /// Who makes its cgroup.
+    /// The cgroup manager.
     pub cgroup_manager: CgroupManager,
-    /// It may have to do without; unless said otherwise, an ordinary user's may.
+    /// Whether it may run without a cgroup; by default, an unprivileged user's container may.
     pub rootless: Option<bool>,
-    /// The container's name.
+    /// The container's id.
     pub id: String,
-    /// Directory with config.json and what it refers to.
+    /// The directory with config.json and the files it refers to.
     pub bundle: PathBuf,
-    /// Another file than the bundle's config.json.
+    /// A file that replaces the bundle's config.json.
     pub config: Option<PathBuf>,
-    /// Where to write init's pid.
+    /// The file for init's pid.
     pub pid_file: Option<PathBuf>,
     /// Layers, upper, pivot.
     pub rootfs: RootOptions,
-    /// Stay in the caller's session keyring.
+    /// Keep the caller's session keyring.
     pub no_new_keyring: bool,
-    /// How many descriptors after stderr the process inherits.
+    /// The number of additional descriptors after stderr to pass on.
     pub preserve_fds: u32,
-    /// Who gets the terminal's master.
+    /// The socket for the terminal's master.
     pub console_socket: Option<PathBuf>,
-    /// Who gets a pidfd of init.
+    /// The socket for a pidfd of init.
     pub pidfd_socket: Option<PathBuf>,
-    /// brig does not stay for as long as the container runs.
+    /// brig exits and the container goes on running.
     pub detach: bool,
-    /// The bundle was made for this container, and goes with it.
+    /// The bundle was made for this container, and is deleted with it.
     pub own_bundle: bool,
 }
 
 impl Options {
-    /// Who is to get a pidfd of init: by runc's flag, by crun's annotation.
+    /// The socket for a pidfd of init: from runc's flag or crun's annotation.
     pub fn pidfd_sockets(
         &self,
         annotations: &BTreeMap<String, String>,

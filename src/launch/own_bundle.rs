@@ -1,5 +1,5 @@
-//! The bundle of a container that was made straight from an image: it is in a store of layers, and is
-//! removed with its container.
+//! The bundle of a container created directly from an image: it is in a layer store, and removed with its
+//! container.
 
 use super::prepare::hints;
 use crate::process::subids;
@@ -8,13 +8,13 @@ use brig_layers::store::containers;
 use std::path::Path;
 use sys::idmap::UserNamespace;
 
-/// The user namespace in which an ordinary user's brig works on a store; none: root needs none.
+/// The user namespace in which an unprivileged user's brig works on a store; None for root.
 pub fn user_namespace() -> Option<UserNamespace> {
     let ordinary = !nix::unistd::geteuid().is_root();
     ordinary.then(|| UserNamespace { maps: subids::own_maps(), explain: hints::refused_ids })
 }
 
-/// Removes the bundle, with all that the container has changed.
+/// Removes the bundle with all changes of the container.
 pub fn remove(bundle: &Path) -> Result<()> {
     containers::remove(bundle, user_namespace().as_ref())
 }

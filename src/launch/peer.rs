@@ -1,4 +1,4 @@
-//! The child of a create, as its parent hears it: what it says, or how it ended.
+//! The parent's view of create's child: its messages, or how it died.
 
 use super::agent::Agent;
 use super::protocol::{Channel, Message};
@@ -14,26 +14,26 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 use sys::describe;
 
-/// The child, seen from the parent.
+/// The child, as seen by the parent.
 pub struct Peer<'a> {
-    /// To it.
+    /// The channel to it.
     pub channel: &'a Channel,
     /// Its pidfd.
     pub init: &'a OwnedFd,
-    /// What ends the waiting.
+    /// Becomes readable when brig is interrupted.
     pub signals: &'a SignalFd,
-    /// When the waiting ends.
+    /// The deadline.
     pub end: Instant,
 }
 
 impl Peer<'_> {
-    /// Says what it waits for.
+    /// Sends a message that the child waits for.
     pub fn send(&self, message: &Message) -> Result<()> {
         let sent = self.channel.send(message);
         sent.with_context(|| format!("say {message:?} to the container's process"))
     }
 
-    /// Listens to the child until it says what is expected now.
+    /// Waits for the given message of the child.
     pub fn recv(&self, expected: &Message, cgroup: &Cgroup, log: &mut Log) -> Result<()> {
         match self.recv_next(cgroup, log)? {
             said if said == *expected => Ok(()),
@@ -41,7 +41,7 @@ impl Peer<'_> {
         }
     }
 
-    /// When the child was started, which is the first that it says.
+    /// Receives the child's start time, its first message.
     pub fn recv_start(&self, cgroup: &Cgroup, log: &mut Log) -> Result<u64> {
         match self.recv_next(cgroup, log)? {
             Message::Started(ticks) => Ok(ticks),
@@ -49,14 +49,14 @@ impl Peer<'_> {
         }
     }
 
-    /// Until there is something to receive at a socket of the child's. Its end is the socket's too.
+    /// Waits until a socket of the child's has something to receive, or the child dies.
     pub fn wait_at(&self, socket: BorrowedFd<'_>) -> Result<()> {
         let sent = sys::poll::readable(socket, self.end)?;
-        ensure!(sent, "waited in vain for the container's process");
+        ensure!(sent, "timed out waiting for the container's process");
         Ok(())
     }
 
-    /// Listens to the child until it says something that is neither a warning nor its end.
+    /// Waits for a message of the child other than a warning.
     fn recv_next(&self, cgroup: &Cgroup, log: &mut Log) -> Result<Message> {
         loop {
             self.channel.wait(self.signals.as_fd(), self.end)?;
@@ -69,7 +69,7 @@ impl Peer<'_> {
         }
     }
 
-    /// Gives the agent what it decides by, as soon as the child has it.
+    /// Passes the listener to the agent as soon as the child has it.
     pub fn deliver_listener(&self, agent: &Agent<'_>, state: &State, log: &mut Log) -> Result<()> {
         match self.recv_next(&state.cgroup, log)? {
             Message::Listener => agent.deliver(self.channel, state.pid)?,
@@ -79,7 +79,7 @@ impl Peer<'_> {
     }
 }
 
-/// Why the child died without a word.
+/// Why the child died without an error message.
 fn post_mortem(init: &OwnedFd, cgroup: &Cgroup) -> anyhow::Error {
     let how = match reap(init) {
         Ok(WaitStatus::Signaled(_, signal, _)) => format!("killed by {signal}"),
@@ -89,17 +89,19 @@ fn post_mortem(init: &OwnedFd, cgroup: &Cgroup) -> anyhow::Error {
     };
     let died = anyhow!("the container's process died during its set-up ({how})");
     match cgroup.oom_killed() {
-        true => died.context("does not suffice").context(At::new("linux.resources.memory.limit")),
+        true => died
+            .context("too small to start the container")
+            .context(At::new("linux.resources.memory.limit")),
         false => died,
     }
 }
 
-/// Waits until a child of brig is dead, and takes its status.
+/// Waits until a child of brig has exited, and reaps it.
 pub fn reap(init: &OwnedFd) -> Result<WaitStatus> {
     let end = Instant::now() + deadline::KILL;
     ensure!(
         sys::poll::readable(init.as_fd(), end)?,
-        "the container's process is still there {} s after it was killed",
+        "the container's process still exists {} s after it was killed",
         deadline::KILL.as_secs()
     );
     Ok(waitid(Id::PIDFd(init.as_fd()), WaitPidFlag::WEXITED)?)

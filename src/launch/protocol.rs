@@ -1,17 +1,17 @@
-//! What parent and child say to each other while a container is being created.
+//! The messages between parent and child during create.
 //!
 //! ```text
 //!   parent                                    child
 //!                                             its cgroup
-//!                          ◀─── Started ──── always: when it was started
-//!   id maps, network devices ─── Provided ─▶  only if there are such
+//!                          ◀─── Started ──── always: its start time
+//!   id maps, network devices ─── Provided ─▶  if there are any
 //!                                             namespaces, mounts
-//!   systemd's answer         ──── Placed ──▶  only with systemd; at the first mount that needs it
-//!   prestart, createRuntime  ◀─── Mounted ─── only if there are such hooks
+//!   systemd's answer         ──── Placed ──▶  with systemd, at the first mount that needs it
+//!   prestart, createRuntime  ◀─── Mounted ─── if there are such hooks
 //!                            ──── Pivot ───▶  createContainer hooks, pivot, …
-//!   gives it to the agent    ◀── Listener ─── only if the filter notifies: it is in force now
+//!   gives it to the agent    ◀── Listener ─── if the filter notifies: it is in force
 //!                            ─ Delivered ──▶  ids, …
-//!                            ◀──── Ready ──── all done
+//!                            ◀──── Ready ──── set-up complete
 //!   save state, pid file
 //!                            ──── Saved ───▶  waits at the gate
 //!   exits
@@ -21,14 +21,14 @@
 //!                            ───── EOF ────▶  the parent died: exits
 //! ```
 //!
-//! So a child outlives its parent only when the state that leads to it has been saved. One
-//! `SOCK_SEQPACKET` pair; a message is one tag byte and, for
-//! [`Message::Warning`] and [`Message::Failed`], text.
+//! So a child outlives its parent only if the state that refers to it has been saved. The channel is a
+//! `SOCK_SEQPACKET` pair; a message is one tag byte, followed by text for [`Message::Warning`] and
+//! [`Message::Failed`].
 //!
-//! It is not the child who sends the listener, but its [`courier`](super::agent::courier): the child would need a system call
-//! that its filter may have the agent decide about, before the agent can. write(2) is the one call that no
-//! filter may notify of (as with runc); whatever the child does after it waits for the agent, and so does not
-//! have to be known.
+//! The listener is not sent by the child but by its [`courier`](super::agent::courier): the child would need
+//! a system call that its filter may refer to the agent before the agent can answer. write(2) is the one call
+//! that no filter can notify of (as in runc). Everything the child does afterwards can wait for the agent,
+//! and so does not have to be known.
 
 use crate::deadline;
 use anyhow::{Context, Result, bail, ensure};
@@ -41,41 +41,42 @@ use sys::Errno;
 /// One end of the pair.
 pub struct Channel {
     fd: OwnedFd,
-    /// The child's filter may allow no socket calls. SIGPIPE then ends it, as its parent's death should.
+    /// Uses write(2), because the child's filter may allow no socket calls. SIGPIPE then kills it, as the
+    /// death of its parent should.
     by_write: bool,
 }
 
-/// What is said.
+/// A message.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Message {
-    /// Relay: this is the pid of the child.
+    /// Relay: the pid of the child.
     Cloned(i32),
-    /// Child: I was started then, in clock ticks after boot.
+    /// Child: its start time, in clock ticks after boot.
     Started(u64),
-    /// Parent: the user namespace has its id maps, the network namespace its devices.
+    /// Parent: the id maps of the user namespace are written, the network devices moved.
     Provided,
-    /// Parent: you are in your cgroup.
+    /// Parent: the child is in its cgroup.
     Placed,
-    /// Child: the root filesystem is as it will be, the host's is still there.
+    /// Child: the root filesystem is complete, and the host's is still accessible.
     Mounted,
-    /// Parent: the hooks have run, go on.
+    /// Parent: the hooks have run.
     Pivot,
-    /// Courier: the filter is in force, and the next message brings its listener.
+    /// Courier: the filter is in force, and the next message carries its listener.
     Listener,
     /// Parent: the agent has the listener.
     Delivered,
-    /// Child: everything is set up, I wait for start.
+    /// Child: set-up is complete; it waits for start.
     Ready,
-    /// Parent: whoever looks will find you now.
+    /// Parent: the state is saved.
     Saved,
-    /// Child: this is not as the config has it.
+    /// Child: something differs from the config.
     Warning(String),
-    /// Child: this is why I cannot go on.
+    /// Child: the error because of which it cannot go on.
     Failed(String),
 }
 
 impl Message {
-    /// What a packet says; none is the end of file.
+    /// Decodes a packet; None is end of file.
     pub fn decode(packet: &[u8]) -> Result<Option<Message>> {
         Ok(match packet {
             [] => None,
@@ -93,15 +94,14 @@ impl Message {
             b"S" => Some(Message::Saved),
             [b'W', text @ ..] => Some(Message::Warning(String::from_utf8_lossy(text).into())),
             [b'F', text @ ..] => Some(Message::Failed(String::from_utf8_lossy(text).into())),
-            other => bail!(
-                "the other side says {:?}, which is no message",
-                other.escape_ascii().to_string()
-            ),
+            other => {
+                bail!("internal error: invalid message {:?}", other.escape_ascii().to_string())
+            }
         })
     }
 }
 
-/// In bytes. Longer texts are cut: a message is one packet.
+/// In bytes. Longer texts are truncated: a message is one packet.
 const MAX_MESSAGE: usize = 8192;
 
 /// Both ends: the parent's and the child's.
@@ -119,7 +119,7 @@ impl AsFd for Channel {
 }
 
 impl Channel {
-    /// Says one thing. EPIPE: the other side is gone.
+    /// Sends a message. EPIPE: the other side has exited.
     pub fn send(&self, message: &Message) -> Result<(), Errno> {
         let tag = match message {
             Message::Cloned(_) => b'C',
@@ -140,7 +140,8 @@ impl Channel {
                 let text = text.bytes().take(MAX_MESSAGE - 1);
                 self.put(&std::iter::once(tag).chain(text).collect::<Vec<_>>())
             }
-            // Nothing is allocated for these: the kernel may be asked for memory then, and the agent.
+            // Allocates nothing for these: an allocation can be a system call that the agent would have to
+            // decide about.
             Message::Cloned(number) => {
                 let [a, b, c, d] = number.to_ne_bytes();
                 self.put(&[tag, a, b, c, d])
@@ -161,8 +162,8 @@ impl Channel {
         }
     }
 
-    /// Waits for what the other side says; none when it is gone. read(2), not recv(2): the child's
-    /// filter may allow no socket calls.
+    /// Waits for a message of the other side; None if it has exited. read(2), not recv(2), because the
+    /// child's filter may allow no socket calls.
     pub fn receive(&self) -> Result<Option<Message>> {
         let mut packet = [0_u8; MAX_MESSAGE];
         let length = nix::unistd::read(&self.fd, &mut packet).or_else(|errno| match errno {
@@ -172,7 +173,7 @@ impl Channel {
         Message::decode(&packet[..length.context("read from the other side")?])
     }
 
-    /// What the other side has said, if it has said anything by now that is not a warning.
+    /// A message that has already arrived, warnings excepted.
     pub fn receive_now(&self) -> Option<Message> {
         loop {
             if !sys::poll::readable(self.fd.as_fd(), Instant::now()).unwrap_or(false) {
@@ -185,25 +186,27 @@ impl Channel {
         }
     }
 
-    /// The child's wait for one certain answer. False: the parent is gone, or out of step.
+    /// The child's wait for one given message. False: the parent has exited, or sent something else.
     pub fn expect(&self, message: &Message) -> bool {
         matches!(self.receive(), Ok(Some(said)) if said == *message)
     }
 
-    /// Until the other side says something or is gone.
+    /// Waits for a message, or until the other side exits.
     pub fn wait_for(&self, end: Instant, what: &str) -> Result<()> {
         let ready = sys::poll::readable(self.fd.as_fd(), end)?;
-        ensure!(ready, "waited in vain for {what}");
+        ensure!(ready, "timed out waiting for {what}");
         Ok(())
     }
 
-    /// The parent's wait: until the child says something, a signal arrives at `interrupt`, or the
-    /// deadline passes.
+    /// The parent's wait: for a message of the child, a signal at `interrupt`, or the deadline.
     pub fn wait(&self, interrupt: BorrowedFd<'_>, end: Instant) -> Result<()> {
         let mut fds = [self.fd.as_fd(), interrupt].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         let seconds = deadline::SETUP.as_secs();
         let ready = sys::poll::wait(&mut fds, end)?;
-        ensure!(ready, "the container's process has not finished its set-up after {seconds} s");
+        ensure!(
+            ready,
+            "timed out after {seconds} s waiting for the container's process to finish its set-up"
+        );
         ensure!(fds[0].any().unwrap_or(true), "interrupted by a signal");
         Ok(())
     }

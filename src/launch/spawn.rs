@@ -1,4 +1,4 @@
-//! The one clone: which namespaces are made with it, which are joined before, which after.
+//! The one clone: which namespaces it creates, which are joined before, and which after it.
 
 use super::prepare::hints;
 use super::protocol::{self, Message};
@@ -28,7 +28,7 @@ impl Joined {
         self.join.kind
     }
 
-    /// Another descriptor of it.
+    /// Duplicates its descriptor.
     pub fn file(&self) -> Result<File> {
         Ok(self.file.try_clone()?)
     }
@@ -40,7 +40,7 @@ impl Joined {
     }
 }
 
-/// Opens every namespace to join, in the parent's view of the host, and checks its type.
+/// Opens every namespace to join as the parent sees it on the host, and checks its type.
 pub fn open(plan: &Namespaces) -> Result<Vec<Joined>> {
     let open = |join: &Join| -> Result<Joined> {
         Ok(Joined { file: open_one(join).at(&join.place)?, join: join.clone() })
@@ -52,7 +52,7 @@ fn open_one(join: &Join) -> Result<File> {
     let path = join.path.display();
     let file = File::open(&join.path).with_context(|| format!("open {path}"))?;
     let kind = namespace_type(file.as_fd())
-        .with_context(|| format!("{path} is not a namespace file (as /proc/PID/ns/net is)"))?;
+        .with_context(|| format!("{path} is not a namespace file like /proc/PID/ns/net"))?;
     ensure!(
         kind == join.kind,
         "{path} is a {} namespace, not a {} namespace",
@@ -62,10 +62,10 @@ fn open_one(join: &Join) -> Result<File> {
     Ok(file)
 }
 
-/// Clones. Cgroup and time namespaces are made later, by the child: the one has its root where the
-/// process is then, the other wants its offsets first.
+/// Clones. The child creates cgroup and time namespaces later: the root of the former is the cgroup of the
+/// process at that time, and the latter needs its offsets first.
 ///
-/// `score`: an OOM score that a relay sets, because its child cannot and the parent may not.
+/// `score`: an OOM score set by a relay, because its child cannot set it and the parent may not.
 pub fn spawn(
     plan: &Namespaces,
     joined: &[Joined],
@@ -84,26 +84,27 @@ pub fn spawn(
     pidns.enter()?;
     let side = clone3(flags, into).map_err(|error| explained(error, flags))?;
     if let Side::Parent(..) = side {
-        setns(&own, CloneFlags::CLONE_NEWPID).context("back to brig's own pid namespace")?;
+        setns(&own, CloneFlags::CLONE_NEWPID).context("return to brig's pid namespace")?;
     }
     Ok(side)
 }
 
-/// A container that is there, for a process of exec's.
+/// An existing container, for a process of exec.
 pub struct Running<'a> {
     /// Its init.
     pub init: &'a OwnedFd,
     /// `CLONE_NEW*` bits of its namespaces.
     pub namespaces: libc::c_int,
-    /// By a relay: only root may join a pid namespace from outside the user namespace that it belongs to.
+    /// Through a relay: only root may join a pid namespace from outside the user namespace that owns it.
     pub relayed: bool,
 }
 
 impl Running<'_> {
-    /// Clones a process that is in the container's pid namespace, or behind a relay in all of them but the cgroup
-    /// namespace: nobody can be born in a cgroup from one that does not have brig's own.
+    /// Clones a process into the container's pid namespace, or with a relay into all of its namespaces except
+    /// the cgroup namespace: CLONE_INTO_CGROUP fails from a cgroup namespace that does not contain brig's own
+    /// cgroup.
     ///
-    /// `score`: an OOM score that a relay sets.
+    /// `score`: an OOM score set by a relay.
     pub fn spawn(&self, into: Option<BorrowedFd<'_>>, score: Option<i32>) -> Result<Side> {
         if self.relayed {
             return relay(0, into, false, score, || self.join(!libc::CLONE_NEWCGROUP));
@@ -112,13 +113,13 @@ impl Running<'_> {
         clone3(0, into).map_err(explain_clone_error)
     }
 
-    /// In the child: what [`Self::spawn`] has left.
+    /// In the child: joins the namespaces left by [`Self::spawn`].
     pub fn join_late(&self) -> Result<()> {
         self.join(if self.relayed { libc::CLONE_NEWCGROUP } else { !libc::CLONE_NEWPID })
     }
 
-    /// Joins those of these kinds, all at once: the kernel takes the user namespace's rights for the others (setns(2),
-    /// Linux 5.8).
+    /// Joins the namespaces of these kinds in one call: the kernel uses the capabilities in the user
+    /// namespace for the others (setns(2), Linux 5.8).
     fn join(&self, kinds: libc::c_int) -> Result<()> {
         let kinds = self.namespaces & kinds;
         if kinds == 0 {
@@ -130,7 +131,7 @@ impl Running<'_> {
     }
 }
 
-/// What the kernel means by its errno.
+/// Explains an errno of the kernel.
 fn explained(error: SysError, flags: libc::c_int) -> anyhow::Error {
     let user = flags & libc::CLONE_NEWUSER != 0;
     match hints::no_user_namespace(error.errno).filter(|_| user) {
@@ -139,13 +140,13 @@ fn explained(error: SysError, flags: libc::c_int) -> anyhow::Error {
     }
 }
 
-/// The relay's life: join, clone a child that is its parent's, tell its pid, end. Where a cgroup
-/// namespace is joined that does not have brig's own cgroup, nobody could be born in the container's
-/// from there (ENOENT): the relay itself is, `early`, and its child inherits it.
+/// The relay: joins, clones a child whose parent is the relay's parent, sends its pid, exits. If the joined
+/// cgroup namespace does not contain brig's own cgroup, CLONE_INTO_CGROUP fails from there (ENOENT): then the
+/// relay itself is cloned into the cgroup, `early`, and its child inherits it.
 ///
-/// With brig's ids and the host's files, but in a user namespace whose processes may have every
-/// capability there, relay and child must be undumpable before the first namespace is joined
-/// (CVE-2016-9962). An ordinary user's can then no longer set its own OOM score, so that comes before.
+/// Relay and child have brig's ids and the host's files, but run in a user namespace whose processes may have
+/// every capability there: they must be undumpable before they join the first namespace (CVE-2016-9962). An
+/// unprivileged user's relay can then no longer set its own OOM score, so it does that before.
 pub fn relay(
     flags: libc::c_int,
     into: Option<BorrowedFd<'_>>,
@@ -160,7 +161,7 @@ pub fn relay(
         Side::Child(born) => {
             drop(ours);
             if let Some(score) = score {
-                // Whoever cares compares: an ordinary user may not lower it.
+                // The caller compares it: an unprivileged user may not lower it.
                 let _ = Proc::open()
                     .and_then(|proc| proc.write("self/oom_score_adj", &score.to_string()));
             }
@@ -173,7 +174,7 @@ pub fn relay(
                 Ok(Ok(pid)) => Message::Cloned(pid),
                 Err(error) => Message::Failed(crate::fault::pack(&error)),
             };
-            // If the parent is gone, there is nobody to tell.
+            // If the parent has exited, there is nobody to report to.
             let _ = theirs.send(&message);
             sys::exit(0)
         }
@@ -193,8 +194,8 @@ pub fn born_in_time_namespace(plan: &Namespaces) -> bool {
     plan.strategy == Strategy::Relay && plan.joined(libc::CLONE_NEWTIME).is_some()
 }
 
-/// What the child joins itself: all but the pid namespace, in which it was born, and nothing after a
-/// relay, which has joined all.
+/// The namespaces that the child joins itself: all except the pid namespace, which it was cloned into, and
+/// none after a relay, which has joined all.
 pub fn join(plan: &Namespaces, joined: &[Joined]) -> Result<()> {
     match plan.strategy {
         Strategy::Relay => Ok(()),
@@ -205,9 +206,9 @@ pub fn join(plan: &Namespaces, joined: &[Joined]) -> Result<()> {
     }
 }
 
-/// All of them. The user namespace has the rights to join the others in most cases; brig's own have to
-/// do for those that belong to another one, and they are gone once it is joined. So what brig may join
-/// with its own rights comes first. The mount namespace is the last of each round.
+/// Joins all of them. Capabilities in the user namespace suffice to join most of the others; those owned by
+/// another user namespace need brig's own capabilities, which are lost by joining. So the ones that brig can
+/// join with its own capabilities come first. The mount namespace is the last of each round.
 fn enter_all(joined: &[Joined]) -> Result<()> {
     let user = joined.iter().find(|joined| joined.kind() == libc::CLONE_NEWUSER);
     let mut others: Vec<_> = joined.iter().filter(|j| j.kind() != libc::CLONE_NEWUSER).collect();
@@ -223,12 +224,12 @@ fn enter_all(joined: &[Joined]) -> Result<()> {
         }
     }
     user.enter()?;
-    // Joining somebody else's user namespace has reset it to fs.suid_dumpable.
+    // Joining another user namespace has reset it to fs.suid_dumpable.
     cred::dumpable(false)?;
     left.into_iter().try_for_each(Joined::enter)
 }
 
-/// The mount namespace last: it changes what every path means.
+/// The mount namespace last: it changes the meaning of every path.
 fn in_order(joined: &[Joined]) -> impl Iterator<Item = &Joined> {
     let mount =
         |yes: bool| joined.iter().filter(move |joined| (joined.kind() == libc::CLONE_NEWNS) == yes);

@@ -1,13 +1,13 @@
-//! start, from brig's side: release the child, then the poststart hooks.
+//! The parent's side of start: releases the child, then runs the poststart hooks.
 
 use super::gate::{self, Outcome};
 use crate::hooks;
 use crate::state::{Dir, State, Status};
 use anyhow::Result;
 
-/// Starts a created container whose lock the caller holds. After [`Outcome::HookFailed`] the caller
-/// must stop and delete it (runtime.md, Lifecycle, 7 and 9). An error, as of a program that cannot
-/// be executed, leaves a stopped container, as with runc.
+/// Starts a created container whose lock the caller holds. After [`Outcome::HookFailed`] the caller must stop
+/// and delete it (runtime.md, Lifecycle, 7 and 9). An error, e.g. a program that cannot be executed, leaves a
+/// stopped container, as in runc.
 pub fn start(dir: &Dir, state: &State) -> Result<Outcome> {
     let outcome = gate::release(dir, state)?;
     if let Outcome::HookFailed(_) = outcome {

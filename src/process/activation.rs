@@ -1,4 +1,4 @@
-//! Socket activation, sd_listen_fds(3): sockets that a service manager has opened for brig are for the
+//! Socket activation, sd_listen_fds(3): sockets that a service manager has opened are passed to the
 //! container's init.
 
 use crate::plan::process::Activation;
@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-/// What brig's own environment says, if it is meant for brig and not for one of its ancestors.
+/// Reads brig's environment, if its variables are meant for brig and not for an ancestor.
 pub fn of_environment() -> Result<Option<Activation>> {
     let [pid, count, names] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"].map(std::env::var_os);
     read(std::process::id(), pid, count, names)
@@ -21,14 +21,14 @@ fn read(
     let number = |text: OsString| text.to_str().and_then(|text| text.parse::<u32>().ok());
     let Some(count) = count.filter(|_| pid.and_then(number) == Some(own)) else { return Ok(None) };
     let shown = count.display().to_string();
-    let count = number(count).with_context(|| format!("LISTEN_FDS={shown} is no number"))?;
-    // As many as a process can have, and none of them would be brig's then.
-    ensure!(count < 1 << 16, "LISTEN_FDS={count} is more than there can be");
+    let count = number(count).with_context(|| format!("LISTEN_FDS={shown} is not a number"))?;
+    // As many as a process can have; brig itself needs some of them.
+    ensure!(count < 1 << 16, "LISTEN_FDS={count} is more than a process can have");
     let names = names.map(|names| CString::new(names.as_bytes())).transpose()?;
     Ok((count > 0).then_some(Activation { count, names }))
 }
 
-/// The variables that say so to process `pid`.
+/// The variables for process `pid`.
 pub fn variables(activation: &Activation, pid: u32) -> Vec<(&'static str, Vec<u8>)> {
     let mut variables = vec![
         ("LISTEN_PID", pid.to_string().into_bytes()),

@@ -1,4 +1,4 @@
-//! On which CPUs a process may run.
+//! The CPU affinity of a process.
 
 use crate::plan::process::Process;
 use crate::spec::Place;
@@ -13,14 +13,13 @@ pub fn before_cgroup(process: &Process) -> Result<()> {
 
 fn explain(error: SysError) -> anyhow::Error {
     match error.errno {
-        Errno::EINVAL => {
-            anyhow!(error).context("none of these CPUs is online and in the process's cpuset")
-        }
+        Errno::EINVAL => anyhow!(error)
+            .context("none of these CPUs is both online and in the cpuset of the process"),
         _ => error.into(),
     }
 }
 
-/// exec: once it is there. What taskset(1) bound brig to is not meant for it.
+/// exec: after it has been moved. An affinity of brig's caller (taskset(1)) does not apply to it.
 pub fn in_cgroup(process: &Process) -> Result<()> {
     let affinity = &process.scheduling.affinity;
     match (&affinity.last, &affinity.initial) {

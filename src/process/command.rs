@@ -1,5 +1,5 @@
-//! Which file the first argument names. The words of the errors are runc's: docker and podman tell
-//! exit codes 126 and 127 apart by them.
+//! Finds the file that the first argument names. The words of the errors are runc's: docker and podman derive
+//! exit codes 126 and 127 from them.
 
 use anyhow::Result;
 use nix::fcntl::{AT_FDCWD, AtFlags};
@@ -8,8 +8,8 @@ use nix::unistd::{AccessFlags, faccessat};
 use std::ffi::{CStr, CString};
 use sys::{Errno, VerbatimError};
 
-/// The program's path: `name` itself if it has a slash, else the first executable file of that name
-/// in the directories of `search`. To be called as the user who will execute it.
+/// The path of the program: `name` itself if it contains a slash, else the first executable file of that name
+/// in the directories of `search`. Must be called as the user who executes it.
 pub fn find(name: &CStr, search: &str) -> Result<CString> {
     let shown = name.to_string_lossy();
     if name.to_bytes().contains(&b'/') {
@@ -18,7 +18,7 @@ pub fn find(name: &CStr, search: &str) -> Result<CString> {
             Err(errno) => {
                 let why = match errno {
                     Errno::ENOENT => format!("stat {shown}: no such file or directory"),
-                    // docker 20.10 knows only the second word, later ones both.
+                    // docker 20.10 only knows the second part, later versions know both.
                     Errno::EISDIR => "is a directory: permission denied".to_owned(),
                     errno => errno.desc().to_lowercase(),
                 };
@@ -36,13 +36,13 @@ pub fn find(name: &CStr, search: &str) -> Result<CString> {
         let path = CString::new(path)?;
         match executable(&path) {
             Ok(()) => return Ok(path),
-            // In a directory that may not be searched there may be no such file at all.
+            // In a directory that may not be searched, the file may not even exist.
             Err(Errno::EACCES) if stat(&*path).is_ok() => unusable = unusable.or(Some(path)),
             Err(_) => {}
         }
     }
     let hint = unusable.map_or_else(String::new, |path| {
-        format!(" ({} is there, but not executable)", path.to_string_lossy())
+        format!(" ({} exists, but is not executable)", path.to_string_lossy())
     });
     let text = format!("exec: {shown:?}: executable file not found in $PATH{hint}");
     Err(VerbatimError { text, errno: Errno::ENOENT }.into())
@@ -54,7 +54,7 @@ fn executable(path: &CStr) -> Result<(), Errno> {
         return Err(Errno::EISDIR);
     }
     match faccessat(AT_FDCWD, path, AccessFlags::X_OK, AtFlags::AT_EACCESS) {
-        // A filter that does not know the call: the mode has to do, as in runc.
+        // A seccomp filter that does not know the call: fall back to the mode, as in runc.
         Err(Errno::EPERM | Errno::ENOSYS) if mode & 0o111 != 0 => Ok(()),
         answer => answer,
     }

@@ -1,5 +1,5 @@
-//! `process.terminal`: a pseudoterminal of the container's own devpts. Its peer is what the process
-//! reads and writes; its master goes to whoever carries the bytes on, an engine or brig itself.
+//! `process.terminal`: a pseudoterminal of the container's own devpts. The process uses its peer; the master
+//! goes to an engine or to brig itself, which forwards the data.
 
 use super::socket::Socket;
 use crate::plan::process::Terminal;
@@ -14,16 +14,16 @@ use std::path::Path;
 use sys::path::{Links, open_in};
 use sys::{Errno, tty};
 
-/// On which a terminal's master gets to whom it is for.
+/// The socket that a terminal's master is sent over.
 #[derive(Default)]
 pub struct MasterRoute {
-    /// The child's end, where there is a terminal at all.
+    /// The child's end, if there is a terminal.
     pub child: Option<Socket>,
-    /// The other, where it is brig's.
+    /// The other end, if it is brig's.
     pub own: Option<OwnedFd>,
 }
 
-/// Opens it, before anything is made. `detach`: brig will not be there to carry the bytes.
+/// Opens it before anything is created. `detach`: brig will exit and cannot forward data.
 pub fn master_route(terminal: bool, socket: Option<&Path>, detach: bool) -> Result<MasterRoute> {
     const FLAG: &str = "--console-socket";
     match (terminal, socket, detach) {
@@ -36,32 +36,32 @@ pub fn master_route(terminal: bool, socket: Option<&Path>, detach: bool) -> Resu
             Ok(MasterRoute { child: Some(child), own: Some(own) })
         }
         (true, None, true) => Err(anyhow!(
-            "a terminal of a detached container needs {FLAG}: somebody has to hold its other side"
+            "the terminal of a detached container needs {FLAG}: another process must hold its master"
         ))
         .at("process.terminal"),
         (false, Some(path), _) => {
-            Err(anyhow!("process.terminal is false, so there is nothing to send"))
+            Err(anyhow!("process.terminal is false, so there is no terminal to send"))
                 .with_context(|| format!("{FLAG} {}", path.display()))
         }
         (true, Some(path), false) => {
-            Err(anyhow!("is for detached containers: in the foreground, brig has the terminal"))
+            Err(anyhow!("only valid with --detach: in the foreground, brig holds the terminal"))
                 .with_context(|| format!("{FLAG} {}", path.display()))
         }
     }
 }
 
-/// Both sides of a terminal.
+/// Both ends of a terminal.
 pub struct Pty {
     master: OwnedFd,
     peer: OwnedFd,
 }
 
 impl Pty {
-    /// Makes one, in the devpts of what is the root by now.
+    /// Creates one in the devpts of the current root.
     pub fn open(terminal: &Terminal, uid: u32) -> Result<Pty> {
         let master = multiplexer().context("/dev/pts/ptmx")?;
         tty::unlock(master.as_fd())?;
-        // Not by its name: that can be replaced in the meantime (CVE-2025-52565).
+        // Not by its name: that could be replaced in the meantime (CVE-2025-52565).
         let peer = tty::open_peer(master.as_fd())?;
         if let Some(size) = terminal.size {
             tty::set_size(master.as_fd(), size).at("process.consoleSize")?;
@@ -70,20 +70,20 @@ impl Pty {
             tty::keep_newlines(peer.as_fd())?;
         }
         match fchown(&peer, Some(Uid::from_raw(uid)), None) {
-            // A devpts of somebody else: usable as it is, by who has it open.
+            // A devpts of another user namespace: usable as it is, by processes that have it open.
             Ok(()) | Err(Errno::EINVAL | Errno::EPERM | Errno::EROFS) => {}
             Err(errno) => Err(errno).with_context(|| format!("chown of the terminal to {uid}"))?,
         }
         Ok(Pty { master, peer })
     }
 
-    /// What the process has of it.
+    /// The terminal of the process.
     pub fn peer(&self) -> BorrowedFd<'_> {
         self.peer.as_fd()
     }
 
-    /// Sends the master away; the peer becomes stdin, stdout, stderr and the controlling terminal of
-    /// this process, a session leader that has none.
+    /// Sends the master; the peer becomes stdin, stdout, stderr and the controlling terminal of this process,
+    /// a session leader without one.
     pub fn hand_over(self, socket: &Socket) -> Result<()> {
         let Pty { master, peer } = self;
         let name = format!("/dev/pts/{}", tty::number(master.as_fd())?);
@@ -94,8 +94,8 @@ impl Pty {
     }
 }
 
-/// Opens a new master. Only where a devpts is: its ptmx is what it seems, and nothing of an image is
-/// opened to find that out.
+/// Opens a new master, on a devpts only: its ptmx can be trusted, and no file of an image is opened to check
+/// that.
 fn multiplexer() -> Result<OwnedFd> {
     const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
     let root = open("/", DIRECTORY, Mode::empty())?;
@@ -103,10 +103,10 @@ fn multiplexer() -> Result<OwnedFd> {
     ensure!(is_devpts(&directory)?, "a terminal needs a mount of type devpts on /dev/pts");
     let flags = OFlag::O_RDWR | OFlag::O_NOCTTY;
     let master = open_in(directory.as_fd(), c"/ptmx", flags, Links::Refuse)?;
-    // Something else can be mounted on it.
+    // Another file could be mounted on it.
     let stat = fstat(&master).context("fstat")?;
     let ours = is_devpts(&master)? && stat.st_rdev == makedev(5, 2);
-    ensure!(ours, "is not the multiplexer of the devpts");
+    ensure!(ours, "not the ptmx of this devpts");
     Ok(master)
 }
 

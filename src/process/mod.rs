@@ -1,4 +1,4 @@
-//! What a process gets before execve.
+//! The settings of a process before execve.
 
 pub mod activation;
 pub mod affinity;

@@ -1,5 +1,5 @@
-//! The host's /proc, held open from before any namespace is joined: what is written there cannot go
-//! astray into something that is mounted at that place in the container (CVE-2025-52881).
+//! The host's /proc, opened before any namespace is joined: so no write can go to another mount at that place
+//! in the container (CVE-2025-52881).
 
 use anyhow::{Context, Result, ensure};
 use nix::fcntl::{OFlag, open, openat};
@@ -15,18 +15,18 @@ use sys::path::open_on_same_mount;
 pub struct Proc(OwnedFd);
 
 impl Proc {
-    /// Opens that of the mount namespace that this process is in.
+    /// Opens the one of the current mount namespace.
     pub fn open() -> Result<Proc> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let proc = open("/proc", flags, Mode::empty()).context("open /proc")?;
         let kind = fstatfs(&proc).context("fstatfs(/proc)")?.filesystem_type();
-        // linux/proc_fs.h, PROC_ROOT_INO: not a part of one.
+        // linux/proc_fs.h, PROC_ROOT_INO: not a subdirectory.
         let root = fstat(&proc).context("fstat(/proc)")?.st_ino == 1;
-        ensure!(kind == PROC_SUPER_MAGIC && root, "/proc is no proc filesystem");
+        ensure!(kind == PROC_SUPER_MAGIC && root, "/proc is not a proc filesystem");
         Ok(Proc(proc))
     }
 
-    /// Opens a file in it over which nothing is mounted.
+    /// Opens a file in it; fails if something is mounted on the file.
     pub fn verified(&self, path: &str, flags: OFlag) -> Result<OwnedFd, SysError> {
         open_on_same_mount(self.0.as_fd(), path, flags)
     }

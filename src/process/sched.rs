@@ -1,4 +1,4 @@
-//! How the kernel schedules a process, where it takes its memory, and what it pretends to be.
+//! Scheduling policy, memory policy and personality of a process.
 
 use crate::plan::sched::{Execution, MemoryPolicy, Scheduling, is_real_time};
 use crate::spec::Place;
@@ -6,8 +6,8 @@ use anyhow::{Error, Result, anyhow};
 use sys::sched::{self, Attr};
 use sys::{Errno, SysError, cred};
 
-/// Gives a process its scheduler and I/O priority; pid 0 is this one. The rights that count are those
-/// on the host: a user namespace's do not.
+/// Sets the scheduler and I/O priority of a process; pid 0 is this one. Needs privileges on the host: those
+/// in a user namespace do not count.
 pub fn schedule(pid: i32, scheduling: &Scheduling) -> Result<()> {
     if let Some(attr) = &scheduling.scheduler {
         let done = sched::set_scheduler(pid, attr);
@@ -20,7 +20,7 @@ pub fn schedule(pid: i32, scheduling: &Scheduling) -> Result<()> {
     Ok(())
 }
 
-/// Gives this process what all of the container's have.
+/// Sets what all processes of the container share.
 pub fn adopt(execution: &Execution) -> Result<()> {
     if let Some(persona) = execution.personality {
         sched::set_personality(persona).at("linux.personality")?;
@@ -32,7 +32,7 @@ pub fn adopt(execution: &Execution) -> Result<()> {
     Ok(())
 }
 
-/// What the kernel means by its errno (sched_setattr(2), kernel/sched/syscalls.c).
+/// Explains an errno of the kernel (sched_setattr(2), kernel/sched/syscalls.c).
 fn explain_scheduler(error: SysError, attr: &Attr) -> Error {
     // linux/capability.h
     const SYS_NICE: u64 = 1 << 23;
@@ -44,10 +44,12 @@ fn explain_scheduler(error: SysError, attr: &Attr) -> Error {
         Errno::EPERM if is_real_time(attr.policy) => {
             "the container's cgroup has no real-time budget: set linux.resources.cpu.realtimeRuntime"
         }
-        Errno::EPERM if deadline => "the process may not run on all CPUs: is a cpuset in its way?",
-        Errno::EBUSY if deadline => "the CPUs have not so much time left",
-        Errno::EINVAL => "the kernel does not take these values",
-        Errno::EOPNOTSUPP => "the kernel is built without what these flags ask for",
+        Errno::EPERM if deadline => {
+            "SCHED_DEADLINE needs a process that may run on all CPUs: is it restricted by a cpuset?"
+        }
+        Errno::EBUSY if deadline => "the CPUs do not have enough time left",
+        Errno::EINVAL => "the kernel rejects these values",
+        Errno::EOPNOTSUPP => "the kernel is built without support for these flags",
         _ => return error.into(),
     };
     Error::from(error).context(why)
@@ -64,7 +66,7 @@ fn explain_memory_policy(error: SysError) -> Error {
     match error.errno {
         Errno::ENOSYS => anyhow!("the kernel is built without NUMA"),
         Errno::EINVAL => {
-            let why = "the kernel does not take these values: \
+            let why = "the kernel rejects these values: \
                        are all nodes there, and in the container's cpuset?";
             Error::from(error).context(why)
         }

@@ -1,4 +1,4 @@
-//! Signals by their names.
+//! Signal names.
 
 use crate::suggest;
 use anyhow::{Result, anyhow};
@@ -40,15 +40,15 @@ const NAMES: [(&str, i32); 34] = [
     ("XFSZ", libc::SIGXFSZ),
 ];
 
-/// The kernel's: glibc keeps two of them to itself and counts from 34.
+/// The kernel's first real-time signal: glibc reserves two and counts from 34.
 const RTMIN: i32 = 34;
 const RTMAX: i32 = 64;
 
-/// A signal's number from its name in any case, with or without SIG, or from its number.
+/// The number of a signal, from its name in any case, with or without SIG, or from its number.
 ///
 /// # Errors
 ///
-/// It is no signal of Linux's; the error may say which one was meant.
+/// If Linux has no such signal; the error may suggest one.
 pub fn parse(text: &str) -> Result<i32> {
     let unknown = || {
         let word = text.to_ascii_uppercase();
@@ -61,11 +61,11 @@ pub fn parse(text: &str) -> Result<i32> {
         }
     };
     if text.is_empty() {
-        // A script's empty variable asks for the default, as with runc and crun.
+        // An empty string, e.g. from an unset shell variable, is the default, as in runc and crun.
         return Ok(libc::SIGTERM);
     }
     if let Ok(number) = text.parse::<i32>() {
-        // 0 sends nothing: it asks whether there is somebody to send to.
+        // 0 sends nothing: it checks whether the process exists.
         return if (0..=RTMAX).contains(&number) { Ok(number) } else { Err(unknown()) };
     }
     let upper = text.to_ascii_uppercase();

@@ -1,4 +1,4 @@
-//! Sockets that a descriptor is handed over: `--console-socket` and the like.
+//! Sockets for passing a descriptor: `--console-socket` and similar.
 
 use crate::deadline;
 use anyhow::{Context, Result, bail};
@@ -17,32 +17,32 @@ use sys::socket::{SocketAddress, receive_fds};
 /// One end of a connection, for one message.
 pub struct Socket {
     fd: OwnedFd,
-    /// What errors call it.
+    /// Its name in errors.
     name: String,
 }
 
 impl Socket {
-    /// Connects to the listener at `path`, which is the value of `flag`.
+    /// Connects to the listener at `path`, the value of `flag`.
     pub fn connect(flag: &str, path: &Path) -> Result<Socket> {
         let name = format!("{flag} {}", path.display());
         let fd = connect_to(path).with_context(|| name.clone())?;
         Ok(Socket { fd, name })
     }
 
-    /// The same, if there is such a flag.
+    /// The same, if the flag is given.
     pub fn of_flag(flag: &str, path: Option<&Path>) -> Result<Option<Socket>> {
         path.map(|path| Socket::connect(flag, path)).transpose()
     }
 
-    /// A pair: the end that sends and the end to [`receive`] at.
+    /// A pair: the sending end, and the end for [`receive`].
     pub fn pair() -> Result<(Socket, OwnedFd)> {
         let (kind, flags) = (SockType::Stream, SockFlag::SOCK_CLOEXEC);
         let (fd, own) = socketpair(AddressFamily::Unix, kind, None, flags).context("socketpair")?;
         Ok((Socket { fd, name: "socket to brig".into() }, own))
     }
 
-    /// Sends a descriptor with `text`, in one message as runc does, but for what of a very long text
-    /// the kernel takes later.
+    /// Sends a descriptor with `text`, in one message as runc does, except for the part of a very long text
+    /// that the kernel accepts later.
     pub fn send(&self, fd: BorrowedFd<'_>, text: &str) -> Result<()> {
         let (fds, mut text) = ([fd.as_raw_fd()], text.as_bytes());
         let mut rights = &[ControlMessage::ScmRights(&fds)][..];
@@ -71,7 +71,8 @@ fn connect_to(path: &Path) -> Result<OwnedFd> {
     let address = SocketAddress::of(path)?;
     let (kind, flags) = (SockType::Stream, SockFlag::SOCK_CLOEXEC);
     let fd = socket(AddressFamily::Unix, kind, flags, None).context("socket")?;
-    // unix(7): that long connect waits for a place in the listener's queue, and sendmsg for space.
+    // unix(7): the timeout limits how long connect waits for a place in the listener's queue, and sendmsg for
+    // space.
     let seconds = deadline::SOCKET.as_secs();
     setsockopt(&fd, SendTimeout, &TimeVal::new(i64::try_from(seconds)?, 0))
         .context("setsockopt(SO_SNDTIMEO)")?;
@@ -83,9 +84,9 @@ fn connect_to(path: &Path) -> Result<OwnedFd> {
     }
 }
 
-/// What the other end of a pair has sent, which has said so.
+/// Receives a descriptor from the other end of a pair, which has announced it.
 pub fn receive(own: &OwnedFd) -> Result<OwnedFd> {
-    receive_fds(own.as_fd())?.pop().context("there is no descriptor in the message")
+    receive_fds(own.as_fd())?.pop().context("the message contains no descriptor")
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use nix::sys::stat::{Mode, SFlag, fstat, makedev};
 use nix::unistd::{Uid, dup2_stderr, dup2_stdin, dup2_stdout, fchown};
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// Gives descriptors 0 to 2 to the container's user, so that it can reopen them through
-/// /proc/self/fd, as runc does. Devices and terminals are somebody else's: they stay as they are.
+/// Makes the container's user the owner of descriptors 0 to 2, so that it can reopen them through
+/// /proc/self/fd, as runc does. Devices and terminals have other owners and are left alone.
 pub fn give_to(uid: u32) -> Result<()> {
     sys::fd::STANDARD_FDS.into_iter().try_for_each(|fd| give(fd, uid))
 }
@@ -20,15 +20,16 @@ fn give(fd: BorrowedFd<'_>, uid: u32) -> Result<()> {
         return Ok(());
     }
     match fchown(fd, Some(Uid::from_raw(uid)), None) {
-        // Not mapped, not ours, or on a read-only file system: usable as it is, if at all.
+        // Not mapped, not ours, or on a read-only file system: leave it as it is.
         Ok(()) | Err(Errno::EINVAL | Errno::EPERM | Errno::EROFS) => Ok(()),
         Err(errno) => Err(errno).context("fchown of a standard descriptor"),
     }
 }
 
-/// Keeps every descriptor of the caller from what brig executes, hooks above all, until
-/// [`Program::execute`](crate::launch::execute::Program::execute). The first `listening` of them and
-/// `preserved` more have to be open. What brig has opened itself is close-on-exec.
+/// Marks every descriptor of the caller close-on-exec, so that programs executed by brig, hooks above all, do
+/// not inherit them until [`Program::execute`](crate::launch::execute::Program::execute). The first
+/// `listening` of them and `preserved` more must be open. Descriptors opened by brig itself are close-on-exec
+/// already.
 pub fn set_cloexec_from(listening: u32, preserved: u32) -> Result<()> {
     let inherited = sys::fd::is_inherited;
     let first = 3 + listening;
@@ -41,16 +42,16 @@ pub fn set_cloexec_from(listening: u32, preserved: u32) -> Result<()> {
     Ok(sys::clone::close_from_at_exec(3)?)
 }
 
-/// Standard descriptors that are the null device become the container's own, open both ways, as with
-/// runc: engines give programs a /dev/null that is open for reading only, and is another mount's.
-/// For the init of a container whose /dev is its own, after the pivot.
+/// Replaces standard descriptors that are the null device with the container's own, open for reading and
+/// writing, as runc does: engines pass a /dev/null that is open for reading only, and on another mount. For
+/// the init of a container with its own /dev, after the pivot.
 pub fn reopen_dev_null() -> Result<()> {
     for (number, fd) in sys::fd::STANDARD_FDS.into_iter().enumerate() {
         if !is_null(fd)? {
             continue;
         }
         let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-        // The device rules may be against it: then it stays usable as it is.
+        // The device rules may forbid it: then the original is kept.
         let Ok(own) = nix::fcntl::open("/dev/null", flags, Mode::empty()) else { continue };
         if !is_null(own.as_fd())? {
             continue;

@@ -1,11 +1,11 @@
-//! subuid(5) and subgid(5): ids that an ordinary user may give to a user namespace.
+//! subuid(5) and subgid(5): ids that an unprivileged user may map in a user namespace.
 
 use nix::unistd::{getegid, geteuid};
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use sys::idmap::{IdMap, IdMaps};
 
-/// No honest file is longer, in bytes; what stands after them is not read.
+/// No reasonable file is longer, in bytes; the rest is not read.
 const MAX_FILE: u64 = 16 << 20;
 
 /// First id and count of each range that a file grants to a user, by name or by number.
@@ -32,8 +32,8 @@ fn ranges(file: impl BufRead, uid: u32, name: Option<&str>) -> Vec<(u32, u32)> {
     ranges
 }
 
-/// The ids of who calls brig: root is themself, and after that come the ids that they are granted, if
-/// there is a way to use them.
+/// The id maps for brig's caller: root is the caller, followed by the subordinate ids granted to them, if
+/// they can be used.
 pub fn own_maps() -> IdMaps {
     let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
     let mut granted = ["/etc/subuid", "/etc/subgid"].map(|path| granted(path, uid));
@@ -46,7 +46,7 @@ pub fn own_maps() -> IdMaps {
     IdMaps { uids: id_maps(uid, uids), gids: id_maps(gid, gids) }
 }
 
-/// Root in the container is who calls brig, and after that come the ids that they are granted.
+/// Root in the container is brig's caller, followed by the subordinate ids granted to them.
 pub fn id_maps(own: u32, granted: &[(u32, u32)]) -> Vec<IdMap> {
     let mut maps = vec![IdMap { container: 0, host: own, size: 1 }];
     let mut container = 1_u32;

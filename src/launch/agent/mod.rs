@@ -1,8 +1,8 @@
-//! Who decides about system calls: SCMP_ACT_NOTIFY's agent, and how a filter's listener gets to it.
+//! The agent of SCMP_ACT_NOTIFY, which decides about system calls, and how it gets the listener of a filter.
 //!
-//! It comes by [`courier`] as soon as the filter is in force, the parent hands it over, and only then does
-//! the child go on. The agent is connected to no earlier: it may serve one connection after the other, and hooks
-//! may start it.
+//! [`courier`] sends the listener as soon as the filter is in force, the parent passes it to the agent, and
+//! only then the child goes on. brig connects to the agent no earlier: it may serve one connection at a time,
+//! and hooks may start it.
 
 pub mod courier;
 
@@ -16,7 +16,7 @@ use anyhow::Result;
 use serde::Serialize;
 use std::os::fd::AsFd;
 
-/// The agent of a filter, and the container that it decides for.
+/// The agent of a filter, and the state of the container to send.
 pub struct Agent<'a> {
     listener: &'a Listener,
     state: OciState<'a>,
@@ -35,13 +35,13 @@ struct ProcessState<'a> {
 }
 
 impl<'a> Agent<'a> {
-    /// None, if the process's filter notifies nobody.
+    /// None if the filter has no SCMP_ACT_NOTIFY.
     pub fn of(process: &'a Process, state: OciState<'a>) -> Option<Agent<'a>> {
         let listener = process.filter.as_ref()?.listener.as_ref()?;
         Some(Agent { listener, state })
     }
 
-    /// Gives the agent the listener of the process, which has come by the channel.
+    /// Sends the listener, received over the channel, to the agent.
     pub fn deliver(&self, channel: &Channel, pid: i32) -> Result<()> {
         let fd = courier::receive(channel).at("linux.seccomp")?;
         let state = ProcessState {

@@ -1,4 +1,5 @@
-//! Into the container's namespaces: create's child makes them or joins others', exec's joins init's.
+//! Enters the container's namespaces: create's child makes new ones or joins those of the config, exec's
+//! joins init's.
 
 use super::{Exec, Init};
 use crate::launch::protocol::{Channel, Message};
@@ -13,7 +14,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use sys::{cred, namespace};
 
 impl Init<'_> {
-    /// Out of the host: namespaces, and what belongs to them.
+    /// Leaves the host: namespaces and related settings.
     pub(super) fn enter_namespaces(
         &self,
         proc: Option<&Proc>,
@@ -21,7 +22,7 @@ impl Init<'_> {
     ) -> Result<()> {
         let plan = &*self.plan;
         if plan.needs_parent() {
-            ensure!(cgroup.channel.expect(&Message::Provided), "brig is gone");
+            ensure!(cgroup.channel.expect(&Message::Provided), "brig has exited");
         }
         if plan.namespaces.new & libc::CLONE_NEWTIME != 0 {
             make_time_namespace(open(proc)?, &plan.time_offsets).at("linux.timeOffsets")?;
@@ -29,12 +30,12 @@ impl Init<'_> {
         if plan.process.in_user_namespace {
             ids::become_root(&plan.process)?;
         }
-        // Until there is a saved state that leads to this process it must not outlive the parent. Not
-        // before now: a change of ids clears it.
+        // Until the state with this process is saved, it must not outlive the parent. Set here because a
+        // change of ids clears it.
         cred::parent_death_signal(libc::SIGKILL)?;
-        // What is not dumpable, other processes of a shared pid namespace cannot look into (CVE-2016-9962).
-        // Root's child has been so from its birth on, but a change of ids resets it to fs.suid_dumpable. An
-        // ordinary user's could not be before: its id maps would be root's.
+        // Other processes of a shared pid namespace cannot look into an undumpable process (CVE-2016-9962).
+        // Root's child is undumpable from the start, but a change of ids resets that to fs.suid_dumpable. An
+        // unprivileged user's cannot be earlier: its id maps would be owned by root.
         cred::dumpable(false)?;
         spawn::join(&plan.namespaces, self.joined)?;
         if !cgroup.awaited {
@@ -52,7 +53,7 @@ impl Init<'_> {
         Ok(())
     }
 
-    /// The kernel looks up a parameter in the namespaces of whoever opens it.
+    /// The kernel resolves a parameter in the namespaces of the process that opens it.
     pub(super) fn set_sysctls(&self, proc: Option<&Proc>) -> Result<()> {
         for sysctl in &self.plan.sysctl {
             let path = format!("sys/{}", sysctl.path);
@@ -63,7 +64,7 @@ impl Init<'_> {
 }
 
 impl Exec<'_> {
-    /// What has to be done as long as this process has root's rights on the host.
+    /// Steps that need root privileges on the host.
     pub(super) fn use_hosts_rights(&self, proc: Option<&Proc>) -> Result<()> {
         if let Some(score) = self.process.oom_score_adj {
             execute::set_oom_score(open(proc)?, "self", score)?;
@@ -75,7 +76,7 @@ impl Exec<'_> {
         Ok(())
     }
 
-    /// What is already in the container could look into this process, were it dumpable (CVE-2016-9962).
+    /// Processes in the container could look into this one if it were dumpable (CVE-2016-9962).
     pub(super) fn enter_namespaces(&self) -> Result<()> {
         cred::dumpable(false)?;
         self.container.join_late()?;
@@ -86,7 +87,7 @@ impl Exec<'_> {
         Ok(cred::dumpable(false)?)
     }
 
-    /// Without a mount namespace of its own the container is only chrooted.
+    /// Without a new mount namespace the container is only chrooted.
     pub(super) fn enter_root(&self) -> Result<()> {
         let Some(root) = self.root else { return Ok(()) };
         nix::unistd::fchdir(root).and_then(|()| nix::unistd::chroot(".")).context("chroot")
@@ -94,10 +95,10 @@ impl Exec<'_> {
 }
 
 fn open(proc: Option<&Proc>) -> Result<&Proc> {
-    proc.context("the host's /proc is not open")
+    proc.context("internal error: the host's /proc is not open")
 }
 
-/// A new time namespace takes its offsets only as long as nobody is in it (time_namespaces(7)).
+/// The offsets of a time namespace can only be set before a process enters it (time_namespaces(7)).
 fn make_time_namespace(proc: &Proc, offsets: &[(&str, i64, u32)]) -> Result<()> {
     unshare(CloneFlags::from_bits_retain(libc::CLONE_NEWTIME)).context("unshare(CLONE_NEWTIME)")?;
     for (clock, seconds, nanoseconds) in offsets {
@@ -107,26 +108,26 @@ fn make_time_namespace(proc: &Proc, offsets: &[(&str, i64, u32)]) -> Result<()> 
     setns(&file, CloneFlags::from_bits_retain(libc::CLONE_NEWTIME)).context("setns(CLONE_NEWTIME)")
 }
 
-/// Whether the child is in its cgroup, which systemd may still be about to see to.
+/// Whether the child is in its cgroup; with systemd it may not be yet.
 pub(super) struct CgroupMembership<'a> {
     pub(super) channel: &'a Channel,
-    /// The parent will say when systemd has moved the child.
+    /// The parent says when systemd has moved the child.
     awaited: bool,
-    /// There is to be a cgroup namespace. Its root is where the process is when it is made.
+    /// A cgroup namespace is created; its root is the cgroup of the process at that time.
     namespace: bool,
 }
 
 impl<'a> CgroupMembership<'a> {
-    /// `by_systemd`: the parent will say when the child is there. `plan` is create's.
+    /// `by_systemd`: the parent says when the child is in its cgroup. `plan` is create's.
     pub(super) fn new(channel: &'a Channel, by_systemd: bool, plan: Option<&Plan>) -> Self {
         let new = plan.map_or(0, |plan| plan.namespaces.new);
         Self { channel, awaited: by_systemd, namespace: new & libc::CLONE_NEWCGROUP != 0 }
     }
 
-    /// To be called before anything that shows cgroups, or is to be charged to the container's.
+    /// Called before anything that shows cgroups or is charged to the container's cgroup.
     pub(super) fn wait_until_in_cgroup(&mut self) -> Result<()> {
         if self.awaited {
-            ensure!(self.channel.expect(&Message::Placed), "brig is gone");
+            ensure!(self.channel.expect(&Message::Placed), "brig has exited");
             self.awaited = false;
             self.make_namespace()?;
         }

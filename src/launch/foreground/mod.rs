@@ -1,5 +1,5 @@
-//! brig's life after start when it stays in the foreground: it forwards signals, reaps orphans, and
-//! ends as the container's init ends.
+//! brig after start when it stays in the foreground: it forwards signals, reaps orphans, and exits with the
+//! container's init.
 
 pub mod notify;
 pub mod terminal;
@@ -14,8 +14,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use sys::{Errno, cred, signal};
 use terminal::Carrier;
 
-/// Everything that can be caught, but for what brig's own faults and writes raise, and for what the
-/// terminal's job control needs brig itself to obey.
+/// All signals that can be caught, except those raised by brig's own faults and writes, and those of job
+/// control, which brig must obey itself.
 pub fn forwarded() -> SigSet {
     use Signal::*;
     let mut set = SigSet::all();
@@ -27,9 +27,9 @@ pub fn forwarded() -> SigSet {
     set
 }
 
-/// Waits for the container's init, which is brig's child. Returns what brig exits with: its code, or
-/// 128 plus the signal that ended it.
-/// `carrier` is for its terminal, if it has one, `forwarder` for what it has to say to a service manager.
+/// Waits for the container's init, a child of brig. Returns the exit code: that of init, or 128 plus the
+/// number of the signal that killed it. `carrier` forwards its terminal, if any; `forwarder` its messages to
+/// a service manager.
 pub fn wait(
     init: &OwnedFd,
     mut carrier: Option<&mut Carrier>,
@@ -45,7 +45,7 @@ pub fn wait(
             None => until_readable(&fds)?,
         }
         if let Some(forwarder) = forwarder {
-            // A service manager that does not listen is nothing to end a container for.
+            // A service manager that does not respond is no reason to stop a container.
             let _ = forwarder.pass_on(std::process::id().cast_signed());
         }
         while let Some(info) = signals.read_signal().context("read from the signalfd")? {
@@ -57,7 +57,7 @@ pub fn wait(
                     if let (libc::SIGCONT, Some(carrier)) = (signal, carrier) {
                         carrier.resume();
                     }
-                    // It may have died in the meantime.
+                    // It may have exited in the meantime.
                     drop(signal::pidfd_send_signal(init.as_fd(), signal));
                 }
             }
@@ -81,12 +81,12 @@ fn until_readable(fds: &[BorrowedFd<'_>]) -> Result<()> {
     }
 }
 
-/// Makes brig the parent of what the container's init leaves behind where it has no pid namespace.
+/// Makes brig the parent of processes that outlive the container's init if it has no pid namespace.
 pub fn adopt_orphans() -> Result<()> {
     Ok(cred::become_subreaper()?)
 }
 
-/// Takes the status of every dead child but init, whose status is the caller's.
+/// Reaps every dead child except init, whose status the caller reads.
 fn reap_orphans(init: &OwnedFd) -> Result<()> {
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     loop {
@@ -98,16 +98,17 @@ fn reap_orphans(init: &OwnedFd) -> Result<()> {
             waitid(Id::PIDFd(init.as_fd()), flags).is_ok_and(|status| status.pid() == dead);
         match dead {
             Some(pid) if !is_init => drop(waitid(Id::Pid(pid), WaitPidFlag::WEXITED)),
-            // Init is the next to be taken: the caller does that.
+            // Init is the next to be reaped: by the caller.
             _ => return Ok(()),
         }
     }
 }
 
-/// Blocks all that foreground run forwards, and SIGCHLD: before there is anything to undo, or to forward to.
+/// Blocks all signals that a foreground run forwards, and SIGCHLD, before there is anything to undo or to
+/// forward to.
 pub fn block_signals() -> Result<SignalFd> {
-    // Ignored, as some callers leave it, it would have the kernel reap the container's process, and
-    // nobody could tell how that ended.
+    // If SIGCHLD were ignored, as some callers leave it, the kernel would reap the container's process and
+    // its status would be lost.
     signal::reset(libc::SIGCHLD)?;
     forwarded().thread_block().context("block signals")?;
     let abort: SigSet = signal::ABORT.iter().filter_map(|&signal| signal.try_into().ok()).collect();

@@ -1,14 +1,14 @@
-//! Readiness across the container's wall, sd_notify(3): where brig has `NOTIFY_SOCKET` in its
-//! environment, the container's init gets a socket too, and brig passes on what it says.
+//! Forwards readiness notifications, sd_notify(3): if brig has `NOTIFY_SOCKET` in its environment, the
+//! container's init gets a socket too, and brig forwards its messages.
 //!
 //! ```text
 //!   service manager  ◀── NOTIFY_SOCKET ──  brig  ◀── <state>/notify/notify.sock ──  container
 //!                                                    seen there as /run/notify/notify.sock
 //! ```
 //!
-//! create makes the directory, for the container's mounts; run and start the socket, before the
-//! container's program runs. A brig in the foreground listens as long as that program lives; any other
-//! until it is ready, and then tells the service manager whom to watch instead of brig.
+//! create makes the directory, which the container mounts; run and start make the socket before the
+//! container's program runs. brig in the foreground forwards until that program exits; otherwise it forwards
+//! until the program is ready, and then names it to the service manager as the main process.
 
 use super::forwarded;
 use crate::plan::readiness::{DIRECTORY, SOCKET};
@@ -32,13 +32,13 @@ use sys::socket::address_in;
 pub struct Manager(UnixAddr);
 
 impl Manager {
-    /// The one that brig's environment names, if it does.
+    /// The socket named in brig's environment, if any.
     pub fn of_environment() -> Result<Option<Manager>> {
         let name = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty());
         let read = |name: &std::ffi::OsString| match name.as_bytes() {
             [b'@', name @ ..] => Ok(UnixAddr::new_abstract(name)?),
             [b'/', ..] => Ok(UnixAddr::new(name.as_os_str())?),
-            _ => bail!("is neither a path nor an abstract name"),
+            _ => bail!("neither a path nor an abstract name"),
         };
         let address = |name: std::ffi::OsString| {
             read(&name).with_context(|| format!("NOTIFY_SOCKET={}", name.display()))
@@ -47,16 +47,16 @@ impl Manager {
     }
 }
 
-/// Makes the directory that the plan has mounted in the container.
+/// Creates the directory that the plan mounts in the container.
 pub fn make_directory(dir: &Dir) -> Result<()> {
-    // The container's user has to get in, whatever umask brig was called with.
+    // The container's user must be able to enter it, whatever umask brig was called with.
     let mode = Mode::from_bits_truncate(0o755);
     mkdirat(dir.fd(), DIRECTORY, mode)
         .and_then(|()| fchmodat(dir.fd(), DIRECTORY, mode, FchmodatFlags::FollowSymlink))
-        .with_context(|| format!("make {}/{DIRECTORY}", dir.path.display()))
+        .with_context(|| format!("create {}/{DIRECTORY}", dir.path.display()))
 }
 
-/// What the container says, on its way to the service manager.
+/// Messages of the container, on their way to the service manager.
 pub struct Forwarder {
     container: OwnedFd,
     out: OwnedFd,
@@ -64,7 +64,7 @@ pub struct Forwarder {
 }
 
 impl Forwarder {
-    /// Makes the container's socket; none where create has made no place for it.
+    /// Creates the container's socket; None if create has made no directory for it.
     pub fn open(dir: &Dir, manager: Option<Manager>) -> Result<Option<Forwarder>> {
         let Some(manager) = manager else { return Ok(None) };
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
@@ -81,12 +81,12 @@ impl Forwarder {
         Ok(Some(Forwarder { container, out, manager }))
     }
 
-    /// Readable when the container has said something.
+    /// Becomes readable when the container has sent a message.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.container.as_fd()
     }
 
-    /// Passes on all that has been said, as from process `main`; true: the container is ready.
+    /// Forwards all pending messages as those of process `main`; true: the container is ready.
     pub fn pass_on(&self, main: i32) -> Result<bool> {
         let mut ready = false;
         let mut packet = [0; 4096];
@@ -105,10 +105,10 @@ impl Forwarder {
         }
     }
 
-    /// Passes on what init, process `pid`, says, until it is ready or dead. A signal to brig ends the
-    /// wait, and brig.
+    /// Forwards messages of init, process `pid`, until it is ready or has exited. A signal to brig stops
+    /// this, and brig.
     pub fn until_ready(&self, init: BorrowedFd<'_>, pid: i32) -> Result<()> {
-        // Blocked while there was something to undo, which is over.
+        // They were blocked while there was something to undo.
         forwarded().thread_unblock().context("unblock signals")?;
         loop {
             let mut fds = [self.fd(), init].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
@@ -129,8 +129,8 @@ fn datagrams() -> Result<OwnedFd> {
     socket(AddressFamily::Unix, SockType::Datagram, flags, None).context("socket")
 }
 
-/// Binds a socket in the directory that everybody may write to. By umask: a chmod afterwards could
-/// hit what has taken its place.
+/// Binds a socket in the directory with mode 0666. The mode is set by umask, because a chmod afterwards could
+/// hit a file that has replaced the socket.
 fn listen(directory: &OwnedFd) -> Result<OwnedFd> {
     match unlinkat(directory, SOCKET, UnlinkatFlags::NoRemoveDir) {
         Ok(()) | Err(Errno::ENOENT) => {}
@@ -145,8 +145,8 @@ fn listen(directory: &OwnedFd) -> Result<OwnedFd> {
     Ok(socket)
 }
 
-/// What of it is safe to say to a service manager: nothing that names processes (those would be the
-/// container's numbers), hands over descriptors, or changes who may say something.
+/// The lines that are safe to forward: none that name processes (their pids are the container's), pass
+/// descriptors, or change who may send messages.
 const PASSED: [&[u8]; 10] = [
     b"READY=",
     b"STATUS=",
@@ -160,7 +160,7 @@ const PASSED: [&[u8]; 10] = [
     b"EXIT_STATUS=",
 ];
 
-/// A message for the service manager, and whether it says that the container is ready.
+/// A message for the service manager, and whether it announces readiness.
 fn translated(packet: &[u8], main: i32) -> (Vec<u8>, bool) {
     let mut text = Vec::new();
     let mut ready = false;

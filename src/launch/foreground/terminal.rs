@@ -1,11 +1,11 @@
-//! Carries bytes between brig's own terminal and the container's while brig is in the foreground.
+//! Copies data between brig's own terminal and the container's while brig is in the foreground.
 //!
 //! ```text
 //!   a person ── brig's terminal, raw ── brig ── master ═ peer ── the container's process
 //! ```
 //!
-//! Brig's stdin and stdout may as well be files or pipes. Nothing here is an error of brig: what
-//! cannot be read or written any more is to the container as if its terminal were switched off.
+//! brig's stdin and stdout may also be files or pipes. Nothing here is an error of brig: if it cannot be read
+//! or written any more, the container sees its terminal hang up.
 
 use anyhow::{Context, Result};
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
@@ -20,29 +20,29 @@ use sys::fd::STANDARD_FDS;
 use sys::signal::ABORT;
 use sys::tty;
 
-/// Brig's side of the container's terminal, brig's own, and what is on its way between them.
+/// brig's side of the container's terminal, brig's own, and the data in transit.
 pub struct Carrier {
-    /// None: at its end.
+    /// None: end of file.
     input: Option<OwnedFd>,
     output: OwnedFd,
-    /// None: switched off.
+    /// None: hung up.
     container: Option<Container>,
     typed: Buffer,
     printed: Buffer,
-    /// Why there is no output any more, if it ended before the container did.
+    /// Why the output ended, if it did before the container exited.
     lost: Option<Errno>,
-    /// The input is a terminal.
+    /// Whether the input is a terminal.
     raw: Option<Raw>,
 }
 
-/// The container's terminal. The peer is kept open: otherwise the master would be at its end whenever
-/// no process has it open, which is not for ever.
+/// The container's terminal. The peer is kept open: otherwise the master would report hang-up whenever no
+/// process has the terminal open, even temporarily.
 struct Container {
     master: OwnedFd,
     peer: OwnedFd,
 }
 
-/// Who can be read or written.
+/// The poll(2) events of each descriptor.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Ready {
     Input,
@@ -51,19 +51,19 @@ enum Ready {
     Other,
 }
 
-/// After the process's end there is no more than this to be read, in bytes: the kernel's buffers are
-/// smaller. More comes from processes that outlive it.
+/// The maximum number of bytes to read after the process has exited: the kernel's buffers are smaller.
+/// Anything beyond comes from processes that outlive it.
 const REST: usize = 64 << 10;
 
 /// How often is looked whether the end of the input is to be told again, in milliseconds.
 const REMIND: u16 = 100;
 
 impl Carrier {
-    /// Prepares both terminals, before the process that uses the container's is started.
+    /// Prepares both terminals before the process that uses the container's is started.
     pub fn new(master: OwnedFd) -> Result<Carrier> {
         fcntl(&master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).context("fcntl(O_NONBLOCK)")?;
         let peer = tty::open_peer(master.as_fd())?;
-        // A reader of stdout that goes away is not to end brig before the container.
+        // A reader of stdout that exits must not kill brig before the container has ended.
         SigSet::from(Signal::SIGPIPE).thread_block().context("block SIGPIPE")?;
         let carrier = Carrier {
             input: Some(own(STANDARD_FDS[0])?),
@@ -74,37 +74,37 @@ impl Carrier {
             lost: None,
             raw: Raw::enter()?,
         };
-        // The config's size counts, if there is one.
+        // A size in the config takes precedence.
         if carrier.container.as_ref().is_some_and(Container::has_no_size) {
             carrier.resize();
         }
         Ok(carrier)
     }
 
-    /// The container's terminal gets the size of brig's.
+    /// Sets the container's terminal to the size of brig's.
     pub fn resize(&self) {
         let own = STANDARD_FDS.into_iter().find_map(|fd| tty::size(fd).ok());
         if let (Some(size), Some(container)) = (own, &self.container) {
-            // It is only a size.
+            // An error here is ignored: only the size is wrong.
             let _ = tty::set_size(container.master.as_fd(), size);
         }
     }
 
-    /// After SIGCONT: a shell has given brig's terminal other modes in the meantime.
+    /// After SIGCONT: a shell has changed the modes of brig's terminal in the meantime.
     pub fn resume(&self) {
         self.resize();
         if self.raw.is_some() {
-            // If it is gone, reading from it will tell.
+            // If it no longer exists, reading from it will fail.
             let _ = tty::make_raw();
         }
     }
 
-    /// Why what the process printed is not complete, if that is so.
+    /// The error that made the output incomplete, if any.
     pub fn lost(&self) -> Option<Errno> {
         self.lost
     }
 
-    /// Carries bytes until one of `others` can be read.
+    /// Copies data until one of `others` becomes readable.
     pub fn copy_until(&mut self, others: &[BorrowedFd<'_>]) -> Result<()> {
         loop {
             let ready = self.wait(others)?;
@@ -123,8 +123,8 @@ impl Carrier {
         }
     }
 
-    /// Carries what the process has printed before its end. A signal that ends others gives up on a
-    /// terminal that does not take it.
+    /// Copies what the process printed before it exited. A terminating signal stops this if the terminal does
+    /// not accept output.
     pub fn finish(&mut self, signals: &SignalFd) -> Result<()> {
         (self.input, self.typed) = (None, Buffer::default());
         let mut rest = REST;
@@ -148,7 +148,7 @@ impl Carrier {
         }
     }
 
-    /// One poll(2) for what there is to do, and for `others`.
+    /// Polls once for data to copy, and for `others`.
     fn wait(&self, others: &[BorrowedFd<'_>]) -> Result<Vec<Ready>> {
         let mut asked: Vec<(Ready, BorrowedFd<'_>, PollFlags)> =
             others.iter().map(|fd| (Ready::Other, *fd, PollFlags::POLLIN)).collect();
@@ -182,7 +182,7 @@ impl Carrier {
         let Some(input) = &self.input else { return };
         match self.typed.fill(input) {
             Err(Errno::EAGAIN | Errno::EINTR) => {}
-            // In raw mode no key is an end of file: the terminal is gone.
+            // In raw mode no key produces end of file: the terminal has hung up.
             Ok(0) | Err(_) if self.raw.is_some() => self.switch_off(),
             Ok(0) | Err(_) => self.input = None,
             Ok(_) => {}
@@ -205,14 +205,14 @@ impl Carrier {
         match self.printed.empty_into(&self.output) {
             Ok(()) | Err(Errno::EAGAIN | Errno::EINTR) => {}
             Err(errno) => {
-                // A reader that has gone has read what it wanted.
+                // The reader has closed its end: it has what it wanted.
                 self.lost = Some(errno).filter(|errno| *errno != Errno::EPIPE);
                 self.switch_off();
             }
         }
     }
 
-    /// The container's processes get SIGHUP, and end of file or EIO from now on.
+    /// From now on, the container's processes get SIGHUP, and end of file or EIO.
     fn switch_off(&mut self) {
         self.container = None;
         self.input = None;
@@ -220,8 +220,8 @@ impl Carrier {
         self.printed = Buffer::default();
     }
 
-    /// At the end of the input, types the end of file character whenever all else that was typed has
-    /// been read: like a file, a terminal then is at its end for every reader.
+    /// At the end of the input, types the end-of-file character whenever everything typed before has been
+    /// read: so like a file, the terminal is at its end for every reader.
     fn tell_end(&mut self) {
         let Some(container) = &self.container else { return };
         if self.input.is_none() && self.typed.is_empty() && container.has_read_all() {
@@ -251,9 +251,9 @@ fn ends_brig(signals: &SignalFd) -> Result<bool> {
     Ok(false)
 }
 
-/// A descriptor for what `fd` is. A terminal is opened anew, for reads and writes that do not block
-/// without others who share the open file noticing; another file would lose its position that way,
-/// and is only read and written when poll(2) says that it can be.
+/// Duplicates `fd`. A terminal is opened anew for non-blocking reads and writes, which does not affect others
+/// who share the open file; any other file would lose its position that way, so it is only read and written
+/// when poll(2) reports it as ready.
 fn own(fd: BorrowedFd<'static>) -> Result<OwnedFd> {
     if isatty(fd).unwrap_or(false) {
         let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
@@ -261,22 +261,22 @@ fn own(fd: BorrowedFd<'static>) -> Result<OwnedFd> {
         if let Ok(terminal) = open(path.as_str(), flags, Mode::empty()) {
             return Ok(terminal);
         }
-        // Of another user, say: then as it is.
+        // For example another user's terminal: use it as it is.
     }
     fd.try_clone_to_owned().context("duplicate a standard descriptor")
 }
 
-/// As long as this lives brig's terminal is in raw mode.
+/// brig's terminal is in raw mode while this exists.
 struct Raw;
 
 impl Raw {
-    /// None where stdin is no terminal.
+    /// None if stdin is not a terminal.
     fn enter() -> Result<Option<Raw>> {
         if !isatty(STANDARD_FDS[0]).unwrap_or(false) {
             return Ok(None);
         }
         let raw = Raw;
-        tty::make_raw().context("brig's terminal")?;
+        tty::make_raw().context("set brig's terminal to raw mode")?;
         Ok(Some(raw))
     }
 }
@@ -287,8 +287,7 @@ impl Drop for Raw {
     }
 }
 
-/// What has been read and not yet been written. Not more than a pipe takes at once when it takes
-/// something (`PIPE_BUF`).
+/// Data that was read and not written yet. At most what a pipe accepts at once (`PIPE_BUF`).
 struct Buffer {
     bytes: Box<[u8; 4096]>,
     start: usize,
@@ -306,14 +305,14 @@ impl Buffer {
         self.start == self.end
     }
 
-    /// Reads into an empty one; 0 is end of file.
+    /// Reads into an empty buffer; 0 is end of file.
     fn fill(&mut self, from: &OwnedFd) -> Result<usize, Errno> {
         let length = read(from, self.bytes.as_mut_slice())?;
         (self.start, self.end) = (0, length);
         Ok(length)
     }
 
-    /// Writes as much as is taken.
+    /// Writes as much as is accepted.
     fn empty_into(&mut self, to: &OwnedFd) -> Result<(), Errno> {
         if !self.is_empty() {
             self.start += write(to, &self.bytes[self.start..self.end])?;
@@ -321,7 +320,7 @@ impl Buffer {
         Ok(())
     }
 
-    /// One byte into an empty one.
+    /// Puts one byte into an empty buffer.
     fn put(&mut self, byte: u8) {
         self.bytes[0] = byte;
         (self.start, self.end) = (0, 1);

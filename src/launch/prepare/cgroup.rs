@@ -1,4 +1,4 @@
-//! Finds the cgroup that the plan has chosen for the container: brig's, systemd's, none of its own.
+//! Resolves the cgroup chosen by the plan: brig's own, systemd's, or none.
 
 use crate::cgroup::{Cgroup, Scope, Version};
 use crate::deadline;
@@ -13,21 +13,21 @@ use anyhow::Result;
 use std::time::Instant;
 use sys::{Errno, describe, errno_of};
 
-/// What is known of it before anything is made.
+/// What is known about it before it is created.
 pub struct ChosenCgroup {
-    /// The container's.
+    /// The container's cgroups.
     pub cgroup: Cgroup,
-    /// What its mounts show, where that is not the same; then brig makes no directories.
+    /// The cgroups shown in its mounts, if different; brig then creates no directories.
     pub view: Option<Cgroup>,
-    /// What systemd is to make.
+    /// The unit that systemd creates.
     pub scope: Option<Scope>,
 }
 
-/// Looks only, and connects to systemd. `id`: the container's, of which its own directory has its name.
+/// Only reads, and connects to systemd. `id`: the container's, which names its own directory.
 ///
 /// # Errors
 ///
-/// Where `linux.cgroupsPath` cannot be one, somebody is in that cgroup, or systemd is not there.
+/// If `linux.cgroupsPath` is not valid, a process is in that cgroup, or systemd is not available.
 pub fn locate(
     id: &str,
     spec: &Spec,
@@ -62,12 +62,12 @@ pub fn locate(
     }
 }
 
-/// Where none may be made, some containers go without.
+/// If none can be created, some containers run without.
 pub fn make(dir: &Dir, state: &mut State, plan: &Plan, log: &mut Log) -> Result<()> {
     let Err(error) = create(&mut state.cgroup, plan, log) else {
         let delegated = plan.cgroup_owner.map_or(Ok(()), |owner| state.cgroup.delegate(owner));
         return match delegated {
-            // Somebody else among an ordinary user's granted ids.
+            // Owned by another of an unprivileged user's subordinate ids.
             Err(error) if plan.goes_without_cgroup => {
                 log.warn(&describe(&error));
                 Ok(())
@@ -84,7 +84,7 @@ pub fn make(dir: &Dir, state: &mut State, plan: &Plan, log: &mut Log) -> Result<
     }
     if plan.names_cgroup {
         log.warn(&format!(
-            "the container gets no cgroup of its own, for you may not make one: {}",
+            "the container gets no cgroup of its own, because you are not permitted to create one: {}",
             describe(&error)
         ));
     }
@@ -93,7 +93,7 @@ pub fn make(dir: &Dir, state: &mut State, plan: &Plan, log: &mut Log) -> Result<
     dir.begin(state)
 }
 
-/// Makes the cgroup and sets its limits; where a default of images is not possible, without it.
+/// Creates the cgroup and sets its limits; without a limit that is an image default and not possible.
 fn create(cgroup: &mut Cgroup, plan: &Plan, log: &mut Log) -> Result<()> {
     let mut done = cgroup.create(&plan.resources);
     for (swap, pids) in [(true, false), (false, true), (true, true)] {
@@ -102,38 +102,39 @@ fn create(cgroup: &mut Cgroup, plan: &Plan, log: &mut Log) -> Result<()> {
         if rest == plan.resources {
             continue;
         }
-        log.debug(format_args!("a limit that is a default is left out: {}", describe(error)));
+        log.debug(format_args!("default limit not set: {}", describe(error)));
         cgroup.remove(Instant::now() + deadline::CGROUP)?;
         done = cgroup.create(&rest);
     }
     done
 }
 
-/// A cgroup mount is bind mounts of the container's own directories: v1 without a cgroup namespace.
+/// Without a cgroup namespace on v1, a cgroup mount consists of bind mounts of the container's own
+/// directories.
 pub fn shows_directories(plan: &Plan, cgroup: &Cgroup) -> bool {
     cgroup.version != Version::V2 && plan.shows_own_cgroups()
 }
 
-/// Moves init to where the annotation wants it.
+/// Moves init to the cgroup named by the annotation.
 pub fn delegate(state: &State, plan: &Plan) -> Result<()> {
     let Some((below, owner)) = &plan.delegated else { return Ok(()) };
     let moved = state.cgroup.move_below(below, state.pid, *owner);
     moved.at(format_args!("annotations[{:?}]", delegate::ANNOTATION))
 }
 
-/// Waits for systemd, completes what it has made, and lets the child go on.
+/// Waits for systemd, completes the cgroup, and lets the child go on.
 pub fn settle(scope: &mut Scope, state: &mut State, plan: &Plan, channel: &Channel) -> Result<()> {
     let settled = scope
         .settle(&mut state.cgroup, state.pid, &plan.resources)
         .and_then(|()| plan.cgroup_owner.map_or(Ok(()), |owner| state.cgroup.delegate(owner)));
     if let Err(error) = settled {
-        // A child that has failed meanwhile is why its process was not there to be moved.
+        // If the child has failed in the meantime, that is why systemd had no process to move.
         return match channel.receive_now() {
             Some(Message::Failed(text)) => Err(crate::fault::unpack(&text)),
             _ => Err(error),
         };
     }
-    // What the child has to say, if it is gone, is heard next.
+    // If the child has died, its error is read next.
     let _ = channel.send(&Message::Placed);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What state.json says before there is a process.
+//! The contents of state.json before there is a process.
 
 use crate::cgroup::Cgroup;
 use crate::launch::options::Options;
@@ -10,15 +10,15 @@ use crate::spec::Spec;
 use crate::state::{self, ExtraMounts, State};
 use std::path::Path;
 
-/// The cgroup and the class of service that it is to be in.
+/// The cgroup and the class of service of the container.
 pub struct Belonging {
-    /// The one.
+    /// The cgroup.
     pub cgroup: Cgroup,
-    /// The other, if the config asks for one.
+    /// The class of service, if the config asks for one.
     pub rdt: Option<Rdt>,
 }
 
-/// All that is known before there is a process.
+/// Everything known before there is a process.
 pub fn first_state(
     options: &Options,
     spec: Spec,

@@ -1,5 +1,5 @@
-//! What can stand in an ordinary user's way, in words that say how to get it out of there. Nothing is
-//! decided here: the kernel has refused something already.
+//! Explains common obstacles of unprivileged users and what to do about them. Nothing is decided here: the
+//! kernel has refused something already.
 
 use crate::fault;
 use crate::process::{passwd, subids};
@@ -10,7 +10,7 @@ use std::fmt;
 use sys::Errno;
 use sys::idmap::IdMap;
 
-/// What may be the cause of an error, and what to do about it.
+/// The likely cause of an error, and the remedy.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Hint(Cow<'static, str>);
 
@@ -20,26 +20,26 @@ impl fmt::Display for Hint {
     }
 }
 
-/// Why there is no new user namespace.
+/// Why no user namespace can be created.
 pub fn no_user_namespace(errno: Errno) -> Option<Hint> {
     let why = match errno {
         Errno::ENOSPC | Errno::EUSERS => Some(match sysctl("user/max_user_namespaces") {
             Some(0) => {
-                "user namespaces are switched off: sysctl user.max_user_namespaces is 0".into()
+                "user namespaces are disabled: sysctl user.max_user_namespaces is 0".into()
             }
             limit => format!(
-                "a limit of namespaces is reached: sysctl user.max_user_namespaces is {}, and there \
+                "the limit on user namespaces is reached: sysctl user.max_user_namespaces is {}, and there \
                  are others in user.max_*_namespaces; or they are nested 32 deep",
                 limit.map_or("unknown".into(), |limit| limit.to_string())
             )
             .into(),
         }),
         Errno::EPERM if sysctl("kernel/unprivileged_userns_clone") == Some(0) => Some(
-            "user namespaces are root's alone here: sysctl kernel.unprivileged_userns_clone is 0"
+            "only root may create user namespaces here: sysctl kernel.unprivileged_userns_clone is 0"
                 .into(),
         ),
         Errno::EPERM => Some(restricted_by_app_armor().map_or_else(
-            || "user namespaces are forbidden here, by a filter or a chroot around brig".into(),
+            || "user namespaces are not permitted here: brig runs under a seccomp filter or in a chroot".into(),
             Into::into,
         )),
         _ => None,
@@ -47,7 +47,7 @@ pub fn no_user_namespace(errno: Errno) -> Option<Hint> {
     why.map(Hint)
 }
 
-/// What may be the cause of an error that an ordinary user sees.
+/// The likely cause of an error that an unprivileged user gets.
 pub fn explained(error: Error, privileged: bool) -> Error {
     if privileged {
         return error;
@@ -59,8 +59,8 @@ pub fn explained(error: Error, privileged: bool) -> Error {
     }
 }
 
-/// Ubuntu's AppArmor lets programs without a profile of their own make user namespaces, and do nothing
-/// in them.
+/// Ubuntu's AppArmor lets programs without a profile of their own create user namespaces, but without any
+/// capabilities in them.
 fn restricted_by_app_armor() -> Option<&'static str> {
     let restricted = sysctl("kernel/apparmor_restrict_unprivileged_userns") == Some(1);
     restricted.then_some(
@@ -73,7 +73,7 @@ fn sysctl(name: &str) -> Option<u64> {
     std::fs::read_to_string(format!("/proc/sys/{name}")).ok()?.trim().parse().ok()
 }
 
-/// Why newuidmap(1) or newgidmap(1) does not write these maps. `own` is the caller's id.
+/// Why newuidmap(1) or newgidmap(1) refuses these maps. `own` is the caller's id.
 pub fn refused_ids(helper: &str, maps: &[IdMap], own: u32) -> String {
     let kind = if helper == "newuidmap" { "uid" } else { "gid" };
     let uid = geteuid().as_raw();
@@ -81,18 +81,18 @@ pub fn refused_ids(helper: &str, maps: &[IdMap], own: u32) -> String {
     let name = passwd::name_of(uid).unwrap_or_else(|| uid.to_string());
     match wanted_too_much(maps, own, &granted) {
         Some(_) if granted.is_empty() => format!(
-            "/etc/sub{kind} grants {name} nothing; as root, `usermod --add-sub{kind}s \
-             100000-165535 {name}` would"
+            "/etc/sub{kind} grants {name} no ids: as root, run `usermod --add-sub{kind}s \
+             100000-165535 {name}`"
         ),
         Some(IdMap { host, size, .. }) => format!(
-            "/etc/sub{kind} does not grant {name} {host} to {}, but {}",
+            "/etc/sub{kind} does not grant {name} {host} to {}, only {}",
             u64::from(*host) + u64::from(*size) - 1,
             shown(&granted)
         ),
         None if no_new_privileges() => {
-            format!("brig runs with no_new_privs, which keeps {helper} from its rights")
+            format!("brig runs with no_new_privs, so setuid {helper} gets no privileges")
         }
-        None => format!("{helper} needs the rights of a setuid-root program"),
+        None => format!("{helper} must be setuid root, or have the file capability cap_set{kind}"),
     }
 }
 
@@ -120,8 +120,8 @@ fn no_new_privileges() -> bool {
     status.lines().any(|line| line == "NoNewPrivs:\t1")
 }
 
-/// What limits need.
-pub const NO_CGROUP: &str = "its limits need a cgroup, and you may not make one: on cgroup v2 run brig by \
+/// Limits need a cgroup.
+pub const NO_CGROUP: &str = "its limits need a cgroup, and you are not permitted to create one: on cgroup v2 run brig by \
      `systemd-run --user --scope --property=Delegate=yes`, on v1 only root may";
 
 #[cfg(test)]

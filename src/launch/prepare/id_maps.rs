@@ -1,4 +1,4 @@
-//! Writes the id maps of a new user namespace: the parent's work, for the child has no rights
+//! Writes the id maps of a new user namespace. The parent does this, because the child has no privileges
 //! outside it.
 
 use super::hints;
@@ -22,13 +22,13 @@ use sys::cred;
 use sys::idmap::{IdMap, IdMaps, NotWritten, from_text};
 use sys::poll::readable;
 
-/// Gives the user namespace of `pid` its maps, which config.json has in `place`.
+/// Writes the maps of `pid`'s user namespace; `place` is their place in config.json.
 pub fn write(pid: i32, maps: &IdMaps, place: &str) -> Result<()> {
     let written = sys::idmap::write(pid, maps, hints::refused_ids);
     written.or_else(|NotWritten { field, error }| Err(error).at(format!("{place}.{field}")))
 }
 
-/// The user namespaces whose ids layers and mounts of the plan get, if they are to be id-mapped.
+/// The user namespaces for id-mapped layers and mounts of the plan.
 pub fn of_plan(plan: &Plan, joined: &[Joined]) -> Result<Users> {
     let layers = match &plan.rootfs.overlay {
         Some(overlay) if overlay.id_mapped => {
@@ -46,7 +46,7 @@ pub fn of_plan(plan: &Plan, joined: &[Joined]) -> Result<Users> {
     Ok(Users { mounts: of_mounts(plan, joined)?, layers, devices })
 }
 
-/// The id maps of the container's user namespace. A joined one's are read by way of a process in it.
+/// The id maps of the container's user namespace. Those of a joined one are read through a process in it.
 fn of_container(plan: &Plan, joined: &[Joined]) -> Result<IdMaps> {
     let Some(user) = joined.iter().find(|joined| joined.kind() == libc::CLONE_NEWUSER) else {
         return Ok(plan.id_maps.clone());
@@ -58,13 +58,13 @@ fn of_container(plan: &Plan, joined: &[Joined]) -> Result<IdMaps> {
         Side::Parent(pid, pidfd) => (pid, pidfd),
         Side::Child(_) => {
             drop((go, entered));
-            // Nobody in there is to look into it.
+            // No process in there may look into this one.
             let inside = cred::dumpable(false).is_ok()
                 && setns(&user, CloneFlags::CLONE_NEWUSER).is_ok()
                 && cred::dumpable(false).is_ok();
             if inside {
                 let _ = nix::unistd::write(&enters, &[1]);
-                // Until the parent is done, or gone.
+                // Until the parent is done or has exited.
                 let _ = read(&wait, &mut [0]);
             }
             sys::exit(0)
@@ -74,12 +74,12 @@ fn of_container(plan: &Plan, joined: &[Joined]) -> Result<IdMaps> {
     let maps = || -> Result<IdMaps> {
         let inside = readable(entered.as_fd(), Instant::now() + deadline::SOCKET)?
             && read(&entered, &mut [0]) == Ok(1);
-        ensure!(inside, "setns to the user namespace, to read its id maps");
+        ensure!(inside, "setns to the user namespace in order to read its id maps");
         Ok(IdMaps { uids: read_map(pid, "uid_map")?, gids: read_map(pid, "gid_map")? })
     };
     let maps = maps();
     drop(go);
-    // None to reap where the caller ignores SIGCHLD.
+    // There is none to reap if the caller ignores SIGCHLD.
     let _ = waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED);
     maps
 }
@@ -114,9 +114,9 @@ fn of_mounts(plan: &Plan, joined: &[Joined]) -> Result<Vec<Option<OwnedFd>>> {
     Ok(users)
 }
 
-/// A user namespace with these maps and nobody in it: it lives as long as its descriptor. The process
-/// that makes it hands it over itself: where brig is root it is undumpable, and opening its files in
-/// /proc would need CAP_SYS_PTRACE, which brig may not have.
+/// Creates a user namespace with these maps and no process in it: it exists as long as its descriptor. The
+/// process that creates it sends the descriptor itself: if brig is root the process is undumpable, and
+/// opening its files in /proc would need CAP_SYS_PTRACE, which brig may not have.
 pub fn make_namespace(maps: &IdMaps, place: &str) -> Result<OwnedFd> {
     let (wait, go) = pipe2(OFlag::O_CLOEXEC).context("pipe2")?;
     let (socket, own) = Socket::pair()?;
@@ -127,7 +127,7 @@ pub fn make_namespace(maps: &IdMaps, place: &str) -> Result<OwnedFd> {
             let sent = File::open("/proc/self/ns/user")
                 .map_err(anyhow::Error::from)
                 .and_then(|file| socket.send(file.as_fd(), "user"));
-            // Until the parent is done, or gone.
+            // Until the parent is done or has exited.
             let _ = read(&wait, &mut [0]);
             sys::exit(i32::from(sent.is_err()))
         }
@@ -135,11 +135,11 @@ pub fn make_namespace(maps: &IdMaps, place: &str) -> Result<OwnedFd> {
     drop(socket);
     let file = write(pid, maps, place).and_then(|()| {
         let sent = readable(own.as_fd(), Instant::now() + deadline::SOCKET)?;
-        ensure!(sent, "waited in vain for the new user namespace");
+        ensure!(sent, "timed out waiting for the new user namespace");
         socket::receive(&own).context("the new user namespace")
     });
     drop(go);
-    // None to reap where the caller ignores SIGCHLD.
+    // There is none to reap if the caller ignores SIGCHLD.
     let _ = waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED);
     file
 }

@@ -1,5 +1,5 @@
-//! What the parent makes for the child, or looks at, before it clones and while it serves: cgroups, id maps, network
-//! devices, and hints for what an ordinary user may not make.
+//! What the parent makes for the child, or reads, before it clones and while it serves: cgroups, id maps,
+//! network devices, and hints for unprivileged users.
 
 pub mod cgroup;
 pub mod first_state;

@@ -1,5 +1,5 @@
-//! Moves network devices of the host into the container's network namespace: the parent's work, for
-//! the child has no rights on the host's.
+//! Moves network devices of the host into the container's network namespace. The parent does this, because
+//! the child has no privileges on the host's.
 
 use crate::launch::spawn::Joined;
 use crate::plan::Plan;
@@ -13,7 +13,7 @@ use std::os::fd::AsFd;
 use sys::Errno;
 use sys::netlink::{Address, Link, Socket};
 
-/// The namespace that the devices go to: the one that is joined, or none yet where it will be new.
+/// The namespace to move devices to: the joined one, or None as long as it is not created.
 pub fn destination(plan: &Plan, joined: &[Joined]) -> Result<Option<File>> {
     match joined.iter().find(|joined| joined.kind() == libc::CLONE_NEWNET) {
         Some(joined) if !plan.net_devices.is_empty() => joined.file().map(Some),
@@ -21,14 +21,14 @@ pub fn destination(plan: &Plan, joined: &[Joined]) -> Result<Option<File>> {
     }
 }
 
-/// Devices that the container has got, as long as they can be taken back.
+/// Devices that were moved to the container, as long as they can be moved back.
 pub struct MovedDevices {
     host: (File, Socket),
     container: (File, Socket),
     devices: Vec<Device>,
 }
 
-/// One of them: what it was on the host, and its number in the container.
+/// One of them: its properties on the host, and its index in the container.
 struct Device {
     was: Link,
     addresses: Vec<Address>,
@@ -36,35 +36,35 @@ struct Device {
 }
 
 impl MovedDevices {
-    /// Talks to both namespaces, brig's own and the container's.
+    /// Sockets in both namespaces, brig's own and the container's.
     pub fn new(container: File) -> Result<MovedDevices> {
         let path = "/proc/self/ns/net";
         let host = File::open(path).with_context(|| format!("open {path}"))?;
         ensure!(
             fstat(&host)?.st_ino != fstat(&container)?.st_ino,
-            "the container has brig's own network namespace"
+            "the container shares brig's network namespace"
         );
         let here = Socket::open()?;
         setns(&container, CloneFlags::CLONE_NEWNET)
-            .context("into the container's network namespace")?;
+            .context("enter the container's network namespace")?;
         let there = Socket::open();
         setns(&host, CloneFlags::CLONE_NEWNET).context("back to brig's own network namespace")?;
         Ok(MovedDevices { host: (host, here), container: (container, there?), devices: Vec::new() })
     }
 
-    /// Gives one device to the container, with its addresses, and sets it up.
+    /// Moves one device to the container, with its addresses, and brings it up.
     pub fn give(&mut self, device: &NetDevice) -> Result<()> {
         let (host, container) = (&self.host.1, &self.container.1);
         let was = host.link(&device.host).map_err(|error| match error.errno {
             Errno::ENODEV => anyhow!("the host has no such network device"),
             _ => error.into(),
         })?;
-        // Before it is moved: on the way it loses its addresses and all routes.
+        // Before it is moved: moving removes its addresses and all routes.
         if !device.is_template() && container.link(&device.name).is_ok() {
             return Err(taken(device));
         }
         let addresses = host.addresses(was.index)?;
-        // Under a name that nobody has, by which it is found again: its number may change.
+        // Under a temporary unique name, by which it is found again: its index may change.
         let passing = format!("brig{}", std::process::id());
         host.move_link(was.index, self.container.0.as_fd(), &passing)?;
         let index = container.link(&passing)?.index;
@@ -79,7 +79,7 @@ impl MovedDevices {
         Ok(container.set_up(index)?)
     }
 
-    /// Takes all back, as far as that goes: routes are lost. The container's processes are dead.
+    /// Moves all of them back as far as possible: routes are lost. The container's processes are dead.
     pub fn take_back(self) -> Vec<Error> {
         let back = |device: &Device| self.back(device).err();
         self.devices.iter().filter_map(back).collect()
@@ -98,7 +98,7 @@ impl MovedDevices {
             }
             Ok(())
         };
-        back().with_context(|| format!("take the network device {} back", device.was.name))
+        back().with_context(|| format!("move network device {} back to the host", device.was.name))
     }
 }
 
@@ -106,7 +106,7 @@ fn taken(device: &NetDevice) -> Error {
     anyhow!("the container's network namespace has a device named {:?} already", device.name)
 }
 
-/// Gives the container all devices of the plan. On an error, `moved` has those that were moved.
+/// Moves all devices of the plan to the container. On an error, `moved` has those that were moved.
 pub fn give_all(
     moved: &mut Option<MovedDevices>,
     plan: &Plan,
@@ -115,7 +115,7 @@ pub fn give_all(
     if plan.net_devices.is_empty() {
         return Ok(());
     }
-    let container = container.context("the container's network namespace did not come");
+    let container = container.context("did not receive the container's network namespace");
     let moved = moved.insert(container.and_then(MovedDevices::new).at("linux.netDevices")?);
     plan.net_devices.iter().try_for_each(|device| moved.give(device).at(&device.place))
 }

@@ -1,5 +1,5 @@
-//! An upper directory belongs to one container at a time: two overlays with one upper ruin each other's files, and
-//! the kernel only warns in its log (unless overlayfs has index=on).
+//! An upper directory belongs to one container at a time: two overlays with the same upper corrupt each
+//! other's files, and the kernel only logs a warning (unless overlayfs has index=on).
 
 use crate::plan::Plan;
 use crate::state::{self, State, Status};
@@ -7,13 +7,13 @@ use anyhow::{Result, bail};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Whether no other container of this state root lives in the upper of this one, whose state is written: of two that
-/// are created at once, at least one sees the other.
+/// Checks that no other container below this root uses the upper of this one, whose state is written: if two
+/// are created at the same time, at least one of them sees the other.
 pub fn ensure_unused(root: &Path, own: &State, plan: &Plan) -> Result<()> {
     let (Some(overlay), Some(upper)) = (&plan.rootfs.overlay, upper_of(own)) else { return Ok(()) };
     let identity = |path: &Path| path.metadata().ok().map(|found| (found.dev(), found.ino()));
     let found = || -> Result<()> {
-        // None, if it is still to be made.
+        // None if it does not exist yet.
         let ours = identity(upper);
         for state::ListedContainer { state: other, status, .. } in state::all(root)? {
             let same = |theirs| theirs == upper || ours.is_some() && identity(theirs) == ours;

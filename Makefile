@@ -44,7 +44,7 @@ build: ## the static release binary, target/release/brig
 	@echo "built $(BRIG), $$(stat -c %s $(BRIG)) bytes, $(COMMIT)"
 
 check: build ## formatting, lints, unit tests; the binary is static and small
-	@scripts/need.sh binutils codespell libseccomp2 python3
+	@scripts/need.sh binutils codespell fish groff libseccomp2 python3 zsh
 	cargo fmt --all --check
 	scripts/documents.py
 	scripts/pictures.py --check

@@ -1,1324 +1,324 @@
-_brig() {
-    local i cur prev opts cmd
-    COMPREPLY=()
-    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-        cur="$2"
-    else
-        cur="${COMP_WORDS[COMP_CWORD]}"
-    fi
-    prev="$3"
-    cmd=""
-    opts=""
-
-    for i in "${COMP_WORDS[@]:0:COMP_CWORD}"
-    do
-        case "${cmd},${i}" in
-            ",$1")
-                cmd="brig"
-                ;;
-            brig,bundle)
-                cmd="brig__subcmd__bundle"
-                ;;
-            brig,commit)
-                cmd="brig__subcmd__commit"
-                ;;
-            brig,create)
-                cmd="brig__subcmd__create"
-                ;;
-            brig,delete)
-                cmd="brig__subcmd__delete"
-                ;;
-            brig,diff)
-                cmd="brig__subcmd__diff"
-                ;;
-            brig,events)
-                cmd="brig__subcmd__events"
-                ;;
-            brig,exec)
-                cmd="brig__subcmd__exec"
-                ;;
-            brig,export)
-                cmd="brig__subcmd__export"
-                ;;
-            brig,features)
-                cmd="brig__subcmd__features"
-                ;;
-            brig,gc)
-                cmd="brig__subcmd__gc"
-                ;;
-            brig,images)
-                cmd="brig__subcmd__images"
-                ;;
-            brig,kill)
-                cmd="brig__subcmd__kill"
-                ;;
-            brig,layers)
-                cmd="brig__subcmd__layers"
-                ;;
-            brig,list)
-                cmd="brig__subcmd__list"
-                ;;
-            brig,mounts)
-                cmd="brig__subcmd__mounts"
-                ;;
-            brig,pause)
-                cmd="brig__subcmd__pause"
-                ;;
-            brig,ps)
-                cmd="brig__subcmd__ps"
-                ;;
-            brig,resume)
-                cmd="brig__subcmd__resume"
-                ;;
-            brig,rmi)
-                cmd="brig__subcmd__rmi"
-                ;;
-            brig,run)
-                cmd="brig__subcmd__run"
-                ;;
-            brig,spec)
-                cmd="brig__subcmd__spec"
-                ;;
-            brig,start)
-                cmd="brig__subcmd__start"
-                ;;
-            brig,state)
-                cmd="brig__subcmd__state"
-                ;;
-            brig,stats)
-                cmd="brig__subcmd__stats"
-                ;;
-            brig,tag)
-                cmd="brig__subcmd__tag"
-                ;;
-            brig,update)
-                cmd="brig__subcmd__update"
-                ;;
-            *)
-                ;;
-        esac
-    done
-
-    case "${cmd}" in
-        brig)
-            opts="-v -h --version --root --log --log-level --log-format --debug --systemd-cgroup --cgroup-manager --store --rootless --criu --help bundle commit create delete diff events exec export features gc images kill layers list mounts pause ps resume rmi run spec start state stats tag update"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --root)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --log)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --log-level)
-                    COMPREPLY=($(compgen -W "error warning debug" -- "${cur}"))
-                    return 0
-                    ;;
-                --log-format)
-                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
-                    return 0
-                    ;;
-                --cgroup-manager)
-                    COMPREPLY=($(compgen -W "cgroupfs systemd disabled" -- "${cur}"))
-                    return 0
-                    ;;
-                --store)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --rootless)
-                    COMPREPLY=($(compgen -W "true false auto 1 0 t f T F TRUE FALSE True False " -- "${cur}"))
-                    return 0
-                    ;;
-                --criu)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        brig__subcmd__bundle)
-            opts="-e -u -w -t -i -v -m -l -p -h --network --hostname --add-host --entrypoint --init --env-file --env --user --group-add --workdir --tty --interactive --volume --mount --tmpfs --shm-size --read-only --read-only-tmpfs --device --memory --memory-swap --cpus --pids-limit --ulimit --sysctl --cap-add --cap-drop --security-opt --no-new-privs --label --annotation --stop-signal --pull --publish --platform --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --network)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --hostname)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --add-host)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --entrypoint)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --env-file)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --env)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -e)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --user)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -u)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --group-add)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --workdir)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -w)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --volume)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -v)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --mount)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --tmpfs)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --shm-size)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --read-only-tmpfs)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --device)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --memory)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -m)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --memory-swap)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --cpus)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --pids-limit)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --ulimit)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --sysctl)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --cap-add)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --cap-drop)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --security-opt)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --label)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -l)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --annotation)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --stop-signal)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --pull)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --publish)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -p)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --platform)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        brig__subcmd__commit)
-            opts="-a -m -c -h --author --message --change --compression --no-pause --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --author)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -a)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --message)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -m)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --change)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -c)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --compression)
-                    COMPREPLY=($(compgen -W "gzip zstd none" -- "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        brig__subcmd__create)
-            opts="-b -f -e -u -w -t -i -v -m -l -p -h --bundle --config --pid-file --image --platform --layer --upper --console-socket --pidfd-socket --no-pivot --no-new-keyring --preserve-fds --name --network --hostname --add-host --entrypoint --init --env-file --env --user --group-add --workdir --tty --interactive --volume --mount --tmpfs --shm-size --read-only --read-only-tmpfs --device --memory --memory-swap --cpus --pids-limit --ulimit --sysctl --cap-add --cap-drop --security-opt --no-new-privs --label --annotation --stop-signal --pull --publish --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --bundle)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -b)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --config)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -f)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --pid-file)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --image)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --platform)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --layer)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --upper)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --console-socket)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --pidfd-socket)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --preserve-fds)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --name)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --network)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --hostname)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --add-host)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --entrypoint)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --env-file)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --env)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -e)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --user)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -u)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --group-add)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --workdir)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -w)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --volume)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -v)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --mount)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --tmpfs)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --shm-size)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --read-only-tmpfs)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --device)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --memory)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -m)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --memory-swap)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --cpus)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --pids-limit)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --ulimit)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --sysctl)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --cap-add)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --cap-drop)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --security-opt)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --label)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -l)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --annotation)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --stop-signal)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --pull)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --publish)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -p)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        brig__subcmd__delete)
-            opts="-f -r -h --force --regex --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        brig__subcmd__diff)
-            opts="-f -h --format --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --format)
-                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
-                    return 0
-                    ;;
-                -f)
-                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        brig__subcmd__events)
-            opts="-h --stats --interval --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --interval)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        brig__subcmd__exec)
-            opts="-p -e -u -g -c -d -t -h --process --cwd --env --user --additional-gids --cap --apparmor --process-label --no-new-privs --detach --pid-file --cgroup --ignore-paused --preserve-fds --pidfd-socket --tty --console-socket --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --process)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -p)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --cwd)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --env)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -e)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --user)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -u)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --additional-gids)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -g)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --cap)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -c)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --apparmor)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --process-label)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --pid-file)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --cgroup)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --preserve-fds)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --pidfd-socket)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --console-socket)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        brig__subcmd__export)
-            opts="-o -h --output --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --output)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -o)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        brig__subcmd__features)
-            opts="-h --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        brig__subcmd__gc)
-            opts="-a -h --all --dry-run --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        brig__subcmd__images)
-            opts="-f -q -h --format --quiet --no-trunc --inspect --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --format)
-                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
-                    return 0
-                    ;;
-                -f)
-                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
-                    return 0
-                    ;;
-                --inspect)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        brig__subcmd__kill)
-            opts="-a -r -h --all --regex --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        brig__subcmd__layers)
-            opts="-f -q -h --format --quiet --no-trunc --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --format)
-                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
-                    return 0
-                    ;;
-                -f)
-                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        brig__subcmd__list)
-            opts="-f -q -h --format --quiet --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --format)
-                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
-                    return 0
-                    ;;
-                -f)
-                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        brig__subcmd__mounts)
-            opts="-h --help add remove"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        brig__subcmd__pause)
-            opts="-h --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        brig__subcmd__ps)
-            opts="-f -h --format --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --format)
-                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
-                    return 0
-                    ;;
-                -f)
-                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        brig__subcmd__resume)
-            opts="-h --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        brig__subcmd__rmi)
-            opts="-h --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        brig__subcmd__run)
-            opts="-b -f -e -u -w -t -i -v -m -l -p -d -h --bundle --config --pid-file --image --platform --layer --upper --console-socket --pidfd-socket --no-pivot --no-new-keyring --preserve-fds --name --network --hostname --add-host --entrypoint --init --env-file --env --user --group-add --workdir --tty --interactive --volume --mount --tmpfs --shm-size --read-only --read-only-tmpfs --device --memory --memory-swap --cpus --pids-limit --ulimit --sysctl --cap-add --cap-drop --security-opt --no-new-privs --label --annotation --stop-signal --pull --publish --detach --keep --rm --no-subreaper --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --bundle)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -b)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --config)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -f)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --pid-file)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --image)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --platform)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --layer)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --upper)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --console-socket)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --pidfd-socket)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --preserve-fds)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --name)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --network)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --hostname)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --add-host)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --entrypoint)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --env-file)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --env)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -e)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --user)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -u)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --group-add)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --workdir)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -w)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --volume)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -v)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --mount)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --tmpfs)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --shm-size)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --read-only-tmpfs)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --device)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --memory)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -m)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --memory-swap)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --cpus)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --pids-limit)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --ulimit)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --sysctl)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --cap-add)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --cap-drop)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --security-opt)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --label)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -l)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --annotation)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --stop-signal)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --pull)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --publish)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -p)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        brig__subcmd__spec)
-            opts="-b -f -h --bundle --file --rootless --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --bundle)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -b)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --file)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -f)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        brig__subcmd__start)
-            opts="-h --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        brig__subcmd__state)
-            opts="-h --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        brig__subcmd__stats)
-            opts="-f -h --format --no-stream --interval --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --format)
-                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
-                    return 0
-                    ;;
-                -f)
-                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
-                    return 0
-                    ;;
-                --interval)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        brig__subcmd__tag)
-            opts="-h --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        brig__subcmd__update)
-            opts="-r -h --resources --memory --memory-reservation --memory-swap --cpu-share --cpu-quota --cpu-period --cpu-burst --cpu-idle --cpu-rt-runtime --cpu-rt-period --cpuset-cpus --cpuset-mems --pids-limit --blkio-weight --kernel-memory --kernel-memory-tcp --l3-cache-schema --mem-bw-schema --dry-run --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --resources)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -r)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --memory)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --memory-reservation)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --memory-swap)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --cpu-share)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --cpu-quota)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --cpu-period)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --cpu-burst)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --cpu-idle)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --cpu-rt-runtime)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --cpu-rt-period)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --cpuset-cpus)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --cpuset-mems)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --pids-limit)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --blkio-weight)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --kernel-memory)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --kernel-memory-tcp)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --l3-cache-schema)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --mem-bw-schema)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-    esac
+# Completes brig in bash. Made of the description of its commands: see integration/pages/completions.rs.
+# _brig_flags: the flags of each command. _brig_values: what stands behind a flag, or at a place behind the
+# command (`*`: at all further ones): words, @containers, @images, @directories or @files.
+declare -gA _brig_flags=(
+    [brig]='-v --version --root --log --log-level --log-format --debug --systemd-cgroup --cgroup-manager --store --rootless -h --help'
+    [bundle]='--network --hostname --add-host --entrypoint --init --env-file -e --env -u --user --group-add -w --workdir -t --tty -i --interactive -v --volume --mount --tmpfs --shm-size --read-only --read-only-tmpfs --device -m --memory --memory-swap --cpus --pids-limit --ulimit --sysctl --cap-add --cap-drop --security-opt --no-new-privs -l --label --annotation --stop-signal --pull --platform -h --help'
+    [commit]='-a --author -m --message -c --change --compression --no-pause -h --help'
+    [create]='-b --bundle -f --config --pid-file --image --platform --layer --upper --console-socket --pidfd-socket --no-pivot --no-new-keyring --preserve-fds --name --network --hostname --add-host --entrypoint --init --env-file -e --env -u --user --group-add -w --workdir -t --tty -i --interactive -v --volume --mount --tmpfs --shm-size --read-only --read-only-tmpfs --device -m --memory --memory-swap --cpus --pids-limit --ulimit --sysctl --cap-add --cap-drop --security-opt --no-new-privs -l --label --annotation --stop-signal --pull -h --help'
+    [delete]='-f --force -r --regex -h --help'
+    [diff]='-f --format -h --help'
+    [events]='--stats --interval -h --help'
+    [exec]='-p --process --cwd -e --env -u --user -g --additional-gids -c --cap --apparmor --process-label --no-new-privs -d --detach --pid-file --cgroup --ignore-paused --preserve-fds --pidfd-socket -t --tty --console-socket -h --help'
+    [export]='-o --output -h --help'
+    [features]='-h --help'
+    [gc]='-a --all --dry-run -h --help'
+    [images]='-f --format -q --quiet --no-trunc --inspect -h --help'
+    [kill]='-a --all -r --regex -h --help'
+    [layers]='-f --format -q --quiet --no-trunc -h --help'
+    [list]='-f --format -q --quiet -h --help'
+    [mounts]='-h --help'
+    [pause]='-h --help'
+    [ps]='-f --format -h --help'
+    [resume]='-h --help'
+    [rmi]='-h --help'
+    [run]='-b --bundle -f --config --pid-file --image --platform --layer --upper --console-socket --pidfd-socket --no-pivot --no-new-keyring --preserve-fds --name --network --hostname --add-host --entrypoint --init --env-file -e --env -u --user --group-add -w --workdir -t --tty -i --interactive -v --volume --mount --tmpfs --shm-size --read-only --read-only-tmpfs --device -m --memory --memory-swap --cpus --pids-limit --ulimit --sysctl --cap-add --cap-drop --security-opt --no-new-privs -l --label --annotation --stop-signal --pull -d --detach --keep --rm --no-subreaper -h --help'
+    [spec]='-b --bundle -f --file --rootless -h --help'
+    [start]='-h --help'
+    [state]='-h --help'
+    [stats]='-f --format --no-stream --interval -h --help'
+    [tag]='-h --help'
+    [update]='-r --resources --memory --memory-reservation --memory-swap --cpu-share --cpu-quota --cpu-period --cpu-burst --cpu-idle --cpu-rt-runtime --cpu-rt-period --cpuset-cpus --cpuset-mems --pids-limit --blkio-weight --l3-cache-schema --mem-bw-schema --dry-run -h --help'
+)
+declare -gA _brig_values=(
+    ['brig 0']='bundle commit create delete diff events exec export features gc images kill layers list mounts pause ps resume rmi run spec start state stats tag update'
+    ['brig --root']='@directories'
+    ['brig --log']='@files'
+    ['brig --log-level']='error warning debug'
+    ['brig --log-format']='text json'
+    ['brig --cgroup-manager']='cgroupfs systemd disabled'
+    ['brig --store']='@directories'
+    ['brig --rootless']='true false auto 1 0 t f T F TRUE FALSE True False'
+    ['bundle --network']='@any'
+    ['bundle --hostname']='@any'
+    ['bundle --add-host']='@any'
+    ['bundle --entrypoint']='@any'
+    ['bundle --env-file']='@files'
+    ['bundle -e']='@any'
+    ['bundle --env']='@any'
+    ['bundle -u']='@any'
+    ['bundle --user']='@any'
+    ['bundle --group-add']='@any'
+    ['bundle -w']='@directories'
+    ['bundle --workdir']='@directories'
+    ['bundle -v']='@any'
+    ['bundle --volume']='@any'
+    ['bundle --mount']='@any'
+    ['bundle --tmpfs']='@any'
+    ['bundle --shm-size']='@any'
+    ['bundle --read-only-tmpfs']='@any'
+    ['bundle --device']='@any'
+    ['bundle -m']='@any'
+    ['bundle --memory']='@any'
+    ['bundle --memory-swap']='@any'
+    ['bundle --cpus']='@any'
+    ['bundle --pids-limit']='@any'
+    ['bundle --ulimit']='@any'
+    ['bundle --sysctl']='@any'
+    ['bundle --cap-add']='CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID CAP_KILL CAP_SETGID CAP_SETUID CAP_SETPCAP CAP_LINUX_IMMUTABLE CAP_NET_BIND_SERVICE CAP_NET_BROADCAST CAP_NET_ADMIN CAP_NET_RAW CAP_IPC_LOCK CAP_IPC_OWNER CAP_SYS_MODULE CAP_SYS_RAWIO CAP_SYS_CHROOT CAP_SYS_PTRACE CAP_SYS_PACCT CAP_SYS_ADMIN CAP_SYS_BOOT CAP_SYS_NICE CAP_SYS_RESOURCE CAP_SYS_TIME CAP_SYS_TTY_CONFIG CAP_MKNOD CAP_LEASE CAP_AUDIT_WRITE CAP_AUDIT_CONTROL CAP_SETFCAP CAP_MAC_OVERRIDE CAP_MAC_ADMIN CAP_SYSLOG CAP_WAKE_ALARM CAP_BLOCK_SUSPEND CAP_AUDIT_READ CAP_PERFMON CAP_BPF CAP_CHECKPOINT_RESTORE'
+    ['bundle --cap-drop']='CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID CAP_KILL CAP_SETGID CAP_SETUID CAP_SETPCAP CAP_LINUX_IMMUTABLE CAP_NET_BIND_SERVICE CAP_NET_BROADCAST CAP_NET_ADMIN CAP_NET_RAW CAP_IPC_LOCK CAP_IPC_OWNER CAP_SYS_MODULE CAP_SYS_RAWIO CAP_SYS_CHROOT CAP_SYS_PTRACE CAP_SYS_PACCT CAP_SYS_ADMIN CAP_SYS_BOOT CAP_SYS_NICE CAP_SYS_RESOURCE CAP_SYS_TIME CAP_SYS_TTY_CONFIG CAP_MKNOD CAP_LEASE CAP_AUDIT_WRITE CAP_AUDIT_CONTROL CAP_SETFCAP CAP_MAC_OVERRIDE CAP_MAC_ADMIN CAP_SYSLOG CAP_WAKE_ALARM CAP_BLOCK_SUSPEND CAP_AUDIT_READ CAP_PERFMON CAP_BPF CAP_CHECKPOINT_RESTORE'
+    ['bundle --security-opt']='@any'
+    ['bundle -l']='@any'
+    ['bundle --label']='@any'
+    ['bundle --annotation']='@any'
+    ['bundle --stop-signal']='ABRT ALRM BUS CHLD CLD CONT FPE HUP ILL INT IO IOT KILL PIPE POLL PROF PWR QUIT SEGV STKFLT STOP SYS TERM TRAP TSTP TTIN TTOU URG USR1 USR2 VTALRM WINCH XCPU XFSZ'
+    ['bundle --pull']='@any'
+    ['bundle --platform']='@any'
+    ['bundle 0']='@images'
+    ['bundle 1']='@directories'
+    ['bundle *']='@any'
+    ['commit -a']='@any'
+    ['commit --author']='@any'
+    ['commit -m']='@any'
+    ['commit --message']='@any'
+    ['commit -c']='@any'
+    ['commit --change']='@any'
+    ['commit --compression']='gzip zstd none'
+    ['commit 0']='@containers'
+    ['commit 1']='@directories'
+    ['create -b']='@directories'
+    ['create --bundle']='@directories'
+    ['create -f']='@files'
+    ['create --config']='@files'
+    ['create --pid-file']='@files'
+    ['create --image']='@images'
+    ['create --platform']='@any'
+    ['create --layer']='@directories'
+    ['create --upper']='@any'
+    ['create --console-socket']='@files'
+    ['create --pidfd-socket']='@files'
+    ['create --preserve-fds']='@any'
+    ['create --name']='@any'
+    ['create --network']='@any'
+    ['create --hostname']='@any'
+    ['create --add-host']='@any'
+    ['create --entrypoint']='@any'
+    ['create --env-file']='@files'
+    ['create -e']='@any'
+    ['create --env']='@any'
+    ['create -u']='@any'
+    ['create --user']='@any'
+    ['create --group-add']='@any'
+    ['create -w']='@directories'
+    ['create --workdir']='@directories'
+    ['create -v']='@any'
+    ['create --volume']='@any'
+    ['create --mount']='@any'
+    ['create --tmpfs']='@any'
+    ['create --shm-size']='@any'
+    ['create --read-only-tmpfs']='@any'
+    ['create --device']='@any'
+    ['create -m']='@any'
+    ['create --memory']='@any'
+    ['create --memory-swap']='@any'
+    ['create --cpus']='@any'
+    ['create --pids-limit']='@any'
+    ['create --ulimit']='@any'
+    ['create --sysctl']='@any'
+    ['create --cap-add']='CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID CAP_KILL CAP_SETGID CAP_SETUID CAP_SETPCAP CAP_LINUX_IMMUTABLE CAP_NET_BIND_SERVICE CAP_NET_BROADCAST CAP_NET_ADMIN CAP_NET_RAW CAP_IPC_LOCK CAP_IPC_OWNER CAP_SYS_MODULE CAP_SYS_RAWIO CAP_SYS_CHROOT CAP_SYS_PTRACE CAP_SYS_PACCT CAP_SYS_ADMIN CAP_SYS_BOOT CAP_SYS_NICE CAP_SYS_RESOURCE CAP_SYS_TIME CAP_SYS_TTY_CONFIG CAP_MKNOD CAP_LEASE CAP_AUDIT_WRITE CAP_AUDIT_CONTROL CAP_SETFCAP CAP_MAC_OVERRIDE CAP_MAC_ADMIN CAP_SYSLOG CAP_WAKE_ALARM CAP_BLOCK_SUSPEND CAP_AUDIT_READ CAP_PERFMON CAP_BPF CAP_CHECKPOINT_RESTORE'
+    ['create --cap-drop']='CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID CAP_KILL CAP_SETGID CAP_SETUID CAP_SETPCAP CAP_LINUX_IMMUTABLE CAP_NET_BIND_SERVICE CAP_NET_BROADCAST CAP_NET_ADMIN CAP_NET_RAW CAP_IPC_LOCK CAP_IPC_OWNER CAP_SYS_MODULE CAP_SYS_RAWIO CAP_SYS_CHROOT CAP_SYS_PTRACE CAP_SYS_PACCT CAP_SYS_ADMIN CAP_SYS_BOOT CAP_SYS_NICE CAP_SYS_RESOURCE CAP_SYS_TIME CAP_SYS_TTY_CONFIG CAP_MKNOD CAP_LEASE CAP_AUDIT_WRITE CAP_AUDIT_CONTROL CAP_SETFCAP CAP_MAC_OVERRIDE CAP_MAC_ADMIN CAP_SYSLOG CAP_WAKE_ALARM CAP_BLOCK_SUSPEND CAP_AUDIT_READ CAP_PERFMON CAP_BPF CAP_CHECKPOINT_RESTORE'
+    ['create --security-opt']='@any'
+    ['create -l']='@any'
+    ['create --label']='@any'
+    ['create --annotation']='@any'
+    ['create --stop-signal']='ABRT ALRM BUS CHLD CLD CONT FPE HUP ILL INT IO IOT KILL PIPE POLL PROF PWR QUIT SEGV STKFLT STOP SYS TERM TRAP TSTP TTIN TTOU URG USR1 USR2 VTALRM WINCH XCPU XFSZ'
+    ['create --pull']='@any'
+    ['create 0']='@any'
+    ['create *']='@any'
+    ['delete 0']='@containers'
+    ['diff -f']='table json'
+    ['diff --format']='table json'
+    ['diff 0']='@containers'
+    ['events --interval']='@any'
+    ['events 0']='@containers'
+    ['exec -p']='@files'
+    ['exec --process']='@files'
+    ['exec --cwd']='@directories'
+    ['exec -e']='@any'
+    ['exec --env']='@any'
+    ['exec -u']='@any'
+    ['exec --user']='@any'
+    ['exec -g']='@any'
+    ['exec --additional-gids']='@any'
+    ['exec -c']='CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID CAP_KILL CAP_SETGID CAP_SETUID CAP_SETPCAP CAP_LINUX_IMMUTABLE CAP_NET_BIND_SERVICE CAP_NET_BROADCAST CAP_NET_ADMIN CAP_NET_RAW CAP_IPC_LOCK CAP_IPC_OWNER CAP_SYS_MODULE CAP_SYS_RAWIO CAP_SYS_CHROOT CAP_SYS_PTRACE CAP_SYS_PACCT CAP_SYS_ADMIN CAP_SYS_BOOT CAP_SYS_NICE CAP_SYS_RESOURCE CAP_SYS_TIME CAP_SYS_TTY_CONFIG CAP_MKNOD CAP_LEASE CAP_AUDIT_WRITE CAP_AUDIT_CONTROL CAP_SETFCAP CAP_MAC_OVERRIDE CAP_MAC_ADMIN CAP_SYSLOG CAP_WAKE_ALARM CAP_BLOCK_SUSPEND CAP_AUDIT_READ CAP_PERFMON CAP_BPF CAP_CHECKPOINT_RESTORE'
+    ['exec --cap']='CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID CAP_KILL CAP_SETGID CAP_SETUID CAP_SETPCAP CAP_LINUX_IMMUTABLE CAP_NET_BIND_SERVICE CAP_NET_BROADCAST CAP_NET_ADMIN CAP_NET_RAW CAP_IPC_LOCK CAP_IPC_OWNER CAP_SYS_MODULE CAP_SYS_RAWIO CAP_SYS_CHROOT CAP_SYS_PTRACE CAP_SYS_PACCT CAP_SYS_ADMIN CAP_SYS_BOOT CAP_SYS_NICE CAP_SYS_RESOURCE CAP_SYS_TIME CAP_SYS_TTY_CONFIG CAP_MKNOD CAP_LEASE CAP_AUDIT_WRITE CAP_AUDIT_CONTROL CAP_SETFCAP CAP_MAC_OVERRIDE CAP_MAC_ADMIN CAP_SYSLOG CAP_WAKE_ALARM CAP_BLOCK_SUSPEND CAP_AUDIT_READ CAP_PERFMON CAP_BPF CAP_CHECKPOINT_RESTORE'
+    ['exec --apparmor']='@any'
+    ['exec --process-label']='@any'
+    ['exec --pid-file']='@files'
+    ['exec --cgroup']='@any'
+    ['exec --preserve-fds']='@any'
+    ['exec --pidfd-socket']='@files'
+    ['exec --console-socket']='@files'
+    ['exec 0']='@containers'
+    ['exec *']='@any'
+    ['export -o']='@files'
+    ['export --output']='@files'
+    ['export 0']='@containers'
+    ['images -f']='table json'
+    ['images --format']='table json'
+    ['images --inspect']='@images'
+    ['kill 0']='@containers'
+    ['kill 1']='ABRT ALRM BUS CHLD CLD CONT FPE HUP ILL INT IO IOT KILL PIPE POLL PROF PWR QUIT SEGV STKFLT STOP SYS TERM TRAP TSTP TTIN TTOU URG USR1 USR2 VTALRM WINCH XCPU XFSZ'
+    ['layers -f']='table json'
+    ['layers --format']='table json'
+    ['list -f']='table json'
+    ['list --format']='table json'
+    ['mounts 0']='add remove'
+    ['mounts 1']='@containers'
+    ['mounts 2']='@files'
+    ['pause 0']='@containers'
+    ['ps -f']='table json'
+    ['ps --format']='table json'
+    ['ps 0']='@containers'
+    ['ps *']='@any'
+    ['resume 0']='@containers'
+    ['rmi *']='@images'
+    ['run -b']='@directories'
+    ['run --bundle']='@directories'
+    ['run -f']='@files'
+    ['run --config']='@files'
+    ['run --pid-file']='@files'
+    ['run --image']='@images'
+    ['run --platform']='@any'
+    ['run --layer']='@directories'
+    ['run --upper']='@any'
+    ['run --console-socket']='@files'
+    ['run --pidfd-socket']='@files'
+    ['run --preserve-fds']='@any'
+    ['run --name']='@any'
+    ['run --network']='@any'
+    ['run --hostname']='@any'
+    ['run --add-host']='@any'
+    ['run --entrypoint']='@any'
+    ['run --env-file']='@files'
+    ['run -e']='@any'
+    ['run --env']='@any'
+    ['run -u']='@any'
+    ['run --user']='@any'
+    ['run --group-add']='@any'
+    ['run -w']='@directories'
+    ['run --workdir']='@directories'
+    ['run -v']='@any'
+    ['run --volume']='@any'
+    ['run --mount']='@any'
+    ['run --tmpfs']='@any'
+    ['run --shm-size']='@any'
+    ['run --read-only-tmpfs']='@any'
+    ['run --device']='@any'
+    ['run -m']='@any'
+    ['run --memory']='@any'
+    ['run --memory-swap']='@any'
+    ['run --cpus']='@any'
+    ['run --pids-limit']='@any'
+    ['run --ulimit']='@any'
+    ['run --sysctl']='@any'
+    ['run --cap-add']='CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID CAP_KILL CAP_SETGID CAP_SETUID CAP_SETPCAP CAP_LINUX_IMMUTABLE CAP_NET_BIND_SERVICE CAP_NET_BROADCAST CAP_NET_ADMIN CAP_NET_RAW CAP_IPC_LOCK CAP_IPC_OWNER CAP_SYS_MODULE CAP_SYS_RAWIO CAP_SYS_CHROOT CAP_SYS_PTRACE CAP_SYS_PACCT CAP_SYS_ADMIN CAP_SYS_BOOT CAP_SYS_NICE CAP_SYS_RESOURCE CAP_SYS_TIME CAP_SYS_TTY_CONFIG CAP_MKNOD CAP_LEASE CAP_AUDIT_WRITE CAP_AUDIT_CONTROL CAP_SETFCAP CAP_MAC_OVERRIDE CAP_MAC_ADMIN CAP_SYSLOG CAP_WAKE_ALARM CAP_BLOCK_SUSPEND CAP_AUDIT_READ CAP_PERFMON CAP_BPF CAP_CHECKPOINT_RESTORE'
+    ['run --cap-drop']='CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID CAP_KILL CAP_SETGID CAP_SETUID CAP_SETPCAP CAP_LINUX_IMMUTABLE CAP_NET_BIND_SERVICE CAP_NET_BROADCAST CAP_NET_ADMIN CAP_NET_RAW CAP_IPC_LOCK CAP_IPC_OWNER CAP_SYS_MODULE CAP_SYS_RAWIO CAP_SYS_CHROOT CAP_SYS_PTRACE CAP_SYS_PACCT CAP_SYS_ADMIN CAP_SYS_BOOT CAP_SYS_NICE CAP_SYS_RESOURCE CAP_SYS_TIME CAP_SYS_TTY_CONFIG CAP_MKNOD CAP_LEASE CAP_AUDIT_WRITE CAP_AUDIT_CONTROL CAP_SETFCAP CAP_MAC_OVERRIDE CAP_MAC_ADMIN CAP_SYSLOG CAP_WAKE_ALARM CAP_BLOCK_SUSPEND CAP_AUDIT_READ CAP_PERFMON CAP_BPF CAP_CHECKPOINT_RESTORE'
+    ['run --security-opt']='@any'
+    ['run -l']='@any'
+    ['run --label']='@any'
+    ['run --annotation']='@any'
+    ['run --stop-signal']='ABRT ALRM BUS CHLD CLD CONT FPE HUP ILL INT IO IOT KILL PIPE POLL PROF PWR QUIT SEGV STKFLT STOP SYS TERM TRAP TSTP TTIN TTOU URG USR1 USR2 VTALRM WINCH XCPU XFSZ'
+    ['run --pull']='@any'
+    ['run 0']='@any'
+    ['run *']='@any'
+    ['spec -b']='@directories'
+    ['spec --bundle']='@directories'
+    ['spec -f']='@files'
+    ['spec --file']='@files'
+    ['start 0']='@containers'
+    ['state 0']='@containers'
+    ['stats -f']='table json'
+    ['stats --format']='table json'
+    ['stats --interval']='@any'
+    ['stats *']='@containers'
+    ['tag 0']='@images'
+    ['tag 1']='@any'
+    ['update -r']='@files'
+    ['update --resources']='@files'
+    ['update --memory']='@any'
+    ['update --memory-reservation']='@any'
+    ['update --memory-swap']='@any'
+    ['update --cpu-share']='@any'
+    ['update --cpu-quota']='@any'
+    ['update --cpu-period']='@any'
+    ['update --cpu-burst']='@any'
+    ['update --cpu-idle']='@any'
+    ['update --cpu-rt-runtime']='@any'
+    ['update --cpu-rt-period']='@any'
+    ['update --cpuset-cpus']='@any'
+    ['update --cpuset-mems']='@any'
+    ['update --pids-limit']='@any'
+    ['update --blkio-weight']='@any'
+    ['update --l3-cache-schema']='@any'
+    ['update --mem-bw-schema']='@any'
+    ['update 0']='@containers'
+)
+# Prints what may stand there, a line each. Nothing is expanded: a name may have any character.
+_brig_words() {
+    case $1 in
+        @containers) "${ask[@]}" list --quiet ;;
+        @images) "${ask[@]}" images --format json | sed -n 's/^ *"name": "\(.*\)",\{0,1\}$/\1/p' ;;
+        @directories) compgen -d -- "$2" ;;
+        *) printf '%s\n' ${1//,/ } ;;
+    esac 2>/dev/null
 }
 
-if [[ "${BASH_VERSINFO[0]}" -eq 4 && "${BASH_VERSINFO[1]}" -ge 4 || "${BASH_VERSINFO[0]}" -gt 4 ]]; then
-    complete -F _brig -o nosort -o bashdefault -o default brig
-else
-    complete -F _brig -o bashdefault -o default brig
-fi
+_brig() {
+    local line=${COMP_LINE:0:COMP_POINT} typed=${COMP_WORDS[COMP_CWORD]}
+    local command=brig place=0 option='' ended='' word kind before=''
+    local -a words ask=("${1/#\~/$HOME}")
+    # Not COMP_WORDS, which are split at `:` and `=`, too.
+    read -ra words <<<"$line"
+    [[ $line != *[[:space:]] ]] || words+=('')
+    local wanted=${words[-1]} full=${words[-1]}
+    for word in "${words[@]:1:${#words[@]}-2}"; do
+        if [[ $option ]]; then
+            [[ $option != --root && $option != --store ]] || ask+=("$option" "${word/#\~/$HOME}")
+            option=''
+        elif [[ $word == -- ]]; then
+            ended=yes
+        elif [[ $word == -* && ! $ended ]]; then
+            [[ $word != --root=* && $word != --store=* ]] || ask+=("$word")
+            [[ $word == *=* || -z ${_brig_values[$command $word]-} ]] || option=$word
+        elif [[ $command == brig ]]; then
+            command=$word
+        else
+            place=$((place + 1))
+        fi
+    done
+    COMPREPLY=()
+    if [[ $option ]]; then
+        kind=${_brig_values[$command $option]}
+    elif [[ $wanted == --*=* && ! $ended ]]; then
+        before=${wanted%%=*}=
+        kind=${_brig_values[$command ${wanted%%=*}]-}
+        wanted=${wanted#*=}
+    elif [[ $wanted == -* && ! $ended ]]; then
+        kind=${_brig_flags[$command]-}
+    else
+        kind=${_brig_values[$command $place]-${_brig_values[$command *]-}}
+    fi
+    # What bash itself does: names of files.
+    [[ $kind != @images && $kind != @files ]] || compopt -o default 2>/dev/null
+    [[ $kind != @directories ]] || compopt -o filenames 2>/dev/null
+    [[ $kind && $kind != @files && $kind != @any ]] || return 0
+    # bash replaces what stands behind the last `:` or `=` only.
+    [[ $typed != [:=] ]] || typed=''
+    while IFS= read -r word; do
+        [[ $word != "$wanted"* ]] || COMPREPLY+=("${before}${word}")
+    done < <(_brig_words "$kind" "$wanted")
+    COMPREPLY=("${COMPREPLY[@]#"${full%"$typed"}"}")
+}
+
+complete -F _brig brig

@@ -1,6 +1,6 @@
 //! Flags in both forms, --version, ids, pid files, list, spec and features.
 
-use crate::sandbox::{Sandbox, brig_only};
+use crate::sandbox::{Sandbox, brig_only, runtime};
 use serde_json::{Value, json};
 use std::fs;
 
@@ -20,7 +20,7 @@ fn flags_take_their_value_with_and_without_an_equals_sign() {
     for form in forms {
         sandbox.brig(&[&["create"], form, &[&sandbox.id]].concat()).ok();
         // Without --root in front: in the other form.
-        let mut state = std::process::Command::new(crate::sandbox::runtime());
+        let mut state = std::process::Command::new(runtime());
         state.arg(format!("--root={root}")).args(["state", &sandbox.id]);
         sandbox.spawn(state).wait().ok();
         sandbox.brig(&["delete", "-f", &sandbox.id]).ok();
@@ -190,6 +190,22 @@ fn errors_name_the_option_the_state_and_the_container_that_are_wrong() {
         assert!(said.contains("nobody") && said.contains("does not exist"), "{said}");
         assert!(said.starts_with("brig: error: "), "{said}");
     }
+}
+
+#[test]
+fn bash_completes_the_containers_that_there_are() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    sandbox.script("sleep 60");
+    sandbox.create();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/completions/brig.bash");
+    let (root, brig) = (sandbox.state_root(), runtime());
+    let line = format!("{} --root {} state ", brig.display(), root.display());
+    let ask = "source \"$1\"; COMP_LINE=$2; COMP_POINT=${#2}; COMP_WORDS=(''); COMP_CWORD=0; \
+               _brig \"$3\"; printf '%s\\n' \"${COMPREPLY[@]}\"";
+    let args = ["--norc", "-c", ask, "bash", script, &line, brig.to_str().unwrap()];
+    let said = std::process::Command::new("bash").args(args).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&said.stdout).trim(), sandbox.id, "{said:?}");
 }
 
 #[test]

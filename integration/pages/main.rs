@@ -5,13 +5,14 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 #![allow(clippy::disallowed_methods, reason = "not brig: half a file is written again")]
 
-use clap_complete::{Shell, generate};
 use clap_mangen::Man;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+mod completions;
+mod shells;
 mod texts;
 
 /// A page: synopsis and options are clap's, the rest is of [`texts`].
@@ -74,16 +75,6 @@ fn pages() -> BTreeMap<String, Vec<u8>> {
     std::iter::once(&brig).chain(brig.get_subcommands()).map(of).collect()
 }
 
-fn completions() -> BTreeMap<String, Vec<u8>> {
-    let shells = [(Shell::Bash, "brig.bash"), (Shell::Zsh, "_brig"), (Shell::Fish, "brig.fish")];
-    let of = |(shell, name): (Shell, &str)| {
-        let mut text = Vec::new();
-        generate(shell, &mut brig::cli::definition(), "brig", &mut text);
-        (format!("completions/{name}"), text)
-    };
-    shells.into_iter().map(of).collect()
-}
-
 fn docs() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("docs")
 }
@@ -102,7 +93,7 @@ fn kept() -> Vec<String> {
 
 #[test]
 fn what_is_installed_is_what_brig_parses_by() {
-    let made: BTreeMap<_, _> = pages().into_iter().chain(completions()).collect();
+    let made: BTreeMap<_, _> = pages().into_iter().chain(completions::all()).collect();
     if std::env::var_os("BRIG_BLESS").is_some() {
         for name in kept().iter().filter(|name| !made.contains_key(*name)) {
             fs::remove_file(docs().join(name)).unwrap();
@@ -160,19 +151,6 @@ fn formatters_and_shells_have_nothing_to_say_against_them() {
     for (shell, name) in [("bash", "brig.bash"), ("zsh", "_brig"), ("fish", "brig.fish")] {
         checked_by(shell, &["-n"], std::iter::once(format!("completions/{name}")));
     }
-}
-
-#[test]
-fn bash_completes_commands_and_flags() {
-    let script = format!(
-        "source {}; COMP_WORDS=(brig exec --pid); COMP_CWORD=2; _brig brig --pid exec; \
-         echo ${{COMPREPLY[@]}}; COMP_WORDS=(brig mou); COMP_CWORD=1; _brig brig mou brig; \
-         echo ${{COMPREPLY[@]}}",
-        docs().join("completions/brig.bash").display()
-    );
-    let output = Command::new("bash").args(["--norc", "-c", &script]).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert_eq!(said, "--pid-file --pidfd-socket\nmounts\n", "{output:?}");
 }
 
 /// `make install` with another binary than the release's, so that it need not be built here.

@@ -3,7 +3,8 @@
 use crate::suggest;
 use anyhow::{Result, anyhow};
 
-const NAMES: [(&str, i32); 34] = [
+/// The names that [`parse`] knows, without SIG, and their numbers.
+pub const NAMES: [(&str, i32); 34] = [
     ("ABRT", libc::SIGABRT),
     ("ALRM", libc::SIGALRM),
     ("BUS", libc::SIGBUS),

@@ -20,6 +20,7 @@
 mod cgroup;
 mod cli;
 mod cmd;
+mod criu;
 mod helpers;
 mod image;
 mod launch;

@@ -31,6 +31,9 @@ pub const LOCK: Duration = Duration::from_secs(10);
 /// Whoever listens at a socket that brig was given accepts the connection within this.
 pub const SOCKET: Duration = Duration::from_secs(10);
 
+/// CRIU sends its next notification within this time after brig was interrupted by a signal.
+pub const CRIU: Duration = Duration::from_secs(60);
+
 /// systemd, or the bus to it, takes a connection, and answers a call, within this.
 pub const BUS: Duration = Duration::from_secs(10);
 /// A job of systemd's, to start or to stop a unit, is done after this.

@@ -12,6 +12,7 @@
 //! * `image`: containers of images; the images, and the store of their layers, are `brig_layers`'s. A brig without the
 //!   feature `images` has none, and `without_images.rs` in the place of whatever knows of them.
 //! * [`systemd`]: who makes the cgroup, where it is asked to.
+//! * [`criu`]: checkpoint and restore; the main sequence does not use it.
 //! * [`state`]: what is known of a container between two runs of brig.
 //! * [`sys`]: every raw system call and every `unsafe`, and nothing else.
 //!
@@ -29,6 +30,7 @@ pub const COMMIT: &str = match option_env!("BRIG_COMMIT") {
 pub mod cgroup;
 pub mod cli;
 pub mod cmd;
+pub mod criu;
 pub mod deadline;
 pub mod fault;
 pub mod hooks;

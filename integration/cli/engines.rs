@@ -276,33 +276,6 @@ fn all_of_a_container_in_the_hosts_pid_namespace_end_by_kill_all() {
 }
 
 #[test]
-fn checkpoints_are_refused_so_that_engines_can_tell() {
-    brig_only!();
-    let engine = Engine::new("sleep 60");
-    assert_ne!(engine.call("checkpoint --help").code, Some(0));
-    let restore = engine.call("restore --lsm-mount-context");
-    assert_ne!(restore.code, Some(0));
-    for word in ["flag needs an argument", "requires an argument"] {
-        assert!(!restore.stderr.contains(word), "{restore:?}");
-    }
-    for (line, word) in [
-        ("checkpoint --image-path /tmp --work-path /tmp --leave-running ID", "checkpoint"),
-        (
-            "restore --image-path /i --work-path /w --detach --pid-file /p -no-subreaper --bundle BUNDLE ID",
-            "restore",
-        ),
-    ] {
-        let done = engine.call(line);
-        assert!(done.code != Some(0) && done.stderr.contains(word), "{done:?}");
-    }
-    let features: Value = serde_json::from_str(&engine.call("features").ok().stdout).unwrap();
-    for name in ["org.opencontainers.runc.checkpoint.enabled", "run.oci.crun.checkpoint.enabled"] {
-        assert_eq!(features["annotations"][name], "false");
-    }
-    engine.call("run --detach -no-subreaper --bundle BUNDLE ID").ok();
-}
-
-#[test]
 fn what_engines_decide_by_in_features_and_version() {
     brig_only!();
     let engine = Engine::new("true");

@@ -10,7 +10,7 @@ pub const FLOORS: &[&[&str]] = &[
     &["main"],
     &["cli"],
     &["cmd"],
-    &["image"],
+    &["criu", "image"],
     &["launch"],
     &["cgroup", "hooks", "process", "rdt", "rootfs", "seal", "state", "systemd"],
     &["plan"],

@@ -8,6 +8,10 @@ pub fn description(command: &str) -> &'static str {
             "Unpacks the layers of an image into the layer store, unless they are there already, and makes the directory DIR with a config.json that names them. Nothing is copied: all bundles and containers of an image share its layers, which are read-only.\n\n\
              The image is an OCI image layout (a directory or a tar archive) or an archive of `docker save`, with or without skopeo's prefixes oci:, oci-archive:, docker-archive:. All digests are verified. The flags are those of `brig run --image`, and config.json is what that command would use."
         }
+        "checkpoint" => {
+            "Has CRIU write a running or paused container to a directory: its processes, their memory and what they have open. The container is then stopped and deleted, unless `--leave-running` is given, and `brig restore` brings it back from there, here or on another host with the same bundle. CRIU 3.15 or later has to be in PATH, and only root can do this.\n\n\
+             Not in the checkpoint are the root filesystem and volumes, the contents of the network namespace, and processes that `brig exec` has started. After `--leave-running` the files of the container go on changing: a restore that is to find them as they were needs a copy of them. Whoever can read the directory can read what the processes had in memory."
+        }
         "commit" => {
             "Writes an image whose top layer has what the container changed in its root filesystem, into an OCI image layout. Layers that the layout has already are not written again. A running container is paused meanwhile, so that the layer is consistent; `--no-pause` lets it run.\n\n\
              What is mounted into the container (volumes, /proc, /dev) is not part of it. Only containers with overlay layers can be committed."
@@ -59,6 +63,10 @@ pub fn description(command: &str) -> &'static str {
         "ps" => {
             "Lists the processes of a container by the ps program of the host, with its options, or their process ids as JSON."
         }
+        "restore" => {
+            "Makes a container anew from a directory that `brig checkpoint`, or runc or crun, has written. Root filesystem, cgroups with their limits, volumes and hooks (prestart, createRuntime) are those of the bundle; the processes go on where they were. Standard streams that were pipes or files of the host are replaced by those of brig. Under another ID it can be restored any number of times, also beside the original.\n\n\
+             A process that has more privileges than config.json gives (capabilities, no_new_privs, seccomp filter, ids) is an error, unless `--trust-image` is given. After an error nothing is left behind, and it quotes the last error in restore.log of CRIU."
+        }
         "resume" => "Thaws the processes of a container that `brig pause` froze.",
         "rmi" => {
             "Removes names of images from the store. When an image loses its last name, the image is removed, and `brig gc` removes the layers that nothing uses any more. Image layouts on disk are not touched."
@@ -95,6 +103,9 @@ pub fn description(command: &str) -> &'static str {
 pub fn exit_status(command: &str) -> &'static str {
     match command {
         "run" => {
+            "The exit status of the init process, or 128 plus the number of the signal that ended it. With `--detach` 0. After an error 1."
+        }
+        "restore" => {
             "The exit status of the init process, or 128 plus the number of the signal that ended it. With `--detach` 0. After an error 1."
         }
         "exec" => {
@@ -160,6 +171,10 @@ pub const MORE: &[(&str, &[(&str, &str)])] = &[
             (
                 "run.brig.overlay.idmap",
                 "Whether layers are id-mapped into the user namespace of the container.",
+            ),
+            (
+                "org.criu.config",
+                "The configuration file of CRIU for checkpoint and restore [default: /etc/criu/runc.conf]; empty: none.",
             ),
             ("run.brig.image", "The image that a bundle was made of."),
             ("run.brig.defaults", "Limits that are left out where they cannot be set."),

@@ -132,6 +132,11 @@ impl Cgroup {
         Ok(())
     }
 
+    /// The directory by which all processes of the container, and no others, can be frozen.
+    pub fn own_freezer(&self) -> Option<&Path> {
+        self.freezer().filter(|_| self.is_own()).map(|dir| dir.path.as_path())
+    }
+
     fn freezer(&self) -> Option<&Dir> {
         self.dir("freezer").or_else(|| self.unified())
     }

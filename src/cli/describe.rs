@@ -1,20 +1,33 @@
 //! The commands and their flags as clap knows them.
 
 use super::examples::examples;
-use super::images;
+use super::{criu, images};
 use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser, ValueParser};
 use clap::{Arg, ArgAction, value_parser};
 use std::path::PathBuf;
 
 /// Every command, but for those of [`images::COMMANDS`].
 pub(super) const COMMANDS: &[&str] = &[
-    "create", "delete", "events", "exec", "features", "kill", "list", "mounts", "pause", "ps",
-    "resume", "run", "spec", "start", "state", "stats", "update",
+    "checkpoint",
+    "create",
+    "delete",
+    "events",
+    "exec",
+    "features",
+    "kill",
+    "list",
+    "mounts",
+    "pause",
+    "ps",
+    "restore",
+    "resume",
+    "run",
+    "spec",
+    "start",
+    "state",
+    "stats",
+    "update",
 ];
-
-/// Flags of runc and crun that later versions of brig bring: they take a value,
-/// and are refused by name.
-pub(super) const NOT_YET: &[&str] = &["criu"];
 
 /// What runc takes for `--rootless`: Go's spellings of a boolean, and auto.
 const WHETHER: &[&str] =
@@ -60,7 +73,7 @@ pub(super) fn brig() -> clap::Command {
         ))
         .args(images::store_flag())
         .arg(one_of("rootless", "WHETHER", WHETHER, "Go without a cgroup: true, false or auto"))
-        .args(NOT_YET.iter().map(|&name| Arg::new(name).long(name).hide(true)))
+        .arg(option("criu", "PROGRAM", "CRIU, for checkpoint and restore [default: criu in PATH]"))
 }
 
 /// A command.
@@ -69,6 +82,8 @@ pub(super) fn subcommand(name: &'static str) -> clap::Command {
     match name {
         name if images::COMMANDS.contains(&name) => images::subcommand(name, command),
         "events" | "list" | "ps" | "spec" | "state" | "stats" => looking(name, command),
+        "checkpoint" => criu::describe_checkpoint(command),
+        "restore" => criu::describe_restore(command),
         "features" => command.about("Print the supported features as JSON"),
         _ => acting(name, command),
     }
@@ -276,11 +291,11 @@ fn updating(command: clap::Command) -> clap::Command {
         .arg(id())
 }
 
-fn pidfd_socket(help: &'static str) -> Arg {
+pub(super) fn pidfd_socket(help: &'static str) -> Arg {
     option("pidfd-socket", "SOCKET", help)
 }
 
-fn preserve_fds() -> Arg {
+pub(super) fn preserve_fds() -> Arg {
     Arg::new("preserve-fds")
         .long("preserve-fds")
         .value_name("N")

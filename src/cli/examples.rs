@@ -3,6 +3,10 @@
 /// The examples of a command, a line each.
 pub(super) fn examples(command: &str) -> &'static str {
     match command {
+        "checkpoint" => {
+            "brig checkpoint --image-path /tmp/web web\n\
+             brig checkpoint --image-path /tmp/web --leave-running web"
+        }
         "create" => {
             "brig create --bundle /tmp/bundle web\n\
              brig create --pid-file web.pid --console-socket tty.sock web"
@@ -20,6 +24,10 @@ pub(super) fn examples(command: &str) -> &'static str {
         }
         "pause" => "brig pause web",
         "ps" => "brig ps web\nbrig ps web -o pid,comm",
+        "restore" => {
+            "brig restore --image-path /tmp/web --bundle /tmp/bundle --detach web\n\
+             brig restore --image-path /tmp/web --bundle /tmp/bundle2 --detach web2"
+        }
         "resume" => "brig resume web",
         "run" => "brig run --bundle /tmp/bundle web",
         "spec" => "brig spec --bundle /tmp/bundle\nbrig spec --rootless",

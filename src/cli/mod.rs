@@ -3,6 +3,7 @@
 //! Only the command that is called is described to clap: describing all of them costs every call
 //! twice the page faults. All are described for help and for errors.
 
+mod criu;
 mod describe;
 mod examples;
 #[cfg_attr(not(feature = "images"), path = "without_images.rs")]
@@ -177,10 +178,25 @@ fn help(command: Option<&str>) -> String {
 
 /// clap's first paragraph, without its "error: ", and what may have been meant.
 fn message(error: &clap::Error, command: Option<&clap::Command>) -> String {
+    if let Some(option) = without_value(error) {
+        // As with runc: podman looks for these words.
+        return format!("option '{option}' requires an argument");
+    }
     let text = error.to_string();
     let text = text.split("\n\n").next().unwrap_or(&text);
     let words: Vec<_> = text.trim_start_matches("error: ").split_whitespace().collect();
     format!("{}{}", words.join(" "), hint(error, command).unwrap_or_default())
+}
+
+/// The option that is given without the value that it takes.
+fn without_value(error: &clap::Error) -> Option<String> {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        _ => None,
+    };
+    let missing = error.kind() == ErrorKind::InvalidValue
+        && text(ContextKind::InvalidValue).is_some_and(|value| value.is_empty());
+    text(ContextKind::InvalidArg).filter(|_| missing)
 }
 
 /// The flag of the command, or the value of the flag, that is near to what was given.

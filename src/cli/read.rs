@@ -1,7 +1,7 @@
 //! What clap has matched becomes plain values.
 
-use super::describe::{LIMITS, NOT_YET};
-use super::{Parsed, UsageError, images};
+use super::describe::LIMITS;
+use super::{Parsed, UsageError, criu, images};
 use crate::cmd::command::{Command, Globals, ListFormat};
 use crate::cmd::create::RunOptions;
 use crate::cmd::{events, mounts, stats, update};
@@ -21,10 +21,6 @@ pub(super) fn read(matches: &ArgMatches) -> Parsed {
     let Some((name, matches_of)) = matches.subcommand() else {
         return wrong(globals, "no command: see brig --help".into());
     };
-    if let Some(flag) = refused(matches).or_else(|| refused(matches_of)) {
-        let text = format!("{name}: --{flag} is not supported by this version of brig");
-        return wrong(globals, text);
-    }
     let wrong_words = images::contradiction(name, matches_of);
     if let Some(text) = wrong_words.or_else(|| contradiction(name, matches_of)) {
         return wrong(globals, format!("{name}: {text}"));
@@ -61,6 +57,7 @@ pub(super) fn globals(matches: &ArgMatches) -> Globals {
             Some(whether) => Some(whether.starts_with(['1', 't', 'T'])),
         },
         store: images::store(matches),
+        criu: path(matches, "criu"),
     }
 }
 
@@ -88,12 +85,6 @@ fn default_root() -> PathBuf {
     }
 }
 
-/// The first flag that is given and not supported.
-fn refused(matches: &ArgMatches) -> Option<&'static str> {
-    let given = |name: &&str| matches!(matches.try_get_one::<String>(name), Ok(Some(_)));
-    NOT_YET.iter().copied().find(given)
-}
-
 fn command(name: &str, matches: &ArgMatches, globals: &Globals) -> Command {
     acting(name, matches, globals)
         .or_else(|| looking(name, matches))
@@ -115,6 +106,10 @@ fn acting(name: &str, matches: &ArgMatches, globals: &Globals) -> Option<Command
             };
             let options = options(matches, globals, matches.get_flag("detach"));
             Command::Run(options, images::from_image(matches, globals), run_options)
+        }
+        "checkpoint" => Command::Checkpoint(criu::checkpoint(matches, globals)),
+        "restore" => {
+            Command::Restore(criu::options(matches, globals), criu::restore(matches, globals))
         }
         "start" => Command::Start { id: id() },
         "exec" => Command::Exec(exec_options(matches, globals)),
@@ -248,7 +243,7 @@ fn exec_options(matches: &ArgMatches, globals: &Globals) -> exec::Options {
     }
 }
 
-fn number(matches: &ArgMatches, name: &str) -> u32 {
+pub(super) fn number(matches: &ArgMatches, name: &str) -> u32 {
     matches.get_one(name).copied().unwrap_or(0)
 }
 

@@ -73,7 +73,6 @@ fn help_is_a_command_too() {
 fn what_is_not_supported_is_refused_by_name() {
     for (line, word) in [
         ("brig --cgroup-manager=init start x", "init"),
-        ("brig checkpoint x", "\"checkpoint\""),
         ("brig rm x", "did you mean delete? see"),
         ("brig Start x", "did you mean start? see"),
         ("brig create --frobnicate x", "--frobnicate"),

@@ -3,6 +3,7 @@
 use super::create::RunOptions;
 use super::images::{FromImage, ImageCommand};
 use super::{events, mounts, stats, update};
+use crate::criu::options::{CheckpointOptions, RestoreOptions};
 use crate::launch::create::Options;
 use crate::launch::exec;
 use crate::log::{Format, Level};
@@ -26,6 +27,8 @@ pub struct Globals {
     pub rootless: Option<bool>,
     /// Where layers are kept, if it is said.
     pub store: Option<PathBuf>,
+    /// The CRIU program, if given.
+    pub criu: Option<PathBuf>,
 }
 
 /// What to do.
@@ -34,6 +37,8 @@ pub struct Globals {
 pub enum Command {
     Create(Options, Option<FromImage>),
     Run(Options, Option<FromImage>, RunOptions),
+    Checkpoint(CheckpointOptions),
+    Restore(Options, RestoreOptions),
     Start { id: String },
     State { id: String },
     Exec(exec::Options),
@@ -58,6 +63,8 @@ impl Command {
         match self {
             Command::Create(..) => "create",
             Command::Run(..) => "run",
+            Command::Checkpoint(_) => "checkpoint",
+            Command::Restore(..) => "restore",
             Command::Start { .. } => "start",
             Command::State { .. } => "state",
             Command::Exec(_) => "exec",
@@ -81,6 +88,8 @@ impl Command {
     pub fn container(&self) -> Option<&str> {
         match self {
             Command::Create(options, _) | Command::Run(options, ..) => Some(&options.id),
+            Command::Checkpoint(options) => Some(&options.id),
+            Command::Restore(options, _) => Some(&options.id),
             Command::Exec(options) => Some(&options.id),
             Command::Mounts(options) => Some(&options.id),
             Command::Events(options) => Some(&options.id),

@@ -44,7 +44,12 @@ const ARCHITECTURES: [&str; 23] = [
 
 /// Annotations that an engine has to keep from untrusted users; a name that ends with a dot is a prefix.
 fn unsafe_annotations() -> Vec<&'static str> {
-    let others = ["io.kubernetes.cri.container-type", "org.systemd.property.", "run.brig."];
+    let others = [
+        "io.kubernetes.cri.container-type",
+        "org.criu.config",
+        "org.systemd.property.",
+        "run.brig.",
+    ];
     let mut all: Vec<_> = others.into_iter().chain(annotations::OF_CRUN).collect();
     // Where it is obeyed, the container runs natively; else it does not run.
     all.push("run.oci.handler");
@@ -96,8 +101,8 @@ pub fn features() -> Result<()> {
             "run.brig.version": env!("CARGO_PKG_VERSION"),
             "run.brig.commit": crate::COMMIT,
             // podman and CRI-O ask under runc's and crun's names.
-            "org.opencontainers.runc.checkpoint.enabled": "false",
-            "run.oci.crun.checkpoint.enabled": "false",
+            "org.opencontainers.runc.checkpoint.enabled": "true",
+            "run.oci.crun.checkpoint.enabled": "true",
         },
         "potentiallyUnsafeConfigAnnotations": unsafe_annotations(),
     });

@@ -1,5 +1,6 @@
 //! One verb a file: each takes what [`crate::cli`] read and gives brig's exit code.
 
+mod checkpoint;
 pub mod command;
 pub mod create;
 mod delete;
@@ -14,6 +15,7 @@ pub mod mounts;
 mod pattern;
 mod pause;
 mod ps;
+mod restore;
 pub mod spec;
 mod start;
 mod state;
@@ -42,6 +44,8 @@ pub fn run(globals: &Globals, command: Command, log: &mut Log) -> Result<i32> {
         Command::Run(options, from, run_options) => {
             return apart(|| create::run(&options, from.as_ref(), &run_options, log));
         }
+        Command::Checkpoint(options) => apart(|| checkpoint::checkpoint(&options, log)),
+        Command::Restore(options, how) => return apart(|| restore::restore(&options, &how, log)),
         Command::Exec(options) => return apart(|| exec::exec(&options, log)),
         Command::Start { id } => apart(|| start::start(root, &id, log)),
         Command::State { id } => apart(|| state::state(root, &id)),

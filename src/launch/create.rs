@@ -67,7 +67,8 @@ pub fn create(options: &Options, log: &mut Log) -> Result<Created> {
         .map_err(|error| config.document().located(error))
 }
 
-fn read_config(options: &Options, bundle: &Path) -> Result<Vec<u8>> {
+/// Reads the config of a bundle, or another.
+pub fn read_config(options: &Options, bundle: &Path) -> Result<Vec<u8>> {
     let path = options.config.clone().unwrap_or_else(|| bundle.join("config.json"));
     let read = || spec::read(File::open(&path)?);
     read().map_err(|error: anyhow::Error| {

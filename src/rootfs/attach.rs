@@ -71,7 +71,7 @@ pub fn attach(root: &mut Root, mount: &Mount, source: &Source) -> Result<()> {
 }
 
 /// Makes a link as the source is. One that is there already has to be the same.
-fn make_link(root: &Root, mount: &Mount, to: &CStr) -> Result<()> {
+pub fn make_link(root: &Root, mount: &Mount, to: &CStr) -> Result<()> {
     let path = mount.target.to_bytes();
     let slash = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
     let (parent, name) = (CString::new(&path[..slash.max(1)])?, &path[slash + 1..]);

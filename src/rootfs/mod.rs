@@ -18,6 +18,7 @@ mod nodes;
 mod overlay;
 mod pivot;
 mod source;
+pub mod staged;
 mod target;
 
 pub use nodes::host_lacks_any;

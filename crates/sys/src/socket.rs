@@ -54,19 +54,26 @@ pub fn address_in(directory: BorrowedFd<'_>, name: &str) -> Result<UnixAddr> {
 
 /// Takes a message from a socket, and the descriptors that came with it, two at most.
 pub fn receive_fds(socket: BorrowedFd<'_>) -> Result<Vec<OwnedFd>, SysError> {
-    let mut text = [0_u8; 4096];
+    receive_message(socket, &mut [0_u8; 4096]).map(|(_, fds)| fds)
+}
+
+/// The same, with the message's text and its length; 0 is the end of file.
+pub fn receive_message(
+    socket: BorrowedFd<'_>,
+    text: &mut [u8],
+) -> Result<(usize, Vec<OwnedFd>), SysError> {
     // The kernel passes no more than there is room for.
     let mut room = nix::cmsg_space!([RawFd; 2]);
     let failed = |errno| SysError::new("recvmsg", errno);
     let (fd, flags) = (socket.as_raw_fd(), MsgFlags::MSG_CMSG_CLOEXEC);
-    let mut text = [std::io::IoSliceMut::new(&mut text)];
+    let mut text = [std::io::IoSliceMut::new(text)];
     let message = recvmsg::<()>(fd, &mut text, Some(&mut room), flags).map_err(failed)?;
     for part in message.cmsgs().map_err(failed)? {
         if let ControlMessageOwned::ScmRights(fds) = part {
             // SAFETY: the kernel has just made this descriptor, which nobody else owns.
             let owned = |fd| unsafe { OwnedFd::from_raw_fd(fd) };
-            return Ok(fds.into_iter().map(owned).collect());
+            return Ok((message.bytes, fds.into_iter().map(owned).collect()));
         }
     }
-    Ok(Vec::new())
+    Ok((message.bytes, Vec::new()))
 }

@@ -8,7 +8,10 @@ use crate::plan::overlay::Overlay;
 use crate::rdt::Rdt;
 use crate::spec::Spec;
 use crate::state::{self, ExtraMounts, State};
+use nix::sys::stat::{SFlag, fstat};
 use std::path::Path;
+use sys::fd::STANDARD_FDS;
+use sys::file::kind;
 
 /// The cgroup and the class of service of the container.
 pub struct Belonging {
@@ -48,8 +51,19 @@ pub fn first_state(
         keyring: !options.no_new_keyring,
         execution: plan.execution.clone(),
         memory_and_swap: plan.resources.memory.swap,
+        stdio: streams(plan),
         rdt: belongs_to.rdt,
         extra_mounts: ExtraMounts::default(),
         cgroup: belongs_to.cgroup,
     }
+}
+
+/// The pipes that init's standard streams will be, by the names that /proc has for them: it may put others in their
+/// place, and a restored one needs those that it had at first.
+fn streams(plan: &Plan) -> Vec<String> {
+    let name = |fd| match fstat(fd) {
+        Ok(found) if kind(found.st_mode) == SFlag::S_IFIFO => format!("pipe:[{}]", found.st_ino),
+        _ => String::new(),
+    };
+    if plan.process.terminal.is_some() { Vec::new() } else { STANDARD_FDS.map(name).to_vec() }
 }

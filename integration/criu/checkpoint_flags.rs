@@ -1,0 +1,101 @@
+//! What checkpoint and restore take on the command line: all that runc and crun do, and what engines ask before.
+
+use super::with::{brig, checkpoint, criu_only, images, restored, running};
+use crate::sandbox::{Sandbox, brig_only};
+use std::fs;
+
+#[test]
+fn engines_are_told_that_there_are_checkpoints() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    sandbox.brig(&["checkpoint", "--help"]).ok();
+    sandbox.brig(&["restore", "--help"]).ok();
+    // podman looks for these words before it restores a pod.
+    sandbox.brig(&["restore", "--lsm-mount-context"]).fails_with("requires an argument");
+    let features = sandbox.brig(&["features"]).ok().stdout;
+    for runtime in ["org.opencontainers.runc", "run.oci.crun"] {
+        let line = format!("\"{runtime}.checkpoint.enabled\": \"true\"");
+        assert!(features.contains(&line), "{features}");
+    }
+    assert!(features.contains("org.criu.config"), "{features}");
+}
+
+#[test]
+fn every_flag_of_checkpoint_may_be_given_twice_and_to_restore() {
+    criu_only!();
+    let sandbox = Sandbox::new();
+    running(&sandbox);
+    let work = sandbox.dir.join("work");
+    let work = work.to_str().unwrap();
+    let flags = [
+        "--work-path",
+        work,
+        "--leave-running=false",
+        "--ext-unix-sk",
+        "--file-locks",
+        "--link-remap",
+        "--tcp-skip-in-flight",
+        "--auto-dedup",
+        "--manage-cgroups-mode",
+        "soft",
+        "--empty-ns",
+        "network",
+        "--network-lock",
+        "skip",
+        "--ext-unix-sk",
+        "--file-locks",
+    ];
+    checkpoint(&sandbox, &flags).ok();
+    assert!(fs::exists(format!("{work}/dump.log")).unwrap());
+    restored(
+        &sandbox,
+        &[&flags[..], &["-no-subreaper", "--no-pivot", "--preserve-fds", "0"]].concat(),
+    );
+    assert!(fs::exists(format!("{work}/restore.log")).unwrap());
+    assert_eq!(sandbox.status(), "running");
+}
+
+#[test]
+fn a_flag_that_cannot_be_is_refused_before_anything_happens() {
+    criu_only!();
+    let sandbox = Sandbox::new();
+    running(&sandbox);
+    for (args, said) in [
+        (&["--empty-ns", "pid"][..], "--empty-ns pid: only network can come back empty"),
+        (&["--parent-path", "/tmp"], "--parent-path /tmp: has to be relative to --image-path"),
+        (&["--parent-path", "nowhere"], "--parent-path nowhere"),
+        (&["--manage-cgroups-mode", "sofd"], "did you mean soft?"),
+        (&["--page-server", "here"], "--page-server here: give ADDRESS:PORT"),
+        (&["--network-lock", "none"], "invalid value"),
+    ] {
+        checkpoint(&sandbox, args).fails_with(said);
+        assert_eq!(sandbox.status(), "running");
+    }
+}
+
+#[test]
+fn a_kernel_without_soft_dirty_has_no_pre_dump() {
+    criu_only!();
+    let sandbox = Sandbox::new();
+    running(&sandbox);
+    let done = checkpoint(&sandbox, &["--pre-dump"]);
+    if done.code != Some(0) {
+        done.fails_with("--pre-dump: the kernel does not tell which memory has changed");
+    }
+    assert_eq!(sandbox.status(), "running");
+}
+
+#[test]
+fn what_is_no_checkpoint_is_told_and_leaves_nothing() {
+    criu_only!();
+    let sandbox = Sandbox::new();
+    let (images, bundle) = (images(&sandbox), sandbox.bundle());
+    let bundle = bundle.to_str().unwrap();
+    let args = ["restore", "-d", "--image-path", &images, "--bundle", bundle, &sandbox.id];
+    brig(&sandbox, &args).fails_with("No such file or directory");
+    fs::create_dir(&images).unwrap();
+    brig(&sandbox, &args).fails_with("there is no complete checkpoint");
+    fs::write(format!("{images}/inventory.img"), "nothing").unwrap();
+    brig(&sandbox, &args).fails_with("criu: ");
+    sandbox.assert_nothing_left();
+}

@@ -1,0 +1,143 @@
+//! What of a container is not the container's: volumes, devices, layers, terminals.
+
+use super::with::{answers, brig, checkpoint, criu_only, images, nature, restored, running};
+use crate::sandbox::Sandbox;
+use nix::mount::{MsFlags, mount, umount};
+use serde_json::json;
+use std::fs;
+
+#[test]
+fn volumes_are_the_hosts_again_with_what_is_mounted_below_them() {
+    criu_only!();
+    let sandbox = Sandbox::new();
+    let volume = sandbox.dir.join("volume");
+    let below = volume.join("below");
+    fs::create_dir_all(&below).unwrap();
+    fs::write(sandbox.dir.join("file"), "one").unwrap();
+    mount(Some("below"), &below, Some("tmpfs"), MsFlags::empty(), Some("mode=755")).unwrap();
+    sandbox.patch(|config| {
+        let mounts = config["mounts"].as_array_mut().unwrap();
+        mounts.push(json!({"destination": "/volume", "source": volume, "options": ["rbind"]}));
+        mounts.push(json!({"destination": "/volume/own", "type": "tmpfs", "source": "own"}));
+        let file = sandbox.dir.join("file");
+        mounts.push(json!({"destination": "/etc/file", "source": file, "options": ["bind", "ro"]}));
+        config["linux"]["readonlyPaths"] = json!(["/etc", "/proc/sys"]);
+    });
+    running(&sandbox);
+    let exec = |script: &str| {
+        let words = script.split(' ');
+        let args: Vec<&str> = ["exec", &sandbox.id, "/init"].into_iter().chain(words).collect();
+        sandbox.brig(&args).ok().stdout
+    };
+    exec("write /volume/own/kept 1");
+    let before = nature(sandbox.pid());
+    checkpoint(&sandbox, &[]).ok();
+    let mut piped = restored(&sandbox, &[]);
+    assert_eq!(nature(sandbox.pid()), before);
+    exec("write /volume/new two");
+    exec("write /volume/below/new three");
+    assert_eq!(fs::read_to_string(volume.join("new")).unwrap(), "two");
+    assert_eq!(fs::read_to_string(below.join("new")).unwrap(), "three");
+    assert!(exec("open /volume/own/kept r").contains("ok"));
+    assert!(exec("write /etc/file x").contains("EROFS"));
+    answers(&sandbox, &sandbox.id, &mut piped);
+    sandbox.brig(&["delete", "-f", &sandbox.id]).ok();
+    umount(&below).unwrap();
+}
+
+#[test]
+fn a_volume_that_the_config_has_no_more_is_named() {
+    criu_only!();
+    let sandbox = Sandbox::new();
+    let volume = sandbox.dir.join("volume");
+    fs::create_dir_all(&volume).unwrap();
+    let config = sandbox.config();
+    sandbox.patch(|config| {
+        let mounts = config["mounts"].as_array_mut().unwrap();
+        mounts.push(json!({"destination": "/volume", "source": volume, "options": ["bind"]}));
+    });
+    running(&sandbox);
+    checkpoint(&sandbox, &[]).ok();
+    sandbox.write_config(&config);
+    let (images, bundle) = (images(&sandbox), sandbox.bundle());
+    let args = [
+        "restore",
+        "-d",
+        "--image-path",
+        &images,
+        "--bundle",
+        bundle.to_str().unwrap(),
+        &sandbox.id,
+    ];
+    brig(&sandbox, &args).fails_with("bind mount on /volume");
+    sandbox.assert_nothing_left();
+}
+
+#[test]
+fn a_user_namespace_has_its_masks_and_devices_again() {
+    criu_only!();
+    let sandbox = Sandbox::new();
+    sandbox.patch(|config| {
+        let map = json!([{"containerID": 0, "hostID": 0, "size": 65536}]);
+        config["linux"]["uidMappings"] = map.clone();
+        config["linux"]["gidMappings"] = map;
+        config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+        config["linux"].as_object_mut().unwrap().remove("resources");
+    });
+    // Root's ids: for others CRIU needs CAP_SYS_RESOURCE, which is not everywhere to be had.
+    running(&sandbox);
+    let before = nature(sandbox.pid());
+    checkpoint(&sandbox, &[]).ok();
+    let mut piped = restored(&sandbox, &[]);
+    assert_eq!(nature(sandbox.pid()), before);
+    answers(&sandbox, &sandbox.id, &mut piped);
+}
+
+#[test]
+fn layers_with_their_changes_are_mounted_again() {
+    criu_only!();
+    let sandbox = Sandbox::new();
+    let (layer, upper) = (sandbox.dir.join("layer"), sandbox.dir.join("upper"));
+    fs::rename(sandbox.rootfs(), &layer).unwrap();
+    let probe = sandbox.dir.join("probe");
+    fs::create_dir(&probe).unwrap();
+    let options =
+        format!("lowerdir={},upperdir={1},workdir={1}.work", layer.display(), upper.display());
+    fs::create_dir(&upper).unwrap();
+    fs::create_dir(sandbox.dir.join("upper.work")).unwrap();
+    if mount(Some("overlay"), &probe, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
+        .is_err()
+    {
+        return crate::sandbox::skip("overlayfs takes no upper here");
+    }
+    umount(&probe).unwrap();
+    sandbox.patch(|config| {
+        config["annotations"] = json!({
+            "run.brig.overlay.layers": layer, "run.brig.overlay.upper": upper,
+        });
+    });
+    running(&sandbox);
+    sandbox.brig(&["exec", &sandbox.id, "/init", "write", "/etc/changed", "1"]).ok();
+    checkpoint(&sandbox, &[]).ok();
+    let mut piped = restored(&sandbox, &[]);
+    let said =
+        sandbox.brig(&["exec", &sandbox.id, "/init", "open", "/etc/changed", "rw"]).ok().stdout;
+    assert!(said.contains("ok"), "{said}");
+    let diff = sandbox.brig(&["diff", &sandbox.id]).ok().stdout;
+    assert!(diff.contains("/etc/changed"), "{diff}");
+    answers(&sandbox, &sandbox.id, &mut piped);
+}
+
+#[test]
+fn changes_in_memory_are_refused_with_the_way_out() {
+    criu_only!();
+    let sandbox = Sandbox::new();
+    let layer = sandbox.dir.join("layer");
+    fs::rename(sandbox.rootfs(), &layer).unwrap();
+    sandbox.patch(|config| {
+        config["annotations"] = json!({"run.brig.overlay.layers": layer});
+    });
+    let mut piped = running(&sandbox);
+    checkpoint(&sandbox, &[]).fails_with("--upper DIR");
+    answers(&sandbox, &sandbox.id, &mut piped);
+}

@@ -1,0 +1,88 @@
+//! A checkpoint brings no rights that the config does not give.
+
+use super::with::{answers, brig, checkpoint, criu_only, images, restored, running};
+use crate::sandbox::Sandbox;
+use serde_json::{Value, json};
+
+fn refused(loose: impl FnOnce(&mut Value), said: &str) {
+    let sandbox = Sandbox::new();
+    let strict = sandbox.config();
+    sandbox.patch(loose);
+    running(&sandbox);
+    checkpoint(&sandbox, &[]).ok();
+    sandbox.write_config(&strict);
+    sandbox.script("sigloop 100");
+    let (images, bundle) = (images(&sandbox), sandbox.bundle());
+    let args = [
+        "restore",
+        "-d",
+        "--image-path",
+        &images,
+        "--bundle",
+        bundle.to_str().unwrap(),
+        &sandbox.id,
+    ];
+    brig(&sandbox, &args).fails_with(said);
+    sandbox.assert_nothing_left();
+    let mut piped = restored(&sandbox, &["--trust-image"]);
+    answers(&sandbox, &sandbox.id, &mut piped);
+}
+
+#[test]
+fn capabilities_are_not_more_than_the_configs() {
+    criu_only!();
+    let more = |config: &mut Value| {
+        for set in ["bounding", "effective", "permitted"] {
+            let set = config["process"]["capabilities"][set].as_array_mut().unwrap();
+            set.push(json!("CAP_SYS_ADMIN"));
+        }
+    };
+    refused(more, "capabilities 0x200000 (CapBnd) beyond process.capabilities");
+}
+
+#[test]
+fn no_new_privileges_is_not_lost() {
+    criu_only!();
+    let without = |config: &mut Value| config["process"]["noNewPrivileges"] = json!(false);
+    refused(without, "it lacks process.noNewPrivileges");
+}
+
+#[test]
+fn the_filter_is_not_lost() {
+    criu_only!();
+    let sandbox = Sandbox::new();
+    running(&sandbox);
+    checkpoint(&sandbox, &[]).ok();
+    sandbox.patch(|config| {
+        config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+            {"names": ["personality"], "action": "SCMP_ACT_ERRNO"},
+        ]});
+    });
+    let (images, bundle) = (images(&sandbox), sandbox.bundle());
+    let args = [
+        "restore",
+        "-d",
+        "--image-path",
+        &images,
+        "--bundle",
+        bundle.to_str().unwrap(),
+        &sandbox.id,
+    ];
+    brig(&sandbox, &args).fails_with("it lacks the filter of linux.seccomp");
+    sandbox.assert_nothing_left();
+}
+
+#[test]
+fn a_filter_comes_back() {
+    criu_only!();
+    let sandbox = Sandbox::new();
+    sandbox.patch(|config| {
+        config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+            {"names": ["personality"], "action": "SCMP_ACT_ERRNO"},
+        ]});
+    });
+    running(&sandbox);
+    checkpoint(&sandbox, &[]).ok();
+    let mut piped = restored(&sandbox, &[]);
+    answers(&sandbox, &sandbox.id, &mut piped);
+}

@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# criu.sh DIR: makes DIR/criu, a command that runs the CRIU of Debian's SUITE (trixie) on a host whose own is too old for
+# its kernel, or that has none. Its packages are taken by apt with lists of its own and only unpacked: nothing is
+# installed. It runs by its own dynamic loader, with its own libraries. Whatever was made before is kept.
+set -euo pipefail
+
+suite=${SUITE:-trixie}
+mkdir -p "$1"
+dir=$(cd "$1" && pwd)
+exec 9>"$dir/lock"
+flock 9
+[ ! -x "$dir/criu" ] || exit 0
+
+lists=$dir/apt
+mkdir -p "$lists/lists/partial" "$lists/archives/partial" "$dir/root"
+# As if nothing were installed: then apt takes all that it needs.
+: >"$lists/status"
+echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian $suite main" \
+    >"$lists/sources.list"
+apt=(-qq -o "Dir::Etc::SourceList=$lists/sources.list" -o Dir::Etc::SourceParts=/dev/null
+    -o "Dir::State::Lists=$lists/lists" -o "Dir::State::status=$lists/status"
+    -o "Dir::Cache::archives=$lists/archives" -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=
+    -o APT::Sandbox::User=root -o APT::Install-Recommends=false -o Acquire::Languages=none)
+apt-get "${apt[@]}" update
+apt-get "${apt[@]}" --download-only --yes install criu >&2
+for package in "$lists"/archives/*.deb; do dpkg-deb -x "$package" "$dir/root"; done
+rm -rf --one-file-system "$lists"
+
+loader=$(find "$dir/root" -name 'ld-linux-*.so.*' | head -n 1)
+[ -n "$loader" ] && [ -x "$dir/root/usr/sbin/criu" ] || { echo "criu.sh: $suite's packages have no criu" >&2; exit 1; }
+libraries=$(dirname "$(find "$dir/root/usr/lib" -name 'libnet.so.*' | head -n 1)")
+cat >"$dir/criu.new" <<END
+#!/bin/sh
+exec $loader --library-path $libraries $dir/root/usr/sbin/criu "\$@"
+END
+chmod 755 "$dir/criu.new"
+mv "$dir/criu.new" "$dir/criu"

@@ -1,0 +1,245 @@
+//! Which of a container's mounts come from outside, and so are not CRIU's to dump. Decided by what is mounted, not by
+//! the config: a volume can have mounts of its own below it, and in a user namespace devices and what hides files are
+//! mounts as well.
+//!
+//! A mount has the name that runc gives it, so that checkpoints can go from one runtime to the other: its mount point,
+//! or `/dev/null` where it hides a file.
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use std::ffi::CString;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use sys::mountinfo::{Mount, mounts};
+
+use crate::plan::mounts::{Kind, Mount as Planned};
+use crate::rootfs::extra_mounts::path_below;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use sys::path::{Links, open_in};
+
+/// What hides a file.
+pub(super) const NULL: &str = "/dev/null";
+
+/// A mount from outside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct External {
+    /// Where it is mounted, in the container.
+    pub(super) point: PathBuf,
+    /// What CRIU calls it in the image.
+    pub(super) name: String,
+    /// What it is.
+    pub(super) origin: Origin,
+}
+
+/// Where an external mount comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Origin {
+    /// The config's bind mount with this destination, or what is mounted below it, as far below as this.
+    Bind(PathBuf, PathBuf),
+    /// A device of the host's.
+    Device,
+    /// It hides a file.
+    Mask,
+    /// The container's own cgroup, in the hierarchy that is called so.
+    Cgroup,
+}
+
+/// What the config says of mounts.
+pub(super) struct Configured<'a> {
+    /// Its mounts.
+    pub(super) mounts: &'a [Planned],
+    /// What hides files.
+    pub(super) masked: &'a [PathBuf],
+    /// Devices beside those that every container has.
+    pub(super) devices: &'a [PathBuf],
+    /// It shows cgroups by a namespace of its own.
+    pub(super) cgroup_namespace: bool,
+}
+
+/// Devices that every container has (config-linux.md, Default Devices).
+const DEVICES: [&str; 7] = [
+    "/dev/null",
+    "/dev/zero",
+    "/dev/full",
+    "/dev/random",
+    "/dev/urandom",
+    "/dev/tty",
+    "/dev/console",
+];
+
+/// The external mounts of the container whose init is `pid`.
+pub(super) fn of_container(pid: i32, configured: &Configured<'_>) -> Result<Vec<External>> {
+    let read = |path: String| std::fs::read(&path).with_context(|| path);
+    let (theirs, own) =
+        (read(format!("/proc/{pid}/mountinfo"))?, read("/proc/self/mountinfo".into())?);
+    let path = format!("/proc/{pid}/root");
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let root = open(path.as_str(), flags, Mode::empty()).context(path)?;
+    let mut targets = Vec::new();
+    for mount in configured.mounts {
+        // A remount is no mount.
+        if matches!(mount.kind, Kind::Remount { .. }) {
+            continue;
+        }
+        // An image's links may lead elsewhere than the config says.
+        let Ok(target) = open_in(root.as_fd(), &mount.target, OFlag::O_PATH, Links::Follow) else {
+            continue;
+        };
+        let path = path_below(root.as_fd(), target.as_fd())?;
+        targets.push((Path::new("/").join(path), mount));
+    }
+    decide(&theirs, &own, &targets, configured)
+}
+
+fn decide(
+    theirs: &[u8],
+    own: &[u8],
+    targets: &[(PathBuf, &Planned)],
+    configured: &Configured<'_>,
+) -> Result<Vec<External>> {
+    let mut found = Vec::new();
+    for mount in mounts(theirs).filter(|mount| mount.point() != Path::new("/")) {
+        let point = mount.point();
+        let owner = targets
+            .iter()
+            .filter(|(target, _)| point.starts_with(target))
+            .max_by_key(|(target, _)| target.components().count());
+        let origin = match owner {
+            Some((target, planned)) if matches!(planned.kind, Kind::Bind { .. }) => {
+                let rest = point.strip_prefix(target).unwrap_or(Path::new(""));
+                // What the container has mounted there itself is nowhere else.
+                let device = mount.device();
+                let shared = mounts(own).any(|other| other.device() == device);
+                let target = PathBuf::from(std::ffi::OsStr::from_bytes(planned.target.to_bytes()));
+                let bind = || Origin::Bind(target, rest.to_owned());
+                (rest.as_os_str().is_empty() || shared).then(bind)
+            }
+            Some((_, planned)) if matches!(planned.kind, Kind::Cgroup(_)) => {
+                let is_cgroup = mount.is_type("cgroup") || mount.is_type("cgroup2");
+                (is_cgroup && !configured.cgroup_namespace).then_some(Origin::Cgroup)
+            }
+            _ if is_part_of_another(&mount, theirs) => None,
+            _ => Some(outside(&point, configured)?),
+        };
+        if let Some(origin) = origin {
+            let name = match origin {
+                Origin::Mask => NULL.to_owned(),
+                _ => point.to_str().context("a mount point is not UTF-8")?.to_owned(),
+            };
+            found.push(External { point, name, origin });
+        }
+    }
+    Ok(found)
+}
+
+/// CRIU mounts it from another mount of the same filesystem, which shows all that this one does.
+fn is_part_of_another(mount: &Mount<'_>, all: &[u8]) -> bool {
+    let root = mount.root();
+    root == Path::new("/")
+        || mounts(all).any(|other| {
+            other.id() != mount.id()
+                && other.device() == mount.device()
+                && root.starts_with(other.root())
+                && (root != other.root() || other.point() == Path::new("/"))
+        })
+}
+
+fn outside(point: &Path, configured: &Configured<'_>) -> Result<Origin> {
+    let device = |path: &PathBuf| path == point;
+    if configured.masked.iter().any(device) {
+        return Ok(Origin::Mask);
+    }
+    if DEVICES.iter().any(|path| Path::new(path) == point) || configured.devices.iter().any(device)
+    {
+        return Ok(Origin::Device);
+    }
+    bail!(
+        "{} is mounted from outside, and not by config.json: a restore could not know its source (unmount it, \
+         or `brig mounts remove`)",
+        point.display()
+    )
+}
+
+/// The text that CRIU's request has for a path.
+pub(super) fn text(path: &Path) -> Result<CString> {
+    Ok(CString::new(path.as_os_str().as_bytes())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::mounts::Setting;
+    use crate::spec;
+
+    fn planned(index: usize, json: &str) -> Planned {
+        let mount: spec::Mount = serde_json::from_str(json).unwrap();
+        let linux = spec::Linux::default();
+        let bundle = Path::new("/b");
+        let setting =
+            Setting { bundle, root: b"/b/r".to_vec(), base: None, user: false, linux: &linux };
+        Planned::new(index, &mount, &setting, &mut Vec::new()).unwrap()
+    }
+
+    fn of(theirs: &str, own: &str) -> Result<Vec<(String, Origin)>> {
+        let mounts = [
+            planned(0, r#"{"destination":"/proc","type":"proc"}"#),
+            planned(1, r#"{"destination":"/dev","type":"tmpfs"}"#),
+            planned(2, r#"{"destination":"/v","source":"/srv","options":["rbind"]}"#),
+            planned(3, r#"{"destination":"/v/t","type":"tmpfs"}"#),
+            planned(4, r#"{"destination":"/sys/fs/cgroup","type":"cgroup"}"#),
+        ];
+        let targets: Vec<_> = mounts
+            .iter()
+            .map(|mount| (PathBuf::from(mount.target.to_str().unwrap()), mount))
+            .collect();
+        let masked = ["/proc/keys".into(), "/proc/timer_list".into()];
+        let configured = Configured {
+            mounts: &mounts,
+            masked: &masked,
+            devices: &["/dev/fuse".into()],
+            cgroup_namespace: false,
+        };
+        let found = decide(theirs.as_bytes(), own.as_bytes(), &targets, &configured)?;
+        Ok(found.into_iter().map(|external| (external.name, external.origin)).collect())
+    }
+
+    #[test]
+    fn what_is_external_is_told_by_what_is_mounted() {
+        let theirs = "\
+            1 0 8:1 /b/r / rw - ext4 /dev/root rw\n\
+            2 1 0:5 / /proc rw - proc proc rw\n\
+            3 1 0:6 / /dev rw - tmpfs tmpfs rw\n\
+            4 2 0:6 /null /proc/keys ro - tmpfs tmpfs rw\n\
+            5 2 0:7 /null /proc/timer_list ro - devtmpfs devtmpfs rw\n\
+            6 3 0:7 /fuse /dev/fuse rw - devtmpfs devtmpfs rw\n\
+            7 1 8:1 /srv /v rw - ext4 /dev/root rw\n\
+            8 7 0:9 / /v/sub rw - tmpfs tmpfs rw\n\
+            9 7 0:10 / /v/t rw - tmpfs tmpfs rw\n\
+            10 7 0:11 / /v/own rw - tmpfs tmpfs rw\n\
+            11 1 8:1 /b/r/etc /etc ro - ext4 /dev/root rw\n\
+            12 1 0:12 /c /sys/fs/cgroup ro - cgroup2 cgroup rw\n\
+            13 2 0:5 /sys /proc/sys ro - proc proc rw\n";
+        let bind = |rest: &str| Origin::Bind("/v".into(), rest.into());
+        assert_eq!(
+            of(theirs, "20 1 0:9 / /srv/sub rw - tmpfs tmpfs rw\n").unwrap(),
+            [
+                (NULL.to_owned(), Origin::Mask),
+                ("/dev/fuse".to_owned(), Origin::Device),
+                ("/v".to_owned(), bind("")),
+                ("/v/sub".to_owned(), bind("sub")),
+                ("/sys/fs/cgroup".to_owned(), Origin::Cgroup),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_the_config_does_not_know_is_refused() {
+        let theirs =
+            "1 0 8:1 /b/r / rw - ext4 /dev/root rw\n2 1 8:1 /srv /mnt rw - ext4 /dev/root rw\n";
+        let error = of(theirs, "").unwrap_err().to_string();
+        assert!(error.starts_with("/mnt is mounted from outside"), "{error}");
+    }
+}

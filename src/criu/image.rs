@@ -1,0 +1,96 @@
+//! The directory with a checkpoint: CRIU's files, and beside them `descriptors.json`, by which runc and crun know the
+//! standard streams, and `brig.json`, with what brig has to know.
+
+use super::external::External;
+use crate::plan::overlay::Layers;
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+use std::fs::{DirBuilder, File};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use sys::IfExists;
+use sys::file::write_atomically;
+
+const DESCRIPTORS: &str = "descriptors.json";
+const RECORD: &str = "brig.json";
+/// What CRIU writes when it has written all else.
+const INVENTORY: &str = "inventory.img";
+
+/// brig's own notes.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Record {
+    /// What the fields mean.
+    pub(super) version: u32,
+    /// The container's name.
+    pub(super) id: String,
+    /// Its bundle.
+    pub(super) bundle: PathBuf,
+    /// Its root filesystem.
+    pub(super) rootfs: PathBuf,
+    /// What that is made of.
+    pub(super) layers: Option<Layers>,
+    /// The bundle was made for the container, and has stayed because of the checkpoint.
+    pub(super) own_bundle: bool,
+    /// CRIU's version, as it counts itself.
+    pub(super) criu: u32,
+    /// The mounts that are not in the image.
+    pub(super) external: Vec<External>,
+    /// What CRIU calls the standard streams, where they are the host's and not the container's.
+    pub(super) stdio: Vec<Option<String>>,
+}
+
+impl Record {
+    /// The version that this brig writes.
+    pub(super) const VERSION: u32 = 1;
+}
+
+/// Makes a directory, if there is none, that only root can look into: what a program had in its memory is in there.
+pub(super) fn make_dir(flag: &str, path: &Path) -> Result<File> {
+    let open = || -> Result<File> {
+        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        Ok(File::open(path)?)
+    };
+    open().with_context(|| format!("{flag} {}", path.display()))
+}
+
+/// Whether there is a checkpoint in it.
+pub(super) fn check(path: &Path) -> Result<()> {
+    let what = || format!("--image-path {}", path.display());
+    path.metadata().with_context(what)?;
+    ensure!(
+        path.join(INVENTORY).exists(),
+        "{}: there is no complete checkpoint ({INVENTORY} is missing)",
+        what()
+    );
+    Ok(())
+}
+
+/// Writes what is not CRIU's.
+pub(super) fn write(path: &Path, streams: &[String], record: &Record) -> Result<()> {
+    write_atomically(&path.join(DESCRIPTORS), &serde_json::to_vec(streams)?)?;
+    write_atomically(&path.join(RECORD), &serde_json::to_vec(record)?)?;
+    File::open(path)?.sync_all().with_context(|| path.display().to_string())
+}
+
+/// brig's notes; none in an image of another runtime.
+pub(super) fn read(path: &Path) -> Result<Option<Record>> {
+    let path = path.join(RECORD);
+    let read = || -> Result<Option<Record>> {
+        let Some(text) = std::fs::read(&path).if_exists()? else { return Ok(None) };
+        let record: Record = serde_json::from_slice(&text)?;
+        ensure!(record.version <= Record::VERSION, "is of version {}", record.version);
+        Ok(Some(record))
+    };
+    read().with_context(|| path.display().to_string())
+}
+
+/// What the standard streams were when the container was created, as runc and crun write it too.
+pub(super) fn streams(path: &Path) -> Result<Vec<String>> {
+    let path = path.join(DESCRIPTORS);
+    let read = || -> Result<Vec<String>> {
+        let Some(text) = std::fs::read(&path).if_exists()? else { return Ok(Vec::new()) };
+        Ok(serde_json::from_slice(&text)?)
+    };
+    read().with_context(|| path.display().to_string())
+}

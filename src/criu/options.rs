@@ -1,0 +1,160 @@
+//! What checkpoint and restore are told on the command line.
+
+use super::wire::Message;
+use anyhow::{Context, Result, bail, ensure};
+use std::path::{Path, PathBuf};
+
+/// Flags that are CRIU's: name, help, and the number of the request's field. Engines give restore what they gave
+/// checkpoint, so both know all.
+pub const SWITCHES: [(&str, &str, u32); 9] = [
+    ("auto-dedup", "Free memory in the image once it is restored, or dumped anew", 16),
+    ("ext-unix-sk", "Allow Unix sockets that are connected to outside the container", 4),
+    ("file-locks", "Include file locks", 8),
+    ("lazy-pages", "Leave memory to a page server until it is used", 48),
+    ("link-remap", "Allow open files that have been unlinked", 18),
+    ("shell-job", "Allow a terminal that is not the container's", 7),
+    ("tcp-close", "Do not restore established TCP connections: close them", 52),
+    ("tcp-established", "Include established TCP connections", 5),
+    ("tcp-skip-in-flight", "Ignore TCP connections that are being established", 46),
+];
+
+/// What [`SWITCHES`] calls it, and the version of CRIU that has it where that is later than [`super::rpc::OLDEST`].
+const LATER: [(&str, u32); 2] = [("lsm-mount-context", 31_600), ("network-lock skip", 31_900)];
+
+/// CRIU's ways with cgroups (`criu_cg_mode`).
+pub const CGROUP_MODES: [&str; 4] = ["soft", "full", "strict", "ignore"];
+const MODES: [i64; 4] = [3, 4, 5, 0];
+
+/// CRIU's ways to keep packets from arriving meanwhile (`criu_network_lock_method`).
+pub const NETWORK_LOCKS: [&str; 3] = ["iptables", "nftables", "skip"];
+const LOCKS: [i64; 3] = [1, 2, 3];
+
+/// What both have.
+#[derive(Debug, Default)]
+pub struct Common {
+    /// The program, if it is not `criu` in PATH.
+    pub criu: Option<PathBuf>,
+    /// The directory with the checkpoint.
+    pub images: PathBuf,
+    /// Where CRIU's logs go; the same one if none is given.
+    pub work: Option<PathBuf>,
+    /// The checkpoint before, relative to `images`.
+    pub parent: Option<PathBuf>,
+    /// Of [`SWITCHES`], those that are given.
+    pub switches: Vec<&'static str>,
+    /// One of [`CGROUP_MODES`].
+    pub manage_cgroups: Option<String>,
+    /// One of [`NETWORK_LOCKS`].
+    pub network_lock: Option<String>,
+    /// Namespaces that come back empty.
+    pub empty_namespaces: Vec<String>,
+}
+
+/// What only checkpoint has.
+#[derive(Debug, Default)]
+pub struct CheckpointOptions {
+    /// Where states are kept.
+    pub root: PathBuf,
+    /// The container's name.
+    pub id: String,
+    /// See there.
+    pub common: Common,
+    /// Memory only, and the container runs on.
+    pub pre_dump: bool,
+    /// The container runs on.
+    pub leave_running: bool,
+    /// A descriptor that gets a zero byte when the page server is ready.
+    pub status_fd: Option<u32>,
+    /// Where memory is sent: address and port.
+    pub page_server: Option<String>,
+}
+
+/// What only restore has, beside what create is told.
+#[derive(Debug, Default)]
+pub struct RestoreOptions {
+    /// See there.
+    pub common: Common,
+    /// Orphans of the container become brig's children.
+    pub subreaper: bool,
+    /// `TYPE:NAME`: another label of a security module than the checkpoint's.
+    pub lsm_profile: Option<String>,
+    /// Another SELinux context of mounts.
+    pub lsm_mount_context: Option<String>,
+    /// What is restored may have rights that the config does not give.
+    pub trust_image: bool,
+}
+
+impl Common {
+    /// Where the log goes.
+    pub(super) fn work(&self) -> &Path {
+        self.work.as_deref().unwrap_or(&self.images)
+    }
+
+    /// The program.
+    pub(super) fn program(&self) -> &Path {
+        self.criu.as_deref().unwrap_or(Path::new("criu"))
+    }
+
+    /// Whether one of [`SWITCHES`] is given.
+    pub(super) fn has(&self, switch: &str) -> bool {
+        self.switches.contains(&switch)
+    }
+
+    /// Refuses what no CRIU can do.
+    pub(super) fn check(&self) -> Result<()> {
+        if let Some(name) = self.empty_namespaces.iter().find(|name| *name != "network") {
+            bail!("--empty-ns {name}: only network can come back empty");
+        }
+        if let Some(parent) = &self.parent {
+            let what = || format!("--parent-path {}", parent.display());
+            ensure!(parent.is_relative(), "{}: has to be relative to --image-path", what());
+            let there = self.images.join(parent);
+            let found = there.metadata().with_context(what)?;
+            ensure!(found.is_dir(), "{}: {} is not a directory", what(), there.display());
+        }
+        Ok(())
+    }
+
+    /// The fields that mean the same for a dump and a restore.
+    pub(super) fn add_to(&self, mut request: Message, version: u32) -> Result<Message> {
+        for (name, _, field) in SWITCHES {
+            request = request.flag(field, self.has(name));
+        }
+        if let Some(lock) = &self.network_lock {
+            needs(version, &format!("network-lock {lock}"))?;
+            let number = NETWORK_LOCKS.iter().position(|name| name == lock);
+            request = request.number(64, number.map_or(1, |index| LOCKS[index]));
+        }
+        Ok(request)
+    }
+
+    /// The number of the mode, where one is asked for.
+    pub(super) fn cgroup_mode(&self) -> Option<i64> {
+        let asked = self.manage_cgroups.as_ref()?;
+        CGROUP_MODES.iter().position(|name| name == asked).map(|index| MODES[index])
+    }
+}
+
+/// Whether this CRIU has what a flag asks for.
+pub(super) fn needs(version: u32, flag: &str) -> Result<()> {
+    let Some((_, least)) = LATER.iter().find(|(name, _)| *name == flag) else { return Ok(()) };
+    let shown = |version: u32| format!("{}.{}", version / 10_000, version / 100 % 100);
+    ensure!(
+        version >= *least,
+        "--{flag} needs CRIU {}, and this is {}",
+        shown(*least),
+        shown(version)
+    );
+    Ok(())
+}
+
+/// `ADDRESS:PORT` of `--page-server`, as a message.
+pub(super) fn page_server(text: &str) -> Result<Message> {
+    let parse = || -> Option<Message> {
+        let (address, port) = text.rsplit_once(':')?;
+        let port: u16 = port.parse().ok()?;
+        let message = Message::default().bytes(1, address.as_bytes()).number(2, port.into());
+        (!address.is_empty()).then_some(message)
+    };
+    parse().with_context(|| format!("--page-server {text}: give ADDRESS:PORT"))
+}

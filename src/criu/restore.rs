@@ -1,0 +1,199 @@
+//! restore: has CRIU make a container's processes anew, in a root filesystem, cgroups and namespaces that brig prepares.
+//!
+//! All that can fail does so before the processes run on; then CRIU, and after it brig, take everything back.
+
+mod attempt;
+mod request;
+
+use super::image::{self, Record};
+use super::options::RestoreOptions;
+use super::{dump, external::Origin};
+use crate::hooks::Output;
+use crate::launch::create::{Options, read_config};
+use crate::launch::foreground::terminal::Carrier;
+use crate::launch::prepare::cgroup::{self, ChosenCgroup};
+use crate::launch::prepare::first_state::{Belonging, first_state};
+use crate::launch::prepare::net_devices;
+use crate::launch::{destroy, foreground, spawn};
+use crate::log::Log;
+use crate::plan::mounts::Kind;
+use crate::plan::overlay::Upper;
+use crate::plan::rootfs::Jail;
+use crate::plan::{Host, Plan, Request};
+use crate::process::{console, stdio};
+use crate::rdt::Rdt;
+use crate::spec::{Owned, Place, Spec, shape};
+use crate::state::{self, Dir};
+use anyhow::{Context, Result, anyhow, ensure};
+use attempt::{Attempt, Opened, Restored};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// Restores a container. The result is what brig exits with: in the foreground, what the container ends with.
+pub fn restore(options: &Options, how: &RestoreOptions, log: &mut Log) -> Result<i32> {
+    dump::ensure_root()?;
+    how.common.check()?;
+    image::check(&how.common.images)?;
+    let record = image::read(&how.common.images)?;
+    let options = with_record(options, record.as_ref())?;
+    let bundle = options.bundle.clone();
+    let name = options.config.as_ref().map_or("config.json".into(), |path| path.to_string_lossy());
+    let config = Owned {
+        name: name.into_owned(),
+        shape: shape::CONFIG,
+        text: read_config(&options, &bundle)?,
+    };
+    if !options.detach && how.subreaper {
+        foreground::adopt_orphans()?;
+    }
+    let restored = restore_from(&options, how, &config, record.unwrap_or_default(), log);
+    let restored = restored.map_err(|error| config.document().located(error))?;
+    finish(&options, restored, log)
+}
+
+/// The bundle that was made for a container has stayed for it, and goes with it again.
+fn with_record(options: &Options, record: Option<&Record>) -> Result<Options> {
+    let own = record.filter(|record| record.own_bundle);
+    let given = Some(&options.bundle).filter(|path| !path.as_os_str().is_empty());
+    let bundle = match (given, own) {
+        (Some(path), _) => std::path::absolute(path)?,
+        (None, Some(record)) => record.bundle.clone(),
+        (None, None) => std::path::absolute(".")?,
+    };
+    let same = |record: &&Record| record.bundle == bundle && record.id == options.id;
+    Ok(Options { own_bundle: own.is_some_and(|record| same(&record)), bundle, ..options.clone() })
+}
+
+/// In the foreground, waits for it as `run` does.
+fn finish(options: &Options, restored: Restored, log: &mut Log) -> Result<i32> {
+    let Restored { dir, lock, state, init, master } = restored;
+    drop(lock);
+    if options.detach {
+        return Ok(0);
+    }
+    let mut carrier = match master.map(Carrier::new).transpose() {
+        Ok(carrier) => carrier,
+        Err(error) => return Err(destroy::because(error, dir, &state, log)),
+    };
+    let code = foreground::wait(&init, carrier.as_mut(), None)?;
+    // If there is no lock to be had, somebody else has deleted it.
+    if let Ok(_lock) = dir.lock() {
+        destroy::destroy(dir, &state, true, log)?;
+    }
+    Ok(code)
+}
+
+/// Makes the plan. Nothing has happened yet.
+fn decide(
+    options: &Options,
+    owned: &Owned,
+    log: &mut Log,
+) -> Result<(Spec, Host, Plan, Option<Vec<u8>>)> {
+    state::check_id(&options.id)?;
+    let mut warnings = Vec::new();
+    let config = owned.document();
+    let (spec, rewritten) = config.parse::<Spec>(&mut warnings)?;
+    warnings.iter().for_each(|warning| log.warn(warning));
+    let request = Request {
+        rootfs: &options.rootfs,
+        cgroup_manager: options.cgroup_manager,
+        rootless: options.rootless,
+        preserve_fds: options.preserve_fds,
+        carries_terminal: !options.detach,
+        ..Request::of_bundle(&options.bundle)
+    };
+    let host = Host::default();
+    let plan = Plan::new(&spec, &request, &host)?;
+    stdio::set_cloexec_from(0, options.preserve_fds)?;
+    for warning in &plan.warnings {
+        log.warn(&config.located_warning(warning));
+    }
+    Ok((spec, host, plan, rewritten))
+}
+
+/// What cannot be restored is refused before anything is made.
+fn check(plan: &Plan, record: &Record) -> Result<()> {
+    dump::check_joined(&plan.namespaces)?;
+    ensure!(
+        matches!(plan.rootfs.jail, Jail::Pivot),
+        "CRIU restores containers with a mount namespace of their own only"
+    );
+    if let Some(overlay) = &plan.rootfs.overlay
+        && let Upper::Tmpfs { .. } = overlay.upper
+    {
+        let why =
+            anyhow!("is in memory, which CRIU does not restore: give a directory with --upper DIR");
+        overlay.upper_from.with_origin(Err(why))?;
+    }
+    for external in &record.external {
+        let point = external.point.display();
+        match &external.origin {
+            Origin::Bind(target, _) => {
+                let target = target.as_os_str().as_bytes();
+                let mut binds = plan
+                    .rootfs
+                    .mounts
+                    .iter()
+                    .filter(|mount| matches!(mount.kind, Kind::Bind { .. }));
+                let known = binds.any(|mount| mount.target.to_bytes() == target);
+                ensure!(
+                    known,
+                    "the checkpoint has a bind mount on {point}, and config.json none: nothing tells its source"
+                );
+            }
+            Origin::Device => {
+                ensure!(
+                    external.point.exists(),
+                    "the checkpoint has the device {point}, and the host none"
+                );
+            }
+            Origin::Mask | Origin::Cgroup => {}
+        }
+    }
+    Ok(())
+}
+
+fn restore_from(
+    options: &Options,
+    how: &RestoreOptions,
+    owned: &Owned,
+    record: Record,
+    log: &mut Log,
+) -> Result<Restored> {
+    let (spec, host, plan, rewritten) = decide(options, owned, log)?;
+    check(&plan, &record)?;
+    let terminal = plan.process.terminal.is_some();
+    let console =
+        console::master_route(terminal, options.console_socket.as_deref(), options.detach)?;
+    let pidfd_sockets = options.pidfd_sockets(&spec.annotations, &options.bundle)?;
+    let output = match plan.hooks.during_create() {
+        true => Output::open(&spec.annotations, &options.bundle)?,
+        false => Output::default(),
+    };
+    let joined = spawn::open(&plan.namespaces)?;
+    let network = net_devices::destination(&plan, &joined)?;
+    let found = cgroup::locate(&options.id, &spec, &plan, host, log);
+    let ChosenCgroup { cgroup, view, scope } =
+        found.map_err(|error| state::in_use(&options.root, &options.id).unwrap_or(error))?;
+    let rdt = plan.rdt.as_ref().map(|plan| Rdt::locate(plan, &options.id));
+    let rdt = rdt.transpose().at("linux.intelRdt")?;
+    image::make_dir("--work-path", how.common.work())?;
+    let state = first_state(options, spec, &plan, &options.bundle, Belonging { cgroup, rdt });
+
+    // From here on there is something to undo; state.json says what, should brig be killed.
+    let signals = foreground::block_signals()?;
+    let (dir, lock) = Dir::create(&options.root, &options.id)?;
+    let text = rewritten.as_ref().unwrap_or(&owned.text);
+    let opened = Opened { record, joined, console, pidfd_sockets, output, network };
+    let attempt = Attempt::new(dir, lock, state, view.is_none(), scope);
+    attempt.launch(options, how, &plan, opened, text, &signals, log)
+}
+
+/// Where the source of a bind mount, or what is mounted below it, is shown to CRIU.
+fn shown(beside: &Path, plan: &Plan, target: &Path, rest: &Path) -> Result<PathBuf> {
+    let target = target.as_os_str().as_bytes();
+    let found = plan.rootfs.mounts.iter().rev().find(|mount| mount.target.to_bytes() == target);
+    let found = found.context("no such mount")?;
+    let place = crate::rootfs::staged::place(beside, found.index);
+    Ok(if rest.as_os_str().is_empty() { place } else { place.join(rest) })
+}

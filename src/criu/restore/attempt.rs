@@ -1,0 +1,374 @@
+//! A container on its way back: what is made for it, what CRIU asks on the way, and undoing it all.
+
+use super::super::image::Record;
+use super::super::options::RestoreOptions;
+use super::super::rpc::{Criu, Notice, RESTORE, Start};
+use super::super::stage::Stage;
+use super::super::wire::Message;
+use super::super::{check, log as criu_log};
+use super::request::{Asked, Given};
+use crate::cgroup::Scope;
+use crate::deadline;
+use crate::hooks::{self, Environment, Output, Surroundings};
+use crate::launch::child::keyring_of;
+use crate::launch::create::Options;
+use crate::launch::prepare::net_devices::{self, MovedDevices};
+use crate::launch::prepare::{cgroup, id_maps, upper};
+use crate::launch::spawn::Joined;
+use crate::log::Log;
+use crate::plan::Plan;
+use crate::process::console::MasterRoute;
+use crate::process::socket::Socket;
+use crate::spec::Place;
+use crate::state::{self, Dir, Lock, State, Status};
+use anyhow::{Context, Result, anyhow, ensure};
+use nix::sched::{CloneFlags, setns};
+use nix::sys::signalfd::SignalFd;
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+use sys::namespace::loopback_up;
+use sys::{Errno, describe, signal, tty};
+
+/// As with runc and crun.
+pub(super) const LOG: &str = "restore.log";
+
+/// A container that is back.
+pub(super) struct Restored {
+    pub(super) dir: Dir,
+    pub(super) lock: Option<Lock>,
+    pub(super) state: State,
+    pub(super) init: OwnedFd,
+    /// The terminal's master, if it is brig who carries the bytes.
+    pub(super) master: Option<OwnedFd>,
+}
+
+/// What was opened before anything was made.
+pub(super) struct Opened {
+    pub(super) record: Record,
+    pub(super) joined: Vec<Joined>,
+    pub(super) console: MasterRoute,
+    pub(super) pidfd_sockets: Vec<Socket>,
+    pub(super) output: Output,
+    pub(super) network: Option<File>,
+}
+
+/// See the module.
+pub(super) struct Attempt {
+    dir: Dir,
+    lock: Option<Lock>,
+    state: State,
+    makes_cgroup: bool,
+    scope: Option<Scope>,
+    init: Option<OwnedFd>,
+    master: Option<OwnedFd>,
+    moved: Option<MovedDevices>,
+    reached_hooks: bool,
+}
+
+impl Attempt {
+    pub(super) fn new(
+        dir: Dir,
+        lock: Lock,
+        state: State,
+        makes_cgroup: bool,
+        scope: Option<Scope>,
+    ) -> Self {
+        Attempt {
+            dir,
+            lock: Some(lock),
+            state,
+            makes_cgroup,
+            scope,
+            init: None,
+            master: None,
+            moved: None,
+            reached_hooks: false,
+        }
+    }
+
+    /// Restores it, or leaves nothing.
+    #[expect(clippy::too_many_arguments, reason = "what was looked at, and nothing is used twice")]
+    pub(super) fn launch(
+        mut self,
+        options: &Options,
+        how: &RestoreOptions,
+        plan: &Plan,
+        mut opened: Opened,
+        config: &[u8],
+        signals: &SignalFd,
+        log: &mut Log,
+    ) -> Result<Restored> {
+        let done = self
+            .make(options, plan, config, log)
+            .and_then(|()| self.restore(options, how, plan, &mut opened, signals));
+        match done {
+            Ok(()) => {
+                let Attempt { dir, lock, state, init, master, .. } = self;
+                let init = init.context("criu has restored nobody")?;
+                Ok(Restored { dir, lock, state, init, master })
+            }
+            Err(error) => Err(self.undo(error, log)),
+        }
+    }
+
+    /// State and cgroups.
+    fn make(&mut self, options: &Options, plan: &Plan, config: &[u8], log: &mut Log) -> Result<()> {
+        self.dir.begin(&self.state)?;
+        self.dir.write("config.json", config)?;
+        if self.makes_cgroup {
+            cgroup::make(&self.dir, &mut self.state, plan, log)?;
+        }
+        if let (Some(rdt), Some(plan)) = (&mut self.state.rdt, &plan.rdt) {
+            rdt.create(plan)?;
+        }
+        upper::ensure_unused(&options.root, &self.state, plan)
+    }
+
+    fn restore(
+        &mut self,
+        options: &Options,
+        how: &RestoreOptions,
+        plan: &Plan,
+        opened: &mut Opened,
+        signals: &SignalFd,
+    ) -> Result<()> {
+        let record = &opened.record;
+        let images = &how.common.images;
+        let given = Given::new(images, record, plan, &opened.joined, options.preserve_fds)?;
+        let class =
+            self.state.rdt.as_ref().map_or_else(|| Ok(Vec::new()), crate::rdt::Rdt::entry)?;
+        let users = id_maps::of_plan(plan, &opened.joined)?;
+        let beside = self.dir.path.clone();
+        let stage = Stage {
+            plan,
+            cgroup: &self.state.cgroup,
+            users: &users,
+            class: &class,
+            keyring: keyring_of(&self.state),
+            beside: &beside,
+        };
+        let start = Start {
+            program: how.common.program(),
+            namespaces: libc::CLONE_NEWNS,
+            inherits: given.descriptors(),
+            same_job: how.common.has("shell-job"),
+            signals,
+        };
+        let mut criu = Criu::start(&start, || stage.prepare())?;
+        let version = criu.version()?;
+        criu.check_features(false, how.common.has("lazy-pages"))?;
+        self.enter_scope(plan, criu.pid, signals)?;
+        let asked = Asked { how, plan, state: &self.state, record, given: &given, beside: &beside };
+        // In CRIU's mount namespace, not brig's: it mounts in its working directory.
+        let open = |dir: &Path| -> Result<File> {
+            let dir = std::path::absolute(dir)?;
+            let path = format!("/proc/{}/root{}", criu.pid, dir.display());
+            File::open(path).with_context(|| dir.display().to_string())
+        };
+        let (images, work) = (open(images)?, open(how.common.work())?);
+        let request = asked.options(version, &images, &work)?;
+        let request = Message::default().number(1, RESTORE).message(2, &request);
+        let answer = criu.ask(&request, "post-restore", &mut |notice| {
+            self.answer(notice, options, how, plan, opened, signals)
+        })?;
+        if let Some(error) = criu.refused.take() {
+            return Err(error);
+        }
+        let failed = || criu_log::explain(&how.common.work().join(LOG), &answer.text);
+        ensure!(answer.success, self.with_cause(failed()));
+        criu.finish();
+        Ok(())
+    }
+
+    /// systemd wants a process: CRIU is the first one.
+    fn enter_scope(&mut self, plan: &Plan, criu: i32, signals: &SignalFd) -> Result<()> {
+        let Some(scope) = &mut self.scope else { return Ok(()) };
+        scope.interrupted_by(signals.as_fd().try_clone_to_owned()?);
+        scope.ask(&self.state.cgroup, &self.state.id, criu, &plan.resources)?;
+        scope.settle(&mut self.state.cgroup, criu, &plan.resources)?;
+        self.dir.save(&self.state)
+    }
+
+    /// Why CRIU may have failed, beside what it says.
+    fn with_cause(&self, error: anyhow::Error) -> anyhow::Error {
+        match self.state.cgroup.oom_killed() {
+            true => error
+                .context("the container's memory limit does not suffice")
+                .context("linux.resources.memory"),
+            false => error,
+        }
+    }
+
+    /// What CRIU asks on the way.
+    fn answer(
+        &mut self,
+        notice: Notice,
+        options: &Options,
+        how: &RestoreOptions,
+        plan: &Plan,
+        opened: &mut Opened,
+        signals: &SignalFd,
+    ) -> Result<()> {
+        match notice.script.as_str() {
+            "setup-namespaces" => {
+                self.adopt(notice.pid)?;
+                if plan.namespaces.new & libc::CLONE_NEWNET != 0 {
+                    loopback_in(notice.pid)?;
+                }
+                let network = match (opened.network.take(), plan.net_devices.is_empty()) {
+                    (None, false) => Some(File::open(format!("/proc/{}/ns/net", notice.pid))?),
+                    (network, _) => network,
+                };
+                net_devices::give_all(&mut self.moved, plan, network)?;
+                self.run_hooks(plan, &opened.output, signals)
+            }
+            "orphan-pts-master" => {
+                let master = notice.descriptor.context("criu has sent no terminal")?;
+                self.hand_over(master, &opened.console)
+            }
+            "post-restore" => {
+                self.adopt(notice.pid)?;
+                self.save(options, opened)
+            }
+            "pre-resume" if !how.trust_image => {
+                check::rights(&self.state, plan).inspect_err(|_| self.kill())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// It is brig's child, so its pid cannot be another's.
+    fn adopt(&mut self, pid: i32) -> Result<()> {
+        if self.init.is_some() {
+            return Ok(());
+        }
+        let init = signal::pidfd_open(pid)?;
+        self.state.pid = pid;
+        self.state.pidfs_inode = state::pidfs_inode(init.as_fd())?;
+        self.state.start_time = state::start_time(pid)?;
+        self.init = Some(init);
+        Ok(())
+    }
+
+    /// To who listens at the socket, or brig keeps it.
+    fn hand_over(&mut self, master: OwnedFd, route: &MasterRoute) -> Result<()> {
+        match &route.child {
+            Some(socket) if route.own.is_none() => {
+                let name = format!("/dev/pts/{}", tty::number(master.as_fd())?);
+                socket.send(master.as_fd(), &name).at("process.terminal")
+            }
+            _ => {
+                self.master = Some(master);
+                Ok(())
+            }
+        }
+    }
+
+    /// As runc: those that prepare what is around the container, in the runtime's namespaces.
+    fn run_hooks(&mut self, plan: &Plan, output: &Output, signals: &SignalFd) -> Result<()> {
+        if plan.hooks.prestart.is_empty() && plan.hooks.create_runtime.is_empty() {
+            return Ok(());
+        }
+        self.reached_hooks = true;
+        self.dir.save(&self.state)?;
+        let state = self.state.for_hooks(Status::Created, self.state.pid);
+        let surroundings = Surroundings {
+            output,
+            directory: Some(&self.state.bundle),
+            environment: Environment::Runtime,
+            interrupt: Some(signals.as_fd()),
+            filter: None,
+        };
+        hooks::run(&plan.hooks.prestart, &state, &surroundings)?;
+        hooks::run(&plan.hooks.create_runtime, &state, &surroundings)
+    }
+
+    /// From here on whoever looks finds a running container.
+    fn save(&mut self, options: &Options, opened: &Opened) -> Result<()> {
+        let time = |of: &str| std::fs::read_link(format!("/proc/{of}/ns/time")).ok();
+        // CRIU always makes one, so that clocks go on where they were.
+        if time(&self.state.pid.to_string()) != time("self") {
+            self.state.namespaces |= libc::CLONE_NEWTIME;
+        }
+        self.state.creating = false;
+        self.dir.save(&self.state)?;
+        if let Some(path) = &options.pid_file {
+            state::write_pid_file(path, self.state.pid)?;
+        }
+        let init = self.init.as_ref().context("no process")?;
+        opened.pidfd_sockets.iter().try_for_each(|socket| socket.send(init.as_fd(), "standard"))
+    }
+
+    /// All that has been restored so far.
+    fn kill(&self) {
+        if let Some(init) = &self.init {
+            // Dead already is as good.
+            let _ = signal::pidfd_send_signal(init.as_fd(), libc::SIGKILL);
+        }
+        if self.state.cgroup.is_own() && !self.state.cgroup.is_none() {
+            let _ = self.state.cgroup.kill();
+        }
+    }
+
+    /// As if it had never been tried. What resists is named after the error that matters.
+    fn undo(mut self, error: anyhow::Error, log: &mut Log) -> anyhow::Error {
+        self.kill();
+        let mut left: Vec<anyhow::Error> = end_children().err().into_iter().collect();
+        left.extend(self.moved.map(MovedDevices::take_back).unwrap_or_default());
+        if let Some(scope) = self.scope {
+            left.extend(scope.abandon(&mut self.state.cgroup).err());
+        }
+        left.extend(self.state.cgroup.remove(Instant::now() + deadline::CGROUP).err());
+        left.extend(self.state.rdt.as_ref().and_then(|rdt| rdt.remove().err()));
+        left.extend(self.dir.remove().err());
+        if self.reached_hooks {
+            crate::launch::destroy::poststop(&self.state, log);
+        }
+        if left.is_empty() {
+            return error;
+        }
+        let left = left.iter().map(describe).collect::<Vec<_>>().join("; ");
+        anyhow!("{}; and what was made is not all removed: {left}", describe(&error))
+    }
+}
+
+/// Sets the loopback device of a new network namespace up, as create does: CRIU leaves it as it is made.
+fn loopback_in(pid: i32) -> Result<()> {
+    let open = |path: String| File::open(&path).with_context(|| path);
+    let (host, container) =
+        (open("/proc/self/ns/net".into())?, open(format!("/proc/{pid}/ns/net"))?);
+    setns(&container, CloneFlags::CLONE_NEWNET)
+        .context("into the container's network namespace")?;
+    let up = loopback_up();
+    setns(&host, CloneFlags::CLONE_NEWNET).context("back to brig's own network namespace")?;
+    Ok(up?)
+}
+
+/// Ends and reaps every child of brig: those that a killed CRIU has left are not all known, nor in their cgroup yet.
+fn end_children() -> Result<()> {
+    let end = Instant::now() + deadline::KILL;
+    loop {
+        let own = format!("/proc/self/task/{}/children", std::process::id());
+        let children = std::fs::read_to_string(own).unwrap_or_default();
+        for pid in children.split_whitespace().filter_map(|pid| pid.parse().ok()) {
+            if let Ok(child) = signal::pidfd_open(pid) {
+                let _ = signal::pidfd_send_signal(child.as_fd(), libc::SIGKILL);
+            }
+        }
+        match waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG) {
+            Err(Errno::ECHILD) => return Ok(()),
+            Ok(WaitStatus::StillAlive) => {
+                let seconds = deadline::KILL.as_secs();
+                ensure!(
+                    Instant::now() < end,
+                    "a restored process is still there {seconds} s after SIGKILL"
+                );
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            reaped => drop(reaped.context("waitid")?),
+        }
+    }
+}

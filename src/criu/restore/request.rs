@@ -1,0 +1,205 @@
+//! What CRIU is asked for to restore a container.
+
+use super::super::dump::{JOINABLE, SHARED, SOFT, config_file};
+use super::super::external::{NULL, Origin};
+use super::super::image::{self, Record};
+use super::super::options::{RestoreOptions, needs};
+use super::super::wire::Message;
+use crate::cgroup::Version;
+use crate::launch::spawn::Joined;
+use crate::plan::Plan;
+use crate::plan::mounts::Kind;
+use crate::plan::namespaces::file;
+use crate::rootfs::staged;
+use crate::state::State;
+use anyhow::{Context, Result};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use sys::fd::STANDARD_FDS;
+
+/// Descriptors that CRIU gives to what it restores, or has it join, by the names that the image has for them.
+pub(super) struct Given(Vec<(String, OwnedFd)>);
+
+impl Given {
+    /// The standard streams that brig was given, in the place of those that the container had from outside, and the
+    /// namespaces to join that CRIU has left alone.
+    pub(super) fn new(
+        images: &Path,
+        record: &Record,
+        plan: &Plan,
+        joined: &[Joined],
+        preserved: u32,
+    ) -> Result<Given> {
+        let mut given = Given(Vec::new());
+        let streams = image::streams(images)?;
+        let pipes = streams
+            .iter()
+            .take(3)
+            .map(|name| Some(name.clone()).filter(|name| name.contains("pipe:")));
+        let files = record.stdio.iter().take(3).cloned();
+        for (index, name) in pipes.enumerate().chain(files.enumerate()) {
+            if let Some(name) = name {
+                given.add(name, STANDARD_FDS[index])?;
+            }
+        }
+        for fd in 3..3 + preserved {
+            let file = File::open(format!("/proc/self/fd/{fd}"));
+            let name = std::fs::read_link(format!("/proc/self/fd/{fd}"));
+            if let (Ok(file), Ok(name)) = (file, name) {
+                given.add(name.to_string_lossy().into_owned(), file.as_fd())?;
+            }
+        }
+        for (kind, key) in SHARED {
+            if let (Some(_), Some(joined)) =
+                (plan.namespaces.joined(kind), joined.iter().find(|joined| joined.kind() == kind))
+            {
+                given.add(key.to_owned(), joined.file()?.as_fd())?;
+            }
+        }
+        Ok(given)
+    }
+
+    /// Once for each name: several streams can be one pipe.
+    fn add(&mut self, name: String, fd: BorrowedFd<'_>) -> Result<()> {
+        if self.0.iter().all(|(known, _)| *known != name) {
+            self.0.push((name, fd.try_clone_to_owned().context("duplicate a descriptor")?));
+        }
+        Ok(())
+    }
+
+    /// What CRIU inherits.
+    pub(super) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        self.0.iter().map(|(_, fd)| fd.as_fd()).collect()
+    }
+}
+
+/// The request, of what is known of the container.
+pub(super) struct Asked<'a> {
+    pub(super) how: &'a RestoreOptions,
+    pub(super) plan: &'a Plan,
+    pub(super) state: &'a State,
+    pub(super) record: &'a Record,
+    pub(super) given: &'a Given,
+    pub(super) beside: &'a Path,
+}
+
+impl Asked<'_> {
+    /// Its options.
+    pub(super) fn options(&self, version: u32, images: &File, work: &File) -> Result<Message> {
+        let Asked { how, plan, state, .. } = self;
+        let mut request = Message::default()
+            .number(1, images.as_raw_fd().into())
+            .flag(6, true)
+            .number(9, 4)
+            .bytes(10, super::attempt::LOG.as_bytes())
+            .flag(12, true)
+            .bytes(13, plan.rootfs.path.as_os_str().as_bytes())
+            .number(17, work.as_raw_fd().into())
+            .flag(26, true)
+            .flag(50, plan.process.terminal.is_some());
+        request = self.add_cgroups(request);
+        for (name, source) in self.externals()? {
+            let map = Message::default().bytes(1, name.as_bytes()).bytes(2, &source);
+            request = request.message(23, &map);
+        }
+        for (name, fd) in &self.given.0 {
+            let inherited = Message::default().bytes(1, name.as_bytes());
+            request = request.message(27, &inherited.number(2, fd.as_raw_fd().into()));
+        }
+        for kind in JOINABLE {
+            if let Some(join) = plan.namespaces.joined(kind) {
+                let joined = Message::default().bytes(1, file(kind).as_bytes());
+                request = request.message(39, &joined.bytes(2, join.path.as_os_str().as_bytes()));
+            }
+        }
+        if plan.namespaces.new & libc::CLONE_NEWNET != 0 {
+            request = request.number(38, libc::CLONE_NEWNET.into());
+        }
+        if let Some(profile) = &how.lsm_profile {
+            request = request.bytes(53, profile.as_bytes());
+        }
+        if let Some(context) = &how.lsm_mount_context {
+            needs(version, "lsm-mount-context")?;
+            request = request.bytes(63, context.as_bytes());
+        }
+        if let Some(config) = config_file(&state.annotations) {
+            request = request.bytes(51, config.as_os_str().as_bytes());
+        }
+        how.common.add_to(request, version)
+    }
+
+    /// The container's own cgroup, in each hierarchy. CRIU makes what is below it, and leaves limits alone, which brig
+    /// has set.
+    fn add_cgroups(&self, request: Message) -> Message {
+        let dirs = self.state.cgroup.dirs();
+        if dirs.is_empty() {
+            return request.number(34, 0);
+        }
+        let mode = self.how.common.cgroup_mode().unwrap_or(SOFT);
+        let mut request = request.flag(24, true).number(34, mode);
+        for dir in dirs {
+            let below = dir.path.strip_prefix(&dir.mountpoint).unwrap_or(&dir.path);
+            let path = Path::new("/").join(below);
+            let root = Message::default().bytes(1, dir.controllers.as_bytes());
+            request = request.message(25, &root.bytes(2, path.as_os_str().as_bytes()));
+        }
+        request
+    }
+
+    /// The external mounts by their names, each with the path where it is now. What brig's record has, and in any case
+    /// what runc would have in the image.
+    fn externals(&self) -> Result<BTreeMap<String, Vec<u8>>> {
+        let plan = self.plan;
+        let path = |bytes: &[u8]| bytes.to_vec();
+        let mut found = BTreeMap::from([(NULL.to_owned(), path(NULL.as_bytes()))]);
+        for device in &plan.rootfs.devices {
+            let name = device.path.to_string_lossy().into_owned();
+            found.insert(name.clone(), name.into_bytes());
+        }
+        for mount in &plan.rootfs.mounts {
+            let name = mount.target.to_string_lossy().into_owned();
+            match mount.kind {
+                Kind::Bind { .. } => {
+                    let place = staged::place(self.beside, mount.index);
+                    found.insert(name, path(place.as_os_str().as_bytes()));
+                }
+                Kind::Cgroup(_) if !plan.rootfs.cgroup_namespace => {
+                    found.extend(self.cgroup_mounts(&name));
+                }
+                Kind::Filesystem(_) | Kind::Cgroup(_) | Kind::Remount { .. } => {}
+            }
+        }
+        for external in &self.record.external {
+            match &external.origin {
+                Origin::Bind(target, rest) => {
+                    let source = super::shown(self.beside, plan, target, rest)?;
+                    found.insert(external.name.clone(), path(source.as_os_str().as_bytes()));
+                }
+                Origin::Device => {
+                    let source = external.point.as_os_str().as_bytes();
+                    found.insert(external.name.clone(), path(source));
+                }
+                Origin::Mask | Origin::Cgroup => {}
+            }
+        }
+        Ok(found)
+    }
+
+    /// v1: a directory in each hierarchy, by the name that it is shown under; cgroup2: the host's mount.
+    fn cgroup_mounts(&self, point: &str) -> Vec<(String, Vec<u8>)> {
+        let cgroup = &self.state.cgroup;
+        let shown = cgroup.mounts();
+        if cgroup.version == Version::V2 {
+            let host = shown.first().map(|mount| mount.mountpoint.as_os_str().as_bytes().to_vec());
+            return host.map(|host| (point.to_owned(), host)).into_iter().collect();
+        }
+        let v1 = shown.iter().filter(|mount| !mount.controllers.is_empty());
+        v1.map(|mount| {
+            (format!("{point}/{}", mount.name), mount.dir.as_os_str().as_bytes().to_vec())
+        })
+        .collect()
+    }
+}

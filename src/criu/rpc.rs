@@ -1,0 +1,430 @@
+//! The conversation with `criu swrk`: a request, CRIU's notifications on the way, each of which is answered, and an
+//! answer.
+//!
+//! CRIU is brig's child, for then the processes that it restores are brig's children as well (`rst_sibling`). It opens
+//! the directories of a request by their numbers in brig, which it finds by the socket's credentials.
+//!
+//! There is no deadline: how long a dump takes depends on how much memory there is to write. A signal to brig is an
+//! answer to CRIU's next notification: then it puts everything back itself, which it could not if it were killed.
+
+use super::wire::{Message, Value, fields};
+use crate::deadline;
+use crate::launch::protocol::{self, Message as Told};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signalfd::SignalFd;
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
+use nix::sys::stat::Mode;
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, execvp, setpgid};
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::Instant;
+use sys::clone::{Side, clone3};
+use sys::{Errno, describe, fd, signal, socket};
+
+/// The oldest CRIU that tells when its page server is ready, and is whole enough: 3.15.
+pub(super) const OLDEST: u32 = 31_500;
+
+/// Types of requests (`criu_req_type`).
+pub(super) const DUMP: i64 = 1;
+pub(super) const RESTORE: i64 = 2;
+pub(super) const PRE_DUMP: i64 = 4;
+const NOTIFY: i64 = 6;
+const FEATURE_CHECK: i64 = 9;
+const VERSION: i64 = 10;
+pub(super) const SINGLE_PRE_DUMP: i64 = 13;
+
+/// CRIU, waiting for requests.
+pub(super) struct Criu<'a> {
+    socket: OwnedFd,
+    process: OwnedFd,
+    /// Its pid.
+    pub(super) pid: i32,
+    signals: &'a SignalFd,
+    interrupted: Option<Instant>,
+    /// Why a notification was answered with no.
+    pub(super) refused: Option<anyhow::Error>,
+    reaped: bool,
+}
+
+/// How it is started.
+pub(super) struct Start<'a> {
+    /// `criu`, or a path.
+    pub(super) program: &'a Path,
+    /// `CLONE_NEW*` bits of namespaces that it gets of its own.
+    pub(super) namespaces: libc::c_int,
+    /// What it inherits, under the numbers that they have here.
+    pub(super) inherits: Vec<BorrowedFd<'a>>,
+    /// It stays in the session and the process group that brig is in, as what it restores then is.
+    pub(super) same_job: bool,
+    /// What ends the conversation.
+    pub(super) signals: &'a SignalFd,
+}
+
+/// What CRIU asks on the way.
+#[derive(Debug)]
+pub(super) struct Notice {
+    /// Which moment it is.
+    pub(super) script: String,
+    /// The root of the tree, where it is known.
+    pub(super) pid: i32,
+    /// What came with it.
+    pub(super) descriptor: Option<OwnedFd>,
+}
+
+/// How it ended.
+#[derive(Debug, Default)]
+pub(super) struct Answer {
+    /// Well.
+    pub(super) success: bool,
+    /// What it says in the other case.
+    pub(super) text: String,
+    /// Of what was restored.
+    pub(super) pid: i32,
+    version: u32,
+    tracks_memory: bool,
+    lazy_pages: bool,
+}
+
+enum Said {
+    Notice(Notice),
+    Answer(Answer),
+}
+
+impl<'a> Criu<'a> {
+    /// Executes it. `prepare` is called in the new process, before.
+    ///
+    /// # Errors
+    ///
+    /// There is none, or what `prepare` says.
+    pub(super) fn start(start: &Start<'a>, prepare: impl FnOnce() -> Result<()>) -> Result<Self> {
+        let kind = SockType::SeqPacket;
+        let (socket, theirs) = socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC)
+            .context("socketpair")?;
+        let (channel, childs) = protocol::pair()?;
+        let (pid, process) = match clone3(start.namespaces, None)? {
+            Side::Parent(pid, process) => (pid, process),
+            Side::Child(_) => {
+                let Err(error) = prepare().and_then(|()| become_criu(start, theirs.as_fd()));
+                // If brig is gone there is nobody to tell.
+                let _ = childs.send(&Told::Failed(crate::fault::pack(&error)));
+                sys::exit(1)
+            }
+        };
+        drop((theirs, childs));
+        let mut criu = Criu {
+            socket,
+            process,
+            pid,
+            signals: start.signals,
+            interrupted: None,
+            refused: None,
+            reaped: false,
+        };
+        // End of file: it is executed.
+        channel.wait(start.signals.as_fd(), Instant::now() + deadline::SETUP)?;
+        match channel.receive()? {
+            None => Ok(criu),
+            Some(Told::Failed(text)) => {
+                criu.reap();
+                Err(crate::fault::unpack(&text))
+            }
+            Some(said) => bail!("criu's process says {said:?}"),
+        }
+    }
+
+    /// Its version, as one number: 3.17.1 is 31701.
+    ///
+    /// # Errors
+    ///
+    /// It is older than brig needs.
+    pub(super) fn version(&mut self) -> Result<u32> {
+        let request = Message::default().number(1, VERSION).flag(4, true);
+        let answer = self.ask(&request, "", &mut |_| Ok(()))?;
+        ensure!(answer.success && answer.version > 0, "criu does not tell its version");
+        let version = answer.version;
+        let (major, minor, patch) = (version / 10_000, version / 100 % 100, version % 100);
+        ensure!(
+            version >= OLDEST,
+            "criu {major}.{minor}.{patch} is too old: 3.15 or later is needed"
+        );
+        Ok(version)
+    }
+
+    /// Whether CRIU and the kernel can tell which memory has changed (`mem_track`), or restore memory later.
+    pub(super) fn check_features(&mut self, memory: bool, lazy: bool) -> Result<()> {
+        if !memory && !lazy {
+            return Ok(());
+        }
+        let features = Message::default().flag(1, memory).flag(2, lazy);
+        let request = Message::default().number(1, FEATURE_CHECK).flag(4, true);
+        let answer = self.ask(&request.message(5, &features), "", &mut |_| Ok(()))?;
+        ensure!(answer.success, "criu: feature check: {}", answer.text);
+        ensure!(
+            !memory || answer.tracks_memory,
+            "--pre-dump: the kernel does not tell which memory has changed (CONFIG_MEM_SOFT_DIRTY)"
+        );
+        ensure!(!lazy || answer.lazy_pages, "--lazy-pages: the kernel has no userfaultfd for it");
+        Ok(())
+    }
+
+    /// Asks for something. `notified` says whether CRIU may go on; after it has said so for the moment `last`, signals
+    /// do not matter any more.
+    pub(super) fn ask(
+        &mut self,
+        request: &Message,
+        last: &str,
+        notified: &mut dyn FnMut(Notice) -> Result<()>,
+    ) -> Result<Answer> {
+        self.send(request)?;
+        let mut decided = false;
+        loop {
+            self.wait(decided)?;
+            match self.receive()? {
+                Said::Answer(answer) => return Ok(answer),
+                Said::Notice(notice) => {
+                    let is_last = notice.script == last;
+                    let interrupted = self.interrupted.is_some() && !decided;
+                    let may = match interrupted {
+                        true => Err(anyhow!("interrupted by a signal")),
+                        false => notified(notice),
+                    };
+                    decided |= is_last && may.is_ok();
+                    let reply = Message::default().number(1, NOTIFY).flag(3, may.is_ok());
+                    if let Err(error) = may {
+                        self.refused.get_or_insert(error);
+                    }
+                    self.send(&reply)?;
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, message: &Message) -> Result<()> {
+        let sent = send(self.socket.as_raw_fd(), message.encoded(), MsgFlags::MSG_NOSIGNAL);
+        sent.map(drop).or_else(|errno| match errno {
+            Errno::EPIPE | Errno::ECONNRESET => Err(self.post_mortem()),
+            errno => Err(errno).context("send to criu"),
+        })
+    }
+
+    /// Until CRIU says something, or is dead.
+    fn wait(&mut self, decided: bool) -> Result<()> {
+        loop {
+            let end = self.interrupted.filter(|_| !decided).map(|at| at + deadline::CRIU);
+            let mut fds = vec![self.socket.as_fd(), self.process.as_fd()];
+            if self.interrupted.is_none() {
+                fds.push(self.signals.as_fd());
+            }
+            let mut fds: Vec<_> =
+                fds.into_iter().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+            match end {
+                None => match poll(&mut fds, PollTimeout::NONE) {
+                    Ok(_) => {}
+                    Err(Errno::EINTR) => continue,
+                    Err(errno) => return Err(errno).context("poll"),
+                },
+                Some(end) => ensure!(
+                    sys::poll::wait(&mut fds, end)?,
+                    "interrupted by a signal; criu has said nothing for {} s and is killed",
+                    deadline::CRIU.as_secs()
+                ),
+            }
+            let ready: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(true)).collect();
+            if ready[0] {
+                return Ok(());
+            }
+            if ready[1] {
+                return Err(self.post_mortem());
+            }
+            if self.signals.read_signal().context("read from the signalfd")?.is_some() {
+                self.interrupted = Some(Instant::now());
+            }
+        }
+    }
+
+    fn receive(&mut self) -> Result<Said> {
+        let mut buffer = vec![0; 64 << 10];
+        let (length, mut descriptors) =
+            match socket::receive_message(self.socket.as_fd(), &mut buffer) {
+                Err(error) if error.errno == Errno::ECONNRESET => (0, Vec::new()),
+                received => received?,
+            };
+        if length == 0 {
+            return Err(self.post_mortem());
+        }
+        let said = parse(&buffer[..length], descriptors.pop());
+        said.context("criu's answer")
+    }
+
+    /// Why it died without an answer.
+    fn post_mortem(&mut self) -> anyhow::Error {
+        match self.reap() {
+            Some(WaitStatus::Signaled(_, signal, _)) => anyhow!("criu was killed by {signal}"),
+            Some(WaitStatus::Exited(_, code)) => anyhow!("criu has ended with exit status {code}"),
+            _ => anyhow!("criu has gone away"),
+        }
+    }
+
+    /// Waits for its end. It ends when it has nothing more to do.
+    fn reap(&mut self) -> Option<WaitStatus> {
+        let end = Instant::now() + deadline::KILL;
+        let ended = sys::poll::readable(self.process.as_fd(), end).unwrap_or(false);
+        if !ended {
+            let _ = signal::pidfd_send_signal(self.process.as_fd(), libc::SIGKILL);
+        }
+        self.reaped = true;
+        waitid(Id::PIDFd(self.process.as_fd()), WaitPidFlag::WEXITED).ok()
+    }
+
+    /// It is not needed any more.
+    pub(super) fn finish(mut self) {
+        let end = shutdown(self.socket.as_fd());
+        drop(end);
+        self.reap();
+    }
+}
+
+impl Drop for Criu<'_> {
+    fn drop(&mut self) {
+        if !self.reaped {
+            // Dead already is as good.
+            let _ = signal::pidfd_send_signal(self.process.as_fd(), libc::SIGKILL);
+            self.reap();
+        }
+    }
+}
+
+/// CRIU reads end of file.
+fn shutdown(socket: BorrowedFd<'_>) -> Result<()> {
+    let how = nix::sys::socket::Shutdown::Both;
+    nix::sys::socket::shutdown(socket.as_raw_fd(), how).context("shutdown")
+}
+
+/// In the child.
+fn become_criu(start: &Start<'_>, socket: BorrowedFd<'_>) -> Result<std::convert::Infallible> {
+    signal::reset_all()?;
+    if !start.same_job {
+        // Out of reach of ctrl-C at brig's terminal: brig tells CRIU to stop, which then puts everything back.
+        setpgid(Pid::from_raw(0), Pid::from_raw(0)).context("setpgid")?;
+    }
+    let null = nix::fcntl::open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty());
+    let null = null.context("open /dev/null")?;
+    if !start.same_job {
+        dup2_stdin(&null).context("dup2")?;
+    }
+    dup2_stdout(&null).and_then(|()| dup2_stderr(&null)).context("dup2")?;
+    for kept in start.inherits.iter().chain([&socket]) {
+        fd::inherit(number(kept.as_raw_fd()))?;
+    }
+    let program = CString::new(start.program.as_os_str().as_bytes())?;
+    let args =
+        [c"criu".to_owned(), c"swrk".to_owned(), CString::new(socket.as_raw_fd().to_string())?];
+    let Err(errno) = execvp(&program, &args);
+    let name = start.program.display();
+    Err(match errno {
+        Errno::ENOENT => anyhow!(
+            "{name} is not installed: checkpoint and restore need CRIU, 3.15 or later, in PATH"
+        ),
+        errno => anyhow!(errno).context(format!("execute {name}")),
+    })
+}
+
+fn number(fd: RawFd) -> u32 {
+    fd.cast_unsigned()
+}
+
+fn parse(bytes: &[u8], descriptor: Option<OwnedFd>) -> Result<Said> {
+    let mut answer = Answer::default();
+    let mut notice = None;
+    let (mut kind, mut errno) = (0, 0);
+    for (field, value) in fields(bytes)? {
+        match (field, value) {
+            (1, Value::Number(number)) => kind = number,
+            (2, Value::Number(number)) => answer.success = number != 0,
+            (4, Value::Bytes(restored)) => answer.pid = pid(restored, 1)?,
+            (5, Value::Bytes(told)) => notice = Some((text(told, 1)?, pid(told, 2)?)),
+            (7, Value::Number(number)) => errno = i32::try_from(number).unwrap_or(0),
+            (8, Value::Bytes(features)) => {
+                let has = |wanted: u32, found: &[(u32, Value<'_>)]| {
+                    found
+                        .iter()
+                        .any(|(field, value)| *field == wanted && *value == Value::Number(1))
+                };
+                let found = fields(features)?;
+                (answer.tracks_memory, answer.lazy_pages) = (has(1, &found), has(2, &found));
+            }
+            (9, Value::Bytes(said)) => {
+                answer.text = String::from_utf8_lossy(said).trim().to_owned()
+            }
+            (10, Value::Bytes(version)) => answer.version = version_number(version)?,
+            _ => {}
+        }
+    }
+    if i64::try_from(kind) == Ok(NOTIFY) {
+        let (script, pid) = notice.context("a notification of nothing")?;
+        return Ok(Said::Notice(Notice { script, pid, descriptor }));
+    }
+    if answer.text.is_empty() && !answer.success {
+        answer.text = match errno {
+            0 => "failed without saying why".to_owned(),
+            errno => describe(&Errno::from_raw(errno).into()),
+        };
+    }
+    Ok(Said::Answer(answer))
+}
+
+fn text(message: &[u8], wanted: u32) -> Result<String> {
+    let found = fields(message)?.into_iter().find_map(|(field, value)| match value {
+        Value::Bytes(bytes) if field == wanted => Some(String::from_utf8_lossy(bytes).into_owned()),
+        _ => None,
+    });
+    Ok(found.unwrap_or_default())
+}
+
+fn pid(message: &[u8], wanted: u32) -> Result<i32> {
+    let found = fields(message)?.into_iter().find_map(|(field, value)| match value {
+        Value::Number(number) if field == wanted => i32::try_from(number).ok(),
+        _ => None,
+    });
+    Ok(found.unwrap_or_default())
+}
+
+/// Major, minor and, in a field further on, the patch level. With a git id it is the next minor version on its way.
+fn version_number(message: &[u8]) -> Result<u32> {
+    let (mut version, mut git) = (0, false);
+    for (field, value) in fields(message)? {
+        match (field, value) {
+            (1, Value::Number(major)) => version += u32::try_from(major)? * 10_000,
+            (2, Value::Number(minor)) => version += u32::try_from(minor)? * 100,
+            (4, Value::Number(patch)) => version += u32::try_from(patch)?,
+            (3, Value::Bytes(_)) => git = true,
+            _ => {}
+        }
+    }
+    Ok(if git { version / 100 * 100 + 100 } else { version })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_read() {
+        let version = Message::default().number(1, 3).number(2, 17).number(4, 1);
+        let message = Message::default().number(1, VERSION).flag(2, true).message(10, &version);
+        let Said::Answer(answer) = parse(message.encoded(), None).unwrap() else { panic!() };
+        assert_eq!((answer.success, answer.version), (true, 31_701));
+        let failed = Message::default().number(1, DUMP).number(2, 0).number(7, 3);
+        let Said::Answer(answer) = parse(failed.encoded(), None).unwrap() else { panic!() };
+        assert_eq!((answer.success, answer.text.as_str()), (false, "ESRCH: No such process"));
+        let notice = Message::default().bytes(1, b"post-restore").number(2, 7);
+        let notice = Message::default().number(1, NOTIFY).flag(2, true).message(5, &notice);
+        let Said::Notice(notice) = parse(notice.encoded(), None).unwrap() else { panic!() };
+        assert_eq!((notice.script.as_str(), notice.pid), ("post-restore", 7));
+    }
+}

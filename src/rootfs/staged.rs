@@ -1,0 +1,100 @@
+//! A root filesystem as it is before anything is mounted in it, and apart from it what its bind mounts show: for CRIU,
+//! which mounts the one in the other itself.
+
+use super::hosts::Hosts;
+use super::kernel::Kernel;
+use super::source::{Source, Sources, clone_inside};
+use super::target::{self, is_directory};
+use super::{Root, attach, attach_root, no_mount, overlay};
+use crate::plan::mounts::Mount;
+use crate::plan::rootfs::Rootfs;
+use crate::spec::Place;
+use anyhow::{Context, Result, anyhow, ensure};
+use libc::{MS_NODEV, MS_NOSUID, MS_REC, MS_SLAVE};
+use nix::sys::stat::{Mode, umask};
+use std::ffi::CString;
+use std::fs::{DirBuilder, File};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use sys::mount::{self, is_complete, move_mount_to};
+
+/// What is mounted in this mount namespace from here on does not reach the host.
+pub fn leave_host() -> Result<()> {
+    mount::mount(None, c"/", None, MS_SLAVE | MS_REC, None).map_err(no_mount)
+}
+
+/// Where the mount of this index in the config is shown.
+pub fn place(beside: &Path, index: usize) -> PathBuf {
+    beside.join(index.to_string())
+}
+
+/// Mounts the root filesystem at `root.path`, makes what is missing in it to be mounted on, and shows the source of each
+/// bind mount, as the config has it, at [`place`]: in a filesystem of its own over the directory `beside`. In a mount
+/// namespace of its own, after [`leave_host`].
+pub fn stage(plan: &Rootfs, sources: Sources, beside: &Path) -> Result<()> {
+    ensure!(is_complete(), "needs mount_setattr(2), which Linux has since 5.12");
+    let path = CString::new(beside.as_os_str().as_bytes())?;
+    let before = umask(Mode::empty());
+    let flags = MS_NOSUID | MS_NODEV;
+    mount::mount(Some(c"brig"), &path, Some(c"tmpfs"), flags, Some(c"mode=0711"))?;
+    let Sources { root, layers, mounts, .. } = sources;
+    let kernel = Kernel::New;
+    let (fd, parked) = match (&plan.overlay, root) {
+        (Some(overlay), _) => {
+            overlay::mount(&kernel, overlay, layers.as_ref(), &plan.path, plan.label.as_ref())?
+        }
+        (None, Some(fd)) => (attach_root(&kernel, plan, fd).at("root.path")?, None),
+        (None, None) => anyhow::bail!("no root filesystem"),
+    };
+    let hosts = Hosts::of(fd.as_fd())?;
+    let root = Root { kernel, fd, parked, late: Vec::new(), warnings: Vec::new(), hosts };
+    for (index, (mount, source)) in plan.mounts.iter().zip(&mounts).enumerate() {
+        let above = &plan.mounts[..index];
+        let staged = stage_one(&root, mount, above, source, &place(beside, mount.index));
+        staged.map_err(|error| attach::with_origin(error, mount, None))?;
+    }
+    if plan.readonly {
+        // CRIU needs a directory to leave the host's root by, and can make none here.
+        root.make_directory(Path::new("/tmp")).at("root.readonly")?;
+    }
+    umask(before);
+    nix::unistd::chdir("/").context("chdir(/)")
+}
+
+fn stage_one(
+    root: &Root,
+    mount: &Mount,
+    above: &[Mount],
+    source: &Source,
+    place: &Path,
+) -> Result<()> {
+    let inside: Option<OwnedFd> = match (&mount.kind, source) {
+        (crate::plan::mounts::Kind::Bind { inside: Some(path), .. }, Source::Inside(user)) => {
+            Some(clone_inside(root.fd.as_fd(), mount, path, user.as_ref().map(AsFd::as_fd))?)
+        }
+        _ => None,
+    };
+    let tree = match source {
+        Source::Detached(tree) => Some(tree.as_fd()),
+        Source::Link(to) => return attach::make_link(root, mount, to),
+        Source::Open(_) => return Err(anyhow!("its source is not a mount of its own")),
+        Source::Inside(_) | Source::None | Source::Cgroup(_) => inside.as_ref().map(AsFd::as_fd),
+    };
+    // What is on another mount is there already: in what CRIU restores, or in a volume.
+    if !above.iter().any(|other| is_below(mount, other)) {
+        target::find(root, mount, tree)?;
+    }
+    let Some(tree) = tree else { return Ok(()) };
+    match is_directory(tree)? {
+        true => DirBuilder::new().mode(0o755).create(place)?,
+        false => drop(File::create_new(place)?),
+    }
+    Ok(move_mount_to(tree, &CString::new(place.as_os_str().as_bytes())?)?)
+}
+
+fn is_below(mount: &Mount, other: &Mount) -> bool {
+    let rest = mount.target.to_bytes().strip_prefix(other.target.to_bytes());
+    rest.is_some_and(|rest| rest.starts_with(b"/"))
+}

@@ -228,9 +228,12 @@ fn what_criu_cannot_dump_is_told_by_its_last_error_and_runs_on() {
     // A file of the host that is no standard stream.
     crate::sandbox::before_exec(&mut run, move || {
         let fd = std::os::fd::AsRawFd::as_raw_fd(&file);
-        // SAFETY: takes integers only; nobody else owns 3 between fork and exec.
-        let done =
-            unsafe { if fd == 3 { libc::fcntl(3, libc::F_SETFD, 0) } else { libc::dup2(fd, 3) } };
+        let done = match fd {
+            // SAFETY: takes integers only; nobody else owns 3 between fork and exec.
+            3 => unsafe { libc::fcntl(3, libc::F_SETFD, 0) },
+            // SAFETY: the same.
+            fd => unsafe { libc::dup2(fd, 3) },
+        };
         if done < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
     });
     let running = sandbox.spawn(run).wait().ok();

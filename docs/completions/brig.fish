@@ -27,6 +27,8 @@ function __brig_optspecs
     switch $argv[1]
         case bundle
             string join \n network=+ hostname=+ add-host=+ entrypoint=+ init env-file=+ e/env=+ u/user=+ group-add=+ w/workdir=+ t/tty i/interactive v/volume=+ mount=+ tmpfs=+ shm-size=+ read-only read-only-tmpfs=+ device=+ m/memory=+ memory-swap=+ cpus=+ pids-limit=+ ulimit=+ sysctl=+ cap-add=+ cap-drop=+ security-opt=+ no-new-privs l/label=+ annotation=+ stop-signal=+ pull=+ platform=+ h/help
+        case checkpoint
+            string join \n image-path=+ work-path=+ parent-path=+ auto-dedup ext-unix-sk file-locks lazy-pages link-remap shell-job tcp-close tcp-established tcp-skip-in-flight manage-cgroups-mode=+ network-lock=+ empty-ns=+ pre-dump leave-running status-fd=+ page-server=+ h/help
         case commit
             string join \n a/author=+ m/message=+ c/change=+ compression=+ no-pause h/help
         case create
@@ -59,6 +61,8 @@ function __brig_optspecs
             string join \n h/help
         case ps
             string join \n f/format=+ h/help
+        case restore
+            string join \n image-path=+ work-path=+ parent-path=+ auto-dedup ext-unix-sk file-locks lazy-pages link-remap shell-job tcp-close tcp-established tcp-skip-in-flight manage-cgroups-mode=+ network-lock=+ empty-ns=+ b/bundle=+ d/detach pid-file=+ console-socket=+ pidfd-socket=+ no-subreaper no-new-keyring preserve-fds=+ lsm-profile=+ lsm-mount-context=+ trust-image h/help
         case resume
             string join \n h/help
         case rmi
@@ -98,7 +102,7 @@ end
 
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_brig_global_optspecs
-    string join \n v/version root= log= log-level= log-format= debug systemd-cgroup cgroup-manager= store= rootless= h/help
+    string join \n v/version root= log= log-level= log-format= debug systemd-cgroup cgroup-manager= store= rootless= criu= h/help
 end
 
 function __fish_brig_needs_command
@@ -146,11 +150,13 @@ TRUE\t''
 FALSE\t''
 True\t''
 False\t''"
+complete -c brig -n "__fish_brig_needs_command" -l criu -d 'CRIU, for checkpoint and restore [default: criu in PATH]' -r -f
 complete -c brig -n "__fish_brig_needs_command" -s v -l version -d 'Print the version and exit'
 complete -c brig -n "__fish_brig_needs_command" -l debug -d 'Enable debug logging'
 complete -c brig -n "__fish_brig_needs_command" -l systemd-cgroup -d 'Same as --cgroup-manager=systemd'
 complete -c brig -n "__fish_brig_needs_command" -s h -l help -d 'Print help'
 complete -c brig -n "__fish_brig_needs_command" -f -a "bundle" -d 'Make a bundle of an image on disk; its layers are shared'
+complete -c brig -n "__fish_brig_needs_command" -f -a "checkpoint" -d 'Write a running container to disk by CRIU, and remove it'
 complete -c brig -n "__fish_brig_needs_command" -f -a "commit" -d 'Write an image with the changes of a container as its top layer'
 complete -c brig -n "__fish_brig_needs_command" -f -a "create" -d 'Create a container, which then waits for `brig start`'
 complete -c brig -n "__fish_brig_needs_command" -f -a "delete" -d 'Delete a stopped or created container'
@@ -167,6 +173,7 @@ complete -c brig -n "__fish_brig_needs_command" -f -a "list" -d 'List containers
 complete -c brig -n "__fish_brig_needs_command" -f -a "mounts" -d 'Add or remove mounts of an existing container'
 complete -c brig -n "__fish_brig_needs_command" -f -a "pause" -d 'Pause a container: freeze its processes'
 complete -c brig -n "__fish_brig_needs_command" -f -a "ps" -d 'List the processes of a container'
+complete -c brig -n "__fish_brig_needs_command" -f -a "restore" -d 'Restore a container that `brig checkpoint` has written to disk'
 complete -c brig -n "__fish_brig_needs_command" -f -a "resume" -d 'Resume a paused container'
 complete -c brig -n "__fish_brig_needs_command" -f -a "rmi" -d 'Remove images from the store'
 complete -c brig -n "__fish_brig_needs_command" -f -a "run" -d 'Create and start a container, wait until it ends, delete it'
@@ -324,6 +331,31 @@ complete -c brig -n "__fish_brig_using_subcommand bundle" -s i -l interactive -d
 complete -c brig -n "__fish_brig_using_subcommand bundle" -l read-only -d 'Read-only root filesystem; tmpfs on /tmp, /run, /var/tmp'
 complete -c brig -n "__fish_brig_using_subcommand bundle" -l no-new-privs -d 'Set no_new_privs'
 complete -c brig -n "__fish_brig_using_subcommand bundle" -s h -l help -d 'Print help'
+complete -c brig -n "__fish_brig_using_subcommand checkpoint" -l image-path -d 'Directory of the checkpoint [default: ./checkpoint]' -r -f -a "(__fish_complete_directories)"
+complete -c brig -n "__fish_brig_using_subcommand checkpoint" -l work-path -d 'Directory of CRIU\'s logs [default: --image-path]' -r -f -a "(__fish_complete_directories)"
+complete -c brig -n "__fish_brig_using_subcommand checkpoint" -l parent-path -d 'Earlier --pre-dump, relative to --image-path' -r -f -a "(__fish_complete_directories)"
+complete -c brig -n "__fish_brig_using_subcommand checkpoint" -l manage-cgroups-mode -d 'soft (the default), full, strict or ignore' -r -f -a "soft\t''
+full\t''
+strict\t''
+ignore\t''"
+complete -c brig -n "__fish_brig_using_subcommand checkpoint" -l network-lock -d 'iptables, nftables or skip' -r -f -a "iptables\t''
+nftables\t''
+skip\t''"
+complete -c brig -n "__fish_brig_using_subcommand checkpoint" -l empty-ns -d 'Leave the network namespace out: network' -r -f
+complete -c brig -n "__fish_brig_using_subcommand checkpoint" -l status-fd -d 'File descriptor that gets a zero byte when the page server is ready' -r -f
+complete -c brig -n "__fish_brig_using_subcommand checkpoint" -l page-server -d 'Send the memory to a page server' -r -f
+complete -c brig -n "__fish_brig_using_subcommand checkpoint" -l auto-dedup -d 'Free memory in the image once it is restored, or dumped anew'
+complete -c brig -n "__fish_brig_using_subcommand checkpoint" -l ext-unix-sk -d 'Allow Unix sockets that are connected to outside the container'
+complete -c brig -n "__fish_brig_using_subcommand checkpoint" -l file-locks -d 'Include file locks'
+complete -c brig -n "__fish_brig_using_subcommand checkpoint" -l lazy-pages -d 'Leave memory to a page server until it is used'
+complete -c brig -n "__fish_brig_using_subcommand checkpoint" -l link-remap -d 'Allow open files that have been unlinked'
+complete -c brig -n "__fish_brig_using_subcommand checkpoint" -l shell-job -d 'Allow a terminal that is not the container\'s'
+complete -c brig -n "__fish_brig_using_subcommand checkpoint" -l tcp-close -d 'Do not restore established TCP connections: close them'
+complete -c brig -n "__fish_brig_using_subcommand checkpoint" -l tcp-established -d 'Include established TCP connections'
+complete -c brig -n "__fish_brig_using_subcommand checkpoint" -l tcp-skip-in-flight -d 'Ignore TCP connections that are being established'
+complete -c brig -n "__fish_brig_using_subcommand checkpoint" -l pre-dump -d 'Write its memory only; the container runs on'
+complete -c brig -n "__fish_brig_using_subcommand checkpoint" -l leave-running -d 'The container runs on'
+complete -c brig -n "__fish_brig_using_subcommand checkpoint" -s h -l help -d 'Print help'
 complete -c brig -n "__fish_brig_using_subcommand commit" -s a -l author -d 'Author of the image' -r -f
 complete -c brig -n "__fish_brig_using_subcommand commit" -s m -l message -d 'Message in the history of the image' -r -f
 complete -c brig -n "__fish_brig_using_subcommand commit" -s c -l change -d 'Apply a Dockerfile instruction, e.g. USER web' -r -f
@@ -588,6 +620,38 @@ complete -c brig -n "__fish_brig_using_subcommand pause" -s h -l help -d 'Print 
 complete -c brig -n "__fish_brig_using_subcommand ps" -s f -l format -d 'Output format: table (the default) or json' -r -f -a "table\t''
 json\t''"
 complete -c brig -n "__fish_brig_using_subcommand ps" -s h -l help -d 'Print help'
+complete -c brig -n "__fish_brig_using_subcommand restore" -l image-path -d 'Directory of the checkpoint [default: ./checkpoint]' -r -f -a "(__fish_complete_directories)"
+complete -c brig -n "__fish_brig_using_subcommand restore" -l work-path -d 'Directory of CRIU\'s logs [default: --image-path]' -r -f -a "(__fish_complete_directories)"
+complete -c brig -n "__fish_brig_using_subcommand restore" -l parent-path -d 'Earlier --pre-dump, relative to --image-path' -r -f -a "(__fish_complete_directories)"
+complete -c brig -n "__fish_brig_using_subcommand restore" -l manage-cgroups-mode -d 'soft (the default), full, strict or ignore' -r -f -a "soft\t''
+full\t''
+strict\t''
+ignore\t''"
+complete -c brig -n "__fish_brig_using_subcommand restore" -l network-lock -d 'iptables, nftables or skip' -r -f -a "iptables\t''
+nftables\t''
+skip\t''"
+complete -c brig -n "__fish_brig_using_subcommand restore" -l empty-ns -d 'Leave the network namespace out: network' -r -f
+complete -c brig -n "__fish_brig_using_subcommand restore" -s b -l bundle -d 'Directory with config.json [default: .]' -r -f -a "(__fish_complete_directories)"
+complete -c brig -n "__fish_brig_using_subcommand restore" -l pid-file -d 'Write the pid of the init process to FILE' -r -F
+complete -c brig -n "__fish_brig_using_subcommand restore" -l console-socket -d 'Socket that receives the terminal' -r -F
+complete -c brig -n "__fish_brig_using_subcommand restore" -l pidfd-socket -d 'Socket that receives a pidfd of the init process' -r -F
+complete -c brig -n "__fish_brig_using_subcommand restore" -l preserve-fds -d 'Pass N more file descriptors after stderr' -r -f
+complete -c brig -n "__fish_brig_using_subcommand restore" -l lsm-profile -d 'Other label: apparmor:PROFILE, selinux:LABEL' -r -f
+complete -c brig -n "__fish_brig_using_subcommand restore" -l lsm-mount-context -d 'Other SELinux context of mounts' -r -f
+complete -c brig -n "__fish_brig_using_subcommand restore" -l auto-dedup -d 'Free memory in the image once it is restored, or dumped anew'
+complete -c brig -n "__fish_brig_using_subcommand restore" -l ext-unix-sk -d 'Allow Unix sockets that are connected to outside the container'
+complete -c brig -n "__fish_brig_using_subcommand restore" -l file-locks -d 'Include file locks'
+complete -c brig -n "__fish_brig_using_subcommand restore" -l lazy-pages -d 'Leave memory to a page server until it is used'
+complete -c brig -n "__fish_brig_using_subcommand restore" -l link-remap -d 'Allow open files that have been unlinked'
+complete -c brig -n "__fish_brig_using_subcommand restore" -l shell-job -d 'Allow a terminal that is not the container\'s'
+complete -c brig -n "__fish_brig_using_subcommand restore" -l tcp-close -d 'Do not restore established TCP connections: close them'
+complete -c brig -n "__fish_brig_using_subcommand restore" -l tcp-established -d 'Include established TCP connections'
+complete -c brig -n "__fish_brig_using_subcommand restore" -l tcp-skip-in-flight -d 'Ignore TCP connections that are being established'
+complete -c brig -n "__fish_brig_using_subcommand restore" -s d -l detach -d 'Do not wait until it ends'
+complete -c brig -n "__fish_brig_using_subcommand restore" -l no-subreaper -d 'Do not reap the orphaned processes of the container'
+complete -c brig -n "__fish_brig_using_subcommand restore" -l no-new-keyring -d 'Keep the session keyring of the caller'
+complete -c brig -n "__fish_brig_using_subcommand restore" -l trust-image -d 'Allow more privileges than config.json gives'
+complete -c brig -n "__fish_brig_using_subcommand restore" -s h -l help -d 'Print help'
 complete -c brig -n "__fish_brig_using_subcommand resume" -s h -l help -d 'Print help'
 complete -c brig -n "__fish_brig_using_subcommand rmi" -s h -l help -d 'Print help'
 complete -c brig -n "__fish_brig_using_subcommand run" -s b -l bundle -d 'Directory with config.json [default: .]' -r -f -a "(__fish_complete_directories)"
@@ -786,6 +850,7 @@ complete -c brig -n "__fish_brig_using_subcommand update" -l mem-bw-schema -d 'M
 complete -c brig -n "__fish_brig_using_subcommand update" -l dry-run -d 'Print the writes, and do none of them'
 complete -c brig -n "__fish_brig_using_subcommand update" -s h -l help -d 'Print help'
 complete -c brig -n "__brig_at bundle 0" -a "(__brig_images)"
+complete -c brig -n "__brig_at checkpoint 0" -f -a "(__brig_containers)"
 complete -c brig -n "__brig_at commit 0" -f -a "(__brig_containers)"
 complete -c brig -n "__brig_at create 0" -f -a ""
 complete -c brig -n "__brig_at delete 0" -f -a "(__brig_containers)"
@@ -799,6 +864,7 @@ complete -c brig -n "__brig_at mounts 0" -f -a "add remove"
 complete -c brig -n "__brig_at mounts 1" -f -a "(__brig_containers)"
 complete -c brig -n "__brig_at pause 0" -f -a "(__brig_containers)"
 complete -c brig -n "__brig_at ps 0" -f -a "(__brig_containers)"
+complete -c brig -n "__brig_at restore 0" -f -a ""
 complete -c brig -n "__brig_at resume 0" -f -a "(__brig_containers)"
 complete -c brig -n "__brig_at rmi 0 or more" -a "(__brig_images)"
 complete -c brig -n "__brig_at run 0" -f -a ""

@@ -256,12 +256,12 @@ pub fn cgroups(bytes: &[u8]) {
 
 /// A layer's blob: what it unpacks to is read as far as it makes sense, and no further than a limit.
 pub fn archive(bytes: &[u8]) {
-    const MOST: u64 = 16 << 20;
+    const MAX_BYTES: u64 = 16 << 20;
     let decoder = match Decoder::new(bytes) {
         Ok(decoder) => decoder,
         Err(error) => return readable(&error),
     };
-    let mut reader = Reader::new(decoder.take(MOST));
+    let mut reader = Reader::new(decoder.take(MAX_BYTES));
     loop {
         match reader.next_entry() {
             Ok(None) => break,
@@ -280,7 +280,7 @@ pub fn archive(bytes: &[u8]) {
 
 /// A layer's blob, unpacked: nothing but the directory is touched, and all in it can be removed.
 pub fn unpacked(bytes: &[u8]) {
-    const MOST: u64 = 1 << 20;
+    const MAX_BYTES: u64 = 1 << 20;
     let Ok(decoder) = Decoder::new(bytes) else { return };
     let scratch = std::env::temp_dir().join(format!("brig-fuzz-{}", std::process::id()));
     let root = scratch.join("root");
@@ -290,7 +290,7 @@ pub fn unpacked(bytes: &[u8]) {
     // Nothing that the host would have to be asked for.
     let rights = Rights { chown: false, devices: false };
     if let Err(error) =
-        unpack(decoder.take(MOST), dir, None, &times, rights, &mut Warnings::default())
+        unpack(decoder.take(MAX_BYTES), dir, None, &times, rights, &mut Warnings::default())
     {
         readable(&error);
     }

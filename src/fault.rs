@@ -1,12 +1,13 @@
-//! What programs want to know of an error beside its text: which errno, and where in config.json. It gets from
-//! the container's process to brig, and into the JSON log (docs/output.md).
+//! What programs want to know about an error in addition to its text: the errno, and the place in
+//! config.json. It is passed from the container's process to brig, and written to the JSON log
+//! (docs/output.md).
 
 use crate::spec::At;
 use serde_json::{Value, json};
 use std::fmt;
 use sys::{Errno, SysError, describe, errno_of};
 
-/// An error of another process, which came as text.
+/// An error of another process, received as text.
 #[derive(Debug, Default)]
 pub struct Fault {
     text: String,
@@ -15,7 +16,7 @@ pub struct Fault {
     place: Option<Position>,
 }
 
-/// Where in config.json, or in the `file` that was given instead of it or of a part.
+/// A position in config.json, or in the `file` that replaces all or part of it.
 #[derive(Debug)]
 struct Position {
     path: String,
@@ -32,10 +33,10 @@ impl fmt::Display for Fault {
 
 impl std::error::Error for Fault {}
 
-/// Between the parts of a packed error; the text comes last, for it may be cut.
+/// Separates the fields of a packed error. The text is last because it can be truncated.
 const SEPARATOR: char = '\0';
 
-/// An error as text that [`unpack`] understands.
+/// Serialises an error so that [`unpack`] can restore it.
 pub fn pack(error: &anyhow::Error) -> String {
     let Fault { text, errno, refused, place } = Fault::of(error);
     let refused = if refused { "refused" } else { "" };
@@ -48,7 +49,7 @@ pub fn pack(error: &anyhow::Error) -> String {
     [&errno.to_string(), refused, &path, &file, &line, &column, &text].join("\0")
 }
 
-/// The error that was packed.
+/// Restores a packed error.
 pub fn unpack(packed: &str) -> anyhow::Error {
     let mut parts = packed.splitn(7, SEPARATOR);
     let mut read = || -> Option<Fault> {
@@ -88,8 +89,8 @@ impl Fault {
     }
 }
 
-/// The kernel has refused a system call for lack of rights, here or in the process that the error comes from.
-/// What has words of its own beside an errno is about the container's program, and is no such thing.
+/// Whether the kernel denied a system call for lack of privileges, here or in the process that reported the
+/// error. A [`VerbatimError`](sys::VerbatimError) concerns the container's program and does not count.
 pub fn is_refused(error: &anyhow::Error) -> bool {
     let refusal = |errno: &Errno| [Errno::EPERM, Errno::EACCES].contains(errno);
     error.chain().any(|cause| {
@@ -103,7 +104,7 @@ pub fn is_refused(error: &anyhow::Error) -> bool {
     })
 }
 
-/// The keys of the JSON log that an error has beside level, msg and time, where they are known.
+/// The keys of an error in the JSON log, as far as known, in addition to level, msg and time.
 pub fn keys(error: &anyhow::Error) -> Vec<(&'static str, Value)> {
     let fault = Fault::of(error);
     let mut keys = Vec::new();

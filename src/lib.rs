@@ -1,27 +1,28 @@
 //! brig: an OCI container runtime in one small static binary, without a daemon.
 //!
-//! A map of the house, in the order in which `create` walks through it:
+//! A map of the source, in the order in which `create` uses it:
 //!
-//! * [`cli`]: arguments become values. [`cmd`]: one verb a file.
-//! * [`spec`]: `config.json` as written, and where in its text each value stands.
-//! * [`seccomp`]: the filter of a process, which `crates/oci-seccomp` compiles.
-//! * [`plan`]: decides. Validated, resolved, plain data; reads the host at most, changes nothing.
-//! * [`launch`]: the story: parent → clone3 → child → execve, and the protocol between the two.
-//! * [`rootfs`], [`cgroup`], [`rdt`], [`process`]: what parent and child call on the way.
-//! * [`seal`]: brig goes on from a file that no container can write to.
-//! * `image`: containers of images; the images, and the store of their layers, are `brig_layers`'s. A brig without the
-//!   feature `images` has none, and `without_images.rs` in the place of whatever knows of them.
-//! * [`systemd`]: who makes the cgroup, where it is asked to.
+//! * [`cli`]: turns arguments into values. [`cmd`]: one file per command.
+//! * [`spec`]: `config.json` as written, and the position of each value in its text.
+//! * [`seccomp`]: the seccomp filter of a process, compiled by `crates/oci-seccomp`.
+//! * [`plan`]: decides. Its result is validated, resolved, plain data; it may read the host but changes
+//!   nothing.
+//! * [`launch`]: the whole sequence: parent → clone3 → child → execve, and the protocol between the two.
+//! * [`rootfs`], [`cgroup`], [`rdt`], [`process`]: the steps that parent and child perform.
+//! * [`seal`]: lets brig continue from a file that no container can write to.
+//! * `image`: containers created from images; images and the layer store are in `brig_layers`. Without the
+//!   feature `images`, `without_images.rs` takes the place of everything that uses them.
+//! * [`systemd`]: creates the cgroup through systemd, if configured.
 //! * [`criu`]: checkpoint and restore; the main sequence does not use it.
-//! * [`state`]: what is known of a container between two runs of brig.
+//! * [`state`]: what is stored about a container between two invocations of brig.
 //! * [`sys`]: every raw system call and every `unsafe`, and nothing else.
 //!
 //! Imports point downward only: cli → cmd → launch → {rootfs, cgroup, process, state} → plan → sys.
 
-/// The newest runtime-spec that brig follows.
+/// The newest version of the runtime-spec that brig implements.
 pub const SPEC_VERSION: &str = "1.3.0";
 
-/// The commit that brig was built from, where the build says it.
+/// The commit that brig was built from, if the build sets it.
 pub const COMMIT: &str = match option_env!("BRIG_COMMIT") {
     Some(commit) => commit,
     None => "unknown",

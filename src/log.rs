@@ -1,8 +1,8 @@
-//! What brig says besides its results: the error it ends with, warnings, debug lines; to stderr, and
-//! to `--log` where one is given.
+//! Everything brig prints besides results: the final error, warnings and debug messages; to stderr, and to
+//! `--log` if given.
 //!
-//! podman wants the log of a failure to be exactly one JSON object, and the stdout and stderr of
-//! `create` are the container's: so warnings wait here until it is known how the command ended.
+//! podman expects the log of a failed command to be exactly one JSON object, and stdout and stderr of
+//! `create` belong to the container: so warnings are buffered until the command has succeeded or failed.
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -14,40 +14,40 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
-/// How the log is written.
+/// The log format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
     /// `time="…" level=error msg="…"`.
     #[default]
     Text,
-    /// One JSON object a line: level, msg, time.
+    /// One JSON object per line: level, msg, time.
     Json,
 }
 
-/// How much is said.
+/// The log level.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// The error that brig ends with.
+    /// Only the error that brig exits with.
     Error,
-    /// And what is not as the config asks.
+    /// Also warnings: something differs from what the config asks for.
     #[default]
     Warning,
-    /// And what is done.
+    /// Also debug messages.
     Debug,
 }
 
-/// Where `--log` leads.
+/// The destination of `--log`.
 #[derive(Debug)]
 enum Sink {
     File(File),
-    /// syslog(3)'s socket, and the name to speak under.
+    /// The socket of syslog(3), and the name to log under.
     Syslog(UnixDatagram, String),
-    /// journald's own (systemd.journal-fields(7)).
+    /// journald's native socket (systemd.journal-fields(7)).
     Journal(UnixDatagram, String),
 }
 
 impl Sink {
-    /// A file, or as crun has it `file:PATH`, `syslog:NAME`, `journald:NAME`.
+    /// A file, or as in crun `file:PATH`, `syslog:NAME`, `journald:NAME`.
     fn open(to: &Path) -> Result<Sink> {
         let text = to.to_string_lossy();
         let socket = |path: &str| -> Result<UnixDatagram> {
@@ -68,14 +68,14 @@ impl Sink {
     }
 }
 
-/// Where brig speaks.
+/// The logger.
 #[derive(Debug, Default)]
 pub struct Log {
     sink: Option<Sink>,
     format: Format,
     level: Level,
     warnings: Vec<String>,
-    /// The command, and the container it is about.
+    /// The command, and its container.
     about: Vec<(&'static str, Value)>,
 }
 
@@ -87,40 +87,41 @@ impl Log {
         Ok(Log { sink, format, level, ..Log::default() })
     }
 
-    /// What an error in the JSON log will be said to be about.
+    /// Sets the command and container of an error in the JSON log.
     pub fn is_about(&mut self, command: &'static str, container: Option<&str>) {
         self.about = vec![("command", command.into())];
         self.about.extend(container.map(|id| ("container", id.into())));
     }
 
-    /// Something that the config asks for will not be so; the command goes on. Said once, however often it is found.
+    /// Something the config asks for will not take effect, and the command continues. Each warning is shown
+    /// once.
     pub fn warn(&mut self, text: &str) {
         if self.level >= Level::Warning && !self.warnings.iter().any(|said| said == text) {
             self.warnings.push(text.to_owned());
         }
     }
 
-    /// Whether debug lines are shown.
+    /// Whether debug messages are shown.
     pub fn debugs(&self) -> bool {
         self.level == Level::Debug
     }
 
-    /// With `--debug` only.
+    /// Only shown with `--debug`.
     pub fn debug(&mut self, text: fmt::Arguments<'_>) {
         if self.level == Level::Debug {
             self.write_line("debug", &text.to_string());
         }
     }
 
-    /// The command has done what it was to do: shows the warnings.
+    /// The command has succeeded: shows the buffered warnings.
     pub fn finish(&mut self) {
         for warning in std::mem::take(&mut self.warnings) {
             self.write_line("warning", &warning);
         }
     }
 
-    /// The command has failed: in the log, the error and nothing else. A log that cannot be written
-    /// must not hide it, so it is always on stderr too, and so are the warnings.
+    /// The command has failed: the log gets the error and nothing else. Error and warnings also go to stderr,
+    /// in case the log cannot be written.
     pub fn fail(&mut self, error: &anyhow::Error) {
         let text = one_line(&sys::describe(error));
         if self.sink.is_some() {
@@ -148,7 +149,7 @@ impl Log {
             "warning" => 4,
             _ => 7,
         };
-        // There is nowhere left to complain if the log cannot be written.
+        // A log that cannot be written cannot be reported anywhere either.
         match (&mut self.sink, self.format) {
             (None, _) => err(format!("brig: {level}: {text}\n").as_bytes()),
             (Some(Sink::File(file)), Format::Text) => {
@@ -162,7 +163,7 @@ impl Log {
                 );
                 drop(file.write_all(line.as_bytes()));
             }
-            // 24: of a daemon.
+            // 24: facility "daemon".
             (Some(Sink::Syslog(socket, name)), _) => {
                 let line = format!("<{}>{name}[{pid}]: {text}", 24 + priority);
                 drop(socket.send(line.as_bytes()));
@@ -176,7 +177,7 @@ impl Log {
     }
 }
 
-/// Writes a result to stdout. A reader that has gone away is not an error of ours.
+/// Writes a result to stdout. EPIPE is not an error: the reader has closed its end.
 pub fn out(bytes: &[u8]) -> Result<()> {
     match std::io::stdout().lock().write_all(bytes).and_then(|()| std::io::stdout().flush()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
@@ -185,12 +186,12 @@ pub fn out(bytes: &[u8]) -> Result<()> {
 }
 
 fn err(bytes: &[u8]) {
-    // If stderr is closed, nobody wants to know.
+    // If stderr is closed, the message is lost.
     let _ = std::io::stderr().write_all(bytes);
 }
 
-/// One line for a terminal, whatever names are in it: no control character, of C0 or C1, and nothing that turns the
-/// direction of the text or breaks its line (CWE-150, CVE-2021-42574).
+/// One line of printable text, whatever names it contains: no C0 or C1 control characters, and no characters
+/// that change the direction of text or break lines (CWE-150, CVE-2021-42574).
 pub fn one_line(text: &str) -> String {
     text.trim_end()
         .chars()
@@ -198,7 +199,7 @@ pub fn one_line(text: &str) -> String {
         .collect()
 }
 
-/// JSON in which such characters are escaped, as those below 32 are anyway. They can be in strings only.
+/// JSON with the same characters escaped, as those below 32 already are. They occur in strings only.
 pub fn printable_json(text: &str) -> String {
     let mut printable = String::with_capacity(text.len());
     for c in text.chars() {
@@ -217,14 +218,15 @@ pub fn printable_json(text: &str) -> String {
 }
 
 fn is_unprintable(c: char) -> bool {
-    // Marks, embeddings, overrides and isolates of direction; separators of lines; invisible ones.
+    // Directional marks, embeddings, overrides and isolates; line and paragraph separators; invisible
+    // characters.
     let turns = matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}');
     c.is_control()
         || turns
         || matches!(c, '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// What a bug looks like: a line, never an abort, which in a PID 1 would look like a SIGSEGV.
+/// Reports a bug (panic) in one line; never aborts, which in a PID 1 would look like a SIGSEGV.
 pub fn panic(info: &std::panic::PanicHookInfo<'_>) {
     err(format!("brig: error: internal, please report it: {}\n", one_line(&info.to_string()))
         .as_bytes());

@@ -1,8 +1,8 @@
-//! The binary: arguments in, one error line at most, an exit code out. Everything else is the
-//! library's.
+//! The binary: parses arguments, prints at most one error line, returns an exit code. Everything else is in
+//! the library.
 //!
-//! There is a C `main` instead of std's, whose start-up costs 60 µs of poll, sigaction and
-//! sigaltstack, and leaves SIGPIPE ignored for whatever is executed.
+//! It defines C's `main` instead of std's, whose start-up costs 60 µs (poll, sigaction, sigaltstack) and
+//! leaves SIGPIPE ignored in every program it executes.
 #![no_main]
 
 use anyhow::Context;
@@ -11,8 +11,8 @@ use brig::cmd::command::Globals;
 use brig::log::Log;
 use brig::{cmd, seal};
 
-/// Called by the C library's start-up code. The arguments reach std through its own initialiser.
-// SAFETY: this is the only definition of `main` in the binary, with C's signature of it.
+/// Called by the C library's start-up code. std gets the arguments through its own initialiser.
+// SAFETY: this is the only definition of `main` in the binary, and it has the signature that C expects.
 #[expect(unsafe_code)]
 #[unsafe(no_mangle)]
 extern "C" fn main() -> libc::c_int {
@@ -28,14 +28,14 @@ extern "C" fn main() -> libc::c_int {
 
 fn run() -> i32 {
     let args: Vec<_> = std::env::args_os().collect();
-    // Before anything is read or made: memory that is mapped anew, or another brig, which begins anew.
+    // Before anything is read or made: a re-executed brig would have to do it again.
     let sealed = if seal::may_be_needed(&args) { seal::ensure() } else { Ok(()) };
     let (globals, command) = match cli::parse(args) {
         Parsed::Run(globals, command) => (globals, *command),
         Parsed::Say(text) => return brig::log::out(text.as_bytes()).map_or(1, |()| 0),
         Parsed::Wrong(UsageError { globals, text, help, code }) => {
             if let Some(help) = help {
-                // A reader that has gone away misses nothing: the error is on stderr.
+                // If stdout is closed, nothing is lost: the error is on stderr.
                 let _ = brig::log::out(format!("Incorrect Usage: {text}\n\n{help}").as_bytes());
             }
             let log = globals.and_then(|globals| open_log(&globals).ok());
@@ -53,8 +53,8 @@ fn run() -> i32 {
     let failure = cmd::failure_code(&command);
     log.is_about(command.name(), command.container());
     let sealed =
-        sealed.context("brig's own file cannot be kept from the container (CVE-2019-5736)");
-    // After the last execve, which makes a process dumpable again.
+        sealed.context("cannot protect brig's own binary from the container (CVE-2019-5736)");
+    // After the last execve, because execve makes a process dumpable again.
     let hidden = sealed.and_then(|()| Ok(sys::cred::hide_root()?));
     match hidden.and_then(|()| cmd::run(&globals, command, &mut log)) {
         Ok(code) => {

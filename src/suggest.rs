@@ -1,10 +1,11 @@
-//! "Did you mean": the known word that somebody may have meant. It is only ever said, never acted on.
+//! "Did you mean": suggests the known word closest to an unknown one. A suggestion is only printed, never
+//! acted on.
 
-/// How many letters may be wrong, missing, too many, or have changed places.
+/// Maximum number of letters that are wrong, missing, superfluous or transposed.
 const MAX_DISTANCE: usize = 2;
 
-/// The known word nearest to `word`, in whatever letter case; none if no word is near, or if
-/// `word` is so short that any would be.
+/// The known word closest to `word`, ignoring case; None if no word is close, or if `word` is so short that
+/// any word would be.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_ascii_lowercase();
     let distance = |known: &str| strsim::osa_distance(&word, &known.to_ascii_lowercase());
@@ -14,7 +15,7 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     near.min_by_key(|(distance, _)| *distance).map(|(_, known)| known)
 }
 
-/// `: did you mean KNOWN?`, or nothing.
+/// `: did you mean KNOWN?`, or an empty string.
 pub fn hint<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     nearest(word, known).map(|known| format!(": did you mean {known}?")).unwrap_or_default()
 }

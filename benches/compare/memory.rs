@@ -17,7 +17,7 @@ pub struct Smallest {
 
 const TRIES: usize = 8;
 const STEP: u64 = 16;
-const MOST: u64 = 16 * 1024;
+const MAX_KIB: u64 = 16 * 1024;
 
 /// Of every runtime; the kernel is asked through the same configuration.
 pub fn smallest(world: &World) -> Result<Vec<Smallest>> {
@@ -33,10 +33,10 @@ pub fn smallest(world: &World) -> Result<Vec<Smallest>> {
 
 /// The least multiple of `STEP` for which `works` holds, if it holds above and not below it.
 fn search(works: impl Fn(u64) -> Result<bool>) -> Result<Option<u64>> {
-    if !works(MOST)? {
+    if !works(MAX_KIB)? {
         return Ok(None);
     }
-    let (mut fails, mut succeeds) = (0, MOST / STEP);
+    let (mut fails, mut succeeds) = (0, MAX_KIB / STEP);
     while succeeds - fails > 1 {
         let middle = (fails + succeeds) / 2;
         if works(middle * STEP)? { succeeds = middle } else { fails = middle }

@@ -362,7 +362,7 @@ complete -c brig -n "__fish_brig_using_subcommand commit" -s c -l change -d 'App
 complete -c brig -n "__fish_brig_using_subcommand commit" -l compression -d 'gzip (the default), zstd or none' -r -f -a "gzip\t''
 zstd\t''
 none\t''"
-complete -c brig -n "__fish_brig_using_subcommand commit" -l no-pause -d 'Do not pause the container meanwhile'
+complete -c brig -n "__fish_brig_using_subcommand commit" -l no-pause -d 'Do not pause the container during the commit'
 complete -c brig -n "__fish_brig_using_subcommand commit" -s h -l help -d 'Print help'
 complete -c brig -n "__fish_brig_using_subcommand create" -s b -l bundle -d 'Directory with config.json [default: .]' -r -f -a "(__fish_complete_directories)"
 complete -c brig -n "__fish_brig_using_subcommand create" -s f -l config -d 'Configuration file instead of config.json of the bundle' -r -F

@@ -3,7 +3,7 @@
 
 use crate::cgroups::seeing;
 use crate::host::{self, wait_until};
-use crate::sandbox::{Done, Running, Sandbox, brig_only, skip};
+use crate::sandbox::{Done, Running, Sandbox, brig_only, is_peer, skip};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use serde_json::json;
@@ -129,7 +129,8 @@ fn pausing_twice_and_resuming_what_goes_on_are_errors_in_runcs_words() {
         let (sandbox, _) = running(view, "sleep 60");
         ask(&sandbox, "resume").fails_with("container not paused");
         ask(&sandbox, "pause").ok();
-        ask(&sandbox, "pause").fails_with("container not running");
+        let said = ask(&sandbox, "pause").fails_with("container not running");
+        assert!(is_peer() || said.contains("paused already"), "{said}");
         assert_eq!(sandbox.status(), "paused");
         ask(&sandbox, "resume").ok();
         ask(&sandbox, "resume").fails_with("container not paused");

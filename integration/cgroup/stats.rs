@@ -262,7 +262,7 @@ fn an_interval_is_a_duration() {
     let sandbox = Sandbox::new();
     sandbox.create();
     let wrong = sandbox.brig(&["events", "--interval", "5", &sandbox.id]);
-    wrong.fails_with("--interval \"5\": not a duration as 500ms or 1m30s");
+    wrong.fails_with("--interval \"5\": not a duration (e.g. 500ms or 1m30s)");
 }
 
 fn rows(done: Done) -> Vec<Value> {

@@ -77,7 +77,7 @@ fn a_wrong_limit_is_told_with_its_place() {
         (&["--cpu-idle", "2"], "linux.resources.cpu.idle: 2: neither 0 nor 1"),
         (&["--mem-bw-schema", "L3:0=f"], "does not start with MB:"),
         (&["--l3-cache-schema", "L3:0=f"], "created without linux.intelRdt"),
-        (&["--resources", "/no/such/file"], "--resources /no/such/file: ENOENT"),
+        (&["--resources", "/no/such/file"], "--resources /no/such/file: No such file or directory"),
     ] {
         update(&sandbox, args).fails_with(part);
     }

@@ -74,7 +74,7 @@ fn without_a_ps_there_is_still_json() {
     let sandbox = running("true");
     let mut command = sandbox.command(&["ps", &sandbox.id]);
     command.env("PATH", sandbox.bundle());
-    sandbox.spawn(command).wait().fails_with("--format json needs none");
+    sandbox.spawn(command).wait().fails_with("--format json does not need it");
     let mut command = sandbox.command(&["ps", "-f", "json", &sandbox.id]);
     command.env("PATH", sandbox.bundle());
     sandbox.spawn(command).wait().ok();

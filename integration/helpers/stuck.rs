@@ -1,7 +1,7 @@
 //! A filesystem on which a process gets stuck, uninterruptibly: a FUSE that takes the request to read
 //! its one file, and never answers. Who has been killed meanwhile is in state D until it is aborted.
 //!
-//! It is aborted whatever happens: by `Drop`; by a process that does nothing else, after [`LONGEST`];
+//! It is aborted whatever happens: by `Drop`; by a process that does nothing else, after [`MAX_DURATION`];
 //! and by the kernel, when this process ends and its descriptor of /dev/fuse is closed.
 
 use crate::sandbox::on_host;
@@ -17,7 +17,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// No test takes longer.
-const LONGEST: Duration = Duration::from_secs(90);
+const MAX_DURATION: Duration = Duration::from_secs(90);
 
 /// See the module.
 pub struct Stuck {
@@ -49,7 +49,7 @@ impl Stuck {
             format!("fd={},rootmode=40000,user_id=0,group_id=0,allow_other", device.as_raw_fd());
         mount(Some("stuck"), &dir, Some("fuse"), MsFlags::empty(), Some(options.as_str())).unwrap();
         let abort = control.join(connection(&dir)).join("abort");
-        let seconds = LONGEST.as_secs().to_string();
+        let seconds = MAX_DURATION.as_secs().to_string();
         let mut watchdog =
             on_host(&["sleep", &seconds, ";", "write", abort.to_str().unwrap(), "1"]);
         let watchdog = watchdog.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();

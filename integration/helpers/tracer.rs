@@ -300,7 +300,7 @@ pub struct Faulted {
 }
 
 /// Runs a command, whose `at`-th system call, or its child's, fails with `errno` without being executed. Calls that
-/// `spared` names are not counted. A command that has not ended after [`LONGEST`] fails the test.
+/// `spared` names are not counted. A command that has not ended after [`MAX_DURATION`] fails the test.
 pub fn run_with_fault(
     sandbox: &Sandbox,
     command: Command,
@@ -317,7 +317,7 @@ pub fn run_with_fault(
         let flags = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD | WaitPidFlag::WNOHANG;
         match waitpid(None, Some(flags)).unwrap() {
             WaitStatus::StillAlive => {
-                if start.elapsed() > LONGEST {
+                if start.elapsed() > MAX_DURATION {
                     _ = kill(parent, Signal::SIGKILL);
                     peek_at_end(parent);
                     panic!("hangs after call {fault:?} of {whose:?} failed with {errno}");
@@ -363,7 +363,7 @@ pub fn run_with_fault(
 }
 
 /// No command takes longer, whatever fails.
-const LONGEST: std::time::Duration = std::time::Duration::from_secs(40);
+const MAX_DURATION: std::time::Duration = std::time::Duration::from_secs(40);
 
 /// Changes the registers of a process that has stopped; it can have been killed meanwhile.
 fn set(pid: Pid, change: impl FnOnce(&mut libc::user_regs_struct)) {

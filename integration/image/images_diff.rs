@@ -120,7 +120,7 @@ fn one_directory_has_no_layers_to_compare() {
     let sandbox = &images.sandbox;
     sandbox.script("sleep 100").create();
     images.brig(&["diff", &sandbox.id]).fails_with("one directory, not layers");
-    images.brig(&["commit", &sandbox.id, "out"]).fails_with("not made of an image");
+    images.brig(&["commit", &sandbox.id, "out"]).fails_with("not created from an image");
     assert!(!sandbox.dir.join("out").exists());
     // Its tree can be written all the same.
     std::os::unix::fs::symlink("/etc", sandbox.rootfs().join("link")).unwrap();
@@ -146,7 +146,7 @@ fn layers_of_the_command_line_have_a_diff_but_no_image() {
     sandbox.run_with(&["--keep", &layer, &format!("--upper={}", upper.display())]).ok();
     let expected = ["C /bin", "D /bin/extra", "C /etc", "C /etc/low", "A /new"];
     assert_eq!(images.diff(&sandbox.id), expected);
-    images.brig(&["commit", &sandbox.id, "out"]).fails_with("not made of an image");
+    images.brig(&["commit", &sandbox.id, "out"]).fails_with("not created from an image");
     let exported = sandbox.dir.join("exported.tar");
     images.brig(&["export", "-o", exported.to_str().unwrap(), &sandbox.id]).ok();
     let entries = entries(&fs::read(exported).unwrap());

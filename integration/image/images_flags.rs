@@ -172,7 +172,7 @@ fn without_a_word_before_the_dashes_the_container_gets_a_name_and_says_it() {
     assert_eq!(facts.get("read /etc/hostname").len(), 12 + 4);
     assert_eq!(run(&[]).code, Some(7), "the image's own arguments");
     run(&[""]).fails_with("container id cannot be empty");
-    run(&["--name", "a", "b"]).fails_with("only one of them");
+    run(&["--name", "a", "b"]).fails_with("give either --name or an ID, not both");
     run(&["--rm", "--detach"]).fails_with("brig delete");
     run(&["-p", "80:80"]).fails_with("docs/images.md");
     flagged.images.brig(&["run", "--env", "A=b", "x"]).fails_with("needs --image");

@@ -129,7 +129,7 @@ fn a_profile_that_is_not_loaded_is_an_error_by_name() {
         assert!(text.contains("brig-test-no-such"), "{text}");
         if !crate::sandbox::is_peer() {
             // podman looks for the quoted path.
-            let part = "`/proc/thread-self/attr/apparmor/exec`: ENOENT";
+            let part = "`/proc/thread-self/attr/apparmor/exec`: No such file or directory";
             assert!(text.contains(part) && text.contains("process.apparmorProfile"), "{text}");
         }
         none.assert_nothing_left();

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 const WORKERS: u64 = 4;
 const IDS: u64 = 4;
 /// No command takes longer: it hangs. The longest wait of brig's own is a minute.
-const LONGEST: Duration = Duration::from_secs(100);
+const MAX_DURATION: Duration = Duration::from_secs(100);
 
 /// Numbers that look random, the same for the same seed.
 struct Dice(u64);
@@ -122,10 +122,10 @@ fn work(images: &Images, mut dice: Dice, end: Instant, tally: &Tally) {
                 break status;
             }
             // run waits for its container, which somebody may have paused.
-            if start.elapsed() > LONGEST / 2 && verb == "run --image" {
+            if start.elapsed() > MAX_DURATION / 2 && verb == "run --image" {
                 images.sandbox.brig(&["delete", "--force", &id]);
             }
-            if start.elapsed() > LONGEST {
+            if start.elapsed() > MAX_DURATION {
                 _ = child.kill();
                 _ = child.wait();
                 panic!("hangs: {words:?}, {meddled:?}");

@@ -126,6 +126,20 @@ fn errors_name_the_file_of_the_config_flag() {
     let name = format!("({} line 1, column", other.display());
     run("{\"ociVersion\": \"1.0.2\", \"process\": 5}").fails_with(&name);
     run("{").fails_with(&format!("{} line 1, column", other.display()));
+    // A warning has them, too.
+    let mut config = sandbox.config();
+    config["annotations"] = serde_json::json!({"run.oci.nobody-knows": "x"});
+    config["linux"]["resources"] =
+        serde_json::json!({"devices": [{"allow": false, "access": "rwm"}]});
+    fs::write(&other, config.to_string()).unwrap();
+    let bundle = sandbox.bundle();
+    let args = ["--cgroup-manager=disabled", "create", "--config", other.to_str().unwrap(), "-b"];
+    let said = sandbox.brig(&[&args[..], &[bundle.to_str().unwrap(), &sandbox.id]].concat()).ok();
+    for place in ["annotations[\"run.oci.nobody-knows\"] ", "linux.resources.devices "] {
+        let line = said.stderr.lines().find(|line| line.contains(place));
+        assert!(line.is_some_and(|line| line.contains(&name)), "{place}: {}", said.stderr);
+    }
+    sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
     // Found by the child, not by the parser.
     let mut config = sandbox.config();
     config["mounts"]

@@ -11,6 +11,8 @@ use super::remove::{describe, gone, run_state};
 use super::{Cgroup, Dir, tree};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::poll::{PollFd, PollFlags};
+use serde::Deserialize;
+use std::borrow::Cow;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -139,6 +141,36 @@ impl Cgroup {
 
     fn freezer(&self) -> Option<&Dir> {
         self.dir("freezer").or_else(|| self.unified())
+    }
+}
+
+/// Of a container's cgroups as its record has them, what [`Cgroup::paused`] looks at.
+#[derive(Debug, Deserialize)]
+pub struct Freezer<'a> {
+    #[serde(borrow)]
+    dirs: Vec<Place<'a>>,
+}
+
+/// Of a [`Dir`], what tells where the freezer is.
+#[derive(Debug, Deserialize)]
+struct Place<'a> {
+    #[serde(borrow)]
+    controllers: Cow<'a, str>,
+    #[serde(borrow)]
+    path: Cow<'a, str>,
+}
+
+impl Freezer<'_> {
+    /// As [`Cgroup::paused`].
+    pub fn paused(&self) -> Result<bool> {
+        let with = |wanted: &str| {
+            self.dirs.iter().find(|dir| dir.controllers.split(',').any(|name| name == wanted))
+        };
+        match (with("freezer"), with("")) {
+            (Some(dir), _) => is_freezing(Path::new(&*dir.path), V1),
+            (None, Some(dir)) => is_freezing(Path::new(&*dir.path), V2),
+            (None, None) => Ok(false),
+        }
     }
 }
 

@@ -37,6 +37,7 @@ pub mod v1;
 pub mod v2;
 mod write;
 
+pub use freeze::Freezer;
 pub use remove::{describe, signal_each};
 pub use scope::Scope;
 pub use sys::hierarchy::Version;

@@ -1,4 +1,4 @@
-//! The commands and their flags as clap knows them.
+//! The commands and their flags, as described to clap.
 
 use super::examples::examples;
 use super::{criu, images};
@@ -29,7 +29,7 @@ pub(super) const COMMANDS: &[&str] = &[
     "update",
 ];
 
-/// What runc takes for `--rootless`: Go's spellings of a boolean, and auto.
+/// Values that runc accepts for `--rootless`: Go's spellings of a boolean, and auto.
 const WHETHER: &[&str] =
     &["true", "false", "auto", "1", "0", "t", "f", "T", "F", "TRUE", "FALSE", "True", "False", ""];
 
@@ -45,14 +45,14 @@ pub(super) const GLOBAL_VALUES: &[&str] = &[
     "--store",
 ];
 
-/// brig itself, without its commands.
+/// The top-level command, without its subcommands.
 pub(super) fn brig() -> clap::Command {
     clap::Command::new("brig")
         .about("OCI container runtime: one small static binary, no daemon")
         .arg(flag("version", "Print the version and exit").short('v'))
         .subcommand_required(true)
         .disable_help_subcommand(true)
-        // Engines add flags to those that a person has configured: the last one counts.
+        // Engines append flags to those from the user's configuration: the last one wins.
         .args_override_self(true)
         .arg(option("root", "DIR", "State directory [default: /run/brig]"))
         .arg(option("log", "FILE", "Log file; also syslog:NAME, journald:NAME"))
@@ -89,7 +89,7 @@ pub(super) fn subcommand(name: &'static str) -> clap::Command {
     }
 }
 
-/// A command with its examples, which are for its help and its manual page alone.
+/// A command with its examples, which only its help and its manual page show.
 pub(super) fn with_examples(command: clap::Command) -> clap::Command {
     let name = command.get_name();
     let own = if images::COMMANDS.contains(&name) { "" } else { examples(name) };
@@ -145,7 +145,7 @@ fn acting(name: &str, command: clap::Command) -> clap::Command {
     }
 }
 
-/// The commands that change nothing.
+/// The commands that only read.
 fn looking(name: &str, command: clap::Command) -> clap::Command {
     match name {
         "events" => command
@@ -253,7 +253,7 @@ fn trailing(value: &'static str) -> Arg {
         .allow_hyphen_values(true)
 }
 
-/// The flags of update that stand for one limit each: runc's and crun's.
+/// The flags of update that set one limit each, with the names of runc and crun.
 pub(super) const LIMITS: &[(&str, &str, &str)] = &[
     ("memory", "BYTES", "Memory limit, e.g. 64m; -1 is unlimited"),
     ("memory-reservation", "BYTES", "Memory soft limit"),
@@ -287,7 +287,7 @@ fn updating(command: clap::Command) -> clap::Command {
         .args(LIMITS.iter().map(|&(name, value, help)| text(name, value, help)))
         .arg(text("l3-cache-schema", "SCHEMA", "L3 cache schema, e.g. L3:0=7f0;1=1f"))
         .arg(text("mem-bw-schema", "SCHEMA", "Memory bandwidth, e.g. MB:0=20;1=70"))
-        .arg(flag("dry-run", "Print the writes, and do none of them"))
+        .arg(flag("dry-run", "Print the writes without doing them"))
         .arg(id())
 }
 
@@ -300,7 +300,7 @@ pub(super) fn preserve_fds() -> Arg {
         .long("preserve-fds")
         .value_name("N")
         .value_parser(value_parser!(u32))
-        .help("Pass N more file descriptors after stderr")
+        .help("Pass N additional file descriptors after stderr")
 }
 
 pub(super) fn flag(name: &'static str, help: &'static str) -> Arg {
@@ -312,7 +312,7 @@ pub(super) fn option(name: &'static str, value: &'static str, help: &'static str
     Arg::new(name).long(name).help(help).value_name(value).value_parser(parser)
 }
 
-/// Its help names the values: a list of them behind it would not fit into the line.
+/// Its values are listed in the help text: clap's own list after it would not fit into the line.
 pub(super) fn one_of(
     name: &'static str,
     value: &'static str,

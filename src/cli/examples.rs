@@ -1,6 +1,6 @@
 //! One or two examples of each command: the end of its `--help`, and EXAMPLES of its manual page.
 
-/// The examples of a command, a line each.
+/// The examples of a command, one per line.
 pub(super) fn examples(command: &str) -> &'static str {
     match command {
         "checkpoint" => {

@@ -1,7 +1,7 @@
-//! Arguments become values; no logic.
+//! Turns arguments into values; no logic.
 //!
-//! Only the command that is called is described to clap: describing all of them costs every call
-//! twice the page faults. All are described for help and for errors.
+//! Only the command in use is described to clap: describing all of them doubles the page faults of each call.
+//! Help and errors describe all of them.
 
 mod criu;
 mod describe;
@@ -17,34 +17,33 @@ use crate::suggest;
 use clap::Arg;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use describe::{COMMANDS, GLOBAL_VALUES, brig, subcommand, with_examples};
-use std::borrow::Cow;
 use std::ffi::OsString;
 
-/// Either something to do, or text to print and an exit code.
+/// The result: a command, or text to print and an exit code.
 #[derive(Debug)]
 pub enum Parsed {
-    /// Do this.
+    /// Run this command.
     Run(Globals, Box<Command>),
-    /// Help or version: to stdout.
+    /// Help or version, for stdout.
     Say(String),
-    /// The arguments are wrong.
+    /// The arguments are invalid.
     Wrong(UsageError),
 }
 
-/// What is wrong with the arguments.
+/// A usage error.
 #[derive(Debug)]
 pub struct UsageError {
-    /// As far as they are known: they say where the log is.
+    /// The global options as far as they could be parsed: they name the log file.
     pub globals: Option<Globals>,
-    /// The error.
+    /// The error message.
     pub text: String,
-    /// For stdout: how the command is used, as runc shows it.
+    /// The help text for stdout, as runc prints it.
     pub help: Option<String>,
-    /// What brig exits with.
+    /// The exit code.
     pub code: i32,
 }
 
-/// runc's exit code for a command that it does not know.
+/// runc's exit code for an unknown command.
 const UNKNOWN_COMMAND: i32 = 3;
 
 /// brig with all of its commands and their examples, for help, manual pages and completions.
@@ -60,7 +59,7 @@ fn commands() -> Vec<&'static str> {
     names
 }
 
-/// Reads the arguments, the program's name first.
+/// Parses the arguments; the first one is the program's name.
 pub fn parse(args: Vec<OsString>) -> Parsed {
     let args = help_as_flag(args);
     let place = place_of_command(&args);
@@ -82,22 +81,16 @@ pub fn parse(args: Vec<OsString>) -> Parsed {
     if called.is_none() && globals_alone(&args).is_some() {
         return Parsed::Say(help(None));
     }
+    if let Some(option) = unknown_option(&args[..before], &brig).filter(|_| called.is_some()) {
+        let flags = brig.get_arguments().filter_map(Arg::get_long);
+        let meant = suggest::nearest(option.trim_start_matches('-'), flags);
+        let meant = meant.map(|name| format!("did you mean --{name}? ")).unwrap_or_default();
+        let text = format!("unexpected argument '{option}' found: {meant}see `brig --help`");
+        return wrong(text, &args[..before], Some(help(None)), 1);
+    }
     if let Some(unknown) = called.as_ref().filter(|called| !is_command(called)) {
-        return match unknown_option(&args[..before], &brig) {
-            Some(option) => {
-                let flags = brig.get_arguments().filter_map(Arg::get_long);
-                let meant = suggest::nearest(option.trim_start_matches('-'), flags);
-                let meant =
-                    meant.map(|name| format!("did you mean --{name}? ")).unwrap_or_default();
-                let text = format!("unexpected argument '{option}' found: {meant}see brig --help");
-                wrong(text, &args[..before], Some(help(None)), 1)
-            }
-            None => {
-                let text =
-                    format!("unknown command {unknown:?}: {}see brig --help", meant(unknown));
-                wrong(text, &args[..before], None, UNKNOWN_COMMAND)
-            }
-        };
+        let text = format!("unknown command {unknown:?}: {}see `brig --help`", meant(unknown));
+        return wrong(text, &args[..before], None, UNKNOWN_COMMAND);
     }
     let args = double_dashes(args, &brig);
     let args = match place {
@@ -122,24 +115,29 @@ fn is_command(name: &str) -> bool {
     COMMANDS.contains(&name) || images::COMMANDS.contains(&name)
 }
 
-/// The first argument that looks like an option, and is none: what follows it is taken for the command.
-fn unknown_option<'a>(args: &'a [OsString], brig: &clap::Command) -> Option<Cow<'a, str>> {
+/// The first argument that looks like an option but is not one, without its value: what follows it was taken
+/// for the command.
+fn unknown_option(args: &[OsString], brig: &clap::Command) -> Option<String> {
+    let name_of = |arg: &str| arg.split('=').next().unwrap_or_default().to_owned();
     let is_known = |arg: &str| {
-        let name = arg.trim_start_matches('-').split('=').next().unwrap_or_default();
+        let name = name_of(arg.trim_start_matches('-'));
+        if ["help", "h"].contains(&name.as_str()) {
+            return true;
+        }
         let mut known = brig.get_arguments();
         known.any(|known| {
-            known.get_long() == Some(name)
+            known.get_long() == Some(&name)
                 || known.get_short().is_some_and(|short| name == short.to_string())
         })
     };
     let mut options = args.iter().skip(1).map(|arg| arg.to_string_lossy());
-    options.find(|arg| arg.starts_with('-') && !is_known(arg))
+    options.find(|arg| arg.starts_with('-') && !is_known(arg)).map(|arg| name_of(&arg))
 }
 
-/// Commands whose container may be made of an image.
+/// Commands that can create a container from an image.
 const CREATING: [&str; 2] = ["create", "run"];
 
-/// A hint for who knows docker, or has mistyped a command.
+/// A hint for docker's command names and for typing errors.
 fn meant(unknown: &str) -> String {
     const ELSEWHERE: &[(&str, &str)] = &[
         ("container", "list"),
@@ -161,13 +159,14 @@ fn meant(unknown: &str) -> String {
     known.map(|name| format!("did you mean {name}? ")).unwrap_or_default()
 }
 
-/// Where the log is, though the rest is wrong. None if what stands before the command is wrong, too.
+/// The global options of a command line that is otherwise invalid. None if the part before the command is
+/// invalid, too.
 fn globals_alone(args: &[OsString]) -> Option<Globals> {
     let alone = brig().subcommand_required(false);
     alone.try_get_matches_from(args).ok().as_ref().map(read::globals)
 }
 
-/// How a command is used, or brig.
+/// The help text of a command, or of brig.
 fn help(command: Option<&str>) -> String {
     let mut brig = definition();
     brig.build();
@@ -176,7 +175,7 @@ fn help(command: Option<&str>) -> String {
     found.unwrap_or_else(|| brig.render_help()).to_string()
 }
 
-/// clap's first paragraph, without its "error: ", and what may have been meant.
+/// The first paragraph of clap's message without its "error: ", and a suggestion.
 fn message(error: &clap::Error, command: Option<&clap::Command>) -> String {
     if let Some(option) = without_value(error) {
         // As with runc: podman looks for these words.
@@ -199,7 +198,7 @@ fn without_value(error: &clap::Error) -> Option<String> {
     text(ContextKind::InvalidArg).filter(|_| missing)
 }
 
-/// The flag of the command, or the value of the flag, that is near to what was given.
+/// Suggests the flag, or the value of a flag, that is closest to the given one.
 fn hint(error: &clap::Error, command: Option<&clap::Command>) -> Option<String> {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.as_str()),
@@ -209,6 +208,9 @@ fn hint(error: &clap::Error, command: Option<&clap::Command>) -> Option<String> 
         ErrorKind::UnknownArgument => {
             let name = text(ContextKind::InvalidArg)?.strip_prefix("--")?;
             let flags = command?.get_arguments().filter(|flag| !flag.is_hide_set());
+            if brig().get_arguments().any(|global| global.get_long() == Some(name)) {
+                return Some(": global options go before the command".into());
+            }
             let known = suggest::nearest(name, flags.filter_map(Arg::get_long))?;
             Some(format!(": did you mean --{known}?"))
         }
@@ -223,7 +225,7 @@ fn hint(error: &clap::Error, command: Option<&clap::Command>) -> Option<String> 
     }
 }
 
-/// The first argument that is neither a flag nor the value of one.
+/// The position of the first argument that is neither a flag nor a flag's value.
 fn place_of_command(args: &[OsString]) -> Option<usize> {
     let mut args = args.iter().enumerate().skip(1);
     while let Some((place, arg)) = args.next() {
@@ -237,13 +239,13 @@ fn place_of_command(args: &[OsString]) -> Option<usize> {
     None
 }
 
-/// With one dash or two: the value is the next argument.
+/// With one dash or two: its value is the next argument.
 fn is_global_with_value(arg: &str) -> bool {
     let name = arg.trim_start_matches('-');
     arg.starts_with('-') && GLOBAL_VALUES.iter().any(|known| known.trim_start_matches('-') == name)
 }
 
-/// `brig help`, `brig help COMMAND`, and `h`, as runc has them.
+/// `brig help`, `brig help COMMAND`, and `h`, as in runc.
 fn help_as_flag(mut args: Vec<OsString>) -> Vec<OsString> {
     if let Some(place) = place_of_command(&args)
         && (args[place] == "help" || args[place] == "h")
@@ -255,8 +257,8 @@ fn help_as_flag(mut args: Vec<OsString>) -> Vec<OsString> {
     args
 }
 
-/// Go's flags may have one dash (containerd's `-no-subreaper`): `-word` becomes `--word` where that
-/// is a flag. What exec is to execute and what ps is told are left alone.
+/// Go's flags accept a single dash (containerd's `-no-subreaper`): `-word` becomes `--word` if that is a
+/// flag. The program of exec and the options of ps are left alone.
 fn double_dashes(mut args: Vec<OsString>, brig: &clap::Command) -> Vec<OsString> {
     let mut command = brig;
     let mut i = 1;
@@ -270,7 +272,7 @@ fn double_dashes(mut args: Vec<OsString>, brig: &clap::Command) -> Vec<OsString>
             match command.find_subcommand(&arg) {
                 Some(called) => command = called,
                 None if ["exec", "ps"].contains(&command.get_name()) => {
-                    // As with runc, what stands after the id is the program's, flags too.
+                    // As in runc, everything after the id belongs to the program, flags included.
                     if command.get_name() == "exec" && args.get(i).is_some_and(|next| next != "--")
                     {
                         args.insert(i, "--".into());
@@ -305,7 +307,7 @@ fn double_dashes(mut args: Vec<OsString>, brig: &clap::Command) -> Vec<OsString>
     args
 }
 
-/// Go's flags take a value as well: `--detach=true` is `--detach`, `--detach=false` is none.
+/// Go's boolean flags accept a value: `--detach=true` is `--detach`, `--detach=false` is dropped.
 fn switched(arg: &str) -> Option<(String, bool)> {
     let (flag, value) = arg.split_once('=')?;
     match value {
@@ -315,7 +317,7 @@ fn switched(arg: &str) -> Option<(String, bool)> {
     }
 }
 
-/// go-runc and docker read these lines.
+/// go-runc and docker parse these lines.
 fn version() -> String {
     format!(
         "brig version {}\ncommit: {}\nspec: {}\n",

@@ -1,4 +1,4 @@
-//! What clap has matched becomes plain values.
+//! Turns clap's matches into plain values.
 
 use super::describe::LIMITS;
 use super::{Parsed, UsageError, criu, images};
@@ -15,11 +15,11 @@ use clap::ArgMatches;
 use std::path::PathBuf;
 use sys::cred;
 
-/// Everything that stands on the command line.
+/// The whole command line.
 pub(super) fn read(matches: &ArgMatches) -> Parsed {
     let globals = globals(matches);
     let Some((name, matches_of)) = matches.subcommand() else {
-        return wrong(globals, "no command: see brig --help".into());
+        return wrong(globals, "no command given: see `brig --help`".into());
     };
     let wrong_words = images::contradiction(name, matches_of);
     if let Some(text) = wrong_words.or_else(|| contradiction(name, matches_of)) {
@@ -33,7 +33,7 @@ fn wrong(globals: Globals, text: String) -> Parsed {
     Parsed::Wrong(UsageError { globals: Some(globals), text, help: None, code: 1 })
 }
 
-/// What stands before the command.
+/// The options before the command.
 pub(super) fn globals(matches: &ArgMatches) -> Globals {
     let json = text(matches, "log-format").as_deref() == Some("json");
     Globals {
@@ -65,17 +65,17 @@ pub(super) fn globals(matches: &ArgMatches) -> Globals {
 fn contradiction(name: &str, matches: &ArgMatches) -> Option<String> {
     let on = |flag| name == "run" && matches.get_flag(flag);
     if on("rm") && on("detach") {
-        return Some("--rm: a detached container stays until `brig delete`".into());
+        return Some("--rm and --detach exclude each other: a detached container is kept until `brig delete`".into());
     }
-    (on("rm") && on("keep")).then(|| "--rm and --keep contradict each other".into())
+    (on("rm") && on("keep")).then(|| "--rm and --keep exclude each other".into())
 }
 
-/// /run/brig; for an ordinary user, below the directory that belongs to the session. Who is root only
-/// because they have made a user namespace is one too, as with runc.
+/// /run/brig; for an unprivileged user, a directory below XDG_RUNTIME_DIR. A user who is root only inside a
+/// user namespace counts as unprivileged, as in runc.
 fn default_root() -> PathBuf {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     let ordinary = || {
-        // podman's conmon has no USER at all.
+        // podman's conmon runs without USER.
         let named_root = variable("USER").is_some_and(|name| name == "root");
         !nix::unistd::geteuid().is_root() || !named_root && !cred::in_first_user_namespace()
     };
@@ -136,7 +136,7 @@ fn acting(name: &str, matches: &ArgMatches, globals: &Globals) -> Option<Command
     })
 }
 
-/// The commands that change nothing.
+/// The commands that only read.
 fn looking(name: &str, matches: &ArgMatches) -> Option<Command> {
     let id = || text(matches, "id").unwrap_or_default();
     Some(match name {
@@ -251,7 +251,7 @@ pub(super) fn text(matches: &ArgMatches, name: &str) -> Option<String> {
     matches.get_one::<String>(name).cloned()
 }
 
-/// An empty path is none: scripts give what they have in a variable.
+/// An empty path counts as absent: scripts pass the value of a variable that may be empty.
 pub(super) fn path(matches: &ArgMatches, name: &str) -> Option<PathBuf> {
     matches.get_one::<PathBuf>(name).filter(|path| !path.as_os_str().is_empty()).cloned()
 }

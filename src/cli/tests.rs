@@ -165,12 +165,19 @@ fn help_fits_into_80_columns_and_shows_examples_that_brig_takes() {
 #[test]
 fn what_is_mistyped_is_named_and_not_done() {
     for (line, words) in [
-        ("brig creat x", "unknown command \"creat\": did you mean create? see brig --help"),
+        ("brig creat x", "unknown command \"creat\": did you mean create? see `brig --help`"),
         (
             "brig create --bundel b x",
             "unexpected argument '--bundel' found: did you mean --bundle?",
         ),
-        ("brig --log-levle debug list", "found: did you mean --log-level? see brig --help"),
+        ("brig --log-levle debug list", "found: did you mean --log-level? see `brig --help`"),
+        (
+            "brig --log-levle=debug list",
+            "unexpected argument '--log-levle' found: did you mean --log-level?",
+        ),
+        ("brig --debugg creat", "unexpected argument '--debugg' found: did you mean --debug?"),
+        ("brig --help creat", "unknown command \"creat\""),
+        ("brig list --root /x", "'--root' found: global options go before the command"),
         ("brig list --format josn", ": did you mean json?"),
         ("brig --cgroup-manager systmd list", ": did you mean systemd?"),
     ] {

@@ -1,4 +1,4 @@
-//! What a command line says, as values: [`crate::cli`] reads them, and the commands take them.
+//! A command line as values: [`crate::cli`] parses it, and the commands take it.
 
 use super::create::RunOptions;
 use super::images::{FromImage, ImageCommand};
@@ -10,28 +10,28 @@ use crate::log::{Format, Level};
 use crate::plan::CgroupManager;
 use std::path::PathBuf;
 
-/// What stands before the command.
+/// The global options.
 #[derive(Debug)]
 pub struct Globals {
-    /// Where states are kept.
+    /// The state directory.
     pub root: PathBuf,
-    /// The log.
+    /// The log file.
     pub log: Option<PathBuf>,
-    /// How it is written.
+    /// The log format.
     pub log_format: Format,
-    /// How much is said.
+    /// The log level.
     pub log_level: Level,
-    /// Who makes the cgroups of a new container; of one that is there its state says it.
+    /// The cgroup manager of new containers; for an existing container it is in its state.
     pub cgroup_manager: CgroupManager,
-    /// A container may have to do without a cgroup of its own, if it is said.
+    /// `--rootless`, if given: whether a container may run without a cgroup of its own.
     pub rootless: Option<bool>,
-    /// Where layers are kept, if it is said.
+    /// The layer store, if given.
     pub store: Option<PathBuf>,
     /// The CRIU program, if given.
     pub criu: Option<PathBuf>,
 }
 
-/// What to do.
+/// The command to run.
 #[derive(Debug)]
 #[expect(missing_docs)]
 pub enum Command {
@@ -58,7 +58,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// As it is called.
+    /// Its name on the command line.
     pub fn name(&self) -> &'static str {
         match self {
             Command::Create(..) => "create",
@@ -84,7 +84,7 @@ impl Command {
         }
     }
 
-    /// The id of the one container that it is about.
+    /// The id of the container, if it concerns exactly one.
     pub fn container(&self) -> Option<&str> {
         match self {
             Command::Create(options, _) | Command::Run(options, ..) => Some(&options.id),
@@ -107,11 +107,11 @@ impl Command {
     }
 }
 
-/// How `list` and `ps` print.
+/// The output format of `list` and `ps`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListFormat {
-    /// For people.
+    /// A table for people.
     Table,
-    /// For programs.
+    /// JSON for programs.
     Json,
 }

@@ -1,4 +1,4 @@
-//! create, and run: create, start, wait, delete.
+//! create; and run, which creates, starts, waits and deletes.
 
 use super::images::{self, FromImage};
 use crate::launch::create::{self, Created, Options};
@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use std::os::fd::AsFd;
 use sys::describe;
 
-/// Creates a container, of a bundle or of an image, which then waits for start.
+/// Creates a container from a bundle or an image; it then waits for start.
 pub fn create(options: &Options, from: Option<&FromImage>, log: &mut Log) -> Result<()> {
     let mut act = || {
         created(options, from, log)?;
@@ -20,8 +20,8 @@ pub fn create(options: &Options, from: Option<&FromImage>, log: &mut Log) -> Res
     act().with_context(|| format!("create {}", options.id))
 }
 
-/// Creates and starts a container; in the foreground, waits for it and deletes it. The result is
-/// what brig exits with.
+/// Creates and starts a container; in the foreground, also waits for it and deletes it. Returns the exit
+/// code.
 pub fn run(
     options: &Options,
     from: Option<&FromImage>,
@@ -31,7 +31,7 @@ pub fn run(
     run_to_the_end(options, from, run_options, log).with_context(|| format!("run {}", options.id))
 }
 
-/// Creates it, of a bundle or of an image.
+/// Creates it, from a bundle or from an image.
 fn created(options: &Options, from: Option<&FromImage>, log: &mut Log) -> Result<Created> {
     match from {
         Some(from) => images::create(from, options, log),
@@ -39,7 +39,7 @@ fn created(options: &Options, from: Option<&FromImage>, log: &mut Log) -> Result
     }
 }
 
-/// Prints a name that was made up, or given by `--name`: as engines do.
+/// Prints a generated name or the value of `--name`, as engines do.
 fn print_made_up_name(options: &Options, from: Option<&FromImage>) -> Result<()> {
     match from {
         Some(from) if images::prints_id(from) => log::out(format!("{}\n", options.id).as_bytes()),
@@ -47,12 +47,12 @@ fn print_made_up_name(options: &Options, from: Option<&FromImage>) -> Result<()>
     }
 }
 
-/// How run goes on after start.
+/// What run does after start.
 #[derive(Debug)]
 pub struct RunOptions {
-    /// The stopped container is not deleted.
+    /// Keep the stopped container.
     pub keep: bool,
-    /// Orphans of the container become brig's children.
+    /// Orphans of the container become children of brig.
     pub subreaper: bool,
 }
 
@@ -78,7 +78,7 @@ fn run_to_the_end(
         Ok(begun) => begun,
         Err(error) => return Err(destroy::because(error, dir, &state, log)),
     };
-    // kill, state, delete of others may work on it from now on.
+    // From now on other commands (kill, state, delete) can work on the container.
     drop(lock);
     if options.detach {
         print_made_up_name(options, from)?;
@@ -91,9 +91,12 @@ fn run_to_the_end(
     }
     let code = foreground::wait(&init, carrier.as_mut(), forwarder.as_ref())?;
     if let Some(errno) = carrier.and_then(|carrier| carrier.lost()) {
-        log.warn(&format!("stdout: {errno}: what the process printed is not complete"));
+        log.warn(&format!(
+            "write to stdout: {}: the output of the process is incomplete",
+            errno.desc()
+        ));
     }
-    // If there is no lock to be had, somebody else has deleted it.
+    // If the lock cannot be taken, another brig has deleted the container.
     if !run_options.keep
         && let Ok(_lock) = dir.lock()
     {

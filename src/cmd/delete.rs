@@ -1,4 +1,4 @@
-//! delete: removes a container and all that create made for it.
+//! delete: removes a container and everything that create made for it.
 
 use crate::launch::destroy;
 use crate::log::Log;
@@ -7,7 +7,8 @@ use anyhow::{Context, Result, bail};
 use std::path::Path;
 use sys::{Errno, describe, errno_of};
 
-/// Deletes a stopped or created container; with `force` any, and none is no error.
+/// Deletes a stopped or created container; with `force` also a running one, and a missing one is not an
+/// error.
 pub fn delete(root: &Path, id: &str, force: bool, log: &mut Log) -> Result<()> {
     match delete_existing(root, id, force, log) {
         Err(error) if force && error.is::<NotFound>() => Ok(()),
@@ -21,33 +22,37 @@ fn delete_existing(root: &Path, id: &str, force: bool, log: &mut Log) -> Result<
     let _lock = lock(&dir, force)?;
     match dir.record()? {
         Some(Record::Whole(state)) if state.creating && !force => {
-            bail!("its creation was interrupted: add --force to remove what is left of it")
+            bail!("its creation was interrupted: use --force to remove what is left of it")
         }
         Some(Record::Whole(state)) => destroy::destroy(dir, &state, force, log),
         Some(Record::Partial(_, error)) if error.is::<NotBrigs>() => Err(error),
-        // Without its record the rest of it could not be found again: a later attempt may read it.
+        // Without its record, the rest of the container could not be found again; a later attempt may be able
+        // to read it.
         Some(Record::Partial(_, error)) if could_not_be_read(&error) => Err(error),
-        // What it tells of goes; there may be more.
+        // What the record names is removed; there may be more.
         Some(Record::Partial(state, error)) if force => {
-            log.warn(&format!("{}: only what this tells of is removed", describe(&error)));
+            log.warn(&format!(
+                "{}: only what the readable part of its record names is removed",
+                describe(&error)
+            ));
             destroy::destroy(dir, &state, force, log)
         }
         Some(Record::Partial(_, error)) => {
-            Err(error.context("add --force to remove what is left of it"))
+            Err(error.context("use --force to remove what is left of it"))
         }
         None if force => destroy::discard(dir),
         None => Err(NotFound.into()),
     }
 }
 
-/// The system refused to read the record, which may be sound, as opposed to a record that is damaged or not a regular
-/// file (ELOOP: a link; ENXIO: a socket).
+/// Whether the record could not be read although it may be intact, as opposed to one that is damaged or not a
+/// regular file (ELOOP: a symbolic link; ENXIO: a socket).
 fn could_not_be_read(error: &anyhow::Error) -> bool {
     errno_of(error).is_some_and(|errno| ![Errno::ELOOP, Errno::ENXIO].contains(&errno))
 }
 
-/// A child that was frozen at its birth, in its cgroup, holds a copy of the lock of its parent, which may be dead.
-/// After the usual wait, force ends it, as it ends what runs.
+/// A child that was frozen in its cgroup right after its clone holds a copy of the lock of its parent, which
+/// may be dead. After the usual wait, force kills it like any running process.
 fn lock(dir: &Dir, force: bool) -> Result<Lock> {
     let refused = match dir.lock() {
         Err(error) if force && !error.is::<NotFound>() => error,
@@ -58,7 +63,7 @@ fn lock(dir: &Dir, force: bool) -> Result<Lock> {
             state.cgroup.kill()?;
             dir.lock()
         }
-        // Somebody waits for its execve, and it is paused, say.
+        // Another brig waits for its execve, and it is paused, for example.
         Some(Record::Whole(state)) if !state.creating => {
             destroy::kill_init(&state)?;
             dir.lock()

@@ -1,5 +1,5 @@
-//! events: what a container has used up, again and again, and that it ran out of memory, as JSON in
-//! runc's shape, one object a line; see docs/output.md.
+//! events: prints the resource usage of a container periodically, and out-of-memory events, as JSON in runc's
+//! format, one object per line; see docs/output.md.
 
 use crate::cgroup::oom::Watch;
 use crate::cgroup::stat;
@@ -13,14 +13,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// What stands on the command line.
+/// The options of events.
 #[derive(Debug)]
 pub struct EventsOptions {
-    /// The container.
+    /// The container's id.
     pub id: String,
-    /// One look at what it has used up.
+    /// Print the statistics once.
     pub once: bool,
-    /// How often to look.
+    /// The interval between two statistics.
     pub interval: Option<String>,
 }
 
@@ -39,11 +39,12 @@ struct Data {
     #[serde(flatten)]
     cgroup: stat::Stats,
     intel_rdt: rdt::Stats,
-    /// runc tells of those that it has made, and it makes none for a config of the spec: always null.
+    /// runc lists the interfaces that it created, and it creates none for a config of the specification:
+    /// always null.
     network_interfaces: Option<()>,
 }
 
-/// Prints events until the container ends, with cgroup v1 until it is deleted, or nobody reads them any more.
+/// Prints events until the container ends (with cgroup v1 until it is deleted) or the reader closes stdout.
 pub fn events(root: &Path, options: &EventsOptions) -> Result<()> {
     report(root, options).with_context(|| format!("events {}", options.id))
 }
@@ -58,7 +59,7 @@ fn report(root: &Path, options: &EventsOptions) -> Result<()> {
     follow(&state, &init, interval)
 }
 
-/// A pidfd of the init of a container that has not ended.
+/// A pidfd of the container's init, unless the container has stopped.
 pub fn running(state: &State) -> Result<OwnedFd> {
     match state::open_init(state)? {
         Some(init) if !state.creating => Ok(init),
@@ -69,7 +70,7 @@ pub fn running(state: &State) -> Result<OwnedFd> {
 
 fn follow(state: &State, init: &OwnedFd, interval: Duration) -> Result<()> {
     let mut watch = state.cgroup.watch_oom()?;
-    // As runc's: with cgroup v1 its watch ends with the cgroup, which is there until delete.
+    // As in runc: with cgroup v1 the notification ends with the cgroup, which exists until delete.
     let until_deleted = watch.as_ref().is_some_and(Watch::is_v1);
     let mut init = Some(init);
     let mut next = Instant::now() + interval;
@@ -83,7 +84,7 @@ fn follow(state: &State, init: &OwnedFd, interval: Duration) -> Result<()> {
         }
         if ready.ended {
             if !until_deleted {
-                // What it died of may have come between the two.
+                // The event of the out-of-memory kill may have arrived between the two.
                 return handle_oom(state, watch).map(drop);
             }
             init = None;
@@ -93,11 +94,11 @@ fn follow(state: &State, init: &OwnedFd, interval: Duration) -> Result<()> {
         }
         if Instant::now() >= next {
             let data = match look(state) {
-                // Deleted in this moment.
+                // The container has just been deleted.
                 Err(_) if init.is_none() => return Ok(()),
                 data => data?,
             };
-            // The files of a container that has just ended say nothing.
+            // The files of a container that has just ended have nothing to report.
             if until_deleted || !wait(init, None, Instant::now())?.ended {
                 emit(state, "stats", Some(data))?;
             }
@@ -106,7 +107,7 @@ fn follow(state: &State, init: &OwnedFd, interval: Duration) -> Result<()> {
     }
 }
 
-/// Asks whether the container has run out of memory; the watch comes back as long as it is of use.
+/// Requests out-of-memory notifications; returns the watch as long as it is usable.
 fn handle_oom(state: &State, watch: Option<Watch>) -> Result<Option<Watch>> {
     let Some(mut watch) = watch else { return Ok(None) };
     let happened = watch.happened()?;
@@ -116,7 +117,7 @@ fn handle_oom(state: &State, watch: Option<Watch>) -> Result<Option<Watch>> {
     Ok(happened.map(|_| watch))
 }
 
-/// What has come.
+/// What has happened.
 #[derive(Default)]
 struct Ready {
     ended: bool,
@@ -124,10 +125,10 @@ struct Ready {
     told: bool,
 }
 
-/// Waits for something to happen, until `end`. No `init`: it has ended already.
+/// Waits for an event until `end`. Without `init`: it has exited already.
 fn wait(init: Option<&OwnedFd>, watch: Option<&Watch>, end: Instant) -> Result<Ready> {
     let stdout = std::io::stdout();
-    // An error, or hung up: nobody reads any more.
+    // An error or hang-up: the reader has closed its end.
     let mut fds = vec![PollFd::new(stdout.as_fd(), PollFlags::empty())];
     fds.extend(init.map(|init| PollFd::new(init.as_fd(), PollFlags::POLLIN)));
     fds.extend(watch.map(Watch::poll_fd));
@@ -138,7 +139,10 @@ fn wait(init: Option<&OwnedFd>, watch: Option<&Watch>, end: Instant) -> Result<R
 }
 
 fn look(state: &State) -> Result<Data> {
-    ensure!(!state.cgroup.dirs().is_empty(), "the container has no cgroups that could count");
+    ensure!(
+        !state.cgroup.dirs().is_empty(),
+        "the container has no cgroups, so there are no statistics"
+    );
     Ok(Data {
         cgroup: state.cgroup.stats()?,
         intel_rdt: state.rdt.as_ref().map_or(Ok(rdt::Stats::default()), rdt::Rdt::stats)?,
@@ -152,18 +156,18 @@ fn emit(state: &State, kind: &'static str, data: Option<Data>) -> Result<()> {
     log::out(&line)
 }
 
-/// `--interval`, or this.
+/// The value of `--interval`, or this default.
 pub fn interval(text: Option<&str>, default: Duration) -> Result<Duration> {
     let Some(text) = text else { return Ok(default) };
     let read = || -> Result<Duration> {
-        let duration = duration(text).context("not a duration as 500ms or 1m30s")?;
-        ensure!(!duration.is_zero(), "has to be greater than 0");
+        let duration = duration(text).context("not a duration (e.g. 500ms or 1m30s)")?;
+        ensure!(!duration.is_zero(), "must be greater than 0");
         Ok(duration)
     };
     read().with_context(|| format!("--interval {text:?}"))
 }
 
-/// A duration as Go has it: numbers, each with a unit.
+/// A duration in Go's notation: numbers, each with a unit.
 fn duration(text: &str) -> Option<Duration> {
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     let mut sum = Duration::ZERO;
@@ -225,10 +229,10 @@ mod tests {
         let default = Duration::from_secs(5);
         assert_eq!(interval(None, default).unwrap(), default);
         let error = format!("{:#}", interval(Some("0s"), default).unwrap_err());
-        assert_eq!(error, "--interval \"0s\": has to be greater than 0");
+        assert_eq!(error, "--interval \"0s\": must be greater than 0");
     }
 
-    /// The line is an interface: runc's.
+    /// The line is an interface: its format is runc's.
     #[test]
     fn a_line_has_runcs_shape() {
         let line = |kind, data| serde_json::to_string(&Event { kind, id: "x", data }).unwrap();

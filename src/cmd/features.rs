@@ -1,4 +1,4 @@
-//! features: what this build of brig can do, on any host (features.md).
+//! features: what this build of brig supports, on any host (features.md).
 
 use crate::log;
 use crate::plan::annotations;
@@ -15,7 +15,7 @@ const SECCOMP_FLAGS: [&str; 4] = [
     "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
 ];
 
-/// Those that a profile may name. Rules count for this machine's and its 32-bit ones.
+/// Architectures that a profile can name. Rules apply to those of this machine: 64-bit and 32-bit.
 const ARCHITECTURES: [&str; 23] = [
     "SCMP_ARCH_AARCH64",
     "SCMP_ARCH_ARM",
@@ -42,7 +42,7 @@ const ARCHITECTURES: [&str; 23] = [
     "SCMP_ARCH_X86_64",
 ];
 
-/// Annotations that an engine has to keep from untrusted users; a name that ends with a dot is a prefix.
+/// Annotations that an engine must not accept from untrusted users; a name that ends with a dot is a prefix.
 fn unsafe_annotations() -> Vec<&'static str> {
     let others = [
         "io.kubernetes.cri.container-type",
@@ -51,13 +51,13 @@ fn unsafe_annotations() -> Vec<&'static str> {
         "run.brig.",
     ];
     let mut all: Vec<_> = others.into_iter().chain(annotations::OF_CRUN).collect();
-    // Where it is obeyed, the container runs natively; else it does not run.
+    // With an annotation that brig obeys the container runs natively; with any other it does not run.
     all.push("run.oci.handler");
     all.sort_unstable();
     all
 }
 
-/// Prints the features as JSON. Only what is so is said.
+/// Prints the features as JSON. Only what is supported is listed.
 pub fn features() -> Result<()> {
     let features = json!({
         "ociVersionMin": "1.0.0",
@@ -100,7 +100,7 @@ pub fn features() -> Result<()> {
         "annotations": {
             "run.brig.version": env!("CARGO_PKG_VERSION"),
             "run.brig.commit": crate::COMMIT,
-            // podman and CRI-O ask under runc's and crun's names.
+            // podman and CRI-O look for runc's and crun's names.
             "org.opencontainers.runc.checkpoint.enabled": "true",
             "run.oci.crun.checkpoint.enabled": "true",
         },

@@ -22,13 +22,13 @@ fn send_signal(root: &Path, id: &str, name: &str, all: bool) -> Result<()> {
         _ if all => every_process(&state, signal)?,
         _ => init(&state, signal)?,
     };
-    // containerd kills all once more after init's end, and takes that as done.
+    // containerd sends `kill --all` again after init has exited, and expects success.
     ensure!(sent || all, "container not running");
     Ok(())
 }
 
-/// Sends SIGKILL to init, if with it all of the container end, otherwise to each of them: also to
-/// those that have outlived their init. False if there is no one to send it to.
+/// Sends SIGKILL to init if the whole container ends with it, otherwise to each process, including those that
+/// have outlived init. False if there is no process to send it to.
 fn end(state: &State, all: bool) -> Result<bool> {
     let has_cgroup = !state.cgroup.dirs().is_empty();
     let sent = match has_cgroup && !state.creating && (all || !state.own_pids) {
@@ -39,12 +39,12 @@ fn end(state: &State, all: bool) -> Result<bool> {
         }
         false => init(state, libc::SIGKILL)?,
     };
-    // v1 keeps even what is killed frozen.
+    // On cgroup v1 even killed processes stay frozen.
     state.cgroup.thaw_dying()?;
     Ok(sent)
 }
 
-/// Sends a signal to init; false if it is dead.
+/// Sends a signal to init; false if it has exited.
 fn init(state: &State, signal: i32) -> Result<bool> {
     let Some(init) = state::open_init(state)? else { return Ok(false) };
     match signal::pidfd_send_signal(init.as_fd(), signal) {

@@ -1,34 +1,33 @@
-//! list: all containers of this root.
+//! list: all containers below this root.
 
 use super::command::ListFormat;
-use super::state::{ContainerSummary, show, user_name};
+use super::state::user_name;
 use super::table;
 use crate::log::{self, Log};
-use crate::state::{self, ListedContainer, check_id};
+use crate::state::{self, Summary};
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
-use sys::{IfExists, describe};
+use sys::describe;
 
 /// Prints all containers as a table, as JSON, or their ids only.
 pub fn list(root: &Path, format: ListFormat, quiet: bool, log: &mut Log) -> Result<()> {
-    let found = state::all(root).context("list")?;
-    for trouble in found.iter().filter_map(|one| one.trouble.as_ref()) {
-        log.warn(&describe(trouble));
-    }
     if quiet {
-        let ids: String = found.iter().map(|one| format!("{}\n", one.state.id)).collect();
-        return log::out(ids.as_bytes());
+        return list_ids(root).context("list");
     }
+    let mut shown = Vec::new();
     let mut owners: BTreeMap<u32, String> = BTreeMap::new();
-    for ListedContainer { state, .. } in &found {
-        owners.entry(state.uid).or_insert_with(|| user_name(state.uid));
+    for state::Listed { mut summary, trouble } in Summary::all(root).context("list")? {
+        if let Some(trouble) = trouble {
+            log.warn(&describe(&trouble));
+        }
+        let uid = summary.uid;
+        summary.owner.clone_from(owners.entry(uid).or_insert_with(|| user_name(uid)));
+        shown.push(summary);
     }
-    let shown: Vec<ContainerSummary<'_>> =
-        found.iter().map(|one| show(&one.state, one.status, &owners[&one.state.uid])).collect();
     match format {
         ListFormat::Json => {
-            // As runc has it: its empty list is Go's nil.
+            // As in runc, an empty list is Go's nil.
             let shown = Some(shown).filter(|shown| !shown.is_empty());
             let text = log::printable_json(&serde_json::to_string(&shown)?);
             log::out(format!("{text}\n").as_bytes())
@@ -37,25 +36,21 @@ pub fn list(root: &Path, format: ListFormat, quiet: bool, log: &mut Log) -> Resu
     }
 }
 
-/// What may be containers, by name.
-pub(super) fn ids(root: &Path) -> Result<Vec<String>> {
-    let mut ids = Vec::new();
-    let entries = std::fs::read_dir(root).if_exists();
-    let entries = entries.with_context(|| root.display().to_string())?;
-    for entry in entries.into_iter().flatten() {
-        ids.extend(entry?.file_name().into_string().ok().filter(|id| check_id(id).is_ok()));
-    }
-    ids.sort();
-    Ok(ids)
+/// Prints the ids of all that have a record, whatever it says.
+fn list_ids(root: &Path) -> Result<()> {
+    let mut ids = state::ids(root)?;
+    ids.retain(|id| root.join(id).join("state.json").symlink_metadata().is_ok());
+    let text: String = ids.iter().flat_map(|id| [id, "\n"]).collect();
+    log::out(text.as_bytes())
 }
 
-/// runc's columns: 12 wide at least, three spaces between.
-fn table(rows: &[ContainerSummary<'_>]) -> String {
+/// runc's columns: at least 12 wide, separated by three spaces.
+fn table(rows: &[Summary]) -> String {
     let head = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(String::from);
     let cells = rows.iter().map(|row| {
         let bundle = row.bundle.display().to_string();
         let (pid, status) = (row.pid.to_string(), row.status.to_string());
-        [row.id, &pid, &status, &bundle, row.created, row.owner].map(log::one_line)
+        [&*row.id, &pid, &status, &bundle, &row.created, &row.owner].map(log::one_line)
     });
     let rows: Vec<Vec<String>> = std::iter::once(head).chain(cells).map(Vec::from).collect();
     table::table(&rows, 3, 12)

@@ -1,4 +1,4 @@
-//! One verb a file: each takes what [`crate::cli`] read and gives brig's exit code.
+//! One file per command: each takes what [`crate::cli`] parsed and returns the exit code.
 
 mod checkpoint;
 pub mod command;
@@ -24,14 +24,14 @@ mod table;
 pub mod update;
 
 use crate::log::Log;
-use crate::state::NotFound;
+use crate::state::{self as states, NotFound};
 use anyhow::{Context, Result, ensure};
 use command::{Command, Globals};
 use pattern::Pattern;
 use std::path::Path;
 use sys::describe;
 
-/// What brig exits with when a command fails: exec's own failures must not look like its process's.
+/// The exit code of a command that fails: a failure of exec itself must not look like one of its process.
 pub fn failure_code(command: &Command) -> i32 {
     if let Command::Exec(_) = command { 255 } else { 1 }
 }
@@ -72,24 +72,24 @@ pub fn run(globals: &Globals, command: Command, log: &mut Log) -> Result<i32> {
     .map(|()| 0)
 }
 
-/// Calls a verb in a frame of its own. All of them in the frame of [`run`] would make it one of 78 KB, whose pages
-/// every command would touch.
+/// Calls a command in a stack frame of its own. Otherwise all of them would share the frame of [`run`], 78 KB
+/// whose pages every command would touch.
 #[inline(never)]
 fn apart<T>(verb: impl FnOnce() -> T) -> T {
     verb()
 }
 
-/// Does something to the container of this id, or to all whose ids it matches as a regular expression:
-/// also after one of them has failed.
+/// Applies an operation to the container with this id, or to all whose ids match it as a regular expression;
+/// continues after a failure.
 fn each(root: &Path, id: &str, regex: bool, mut act: impl FnMut(&str) -> Result<()>) -> Result<()> {
     if !regex {
         return act(id);
     }
     let pattern = Pattern::parse(id).with_context(|| format!("--regex {id:?}"))?;
     let mut failed = Vec::new();
-    for id in list::ids(root)?.iter().filter(|id| pattern.matches(id)) {
+    for id in states::ids(root)?.iter().filter(|id| pattern.matches(id)) {
         match act(id) {
-            // Gone meanwhile.
+            // Deleted in the meantime.
             Err(error) if error.is::<NotFound>() => {}
             done => failed.extend(done.err().map(|error| describe(&error))),
         }

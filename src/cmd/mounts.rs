@@ -1,4 +1,4 @@
-//! mounts: mounts more into a container that is there, or takes mounts away.
+//! mounts: adds or removes mounts of an existing container.
 
 use crate::launch::extra_mounts;
 use crate::log::Log;
@@ -12,14 +12,14 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use sys::describe;
 
-/// What mounts is told on the command line.
+/// The options of mounts.
 #[derive(Debug)]
 pub struct MountsOptions {
     /// Add, not remove.
     pub add: bool,
-    /// The container's name.
+    /// The container's id.
     pub id: String,
-    /// JSON: an array of mounts, or an object that has them as `mounts`, like config.json.
+    /// JSON: an array of mounts, or an object with the array as `mounts`, like config.json.
     pub file: PathBuf,
 }
 

@@ -1,7 +1,7 @@
-//! Extended regular expressions (POSIX, XBD 9.4) over container ids, for `--regex`: they may match
-//! anywhere in an id. Own, because the C library's is 74 KB of binary, and ids are short and ASCII.
+//! Extended regular expressions (POSIX, XBD 9.4) over container ids, for `--regex`: a match anywhere in the
+//! id counts. Implemented here because the C library's takes 74 KB of binary, and ids are short and ASCII.
 //!
-//! What has been matched so far is the set of places in the id where it can end, so that nothing is
+//! The state of the matcher is the set of positions in the id where the match so far can end, so nothing is
 //! ever tried twice.
 
 use anyhow::{Context, Result, bail, ensure};
@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 pub struct Pattern(Node);
 
 enum Node {
-    /// One of these characters, a bit each.
+    /// One of these characters, as a bit set.
     Char(u128),
     Begin,
     End,
@@ -19,22 +19,22 @@ enum Node {
     Repeat(Box<Node>, usize, usize),
 }
 
-/// Deeper groups are no honest ones.
+/// No reasonable expression nests groups deeper.
 const MAX_GROUPS: usize = 32;
 /// POSIX's RE_DUP_MAX; no id is longer.
 const MAX_REPEATS: usize = 255;
 
 impl Pattern {
-    /// Reads an expression.
+    /// Parses an expression.
     pub fn parse(text: &str) -> Result<Pattern> {
-        ensure!(text.is_ascii(), "ids have no such characters");
+        ensure!(text.is_ascii(), "contains a character that cannot occur in an id");
         let mut parser = Parser { rest: text.as_bytes(), depth: 0 };
         let node = parser.alternatives()?;
-        ensure!(parser.rest.is_empty(), "a ) has no (");
+        ensure!(parser.rest.is_empty(), "unmatched )");
         Ok(Pattern(node))
     }
 
-    /// Whether it matches somewhere in this id.
+    /// Whether it matches anywhere in this id.
     pub fn matches(&self, id: &str) -> bool {
         let from = vec![true; id.len() + 1];
         self.0.ends(id.as_bytes(), &from).contains(&true)
@@ -42,7 +42,7 @@ impl Pattern {
 }
 
 impl Node {
-    /// Where a match can end that begins at one of the places `from`.
+    /// The positions where a match can end that begins at one of the positions `from`.
     fn ends(&self, id: &[u8], from: &[bool]) -> Vec<bool> {
         let only = |place: usize| (0..from.len()).map(|at| from[at] && at == place).collect();
         match self {
@@ -80,7 +80,7 @@ impl Node {
     }
 }
 
-/// Adds places; whether there were new ones.
+/// Adds positions; returns whether any was new.
 fn join(to: &mut [bool], places: &[bool]) -> bool {
     let mut new = false;
     for (to, place) in to.iter_mut().zip(places) {
@@ -131,22 +131,22 @@ impl Parser<'_> {
     }
 
     fn atom(&mut self) -> Result<Node> {
-        Ok(match self.next().context("is incomplete")? {
+        Ok(match self.next().context("unexpected end of the expression")? {
             b'.' => Node::Char(u128::MAX),
             b'^' => Node::Begin,
             b'$' => Node::End,
             b'[' => Node::Char(self.bracket()?),
             b'(' => {
                 self.depth += 1;
-                ensure!(self.depth <= MAX_GROUPS, "has too many groups in each other");
+                ensure!(self.depth <= MAX_GROUPS, "groups are nested too deeply");
                 let group = self.alternatives()?;
-                ensure!(self.take(b')'), "a ( has no )");
+                ensure!(self.take(b')'), "unmatched (");
                 self.depth -= 1;
                 group
             }
-            b'\\' => Node::Char(bit(self.next().context("nothing is behind the last \\")?)),
+            b'\\' => Node::Char(bit(self.next().context("trailing backslash")?)),
             byte @ (b'*' | b'+' | b'?' | b'{') => {
-                bail!("nothing is before a {}", char::from(byte))
+                bail!("nothing to repeat before {}", char::from(byte))
             }
             byte => Node::Char(bit(byte)),
         })
@@ -166,8 +166,8 @@ impl Parser<'_> {
                     true => self.number()?,
                     false => least,
                 };
-                ensure!(self.rest.first() == Some(&b'}'), "a {{ has no }}");
-                ensure!(least <= most, "{least} is more than {most}");
+                ensure!(self.rest.first() == Some(&b'}'), "unmatched {{");
+                ensure!(least <= most, "invalid repetition: {least} is more than {most}");
                 (least, most)
             }
             _ => return Ok(None),
@@ -181,15 +181,18 @@ impl Parser<'_> {
         let (number, rest) = self.rest.split_at(digits);
         self.rest = rest;
         let number = std::str::from_utf8(number)?.parse().ok();
-        number.filter(|number| *number <= MAX_REPEATS).context("{ needs a number up to 255")
+        number
+            .filter(|number| *number <= MAX_REPEATS)
+            .context("expected a number up to 255 after {")
     }
 
-    /// What follows a `[`: characters, ranges, `[:alpha:]`; a `]` that comes first is one of them.
+    /// Parses what follows a `[`: characters, ranges, `[:alpha:]`; a `]` at the beginning is one of the
+    /// characters.
     fn bracket(&mut self) -> Result<u128> {
         let negated = self.take(b'^');
         let (mut set, mut first) = (0, true);
         loop {
-            let byte = self.next().context("a [ has no ]")?;
+            let byte = self.next().context("unmatched [")?;
             match byte {
                 b']' if !first => break,
                 b'[' if self.take(b':') => set |= self.class()?,
@@ -200,7 +203,12 @@ impl Parser<'_> {
                     if is_range {
                         self.rest = &self.rest[2..];
                     }
-                    ensure!(from <= to, "{}-{} is no range", char::from(from), char::from(to));
+                    ensure!(
+                        from <= to,
+                        "{}-{} is not a valid range",
+                        char::from(from),
+                        char::from(to)
+                    );
                     set |= (from..=to).fold(0, |set, byte| set | bit(byte));
                 }
             }
@@ -210,7 +218,7 @@ impl Parser<'_> {
     }
 
     fn class(&mut self) -> Result<u128> {
-        let end = self.rest.windows(2).position(|two| two == b":]").context("a [: has no :]")?;
+        let end = self.rest.windows(2).position(|two| two == b":]").context("unmatched [:")?;
         let (name, rest) = (&self.rest[..end], &self.rest[end + 2..]);
         let is: fn(&u8) -> bool = match name {
             b"alnum" => u8::is_ascii_alphanumeric,
@@ -220,7 +228,10 @@ impl Parser<'_> {
             b"punct" => u8::is_ascii_punctuation,
             b"upper" => u8::is_ascii_uppercase,
             b"xdigit" => u8::is_ascii_hexdigit,
-            _ => bail!("ids have no characters of class {:?}", String::from_utf8_lossy(name)),
+            _ => bail!(
+                "unknown character class, or one without characters of an id: {:?}",
+                String::from_utf8_lossy(name)
+            ),
         };
         self.rest = rest;
         Ok((0..128).filter(is).fold(0, |set, byte| set | bit(byte)))

@@ -1,4 +1,4 @@
-//! pause and resume: freeze a container, and let it go on.
+//! pause and resume: freeze and thaw a container.
 
 use crate::deadline;
 use crate::state::{Dir, State, Status};
@@ -9,7 +9,7 @@ use std::time::Instant;
 /// Freezes all processes of a container, also of one that waits for start.
 pub fn pause(root: &Path, id: &str) -> Result<()> {
     change_freezer(root, id, |state, status| {
-        // runc's words, also for one that is paused, and why they hold.
+        // runc's words, also for a paused container, followed by the reason.
         ensure!(status != Status::Paused, "container not running: it is paused already");
         ensure!([Status::Running, Status::Created].contains(&status), "container not running");
         let frozen = state.cgroup.freeze(Instant::now() + deadline::FREEZE)?;
@@ -19,7 +19,7 @@ pub fn pause(root: &Path, id: &str) -> Result<()> {
     .with_context(|| format!("pause {id}"))
 }
 
-/// Lets a paused container go on: one that was not started yet to wait for start.
+/// Resumes a paused container: one that was not started yet goes on waiting for start.
 pub fn resume(root: &Path, id: &str) -> Result<()> {
     change_freezer(root, id, |state, status| {
         ensure!(status == Status::Paused, "container not paused");
@@ -28,7 +28,7 @@ pub fn resume(root: &Path, id: &str) -> Result<()> {
     .with_context(|| format!("resume {id}"))
 }
 
-/// Without the lock: who holds it, start say, can be waiting for a container that is frozen.
+/// Without the lock: its holder, start for example, may be waiting for the frozen container.
 fn change_freezer(
     root: &Path,
     id: &str,
@@ -37,7 +37,7 @@ fn change_freezer(
     let dir = Dir::open(root, id)?;
     let state = dir.existing()?;
     if state.cgroup.dirs().is_empty() {
-        bail!("the container has no cgroup of its own, and nothing else can be frozen");
+        bail!("the container has no cgroup of its own, so it cannot be paused or resumed");
     }
     act(&state, dir.status(&state)?)
 }

@@ -15,7 +15,7 @@ use std::time::Instant;
 use sys::poll::readable;
 use sys::signal;
 
-/// Prints the pids as JSON, or those lines of the host's `ps OPTIONS` that are about them.
+/// Prints the pids as JSON, or the lines of the host's `ps OPTIONS` with these pids.
 pub fn ps(root: &Path, id: &str, format: ListFormat, options: &[String]) -> Result<()> {
     print_processes(root, id, format, options).with_context(|| format!("ps {id}"))
 }
@@ -31,7 +31,7 @@ fn print_processes(root: &Path, id: &str, format: ListFormat, options: &[String]
     log::out(&select(&host_ps(options)?, &pids)?)
 }
 
-/// What the host's ps prints.
+/// The output of the host's ps.
 fn host_ps(options: &[String]) -> Result<Vec<u8>> {
     let (output, theirs) = nix::unistd::pipe2(OFlag::O_CLOEXEC).context("pipe")?;
     let mut command = Command::new("ps");
@@ -39,8 +39,8 @@ fn host_ps(options: &[String]) -> Result<Vec<u8>> {
     command.stdout(Stdio::from(theirs.try_clone()?)).stderr(Stdio::from(theirs));
     let mut child = command
         .spawn()
-        .context("execute the host's ps, which prints the table (--format json needs none)")?;
-    // With its copies of the other end.
+        .context("execute the host's ps to print a table (--format json does not need it)")?;
+    // Closes the copies of the pipe's write end.
     drop(command);
     let pidfd = signal::pidfd_open(i32::try_from(child.id())?)?;
     let end = Instant::now() + deadline::PS;
@@ -48,7 +48,7 @@ fn host_ps(options: &[String]) -> Result<Vec<u8>> {
     let listen = || -> Result<Option<ExitStatus>> {
         let (mut output, mut part) = (File::from(output), [0; 64 << 10]);
         while readable(output.as_fd(), end)? {
-            let length = output.read(&mut part).context("read what ps prints")?;
+            let length = output.read(&mut part).context("read the output of ps")?;
             text.extend_from_slice(&part[..length]);
             if length == 0 {
                 return Ok(readable(pidfd.as_fd(), end)?.then(|| child.wait()).transpose()?);
@@ -58,31 +58,32 @@ fn host_ps(options: &[String]) -> Result<Vec<u8>> {
     };
     let status = listen()?;
     let Some(status) = status else {
-        // It may be stuck in the kernel: nobody waits for it.
+        // It may be stuck in the kernel: do not wait for it.
         drop(child.kill());
-        bail!("the host's ps has not ended after {} s", deadline::PS.as_secs());
+        bail!("timed out after {} s waiting for the host's ps", deadline::PS.as_secs());
     };
     ensure!(status.success(), "{status}: {}", String::from_utf8_lossy(&text).trim_end());
     Ok(text)
 }
 
-/// The headings, and the lines whose PID is one of these.
+/// The header, and the lines with one of these pids.
 fn select(table: &[u8], pids: &[i32]) -> Result<Vec<u8>> {
     let mut lines = table.split_inclusive(|&byte| byte == b'\n');
     let head = lines.next().unwrap_or_default();
     let column = words(head).position(|word| word == b"PID");
-    let column = column
-        .context("couldn't find PID field in ps output: the options have to ask for that column")?;
+    let column = column.context(
+        "couldn't find PID field in ps output: the options of ps must include the PID column",
+    )?;
     let mut selected = head.to_vec();
     for line in lines.filter(|line| !line.trim_ascii().is_empty()) {
         let word = words(line).nth(column).and_then(|word| std::str::from_utf8(word).ok());
         let pid: Option<i32> = word.and_then(|word| word.parse().ok());
         let pid = pid.with_context(|| {
             let line = String::from_utf8_lossy(line);
-            format!("unable to parse pid: no number is in column PID of {:?}", line.trim_end())
+            format!("unable to parse pid: the PID column has no number in {:?}", line.trim_end())
         })?;
         if pids.contains(&pid) {
-            // Command lines are the container's to choose, and not every ps escapes them.
+            // The container chooses its command lines, and not every ps escapes them.
             let text = String::from_utf8_lossy(line);
             let mut text = log::one_line(text.strip_suffix('\n').unwrap_or(&text));
             if line.ends_with(b"\n") {

@@ -7,18 +7,18 @@ use std::path::Path;
 use sys::hierarchy::{self, Version};
 use sys::idmap::IdMap;
 
-/// A config that this brig runs, given a `rootfs` with a shell.
+/// A config that this brig can run, given a `rootfs` with a shell.
 const DEFAULT: &str = include_str!("default-config.json");
 
-/// With v1 hierarchies runc lists none, and what adds one itself would have two.
+/// On cgroup v1 hosts runc lists none, and a tool that adds one itself would end up with two.
 const CGROUP_NAMESPACE: &str = ",\n      { \"type\": \"cgroup\" }";
 
 fn has_cgroup2_alone() -> bool {
     hierarchy::detect().is_ok_and(|found| found.version == Version::V2)
 }
 
-/// Writes it into a bundle that has none, or as crun does to `file`, from the bundle, whatever is there.
-/// `rootless`: as it can be run without root's rights.
+/// Writes it into a bundle without a config.json, or like crun to `file`, relative to the bundle, replacing
+/// an existing file. `rootless`: one that runs without root privileges.
 pub fn spec(bundle: &Path, file: Option<&Path>, rootless: bool) -> Result<()> {
     let path = bundle.join(file.unwrap_or(Path::new("config.json")));
     let mut text = template(rootless)?;
@@ -39,7 +39,7 @@ pub fn spec(bundle: &Path, file: Option<&Path>, rootless: bool) -> Result<()> {
     .with_context(|| format!("spec: {}", path.display()))
 }
 
-/// What `brig spec` writes, for root or for an ordinary user, who calls it.
+/// The output of `brig spec`, for root or for the calling unprivileged user.
 pub fn template(ordinary: bool) -> Result<String> {
     if !ordinary {
         return Ok(DEFAULT.to_owned());
@@ -51,9 +51,10 @@ pub fn template(ordinary: bool) -> Result<String> {
 /// The default config in a user namespace with these ids.
 fn rootless(uids: &[IdMap], gids: &[IdMap]) -> Result<String> {
     let mut text = DEFAULT.to_owned();
-    // The host's network: a new one has nothing but a loopback, and no ordinary user can change that.
+    // The host's network: a new network namespace has only a loopback device, which an unprivileged user
+    // cannot change.
     replace(&mut text, r#"{ "type": "network" }"#, r#"{ "type": "user" }"#)?;
-    // Only the owner of the network namespace may mount a sysfs.
+    // Only the owner of the network namespace can mount sysfs.
     let sysfs = section(&text, "    {\n      \"destination\": \"/sys\",", "\n    },\n")?;
     let bound = r#"    {
       "destination": "/sys",
@@ -65,7 +66,7 @@ fn rootless(uids: &[IdMap], gids: &[IdMap]) -> Result<String> {
     replace(&mut text, &sysfs, bound)?;
     let cgroup = section(&text, "    {\n      \"destination\": \"/sys/fs/cgroup\",", "\n    }\n")?;
     replace(&mut text, &cgroup, "")?;
-    // Limits are for who may make cgroups.
+    // Limits need permission to create cgroups.
     let resources = section(&text, "    \"resources\": {", "\n    },\n")?;
     let [uid_maps, gid_maps] = [("uid", uids), ("gid", gids)].map(|(kind, maps)| json(kind, maps));
     replace(&mut text, &resources, &(uid_maps + &gid_maps))?;
@@ -76,7 +77,7 @@ fn rootless(uids: &[IdMap], gids: &[IdMap]) -> Result<String> {
     Ok(text)
 }
 
-/// What is between these two, with them.
+/// The text between these two, inclusive.
 fn section(text: &str, start: &str, end: &str) -> Result<String> {
     let found = text.split_once(start).and_then(|(_, rest)| rest.split_once(end));
     let (middle, _) = found.with_context(|| format!("the default config has no {start:?}"))?;

@@ -10,7 +10,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use sys::describe;
 
-/// Starts a created container. When this returns its program has been executed.
+/// Starts a created container. On return its program has been executed.
 pub fn start(root: &Path, id: &str, log: &mut Log) -> Result<()> {
     start_created(root, id, log).with_context(|| format!("start {id}"))
 }
@@ -35,7 +35,7 @@ fn start_created(root: &Path, id: &str, log: &mut Log) -> Result<()> {
     if let Outcome::HookFailed(error) = start::start(&dir, &state)? {
         return Err(destroy::because(error, dir, &state, log));
     }
-    // Others may work on it from now on, and readiness may take its time.
+    // From now on other commands can work on it, and readiness can take time.
     drop(lock);
     if let (Some(forwarder), Some(init)) = (forwarder, init)
         && let Err(error) = forwarder.until_ready(init.as_fd(), state.pid)

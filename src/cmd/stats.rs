@@ -1,5 +1,5 @@
-//! stats: what containers use, as a table for people that is drawn again and again on a terminal, or
-//! as JSON; see docs/output.md.
+//! stats: the resource usage of containers, as a table that is refreshed on a terminal, or as JSON; see
+//! docs/output.md.
 
 use super::command::ListFormat;
 use super::events::{interval, running};
@@ -15,29 +15,29 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use sys::describe;
 
-/// What stands on the command line.
+/// The options of stats.
 #[derive(Debug)]
 pub struct StatsOptions {
-    /// The containers; none: all.
+    /// The containers; empty: all.
     pub ids: Vec<String>,
-    /// How to show it.
+    /// The output format.
     pub format: ListFormat,
-    /// Not again and again.
+    /// Print once.
     pub once: bool,
-    /// How long to measure.
+    /// The measuring interval.
     pub interval: Option<String>,
 }
 
-/// One container, in the order in which JSON has it. Bytes and percents; what no controller counts is not
-/// there.
+/// One container; the fields are in the order of the JSON. Bytes and percentages; what no controller measures
+/// is left out.
 #[derive(Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Row {
     id: String,
     status: Status,
-    /// Of one processor; none without two looks.
+    /// Per cent of one CPU; None without a second sample.
     cpu_percent: Option<f64>,
-    /// Periods of the quota in which it was used up.
+    /// Per cent of periods in which the quota was used up.
     throttled_percent: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     memory: Option<Amount>,
@@ -46,11 +46,11 @@ struct Row {
     block_read: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     block_written: Option<u64>,
-    /// Of the last 10 seconds, with something waiting; none where the kernel does not tell.
+    /// Pressure over the last 10 seconds, "some" lines; None if the kernel does not report it.
     pressure: Option<Pressure>,
 }
 
-/// How much, and of how much: none is without limit.
+/// Usage and limit; None is unlimited.
 #[derive(Debug, PartialEq, Serialize)]
 struct Amount {
     used: u64,
@@ -64,10 +64,10 @@ struct Pressure {
     io: f64,
 }
 
-/// When something was looked at, and what was seen.
+/// A sample and its time.
 type Look = (Instant, Stats);
 
-/// Shows what containers use.
+/// Shows the resource usage of containers.
 pub fn stats(root: &Path, options: &StatsOptions, log: &mut Log) -> Result<()> {
     show_until_interrupted(root, options, log).context("stats")
 }
@@ -103,7 +103,7 @@ fn load(root: &Path, id: &str) -> Result<State> {
     Dir::open(root, id)?.existing()
 }
 
-/// Every container that is asked for and lives. One that vanishes meanwhile is none.
+/// All requested containers that are running. One that disappears in the meantime is left out.
 fn look(
     found: Vec<ListedContainer>,
     ids: &[String],
@@ -117,13 +117,17 @@ fn look(
             continue;
         }
         if state.cgroup.dirs().is_empty() {
-            ensure!(ids.is_empty(), "{}: the container has no cgroups that could count", state.id);
+            ensure!(
+                ids.is_empty(),
+                "{}: the container has no cgroups, so there are no statistics",
+                state.id
+            );
             continue;
         }
         let now = Instant::now();
         let look = match state.cgroup.stats() {
             Ok(stats) => (now, stats),
-            // Whatever is the matter with one is no reason not to show the others.
+            // A problem with one container is no reason not to show the others.
             Err(error) if ids.is_empty() => {
                 log.warn(&format!("container {}: {}", state.id, describe(&error)));
                 continue;
@@ -172,7 +176,7 @@ fn row(id: &str, status: Status, (now, stats): &Look, before: Option<&Look>) -> 
         throttled_percent: before.and_then(throttled),
         memory: stats.memory.usage.as_ref().map(|memory| Amount {
             used: memory.usage.saturating_sub(idle_cache(stats)),
-            // cgroup2's and v1's largest numbers stand for none.
+            // The largest numbers of cgroup v2 and v1 mean unlimited.
             limit: Some(memory.limit).filter(|&limit| limit < 1 << 62),
         }),
         pids: Amount {
@@ -185,18 +189,18 @@ fn row(id: &str, status: Status, (now, stats): &Look, before: Option<&Look>) -> 
     }
 }
 
-/// What was read from files and not lately used: as good as free.
+/// Inactive page cache, which is as good as free.
 fn idle_cache(stats: &Stats) -> u64 {
     let raw = &stats.memory.raw;
     raw.get("total_inactive_file").or_else(|| raw.get("inactive_file")).copied().unwrap_or_default()
 }
 
-#[expect(clippy::cast_precision_loss, reason = "percents and sizes for people")]
+#[expect(clippy::cast_precision_loss, reason = "percentages and sizes for people")]
 fn float(number: u64) -> f64 {
     number as f64
 }
 
-/// One frame: on a terminal over the one before.
+/// One frame: on a terminal it replaces the previous one.
 fn draw(rows: &[Row], format: ListFormat, again: bool, first: bool) -> Result<String> {
     let text = match format {
         ListFormat::Json => return Ok(serde_json::to_string(rows)? + "\n"),
@@ -205,7 +209,7 @@ fn draw(rows: &[Row], format: ListFormat, again: bool, first: bool) -> Result<St
     if !again {
         return Ok(text);
     }
-    // Home, erase what is left of each line and below: nothing flickers.
+    // Cursor home, then erase to the end of each line and below: this avoids flicker.
     let clear = if first { "\x1b[2J" } else { "" };
     Ok(format!("{clear}\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n")))
 }
@@ -245,7 +249,7 @@ fn table(rows: &[Row]) -> String {
     table::table(&rows.map(Vec::from).collect::<Vec<_>>(), 3, 0)
 }
 
-/// `512B`, `1.5KiB`, `31MiB`: two digits that matter at least.
+/// `512B`, `1.5KiB`, `31MiB`: at least two significant digits.
 fn size(bytes: u64) -> String {
     let mut amount = float(bytes);
     for unit in ["B", "KiB", "MiB", "GiB", "TiB"] {

@@ -3,8 +3,8 @@
 use crate::log;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Lines of cells, each column as wide as its widest cell and `gap` more, but at least `min_width`; the last one as it
-/// is.
+/// Lines of cells, each column as wide as its widest cell plus `gap`, but at least `min_width`; the last
+/// column is not padded.
 pub fn table(rows: &[Vec<String>], gap: usize, min_width: usize) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
     let width = |column: usize| {

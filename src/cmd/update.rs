@@ -1,4 +1,4 @@
-//! update: changes the limits of a container that is there.
+//! update: changes the resource limits of an existing container.
 
 use crate::log::{self, Log};
 use crate::plan::rdt::Rdt;
@@ -9,24 +9,24 @@ use crate::state::{self, Dir, State};
 use anyhow::{Context, Result, bail, ensure};
 use std::path::{Path, PathBuf};
 
-/// What stands on the command line.
+/// The options of update.
 #[derive(Debug)]
 pub struct UpdateOptions {
-    /// The container.
+    /// The container's id.
     pub id: String,
-    /// Where `linux.resources` is read from; `-` is stdin.
+    /// The file with `linux.resources`; `-` is stdin.
     pub resources: Option<PathBuf>,
-    /// Flags that name one limit each, and their values.
+    /// Flags that set one limit each, and their values.
     pub limits: Vec<(&'static str, String)>,
     /// `l3CacheSchema`.
     pub l3_cache: Option<String>,
     /// `memBwSchema`.
     pub mem_bw: Option<String>,
-    /// Only say what would be written.
+    /// Print the writes without doing them.
     pub dry_run: bool,
 }
 
-/// Changes what is asked for; what is not asked for stays as it is.
+/// Changes the given limits; all others stay as they are.
 pub fn update(root: &Path, options: &UpdateOptions, log: &mut Log) -> Result<()> {
     change_limits(root, options, log).with_context(|| format!("update {}", options.id))
 }
@@ -46,7 +46,7 @@ fn change_limits(root: &Path, options: &UpdateOptions, log: &mut Log) -> Result<
     }
     ensure!(
         rdt.is_none() || state.rdt.is_some(),
-        "the container was created without linux.intelRdt, and cannot be given it any more"
+        "the container was created without linux.intelRdt, and an existing container cannot be added to a resctrl group"
     );
     match options.dry_run {
         true => print_writes(&state, resources, rdt.as_ref()),
@@ -54,7 +54,7 @@ fn change_limits(root: &Path, options: &UpdateOptions, log: &mut Log) -> Result<
     }
 }
 
-/// The file's limits, with those of the flags instead where there are such.
+/// The limits of the file, overridden by those of the flags.
 fn resources(options: &UpdateOptions, warnings: &mut Vec<String>) -> Result<Resources> {
     let read = |path: &Path| -> Result<Vec<u8>> {
         match path.to_str() {
@@ -122,7 +122,7 @@ fn print_writes(state: &State, resources: Resources, rdt: Option<&Rdt>) -> Resul
     log::out(text.as_bytes())
 }
 
-/// Writes, and stores what cannot be seen in the files.
+/// Writes, and stores what cannot be read back from the files.
 fn change(dir: &Dir, state: &mut State, resources: Resources, rdt: Option<&Rdt>) -> Result<()> {
     let swap = resources.memory.swap;
     let unlimited = (resources.memory.limit == Some(-1)).then_some(-1);

@@ -172,7 +172,7 @@ fn restore_from(
     };
     let joined = spawn::open(&plan.namespaces)?;
     let network = net_devices::destination(&plan, &joined)?;
-    let found = cgroup::locate(&options.id, &spec, &plan, host, log);
+    let found = cgroup::locate(&options.id, &spec, &plan, host);
     let ChosenCgroup { cgroup, view, scope } =
         found.map_err(|error| state::in_use(&options.root, &options.id).unwrap_or(error))?;
     let rdt = plan.rdt.as_ref().map(|plan| Rdt::locate(plan, &options.id));

@@ -45,7 +45,7 @@ impl FromImage {
 }
 
 /// The host name has at most so many bytes.
-const MOST_HOSTNAME: usize = 63;
+const MAX_HOSTNAME: usize = 63;
 
 /// Makes the bundle of a container that is about to be created.
 /// `template`: what `brig spec` writes.
@@ -73,7 +73,7 @@ pub fn prepare(
         Some(_) => true,
         None => !options.detach && fd::STANDARD_FDS[..2].iter().all(is_terminal),
     };
-    let id = &options.id[..options.id.len().min(MOST_HOSTNAME)];
+    let id = &options.id[..options.id.len().min(MAX_HOSTNAME)];
     let in_memory = whiteout::is_overlay(own.dir());
     if in_memory && rootfs.upper.is_none() {
         warn(

@@ -5,7 +5,7 @@ use super::flags::{self, Flags};
 use crate::launch::own_bundle::user_namespace;
 use anyhow::Result;
 use brig_layers::bundle;
-use brig_layers::bundle::init_layer::Beside;
+use brig_layers::bundle::init_layer::NetworkFiles;
 use brig_layers::tree::view::View;
 use nix::sys::stat::SFlag;
 use serde_json::Value;
@@ -43,16 +43,17 @@ pub struct Request<'a> {
 pub fn make(store: &Path, request: &Request<'_>, warn: &mut dyn FnMut(&str)) -> Result<()> {
     let flags = request.flags;
     let root = request.container.map(|(root, _)| root);
-    let change = |config: &mut Value, view: &View, warn: &mut dyn FnMut(&str)| -> Result<Beside> {
-        let beside = flags::apply(config, flags, view, root)?;
-        if let Some(word) = request.word
-            && is_program(config, view, word)?
-        {
-            let instead = run_instead(request.image, word);
-            warn(&format!("{word:?} is the container's name: {instead}"));
-        }
-        Ok(beside)
-    };
+    let change =
+        |config: &mut Value, view: &View, warn: &mut dyn FnMut(&str)| -> Result<NetworkFiles> {
+            let beside = flags::apply(config, flags, view, root)?;
+            if let Some(word) = request.word
+                && is_program(config, view, word)?
+            {
+                let instead = run_instead(request.image, word);
+                warn(&format!("{word:?} is the container's name: {instead}"));
+            }
+            Ok(beside)
+        };
     let entrypoint = flags.last("entrypoint").map(flags::split_entrypoint).transpose()?;
     let hostname = flags::hostname(flags)?;
     let request = bundle::Request {

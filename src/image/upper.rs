@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use brig_layers::tree::changes::Upper;
 use brig_layers::tree::view::View;
 use brig_layers::worker;
-use nix::fcntl::{AtFlags, OFlag, open};
+use nix::fcntl::{AtFlags, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::stat::{Mode, fstatat};
@@ -20,12 +20,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use sys::cred;
 use sys::mountinfo::{Mount, mounts};
-
-const DIRECTORY: OFlag =
-    OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+use sys::path::DIRECTORY;
 
 /// More mounts on one place are not taken away to look below them.
-const MOST_COVERS: usize = 16;
+const MAX_COVERS: usize = 16;
 
 /// Opens what a container has changed, and what is below.
 pub fn open_upper(state: &State, dir: &Dir) -> Result<Upper> {
@@ -111,7 +109,7 @@ fn in_memory(state: &State) -> Result<OwnedFd> {
             Ok(fstatfs(dir)?.filesystem_type() == TMPFS_MAGIC && has("upper") && has("work"))
         };
         let mut found = None;
-        for _ in 0..MOST_COVERS {
+        for _ in 0..MAX_COVERS {
             umount2(&point, flags).with_context(|| format!("umount {}", point.display()))?;
             let here = open(&point, DIRECTORY, Mode::empty())?;
             if is_upper(&here)? {

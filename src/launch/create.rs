@@ -36,7 +36,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Instant;
 use sys::clone::{Birth, Side};
-use sys::{Errno, describe, errno_of, memory, signal};
+use sys::{Errno, VerbatimError, describe, errno_of, memory, signal};
 
 /// A created container, as seen by the brig that created it.
 pub struct Created {
@@ -72,9 +72,13 @@ pub fn read_config(options: &Options, bundle: &Path) -> Result<Vec<u8>> {
     let path = options.config.clone().unwrap_or_else(|| bundle.join("config.json"));
     let read = || spec::read(File::open(&path)?);
     read().map_err(|error: anyhow::Error| {
-        let missing = options.config.is_none() && errno_of(&error) == Some(Errno::ENOENT);
-        let hint = "give the bundle's directory with --bundle, or have `brig spec` write one: ";
-        error.context(format!("{}{}", if missing { hint } else { "" }, path.display()))
+        let path = path.display();
+        if options.config.is_some() || errno_of(&error) != Some(Errno::ENOENT) {
+            return error.context(path.to_string());
+        }
+        let hint = "use --bundle DIR, or create one with `brig spec`";
+        let text = format!("{path}: no such file or directory ({hint})");
+        VerbatimError { text, errno: Errno::ENOENT }.into()
     })
 }
 
@@ -147,7 +151,7 @@ fn create_from(
     };
     let joined = spawn::open(&plan.namespaces)?;
     let network = net_devices::destination(&plan, &joined)?;
-    let found = cgroup::locate(&options.id, &spec, &plan, host, log);
+    let found = cgroup::locate(&options.id, &spec, &plan, host);
     // If the id is in use, so is its cgroup: report the id.
     let ChosenCgroup { cgroup, view, scope } =
         found.map_err(|error| state::in_use(&options.root, &options.id).unwrap_or(error))?;
@@ -351,6 +355,7 @@ impl Attempt {
         let init = self.made.init.insert(pidfd).try_clone()?;
         self.state.pid = pid;
         self.state.pidfs_inode = state::pidfs_inode(init.as_fd())?;
+        self.state.boot = self.state.pidfs_inode.and_then(|_| state::boot()).map(str::to_owned);
         if let Some(scope) = &mut self.cgroups.scope {
             scope.interrupted_by(signals.as_fd().try_clone_to_owned()?);
             scope.ask(&self.state.cgroup, &self.state.id, pid, &plan.resources)?;

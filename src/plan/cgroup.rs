@@ -2,7 +2,7 @@
 
 use super::mounts::Kind;
 use super::{Host, Plan, delegate};
-use crate::spec::Place;
+use crate::spec::{Place, Spec};
 use anyhow::{Result, anyhow};
 use sys::hierarchy::Version;
 
@@ -45,6 +45,14 @@ pub(super) fn check(plan: &Plan, host: &Host) -> Result<()> {
             .at(format_args!("annotations[{:?}]", delegate::ANNOTATION))?;
     }
     Ok(())
+}
+
+/// Without a cgroup no device is refused: what that does not do is said.
+pub(super) fn unenforced_devices(spec: &Spec, manager: CgroupManager) -> Option<String> {
+    let rules = spec.linux.resources.devices.as_ref().is_some_and(|rules| !rules.is_empty());
+    let why = "has no effect, because there is no cgroup (--cgroup-manager=disabled)";
+    let unenforced = rules && manager == CgroupManager::Disabled;
+    unenforced.then(|| format!("linux.resources.devices: {why}"))
 }
 
 impl Plan {

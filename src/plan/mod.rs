@@ -184,6 +184,7 @@ impl Plan {
         namespaces.check_names(spec)?;
         let mut resources = resources::Resources::new(&spec.linux.resources, &mut warnings)?;
         resources.optional = resources::Optional::of(&spec.annotations);
+        warnings.extend(cgroup::unenforced_devices(spec, request.cgroup_manager));
         let rdt = spec.linux.intel_rdt.as_ref().map(rdt::Rdt::new).transpose()?;
         let sysctl = sysctl::plan(spec, &namespaces)?;
         let hooks = hooks(spec, &process)?;

@@ -79,7 +79,7 @@ fn connect_to(path: &Path) -> Result<OwnedFd> {
     match connect(fd.as_raw_fd(), address.get()) {
         Ok(()) => Ok(fd),
         Err(Errno::EAGAIN) => bail!("connect: not accepted within {seconds} s"),
-        Err(Errno::ECONNREFUSED) => bail!("connect: ECONNREFUSED: nobody listens there"),
+        Err(Errno::ECONNREFUSED) => bail!("connection refused: no process listens on this socket"),
         Err(errno) => Err(errno).context("connect"),
     }
 }

@@ -2,9 +2,9 @@
 
 use super::Root;
 use super::cgroup;
-use super::copy_up::copy_up;
+use super::copy_up::{Owner, copy_up};
 use super::kernel::{Kernel, Shown};
-use super::made::Own;
+use super::made::HostProc;
 use super::source::{Source, clone_bind, map_ids, open_inside, set_flags};
 use super::target::{self, Target, is_directory, proc_path};
 use crate::plan::lsm::MountLabel;
@@ -198,8 +198,8 @@ pub fn complete(
         false => detached(mount, fs, fstype, mode.as_deref())?,
     };
     if let Some(option) = fs.copy_up {
-        let own = (!fs.has(c"uid"), !fs.has(c"gid"));
-        let copied = copy_up(target.fd.as_fd(), new.as_fd(), own);
+        let owner = Owner { uid: !fs.has(c"uid"), gid: !fs.has(c"gid") };
+        let copied = copy_up(target.fd.as_fd(), new.as_fd(), owner);
         copied.map_err(|error| with_origin(error, mount, Some(option)))?;
     }
     root.kernel.apply(new.as_fd(), &mount.steps)?;
@@ -286,7 +286,7 @@ fn by_mount_2(
     }
     let flags = fs.flags | crate::plan::mount_options::legacy(fs.attr);
     let (path, data) = (proc_path(target.fd.as_fd()), CString::new(data)?);
-    let mut own = Own::open()?;
+    let mut own = HostProc::open()?;
     own.look_below(root.fd.as_fd())?;
     let before = own.before(target.fd.as_fd())?;
     mount::mount(fs.source.as_deref(), &path, Some(fstype), flags, Some(&data)).map_err(

@@ -3,7 +3,7 @@
 
 use super::Root;
 use super::attach::{new, with_origin};
-use super::kernel::{Kernel, New, Shown, option};
+use super::kernel::{Kernel, NewFilesystem, Shown, option};
 use super::target::Target;
 use crate::cgroup::{Cgroup, CgroupMount};
 use crate::plan::lsm::MountLabel;
@@ -153,7 +153,7 @@ fn mount_v1(
         .into_iter()
         .chain(fs.label.as_ref().map(MountLabel::option))
         .collect();
-    let new = New {
+    let new = NewFilesystem {
         fstype: c"tmpfs",
         source: c"tmpfs",
         options: &options,
@@ -180,7 +180,7 @@ fn show(kernel: &Kernel, parent: BorrowedFd<'_>, hierarchy: &Hierarchy, attr: u6
     match &hierarchy.show {
         Show::Own(bind) => bind.put(kernel, dir.as_fd(), &[])?,
         Show::Mount(options) => {
-            let new = New { fstype: c"cgroup", source: c"cgroup", options, attr };
+            let new = NewFilesystem { fstype: c"cgroup", source: c"cgroup", options, attr };
             kernel.mount(&new, dir.as_fd())?;
         }
     }

@@ -18,13 +18,22 @@ use sys::{Errno, IfExists, file};
 /// Deeper trees are made to exhaust something.
 const MAX_DEPTH: usize = 64;
 
+/// Whether an owner is copied.
+#[derive(Debug, Clone, Copy)]
+pub struct Owner {
+    /// The user.
+    pub uid: bool,
+    /// The group.
+    pub gid: bool,
+}
+
 /// Copies everything below one directory to the other, with mode, owner and times. Links are copied,
-/// never followed; what others change meanwhile is copied as found. `own`: the directory itself gets
-/// the owner, and the group.
-pub fn copy_up(from: BorrowedFd<'_>, to: BorrowedFd<'_>, own: (bool, bool)) -> Result<()> {
+/// never followed; what others change meanwhile is copied as found. `owner`: what the directory itself
+/// gets.
+pub fn copy_up(from: BorrowedFd<'_>, to: BorrowedFd<'_>, owner: Owner) -> Result<()> {
     let stat = fstat(from).context("fstat")?;
-    let uid = own.0.then(|| Uid::from_raw(stat.st_uid));
-    let gid = own.1.then(|| Gid::from_raw(stat.st_gid));
+    let uid = owner.uid.then(|| Uid::from_raw(stat.st_uid));
+    let gid = owner.gid.then(|| Gid::from_raw(stat.st_gid));
     fchownat(to, c"", uid, gid, AtFlags::AT_EMPTY_PATH).context("chown")?;
     copy_dir(from, to, 0)
 }

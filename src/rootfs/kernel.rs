@@ -1,6 +1,6 @@
 //! How this kernel mounts: by descriptors, or before Linux 5.12 by names of descriptors.
 
-use super::made::Own;
+use super::made::HostProc;
 use crate::plan::mount_options::{Step, legacy};
 use anyhow::{Context, Result};
 use libc::{
@@ -27,7 +27,7 @@ pub enum Kernel {
 
 /// The host's /proc, as far as it is needed.
 pub struct Old {
-    own: Own,
+    own: HostProc,
     descriptors: OwnedFd,
 }
 
@@ -40,7 +40,7 @@ pub enum Shown<'a> {
 }
 
 /// A filesystem of brig's own choice.
-pub struct New<'a> {
+pub struct NewFilesystem<'a> {
     /// Its type.
     pub fstype: &'a CStr,
     /// A word that only mountinfo shows.
@@ -65,7 +65,7 @@ impl Kernel {
         if modern {
             return Ok(Kernel::New);
         }
-        let own = Own::open()?;
+        let own = HostProc::open()?;
         let descriptors = own.descriptors()?;
         Ok(Kernel::Old(Old { own, descriptors }))
     }
@@ -125,7 +125,7 @@ impl Kernel {
     }
 
     /// Mounts a new filesystem and gives the mount.
-    pub fn mount(&self, new: &New<'_>, to: BorrowedFd<'_>) -> Result<OwnedFd> {
+    pub fn mount(&self, new: &NewFilesystem<'_>, to: BorrowedFd<'_>) -> Result<OwnedFd> {
         let Kernel::Old(old) = self else {
             let filesystem = Filesystem::open(new.fstype)?;
             filesystem.set(c"source", Some(new.source))?;

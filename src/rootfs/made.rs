@@ -21,7 +21,7 @@ use sys::{Errno, SysError};
 const TRIES: usize = 1000;
 
 /// brig's own directory of the host's /proc, which is trusted.
-pub struct Own {
+pub struct HostProc {
     dir: OwnedFd,
     /// The container's root and where it is mounted: what leads there may not be for its root to search.
     root: Option<(PathBuf, OwnedFd)>,
@@ -29,18 +29,18 @@ pub struct Own {
 
 /// What is mounted before a call of mount(2).
 pub struct Before<'a> {
-    own: &'a Own,
+    own: &'a HostProc,
     /// The mount that the target is on.
     parent: u64,
     known: HashSet<u64>,
 }
 
-impl Own {
+impl HostProc {
     /// While the host's /proc is in sight.
-    pub fn open() -> Result<Own> {
+    pub fn open() -> Result<HostProc> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let dir = open("/proc/self", flags, Mode::empty()).context("open /proc/self")?;
-        Ok(Own { dir, root: None })
+        Ok(HostProc { dir, root: None })
     }
 
     /// Tells where the container's root is mounted.

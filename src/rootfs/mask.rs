@@ -1,7 +1,7 @@
 //! Paths that nobody may read or write. By now the root is the container's, so an absolute path
 //! means what it means to the container; each is looked up once (GHSA-3q8j-pf29-vwv8).
 
-use super::kernel::{Kernel, New, Shown, option};
+use super::kernel::{Kernel, NewFilesystem, Shown, option};
 use super::target::is_directory;
 use crate::plan::lsm::MountLabel;
 use crate::spec::Place;
@@ -75,8 +75,12 @@ impl Masks<'_> {
         let options = [option("nr_blocks=1")?, option("nr_inodes=2")?];
         let options: Vec<_> =
             options.into_iter().chain(self.label.map(MountLabel::option)).collect();
-        let new =
-            New { fstype: c"tmpfs", source: c"tmpfs", options: &options, attr: MOUNT_ATTR_RDONLY };
+        let new = NewFilesystem {
+            fstype: c"tmpfs",
+            source: c"tmpfs",
+            options: &options,
+            attr: MOUNT_ATTR_RDONLY,
+        };
         self.empty = Some(kernel.mount(&new, target)?);
         Ok(())
     }

@@ -3,7 +3,7 @@
 //! mount(2) with the layers as numbers of descriptors, relative to /proc/self/fd: hundreds of them
 //! fit into its one page of options, whatever their names, on every kernel.
 
-use super::kernel::{Kernel, New, option};
+use super::kernel::{Kernel, NewFilesystem, option};
 use super::mapped::Mapped;
 use crate::plan::lsm::MountLabel;
 use crate::plan::overlay::{Overlay, Upper};
@@ -181,7 +181,7 @@ fn why_no_overlay(error: SysError, overlay: &Overlay) -> anyhow::Error {
 fn in_memory(kernel: &Kernel, size: Option<&CStr>, top: BorrowedFd<'_>) -> Result<OwnedFd> {
     let mut options = vec![option("mode=0700")?];
     options.extend(size.map(|size| (c"size".to_owned(), Some(size.to_owned()))));
-    let new = New { fstype: c"tmpfs", source: c"upper", options: &options, attr: 0 };
+    let new = NewFilesystem { fstype: c"tmpfs", source: c"upper", options: &options, attr: 0 };
     let upper = kernel.mount(&new, top)?;
     mkdirat(&upper, c"work", Mode::from_bits_truncate(0o700)).context("mkdir")?;
     mkdirat(&upper, c"upper", Mode::from_bits_truncate(0o700)).context("mkdir")?;

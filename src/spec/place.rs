@@ -84,12 +84,14 @@ impl fmt::Display for At {
 /// A warning that begins with its place, as `mounts[3].options[1]: …`, with line and column after that.
 pub fn located_warning(warning: &str, locate: impl FnOnce(&mut At)) -> String {
     let mut rest = warning;
-    while let Some((_, after)) = parse_step(rest).filter(|_| !rest.starts_with(": ")) {
+    while let Some((_, after)) = parse_step(rest) {
         rest = after;
     }
-    let Some(place) = warning.strip_suffix(rest).filter(|place| !place.contains(' ')) else {
+    // A space is in a sentence, or in a key between quotes.
+    let place = warning.strip_suffix(rest).unwrap_or_default();
+    if place.split('[').any(|step| !step.starts_with('"') && step.contains(' ')) {
         return warning.to_owned();
-    };
+    }
     let mut at = At::new(place);
     locate(&mut at);
     format!("{at}{rest}")
@@ -261,7 +263,8 @@ fn parse_step(text: &str) -> Option<(Step<'_>, &str)> {
         return Some((Step::Index(number.parse().ok()?), rest));
     }
     let name = text.strip_prefix('.').unwrap_or(text);
-    let end = name.find(['.', '[']).unwrap_or(name.len());
+    // A colon ends the place in a warning; a key that has one is between quotes.
+    let end = name.find(['.', '[', ':']).unwrap_or(name.len());
     let (key, rest) = name.split_at(end);
     (!key.is_empty()).then_some((Step::Key(Cow::Borrowed(key)), rest))
 }

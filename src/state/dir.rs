@@ -1,6 +1,6 @@
 //! The state directory of a container, and the lock on it.
 
-use super::{NotFound, State, Status, check_id, in_use, open_init};
+use super::{NotFound, State, Status, check_id, in_use, summary};
 use crate::deadline;
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::fcntl::{OFlag, openat, renameat};
@@ -30,7 +30,7 @@ pub struct Lock {
 }
 
 /// What is longer is none of brig's files: a config.json has 16 MiB at most, and JSON may take six bytes for one.
-const MAX_BYTES: u64 = 128 << 20;
+const MAX_BYTES: usize = 128 << 20;
 
 impl Dir {
     /// Reserves `id` and takes its lock.
@@ -162,18 +162,7 @@ impl Dir {
 
     /// Reads a file that create wrote.
     pub fn read(&self, name: &str) -> Result<Vec<u8>> {
-        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-        let read = || -> Result<Vec<u8>> {
-            let mut bytes = Vec::with_capacity(4096);
-            let fd = openat(self.fd(), name, flags, Mode::empty())?;
-            let kind = sys::file::kind(nix::sys::stat::fstat(&fd)?.st_mode);
-            ensure!(kind == SFlag::S_IFREG, "is no regular file");
-            // Bounded, so that read_to_end does not ask for the size first.
-            File::from(fd).take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
-            ensure!(bytes.len() as u64 <= MAX_BYTES, "has more than {MAX_BYTES} bytes");
-            Ok(bytes)
-        };
-        read().with_context(|| format!("{}/{name}", self.path.display()))
+        read(self.fd(), name).with_context(|| format!("{}/{name}", self.path.display()))
     }
 
     /// What the container is doing now.
@@ -182,16 +171,21 @@ impl Dir {
             // Whoever creates it holds the lock. If nobody does, they died half-way.
             return Ok(if self.try_lock_shared()? { Status::Stopped } else { Status::Creating });
         }
-        if open_init(state)?.is_none() {
-            return Ok(Status::Stopped);
-        }
-        if state.cgroup.paused()? {
-            return Ok(Status::Paused);
-        }
-        let waits =
-            nix::sys::stat::fstatat(self.fd(), "go", nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW);
-        Ok(if waits.is_ok() { Status::Created } else { Status::Running })
+        summary::status(&state.init(), || state.cgroup.paused(), self.fd(), "go")
     }
+}
+
+/// Reads a file of a state directory. None is ever added to: what it has when it is opened is all.
+pub(super) fn read(at: BorrowedFd<'_>, name: &str) -> Result<Vec<u8>> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+    let fd = openat(at, name, flags, Mode::empty())?;
+    let stat = nix::sys::stat::fstat(&fd)?;
+    ensure!(sys::file::kind(stat.st_mode) == SFlag::S_IFREG, "is no regular file");
+    let size = usize::try_from(stat.st_size)?;
+    ensure!(size <= MAX_BYTES, "has more than {MAX_BYTES} bytes");
+    let mut bytes = Vec::with_capacity(size);
+    File::from(fd).take(size as u64).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn make_root(root: &Path) -> Result<()> {

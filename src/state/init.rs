@@ -11,6 +11,7 @@ use procfs::process::Stat;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
 use sys::{Errno, signal};
 
 /// When a process started, in clock ticks after boot, or an error if /proc does not show it.
@@ -49,34 +50,77 @@ pub fn pidfs_inode(pidfd: BorrowedFd<'_>) -> Result<Option<u64>> {
     }
 }
 
-/// A pidfd of the container's init, if it is alive: opened first and checked after, so that it is
-/// never somebody else's.
-pub fn open_init(state: &State) -> Result<Option<OwnedFd>> {
-    if state.pid == 0 {
-        return Ok(None);
-    }
-    match signal::pidfd_open(state.pid) {
-        Ok(pidfd) => Ok(is_init(state, pidfd.as_fd())?.then_some(pidfd)),
-        // ENOENT, before Linux 6.16 EINVAL: the number is a thread's by now.
-        Err(error) if [Errno::ESRCH, Errno::EINVAL, Errno::ENOENT].contains(&error.errno) => {
-            Ok(None)
-        }
-        Err(error) => Err(anyhow!(error)),
+/// What the kernel calls the time since the machine was booted, where it tells.
+pub fn boot() -> Option<&'static str> {
+    static BOOT: OnceLock<Option<String>> = OnceLock::new();
+    let read = || std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
+    BOOT.get_or_init(read).as_deref().map(str::trim_ascii_end)
+}
+
+/// Which process is a container's init, as its record has it.
+#[derive(Debug, Clone, Copy)]
+pub struct Init<'a> {
+    /// Of [`State`], as are the others.
+    pub pid: i32,
+    pub start_time: u64,
+    pub pidfs_inode: Option<u64>,
+    pub boot: Option<&'a str>,
+}
+
+impl State {
+    /// Which process its init is.
+    pub(super) fn init(&self) -> Init<'_> {
+        let State { pid, start_time, pidfs_inode, .. } = *self;
+        Init { pid, start_time, pidfs_inode, boot: self.boot.as_deref() }
     }
 }
 
-/// /proc may hide the process (hidepid). Then only the inode tells; without pidfs such a process counts
-/// as gone.
-fn is_init(state: &State, pidfd: BorrowedFd<'_>) -> Result<bool> {
-    let known = state.pidfs_inode;
-    if known.is_some() && pidfs_inode(pidfd)? != known {
-        return Ok(false);
+/// A pidfd of the container's init, if it is alive.
+pub fn open_init(state: &State) -> Result<Option<OwnedFd>> {
+    state.init().open()
+}
+
+impl Init<'_> {
+    /// A pidfd, if the process is alive: opened first and checked after, so that it is never somebody else's.
+    pub fn open(&self) -> Result<Option<OwnedFd>> {
+        if self.pid == 0 {
+            return Ok(None);
+        }
+        match signal::pidfd_open(self.pid) {
+            Ok(pidfd) => Ok(self.is(pidfd.as_fd())?.then_some(pidfd)),
+            // ENOENT, before Linux 6.16 EINVAL: the number is a thread's by now.
+            Err(error) if [Errno::ESRCH, Errno::EINVAL, Errno::ENOENT].contains(&error.errno) => {
+                Ok(None)
+            }
+            Err(error) => Err(anyhow!(error)),
+        }
     }
-    let path = format!("/proc/{}/stat", state.pid);
-    match File::open(path).map_err(anyhow::Error::from).and_then(read_stat) {
-        Ok(stat) => Ok(stat.starttime == state.start_time && !['Z', 'X'].contains(&stat.state)),
-        Err(error) if hidden(&error) => Ok(known.is_some() && !signal::has_ended(pidfd)?),
-        Err(error) => Err(error.context("look at the container's process")),
+
+    fn is(&self, pidfd: BorrowedFd<'_>) -> Result<bool> {
+        // Of this boot, in which no other process gets that inode. A zombie keeps it.
+        if let Some(inode) = self.pidfs_inode
+            && self.boot.is_some()
+            && self.boot == boot()
+        {
+            let same = fstat(pidfd).context("fstat(pidfd)")?.st_ino == inode;
+            return Ok(same && !signal::has_ended(pidfd)?);
+        }
+        self.is_by_start_time(pidfd)
+    }
+
+    /// /proc may hide the process (hidepid). Then only the inode tells; without pidfs such a process counts
+    /// as gone.
+    fn is_by_start_time(&self, pidfd: BorrowedFd<'_>) -> Result<bool> {
+        let known = self.pidfs_inode;
+        if known.is_some() && pidfs_inode(pidfd)? != known {
+            return Ok(false);
+        }
+        let path = format!("/proc/{}/stat", self.pid);
+        match File::open(path).map_err(anyhow::Error::from).and_then(read_stat) {
+            Ok(stat) => Ok(stat.starttime == self.start_time && !['Z', 'X'].contains(&stat.state)),
+            Err(error) if hidden(&error) => Ok(known.is_some() && !signal::has_ended(pidfd)?),
+            Err(error) => Err(error.context("look at the container's process")),
+        }
     }
 }
 

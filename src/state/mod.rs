@@ -17,13 +17,15 @@ mod oci;
 mod pid_file;
 pub mod record;
 mod removal;
+mod summary;
 
 pub use dir::{Dir, Lock};
 pub use extra_mounts::{Added, ExtraMounts};
-pub use init::{open_init, own_stat, pidfs_inode, start_time};
+pub use init::{boot, open_init, own_stat, pidfs_inode, start_time};
 pub use oci::{OciState, Status};
 pub use pid_file::{PidFile, write_pid_file};
 pub use record::{ListedContainer, NotBrigs, Record, VERSION, all};
+pub use summary::{Listed, Summary};
 
 use crate::cgroup::Cgroup;
 use crate::plan::hooks::Hook;
@@ -34,6 +36,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use sys::IfExists;
 
 /// What brig keeps of a container.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -53,6 +56,9 @@ pub struct State {
     /// The inode of its pidfd, where that is the process's alone (pidfs, Linux 6.9).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pidfs_inode: Option<u64>,
+    /// The boot in which it is: `/proc/sys/kernel/random/boot_id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<String>,
     /// Absolute path of the bundle.
     pub bundle: PathBuf,
     /// Absolute path of the root filesystem.
@@ -180,6 +186,21 @@ pub fn check_id(id: &str) -> Result<()> {
     }
     ensure!(id.len() <= 255, "invalid container id: longer than 255 bytes");
     Ok(())
+}
+
+/// What may be containers, by name. No link: it would lead to what is not brig's.
+pub fn ids(root: &Path) -> Result<Vec<String>> {
+    let mut ids = Vec::new();
+    let entries = std::fs::read_dir(root).if_exists();
+    let entries = entries.with_context(|| root.display().to_string())?;
+    for entry in entries.into_iter().flatten() {
+        let entry = entry?;
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            ids.extend(entry.file_name().into_string().ok().filter(|id| check_id(id).is_ok()));
+        }
+    }
+    ids.sort();
+    Ok(ids)
 }
 
 #[cfg(test)]

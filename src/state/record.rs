@@ -1,11 +1,11 @@
 //! Reading `state.json`, also one that another version of brig has written, or a crash has damaged: of such a record
 //! as much is read as can be. It hides no other container, and `delete --force` removes it.
 
-use super::{Dir, NotFound, State, Status, check_id};
-use anyhow::{Context, Result, anyhow, bail};
+use super::{Dir, NotFound, State, Status, ids};
+use anyhow::{Result, anyhow, bail};
 use serde_json::{Map, Value};
 use std::path::Path;
-use sys::{Errno, IfExists, Missing, errno_of};
+use sys::{Errno, Missing, errno_of};
 
 /// The version of the records that this brig writes. Fields may be added without a new one, as long as their absence
 /// means what it meant before.
@@ -148,30 +148,22 @@ fn is_cut(error: &anyhow::Error) -> bool {
     error.downcast_ref::<serde_json::Error>().is_some_and(serde_json::Error::is_eof)
 }
 
-/// Every container, by name. One that vanishes while we look is none, and so is what is no directory, or has no record.
+/// Every container, by name. One that vanishes while we look is none, and so is what has no record.
 pub fn all(root: &Path) -> Result<Vec<ListedContainer>> {
-    let mut found = Vec::new();
-    let entries = std::fs::read_dir(root).if_exists();
-    let entries = entries.with_context(|| root.display().to_string())?;
-    for entry in entries.into_iter().flatten() {
-        let name = entry?.file_name();
-        let Some(id) = name.to_str().filter(|id| check_id(id).is_ok()) else { continue };
-        match look(root, id) {
-            Err(error) if error.is::<NotFound>() => {}
-            Err(error) if errno_of(&error) == Some(Errno::ENOTDIR) => {}
-            Err(error) => {
-                let state = State { id: id.to_owned(), ..State::default() };
-                found.push(ListedContainer {
-                    state,
-                    status: Status::Unknown,
-                    trouble: Some(error),
-                });
-            }
-            Ok(one) => found.extend(one),
+    Ok(ids(root)?.iter().filter_map(|id| listed(root, id)).collect())
+}
+
+/// What stands there under this name.
+pub(super) fn listed(root: &Path, id: &str) -> Option<ListedContainer> {
+    match look(root, id) {
+        Err(error) if error.is::<NotFound>() => None,
+        Err(error) if errno_of(&error) == Some(Errno::ENOTDIR) => None,
+        Err(error) => {
+            let state = State { id: id.to_owned(), ..State::default() };
+            Some(ListedContainer { state, status: Status::Unknown, trouble: Some(error) })
         }
+        Ok(one) => one,
     }
-    found.sort_by(|a, b| a.state.id.cmp(&b.state.id));
-    Ok(found)
 }
 
 /// Looks at one; none while its create has not come to its record.

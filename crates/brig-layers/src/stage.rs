@@ -1,15 +1,15 @@
 //! One stage of work on a stream, in a process of its own: what it writes is read here while it goes
 //! on, so that two cores have something to do without a second thread.
 
-use crate::worker::{self, LISTEN, Reporter, Said, Worker};
+use crate::worker::{self, LISTEN, Reply, Reporter, Worker};
 use anyhow::{Context, Result};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags};
 use nix::unistd::{close, pipe2};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd};
-use sys::Errno;
+use std::time::Instant;
 use sys::signal::{self, ABORT};
 
 /// What a stage writes, as a stream. It ends when the stage has ended well; its failure is an error of
@@ -58,28 +58,25 @@ impl<F: FnMut(&str)> Stage<F> {
                     PollFd::new(self.pipe.as_fd(), PollFlags::POLLIN),
                     PollFd::new(self.worker.fd(), PollFlags::POLLIN),
                 ];
-                match poll(&mut fds, PollTimeout::try_from(LISTEN)?) {
-                    Ok(_) | Err(Errno::EINTR) => {}
-                    Err(errno) => return Err(errno).context("poll"),
-                }
+                sys::poll::wait(&mut fds, Instant::now() + LISTEN)?;
                 if fds[0].any().unwrap_or(false) {
                     return Ok(());
                 }
                 fds[1].any().unwrap_or(false)
             };
             if said {
-                self.hear()?;
+                self.recv()?;
             } else if let Some(signal) = signal::pending(&ABORT)? {
                 anyhow::bail!("interrupted by signal {signal}");
             }
         }
     }
 
-    fn hear(&mut self) -> Result<()> {
-        match self.worker.hear()? {
-            Said::Progress(_) => {}
-            Said::Warning(text) => (self.warn)(&text),
-            Said::Done(result) => self.result = Some(result),
+    fn recv(&mut self) -> Result<()> {
+        match self.worker.recv()? {
+            Reply::Progress(_) => {}
+            Reply::Warning(text) => (self.warn)(&text),
+            Reply::Done(result) => self.result = Some(result),
         }
         Ok(())
     }
@@ -94,7 +91,7 @@ impl<F: FnMut(&str)> Read for Stage<F> {
         self.wait().map_err(other)?;
         let length = self.pipe.read(buffer)?;
         while length == 0 && self.result.is_none() {
-            self.hear().map_err(other)?;
+            self.recv().map_err(other)?;
         }
         Ok(length)
     }

@@ -16,7 +16,7 @@ use sys::{Errno, cred, describe, exit, signal};
 
 /// What a worker says.
 #[derive(Debug)]
-pub enum Said {
+pub enum Reply {
     /// So many more bytes are done.
     Progress(u64),
     /// This is not as it should be, but goes on.
@@ -40,7 +40,7 @@ pub struct Reporter {
 /// How long it is listened before it is looked whether brig has to end.
 pub(crate) const LISTEN: Duration = Duration::from_millis(100);
 /// Longer messages are cut, of results they are errors.
-const MOST: usize = 64 << 10;
+const MAX_MESSAGE: usize = 64 << 10;
 
 /// Lets this process open as many files as it may: for trees of which every level is held open. Never in
 /// a process that becomes a container's.
@@ -98,29 +98,29 @@ impl Reporter {
                 anyhow::ensure!(length == 1, "brig is gone");
             }
             let result = work(self)?;
-            anyhow::ensure!(result.len() < MOST, "a result of {} bytes", result.len());
+            anyhow::ensure!(result.len() < MAX_MESSAGE, "a result of {} bytes", result.len());
             Ok(result)
         };
         let (tag, text) = match go() {
             Ok(result) => (b'D', result),
             Err(error) => (b'F', describe(&error).into_bytes()),
         };
-        self.say(tag, &text).is_ok() && tag == b'D'
+        self.send(tag, &text).is_ok() && tag == b'D'
     }
 
-    fn say(&self, tag: u8, text: &[u8]) -> Result<()> {
-        let text = &text[..text.len().min(MOST - 1)];
+    fn send(&self, tag: u8, text: &[u8]) -> Result<()> {
+        let text = &text[..text.len().min(MAX_MESSAGE - 1)];
         send_to(self.socket.as_fd(), &[&[tag], text].concat())
     }
 
     /// So many more bytes are done.
     pub(crate) fn progress(&self, bytes: u64) -> Result<()> {
-        self.say(b'P', &bytes.to_ne_bytes())
+        self.send(b'P', &bytes.to_ne_bytes())
     }
 
     /// This is not as it should be, but goes on.
     pub fn warn(&self, text: &str) -> Result<()> {
-        self.say(b'W', text.as_bytes())
+        self.send(b'W', text.as_bytes())
     }
 }
 
@@ -136,14 +136,14 @@ impl Worker {
     }
 
     /// Waits for what it says. Its failure is an error, and so is its death.
-    pub fn hear(&self) -> Result<Said> {
+    pub fn recv(&self) -> Result<Reply> {
         // Who has blocked signals, to leave nothing half-made, still ends when it is told to.
         while !readable(self.socket.as_fd(), Instant::now() + LISTEN)? {
             if let Some(signal) = signal::pending(&ABORT)? {
                 bail!("interrupted by signal {signal}");
             }
         }
-        let mut packet = vec![0_u8; MOST];
+        let mut packet = vec![0_u8; MAX_MESSAGE];
         let length = loop {
             match recv(self.socket.as_raw_fd(), &mut packet, MsgFlags::empty()) {
                 Err(Errno::EINTR) => {}
@@ -154,10 +154,10 @@ impl Worker {
         match packet[..length].split_first() {
             Some((b'P', bytes)) => {
                 let bytes = bytes.try_into().context("listen to a process of brig's")?;
-                Ok(Said::Progress(u64::from_ne_bytes(bytes)))
+                Ok(Reply::Progress(u64::from_ne_bytes(bytes)))
             }
-            Some((b'W', text)) => Ok(Said::Warning(String::from_utf8_lossy(text).into())),
-            Some((b'D', result)) => Ok(Said::Done(result.to_vec())),
+            Some((b'W', text)) => Ok(Reply::Warning(String::from_utf8_lossy(text).into())),
+            Some((b'D', result)) => Ok(Reply::Done(result.to_vec())),
             Some((b'F', text)) => Err(anyhow!(String::from_utf8_lossy(text).into_owned())),
             _ => bail!("a process of brig's died ({})", self.end()),
         }
@@ -166,10 +166,10 @@ impl Worker {
     /// Until it is done; warnings are passed on.
     pub fn wait(self, mut warn: impl FnMut(&str)) -> Result<Vec<u8>> {
         loop {
-            match self.hear()? {
-                Said::Progress(_) => {}
-                Said::Warning(text) => warn(&text),
-                Said::Done(result) => return Ok(result),
+            match self.recv()? {
+                Reply::Progress(_) => {}
+                Reply::Warning(text) => warn(&text),
+                Reply::Done(result) => return Ok(result),
             }
         }
     }

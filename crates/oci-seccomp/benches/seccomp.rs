@@ -37,9 +37,9 @@ fn fastest(mut work: impl FnMut()) -> f64 {
 }
 
 /// No system call without rules about its arguments takes more instructions.
-const MOST_STEPS: usize = 16;
+const MAX_STEPS: usize = 16;
 /// Compiling takes at most this part of libseccomp's time.
-const MOST_TIME: f64 = 0.25;
+const MAX_TIME: f64 = 0.25;
 
 /// What a program costs a system call.
 struct Cost {
@@ -110,8 +110,8 @@ fn main() -> ExitCode {
         let ours = fastest(|| drop(compile()));
         let cost = Cost::of(&compile().program, &spec);
         println!("{engine:10} oci-seccomp       {ours:>7.0} µs, {cost}");
-        if cost.plain > MOST_STEPS {
-            println!("{engine:10} takes {} instructions for a call, not {MOST_STEPS}", cost.plain);
+        if cost.plain > MAX_STEPS {
+            println!("{engine:10} takes {} instructions for a call, not {MAX_STEPS}", cost.plain);
             failures += 1;
         }
         let Some(library) = &library else { continue };
@@ -123,8 +123,8 @@ fn main() -> ExitCode {
             });
             let cost = Cost::of(&library.compile(archs, &spec, tree).unwrap(), &spec);
             println!("{engine:10} {how:17} {time:>7.0} µs, {cost}");
-            if ours > time * MOST_TIME {
-                println!("{engine:10} takes {:.2} of its time, not {MOST_TIME}", ours / time);
+            if ours > time * MAX_TIME {
+                println!("{engine:10} takes {:.2} of its time, not {MAX_TIME}", ours / time);
                 failures += 1;
             }
         }

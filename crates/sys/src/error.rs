@@ -4,7 +4,7 @@ use std::fmt;
 
 pub use nix::errno::Errno;
 
-/// A failed system call: prints as `move_mount(fd 9, /dev/shm): EPERM: Operation not permitted`.
+/// A failed system call: prints as `move_mount(fd 9, /dev/shm): Operation not permitted`.
 #[derive(Debug)]
 pub struct SysError {
     /// The call with the arguments that matter.
@@ -27,7 +27,7 @@ impl SysError {
 
 impl fmt::Display for SysError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {:?}: {}", self.call, self.errno, self.errno.desc())
+        write!(f, "{}: {}", self.call, self.errno.desc())
     }
 }
 
@@ -50,18 +50,20 @@ impl fmt::Display for VerbatimError {
 
 impl std::error::Error for VerbatimError {}
 
-/// All that an error says, outermost first, like `{:#}`. Errnos are told by name, which std hides
-/// behind "(os error 2)", and with the cause where there is only one.
+/// The whole chain of an error, outermost first, like `{:#}`, except that an errno is its description
+/// alone: without nix's name of it and std's "(os error 2)". ENOSYS gets its likely cause.
 pub fn describe(error: &anyhow::Error) -> String {
     let causes = error.chain().map(|cause| {
         match cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error) {
-            Some(errno) => Errno::from_raw(errno).to_string(),
-            None => cause.to_string(),
+            Some(errno) => Errno::from_raw(errno).desc().to_owned(),
+            None => {
+                cause.downcast_ref::<Errno>().map_or(cause.to_string(), |e| e.desc().to_owned())
+            }
         }
     });
     let mut text = causes.collect::<Vec<_>>().join(": ");
     if errno_of(error) == Some(Errno::ENOSYS) {
-        text.push_str(": the kernel is older than Linux 5.12, or a filter around brig forbids it");
+        text.push_str(": the kernel is older than Linux 5.12, or a seccomp filter around brig blocks the call");
     }
     text
 }

@@ -12,6 +12,10 @@ use std::os::unix::ffi::OsStrExt;
 pub const DIRECTORY: OFlag =
     OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
+/// Opens a directory only to look up names in it.
+pub const DIRECTORY_HANDLE: OFlag =
+    OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+
 /// Opens what may be a link to a directory, to look up names in it.
 const FOLLOWED: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY);
 

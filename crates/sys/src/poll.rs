@@ -2,7 +2,7 @@
 
 use super::Errno;
 use anyhow::{Context, Result};
-use nix::poll::{PollFd, PollFlags, poll};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
@@ -12,15 +12,17 @@ fn left(end: Instant) -> u16 {
     u16::try_from(left).unwrap_or(u16::MAX)
 }
 
-/// Waits until something has happened at one of `fds`; false when the deadline passes before.
+/// Waits until something has happened at one of `fds`; false when the deadline passes before. Without a deadline it
+/// waits as long as it takes: for a container in the foreground.
 ///
 /// # Errors
 ///
 /// poll(2) failed.
-pub fn wait(fds: &mut [PollFd<'_>], end: Instant) -> Result<bool> {
+pub fn wait(fds: &mut [PollFd<'_>], end: impl Into<Option<Instant>>) -> Result<bool> {
+    let end = end.into();
     loop {
-        match poll(fds, left(end)) {
-            Ok(0) if Instant::now() >= end => return Ok(false),
+        match poll(fds, end.map_or(PollTimeout::NONE, |end| left(end).into())) {
+            Ok(0) if end.is_some_and(|end| Instant::now() >= end) => return Ok(false),
             Ok(0) | Err(Errno::EINTR) => {}
             Ok(_) => return Ok(true),
             Err(errno) => return Err(errno).context("poll"),

@@ -1,4 +1,4 @@
-//! The commands about images and layers, and an image's flags.
+//! The commands about images and layers, and the flags of `--image`.
 
 use crate::cli::describe::{flag, format, id, one_of, option, positional};
 use crate::image::flags::FLAGS;
@@ -10,7 +10,7 @@ pub(in crate::cli) fn store_flag() -> Option<Arg> {
     Some(option("store", "DIR", "Layer store [default: /var/lib/brig]"))
 }
 
-/// One of those commands.
+/// Describes one of these commands.
 pub(in crate::cli) fn subcommand(name: &str, command: clap::Command) -> clap::Command {
     match name {
         "bundle" => bundling(command),
@@ -53,7 +53,7 @@ fn listing(command: clap::Command) -> clap::Command {
 
 fn bundling(command: clap::Command) -> clap::Command {
     command
-        .about("Make a bundle of an image on disk; its layers are shared")
+        .about("Create a bundle from an image on disk; its layers are shared")
         .args(image_flags())
         .arg(platform())
         .arg(
@@ -103,7 +103,7 @@ fn committing(command: clap::Command) -> clap::Command {
             &["gzip", "zstd", "none"],
             "gzip (the default), zstd or none",
         ))
-        .arg(flag("no-pause", "Do not pause the container meanwhile"))
+        .arg(flag("no-pause", "Do not pause the container during the commit"))
         .arg(id())
         .arg(
             Arg::new("image")
@@ -132,7 +132,7 @@ pub(super) fn arguments() -> Arg {
         .help("Arguments instead of those of the image")
 }
 
-/// What is asked of a container of an image: with --image, and for bundle.
+/// The flags of a container created from an image: of `--image`, and of `bundle`.
 pub(super) fn image_flags() -> impl Iterator<Item = Arg> {
     let known = FLAGS.iter().map(|known| {
         let arg = Arg::new(known.name).long(known.name).help(known.help);
@@ -142,7 +142,7 @@ pub(super) fn image_flags() -> impl Iterator<Item = Arg> {
             value => arg.value_name(value).action(ArgAction::Append).allow_hyphen_values(true),
         }
     });
-    // Refused with a word about what there is instead.
+    // Refused with a hint at the alternative.
     let publish = Arg::new("publish").long("publish").short('p').hide(true);
     known
         .map(|arg| match arg.get_id().as_str() {

@@ -67,11 +67,11 @@ pub(super) fn arguments() -> Option<Arg> {
     Some(describe::arguments())
 }
 
-/// Stands for the id where none is given: no argument can be this one.
+/// Placeholder for a missing id: no argument can contain a NUL byte.
 const UNNAMED: &str = "\0";
 
-/// Of an image's words those behind `--` are the program's: where none stands before it, the container
-/// gets a name that is made up.
+/// With --image, the words after `--` are the program and its arguments: if no word precedes `--`, the
+/// container gets a generated name.
 pub(super) fn unnamed(mut args: Vec<OsString>, brig: &clap::Command) -> Vec<OsString> {
     let is_image = |arg: &OsString| arg.to_string_lossy().starts_with("--image");
     let end = args.iter().position(|arg| arg == "--").unwrap_or(args.len());
@@ -90,7 +90,7 @@ pub(super) fn store(matches: &ArgMatches) -> Option<PathBuf> {
     path(matches, "store")
 }
 
-/// The container's name: the first word, `--name`'s, or one made up.
+/// The container's id: the first word, the value of `--name`, or a generated one.
 pub(super) fn id(matches: &ArgMatches) -> String {
     match text(matches, "id") {
         Some(id) if id == UNNAMED => text(matches, "name").unwrap_or_else(random::random_name),
@@ -98,16 +98,18 @@ pub(super) fn id(matches: &ArgMatches) -> String {
     }
 }
 
-/// Flags that are an image's, or that contradict each other.
+/// Flags that need --image, and flags that exclude each other.
 pub(super) fn contradiction(name: &str, matches: &ArgMatches) -> Option<String> {
     let creates = ["create", "run"].contains(&name);
     if !creates && name != "bundle" {
         return None;
     }
     let given = creates && text(matches, "image").is_none();
-    // The program of a bundle stands in its config.json.
+    // For a bundle, config.json names the program.
     if let Some(argument) = given.then(|| text(matches, "args")).flatten() {
-        return Some(format!("unexpected argument {argument:?}: only --image takes some"));
+        return Some(format!(
+            "unexpected argument {argument:?}: a program can only be given with --image"
+        ));
     }
     if matches.contains_id("publish") {
         return Some(no_ports());
@@ -115,13 +117,13 @@ pub(super) fn contradiction(name: &str, matches: &ArgMatches) -> Option<String> 
     let of_image = || flags(matches).given.first().map(|(name, _)| *name);
     let named = || text(matches, "name").map(|_| "name");
     if let Some(flag) = given.then(|| of_image().or_else(named)).flatten() {
-        return Some(format!("--{flag} needs --image: of a bundle config.json says it"));
+        return Some(format!("--{flag} needs --image: for a bundle, set it in config.json"));
     }
     let two = creates && text(matches, "name").is_some() && text(matches, "id")? != UNNAMED;
-    two.then(|| "--name and an ID: only one of them can be the container's name".into())
+    two.then(|| "give either --name or an ID, not both".into())
 }
 
-/// What was given of an image's flags.
+/// The flags of an image that were given.
 fn flags(matches: &ArgMatches) -> Flags {
     let mut given = Vec::new();
     for flag in FLAGS {

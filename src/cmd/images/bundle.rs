@@ -1,4 +1,4 @@
-//! bundle: from an image to a bundle.
+//! bundle: creates a bundle from an image.
 
 use crate::cmd::spec::template;
 use crate::image::flags::Flags;
@@ -8,22 +8,22 @@ use anyhow::{Context, Result};
 use brig_layers::store::default_path;
 use std::path::{Path, PathBuf};
 
-/// What bundle is told on the command line.
+/// The options of bundle.
 #[derive(Debug)]
 pub struct BundleOptions {
     /// As a person names it.
     pub image: String,
-    /// Where the bundle is made.
+    /// The directory to create.
     pub bundle: PathBuf,
-    /// Which of the image's platforms.
+    /// The platform to choose.
     pub platform: Option<String>,
     /// Instead of the image's Cmd.
     pub args: Vec<String>,
-    /// What the command line changes.
+    /// Flags that override the image's configuration.
     pub flags: Flags,
 }
 
-/// Makes it.
+/// Creates the bundle.
 pub fn bundle(store: Option<&Path>, options: &BundleOptions, log: &mut Log) -> Result<()> {
     let store = store.map_or_else(default_path, |path| Ok(path.to_owned()))?;
     let request = Request {

@@ -1,4 +1,4 @@
-//! commit and export: what a container has changed as a layer of an image, its whole tree as an archive.
+//! commit and export: the changes of a container as an image layer, its whole tree as an archive.
 
 use super::diff::with_rights;
 use crate::deadline;
@@ -22,22 +22,22 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 use sys::idmap::IdMap;
 
-/// What commit is told on the command line.
+/// The options of commit.
 #[derive(Debug)]
 pub struct CommitOptions {
     /// The container.
     pub id: String,
-    /// Where the image goes: `DIR:TAG`.
+    /// The image to write: `DIR:TAG`.
     pub image: String,
-    /// How its new layer is packed.
+    /// The compression of the new layer.
     pub packed: Packed,
     /// Author and message.
     pub about: About,
-    /// The container does not stand still for it.
+    /// Do not pause the container.
     pub no_pause: bool,
 }
 
-/// Makes the layer, and prints the digest of the image's manifest.
+/// Writes the layer and prints the digest of the image's manifest.
 pub fn commit(
     root: &Path,
     store: Option<&Path>,
@@ -49,26 +49,26 @@ pub fn commit(
         let (path, tag) = layout::parse(&options.image)?;
         let path = std::path::absolute(path)?;
         let image = state.annotations.get(IMAGE).context(
-            "it was not made of an image (brig bundle, brig run --image): there is nothing to add a layer to",
+            "not created from an image (with `brig bundle` or `brig run --image`), so there is no image to add a layer to",
         )?;
         let image = Digest::parse(image)?;
         let store = store.map_or_else(default_path, |path| Ok(path.to_owned()))?;
         let log = RefCell::new(log);
-        // As the caller: with_rights may be somebody else.
+        // Resolved as the caller: with_rights can run as another user.
         let ids = ids(&state, &dir)?;
         with_rights(|| {
             let store = Store::open(Some(&store))?;
-            // What may be missing comes first: then nothing has been written.
+            // Everything that can be missing is checked first, before anything is written.
             let mut base = commit::base(&store, &image)?;
-            base.0.config = change::apply(&base.0.config, &options.about.changes)?;
+            base.record.config = change::apply(&base.record.config, &options.about.changes)?;
             let upper = upper::open_upper(&state, &dir)?;
             let layout = Layout::open(&path, Guard::spawn(|| state.cgroup.thaw())?)?;
-            let layers = commit::bring_all(&layout, &base.1)?;
+            let layers = commit::bring_all(&layout, &base.image)?;
             let mut warn = |text: &str| log.borrow_mut().warn(text);
             let write = || commit::layer(&layout, &upper, &ids, options.packed, &mut warn);
             let top = standing_still(&dir, &state, options.no_pause, layout.guard(), write)?;
-            let made = commit::finish(&layout, &tag, &base.0, layers, top, &options.about)?;
-            let digest = made.manifest.clone().context("no manifest")?;
+            let made = commit::finish(&layout, &tag, &base.record, layers, top, &options.about)?;
+            let digest = made.manifest.clone().context("the new image has no manifest")?;
             let _lock = store.lock_shared()?;
             store.add_image(made)?;
             log::out(format!("{digest}\n").as_bytes())
@@ -83,7 +83,7 @@ fn open(root: &Path, id: &str) -> Result<(Dir, State)> {
     Ok((dir, state))
 }
 
-/// With the container paused, if it runs, as docker does: files that belong together are so.
+/// Pauses the container if it is running, as docker does, so that related files are consistent.
 fn standing_still<T>(
     dir: &Dir,
     state: &State,
@@ -105,13 +105,13 @@ fn standing_still<T>(
     done
 }
 
-/// Which ids the container has for those on disk.
+/// The container's id mappings for the files on disk.
 fn ids(state: &State, dir: &Dir) -> Result<Ids> {
     let mapped = state.has_namespace(libc::CLONE_NEWUSER)
         && !state.annotations.contains_key(IDMAP)
         && user_namespace().is_none();
     if !mapped {
-        return Ok((Vec::new(), Vec::new()));
+        return Ok(Ids::default());
     }
     let config: serde_json::Value = serde_json::from_slice(&dir.read("config.json")?)?;
     let read = |field: &str| -> Result<Vec<IdMap>> {
@@ -119,10 +119,10 @@ fn ids(state: &State, dir: &Dir) -> Result<Ids> {
             .with_context(|| format!("its ids: linux.{field}"))?;
         idmap::read(&maps, &format!("linux.{field}"))
     };
-    Ok((read("uidMappings")?, read("gidMappings")?))
+    Ok(Ids { uids: read("uidMappings")?, gids: read("gidMappings")? })
 }
 
-/// Writes the container's whole tree, without what is mounted in it, as a tar archive.
+/// Writes the container's whole tree, without mounted filesystems, as a tar archive.
 pub fn export(root: &Path, id: &str, output: Option<&PathBuf>, log: &mut Log) -> Result<()> {
     let mut go = || -> Result<()> {
         let (dir, state) = open(root, id)?;
@@ -132,7 +132,7 @@ pub fn export(root: &Path, id: &str, output: Option<&PathBuf>, log: &mut Log) ->
                 let stdout = std::io::stdout();
                 ensure!(
                     !stdout.is_terminal(),
-                    "an archive is nothing for a terminal: -o FILE, or > FILE"
+                    "refusing to write an archive to a terminal: use -o FILE or redirect stdout"
                 );
                 Box::new(stdout)
             }

@@ -1,4 +1,4 @@
-//! diff: what a container has changed in its layers.
+//! diff: the changes of a container relative to its layers.
 
 use crate::cmd::command::ListFormat;
 use crate::image::upper;
@@ -6,13 +6,13 @@ use crate::launch::own_bundle::user_namespace;
 use crate::log;
 use crate::state::{Dir, State};
 use anyhow::{Context, Result};
-use brig_layers::tree::changes::{Change, Upper, What};
+use brig_layers::tree::changes::{Change, Difference, Upper};
 use brig_layers::worker;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// A line of it.
+/// One line of the output.
 #[derive(Debug, Serialize)]
 struct Line {
     kind: char,
@@ -20,7 +20,7 @@ struct Line {
     what: &'static str,
 }
 
-/// Prints it: A is added, C changed, D deleted, as docker and podman have it.
+/// Prints the changes: A added, C changed, D deleted, as docker and podman do.
 pub fn diff(root: &Path, id: &str, format: ListFormat) -> Result<()> {
     let open = || {
         let dir = Dir::open(root, id)?;
@@ -32,7 +32,7 @@ pub fn diff(root: &Path, id: &str, format: ListFormat) -> Result<()> {
     with_rights(go)
 }
 
-/// In a user namespace with the caller's ids, where these are not root's.
+/// Runs in a user namespace with the caller's ids, if the caller is not root.
 pub fn with_rights(go: impl FnOnce() -> Result<()>) -> Result<()> {
     match user_namespace() {
         None => go(),
@@ -55,7 +55,7 @@ fn print(state: &State, dir: &Dir, format: ListFormat) -> Result<()> {
             text.push('\n');
             text
         }
-        // A name may have any character; a line is one line.
+        // A name can contain any character, but a line must stay one line.
         ListFormat::Table => {
             lines.map(|line| format!("{} {}\n", line.kind, log::one_line(&line.path))).collect()
         }
@@ -63,7 +63,7 @@ fn print(state: &State, dir: &Dir, format: ListFormat) -> Result<()> {
     log::out(text.as_bytes())
 }
 
-/// By path, with a slash in front. A directory in which something has changed has changed.
+/// By path, with a leading slash. A directory in which something has changed counts as changed.
 fn lines(upper: &Upper) -> Result<BTreeMap<Vec<u8>, (char, &'static str)>> {
     let mut lines = BTreeMap::new();
     let mut add = |path: &[u8], kind, what| {
@@ -71,7 +71,7 @@ fn lines(upper: &Upper) -> Result<BTreeMap<Vec<u8>, (char, &'static str)>> {
         let parents = path.iter().enumerate().rev().filter(|(_, byte)| **byte == b'/');
         for (at, _) in parents {
             let parent = [b"/", &path[..at]].concat();
-            // Those above it are there already.
+            // Its parent directories have been added already.
             if lines.contains_key(&parent) {
                 break;
             }
@@ -84,11 +84,11 @@ fn lines(upper: &Upper) -> Result<BTreeMap<Vec<u8>, (char, &'static str)>> {
             Change::Added(_) => add(&node.path, 'A', "content"),
             Change::Changed { what, opaque, .. } => {
                 match what {
-                    What::Nothing if !opaque => {}
-                    What::Content => add(&node.path, 'C', "content"),
+                    Difference::Nothing if !opaque => {}
+                    Difference::Content => add(&node.path, 'C', "content"),
                     _ => add(&node.path, 'C', "metadata"),
                 }
-                if *opaque && *what != What::Content {
+                if *opaque && *what != Difference::Content {
                     for name in upper.hidden_names(&node.path)? {
                         add(&[&node.path, &b"/"[..], &name].concat(), 'D', "content");
                     }

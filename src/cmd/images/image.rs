@@ -1,4 +1,4 @@
-//! rmi, tag, images --inspect: one image of the store, by a name that it was found by, or by its id.
+//! rmi, tag, images --inspect: one image of the store, given by a name it was found by, or by its id.
 
 use super::store::with_store;
 use crate::image::RUNTIME;
@@ -15,7 +15,7 @@ use brig_layers::store::{ImageRecord, Store, write_record};
 use serde_json::{Value, json};
 use std::path::Path;
 
-/// The image of a name, of an id, or of the beginning of one.
+/// Finds an image by name, by id, or by a prefix of its id.
 fn find<'a>(contents: &'a Contents, text: &str) -> Result<&'a ImageRecord> {
     let images = || contents.images.iter();
     let absolute = std::path::absolute(text).unwrap_or_default().display().to_string();
@@ -30,11 +30,11 @@ fn find<'a>(contents: &'a Contents, text: &str) -> Result<&'a ImageRecord> {
         Ok(id) => id.only(images(), |image| &image.id)?,
         Err(_) => None,
     };
-    found.with_context(|| format!("{text}: the store has no such image: `brig images` lists them"))
+    found.with_context(|| format!("{text}: no such image in the store: see `brig images`"))
 }
 
-/// Removes names of images, the image itself with its last name, and then what nobody uses. The
-/// layout or archive on disk stays as it is.
+/// Removes names of images, an image with its last name, and then everything unused. The image layout or
+/// archive on disk is not changed.
 pub fn remove(store: Option<&Path>, images: &[String]) -> Result<()> {
     with_store(store, |store| {
         let mut said = String::new();
@@ -73,7 +73,7 @@ fn remove_one(store: &Store, text: &str) -> Result<String> {
     Ok(format!("removed {}\n", image.id))
 }
 
-/// Gives an image of a layout one more name there.
+/// Adds a tag to an image in its layout.
 pub fn tag(store: Option<&Path>, image: &str, new: &str) -> Result<()> {
     let go = |store: &Store| -> Result<()> {
         let found = resolve::resolve(&reference::parse(image)?, None)?;
@@ -82,13 +82,17 @@ pub fn tag(store: Option<&Path>, image: &str, new: &str) -> Result<()> {
             true => layout::parse(new)?,
             false => (here.clone(), new.to_owned()),
         };
-        ensure!(here.is_dir(), "{}: an archive is not written to", here.display());
         ensure!(
-            path.canonicalize().ok() == here.canonicalize().ok(),
-            "{new}: a name stands in the image's own layout, {}: `skopeo copy` copies it elsewhere",
+            here.is_dir(),
+            "{}: is an archive: tags can be added to an OCI image layout only",
             here.display()
         );
-        let manifest = found.manifest.clone().context("it has no manifest")?;
+        ensure!(
+            path.canonicalize().ok() == here.canonicalize().ok(),
+            "{new}: a tag must be in the layout of the image, {}: use `skopeo copy` to copy it to another one",
+            here.display()
+        );
+        let manifest = found.manifest.clone().context("the image has no manifest")?;
         let text = found.source.blob(&manifest)?.all(1 << 22)?;
         let media_type: Value = serde_json::from_slice(&text)?;
         let media_type = media_type["mediaType"].as_str();
@@ -109,12 +113,13 @@ pub fn tag(store: Option<&Path>, image: &str, new: &str) -> Result<()> {
     .with_context(|| format!("tag {image}"))
 }
 
-/// Prints all that is known of an image: its config, its layers and their sizes, its history.
+/// Prints everything known about an image: its config, its layers and their sizes, its history.
 pub fn inspect(store: Option<&Path>, text: &str) -> Result<()> {
     with_store(store, |store| {
         let contents = Contents::read(store, false, &RUNTIME)?;
         let image = find(&contents, text)?;
-        let config: Value = serde_json::from_str(&image.config).context("its config")?;
+        let config: Value =
+            serde_json::from_str(&image.config).context("parse the image's config")?;
         let bytes = |id: &Digest| {
             contents.layers.iter().find(|layer| layer.diff_id == *id).map(|layer| layer.bytes)
         };
@@ -142,7 +147,7 @@ pub fn inspect(store: Option<&Path>, text: &str) -> Result<()> {
     })
 }
 
-/// The newest first, as `docker history` has it: each step, and how large its layer is.
+/// Newest first, like `docker history`: each step, and the size of its layer.
 fn history(
     config: &Value,
     layers: &[Digest],

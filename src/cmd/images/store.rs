@@ -1,4 +1,4 @@
-//! images, layers, gc: what the store of layers holds, and the removal of what nobody uses.
+//! images, layers, gc: lists the contents of the layer store, and removes what is unused.
 
 use crate::cmd::command::ListFormat;
 use crate::cmd::table;
@@ -14,14 +14,14 @@ use serde_json::{Value, json};
 use std::cmp::Reverse;
 use std::path::{Path, PathBuf};
 
-/// How `images` and `layers` print.
+/// The output options of `images` and `layers`.
 #[derive(Clone, Copy, Debug)]
 pub struct Listing {
     /// As a table or as JSON.
     pub format: ListFormat,
-    /// The ids only.
+    /// Print ids only.
     pub quiet: bool,
-    /// Whole digests in the table, too.
+    /// Do not shorten digests in the table.
     pub no_trunc: bool,
 }
 
@@ -64,7 +64,7 @@ pub fn layers(store: Option<&Path>, listing: Listing) -> Result<()> {
     })
 }
 
-/// Removes what nobody uses, or with `dry_run` only tells what that is.
+/// Removes everything unused, or with `dry_run` only lists it.
 pub fn gc(store: Option<&Path>, all: bool, dry_run: bool) -> Result<()> {
     with_store(store, |store| {
         let unused = match dry_run {
@@ -84,7 +84,7 @@ pub fn gc(store: Option<&Path>, all: bool, dry_run: bool) -> Result<()> {
     })
 }
 
-/// Opens the store, with the ids that it is kept with.
+/// Opens the store with the ids that own its files.
 pub(super) fn with_store(path: Option<&Path>, go: impl FnOnce(&Store) -> Result<()>) -> Result<()> {
     let path: PathBuf = path.map_or_else(default_path, |path| Ok(path.to_owned()))?;
     let go = || Store::open(Some(&path)).and_then(|store| go(&store));

@@ -8,7 +8,7 @@ use std::io::Read;
 use std::path::Path;
 
 /// Longer ones, in bytes, are no honest ones.
-const MOST: u64 = 4 << 20;
+const MAX_BYTES: u64 = 4 << 20;
 
 /// All of a file.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
@@ -16,10 +16,10 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
     // Not blocking: it may be a fifo. Not a terminal to become ours.
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let fd = open(path, flags, Mode::empty()).with_context(what)?;
-    let kind = SFlag::from_bits_truncate(fstat(&fd)?.st_mode) & SFlag::S_IFMT;
+    let kind = sys::file::kind(fstat(&fd)?.st_mode);
     ensure!(kind == SFlag::S_IFREG, "{} is not a regular file", what());
     let mut text = Vec::new();
-    File::from(fd).take(MOST + 1).read_to_end(&mut text).with_context(what)?;
-    ensure!(text.len() as u64 <= MOST, "{} is longer than {} MiB", what(), MOST >> 20);
+    File::from(fd).take(MAX_BYTES + 1).read_to_end(&mut text).with_context(what)?;
+    ensure!(text.len() as u64 <= MAX_BYTES, "{} is longer than {} MiB", what(), MAX_BYTES >> 20);
     Ok(text)
 }

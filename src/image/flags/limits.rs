@@ -124,8 +124,8 @@ pub fn device(change: &mut Change<'_>, text: &str) -> Result<()> {
 /// What engines leave out of a directory of devices: these are filesystems, and directories of links.
 const NO_DEVICES: [&str; 5] = ["pts", "shm", "fd", "mqueue", ".udev"];
 /// /dev has fewer directories in each other, and fewer devices than this.
-const DEEPEST: usize = 8;
-const MOST_DEVICES: usize = 4096;
+const MAX_DEPTH: usize = 8;
+const MAX_DEVICES: usize = 4096;
 
 /// The devices in a directory and in those in it; links are not followed.
 fn devices_below(
@@ -134,7 +134,7 @@ fn devices_below(
     depth: usize,
     found: &mut Vec<(PathBuf, PathBuf)>,
 ) -> Result<()> {
-    ensure!(depth < DEEPEST, "{}: too many directories in each other", host.display());
+    ensure!(depth < MAX_DEPTH, "{}: too many directories in each other", host.display());
     let entries = std::fs::read_dir(host).with_context(|| host.display().to_string())?;
     let mut names: Vec<OsString> =
         entries.map(|entry| Ok(entry?.file_name())).collect::<Result<_>>()?;
@@ -143,7 +143,7 @@ fn devices_below(
         let (host, inside) = (host.join(&name), inside.join(&name));
         // What is gone meanwhile is no device.
         let Ok(stat) = lstat(&host) else { continue };
-        match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
+        match sys::file::kind(stat.st_mode) {
             SFlag::S_IFDIR if NO_DEVICES.iter().all(|other| name != *other) => {
                 devices_below(&host, &inside, depth + 1, found)?;
             }
@@ -151,7 +151,7 @@ fn devices_below(
             SFlag::S_IFCHR | SFlag::S_IFBLK if name != "console" => found.push((host, inside)),
             _ => {}
         }
-        ensure!(found.len() <= MOST_DEVICES, "has more than {MOST_DEVICES} devices");
+        ensure!(found.len() <= MAX_DEVICES, "has more than {MAX_DEVICES} devices");
     }
     Ok(())
 }
@@ -160,7 +160,7 @@ fn one_device(change: &mut Change<'_>, host: &Path, inside: &Path, access: &str)
     let utf8 = "config.json is UTF-8, and the path is not";
     let inside = inside.to_str().context(utf8)?;
     let found = stat(host).with_context(|| host.display().to_string())?;
-    let kind = match SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT {
+    let kind = match sys::file::kind(found.st_mode) {
         SFlag::S_IFCHR => "c",
         SFlag::S_IFBLK => "b",
         _ => bail!("{} is no device", host.display()),

@@ -15,7 +15,7 @@ use super::defaults;
 use crate::plan::resources::Optional;
 use crate::seccomp::NATIVE;
 use anyhow::{Context, Result, bail};
-use brig_layers::bundle::init_layer::Beside;
+use brig_layers::bundle::init_layer::NetworkFiles;
 use brig_layers::tree::view::View;
 use security::Filter;
 use serde_json::{Value, json};
@@ -41,7 +41,9 @@ pub struct Flag {
 }
 
 const fn flag(
-    (name, short, value): (&'static str, Option<char>, &'static str),
+    name: &'static str,
+    short: Option<char>,
+    value: &'static str,
     help: &'static str,
     change: &'static str,
     apply: fn(&mut Change<'_>, &str) -> Result<()>,
@@ -53,39 +55,39 @@ const fn flag(
 /// counts.
 #[rustfmt::skip]
 pub const FLAGS: &[Flag] = &[
-    flag(("network", None, "none|host|ns:PATH|container:ID"), "Network namespace [default: none]", "linux.namespaces", network::network),
-    flag(("hostname", None, "NAME"), "Host name [default: the id]", "hostname", network::hostname),
-    flag(("add-host", None, "NAME:IP"), "Add a line to /etc/hosts", "the bundle's init layer", network::add_host),
-    flag(("entrypoint", None, "PROGRAM|JSON"), "Program instead of the image's Entrypoint and Cmd", "process.args", elsewhere),
-    flag(("init", None, ""), "Run the host's catatonit as init, which reaps processes", "process.args, mounts", process::init),
-    flag(("env-file", None, "FILE"), "File of environment variables, NAME=VALUE per line", "process.env", process::env_file),
-    flag(("env", Some('e'), "NAME[=VALUE]"), "Set an environment variable; without a value the caller's", "process.env", process::env),
-    flag(("user", Some('u'), "USER[:GROUP]"), "User to run as, by name or number", "process.user", elsewhere),
-    flag(("group-add", None, "GROUP"), "Add a supplementary group; keep-groups: the caller's", "process.user.additionalGids", process::group_add),
-    flag(("workdir", Some('w'), "DIR"), "Working directory", "process.cwd", process::workdir),
-    flag(("tty", Some('t'), ""), "Allocate a terminal", "process.terminal", process::tty),
-    flag(("interactive", Some('i'), ""), "Keep stdin open (the default)", "nothing", elsewhere),
-    flag(("volume", Some('v'), "SOURCE:DIR[:OPTIONS]"), "Bind mount a file or directory of the host", "mounts", mounts::volume),
-    flag(("mount", None, "type=TYPE,..."), "Add a mount of type bind or tmpfs", "mounts", mounts::mount),
-    flag(("tmpfs", None, "DIR[:OPTIONS]"), "Mount a tmpfs", "mounts", mounts::tmpfs),
-    flag(("shm-size", None, "BYTES"), "Size of /dev/shm [default: 64m]", "mounts", mounts::shm_size),
-    flag(("read-only", None, ""), "Read-only root filesystem; tmpfs on /tmp, /run, /var/tmp", "root.readonly, mounts", mounts::read_only),
-    flag(("read-only-tmpfs", None, "true|false"), "Mount the tmpfs of --read-only [default: true]", "mounts", elsewhere),
-    flag(("device", None, "HOST[:CONTAINER][:rwm]"), "Add a device of the host, or all devices of a directory", "linux.devices, linux.resources.devices", limits::device),
-    flag(("memory", Some('m'), "BYTES"), "Memory limit, e.g. 64m", "linux.resources.memory.limit, .swap", limits::memory),
-    flag(("memory-swap", None, "BYTES"), "Memory and swap together; -1 is unlimited [default: twice --memory]", "linux.resources.memory.swap", limits::memory_swap),
-    flag(("cpus", None, "NUMBER"), "CPU limit, e.g. 1.5; 0 is unlimited", "linux.resources.cpu", limits::cpus),
-    flag(("pids-limit", None, "TASKS"), "Maximum number of tasks; -1 is unlimited [default: 2048]", "linux.resources.pids", limits::pids),
-    flag(("ulimit", None, "NAME=SOFT[:HARD]|host"), "Resource limit; -1 is unlimited; host: those of the caller", "process.rlimits", limits::ulimit),
-    flag(("sysctl", None, "NAME=VALUE"), "Set a kernel parameter of the container's namespaces", "linux.sysctl", limits::sysctl),
-    flag(("cap-add", None, "CAPABILITY"), "Add a capability, or ALL", "process.capabilities", elsewhere),
-    flag(("cap-drop", None, "CAPABILITY"), "Drop a capability, or ALL", "process.capabilities", elsewhere),
-    flag(("security-opt", None, "OPTION"), "seccomp=, apparmor=, no-new-privileges, mask=, unmask=", "linux.seccomp, process, linux.maskedPaths, linux.readonlyPaths", security::option),
-    flag(("no-new-privs", None, ""), "Set no_new_privs", "process.noNewPrivileges", security::no_new_privileges),
-    flag(("label", Some('l'), "NAME=VALUE"), "Add an annotation", "annotations", process::annotation),
-    flag(("annotation", None, "NAME=VALUE"), "Add an annotation", "annotations", process::annotation),
-    flag(("stop-signal", None, "SIGNAL"), "Signal that stops the container", "annotations", process::stop_signal),
-    flag(("pull", None, "never|missing"), "Images are on disk: nothing is ever pulled", "nothing", process::pull),
+    flag("network", None, "none|host|ns:PATH|container:ID", "Network namespace [default: none]", "linux.namespaces", network::network),
+    flag("hostname", None, "NAME", "Host name [default: the id]", "hostname", network::hostname),
+    flag("add-host", None, "NAME:IP", "Add a line to /etc/hosts", "the bundle's init layer", network::add_host),
+    flag("entrypoint", None, "PROGRAM|JSON", "Program instead of the image's Entrypoint and Cmd", "process.args", elsewhere),
+    flag("init", None, "", "Run the host's catatonit as init, which reaps processes", "process.args, mounts", process::init),
+    flag("env-file", None, "FILE", "File of environment variables, NAME=VALUE per line", "process.env", process::env_file),
+    flag("env", Some('e'), "NAME[=VALUE]", "Set an environment variable; without a value the caller's", "process.env", process::env),
+    flag("user", Some('u'), "USER[:GROUP]", "User to run as, by name or number", "process.user", elsewhere),
+    flag("group-add", None, "GROUP", "Add a supplementary group; keep-groups: the caller's", "process.user.additionalGids", process::group_add),
+    flag("workdir", Some('w'), "DIR", "Working directory", "process.cwd", process::workdir),
+    flag("tty", Some('t'), "", "Allocate a terminal", "process.terminal", process::tty),
+    flag("interactive", Some('i'), "", "Keep stdin open (the default)", "nothing", elsewhere),
+    flag("volume", Some('v'), "SOURCE:DIR[:OPTIONS]", "Bind mount a file or directory of the host", "mounts", mounts::volume),
+    flag("mount", None, "type=TYPE,...", "Add a mount of type bind or tmpfs", "mounts", mounts::mount),
+    flag("tmpfs", None, "DIR[:OPTIONS]", "Mount a tmpfs", "mounts", mounts::tmpfs),
+    flag("shm-size", None, "BYTES", "Size of /dev/shm [default: 64m]", "mounts", mounts::shm_size),
+    flag("read-only", None, "", "Read-only root filesystem; tmpfs on /tmp, /run, /var/tmp", "root.readonly, mounts", mounts::read_only),
+    flag("read-only-tmpfs", None, "true|false", "Mount the tmpfs of --read-only [default: true]", "mounts", elsewhere),
+    flag("device", None, "HOST[:CONTAINER][:rwm]", "Add a device of the host, or all devices of a directory", "linux.devices, linux.resources.devices", limits::device),
+    flag("memory", Some('m'), "BYTES", "Memory limit, e.g. 64m", "linux.resources.memory.limit, .swap", limits::memory),
+    flag("memory-swap", None, "BYTES", "Memory and swap together; -1 is unlimited [default: twice --memory]", "linux.resources.memory.swap", limits::memory_swap),
+    flag("cpus", None, "NUMBER", "CPU limit, e.g. 1.5; 0 is unlimited", "linux.resources.cpu", limits::cpus),
+    flag("pids-limit", None, "TASKS", "Maximum number of tasks; -1 is unlimited [default: 2048]", "linux.resources.pids", limits::pids),
+    flag("ulimit", None, "NAME=SOFT[:HARD]|host", "Resource limit; -1 is unlimited; host: those of the caller", "process.rlimits", limits::ulimit),
+    flag("sysctl", None, "NAME=VALUE", "Set a kernel parameter of the container's namespaces", "linux.sysctl", limits::sysctl),
+    flag("cap-add", None, "CAPABILITY", "Add a capability, or ALL", "process.capabilities", elsewhere),
+    flag("cap-drop", None, "CAPABILITY", "Drop a capability, or ALL", "process.capabilities", elsewhere),
+    flag("security-opt", None, "OPTION", "seccomp=, apparmor=, no-new-privileges, mask=, unmask=", "linux.seccomp, process, linux.maskedPaths, linux.readonlyPaths", security::option),
+    flag("no-new-privs", None, "", "Set no_new_privs", "process.noNewPrivileges", security::no_new_privileges),
+    flag("label", Some('l'), "NAME=VALUE", "Add an annotation", "annotations", process::annotation),
+    flag("annotation", None, "NAME=VALUE", "Add an annotation", "annotations", process::annotation),
+    flag("stop-signal", None, "SIGNAL", "Signal that stops the container", "annotations", process::stop_signal),
+    flag("pull", None, "never|missing", "Images are on disk: nothing is ever pulled", "nothing", process::pull),
 ];
 
 /// What was given: name and value, in the order of the command line.
@@ -121,7 +123,7 @@ struct Change<'a> {
     root: Option<&'a Path>,
     mounts: Vec<Value>,
     filter: Filter,
-    beside: Beside,
+    beside: NetworkFiles,
 }
 
 /// Of a flag that is looked at where something else is made.
@@ -153,12 +155,12 @@ pub fn apply(
     flags: &Flags,
     view: &View,
     root: Option<&Path>,
-) -> Result<Beside> {
+) -> Result<NetworkFiles> {
     let namespaces = config["linux"]["namespaces"].as_array();
     let in_user_namespace =
         namespaces.into_iter().flatten().any(|namespace| namespace["type"] == "user");
     defaults::write(config);
-    let (mounts, filter, beside) = (Vec::new(), Filter::Default, Beside::default());
+    let (mounts, filter, beside) = (Vec::new(), Filter::Default, NetworkFiles::default());
     let mut change =
         Change { flags, config, view, in_user_namespace, root, mounts, filter, beside };
     if flags.last("network").is_none() {

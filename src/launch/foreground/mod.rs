@@ -5,7 +5,7 @@ pub mod notify;
 pub mod terminal;
 
 use anyhow::{Context, Result};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
@@ -75,10 +75,7 @@ pub fn wait(
 
 fn until_readable(fds: &[BorrowedFd<'_>]) -> Result<()> {
     let mut fds: Vec<_> = fds.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
-    match poll(&mut fds, PollTimeout::NONE) {
-        Ok(_) | Err(Errno::EINTR) => Ok(()),
-        Err(errno) => Err(errno).context("poll"),
-    }
+    sys::poll::wait(&mut fds, None).map(drop)
 }
 
 /// Makes brig the parent of processes that outlive the container's init if it has no pid namespace.

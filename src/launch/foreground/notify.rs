@@ -15,7 +15,7 @@ use crate::plan::readiness::{DIRECTORY, SOCKET};
 use crate::state::Dir;
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{OFlag, openat};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags};
 use nix::sys::socket::sockopt::SendTimeout;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, bind, recv, sendto, setsockopt, socket,
@@ -112,10 +112,7 @@ impl Forwarder {
         forwarded().thread_unblock().context("unblock signals")?;
         loop {
             let mut fds = [self.fd(), init].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-            match poll(&mut fds, PollTimeout::NONE) {
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(errno) => return Err(errno).context("poll"),
-            }
+            sys::poll::wait(&mut fds, None)?;
             let dead = fds[1].any().unwrap_or(true);
             if self.pass_on(pid)? || dead {
                 return Ok(());

@@ -15,6 +15,7 @@ use nix::sys::signalfd::SignalFd;
 use nix::sys::stat::Mode;
 use nix::unistd::{isatty, read, write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 use sys::Errno;
 use sys::fd::STANDARD_FDS;
 use sys::signal::ABORT;
@@ -55,8 +56,8 @@ enum Ready {
 /// Anything beyond comes from processes that outlive it.
 const REST: usize = 64 << 10;
 
-/// How often is looked whether the end of the input is to be told again, in milliseconds.
-const REMIND: u16 = 100;
+/// How often is looked whether the end of the input is to be told again.
+const REMIND: Duration = Duration::from_millis(100);
 
 impl Carrier {
     /// Prepares both terminals before the process that uses the container's is started.
@@ -152,12 +153,12 @@ impl Carrier {
     fn wait(&self, others: &[BorrowedFd<'_>]) -> Result<Vec<Ready>> {
         let mut asked: Vec<(Ready, BorrowedFd<'_>, PollFlags)> =
             others.iter().map(|fd| (Ready::Other, *fd, PollFlags::POLLIN)).collect();
-        let mut timeout = PollTimeout::NONE;
+        let mut end = None;
         if let Some(container) = &self.container {
             let mut events = PollFlags::empty();
             match (&self.input, self.typed.is_empty()) {
                 (Some(input), true) => asked.push((Ready::Input, input.as_fd(), PollFlags::POLLIN)),
-                (None, true) => timeout = REMIND.into(),
+                (None, true) => end = Some(Instant::now() + REMIND),
                 (_, false) => events |= PollFlags::POLLOUT,
             }
             match self.printed.is_empty() {
@@ -169,11 +170,7 @@ impl Carrier {
             }
         }
         let mut fds: Vec<_> = asked.iter().map(|(_, fd, want)| PollFd::new(*fd, *want)).collect();
-        match poll(&mut fds, timeout) {
-            Ok(_) => {}
-            Err(Errno::EINTR) => return Ok(Vec::new()),
-            Err(errno) => return Err(errno).context("poll"),
-        }
+        sys::poll::wait(&mut fds, end)?;
         let ready = fds.iter().zip(&asked).filter(|(fd, _)| fd.any().unwrap_or(true));
         Ok(ready.map(|(_, (who, ..))| *who).collect())
     }

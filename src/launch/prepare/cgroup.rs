@@ -28,13 +28,7 @@ pub struct ChosenCgroup {
 /// # Errors
 ///
 /// If `linux.cgroupsPath` is not valid, a process is in that cgroup, or systemd is not available.
-pub fn locate(
-    id: &str,
-    spec: &Spec,
-    plan: &Plan,
-    host: Host,
-    log: &mut Log,
-) -> Result<ChosenCgroup> {
+pub fn locate(id: &str, spec: &Spec, plan: &Plan, host: Host) -> Result<ChosenCgroup> {
     let path = spec.linux.cgroups_path.as_deref();
     match plan.cgroup_manager {
         CgroupManager::Cgroupfs => {
@@ -50,12 +44,6 @@ pub fn locate(
             Ok(ChosenCgroup { cgroup, view, scope: Some(scope) })
         }
         CgroupManager::Disabled => {
-            if spec.linux.resources.devices.as_ref().is_some_and(|rules| !rules.is_empty()) {
-                log.warn(
-                    "linux.resources.devices: not in force, for there is no cgroup \
-                     (--cgroup-manager=disabled)",
-                );
-            }
             let (cgroup, view) = (Cgroup::disabled(), Some(Cgroup::disabled()));
             Ok(ChosenCgroup { cgroup, view, scope: None })
         }

@@ -36,6 +36,7 @@ pub fn first_state(
         pid: 0,
         start_time: 0,
         pidfs_inode: None,
+        boot: None,
         bundle: bundle.to_owned(),
         rootfs: plan.rootfs.path.clone(),
         created: sys::time::now(),

@@ -23,9 +23,15 @@ pub fn destination(plan: &Plan, joined: &[Joined]) -> Result<Option<File>> {
 
 /// Devices that were moved to the container, as long as they can be moved back.
 pub struct MovedDevices {
-    host: (File, Socket),
-    container: (File, Socket),
+    host: Side,
+    container: Side,
     devices: Vec<Device>,
+}
+
+/// A network namespace, and a socket in it.
+struct Side {
+    namespace: File,
+    socket: Socket,
 }
 
 /// One of them: its properties on the host, and its index in the container.
@@ -44,17 +50,19 @@ impl MovedDevices {
             fstat(&host)?.st_ino != fstat(&container)?.st_ino,
             "the container shares brig's network namespace"
         );
-        let here = Socket::open()?;
+        let host = Side { namespace: host, socket: Socket::open()? };
         setns(&container, CloneFlags::CLONE_NEWNET)
             .context("enter the container's network namespace")?;
-        let there = Socket::open();
-        setns(&host, CloneFlags::CLONE_NEWNET).context("back to brig's own network namespace")?;
-        Ok(MovedDevices { host: (host, here), container: (container, there?), devices: Vec::new() })
+        let socket = Socket::open();
+        setns(&host.namespace, CloneFlags::CLONE_NEWNET)
+            .context("back to brig's own network namespace")?;
+        let container = Side { namespace: container, socket: socket? };
+        Ok(MovedDevices { host, container, devices: Vec::new() })
     }
 
     /// Moves one device to the container, with its addresses, and brings it up.
     pub fn give(&mut self, device: &NetDevice) -> Result<()> {
-        let (host, container) = (&self.host.1, &self.container.1);
+        let (host, container) = (&self.host.socket, &self.container.socket);
         let was = host.link(&device.host).map_err(|error| match error.errno {
             Errno::ENODEV => anyhow!("the host has no such network device"),
             _ => error.into(),
@@ -66,7 +74,7 @@ impl MovedDevices {
         let addresses = host.addresses(was.index)?;
         // Under a temporary unique name, by which it is found again: its index may change.
         let passing = format!("brig{}", std::process::id());
-        host.move_link(was.index, self.container.0.as_fd(), &passing)?;
+        host.move_link(was.index, self.container.namespace.as_fd(), &passing)?;
         let index = container.link(&passing)?.index;
         self.devices.push(Device { was, addresses: addresses.clone(), index });
         container.rename(index, &device.name).map_err(|error| match error.errno {
@@ -86,7 +94,8 @@ impl MovedDevices {
     }
 
     fn back(&self, device: &Device) -> Result<()> {
-        let ((namespace, host), container) = (&self.host, &self.container.1);
+        let Side { namespace, socket: host } = &self.host;
+        let container = &self.container.socket;
         let back = || -> Result<()> {
             container.move_link(device.index, namespace.as_fd(), &device.was.name)?;
             let index = host.link(&device.was.name)?.index;

@@ -234,3 +234,15 @@ fn any_bytes_are_survived() {
     At::new("[0][0][0]").locate(&deep);
     assert_eq!(path_at(&deep, deep.len() / 2 - 1).len(), 1 << 20);
 }
+
+#[test]
+fn a_warning_gets_the_line_of_its_place() {
+    let text = br#"{"a": {"b": [1]}, "c": {"x.y: z": 2}}"#;
+    let located = |warning: &str| located_warning(warning, |at| at.locate(text));
+    let expected = "a.b[0] (config.json line 1, column 14): is: one";
+    assert_eq!(located("a.b[0]: is: one"), expected);
+    assert_eq!(located("a.b: no"), "a.b (config.json line 1, column 13): no");
+    let expected = "c[\"x.y: z\"] (config.json line 1, column 35): no";
+    assert_eq!(located("c[\"x.y: z\"]: no"), expected);
+    assert_eq!(located("nothing of it, because: x"), "nothing of it, because: x");
+}

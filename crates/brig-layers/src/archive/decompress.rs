@@ -10,7 +10,7 @@ use std::io::{self, BufRead, BufReader, Read};
 
 /// At most so much memory for a zstd window. Its own command line needs --long for more than 128 MiB;
 /// encoders of images use 8 MiB.
-const MOST_WINDOW: u64 = 64 << 20;
+const MAX_WINDOW: u64 = 64 << 20;
 
 const BUFFER: usize = 64 << 10;
 
@@ -76,7 +76,7 @@ pub struct Zstd<R> {
 impl<R: Read> Zstd<R> {
     fn new(inner: BufReader<R>) -> Self {
         let mut decoder = FrameDecoder::new();
-        decoder.set_max_window_size(MOST_WINDOW);
+        decoder.set_max_window_size(MAX_WINDOW);
         Zstd { inner, decoder, within: false }
     }
 

@@ -1,7 +1,7 @@
 //! Files with holes: where their data is, so that holes are neither read nor, where the reader of an
 //! archive knows sparse files, written.
 
-use crate::archive::pax::MOST_PARTS;
+use crate::archive::pax::MAX_PARTS;
 use anyhow::{Context, Result};
 use nix::sys::stat::FileStat;
 use nix::unistd::{Whence, lseek};
@@ -39,7 +39,7 @@ pub(crate) fn next_part(file: &File, from: u64, size: u64) -> Result<Option<Part
 pub fn parts(file: &File, size: u64) -> Result<Option<Vec<Part>>> {
     let (mut parts, mut at, mut data) = (Vec::new(), 0, 0);
     while let Some((begin, end)) = next_part(file, at, size)? {
-        if parts.len() + 1 == MOST_PARTS {
+        if parts.len() + 1 == MAX_PARTS {
             return Ok(None);
         }
         parts.push((begin, end));

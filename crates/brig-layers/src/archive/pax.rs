@@ -42,10 +42,10 @@ pub(crate) struct PaxSparse {
 }
 
 /// No honest map has more parts.
-pub(crate) const MOST_PARTS: usize = 1 << 18;
+pub(crate) const MAX_PARTS: usize = 1 << 18;
 
 /// xattr(7): the names of a file's attributes have at most so many bytes together.
-const MOST_XATTRS: usize = 64 << 10;
+const MAX_XATTRS: usize = 64 << 10;
 
 impl Pax {
     /// Reads one extended header.
@@ -95,7 +95,7 @@ impl Pax {
                 if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
                     self.xattr_bytes += name.len() + 1;
                     ensure!(
-                        self.xattr_bytes <= MOST_XATTRS,
+                        self.xattr_bytes <= MAX_XATTRS,
                         "more extended attributes than a file can have"
                     );
                     self.xattrs.insert(name.to_vec(), value.to_vec());
@@ -108,7 +108,7 @@ impl Pax {
 
 impl PaxSparse {
     fn push(&mut self, offset: u64, length: u64) -> Result<()> {
-        ensure!(self.map.len() < MOST_PARTS, "more than {MOST_PARTS} parts");
+        ensure!(self.map.len() < MAX_PARTS, "more than {MAX_PARTS} parts");
         self.has_map = true;
         self.map.push(Sparse { offset, length });
         Ok(())

@@ -4,7 +4,7 @@
 //! headers of any length into memory, cuts their values at line ends, which security.capability may
 //! well hold, and knows no PAX sparse files.
 
-use crate::archive::pax::{MOST_PARTS, Pax, number};
+use crate::archive::pax::{MAX_PARTS, Pax, number};
 use anyhow::{Context, Result, bail, ensure};
 use std::io::{self, Read};
 use tar::{EntryType, GnuExtSparseHeader, Header};
@@ -59,7 +59,7 @@ pub enum Kind {
 }
 
 /// Longer names and extended headers, in bytes, are no honest ones.
-const MOST: u64 = 1 << 20;
+const MAX_EXTENDED_HEADER: u64 = 1 << 20;
 
 const BLOCK: u64 = 512;
 const BLOCK_BYTES: usize = 512;
@@ -173,7 +173,10 @@ impl<R: Read> Reader<R> {
     /// The content of an entry that is about the next one.
     fn text(&mut self, header: &Header) -> Result<Vec<u8>> {
         let size = unsigned(&header.as_old().size).context("size")?;
-        ensure!(size <= MOST, "an extended header of {size} bytes: more than {MOST} are not read");
+        ensure!(
+            size <= MAX_EXTENDED_HEADER,
+            "an extended header of {size} bytes: more than {MAX_EXTENDED_HEADER} are not read"
+        );
         self.begin_content(size)?;
         let mut text = Vec::new();
         (&mut *self).take(size).read_to_end(&mut text)?;
@@ -243,7 +246,7 @@ impl<R: Read> Reader<R> {
         let mut map = Vec::new();
         let mut push = |part: &tar::GnuSparseHeader| -> Result<()> {
             if part.offset[0] != 0 && part.numbytes[0] != 0 {
-                ensure!(map.len() < MOST_PARTS, "more than {MOST_PARTS} parts");
+                ensure!(map.len() < MAX_PARTS, "more than {MAX_PARTS} parts");
                 map.push(Sparse { offset: part.offset()?, length: part.length()? });
             }
             Ok(())
@@ -282,7 +285,7 @@ impl<R: Read> Reader<R> {
             }
         };
         let count = usize::try_from(next(self)?)?;
-        ensure!(count <= MOST_PARTS, "{count} parts: more than {MOST_PARTS}");
+        ensure!(count <= MAX_PARTS, "{count} parts: more than {MAX_PARTS}");
         let part = |_| Ok(Sparse { offset: next(self)?, length: next(self)? });
         (0..count).map(part).collect()
     }

@@ -50,9 +50,9 @@ const SHORTER: &str = "has become shorter while it is read";
 /// A name of more bytes does not fit.
 const NAME: usize = 100;
 /// Numbers that have seven octal digits.
-const MOST_ID: u32 = 0o777_7777;
+const MAX_ID: u32 = 0o777_7777;
 /// Those that have eleven.
-const MOST_SIZE: u64 = 0o777_7777_7777;
+const MAX_SIZE: u64 = 0o777_7777_7777;
 
 impl<W: Write> Writer<W> {
     /// A new archive.
@@ -70,7 +70,7 @@ impl<W: Write> Writer<W> {
         let stat = &file.stat;
         let mut header = Header::new_ustar();
         let (mut path, mut link, mut size) = (file.path.to_vec(), Vec::new(), 0);
-        match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
+        match sys::file::kind(stat.st_mode) {
             SFlag::S_IFDIR => {
                 header.set_entry_type(EntryType::Directory);
                 path.push(b'/');
@@ -280,16 +280,16 @@ fn attributes(
     let mut say = |name: &str, value: String| pax.push((name.into(), value.into_bytes()));
     header.set_mode(stat.st_mode & 0o7777);
     for (name, id) in [("uid", stat.st_uid), ("gid", stat.st_gid)] {
-        if id > MOST_ID {
+        if id > MAX_ID {
             say(name, id.to_string());
         }
     }
-    header.set_uid(stat.st_uid.min(MOST_ID).into());
-    header.set_gid(stat.st_gid.min(MOST_ID).into());
-    if size > MOST_SIZE {
+    header.set_uid(stat.st_uid.min(MAX_ID).into());
+    header.set_gid(stat.st_gid.min(MAX_ID).into());
+    if size > MAX_SIZE {
         say("size", size.to_string());
     }
-    header.set_size(size.min(MOST_SIZE));
+    header.set_size(size.min(MAX_SIZE));
     let seconds = u64::try_from(stat.st_mtime);
     if stat.st_mtime_nsec != 0 || seconds.is_err() {
         // A time before 1970 counts down to the second, its fraction up: -1.5 is -2 and 0.5.
@@ -301,7 +301,7 @@ fn attributes(
         };
         say("mtime", text.trim_end_matches('0').trim_end_matches('.').to_owned());
     }
-    header.set_mtime(seconds.unwrap_or(0).min(MOST_SIZE));
+    header.set_mtime(seconds.unwrap_or(0).min(MAX_SIZE));
     for (name, value) in xattrs {
         if name.contains(&b'=') {
             bail!("the attribute {} has a = in its name", name.escape_ascii());

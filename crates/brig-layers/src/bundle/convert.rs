@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 pub struct Wanted {
     /// Instead of the image's Entrypoint and Cmd.
     pub entrypoint: Option<Vec<String>>,
-    /// Instead of the image's Cmd.
+    /// Replaces the Cmd of the image.
     pub args: Vec<String>,
     /// The process gets a terminal.
     pub terminal: bool,

@@ -11,16 +11,14 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-
-const DIRECTORY: OFlag =
-    OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+use sys::path::DIRECTORY;
 
 /// The host's resolv.conf and hosts are not read beyond this.
-const MOST: u64 = 1 << 16;
+const MAX_BYTES: u64 = 1 << 16;
 
 /// What is beside a config, in files.
 #[derive(Debug, Default)]
-pub struct Beside {
+pub struct NetworkFiles {
     /// More lines of /etc/hosts: address and name.
     pub hosts: Vec<(String, String)>,
     /// The container is in the host's network.
@@ -32,7 +30,7 @@ pub fn make(
     path: &Path,
     view: &View,
     hostname: &str,
-    beside: &Beside,
+    beside: &NetworkFiles,
     own_ids: bool,
 ) -> Result<()> {
     let before = umask(Mode::empty());
@@ -41,7 +39,13 @@ pub fn make(
     made.with_context(|| path.display().to_string())
 }
 
-fn fill(path: &Path, view: &View, hostname: &str, beside: &Beside, own_ids: bool) -> Result<()> {
+fn fill(
+    path: &Path,
+    view: &View,
+    hostname: &str,
+    beside: &NetworkFiles,
+    own_ids: bool,
+) -> Result<()> {
     nix::unistd::mkdir(path, Mode::from_bits_truncate(0o755))?;
     let root = open(path, DIRECTORY, Mode::empty())?;
     for (name, mode) in [("dev", 0o755), ("proc", 0o555), ("sys", 0o555)] {
@@ -98,11 +102,11 @@ fn write(dir: &OwnedFd, name: &str, text: &[u8]) -> Result<()> {
 }
 
 /// The image's, if it has one; the host's in its network; and the lines of `--add-host`.
-fn hosts(view: &View, hostname: &str, beside: &Beside) -> Result<Vec<u8>> {
+fn hosts(view: &View, hostname: &str, beside: &NetworkFiles) -> Result<Vec<u8>> {
     let mut text = if !lacks(view, "hosts")? {
         let mut text = Vec::new();
         if let Some(file) = view.open_file(b"/etc/hosts")? {
-            file.take(MOST).read_to_end(&mut text)?;
+            file.take(MAX_BYTES).read_to_end(&mut text)?;
         }
         text
     } else if beside.host_network {
@@ -127,7 +131,7 @@ fn host_file(path: &str) -> Vec<u8> {
     let mut text = Vec::new();
     if let Ok(file) = File::open(path) {
         // Half of it is no worse than nothing.
-        let _ = file.take(MOST).read_to_end(&mut text);
+        let _ = file.take(MAX_BYTES).read_to_end(&mut text);
     }
     text
 }

@@ -16,7 +16,7 @@ use crate::unpack::layers;
 use crate::worker;
 use anyhow::{Context, Result, bail};
 use convert::Wanted;
-use init_layer::Beside;
+use init_layer::NetworkFiles;
 use nix::sys::stat::Mode;
 use patch::Chain;
 use std::path::{Path, PathBuf};
@@ -28,9 +28,9 @@ use sys::{cred, random};
 pub struct Request<'a> {
     /// Who is going to run it.
     pub runtime: &'a Runtime,
-    /// As a person names it.
+    /// The image reference, as given.
     pub image: &'a str,
-    /// Which of an image's platforms: `OS/ARCH[/VARIANT]`; none: this machine's.
+    /// Selector of an image's platforms: `OS/ARCH[/VARIANT]`; none: this machine's.
     pub platform: Option<&'a str>,
     /// Where the bundle is made; the directory is there or not, but has no config.json.
     pub bundle: &'a Path,
@@ -58,7 +58,7 @@ pub struct Request<'a> {
 /// Changes a config, which has the image's values, into the one that is asked for, with a look at the
 /// image's files; the last argument takes warnings.
 pub type Change<'a> =
-    dyn Fn(&mut serde_json::Value, &View, &mut dyn FnMut(&str)) -> Result<Beside> + 'a;
+    dyn Fn(&mut serde_json::Value, &View, &mut dyn FnMut(&str)) -> Result<NetworkFiles> + 'a;
 
 /// Makes a bundle: right here, or in a user namespace if one is given.
 pub fn make(
@@ -96,7 +96,7 @@ fn make_here(store: &Path, request: &Request<'_>, warn: &mut dyn FnMut(&str)) ->
     let rights = Rights::of_process(own_ids)?;
     let records = layers::ensure(&store, &image, rights, &mut *warn)
         .with_context(|| format!("image {}", request.image))?;
-    let chain = patch::chain(&store, &image, &records, (rights, own_ids), &mut *warn)
+    let chain = patch::chain(&store, &image, &records, rights, own_ids, &mut *warn)
         .with_context(|| format!("image {}", request.image))?;
     record_image(&store, &image)?;
     let made = Made::begin(&bundle)?;

@@ -12,7 +12,7 @@ use crate::tree::whiteout::path_in;
 use crate::unpack::Rights;
 use crate::unpack::layers::join;
 use anyhow::{Context, Result, bail};
-use nix::fcntl::{AtFlags, OFlag, open, openat};
+use nix::fcntl::{AtFlags, open, openat};
 use nix::sys::stat::{
     FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmodat, mkdirat, umask, utimensat,
 };
@@ -22,6 +22,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use sys::path::DIRECTORY;
 use sys::{Errno, SysError, xattr};
 
 /// The layers of a chain, as they are mounted.
@@ -47,12 +48,14 @@ struct Link<'a> {
     whiteouts: Vec<Vec<u8>>,
 }
 
-/// Opens the layers of an image, the lowest first, and makes what their chain needs if it is missing.
+/// Opens the layers of an image, the lowest first, and makes what their chain needs if it is missing. `own_ids`:
+/// everything belongs to who calls brig.
 pub fn chain(
     store: &Store,
     image: &Image,
     records: &[LayerRecord],
-    (rights, own_ids): (Rights, bool),
+    rights: Rights,
+    own_ids: bool,
     warn: &mut dyn FnMut(&str),
 ) -> Result<Chain> {
     let ids = image.layers.iter().map(|layer| layer.diff_id.clone()).collect::<Vec<_>>();
@@ -73,7 +76,7 @@ pub fn chain(
         };
         if wanted {
             if record_in(&joined)?.is_none() {
-                join(store, &image.source, (layer, id), &chain.view, rights, warn)?;
+                join(store, &image.source, layer, id, &chain.view, rights, warn)?;
             }
             let record = record_in(&joined)?.context("it has been removed meanwhile")?;
             (link, names_root) = read(joined, layer, &record)?;
@@ -164,7 +167,7 @@ fn make(
         .and_then(|()| store.publish(&temp, &store.patch(chain_id)));
     umask(before);
     if made.is_err() {
-        // The error that matters is the first one.
+        // The first error is the one that matters.
         let _ = tree::remove_path(&temp);
     }
     made
@@ -204,9 +207,6 @@ struct Patch<'a> {
     /// Everything belongs to who calls brig.
     own_ids: bool,
 }
-
-const DIRECTORY: OFlag =
-    OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
 impl Patch<'_> {
     fn root(&mut self) -> Result<OwnedFd> {

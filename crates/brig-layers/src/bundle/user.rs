@@ -21,7 +21,7 @@ pub struct User {
 }
 
 /// What stands after so many bytes of passwd or group is not read.
-const MOST: u64 = 8 << 20;
+const MAX_BYTES: u64 = 8 << 20;
 
 /// With its NUL, the longest path that the kernel takes.
 const PATH_MAX: usize = libc::PATH_MAX.cast_unsigned() as usize;
@@ -30,7 +30,7 @@ const PATH_MAX: usize = libc::PATH_MAX.cast_unsigned() as usize;
 pub fn find(text: &str, view: &View) -> Result<User> {
     let open = |path: &str| -> Result<Box<dyn BufRead>> {
         Ok(match view.open_file(path.as_bytes())? {
-            Some(file) => Box::new(BufReader::new(file.take(MOST))),
+            Some(file) => Box::new(BufReader::new(file.take(MAX_BYTES))),
             None => Box::new(&b""[..]),
         })
     };
@@ -60,7 +60,7 @@ pub fn group(text: &str, view: &View) -> Result<u32> {
     }
     let mut found = None;
     if let Some(file) = view.open_file(b"/etc/group")? {
-        each(BufReader::new(file.take(MOST)), |fields| {
+        each(BufReader::new(file.take(MAX_BYTES)), |fields| {
             match id(fields, 2).filter(|_| fields[0] == text.as_bytes()) {
                 Some(gid) => found = Some(gid),
                 None => return ControlFlow::Continue(()),

@@ -45,7 +45,7 @@ impl Guard {
         Ok(Guard { socket: Some(ours), pidfd, said: RefCell::default() })
     }
 
-    fn say(&self, text: &[u8]) -> Result<()> {
+    fn send(&self, text: &[u8]) -> Result<()> {
         self.said.borrow_mut().extend_from_slice(text);
         let socket = self.socket.as_ref().context("it is closed")?;
         let mut left = text;
@@ -61,22 +61,22 @@ impl Guard {
 
     /// The container is about to be frozen.
     pub fn frozen(&self) -> Result<()> {
-        self.say(&[FROZEN])
+        self.send(&[FROZEN])
     }
 
     /// It goes on.
     pub fn thawed(&self) -> Result<()> {
-        self.say(&[THAWED])
+        self.send(&[THAWED])
     }
 
     /// This file, or empty directory, is about to be made, and goes with the commit.
     pub fn remove(&self, path: &Path) -> Result<()> {
-        self.say(&[&[REMOVE], path.as_os_str().as_bytes(), b"\0"].concat())
+        self.send(&[&[REMOVE], path.as_os_str().as_bytes(), b"\0"].concat())
     }
 
     /// All that was made is of use now, and stays.
     pub fn keep(&self) -> Result<()> {
-        self.say(&[KEEP])
+        self.send(&[KEEP])
     }
 }
 

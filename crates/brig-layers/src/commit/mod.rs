@@ -50,8 +50,32 @@ pub struct About {
     pub changes: Vec<String>,
 }
 
-/// Ids on disk that stand for others in the container: user ids, group ids.
-pub type Ids = (Vec<IdMap>, Vec<IdMap>);
+/// Ids on disk that stand for others in the container; none: all stand for themselves.
+#[derive(Debug, Default)]
+pub struct Ids {
+    /// User ids.
+    pub uids: Vec<IdMap>,
+    /// Group ids.
+    pub gids: Vec<IdMap>,
+}
+
+/// A layer that has been packed into a layout.
+#[derive(Debug)]
+pub struct PackedLayer {
+    /// Its blob.
+    pub descriptor: Descriptor,
+    /// Its digest without compression.
+    pub diff_id: Digest,
+}
+
+/// The image that a container was made of.
+#[derive(Debug)]
+pub struct Base {
+    /// As the store remembers it.
+    pub record: ImageRecord,
+    /// Where its blobs are.
+    pub image: Image,
+}
 
 const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 const ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
@@ -123,7 +147,9 @@ fn add<W: Write>(
         Change::Added(stat) => (stat, false),
         Change::Changed { stat, what, opaque } => (
             stat,
-            *opaque && is(stat, SFlag::S_IFDIR) && *what != crate::tree::changes::What::Content,
+            *opaque
+                && is(stat, SFlag::S_IFDIR)
+                && *what != crate::tree::changes::Difference::Content,
         ),
     };
     ensure_no_whiteout(&node.path)?;
@@ -138,8 +164,8 @@ fn add<W: Write>(
         stat: *stat,
         attributes: attributes(dir.as_fd(), name)?,
     };
-    file.stat.st_uid = inside(&ids.0, stat.st_uid)?;
-    file.stat.st_gid = inside(&ids.1, stat.st_gid)?;
+    file.stat.st_uid = inside(&ids.uids, stat.st_uid)?;
+    file.stat.st_gid = inside(&ids.gids, stat.st_gid)?;
     if !writer.file(&file)? {
         warn(&format!("{}: a socket is left out", node.path.escape_ascii()));
     }
@@ -172,7 +198,7 @@ fn archived(
     Ok((done.hasher.finish(), done.count))
 }
 
-/// A layer in the layout: its descriptor, and its digest without compression. One process reads the
+/// Packs what a container has changed into a layer of the layout. One process reads the
 /// files, another one compresses what it reads.
 pub fn layer(
     layout: &Layout,
@@ -180,12 +206,13 @@ pub fn layer(
     ids: &Ids,
     packed: Packed,
     warn: &mut dyn FnMut(&str),
-) -> Result<(Descriptor, Digest)> {
+) -> Result<PackedLayer> {
     let (name, file) = layout.temp()?;
     if packed == Packed::Plain {
         let (diff_id, size) = archived(upper, ids, file, warn)?;
         layout.publish(&name, &diff_id)?;
-        return Ok((Layout::descriptor(PLAIN, diff_id.clone(), size), diff_id));
+        let descriptor = Layout::descriptor(PLAIN, diff_id.clone(), size);
+        return Ok(PackedLayer { descriptor, diff_id });
     }
     let mut plain = Stage::spawn(warn, |reporter, out| {
         // Who does not hear warnings any more does not read, either.
@@ -209,7 +236,7 @@ pub fn layer(
     let out = out.into_inner().map_err(io::IntoInnerError::into_error)?;
     let (digest, size) = (out.hasher.finish(), out.count);
     layout.publish(&name, &digest)?;
-    Ok((Layout::descriptor(media_type, digest, size), diff_id))
+    Ok(PackedLayer { descriptor: Layout::descriptor(media_type, digest, size), diff_id })
 }
 
 /// The encoder panics when it cannot read or write: it never hears of it.
@@ -248,7 +275,7 @@ fn zstd(plain: impl Read, out: &mut impl Write) -> Result<()> {
 }
 
 /// The image that the container was made of, where its blobs are.
-pub fn base(store: &Store, id: &Digest) -> Result<(ImageRecord, Image)> {
+pub fn base(store: &Store, id: &Digest) -> Result<Base> {
     let record = store.image_record(id)?;
     let record = record.with_context(|| format!("the store does not know its image {id}"))?;
     let mut why = anyhow::anyhow!("it has no name");
@@ -256,14 +283,14 @@ pub fn base(store: &Store, id: &Digest) -> Result<(ImageRecord, Image)> {
         record.names.iter().cloned().chain([record.source.display().to_string()]).collect();
     for name in names {
         match reference::parse(&name).and_then(|reference| resolve::resolve(&reference, None)) {
-            Ok(image) if image.id == *id => return Ok((record, image)),
+            Ok(image) if image.id == *id => return Ok(Base { record, image }),
             Ok(_) => why = anyhow::anyhow!("{name} is another image by now"),
             Err(error) => why = error,
         }
     }
     // Its name is another image's by now, of a commit to the same tag, say: its blobs may still be there.
     if let Ok(image) = by_blobs(&record) {
-        return Ok((record, image));
+        return Ok(Base { record, image });
     }
     Err(why.context("the layers of its image, as they were packed, have to be where they were"))
 }
@@ -354,11 +381,11 @@ pub fn finish(
     tag: &str,
     base: &ImageRecord,
     mut layers: Vec<Descriptor>,
-    (top, diff_id): (Descriptor, Digest),
+    top: PackedLayer,
     about: &About,
 ) -> Result<ImageRecord> {
-    layers.push(top);
-    let config = config(&base.config, &diff_id, about)?;
+    layers.push(top.descriptor);
+    let config = config(&base.config, &top.diff_id, about)?;
     let text = serde_json::to_string(&config)?;
     let described = layout.add(CONFIG, text.as_bytes())?;
     let manifest = json!({
@@ -366,7 +393,7 @@ pub fn finish(
     });
     let manifest = layout.add(MANIFEST, &serde_json::to_vec(&manifest)?)?;
     layout.name(tag, &manifest)?;
-    let diff_ids = base.layers.iter().cloned().chain([diff_id]).collect();
+    let diff_ids = base.layers.iter().cloned().chain([top.diff_id]).collect();
     Ok(ImageRecord {
         id: described.digest,
         manifest: Some(manifest.digest),
@@ -431,8 +458,8 @@ pub fn export<W: Write>(upper: &Upper, ids: &Ids, out: W, warn: &mut dyn FnMut(&
 
 fn write<W: Write>(found: &Found, ids: &Ids, path: &[u8], writer: &mut Writer<W>) -> Result<bool> {
     let mut stat: FileStat = found.stat;
-    stat.st_uid = inside(&ids.0, stat.st_uid)?;
-    stat.st_gid = inside(&ids.1, stat.st_gid)?;
+    stat.st_uid = inside(&ids.uids, stat.st_uid)?;
+    stat.st_gid = inside(&ids.gids, stat.st_gid)?;
     let at = (found.dir.as_fd(), found.name.as_slice());
     let attributes = attributes(at.0, at.1)?;
     writer.file(&File { path, at, stat, attributes })

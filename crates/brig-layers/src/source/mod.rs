@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use sys::Errno;
 
 /// The file oci-layout has one short line.
-const MOST_LAYOUT: u64 = 1 << 16;
+const MAX_LAYOUT: u64 = 1 << 16;
 
 /// A place with images.
 #[derive(Debug)]
@@ -59,11 +59,11 @@ pub struct Blob {
 }
 
 /// An archive of images has a few files for each layer.
-const MOST_MEMBERS: usize = 100_000;
+const MAX_MEMBERS: usize = 100_000;
 /// The names and link targets of its members take at most so many bytes of memory.
-const MOST_NAMES: usize = 16 << 20;
+const MAX_NAMES: usize = 16 << 20;
 /// Whatever an image refers to has a shorter name.
-const LONGEST: usize = 4096;
+const MAX_NAME_BYTES: usize = 4096;
 
 impl Source {
     /// Looks what lies there.
@@ -80,7 +80,7 @@ impl Source {
             let hint = || format!("{} is no OCI image layout: no file oci-layout", path.display());
             let text = match regular_file(&layout) {
                 Err(error) if error.downcast_ref() == Some(&Errno::ENOENT) => bail!(hint()),
-                file => Blob::of(file?)?.all(MOST_LAYOUT),
+                file => Blob::of(file?)?.all(MAX_LAYOUT),
             };
             let text = text.with_context(|| layout.display().to_string())?;
             check_layout(&text).with_context(|| layout.display().to_string())?;
@@ -93,7 +93,7 @@ impl Source {
             Archive::read(path, file).with_context(|| format!("archive {}", path.display()))?;
         let source = Source::Archive(archive);
         if source.is_layout() {
-            check_layout(&source.small("oci-layout", MOST_LAYOUT)?)?;
+            check_layout(&source.small("oci-layout", MAX_LAYOUT)?)?;
         }
         Ok(source)
     }
@@ -181,12 +181,14 @@ impl Archive {
                 tar_reader::Kind::HardLink => Some(Member::Link(plain(&entry.link))),
                 _ => None,
             };
-            if let Some(member) = member.filter(|_| name.len().max(entry.link.len()) <= LONGEST) {
+            if let Some(member) =
+                member.filter(|_| name.len().max(entry.link.len()) <= MAX_NAME_BYTES)
+            {
                 names += name.len() + entry.link.len();
                 members.insert(name, member);
             }
-            ensure!(members.len() <= MOST_MEMBERS, "more than {MOST_MEMBERS} files");
-            ensure!(names <= MOST_NAMES, "names of more than {} MiB", MOST_NAMES >> 20);
+            ensure!(members.len() <= MAX_MEMBERS, "more than {MAX_MEMBERS} files");
+            ensure!(names <= MAX_NAMES, "names of more than {} MiB", MAX_NAMES >> 20);
             let next = reader.skip(end)?;
             reader.get_mut().seek(SeekFrom::Start(next))?;
         }
@@ -215,7 +217,7 @@ pub(crate) fn regular_file(path: &Path) -> Result<File> {
     let what = || path.display().to_string();
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
     let found = open(path, flags, Mode::empty()).with_context(what)?;
-    let kind = SFlag::from_bits_truncate(fstat(&found)?.st_mode) & SFlag::S_IFMT;
+    let kind = sys::file::kind(fstat(&found)?.st_mode);
     ensure!(kind == SFlag::S_IFREG, "{} is not a regular file", path.display());
     File::open(format!("/proc/self/fd/{}", found.as_raw_fd())).with_context(what)
 }

@@ -12,8 +12,8 @@ pub struct Reference {
     pub kind: Kind,
     /// The layout's directory, or the archive.
     pub path: PathBuf,
-    /// Which of its images.
-    pub which: Which,
+    /// Selector of its images.
+    pub which: Selector,
 }
 
 /// What lies at the path.
@@ -29,9 +29,9 @@ pub enum Kind {
     DockerArchive,
 }
 
-/// Which image of those that are there.
+/// Selector image of those that are there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Which {
+pub enum Selector {
     /// The only one.
     Only,
     /// The one of this name.
@@ -88,7 +88,7 @@ fn fetching(text: &str) -> Option<String> {
 /// None if no beginning of it is the path of something.
 fn split(rest: &str, kind: Kind, exists: &dyn Fn(&Path) -> bool) -> Result<Option<Reference>> {
     if exists(Path::new(rest)) {
-        return Ok(Some(Reference { kind, path: rest.into(), which: Which::Only }));
+        return Ok(Some(Reference { kind, path: rest.into(), which: Selector::Only }));
     }
     let ends = rest.match_indices([':', '@']).map(|(at, _)| at).rev();
     for at in ends {
@@ -98,9 +98,9 @@ fn split(rest: &str, kind: Kind, exists: &dyn Fn(&Path) -> bool) -> Result<Optio
         }
         let name = &rest[at + 1..];
         let which = match rest.as_bytes()[at] {
-            b'@' => Which::Digest(Prefix::parse(name)?),
+            b'@' => Selector::Digest(Prefix::parse(name)?),
             _ if name.is_empty() => bail!("no name after the colon"),
-            _ => Which::Tag(name.to_owned()),
+            _ => Selector::Tag(name.to_owned()),
         };
         return Ok(Some(Reference { kind, path: path.to_owned(), which }));
     }
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
     use crate::source::digest::Digest;
 
-    fn parsed(text: &str, there: &[&str]) -> Result<(Kind, String, Which)> {
+    fn parsed(text: &str, there: &[&str]) -> Result<(Kind, String, Selector)> {
         let exists = |path: &Path| there.iter().any(|known| Path::new(known) == path);
         let Reference { kind, path, which } = parse_with(text, &exists)?;
         Ok((kind, path.display().to_string(), which))
@@ -120,11 +120,11 @@ mod tests {
 
     #[test]
     fn the_path_ends_where_the_longest_one_ends_that_there_is() {
-        let tag = |name: &str| Which::Tag(name.into());
+        let tag = |name: &str| Selector::Tag(name.into());
         for (text, there, expected) in [
-            ("a", vec!["a"], (Kind::Any, "a", Which::Only)),
+            ("a", vec!["a"], (Kind::Any, "a", Selector::Only)),
             ("a:b", vec!["a"], (Kind::Any, "a", tag("b"))),
-            ("a:b", vec!["a", "a:b"], (Kind::Any, "a:b", Which::Only)),
+            ("a:b", vec!["a", "a:b"], (Kind::Any, "a:b", Selector::Only)),
             ("oci:a:b", vec!["a"], (Kind::Layout, "a", tag("b"))),
             ("oci:a", vec!["oci"], (Kind::Any, "oci", tag("a"))),
             (
@@ -138,7 +138,7 @@ mod tests {
         }
         for digest in [Digest::of(b"").to_string(), Digest::of(b"").short().to_owned()] {
             let text = format!("oci-archive:x.tar@{digest}");
-            let which = Which::Digest(Prefix::parse(&digest).unwrap());
+            let which = Selector::Digest(Prefix::parse(&digest).unwrap());
             let expected = (Kind::LayoutArchive, "x.tar".to_owned(), which);
             assert_eq!(parsed(&text, &["x.tar"]).unwrap(), expected);
         }

@@ -4,7 +4,7 @@ use crate::source::digest::{Digest, Prefix};
 use crate::source::manifest::{
     Descriptor, ImageConfig, Index, Manifest, Platform, REF_NAME, is_foreign,
 };
-use crate::source::reference::{Kind, Reference, Which};
+use crate::source::reference::{Kind, Reference, Selector};
 use crate::source::{Blob, Source};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
@@ -12,13 +12,13 @@ use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
 
 /// Manifests and indexes of more bytes are no honest ones.
-const MOST_MANIFEST: u64 = 4 << 20;
+const MAX_MANIFEST: u64 = 4 << 20;
 /// The same for configs.
-const MOST_CONFIG: u64 = 8 << 20;
+const MAX_CONFIG: u64 = 8 << 20;
 /// An index may hold indexes, not deeper than this.
-const DEEPEST: usize = 3;
+const MAX_DEPTH: usize = 3;
 /// So many at most: a few that name each other over and over would be read for years.
-const MOST_INDEXES: usize = 1000;
+const MAX_INDEXES: usize = 1000;
 
 /// An image that was found.
 #[derive(Debug)]
@@ -105,30 +105,30 @@ pub fn resolve(reference: &Reference, platform: Option<&str>) -> Result<Image> {
     of_layout(source, &reference.which, &platform).with_context(|| what)
 }
 
-fn of_layout(source: Source, which: &Which, platform: &Platform) -> Result<Image> {
-    let text = source.small("index.json", MOST_MANIFEST)?;
+fn of_layout(source: Source, which: &Selector, platform: &Platform) -> Result<Image> {
+    let text = source.small("index.json", MAX_MANIFEST)?;
     let index: Index = serde_json::from_slice(&text).context("index.json")?;
     let mut candidates = Vec::new();
     match which {
-        Which::Digest(digest) => {
+        Selector::Digest(digest) => {
             let mut found = Vec::new();
-            by_digest(&source, &index, digest, DEEPEST, &mut 0, &mut found)?;
+            by_digest(&source, &index, digest, MAX_DEPTH, &mut 0, &mut found)?;
             let found = digest.only(found, |known| &known.digest)?;
             candidates.push(found.with_context(|| format!("no image has the digest {digest}"))?);
         }
-        Which::Tag(tag) => {
+        Selector::Tag(tag) => {
             let tagged = index.manifests.iter().filter(|manifest| is_named(manifest, tag));
             candidates.extend(tagged.cloned());
             ensure!(!candidates.is_empty(), "no image is named {tag:?}{}", names(&index));
         }
-        Which::Only => candidates.clone_from(&index.manifests),
+        Selector::Only => candidates.clone_from(&index.manifests),
     }
     let name = match (which, &candidates[..]) {
-        (Which::Tag(tag), _) => Some(tag.clone()),
+        (Selector::Tag(tag), _) => Some(tag.clone()),
         (_, [only]) => only.annotations.get(REF_NAME).cloned(),
         _ => None,
     };
-    let mut chosen = choose(&source, &candidates, platform, DEEPEST, &mut 0)?;
+    let mut chosen = choose(&source, &candidates, platform, MAX_DEPTH, &mut 0)?;
     if chosen.len() > 1 {
         chosen = told_apart(&source, chosen, platform)?;
     }
@@ -140,9 +140,9 @@ fn of_layout(source: Source, which: &Which, platform: &Platform) -> Result<Image
         );
         bail!("has {} images: say which by PATH:TAG or PATH@DIGEST{}", chosen.len(), names(&index));
     };
-    let (manifest, _): (Manifest, _) = document(&source, descriptor, MOST_MANIFEST)?;
+    let (manifest, _): (Manifest, _) = document(&source, descriptor, MAX_MANIFEST)?;
     manifest.check_types()?;
-    let (config, config_text): (ImageConfig, _) = document(&source, &manifest.config, MOST_CONFIG)?;
+    let (config, config_text): (ImageConfig, _) = document(&source, &manifest.config, MAX_CONFIG)?;
     let (layers, diff_ids) = (manifest.layers, &config.rootfs.diff_ids);
     check_count(layers.len(), diff_ids.len())?;
     let layer = |(descriptor, diff_id): (Descriptor, &Digest)| {
@@ -200,8 +200,8 @@ fn inner_index(
 ) -> Result<Index> {
     ensure!(depth > 0, "indexes in indexes, too deep");
     *read += 1;
-    ensure!(*read <= MOST_INDEXES, "more than {MOST_INDEXES} indexes in its index");
-    Ok(document(source, descriptor, MOST_MANIFEST)?.0)
+    ensure!(*read <= MAX_INDEXES, "more than {MAX_INDEXES} indexes in its index");
+    Ok(document(source, descriptor, MAX_MANIFEST)?.0)
 }
 
 /// All that a digest may mean: of a whole one the first is enough.
@@ -319,12 +319,12 @@ fn told_apart(
 }
 
 fn platform_of(source: &Source, descriptor: &Descriptor) -> Result<Platform> {
-    let (manifest, _): (Manifest, _) = document(source, descriptor, MOST_MANIFEST)?;
+    let (manifest, _): (Manifest, _) = document(source, descriptor, MAX_MANIFEST)?;
     if manifest.check_types().is_err() {
         // No image: it suits no platform.
         return Ok(Platform { architecture: String::new(), os: String::new(), variant: None });
     }
-    let (config, _): (ImageConfig, _) = document(source, &manifest.config, MOST_CONFIG)?;
+    let (config, _): (ImageConfig, _) = document(source, &manifest.config, MAX_CONFIG)?;
     Ok(Platform { architecture: config.architecture, os: config.os, variant: config.variant })
 }
 
@@ -338,8 +338,8 @@ struct Saved {
     layers: Vec<String>,
 }
 
-fn of_docker(source: Source, which: &Which) -> Result<Image> {
-    let text = source.small("manifest.json", MOST_MANIFEST)?;
+fn of_docker(source: Source, which: &Selector) -> Result<Image> {
+    let text = source.small("manifest.json", MAX_MANIFEST)?;
     let saved: Vec<Saved> = serde_json::from_slice(&text).context("manifest.json")?;
     let tags = |image: &Saved| image.repo_tags.clone().unwrap_or_default();
     let all: Vec<String> = saved.iter().flat_map(tags).collect();
@@ -349,21 +349,21 @@ fn of_docker(source: Source, which: &Which) -> Result<Image> {
         Digest::parse(&format!("sha256:{name}")).ok()
     };
     let wanted = |image: &&Saved| match which {
-        Which::Only => true,
-        Which::Tag(tag) => tags(image).iter().any(|name| same_name(name, tag)),
-        Which::Digest(digest) => id(image).is_some_and(|id| digest.matches(&id)),
+        Selector::Only => true,
+        Selector::Tag(tag) => tags(image).iter().any(|name| same_name(name, tag)),
+        Selector::Digest(digest) => id(image).is_some_and(|id| digest.matches(&id)),
     };
     let found: Vec<&Saved> = saved.iter().filter(wanted).collect();
-    if let Which::Digest(digest) = which {
+    if let Selector::Digest(digest) = which {
         digest.only(found.iter().filter_map(|image| id(image)), |id| id)?;
     }
     let image = match (&found[..], which) {
         ([image], _) => image,
-        ([], Which::Tag(tag)) => bail!("no image is named {tag:?}{}", all()),
+        ([], Selector::Tag(tag)) => bail!("no image is named {tag:?}{}", all()),
         ([], _) => bail!("no such image{}", all()),
         (many, _) => bail!("has {} images: say which by PATH:TAG{}", many.len(), all()),
     };
-    let config_text = source.small(&image.config, MOST_CONFIG)?;
+    let config_text = source.small(&image.config, MAX_CONFIG)?;
     let found = Digest::of(&config_text);
     // The name of the file is the digest.
     if let Some(said) = id(image) {
@@ -380,7 +380,7 @@ fn of_docker(source: Source, which: &Which) -> Result<Image> {
     };
     let layers = image.layers.iter().zip(&config.rootfs.diff_ids).map(layer).collect();
     let name = match which {
-        Which::Tag(tag) => Some(tag.clone()),
+        Selector::Tag(tag) => Some(tag.clone()),
         _ => tags(image).first().cloned(),
     };
     Ok(Image { source, name, manifest: None, id: found, config_text, config, layers })

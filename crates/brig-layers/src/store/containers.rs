@@ -4,12 +4,13 @@ use crate::store::{STORE_PATIENCE, Store, wait_for_lock};
 use crate::tree;
 use crate::worker;
 use anyhow::{Context, Result, bail};
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::open;
 use nix::sys::stat::Mode;
 use nix::unistd::symlinkat;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use sys::idmap::UserNamespace;
+use sys::path::DIRECTORY;
 use sys::{Errno, fd};
 
 /// A container's own bundle, which nobody takes for left over while this is held.
@@ -22,9 +23,6 @@ pub struct Reserved {
 
 /// A link in a container's directory to its state directory.
 pub(crate) const STATE: &str = "state";
-
-const DIRECTORY: OFlag =
-    OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
 impl Reserved {
     /// Makes an empty directory for a container: no two have the same, whatever their state roots.

@@ -13,6 +13,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use sys::path::DIRECTORY;
 use sys::path::{Links, open_in};
 use sys::{Errno, xattr};
 
@@ -26,7 +27,7 @@ pub struct Upper {
     /// Destinations of the container's mounts, as paths without a slash in front: what is there because
     /// of them is no change.
     pub mount_points: HashSet<Vec<u8>>,
-    /// Which of the layers below is brig's own: a changed file of it is no change of the image.
+    /// Selector of the layers below is brig's own: a changed file of it is no change of the image.
     pub own_layer: Option<usize>,
 }
 
@@ -51,7 +52,7 @@ pub enum Change {
         /// What it is now.
         stat: FileStat,
         /// How it differs.
-        what: What,
+        what: Difference,
         /// A directory of which nothing below shows.
         opaque: bool,
     },
@@ -59,7 +60,7 @@ pub enum Change {
 
 /// How something differs from what was below.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum What {
+pub enum Difference {
     /// Not at all: a directory that is there for what is in it.
     Nothing,
     /// Owner, mode, times, attributes.
@@ -68,8 +69,6 @@ pub enum What {
     Content,
 }
 
-const DIRECTORY: OFlag =
-    OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 /// A directory or file of an upper that overlayfs says lies elsewhere below: with the options
 /// redirect_dir and metacopy, which brig does not use.
 const ELSEWHERE: [&std::ffi::CStr; 4] = [
@@ -86,7 +85,7 @@ struct Level {
     below: Merged,
     /// Nothing below shows in it.
     hidden: bool,
-    /// Which node it is, and whether none below is merged with it.
+    /// Selector node it is, and whether none below is merged with it.
     node: Option<(usize, bool)>,
     /// Of its path.
     length: usize,
@@ -220,7 +219,7 @@ impl Upper {
                 let what = compare_metadata(dir, name, &stat, found)?;
                 Change::Changed { stat, what, opaque }
             }
-            None if was_other => Change::Changed { stat, what: What::Content, opaque: true },
+            None if was_other => Change::Changed { stat, what: Difference::Content, opaque: true },
             None => Change::Added(stat),
         };
         let inside = match openat(dir, name, DIRECTORY, Mode::empty()) {
@@ -248,8 +247,8 @@ impl Upper {
             None => Some(Change::Added(stat)),
             Some(found) => {
                 let what = match same_content(dir, name, &stat, &found)? {
-                    true => What::Metadata,
-                    false => What::Content,
+                    true => Difference::Metadata,
+                    false => Difference::Content,
                 };
                 Some(Change::Changed { stat, what, opaque: false })
             }
@@ -262,7 +261,8 @@ impl Upper {
         let leads = |point: &Vec<u8>| {
             point.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
         };
-        let only_times = matches!(change, Change::Changed { what, .. } if *what != What::Content);
+        let only_times =
+            matches!(change, Change::Changed { what, .. } if *what != Difference::Content);
         (is_new || only_times) && self.mount_points.iter().any(leads)
     }
 
@@ -296,7 +296,7 @@ pub fn names(dir: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>> {
 
 /// Whether a mode is of this kind.
 pub fn is(stat: &FileStat, kind: SFlag) -> bool {
-    SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == kind
+    sys::file::kind(stat.st_mode) == kind
 }
 
 fn refuse_elsewhere(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
@@ -330,19 +330,19 @@ fn compare_metadata(
     name: &[u8],
     stat: &FileStat,
     below: &Found,
-) -> Result<What> {
+) -> Result<Difference> {
     let of = |s: &FileStat| (s.st_mode, s.st_uid, s.st_gid, s.st_mtime, s.st_mtime_nsec);
     let same = of(stat) == of(&below.stat)
         && attributes(dir, name)? == attributes(below.dir.as_fd(), &below.name)?;
-    Ok(if same { What::Nothing } else { What::Metadata })
+    Ok(if same { Difference::Nothing } else { Difference::Metadata })
 }
 
 fn same_content(dir: BorrowedFd<'_>, name: &[u8], stat: &FileStat, below: &Found) -> Result<bool> {
-    let kind = |stat: &FileStat| stat.st_mode & SFlag::S_IFMT.bits();
-    if kind(stat) != kind(&below.stat) {
+    let kind = sys::file::kind(stat.st_mode);
+    if !below.is(kind) {
         return Ok(false);
     }
-    Ok(match SFlag::from_bits_truncate(kind(stat)) {
+    Ok(match kind {
         SFlag::S_IFREG if stat.st_size != below.stat.st_size => false,
         SFlag::S_IFREG => {
             same_bytes(open_file(dir, name)?, open_file(below.dir.as_fd(), &below.name)?)?

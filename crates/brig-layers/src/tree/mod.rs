@@ -15,9 +15,7 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use sys::Errno;
-
-const DIRECTORY: OFlag =
-    OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+use sys::path::DIRECTORY;
 
 /// Removes what is at this path, a directory or not; nothing there is fine.
 pub fn remove_path(path: &Path) -> Result<()> {

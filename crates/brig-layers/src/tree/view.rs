@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use sys::Errno;
+use sys::path::{DIRECTORY, DIRECTORY_HANDLE};
 
 /// Layers, the lowest first.
 #[derive(Debug, Default)]
@@ -29,7 +30,7 @@ struct LayerDir {
 /// What a path is.
 #[derive(Debug)]
 pub struct Found {
-    /// Which layer has it.
+    /// Selector layer has it.
     pub layer: usize,
     /// Its directory there.
     pub dir: OwnedFd,
@@ -40,7 +41,7 @@ pub struct Found {
 }
 
 /// What one layer says of a path.
-enum Word {
+enum LayerEntry {
     /// Nothing: ask the one below.
     Nothing,
     /// There is no such thing, whatever is below.
@@ -50,23 +51,20 @@ enum Word {
 }
 
 /// As the kernel's own limit.
-const MOST_LINKS: usize = 40;
-
-const DIRECTORY: OFlag =
-    OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+const MAX_LINKS: usize = 40;
 
 impl Found {
     /// It is of this kind.
     pub fn is(&self, kind: SFlag) -> bool {
-        SFlag::from_bits_truncate(self.stat.st_mode) & SFlag::S_IFMT == kind
+        sys::file::kind(self.stat.st_mode) == kind
     }
 }
 
 impl View {
     /// Adds a layer on top. `implied`: paths of its directories that no entry names.
     pub fn add(&mut self, path: &Path, implied: HashSet<Vec<u8>>) -> Result<()> {
-        let root =
-            open(path, DIRECTORY, Mode::empty()).with_context(|| path.display().to_string())?;
+        let root = open(path, DIRECTORY_HANDLE, Mode::empty())
+            .with_context(|| path.display().to_string())?;
         self.layers.push(LayerDir { root, implied });
         Ok(())
     }
@@ -81,9 +79,9 @@ impl View {
     pub fn find(&self, parts: &[&[u8]], below: usize) -> Result<Option<Found>> {
         for (index, layer) in self.layers[..below].iter().enumerate().rev() {
             match layer.word(parts)? {
-                Word::Nothing => {}
-                Word::Hidden => return Ok(None),
-                Word::Here { dir, name, stat, .. } => {
+                LayerEntry::Nothing => {}
+                LayerEntry::Hidden => return Ok(None),
+                LayerEntry::Here { dir, name, stat, .. } => {
                     return Ok(Some(Found { layer: index, dir, name, stat }));
                 }
             }
@@ -97,8 +95,8 @@ impl View {
         let path = parts.join(&b'/');
         let mut highest = true;
         for (index, layer) in self.layers.iter().enumerate().rev() {
-            let Word::Here { dir, name, stat, .. } = (match layer.word(parts)? {
-                Word::Nothing => continue,
+            let LayerEntry::Here { dir, name, stat, .. } = (match layer.word(parts)? {
+                LayerEntry::Nothing => continue,
                 word => word,
             }) else {
                 return Ok(None);
@@ -118,12 +116,12 @@ impl View {
 
     /// Whether one layer has a word on a path: it is there, or hidden.
     pub fn says(&self, layer: usize, parts: &[&[u8]]) -> Result<bool> {
-        Ok(!matches!(self.layers[layer].word(parts)?, Word::Nothing))
+        Ok(!matches!(self.layers[layer].word(parts)?, LayerEntry::Nothing))
     }
 
     /// Whether a directory of a layer has a directory of the layers below merged into it.
     pub(crate) fn merges(&self, layer: usize, parts: &[&[u8]]) -> Result<bool> {
-        let Word::Here { ends: false, .. } = self.layers[layer].word(parts)? else {
+        let LayerEntry::Here { ends: false, .. } = self.layers[layer].word(parts)? else {
             return Ok(false);
         };
         Ok(self.find(parts, layer)?.is_some_and(|found| found.is(SFlag::S_IFDIR)))
@@ -135,15 +133,14 @@ impl View {
         let mut hidden = HashSet::new();
         for layer in self.layers.iter().rev() {
             let (dir, name, stat, ends) = match layer.word(parts)? {
-                Word::Nothing => continue,
-                Word::Hidden => break,
-                Word::Here { dir, name, stat, ends } => (dir, name, stat, ends),
+                LayerEntry::Nothing => continue,
+                LayerEntry::Hidden => break,
+                LayerEntry::Here { dir, name, stat, ends } => (dir, name, stat, ends),
             };
-            if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFDIR {
+            if sys::file::kind(stat.st_mode) != SFlag::S_IFDIR {
                 break;
             }
-            let flags = DIRECTORY.difference(OFlag::O_PATH);
-            let dir = openat(&dir, name.as_slice(), flags, Mode::empty())?;
+            let dir = openat(&dir, name.as_slice(), DIRECTORY, Mode::empty())?;
             for name in changes::names(dir.as_fd())? {
                 let stat = fstatat(&dir, name.as_slice(), AtFlags::AT_SYMLINK_NOFOLLOW)?;
                 match whiteout::is_whiteout(&stat) {
@@ -206,7 +203,7 @@ impl View {
             let Some(here) = self.find(&parts, below)? else { return Ok(None) };
             if here.is(SFlag::S_IFLNK) {
                 links += 1;
-                ensure!(links <= MOST_LINKS, "{}: too many links", path.escape_ascii());
+                ensure!(links <= MAX_LINKS, "{}: too many links", path.escape_ascii());
                 let link = readlinkat(&here.dir, here.name.as_slice())?;
                 match link.as_bytes().starts_with(b"/") {
                     true => done.clear(),
@@ -236,10 +233,10 @@ impl View {
 
 impl LayerDir {
     /// What this layer says of a path.
-    fn word(&self, parts: &[&[u8]]) -> Result<Word> {
+    fn word(&self, parts: &[&[u8]]) -> Result<LayerEntry> {
         let mut dir = self.root.try_clone()?;
         let mut opaque = false;
-        let nothing = |opaque| if opaque { Word::Hidden } else { Word::Nothing };
+        let nothing = |opaque| if opaque { LayerEntry::Hidden } else { LayerEntry::Nothing };
         for (index, name) in parts.iter().enumerate() {
             let stat = match fstatat(&dir, *name, AtFlags::AT_SYMLINK_NOFOLLOW) {
                 Ok(stat) => stat,
@@ -247,23 +244,23 @@ impl LayerDir {
                 Err(errno) => return Err(errno).with_context(|| name.escape_ascii().to_string()),
             };
             if whiteout::is_whiteout(&stat) {
-                return Ok(Word::Hidden);
+                return Ok(LayerEntry::Hidden);
             }
-            let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+            let kind = sys::file::kind(stat.st_mode);
             let is_dir = kind == SFlag::S_IFDIR;
             if index + 1 == parts.len() {
                 let ends = opaque || !is_dir || is_opaque(dir.as_fd(), name)?;
-                return Ok(Word::Here { dir, name: name.to_vec(), stat, ends });
+                return Ok(LayerEntry::Here { dir, name: name.to_vec(), stat, ends });
             }
             if !is_dir {
-                return Ok(Word::Hidden);
+                return Ok(LayerEntry::Hidden);
             }
             opaque = opaque || is_opaque(dir.as_fd(), name)?;
-            dir = openat(&dir, *name, DIRECTORY, Mode::empty())?;
+            dir = openat(&dir, *name, DIRECTORY_HANDLE, Mode::empty())?;
         }
         // The root itself.
         let stat = nix::sys::stat::fstat(&dir)?;
-        Ok(Word::Here { dir, name: b".".to_vec(), stat, ends: false })
+        Ok(LayerEntry::Here { dir, name: b".".to_vec(), stat, ends: false })
     }
 }
 
@@ -300,7 +297,7 @@ mod tests {
             .for_each(write);
         symlink("/etc/passwd", layer("low/etc/absolute")).unwrap();
         symlink("../../../etc/absolute", layer("high/etc/up")).unwrap();
-        let etc = open(&layer("high/etc"), DIRECTORY, Mode::empty()).unwrap();
+        let etc = open(&layer("high/etc"), DIRECTORY_HANDLE, Mode::empty()).unwrap();
         whiteout::make(etc.as_fd(), b"gone").unwrap();
         whiteout::make_opaque(etc.as_fd(), b"b").unwrap();
         let mut view = View::default();

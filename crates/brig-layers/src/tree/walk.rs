@@ -5,11 +5,12 @@ use crate::tree::view::{Found, View};
 use crate::tree::whiteout;
 use anyhow::{Context, Result, ensure};
 use nix::dir::{Dir, Type};
-use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::fcntl::{AtFlags, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
 use std::collections::{BTreeSet, HashSet};
 use std::os::fd::{AsFd, OwnedFd};
 use sys::Errno;
+use sys::path::{DIRECTORY, DIRECTORY_HANDLE};
 
 /// One directory, of each layer that has it, the highest first.
 #[derive(Debug)]
@@ -18,12 +19,7 @@ pub struct Merged {
 }
 
 /// Longer paths no process can use, and no image has.
-const MOST_PATH: usize = 4096;
-
-const HANDLE: OFlag =
-    OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
-const READABLE: OFlag =
-    OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+const MAX_PATH: usize = 4096;
 
 /// Goes down one name; fails where a path becomes too long.
 pub fn push(path: &mut Vec<u8>, name: &[u8]) -> Result<()> {
@@ -32,8 +28,8 @@ pub fn push(path: &mut Vec<u8>, name: &[u8]) -> Result<()> {
     }
     path.extend_from_slice(name);
     ensure!(
-        path.len() <= MOST_PATH,
-        "a path of more than {MOST_PATH} bytes, which no image can have: {}…",
+        path.len() <= MAX_PATH,
+        "a path of more than {MAX_PATH} bytes, which no image can have: {}…",
         path[..64].escape_ascii()
     );
     Ok(())
@@ -67,7 +63,7 @@ impl Merged {
     pub fn enter(&self, name: &[u8]) -> Result<Merged> {
         let mut dirs = Vec::new();
         for (layer, dir) in &self.dirs {
-            let inside = match openat(dir, name, HANDLE, Mode::empty()) {
+            let inside = match openat(dir, name, DIRECTORY_HANDLE, Mode::empty()) {
                 Err(Errno::ENOENT) => continue,
                 // A whiteout, or something else that hides it.
                 Err(Errno::ENOTDIR | Errno::ELOOP) => break,
@@ -86,7 +82,7 @@ impl Merged {
     pub fn names(&self) -> Result<Vec<Vec<u8>>> {
         let (mut shown, mut hidden) = (BTreeSet::new(), HashSet::new());
         for (_, dir) in &self.dirs {
-            let mut list = Dir::openat(dir, ".", READABLE, Mode::empty())?;
+            let mut list = Dir::openat(dir, ".", DIRECTORY, Mode::empty())?;
             for entry in list.iter() {
                 let entry = entry?;
                 let name = entry.file_name().to_bytes();

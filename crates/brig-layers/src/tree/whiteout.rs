@@ -25,7 +25,7 @@ const TRUSTED: &CStr = c"trusted.overlay.opaque";
 
 /// Whether this is one.
 pub(crate) fn is_whiteout(stat: &FileStat) -> bool {
-    let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+    let kind = sys::file::kind(stat.st_mode);
     kind == SFlag::S_IFCHR && stat.st_rdev == 0
 }
 

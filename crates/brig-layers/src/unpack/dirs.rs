@@ -4,12 +4,13 @@
 use crate::tree::view::View;
 use crate::tree::whiteout;
 use anyhow::{Context, Result, bail, ensure};
-use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
+use nix::fcntl::{AtFlags, openat, readlinkat};
 use nix::sys::stat::{Mode, SFlag, fstatat, mkdirat};
 use std::collections::{BTreeSet, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use sys::Errno;
+use sys::path::DIRECTORY_HANDLE;
 
 /// A tree, and where in it we are.
 #[derive(Debug)]
@@ -61,14 +62,11 @@ impl std::error::Error for NoDirectory {}
 
 /// As deep as trees may be: each level is a descriptor, see [`crate::worker::raise_open_files`]. No
 /// name of 4096 bytes leads deeper, and no path that a process can use.
-const DEEPEST: usize = 2048;
+const MAX_DEPTH: usize = 2048;
 /// As the kernel's own limit.
-const MOST_LINKS: usize = 40;
+const MAX_LINKS: usize = 40;
 /// Names of directories without an entry of their own: more, in bytes, are in no honest archive.
-const MOST_IMPLIED: usize = 8 << 20;
-
-const DIRECTORY: OFlag =
-    OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+const MAX_IMPLIED: usize = 8 << 20;
 
 impl<'a> Dirs<'a> {
     /// The tree below this directory.
@@ -124,7 +122,7 @@ impl<'a> Dirs<'a> {
             }
             let Some(link) = self.step(&name, missing)? else { continue };
             links += 1;
-            ensure!(links <= MOST_LINKS, "too many symbolic links on its way");
+            ensure!(links <= MAX_LINKS, "too many symbolic links on its way");
             if link.starts_with(b"/") {
                 self.stack.clear();
             }
@@ -139,8 +137,8 @@ impl<'a> Dirs<'a> {
 
     /// Goes down one name; gives what it leads to if it is a link.
     fn step(&mut self, name: &[u8], missing: Missing) -> Result<Option<Vec<u8>>> {
-        ensure!(self.stack.len() < DEEPEST, "more than {DEEPEST} directories deep");
-        match openat(self.here(), name, DIRECTORY, Mode::empty()) {
+        ensure!(self.stack.len() < MAX_DEPTH, "more than {MAX_DEPTH} directories deep");
+        match openat(self.here(), name, DIRECTORY_HANDLE, Mode::empty()) {
             Ok(fd) => self.push(name, fd)?,
             Err(Errno::ENOENT) => {
                 if let Some(link) = self.link_below(name)? {
@@ -205,7 +203,7 @@ impl<'a> Dirs<'a> {
     fn count(&mut self, path: &[u8]) -> Result<()> {
         self.bytes += path.len();
         ensure!(
-            self.bytes < MOST_IMPLIED,
+            self.bytes < MAX_IMPLIED,
             "too many directories without an entry, or that hide what is below"
         );
         Ok(())
@@ -231,7 +229,7 @@ impl<'a> Dirs<'a> {
     fn make(&mut self, name: &[u8]) -> Result<()> {
         mkdirat(self.here(), name, Mode::from_bits_truncate(0o755))
             .with_context(|| format!("mkdir {}", name.escape_ascii()))?;
-        let fd = openat(self.here(), name, DIRECTORY, Mode::empty())?;
+        let fd = openat(self.here(), name, DIRECTORY_HANDLE, Mode::empty())?;
         self.push(name, fd)?;
         let path = self.path();
         self.count(&path)?;
@@ -264,7 +262,7 @@ pub fn parts(path: &[u8]) -> Result<Vec<&[u8]>> {
 
 /// Whether there is such a directory.
 pub fn is_directory(dir: BorrowedFd<'_>, name: &[u8]) -> bool {
-    let kind = |mode| SFlag::from_bits_truncate(mode) & SFlag::S_IFMT;
+    let kind = |mode| sys::file::kind(mode);
     fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW)
         .is_ok_and(|stat| kind(stat.st_mode) == SFlag::S_IFDIR)
 }
@@ -281,7 +279,7 @@ mod tests {
             let path =
                 std::env::temp_dir().join(format!("brig-dirs-{name}-{}", std::process::id()));
             std::fs::create_dir(&path).unwrap();
-            let fd = nix::fcntl::open(&path, DIRECTORY, Mode::empty()).unwrap();
+            let fd = nix::fcntl::open(&path, DIRECTORY_HANDLE, Mode::empty()).unwrap();
             (Scratch(path), Dirs::new(fd, None))
         }
     }

@@ -12,19 +12,18 @@ use crate::tree::view::View;
 use crate::unpack::progress::Progress;
 use crate::unpack::warnings::Warnings;
 use crate::unpack::{self, Rights, Unpacked};
-use crate::worker::{self, Reporter, Said, Worker};
+use crate::worker::{self, Reply, Reporter, Worker};
 use anyhow::{Context, Result, anyhow};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::syncfs;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use sys::Errno;
 
 /// More at once only keep each other from the disk.
-const MOST_WORKERS: usize = 8;
+const MAX_WORKERS: usize = 8;
 /// So often a worker tells how far it is.
 const STEP: u64 = 1 << 20;
 const BUFFER: usize = 128 << 10;
@@ -66,7 +65,7 @@ fn unpack_all(
     };
     let size = claimed.iter().map(size).sum::<Result<u64>>()?;
     let mut progress = Progress::new(claimed.len(), size);
-    let most = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_WORKERS);
+    let most = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS);
     let mut waiting: VecDeque<&Claimed<'_>> = claimed.iter().collect();
     let mut running: Vec<(Worker, &Claimed<'_>)> = Vec::new();
     let mut done = Vec::new();
@@ -79,10 +78,10 @@ fn unpack_all(
             running.push((worker::spawn(None, work)?, own));
         }
         for index in ready(&running)?.into_iter().rev() {
-            match running[index].0.hear() {
-                Ok(Said::Progress(bytes)) => progress.add(bytes),
-                Ok(Said::Warning(text)) => warn(&text),
-                Ok(Said::Done(_)) => {
+            match running[index].0.recv() {
+                Ok(Reply::Progress(bytes)) => progress.add(bytes),
+                Ok(Reply::Warning(text)) => warn(&text),
+                Ok(Reply::Done(_)) => {
                     done.push(running.swap_remove(index).1);
                     progress.layer_done();
                 }
@@ -101,7 +100,7 @@ fn unpack_all(
     failed.map_or(Ok(()), Err)
 }
 
-/// Which of them have something to say.
+/// Selector of them have something to say.
 fn ready(running: &[(Worker, &Claimed<'_>)]) -> Result<Vec<usize>> {
     let fd = |(worker, _): &(Worker, &Claimed<'_>)| worker.fd().try_clone_to_owned();
     let owned = running.iter().map(fd).collect::<Result<Vec<_>, _>>()?;
@@ -109,10 +108,7 @@ fn ready(running: &[(Worker, &Claimed<'_>)]) -> Result<Vec<usize>> {
         .iter()
         .map(|fd| PollFd::new(std::os::fd::AsFd::as_fd(fd), PollFlags::POLLIN))
         .collect();
-    match poll(&mut fds, PollTimeout::NONE) {
-        Ok(_) | Err(Errno::EINTR) => {}
-        Err(errno) => return Err(errno).context("poll"),
-    }
+    sys::poll::wait(&mut fds, None)?;
     let any = |(index, fd): (usize, &PollFd<'_>)| fd.any().unwrap_or(false).then_some(index);
     Ok(fds.iter().enumerate().filter_map(any).collect())
 }
@@ -183,7 +179,8 @@ fn publish(store: &Store, done: &[&Claimed<'_>]) -> Result<()> {
 pub fn join(
     store: &Store,
     source: &Source,
-    (layer, chain_id): (&Layer, &Digest),
+    layer: &Layer,
+    chain_id: &Digest,
     below: &View,
     rights: Rights,
     warn: &mut dyn FnMut(&str),

@@ -74,10 +74,10 @@ pub struct Unpacked {
 }
 
 /// More entries are in no honest archive.
-const MOST_ENTRIES: u64 = 16 << 20;
+const MAX_ENTRIES: u64 = 16 << 20;
 /// Names of hard links to other layers, and of directories with whiteouts: more, in bytes, are in no
 /// honest archive.
-const MOST_LISTED: usize = 8 << 20;
+const MAX_LISTED: usize = 8 << 20;
 const CHUNK: usize = 64 << 10;
 /// So many zeros become a hole.
 static HOLE: [u8; 4096] = [0; 4096];
@@ -117,7 +117,7 @@ pub fn unpack<R: Read>(
     };
     while let Some(entry) = reader.next_entry()? {
         unpacker.done.entries += 1;
-        ensure!(unpacker.done.entries <= MOST_ENTRIES, "more than {MOST_ENTRIES} entries");
+        ensure!(unpacker.done.entries <= MAX_ENTRIES, "more than {MAX_ENTRIES} entries");
         unpacker.add(&entry, &mut reader).with_context(|| shown(&entry))?;
     }
     // What follows the end of the archive belongs to the blob, too.
@@ -244,7 +244,7 @@ impl Unpacker<'_> {
         let dir = self.dirs.enter(above, Missing::Make)?.try_clone_to_owned()?;
         let stat = fstatat(&dir, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
         tree::remove(dir.as_fd(), name).context("replace what the archive had there before")?;
-        if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR {
+        if sys::file::kind(stat.st_mode) == SFlag::S_IFDIR {
             let path = self.dirs.path_of(name);
             remove_tree(&mut self.dirs.implied, &path);
             remove_tree(&mut self.done.whiteouts, &path);
@@ -262,7 +262,7 @@ impl Unpacker<'_> {
     fn list(&mut self, bytes: usize) -> Result<()> {
         self.listed += bytes;
         ensure!(
-            self.listed < MOST_LISTED,
+            self.listed < MAX_LISTED,
             "too many hard links to other layers, or directories with whiteouts"
         );
         Ok(())

@@ -1,0 +1,181 @@
+//! What `state` and `list` show of a container. It is a small part of its record, and of the rest nothing is made here:
+//! a host can have a thousand containers.
+
+use super::init::Init;
+use super::{Dir, ListedContainer, Status, VERSION, dir, ids, record};
+use crate::cgroup::Freezer;
+use anyhow::{Context, Result};
+use nix::fcntl::AtFlags;
+use nix::sys::stat::fstatat;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use sys::IfExists;
+
+/// runtime.md's state, and what runc adds to it. The order is the one in which it is printed.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    oci_version: &'static str,
+    /// The container's name.
+    pub id: String,
+    /// Host pid of its init; 0 if it has none any more.
+    pub pid: i32,
+    /// What it is doing now.
+    pub status: Status,
+    /// Absolute path of the bundle.
+    pub bundle: PathBuf,
+    rootfs: PathBuf,
+    /// When it was created.
+    pub created: String,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: BTreeMap<String, String>,
+    /// The name of who created it, as far as whoever shows it has looked that up.
+    pub owner: String,
+    /// Who created it.
+    #[serde(skip)]
+    pub uid: u32,
+}
+
+/// The part of a record that is needed for it. What is not plain text, or of another version, is left to those who
+/// read all.
+#[derive(Deserialize)]
+struct Fields<'a> {
+    #[serde(default = "super::first_version")]
+    version: u32,
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    creating: bool,
+    pid: i32,
+    start_time: u64,
+    pidfs_inode: Option<u64>,
+    #[serde(borrow)]
+    boot: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    bundle: Cow<'a, str>,
+    #[serde(borrow)]
+    rootfs: Cow<'a, str>,
+    #[serde(borrow)]
+    created: Cow<'a, str>,
+    uid: u32,
+    annotations: BTreeMap<String, String>,
+    #[serde(borrow)]
+    cgroup: Freezer<'a>,
+}
+
+/// What stands in a state root under the name of a container, as far as it is shown.
+#[derive(Debug)]
+pub struct Listed {
+    /// What is known of it.
+    pub summary: Summary,
+    /// Why not all is known.
+    pub trouble: Option<anyhow::Error>,
+}
+
+impl Fields<'_> {
+    /// None: whoever wants to know what this is reads all of it.
+    fn parse<'a>(id: &str, bytes: &'a [u8]) -> Option<Fields<'a>> {
+        let fields: Fields<'a> = serde_json::from_slice(bytes).ok()?;
+        (fields.version == VERSION && fields.id == id && !fields.creating).then_some(fields)
+    }
+
+    /// With what it is doing now; `go`, from `at`, leads to its start fifo.
+    fn look(self, at: BorrowedFd<'_>, go: &str) -> Result<Summary> {
+        let Fields { pid, start_time, pidfs_inode, .. } = self;
+        let init = Init { pid, start_time, pidfs_inode, boot: self.boot.as_deref() };
+        let status = status(&init, || self.cgroup.paused(), at, go)?;
+        Ok(Summary {
+            oci_version: crate::SPEC_VERSION,
+            id: self.id.into_owned(),
+            pid: if status == Status::Stopped { 0 } else { pid },
+            status,
+            bundle: self.bundle.into_owned().into(),
+            rootfs: self.rootfs.into_owned().into(),
+            created: self.created.into_owned(),
+            annotations: self.annotations,
+            owner: String::new(),
+            uid: self.uid,
+        })
+    }
+}
+
+/// What a container is doing whose create has finished.
+pub(super) fn status(
+    init: &Init<'_>,
+    paused: impl FnOnce() -> Result<bool>,
+    at: BorrowedFd<'_>,
+    go: &str,
+) -> Result<Status> {
+    if init.open()?.is_none() {
+        return Ok(Status::Stopped);
+    }
+    if paused()? {
+        return Ok(Status::Paused);
+    }
+    let waits = fstatat(at, go, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok();
+    Ok(if waits { Status::Created } else { Status::Running })
+}
+
+impl From<ListedContainer> for Listed {
+    fn from(found: ListedContainer) -> Listed {
+        let ListedContainer { state, status, trouble } = found;
+        let gone = [Status::Stopped, Status::Unknown].contains(&status);
+        let summary = Summary {
+            oci_version: crate::SPEC_VERSION,
+            id: state.id,
+            pid: if gone { 0 } else { state.pid },
+            status,
+            bundle: state.bundle,
+            rootfs: state.rootfs,
+            created: state.created,
+            annotations: state.annotations,
+            owner: String::new(),
+            uid: state.uid,
+        };
+        Listed { summary, trouble }
+    }
+}
+
+impl Summary {
+    /// Of one container.
+    ///
+    /// # Errors
+    ///
+    /// There is none, or its record cannot be read.
+    pub fn of(root: &Path, id: &str) -> Result<Summary> {
+        let dir = Dir::open(root, id)?;
+        let bytes = dir.read("state.json");
+        if let Some(fields) = bytes.ok().as_deref().and_then(|bytes| Fields::parse(id, bytes)) {
+            return fields.look(dir.fd(), "go");
+        }
+        let state = dir.existing()?;
+        let status = dir.status(&state)?;
+        Ok(Listed::from(ListedContainer { state, status, trouble: None }).summary)
+    }
+
+    /// Of every container, by name. One that vanishes while we look is none, and so is what has no record.
+    ///
+    /// # Errors
+    ///
+    /// The state root cannot be read.
+    pub fn all(root: &Path) -> Result<Vec<Listed>> {
+        let mut found = Vec::new();
+        let opened = File::open(root).if_exists();
+        let Some(at) = opened.with_context(|| root.display().to_string())? else {
+            return Ok(found);
+        };
+        for id in ids(root)? {
+            let plain = dir::read(at.as_fd(), &format!("{id}/state.json")).ok();
+            let fields = plain.as_deref().and_then(|bytes| Fields::parse(&id, bytes));
+            // Whatever is the matter with it, or only with a look at it, is told by who reads all.
+            match fields.and_then(|fields| fields.look(at.as_fd(), &format!("{id}/go")).ok()) {
+                Some(summary) => found.push(Listed { summary, trouble: None }),
+                None => found.extend(record::listed(root, &id).map(Listed::from)),
+            }
+        }
+        Ok(found)
+    }
+}

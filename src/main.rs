@@ -7,7 +7,7 @@
 
 use anyhow::Context;
 use brig::cli::{self, Parsed, UsageError};
-use brig::cmd::command::Globals;
+use brig::cmd::command::{Command, Globals};
 use brig::log::Log;
 use brig::{cmd, seal};
 
@@ -56,7 +56,7 @@ fn run() -> i32 {
         sealed.context("cannot protect brig's own binary from the container (CVE-2019-5736)");
     // After the last execve, because execve makes a process dumpable again.
     let hidden = sealed.and_then(|()| Ok(sys::cred::hide_root()?));
-    match hidden.and_then(|()| cmd::run(&globals, command, &mut log)) {
+    match hidden.and_then(|()| execute(&globals, command, &mut log)) {
         Ok(code) => {
             log.finish();
             code
@@ -66,6 +66,48 @@ fn run() -> i32 {
             failure
         }
     }
+}
+
+/// Runs a command, each in its file of [`brig::cmd`]. The result is what brig exits with.
+fn execute(globals: &Globals, command: Command, log: &mut Log) -> anyhow::Result<i32> {
+    let (root, store) = (&globals.root, globals.store.as_deref());
+    match command {
+        Command::Create(options, from) => {
+            cmd::apart(|| cmd::create::create(&options, from.as_ref(), log))
+        }
+        Command::Run(options, from, run_options) => {
+            return cmd::apart(|| cmd::create::run(&options, from.as_ref(), &run_options, log));
+        }
+        Command::Checkpoint(options) => cmd::apart(|| cmd::checkpoint::checkpoint(&options, log)),
+        Command::Restore(options, how) => {
+            return cmd::apart(|| cmd::restore::restore(&options, &how, log));
+        }
+        Command::Exec(options) => return cmd::apart(|| cmd::exec::exec(&options, log)),
+        Command::Start { id } => cmd::apart(|| cmd::start::start(root, &id, log)),
+        Command::State { id } => cmd::apart(|| cmd::state::state(root, &id)),
+        Command::Kill { id, regex, signal, all } => {
+            cmd::apart(|| cmd::each(root, &id, regex, |id| cmd::kill::kill(root, id, &signal, all)))
+        }
+        Command::Mounts(options) => cmd::apart(|| cmd::mounts::mounts(root, &options, log)),
+        Command::Pause { id } => cmd::apart(|| cmd::pause::pause(root, &id)),
+        Command::Resume { id } => cmd::apart(|| cmd::pause::resume(root, &id)),
+        Command::Ps { id, format, options } => {
+            cmd::apart(|| cmd::ps::ps(root, &id, format, &options))
+        }
+        Command::Delete { id, regex, force } => cmd::apart(|| {
+            cmd::each(root, &id, regex, |id| cmd::delete::delete(root, id, force, log))
+        }),
+        Command::List { format, quiet } => cmd::apart(|| cmd::list::list(root, format, quiet, log)),
+        Command::Spec { bundle, file, rootless } => {
+            cmd::apart(|| cmd::spec::spec(&bundle, file.as_deref(), rootless))
+        }
+        Command::Events(options) => cmd::apart(|| cmd::events::events(root, &options)),
+        Command::Stats(options) => cmd::apart(|| cmd::stats::stats(root, &options, log)),
+        Command::Update(options) => cmd::apart(|| cmd::update::update(root, &options, log)),
+        Command::Image(command) => cmd::apart(|| cmd::images::run(root, store, &command, log)),
+        Command::Features => cmd::apart(cmd::features::features),
+    }
+    .map(|()| 0)
 }
 
 fn open_log(globals: &Globals) -> anyhow::Result<Log> {

@@ -74,4 +74,7 @@ fn files_and_functions_are_short() {
 fn the_routes_of_the_design_are_those_of_the_code() {
     let files = repository();
     none(&functions::routes(&files, &source::sources(&files)));
+    let (_, parent) = files["docs/design.md"].split_once("\n```route parent\n").unwrap();
+    let (parent, _) = parent.split_once("\n```").unwrap();
+    assert!(parent.contains("src/plan/mod.rs: Plan::new"), "the parent does not plan: {parent}");
 }

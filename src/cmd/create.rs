@@ -1,15 +1,20 @@
 //! create; and run, which creates, starts, waits and deletes.
 
 use super::images::{self, FromImage};
-use crate::launch::create::{self, Created, Options};
-use crate::launch::foreground::notify::Forwarder;
+use crate::launch::create::{self, Created, Decision, Options};
+use crate::launch::foreground::notify::{Forwarder, Manager};
 use crate::launch::foreground::terminal::Carrier;
 use crate::launch::gate::Outcome;
 use crate::launch::{destroy, foreground, start};
 use crate::log::{self, Log};
+use crate::plan::{Host, Plan, Request};
+use crate::process::{activation, stdio};
+use crate::spec::{Owned, Spec, shape};
+use crate::state;
 use anyhow::{Context, Result};
 use std::os::fd::AsFd;
-use sys::describe;
+use std::path::Path;
+use sys::{describe, memory};
 
 /// Creates a container from a bundle or an image; it then waits for start.
 pub fn create(options: &Options, from: Option<&FromImage>, log: &mut Log) -> Result<()> {
@@ -35,8 +40,63 @@ pub fn run(
 fn created(options: &Options, from: Option<&FromImage>, log: &mut Log) -> Result<Created> {
     match from {
         Some(from) => images::create(from, options, log),
-        None => create::create(options, log),
+        None => of_bundle(options, log),
     }
+}
+
+/// Creates it, from a bundle.
+pub(super) fn of_bundle(options: &Options, log: &mut Log) -> Result<Created> {
+    if !nix::unistd::geteuid().is_root() {
+        memory::wipe_what_is_freed();
+    }
+    let bundle = std::path::absolute(&options.bundle)?;
+    let name = options.config.as_ref().map_or("config.json".into(), |path| path.to_string_lossy());
+    let (name, text) = (name.into_owned(), options.read_config(&bundle)?);
+    let mut config = Owned { name, shape: shape::CONFIG, text };
+    let mut act = || {
+        let decision = decide(options, &bundle, &config, log)?;
+        create::create(options, &bundle, &mut config, decision, log)
+    };
+    act().map_err(|error| config.document().located(error))
+}
+
+/// Makes the plan. Nothing has been changed yet.
+fn decide(options: &Options, bundle: &Path, owned: &Owned, log: &mut Log) -> Result<Decision> {
+    state::check_id(&options.id)?;
+    let mut warnings = Vec::new();
+    let config = owned.document();
+    let (spec, rewritten) = config.parse::<Spec>(&mut warnings)?;
+    warnings.iter().for_each(|warning| log.warn(warning));
+    if log.debugs() {
+        config.unknown_keys().iter().for_each(|key| log.debug(format_args!("{key}")));
+    }
+    let manager = Manager::of_environment()?;
+    let activation = activation::of_environment()?;
+    let listening = activation.as_ref().map_or(0, |activation| activation.count);
+    let directory = std::path::absolute(&options.root)?.join(&options.id);
+    let request = Request {
+        bundle,
+        rootfs: &options.rootfs,
+        cgroup_manager: options.cgroup_manager,
+        rootless: options.rootless,
+        tells_readiness: manager.is_some().then_some(&directory),
+        activation,
+        preserve_fds: options.preserve_fds,
+        carries_terminal: !options.detach,
+    };
+    let host = Host::default();
+    let plan = Plan::new(&spec, &request, &host)?;
+    stdio::set_cloexec_from(listening, options.preserve_fds)?;
+    if manager.is_some() && !plan.tells_readiness {
+        log.warn("NOTIFY_SOCKET is not passed on: this needs a new mount namespace");
+    }
+    let manager = manager.filter(|_| plan.tells_readiness);
+    for warning in &plan.warnings {
+        log.warn(&config.located_warning(warning));
+    }
+    let notes = plan.notes.iter().cloned().chain(plan.process.notes());
+    notes.for_each(|note| log.debug(format_args!("{note}")));
+    Ok(Decision { spec, rewritten, host, plan, manager })
 }
 
 /// Prints a generated name or the value of `--name`, as engines do.

@@ -9,7 +9,7 @@ use super::image::{self, Record};
 use super::options::RestoreOptions;
 use super::{dump, external::Origin};
 use crate::hooks::Output;
-use crate::launch::create::{Options, read_config};
+use crate::launch::create::Options;
 use crate::launch::foreground::terminal::Carrier;
 use crate::launch::prepare::cgroup::{self, ChosenCgroup};
 use crate::launch::prepare::first_state::{Belonging, first_state};
@@ -41,7 +41,7 @@ pub fn restore(options: &Options, how: &RestoreOptions, log: &mut Log) -> Result
     let config = Owned {
         name: name.into_owned(),
         shape: shape::CONFIG,
-        text: read_config(&options, &bundle)?,
+        text: options.read_config(&bundle)?,
     };
     if !options.detach && how.subreaper {
         foreground::adopt_orphans()?;

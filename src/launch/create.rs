@@ -20,14 +20,14 @@ use crate::hooks::{self, Environment, Output, Surroundings};
 use crate::log::Log;
 use crate::plan::hooks::{Hooks, allowance};
 use crate::plan::namespaces::Strategy;
-use crate::plan::{Host, Plan, Request};
+use crate::plan::{Host, Plan};
 use crate::process::console::{self, MasterRoute};
 use crate::process::proc::Proc;
 use crate::process::socket::{self, Socket};
-use crate::process::{activation, limits, sched, stdio};
+use crate::process::{limits, sched};
 use crate::rdt::Rdt;
 use crate::rootfs::Sources;
-use crate::spec::{self, Owned, Place, Spec, shape};
+use crate::spec::{Owned, Place, Spec};
 use crate::state::{self, Dir, Lock, State, Status};
 use anyhow::{Result, anyhow};
 use nix::sys::signalfd::SignalFd;
@@ -36,7 +36,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Instant;
 use sys::clone::{Birth, Side};
-use sys::{Errno, VerbatimError, describe, errno_of, memory, signal};
+use sys::{Errno, describe, errno_of, signal};
 
 /// A created container, as seen by the brig that created it.
 pub struct Created {
@@ -54,91 +54,33 @@ pub struct Created {
     pub manager: Option<Manager>,
 }
 
-/// Creates a container: on return it waits for start.
-pub fn create(options: &Options, log: &mut Log) -> Result<Created> {
-    if !nix::unistd::geteuid().is_root() {
-        memory::wipe_what_is_freed();
-    }
-    let bundle = std::path::absolute(&options.bundle)?;
-    let name = options.config.as_ref().map_or("config.json".into(), |path| path.to_string_lossy());
-    let (name, text) = (name.into_owned(), read_config(options, &bundle)?);
-    let mut config = Owned { name, shape: shape::CONFIG, text };
-    create_from(options, &bundle, &mut config, log)
-        .map_err(|error| config.document().located(error))
-}
-
-/// Reads the config of a bundle, or another.
-pub fn read_config(options: &Options, bundle: &Path) -> Result<Vec<u8>> {
-    let path = options.config.clone().unwrap_or_else(|| bundle.join("config.json"));
-    let read = || spec::read(File::open(&path)?);
-    read().map_err(|error: anyhow::Error| {
-        let path = path.display();
-        if options.config.is_some() || errno_of(&error) != Some(Errno::ENOENT) {
-            return error.context(path.to_string());
-        }
-        let hint = "use --bundle DIR, or create one with `brig spec`";
-        let text = format!("{path}: no such file or directory ({hint})");
-        VerbatimError { text, errno: Errno::ENOENT }.into()
-    })
-}
-
 /// Everything known before anything has been changed.
-struct Decision {
-    spec: Spec,
+pub struct Decision {
+    /// The config as written.
+    pub spec: Spec,
     /// The text of config.json to store, if it differs from the bundle's.
-    rewritten: Option<Vec<u8>>,
-    host: Host,
-    plan: Plan,
-    manager: Option<Manager>,
+    pub rewritten: Option<Vec<u8>>,
+    /// What the host is.
+    pub host: Host,
+    /// What is to be done.
+    pub plan: Plan,
+    /// Whom to tell when the container is ready.
+    pub manager: Option<Manager>,
 }
 
-/// Makes the plan. Nothing has been changed yet.
-fn decide(options: &Options, bundle: &Path, owned: &Owned, log: &mut Log) -> Result<Decision> {
-    state::check_id(&options.id)?;
-    let mut warnings = Vec::new();
-    let config = owned.document();
-    let (spec, rewritten) = config.parse::<Spec>(&mut warnings)?;
-    warnings.iter().for_each(|warning| log.warn(warning));
-    if log.debugs() {
-        config.unknown_keys().iter().for_each(|key| log.debug(format_args!("{key}")));
-    }
-    let manager = Manager::of_environment()?;
-    let activation = activation::of_environment()?;
-    let listening = activation.as_ref().map_or(0, |activation| activation.count);
-    let directory = std::path::absolute(&options.root)?.join(&options.id);
-    let request = Request {
-        bundle,
-        rootfs: &options.rootfs,
-        cgroup_manager: options.cgroup_manager,
-        rootless: options.rootless,
-        tells_readiness: manager.is_some().then_some(&directory),
-        activation,
-        preserve_fds: options.preserve_fds,
-        carries_terminal: !options.detach,
-    };
-    let host = Host::default();
-    let plan = Plan::new(&spec, &request, &host)?;
-    stdio::set_cloexec_from(listening, options.preserve_fds)?;
-    if manager.is_some() && !plan.tells_readiness {
-        log.warn("NOTIFY_SOCKET is not passed on: this needs a new mount namespace");
-    }
-    let manager = manager.filter(|_| plan.tells_readiness);
-    for warning in &plan.warnings {
-        log.warn(&config.located_warning(warning));
-    }
-    let notes = plan.notes.iter().cloned().chain(plan.process.notes());
-    notes.for_each(|note| log.debug(format_args!("{note}")));
-    Ok(Decision { spec, rewritten, host, plan, manager })
-}
-
-fn create_from(
+/// Creates a container: on return it waits for start.
+///
+/// # Errors
+///
+/// It cannot be created; then what was made of it is gone again.
+pub fn create(
     options: &Options,
     bundle: &Path,
     owned: &mut Owned,
+    decision: Decision,
     log: &mut Log,
 ) -> Result<Created> {
-    let Decision { spec, rewritten, host, mut plan, manager } =
-        decide(options, bundle, owned, log)?;
+    let Decision { spec, rewritten, host, mut plan, manager } = decision;
 
     // Only reads. Still nothing has been changed.
     let terminal = plan.process.terminal.is_some();

@@ -3,10 +3,12 @@
 use crate::plan::rootfs::RootOptions;
 use crate::plan::{CgroupManager, PIDFD_RECEIVER};
 use crate::process::socket::Socket;
-use crate::spec::Place;
+use crate::spec::{self, Place};
 use anyhow::Result;
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
+use sys::{Errno, VerbatimError, errno_of};
 
 /// The options of create and run.
 #[derive(Debug, Default, Clone)]
@@ -42,6 +44,21 @@ pub struct Options {
 }
 
 impl Options {
+    /// Reads the config of a bundle, or the other file that was given.
+    pub fn read_config(&self, bundle: &Path) -> Result<Vec<u8>> {
+        let path = self.config.clone().unwrap_or_else(|| bundle.join("config.json"));
+        let read = || spec::read(File::open(&path)?);
+        read().map_err(|error: anyhow::Error| {
+            let path = path.display();
+            if self.config.is_some() || errno_of(&error) != Some(Errno::ENOENT) {
+                return error.context(path.to_string());
+            }
+            let hint = "use --bundle DIR, or create one with `brig spec`";
+            let text = format!("{path}: no such file or directory ({hint})");
+            VerbatimError { text, errno: Errno::ENOENT }.into()
+        })
+    }
+
     /// The socket for a pidfd of init: from runc's flag or crun's annotation.
     pub fn pidfd_sockets(
         &self,

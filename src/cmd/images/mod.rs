@@ -4,13 +4,15 @@ pub mod bundle;
 pub mod commit;
 mod diff;
 mod image;
+mod quantity;
 pub mod store;
 
 use super::apart;
 use super::command::ListFormat;
 use super::spec::template;
+use crate::cmd::create;
 use crate::image::container;
-use crate::launch::create::{self, Created, Options};
+use crate::launch::create::{Created, Options};
 use crate::launch::own_bundle;
 use crate::log::Log;
 use anyhow::Result;
@@ -84,7 +86,7 @@ pub fn create(from: &FromImage, options: &Options, log: &mut Log) -> Result<Crea
     let template = template(!nix::unistd::geteuid().is_root())?;
     let own = container::prepare(from, options, &template, &mut |text| log.warn(text))?;
     let options = Options { bundle: own.bundle.clone(), own_bundle: true, ..options.clone() };
-    let created = create::create(&options, log);
+    let created = create::of_bundle(&options, log);
     created.map_err(|error| {
         // The error that matters is the first one.
         let _ = own_bundle::remove(&own.bundle);

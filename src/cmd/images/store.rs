@@ -1,5 +1,6 @@
 //! images, layers, gc: lists the contents of the layer store, and removes what is unused.
 
+use super::quantity;
 use crate::cmd::command::ListFormat;
 use crate::cmd::table;
 use crate::image::RUNTIME;
@@ -100,7 +101,8 @@ pub(super) fn with_store(path: Option<&Path>, go: impl FnOnce(&Store) -> Result<
 fn print(listing: Listing, columns: &[&str], mut rows: Vec<Value>) -> Result<()> {
     let last = columns.last().copied().unwrap_or_default();
     let made = |row: &Value| row[last].as_str().and_then(sys::time::seconds);
-    rows.sort_by_key(|row| Reverse(made(row)));
+    // Within a second the text decides.
+    rows.sort_by_key(|row| Reverse((made(row), row[last].as_str().map(str::to_owned))));
     let id = |row: &Value| -> String {
         let text = row["id"].as_str().unwrap_or_default();
         match Digest::parse(text) {
@@ -121,9 +123,9 @@ fn print(listing: Listing, columns: &[&str], mut rows: Vec<Value>) -> Result<()>
     let cell = |row: &Value, column: &str| match &row[column] {
         _ if column == "id" => id(row),
         Value::Number(bytes) if column == "bytes" => {
-            table::size(bytes.as_u64().unwrap_or_default())
+            quantity::size(bytes.as_u64().unwrap_or_default())
         }
-        Value::String(time) if column == last => table::age(time),
+        Value::String(time) if column == last => quantity::age(time),
         Value::String(text) => log::one_line(text),
         Value::Array(list) if list.is_empty() => "-".into(),
         Value::Array(list) => {

@@ -19,6 +19,9 @@
 //!
 //! Imports point downward only: cli → cmd → launch → {rootfs, cgroup, process, state} → plan → sys.
 
+// These pages are for who works on brig: `cargo doc --document-private-items`.
+#![allow(rustdoc::private_intra_doc_links)]
+
 /// The newest version of the runtime-spec that brig implements.
 pub const SPEC_VERSION: &str = "1.3.0";
 
@@ -28,24 +31,24 @@ pub const COMMIT: &str = match option_env!("BRIG_COMMIT") {
     None => "unknown",
 };
 
-pub mod cgroup;
+mod cgroup;
 pub mod cli;
 pub mod cmd;
-pub mod criu;
-pub mod deadline;
-pub mod fault;
-pub mod hooks;
+mod criu;
+mod deadline;
+mod fault;
+mod hooks;
 #[cfg(feature = "images")]
-pub mod image;
+mod image;
 pub mod launch;
 pub mod log;
 pub mod plan;
 pub mod process;
-pub mod rdt;
-pub mod rootfs;
+mod rdt;
+mod rootfs;
 pub mod seal;
-pub mod seccomp;
+mod seccomp;
 pub mod spec;
 pub mod state;
-pub mod suggest;
+mod suggest;
 pub mod systemd;

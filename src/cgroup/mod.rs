@@ -41,8 +41,6 @@ pub use freeze::Freezer;
 pub use remove::{describe, signal_each};
 pub use scope::Scope;
 pub use sys::hierarchy::Version;
-pub use update::{Undo, Update};
-pub use write::{Missing, Write};
 
 use crate::spec::Place;
 use crate::systemd::Unit;

@@ -2,7 +2,7 @@
 //! `types/events.go`: times in nanoseconds, sizes in bytes, cgroup2's numbers under v1's names.
 //! What a host does not count is not there.
 
-mod shape;
+pub mod shape;
 #[cfg(test)]
 mod tests;
 
@@ -15,8 +15,8 @@ use sys::hierarchy::read;
 use sys::{Errno, errno_of};
 
 pub use shape::{
-    Blkio, BlkioEntry, Cpu, CpuUsage, Cpuset, Hugetlb, Memory, MemoryEntry, Pids, Psi, PsiLine,
-    Stats, Throttling,
+    Blkio, BlkioEntry, Cpu, CpuUsage, Cpuset, Hugetlb, Memory, MemoryEntry, Pids, Psi, Stats,
+    Throttling,
 };
 
 impl Cgroup {

@@ -268,7 +268,7 @@ pub(crate) fn io_weight(weight: u16) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cgroup::Missing;
+    use crate::cgroup::write::Missing;
     use crate::spec;
 
     fn try_table(json: &str, here: &dyn Fn(&str) -> bool) -> Result<Vec<Write>> {

@@ -265,7 +265,8 @@ fn size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cgroup::stat::{CpuUsage, MemoryEntry, Psi, PsiLine, Throttling};
+    use crate::cgroup::stat::shape::PsiLine;
+    use crate::cgroup::stat::{CpuUsage, MemoryEntry, Psi, Throttling};
 
     fn memory(limit: u64) -> MemoryEntry {
         MemoryEntry { usage: 3 << 20, limit, ..MemoryEntry::default() }

@@ -6,20 +6,20 @@
 //! [`prepare`] is what the parent makes for the child, [`agent`] the seccomp agent, and [`foreground`] the
 //! parent after start.
 
-pub mod agent;
-pub mod child;
-pub mod create;
-pub mod destroy;
-pub mod exec;
-pub mod execute;
-pub mod extra_mounts;
-pub mod foreground;
-pub mod gate;
+pub(crate) mod agent;
+pub(crate) mod child;
+pub(crate) mod create;
+pub(crate) mod destroy;
+pub(crate) mod exec;
+pub(crate) mod execute;
+pub(crate) mod extra_mounts;
+pub(crate) mod foreground;
+pub(crate) mod gate;
 mod options;
 #[cfg_attr(not(feature = "images"), path = "without_images.rs")]
-pub mod own_bundle;
+pub(crate) mod own_bundle;
 mod peer;
-pub mod prepare;
+pub(crate) mod prepare;
 pub mod protocol;
-pub mod spawn;
-pub mod start;
+pub(crate) mod spawn;
+pub(crate) mod start;

@@ -1,16 +1,16 @@
 //! The settings of a process before execve.
 
-pub mod activation;
-pub mod affinity;
-pub mod command;
-pub mod console;
-pub mod ids;
-pub mod limits;
-pub mod lsm;
+pub(crate) mod activation;
+pub(crate) mod affinity;
+pub(crate) mod command;
+pub(crate) mod console;
+pub(crate) mod ids;
+pub(crate) mod limits;
+pub(crate) mod lsm;
 pub mod passwd;
-pub mod proc;
-pub mod sched;
-pub mod signals;
-pub mod socket;
-pub mod stdio;
-pub mod subids;
+pub(crate) mod proc;
+pub(crate) mod sched;
+pub(crate) mod signals;
+pub(crate) mod socket;
+pub(crate) mod stdio;
+pub(crate) mod subids;

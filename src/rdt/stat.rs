@@ -9,7 +9,6 @@ use std::path::Path;
 
 /// All of it; nothing of what this processor does not have.
 #[derive(Debug, Default, PartialEq, Serialize)]
-#[expect(missing_docs)]
 pub struct Stats {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub l3_cache_info: Option<L3CacheInfo>,

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 /// All of it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-#[expect(missing_docs)]
 pub struct Stats {
     pub cpu: Cpu,
     pub cpuset: Cpuset,
@@ -18,7 +17,6 @@ pub struct Stats {
 
 /// Processor time.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-#[expect(missing_docs)]
 pub struct Cpu {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usage: Option<CpuUsage>,
@@ -30,7 +28,6 @@ pub struct Cpu {
 
 /// Nanoseconds.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-#[expect(missing_docs)]
 pub struct CpuUsage {
     pub total: u64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -46,7 +43,6 @@ pub struct CpuUsage {
 /// How often, and for how many nanoseconds, the quota was used up.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-#[expect(missing_docs)]
 pub struct Throttling {
     pub periods: u64,
     pub throttled_periods: u64,
@@ -55,7 +51,6 @@ pub struct Throttling {
 
 /// Pressure: how long some, and all, processes had to wait.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-#[expect(missing_docs)]
 pub struct Psi {
     pub some: PsiLine,
     pub full: PsiLine,
@@ -63,7 +58,6 @@ pub struct Psi {
 
 /// Percent of the last 10, 60, 300 seconds, and microseconds in all.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-#[expect(missing_docs)]
 pub struct PsiLine {
     pub avg10: f64,
     pub avg60: f64,
@@ -73,7 +67,6 @@ pub struct PsiLine {
 
 /// The cpuset's processors, memory nodes and v1 switches.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-#[expect(missing_docs)]
 pub struct Cpuset {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cpus: Vec<u16>,
@@ -92,7 +85,6 @@ pub struct Cpuset {
 
 /// Memory in bytes. `swap` counts memory and swap together, on v2 too.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-#[expect(missing_docs)]
 pub struct Memory {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache: Option<u64>,
@@ -113,7 +105,6 @@ pub struct Memory {
 
 /// One kind of memory.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-#[expect(missing_docs)]
 pub struct MemoryEntry {
     pub limit: u64,
     pub usage: u64,
@@ -124,7 +115,6 @@ pub struct MemoryEntry {
 
 /// Tasks; a limit of 0 is none.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-#[expect(missing_docs)]
 pub struct Pids {
     pub current: u64,
     pub limit: u64,
@@ -133,7 +123,6 @@ pub struct Pids {
 /// Block I/O, by device and kind of operation.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-#[expect(missing_docs)]
 pub struct Blkio {
     /// There is a controller, and so an empty list says that there was no I/O.
     #[serde(skip)]
@@ -160,7 +149,6 @@ pub struct Blkio {
 
 /// One number of one device.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-#[expect(missing_docs)]
 pub struct BlkioEntry {
     pub major: u64,
     pub minor: u64,
@@ -171,7 +159,6 @@ pub struct BlkioEntry {
 
 /// Huge pages of one size, in bytes.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-#[expect(missing_docs)]
 pub struct Hugetlb {
     pub usage: u64,
     #[serde(skip_serializing_if = "Option::is_none")]

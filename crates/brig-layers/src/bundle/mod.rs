@@ -30,7 +30,7 @@ pub struct Request<'a> {
     pub runtime: &'a Runtime,
     /// The image reference, as given.
     pub image: &'a str,
-    /// Selector of an image's platforms: `OS/ARCH[/VARIANT]`; none: this machine's.
+    /// Which of an image's platforms: `OS/ARCH[/VARIANT]`; none: this machine's.
     pub platform: Option<&'a str>,
     /// Where the bundle is made; the directory is there or not, but has no config.json.
     pub bundle: &'a Path,

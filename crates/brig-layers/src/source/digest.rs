@@ -8,7 +8,7 @@ use std::fmt;
 use std::io::{self, Read};
 use std::rc::Rc;
 
-/// Selector hash.
+/// Which hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Algorithm {
     /// SHA-256.
@@ -80,7 +80,7 @@ impl Digest {
         self.algorithm.name()
     }
 
-    /// Selector hash it is.
+    /// Which hash it is.
     pub fn kind(&self) -> Algorithm {
         self.algorithm
     }

@@ -12,7 +12,7 @@ pub struct Reference {
     pub kind: Kind,
     /// The layout's directory, or the archive.
     pub path: PathBuf,
-    /// Selector of its images.
+    /// Which of its images.
     pub which: Selector,
 }
 
@@ -29,7 +29,7 @@ pub enum Kind {
     DockerArchive,
 }
 
-/// Selector image of those that are there.
+/// Which image of those that are there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selector {
     /// The only one.

@@ -75,7 +75,7 @@ pub struct UseRecord {
     /// The container of a bundle in the store: its state root and id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<(PathBuf, String)>,
-    /// Selector image.
+    /// Which image.
     pub image: Digest,
     /// The layers' diff ids, lowest first.
     pub layers: Vec<Digest>,

@@ -27,7 +27,7 @@ pub struct Upper {
     /// Destinations of the container's mounts, as paths without a slash in front: what is there because
     /// of them is no change.
     pub mount_points: HashSet<Vec<u8>>,
-    /// Selector of the layers below is brig's own: a changed file of it is no change of the image.
+    /// Which of the layers below is brig's own: a changed file of it is no change of the image.
     pub own_layer: Option<usize>,
 }
 
@@ -85,7 +85,7 @@ struct Level {
     below: Merged,
     /// Nothing below shows in it.
     hidden: bool,
-    /// Selector node it is, and whether none below is merged with it.
+    /// Which node it is, and whether none below is merged with it.
     node: Option<(usize, bool)>,
     /// Of its path.
     length: usize,

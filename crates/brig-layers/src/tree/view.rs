@@ -30,7 +30,7 @@ struct LayerDir {
 /// What a path is.
 #[derive(Debug)]
 pub struct Found {
-    /// Selector layer has it.
+    /// Which layer has it.
     pub layer: usize,
     /// Its directory there.
     pub dir: OwnedFd,

@@ -100,7 +100,7 @@ fn unpack_all(
     failed.map_or(Ok(()), Err)
 }
 
-/// Selector of them have something to say.
+/// Which of them have something to say.
 fn ready(running: &[(Worker, &Claimed<'_>)]) -> Result<Vec<usize>> {
     let fd = |(worker, _): &(Worker, &Claimed<'_>)| worker.fd().try_clone_to_owned();
     let owned = running.iter().map(fd).collect::<Result<Vec<_>, _>>()?;

@@ -155,7 +155,7 @@ complete -c brig -n "__fish_brig_needs_command" -s v -l version -d 'Print the ve
 complete -c brig -n "__fish_brig_needs_command" -l debug -d 'Enable debug logging'
 complete -c brig -n "__fish_brig_needs_command" -l systemd-cgroup -d 'Same as --cgroup-manager=systemd'
 complete -c brig -n "__fish_brig_needs_command" -s h -l help -d 'Print help'
-complete -c brig -n "__fish_brig_needs_command" -f -a "bundle" -d 'Make a bundle of an image on disk; its layers are shared'
+complete -c brig -n "__fish_brig_needs_command" -f -a "bundle" -d 'Create a bundle from an image on disk; its layers are shared'
 complete -c brig -n "__fish_brig_needs_command" -f -a "checkpoint" -d 'Write a running container to disk by CRIU, and remove it'
 complete -c brig -n "__fish_brig_needs_command" -f -a "commit" -d 'Write an image with the changes of a container as its top layer'
 complete -c brig -n "__fish_brig_needs_command" -f -a "create" -d 'Create a container, which then waits for `brig start`'
@@ -373,7 +373,7 @@ complete -c brig -n "__fish_brig_using_subcommand create" -l layer -d 'Layer of 
 complete -c brig -n "__fish_brig_using_subcommand create" -l upper -d 'Writable layer of an overlay rootfs [default: tmpfs]' -r -f
 complete -c brig -n "__fish_brig_using_subcommand create" -l console-socket -d 'Socket that receives the terminal' -r -F
 complete -c brig -n "__fish_brig_using_subcommand create" -l pidfd-socket -d 'Socket that receives a pidfd of the init process' -r -F
-complete -c brig -n "__fish_brig_using_subcommand create" -l preserve-fds -d 'Pass N more file descriptors after stderr' -r -f
+complete -c brig -n "__fish_brig_using_subcommand create" -l preserve-fds -d 'Pass N additional file descriptors after stderr' -r -f
 complete -c brig -n "__fish_brig_using_subcommand create" -l name -d 'Container id, with --image [default: generated]' -r -f
 complete -c brig -n "__fish_brig_using_subcommand create" -l network -d 'Network namespace [default: none]' -r -f
 complete -c brig -n "__fish_brig_using_subcommand create" -l hostname -d 'Host name [default: the id]' -r -f
@@ -583,7 +583,7 @@ complete -c brig -n "__fish_brig_using_subcommand exec" -l apparmor -d 'AppArmor
 complete -c brig -n "__fish_brig_using_subcommand exec" -l process-label -d 'SELinux label of the process' -r -f
 complete -c brig -n "__fish_brig_using_subcommand exec" -l pid-file -d 'Write the pid of the process to FILE' -r -F
 complete -c brig -n "__fish_brig_using_subcommand exec" -l cgroup -d 'Cgroup below that of the container' -r -f
-complete -c brig -n "__fish_brig_using_subcommand exec" -l preserve-fds -d 'Pass N more file descriptors after stderr' -r -f
+complete -c brig -n "__fish_brig_using_subcommand exec" -l preserve-fds -d 'Pass N additional file descriptors after stderr' -r -f
 complete -c brig -n "__fish_brig_using_subcommand exec" -l pidfd-socket -d 'Socket that receives a pidfd of the process' -r -F
 complete -c brig -n "__fish_brig_using_subcommand exec" -l console-socket -d 'Socket that receives the terminal' -r -F
 complete -c brig -n "__fish_brig_using_subcommand exec" -l no-new-privs -d 'Set no_new_privs'
@@ -635,7 +635,7 @@ complete -c brig -n "__fish_brig_using_subcommand restore" -s b -l bundle -d 'Di
 complete -c brig -n "__fish_brig_using_subcommand restore" -l pid-file -d 'Write the pid of the init process to FILE' -r -F
 complete -c brig -n "__fish_brig_using_subcommand restore" -l console-socket -d 'Socket that receives the terminal' -r -F
 complete -c brig -n "__fish_brig_using_subcommand restore" -l pidfd-socket -d 'Socket that receives a pidfd of the init process' -r -F
-complete -c brig -n "__fish_brig_using_subcommand restore" -l preserve-fds -d 'Pass N more file descriptors after stderr' -r -f
+complete -c brig -n "__fish_brig_using_subcommand restore" -l preserve-fds -d 'Pass N additional file descriptors after stderr' -r -f
 complete -c brig -n "__fish_brig_using_subcommand restore" -l lsm-profile -d 'Other label: apparmor:PROFILE, selinux:LABEL' -r -f
 complete -c brig -n "__fish_brig_using_subcommand restore" -l lsm-mount-context -d 'Other SELinux context of mounts' -r -f
 complete -c brig -n "__fish_brig_using_subcommand restore" -l auto-dedup -d 'Free memory in the image once it is restored, or dumped anew'
@@ -663,7 +663,7 @@ complete -c brig -n "__fish_brig_using_subcommand run" -l layer -d 'Layer of an 
 complete -c brig -n "__fish_brig_using_subcommand run" -l upper -d 'Writable layer of an overlay rootfs [default: tmpfs]' -r -f
 complete -c brig -n "__fish_brig_using_subcommand run" -l console-socket -d 'Socket that receives the terminal' -r -F
 complete -c brig -n "__fish_brig_using_subcommand run" -l pidfd-socket -d 'Socket that receives a pidfd of the init process' -r -F
-complete -c brig -n "__fish_brig_using_subcommand run" -l preserve-fds -d 'Pass N more file descriptors after stderr' -r -f
+complete -c brig -n "__fish_brig_using_subcommand run" -l preserve-fds -d 'Pass N additional file descriptors after stderr' -r -f
 complete -c brig -n "__fish_brig_using_subcommand run" -l name -d 'Container id, with --image [default: generated]' -r -f
 complete -c brig -n "__fish_brig_using_subcommand run" -l network -d 'Network namespace [default: none]' -r -f
 complete -c brig -n "__fish_brig_using_subcommand run" -l hostname -d 'Host name [default: the id]' -r -f
@@ -847,7 +847,7 @@ complete -c brig -n "__fish_brig_using_subcommand update" -l pids-limit -d 'Maxi
 complete -c brig -n "__fish_brig_using_subcommand update" -l blkio-weight -d 'Block I/O weight, 10 to 1000' -r -f
 complete -c brig -n "__fish_brig_using_subcommand update" -l l3-cache-schema -d 'L3 cache schema, e.g. L3:0=7f0;1=1f' -r -f
 complete -c brig -n "__fish_brig_using_subcommand update" -l mem-bw-schema -d 'Memory bandwidth, e.g. MB:0=20;1=70' -r -f
-complete -c brig -n "__fish_brig_using_subcommand update" -l dry-run -d 'Print the writes, and do none of them'
+complete -c brig -n "__fish_brig_using_subcommand update" -l dry-run -d 'Print the writes without doing them'
 complete -c brig -n "__fish_brig_using_subcommand update" -s h -l help -d 'Print help'
 complete -c brig -n "__brig_at bundle 0" -a "(__brig_images)"
 complete -c brig -n "__brig_at checkpoint 0" -f -a "(__brig_containers)"

@@ -10,7 +10,7 @@ pub(crate) mod lsm;
 pub mod passwd;
 pub(crate) mod proc;
 pub(crate) mod sched;
-pub(crate) mod signals;
+pub mod signals;
 pub(crate) mod socket;
 pub(crate) mod stdio;
 pub(crate) mod subids;

@@ -184,6 +184,10 @@ unsafe fn bpf<T>(call: &str, command: c_int, attr: &mut T) -> Result<c_long, Sys
 }
 
 /// Loads a device program into the kernel, which verifies it.
+///
+/// # Errors
+///
+/// The kernel refuses the program: without CAP_BPF and CAP_SYS_ADMIN, or because its verifier rejects it.
 pub fn load(program: &[Insn]) -> Result<OwnedFd, SysError> {
     let mut attr = Load {
         prog_type: PROG_TYPE_CGROUP_DEVICE,
@@ -205,6 +209,10 @@ pub fn load(program: &[Insn]) -> Result<OwnedFd, SysError> {
 
 /// Attaches a device program to a cgroup: in place of that of an earlier brig if `replace`, and
 /// beside everyone else's (all of them have to allow).
+///
+/// # Errors
+///
+/// bpf(2) failed. With `replace` also because the programs of the cgroup cannot be listed.
 pub fn attach(
     cgroup: BorrowedFd<'_>,
     program: BorrowedFd<'_>,

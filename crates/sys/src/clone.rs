@@ -25,6 +25,10 @@ const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// clone3(2) in the manner of fork(2): new namespaces by `flags` (`CLONE_NEW*`), born in the
 /// cgroup2 directory `into` where one is given.
+///
+/// # Errors
+///
+/// clone3(2) failed, or clone(2) where the kernel has no clone3.
 pub fn clone3(flags: libc::c_int, into: Option<BorrowedFd<'_>>) -> Result<Side, SysError> {
     let mut pidfd: libc::c_int = -1;
     let (pid, birth) = clone(flags | libc::CLONE_PIDFD, libc::SIGCHLD, &mut pidfd, into)?;
@@ -38,6 +42,10 @@ pub fn clone3(flags: libc::c_int, into: Option<BorrowedFd<'_>>) -> Result<Side, 
 
 /// The same for a child that becomes the caller's parent's, and sends it the signal that the caller
 /// would send. The pid is as the caller's pid namespace sees it; the child gets an error in its place.
+///
+/// # Errors
+///
+/// clone3(2) failed, or clone(2) where the kernel has no clone3.
 pub fn clone_sibling(
     flags: libc::c_int,
     into: Option<BorrowedFd<'_>>,
@@ -97,6 +105,10 @@ pub fn exit(code: i32) -> ! {
 /// closes what is close-on-exec.
 ///
 /// For a process that never returns to whoever else owns one of them: nothing may use or close it again.
+///
+/// # Errors
+///
+/// close_range(2) failed. Where there is none they stay open, which is no error.
 pub fn close_all_but(first: u32, keep: &[BorrowedFd<'_>]) -> Result<(), SysError> {
     let mut keep: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd().cast_unsigned()).collect();
     keep.sort_unstable();
@@ -120,6 +132,10 @@ fn close_between(first: u32, last: u32) -> Result<(), SysError> {
 }
 
 /// Marks every descriptor from `first` on to be closed by execve.
+///
+/// # Errors
+///
+/// close_range(2) failed, for another reason than that the kernel has none.
 pub fn close_from_at_exec(first: u32) -> Result<(), SysError> {
     let flags = libc::CLOSE_RANGE_CLOEXEC.cast_signed();
     // SAFETY: sets a flag on descriptors; no memory is passed.

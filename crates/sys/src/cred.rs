@@ -42,6 +42,10 @@ fn split(set: u64) -> [u32; 2] {
 }
 
 /// capget(2) of this process.
+///
+/// # Errors
+///
+/// capget(2) failed.
 pub fn capget() -> Result<CapSets, SysError> {
     let mut header = Header { version: VERSION_3, pid: 0 };
     let mut data = [Half::default(); 2];
@@ -56,6 +60,10 @@ pub fn capget() -> Result<CapSets, SysError> {
 }
 
 /// Has CAP_SYS_ADMIN: the rights of root, if only in brig's own user namespace.
+///
+/// # Errors
+///
+/// capget(2) failed.
 pub fn is_privileged() -> Result<bool, SysError> {
     Ok(capget()?.effective & 1 << 21 != 0)
 }
@@ -67,6 +75,10 @@ pub fn in_first_user_namespace() -> bool {
 }
 
 /// capset(2) of this process.
+///
+/// # Errors
+///
+/// capset(2) failed: EPERM for what the permitted set does not have.
 pub fn capset(sets: &CapSets) -> Result<(), SysError> {
     let mut header = Header { version: VERSION_3, pid: 0 };
     let (effective, permitted) = (split(sets.effective), split(sets.permitted));
@@ -88,6 +100,10 @@ fn prctl(name: &str, option: i32, a: u64, b: u64) -> Result<i64, SysError> {
 }
 
 /// Drops every capability that is not in `keep` from the bounding set.
+///
+/// # Errors
+///
+/// prctl(PR_CAPBSET_DROP) failed: EPERM without CAP_SETPCAP.
 pub fn limit_bounding(keep: u64) -> Result<(), SysError> {
     for cap in (0..64).filter(|cap| keep & 1 << cap == 0) {
         match prctl("PR_CAPBSET_DROP", libc::PR_CAPBSET_DROP, cap, 0) {
@@ -100,34 +116,58 @@ pub fn limit_bounding(keep: u64) -> Result<(), SysError> {
 }
 
 /// Raises one capability in the ambient set; it must be permitted and inheritable.
+///
+/// # Errors
+///
+/// prctl(PR_CAP_AMBIENT) failed: EPERM for what is not permitted and inheritable.
 pub fn raise_ambient(cap: u32) -> Result<(), SysError> {
     let raise = u64::from(libc::PR_CAP_AMBIENT_RAISE.cast_unsigned());
     prctl("PR_CAP_AMBIENT", libc::PR_CAP_AMBIENT, raise, cap.into()).map(drop)
 }
 
 /// Empties the ambient set.
+///
+/// # Errors
+///
+/// prctl(PR_CAP_AMBIENT) failed.
 pub fn clear_ambient() -> Result<(), SysError> {
     let clear = u64::from(libc::PR_CAP_AMBIENT_CLEAR_ALL.cast_unsigned());
     prctl("PR_CAP_AMBIENT", libc::PR_CAP_AMBIENT, clear, 0).map(drop)
 }
 
 /// Whether a change of uid leaves the permitted capabilities alone; execve resets it.
+///
+/// # Errors
+///
+/// prctl(PR_SET_KEEPCAPS) failed.
 pub fn keep_capabilities(keep: bool) -> Result<(), SysError> {
     prctl("PR_SET_KEEPCAPS", libc::PR_SET_KEEPCAPS, keep.into(), 0).map(drop)
 }
 
 /// No execve will ever grant this process or its descendants anything.
+///
+/// # Errors
+///
+/// prctl(PR_SET_NO_NEW_PRIVS) failed.
 pub fn no_new_privileges() -> Result<(), SysError> {
     prctl("PR_SET_NO_NEW_PRIVS", libc::PR_SET_NO_NEW_PRIVS, 1, 0).map(drop)
 }
 
 /// `signal` is sent to this process when its parent dies; 0: none. Any change of ids clears it.
+///
+/// # Errors
+///
+/// prctl(PR_SET_PDEATHSIG) failed.
 pub fn parent_death_signal(signal: i32) -> Result<(), SysError> {
     let signal = u64::from(signal.cast_unsigned());
     prctl("PR_SET_PDEATHSIG", libc::PR_SET_PDEATHSIG, signal, 0).map(drop)
 }
 
 /// Orphans among this process's descendants become its children.
+///
+/// # Errors
+///
+/// prctl(PR_SET_CHILD_SUBREAPER) failed.
 pub fn become_subreaper() -> Result<(), SysError> {
     prctl("PR_SET_CHILD_SUBREAPER", libc::PR_SET_CHILD_SUBREAPER, 1, 0).map(drop)
 }
@@ -136,17 +176,29 @@ pub fn become_subreaper() -> Result<(), SysError> {
 /// in the user namespace in which brig was executed may trace it or open its files in /proc. A brig of
 /// another uid stays dumpable, because the id maps and the OOM score of an undumpable process belong to
 /// root; it makes what it clones undumpable itself.
+///
+/// # Errors
+///
+/// prctl(PR_SET_DUMPABLE) failed.
 pub fn hide_root() -> Result<(), SysError> {
     if nix::unistd::geteuid().is_root() { dumpable(false) } else { Ok(()) }
 }
 
 /// Whether other processes of the same user may look into this one. A change of ids resets it to
 /// `fs.suid_dumpable`.
+///
+/// # Errors
+///
+/// prctl(PR_SET_DUMPABLE) failed.
 pub fn dumpable(yes: bool) -> Result<(), SysError> {
     prctl("PR_SET_DUMPABLE", libc::PR_SET_DUMPABLE, yes.into(), 0).map(drop)
 }
 
 /// setgroups(2).
+///
+/// # Errors
+///
+/// setgroups(2) failed: EPERM without CAP_SETGID, or where the user namespace denies it.
 pub fn setgroups(gids: &[u32]) -> Result<(), SysError> {
     // SAFETY: pointer and length are of one slice, which outlives the call.
     let done = unsafe { libc::setgroups(gids.len(), gids.as_ptr()) };
@@ -154,6 +206,10 @@ pub fn setgroups(gids: &[u32]) -> Result<(), SysError> {
 }
 
 /// Sets real, effective and saved group id.
+///
+/// # Errors
+///
+/// setresgid(2) failed: EINVAL for an id that the user namespace does not have.
 pub fn setgid(gid: u32) -> Result<(), SysError> {
     // SAFETY: takes integers only.
     let done = unsafe { libc::setresgid(gid, gid, gid) };
@@ -161,6 +217,10 @@ pub fn setgid(gid: u32) -> Result<(), SysError> {
 }
 
 /// Sets real, effective and saved user id.
+///
+/// # Errors
+///
+/// setresuid(2) failed: EINVAL for an id that the user namespace does not have.
 pub fn setuid(uid: u32) -> Result<(), SysError> {
     // SAFETY: takes integers only.
     let done = unsafe { libc::setresuid(uid, uid, uid) };
@@ -168,6 +228,10 @@ pub fn setuid(uid: u32) -> Result<(), SysError> {
 }
 
 /// prlimit(2); `u64::MAX` is no limit, pid 0 this process.
+///
+/// # Errors
+///
+/// prlimit64(2) failed: EPERM for a hard limit that would be raised without CAP_SYS_RESOURCE.
 pub fn prlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<(), SysError> {
     let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
     let none = std::ptr::null_mut::<libc::rlimit64>();

@@ -5,6 +5,10 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// flock(2), without waiting: false when somebody else holds the lock. It belongs to the open file,
 /// so a cloned child that holds a copy of `fd` holds the lock too.
+///
+/// # Errors
+///
+/// flock(2) failed for another reason than a lock of somebody else.
 pub fn try_flock(fd: BorrowedFd<'_>, exclusive: bool) -> Result<bool, SysError> {
     let how = if exclusive { libc::LOCK_EX } else { libc::LOCK_SH };
     // SAFETY: takes integers only.
@@ -32,6 +36,10 @@ pub fn is_inherited(fd: u32) -> bool {
 }
 
 /// Lets execve leave a descriptor open.
+///
+/// # Errors
+///
+/// fcntl(2) failed: EBADF for a number that is not open.
 pub fn inherit(fd: u32) -> Result<(), SysError> {
     // SAFETY: takes integers only; a number that is not open is an error.
     let done = unsafe { libc::fcntl(fd.cast_signed(), libc::F_SETFD, 0) };

@@ -174,21 +174,37 @@ pub struct ProcessCgroups(String);
 
 impl ProcessCgroups {
     /// Reads /proc/self/cgroup.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
     pub fn read() -> Result<ProcessCgroups> {
         ProcessCgroups::parse(read("/proc/self/cgroup".as_ref())?)
     }
 
     /// What stands there.
+    ///
+    /// # Errors
+    ///
+    /// The text is not UTF-8.
     pub fn parse(text: Vec<u8>) -> Result<ProcessCgroups> {
         Ok(ProcessCgroups(String::from_utf8(text).context("/proc/self/cgroup is not UTF-8")?))
     }
 
     /// The same of another process.
+    ///
+    /// # Errors
+    ///
+    /// The file of the process cannot be read, e.g. because it has ended.
     pub fn of(pid: &str) -> Result<ProcessCgroups> {
         ProcessCgroups::parse(read(format!("/proc/{pid}/cgroup").as_ref())?)
     }
 
     /// brig's own cgroup in `hierarchy`, relative to its mount point.
+    ///
+    /// # Errors
+    ///
+    /// /proc/self/cgroup does not have the hierarchy.
     pub fn within(&self, hierarchy: &Hierarchy) -> Result<PathBuf> {
         // `4:memory:/path`, `0::/path`. The controllers of one hierarchy may stand in another
         // order than among the mount options.
@@ -239,6 +255,10 @@ pub fn stays_below(path: &Path) -> bool {
 
 /// Refuses a cgroup path that /proc/PID/cgroup could not show on one line; mkdir would too, but
 /// only after brig has made the directories above.
+///
+/// # Errors
+///
+/// It has a newline or a NUL.
 pub fn check(path: &str) -> Result<()> {
     ensure!(
         !path.contains(['\0', '\n']),
@@ -249,6 +269,10 @@ pub fn check(path: &str) -> Result<()> {
 
 /// Reads a file of procfs or cgroupfs to its end. These do not tell their size, so nothing is asked for
 /// it, which `take` does: a file's own `read_to_end` calls fstat(2) and lseek(2).
+///
+/// # Errors
+///
+/// The file cannot be read.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
     let mut text = Vec::with_capacity(8192);
     let read = |text: &mut Vec<u8>| File::open(path)?.take(u64::MAX).read_to_end(text);

@@ -5,6 +5,10 @@ use std::ffi::CStr;
 
 /// Joins a new session keyring of this name, which the container's user may search
 /// (keyctl(2), JOIN_SESSION_KEYRING, DESCRIBE and SETPERM).
+///
+/// # Errors
+///
+/// keyctl(2) failed: EDQUOT if the user has as many keys as are allowed.
 pub fn join_session_keyring(name: &CStr) -> Result<(), SysError> {
     const JOIN_SESSION_KEYRING: libc::c_int = 1;
     const SETPERM: libc::c_int = 5;

@@ -20,6 +20,10 @@ pub struct Attr {
 
 /// A detached copy of the mount at `path` below `dir`, or of `dir` itself when `path` is empty:
 /// open_tree(2) with `OPEN_TREE_CLONE`.
+///
+/// # Errors
+///
+/// open_tree(2) failed.
 pub fn clone_tree(dir: BorrowedFd<'_>, path: &CStr, recursive: bool) -> Result<OwnedFd, SysError> {
     let mut flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
     flags |= at_flags(path.is_empty(), recursive);
@@ -31,6 +35,10 @@ pub fn clone_tree(dir: BorrowedFd<'_>, path: &CStr, recursive: bool) -> Result<O
 
 /// The file or directory at `path`, as `O_PATH` gives it, but one that is mounted by being looked at
 /// gets mounted: open_tree(2) without `OPEN_TREE_CLONE`.
+///
+/// # Errors
+///
+/// open_tree(2) failed.
 pub fn open_tree(path: &CStr) -> Result<OwnedFd, SysError> {
     let (dir, flags) = (AT_FDCWD.as_raw_fd(), libc::OPEN_TREE_CLOEXEC);
     // SAFETY: path is a C string that outlives the call.
@@ -40,12 +48,20 @@ pub fn open_tree(path: &CStr) -> Result<OwnedFd, SysError> {
 }
 
 /// Attaches a detached mount, or moves an attached one, to the file or directory `target`.
+///
+/// # Errors
+///
+/// move_mount(2) failed.
 pub fn move_mount(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<(), SysError> {
     let flags = libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_EMPTY_PATH;
     move_to(mount, target, c"", flags)
 }
 
 /// As [`move_mount`], to a path of the host.
+///
+/// # Errors
+///
+/// move_mount(2) failed.
 pub fn move_mount_to(mount: BorrowedFd<'_>, path: &CStr) -> Result<(), SysError> {
     let flags = libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_SYMLINKS;
     move_to(mount, AT_FDCWD, path, flags)
@@ -66,6 +82,10 @@ fn move_to(
 }
 
 /// mount_setattr(2) on the mount itself, or on it and everything mounted below it.
+///
+/// # Errors
+///
+/// mount_setattr(2) failed.
 pub fn set_attr(mount: BorrowedFd<'_>, recursive: bool, attr: Attr) -> Result<(), SysError> {
     let args = libc::mount_attr {
         attr_set: attr.set,
@@ -94,6 +114,10 @@ pub fn set_attr(mount: BorrowedFd<'_>, recursive: bool, attr: Attr) -> Result<()
 }
 
 /// Gives a detached mount the id maps of a user namespace: mount_setattr(2), `MOUNT_ATTR_IDMAP`.
+///
+/// # Errors
+///
+/// mount_setattr(2) failed: EINVAL for a filesystem that cannot be id-mapped.
 pub fn set_id_map(
     mount: BorrowedFd<'_>,
     recursive: bool,
@@ -119,6 +143,10 @@ pub struct Filesystem(OwnedFd);
 
 impl Filesystem {
     /// Starts a new filesystem of this type.
+    ///
+    /// # Errors
+    ///
+    /// fsopen(2) failed: ENODEV for a type that the kernel does not know.
     pub fn open(fstype: &CStr) -> Result<Self, SysError> {
         let flags = libc::FSOPEN_CLOEXEC;
         // SAFETY: fstype is a C string that outlives the call.
@@ -128,6 +156,10 @@ impl Filesystem {
     }
 
     /// Sets `key`, or `key=value`.
+    ///
+    /// # Errors
+    ///
+    /// fsconfig(2) failed, with what the kernel says in the file's log.
     pub fn set(&self, key: &CStr, value: Option<&CStr>) -> Result<(), SysError> {
         let command = match value {
             Some(_) => libc::FSCONFIG_SET_STRING,
@@ -137,6 +169,10 @@ impl Filesystem {
     }
 
     /// Makes the filesystem, and a detached mount of it with these `MOUNT_ATTR_*` bits.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses the mount: the error has the call, and what the kernel says about it.
     pub fn mount(self, attr: u64) -> Result<OwnedFd, SysError> {
         self.config(libc::FSCONFIG_CMD_CREATE, None, None)?;
         let (fd, flags) = (self.0.as_raw_fd(), libc::FSMOUNT_CLOEXEC);
@@ -185,6 +221,10 @@ impl Filesystem {
 }
 
 /// mount(2).
+///
+/// # Errors
+///
+/// The kernel refuses the mount: the error has the call, and what the kernel says about it.
 pub fn mount(
     source: Option<&CStr>,
     target: &CStr,
@@ -222,6 +262,10 @@ pub struct Identity {
 }
 
 /// Which mount `fd` is on, if it is its root.
+///
+/// # Errors
+///
+/// statx(2) or fstatfs(2) failed.
 pub fn identity(fd: BorrowedFd<'_>) -> Result<Option<Identity>, SysError> {
     const WANTED: libc::c_uint = libc::STATX_INO | libc::STATX_MNT_ID;
     let stat = statx(fd, WANTED)?;
@@ -243,6 +287,10 @@ pub fn identity(fd: BorrowedFd<'_>) -> Result<Option<Identity>, SysError> {
 
 /// The id of the mount that `fd` is on, as mountinfo has it. `own` is brig's directory in the host's
 /// /proc: before Linux 5.8 only that tells.
+///
+/// # Errors
+///
+/// statx(2) failed, and fdinfo cannot be read instead.
 pub fn mount_id(fd: BorrowedFd<'_>, own: BorrowedFd<'_>) -> Result<u64, SysError> {
     if let Ok(stat) = statx(fd, libc::STATX_MNT_ID)
         && stat.stx_mask & libc::STATX_MNT_ID != 0
@@ -275,6 +323,10 @@ fn statx(fd: BorrowedFd<'_>, wanted: libc::c_uint) -> Result<libc::statx, SysErr
 }
 
 /// The attributes of the mount that `fd` is on, as `ST_*` bits: fstatvfs(3).
+///
+/// # Errors
+///
+/// fstatvfs(3) failed.
 pub fn flags(fd: BorrowedFd<'_>) -> Result<libc::c_ulong, SysError> {
     // SAFETY: statvfs is plain integers, for which zero is valid.
     let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };

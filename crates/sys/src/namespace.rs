@@ -6,6 +6,10 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
 /// The `CLONE_NEW*` type of the namespace that `fd` refers to (ioctl_ns(2), NS_GET_NSTYPE).
+///
+/// # Errors
+///
+/// ioctl(NS_GET_NSTYPE) failed: `fd` is not a namespace.
 pub fn namespace_type(fd: BorrowedFd<'_>) -> Result<libc::c_int, SysError> {
     const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
     // SAFETY: the request takes no argument; on a descriptor of another kind it is ENOTTY.
@@ -16,6 +20,10 @@ pub fn namespace_type(fd: BorrowedFd<'_>) -> Result<libc::c_int, SysError> {
 
 /// The mount namespace that this process is in belongs to the user namespace that it is in: only there
 /// may its root mount something (ioctl_ns(2), NS_GET_USERNS).
+///
+/// # Errors
+///
+/// The files of the process's own namespaces cannot be opened.
 pub fn owns_mount_namespace() -> std::io::Result<bool> {
     const NS_GET_USERNS: libc::Ioctl = 0xb701;
     let mounts = File::open("/proc/self/ns/mnt")?;
@@ -32,6 +40,10 @@ pub fn owns_mount_namespace() -> std::io::Result<bool> {
 }
 
 /// setdomainname(2).
+///
+/// # Errors
+///
+/// setdomainname(2) failed.
 pub fn setdomainname(name: &[u8]) -> Result<(), SysError> {
     // SAFETY: pointer and length are of one slice, which outlives the call.
     let done = unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) };
@@ -39,6 +51,10 @@ pub fn setdomainname(name: &[u8]) -> Result<(), SysError> {
 }
 
 /// Sets the loopback device of the current network namespace up.
+///
+/// # Errors
+///
+/// The device `lo` cannot be set up.
 pub fn loopback_up() -> Result<(), SysError> {
     // SAFETY: takes integers only.
     let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };

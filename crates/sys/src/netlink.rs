@@ -71,6 +71,10 @@ const HEADER: usize = 16;
 
 impl Socket {
     /// Opens one in the namespace that this process is in.
+    ///
+    /// # Errors
+    ///
+    /// socket(2) or setsockopt(2) failed.
     pub fn open() -> Result<Socket, SysError> {
         let fd = socket(
             AddressFamily::Netlink,
@@ -94,6 +98,10 @@ impl Socket {
     }
 
     /// The device of this name.
+    ///
+    /// # Errors
+    ///
+    /// The kernel knows no such device (ENODEV), or the answer is not one.
     pub fn link(&self, name: &str) -> Result<Link, SysError> {
         let mut request = Request::link(RTM_GETLINK, 0, 0, 0);
         request.name(name);
@@ -105,6 +113,10 @@ impl Socket {
     }
 
     /// The permanent addresses of a device that are known beyond its host.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses, or the answer is not one.
     pub fn addresses(&self, index: u32) -> Result<Vec<Address>, SysError> {
         let mut request = Request::new(RTM_GETADDR);
         request.0.extend([0; 8]);
@@ -114,6 +126,10 @@ impl Socket {
     }
 
     /// Moves a device into another namespace and gives it a name there.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses: EEXIST for a name that the namespace has already.
     pub fn move_link(
         &self,
         index: u32,
@@ -127,6 +143,10 @@ impl Socket {
     }
 
     /// Renames a device; with `%d` in it, the name gets the first number that makes it unique.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
     pub fn rename(&self, index: u32, name: &str) -> Result<(), SysError> {
         let mut request = Request::link(RTM_SETLINK, index, 0, 0);
         request.name(name);
@@ -134,12 +154,20 @@ impl Socket {
     }
 
     /// Sets a device up.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
     pub fn set_up(&self, index: u32) -> Result<(), SysError> {
         let request = Request::link(RTM_SETLINK, index, IFF_UP, IFF_UP);
         self.talk(request, NLM_F_ACK, || "rtnetlink(set up)".into()).map(drop)
     }
 
     /// Gives a device an address.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
     pub fn add_address(&self, index: u32, address: &Address) -> Result<(), SysError> {
         let mut request = Request::new(RTM_NEWADDR);
         request.0.extend([address.family, address.prefix, 0, RT_SCOPE_UNIVERSE]);

@@ -29,6 +29,10 @@ pub enum Links {
 }
 
 /// Opens `path` below `root`. Magic links (`/proc/PID/fd/N`) are never followed: they lead anywhere.
+///
+/// # Errors
+///
+/// It cannot be opened: with `Links::Refuse` ELOOP for a symbolic link on the way.
 pub fn open_in(
     root: BorrowedFd<'_>,
     path: &CStr,
@@ -60,6 +64,10 @@ pub fn open_in(
 
 /// Opens `path` below `root`, which is a mount's root, and nothing that is mounted on anything on the
 /// way. Links of procfs that lead below it, like `thread-self`, are followed.
+///
+/// # Errors
+///
+/// It cannot be opened, or is on another mount (EXDEV).
 pub fn open_on_same_mount(
     root: BorrowedFd<'_>,
     path: &str,
@@ -84,6 +92,10 @@ pub fn open_on_same_mount(
 
 /// Opens the directory `path` below `root`, every missing part of it made with mode 0755. A link
 /// that leads nowhere is followed: what it names is made.
+///
+/// # Errors
+///
+/// A directory of the path cannot be made, or is something else.
 pub fn make_dir_in(root: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd, SysError> {
     match open_in(root, path, FOLLOWED, Links::Follow) {
         Err(error) if error.errno == Errno::ENOENT => {}
@@ -93,6 +105,10 @@ pub fn make_dir_in(root: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd, SysErro
 }
 
 /// Makes the file `path` below `root`, which does not exist, and its missing directories.
+///
+/// # Errors
+///
+/// The file, or a directory of the path, cannot be made.
 pub fn make_file_in(root: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd, SysError> {
     Walk::new(root, path, Links::Follow).walk(&End::MakeFile)
 }

@@ -4,6 +4,10 @@ use super::{SysError, check};
 use std::ffi::CStr;
 
 /// Changes what lists of processes call this one, to at most 15 bytes: prctl(2), PR_SET_NAME.
+///
+/// # Errors
+///
+/// prctl(PR_SET_NAME) failed.
 pub fn set_process_name(name: &CStr) -> Result<(), SysError> {
     // SAFETY: name is a C string that outlives the call.
     let done = unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };

@@ -38,6 +38,10 @@ struct KernelAttr {
 }
 
 /// sched_setattr(2); pid 0 is this process.
+///
+/// # Errors
+///
+/// sched_setattr(2) failed.
 pub fn set_scheduler(pid: i32, attr: &Attr) -> Result<(), SysError> {
     let Attr { policy, flags, nice, priority, runtime, deadline, period } = *attr;
     let mut args = KernelAttr {
@@ -59,6 +63,10 @@ pub fn set_scheduler(pid: i32, attr: &Attr) -> Result<(), SysError> {
 }
 
 /// ioprio_set(2); pid 0 is this process. `priority`: class and level as linux/ioprio.h packs them.
+///
+/// # Errors
+///
+/// ioprio_set(2) failed.
 pub fn set_io_priority(pid: i32, priority: u16) -> Result<(), SysError> {
     const WHO_PROCESS: libc::c_int = 1;
     let value = libc::c_int::from(priority);
@@ -68,6 +76,10 @@ pub fn set_io_priority(pid: i32, priority: u16) -> Result<(), SysError> {
 }
 
 /// set_mempolicy(2): `mode` with its flags, and memory nodes, a bit for each, the lowest first.
+///
+/// # Errors
+///
+/// set_mempolicy(2) failed.
 pub fn set_memory_policy(mode: u32, nodes: &[u8]) -> Result<(), SysError> {
     // The kernel takes whole words, and one bit less than it is told.
     let mut mask = nodes.to_vec();
@@ -82,6 +94,10 @@ pub fn set_memory_policy(mode: u32, nodes: &[u8]) -> Result<(), SysError> {
 }
 
 /// personality(2).
+///
+/// # Errors
+///
+/// personality(2) failed.
 pub fn set_personality(persona: u32) -> Result<(), SysError> {
     // SAFETY: takes an integer only.
     let done = unsafe { libc::personality(persona.into()) };
@@ -89,6 +105,10 @@ pub fn set_personality(persona: u32) -> Result<(), SysError> {
 }
 
 /// Lets the process run on these CPUs only, a bit for each, the lowest first.
+///
+/// # Errors
+///
+/// sched_setaffinity(2) failed: EINVAL where none of the processors may be used.
 pub fn set_affinity(cpus: &[u8]) -> Result<(), SysError> {
     // The kernel takes whole words.
     let mut mask = cpus.to_vec();
@@ -99,6 +119,10 @@ pub fn set_affinity(cpus: &[u8]) -> Result<(), SysError> {
 }
 
 /// Lets the process run on every CPU that its cpuset allows, whatever brig's caller was bound to.
+///
+/// # Errors
+///
+/// sched_setaffinity(2) failed.
 pub fn reset_affinity() -> Result<(), SysError> {
     // 8192 CPUs: the most that Linux can be built for; the kernel cuts it to the cpuset.
     let all = [u8::MAX; 1024];

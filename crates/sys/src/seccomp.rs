@@ -18,6 +18,11 @@ const TSYNC_ESRCH: u32 = 1 << 4;
 /// Puts a filter on the calling thread, for good. Needs CAP_SYS_ADMIN in the user namespace, or
 /// no_new_privs, which this never sets. The flags are `SECCOMP_FILTER_FLAG_*`; the result is the listener, with
 /// `NEW_LISTENER`.
+///
+/// # Errors
+///
+/// seccomp(2) failed: EACCES with neither no_new_privs nor CAP_SYS_ADMIN, EINVAL for what the kernel does not
+/// take.
 pub fn install(program: &[sock_filter], flags: u32) -> Result<Option<OwnedFd>, SysError> {
     let call = || {
         let length = program.len();

@@ -18,6 +18,10 @@ struct KernelAction {
 
 /// Gives every signal its default action and unblocks all: an ignored signal would survive execve
 /// (std's own start-up leaves SIGPIPE ignored, nohup SIGHUP).
+///
+/// # Errors
+///
+/// sigaction(2) or sigprocmask(2) failed.
 pub fn reset_all() -> Result<(), SysError> {
     (1..=64).filter(|s| ![libc::SIGKILL, libc::SIGSTOP].contains(s)).try_for_each(reset)?;
     let empty = 0_u64;
@@ -30,6 +34,10 @@ pub fn reset_all() -> Result<(), SysError> {
 }
 
 /// Gives one signal its default action.
+///
+/// # Errors
+///
+/// sigaction(2) failed.
 pub fn reset(signal: i32) -> Result<(), SysError> {
     act(signal, 0)
 }
@@ -45,6 +53,10 @@ fn act(signal: i32, flags: i32) -> Result<(), SysError> {
 }
 
 /// Until execve has children be gone when they end: nobody can wait for them, nor has to.
+///
+/// # Errors
+///
+/// sigaction(2) failed.
 pub fn leave_no_zombies() -> Result<(), SysError> {
     act(libc::SIGCHLD, libc::SA_NOCLDWAIT)
 }
@@ -54,6 +66,10 @@ const END: [i32; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT]
 
 /// Makes `END` end this process until it executes a program, with the code 128 + signal. Without a
 /// handler the kernel keeps them from the first process of a pid namespace (pid_namespaces(7)).
+///
+/// # Errors
+///
+/// sigaction(2) failed.
 pub fn end_by_signals() -> Result<(), SysError> {
     extern "C" fn end(signal: i32) {
         super::exit(128 + signal)
@@ -69,6 +85,10 @@ pub fn end_by_signals() -> Result<(), SysError> {
 }
 
 /// One of these signals that has been sent to this process, and waits because it is blocked.
+///
+/// # Errors
+///
+/// sigpending(2) failed.
 pub fn pending(signals: &[i32]) -> Result<Option<i32>, SysError> {
     let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: the kernel's answer is written to a set that outlives the call.
@@ -84,6 +104,10 @@ pub fn pending(signals: &[i32]) -> Result<Option<i32>, SysError> {
 }
 
 /// pidfd_open(2).
+///
+/// # Errors
+///
+/// pidfd_open(2) failed: ESRCH for a process that does not exist.
 pub fn pidfd_open(pid: i32) -> Result<OwnedFd, SysError> {
     // SAFETY: takes integers only.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
@@ -93,6 +117,10 @@ pub fn pidfd_open(pid: i32) -> Result<OwnedFd, SysError> {
 }
 
 /// The process of a pidfd has ended: there is nothing of it but perhaps a status to ask for.
+///
+/// # Errors
+///
+/// poll(2) failed.
 pub fn has_ended(pidfd: BorrowedFd<'_>) -> Result<bool, SysError> {
     let mut poll = libc::pollfd { fd: pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
     // SAFETY: one pollfd is passed, which outlives the call.
@@ -101,6 +129,10 @@ pub fn has_ended(pidfd: BorrowedFd<'_>) -> Result<bool, SysError> {
 }
 
 /// pidfd_send_signal(2).
+///
+/// # Errors
+///
+/// pidfd_send_signal(2) failed: ESRCH for a process that has ended.
 pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), SysError> {
     let info = std::ptr::null::<libc::siginfo_t>();
     // SAFETY: a null siginfo asks for what kill(2) would send.

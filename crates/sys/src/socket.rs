@@ -53,6 +53,10 @@ pub fn address_in(directory: BorrowedFd<'_>, name: &str) -> Result<UnixAddr> {
 }
 
 /// Takes a message from a socket, and the descriptors that came with it, two at most.
+///
+/// # Errors
+///
+/// recvmsg(2) failed, or not all descriptors have come.
 pub fn receive_fds(socket: BorrowedFd<'_>) -> Result<Vec<OwnedFd>, SysError> {
     receive_message(socket, &mut [0_u8; 4096]).map(|(_, fds)| fds)
 }

@@ -15,6 +15,10 @@ pub struct Size {
 }
 
 /// Lets a new master's peer be opened (ioctl_tty(2), TIOCSPTLCK).
+///
+/// # Errors
+///
+/// ioctl(TIOCSPTLCK) failed.
 pub fn unlock(master: BorrowedFd<'_>) -> Result<(), SysError> {
     let unlocked: libc::c_int = 0;
     // SAFETY: TIOCSPTLCK reads an int, which outlives the call.
@@ -23,6 +27,10 @@ pub fn unlock(master: BorrowedFd<'_>) -> Result<(), SysError> {
 }
 
 /// The peer's name in its devpts (TIOCGPTN).
+///
+/// # Errors
+///
+/// ioctl(TIOCGPTN) failed.
 pub fn number(master: BorrowedFd<'_>) -> Result<u32, SysError> {
     let mut number: libc::c_uint = 0;
     // SAFETY: TIOCGPTN writes an unsigned int, which outlives the call.
@@ -32,6 +40,10 @@ pub fn number(master: BorrowedFd<'_>) -> Result<u32, SysError> {
 }
 
 /// Opens the other side of a master, whatever its path leads to by now (TIOCGPTPEER).
+///
+/// # Errors
+///
+/// ioctl(TIOCGPTPEER) failed.
 pub fn open_peer(master: BorrowedFd<'_>) -> Result<OwnedFd, SysError> {
     let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
     // SAFETY: the argument of TIOCGPTPEER is an integer.
@@ -42,6 +54,10 @@ pub fn open_peer(master: BorrowedFd<'_>) -> Result<OwnedFd, SysError> {
 }
 
 /// The size of a terminal, 0 where it is not known (TIOCGWINSZ).
+///
+/// # Errors
+///
+/// ioctl(TIOCGWINSZ) failed.
 pub fn size(terminal: BorrowedFd<'_>) -> Result<Size, SysError> {
     let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: TIOCGWINSZ writes a winsize, which outlives the call.
@@ -51,6 +67,10 @@ pub fn size(terminal: BorrowedFd<'_>) -> Result<Size, SysError> {
 }
 
 /// Sets the size of a terminal; its foreground processes get SIGWINCH if it changes (TIOCSWINSZ).
+///
+/// # Errors
+///
+/// ioctl(TIOCSWINSZ) failed.
 pub fn set_size(terminal: BorrowedFd<'_>, size: Size) -> Result<(), SysError> {
     let Size { rows, columns } = size;
     let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
@@ -60,6 +80,10 @@ pub fn set_size(terminal: BorrowedFd<'_>, size: Size) -> Result<(), SysError> {
 }
 
 /// Makes a terminal the controlling one of this session leader, which has none (TIOCSCTTY).
+///
+/// # Errors
+///
+/// ioctl(TIOCSCTTY) failed: EPERM for who is not the leader of a session.
 pub fn make_controlling(terminal: BorrowedFd<'_>) -> Result<(), SysError> {
     // SAFETY: the argument of TIOCSCTTY is an integer.
     let done = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSCTTY, 0) };
@@ -67,6 +91,10 @@ pub fn make_controlling(terminal: BorrowedFd<'_>) -> Result<(), SysError> {
 }
 
 /// The character that a terminal, or the peer of a master, takes for the end of file; 0 is none.
+///
+/// # Errors
+///
+/// tcgetattr(3) failed.
 pub fn end_of_file(terminal: BorrowedFd<'_>) -> Result<u8, SysError> {
     Ok(modes(terminal.as_raw_fd())?.c_cc[libc::VEOF])
 }
@@ -81,6 +109,10 @@ fn modes(fd: libc::c_int) -> Result<libc::termios, SysError> {
 }
 
 /// Newlines are printed as they are, without a carriage return before them (ONLCR off).
+///
+/// # Errors
+///
+/// tcgetattr(3) or tcsetattr(3) failed.
 pub fn keep_newlines(terminal: BorrowedFd<'_>) -> Result<(), SysError> {
     let mut modes = modes(terminal.as_raw_fd())?;
     modes.c_oflag &= !libc::ONLCR;
@@ -97,6 +129,10 @@ static RAW: AtomicBool = AtomicBool::new(false);
 /// Puts the terminal on stdin into raw mode: every key is a byte, for who reads them to interpret.
 /// [`restore`] undoes it, and is called too when one of brig's own faults ends it. A process in the
 /// background is stopped here until it is in the foreground.
+///
+/// # Errors
+///
+/// stdin is not a terminal, or its modes cannot be set.
 pub fn make_raw() -> Result<(), SysError> {
     let current = modes(0)?;
     let mut raw = *SAVED.get_or_init(|| current);

@@ -6,6 +6,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// setxattr(2).
+///
+/// # Errors
+///
+/// setxattr(2) failed.
 pub fn set(path: &CStr, name: &CStr, value: &[u8]) -> Result<(), SysError> {
     let call = || format!("setxattr({}, {})", path.to_string_lossy(), name.to_string_lossy());
     let (from, length) = (value.as_ptr().cast(), value.len());
@@ -15,6 +19,10 @@ pub fn set(path: &CStr, name: &CStr, value: &[u8]) -> Result<(), SysError> {
 }
 
 /// lsetxattr(2): a last name that is a symbolic link is not followed.
+///
+/// # Errors
+///
+/// lsetxattr(2) failed.
 pub fn set_here(path: &Path, name: &CStr, value: &[u8]) -> Result<(), SysError> {
     let call = || format!("lsetxattr({}, {})", path.display(), name.to_string_lossy());
     let file = c_path(path, call)?;
@@ -27,11 +35,19 @@ pub fn set_here(path: &Path, name: &CStr, value: &[u8]) -> Result<(), SysError> 
 }
 
 /// lsetxattr(2) of an empty value: a mark on a file.
+///
+/// # Errors
+///
+/// lsetxattr(2) failed.
 pub fn mark(path: &Path, name: &CStr) -> Result<(), SysError> {
     set_here(path, name, &[])
 }
 
 /// lgetxattr(2): whether there is such an attribute.
+///
+/// # Errors
+///
+/// lgetxattr(2) failed for another reason than the lack of the attribute.
 pub fn is_marked(path: &Path, name: &CStr) -> Result<bool, SysError> {
     let call = || format!("lgetxattr({}, {})", path.display(), name.to_string_lossy());
     let file = c_path(path, call)?;
@@ -45,6 +61,10 @@ pub fn is_marked(path: &Path, name: &CStr) -> Result<bool, SysError> {
 }
 
 /// lgetxattr(2): the value; none if there is no such attribute.
+///
+/// # Errors
+///
+/// lgetxattr(2) failed for another reason than the lack of the attribute.
 pub fn get(path: &Path, name: &CStr) -> Result<Option<Vec<u8>>, SysError> {
     let call = || format!("lgetxattr({}, {})", path.display(), name.to_string_lossy());
     let file = c_path(path, call)?;
@@ -64,6 +84,10 @@ pub fn get(path: &Path, name: &CStr) -> Result<Option<Vec<u8>>, SysError> {
 }
 
 /// llistxattr(2): the names, without their NULs.
+///
+/// # Errors
+///
+/// llistxattr(2) failed.
 pub fn list(path: &Path) -> Result<Vec<Vec<u8>>, SysError> {
     let call = || format!("llistxattr({})", path.display());
     let file = c_path(path, call)?;

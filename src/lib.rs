@@ -7,6 +7,7 @@
 //! * [`seccomp`]: the seccomp filter of a process, compiled by `crates/oci-seccomp`.
 //! * [`plan`]: decides. Its result is validated, resolved, plain data; it may read the host but changes
 //!   nothing.
+//! * [`lint`]: reports every mistake in a config.json without running it.
 //! * [`launch`]: the whole sequence: parent → clone3 → child → execve, and the protocol between the two.
 //! * [`rootfs`], [`cgroup`], [`rdt`], [`process`]: the steps that parent and child perform.
 //! * [`seal`]: lets brig continue from a file that no container can write to.
@@ -41,6 +42,7 @@ mod hooks;
 #[cfg(feature = "images")]
 mod image;
 pub mod launch;
+pub mod lint;
 pub mod log;
 pub mod plan;
 pub mod process;

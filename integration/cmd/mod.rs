@@ -3,5 +3,7 @@
 pub mod exec;
 pub mod kill;
 pub mod lifecycle;
+pub mod lint;
 pub mod ps;
 pub mod run;
+pub mod wait;

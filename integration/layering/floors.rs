@@ -11,7 +11,7 @@ pub const FLOORS: &[&[&str]] = &[
     &["cli"],
     &["cmd"],
     &["criu", "image"],
-    &["launch"],
+    &["launch", "lint"],
     &["cgroup", "hooks", "process", "rdt", "rootfs", "seal", "state", "systemd"],
     &["plan"],
     &["seccomp"],

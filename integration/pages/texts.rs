@@ -52,6 +52,10 @@ pub fn description(command: &str) -> &'static str {
         "layers" => {
             "Lists the layers in the store, the newest first: their sizes, how many images have each, and which bundles and containers use it. Ids are cut to 12 digits unless `--no-trunc` is given; sizes and times are rounded. `--format json` has all of it."
         }
+        "lint" => {
+            "Finds mistakes in a config.json: keys that no runtime reads, values that `brig create` refuses, and what is valid and still looks like a mistake, e.g. a mount that a later one hides. All of them are found in one run, each with its line and column. Nothing is created, and the host is not looked at unless `--here` is given: then the files that config.json names have to exist, and what this host cannot do is an error.\n\n\
+             Errors are what `brig create` refuses, or what loses something its author wanted; warnings are what takes effect in another way than it reads; notes are worth knowing."
+        }
         "list" => {
             "Lists the containers of the state directory with their status. A state that cannot be read is listed as far as it can be, with a warning."
         }
@@ -90,6 +94,10 @@ pub fn description(command: &str) -> &'static str {
         "tag" => {
             "Adds a tag to an image in an OCI image layout on disk. If another image of the layout has the tag, it is moved."
         }
+        "wait" => {
+            "Waits until every named container has ended, and prints how each did: its exit status, or 128 plus the number of the signal that ended it, and whether the kernel killed it for lack of memory or because of its seccomp filter. What nobody can know is `unknown`: a container that had ended, and whose status its parent had taken, before this command began, or on a kernel before 6.15.\n\n\
+             With `--condition` it waits for a container to be created, running or removed, and prints nothing."
+        }
         "update" => {
             "Changes limits of a container that exists: by flags, or by a JSON file with the members of linux.resources. What is not named keeps its value. A refused update changes nothing."
         }
@@ -110,6 +118,9 @@ pub fn exit_status(command: &str) -> &'static str {
         }
         "exec" => {
             "The exit status of the process, or 128 plus the number of the signal that ended it. With `--detach` 0. After an error of brig 255."
+        }
+        "lint" => {
+            "0 if nothing worse than a note was found, 1 with a warning, 2 with an error or if the file cannot be read."
         }
         "brig" => {
             "0, or 1 after an error; 3 if the command is unknown. `run` and `exec` without `--detach` exit with the status of the process; an error of `exec` is 255."

@@ -15,6 +15,7 @@ pub(super) const COMMANDS: &[&str] = &[
     "exec",
     "features",
     "kill",
+    "lint",
     "list",
     "mounts",
     "pause",
@@ -27,6 +28,7 @@ pub(super) const COMMANDS: &[&str] = &[
     "state",
     "stats",
     "update",
+    "wait",
 ];
 
 /// Values that runc accepts for `--rootless`: Go's spellings of a boolean, and auto.
@@ -81,7 +83,9 @@ pub(super) fn subcommand(name: &'static str) -> clap::Command {
     let command = clap::Command::new(name);
     match name {
         name if images::COMMANDS.contains(&name) => images::subcommand(name, command),
-        "events" | "list" | "ps" | "spec" | "state" | "stats" => looking(name, command),
+        "events" | "lint" | "list" | "ps" | "spec" | "state" | "stats" | "wait" => {
+            looking(name, command)
+        }
         "checkpoint" => criu::describe_checkpoint(command),
         "restore" => criu::describe_restore(command),
         "features" => command.about("Print the supported features as JSON"),
@@ -153,6 +157,22 @@ fn looking(name: &str, command: clap::Command) -> clap::Command {
             .arg(flag("stats", "Print statistics once"))
             .arg(interval("Interval, e.g. 500ms or 1m30s [default: 5s]"))
             .arg(id()),
+        "lint" => command
+            .about("Find mistakes in a config.json, without running it")
+            .arg(one_of(
+                "format",
+                "FORMAT",
+                &["text", "json", "sarif", "github"],
+                "text (the default), json, sarif or github",
+            ))
+            .arg(flag("here", "Check against this host and the files of the bundle too"))
+            .arg(
+                Arg::new("of")
+                    .value_name("BUNDLE|FILE|-")
+                    .default_value(".")
+                    .value_parser(value_parser!(PathBuf))
+                    .help("Bundle, config.json, or - for stdin [default: .]"),
+            ),
         "list" => command
             .about("List containers")
             .arg(format())
@@ -170,6 +190,18 @@ fn looking(name: &str, command: clap::Command) -> clap::Command {
                     .short('f'),
             )
             .arg(flag("rootless", "For the unprivileged user who calls it")),
+        "wait" => command
+            .about("Wait until containers have ended, and print how")
+            .arg(one_of(
+                "condition",
+                "CONDITION",
+                &["created", "running", "stopped", "removed"],
+                "created, running, stopped (the default) or removed",
+            ))
+            .arg(text_option("timeout", "DURATION", "Fail after this long, e.g. 10s"))
+            .arg(format())
+            .arg(flag("quiet", "Print the exit statuses only").short('q'))
+            .arg(id().action(ArgAction::Append).help("Container ids")),
         "state" => command.about("Print the state of a container as JSON").arg(id()),
         _ => command
             .about("Show the resource usage of containers; refreshed on a terminal")
@@ -310,6 +342,10 @@ pub(super) fn flag(name: &'static str, help: &'static str) -> Arg {
 pub(super) fn option(name: &'static str, value: &'static str, help: &'static str) -> Arg {
     let parser = OsStringValueParser::new().map(PathBuf::from);
     Arg::new(name).long(name).help(help).value_name(value).value_parser(parser)
+}
+
+pub(super) fn text_option(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name(value).help(help)
 }
 
 /// Its values are listed in the help text: clap's own list after it would not fit into the line.

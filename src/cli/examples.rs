@@ -16,6 +16,9 @@ pub(super) fn examples(command: &str) -> &'static str {
         "exec" => "brig exec -t web sh\nbrig exec --user 1000:1000 --env A=b web id",
         "features" => "brig features",
         "kill" => "brig kill web\nbrig kill --all web KILL",
+        "lint" => {
+            "brig lint /tmp/bundle\nbrig spec --bundle /tmp/bundle && brig lint --here /tmp/bundle"
+        }
         "list" => "brig list\nbrig list --quiet",
         "mounts" => {
             "echo '[{\"destination\":\"/data\",\"source\":\"/srv\",\"options\":[\"bind\"]}]' >m.json\n\
@@ -37,6 +40,7 @@ pub(super) fn examples(command: &str) -> &'static str {
         "update" => {
             "brig update --memory 128m --cpu-quota 20000 web\nbrig update --dry-run --resources limits.json web"
         }
+        "wait" => "brig wait web\nbrig wait --condition running --timeout 10s web",
         _ => "brig run --bundle /tmp/bundle web\nbrig list",
     }
 }

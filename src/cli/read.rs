@@ -4,9 +4,10 @@ use super::describe::LIMITS;
 use super::{Parsed, UsageError, criu, images};
 use crate::cmd::command::{Command, Globals, ListFormat};
 use crate::cmd::create::RunOptions;
-use crate::cmd::{events, mounts, stats, update};
+use crate::cmd::{events, lint, mounts, stats, update, wait};
 use crate::launch::create::Options;
 use crate::launch::exec;
+use crate::lint::Format as Findings;
 use crate::log::{Format, Level};
 use crate::plan::CgroupManager;
 use crate::plan::exec::ProcessOptions;
@@ -85,6 +86,32 @@ fn default_root() -> PathBuf {
     }
 }
 
+fn wait_options(matches: &ArgMatches) -> wait::WaitOptions {
+    wait::WaitOptions {
+        ids: matches.get_many::<String>("id").into_iter().flatten().cloned().collect(),
+        condition: match text(matches, "condition").as_deref() {
+            Some("created") => wait::Condition::Created,
+            Some("running") => wait::Condition::Running,
+            Some("removed") => wait::Condition::Removed,
+            _ => wait::Condition::Stopped,
+        },
+        timeout: text(matches, "timeout"),
+        format: format(matches),
+        quiet: matches.get_flag("quiet"),
+    }
+}
+
+fn lint_options(matches: &ArgMatches) -> lint::LintOptions {
+    let format = match text(matches, "format").as_deref() {
+        Some("json") => Findings::Json,
+        Some("sarif") => Findings::Sarif,
+        Some("github") => Findings::Github,
+        _ => Findings::Text,
+    };
+    let of = path(matches, "of").unwrap_or_else(|| ".".into());
+    lint::LintOptions { of, here: matches.get_flag("here"), format }
+}
+
 fn command(name: &str, matches: &ArgMatches, globals: &Globals) -> Command {
     acting(name, matches, globals)
         .or_else(|| looking(name, matches))
@@ -146,6 +173,8 @@ fn looking(name: &str, matches: &ArgMatches) -> Option<Command> {
             format: format(matches),
             options: matches.get_many("args").into_iter().flatten().cloned().collect(),
         },
+        "lint" => Command::Lint(lint_options(matches)),
+        "wait" => Command::Wait(wait_options(matches)),
         "list" => Command::List { format: format(matches), quiet: matches.get_flag("quiet") },
         "spec" => Command::Spec {
             bundle: path(matches, "bundle").unwrap_or_else(|| ".".into()),

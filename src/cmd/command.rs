@@ -2,7 +2,7 @@
 
 use super::create::RunOptions;
 use super::images::{FromImage, ImageCommand};
-use super::{events, mounts, stats, update};
+use super::{events, lint, mounts, stats, update, wait};
 use crate::criu::options::{CheckpointOptions, RestoreOptions};
 use crate::launch::create::Options;
 use crate::launch::exec;
@@ -48,11 +48,13 @@ pub enum Command {
     Resume { id: String },
     Ps { id: String, format: ListFormat, options: Vec<String> },
     Delete { id: String, regex: bool, force: bool },
+    Lint(lint::LintOptions),
     List { format: ListFormat, quiet: bool },
     Spec { bundle: PathBuf, file: Option<PathBuf>, rootless: bool },
     Events(events::EventsOptions),
     Stats(stats::StatsOptions),
     Update(update::UpdateOptions),
+    Wait(wait::WaitOptions),
     Features,
     Image(ImageCommand),
 }
@@ -74,11 +76,13 @@ impl Command {
             Command::Resume { .. } => "resume",
             Command::Ps { .. } => "ps",
             Command::Delete { .. } => "delete",
+            Command::Lint(_) => "lint",
             Command::List { .. } => "list",
             Command::Spec { .. } => "spec",
             Command::Events(_) => "events",
             Command::Stats(_) => "stats",
             Command::Update(_) => "update",
+            Command::Wait(_) => "wait",
             Command::Features => "features",
             Command::Image(command) => command.name(),
         }

@@ -158,13 +158,18 @@ fn emit(state: &State, kind: &'static str, data: Option<Data>) -> Result<()> {
 
 /// The value of `--interval`, or this default.
 pub fn interval(text: Option<&str>, default: Duration) -> Result<Duration> {
+    given_duration("interval", text, default)
+}
+
+/// The duration that `--flag` gives, or this.
+pub fn given_duration(flag: &str, text: Option<&str>, default: Duration) -> Result<Duration> {
     let Some(text) = text else { return Ok(default) };
     let read = || -> Result<Duration> {
         let duration = duration(text).context("not a duration (e.g. 500ms or 1m30s)")?;
         ensure!(!duration.is_zero(), "must be greater than 0");
         Ok(duration)
     };
-    read().with_context(|| format!("--interval {text:?}"))
+    read().with_context(|| format!("--{flag} {text:?}"))
 }
 
 /// A duration in Go's notation: numbers, each with a unit.

@@ -42,21 +42,6 @@ const ARCHITECTURES: [&str; 23] = [
     "SCMP_ARCH_X86_64",
 ];
 
-/// Annotations that an engine must not accept from untrusted users; a name that ends with a dot is a prefix.
-fn unsafe_annotations() -> Vec<&'static str> {
-    let others = [
-        "io.kubernetes.cri.container-type",
-        "org.criu.config",
-        "org.systemd.property.",
-        "run.brig.",
-    ];
-    let mut all: Vec<_> = others.into_iter().chain(annotations::OF_CRUN).collect();
-    // With an annotation that brig obeys the container runs natively; with any other it does not run.
-    all.push("run.oci.handler");
-    all.sort_unstable();
-    all
-}
-
 /// Prints the features as JSON. Only what is supported is listed.
 pub fn features() -> Result<()> {
     let features = json!({
@@ -104,7 +89,7 @@ pub fn features() -> Result<()> {
             "org.opencontainers.runc.checkpoint.enabled": "true",
             "run.oci.crun.checkpoint.enabled": "true",
         },
-        "potentiallyUnsafeConfigAnnotations": unsafe_annotations(),
+        "potentiallyUnsafeConfigAnnotations": annotations::unsafe_names(),
     });
     let mut text = serde_json::to_vec_pretty(&features)?;
     text.push(b'\n');

@@ -10,6 +10,7 @@ pub mod features;
 #[cfg_attr(not(feature = "images"), path = "without_images.rs")]
 pub mod images;
 pub mod kill;
+pub mod lint;
 pub mod list;
 pub mod mounts;
 mod pattern;
@@ -22,6 +23,7 @@ pub mod state;
 pub mod stats;
 mod table;
 pub mod update;
+pub mod wait;
 
 use crate::state::{self as states, NotFound};
 use anyhow::{Context, Result, ensure};
@@ -32,7 +34,11 @@ use sys::describe;
 
 /// The exit code of a command that fails: a failure of exec itself must not look like one of its process.
 pub fn failure_code(command: &Command) -> i32 {
-    if let Command::Exec(_) = command { 255 } else { 1 }
+    match command {
+        Command::Exec(_) => 255,
+        Command::Lint(_) => 2,
+        _ => 1,
+    }
 }
 
 /// Calls a command in a stack frame of its own. Otherwise all of them would share one frame of 78 KB,

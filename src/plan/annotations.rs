@@ -27,6 +27,29 @@ pub const OF_CRUN: [&str; 10] = [
     "run.oci.systemd.subgroup",
 ];
 
+/// What an engine has to keep from untrusted users beside those; a name that ends with a dot is a prefix.
+const UNSAFE: [&str; 5] = [
+    "io.kubernetes.cri.container-type",
+    "org.criu.config",
+    "org.systemd.property.",
+    "run.brig.",
+    // Where it is obeyed, the container runs natively; else it does not run.
+    HANDLER,
+];
+
+/// Annotations that an engine has to keep from untrusted users, sorted.
+pub fn unsafe_names() -> Vec<&'static str> {
+    let mut all: Vec<_> = UNSAFE.into_iter().chain(OF_CRUN).collect();
+    all.sort_unstable();
+    all
+}
+
+/// One of [`unsafe_names`].
+pub fn is_unsafe(name: &str) -> bool {
+    let is = |known: &&str| name == *known || known.ends_with('.') && name.starts_with(*known);
+    UNSAFE.iter().chain(&OF_CRUN).any(is)
+}
+
 /// Refuses what the container must not run without; what nobody knows is a warning, as the spec demands
 /// that it be no error (config.md, Annotations).
 pub fn check(spec: &Spec, warnings: &mut Vec<String>) -> Result<()> {

@@ -45,6 +45,11 @@ pub const NAMES: [(&str, i32); 34] = [
 const RTMIN: i32 = 34;
 const RTMAX: i32 = 64;
 
+/// The name of a signal by its number, e.g. `SIGTERM`; none for real-time signals.
+pub fn name(number: i32) -> Option<String> {
+    NAMES.iter().find(|(_, known)| *known == number).map(|(name, _)| format!("SIG{name}"))
+}
+
 /// The number of a signal, from its name in any case, with or without SIG, or from its number.
 ///
 /// # Errors

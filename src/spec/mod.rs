@@ -14,12 +14,14 @@ pub mod shape;
 mod tests;
 mod text;
 
-pub use place::{At, Place, located_warning, parse_error};
+pub use place::{
+    At, Place, Step, leading_place, located_warning, parse_error, parse_place, render,
+};
 pub use process::{
     Capabilities, ConsoleSize, ExecAffinity, IoPriority, Process, Rlimit, Scheduler, User,
 };
 pub use resources::*;
-pub use text::{Document, Owned, read};
+pub use text::{Document, KeyFault, Owned, read};
 
 use oci_spec::runtime as oci;
 use serde::Deserialize;

@@ -53,6 +53,11 @@ impl At {
         At { place: render(&steps), file: None, position: Some(position(text, offset)) }
     }
 
+    /// The place alone, as it was given.
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
     /// Path, file, and line and column if they are known.
     pub fn position(&self) -> Option<(&str, &str, (usize, usize))> {
         let file = self.file.as_deref().unwrap_or(CONFIG_NAME);
@@ -83,18 +88,27 @@ impl fmt::Display for At {
 
 /// A warning that begins with its place, as `mounts[3].options[1]: …`, with line and column after that.
 pub fn located_warning(warning: &str, locate: impl FnOnce(&mut At)) -> String {
+    let (place, rest) = leading_place(warning);
+    if place.is_empty() {
+        return warning.to_owned();
+    }
+    let mut at = At::new(place);
+    locate(&mut at);
+    format!("{at}{rest}")
+}
+
+/// The place that a warning begins with, and the rest of it from the colon on. The place is empty where there is none.
+pub fn leading_place(warning: &str) -> (&str, &str) {
     let mut rest = warning;
     while let Some((_, after)) = parse_step(rest) {
         rest = after;
     }
     // A space is in a sentence, or in a key between quotes.
     let place = warning.strip_suffix(rest).unwrap_or_default();
-    if place.split('[').any(|step| !step.starts_with('"') && step.contains(' ')) {
-        return warning.to_owned();
+    match place.split('[').any(|step| !step.starts_with('"') && step.contains(' ')) {
+        true => ("", warning),
+        false => (place, rest),
     }
-    let mut at = At::new(place);
-    locate(&mut at);
-    format!("{at}{rest}")
 }
 
 /// Adds a place to an error: `parse(option).at("mounts[3].options[1]")?`.
@@ -231,13 +245,15 @@ fn plain_words(error: &serde_json::Error) -> String {
 
 /// One step from a value into it.
 #[derive(Debug, PartialEq)]
-enum Step<'a> {
+pub enum Step<'a> {
+    /// The value of this key of an object.
     Key(Cow<'a, str>),
+    /// The element at this index of an array.
     Index(usize),
 }
 
 /// `mounts[3].options[1]`, `annotations["run.brig.x"]` as steps; what is not of this form ends it.
-fn parse_place(place: &str) -> Vec<Step<'_>> {
+pub fn parse_place(place: &str) -> Vec<Step<'_>> {
     let mut steps = Vec::new();
     let mut rest = place;
     while !rest.is_empty() {
@@ -270,7 +286,7 @@ fn parse_step(text: &str) -> Option<(Step<'_>, &str)> {
 }
 
 /// Steps in the form that [`parse_place`] reads.
-fn render(steps: &[Step<'_>]) -> String {
+pub fn render(steps: &[Step<'_>]) -> String {
     let mut place = String::new();
     for step in steps {
         match step {

@@ -244,10 +244,10 @@ pub const CONFIG: &Shape = &Object(&[
 pub const WITH_MOUNTS: &Shape = &Object(&[("mounts", MOUNTS)]);
 
 /// What is known of one key of an object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Found {
-    /// It is none of the object's keys.
-    Unknown,
+    /// It is none of the keys of this object.
+    Unknown(&'static Shape),
     /// It is this key, but for the letter case.
     OtherCase(&'static str),
     /// It, or the same key in another case, stood in the object before.
@@ -263,6 +263,12 @@ impl Shape {
             || keys.iter().position(|(known, _)| known.as_bytes().eq_ignore_ascii_case(name));
         let index = exact.or_else(folded)?;
         keys.get(index).map(|&(known, shape)| (index, known, shape))
+    }
+
+    /// The keys that an object of this shape may have.
+    pub(super) fn keys(&self) -> Vec<&'static str> {
+        let Object(keys) = self else { return Vec::new() };
+        keys.iter().map(|(name, _)| *name).collect()
     }
 
     /// What a value of this shape has in it, as array.
@@ -334,7 +340,7 @@ impl Open {
         match (self.shape, self.shape.key(name)) {
             (Map(value), _) => value,
             (Object(_), None) => {
-                report(at, Found::Unknown);
+                report(at, Found::Unknown(self.shape));
                 &Any
             }
             (_, None) => &Any,

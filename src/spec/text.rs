@@ -32,6 +32,17 @@ pub struct Document<'a> {
     pub text: &'a [u8],
 }
 
+/// What is wrong with a key.
+#[derive(Debug, PartialEq, Eq)]
+pub enum KeyFault {
+    /// It is none of the object's, which has these.
+    Unknown(Vec<&'static str>),
+    /// It is read as this one, which differs in letter case.
+    OtherCase(&'static str),
+    /// The object has it twice.
+    Again,
+}
+
 /// One with its text.
 pub struct Owned {
     /// As in [`Document`].
@@ -71,7 +82,7 @@ impl Document<'_> {
     ) -> Result<(T, Option<Vec<u8>>)> {
         let (mut again, mut other_case) = (false, Vec::new());
         let too_deep = walk(self.text, self.shape, MAX_DEPTH, &mut |at, found| match found {
-            Found::Unknown => {}
+            Found::Unknown(_) => {}
             Found::Again => again = true,
             Found::OtherCase(known) => other_case.push((at, known)),
         });
@@ -117,11 +128,23 @@ impl Document<'_> {
 
     /// Each key that brig does not know and therefore ignores, as a line with its place.
     pub fn unknown_keys(&self) -> Vec<String> {
+        let unknown = |(at, fault)| match fault {
+            KeyFault::Unknown(_) => Some(format!("{at}: unknown key, ignored")),
+            KeyFault::OtherCase(_) | KeyFault::Again => None,
+        };
+        self.key_faults().into_iter().filter_map(unknown).collect()
+    }
+
+    /// Each key that is not one of its object's as written, or that its object has had before.
+    pub fn key_faults(&self) -> Vec<(At, KeyFault)> {
         let mut found = Vec::new();
         walk(self.text, self.shape, MAX_DEPTH, &mut |at, what| {
-            if what == Found::Unknown {
-                found.push(format!("{}: unknown key, ignored", self.place(at)));
-            }
+            let fault = match what {
+                Found::Unknown(object) => KeyFault::Unknown(object.keys()),
+                Found::OtherCase(known) => KeyFault::OtherCase(known),
+                Found::Again => KeyFault::Again,
+            };
+            found.push((self.place(at), fault));
         });
         found
     }

@@ -31,7 +31,7 @@ pub fn own_stat(proc: Option<&Proc>) -> Result<Stat> {
     read_stat(file).context("/proc/self/stat")
 }
 
-fn read_stat(mut file: File) -> Result<Stat> {
+pub(super) fn read_stat(mut file: File) -> Result<Stat> {
     // One read gives all of it.
     let mut text = [0; 1024];
     let length = file.read(&mut text)?;
@@ -122,6 +122,12 @@ impl Init<'_> {
             Err(error) => Err(error.context("look at the container's process")),
         }
     }
+}
+
+/// The process that has init's pid is init, alive or a zombie.
+pub(super) fn is_same(state: &State) -> bool {
+    let stat = File::open(format!("/proc/{}/stat", state.pid)).map_err(anyhow::Error::from);
+    stat.and_then(read_stat).is_ok_and(|stat| stat.starttime == state.start_time)
 }
 
 /// Not there as far as brig may see, or gone between open and read.

@@ -11,6 +11,7 @@
 //! The status is computed on each look, never stored.
 
 mod dir;
+pub mod exit_status;
 mod extra_mounts;
 mod init;
 mod oci;

@@ -1,6 +1,6 @@
 //! The commands about images and layers, and the flags of `--image`.
 
-use crate::cli::describe::{flag, format, id, one_of, option, positional};
+use crate::cli::describe::{flag, format, id, one_of, option, positional, text_option};
 use crate::image::flags::FLAGS;
 use clap::{Arg, ArgAction, value_parser};
 use std::path::PathBuf;
@@ -111,10 +111,6 @@ fn committing(command: clap::Command) -> clap::Command {
                 .required(true)
                 .help("OCI image layout, created if missing [default tag: latest]"),
         )
-}
-
-pub(super) fn text_option(name: &'static str, value: &'static str, help: &'static str) -> Arg {
-    Arg::new(name).long(name).value_name(value).help(help)
 }
 
 pub(super) fn platform() -> Arg {

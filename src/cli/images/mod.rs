@@ -2,6 +2,7 @@
 
 mod describe;
 
+use super::describe::text_option;
 use super::read::{format, path, text};
 use crate::cmd::command::{Command, Globals};
 use crate::cmd::images::bundle::BundleOptions;
@@ -57,8 +58,7 @@ pub(super) fn instead_of_bundle() -> Vec<Arg> {
 
 /// What create and run are told about a container of an image.
 pub(super) fn of_container() -> Vec<Arg> {
-    let name =
-        describe::text_option("name", "ID", "Container id, with --image [default: generated]");
+    let name = text_option("name", "ID", "Container id, with --image [default: generated]");
     std::iter::once(name).chain(describe::image_flags()).collect()
 }
 

@@ -1,0 +1,53 @@
+//! lint: finds what is wrong with a config.json, without running it.
+
+use crate::lint::{self, Format, Severity};
+use crate::log;
+use crate::spec::{self, Document, shape};
+use anyhow::{Context, Result};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// What lint takes.
+#[derive(Debug)]
+pub struct LintOptions {
+    /// A bundle, a config.json, or `-`: stdin.
+    pub of: PathBuf,
+    /// Looks at this host and the bundle's files as well.
+    pub here: bool,
+    /// How findings are printed.
+    pub format: Format,
+}
+
+/// Prints the findings: 0 where there is nothing worse than a note, 1 with a warning, 2 with an error.
+///
+/// # Errors
+///
+/// Where the file cannot be read.
+pub fn lint(options: &LintOptions) -> Result<i32> {
+    let (file, text) = read(&options.of).context("lint")?;
+    let document = Document { name: &file, shape: shape::CONFIG, text: &text };
+    let bundle =
+        std::path::absolute(if options.of.is_dir() { &options.of } else { above(&options.of) })?;
+    let findings = lint::lint(document, options.here.then_some(&bundle)).context("lint")?;
+    log::out(lint::render(&findings, &file, options.format).as_bytes())?;
+    Ok(match findings.iter().map(|finding| finding.severity).min() {
+        Some(Severity::Error) => 2,
+        Some(Severity::Warning) => 1,
+        Some(Severity::Note) | None => 0,
+    })
+}
+
+/// The bundle that a config.json is in; the current directory for stdin.
+fn above(file: &Path) -> &Path {
+    file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn read(of: &Path) -> Result<(String, Vec<u8>)> {
+    if of.as_os_str() == "-" {
+        return Ok(("stdin".into(), spec::read(std::io::stdin()).context("stdin")?));
+    }
+    let path = if of.is_dir() { of.join("config.json") } else { of.to_owned() };
+    let open = || spec::read(File::open(&path)?);
+    let text = open().with_context(|| path.display().to_string())?;
+    Ok((path.display().to_string(), text))
+}

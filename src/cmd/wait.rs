@@ -1,0 +1,199 @@
+//! wait: blocks until containers have ended, and says how.
+
+use super::command::ListFormat;
+use super::table::table;
+use crate::log;
+use crate::process::signals;
+use crate::state::{Dir, NotFound, State, Status, exit_status, open_init};
+use anyhow::{Context, Result, bail, ensure};
+use serde::Serialize;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+use sys::{poll, signal};
+
+/// How often a condition is looked at that the kernel tells nobody of.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// How long the exit status of a process may take that has ended: its parent has to wait for it.
+const REAPED: Duration = Duration::from_secs(10);
+
+/// Without `--timeout`.
+const FOREVER: Duration = Duration::from_secs(1 << 31);
+
+/// What wait takes.
+#[derive(Debug)]
+pub struct WaitOptions {
+    /// The containers.
+    pub ids: Vec<String>,
+    /// What is waited for.
+    pub condition: Condition,
+    /// For how long, e.g. `10s`.
+    pub timeout: Option<String>,
+    /// How the result is printed.
+    pub format: ListFormat,
+    /// The exit statuses alone.
+    pub quiet: bool,
+}
+
+/// What a container can be waited for to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// create has finished.
+    Created,
+    /// Its program runs.
+    Running,
+    /// Its init has ended.
+    Stopped,
+    /// It does not exist any more.
+    Removed,
+}
+
+/// How a container has ended.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Ended {
+    id: String,
+    /// The exit code, or 128 + the signal; absent where nobody can know.
+    exit_status: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signal: Option<i32>,
+    /// exited, signaled, oom-killed, seccomp-killed, unknown.
+    reason: &'static str,
+}
+
+/// Waits for all of them, and prints how they have ended where that is what was waited for.
+///
+/// # Errors
+///
+/// Where a container does not exist, or the time has run out.
+pub fn wait(root: &Path, options: &WaitOptions) -> Result<()> {
+    let timeout = options.timeout.as_deref();
+    let timeout = super::events::given_duration("timeout", timeout, FOREVER)?;
+    let end = Instant::now() + timeout;
+    let late = |id: &str| {
+        format!("wait {id}: timed out after {}", options.timeout.as_deref().unwrap_or_default())
+    };
+    if options.condition != Condition::Stopped {
+        for id in &options.ids {
+            let reached =
+                until(root, id, options.condition, end).with_context(|| format!("wait {id}"))?;
+            ensure!(reached, late(id));
+        }
+        return Ok(());
+    }
+    // All are opened first: of a process that has been waited for by then nobody knows the status.
+    let open = |id: &String| Watched::open(root, id).with_context(|| format!("wait {id}"));
+    let watched = options.ids.iter().map(open).collect::<Result<Vec<_>>>()?;
+    let mut ended = Vec::new();
+    for container in watched {
+        let id = container.state.id.clone();
+        match container.ended(end).with_context(|| format!("wait {id}"))? {
+            Some(one) => ended.push(one),
+            None => bail!(late(&id)),
+        }
+    }
+    print(&ended, options)
+}
+
+/// A container and its init, if that has not been waited for.
+struct Watched {
+    state: State,
+    init: Option<OwnedFd>,
+}
+
+impl Watched {
+    fn open(root: &Path, id: &str) -> Result<Watched> {
+        let state = Dir::open(root, id)?.existing()?;
+        let init = match open_init(&state)? {
+            None => exit_status::open_zombie(&state)?,
+            init => init,
+        };
+        Ok(Watched { state, init })
+    }
+
+    /// How it has ended; none where the time has run out.
+    fn ended(self, end: Instant) -> Result<Option<Ended>> {
+        let Some(init) = &self.init else { return Ok(Some(self.describe(None))) };
+        if !poll::readable(init.as_fd(), end)? {
+            return Ok(None);
+        }
+        let reaped = (Instant::now() + REAPED).min(end.max(Instant::now() + LOOK));
+        loop {
+            let status = signal::exit_status(init.as_fd());
+            let status = status.or_else(|| exit_status::of_zombie(&self.state));
+            if status.is_some() || Instant::now() >= reaped {
+                return Ok(Some(self.describe(status)));
+            }
+            sleep(LOOK);
+        }
+    }
+
+    /// `status` as wait(2) has it.
+    fn describe(self, status: Option<i32>) -> Ended {
+        let signal = status.map(|status| status & 0x7f).filter(|signal| *signal != 0);
+        let exit_status =
+            status.map(|status| signal.map_or(status >> 8 & 0xff, |signal| 128 + signal));
+        let reason = match (exit_status, signal) {
+            (None, _) => "unknown",
+            (Some(_), Some(libc::SIGKILL)) if self.state.cgroup.oom_killed() => "oom-killed",
+            (Some(_), Some(libc::SIGSYS)) => "seccomp-killed",
+            (Some(_), Some(_)) => "signaled",
+            (Some(_), None) => "exited",
+        };
+        Ended { id: self.state.id, exit_status, signal, reason }
+    }
+}
+
+/// Looks until the container is as wanted; false where the time has run out.
+fn until(root: &Path, id: &str, condition: Condition, end: Instant) -> Result<bool> {
+    loop {
+        let status = status(root, id)?;
+        let reached = match (condition, status) {
+            (Condition::Removed, status) => status.is_none(),
+            (_, None) => false,
+            (Condition::Created, Some(status)) => status != Status::Creating,
+            (Condition::Running, Some(Status::Stopped)) => bail!("the container has ended"),
+            (_, Some(status)) => status == Status::Running,
+        };
+        if reached || Instant::now() >= end {
+            return Ok(reached);
+        }
+        sleep(LOOK);
+    }
+}
+
+/// None where there is no such container.
+fn status(root: &Path, id: &str) -> Result<Option<Status>> {
+    let look = || {
+        let dir = Dir::open(root, id)?;
+        let state = dir.load()?;
+        state.map_or(Ok(Status::Creating), |state| dir.status(&state))
+    };
+    match look() {
+        Err(error) if error.is::<NotFound>() => Ok(None),
+        status => status.map(Some),
+    }
+}
+
+fn print(ended: &[Ended], options: &WaitOptions) -> Result<()> {
+    let shown = |one: &Ended| {
+        one.exit_status.map_or_else(|| "unknown".to_owned(), |status| status.to_string())
+    };
+    let text = match options.format {
+        ListFormat::Json => format!("{}\n", serde_json::to_string_pretty(ended)?),
+        ListFormat::Table if options.quiet => ended.iter().map(|one| shown(one) + "\n").collect(),
+        ListFormat::Table => {
+            let mut rows = vec![["ID", "EXIT STATUS", "REASON"].map(str::to_owned).to_vec()];
+            rows.extend(ended.iter().map(|one| {
+                let name = one.signal.and_then(signals::name);
+                let reason =
+                    name.map_or(one.reason.to_owned(), |name| format!("{} ({name})", one.reason));
+                vec![one.id.clone(), shown(one), reason]
+            }));
+            table(&rows, 2, 0)
+        }
+    };
+    log::out(text.as_bytes())
+}

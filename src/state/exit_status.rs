@@ -1,0 +1,36 @@
+//! How a container's init has ended, while it is a zombie.
+
+use super::State;
+use super::init::{is_same, pidfs_inode, read_stat};
+use anyhow::{Result, anyhow};
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use sys::{Errno, signal};
+
+/// A pidfd of an init that has ended and that nobody has waited for yet.
+///
+/// # Errors
+///
+/// Where the kernel does not open one for another reason than that there is no such process.
+pub fn open_zombie(state: &State) -> Result<Option<OwnedFd>> {
+    match signal::pidfd_open(state.pid) {
+        Ok(pidfd) => {
+            let own =
+                state.pidfs_inode.is_none() || pidfs_inode(pidfd.as_fd())? == state.pidfs_inode;
+            Ok((own && is_same(state)).then_some(pidfd))
+        }
+        Err(error) if [Errno::ESRCH, Errno::EINVAL, Errno::ENOENT].contains(&error.errno) => {
+            Ok(None)
+        }
+        Err(error) => Err(anyhow!(error)),
+    }
+}
+
+/// The status of a zombie, as wait(2) has it: the last field of proc_pid_stat(5). The kernel shows 0 to who may not
+/// trace the process, so that is asked first: it is the same permission that its namespaces are read with.
+pub fn of_zombie(state: &State) -> Option<i32> {
+    std::fs::read_link(format!("/proc/{}/ns/user", state.pid)).ok()?;
+    let stat = read_stat(File::open(format!("/proc/{}/stat", state.pid)).ok()?).ok()?;
+    let zombie = stat.starttime == state.start_time && stat.state == 'Z';
+    stat.exit_code.filter(|_| zombie)
+}

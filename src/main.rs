@@ -97,6 +97,7 @@ fn execute(globals: &Globals, command: Command, log: &mut Log) -> anyhow::Result
         Command::Delete { id, regex, force } => cmd::apart(|| {
             cmd::each(root, &id, regex, |id| cmd::delete::delete(root, id, force, log))
         }),
+        Command::Lint(options) => return cmd::apart(|| cmd::lint::lint(&options)),
         Command::List { format, quiet } => cmd::apart(|| cmd::list::list(root, format, quiet, log)),
         Command::Spec { bundle, file, rootless } => {
             cmd::apart(|| cmd::spec::spec(&bundle, file.as_deref(), rootless))
@@ -105,6 +106,7 @@ fn execute(globals: &Globals, command: Command, log: &mut Log) -> anyhow::Result
         Command::Stats(options) => cmd::apart(|| cmd::stats::stats(root, &options, log)),
         Command::Update(options) => cmd::apart(|| cmd::update::update(root, &options, log)),
         Command::Image(command) => cmd::apart(|| cmd::images::run(root, store, &command, log)),
+        Command::Wait(options) => cmd::apart(|| cmd::wait::wait(root, &options)),
         Command::Features => cmd::apart(cmd::features::features),
     }
     .map(|()| 0)

@@ -96,3 +96,25 @@ fn it_waits_for_running_and_for_removed() {
     removed.wait().ok();
     sandbox.brig(&["wait", &sandbox.id]).fails_with("container does not exist");
 }
+
+#[test]
+fn a_foreground_run_says_that_the_kernel_killed_its_container() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    sandbox.script(&format!("hog {}", 48 << 20)).patch(|config| {
+        config["linux"]["resources"]["memory"] = json!({ "limit": 32 << 20, "swap": 32 << 20 });
+    });
+    let done = sandbox.run();
+    assert_eq!(done.code, Some(137), "{done:?}");
+    assert!(done.stderr.contains("ran out of memory"), "{done:?}");
+    sandbox.script("umask").patch(|config| {
+        let rule = json!({ "names": ["umask"], "action": "SCMP_ACT_KILL_PROCESS" });
+        config["linux"]["seccomp"] =
+            json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule] });
+    });
+    let done = sandbox.run();
+    assert_eq!(done.code, Some(159), "{done:?}");
+    assert!(done.stderr.contains("seccomp filter killed"), "{done:?}");
+    sandbox.script("exit 137");
+    assert_eq!(sandbox.run().stderr, "");
+}

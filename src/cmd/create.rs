@@ -10,7 +10,7 @@ use crate::log::{self, Log};
 use crate::plan::{Host, Plan, Request};
 use crate::process::{activation, stdio};
 use crate::spec::{Owned, Spec, shape};
-use crate::state;
+use crate::state::{self, State};
 use anyhow::{Context, Result};
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -156,6 +156,9 @@ fn run_to_the_end(
             errno.desc()
         ));
     }
+    if let Some(cause) = cause_of_end(code, &state) {
+        log.warn(cause);
+    }
     // If the lock cannot be taken, another brig has deleted the container.
     if !run_options.keep
         && let Ok(_lock) = dir.lock()
@@ -163,4 +166,19 @@ fn run_to_the_end(
         destroy::destroy(dir, &state, true, log)?;
     }
     Ok(code)
+}
+
+/// Why the kernel itself has ended init, which its exit code does not tell: asked before the cgroup goes.
+fn cause_of_end(code: i32, state: &State) -> Option<&'static str> {
+    const KILLED: i32 = 128 + libc::SIGKILL;
+    const BAD_CALL: i32 = 128 + libc::SIGSYS;
+    match code {
+        KILLED if state.cgroup.oom_killed() => Some(
+            "the container ran out of memory (linux.resources.memory.limit), and the kernel killed it",
+        ),
+        BAD_CALL => {
+            Some("the seccomp filter killed the container for a system call (linux.seccomp)")
+        }
+        _ => None,
+    }
 }

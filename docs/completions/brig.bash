@@ -17,6 +17,7 @@ declare -gA _brig_flags=(
     [images]='-f --format -q --quiet --no-trunc --inspect -h --help'
     [kill]='-a --all -r --regex -h --help'
     [layers]='-f --format -q --quiet --no-trunc -h --help'
+    [lint]='--format --here -h --help'
     [list]='-f --format -q --quiet -h --help'
     [mounts]='-h --help'
     [pause]='-h --help'
@@ -31,9 +32,10 @@ declare -gA _brig_flags=(
     [stats]='-f --format --no-stream --interval -h --help'
     [tag]='-h --help'
     [update]='-r --resources --memory --memory-reservation --memory-swap --cpu-share --cpu-quota --cpu-period --cpu-burst --cpu-idle --cpu-rt-runtime --cpu-rt-period --cpuset-cpus --cpuset-mems --pids-limit --blkio-weight --l3-cache-schema --mem-bw-schema --dry-run -h --help'
+    [wait]='--condition --timeout -f --format -q --quiet -h --help'
 )
 declare -gA _brig_values=(
-    ['brig 0']='bundle checkpoint commit create delete diff events exec export features gc images kill layers list mounts pause ps restore resume rmi run spec start state stats tag update'
+    ['brig 0']='bundle checkpoint commit create delete diff events exec export features gc images kill layers lint list mounts pause ps restore resume rmi run spec start state stats tag update wait'
     ['brig --root']='@directories'
     ['brig --log']='@files'
     ['brig --log-level']='error warning debug'
@@ -183,6 +185,8 @@ declare -gA _brig_values=(
     ['kill 1']='ABRT ALRM BUS CHLD CLD CONT FPE HUP ILL INT IO IOT KILL PIPE POLL PROF PWR QUIT SEGV STKFLT STOP SYS TERM TRAP TSTP TTIN TTOU URG USR1 USR2 VTALRM WINCH XCPU XFSZ'
     ['layers -f']='table json'
     ['layers --format']='table json'
+    ['lint --format']='text json sarif github'
+    ['lint 0']='@any'
     ['list -f']='table json'
     ['list --format']='table json'
     ['mounts 0']='add remove'
@@ -290,6 +294,11 @@ declare -gA _brig_values=(
     ['update --l3-cache-schema']='@any'
     ['update --mem-bw-schema']='@any'
     ['update 0']='@containers'
+    ['wait --condition']='created running stopped removed'
+    ['wait --timeout']='@any'
+    ['wait -f']='table json'
+    ['wait --format']='table json'
+    ['wait *']='@containers'
 )
 # Prints what may stand there, a line each. Nothing is expanded: a name may have any character.
 _brig_words() {

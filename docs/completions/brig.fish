@@ -53,6 +53,8 @@ function __brig_optspecs
             string join \n a/all r/regex h/help
         case layers
             string join \n f/format=+ q/quiet no-trunc h/help
+        case lint
+            string join \n format=+ here h/help
         case list
             string join \n f/format=+ q/quiet h/help
         case mounts
@@ -81,6 +83,8 @@ function __brig_optspecs
             string join \n h/help
         case update
             string join \n r/resources=+ memory=+ memory-reservation=+ memory-swap=+ cpu-share=+ cpu-quota=+ cpu-period=+ cpu-burst=+ cpu-idle=+ cpu-rt-runtime=+ cpu-rt-period=+ cpuset-cpus=+ cpuset-mems=+ pids-limit=+ blkio-weight=+ l3-cache-schema=+ mem-bw-schema=+ dry-run h/help
+        case wait
+            string join \n condition=+ timeout=+ f/format=+ q/quiet h/help
     end
 end
 
@@ -169,6 +173,7 @@ complete -c brig -n "__fish_brig_needs_command" -f -a "gc" -d 'Remove unused lay
 complete -c brig -n "__fish_brig_needs_command" -f -a "images" -d 'List the images in the store'
 complete -c brig -n "__fish_brig_needs_command" -f -a "kill" -d 'Send a signal to the init process of a container'
 complete -c brig -n "__fish_brig_needs_command" -f -a "layers" -d 'List the layers in the store and what uses them'
+complete -c brig -n "__fish_brig_needs_command" -f -a "lint" -d 'Find mistakes in a config.json, without running it'
 complete -c brig -n "__fish_brig_needs_command" -f -a "list" -d 'List containers'
 complete -c brig -n "__fish_brig_needs_command" -f -a "mounts" -d 'Add or remove mounts of an existing container'
 complete -c brig -n "__fish_brig_needs_command" -f -a "pause" -d 'Pause a container: freeze its processes'
@@ -183,6 +188,7 @@ complete -c brig -n "__fish_brig_needs_command" -f -a "state" -d 'Print the stat
 complete -c brig -n "__fish_brig_needs_command" -f -a "stats" -d 'Show the resource usage of containers; refreshed on a terminal'
 complete -c brig -n "__fish_brig_needs_command" -f -a "tag" -d 'Add a tag to an image of an OCI image layout'
 complete -c brig -n "__fish_brig_needs_command" -f -a "update" -d 'Change the resource limits of a container'
+complete -c brig -n "__fish_brig_needs_command" -f -a "wait" -d 'Wait until containers have ended, and print how'
 complete -c brig -n "__fish_brig_using_subcommand bundle" -l network -d 'Network namespace [default: none]' -r -f
 complete -c brig -n "__fish_brig_using_subcommand bundle" -l hostname -d 'Host name [default: the id]' -r -f
 complete -c brig -n "__fish_brig_using_subcommand bundle" -l add-host -d 'Add a line to /etc/hosts' -r -f
@@ -611,6 +617,12 @@ json\t''"
 complete -c brig -n "__fish_brig_using_subcommand layers" -s q -l quiet -d 'Print ids only'
 complete -c brig -n "__fish_brig_using_subcommand layers" -l no-trunc -d 'Print full ids'
 complete -c brig -n "__fish_brig_using_subcommand layers" -s h -l help -d 'Print help'
+complete -c brig -n "__fish_brig_using_subcommand lint" -l format -d 'text (the default), json, sarif or github' -r -f -a "text\t''
+json\t''
+sarif\t''
+github\t''"
+complete -c brig -n "__fish_brig_using_subcommand lint" -l here -d 'Check against this host and the files of the bundle too'
+complete -c brig -n "__fish_brig_using_subcommand lint" -s h -l help -d 'Print help'
 complete -c brig -n "__fish_brig_using_subcommand list" -s f -l format -d 'Output format: table (the default) or json' -r -f -a "table\t''
 json\t''"
 complete -c brig -n "__fish_brig_using_subcommand list" -s q -l quiet -d 'Print ids only'
@@ -849,6 +861,15 @@ complete -c brig -n "__fish_brig_using_subcommand update" -l l3-cache-schema -d 
 complete -c brig -n "__fish_brig_using_subcommand update" -l mem-bw-schema -d 'Memory bandwidth, e.g. MB:0=20;1=70' -r -f
 complete -c brig -n "__fish_brig_using_subcommand update" -l dry-run -d 'Print the writes without doing them'
 complete -c brig -n "__fish_brig_using_subcommand update" -s h -l help -d 'Print help'
+complete -c brig -n "__fish_brig_using_subcommand wait" -l condition -d 'created, running, stopped (the default) or removed' -r -f -a "created\t''
+running\t''
+stopped\t''
+removed\t''"
+complete -c brig -n "__fish_brig_using_subcommand wait" -l timeout -d 'Fail after this long, e.g. 10s' -r -f
+complete -c brig -n "__fish_brig_using_subcommand wait" -s f -l format -d 'Output format: table (the default) or json' -r -f -a "table\t''
+json\t''"
+complete -c brig -n "__fish_brig_using_subcommand wait" -s q -l quiet -d 'Print the exit statuses only'
+complete -c brig -n "__fish_brig_using_subcommand wait" -s h -l help -d 'Print help'
 complete -c brig -n "__brig_at bundle 0" -a "(__brig_images)"
 complete -c brig -n "__brig_at checkpoint 0" -f -a "(__brig_containers)"
 complete -c brig -n "__brig_at commit 0" -f -a "(__brig_containers)"
@@ -873,3 +894,4 @@ complete -c brig -n "__brig_at state 0" -f -a "(__brig_containers)"
 complete -c brig -n "__brig_at stats 0 or more" -f -a "(__brig_containers)"
 complete -c brig -n "__brig_at tag 0" -a "(__brig_images)"
 complete -c brig -n "__brig_at update 0" -f -a "(__brig_containers)"
+complete -c brig -n "__brig_at wait 0 or more" -f -a "(__brig_containers)"

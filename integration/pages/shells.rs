@@ -90,7 +90,7 @@ impl Shells {
                     "{shell}: {line:?}: {offered:?}"
                 );
             }
-            for hidden in ["--criu", "--publish", "-p", "--kernel-memory", "--kernel-memory-tcp"] {
+            for hidden in ["--publish", "-p", "--kernel-memory", "--kernel-memory-tcp"] {
                 let is_visible = line.contains("exec") && hidden == "-p";
                 assert!(
                     is_visible || !offered.iter().any(|known| known == hidden),

@@ -6,6 +6,7 @@
 
 use anyhow::{Context, Result};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
@@ -200,7 +201,11 @@ pub fn one_line(text: &str) -> String {
 }
 
 /// JSON with the same characters escaped, as those below 32 already are. They occur in strings only.
-pub fn printable_json(text: &str) -> String {
+pub fn printable_json(text: &str) -> Cow<'_, str> {
+    // Mostly there is none, and a megabyte is soon looked through: those below 32 are escaped, or are newlines.
+    if text.is_ascii() && !text.contains('\x7f') {
+        return Cow::Borrowed(text);
+    }
     let mut printable = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -214,7 +219,7 @@ pub fn printable_json(text: &str) -> String {
             c => printable.push(c),
         }
     }
-    printable
+    Cow::Owned(printable)
 }
 
 fn is_unprintable(c: char) -> bool {
@@ -248,7 +253,8 @@ mod tests {
     #[test]
     fn json_stays_the_same_value() {
         let value = serde_json::json!({"a\u{9b}": "\x1b\x7f\u{202e}\u{e0041}é\u{1f600}"});
-        let text = printable_json(&serde_json::to_string_pretty(&value).unwrap());
+        let pretty = serde_json::to_string_pretty(&value).unwrap();
+        let text = printable_json(&pretty);
         assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
         assert!(text.chars().all(|c| c == '\n' || !is_unprintable(c)), "{text:?}");
     }

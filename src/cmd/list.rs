@@ -29,8 +29,8 @@ pub fn list(root: &Path, format: ListFormat, quiet: bool, log: &mut Log) -> Resu
         ListFormat::Json => {
             // As in runc, an empty list is Go's nil.
             let shown = Some(shown).filter(|shown| !shown.is_empty());
-            let text = log::printable_json(&serde_json::to_string(&shown)?);
-            log::out(format!("{text}\n").as_bytes())
+            let text = serde_json::to_string(&shown)?;
+            log::out(format!("{}\n", log::printable_json(&text)).as_bytes())
         }
         ListFormat::Table => log::out(table(&shown).as_bytes()),
     }

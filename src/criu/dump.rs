@@ -168,7 +168,7 @@ impl<'a> Subject<'a> {
             // There is no connection to keep packets from, and CRIU would execute iptables-restore.
             request = request.number(64, 3);
         }
-        if let Some(config) = config_file(&state.annotations) {
+        if let Some(config) = config_file(&state.annotations.for_runtimes()?) {
             request = request.bytes(51, config.as_os_str().as_bytes());
         }
         let request = common.add_to(request, version)?;

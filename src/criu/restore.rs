@@ -178,7 +178,7 @@ fn restore_from(
     let rdt = plan.rdt.as_ref().map(|plan| Rdt::locate(plan, &options.id));
     let rdt = rdt.transpose().at("linux.intelRdt")?;
     image::make_dir("--work-path", how.common.work())?;
-    let state = first_state(options, spec, &plan, &options.bundle, Belonging { cgroup, rdt });
+    let state = first_state(options, &spec, &plan, &options.bundle, Belonging { cgroup, rdt })?;
 
     // From here on there is something to undo; state.json says what, should brig be killed.
     let signals = foreground::block_signals()?;

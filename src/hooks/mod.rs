@@ -30,7 +30,7 @@ pub fn run_later(hooks: &[Hook], state: &OciState<'_>) -> Result<()> {
     if hooks.is_empty() {
         return Ok(());
     }
-    let output = Output::open(state.annotations, state.bundle)?;
+    let output = Output::open(&state.annotations.for_runtimes()?, state.bundle)?;
     let surroundings = Surroundings {
         output: &output,
         directory: Some(state.bundle),

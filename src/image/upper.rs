@@ -39,7 +39,8 @@ pub fn open_upper(state: &State, dir: &Dir) -> Result<Upper> {
         }
         None => in_memory(state).context("its changes are in memory")?,
     };
-    let own_layer = state.annotations.contains_key(IMAGE).then(|| layers.lower.len() - 1);
+    let own_layer =
+        state.annotations.for_runtimes()?.contains_key(IMAGE).then(|| layers.lower.len() - 1);
     Ok(Upper { root, below, mount_points: mount_points(state, dir)?, own_layer })
 }
 

@@ -26,7 +26,7 @@ use crate::process::{affinity, limits, sched, stdio};
 use crate::rdt;
 use crate::rootfs::{self, Root, Sources, Users};
 use crate::spec::{Owned, Place};
-use crate::state::{self, State, Status};
+use crate::state::{self, Annotations, State, Status};
 use anyhow::{Context, Result, ensure};
 use std::convert::Infallible;
 use std::ffi::CString;
@@ -391,7 +391,7 @@ impl Init<'_> {
         };
         (state.poststart, state.poststop) = (Vec::new(), Vec::new());
         if plan.hooks.start_container.is_empty() {
-            state.annotations.clear();
+            state.annotations = Annotations::default();
         }
         memory::wipe_environment();
         Ok(cred::dumpable(true)?)

@@ -99,7 +99,7 @@ pub fn create(
         found.map_err(|error| state::in_use(&options.root, &options.id).unwrap_or(error))?;
     let rdt = plan.rdt.as_ref().map(|plan| Rdt::locate(plan, &options.id));
     let rdt = rdt.transpose().at("linux.intelRdt")?;
-    let state = first_state(options, spec, &plan, bundle, Belonging { cgroup, rdt });
+    let state = first_state(options, &spec, &plan, bundle, Belonging { cgroup, rdt })?;
 
     // From here on there is something to undo; if brig is killed, state.json says what. Other signals are
     // blocked until it can be undone.

@@ -140,7 +140,7 @@ fn plan(options: &Options, dir: &Dir, state: &State) -> Result<ExecPlan> {
     let kept = || dir.read(kept::FILE).ok();
     let container = Container {
         config: &dir.read("config.json")?,
-        annotations: &state.annotations,
+        annotations: &state.annotations.for_runtimes()?,
         filter: &kept,
         has_user_namespace: state.has_namespace(libc::CLONE_NEWUSER),
     };

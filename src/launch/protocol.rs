@@ -165,8 +165,21 @@ impl Channel {
     /// Waits for a message of the other side; None if it has exited. read(2), not recv(2), because the
     /// child's filter may allow no socket calls.
     pub fn receive(&self) -> Result<Option<Message>> {
-        let mut packet = [0_u8; MAX_MESSAGE];
-        let length = nix::unistd::read(&self.fd, &mut packet).or_else(|errno| match errno {
+        match self.by_write {
+            // The child is not told texts, and each page that it writes to is copied for it.
+            true => self.receive_into(&mut [0; 16]),
+            false => self.receive_text(),
+        }
+    }
+
+    /// Apart, so that the child has no such frame.
+    #[inline(never)]
+    fn receive_text(&self) -> Result<Option<Message>> {
+        self.receive_into(&mut [0; MAX_MESSAGE])
+    }
+
+    fn receive_into(&self, packet: &mut [u8]) -> Result<Option<Message>> {
+        let length = nix::unistd::read(&self.fd, packet).or_else(|errno| match errno {
             Errno::ECONNRESET => Ok(0),
             errno => Err(errno),
         });

@@ -10,6 +10,7 @@
 //! a lock on it; state, list and kill never wait for one, because hooks call them.
 //! The status is computed on each look, never stored.
 
+mod annotations;
 mod dir;
 pub mod exit_status;
 mod extra_mounts;
@@ -20,6 +21,7 @@ pub mod record;
 mod removal;
 mod summary;
 
+pub use annotations::Annotations;
 pub use dir::{Dir, Lock};
 pub use extra_mounts::{Added, ExtraMounts};
 pub use init::{boot, open_init, own_stat, pidfs_inode, start_time};
@@ -35,7 +37,6 @@ use crate::plan::sched::Execution;
 use crate::rdt::Rdt;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use sys::IfExists;
 
@@ -75,7 +76,7 @@ pub struct State {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layers: Option<Layers>,
     /// The config's.
-    pub annotations: BTreeMap<String, String>,
+    pub annotations: Annotations,
     /// `CLONE_NEW*` bits of the namespaces that it may not share with brig: exec joins them.
     pub namespaces: i32,
     /// Its pid namespace was made for it, so that its init's end is the end of all in there.

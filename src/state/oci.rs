@@ -1,8 +1,7 @@
 //! The state of a container as runtime.md has it: what hooks and agents are given, and its status.
 
-use super::State;
+use super::{Annotations, State};
 use serde::Serialize;
-use std::collections::BTreeMap;
 use std::path::Path;
 
 /// runtime.md, State: hooks read it from their stdin, a seccomp agent gets it in its message.
@@ -22,7 +21,7 @@ pub struct OciState<'a> {
     /// Absolute path.
     pub bundle: &'a Path,
     /// The config's.
-    pub annotations: &'a BTreeMap<String, String>,
+    pub annotations: &'a Annotations,
 }
 
 /// A container's status as runtime.md has it.

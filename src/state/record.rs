@@ -214,7 +214,8 @@ mod tests {
         assert_eq!(state.bundle, Path::new("/bundles/old"));
         assert!(!state.cgroup.is_none() && state.own_pids && state.keyring);
         let state = whole(FULL);
-        assert_eq!(state.annotations["org.example.a"], "b");
+        let annotations = serde_json::to_value(&state.annotations).unwrap();
+        assert_eq!(annotations["org.example.a"], "b");
         assert_eq!(state.memory_and_swap, Some(64 << 20));
         assert_eq!((state.poststart.len(), state.poststop.len()), (1, 1));
         assert!(state.layers.is_some_and(|layers| layers.lower.len() == 1));

@@ -2,14 +2,13 @@
 //! a host can have a thousand containers.
 
 use super::init::Init;
-use super::{Dir, ListedContainer, Status, VERSION, dir, ids, record};
+use super::{Annotations, Dir, ListedContainer, Status, VERSION, dir, ids, record};
 use crate::cgroup::Freezer;
 use anyhow::{Context, Result};
 use nix::fcntl::AtFlags;
 use nix::sys::stat::fstatat;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
@@ -31,8 +30,8 @@ pub struct Summary {
     rootfs: PathBuf,
     /// When it was created.
     pub created: String,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    annotations: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Annotations::is_empty", serialize_with = "Annotations::print")]
+    annotations: Annotations,
     /// The name of who created it, as far as whoever shows it has looked that up.
     pub owner: String,
     /// Who created it.
@@ -61,7 +60,7 @@ struct Fields<'a> {
     #[serde(borrow)]
     created: Cow<'a, str>,
     uid: u32,
-    annotations: BTreeMap<String, String>,
+    annotations: Annotations,
     #[serde(borrow)]
     cgroup: Freezer<'a>,
 }

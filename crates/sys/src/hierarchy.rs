@@ -5,6 +5,8 @@
 
 use crate::mountinfo::{Mount, mounts};
 use anyhow::{Context, Result, ensure};
+use nix::sys::stat::stat;
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::Read;
@@ -34,6 +36,9 @@ pub enum Version {
     /// cgroup2 alone.
     V2,
 }
+
+/// Where systemd, and everybody else, mounts them.
+const USUAL: &str = "/sys/fs/cgroup";
 
 /// Everything that can stand among a v1 hierarchy's mount options and is a controller; the other
 /// options (`xattr`, `clone_children`, `release_agent=`, …) are not.
@@ -76,12 +81,29 @@ impl Hierarchies {
 ///
 /// Where there are none.
 pub fn detect() -> Result<Hierarchies> {
+    if is_whole_unified(USUAL) && has_unified_alone(&read("/proc/self/cgroup".as_ref())?) {
+        let (controllers, mountpoint) = (String::new(), PathBuf::from(USUAL));
+        let only = Hierarchy { controllers, mountpoint, root: "/".into(), id: 0, parent: 0 };
+        return Ok(Hierarchies { version: Version::V2, mounted: vec![only] });
+    }
     let mountinfo = read("/proc/self/mountinfo".as_ref())?;
     let mounted = hierarchies(&mountinfo);
     let version = version(&mounted).context(
         "no cgroup hierarchy is mounted (see mount -t cgroup2; brig mounts none itself)",
     )?;
     Ok(Hierarchies { version, mounted })
+}
+
+/// A cgroup2 is mounted there from its root on, which has inode 1; the root of a cgroup namespace, or what is bound from
+/// below, has another.
+fn is_whole_unified(path: &str) -> bool {
+    let kind = statfs(path).map(|found| found.filesystem_type());
+    kind == Ok(CGROUP2_SUPER_MAGIC) && stat(path).is_ok_and(|found| found.st_ino == 1)
+}
+
+/// In the text of /proc/self/cgroup, which has a line for each hierarchy of v1, wherever that may be mounted.
+fn has_unified_alone(text: &[u8]) -> bool {
+    text.starts_with(b"0::") && text.iter().filter(|&&byte| byte == b'\n').count() == 1
 }
 
 /// Which version of cgroups these hierarchies make, if there are any.
@@ -125,7 +147,7 @@ pub fn hierarchies(mountinfo: &[u8]) -> Vec<Hierarchy> {
 }
 
 fn usual(hierarchy: &Hierarchy) -> bool {
-    hierarchy.mountpoint.starts_with("/sys/fs/cgroup")
+    hierarchy.mountpoint.starts_with(USUAL)
 }
 
 /// A mount that matters: of cgroups, or of something else at or below the usual place of those.
@@ -144,7 +166,7 @@ impl<'a> Line<'a> {
             Some(String::new())
         } else if mount.is_type("cgroup") {
             Some(v1_controllers(mount.super_options()))
-        } else if mount.point_starts_with(b"/sys/fs/cgroup") {
+        } else if mount.point_starts_with(USUAL.as_bytes()) {
             None
         } else {
             return None;
@@ -336,6 +358,15 @@ mod tests {
     fn cgroup2_alone_is_v2() {
         let found = strings(&[" /sys/fs/cgroup /"]);
         assert_eq!(detected(&[ELSE, V2]), (Some(Version::V2), found));
+    }
+
+    #[test]
+    fn mountinfo_is_not_needed_where_there_is_no_v1() {
+        assert!(has_unified_alone(b"0::/user.slice\n"));
+        assert!(!has_unified_alone(b"") && !has_unified_alone(b"1:name=systemd:/\n"));
+        assert!(!has_unified_alone(b"1:name=systemd:/\n0::/\n"));
+        assert!(!has_unified_alone(b"0::/\n1:name=systemd:/\n"));
+        assert!(!is_whole_unified("/proc") && !is_whole_unified("/nowhere"));
     }
 
     #[test]

@@ -48,7 +48,8 @@ pub fn commit(
     let go = || -> Result<()> {
         let (path, tag) = layout::parse(&options.image)?;
         let path = std::path::absolute(path)?;
-        let image = state.annotations.get(IMAGE).context(
+        let annotations = state.annotations.for_runtimes()?;
+        let image = annotations.get(IMAGE).context(
             "not created from an image (with `brig bundle` or `brig run --image`), so there is no image to add a layer to",
         )?;
         let image = Digest::parse(image)?;
@@ -108,7 +109,7 @@ fn standing_still<T>(
 /// The container's id mappings for the files on disk.
 fn ids(state: &State, dir: &Dir) -> Result<Ids> {
     let mapped = state.has_namespace(libc::CLONE_NEWUSER)
-        && !state.annotations.contains_key(IDMAP)
+        && !state.annotations.for_runtimes()?.contains_key(IDMAP)
         && user_namespace().is_none();
     if !mapped {
         return Ok(Ids::default());

@@ -114,9 +114,8 @@ fn print(listing: Listing, columns: &[&str], mut rows: Vec<Value>) -> Result<()>
         return log::out(rows.iter().map(|row| id(row) + "\n").collect::<String>().as_bytes());
     }
     if listing.format == ListFormat::Json {
-        let mut text = log::printable_json(&serde_json::to_string_pretty(&rows)?);
-        text.push('\n');
-        return log::out(text.as_bytes());
+        let text = serde_json::to_string_pretty(&rows)?;
+        return log::out(format!("{}\n", log::printable_json(&text)).as_bytes());
     }
     let head =
         |column: &&str| if *column == "bytes" { "SIZE".into() } else { column.to_uppercase() };

@@ -248,6 +248,7 @@ impl Attempt {
         let init = signal::pidfd_open(pid)?;
         self.state.pid = pid;
         self.state.pidfs_inode = state::pidfs_inode(init.as_fd())?;
+        self.state.boot = self.state.pidfs_inode.and_then(|_| state::boot()).map(str::to_owned);
         self.state.start_time = state::start_time(pid)?;
         self.init = Some(init);
         Ok(())

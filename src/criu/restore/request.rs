@@ -125,7 +125,7 @@ impl Asked<'_> {
             needs(version, "lsm-mount-context")?;
             request = request.bytes(63, context.as_bytes());
         }
-        if let Some(config) = config_file(&state.annotations) {
+        if let Some(config) = config_file(&state.annotations.for_runtimes()?) {
             request = request.bytes(51, config.as_os_str().as_bytes());
         }
         how.common.add_to(request, version)

@@ -7,7 +7,8 @@ use crate::plan::hooks::allowance;
 use crate::plan::overlay::Overlay;
 use crate::rdt::Rdt;
 use crate::spec::Spec;
-use crate::state::{self, ExtraMounts, State};
+use crate::state::{self, Annotations, ExtraMounts, State};
+use anyhow::Result;
 use nix::sys::stat::{SFlag, fstat};
 use std::path::Path;
 use sys::fd::STANDARD_FDS;
@@ -24,12 +25,12 @@ pub struct Belonging {
 /// Everything known before there is a process.
 pub fn first_state(
     options: &Options,
-    spec: Spec,
+    spec: &Spec,
     plan: &Plan,
     bundle: &Path,
     belongs_to: Belonging,
-) -> State {
-    State {
+) -> Result<State> {
+    Ok(State {
         version: state::VERSION,
         id: options.id.clone(),
         creating: true,
@@ -42,7 +43,7 @@ pub fn first_state(
         created: sys::time::now(),
         uid: nix::unistd::geteuid().as_raw(),
         layers: plan.rootfs.overlay.as_ref().map(Overlay::paths),
-        annotations: spec.annotations,
+        annotations: Annotations::new(&spec.annotations)?,
         own_bundle: options.own_bundle,
         poststart: plan.hooks.poststart.clone(),
         poststop: plan.hooks.poststop.clone(),
@@ -56,7 +57,7 @@ pub fn first_state(
         rdt: belongs_to.rdt,
         extra_mounts: ExtraMounts::default(),
         cgroup: belongs_to.cgroup,
-    }
+    })
 }
 
 /// The pipes that init's standard streams will be, by the names that /proc has for them: it may put others in their

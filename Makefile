@@ -129,7 +129,7 @@ bench: build ## against runc, crun, youki if installed and PEERS="name=/path …
 	cargo bench --locked --target-dir $(TARGET)/bench/build -p oci-seccomp --bench seccomp
 	$(RELEASE) --examples
 	@mkdir -p $(TARGET)/bench
-	@$(SUDO) $(OUT)/examples/compare $(TARGET)/bench floor=$(OUT)/examples/floor brig=$(BRIG) \
+	@$(SUDO) $(OUT)/examples/compare $(TARGET)/bench floor=$(OUT)/examples/floor honest=$(OUT)/examples/floor brig=$(BRIG) \
 	    crun=crun runc=runc youki=$(or $(shell command -v youki),$(HOME)/.cargo/bin/youki) $(PEERS)
 
 bench-engines: build ## podman and docker with brig, runc, crun: run, exec, 20 at once; ROUNDS=n

@@ -4,7 +4,7 @@
 //!
 //! `floor run|create|start|delete|force min|full ROOTFS NAME HIERARCHIES WORK`: HIERARCHIES are the
 //! mount points of cgroup v1, joined by `:`, or `v2=` and that of cgroup v2; WORK is a directory for
-//! the start fifo and the pid.
+//! the start fifo and the pid. `min-honest` and `full-honest`: with what `honest` has as well.
 
 #![no_main]
 #![expect(unsafe_code, reason = "a C main, and raw system calls: what they cost is the point")]
@@ -15,6 +15,7 @@
 )]
 
 mod config;
+mod honest;
 
 use std::ffi::{CString, c_long};
 use std::fmt::Display;
@@ -99,6 +100,7 @@ fn mount(source: &str, target: &str, kind: &str, flags: libc::c_ulong, data: &st
 
 struct Job {
     full: bool,
+    honest: bool,
     rootfs: String,
     name: String,
     v1: Vec<String>,
@@ -119,22 +121,46 @@ extern "C" fn main() -> i32 {
         None => hierarchies.split(':').map(str::to_owned).collect(),
     };
     let (rootfs, name, work) = (rootfs.clone(), name.clone(), work.clone());
-    let job = Job { full: config == "full", rootfs, name, v1, v2, work };
+    let (full, honest) = (config.starts_with("full"), config.ends_with("-honest"));
+    let job = Job { full, honest, rootfs, name, v1, v2, work };
+    if honest {
+        match verb.as_str() {
+            "run" | "create" => honest::seal(),
+            _ => honest::look(&job),
+        }
+    }
     match verb.as_str() {
         "run" => run(&job),
         "create" => create(&job),
         "start" => put(format_args!("{}/go", job.work), "1"),
-        "delete" => remove_cgroups(&job),
+        "delete" => remove(&job),
         _ => force(&job),
     }
     leave(0)
 }
 
 fn run(job: &Job) {
-    let groups = make_cgroups(job);
+    let groups = begin(job);
     let pid = spawn(job, &groups, None);
+    if job.honest {
+        honest::made(job);
+    }
     must("wait4", sys(libc::SYS_wait4, [pid, 0, 0, 0]));
+    remove(job);
+}
+
+fn begin(job: &Job) -> Groups {
+    if job.honest {
+        honest::begin(job);
+    }
+    make_cgroups(job)
+}
+
+fn remove(job: &Job) {
     remove_cgroups(job);
+    if job.honest {
+        honest::end(job);
+    }
 }
 
 /// Makes the container and returns when it waits for its start.
@@ -144,7 +170,7 @@ fn create(job: &Job) {
     let go = open(format_args!("{}/go", job.work), libc::O_RDWR);
     let mut ready = [0i32; 2];
     must("pipe2", sys(libc::SYS_pipe2, [ready.as_mut_ptr() as Word, libc::O_CLOEXEC as Word]));
-    let groups = make_cgroups(job);
+    let groups = begin(job);
     let pid = spawn(job, &groups, Some((go, ready[1] as usize)));
     let mut byte = [0u8];
     sys(libc::SYS_close, [ready[1] as usize]);
@@ -153,6 +179,9 @@ fn create(job: &Job) {
     let flags = (libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC) as Word;
     let file = must("pid file", sys(libc::SYS_openat, [CWD, at(&path), flags, 0o600]));
     must("pid file", sys(libc::SYS_write, [file, text.as_ptr() as Word, text.len()]));
+    if job.honest {
+        honest::made(job);
+    }
 }
 
 /// Kills what runs and waits for its end.
@@ -162,7 +191,7 @@ fn force(job: &Job) {
     sys(libc::SYS_pidfd_send_signal, [fd, libc::SIGKILL as Word, 0, 0]);
     let mut poll = libc::pollfd { fd: fd as i32, events: libc::POLLIN, revents: 0 };
     must("poll", sys(libc::SYS_poll, [(&raw mut poll) as Word, 1, 10_000]));
-    remove_cgroups(job);
+    remove(job);
 }
 
 /// The child's way in: `tasks` files to write 0 to, or the directory to be born in.

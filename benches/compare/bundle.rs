@@ -33,20 +33,31 @@ impl World {
             fs::copy(&world.tiny, &target).with_context(|| target.display().to_string())?;
         }
         for peer in &world.peers {
-            world.clear(peer)?;
             let bundles = [
                 ("minimal", minimal("/true")),
                 ("full", full("/true")),
                 ("full-pause", full("/pause")),
+                ("full-seccomp", seccomp("/pause")),
                 ("list", minimal("/pause")),
                 ("memory", minimal("/true")),
             ];
-            for (name, config) in bundles {
-                fs::create_dir_all(peer.bundle(name))?;
-                write(peer, name, &peer.cgroup(), config)?;
-            }
+            world.prepare(peer, bundles)?;
         }
         Ok(world)
+    }
+
+    /// Makes the bundle with which a peer is called many times at once.
+    pub fn prepare_nth(&self, peer: &Peer) -> Result<()> {
+        self.prepare(peer, [("minimal", minimal("/true"))])
+    }
+
+    fn prepare<const N: usize>(&self, peer: &Peer, bundles: [(&str, Value); N]) -> Result<()> {
+        self.clear(peer)?;
+        for (name, config) in bundles {
+            fs::create_dir_all(peer.bundle(name))?;
+            write(peer, name, &peer.cgroup(), config)?;
+        }
+        Ok(())
     }
 
     /// Deletes all containers of a peer.
@@ -54,7 +65,10 @@ impl World {
         let states = peer.states();
         for entry in fs::read_dir(&states).into_iter().flatten().flatten() {
             if peer.is_floor() {
-                fs::remove_file(entry.path())?;
+                match entry.file_type()?.is_dir() {
+                    true => fs::remove_dir_all(entry.path())?,
+                    false => fs::remove_file(entry.path())?,
+                }
                 continue;
             }
             let id = entry.file_name().to_string_lossy().into_owned();
@@ -155,6 +169,16 @@ fn full(program: &str) -> Value {
         "maskedPaths": config::MASKED,
         "readonlyPaths": config::READONLY,
     });
+    config
+}
+
+/// The full one, with the profile that engines have by default.
+fn seccomp(program: &str) -> Value {
+    let mut config = full(program);
+    let names: Vec<&str> = config::CAPABILITIES.iter().map(|&(name, _)| name).collect();
+    if let Some(native) = oci_seccomp::Arch::NATIVE {
+        config["linux"]["seccomp"] = json!(oci_seccomp::default_profile(&names, native));
+    }
     config
 }
 

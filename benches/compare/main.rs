@@ -1,7 +1,7 @@
 //! `make bench`: brig beside other runtimes and beside the floor, interleaved in one run.
 //!
 //! `compare [NAME=]PATH…`: the runtimes; those named brig, floor and crun are what the others are
-//! compared with. Reads ROUNDS, LIST, CURVE and IDLE from the environment. Prints tables, writes
+//! compared with. Reads ROUNDS, LIST, CURVE, IDLE and LOADED from the environment. Prints tables, writes
 //! `OUT/results.json` with every single measurement.
 
 #![expect(clippy::disallowed_methods, reason = "not brig: a crash may leave half a results file")]
@@ -11,6 +11,7 @@ mod bundle;
 mod config;
 mod curve;
 mod host;
+mod load;
 mod measure;
 mod memory;
 mod operations;
@@ -47,6 +48,7 @@ fn compare() -> Result<()> {
     let rounds = number("ROUNDS", 20)?;
     let world = bundle::World::new(&out, host, peers.iter().flatten().cloned().collect())?;
     let mut results = operations::rounds(&world, rounds, number("IDLE", rounds / 2)?)?;
+    load::loaded(&world, number("LOADED", rounds / 4)?, &mut results)?;
     operations::list(&world, number("LIST", 200)?, rounds, &mut results)?;
     let curves = curve::curves(&world, number("CURVE", 1000)?, rounds)?;
     let memory = memory::smallest(&world)?;

@@ -5,7 +5,8 @@ use crate::peer::{Peer, Verb};
 use anyhow::{Context, Result, bail};
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 
 /// What one call cost.
 #[derive(Clone, Copy)]
@@ -23,35 +24,59 @@ const PATIENCE: &str = "5";
 
 /// Calls a peer. An error says how it ended, if not by exit code 0.
 pub fn call(world: &World, peer: &Peer, verb: Verb, config: &str, id: &str) -> Result<Sample> {
-    run(world, peer, &peer.command(verb, config, id, &world.host), PATIENCE)
+    start(world, peer, verb, config, id)?.finish(world)
+}
+
+/// The same, but does not wait for its end. One at a time, of a peer.
+pub fn start(world: &World, peer: &Peer, verb: Verb, config: &str, id: &str) -> Result<Started> {
+    started(world, peer, &peer.command(verb, config, id, &world.host), PATIENCE)
 }
 
 /// Runs any program as a peer would be run.
 pub fn run(world: &World, peer: &Peer, argv: &[OsString], patience: &str) -> Result<Sample> {
+    started(world, peer, argv, patience)?.finish(world)
+}
+
+/// A call that has not been seen to end.
+pub struct Started {
+    tiny: Child,
+    out: PathBuf,
+    errors: PathBuf,
+}
+
+fn started(world: &World, peer: &Peer, argv: &[OsString], patience: &str) -> Result<Started> {
     world.host.check_interrupt()?;
     let (out, errors) = (peer.dir.join("measured"), peer.dir.join("stderr"));
     let namespace = peer.namespace.clone().unwrap_or_else(|| "-".into());
-    let status = Command::new(&world.tiny)
+    let tiny = Command::new(&world.tiny)
         .args([out.as_os_str(), namespace.as_os_str(), patience.as_ref()])
         .args(argv)
         .env_remove("RUST_BACKTRACE")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(File::create(&errors)?)
-        .status()
+        .spawn()
         .context("tiny")?;
-    world.host.check_interrupt()?;
-    if !status.success() {
-        bail!("tiny: {status}: {}", fs::read_to_string(&errors)?.trim());
+    Ok(Started { tiny, out, errors })
+}
+
+impl Started {
+    /// Waits for its end. What it has cost.
+    pub fn finish(mut self, world: &World) -> Result<Sample> {
+        let status = self.tiny.wait().context("tiny")?;
+        world.host.check_interrupt()?;
+        let errors = || fs::read_to_string(&self.errors);
+        if !status.success() {
+            bail!("tiny: {status}: {}", errors()?.trim());
+        }
+        let line = fs::read_to_string(&self.out)?;
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [status, numbers @ ..] = words.as_slice() else { bail!("tiny wrote nothing") };
+        if *status != "0" {
+            bail!("{status}: {}", errors()?.lines().last().unwrap_or_default());
+        }
+        let numbers = numbers.iter().map(|word| word.parse()).collect::<Result<Vec<f64>, _>>()?;
+        let [wall, user, system, rss] = numbers.as_slice() else { bail!("tiny wrote {line}") };
+        Ok(Sample { wall: *wall, cpu: (user + system) * 1000.0, rss: *rss })
     }
-    let line = fs::read_to_string(&out)?;
-    let words: Vec<&str> = line.split_whitespace().collect();
-    let [status, numbers @ ..] = words.as_slice() else { bail!("tiny wrote nothing") };
-    if *status != "0" {
-        let text = fs::read_to_string(&errors)?;
-        bail!("{status}: {}", text.lines().last().unwrap_or_default());
-    }
-    let numbers = numbers.iter().map(|word| word.parse()).collect::<Result<Vec<f64>, _>>()?;
-    let [wall, user, system, rss] = numbers.as_slice() else { bail!("tiny wrote {line}") };
-    Ok(Sample { wall: *wall, cpu: (user + system) * 1000.0, rss: *rss })
 }

@@ -11,18 +11,24 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// What the tables say of an operation, in their order.
-pub const OPERATIONS: [(&str, &str); 11] = [
+pub const OPERATIONS: [(&str, &str); 14] = [
     ("run-minimal", "run /bin/true, minimal configuration, back to back"),
     ("run-full", "run /bin/true, full configuration, back to back"),
     ("run-minimal-idle", "run /bin/true, minimal configuration, 0.25 s of idleness before"),
     ("run-full-idle", "run /bin/true, full configuration, 0.25 s of idleness before"),
+    ("run-minimal-loaded", "the same, minimal configuration, 16 at once, every core busy"),
     ("create", "create, full configuration; cpu with the container's init until then"),
     ("state", "state of a created container"),
     ("start", "start"),
     ("exec", "exec of /bin/true in a running container; the floor: that program alone"),
+    (
+        "exec-seccomp",
+        "exec, with an engine's default seccomp profile, of the second process and later ones",
+    ),
     ("delete", "delete of a stopped container"),
     ("delete-force", "delete --force of a running container"),
     ("list", "list"),
+    ("list-ids", "list -q"),
 ];
 
 /// For an operation and a peer, what each round measured; none where it failed.
@@ -34,7 +40,8 @@ pub struct Results {
 }
 
 impl Results {
-    fn add(&mut self, operation: &'static str, peer: &Peer, result: Result<Sample>) {
+    /// Adds what one call has cost.
+    pub fn add(&mut self, operation: &'static str, peer: &Peer, result: Result<Sample>) {
         let key = (operation, peer.name.clone());
         let sample = match result {
             Ok(sample) => Some(sample),
@@ -75,6 +82,7 @@ pub fn rounds(world: &World, rounds: usize, idle: usize) -> Result<Results> {
         }
         for peer in in_turn(world, round) {
             life(world, peer, &mut results)?;
+            filtered(world, peer, &mut results)?;
         }
         if round == 0 {
             results.samples.clear();
@@ -84,7 +92,7 @@ pub fn rounds(world: &World, rounds: usize, idle: usize) -> Result<Results> {
 }
 
 /// The peers, another one first in each round.
-fn in_turn(world: &World, round: usize) -> impl Iterator<Item = &Peer> {
+pub fn in_turn(world: &World, round: usize) -> impl Iterator<Item = &Peer> {
     let first = round % world.peers.len();
     world.peers[first..].iter().chain(&world.peers[..first])
 }
@@ -129,6 +137,23 @@ fn life(world: &World, peer: &Peer, results: &mut Results) -> Result<()> {
         world.clear(peer)?;
     }
     Ok(())
+}
+
+/// exec in a container with a filter; the second one, because the first may leave something to the others.
+fn filtered(world: &World, peer: &Peer, results: &mut Results) -> Result<()> {
+    if peer.is_floor() {
+        return Ok(());
+    }
+    let call = |verb| measure::call(world, peer, verb, "full-seccomp", ID);
+    let exec = || {
+        call(Verb::Create)?;
+        call(Verb::Start)?;
+        call(Verb::Exec)?;
+        call(Verb::Exec)
+    };
+    results.add("exec-seccomp", peer, exec());
+    world.host.check_interrupt()?;
+    world.clear(peer)
 }
 
 fn init_pid(peer: &Peer) -> Result<i32> {
@@ -181,13 +206,14 @@ pub fn list(world: &World, containers: usize, rounds: usize, results: &mut Resul
         }
         // The others made their containers just now and have gone quiet as well.
         sleep(Duration::from_millis(100));
-        for _ in 0..=rounds {
-            let result = measure::call(world, peer, Verb::List, "list", "");
-            world.host.check_interrupt()?;
-            results.add("list", peer, result);
-        }
-        if let Some(samples) = results.samples.get_mut(&("list", peer.name.clone())) {
-            samples.remove(0);
+        for (operation, verb) in [("list", Verb::List), ("list-ids", Verb::ListIds)] {
+            for round in 0..=rounds {
+                let result = measure::call(world, peer, verb, "list", "");
+                world.host.check_interrupt()?;
+                if round > 0 {
+                    results.add(operation, peer, result);
+                }
+            }
         }
         world.clear(peer)?;
     }

@@ -19,6 +19,8 @@ pub struct Peer {
     /// Mount namespace to run it in.
     pub namespace: Option<PathBuf>,
     is_floor: bool,
+    /// It is the floor that also does what a runtime cannot do without.
+    is_honest: bool,
 }
 
 /// What a peer is asked to do.
@@ -33,6 +35,7 @@ pub enum Verb {
     Delete,
     Force,
     List,
+    ListIds,
 }
 
 impl Peer {
@@ -48,11 +51,22 @@ impl Peer {
         {
             bail!("{name:?} is no name for a runtime");
         }
-        let is_floor = name == "floor";
+        let is_honest = name == "honest";
+        let is_floor = is_honest || name == "floor";
+        let path = copied(&path, &out.join("work/bin").join(name))?;
         let version = if is_floor { String::new() } else { version(&path)? };
         let size = fs::metadata(&path)?.len();
         let dir = out.join("work").join(name);
-        let plain = Peer { name: name.into(), path, version, size, dir, namespace: None, is_floor };
+        let plain = Peer {
+            name: name.into(),
+            path,
+            version,
+            size,
+            dir,
+            namespace: None,
+            is_floor,
+            is_honest,
+        };
         let hybrid = host.hybrid_path().filter(|_| name == "brig").map(|namespace| Peer {
             name: format!("{name}-hybrid"),
             dir: plain.dir.with_file_name(format!("{name}-hybrid")),
@@ -60,6 +74,12 @@ impl Peer {
             ..plain.clone()
         });
         Ok([plain].into_iter().chain(hybrid).collect())
+    }
+
+    /// The same, with bundles, states and cgroups of its own: the n-th of many at once.
+    pub fn nth(&self, n: usize) -> Peer {
+        let name = format!("{}-{n}", self.name);
+        Peer { dir: self.dir.with_file_name(&name), name, ..self.clone() }
     }
 
     /// Where a bundle is.
@@ -109,6 +129,7 @@ impl Peer {
             Verb::Delete => &["delete".into(), id.into()],
             Verb::Force => &["delete".into(), "--force".into(), id.into()],
             Verb::List => &["list".into()],
+            Verb::ListIds => &["list".into(), "-q".into()],
         };
         argv.extend_from_slice(words);
         argv
@@ -123,11 +144,12 @@ impl Peer {
             Verb::Delete => "delete",
             Verb::Force => "force",
             // Less than an empty program is not possible.
-            Verb::State | Verb::Exec | Verb::Kill | Verb::List => {
+            Verb::State | Verb::Exec | Verb::Kill | Verb::List | Verb::ListIds => {
                 return vec![rootfs.join("true").into()];
             }
         };
         let config = if config.starts_with("full") { "full" } else { "minimal" };
+        let config = format!("{config}{}", if self.is_honest { "-honest" } else { "" });
         vec![
             self.path.clone().into(),
             verb.into(),
@@ -143,6 +165,19 @@ impl Peer {
     pub fn is_floor(&self) -> bool {
         self.is_floor
     }
+}
+
+/// How a file lies in the page cache depends on how it was written, and tells in the figures.
+fn copied(path: &Path, target: &Path) -> Result<PathBuf> {
+    let dir = target.parent().context("no directory")?;
+    fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+    let copy = || {
+        // Not into the old file: a container of an earlier run may still execute it.
+        let _ = fs::remove_file(target);
+        fs::copy(path, target)
+    };
+    copy().with_context(|| format!("copy {} to {}", path.display(), target.display()))?;
+    Ok(target.to_owned())
 }
 
 fn find(path: &str) -> Option<PathBuf> {

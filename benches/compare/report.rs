@@ -14,9 +14,14 @@ use std::path::Path;
 /// What the ratios are to.
 const BASE: &str = "crun";
 
-fn median(mut values: Vec<f64>) -> Option<f64> {
+fn median(values: Vec<f64>) -> Option<f64> {
+    percentile(values, 50)
+}
+
+/// Of few values, the last of the hundred is the largest.
+fn percentile(mut values: Vec<f64>, percent: usize) -> Option<f64> {
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied()
+    values.get(values.len() * percent / 100).copied()
 }
 
 impl Results {
@@ -25,7 +30,17 @@ impl Results {
     }
 
     fn median(&self, operation: &'static str, peer: &str, what: fn(&Sample) -> f64) -> Option<f64> {
-        median(self.of(operation, peer).iter().flatten().map(what).collect())
+        self.percentile(operation, peer, what, 50)
+    }
+
+    fn percentile(
+        &self,
+        operation: &'static str,
+        peer: &str,
+        what: fn(&Sample) -> f64,
+        percent: usize,
+    ) -> Option<f64> {
+        percentile(self.of(operation, peer).iter().flatten().map(what).collect(), percent)
     }
 
     /// The median of the rounds' ratios: a slow moment of the machine slows both.
@@ -65,21 +80,24 @@ pub fn print(world: &World, found: &Found) {
     for peer in &world.peers {
         println!("{:<12} {:>9}  {}", peer.name, peer.size, peer.version);
     }
-    println!("\nMedians; ratios to {BASE} are medians of the rounds' ratios.");
+    println!(
+        "\nMedians, and of the wall time the 99th percentile; ratios to {BASE} are medians of the rounds' ratios."
+    );
     for (operation, title) in OPERATIONS {
         println!("\n{title}");
         println!(
-            "  {:<12} {:>8} {:>8} {:>8} {:>9} {:>10} {:>10}",
-            "", "wall ms", "cpu ms", "RSS MiB", "syscalls", "wall ratio", "cpu ratio"
+            "  {:<12} {:>8} {:>8} {:>8} {:>8} {:>9} {:>10} {:>10}",
+            "", "wall ms", "p99", "cpu ms", "RSS MiB", "syscalls", "wall ratio", "cpu ratio"
         );
         for peer in &world.peers {
             let name = peer.name.as_str();
             let rounds = results.of(operation, name);
             let failed = rounds.iter().filter(|sample| sample.is_none()).count();
             let mut row = format!(
-                "  {:<12} {:>8} {:>8} {:>8} {:>9} {:>10} {:>10}",
+                "  {:<12} {:>8} {:>8} {:>8} {:>8} {:>9} {:>10} {:>10}",
                 name,
                 cell(results.median(operation, name, WALL), 2),
+                cell(results.percentile(operation, name, WALL, 99), 2),
                 cell(results.median(operation, name, CPU), 2),
                 cell(results.median(operation, name, RSS), 1),
                 count(calls.get(&(operation, name.to_owned())).copied()),

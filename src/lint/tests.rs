@@ -178,8 +178,8 @@ const MISTAKES: &[(usize, &str, &str)] = &[
     ),
     (
         9,
-        r#"{ "destination": "/dev/shm", "type": "tmpfs", "options": ["siz=1m"] }],"#,
-        "9:59 warning unknown-option mounts[3].options[0]: \"siz\" is not an option of tmpfs: did you mean size?",
+        r#"{ "destination": "/dev/shm", "type": "tmpfs", "options": ["sizr=1m"] }],"#,
+        "9:59 warning unknown-option mounts[3].options[0]: \"sizr\" is not an option of tmpfs: did you mean size?",
     ),
     (
         9,

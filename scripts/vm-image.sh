@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # vm-image.sh DIRECTORY IMAGE: makes an ext4 image of a small Debian with systemd, D-Bus, logind,
-# AppArmor, a policy of SELinux's and an ordinary user who is always logged in. As root; DIRECTORY is for the work.
+# AppArmor, a policy of SELinux's and an unprivileged user who is always logged in. As root; DIRECTORY is for the work.
 #
 # The user is `tester`, uid 1000, with 65536 ids from 100000 on. Their user session is up from the
 # boot on, with all controllers delegated to it. /payload/run is a service of the system instance.

@@ -44,8 +44,7 @@ impl Rdt {
     pub fn locate(plan: &Plan, id: &str) -> Result<Rdt> {
         let path = "/proc/self/mountinfo";
         let root = mount_point(&std::fs::read(path).context(path)?).context(
-            "no resctrl filesystem is mounted: `mount -t resctrl resctrl /sys/fs/resctrl`, \
-             on a processor that has it",
+            "no resctrl filesystem is mounted: run `mount -t resctrl resctrl /sys/fs/resctrl`, if the processor supports it",
         )?;
         let class = plan.class.clone().unwrap_or_else(|| id.to_owned());
         let monitor = plan.monitored.then(|| id.to_owned());
@@ -127,7 +126,7 @@ impl Rdt {
         let open = || -> Result<OwnedFd> {
             let root = open(&self.root, DIRECTORY, Mode::empty())?;
             let kind = fstatfs(&root).context("fstatfs")?.filesystem_type();
-            ensure!(kind == RESCTRL, "is no resctrl filesystem");
+            ensure!(kind == RESCTRL, "is not a resctrl filesystem");
             Ok(root)
         };
         open().with_context(|| self.root.display().to_string()).at("linux.intelRdt")
@@ -159,7 +158,9 @@ fn make_class(root: BorrowedFd<'_>, class: &str, own: bool, schemata: bool) -> R
     if !own && !schemata {
         let found = openat(root, class, DIRECTORY, Mode::empty());
         return found.map(|_| false).map_err(|errno| match errno {
-            Errno::ENOENT => anyhow!("there is no class {class:?}, and no schema to make it with"),
+            Errno::ENOENT => {
+                anyhow!("class {class:?} does not exist, and no schema is given to create it with")
+            }
             errno => anyhow!(errno).context(format!("open {class}")),
         });
     }
@@ -167,7 +168,7 @@ fn make_class(root: BorrowedFd<'_>, class: &str, own: bool, schemata: bool) -> R
         Ok(()) => Ok(true),
         Err(Errno::EEXIST) if !own => Ok(false),
         Err(Errno::EEXIST) => Err(anyhow!(
-            "there is a class {class:?} already: name it as closID to use it, or remove it"
+            "class {class:?} already exists: use it by naming it as closID, or remove it"
         )),
         Err(errno) => {
             let error = anyhow!(errno).context(format!("mkdir {class}"));
@@ -187,7 +188,9 @@ fn compare(class: BorrowedFd<'_>, lines: &[String]) -> Result<()> {
         File::from(file).read_to_string(&mut text)?;
         let text = text.trim();
         match differing(lines, text) {
-            Some(line) => Err(anyhow!("is there already and has not {line:?}, but {text:?}")),
+            Some(line) => {
+                Err(anyhow!("already exists with a different schema: {line:?} is not in {text:?}"))
+            }
             None => Ok(()),
         }
     };
@@ -359,7 +362,7 @@ mod tests {
     fn what_is_no_resctrl_is_not_taken_for_it() {
         let tree = Tree::new("other");
         let rdt = Rdt { root: tree.0.clone(), class: "x".into(), own: true, monitor: None };
-        assert!(format!("{:#}", rdt.entry().unwrap_err()).ends_with("is no resctrl filesystem"));
+        assert!(format!("{:#}", rdt.entry().unwrap_err()).ends_with("is not a resctrl filesystem"));
         fs::create_dir(tree.0.join("x")).unwrap();
         rdt.remove().unwrap();
         assert!(tree.0.join("x").exists());

@@ -57,11 +57,12 @@ pub fn ensure() -> Result<()> {
     if fcntl(&host, FcntlArg::F_GET_SEALS).is_ok_and(|seals| seals & SEALS.bits() == SEALS.bits()) {
         return keep_name();
     }
-    let sealed = copy(&host).with_context(|| format!("no overlay ({refused:#}), no copy"))?;
+    let sealed = copy(&host)
+        .with_context(|| format!("neither an overlay ({refused:#}) nor a copy is possible"))?;
     execute(&sealed)
 }
 
-/// An ordinary user's containers have that user's ids and those granted to him, never root's: what
+/// An unprivileged user's containers have that user's ids and those granted to him, never root's: what
 /// only root may write to is safe from them.
 fn out_of_reach(found: &FileStat) -> Result<bool> {
     let ordinary = !geteuid().is_root() && !cred::is_privileged()?;
@@ -70,7 +71,7 @@ fn out_of_reach(found: &FileStat) -> Result<bool> {
 
 /// Goes on from an overlay.
 fn in_place(found: &FileStat) -> Result<()> {
-    ensure!(found.st_nlink > 0, "{EXE} has no name");
+    ensure!(found.st_nlink > 0, "{EXE} has no file name");
     let image = Image::own()?;
     let map = memory_map()?;
     image.run_from(&overlay(found)?, map)
@@ -123,7 +124,7 @@ fn overlay(found: &FileStat) -> Result<File> {
     };
     // Removed or replaced while it runs, or hidden below another mount.
     let shown = fstat(&sealed).context("fstat")?;
-    ensure!(same(&shown, found), "{} is another file by now", path.display());
+    ensure!(same(&shown, found), "{} has been replaced", path.display());
     Ok(sealed.into())
 }
 

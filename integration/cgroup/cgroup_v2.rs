@@ -297,7 +297,7 @@ fn a_cgroup_that_takes_no_process_is_told_as_such() {
         config["linux"]["cgroupsPath"] = json!(format!("/{}-joined", sandbox.id));
         config["linux"]["resources"] = json!({});
     });
-    sandbox.create_with(&[]).fails_with("it has given controllers to the cgroups below");
+    sandbox.create_with(&[]).fails_with("controllers are enabled for the cgroups below");
     fs::remove_dir(&dir).unwrap();
 }
 

@@ -109,7 +109,7 @@ fn below_processes_there_are_containers_but_no_controllers() {
     sandbox.patch(|config| config["linux"]["resources"]["pids"] = json!({"limit": 9}));
     let message = sandbox.create_with(&[]).fails();
     assert!(
-        message.contains("has processes, so its children can have no controllers"),
+        message.contains("has processes, so no controllers can be enabled for its children"),
         "{message}"
     );
     assert!(message.contains("linux.resources.pids.limit"), "{message}");
@@ -129,7 +129,7 @@ fn a_threaded_cgroup_is_left_as_it_is() {
     let above = above(&sandbox, &mountpoint);
     fs::write(above.join("cgroup.type"), "threaded").unwrap();
     let controllers = read(&mountpoint, "cgroup.subtree_control");
-    sandbox.create_with(&[]).fails_with("it is threaded, or one above it is");
+    sandbox.create_with(&[]).fails_with("it or a cgroup above it is threaded");
     sandbox.patch(|config| config["linux"]["resources"]["pids"] = json!({"limit": 9}));
     sandbox.create_with(&[]).fails_with("is threaded, so its children can have no controllers");
     assert_eq!(read(&above, "cgroup.type"), "threaded");
@@ -173,7 +173,7 @@ fn a_read_only_hierarchy_is_no_error_of_a_container_without_limits() {
     fs::remove_dir(&above).unwrap();
 }
 
-/// The root of a cgroup namespace is no root of a hierarchy: with processes it can give nothing.
+/// The root of a cgroup namespace is not a root of a hierarchy: with processes it can give nothing.
 #[test]
 fn the_root_of_a_cgroup_namespace_with_processes_gives_no_controllers() {
     brig_only!();
@@ -203,7 +203,7 @@ fn the_root_of_a_cgroup_namespace_with_processes_gives_no_controllers() {
     fs::remove_dir(&above).unwrap();
 }
 
-/// A subtree that an ordinary user has, without systemd: what they may not write to stays as it is.
+/// A subtree that an unprivileged user has, without systemd: what they may not write to stays as it is.
 #[test]
 fn in_a_delegated_subtree_what_has_been_given_is_given_on() {
     brig_only!();

@@ -87,7 +87,7 @@ fn without_systemd_its_scopes_are_refused_with_a_hint() {
         let bundle = sandbox.bundle();
         let args = [manager, "create", "--bundle", bundle.to_str().unwrap(), &sandbox.id];
         let message = sandbox.brig(&args).fails();
-        assert!(message.contains("systemd is not running here"), "{message}");
+        assert!(message.contains("systemd is not running"), "{message}");
         assert!(message.contains("--cgroup-manager=cgroupfs"), "{message}");
         sandbox.assert_nothing_left();
     }
@@ -108,7 +108,10 @@ fn a_path_or_an_annotation_that_systemd_could_not_take_is_refused_by_name() {
         (
             "/annotations/org.systemd.property.PIDs",
             "[uint32 1]",
-            ["annotations[\"org.systemd.property.PIDs\"] (config.json", "annotation to say"],
+            [
+                "annotations[\"org.systemd.property.PIDs\"] (config.json",
+                "an annotation cannot choose",
+            ],
         ),
     ] {
         let before = sandbox.config();

@@ -1,4 +1,4 @@
-//! `update`: limits of a container that is there already, changed, kept, taken back.
+//! `update`: limits of a container that already exists, changed, kept, taken back.
 
 use crate::cgroups::{BUSY, cgroup_of, gets_percent_of_a_cpu, limited, setting};
 use crate::facts::Facts;
@@ -202,7 +202,7 @@ fn memory_and_swap_together_stay_what_was_asked_for() {
         return;
     }
     let refused = update(&sandbox, &["--memory", "81m"]).fails();
-    assert!(refused.contains("memory and swap together may be (83886080)"), "{refused}");
+    assert!(refused.contains("the limit of memory and swap together (83886080)"), "{refused}");
     of_both(80, 64);
     assert_eq!(memory(&sandbox), (16 << 20).to_string());
 }
@@ -311,7 +311,7 @@ fn real_time_shares_follow_their_period() {
     sandbox.create();
     if version == Version::V2 {
         let message = update(&sandbox, &["--cpu-rt-runtime", "1000"]).fails();
-        assert!(message.contains("only cgroup v1"), "{message}");
+        assert!(message.contains("exists only in cgroup v1"), "{message}");
         return;
     }
     if !cgroup_of(sandbox.pid(), "cpu").join("cpu.rt_runtime_us").exists() {

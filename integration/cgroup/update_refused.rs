@@ -68,11 +68,11 @@ fn a_wrong_limit_is_told_with_its_place() {
     let sandbox = Sandbox::new();
     sandbox.create();
     for (args, part) in [
-        (&["--memory", "64q"][..], "--memory \"64q\": not a size as 64m or -1"),
-        (&["--cpu-share", "x"], "--cpu-share \"x\": not a number in its range"),
+        (&["--memory", "64q"][..], "--memory \"64q\": not a size (e.g. 64m or -1)"),
+        (&["--cpu-share", "x"], "--cpu-share \"x\": not a number in the valid range"),
         (
             &["--blkio-weight", "5"],
-            "linux.resources.blockIO.weight: weight 5: not within 10 to 1000",
+            "linux.resources.blockIO.weight: weight 5: must be from 10 to 1000",
         ),
         (&["--cpu-idle", "2"], "linux.resources.cpu.idle: 2: neither 0 nor 1"),
         (&["--mem-bw-schema", "L3:0=f"], "does not start with MB:"),

@@ -391,7 +391,7 @@ fn cruns_annotations_that_brig_does_not_know_are_warned_of_by_name() {
     let done = engine.call("run --bundle BUNDLE ID").ok();
     assert!(
         done.stderr.contains(
-            r#"annotations["run.oci.nosuch"] (config.json line 4, column 23): has no effect"#
+            r#"annotations["run.oci.nosuch"] (config.json line 4, column 23): unknown to brig, has no effect"#
         ),
         "{done:?}"
     );

@@ -46,7 +46,7 @@ impl Facts {
     #[track_caller]
     pub fn number(&self, name: &str, index: usize) -> u64 {
         let word = self.word(name, index);
-        word.parse().unwrap_or_else(|_| panic!("{name}: {word} is no number\n{self}"))
+        word.parse().unwrap_or_else(|_| panic!("{name}: {word} is not a number\n{self}"))
     }
 
     /// The mounts seen from inside, in order.

@@ -185,7 +185,7 @@ pub fn clean_up(id: &str) {
     }
 }
 
-/// Held by whoever is an ordinary user with user namespaces, while nobody takes those away.
+/// Held by whoever is an unprivileged user with user namespaces, while nobody takes those away.
 static NAMESPACES: RwLock<()> = RwLock::new(());
 
 /// Ordinary users can make user namespaces as long as this is held.
@@ -193,7 +193,7 @@ pub fn unprivileged_namespaces() -> RwLockReadGuard<'static, ()> {
     NAMESPACES.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// No test has an ordinary user make them as long as this is held.
+/// No test has an unprivileged user make them as long as this is held.
 pub fn no_unprivileged_namespaces() -> RwLockWriteGuard<'static, ()> {
     NAMESPACES.write().unwrap_or_else(PoisonError::into_inner)
 }

@@ -120,7 +120,7 @@ fn an_init_of_the_host_starts_the_program_and_ends_as_it_does() {
     assert_eq!(facts.get("pid"), "2 ppid 1");
     assert!(facts.mount("/run/brig-init").has("ro"));
     assert_eq!(flagged.run(&["--init"], "exit 9").code, Some(9));
-    // Its mount point is no change of the container's.
+    // Its mount point is not a change of the container's.
     let id = flagged.images.sandbox.id.as_str();
     flagged.run(&["--init", "--keep"], "true").ok();
     assert_eq!(flagged.images.brig(&["diff", id]).ok().stdout, "");

@@ -227,7 +227,7 @@ fn a_damaged_blob_is_refused() {
         ("another diff id", &other, whole.clone(), "without compression"),
         ("cut off", &plain, whole[..whole.len() / 2].to_vec(), ""),
         ("tar cut off", &plain, gzip(&plain[..50_000]), "middle of an entry"),
-        ("no tar", &plain, gzip(&[7; 5000]), "no tar archive"),
+        ("no tar", &plain, gzip(&[7; 5000]), "not a tar archive"),
         ("bzip2", &plain, b"BZh91AY".to_vec(), "bzip2"),
     ] {
         let mut layout = images.layout(&format!("image {name}"));

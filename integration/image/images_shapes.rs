@@ -264,7 +264,7 @@ fn of_several_platforms_this_one_is_taken_or_the_one_that_is_asked_for() {
             }
             let bundle = images.sandbox.dir.join("none");
             let args = ["bundle", "--platform", "linux/s390x", image, bundle.to_str().unwrap()];
-            images.brig(&args).fails_with("no image is for linux/s390x");
+            images.brig(&args).fails_with("no image for platform linux/s390x");
         }
     }
 }

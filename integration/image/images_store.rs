@@ -147,7 +147,7 @@ fn gc_and_bundle_remove_nothing_that_brig_did_not_make() {
         fs::write(bundle.join(name).join("mine"), "").unwrap();
         images
             .brig(&["bundle", &image, bundle.to_str().unwrap()])
-            .fails_with("is there already: a bundle is made in a new directory");
+            .fails_with("already exists: a bundle needs a new directory");
         assert!(bundle.join(name).join("mine").exists());
     }
 }
@@ -243,7 +243,7 @@ fn trees_of_any_depth_are_walked_or_refused() {
     crate::tree::remove(&upper.join("d")).unwrap();
     nest(&upper, 3000);
     for args in [vec!["diff", &id], vec!["commit", &id, "out:v3"], vec!["export", "-o", "x", &id]] {
-        images.brig(&args).fails_with("a path of more than 4096 bytes");
+        images.brig(&args).fails_with("a path longer than 4096 bytes");
     }
     images.brig(&["delete", &id]).ok();
 }

@@ -208,7 +208,7 @@ fn forks(count: u64) -> bool {
     }
     say!("forks {} {outcome}", children.len());
     for child in children {
-        // A child that is gone already is what is wanted.
+        // A child that no longer exists is what is wanted.
         _ = kill(child, Signal::SIGKILL);
         _ = waitpid(child, None);
     }

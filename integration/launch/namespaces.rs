@@ -235,7 +235,7 @@ fn a_name_may_be_given_as_a_field_and_as_a_sysctl() {
     if !crate::sandbox::is_peer() {
         sandbox.patch(|config| config["domainname"] = json!("one"));
         assert_eq!(domain("one"), "one");
-        // The sysctl is written last, as with runc.
+        // The sysctl is written last, as in runc.
         assert_eq!(domain("two"), "two");
         sandbox.patch(|config| config["linux"]["sysctl"] = json!({"kernel.hostname": "harbour"}));
         sandbox.patch(|config| config["hostname"] = json!("harbour"));

@@ -1,4 +1,4 @@
-//! brig called by an ordinary user, with and without ids granted in /etc/subuid and /etc/subgid. The
+//! brig called by an unprivileged user, with and without ids granted in /etc/subuid and /etc/subgid. The
 //! user exists only in a mount namespace of the test's own, over whose /etc another one is mounted.
 
 use crate::facts::Facts;
@@ -326,7 +326,7 @@ fn a_sysfs_that_may_not_be_mounted_is_the_hosts_and_read_only() {
         });
         user.sandbox.script("mounts ; list /sys/kernel ; write /sys/kernel/mm/x y");
         let done = user.run(&[]).ok();
-        assert!(done.stderr.contains("/sys is the host's, read-only"), "{done:?}");
+        assert!(done.stderr.contains("/sys is mounted from the host, read-only"), "{done:?}");
         let facts = Facts::parse(&done.stdout);
         for mounted in facts.mounts().iter().filter(|mount| mount.target.starts_with("/sys")) {
             assert!(mounted.has("ro"), "{mounted:?}");
@@ -338,7 +338,7 @@ fn a_sysfs_that_may_not_be_mounted_is_the_hosts_and_read_only() {
             namespaces.push(json!({"type": "network"}));
         });
         let done = user.run(&[]).ok();
-        assert!(!done.stderr.contains("/sys is the host's"), "{done:?}");
+        assert!(!done.stderr.contains("/sys is mounted from the host"), "{done:?}");
     });
 }
 

@@ -1,4 +1,4 @@
-//! brig called by root of a user namespace that an ordinary user has, as podman of such a user does.
+//! brig called by root of a user namespace that an unprivileged user has, as podman of such a user does.
 
 use crate::facts::Facts;
 use crate::rootless::{NAME, UID, as_user, installed};

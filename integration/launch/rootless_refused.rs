@@ -1,4 +1,4 @@
-//! What stands in an ordinary user's way, and how brig tells of it: which thing, and how to get it.
+//! What stands in an unprivileged user's way, and how brig tells of it: which thing, and how to get it.
 
 use crate::host;
 use crate::rootless::{NAME, UID, User, as_user, in_own_mounts, installed};
@@ -75,13 +75,14 @@ fn a_device_that_the_host_has_no_node_of_is_reported_with_its_place() {
         let device = json!({"path": "/dev/mine", "type": "c", "major": 1, "minor": 3});
         config["linux"]["devices"] = json!([device]);
     };
-    let text = "/dev/mine: mknod: EPERM, and the host has no such node";
+    let text = "/dev/mine: mknod: Operation not permitted, and the host has no such device node";
     refused(false, change, ["linux.devices[0]", text]);
     let other = |config: &mut Value| {
         let device = json!({"path": "/dev/zero", "type": "c", "major": 1, "minor": 3});
         config["linux"]["devices"] = json!([device]);
     };
-    let text = "/dev/zero: mknod: EPERM, and the host's node is another device";
+    let text =
+        "/dev/zero: mknod: Operation not permitted, and the host's node is a different device";
     refused(false, other, ["linux.devices[0]", text]);
 }
 
@@ -126,7 +127,7 @@ impl Drop for Sysctl {
     }
 }
 
-/// A sysctl of the machine keeps ordinary users from user namespaces. `BRIG_TEST_EXPENDABLE` says that
+/// A sysctl of the machine keeps unprivileged users from user namespaces. `BRIG_TEST_EXPENDABLE` says that
 /// the machine is there for the tests alone.
 #[track_caller]
 fn forbidden_by(sysctl: &'static str, value: &'static str, text: &'static str) {
@@ -173,9 +174,9 @@ fn limits_without_a_cgroup_are_told_with_the_way_to_get_one() {
 fn ids_outside_a_one_id_map_are_refused() {
     brig_only!();
     let user = |config: &mut Value| config["process"]["user"] = json!({"uid": 1000, "gid": 0});
-    refused(false, user, ["process.user.uid", "1000 is not among the ids"]);
+    refused(false, user, ["process.user.uid", "1000 is not mapped"]);
     let groups = |config: &mut Value| config["process"]["user"]["additionalGids"] = json!([5]);
-    refused(false, groups, ["process.user.additionalGids", "5 is not among the ids"]);
+    refused(false, groups, ["process.user.additionalGids", "5 is not mapped"]);
 }
 
 #[test]

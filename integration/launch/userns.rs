@@ -134,7 +134,7 @@ fn the_owner_of_a_made_device_has_to_be_mapped() {
         devices(config);
         config["linux"]["devices"][1]["gid"] = json!(65_536);
     });
-    let error = sandbox.run().fails_with("65536 is not among the ids that the user namespace maps");
+    let error = sandbox.run().fails_with("65536 is not mapped in the user namespace");
     assert!(error.contains("linux.devices[1].gid"), "{error}");
     sandbox.assert_nothing_left();
 }
@@ -259,7 +259,7 @@ fn a_user_outside_the_maps_is_an_error_with_its_place() {
     let stderr = sandbox.script("true").run().fails();
     assert!(
         stderr.contains("process.user.uid (config.json line")
-            && stderr.contains("70000 is not among"),
+            && stderr.contains("70000 is not mapped"),
         "{stderr}"
     );
     sandbox.assert_nothing_left();

@@ -165,7 +165,7 @@ fn last(path: &str) -> &str {
 /// All functions that a step may mean.
 fn function<'a>(sources: &'a [Source], step: &Step<'_>) -> Result<Vec<Function<'a>>, String> {
     let source = sources.iter().find(|source| source.path == step.path);
-    let source = source.ok_or_else(|| format!("there is no {}", step.path))?;
+    let source = source.ok_or_else(|| format!("{} does not exist", step.path))?;
     let of = step.function.rsplit_once("::").map(|(of, _)| last(of));
     let mut named = functions(source);
     named.retain(|found| {

@@ -70,7 +70,7 @@ fn one_stream_in_a_file_leaves_the_other_in_the_error() {
             json!([{"path": "/bin/sh", "args": ["sh", "-c", script]}]);
     });
     let error = sandbox.create_with(&[]).fails_with("failed with exit status 3");
-    assert!(error.contains("it said: in the error"), "{error}");
+    assert!(error.contains("its output: in the error"), "{error}");
     assert!(error.contains("hooks.out") && !error.contains("in the file"), "{error}");
     let text = fs::read_to_string(sandbox.bundle().join("hooks.out")).unwrap();
     assert_eq!(text, "in the file\n");

@@ -60,7 +60,7 @@ fn home_comes_from_the_containers_passwd() {
 #[test]
 fn a_hostile_passwd_changes_nothing_but_home() {
     brig_only!();
-    // Ends, lines and fields of every kind; a file that never ends; one that is no file.
+    // Ends, lines and fields of every kind; a file that never ends; one that is not a file.
     for text in
         ["", "\n\n", "root", ":::::", "x:x:0", "root:x:4294967296:0::/evil:\n", "\u{0}\u{0}:\u{ff}"]
     {

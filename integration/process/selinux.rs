@@ -77,7 +77,7 @@ fn a_label_that_the_policy_does_not_have_is_an_error_by_name() {
         let text = none.create_with(&[]).fails();
         assert!(text.contains(unknown), "{text}");
         if !crate::sandbox::is_peer() {
-            let part = format!("the loaded policy has no {unknown:?}");
+            let part = format!("the loaded policy does not define {unknown:?}");
             assert!(text.contains(&part) && text.contains("process.selinuxLabel"), "{text}");
         }
         none.assert_nothing_left();

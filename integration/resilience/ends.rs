@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-/// A process that is no container's.
+/// A process that is not a container's.
 struct Foreign(Child);
 
 impl Foreign {

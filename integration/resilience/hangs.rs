@@ -63,7 +63,11 @@ fn cannot_be_frozen(view: View) {
     let (sandbox, _) = created_in(sandbox, view, "burn 60");
     sandbox.start();
     let pid = undead(&sandbox, &stuck).to_string();
-    fails_in_time(&sandbox, &["pause", &sandbox.id], &["not frozen in time", &pid, "state D in "]);
+    fails_in_time(
+        &sandbox,
+        &["pause", &sandbox.id],
+        &["timed out waiting for the cgroup to freeze", &pid, "state D in "],
+    );
     assert_eq!(sandbox.status(), "running");
     let cpu = || fs::read_to_string(format!("/proc/{}/schedstat", sandbox.pid())).unwrap();
     let before = cpu();

@@ -55,7 +55,7 @@ const TABLE: &[Row] = &[
     row(ALL, "bind,ro,nosuid,nodev,noexec", KEPT, Same),
     row("nosymfollow", "bind,ro", "ro,relatime", Same),
     row("nosymfollow,nodev", "bind,noexec", "rw,noexec,relatime", Has("rw,nodev,noexec,relatime")),
-    // An option that only takes away counts as well, and in a user namespace cannot be had.
+    // An option that only takes away counts as well, and in a user namespace is not available.
     row(ALL, "bind,rw", "rw,relatime", Refused("ro")),
     row(ALL, "bind,suid", "rw,relatime", Refused("nosuid")),
     row(ALL, "bind,dev", "rw,relatime", Refused("nodev")),
@@ -243,7 +243,7 @@ fn in_a_user_namespace_no_option_takes_a_sources_flag_away() {
         let plain = sandbox.config();
         add(&sandbox, &[sources.entry(row, "/mnt")]);
         let said = sandbox.create_with(&[]).fails();
-        let expected = format!("the source is mounted {flag}: in a user namespace");
+        let expected = format!("the source is mounted {flag}: a user namespace");
         assert!(said.contains(&expected) && said.contains("].options["), "{}: {said}", row.options);
         sandbox.write_config(&plain);
     }

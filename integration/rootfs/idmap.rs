@@ -252,6 +252,6 @@ fn a_filesystem_without_idmapped_mounts_is_named() {
     brig_only!();
     let sandbox = Sandbox::new();
     with_data(&sandbox, Path::new("/sys/kernel"), &["bind", "idmap"], Some(&map(0, 1000, 10)));
-    sandbox.create_with(&[]).fails_with("its filesystem has no id-mapped mounts");
+    sandbox.create_with(&[]).fails_with("its filesystem does not support id-mapped mounts");
     sandbox.assert_nothing_left();
 }

@@ -233,7 +233,7 @@ fn every_executed_process_has_a_listener_of_its_own() {
     }
 }
 
-/// The ordinary user may trace neither init, which nobody may look into, nor take a descriptor from it.
+/// The unprivileged user may trace neither init, which nobody may look into, nor take a descriptor from it.
 #[test]
 fn an_ordinary_users_agent_decides_too() {
     for granted in [false, true] {

@@ -171,7 +171,7 @@ fn a_compiled_filter_that_is_none_is_an_error_by_name() {
     brig_only!();
     // ldx, and no return; st M[0], ld M[1], which nothing was written to: that only the kernel looks at.
     for (program, why) in [
-        ("AQAAAAAAAAA=", "none for a filter"),
+        ("AQAAAAAAAAA=", "not valid in a filter"),
         ("AQAA", "has 3 bytes"),
         ("?", "base64"),
         ("YAAAAAEAAAAGAAAAAAD/fw==", "EINVAL"),

@@ -200,7 +200,7 @@ fn delegation_by_annotation_and_cgroups_of_exec_do_not_climb() {
         let outside = outside.replace("{}", &sandbox.id);
         sandbox.patch(|config| config["annotations"] = json!({"run.oci.delegate-cgroup": outside}));
         let error = sandbox.create_with(&[]).fails_with("run.oci.delegate-cgroup");
-        assert!(error.contains("is not the relative path of a cgroup"), "{error}");
+        assert!(error.contains("is not a relative path of a cgroup"), "{error}");
         sandbox.assert_nothing_left();
     }
     sandbox.patch(|config| config["annotations"] = json!({}));

@@ -108,7 +108,10 @@ fn cve_2019_19921_cve_2023_27561_cve_2023_28642_proc_and_sys_are_no_links() {
             fs::create_dir(sandbox.rootfs().join("fake")).unwrap();
             replace_by_link(&sandbox, name, to);
             let error = sandbox.create_with(&[]).fails();
-            assert!(error.contains("there is a symbolic link"), "{name} -> {to}: {error}");
+            assert!(
+                error.contains("the destination is a symbolic link"),
+                "{name} -> {to}: {error}"
+            );
             sandbox.assert_nothing_left();
         }
     }

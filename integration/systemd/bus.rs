@@ -136,7 +136,7 @@ fn text(text: &str) -> Vec<u8> {
 #[test]
 fn one_that_never_says_a_word() {
     brig_only!();
-    fails_with(|_, stream| forever(stream), &["waiting to be let in", "deadline"], ANSWER);
+    fails_with(|_, stream| forever(stream), &["waiting for authentication", "timed out"], ANSWER);
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn one_that_never_accepts() {
     let address = SocketAddr::from_abstract_name(&sandbox.id).unwrap();
     let listener = UnixListener::bind_addr(&address).unwrap();
     let (message, took) = create(&sandbox);
-    assert!(message.contains("waiting to be let in"), "{message}");
+    assert!(message.contains("waiting for authentication"), "{message}");
     assert!(took < ANSWER, "{took:?}: {message}");
     drop(listener);
     let (message, _) = create(&sandbox);
@@ -167,7 +167,7 @@ fn one_that_does_not_let_brig_in() {
         stream.write_all(b"REJECTED EXTERNAL\r\n")?;
         forever(stream)
     };
-    fails_with(behave, &["does not let brig in", "REJECTED"], ANSWER);
+    fails_with(behave, &["refuses authentication", "REJECTED"], ANSWER);
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn one_that_greets_without_end() {
     let behave = |_, stream: &mut UnixStream| loop {
         stream.write_all(&[b'D'; 4096])?;
     };
-    fails_with(behave, &["a line without end"], ANSWER);
+    fails_with(behave, &["a line without an end"], ANSWER);
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn one_that_never_answers_the_call() {
         greet(stream)?;
         forever(stream)
     };
-    fails_with(behave, &["waiting for the answer to StartTransientUnit", "deadline"], ANSWER);
+    fails_with(behave, &["waiting for the answer to StartTransientUnit", "timed out"], ANSWER);
 }
 
 #[test]
@@ -268,7 +268,7 @@ fn one_whose_job_never_ends() {
         stream.write_all(&message(2, serial, "o", &text("/job/1")))?;
         forever(stream)
     };
-    let words = ["waiting for systemd to start unit brig-bt", "deadline"];
+    let words = ["waiting for systemd to start unit brig-bt", "timed out"];
     fails_with(behave, &words, Duration::from_secs(50));
 }
 
@@ -285,7 +285,7 @@ fn one_that_says_done_of_a_process_it_has_not_moved() {
         stream.write_all(&job_removed())?;
         forever(stream)
     };
-    fails_with(behave, &["without the container's process in it"], ANSWER);
+    fails_with(behave, &["the container's process is not in it"], ANSWER);
 }
 
 /// The signal that job /job/1 is done.

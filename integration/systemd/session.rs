@@ -1,4 +1,4 @@
-//! brig called by an ordinary user to whom systemd has delegated cgroups, in their session: somebody
+//! brig called by an unprivileged user to whom systemd has delegated cgroups, in their session: somebody
 //! who lingers, as in the guest of `make test-vm-systemd`.
 
 use crate::cgroups::{BUSY, gets_percent_of_a_cpu};
@@ -19,7 +19,7 @@ use std::time::Duration;
 struct Session {
     sandbox: Sandbox,
     user: User,
-    /// Nobody takes user namespaces from ordinary users meanwhile.
+    /// Nobody takes user namespaces from unprivileged users meanwhile.
     _namespaces: RwLockReadGuard<'static, ()>,
 }
 
@@ -50,7 +50,7 @@ macro_rules! session {
         brig_only!();
         match lingering() {
             Some(user) => Session::new(user),
-            None => return skip("no ordinary user has a session of systemd's on cgroup v2"),
+            None => return skip("no unprivileged user has a session of systemd's on cgroup v2"),
         }
     }};
 }

@@ -122,7 +122,7 @@ eventually() {
     broken "not so within ten seconds: $*"
 }
 
-# The whole takes a minute. What still hangs then ends with an error, for this is PID 1 here.
+# The whole takes a minute. What still hangs then ends with an error, because this is PID 1 here.
 { sleep 300 && echo "book: not done after five minutes" >&2 && kill -KILL -1; } &
 
 cat >/etc/docker/daemon.json <<END

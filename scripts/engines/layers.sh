@@ -125,7 +125,7 @@ forget() {
 export -f brig umoci copy podman changed shows debian same_tree shape like_podman
 
 t 'docker build, docker save: it says the same' 'printf %s "$steps" | docker build -q -t built:$c -; docker save -o /tmp/$c.tar built:$c; is "$(docker run --rm --net none built:$c)" brig run --image /tmp/$c.tar $c'
-t 'docker save of two images, by their names' 'docker tag box:1 other:$c; docker build -q -t built:$c - <<<"$steps"; docker save -o /tmp/$c.tar other:$c built:$c; is b brig run --image /tmp/$c.tar:built:$c $c -- sh -c "echo \$A"; is "" brig run --image /tmp/$c.tar:other:$c $c -- sh -c "echo \$A"; says "say which" brig run --image /tmp/$c.tar $c'
+t 'docker save of two images, by their names' 'docker tag box:1 other:$c; docker build -q -t built:$c - <<<"$steps"; docker save -o /tmp/$c.tar other:$c built:$c; is b brig run --image /tmp/$c.tar:built:$c $c -- sh -c "echo \$A"; is "" brig run --image /tmp/$c.tar:other:$c $c -- sh -c "echo \$A"; says "choose one with" brig run --image /tmp/$c.tar $c'
 t 'skopeo copy from the docker daemon' 'docker build -q -t built:$c - <<<"$steps"; copy docker-daemon:built:$c oci:/tmp/$c:v1; is "$(docker run --rm --net none built:$c)" brig run --image /tmp/$c:v1 $c'
 t 'buildah build, push: layout, archive, docker-archive, zstd' 'buildah pull -q docker-archive:/run/world/box.tar; printf %s "$steps" | buildah build -q --layers -t built:$c -f - /run/world/docker; expected=$(podman run --rm --net none built:$c); for to in oci:/tmp/$c.o:v1 oci-archive:/tmp/$c.a:v1 docker-archive:/tmp/$c.d:v1; do buildah push -q built:$c $to; is "$expected" brig run --image $to $c; done; buildah push -q --compression-format zstd built:$c oci:/tmp/$c.z:v1; grep -l zstd /tmp/$c.z/blobs/sha256/*; is "$expected" brig run --image /tmp/$c.z:v1 $c'
 t 'podman save' 'podman load -qi /run/world/box.tar; printf %s "$steps" | podman build -q -t built:$c -f - /run/world/docker; for format in oci-archive docker-archive oci-dir; do podman save -q --format $format -o /tmp/$c.$format built:$c; is "$(podman run --rm --net none built:$c)" brig run --image /tmp/$c.$format $c; done'
@@ -137,7 +137,7 @@ for packed in gzip zstd none; do
 done
 t 'docker loads what brig commits, and it runs' 'changed; copy oci:/tmp/$c.made:v2 docker-archive:/tmp/$c.tar:made:$c; docker load -qi /tmp/$c.tar; is "$shown" docker run --rm --net none made:$c sh -c "$look"'
 t 'umoci repacks what brig commits' 'changed; umoci unpack --image /tmp/$c.made:v2 /tmp/$c.umoci; echo by umoci >/tmp/$c.umoci/rootfs/umoci; rm /tmp/$c.umoci/rootfs/data/new; umoci repack --image /tmp/$c.made:v3 /tmp/$c.umoci; is "by umoci" brig run --image /tmp/$c.made:v3 again -- sh -c "cat /umoci; ls /data"'
-t 'the root itself is no line of a diff, for docker and podman as for brig' 'for e in docker podman; do $e load -qi /run/world/box.tar; $e run --net none --name $c $image chmod 711 /; if $e diff $c | grep -x "C /"; then exit 1; fi; $e rm $c; done; brig run --keep --image /run/world/box.tar $c -- chmod 711 /; is "" brig diff $c'
+t 'the root itself is not a line of a diff, for docker and podman as for brig' 'for e in docker podman; do $e load -qi /run/world/box.tar; $e run --net none --name $c $image chmod 711 /; if $e diff $c | grep -x "C /"; then exit 1; fi; $e rm $c; done; brig run --keep --image /run/world/box.tar $c -- chmod 711 /; is "" brig diff $c'
 
 t 'Debian: umoci unpack and brig bundle give the same tree' 'debian; same_tree'
 t 'Debian: runs' 'debian; brig run --image /tmp/$c:v1 $c -- dpkg -l | grep "ii  bash"'

@@ -1,4 +1,4 @@
-# podman-rootless.sh: podman as an ordinary user, with slirp4netns and newuidmap.
+# podman-rootless.sh: podman as an unprivileged user, with slirp4netns and newuidmap.
 # needs: podman conmon uidmap slirp4netns fuse-overlayfs catatonit netavark
 
 # A user of this world only: the host's files of users are covered.
@@ -116,7 +116,7 @@ t '--userns auto' 'run --userns auto:size=1000 $image true; is 1000 run --userns
 t '--uidmap' 'is 0 run --uidmap 0:1:5000 $image id -u'
 t '--net none, host' 'is lo run --net none $image ls /sys/class/net; is "$(readlink /proc/self/ns/net)" run --net host $image readlink /proc/self/ns/net'
 t '--net slirp4netns, -p' 'up --net slirp4netns -p 8081:80 $image sh -c "mkdir /www; echo page >/www/index.html; httpd -f -p 80 -h /www"; podman exec $c ip addr | grep "inet 10\\.0\\.2"; within 10 page 127.0.0.1 8081; page 127.0.0.1 8081 | grep page'
-t '--net bridge, a network of ones own' 'podman network create n$c; up --net n$c $image sleep 1000 || skip "no bridge for ordinary users here: $(podman logs $c 2>&1 | tail -n 1)"; podman exec $c ip addr | grep "inet 10\\."; podman rm -ft0 $c; podman network rm n$c'
+t '--net bridge, a network of ones own' 'podman network create n$c; up --net n$c $image sleep 1000 || skip "no bridge for unprivileged users here: $(podman logs $c 2>&1 | tail -n 1)"; podman exec $c ip addr | grep "inet 10\\."; podman rm -ft0 $c; podman network rm n$c'
 t '--pid, --ipc, --uts of host and of a container' 'is "$(readlink /proc/self/ns/pid)" run --pid host $image readlink /proc/self/ns/pid; is engines run --uts host $image hostname; stays; for n in pid ipc net; do is "$(podman exec $c readlink /proc/self/ns/$n)" run --$n container:$c $image readlink /proc/self/ns/$n; done'
 t '--cgroups=disabled or none of ones own' 'run --cgroupns host $image cat /proc/self/cgroup >/dev/null'
 t '--preserve-fds' 'is deep run --preserve-fds 1 $image sh -c "cat <&3" 3< <(echo deep)'

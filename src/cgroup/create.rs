@@ -1,4 +1,4 @@
-//! Makes the container's directories and writes its limits.
+//! Creates the container's directories and writes its limits.
 
 use super::write::{Write, Writer};
 use super::{Cgroup, Dir, MARK, Version, devices, open_at, v1, v2};
@@ -13,12 +13,11 @@ use std::path::Path;
 use sys::hierarchy::read;
 use sys::{Errno, IfExists, SysError, bpf, cred, xattr};
 
-/// How often a directory is tried again that another brig keeps removing the parent of.
+/// The number of attempts if another brig keeps removing the parent.
 const MKDIR_TRIES: usize = 100;
 
 impl Cgroup {
-    /// Makes the directories and writes the limits. After an error, [`Cgroup::remove`] takes back
-    /// what there is.
+    /// Creates the directories and writes the limits. After an error, [`Cgroup::remove`] undoes it.
     pub fn create(&mut self, resources: &Resources) -> Result<()> {
         let limits = self.limits(resources)?;
         for dir in &mut self.dirs {
@@ -32,7 +31,7 @@ impl Cgroup {
         self.set(&limits, &resources.memory)
     }
 
-    /// What has to be written: to v1 for the controllers that are there, to cgroup2 for the others.
+    /// The writes: to v1 for its controllers, to cgroup v2 for the others.
     pub(super) fn limits(&self, resources: &Resources) -> Result<Limits> {
         let (mut v1, mut v2) = self.writes(resources)?;
         if self.dirs.iter().any(|dir| !self.is_new(dir)) {
@@ -67,13 +66,13 @@ impl Cgroup {
         Ok((v1, v2))
     }
 
-    /// The cgroup2 directory was there before: so can an earlier device program have been, and a
-    /// program that allows everything is how to be rid of it.
+    /// The cgroup v2 directory existed before and may have an earlier device program; a program that allows
+    /// everything replaces it.
     fn joined_unified(&self) -> bool {
         self.unified().is_some_and(|dir| !self.is_new(dir))
     }
 
-    /// On a host without cgroup2 what is not on a v1 hierarchy is nowhere.
+    /// On a host without cgroup v2, only mounted v1 controllers are available.
     fn ensure_v1_has_all(&self, resources: &Resources, writes: &[Write]) -> Result<()> {
         if let Some(Write { controller, place, .. }) =
             writes.iter().find(|write| self.dir(&write.controller).is_none())
@@ -82,7 +81,7 @@ impl Cgroup {
                 .at(place)?;
         }
         if let Some((file, _)) = resources.unified.first() {
-            Err(anyhow!("{file} is a file of cgroup v2, and this host has cgroup v1 alone"))
+            Err(anyhow!("{file} is a file of cgroup v2, and this host has cgroup v1 only"))
                 .at(format_args!("linux.resources.unified[{file:?}]"))?;
         }
         Ok(())
@@ -104,7 +103,7 @@ impl Cgroup {
         }
         let dir = self.unified().context("cgroup2 without directory")?;
         dir.enable_controllers(&limits.v2)?;
-        // Only a cgroup that was there before uses any.
+        // Only a cgroup that existed before uses any.
         if dir.made == 0 && self.dir("memory").is_none() {
             dir.ensure_fits(memory)?;
         }
@@ -118,7 +117,7 @@ impl Cgroup {
     }
 }
 
-/// What is asked for, as the host's cgroups have it.
+/// The requested limits in terms of the host's cgroups.
 #[derive(Default)]
 pub(super) struct Limits {
     v1: Vec<Write>,
@@ -128,13 +127,13 @@ pub(super) struct Limits {
 
 fn attach(program: &[bpf::Insn], dir: &Dir, replace: bool) -> Result<()> {
     let program = match bpf::load(program) {
-        // Nor can it make device nodes then: those that it gets from the host keep their permissions.
+        // It cannot create device nodes either: those of the host keep their permissions.
         Err(error) if error.errno == Errno::EPERM && !is_root_of_host() => return Ok(()),
-        // An older kernel's limit, or the verifier's.
+        // The limit of an older kernel, or of the verifier.
         Err(error) if error.errno == Errno::E2BIG => {
             let length = program.len();
             Err(error).with_context(|| format!(
-                "the program of the device rules has {length} instructions, more than this kernel takes \
+                "the BPF program of the device rules has {length} instructions, more than this kernel accepts \
                  ({} since Linux 5.2, 4096 before)",
                 bpf::MAX_INSTRUCTIONS
             ))?
@@ -151,7 +150,7 @@ fn is_root_of_host() -> bool {
 }
 
 impl Dir {
-    /// Makes the directories that are missing.
+    /// Creates the missing directories.
     pub(super) fn make(&mut self) -> Result<()> {
         for _ in 0..MKDIR_TRIES {
             if self.make_once()? {
@@ -161,8 +160,8 @@ impl Dir {
         bail!("mkdir {}: another process keeps removing the cgroups above", self.path.display())
     }
 
-    /// Makes the missing directories from the top down; false if one above has gone meanwhile with
-    /// the container that had made it. It is this one's now.
+    /// Creates the missing directories from the top down; false if one above has been removed together with
+    /// the container that had made it. Then this container owns it.
     fn make_once(&mut self) -> Result<bool> {
         for level in (0..self.made).rev() {
             let Some(path) = self.path.ancestors().nth(level) else { continue };
@@ -173,7 +172,7 @@ impl Dir {
                 continue;
             };
             match error.errno {
-                // Somebody else's container, at this moment, in this very cgroup.
+                // Another container is using this very cgroup at the moment.
                 Errno::EEXIST if level == 0 => {
                     self.made = 0;
                     return Err(error).context("another container has made the same cgroup");
@@ -184,7 +183,7 @@ impl Dir {
                     self.made += 1;
                     return Ok(false);
                 }
-                _ => return Err(error).context("make cgroup"),
+                _ => return Err(error).context("create cgroup"),
             }
         }
         Ok(true)
@@ -194,8 +193,8 @@ impl Dir {
         self.path.ancestors().nth(self.made).is_some_and(|above| above != self.mountpoint)
     }
 
-    /// Refuses a cgroup that is frozen, itself or from above: the container would never get ready.
-    /// Nobody can freeze the mount point, so nothing right beneath it that is new is frozen.
+    /// Refuses a cgroup that is frozen, itself or from above: the container would never start. The mount
+    /// point cannot be frozen, so a new cgroup right below it is not.
     fn ensure_thawed(&self) -> Result<()> {
         let depth = self.path.components().count() - self.mountpoint.components().count();
         let frozen = depth > self.made && self.frozen()?;
@@ -203,8 +202,8 @@ impl Dir {
         Ok(())
     }
 
-    /// v1 refuses a memory limit below what is used already; cgroup2 kills, unless
-    /// `checkBeforeUpdate` asks to be refused as well.
+    /// v1 refuses a memory limit below the current usage; cgroup v2 kills, unless `checkBeforeUpdate` asks
+    /// for an error.
     pub(super) fn ensure_fits(&self, memory: &Memory) -> Result<()> {
         if !memory.check_before_update {
             return Ok(());
@@ -231,8 +230,8 @@ impl Dir {
         self.controllers.split(',').any(|name| name == controller)
     }
 
-    /// Nobody can enter a v1 cpuset without CPUs and memory nodes, and a new one has none: it
-    /// gets those of the one above, except where the config says which.
+    /// No process can enter a v1 cpuset without CPUs and memory nodes, and a new one has none: it gets those
+    /// of its parent, unless the config sets them.
     pub(super) fn fill_cpuset(&self, cpu: &Cpu) -> Result<()> {
         for (file, configured) in [("cpuset.cpus", &cpu.cpus), ("cpuset.mems", &cpu.mems)] {
             let new = usize::from(configured.is_some())..self.made;
@@ -247,8 +246,7 @@ impl Dir {
     }
 }
 
-/// CPUs or memory nodes of a v1 cgroup that has been there before; where somebody has left them
-/// empty they are filled from further above, as runc does.
+/// CPUs or memory nodes of an existing v1 cgroup; empty ones are filled from the cgroups above, as runc does.
 fn inherited(dir: &Path, mountpoint: &Path, file: &str) -> Result<Vec<u8>> {
     let path = dir.join(file);
     let value = read(&path)?;
@@ -261,8 +259,8 @@ fn inherited(dir: &Path, mountpoint: &Path, file: &str) -> Result<Vec<u8>> {
     Ok(value)
 }
 
-/// Marks a cgroup that has others below as made by brig: whichever container is the last one below
-/// removes it. A kernel that cannot (before 5.7) keeps an empty cgroup at worst.
+/// Marks a parent cgroup as created by brig: the last container below removes it. With a kernel that does not
+/// support this (before 5.7), an empty cgroup may remain.
 fn mark(path: &Path) {
     drop(xattr::mark(path, MARK));
 }

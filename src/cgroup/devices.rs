@@ -1,8 +1,8 @@
-//! Device rules as cgroup v1's lists and as an eBPF program.
+//! Device rules as lists of cgroup v1 and as an eBPF program.
 //!
-//! The last rule about a device wins, but where all devices are allowed: there a denial is only lifted by
-//! a later rule about exactly the same device, as by the kernel's lists and by runc, so that what the
-//! default devices allow (`b *:* m`) does not undo what somebody has denied (`b 7:* m`).
+//! The last rule that matches a device wins, except if all devices are allowed by default: then only a later
+//! rule about exactly the same device lifts a denial, as in the kernel's lists and in runc, so that what the
+//! default devices allow (`b *:* m`) does not undo an explicit denial (`b 7:* m`).
 
 #[cfg(test)]
 mod tests;
@@ -14,8 +14,8 @@ use anyhow::{Result, anyhow, ensure};
 use std::borrow::Cow;
 use sys::bpf::{self, Insn, Reg};
 
-/// What is left of the rules: whether everything is allowed to begin with, and the rules behind
-/// the last one that is about everything.
+/// The simplified rules: whether everything is allowed by default, and the rules after the last one that
+/// applies to all devices.
 pub fn effective(rules: &[DeviceRule]) -> (bool, &[DeviceRule]) {
     let everything = |rule: &DeviceRule| {
         (rule.kind, rule.major, rule.minor, rule.access)
@@ -27,7 +27,7 @@ pub fn effective(rules: &[DeviceRule]) -> (bool, &[DeviceRule]) {
     }
 }
 
-/// An exception from what a v1 cgroup does with all other devices.
+/// An exception from the default of a v1 cgroup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Exception {
     kind: char,
@@ -37,8 +37,8 @@ struct Exception {
     index: Option<usize>,
 }
 
-/// Whether everything is allowed to begin with, and the exceptions from that. A list of exceptions
-/// cannot say what would need an exception from an exception.
+/// Whether everything is allowed by default, and the exceptions. A list of exceptions cannot express an
+/// exception from an exception.
 fn exceptions(rules: &[DeviceRule]) -> Result<(bool, Vec<Exception>)> {
     let (allow, rules) = effective(rules);
     let mut exceptions: Vec<Exception> = Vec::new();
@@ -61,7 +61,7 @@ fn exceptions(rules: &[DeviceRule]) -> Result<(bool, Vec<Exception>)> {
     Ok((allow, exceptions))
 }
 
-/// The rules as writes to a v1 cgroup: one behaviour for all devices, and a list of exceptions from it.
+/// The rules as writes to a v1 cgroup: a default for all devices, and a list of exceptions.
 pub fn v1(rules: &[DeviceRule]) -> Result<Vec<Write>> {
     let (allow, mut exceptions) = exceptions(rules)?;
     if !allow {
@@ -78,8 +78,8 @@ pub fn v1(rules: &[DeviceRule]) -> Result<Vec<Write>> {
     Ok(writes)
 }
 
-/// open(2) for reading and writing has to find both in a single exception, though the rules may
-/// allow the one for a device and the other for all of its kind.
+/// open(2) for reading and writing needs both in a single exception, although one may be allowed for a device
+/// and the other for all of its kind.
 fn join_opens(exceptions: &mut [Exception]) {
     let all = exceptions.to_vec();
     for exception in exceptions {
@@ -105,8 +105,8 @@ fn add(exceptions: &mut Vec<Exception>, new: Exception) {
     }
 }
 
-/// Lifts the denial of exactly this device, and no other. For a part of what is denied it is an error, as
-/// with runc: whoever wrote the rule wants that part, and would not get it.
+/// Lifts the denial of exactly this device. For a part of what is denied it is an error, as in runc: the
+/// author of the rule wants that part, but would not get it.
 fn lift(exceptions: &mut Vec<Exception>, rule: &Exception) -> Result<()> {
     for denied in exceptions.iter_mut().filter(|denied| denied.overlaps(rule)) {
         if (denied.major, denied.minor) == (rule.major, rule.minor) {
@@ -154,7 +154,7 @@ impl Exception {
         DeviceRule { allow: false, kind, major, minor, access, index }
     }
 
-    /// Is about every device that `other` is about.
+    /// Whether it applies to every device that `other` applies to.
     fn covers(&self, other: &Exception) -> bool {
         let covers = |own: Option<u32>, other: Option<u32>| own.is_none() || own == other;
         self.kind == other.kind
@@ -185,17 +185,17 @@ impl Exception {
     }
 }
 
-/// Nothing is denied.
+/// Whether nothing is denied.
 pub fn allow_everything(rules: &[DeviceRule]) -> bool {
     exceptions(rules).is_ok_and(|(allow, denied)| allow && denied.is_empty())
 }
 
 /// The rules as a program of type `BPF_PROG_TYPE_CGROUP_DEVICE`.
 ///
-/// Each kind of access that is asked for is decided by the last rule about it, so the program goes
-/// through the rules backwards: an allowing one takes its accesses off what is left to decide, and
-/// all is well when nothing is left; a denying one ends it if it is about anything that is left.
-/// Where all is allowed to begin with, these are the denials that no rule has lifted.
+/// The last rule about each kind of requested access decides, so the program evaluates the rules backwards:
+/// an allowing rule removes its accesses from the undecided ones, and the result is "allow" when none is
+/// left; a denying rule ends the program if it applies to an undecided access. If everything is allowed by
+/// default, the rules are the denials that no rule has lifted.
 pub fn program(rules: &[DeviceRule]) -> Result<Vec<Insn>> {
     // struct bpf_cgroup_dev_ctx { u32 access_type /* access << 16 | type */, major, minor }
     let mut program = vec![
@@ -216,7 +216,7 @@ pub fn program(rules: &[DeviceRule]) -> Result<Vec<Insn>> {
     program.extend(verdict(allow));
     if program.len() > bpf::MAX_INSTRUCTIONS {
         Err(anyhow!(
-            "the program of the device rules has {} instructions, the kernel takes {}",
+            "the BPF program of the device rules has {} instructions, the maximum is {}",
             program.len(),
             bpf::MAX_INSTRUCTIONS,
         ))
@@ -229,7 +229,7 @@ fn verdict(allow: bool) -> [Insn; 2] {
     [Insn::set(Reg::Verdict, i32::from(allow)), Insn::exit()]
 }
 
-/// One rule; what does not match jumps to its end.
+/// One rule; if it does not match, it jumps to its end.
 fn block(rule: &DeviceRule) -> Vec<Insn> {
     let access = i32::from(rule.access);
     let mut conditions = Vec::with_capacity(3);

@@ -1,11 +1,11 @@
-//! The freezer: stops a container's processes without their knowing, and lets them go on.
+//! The freezer: suspends a container's processes without their knowledge, and resumes them.
 //!
-//! The v1 hierarchy `freezer` where there is one, otherwise cgroup2's own `cgroup.freeze` (also of a
-//! cgroup2 that has no controllers, beside v1). A container is paused if its own cgroup is told to
-//! freeze. Being frozen with a cgroup above is somebody else's doing, and for them to undo: it is no
-//! pause (as in runc), but no process can be started in it either.
+//! Uses the v1 hierarchy `freezer` if it is mounted, otherwise `cgroup.freeze` of cgroup v2 (also of one
+//! without controllers on a hybrid host). A container is paused if its own cgroup is frozen. If a cgroup
+//! above is frozen, somebody else did it and has to undo it: that is not a pause (as in runc), but no process
+//! can be started in it either.
 //!
-//! A process that v1 has frozen does not die of SIGKILL before it is thawed; one of cgroup2 does.
+//! A process frozen by v1 does not die of SIGKILL before it is thawed; one frozen by cgroup v2 does.
 
 use super::remove::{describe, gone, run_state};
 use super::{Cgroup, Dir, tree};
@@ -22,25 +22,25 @@ use std::time::{Duration, Instant};
 use sys::hierarchy::read;
 use sys::{Errno, errno_of};
 
-/// How often a v1 cgroup is told to freeze before it is thawed for a moment: processes that are
-/// forked meanwhile can keep it from ever being frozen.
+/// How often a v1 cgroup is told to freeze before it is thawed for a moment: processes that are forked in the
+/// meantime can prevent it from ever being frozen.
 const INSISTENCE: u32 = 50;
-/// The longest pause between two looks at a v1 freezer, which cannot be waited for.
+/// The longest interval between two checks of a v1 freezer, which cannot be waited for.
 const PAUSE: Duration = Duration::from_millis(10);
-/// How long exec waits for somebody to thaw a container.
+/// How long exec waits for a container to be thawed.
 const THAW: Duration = Duration::from_secs(5);
-/// What is let go by a v1 freezer is on its way after this.
+/// Processes released by a v1 freezer run after this time.
 const SETTLED: Duration = Duration::from_millis(20);
-/// Where a process that cgroup2 has frozen waits in the kernel.
+/// The kernel function in which a process frozen by cgroup v2 waits.
 const TRAP: &[u8] = b"do_freezer_trap";
 
 impl Cgroup {
-    /// The container's own cgroup is told to freeze: one small read.
+    /// Whether the container's own cgroup is told to freeze: one small read.
     pub fn paused(&self) -> Result<bool> {
         self.freezer().map_or(Ok(false), Dir::is_freezing)
     }
 
-    /// The first of the container's cgroups that is frozen, itself or with one above.
+    /// The first of the container's cgroups that is frozen, itself or from above.
     pub fn frozen(&self) -> Result<Option<&Path>> {
         let dirs = self.dir("freezer").into_iter().chain(self.unified());
         for dir in dirs {
@@ -51,8 +51,8 @@ impl Cgroup {
         Ok(None)
     }
 
-    /// Waits a while for the container to go on. v1 would stop a new process before it is executed, and
-    /// a process that v1 has stopped cannot even be killed.
+    /// Waits a while for the container to be thawed. v1 would stop a new process before it is executed, and a
+    /// process stopped by v1 cannot even be killed.
     pub fn wait_for_thaw(&self) -> Result<()> {
         let end = Instant::now() + THAW;
         let Some(dir) = self.dir("freezer") else { return Ok(()) };
@@ -68,8 +68,8 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Freezes all processes of the container; false if its cgroup has gone. What does not freeze
-    /// until the deadline is let go on, and the error tells which process it is.
+    /// Freezes all processes of the container; false if its cgroup no longer exists. If they are not all
+    /// frozen within the deadline, they are thawed, and the error names the remaining ones.
     pub fn freeze(&self, end: Instant) -> Result<bool> {
         let dir = self.freezer().context("the container has no cgroup of its own")?;
         let frozen = match &*dir.controllers {
@@ -77,18 +77,18 @@ impl Cgroup {
             _ => dir.freeze_v1(end),
         };
         if frozen.is_err() {
-            // The error to tell is that it cannot be frozen.
+            // The error to report is that it cannot be frozen.
             drop(dir.set(false));
         }
         frozen.with_context(|| format!("freeze cgroup {}", dir.path.display()))
     }
 
-    /// Lets the container's processes go on.
+    /// Thaws the container's processes.
     pub fn thaw(&self) -> Result<()> {
         self.freezer().map_or(Ok(()), |dir| dir.set(false).map(drop))
     }
 
-    /// Lets go what is to die of SIGKILL, below the container's cgroup too: a container can freeze
+    /// Thaws processes that must die of SIGKILL, also below the container's cgroup: a container can freeze
     /// its own.
     pub fn thaw_dying(&self) -> Result<()> {
         match self.freezer() {
@@ -104,8 +104,8 @@ impl Cgroup {
         }
     }
 
-    /// Moves a process that is to die of SIGKILL out of a frozen v1 cgroup which is not the container's own, and which
-    /// is not brig's to thaw: somebody has moved it there.
+    /// Moves a process that must die of SIGKILL out of a frozen v1 cgroup that is not the container's own and
+    /// that brig must not thaw: somebody has moved it there.
     pub fn bring_home(&self, pid: i32) -> Result<()> {
         let Some(dir) = self.dir("freezer") else { return Ok(()) };
         let Ok(text) = read(format!("/proc/{pid}/cgroup").as_ref()) else { return Ok(()) };
@@ -123,7 +123,7 @@ impl Cgroup {
         if state.trim_ascii() == b"THAWED" {
             return Ok(());
         }
-        // Where its own has gone, the nearest above will do: it is to die.
+        // If its own no longer exists, the nearest one above is used: the process is to die anyway.
         for home in dir.path.ancestors().take_while(|home| home.starts_with(&dir.mountpoint)) {
             match write(home, "cgroup.procs", &pid.to_string()) {
                 Ok(false) => {}
@@ -175,7 +175,7 @@ impl Freezer<'_> {
 }
 
 impl Dir {
-    /// Frozen, itself or with one above. Of a hierarchy without a freezer: never.
+    /// Whether it is frozen, itself or from above. Never for a hierarchy without a freezer.
     pub(super) fn frozen(&self) -> Result<bool> {
         let (file, frozen) = match &*self.controllers {
             "" => ("cgroup.events", &["frozen 1"][..]),
@@ -186,13 +186,13 @@ impl Dir {
         Ok(String::from_utf8_lossy(&text).lines().any(|line| frozen.contains(&line)))
     }
 
-    /// False, too, for what is gone, and for a kernel that has no such file (v1 before 3.8,
-    /// cgroup2 before 5.2).
+    /// Also false if it no longer exists, and for a kernel without such a file (v1 before 3.8, cgroup v2
+    /// before 5.2).
     fn is_freezing(&self) -> Result<bool> {
         is_freezing(&self.path, if self.controllers.is_empty() { V2 } else { V1 })
     }
 
-    /// Writes to the freezer; false if the cgroup has gone.
+    /// Writes to the freezer; false if the cgroup no longer exists.
     fn set(&self, freeze: bool) -> Result<bool> {
         match (&*self.controllers, freeze) {
             ("", true) => write(&self.path, "cgroup.freeze", "1"),
@@ -202,8 +202,8 @@ impl Dir {
         }
     }
 
-    /// v1's freezer has to be asked again and again: it notices that all are frozen only when it is
-    /// looked at, and does not find what is forked meanwhile (runc has met both).
+    /// v1's freezer must be polled: it only notices that all are frozen when it is read, and misses processes
+    /// forked in the meantime (runc has met both).
     fn freeze_v1(&self, end: Instant) -> Result<bool> {
         let mut pause = Duration::from_micros(50);
         for tries in 1_u32.. {
@@ -217,8 +217,8 @@ impl Dir {
                 break;
             }
             if Instant::now() >= end {
-                // A process can be frozen wherever it sleeps, and looks then like one that sleeps
-                // uninterruptibly. Which it was shows only afterwards.
+                // A process can be frozen wherever it sleeps, and then looks like one in uninterruptible
+                // sleep. The difference only shows afterwards.
                 self.set(false)?;
                 std::thread::sleep(SETTLED);
                 return Err(self.not_frozen("tasks", &|thread| run_state(thread) == 'D'));
@@ -232,10 +232,10 @@ impl Dir {
         Ok(true)
     }
 
-    /// cgroup2 freezes what is forked as well, and tells when all are frozen.
+    /// cgroup v2 also freezes forked processes, and reports when all are frozen.
     fn freeze_v2(&self, end: Instant) -> Result<bool> {
         if !self.set(true)? {
-            // Before Linux 5.2 there is a cgroup, but no such file.
+            // Before Linux 5.2 the cgroup exists, but not this file.
             return match self.path.join("cgroup.events").exists() {
                 true => bail!("this kernel's cgroup2 has no freezer, and no v1 freezer is mounted"),
                 false => Ok(false),
@@ -260,18 +260,19 @@ impl Dir {
         }
     }
 
-    /// Which threads keep it from being frozen.
+    /// The threads that prevent it from being frozen.
     fn not_frozen(&self, file: &str, awake: &dyn Fn(i32) -> bool) -> anyhow::Error {
         let mut threads = Vec::new();
         collect(&self.path, file, &mut threads);
         threads.retain(|&thread| awake(thread));
         let threads: Vec<String> = threads.into_iter().map(describe).collect();
-        let who = if threads.is_empty() { "none to be seen".into() } else { threads.join(", ") };
-        anyhow!("not frozen in time, because of {who}")
+        let who =
+            if threads.is_empty() { "no such process visible".into() } else { threads.join(", ") };
+        anyhow!("timed out waiting for the cgroup to freeze; not frozen: {who}")
     }
 }
 
-/// The file that tells whether the cgroup itself is told to freeze.
+/// The file that says whether the cgroup itself is told to freeze.
 const V1: &str = "freezer.self_freezing";
 const V2: &str = "cgroup.freeze";
 
@@ -284,7 +285,7 @@ fn is_freezing(path: &Path, file: &str) -> Result<bool> {
     }
 }
 
-/// Below a frozen v1 cgroup each that is frozen for itself stays so.
+/// Below a frozen v1 cgroup, cgroups that are frozen themselves stay frozen.
 fn thaw_tree(path: &Path) -> Result<()> {
     let mut enter = |dir: BorrowedFd<'_>| {
         if tree::read(dir, V1)?.first() == Some(&b'1') {
@@ -300,11 +301,11 @@ fn collect(path: &Path, file: &str, numbers: &mut Vec<i32>) {
         numbers.append(&mut tree::numbers(dir, file)?);
         Ok(())
     };
-    // Of those that can be read.
+    // Only those that can be read.
     let _ = tree::walk(path, &mut enter, &mut |_, _| Ok(()));
 }
 
-/// False if the file has gone.
+/// False if the file no longer exists.
 fn write(path: &Path, file: &str, value: &str) -> Result<bool> {
     let open = OpenOptions::new().write(true).open(path.join(file));
     match open.and_then(|mut file| file.write_all(value.as_bytes())) {
@@ -316,7 +317,7 @@ fn write(path: &Path, file: &str, value: &str) -> Result<bool> {
     }
 }
 
-/// None for what is not there any more.
+/// None if it no longer exists.
 fn or_gone<T>(result: Result<T>) -> Result<Option<T>> {
     match result {
         Err(error) if matches!(errno_of(&error), Some(Errno::ENOENT | Errno::ENODEV)) => Ok(None),

@@ -1,25 +1,25 @@
-//! The container's cgroups: found, made, limited, entered, removed.
+//! The container's cgroups: locate, create, limit, enter, remove.
 //!
 //! One directory in every hierarchy of the host: each v1 hierarchy, named ones too, and cgroup2.
-//! Limits are tables of writes ([`v1`], [`v2`]) made from [`crate::plan::resources`]; on a hybrid
-//! host each controller gets its own where it is.
+//! Limits are tables of writes ([`v1`], [`v2`]) made from [`crate::plan::resources`]; on a hybrid host each
+//! controller is written on the version that has it.
 //!
-//! With systemd ([`Scope`]) it is systemd that makes the directories it knows of and lets the child
-//! in; all the rest is the same. Without any ([`Cgroup::none`]) the container stays in brig's own.
+//! With systemd ([`Scope`]), systemd creates the directories that it manages and moves the child into them;
+//! the rest is the same. Without a cgroup ([`Cgroup::none`]), the container stays in brig's own.
 //!
-//! In the order of a container's life: [`Cgroup::locate`] looks, and what it has found is stored;
-//! [`Cgroup::create`] makes and limits; [`Cgroup::entry`] and [`Entry::enter`] let the child in;
-//! [`Cgroup::kill`] and [`Cgroup::remove`] end it, wherever a create had got to. Between the two
-//! [`Cgroup::freeze`] and [`Cgroup::thaw`] pause it.
+//! In the order of a container's life: [`Cgroup::locate`] resolves the paths, which are stored;
+//! [`Cgroup::create`] creates and limits; [`Cgroup::entry`] and [`Entry::enter`] let the child in;
+//! [`Cgroup::kill`] and [`Cgroup::remove`] end it, however far create had got. In between, [`Cgroup::freeze`]
+//! and [`Cgroup::thaw`] pause it.
 //!
 //! Nothing is ever moved by writing a pid into `cgroup.procs`: that takes the kernel's
 //! threadgroup lock for writing and waits for a grace period (7 ms after an idle moment). The
 //! child's own `0` into a v1 `tasks` file does not, as long as it has a single thread, and on
 //! cgroup2 the child is born in its cgroup.
 //!
-//! Never touched: a cgroup with processes of others (not to be limited, killed or removed with the
-//! container), the processes in the cgroups above, a v1 controller that is not mounted (mounting
-//! it would take it from cgroup2 on the whole machine).
+//! Never touched: cgroups with processes of others (which must not be limited, killed or removed with the
+//! container), the processes in the cgroups above, and v1 controllers that are not mounted (mounting one
+//! would remove it from cgroup v2 on the whole machine).
 
 mod controllers;
 mod create;
@@ -55,20 +55,20 @@ use sys::clone::Birth;
 use sys::hierarchy::{self, Hierarchies, Hierarchy, ProcessCgroups};
 use sys::{Errno, SysError, errno_of};
 
-/// Marks the cgroups above the containers' that brig has made, and not an engine or an administrator.
+/// Marks parent cgroups that were created by brig, and not by an engine or an administrator.
 const MARK: &CStr = c"user.brig.made";
 
-/// What containers that name no cgroup are below on cgroup2.
+/// The parent of containers without a cgroup path on cgroup v2.
 const PARENT: &str = "brig";
 
-/// The container's cgroups, one directory a hierarchy. It is stored before the directories are
-/// made, so it says which of them were missing.
+/// The container's cgroups, one directory per hierarchy. Stored before the directories are created, so it
+/// records which of them were missing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cgroup {
-    /// What the host had when the container was created.
+    /// The hierarchies of the host when the container was created.
     pub version: Version,
     dirs: Vec<Dir>,
-    /// The unit of systemd's that it belongs to.
+    /// Its systemd unit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     unit: Option<Unit>,
 }
@@ -82,12 +82,12 @@ pub struct Dir {
     pub mountpoint: PathBuf,
     /// The directory, as the host sees it.
     pub path: PathBuf,
-    /// How many of the path's last components brig makes, and later removes: 0 if the container
-    /// joins a cgroup that was there before.
+    /// How many of the path's last components brig creates, and later removes: 0 if the container joins an
+    /// existing cgroup.
     pub made: usize,
 }
 
-/// The way into the container's cgroups.
+/// The files to enter the container's cgroups with.
 #[derive(Debug, Default)]
 pub struct Entry {
     /// The `tasks` files of the v1 hierarchies, for [`Entry::enter`].
@@ -119,13 +119,13 @@ impl Default for Cgroup {
 }
 
 impl Cgroup {
-    /// Where the container's cgroups are, and which directories have to be made: looks only.
+    /// Resolves the container's cgroups, and which directories have to be created: only reads.
     ///
-    /// An absolute path starts at each hierarchy's mount point. A relative one, and without any
-    /// the container's id, at brig's own cgroup; on cgroup2 beside it, since a cgroup with
-    /// processes (brig) cannot have children with controllers. There a container that names no path
-    /// is one level deeper: systemd takes controllers back that no unit of its own needs, and with
-    /// them the limits, except where a cgroup below has given them on.
+    /// An absolute path starts at the mount point of each hierarchy. A relative one, or by default the
+    /// container's id, starts at brig's own cgroup; on cgroup v2 beside it, because a cgroup with processes
+    /// (brig) cannot have children with controllers. A container without a path is one level deeper there:
+    /// systemd disables controllers that none of its units needs, and with them the limits, unless a cgroup
+    /// below has enabled them.
     pub fn locate(found: Hierarchies, cgroups_path: Option<&str>, id: &str) -> Result<Cgroup> {
         let Hierarchies { version, mounted } = found;
         // Go's encoders write an absent path as an empty one.
@@ -143,40 +143,40 @@ impl Cgroup {
             let base =
                 own.as_ref().map_or(Ok(PathBuf::new()), |own| base(own, &hierarchy, version))?;
             let dir = Dir::locate(hierarchy, &base.join(&relative));
-            // Before anything is stored by which a later delete could kill what is in there.
+            // Before anything is stored from which a later delete could kill those processes.
             dir.ensure_unused().at("linux.cgroupsPath")?;
             dirs.push(dir);
         }
         Ok(Cgroup { version, dirs, unit: None })
     }
 
-    /// No cgroup but the one that brig is in.
+    /// No cgroup other than brig's own.
     pub fn none(version: Version) -> Cgroup {
         Cgroup { version, dirs: Vec::new(), unit: None }
     }
 
     /// `--cgroup-manager=disabled`, for hosts that allow none, or have none.
     pub fn disabled() -> Cgroup {
-        // What is asked of it from now on is asked of no directory at all.
+        // From now on it has no directories.
         Cgroup::none(Version::V2)
     }
 
-    /// It is no more than the one that brig was in.
+    /// Whether it is only the cgroup of brig itself.
     pub fn is_none(&self) -> bool {
         self.dirs.is_empty() && self.unit.is_none()
     }
 
-    /// The unit of systemd's that it belongs to.
+    /// Its systemd unit.
     pub fn unit(&self) -> Option<&Unit> {
         self.unit.as_ref()
     }
 
-    /// Nobody was in this directory before: brig or systemd has made it.
+    /// Whether the directory did not exist before: brig or systemd has created it.
     fn is_new(&self, dir: &Dir) -> bool {
         dir.made > 0 || self.unit.is_some()
     }
 
-    /// The cgroups that brig is in: what a container without cgroups of its own gets to see.
+    /// brig's own cgroups: what a container without cgroups of its own sees.
     pub fn of_brig() -> Result<Cgroup> {
         let Hierarchies { version, mounted } = hierarchy::detect()?;
         let own = ProcessCgroups::read()?;
@@ -188,12 +188,12 @@ impl Cgroup {
         Ok(Cgroup { version, dirs: dirs.collect::<Result<Vec<_>>>()?, unit: None })
     }
 
-    /// The container's directories, one a hierarchy.
+    /// The container's directories, one per hierarchy.
     pub fn dirs(&self) -> &[Dir] {
         &self.dirs
     }
 
-    /// Opens the way in: every v1 `tasks` file, and the cgroup2 directory.
+    /// Opens the files to enter with: every v1 `tasks` file, and the cgroup v2 directory.
     pub fn entry(&self) -> Result<Entry> {
         let mut entry = Entry { tasks: Vec::with_capacity(self.dirs.len()), into: None };
         for dir in &self.dirs {
@@ -208,13 +208,13 @@ impl Cgroup {
         Ok(entry)
     }
 
-    /// What the container's `cgroup` mount has to show.
+    /// The contents of the container's `cgroup` mount.
     pub fn mounts(&self) -> Vec<CgroupMount<'_>> {
         self.dirs.iter().map(Dir::mount).collect()
     }
 
     /// The cgroups below the container's that `[CONTROLLERS:]PATH`s name: in the hierarchies of these
-    /// controllers, or in all. They must be there.
+    /// controllers, or in all. They must exist.
     pub fn below(&self, paths: &[String]) -> Result<Cgroup> {
         let mut below = self.clone();
         let mut named: Vec<&str> = Vec::new();
@@ -225,7 +225,7 @@ impl Cgroup {
             };
             ensure!(
                 controllers.is_some() || paths.len() == 1,
-                "--cgroup {given}: one of several has to say of which controllers (CONTROLLERS:PATH)"
+                "--cgroup {given}: with several --cgroup, each must name its controllers (CONTROLLERS:PATH)"
             );
             ensure!(
                 hierarchy::stays_below(Path::new(path)),
@@ -234,8 +234,14 @@ impl Cgroup {
             let names: Vec<&str> = controllers.iter().flat_map(|names| names.split(',')).collect();
             for &name in &names {
                 let known = self.dirs.iter().any(|dir| dir.has(name) && !name.is_empty());
-                ensure!(known, "--cgroup {given}: the container is in no hierarchy of {name:?}");
-                ensure!(!named.contains(&name), "--cgroup {given}: {name} has a path already");
+                ensure!(
+                    known,
+                    "--cgroup {given}: the container is not in a hierarchy with controller {name:?}"
+                );
+                ensure!(
+                    !named.contains(&name),
+                    "--cgroup {given}: a path for {name} was given already"
+                );
                 named.push(name);
             }
             let relative = hierarchy::clean(Path::new(path));
@@ -247,8 +253,9 @@ impl Cgroup {
         Ok(below)
     }
 
-    /// The way into the cgroups that `paths` name below the container's. Where its own cgroup2 is gone, for
-    /// init has moved itself elsewhere and has removed it: into the one where init is, as runc has it.
+    /// The files to enter the cgroups that `paths` name below the container's. If its own cgroup v2 directory
+    /// no longer exists because init has moved itself elsewhere and removed it, init's current one is used,
+    /// as in runc.
     pub fn entry_below(&self, paths: &[String], init: i32) -> Result<Entry> {
         let error = match self.below(paths)?.entry() {
             Err(error) if paths.is_empty() && errno_of(&error) == Some(Errno::ENOENT) => error,
@@ -264,8 +271,8 @@ impl Cgroup {
         moved.entry().or(Err(error))
     }
 
-    /// The same cgroups, but on cgroup2 the one below that `pid` is in: once the container (systemd,
-    /// say) has given controllers to cgroups of its own, no process can be in the one above them.
+    /// The same cgroups, but on cgroup v2 the current one of `pid` below: once the container (e.g. systemd)
+    /// has enabled controllers for cgroups of its own, no process can be in the one above them.
     pub fn beside(&self, pid: i32) -> Result<Cgroup> {
         let mut beside = self.clone();
         for dir in beside.dirs.iter_mut().filter(|dir| dir.controllers.is_empty()) {
@@ -275,7 +282,7 @@ impl Cgroup {
         Ok(beside)
     }
 
-    /// The OOM killer has been at work in the container. Anything unreadable counts as no.
+    /// Whether the OOM killer has killed in the container. Unreadable counts as no.
     pub fn oom_killed(&self) -> bool {
         let (dir, file) = match (self.version, self.dir("memory")) {
             (_, Some(dir)) => (dir, "memory.oom_control"),
@@ -328,12 +335,14 @@ impl Entry {
 /// What it means that a process cannot be born in a cgroup2 directory ([`Entry::into`]).
 pub fn explain_clone_error(error: SysError) -> anyhow::Error {
     let why = match error.errno {
-        Errno::EAGAIN => "its pids limit, or another limit of processes, is reached",
-        Errno::EBUSY => "it has given controllers to the cgroups below, and can have no processes",
-        Errno::EOPNOTSUPP => "it is threaded, or one above it is",
-        Errno::ENODEV => "it has been removed meanwhile",
+        Errno::EAGAIN => "its pids limit, or another limit on processes, is reached",
+        Errno::EBUSY => {
+            "controllers are enabled for the cgroups below it, so it cannot contain processes"
+        }
+        Errno::EOPNOTSUPP => "it or a cgroup above it is threaded",
+        Errno::ENODEV => "it has been removed in the meantime",
         Errno::EACCES => {
-            "an ordinary user gets there only from another cgroup of theirs: run brig by \
+            "an unprivileged user can only enter it from another cgroup of their own: run brig with \
              `systemd-run --user --scope --property=Delegate=yes`"
         }
         _ => return error.into(),

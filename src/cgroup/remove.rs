@@ -146,7 +146,7 @@ impl Dir {
             return Ok(());
         }
         let path = self.path.display();
-        ensure!(self.path != self.mountpoint, "{path} is the root of the cgroups, no container's");
+        ensure!(self.path != self.mountpoint, "{path} is the root cgroup, not one of a container");
         if let Some(&pid) = tree::processes(&self.path)?.first() {
             bail!("cgroup {path} is not empty: {} is in it", describe(pid));
         }
@@ -288,7 +288,7 @@ fn still_used(busy: &[&Dir]) -> Result<()> {
     let processes: Vec<String> = pids.iter().map(|&pid| describe(pid)).collect();
     let first = busy.first().map(|dir| dir.path.display().to_string()).unwrap_or_default();
     match processes.is_empty() {
-        true => bail!("cgroup {first} is still in use, by no process that can be seen"),
+        true => bail!("cgroup {first} is still in use, by no visible process"),
         false => bail!("cgroup {first} is still in use by {}", processes.join(", ")),
     }
 }

@@ -34,7 +34,7 @@ impl Cgroup {
         Ok((cgroup, Scope { bus: Some(bus), properties, hierarchies, start: None }))
     }
 
-    /// brig may not move a process in: it is an ordinary user's, and called from outside of what the
+    /// brig may not move a process in: it is an unprivileged user's, and called from outside of what the
     /// machine's systemd has given to the user's own.
     pub fn only_systemd_moves_in(&self) -> Result<bool> {
         let (Some(unit), Some(dir)) = (&self.unit, self.unified()) else { return Ok(false) };
@@ -116,15 +116,15 @@ impl Scope {
     /// Waits until the process is in the unit, does what systemd does not, and writes the limits.
     pub fn settle(&mut self, cgroup: &mut Cgroup, pid: i32, resources: &Resources) -> Result<()> {
         let unit = cgroup.unit.clone().context("no unit")?;
-        let start = self.start.as_mut().context("the unit has not been asked for")?;
+        let start = self.start.as_mut().context("internal error: the unit was not requested")?;
         unit.started(self.bus.as_mut().context("no connection")?, start)?;
         cgroup.dirs = self.directories(&ProcessCgroups::of(&pid.to_string())?, cgroup)?;
-        // An ordinary user's systemd is given no controllers of v1.
+        // An unprivileged user's systemd is given no controllers of v1.
         let delegated = unit.instance != Instance::User || cgroup.version == Version::V2;
         let resources = if delegated { resources } else { &resources.required() };
         let mut limits = cgroup.limits(resources)?;
         if unit.instance == Instance::User {
-            // The kernel takes the program from root alone, and an ordinary user can make no device
+            // The kernel takes the program from root alone, and an unprivileged user can make no device
             // node that it could keep anybody from. runc and crun leave it out as well.
             limits.program = None;
         }
@@ -166,7 +166,10 @@ impl Scope {
         let mut found = self.hierarchies.iter().filter(systemds).map(|of| own.within(of));
         let path = found.find_map(|path| path.ok().filter(named));
         let path = path.ok_or_else(|| {
-            anyhow!("systemd has started unit {} without the container's process in it", unit.name)
+            anyhow!(
+                "systemd has started unit {}, but the container's process is not in it",
+                unit.name
+            )
         })?;
         let below = [path.as_path(), unit.subgroup.as_ref()];
         let path: PathBuf = below.into_iter().filter(|part| !part.as_os_str().is_empty()).collect();

@@ -105,7 +105,7 @@ fn number(text: &str) -> Result<u64> {
         "max" => Ok(u64::MAX),
         // v1 counts some things per processor, and a sum can be below 0 for a moment.
         _ if text.starts_with('-') => Ok(0),
-        _ => text.parse().with_context(|| format!("{text:?} is no number")),
+        _ => text.parse().with_context(|| format!("{text:?} is not a number")),
     }
 }
 

@@ -51,7 +51,7 @@ pub(super) fn walk(
 /// The paths come from a record: what is no cgroup is not touched.
 fn ensure_cgroup(filesystem: &Statfs) -> Result<()> {
     let kinds = [CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC];
-    ensure!(kinds.contains(&filesystem.filesystem_type()), "is no cgroup");
+    ensure!(kinds.contains(&filesystem.filesystem_type()), "is not a cgroup");
     Ok(())
 }
 

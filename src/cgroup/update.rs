@@ -1,5 +1,5 @@
-//! Changes the limits of a container that is there already: in an order in which the kernel takes
-//! each of them, and back to what they were if it refuses one.
+//! Changes the limits of a container that already exists: in an order in which the kernel takes
+//! one of them.
 
 use super::write::{Write, Writer};
 use super::{Cgroup, Dir, properties};
@@ -10,18 +10,18 @@ use anyhow::{Context, Result, anyhow, ensure};
 use std::path::PathBuf;
 use sys::hierarchy::read;
 
-/// What is to be written, in order.
+/// The writes, in order.
 #[derive(Debug)]
 pub struct Update<'a> {
     cgroup: &'a Cgroup,
     memory: Memory,
-    /// What systemd is told as well.
+    /// The same for systemd.
     properties: Vec<Property>,
     v1: Vec<Write>,
     v2: Vec<Write>,
 }
 
-/// How to take back an update: what was in each file before, the last one first to be written.
+/// Undoes an update: the previous contents of each file, in reverse order.
 #[derive(Debug, Default)]
 pub struct Undo(Vec<(PathBuf, Write)>);
 
@@ -29,11 +29,13 @@ pub struct Undo(Vec<(PathBuf, Write)>);
 type Now<'a> = &'a dyn Fn(&str, &str) -> Option<String>;
 
 impl Cgroup {
-    /// What has to be written for these limits, device rules excepted; nothing is written yet.
-    /// `total` is what memory and swap together were limited to when that was last asked for: with
-    /// cgroup2, which limits them apart, it cannot be seen any more.
+    /// The writes for these limits, without device rules; nothing is written yet. `total` is the last limit
+    /// of memory and swap together: with cgroup v2, which limits them separately, it cannot be read back.
     pub fn update(&self, mut resources: Resources, total: Option<i64>) -> Result<Update<'_>> {
-        ensure!(!self.dirs.is_empty(), "the container has no cgroups of its own to be limited in");
+        ensure!(
+            !self.dirs.is_empty(),
+            "the container has no cgroups of its own, so it cannot be limited"
+        );
         let now = |controller: &str, file: &str| self.now(controller, file);
         let unified = |controller: &str| self.dir(controller).is_none();
         complete_memory(&mut resources.memory, unified("memory"), total, &now)?;
@@ -49,7 +51,7 @@ impl Cgroup {
         Ok(Update { cgroup: self, memory: resources.memory, properties, v1, v2 })
     }
 
-    /// Puts writes to a cgroup that has limits already into an order in which the kernel takes them.
+    /// Reorders writes to a cgroup that already has limits so that the kernel accepts them.
     pub(super) fn order(&self, v1: &mut Vec<Write>, v2: &mut Vec<Write>) -> Result<()> {
         let now = |controller: &str, file: &str| self.now(controller, file);
         order_memory(v1, &now)?;
@@ -59,7 +61,7 @@ impl Cgroup {
         Ok(())
     }
 
-    /// What a file of a controller's directory says.
+    /// The contents of a file in a controller's directory.
     fn now(&self, controller: &str, file: &str) -> Option<String> {
         let dir = self.dir(controller).or_else(|| self.unified())?;
         let text = read(&dir.path.join(file)).ok()?;
@@ -68,7 +70,7 @@ impl Cgroup {
 }
 
 impl Update<'_> {
-    /// Every write as it will be done: path and value.
+    /// Every write: path and value.
     pub fn lines(&self) -> Result<Vec<String>> {
         let writes = self.writes()?;
         let line = |(dir, write): (&Dir, &Write)| {
@@ -78,7 +80,7 @@ impl Update<'_> {
         Ok(writes.into_iter().filter_map(line).collect())
     }
 
-    /// Does it. If one of the limits is refused, all are what they were before.
+    /// Performs the writes. If one of the limits is refused, all are restored.
     pub fn apply(&self) -> Result<Undo> {
         let mut undo = Undo::default();
         match self.write(&mut undo) {
@@ -90,8 +92,8 @@ impl Update<'_> {
         }
     }
 
-    /// After the kernel has taken everything. systemd writes what it is told to the files, quotas in
-    /// whole percents: they get once more what they had.
+    /// Called after the kernel has accepted everything. systemd writes the limits to the files as well, with
+    /// quotas in whole per cent: so they are written again.
     fn tell_systemd(&self) -> Result<()> {
         let Some(unit) = self.cgroup.unit() else { return Ok(()) };
         unit.set(&self.properties)?;
@@ -132,14 +134,13 @@ impl Update<'_> {
 }
 
 impl Undo {
-    /// Takes the update back because of this error; it comes back, with what could not be taken
-    /// back.
+    /// Undoes the update because of this error, which is returned together with what could not be undone.
     pub fn after(self, mut error: anyhow::Error) -> anyhow::Error {
         let mut writer = Writer::default();
         for (dir, write) in self.0.into_iter().rev() {
             if let Err(stays) = writer.write(&dir, &write) {
                 let path = dir.join(&*write.file);
-                let text = format!("{} is not what it was ({stays:#})", path.display());
+                let text = format!("{} could not be restored ({stays:#})", path.display());
                 error = error.context(text);
             }
         }
@@ -147,29 +148,29 @@ impl Undo {
     }
 }
 
-/// The kernel takes one line a write, and an undo knows one old value a write.
+/// The kernel accepts one line per write, and an undo restores one old value per write.
 fn by_line(write: &Write) -> Vec<Write> {
     let text = write.value.strip_suffix('\n').unwrap_or(&write.value);
     text.split('\n').map(|line| Write { value: line.to_owned(), ..write.clone() }).collect()
 }
 
-/// A limit as it stands in a file or in a table: u64's largest is none.
+/// A limit from a file or a table: u64's largest value means none.
 fn limit(text: &str) -> Option<u64> {
     match text {
         "max" | "-1" => Some(u64::MAX),
-        // v1 counts pages, and shows its largest number of them in bytes for no limit.
+        // v1 counts pages, and shows its largest number of pages in bytes as no limit.
         text => text.parse().ok().map(|limit| if limit >= 1 << 62 { u64::MAX } else { limit }),
     }
 }
 
-/// Adds what a change of one limit of memory means for the others.
+/// Adds the consequences of a change of one memory limit for the others.
 fn complete_memory(
     memory: &mut Memory,
     unified: bool,
     total: Option<i64>,
     now: Now<'_>,
 ) -> Result<()> {
-    // Memory without limit and swap with one cannot be meant; on v1 it cannot be.
+    // Unlimited memory with limited swap cannot be meant; v1 does not support it.
     if memory.limit == Some(-1) && memory.swap.is_none() {
         let accounted = unified || now("memory", "memory.memsw.limit_in_bytes").is_some();
         memory.swap = accounted.then_some(-1);
@@ -194,13 +195,13 @@ fn complete_memory(
 
 fn too_small(swap: u64, limit: u64) -> Result<()> {
     Err(anyhow!(
-        "{limit} is more than memory and swap together may be ({swap}): change memory.swap as well \
+        "{limit} is more than the limit of memory and swap together ({swap}): change memory.swap as well \
          (--memory-swap)"
     ))
     .at("linux.resources.memory.limit")
 }
 
-/// cgroup2 has quota and period in one file: a period alone must not lose the quota.
+/// cgroup v2 has quota and period in one file: setting only a period must not lose the quota.
 fn complete_cpu(cpu: &mut Cpu, unified: bool, now: Now<'_>) {
     if unified && cpu.period.is_some() && cpu.quota.is_none() {
         let text = now("cpu", "cpu.max").unwrap_or_default();
@@ -208,8 +209,8 @@ fn complete_cpu(cpu: &mut Cpu, unified: bool, now: Now<'_>) {
     }
 }
 
-/// v1: memory can never be more than memory and swap together. v2 has them apart: raised before the
-/// other is lowered, so that nothing is killed in between that has its place before and after.
+/// v1: memory can never be more than memory and swap together. v2 limits them separately: one is raised
+/// before the other is lowered, so that nothing is killed in between.
 fn order_memory(writes: &mut Vec<Write>, now: Now<'_>) -> Result<()> {
     const TOTAL: &str = "memory.memsw.limit_in_bytes";
     const V1: &str = "memory.limit_in_bytes";
@@ -227,8 +228,8 @@ fn order_memory(writes: &mut Vec<Write>, now: Now<'_>) -> Result<()> {
     Ok(())
 }
 
-/// What may be saved up is never more than the quota, a share of a period never more than what the
-/// cgroup above gives, real-time never more than its period; and an idle cgroup takes no shares.
+/// The burst is never more than the quota, a share of a period never more than the parent's, real-time never
+/// more than its period; and an idle cgroup accepts no shares.
 fn order_cpu(writes: &mut Vec<Write>, now: Now<'_>) {
     for (period, time) in
         [("cpu.cfs_period_us", "cpu.cfs_quota_us"), ("cpu.rt_period_us", "cpu.rt_runtime_us")]
@@ -260,7 +261,7 @@ fn new(writes: &[Write], file: &str) -> Option<u64> {
     limit(&writes[find(writes, file)?].value)
 }
 
-/// What the file, whose name begins with its controller's, says.
+/// The contents of the file, whose name starts with its controller.
 fn current(file: &str, now: Now<'_>) -> Option<u64> {
     limit(&now(file.split('.').next()?, file)?)
 }
@@ -273,7 +274,7 @@ fn lowered(writes: &[Write], file: &str, now: Now<'_>) -> bool {
     new(writes, file).zip(current(file, now)).is_some_and(|(new, current)| new < current)
 }
 
-/// Puts the write to `file` right before that to `other`, where both are and it is not so already.
+/// Moves the write to `file` right before that to `other`, if both exist.
 fn put_before(writes: &mut Vec<Write>, file: &str, other: &str) {
     if let (Some(from), Some(to)) = (find(writes, file), find(writes, other))
         && from > to
@@ -283,7 +284,7 @@ fn put_before(writes: &mut Vec<Write>, file: &str, other: &str) {
     }
 }
 
-/// What writes back to a file what it said before `written` is written there, if anything does.
+/// The write that restores the contents of a file before `written`, if there is one.
 fn old_value(file: &str, written: &str, text: &str) -> Option<String> {
     let text = text.trim();
     let line = |key: &str| {
@@ -295,10 +296,10 @@ fn old_value(file: &str, written: &str, text: &str) -> Option<String> {
             line("oom_kill_disable").and_then(|line| line.split(' ').nth(1).map(str::to_owned))
         }
         "rdma.max" | "net_prio.ifpriomap" => line(key),
-        // Triggers and orders: there is nothing to take back.
+        // Triggers and commands: there is nothing to undo.
         "memory.reclaim" | "cgroup.kill" => None,
         _ if file.ends_with(".pressure") => None,
-        // By device: what is not listed has no limit or weight of its own.
+        // Per device: a device that is not listed has no limit or weight of its own.
         _ if key.contains(':') => line(key).or_else(|| {
             Some(match file {
                 "io.max" => format!("{key} rbps=max wbps=max riops=max wiops=max"),
@@ -406,7 +407,7 @@ mod tests {
             |now: &str| ordered(r#"{"memory":{"swap":300}}"#, true, None, &[("memory.max", now)]);
         assert_eq!(swap("100"), ["memory.max 100", "memory.swap.max 200"]);
         assert!(swap("max")[0].contains("need memory.limit as well"));
-        assert!(swap("301")[0].contains("is more than memory and swap together may be"));
+        assert!(swap("301")[0].contains("is more than the limit of memory and swap together"));
     }
 
     #[test]

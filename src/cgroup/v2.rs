@@ -55,7 +55,7 @@ fn ensure_on_v2(write: &Write, here: &dyn Fn(&str) -> bool) -> Result<()> {
     Ok(())
 }
 
-/// What the config says in terms of cgroup v2's own files.
+/// The limits in terms of cgroup v2's own files.
 fn unified((file, value): &(String, String)) -> Write {
     Write {
         controller: controller(file).to_owned().into(),
@@ -63,8 +63,8 @@ fn unified((file, value): &(String, String)) -> Write {
     }
 }
 
-/// Reservations, where the kernel counts them: the spec's first choice. And what is used in any case,
-/// as runc does: that is the file that people look at. The files' names end with `end`.
+/// Reservations, if the kernel counts them: the specification's first choice. And usage in any case, as in
+/// runc, because that is the file people read. `end` is the suffix of the files.
 pub(super) fn hugepages(resources: &Resources, end: &str) -> impl Iterator<Item = Write> {
     resources.hugepages.iter().enumerate().flat_map(move |(index, page)| {
         let write = |what: &str| {
@@ -76,9 +76,11 @@ pub(super) fn hugepages(resources: &Resources, end: &str) -> impl Iterator<Item 
     })
 }
 
-/// Refuses what only cgroup v1 has.
+/// Refuses what only cgroup v1 supports.
 fn only_v1(file: &str, instead: &str) -> Result<()> {
-    bail!("only cgroup v1 has {file}, and this host has no such v1 controller (v2 has {instead})")
+    bail!(
+        "{file} exists only in cgroup v1, and this host does not have that controller on v1 (v2 has {instead})"
+    )
 }
 
 /// The controller a file belongs to; none for those of the cgroup itself and for its pressure.
@@ -120,7 +122,7 @@ fn memory(memory: &Memory, writes: &mut Vec<Write>) -> Result<()> {
         let place = "linux.resources.memory.swap";
         let value = max(swap_alone(swap, memory.limit).at(place)?);
         let write = Write::new("memory", "memory.swap.max", &value, place);
-        // Without swap there is no file, and neither none nor all of it needs a limit.
+        // Without swap the file does not exist, and neither "none" nor "all" needs a limit.
         writes.push(if matches!(&*value, "0" | "max") { write.or_fine() } else { write });
     }
     if let Some(reservation) = memory.reservation {
@@ -151,10 +153,10 @@ fn memory(memory: &Memory, writes: &mut Vec<Write>) -> Result<()> {
 fn swap_alone(swap: i64, limit: Option<i64>) -> Result<i64> {
     match limit {
         _ if swap == -1 => Ok(-1),
-        // The plan has seen to it that it is no larger.
+        // The plan has seen to it that it is not larger.
         Some(limit) if limit != -1 => Ok(swap - limit),
         _ => bail!(
-            "cgroup v2 limits swap alone, so memory and swap together ({swap}) need memory.limit as well"
+            "cgroup v2 limits swap separately, so memory and swap together ({swap}) need memory.limit as well"
         ),
     }
 }
@@ -171,7 +173,7 @@ fn cpu(cpu: &Cpu, writes: &mut Vec<Write>) -> Result<()> {
     let mut write = |controller, file, value: Option<String>, place| {
         writes.extend(value.map(|value| Write::new(controller, file, &value, place)));
     };
-    // An idle cgroup takes no weight: idleness is ended before it is set, begun after.
+    // An idle cgroup accepts no weight: idle is disabled before it is set, enabled after.
     let idle = cpu.idle.map(|idle| u8::from(idle).to_string());
     let (ends, begins) = if cpu.idle == Some(true) { (None, idle) } else { (idle, None) };
     write("cpu", "cpu.idle", ends, "linux.resources.cpu.idle");
@@ -182,7 +184,7 @@ fn cpu(cpu: &Cpu, writes: &mut Vec<Write>) -> Result<()> {
     let (quota, place) = match (cpu.quota.map(max), cpu.period) {
         (None, None) => (None, ""),
         (Some(quota), None) => (Some(quota), "linux.resources.cpu.quota"),
-        // The kernel takes periods from a millisecond to a second, and tells one errno for both.
+        // The kernel accepts periods from a millisecond to a second, and returns one errno for both errors.
         (Some(quota), Some(period)) if (1000..=1_000_000).contains(&period) => {
             (Some(format!("{quota} {period}")), "linux.resources.cpu.quota")
         }
@@ -252,7 +254,7 @@ fn block_io(io: &BlockIo, writes: &mut Vec<Write>) -> Result<()> {
             Throttle::ReadIops => "riops",
             Throttle::WriteIops => "wiops",
         };
-        // v1's 0 is no limit.
+        // v1's 0 is unlimited.
         let limit = if rate.rate == 0 { "max".to_owned() } else { rate.rate.to_string() };
         let place = format!("linux.resources.blockIO.{}[{}]", rate.what.field(), rate.index);
         writes.push(Write::new("io", "io.max", &format!("{} {key}={limit}", rate.device), place));
@@ -345,7 +347,7 @@ mod tests {
     fn swap_without_a_memory_limit_is_refused() {
         assert_eq!(
             refused(r#"{"memory":{"swap":150}}"#),
-            "linux.resources.memory.swap: cgroup v2 limits swap alone, so memory and swap together \
+            "linux.resources.memory.swap: cgroup v2 limits swap separately, so memory and swap together \
              (150) need memory.limit as well"
         );
     }

@@ -11,15 +11,15 @@ use sys::{Errno, SysError};
 /// One write to a cgroup file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Write {
-    /// The controller that must be there; empty for the files that every cgroup2 has.
+    /// The required controller; empty for the files that every cgroup v2 has.
     pub controller: Cow<'static, str>,
     /// The file in the container's directory.
     pub file: Cow<'static, str>,
-    /// What to write, each line by itself.
+    /// The value; each line is written separately.
     pub value: String,
     /// The place in `config.json` that asks for it.
     pub place: Cow<'static, str>,
-    /// What if there is no such file.
+    /// What to do if the file is missing.
     pub missing: Missing,
 }
 
@@ -28,9 +28,9 @@ pub struct Write {
 pub enum Missing {
     /// The limit cannot be set.
     Error,
-    /// What is asked for is so without the file.
+    /// The request is fulfilled without the file.
     Fine,
-    /// Another file does it: its name, and its value.
+    /// Another file is written instead: its name, and its value.
     Instead(Cow<'static, str>, String),
 }
 
@@ -51,12 +51,12 @@ impl Write {
         }
     }
 
-    /// The same, but a missing file is as good as written.
+    /// The same, but a missing file counts as written.
     pub fn or_fine(self) -> Write {
         Write { missing: Missing::Fine, ..self }
     }
 
-    /// As it will be done in `dir`, if it will be.
+    /// The write in `dir`, if there will be one.
     pub(super) fn resolved(&self, dir: &Path) -> Option<Write> {
         let plain = || Write { missing: Missing::Error, ..self.clone() };
         match &self.missing {
@@ -108,10 +108,10 @@ impl Writer {
                 &mut slot.insert((path.clone(), file)).1
             }
         };
-        // One rule, one device, one key a write: the kernel looks at the first line only.
+        // One rule, device or key per write: the kernel only reads the first line.
         for line in value.strip_suffix('\n').unwrap_or(value).split('\n') {
             let line = if line.is_empty() { "\n" } else { line };
-            // A cgroup file takes all of a write or nothing.
+            // A cgroup file accepts a write completely or not at all.
             let written = file.write(line.as_bytes());
             written.map_err(|error| failed("write", &path, line, &error))?;
         }
@@ -119,8 +119,8 @@ impl Writer {
     }
 }
 
-/// While another process enables a controller, cgroup2 shows it before its files are there. To
-/// enable it again changes nothing, and waits until the kernel is done; false on v1.
+/// While another process enables a controller, cgroup v2 shows it before its files exist. Enabling it again
+/// changes nothing, and waits until the kernel has finished; false on v1.
 fn settle(dir: &Path, write: &Write) -> bool {
     let Some(parent) = dir.parent().filter(|_| !write.controller.is_empty()) else { return false };
     let file = OpenOptions::new().write(true).open(parent.join("cgroup.subtree_control"));
@@ -133,28 +133,28 @@ fn failed(call: &str, path: &Path, value: &str, error: &io::Error) -> SysError {
     SysError::new(format!("{call}({}, {value:?})", path.display()), errno)
 }
 
-/// What a refused limit is likely to mean.
+/// The likely meaning of a refused limit.
 fn hint(write: &Write, error: SysError) -> anyhow::Error {
     let hint = match (&*write.controller, error.errno) {
         ("memory", Errno::ENOENT) if write.file.contains("sw") => {
             "this kernel does not account swap (boot it with swapaccount=1)"
         }
-        ("memory", Errno::EBUSY) => "the cgroup uses more memory than that already",
+        ("memory", Errno::EBUSY) => "the cgroup already uses more memory than that",
         ("cpu", Errno::ENOENT) if write.file.contains("rt_") => {
             "this kernel has no real-time group scheduling (CONFIG_RT_GROUP_SCHED)"
         }
-        ("devices", Errno::EPERM) => "the cgroup above does not allow that device",
+        ("devices", Errno::EPERM) => "the parent cgroup does not allow that device",
         ("cpuset", Errno::EACCES | Errno::EINVAL | Errno::ERANGE) => {
-            "not all of these are online and in the cpuset of the cgroup above"
+            "not all of these are online and in the cpuset of the parent cgroup"
         }
-        ("blkio" | "io", Errno::ENODEV | Errno::ENXIO) => "there is no such block device",
-        ("net_prio", Errno::ENODEV | Errno::EINVAL) => "there is no such interface",
-        ("rdma", Errno::ENODEV) => "there is no such RDMA device",
+        ("blkio" | "io", Errno::ENODEV | Errno::ENXIO) => "no such block device",
+        ("net_prio", Errno::ENODEV | Errno::EINVAL) => "no such network interface",
+        ("rdma", Errno::ENODEV) => "no such RDMA device",
         ("hugetlb", Errno::ENOENT) if write.place.contains("hugepageLimits") => {
             "this kernel has no huge pages of that size"
         }
-        (_, Errno::ENOENT) => "this kernel does not have that file",
-        (_, Errno::EINVAL | Errno::ERANGE) => "the kernel does not take that value",
+        (_, Errno::ENOENT) => "this kernel does not have this file",
+        (_, Errno::EINVAL | Errno::ERANGE) => "the kernel rejects this value",
         (_, Errno::EROFS) => "cgroups are mounted read-only",
         _ => return error.into(),
     };

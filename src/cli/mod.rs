@@ -178,7 +178,7 @@ fn help(command: Option<&str>) -> String {
 /// The first paragraph of clap's message without its "error: ", and a suggestion.
 fn message(error: &clap::Error, command: Option<&clap::Command>) -> String {
     if let Some(option) = without_value(error) {
-        // As with runc: podman looks for these words.
+        // As in runc: podman looks for these words.
         return format!("option '{option}' requires an argument");
     }
     let text = error.to_string();

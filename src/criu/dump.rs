@@ -295,7 +295,7 @@ fn needs_no_lock(version: u32) -> bool {
     needs(version, "network-lock skip").is_ok()
 }
 
-/// As with runc and crun: engines look for it.
+/// As in runc and crun: engines look for it.
 const LOG: &str = "dump.log";
 
 /// What cannot come back as it was is refused before anything happens.

@@ -80,7 +80,7 @@ pub(super) fn of_container(pid: i32, configured: &Configured<'_>) -> Result<Vec<
     let root = open(path.as_str(), flags, Mode::empty()).context(path)?;
     let mut targets = Vec::new();
     for mount in configured.mounts {
-        // A remount is no mount.
+        // A remount is not a mount.
         if matches!(mount.kind, Kind::Remount { .. }) {
             continue;
         }

@@ -38,7 +38,7 @@ pub struct Sets {
 pub fn sets(add: &[&str], drop: &[&str], possible: u64) -> Result<Sets> {
     let (add, drop) = (names("cap-add", add)?, names("cap-drop", drop)?);
     if let Some(both) = add.iter().find(|name| drop.contains(name)) {
-        bail!("--cap-add {both}: --cap-drop takes it away: only one of them can be meant");
+        bail!("--cap-add {both}: --cap-drop removes it: give only one of them");
     }
     let has = |list: &[String], name: &str| list.iter().any(|known| known == name);
     let (add_all, drop_all) = (has(&add, EVERYTHING), has(&drop, EVERYTHING));

@@ -56,8 +56,14 @@ pub fn prepare(
     warn: &mut dyn FnMut(&str),
 ) -> Result<Reserved> {
     let rootfs = &options.rootfs;
-    ensure!(rootfs.layers.is_empty(), "--layer: the layers are those of --image");
-    ensure!(options.config.is_none(), "--config: with --image the config is the image's");
+    ensure!(
+        rootfs.layers.is_empty(),
+        "--layer: cannot be used with --image, which provides the layers"
+    );
+    ensure!(
+        options.config.is_none(),
+        "--config: cannot be used with --image, which provides the config"
+    );
     state::check_id(&options.id)?;
     let root = std::path::absolute(&options.root)?;
     if let Some(error) = state::in_use(&root, &options.id) {
@@ -77,8 +83,7 @@ pub fn prepare(
     let in_memory = whiteout::is_overlay(own.dir());
     if in_memory && rootfs.upper.is_none() {
         warn(
-            "the store is on overlayfs, which takes no container's changes: they are kept in memory, as \
-             with --upper tmpfs (--store DIR on another filesystem keeps them)",
+            "the store is on overlayfs, which cannot hold the container's changes: they are kept in memory, as with --upper tmpfs (--store DIR on another filesystem keeps them)",
         );
     }
     let request = Request {

@@ -39,7 +39,7 @@ pub struct Request<'a> {
     pub container: Option<(&'a Path, &'a str)>,
 }
 
-/// Makes a bundle. With root's rights right here, else in a user namespace with the caller's ids.
+/// Makes a bundle. With root privileges right here, else in a user namespace with the caller's ids.
 pub fn make(store: &Path, request: &Request<'_>, warn: &mut dyn FnMut(&str)) -> Result<()> {
     let flags = request.flags;
     let root = request.container.map(|(root, _)| root);
@@ -50,7 +50,7 @@ pub fn make(store: &Path, request: &Request<'_>, warn: &mut dyn FnMut(&str)) -> 
                 && is_program(config, view, word)?
             {
                 let instead = run_instead(request.image, word);
-                warn(&format!("{word:?} is the container's name: {instead}"));
+                warn(&format!("{word:?} is taken as the container's name: {instead}"));
             }
             Ok(beside)
         };

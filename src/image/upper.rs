@@ -63,7 +63,7 @@ pub fn open_merged(state: &State, dir: &Dir) -> Result<Upper> {
 pub fn of(state: &State) -> Result<&Layers> {
     let layers = state.layers.as_ref();
     layers.context(
-        "its root filesystem is one directory, not layers: nothing tells what it has changed",
+        "its root filesystem is a single directory, not layers: its changes cannot be determined",
     )
 }
 
@@ -84,7 +84,7 @@ fn mount_points(state: &State, dir: &Dir) -> Result<HashSet<Vec<u8>>> {
 /// process of brig's takes that away in a copy of the namespace, and hands out what is there.
 fn in_memory(state: &State) -> Result<OwnedFd> {
     let Some(init) = state::open_init(state)? else {
-        bail!("they are gone with its end (--upper DIR keeps them)")
+        bail!("they are lost when it ends (keep them with --upper DIR)")
     };
     let mountinfo = fs::read(format!("/proc/{}/mountinfo", state.pid))?;
     let point = parked(&mountinfo).context("it has no mount to be kept below")?;

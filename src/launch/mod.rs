@@ -2,7 +2,7 @@
 //! [`spawn`] clones, [`child`] becomes the user's process through [`execute`]. [`protocol`] defines the
 //! messages between the two, [`gate`] those between start and the child.
 //!
-//! Beside the main line: [`exec`], [`start`], [`destroy`] and [`extra_mounts`] are other commands,
+//! The other modules: [`exec`], [`start`], [`destroy`] and [`extra_mounts`] implement other commands;
 //! [`prepare`] is what the parent makes for the child, [`agent`] the seccomp agent, and [`foreground`] the
 //! parent after start.
 

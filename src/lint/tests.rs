@@ -87,7 +87,7 @@ const MISTAKES: &[(usize, &str, &str)] = &[
     (
         3,
         r#""process": { "cwd": "/", "args": [] },"#,
-        "3:34 error config process.args: names no program",
+        "3:34 error config process.args: is empty: give the program to run",
     ),
     (
         3,
@@ -97,7 +97,7 @@ const MISTAKES: &[(usize, &str, &str)] = &[
     (
         3,
         r#""process": { "cwd": "/", "args": ["/sh"], "oomScoreAdj": 2000 },"#,
-        "3:58 error config process.oomScoreAdj: is not between -1000 and 1000",
+        "3:58 error config process.oomScoreAdj: must be from -1000 to 1000",
     ),
     (
         9,

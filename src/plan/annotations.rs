@@ -1,19 +1,19 @@
-//! Annotations that another runtime acts on: brig acts as well, or says that it does not.
+//! Annotations of other runtimes: brig implements them, or says that it does not.
 
 use super::{PIDFD_RECEIVER, delegate, hooks, process};
 use crate::seccomp;
 use crate::spec::{Place, Spec};
 use anyhow::{Result, anyhow};
 
-/// crun's handlers: the program is not for this machine but for a virtual one, or for wasm.
+/// crun's handlers: the program is not native but for a virtual machine or for wasm.
 const HANDLER: &str = "run.oci.handler";
 /// Libraries that crun would load to decide about system calls.
 const SECCOMP_PLUGINS: &str = "run.oci.seccomp.plugins";
 
-/// A v1 hierarchy for an old systemd, mounted over a path of the container.
+/// A cgroup v1 hierarchy for an old systemd, mounted over a path of the container.
 const FORCE_CGROUP_V1: &str = "run.oci.systemd.force_cgroup_v1";
 
-/// What begins with `run.oci.` and has an effect, in the order of `features`.
+/// Annotations that begin with `run.oci.` and have an effect, in the order of `features`.
 pub const OF_CRUN: [&str; 10] = [
     delegate::ANNOTATION,
     hooks::STDERR,
@@ -50,34 +50,33 @@ pub fn is_unsafe(name: &str) -> bool {
     UNSAFE.iter().chain(&OF_CRUN).any(is)
 }
 
-/// Refuses what the container must not run without; what nobody knows is a warning, as the spec demands
-/// that it be no error (config.md, Annotations).
+/// Refuses annotations that the container must not run without; unknown ones are a warning, because the
+/// specification forbids an error (config.md, Annotations).
 pub fn check(spec: &Spec, warnings: &mut Vec<String>) -> Result<()> {
     let annotations = &spec.annotations;
     if annotations.contains_key("") {
         Err(anyhow!("has an empty key (config.md, Annotations)")).at("annotations")?;
     }
-    // A pod's sandbox runs natively with crun as well, whatever its containers ask for.
+    // As in crun, the sandbox of a pod runs natively, whatever its containers ask for.
     let sandbox = annotations.get("io.kubernetes.cri.container-type");
     if let (Some(handler), false) =
         (annotations.get(HANDLER), sandbox.is_some_and(|kind| kind == "sandbox"))
     {
-        Err(anyhow!("brig has no handler {handler:?}: it runs programs of this machine only"))
+        Err(anyhow!("handler {handler:?} is not supported: brig only runs native programs"))
             .at(format_args!("annotations[{HANDLER:?}]"))?;
     }
     if annotations.contains_key(SECCOMP_PLUGINS) {
-        let instead = "brig loads no plugins: use SCMP_ACT_NOTIFY with listenerPath";
+        let instead = "brig does not support plugins: use SCMP_ACT_NOTIFY with listenerPath";
         Err(anyhow!(instead)).at(format_args!("annotations[{SECCOMP_PLUGINS:?}]"))?;
     }
     if annotations.contains_key(FORCE_CGROUP_V1) {
-        let instead = "brig mounts no hierarchy of cgroup v1 beside the host's: a `bind` mount of the host's \
-                       /sys/fs/cgroup/systemd does the same where there is one";
+        let instead = "not supported: brig does not mount cgroup v1 hierarchies; bind mount the host's /sys/fs/cgroup/systemd instead, if it exists";
         Err(anyhow!(instead)).at(format_args!("annotations[{FORCE_CGROUP_V1:?}]"))?;
     }
     let known = |name: &&String| name == &HANDLER || OF_CRUN.contains(&name.as_str());
     let unknown = annotations.keys().filter(|name| name.starts_with("run.oci.") && !known(name));
     warnings.extend(
-        unknown.map(|name| format!("annotations[{name:?}]: has no effect, brig does not know it")),
+        unknown.map(|name| format!("annotations[{name:?}]: unknown to brig, has no effect")),
     );
     Ok(())
 }

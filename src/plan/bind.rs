@@ -1,6 +1,6 @@
-//! Flags that a bind mount in a user namespace keeps of its source: whoever is root there must not
-//! get rid of what the host's root has put on the mount (mount_namespaces(7), Restrictions). The kernel
-//! sees to that for mounts that are copied into the namespace; brig clones sources as root of the host.
+//! Flags that a bind mount in a user namespace inherits from its source: root in the namespace must not
+//! remove flags that the host's root has set (mount_namespaces(7), Restrictions). The kernel enforces that
+//! for mounts copied into the namespace, but brig clones sources as root of the host.
 
 use super::mount_options::{Change, Step};
 use libc::{
@@ -8,25 +8,25 @@ use libc::{
     MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY, MOUNT_ATTR_STRICTATIME,
 };
 
-/// What decides whether a bind mount may lose flags of its source.
+/// Decides whether a bind mount may drop flags of its source.
 #[derive(Debug, Default)]
 pub struct SourceFlags {
     /// It may not: the container is in a user namespace.
     pub locked: bool,
-    /// The changes that options ask for by name, in order, and where the options stand.
+    /// The changes that options ask for by name, in order, with the index of the option.
     pub changes: Vec<(usize, Change)>,
 }
 
-/// An option asks for what a user namespace does not allow.
+/// An option asks for a change that a user namespace does not permit.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// Where it stands.
+    /// The index of the option.
     pub option: usize,
-    /// What the source has.
+    /// The flags of the source.
     pub flag: &'static str,
 }
 
-/// Flags that the kernel locks, besides the access time mode.
+/// Flags that the kernel locks, in addition to the access time mode.
 const LOCKED: [(u64, &str); 4] = [
     (MOUNT_ATTR_RDONLY, "ro"),
     (MOUNT_ATTR_NOSUID, "nosuid"),
@@ -37,8 +37,8 @@ const LOCKED: [(u64, &str); 4] = [
 const ACCESS_TIME: u64 = MOUNT_ATTR__ATIME | MOUNT_ATTR_NODIRATIME;
 
 impl SourceFlags {
-    /// `steps` without those changes that would take a flag from a source that has the attributes
-    /// `source`, unless an option asks for one by name.
+    /// `steps` without the changes that would drop a flag of a source with the attributes `source`; if an
+    /// option asks for such a change by name, that is an error.
     pub fn keep(&self, steps: &[Step], source: u64) -> Result<Vec<Step>, Refused> {
         self.check_access_time(source)?;
         let mut kept = steps.to_vec();
@@ -62,7 +62,7 @@ impl SourceFlags {
         Ok(kept)
     }
 
-    /// `atime`, `diratime` and the like only take an option back, and are no change of a bind mount.
+    /// `atime`, `diratime` and the like only revert an earlier option, and do not change a bind mount.
     fn check_access_time(&self, source: u64) -> Result<(), Refused> {
         let opposite = |change: &Change| match change {
             Change::NotAtime(mode) => *mode != 0 && source & MOUNT_ATTR__ATIME == *mode,
@@ -97,7 +97,7 @@ mod tests {
     use crate::plan::mount_options::{parse, steps};
     use libc::MOUNT_ATTR_NOSYMFOLLOW;
 
-    /// The attributes that a bind mount has in the end.
+    /// The resulting attributes of the bind mount.
     fn flags(options: &str, source: u64, locked: bool) -> Result<u64, Refused> {
         let options: Vec<String> = options.split(' ').map(Into::into).collect();
         let parsed = parse(&options);

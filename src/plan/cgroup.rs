@@ -1,4 +1,4 @@
-//! Which cgroup the container gets: brig's, systemd's, none of its own; and whether it can have it.
+//! Which cgroup the container gets: brig's, systemd's, or none; and whether that is possible.
 
 use super::mounts::Kind;
 use super::{Host, Plan, delegate};
@@ -6,20 +6,20 @@ use crate::spec::{Place, Spec};
 use anyhow::{Result, anyhow};
 use sys::hierarchy::Version;
 
-/// Who makes a container's cgroup.
+/// The cgroup manager.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CgroupManager {
     /// brig.
     #[default]
     Cgroupfs,
-    /// systemd, as a scope.
+    /// systemd, with a scope.
     Systemd,
-    /// Nobody: the container stays in brig's own.
+    /// None: the container stays in brig's own cgroup.
     Disabled,
 }
 
-/// Checks that there can be the cgroup that the rest of the plan depends on. The version of cgroups is
-/// asked for by those alone who depend on it.
+/// Checks that the cgroup that the rest of the plan depends on is possible. The cgroup version is only
+/// queried if something depends on it.
 pub(super) fn check(plan: &Plan, host: &Host) -> Result<()> {
     match plan.cgroup_manager {
         CgroupManager::Cgroupfs => {}
@@ -34,14 +34,14 @@ pub(super) fn check(plan: &Plan, host: &Host) -> Result<()> {
         }
         CgroupManager::Disabled => {
             if !plan.resources.sets_no_limit() {
-                let why = "--cgroup-manager=disabled: there is no cgroup that could limit anything";
+                let why = "needs a cgroup, which --cgroup-manager=disabled does not create";
                 Err(anyhow!(why)).at("linux.resources")?;
             }
         }
     }
     let disabled = plan.cgroup_manager == CgroupManager::Disabled;
     if plan.delegated.is_some() && (disabled || host.cgroup_version()? != Version::V2) {
-        Err(anyhow!("needs a cgroup on a host with cgroup v2 alone"))
+        Err(anyhow!("needs a cgroup on a host that only has cgroup v2"))
             .at(format_args!("annotations[{:?}]", delegate::ANNOTATION))?;
     }
     Ok(())
@@ -56,7 +56,7 @@ pub(super) fn unenforced_devices(spec: &Spec, manager: CgroupManager) -> Option<
 }
 
 impl Plan {
-    /// A cgroup mount is to show the container's own cgroups without a cgroup namespace: on v1 it is bind
+    /// A cgroup mount without a cgroup namespace shows the container's own cgroups: on v1 it consists of bind
     /// mounts of their directories.
     pub fn shows_own_cgroups(&self) -> bool {
         let mut mounts = self.rootfs.mounts.iter();
@@ -87,7 +87,7 @@ mod tests {
         for manager in [CgroupManager::Cgroupfs, CgroupManager::Systemd] {
             assert_eq!(refused(delegates, manager, Version::V2), None);
             let text = refused(delegates, manager, Version::Hybrid).unwrap();
-            assert!(text.ends_with("needs a cgroup on a host with cgroup v2 alone"), "{text}");
+            assert!(text.ends_with("needs a cgroup on a host that only has cgroup v2"), "{text}");
         }
         assert!(refused(delegates, CgroupManager::Disabled, Version::V2).is_some());
     }

@@ -1,4 +1,4 @@
-//! Whose the container's cgroup is, and the one below it that crun's annotation delegates.
+//! The owner of the container's cgroup, and the cgroup below it that crun's annotation delegates.
 
 use super::namespaces::Namespaces;
 use crate::spec::{Place, Spec};
@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use sys::idmap::{self, IdMaps};
 
-/// The cgroup below the container's that it is moved into, and manages.
+/// The cgroup below the container's that the container is moved into and manages.
 pub const ANNOTATION: &str = "run.oci.delegate-cgroup";
 
 /// The annotation's value.
@@ -16,13 +16,13 @@ pub fn annotated(annotations: &BTreeMap<String, String>) -> Result<Option<&str>>
     let sound = |part: &str| !["", ".", ".."].contains(&part) && !part.contains(['\0', '\n']);
     match value.split('/').all(sound) {
         true => Ok(Some(value)),
-        false => Err(anyhow!("{value:?} is not the relative path of a cgroup"))
+        false => Err(anyhow!("{value:?} is not a relative path of a cgroup"))
             .at(format_args!("annotations[{ANNOTATION:?}]")),
     }
 }
 
-/// config-linux.md, Cgroup ownership: who executes the process owns its cgroup, if it has a new cgroup
-/// namespace and sees it writable.
+/// config-linux.md, Cgroup ownership: the user of the process owns its cgroup if it has a new cgroup
+/// namespace and a writable cgroup mount.
 pub fn is_writable(spec: &Spec, namespaces: &Namespaces) -> bool {
     let writable = spec.mounts.iter().any(|mount| {
         mount.source.as_deref() == Some(Path::new("cgroup"))
@@ -32,7 +32,7 @@ pub fn is_writable(spec: &Spec, namespaces: &Namespaces) -> bool {
     writable && namespaces.new & libc::CLONE_NEWCGROUP != 0
 }
 
-/// The host's uid of who executes the process. Of a joined user namespace the maps are not known.
+/// The host's uid of the process's user. The maps of a joined user namespace are not known.
 pub fn user(spec: &Spec, namespaces: &Namespaces, id_maps: &IdMaps) -> Option<u32> {
     let uid = spec.process.as_ref().map_or(0, |process| process.user.uid);
     if namespaces.new & libc::CLONE_NEWUSER != 0 {

@@ -6,8 +6,8 @@ use std::ffi::{CStr, CString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// A container path as brig uses it: absolute, without `.`, `..` and doubled slashes. One that begins
-/// with the path of the root filesystem, which is `root`, means the remainder, as in runc.
+/// A normalised container path: absolute, without `.`, `..` and double slashes. As in runc, a path that
+/// begins with that of the root filesystem, `root`, means the remainder.
 pub(super) fn target(path: &Path, root: &[u8]) -> Result<CString> {
     ensure!(!path.as_os_str().is_empty(), "is empty");
     let clean = clean(path.as_os_str().as_bytes());
@@ -15,14 +15,14 @@ pub(super) fn target(path: &Path, root: &[u8]) -> Result<CString> {
     c_string(below(&clean, root).unwrap_or(&clean))
 }
 
-/// Where `path` is in the root filesystem at `root`, if it is strictly below it. Both are clean. Below
-/// `/` is everything, so that says nothing.
+/// The path of `path` relative to the root filesystem at `root`, if it is strictly below it. Both are
+/// normalised. Everything is below `/`, so that does not count.
 pub(super) fn below<'a>(path: &'a [u8], root: &[u8]) -> Option<&'a [u8]> {
     let rest = path.strip_prefix(root)?;
     (rest.len() > 1 && rest.starts_with(b"/")).then_some(rest)
 }
 
-/// Makes a path absolute and clean without looking at the filesystem, as runc does.
+/// Makes a path absolute and normalised without accessing the filesystem, as runc does.
 pub fn clean(path: &[u8]) -> Vec<u8> {
     let mut names: Vec<&[u8]> = Vec::new();
     for name in path.split(|&byte| byte == b'/') {
@@ -37,7 +37,7 @@ pub fn clean(path: &[u8]) -> Vec<u8> {
     clean
 }
 
-/// Files of /proc that lxcfs and the like replace.
+/// Files of /proc that lxcfs and similar tools replace.
 const REPLACEABLE: [&str; 10] = [
     "/proc/cpuinfo",
     "/proc/diskstats",
@@ -51,9 +51,9 @@ const REPLACEABLE: [&str; 10] = [
     "/proc/sys/crypto/fips_enabled",
 ];
 
-/// Nothing but a proc filesystem on /proc, and nothing else inside it: what is written there while
-/// the container is set up (labels, profiles) would go astray (CVE-2019-16884, CVE-2025-52881).
-/// That the source of a bind mount is a proc filesystem is checked when it is opened.
+/// Only a proc filesystem may be mounted on /proc, and nothing inside it: otherwise writes during set-up
+/// (labels, profiles) would go to other files (CVE-2019-16884, CVE-2025-52881). Whether the source of a bind
+/// mount is a proc filesystem is checked when it is opened.
 pub fn check_proc(target: &CStr, kind: &Kind) -> Result<()> {
     let path = Path::new(std::ffi::OsStr::from_bytes(target.to_bytes()));
     if path == Path::new("/proc") {

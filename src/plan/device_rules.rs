@@ -1,20 +1,20 @@
-//! `linux.resources.devices` validated: who may use which device nodes.
+//! Validates `linux.resources.devices`: access to device nodes.
 
 use crate::spec::{self, Place};
 use anyhow::{Result, bail};
 
-/// Which devices, and whether they may be accessed.
+/// A rule for a set of devices.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceRule {
     /// Allowed or denied.
     pub allow: bool,
-    /// Which kind of device.
+    /// The kind of device.
     pub kind: DeviceKind,
     /// Major number, `None` is all.
     pub major: Option<u32>,
     /// Minor number, `None` is all.
     pub minor: Option<u32>,
-    /// What the rule is about: [`READ`], [`WRITE`], [`MKNOD`].
+    /// The accesses of the rule: [`READ`], [`WRITE`], [`MKNOD`].
     pub access: u8,
     /// Index in `linux.resources.devices`, `None` for one of the spec's default devices.
     pub index: Option<usize>,
@@ -40,8 +40,8 @@ pub const WRITE: u8 = 4;
 /// All three.
 pub const ALL_ACCESS: u8 = MKNOD | READ | WRITE;
 
-/// The devices of every container, allowed after (so: whatever) the config's rules say, as runtime-spec's
-/// "Default Devices" and runc have it: making any node, and using the harmless ones.
+/// The devices of every container, allowed after the config's rules and therefore in any case, as in
+/// runtime-spec's "Default Devices" and runc: creating any node, and using the harmless ones.
 const DEFAULT_DEVICES: [(DeviceKind, Option<u32>, Option<u32>, u8); 11] = [
     (DeviceKind::Char, None, None, MKNOD),
     (DeviceKind::Block, None, None, MKNOD),
@@ -86,7 +86,7 @@ fn device_rule(rule: &spec::DeviceRule, index: usize) -> Result<DeviceRule> {
         major: device_number(rule.major, "major")?,
         minor: device_number(rule.minor, "minor")?,
         access: match rule.access.as_deref().unwrap_or_default() {
-            "" if rule.allow => bail!("access is missing: some of r, w and m to allow"),
+            "" if rule.allow => bail!("access is missing: give one or more of r, w and m"),
             "" => ALL_ACCESS,
             letters => access(letters)?,
         },
@@ -94,7 +94,7 @@ fn device_rule(rule: &spec::DeviceRule, index: usize) -> Result<DeviceRule> {
     })
 }
 
-/// Absent and (as engines write it) -1 mean all.
+/// Absent and -1 (as engines write it) mean all.
 fn device_number(number: Option<i64>, name: &str) -> Result<Option<u32>> {
     match number {
         None | Some(-1) => Ok(None),
@@ -110,7 +110,7 @@ fn access(letters: &str) -> Result<u8> {
         'r' => Ok(access | READ),
         'w' => Ok(access | WRITE),
         'm' => Ok(access | MKNOD),
-        other => bail!("access {letters:?}: unknown letter {other:?} (r, w and m are known)"),
+        other => bail!("access {letters:?}: unknown letter {other:?} (valid are r, w and m)"),
     })
 }
 

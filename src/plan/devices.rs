@@ -19,11 +19,11 @@ pub struct Device {
     pub number: u64,
     /// Permissions.
     pub mode: u32,
-    /// Owner, as the container counts.
+    /// Owner, as seen in the container.
     pub uid: u32,
-    /// Group, as the container counts.
+    /// Group, as seen in the container.
     pub gid: u32,
-    /// Where config.json asks for it, if it does.
+    /// Its place in config.json, if it has one.
     pub place: Option<String>,
 }
 
@@ -37,14 +37,14 @@ const DEFAULT: [(&CStr, u64, u64); 6] = [
     (c"/dev/tty", 5, 0),
 ];
 
-/// The devices to make, in the config's order, then the default ones that it does not name itself.
-/// `own_dev`: /dev is the container's. A bound one has what it has, as in runc: nothing is made in it.
+/// The devices to create: in the order of the config, followed by the default devices that it does not name.
+/// `own_dev`: the container has its own /dev. In a bind-mounted one nothing is created, as in runc.
 pub fn plan(devices: &[LinuxDevice], own_dev: bool) -> Result<Vec<Device>> {
     let mut planned = Vec::new();
     for (index, device) in devices.iter().enumerate() {
         let device = one(device, &format!("linux.devices[{index}]"))?;
         let in_dev = device.path.as_bytes().starts_with(b"/dev/");
-        // Its own ptmx is a link, which is made in any case.
+        // ptmx is a link, which is created in any case.
         if device.path.as_c_str() != c"/dev/ptmx" && (own_dev || !in_dev) {
             planned.push(device);
         }
@@ -87,17 +87,19 @@ fn kind(kind: LinuxDeviceType) -> Result<SFlag> {
         LinuxDeviceType::C | LinuxDeviceType::U => SFlag::S_IFCHR,
         LinuxDeviceType::B => SFlag::S_IFBLK,
         LinuxDeviceType::P => SFlag::S_IFIFO,
-        LinuxDeviceType::A => bail!("\"a\" is no device: c, b, u and p are"),
+        LinuxDeviceType::A => bail!("\"a\" is not a device type: use c, b, u or p"),
     })
 }
 
-/// The kernel's dev_t has 12 bits for the one and 20 for the other.
+/// The kernel's dev_t has 12 bits for the major and 20 for the minor number.
 fn number(major: i64, minor: i64) -> Result<u64> {
-    // 0:0 is no device; it is what overlayfs hides files with.
+    // 0:0 is not a device; it is what overlayfs hides files with.
     ensure!((major, minor) != (0, 0), "major and minor are missing");
     let in_range = |number: i64, most: u64| u64::try_from(number).ok().filter(|n| *n <= most);
-    let major = in_range(major, 0xfff).with_context(|| format!("{major} is no major number"))?;
-    let minor = in_range(minor, 0xf_ffff).with_context(|| format!("{minor} is no minor number"))?;
+    let major =
+        in_range(major, 0xfff).with_context(|| format!("{major} is not a valid major number"))?;
+    let minor = in_range(minor, 0xf_ffff)
+        .with_context(|| format!("{minor} is not a valid minor number"))?;
     Ok(makedev(major, minor))
 }
 
@@ -145,13 +147,16 @@ mod tests {
             ),
             (
                 r#"[{"path":"/x","type":"a"}]"#,
-                "linux.devices[0].type: \"a\" is no device: c, b, u and p are",
+                "linux.devices[0].type: \"a\" is not a device type: use c, b, u or p",
             ),
             (r#"[{"path":"/x","type":"b"}]"#, "linux.devices[0]: major and minor are missing"),
-            (r#"[{"path":"/x","type":"b","major":-1}]"#, "linux.devices[0]: -1 is no major number"),
+            (
+                r#"[{"path":"/x","type":"b","major":-1}]"#,
+                "linux.devices[0]: -1 is not a valid major number",
+            ),
             (
                 r#"[{"path":"/x","type":"b","minor":1048576}]"#,
-                "linux.devices[0]: 1048576 is no minor number",
+                "linux.devices[0]: 1048576 is not a valid minor number",
             ),
         ] {
             assert_eq!(error(json), text);

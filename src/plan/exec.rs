@@ -1,5 +1,4 @@
-//! exec's plan: the container's own process, with what the command line changes of it, or the process
-//! of a file.
+//! The plan of exec: the container's own process, modified by the command line, or the process of a file.
 
 mod user;
 
@@ -16,38 +15,38 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-/// What exec's command line says about the process.
+/// The command line's settings of the process.
 #[derive(Debug, Default)]
 pub struct ProcessOptions {
     /// Program and arguments.
     pub args: Vec<String>,
-    /// A file with all of `process` as JSON, instead of arguments.
+    /// A file with the whole `process` as JSON, instead of arguments.
     pub file: Option<PathBuf>,
-    /// It gets a terminal.
+    /// Allocate a terminal.
     pub tty: bool,
-    /// Instead of the container's AppArmor profile.
+    /// Overrides the container's AppArmor profile.
     pub apparmor: Option<String>,
-    /// Instead of the container's SELinux label.
+    /// Overrides the container's SELinux label.
     pub process_label: Option<String>,
-    /// Instead of the container's working directory.
+    /// Overrides the container's working directory.
     pub cwd: Option<String>,
-    /// `NAME=value`, after the container's.
+    /// `NAME=value`, appended to the container's.
     pub env: Vec<String>,
     /// `UID[:GID]`.
     pub user: Option<String>,
-    /// Supplementary groups beside the container's.
+    /// Supplementary groups in addition to the container's.
     pub additional_gids: Vec<u32>,
-    /// Capabilities beside the container's.
+    /// Capabilities in addition to the container's.
     pub capabilities: Vec<String>,
-    /// execve grants nothing.
+    /// Set no_new_privs.
     pub no_new_privileges: bool,
-    /// brig does not wait for the process, and so does not carry its terminal's bytes.
+    /// brig does not wait for the process, and so cannot forward the data of its terminal.
     pub detach: bool,
-    /// How many descriptors after stderr the process inherits.
+    /// The number of additional descriptors after stderr to pass on.
     pub preserve_fds: u32,
 }
 
-/// The container that the process joins, as its create has left it.
+/// The container that the process joins.
 pub struct Container<'a> {
     /// The text of the config.json that it was created from.
     pub config: &'a [u8],
@@ -55,33 +54,33 @@ pub struct Container<'a> {
     pub annotations: &'a BTreeMap<String, String>,
     /// Gives the compiled filter that an exec before has kept. Asked only if there is to be one.
     pub filter: &'a dyn Fn() -> Option<Vec<u8>>,
-    /// It has a user namespace that is not brig's.
+    /// It has a user namespace other than brig's.
     pub has_user_namespace: bool,
 }
 
-/// All that exec will do, in plain data.
+/// Everything that exec will do, as plain data.
 #[derive(Debug)]
 pub struct ExecPlan {
-    /// What the process is.
+    /// The process.
     pub process: Process,
-    /// A relay joins the namespaces: only root may join a pid namespace from outside the user namespace
-    /// that it belongs to.
+    /// A relay joins the namespaces: only root may join a pid namespace from outside the user namespace that
+    /// owns it.
     pub relayed: bool,
-    /// The process belongs in the cgroup in which init is now, which need not be the container's own:
-    /// the container's may have been delegated, and the relay is not asked twice.
+    /// The process belongs in init's current cgroup, which may not be the container's own: that may have been
+    /// delegated, and the relay cannot retry.
     pub beside_init: bool,
     /// The compiled filter, to keep for the next exec.
     pub filter: Option<Vec<u8>>,
-    /// What the config or the file asks for that the spec wants a warning about, not an error.
+    /// Parts of the config or the file for which the specification demands a warning instead of an error.
     pub warnings: Vec<String>,
 }
 
 impl ExecPlan {
-    /// Validates what the process is to be.
+    /// Validates the process.
     ///
     /// # Errors
     ///
-    /// Where the flags, the file, or what is kept of the config cannot be had in this container.
+    /// Where the flags, the file, or what is kept of the config is not available in this container.
     pub fn new(
         options: &ProcessOptions,
         container: &Container<'_>,
@@ -99,7 +98,7 @@ impl ExecPlan {
         (process.filter, filter) =
             Filter::of_text(seccomp, container.annotations, container.filter)?;
         if let (Some(terminal), false) = (&mut process.terminal, options.detach) {
-            // Now, because the process runs before brig has its other side.
+            // Now, because the process runs before brig has the terminal's master.
             terminal.size = terminal.size.or_else(|| host.terminal_size());
             terminal.carried = true;
         }
@@ -111,7 +110,7 @@ impl ExecPlan {
     }
 }
 
-/// The part of config.json that exec needs: the process, and what holds for all of the container's.
+/// The part of config.json that exec needs: the process, and the settings of all processes of the container.
 #[derive(Deserialize)]
 struct Snapshot<'a> {
     process: spec::Process,
@@ -126,7 +125,7 @@ struct Filtered<'a> {
     seccomp: Option<&'a RawValue>,
 }
 
-/// The process of `--process FILE`. Errors tell their place in that file.
+/// The process of `--process FILE`. Errors contain the place in that file.
 fn from_file(
     path: &Path,
     own: spec::Process,
@@ -150,8 +149,8 @@ fn from_file(
     })
 }
 
-/// What bounds the container's own process bounds this one too, where the file does not say otherwise:
-/// with no label of its own it would run under brig's.
+/// Restrictions of the container's own process apply to this one too, unless the file overrides them: without
+/// a label of its own it would run under brig's.
 fn confined(mut process: spec::Process, own: spec::Process) -> spec::Process {
     let given = |label: Option<String>| label.filter(|label| !label.is_empty());
     process.apparmor_profile = given(process.apparmor_profile).or(own.apparmor_profile);
@@ -168,9 +167,9 @@ fn confined(mut process: spec::Process, own: spec::Process) -> spec::Process {
     process
 }
 
-/// The flags, over what the config says.
+/// Applies the flags to the config.
 fn changed(mut process: spec::Process, options: &ProcessOptions) -> Result<spec::Process> {
-    ensure!(!options.args.is_empty(), "nothing to execute: give a program, or --process FILE");
+    ensure!(!options.args.is_empty(), "no program given: give PROGRAM, or --process FILE");
     process.args.clone_from(&options.args);
     process.terminal = options.tty;
     process.env.extend_from_slice(&options.env);
@@ -188,7 +187,7 @@ fn changed(mut process: spec::Process, options: &ProcessOptions) -> Result<spec:
         process.user.gid = gid.unwrap_or(process.user.gid);
     }
     if !options.capabilities.is_empty() {
-        // Never inheritable unless the config has it so (CVE-2022-29162), and ambient only what is.
+        // Never inheritable unless the config says so (CVE-2022-29162), and ambient only if inheritable.
         let sets = process.capabilities.get_or_insert_default();
         if !sets.inheritable.is_empty() {
             sets.ambient.extend_from_slice(&options.capabilities);

@@ -1,4 +1,4 @@
-//! Mounts of a container that is there already: what `mounts add` and `mounts remove` ask for.
+//! Mounts of a container that already exists: what `mounts add` and `mounts remove` ask for.
 
 use super::Host;
 use super::destination::target;
@@ -10,11 +10,11 @@ use oci_spec::runtime::LinuxNamespaceType;
 use std::ffi::CString;
 use std::path::Path;
 
-/// Plans `mounts` for the container of this config. Sources may be relative to its bundle.
+/// Plans `mounts` for the container with this config. Relative sources start at its bundle.
 ///
 /// # Errors
 ///
-/// Where a mount cannot be added to a container that is there.
+/// If a mount cannot be added to an existing container.
 pub fn add(
     mounts: &[spec::Mount],
     config: &Spec,
@@ -41,7 +41,7 @@ pub fn add(
     Ok(planned)
 }
 
-/// Other filesystems show what belongs to namespaces, and brig is not in all of the container's.
+/// Other filesystems depend on namespaces, and brig does not join all of the container's.
 fn check(kind: &Kind) -> Result<()> {
     match kind {
         Kind::Bind { .. } => Ok(()),
@@ -50,11 +50,11 @@ fn check(kind: &Kind) -> Result<()> {
     }
 }
 
-/// Where `mounts` are, of which nothing else counts, in the container of this config.
+/// The destinations of `mounts` in the container with this config; their other fields are ignored.
 ///
 /// # Errors
 ///
-/// Where a destination cannot be that of a mount.
+/// If a destination is not valid.
 pub fn remove(mounts: &[spec::Mount], config: &Spec, bundle: &Path) -> Result<Vec<CString>> {
     let setting = Setting::new(config, bundle, None, false);
     let path = |(index, mount): (usize, &spec::Mount)| {

@@ -92,7 +92,7 @@ impl Hook {
         let positive = timeout.map(u64::try_from).transpose().ok().filter(|t| *t != Some(0));
         let Some(timeout) = positive else {
             let given = timeout.unwrap_or_default();
-            return Err(anyhow!("is {given}, it must be more than 0 seconds"))
+            return Err(anyhow!("is {given}, must be greater than 0 seconds"))
                 .at(format!("{place}.timeout"));
         };
         let env = spec.env().clone();
@@ -103,8 +103,7 @@ impl Hook {
         }
         let args = spec.args().clone().unwrap_or_default();
         if let Some(i) = args.iter().position(|arg| arg.contains('\0')) {
-            Err(anyhow!("has a NUL byte, which ends a string for the kernel"))
-                .at(format!("{place}.args[{i}]"))?;
+            Err(anyhow!("contains a NUL byte")).at(format!("{place}.args[{i}]"))?;
         }
         Ok(Hook { path: path.clone(), args, env, timeout, place })
     }

@@ -73,7 +73,7 @@ impl Facts {
         terminal_size: None,
     };
 
-    /// An ordinary user there.
+    /// An unprivileged user there.
     pub const USER: Facts = Facts {
         ids: Ids { uid: 1000, gid: 1000 },
         capabilities: CapSets { effective: 0, permitted: 0, inheritable: 0 },

@@ -1,4 +1,4 @@
-//! Id maps: which of the host's user and group ids a user namespace has, under which numbers.
+//! Id maps: the host user and group ids of a user namespace, and their ids in it.
 
 use super::namespaces::Namespaces;
 use super::process::Process;
@@ -13,15 +13,14 @@ const MAX_LINES: usize = 340;
 /// One write(2) of less than a page sets the whole map.
 const MAX_BYTES: usize = 4095;
 
-/// Reads `linux.uidMappings` and `linux.gidMappings`. A user namespace that is joined has its maps already.
-/// Without a map (both are OPTIONAL) a new one has a single id: the container's process is who calls
-/// brig.
+/// Reads `linux.uidMappings` and `linux.gidMappings`. A joined user namespace has maps already. Without a map
+/// (both are OPTIONAL) a new one has a single id, that of brig's caller.
 ///
 /// # Errors
 ///
-/// Where the kernel would not take the maps.
+/// If the kernel would refuse the maps.
 pub fn of_namespace(spec: &Spec, namespaces: &Namespaces, host: &Host) -> Result<IdMaps> {
-    // Maps of nothing have no effect, with runc and crun too.
+    // Maps of nothing have no effect, in runc and crun too.
     if !namespaces.has(libc::CLONE_NEWUSER) {
         return Ok(IdMaps::default());
     }
@@ -42,19 +41,19 @@ pub fn of_namespace(spec: &Spec, namespaces: &Namespaces, host: &Host) -> Result
     })
 }
 
-/// The id map of an id-mapped mount: files of the container id on disk are the host id's in it.
+/// The id map of an id-mapped mount: files with the container id on disk appear with the host id.
 #[derive(Debug, PartialEq, Eq)]
 pub struct MountMap {
-    /// None: those of the container's user namespace.
+    /// None: the maps of the container's user namespace.
     pub maps: Option<IdMaps>,
-    /// Also of what is mounted below.
+    /// Also for the mounts below it.
     pub recursive: bool,
-    /// Where config.json asks for it.
+    /// Its place in config.json.
     pub place: String,
 }
 
 impl MountMap {
-    /// Reads a mount's mappings and its option `idmap` or `ridmap`.
+    /// Reads the mappings of a mount and its option `idmap` or `ridmap`.
     pub fn new(
         mount: &Mount,
         option: Option<mount_options::IdMap<'_>>,
@@ -67,7 +66,7 @@ impl MountMap {
         let uids = read("uidMappings", &mount.uid_mappings)?;
         let gids = read("gidMappings", &mount.gid_mappings)?;
         // config.md, Mounts: either MUST be specified along with the other.
-        let missing = "missing: a mount has both uidMappings and gidMappings, or none";
+        let missing = "missing: a mount needs both uidMappings and gidMappings, or neither";
         ensure_at(gids.is_empty() || !uids.is_empty(), missing, &format!("{place}.uidMappings"))?;
         ensure_at(uids.is_empty() || !gids.is_empty(), missing, &format!("{place}.gidMappings"))?;
         let mut maps = (!uids.is_empty()).then_some(IdMaps { uids, gids });
@@ -77,7 +76,7 @@ impl MountMap {
             None => return Ok(None),
         };
         if let Some(text) = option.and_then(|option| option.mappings) {
-            let twice = "has mappings, and the mount has uidMappings and gidMappings: which ones?";
+            let twice = "has mappings, although the mount has uidMappings and gidMappings: give only one of the two";
             ensure_at(maps.is_none(), twice, &place)?;
             maps = Some(idmap_option::parse(text, linux).at(&place)?);
         }
@@ -86,13 +85,13 @@ impl MountMap {
     }
 }
 
-/// Checks that the process can become whom it is to be.
+/// Checks that the ids of the process are mapped.
 pub fn check_user(id_maps: &IdMaps, process: &Process) -> Result<()> {
     let mapped = |maps: &[IdMap], id: u32| {
         maps.iter().any(|map| id >= map.container && id - map.container < map.size)
     };
     let check = |maps: &[IdMap], id: u32, field: &str| {
-        let text = || anyhow!("{id} is not among the ids that the user namespace maps");
+        let text = || anyhow!("{id} is not mapped in the user namespace");
         if mapped(maps, id) { Ok(()) } else { Err(text()).at(format!("process.user.{field}")) }
     };
     check(&id_maps.uids, process.uid, "uid")?;
@@ -116,15 +115,11 @@ pub fn read(spec: &[LinuxIdMapping], place: &str) -> Result<Vec<IdMap>> {
         maps.push(map);
     }
     let limits = || {
-        ensure!(
-            maps.len() <= MAX_LINES,
-            "has {} entries, the kernel takes {MAX_LINES}",
-            maps.len()
-        );
+        ensure!(maps.len() <= MAX_LINES, "has {} entries, the maximum is {MAX_LINES}", maps.len());
         let bytes = to_text(&maps).len();
         ensure!(
             bytes <= MAX_BYTES,
-            "is {bytes} bytes long as the kernel reads it, it takes {MAX_BYTES}"
+            "is {bytes} bytes long in the kernel's format, the maximum is {MAX_BYTES}"
         );
         Ok(())
     };
@@ -140,11 +135,11 @@ pub(super) fn check(map: IdMap, others: &[IdMap]) -> Result<()> {
     for other in others {
         ensure!(
             !overlap(map.container, other.container, other.size),
-            "maps container ids that an earlier entry maps"
+            "overlaps the container ids of an earlier entry"
         );
         ensure!(
             !overlap(map.host, other.host, other.size),
-            "maps host ids that an earlier entry maps"
+            "overlaps the host ids of an earlier entry"
         );
     }
     Ok(())
@@ -165,7 +160,7 @@ mod tests {
         let same = r#"{"containerID":9,"hostID":5000,"size":1}"#;
         assert_eq!(
             text(&format!("[{zero},{same}]")),
-            "linux.uidMappings[1]: maps container ids that an earlier entry maps"
+            "linux.uidMappings[1]: overlaps the container ids of an earlier entry"
         );
         assert!(text(r#"[{"containerID":0,"hostID":4294967295,"size":2}]"#).contains("beyond"));
         assert!(text(r#"[{"containerID":0,"hostID":1,"size":0}]"#).contains("size 0"));
@@ -202,7 +197,9 @@ mod tests {
             format!("[{}]", (0..count).map(entry).collect::<Vec<_>>().join(","))
         };
         assert!(maps(&list(340, 1)).is_ok());
-        assert!(format!("{:#}", maps(&list(341, 1)).unwrap_err()).contains("takes 340"));
-        assert!(format!("{:#}", maps(&list(340, 10_000_000)).unwrap_err()).contains("takes 4095"));
+        assert!(format!("{:#}", maps(&list(341, 1)).unwrap_err()).contains("maximum is 340"));
+        assert!(
+            format!("{:#}", maps(&list(340, 10_000_000)).unwrap_err()).contains("maximum is 4095")
+        );
     }
 }

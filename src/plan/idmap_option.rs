@@ -8,7 +8,7 @@ use sys::idmap::{IdMap, IdMaps};
 /// Every id is itself.
 const IDENTITY: IdMap = IdMap { container: 0, host: 0, size: u32::MAX };
 
-/// Reads what stands behind `idmap=`. Of the two kinds of ids one that is not named stays as it is.
+/// Parses the value of `idmap=`. A kind of ids that is not named is not mapped.
 pub(super) fn parse(text: &str, linux: &Linux) -> Result<IdMaps> {
     let mut maps = IdMaps::default();
     for part in text.split(';').filter(|part| !part.is_empty()) {
@@ -18,7 +18,7 @@ pub(super) fn parse(text: &str, linux: &Linux) -> Result<IdMaps> {
             "gids" => (&mut maps.gids, &linux.gid_mappings, "linux.gidMappings"),
             _ => bail!("{kind:?} is neither uids nor gids"),
         };
-        ensure!(maps.is_empty(), "has {kind} twice");
+        ensure!(maps.is_empty(), "contains {kind} twice");
         ensure!(!ranges.is_empty(), "{kind} has no mapping");
         let users = || read(users.as_deref().unwrap_or_default(), field);
         for range in ranges.split('#') {
@@ -34,7 +34,7 @@ pub(super) fn parse(text: &str, linux: &Linux) -> Result<IdMaps> {
     Ok(maps)
 }
 
-/// Adds one range, with `@` one of the container's ids.
+/// Adds one range; with `@` the second id is one of the container.
 fn add(maps: &mut Vec<IdMap>, range: &str, users: &dyn Fn() -> Result<Vec<IdMap>>) -> Result<()> {
     let ranges = match range.strip_prefix('@') {
         Some(relative) => resolve(triplet(relative)?, &users()?)?,
@@ -49,7 +49,7 @@ fn add(maps: &mut Vec<IdMap>, range: &str, users: &dyn Fn() -> Result<Vec<IdMap>
 
 /// `FILESYSTEM-HOST-SIZE`.
 fn triplet(text: &str) -> Result<IdMap> {
-    let wrong = || "is not ID-ID-SIZE: an id of the filesystem, one of the host, and how many";
+    let wrong = || "is not ID-ID-SIZE (filesystem id, host id, number of ids)";
     let mut numbers = text.split('-').map(|number| number.parse::<u32>());
     let mut next = || numbers.next().and_then(Result::ok).with_context(wrong);
     let map = IdMap { container: next()?, host: next()?, size: next()? };
@@ -57,7 +57,7 @@ fn triplet(text: &str) -> Result<IdMap> {
     Ok(map)
 }
 
-/// The host's ids of the container's: in as many ranges as the user namespace has for them.
+/// Translates container ids to host ids, which can take several ranges.
 fn resolve(map: IdMap, users: &[IdMap]) -> Result<Vec<IdMap>> {
     ensure!(!users.is_empty(), "@ needs the mappings of a user namespace in linux");
     let mut ranges = Vec::new();
@@ -66,7 +66,7 @@ fn resolve(map: IdMap, users: &[IdMap]) -> Result<Vec<IdMap>> {
         let id = map.host.checked_add(done).context("reaches beyond the last id")?;
         let holds = |user: &&IdMap| id >= user.container && id - user.container < user.size;
         let Some(user) = users.iter().find(holds) else {
-            bail!("{id} is not among the ids that the user namespace maps")
+            bail!("{id} is not mapped in the user namespace")
         };
         let offset = id - user.container;
         let size = (user.size - offset).min(map.size - done);
@@ -117,14 +117,14 @@ mod tests {
             ("", "has no mapping"),
             ("uids=", "uids has no mapping"),
             ("users=0-1-1", "\"users\" is neither uids nor gids"),
-            ("uids=0-1-1;uids=1-2-1", "has uids twice"),
+            ("uids=0-1-1;uids=1-2-1", "contains uids twice"),
             ("uids=0-1", "uids=0-1: is not ID-ID-SIZE"),
             ("uids=0-1-1-1", "uids=0-1-1-1: is not ID-ID-SIZE"),
             ("uids=0-1-1#", "uids=: is not ID-ID-SIZE"),
             ("uids=0:1:1", "uids=0:1:1: is not ID-ID-SIZE"),
             ("uids=0-1-0", "uids=0-1-0: has size 0"),
-            ("uids=0-1-2#1-9-1", "uids=1-9-1: maps container ids that an earlier entry maps"),
-            ("uids=@0-1000-9", "uids=@0-1000-9: 1001 is not among the ids"),
+            ("uids=0-1-2#1-9-1", "uids=1-9-1: overlaps the container ids of an earlier entry"),
+            ("uids=@0-1000-9", "uids=@0-1000-9: 1001 is not mapped"),
             ("gids=@0-0-1", "gids=@0-0-1: @ needs the mappings of a user namespace"),
         ] {
             let error = format!("{:#}", parsed(text).unwrap_err());

@@ -1,4 +1,4 @@
-//! Labels that the kernel's security modules put on the process and on what is mounted for it.
+//! Labels of security modules for the process and its mounts.
 
 use super::Host;
 use crate::spec::{self, Place};
@@ -7,24 +7,24 @@ use nix::sys::statfs::{FsType, statfs};
 use std::collections::BTreeMap;
 use std::ffi::CString;
 
-/// What a process is to be executed under.
+/// A label to execute a process under.
 #[derive(Debug)]
 pub struct Label {
-    /// Files in its directory of /proc: the first that there is counts.
+    /// Files in the process's directory of /proc: the first existing one is used.
     pub files: &'static [&'static str],
-    /// What is written there.
+    /// The text to write.
     pub text: CString,
-    /// Where it stands in the config.
+    /// Its place in config.json.
     pub place: &'static str,
-    /// What it means if the kernel does not find it.
+    /// The error if the kernel does not know the label.
     pub missing: String,
 }
 
-/// The labels of `process`. A module that is not there cannot confine anything: that is an error.
+/// The labels of `process`. A label for a module that is not enabled is an error.
 ///
 /// # Errors
 ///
-/// Where the module is not enabled, or a label cannot be one.
+/// If the module is not enabled, or a label is not valid.
 pub fn labels(spec: &spec::Process, host: &Host) -> Result<Vec<Label>> {
     let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     let mut labels = Vec::new();
@@ -43,23 +43,23 @@ const SELINUX: &str = "process.selinuxLabel";
 fn apparmor(profile: &str, host: &Host) -> Result<Label> {
     if !host.has_apparmor() {
         return Err(anyhow!(
-            "{profile:?} confines nothing, for AppArmor is not enabled on this host: leave it out, or \
+            "{profile:?} has no effect, because AppArmor is not enabled on this host: remove it, or \
              boot with apparmor=1"
         ));
     }
     Ok(Label {
-        // Linux 5.8 has the first, which is AppArmor's also where another module comes before it.
+        // The first exists since Linux 5.8, and is AppArmor's even if another module comes before it.
         files: &["attr/apparmor/exec", "attr/exec"],
         text: text(&format!("exec {profile}"))?,
         place: APPARMOR,
-        missing: format!("no profile {profile:?} is loaded (aa-status tells which are)"),
+        missing: format!("profile {profile:?} is not loaded (aa-status lists the loaded ones)"),
     })
 }
 
 fn selinux(label: &str, host: &Host) -> Result<Label> {
     if !host.has_selinux() {
         return Err(anyhow!(
-            "{label:?} confines nothing, for SELinux is not enabled on this host: leave it out, or \
+            "{label:?} has no effect, because SELinux is not enabled on this host: remove it, or \
              boot with selinux=1"
         ));
     }
@@ -67,12 +67,12 @@ fn selinux(label: &str, host: &Host) -> Result<Label> {
         files: &["attr/exec"],
         text: text(label)?,
         place: SELINUX,
-        missing: format!("the loaded policy has no {label:?}"),
+        missing: format!("the loaded policy does not define {label:?}"),
     })
 }
 
 fn text(text: &str) -> Result<CString> {
-    CString::new(text).map_err(|_| anyhow!("has a NUL byte, which ends a string for the kernel"))
+    CString::new(text).map_err(|_| anyhow!("contains a NUL byte"))
 }
 
 /// Asks whether AppArmor is enabled.
@@ -81,7 +81,7 @@ pub(super) fn has_apparmor() -> bool {
         .is_ok_and(|text| text.starts_with(b"Y"))
 }
 
-/// Asks whether SELinux is enabled: then its filesystem is mounted here.
+/// Whether SELinux is enabled: then its filesystem is mounted here.
 pub(super) fn has_selinux() -> bool {
     /// linux/magic.h
     const SELINUX_MAGIC: u32 = 0xf97c_ff8c;
@@ -89,10 +89,10 @@ pub(super) fn has_selinux() -> bool {
     kind == Ok(FsType(SELINUX_MAGIC.into()))
 }
 
-/// `linux.mountLabel`: what new filesystems get.
+/// `linux.mountLabel`: the label of new filesystems.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MountLabel {
-    /// `context`, or what the annotation says instead.
+    /// `context`, or the type given by the annotation.
     pub key: CString,
     /// The label.
     pub label: CString,
@@ -102,12 +102,11 @@ pub struct MountLabel {
 const CONTEXT_TYPE: &str = "run.oci.mount_context_type";
 
 impl MountLabel {
-    /// The label of new filesystems. Without SELinux there is nothing that could look at it, so it is
-    /// only a warning.
+    /// The label of new filesystems. Without SELinux it has no effect, which is only a warning.
     ///
     /// # Errors
     ///
-    /// Where the label or its type cannot be one.
+    /// If the label or its type is not valid.
     pub fn new(
         label: Option<&str>,
         annotations: &BTreeMap<String, String>,
@@ -118,7 +117,7 @@ impl MountLabel {
         let label = text(label).at("linux.mountLabel")?;
         let key = annotations.get(CONTEXT_TYPE).map_or("context", String::as_str);
         if !["context", "fscontext", "defcontext", "rootcontext"].contains(&key) {
-            Err(anyhow!("{key:?} is none of context, fscontext, defcontext, rootcontext"))
+            Err(anyhow!("{key:?} is not one of context, fscontext, defcontext, rootcontext"))
                 .at(format_args!("annotations[{CONTEXT_TYPE:?}]"))?;
         }
         if !host.has_selinux() {
@@ -128,12 +127,12 @@ impl MountLabel {
         Ok(Some(MountLabel { key: CString::new(key)?, label }))
     }
 
-    /// As mount(2) wants it: in quotes, for a label can have commas.
+    /// For mount(2): in quotes, because a label can contain commas.
     pub fn quoted(&self) -> Vec<u8> {
         [self.key.as_bytes(), b"=\"", self.label.as_bytes(), b"\""].concat()
     }
 
-    /// As fsconfig(2) wants it.
+    /// For fsconfig(2).
     pub fn option(&self) -> (CString, Option<CString>) {
         (self.key.clone(), Some(self.label.clone()))
     }
@@ -167,14 +166,9 @@ mod tests {
         let spec: spec::Process = serde_json::from_str(spec).unwrap();
         let refused = |facts: Facts| format!("{:#}", labels(&spec, &facts.into()).unwrap_err());
         let neither = refused(Facts::ROOT);
-        assert!(
-            neither.starts_with("process.apparmorProfile: \"p\" confines nothing"),
-            "{neither}"
-        );
+        assert!(neither.starts_with("process.apparmorProfile: \"p\" has no effect"), "{neither}");
         let one = Facts { has_apparmor: true, ..Facts::ROOT };
-        assert!(
-            refused(one.clone()).starts_with("process.selinuxLabel: \"u:r:t\" confines nothing")
-        );
+        assert!(refused(one.clone()).starts_with("process.selinuxLabel: \"u:r:t\" has no effect"));
         let both = Facts { has_selinux: true, ..one };
         assert_eq!(labels(&spec, &both.into()).unwrap().len(), 2);
     }
@@ -197,6 +191,6 @@ mod tests {
             MountLabel::new(Some("u:r:t"), &annotations, &Host::from(Facts::ROOT), &mut Vec::new())
                 .unwrap_err();
         let text = format!("{error:#}");
-        assert!(text.contains(r#""mycontext" is none of context, fscontext"#), "{text}");
+        assert!(text.contains(r#""mycontext" is not one of context, fscontext"#), "{text}");
     }
 }

@@ -1,6 +1,6 @@
-//! Decides: the spec becomes validated, resolved, plain data. Reads at most, changes nothing. What it has
-//! to know of the host it asks a [`Host`], which asks the kernel, once.
-//! If [`Plan::new`] succeeds the config is valid here, and nothing after it reads the spec.
+//! Decides: turns the spec into validated, resolved, plain data. It may read the host but changes nothing.
+//! Facts about the host come from a [`Host`], which queries the kernel once. If [`Plan::new`] succeeds the
+//! config is valid on this host, and nothing after it reads the spec.
 
 pub mod annotations;
 pub mod bind;
@@ -49,30 +49,29 @@ use sys::idmap::IdMaps;
 /// A socket that gets a pidfd of init.
 pub const PIDFD_RECEIVER: &str = "run.oci.pidfd_receiver";
 
-/// What create is to do beside what the config says: the command line, and what brig's caller has given
-/// it.
+/// The parts of a create that are not in the config: from the command line, and from brig's environment.
 #[derive(Debug)]
 pub struct Request<'a> {
-    /// What the config's relative paths are relative to; absolute.
+    /// The absolute directory that relative paths of the config start at.
     pub bundle: &'a Path,
     /// Layers, upper, pivot.
     pub rootfs: &'a RootOptions,
-    /// Who makes the container's cgroup.
+    /// The cgroup manager.
     pub cgroup_manager: CgroupManager,
-    /// The container may have to do without a cgroup; unless said otherwise, an ordinary user's may.
+    /// The container may have to do without a cgroup; unless said otherwise, an unprivileged user's may.
     pub rootless: Option<bool>,
-    /// The state directory, where a service manager waits for the container to be ready.
+    /// The state directory, if a service manager waits for the container's readiness.
     pub tells_readiness: Option<&'a Path>,
-    /// Sockets of a service manager's for the process.
+    /// Sockets passed by a service manager for the process.
     pub activation: Option<Activation>,
-    /// How many descriptors after those and stderr the process inherits.
+    /// The number of additional descriptors after those and stderr to pass on.
     pub preserve_fds: u32,
-    /// brig itself carries the bytes of the process's terminal, if it gets one.
+    /// brig forwards the data of the process's terminal, if it has one.
     pub carries_terminal: bool,
 }
 
 impl<'a> Request<'a> {
-    /// Nothing but the bundle.
+    /// The bundle and defaults.
     pub fn of_bundle(bundle: &'a Path) -> Request<'a> {
         const NO_OPTIONS: &RootOptions =
             &RootOptions { layers: Vec::new(), upper: None, no_pivot: false };
@@ -89,68 +88,68 @@ impl<'a> Request<'a> {
     }
 }
 
-/// All that create will do, in plain data.
+/// Everything that create will do, as plain data.
 #[derive(Debug)]
 pub struct Plan {
-    /// What brig may do.
+    /// brig's privileges.
     pub rights: Rights,
     /// Root filesystem and mounts.
     pub rootfs: Rootfs,
-    /// What PID 1 is.
+    /// The container's init.
     pub process: Process,
-    /// It gets a socket to tell brig that it is ready.
+    /// It gets a socket to report its readiness to.
     pub tells_readiness: bool,
-    /// What exec'd processes have as well.
+    /// Settings shared with processes of exec.
     pub execution: sched::Execution,
     /// New and joined namespaces.
     pub namespaces: Namespaces,
-    /// Of the user namespace.
+    /// Id maps of the user namespace.
     pub id_maps: IdMaps,
     /// Network devices of the host to move in.
     pub net_devices: Vec<netdev::NetDevice>,
-    /// Of a new time namespace: clock, seconds, nanoseconds.
+    /// Offsets of a new time namespace: clock, seconds, nanoseconds.
     pub time_offsets: Vec<(&'static str, i64, u32)>,
-    /// Host name in a UTS namespace of the container's own.
+    /// Host name, in the container's UTS namespace.
     pub hostname: Option<String>,
     /// NIS domain name there.
     pub domainname: Option<String>,
-    /// Programs to run on the way.
+    /// Hooks.
     pub hooks: Hooks,
     /// Cgroup limits.
     pub resources: resources::Resources,
-    /// Who makes the cgroup.
+    /// The cgroup manager.
     pub cgroup_manager: CgroupManager,
-    /// Where no cgroup may be made a container that asks for no limit goes without: an ordinary user's,
+    /// Where no cgroup may be made a container that asks for no limit goes without: an unprivileged user's,
     /// who may be root in a user namespace around brig, unless `--rootless` says otherwise.
     pub goes_without_cgroup: bool,
-    /// The host's uid of the user to whom the container's cgroup is given.
+    /// The host's uid of the user who becomes the owner of the container's cgroup.
     pub cgroup_owner: Option<u32>,
-    /// The cgroup below the container's that it is moved into, and whose that is.
+    /// The cgroup below the container's that it is moved into, and its owner.
     pub delegated: Option<(String, Option<u32>)>,
     /// Caches and memory bandwidth.
     pub rdt: Option<rdt::Rdt>,
-    /// The config says where the container's cgroup is to be.
+    /// The config names the container's cgroup.
     pub names_cgroup: bool,
     /// Kernel parameters.
     pub sysctl: Vec<sysctl::Sysctl>,
-    /// Things the config asks for that the spec wants a warning about, not an error.
+    /// Parts of the config for which the specification demands a warning instead of an error.
     pub warnings: Vec<String>,
-    /// What is not as the config has it, and nobody can do anything about: debug lines.
+    /// Differences from the config that nobody can change: shown as debug messages.
     pub notes: Vec<String>,
 }
 
 impl Plan {
-    /// The parent opens the sources of mounts: the child has no rights to them in another user
-    /// namespace, nor a descriptor of the one for an id map, nor in a joined mount namespace the
-    /// host's paths. Otherwise the child does: what is cloned before the clone stands before all
-    /// else in mountinfo since Linux 6.8, and mounts have to be in their order (config.md, Mounts).
+    /// Whether the parent opens the sources of mounts. In another user namespace the child has no access to
+    /// them, nor to the descriptor for an id map; in a joined mount namespace it does not see the host's
+    /// paths. Otherwise the child opens them: since Linux 6.8, mounts cloned before the process appear first
+    /// in mountinfo, and mounts must be in the order of the config (config.md, Mounts).
     pub fn opens_sources(&self) -> bool {
         let id_mapped = self.rootfs.mounts.iter().any(|mount| mount.id_map.is_some());
         let apart = self.process.in_user_namespace || self.rootfs.jail == rootfs::Jail::Chroot;
         self.rights.may_mount && (apart || id_mapped)
     }
 
-    /// The child's rights in its user namespace are not those that count on the host, as for limits.
+    /// The child's capabilities in its user namespace do not count on the host, e.g. for limits.
     pub fn only_parent_is_root(&self) -> bool {
         self.rights.privileged && self.process.in_user_namespace
     }
@@ -159,8 +158,8 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// Where the config is not valid, or not on this host, with the place in config.json. Nothing has
-    /// happened then.
+    /// If the config is not valid on this host; the error contains the place in config.json. Nothing has been
+    /// changed then.
     pub fn new(spec: &Spec, request: &Request<'_>, host: &Host) -> Result<Plan> {
         let mut warnings = Vec::new();
         version(&spec.oci_version).at("ociVersion")?;
@@ -221,7 +220,7 @@ impl Plan {
     }
 }
 
-/// `process`, with what other parts of the config and the request say of it.
+/// `process`, including related parts of the config and the request.
 fn process(
     spec: &Spec,
     request: &Request<'_>,
@@ -230,7 +229,7 @@ fn process(
     warnings: &mut Vec<String>,
 ) -> Result<Process> {
     let process = spec.process.as_ref();
-    let process = process.ok_or_else(|| anyhow!("missing: there is nothing to run"));
+    let process = process.ok_or_else(|| anyhow!("missing: it names the program to run"));
     let has_user = namespaces.has(libc::CLONE_NEWUSER);
     let mut process = Process::new(process.at("process")?, has_user, host, warnings)?;
     process.filter = Filter::of(spec.linux.seccomp.as_ref(), &spec.annotations, warnings)?;
@@ -253,32 +252,31 @@ fn process(
 fn hooks(spec: &Spec, process: &Process) -> Result<Hooks> {
     let hooks = Hooks::new(spec.hooks.as_ref())?;
     if process.scheduling.forbids_fork() && !hooks.start_container.is_empty() {
-        let why = "SCHED_DEADLINE allows no fork, and so no startContainer hooks, \
+        let why = "SCHED_DEADLINE does not permit fork, and so no startContainer hooks, \
                    without SCHED_FLAG_RESET_ON_FORK";
         Err(anyhow!(why)).at("process.scheduler")?;
     }
     Ok(hooks)
 }
 
-/// Go's programs leave out what is empty, others do not: it means the same.
+/// Go programs omit empty values, others write them: both mean the same.
 fn given_name(name: Option<&String>) -> Option<String> {
     name.filter(|name| !name.is_empty()).cloned()
 }
 
 fn notes(spec: &Spec, rights: Rights) -> Vec<String> {
     let has_rules = spec.linux.resources.devices.as_ref().is_some_and(|rules| !rules.is_empty());
-    let note = "linux.resources.devices: only root's containers can be kept from devices by rules; \
-                this one can make none, and has the permissions of those that it is given";
+    let note = "linux.resources.devices: device rules need root; this container cannot create devices, and file permissions apply to those it is given";
     if has_rules && !rights.privileged { vec![note.to_owned()] } else { Vec::new() }
 }
 
 impl Plan {
-    /// The child has to wait until the parent has done what only it can do.
+    /// Whether the child has to wait for something that only the parent can do.
     pub fn needs_parent(&self) -> bool {
         self.namespaces.new & libc::CLONE_NEWUSER != 0 || !self.net_devices.is_empty()
     }
 
-    /// The child has something to write in the host's /proc.
+    /// Whether the child has to write to the host's /proc.
     pub fn writes_proc(&self) -> bool {
         let time = self.namespaces.new & libc::CLONE_NEWTIME != 0;
         time || !self.sysctl.is_empty() || !self.process.labels.is_empty()
@@ -296,12 +294,12 @@ fn time_offsets(spec: &Spec, namespaces: &Namespaces) -> Result<Vec<(&'static st
             let clock = match clock.as_str() {
                 "monotonic" => "monotonic",
                 "boottime" => "boottime",
-                _ => bail!("unknown clock: monotonic and boottime can be set off"),
+                _ => bail!("unknown clock: only monotonic and boottime can have an offset"),
             };
             let nanoseconds = offset.nanosecs().unwrap_or_default();
             ensure!(
                 nanoseconds < 1_000_000_000,
-                "has {nanoseconds} nanoseconds: more than a second"
+                "has {nanoseconds} nanoseconds, more than a second"
             );
             Ok((clock, offset.secs().unwrap_or_default(), nanoseconds))
         };
@@ -310,7 +308,7 @@ fn time_offsets(spec: &Spec, namespaces: &Namespaces) -> Result<Vec<(&'static st
     Ok(offsets)
 }
 
-/// Any 1.x: a newer minor version only adds fields, and unknown fields are ignored.
+/// Any 1.x: newer minor versions only add fields, and unknown fields are ignored.
 fn version(version: &str) -> Result<()> {
     let mut parts = version.splitn(3, '.');
     let mut number = || parts.next().and_then(|part| part.parse::<u32>().ok());

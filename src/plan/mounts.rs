@@ -133,7 +133,7 @@ impl Mount {
             target(&mount.destination, &setting.root).at(format!("{place}.destination"))?;
         if mount.destination.is_relative() {
             warnings.push(format!(
-                "{place}.destination: {} is not absolute, which is deprecated: taken as {}",
+                "{place}.destination: {} is not absolute, which is deprecated: interpreted as {}",
                 mount.destination.display(),
                 target.to_string_lossy()
             ));
@@ -161,7 +161,7 @@ impl Mount {
         let source_flags = SourceFlags { locked: setting.user, changes: options.changes };
         let is_bind = matches!(kind, Kind::Bind { .. });
         let links = match options.links {
-            Some(links) if !is_bind => Err(anyhow!("is an option of a bind mount only"))
+            Some(links) if !is_bind => Err(anyhow!("is only valid for a bind mount"))
                 .at(format!("{place}.options[{}]", links.option))?,
             links => links.unwrap_or_default(),
         };
@@ -200,7 +200,7 @@ fn kind(
     if let Some(option) = options.copy_up
         && (options.remount || options.bind.is_some() || mount.typ.as_deref() != Some("tmpfs"))
     {
-        Err(anyhow!("is an option of a new tmpfs only")).at(at(option))?;
+        Err(anyhow!("is only valid for a new tmpfs")).at(at(option))?;
     }
     if options.remount {
         let bind = if options.bind.is_some() { libc::MS_BIND } else { 0 };
@@ -211,7 +211,7 @@ fn kind(
         // "mode=755" is meant for another filesystem: crun and runtime-tools have such, and mount(2)
         // ignores it. A mere word is a typing error.
         if let Some((option, name)) = options.data.iter().find(|(_, name)| !name.contains('=')) {
-            let what = "is no option of a bind mount, which has none of its filesystem's";
+            let what = "is not an option of a bind mount, which does not accept filesystem options";
             Err(anyhow!("{name:?} {what}")).at(at(*option))?;
         }
         let source = source(mount, setting.bundle).at(format!("{place}.source"))?;
@@ -242,11 +242,11 @@ fn filesystem(
     let check = || -> Result<()> {
         ensure!(
             !fstype.is_empty(),
-            "missing: only a bind mount (option bind or rbind) has no type"
+            "missing: only a bind mount (option bind or rbind) can omit it"
         );
         ensure!(
             fstype != "bind" && fstype != "rbind",
-            "{fstype:?} is no filesystem: a bind mount is one with the option bind or rbind"
+            "{fstype:?} is not a filesystem: a bind mount needs the option bind or rbind"
         );
         Ok(())
     };
@@ -332,7 +332,7 @@ fn data(options: &[String], parsed: &Options<'_>) -> Result<CString> {
 
 /// A string of the config that goes to the kernel.
 pub fn c_string(bytes: &[u8]) -> Result<CString> {
-    CString::new(bytes).ok().context("contains a zero byte")
+    CString::new(bytes).ok().context("contains a NUL byte")
 }
 
 #[cfg(test)]
@@ -401,7 +401,7 @@ mod tests {
     #[test]
     fn a_word_that_no_bind_mount_knows_is_named() {
         let text = error(r#"{"destination":"/a","source":"b","options":["bind","noexce"]}"#);
-        let said = r#"mounts[3].options[1]: "noexce" is no option of a bind mount"#;
+        let said = r#"mounts[3].options[1]: "noexce" is not an option of a bind mount"#;
         assert!(text.starts_with(said), "{text}");
         assert_eq!(bind("bind  ro"), bind("bind ro"));
     }
@@ -421,7 +421,7 @@ mod tests {
             ("tmpfs", r#"["tmpcopyup","remount"]"#),
         ] {
             let text = format!("{:#}", of(kind, options).unwrap_err());
-            assert_eq!(text, "mounts[3].options[0]: is an option of a new tmpfs only");
+            assert_eq!(text, "mounts[3].options[0]: is only valid for a new tmpfs");
         }
     }
 
@@ -432,7 +432,7 @@ mod tests {
         let kind = error(r#"{"destination":"/a","source":"tmpfs"}"#);
         assert!(kind.starts_with("mounts[3].type: missing"), "{kind}");
         let option = error(r#"{"destination":"/a","type":"bind","source":"b"}"#);
-        assert!(option.starts_with(r#"mounts[3].type: "bind" is no filesystem"#), "{option}");
+        assert!(option.starts_with(r#"mounts[3].type: "bind" is not a filesystem"#), "{option}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Which namespaces the container gets: new, joined by path, or the runtime's own.
+//! The container's namespaces: new, joined by path, or the runtime's own.
 
 use super::Host;
 use crate::spec::{Linux, Place, Spec};
@@ -13,21 +13,21 @@ pub struct Namespaces {
     pub new: libc::c_int,
     /// Existing ones.
     pub join: Vec<Join>,
-    /// How the container's process gets into them.
+    /// How the container's process enters them.
     pub strategy: Strategy,
 }
 
-/// How the container's process gets into its namespaces.
+/// How the container's process enters its namespaces.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum Strategy {
-    /// One clone. A pid namespace is joined by the parent, since that takes effect for children only;
-    /// all others by the child.
+    /// One clone. The parent joins a pid namespace, because that only affects children; the child joins all
+    /// others.
     #[default]
     Direct,
-    /// A process in between joins all, clones, and is gone: only with the rights of the user
-    /// namespace that is joined can more be made in it, and only without those of a new one can
-    /// others be joined. The parent can do neither: it could not go back. Nor could it go back to its
-    /// pid namespace, where it is root of a user namespace only (podman of an ordinary user).
+    /// A relay process joins all, clones, and exits: new namespaces inside a joined user namespace need its
+    /// capabilities, and joining others must be done without those of a new one. The parent can do neither,
+    /// because it could not return. Nor could it return to its pid namespace if it is only root of a user
+    /// pid namespace, where it is root of a user namespace only (podman of an unprivileged user).
     Relay,
 }
 
@@ -36,9 +36,9 @@ pub enum Strategy {
 pub struct Join {
     /// Its `CLONE_NEW*` bit.
     pub kind: libc::c_int,
-    /// Its file, as `/proc/PID/ns/net` or a bind mount of one.
+    /// Its file, e.g. `/proc/PID/ns/net` or a bind mount of it.
     pub path: PathBuf,
-    /// Where config.json says so.
+    /// Its place in config.json.
     pub place: String,
 }
 
@@ -47,7 +47,7 @@ impl Namespaces {
     ///
     /// # Errors
     ///
-    /// Where a kind is named twice, or a path is not absolute.
+    /// If a kind is given twice, or a path is not absolute.
     pub fn new(linux: &Linux, host: &Host) -> Result<Self> {
         let mut plan = Namespaces::default();
         for (i, namespace) in linux.namespaces.iter().enumerate() {
@@ -71,7 +71,7 @@ impl Namespaces {
         Ok(plan)
     }
 
-    /// The simplest that the kernel allows with brig's rights.
+    /// The simplest strategy that the kernel permits with brig's privileges.
     fn simplest_strategy(&self, host: &Host) -> Strategy {
         let new_user = self.new & libc::CLONE_NEWUSER != 0;
         let joins_user = self.joined(libc::CLONE_NEWUSER).is_some();
@@ -86,7 +86,7 @@ impl Namespaces {
         }
     }
 
-    /// The container does not share this kind with the runtime, as far as the config tells.
+    /// Whether, according to the config, the container does not share this kind with the runtime.
     pub fn has(&self, kind: libc::c_int) -> bool {
         self.new & kind != 0 || self.join.iter().any(|join| join.kind == kind)
     }
@@ -101,7 +101,7 @@ impl Namespaces {
         self.join.iter().find(|join| join.kind == kind)
     }
 
-    /// Checks that names are only set where they stay the container's.
+    /// Checks that names are only set in a UTS namespace of the container.
     pub fn check_names(&self, spec: &Spec) -> Result<()> {
         let uts = self.has(libc::CLONE_NEWUTS);
         for (field, value) in [("hostname", &spec.hostname), ("domainname", &spec.domainname)] {
@@ -117,7 +117,7 @@ fn private_name(value: &str, uts: bool) -> Result<()> {
         uts || value.is_empty(),
         "cannot be set without a private UTS namespace: add {{\"type\": \"uts\"}} to linux.namespaces"
     );
-    ensure!(value.len() <= 64, "is {} bytes long, the kernel takes 64", value.len());
+    ensure!(value.len() <= 64, "is {} bytes long, the maximum is 64", value.len());
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! `linux.netDevices`: which of the host's network devices the container gets, under which names.
+//! `linux.netDevices`: host network devices for the container, and their names.
 
 use super::namespaces::Namespaces;
 use crate::spec::{self, Place};
@@ -9,14 +9,14 @@ use anyhow::{Result, anyhow, ensure};
 pub struct NetDevice {
     /// Its name on the host.
     pub host: String,
-    /// Its name in the container; `%d` in it stands for the first number that makes it unique.
+    /// Its name in the container; `%d` is replaced with the first number that makes it unique.
     pub name: String,
-    /// Where config.json says so.
+    /// Its place in config.json.
     pub place: String,
 }
 
 impl NetDevice {
-    /// The kernel chooses the number in its name.
+    /// Whether the kernel chooses the number in its name.
     pub fn is_template(&self) -> bool {
         self.name.contains('%')
     }
@@ -26,7 +26,7 @@ impl NetDevice {
 ///
 /// # Errors
 ///
-/// Where a device cannot have the name, or there is nowhere to move it.
+/// If a name is not valid, or there is no network namespace to move it to.
 pub fn plan(linux: &spec::Linux, namespaces: &Namespaces) -> Result<Vec<NetDevice>> {
     let mut devices: Vec<NetDevice> = Vec::with_capacity(linux.net_devices.len());
     if !linux.net_devices.is_empty() && !namespaces.has(libc::CLONE_NEWNET) {
@@ -35,7 +35,7 @@ pub fn plan(linux: &spec::Linux, namespaces: &Namespaces) -> Result<Vec<NetDevic
     for (host, device) in &linux.net_devices {
         let place = format!("linux.netDevices[\"{host}\"]");
         check(host).at(&place)?;
-        ensure_at(!host.contains('%'), "has no number for %d", &place)?;
+        ensure_at(!host.contains('%'), "is a host device, so %d is not allowed", &place)?;
         let named =
             device.as_ref().and_then(|device| device.name.as_ref()).filter(|name| !name.is_empty());
         let inside = named.map_or(place.clone(), |_| format!("{place}.name"));
@@ -53,16 +53,16 @@ fn ensure_at(condition: bool, text: &'static str, place: &str) -> Result<()> {
     if condition { Ok(()) } else { Err(anyhow!(text)).at(place) }
 }
 
-/// What the kernel takes as a name (net/core/dev.c, dev_valid_name and dev_prep_valid_name).
+/// The names that the kernel accepts (net/core/dev.c, dev_valid_name and dev_prep_valid_name).
 fn check(name: &str) -> Result<()> {
     let sound = |c: char| !c.is_whitespace() && !['/', ':', '\0'].contains(&c);
     let named = !name.is_empty() && name != "." && name != ".." && name.chars().all(sound);
-    ensure!(named, "{name:?} is no name of a network device");
-    ensure!(name.len() <= 15, "{name:?} has {} bytes, the kernel takes 15", name.len());
+    ensure!(named, "{name:?} is not a valid name of a network device");
+    ensure!(name.len() <= 15, "{name:?} has {} bytes, the maximum is 15", name.len());
     let templates = (name.matches('%').count(), name.matches("%d").count());
     ensure!(
         [(0, 0), (1, 1)].contains(&templates),
-        "{name:?}: only %d can stand for a number, once"
+        "{name:?}: the only placeholder is %d, and only once"
     );
     Ok(())
 }
@@ -92,12 +92,18 @@ mod tests {
     #[test]
     fn names_that_the_kernel_would_refuse_are_named() {
         for (json, text) in [
-            (r#"{"":{}}"#, r#"linux.netDevices[""]: "" is no name of a network device"#),
-            (r#"{"a b":{}}"#, r#"linux.netDevices["a b"]: "a b" is no name"#),
-            (r#"{"a%d":{}}"#, r#"linux.netDevices["a%d"]: has no number for %d"#),
+            (r#"{"":{}}"#, r#"linux.netDevices[""]: "" is not a valid name of a network device"#),
+            (r#"{"a b":{}}"#, r#"linux.netDevices["a b"]: "a b" is not a valid name"#),
+            (r#"{"a%d":{}}"#, r#"linux.netDevices["a%d"]: is a host device, so %d is not allowed"#),
             (r#"{"a":{"name":"0123456789abcdef"}}"#, r#"linux.netDevices["a"].name: "01234"#),
-            (r#"{"a":{"name":"x%d%d"}}"#, r#"linux.netDevices["a"].name: "x%d%d": only %d"#),
-            (r#"{"a":{"name":"x%s"}}"#, r#"linux.netDevices["a"].name: "x%s": only %d"#),
+            (
+                r#"{"a":{"name":"x%d%d"}}"#,
+                r#"linux.netDevices["a"].name: "x%d%d": the only placeholder is %d"#,
+            ),
+            (
+                r#"{"a":{"name":"x%s"}}"#,
+                r#"linux.netDevices["a"].name: "x%s": the only placeholder is %d"#,
+            ),
             (
                 r#"{"a":{"name":"x"},"b":{"name":"x"}}"#,
                 r#"linux.netDevices["b"].name: a second device of this name"#,

@@ -1,4 +1,4 @@
-//! A root filesystem made of layers: which, and where the container's writes go.
+//! A root filesystem made of layers: the layers, and the place of the container's changes.
 
 use super::Host;
 use super::mounts::{c_string, clean};
@@ -17,32 +17,31 @@ use std::path::{Path, PathBuf};
 pub struct Overlay {
     /// Directories, lowest first, absolute.
     pub layers: Vec<CString>,
-    /// Where the container's writes go.
+    /// Where changes are written.
     pub upper: Upper,
-    /// overlayfs keeps its own attributes as `user.overlay.*`: nobody but root of the host may set
-    /// those it has otherwise.
+    /// overlayfs stores its attributes as `user.overlay.*`: only root of the host may set `trusted.*`.
     pub user_attributes: bool,
-    /// Layers, and an upper that is a directory, hold container ids: they are mounted with the ids of the
-    /// container's user namespace.
+    /// Layers, and an upper directory, contain container ids: they are id-mapped with the container's user
+    /// namespace.
     pub id_mapped: bool,
-    /// Who named the layers.
+    /// Where the layers were configured.
     pub layers_from: Origin,
-    /// Who named the upper.
+    /// Where the upper was configured.
     pub upper_from: Origin,
 }
 
-/// What a container's root is made of.
+/// The directories of a container's root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layers {
     /// Directories, lowest first.
     pub lower: Vec<PathBuf>,
-    /// Where its changes are; none: in memory.
+    /// The directory of its changes; None: in memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upper: Option<PathBuf>,
 }
 
 impl Overlay {
-    /// Where all of it is on the host: for `diff` and `commit`.
+    /// The host's directories of all of it: for `diff` and `commit`.
     pub fn paths(&self) -> Layers {
         let path = |path: &CString| PathBuf::from(OsString::from_vec(path.to_bytes().to_vec()));
         let upper = match &self.upper {
@@ -53,15 +52,15 @@ impl Overlay {
     }
 }
 
-/// Where the container's writes go.
+/// The place of the container's changes.
 #[derive(Debug)]
 pub enum Upper {
-    /// Into memory, until the container's end; with a limit of `size` as tmpfs(5) writes it.
+    /// In memory, until the container ends; `size` is the limit, in the format of tmpfs(5).
     Tmpfs {
-        /// None: tmpfs's own default, half of the memory.
+        /// None: the default of tmpfs, half of the memory.
         size: Option<CString>,
     },
-    /// Into a directory that stays.
+    /// In a directory that is kept.
     Directory {
         /// The directory.
         upper: CString,
@@ -70,17 +69,17 @@ pub enum Upper {
     },
 }
 
-/// Where a setting was made.
+/// The origin of a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// This annotation.
+    /// An annotation.
     Annotation(&'static str),
-    /// This flag of create or run.
+    /// A flag of create or run.
     Flag(&'static str),
 }
 
 impl Origin {
-    /// Adds where it was made to an error about it.
+    /// Adds the origin to an error.
     pub fn with_origin<T>(self, result: Result<T>) -> Result<T> {
         match self {
             Origin::Annotation(name) => result.at(format!("annotations[{name:?}]")),
@@ -89,7 +88,7 @@ impl Origin {
     }
 }
 
-/// Annotations that are brig's own start with this.
+/// The prefix of brig's own annotations.
 const PREFIX: &str = "run.brig.";
 /// Directories separated by `:` (`\:` is a colon of a name), lowest first.
 pub const LAYERS: &str = "run.brig.overlay.layers";
@@ -98,19 +97,19 @@ pub const UPPER: &str = "run.brig.overlay.upper";
 /// overlayfs's scratch directory of an upper directory; by default the upper's name with `.work`.
 pub const WORK: &str = "run.brig.overlay.work";
 
-/// `container`: the ids in layers and upper are the container's, whatever its user namespace.
+/// `container`: the ids in layers and upper are those of the container, whatever its user namespace.
 pub const IDMAP: &str = "run.brig.overlay.idmap";
-/// The image that the layers are of, by the digest of its config: for `commit`.
+/// The image of the layers, by the digest of its config: for `commit`.
 pub const IMAGE: &str = "run.brig.image";
 
-/// Every annotation that changes what brig does: for `features`.
+/// Every annotation that changes brig's behaviour: for `features`.
 pub const ANNOTATIONS: [&str; 6] = [LAYERS, UPPER, WORK, IDMAP, IMAGE, Optional::ANNOTATION];
 
 /// overlayfs's `OVL_MAX_STACK`.
 const MAX_LAYERS: usize = 500;
 
-/// Reads the annotations and the flags, which go before them.
-/// `user`: the container gets a new user namespace, or joins one.
+/// Reads the annotations and the flags, which override them. `user`: the container creates or joins a user
+/// namespace.
 pub fn plan(
     spec: &Spec,
     bundle: &Path,
@@ -122,7 +121,7 @@ pub fn plan(
     for name in annotations.keys().filter(|name| name.starts_with(PREFIX)) {
         if !ANNOTATIONS.contains(&name.as_str()) {
             let hint = suggest::hint(name, ANNOTATIONS);
-            let unknown = anyhow!("unknown: brig knows {}{hint}", ANNOTATIONS.join(", "));
+            let unknown = anyhow!("unknown: valid are {}{hint}", ANNOTATIONS.join(", "));
             Err(unknown).at(format!("annotations[{name:?}]"))?;
         }
     }
@@ -137,7 +136,7 @@ pub fn plan(
     };
     let work = annotations.get(WORK);
     if layers.is_empty() {
-        let pointless = || anyhow!("has no use without layers ({LAYERS} or --layer)");
+        let pointless = || anyhow!("has no effect without layers ({LAYERS} or --layer)");
         return match (upper, work) {
             _ if annotations.contains_key(LAYERS) => {
                 layers_from.with_origin(Err(anyhow!("is empty")))
@@ -180,15 +179,19 @@ fn split_layers(list: &str) -> Vec<PathBuf> {
 }
 
 fn absolute(layers: &[PathBuf], bundle: &Path, from: Origin) -> Result<Vec<CString>> {
-    ensure!(layers.len() <= MAX_LAYERS, "{} layers: overlayfs takes {MAX_LAYERS}", layers.len());
+    ensure!(
+        layers.len() <= MAX_LAYERS,
+        "{} layers: overlayfs supports at most {MAX_LAYERS}",
+        layers.len()
+    );
     let one = |layer: &PathBuf| -> Result<CString> {
-        ensure!(!layer.as_os_str().is_empty(), "a layer without a name");
+        ensure!(!layer.as_os_str().is_empty(), "has an empty layer");
         host_path(layer, bundle, from)
     };
     layers.iter().map(one).collect()
 }
 
-/// A path of the config is relative to the bundle, one of the command line to where brig is called.
+/// Paths of the config are relative to the bundle, those of the command line to the current directory.
 fn host_path(path: &Path, bundle: &Path, from: Origin) -> Result<CString> {
     ensure!(!path.as_os_str().is_empty(), "is empty");
     let path = match from {
@@ -206,7 +209,7 @@ fn plan_upper(upper: &str, work: Option<&String>, bundle: &Path, from: Origin) -
     };
     if let Some(size) = in_memory {
         if work.is_some() {
-            let pointless = anyhow!("has no use with an upper in memory");
+            let pointless = anyhow!("has no effect with an upper in memory");
             Origin::Annotation(WORK).with_origin(Err(pointless))?;
         }
         let size = size.map(|size| check_size(size).and_then(|()| c_string(size.as_bytes())));
@@ -230,7 +233,7 @@ fn plan_upper(upper: &str, work: Option<&String>, bundle: &Path, from: Origin) -
     Ok(Upper::Directory { upper: directory, work })
 }
 
-/// Writes must not change a layer. As far as names tell: links are for who makes them to watch.
+/// Writes must not change a layer. Only names are compared: users must not create links between them.
 fn check_apart(upper: &Upper, layers: &[CString]) -> Result<()> {
     let Upper::Directory { upper, work } = upper else { return Ok(()) };
     let path = |name: &CString| PathBuf::from(OsString::from_vec(clean(name.as_bytes())));
@@ -238,7 +241,7 @@ fn check_apart(upper: &Upper, layers: &[CString]) -> Result<()> {
         for dir in [path(upper), path(work)] {
             ensure!(
                 !dir.starts_with(&layer) && !layer.starts_with(&dir),
-                "{} and the layer {} are not apart",
+                "{} and the layer {} contain each other",
                 dir.display(),
                 layer.display()
             );
@@ -247,11 +250,14 @@ fn check_apart(upper: &Upper, layers: &[CString]) -> Result<()> {
     Ok(())
 }
 
-/// A size as tmpfs takes it: bytes, with k, m or g, or percent of the memory.
+/// A size as tmpfs accepts it: bytes, with k, m or g, or a percentage of the memory.
 fn check_size(size: &str) -> Result<()> {
     let number = size.trim_end_matches(['k', 'K', 'm', 'M', 'g', 'G', '%']);
     let right = size.len() - number.len() <= 1 && number.parse::<u64>().is_ok_and(|size| size > 0);
-    ensure!(right, "tmpfs:{size}: the size is not a number, one with k, m or g, or a percentage");
+    ensure!(
+        right,
+        "tmpfs:{size}: the size is not a number with an optional k, m or g, or a percentage"
+    );
     Ok(())
 }
 
@@ -313,21 +319,21 @@ mod tests {
         let upper = |value: &str| layers(&format!(r#","run.brig.overlay.upper":{value:?}"#));
         let place =
             |name: &str, text: &str| format!("annotations[\"run.brig.overlay.{name}\"]: {text}");
-        let pointless = "has no use without layers (run.brig.overlay.layers or --layer)";
+        let pointless = "has no effect without layers (run.brig.overlay.layers or --layer)";
         for (annotations, text) in [
             (r#"{"run.brig.overlay.layers":""}"#.into(), place("layers", "is empty")),
-            (
-                r#"{"run.brig.overlay.layers":"a::b"}"#.into(),
-                place("layers", "a layer without a name"),
-            ),
+            (r#"{"run.brig.overlay.layers":"a::b"}"#.into(), place("layers", "has an empty layer")),
             (r#"{"run.brig.overlay.upper":"tmpfs"}"#.into(), place("upper", pointless)),
             (r#"{"run.brig.overlay.work":"w"}"#.into(), place("work", pointless)),
             (upper(""), place("upper", "is empty")),
-            (upper("a/up"), place("upper", "/bundle/a/up and the layer /bundle/a are not apart")),
-            (upper("."), place("upper", "/bundle and the layer /bundle/a are not apart")),
+            (
+                upper("a/up"),
+                place("upper", "/bundle/a/up and the layer /bundle/a contain each other"),
+            ),
+            (upper("."), place("upper", "/bundle and the layer /bundle/a contain each other")),
             (
                 layers(r#","run.brig.overlay.work":"w""#),
-                place("work", "has no use with an upper in memory"),
+                place("work", "has no effect with an upper in memory"),
             ),
         ] {
             assert_eq!(error(&annotations), text);
@@ -342,6 +348,6 @@ mod tests {
             "{unknown}"
         );
         let many = error(&format!(r#"{{"run.brig.overlay.layers":"{}a"}}"#, "a:".repeat(500)));
-        assert!(many.ends_with("501 layers: overlayfs takes 500"), "{many}");
+        assert!(many.ends_with("501 layers: overlayfs supports at most 500"), "{many}");
     }
 }

@@ -1,4 +1,4 @@
-//! What PID 1 is and what it may do.
+//! The container's init and its privileges.
 
 use super::Host;
 use super::lsm::{self, Label};
@@ -15,7 +15,7 @@ use sys::tty::Size;
 /// `process`, validated.
 #[derive(Debug)]
 pub struct Process {
-    /// The terminal that its standard streams are, where it gets one.
+    /// Its terminal, if it has one.
     pub terminal: Option<Terminal>,
     /// Program and arguments; at least one.
     pub args: Vec<CString>,
@@ -39,74 +39,74 @@ pub struct Process {
     pub rlimits: Vec<(u32, u64, u64, String)>,
     /// Capabilities.
     pub capabilities: Capabilities,
-    /// execve grants nothing.
+    /// Set no_new_privs.
     pub no_new_privileges: bool,
-    /// It runs in a user namespace that is not brig's.
+    /// It runs in a user namespace other than brig's.
     pub in_user_namespace: bool,
-    /// What security modules put it under.
+    /// Labels of security modules.
     pub labels: Vec<Label>,
-    /// The kernel may let nobody change groups here: brig is in a user namespace itself, or will be.
+    /// setgroups may not be permitted: brig is in a user namespace itself, or the process will be.
     pub keeps_groups: bool,
-    /// The supplementary groups are brig's caller's ([`KEEP_GROUPS`]), whatever the config has.
+    /// The supplementary groups are those of brig's caller ([`KEEP_GROUPS`]), whatever the config says.
     pub original_groups: bool,
-    /// The system call filter.
+    /// The seccomp filter.
     pub filter: Option<Filter>,
-    /// How many descriptors after stderr the program inherits.
+    /// The number of additional descriptors after stderr to pass on.
     pub preserved_fds: u32,
-    /// The first of them are a service manager's sockets.
+    /// The first of them are sockets of a service manager.
     pub activation: Option<Activation>,
-    /// When and where it runs.
+    /// Scheduling and CPU affinity.
     pub scheduling: Scheduling,
-    /// -1000 to 1000, where one is given.
+    /// -1000 to 1000, if given.
     pub oom_score_adj: Option<i32>,
 }
 
-/// Sockets that brig was activated with, sd_listen_fds(3).
+/// Sockets that a service manager has passed to brig, sd_listen_fds(3).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Activation {
     /// How many, from descriptor 3 on.
     pub count: u32,
-    /// What they are called, with colons in between.
+    /// Their names, separated by colons.
     pub names: Option<CString>,
 }
 
-/// `terminal` and what belongs to it.
+/// `terminal` and related settings.
 #[derive(Debug)]
 pub struct Terminal {
-    /// The size it starts with.
+    /// Its initial size.
     pub size: Option<Size>,
-    /// brig itself carries the bytes, perhaps into a file or a pipe: newlines stay as they are.
+    /// brig forwards the data, possibly to a file or a pipe: newlines are not translated.
     pub carried: bool,
 }
 
 /// The five sets, a bit for each capability.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Capabilities {
-    /// Most that any program can ever get.
+    /// The bounding set: an upper bound for any executed program.
     pub bounding: u64,
     /// Effective, permitted, inheritable.
     pub sets: cred::CapSets,
     /// Kept over execve of any file.
     pub ambient: u64,
-    /// Asked for as ambient, but not both permitted and inheritable.
+    /// Requested as ambient, but not both permitted and inheritable.
     pub not_ambient: u64,
 }
 
 /// execvp(3) where the environment has no PATH: glibc's confstr(_CS_PATH).
 const DEFAULT_SEARCH: &str = "/bin:/usr/bin";
 
-/// crun's annotation by which an ordinary user's containers keep the groups that files are shared by.
-/// As there, any value means yes.
+/// crun's annotation by which an unprivileged user's containers keep the groups that files are shared by.
+/// any value counts as yes.
 pub const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
 
 impl Process {
-    /// Follows [`KEEP_GROUPS`].
+    /// Applies [`KEEP_GROUPS`].
     pub fn keeps_original_groups(&mut self, annotations: &BTreeMap<String, String>) {
         self.original_groups = annotations.contains_key(KEEP_GROUPS);
     }
 
-    /// Reads `process`; what cannot be granted is added to `warnings`. `in_user_namespace`: it runs in
-    /// another user namespace than brig.
+    /// Reads `process`; what cannot be granted is added to `warnings`. `in_user_namespace`: the process runs
+    /// in a user namespace other than brig's.
     pub fn new(
         spec: &spec::Process,
         in_user_namespace: bool,
@@ -115,7 +115,7 @@ impl Process {
     ) -> Result<Self> {
         let args = cstrings("process.args", &spec.args)?;
         if args.first().is_none_or(|program| program.is_empty()) {
-            Err(anyhow!("names no program")).at("process.args")?;
+            Err(anyhow!("is empty: give the program to run")).at("process.args")?;
         }
         if !spec.cwd.starts_with('/') || spec.cwd.contains('\0') {
             Err(anyhow!("{:?} is not an absolute path", spec.cwd)).at("process.cwd")?;
@@ -125,7 +125,7 @@ impl Process {
         are_ids(&spec.user)?;
         let oom = spec.oom_score_adj;
         if oom.is_some_and(|score| !(-1000..=1000).contains(&score)) {
-            Err(anyhow!("is not between -1000 and 1000")).at("process.oomScoreAdj")?;
+            Err(anyhow!("must be from -1000 to 1000")).at("process.oomScoreAdj")?;
         }
         Ok(Process {
             terminal: terminal(spec)?,
@@ -137,7 +137,7 @@ impl Process {
             uid: spec.user.uid,
             gid: spec.user.gid,
             groups: spec.user.additional_gids.clone(),
-            // As runc, not the caller's; more bits than these are cut off by the kernel.
+            // As in runc, the default is not the caller's; the kernel ignores other bits.
             umask: spec.user.umask.unwrap_or(0o022) & 0o777,
             rlimits: rlimits(&spec.rlimits)?,
             capabilities: Capabilities::new(
@@ -161,7 +161,7 @@ impl Process {
 }
 
 impl Process {
-    /// What is not as the config has it, for debug lines: engines ask for it in every container.
+    /// Differences from the config for debug messages: engines request these in every container.
     pub fn notes(&self) -> impl Iterator<Item = String> {
         let names = Some(self.capabilities.not_ambient).filter(|set| *set != 0).map(names);
         let place = "process.capabilities.ambient";
@@ -195,25 +195,27 @@ fn terminal(spec: &spec::Process) -> Result<Option<Terminal>> {
 fn cstrings(place: &str, texts: &[String]) -> Result<Vec<CString>> {
     let convert = |(i, text): (usize, &String)| {
         CString::new(text.as_str())
-            .map_err(|_| anyhow!("has a NUL byte, which ends a string for the kernel"))
+            .map_err(|_| anyhow!("contains a NUL byte"))
             .at(format!("{place}[{i}]"))
     };
     texts.iter().enumerate().map(convert).collect()
 }
 
-/// setresuid(2) leaves the id as it is for -1: the process would stay root.
+/// setresuid(2) keeps the current id for -1: the process would stay root.
 fn are_ids(user: &spec::User) -> Result<()> {
     let groups = user.additional_gids.iter().enumerate();
     let groups = groups.map(|(index, gid)| (format!("additionalGids[{index}]"), gid));
     let own = [("uid".to_owned(), &user.uid), ("gid".to_owned(), &user.gid)];
     match own.into_iter().chain(groups).find(|(_, id)| **id == u32::MAX) {
-        Some((name, id)) => Err(anyhow!("{id} is no id: the kernel takes it for \"unchanged\""))
-            .at(format_args!("process.user.{name}")),
+        Some((name, id)) => {
+            Err(anyhow!("{id} is not a valid id: to the kernel it means \"unchanged\""))
+                .at(format_args!("process.user.{name}"))
+        }
         None => Ok(()),
     }
 }
 
-/// Each name once: the last entry of it, at its place.
+/// Each name once: the last entry wins, at its position.
 fn environment(entries: &[String]) -> Result<Vec<String>> {
     let mut kept: Vec<String> = Vec::with_capacity(entries.len() + 1);
     let mut names = std::collections::HashSet::with_capacity(entries.len());
@@ -250,7 +252,8 @@ pub const RLIMITS: [(&str, u32); 16] = [
     ("RLIMIT_RTTIME", libc::RLIMIT_RTTIME),
 ];
 
-/// What somebody means who leaves out the kernel's prefix, as docker's flags do, or mistypes it.
+/// The limit that was probably meant, if the prefix is missing as in docker's flags, or the name is
+/// misspelled.
 fn intended<'a>(prefix: &str, given: &str, known: impl Iterator<Item = &'a str>) -> String {
     let upper = given.to_ascii_uppercase();
     let full = if upper.starts_with(prefix) { upper } else { format!("{prefix}{upper}") };
@@ -282,7 +285,7 @@ fn rlimits(spec: &[spec::Rlimit]) -> Result<Vec<(u32, u64, u64, String)>> {
 }
 
 impl Capabilities {
-    /// Names become bits. Unknown names, and what this brig itself does not have, are warnings
+    /// Converts names to bits. Unknown names, and capabilities that brig itself does not have, are warnings
     /// (config.md: runtimes SHOULD NOT fail on them).
     fn new(
         spec: Option<&spec::Capabilities>,
@@ -291,7 +294,7 @@ impl Capabilities {
         warnings: &mut Vec<String>,
     ) -> Result<Self> {
         let Some(spec) = spec else { return Ok(Capabilities::default()) };
-        // Whoever enters a user namespace has all of its capabilities.
+        // A process that enters a user namespace gets all capabilities in it.
         let own = if in_user_namespace { u64::MAX } else { host.capabilities()?.permitted };
         let mut read = |field: &str, names: &[String]| -> u64 {
             let mut set = 0;

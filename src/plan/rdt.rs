@@ -47,7 +47,7 @@ impl Rdt {
 fn check_class(class: Option<&str>) -> Result<()> {
     if let Some(class) = class.filter(|class| *class != "/") {
         let name = !class.contains(['/', '\0', '\n']) && class != "." && !RESERVED.contains(&class);
-        ensure!(name, "{class:?} is no name of a class of service");
+        ensure!(name, "{class:?} is not a valid name of a class of service");
     }
     Ok(())
 }
@@ -62,7 +62,7 @@ fn check_schema(field: &str, schema: &str) -> Result<()> {
         "{schema:?} does not start with MB:"
     );
     for line in schema.lines() {
-        ensure!(parse(line).is_some(), "{line:?} is no schema, as L3:0=7f0;1=1f");
+        ensure!(parse(line).is_some(), "{line:?} is not a schema (e.g. L3:0=7f0;1=1f)");
     }
     Ok(())
 }

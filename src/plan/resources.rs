@@ -1,10 +1,9 @@
-//! `linux.resources` validated: what the container's cgroups shall be set to, whichever version of
-//! cgroups the host has.
+//! Validates `linux.resources`: the settings of the container's cgroups, independent of the cgroup version.
 //!
-//! A limit that is not in the config is `None` here, and so is what cannot be meant as a value:
-//! Go's zero of memory's limits, `cpu.shares`, `cpu.quota`, `cpu.period` and the block I/O weights, and
-//! an empty cpuset. Everywhere else 0 is a real 0 and -1 is "no limit". What a version of cgroups cannot
-//! express is for [`crate::cgroup`]'s tables to refuse.
+//! A limit that is not in the config is `None`, as are values that cannot be meant: Go's zero of memory
+//! limits, `cpu.shares`, `cpu.quota`, `cpu.period` and block I/O weights, and an empty cpuset. Everywhere
+//! else 0 is a real 0 and -1 means unlimited. What a cgroup version cannot express is refused by the tables
+//! of [`crate::cgroup`].
 
 use super::device_rules::{self, DeviceRule};
 use crate::spec::{self, Place};
@@ -13,14 +12,14 @@ use anyhow::{Result, bail, ensure};
 /// The validated limits.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Resources {
-    /// Device rules, the last match wins; before the first of them everything is denied. Ends with
-    /// the devices that every container has.
+    /// Device rules: the last match wins, and everything else is denied. Ends with the devices of every
+    /// container.
     pub devices: Vec<DeviceRule>,
     /// Memory.
     pub memory: Memory,
     /// CPU time and CPU sets.
     pub cpu: Cpu,
-    /// Most tasks, at least 1; -1 is unlimited.
+    /// Maximum number of tasks, at least 1; -1 is unlimited.
     pub pids: Option<i64>,
     /// Block I/O.
     pub block_io: BlockIo,
@@ -30,13 +29,13 @@ pub struct Resources {
     pub network: Network,
     /// RDMA: device, handles, objects.
     pub rdma: Vec<Rdma>,
-    /// cgroup v2 files and what to write there.
+    /// cgroup v2 files and the values to write.
     pub unified: Vec<(String, String)>,
-    /// What of it is left out where it is not possible.
+    /// Parts that are omitted if they are not possible.
     pub optional: Optional,
 }
 
-/// Defaults of images, which nobody has asked for: [`Optional::ANNOTATION`] names them, by commas.
+/// Image defaults that nobody has asked for: [`Optional::ANNOTATION`] lists them, separated by commas.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Optional {
     /// `pids.limit`.
@@ -46,7 +45,7 @@ pub struct Optional {
 }
 
 impl Optional {
-    /// What says so in a config.
+    /// The annotation that lists them.
     pub const ANNOTATION: &str = "run.brig.defaults";
 
     /// Reads it.
@@ -62,44 +61,44 @@ impl Optional {
 pub struct Memory {
     /// Memory.
     pub limit: Option<i64>,
-    /// Memory below which nothing is reclaimed if it can be helped.
+    /// Memory soft limit.
     pub reservation: Option<i64>,
     /// Memory and swap together.
     pub swap: Option<i64>,
     /// Kernel memory.
     pub kernel: Option<i64>,
-    /// Buffers of TCP.
+    /// TCP buffers.
     pub kernel_tcp: Option<i64>,
     /// 0 to 100.
     pub swappiness: Option<u64>,
-    /// No OOM killer: who runs out of memory waits.
+    /// No OOM killer: processes that run out of memory wait.
     pub disable_oom_killer: bool,
-    /// Children count for their parents.
+    /// Hierarchical accounting.
     pub use_hierarchy: Option<bool>,
-    /// Refuse a limit below the present usage.
+    /// Refuse a limit below the current usage.
     pub check_before_update: bool,
 }
 
 /// `cpu`; times in microseconds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cpu {
-    /// Relative share, as cgroup v1 counts it.
+    /// Relative weight, in cgroup v1's units.
     pub shares: Option<u64>,
     /// CPU time in a period, -1 is unlimited.
     pub quota: Option<i64>,
     /// Length of a period.
     pub period: Option<u64>,
-    /// Unused time that can be saved up.
+    /// Unused time that can be saved for bursts.
     pub burst: Option<u64>,
     /// SCHED_IDLE for the whole cgroup.
     pub idle: Option<bool>,
-    /// Time of real-time processes in a period.
+    /// Time of real-time processes per period.
     pub realtime_runtime: Option<i64>,
     /// Length of that period.
     pub realtime_period: Option<u64>,
-    /// CPUs, as `0-3,7`.
+    /// CPUs, e.g. `0-3,7`.
     pub cpus: Option<String>,
-    /// Memory nodes, as `0-3,7`.
+    /// Memory nodes, e.g. `0-3,7`.
     pub mems: Option<String>,
 }
 
@@ -108,7 +107,7 @@ pub struct Cpu {
 pub struct BlockIo {
     /// Weight, 10 to 1000.
     pub weight: Option<u16>,
-    /// Weight against the cgroup's own children.
+    /// Weight relative to the cgroup's own children.
     pub leaf_weight: Option<u16>,
     /// Weights by device.
     pub devices: Vec<DeviceWeight>,
@@ -123,11 +122,11 @@ pub struct DeviceWeight {
     pub device: String,
     /// Weight.
     pub weight: Option<u16>,
-    /// Weight against the cgroup's own children.
+    /// Weight relative to the cgroup's own children.
     pub leaf_weight: Option<u16>,
 }
 
-/// What is limited by a [`Rate`].
+/// The kind of a [`Rate`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Throttle {
     /// Bytes read in a second.
@@ -140,7 +139,7 @@ pub enum Throttle {
     WriteIops,
 }
 
-/// A rate limit for one block device; 0 is none.
+/// A rate limit for one block device; 0 is unlimited.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rate {
     /// What it limits.
@@ -183,14 +182,13 @@ pub struct Rdma {
 }
 
 impl Resources {
-    /// Asks for nothing but the device rules that every container has, and what is left out where it
-    /// is not possible.
+    /// Contains only the device rules of every container, and the list of optional parts.
     pub fn sets_no_limit(&self) -> bool {
         let devices = self.devices.clone();
         self.required() == Resources { devices, ..Resources::default() }
     }
 
-    /// Without what is optional.
+    /// Without the optional parts.
     pub fn required(&self) -> Resources {
         self.without(self.optional)
     }
@@ -242,7 +240,7 @@ fn memory(memory: &spec::Memory) -> Result<Memory> {
         value => Ok(value),
     };
     if let Some(swappiness) = memory.swappiness.filter(|&swappiness| swappiness > 100) {
-        Err(anyhow::anyhow!("{swappiness}: not within 0 to 100"))
+        Err(anyhow::anyhow!("{swappiness}: must be from 0 to 100"))
             .at("linux.resources.memory.swappiness")?;
     }
     let (limit, swap) = (bytes(memory.limit, "limit")?, bytes(memory.swap, "swap")?);
@@ -301,11 +299,11 @@ fn idle(idle: i64) -> Result<bool> {
     }
 }
 
-/// A list as the kernel reads it; its own parser has the last word on the numbers.
+/// A list in the kernel's format; the kernel checks the numbers.
 fn id_list(list: Option<&str>, name: &str) -> Result<Option<String>> {
     let Some(list) = list.filter(|list| !list.is_empty()) else { return Ok(None) };
     if !list.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b',' | b'-' | b':' | b'/')) {
-        Err(anyhow::anyhow!("{list:?}: not a list as 0-3,7"))
+        Err(anyhow::anyhow!("{list:?}: not a list (e.g. 0-3,7)"))
             .at(format_args!("linux.resources.cpu.{name}"))?;
     }
     Ok(Some(list.to_owned()))
@@ -316,8 +314,8 @@ fn pids(limit: i64) -> Result<i64> {
         Err(anyhow::anyhow!("{limit}: neither a number of tasks nor -1 (unlimited)"))
             .at("linux.resources.pids.limit")?;
     }
-    // A cgroup with a limit of 0 takes no process at all, and systemd has no such limit: as runc, which
-    // sets 1 since 1.4.
+    // A cgroup with a limit of 0 accepts no process at all, and systemd does not support it: use 1, as runc
+    // does since 1.4.
     Ok(if limit == 0 { 1 } else { limit })
 }
 
@@ -375,7 +373,7 @@ fn weight(weight: Option<u16>) -> Result<Option<u16>> {
     match weight {
         None | Some(0) => Ok(None),
         Some(weight) if (10..=1000).contains(&weight) => Ok(Some(weight)),
-        Some(weight) => bail!("weight {weight}: not within 10 to 1000"),
+        Some(weight) => bail!("weight {weight}: must be from 10 to 1000"),
     }
 }
 
@@ -394,7 +392,7 @@ fn hugepages(limits: &[spec::HugepageLimit]) -> Result<Vec<Hugepage>> {
         let size = &limit.page_size;
         let digits = size.bytes().take_while(u8::is_ascii_digit).count();
         if digits == 0 || !matches!(&size[digits..], "B" | "KB" | "MB" | "GB" | "TB" | "PB") {
-            Err(anyhow::anyhow!("{size:?}: not a page size as 2MB"))
+            Err(anyhow::anyhow!("{size:?}: not a page size (e.g. 2MB)"))
                 .at(format!("{place}.pageSize"))?;
         }
         hugepages.push(Hugepage { size: size.clone(), limit: limit.limit });

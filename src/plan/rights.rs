@@ -1,4 +1,4 @@
-//! What brig may do on this host, and what nobody can have who may not.
+//! brig's privileges on this host, and what needs more.
 
 use super::Host;
 use super::namespaces::{Namespaces, Strategy, name};
@@ -7,20 +7,20 @@ use super::rootfs::Rootfs;
 use crate::spec::Place;
 use anyhow::{Result, anyhow, ensure};
 
-/// brig's rights, as far as the plan depends on them.
+/// brig's privileges, as far as the plan depends on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rights {
-    /// It has root's rights, be it only in a user namespace around it: it may open mount sources, make
+    /// It has root privileges, be it only in a user namespace around it: it may open mount sources, make
     /// cgroups, …
     pub privileged: bool,
     /// It has them on the host.
     pub root_of_host: bool,
-    /// It may mount where it is: in `unshare --user` alone, root may not.
+    /// It may mount: with `unshare --user` alone, root may not.
     pub may_mount: bool,
 }
 
 impl Rights {
-    /// Asks the host, and checks that the root filesystem needs no more.
+    /// Queries the host, and checks that the root filesystem needs no more.
     pub(super) fn new(rootfs: &Rootfs, namespaces: &Namespaces, host: &Host) -> Result<Rights> {
         let has_user = namespaces.has(libc::CLONE_NEWUSER);
         let mut id_maps = rootfs.mounts.iter().filter_map(|mount| mount.id_map.as_ref()).peekable();
@@ -35,7 +35,7 @@ impl Rights {
                     map.maps.is_some() || has_user,
                     "needs uidMappings and gidMappings, of the mount or of a user namespace"
                 );
-                ensure!(may_mount, "only root may give a mount other ids");
+                ensure!(may_mount, "only root may id-map a mount");
                 Ok(())
             };
             check().at(&map.place)?;
@@ -44,28 +44,28 @@ impl Rights {
     }
 }
 
-/// Checks that brig may move devices of the host.
+/// Checks that brig may move host devices.
 pub(super) fn check_net_devices(devices: &[NetDevice], host: &Host) -> Result<()> {
     if !devices.is_empty() && !host.is_privileged()? {
-        Err(anyhow!("only root may take network devices from the host")).at("linux.netDevices")?;
+        Err(anyhow!("only root may move network devices of the host")).at("linux.netDevices")?;
     }
     Ok(())
 }
 
-/// Checks that brig may make and join these namespaces.
+/// Checks that brig may create and join these namespaces.
 pub(super) fn check_namespaces(namespaces: &Namespaces, host: &Host) -> Result<()> {
     let privileged = host.is_privileged()?;
     if !privileged && !namespaces.has(libc::CLONE_NEWUSER) {
-        let why = "an ordinary user's container needs a user namespace: `brig spec --rootless` \
+        let why = "the container of an unprivileged user needs a user namespace: `brig spec --rootless` \
                    writes such a config";
         Err(anyhow!(why)).at("linux.namespaces")?;
     }
-    // setns(2) wants CAP_SYS_ADMIN also in the user namespace of the caller: an ordinary user has it only
+    // setns(2) wants CAP_SYS_ADMIN also in the user namespace of the caller: an unprivileged user has it only
     // after joining one.
     let refused = !privileged && namespaces.joined(libc::CLONE_NEWUSER).is_none();
     if let Some(join) = namespaces.join.first().filter(|_| refused) {
         Err(anyhow!(
-            "an ordinary user can join a {} namespace only together with the user namespace that owns it",
+            "an unprivileged user can join a {} namespace only together with the user namespace that owns it",
             name(join.kind)
         ))
         .at(&join.place)?;
@@ -73,7 +73,7 @@ pub(super) fn check_namespaces(namespaces: &Namespaces, host: &Host) -> Result<(
     let relayed = namespaces.strategy == Strategy::Relay;
     ensure!(
         !relayed || namespaces.new & libc::CLONE_NEWUSER == 0 || host.ids().uid == 0,
-        "only uid 0 can make a user namespace and join other namespaces: the process that joins \
+        "only uid 0 can create a user namespace and join other namespaces: the process that joins \
          them must be undumpable, and then only uid 0 can write its id maps"
     );
     Ok(())
@@ -100,13 +100,13 @@ mod tests {
         assert_eq!(refused("", Facts::ROOT), None);
         let alone = refused("", Facts::USER).unwrap();
         assert!(
-            alone.starts_with("linux.namespaces: an ordinary user's container needs"),
+            alone.starts_with("linux.namespaces: the container of an unprivileged user needs"),
             "{alone}"
         );
         assert_eq!(refused(USER, Facts::USER), None);
         let joined = refused(JOINED, Facts::USER).unwrap();
         assert!(
-            joined.starts_with("linux.namespaces[1].path: an ordinary user can join a network")
+            joined.starts_with("linux.namespaces[1].path: an unprivileged user can join a network")
         );
         assert_eq!((refused(OWNED, Facts::USER), refused(JOINED, Facts::ROOT)), (None, None));
         let capable = Facts {
@@ -114,7 +114,7 @@ mod tests {
             ..Facts::USER
         };
         assert!(
-            refused(JOINED, capable).unwrap().starts_with("only uid 0 can make a user namespace")
+            refused(JOINED, capable).unwrap().starts_with("only uid 0 can create a user namespace")
         );
     }
 }

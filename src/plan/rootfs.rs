@@ -1,5 +1,4 @@
-//! The root filesystem: where it is or of which layers it is made, what is mounted in it, what is
-//! hidden of it.
+//! The root filesystem: its path or layers, mounts, masked paths.
 
 use super::devices::{self, Device};
 use super::lsm::MountLabel;
@@ -16,12 +15,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use sys::mount::Attr;
 
-/// What the command line says about the root filesystem.
+/// The command line's settings of the root filesystem.
 #[derive(Debug, Default, Clone)]
 pub struct RootOptions {
-    /// `--layer`, lowest first: instead of the annotation's, if there are any.
+    /// `--layer`, lowest first: overrides the annotation.
     pub layers: Vec<PathBuf>,
-    /// `--upper`: instead of the annotation.
+    /// `--upper`: overrides the annotation.
     pub upper: Option<String>,
     /// `--no-pivot`: chroot(2) instead of pivot_root(2).
     pub no_pivot: bool,
@@ -30,57 +29,57 @@ pub struct RootOptions {
 /// The root filesystem.
 #[derive(Debug)]
 pub struct Rootfs {
-    /// `root.path`, absolute: the root filesystem, or where its layers get mounted.
+    /// `root.path`, absolute: the root filesystem, or the mount point of its layers.
     pub path: PathBuf,
     /// The root is read-only.
     pub readonly: bool,
     /// How to make it the root.
     pub jail: Jail,
-    /// How mounts spread between host, root and container.
+    /// Mount propagation between host, root and container.
     pub propagation: Propagation,
-    /// The layers, if it is made of layers.
+    /// The layers, if any.
     pub overlay: Option<Overlay>,
-    /// What is mounted in it, in order.
+    /// The mounts, in order.
     pub mounts: Vec<Mount>,
     /// The container has another cgroup namespace than the runtime.
     pub cgroup_namespace: bool,
-    /// /dev is the container's own: the default devices and links are made in it.
+    /// The container has its own /dev: the default devices and links are created in it.
     pub own_dev: bool,
     /// Devices to make.
     pub devices: Vec<Device>,
-    /// Paths nobody can read.
+    /// Masked paths.
     pub masked: Vec<CString>,
     /// The SELinux label of new filesystems.
     pub label: Option<MountLabel>,
-    /// Paths nobody can write.
+    /// Read-only paths.
     pub readonly_paths: Vec<CString>,
-    /// For the log.
+    /// Warnings.
     pub warnings: Vec<String>,
 }
 
-/// How the root filesystem becomes the root.
+/// How to change the root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Jail {
-    /// pivot_root(2): the host's root is gone.
+    /// pivot_root(2): the host's root is unmounted.
     Pivot,
-    /// Moved over the host's root, then chroot(2): the host's root stays below, unreachable.
+    /// Move the root over the host's, then chroot(2): the host's root remains below it, unreachable.
     Move,
     /// chroot(2) only: the mount namespace is not the container's own.
     Chroot,
-    /// chroot(2) into mounts that are attached nowhere: the mount namespace is not the container's
-    /// own, so what is mounted must not show in it, nor stay when the container is gone.
+    /// chroot(2) into detached mounts: the mount namespace is shared, so mounts must not be visible in it,
+    /// nor outlive the container.
     Detached,
 }
 
 /// `linux.rootfsPropagation`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Propagation {
-    /// What sources of bind mounts and mounts inside the root filesystem get first, so that nothing
-    /// mounted in the container shows on the host; none where that is asked for.
+    /// The first propagation of bind mount sources and of mounts inside the root filesystem, so that mounts
+    /// of the container are not visible on the host; None if that is requested.
     pub sources: Option<u64>,
     /// The root mount itself, during the set-up.
     pub root: u64,
-    /// The root mount at the end: it alone, since the others have what their own options say.
+    /// The root mount at the end: only that one, because all others have their own options.
     pub last: Option<u64>,
 }
 
@@ -89,7 +88,7 @@ impl Rootfs {
     ///
     /// # Errors
     ///
-    /// Where the config asks for what cannot be, or not with these namespaces.
+    /// If the config is not valid, or not with these namespaces.
     pub fn new(
         spec: &Spec,
         request: &Request<'_>,
@@ -99,7 +98,7 @@ impl Rootfs {
     ) -> Result<Self> {
         let (bundle, options) = (request.bundle, request.rootfs);
         let has_user = namespaces.has(libc::CLONE_NEWUSER);
-        // In one that it joins, pivot_root(2) would take the root from under others.
+        // In a joined mount namespace, pivot_root(2) would change the root of other processes.
         let new_mount = namespaces.new & libc::CLONE_NEWNS != 0;
         let linux = &spec.linux;
         let mut warnings = Vec::new();
@@ -145,8 +144,8 @@ impl Rootfs {
         Ok(rootfs)
     }
 
-    /// Without a mount namespace of its own the container's mounts are attached nowhere, which goes
-    /// only for those that never change once they are attached.
+    /// Without a mount namespace of its own the container's mounts are detached, which only works for mounts
+    /// that never change.
     fn check_namespace(&self, mounts: &[spec::Mount]) -> Result<()> {
         if matches!(self.jail, Jail::Pivot | Jail::Move) {
             return Ok(());
@@ -172,7 +171,7 @@ impl Rootfs {
         }
     }
 
-    /// What hides a path is mounted over it: never in the runtime's own mount namespace.
+    /// Paths are masked by mounting over them: never in the runtime's own mount namespace.
     pub fn check_hidden_paths(&self, mount_namespace: bool) -> Result<()> {
         let needs = || Err(anyhow!("needs a mount namespace in linux.namespaces"));
         match self {
@@ -183,7 +182,7 @@ impl Rootfs {
         }
     }
 
-    /// Anything has to be mounted, be it only over itself.
+    /// Whether anything has to be mounted, possibly only over itself.
     fn mounts_anything(&self) -> bool {
         self.readonly
             || !self.mounts.is_empty()
@@ -201,7 +200,7 @@ fn jail(mount_namespace: bool, no_pivot: bool) -> Jail {
 }
 
 impl Propagation {
-    /// What makes the root filesystem's mounts so.
+    /// Parses the propagation of the root filesystem's mounts.
     pub fn steps(&self) -> Vec<Step> {
         let step = |recursive, propagation| Step {
             recursive,
@@ -219,10 +218,12 @@ pub(super) fn propagation(name: Option<&str>, no_pivot: bool) -> Result<Propagat
         return Ok(Propagation::DEFAULT);
     };
     let Some((kind, recursive)) = mount_options::propagation(name) else {
-        bail!("{name:?} is none of shared, slave, private, unbindable (or one of them with r)")
+        bail!(
+            "{name:?} is not one of shared, slave, private, unbindable (or these with a leading r)"
+        )
     };
-    // Below the new root the host's stays: what the container mounts must not be kept from it.
-    ensure!(!(no_pivot && kind == MS_PRIVATE), "{name:?} is not safe together with --no-pivot");
+    // The host's root remains below the new one: mounts of the container must propagate to it.
+    ensure!(!(no_pivot && kind == MS_PRIVATE), "{name:?} is not safe with --no-pivot");
     Ok(match kind {
         MS_SLAVE => Propagation { root: MS_SLAVE, ..Propagation::DEFAULT },
         MS_PRIVATE if recursive => {
@@ -230,7 +231,7 @@ pub(super) fn propagation(name: Option<&str>, no_pivot: bool) -> Result<Propagat
         }
         MS_PRIVATE => Propagation::DEFAULT,
         MS_SHARED => Propagation { sources: None, root: MS_PRIVATE, last: Some(kind) },
-        // An unbindable mount could not even be made the root: only at the end.
+        // An unbindable mount could not become the root: only at the end.
         _ => Propagation { last: Some(kind), ..Propagation::DEFAULT },
     })
 }
@@ -319,10 +320,10 @@ mod tests {
     fn bad_values_are_named() {
         let propagation = r#","linux":{"rootfsPropagation":"share"}"#;
         let text = error(propagation, NEW, false);
-        assert!(text.starts_with(r#"linux.rootfsPropagation: "share" is none of"#), "{text}");
+        assert!(text.starts_with(r#"linux.rootfsPropagation: "share" is not one of"#), "{text}");
         let private = r#","linux":{"rootfsPropagation":"private"}"#;
         assert!(plan(private, NEW, false).is_ok());
-        assert!(error(private, NEW, true).ends_with("is not safe together with --no-pivot"));
+        assert!(error(private, NEW, true).ends_with("is not safe with --no-pivot"));
         let relative = error(r#","linux":{"maskedPaths":["/a","b"]}"#, NEW, false);
         assert_eq!(relative, "linux.maskedPaths[1]: \"b\" is not an absolute path");
     }

@@ -1,5 +1,5 @@
-//! How processes are scheduled: `process.scheduler`, `process.ioPriority`, `process.execCPUAffinity`,
-//! and what all of a container's have: `linux.memoryPolicy`, `linux.personality`.
+//! Scheduling: `process.scheduler`, `process.ioPriority`, `process.execCPUAffinity`, and the settings of all
+//! processes: `linux.memoryPolicy`, `linux.personality`.
 
 use super::id_list;
 use crate::spec::{self, Place};
@@ -8,7 +8,7 @@ use anyhow::{Result, anyhow, bail, ensure};
 use serde::{Deserialize, Serialize};
 use sys::sched::Attr;
 
-/// Of one process; none where nothing is asked.
+/// Settings of one process; None if not configured.
 #[derive(Debug, Default)]
 pub struct Scheduling {
     /// `process.scheduler`.
@@ -19,16 +19,16 @@ pub struct Scheduling {
     pub affinity: Affinity,
 }
 
-/// CPUs, a bit for each, the lowest first; none where nothing is asked.
+/// CPUs as bits, lowest first; None if not configured.
 #[derive(Debug, Default)]
 pub struct Affinity {
     /// Before the process is moved into the container's cgroup.
     pub initial: Option<Vec<u8>>,
-    /// After that.
+    /// After it has been moved.
     pub last: Option<Vec<u8>>,
 }
 
-/// Of all processes of a container, exec'd ones too: so the state keeps it.
+/// Settings of all processes of a container, including those of exec: so they are stored in the state.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Execution {
     /// `linux.memoryPolicy`.
@@ -42,12 +42,12 @@ pub struct Execution {
 pub struct MemoryPolicy {
     /// `MPOL_*`, with its flags.
     pub mode: u32,
-    /// A bit for each, the lowest first, as far as there are any.
+    /// Memory nodes as bits, lowest first, if any.
     pub nodes: Vec<u8>,
 }
 
 impl Scheduling {
-    /// Reads what `process` says; what has no effect is added to `warnings`.
+    /// Reads `process`; settings without effect are added to `warnings`.
     pub fn new(process: &spec::Process, warnings: &mut Vec<String>) -> Result<Self> {
         let scheduler = process.scheduler.as_ref();
         Ok(Scheduling {
@@ -57,14 +57,14 @@ impl Scheduling {
         })
     }
 
-    /// fork(2) fails in a process like this.
+    /// Whether fork(2) fails in this process.
     pub fn forbids_fork(&self) -> bool {
         let deadline = |attr: &Attr| attr.policy == DEADLINE && attr.flags & RESET_ON_FORK == 0;
         self.scheduler.as_ref().is_some_and(deadline)
     }
 }
 
-/// linux/sched.h. No kernel has SCHED_ISO.
+/// linux/sched.h. No kernel implements SCHED_ISO.
 const POLICIES: [(&str, u32); 7] = [
     ("SCHED_OTHER", OTHER),
     ("SCHED_FIFO", FIFO),
@@ -105,7 +105,7 @@ fn scheduler_attr(spec: &spec::Scheduler, warnings: &mut Vec<String>) -> Result<
     let nice = spec.nice.unwrap_or(0);
     let priority = spec.priority.unwrap_or(0);
     let time = [spec.runtime, spec.deadline, spec.period].map(Option::unwrap_or_default);
-    // With one of these flags other values count than those given here.
+    // With one of these flags the kernel ignores the values given here.
     if flags & KEEP == 0 {
         check_nice(policy, nice, &spec.policy, warnings).at(format!("{PLACE}.nice"))?;
         check_priority(policy, priority, &spec.policy).at(format!("{PLACE}.priority"))?;
@@ -118,7 +118,7 @@ fn scheduler_attr(spec: &spec::Scheduler, warnings: &mut Vec<String>) -> Result<
 }
 
 fn check_nice(policy: u32, nice: i32, name: &str, warnings: &mut Vec<String>) -> Result<()> {
-    ensure!((-20..=19).contains(&nice), "is {nice}, not from -20 to 19");
+    ensure!((-20..=19).contains(&nice), "is {nice}, must be from -20 to 19");
     if nice != 0 && ![OTHER, BATCH].contains(&policy) {
         warnings.push(format!("process.scheduler.nice: has no effect with {name}"));
     }
@@ -127,17 +127,22 @@ fn check_nice(policy: u32, nice: i32, name: &str, warnings: &mut Vec<String>) ->
 
 fn check_priority(policy: u32, priority: i32, name: &str) -> Result<()> {
     match is_real_time(policy) {
-        true => ensure!((1..=99).contains(&priority), "is {priority}: {name} has 1 to 99"),
-        false => ensure!(priority == 0, "is {priority}: {name} has none but 0"),
+        true => {
+            ensure!((1..=99).contains(&priority), "is {priority}, must be from 1 to 99 for {name}")
+        }
+        false => ensure!(priority == 0, "is {priority}, must be 0 for {name}"),
     }
     Ok(())
 }
 
-/// sched_setattr(2), SCHED_DEADLINE. What is too short or too long for it is the kernel's to say.
+/// sched_setattr(2), SCHED_DEADLINE. The kernel checks the bounds.
 fn check_time(policy: u32, time: [u64; 3], name: &str) -> Result<()> {
     let [runtime, deadline, period] = time;
     if policy != DEADLINE {
-        ensure!(time == [0; 3], "{name} has no runtime, deadline and period: SCHED_DEADLINE has");
+        ensure!(
+            time == [0; 3],
+            "runtime, deadline and period are only valid for SCHED_DEADLINE, not for {name}"
+        );
         return Ok(());
     }
     let ordered = runtime <= deadline && (period == 0 || deadline <= period);
@@ -153,13 +158,13 @@ fn io_priority(spec: &spec::IoPriority) -> Result<u16> {
         [("IOPRIO_CLASS_RT", 1), ("IOPRIO_CLASS_BE", 2), ("IOPRIO_CLASS_IDLE", 3)];
     let class = named(&CLASSES, &spec.class, "class").at("process.ioPriority.class")?;
     let level = u16::try_from(spec.priority).ok().filter(|level| *level <= 7);
-    let level = level.ok_or_else(|| anyhow!("is {}, not from 0 to 7", spec.priority));
+    let level = level.ok_or_else(|| anyhow!("is {}, must be from 0 to 7", spec.priority));
     Ok(class << 13 | level.at("process.ioPriority.priority")?)
 }
 
 impl Affinity {
     fn new(spec: Option<&spec::ExecAffinity>) -> Result<Self> {
-        /// The most that Linux can be built for.
+        /// The maximum that Linux can be built for.
         const MAX_CPUS: usize = 8192;
         let Some(spec) = spec else { return Ok(Affinity::default()) };
         let read = |list: &Option<String>, field| {
@@ -206,7 +211,7 @@ impl Execution {
 
 fn memory_policy(spec: &spec::MemoryPolicy) -> Result<MemoryPolicy> {
     const BOTH: u64 = 1 << 14 | 1 << 15;
-    /// Memory nodes: set_mempolicy(2) reads no more than a page of bits, whatever the kernel has.
+    /// Memory nodes: set_mempolicy(2) reads at most a page of bits.
     const MAX_NODES: usize = 4096 * 8;
     let mode = named(&MEMORY_MODES, &spec.mode, "mode").at("linux.memoryPolicy.mode")?;
     let flags = bits(&MEMORY_FLAGS, &spec.flags, "linux.memoryPolicy.flags")?;
@@ -218,9 +223,11 @@ fn memory_policy(spec: &spec::MemoryPolicy) -> Result<MemoryPolicy> {
     let check = || {
         let nodes = list.map(|list| numbers(list, MAX_NODES, "memory nodes")).transpose()?;
         match spec.mode.as_str() {
-            "MPOL_DEFAULT" | "MPOL_LOCAL" => ensure!(nodes.is_none(), "{} has none", spec.mode),
+            "MPOL_DEFAULT" | "MPOL_LOCAL" => {
+                ensure!(nodes.is_none(), "must be empty for {}", spec.mode)
+            }
             "MPOL_PREFERRED" => {}
-            mode => ensure!(nodes.is_some(), "missing: {mode} needs some"),
+            mode => ensure!(nodes.is_some(), "missing: {mode} needs memory nodes"),
         }
         Ok(nodes.unwrap_or_default())
     };
@@ -233,7 +240,7 @@ fn personality(spec: &spec::Personality) -> Result<u32> {
     const DOMAINS: [(&str, u32); 2] = [("LINUX", 0), ("LINUX32", 8)];
     // config-linux.md, Personality: "Currently no flag values are supported."
     if let Some(flag) = spec.flags.first() {
-        Err(anyhow!("{flag:?}: no flag is supported")).at("linux.personality.flags[0]")?;
+        Err(anyhow!("{flag:?}: no flags are supported")).at("linux.personality.flags[0]")?;
     }
     named(&DOMAINS, &spec.domain, "domain").at("linux.personality.domain")
 }
@@ -260,7 +267,7 @@ fn bits(table: &[(&str, u64)], names: &[String], place: &str) -> Result<u64> {
 
 /// A bit for each number of a list of `what` below `end`.
 fn numbers(list: &str, end: usize, what: &str) -> Result<Vec<u8>> {
-    id_list::bits(list, end).ok_or_else(|| anyhow!("{list:?} is not a list of {what} as 0-3,7"))
+    id_list::bits(list, end).ok_or_else(|| anyhow!("{list:?} is not a list of {what} (e.g. 0-3,7)"))
 }
 
 #[cfg(test)]
@@ -300,15 +307,15 @@ mod tests {
             (r#"{"policy":"FIFO"}"#, r#"process.scheduler.policy: unknown policy "FIFO""#),
             (
                 r#"{"policy":"SCHED_FIFO"}"#,
-                "process.scheduler.priority: is 0: SCHED_FIFO has 1 to 99",
+                "process.scheduler.priority: is 0, must be from 1 to 99 for SCHED_FIFO",
             ),
             (
                 r#"{"policy":"SCHED_IDLE","priority":1}"#,
-                "process.scheduler.priority: is 1: SCHED_IDLE has none but 0",
+                "process.scheduler.priority: is 1, must be 0 for SCHED_IDLE",
             ),
             (
                 r#"{"policy":"SCHED_OTHER","nice":20}"#,
-                "process.scheduler.nice: is 20, not from -20 to 19",
+                "process.scheduler.nice: is 20, must be from -20 to 19",
             ),
             (
                 r#"{"policy":"SCHED_OTHER","flags":["SCHED_FLAG_RECLAIM","RESET"]}"#,
@@ -317,7 +324,10 @@ mod tests {
         ] {
             assert_eq!(error(json), text);
         }
-        assert!(error(r#"{"policy":"SCHED_RR","priority":1,"period":1}"#).contains("no runtime"));
+        assert!(
+            error(r#"{"policy":"SCHED_RR","priority":1,"period":1}"#)
+                .contains("only valid for SCHED_DEADLINE")
+        );
         let late = r#"{"policy":"SCHED_DEADLINE","runtime":3000,"deadline":2000}"#;
         assert!(error(late).contains("runtime <= deadline"));
     }

@@ -1,4 +1,4 @@
-//! Kernel parameters: only those that belong to a namespace of the container's own.
+//! Kernel parameters: only those of the container's own namespaces.
 
 use super::namespaces::Namespaces;
 use crate::spec::{Place, Spec};
@@ -13,11 +13,11 @@ pub struct Sysctl {
     pub path: String,
     /// What to write.
     pub value: String,
-    /// Where config.json says so.
+    /// Its place in config.json.
     pub place: String,
 }
 
-/// System V IPC's own, which do not carry the `ipc` in their name.
+/// System V IPC parameters whose names do not contain `ipc`.
 const IPC: [&str; 8] =
     ["msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced"];
 
@@ -40,16 +40,16 @@ pub fn plan(spec: &Spec, namespaces: &Namespaces) -> Result<Vec<Sysctl>> {
     Ok(plan)
 }
 
-/// The namespace to join is the one that brig is in, as when an engine gives /proc/1/ns/net.
+/// The namespace to join is brig's own, e.g. when an engine passes /proc/1/ns/net.
 fn is_own(namespaces: &Namespaces, kind: libc::c_int) -> bool {
     let inode = |path: &Path| std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
     let Some(join) = namespaces.joined(kind) else { return false };
-    // One that cannot be looked at cannot be joined either.
+    // One that cannot be inspected cannot be joined either.
     let own = Path::new("/proc/self/ns").join(super::namespaces::file(kind));
     inode(&join.path).is_some_and(|theirs| Some(theirs) == inode(&own))
 }
 
-/// sysctl(8)'s two spellings: whichever of `.` and `/` comes first separates, the other is literal.
+/// sysctl(8)'s two notations: the first of `.` and `/` is the separator, the other is literal.
 fn path(name: &str) -> Result<String> {
     let dots_separate = name.find(['.', '/']).is_none_or(|i| name.as_bytes()[i] == b'.');
     let path: String = match dots_separate {
@@ -72,7 +72,7 @@ fn path(name: &str) -> Result<String> {
     Ok(path)
 }
 
-/// The namespace that keeps a parameter from being the host's.
+/// The namespace that a parameter belongs to.
 fn namespace_of(path: &str, value: &str, spec: &Spec) -> Result<libc::c_int> {
     let kernel = path.strip_prefix("kernel/");
     Ok(match kernel {
@@ -80,7 +80,7 @@ fn namespace_of(path: &str, value: &str, spec: &Spec) -> Result<libc::c_int> {
         Some("domainname") => libc::CLONE_NEWUTS,
         Some("hostname") => {
             let same = spec.hostname.as_deref() == Some(value);
-            ensure!(same, "is set by the field hostname, not as a sysctl");
+            ensure!(same, "must be set with the field hostname, not as a sysctl");
             libc::CLONE_NEWUTS
         }
         _ if path.starts_with("user/") => libc::CLONE_NEWUSER,

@@ -1,10 +1,10 @@
-//! What `update` asks for: `linux.resources` as JSON, changed by flags. What is not in it stays as it
-//! is, and so does what is 0 where runc takes a 0 for nothing.
+//! The changes of `update`: `linux.resources` as JSON, overridden by flags. What is absent stays unchanged,
+//! and so does a 0 where runc ignores it.
 
 use crate::spec;
 use anyhow::{Context, Result, bail};
 
-/// Takes one flag of the command line into the resources. An empty value asks for nothing.
+/// Applies one flag of the command line to the resources. An empty value is ignored.
 pub fn take_flag(resources: &mut spec::Resources, flag: &str, value: &str) -> Result<()> {
     if value.is_empty() {
         return Ok(());
@@ -34,13 +34,13 @@ fn set(resources: &mut spec::Resources, flag: &str, value: &str) -> Result<()> {
         "kernel-memory" => memory.kernel = Some(limit(value)?),
         "kernel-memory-tcp" => memory.kernel_tcp = Some(limit(value)?),
         "pids-limit" => resources.pids.get_or_insert_default().limit = Some(number(value)?),
-        _ => bail!("no flag of resources"),
+        _ => bail!("not a flag of resources"),
     }
     Ok(())
 }
 
-/// Removes what an update leaves alone: device rules (runc's does; something else may have added to
-/// them since), zeros of memory, and kernel memory, of which runc only warns as well.
+/// Removes what an update does not change: device rules (as in runc; others may have added some since), zeros
+/// of memory, and kernel memory, for which runc also only warns.
 pub fn prune(resources: &mut spec::Resources, warnings: &mut Vec<String>) {
     resources.devices = None;
     let Some(memory) = &mut resources.memory else { return };
@@ -49,12 +49,12 @@ pub fn prune(resources: &mut spec::Resources, warnings: &mut Vec<String>) {
     }
     let kernel = [memory.kernel.take(), memory.kernel_tcp.take()];
     if kernel.into_iter().flatten().any(|bytes| bytes != 0) {
-        warnings.push("limits of kernel memory are obsolete, update ignores them".to_owned());
+        warnings.push("kernel memory limits are obsolete and ignored".to_owned());
     }
 }
 
 fn number<T: std::str::FromStr>(value: &str) -> Result<T> {
-    value.parse().ok().context("not a number in its range")
+    value.parse().ok().context("not a number in the valid range")
 }
 
 /// Bytes, or -1 for no limit.
@@ -62,9 +62,9 @@ fn limit(value: &str) -> Result<i64> {
     if value == "-1" { Ok(-1) } else { bytes(value) }
 }
 
-/// A size as docker's and runc's flags have it: `1048576`, `64m`, `1.5GiB`, units of 1024.
+/// A size as in docker's and runc's flags: `1048576`, `64m`, `1.5GiB`, in units of 1024.
 pub fn bytes(text: &str) -> Result<i64> {
-    const SHAPE: &str = "not a size as 64m or -1";
+    const SHAPE: &str = "not a size (e.g. 64m or -1)";
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (digits, unit) = text.split_at(end);
     let unit = unit.trim_start().to_ascii_lowercase();
@@ -79,10 +79,10 @@ pub fn bytes(text: &str) -> Result<i64> {
     };
     let (whole, part) = digits.split_once('.').unwrap_or((digits, "0"));
     let whole: i64 = whole.parse().ok().context(SHAPE)?;
-    // Millionths of the unit are as exact as anybody means them.
+    // Millionths of the unit are precise enough.
     let part: i64 =
         format!("{part:0<6}").get(..6).and_then(|part| part.parse().ok()).context(SHAPE)?;
-    let whole = whole.checked_mul(1 << shift).context("more than any machine has")?;
+    let whole = whole.checked_mul(1 << shift).context("too large")?;
     let part = (i128::from(part) << shift) / 1_000_000;
     i64::try_from(part).ok().and_then(|part| whole.checked_add(part)).context(SHAPE)
 }
@@ -142,12 +142,12 @@ mod tests {
             let error = take_flag(&mut spec::Resources::default(), flag, value).unwrap_err();
             format!("{error:#}")
         };
-        assert_eq!(refused("cpu-share", "x"), "--cpu-share \"x\": not a number in its range");
+        assert_eq!(refused("cpu-share", "x"), "--cpu-share \"x\": not a number in the valid range");
         assert_eq!(
             refused("blkio-weight", "70000"),
-            "--blkio-weight \"70000\": not a number in its range"
+            "--blkio-weight \"70000\": not a number in the valid range"
         );
-        assert_eq!(refused("memory", "1q"), "--memory \"1q\": not a size as 64m or -1");
+        assert_eq!(refused("memory", "1q"), "--memory \"1q\": not a size (e.g. 64m or -1)");
     }
 
     #[test]

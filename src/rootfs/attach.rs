@@ -47,7 +47,10 @@ pub fn attach(root: &mut Root, mount: &Mount, source: &Source) -> Result<()> {
             bind(root, mount, &source, target.fd.as_fd())
         }
         (Kind::Bind { .. }, Source::Inside(user)) => {
-            let file = found.as_ref().context("its source is not open")?.as_fd();
+            let file = found
+                .as_ref()
+                .context("internal error: internal error: internal error: internal error: internal error: internal error: internal error: internal error: internal error: its source is not open")?
+                .as_fd();
             let user = user.as_ref().map(AsFd::as_fd);
             let source = BindSource { file, shown: &Shown::Fd(file), user };
             bind(root, mount, &source, target.fd.as_fd())
@@ -66,11 +69,15 @@ pub fn attach(root: &mut Root, mount: &Mount, source: &Source) -> Result<()> {
             mount::mount(None, &proc_path(target), None, *flags, Some(data))?;
             root.kernel.apply(target, &mount.steps)
         }
-        (Kind::Bind { .. } | Kind::Cgroup(_), _) => bail!("its source is not open"),
+        (Kind::Bind { .. } | Kind::Cgroup(_), _) => {
+            bail!(
+                "internal error: internal error: internal error: internal error: internal error: internal error: internal error: internal error: internal error: its source is not open"
+            )
+        }
     }
 }
 
-/// Makes a link as the source is. One that is there already has to be the same.
+/// Makes a link as the source is. One that already exists has to be the same.
 pub fn make_link(root: &Root, mount: &Mount, to: &CStr) -> Result<()> {
     let path = mount.target.to_bytes();
     let slash = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
@@ -81,20 +88,20 @@ pub fn make_link(root: &Root, mount: &Mount, to: &CStr) -> Result<()> {
     match readlinkat(&dir, name) {
         Ok(there) if there.as_bytes() == to.to_bytes() => return Ok(()),
         Ok(there) => bail!("is a link to {} already", there.display()),
-        Err(Errno::EINVAL) => bail!("is there already, and not a symbolic link"),
+        Err(Errno::EINVAL) => bail!("already exists and is not a symbolic link"),
         Err(Errno::ENOENT) => {}
         Err(errno) => return Err(errno).context("readlink"),
     }
-    ensure!(!root.hosts.has(dir.as_fd())?, "would be made in a directory that is the host's own");
+    ensure!(!root.hosts.has(dir.as_fd())?, "would be created in a directory of the host");
     symlinkat(to, &dir, name).context("symlink")
 }
 
 /// An opened source of a bind mount.
 struct BindSource<'a> {
     file: BorrowedFd<'a>,
-    /// The same by a name, for Linux before 5.12.
+    /// The same by name, for Linux before 5.12.
     shown: &'a Shown<'a>,
-    /// The user namespace whose ids it gets.
+    /// The user namespace for its id map.
     user: Option<BorrowedFd<'a>>,
 }
 
@@ -114,7 +121,7 @@ fn bind(root: &Root, mount: &Mount, source: &BindSource<'_>, target: BorrowedFd<
     put(tree.as_fd(), target)
 }
 
-/// Says in an error which mount it is about, and which of its options. What knows more comes first.
+/// Adds the mount and the option to an error, unless the error is more specific.
 pub fn with_origin(
     error: impl Into<anyhow::Error>,
     mount: &Mount,
@@ -141,10 +148,10 @@ pub fn put(tree: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<()> {
 }
 
 fn same_kind(source: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<()> {
-    // These words are looked for by Docker.
+    // Docker matches on these words.
     ensure!(
         is_directory(source)? == is_directory(target)?,
-        "not a directory: only a directory goes onto a directory, and a file onto a file"
+        "not a directory: a directory can only be mounted on a directory, and a file on a file"
     );
     Ok(())
 }
@@ -164,12 +171,12 @@ pub fn new(
         put(detached.as_fd(), target.fd.as_fd())?;
     }
     if let (Some(label), b"mqueue") = (&fs.label, fstype.to_bytes()) {
-        // Mounted with the IPC namespace already: only its directory can be labelled, as in runc.
+        // It is mounted together with the IPC namespace: only its directory can be labelled, as in runc.
         let path = proc_path(detached.as_fd());
         match xattr::set(&path, c"security.selinux", label.label.as_bytes()) {
-            // That of a new user namespace's, which was made with it, is root's outside.
+            // The one of a new user namespace, which was created with it, belongs to root of the outer one.
             Err(error) if error.errno == Errno::EPERM => root.warnings.push(format!(
-                "{}: {} keeps the label that the policy gives it",
+                "{}: {} keeps its label from the policy",
                 mount.place(),
                 mount.target.to_string_lossy()
             )),
@@ -182,8 +189,7 @@ pub fn new(
     Ok(())
 }
 
-/// A new filesystem's mount with all that is to be in it and on it, attached only where that is done
-/// `by_name`.
+/// A mount of a new filesystem with everything in it, attached only if that is done `by_name`.
 pub fn complete(
     root: &Root,
     mount: &Mount,
@@ -206,14 +212,14 @@ pub fn complete(
     Ok(new)
 }
 
-/// The label that a filesystem is mounted with. Others than these are one for many mounts: they have
-/// theirs from the policy, and each mount of them has to have the same.
+/// The label that a filesystem is mounted with. The other filesystems are shared by many mounts: they have a
+/// label from the policy, and each mount must have the same.
 fn label<'a>(fs: &'a Filesystem, fstype: &CStr) -> Option<&'a MountLabel> {
     fs.label.as_ref().filter(|_| ![c"cgroup2", c"mqueue"].contains(&fstype))
 }
 
-/// The kernel lets only who owns the network namespace mount a sysfs, and nobody whose own is covered
-/// in parts: then the container sees the host's, and can change nothing in it.
+/// The kernel lets only the owner of the network namespace mount sysfs, and only if its own is not partly
+/// covered: otherwise the container gets the host's, read-only.
 fn hosts_sysfs(
     root: &mut Root,
     mount: &Mount,
@@ -225,14 +231,14 @@ fn hosts_sysfs(
     let kernel = &root.kernel;
     kernel.bind_with(&Shown::Path(c"/sys"), target, true, |made| kernel.set(made, true, attr))?;
     root.warnings.push(format!(
-        "{}: {} is the host's, read-only: a sysfs of its own needs a new network namespace",
+        "{}: {} is mounted from the host, read-only: a new sysfs needs a new network namespace",
         mount.place(),
         mount.target.to_string_lossy()
     ));
     Ok(())
 }
 
-/// A tmpfs has the mode of the directory it covers, unless the config says another, as in runc.
+/// As in runc, a tmpfs has the mode of the directory it covers, unless the config sets one.
 fn inherited_mode(fs: &Filesystem, target: &Target) -> Result<Option<CString>> {
     if fs.fstype.as_c_str() != c"tmpfs" || !target.existed || fs.has(c"mode") {
         return Ok(None);
@@ -241,7 +247,7 @@ fn inherited_mode(fs: &Filesystem, target: &Target) -> Result<Option<CString>> {
     Ok(Some(CString::new(format!("{mode:04o}"))?))
 }
 
-/// A new filesystem's mount, not attached to anything yet.
+/// A mount of a new filesystem, not attached yet.
 fn detached(mount: &Mount, fs: &Filesystem, fstype: &CStr, mode: Option<&CStr>) -> Result<OwnedFd> {
     let context = mount::Filesystem::open(fstype).map_err(|error| match error.errno {
         Errno::ENODEV => anyhow::Error::from(error)
@@ -299,8 +305,8 @@ fn by_mount_2(
 }
 
 impl Root {
-    /// An upper in memory has to stay reachable as long as the container lives, and out of its
-    /// sight: it goes beneath the first mount on a directory.
+    /// An upper in memory has to stay reachable as long as the container exists, but hidden from it: it is
+    /// mounted beneath the first mount on a directory.
     pub(super) fn place_upper(&mut self, target: BorrowedFd<'_>) -> Result<()> {
         if let Some(upper) = &self.parked
             && is_directory(target)?
@@ -311,7 +317,7 @@ impl Root {
         Ok(())
     }
 
-    /// Where nothing is mounted at all, /dev is mounted on itself.
+    /// If there is no mount, /dev is mounted on itself.
     pub(super) fn place_upper_somewhere(&mut self) -> Result<()> {
         if self.parked.is_some() {
             let dev = make_dir_in(self.fd.as_fd(), c"/dev")?;

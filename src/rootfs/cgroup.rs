@@ -1,5 +1,5 @@
-//! A mount of type `cgroup`: on v1 a tmpfs with a mount for each hierarchy that the host has, on
-//! cgroup2 that.
+//! A mount of type `cgroup`: on v1 a tmpfs with a mount for each hierarchy of the host, on cgroup v2 the
+//! hierarchy.
 
 use super::Root;
 use super::attach::{new, with_origin};
@@ -22,14 +22,14 @@ use std::path::Path;
 use sys::Errno;
 use sys::mount::{Attr, clone_tree, move_mount};
 
-/// What a cgroup mount shows.
+/// The contents of a cgroup mount.
 pub enum Cgroups {
     /// v1 hierarchies.
     V1(Vec<Hierarchy>),
     /// cgroup2.
     V2,
-    /// The host's mount of cgroup2. Without a cgroup namespace the container sees the paths of the
-    /// host, and in a user namespace it may not mount cgroup2 itself.
+    /// The host's mount of cgroup v2. Without a cgroup namespace the container sees the host's paths, and in
+    /// a user namespace it may not mount cgroup v2 itself.
     Host(Bind),
 }
 
@@ -37,30 +37,30 @@ pub enum Cgroups {
 pub struct Hierarchy {
     /// Its directory's name.
     name: CString,
-    /// Names that lead there.
+    /// Symbolic links to it.
     aliases: Vec<CString>,
     show: Show,
 }
 
-/// How a hierarchy gets into the container.
+/// How a hierarchy is mounted in the container.
 enum Show {
-    /// By mounting it: the cgroup namespace takes care of what is seen. These are its options.
+    /// As a new mount: the cgroup namespace determines what is visible. These are its options.
     Mount(Vec<(CString, Option<CString>)>),
-    /// By a bind mount of the container's own directory in it.
+    /// As a bind mount of the container's own directory in it.
     Own(Bind),
 }
 
-/// A bind mount of a directory of the host's.
+/// A bind mount of a host directory.
 pub struct Bind {
     /// Detached and complete, except on an old kernel.
     tree: Option<OwnedFd>,
     /// The directory.
     dir: CString,
-    /// What makes the mount complete.
+    /// The attributes to set on the mount.
     steps: Vec<Step>,
 }
 
-/// In the parent: finds out what to show, and opens it.
+/// In the parent: resolves what to show, and opens it.
 pub fn open(plan: &Rootfs, fs: &Filesystem, cgroup: &Cgroup, modern: bool) -> Result<Cgroups> {
     let of_brig = cgroup.dirs().is_empty().then(Cgroup::of_brig).transpose()?;
     let mounts = of_brig.as_ref().unwrap_or(cgroup).mounts();
@@ -104,7 +104,7 @@ impl Bind {
         Ok(Bind { tree, dir, steps })
     }
 
-    /// Mounts it on `target`, with these changes as well.
+    /// Mounts it on `target`, with these additional changes.
     fn put(&self, kernel: &Kernel, target: BorrowedFd<'_>, more: &[Step]) -> Result<()> {
         if let Some(tree) = &self.tree {
             kernel.apply(tree.as_fd(), more)?;
@@ -159,7 +159,7 @@ fn mount_v1(
         options: &options,
         attr: (fs.attr | safe) & !MOUNT_ATTR_RDONLY,
     };
-    // Attached before there is anything in it: older kernels mount nothing on what is detached.
+    // Attached while it is still empty: older kernels cannot mount on a detached mount.
     let tmpfs = kernel.mount(&new, target.fd.as_fd())?;
     kernel.apply(tmpfs.as_fd(), &mount.steps)?;
     for hierarchy in hierarchies {

@@ -1,4 +1,4 @@
-//! `tmpcopyup`: a tmpfs that starts with what the directory it covers holds.
+//! `tmpcopyup`: a tmpfs that starts with the contents of the directory it covers.
 
 use anyhow::{Context, Result, ensure};
 use nix::dir::Dir;
@@ -15,7 +15,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use sys::{Errno, IfExists, file};
 
-/// Deeper trees are made to exhaust something.
+/// Deeper trees are only made to exhaust resources.
 const MAX_DEPTH: usize = 64;
 
 /// Whether an owner is copied.
@@ -27,7 +27,7 @@ pub struct Owner {
     pub gid: bool,
 }
 
-/// Copies everything below one directory to the other, with mode, owner and times. Links are copied,
+/// Copies everything below one directory to another, with mode, owner and times. Symbolic links are copied,
 /// never followed; what others change meanwhile is copied as found. `owner`: what the directory itself
 /// gets.
 pub fn copy_up(from: BorrowedFd<'_>, to: BorrowedFd<'_>, owner: Owner) -> Result<()> {
@@ -39,7 +39,7 @@ pub fn copy_up(from: BorrowedFd<'_>, to: BorrowedFd<'_>, owner: Owner) -> Result
 }
 
 fn copy_dir(from: BorrowedFd<'_>, to: BorrowedFd<'_>, depth: usize) -> Result<()> {
-    ensure!(depth < MAX_DEPTH, "directories deeper than {MAX_DEPTH} in each other");
+    ensure!(depth < MAX_DEPTH, "directories are nested deeper than {MAX_DEPTH}");
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let mut dir = Dir::openat(from, c".", flags, Mode::empty()).context("opendir")?;
     for entry in dir.iter() {
@@ -75,15 +75,15 @@ fn copy_one(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, depth: usize)
 }
 
 fn copy_file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr) -> Result<()> {
-    // O_NONBLOCK: should it have become a fifo, nobody waits for its other end.
+    // O_NONBLOCK: if it has become a fifo, do not wait for its other end.
     let mut source = File::from(open(from, name, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?);
     let stat = fstat(&source).context("fstat")?;
-    ensure!(file::kind(stat.st_mode) == SFlag::S_IFREG, "is no file any more");
+    ensure!(file::kind(stat.st_mode) == SFlag::S_IFREG, "is no longer a regular file");
     let mut made = File::from(open(to, name, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL)?);
     copy_data(&mut source, &mut made, stat.st_size).context("copy")
 }
 
-/// Copies what is no hole: a file of some bytes and gigabytes of holes takes no gigabytes of memory.
+/// Copies what is not a hole: a file of some bytes and gigabytes of holes takes no gigabytes of memory.
 fn copy_data(from: &mut File, to: &mut File, size: i64) -> Result<()> {
     to.set_len(size.cast_unsigned())?;
     let mut at = 0;
@@ -110,7 +110,7 @@ fn open(dir: BorrowedFd<'_>, name: &CStr, flags: OFlag) -> Result<OwnedFd> {
     openat(dir, name, flags, Mode::from_bits_truncate(0o600)).context("open")
 }
 
-/// Owner first: it takes setuid bits away. Nobody else sees the new filesystem yet.
+/// Owner first, because chown clears setuid bits. The new filesystem is not visible to anyone yet.
 fn set_meta(
     dir: BorrowedFd<'_>,
     name: &CStr,

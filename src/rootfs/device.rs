@@ -16,7 +16,7 @@ use sys::mount::move_mount;
 use sys::path::{Links, make_dir_in, make_file_in, open_in};
 use sys::{Errno, IfExists};
 
-/// Not to thread-self: programs compare them.
+/// Not to thread-self: programs compare these links.
 const LINKS: [(&CStr, &CStr); 4] = [
     (c"fd", c"/proc/self/fd"),
     (c"stdin", c"/proc/self/fd/0"),
@@ -24,8 +24,8 @@ const LINKS: [(&CStr, &CStr); 4] = [
     (c"stderr", c"/proc/self/fd/2"),
 ];
 
-/// Makes the devices of the plan, and where /dev is the container's own, its links. By descriptors
-/// of their directories: an image's /dev can be a link to anywhere (CVE-2026-41579).
+/// Creates the devices of the plan, and the links if the container has its own /dev. Uses descriptors of
+/// their directories: an image's /dev can be a link to anywhere (CVE-2026-41579).
 pub fn make_all(root: &Root, plan: &Rootfs, of_host: HostDevices) -> Result<()> {
     let HostDevices { nodes, kcore } = of_host;
     let mut parent = None;
@@ -44,12 +44,12 @@ pub fn make_all(root: &Root, plan: &Rootfs, of_host: HostDevices) -> Result<()> 
     Ok(())
 }
 
-/// Where an image has a link, it would choose what gets hidden: an error.
+/// A link in the image would choose what gets hidden: an error.
 pub fn mount_console(root: &Root, terminal: BorrowedFd<'_>) -> Result<()> {
     let dev = make_dir_in(root.fd.as_fd(), c"/dev")?;
     let target = match open_in(dev.as_fd(), c"/console", OFlag::O_PATH, Links::Refuse) {
         Err(error) if error.errno == Errno::ENOENT => {
-            ensure!(!root.hosts.has(dev.as_fd())?, "is not there, and /dev is the host's own");
+            ensure!(!root.hosts.has(dev.as_fd())?, "does not exist, and /dev belongs to the host");
             make_file_in(dev.as_fd(), c"/console")?
         }
         opened => opened?,
@@ -65,11 +65,11 @@ fn with_origin(error: anyhow::Error, device: &Device) -> anyhow::Error {
     }
 }
 
-/// The directory that a device is made in.
+/// The directory that a device is created in.
 struct Parent<'a> {
     path: &'a [u8],
     fd: OwnedFd,
-    /// It is the host's, too.
+    /// It belongs to the host.
     hosts: bool,
 }
 
@@ -83,8 +83,8 @@ impl<'a> Parent<'a> {
     }
 }
 
-/// Makes one. `node` is the mount of one that the parent has made. `parent` is the directory of the one before,
-/// which is mostly this one's too.
+/// Creates one. `node` is the mount of one that the parent has created. `parent` is the directory of the
+/// previous one, which usually is this one's too.
 fn make<'a>(
     root: &Root,
     device: &'a Device,
@@ -103,13 +103,13 @@ fn make<'a>(
     let mode = Mode::from_bits_truncate(device.mode);
     match mknodat(dir, name, device.kind, mode, device.number) {
         Ok(()) => give_away(dir, name, device),
-        // config-linux.md, Devices: one that is there already has to be the one asked for.
+        // config-linux.md, Devices: one that already exists has to be the one asked for.
         Err(Errno::EEXIST) => {
             let found = fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW);
             ensure!(is(&found.context("fstatat")?, device), "exists and is not this device");
             Ok(())
         }
-        // Not for us to make, in a user namespace or under a stricter device cgroup: the parent's, or the
+        // Not permitted here, in a user namespace or under a stricter device cgroup: use the parent's or the
         // host's.
         Err(Errno::EPERM) => match node {
             Some(node) => Ok(move_mount(node, make_target(dir, name)?.as_fd())?),
@@ -119,18 +119,18 @@ fn make<'a>(
     }
 }
 
-/// In a directory of the host's no device is made. One that the config asks for has to be there.
+/// No device is created in a directory of the host. One that the config asks for must exist.
 fn look_for(dir: BorrowedFd<'_>, name: &[u8], device: &Device) -> Result<()> {
     if device.place.is_none() {
         return Ok(());
     }
     let found = fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW);
-    let found = found.context("is not made in a directory that is the host's own (root.path)")?;
+    let found = found.context("cannot be created in a directory of the host (root.path)")?;
     ensure!(is(&found, device), "exists and is not this device");
     Ok(())
 }
 
-/// An absolute path's directory and last name.
+/// The directory and the last name of an absolute path.
 fn split(path: &CStr) -> (&[u8], &[u8]) {
     let path = path.to_bytes();
     let slash = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
@@ -142,31 +142,36 @@ pub(super) fn is(stat: &FileStat, device: &Device) -> bool {
     kind && (device.kind == SFlag::S_IFIFO || stat.st_rdev == device.number)
 }
 
-/// Sets the owner of what was just made, and of nothing that has taken its place since.
+/// Sets the owner of the new file, and not of a file that has replaced it since.
 fn give_away(dir: BorrowedFd<'_>, name: &[u8], device: &Device) -> Result<()> {
     if device.uid == 0 && device.gid == 0 {
         return Ok(());
     }
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let node = openat(dir, name, flags, Mode::empty()).context("open")?;
-    ensure!(is(&fstat(&node).context("fstat")?, device), "was replaced while it was made");
+    ensure!(is(&fstat(&node).context("fstat")?, device), "was replaced while it was being created");
     let (uid, gid) = (Uid::from_raw(device.uid), Gid::from_raw(device.gid));
     fchownat(&node, c"", Some(uid), Some(gid), AtFlags::AT_EMPTY_PATH).context("chown")
 }
 
-/// Mounts the host's device of the same path.
+/// Bind mounts the host's device of the same path.
 fn bind(kernel: &Kernel, dir: BorrowedFd<'_>, name: &[u8], device: &Device) -> Result<()> {
     let host = open(device.path.as_c_str(), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty());
-    let found =
-        fstat(host.context("mknod: EPERM, and the host has no such node")?).context("fstat")?;
-    ensure!(is(&found, device), "mknod: EPERM, and the host's node is another device");
+    let found = fstat(
+        host.context("mknod: Operation not permitted, and the host has no such device node")?,
+    )
+    .context("fstat")?;
+    ensure!(
+        is(&found, device),
+        "mknod: Operation not permitted, and the host's node is a different device"
+    );
     let target = make_target(dir, name)?;
     kernel.bind(&Shown::Path(&device.path), target.as_fd(), false)
 }
 
 fn make_target(dir: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
     let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    openat(dir, name, flags, Mode::empty()).context("make a file to mount it on")
+    openat(dir, name, flags, Mode::empty()).context("create a file to mount it on")
 }
 
 fn link(dev: BorrowedFd<'_>, kcore: bool) -> Result<()> {
@@ -177,7 +182,7 @@ fn link(dev: BorrowedFd<'_>, kcore: bool) -> Result<()> {
             Err(errno) => return Err(errno).with_context(|| name.to_string_lossy().into_owned()),
         }
     }
-    // The image's may be the host's multiplexer: only the container's own will do.
+    // The image's may be the host's ptmx: only the container's own may be used.
     let removed = unlinkat(dev, c"ptmx", UnlinkatFlags::NoRemoveDir);
     removed.if_exists().context("replace ptmx")?;
     symlinkat(c"pts/ptmx", dev, c"ptmx").context("ptmx")

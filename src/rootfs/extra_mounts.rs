@@ -1,5 +1,5 @@
-//! Mounts of a container that is there already. brig is in its mount namespace, and in its user namespace,
-//! but has the host's root and /proc in sight.
+//! Mounts of a container that already exists. brig is in its mount namespace, and in its user namespace,
+//! to the host's root and /proc.
 
 use super::Root;
 use super::attach::{complete, put, with_origin};
@@ -24,13 +24,12 @@ use sys::path::{Links, open_in};
 
 pub use target::path_below;
 
-/// What of the host is to be seen in the container: detached mounts, complete.
+/// Host files for the container: detached mounts, complete.
 pub struct Opened(Vec<Source>);
 
-/// Opens sources, before any namespace is joined. `users` has a user namespace for each mount that is to
-/// be id-mapped.
+/// Opens sources before any namespace is joined. `users` has a user namespace for each id-mapped mount.
 pub fn open(mounts: &[Mount], users: &[Option<OwnedFd>]) -> Result<Opened> {
-    ensure!(is_complete(), "needs mount_setattr(2), which Linux has since 5.12");
+    ensure!(is_complete(), "needs mount_setattr(2), which requires Linux 5.12");
     let open = |(mount, user): (&Mount, &Option<OwnedFd>)| -> Result<Source> {
         let Kind::Bind { source, inside, recursive } = &mount.kind else { return Ok(Source::None) };
         if inside.is_some() {
@@ -38,7 +37,7 @@ pub fn open(mounts: &[Mount], users: &[Option<OwnedFd>]) -> Result<Opened> {
         }
         let tree = clone_bind(AT_FDCWD, source, mount, *recursive)
             .map_err(|error| match sys::errno_of(&error) {
-                Some(Errno::EPERM) => error.context("only root can bind what is the host's"),
+                Some(Errno::EPERM) => error.context("only root can bind mount files of the host"),
                 _ => error,
             })
             .at(format!("{}.source", mount.place()))?;
@@ -50,15 +49,15 @@ pub fn open(mounts: &[Mount], users: &[Option<OwnedFd>]) -> Result<Opened> {
     mounts.iter().zip(users).map(open).collect::<Result<_>>().map(Opened)
 }
 
-/// Mounts them below the container's root: all, or none. `announce` is called with each mount, complete,
-/// and its target, before it shows.
+/// Mounts them below the container's root: all or none. `announce` is called with each complete mount and its
+/// target before it is attached.
 pub fn add(
     root: OwnedFd,
     mounts: &[Mount],
     opened: &Opened,
     announce: &dyn Fn(BorrowedFd<'_>, BorrowedFd<'_>) -> Result<()>,
 ) -> Result<()> {
-    // brig has the host's root and /dev in sight.
+    // brig has access to the host's root and /dev.
     let hosts = Hosts::of(root.as_fd())?;
     let mut root = Root {
         kernel: Kernel::New,
@@ -80,7 +79,7 @@ pub fn add(
     let done = add();
     umask(before);
     if done.is_err() {
-        // The error that matters is the first one.
+        // The first error is the one that matters.
         take_away(&added);
     }
     done
@@ -133,11 +132,11 @@ fn unmount(mount: BorrowedFd<'_>) -> nix::Result<()> {
     umount2(&*proc_path(mount), MntFlags::MNT_DETACH)
 }
 
-/// How often a mount is looked for that the container keeps moving.
+/// How often to search for a mount that the container keeps moving.
 const TRIES: usize = 16;
 
-/// Unmounts a mount of the container's, found in its mountinfo by its identity: every name on the way
-/// to it is the container's to change. False: it is gone.
+/// Unmounts a mount of the container, found in its mountinfo by its identity, because the container can
+/// change every name on its path. False: it no longer exists.
 pub fn remove(root: &OwnedFd, mountinfo: &Path, wanted: &Identity) -> Result<bool> {
     for _ in 0..TRIES {
         let text = std::fs::read(mountinfo).with_context(|| mountinfo.display().to_string())?;
@@ -145,21 +144,22 @@ pub fn remove(root: &OwnedFd, mountinfo: &Path, wanted: &Identity) -> Result<boo
             return Ok(false);
         };
         let point = CString::new(found.point().into_os_string().into_vec())?;
-        // Without links: mountinfo has none.
+        // Links are not followed: mountinfo has resolved paths.
         let Ok(mount) = open_in(root.as_fd(), &point, OFlag::O_PATH, Links::Refuse) else {
             continue;
         };
         match identity(mount.as_fd())? {
             Some(found) if found == *wanted => {}
-            // The id is another mount's by now.
+            // The id belongs to another mount by now.
             Some(found) if found.id == wanted.id => return Ok(false),
             _ => continue,
         }
         return match unmount(mount.as_fd()) {
-            // It was moved or unmounted meanwhile; or in a new mount namespace's copy it is locked.
+            // It was moved or unmounted in the meantime; or in the copy of a new mount namespace it is
+            // locked.
             Err(Errno::EINVAL) => continue,
             done => done.context("umount2").map(|()| true),
         };
     }
-    bail!("cannot be reached: the container has mounted something over it, or keeps moving it")
+    bail!("cannot be reached: the container has mounted something over it, or keeps renaming it")
 }

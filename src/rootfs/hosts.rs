@@ -1,5 +1,5 @@
-//! What of the root filesystem is the host's own: `root.path` can be `/`, by whatever name, and its /dev the
-//! host's. There nothing is made, replaced or removed: the host would have it, too.
+//! The parts of the root filesystem that belong to the host: `root.path` can be `/`, by whatever name, and
+//! its /dev the host's. Nothing is created, replaced or removed there, because that would change the host.
 
 use anyhow::{Context, Result, bail};
 use nix::fcntl::OFlag;
@@ -13,11 +13,11 @@ use sys::path::{Links, open_in};
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Hosts {
-    /// The root directory is the host's.
+    /// The root directory belongs to the host.
     root: bool,
-    /// Its /dev, which a root filesystem can have as well.
+    /// The host's /dev, which a root filesystem can contain as well.
     dev: Option<(u64, u64)>,
-    /// Filesystems that the container has been given new.
+    /// New filesystems mounted in the container.
     new: HashSet<u64>,
 }
 
@@ -26,7 +26,7 @@ fn identity(stat: &FileStat) -> (u64, u64) {
 }
 
 impl Hosts {
-    /// While the host's root is the root.
+    /// Called while the host's root is still the root.
     pub fn of(root: BorrowedFd<'_>) -> Result<Hosts> {
         let host = stat("/").context("stat /")?;
         let root = identity(&fstat(root).context("fstat")?) == identity(&host);
@@ -42,13 +42,13 @@ impl Hosts {
         Ok(())
     }
 
-    /// Whether a directory is one that the host has in its place.
+    /// Whether a directory belongs to the host.
     pub fn has(&self, directory: BorrowedFd<'_>) -> Result<bool> {
         let stat = fstat(directory).context("fstat")?;
         Ok(Some(identity(&stat)) == self.dev || self.root && !self.new.contains(&stat.st_dev))
     }
 
-    /// An error where the path is not there, and would be made in a directory of the host's.
+    /// An error if the path does not exist and would be created in a directory of the host.
     pub fn may_make(&self, root: BorrowedFd<'_>, path: &CStr) -> Result<()> {
         if !self.root {
             return Ok(());
@@ -60,14 +60,14 @@ impl Hosts {
                 Ok(_) if left.len() == path.to_bytes().len() => return Ok(()),
                 Ok(directory) if !self.has(directory.as_fd())? => return Ok(()),
                 Ok(_) => bail!(
-                    "is not there, and nothing is made in {}, which is the host's own (root.path)",
+                    "does not exist, and nothing can be created in {}, which is a directory of the host (root.path)",
                     part.to_string_lossy()
                 ),
                 Err(error) if error.errno == Errno::ENOENT && !left.is_empty() => {
                     let slash = left.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
                     left = &left[..slash];
                 }
-                // What is wrong with it is said by whoever wants it.
+                // Other errors are reported by the caller that needs it.
                 Err(_) => return Ok(()),
             }
         }

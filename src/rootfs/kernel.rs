@@ -1,4 +1,4 @@
-//! How this kernel mounts: by descriptors, or before Linux 5.12 by names of descriptors.
+//! How this kernel mounts: with descriptors, or before Linux 5.12 with names of descriptors.
 
 use super::made::HostProc;
 use crate::plan::mount_options::{Step, legacy};
@@ -20,8 +20,8 @@ use sys::mount::{self, Attr, Filesystem, clone_tree, move_mount, set_attr};
 pub enum Kernel {
     /// open_tree(2), move_mount(2), fsopen(2), mount_setattr(2).
     New,
-    /// mount(2) only, which wants names: those of descriptors in the host's /proc/self/fd, held open. It
-    /// becomes the working directory.
+    /// mount(2) only, which needs names: those of descriptors in the host's /proc/self/fd, which is held open
+    /// and becomes the working directory.
     Old(Old),
 }
 
@@ -31,7 +31,7 @@ pub struct Old {
     descriptors: OwnedFd,
 }
 
-/// What a bind mount shows.
+/// The source of a bind mount.
 pub enum Shown<'a> {
     /// A path of the host.
     Path(&'a CStr),
@@ -39,7 +39,7 @@ pub enum Shown<'a> {
     Fd(BorrowedFd<'a>),
 }
 
-/// A filesystem of brig's own choice.
+/// A filesystem that brig chooses itself.
 pub struct NewFilesystem<'a> {
     /// Its type.
     pub fstype: &'a CStr,
@@ -60,7 +60,7 @@ pub fn option(text: &str) -> Result<(CString, Option<CString>)> {
 }
 
 impl Kernel {
-    /// While the host's /proc is in sight.
+    /// Called while the host's /proc is accessible.
     pub fn new(modern: bool) -> Result<Self> {
         if modern {
             return Ok(Kernel::New);
@@ -70,7 +70,7 @@ impl Kernel {
         Ok(Kernel::Old(Old { own, descriptors }))
     }
 
-    /// Tells where the container's root is mounted.
+    /// Sets where the container's root is mounted.
     pub fn look_below(&mut self, root: BorrowedFd<'_>) -> Result<()> {
         match self {
             Kernel::New => Ok(()),
@@ -78,7 +78,7 @@ impl Kernel {
         }
     }
 
-    /// Mounts a file or directory, and with `recursive` what is mounted below it, on another one.
+    /// Bind mounts a file or directory on another one, and with `recursive` the mounts below it.
     pub fn bind(&self, from: &Shown<'_>, to: BorrowedFd<'_>, recursive: bool) -> Result<()> {
         let Kernel::Old(old) = self else {
             let tree = match from {
@@ -95,8 +95,8 @@ impl Kernel {
         Ok(mount::mount(Some(&from), &name(old, to)?, None, flags, None)?)
     }
 
-    /// Mounts a file or directory and changes its mount. No container has it without that: it is attached
-    /// when it is changed, or else that very mount is changed, or the container does not start.
+    /// Bind mounts a file or directory and changes its mount. The container never sees it unchanged: it is
+    /// changed before it is attached, or identified and changed afterwards, or the container does not start.
     pub fn bind_with(
         &self,
         from: &Shown<'_>,
@@ -124,7 +124,7 @@ impl Kernel {
         change(before.made(same)?.as_fd())
     }
 
-    /// Mounts a new filesystem and gives the mount.
+    /// Mounts a new filesystem and returns the mount.
     pub fn mount(&self, new: &NewFilesystem<'_>, to: BorrowedFd<'_>) -> Result<OwnedFd> {
         let Kernel::Old(old) = self else {
             let filesystem = Filesystem::open(new.fstype)?;
@@ -174,31 +174,31 @@ impl Kernel {
         Ok(())
     }
 
-    /// Makes all changes that a mount is to get.
+    /// Makes all changes of a mount.
     pub fn apply(&self, mount: BorrowedFd<'_>, steps: &[Step]) -> Result<()> {
         steps.iter().try_for_each(|step| self.set(mount, step.recursive, step.attr))
     }
 }
 
 impl Old {
-    /// Changes the attributes of one mount; those that it has stay.
+    /// Changes the attributes of one mount; its other attributes stay.
     fn remount(&self, mount: BorrowedFd<'_>, attr: Attr) -> Result<()> {
         let name = name(self, mount)?;
         let attr = attributes(mount)? & !attr.clear | attr.set;
-        // Without any of the modes MS_REMOUNT keeps the one that there is.
+        // Without one of the modes, MS_REMOUNT keeps the current one.
         let relatime = if attr & MOUNT_ATTR__ATIME == 0 { MS_RELATIME } else { 0 };
         let flags = MS_REMOUNT | MS_BIND | relatime | legacy(attr);
         mount::mount(None, &name, None, flags, None).with_context(|| shown_path(&name))
     }
 }
 
-/// Where a descriptor leads, for messages.
+/// The path of a descriptor, for messages.
 fn shown_path(name: &CStr) -> String {
     let path = nix::fcntl::readlink(name).unwrap_or_default();
     path.to_string_lossy().into_owned()
 }
 
-/// The name of a descriptor, once its directory is the working directory.
+/// The name of a descriptor, if its directory is the working directory.
 fn name(old: &Old, fd: BorrowedFd<'_>) -> Result<CString> {
     fchdir(&old.descriptors).context("fchdir(/proc/self/fd)")?;
     Ok(CString::new(fd.as_raw_fd().to_string())?)
@@ -207,7 +207,7 @@ fn name(old: &Old, fd: BorrowedFd<'_>) -> Result<CString> {
 fn set_modern(mount: BorrowedFd<'_>, recursive: bool, attr: Attr) -> Result<()> {
     let symlinks = attr.clear & !attr.set & MOUNT_ATTR_NOSYMFOLLOW;
     match set_attr(mount, recursive, attr) {
-        // mount_setattr(2) knows this flag since Linux 5.14, two versions later than the others.
+        // mount_setattr(2) supports this flag since Linux 5.14, two versions later than the others.
         Err(error) if error.errno == Errno::EINVAL && symlinks != 0 => {
             Ok(set_attr(mount, recursive, Attr { clear: attr.clear & !symlinks, ..attr })?)
         }
@@ -215,7 +215,7 @@ fn set_modern(mount: BorrowedFd<'_>, recursive: bool, attr: Attr) -> Result<()> 
     }
 }
 
-/// The attributes that a mount has. That it is read-only is also said of a read-only filesystem.
+/// The attributes of a mount. A read-only filesystem also appears as read-only here.
 pub fn attributes(mount: BorrowedFd<'_>) -> Result<u64> {
     /// statfs(2), Linux 5.10.
     const ST_NOSYMFOLLOW: libc::c_ulong = 0x2000;

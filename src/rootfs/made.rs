@@ -1,6 +1,6 @@
-//! Finds what mount(2) has just made. It gives no descriptor, and every name that leads there can be changed
-//! meanwhile by somebody who shares a volume: so it is found in mountinfo, and opened until what was opened is
-//! that mount, by its id.
+//! Finds the mount that mount(2) has just made. mount(2) returns no descriptor, and a process that shares a
+//! volume can change every name that leads there: so the mount is found in mountinfo, and opened until the
+//! opened file is on that mount, by its id.
 
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{OFlag, open, openat, readlinkat};
@@ -17,33 +17,34 @@ use sys::mountinfo::{Mount, mounts};
 use sys::path::{Links, open_in};
 use sys::{Errno, SysError};
 
-/// Somebody who renames directories all the time does not keep brig out so often.
+/// The number of attempts, in case another process keeps renaming directories.
 const TRIES: usize = 1000;
 
-/// brig's own directory of the host's /proc, which is trusted.
+/// brig's own directory in the host's /proc, which is trusted.
 pub struct HostProc {
     dir: OwnedFd,
-    /// The container's root and where it is mounted: what leads there may not be for its root to search.
+    /// The container's root and its mount point: the container's root may not be permitted to search the path
+    /// to it.
     root: Option<(PathBuf, OwnedFd)>,
 }
 
-/// What is mounted before a call of mount(2).
+/// The mounts before a call of mount(2).
 pub struct Before<'a> {
     own: &'a HostProc,
-    /// The mount that the target is on.
+    /// The mount that contains the target.
     parent: u64,
     known: HashSet<u64>,
 }
 
 impl HostProc {
-    /// While the host's /proc is in sight.
+    /// Called while the host's /proc is accessible.
     pub fn open() -> Result<HostProc> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let dir = open("/proc/self", flags, Mode::empty()).context("open /proc/self")?;
         Ok(HostProc { dir, root: None })
     }
 
-    /// Tells where the container's root is mounted.
+    /// Sets where the container's root is mounted.
     pub fn look_below(&mut self, root: BorrowedFd<'_>) -> Result<()> {
         let name = format!("fd/{}", root.as_raw_fd());
         let path = readlinkat(&self.dir, name.as_str()).context("readlink /proc/self/fd")?;
@@ -57,7 +58,7 @@ impl HostProc {
         openat(&self.dir, "fd", flags, Mode::empty()).context("open /proc/self/fd")
     }
 
-    /// All mounts below brig's root directory, as it is now.
+    /// All current mounts below brig's root directory.
     fn mountinfo(&self) -> Result<Vec<u8>> {
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
         let file =
@@ -67,15 +68,15 @@ impl HostProc {
         Ok(text)
     }
 
-    /// To be called before mount(2) on `target`.
+    /// Call this before mount(2) on `target`.
     pub fn before(&self, target: BorrowedFd<'_>) -> Result<Before<'_>> {
         let parent = mount_id(target, self.dir.as_fd())?;
         let known = mounts(&self.mountinfo()?).filter_map(|mount| mount.id()).collect();
         Ok(Before { own: self, parent, known })
     }
 
-    /// Opens every mount below one. Those that may not even be looked up are left out: what the container's
-    /// root may not, nobody in the container may.
+    /// Opens every mount below one. Those that may not be looked up are skipped: what the container's root
+    /// may not access, nobody in the container may.
     pub fn below(&self, top: BorrowedFd<'_>) -> Result<Vec<OwnedFd>> {
         let text = self.mountinfo()?;
         let all: Vec<Mount<'_>> = mounts(&text).collect();
@@ -91,7 +92,7 @@ impl HostProc {
                     other.parent() == Some(id) && other.point() == mount.point()
                 };
                 match all.iter().find(covered) {
-                    // What mounts something when it is looked at holds nothing itself.
+                    // An automount point has no contents itself.
                     Some(_) if mount.is_type("autofs") => {}
                     Some(_) => bail!("{}: another mount covers it", mount.point().display()),
                     None => found.extend(self.open_mount(id)?),
@@ -101,7 +102,7 @@ impl HostProc {
         Ok(found)
     }
 
-    /// Opens the root of a mount; none if it may not be looked up.
+    /// Opens the root of a mount; None if it may not be looked up.
     fn open_mount(&self, id: u64) -> Result<Option<OwnedFd>> {
         let mut seen = None;
         for _ in 0..TRIES {
@@ -118,10 +119,10 @@ impl HostProc {
             seen = Some(mount.point());
         }
         let point = seen.unwrap_or_default();
-        bail!("{}: is a mount that cannot be reached", point.display())
+        bail!("{}: the mount cannot be reached", point.display())
     }
 
-    /// Opens what is where a mount is said to be; none if that is another mount.
+    /// Opens the given path; None if another mount is there.
     fn open_if(&self, mount: &Mount<'_>, id: u64) -> Result<Option<OwnedFd>, SysError> {
         let point = mount.point();
         if let Some((path, root)) = &self.root
@@ -142,9 +143,9 @@ impl HostProc {
         path: &Path,
         id: u64,
     ) -> Result<Option<OwnedFd>, SysError> {
-        // mountinfo has no zero bytes.
+        // mountinfo contains no NUL bytes.
         let path = CString::new(path.as_os_str().as_bytes()).unwrap_or_default();
-        // Without links: mountinfo has none.
+        // Links are not followed: mountinfo has resolved paths.
         let opened = open_in(root, &path, OFlag::O_PATH, Links::Refuse)?;
         let same = mount_id(opened.as_fd(), self.dir.as_fd())? == id;
         Ok(same.then_some(opened))
@@ -152,7 +153,7 @@ impl HostProc {
 }
 
 impl Before<'_> {
-    /// Opens the mount that has been made since, by what its root is.
+    /// Opens the mount that was made since, identified by its root.
     pub fn made(&self, is_it: impl Fn(&FileStat) -> bool) -> Result<OwnedFd> {
         for _ in 0..TRIES {
             let text = self.own.mountinfo()?;
@@ -167,12 +168,10 @@ impl Before<'_> {
                 }
             }
         }
-        bail!(
-            "what has been mounted there cannot be found again: somebody renames directories on the way"
-        )
+        bail!("the mount cannot be found again: directories on its path are being renamed")
     }
 
-    /// It is mounted on the target, or on what is mounted there.
+    /// It is mounted on the target, or on a mount on the target.
     fn is_on_target(&self, mount: &Mount<'_>, all: &[Mount<'_>]) -> bool {
         let below = |at: &Mount<'_>| all.iter().find(|below| below.id() == at.parent()).copied();
         let mut at = *mount;

@@ -1,5 +1,5 @@
-//! Layers and an upper that hold container ids: the parent makes them id-mapped mounts, which the
-//! child, in the user namespace, could neither make nor, in a private store, reach.
+//! Layers and an upper with container ids: the parent creates id-mapped mounts of them, because the child, in
+//! the user namespace, can neither create them nor access a private store.
 
 use super::overlay::directory;
 use super::source::map_ids;
@@ -10,16 +10,16 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use sys::mount::{clone_tree, move_mount};
 
-/// Detached mounts, with the ids of the container's user namespace.
+/// Detached mounts, id-mapped with the container's user namespace.
 pub struct Mapped {
-    /// The layers, the lowest first.
+    /// The layers, lowest first.
     layers: Vec<OwnedFd>,
-    /// The directory that upper and work directory are in, and their names there.
+    /// The parent directory of upper and work directory, and their names in it.
     upper: Option<(OwnedFd, String, String)>,
 }
 
 impl Mapped {
-    /// In the parent: makes them.
+    /// In the parent: creates them.
     pub fn open(overlay: &Overlay, user: BorrowedFd<'_>, modern: bool) -> Result<Mapped> {
         let layers = overlay.layers.iter().map(|layer| mapped(layer, user, modern));
         let layers = overlay.layers_from.with_origin(layers.collect())?;
@@ -30,7 +30,7 @@ impl Mapped {
                     let ((dir, upper), (other, work)) = (split(upper)?, split(work)?);
                     ensure!(
                         dir == other,
-                        "with id-mapped layers, upper and work directory have to be in one directory"
+                        "with id-mapped layers, upper and work directory must be in the same directory"
                     );
                     Ok((mapped(&dir, user, modern)?, upper, work))
                 };
@@ -40,8 +40,8 @@ impl Mapped {
         Ok(Mapped { layers, upper })
     }
 
-    /// In the child: attaches all of them to `root`, over each other. Before Linux 6.15 overlayfs takes
-    /// only what is attached in this mount namespace; what it shows then covers them.
+    /// In the child: attaches all of them to `root`, on top of each other. Before Linux 6.15 overlayfs only
+    /// accepts mounts attached in this mount namespace; the overlay then covers them.
     pub fn attach(&self, root: &CStr) -> Result<()> {
         let upper = self.upper.iter().map(|(dir, ..)| dir);
         for mount in self.layers.iter().chain(upper) {
@@ -50,12 +50,12 @@ impl Mapped {
         Ok(())
     }
 
-    /// The layers, the highest first.
+    /// The layers, highest first.
     pub fn layers(&self) -> Result<Vec<OwnedFd>> {
         self.layers.iter().rev().map(|layer| Ok(layer.try_clone()?)).collect()
     }
 
-    /// The options that name the upper.
+    /// The options for the upper.
     pub fn upper(&self) -> Option<String> {
         let (dir, upper, work) = self.upper.as_ref()?;
         let dir = dir.as_raw_fd();
@@ -70,7 +70,7 @@ fn mapped(path: &CStr, user: BorrowedFd<'_>, modern: bool) -> Result<OwnedFd> {
     Ok(tree)
 }
 
-/// The directory that it is in, and its name, which overlayfs's options can hold.
+/// Its parent directory, and its name, if overlayfs's options can contain it.
 fn split(path: &CStr) -> Result<(CString, String)> {
     let text = path.to_str().context("its name is not UTF-8")?.trim_end_matches('/');
     let (dir, name) = text.rsplit_once('/').context("has no directory")?;

@@ -1,5 +1,5 @@
-//! Paths that nobody may read or write. By now the root is the container's, so an absolute path
-//! means what it means to the container; each is looked up once (GHSA-3q8j-pf29-vwv8).
+//! Masked and read-only paths. The root is already the container's, so absolute paths are those of the
+//! container; each is looked up once (GHSA-3q8j-pf29-vwv8).
 
 use super::kernel::{Kernel, NewFilesystem, Shown, option};
 use super::target::is_directory;
@@ -16,11 +16,11 @@ use sys::mount::Attr;
 use sys::path::{Links, open_in};
 use sys::{Errno, SysError};
 
-/// Makes each path read-only, not what is mounted below it.
+/// Makes each path read-only, but not the mounts below it.
 pub fn make_readonly(kernel: &Kernel, paths: &[CString]) -> Result<()> {
     let read_only = Attr { set: MOUNT_ATTR_RDONLY, ..Attr::default() };
     each(paths, "linux.readonlyPaths", |_, path, target| {
-        // A mount over the root would be one that nobody in it sees.
+        // A mount over the root would not be visible in it.
         if path == c"/" {
             return kernel.set(target, false, read_only);
         }
@@ -29,7 +29,7 @@ pub fn make_readonly(kernel: &Kernel, paths: &[CString]) -> Result<()> {
     })
 }
 
-/// Hides each path: a file beneath /dev/null, a directory beneath an empty read-only one.
+/// Masks each path: a file with /dev/null, a directory with an empty read-only one.
 pub fn mask(kernel: &Kernel, paths: &[CString], label: Option<&MountLabel>) -> Result<()> {
     let mut masks = Masks { label, null: None, empty: None };
     each(paths, "linux.maskedPaths", |root, _, target| match is_directory(target)? {
@@ -38,7 +38,7 @@ pub fn mask(kernel: &Kernel, paths: &[CString], label: Option<&MountLabel>) -> R
     })
 }
 
-/// What gets mounted over masked paths: opened when first needed.
+/// The mounts for masked paths: opened when first needed.
 struct Masks<'a> {
     label: Option<&'a MountLabel>,
     null: Option<OwnedFd>,
@@ -54,7 +54,7 @@ impl Masks<'_> {
     ) -> Result<()> {
         let null = match self.null.take() {
             Some(null) => null,
-            None => dev_null(root).context("the container's /dev/null, which is to hide it")?,
+            None => dev_null(root).context("open the container's /dev/null to mask it")?,
         };
         let null = &*self.null.insert(null);
         if is_same(null.as_fd(), target)? {
@@ -63,7 +63,7 @@ impl Masks<'_> {
         kernel.bind(&Shown::Fd(null.as_fd()), target, false)
     }
 
-    /// One for all of them: they are many where each CPU has some (runc issue 5280).
+    /// A single one for all: there are many if each CPU has some (runc issue 5280).
     fn hide_directory(&mut self, kernel: &Kernel, target: BorrowedFd<'_>) -> Result<()> {
         if let Some(empty) = &self.empty {
             if is_same(empty.as_fd(), target)? {
@@ -71,7 +71,7 @@ impl Masks<'_> {
             }
             return kernel.bind(&Shown::Fd(empty.as_fd()), target, false);
         }
-        // One inode is the directory's; with a limit of 1 some kernels refuse.
+        // One inode is the directory's; some kernels refuse a limit of 1.
         let options = [option("nr_blocks=1")?, option("nr_inodes=2")?];
         let options: Vec<_> =
             options.into_iter().chain(self.label.map(MountLabel::option)).collect();
@@ -86,13 +86,13 @@ impl Masks<'_> {
     }
 }
 
-/// A path that is named twice, or leads to one that is hidden already, is hidden.
+/// A path that is given twice, or leads to a masked one, is masked already.
 fn is_same(mask: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<bool> {
     let of = |fd| fstat(fd).context("fstat").map(|stat| (stat.st_dev, stat.st_ino));
     Ok(of(mask)? == of(target)?)
 }
 
-/// CVE-2025-31133: an image's own /dev/null would uncover instead of hide.
+/// CVE-2025-31133: an image's own /dev/null would expose data instead of masking it.
 fn dev_null(root: BorrowedFd<'_>) -> Result<OwnedFd> {
     let null = open(root, c"/dev/null")?;
     let stat = fstat(&null).context("fstat")?;
@@ -102,7 +102,7 @@ fn dev_null(root: BorrowedFd<'_>) -> Result<OwnedFd> {
     Ok(null)
 }
 
-/// Does something to each path that is there: what is not needs no protection.
+/// Applies an operation to each existing path: a missing one needs no protection.
 fn each(
     paths: &[CString],
     place: &str,

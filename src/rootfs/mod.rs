@@ -1,8 +1,8 @@
 //! The container's root filesystem, by file descriptors: layers, mounts, devices, pivot, masks.
 //!
-//! Nothing on a path of the container is trusted: an image can hold any link, and a volume that
-//! containers share can change while this runs. So a target is looked up once, beneath the root, and
-//! from then on it is a descriptor; what gets mounted is a detached mount, complete before it shows.
+//! No path in the container is trusted: an image can contain any link, and a volume shared by containers can
+//! change at any time. So a target is looked up once, beneath the root, and then used as a descriptor; mounts
+//! are detached, and complete before they become visible.
 
 mod attach;
 mod cgroup;
@@ -43,24 +43,24 @@ use sys::{Errno, SysError, errno_of};
 
 const READ_ONLY: Attr = Attr { set: MOUNT_ATTR_RDONLY, clear: 0, propagation: 0 };
 
-/// A root filesystem with everything in it that the config asks for.
+/// A root filesystem with everything that the config asks for.
 pub struct Root {
     kernel: Kernel,
-    /// Its mount, or where there is none of its own, its directory.
+    /// Its mount, or without a mount namespace of its own, its directory.
     fd: OwnedFd,
-    /// The upper in memory, as long as it has not found its place.
+    /// The upper in memory, until it is moved to its final place.
     parked: Option<OwnedFd>,
     /// Mounts that become read-only at the end.
     late: Vec<OwnedFd>,
-    /// What is not as the config has it.
+    /// Differences from the config.
     warnings: Vec<String>,
-    /// What of it is the host's own, and stays as it is.
+    /// The parts that belong to the host, and are not changed.
     hosts: Hosts,
 }
 
-/// Mounts the root filesystem at `root.path` and everything in it: called by the child, in its own
-/// mount namespace, while the host's root is still the root. `in_cgroup` is called before what needs
-/// the child to be in its cgroup, perhaps more than once: what shows it, and what takes up memory.
+/// Mounts the root filesystem at `root.path` and everything in it: called by the child, in its own mount
+/// namespace, while the host's root is still the root. `in_cgroup` is called, possibly more than once, before
+/// steps that need the child to be in its cgroup, because they show it or use memory.
 pub fn mount(
     plan: &Rootfs,
     sources: Sources,
@@ -78,7 +78,8 @@ fn mount_all(
     in_cgroup: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Root> {
     if matches!(plan.jail, Jail::Pivot | Jail::Move) {
-        // Not private: the host could not unmount what this namespace still holds on to. From here
+        // Not private: the host could not unmount filesystems that this namespace still holds. From here on,
+        // mounts and unmounts below the host's root do not propagate to the host.
         // on nothing that is mounted or unmounted below the host's root reaches the host.
         mount::mount(None, c"/", None, MS_SLAVE | MS_REC, None).map_err(no_mount)?;
     }
@@ -111,17 +112,18 @@ fn mount_all(
     Ok(root)
 }
 
-/// chroot(1) into a directory, say: nothing could keep what is mounted below from the host, nor be moved over it.
+/// For example after chroot(1) into a directory: mounts below it would be visible on the host, and could not
+/// be moved.
 fn no_mount(error: SysError) -> anyhow::Error {
     match error.errno {
         Errno::EINVAL => anyhow::Error::from(error).context(
-            "the root directory that brig runs in is not a mount point: mount it over itself (mount --bind) before chroot",
+            "the root directory that brig runs in is not a mount point: bind bind bind bind bind bind bind bind bind mount it over itself (mount --bind) before chroot",
         ),
         _ => error.into(),
     }
 }
 
-/// Linux mounts onto what is not attached itself since 6.15.
+/// Linux can mount on a detached mount since 6.15.
 fn explain(error: anyhow::Error, jail: Jail) -> anyhow::Error {
     match errno_of(&error) {
         Some(Errno::EINVAL) if jail == Jail::Detached => {
@@ -131,7 +133,7 @@ fn explain(error: anyhow::Error, jail: Jail) -> anyhow::Error {
     }
 }
 
-/// Puts the root filesystem onto itself: it has to be a mount of its own.
+/// Bind mounts the root filesystem on itself, because it has to be a mount.
 fn attach_root(kernel: &Kernel, plan: &Rootfs, root: OwnedFd) -> Result<OwnedFd> {
     let path = CString::new(plan.path.as_os_str().as_bytes())?;
     match (plan.jail, kernel) {
@@ -150,12 +152,12 @@ fn attach_root(kernel: &Kernel, plan: &Rootfs, root: OwnedFd) -> Result<OwnedFd>
 }
 
 impl Root {
-    /// What is not as the config has it.
+    /// Differences from the config.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// Makes a directory and its parents, where they are missing.
+    /// Creates a directory and its missing parents.
     pub fn make_directory(&self, path: &Path) -> Result<()> {
         let path = CString::new(clean(path.as_os_str().as_bytes()))?;
         self.hosts.may_make(self.fd.as_fd(), &path)?;
@@ -163,7 +165,7 @@ impl Root {
         Ok(())
     }
 
-    /// Does something with it as the working directory.
+    /// Runs an operation with it as the working directory.
     pub fn while_inside<T>(&self, act: impl FnOnce() -> Result<T>) -> Result<T> {
         let before =
             open(".", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
@@ -184,7 +186,7 @@ impl Root {
         device::mount_console(self, terminal).context("mount the terminal on /dev/console")
     }
 
-    /// What becomes read-only when nothing has to be made in it any more.
+    /// Makes mounts read-only when nothing has to be created in them any more.
     fn protect_late(&self) -> Result<()> {
         for mount in &self.late {
             self.kernel.set(mount.as_fd(), false, READ_ONLY).context("make a mount read-only")?;
@@ -192,8 +194,8 @@ impl Root {
         Ok(())
     }
 
-    /// Hides and protects what is to be hidden and protected: called after [`Root::pivot`], when
-    /// nothing has to be made or written in the root any more.
+    /// Applies masked and read-only paths: called after [`Root::pivot`], when nothing has to be created or
+    /// written in the root any more.
     pub fn finish(self, plan: &Rootfs) -> Result<()> {
         self.protect_late()?;
         if plan.readonly {
@@ -201,13 +203,13 @@ impl Root {
         }
         mask::make_readonly(&self.kernel, &plan.readonly_paths)?;
         mask::mask(&self.kernel, &plan.masked, plan.label.as_ref())?;
-        // Last: mounts made before it would spread, or could not be made at all.
+        // Last: mounts made later would propagate, or would not be possible at all.
         if let Some(propagation) = plan.propagation.last {
             let attr = Attr { propagation, ..Attr::default() };
             self.kernel.set(self.fd.as_fd(), false, attr).at("linux.rootfsPropagation")?;
         }
         if let Kernel::Old(_) = self.kernel {
-            // Out of the host's /proc.
+            // Leaves the host's /proc.
             nix::unistd::chdir("/").context("chdir(/)")?;
         }
         Ok(())

@@ -1,5 +1,5 @@
-//! Device nodes for a container in a user namespace, which may not make any, where the host has no node to
-//! mount in their place: the parent makes them on a filesystem of their own, the child mounts each of them.
+//! Device nodes for a container in a user namespace, which may not create any, if the host has no node to
+//! bind mount: the parent creates them on a filesystem of their own, and the child mounts each of them.
 
 use super::device::is;
 use crate::plan::devices::Device;
@@ -17,26 +17,26 @@ use sys::Errno;
 use sys::idmap::{IdMap, IdMaps, host_id};
 use sys::mount::{Filesystem, clone_tree, is_complete, move_mount};
 
-/// Device nodes on a filesystem that is attached nowhere.
+/// Device nodes on a detached filesystem.
 pub struct Nodes {
     filesystem: OwnedFd,
-    /// Which devices of the plan it has, each under its index.
+    /// The devices of the plan that it contains, by index.
     devices: Vec<usize>,
 }
 
-/// Whether the host's node at the device's path is another one, or there is none.
+/// Whether the host's node at the device's path is missing, or a different one.
 fn host_lacks(device: &Device) -> bool {
     device.kind != SFlag::S_IFIFO
         && stat(device.path.as_c_str()).map_or(true, |found| !is(&found, device))
 }
 
-/// Whether the host lacks a node for any of the devices.
+/// Whether any of the devices has no node on the host.
 pub fn host_lacks_any(plan: &Rootfs) -> bool {
     plan.devices.iter().any(host_lacks)
 }
 
 impl Nodes {
-    /// In the parent, with root's rights: makes the nodes that the host lacks. None where it may make none, or
+    /// In the parent, with root privileges: makes the nodes that the host lacks. None where it may make none, or
     /// nothing can be mounted by a descriptor: then the child reports the first device that it needs.
     pub fn make(plan: &Rootfs, ids: &IdMaps) -> Result<Option<Nodes>> {
         if !is_complete() {
@@ -63,8 +63,8 @@ impl Nodes {
         Ok(Some(Nodes { filesystem, devices }))
     }
 
-    /// In the child: gives each device's mount, attached nowhere. The filesystem is attached to `root` for a
-    /// moment: before Linux 6.15 nothing can be cloned of one that is not attached in this mount namespace.
+    /// In the child: returns a detached mount for each device. The filesystem is temporarily attached to
+    /// `root`: before Linux 6.15, only mounts attached in this mount namespace can be cloned.
     pub fn mounts(self, root: BorrowedFd<'_>) -> Result<Vec<(usize, OwnedFd)>> {
         move_mount(self.filesystem.as_fd(), root)?;
         let clone = |&index: &usize| {
@@ -84,11 +84,11 @@ fn name(index: usize) -> Result<CString> {
     Ok(CString::new(index.to_string())?)
 }
 
-/// Whether brig may make it.
+/// Whether brig may create it.
 fn make_one(dir: BorrowedFd<'_>, index: usize, device: &Device, ids: &IdMaps) -> Result<bool> {
     let place = device.place.as_deref().unwrap_or("linux.devices");
     let host = |maps: &[IdMap], id: u32, field: &str| {
-        let unmapped = || format!("{id} is not among the ids that the user namespace maps");
+        let unmapped = || format!("{id} is not mapped in the user namespace");
         host_id(maps, id).with_context(unmapped).at(format_args!("{place}.{field}"))
     };
     let uid = Uid::from_raw(host(&ids.uids, device.uid, "uid")?);
@@ -102,7 +102,7 @@ fn make_one(dir: BorrowedFd<'_>, index: usize, device: &Device, ids: &IdMaps) ->
         }
         fchownat(dir, name.as_c_str(), Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)
             .context("chown")?;
-        // Not as the umask has left it.
+        // Not changed by the umask.
         fchmodat(dir, name.as_c_str(), mode, FchmodatFlags::FollowSymlink).context("chmod")?;
         Ok(true)
     };

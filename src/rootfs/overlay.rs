@@ -1,7 +1,7 @@
 //! A root filesystem made of layers.
 //!
-//! mount(2) with the layers as numbers of descriptors, relative to /proc/self/fd: hundreds of them
-//! fit into its one page of options, whatever their names, on every kernel.
+//! Uses mount(2) with the layers as descriptor numbers, relative to /proc/self/fd: hundreds of them fit into
+//! its single page of options, whatever their names, on every kernel.
 
 use super::kernel::{Kernel, NewFilesystem, option};
 use super::mapped::Mapped;
@@ -21,7 +21,7 @@ use std::path::Path;
 use sys::mount;
 use sys::{Errno, SysError};
 
-/// In the parent: makes the directories that are missing, and looks whether the others are there.
+/// In the parent: creates missing directories, and checks that the others exist.
 pub fn prepare(overlay: &Overlay, root: &Path) -> Result<()> {
     prepare_root(root).with_context(|| root.display().to_string()).at("root.path")?;
     let missing = |layer: &CString| directory(layer).err();
@@ -38,8 +38,8 @@ pub fn prepare(overlay: &Overlay, root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The mount point. Not empty means that somebody else has prepared this root filesystem, and an
-/// annotation must not replace it.
+/// The mount point. If it is not empty, this root filesystem was prepared by somebody, and an annotation must
+/// not replace it.
 fn prepare_root(root: &Path) -> Result<()> {
     match std::fs::DirBuilder::new().mode(0o755).create(root) {
         Ok(()) => return Ok(()),
@@ -47,11 +47,12 @@ fn prepare_root(root: &Path) -> Result<()> {
         Err(error) => return Err(error).context("mkdir"),
     }
     let empty = std::fs::read_dir(root)?.next().is_none();
-    ensure!(empty, "is not empty: with layers it is where they get mounted");
+    ensure!(empty, "is not empty: with layers it is the mount point for them");
     Ok(())
 }
 
-/// The upper's owner has it too: who mounts the overlay writes there, maybe as root of a user namespace.
+/// It has the same owner as the upper: the process that mounts the overlay writes to it, possibly as root of
+/// a user namespace.
 fn make_work(work: &CStr, upper: &CStr) -> Result<()> {
     match nix::unistd::mkdir(work, Mode::from_bits_truncate(0o700)) {
         Ok(()) => give(AT_FDCWD, work, &fstat(directory(upper)?).context("fstat")?),
@@ -60,8 +61,8 @@ fn make_work(work: &CStr, upper: &CStr) -> Result<()> {
     }
 }
 
-/// Gives it the owner of something else, as far as that is neither root nor nobody: those are ids that
-/// the user namespace does not map, and what they would own root in the container could not change.
+/// Gives it the owner of another file, unless that is root or nobody: those are ids not mapped in the user
+/// namespace, which root in the container could not change.
 fn give(dir: BorrowedFd<'_>, name: &CStr, stat: &FileStat) -> Result<()> {
     const NOBODY: u32 = 65534;
     let id = |id: u32| Some(id).filter(|id| ![0, NOBODY].contains(id));
@@ -72,7 +73,7 @@ fn give(dir: BorrowedFd<'_>, name: &CStr, stat: &FileStat) -> Result<()> {
     fchownat(dir, name, uid, gid, AtFlags::empty()).context("chown")
 }
 
-/// The upper's own directory becomes the container's root directory: it looks like the layers'.
+/// The upper's own directory becomes the container's root directory, with the attributes of the layers'.
 fn make_upper(upper: &CStr, overlay: &Overlay) -> Result<()> {
     let what = || upper.to_string_lossy().into_owned();
     match nix::unistd::mkdir(upper, Mode::from_bits_truncate(0o700)) {
@@ -101,7 +102,7 @@ pub fn directory(path: &CStr) -> Result<OwnedFd> {
         .with_context(|| path.to_string_lossy().into_owned())
 }
 
-/// In the child: mounts the overlay at `root`. Gives the upper too if it is in memory.
+/// In the child: mounts the overlay at `root`. Returns the upper too if it is in memory.
 pub fn mount(
     kernel: &Kernel,
     overlay: &Overlay,
@@ -150,34 +151,32 @@ pub fn mount(
     let root = directory(&path)?;
     if overlay.user_attributes {
         let flags = fstatvfs(&root).context("fstatvfs")?.flags();
-        let why = "overlayfs makes the container's root read-only: root in the container may not \
-                   write there";
+        let why =
+            "the overlay is read-only: root in the container may not write to its upper directory";
         let writable = if flags.contains(FsFlags::ST_RDONLY) { Err(anyhow!(why)) } else { Ok(()) };
         overlay.upper_from.with_origin(writable)?;
     }
     Ok((root, parked))
 }
 
-/// The kernel's one errno for all, with what it means here.
+/// Explains the kernel's single errno.
 fn why_no_overlay(error: SysError, overlay: &Overlay) -> anyhow::Error {
     let hint = match (error.errno, &overlay.upper) {
-        (Errno::ELOOP, _) => ": two of them are the same directory, or one is in another",
+        (Errno::ELOOP, _) => ": two of them are the same directory, or one is inside another",
         (Errno::EBUSY, _) => ": the upper is in use by another container",
         (Errno::EINVAL, _) if overlay.id_mapped => {
-            ": id-mapped layers need Linux 5.19, and the upper and its work directory a filesystem \
-             that is no overlay itself"
+            ": id-mapped layers need Linux 5.19, and an upper and work directory on a filesystem other than overlayfs"
         }
         (Errno::EINVAL, Upper::Directory { .. }) => {
-            ": the upper and its work directory have to be on one filesystem, which is no overlay \
-             itself (--upper tmpfs keeps changes in memory)"
+            ": the upper and work directories must be on the same filesystem, and not on overlayfs (--upper tmpfs keeps changes in memory)"
         }
         _ => "",
     };
     anyhow::Error::from(error).context(format!("mount {} layers{hint}", overlay.layers.len()))
 }
 
-/// A tmpfs with the directories of an upper. overlayfs wants it attached in this mount namespace:
-/// until it has found its place it covers the top layer's directory, which is open already.
+/// A tmpfs with the directories of an upper. overlayfs needs it attached in this mount namespace: until it is
+/// moved to its final place it covers the directory of the top layer, which is open already.
 fn in_memory(kernel: &Kernel, size: Option<&CStr>, top: BorrowedFd<'_>) -> Result<OwnedFd> {
     let mut options = vec![option("mode=0700")?];
     options.extend(size.map(|size| (c"size".to_owned(), Some(size.to_owned()))));

@@ -1,4 +1,4 @@
-//! The root filesystem becomes the root.
+//! Changes the root to the root filesystem.
 
 use super::kernel::Kernel;
 use crate::plan::rootfs::{Jail, Rootfs};
@@ -15,7 +15,7 @@ use sys::Errno;
 use sys::mount::mount;
 use sys::mountinfo::mounts;
 
-/// Enters the root for good.
+/// Enters the root permanently.
 pub fn enter(kernel: &Kernel, root: BorrowedFd<'_>, plan: &Rootfs) -> Result<()> {
     let enter = || fchdir(root).context("fchdir(root)");
     enter()?;
@@ -34,26 +34,26 @@ pub fn enter(kernel: &Kernel, root: BorrowedFd<'_>, plan: &Rootfs) -> Result<()>
     chdir("/").context("chdir(/)")
 }
 
-/// pivot_root(2), Notes: the old root ends up on top of the new one, where "." finds it, and there
-/// is no need for a directory to put it in. It is a slave: taking it away does not reach the host.
+/// pivot_root(2), Notes: the old root ends up on top of the new one, where "." refers to it, so no directory
+/// is needed for it. It is a slave: unmounting it does not propagate to the host.
 fn pivot() -> Result<()> {
     pivot_root(".", ".").map_err(explained)?;
     umount2(".", MntFlags::MNT_DETACH).context("unmount the host's root")
 }
 
-/// What the kernel means by its errno. That the new root is a mount, and not a shared one, brig has seen to.
+/// Explains an errno of the kernel. brig has made sure that the new root is a mount, and not a shared one.
 fn explained(errno: Errno) -> anyhow::Error {
     let error = anyhow::Error::from(errno).context("pivot_root");
     match errno {
         Errno::EINVAL => error.context(
-            "the host's root cannot be left by pivot_root(2), as an initramfs cannot: --no-pivot does without",
+            "pivot_root(2) is not possible from the host's root, e.g. an initramfs: use --no-pivot",
         ),
         _ => error,
     }
 }
 
-/// chroot(2) leaves the host's mounts in the namespace. The kernel lets a container mount a proc or
-/// sysfs of its own, without anything masked, as long as the namespace has one such: so they go.
+/// chroot(2) leaves the host's mounts in the namespace. The kernel lets a container mount a new, unmasked
+/// proc or sysfs as long as the namespace contains one: so they are unmounted.
 fn hide_proc_and_sys(rootfs: &Path) -> Result<()> {
     let mountinfo = std::fs::read("/proc/self/mountinfo").context("/proc/self/mountinfo")?;
     for host in mounts(&mountinfo) {
@@ -67,7 +67,7 @@ fn hide_proc_and_sys(rootfs: &Path) -> Result<()> {
         }
         let path = CString::new(path.as_os_str().as_bytes())?;
         match umount2(path.as_c_str(), MntFlags::MNT_DETACH) {
-            // It was below another, which is gone.
+            // It was below another one that has been unmounted.
             Ok(()) | Err(Errno::ENOENT) => {}
             Err(Errno::EINVAL | Errno::EPERM) => {
                 mount(None, &path, Some(c"tmpfs"), 0, None).context("hide the host's")?;

@@ -1,5 +1,5 @@
-//! What of the host gets into the root filesystem, opened before anything is mounted: by the child,
-//! in whose mount namespace it then is, or where the child has no rights to it, by the parent.
+//! Host files for the root filesystem, opened before anything is mounted: by the child, in whose mount
+//! namespace they are then, or by the parent if the child has no access.
 
 use super::cgroup::{self, Cgroups};
 use super::kernel::{Kernel, attributes};
@@ -24,59 +24,58 @@ use sys::mount::{Attr, clone_tree, is_complete, open_tree, set_id_map};
 use sys::path::{Links, open_in};
 use sys::{Errno, SysError, errno_of};
 
-/// Everything of the host that gets into the root filesystem, as descriptors.
+/// All host files for the root filesystem, as descriptors.
 pub struct Sources {
-    /// The kernel mounts by descriptors. Without that a source is just an open file or directory.
+    /// The kernel mounts with descriptors. Otherwise a source is only an open file or directory.
     pub(super) modern: bool,
-    /// `root.path` as a detached mount, or where nothing can be mounted, as a directory.
+    /// `root.path` as a detached mount, or as a directory if nothing can be mounted.
     pub(super) root: Option<OwnedFd>,
-    /// The layers as detached mounts, where they are id-mapped.
+    /// The layers as detached mounts, if they are id-mapped.
     pub(super) layers: Option<Mapped>,
     /// One for each mount of the plan.
     pub(super) mounts: Vec<Source>,
-    /// What of /dev depends on the host.
+    /// The parts of /dev that depend on the host.
     pub(super) devices: HostDevices,
 }
 
-/// What of /dev depends on the host.
+/// The parts of /dev that depend on the host.
 pub(super) struct HostDevices {
-    /// Devices that the container may not make itself, and the host does not have.
+    /// Devices that the container may not create itself, and the host does not have.
     pub(super) nodes: Option<Nodes>,
     /// The host has /proc/kcore, and so will the container.
     pub(super) kcore: bool,
 }
 
-/// User namespaces whose ids something of the root filesystem gets.
+/// User namespaces for id-mapped mounts of the root filesystem.
 #[derive(Debug, Default)]
 pub struct Users {
     /// For each mount of the plan, if it is to be id-mapped.
     pub mounts: Vec<Option<OwnedFd>>,
-    /// For the layers, if they are to be.
+    /// For the layers, if they are id-mapped.
     pub layers: Option<OwnedFd>,
-    /// The id maps for devices, if the parent is to make any.
+    /// The id maps for devices, if the parent creates any.
     pub devices: Option<IdMaps>,
 }
 
-/// What of the host a mount needs.
+/// The source of a mount.
 pub(super) enum Source {
     /// Nothing: a new filesystem, or a remount.
     None,
-    /// A detached mount, complete. It stands before all others in mountinfo since Linux 6.8.
+    /// A detached mount, complete. Since Linux 6.8 it appears before all others in mountinfo.
     Detached(OwnedFd),
-    /// What is to be mounted when its turn comes.
+    /// A source to be mounted in its turn.
     Open(OwnedFd),
-    /// Something in the root filesystem, to be looked for when its turn comes; the user namespace whose
-    /// ids it is to have.
+    /// A file of the root filesystem, looked up in its turn; with the user namespace for its id map.
     Inside(Option<OwnedFd>),
-    /// The host's hierarchies.
+    /// The host's cgroup hierarchies.
     Cgroup(Cgroups),
-    /// A symbolic link to be made, with this in it.
+    /// A symbolic link to create, with this target.
     Link(CString),
 }
 
 impl Sources {
-    /// Opens them. The container's cgroup directories have to exist already. `here`: they get mounted in
-    /// this mount namespace, and what is opened in it can be cloned later.
+    /// Opens them. The container's cgroup directories have to exist already. `here`: they get mounted in this
+    /// mount namespace, and can be cloned later.
     pub fn open(plan: &Rootfs, cgroup: &Cgroup, users: &Users, here: bool) -> Result<Self> {
         let modern = is_complete();
         if !modern && plan.jail == Jail::Detached {
@@ -84,7 +83,7 @@ impl Sources {
                 .at("linux.namespaces")?;
         }
         if !modern && plan.propagation.sources.is_none() {
-            let old = || anyhow!("needs mount_setattr(2), which Linux has since 5.12");
+            let old = || anyhow!("needs mount_setattr(2), which requires Linux 5.12");
             Err(old()).at("linux.rootfsPropagation")?;
         }
         let root = match &plan.overlay {
@@ -97,7 +96,7 @@ impl Sources {
         let layers = match &plan.overlay {
             Some(overlay) if overlay.id_mapped => {
                 let user = users.layers.as_ref();
-                let user = user.context("id-mapped layers need root's rights on the host")?;
+                let user = user.context("id-mapped layers need root privileges on the host")?;
                 Some(Mapped::open(overlay, user.as_fd(), modern)?)
             }
             _ => None,
@@ -140,11 +139,11 @@ fn open_root(plan: &Rootfs, modern: bool) -> Result<OwnedFd> {
 /// How the source of each mount is opened.
 struct Opening<'a> {
     plan: &'a Rootfs,
-    /// Whose directories a cgroup mount shows.
+    /// The cgroup directories that a cgroup mount shows.
     cgroup: &'a Cgroup,
-    /// The kernel mounts by descriptors.
+    /// The kernel mounts with descriptors.
     modern: bool,
-    /// In the mount namespace that it gets mounted in: what is opened can be cloned later.
+    /// In the mount namespace that it gets mounted in: it can be cloned later.
     here: bool,
 }
 
@@ -156,7 +155,7 @@ impl Opening<'_> {
                 self.link(mount, source).at(format!("{}.source", mount.place()))
             }
             Kind::Bind { source, recursive, .. } => {
-                // Of a slave, which all here are soon, nothing could reach the host any more.
+                // Nothing propagates to the host from a slave, which all mounts here become soon.
                 let reaches_host = self.plan.propagation.sources.is_none();
                 let opened = match self.modern && (!self.here || reaches_host) {
                     true => clone_bind(AT_FDCWD, source, mount, *recursive).map(Source::Detached),
@@ -172,7 +171,7 @@ impl Opening<'_> {
         }
     }
 
-    /// A source that is a symbolic link perhaps, which is not followed.
+    /// A source that may be a symbolic link, which is not followed.
     fn link(&self, mount: &Mount, source: &CStr) -> Result<Source> {
         let what = || source.to_string_lossy().into_owned();
         if mount.links.copy {
@@ -184,7 +183,7 @@ impl Opening<'_> {
         }
         ensure!(
             self.modern,
-            "src-nofollow and copy-symlink need mount_setattr(2), which Linux has since 5.12"
+            "src-nofollow and copy-symlink need mount_setattr(2), which requires Linux 5.12"
         );
         let nofollow = if mount.links.source { OFlag::O_NOFOLLOW } else { OFlag::empty() };
         let file = open(source, OFlag::O_PATH | OFlag::O_CLOEXEC | nofollow, Mode::empty());
@@ -197,7 +196,7 @@ impl Opening<'_> {
     }
 }
 
-/// A bind mount's detached mount, complete: of a path, or of what is open.
+/// A complete detached mount of a bind mount's source.
 pub(super) fn clone_bind(
     dir: BorrowedFd<'_>,
     path: &CStr,
@@ -217,7 +216,7 @@ pub(super) fn set_flags(kernel: &Kernel, tree: BorrowedFd<'_>, mount: &Mount) ->
     let changes_flags = mount.steps.iter().any(|step| step.attr.set | step.attr.clear != 0);
     if !changes_flags || !mount.source_flags.locked {
         match kernel.apply(tree, &mount.steps) {
-            // brig itself is in a user namespace, to which the kernel has locked the source's flags.
+            // brig itself is in a user namespace, for which the kernel has locked the source's flags.
             Err(error) if changes_flags && errno_of(&error) == Some(Errno::EPERM) => {}
             done => return done,
         }
@@ -227,14 +226,14 @@ pub(super) fn set_flags(kernel: &Kernel, tree: BorrowedFd<'_>, mount: &Mount) ->
         source &= !MOUNT_ATTR_RDONLY;
     }
     let steps = mount.source_flags.keep(&mount.steps, source).map_err(|refused| {
-        let text = "in a user namespace that cannot be taken away";
+        let text = "a user namespace may not clear it";
         let error = anyhow!("the source is mounted {}: {text}", refused.flag);
         error.context(At::new(format!("{}.options[{}]", mount.place(), refused.option)))
     })?;
     kernel.apply(tree, &steps)
 }
 
-/// Whether it is the mount that is read-only, not just its filesystem: then making it writable shows.
+/// Whether the mount is read-only, not just its filesystem: then making it writable has an effect.
 fn is_mount_read_only(kernel: &Kernel, tree: BorrowedFd<'_>) -> Result<bool> {
     let writable = Attr { clear: MOUNT_ATTR_RDONLY, ..Attr::default() };
     if kernel.set(tree, false, writable).is_err() {
@@ -247,7 +246,7 @@ fn is_mount_read_only(kernel: &Kernel, tree: BorrowedFd<'_>) -> Result<bool> {
     Ok(was)
 }
 
-/// The detached mount of a source that is in the root filesystem; `user` has the ids that it gets.
+/// The detached mount of a source inside the root filesystem; `user` has its id map.
 pub(super) fn clone_inside(
     root: BorrowedFd<'_>,
     mount: &Mount,
@@ -263,7 +262,7 @@ pub(super) fn clone_inside(
     Ok(tree)
 }
 
-/// Opens a source that is in the root filesystem, as far as that is built.
+/// Opens a source inside the root filesystem, as far as that is mounted.
 pub(super) fn open_inside(root: BorrowedFd<'_>, mount: &Mount, path: &CStr) -> Result<OwnedFd> {
     let open = || -> Result<OwnedFd> {
         let file = open_in(root, path, OFlag::O_PATH, Links::Follow)
@@ -278,7 +277,7 @@ pub(super) fn open_inside(root: BorrowedFd<'_>, mount: &Mount, path: &CStr) -> R
 
 fn open_bind(mount: &Mount, source: &CStr, modern: bool) -> Result<OwnedFd> {
     let file = match modern {
-        // Unlike open(2) it mounts what automounts.
+        // Unlike open(2) it triggers automounts.
         true => open_tree(source)?,
         false => open(source, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
             .with_context(|| source.to_string_lossy().into_owned())?,
@@ -295,9 +294,9 @@ pub(super) fn map_ids(
     user: BorrowedFd<'_>,
     modern: bool,
 ) -> Result<()> {
-    ensure!(modern, "needs mount_setattr(2), which Linux has since 5.12");
+    ensure!(modern, "needs mount_setattr(2), which requires Linux 5.12");
     set_id_map(tree, recursive, user).map_err(|error| match error.errno {
-        Errno::EINVAL => anyhow!(error).context("its filesystem has no id-mapped mounts"),
+        Errno::EINVAL => anyhow!(error).context("its filesystem does not support id-mapped mounts"),
         _ => error.into(),
     })
 }

@@ -34,7 +34,7 @@ pub fn place(beside: &Path, index: usize) -> PathBuf {
 /// bind mount, as the config has it, at [`place`]: in a filesystem of its own over the directory `beside`. In a mount
 /// namespace of its own, after [`leave_host`].
 pub fn stage(plan: &Rootfs, sources: Sources, beside: &Path) -> Result<()> {
-    ensure!(is_complete(), "needs mount_setattr(2), which Linux has since 5.12");
+    ensure!(is_complete(), "needs mount_setattr(2), which requires Linux 5.12");
     let path = CString::new(beside.as_os_str().as_bytes())?;
     let before = umask(Mode::empty());
     let flags = MS_NOSUID | MS_NODEV;

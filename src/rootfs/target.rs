@@ -1,4 +1,4 @@
-//! Where something gets mounted: found beneath the root, made where it is missing.
+//! Mount targets: looked up beneath the root, created if missing.
 
 use super::Root;
 use super::source::ensure_proc;
@@ -13,15 +13,15 @@ use std::path::PathBuf;
 use sys::path::{Links, make_dir_in, make_file_in, open_in};
 use sys::{Errno, file};
 
-/// A found or made target.
+/// A target.
 pub struct Target {
     /// The file or directory.
     pub fd: OwnedFd,
-    /// It was there before.
+    /// It existed before.
     pub existed: bool,
 }
 
-/// Finds the target of a mount, or makes it: a file for a file, else a directory.
+/// Finds the target of a mount, or creates it: a file for a file, else a directory.
 pub fn find(root: &Root, mount: &Mount, source: Option<BorrowedFd<'_>>) -> Result<Target> {
     let beneath = root.fd.as_fd();
     if mount.links.target
@@ -29,7 +29,7 @@ pub fn find(root: &Root, mount: &Mount, source: Option<BorrowedFd<'_>>) -> Resul
     {
         return Ok(Target { fd, existed: true });
     }
-    // Without links on the way, which is nearly always, the plan has seen all there is to check.
+    // Without links on the path, which is nearly always the case, the plan has checked everything.
     match open_in(beneath, &mount.target, OFlag::O_PATH, Links::Refuse) {
         Ok(fd) => return Ok(Target { fd, existed: true }),
         Err(error) if error.errno == Errno::ENOENT => return make(root, mount, source),
@@ -37,11 +37,13 @@ pub fn find(root: &Root, mount: &Mount, source: Option<BorrowedFd<'_>>) -> Resul
         Err(error) => return Err(error.into()),
     }
     if let Kind::Filesystem(filesystem) = &mount.kind {
-        // Whoever makes the image must not choose where these are (CVE-2019-19921, CVE-2023-27561).
+        // The image must not choose where these are mounted (CVE-2019-19921, CVE-2023-27561).
         let fstype = filesystem.fstype.as_c_str();
         if fstype == c"proc" || fstype == c"sysfs" {
             let fstype = fstype.to_string_lossy();
-            bail!("{fstype} has to be mounted on a directory, and there is a symbolic link");
+            bail!(
+                "{fstype} must be mounted on a directory, and the destination is a symbolic link"
+            );
         }
     }
     let target = match open_in(beneath, &mount.target, OFlag::O_PATH, Links::Follow) {
@@ -52,7 +54,7 @@ pub fn find(root: &Root, mount: &Mount, source: Option<BorrowedFd<'_>>) -> Resul
     Ok(target)
 }
 
-/// A target that is a symbolic link itself, and is not to be followed; the way to it is.
+/// A target that is itself a symbolic link, which is not followed; links in the path to it are.
 fn find_link(root: BorrowedFd<'_>, target: &CStr) -> Result<Option<OwnedFd>> {
     match open_in(root, target, OFlag::O_PATH | OFlag::O_NOFOLLOW, Links::Follow) {
         Err(error) if error.errno == Errno::ENOENT => Ok(None),
@@ -80,7 +82,7 @@ pub fn is_directory(fd: BorrowedFd<'_>) -> Result<bool> {
     Ok(file::kind(fstat(fd).context("fstat")?.st_mode) == SFlag::S_IFDIR)
 }
 
-/// Links of the image led here: what the plan checked in the config is checked again.
+/// Links of the image led here: repeat the checks of the plan.
 fn check_where_it_led(
     root: BorrowedFd<'_>,
     target: &Target,
@@ -97,7 +99,7 @@ fn check_where_it_led(
     }
 }
 
-/// Where a file or directory is below the root, without a slash in front.
+/// The path of a file or directory below the root, without a leading slash.
 pub fn path_below(root: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> Result<PathBuf> {
     let (root, path) = (real_path(root)?, real_path(fd)?);
     let inside = path.strip_prefix(&root);
@@ -110,9 +112,9 @@ fn real_path(fd: BorrowedFd<'_>) -> Result<PathBuf> {
     Ok(path.into())
 }
 
-/// A name for a descriptor that mount(2) takes. Only while the host's /proc is the one in sight.
+/// A name for a descriptor, for mount(2). Only while the host's /proc is accessible.
 pub fn proc_path(fd: BorrowedFd<'_>) -> CString {
     let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
-    // A number has no zero byte.
+    // A number contains no NUL byte.
     CString::new(path).unwrap_or_default()
 }

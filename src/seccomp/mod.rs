@@ -1,5 +1,5 @@
-//! The filter of a container's process: `linux.seccomp`, compiled by [`oci_seccomp`], or what annotations of crun's
-//! have in its place. [`sys::seccomp`] installs it.
+//! The seccomp filter of a process: `linux.seccomp`, compiled by [`oci_seccomp`], or the filter of crun's
+//! annotations. [`sys::seccomp`] installs it.
 
 pub mod kept;
 mod raw;
@@ -21,18 +21,18 @@ pub struct Filter {
     pub program: Vec<sock_filter>,
     /// `SECCOMP_FILTER_FLAG_*`.
     pub flags: u32,
-    /// Who gets the listener, if the filter notifies.
+    /// The agent that gets the listener, if the filter notifies.
     pub listener: Option<Listener>,
-    /// Where it stands in the config.
+    /// Its place in config.json.
     pub place: &'static str,
 }
 
-/// Where the listener goes.
+/// The destination of the listener.
 #[derive(Debug)]
 pub struct Listener {
     /// The agent's socket.
     pub path: PathBuf,
-    /// What the agent is told with it.
+    /// The metadata for the agent.
     pub metadata: Option<String>,
 }
 
@@ -43,11 +43,11 @@ const PLACE: &str = "linux.seccomp";
 pub const NATIVE: Arch =
     Arch::NATIVE.expect("oci-seccomp knows the system calls of x86_64, aarch64 and riscv64");
 
-/// crun's annotation: the agent's socket, where `linux.seccomp.listenerPath` names none.
+/// crun's annotation: the agent's socket, if `linux.seccomp.listenerPath` is not set.
 pub const RECEIVER: &str = "run.oci.seccomp.receiver";
-/// The same in the environment of whoever calls.
+/// The same as an environment variable of brig's caller.
 const RECEIVER_VARIABLE: &str = "RUN_OCI_SECCOMP_RECEIVER";
-/// crun's annotation: a system call that nobody knows is an error, unless its value is 0.
+/// crun's annotation: an unknown system call is an error, unless the value is 0.
 pub const FAIL_UNKNOWN: &str = "run.oci.seccomp_fail_unknown_syscall";
 
 impl Filter {
@@ -68,13 +68,13 @@ impl Filter {
             return Ok((Some(filter), None));
         }
         let spec: Option<LinuxSeccomp> = text.map(serde_json::from_str).transpose()?;
-        // What it cannot do, create has already warned about.
+        // create has already warned about what this process cannot have.
         let filter = Filter::of(spec.as_ref(), annotations, &mut Vec::new())?;
         let kept = filter.as_ref().zip(key).and_then(|(filter, key)| kept::write(filter, key));
         Ok((filter, kept))
     }
 
-    /// The container's: `linux.seccomp`, or instead of its rules what an annotation says.
+    /// The container's filter: `linux.seccomp`, or the rules of an annotation.
     pub fn of(
         spec: Option<&LinuxSeccomp>,
         annotations: &BTreeMap<String, String>,
@@ -98,7 +98,7 @@ impl Filter {
         Ok(Some(filter))
     }
 
-    /// Compiles `linux.seccomp` for the machine that brig runs on. Names that no system call has become a warning.
+    /// Compiles `linux.seccomp` for this machine. Unknown system calls are a warning.
     fn new(spec: &LinuxSeccomp) -> Result<(Filter, Option<String>)> {
         let oci_seccomp::Filter { program, flags, notifies, unknown, .. } =
             oci_seccomp::compile(spec, NATIVE).map_err(|error| placed(&error))?;
@@ -128,7 +128,7 @@ fn placed(error: &oci_seccomp::Error) -> anyhow::Error {
     anyhow!("{}", error.message()).context(crate::spec::At::new(place))
 }
 
-/// crun's other ways to name the agent's socket, where `listenerPath` does not.
+/// crun's other ways to name the agent's socket if `listenerPath` is not set.
 fn with_receiver<'a>(
     spec: &'a LinuxSeccomp,
     annotations: &BTreeMap<String, String>,

@@ -22,22 +22,22 @@ fn program(text: &str) -> Result<Vec<sock_filter>> {
     let bytes = Base64::decode_vec(text).ok().context("is not base64")?;
     let (instructions, rest) = bytes.as_chunks::<8>();
     let length = bytes.len();
-    ensure!(rest.is_empty(), "has {length} bytes: an instruction has 8");
+    ensure!(rest.is_empty(), "has {length} bytes, not a multiple of the 8 bytes of an instruction");
     let count = instructions.len();
     ensure!(count > 0, "is empty");
     ensure!(
         count <= MAX_INSTRUCTIONS,
-        "has {count} instructions, the kernel takes {MAX_INSTRUCTIONS}"
+        "has {count} instructions, the maximum is {MAX_INSTRUCTIONS}"
     );
     let program: Vec<sock_filter> = instructions.iter().map(instruction).collect();
     let notifies = |it: &sock_filter| it.code == RETURN && it.k & ACTION == SECCOMP_RET_USER_NOTIF;
     ensure!(
         !program.iter().any(notifies),
-        "notifies an agent, which only linux.seccomp has: with SCMP_ACT_NOTIFY and listenerPath"
+        "notifies an agent, which only linux.seccomp supports: use SCMP_ACT_NOTIFY and listenerPath"
     );
     if let Some(at) = (0..count).find(|&at| !is_sound(&program[at], at, count)) {
         let sock_filter { code, jt, jf, k } = program[at];
-        bail!("its instruction {at} is none for a filter: {{{code:#x}, {jt}, {jf}, {k:#x}}}");
+        bail!("instruction {at} is not valid in a filter: {{{code:#x}, {jt}, {jf}, {k:#x}}}");
     }
     Ok(program)
 }
@@ -95,14 +95,17 @@ mod tests {
         let allow = "BgAAAAAA/38=";
         assert_eq!(filter(allow, 4).unwrap().program.len(), 1);
         assert!(error("").ends_with("is empty"));
-        assert!(error("BgAAAAAA").ends_with("has 6 bytes: an instruction has 8"));
+        assert!(
+            error("BgAAAAAA")
+                .ends_with("has 6 bytes, not a multiple of the 8 bytes of an instruction")
+        );
         assert!(error("!").ends_with("is not base64"));
         // 3 instructions of zeros in 32 digits, without padding.
         let long = "A".repeat(32 * (MAX_INSTRUCTIONS / 3 + 1));
-        assert!(error(&long).ends_with("has 4098 instructions, the kernel takes 4096"));
+        assert!(error(&long).ends_with("has 4098 instructions, the maximum is 4096"));
         // ldx #0, no return; ldh [0]; ja +0 to behind the end.
         for bad in ["AQAAAAAAAAA=", "KAAAAAAAAAAGAAAAAAD/fw==", "BQAAAAAAAAA="] {
-            assert!(error(bad).contains("its instruction 0 is none for a filter"), "{bad}");
+            assert!(error(bad).contains("instruction 0 is not valid in a filter"), "{bad}");
         }
         // ret USER_NOTIF
         assert!(error("BgAAAAAAwH8=").contains("notifies an agent"));

@@ -36,7 +36,7 @@ fn errors_name_their_place() {
             json!({ "defaultAction": "SCMP_ACT_KILL", "syscalls": [
                 { "names": [], "action": "SCMP_ACT_ALLOW" },
             ]}),
-            "linux.seccomp.syscalls[0].names: there has to be at least one",
+            "linux.seccomp.syscalls[0].names: at least one is required",
         ),
         (
             json!({ "defaultAction": "SCMP_ACT_ALLOW", "listenerMetadata": "x" }),

@@ -72,7 +72,7 @@ pub struct Scheduler {
 pub struct IoPriority {
     /// `IOPRIO_CLASS_BE` and the like.
     pub class: String,
-    /// 0 to 7, the most urgent first; as good as 0 where it is absent, as with runc.
+    /// 0 to 7, the most urgent first; as good as 0 where it is absent, as in runc.
     #[serde(default, deserialize_with = "null_is_default")]
     pub priority: i64,
 }

@@ -104,7 +104,10 @@ impl Document<'_> {
         };
         let value = parsed(&text).map_err(|error| relocated(error, self.text))?;
         warnings.extend(other_case.into_iter().map(|(at, known)| {
-            format!("{}: taken for {known:?}: keys are case-sensitive", self.place(at))
+            format!(
+                "{}: interpreted as {known:?}, although keys are case-sensitive",
+                self.place(at)
+            )
         }));
         Ok((value, Some(text)))
     }
@@ -201,9 +204,8 @@ mod tests {
         assert_eq!(
             warnings,
             [
-                "HostName (other.json line 1, column 2): taken for \"hostname\": keys are case-sensitive",
-                "linux.maskedpaths (other.json line 2, column 12): taken for \"maskedPaths\": keys are \
-                 case-sensitive"
+                "HostName (other.json line 1, column 2): interpreted as \"hostname\", although keys are case-sensitive",
+                "linux.maskedpaths (other.json line 2, column 12): interpreted as \"maskedPaths\", although keys are case-sensitive"
             ]
         );
         assert_eq!(

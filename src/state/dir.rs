@@ -76,9 +76,8 @@ impl Dir {
         match nix::fcntl::open(&path, DIRECTORY, Mode::empty()) {
             Ok(fd) => Ok(Dir { fd, path }),
             Err(Errno::ENOENT) => Err(NotFound.into()),
-            Err(errno) if path.is_symlink() => {
-                Err(errno).context(format!("{} is a link, and no state directory", path.display()))
-            }
+            Err(errno) if path.is_symlink() => Err(errno)
+                .context(format!("{} is a symbolic link, not a state directory", path.display())),
             Err(errno) => Err(errno).context(format!("state directory {}", path.display())),
         }
     }
@@ -93,7 +92,7 @@ impl Dir {
         while !fd::try_flock(fd.as_fd(), true)? {
             ensure!(
                 Instant::now() < end,
-                "{} is locked: another brig has been working on this container for {} s",
+                "{} is locked: another brig has been using this container for {} s",
                 self.path.display(),
                 deadline::LOCK.as_secs()
             );
@@ -180,7 +179,7 @@ pub(super) fn read(at: BorrowedFd<'_>, name: &str) -> Result<Vec<u8>> {
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
     let fd = openat(at, name, flags, Mode::empty())?;
     let stat = nix::sys::stat::fstat(&fd)?;
-    ensure!(sys::file::kind(stat.st_mode) == SFlag::S_IFREG, "is no regular file");
+    ensure!(sys::file::kind(stat.st_mode) == SFlag::S_IFREG, "is not a regular file");
     let size = usize::try_from(stat.st_size)?;
     ensure!(size <= MAX_BYTES, "has more than {MAX_BYTES} bytes");
     let mut bytes = Vec::with_capacity(size);
@@ -198,7 +197,7 @@ fn make_root(root: &Path) -> Result<()> {
 fn session_hint() -> &'static str {
     match std::env::var_os("XDG_RUNTIME_DIR").is_none_or(|dir| dir.is_empty()) {
         true if !nix::unistd::geteuid().is_root() => {
-            ": XDG_RUNTIME_DIR is not set, below which an ordinary user's would be"
+            ": XDG_RUNTIME_DIR is not set, which holds the state of an unprivileged user"
         }
         _ => "",
     }

@@ -10,7 +10,7 @@ pub struct ExtraMounts {
     #[serde(default)]
     pub mounts: Vec<Added>,
     /// Where something is or was mounted so, as paths in the root filesystem without a slash in front:
-    /// what is there because of that is no change of the container's.
+    /// what is there because of that is not a change of the container's.
     #[serde(default)]
     pub points: Vec<Vec<u8>>,
 }

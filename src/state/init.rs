@@ -119,7 +119,7 @@ impl Init<'_> {
         match File::open(path).map_err(anyhow::Error::from).and_then(read_stat) {
             Ok(stat) => Ok(stat.starttime == self.start_time && !['Z', 'X'].contains(&stat.state)),
             Err(error) if hidden(&error) => Ok(known.is_some() && !signal::has_ended(pidfd)?),
-            Err(error) => Err(error.context("look at the container's process")),
+            Err(error) => Err(error.context("check the container's process")),
         }
     }
 }

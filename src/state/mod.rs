@@ -132,7 +132,7 @@ impl State {
         }
         ensure!(
             self.own_pids,
-            "container {} has neither a cgroup nor a pid namespace: nobody knows its processes",
+            "container {} has neither a cgroup nor a pid namespace: its processes are not known",
             self.id
         );
         self.in_pid_namespace()
@@ -183,7 +183,7 @@ pub fn check_id(id: &str) -> Result<()> {
     ensure!(!id.is_empty(), "container id cannot be empty");
     if !id.chars().all(sound) || id == "." || id == ".." {
         bail!(
-            "invalid container id {id:?}: it is made of letters, digits, '_', '+', ',', '-' and '.', and is not \".\" or \"..\""
+            "invalid container id {id:?}: valid are letters, digits, '_', '+', ',', '-' and '.', but not \".\" or \"..\""
         );
     }
     ensure!(id.len() <= 255, "invalid container id: longer than 255 bytes");

@@ -56,7 +56,7 @@ pub struct NotBrigs;
 
 impl std::fmt::Display for NotBrigs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("is a record of runc's: --root leads to its containers")
+        f.write_str("is a record of runc: --root is a state directory of runc")
     }
 }
 
@@ -92,10 +92,10 @@ fn salvage(id: &str, bytes: &[u8], error: serde_json::Error) -> Record {
         }
     }
     if let Some(missing) = REQUIRED.iter().find(|name| !fields.contains_key(**name)) {
-        error = anyhow!("does not say {missing:?}");
+        error = anyhow!("does not contain {missing:?}");
     }
     if let Some(version) = fields.get("version").filter(|version| **version != VERSION) {
-        error = error.context(format!("is of version {version}, and this brig writes {VERSION}"));
+        error = error.context(format!("has version {version}, and this brig supports {VERSION}"));
     }
     Record::Partial(Box::new(state), error)
 }
@@ -131,7 +131,7 @@ impl Dir {
             Some(Record::Partial(_, error)) => {
                 let id = self.id();
                 bail!(
-                    "{}: `brig delete --force {id}` removes what it tells of",
+                    "{}: use `brig delete --force {id}` to remove what it names",
                     sys::describe(&error)
                 )
             }

@@ -33,14 +33,14 @@ impl Dir {
         let other = names.iter().find(|name| !is_known(name));
         if let Some(other) = other {
             let (path, other) = (self.path.display(), other.to_string_lossy());
-            bail!("{path} is no state directory of brig's: {other:?} is in it");
+            bail!("{path} is not a state directory of brig: it contains {other:?}");
         }
         let others = Mode::S_IRWXG | Mode::S_IRWXO;
         let mode = Mode::from_bits_truncate(fstat(self.fd()).context("fstat")?.st_mode);
         let has_record = names.iter().any(|name| name.to_bytes().starts_with(b"state.json"));
         ensure!(
             names.is_empty() || has_record || !mode.intersects(others),
-            "{} is no state directory of brig's: others have access to it, and it has no state.json",
+            "{} is not a state directory of brig: other users have access to it, and it has no state.json",
             self.path.display()
         );
         Ok(())

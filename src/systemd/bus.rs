@@ -1,9 +1,8 @@
-//! A connection to systemd, its own socket or the bus, without a library: a few calls, one after the
-//! other, each with a deadline.
+//! A connection to systemd through its own socket or the bus, without a library: a few sequential calls, each
+//! with a deadline.
 //!
-//! systemd's own socket (`private`) needs no Hello, no match and no subscription: everything it says
-//! goes to all who are connected. It is for root, or for the user whose instance it is; whoever may
-//! not connect takes the bus.
+//! systemd's own socket (`private`) needs no Hello, match or subscription: it sends everything to all
+//! connected clients. Only root, or the user of the instance, may connect to it; others use the bus.
 
 use super::wire::{self, Call, FIXED, Message, Value};
 use crate::deadline;
@@ -19,17 +18,17 @@ use std::time::{Duration, Instant};
 use sys::Errno;
 use sys::socket::SocketAddress;
 
-/// Which systemd.
+/// The instance of systemd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Instance {
-    /// The machine's.
+    /// The system instance.
     System,
-    /// The calling user's.
+    /// The calling user's instance.
     User,
 }
 
-/// An error that systemd or the bus has answered with.
+/// An error reply of systemd or the bus.
 #[derive(Debug)]
 pub struct BusError {
     /// Its name, for programs.
@@ -50,21 +49,21 @@ impl std::error::Error for BusError {}
 #[derive(Debug)]
 pub struct Bus {
     socket: OwnedFd,
-    /// What errors call it.
+    /// Its name in errors.
     name: String,
-    /// What goes out before the next message.
+    /// Sent before the next message.
     outbox: Vec<u8>,
-    /// What has come in and is not read yet.
+    /// Received and not parsed yet.
     inbox: Vec<u8>,
     serial: u32,
-    /// Calls whose answers nobody waits for, unless they are errors.
+    /// Calls whose replies are ignored unless they are errors.
     silent: Vec<(u32, &'static str)>,
-    /// Jobs that have ended: their objects and results.
+    /// Finished jobs: their objects and results.
     removed: Vec<(String, String)>,
-    /// A bus: systemd's signals have to be asked for.
+    /// A bus: systemd's signals need a match.
     is_bus: bool,
     subscribed: bool,
-    /// Whatever can be read here ends a wait.
+    /// A wait ends when this becomes readable.
     pub interrupt: Option<OwnedFd>,
 }
 
@@ -74,7 +73,7 @@ const MATCH: &str = "type='signal',sender='org.freedesktop.systemd1',\
      path='/org/freedesktop/systemd1'";
 
 impl Bus {
-    /// Connects to an instance of systemd; the error of a host without one says so.
+    /// Connects to an instance of systemd; on a host without one, the error says so.
     pub fn connect(instance: Instance) -> Result<Bus> {
         let end = Instant::now() + deadline::BUS;
         let mut failures = Vec::new();
@@ -107,20 +106,20 @@ impl Bus {
         Ok(bus)
     }
 
-    /// Who brig is, the kernel tells the other side: that works from within a user namespace too,
-    /// whose ids mean nothing outside. All at once: what systemd reads together with a BEGIN, it does
-    /// not look at before something else comes in.
+    /// The kernel tells the other side brig's credentials: this also works from within a user namespace,
+    /// whose ids mean nothing outside. Everything is sent at once; but systemd does not process what it reads
+    /// together with BEGIN before something else arrives.
     fn authenticate(&mut self, end: Instant) -> Result<()> {
         self.write(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n", end)?;
         let mut line = self.line(end)?;
         if line == "DATA" {
             line = self.line(end)?;
         }
-        ensure!(line.starts_with("OK "), "does not let brig in: it says {line:?}");
+        ensure!(line.starts_with("OK "), "refuses authentication: {line:?}");
         Ok(())
     }
 
-    /// An older systemd says OK to AUTH already, and to DATA once more.
+    /// An older systemd replies OK to AUTH already, and again to DATA.
     fn skip_second_ok(&mut self, end: Instant) -> Result<()> {
         while self.inbox.starts_with(b"O") {
             self.line(end)?;
@@ -128,7 +127,7 @@ impl Bus {
         Ok(())
     }
 
-    /// Asks systemd's manager to do something: the serial number to ask for the answer by.
+    /// Calls a method of systemd's manager: returns the serial number, to wait for the reply with.
     pub fn ask(&mut self, method: &str, arguments: &[Value]) -> Result<u32> {
         let end = Instant::now() + deadline::BUS;
         let serial = self.queue(SYSTEMD, method, arguments)?;
@@ -137,7 +136,7 @@ impl Bus {
         Ok(serial)
     }
 
-    /// Waits for an answer. The error is a [`BusError`] if that is the answer.
+    /// Waits for a reply. The error is a [`BusError`] if that is the reply.
     pub fn answer(&mut self, serial: u32, method: &str) -> Result<String> {
         let end = Instant::now() + deadline::BUS;
         loop {
@@ -160,8 +159,8 @@ impl Bus {
         self.answer(serial, method)
     }
 
-    /// Has the ends of jobs told; before the call that makes one. systemd tells them whoever has asked
-    /// for the job, without a Subscribe, and the bus passes on what is matched.
+    /// Subscribes to the ends of jobs, before the call that creates one. systemd reports them to the client
+    /// that requested the job, without a Subscribe, and the bus forwards matching signals.
     pub fn subscribe(&mut self) -> Result<()> {
         if !self.subscribed {
             self.subscribed = true;
@@ -170,10 +169,9 @@ impl Bus {
         Ok(())
     }
 
-    /// Waits for the end of a job, the answer to the call that made it: `done`, or what else became
-    /// of it.
+    /// Waits for the end of a job, the reply of the call that created it: `done`, or another result.
     pub fn job(&mut self, job: &str, what: &str) -> Result<String> {
-        ensure!(job.starts_with('/'), "{}: garbage: {job:?} is no job", self.name);
+        ensure!(job.starts_with('/'), "{}: invalid answer: {job:?} is not a job", self.name);
         let end = Instant::now() + deadline::JOB;
         loop {
             if let Some(at) = self.removed.iter().position(|(removed, _)| removed == job) {
@@ -184,7 +182,7 @@ impl Bus {
         }
     }
 
-    /// Queues a call whose answer is of interest only if it is an error.
+    /// Queues a call whose reply only matters if it is an error.
     fn silently(
         &mut self,
         destination: &str,
@@ -207,7 +205,7 @@ impl Bus {
         Ok(self.serial)
     }
 
-    /// The next message; the ends of jobs are kept.
+    /// The next message; ends of jobs are recorded.
     fn next(&mut self, end: Instant) -> Result<Message> {
         loop {
             self.skip_second_ok(end)?;
@@ -242,8 +240,8 @@ impl Bus {
                 let line: Vec<u8> = self.inbox.drain(..at + 2).take(at).collect();
                 return Ok(String::from_utf8_lossy(&line).into_owned());
             }
-            ensure!(self.inbox.len() < 4096, "garbage: a line without end");
-            self.read(end).context("waiting to be let in")?;
+            ensure!(self.inbox.len() < 4096, "invalid answer: a line without an end");
+            self.read(end).context("waiting for authentication")?;
         }
     }
 
@@ -286,13 +284,13 @@ impl Bus {
             PollFd::new(self.socket.as_fd(), events),
             PollFd::new(interrupt, events & PollFlags::POLLIN),
         ];
-        ensure!(sys::poll::wait(&mut fds, end)?, "nothing came before the deadline");
+        ensure!(sys::poll::wait(&mut fds, end)?, "timed out");
         ensure!(fds[0].any().unwrap_or(true), "interrupted by a signal");
         Ok(())
     }
 }
 
-/// Where to connect to.
+/// The address to connect to.
 struct Address {
     to: Endpoint,
     name: String,
@@ -331,13 +329,13 @@ fn addresses(instance: Instance) -> Result<Vec<Address>> {
     let runtime = variable("XDG_RUNTIME_DIR").or_else(own).map(PathBuf::from);
     let bus = runtime.as_ref().map(|runtime| runtime.join("bus"));
     match (variable("DBUS_SESSION_BUS_ADDRESS"), runtime, bus) {
-        // What it is in every session says nothing.
+        // The usual values of a session are not mentioned.
         (Some(list), _, bus) if !parse(&list).is_ok_and(|list| usual_bus(&list, bus.as_ref())) => {
             parse(&list).with_context(|| format!("DBUS_SESSION_BUS_ADDRESS={list}"))
         }
         (_, Some(runtime), Some(bus)) => Ok(usual(runtime.join("systemd/private"), bus).into()),
         _ => bail!(
-            "the user's systemd is not to be found: neither XDG_RUNTIME_DIR nor DBUS_SESSION_BUS_ADDRESS is set"
+            "cannot find the user's systemd: neither XDG_RUNTIME_DIR nor DBUS_SESSION_BUS_ADDRESS is set"
         ),
     }
 }
@@ -351,7 +349,7 @@ fn parse(list: &str) -> Result<Vec<Address>> {
     let mut addresses = Vec::new();
     for address in list.split(';').filter(|address| !address.is_empty()) {
         let options = address.strip_prefix("unix:");
-        let options = options.with_context(|| format!("{address:?} is no unix socket"))?;
+        let options = options.with_context(|| format!("{address:?} is not a unix socket"))?;
         let option = |name: &str| {
             let of = |option: &str| unescape(option.strip_prefix(name)?.strip_prefix('=')?);
             options.split(',').find_map(of)
@@ -391,28 +389,31 @@ fn connect_to(to: &Endpoint, end: Instant) -> Result<OwnedFd> {
     loop {
         match connect(socket.as_raw_fd(), address.get()) {
             Ok(()) => return Ok(socket),
-            // More wait to be accepted than the listener allows for.
+            // The listener's backlog is full.
             Err(Errno::EAGAIN | Errno::EINTR) if Instant::now() < end => {
                 std::thread::sleep(Duration::from_millis(2));
             }
             Err(Errno::EAGAIN) => {
-                bail!("accepts no connections, {} s long", deadline::BUS.as_secs())
+                bail!(
+                    "timed out after {} s waiting for it to accept the connection",
+                    deadline::BUS.as_secs()
+                )
             }
             Err(errno) => return Err(errno.into()),
         }
     }
 }
 
-/// Nothing could be connected to.
+/// No connection was possible.
 fn nobody(instance: Instance, failures: &[(String, anyhow::Error)]) -> anyhow::Error {
     let tried: Vec<String> =
         failures.iter().map(|(name, error)| format!("{name}: {}", sys::describe(error))).collect();
     let hint = match instance {
         Instance::System => {
-            "systemd is not running here, or cannot be reached: without it use --cgroup-manager=cgroupfs"
+            "systemd is not running or cannot be reached: use --cgroup-manager=cgroupfs"
         }
         Instance::User => {
-            "the user's systemd is not running, or cannot be reached: log in, or have root call loginctl enable-linger; or use --cgroup-manager=cgroupfs"
+            "the user's systemd is not running or cannot be reached: log in, let root run `loginctl enable-linger`, or use --cgroup-manager=cgroupfs"
         }
     };
     anyhow!("{hint} ({})", tried.join("; "))

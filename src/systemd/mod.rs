@@ -1,9 +1,9 @@
-//! systemd as the one who makes the container's cgroup: a transient scope, made by one call with all
+//! systemd as cgroup manager: the container's cgroup is a transient scope, created by one call with all
 //! limits as its properties.
 //!
-//! [`Unit`] says which, and is stored; [`Bus`] is the connection to systemd. Which limits the unit has, and everything
-//! beyond it (files that systemd has no property for, the device program, hierarchies that it leaves alone) is up to
-//! the caller, [`crate::cgroup`].
+//! [`Unit`] is the scope, and is stored; [`Bus`] is the connection to systemd. The limits of the unit, and
+//! everything beyond it (files without a property, the device program, hierarchies that systemd does not
+//! manage) are handled by the caller, [`crate::cgroup`].
 
 mod bus;
 mod unit;

@@ -1,4 +1,4 @@
-//! The container's unit: its name, and its life.
+//! The container's unit: its name and its life cycle.
 
 use super::bus::{Bus, BusError, Instance};
 use super::variant;
@@ -8,14 +8,14 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// A scope of systemd's that has the container's cgroup. Stored before it is asked for.
+/// A systemd scope with the container's cgroup. Stored before it is requested.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unit {
     /// `brig-x.scope`
     pub name: String,
     /// `system.slice`
     pub slice: String,
-    /// Whose it is.
+    /// The instance that owns it.
     pub instance: Instance,
     /// The container is in this cgroup below the unit's.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -25,23 +25,23 @@ pub struct Unit {
 /// A property and its value.
 pub type Property = (String, Value);
 
-/// What the config asks systemd for.
+/// The request for systemd.
 #[derive(Debug)]
 pub struct UnitRequest {
     /// The unit.
     pub unit: Unit,
-    /// What the annotations say of it.
+    /// The properties set by annotations.
     pub properties: Vec<Property>,
 }
 
-/// systemd was asked to start the unit.
+/// systemd has been asked to start the unit.
 #[derive(Debug)]
 pub struct Start {
     properties: Vec<Property>,
-    /// Those from the end on are the config's own: none of them is left out.
+    /// From this index on, they are the config's own: none of them is omitted.
     ours: usize,
     serial: u32,
-    /// systemd has taken the order.
+    /// systemd has replied.
     taken: bool,
 }
 
@@ -54,7 +54,7 @@ const UNKNOWN: &str = "org.freedesktop.DBus.Error.UnknownProperty";
 
 impl UnitRequest {
     /// Reads `linux.cgroupsPath`, `slice:prefix:name`, and the annotations. Without a path it is
-    /// `brig-ID.scope` in system.slice, or for an ordinary user, in user.slice.
+    /// `brig-ID.scope` in system.slice, or for an unprivileged user, in user.slice.
     pub fn new(
         cgroups_path: Option<&str>,
         id: &str,
@@ -88,16 +88,13 @@ impl UnitRequest {
 fn names(path: &str, default: &str) -> Result<(String, String)> {
     let parts: Vec<&str> = path.split(':').collect();
     let [slice, prefix, name] = parts[..] else {
-        bail!("{path:?}: with systemd it is \"slice:prefix:name\"");
+        bail!("{path:?}: with systemd the form is \"slice:prefix:name\"");
     };
     let slice = if slice.is_empty() { default } else { slice };
     check_slice(slice).with_context(|| format!("{slice:?}"))?;
     ensure!(!name.is_empty(), "{path:?}: has no name");
-    // As runc takes it, for the pods of Kubernetes; but processes cannot be in a slice itself.
-    ensure!(
-        !name.ends_with(".slice"),
-        "{name:?}: a container has a scope, and no slice of its own"
-    );
+    // As runc does for the pods of Kubernetes; but a slice itself cannot contain processes.
+    ensure!(!name.ends_with(".slice"), "{name:?}: a container is a scope, not a slice");
     let scope = format!("{prefix}-{name}.scope");
     check(&scope).with_context(|| format!("{scope:?}"))?;
     Ok((slice.to_owned(), scope))
@@ -107,7 +104,7 @@ fn names(path: &str, default: &str) -> Result<(String, String)> {
 fn check(name: &str) -> Result<()> {
     let sound = |c: char| c.is_ascii_alphanumeric() || ":-_.\\".contains(c);
     if let Some(bad) = name.chars().find(|&c| !sound(c)) {
-        bail!("no name of a unit has {bad:?} in it");
+        bail!("the name of a unit cannot contain {bad:?}");
     }
     ensure!(name.len() <= 255, "the name of a unit has at most 255 bytes");
     Ok(())
@@ -116,37 +113,38 @@ fn check(name: &str) -> Result<()> {
 /// Dashes make a slice's path (systemd.slice(5)): `a-b.slice` is in `a.slice`.
 fn check_slice(slice: &str) -> Result<()> {
     check(slice)?;
-    let name = slice.strip_suffix(".slice").context("is no slice: it does not end with .slice")?;
+    let name =
+        slice.strip_suffix(".slice").context("is not a slice: it does not end with .slice")?;
     let sound = name == "-" || !name.is_empty() && name.split('-').all(|part| !part.is_empty());
-    ensure!(sound, "is no name of a slice: there is nothing beside one of its dashes");
+    ensure!(sound, "is not the name of a slice: one of its dashes is not between two names");
     Ok(())
 }
 
-/// An id may have a plus, a unit's name may not: as systemd-escape(1) has it.
+/// An id may contain a plus, the name of a unit may not: escaped as by systemd-escape(1).
 fn escape(id: &str) -> String {
     id.replace('+', "\\x2b")
 }
 
-/// A sub-cgroup, as crun has it.
+/// A sub-cgroup, as in crun.
 fn subgroup(value: &str) -> Result<String> {
     let sound = |part: &str| !part.is_empty() && part != "." && part != "..";
     ensure!(
         value.is_empty() || value.split('/').all(sound) && !value.contains(['\0', '\n']),
-        "{value:?} is not the relative path of a cgroup"
+        "{value:?} is not a relative path of a cgroup"
     );
     Ok(value.to_owned())
 }
 
-/// `org.systemd.property.NAME`: a name's ending in Sec is a time in seconds, as in unit files.
+/// `org.systemd.property.NAME`: a name that ends in Sec is a time in seconds, as in unit files.
 fn property(name: &str, value: &str) -> Result<Property> {
     let letters = name.len() >= 3 && name.bytes().all(|byte| byte.is_ascii_alphabetic());
-    ensure!(letters, "{name:?} is no property of a unit");
+    ensure!(letters, "{name:?} is not a property of a unit");
     ensure!(
         !["PIDs", "PIDFDs"].contains(&name),
-        "which processes are in the unit is not for an annotation to say"
+        "an annotation cannot choose the processes of the unit"
     );
     let value = variant::parse(value).with_context(|| {
-        format!("{value:?} is not a value as GLib writes them (uint64 5, 'text', ['a', 'b'], true)")
+        format!("{value:?} is not a value in GLib's text format (e.g. uint64 5, 'text', ['a', 'b'], true)")
     })?;
     match name.strip_suffix("Sec") {
         Some(stem) if stem.ends_with(|c: char| c.is_ascii_lowercase()) => {
@@ -191,7 +189,7 @@ fn as_value(properties: &[Property]) -> Value {
 }
 
 impl Unit {
-    /// Asks for the unit with process `pid` in it and with these limits; does not wait.
+    /// Requests the unit with process `pid` in it and with these limits; does not wait.
     pub fn start(
         &self,
         bus: &mut Bus,
@@ -206,9 +204,9 @@ impl Unit {
             ("Slice".to_owned(), self.slice.as_str().into()),
             ("PIDs".to_owned(), Value::Array("u".into(), vec![Value::U32(pid)])),
             yes("Delegate"),
-            // Containers are not stopped before everything else at shutdown, nor wait for targets.
+            // Containers are not stopped before everything else at shutdown, and do not wait for targets.
             ("DefaultDependencies".to_owned(), Value::Bool(false)),
-            // One that has failed, because the OOM killer was there, say, is forgotten as well.
+            // A failed one, e.g. because of the OOM killer, is also forgotten.
             ("CollectMode".to_owned(), "inactive-or-failed".into()),
         ];
         properties.extend(
@@ -228,7 +226,7 @@ impl Unit {
         bus.ask("StartTransientUnit", &[name.into(), "replace".into(), as_value(properties), none])
     }
 
-    /// Waits until systemd has made the unit, and the process is in it.
+    /// Waits until systemd has created the unit and moved the process into it.
     pub fn started(&self, bus: &mut Bus, start: &mut Start) -> Result<()> {
         let mut reset = false;
         let job = loop {
@@ -243,7 +241,7 @@ impl Unit {
                 start.properties.remove(at);
                 start.ours -= 1;
             } else if is(&error, &[UNIT_EXISTS]) && !reset {
-                // It has failed once, and nobody has taken notice.
+                // It has failed before, and was not reset.
                 reset = true;
                 bus.call("ResetFailedUnit", &[self.name.as_str().into()]).or_else(unless_gone)?;
             } else if is(&error, &[UNIT_EXISTS]) {
@@ -257,28 +255,28 @@ impl Unit {
         let result = bus.job(&job, &format!("start unit {}", self.name))?;
         ensure!(
             result == "done",
-            "systemd has not started unit {}: {result} (systemctl status {} may tell why)",
+            "systemd failed to start unit {}: {result} (see systemctl status {})",
             self.name,
             self.name
         );
         Ok(())
     }
 
-    /// Ends the unit, whose processes are gone, in whichever state it is: systemd forgets it then.
+    /// Stops the unit, whose processes have exited, in whichever state it is: systemd then forgets it.
     pub fn stop(&self) -> Result<()> {
         let mut bus = Bus::connect(self.instance)?;
         bus.subscribe()?;
         match bus.call("StopUnit", &[self.name.as_str().into(), "replace".into()]) {
             Ok(job) => bus.job(&job, &format!("stop unit {}", self.name)).map(drop),
-            // systemd has noticed by itself that nobody is left.
+            // systemd has already noticed that it is empty.
             Err(error) => {
                 unless_gone(error).map(drop).with_context(|| format!("stop unit {}", self.name))
             }
         }
     }
 
-    /// Moves processes into the unit, where the kernel does not let brig do it itself: into the
-    /// container's own cgroup.
+    /// Moves processes into the unit, if the kernel does not permit brig to do it: into the container's own
+    /// cgroup.
     pub fn attach(&self, pid: u32) -> Result<()> {
         let mut bus = Bus::connect(self.instance)?;
         let pids = Value::Array("u".into(), vec![Value::U32(pid)]);
@@ -301,7 +299,7 @@ impl Unit {
         loop {
             let arguments = [self.name.as_str().into(), Value::Bool(true), as_value(&limits)];
             let Err(error) = bus.call("SetUnitProperties", &arguments) else {
-                // systemd acts on it before it looks at anything else.
+                // systemd applies it before it processes anything else.
                 return bus.call("GetUnit", &arguments[..1]).map(drop);
             };
             let unknown = unknown(&limits, &error).filter(|_| is(&error, &[READ_ONLY, UNKNOWN]));
@@ -318,12 +316,12 @@ fn unless_gone(error: anyhow::Error) -> Result<String> {
 }
 
 impl Start {
-    /// systemd has taken the order: the unit is brig's.
+    /// systemd has replied: the unit is brig's.
     pub fn is_taken(&self) -> bool {
         self.taken
     }
 
-    /// Which of brig's own properties this systemd does not know.
+    /// The properties of brig's own that this systemd does not know.
     fn unknown(&self, error: &anyhow::Error) -> Option<usize> {
         unknown(&self.properties[..self.ours], error)
     }
@@ -374,7 +372,7 @@ mod tests {
             ("-a.slice:b:c", "dashes"),
             (".slice:b:c", "dashes"),
             ("a.slice:b:", "no name"),
-            ("a.slice:b:c.slice", "no slice"),
+            ("a.slice:b:c.slice", "not a slice"),
             ("a.slice:b:c d", "' '"),
             ("a.slice:b:c\u{e9}", "\u{e9}"),
         ] {

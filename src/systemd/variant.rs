@@ -1,18 +1,18 @@
-//! Values of properties as people write them: GLib's text format for GVariant, `uint64 5`, `'text'`,
-//! `['a', 'b']`, `@as []`, as in the annotations `org.systemd.property.NAME`.
+//! Values of properties in GLib's text format for GVariant: `uint64 5`, `'text'`, `['a', 'b']`, `@as []`, as
+//! in the annotations `org.systemd.property.NAME`.
 
 use super::wire::Value;
 use anyhow::{Context, Result, bail, ensure};
 
-/// More is no property of a unit, and deeper none that systemd has.
+/// More is not a property of a unit, and deeper none that systemd has.
 const MAX_DEPTH: usize = 8;
 
-/// Reads all of `text`.
+/// Parses all of `text`.
 pub fn parse(text: &str) -> Result<Value> {
     let mut text = Text { rest: text, depth: 0 };
     let value = text.value(None)?;
     text.skip_space();
-    ensure!(text.rest.is_empty(), "{:?} follows after its end", text.rest);
+    ensure!(text.rest.is_empty(), "{:?} follows after the end of the value", text.rest);
     Ok(value)
 }
 
@@ -21,7 +21,7 @@ struct Text<'a> {
     depth: usize,
 }
 
-/// Type names that can stand before a value, and the types they stand for.
+/// Type names that can precede a value, and their types.
 const WORDS: [(&str, &str); 12] = [
     ("boolean", "b"),
     ("byte", "y"),
@@ -49,7 +49,7 @@ impl Text<'_> {
         rest.is_some()
     }
 
-    /// The value that comes next; of this type, where that is known.
+    /// The next value; of this type, if it is known.
     fn value(&mut self, typ: Option<&str>) -> Result<Value> {
         self.skip_space();
         self.depth += 1;
@@ -74,11 +74,11 @@ impl Text<'_> {
             }
             '@' => {
                 let (typ, rest) = self.rest[1..].split_once(' ').context("a value is missing")?;
-                ensure!(typ.len() <= 255 && complete(typ) == Some(""), "@{typ} is no type");
+                ensure!(typ.len() <= 255 && complete(typ) == Some(""), "@{typ} is not a type");
                 self.rest = rest;
                 return self.typed(typ);
             }
-            '{' => bail!("is a dictionary, which no property of a unit is"),
+            '{' => bail!("is a dictionary, which no property of a unit accepts"),
             _ => {
                 let word = self.word();
                 if let Some((_, typ)) = WORDS.iter().find(|(name, _)| *name == word) {
@@ -100,7 +100,7 @@ impl Text<'_> {
         self.value(Some(typ))
     }
 
-    /// All up to a space or a character that ends a value.
+    /// Everything up to a space or a character that ends a value.
     fn word(&mut self) -> &str {
         let end = self.rest.find(|c: char| c.is_whitespace() || "[],<>'\"()".contains(c));
         let (word, rest) = self.rest.split_at(end.unwrap_or(self.rest.len()));
@@ -113,9 +113,9 @@ impl Text<'_> {
         let mut text = String::new();
         let mut chars = self.rest.chars();
         loop {
-            match chars.next().context("a text has no end")? {
+            match chars.next().context("a string is not terminated")? {
                 c if c == quote => break,
-                '\\' => text.push(match chars.next().context("a text has no end")? {
+                '\\' => text.push(match chars.next().context("a string is not terminated")? {
                     'n' => '\n',
                     't' => '\t',
                     'r' => '\r',
@@ -168,7 +168,7 @@ impl Text<'_> {
     }
 }
 
-/// What is left of a list of types after the first.
+/// The rest of a list of types after the first.
 fn complete(types: &str) -> Option<&str> {
     let mut chars = types.chars();
     match chars.next()? {

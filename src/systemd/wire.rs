@@ -1,5 +1,5 @@
-//! Messages of the D-Bus specification, as bytes: what brig says to systemd, and what of the answers
-//! it has to understand. What comes in is not trusted: every length is checked before it is used.
+//! Messages of the D-Bus specification, as bytes: brig's calls, and the parts of the replies that it needs.
+//! Input is not trusted: every length is checked before it is used.
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -19,7 +19,7 @@ pub enum Value {
     Text(String),
     Path(String),
     Signature(String),
-    /// The signature of its elements, which an empty one has too.
+    /// The signature of its elements, which an empty array has too.
     Array(String, Vec<Value>),
     Struct(Vec<Value>),
     Variant(Box<Value>),
@@ -32,7 +32,7 @@ impl From<&str> for Value {
 }
 
 impl Value {
-    /// Its type as the specification writes it.
+    /// Its type in the notation of the specification.
     pub fn signature(&self) -> String {
         match self {
             Value::Byte(_) => "y".into(),
@@ -86,7 +86,7 @@ impl Value {
     }
 }
 
-/// Lengths beyond what a message may have are refused as a whole by [`Call::bytes`].
+/// Lengths beyond the limit of a message are refused by [`Call::bytes`].
 fn length(length: usize) -> [u8; 4] {
     u32::try_from(length).unwrap_or(u32::MAX).to_ne_bytes()
 }
@@ -107,7 +107,7 @@ fn signature(to: &mut Vec<u8>, text: &str) {
     to.push(0);
 }
 
-/// Its length does not count what aligns the first element, which is there even if no element is.
+/// The length excludes the padding before the first element, which is present even if there is no element.
 fn array(to: &mut Vec<u8>, of: &str, values: &[Value]) {
     number(to, [0; 4]);
     let at = to.len() - 4;
@@ -131,11 +131,11 @@ fn alignment(kind: Option<u8>) -> Option<usize> {
 /// A call of a method of systemd or of the bus.
 #[derive(Debug)]
 pub struct Call<'a> {
-    /// Whose method: a name on the bus.
+    /// The name on the bus whose method it is.
     pub destination: &'a str,
-    /// Of which object.
+    /// The object.
     pub path: &'a str,
-    /// Of which of its interfaces.
+    /// The interface.
     pub interface: &'a str,
     /// Its name.
     pub method: &'a str,
@@ -143,9 +143,9 @@ pub struct Call<'a> {
     pub arguments: &'a [Value],
 }
 
-/// No message from or to systemd that is of interest here is longer.
+/// No relevant message from or to systemd is longer.
 pub const MAX_MESSAGE: usize = 1 << 20;
-/// What every header begins with: kinds and lengths.
+/// The fixed beginning of every header: type and lengths.
 pub const FIXED: usize = 16;
 const CALL: u8 = 1;
 
@@ -182,21 +182,21 @@ impl Call<'_> {
     }
 }
 
-/// What came in.
+/// A received message.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Message {
-    /// A call's result: the call's serial number, and its first text, object path or number, if that
-    /// is what it begins with.
+    /// The result of a call: the call's serial number, and its first string, object path or number, if it
+    /// starts with one.
     Reply(u32, String),
-    /// A call failed: its serial number, the error's name, and what the other side says of it.
+    /// A call failed: its serial number, the error's name, and its text.
     Error(u32, String, String),
-    /// A job of systemd's has ended: its object, and its result, `done` if all is well.
+    /// A systemd job has finished: its object, and its result, `done` on success.
     JobRemoved(String, String),
-    /// Of no interest.
+    /// Not relevant.
     Other,
 }
 
-/// How long a message is as a whole, from its first [`FIXED`] bytes.
+/// The total length of a message, from its first [`FIXED`] bytes.
 pub fn total(fixed: &[u8]) -> Result<usize> {
     let mut read = Reader::new(fixed)?;
     read.at = 4;
@@ -206,7 +206,7 @@ pub fn total(fixed: &[u8]) -> Result<usize> {
     Ok((FIXED + fields).next_multiple_of(8) + body)
 }
 
-/// Reads a whole message.
+/// Parses a whole message.
 pub fn parse(bytes: &[u8]) -> Result<Message> {
     let mut read = Reader::new(bytes)?;
     let kind = *bytes.get(1).context("cut short")?;
@@ -231,7 +231,7 @@ pub fn parse(bytes: &[u8]) -> Result<Message> {
     }
     ensure!(read.at == end, "its header is longer than it says");
     read.align(8)?;
-    // The body is aligned for itself, and begins at a multiple of 8.
+    // The body starts at a multiple of 8.
     Ok(match (kind, replies_to) {
         (2, Some(serial)) => Message::Reply(serial, read.first(&signature)?),
         (3, Some(serial)) => Message::Error(serial, error, read.first(&signature)?),
@@ -242,7 +242,7 @@ pub fn parse(bytes: &[u8]) -> Result<Message> {
             Message::JobRemoved(job, read.text()?)
         }
         (1..=4, _) => Message::Other,
-        (kind, _) => bail!("it is of kind {kind}, which there is not"),
+        (kind, _) => bail!("it has unknown type {kind}"),
     })
 }
 
@@ -257,7 +257,7 @@ impl Reader<'_> {
         let big = match bytes {
             [b'l', _, _, 1, ..] => false,
             [b'B', _, _, 1, ..] => true,
-            _ => bail!("it is no D-Bus message"),
+            _ => bail!("not a D-Bus message"),
         };
         Ok(Reader { bytes, at: 0, big })
     }
@@ -303,11 +303,11 @@ impl Reader<'_> {
 
     fn terminated(&mut self, length: usize) -> Result<String> {
         let text = self.take(length + 1)?;
-        let text = text.strip_suffix(&[0]).context("a text in it has no end")?;
-        Ok(std::str::from_utf8(text).context("a text in it is not UTF-8")?.to_owned())
+        let text = text.strip_suffix(&[0]).context("a string in it is not terminated")?;
+        Ok(std::str::from_utf8(text).context("a string in it is not UTF-8")?.to_owned())
     }
 
-    /// The body's first value, if that is one of these.
+    /// The first value of the body, if it has one of these types.
     fn first(&mut self, signature: &str) -> Result<String> {
         Ok(match signature.as_bytes() {
             [b's' | b'o', ..] => self.text()?,
@@ -336,7 +336,7 @@ mod tests {
         assert_eq!(all.signature(), "a(sv)");
         let expected = b"\x18\0\0\0\0\0\0\0\x04\0\0\0PIDs\0\x02au\0\0\0\0\x04\0\0\0\x07\0\0\0";
         assert_eq!(body(&all), expected);
-        // An empty array of what is aligned to 8 is padded all the same.
+        // An empty array with an alignment of 8 is padded as well.
         assert_eq!(body(&Value::Array("(sa(sv))".into(), vec![])), [0; 8]);
         assert_eq!(body(&Value::Array("s".into(), vec![])), [0; 4]);
     }

@@ -46,7 +46,7 @@ impl<F: FnMut(&str)> Stage<F> {
 
     /// What the stage has said at its end, which has been read up to.
     pub fn result(self) -> Result<Vec<u8>> {
-        self.result.context("a stream is not read to its end")
+        self.result.context("a stream was not read to its end")
     }
 
     /// Waits for something to read. Warnings come at any time, and whoever waits to be heard does not

@@ -95,7 +95,7 @@ impl Reporter {
                 // Until the ids are mapped.
                 let mut byte = [0];
                 let length = recv(self.socket.as_raw_fd(), &mut byte, MsgFlags::empty())?;
-                anyhow::ensure!(length == 1, "brig is gone");
+                anyhow::ensure!(length == 1, "brig has exited");
             }
             let result = work(self)?;
             anyhow::ensure!(result.len() < MAX_MESSAGE, "a result of {} bytes", result.len());
@@ -126,7 +126,7 @@ impl Reporter {
 
 fn send_to(socket: BorrowedFd<'_>, packet: &[u8]) -> Result<()> {
     let sent = send(socket.as_raw_fd(), packet, MsgFlags::MSG_NOSIGNAL);
-    sent.map(drop).context("say to another process of brig's")
+    sent.map(drop).context("write to another process of brig")
 }
 
 impl Worker {
@@ -148,18 +148,18 @@ impl Worker {
             match recv(self.socket.as_raw_fd(), &mut packet, MsgFlags::empty()) {
                 Err(Errno::EINTR) => {}
                 Err(Errno::ECONNRESET) => break 0,
-                length => break length.context("listen to a process of brig's")?,
+                length => break length.context("read from another process of brig")?,
             }
         };
         match packet[..length].split_first() {
             Some((b'P', bytes)) => {
-                let bytes = bytes.try_into().context("listen to a process of brig's")?;
+                let bytes = bytes.try_into().context("read from another process of brig")?;
                 Ok(Reply::Progress(u64::from_ne_bytes(bytes)))
             }
             Some((b'W', text)) => Ok(Reply::Warning(String::from_utf8_lossy(text).into())),
             Some((b'D', result)) => Ok(Reply::Done(result.to_vec())),
             Some((b'F', text)) => Err(anyhow!(String::from_utf8_lossy(text).into_owned())),
-            _ => bail!("a process of brig's died ({})", self.end()),
+            _ => bail!("another process of brig died ({})", self.end()),
         }
     }
 

@@ -56,7 +56,7 @@ pub fn compile(profile: &LinuxSeccomp, native: Arch) -> Result<Filter> {
     let tables = archs.into_iter().map(|arch| Table::new(arch, &entries, default));
     let tables = tables.collect::<Result<Vec<_>>>()?;
     // A program that finds a new system call missing uses an older one, but gives up on EPERM.
-    // Who allows, logs or traces by default does so with new ones too. Both as with runc.
+    // Who allows, logs or traces by default does so with new ones too. Both as in runc.
     let newer = match profile.default_action {
         Action::Allow | Action::Log | Action::Trace => default,
         _ => SECCOMP_RET_ERRNO | ENOSYS.unsigned_abs(),
@@ -97,7 +97,7 @@ fn ret(action: Action, errno: Option<u32>, path: impl Display) -> Result<u32> {
     Ok(ret | errno)
 }
 
-/// The listed ones that this machine has, its native one first: that is always included, as with runc and crun.
+/// The listed ones that this machine has, its native one first: that is always included, as in runc and crun.
 fn architectures(native: Arch, profile: &LinuxSeccomp) -> Result<Vec<Arch>> {
     let listed = profile.architectures.as_deref().unwrap_or_default();
     if let Some(index) = listed.iter().position(|&arch| arch == LinuxSeccompArch::Native) {
@@ -137,7 +137,7 @@ fn notifies(profile: &LinuxSeccomp) -> Result<bool> {
 /// `WAIT_KILLABLE_RECV` for a filter that does not notify, which the kernel refuses.
 pub fn flags(listed: Option<&[Flag]>, notifies: bool) -> Result<u32> {
     // None given, not even an empty list: without speculative store bypass's mitigation, which
-    // kernels before 5.16 put upon everything filtered. As with runc and crun.
+    // kernels before 5.16 put upon everything filtered. As in runc and crun.
     let listed = listed.unwrap_or(&[Flag::SpecAllow]);
     let mut flags = if notifies { NEW_LISTENER } else { 0 };
     for (index, flag) in listed.iter().enumerate() {
@@ -147,7 +147,7 @@ pub fn flags(listed: Option<&[Flag]>, notifies: bool) -> Result<u32> {
             Flag::SpecAllow => SPEC_ALLOW,
             Flag::WaitKillableRecv if notifies => WAIT_KILLABLE_RECV,
             Flag::WaitKillableRecv => {
-                let message = format_args!("{flag} is for SCMP_ACT_NOTIFY, which no rule has");
+                let message = format_args!("{flag} needs a rule with SCMP_ACT_NOTIFY");
                 return Err(Error::new(format_args!("flags[{index}]"), message));
             }
         };
@@ -175,7 +175,7 @@ fn names<'a>(
     unknown: &mut Vec<&'a str>,
 ) -> Result<Vec<&'static Syscall>> {
     if entry.names.is_empty() {
-        return Err(Error::new(format_args!("{path}.names"), "there has to be at least one"));
+        return Err(Error::new(format_args!("{path}.names"), "at least one is required"));
     }
     let mut syscalls = Vec::with_capacity(entry.names.len());
     for (index, name) in entry.names.iter().enumerate() {
@@ -214,7 +214,7 @@ fn alternatives(entry: &LinuxSyscall, path: &str) -> Result<Vec<Vec<Condition>>>
 
 fn condition(arg: &LinuxSeccompArg, path: impl Display) -> Result<Condition> {
     let Some(index) = u8::try_from(arg.index).ok().filter(|index| *index < 6) else {
-        let message = format_args!("{}: system calls have the arguments 0 to 5", arg.index);
+        let message = format_args!("{}: the arguments of system calls are 0 to 5", arg.index);
         return Err(Error::new(path, message));
     };
     let (op, value) = match arg.op {

@@ -102,13 +102,13 @@ struct Filter {
 /// Text that is not such a profile, members that exclude each other, unknown names of errors.
 pub fn read<S: AsRef<str>>(text: &[u8], target: &Target<'_, S>) -> Result<Value> {
     let profile: Profile = serde_json::from_slice(text)
-        .map_err(|error| Error::new("", format_args!("no seccomp profile: {error}")))?;
+        .map_err(|error| Error::new("", format_args!("not a seccomp profile: {error}")))?;
     let mut seccomp = profile.rest;
     number(&mut seccomp, "defaultErrnoRet", "defaultErrno")
         .map_err(|error| Error::new("", error))?;
     let architectures = match (profile.architectures, profile.arch_map) {
         (Some(listed), Some(map)) if !listed.is_empty() && !map.is_empty() => {
-            return Err(Error::new("", "architectures and archMap: only one of them may be given"));
+            return Err(Error::new("", "architectures and archMap: give only one of them"));
         }
         (_, Some(map)) if !map.is_empty() => Some(family(&map, target.native)),
         (listed, _) => listed,
@@ -145,7 +145,7 @@ fn rule<S: AsRef<str>>(
     let names = match (entry.name, entry.names) {
         (Some(name), None) if !name.is_empty() => vec![name],
         (name, Some(names)) if name.as_deref().unwrap_or_default().is_empty() => names,
-        (Some(_), Some(_)) => return Err("name and names: only one of them may be given".into()),
+        (Some(_), Some(_)) => return Err("name and names: give only one of them".into()),
         _ => return Err("names: missing".into()),
     };
     let mut rule = entry.rest;
@@ -193,7 +193,7 @@ fn number(
         let text = value.as_str().ok_or_else(|| format!("{name}: {value} is not a name"))?;
         let errno = errno::number(text);
         if errno.is_none() {
-            return Err(format!("{name}: {text:?} is not the name of an error"));
+            return Err(format!("{name}: {text:?} is not the name of an errno"));
         }
         object.insert(number.to_owned(), errno.into());
     }

@@ -251,8 +251,7 @@ impl Assembler {
         let length = self.reversed.len();
         if length > MAX_INSTRUCTIONS {
             let message = format_args!(
-                "the filter has {length} instructions, the kernel takes {MAX_INSTRUCTIONS}: fewer \
-                 rules with arguments would do it"
+                "the filter has {length} instructions, the maximum is {MAX_INSTRUCTIONS}: use fewer rules with arguments"
             );
             return Err(Error::new(PATH, message));
         }

@@ -72,7 +72,7 @@ pub(crate) struct Table {
     /// Of all that the profile names, by number, without x32's bit.
     pub(crate) verdicts: BTreeMap<u32, Verdict>,
     /// The highest number that it names. 0: there is none, or no other one, and nothing is said
-    /// about what is new: as with runc.
+    /// about what is new: as in runc.
     pub(crate) newest: u32,
 }
 

@@ -18,7 +18,7 @@ pub fn kind(mode: libc::mode_t) -> SFlag {
 ///
 /// `path` does not end with a name.
 pub fn beside(path: &Path) -> Result<PathBuf> {
-    let name = path.file_name().context("is not the name of a file")?;
+    let name = path.file_name().context("is not a file name")?;
     let mut temp = OsString::from(".");
     temp.push(name);
     temp.push(format!(".{}", std::process::id()));

@@ -89,7 +89,7 @@ pub fn detect() -> Result<Hierarchies> {
     let mountinfo = read("/proc/self/mountinfo".as_ref())?;
     let mounted = hierarchies(&mountinfo);
     let version = version(&mounted).context(
-        "no cgroup hierarchy is mounted (see mount -t cgroup2; brig mounts none itself)",
+        "no cgroup hierarchy is mounted (mount one with `mount -t cgroup2`; brig does not mount it)",
     )?;
     Ok(Hierarchies { version, mounted })
 }
@@ -284,7 +284,7 @@ pub fn stays_below(path: &Path) -> bool {
 pub fn check(path: &str) -> Result<()> {
     ensure!(
         !path.contains(['\0', '\n']),
-        "{path:?}: the name of a cgroup has no newline and no NUL"
+        "{path:?}: the name of a cgroup cannot contain a newline or NUL byte"
     );
     Ok(())
 }

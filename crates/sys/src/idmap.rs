@@ -77,7 +77,7 @@ pub struct NotWritten {
 enum Method {
     /// By itself, whatever they are.
     Root,
-    /// By itself, for they are one id each, brig's own. The kernel then wants setgroups denied:
+    /// By itself, because they are one id each, brig's own. The kernel then wants setgroups denied:
     /// who cannot drop groups outside must not do so inside (CVE-2014-8989).
     OwnId,
     /// By newuidmap(1) and newgidmap(1).
@@ -135,7 +135,7 @@ fn run_helper(program: &str, pid: i32, maps: &[IdMap], own: u32, explain: Explai
         command.args([map.container, map.host, map.size].map(|number| number.to_string()));
     }
     let output = command.output().with_context(|| {
-        format!("run {program}: without root's rights it is needed for more than your own id (Debian: package uidmap)")
+        format!("run {program}: needed to map more than your own id without root privileges (Debian: package uidmap)")
     })?;
     if output.status.success() {
         return Ok(());

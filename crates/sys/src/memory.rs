@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 static WIPES: AtomicBool = AtomicBool::new(false);
 
-/// From now on, memory is overwritten when it is freed. An ordinary user's container is a copy of brig
+/// From now on, memory is overwritten when it is freed. An unprivileged user's container is a copy of brig
 /// until it is started, and others who share its namespaces may look into it.
 pub fn wipe_what_is_freed() {
     WIPES.store(true, Ordering::Relaxed);

@@ -139,7 +139,7 @@ pub fn make_raw() -> Result<(), SysError> {
     restore_on_faults()?;
     // SAFETY: cfmakeraw changes the termios it is given, which outlives the call.
     unsafe { libc::cfmakeraw(&raw mut raw) };
-    // The container's terminal does not translate newlines: this one still does, as with runc.
+    // The container's terminal does not translate newlines: this one still does, as in runc.
     raw.c_oflag |= libc::OPOST;
     // Before the call, so that no moment is missed: restoring what has not changed does no harm.
     RAW.store(true, Ordering::SeqCst);

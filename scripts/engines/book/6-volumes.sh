@@ -39,7 +39,7 @@ show 'stat -c %i shared/four; docker exec alice stat -c %i /shared/four; brig ex
 lines 3
 so [ "$(uniq /mnt/.out | wc -l)" = 1 ]
 say <<'END'
-A volume is no part of the overlay. `diff` finds nothing new in it, only the directories that were made to mount it on;
+A volume is not part of the overlay. `diff` finds nothing new in it, only the directories that were made to mount it on;
 and what was written stays when the containers go:
 END
 show 'docker diff alice | sort

@@ -93,7 +93,7 @@ hasnt bob
 say <<'END'
 ### A network of our own for an image
 
-brig run takes a network namespace that is there already, and `ip netns` makes one that stays. This is the recipe of
+brig run takes a network namespace that already exists, and `ip netns` makes one that stays. This is the recipe of
 [images.md](images.md#network), command by command:
 END
 # The page itself is run, so that it cannot be out of date. ip_forward is dockerd's here, too.

@@ -320,7 +320,7 @@ fn more_rules_than_the_kernel_takes_are_an_error_that_names_its_limit() {
     let error = format!("{:#}", program(&rules).unwrap_err());
     assert_eq!(
         error,
-        "linux.resources.devices: the program of the device rules has 1120008 instructions, the kernel takes 1000000"
+        "linux.resources.devices: the BPF program of the device rules has 1120008 instructions, the maximum is 1000000"
     );
 }
 

@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 use sys::namespace::loopback_up;
 use sys::{Errno, describe, signal, tty};
 
-/// As with runc and crun.
+/// As in runc and crun.
 pub(super) const LOG: &str = "restore.log";
 
 /// A container that is back.
@@ -344,7 +344,7 @@ fn loopback_in(pid: i32) -> Result<()> {
     setns(&container, CloneFlags::CLONE_NEWNET)
         .context("into the container's network namespace")?;
     let up = loopback_up();
-    setns(&host, CloneFlags::CLONE_NEWNET).context("back to brig's own network namespace")?;
+    setns(&host, CloneFlags::CLONE_NEWNET).context("return to brig's network namespace")?;
     Ok(up?)
 }
 

@@ -33,7 +33,7 @@ fn limit(text: &str) -> Result<i64> {
     if text == "-1" { Ok(-1) } else { bytes(text) }
 }
 
-/// `--cpus`; 0 is no limit.
+/// `--cpus`; 0 is unlimited.
 pub fn cpus(change: &mut Change<'_>, text: &str) -> Result<()> {
     const PERIOD: u32 = 100_000;
     let cpus: f64 = text.parse().ok().context("not a number of CPUs")?;
@@ -43,7 +43,10 @@ pub fn cpus(change: &mut Change<'_>, text: &str) -> Result<()> {
         }
         return Ok(());
     }
-    ensure!(cpus.is_finite() && (0.01..=10_000.0).contains(&cpus), "not 0.01 to 10000 CPUs");
+    ensure!(
+        cpus.is_finite() && (0.01..=10_000.0).contains(&cpus),
+        "must be from 0.01 to 10000 CPUs"
+    );
     let micros = format!("{:.0}", cpus * f64::from(PERIOD));
     let quota: i64 = micros.parse()?;
     let cpu = &mut change.config["linux"]["resources"]["cpu"];
@@ -83,7 +86,7 @@ pub fn ulimit(change: &mut Change<'_>, text: &str) -> Result<()> {
     let kind = format!("RLIMIT_{}", name.strip_prefix("RLIMIT_").unwrap_or(&name));
     ensure!(RLIMITS.iter().any(|(known, _)| *known == kind), "unknown limit {name:?}");
     let (soft, hard) = (number(soft)?, number(hard)?);
-    ensure!(soft <= hard, "the soft limit is above the hard one");
+    ensure!(soft <= hard, "the soft limit is above the hard limit");
     let new = json!({ "type": kind, "soft": soft, "hard": hard });
     let limits = change.config["process"]["rlimits"].as_array_mut().context("no rlimits")?;
     limits.retain(|old| old["type"] != new["type"]);
@@ -98,7 +101,10 @@ pub fn sysctl(change: &mut Change<'_>, text: &str) -> Result<()> {
 
 /// `--device HOST[:CONTAINER][:rwm]`.
 pub fn device(change: &mut Change<'_>, text: &str) -> Result<()> {
-    ensure!(text.starts_with('/'), "not the path of a device; brig does not look names of CDI up");
+    ensure!(
+        text.starts_with('/'),
+        "not the path of a device; brig does not support CDI device names"
+    );
     let parts: Vec<&str> = text.split(':').collect();
     let is_access = |text: &str| !text.is_empty() && text.chars().all(|c| "rwm".contains(c));
     let (path, inside, access) = match parts[..] {
@@ -113,7 +119,7 @@ pub fn device(change: &mut Change<'_>, text: &str) -> Result<()> {
     if host.is_dir() {
         let mut found = Vec::new();
         devices_below(&host, Path::new(inside), 0, &mut found)?;
-        ensure!(!found.is_empty(), "there is no device in {path}");
+        ensure!(!found.is_empty(), "{path} contains no device");
         return found
             .iter()
             .try_for_each(|(host, inside)| one_device(change, host, inside, access));
@@ -134,14 +140,14 @@ fn devices_below(
     depth: usize,
     found: &mut Vec<(PathBuf, PathBuf)>,
 ) -> Result<()> {
-    ensure!(depth < MAX_DEPTH, "{}: too many directories in each other", host.display());
+    ensure!(depth < MAX_DEPTH, "{}: directories are nested too deeply", host.display());
     let entries = std::fs::read_dir(host).with_context(|| host.display().to_string())?;
     let mut names: Vec<OsString> =
         entries.map(|entry| Ok(entry?.file_name())).collect::<Result<_>>()?;
     names.sort();
     for name in names {
         let (host, inside) = (host.join(&name), inside.join(&name));
-        // What is gone meanwhile is no device.
+        // What is gone meanwhile is not a device.
         let Ok(stat) = lstat(&host) else { continue };
         match sys::file::kind(stat.st_mode) {
             SFlag::S_IFDIR if NO_DEVICES.iter().all(|other| name != *other) => {
@@ -157,13 +163,13 @@ fn devices_below(
 }
 
 fn one_device(change: &mut Change<'_>, host: &Path, inside: &Path, access: &str) -> Result<()> {
-    let utf8 = "config.json is UTF-8, and the path is not";
+    let utf8 = "the path is not UTF-8, and config.json must be";
     let inside = inside.to_str().context(utf8)?;
     let found = stat(host).with_context(|| host.display().to_string())?;
     let kind = match sys::file::kind(found.st_mode) {
         SFlag::S_IFCHR => "c",
         SFlag::S_IFBLK => "b",
-        _ => bail!("{} is no device", host.display()),
+        _ => bail!("{} is not a device", host.display()),
     };
     if change.in_user_namespace {
         // Nobody there can make a node.

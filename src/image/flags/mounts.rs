@@ -20,9 +20,11 @@ pub fn volume(change: &mut Change<'_>, text: &str) -> Result<()> {
         [source, destination] => (source, destination, ""),
         [source, destination, options] => (source, destination, options),
         [_] => {
-            bail!("brig keeps no volumes: --tmpfs DIR, or SOURCE:DIR with a directory of the host")
+            bail!(
+                "brig does not support volumes: use --tmpfs DIR, or SOURCE:DIR with a directory of the host"
+            )
         }
-        _ => bail!("not SOURCE:DIR[:OPTIONS]; --mount takes paths with colons"),
+        _ => bail!("not SOURCE:DIR[:OPTIONS]; for paths with colons use --mount"),
     };
     let options = options.split(',').filter(|option| !option.is_empty());
     let mount = bind(source, destination, options)?;
@@ -39,13 +41,14 @@ fn bind<'a>(
     let destination = clean(destination)?;
     ensure!(
         source.contains('/') || source.starts_with('.'),
-        "brig keeps no named volumes: give a directory of the host, as ./{source}"
+        "brig does not support named volumes: give a directory of the host, e.g. ./{source}"
     );
     let source = std::path::absolute(source)?;
     // Only looked at: whatever it is, nobody waits for it.
     std::fs::metadata(&source)
-        .with_context(|| format!("{}: a volume's source has to be there", source.display()))?;
-    let source = source.to_str().context("config.json is UTF-8, and the source's path is not")?;
+        .with_context(|| format!("{}: the source of a volume must exist", source.display()))?;
+    let source =
+        source.to_str().context("the path of the source is not UTF-8, and config.json must be")?;
     let mut taken = Vec::new();
     for option in options {
         if let Some(option) = bind_option(option, source)? {
@@ -56,7 +59,7 @@ fn bind<'a>(
         [["ro", "rw"], ["exec", "noexec"], ["suid", "nosuid"], ["dev", "nodev"], ["bind", "rbind"]]
     {
         let both = pair.iter().all(|option| taken.contains(option));
-        ensure!(!both, "{} and {}: only one of them can be meant", pair[0], pair[1]);
+        ensure!(!both, "{} and {} exclude each other", pair[0], pair[1]);
     }
     if !taken.iter().any(|option| ["bind", "rbind"].contains(option)) {
         taken.push("rbind");
@@ -71,14 +74,15 @@ fn bind<'a>(
 fn bind_option<'a>(option: &'a str, source: &str) -> Result<Option<&'a str>> {
     match option {
         "z" | "Z" if Path::new(SELINUX).exists() => bail!(
-            "{option}: brig gives no labels, and SELinux is enabled: \
-             `chcon -R -t container_file_t {source}` does"
+            "{option}: brig does not relabel, and SELinux is enabled: use `chcon -R -t container_file_t {source}`"
         ),
         "z" | "Z" => Ok(None),
-        "O" => bail!("O: brig has no overlay of a volume: copy it, or mount it with ro"),
-        "U" | "chown" => bail!("{option}: brig changes no owners: `chown -R` does"),
+        "O" => bail!(
+            "O: brig does not support overlay volumes: copy the directory, or mount it with ro"
+        ),
+        "U" | "chown" => bail!("{option}: brig does not change owners: use `chown -R`"),
         "copy" | "nocopy" | "nocreate" => {
-            bail!("{option} is for named volumes, and brig keeps none")
+            bail!("{option} is for named volumes, which brig does not support")
         }
         known if is_option(known) => Ok(Some(known)),
         unknown => bail!("unknown option {unknown:?}"),
@@ -119,9 +123,9 @@ pub fn mount(change: &mut Change<'_>, text: &str) -> Result<()> {
         ("bind", Some(source)) => bind(source, destination, options.iter().map(String::as_str))?,
         ("bind", None) => bail!("source: missing"),
         ("tmpfs", None) => memory(destination, options.iter().map(String::as_str))?,
-        ("tmpfs", Some(_)) => bail!("source: a tmpfs has none"),
-        ("" | "volume", _) => bail!("brig keeps no volumes: type=bind or type=tmpfs"),
-        (kind, _) => bail!("type {kind:?}: brig takes bind and tmpfs"),
+        ("tmpfs", Some(_)) => bail!("source: not valid for a tmpfs"),
+        ("" | "volume", _) => bail!("brig does not support volumes: use type=bind or type=tmpfs"),
+        (kind, _) => bail!("type {kind:?}: brig supports bind and tmpfs"),
     };
     change.mounts.push(mount);
     Ok(())
@@ -212,7 +216,7 @@ fn clean(path: &str) -> Result<String> {
                 clean.push('/');
                 clean.push_str(name.to_str().unwrap_or_default());
             }
-            Component::ParentDir => bail!("{path:?} climbs"),
+            Component::ParentDir => bail!("{path:?} contains .."),
             _ => {}
         }
     }
@@ -233,7 +237,7 @@ pub fn merge(config: &mut Value, mut mounts: Vec<Value>) -> Result<()> {
     });
     for (index, mount) in mounts.iter().enumerate() {
         if mounts[..index].iter().any(|other| other["destination"] == mount["destination"]) {
-            bail!("{}: two mounts at one place", place(mount));
+            bail!("{}: two mounts have this destination", place(mount));
         }
     }
     let listed = config["mounts"].as_array_mut().context("the config has no mounts")?;

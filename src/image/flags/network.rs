@@ -27,7 +27,9 @@ pub fn network(change: &mut Change<'_>, text: &str) -> Result<()> {
         Some(("ns", _)) => bail!("not ns:PATH with an absolute path"),
         Some(("container", id)) => Some(of_container(change, id)?),
         _ => {
-            bail!("brig takes none, host, ns:PATH and container:ID, and makes no networks: {PAGE}")
+            bail!(
+                "brig supports none, host, ns:PATH and container:ID, and creates no networks: {PAGE}"
+            )
         }
     };
     remove(change.config)?;
@@ -46,7 +48,7 @@ pub fn network(change: &mut Change<'_>, text: &str) -> Result<()> {
 
 /// What `-p` is answered.
 pub fn no_ports() -> String {
-    format!("brig publishes no ports: {PAGE}")
+    format!("brig does not publish ports: {PAGE}")
 }
 
 fn remove(config: &mut Value) -> Result<()> {
@@ -58,10 +60,10 @@ fn remove(config: &mut Value) -> Result<()> {
 
 fn of_container(change: &Change<'_>, id: &str) -> Result<String> {
     let root = change.root.context(
-        "a bundle stays when the other container has ended: name its network namespace by ns:PATH",
+        "a bundle can outlive the other container: use ns:PATH with its network namespace",
     )?;
     let dir = Dir::open(root, id)?;
-    let state = dir.load()?.with_context(|| format!("container {id} is not there"))?;
+    let state = dir.load()?.with_context(|| format!("container {id} does not exist"))?;
     let status = dir.status(&state)?;
     ensure!(
         [Status::Created, Status::Running, Status::Paused].contains(&status),
@@ -72,7 +74,7 @@ fn of_container(change: &Change<'_>, id: &str) -> Result<String> {
 
 /// `--hostname`.
 pub fn hostname(change: &mut Change<'_>, name: &str) -> Result<()> {
-    ensure!((1..=64).contains(&name.len()), "a host name has 1 to 64 bytes");
+    ensure!((1..=64).contains(&name.len()), "a host name must have 1 to 64 bytes");
     ensure!(name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/'), "no host name");
     change.config["hostname"] = name.into();
     Ok(())

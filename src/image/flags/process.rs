@@ -92,7 +92,7 @@ pub fn annotation(change: &mut Change<'_>, text: &str) -> Result<()> {
     // podman: a label without value is one of an empty value.
     let (name, value) = text.split_once('=').unwrap_or((text, ""));
     ensure!(!name.is_empty(), "not NAME=VALUE");
-    ensure!(!name.starts_with("run.brig."), "run.brig.* is brig's own, and the bundle's");
+    ensure!(!name.starts_with("run.brig."), "run.brig.* is reserved for brig and bundles");
     change.config["annotations"][name] = value.into();
     Ok(())
 }
@@ -108,10 +108,10 @@ pub fn stop_signal(change: &mut Change<'_>, text: &str) -> Result<()> {
 pub fn pull(_: &mut Change<'_>, when: &str) -> Result<()> {
     match when {
         "never" | "missing" => Ok(()),
-        "always" | "newer" => bail!(
-            "brig pulls nothing: images lie on disk. `skopeo copy docker://NAME oci:DIR:TAG` brings one"
-        ),
-        _ => bail!("not never or missing"),
+        "always" | "newer" => {
+            bail!("brig does not pull images: get one with `skopeo copy docker://NAME oci:DIR:TAG`")
+        }
+        _ => bail!("must be never or missing"),
     }
 }
 
@@ -144,7 +144,7 @@ const INIT: &str = "/run/brig-init";
 pub fn init(change: &mut Change<'_>, _: &str) -> Result<()> {
     let found = INITS.iter().find(|path| Path::new(path).is_file());
     let found = found.with_context(|| {
-        format!("the host has no init for containers: install catatonit, or have one of {INITS:?}")
+        format!("the host has no init for containers: install catatonit, or one of {INITS:?}")
     })?;
     change.mounts.push(json!({
         "destination": INIT, "type": "bind", "source": found,

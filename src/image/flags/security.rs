@@ -38,7 +38,7 @@ pub fn option(change: &mut Change<'_>, text: &str) -> Result<()> {
             change.config["process"]["apparmorProfile"] = profile.into();
         }
         _ => bail!(
-            "brig takes seccomp=unconfined|FILE, apparmor=PROFILE, label=disable, mask=PATH, \
+            "brig supports seccomp=unconfined|FILE, apparmor=PROFILE, label=disable, mask=PATH, \
              unmask=ALL|PATH and no-new-privileges"
         ),
     }
@@ -90,6 +90,6 @@ pub fn profile(path: &Path, bounding: &[String]) -> Result<Value> {
     let mut number = || numbers.next().and_then(Result::ok).context(release.clone());
     let target = Target::new(bounding, NATIVE, (number()?, number()?));
     let profile = docker::read(&text, &target)?;
-    ensure!(profile["defaultAction"].is_string(), "defaultAction: missing: no seccomp profile");
+    ensure!(profile["defaultAction"].is_string(), "defaultAction: missing: not a seccomp profile");
     Ok(profile)
 }

@@ -55,7 +55,7 @@ impl MovedDevices {
             .context("enter the container's network namespace")?;
         let socket = Socket::open();
         setns(&host.namespace, CloneFlags::CLONE_NEWNET)
-            .context("back to brig's own network namespace")?;
+            .context("return to brig's network namespace")?;
         let container = Side { namespace: container, socket: socket? };
         Ok(MovedDevices { host, container, devices: Vec::new() })
     }
@@ -112,7 +112,7 @@ impl MovedDevices {
 }
 
 fn taken(device: &NetDevice) -> Error {
-    anyhow!("the container's network namespace has a device named {:?} already", device.name)
+    anyhow!("a device named {:?} already exists in the container's network namespace", device.name)
 }
 
 /// Moves all devices of the plan to the container. On an error, `moved` has those that were moved.

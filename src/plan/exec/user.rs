@@ -6,9 +6,9 @@ use anyhow::{Result, anyhow, ensure};
 pub fn parse_user(text: &str) -> Result<(u32, Option<u32>)> {
     let number = |text: &str| -> Result<u32> {
         let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        ensure!(digits, "is not UID[:GID] in decimal numbers");
-        let id: u32 = text.parse().map_err(|_| anyhow!("{text} is larger than any id"))?;
-        ensure!(id != u32::MAX, "{text} is no id: the kernel takes it for \"unchanged\"");
+        ensure!(digits, "is not UID[:GID] in decimal digits");
+        let id: u32 = text.parse().map_err(|_| anyhow!("{text} is not a valid id: too large"))?;
+        ensure!(id != u32::MAX, "{text} is not a valid id: to the kernel it means \"unchanged\"");
         Ok(id)
     };
     match text.split_once(':') {

@@ -52,17 +52,17 @@ fn values_out_of_range_are_refused_by_their_place() {
         ),
         (
             r#"{"devices":[{"allow":true,"access":"rx"}]}"#,
-            "devices[0]: access \"rx\": unknown letter 'x' (r, w and m are known)",
+            "devices[0]: access \"rx\": unknown letter 'x' (valid are r, w and m)",
         ),
         (
             r#"{"devices":[{"allow":true}]}"#,
-            "devices[0]: access is missing: some of r, w and m to allow",
+            "devices[0]: access is missing: give one or more of r, w and m",
         ),
         (
             r#"{"memory":{"limit":-2}}"#,
             "memory.limit: -2: neither a number of bytes nor -1 (unlimited)",
         ),
-        (r#"{"memory":{"swappiness":101}}"#, "memory.swappiness: 101: not within 0 to 100"),
+        (r#"{"memory":{"swappiness":101}}"#, "memory.swappiness: 101: must be from 0 to 100"),
         (
             r#"{"memory":{"limit":9,"swap":8}}"#,
             "memory.swap: 8: counts memory and swap, so it cannot be less than memory.limit (9)",
@@ -74,12 +74,12 @@ fn values_out_of_range_are_refused_by_their_place() {
         (r#"{"cpu":{"quota":-2}}"#, "cpu.quota: -2: neither microseconds nor -1 (unlimited)"),
         (r#"{"cpu":{"quota":1,"burst":2}}"#, "cpu.burst: 2: larger than cpu.quota (1)"),
         (r#"{"cpu":{"idle":2}}"#, "cpu.idle: 2: neither 0 nor 1"),
-        (r#"{"cpu":{"cpus":"a\n"}}"#, "cpu.cpus: \"a\\n\": not a list as 0-3,7"),
+        (r#"{"cpu":{"cpus":"a\n"}}"#, "cpu.cpus: \"a\\n\": not a list (e.g. 0-3,7)"),
         (
             r#"{"pids":{"limit":-2}}"#,
             "pids.limit: -2: neither a number of tasks nor -1 (unlimited)",
         ),
-        (r#"{"blockIO":{"weight":9}}"#, "blockIO.weight: weight 9: not within 10 to 1000"),
+        (r#"{"blockIO":{"weight":9}}"#, "blockIO.weight: weight 9: must be from 10 to 1000"),
         (
             r#"{"blockIO":{"weightDevice":[{"major":8,"minor":0}]}}"#,
             "blockIO.weightDevice[0]: neither weight nor leafWeight is given",
@@ -90,7 +90,7 @@ fn values_out_of_range_are_refused_by_their_place() {
         ),
         (
             r#"{"hugepageLimits":[{"pageSize":"../2MB","limit":1}]}"#,
-            "hugepageLimits[0].pageSize: \"../2MB\": not a page size as 2MB",
+            "hugepageLimits[0].pageSize: \"../2MB\": not a page size (e.g. 2MB)",
         ),
         (
             r#"{"network":{"priorities":[{"name":"a b","priority":1}]}}"#,

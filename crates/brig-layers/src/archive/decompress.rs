@@ -52,7 +52,7 @@ impl<R: Read> Decoder<R> {
 }
 
 fn unknown<T>(name: &str) -> Result<T> {
-    Err(anyhow::anyhow!("compressed by {name}: a layer is plain, or compressed by gzip or zstd"))
+    Err(anyhow::anyhow!("compressed with {name}: supported are gzip, zstd and no compression"))
 }
 
 impl<R: Read> Read for Decoder<R> {

@@ -8,7 +8,7 @@ use nix::unistd::{Whence, lseek};
 use std::fs::File;
 use sys::Errno;
 
-/// A part of a file that is no hole: where it begins and ends.
+/// A part of a file that is not a hole: where it begins and ends.
 pub type Part = (u64, u64);
 
 /// Fewer bytes of holes are written: a reader that knows no sparse files, or one of an engine that

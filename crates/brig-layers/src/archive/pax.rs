@@ -127,7 +127,7 @@ fn optional(value: &[u8]) -> Result<Option<u64>> {
 /// A decimal number.
 pub fn number<T: FromStr>(digits: &[u8]) -> Result<T> {
     let text = std::str::from_utf8(digits).ok().and_then(|text| text.parse().ok());
-    text.with_context(|| format!("{:?} is no number", digits.escape_ascii().to_string()))
+    text.with_context(|| format!("{:?} is not a number", digits.escape_ascii().to_string()))
 }
 
 /// `-1.25` is a quarter of a second before -1: seconds and nanoseconds, the latter never negative.
@@ -135,7 +135,7 @@ fn time(value: &[u8]) -> Result<(i64, i64)> {
     let text = std::str::from_utf8(value).context("no number")?;
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
     if !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
-        bail!("{text:?} is no time");
+        bail!("{text:?} is not a time");
     }
     let nanoseconds: String = fraction.chars().chain("000000000".chars()).take(9).collect();
     let (seconds, nanoseconds): (i64, i64) =

@@ -144,7 +144,7 @@ impl<R: Read> Reader<R> {
         let said = field(&header.as_old().cksum).ok();
         let signed = |byte: u8| i64::from(byte.cast_signed());
         let sound = said.is_some_and(|said| said == sum(i64::from) || said == sum(signed));
-        ensure!(sound, "no tar archive, or a damaged one: the checksum of a header is wrong");
+        ensure!(sound, "not a tar archive, or damaged: wrong header checksum");
         Ok(Some(header))
     }
 
@@ -281,7 +281,7 @@ impl<R: Read> Reader<R> {
                     b'\n' => return number(&line),
                     byte => line.push(byte),
                 }
-                ensure!(line.len() <= 20, "a line that is no number");
+                ensure!(line.len() <= 20, "a line that is not a number");
             }
         };
         let count = usize::try_from(next(self)?)?;
@@ -332,7 +332,7 @@ fn kind(header: &Header, path: &[u8]) -> Result<Kind> {
         EntryType::Block => Kind::BlockDevice,
         EntryType::Directory => Kind::Directory,
         EntryType::Fifo => Kind::Fifo,
-        other => bail!("of type {:?}, which brig does not know", char::from(other.as_byte())),
+        other => bail!("of unknown type {:?}", char::from(other.as_byte())),
     })
 }
 

@@ -46,7 +46,7 @@ pub struct File<'a> {
 }
 
 const BLOCK: usize = 512;
-const SHORTER: &str = "has become shorter while it is read";
+const SHORTER: &str = "was truncated while being read";
 /// A name of more bytes does not fit.
 const NAME: usize = 100;
 /// Numbers that have seven octal digits.
@@ -304,7 +304,7 @@ fn attributes(
     header.set_mtime(seconds.unwrap_or(0).min(MAX_SIZE));
     for (name, value) in xattrs {
         if name.contains(&b'=') {
-            bail!("the attribute {} has a = in its name", name.escape_ascii());
+            bail!("the name of the attribute {} contains a =", name.escape_ascii());
         }
         pax.push(([b"SCHILY.xattr.", name.as_slice()].concat(), value.clone()));
     }
@@ -316,7 +316,7 @@ pub(crate) fn ensure_no_whiteout(path: &[u8]) -> Result<()> {
     let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
     ensure!(
         !name.starts_with(crate::tree::whiteout::PREFIX),
-        "{}: an image's layer has no files that begin with .wh.",
+        "{}: names in an image layer cannot start with .wh.",
         path.escape_ascii()
     );
     Ok(())

@@ -109,14 +109,14 @@ fn directory(path: &str) -> String {
     if path.starts_with('/') { path.to_owned() } else { format!("/{path}") }
 }
 
-/// conversion.md: what a volume holds is no part of the root filesystem. It begins with what the image
+/// conversion.md: what a volume holds is not part of the root filesystem. It begins with what the image
 /// has there, as docker's volumes do.
 fn volume_mount(volume: &str) -> Result<Value> {
     let path = directory(volume);
     let names: Vec<&str> =
         path.split('/').filter(|name| !name.is_empty() && *name != ".").collect();
     if names.is_empty() || names.contains(&"..") || path.contains('\0') {
-        bail!("the image's config.Volumes: {volume:?} is no directory below /");
+        bail!("the image's config.Volumes: {volume:?} is not a directory below /");
     }
     Ok(json!({
         "destination": path,
@@ -174,7 +174,7 @@ fn annotations(
     for (name, value) in &run.labels {
         if UNSAFE.iter().any(|prefix| name.starts_with(prefix)) {
             warn(&format!(
-                "the image's label {name:?} is left out: runtimes act on such annotations"
+                "the image's label {name:?} is ignored, because runtimes act on such annotations"
             ));
         } else {
             annotations.insert(name.clone(), value.clone());

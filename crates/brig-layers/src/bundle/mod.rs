@@ -86,7 +86,7 @@ fn make_here(store: &Path, request: &Request<'_>, warn: &mut dyn FnMut(&str)) ->
     let reference = reference::parse(request.image)?;
     let bundle = std::path::absolute(request.bundle)?;
     if bundle.join("config.json").exists() {
-        bail!("{} is a bundle already: it has a config.json", bundle.display());
+        bail!("{} is a bundle already: it contains config.json", bundle.display());
     }
     let store = Store::open(Some(store))?;
     // Nothing is removed that this bundle is about to name.
@@ -163,10 +163,7 @@ impl Made {
             match std::fs::read_dir(&path).map(|mut entries| entries.next().is_none()) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Ok(true) => before.push(name),
-                _ => bail!(
-                    "{} is there already: a bundle is made in a new directory",
-                    path.display()
-                ),
+                _ => bail!("{} already exists: a bundle needs a new directory", path.display()),
             }
         }
         Ok(Made { bundle: bundle.to_owned(), directory, before })
@@ -272,6 +269,6 @@ fn make_directories(request: &Request<'_>, bundle: &Path) -> Result<()> {
 fn utf8(path: &Path) -> Result<String> {
     let text = path.to_str().map(str::to_owned);
     text.with_context(|| {
-        format!("store {}: config.json is UTF-8, and its name is not", path.display())
+        format!("store {}: the path is not UTF-8, and config.json must be", path.display())
     })
 }

@@ -78,7 +78,7 @@ pub fn chain(
             if record_in(&joined)?.is_none() {
                 join(store, &image.source, layer, id, &chain.view, rights, warn)?;
             }
-            let record = record_in(&joined)?.context("it has been removed meanwhile")?;
+            let record = record_in(&joined)?.context("it has been removed in the meantime")?;
             (link, names_root) = read(joined, layer, &record)?;
         }
         let mut implied: HashSet<Vec<u8>> = link.implied.iter().cloned().collect();
@@ -201,7 +201,7 @@ fn fill(temp: &Path, view: &View, layers: &[Link<'_>], own_ids: bool) -> Result<
 struct Patch<'a> {
     temp: &'a Path,
     root: Option<OwnedFd>,
-    /// Directories that are there already.
+    /// Directories that already exist.
     made: BTreeSet<Vec<u8>>,
     view: &'a View,
     /// Everything belongs to who calls brig.
@@ -247,7 +247,7 @@ impl Patch<'_> {
     /// A hard link to a file of a layer below `layer`.
     fn link(&mut self, path: &[u8], target: &[u8], layer: usize) -> Result<()> {
         let split = |path| <[u8]>::split(path, |&byte| byte == b'/').collect::<Vec<&[u8]>>();
-        let what = || format!("a hard link to {}, which is not there", target.escape_ascii());
+        let what = || format!("a hard link to {}, which does not exist", target.escape_ascii());
         let found = self.target(&split(target), layer)?.with_context(what)?;
         if found.is(SFlag::S_IFDIR) {
             bail!("a hard link to the directory {}", target.escape_ascii());

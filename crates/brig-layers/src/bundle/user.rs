@@ -138,7 +138,7 @@ fn groups_of(name: &[u8], own: u32, group: impl BufRead) -> Result<BTreeSet<u32>
         ControlFlow::Continue(())
     })?;
     // NGROUPS_MAX of linux/limits.h.
-    ensure!(groups.len() <= 65536, "is in {} groups: more than a process can be", groups.len());
+    ensure!(groups.len() <= 65536, "is in {} groups, more than a process can have", groups.len());
     Ok(groups)
 }
 

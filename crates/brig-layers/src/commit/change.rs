@@ -32,7 +32,7 @@ fn split(change: &str) -> (String, &str) {
 }
 
 fn one(run: &mut Map<String, Value>, name: &str, rest: &str, has_command: bool) -> Result<()> {
-    ensure!(!rest.is_empty(), "says nothing");
+    ensure!(!rest.is_empty(), "is empty");
     match name {
         "CMD" => drop(run.insert("Cmd".into(), command(rest))),
         "ENTRYPOINT" => {
@@ -63,7 +63,7 @@ fn one(run: &mut Map<String, Value>, name: &str, rest: &str, has_command: bool) 
             for port in words(rest)? {
                 let port = if port.contains('/') { port } else { format!("{port}/tcp") };
                 let number = port.split(['/', '-']).next().unwrap_or_default();
-                ensure!(number.parse::<u16>().is_ok(), "{port} is no port");
+                ensure!(number.parse::<u16>().is_ok(), "{port} is not a port");
                 member(run, "ExposedPorts")?.insert(port, json!({}));
             }
         }
@@ -84,7 +84,7 @@ fn one(run: &mut Map<String, Value>, name: &str, rest: &str, has_command: bool) 
             run.insert("WorkingDir".into(), path.into());
         }
         _ => bail!(
-            "it can be CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME or WORKDIR"
+            "unknown instruction: valid are CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME or WORKDIR"
         ),
     }
     Ok(())
@@ -96,7 +96,7 @@ fn member<'a>(run: &'a mut Map<String, Value>, name: &str) -> Result<&'a mut Map
     if !member.is_object() {
         *member = json!({});
     }
-    member.as_object_mut().context("no map")
+    member.as_object_mut().context("not an object")
 }
 
 /// A list in JSON, or a line for a shell.

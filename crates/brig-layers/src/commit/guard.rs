@@ -53,7 +53,7 @@ impl Guard {
             // A guard that is gone is an error, and not the end of the commit by SIGPIPE.
             match send(socket.as_raw_fd(), left, MsgFlags::MSG_NOSIGNAL) {
                 Err(Errno::EINTR) => {}
-                sent => left = &left[sent.context("say to brig's guard")?..],
+                sent => left = &left[sent.context("write to brig's guard process")?..],
             }
         }
         Ok(())

@@ -48,7 +48,10 @@ const VERSION: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 pub fn parse(text: &str) -> Result<(PathBuf, String)> {
     let rest = text.strip_prefix("oci:").unwrap_or(text);
     for other in ["oci-archive:", "docker-archive:", "docker:", "docker://"] {
-        ensure!(!text.starts_with(other), "{text}: brig writes OCI image layouts, oci:DIR:TAG");
+        ensure!(
+            !text.starts_with(other),
+            "{text}: brig only writes OCI image layouts, oci:DIR:TAG"
+        );
     }
     let after = rest.rfind('/').map_or(0, |at| at + 1);
     let (path, tag) = match rest[after..].find(':') {
@@ -57,7 +60,7 @@ pub fn parse(text: &str) -> Result<(PathBuf, String)> {
     };
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-:/@+".contains(c);
     ensure!(!path.is_empty(), "{text}: has no path");
-    ensure!(!tag.is_empty() && tag.chars().all(plain), "{text}: {tag:?} is no tag");
+    ensure!(!tag.is_empty() && tag.chars().all(plain), "{text}: {tag:?} is not a valid tag");
     Ok((path.into(), tag.into()))
 }
 
@@ -79,7 +82,7 @@ impl Layout {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let lock = open(path, flags, Mode::empty()).with_context(what)?;
         if !fd::try_flock(lock.as_fd(), true)? {
-            bail!("{}: another brig writes to it", path.display());
+            bail!("{}: another brig is writing to it", path.display());
         }
         // What a commit left that was killed together with its guard.
         for entry in fs::read_dir(path.join("blobs")).with_context(what)?.flatten() {
@@ -118,7 +121,7 @@ impl Layout {
                 }
             }
         }
-        bail!("{}: no name is left", self.path.display())
+        bail!("{}: no unused name found", self.path.display())
     }
 
     /// It has this blob.

@@ -167,7 +167,7 @@ fn add<W: Write>(
     file.stat.st_uid = inside(&ids.uids, stat.st_uid)?;
     file.stat.st_gid = inside(&ids.gids, stat.st_gid)?;
     if !writer.file(&file)? {
-        warn(&format!("{}: a socket is left out", node.path.escape_ascii()));
+        warn(&format!("{}: socket not included", node.path.escape_ascii()));
     }
     if opaque {
         writer.empty(&[&node.path, &b"/"[..], OPAQUE].concat())?;
@@ -182,7 +182,7 @@ fn inside(maps: &[IdMap], id: u32) -> Result<u32> {
     }
     let offset = |map: &IdMap| id.checked_sub(map.host).filter(|offset| *offset < map.size);
     let found = maps.iter().find_map(|map| offset(map).map(|offset| map.container + offset));
-    found.with_context(|| format!("belongs to id {id}, which the container does not have"))
+    found.with_context(|| format!("is owned by id {id}, which is not mapped in the container"))
 }
 
 /// The upper as an archive, and its digest.
@@ -277,14 +277,14 @@ fn zstd(plain: impl Read, out: &mut impl Write) -> Result<()> {
 /// The image that the container was made of, where its blobs are.
 pub fn base(store: &Store, id: &Digest) -> Result<Base> {
     let record = store.image_record(id)?;
-    let record = record.with_context(|| format!("the store does not know its image {id}"))?;
+    let record = record.with_context(|| format!("the store does not contain its image {id}"))?;
     let mut why = anyhow::anyhow!("it has no name");
     let names: Vec<String> =
         record.names.iter().cloned().chain([record.source.display().to_string()]).collect();
     for name in names {
         match reference::parse(&name).and_then(|reference| resolve::resolve(&reference, None)) {
             Ok(image) if image.id == *id => return Ok(Base { record, image }),
-            Ok(_) => why = anyhow::anyhow!("{name} is another image by now"),
+            Ok(_) => why = anyhow::anyhow!("{name} now refers to another image"),
             Err(error) => why = error,
         }
     }
@@ -292,7 +292,7 @@ pub fn base(store: &Store, id: &Digest) -> Result<Base> {
     if let Ok(image) = by_blobs(&record) {
         return Ok(Base { record, image });
     }
-    Err(why.context("the layers of its image, as they were packed, have to be where they were"))
+    Err(why.context("the packed layers of its image must still exist"))
 }
 
 /// The image as the store remembers it, if the layout has all its blobs.
@@ -362,7 +362,8 @@ fn media_type(known: &str) -> Result<&'static str> {
 fn created() -> Result<String> {
     match std::env::var("SOURCE_DATE_EPOCH") {
         Ok(seconds) if !seconds.is_empty() => {
-            let seconds = seconds.parse().context("SOURCE_DATE_EPOCH is no number of seconds")?;
+            let seconds =
+                seconds.parse().context("SOURCE_DATE_EPOCH is not a number of seconds")?;
             Ok(sys::time::rfc3339(std::time::Duration::from_secs(seconds)))
         }
         _ => Ok(sys::time::now()),
@@ -446,7 +447,7 @@ pub fn export<W: Write>(upper: &Upper, ids: &Ids, out: W, warn: &mut dyn FnMut(&
         let what = || path.escape_ascii().to_string();
         let Some(found) = dir.find(&name)? else { continue };
         if !write(&found, ids, &path, &mut writer).with_context(what)? {
-            warn(&format!("{}: a socket is left out", path.escape_ascii()));
+            warn(&format!("{}: socket not included", path.escape_ascii()));
         }
         if walk::is_directory(&found) {
             let inside = dir.enter(&name).with_context(what)?;

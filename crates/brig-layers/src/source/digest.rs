@@ -114,7 +114,7 @@ impl Digest {
 
     /// Fails if what was found is another one.
     pub fn is(&self, found: &Digest) -> Result<()> {
-        ensure!(self == found, "its digest is {found}");
+        ensure!(self == found, "it has digest {found}");
         Ok(())
     }
 }

@@ -147,7 +147,7 @@ pub(crate) struct Manifest {
     /// What it says it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media_type: Option<String>,
-    /// What it is if it is no image.
+    /// What it is if it is not an image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
     /// Its [`ImageConfig`].
@@ -160,15 +160,14 @@ pub(crate) struct Manifest {
 }
 
 impl Manifest {
-    /// It is an image, and its layers are archives: what is no image is refused by its media type.
+    /// It is an image, and its layers are archives: what is not an image is refused by its media type.
     pub(crate) fn check_types(&self) -> Result<()> {
         let what = [&self.artifact_type, &Some(self.config.media_type.clone())];
         let artifact =
             |kind: &&Option<String>| kind.as_deref().is_some_and(|kind| !is_config(kind));
         if let Some(Some(kind)) = what.into_iter().find(artifact) {
             bail!(
-                "it is an artifact of media type {kind}, not an image that can be run: name the image \
-                 that it is about, by PATH:TAG or PATH@DIGEST"
+                "an artifact of media type {kind}, not an image: give the image that it refers to, by PATH:TAG or PATH@DIGEST"
             );
         }
         self.layers.iter().try_for_each(check_layer)
@@ -190,14 +189,13 @@ fn check_layer(layer: &Descriptor) -> Result<()> {
     let kind = layer.media_type.as_str();
     let hint = match kind {
         _ if kind.ends_with("+encrypted") => {
-            "it is encrypted: decrypt the image first (skopeo copy --decryption-key KEY)"
+            "encrypted: decrypt the image first (skopeo copy --decryption-key KEY)"
         }
         _ if kind.contains("in-toto") => {
-            "it is an attestation, no part of a file system: name the image that it is about, by \
-             PATH:TAG or PATH@DIGEST"
+            "an attestation, not a layer: give the image that it refers to, by PATH:TAG or PATH@DIGEST"
         }
         _ if is_archive(kind) => return Ok(()),
-        _ => "brig runs images whose layers are tar archives, plain or compressed by gzip or zstd",
+        _ => "supported are tar archives, uncompressed or compressed with gzip or zstd",
     };
     bail!("blob {}: a layer of media type {kind}: {hint}", layer.digest)
 }
@@ -261,7 +259,7 @@ pub struct Execution {
     /// Its end, or default arguments.
     #[serde(deserialize_with = "null_is_empty")]
     pub cmd: Vec<String>,
-    /// Directories whose content is no part of an image.
+    /// Directories whose content is not part of an image.
     #[serde(deserialize_with = "null_is_empty")]
     pub volumes: BTreeMap<String, serde_json::Value>,
     /// Working directory.

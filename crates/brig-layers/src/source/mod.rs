@@ -77,7 +77,9 @@ impl Source {
                 path.display()
             );
             let layout = path.join("oci-layout");
-            let hint = || format!("{} is no OCI image layout: no file oci-layout", path.display());
+            let hint = || {
+                format!("{} is not an OCI image layout: it has no file oci-layout", path.display())
+            };
             let text = match regular_file(&layout) {
                 Err(error) if error.downcast_ref() == Some(&Errno::ENOENT) => bail!(hint()),
                 file => Blob::of(file?)?.all(MAX_LAYOUT),
@@ -149,7 +151,7 @@ fn check_layout(text: &[u8]) -> Result<()> {
     }
     let layout: Layout = serde_json::from_slice(text)?;
     let version = layout.image_layout_version;
-    ensure!(version.starts_with("1."), "imageLayoutVersion {version:?}: brig knows 1.0.0");
+    ensure!(version.starts_with("1."), "imageLayoutVersion {version:?}: supported is 1.0.0");
     Ok(())
 }
 
@@ -204,7 +206,7 @@ impl Archive {
                 Some(&Member::File { offset, size }) => {
                     return Ok(Blob { file: self.file.try_clone()?, offset, size });
                 }
-                None => bail!("there is no {}", what()),
+                None => bail!("{} does not exist", what()),
             }
         }
         bail!("{}: too many links", what())
@@ -276,7 +278,7 @@ impl Blob {
 
     /// All of it, if it is not too long.
     pub fn all(&self, most: u64) -> Result<Vec<u8>> {
-        ensure!(self.size <= most, "has {} bytes: more than {most} are not read", self.size);
+        ensure!(self.size <= most, "has {} bytes: the maximum is {most}", self.size);
         let mut bytes = Vec::new();
         self.reader()?.read_to_end(&mut bytes)?;
         Ok(bytes)

@@ -61,13 +61,10 @@ fn parse_with(text: &str, exists: &dyn Fn(&Path) -> bool) -> Result<Reference> {
         return found.with_context(|| format!("image {text}"));
     }
     if let Some(line) = fetching(text) {
-        bail!(
-            "image {text}: images lie on disk, and brig fetches none. Bring it there first: {line}"
-        );
+        bail!("image {text}: brig does not pull images. Get it first with: {line}");
     }
     bail!(
-        "image {text}: there is no such file or directory. brig takes an OCI image layout, directory \
-         or tar, or what `docker save` wrote: PATH, PATH:TAG or PATH@DIGEST"
+        "image {text}: no such file or directory. IMAGE is an OCI image layout (directory or tar) or an archive of `docker save`: PATH, PATH:TAG or PATH@DIGEST"
     )
 }
 

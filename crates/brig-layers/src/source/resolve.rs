@@ -68,8 +68,7 @@ impl Layer {
         let blob = source.file(&self.file);
         let blob = match foreign {
             true => blob.context(
-                "a foreign layer, which registries do not keep with the image: copy the image with a \
-                 tool that fetches such layers, into docker-archive: for instance",
+                "a foreign layer, which is not stored with the image: copy the image with a tool that fetches such layers, e.g. to docker-archive:",
             )?,
             false => blob?,
         };
@@ -82,7 +81,7 @@ impl Layer {
 
 fn check_size(blob: &Blob, descriptor: &Descriptor) -> Result<()> {
     let (size, said) = (blob.size, descriptor.size);
-    ensure!(size == said, "has {size} bytes, and should have {said}");
+    ensure!(size == said, "has {size} bytes instead of {said}");
     Ok(())
 }
 
@@ -98,10 +97,13 @@ pub fn resolve(reference: &Reference, platform: Option<&str>) -> Result<Image> {
         Kind::Any => !source.is_layout(),
     };
     if docker {
-        ensure!(source.is_docker(), "{what} is neither an OCI image layout nor from docker save");
+        ensure!(
+            source.is_docker(),
+            "{what} is neither an OCI image layout nor an archive of docker save"
+        );
         return of_docker(source, &reference.which).with_context(|| what);
     }
-    ensure!(source.is_layout(), "{what} is no OCI image layout");
+    ensure!(source.is_layout(), "{what} is not an OCI image layout");
     of_layout(source, &reference.which, &platform).with_context(|| what)
 }
 
@@ -114,12 +116,12 @@ fn of_layout(source: Source, which: &Selector, platform: &Platform) -> Result<Im
             let mut found = Vec::new();
             by_digest(&source, &index, digest, MAX_DEPTH, &mut 0, &mut found)?;
             let found = digest.only(found, |known| &known.digest)?;
-            candidates.push(found.with_context(|| format!("no image has the digest {digest}"))?);
+            candidates.push(found.with_context(|| format!("no image with digest {digest}"))?);
         }
         Selector::Tag(tag) => {
             let tagged = index.manifests.iter().filter(|manifest| is_named(manifest, tag));
             candidates.extend(tagged.cloned());
-            ensure!(!candidates.is_empty(), "no image is named {tag:?}{}", names(&index));
+            ensure!(!candidates.is_empty(), "no image with tag {tag:?}{}", names(&index));
         }
         Selector::Only => candidates.clone_from(&index.manifests),
     }
@@ -135,10 +137,14 @@ fn of_layout(source: Source, which: &Selector, platform: &Platform) -> Result<Im
     let [descriptor] = &chosen[..] else {
         ensure!(
             !chosen.is_empty(),
-            "no image is for {platform}{} (--platform takes another one)",
+            "no image for platform {platform}{} (choose one with --platform)",
             platforms(&candidates)
         );
-        bail!("has {} images: say which by PATH:TAG or PATH@DIGEST{}", chosen.len(), names(&index));
+        bail!(
+            "has {} images: choose one with PATH:TAG or PATH@DIGEST{}",
+            chosen.len(),
+            names(&index)
+        );
     };
     let (manifest, _): (Manifest, _) = document(&source, descriptor, MAX_MANIFEST)?;
     manifest.check_types()?;
@@ -160,13 +166,13 @@ fn check_count(layers: usize, diff_ids: usize) -> Result<()> {
     ensure!(layers == diff_ids, "the manifest has {layers} layers, the config {diff_ids} of them");
     ensure!(layers > 0, "the image has no layers");
     // overlayfs takes 500; a patch and the bundle's own are two of them.
-    ensure!(layers <= 498, "{layers} layers: brig takes 498");
+    ensure!(layers <= 498, "{layers} layers: the maximum is 498");
     Ok(())
 }
 
 fn check_platform(config: &ImageConfig) -> Result<()> {
     let os = config.os.as_str();
-    ensure!(os.is_empty() || os == "linux", "the image is for {os}, not for linux");
+    ensure!(os.is_empty() || os == "linux", "the image is for {os}, not linux");
     Ok(())
 }
 
@@ -198,7 +204,7 @@ fn inner_index(
     depth: usize,
     read: &mut usize,
 ) -> Result<Index> {
-    ensure!(depth > 0, "indexes in indexes, too deep");
+    ensure!(depth > 0, "indexes are nested too deeply");
     *read += 1;
     ensure!(*read <= MAX_INDEXES, "more than {MAX_INDEXES} indexes in its index");
     Ok(document(source, descriptor, MAX_MANIFEST)?.0)
@@ -255,7 +261,7 @@ fn platforms(candidates: &[Descriptor]) -> String {
 }
 
 fn list(names: &[&str]) -> String {
-    if names.is_empty() { String::new() } else { format!("; there are: {}", names.join(", ")) }
+    if names.is_empty() { String::new() } else { format!("; available: {}", names.join(", ")) }
 }
 
 /// The candidates that suit the platform, those in indexes among them; what is the same is one.
@@ -359,9 +365,9 @@ fn of_docker(source: Source, which: &Selector) -> Result<Image> {
     }
     let image = match (&found[..], which) {
         ([image], _) => image,
-        ([], Selector::Tag(tag)) => bail!("no image is named {tag:?}{}", all()),
+        ([], Selector::Tag(tag)) => bail!("no image with tag {tag:?}{}", all()),
         ([], _) => bail!("no such image{}", all()),
-        (many, _) => bail!("has {} images: say which by PATH:TAG{}", many.len(), all()),
+        (many, _) => bail!("has {} images: choose one with PATH:TAG{}", many.len(), all()),
     };
     let config_text = source.small(&image.config, MAX_CONFIG)?;
     let found = Digest::of(&config_text);

@@ -98,7 +98,7 @@ pub fn default_path() -> Result<PathBuf> {
         return Ok(dir.join("brig"));
     }
     let home = variable("HOME").map(PathBuf::from);
-    let home = home.context("--store: there is no default where HOME is not set")?;
+    let home = home.context("--store is required because HOME is not set")?;
     Ok(home.join(".local/share/brig"))
 }
 
@@ -240,7 +240,12 @@ impl Store {
                 Err(Errno::ENOENT) => continue,
                 fd => fd.with_context(what)?,
             };
-            let why = || format!("{}: another brig has been unpacking it", path.display());
+            let why = || {
+                format!(
+                    "{}: timed out waiting for another brig that is unpacking it",
+                    path.display()
+                )
+            };
             wait_for_lock(&fd, true, UNPACK_PATIENCE, why)?;
             // Locked, but it may have been removed or renamed meanwhile.
             let same = |a: &nix::sys::stat::FileStat, b: &nix::sys::stat::FileStat| {
@@ -272,7 +277,7 @@ impl Store {
                 Err(errno) => return Err(errno).with_context(what),
             }
         }
-        bail!("{}: no name is left", target.display())
+        bail!("{}: no unused name found", target.display())
     }
 }
 
@@ -342,7 +347,7 @@ pub fn write_record<T: Serialize>(path: &Path, record: &T) -> Result<()> {
 /// A new file beside the one that it is going to be. A brig that was killed may have left one of the
 /// same process id.
 fn temp_file(path: &Path) -> Result<(PathBuf, File)> {
-    let name = path.file_name().context("is not the name of a file")?.to_string_lossy();
+    let name = path.file_name().context("is not a file name")?.to_string_lossy();
     for number in 0..u32::MAX {
         let temp = path.with_file_name(format!(".{name}.{}.{number}", std::process::id()));
         match File::options().write(true).create_new(true).open(&temp) {
@@ -350,7 +355,7 @@ fn temp_file(path: &Path) -> Result<(PathBuf, File)> {
             file => return Ok((temp, file?)),
         }
     }
-    bail!("no name is left")
+    bail!("no unused name found")
 }
 
 /// Whether a name is one of `temp_file`'s, for the record `name`.

@@ -25,9 +25,9 @@ pub struct Upper {
     /// The layers below.
     pub below: View,
     /// Destinations of the container's mounts, as paths without a slash in front: what is there because
-    /// of them is no change.
+    /// of them is not a change.
     pub mount_points: HashSet<Vec<u8>>,
-    /// Which of the layers below is brig's own: a changed file of it is no change of the image.
+    /// Which of the layers below is brig's own: a changed file of it is not a change of the image.
     pub own_layer: Option<usize>,
 }
 
@@ -165,7 +165,7 @@ impl Upper {
         nodes.give_waiting()
     }
 
-    /// A directory is done: what is there because of mounts alone is no change.
+    /// A directory is done: what is there because of mounts alone is not a change.
     fn leave(&self, level: Option<Level>, path: &[u8], nodes: &mut Nodes<'_>) -> Result<()> {
         let Some((at, is_new)) = level.and_then(|level| level.node) else { return Ok(()) };
         if nodes.count != at + 1 {
@@ -303,7 +303,7 @@ fn refuse_elsewhere(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
     // One call for all of them: most files have no attributes.
     for attribute in xattr::list(&whiteout::path_in(dir, name))? {
         if ELSEWHERE.iter().any(|other| other.to_bytes() == attribute) {
-            bail!("has the attribute {}: another overlay made it", attribute.escape_ascii());
+            bail!("has the attribute {}, set by another overlay", attribute.escape_ascii());
         }
     }
     Ok(())

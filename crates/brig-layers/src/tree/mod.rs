@@ -76,7 +76,7 @@ pub fn empty(dir: BorrowedFd<'_>) -> Result<()> {
     }
 }
 
-/// Removes everything in a directory that is no directory, and gives the first that is one.
+/// Removes everything in a directory that is not a directory, and gives the first that is one.
 fn first_directory(here: &OwnedFd) -> Result<Option<Vec<u8>>> {
     let again = openat(here, ".", DIRECTORY, Mode::empty())?;
     let mut found = None;

@@ -217,7 +217,7 @@ impl View {
         Ok(Some(done))
     }
 
-    /// Opens a file of the image for reading; none if there is no such file. What is no regular file
+    /// Opens a file of the image for reading; none if there is no such file. What is not a regular file
     /// is not opened: it may be a fifo.
     pub(crate) fn open_file(&self, path: &[u8]) -> Result<Option<File>> {
         let Some(found) = self.resolve(path)? else { return Ok(None) };

@@ -38,10 +38,9 @@ pub fn make(dir: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
 pub(crate) fn why_not(dir: BorrowedFd<'_>) -> &'static str {
     match is_overlay(dir) {
         true => {
-            "the store is on overlayfs, which takes no whiteouts: keep it on another filesystem (--store \
-             DIR)"
+            "the store is on overlayfs, which does not support whiteouts: use another filesystem (--store DIR)"
         }
-        false => "mknod of a whiteout (without root's rights that needs Linux 5.8)",
+        false => "mknod of a whiteout (without root privileges this needs Linux 5.8)",
     }
 }
 
@@ -67,10 +66,10 @@ pub(crate) fn make_opaque(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
 
 fn no_attributes(dir: BorrowedFd<'_>, space: &str) -> String {
     // Before Linux 6.7 overlayfs keeps those of overlays to itself.
-    let hint = if is_overlay(dir) { ": keep it elsewhere (--store DIR)" } else { "" };
+    let hint = if is_overlay(dir) { ": use another filesystem (--store DIR)" } else { "" };
     let kind = if is_overlay(dir) { ", overlayfs," } else { "" };
     format!(
-        "the store's filesystem{kind} has no attributes {space}.*: overlayfs cannot hide directories on it{hint}"
+        "the store's filesystem{kind} does not support {space}.* attributes, which overlayfs needs for whiteouts{hint}"
     )
 }
 

@@ -19,13 +19,13 @@ impl Unpacker<'_> {
     /// Whether it gets the owner that it has in the archive.
     pub(super) fn gives_away(&mut self, entry: &Entry) -> bool {
         if !self.rights.chown && (entry.uid, entry.gid) != (0, 0) {
-            let what = "files of others are yours, who have no other ids (see /etc/subuid)";
+            let what = "files of other owners are owned by you, because you have no subordinate ids (see /etc/subuid)";
             self.warnings.add(what, &entry.path.escape_ascii().to_string());
         }
         self.rights.chown
     }
 
-    /// Owner, permissions and attributes of what is no file.
+    /// Owner, permissions and attributes of what is not a file.
     pub(super) fn attributes(
         &mut self,
         entry: &Entry,
@@ -49,14 +49,14 @@ impl Unpacker<'_> {
             let shown = || format!("{} of {}", key.escape_ascii(), entry.path.escape_ascii());
             let overlays = [&b"trusted.overlay."[..], b"user.overlay."];
             if overlays.iter().any(|prefix| key.starts_with(prefix)) {
-                self.warnings.add("attributes left out, which are overlayfs's own", &shown());
+                self.warnings.add("ignored attributes that are reserved for overlayfs", &shown());
                 continue;
             }
-            let key =
-                CString::new(key.as_slice()).context("an attribute's name has a NUL in it")?;
+            let key = CString::new(key.as_slice())
+                .context("the name of an attribute contains a NUL byte")?;
             match xattr::set_here(&whiteout::path_in(dir, name), &key, value) {
                 Err(SysError { errno: Errno::EPERM | Errno::EOPNOTSUPP, .. }) => {
-                    let what = "attributes left out, which the kernel does not let brig set here";
+                    let what = "ignored attributes that the kernel does not permit brig to set";
                     self.warnings.add(what, &shown());
                 }
                 done => done.with_context(shown)?,
@@ -119,8 +119,8 @@ pub(super) fn mode(entry: &Entry) -> Mode {
 pub(super) fn owner(entry: &Entry) -> Result<(Uid, Gid)> {
     // -1 would be "as it is".
     let id = |id: u64| u32::try_from(id).ok().filter(|&id| id != u32::MAX);
-    let uid = id(entry.uid).with_context(|| format!("uid {} is no id", entry.uid))?;
-    let gid = id(entry.gid).with_context(|| format!("gid {} is no id", entry.gid))?;
+    let uid = id(entry.uid).with_context(|| format!("uid {} is not a valid id", entry.uid))?;
+    let gid = id(entry.gid).with_context(|| format!("gid {} is not a valid id", entry.gid))?;
     Ok((Uid::from_raw(uid), Gid::from_raw(gid)))
 }
 
@@ -128,7 +128,7 @@ pub(super) fn explained(errno: Errno, entry: &Entry) -> anyhow::Error {
     let error = anyhow::Error::from(errno);
     match errno {
         Errno::EINVAL => error.context(format!(
-            "its owner {}:{} is not among the ids that /etc/subuid and /etc/subgid grant you",
+            "its owner {}:{} is not among your ids of /etc/subuid and /etc/subgid",
             entry.uid, entry.gid
         )),
         _ => error.context("chown"),

@@ -54,7 +54,7 @@ pub(crate) struct NoDirectory(Vec<u8>);
 
 impl std::fmt::Display for NoDirectory {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "{} on its way is no directory", self.0.escape_ascii())
+        write!(out, "{} in its path is not a directory", self.0.escape_ascii())
     }
 }
 
@@ -122,7 +122,7 @@ impl<'a> Dirs<'a> {
             }
             let Some(link) = self.step(&name, missing)? else { continue };
             links += 1;
-            ensure!(links <= MAX_LINKS, "too many symbolic links on its way");
+            ensure!(links <= MAX_LINKS, "too many symbolic links in its path");
             if link.starts_with(b"/") {
                 self.stack.clear();
             }
@@ -202,10 +202,7 @@ impl<'a> Dirs<'a> {
 
     fn count(&mut self, path: &[u8]) -> Result<()> {
         self.bytes += path.len();
-        ensure!(
-            self.bytes < MAX_IMPLIED,
-            "too many directories without an entry, or that hide what is below"
-        );
+        ensure!(self.bytes < MAX_IMPLIED, "too many directories without an entry, or opaque ones");
         Ok(())
     }
 
@@ -247,13 +244,13 @@ impl<'a> Dirs<'a> {
 /// The names of a path of an archive, relative to its root, whether it begins with a slash or not. The
 /// error says what is wrong with it.
 pub fn parts(path: &[u8]) -> Result<Vec<&[u8]>> {
-    ensure!(path.len() <= 4096, "its name has {} bytes: more than 4096", path.len());
-    ensure!(!path.contains(&0), "its name has a NUL in it");
+    ensure!(path.len() <= 4096, "its name has {} bytes, the maximum is 4096", path.len());
+    ensure!(!path.contains(&0), "its name contains a NUL byte");
     let mut parts: Vec<&[u8]> = Vec::new();
     for name in path.split(|&byte| byte == b'/') {
         match name {
             b"" | b"." => {}
-            b".." => ensure!(parts.pop().is_some(), "its name leads out of the image by .."),
+            b".." => ensure!(parts.pop().is_some(), "its name leads out of the image with .."),
             name => parts.push(name),
         }
     }

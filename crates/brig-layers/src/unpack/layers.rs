@@ -47,7 +47,7 @@ pub fn ensure(
     }
     let record = |layer: &Layer| {
         let record = store.layer_record(&layer.diff_id)?;
-        record.with_context(|| format!("layer {} has been removed meanwhile", layer.diff_id))
+        record.with_context(|| format!("layer {} has been removed in the meantime", layer.diff_id))
     };
     image.layers.iter().map(record).collect()
 }
@@ -275,7 +275,7 @@ fn stream<T>(
         said.is(&compressed)?;
     }
     layer.diff_id.is(&plain.borrow().digest()).with_context(|| {
-        format!("the image's config says it is {} without compression", layer.diff_id)
+        format!("according to the image's config, it is {} without compression", layer.diff_id)
     })?;
     Ok(result)
 }
@@ -302,7 +302,7 @@ fn damaged(error: anyhow::Error, blob: &Blob, said: Option<&Digest>) -> Result<a
     let found = tally.borrow().digest();
     Ok(match found == *said {
         true => error,
-        false => anyhow!("its digest is {found}: it is damaged ({})", sys::describe(&error)),
+        false => anyhow!("it has digest {found}: damaged ({})", sys::describe(&error)),
     })
 }
 

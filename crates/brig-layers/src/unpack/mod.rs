@@ -147,7 +147,7 @@ impl Unpacker<'_> {
             return Ok(());
         }
         let hidden = above.iter().any(|part| part.starts_with(whiteout::PREFIX));
-        ensure!(!hidden, "its way goes through a whiteout");
+        ensure!(!hidden, "its path goes through a whiteout");
         if let Some(target) = name.strip_prefix(whiteout::PREFIX) {
             return self.whiteout(above, name, target);
         }
@@ -156,9 +156,9 @@ impl Unpacker<'_> {
             Kind::HardLink => self.hard_link(above, name, entry),
             Kind::File => self.file(above, name, entry, reader),
             Kind::Symlink => {
-                ensure!(!entry.link.is_empty(), "a symbolic link to nothing");
-                let link =
-                    CString::new(entry.link.as_slice()).context("its target has a NUL in it")?;
+                ensure!(!entry.link.is_empty(), "an empty symbolic link");
+                let link = CString::new(entry.link.as_slice())
+                    .context("its target contains a NUL byte")?;
                 let make = |dir: BorrowedFd<'_>| symlinkat(link.as_c_str(), dir, name);
                 self.special(above, name, entry, make)
             }
@@ -243,7 +243,7 @@ impl Unpacker<'_> {
     fn replace(&mut self, above: &[&[u8]], name: &[u8]) -> Result<bool> {
         let dir = self.dirs.enter(above, Missing::Make)?.try_clone_to_owned()?;
         let stat = fstatat(&dir, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
-        tree::remove(dir.as_fd(), name).context("replace what the archive had there before")?;
+        tree::remove(dir.as_fd(), name).context("replace an earlier entry of the archive")?;
         if sys::file::kind(stat.st_mode) == SFlag::S_IFDIR {
             let path = self.dirs.path_of(name);
             remove_tree(&mut self.dirs.implied, &path);
@@ -368,11 +368,11 @@ impl Unpacker<'_> {
         let path = entry.path.escape_ascii().to_string();
         let (major, minor) = entry.device;
         if !self.rights.devices {
-            self.warnings.add("device nodes left out, which only root may make", &path);
+            self.warnings.add("ignored device nodes, which only root may create", &path);
             return Ok(());
         }
         if entry.kind == Kind::CharDevice && (major, minor) == (0, 0) {
-            self.warnings.add("devices 0:0 left out, which overlayfs takes for whiteouts", &path);
+            self.warnings.add("ignored devices 0:0, which are whiteouts for overlayfs", &path);
             return Ok(());
         }
         let kind = match entry.kind {

@@ -1,5 +1,5 @@
 //! A line on the terminal of somebody who waits: which layer, how much of it, how fast. Nothing at all
-//! where stderr is no terminal.
+//! where stderr is not a terminal.
 
 use std::io::Write as _;
 use std::time::{Duration, Instant};

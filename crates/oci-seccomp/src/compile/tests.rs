@@ -172,11 +172,11 @@ fn errors_have_their_path() {
         (read(json!({ "errnoRet": 0 })), "syscalls[0].errnoRet: SCMP_ACT_ALLOW has no errno"),
         (
             entry(json!({ "names": [], "action": "SCMP_ACT_ALLOW" })),
-            "syscalls[0].names: there has to be at least one",
+            "syscalls[0].names: at least one is required",
         ),
         (
             read(json!({ "args": [{ "index": 6, "value": 0, "op": "SCMP_CMP_EQ" }] })),
-            "syscalls[0].args[0].index: 6: system calls have the arguments 0 to 5",
+            "syscalls[0].args[0].index: 6: the arguments of system calls are 0 to 5",
         ),
         (
             refused(json!({
@@ -197,8 +197,7 @@ fn errors_have_their_path() {
                 "defaultAction": "SCMP_ACT_ALLOW",
                 "flags": ["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"],
             })),
-            "flags[1]: SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV is for \
-             SCMP_ACT_NOTIFY, which no rule has",
+            "flags[1]: SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV needs a rule with SCMP_ACT_NOTIFY",
         ),
         (
             refused(json!({
@@ -243,7 +242,7 @@ fn the_kernels_limit_is_an_error() {
         .collect();
     let error = refused(deny(rules));
     assert!(error.starts_with("syscalls: the filter has 49"), "{error}");
-    assert!(error.contains("the kernel takes 4096"), "{error}");
+    assert!(error.contains("the maximum is 4096"), "{error}");
 }
 
 #[test]

@@ -76,6 +76,10 @@ enter() {
 }
 
 mkdir -p "$dir"
+# For checkpoints: Debian's own CRIU may be too old for this kernel.
+if ! criu check >/dev/null 2>&1 && "$here/criu.sh" "$here/../target/criu" >/dev/null; then
+    export PATH=$(realpath "$here/../target/criu"):$PATH
+fi
 failed=()
 for engine in "${engines[@]}"; do
     # shellcheck source=/dev/null

@@ -2,6 +2,8 @@
 
 mod checkpoint;
 mod checkpoint_flags;
+mod checkpoint_killed;
 mod checkpoint_mounts;
+mod checkpoint_peers;
 mod checkpoint_rights;
 pub mod with;

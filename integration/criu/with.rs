@@ -81,6 +81,11 @@ impl Piped {
         (piped, end_of(running))
     }
 
+    /// Of a pipe that is there.
+    pub fn of(reader: PipeReader) -> Piped {
+        Piped { reader, text: String::new() }
+    }
+
     /// The same, not waited for.
     pub fn spawn(sandbox: &Sandbox, args: &[&str]) -> (Piped, std::process::Child) {
         let (reader, writer): (PipeReader, PipeWriter) = std::io::pipe().unwrap();

@@ -164,7 +164,8 @@ impl Attempt {
         let asked = Asked { how, plan, state: &self.state, record, given: &given, beside: &beside };
         // In CRIU's mount namespace, not brig's: it mounts in its working directory.
         let open = |dir: &Path| -> Result<File> {
-            let dir = std::path::absolute(dir)?;
+            // Without links: an absolute one would lead back into brig's.
+            let dir = std::fs::canonicalize(dir).with_context(|| dir.display().to_string())?;
             let path = format!("/proc/{}/root{}", criu.pid, dir.display());
             File::open(path).with_context(|| dir.display().to_string())
         };

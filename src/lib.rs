@@ -44,6 +44,7 @@ mod image;
 pub mod launch;
 pub mod lint;
 pub mod log;
+pub mod phases;
 pub mod plan;
 pub mod process;
 mod rdt;

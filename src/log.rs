@@ -4,6 +4,7 @@
 //! podman expects the log of a failed command to be exactly one JSON object, and stdout and stderr of
 //! `create` belong to the container: so warnings are buffered until the command has succeeded or failed.
 
+use crate::phases::{Phases, Span};
 use anyhow::{Context, Result};
 use serde_json::Value;
 use std::borrow::Cow;
@@ -14,6 +15,7 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use std::time::Duration;
 
 /// The log format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,6 +78,9 @@ pub struct Log {
     format: Format,
     level: Level,
     warnings: Vec<String>,
+    phases: Phases,
+    /// When the container's process was cloned, whose phases count from then on.
+    cloned: Duration,
     /// The command, and its container.
     about: Vec<(&'static str, Value)>,
 }
@@ -85,7 +90,8 @@ impl Log {
     pub fn open(to: Option<&Path>, format: Format, level: Level) -> Result<Log> {
         let open = |to: &Path| Sink::open(to).with_context(|| format!("--log {}", to.display()));
         let sink = to.map(open).transpose()?;
-        Ok(Log { sink, format, level, ..Log::default() })
+        let phases = if level == Level::Debug { Phases::recording() } else { Phases::default() };
+        Ok(Log { sink, format, level, phases, ..Log::default() })
     }
 
     /// Sets the command and container of an error in the JSON log.
@@ -112,6 +118,40 @@ impl Log {
         if self.level == Level::Debug {
             self.write_line("debug", &text.to_string());
         }
+    }
+
+    /// The current phase ends, and the next one begins. Only with `--debug`, otherwise no clock is read.
+    pub fn phase(&mut self, name: &str) {
+        if let Some(span) = self.phases.end() {
+            self.write_phase("brig", name, span);
+        }
+    }
+
+    /// For the process that is cloned as the current phase begins: it records its own phases.
+    pub fn phases_of_child(&mut self) -> Phases {
+        let Some(began) = self.phases.began() else { return Phases::default() };
+        self.cloned = began;
+        Phases::recording()
+    }
+
+    /// A phase of that process, as [`Span::pack`] has it.
+    pub fn phase_of_child(&mut self, packed: &str) {
+        if let Some((span, name)) = Span::unpack(packed) {
+            let began = self.cloned + span.began;
+            self.write_phase("container", name, Span { began, ..span });
+        }
+    }
+
+    fn write_phase(&mut self, process: &str, name: &str, Span { began, took }: Span) {
+        let (from, micros) = (began.as_micros(), took.as_micros());
+        let text = format!("phase of {process}: {name}: at {from} us, took {micros} us");
+        let keys = [
+            ("process", process.into()),
+            ("phase", name.into()),
+            ("beganMicros", u64::try_from(from).unwrap_or(u64::MAX).into()),
+            ("tookMicros", u64::try_from(micros).unwrap_or(u64::MAX).into()),
+        ];
+        self.write_with("debug", &text, &keys);
     }
 
     /// The command has succeeded: shows the buffered warnings.

@@ -50,6 +50,11 @@ fn run() -> i32 {
             return 1;
         }
     };
+    if log.debugs() {
+        let (version, commit) = (env!("CARGO_PKG_VERSION"), brig::COMMIT);
+        let line: Vec<_> = std::env::args_os().map(|arg| format!("{arg:?}")).collect();
+        log.debug(format_args!("brig {version}, commit {commit}: {}", line.join(" ")));
+    }
     let failure = cmd::failure_code(&command);
     log.is_about(command.name(), command.container());
     let sealed =
@@ -58,6 +63,7 @@ fn run() -> i32 {
     let hidden = sealed.and_then(|()| Ok(sys::cred::hide_root()?));
     match hidden.and_then(|()| execute(&globals, command, &mut log)) {
         Ok(code) => {
+            log.phase("the rest");
             log.finish();
             code
         }

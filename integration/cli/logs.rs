@@ -141,3 +141,79 @@ fn debug_is_taken_and_keeps_stdout_clean() {
         sandbox.brig(&["--debug", "run", "--bundle", bundle.to_str().unwrap(), &sandbox.id]).ok();
     assert_eq!(done.stdout, "hello\n");
 }
+
+/// What `--debug` says of a command, as objects.
+fn account(sandbox: &Sandbox, args: &[&str]) -> Vec<Value> {
+    let log = sandbox.dir.join("account.json");
+    let global = ["--debug", "--log-format", "json", "--log", log.to_str().unwrap()];
+    sandbox.brig(&[&global, args].concat());
+    let text = fs::read_to_string(&log).unwrap();
+    fs::remove_file(log).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Phases of a process, in their order, none of which begins before the one before has ended.
+fn phases(account: &[Value], process: &str) -> Vec<String> {
+    let own = account.iter().filter(|line| line["process"] == process && line["phase"].is_string());
+    let mut end = 0;
+    let mut names = Vec::new();
+    for line in own {
+        let began = line["beganMicros"].as_u64().unwrap();
+        // Each is rounded down.
+        assert!(began + 1 >= end, "{account:#?}");
+        end = began + line["tookMicros"].as_u64().unwrap();
+        names.push(line["phase"].as_str().unwrap().to_owned());
+    }
+    names
+}
+
+#[test]
+fn debug_tells_what_was_called_decided_made_and_undone_and_how_long_it_took() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    sandbox.script("sleep 60");
+    let bundle = sandbox.bundle();
+    let (bundle, id) = (bundle.to_str().unwrap(), sandbox.id.as_str());
+    let has = |account: &[Value], words: &[&str]| {
+        let found = account
+            .iter()
+            .any(|line| words.iter().all(|word| line["msg"].as_str().unwrap().contains(word)));
+        assert!(found, "{words:?}: {account:#?}");
+    };
+    let create = account(&sandbox, &["create", "--bundle", bundle, id]);
+    has(&create, &["brig 0", "commit", "\"create\"", id]);
+    has(&create, &["decided: cgroup manager cgroupfs"]);
+    has(&create, &["decided: namespaces to create: ", "mount", "pid"]);
+    has(&create, &["decided: mounts[0]: /proc: proc"]);
+    has(&create, &["made: state directory", id]);
+    has(&create, &["made: process "]);
+    let own = phases(&create, "brig");
+    assert_eq!(own, ["config and plan", "preparation", "set-up of the process", "the rest"]);
+    let childs = phases(&create, "container");
+    let expected =
+        ["cgroups", "namespaces", "mounts", "root filesystem and terminal", "limits and labels"];
+    assert_eq!(childs, expected);
+    // The container's process was at it while brig waited for it.
+    let began = |phase: &str| {
+        let line = create.iter().find(|line| line["phase"] == phase).unwrap();
+        line["beganMicros"].as_u64().unwrap()
+    };
+    assert!(began("mounts") >= began("set-up of the process"), "{create:#?}");
+    account(&sandbox, &["start", id]);
+    let exec = account(&sandbox, &["exec", id, "/init", "say", "x"]);
+    assert_eq!(phases(&exec, "container").len(), 4, "{exec:#?}");
+    let delete = account(&sandbox, &["delete", "--force", id]);
+    has(&delete, &["ended: process "]);
+    has(&delete, &["removed: state directory", id]);
+
+    // What fails is undone.
+    sandbox.patch(|config| {
+        let mount = json!({"destination": "/x", "type": "tmpfs", "options": ["size=64q"]});
+        config["mounts"].as_array_mut().unwrap().push(mount);
+    });
+    let failed = account(&sandbox, &["create", "--bundle", bundle, id]);
+    has(&failed, &["ended: process "]);
+    has(&failed, &["removed: state directory", id]);
+    assert_eq!(failed.last().unwrap()["level"], "error", "{failed:#?}");
+    sandbox.assert_nothing_left();
+}

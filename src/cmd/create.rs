@@ -94,6 +94,7 @@ fn decide(options: &Options, bundle: &Path, owned: &Owned, log: &mut Log) -> Res
     for warning in &plan.warnings {
         log.warn(&config.located_warning(warning));
     }
+    log.phase("config and plan");
     let notes = plan.notes.iter().cloned().chain(plan.process.notes());
     notes.for_each(|note| log.debug(format_args!("{note}")));
     Ok(Decision { spec, rewritten, host, plan, manager })

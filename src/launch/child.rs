@@ -127,6 +127,7 @@ impl Child<'_> {
         let Child { role, groups, proc, channel, .. } = &*self;
         let (process, proc) = (self.process(), proc.as_ref());
         let mut cgroup = CgroupMembership::new(channel, groups.by_systemd, self.plan());
+        channel.phases.restart();
         groups.entry.enter(groups.birth)?;
         if let Role::Exec(_) = role {
             cgroup.wait_until_in_cgroup()?;
@@ -135,6 +136,7 @@ impl Child<'_> {
         if let Role::Init(init) = role {
             init.introduce(channel, proc)?;
         }
+        channel.end_phase("cgroups");
         let labels = lsm::open_all(proc, &process.labels)?;
         self.leave_callers_session()?;
         match role {
@@ -145,6 +147,7 @@ impl Child<'_> {
                 exec.enter_namespaces()?;
             }
         }
+        channel.end_phase("namespaces");
         if let Some(name) = &self.keyring {
             keyring::join_session_keyring(&CString::new(name.as_str())?)?;
         }
@@ -160,12 +163,14 @@ impl Child<'_> {
                 self.open_terminal(console, None)?;
             }
         }
+        channel.end_phase("root filesystem and terminal");
         self.set_limits()?;
         labels.iter().try_for_each(Opened::set)?;
         drop(labels);
         if let Role::Init(_) = role {
             self.close_the_hosts(&[], None)?;
         }
+        channel.end_phase("limits and labels");
         execute::drop_privileges(process, self.execution(), channel)
     }
 
@@ -330,6 +335,7 @@ impl Init<'_> {
             let surroundings = self.surroundings(Environment::Empty);
             root.while_inside(|| hooks::run(&plan.hooks.create_container, &state, &surroundings))?;
         }
+        channel.end_phase("mounts");
         root.pivot(&plan.rootfs)?;
         if plan.rootfs.own_dev {
             stdio::reopen_dev_null()?;

@@ -13,7 +13,7 @@ use super::prepare::net_devices::{self, MovedDevices};
 use super::prepare::{hints, id_maps, upper};
 use super::protocol::{self, Channel, Message};
 use super::spawn::Joined;
-use super::{execute, spawn};
+use super::{account, execute, spawn};
 use crate::cgroup::{Cgroup, Entry, Scope};
 use crate::deadline;
 use crate::hooks::{self, Environment, Output, Surroundings};
@@ -101,6 +101,7 @@ pub fn create(
     let rdt = rdt.transpose().at("linux.intelRdt")?;
     let state = first_state(options, &spec, &plan, bundle, Belonging { cgroup, rdt })?;
 
+    account::decided(&plan, &state, log);
     // From here on there is something to undo; if brig is killed, state.json says what. Other signals are
     // blocked until it can be undone.
     let signals = super::foreground::block_signals()?;
@@ -207,10 +208,11 @@ impl Attempt {
         let (network, own_network) = moves_devices.then(Socket::pair).transpose()?.unzip();
         let gate = Gate::make(&self.dir)?;
         let (own_channel, channel) = protocol::pair()?;
-        let inherited =
+        let mut inherited =
             Inherited { channel, gate, entry, class, proc, network, sources, joined, console };
 
-        log.debug(format_args!("{}: prepared, cloning", options.id));
+        log.phase("preparation");
+        inherited.channel.phases = log.phases_of_child();
         let into = inherited.entry.into.as_ref().map(AsFd::as_fd);
         let score = plan.process.oom_score_adj;
         let (pid, pidfd) = match spawn::spawn(&plan.namespaces, &inherited.joined, into, score)? {
@@ -225,10 +227,11 @@ impl Attempt {
         let signals = opened.signals;
         let init = self.adopt(pid, pidfd, plan, &signals)?;
 
-        log.debug(format_args!("{}: process {pid} sets itself up", options.id));
+        log.debug(format_args!("made: process {pid}"));
         let end = Instant::now() + deadline::SETUP + allowance(&plan.hooks.create_container);
         let peer = Peer { channel: &own_channel, init: &init, signals: &signals, end };
         self.serve(&peer, plan, own_network, log)?;
+        log.phase("set-up of the process");
         let master = own_console.as_ref().map(socket::receive).transpose()?;
         self.save(options, &peer)?;
         Ok((init, master))
@@ -251,6 +254,7 @@ impl Attempt {
         if self.cgroups.view.is_none() {
             cgroup::make(&self.dir, &mut self.state, plan, log)?;
         }
+        account::made(&options.root, &self.state, log);
         let sources = self.open_sources(plan, joined)?;
         upper::ensure_unused(&options.root, &self.state, plan)?;
         Ok(sources)
@@ -432,6 +436,7 @@ impl Attempt {
         }
         let left: Vec<String> = left.iter().map(describe).collect();
         if left.is_empty() {
+            account::removed(&self.state, log);
             error
         } else {
             let (error, left) = (describe(&error), left.join("; "));

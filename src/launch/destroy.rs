@@ -1,6 +1,6 @@
 //! The end of a container: removes everything that create made, and nothing else.
 
-use super::own_bundle;
+use super::{account, own_bundle};
 use crate::cgroup;
 use crate::deadline;
 use crate::hooks;
@@ -35,6 +35,7 @@ pub fn destroy(dir: Dir, state: &State, force: bool, log: &mut Log) -> Result<()
         kill_init(state)?;
     }
     kill_rest(state, &companions)?;
+    log.phase("end of the processes");
     state.cgroup.remove(Instant::now() + deadline::CGROUP)?;
     state.rdt.as_ref().map_or(Ok(()), Rdt::remove)?;
     if state.own_bundle {
@@ -42,6 +43,7 @@ pub fn destroy(dir: Dir, state: &State, force: bool, log: &mut Log) -> Result<()
         own_bundle::remove(&state.bundle)?;
     }
     dir.remove()?;
+    account::removed(state, log);
     poststop(state, log);
     Ok(())
 }

@@ -75,10 +75,10 @@ pub fn exec(options: &Options, log: &mut Log) -> Result<i32> {
     let mut console =
         console::master_route(terminal, options.console_socket.as_deref(), options.process.detach)?;
     let target = Target { state: &state, init: &init, plan: &plan, by_systemd };
-    let child = match target.spawn(&entry, &mut console.child) {
+    let child = match target.spawn(&entry, &mut console.child, log) {
         Err(error) if options.cgroups.is_empty() && errno_of(&error) == Some(Errno::EBUSY) => {
             let entry = state.cgroup.beside(state.pid)?.entry()?;
-            target.spawn(&entry, &mut console.child)?
+            target.spawn(&entry, &mut console.child, log)?
         }
         child => child?,
     };
@@ -88,7 +88,8 @@ pub fn exec(options: &Options, log: &mut Log) -> Result<i32> {
     });
     let agent = Agent::of(process, state.for_hooks(status, state.pid));
     let own = console.own.as_ref();
-    let served = told.and_then(|()| child.serve(pid_file, own, agent.as_ref()));
+    let served = told.and_then(|()| child.serve(pid_file, own, agent.as_ref(), log));
+    log.phase("set-up of the process");
     match served {
         Ok(_) if options.process.detach => Ok(0),
         Ok(mut carrier) => foreground::wait(&child.pidfd, carrier.as_mut(), None),
@@ -164,7 +165,7 @@ struct Target<'a> {
 
 impl Target<'_> {
     /// `console` is only consumed in the child, because the clone may be retried.
-    fn spawn(&self, entry: &Entry, console: &mut Option<Socket>) -> Result<Spawned> {
+    fn spawn(&self, entry: &Entry, console: &mut Option<Socket>, log: &mut Log) -> Result<Spawned> {
         let Target { state, init, plan, by_systemd } = *self;
         let process = &plan.process;
         let root = match state.has_namespace(libc::CLONE_NEWNS) {
@@ -178,11 +179,13 @@ impl Target<'_> {
         let class = state.rdt.as_ref().map_or_else(|| Ok(Vec::new()), Rdt::entry)?;
         let writes = process.oom_score_adj.is_some() || !process.labels.is_empty();
         let proc = writes.then(Proc::open).transpose()?;
-        let (channel, childs) = protocol::pair()?;
+        let (channel, mut childs) = protocol::pair()?;
         foreground::forwarded().thread_block().context("block signals")?;
         affinity::before_cgroup(process)?;
         let into = entry.into.as_ref().map(AsFd::as_fd);
         let running = Running { init, namespaces: state.namespaces, relayed: plan.relayed };
+        log.phase("preparation");
+        childs.phases = log.phases_of_child();
         let side = running.spawn(into, process.oom_score_adj)?;
         let birth = match side {
             Side::Parent(pid, pidfd) => return Ok(Spawned { pid, pidfd, channel }),
@@ -221,8 +224,9 @@ impl Spawned {
         pid_file: Option<PidFile>,
         console: Option<&OwnedFd>,
         agent: Option<&Agent<'_>>,
+        log: &mut Log,
     ) -> Result<Option<Carrier>> {
-        self.wait_until_executed(agent)?;
+        self.wait_until_executed(agent, log)?;
         // Not earlier: for conmon this file means that the program was executed.
         pid_file.map_or(Ok(()), |file| file.write(self.pid))?;
         console.map(|own| Carrier::new(socket::receive(own)?)).transpose()
@@ -238,7 +242,7 @@ impl Spawned {
     }
 
     /// Until execve has closed the child's end of the channel.
-    fn wait_until_executed(&self, agent: Option<&Agent<'_>>) -> Result<()> {
+    fn wait_until_executed(&self, agent: Option<&Agent<'_>>, log: &mut Log) -> Result<()> {
         let end = Instant::now() + deadline::EXEC;
         let mut announced = false;
         loop {
@@ -249,6 +253,7 @@ impl Spawned {
                     let told = self.channel.send(&Message::Delivered);
                     told.context("tell the process that the agent has its listener")?;
                 }
+                (Some(Message::Phase(text)), _) => log.phase_of_child(&text),
                 (Some(Message::Ready), _) => announced = true,
                 (Some(Message::Failed(text)), _) => return Err(fault::unpack(&text)),
                 (None, _) if announced => return Ok(()),

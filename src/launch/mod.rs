@@ -6,6 +6,7 @@
 //! [`prepare`] is what the parent makes for the child, [`agent`] the seccomp agent, and [`foreground`] the
 //! parent after start.
 
+mod account;
 pub(crate) mod agent;
 pub(crate) mod child;
 pub(crate) mod create;

@@ -62,6 +62,7 @@ impl Peer<'_> {
             self.channel.wait(self.signals.as_fd(), self.end)?;
             match self.channel.receive()? {
                 Some(Message::Warning(text)) => log.warn(&text),
+                Some(Message::Phase(text)) => log.phase_of_child(&text),
                 Some(Message::Failed(text)) => return Err(crate::fault::unpack(&text)),
                 Some(said) => return Ok(said),
                 None => return Err(post_mortem(self.init, cgroup)),

@@ -16,6 +16,7 @@
 //!                            ──── Saved ───▶  waits at the gate
 //!   exits
 //!   at any time:             ◀─ Warning(text) parent logs
+//!                            ◀─ Phase(text)   parent logs, with --debug alone
 //!                            ◀─ Failed(text)  exits;  parent undoes
 //!                            ◀──── EOF ─────  died: the parent asks waitid how
 //!                            ───── EOF ────▶  the parent died: exits
@@ -31,6 +32,7 @@
 //! and so does not have to be known.
 
 use crate::deadline;
+use crate::phases::Phases;
 use anyhow::{Context, Result, bail, ensure};
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
@@ -44,6 +46,8 @@ pub struct Channel {
     /// Uses write(2), because the child's filter may allow no socket calls. SIGPIPE then kills it, as the
     /// death of its parent should.
     by_write: bool,
+    /// What the child does, and when, for `--debug`.
+    pub phases: Phases,
 }
 
 /// A message.
@@ -71,6 +75,8 @@ pub enum Message {
     Saved,
     /// Child: something differs from the config.
     Warning(String),
+    /// Child, with `--debug` alone: a phase has ended ([`crate::phases::Span::pack`]).
+    Phase(String),
     /// Child: the error because of which it cannot go on.
     Failed(String),
 }
@@ -93,6 +99,7 @@ impl Message {
             b"R" => Some(Message::Ready),
             b"S" => Some(Message::Saved),
             [b'W', text @ ..] => Some(Message::Warning(String::from_utf8_lossy(text).into())),
+            [b'H', text @ ..] => Some(Message::Phase(String::from_utf8_lossy(text).into())),
             [b'F', text @ ..] => Some(Message::Failed(String::from_utf8_lossy(text).into())),
             other => {
                 bail!("internal error: invalid message {:?}", other.escape_ascii().to_string())
@@ -109,7 +116,10 @@ pub fn pair() -> Result<(Channel, Channel)> {
     let kind = SockType::SeqPacket;
     let (a, b) = socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC)
         .context("socketpair")?;
-    Ok((Channel { fd: a, by_write: false }, Channel { fd: b, by_write: true }))
+    Ok((
+        Channel { fd: a, by_write: false, phases: Phases::default() },
+        Channel { fd: b, by_write: true, phases: Phases::default() },
+    ))
 }
 
 impl AsFd for Channel {
@@ -133,10 +143,11 @@ impl Channel {
             Message::Ready => b'R',
             Message::Saved => b'S',
             Message::Warning(_) => b'W',
+            Message::Phase(_) => b'H',
             Message::Failed(_) => b'F',
         };
         match message {
-            Message::Warning(text) | Message::Failed(text) => {
+            Message::Warning(text) | Message::Phase(text) | Message::Failed(text) => {
                 let text = text.bytes().take(MAX_MESSAGE - 1);
                 self.put(&std::iter::once(tag).chain(text).collect::<Vec<_>>())
             }
@@ -152,6 +163,15 @@ impl Channel {
                 self.put(&packet)
             }
             _ => self.put(&[tag]),
+        }
+    }
+
+    /// A phase of the child has ended. Not after its filter is in force, which may not allow more than the messages
+    /// that have to be.
+    pub fn end_phase(&self, name: &str) {
+        if let Some(span) = self.phases.end() {
+            // If the parent has exited, the next message that matters finds it out.
+            let _ = self.send(&Message::Phase(span.pack(name)));
         }
     }
 
@@ -193,7 +213,7 @@ impl Channel {
                 return None;
             }
             match self.receive() {
-                Ok(Some(Message::Warning(_))) => {}
+                Ok(Some(Message::Warning(_) | Message::Phase(_))) => {}
                 said => return said.ok().flatten(),
             }
         }

@@ -38,7 +38,7 @@ use crate::rdt::Rdt;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-use sys::IfExists;
+use sys::{IfExists, Missing};
 
 /// What brig keeps of a container.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -141,7 +141,11 @@ impl State {
     /// Every process in init's pid namespace, as far as brig may look at them.
     pub fn in_pid_namespace(&self) -> Result<Vec<i32>> {
         let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/pid"));
-        let own = namespace(&self.pid.to_string()).context("its pid namespace")?;
+        let own = match namespace(&self.pid.to_string()) {
+            // Init has exited meanwhile, and before it whatever was in its namespace.
+            Err(error) if error.is_missing() => return Ok(Vec::new()),
+            own => own.context("its pid namespace")?,
+        };
         let mut pids = Vec::new();
         for entry in std::fs::read_dir("/proc").context("/proc")? {
             let name = entry?.file_name();

@@ -58,7 +58,11 @@ fn keys_in_another_letter_case_count_with_a_warning_and_in_exec_too() {
             "{}",
             created.stderr
         );
-        assert!(created.stderr.contains("taken for \"noNewPrivileges\""), "{}", created.stderr);
+        assert!(
+            created.stderr.contains("interpreted as \"noNewPrivileges\""),
+            "{}",
+            created.stderr
+        );
     }
     sandbox.start();
     created.wait_for_line("ready");

@@ -181,8 +181,8 @@ fn of_a_newer_record_force_deletes_what_it_tells_of() {
     fs::write(&path, state.to_string()).unwrap();
     let listed = sandbox.brig(&["list"]).ok();
     assert!(listed.stdout.contains("running"), "{listed:?}");
-    assert!(listed.stderr.contains("is of version 9, and this brig writes 1"), "{listed:?}");
-    sandbox.brig(&["delete", &sandbox.id]).fails_with("is of version 9");
+    assert!(listed.stderr.contains("has version 9, and this brig supports 1"), "{listed:?}");
+    sandbox.brig(&["delete", &sandbox.id]).fails_with("has version 9");
     sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
     sandbox.assert_nothing_left();
 }

@@ -29,7 +29,7 @@ pub fn push(path: &mut Vec<u8>, name: &[u8]) -> Result<()> {
     path.extend_from_slice(name);
     ensure!(
         path.len() <= MAX_PATH,
-        "a path of more than {MAX_PATH} bytes, which no image can have: {}…",
+        "a path longer than {MAX_PATH} bytes, the maximum in an image: {}…",
         path[..64].escape_ascii()
     );
     Ok(())

@@ -190,18 +190,7 @@ fn looking(name: &str, command: clap::Command) -> clap::Command {
                     .short('f'),
             )
             .arg(flag("rootless", "For the unprivileged user who calls it")),
-        "wait" => command
-            .about("Wait until containers have ended, and print how")
-            .arg(one_of(
-                "condition",
-                "CONDITION",
-                &["created", "running", "stopped", "removed"],
-                "created, running, stopped (the default) or removed",
-            ))
-            .arg(text_option("timeout", "DURATION", "Fail after this long, e.g. 10s"))
-            .arg(format())
-            .arg(flag("quiet", "Print the exit statuses only").short('q'))
-            .arg(id().action(ArgAction::Append).help("Container ids")),
+        "wait" => waiting(command),
         "state" => command.about("Print the state of a container as JSON").arg(id()),
         _ => command
             .about("Show the resource usage of containers; refreshed on a terminal")
@@ -212,6 +201,21 @@ fn looking(name: &str, command: clap::Command) -> clap::Command {
                 id().required(false).action(ArgAction::Append).help("Container ids [default: all]"),
             ),
     }
+}
+
+fn waiting(command: clap::Command) -> clap::Command {
+    command
+        .about("Wait until containers have ended, and print how")
+        .arg(one_of(
+            "condition",
+            "CONDITION",
+            &["created", "running", "stopped", "removed"],
+            "created, running, stopped (the default) or removed",
+        ))
+        .arg(text_option("timeout", "DURATION", "Fail after this long, e.g. 10s"))
+        .arg(format())
+        .arg(flag("quiet", "Print the exit statuses only").short('q'))
+        .arg(id().action(ArgAction::Append).help("Container ids"))
 }
 
 fn creation(command: clap::Command) -> clap::Command {

@@ -3,6 +3,10 @@
 //! Only an error pays for this: the text is scanned again when there is one to show. The scanner
 //! trusts nothing (any bytes, any depth) and never recurses.
 
+mod warning;
+
+pub use warning::{leading_place, located_warning};
+
 use crate::suggest;
 use serde_json::error::Category;
 use std::borrow::Cow;
@@ -83,31 +87,6 @@ impl fmt::Display for At {
                 write!(f, "{place} ({file} line {line}, column {column})")
             }
         }
-    }
-}
-
-/// A warning that begins with its place, as `mounts[3].options[1]: …`, with line and column after that.
-pub fn located_warning(warning: &str, locate: impl FnOnce(&mut At)) -> String {
-    let (place, rest) = leading_place(warning);
-    if place.is_empty() {
-        return warning.to_owned();
-    }
-    let mut at = At::new(place);
-    locate(&mut at);
-    format!("{at}{rest}")
-}
-
-/// The place that a warning begins with, and the rest of it from the colon on. The place is empty where there is none.
-pub fn leading_place(warning: &str) -> (&str, &str) {
-    let mut rest = warning;
-    while let Some((_, after)) = parse_step(rest) {
-        rest = after;
-    }
-    // A space is in a sentence, or in a key between quotes.
-    let place = warning.strip_suffix(rest).unwrap_or_default();
-    match place.split('[').any(|step| !step.starts_with('"') && step.contains(' ')) {
-        true => ("", warning),
-        false => (place, rest),
     }
 }
 

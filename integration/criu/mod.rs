@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod checkpoint_flags;
+mod checkpoint_images;
 mod checkpoint_killed;
 mod checkpoint_mounts;
 mod checkpoint_peers;

@@ -6,7 +6,7 @@ use super::log as criu_log;
 use super::options::{CheckpointOptions, needs, page_server};
 use super::rpc::{Criu, DUMP, PRE_DUMP, SINGLE_PRE_DUMP, Start};
 use super::wire::Message;
-use crate::launch::{destroy, foreground};
+use crate::launch::{destroy, foreground, own_bundle};
 use crate::log::Log;
 use crate::plan::Host;
 use crate::plan::mounts::{Mount, Setting};
@@ -67,7 +67,10 @@ pub fn checkpoint(options: &CheckpointOptions, log: &mut Log) -> Result<()> {
     if !goes {
         return Ok(());
     }
-    // Bundle and upper of a container of an image are what a restore needs.
+    // Bundle and upper of a container of an image are what a restore needs: `gc` must not take them for unused.
+    if state.own_bundle {
+        own_bundle::keep(&state.bundle, &std::path::absolute(&options.common.images)?)?;
+    }
     let gone = State { own_bundle: false, ..state };
     destroy::destroy(dir, &gone, true, log)?;
     drop(lock);

@@ -14,6 +14,11 @@ pub fn user_namespace() -> Option<UserNamespace> {
     ordinary.then(|| UserNamespace { maps: subids::own_maps(), explain: hints::refused_ids })
 }
 
+/// Keeps the bundle although its container goes, for as long as the checkpoint exists.
+pub fn keep(bundle: &Path, checkpoint: &Path) -> Result<()> {
+    containers::keep(bundle, checkpoint)
+}
+
 /// Removes the bundle with all changes of the container.
 pub fn remove(bundle: &Path) -> Result<()> {
     containers::remove(bundle, user_namespace().as_ref())

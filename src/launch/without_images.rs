@@ -3,6 +3,15 @@
 use anyhow::{Result, bail};
 use std::path::Path;
 
+/// Keeps nothing.
+///
+/// # Errors
+///
+/// Always.
+pub fn keep(bundle: &Path, _checkpoint: &Path) -> Result<()> {
+    remove(bundle)
+}
+
 /// Removes nothing.
 ///
 /// # Errors

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use sys::idmap::UserNamespace;
 use sys::path::DIRECTORY;
-use sys::{Errno, fd};
+use sys::{Errno, IfExists, fd};
 
 /// A container's own bundle, which nobody takes for left over while this is held.
 #[derive(Debug)]
@@ -23,6 +23,20 @@ pub struct Reserved {
 
 /// A link in a container's directory to its state directory.
 pub(crate) const STATE: &str = "state";
+
+/// A link in the directory of a container that was checkpointed, to the checkpoint.
+pub(crate) const CHECKPOINT: &str = "checkpoint";
+
+/// Keeps the bundle of a container that does not exist any more, for as long as `checkpoint` does: a restore needs it.
+///
+/// # Errors
+///
+/// If the link to `checkpoint` cannot be made.
+pub fn keep(bundle: &Path, checkpoint: &Path) -> Result<()> {
+    let link = bundle.join(CHECKPOINT);
+    std::fs::remove_file(&link).if_exists().with_context(|| link.display().to_string())?;
+    std::os::unix::fs::symlink(checkpoint, &link).with_context(|| link.display().to_string())
+}
 
 impl Reserved {
     /// Makes an empty directory for a container: no two have the same, whatever their state roots.

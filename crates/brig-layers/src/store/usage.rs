@@ -3,7 +3,7 @@
 use crate::runtime::Runtime;
 use crate::source::digest::Digest;
 use crate::source::manifest::chain_ids;
-use crate::store::containers::STATE;
+use crate::store::containers::{CHECKPOINT, STATE};
 use crate::store::{
     ImageRecord, LayerRecord, Store, UseRecord, is_temp_name, is_temp_record, read_record,
     record_in,
@@ -216,7 +216,7 @@ fn record<T: DeserializeOwned>(path: &Path, left: &mut Vec<Unused>) -> Result<Op
 
 /// A directory that brig has made for a container: it has nothing that brig does not put there.
 fn is_container(path: &Path) -> bool {
-    let known = ["use.json", "config.json", "rootfs", "init", "data", STATE];
+    let known = ["use.json", "config.json", "rootfs", "init", "data", STATE, CHECKPOINT];
     let own = |entry: &fs::DirEntry| {
         let name = entry.file_name();
         let name = name.to_string_lossy();
@@ -254,8 +254,11 @@ fn rebuilt(store: &Store, path: &Path, runtime: &Runtime) -> Result<Option<UseRe
     Ok(Some(UseRecord { bundle: path.to_owned(), container, image, layers }))
 }
 
-/// Its container is there; where nothing says which one it is, it may be.
+/// Its container is there, or a checkpoint of it; where nothing says which container it is, it may be.
 fn may_live(used: &UseRecord, path: &Path, runtime: &Runtime) -> bool {
+    if path.join(CHECKPOINT).exists() {
+        return true;
+    }
     match &used.container {
         Some((root, id)) => (runtime.has_container)(root, id),
         None => path.join("use.json").exists(),

@@ -1,0 +1,55 @@
+//! Containers made of an image: their bundle, which goes with them, is what a restore needs.
+
+use super::with::{Piped, brig, criu_only, images};
+use crate::images::{Images, base};
+use serde_json::json;
+use std::fs;
+use std::path::PathBuf;
+
+#[test]
+fn the_bundle_of_a_container_of_an_image_stays_as_long_as_the_checkpoint() {
+    criu_only!();
+    let made = Images::new();
+    let mut layout = made.layout("image");
+    layout.layer(base());
+    let image = layout.finish("v1", &json!({"Entrypoint": ["/init"]}));
+    let sandbox = &made.sandbox;
+    let (store, id, checkpoint) = (made.store(), sandbox.id.clone(), images(sandbox));
+    let store = store.to_str().unwrap();
+    let run = ["--store", store, "run", "--detach", "--image", &image, &id, "--", "sigloop", "1"];
+    let (mut piped, _) = Piped::run(sandbox, &run);
+    piped.wait_for("ready\n");
+    let bundle = PathBuf::from(sandbox.state()["bundle"].as_str().unwrap());
+    brig(sandbox, &["checkpoint", "--image-path", &checkpoint, &id]).ok();
+    brig(sandbox, &["--store", store, "gc"]).ok();
+    assert!(bundle.join("config.json").exists());
+    let restore = ["--store", store, "restore", "--detach", "--image-path", &checkpoint, &id];
+    let (mut piped, status) = Piped::run(sandbox, &restore);
+    assert!(status.success(), "{}", piped.text());
+    assert_eq!(sandbox.status(), "running");
+    brig(sandbox, &["kill", &id, "TERM"]).ok();
+    piped.wait_for("signal SIGTERM\n");
+    sandbox.wait_for_status("stopped");
+    sandbox.delete();
+    assert!(!bundle.exists());
+}
+
+#[test]
+fn gc_takes_the_bundle_when_the_checkpoint_is_gone() {
+    criu_only!();
+    let made = Images::new();
+    let mut layout = made.layout("image");
+    layout.layer(base());
+    let image = layout.finish("v1", &json!({"Entrypoint": ["/init"]}));
+    let sandbox = &made.sandbox;
+    let (store, id, checkpoint) = (made.store(), sandbox.id.clone(), images(sandbox));
+    let store = store.to_str().unwrap();
+    let run = ["--store", store, "run", "--detach", "--image", &image, &id, "--", "sigloop", "1"];
+    let (mut piped, _) = Piped::run(sandbox, &run);
+    piped.wait_for("ready\n");
+    let bundle = PathBuf::from(sandbox.state()["bundle"].as_str().unwrap());
+    brig(sandbox, &["checkpoint", "--image-path", &checkpoint, &id]).ok();
+    fs::rename(&checkpoint, format!("{checkpoint}-elsewhere")).unwrap();
+    brig(sandbox, &["--store", store, "gc"]).ok();
+    assert!(!bundle.exists());
+}

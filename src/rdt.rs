@@ -305,7 +305,7 @@ mod tests {
         let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
         compare(class.as_fd(), &lines("L3:1=ff\nMB:0=100")).unwrap();
         let error = compare(class.as_fd(), &lines("L3:0=f")).unwrap_err();
-        assert!(format!("{error:#}").contains("has not \"L3:0=f\", but"), "{error:#}");
+        assert!(format!("{error:#}").contains("\"L3:0=f\" is not in \""), "{error:#}");
         write_schemata(class.as_fd(), &lines("L3:0=1\nL2:0=f;1=f;2=f;3=f;4=f;5=f;6=f;7=f"))
             .unwrap();
         let text = fs::read_to_string(tree.0.join("gold/schemata")).unwrap();

@@ -154,7 +154,7 @@ TRUE\t''
 FALSE\t''
 True\t''
 False\t''"
-complete -c brig -n "__fish_brig_needs_command" -l criu -d 'CRIU, for checkpoint and restore [default: criu in PATH]' -r -f
+complete -c brig -n "__fish_brig_needs_command" -l criu -d 'CRIU program [default: criu in PATH]' -r -f
 complete -c brig -n "__fish_brig_needs_command" -s v -l version -d 'Print the version and exit'
 complete -c brig -n "__fish_brig_needs_command" -l debug -d 'Enable debug logging'
 complete -c brig -n "__fish_brig_needs_command" -l systemd-cgroup -d 'Same as --cgroup-manager=systemd'
@@ -337,9 +337,9 @@ complete -c brig -n "__fish_brig_using_subcommand bundle" -s i -l interactive -d
 complete -c brig -n "__fish_brig_using_subcommand bundle" -l read-only -d 'Read-only root filesystem; tmpfs on /tmp, /run, /var/tmp'
 complete -c brig -n "__fish_brig_using_subcommand bundle" -l no-new-privs -d 'Set no_new_privs'
 complete -c brig -n "__fish_brig_using_subcommand bundle" -s h -l help -d 'Print help'
-complete -c brig -n "__fish_brig_using_subcommand checkpoint" -l image-path -d 'Directory of the checkpoint [default: ./checkpoint]' -r -f -a "(__fish_complete_directories)"
-complete -c brig -n "__fish_brig_using_subcommand checkpoint" -l work-path -d 'Directory of CRIU\'s logs [default: --image-path]' -r -f -a "(__fish_complete_directories)"
-complete -c brig -n "__fish_brig_using_subcommand checkpoint" -l parent-path -d 'Earlier --pre-dump, relative to --image-path' -r -f -a "(__fish_complete_directories)"
+complete -c brig -n "__fish_brig_using_subcommand checkpoint" -l image-path -d 'Image directory [default: ./checkpoint]' -r -f -a "(__fish_complete_directories)"
+complete -c brig -n "__fish_brig_using_subcommand checkpoint" -l work-path -d 'Directory for logs [default: --image-path]' -r -f -a "(__fish_complete_directories)"
+complete -c brig -n "__fish_brig_using_subcommand checkpoint" -l parent-path -d 'Earlier pre-dump, relative to image-path' -r -f -a "(__fish_complete_directories)"
 complete -c brig -n "__fish_brig_using_subcommand checkpoint" -l manage-cgroups-mode -d 'soft (the default), full, strict or ignore' -r -f -a "soft\t''
 full\t''
 strict\t''
@@ -348,17 +348,17 @@ complete -c brig -n "__fish_brig_using_subcommand checkpoint" -l network-lock -d
 nftables\t''
 skip\t''"
 complete -c brig -n "__fish_brig_using_subcommand checkpoint" -l empty-ns -d 'Leave the network namespace out: network' -r -f
-complete -c brig -n "__fish_brig_using_subcommand checkpoint" -l status-fd -d 'File descriptor that gets a zero byte when the page server is ready' -r -f
+complete -c brig -n "__fish_brig_using_subcommand checkpoint" -l status-fd -d 'Gets a NUL byte when pages can be served' -r -f
 complete -c brig -n "__fish_brig_using_subcommand checkpoint" -l page-server -d 'Send the memory to a page server' -r -f
-complete -c brig -n "__fish_brig_using_subcommand checkpoint" -l auto-dedup -d 'Free memory in the image once it is restored, or dumped anew'
-complete -c brig -n "__fish_brig_using_subcommand checkpoint" -l ext-unix-sk -d 'Allow Unix sockets that are connected to outside the container'
+complete -c brig -n "__fish_brig_using_subcommand checkpoint" -l auto-dedup -d 'Free memory in the image that is replaced'
+complete -c brig -n "__fish_brig_using_subcommand checkpoint" -l ext-unix-sk -d 'Allow external Unix socket connections'
 complete -c brig -n "__fish_brig_using_subcommand checkpoint" -l file-locks -d 'Include file locks'
-complete -c brig -n "__fish_brig_using_subcommand checkpoint" -l lazy-pages -d 'Leave memory to a page server until it is used'
+complete -c brig -n "__fish_brig_using_subcommand checkpoint" -l lazy-pages -d 'Load memory on demand, by a page server'
 complete -c brig -n "__fish_brig_using_subcommand checkpoint" -l link-remap -d 'Allow open files that have been unlinked'
-complete -c brig -n "__fish_brig_using_subcommand checkpoint" -l shell-job -d 'Allow a terminal that is not the container\'s'
-complete -c brig -n "__fish_brig_using_subcommand checkpoint" -l tcp-close -d 'Do not restore established TCP connections: close them'
+complete -c brig -n "__fish_brig_using_subcommand checkpoint" -l shell-job -d 'Allow an external terminal'
+complete -c brig -n "__fish_brig_using_subcommand checkpoint" -l tcp-close -d 'Close established TCP connections'
 complete -c brig -n "__fish_brig_using_subcommand checkpoint" -l tcp-established -d 'Include established TCP connections'
-complete -c brig -n "__fish_brig_using_subcommand checkpoint" -l tcp-skip-in-flight -d 'Ignore TCP connections that are being established'
+complete -c brig -n "__fish_brig_using_subcommand checkpoint" -l tcp-skip-in-flight -d 'Ignore unestablished TCP connections'
 complete -c brig -n "__fish_brig_using_subcommand checkpoint" -l pre-dump -d 'Write its memory only; the container runs on'
 complete -c brig -n "__fish_brig_using_subcommand checkpoint" -l leave-running -d 'The container runs on'
 complete -c brig -n "__fish_brig_using_subcommand checkpoint" -s h -l help -d 'Print help'
@@ -378,8 +378,8 @@ complete -c brig -n "__fish_brig_using_subcommand create" -l platform -d 'Platfo
 complete -c brig -n "__fish_brig_using_subcommand create" -l layer -d 'Layer of an overlay rootfs; repeat it, lowest layer first' -r -f -a "(__fish_complete_directories)"
 complete -c brig -n "__fish_brig_using_subcommand create" -l upper -d 'Writable layer of an overlay rootfs [default: tmpfs]' -r -f
 complete -c brig -n "__fish_brig_using_subcommand create" -l console-socket -d 'Socket that receives the terminal' -r -F
-complete -c brig -n "__fish_brig_using_subcommand create" -l pidfd-socket -d 'Socket that receives a pidfd of the init process' -r -F
-complete -c brig -n "__fish_brig_using_subcommand create" -l preserve-fds -d 'Pass N additional file descriptors after stderr' -r -f
+complete -c brig -n "__fish_brig_using_subcommand create" -l pidfd-socket -d 'Socket that receives a pidfd of init' -r -F
+complete -c brig -n "__fish_brig_using_subcommand create" -l preserve-fds -d 'Pass N additional file descriptors' -r -f
 complete -c brig -n "__fish_brig_using_subcommand create" -l name -d 'Container id, with --image [default: generated]' -r -f
 complete -c brig -n "__fish_brig_using_subcommand create" -l network -d 'Network namespace [default: none]' -r -f
 complete -c brig -n "__fish_brig_using_subcommand create" -l hostname -d 'Host name [default: the id]' -r -f
@@ -589,7 +589,7 @@ complete -c brig -n "__fish_brig_using_subcommand exec" -l apparmor -d 'AppArmor
 complete -c brig -n "__fish_brig_using_subcommand exec" -l process-label -d 'SELinux label of the process' -r -f
 complete -c brig -n "__fish_brig_using_subcommand exec" -l pid-file -d 'Write the pid of the process to FILE' -r -F
 complete -c brig -n "__fish_brig_using_subcommand exec" -l cgroup -d 'Cgroup below that of the container' -r -f
-complete -c brig -n "__fish_brig_using_subcommand exec" -l preserve-fds -d 'Pass N additional file descriptors after stderr' -r -f
+complete -c brig -n "__fish_brig_using_subcommand exec" -l preserve-fds -d 'Pass N additional file descriptors' -r -f
 complete -c brig -n "__fish_brig_using_subcommand exec" -l pidfd-socket -d 'Socket that receives a pidfd of the process' -r -F
 complete -c brig -n "__fish_brig_using_subcommand exec" -l console-socket -d 'Socket that receives the terminal' -r -F
 complete -c brig -n "__fish_brig_using_subcommand exec" -l no-new-privs -d 'Set no_new_privs'
@@ -632,9 +632,9 @@ complete -c brig -n "__fish_brig_using_subcommand pause" -s h -l help -d 'Print 
 complete -c brig -n "__fish_brig_using_subcommand ps" -s f -l format -d 'Output format: table (the default) or json' -r -f -a "table\t''
 json\t''"
 complete -c brig -n "__fish_brig_using_subcommand ps" -s h -l help -d 'Print help'
-complete -c brig -n "__fish_brig_using_subcommand restore" -l image-path -d 'Directory of the checkpoint [default: ./checkpoint]' -r -f -a "(__fish_complete_directories)"
-complete -c brig -n "__fish_brig_using_subcommand restore" -l work-path -d 'Directory of CRIU\'s logs [default: --image-path]' -r -f -a "(__fish_complete_directories)"
-complete -c brig -n "__fish_brig_using_subcommand restore" -l parent-path -d 'Earlier --pre-dump, relative to --image-path' -r -f -a "(__fish_complete_directories)"
+complete -c brig -n "__fish_brig_using_subcommand restore" -l image-path -d 'Image directory [default: ./checkpoint]' -r -f -a "(__fish_complete_directories)"
+complete -c brig -n "__fish_brig_using_subcommand restore" -l work-path -d 'Directory for logs [default: --image-path]' -r -f -a "(__fish_complete_directories)"
+complete -c brig -n "__fish_brig_using_subcommand restore" -l parent-path -d 'Earlier pre-dump, relative to image-path' -r -f -a "(__fish_complete_directories)"
 complete -c brig -n "__fish_brig_using_subcommand restore" -l manage-cgroups-mode -d 'soft (the default), full, strict or ignore' -r -f -a "soft\t''
 full\t''
 strict\t''
@@ -646,23 +646,23 @@ complete -c brig -n "__fish_brig_using_subcommand restore" -l empty-ns -d 'Leave
 complete -c brig -n "__fish_brig_using_subcommand restore" -s b -l bundle -d 'Directory with config.json [default: .]' -r -f -a "(__fish_complete_directories)"
 complete -c brig -n "__fish_brig_using_subcommand restore" -l pid-file -d 'Write the pid of the init process to FILE' -r -F
 complete -c brig -n "__fish_brig_using_subcommand restore" -l console-socket -d 'Socket that receives the terminal' -r -F
-complete -c brig -n "__fish_brig_using_subcommand restore" -l pidfd-socket -d 'Socket that receives a pidfd of the init process' -r -F
-complete -c brig -n "__fish_brig_using_subcommand restore" -l preserve-fds -d 'Pass N additional file descriptors after stderr' -r -f
-complete -c brig -n "__fish_brig_using_subcommand restore" -l lsm-profile -d 'Other label: apparmor:PROFILE, selinux:LABEL' -r -f
+complete -c brig -n "__fish_brig_using_subcommand restore" -l pidfd-socket -d 'Socket that receives a pidfd of init' -r -F
+complete -c brig -n "__fish_brig_using_subcommand restore" -l preserve-fds -d 'Pass N additional file descriptors' -r -f
+complete -c brig -n "__fish_brig_using_subcommand restore" -l lsm-profile -d 'Label: apparmor:PROFILE or selinux:LABEL' -r -f
 complete -c brig -n "__fish_brig_using_subcommand restore" -l lsm-mount-context -d 'Other SELinux context of mounts' -r -f
-complete -c brig -n "__fish_brig_using_subcommand restore" -l auto-dedup -d 'Free memory in the image once it is restored, or dumped anew'
-complete -c brig -n "__fish_brig_using_subcommand restore" -l ext-unix-sk -d 'Allow Unix sockets that are connected to outside the container'
+complete -c brig -n "__fish_brig_using_subcommand restore" -l auto-dedup -d 'Free memory in the image that is replaced'
+complete -c brig -n "__fish_brig_using_subcommand restore" -l ext-unix-sk -d 'Allow external Unix socket connections'
 complete -c brig -n "__fish_brig_using_subcommand restore" -l file-locks -d 'Include file locks'
-complete -c brig -n "__fish_brig_using_subcommand restore" -l lazy-pages -d 'Leave memory to a page server until it is used'
+complete -c brig -n "__fish_brig_using_subcommand restore" -l lazy-pages -d 'Load memory on demand, by a page server'
 complete -c brig -n "__fish_brig_using_subcommand restore" -l link-remap -d 'Allow open files that have been unlinked'
-complete -c brig -n "__fish_brig_using_subcommand restore" -l shell-job -d 'Allow a terminal that is not the container\'s'
-complete -c brig -n "__fish_brig_using_subcommand restore" -l tcp-close -d 'Do not restore established TCP connections: close them'
+complete -c brig -n "__fish_brig_using_subcommand restore" -l shell-job -d 'Allow an external terminal'
+complete -c brig -n "__fish_brig_using_subcommand restore" -l tcp-close -d 'Close established TCP connections'
 complete -c brig -n "__fish_brig_using_subcommand restore" -l tcp-established -d 'Include established TCP connections'
-complete -c brig -n "__fish_brig_using_subcommand restore" -l tcp-skip-in-flight -d 'Ignore TCP connections that are being established'
+complete -c brig -n "__fish_brig_using_subcommand restore" -l tcp-skip-in-flight -d 'Ignore unestablished TCP connections'
 complete -c brig -n "__fish_brig_using_subcommand restore" -s d -l detach -d 'Do not wait until it ends'
-complete -c brig -n "__fish_brig_using_subcommand restore" -l no-subreaper -d 'Do not reap the orphaned processes of the container'
+complete -c brig -n "__fish_brig_using_subcommand restore" -l no-subreaper -d 'Do not reap orphans of the container'
 complete -c brig -n "__fish_brig_using_subcommand restore" -l no-new-keyring -d 'Keep the session keyring of the caller'
-complete -c brig -n "__fish_brig_using_subcommand restore" -l trust-image -d 'Allow more privileges than config.json gives'
+complete -c brig -n "__fish_brig_using_subcommand restore" -l trust-image -d 'Allow privileges beyond config.json'
 complete -c brig -n "__fish_brig_using_subcommand restore" -s h -l help -d 'Print help'
 complete -c brig -n "__fish_brig_using_subcommand resume" -s h -l help -d 'Print help'
 complete -c brig -n "__fish_brig_using_subcommand rmi" -s h -l help -d 'Print help'
@@ -674,8 +674,8 @@ complete -c brig -n "__fish_brig_using_subcommand run" -l platform -d 'Platform 
 complete -c brig -n "__fish_brig_using_subcommand run" -l layer -d 'Layer of an overlay rootfs; repeat it, lowest layer first' -r -f -a "(__fish_complete_directories)"
 complete -c brig -n "__fish_brig_using_subcommand run" -l upper -d 'Writable layer of an overlay rootfs [default: tmpfs]' -r -f
 complete -c brig -n "__fish_brig_using_subcommand run" -l console-socket -d 'Socket that receives the terminal' -r -F
-complete -c brig -n "__fish_brig_using_subcommand run" -l pidfd-socket -d 'Socket that receives a pidfd of the init process' -r -F
-complete -c brig -n "__fish_brig_using_subcommand run" -l preserve-fds -d 'Pass N additional file descriptors after stderr' -r -f
+complete -c brig -n "__fish_brig_using_subcommand run" -l pidfd-socket -d 'Socket that receives a pidfd of init' -r -F
+complete -c brig -n "__fish_brig_using_subcommand run" -l preserve-fds -d 'Pass N additional file descriptors' -r -f
 complete -c brig -n "__fish_brig_using_subcommand run" -l name -d 'Container id, with --image [default: generated]' -r -f
 complete -c brig -n "__fish_brig_using_subcommand run" -l network -d 'Network namespace [default: none]' -r -f
 complete -c brig -n "__fish_brig_using_subcommand run" -l hostname -d 'Host name [default: the id]' -r -f
@@ -828,7 +828,7 @@ complete -c brig -n "__fish_brig_using_subcommand run" -l no-new-privs -d 'Set n
 complete -c brig -n "__fish_brig_using_subcommand run" -s d -l detach -d 'Do not wait until it ends'
 complete -c brig -n "__fish_brig_using_subcommand run" -l keep -d 'Keep the container after it has ended'
 complete -c brig -n "__fish_brig_using_subcommand run" -l rm -d 'Delete the container after it has ended (the default)'
-complete -c brig -n "__fish_brig_using_subcommand run" -l no-subreaper -d 'Do not reap the orphaned processes of the container'
+complete -c brig -n "__fish_brig_using_subcommand run" -l no-subreaper -d 'Do not reap orphans of the container'
 complete -c brig -n "__fish_brig_using_subcommand run" -s h -l help -d 'Print help'
 complete -c brig -n "__fish_brig_using_subcommand spec" -s b -l bundle -d 'Directory to write it to [default: .]' -r -f -a "(__fish_complete_directories)"
 complete -c brig -n "__fish_brig_using_subcommand spec" -s f -l file -d 'Write to FILE, relative to DIR; replaces an existing file' -r -F
@@ -861,7 +861,7 @@ complete -c brig -n "__fish_brig_using_subcommand update" -l l3-cache-schema -d 
 complete -c brig -n "__fish_brig_using_subcommand update" -l mem-bw-schema -d 'Memory bandwidth, e.g. MB:0=20;1=70' -r -f
 complete -c brig -n "__fish_brig_using_subcommand update" -l dry-run -d 'Print the writes without doing them'
 complete -c brig -n "__fish_brig_using_subcommand update" -s h -l help -d 'Print help'
-complete -c brig -n "__fish_brig_using_subcommand wait" -l condition -d 'created, running, stopped (the default) or removed' -r -f -a "created\t''
+complete -c brig -n "__fish_brig_using_subcommand wait" -l condition -d 'created, running, stopped (default) or removed' -r -f -a "created\t''
 running\t''
 stopped\t''
 removed\t''"

@@ -371,7 +371,9 @@ mod tests {
     fn v1_memory_above_memory_and_swap_needs_more_of_both() {
         let now = [("memory.memsw.limit_in_bytes", "200")];
         let refused = ordered(r#"{"memory":{"limit":201}}"#, false, None, &now);
-        assert!(refused[0].contains("201 is more than memory and swap together may be (200)"));
+        assert!(
+            refused[0].contains("201 is more than the limit of memory and swap together (200)")
+        );
         let fits = ordered(r#"{"memory":{"limit":200}}"#, false, None, &now);
         assert_eq!(fits, ["memory.limit_in_bytes 200"]);
     }
@@ -398,7 +400,9 @@ mod tests {
         assert_eq!(limit(150, None), ["memory.max 150"]);
         assert_eq!(limit(150, Some(-1)), ["memory.max 150"]);
         let refused = limit(201, Some(200));
-        assert!(refused[0].contains("201 is more than memory and swap together may be (200)"));
+        assert!(
+            refused[0].contains("201 is more than the limit of memory and swap together (200)")
+        );
     }
 
     #[test]

@@ -371,8 +371,9 @@ mod tests {
             (r#"{"network":{"priorities":[{"name":"lo","priority":1}]}}"#, "network.priorities"),
         ] {
             let message = refused(json);
-            let expected = format!("linux.resources.{place}: only cgroup v1 has ");
-            assert!(message.starts_with(&expected), "{message}");
+            let expected = format!("linux.resources.{place}: ");
+            let only = message.contains(" exists only in cgroup v1, and this host");
+            assert!(message.starts_with(&expected) && only, "{message}");
         }
         let satisfied = r#"{"memory":{"kernel":-1,"kernelTCP":-1,"disableOOMKiller":false,
             "useHierarchy":true},"cpu":{"realtimeRuntime":0,"realtimePeriod":0}}"#;

@@ -25,18 +25,14 @@ pub(super) fn describe_restore(command: clap::Command) -> clap::Command {
         .arg(flag("detach", "Do not wait until it ends").short('d'))
         .arg(option("pid-file", "FILE", "Write the pid of the init process to FILE"))
         .arg(option("console-socket", "SOCKET", "Socket that receives the terminal"))
-        .arg(pidfd_socket("Socket that receives a pidfd of the init process"))
-        .arg(flag("no-subreaper", "Do not reap the orphaned processes of the container"))
+        .arg(pidfd_socket("Socket that receives a pidfd of init"))
+        .arg(flag("no-subreaper", "Do not reap orphans of the container"))
         .arg(flag("no-pivot", "No effect: CRIU changes the root").hide(true))
         .arg(flag("no-new-keyring", "Keep the session keyring of the caller"))
         .arg(preserve_fds())
-        .arg(text_option(
-            "lsm-profile",
-            "TYPE:NAME",
-            "Other label: apparmor:PROFILE, selinux:LABEL",
-        ))
+        .arg(text_option("lsm-profile", "TYPE:NAME", "Label: apparmor:PROFILE or selinux:LABEL"))
         .arg(text_option("lsm-mount-context", "CONTEXT", "Other SELinux context of mounts"))
-        .arg(flag("trust-image", "Allow more privileges than config.json gives"))
+        .arg(flag("trust-image", "Allow privileges beyond config.json"))
         .args(of_checkpoint().map(|arg| arg.hide(true)))
         .arg(flag("leave-running", "").hide(true))
         .arg(id())
@@ -46,9 +42,9 @@ fn of_both(command: clap::Command) -> clap::Command {
     let modes = "soft (the default), full, strict or ignore";
     let locks = "iptables, nftables or skip";
     command
-        .arg(option("image-path", "DIR", "Directory of the checkpoint [default: ./checkpoint]"))
-        .arg(option("work-path", "DIR", "Directory of CRIU's logs [default: --image-path]"))
-        .arg(option("parent-path", "DIR", "Earlier --pre-dump, relative to --image-path"))
+        .arg(option("image-path", "DIR", "Image directory [default: ./checkpoint]"))
+        .arg(option("work-path", "DIR", "Directory for logs [default: --image-path]"))
+        .arg(option("parent-path", "DIR", "Earlier pre-dump, relative to image-path"))
         .args(SWITCHES.map(|(name, help, _)| flag(name, help)))
         .arg(one_of("manage-cgroups-mode", "MODE", &CGROUP_MODES, modes))
         .arg(one_of("network-lock", "METHOD", &NETWORK_LOCKS, locks))
@@ -64,7 +60,7 @@ fn of_checkpoint() -> [Arg; 2] {
             .long("status-fd")
             .value_name("FD")
             .value_parser(value_parser!(u32))
-            .help("File descriptor that gets a zero byte when the page server is ready"),
+            .help("Gets a NUL byte when pages can be served"),
         text_option("page-server", "ADDRESS:PORT", "Send the memory to a page server"),
     ]
 }

@@ -75,7 +75,7 @@ pub(super) fn brig() -> clap::Command {
         ))
         .args(images::store_flag())
         .arg(one_of("rootless", "WHETHER", WHETHER, "Go without a cgroup: true, false or auto"))
-        .arg(option("criu", "PROGRAM", "CRIU, for checkpoint and restore [default: criu in PATH]"))
+        .arg(option("criu", "PROGRAM", "CRIU program [default: criu in PATH]"))
 }
 
 /// A command.
@@ -114,7 +114,7 @@ fn acting(name: &str, command: clap::Command) -> clap::Command {
                 .arg(flag("detach", "Do not wait until it ends").short('d'))
                 .arg(flag("keep", "Keep the container after it has ended"))
                 .arg(flag("rm", "Delete the container after it has ended (the default)"))
-                .arg(flag("no-subreaper", "Do not reap the orphaned processes of the container"))
+                .arg(flag("no-subreaper", "Do not reap orphans of the container"))
         }
         "start" => command.about("Start a created container").arg(id()),
         "exec" => execution(command.about("Run a process in a running container")),
@@ -210,7 +210,7 @@ fn waiting(command: clap::Command) -> clap::Command {
             "condition",
             "CONDITION",
             &["created", "running", "stopped", "removed"],
-            "created, running, stopped (the default) or removed",
+            "created, running, stopped (default) or removed",
         ))
         .arg(text_option("timeout", "DURATION", "Fail after this long, e.g. 10s"))
         .arg(format())
@@ -240,7 +240,7 @@ fn creation(command: clap::Command) -> clap::Command {
                 .help("Writable layer of an overlay rootfs [default: tmpfs]"),
         )
         .arg(option("console-socket", "SOCKET", "Socket that receives the terminal"))
-        .arg(pidfd_socket("Socket that receives a pidfd of the init process"))
+        .arg(pidfd_socket("Socket that receives a pidfd of init"))
         .arg(flag("no-pivot", "Do not use pivot_root(2) (for an initramfs)"))
         .arg(flag("no-new-keyring", "Keep the session keyring of the caller"))
         .arg(preserve_fds())
@@ -336,7 +336,7 @@ pub(super) fn preserve_fds() -> Arg {
         .long("preserve-fds")
         .value_name("N")
         .value_parser(value_parser!(u32))
-        .help("Pass N additional file descriptors after stderr")
+        .help("Pass N additional file descriptors")
 }
 
 pub(super) fn flag(name: &'static str, help: &'static str) -> Arg {

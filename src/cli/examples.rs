@@ -16,9 +16,7 @@ pub(super) fn examples(command: &str) -> &'static str {
         "exec" => "brig exec -t web sh\nbrig exec --user 1000:1000 --env A=b web id",
         "features" => "brig features",
         "kill" => "brig kill web\nbrig kill --all web KILL",
-        "lint" => {
-            "brig lint /tmp/bundle\nbrig spec --bundle /tmp/bundle && brig lint --here /tmp/bundle"
-        }
+        "lint" => "brig lint /tmp/bundle\nbrig lint --here /tmp/bundle",
         "list" => "brig list\nbrig list --quiet",
         "mounts" => {
             "echo '[{\"destination\":\"/data\",\"source\":\"/srv\",\"options\":[\"bind\"]}]' >m.json\n\

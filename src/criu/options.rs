@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 /// Flags that are CRIU's: name, help, and the number of the request's field. Engines give restore what they gave
 /// checkpoint, so both know all.
 pub const SWITCHES: [(&str, &str, u32); 9] = [
-    ("auto-dedup", "Free memory in the image once it is restored, or dumped anew", 16),
-    ("ext-unix-sk", "Allow Unix sockets that are connected to outside the container", 4),
+    ("auto-dedup", "Free memory in the image that is replaced", 16),
+    ("ext-unix-sk", "Allow external Unix socket connections", 4),
     ("file-locks", "Include file locks", 8),
-    ("lazy-pages", "Leave memory to a page server until it is used", 48),
+    ("lazy-pages", "Load memory on demand, by a page server", 48),
     ("link-remap", "Allow open files that have been unlinked", 18),
-    ("shell-job", "Allow a terminal that is not the container's", 7),
-    ("tcp-close", "Do not restore established TCP connections: close them", 52),
+    ("shell-job", "Allow an external terminal", 7),
+    ("tcp-close", "Close established TCP connections", 52),
     ("tcp-established", "Include established TCP connections", 5),
-    ("tcp-skip-in-flight", "Ignore TCP connections that are being established", 46),
+    ("tcp-skip-in-flight", "Ignore unestablished TCP connections", 46),
 ];
 
 /// What [`SWITCHES`] calls it, and the version of CRIU that has it where that is later than [`super::rpc::OLDEST`].

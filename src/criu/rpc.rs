@@ -421,7 +421,7 @@ mod tests {
         assert_eq!((answer.success, answer.version), (true, 31_701));
         let failed = Message::default().number(1, DUMP).number(2, 0).number(7, 3);
         let Said::Answer(answer) = parse(failed.encoded(), None).unwrap() else { panic!() };
-        assert_eq!((answer.success, answer.text.as_str()), (false, "ESRCH: No such process"));
+        assert_eq!((answer.success, answer.text.as_str()), (false, "No such process"));
         let notice = Message::default().bytes(1, b"post-restore").number(2, 7);
         let notice = Message::default().number(1, NOTIFY).flag(2, true).message(5, &notice);
         let Said::Notice(notice) = parse(notice.encoded(), None).unwrap() else { panic!() };

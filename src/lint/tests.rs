@@ -194,7 +194,7 @@ const MISTAKES: &[(usize, &str, &str)] = &[
     (
         9,
         r#"{ "destination": "/dev/shm", "type": "bind", "source": "/x" }],"#,
-        "9:38 error config mounts[3].type: \"bind\" is no filesystem: a bind mount is one with the option bind or rbind",
+        "9:38 error config mounts[3].type: \"bind\" is not a filesystem: a bind mount needs the option bind or rbind",
     ),
     (
         7,

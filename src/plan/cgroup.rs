@@ -97,7 +97,10 @@ mod tests {
         let limits = r#","linux":{"resources":{"pids":{"limit":5}}}"#;
         assert_eq!(refused(limits, CgroupManager::Cgroupfs, Version::V1), None);
         let text = refused(limits, CgroupManager::Disabled, Version::V1).unwrap();
-        assert!(text.starts_with("linux.resources: --cgroup-manager=disabled"), "{text}");
+        assert!(
+            text.starts_with("linux.resources: needs a cgroup, which --cgroup-manager=disabled"),
+            "{text}"
+        );
         assert_eq!(refused("", CgroupManager::Disabled, Version::V1), None);
     }
 

@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn a_root_that_cannot_be_left_names_the_option() {
-        let text = |errno| format!("{:#}", explained(errno));
+        let text = |errno| sys::describe(&explained(errno));
         assert!(text(Errno::EINVAL).contains("--no-pivot"), "{}", text(Errno::EINVAL));
         assert!(
             text(Errno::EINVAL).contains("pivot_root: Invalid argument"),

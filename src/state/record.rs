@@ -231,7 +231,7 @@ mod tests {
         assert_eq!((state.pid, state.start_time), (4242, 123_456));
         assert_eq!(state.bundle, Path::new(""));
         assert!(!state.cgroup.is_none());
-        assert!(why.starts_with("is of version 9, and this brig writes 1: bundle: "), "{why}");
+        assert!(why.starts_with("has version 9, and this brig supports 1: bundle: "), "{why}");
     }
 
     #[test]

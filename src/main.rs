@@ -50,7 +50,9 @@ fn run() -> i32 {
             return 1;
         }
     };
-    if log.debugs() {
+    // What `features` prints is read by engines that take stdout and stderr for one.
+    let accounts = log.debugs() && !matches!(command, Command::Features);
+    if accounts {
         let (version, commit) = (env!("CARGO_PKG_VERSION"), brig::COMMIT);
         let line: Vec<_> = std::env::args_os().map(|arg| format!("{arg:?}")).collect();
         log.debug(format_args!("brig {version}, commit {commit}: {}", line.join(" ")));
@@ -63,7 +65,9 @@ fn run() -> i32 {
     let hidden = sealed.and_then(|()| Ok(sys::cred::hide_root()?));
     match hidden.and_then(|()| execute(&globals, command, &mut log)) {
         Ok(code) => {
-            log.phase("the rest");
+            if accounts {
+                log.phase("the rest");
+            }
             log.finish();
             code
         }

@@ -4,7 +4,7 @@ use crate::bundle::World;
 use crate::measure;
 use crate::peer::{Peer, Verb};
 use anyhow::{Context, Result};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
@@ -122,7 +122,7 @@ pub fn phases(world: &World) -> Result<Phases> {
     for peer in
         world.peers.iter().filter(|peer| ["floor", "brig", "crun"].contains(&peer.name.as_str()))
     {
-        let mut times: HashMap<&'static str, Vec<(usize, f64)>> = HashMap::new();
+        let mut times: BTreeMap<&'static str, Vec<(usize, f64)>> = BTreeMap::new();
         for _ in 0..9 {
             let text = strace(world, peer, &["-T", "-y", "-s", "200"], Verb::Run, "full")?;
             for (phase, found) in one(&text) {
@@ -138,8 +138,8 @@ pub fn phases(world: &World) -> Result<Phases> {
 }
 
 /// Calls and ms of one traced run. strace's own cost, that of a cheap call, is taken off.
-fn one(text: &str) -> HashMap<&'static str, (usize, f64)> {
-    let mut unfinished: HashMap<&str, &str> = HashMap::new();
+fn one(text: &str) -> BTreeMap<&'static str, (usize, f64)> {
+    let mut unfinished: BTreeMap<&str, &str> = BTreeMap::new();
     let mut found: Vec<(&'static str, f64)> = Vec::new();
     for line in text.lines() {
         let Some((pid, rest)) = line.split_once(' ') else { continue };
@@ -162,7 +162,7 @@ fn one(text: &str) -> HashMap<&'static str, (usize, f64)> {
     let mut all: Vec<f64> = found.iter().map(|&(_, seconds)| seconds).collect();
     all.sort_by(f64::total_cmp);
     let cheap = all.get(all.len() / 4).copied().unwrap_or_default();
-    let mut phases: HashMap<&'static str, (usize, f64)> = HashMap::new();
+    let mut phases: BTreeMap<&'static str, (usize, f64)> = BTreeMap::new();
     for (phase, seconds) in found {
         let sum = phases.entry(phase).or_default();
         sum.0 += 1;

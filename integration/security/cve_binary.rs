@@ -244,6 +244,6 @@ fn without_a_way_to_seal_brig_there_is_no_container() {
     assert_eq!(without(&[libc::SYS_memfd_create]).ok().stdout, "hello\n");
     assert_eq!(without(&[libc::SYS_fsopen]).ok().stdout, "hello\n");
     let error = without(&[libc::SYS_memfd_create, libc::SYS_fsopen]).fails();
-    assert!(error.contains("no overlay (fsopen") && error.contains("memfd_create"), "{error}");
+    assert!(error.contains("an overlay (fsopen") && error.contains("memfd_create"), "{error}");
     sandbox.assert_nothing_left();
 }

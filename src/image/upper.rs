@@ -13,7 +13,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::stat::{Mode, fstatat};
 use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
@@ -31,7 +31,7 @@ pub fn open_upper(state: &State, dir: &Dir) -> Result<Upper> {
     worker::raise_open_files()?;
     let mut below = View::default();
     for layer in &layers.lower {
-        below.add(layer, HashSet::new())?;
+        below.add(layer, BTreeSet::new())?;
     }
     let root = match &layers.upper {
         Some(path) => {
@@ -52,7 +52,7 @@ pub fn open_merged(state: &State, dir: &Dir) -> Result<Upper> {
         let root = open(&state.rootfs, DIRECTORY, Mode::empty()).with_context(what)?;
         let mut below = View::default();
         below.add_open(root.try_clone()?);
-        return Ok(Upper { root, below, mount_points: HashSet::new(), own_layer: None });
+        return Ok(Upper { root, below, mount_points: BTreeSet::new(), own_layer: None });
     }
     let mut upper = open_upper(state, dir)?;
     upper.below.add_open(upper.root.try_clone()?);
@@ -68,7 +68,7 @@ pub fn of(state: &State) -> Result<&Layers> {
 }
 
 /// Where the config has mounts, or some were added later.
-fn mount_points(state: &State, dir: &Dir) -> Result<HashSet<Vec<u8>>> {
+fn mount_points(state: &State, dir: &Dir) -> Result<BTreeSet<Vec<u8>>> {
     let config: serde_json::Value = serde_json::from_slice(&dir.read("config.json")?)?;
     let mounts = config["mounts"].as_array().into_iter().flatten();
     let points = mounts.filter_map(|mount| mount["destination"].as_str()).map(|destination| {

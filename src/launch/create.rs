@@ -100,6 +100,8 @@ pub fn create(
     let rdt = plan.rdt.as_ref().map(|plan| Rdt::locate(plan, &options.id));
     let rdt = rdt.transpose().at("linux.intelRdt")?;
     let state = first_state(options, &spec, &plan, bundle, Belonging { cgroup, rdt })?;
+    // The child is a copy of this process that others may look into (`Child::open_to_its_user`).
+    drop(spec);
 
     account::decided(&plan, &state, log);
     // From here on there is something to undo; if brig is killed, state.json says what. Other signals are

@@ -218,7 +218,7 @@ fn are_ids(user: &spec::User) -> Result<()> {
 /// Each name once: the last entry wins, at its position.
 fn environment(entries: &[String]) -> Result<Vec<String>> {
     let mut kept: Vec<String> = Vec::with_capacity(entries.len() + 1);
-    let mut names = std::collections::HashSet::with_capacity(entries.len());
+    let mut names = std::collections::BTreeSet::new();
     for (i, entry) in entries.iter().enumerate().rev() {
         let name = entry.split_once('=').map(|(name, _)| name);
         let Some(name) = name.filter(|name| !name.is_empty()) else {

@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, bail};
 use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, fstat, stat};
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd};
 use sys::Errno;
@@ -18,7 +18,7 @@ pub struct Hosts {
     /// The host's /dev, which a root filesystem can contain as well.
     dev: Option<(u64, u64)>,
     /// New filesystems mounted in the container.
-    new: HashSet<u64>,
+    new: BTreeSet<u64>,
 }
 
 fn identity(stat: &FileStat) -> (u64, u64) {
@@ -31,7 +31,7 @@ impl Hosts {
         let host = stat("/").context("stat /")?;
         let root = identity(&fstat(root).context("fstat")?) == identity(&host);
         let dev = stat("/dev").ok().filter(|dev| identity(dev) != identity(&host));
-        Ok(Hosts { root, dev: dev.as_ref().map(identity), new: HashSet::new() })
+        Ok(Hosts { root, dev: dev.as_ref().map(identity), new: BTreeSet::new() })
     }
 
     /// A filesystem that is the container's own.

@@ -5,7 +5,7 @@
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{OFlag, open, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, fstat};
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::Read;
@@ -33,7 +33,7 @@ pub struct Before<'a> {
     own: &'a HostProc,
     /// The mount that contains the target.
     parent: u64,
-    known: HashSet<u64>,
+    known: BTreeSet<u64>,
 }
 
 impl HostProc {

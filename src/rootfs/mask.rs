@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use libc::MOUNT_ATTR_RDONLY;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, SFlag, fstat, major, minor};
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use sys::mount::Attr;
@@ -113,7 +113,7 @@ fn each(
     }
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let root = nix::fcntl::open("/", flags, Mode::empty()).context("open the root")?;
-    let mut seen = HashSet::with_capacity(paths.len());
+    let mut seen = BTreeSet::new();
     for (index, path) in paths.iter().enumerate() {
         if !seen.insert(path) {
             continue;

@@ -6,7 +6,7 @@ use crate::tree::changes::{is, open_file};
 use anyhow::{Result, bail, ensure};
 use nix::fcntl::readlinkat;
 use nix::sys::stat::{FileStat, SFlag, major, minor};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::os::fd::BorrowedFd;
@@ -18,7 +18,7 @@ use tar::{EntryType, Header};
 pub struct Writer<W: Write> {
     out: W,
     /// Files with more than one name, by device and inode: the name that has the content.
-    linked: HashMap<(u64, u64), Vec<u8>>,
+    linked: BTreeMap<(u64, u64), Vec<u8>>,
     buffer: Vec<u8>,
     holes: Holes,
 }
@@ -57,7 +57,7 @@ const MAX_SIZE: u64 = 0o777_7777_7777;
 impl<W: Write> Writer<W> {
     /// A new archive.
     pub fn new(out: W, holes: Holes) -> Self {
-        Writer { out, linked: HashMap::new(), buffer: vec![0; 1 << 16], holes }
+        Writer { out, linked: BTreeMap::new(), buffer: vec![0; 1 << 16], holes }
     }
 
     /// An empty file: a whiteout.

@@ -18,7 +18,7 @@ use nix::sys::stat::{
 };
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, fchownat, linkat};
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -81,7 +81,7 @@ pub fn chain(
             let record = record_in(&joined)?.context("it has been removed in the meantime")?;
             (link, names_root) = read(joined, layer, &record)?;
         }
-        let mut implied: HashSet<Vec<u8>> = link.implied.iter().cloned().collect();
+        let mut implied: BTreeSet<Vec<u8>> = link.implied.iter().cloned().collect();
         if !names_root {
             implied.insert(Vec::new());
         }
@@ -105,7 +105,7 @@ pub fn chain(
         make(store, chain_id, &chain.view, &links, own_ids)?;
     }
     if patch.join("fs").exists() {
-        chain.view.add(&patch.join("fs"), HashSet::new())?;
+        chain.view.add(&patch.join("fs"), BTreeSet::new())?;
         chain.paths.push(patch.join("fs"));
     }
     Ok(chain)

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use nix::dir::Dir;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::Read;
@@ -26,7 +26,7 @@ pub struct Upper {
     pub below: View,
     /// Destinations of the container's mounts, as paths without a slash in front: what is there because
     /// of them is not a change.
-    pub mount_points: HashSet<Vec<u8>>,
+    pub mount_points: BTreeSet<Vec<u8>>,
     /// Which of the layers below is brig's own: a changed file of it is not a change of the image.
     pub own_layer: Option<usize>,
 }

@@ -6,7 +6,7 @@ use crate::tree::whiteout;
 use anyhow::{Context, Result, ensure};
 use nix::fcntl::{AtFlags, OFlag, open, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -24,7 +24,7 @@ pub struct View {
 struct LayerDir {
     root: OwnedFd,
     /// Directories that are there only because something is in them.
-    implied: HashSet<Vec<u8>>,
+    implied: BTreeSet<Vec<u8>>,
 }
 
 /// What a path is.
@@ -62,7 +62,7 @@ impl Found {
 
 impl View {
     /// Adds a layer on top. `implied`: paths of its directories that no entry names.
-    pub fn add(&mut self, path: &Path, implied: HashSet<Vec<u8>>) -> Result<()> {
+    pub fn add(&mut self, path: &Path, implied: BTreeSet<Vec<u8>>) -> Result<()> {
         let root = open(path, DIRECTORY_HANDLE, Mode::empty())
             .with_context(|| path.display().to_string())?;
         self.layers.push(LayerDir { root, implied });
@@ -71,7 +71,7 @@ impl View {
 
     /// Adds a layer on top whose directory is open.
     pub fn add_open(&mut self, root: OwnedFd) {
-        self.layers.push(LayerDir { root, implied: HashSet::new() });
+        self.layers.push(LayerDir { root, implied: BTreeSet::new() });
     }
 
     /// The highest layer's word on a path, without following links. `below`: of that many layers
@@ -130,7 +130,7 @@ impl View {
     /// The names in a directory, as all layers together show it.
     pub fn names(&self, parts: &[&[u8]]) -> Result<Vec<Vec<u8>>> {
         let mut shown = BTreeSet::new();
-        let mut hidden = HashSet::new();
+        let mut hidden = BTreeSet::new();
         for layer in self.layers.iter().rev() {
             let (dir, name, stat, ends) = match layer.word(parts)? {
                 LayerEntry::Nothing => continue,
@@ -301,8 +301,8 @@ mod tests {
         whiteout::make(etc.as_fd(), b"gone").unwrap();
         whiteout::make_opaque(etc.as_fd(), b"b").unwrap();
         let mut view = View::default();
-        view.add(&layer("low"), HashSet::new()).unwrap();
-        view.add(&layer("high"), HashSet::from([b"etc".to_vec()])).unwrap();
+        view.add(&layer("low"), BTreeSet::new()).unwrap();
+        view.add(&layer("high"), BTreeSet::from([b"etc".to_vec()])).unwrap();
         let layer_of = |path: &str| view.resolve(path.as_bytes()).unwrap().map(|f| f.layer);
         for (path, expected) in [
             ("/etc/passwd", Some(0)),

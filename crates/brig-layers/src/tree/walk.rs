@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use nix::dir::{Dir, Type};
 use nix::fcntl::{AtFlags, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
 use sys::Errno;
 use sys::path::{DIRECTORY, DIRECTORY_HANDLE};
@@ -80,7 +80,7 @@ impl Merged {
 
     /// The names in it, sorted.
     pub fn names(&self) -> Result<Vec<Vec<u8>>> {
-        let (mut shown, mut hidden) = (BTreeSet::new(), HashSet::new());
+        let (mut shown, mut hidden) = (BTreeSet::new(), BTreeSet::new());
         for (_, dir) in &self.dirs {
             let mut list = Dir::openat(dir, ".", DIRECTORY, Mode::empty())?;
             for entry in list.iter() {

@@ -91,6 +91,7 @@ def same(text: str) -> str:
     text = re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME", text)
     text = re.sub(r"(/[\w.-]+)+/target/demo", "TOP/target/demo", text)
     text = re.sub(r"\b\d+(\.\d+)?(KiB|MiB|GiB|B)\b", "SIZE", text)
+    text = re.sub(r"(cpu_percent *= *)\d+", r"\1N", text)
     text = re.sub(r"\b\d{3,}\b|\b\d+\.\d\b", "N", text)
     return re.sub(r" +", " ", text).strip()
 

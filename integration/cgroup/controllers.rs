@@ -131,7 +131,9 @@ fn a_threaded_cgroup_is_left_as_it_is() {
     let controllers = read(&mountpoint, "cgroup.subtree_control");
     sandbox.create_with(&[]).fails_with("it or a cgroup above it is threaded");
     sandbox.patch(|config| config["linux"]["resources"]["pids"] = json!({"limit": 9}));
-    sandbox.create_with(&[]).fails_with("is threaded, so its children can have no controllers");
+    sandbox
+        .create_with(&[])
+        .fails_with("is threaded, so no controllers can be enabled for its children");
     assert_eq!(read(&above, "cgroup.type"), "threaded");
     assert_eq!(read(&above, "cgroup.subtree_control"), "");
     assert!(read(&mountpoint, "cgroup.subtree_control").len() >= controllers.len());

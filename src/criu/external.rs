@@ -13,6 +13,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use sys::mountinfo::{Mount, mounts};
 
+use crate::plan::devices;
 use crate::plan::mounts::{Kind, Mount as Planned};
 use crate::rootfs::extra_mounts::path_below;
 use nix::fcntl::{OFlag, open};
@@ -58,17 +59,6 @@ pub(super) struct Configured<'a> {
     /// It shows cgroups by a namespace of its own.
     pub(super) cgroup_namespace: bool,
 }
-
-/// Devices that every container has (config-linux.md, Default Devices).
-const DEVICES: [&str; 7] = [
-    "/dev/null",
-    "/dev/zero",
-    "/dev/full",
-    "/dev/random",
-    "/dev/urandom",
-    "/dev/tty",
-    "/dev/console",
-];
 
 /// The external mounts of the container whose init is `pid`.
 pub(super) fn of_container(pid: i32, configured: &Configured<'_>) -> Result<Vec<External>> {
@@ -152,8 +142,7 @@ fn outside(point: &Path, configured: &Configured<'_>) -> Result<Origin> {
     if configured.masked.iter().any(device) {
         return Ok(Origin::Mask);
     }
-    if DEVICES.iter().any(|path| Path::new(path) == point) || configured.devices.iter().any(device)
-    {
+    if devices::is_default(point) || configured.devices.iter().any(device) {
         return Ok(Origin::Device);
     }
     bail!(

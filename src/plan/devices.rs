@@ -7,6 +7,7 @@ use nix::sys::stat::{SFlag, makedev};
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 use std::ffi::{CStr, CString};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// A device node or a fifo.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,6 +37,12 @@ const DEFAULT: [(&CStr, u64, u64); 6] = [
     (c"/dev/urandom", 1, 9),
     (c"/dev/tty", 5, 0),
 ];
+
+/// Every container has this device, a node or, as /dev/console, a mount (config-linux.md, Default Devices).
+pub fn is_default(path: &Path) -> bool {
+    let path = path.as_os_str().as_bytes();
+    path == b"/dev/console" || DEFAULT.iter().any(|(known, ..)| known.to_bytes() == path)
+}
 
 /// The devices to create: in the order of the config, followed by the default devices that it does not name.
 /// `own_dev`: the container has its own /dev. In a bind-mounted one nothing is created, as in runc.

@@ -1,29 +1,18 @@
 //! `linux`: namespaces, id maps, devices, limits.
 
 use super::Rules;
+use crate::plan::devices;
 use crate::spec::{Cpu, DeviceRule, DeviceType, Memory, Resources, Spec};
 use oci_spec::runtime::LinuxNamespaceType as Type;
 
 /// Less than this, and no program starts in it: the kernel charges some 100 KiB of page tables and stacks alone.
 const TINY_MEMORY: i64 = 512 << 10;
 
-/// Devices that the container gets anyway (config-linux.md, Default Devices).
-const DEFAULT_DEVICES: [&str; 8] = [
-    "/dev/null",
-    "/dev/zero",
-    "/dev/full",
-    "/dev/random",
-    "/dev/urandom",
-    "/dev/tty",
-    "/dev/console",
-    "/dev/ptmx",
-];
-
 pub(super) fn check(spec: &Spec, rules: &mut Rules) {
     namespaces(spec, rules);
     for (index, device) in spec.linux.devices.iter().flatten().enumerate() {
         let path = device.path();
-        if DEFAULT_DEVICES.iter().any(|known| path.as_os_str() == *known) {
+        if devices::is_default(path) || path.as_os_str() == "/dev/ptmx" {
             let text = "is made in every container (config-linux.md, Default Devices)";
             rules.note("default-device", format_args!("linux.devices[{index}].path"), text);
         }

@@ -8,6 +8,7 @@
 //! * [`plan`]: decides. Its result is validated, resolved, plain data; it may read the host but changes
 //!   nothing.
 //! * [`lint`]: reports every mistake in a config.json without running it.
+//! * [`doctor`]: probes what this host and user can do, and what a bundle lacks of it.
 //! * [`launch`]: the whole sequence: parent → clone3 → child → execve, and the protocol between the two.
 //! * [`rootfs`], [`cgroup`], [`rdt`], [`process`]: the steps that parent and child perform.
 //! * [`seal`]: lets brig continue from a file that no container can write to.
@@ -37,6 +38,7 @@ pub mod cli;
 pub mod cmd;
 mod criu;
 mod deadline;
+pub mod doctor;
 mod fault;
 mod hooks;
 #[cfg(feature = "images")]

@@ -107,6 +107,7 @@ fn execute(globals: &Globals, command: Command, log: &mut Log) -> anyhow::Result
         Command::Delete { id, regex, force } => cmd::apart(|| {
             cmd::each(root, &id, regex, |id| cmd::delete::delete(root, id, force, log))
         }),
+        Command::Doctor(options) => return cmd::apart(|| cmd::doctor::doctor(&options)),
         Command::Lint(options) => return cmd::apart(|| cmd::lint::lint(&options)),
         Command::List { format, quiet } => cmd::apart(|| cmd::list::list(root, format, quiet, log)),
         Command::Spec { bundle, file, rootless } => {

@@ -37,6 +37,8 @@ function __brig_optspecs
             string join \n f/force r/regex h/help
         case diff
             string join \n f/format=+ h/help
+        case doctor
+            string join \n f/format=+ h/help
         case events
             string join \n stats interval=+ h/help
         case exec
@@ -165,6 +167,7 @@ complete -c brig -n "__fish_brig_needs_command" -f -a "commit" -d 'Write an imag
 complete -c brig -n "__fish_brig_needs_command" -f -a "create" -d 'Create a container, which then waits for `brig start`'
 complete -c brig -n "__fish_brig_needs_command" -f -a "delete" -d 'Delete a stopped or created container'
 complete -c brig -n "__fish_brig_needs_command" -f -a "diff" -d 'List what a container changed: A added, C changed, D deleted'
+complete -c brig -n "__fish_brig_needs_command" -f -a "doctor" -d 'Try what this host and user can do, or what a bundle needs of it'
 complete -c brig -n "__fish_brig_needs_command" -f -a "events" -d 'Print statistics and out-of-memory events until a container ends'
 complete -c brig -n "__fish_brig_needs_command" -f -a "exec" -d 'Run a process in a running container'
 complete -c brig -n "__fish_brig_needs_command" -f -a "export" -d 'Write the root filesystem of a container as a tar archive'
@@ -536,6 +539,9 @@ complete -c brig -n "__fish_brig_using_subcommand delete" -s h -l help -d 'Print
 complete -c brig -n "__fish_brig_using_subcommand diff" -s f -l format -d 'Output format: table (the default) or json' -r -f -a "table\t''
 json\t''"
 complete -c brig -n "__fish_brig_using_subcommand diff" -s h -l help -d 'Print help'
+complete -c brig -n "__fish_brig_using_subcommand doctor" -s f -l format -d 'Output format: table (the default) or json' -r -f -a "table\t''
+json\t''"
+complete -c brig -n "__fish_brig_using_subcommand doctor" -s h -l help -d 'Print help'
 complete -c brig -n "__fish_brig_using_subcommand events" -l interval -d 'Interval, e.g. 500ms or 1m30s [default: 5s]' -r -f
 complete -c brig -n "__fish_brig_using_subcommand events" -l stats -d 'Print statistics once'
 complete -c brig -n "__fish_brig_using_subcommand events" -s h -l help -d 'Print help'

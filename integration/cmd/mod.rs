@@ -1,5 +1,6 @@
 //! Commands, and the life of a container through them.
 
+pub mod doctor;
 pub mod exec;
 pub mod kill;
 pub mod lifecycle;

@@ -37,6 +37,10 @@ pub fn description(command: &str) -> &'static str {
         "export" => {
             "Writes the root filesystem of a container, as its processes see it, as a tar archive to standard output or to a file. What is mounted into it is left out, and the mount points are empty directories or files."
         }
+        "doctor" => {
+            "Tries what this host lets this user do: namespaces of each kind, id maps, mounts, overlay and id-mapped mounts, newer system calls, cgroups and their controllers, systemd, seccomp, keyrings, CRIU. Each line is ok, a warning (brig does without, or only some containers need it) or a failure, with the reason and, below it, a command that mends it. Nothing is guessed from the version of the kernel, and nothing stays behind.\n\n\
+             With BUNDLE only what its config.json needs is tried, and the last line says whether its container would start. The global options count: with `--systemd-cgroup` systemd has to answer."
+        }
         "features" => {
             "Prints what this brig supports, in the form of the OCI runtime specification's features document, which engines read."
         }
@@ -118,6 +122,9 @@ pub fn exit_status(command: &str) -> &'static str {
         }
         "exec" => {
             "The exit status of the process, or 128 plus the number of the signal that ended it. With `--detach` 0. After an error of brig 255."
+        }
+        "doctor" => {
+            "0 if all is well, 1 with a warning, 2 if something fails or the bundle cannot be read."
         }
         "lint" => {
             "0 if nothing worse than a note was found, 1 with a warning, 2 with an error or if the file cannot be read."

@@ -11,6 +11,7 @@ pub(super) const COMMANDS: &[&str] = &[
     "checkpoint",
     "create",
     "delete",
+    "doctor",
     "events",
     "exec",
     "features",
@@ -83,7 +84,7 @@ pub(super) fn subcommand(name: &'static str) -> clap::Command {
     let command = clap::Command::new(name);
     match name {
         name if images::COMMANDS.contains(&name) => images::subcommand(name, command),
-        "events" | "lint" | "list" | "ps" | "spec" | "state" | "stats" | "wait" => {
+        "doctor" | "events" | "lint" | "list" | "ps" | "spec" | "state" | "stats" | "wait" => {
             looking(name, command)
         }
         "checkpoint" => criu::describe_checkpoint(command),
@@ -152,6 +153,15 @@ fn acting(name: &str, command: clap::Command) -> clap::Command {
 /// The commands that only read.
 fn looking(name: &str, command: clap::Command) -> clap::Command {
     match name {
+        "doctor" => command
+            .about("Try what this host and user can do, or what a bundle needs of it")
+            .arg(format())
+            .arg(
+                Arg::new("bundle")
+                    .value_name("BUNDLE")
+                    .value_parser(value_parser!(PathBuf))
+                    .help("Bundle: try only what it needs"),
+            ),
         "events" => command
             .about("Print statistics and out-of-memory events until a container ends")
             .arg(flag("stats", "Print statistics once"))

@@ -12,6 +12,7 @@ pub(super) fn examples(command: &str) -> &'static str {
              brig create --pid-file web.pid --console-socket tty.sock web"
         }
         "delete" => "brig delete web\nbrig delete --force --regex 'test-.*'",
+        "doctor" => "brig doctor\nbrig doctor /tmp/bundle",
         "events" => "brig events --interval 1s web\nbrig events --stats web",
         "exec" => "brig exec -t web sh\nbrig exec --user 1000:1000 --env A=b web id",
         "features" => "brig features",

@@ -4,7 +4,8 @@ use super::describe::LIMITS;
 use super::{Parsed, UsageError, criu, images};
 use crate::cmd::command::{Command, Globals, ListFormat};
 use crate::cmd::create::RunOptions;
-use crate::cmd::{events, lint, mounts, stats, update, wait};
+use crate::cmd::{doctor, events, lint, mounts, stats, update, wait};
+use crate::doctor::Question;
 use crate::launch::create::Options;
 use crate::launch::exec;
 use crate::lint::Format as Findings;
@@ -114,7 +115,7 @@ fn lint_options(matches: &ArgMatches) -> lint::LintOptions {
 
 fn command(name: &str, matches: &ArgMatches, globals: &Globals) -> Command {
     acting(name, matches, globals)
-        .or_else(|| looking(name, matches))
+        .or_else(|| looking(name, matches, globals))
         .or_else(|| images::command(name, matches))
         .unwrap_or(Command::Features)
 }
@@ -164,7 +165,7 @@ fn acting(name: &str, matches: &ArgMatches, globals: &Globals) -> Option<Command
 }
 
 /// The commands that only read.
-fn looking(name: &str, matches: &ArgMatches) -> Option<Command> {
+fn looking(name: &str, matches: &ArgMatches, globals: &Globals) -> Option<Command> {
     let id = || text(matches, "id").unwrap_or_default();
     Some(match name {
         "state" => Command::State { id: id() },
@@ -173,6 +174,16 @@ fn looking(name: &str, matches: &ArgMatches) -> Option<Command> {
             format: format(matches),
             options: matches.get_many("args").into_iter().flatten().cloned().collect(),
         },
+        "doctor" => Command::Doctor(doctor::DoctorOptions {
+            question: Question {
+                bundle: path(matches, "bundle"),
+                root: globals.root.clone(),
+                criu: globals.criu.clone().unwrap_or_else(|| "criu".into()),
+                manager: globals.cgroup_manager,
+                rootless: globals.rootless,
+            },
+            format: format(matches),
+        }),
         "lint" => Command::Lint(lint_options(matches)),
         "wait" => Command::Wait(wait_options(matches)),
         "list" => Command::List { format: format(matches), quiet: matches.get_flag("quiet") },

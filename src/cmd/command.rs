@@ -2,7 +2,7 @@
 
 use super::create::RunOptions;
 use super::images::{FromImage, ImageCommand};
-use super::{events, lint, mounts, stats, update, wait};
+use super::{doctor, events, lint, mounts, stats, update, wait};
 use crate::criu::options::{CheckpointOptions, RestoreOptions};
 use crate::launch::create::Options;
 use crate::launch::exec;
@@ -48,6 +48,7 @@ pub enum Command {
     Resume { id: String },
     Ps { id: String, format: ListFormat, options: Vec<String> },
     Delete { id: String, regex: bool, force: bool },
+    Doctor(doctor::DoctorOptions),
     Lint(lint::LintOptions),
     List { format: ListFormat, quiet: bool },
     Spec { bundle: PathBuf, file: Option<PathBuf>, rootless: bool },
@@ -76,6 +77,7 @@ impl Command {
             Command::Resume { .. } => "resume",
             Command::Ps { .. } => "ps",
             Command::Delete { .. } => "delete",
+            Command::Doctor(_) => "doctor",
             Command::Lint(_) => "lint",
             Command::List { .. } => "list",
             Command::Spec { .. } => "spec",

@@ -4,6 +4,7 @@ pub mod checkpoint;
 pub mod command;
 pub mod create;
 pub mod delete;
+pub mod doctor;
 pub mod events;
 pub mod exec;
 pub mod features;
@@ -36,7 +37,7 @@ use sys::describe;
 pub fn failure_code(command: &Command) -> i32 {
     match command {
         Command::Exec(_) => 255,
-        Command::Lint(_) => 2,
+        Command::Lint(_) | Command::Doctor(_) => 2,
         _ => 1,
     }
 }

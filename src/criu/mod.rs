@@ -9,6 +9,7 @@
 //!
 //! Nothing on the way of create, start and exec imports this.
 
+pub mod ask;
 mod check;
 pub mod dump;
 mod external;

@@ -4,6 +4,7 @@
 #![expect(unsafe_code)]
 
 pub mod bpf;
+pub mod calls;
 pub mod clone;
 pub mod cred;
 mod error;

@@ -1,6 +1,6 @@
 //! Mounts by file descriptor: the system calls behind fsopen(2), open_tree(2) and mount_setattr(2).
 
-use super::{Errno, SysError, check};
+use super::{Errno, SysError, calls, check};
 use nix::fcntl::AT_FDCWD;
 use serde::{Deserialize, Serialize};
 use std::ffi::CStr;
@@ -338,21 +338,7 @@ pub fn flags(fd: BorrowedFd<'_>) -> Result<libc::c_ulong, SysError> {
 
 /// The kernel has every call of this module: it is Linux 5.12 or newer, and no filter hides one.
 pub fn is_complete() -> bool {
-    const CALLS: [libc::c_long; 6] = [
-        libc::SYS_open_tree,
-        libc::SYS_move_mount,
-        libc::SYS_fsopen,
-        libc::SYS_fsconfig,
-        libc::SYS_fsmount,
-        libc::SYS_mount_setattr,
-    ];
-    let has = |call: &libc::c_long| {
-        // SAFETY: descriptor or path -1, null pointers, no flags: each of them fails at once, with
-        // EFAULT, EBADF, EINVAL or EPERM, and touches no memory of ours.
-        let done = unsafe { libc::syscall(*call, -1_i64, 0_i64, 0_i64, 0_i64, 0_i64) };
-        done != -1 || Errno::last() != Errno::ENOSYS
-    };
-    CALLS.iter().all(has)
+    calls::MOUNTS.iter().all(|call| call.answer() != Errno::ENOSYS)
 }
 
 fn at_flags(empty_path: bool, recursive: bool) -> libc::c_uint {

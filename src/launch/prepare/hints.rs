@@ -69,7 +69,8 @@ fn restricted_by_app_armor() -> Option<&'static str> {
     )
 }
 
-fn sysctl(name: &str) -> Option<u64> {
+/// A number in /proc/sys.
+pub fn sysctl(name: &str) -> Option<u64> {
     std::fs::read_to_string(format!("/proc/sys/{name}")).ok()?.trim().parse().ok()
 }
 
@@ -115,7 +116,8 @@ fn shown(granted: &[(u32, u32)]) -> String {
     granted.iter().map(range).collect::<Vec<_>>().join(", ")
 }
 
-fn no_new_privileges() -> bool {
+/// Whether brig itself runs with it.
+pub fn no_new_privileges() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     status.lines().any(|line| line == "NoNewPrivs:\t1")
 }

@@ -1,0 +1,46 @@
+//! Which of the newer system calls there are: the kernel is asked, by calls that cannot succeed.
+
+use super::Errno;
+
+/// A system call that not every kernel has, and that some filter may hide.
+pub struct Call {
+    /// As its manual page has it.
+    pub name: &'static str,
+    /// The first version of Linux that has it.
+    pub since: &'static str,
+    number: libc::c_long,
+}
+
+impl Call {
+    const fn new(name: &'static str, since: &'static str, number: libc::c_long) -> Call {
+        Call { name, since, number }
+    }
+
+    /// What it answers to arguments that no version of it takes; ENOSYS where it does not exist.
+    pub fn answer(&self) -> Errno {
+        // SAFETY: descriptor, path or number -1, null pointers, no flags, and sizes of 0: each of these calls fails
+        // at once, with EFAULT, EBADF, EINVAL or EPERM, and touches no memory of ours.
+        let done = unsafe { libc::syscall(self.number, -1_i64, 0_i64, 0_i64, 0_i64, 0_i64) };
+        if done == -1 { Errno::last() } else { Errno::UnknownErrno }
+    }
+}
+
+/// Those of [`super::mount`].
+pub const MOUNTS: [Call; 6] = [
+    Call::new("open_tree", "5.2", libc::SYS_open_tree),
+    Call::new("move_mount", "5.2", libc::SYS_move_mount),
+    Call::new("fsopen", "5.2", libc::SYS_fsopen),
+    Call::new("fsconfig", "5.2", libc::SYS_fsconfig),
+    Call::new("fsmount", "5.2", libc::SYS_fsmount),
+    Call::new("mount_setattr", "5.12", libc::SYS_mount_setattr),
+];
+
+/// Others for which there is a slower way.
+pub const OTHERS: [Call; 3] = [
+    Call::new("clone3", "5.3", libc::SYS_clone3),
+    Call::new("openat2", "5.6", libc::SYS_openat2),
+    Call::new("close_range", "5.9", libc::SYS_close_range),
+];
+
+/// The one without which brig cannot work.
+pub const PIDFD_OPEN: Call = Call::new("pidfd_open", "5.3", libc::SYS_pidfd_open);

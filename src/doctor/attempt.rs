@@ -1,0 +1,148 @@
+//! Tries something in a process of its own, which then ends.
+
+use crate::deadline;
+use crate::launch::prepare::hints;
+use anyhow::{Context, Result, bail};
+use nix::fcntl::OFlag;
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::{pipe2, read, write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
+use sys::clone::{Birth, Side, clone3};
+use sys::idmap::{self, IdMaps, NotWritten};
+use sys::{Errno, describe, errno_of, poll, signal};
+
+/// Why it did not work.
+#[derive(Debug)]
+pub(super) struct Refused {
+    /// What the kernel has answered, where it was the kernel.
+    pub(super) errno: Option<Errno>,
+    /// In words.
+    pub(super) why: String,
+}
+
+impl From<anyhow::Error> for Refused {
+    fn from(error: anyhow::Error) -> Refused {
+        Refused { errno: errno_of(&error), why: describe(&error) }
+    }
+}
+
+impl Refused {
+    pub(super) fn is(&self, errnos: &[Errno]) -> bool {
+        self.errno.is_some_and(|errno| errnos.contains(&errno))
+    }
+}
+
+/// No answer is longer.
+const LONGEST: usize = 32 << 10;
+
+/// Has `work` done in a process with new namespaces, by `CLONE_NEW*` bits, and with these id maps if one of them is a
+/// user namespace; born in the cgroup2 directory `into`, if one is given. Returns what `work` says.
+pub(super) fn attempt(
+    flags: libc::c_int,
+    maps: Option<&IdMaps>,
+    into: Option<BorrowedFd<'_>>,
+    work: impl FnOnce(Birth) -> Result<String>,
+) -> Result<String, Refused> {
+    let pipe = || pipe2(OFlag::O_CLOEXEC).context("pipe2");
+    let ((wait, go), (told, tells)) = (pipe()?, pipe()?);
+    let (pid, process) = match clone3(flags, into).map_err(anyhow::Error::from)? {
+        Side::Parent(pid, process) => (pid, process),
+        Side::Child(birth) => {
+            drop((go, told));
+            // End of file: the maps could not be written, or brig is gone.
+            if read(&wait, &mut [0]) == Ok(1) {
+                tell(&tells, work(birth));
+            }
+            sys::exit(0)
+        }
+    };
+    drop((wait, tells));
+    let mapped = match maps {
+        Some(maps) => idmap::write(pid, maps, hints::refused_ids),
+        None => Ok(()),
+    };
+    let answer = match mapped {
+        Ok(()) => {
+            // It can be dead already: then there is no answer.
+            let _ = write(&go, &[1]);
+            hear(&told)
+        }
+        Err(NotWritten { error, .. }) => Err(error.into()),
+    };
+    drop(go);
+    end(&process, answer)
+}
+
+/// An errno, 0 if it worked; and text.
+fn tell(to: &OwnedFd, result: Result<String>) {
+    let (errno, text) = match result {
+        Ok(text) => (-1, text),
+        Err(error) => (errno_of(&error).map_or(0, |errno| errno as i32), describe(&error)),
+    };
+    let mut packet = errno.to_ne_bytes().to_vec();
+    packet.extend(text.bytes().take(LONGEST - 4));
+    // Less than a pipe holds; if brig is gone, there is nobody to tell.
+    let _ = write(to, &packet);
+}
+
+fn hear(from: &OwnedFd) -> Result<String, Refused> {
+    let end = Instant::now() + deadline::PROBE;
+    let mut packet = Vec::new();
+    let mut part = [0; 4096];
+    loop {
+        if !poll::readable(from.as_fd(), end)? {
+            let seconds = deadline::PROBE.as_secs();
+            return Err(Refused { errno: None, why: format!("no answer within {seconds} s") });
+        }
+        match read(from, &mut part) {
+            Ok(0) => break,
+            Ok(length) => packet.extend_from_slice(&part[..length]),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(anyhow::Error::from(errno).into()),
+        }
+    }
+    let Some((errno, text)) = packet.split_first_chunk() else {
+        return Err(Refused { errno: None, why: "the process that tried it died".into() });
+    };
+    let text = String::from_utf8_lossy(text).into_owned();
+    match i32::from_ne_bytes(*errno) {
+        -1 => Ok(text),
+        0 => Err(Refused { errno: None, why: text }),
+        errno => Err(Refused { errno: Some(Errno::from_raw(errno)), why: text }),
+    }
+}
+
+/// Sees the process off; what has killed it is why there was no answer.
+fn end(process: &OwnedFd, answer: Result<String, Refused>) -> Result<String, Refused> {
+    // It has ended by itself, unless it hangs.
+    let soon = Instant::now() + deadline::KILL_AGAIN;
+    if answer.is_err() && !poll::readable(process.as_fd(), soon)? {
+        let _ = signal::pidfd_send_signal(process.as_fd(), libc::SIGKILL);
+    }
+    if !poll::readable(process.as_fd(), Instant::now() + deadline::KILL)? {
+        return Err(Refused { errno: None, why: "the process that tried it hangs".into() });
+    }
+    // There is none to reap if the caller ignores SIGCHLD.
+    match waitid(Id::PIDFd(process.as_fd()), WaitPidFlag::WEXITED) {
+        Ok(WaitStatus::Signaled(_, signal, _)) if answer.is_err() => {
+            let why = format!("the process that tried it was killed by {signal}");
+            Err(Refused { errno: None, why })
+        }
+        _ => answer,
+    }
+}
+
+/// In the child, in a mount namespace of its own: what it mounts stays there.
+pub(super) fn keep_mounts() -> Result<()> {
+    let flags = libc::MS_REC | libc::MS_SLAVE;
+    Ok(sys::mount::mount(None, c"/", None, flags, None)?)
+}
+
+/// For what must not be born elsewhere.
+pub(super) fn as_asked(birth: Birth) -> Result<()> {
+    match birth {
+        Birth::AsAsked => Ok(()),
+        Birth::InParentsCgroup => bail!("the kernel has no clone3(2)"),
+    }
+}

@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build check integration test test-vm test-vm-systemd test-vm-selinux ci-vm test-engines hot bench bench-engines bench-layers conformance fuzz soak demo documents book install uninstall ci clean
+.PHONY: help build check integration test test-vm test-vm-systemd test-vm-selinux ci-vm test-engines hot bench bench-engines bench-layers bench-restore conformance fuzz soak demo documents book install uninstall ci clean
 
 PREFIX   := /usr/local
 DESTDIR  :=
@@ -134,6 +134,12 @@ bench: build ## against runc, crun, youki if installed and PEERS="name=/path …
 
 bench-engines: build ## podman and docker with brig, runc, crun: run, exec, 20 at once; ROUNDS=n
 	@$(SUDO) env ROUNDS='$(ROUNDS)' scripts/engines.sh $(BRIG) $(TARGET)/engines bench
+
+bench-restore: build ## checkpoint and restore of sh and of Python beside runc, by one CRIU; ROUNDS=n
+	@scripts/need.sh runc busybox-static python3
+	@scripts/criu.sh $(TARGET)/criu
+	@$(SUDO) env ROUNDS='$(or $(ROUNDS),15)' unshare --mount --propagation private \
+	    scripts/bench-restore.py $(TARGET)/criu brig=$(BRIG) runc=runc
 
 bench-layers: build ## bundle and run --image beside umoci, skopeo, podman; ROUNDS=n
 	@$(SUDO) env ROUNDS='$(ROUNDS)' scripts/engines.sh $(BRIG) $(TARGET)/engines bench-layers

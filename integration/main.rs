@@ -6,6 +6,7 @@
 //! `BRIG=/path` tests another binary, also another runtime: what only brig has is skipped then.
 //! `BRIG_TEST_INIT=/path` is that static process, where cargo's own build of it is not static.
 //! `BRIG_TEST_DIR=/path` is where bundles and states are made, instead of in cargo's target.
+//! `BRIG_TEST_CRIU=/path` is a directory with `criu`, which `scripts/criu.sh` makes where the host has none that works.
 //! `BRIG_TEST_EXPENDABLE=1`: the machine is the tests' own, which may set sysctls for all of it.
 //! `BRIG_TEST_DISK=/dev/x` is a disk that a test may read from (the guest of `make test-vm` has one).
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # criu.sh DIR: makes DIR/criu, a command that runs the CRIU of Debian's SUITE (trixie) on a host whose own is too old for
-# its kernel, or that has none. Its packages are taken by apt with lists of its own and only unpacked: nothing is
-# installed. It runs by its own dynamic loader, with its own libraries. Whatever was made before is kept.
+# its kernel, or that has none, and DIR/tar, which CRIU calls with options that only GNU tar has. Their packages are taken
+# by apt with lists of their own and only unpacked: nothing is installed. They run by their own dynamic loader, with their
+# own libraries, wherever DIR is copied to. Whatever was made before is kept.
 set -euo pipefail
 
 suite=${SUITE:-trixie}
@@ -9,7 +10,7 @@ mkdir -p "$1"
 dir=$(cd "$1" && pwd)
 exec 9>"$dir/lock"
 flock 9
-[ ! -x "$dir/criu" ] || exit 0
+[ ! -x "$dir/tar" ] || exit 0
 
 lists=$dir/apt
 mkdir -p "$lists/lists/partial" "$lists/archives/partial" "$dir/root"
@@ -22,16 +23,22 @@ apt=(-qq -o "Dir::Etc::SourceList=$lists/sources.list" -o Dir::Etc::SourceParts=
     -o "Dir::Cache::archives=$lists/archives" -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=
     -o APT::Sandbox::User=root -o APT::Install-Recommends=false -o Acquire::Languages=none)
 apt-get "${apt[@]}" update
-apt-get "${apt[@]}" --download-only --yes install criu >&2
+apt-get "${apt[@]}" --download-only --yes install criu tar >&2
 for package in "$lists"/archives/*.deb; do dpkg-deb -x "$package" "$dir/root"; done
 rm -rf --one-file-system "$lists"
 
-loader=$(find "$dir/root" -name 'ld-linux-*.so.*' | head -n 1)
-[ -n "$loader" ] && [ -x "$dir/root/usr/sbin/criu" ] || { echo "criu.sh: $suite's packages have no criu" >&2; exit 1; }
-libraries=$(dirname "$(find "$dir/root/usr/lib" -name 'libnet.so.*' | head -n 1)")
-cat >"$dir/criu.new" <<END
+cd "$dir/root"
+loader=$(find . -name 'ld-linux-*.so.*' | head -n 1)
+libraries=$(dirname "$(find usr/lib -name 'libnet.so.*' | head -n 1)")
+[ -n "$loader" ] && [ -x usr/sbin/criu ] && [ -x usr/bin/tar ] ||
+    { echo "criu.sh: $suite's packages have no criu" >&2; exit 1; }
+for program in usr/sbin/criu usr/bin/tar; do
+    name=$(basename "$program")
+    cat >"$dir/$name.new" <<END
 #!/bin/sh
-exec $loader --library-path $libraries $dir/root/usr/sbin/criu "\$@"
+root=\${0%/*}/root
+exec "\$root/$loader" --library-path "\$root/$libraries" "\$root/$program" "\$@"
 END
-chmod 755 "$dir/criu.new"
-mv "$dir/criu.new" "$dir/criu"
+    chmod 755 "$dir/$name.new"
+    mv "$dir/$name.new" "$dir/$name"
+done

@@ -51,10 +51,15 @@ mkdir "$payload/payload"
 cp "$binary" "$payload/payload/integration"
 cp "$BRIG" "$payload/payload/brig"
 cp "$BRIG_TEST_INIT" "$payload/payload/brig-test-init"
+if [ -z "$flavour" ]; then
+    "$here/criu.sh" "$here/../target/criu" && cp -a "$here/../target/criu" "$payload/payload/criu" ||
+        echo "in the guest without CRIU" >&2
+fi
 {
     echo "#!/bin/sh"
     echo "mkdir /data && mount -t ext4 /dev/vda /data && cd /payload || exit"
     echo "export BRIG=/payload/brig BRIG_TEST_INIT=/payload/brig-test-init"
+    echo "export BRIG_TEST_CRIU=/payload/criu"
     echo "export BRIG_TEST_EXPENDABLE=1 BRIG_TEST_DIR=/data BRIG_TEST_DISK=/dev/vdc PATH=/payload:\$PATH"
     if [ -n "${VM_COMMAND:-}" ]; then
         echo "$VM_COMMAND"

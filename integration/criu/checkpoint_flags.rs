@@ -20,6 +20,75 @@ fn engines_are_told_that_there_are_checkpoints() {
     assert!(features.contains("org.criu.config"), "{features}");
 }
 
+/// What engines and go-runc give restore beside the flags of checkpoint.
+const HOSTS: [&str; 9] = [
+    "-no-subreaper",
+    "--no-pivot",
+    "--no-new-keyring",
+    "--preserve-fds",
+    "0",
+    "--tcp-close",
+    "--leave-running",
+    "--pre-dump",
+    "--trust-image",
+];
+
+/// The design's tables: all that checkpoint and restore of runc and crun take.
+#[test]
+fn every_flag_of_runc_and_crun_is_there() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    let both = [
+        "--image-path=x",
+        "--work-path=x",
+        "--parent-path=x",
+        "--pre-dump",
+        "--leave-running",
+        "--tcp-established",
+        "--ext-unix-sk",
+        "--shell-job",
+        "--file-locks",
+        "--tcp-skip-in-flight",
+        "--link-remap",
+        "--auto-dedup",
+        "--lazy-pages",
+        "--status-fd=2",
+        "--page-server=127.0.0.1:1",
+        "--manage-cgroups-mode=ignore",
+        "--empty-ns=network",
+        "--network-lock=skip",
+        "--tcp-close",
+    ];
+    let of_restore = [
+        "--bundle=x",
+        "-b=x",
+        "--detach",
+        "-d",
+        "--pid-file=x",
+        "--console-socket=x",
+        "--no-subreaper",
+        "-no-subreaper",
+        "--no-pivot",
+        "--no-new-keyring",
+        "--preserve-fds=0",
+        "--lsm-profile=selinux:x",
+        "--lsm-mount-context=x",
+    ];
+    for flag in both {
+        // It gets as far as to look for the container, or its checkpoint.
+        let said = sandbox.brig(&["checkpoint", flag, &sandbox.id]).fails();
+        assert!(!said.contains("unexpected argument"), "{flag}: {said}");
+    }
+    for flag in both.iter().chain(&of_restore) {
+        let said = sandbox.brig(&["restore", flag, &sandbox.id]).fails();
+        assert!(!said.contains("unexpected argument"), "{flag}: {said}");
+        if flag.contains("=0") || !flag.contains('=') {
+            let said = sandbox.brig(&["restore", flag, flag, &sandbox.id]).fails();
+            assert!(!said.contains("cannot be used multiple times"), "{flag}: {said}");
+        }
+    }
+}
+
 #[test]
 fn every_flag_of_checkpoint_may_be_given_twice_and_to_restore() {
     criu_only!();
@@ -34,7 +103,9 @@ fn every_flag_of_checkpoint_may_be_given_twice_and_to_restore() {
         "--ext-unix-sk",
         "--file-locks",
         "--link-remap",
+        "--tcp-established",
         "--tcp-skip-in-flight",
+        "--shell-job=false",
         "--auto-dedup",
         "--manage-cgroups-mode",
         "soft",
@@ -47,10 +118,7 @@ fn every_flag_of_checkpoint_may_be_given_twice_and_to_restore() {
     ];
     checkpoint(&sandbox, &flags).ok();
     assert!(fs::exists(format!("{work}/dump.log")).unwrap());
-    restored(
-        &sandbox,
-        &[&flags[..], &["-no-subreaper", "--no-pivot", "--preserve-fds", "0"]].concat(),
-    );
+    restored(&sandbox, &[&flags[..], &HOSTS].concat());
     assert!(fs::exists(format!("{work}/restore.log")).unwrap());
     assert_eq!(sandbox.status(), "running");
 }

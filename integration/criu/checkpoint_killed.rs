@@ -1,20 +1,36 @@
-//! CRIU or brig is killed on the way: of a checkpoint the container runs on, of a restore nothing is left.
+//! CRIU or brig is killed at each moment that CRIU tells of: of a checkpoint the container runs on, of a restore nothing is
+//! left, or the container runs.
 
 use super::with::{
-    Piped, answers, brig, checkpoint, command, criu_only, end_of, images, restored, running,
+    Piped, answers, checkpoint, command, criu_only, end_of, images, restored, running,
 };
 use crate::host;
 use crate::sandbox::Sandbox;
 use serde_json::json;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::time::Duration;
+
+const KILL_CRIU: &str = "kill -9 $PPID";
+const KILL_BRIG: &str = "kill -9 $(sed -n 's/^PPid:\\t//p' /proc/$PPID/status)";
+const STOP_BRIG: &str = "kill -TERM $(sed -n 's/^PPid:\\t//p' /proc/$PPID/status)";
+
+/// Where the script notes each moment.
+fn moments_file(sandbox: &Sandbox) -> PathBuf {
+    sandbox.dir.join("moments")
+}
 
 /// Has CRIU run a script at each moment, by its own configuration file: at this one, the script does `act`, with
 /// CRIU's pid in `$PPID`.
 fn at(sandbox: &Sandbox, moment: &str, act: &str) {
     let script = sandbox.dir.join("script");
-    let text = format!("#!/bin/sh\n[ \"$CRTOOLS_SCRIPT_ACTION\" != {moment} ] || {act}\n");
+    let moments = moments_file(sandbox);
+    let text = format!(
+        "#!/bin/sh\necho $CRTOOLS_SCRIPT_ACTION >>{}\n\
+         [ \"$CRTOOLS_SCRIPT_ACTION\" != {moment} ] || {act}\n",
+        moments.display()
+    );
     fs::write(&script, text).unwrap();
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
     let config = sandbox.dir.join("criu.conf");
@@ -22,34 +38,92 @@ fn at(sandbox: &Sandbox, moment: &str, act: &str) {
     sandbox.patch(|c| c["annotations"] = json!({"org.criu.config": config}));
 }
 
-#[test]
-fn a_criu_that_is_killed_while_it_dumps_leaves_the_container_running() {
-    criu_only!();
-    for moment in ["pre-dump", "network-lock", "post-dump"] {
-        let sandbox = Sandbox::new();
-        at(&sandbox, moment, "kill -9 $PPID");
-        let mut piped = running(&sandbox);
-        checkpoint(&sandbox, &[]).fails_with("criu was killed by SIGKILL");
-        assert_eq!(sandbox.status(), "running", "{moment}");
-        answers(&sandbox, &sandbox.id, &mut piped);
-        let traced = host::status_of(sandbox.pid(), "TracerPid");
-        assert_eq!(traced.as_deref(), Some("0"), "{moment}");
+/// The moments that were noted, each once, and none from here on.
+fn noted(sandbox: &Sandbox) -> Vec<String> {
+    let text = fs::read_to_string(moments_file(sandbox)).unwrap_or_default();
+    fs::write(moments_file(sandbox), "").unwrap();
+    let mut moments: Vec<String> = text.lines().map(str::to_string).collect();
+    moments.dedup();
+    moments
+}
+
+/// The moments of a checkpoint with these flags, and those of a restore.
+fn moments(flags: &[&str]) -> (Vec<String>, Vec<String>) {
+    let sandbox = Sandbox::new();
+    at(&sandbox, "never", "true");
+    running(&sandbox);
+    checkpoint(&sandbox, flags).ok();
+    let of_dump = noted(&sandbox);
+    if flags.contains(&"--leave-running") {
+        return (of_dump, Vec::new());
+    }
+    restored(&sandbox, &[]);
+    (of_dump, noted(&sandbox))
+}
+
+/// What is to be killed at each moment of a checkpoint; then the container runs on.
+fn kill_while_it_dumps(act: &str, signal: Option<i32>) {
+    for flags in [&[][..], &["--leave-running"]] {
+        let (moments, _) = moments(flags);
+        assert!(moments.len() >= 2, "{moments:?}");
+        for moment in &moments {
+            let sandbox = Sandbox::new();
+            at(&sandbox, moment, act);
+            let mut piped = running(&sandbox);
+            let done = checkpoint(&sandbox, flags);
+            let failed = if signal.is_some() { None } else { Some(1) };
+            assert_eq!((done.code, done.signal), (failed, signal), "{moment}: {done:?}");
+            wait_for_criu(&sandbox);
+            if signal.is_some() && !host::processes_of(&sandbox.id).is_empty() {
+                let runs = || sandbox.status() == "running";
+                assert!(host::wait_until(Duration::from_secs(10), runs), "{moment}");
+            }
+            if signal.is_some() && sandbox.status() == "stopped" {
+                // CRIU had its answer already: the checkpoint is complete.
+                assert_eq!((moment.as_str(), flags.len()), ("post-dump", 0));
+                sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
+                at(&sandbox, "never", "true");
+                piped = restored(&sandbox, &[]);
+            }
+            assert_eq!(sandbox.status(), "running", "{moment}");
+            let traced = host::status_of(sandbox.pid(), "TracerPid");
+            assert_eq!(traced.as_deref(), Some("0"), "{moment}");
+            answers(&sandbox, &sandbox.id, &mut piped);
+            // And it can be written down.
+            at(&sandbox, "never", "true");
+            checkpoint(&sandbox, &[]).ok();
+            sandbox.assert_nothing_left();
+        }
     }
 }
 
 #[test]
-fn a_criu_that_is_killed_while_it_restores_leaves_nothing() {
+fn a_criu_that_is_killed_while_it_dumps_leaves_the_container_running() {
     criu_only!();
-    for moment in ["pre-restore", "setup-namespaces", "post-setup-namespaces", "post-restore"] {
+    kill_while_it_dumps(KILL_CRIU, None);
+}
+
+#[test]
+fn a_brig_that_is_killed_while_criu_dumps_leaves_the_container_running() {
+    criu_only!();
+    kill_while_it_dumps(KILL_BRIG, Some(9));
+}
+
+/// What is to be killed at each moment of a restore. `after` says whether all is well then.
+fn kill_while_it_restores(act: &str, after: impl Fn(&Sandbox, Piped)) {
+    let (_, moments) = moments(&[]);
+    assert!(moments.len() >= 5, "{moments:?}");
+    for moment in &moments {
         let sandbox = Sandbox::new();
         running(&sandbox);
         checkpoint(&sandbox, &[]).ok();
-        at(&sandbox, moment, "kill -9 $PPID");
+        at(&sandbox, moment, act);
         let (images, bundle) = (images(&sandbox), sandbox.bundle());
         let bundle = bundle.to_str().unwrap();
         let args = ["restore", "-d", "--image-path", &images, "--bundle", bundle, &sandbox.id];
-        let done = brig(&sandbox, &args);
-        assert_eq!(done.code, Some(1), "{moment}: {done:?}");
+        let (piped, status) = Piped::run(&sandbox, &args);
+        assert!(!status.success(), "{moment}: {}", piped.text());
+        after(&sandbox, piped);
         sandbox.assert_nothing_left();
         // And it can be tried again.
         at(&sandbox, "never", "true");
@@ -59,30 +133,46 @@ fn a_criu_that_is_killed_while_it_restores_leaves_nothing() {
 }
 
 #[test]
-fn a_signal_to_brig_has_the_container_run_on() {
+fn a_criu_that_is_killed_while_it_restores_leaves_nothing() {
     criu_only!();
-    let sandbox = Sandbox::new();
-    at(&sandbox, "pre-dump", "kill -TERM $(sed -n 's/^PPid:\\t//p' /proc/$PPID/status)");
-    let mut piped = running(&sandbox);
-    checkpoint(&sandbox, &[]).fails_with("interrupted by a signal");
-    assert_eq!(sandbox.status(), "running");
-    answers(&sandbox, &sandbox.id, &mut piped);
+    kill_while_it_restores(KILL_CRIU, |sandbox, _| sandbox.assert_nothing_left());
+}
+
+/// brig cannot take back what it has made: `delete --force` does, as after create.
+#[test]
+fn a_brig_that_is_killed_while_criu_restores_leaves_a_running_container_or_one_to_delete() {
+    criu_only!();
+    kill_while_it_restores(KILL_BRIG, |sandbox, mut piped| {
+        let id = sandbox.id.as_str();
+        wait_for_criu(sandbox);
+        let state = sandbox.brig(&["state", id]);
+        if state.code == Some(0) && state.stdout.contains("\"running\"") {
+            answers(sandbox, id, &mut piped);
+        }
+        sandbox.brig(&["delete", "--force", id]).ok();
+    });
+}
+
+/// CRIU goes on as far as it can, or puts everything back.
+#[track_caller]
+fn wait_for_criu(sandbox: &Sandbox) {
+    let criu = || host::processes_of(&sandbox.id).iter().any(|pid| is_criu(pid.as_raw()));
+    assert!(host::wait_until(Duration::from_secs(20), || !criu()), "criu goes on");
+}
+
+fn is_criu(pid: i32) -> bool {
+    let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    words.split(|&byte| byte == 0).any(|word| word == b"swrk")
 }
 
 #[test]
-fn a_brig_that_is_killed_while_criu_dumps_leaves_the_container_running() {
+fn a_signal_to_brig_has_the_container_run_on() {
     criu_only!();
     let sandbox = Sandbox::new();
-    at(&sandbox, "pre-dump", "kill -9 $(sed -n 's/^PPid:\\t//p' /proc/$PPID/status)");
+    at(&sandbox, "pre-dump", STOP_BRIG);
     let mut piped = running(&sandbox);
-    let images = images(&sandbox);
-    let done = sandbox
-        .spawn(command(&sandbox, &["checkpoint", "--image-path", &images, &sandbox.id]))
-        .wait();
-    assert_eq!(done.signal, Some(9), "{done:?}");
-    let untraced = || host::status_of(sandbox.pid(), "TracerPid").as_deref() == Some("0");
-    assert!(host::wait_until(Duration::from_secs(10), untraced));
-    assert!(host::wait_until(Duration::from_secs(10), || sandbox.status() == "running"));
+    checkpoint(&sandbox, &[]).fails_with("interrupted by a signal");
+    assert_eq!(sandbox.status(), "running");
     answers(&sandbox, &sandbox.id, &mut piped);
 }
 
@@ -92,7 +182,7 @@ fn a_signal_to_brig_ends_a_restore() {
     let sandbox = Sandbox::new();
     running(&sandbox);
     checkpoint(&sandbox, &[]).ok();
-    at(&sandbox, "setup-namespaces", "kill -TERM $(sed -n 's/^PPid:\\t//p' /proc/$PPID/status)");
+    at(&sandbox, "setup-namespaces", STOP_BRIG);
     let (images, bundle) = (images(&sandbox), sandbox.bundle());
     let bundle = bundle.to_str().unwrap();
     let args = ["restore", "-d", "--image-path", &images, "--bundle", bundle, &sandbox.id];
@@ -100,4 +190,22 @@ fn a_signal_to_brig_ends_a_restore() {
     piped.wait_for("interrupted by a signal");
     assert_eq!(end_of(child).code(), Some(1));
     sandbox.assert_nothing_left();
+}
+
+#[test]
+fn a_hung_criu_can_be_interrupted() {
+    criu_only!();
+    let sandbox = Sandbox::new();
+    let mut piped = running(&sandbox);
+    let criu = sandbox.dir.join("criu");
+    fs::write(&criu, "#!/bin/sh\nexec sleep 1000\n").unwrap();
+    fs::set_permissions(&criu, fs::Permissions::from_mode(0o755)).unwrap();
+    let images = images(&sandbox);
+    let args = ["--criu", criu.to_str().unwrap(), "checkpoint", "--image-path", &images];
+    let child = command(&sandbox, &[&args[..], &[&sandbox.id]].concat()).spawn().unwrap();
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    assert!(host::wait_until(Duration::from_secs(10), || fs::exists(&images).unwrap()));
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert_eq!(end_of(child).code(), Some(1));
+    answers(&sandbox, &sandbox.id, &mut piped);
 }

@@ -1,6 +1,8 @@
 //! What of a container is not the container's: volumes, devices, layers, terminals.
 
-use super::with::{answers, brig, checkpoint, criu_only, images, nature, restored, running};
+use super::with::{
+    answers, brig, checkpoint, criu_only, images, nature, restored, running, told_after,
+};
 use crate::sandbox::Sandbox;
 use nix::mount::{MsFlags, mount, umount};
 use serde_json::json;
@@ -140,4 +142,74 @@ fn changes_in_memory_are_refused_with_the_way_out() {
     let mut piped = running(&sandbox);
     checkpoint(&sandbox, &[]).fails_with("--upper DIR");
     answers(&sandbox, &sandbox.id, &mut piped);
+}
+
+#[test]
+fn an_id_mapped_volume_is_id_mapped_again() {
+    criu_only!();
+    let sandbox = Sandbox::new();
+    let data = sandbox.dir.join("data");
+    fs::create_dir(&data).unwrap();
+    fs::write(data.join("five"), "").unwrap();
+    std::os::unix::fs::chown(data.join("five"), Some(5), Some(5)).unwrap();
+    let map = json!([{"containerID": 0, "hostID": 1000, "size": 10}]);
+    sandbox.patch(|config| {
+        config["mounts"].as_array_mut().unwrap().push(json!({
+            "destination": "/data", "source": data, "options": ["bind", "idmap"],
+            "uidMappings": map, "gidMappings": map,
+        }));
+    });
+    let facts = told_after(&sandbox, "stat /data/five");
+    assert_eq!(
+        (facts.number("stat /data/five", 2), facts.number("stat /data/five", 3)),
+        (1005, 1005)
+    );
+}
+
+#[test]
+fn a_read_only_root_without_tmp_comes_back() {
+    criu_only!();
+    let sandbox = Sandbox::new();
+    fs::remove_dir(sandbox.rootfs().join("tmp")).unwrap();
+    sandbox.patch(|config| config["root"]["readonly"] = json!(true));
+    let facts = told_after(&sandbox, "write /new x ; mounts");
+    assert_eq!(facts.get("write /new"), "EROFS");
+    assert!(facts.mount("/").has("ro") && !facts.mount("/dev").has("ro"), "{facts}");
+}
+
+/// Mounts it into the running container.
+fn add(sandbox: &Sandbox, mount: &serde_json::Value) {
+    let file = sandbox.dir.join("mounts.json");
+    fs::write(&file, json!([mount]).to_string()).unwrap();
+    sandbox.brig(&["mounts", "add", &sandbox.id, file.to_str().unwrap()]).ok();
+}
+
+#[test]
+fn what_mounts_add_has_mounted_is_named_before_it_is_frozen() {
+    criu_only!();
+    let sandbox = Sandbox::new();
+    let (volume, other) = (sandbox.dir.join("volume"), sandbox.dir.join("other"));
+    for dir in [&volume.join("below"), &other] {
+        fs::create_dir_all(dir).unwrap();
+    }
+    sandbox.patch(|config| {
+        let mounts = config["mounts"].as_array_mut().unwrap();
+        mounts.push(json!({"destination": "/volume", "source": volume, "options": ["rbind"]}));
+    });
+    // On the root, below a volume, and over it.
+    for point in ["/added", "/volume/below", "/volume"] {
+        let mut piped = running(&sandbox);
+        add(&sandbox, &json!({"destination": point, "source": other, "options": ["bind"]}));
+        checkpoint(&sandbox, &[]).fails_with(&format!("{point} is mounted from outside"));
+        answers(&sandbox, &sandbox.id, &mut piped);
+        sandbox.brig(&["delete", "-f", &sandbox.id]).ok();
+    }
+    // A tmpfs is in the checkpoint, whoever has mounted it.
+    running(&sandbox);
+    add(&sandbox, &json!({"destination": "/memory", "type": "tmpfs"}));
+    sandbox.brig(&["exec", &sandbox.id, "/init", "write", "/memory/kept", "1"]).ok();
+    checkpoint(&sandbox, &[]).ok();
+    restored(&sandbox, &[]);
+    let said = sandbox.brig(&["exec", &sandbox.id, "/init", "read", "/memory/kept"]).ok().stdout;
+    assert_eq!(said, "read /memory/kept \"1\"\n");
 }

@@ -2,9 +2,15 @@
 
 mod checkpoint;
 mod checkpoint_flags;
+mod checkpoint_hosts;
 mod checkpoint_images;
+mod checkpoint_kept;
 mod checkpoint_killed;
+mod checkpoint_memory;
 mod checkpoint_mounts;
+mod checkpoint_network;
+mod checkpoint_pages;
 mod checkpoint_peers;
 mod checkpoint_rights;
+mod checkpoint_terminals;
 pub mod with;

@@ -1,10 +1,12 @@
 //! A sandbox with CRIU: on this host Debian's own may be too old, so it is unpacked from a newer suite.
 
+use crate::facts::Facts;
 use crate::host;
 use crate::sandbox::{Done, Running, Sandbox, before_exec};
 use serde_json::Value;
 use std::fs;
 use std::io::{PipeReader, PipeWriter, Read};
+use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -18,6 +20,10 @@ pub fn criu() -> &'static Result<PathBuf, String> {
             let checked = Command::new(program).arg("check").output();
             checked.is_ok_and(|output| output.status.success())
         };
+        let given = std::env::var_os("BRIG_TEST_CRIU").map(PathBuf::from);
+        if let Some(given) = given.filter(|dir| works(&dir.join("criu"))) {
+            return Ok(given);
+        }
         let house = Path::new(env!("CARGO_MANIFEST_DIR"));
         let dir = house.join("target/criu");
         if works(Path::new("/usr/sbin/criu")) {
@@ -88,8 +94,12 @@ impl Piped {
 
     /// The same, not waited for.
     pub fn spawn(sandbox: &Sandbox, args: &[&str]) -> (Piped, std::process::Child) {
+        Piped::start(command(sandbox, args))
+    }
+
+    /// Of any command.
+    pub fn start(mut command: Command) -> (Piped, std::process::Child) {
         let (reader, writer): (PipeReader, PipeWriter) = std::io::pipe().unwrap();
-        let mut command = command(sandbox, args);
         command.stdin(Stdio::null()).stdout(writer.try_clone().unwrap()).stderr(writer);
         (Piped { reader, text: String::new() }, command.spawn().unwrap())
     }
@@ -143,6 +153,34 @@ pub fn running(sandbox: &Sandbox) -> Piped {
     }
     piped.wait_for("ready\n");
     piped
+}
+
+/// Has it come back in the midst of this script, and returns what the rest of it tells.
+#[track_caller]
+pub fn told_after(sandbox: &Sandbox, script: &str) -> Facts {
+    sandbox.script(&format!("sigloop 1 ; {script} ; say done ; sleep 60"));
+    let bundle = sandbox.bundle();
+    let run = ["run", "--detach", "--bundle", bundle.to_str().unwrap(), &sandbox.id];
+    let (mut piped, _) = Piped::run(sandbox, &run);
+    piped.wait_for("ready\n");
+    checkpoint(sandbox, &[]).ok();
+    let mut piped = restored(sandbox, &[]);
+    sandbox.brig(&["kill", &sandbox.id, "USR1"]).ok();
+    piped.wait_for("done\n");
+    Facts::parse(piped.text())
+}
+
+/// The command has this descriptor as number 3.
+pub fn with_third(command: &mut Command, fd: RawFd) {
+    before_exec(command, move || {
+        let done = match fd {
+            // SAFETY: takes integers only; nobody else owns 3 between fork and exec.
+            3 => unsafe { libc::fcntl(3, libc::F_SETFD, 0) },
+            // SAFETY: the same.
+            fd => unsafe { libc::dup2(fd, 3) },
+        };
+        if done < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+    });
 }
 
 /// Restores it, detached, with other pipes.

@@ -10,7 +10,7 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, fork, getpid};
 use std::ffi::CString;
 use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::os::unix::net::UnixDatagram;
@@ -37,7 +37,7 @@ pub fn act(name: &str, words: &Words<'_>) -> bool {
         }
         "sigloop" => return sigloop(words.number(0)),
         "burn" => return burn(Duration::from_secs_f64(words.text(0).parse().unwrap_or(0.0))),
-        "hog" => return hog(words.number(0)),
+        "hog" => return hog(words.number(0), words.text(1) == "keep"),
         "forks" => return forks(words.number(0)),
         "adopted" => return adopted(),
         "orphans" => return orphans(words.number(0)),
@@ -178,13 +178,16 @@ fn burn(wall: Duration) -> bool {
 }
 
 /// Takes and touches memory, a page at a time.
-fn hog(bytes: u64) -> bool {
+fn hog(bytes: u64, keep: bool) -> bool {
     let pages = usize::try_from(bytes / 4096).unwrap_or(0);
     let mut taken: Vec<Box<[u8; 4096]>> = Vec::new();
     for page in 0..pages {
         taken.push(Box::new([u8::try_from(page % 251).unwrap_or(0) + 1; 4096]));
     }
     say!("hog {bytes} touched {}", std::hint::black_box(&taken).len() * 4096);
+    if keep {
+        std::mem::forget(taken);
+    }
     true
 }
 
@@ -298,8 +301,8 @@ fn fill(path: &Path, limit: u64) -> bool {
 /// Reads up to `limit` bytes of a file and says how many came, and in what time.
 fn take(path: &Path, limit: u64) -> bool {
     let start = Instant::now();
-    let taken = fs::File::open(path)
-        .and_then(|file| io::copy(&mut io::Read::take(file, limit), &mut io::sink()));
+    let taken =
+        fs::File::open(path).and_then(|file| io::copy(&mut file.take(limit), &mut io::sink()));
     match taken {
         Ok(count) => say!("take {} {count} in {} ms", path.display(), start.elapsed().as_millis()),
         Err(error) => say!("take {} {}", path.display(), errno(&error)),

@@ -20,6 +20,7 @@ mod acts;
 mod agent;
 mod facts;
 mod hunter;
+mod network;
 mod sched;
 mod terminal;
 
@@ -73,7 +74,8 @@ extern "C" fn main(_argc: libc::c_int, _argv: *const *const libc::c_char) -> lib
             || acts::act(&name, &words)
             || terminal::act(&name, &words)
             || agent::act(&name, &words)
-            || hunter::act(&name, &words);
+            || hunter::act(&name, &words)
+            || network::act(&name, &words);
         if !known {
             say!("unknown command {name}");
             return 125;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::process::Command;
 
 /// Runs the test in a thread with a network namespace of its own, which brig and `ip` inherit.
-fn in_own_network(test: impl FnOnce() + Send + 'static) {
+pub fn in_own_network(test: impl FnOnce() + Send + 'static) {
     let name = std::thread::current().name().unwrap_or("netdev").to_string();
     let thread = std::thread::Builder::new().name(name).spawn(|| {
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
@@ -19,13 +19,13 @@ fn in_own_network(test: impl FnOnce() + Send + 'static) {
 
 /// Runs `ip` where the test is; what it says as JSON, if it says anything.
 #[track_caller]
-fn ip(args: &str) -> Value {
+pub fn ip(args: &str) -> Value {
     told(Command::new("ip").arg("-json").args(args.split(' ')))
 }
 
 /// Runs `ip` in the container's network namespace.
 #[track_caller]
-fn ip_in(sandbox: &Sandbox, args: &str) -> Value {
+pub fn ip_in(sandbox: &Sandbox, args: &str) -> Value {
     let namespace = format!("--net=/proc/{}/ns/net", sandbox.pid());
     told(Command::new("nsenter").args([&namespace, "ip", "-json"]).args(args.split(' ')))
 }
@@ -38,7 +38,7 @@ fn told(command: &mut Command) -> Value {
 }
 
 /// `prefix/length` of every address with global scope, and whether the device is up.
-fn seen(device: &Value) -> (bool, Vec<String>) {
+pub fn seen(device: &Value) -> (bool, Vec<String>) {
     let addresses = device[0]["addr_info"].as_array().unwrap();
     let global = addresses.iter().filter(|address| address["scope"] == "global");
     let text = |a: &Value| format!("{}/{}", a["local"].as_str().unwrap(), a["prefixlen"]);
@@ -49,11 +49,11 @@ fn seen(device: &Value) -> (bool, Vec<String>) {
 }
 
 /// A pair of devices: `NAME` and `NAME-peer`.
-fn veth(name: &str) {
+pub fn veth(name: &str) {
     ip(&format!("link add {name} type veth peer name {name}-peer"));
 }
 
-fn is_here(name: &str) -> bool {
+pub fn is_here(name: &str) -> bool {
     Command::new("ip").args(["link", "show", name]).output().unwrap().status.success()
 }
 

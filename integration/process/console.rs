@@ -13,7 +13,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 /// Listens for one master, and says what came with it.
-fn listen(path: &Path) -> impl FnOnce() -> (String, Screen) + use<> {
+pub fn listen(path: &Path) -> impl FnOnce() -> (String, Screen) + use<> {
     let listener = UnixListener::bind(path).unwrap();
     let listener = std::thread::spawn(move || receive(&listener.accept().unwrap().0));
     move || listener.join().unwrap()
@@ -37,7 +37,7 @@ fn receive(stream: &UnixStream) -> (String, Screen) {
     (String::from_utf8(text[..length].to_vec()).unwrap(), Screen::new(master))
 }
 
-fn socket(sandbox: &Sandbox) -> PathBuf {
+pub fn socket(sandbox: &Sandbox) -> PathBuf {
     // The sandbox's own directory has a long path.
     PathBuf::from(format!("/tmp/{}.sock", sandbox.id))
 }

@@ -5,6 +5,7 @@ cat >/etc/docker/daemon.json <<END
 {
     "runtimes": {"tested": {"path": "$RUNTIME_PATH"}},
     "default-runtime": "tested",
+    "experimental": true,
     "init-path": "$(command -v tini-static || command -v docker-init || command -v tini)",
     "storage-driver": "overlay2"
 }
@@ -153,6 +154,12 @@ t 'build: ENTRYPOINT, USER, ARG, two stages' 'printf "FROM box:1 AS one\nARG W=x
 t 'build: a failing RUN ends it with its code' 'if printf "FROM box:1\nRUN exit 7\n" | build >/tmp/said 2>&1; then exit 1; fi; grep "non-zero code: 7" /tmp/said'
 t 'build: RUN of what is not there' 'if printf "FROM box:1\nRUN [\"nonsense\"]\n" | build >/tmp/said 2>&1; then exit 1; fi; grep "executable file not found in .PATH" /tmp/said'
 
+counts() { up "$@" $image sh -c 'i=0; while :; do i=$((i+1)); echo $i >/tmp/n; sleep 0.1; done'; within 5 docker exec "$c" test -s /tmp/n; }
+with_criu() { criu check >/dev/null 2>&1 || skip 'criu check does not succeed here'; }
+grows() { local before; before=$(docker exec "$c" cat /tmp/n); sleep 0.5; [ "$(docker exec "$c" cat /tmp/n)" -gt "$before" ]; }
+export -f counts with_criu grows
+t 'checkpoint create --leave-running' 'with_criu; counts; docker checkpoint create --leave-running $c one; is running status; grows; docker checkpoint ls $c | grep one'
+t 'checkpoint create, start --checkpoint' 'with_criu; counts; docker checkpoint create $c one; within 5 eval "[ \$(status) = exited ]"; docker start --checkpoint one $c; is running status; grows'
 t 'nothing is left of the runtime' 'docker ps -aq | xargs -r docker rm -f >/dev/null; is "" sh -c "find /run/docker/runtime-* /var/run/docker/runtime-* -mindepth 2 -maxdepth 2 2>/dev/null"'
 
 # Ids of others: the daemon anew, with --userns-remap.

@@ -307,7 +307,9 @@ grows() { local before; before=$(podman exec "$c" cat /tmp/n); sleep 0.5; [ "$(p
 export -f counts with_criu grows
 t 'checkpoint, restore' 'with_criu; counts; podman container checkpoint $c; is exited status; podman container restore $c; is running status; grows'
 t 'checkpoint --leave-running' 'with_criu; counts; podman container checkpoint --leave-running $c; is running status; grows'
-t 'checkpoint --export, restore --import under another name' 'with_criu; counts; podman container checkpoint --export /tmp/$c.tar.gz $c; podman rm $c; podman container restore --import /tmp/$c.tar.gz --name $c; is running status; grows'
+t 'checkpoint --export, rm, restore --import' 'with_criu; counts; podman container checkpoint --export /tmp/$c.tar.gz $c; podman rm $c; podman container restore --import /tmp/$c.tar.gz; is running status; grows'
+t 'checkpoint --export -R, restore --import under another name, twice, beside it' 'with_criu; counts; first=$c; podman container checkpoint -R --export /tmp/$c.tar.gz $c; for c in $first-2 $first-3; do podman container restore --import /tmp/$first.tar.gz --name $c; is running status; grows; done; c=$first; grows; podman rm -ft0 $c-2 $c-3'
+t 'checkpoint --pre-checkpoint, checkpoint --with-previous' 'with_criu; criu check --feature mem_dirty_track >/dev/null 2>&1 || skip "no soft-dirty memory in this kernel"; counts; podman container checkpoint -P -e /tmp/$c.1.tar.gz $c; podman container checkpoint --with-previous -e /tmp/$c.2.tar.gz $c; podman rm $c; podman container restore -i /tmp/$c.2.tar.gz --import-previous /tmp/$c.1.tar.gz; is running status; grows'
 t 'checkpoint --print-stats' 'with_criu; counts; podman container checkpoint --print-stats $c | grep -i freezing; podman container restore --print-stats $c | grep -i forking'
 t 'checkpoint, restore with -t' 'with_criu; counts -t; podman container checkpoint $c; podman container restore $c; is running status; grows'
 t 'nothing is left running' 'podman rm -aft0 >/dev/null; within 5 sh -c "! pgrep -x conmon"; if pgrep -x conmon; then exit 1; fi; is 0 sh -c "ls /run/brig 2>/dev/null | wc -l"'

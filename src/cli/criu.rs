@@ -32,9 +32,10 @@ pub(super) fn describe_restore(command: clap::Command) -> clap::Command {
         .arg(preserve_fds())
         .arg(text_option("lsm-profile", "TYPE:NAME", "Label: apparmor:PROFILE or selinux:LABEL"))
         .arg(text_option("lsm-mount-context", "CONTEXT", "Other SELinux context of mounts"))
+        .arg(text_option("hostname", "NAME", "Host name instead of the one in the image"))
         .arg(flag("trust-image", "Allow privileges beyond config.json"))
         .args(of_checkpoint().map(|arg| arg.hide(true)))
-        .arg(flag("leave-running", "").hide(true))
+        .args(["leave-running", "pre-dump"].map(|name| flag(name, "").hide(true)))
         .arg(id())
 }
 
@@ -101,6 +102,7 @@ pub(super) fn restore(matches: &ArgMatches, globals: &Globals) -> RestoreOptions
         subreaper: !matches.get_flag("no-subreaper"),
         lsm_profile: text(matches, "lsm-profile"),
         lsm_mount_context: text(matches, "lsm-mount-context"),
+        hostname: text(matches, "hostname"),
         trust_image: matches.get_flag("trust-image"),
     }
 }

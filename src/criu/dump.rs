@@ -31,6 +31,7 @@ const DEFAULT_CONFIG: &str = "/etc/criu/runc.conf";
 pub fn checkpoint(options: &CheckpointOptions, log: &mut Log) -> Result<()> {
     ensure_root()?;
     options.common.check()?;
+    options.status_fd.map_or(Ok(()), |fd| status_file(fd).map(drop))?;
     let dir = Dir::open(&options.root, &options.id)?;
     let lock = dir.lock()?;
     let state = dir.existing()?;
@@ -113,6 +114,12 @@ impl<'a> Subject<'a> {
             masked: &config.linux.masked_paths,
             devices: &devices.iter().map(|device| device.path().clone()).collect::<Vec<_>>(),
             cgroup_namespace: state.has_namespace(libc::CLONE_NEWCGROUP),
+            added: &state
+                .extra_mounts
+                .mounts
+                .iter()
+                .map(|added| added.mount.id)
+                .collect::<Vec<_>>(),
         };
         let external = external::of_container(state.pid, &configured)?;
         let was_paused = state.cgroup.paused()?;
@@ -200,7 +207,7 @@ impl<'a> Subject<'a> {
         Ok(request)
     }
 
-    /// What CRIU calls those standard streams that are files of the host.
+    /// What CRIU calls those standard streams, and those descriptors that were preserved, which are files of the host.
     fn outside_streams(&self) -> Result<Vec<Option<String>>> {
         let pid = self.state.pid;
         let theirs = std::fs::read(format!("/proc/{pid}/mountinfo"))?;
@@ -215,7 +222,22 @@ impl<'a> Subject<'a> {
             let inside = mounts(&theirs).any(|mount| mount.id() == Some(id));
             Ok((!inside).then(|| format!("file[{id:x}:{:x}]", found.ino())))
         };
-        (0..3).map(key).collect()
+        (0..self.inherited()).map(key).collect()
+    }
+
+    /// Standard streams and preserved descriptors.
+    fn inherited(&self) -> i32 {
+        i32::try_from(self.state.stdio.len()).unwrap_or(0).max(3)
+    }
+
+    /// What takes the place of each of them when it is restored: of the standard streams only files, for
+    /// `descriptors.json` has the pipes.
+    fn replaced(&self) -> Result<Vec<Option<String>>> {
+        let mut found = self.outside_streams()?;
+        for (found, pipe) in found.iter_mut().zip(&self.state.stdio).skip(3) {
+            *found = found.take().or_else(|| Some(pipe.clone()).filter(|name| !name.is_empty()));
+        }
+        Ok(found)
     }
 
     fn dump(
@@ -264,7 +286,7 @@ impl<'a> Subject<'a> {
             own_bundle: state.own_bundle,
             criu,
             external: self.external.clone(),
-            stdio: self.outside_streams()?,
+            stdio: self.replaced()?,
         };
         image::write(&options.common.images, &streams, &record)
     }
@@ -338,8 +360,16 @@ pub(super) fn config_file(
 
 fn tell_ready(fd: Option<u32>) -> Result<()> {
     let Some(fd) = fd else { return Ok(()) };
-    let mut file = File::options().write(true).open(format!("/proc/self/fd/{fd}"))?;
-    std::io::Write::write_all(&mut file, b"\0").with_context(|| format!("--status-fd {fd}"))
+    std::io::Write::write_all(&mut status_file(fd)?, b"\0")
+        .with_context(|| format!("--status-fd {fd}"))
+}
+
+/// A descriptor that somebody else has opened, for one message.
+fn status_file(fd: u32) -> Result<File> {
+    let file = sys::fd::duplicate(fd).with_context(|| format!("--status-fd {fd}: is not open"))?;
+    let mode = nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_GETFL).context("F_GETFL")?;
+    ensure!(mode & libc::O_ACCMODE != libc::O_RDONLY, "--status-fd {fd}: is not open for writing");
+    Ok(file.into())
 }
 
 /// Whether a process is a child of another, or of its children.

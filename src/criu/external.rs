@@ -58,6 +58,8 @@ pub(super) struct Configured<'a> {
     pub(super) devices: &'a [PathBuf],
     /// It shows cgroups by a namespace of its own.
     pub(super) cgroup_namespace: bool,
+    /// The ids of mounts that `brig mounts add` has made.
+    pub(super) added: &'a [u64],
 }
 
 /// The external mounts of the container whose init is `pid`.
@@ -98,14 +100,14 @@ fn decide(
             .filter(|(target, _)| point.starts_with(target))
             .max_by_key(|(target, _)| target.components().count());
         let origin = match owner {
-            Some((target, planned)) if matches!(planned.kind, Kind::Bind { .. }) => {
-                let rest = point.strip_prefix(target).unwrap_or(Path::new(""));
-                // What the container has mounted there itself is nowhere else.
-                let device = mount.device();
-                let shared = mounts(own).any(|other| other.device() == device);
+            Some((target, planned))
+                if matches!(planned.kind, Kind::Bind { .. })
+                    && !mount.id().is_some_and(|id| configured.added.contains(&id))
+                    && is_the_hosts(&mount, below(&point, target), theirs, own) =>
+            {
+                let rest = below(&point, target).to_owned();
                 let target = PathBuf::from(std::ffi::OsStr::from_bytes(planned.target.to_bytes()));
-                let bind = || Origin::Bind(target, rest.to_owned());
-                (rest.as_os_str().is_empty() || shared).then(bind)
+                Some(Origin::Bind(target, rest))
             }
             Some((_, planned)) if matches!(planned.kind, Kind::Cgroup(_)) => {
                 let is_cgroup = mount.is_type("cgroup") || mount.is_type("cgroup2");
@@ -123,6 +125,25 @@ fn decide(
         }
     }
     Ok(found)
+}
+
+/// How far below a bind mount something is mounted; empty: that is the bind mount.
+fn below<'a>(point: &'a Path, target: &Path) -> &'a Path {
+    point.strip_prefix(target).unwrap_or(Path::new(""))
+}
+
+/// The bind mount itself, or what the host has mounted below its source too. What was mounted there in the container
+/// alone would not be found below the source again.
+fn is_the_hosts(mount: &Mount<'_>, rest: &Path, theirs: &[u8], own: &[u8]) -> bool {
+    let here = |other: &Mount<'_>| other.device() == mount.device();
+    if !rest.as_os_str().is_empty() {
+        return mounts(own).any(|other| {
+            here(&other) && other.root() == mount.root() && other.point().ends_with(rest)
+        });
+    }
+    let is_below = |other: &Mount<'_>| other.id() == mount.parent();
+    let stacked = mounts(theirs).any(|other| is_below(&other) && other.point() == mount.point());
+    !stacked || mounts(own).any(|other| here(&other))
 }
 
 /// CRIU mounts it from another mount of the same filesystem, which shows all that this one does.
@@ -190,6 +211,7 @@ mod tests {
             masked: &masked,
             devices: &["/dev/fuse".into()],
             cgroup_namespace: false,
+            added: &[],
         };
         let found = decide(theirs.as_bytes(), own.as_bytes(), &targets, &configured)?;
         Ok(found.into_iter().map(|external| (external.name, external.origin)).collect())

@@ -36,7 +36,7 @@ pub(super) struct Record {
     pub(super) criu: u32,
     /// The mounts that are not in the image.
     pub(super) external: Vec<External>,
-    /// What CRIU calls the standard streams, where they are the host's and not the container's.
+    /// What CRIU calls the standard streams and preserved descriptors, where they are the host's and not the container's.
     pub(super) stdio: Vec<Option<String>>,
 }
 

@@ -80,6 +80,8 @@ pub struct RestoreOptions {
     pub lsm_profile: Option<String>,
     /// Another SELinux context of mounts.
     pub lsm_mount_context: Option<String>,
+    /// The host name, in the place of the checkpoint's.
+    pub hostname: Option<String>,
     /// What is restored may have rights that the config does not give.
     pub trust_image: bool,
 }

@@ -3,6 +3,7 @@
 //! All that can fail does so before the processes run on; then CRIU, and after it brig, take everything back.
 
 mod attempt;
+mod inside;
 mod request;
 
 use super::image::{self, Record};
@@ -162,6 +163,12 @@ fn restore_from(
 ) -> Result<Restored> {
     let (spec, host, plan, rewritten) = decide(options, owned, log)?;
     check(&plan, &record)?;
+    if let Some(name) = &how.hostname {
+        ensure!(
+            plan.namespaces.new & libc::CLONE_NEWUTS != 0,
+            "--hostname {name}: needs a UTS namespace of its own (linux.namespaces)"
+        );
+    }
     let terminal = plan.process.terminal.is_some();
     let console =
         console::master_route(terminal, options.console_socket.as_deref(), options.detach)?;

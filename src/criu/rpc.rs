@@ -181,9 +181,11 @@ impl<'a> Criu<'a> {
         notified: &mut dyn FnMut(Notice) -> Result<()>,
     ) -> Result<Answer> {
         self.send(request)?;
+        // Of a question about itself there is nothing to put back.
+        let end = last.is_empty().then(|| Instant::now() + deadline::SETUP);
         let mut decided = false;
         loop {
-            self.wait(decided)?;
+            self.wait(decided, end)?;
             match self.receive()? {
                 Said::Answer(answer) => return Ok(answer),
                 Said::Notice(notice) => {
@@ -212,10 +214,11 @@ impl<'a> Criu<'a> {
         })
     }
 
-    /// Until CRIU says something, or is dead.
-    fn wait(&mut self, decided: bool) -> Result<()> {
+    /// Until CRIU says something, or is dead. With an end, also until then or until a signal.
+    fn wait(&mut self, decided: bool, answer: Option<Instant>) -> Result<()> {
         loop {
-            let end = self.interrupted.filter(|_| !decided).map(|at| at + deadline::CRIU);
+            let patience = self.interrupted.filter(|_| !decided).map(|at| at + deadline::CRIU);
+            let end = answer.or(patience);
             let mut fds = vec![self.socket.as_fd(), self.process.as_fd()];
             if self.interrupted.is_none() {
                 fds.push(self.signals.as_fd());
@@ -228,11 +231,18 @@ impl<'a> Criu<'a> {
                     Err(Errno::EINTR) => continue,
                     Err(errno) => return Err(errno).context("poll"),
                 },
-                Some(end) => ensure!(
-                    sys::poll::wait(&mut fds, end)?,
-                    "interrupted by a signal; criu has said nothing for {} s and is killed",
-                    deadline::CRIU.as_secs()
-                ),
+                Some(end) => {
+                    let ready = sys::poll::wait(&mut fds, end)?;
+                    ensure!(
+                        ready || answer.is_none(),
+                        "timed out waiting for criu to say what it can do"
+                    );
+                    ensure!(
+                        ready,
+                        "interrupted by a signal; criu has said nothing for {} s and is killed",
+                        deadline::CRIU.as_secs()
+                    );
+                }
             }
             let ready: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(true)).collect();
             if ready[0] {
@@ -242,6 +252,7 @@ impl<'a> Criu<'a> {
                 return Err(self.post_mortem());
             }
             if self.signals.read_signal().context("read from the signalfd")?.is_some() {
+                ensure!(answer.is_none(), "interrupted by a signal");
                 self.interrupted = Some(Instant::now());
             }
         }

@@ -5,12 +5,13 @@ use super::hosts::Hosts;
 use super::kernel::Kernel;
 use super::source::{Source, Sources, clone_inside};
 use super::target::{self, is_directory};
-use super::{Root, attach, attach_root, no_mount, overlay};
+use super::{READ_ONLY, Root, attach, attach_root, no_mount, overlay};
 use crate::plan::mounts::Mount;
 use crate::plan::rootfs::Rootfs;
 use crate::spec::Place;
 use anyhow::{Context, Result, anyhow, ensure};
 use libc::{MS_NODEV, MS_NOSUID, MS_REC, MS_SLAVE};
+use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, umask};
 use std::ffi::CString;
 use std::fs::{DirBuilder, File};
@@ -61,6 +62,13 @@ pub fn stage(plan: &Rootfs, sources: Sources, beside: &Path) -> Result<()> {
     }
     umask(before);
     nix::unistd::chdir("/").context("chdir(/)")
+}
+
+/// Makes the mount of the root directory read-only.
+pub fn make_root_readonly() -> Result<()> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let root = open("/", flags, Mode::empty()).context("open /")?;
+    Kernel::New.set(root.as_fd(), false, READ_ONLY).at("root.readonly")
 }
 
 fn stage_one(

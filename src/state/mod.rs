@@ -99,7 +99,8 @@ pub struct State {
     /// Memory and swap together, as last asked for: cgroup2 limits them apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_and_swap: Option<i64>,
-    /// What its standard streams were at first, for `checkpoint`: the pipes among them by name, the others empty.
+    /// What its standard streams and preserved descriptors were at first, for `checkpoint`: the pipes among them by name,
+    /// the others empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stdio: Vec<String>,
     /// Its class of service.

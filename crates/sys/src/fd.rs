@@ -35,6 +35,19 @@ pub fn is_inherited(fd: u32) -> bool {
     flags >= 0 && flags & libc::FD_CLOEXEC == 0
 }
 
+/// Another descriptor, close-on-exec, of what somebody else has open under this number.
+///
+/// # Errors
+///
+/// fcntl(2) failed: EBADF for a number that is not open.
+pub fn duplicate(fd: u32) -> Result<OwnedFd, SysError> {
+    // SAFETY: takes integers only; a number that is not open is an error.
+    let new = unsafe { libc::fcntl(fd.cast_signed(), libc::F_DUPFD_CLOEXEC, 3) };
+    check(|| format!("fcntl({fd}, F_DUPFD_CLOEXEC)"), new.into())?;
+    // SAFETY: the kernel has just made this descriptor, which nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(new) })
+}
+
 /// Lets execve leave a descriptor open.
 ///
 /// # Errors

@@ -6,6 +6,7 @@ use super::super::rpc::{Criu, Notice, RESTORE, Start};
 use super::super::stage::Stage;
 use super::super::wire::Message;
 use super::super::{check, log as criu_log};
+use super::inside;
 use super::request::{Asked, Given};
 use crate::cgroup::Scope;
 use crate::deadline;
@@ -22,14 +23,12 @@ use crate::process::socket::Socket;
 use crate::spec::Place;
 use crate::state::{self, Dir, Lock, State, Status};
 use anyhow::{Context, Result, anyhow, ensure};
-use nix::sched::{CloneFlags, setns};
 use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use sys::namespace::loopback_up;
 use sys::{Errno, describe, signal, tty};
 
 /// As in runc and crun.
@@ -217,7 +216,7 @@ impl Attempt {
             "setup-namespaces" => {
                 self.adopt(notice.pid)?;
                 if plan.namespaces.new & libc::CLONE_NEWNET != 0 {
-                    loopback_in(notice.pid)?;
+                    inside::set_loopback_up(notice.pid)?;
                 }
                 let network = match (opened.network.take(), plan.net_devices.is_empty()) {
                     (None, false) => Some(File::open(format!("/proc/{}/ns/net", notice.pid))?),
@@ -232,6 +231,16 @@ impl Attempt {
             }
             "post-restore" => {
                 self.adopt(notice.pid)?;
+                if let Some(name) = &how.hostname {
+                    inside::set_hostname(notice.pid, name)?;
+                }
+                if let Some(master) = &self.master {
+                    // As for run: brig's own terminal makes `\r\n` of them.
+                    tty::keep_newlines(master.as_fd())?;
+                }
+                if plan.rootfs.readonly {
+                    inside::make_root_readonly(notice.pid)?;
+                }
                 self.save(options, opened)
             }
             "pre-resume" if !how.trust_image => {
@@ -335,18 +344,6 @@ impl Attempt {
         let left = left.iter().map(describe).collect::<Vec<_>>().join("; ");
         anyhow!("{}; and what was made is not all removed: {left}", describe(&error))
     }
-}
-
-/// Sets the loopback device of a new network namespace up, as create does: CRIU leaves it as it is made.
-fn loopback_in(pid: i32) -> Result<()> {
-    let open = |path: String| File::open(&path).with_context(|| path);
-    let (host, container) =
-        (open("/proc/self/ns/net".into())?, open(format!("/proc/{pid}/ns/net"))?);
-    setns(&container, CloneFlags::CLONE_NEWNET)
-        .context("into the container's network namespace")?;
-    let up = loopback_up();
-    setns(&host, CloneFlags::CLONE_NEWNET).context("return to brig's network namespace")?;
-    Ok(up?)
 }
 
 /// Ends and reaps every child of brig: those that a killed CRIU has left are not all known, nor in their cgroup yet.

@@ -12,20 +12,19 @@ use crate::plan::mounts::Kind;
 use crate::plan::namespaces::file;
 use crate::rootfs::staged;
 use crate::state::State;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use sys::fd::STANDARD_FDS;
 
 /// Descriptors that CRIU gives to what it restores, or has it join, by the names that the image has for them.
 pub(super) struct Given(Vec<(String, OwnedFd)>);
 
 impl Given {
-    /// The standard streams that brig was given, in the place of those that the container had from outside, and the
-    /// namespaces to join that CRIU has left alone.
+    /// The standard streams and preserved descriptors that brig was given, in the place of those that the container had
+    /// from outside, and the namespaces to join that CRIU has left alone.
     pub(super) fn new(
         images: &Path,
         record: &Record,
@@ -39,35 +38,27 @@ impl Given {
             .iter()
             .take(3)
             .map(|name| Some(name.clone()).filter(|name| name.contains("pipe:")));
-        let files = record.stdio.iter().take(3).cloned();
-        for (index, name) in pipes.enumerate().chain(files.enumerate()) {
+        let others = record.stdio.iter().cloned();
+        for (name, fd) in pipes.zip(0..).chain(others.zip(0..3 + preserved)) {
             if let Some(name) = name {
-                given.add(name, STANDARD_FDS[index])?;
-            }
-        }
-        for fd in 3..3 + preserved {
-            let file = File::open(format!("/proc/self/fd/{fd}"));
-            let name = std::fs::read_link(format!("/proc/self/fd/{fd}"));
-            if let (Ok(file), Ok(name)) = (file, name) {
-                given.add(name.to_string_lossy().into_owned(), file.as_fd())?;
+                given.add(name, sys::fd::duplicate(fd)?);
             }
         }
         for (kind, key) in SHARED {
             if let (Some(_), Some(joined)) =
                 (plan.namespaces.joined(kind), joined.iter().find(|joined| joined.kind() == kind))
             {
-                given.add(key.to_owned(), joined.file()?.as_fd())?;
+                given.add(key.to_owned(), joined.file()?.into());
             }
         }
         Ok(given)
     }
 
     /// Once for each name: several streams can be one pipe.
-    fn add(&mut self, name: String, fd: BorrowedFd<'_>) -> Result<()> {
+    fn add(&mut self, name: String, fd: OwnedFd) {
         if self.0.iter().all(|(known, _)| *known != name) {
-            self.0.push((name, fd.try_clone_to_owned().context("duplicate a descriptor")?));
+            self.0.push((name, fd));
         }
-        Ok(())
     }
 
     /// What CRIU inherits.

@@ -10,6 +10,7 @@ use crate::spec::Spec;
 use crate::state::{self, Annotations, ExtraMounts, State};
 use anyhow::Result;
 use nix::sys::stat::{SFlag, fstat};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use sys::fd::STANDARD_FDS;
 use sys::file::kind;
@@ -53,19 +54,28 @@ pub fn first_state(
         keyring: !options.no_new_keyring,
         execution: plan.execution.clone(),
         memory_and_swap: plan.resources.memory.swap,
-        stdio: streams(plan),
+        stdio: streams(plan)?,
         rdt: belongs_to.rdt,
         extra_mounts: ExtraMounts::default(),
         cgroup: belongs_to.cgroup,
     })
 }
 
-/// The pipes that init's standard streams will be, by the names that /proc has for them: it may put others in their
-/// place, and a restored one needs those that it had at first.
-fn streams(plan: &Plan) -> Vec<String> {
-    let name = |fd| match fstat(fd) {
+/// The pipes that init's standard streams and preserved descriptors will be, by the names that /proc has for them: it may
+/// put others in their place, and a restored one needs those that it had at first.
+fn streams(plan: &Plan) -> Result<Vec<String>> {
+    let name = |fd: BorrowedFd<'_>| match fstat(fd) {
         Ok(found) if kind(found.st_mode) == SFlag::S_IFIFO => format!("pipe:[{}]", found.st_ino),
         _ => String::new(),
     };
-    if plan.process.terminal.is_some() { Vec::new() } else { STANDARD_FDS.map(name).to_vec() }
+    let preserved = plan.process.preserved_fds;
+    let mut names = match plan.process.terminal.is_some() {
+        true if preserved == 0 => return Ok(Vec::new()),
+        true => vec![String::new(); 3],
+        false => STANDARD_FDS.map(name).to_vec(),
+    };
+    for fd in 3..3 + preserved {
+        names.push(name(sys::fd::duplicate(fd)?.as_fd()));
+    }
+    Ok(names)
 }

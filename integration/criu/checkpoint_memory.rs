@@ -1,0 +1,103 @@
+//! What not every machine can do: memory in several steps, and processes of others than root.
+
+use super::with::{Piped, answers, brig, checkpoint, criu_only, nature, restored, running};
+use crate::host;
+use crate::sandbox::{Sandbox, skip};
+use serde_json::json;
+use std::fs;
+use std::path::Path;
+
+/// How much memory is in this part of a checkpoint.
+fn pages(dir: &Path) -> u64 {
+    let files = fs::read_dir(dir).unwrap().flatten();
+    let pages = files.filter(|file| file.file_name().to_string_lossy().starts_with("pages-"));
+    pages.map(|file| file.metadata().unwrap().len()).sum()
+}
+
+#[test]
+fn what_changed_after_a_pre_dump_is_all_that_a_checkpoint_adds() {
+    criu_only!();
+    let sandbox = Sandbox::new();
+    sandbox.script("hog 8388608 keep ; sigloop 100");
+    let bundle = sandbox.bundle();
+    let run = ["run", "--detach", "--bundle", bundle.to_str().unwrap(), &sandbox.id];
+    let (mut piped, _) = Piped::run(&sandbox, &run);
+    piped.wait_for("ready\n");
+    let part = |name: &str| sandbox.dir.join(name);
+    let dump = |name: &str, args: &[&str]| {
+        let dir = part(name);
+        let before = ["checkpoint", "--image-path", dir.to_str().unwrap()];
+        brig(&sandbox, &[&before, args, &[&sandbox.id]].concat())
+    };
+    let first = dump("one", &["--pre-dump"]);
+    if first.stderr.contains("CONFIG_MEM_SOFT_DIRTY") {
+        assert_eq!(sandbox.status(), "running");
+        return skip("the kernel does not tell which memory has changed");
+    }
+    first.ok();
+    answers(&sandbox, &sandbox.id, &mut piped);
+    dump("two", &["--pre-dump", "--parent-path", "../one"]).ok();
+    answers(&sandbox, &sandbox.id, &mut piped);
+    dump("images", &["--parent-path", "../two"]).ok();
+    sandbox.assert_nothing_left();
+    let [one, two, three] = ["one", "two", "images"].map(|name| pages(&part(name)));
+    assert!(one > 8 << 20 && two < 2 << 20 && three < 2 << 20, "{one} {two} {three}");
+    let mut piped = restored(&sandbox, &[]);
+    answers(&sandbox, &sandbox.id, &mut piped);
+}
+
+/// CRIU has to set limits of processes that are another user's.
+fn may_set_limits() -> bool {
+    const CAP_SYS_RESOURCE: u64 = 24;
+    let own = host::status_of(i64::from(std::process::id()), "CapEff").unwrap();
+    let may = u64::from_str_radix(&own, 16).unwrap() >> CAP_SYS_RESOURCE & 1 == 1;
+    if !may {
+        skip("no CAP_SYS_RESOURCE here");
+    }
+    may
+}
+
+#[test]
+fn processes_of_an_unprivileged_user_come_back() {
+    criu_only!();
+    if !may_set_limits() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.patch(|config| {
+        config["process"]["user"] = json!({"uid": 1000, "gid": 1000, "additionalGids": [7]});
+        config["process"]["capabilities"] = json!({});
+        config["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200}]);
+    });
+    running(&sandbox);
+    let before = nature(sandbox.pid());
+    checkpoint(&sandbox, &[]).ok();
+    let mut piped = restored(&sandbox, &[]);
+    assert_eq!(nature(sandbox.pid()), before);
+    answers(&sandbox, &sandbox.id, &mut piped);
+}
+
+#[test]
+fn a_user_namespace_with_ids_of_its_own_comes_back() {
+    criu_only!();
+    if !may_set_limits() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    for dir in ["", "dev", "proc", "sys", "tmp"] {
+        std::os::unix::fs::chown(sandbox.rootfs().join(dir), Some(100_000), Some(100_000)).unwrap();
+    }
+    sandbox.patch(|config| {
+        let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+        config["process"]["user"] = json!({"uid": 7, "gid": 8});
+        config["linux"]["uidMappings"] = map.clone();
+        config["linux"]["gidMappings"] = map;
+        config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+    });
+    running(&sandbox);
+    let before = nature(sandbox.pid());
+    checkpoint(&sandbox, &[]).ok();
+    let mut piped = restored(&sandbox, &[]);
+    assert_eq!(nature(sandbox.pid()), before);
+    answers(&sandbox, &sandbox.id, &mut piped);
+}

@@ -1,0 +1,119 @@
+#!/usr/bin/env python3
+"""bench-restore.py CRIU-DIR NAME=RUNTIME...: how long checkpoint and restore take, and what a warm start saves.
+
+As root, in a mount namespace of its own. Each runtime dumps and restores, in turn and ROUNDS times, an idle `sh` and a
+Python program with some 90 MB in memory, all with the CRIU of CRIU-DIR; medians in milliseconds. Cold is from `run` to
+the program's first line, warm from `restore` to its next one. The load is the machine's while it ran."""
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+ROUNDS = int(os.environ.get("ROUNDS", 15))
+SH = ["/bin/busybox", "sh", "-c", "echo ready; while :; do sleep 1000; done"]
+PYTHON = """
+import asyncio, ctypes, decimal, email.mime.text, http.server, json, logging, unittest, urllib.request, xml.dom.minidom
+import sys, time
+table = {n: str(n) * 8 for n in range(500_000)}
+print("ready", flush=True)
+while True:
+    time.sleep(0.002)
+    print("tick", flush=True)
+"""
+PROGRAMS = {"sh": SH, "python": ["/usr/bin/python3", "-c", PYTHON]}
+
+
+class Runtime:
+    """One of those that are compared, with a container of its own."""
+
+    def __init__(self, name, path, criu, top):
+        self.name, self.path, self.dir = name, path, os.path.join(top, name)
+        self.id = f"bench-restore-{name}-{os.getpid()}"
+        self.env = {"PATH": f"{criu}:/usr/sbin:/usr/bin:/sbin:/bin"}
+        os.makedirs(self.dir)
+
+    def call(self, *args, out=None):
+        command = [self.path, "--root", os.path.join(self.dir, "state"), *args]
+        log = os.path.join(self.dir, "errors")
+        with open(log, "w", encoding="utf-8") as errors:
+            done = subprocess.run(command, env=self.env, stdin=subprocess.DEVNULL, stdout=out, stderr=errors, check=False)
+        if done.returncode != 0:
+            with open(log, encoding="utf-8") as errors:
+                sys.exit(f"{' '.join(command)}: {errors.read()}")
+
+    def start(self, bundle, *args):
+        """Runs a command that leaves a container with a pipe as stdout: how long it took, how long to the first byte."""
+        reader, writer = os.pipe()
+        began = time.monotonic()
+        self.call(*args, "--bundle", bundle, self.id, out=writer)
+        took = time.monotonic() - began
+        os.close(writer)
+        return reader, began, took
+
+    def cycle(self, bundle, speaks):
+        """Cold start, dump, restore."""
+        images = tempfile.mkdtemp(dir=self.dir)
+        reader, began, _ = self.start(bundle, "run", "--detach")
+        os.read(reader, 1)
+        cold = time.monotonic() - began
+        began = time.monotonic()
+        self.call("checkpoint", "--image-path", images, "--empty-ns", "network", self.id)
+        dump = time.monotonic() - began
+        os.close(reader)
+        reader, began, restore = self.start(
+            bundle, "restore", "--detach", "--image-path", images, "--empty-ns", "network"
+        )
+        if speaks:
+            os.read(reader, 1)
+        warm = time.monotonic() - began
+        self.call("delete", "--force", self.id)
+        os.close(reader)
+        shutil.rmtree(images)
+        return cold, dump, restore, warm
+
+
+def bundle_of(top, program):
+    """busybox, and what a program of the host needs."""
+    bundle = os.path.join(top, "bundle")
+    root = os.path.join(bundle, "rootfs")
+    for name in ["bin", "proc", "dev", "sys", "tmp", "usr", "lib", "lib64", "etc"]:
+        os.makedirs(os.path.join(root, name), exist_ok=True)
+    shutil.copy("/bin/busybox", os.path.join(root, "bin/busybox"))
+    shutil.copy("/bin/busybox", os.path.join(root, "bin/sleep"))
+    here = os.path.dirname(os.path.abspath(__file__))
+    with open(os.path.join(here, "../fixtures/bundles/full/config.json"), encoding="utf-8") as file:
+        config = json.load(file)
+    config["process"]["args"] = program
+    for name in ["/usr", "/lib", "/lib64"]:
+        config["mounts"].append({"destination": name, "source": name, "options": ["rbind", "ro"]})
+    with open(os.path.join(bundle, "config.json"), "w", encoding="utf-8") as file:
+        json.dump(config, file)
+    return bundle
+
+
+def main():
+    criu, *named = sys.argv[1:]
+    top = tempfile.mkdtemp(prefix="bench-restore.")
+    try:
+        runtimes = [Runtime(*one.split("=", 1), os.path.abspath(criu), top) for one in named]
+        print(f"| ms, median of {ROUNDS} | cold | checkpoint | restore | warm |\n| --- | --- | --- | --- | --- |")
+        for name, program in PROGRAMS.items():
+            bundle = bundle_of(top, program)
+            taken = {runtime.name: [] for runtime in runtimes}
+            for _ in range(ROUNDS):
+                for runtime in runtimes:
+                    taken[runtime.name].append(runtime.cycle(bundle, name == "python"))
+            for runtime in runtimes:
+                medians = [statistics.median(times) * 1000 for times in zip(*taken[runtime.name])]
+                print(f"| {name}, {runtime.name} | " + " | ".join(f"{ms:.0f}" for ms in medians) + " |", flush=True)
+        print(f"load: {' '.join(map(str, os.getloadavg()))}")
+    finally:
+        shutil.rmtree(top)
+
+
+main()

@@ -1,0 +1,71 @@
+//! What CRIU leaves as it is made, or makes otherwise, in namespaces of the container's.
+
+use crate::deadline;
+use crate::launch::protocol::{self, Message};
+use crate::rootfs::staged;
+use anyhow::{Context, Result, bail};
+use nix::sched::{CloneFlags, setns};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::time::Instant;
+use sys::clone::{Side, clone3};
+use sys::cred;
+use sys::namespace::loopback_up;
+
+/// Sets the loopback device of a new network namespace up, as create does.
+pub(super) fn set_loopback_up(pid: i32) -> Result<()> {
+    inside(pid, "net", CloneFlags::CLONE_NEWNET, || Ok(loopback_up()?))
+}
+
+/// Gives a new UTS namespace another name than the checkpoint has.
+pub(super) fn set_hostname(pid: i32, name: &str) -> Result<()> {
+    let set = || Ok(nix::unistd::sethostname(name)?);
+    inside(pid, "uts", CloneFlags::CLONE_NEWUTS, set).with_context(|| format!("--hostname {name}"))
+}
+
+fn inside(pid: i32, name: &str, kind: CloneFlags, act: impl FnOnce() -> Result<()>) -> Result<()> {
+    let (host, container) = (namespace("self", name)?, namespace(&pid.to_string(), name)?);
+    setns(&container, kind).with_context(|| format!("into the container's {name} namespace"))?;
+    let done = act();
+    setns(&host, kind).with_context(|| format!("return to brig's {name} namespace"))?;
+    done
+}
+
+fn namespace(process: &str, name: &str) -> Result<File> {
+    let path = format!("/proc/{process}/ns/{name}");
+    File::open(&path).context(path)
+}
+
+/// CRIU has to make a directory in the root filesystem, and leaves the mount writable. By a process of its own: brig's
+/// paths stay the host's.
+pub(super) fn make_root_readonly(pid: i32) -> Result<()> {
+    let mounts = namespace(&pid.to_string(), "mnt")?;
+    let (channel, childs) = protocol::pair()?;
+    let process = match clone3(0, None)? {
+        Side::Parent(_, process) => process,
+        Side::Child(_) => {
+            let make = || -> Result<()> {
+                cred::dumpable(false)?;
+                setns(&mounts, CloneFlags::CLONE_NEWNS).context("setns")?;
+                staged::make_root_readonly()
+            };
+            let said = make().map_or_else(
+                |error| Message::Failed(crate::fault::pack(&error)),
+                |()| Message::Ready,
+            );
+            // If brig is gone there is nobody to tell.
+            let _ = childs.send(&said);
+            sys::exit(0)
+        }
+    };
+    drop(childs);
+    channel.wait_for(Instant::now() + deadline::SETUP, "the process that protects the root")?;
+    let said = channel.receive()?;
+    waitid(Id::PIDFd(process.as_fd()), WaitPidFlag::WEXITED).context("waitid")?;
+    match said {
+        Some(Message::Ready) => Ok(()),
+        Some(Message::Failed(text)) => Err(crate::fault::unpack(&text)),
+        said => bail!("the process that protects the root says {said:?}"),
+    }
+}

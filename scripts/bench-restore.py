@@ -34,6 +34,8 @@ class Runtime:
     def __init__(self, name, path, criu, top):
         self.name, self.path, self.dir = name, path, os.path.join(top, name)
         self.id = f"bench-restore-{name}-{os.getpid()}"
+        # brig always leaves the network out, crun never does.
+        self.more = ["--empty-ns", "network"] if name == "runc" else []
         self.env = {"PATH": f"{criu}:/usr/sbin:/usr/bin:/sbin:/bin"}
         os.makedirs(self.dir)
 
@@ -41,13 +43,14 @@ class Runtime:
         command = [self.path, "--root", os.path.join(self.dir, "state"), *args]
         log = os.path.join(self.dir, "errors")
         with open(log, "w", encoding="utf-8") as errors:
-            done = subprocess.run(command, env=self.env, stdin=subprocess.DEVNULL, stdout=out, stderr=errors, check=False)
+            done = subprocess.run(command, env=self.env, stdin=subprocess.DEVNULL, stdout=out, stderr=out or errors, check=False)
         if done.returncode != 0:
             with open(log, encoding="utf-8") as errors:
-                sys.exit(f"{' '.join(command)}: {errors.read()}")
+                print(f"{' '.join(command)}: {errors.read()}", file=sys.stderr)
+            sys.exit(subprocess.call(["grep", "-r", "--include=*.log", "Error (", self.dir]) or 1)
 
     def start(self, bundle, *args):
-        """Runs a command that leaves a container with a pipe as stdout: how long it took, how long to the first byte."""
+        """Runs a command that leaves a container with a pipe as stdout: when it began, and how long it took."""
         reader, writer = os.pipe()
         began = time.monotonic()
         self.call(*args, "--bundle", bundle, self.id, out=writer)
@@ -62,12 +65,10 @@ class Runtime:
         os.read(reader, 1)
         cold = time.monotonic() - began
         began = time.monotonic()
-        self.call("checkpoint", "--image-path", images, "--empty-ns", "network", self.id)
+        self.call("checkpoint", "--image-path", images, *self.more, self.id)
         dump = time.monotonic() - began
         os.close(reader)
-        reader, began, restore = self.start(
-            bundle, "restore", "--detach", "--image-path", images, "--empty-ns", "network"
-        )
+        reader, began, restore = self.start(bundle, "restore", "--detach", "--image-path", images, *self.more)
         if speaks:
             os.read(reader, 1)
         warm = time.monotonic() - began
@@ -90,7 +91,7 @@ def bundle_of(top, program):
         config = json.load(file)
     config["process"]["args"] = program
     for name in ["/usr", "/lib", "/lib64"]:
-        config["mounts"].append({"destination": name, "source": name, "options": ["rbind", "ro"]})
+        config["mounts"].append({"destination": name, "source": os.path.realpath(name), "options": ["rbind", "ro"]})
     with open(os.path.join(bundle, "config.json"), "w", encoding="utf-8") as file:
         json.dump(config, file)
     return bundle
@@ -113,7 +114,12 @@ def main():
                 print(f"| {name}, {runtime.name} | " + " | ".join(f"{ms:.0f}" for ms in medians) + " |", flush=True)
         print(f"load: {' '.join(map(str, os.getloadavg()))}")
     finally:
-        shutil.rmtree(top)
+        # runc leaves a mount of the root filesystem behind when a restore fails.
+        with open("/proc/self/mountinfo", encoding="utf-8") as file:
+            left = [line.split()[4] for line in file]
+        for point in reversed([point for point in left if point.startswith(top + "/")]):
+            subprocess.run(["umount", point], check=True)
+        subprocess.run(["rm", "-rf", "--one-file-system", top], check=True)
 
 
 main()

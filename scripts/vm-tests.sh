@@ -51,7 +51,8 @@ mkdir "$payload/payload"
 cp "$binary" "$payload/payload/integration"
 cp "$BRIG" "$payload/payload/brig"
 cp "$BRIG_TEST_INIT" "$payload/payload/brig-test-init"
-if [ -z "$flavour" ]; then
+# Where it takes no memory from tests that do without.
+if [ -z "$flavour" ] || [[ ${tests[*]} == *criu* ]]; then
     "$here/criu.sh" "$here/../target/criu" && cp -a "$here/../target/criu" "$payload/payload/criu" ||
         echo "in the guest without CRIU" >&2
 fi

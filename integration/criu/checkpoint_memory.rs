@@ -1,11 +1,12 @@
-//! What not every machine can do: memory in several steps, and processes of others than root.
+//! What not every machine can do: memory in several steps, processes of others than root, scopes of systemd's.
 
-use super::with::{Piped, answers, brig, checkpoint, criu_only, nature, restored, running};
+use super::with::{Piped, answers, brig, checkpoint, criu_only, images, nature, restored, running};
 use crate::host;
 use crate::sandbox::{Sandbox, skip};
 use serde_json::json;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 /// How much memory is in this part of a checkpoint.
 fn pages(dir: &Path) -> u64 {
@@ -100,4 +101,38 @@ fn a_user_namespace_with_ids_of_its_own_comes_back() {
     let mut piped = restored(&sandbox, &[]);
     assert_eq!(nature(sandbox.pid()), before);
     answers(&sandbox, &sandbox.id, &mut piped);
+}
+
+#[test]
+fn a_scope_of_systemds_is_made_again() {
+    criu_only!();
+    if !Path::new("/run/systemd/private").exists()
+        || !Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+    {
+        return skip("no systemd here, or not with cgroup2 alone");
+    }
+    let sandbox = Sandbox::new();
+    sandbox.script("sigloop 100");
+    sandbox.patch(|config| config["linux"]["resources"]["pids"] = json!({"limit": 77}));
+    let scope = Path::new("/sys/fs/cgroup/system.slice").join(format!("brig-{}.scope", sandbox.id));
+    let (images, bundle) = (images(&sandbox), sandbox.bundle());
+    let common = ["--detach", "--bundle", bundle.to_str().unwrap(), &sandbox.id];
+    let start = |verb: &[&str]| {
+        let (mut piped, status) =
+            Piped::run(&sandbox, &[&["--systemd-cgroup"], verb, &common].concat());
+        if !status.success() {
+            piped.wait_for("never");
+        }
+        assert_eq!(fs::read_to_string(scope.join("pids.max")).unwrap(), "77\n");
+        let pids = fs::read_to_string(scope.join("cgroup.procs")).unwrap();
+        assert!(pids.lines().any(|pid| pid == sandbox.pid().to_string()), "{pids}");
+        piped
+    };
+    start(&["run"]).wait_for("ready\n");
+    checkpoint(&sandbox, &[]).ok();
+    assert!(host::wait_until(Duration::from_secs(20), || !scope.exists()));
+    let mut piped = start(&["restore", "--image-path", &images]);
+    answers(&sandbox, &sandbox.id, &mut piped);
+    sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
+    assert!(host::wait_until(Duration::from_secs(20), || !scope.exists()));
 }

@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build check integration test test-vm test-vm-systemd test-vm-selinux ci-vm test-engines hot bench bench-engines bench-layers bench-restore conformance fuzz soak demo documents book install uninstall ci clean
+.PHONY: help build check integration test test-vm test-vm-systemd test-vm-selinux ci-vm test-engines soak-pods hot bench bench-engines bench-layers bench-restore conformance fuzz soak demo documents book install uninstall ci clean
 
 PREFIX   := /usr/local
 DESTDIR  :=
@@ -92,8 +92,12 @@ test-vm-selinux: build ## those about SELinux, in the same one with SELinux inst
 	@scripts/need.sh qemu-system-x86 busybox-static cpio e2fsprogs mmdebstrap
 	$(call IN_VM,VM_FLAVOUR=--systemd LSM=selinux)
 
-test-engines: build ## podman, buildah, docker, containerd, CRI with brig; ENGINES=podman RUNTIME=runc TESTS=part
-	@$(SUDO) env RUNTIME='$(RUNTIME)' TESTS='$(TESTS)' scripts/engines.sh $(BRIG) $(TARGET)/engines $(ENGINES)
+test-engines: build ## podman, buildah, docker, containerd, CRI with brig; ENGINES=podman RUNTIME=runc TESTS=part SUITE=trixie or sid
+	@$(SUDO) env RUNTIME='$(RUNTIME)' TESTS='$(TESTS)' SUITE='$(SUITE)' scripts/engines.sh $(BRIG) $(TARGET)/engines $(ENGINES)
+
+soak-pods: build ## PODS=50 pods by containerd for SOAK_SECONDS=120, probed each second; RUNTIME=runc SUITE=trixie or sid
+	@$(SUDO) env RUNTIME='$(RUNTIME)' SUITE='$(SUITE)' PODS='$(PODS)' SOAK_SECONDS='$(SOAK_SECONDS)' \
+	    scripts/engines.sh $(BRIG) $(TARGET)/engines soak-pods
 
 test: check integration demo documents ## everything that must pass
 

@@ -3,6 +3,9 @@
 # each: scripts/engines/ENGINE.sh. RUNTIME=runc, crun or a path runs the same tables with another
 # runtime; TESTS=part of a test's name runs some. As root; `make test-engines` calls it.
 #
+# SUITE=trixie, or sid, takes the engines of that Debian, with a root of their own below DIR: engines-root.sh. A row that
+# fails there with brig is tried with that suite's runc, and fails the run only if runc passes it. SHORT=1: some rows.
+#
 # Each engine gets a world that ends with it: mount, network, pid, ipc, uts and cgroup namespaces, an
 # own /run, /tmp and /var/lib, and cgroups below one directory of ours. Logs are left in DIR.
 set -euo pipefail
@@ -13,14 +16,37 @@ dir=$(realpath -m "$2")
 shift 2
 here=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
 engines=("${@:-podman}")
-[ $# -gt 0 ] || mapfile -t engines < <(cd "$here/engines" && printf '%s\n' *.sh | sed 's/\.sh$//; /^lib$/d; /^bench/d; /^book$/d')
+[ $# -gt 0 ] || mapfile -t engines < <(cd "$here/engines" && printf '%s\n' *.sh | sed 's/\.sh$//; /^lib$/d; /^bench/d; /^book$/d; /^soak/d')
+suite=${SUITE:-} root='' tools=(busybox-static hostname iproute2 procps python3 util-linux)
+[ -z "$suite" ] || dir=$dir/$suite
+
+# suite_root: makes the suite's root, $root, of what all tables need; or says why there is none.
+suite_root() {
+    local packages
+    mapfile -t packages < <(sed -n 's/^# \(suite \)\?needs: //p' "$here"/engines/{podman,podman-rootless,buildah,docker,containerd,cri}.sh | tr ' ' '\n' | sort -u)
+    mkdir -p "$dir/world"
+    if ! "$here/engines-root.sh" "$suite" "$dir" "${tools[@]}" criu runc "${packages[@]}" 2>"$dir/root.txt"; then
+        tail -n 5 "$dir/root.txt" >&2
+        echo "ok 1 engines of $suite # SKIP they cannot be unpacked here: $(tail -n 1 "$dir/root.txt")"
+        echo '0 passed, 0 failed, 1 skipped'
+        exit 0
+    fi
+    root=$dir/root
+    # What needs a Debian to be the content of images is about brig's images, not about the engine.
+    mapfile -t engines < <(printf '%s\n' "${engines[@]}" | while read -r one; do grep -q '^# debian$' "$here/engines/$one.sh" || echo "$one"; done)
+}
+[ -z "$suite" ] || suite_root
 
 case ${RUNTIME:-brig} in
     brig) runtime=$brig ;;
     /*) runtime=$RUNTIME ;;
-    *) runtime=$(command -v "$RUNTIME") || { "$here/need.sh" "$RUNTIME" && runtime=$(command -v "$RUNTIME"); } ;;
+    *)
+        [ -n "$root" ] || "$here/need.sh" "$RUNTIME"
+        runtime=$(ls "$root"/usr/{s,}bin/"$RUNTIME" 2>/dev/null | head -n 1)
+        [ -n "$runtime" ] || { echo "engines.sh: no $RUNTIME here" >&2; exit 2; }
+        ;;
 esac
-"$here/need.sh" busybox-static hostname iproute2 procps python3 util-linux
+[ -n "$root" ] || "$here/need.sh" "${tools[@]}"
 
 # The hierarchies of cgroups that are mounted here: directory of this process, type, options.
 hierarchies() {
@@ -75,16 +101,59 @@ enter() {
     done
 }
 
+# run_engine ENGINE RUNTIME LOGS: its table, or only the rows in LOGS/rows.
+run_engine() (
+    enter "$1"
+    export RUNTIME_PATH=$2 ENGINE=$1 LOGS=$3 TESTS=${TESTS:-} SHORT=${SHORT:-} ROOT=$root
+    [ "$1" != book ] || export IMAGES_PAGE=$(cat "$here/../docs/images.md")
+    export HIERARCHIES=$(printf '%s\n' "${hierarchies[@]}")
+    export WITHOUT=$(sed -n 's/^# without: //p' "$here/engines/$1.sh")
+    # Debian's crun refuses hosts that have both versions of cgroups.
+    [ "$(basename "$2")" != crun ] || WITHOUT=cgroup2
+    mkdir -p "$LOGS"
+    rm -f "$LOGS"/*.txt "$LOGS/failed"
+    exec unshare --cgroup --mount --net --pid --ipc --uts --fork --kill-child --mount-proc \
+        --propagation private bash -euo pipefail "$here/engines/lib.sh"
+)
+
+# only_brig ENGINE: some row that failed with brig passes with the suite's runc. Those that do not are named.
+only_brig() {
+    local logs=$dir/$1.runc row new=0
+    [ -s "$dir/$1/failed" ] || return 0
+    mkdir -p "$logs"
+    cp "$dir/$1/failed" "$logs/rows"
+    echo "# $1: $(wc -l <"$logs/rows") rows again, with $suite's runc"
+    run_engine "$1" "$(ls "$root"/usr/{s,}bin/runc 2>/dev/null | head -n 1)" "$logs" >"$logs.txt" 2>&1 || true
+    [ -e "$logs/failed" ] || { tail -n 5 "$logs.txt" >&2; return 0; }
+    while read -r row; do
+        if grep -qxF -- "$row" "$logs/failed"; then
+            echo "# $1: runc fails as well: $row"
+        else
+            echo "# $1: only brig fails: $row"
+            new=1
+        fi
+    done <"$logs/rows"
+    [ $new = 1 ]
+}
+
+# The versions of what is tested.
+versions() {
+    local packages
+    read -ra packages <<<"$1 runc"
+    echo "# ${suite:-this host}: $(dpkg-query ${root:+"--admindir=$root/var/lib/dpkg"} -W -f '${Package} ${Version}, ' "${packages[@]}" 2>/dev/null | sed 's/, $//')"
+}
+
 mkdir -p "$dir"
 # For checkpoints: Debian's own CRIU may be too old for this kernel.
-if ! criu check >/dev/null 2>&1 && "$here/criu.sh" "$here/../target/criu" >/dev/null; then
+if [ -z "$suite" ] && ! criu check >/dev/null 2>&1 && "$here/criu.sh" "$here/../target/criu" >/dev/null; then
     export PATH=$(realpath "$here/../target/criu"):$PATH
 fi
 failed=()
 for engine in "${engines[@]}"; do
-    # shellcheck source=/dev/null
-    packages=$(sed -n 's/^# needs: //p' "$here/engines/$engine.sh")
-    "$here/need.sh" $packages
+    packages=$(sed -n "s/^# \(needs${suite:+\|suite needs}\): //p" "$here/engines/$engine.sh" | tr '\n' ' ')
+    # shellcheck disable=SC2086
+    [ -n "$suite" ] || "$here/need.sh" $packages
+    versions "$packages"
     # A Debian to be the content of an image.
     if grep -q '^# debian$' "$here/engines/$engine.sh"; then
         export DEBIAN=$dir/debian.tar
@@ -106,19 +175,8 @@ for engine in "${engines[@]}"; do
             mv "$PACKAGES.new" "$PACKAGES"
         )
     fi
-    if ! (
-        enter "$engine"
-        export RUNTIME_PATH=$runtime ENGINE=$engine LOGS=$dir/$engine TESTS=${TESTS:-}
-        [ "$engine" != book ] || export IMAGES_PAGE=$(cat "$here/../docs/images.md")
-        export HIERARCHIES=$(printf '%s\n' "${hierarchies[@]}")
-        export WITHOUT=$(sed -n 's/^# without: //p' "$here/engines/$engine.sh")
-        # Debian's crun refuses hosts that have both versions of cgroups.
-        [ "$(basename "$runtime")" != crun ] || WITHOUT=cgroup2
-        mkdir -p "$LOGS"
-        rm -f "$LOGS"/*.txt
-        exec unshare --cgroup --mount --net --pid --ipc --uts --fork --kill-child --mount-proc \
-            --propagation private bash -euo pipefail "$here/engines/lib.sh"
-    ); then failed+=("$engine"); fi
+    if run_engine "$engine" "$runtime" "$dir/$engine"; then continue; fi
+    if [ -z "$suite" ] || [ "$runtime" != "$brig" ] || only_brig "$engine"; then failed+=("$engine"); fi
 done
 if [ ${#failed[@]} -gt 0 ]; then
     echo "engines with failures: ${failed[*]}; what their tests said is in $dir" >&2

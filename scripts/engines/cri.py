@@ -6,7 +6,7 @@ api.proto, which every Go program with the generated code of the CRI carries. So
 import concurrent.futures, glob, json, os, pathlib, re, subprocess, sys, time, zlib
 
 import grpc, websocket
-from google.protobuf import descriptor_pb2, json_format, message_factory
+from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory
 
 SCHEMA, SOCKET = "/run/world/cri.schema", "unix:///run/containerd/containerd.sock"
 
@@ -32,7 +32,13 @@ def extract(program, to):
 
 def connect():
     file = descriptor_pb2.FileDescriptorProto.FromString(pathlib.Path(SCHEMA).read_bytes())
-    classes = message_factory.GetMessages([file])
+    if hasattr(message_factory, "GetMessages"):
+        classes = message_factory.GetMessages([file])
+    else:
+        pool = descriptor_pool.DescriptorPool()
+        pool.Add(file)
+        classes = message_factory.GetMessageClassesForFiles([file.name], pool)
+    KNOWN.update((name, set(kind.DESCRIPTOR.fields_by_name)) for name, kind in classes.items())
     channel = grpc.insecure_channel(SOCKET)
     calls = {}
     for service in file.service:
@@ -44,6 +50,7 @@ def connect():
     return calls
 
 
+KNOWN = {}
 CALLS = connect() if sys.argv[1] != "--schema" else {}
 NAME = os.environ.get("c", "t")
 pods, made = {}, {}
@@ -54,6 +61,11 @@ def call(name, **fields):
     """The answer; fields are those of the request, in JSON's way."""
     ask, send = CALLS[name]
     return send(json_format.ParseDict(fields, ask()), timeout=40)
+
+
+def knows(message, field):
+    """The server's schema has it."""
+    return field in KNOWN[f"runtime.v1.{message}"]
 
 
 def refused(pattern, name, **fields):

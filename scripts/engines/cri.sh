@@ -1,67 +1,8 @@
 # cri.sh: containerd's CRI plugin, with a client that does what the kubelet does: cri.py. Tests are Python.
 # needs: containerd containernetworking-plugins python3-grpcio python3-protobuf python3-websocket
 
-cri() { /usr/bin/python3 "$HERE/cri.py" "$@"; }
-# py CLAIM PYTHON
-py() { t "$1" "cri $(printf %q "$2")"; }
-export -f cri
-export image=docker.io/library/box:1 RUNTIME_PATH
-
-# What docs/kubernetes.md says, and a handler of its own, as a RuntimeClass names it.
-cat >/etc/containerd/config.toml <<CONF
-version = 2
-root = "/var/lib/containerd"
-state = "/run/containerd"
-
-[plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "docker.io/library/pause:1"
-  restrict_oom_score_adj = true
-  [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "/usr/lib/cni"
-    conf_dir = "/run/world/cni"
-  [plugins."io.containerd.grpc.v1.cri".containerd]
-    default_runtime_name = "brig"
-    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.brig]
-      runtime_type = "io.containerd.runc.v2"
-      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.brig.options]
-        BinaryName = "$RUNTIME_PATH"
-    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.class]
-      runtime_type = "io.containerd.runc.v2"
-      privileged_without_host_devices = true
-      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.class.options]
-        BinaryName = "$RUNTIME_PATH"
-        Root = "/run/world/class"
-CONF
-mkdir -p /run/world/cni
-cat >/run/world/cni/10-pods.conflist <<CONF
-{
-    "cniVersion": "0.4.0",
-    "name": "pods",
-    "plugins": [
-        {
-            "type": "bridge", "bridge": "pods0", "isGateway": true,
-            "ipam": {
-                "type": "host-local", "dataDir": "/run/world/leases",
-                "ranges": [[{ "subnet": "10.88.0.0/16" }]], "routes": [{ "dst": "0.0.0.0/0" }]
-            }
-        }
-    ]
-}
-CONF
-begin() {
-    containerd >>"$LOGS/containerd.txt" 2>&1 </dev/null &
-    echo $! >/run/world/containerd.pid
-    within 30 ctr version
-}
-export -f begin
-rm -f "$LOGS/containerd.txt"
-begin || { tail -n 20 "$LOGS/containerd.txt"; exit 1; }
-# The pause image: box with a command that stays.
-sed -i 's/"Cmd":\["sh"\]/"Cmd":["sleep","100000"]/' /run/world/box.d/config.json
-sed -i 's/box:1/pause:1/' /run/world/box.d/manifest.json
-tar -C /run/world/box.d -cf /run/world/pause.tar manifest.json config.json layer.tar
-for tar in box pause; do ctr -n k8s.io image import /run/world/$tar.tar >/dev/null; done
-cri --schema "$(command -v containerd)" /run/world/cri.schema
+# shellcheck source=/dev/null
+. "$HERE/cri.bash"
 
 py 'Version, Status' '
 answer = call("Version")
@@ -467,14 +408,51 @@ py '10 pods at once' '
 all = together(lambda i: pod(name=f"many-{i}"), range(10))
 same(together(lambda i: says(all[i], f"echo {i}"), range(10)), [str(i) for i in range(10)])
 together(remove, all)'
-py 'pods with a user namespace' '
+py 'pods with a user namespace, and a volume with ids of its own' '
 ids = [{"host_id": 200000, "container_id": 0, "length": 65536}]
 users = {"namespace_options": {"userns_options": {"mode": "POD", "uids": ids, "gids": ids}}}
 p = pod(security=users)
 c = stays(p, security=users)
 if os.readlink(f"/proc/{pid(c)}/ns/user") == os.readlink("/proc/self/ns/user"):
     skip("containerd 1.6 knows no pods with a user namespace: it takes the call and makes none")
-same(sh(c, "cat /proc/self/uid_map").split(), ["0", "200000", "65536"])'
+same(sh(c, "cat /proc/self/uid_map").split(), ["0", "200000", "65536"])
+same(read(f"/proc/{pid(c)}/status").split("Uid:")[1].split()[0], "200000")
+same(sh(c, "stat -c %u /bin/busybox /etc/hosts /dev/shm"), "0\n0\n0")
+if knows("Mount", "uidMappings"):
+    os.makedirs("/tmp/mapped", exist_ok=True)
+    pathlib.Path("/tmp/mapped/file").write_text("of the node")
+    mounts = [bind("/tmp/mapped", "/vol", uidMappings=ids, gidMappings=ids)]
+    same(says(p, "cat /vol/file; stat -c :%u /vol/file; touch /vol/new", security=users, mounts=mounts), "of the node:0")
+    same(os.stat("/tmp/mapped/new").st_uid, 0)'
+py 'mounts: read-only with what is mounted below' '
+handlers = getattr(call("Status"), "runtime_handlers", [])
+if not handlers: skip("this containerd does not say what runtimes can do")
+print(handlers)
+assert all(one.features.recursive_read_only_mounts for one in handlers if one.name == "brig"), handlers
+os.makedirs("/tmp/above", exist_ok=True)
+host("mount", "-t", "tmpfs", "x", "/tmp/above")
+os.makedirs("/tmp/above/below")
+host("mount", "-t", "tmpfs", "y", "/tmp/above/below")
+p = pod()
+c = stays(p, mounts=[bind("/tmp/above", "/ro", readonly=True), bind("/tmp/above", "/rro", readonly=True, recursive_read_only=True)])
+sh(c, "touch /ro/below/x")
+for path in ("/rro/x", "/rro/below/x"):
+    has(execs(c, f"touch {path}")[1], "Read-only")
+remove(p)
+host("umount", "-R", "/tmp/above")'
+py 'what the runtime can do, as features say' '
+handlers = getattr(call("Status"), "runtime_handlers", [])
+if not handlers: skip("this containerd does not say what runtimes can do")
+same({(one.name, one.features.user_namespaces, one.features.recursive_read_only_mounts) for one in handlers}, {(name, True, True) for name in ("", "brig", "class")})'
+py 'image volumes' '
+if not knows("Mount", "image"): skip("this containerd knows no image volumes")
+c = stays(pod(), mounts=[{"container_path": "/box", "image": {"image": os.environ["image"]}, "readonly": True}])
+same(sh(c, "cat /box/data/file"), "of the image")
+has(execs(c, "touch /box/x")[1], "Read-only")'
+py 'a device by its CDI name, with hooks that need PATH and change the root before the pivot' '
+if not knows("ContainerConfig", "CDI_devices"): skip("this containerd knows no CDI devices")
+c = stays(pod(), CDI_devices=[{"name": "brig.test/gpu=all"}])
+same(sh(c, "echo $(stat -c %t:%T /dev/gpu0) $(cat /usr/lib/driver.1 /etc/hooked) $GPU"), "1:7 a driver of the host createRuntime all")'
 py 'a new containerd takes the pods over' '
 c = run(pod(), "trap \"exit 8\" TERM; while :; do sleep 0.1; done")
 host("bash", "-c", "kill $(cat /run/world/containerd.pid); while kill -0 $(cat /run/world/containerd.pid); do sleep 0.1; done 2>/dev/null; begin")

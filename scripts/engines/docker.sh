@@ -1,15 +1,21 @@
 # docker.sh: dockerd with its containerd, the runtime by --add-runtime; overlay2, bridge, iptables.
 # needs: docker.io containerd iptables tini uidmap
+# suite needs: docker-cli docker-compose docker-buildx
 
+# shellcheck source=/dev/null
+. "$HERE/gpu.bash"
 cat >/etc/docker/daemon.json <<END
 {
     "runtimes": {"tested": {"path": "$RUNTIME_PATH"}},
     "default-runtime": "tested",
     "experimental": true,
     "init-path": "$(command -v tini-static || command -v docker-init || command -v tini)",
+    "features": {"cdi": true},
     "storage-driver": "overlay2"
 }
 END
+# BuildKit, which dockerd has in itself, knows no runtimes of daemon.json.
+export DOCKER_BUILDKIT_RUNC_COMMAND=$RUNTIME_PATH
 start_dockerd dockerd
 docker load -qi /run/world/box.tar
 
@@ -109,6 +115,8 @@ t 'events, OOM' 'up --memory 16m $image sh -c "dd if=/dev/zero of=/dev/null bs=6
 t 'cp, diff, commit, export, import' 'stays; echo here >/tmp/in; docker cp /tmp/in $c:/root/there; docker cp $c:/root/there /tmp/out; is here cat /tmp/out; docker diff $c | grep "A /root/there"; docker commit $c made:$c; is here run made:$c cat /root/there; docker export $c | docker import - imported:$c; is here run imported:$c /bin/cat /root/there'
 t 'healthcheck' 'stays --health-cmd "test -e /tmp/well" --health-interval 500ms --health-retries 1; within 10 is unhealthy look State.Health.Status; docker exec $c touch /tmp/well; within 10 is healthy look State.Health.Status'
 t '--init' 'run --init $image sh -c "cat /proc/1/comm" | grep -E "docker-init|tini"'
+t '--gpus: a hook that needs PATH and changes the root before the pivot' 'is "a driver of the host prestart all" run --gpus all $image sh -c "echo \$(cat /usr/lib/driver /etc/hooked) \$NVIDIA_VISIBLE_DEVICES"; says Read-only run --gpus all $image sh -c "echo x >/usr/lib/driver"'
+t 'a device by its CDI name, with hooks' '[ "$(docker version -f "{{.Server.Version}}" | cut -d . -f 1)" -ge 25 ] || skip "dockerd knows CDI since 25"; is "1:7 a driver of the host createRuntime all" run --device brig.test/gpu=all $image sh -c "echo \$(stat -c %t:%T /dev/gpu0) \$(cat /usr/lib/driver.1 /etc/hooked) \$GPU"; says Read-only run --device brig.test/gpu=all $image touch /usr/share/of-the-host'
 t 'ps, rename, wait' 'stays; docker ps --filter name=$c --format "{{.Status}}" | grep Up; docker rename $c n$c; docker rename n$c $c'
 
 t '-v: directory, file, ro, named' 'mkdir -p /tmp/v; echo 1 >/tmp/v/a; is 1 run -v /tmp/v:/v $image cat /v/a; is 1 run -v /tmp/v/a:/etc/a $image cat /etc/a; says Read-only run -v /tmp/v:/v:ro $image touch /v/c; is "of the image" run -v $c:/data $image cat /data/file; run -v $c:/data $image sh -c "echo changed >/data/file"; is changed run -v $c:/data $image cat /data/file'
@@ -160,7 +168,70 @@ grows() { local before; before=$(docker exec "$c" cat /tmp/n); sleep 0.5; [ "$(d
 export -f counts with_criu grows
 t 'checkpoint create --leave-running' 'with_criu; counts; docker checkpoint create --leave-running $c one; is running status; grows; docker checkpoint ls $c | grep one'
 t 'checkpoint create, start --checkpoint' 'with_criu; counts; docker checkpoint create $c one; within 5 eval "[ \$(status) = exited ]"; docker start --checkpoint one $c; is running status; grows'
+
+t 'build by BuildKit: RUN, --mount, a failing RUN' 'docker buildx version || [ "$(docker version -f "{{.Client.Version}}" | cut -d . -f 1)" -lt 23 ] || skip "no plugin buildx here"; export DOCKER_BUILDKIT=1; printf "FROM box:1\nRUN --mount=type=tmpfs,target=/t --mount=type=bind,source=file,target=/b cat /b >/t/x && cp /t/x /x\nRUN id -u >>/x && grep -c . /proc/self/cgroup\nCMD cat /x\n" | build; is "copied
+0" run built:$c; if printf "FROM box:1\nRUN exit 7\n" | build >/tmp/said 2>&1; then exit 1; fi; grep "exit code: 7" /tmp/said'
+
+# A web server that is healthy after a while, and who waits for it.
+compose() { docker compose -f "/tmp/$c.yaml" -p "p$c" "$@"; }
+export -f compose
+t 'compose: up --wait, health, limits, exec, run, restart, down' 'docker compose version || skip "no plugin compose here"
+cat >/tmp/$c.yaml <<END
+services:
+  web:
+    image: box:1
+    init: true
+    command: [sh, -c, "mkdir /www; sleep 1; echo page >/www/index.html; exec httpd -f -p 80 -h /www"]
+    healthcheck: {test: [CMD, test, -e, /www/index.html], interval: 500ms, retries: 20}
+    restart: unless-stopped
+    deploy: {resources: {limits: {memory: 64M, pids: 20}}}
+    tmpfs: /t
+    volumes: ["data:/data"]
+    cap_drop: [ALL]
+    cap_add: [NET_BIND_SERVICE]
+  client:
+    image: box:1
+    command: [sh, -c, "wget -q -O - http://web/ && exec sleep 1000"]
+    depends_on: {web: {condition: service_healthy}}
+    read_only: true
+    user: user
+    volumes: ["data:/data:ro"]
+volumes: {data: }
+END
+compose up -d --wait --wait-timeout 40
+within 5 sh -c "docker compose -f /tmp/$c.yaml -p p$c logs client | grep page"
+is 1000 compose exec -T client id -u
+says Read-only compose exec -T client touch /data/x
+is "of the image" compose run -T --rm --no-deps client cat /data/file
+docker inspect -f "{{.HostConfig.Memory}} {{.HostConfig.Runtime}}" p$c-web-1 | grep "67108864 tested"
+compose restart -t 1 web
+within 20 is healthy docker inspect -f "{{.State.Health.Status}}" p$c-web-1
+compose pause; compose unpause
+compose down -t 1 -v
+is "" docker ps -aq --filter label=com.docker.compose.project=p$c'
+
 t 'nothing is left of the runtime' 'docker ps -aq | xargs -r docker rm -f >/dev/null; is "" sh -c "find /run/docker/runtime-* /var/run/docker/runtime-* -mindepth 2 -maxdepth 2 2>/dev/null"'
+
+# Without a daemon for a while.
+stop_dockerd
+start_dockerd dockerd-live --live-restore
+t 'live-restore: containers outlive dockerd, the next one has them, and knows how those ended that it missed' '
+stays --restart no
+docker run -d --net none --name $c-2 $image sh -c "sleep 2; exit 5"
+pid=$(look State.Pid)
+kill $(cat /run/docker.pid)
+within 20 sh -c "! test -e /run/docker.pid"
+grep sleep /proc/$pid/cmdline
+sleep 2
+start_dockerd dockerd-again --live-restore
+is "running $pid" docker inspect -f "{{.State.Status}} {{.State.Pid}}" $c
+is hi docker exec $c echo hi
+within 5 is "exited 5" docker inspect -f "{{.State.Status}} {{.State.ExitCode}}" $c-2
+docker update --memory 64m --memory-swap 128m $c
+docker pause $c; docker unpause $c
+docker stop -t 0 $c
+is 137 docker wait $c
+docker rm $c $c-2'
 
 # Ids of others: the daemon anew, with --userns-remap.
 stop_dockerd

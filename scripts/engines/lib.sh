@@ -10,6 +10,27 @@ HERE=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
 [ -t 1 ] && red=$'\e[31m' plain=$'\e[0m' || red='' plain=''
 count=0 passed=0 skipped=0 failures=()
 
+# Where engines write, each a memory of its own.
+own=(/tmp /var/tmp /var/lib/containers /var/lib/docker /var/lib/containerd /var/lib/cni /var/log /etc/cni /etc/containerd /etc/docker)
+
+# enter_root: the suite's root becomes ours, below an overlay in memory, and this script starts again in it. Not by
+# chroot, in which no user namespace can be made. The host's tree is /host until the world is made.
+enter_root() {
+    local world=${ROOT%/root}/world dir
+    mount -t tmpfs -o mode=755 engines "$world"
+    mkdir "$world"/{upper,work,root}
+    mount -t overlay -o "lowerdir=$ROOT,upperdir=$world/upper,workdir=$world/work" engines "$world/root"
+    for dir in proc sys dev; do mount --rbind "/$dir" "$world/root/$dir"; done
+    mkdir "$world/root/host"
+    cd "$world/root"
+    mkdir -p "${own[@]/#/.}"
+    pivot_root . host
+    export ROOT='' LOGS=/host$LOGS RUNTIME_PATH=/host$RUNTIME_PATH
+    export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+    exec bash -euo pipefail "/host$HERE/lib.sh"
+}
+[ -z "${ROOT:-}" ] || enter_root
+
 # What the engines write goes into memory that ends with this mount namespace.
 make_world() {
     local mount path type names dir
@@ -20,7 +41,9 @@ make_world() {
     mount --bind "$HERE" /run/world/here
     touch "/run/world/bin/$(basename "$RUNTIME_PATH")"
     mount --bind "$RUNTIME_PATH" "/run/world/bin/$(basename "$RUNTIME_PATH")"
-    export RUNTIME_PATH=/run/world/bin/$(basename "$RUNTIME_PATH") LOGS=/run/world/logs HERE=/run/world/here
+    export RUNTIME_PATH=/run/world/bin/$(basename "$RUNTIME_PATH") LOGS=/run/world/logs
+    [[ $HERE != /host/* ]] || umount -l /host
+    export HERE=/run/world/here
     if [ -n "${DEBIAN:-}" ]; then
         touch /run/world/debian.tar
         mount --bind "$DEBIAN" /run/world/debian.tar
@@ -31,7 +54,7 @@ make_world() {
         export DEBIAN=/run/world/debian.tar DEBIAN_TOOLS=/run/world/debian-tools.tar PACKAGES=/run/world/packages
     fi
     cd /
-    for dir in /tmp /var/tmp /var/lib/containers /var/lib/docker /var/lib/containerd /var/lib/cni /var/log /etc/cni /etc/containerd /etc/docker; do
+    for dir in "${own[@]}"; do
         [ ! -d "$dir" ] || mount -t tmpfs -o mode=755 engines "$dir"
     done
     chmod 1777 /tmp /var/tmp
@@ -65,6 +88,8 @@ make_world() {
     done <<<"$HIERARCHIES"
 }
 
+# podman 5 warns of hosts with cgroup v1.
+export PODMAN_IGNORE_CGROUPSV1_WARNING=1
 # An image of nothing but busybox: $image, the tree /run/world/box, and /run/world/box.tar for `load`.
 make_image() {
     local box=/run/world/box applet work=/run/world/box.d layer
@@ -94,6 +119,7 @@ forget() { :; }
 t() {
     local name=$1 code=0 log began took
     case $name in *"$TESTS"*) ;; *) return 0 ;; esac
+    [ ! -e "$LOGS/rows" ] || grep -qxF -- "$name" "$LOGS/rows" || return 0
     count=$((count + 1))
     export c=t$count
     log=$LOGS/$count.txt
@@ -183,14 +209,16 @@ start_dockerd() {
 }
 stop_dockerd() {
     docker ps -aq | xargs -r docker rm -f >/dev/null
-    kill $dockerd_pid
-    wait $dockerd_pid || true
+    kill "$(cat /run/docker.pid)"
+    within 30 test ! -e /run/docker.pid
 }
+export -f start_dockerd
 
 make_world
 make_image
 # shellcheck source=/dev/null
 . "$HERE/$ENGINE.sh"
+printf '%s\n' "${failures[@]}" | sed '/^$/d' >"$LOGS/failed"
 [ "$count" != 0 ] || exit 0
 echo "1..$count"
 echo "# $ENGINE with $RUNTIME_PATH: $passed passed, $skipped skipped, ${#failures[@]} failed in $SECONDS s"

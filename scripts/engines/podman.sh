@@ -1,5 +1,9 @@
 # podman.sh: podman as root, with conmon, netavark and buildah's code for `podman build`.
 # needs: podman conmon netavark aardvark-dns iptables catatonit
+# suite needs: docker-cli passt
+
+# shellcheck source=/dev/null
+. "$HERE/gpu.bash"
 
 export CONTAINERS_CONF=/run/world/containers.conf CONTAINERS_STORAGE_CONF=/run/world/storage.conf
 cat >$CONTAINERS_CONF <<END
@@ -162,6 +166,7 @@ t 'diff says what brig diff says, and what brig commits runs' 'up $image sh -c "
 t 'commit' 'up $image sh -c "echo new >/root/new"; podman wait $c; podman commit -q $c made:$c; is new podman run --rm made:$c cat /root/new'
 t 'export, import' 'up $image sh -c "echo new >/root/new"; podman wait $c; podman export $c | podman import -q - imported:$c; is new podman run --rm imported:$c /bin/cat /root/new'
 t 'healthcheck run' 'stays --health-cmd "test -e /tmp/well" --health-interval disable; exits 1 podman healthcheck run $c; podman exec $c touch /tmp/well; podman healthcheck run $c'
+t 'healthcheck: unhealthy after retries, healthy again, a timeout' 'health() { podman inspect -f "{{.State.Health.Status}}" $c; }; stays --health-cmd "test -e /tmp/well" --health-interval disable --health-retries 2 --health-start-period 0s; for i in 1 2; do exits 1 podman healthcheck run $c; done; is unhealthy health; podman exec $c touch /tmp/well; podman healthcheck run $c; is healthy health; podman rm -ft0 $c; stays --health-cmd "sleep 5" --health-timeout 1s --health-interval disable; if podman healthcheck run $c; then exit 1; fi'
 t '--init: an init of podman reaps' 'is podman-init run --init $image sh -c "cat /proc/1/comm"'
 
 t '-v: a directory of the host' 'mkdir -p /tmp/v; echo 1 >/tmp/v/a; is 1 run -v /tmp/v:/v $image cat /v/a; run -v /tmp/v:/v $image touch /v/b; test -e /tmp/v/b'
@@ -180,6 +185,8 @@ t '-v: readonly with what is mounted below' 'mkdir -p /tmp/n; mount -t tmpfs x /
 t '--volumes-from' 'stays -v /data; podman exec $c sh -c "echo v >/data/x"; is v run --volumes-from $c $image cat /data/x'
 t '-v :O, an overlay' 'mkdir -p /tmp/o; echo 1 >/tmp/o/a; is 2 run -v /tmp/o:/o:O $image sh -c "echo 2 >/o/a; cat /o/a"; is 1 cat /tmp/o/a'
 t '-v :U, chowned' 'mkdir -p /tmp/u; is 1000 run --user user -v /tmp/u:/u:U $image stat -c %u /u'
+t '-v :idmap: ids of the container for a directory of the host' '[ "$(basename $RUNTIME_PATH)" = brig ] || $RUNTIME_PATH features | grep -q idmap || skip "this runtime maps no ids of mounts"; mkdir -p /tmp/i; touch /tmp/i/root; is 0 run --uidmap 0:100000:65536 -v /tmp/i:/i:idmap $image stat -c %u /i/root; run --uidmap 0:100000:65536 -v /tmp/i:/i:idmap $image touch /i/mine; is 0 stat -c %u /tmp/i/mine; is 65534 run --uidmap 0:100000:65536 -v /tmp/i:/i $image stat -c %u /i/root'
+t '--secret: a file, with owner and mode, and a variable' 'echo hidden | podman secret create s$c - >/dev/null; is "hidden 1000 400" run --secret s$c,uid=1000,mode=0400,target=mine --user user $image sh -c "echo \$(cat /run/secrets/mine) \$(stat -c \"%u %a\" /run/secrets/mine)"; is hidden run --secret s$c,type=env,target=S $image sh -c "echo \$S"; podman secret rm s$c'
 t '--tmpfs has what the image has there' 'is "of the image" run --tmpfs /data $image cat /data/file'
 t '--tmpfs with options' 'run --tmpfs /t:size=2m,mode=1700 $image sh -c "stat -c %a /t; grep \" /t \" /proc/mounts" | tee /tmp/x; grep 1700 /tmp/x; grep size=2048k /tmp/x'
 t '--tmpfs notmpcopyup' 'is 0 run --tmpfs /data:notmpcopyup $image sh -c "ls /data | wc -l"'
@@ -270,9 +277,11 @@ t '--userns container:X' 'stays --uidmap 0:100000:65536; is "$(podman exec $c re
 t '--userns with --net bridge, sysctl, hostname' 'is 1 run --uidmap 0:100000:65536 --net bridge --hostname h --sysctl net.ipv4.ip_forward=1 $image cat /proc/sys/net/ipv4/ip_forward'
 t '--rootfs' 'mkdir -p /tmp/root; cp -a /run/world/box/. /tmp/root; is hello podman run --rm --rootfs /tmp/root echo hello; is hello podman run --rm --rootfs /tmp/root:O echo hello'
 t '--preserve-fds' 'is deep run --preserve-fds 1 $image cat <&- 0</dev/null 3< <(echo deep) || is deep run --preserve-fds 1 $image sh -c "cat <&3" 3< <(echo deep)'
+t '--rootfs :O: what is written is not in the directory' 'mkdir -p /tmp/rooted; cp -a /run/world/box/. /tmp/rooted; podman run -d --name $c --rootfs /tmp/rooted:O sleep 1000 >/dev/null; podman exec $c touch /new; podman rm -ft0 $c; test ! -e /tmp/rooted/new'
 t '--annotation, --label' 'stays --annotation a=b --label l=m; is "b m" podman inspect -f "{{.Config.Annotations.a}} {{.Config.Labels.l}}" $c'
 t '--pidfile, --cidfile' 'stays --pidfile /tmp/pid --cidfile /tmp/cid; is "$(podman inspect -f "{{.State.Pid}}" $c)" cat /tmp/pid'
 t '--hooks-dir' 'mkdir -p /tmp/h; printf "#!/bin/sh\ncat >/tmp/h/told\n" >/tmp/h/x; chmod +x /tmp/h/x; echo "{\"version\":\"1.0.0\",\"hook\":{\"path\":\"/tmp/h/x\"},\"when\":{\"always\":true},\"stages\":[\"prestart\"]}" >/tmp/h/x.json; podman --hooks-dir /tmp/h run --rm $image true; grep "\"status\"" /tmp/h/told; grep "\"pid\"" /tmp/h/told'
+t 'a device by its CDI name, with hooks that need PATH and change the root before the pivot' 'is "1:7 a driver of the host createRuntime all" run --device brig.test/gpu=all $image sh -c "echo \$(stat -c %t:%T /dev/gpu0) \$(cat /usr/lib/driver.1 /etc/hooked) \$GPU"; says Read-only run --device brig.test/gpu=all $image sh -c "echo x >/usr/share/of-the-host"'
 # What they wrote is read from the logs: conmon logs a line and yet loses it for the podman that is
 # attached, if the container writes before conmon has taken podman's connection (1 of 1200 here).
 t '20 at once' 'for i in $(seq 20); do podman run --name $c-$i $image echo $i >/dev/null & pids[i]=$!; done; for i in $(seq 20); do wait ${pids[i]}; is $i podman logs $c-$i; done; for i in $(seq 20); do podman rm $c-$i; done'
@@ -281,6 +290,34 @@ t 'pod: shared network, ipc, uts' 'podman pod create --name p$c --infra=false >/
 t 'pod with an infra container' 'podman pod create --name p$c --net bridge --hostname podhost >/dev/null; podman run -d --pod p$c --name $c $image sleep 1000; is podhost podman exec $c hostname; is "$(podman exec $c readlink /proc/self/ns/net)" podman run --rm --pod p$c $image readlink /proc/self/ns/net; podman pod pause p$c; podman pod unpause p$c; podman pod stop -t 0 p$c; podman pod start p$c; podman pod rm -ft0 p$c'
 t 'play kube, down' 'printf "apiVersion: v1\nkind: Pod\nmetadata:\n  name: k$c\nspec:\n  containers:\n  - name: one\n    image: box:1\n    command: [sleep, \"1000\"]\n    resources:\n      limits:\n        memory: 64Mi\n    securityContext:\n      runAsUser: 1000\n" >/tmp/kube.yaml; podman play kube --network none /tmp/kube.yaml; is 1000 podman exec k$c-one id -u; podman play kube --down /tmp/kube.yaml'
 t 'generate kube' 'stays; podman generate kube $c | grep "kind: Pod"'
+
+t 'play kube: init containers, a volume, probes, exec, restart; two containers' 'cat >/tmp/kube.yaml <<END
+apiVersion: v1
+kind: Pod
+metadata: {name: k$c}
+spec:
+  restartPolicy: OnFailure
+  initContainers:
+  - {name: first, image: "box:1", command: [sh, -c, "echo of the first >/shared/x"], volumeMounts: [{name: shared, mountPath: /shared}]}
+  containers:
+  - name: one
+    image: box:1
+    command: [sh, -c, "cat /shared/x; exec sleep 1000"]
+    volumeMounts: [{name: shared, mountPath: /shared}]
+    securityContext: {readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
+  - name: two
+    image: box:1
+    command: [sleep, "1000"]
+    volumeMounts: [{name: shared, mountPath: /shared, readOnly: true}]
+  volumes: [{name: shared, emptyDir: {}}]
+END
+podman play kube --network none /tmp/kube.yaml
+within 5 is "of the first" podman logs k$c-one
+is "of the first" podman exec k$c-two cat /shared/x
+says Read-only podman exec k$c-two touch /shared/y
+is 0000000000000000 podman exec k$c-one sh -c "grep CapEff /proc/self/status | cut -f 2"
+podman play kube --down /tmp/kube.yaml'
+t 'system service, with the client of docker: run, exec, logs, cp, stop, rm' 'command -v docker || skip "no docker here"; podman system service -t 30 unix:///tmp/$c.sock & within 10 test -S /tmp/$c.sock; export DOCKER_HOST=unix:///tmp/$c.sock; is hello docker run --rm --net none $image echo hello; exits 3 docker run --rm --net none $image sh -c "exit 3"; exits 127 docker run --rm --net none $image nonsense; docker run -d --net none --name $c --memory 64m $image sh -c "echo one; sleep 1000"; is hi docker exec $c echo hi; exits 9 docker exec $c sh -c "exit 9"; is one docker logs $c; docker top $c | grep "sleep 1000"; echo here >/tmp/in; docker cp /tmp/in $c:/root/there; is here docker exec $c cat /root/there; docker pause $c; docker unpause $c; docker stop -t 0 $c; is 137 docker wait $c; docker rm $c'
 
 build() { mkdir -p "/tmp/$c"; cat >"/tmp/$c/Dockerfile"; echo copied >"/tmp/$c/file"; tar -C /tmp/$c -cf /tmp/$c/add.tar file; podman build -q --ulimit nofile=1024:1024 "$@" -t "built:$c" "/tmp/$c"; }
 export -f build

@@ -13,9 +13,10 @@ if [ "$(cat "$dir/key" 2>/dev/null)" = "$key" ] && [ -n "$(find "$dir/key" -mtim
 "$(dirname "$0")/need.sh" mmdebstrap
 rm -rf --one-file-system "$dir/key" "$dir/root" "$dir/root.new"
 echo "unpacking the engines of $suite" >&2
+# A mirror may stand still for longer than its lists are valid.
 # What it mounts for the packages' scripts ends with this namespace.
 unshare --mount --propagation private timeout -k 10 900 mmdebstrap --quiet --mode=root --variant=essential \
-    --include="$(IFS=,; echo "$*")" --aptopt='Acquire::Languages "none"' --aptopt='Acquire::Retries "2"' \
+    --include="$(IFS=,; echo "$*")" --aptopt='Acquire::Check-Valid-Until "false"' --aptopt='Acquire::Languages "none"' --aptopt='Acquire::Retries "2"' \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' "$suite" "$dir/root.new" >&2
 mv "$dir/root.new" "$dir/root"

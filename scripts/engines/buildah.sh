@@ -17,10 +17,10 @@ graphroot = "/var/lib/containers/storage"
 END
 buildah pull -q docker-archive:/run/world/box.tar
 
-from() { buildah from --name "$c" --ulimit nofile=1024:1024 "$@" $image >/dev/null; }
+from() { buildah from --name "$c" --ulimit nofile=1024:1024 --ulimit nproc=1024:1024 "$@" $image >/dev/null; }
 in_it() { buildah run "$c" -- "$@"; }
 forget() { buildah rm "$1"; }
-build() { mkdir -p "/tmp/$c"; cat >"/tmp/$c/Dockerfile"; echo copied >"/tmp/$c/file"; tar -C "/tmp/$c" -cf "/tmp/$c/add.tar" file; buildah build --ulimit nofile=1024:1024 "$@" -t "built:$c" "/tmp/$c"; }
+build() { mkdir -p "/tmp/$c"; cat >"/tmp/$c/Dockerfile"; echo copied >"/tmp/$c/file"; tar -C "/tmp/$c" -cf "/tmp/$c/add.tar" file; buildah build --ulimit nofile=1024:1024 --ulimit nproc=1024:1024 "$@" -t "built:$c" "/tmp/$c"; }
 # A file of an image that was built.
 file() { buildah from --name "f$c" "built:$c" >/dev/null; cat "$(buildah mount "f$c")/$1"; buildah rm "f$c" >/dev/null; }
 export -f from in_it build file
@@ -41,7 +41,7 @@ t 'run -v, --mount' 'mkdir -p /tmp/v; echo 1 >/tmp/v/a; from; is 1 buildah run -
 t 'run --cap-add, --cap-drop' 'from; is 0000000000000000 buildah run --cap-drop all $c -- sh -c "grep CapEff /proc/self/status | cut -f 2"'
 t 'run --network none' 'from; is lo buildah run --network none $c -- ls /sys/class/net'
 t 'from --memory, --cpu-shares' 'from --memory 64m --cpu-shares 100; is 67108864 in_it cat /sys/fs/cgroup/memory/memory.limit_in_bytes'
-t 'from --shm-size, --ulimit, --cgroup-parent' 'buildah from --name $c --ulimit nofile=100:200 --shm-size 3m --cgroup-parent /mine $image; is 100 in_it sh -c "ulimit -Sn"; in_it grep /dev/shm /proc/mounts | grep size=3072k; in_it grep ":/mine/" /proc/self/cgroup || in_it cat /proc/self/cgroup | grep ":/"'
+t 'from --shm-size, --ulimit, --cgroup-parent' 'buildah from --name $c --ulimit nofile=100:200 --ulimit nproc=1024:1024 --shm-size 3m --cgroup-parent /mine $image; is 100 in_it sh -c "ulimit -Sn"; in_it grep /dev/shm /proc/mounts | grep size=3072k; in_it grep ":/mine/" /proc/self/cgroup || in_it cat /proc/self/cgroup | grep ":/"'
 t 'from --pid, --ipc, --uts host' 'from --pid host --ipc host --uts host; is "$(readlink /proc/self/ns/pid)" in_it readlink /proc/self/ns/pid; is "$(readlink /proc/self/ns/ipc)" in_it readlink /proc/self/ns/ipc; is engines in_it hostname'
 t 'from --userns-uid-map' 'from --userns-uid-map 0:100000:65536 --userns-gid-map 0:100000:65536; is "0 100000 65536" in_it sh -c "set -- \$(cat /proc/self/uid_map); echo \$*"'
 t 'from --security-opt seccomp' 'from --security-opt seccomp=unconfined; is 0 in_it sh -c "grep Seccomp: /proc/self/status | cut -f 2"'

@@ -68,6 +68,10 @@ def knows(message, field):
     return field in KNOWN[f"runtime.v1.{message}"]
 
 
+def version():
+    return tuple(map(int, re.findall(r"\d+", call("Version").runtime_version)[:2]))
+
+
 def refused(pattern, name, **fields):
     """The call's error has that text."""
     try:

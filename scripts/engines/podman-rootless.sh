@@ -52,7 +52,7 @@ stays() { up "$@" $image sleep 1000; }
 status() { podman inspect -f '{{.State.Status}}' "$c"; }
 forget() { "${AS[@]}" podman rm -f -i -v -t 0 "$1"; }
 page() { exec 3<>"/dev/tcp/$1/$2" && printf 'GET / HTTP/1.0\r\n\r\n' >&3 && cat <&3; }
-build() { mkdir -p "/tmp/$c"; cat >"/tmp/$c/Dockerfile"; echo copied >"/tmp/$c/file"; podman build -q --ulimit nofile=1024:1024 "$@" -t "built:$c" "/tmp/$c"; }
+build() { mkdir -p "/tmp/$c"; cat >"/tmp/$c/Dockerfile"; echo copied >"/tmp/$c/file"; podman build -q --ulimit nofile=1024:1024 --ulimit nproc=1024:1024 "$@" -t "built:$c" "/tmp/$c"; }
 export -f run up stays status page build
 
 t 'run says what the program says' 'is hello run $image echo hello'

@@ -1,6 +1,6 @@
 # podman.sh: podman as root, with conmon, netavark and buildah's code for `podman build`.
 # needs: podman conmon netavark aardvark-dns iptables catatonit
-# suite needs: docker-cli passt
+# suite needs: docker-cli nftables passt
 
 # shellcheck source=/dev/null
 . "$HERE/gpu.bash"
@@ -317,9 +317,9 @@ is "of the first" podman exec k$c-two cat /shared/x
 says Read-only podman exec k$c-two touch /shared/y
 is 0000000000000000 podman exec k$c-one sh -c "grep CapEff /proc/self/status | cut -f 2"
 podman play kube --down /tmp/kube.yaml'
-t 'system service, with the client of docker: run, exec, logs, cp, stop, rm' 'command -v docker || skip "no docker here"; podman system service -t 30 unix:///tmp/$c.sock & within 10 test -S /tmp/$c.sock; export DOCKER_HOST=unix:///tmp/$c.sock; is hello docker run --rm --net none $image echo hello; exits 3 docker run --rm --net none $image sh -c "exit 3"; exits 127 docker run --rm --net none $image nonsense; docker run -d --net none --name $c --memory 64m $image sh -c "echo one; sleep 1000"; is hi docker exec $c echo hi; exits 9 docker exec $c sh -c "exit 9"; is one docker logs $c; docker top $c | grep "sleep 1000"; echo here >/tmp/in; docker cp /tmp/in $c:/root/there; is here docker exec $c cat /root/there; docker pause $c; docker unpause $c; docker stop -t 0 $c; is 137 docker wait $c; docker rm $c'
+t 'system service, with the client of docker: run, exec, logs, cp, stop, rm' 'command -v docker || skip "no docker here"; podman system service -t 30 unix:///tmp/$c.sock & within 10 test -S /tmp/$c.sock; export DOCKER_HOST=unix:///tmp/$c.sock; is hello docker run --rm --net none $image echo hello; exits 3 docker run --rm --net none $image sh -c "exit 3"; says "executable file not found in .PATH" docker run --rm --net none $image nonsense; docker run -d --net none --name $c --memory 64m $image sh -c "echo one; sleep 1000"; is hi docker exec $c echo hi; exits 9 docker exec $c sh -c "exit 9"; is one docker logs $c; docker top $c | grep "sleep 1000"; echo here >/tmp/in; docker cp /tmp/in $c:/root/there; is here docker exec $c cat /root/there; docker pause $c; docker unpause $c; docker stop -t 0 $c; is 137 docker wait $c; docker rm $c'
 
-build() { mkdir -p "/tmp/$c"; cat >"/tmp/$c/Dockerfile"; echo copied >"/tmp/$c/file"; tar -C /tmp/$c -cf /tmp/$c/add.tar file; podman build -q --ulimit nofile=1024:1024 "$@" -t "built:$c" "/tmp/$c"; }
+build() { mkdir -p "/tmp/$c"; cat >"/tmp/$c/Dockerfile"; echo copied >"/tmp/$c/file"; tar -C /tmp/$c -cf /tmp/$c/add.tar file; podman build -q --ulimit nofile=1024:1024 --ulimit nproc=1024:1024 "$@" -t "built:$c" "/tmp/$c"; }
 export -f build
 t 'build: FROM RUN COPY ADD ENV EXPOSE VOLUME WORKDIR CMD' 'printf "FROM box:1\nENV A=1\nRUN echo \$A >/root/ran && id -u\nCOPY file /root/copied\nADD add.tar /root/added/\nEXPOSE 80\nVOLUME /vol\nWORKDIR /work\nCMD [\"sh\",\"-c\",\"cat /root/ran /root/copied /root/added/file; pwd\"]\n" | build; is "1
 copied

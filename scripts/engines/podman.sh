@@ -259,11 +259,11 @@ t 'no cgroup is left' 'stays; id=$(podman inspect -f "{{.Id}}" $c); find /sys/fs
 
 t '--net none' 'is lo run --net none $image ls /sys/class/net'
 t '--net host' 'is "$(readlink /proc/self/ns/net)" run --net host $image readlink /proc/self/ns/net'
-t '--net bridge' 'run --net bridge $image ip addr | grep "inet 10\\."; run --net bridge $image ping -c 1 10.88.0.1'
+t '--net bridge' 'run --net bridge $image ip addr | grep "inet 10\\."; run --net bridge --cap-add net_raw $image ping -c 1 10.88.0.1'
 t '--net container:X' 'stays --net bridge; is "$(podman exec $c readlink /proc/self/ns/net)" run --net container:$c $image readlink /proc/self/ns/net'
 t '--net ns:PATH' 'ip netns add mine; run --net ns:/run/netns/mine $image ls /sys/class/net; ip netns del mine'
 t '-p: a published port' 'up --net bridge -p 8080:80 $image sh -c "mkdir /www; echo page >/www/index.html; httpd -f -p 80 -h /www"; ip=$(podman inspect -f "{{.NetworkSettings.IPAddress}}" $c); within 10 page $ip 80; page $ip 80 | grep page; page 127.0.0.1 8080 | grep page'
-t 'a network of ones own, names' 'podman network create n$c; up --net n$c --network-alias web $image sleep 1000; podman run --rm --net n$c $image ping -c 1 $(podman inspect -f "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}" $c); podman rm -ft0 $c; podman network rm n$c'
+t 'a network of ones own, names' 'podman network create n$c; up --net n$c --network-alias web $image sleep 1000; podman run --rm --cap-add net_raw --net n$c $image ping -c 1 $(podman inspect -f "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}" $c); podman rm -ft0 $c; podman network rm n$c'
 t '--pid host' 'is "$(readlink /proc/self/ns/pid)" run --pid host $image readlink /proc/self/ns/pid'
 t '--pid host: rm -f ends all' 'up --pid host $image sh -c "sleep 7654 & sleep 7654"; within 5 pgrep -f "sleep 7654"; podman rm -ft0 $c; within 5 sh -c "! pgrep -f \"^sleep 7654\""'
 t '--pid container:X' 'stays; is "$(podman exec $c readlink /proc/self/ns/pid)" run --pid container:$c $image readlink /proc/self/ns/pid; run --pid container:$c $image ps | grep "sleep 1000"'
@@ -317,7 +317,7 @@ is "of the first" podman exec k$c-two cat /shared/x
 says Read-only podman exec k$c-two touch /shared/y
 is 0000000000000000 podman exec k$c-one sh -c "grep CapEff /proc/self/status | cut -f 2"
 podman play kube --down /tmp/kube.yaml'
-t 'system service, with the client of docker: run, exec, logs, cp, stop, rm' 'command -v docker || skip "no docker here"; podman system service -t 30 unix:///tmp/$c.sock & within 10 test -S /tmp/$c.sock; export DOCKER_HOST=unix:///tmp/$c.sock; is hello docker run --rm --net none $image echo hello; exits 3 docker run --rm --net none $image sh -c "exit 3"; says "executable file not found in .PATH" docker run --rm --net none $image nonsense; docker run -d --net none --name $c --memory 64m $image sh -c "echo one; sleep 1000"; is hi docker exec $c echo hi; exits 9 docker exec $c sh -c "exit 9"; is one docker logs $c; docker top $c | grep "sleep 1000"; echo here >/tmp/in; docker cp /tmp/in $c:/root/there; is here docker exec $c cat /root/there; docker pause $c; docker unpause $c; docker stop -t 0 $c; is 137 docker wait $c; docker rm $c'
+t 'system service, with the client of docker: run, exec, logs, cp, stop, rm' 'command -v docker || skip "no docker here"; podman system service -t 30 unix:///tmp/$c.sock & within 10 test -S /tmp/$c.sock; export DOCKER_HOST=unix:///tmp/$c.sock; is hello docker run --rm --net none $image echo hello; exits 3 docker run --rm --net none $image sh -c "exit 3"; docker run -d --net none --name $c --memory 64m $image sh -c "echo one; sleep 1000"; is hi docker exec $c echo hi; exits 9 docker exec $c sh -c "exit 9"; is one docker logs $c; docker top $c | grep "sleep 1000"; echo here >/tmp/in; docker cp /tmp/in $c:/root/there; is here docker exec $c cat /root/there; docker pause $c; docker unpause $c; docker stop -t 0 $c; is 137 docker wait $c; docker rm $c'
 
 build() { mkdir -p "/tmp/$c"; cat >"/tmp/$c/Dockerfile"; echo copied >"/tmp/$c/file"; tar -C /tmp/$c -cf /tmp/$c/add.tar file; podman build -q --ulimit nofile=1024:1024 --ulimit nproc=1024:1024 "$@" -t "built:$c" "/tmp/$c"; }
 export -f build

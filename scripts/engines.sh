@@ -4,7 +4,8 @@
 # runtime; TESTS=part of a test's name runs some. As root; `make test-engines` calls it.
 #
 # SUITE=trixie, or sid, takes the engines of that Debian, with a root of their own below DIR: engines-root.sh. A row that
-# fails there with brig is tried with that suite's runc, and fails the run only if runc passes it. SHORT=1: some rows.
+# fails there with brig is tried with that suite's runc, and fails the run only if runc passes it, and brig does not when
+# it is tried once more.
 #
 # Each engine gets a world that ends with it: mount, network, pid, ipc, uts and cgroup namespaces, an
 # own /run, /tmp and /var/lib, and cgroups below one directory of ours. Logs are left in DIR.
@@ -28,7 +29,8 @@ suite_root() {
     if ! "$here/engines-root.sh" "$suite" "$dir" "${tools[@]}" criu runc "${packages[@]}" 2>"$dir/root.txt"; then
         tail -n 5 "$dir/root.txt" >&2
         echo "ok 1 engines of $suite # SKIP they cannot be unpacked here: $(tail -n 1 "$dir/root.txt")"
-        echo '0 passed, 0 failed, 1 skipped'
+        echo 1..1
+        echo "# engines of $suite: 0 passed, 1 skipped, 0 failed"
         exit 0
     fi
     root=$dir/root
@@ -37,12 +39,15 @@ suite_root() {
 }
 [ -z "$suite" ] || suite_root
 
+# program NAME: its file, in the suite's root or here.
+program() { find "$root"/usr/sbin/ "$root"/usr/bin/ "$root"/usr/local/bin/ -maxdepth 1 -name "$1" | head -n 1; }
+
 case ${RUNTIME:-brig} in
     brig) runtime=$brig ;;
     /*) runtime=$RUNTIME ;;
     *)
         [ -n "$root" ] || "$here/need.sh" "$RUNTIME"
-        runtime=$(ls "$root"/usr/{s,}bin/"$RUNTIME" 2>/dev/null | head -n 1)
+        runtime=$(program "$RUNTIME")
         [ -n "$runtime" ] || { echo "engines.sh: no $RUNTIME here" >&2; exit 2; }
         ;;
 esac
@@ -104,7 +109,7 @@ enter() {
 # run_engine ENGINE RUNTIME LOGS: its table, or only the rows in LOGS/rows.
 run_engine() (
     enter "$1"
-    export RUNTIME_PATH=$2 ENGINE=$1 LOGS=$3 TESTS=${TESTS:-} SHORT=${SHORT:-} ROOT=$root
+    export RUNTIME_PATH=$2 ENGINE=$1 LOGS=$3 TESTS=${TESTS:-} ROOT=$root
     [ "$1" != book ] || export IMAGES_PAGE=$(cat "$here/../docs/images.md")
     export HIERARCHIES=$(printf '%s\n' "${hierarchies[@]}")
     export WITHOUT=$(sed -n 's/^# without: //p' "$here/engines/$1.sh")
@@ -116,24 +121,29 @@ run_engine() (
         --propagation private bash -euo pipefail "$here/engines/lib.sh"
 )
 
-# only_brig ENGINE: some row that failed with brig passes with the suite's runc. Those that do not are named.
+# again ENGINE RUNTIME ROWS TO: the rows in that file once more, with their logs in TO; TO/failed are those that fail.
+again() {
+    mkdir -p "$4"
+    cp "$3" "$4/rows"
+    echo "# $1: $(wc -l <"$4/rows") rows again, with $(basename "$2")"
+    run_engine "$1" "$2" "$4" >"$4.txt" 2>&1 || true
+    rm "$4/rows"
+    [ -e "$4/failed" ] || { tail -n 5 "$4.txt" >&2; return 1; }
+}
+
+# only_brig ENGINE: some row failed with brig twice, and passes with the suite's runc. Those that failed are named.
 only_brig() {
-    local logs=$dir/$1.runc row new=0
-    [ -s "$dir/$1/failed" ] || return 0
-    mkdir -p "$logs"
-    cp "$dir/$1/failed" "$logs/rows"
-    echo "# $1: $(wc -l <"$logs/rows") rows again, with $suite's runc"
-    run_engine "$1" "$(ls "$root"/usr/{s,}bin/runc 2>/dev/null | head -n 1)" "$logs" >"$logs.txt" 2>&1 || true
-    [ -e "$logs/failed" ] || { tail -n 5 "$logs.txt" >&2; return 0; }
+    local logs=$dir/$1 row
+    [ -s "$logs/failed" ] || return 0
+    again "$1" "$(program runc)" "$logs/failed" "$logs.runc" || : >"$logs.runc/failed"
+    while read -r row; do echo "# $1: runc fails as well: $row"; done <"$logs.runc/failed"
+    grep -vxFf "$logs.runc/failed" "$logs/failed" >"$logs.only" || return 1
+    again "$1" "$brig" "$logs.only" "$logs.again" || cp "$logs.only" "$logs.again/failed"
     while read -r row; do
-        if grep -qxF -- "$row" "$logs/failed"; then
-            echo "# $1: runc fails as well: $row"
-        else
-            echo "# $1: only brig fails: $row"
-            new=1
-        fi
-    done <"$logs/rows"
-    [ $new = 1 ]
+        grep -qxF -- "$row" "$logs.again/failed" || echo "# $1: passes when it is tried again: $row"
+    done <"$logs.only"
+    while read -r row; do echo "# $1: only brig fails: $row"; done <"$logs.again/failed"
+    [ -s "$logs.again/failed" ]
 }
 
 # The versions of what is tested.

@@ -1,6 +1,6 @@
 # podman.sh: podman as root, with conmon, netavark and buildah's code for `podman build`.
 # needs: podman conmon netavark aardvark-dns iptables catatonit
-# suite needs: docker-cli nftables passt
+# suite needs: docker-cli nftables
 
 # shellcheck source=/dev/null
 . "$HERE/gpu.bash"

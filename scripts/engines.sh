@@ -160,10 +160,10 @@ if [ -z "$suite" ] && ! criu check >/dev/null 2>&1 && "$here/criu.sh" "$here/../
 fi
 failed=()
 for engine in "${engines[@]}"; do
-    packages=$(sed -n "s/^# \(needs${suite:+\|suite needs}\): //p" "$here/engines/$engine.sh" | tr '\n' ' ')
+    needs=$(sed -n "s/^# \(needs${suite:+\|suite needs}\): //p" "$here/engines/$engine.sh" | tr '\n' ' ')
     # shellcheck disable=SC2086
-    [ -n "$suite" ] || "$here/need.sh" $packages
-    versions "$packages"
+    [ -n "$suite" ] || "$here/need.sh" $needs
+    versions "$needs"
     # A Debian to be the content of an image.
     if grep -q '^# debian$' "$here/engines/$engine.sh"; then
         export DEBIAN=$dir/debian.tar

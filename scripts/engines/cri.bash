@@ -1,4 +1,5 @@
 # cri.bash: containerd with its CRI plugin and the runtime, a network of pods, the images box:1 and pause:1; its client.
+# shellcheck shell=bash
 cri() { /usr/bin/python3 "$HERE/cri.py" "$@"; }
 # py CLAIM PYTHON
 py() { t "$1" "cri $(printf %q "$2")"; }

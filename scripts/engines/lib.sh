@@ -22,7 +22,7 @@ enter_root() {
     mount -t overlay -o "lowerdir=$ROOT,upperdir=$world/upper,workdir=$world/work" engines "$world/root"
     for dir in proc sys dev; do mount --rbind "/$dir" "$world/root/$dir"; done
     mkdir "$world/root/host"
-    cd "$world/root"
+    cd "$world/root" || exit
     mkdir -p "${own[@]/#/.}"
     pivot_root . host
     export ROOT='' LOGS=/host$LOGS RUNTIME_PATH=/host$RUNTIME_PATH

@@ -39,10 +39,10 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Of `0000000000401000 t _ZN4brig4main17h0123456789abcdefE`, address and name.
+/// Of `0000000000401000 t <brig::log::Log>::open`, address and name.
 fn functions(symbols: &str) -> Functions<'_> {
     let function = |line| {
-        let mut words = str::split(line, ' ');
+        let mut words = str::splitn(line, 3, ' ');
         let address = u64::from_str_radix(words.next()?, 16).ok()?;
         words.next().filter(|kind| "tTwWi".contains(kind))?;
         Some((address, words.next()?))

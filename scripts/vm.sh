@@ -29,6 +29,9 @@ packages+=" iproute2 busybox-static selinux-policy-default${PACKAGES:+ $PACKAGES
 # In the order in which they need each other.
 modules=(virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci
     overlay virtio_blk virtio_console dummy)
+# What CRIU looks at sockets and network namespaces with, where the kernel has them.
+for_criu=(libcrc32c nfnetlink nf_tables nf_defrag_ipv4 nf_defrag_ipv6 nf_conntrack nf_conntrack_netlink
+    unix_diag inet_diag tcp_diag udp_diag raw_diag netlink_diag af_packet_diag)
 
 # apt, with lists of its own for another suite.
 apt=()
@@ -58,10 +61,11 @@ build_kernel() {
     dpkg-deb -x "$work"/deb/*.deb "$work/deb"
     mv "$work/deb/boot/vmlinuz-"* "$work/vmlinuz"
     mkdir -p "$work"/root/{proc,sys,dev,root,run,payload}
-    for module in "${modules[@]}"; do
+    for module in "${modules[@]}" "${for_criu[@]}"; do
         # Newer kernels have some of them built in.
         ! grep -q "/$module.ko\$" "$work"/deb/lib/modules/*/modules.builtin || continue
         file=$(find "$work/deb/lib/modules" -name "$module.ko*" | head -n 1)
+        [ -n "$file" ] || [[ " ${for_criu[*]} " != *" $module "* ]] || continue
         [ -n "$file" ] || { echo "vm.sh: $kernel_image has no module $module" >&2; return 1; }
         case $file in
             *.xz) busybox xz -dc "$file" >"$work/root/modules/$module.ko" ;;

@@ -40,6 +40,10 @@ fn a_container_comes_back_as_it_was() {
     answers(&sandbox, &sandbox.id, &mut piped);
     let said = sandbox.brig(&["exec", &sandbox.id, "/init", "say", "hello"]).ok().stdout;
     assert_eq!(said, "hello\n");
+    // CRIU makes a time namespace.
+    let facts = sandbox.brig(&["exec", &sandbox.id, "/init", "ns"]).ok().stdout;
+    let time = fs::read_link(format!("/proc/{pid}/ns/time")).unwrap();
+    assert!(facts.contains(&format!("ns time {}\n", time.display())), "{facts}");
     sandbox.brig(&["ps", &sandbox.id]).ok();
     sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
     sandbox.assert_nothing_left();

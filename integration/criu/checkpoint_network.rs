@@ -3,8 +3,11 @@
 use super::with::{
     Piped, answers, brig, checkpoint, criu_only, images, restored, restored_as, running,
 };
+use crate::host;
 use crate::netdev::{in_own_network, ip, ip_in, seen, veth};
 use crate::sandbox::{Sandbox, skip};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use std::fs;
 use std::process::{Child, Command};
@@ -53,8 +56,12 @@ struct Holder(Child);
 
 impl Drop for Holder {
     fn drop(&mut self) {
-        // It is gone if this fails.
-        _ = self.0.kill();
+        let pid = self.0.id();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        for child in children.unwrap_or_default().split_whitespace() {
+            // They are gone if this fails.
+            _ = kill(Pid::from_raw(child.parse().unwrap()), Signal::SIGKILL);
+        }
         _ = self.0.wait();
     }
 }
@@ -63,21 +70,21 @@ impl Drop for Holder {
 fn a_pid_namespace_that_was_joined_is_joined_again() {
     criu_only!();
     let mut holder = Command::new("unshare");
-    holder.args(["--pid", "--fork", "--kill-child", "sh", "-c", "while sleep 0.05; do :; done"]);
+    holder.args(["-p", "-f", "sh", "-c", "while sleep 0.05; do :; done"]);
     let holder = Holder(holder.spawn().unwrap());
     let path = format!("/proc/{}/ns/pid_for_children", holder.0.id());
     let made =
         || fs::read_link(&path).is_ok_and(|it| it != fs::read_link("/proc/self/ns/pid").unwrap());
-    assert!(crate::host::wait_until(Duration::from_secs(10), made));
+    assert!(host::wait_until(Duration::from_secs(10), made));
     let sandbox = Sandbox::new();
     join(&sandbox, "pid", &path);
     running(&sandbox);
-    let inside = |sandbox: &Sandbox| crate::host::status_of(sandbox.pid(), "NSpid").unwrap();
+    let inside = |sandbox: &Sandbox| host::status_of(sandbox.pid(), "NSpid").unwrap();
     let number = inside(&sandbox).split_whitespace().last().unwrap().to_string();
     let before = format!("/proc/{}", sandbox.pid());
     checkpoint(&sandbox, &[]).ok();
     // Whoever is its parent now reaps it: then its number is free.
-    assert!(crate::host::wait_until(Duration::from_secs(20), || !fs::exists(&before).unwrap()));
+    assert!(host::wait_until(Duration::from_secs(20), || !fs::exists(&before).unwrap()));
     let mut piped = restored(&sandbox, &[]);
     let own = format!("/proc/{}/ns/pid", sandbox.pid());
     assert_eq!(fs::read_link(own).unwrap(), fs::read_link(&path).unwrap());
@@ -183,7 +190,7 @@ fn network_devices_are_given_again() {
         checkpoint(&sandbox, &[]).ok();
         // With its namespace the device has gone.
         let gone = || !crate::netdev::is_here("left-peer");
-        assert!(crate::host::wait_until(Duration::from_secs(20), gone));
+        assert!(host::wait_until(Duration::from_secs(20), gone));
         let (images, bundle) = (images(&sandbox), sandbox.bundle());
         let bundle = bundle.to_str().unwrap();
         let args = ["restore", "-d", "--image-path", &images, "--bundle", bundle, &sandbox.id];

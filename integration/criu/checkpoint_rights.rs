@@ -2,6 +2,7 @@
 
 use super::with::{answers, brig, checkpoint, criu_only, images, restored, running};
 use crate::sandbox::Sandbox;
+use crate::seccomp::agent::{self, Agent};
 use serde_json::{Value, json};
 
 fn refused(loose: impl FnOnce(&mut Value), said: &str) {
@@ -84,5 +85,15 @@ fn a_filter_comes_back() {
     running(&sandbox);
     checkpoint(&sandbox, &[]).ok();
     let mut piped = restored(&sandbox, &[]);
+    answers(&sandbox, &sandbox.id, &mut piped);
+}
+
+#[test]
+fn a_filter_that_asks_an_agent_is_refused_before_it_is_frozen() {
+    criu_only!();
+    let sandbox = agent::sandbox(&["mkdir"], true);
+    let _agent = Agent::new(&sandbox, &[]);
+    let mut piped = running(&sandbox);
+    checkpoint(&sandbox, &[]).fails_with("linux.seccomp: an agent decides about system calls");
     answers(&sandbox, &sandbox.id, &mut piped);
 }

@@ -11,11 +11,11 @@ use std::process::Command;
 use std::time::Duration;
 
 /// An agent that listens, in the sandbox's directory.
-struct Agent(Option<Running>);
+pub struct Agent(Option<Running>);
 
 impl Agent {
     /// Calls that have an errno here fail with it.
-    fn new(sandbox: &Sandbox, answers: &[(libc::c_long, i32)]) -> Agent {
+    pub fn new(sandbox: &Sandbox, answers: &[(libc::c_long, i32)]) -> Agent {
         let answer = |(number, errno): &(libc::c_long, i32)| format!("{number}={errno}");
         Agent::listening(sandbox, &answers.iter().map(answer).collect::<Vec<_>>())
     }
@@ -64,7 +64,7 @@ impl Drop for Agent {
 }
 
 /// A container whose calls of these names the agent decides about.
-fn sandbox(names: &[&str], no_new_privileges: bool) -> Sandbox {
+pub fn sandbox(names: &[&str], no_new_privileges: bool) -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.patch(|config| {
         config["linux"]["seccomp"] = json!({

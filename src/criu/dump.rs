@@ -102,6 +102,13 @@ impl<'a> Subject<'a> {
         let config: Spec = serde_json::from_slice(&dir.read("config.json")?)?;
         let namespaces = Namespaces::new(&config.linux, &Host::default())?;
         check(state, &namespaces)?;
+        let calls = config.linux.seccomp.iter().flat_map(|filter| filter.syscalls.iter().flatten());
+        for call in calls {
+            ensure!(
+                call.action != oci_seccomp::LinuxSeccompAction::Notify,
+                "linux.seccomp: an agent decides about system calls (SCMP_ACT_NOTIFY), which CRIU does not restore"
+            );
+        }
         let setting =
             Setting::new(&config, &state.bundle, None, state.has_namespace(libc::CLONE_NEWUSER));
         let planned = config.mounts.iter().enumerate();

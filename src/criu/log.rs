@@ -3,11 +3,12 @@
 use std::path::Path;
 
 /// Errors that stand there though nothing is wrong, or say no more than that something is.
-const NOISE: [&str; 7] = [
+const NOISE: [&str; 8] = [
     "Can't setup RLIMIT_NOFILE",
     "Unable to create tun",
     "exited, status=1",
     "failed with -1",
+    "Namespaces dumping finished with error",
     "Dumping FAILED.",
     "Pre-dumping FAILED",
     "Restoring FAILED.",

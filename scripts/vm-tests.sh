@@ -27,6 +27,7 @@ skipped=(
     run::three_hundred_runs     # 300 runs
     invalid::                   # exact lines, with the paths of the host's cgroups
     netdev::                    # makes devices by iproute2 and the veth module
+    network_devices_are_given_again # the same
     idmap::files_have           # tmpfs has no id-mapped mounts before Linux 6.3
     idmap::in_a_user_namespace  # the same
     idmap::ridmap               # the same

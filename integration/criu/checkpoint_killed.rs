@@ -198,13 +198,14 @@ fn a_hung_criu_can_be_interrupted() {
     let sandbox = Sandbox::new();
     let mut piped = running(&sandbox);
     let criu = sandbox.dir.join("criu");
-    fs::write(&criu, "#!/bin/sh\nexec sleep 1000\n").unwrap();
+    fs::write(&criu, "#!/bin/sh\necho >started\nexec sleep 1000\n").unwrap();
     fs::set_permissions(&criu, fs::Permissions::from_mode(0o755)).unwrap();
     let images = images(&sandbox);
     let args = ["--criu", criu.to_str().unwrap(), "checkpoint", "--image-path", &images];
     let child = command(&sandbox, &[&args[..], &[&sandbox.id]].concat()).spawn().unwrap();
     let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
-    assert!(host::wait_until(Duration::from_secs(10), || fs::exists(&images).unwrap()));
+    let started = sandbox.dir.join("started");
+    assert!(host::wait_until(Duration::from_secs(20), || started.exists()));
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
     assert_eq!(end_of(child).code(), Some(1));
     answers(&sandbox, &sandbox.id, &mut piped);

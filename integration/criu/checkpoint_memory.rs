@@ -98,9 +98,38 @@ fn a_user_namespace_with_ids_of_its_own_comes_back() {
     running(&sandbox);
     let before = nature(sandbox.pid());
     checkpoint(&sandbox, &[]).ok();
+    let (images, bundle) = (images(&sandbox), sandbox.bundle());
+    let bundle = bundle.to_str().unwrap();
+    let args = ["restore", "-d", "--image-path", &images, "--bundle", bundle, &sandbox.id];
+    // CRIU reads the image as the namespace's root too.
+    brig(&sandbox, &args).fails_with("Permission denied");
+    sandbox.assert_nothing_left();
+    std::os::unix::fs::chown(&images, Some(100_000), Some(100_000)).unwrap();
+    for file in fs::read_dir(&images).unwrap().flatten() {
+        std::os::unix::fs::chown(file.path(), Some(100_000), Some(100_000)).unwrap();
+    }
     let mut piped = restored(&sandbox, &[]);
     assert_eq!(nature(sandbox.pid()), before);
     answers(&sandbox, &sandbox.id, &mut piped);
+}
+
+/// The options of cgroup2, where it is mounted.
+fn cgroup2_options() -> Option<Vec<String>> {
+    let mut mounts = host::mounts();
+    mounts.retain(|mount| mount.fstype == "cgroup2");
+    mounts.pop().map(|mount| mount.data)
+}
+
+#[test]
+fn the_host_keeps_the_options_of_cgroup2() {
+    criu_only!();
+    let Some(before) = cgroup2_options() else { return skip("no cgroup2") };
+    let sandbox = Sandbox::new();
+    running(&sandbox);
+    checkpoint(&sandbox, &[]).ok();
+    assert_eq!(cgroup2_options().unwrap(), before);
+    restored(&sandbox, &[]);
+    assert_eq!(cgroup2_options().unwrap(), before);
 }
 
 #[test]

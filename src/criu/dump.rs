@@ -42,6 +42,7 @@ pub fn checkpoint(options: &CheckpointOptions, log: &mut Log) -> Result<()> {
     }
     let subject = Subject::look(&dir, &state)?;
     let images = image::make_dir("--image-path", &options.common.images)?;
+    options.common.check_parent()?;
     let work = image::make_dir("--work-path", options.common.work())?;
     let signals = foreground::block_signals()?;
     let start = Start {

@@ -13,6 +13,7 @@ pub mod ask;
 mod check;
 pub mod dump;
 mod external;
+mod hierarchy;
 mod image;
 mod log;
 pub mod options;

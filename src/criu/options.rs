@@ -107,9 +107,17 @@ impl Common {
         if let Some(name) = self.empty_namespaces.iter().find(|name| *name != "network") {
             bail!("--empty-ns {name}: only network can come back empty");
         }
+        let absolute = self.parent.as_ref().filter(|parent| !parent.is_relative());
+        if let Some(parent) = absolute {
+            bail!("--parent-path {}: has to be relative to --image-path", parent.display());
+        }
+        Ok(())
+    }
+
+    /// When the image directory is there: the way to the parent may lead through it.
+    pub(super) fn check_parent(&self) -> Result<()> {
         if let Some(parent) = &self.parent {
             let what = || format!("--parent-path {}", parent.display());
-            ensure!(parent.is_relative(), "{}: has to be relative to --image-path", what());
             let there = self.images.join(parent);
             let found = there.metadata().with_context(what)?;
             ensure!(found.is_dir(), "{}: {} is not a directory", what(), there.display());

@@ -35,6 +35,7 @@ pub fn restore(options: &Options, how: &RestoreOptions, log: &mut Log) -> Result
     dump::ensure_root()?;
     how.common.check()?;
     image::check(&how.common.images)?;
+    how.common.check_parent()?;
     let record = image::read(&how.common.images)?;
     let options = with_record(options, record.as_ref())?;
     let bundle = options.bundle.clone();

@@ -49,6 +49,8 @@ pub(super) struct Criu<'a> {
     /// Why a notification was answered with no.
     pub(super) refused: Option<anyhow::Error>,
     reaped: bool,
+    /// The options of cgroup2 before.
+    hierarchy: Vec<String>,
 }
 
 /// How it is started.
@@ -124,6 +126,7 @@ impl<'a> Criu<'a> {
             interrupted: None,
             refused: None,
             reaped: false,
+            hierarchy: super::hierarchy::options(),
         };
         // End of file: it is executed.
         channel.wait(start.signals.as_fd(), Instant::now() + deadline::SETUP)?;
@@ -289,7 +292,10 @@ impl<'a> Criu<'a> {
             let _ = signal::pidfd_send_signal(self.process.as_fd(), libc::SIGKILL);
         }
         self.reaped = true;
-        waitid(Id::PIDFd(self.process.as_fd()), WaitPidFlag::WEXITED).ok()
+        let status = waitid(Id::PIDFd(self.process.as_fd()), WaitPidFlag::WEXITED).ok();
+        // What CRIU could mount brig can: if not, there is nothing that could be done about it.
+        let _ = super::hierarchy::put_back(&self.hierarchy);
+        status
     }
 
     /// It is not needed any more.

@@ -143,8 +143,8 @@ impl State {
     pub fn in_pid_namespace(&self) -> Result<Vec<i32>> {
         let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/pid"));
         let own = match namespace(&self.pid.to_string()) {
-            // Init has exited meanwhile, and before it whatever was in its namespace.
-            Err(error) if error.is_missing() => return Ok(Vec::new()),
+            // Init has exited meanwhile, and before it whatever was in its namespace: EACCES if it did so during the call.
+            Err(error) if error.is_missing() || open_init(self)?.is_none() => return Ok(Vec::new()),
             own => own.context("its pid namespace")?,
         };
         let mut pids = Vec::new();

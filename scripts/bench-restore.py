@@ -15,7 +15,7 @@ import tempfile
 import time
 
 ROUNDS = int(os.environ.get("ROUNDS", 15))
-SH = ["/bin/busybox", "sh", "-c", "echo ready; while :; do sleep 1000; done"]
+SH = ["/bin/busybox", "sh", "-c", "echo ready; while sleep 1000; do :; done"]
 PYTHON = """
 import asyncio, ctypes, decimal, email.mime.text, http.server, json, logging, unittest, urllib.request, xml.dom.minidom
 import sys, time
@@ -48,6 +48,11 @@ class Runtime:
             with open(log, encoding="utf-8") as errors:
                 print(f"{' '.join(command)}: {errors.read()}", file=sys.stderr)
             sys.exit(subprocess.call(["grep", "-r", "--include=*.log", "Error (", self.dir]) or 1)
+
+    def forget(self):
+        """Whatever has failed: no container of it is left."""
+        command = [self.path, "--root", os.path.join(self.dir, "state"), "delete", "--force", self.id]
+        subprocess.run(command, env=self.env, stderr=subprocess.DEVNULL, check=False)
 
     def start(self, bundle, *args):
         """Runs a command that leaves a container with a pipe as stdout: when it began, and how long it took."""
@@ -100,6 +105,7 @@ def bundle_of(top, program):
 def main():
     criu, *named = sys.argv[1:]
     top = tempfile.mkdtemp(prefix="bench-restore.")
+    runtimes = []
     try:
         runtimes = [Runtime(*one.split("=", 1), os.path.abspath(criu), top) for one in named]
         print(f"| ms, median of {ROUNDS} | cold | checkpoint | restore | warm |\n| --- | --- | --- | --- | --- |")
@@ -114,6 +120,8 @@ def main():
                 print(f"| {name}, {runtime.name} | " + " | ".join(f"{ms:.0f}" for ms in medians) + " |", flush=True)
         print(f"load: {' '.join(map(str, os.getloadavg()))}")
     finally:
+        for runtime in runtimes:
+            runtime.forget()
         # runc leaves a mount of the root filesystem behind when a restore fails.
         with open("/proc/self/mountinfo", encoding="utf-8") as file:
             left = [line.split()[4] for line in file]

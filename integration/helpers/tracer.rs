@@ -288,7 +288,8 @@ pub fn process_of_number(pid: i32) -> nix::Result<Pid> {
     Ok(Pid::from_raw(i32::try_from(cloned).unwrap()))
 }
 
-/// How a command got on of which one system call failed.
+/// How a command got on of which one system call failed. That is done by registers, which each processor has its own of.
+#[cfg(target_arch = "x86_64")]
 #[derive(Debug)]
 pub struct Faulted {
     /// Exit code; none if a signal ended it.
@@ -301,6 +302,7 @@ pub struct Faulted {
 
 /// Runs a command, whose `at`-th system call, or its child's, fails with `errno` without being executed. Calls that
 /// `spared` names are not counted. A command that has not ended after [`MAX_DURATION`] fails the test.
+#[cfg(target_arch = "x86_64")]
 pub fn run_with_fault(
     sandbox: &Sandbox,
     command: Command,
@@ -363,9 +365,11 @@ pub fn run_with_fault(
 }
 
 /// No command takes longer, whatever fails.
+#[cfg(target_arch = "x86_64")]
 const MAX_DURATION: std::time::Duration = std::time::Duration::from_secs(40);
 
 /// Changes the registers of a process that has stopped; it can have been killed meanwhile.
+#[cfg(target_arch = "x86_64")]
 fn set(pid: Pid, change: impl FnOnce(&mut libc::user_regs_struct)) {
     if let Ok(mut registers) = ptrace::getregs(pid) {
         change(&mut registers);

@@ -10,6 +10,12 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
+/// What mkdir(3) calls: newer architectures have mkdirat alone.
+#[cfg(target_arch = "x86_64")]
+const MKDIR_CALL: libc::c_long = libc::SYS_mkdir;
+#[cfg(not(target_arch = "x86_64"))]
+const MKDIR_CALL: libc::c_long = libc::SYS_mkdirat;
+
 /// An agent that listens, in the sandbox's directory.
 pub struct Agent(Option<Running>);
 
@@ -150,7 +156,7 @@ const MANY: [&str; 60] = [
 fn an_agent_gets_the_listener_and_decides() {
     for no_new_privileges in [true, false] {
         let sandbox = sandbox(&MKDIR, no_new_privileges);
-        let agent = Agent::new(&sandbox, &[(libc::SYS_mkdir, libc::EXDEV)]);
+        let agent = Agent::new(&sandbox, &[(MKDIR_CALL, libc::EXDEV)]);
         let created = sandbox.script("mkdir /tmp/no ; write /tmp/yes x ; status Seccomp").create();
         let state = agent.state(1);
         assert_eq!(
@@ -181,7 +187,7 @@ fn an_agent_gets_the_listener_and_decides() {
         assert_eq!(seen.get("mkdir /tmp/no"), "EXDEV");
         assert_eq!(seen.get("write /tmp/yes"), "ok");
         assert_eq!(seen.get("Seccomp"), "2");
-        assert!(agent.facts().all("asked").contains(&libc::SYS_mkdir.to_string().as_str()));
+        assert!(agent.facts().all("asked").contains(&MKDIR_CALL.to_string().as_str()));
     }
 }
 
@@ -197,7 +203,7 @@ fn the_annotation_of_crun_and_variable_name_the_agent_too() {
                 config["annotations"]["run.oci.seccomp.receiver"] = json!(path);
             }
         });
-        let agent = Agent::new(&sandbox, &[(libc::SYS_mkdir, libc::EXDEV)]);
+        let agent = Agent::new(&sandbox, &[(MKDIR_CALL, libc::EXDEV)]);
         sandbox.script("mkdir /tmp/no");
         let bundle = sandbox.bundle();
         let mut command =
@@ -215,7 +221,7 @@ fn the_annotation_of_crun_and_variable_name_the_agent_too() {
 fn every_executed_process_has_a_listener_of_its_own() {
     for no_new_privileges in [true, false] {
         let sandbox = sandbox(&MKDIR, no_new_privileges);
-        let agent = Agent::new(&sandbox, &[(libc::SYS_mkdir, libc::EXDEV)]);
+        let agent = Agent::new(&sandbox, &[(MKDIR_CALL, libc::EXDEV)]);
         sandbox.script("sleep 60").create();
         let exec = |count| {
             let args = ["exec", "--pid-file", "pid", &sandbox.id, "/init", "mkdir", "/tmp/no"];
@@ -242,7 +248,7 @@ fn an_ordinary_users_agent_decides_too() {
             {
                 let mut command = Command::new("/mnt/bundle/rootfs/init");
                 user.become_user(&mut command);
-                let answer = format!("{}={}", libc::SYS_mkdir, libc::EXDEV);
+                let answer = format!("{}={}", MKDIR_CALL, libc::EXDEV);
                 let agent = Agent::started(&user.sandbox, command, &[answer]);
                 user.patch(|config| {
                     config["process"]["args"] =
@@ -278,7 +284,7 @@ fn an_agent_may_decide_about_nearly_every_call() {
                 json!(["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", "SECCOMP_FILTER_FLAG_TSYNC"]);
             config["process"]["user"] = json!({"uid": 7, "gid": 8, "additionalGids": [9]});
         });
-        let agent = Agent::new(&sandbox, &[(libc::SYS_mkdir, libc::EXDEV)]);
+        let agent = Agent::new(&sandbox, &[(MKDIR_CALL, libc::EXDEV)]);
         let created = sandbox.script("mkdir /tmp/no ; ids ; sleep 60").create();
         sandbox.start();
         created.wait_for_line("mkdir /tmp/no EXDEV");

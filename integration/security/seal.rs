@@ -4,7 +4,7 @@
 use super::cve_binary::{Kernel, command, copy, on};
 use crate::rootless::{in_own_mounts, installed};
 use crate::sandbox::{Sandbox, before_exec, brig_only, skip};
-use crate::tracer::{self, Strike, Traced, Whose, run_with_fault};
+use crate::tracer::{self, Strike, Traced, Whose};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -272,6 +272,7 @@ fn inode_numbers_are_those_of_the_file_with_xino_auto_too() {
 }
 
 /// The calls of a command in which brig seals itself, without close: which ones, and the range of them.
+#[cfg(target_arch = "x86_64")]
 fn calls_of_the_seal(sandbox: &Sandbox, brig: &Path) -> (Vec<i64>, usize, usize) {
     let command = create(sandbox, brig);
     let traced = tracer::run(sandbox, command, Whose::Parent, usize::MAX, Strike::Parent);
@@ -308,7 +309,8 @@ fn whatever_the_kernel_refuses_on_the_way_brig_is_sealed() {
         for errno in errors {
             let fault = (Whose::Parent, at + 1);
             let command = create(&sandbox, &brig);
-            let faulted = run_with_fault(&sandbox, command, fault, *errno, &[libc::SYS_close]);
+            let faulted =
+                tracer::run_with_fault(&sandbox, command, fault, *errno, &[libc::SYS_close]);
             assert_eq!((faulted.code, faulted.call), (Some(0), Some(*call)), "{faulted:?}");
             let found = look(sandbox.pid());
             // What std asks where it closes a descriptor changes nothing.

@@ -86,7 +86,7 @@ fn clone(
     Ok((i32::try_from(pid).unwrap_or(i32::MAX), birth))
 }
 
-/// clone(2), of which the first three arguments are the same on all architectures.
+/// clone(2), of which the first three arguments are the same on all architectures that brig is written for.
 fn old_clone(flags: libc::c_int, pidfd: &mut libc::c_int) -> Result<libc::c_long, SysError> {
     let (stack, none) = (0_usize, 0_usize);
     // SAFETY: as above; without CLONE_PIDFD nothing is written to pidfd.

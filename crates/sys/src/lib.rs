@@ -3,6 +3,15 @@
 
 #![expect(unsafe_code)]
 
+// The order of clone(2)'s arguments, the halves of a byte in an eBPF instruction and what rt_sigaction(2) takes are as on
+// these.
+#[cfg(not(all(
+    any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"),
+    target_pointer_width = "64",
+    target_endian = "little",
+)))]
+compile_error!("brig is written for x86_64, aarch64 and riscv64, 64-bit and little-endian");
+
 pub mod bpf;
 pub mod calls;
 pub mod clone;

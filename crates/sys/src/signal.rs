@@ -6,7 +6,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 /// Signals that end a brig that waits, after it has put everything back.
 pub const ABORT: [libc::c_int; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
 
-/// What the kernel's rt_sigaction takes, which is not what libc's sigaction takes.
+/// What the kernel's rt_sigaction takes, which is not what libc's sigaction takes. On riscv64 it has no restorer: of
+/// ours that is the mask there, and both are 0.
 #[repr(C)]
 #[derive(Default)]
 struct KernelAction {

@@ -24,6 +24,7 @@
 mod capabilities;
 mod confused;
 mod debian;
+mod headers;
 #[path = "../../src/interpreter.rs"]
 mod interpreter;
 mod kernel;

@@ -4,30 +4,37 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build check integration test test-vm test-vm-systemd test-vm-selinux ci-vm ci-engines test-engines soak-pods hot bench bench-engines bench-layers bench-restore conformance fuzz soak demo documents book install uninstall ci clean
+.PHONY: help build check integration test test-vm test-vm-systemd test-vm-selinux ci-vm ci-engines test-engines soak-pods hot bench bench-engines bench-layers bench-restore conformance fuzz soak demo documents book install uninstall dist dist-one dist-check test-deb audit verify-release ci ci-nightly clean
 
 PREFIX   := /usr/local
 DESTDIR  :=
 MAX_SIZE := 4000000
 
 HOST     := $(shell rustc -vV | sed -n 's/^host: //p')
+# ARCH=aarch64 builds for that processor on this one.
+MACHINE  := $(if $(ARCH),$(ARCH)-unknown-linux-gnu,$(HOST))
+FOREIGN  := $(filter-out $(HOST),$(MACHINE))
 TARGET   := $(or $(CARGO_TARGET_DIR),target)
-OUT      := $(TARGET)/$(HOST)/release
-BRIG     := $(TARGET)/release/brig
+OUT      := $(TARGET)/$(MACHINE)/release
+BRIG     := $(if $(FOREIGN),$(OUT),$(TARGET)/release)/brig
 COMMIT   := $(or $(shell git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null),unknown)
 SUDO     := $(if $(filter 0,$(shell id -u)),,sudo -E)
 # Tests mount and unmount: in a mount namespace of their own, whatever goes wrong dies with them.
 PRIVATE  := $(SUDO) unshare --mount --propagation private
-RUNNER   := CARGO_TARGET_$(shell echo $(HOST) | tr a-z- A-Z_)_RUNNER
+CARGO    := CARGO_TARGET_$(shell echo $(MACHINE) | tr a-z- A-Z_)
+RUNNER   := $(CARGO)_RUNNER
 # A static binary needs an explicit --target: without one the flags would also hit proc-macros,
 # which cannot be static.
 # By the build-id brig knows its own file again.
 FLAGS    := -C target-feature=+crt-static -C relocation-model=static -C link-arg=-Wl,--build-id
-STATIC   := RUSTFLAGS='$(FLAGS)'
+REMAP    := --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)/registry/src=crates --remap-path-prefix=$(CURDIR)=brig
 # Tests are not linked by cc-brig: they catch panics.
-# Mangled by v0, the instances of a generic function have names of their own, as in fixtures/hot.txt.
-RELEASE  := env RUSTFLAGS='$(FLAGS) -C symbol-mangling-version=v0 -C linker=$(abspath scripts/cc-brig)' \
-            BRIG_COMMIT='$(COMMIT)' cargo build --release --locked --target $(HOST)
+STATIC   := RUSTFLAGS='$(FLAGS)' $(if $(FOREIGN),$(CARGO)_LINKER=$(ARCH)-linux-gnu-gcc)
+# Mangled by v0, the instances of a generic function have names of their own, as in fixtures/hot.txt. The linker's path is
+# relative and no path gets into the binary: wherever it is built, it is the same.
+RELEASE  := env RUSTFLAGS='$(FLAGS) -C symbol-mangling-version=v0 -C linker=scripts/cc-brig $(REMAP)' CROSS_COMPILE=$(if $(FOREIGN),$(ARCH)-linux-gnu-) \
+            BRIG_COMMIT='$(COMMIT)' cargo build --release --locked --target $(MACHINE)
+COMPILER := $(if $(FOREIGN),gcc-$(ARCH)-linux-gnu libc6-dev-$(if $(filter aarch64,$(ARCH)),arm64,$(ARCH))-cross,gcc libc6-dev)
 
 ifneq ($(MAKECMDGOALS),)
   ifeq ($(HOST),)
@@ -38,17 +45,19 @@ endif
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
-build: ## the static release binary, target/release/brig
-	@scripts/need.sh gcc libc6-dev
+build: ## the static release binary, target/release/brig; ARCH=aarch64: target/aarch64-unknown-linux-gnu/release/brig
+	@scripts/need.sh $(COMPILER) $(FOREIGN:%=rust-std:%)
 	$(RELEASE) --bins
-	@install -D -m 755 $(OUT)/brig $(BRIG)
+	@$(if $(FOREIGN),,install -D -m 755 $(OUT)/brig $(BRIG))
 	@echo "built $(BRIG), $$(stat -c %s $(BRIG)) bytes, $(COMMIT)"
 
 check: build ## formatting, lints, unit tests; the binary is static and small
-	@scripts/need.sh binutils codespell fish groff libseccomp2 python3 zsh
+	@scripts/need.sh binutils codespell fish groff libseccomp2 python3 shellcheck zsh \
+	    linux-libc-dev-arm64-cross linux-libc-dev-armhf-cross linux-libc-dev-riscv64-cross
 	cargo fmt --all --check
 	scripts/documents.py
 	scripts/pictures.py --check
+	shellcheck --severity=warning $$(git ls-files scripts .ci | grep -vE '\.(py|ld)$$|/book/')
 	@# Names of ours that are no mistakes.
 	codespell -L bu,childs,clos,crate,fo,hasnt,nd $$(git ls-files | grep -vE '\.svg$$|^Cargo.lock|^fuzz/|^fixtures/')
 	cargo clippy --locked --workspace --all-targets -- -D warnings
@@ -78,11 +87,13 @@ integration: build ## the tests against the real kernel, as root in a mount name
 # VM_COMMAND=… runs that in the guest, instead of the tests; KERNEL=… boots another package's; CGROUPS=v1
 # gives it cgroup v1 with every controller.
 IN_VM    = env $(STATIC) BRIG=$(abspath $(BRIG)) BRIG_TEST_INIT=$(abspath $(OUT)/brig-test-init) \
-           VM_CACHE=$(abspath $(TARGET)/vm) $(RUNNER)=$(abspath scripts/vm-tests.sh) $(1) \
-           cargo test --locked --target $(HOST) --test integration -- $(TESTS)
+           VM_CACHE=$(abspath $(TARGET)/vm$(FOREIGN:%=-$(ARCH))) VM_ARCH=$(ARCH) $(RUNNER)=$(abspath scripts/vm-tests.sh) $(1) \
+           cargo test --locked --target $(MACHINE) --test integration -- $(or $(TESTS),$(if $(FOREIGN),$(EMULATED)))
+# What of them an emulated processor is there for.
+EMULATED := cmd::lifecycle:: cmd::exec:: seccomp:: rootfs::mounts:: cgroup::cgroup_v2:: image::images::
 
-test-vm: build ## the same tests in a QEMU guest with cgroup v2 alone; TESTS=part of their names
-	@scripts/need.sh qemu-system-x86 busybox-static cpio e2fsprogs
+test-vm: build ## the same tests in a QEMU guest with cgroup v2 alone; TESTS=part of their names; ARCH=aarch64: some of them
+	@scripts/need.sh $(if $(FOREIGN),qemu-system-arm,qemu-system-x86) busybox-static cpio e2fsprogs
 	$(call IN_VM)
 
 test-vm-systemd: build ## some of them, and more, in one with systemd, AppArmor and a user session
@@ -177,6 +188,38 @@ uninstall: ## removes what install has put there
 	rm -f $(DESTDIR)$(PREFIX)/bin/brig $(BASH) $(ZSH) $(FISH) \
 	    $(addprefix $(MAN)/,$(notdir $(wildcard docs/man/*.8)))
 
+DIST_ARCHES := x86_64 aarch64
+VERSION   = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+
+dist: ## target/dist: tarballs, Debian packages, SBOMs of x86_64 and aarch64, and their checksums
+	@rm -rf $(TARGET)/dist
+	@for arch in $(DIST_ARCHES); do $(MAKE) --no-print-directory dist-one ARCH=$$arch; done
+	@cd $(TARGET)/dist && sha256sum brig* >SHA256SUMS && cat SHA256SUMS
+
+dist-one: build
+	@scripts/need.sh python3
+	@rm -rf $(TARGET)/dist-$(ARCH)
+	@$(MAKE) --no-print-directory --silent install ARCH=$(ARCH) DESTDIR=$(abspath $(TARGET))/dist-$(ARCH) PREFIX=/usr
+	@scripts/dist.sh $(TARGET)/dist-$(ARCH) $(ARCH) $(TARGET)/dist
+
+dist-check: dist ## builds it again in another folder, with another CARGO_HOME, and compares every byte
+	@env DIST_ARCHES='$(DIST_ARCHES)' scripts/dist-check.sh $(TARGET)/dist
+
+test-deb: dist ## the Debian package installed by apt in a new Debian, where podman runs containers with it
+	@scripts/need.sh mmdebstrap
+	@$(SUDO) scripts/test-deb.sh $(TARGET)/dist/brig_$(VERSION)_amd64.deb $(TARGET)/test-deb
+
+verify-release: build ## version, tag, changelog, lock files and man pages agree
+	@scripts/verify-release.sh $(BRIG)
+
+# Tools that are not Debian's, in target/tools.
+AUDIT    := cargo-deny cargo-machete
+audit: ## licenses and sources of all dependencies, and those that nothing uses; before a release
+	@for tool in $(AUDIT); do [ -x $(TARGET)/tools/bin/$$tool ] || \
+	    cargo install --locked --quiet --root $(TARGET)/tools --target-dir $(TARGET)/tools/build $$tool; done
+	$(TARGET)/tools/bin/cargo-deny --locked --offline check bans licenses sources
+	$(TARGET)/tools/bin/cargo-machete
+
 ci: CHECK := 1
 ci: SOAK_SECONDS := 120
 ci: test soak test-engines ci-engines book ci-vm fuzz ## what .ci/run runs
@@ -190,6 +233,18 @@ ci-vm:
 	$(MAKE) test-vm TESTS='cgroup_v2:: controllers:: cgroups:: hierarchies:: delegate::'
 	$(MAKE) test-vm-systemd TESTS='session:: rootless delegate:: systemd:: lifecycle:: exec::'
 	$(MAKE) test-vm-selinux
+
+ci-nightly: ## what takes longer than CI may, for hours; before a release
+	$(MAKE) test-vm
+	$(MAKE) test-vm CGROUPS=v1
+	$(MAKE) test-vm-systemd
+	$(MAKE) test-vm ARCH=aarch64
+	$(MAKE) soak SOAK_SECONDS=1200
+	$(MAKE) fuzz FUZZ_SECONDS=600
+	$(MAKE) integration BRIG_FAULT_STRIDE=1
+	$(MAKE) dist-check
+	$(MAKE) test-deb
+	$(MAKE) audit
 
 clean: ## removes target/
 	$(SUDO) rm -rf --one-file-system $(TARGET)/demo $(TARGET)/bench

@@ -8,8 +8,8 @@ set -euo pipefail
 seconds=$1
 shift
 here=$(cd "$(dirname "$0")/.." && pwd)
-export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$here/target}
-export CARGO_TARGET_DIR=$(realpath -m "$CARGO_TARGET_DIR")/fuzz
+CARGO_TARGET_DIR=$(realpath -m "${CARGO_TARGET_DIR:-$here/target}")/fuzz
+export CARGO_TARGET_DIR
 cd "$here/fuzz"
 if ! rustup run nightly rustc --version >/dev/null 2>&1; then
     echo "skipped: no fuzzing without a nightly compiler (rustup toolchain install nightly)"
@@ -18,8 +18,9 @@ fi
 "$here/scripts/need.sh" g++
 export PATH=$PATH:$CARGO_TARGET_DIR/tools/bin
 cargo fuzz --version >/dev/null 2>&1 ||
-    CARGO_TARGET_DIR=$CARGO_TARGET_DIR/tools/build cargo install --quiet --locked --root "$CARGO_TARGET_DIR/tools" cargo-fuzz ||
+    cargo install --quiet --locked --root "$CARGO_TARGET_DIR/tools" --target-dir "$CARGO_TARGET_DIR/tools/build" cargo-fuzz ||
     { echo "skipped: no fuzzing without cargo-fuzz, which could not be installed"; exit 0; }
+# shellcheck disable=SC2046 # several names
 [ $# -gt 0 ] || set -- $(sed -n '/^\[\[bin\]\]/{n;s/^name = "\(.*\)"$/\1/p}' Cargo.toml)
 rustup run nightly cargo fuzz build --sanitizer none -O
 

@@ -1,9 +1,17 @@
 #!/usr/bin/env bash
-# need.sh PACKAGE…: installs those of the Debian packages that are missing, as root or by sudo.
+# need.sh PACKAGE…: installs those of the Debian packages that are missing, as root or by sudo. rust-std:TRIPLE is
+# the standard library that Rust has for another target.
 set -euo pipefail
 
 missing=()
 for package; do
+    if [[ $package = rust-std:* ]]; then
+        triple=${package#*:}
+        [ ! -d "$(rustc --print sysroot)/lib/rustlib/$triple/lib" ] || continue
+        command -v rustup >/dev/null && rustup target add "$triple" && continue
+        echo "no standard library for $triple: install it by \"rustup target add $triple\", or libstd-rust-dev of that architecture" >&2
+        exit 1
+    fi
     status=$(dpkg-query --show --showformat '${db:Status-Status}' "$package" 2>/dev/null || echo absent)
     [ "$status" = installed ] || missing+=("$package")
 done

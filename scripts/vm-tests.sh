@@ -25,6 +25,7 @@ skipped=(
     crash::brig_killed          # at each of its system calls
     crash::a_child_killed       # at each of its own
     run::three_hundred_runs     # 300 runs
+    images::three_hundred_layers # 300 layers
     invalid::                   # exact lines, with the paths of the host's cgroups
     netdev::                    # makes devices by iproute2 and the veth module
     network_devices_are_given_again # the same

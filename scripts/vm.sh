@@ -7,23 +7,34 @@
 # Without --systemd its userland is busybox in memory, and payload/run all that runs; with it, the
 # Debian of vm-image.sh, and payload/run is a service of root's. Both can write to all their files,
 # and forget it. Everything comes from apt packages; what is made of them is kept in CACHE. The
-# guest has no network and no share of the host's files. KERNEL=… takes another package than
-# linux-image-cloud-amd64, SUITE=bookworm-backports takes it from a suite that this machine's apt need
+# guest has no network and no share of the host's files. VM_ARCH=aarch64 is another processor than this
+# machine's, without --systemd. KERNEL=… takes another package than linux-image-cloud-amd64, SUITE=bookworm-backports takes it from a suite that this machine's apt need
 # not know, SECONDS_MAX=… is another deadline, PACKAGES=… are more packages for the image,
 # FILES=DIR is what /dev/vda has. LSM=selinux has SELinux in force with --systemd, permissive, by Debian's policy,
 # instead of AppArmor.
 set -euo pipefail
 
-[ "$(dpkg --print-architecture)" = amd64 ] || { echo "vm.sh: only written for amd64" >&2; exit 125; }
+processor=${VM_ARCH:-$(uname -m)}
+# Debian's name of it, QEMU's machine, the processor for it under TCG, the console.
+case $processor in
+    # Under TCG, cx16 crashes newer kernels at random (QEMU 7.2).
+    x86_64) debian=amd64 machine=q35 cpu=max,-cx16 console=ttyS0 ;;
+    # What newer ones have, as signed pointers, takes most of the time under TCG.
+    aarch64) debian=arm64 machine=virt cpu=cortex-a72 console=ttyAMA0 ;;
+    *) echo "vm.sh: not written for $processor" >&2; exit 125 ;;
+esac
+foreign=
+[ "$processor" = "$(uname -m)" ] || foreign=$debian
 here=$(cd "$(dirname "$0")" && pwd)
 systemd=
 if [ "$1" = --systemd ]; then systemd=1; shift; fi
+[ -z "$systemd" ] || [ -z "$foreign" ] || { echo "vm.sh: --systemd is only for this machine's processor" >&2; exit 125; }
 cache=$1 payload=$2
 mkdir -p "$cache"
 cache=$(cd "$cache" && pwd)
 as_root=()
 [ "$(id -u)" = 0 ] || as_root=(sudo)
-kernel=${KERNEL:-linux-image-cloud-amd64}
+kernel=${KERNEL:-linux-image-cloud-$debian}
 packages="systemd systemd-sysv dbus dbus-user-session libpam-systemd apparmor uidmap procps kmod"
 packages+=" iproute2 busybox-static selinux-policy-default${PACKAGES:+ $PACKAGES}"
 # In the order in which they need each other.
@@ -33,15 +44,17 @@ modules=(virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_p
 for_criu=(libcrc32c nfnetlink nf_tables nf_defrag_ipv4 nf_defrag_ipv6 nf_conntrack nf_conntrack_netlink
     unix_diag inet_diag tcp_diag udp_diag raw_diag netlink_diag af_packet_diag)
 
-# apt, with lists of its own for another suite.
+# apt, with lists of its own for another suite or architecture.
 apt=()
-if [ -n "${SUITE:-}" ]; then
-    lists=$cache/apt-$SUITE
+suite=${SUITE:-${foreign:+$(. /etc/os-release && echo "$VERSION_CODENAME")}}
+if [ -n "$suite" ]; then
+    lists=$cache/apt-$suite
     mkdir -p "$lists/partial"
-    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian $SUITE main" \
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian $suite main" \
         >"$lists.list"
     apt=(-o "Dir::Etc::SourceList=$lists.list" -o Dir::Etc::SourceParts=/dev/null
-        -o "Dir::State::Lists=$lists" -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=)
+        -o "Dir::State::Lists=$lists" -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=
+        -o "APT::Architecture=$debian" -o "APT::Architectures=$debian")
     apt-get -qq "${apt[@]}" -o APT::Sandbox::User=root update
 fi
 depends() { apt-cache "${apt[@]}" depends "$kernel" | sed -n 's/.*Depends: \(linux-image-[0-9][^ ]*\).*/\1/p' | head -n 1; }
@@ -51,14 +64,18 @@ if [ -z "$kernel_image" ]; then
     kernel_image=$(depends)
 fi
 [ -n "$kernel_image" ] || { echo "vm.sh: apt knows no $kernel" >&2; exit 125; }
-version=$(apt-cache "${apt[@]}" policy "$kernel_image" | sed -n 's/.*Candidate: //p')
+candidate() { apt-cache "${apt[@]}" policy "$1" | sed -n 's/.*Candidate: //p'; }
+version=$(candidate "$kernel_image")
 
 # The kernel, and an initramfs of busybox, its modules and the init script.
 build_kernel() {
     local work=$1 module file
     mkdir -p "$work/deb" "$work/root/bin" "$work/root/modules"
-    (cd "$work/deb" && apt-get -qq "${apt[@]}" -o APT::Sandbox::User=root download "$kernel_image=$version")
-    dpkg-deb -x "$work"/deb/*.deb "$work/deb"
+    (
+        cd "$work/deb"
+        apt-get -qq "${apt[@]}" -o APT::Sandbox::User=root download "$kernel_image=$version" ${foreign:+busybox-static}
+        for file in *.deb; do dpkg-deb -x "$file" .; done
+    )
     mv "$work/deb/boot/vmlinuz-"* "$work/vmlinuz"
     mkdir -p "$work"/root/{proc,sys,dev,root,run,payload}
     for module in "${modules[@]}" "${for_criu[@]}"; do
@@ -73,7 +90,8 @@ build_kernel() {
         esac
         echo "$module.ko" >>"$work/root/modules/order"
     done
-    cp /bin/busybox "$work/root/bin/busybox"
+    if [ -n "$foreign" ]; then file=$(find "$work/deb" -path '*bin/busybox'); else file=/bin/busybox; fi
+    cp "$file" "$work/root/bin/busybox"
     install -m 755 "$here/vm-init.sh" "$work/root/init"
     install -m 755 "$here/vm-run.sh" "$work/root/vm-run"
     (cd "$work/root" && find . | cpio --quiet -o -H newc -R 0:0) >"$work/initrd"
@@ -101,7 +119,7 @@ cached() {
     ) 9>"$cache/lock" || exit 125
     echo "$dir"
 }
-busybox=$(dpkg-query --show --showformat '${Version}' busybox-static)
+if [ -n "$foreign" ]; then busybox=$(candidate busybox-static); else busybox=$(dpkg-query --show --showformat '${Version}' busybox-static); fi
 boot=$(cached kernel "$kernel_image $version $busybox $(cat "$0" "$here/vm-init.sh" "$here/vm-run.sh")")
 [ -z "$systemd" ] || image=$(cached image "$packages $(cat "$here/vm-image.sh")")
 
@@ -114,10 +132,7 @@ truncate -s 512M "$run/files"
 
 # A stock kernel does not come up where KVM is this host's kind of paravirtualisation.
 accel=tcg,thread=multi
-if [ -w /dev/kvm ] && [ ! -e /sys/module/kvm_pvm ]; then accel=kvm; fi
-# Under TCG, cx16 crashes newer kernels at random (QEMU 7.2).
-cpu=max,-cx16
-[ $accel != kvm ] || cpu=host
+if [ -z "$foreign" ] && [ -w /dev/kvm ] && [ ! -e /sys/module/kvm_pvm ]; then accel=kvm cpu=host; fi
 
 # /dev/vda: an ext4, empty but for FILES; /dev/vdb: swap; /dev/vdc: for the tests to read from; /dev/vdd: systemd's.
 disks=()
@@ -134,7 +149,7 @@ for node in 0 1; do
         -numa "node,nodeid=$node,cpus=$node,memdev=memory$node")
 done
 # A busy host's timer can look broken to a kernel that checks it.
-options="console=ttyS0 no_timer_check quiet panic=-1 mitigations=off psi=1"
+options="console=$console no_timer_check quiet panic=-1 mitigations=off psi=1"
 unified=1
 case ${CGROUPS:-v2} in
     # The kernel hands what it does not know to init.
@@ -147,8 +162,8 @@ case $systemd in
         options+=" ${LSM:-apparmor}=1 security=${LSM:-apparmor}" ;;
     *) options+=" apparmor=0" ;;
 esac
-machine=(
-    -M q35 -accel "$accel" -cpu "$cpu" -smp 2 -m "$((memory / 2 * 2))" "${nodes[@]}"
+qemu=(
+    -M "$machine" -accel "$accel" -cpu "$cpu" -smp 2 -m "$((memory / 2 * 2))" "${nodes[@]}"
     -nodefaults -no-user-config -display none -no-reboot
     -kernel "$boot/vmlinuz" -initrd "$run/initrd"
     -append "$options"
@@ -161,7 +176,7 @@ machine=(
     -chardev "file,id=status,path=$run/status" -device virtserialport,chardev=status,nr=2
 )
 ended=0
-timeout --kill-after 10 "${SECONDS_MAX:-1200}" qemu-system-x86_64 "${machine[@]}" </dev/null | cat || ended=$?
+timeout --kill-after 10 "${SECONDS_MAX:-1200}" "qemu-system-$processor" "${qemu[@]}" </dev/null | cat || ended=$?
 status=$(cat "$run/status" 2>/dev/null || true)
 if [[ ! $status =~ ^[0-9]+$ ]]; then
     echo "vm: the guest told no exit status (qemu ended with $ended); its console's last lines:" >&2

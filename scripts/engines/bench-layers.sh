@@ -51,6 +51,7 @@ podman load -qi /run/world/box.tar >/dev/null
 
 # What is measured. What it needs to be gone is gone.
 fresh() { rm -rf --one-file-system store state umoci bundle copy; }
+# shellcheck disable=SC2120 # turn hands the image on.
 brig_bundle() { "${brig[@]}" bundle "$work/${1:-debian}:v1" bundle; }
 brig_again() { "${brig[@]}" bundle "$work/debian:v1" "bundle$RANDOM$RANDOM"; }
 umoci_unpack() { umoci --log error unpack --image "$work/${1:-debian}:v1" umoci; }
@@ -83,7 +84,8 @@ table() {
     shift
     printf '\n%s\n  %-28s %13s %8s %13s %8s\n' "$title" '' wall '' CPU ''
     for name; do
-        local us=$(median <"/run/world/times/$name") cpu=$(median <"/run/world/times/$name.cpu")
+        local us cpu
+        us=$(median <"/run/world/times/$name") cpu=$(median <"/run/world/times/$name.cpu")
         first=${first:-$us} first_cpu=${first_cpu:-$cpu}
         awk -v name="$name" -v us="$us" -v first="$first" -v cpu="$cpu" -v first_cpu="$first_cpu" 'BEGIN {
             printf "  %-28s %10.1f ms %8.2f %10.1f ms %8.2f\n", name, us / 1000, us / first, cpu / 1000, cpu / first_cpu }'

@@ -21,6 +21,7 @@ podman_run() { podman --runtime "$(path "$r")" run --rm --net none $image true; 
 docker_run() { docker run --runtime "$r-it" --rm --net none $image true; }
 podman_exec() { podman --runtime "$(path "$r")" exec "keep-$r" true; }
 docker_exec() { docker exec "keep-$r" true; }
+# shellcheck disable=SC2046 # several pids
 twenty() { for _ in $(seq 20); do "$1" & done; wait $(jobs -p | grep -vx "$dockerd_pid"); }
 podman_20() { twenty podman_run; }
 docker_20() { twenty docker_run; }

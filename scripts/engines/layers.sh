@@ -150,7 +150,8 @@ t 'Debian: what brig commits, podman and umoci have' 'debian; brig run --keep --
 inside_is=$(declare -p inside)
 export inside_is
 for shaped in plain:'a distroless-like of Debian packages, a wheel, a tarball of npm' absolute:'names, links and whiteouts that begin with a slash' estargz:'eStargz-like: a gzip member a file, landmark, index, footer' many:'127 layers' v2s2:'docker v2s2 in a layout' nested:'an index in an index'; do
-    export shaped=${shaped%%:*} about=${shaped#*:}
+    export about=${shaped#*:}
+    export shaped=${shaped%%:*}
     # This podman takes neither an index in an index nor docker's types in a layout: it runs the same in plain form.
     t "in podman and brig the same: $about" 'eval "$inside_is"; shape $shaped /tmp/$c; theirs=oci:/tmp/$c:v1; case $shaped in v2s2 | nested) shape plain /tmp/$c.plain; theirs=oci:/tmp/$c.plain:v1 ;; esac; like_podman /tmp/$c:v1 $theirs'
 done
@@ -163,6 +164,7 @@ t 'in podman and brig the same: Debian, a wheel by umoci insert' 'eval "$inside_
 t 'in podman and brig the same: Debian, changed by buildah' 'eval "$inside_is"; buildah from -q --name $c oci:/run/world/debian:v1; buildah run $c -- sh -c "useradd -m -G games someone; rm -r /usr/share/doc; mkdir /usr/share/doc; chmod 2755 /srv"; buildah copy -q $c $layers/wheel/opt/python /opt/python; buildah config --user someone --workingdir /home/someone --env A=b $c; buildah commit -q --rm $c oci:/tmp/$c:v1; like_podman /tmp/$c:v1'
 t 'in podman and brig the same: by docker build and docker save' 'eval "$inside_is"; { printf %s "$steps"; echo "USER user"; echo "WORKDIR /home/other"; } | docker build -q -t built:$c -; docker save -o /tmp/$c.tar built:$c; like_podman /tmp/$c.tar docker-archive:/tmp/$c.tar'
 
+# shellcheck disable=SC2178 # another one than the array of like_podman
 flags='-e A=1 -u user -v /usr:/v:ro --tmpfs /t --read-only --cap-add net_raw --cap-drop chown -m 64m --cpus 1 --ulimit core=0 --sysctl net.core.somaxconn=5 --hostname h --add-host a:1.2.3.4 -w /data --device /dev/null:/dev/x -l a=b --security-opt no-new-privileges --shm-size 1m --group-add 7 --stop-signal INT'
 export flags
 t 'bundle and create --image make the same config and the same files' 'brig bundle /run/world/box.tar /tmp/$c.bundle $flags -- id; brig create --image /run/world/box.tar $flags $c -- id >/dev/null; diff -r /run/world/$c.store/containers/$c-0/init /tmp/$c.bundle/init; diff /run/world/$c.store/containers/$c-0/config.json /tmp/$c.bundle/config.json; brig delete --force $c; is "uid=1000(user) gid=1000(user) groups=7,1000(user),2000(extra)" brig run --bundle /tmp/$c.bundle again'

@@ -126,6 +126,25 @@ fn its_pid_file_is_written_only_after_the_program_is_executed() {
     assert!(left.is_empty(), "{left:?}");
 }
 
+/// conmon 2.2 asks nothing else: a program that ends with the codes of one that was not executed has been executed.
+#[test]
+fn its_pid_file_tells_a_program_that_fails_from_one_that_was_not_executed() {
+    let sandbox = running();
+    let file = sandbox.dir.join("pid");
+    for code in [1, 126, 127, 255] {
+        let script = format!("exit {code}");
+        let done = exec(&sandbox, &["--pid-file", "pid"], &script);
+        assert_eq!((done.code, done.stderr.as_str()), (Some(code), ""), "{done:?}");
+        assert!(
+            fs::read_to_string(&file).is_ok_and(|pid| pid.parse::<i32>().is_ok_and(|pid| pid > 1))
+        );
+        fs::remove_file(&file).unwrap();
+        let done = exec(&sandbox, &["--detach", "--pid-file", "pid"], &script).ok();
+        assert_eq!((done.stdout.as_str(), done.stderr.as_str()), ("", ""));
+        fs::remove_file(&file).unwrap();
+    }
+}
+
 /// What can be known before is: no program runs whose pid cannot be told.
 #[test]
 fn a_pid_file_that_cannot_be_written_fails_exec_before_its_program_runs() {

@@ -27,7 +27,9 @@ driver = "overlay"
 runroot = "/run/containers/storage"
 graphroot = "/var/lib/containers/storage"
 END
-# Ids for --userns auto, in this world only.
+# Ids for --userns auto, in this world only. Newer libraries want their user to exist.
+{ cat /etc/passwd; echo containers:x:399999:399999::/:/bin/false; } >/run/world/passwd
+mount --bind /run/world/passwd /etc/passwd
 for file in subuid subgid; do
     echo containers:400000:1000000 >/run/world/$file
     [ ! -e /etc/$file ] || mount --bind /run/world/$file /etc/$file

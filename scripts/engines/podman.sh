@@ -70,7 +70,7 @@ t 'run -e, --env-file' 'echo B=2 >/tmp/env; is "1 2" run -e A=1 --env-file /tmp/
 t 'run --entrypoint' 'is x run --entrypoint echo $image x'
 t 'run -t: a terminal with its size' 'typing "size 31 77
 see 31 77
-code 0" podman run --rm -it $image stty size'
+code 0" podman run --rm -it $image sh -c "sleep 0.5; stty size"'
 t 'run -it: input, control-c, exit code' 'typing "see /
 type echo \$((40+2))\\r
 see 42

@@ -128,4 +128,4 @@ t 'build: VOLUME, ADD, ENTRYPOINT' 'mkdir -p /tmp/$c; tar -C /run/world/box/data
 of the image" run built:$c'
 t '10 at once' 'for i in $(seq 10); do run $image echo $i & done >/tmp/ten; wait; is 10 wc -l </tmp/ten'
 t 'unshare: brig below podman unshare' 'podman unshare sh -c "id -u" | grep -x 0'
-t 'nothing is left running' 'podman rm -aft0 >/dev/null; within 5 sh -c "! pgrep -x conmon"; is 0 sh -c "ls $XDG_RUNTIME_DIR/brig 2>/dev/null | wc -l"'
+t 'nothing is left running' 'podman rm -aft0 >/dev/null; within 5 sh -c "! pgrep -ax conmon"; is 0 sh -c "ls $XDG_RUNTIME_DIR/brig 2>/dev/null | wc -l"'

@@ -352,4 +352,4 @@ t 'checkpoint --export out of a pod, restore --import into another' 'with_criu; 
 t 'checkpoint --pre-checkpoint, checkpoint --with-previous' 'with_criu; criu check --feature mem_dirty_track >/dev/null 2>&1 || skip "no soft-dirty memory in this kernel"; counts; podman container checkpoint -P -e /tmp/$c.1.tar.gz $c; podman container checkpoint --with-previous -e /tmp/$c.2.tar.gz $c; podman rm $c; podman container restore -i /tmp/$c.2.tar.gz --import-previous /tmp/$c.1.tar.gz; is running status; grows'
 t 'checkpoint --print-stats' 'with_criu; counts; podman container checkpoint --print-stats $c | grep -i freezing; podman container restore --print-stats $c | grep -i forking'
 t 'checkpoint, restore with -t' 'with_criu; counts -t; podman container checkpoint $c; podman container restore $c; is running status; grows'
-t 'nothing is left running' 'podman rm -aft0 >/dev/null; within 5 sh -c "! pgrep -x conmon"; if pgrep -x conmon; then exit 1; fi; is 0 sh -c "ls /run/brig 2>/dev/null | wc -l"'
+t 'nothing is left running' 'podman rm -aft0 >/dev/null; within 5 sh -c "! pgrep -ax conmon"; is 0 sh -c "ls /run/brig 2>/dev/null | wc -l"'

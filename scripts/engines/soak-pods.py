@@ -6,10 +6,10 @@ times, errors, late = collections.defaultdict(list), [], [0]
 numbers, began = itertools.count(), time.monotonic()
 
 
-def timed(name, do, *args, **fields):
+def timed(what, do, /, *args, **fields):
     start = time.monotonic()
     got = do(*args, **fields)
-    times[name].append((time.monotonic() - start) * 1000)
+    times[what].append((time.monotonic() - start) * 1000)
     return got
 
 
@@ -70,7 +70,7 @@ used = cpu()
 for thread in threads:
     thread.start()
 shims, inside = [], []
-while time.monotonic() < began + SECONDS:
+while time.monotonic() < began + SECONDS and not errors:
     time.sleep(5)
     if time.monotonic() > began + min(20, SECONDS / 2):
         shims.append(resident())
@@ -79,7 +79,8 @@ for thread in threads:
     thread.join(120)
     assert not thread.is_alive(), "a call hangs"
 used = cpu() - used
-print(f"{next(numbers)} pods, {len(times['exec'])} probes of which {late[0]} took longer than a second, {len(errors)} errors")
+assert not errors, "".join(errors[:3])
+print(f"{next(numbers)} pods, {len(times['exec'])} probes of which {late[0]} took longer than a second")
 print("| ms | number | median | 95 % | longest |\n| --- | --- | --- | --- | --- |")
 for name, all in times.items():
     all.sort()
@@ -88,7 +89,6 @@ half = len(shims) // 2
 print(f"| MiB of containerd and shims | first half | {max(shims[:half]):.0f} | second half | {max(shims[half:]):.0f} |")
 print(f"| MiB of the pods' cgroups | first half | {max(inside[:half]):.0f} | second half | {max(inside[half:]):.0f} |")
 print(f"| CPU time, all processes | | {used:.0f} s | | |")
-assert not errors, "".join(errors[:3])
 for one in call("ListPodSandbox").items:
     remove(one.id)
 same(glob.glob("/run/containerd/runc/*/*"), [])

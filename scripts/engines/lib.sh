@@ -39,8 +39,8 @@ make_world() {
     mkdir -p /run/lock /run/user /run/world/{bin,logs,here}
     mount --bind "$LOGS" /run/world/logs
     mount --bind "$HERE" /run/world/here
-    touch "/run/world/bin/$(basename "$RUNTIME_PATH")"
-    mount --bind "$RUNTIME_PATH" "/run/world/bin/$(basename "$RUNTIME_PATH")"
+    # Not a mount: runc 1.2 executes what an overlay of its directory has.
+    cp "$RUNTIME_PATH" /run/world/bin/
     export RUNTIME_PATH=/run/world/bin/$(basename "$RUNTIME_PATH") LOGS=/run/world/logs
     [[ $HERE != /host/* ]] || umount -l /host
     export HERE=/run/world/here

@@ -8,12 +8,12 @@ export image=docker.io/library/box:1 RUNTIME_PATH
 
 # What docs/kubernetes.md says, for containerd 1 and 2, and a handler of its own, as a RuntimeClass names it.
 config() {
-    local version=2 images cdi='' runtime=io.containerd.grpc.v1.cri
+    local version=2 images cdi='' cni='bin_dir = "/usr/lib/cni"' runtime=io.containerd.grpc.v1.cri
     case $(containerd --version | sed 's/.* v\?\([0-9]*\.[0-9]*\)\..*/\1/') in
         1.6) images='  sandbox_image = "docker.io/library/pause:1"' ;;
         1.*) images='  sandbox_image = "docker.io/library/pause:1"' cdi='  enable_cdi = true' ;;
         *)
-            version=3 runtime=io.containerd.cri.v1.runtime
+            version=3 runtime=io.containerd.cri.v1.runtime cni='bin_dirs = ["/usr/lib/cni"]'
             images='[plugins."io.containerd.cri.v1.images".pinned_images]
   sandbox = "docker.io/library/pause:1"'
             ;;
@@ -29,7 +29,7 @@ $([ $version = 3 ] || echo "$images")
 $cdi
   restrict_oom_score_adj = true
   [plugins."$runtime".cni]
-    bin_dir = "/usr/lib/cni"
+    $cni
     conf_dir = "/run/world/cni"
   [plugins."$runtime".containerd]
     default_runtime_name = "brig"

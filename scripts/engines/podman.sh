@@ -14,6 +14,8 @@ log_driver = "k8s-file"
 runtime = "tested"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
+# Of an exec by its service conmon stays for so many seconds, 300 otherwise.
+exit_command_delay = 1
 network_backend = "netavark"
 infra_image = "localhost/pause:1"
 runtime_supports_json = ["tested"]

@@ -9,6 +9,7 @@
 //!   nothing.
 //! * [`lint`]: reports every mistake in a config.json without running it.
 //! * [`doctor`]: probes what this host and user can do, and what a bundle lacks of it.
+//! * [`inspect`]: what a container really has, beside what its config asked for.
 //! * [`launch`]: the whole sequence: parent → clone3 → child → execve, and the protocol between the two.
 //! * [`rootfs`], [`cgroup`], [`rdt`], [`process`]: the steps that parent and child perform.
 //! * [`seal`]: lets brig continue from a file that no container can write to.
@@ -43,6 +44,7 @@ mod fault;
 mod hooks;
 #[cfg(feature = "images")]
 mod image;
+pub mod inspect;
 pub mod launch;
 pub mod lint;
 pub mod log;

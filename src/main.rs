@@ -108,6 +108,7 @@ fn execute(globals: &Globals, command: Command, log: &mut Log) -> anyhow::Result
             cmd::each(root, &id, regex, |id| cmd::delete::delete(root, id, force, log))
         }),
         Command::Doctor(options) => return cmd::apart(|| cmd::doctor::doctor(&options)),
+        Command::Inspect(options) => return cmd::apart(|| cmd::inspect::inspect(root, &options)),
         Command::Lint(options) => return cmd::apart(|| cmd::lint::lint(&options)),
         Command::List { format, quiet } => cmd::apart(|| cmd::list::list(root, format, quiet, log)),
         Command::Spec { bundle, file, rootless } => {

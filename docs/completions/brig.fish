@@ -51,6 +51,8 @@ function __brig_optspecs
             string join \n a/all dry-run h/help
         case images
             string join \n f/format=+ q/quiet no-trunc inspect=+ h/help
+        case inspect
+            string join \n f/format=+ syscall=+ h/help
         case kill
             string join \n a/all r/regex h/help
         case layers
@@ -66,7 +68,7 @@ function __brig_optspecs
         case ps
             string join \n f/format=+ h/help
         case restore
-            string join \n image-path=+ work-path=+ parent-path=+ auto-dedup ext-unix-sk file-locks lazy-pages link-remap shell-job tcp-close tcp-established tcp-skip-in-flight manage-cgroups-mode=+ network-lock=+ empty-ns=+ b/bundle=+ d/detach pid-file=+ console-socket=+ pidfd-socket=+ no-subreaper no-new-keyring preserve-fds=+ lsm-profile=+ lsm-mount-context=+ trust-image h/help
+            string join \n image-path=+ work-path=+ parent-path=+ auto-dedup ext-unix-sk file-locks lazy-pages link-remap shell-job tcp-close tcp-established tcp-skip-in-flight manage-cgroups-mode=+ network-lock=+ empty-ns=+ b/bundle=+ d/detach pid-file=+ console-socket=+ pidfd-socket=+ no-subreaper no-new-keyring preserve-fds=+ lsm-profile=+ lsm-mount-context=+ hostname=+ trust-image h/help
         case resume
             string join \n h/help
         case rmi
@@ -174,6 +176,7 @@ complete -c brig -n "__fish_brig_needs_command" -f -a "export" -d 'Write the roo
 complete -c brig -n "__fish_brig_needs_command" -f -a "features" -d 'Print the supported features as JSON'
 complete -c brig -n "__fish_brig_needs_command" -f -a "gc" -d 'Remove unused layers from the store'
 complete -c brig -n "__fish_brig_needs_command" -f -a "images" -d 'List the images in the store'
+complete -c brig -n "__fish_brig_needs_command" -f -a "inspect" -d 'Show what a container really has, beside what its config asked for'
 complete -c brig -n "__fish_brig_needs_command" -f -a "kill" -d 'Send a signal to the init process of a container'
 complete -c brig -n "__fish_brig_needs_command" -f -a "layers" -d 'List the layers in the store and what uses them'
 complete -c brig -n "__fish_brig_needs_command" -f -a "lint" -d 'Find mistakes in a config.json, without running it'
@@ -615,6 +618,10 @@ complete -c brig -n "__fish_brig_using_subcommand images" -l inspect -d 'Print c
 complete -c brig -n "__fish_brig_using_subcommand images" -s q -l quiet -d 'Print ids only'
 complete -c brig -n "__fish_brig_using_subcommand images" -l no-trunc -d 'Print full ids'
 complete -c brig -n "__fish_brig_using_subcommand images" -s h -l help -d 'Print help'
+complete -c brig -n "__fish_brig_using_subcommand inspect" -s f -l format -d 'Output format: table (the default) or json' -r -f -a "table\t''
+json\t''"
+complete -c brig -n "__fish_brig_using_subcommand inspect" -l syscall -d 'Tell what the filter does with a system call' -r -f
+complete -c brig -n "__fish_brig_using_subcommand inspect" -s h -l help -d 'Print help'
 complete -c brig -n "__fish_brig_using_subcommand kill" -s a -l all -d 'Send it to all processes of the container'
 complete -c brig -n "__fish_brig_using_subcommand kill" -s r -l regex -d 'ID is a regular expression: all containers that match'
 complete -c brig -n "__fish_brig_using_subcommand kill" -s h -l help -d 'Print help'
@@ -656,6 +663,7 @@ complete -c brig -n "__fish_brig_using_subcommand restore" -l pidfd-socket -d 'S
 complete -c brig -n "__fish_brig_using_subcommand restore" -l preserve-fds -d 'Pass N additional file descriptors' -r -f
 complete -c brig -n "__fish_brig_using_subcommand restore" -l lsm-profile -d 'Label: apparmor:PROFILE or selinux:LABEL' -r -f
 complete -c brig -n "__fish_brig_using_subcommand restore" -l lsm-mount-context -d 'Other SELinux context of mounts' -r -f
+complete -c brig -n "__fish_brig_using_subcommand restore" -l hostname -d 'Host name instead of the one in the image' -r -f
 complete -c brig -n "__fish_brig_using_subcommand restore" -l auto-dedup -d 'Free memory in the image that is replaced'
 complete -c brig -n "__fish_brig_using_subcommand restore" -l ext-unix-sk -d 'Allow external Unix socket connections'
 complete -c brig -n "__fish_brig_using_subcommand restore" -l file-locks -d 'Include file locks'
@@ -885,6 +893,7 @@ complete -c brig -n "__brig_at diff 0" -f -a "(__brig_containers)"
 complete -c brig -n "__brig_at events 0" -f -a "(__brig_containers)"
 complete -c brig -n "__brig_at exec 0" -f -a "(__brig_containers)"
 complete -c brig -n "__brig_at export 0" -f -a "(__brig_containers)"
+complete -c brig -n "__brig_at inspect 0" -f -a "(__brig_containers)"
 complete -c brig -n "__brig_at kill 0" -f -a "(__brig_containers)"
 complete -c brig -n "__brig_at kill 1" -f -a "ABRT ALRM BUS CHLD CLD CONT FPE HUP ILL INT IO IOT KILL PIPE POLL PROF PWR QUIT SEGV STKFLT STOP SYS TERM TRAP TSTP TTIN TTOU URG USR1 USR2 VTALRM WINCH XCPU XFSZ"
 complete -c brig -n "__brig_at mounts 0" -f -a "add remove"

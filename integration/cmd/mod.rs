@@ -2,6 +2,7 @@
 
 pub mod doctor;
 pub mod exec;
+pub mod inspect;
 pub mod kill;
 pub mod lifecycle;
 pub mod lint;

@@ -71,10 +71,46 @@ fn of_a_container_that_has_ended_before_nothing_is_invented() {
     brig_only!();
     let sandbox = Sandbox::new();
     sandbox.script("exit 3");
-    sandbox.run_with(&["--keep"]);
+    sandbox.create();
+    let pid = sandbox.pid();
+    sandbox.start();
+    let gone = || host::status_of(pid, "State").is_none();
+    if !host::wait_until(Duration::from_secs(10), gone) {
+        return skip("nobody waits for orphans here");
+    }
     let done = sandbox.brig(&["wait", &sandbox.id]).ok();
     assert!(done.stdout.contains("unknown"), "{done:?}");
     assert_eq!(sandbox.brig(&["wait", "--quiet", &sandbox.id]).ok().stdout, "unknown\n");
+    let state = sandbox.state();
+    assert_eq!((&state["status"], state.get("exitStatus")), (&json!("stopped"), None));
+}
+
+#[test]
+fn what_brig_itself_has_waited_for_is_known_to_wait_and_to_state() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    sandbox.script("exit 3");
+    sandbox.run_with(&["--keep"]);
+    assert_eq!(sandbox.brig(&["wait", "--quiet", &sandbox.id]).ok().stdout, "3\n");
+    let state = sandbox.state();
+    let told = (&state["status"], &state["exitStatus"], &state["exitReason"]);
+    assert_eq!(told, (&json!("stopped"), &json!(3), &json!("exited")));
+    // What engines read is as before.
+    let list = sandbox.brig(&["list", "--format", "json"]).ok().stdout;
+    assert!(!list.contains("exitStatus"), "{list}");
+    if !kernel_tells() {
+        return skip("this kernel does not tell a signal from an exit code");
+    }
+    let sandbox = Sandbox::new();
+    sandbox.script("sleep 0.1 ; umask").patch(|config| {
+        let rule = json!({ "names": ["umask"], "action": "SCMP_ACT_KILL_PROCESS" });
+        config["linux"]["seccomp"] =
+            json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule] });
+    });
+    sandbox.run_with(&["--keep"]);
+    let state = sandbox.state();
+    let told = (&state["exitStatus"], &state["exitReason"]);
+    assert_eq!(told, (&json!(159), &json!("seccomp-killed")));
 }
 
 #[test]

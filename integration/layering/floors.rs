@@ -10,7 +10,7 @@ pub const FLOORS: &[&[&str]] = &[
     &["main"],
     &["cli"],
     &["cmd"],
-    &["doctor"],
+    &["doctor", "inspect"],
     &["criu", "image"],
     &["launch", "lint"],
     &["cgroup", "hooks", "process", "rdt", "rootfs", "seal", "state", "systemd"],

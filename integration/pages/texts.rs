@@ -50,6 +50,10 @@ pub fn description(command: &str) -> &'static str {
         "images" => {
             "Lists the images whose layers are in the store: by `brig bundle`, `brig run --image` and `brig commit`; the newest first. Ids are cut to 12 digits, which every command takes, unless `--no-trunc` is given; sizes and times are rounded. `--format json` has all of it."
         }
+        "inspect" => {
+            "Shows what the init process of a container really has, as the kernel tells it, beside what config.json asked for: namespaces, and with which containers they are shared; ids, capabilities, no_new_privs, seccomp filter, labels, terminal; mounts, with where each comes from; values of the cgroup; resource limits. `=` means as asked, `-` nothing, and what differs is marked with `!`. A first line says how isolated the container is.\n\n\
+             With `--syscall` it tells what the filter of config.json does with a system call. Nothing that the container can write is trusted, and nothing of it is executed."
+        }
         "kill" => {
             "Sends a signal, by default TERM, to the init process of a container. Signals are names with or without SIG, or numbers. With `--all` every process in the container's cgroups gets it, which is what a container with the PID namespace of the host needs."
         }
@@ -126,6 +130,7 @@ pub fn exit_status(command: &str) -> &'static str {
         "doctor" => {
             "0 if all is well, 1 with a warning, 2 if something fails or the bundle cannot be read."
         }
+        "inspect" => "0 if all is as config.json asked, 1 if something differs, 2 after an error.",
         "lint" => {
             "0 if nothing worse than a note was found, 1 with a warning, 2 with an error or if the file cannot be read."
         }

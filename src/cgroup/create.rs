@@ -226,7 +226,8 @@ impl Dir {
         Ok(())
     }
 
-    pub(super) fn has(&self, controller: &str) -> bool {
+    /// Whether it is in the hierarchy of this controller of cgroup v1.
+    pub fn has(&self, controller: &str) -> bool {
         self.controllers.split(',').any(|name| name == controller)
     }
 

@@ -26,6 +26,7 @@ mod create;
 mod delegate;
 pub(crate) mod devices;
 mod freeze;
+mod in_force;
 pub mod oom;
 mod properties;
 mod remove;

@@ -15,6 +15,7 @@ pub(super) const COMMANDS: &[&str] = &[
     "events",
     "exec",
     "features",
+    "inspect",
     "kill",
     "lint",
     "list",
@@ -84,9 +85,8 @@ pub(super) fn subcommand(name: &'static str) -> clap::Command {
     let command = clap::Command::new(name);
     match name {
         name if images::COMMANDS.contains(&name) => images::subcommand(name, command),
-        "doctor" | "events" | "lint" | "list" | "ps" | "spec" | "state" | "stats" | "wait" => {
-            looking(name, command)
-        }
+        "doctor" | "events" | "inspect" | "lint" | "list" | "ps" | "spec" | "state" | "stats"
+        | "wait" => looking(name, command),
         "checkpoint" => criu::describe_checkpoint(command),
         "restore" => criu::describe_restore(command),
         "features" => command.about("Print the supported features as JSON"),
@@ -153,36 +153,11 @@ fn acting(name: &str, command: clap::Command) -> clap::Command {
 /// The commands that only read.
 fn looking(name: &str, command: clap::Command) -> clap::Command {
     match name {
-        "doctor" => command
-            .about("Try what this host and user can do, or what a bundle needs of it")
-            .arg(format())
-            .arg(
-                Arg::new("bundle")
-                    .value_name("BUNDLE")
-                    .value_parser(value_parser!(PathBuf))
-                    .help("Bundle: try only what it needs"),
-            ),
         "events" => command
             .about("Print statistics and out-of-memory events until a container ends")
             .arg(flag("stats", "Print statistics once"))
             .arg(interval("Interval, e.g. 500ms or 1m30s [default: 5s]"))
             .arg(id()),
-        "lint" => command
-            .about("Find mistakes in a config.json, without running it")
-            .arg(one_of(
-                "format",
-                "FORMAT",
-                &["text", "json", "sarif", "github"],
-                "text (the default), json, sarif or github",
-            ))
-            .arg(flag("here", "Check against this host and the files of the bundle too"))
-            .arg(
-                Arg::new("of")
-                    .value_name("BUNDLE|FILE|-")
-                    .default_value(".")
-                    .value_parser(value_parser!(PathBuf))
-                    .help("Bundle, config.json, or - for stdin [default: .]"),
-            ),
         "list" => command
             .about("List containers")
             .arg(format())
@@ -192,6 +167,7 @@ fn looking(name: &str, command: clap::Command) -> clap::Command {
             .arg(format())
             .arg(id())
             .arg(trailing("OPTION").help("Options for ps(1) [default: -ef]")),
+        "doctor" | "inspect" | "lint" => examining(name, command),
         "spec" => command
             .about("Write a config.json to start from")
             .arg(option("bundle", "DIR", "Directory to write it to [default: .]").short('b'))
@@ -209,6 +185,42 @@ fn looking(name: &str, command: clap::Command) -> clap::Command {
             .arg(interval("Measuring interval [default: 1s]"))
             .arg(
                 id().required(false).action(ArgAction::Append).help("Container ids [default: all]"),
+            ),
+    }
+}
+
+/// Those of them that find out what is wrong.
+fn examining(name: &str, command: clap::Command) -> clap::Command {
+    match name {
+        "doctor" => command
+            .about("Try what this host and user can do, or what a bundle needs of it")
+            .arg(format())
+            .arg(
+                Arg::new("bundle")
+                    .value_name("BUNDLE")
+                    .value_parser(value_parser!(PathBuf))
+                    .help("Bundle: try only what it needs"),
+            ),
+        "inspect" => command
+            .about("Show what a container really has, beside what its config asked for")
+            .arg(format())
+            .arg(text_option("syscall", "NAME", "Tell what the filter does with a system call"))
+            .arg(id()),
+        _ => command
+            .about("Find mistakes in a config.json, without running it")
+            .arg(one_of(
+                "format",
+                "FORMAT",
+                &["text", "json", "sarif", "github"],
+                "text (the default), json, sarif or github",
+            ))
+            .arg(flag("here", "Check against this host and the files of the bundle too"))
+            .arg(
+                Arg::new("of")
+                    .value_name("BUNDLE|FILE|-")
+                    .default_value(".")
+                    .value_parser(value_parser!(PathBuf))
+                    .help("Bundle, config.json, or - for stdin [default: .]"),
             ),
     }
 }

@@ -16,6 +16,7 @@ pub(super) fn examples(command: &str) -> &'static str {
         "events" => "brig events --interval 1s web\nbrig events --stats web",
         "exec" => "brig exec -t web sh\nbrig exec --user 1000:1000 --env A=b web id",
         "features" => "brig features",
+        "inspect" => "brig inspect web\nbrig inspect --syscall mount --format json web",
         "kill" => "brig kill web\nbrig kill --all web KILL",
         "lint" => "brig lint /tmp/bundle\nbrig lint --here /tmp/bundle",
         "list" => "brig list\nbrig list --quiet",

@@ -142,7 +142,6 @@ fn meant(unknown: &str) -> String {
     const ELSEWHERE: &[(&str, &str)] = &[
         ("container", "list"),
         ("history", "layers"),
-        ("inspect", "state"),
         ("load", "bundle"),
         ("ls", "list"),
         ("prune", "gc"),

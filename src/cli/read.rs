@@ -4,7 +4,7 @@ use super::describe::LIMITS;
 use super::{Parsed, UsageError, criu, images};
 use crate::cmd::command::{Command, Globals, ListFormat};
 use crate::cmd::create::RunOptions;
-use crate::cmd::{doctor, events, lint, mounts, stats, update, wait};
+use crate::cmd::{doctor, events, inspect, lint, mounts, stats, update, wait};
 use crate::doctor::Question;
 use crate::launch::create::Options;
 use crate::launch::exec;
@@ -182,6 +182,11 @@ fn looking(name: &str, matches: &ArgMatches, globals: &Globals) -> Option<Comman
                 manager: globals.cgroup_manager,
                 rootless: globals.rootless,
             },
+            format: format(matches),
+        }),
+        "inspect" => Command::Inspect(inspect::InspectOptions {
+            id: id(),
+            syscall: text(matches, "syscall"),
             format: format(matches),
         }),
         "lint" => Command::Lint(lint_options(matches)),

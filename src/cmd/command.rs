@@ -2,7 +2,7 @@
 
 use super::create::RunOptions;
 use super::images::{FromImage, ImageCommand};
-use super::{doctor, events, lint, mounts, stats, update, wait};
+use super::{doctor, events, inspect, lint, mounts, stats, update, wait};
 use crate::criu::options::{CheckpointOptions, RestoreOptions};
 use crate::launch::create::Options;
 use crate::launch::exec;
@@ -49,6 +49,7 @@ pub enum Command {
     Ps { id: String, format: ListFormat, options: Vec<String> },
     Delete { id: String, regex: bool, force: bool },
     Doctor(doctor::DoctorOptions),
+    Inspect(inspect::InspectOptions),
     Lint(lint::LintOptions),
     List { format: ListFormat, quiet: bool },
     Spec { bundle: PathBuf, file: Option<PathBuf>, rootless: bool },
@@ -78,6 +79,7 @@ impl Command {
             Command::Ps { .. } => "ps",
             Command::Delete { .. } => "delete",
             Command::Doctor(_) => "doctor",
+            Command::Inspect(_) => "inspect",
             Command::Lint(_) => "lint",
             Command::List { .. } => "list",
             Command::Spec { .. } => "spec",
@@ -99,6 +101,7 @@ impl Command {
             Command::Exec(options) => Some(&options.id),
             Command::Mounts(options) => Some(&options.id),
             Command::Events(options) => Some(&options.id),
+            Command::Inspect(options) => Some(&options.id),
             Command::Update(options) => Some(&options.id),
             Command::Image(command) => command.container(),
             Command::Start { id }

@@ -10,11 +10,11 @@ use crate::log::{self, Log};
 use crate::plan::{Host, Plan, Request};
 use crate::process::{activation, stdio};
 use crate::spec::{Owned, Spec, shape};
-use crate::state::{self, State};
+use crate::state::{self, Dir, State};
 use anyhow::{Context, Result};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use sys::{describe, memory};
+use sys::{describe, memory, signal};
 
 /// Creates a container from a bundle or an image; it then waits for start.
 pub fn create(options: &Options, from: Option<&FromImage>, log: &mut Log) -> Result<()> {
@@ -160,6 +160,9 @@ fn run_to_the_end(
     if let Some(cause) = cause_of_end(code, &state) {
         log.warn(cause);
     }
+    if run_options.keep {
+        remember_end(&dir, &init, code).context("keep how it has ended")?;
+    }
     // If the lock cannot be taken, another brig has deleted the container.
     if !run_options.keep
         && let Ok(_lock) = dir.lock()
@@ -167,6 +170,16 @@ fn run_to_the_end(
         destroy::destroy(dir, &state, true, log)?;
     }
     Ok(code)
+}
+
+/// Keeps how init has ended: brig was the one to wait for it, and nobody else can know.
+fn remember_end(dir: &Dir, init: &OwnedFd, code: i32) -> Result<()> {
+    // Before Linux 6.15 a code above 128 may have been a signal's or the program's.
+    let status = signal::exit_status(init.as_fd()).or((code < 128).then_some(code << 8));
+    // If the lock cannot be taken, another brig has deleted the container.
+    let Ok(_lock) = dir.lock() else { return Ok(()) };
+    let Some(state) = dir.load()? else { return Ok(()) };
+    dir.save(&State { ended: status, ..state })
 }
 
 /// Why the kernel itself has ended init, which its exit code does not tell: asked before the cgroup goes.

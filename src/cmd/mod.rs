@@ -10,6 +10,7 @@ pub mod exec;
 pub mod features;
 #[cfg_attr(not(feature = "images"), path = "without_images.rs")]
 pub mod images;
+pub mod inspect;
 pub mod kill;
 pub mod lint;
 pub mod list;
@@ -37,7 +38,7 @@ use sys::describe;
 pub fn failure_code(command: &Command) -> i32 {
     match command {
         Command::Exec(_) => 255,
-        Command::Lint(_) | Command::Doctor(_) => 2,
+        Command::Lint(_) | Command::Doctor(_) | Command::Inspect(_) => 2,
         _ => 1,
     }
 }

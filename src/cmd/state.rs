@@ -13,6 +13,7 @@ pub fn state(root: &Path, id: &str) -> Result<()> {
 fn print_state(root: &Path, id: &str) -> Result<()> {
     let mut summary = Summary::of(root, id)?;
     summary.owner = user_name(summary.uid);
+    summary.add_end(root)?;
     let text = serde_json::to_string_pretty(&summary)?;
     log::out(format!("{}\n", log::printable_json(&text)).as_bytes())
 }

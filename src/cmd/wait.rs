@@ -4,7 +4,8 @@ use super::command::ListFormat;
 use super::table::table;
 use crate::log;
 use crate::process::signals;
-use crate::state::{Dir, NotFound, State, Status, exit_status, open_init};
+use crate::state::exit_status::{self, Ended};
+use crate::state::{Dir, NotFound, State, Status, open_init};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 use std::os::fd::{AsFd, OwnedFd};
@@ -53,13 +54,12 @@ pub enum Condition {
 /// How a container has ended.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Ended {
+struct Shown {
     id: String,
-    /// The exit code, or 128 + the signal; absent where nobody can know.
+    /// null where nobody can know.
     exit_status: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     signal: Option<i32>,
-    /// exited, signaled, oom-killed, seccomp-killed, unknown.
     reason: &'static str,
 }
 
@@ -114,8 +114,11 @@ impl Watched {
     }
 
     /// How it has ended; none where the time has run out.
-    fn ended(self, end: Instant) -> Result<Option<Ended>> {
-        let Some(init) = &self.init else { return Ok(Some(self.describe(None))) };
+    fn ended(self, end: Instant) -> Result<Option<Shown>> {
+        let Some(init) = &self.init else {
+            let known = exit_status::known(&self.state);
+            return Ok(Some(self.describe(known)));
+        };
         if !poll::readable(init.as_fd(), end)? {
             return Ok(None);
         }
@@ -131,18 +134,9 @@ impl Watched {
     }
 
     /// `status` as wait(2) has it.
-    fn describe(self, status: Option<i32>) -> Ended {
-        let signal = status.map(|status| status & 0x7f).filter(|signal| *signal != 0);
-        let exit_status =
-            status.map(|status| signal.map_or(status >> 8 & 0xff, |signal| 128 + signal));
-        let reason = match (exit_status, signal) {
-            (None, _) => "unknown",
-            (Some(_), Some(libc::SIGKILL)) if self.state.cgroup.oom_killed() => "oom-killed",
-            (Some(_), Some(libc::SIGSYS)) => "seccomp-killed",
-            (Some(_), Some(_)) => "signaled",
-            (Some(_), None) => "exited",
-        };
-        Ended { id: self.state.id, exit_status, signal, reason }
+    fn describe(self, status: Option<i32>) -> Shown {
+        let Ended { exit_status, signal, reason } = Ended::new(&self.state, status);
+        Shown { id: self.state.id, exit_status, signal, reason }
     }
 }
 
@@ -177,8 +171,8 @@ fn status(root: &Path, id: &str) -> Result<Option<Status>> {
     }
 }
 
-fn print(ended: &[Ended], options: &WaitOptions) -> Result<()> {
-    let shown = |one: &Ended| {
+fn print(ended: &[Shown], options: &WaitOptions) -> Result<()> {
+    let shown = |one: &Shown| {
         one.exit_status.map_or_else(|| "unknown".to_owned(), |status| status.to_string())
     };
     let text = match options.format {

@@ -1,6 +1,7 @@
 //! Annotations of other runtimes: brig implements them, or says that it does not.
 
-use super::{PIDFD_RECEIVER, delegate, hooks, process};
+use super::resources::Optional;
+use super::{PIDFD_RECEIVER, delegate, hooks, overlay, process};
 use crate::seccomp;
 use crate::spec::{Place, Spec};
 use anyhow::{Result, anyhow};
@@ -28,11 +29,17 @@ pub const OF_CRUN: [&str; 10] = [
 ];
 
 /// What an engine has to keep from untrusted users beside those; a name that ends with a dot is a prefix.
-const UNSAFE: [&str; 5] = [
+const UNSAFE: [&str; 10] = [
     "io.kubernetes.cri.container-type",
     "org.criu.config",
     "org.systemd.property.",
-    "run.brig.",
+    overlay::LAYERS,
+    overlay::UPPER,
+    overlay::WORK,
+    overlay::IDMAP,
+    overlay::IMAGE,
+    // It lets a container run without limits that its engine has set.
+    Optional::ANNOTATION,
     // Where it is obeyed, the container runs natively; else it does not run.
     HANDLER,
 ];

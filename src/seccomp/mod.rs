@@ -1,6 +1,7 @@
 //! The seccomp filter of a process: `linux.seccomp`, compiled by [`oci_seccomp`], or the filter of crun's
 //! annotations. [`sys::seccomp`] installs it.
 
+pub mod decide;
 pub mod kept;
 mod raw;
 

@@ -1,4 +1,4 @@
-//! How a container's init has ended, while it is a zombie.
+//! How a container's init has ended: known while it is a zombie, and of those that brig itself has waited for.
 
 use super::State;
 use super::init::{is_same, pidfs_inode, read_stat};
@@ -6,6 +6,39 @@ use anyhow::{Result, anyhow};
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use sys::{Errno, signal};
+
+/// How an init has ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// The exit code, or 128 + the signal; none where nobody can know.
+    pub exit_status: Option<i32>,
+    /// What ended it, if a signal did.
+    pub signal: Option<i32>,
+    /// exited, signaled, oom-killed, seccomp-killed, unknown.
+    pub reason: &'static str,
+}
+
+impl Ended {
+    /// `status` as wait(2) has it.
+    pub fn new(state: &State, status: Option<i32>) -> Ended {
+        let signal = status.map(|status| status & 0x7f).filter(|signal| *signal != 0);
+        let exit_status =
+            status.map(|status| signal.map_or(status >> 8 & 0xff, |signal| 128 + signal));
+        let reason = match (exit_status, signal) {
+            (None, _) => "unknown",
+            (Some(_), Some(libc::SIGKILL)) if state.cgroup.oom_killed() => "oom-killed",
+            (Some(_), Some(libc::SIGSYS)) => "seccomp-killed",
+            (Some(_), Some(_)) => "signaled",
+            (Some(_), None) => "exited",
+        };
+        Ended { exit_status, signal, reason }
+    }
+}
+
+/// The status, as wait(2) has it, of an init that has ended, as far as it is known without having waited.
+pub fn known(state: &State) -> Option<i32> {
+    state.ended.or_else(|| of_zombie(state))
+}
 
 /// A pidfd of an init that has ended and that nobody has waited for yet.
 ///

@@ -103,6 +103,9 @@ pub struct State {
     /// the others empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stdio: Vec<String>,
+    /// How its init has ended, as wait(2) has it, where brig itself has waited for it and keeps the container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<i32>,
     /// Its class of service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rdt: Option<Rdt>,

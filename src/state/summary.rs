@@ -1,6 +1,7 @@
 //! What `state` and `list` show of a container. It is a small part of its record, and of the rest nothing is made here:
 //! a host can have a thousand containers.
 
+use super::exit_status::{self, Ended};
 use super::init::Init;
 use super::{Annotations, Dir, ListedContainer, Status, VERSION, dir, ids, record};
 use crate::cgroup::Freezer;
@@ -34,6 +35,12 @@ pub struct Summary {
     annotations: Annotations,
     /// The name of who created it, as far as whoever shows it has looked that up.
     pub owner: String,
+    /// The exit code, or 128 + the signal, of one that is stopped, where it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exit_status: Option<i32>,
+    /// Why it is that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exit_reason: Option<&'static str>,
     /// Who created it.
     #[serde(skip)]
     pub uid: u32,
@@ -96,6 +103,8 @@ impl Fields<'_> {
             created: self.created.into_owned(),
             annotations: self.annotations,
             owner: String::new(),
+            exit_status: None,
+            exit_reason: None,
             uid: self.uid,
         })
     }
@@ -132,6 +141,8 @@ impl From<ListedContainer> for Listed {
             created: state.created,
             annotations: state.annotations,
             owner: String::new(),
+            exit_status: None,
+            exit_reason: None,
             uid: state.uid,
         };
         Listed { summary, trouble }
@@ -153,6 +164,22 @@ impl Summary {
         let state = dir.existing()?;
         let status = dir.status(&state)?;
         Ok(Listed::from(ListedContainer { state, status, trouble: None }).summary)
+    }
+
+    /// Adds how it has ended, if it has and brig knows.
+    ///
+    /// # Errors
+    ///
+    /// Its record cannot be read.
+    pub fn add_end(&mut self, root: &Path) -> Result<()> {
+        if self.status != Status::Stopped {
+            return Ok(());
+        }
+        let state = Dir::open(root, &self.id)?.existing()?;
+        let ended = Ended::new(&state, exit_status::known(&state));
+        self.exit_reason = ended.exit_status.map(|_| ended.reason);
+        self.exit_status = ended.exit_status;
+        Ok(())
     }
 
     /// Of every container, by name. One that vanishes while we look is none, and so is what has no record.

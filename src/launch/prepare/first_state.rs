@@ -55,6 +55,7 @@ pub fn first_state(
         execution: plan.execution.clone(),
         memory_and_swap: plan.resources.memory.swap,
         stdio: streams(plan)?,
+        ended: None,
         rdt: belongs_to.rdt,
         extra_mounts: ExtraMounts::default(),
         cgroup: belongs_to.cgroup,

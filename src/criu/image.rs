@@ -6,7 +6,7 @@ use crate::plan::overlay::Layers;
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use std::fs::{DirBuilder, File};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, lchown};
 use std::path::{Path, PathBuf};
 use sys::IfExists;
 use sys::file::write_atomically;
@@ -15,6 +15,9 @@ const DESCRIPTORS: &str = "descriptors.json";
 const RECORD: &str = "brig.json";
 /// What CRIU writes when it has written all else.
 const INVENTORY: &str = "inventory.img";
+
+/// No chain of pre-dumps is longer.
+const MAX_PARENTS: usize = 1000;
 
 /// brig's own notes.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -63,6 +66,25 @@ pub(super) fn check(path: &Path) -> Result<()> {
         "{}: there is no complete checkpoint ({INVENTORY} is missing)",
         what()
     );
+    Ok(())
+}
+
+/// Gives a checkpoint, and those before it, to the root of a user namespace: CRIU reads the last parts of it as that user.
+pub(super) fn give_to(path: &Path, uid: u32, gid: u32) -> Result<()> {
+    let give = |path: &Path| {
+        lchown(path, Some(uid), Some(gid)).with_context(|| format!("chown {}", path.display()))
+    };
+    let mut dir = path.to_owned();
+    for _ in 0..MAX_PARENTS {
+        for entry in std::fs::read_dir(&dir).with_context(|| dir.display().to_string())? {
+            give(&entry?.path())?;
+        }
+        give(&std::fs::canonicalize(&dir)?)?;
+        dir.push("parent");
+        if !dir.is_dir() {
+            break;
+        }
+    }
     Ok(())
 }
 

@@ -29,6 +29,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use attempt::{Attempt, Opened, Restored};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use sys::idmap::host_id;
 
 /// Restores a container. The result is what brig exits with: in the foreground, what the container ends with.
 pub fn restore(options: &Options, how: &RestoreOptions, log: &mut Log) -> Result<i32> {
@@ -113,6 +114,12 @@ fn decide(
     Ok((spec, host, plan, rewritten))
 }
 
+/// The root of a new user namespace, if it is not the host's.
+fn foreign_root(plan: &Plan) -> Option<(u32, u32)> {
+    let (uid, gid) = (host_id(&plan.id_maps.uids, 0)?, host_id(&plan.id_maps.gids, 0)?);
+    (plan.namespaces.new & libc::CLONE_NEWUSER != 0 && (uid, gid) != (0, 0)).then_some((uid, gid))
+}
+
 /// What cannot be restored is refused before anything is made.
 fn check(plan: &Plan, record: &Record) -> Result<()> {
     dump::check_joined(&plan.namespaces)?;
@@ -186,6 +193,9 @@ fn restore_from(
     let rdt = plan.rdt.as_ref().map(|plan| Rdt::locate(plan, &options.id));
     let rdt = rdt.transpose().at("linux.intelRdt")?;
     image::make_dir("--work-path", how.common.work())?;
+    if let Some((uid, gid)) = foreign_root(&plan) {
+        image::give_to(&how.common.images, uid, gid)?;
+    }
     let state = first_state(options, &spec, &plan, &options.bundle, Belonging { cgroup, rdt })?;
 
     // From here on there is something to undo; state.json says what, should brig be killed.

@@ -59,3 +59,4 @@ pub mod spec;
 pub mod state;
 mod suggest;
 pub mod systemd;
+mod trace;

@@ -5,6 +5,7 @@
 //! `create` belong to the container: so warnings are buffered until the command has succeeded or failed.
 
 use crate::phases::{Phases, Span};
+use crate::trace::{BRIG, CONTAINER, Recording};
 use anyhow::{Context, Result};
 use serde_json::Value;
 use std::borrow::Cow;
@@ -81,6 +82,10 @@ pub struct Log {
     phases: Phases,
     /// When the container's process was cloned, whose phases count from then on.
     cloned: Duration,
+    /// When the last phase that it has told of ended.
+    childs_last: Duration,
+    /// For `--trace` and `--timings`.
+    recording: Option<Box<Recording>>,
     /// The command, and its container.
     about: Vec<(&'static str, Value)>,
 }
@@ -92,6 +97,21 @@ impl Log {
         let sink = to.map(open).transpose()?;
         let phases = if level == Level::Debug { Phases::recording() } else { Phases::default() };
         Ok(Log { sink, format, level, phases, ..Log::default() })
+    }
+
+    /// Records the phases for `--trace` and `--timings`, if there is one of them.
+    ///
+    /// # Errors
+    ///
+    /// The file of `--trace` cannot be written.
+    pub fn record(&mut self, trace: Option<&Path>, timings: bool) -> Result<()> {
+        if trace.is_none() && !timings {
+            return Ok(());
+        }
+        let about = || format!("--trace {}", trace.unwrap_or(Path::new("")).display());
+        self.recording = Some(Box::new(Recording::open(trace, timings).with_context(about)?));
+        self.phases = Phases::recording();
+        Ok(())
     }
 
     /// Sets the command and container of an error in the JSON log.
@@ -120,17 +140,26 @@ impl Log {
         }
     }
 
-    /// The current phase ends, and the next one begins. Only with `--debug`, otherwise no clock is read.
+    /// The current phase ends, and the next one begins. Only with `--debug`, `--trace` or `--timings`, otherwise no clock
+    /// is read.
     pub fn phase(&mut self, name: &str) {
         if let Some(span) = self.phases.end() {
-            self.write_phase("brig", name, span);
+            self.write_phase(BRIG, name, span);
         }
+    }
+
+    /// The container's process exists.
+    pub fn cloned(&mut self, pid: i32) {
+        if let Some(recording) = &mut self.recording {
+            recording.cloned(pid);
+        }
+        self.debug(format_args!("made: process {pid}"));
     }
 
     /// For the process that is cloned as the current phase begins: it records its own phases.
     pub fn phases_of_child(&mut self) -> Phases {
         let Some(began) = self.phases.began() else { return Phases::default() };
-        self.cloned = began;
+        (self.cloned, self.childs_last) = (began, began);
         Phases::recording()
     }
 
@@ -138,11 +167,29 @@ impl Log {
     pub fn phase_of_child(&mut self, packed: &str) {
         if let Some((span, name)) = Span::unpack(packed) {
             let began = self.cloned + span.began;
-            self.write_phase("container", name, Span { began, ..span });
+            self.childs_last = began + span.took;
+            self.write_phase(CONTAINER, &one_line(name), Span { began, ..span });
         }
     }
 
-    fn write_phase(&mut self, process: &str, name: &str, Span { began, took }: Span) {
+    /// That process has said that it is ready. In its last phase it cannot tell of phases, because of its filter.
+    pub fn child_is_ready(&mut self) {
+        if let Some(now) = self.phases.elapsed() {
+            let (began, took) = (self.childs_last, now.saturating_sub(self.childs_last));
+            self.write_phase(CONTAINER, "ids, capabilities and filter", Span { began, took });
+        }
+    }
+
+    fn write_phase(&mut self, process: &'static str, name: &str, span: Span) {
+        if let Some(recording) = &mut self.recording {
+            recording.add(process, name, span);
+        }
+        if self.debugs() {
+            self.debug_phase(process, name, span);
+        }
+    }
+
+    fn debug_phase(&mut self, process: &str, name: &str, Span { began, took }: Span) {
         let (from, micros) = (began.as_micros(), took.as_micros());
         let text = format!("phase of {process}: {name}: at {from} us, took {micros} us");
         let keys = [
@@ -154,8 +201,22 @@ impl Log {
         self.write_with("debug", &text, &keys);
     }
 
+    /// Writes the trace, and shows the timings.
+    fn end_recording(&mut self) {
+        let Some(recording) = self.recording.take() else { return };
+        let took = self.phases.elapsed().unwrap_or_default();
+        let words: Vec<_> = self.about.iter().filter_map(|(_, value)| value.as_str()).collect();
+        if let Err(error) = recording.write(&words.join(" "), took) {
+            self.warn(&format!("--trace: {}", sys::describe(&error)));
+        }
+        if let Some(table) = recording.table(took) {
+            err(table.as_bytes());
+        }
+    }
+
     /// The command has succeeded: shows the buffered warnings.
     pub fn finish(&mut self) {
+        self.end_recording();
         for warning in std::mem::take(&mut self.warnings) {
             self.write_line("warning", &warning);
         }
@@ -164,6 +225,10 @@ impl Log {
     /// The command has failed: the log gets the error and nothing else. Error and warnings also go to stderr,
     /// in case the log cannot be written.
     pub fn fail(&mut self, error: &anyhow::Error) {
+        if self.recording.is_some() {
+            self.phase("until it failed");
+            self.end_recording();
+        }
         let text = one_line(&sys::describe(error));
         if self.sink.is_some() {
             let mut keys = crate::fault::keys(error);

@@ -51,8 +51,8 @@ fn run() -> i32 {
         }
     };
     // What `features` prints is read by engines that take stdout and stderr for one.
-    let accounts = log.debugs() && !matches!(command, Command::Features);
-    if accounts {
+    let accounts = !matches!(command, Command::Features);
+    if accounts && log.debugs() {
         let (version, commit) = (env!("CARGO_PKG_VERSION"), brig::COMMIT);
         let line: Vec<_> = std::env::args_os().map(|arg| format!("{arg:?}")).collect();
         log.debug(format_args!("brig {version}, commit {commit}: {}", line.join(" ")));
@@ -63,7 +63,8 @@ fn run() -> i32 {
         sealed.context("cannot protect brig's own binary from the container (CVE-2019-5736)");
     // After the last execve, because execve makes a process dumpable again.
     let hidden = sealed.and_then(|()| Ok(sys::cred::hide_root()?));
-    match hidden.and_then(|()| execute(&globals, command, &mut log)) {
+    let recorded = hidden.and_then(|()| log.record(globals.trace.as_deref(), globals.timings));
+    match recorded.and_then(|()| execute(&globals, command, &mut log)) {
         Ok(code) => {
             if accounts {
                 log.phase("the rest");
@@ -111,6 +112,7 @@ fn execute(globals: &Globals, command: Command, log: &mut Log) -> anyhow::Result
         Command::Inspect(options) => return cmd::apart(|| cmd::inspect::inspect(root, &options)),
         Command::Lint(options) => return cmd::apart(|| cmd::lint::lint(&options)),
         Command::List { format, quiet } => cmd::apart(|| cmd::list::list(root, format, quiet, log)),
+        Command::Seccomp(options) => return cmd::apart(|| cmd::seccomp::seccomp(&options)),
         Command::Spec { bundle, file, rootless } => {
             cmd::apart(|| cmd::spec::spec(&bundle, file.as_deref(), rootless))
         }

@@ -44,6 +44,11 @@ impl Phases {
         Some(Span { began: last - start, took: now - last })
     }
 
+    /// How long it has been recording.
+    pub fn elapsed(&self) -> Option<Duration> {
+        self.0.get().map(|marks| marks.start.elapsed())
+    }
+
     /// When the current phase began, where something is recorded.
     pub fn began(&self) -> Option<Duration> {
         self.0.get().map(|marks| marks.last - marks.start)

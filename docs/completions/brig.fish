@@ -32,7 +32,7 @@ function __brig_optspecs
         case commit
             string join \n a/author=+ m/message=+ c/change=+ compression=+ no-pause h/help
         case create
-            string join \n b/bundle=+ f/config=+ pid-file=+ image=+ platform=+ layer=+ upper=+ console-socket=+ pidfd-socket=+ no-pivot no-new-keyring preserve-fds=+ name=+ network=+ hostname=+ add-host=+ entrypoint=+ init env-file=+ e/env=+ u/user=+ group-add=+ w/workdir=+ t/tty i/interactive v/volume=+ mount=+ tmpfs=+ shm-size=+ read-only read-only-tmpfs=+ device=+ m/memory=+ memory-swap=+ cpus=+ pids-limit=+ ulimit=+ sysctl=+ cap-add=+ cap-drop=+ security-opt=+ no-new-privs l/label=+ annotation=+ stop-signal=+ pull=+ h/help
+            string join \n b/bundle=+ f/config=+ strict pid-file=+ image=+ platform=+ layer=+ upper=+ console-socket=+ pidfd-socket=+ no-pivot no-new-keyring preserve-fds=+ name=+ network=+ hostname=+ add-host=+ entrypoint=+ init env-file=+ e/env=+ u/user=+ group-add=+ w/workdir=+ t/tty i/interactive v/volume=+ mount=+ tmpfs=+ shm-size=+ read-only read-only-tmpfs=+ device=+ m/memory=+ memory-swap=+ cpus=+ pids-limit=+ ulimit=+ sysctl=+ cap-add=+ cap-drop=+ security-opt=+ no-new-privs l/label=+ annotation=+ stop-signal=+ pull=+ h/help
         case delete
             string join \n f/force r/regex h/help
         case diff
@@ -74,7 +74,9 @@ function __brig_optspecs
         case rmi
             string join \n h/help
         case run
-            string join \n b/bundle=+ f/config=+ pid-file=+ image=+ platform=+ layer=+ upper=+ console-socket=+ pidfd-socket=+ no-pivot no-new-keyring preserve-fds=+ name=+ network=+ hostname=+ add-host=+ entrypoint=+ init env-file=+ e/env=+ u/user=+ group-add=+ w/workdir=+ t/tty i/interactive v/volume=+ mount=+ tmpfs=+ shm-size=+ read-only read-only-tmpfs=+ device=+ m/memory=+ memory-swap=+ cpus=+ pids-limit=+ ulimit=+ sysctl=+ cap-add=+ cap-drop=+ security-opt=+ no-new-privs l/label=+ annotation=+ stop-signal=+ pull=+ d/detach keep rm no-subreaper h/help
+            string join \n b/bundle=+ f/config=+ strict pid-file=+ image=+ platform=+ layer=+ upper=+ console-socket=+ pidfd-socket=+ no-pivot no-new-keyring preserve-fds=+ name=+ network=+ hostname=+ add-host=+ entrypoint=+ init env-file=+ e/env=+ u/user=+ group-add=+ w/workdir=+ t/tty i/interactive v/volume=+ mount=+ tmpfs=+ shm-size=+ read-only read-only-tmpfs=+ device=+ m/memory=+ memory-swap=+ cpus=+ pids-limit=+ ulimit=+ sysctl=+ cap-add=+ cap-drop=+ security-opt=+ no-new-privs l/label=+ annotation=+ stop-signal=+ pull=+ d/detach keep rm no-subreaper h/help
+        case seccomp
+            string join \n f/format=+ cap=+ h/help
         case spec
             string join \n b/bundle=+ f/file=+ rootless h/help
         case start
@@ -110,7 +112,7 @@ end
 
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_brig_global_optspecs
-    string join \n v/version root= log= log-level= log-format= debug systemd-cgroup cgroup-manager= store= rootless= criu= h/help
+    string join \n v/version root= log= log-level= log-format= debug trace= timings systemd-cgroup cgroup-manager= store= rootless= criu= h/help
 end
 
 function __fish_brig_needs_command
@@ -141,6 +143,7 @@ warning\t''
 debug\t''"
 complete -c brig -n "__fish_brig_needs_command" -l log-format -d 'text (the default) or json' -r -f -a "text\t''
 json\t''"
+complete -c brig -n "__fish_brig_needs_command" -l trace -d 'Add phases and their times to a Chrome trace' -r -F
 complete -c brig -n "__fish_brig_needs_command" -l cgroup-manager -d 'cgroupfs (the default), systemd, disabled' -r -f -a "cgroupfs\t''
 systemd\t''
 disabled\t''"
@@ -161,6 +164,7 @@ False\t''"
 complete -c brig -n "__fish_brig_needs_command" -l criu -d 'CRIU program [default: criu in PATH]' -r -f
 complete -c brig -n "__fish_brig_needs_command" -s v -l version -d 'Print the version and exit'
 complete -c brig -n "__fish_brig_needs_command" -l debug -d 'Enable debug logging'
+complete -c brig -n "__fish_brig_needs_command" -l timings -d 'Print phases and their times to stderr'
 complete -c brig -n "__fish_brig_needs_command" -l systemd-cgroup -d 'Same as --cgroup-manager=systemd'
 complete -c brig -n "__fish_brig_needs_command" -s h -l help -d 'Print help'
 complete -c brig -n "__fish_brig_needs_command" -f -a "bundle" -d 'Create a bundle from an image on disk; its layers are shared'
@@ -188,6 +192,7 @@ complete -c brig -n "__fish_brig_needs_command" -f -a "restore" -d 'Restore a co
 complete -c brig -n "__fish_brig_needs_command" -f -a "resume" -d 'Resume a paused container'
 complete -c brig -n "__fish_brig_needs_command" -f -a "rmi" -d 'Remove images from the store'
 complete -c brig -n "__fish_brig_needs_command" -f -a "run" -d 'Create and start a container, wait until it ends, delete it'
+complete -c brig -n "__fish_brig_needs_command" -f -a "seccomp" -d 'Explain what a seccomp filter does, or how two differ'
 complete -c brig -n "__fish_brig_needs_command" -f -a "spec" -d 'Write a config.json to start from'
 complete -c brig -n "__fish_brig_needs_command" -f -a "start" -d 'Start a created container'
 complete -c brig -n "__fish_brig_needs_command" -f -a "state" -d 'Print the state of a container as JSON'
@@ -528,6 +533,7 @@ WINCH\t''
 XCPU\t''
 XFSZ\t''"
 complete -c brig -n "__fish_brig_using_subcommand create" -l pull -d 'Images are on disk: nothing is ever pulled' -r -f
+complete -c brig -n "__fish_brig_using_subcommand create" -l strict -d 'Refuse a config that `brig lint` finds an error in'
 complete -c brig -n "__fish_brig_using_subcommand create" -l no-pivot -d 'Do not use pivot_root(2) (for an initramfs)'
 complete -c brig -n "__fish_brig_using_subcommand create" -l no-new-keyring -d 'Keep the session keyring of the caller'
 complete -c brig -n "__fish_brig_using_subcommand create" -l init -d 'Run the host\'s catatonit as init, which reaps processes'
@@ -832,6 +838,7 @@ WINCH\t''
 XCPU\t''
 XFSZ\t''"
 complete -c brig -n "__fish_brig_using_subcommand run" -l pull -d 'Images are on disk: nothing is ever pulled' -r -f
+complete -c brig -n "__fish_brig_using_subcommand run" -l strict -d 'Refuse a config that `brig lint` finds an error in'
 complete -c brig -n "__fish_brig_using_subcommand run" -l no-pivot -d 'Do not use pivot_root(2) (for an initramfs)'
 complete -c brig -n "__fish_brig_using_subcommand run" -l no-new-keyring -d 'Keep the session keyring of the caller'
 complete -c brig -n "__fish_brig_using_subcommand run" -l init -d 'Run the host\'s catatonit as init, which reaps processes'
@@ -844,6 +851,50 @@ complete -c brig -n "__fish_brig_using_subcommand run" -l keep -d 'Keep the cont
 complete -c brig -n "__fish_brig_using_subcommand run" -l rm -d 'Delete the container after it has ended (the default)'
 complete -c brig -n "__fish_brig_using_subcommand run" -l no-subreaper -d 'Do not reap orphans of the container'
 complete -c brig -n "__fish_brig_using_subcommand run" -s h -l help -d 'Print help'
+complete -c brig -n "__fish_brig_using_subcommand seccomp" -s f -l format -d 'Output format: table (the default) or json' -r -f -a "table\t''
+json\t''"
+complete -c brig -n "__fish_brig_using_subcommand seccomp" -l cap -d 'Capability that docker\'s rules depend on' -r -f -a "CAP_CHOWN\t''
+CAP_DAC_OVERRIDE\t''
+CAP_DAC_READ_SEARCH\t''
+CAP_FOWNER\t''
+CAP_FSETID\t''
+CAP_KILL\t''
+CAP_SETGID\t''
+CAP_SETUID\t''
+CAP_SETPCAP\t''
+CAP_LINUX_IMMUTABLE\t''
+CAP_NET_BIND_SERVICE\t''
+CAP_NET_BROADCAST\t''
+CAP_NET_ADMIN\t''
+CAP_NET_RAW\t''
+CAP_IPC_LOCK\t''
+CAP_IPC_OWNER\t''
+CAP_SYS_MODULE\t''
+CAP_SYS_RAWIO\t''
+CAP_SYS_CHROOT\t''
+CAP_SYS_PTRACE\t''
+CAP_SYS_PACCT\t''
+CAP_SYS_ADMIN\t''
+CAP_SYS_BOOT\t''
+CAP_SYS_NICE\t''
+CAP_SYS_RESOURCE\t''
+CAP_SYS_TIME\t''
+CAP_SYS_TTY_CONFIG\t''
+CAP_MKNOD\t''
+CAP_LEASE\t''
+CAP_AUDIT_WRITE\t''
+CAP_AUDIT_CONTROL\t''
+CAP_SETFCAP\t''
+CAP_MAC_OVERRIDE\t''
+CAP_MAC_ADMIN\t''
+CAP_SYSLOG\t''
+CAP_WAKE_ALARM\t''
+CAP_BLOCK_SUSPEND\t''
+CAP_AUDIT_READ\t''
+CAP_PERFMON\t''
+CAP_BPF\t''
+CAP_CHECKPOINT_RESTORE\t''"
+complete -c brig -n "__fish_brig_using_subcommand seccomp" -s h -l help -d 'Print help'
 complete -c brig -n "__fish_brig_using_subcommand spec" -s b -l bundle -d 'Directory to write it to [default: .]' -r -f -a "(__fish_complete_directories)"
 complete -c brig -n "__fish_brig_using_subcommand spec" -s f -l file -d 'Write to FILE, relative to DIR; replaces an existing file' -r -F
 complete -c brig -n "__fish_brig_using_subcommand spec" -l rootless -d 'For the unprivileged user who calls it'
@@ -904,6 +955,7 @@ complete -c brig -n "__brig_at restore 0" -f -a ""
 complete -c brig -n "__brig_at resume 0" -f -a "(__brig_containers)"
 complete -c brig -n "__brig_at rmi 0 or more" -a "(__brig_images)"
 complete -c brig -n "__brig_at run 0" -f -a ""
+complete -c brig -n "__brig_at seccomp 0" -f -a "explain diff"
 complete -c brig -n "__brig_at start 0" -f -a "(__brig_containers)"
 complete -c brig -n "__brig_at state 0" -f -a "(__brig_containers)"
 complete -c brig -n "__brig_at stats 0 or more" -f -a "(__brig_containers)"

@@ -190,8 +190,14 @@ fn debug_tells_what_was_called_decided_made_and_undone_and_how_long_it_took() {
     let own = phases(&create, "brig");
     assert_eq!(own, ["config and plan", "preparation", "set-up of the process", "the rest"]);
     let childs = phases(&create, "container");
-    let expected =
-        ["cgroups", "namespaces", "mounts", "root filesystem and terminal", "limits and labels"];
+    let expected = [
+        "cgroups",
+        "namespaces",
+        "mounts",
+        "root filesystem and terminal",
+        "limits and labels",
+        "ids, capabilities and filter",
+    ];
     assert_eq!(childs, expected);
     // The container's process was at it while brig waited for it.
     let began = |phase: &str| {
@@ -201,7 +207,7 @@ fn debug_tells_what_was_called_decided_made_and_undone_and_how_long_it_took() {
     assert!(began("mounts") >= began("set-up of the process"), "{create:#?}");
     account(&sandbox, &["start", id]);
     let exec = account(&sandbox, &["exec", id, "/init", "say", "x"]);
-    assert_eq!(phases(&exec, "container").len(), 4, "{exec:#?}");
+    assert_eq!(phases(&exec, "container").len(), 5, "{exec:#?}");
     let delete = account(&sandbox, &["delete", "--force", id]);
     has(&delete, &["ended: process "]);
     has(&delete, &["removed: state directory", id]);

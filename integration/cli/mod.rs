@@ -4,3 +4,4 @@ pub mod cli;
 pub mod engine_words;
 pub mod engines;
 mod logs;
+mod timings;

@@ -104,3 +104,30 @@ fn a_config_that_lint_finds_no_error_in_is_created() {
     sandbox.create();
     sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
 }
+
+#[test]
+fn strict_refuses_what_lint_calls_an_error_and_makes_nothing() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    // Not a warning, and without --strict only ignored.
+    sandbox.patch(|config| {
+        config["hostnme"] = json!("x");
+        config["linux"]["maskedpath"] = json!([]);
+        config["frobnicate"] = json!(1);
+    });
+    for command in ["create", "run"] {
+        let bundle = sandbox.bundle();
+        let args = [command, "--strict", "--bundle", bundle.to_str().unwrap(), &sandbox.id];
+        let error = sandbox.brig(&args).fails_with("hostnme (config.json line ");
+        assert!(error.contains("did you mean hostname? (--strict, 1 more: "), "{error}");
+        assert!(!sandbox.state_root().exists(), "{command}");
+    }
+    sandbox.create();
+    sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
+    // Warnings are none.
+    sandbox.patch(|config| {
+        config.as_object_mut().unwrap().remove("hostnme");
+        config["linux"].as_object_mut().unwrap().remove("maskedpath");
+    });
+    sandbox.create_with(&["--strict"]).ok();
+}

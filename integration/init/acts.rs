@@ -11,6 +11,7 @@ use nix::unistd::{ForkResult, Pid, fork, getpid};
 use std::ffi::CString;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
+use std::net::TcpListener;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::os::unix::net::UnixDatagram;
@@ -50,6 +51,9 @@ pub fn act(name: &str, words: &Words<'_>) -> bool {
             .open(words.path(0))
             .and_then(|mut file| file.write_all(words.text(1).as_bytes())),
         "open" => open(words.path(0), words.text(1)),
+        "bind" => u16::try_from(words.number(0))
+            .map_err(io::Error::other)
+            .and_then(|port| TcpListener::bind(("0.0.0.0", port)).map(drop)),
         "mkdir" => fs::create_dir(words.path(0)),
         "rmdir" => fs::remove_dir(words.path(0)),
         "unlink" => fs::remove_file(words.path(0)),

@@ -19,6 +19,7 @@ pub const FLOORS: &[&[&str]] = &[
     // An error has a place in config.json.
     &["fault", "log"],
     &["spec"],
+    &["trace"],
     &["deadline", "phases", "suggest"],
 ];
 

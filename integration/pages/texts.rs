@@ -199,6 +199,10 @@ pub const MORE: &[(&str, &[(&str, &str)])] = &[
                 "org.criu.config",
                 "The configuration file of CRIU for checkpoint and restore [default: /etc/criu/runc.conf]; empty: none.",
             ),
+            (
+                "run.brig.landlock",
+                "Rights to files and ports that the container's processes give up by Landlock, as JSON; docs/security.md.",
+            ),
             ("run.brig.image", "The image that a bundle was made of."),
             ("run.brig.defaults", "Limits that are left out where they cannot be set."),
             ("run.oci.keep_original_groups", "Keep the supplementary groups of the caller."),

@@ -1,6 +1,7 @@
 //! `linux.seccomp` in force.
 
 pub mod agent;
+mod explain;
 pub mod ia32;
 pub mod kept;
 pub mod seccomp;

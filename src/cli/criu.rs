@@ -124,5 +124,6 @@ pub(super) fn options(matches: &ArgMatches, globals: &Globals) -> Options {
         pidfd_socket: path(matches, "pidfd-socket"),
         detach: matches.get_flag("detach"),
         own_bundle: false,
+        strict: false,
     }
 }

@@ -25,6 +25,7 @@ pub(super) const COMMANDS: &[&str] = &[
     "restore",
     "resume",
     "run",
+    "seccomp",
     "spec",
     "start",
     "state",
@@ -43,6 +44,7 @@ pub(super) const GLOBAL_VALUES: &[&str] = &[
     "--log",
     "--log-format",
     "--log-level",
+    "--trace",
     "--cgroup-manager",
     "--criu",
     "--rootless",
@@ -68,6 +70,8 @@ pub(super) fn brig() -> clap::Command {
         ))
         .arg(one_of("log-format", "FORMAT", &["text", "json"], "text (the default) or json"))
         .arg(flag("debug", "Enable debug logging"))
+        .arg(option("trace", "FILE", "Add phases and their times to a Chrome trace"))
+        .arg(flag("timings", "Print phases and their times to stderr"))
         .arg(flag("systemd-cgroup", "Same as --cgroup-manager=systemd"))
         .arg(one_of(
             "cgroup-manager",
@@ -89,6 +93,7 @@ pub(super) fn subcommand(name: &'static str) -> clap::Command {
         | "wait" => looking(name, command),
         "checkpoint" => criu::describe_checkpoint(command),
         "restore" => criu::describe_restore(command),
+        "seccomp" => filtering(command),
         "features" => command.about("Print the supported features as JSON"),
         _ => acting(name, command),
     }
@@ -249,6 +254,7 @@ fn creation(command: clap::Command) -> clap::Command {
             option("config", "FILE", "Configuration file instead of config.json of the bundle")
                 .short('f'),
         )
+        .arg(flag("strict", "Refuse a config that `brig lint` finds an error in"))
         .arg(option("pid-file", "FILE", "Write the pid of the init process to FILE"))
         .args(images::instead_of_bundle())
         .arg(
@@ -301,6 +307,25 @@ fn execution(command: clap::Command) -> clap::Command {
         .arg(option("console-socket", "SOCKET", "Socket that receives the terminal"))
         .arg(id())
         .arg(trailing("PROGRAM [ARGUMENT]"))
+}
+
+fn filtering(command: clap::Command) -> clap::Command {
+    command
+        .about("Explain what a seccomp filter does, or how two differ")
+        .arg(format())
+        .arg(
+            text_option("cap", "CAPABILITY", "Capability that docker's rules depend on")
+                .action(ArgAction::Append),
+        )
+        .arg(positional("action", "explain|diff", "Action").value_parser(["explain", "diff"]))
+        .arg(
+            positional(
+                "of",
+                "BUNDLE|PROFILE [CALL]",
+                "Bundle or profile; for explain, CALL or CALL(ARGS)",
+            )
+            .action(ArgAction::Append),
+        )
 }
 
 fn trailing(value: &'static str) -> Arg {

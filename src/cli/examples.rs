@@ -33,6 +33,10 @@ pub(super) fn examples(command: &str) -> &'static str {
         }
         "resume" => "brig resume web",
         "run" => "brig run --bundle /tmp/bundle web",
+        "seccomp" => {
+            "brig seccomp explain /tmp/bundle clone3 'personality(8)'\n\
+             brig seccomp diff /tmp/bundle profile.json"
+        }
         "spec" => "brig spec --bundle /tmp/bundle\nbrig spec --rootless",
         "start" => "brig start web",
         "state" => "brig state web",

@@ -48,6 +48,8 @@ pub(super) fn globals(matches: &ArgMatches) -> Globals {
             Some("error") => Level::Error,
             _ => Level::Warning,
         },
+        trace: path(matches, "trace"),
+        timings: matches.get_flag("timings"),
         cgroup_manager: match text(matches, "cgroup-manager").as_deref() {
             Some("systemd") => CgroupManager::Systemd,
             Some("disabled") => CgroupManager::Disabled,
@@ -190,6 +192,7 @@ fn looking(name: &str, matches: &ArgMatches, globals: &Globals) -> Option<Comman
             format: format(matches),
         }),
         "lint" => Command::Lint(lint_options(matches)),
+        "seccomp" => Command::Seccomp(seccomp_options(matches)),
         "wait" => Command::Wait(wait_options(matches)),
         "list" => Command::List { format: format(matches), quiet: matches.get_flag("quiet") },
         "spec" => Command::Spec {
@@ -239,6 +242,7 @@ fn options(matches: &ArgMatches, globals: &Globals, detach: bool) -> Options {
         pidfd_socket: path(matches, "pidfd-socket"),
         detach,
         own_bundle: false,
+        strict: matches.get_flag("strict"),
     }
 }
 
@@ -285,6 +289,19 @@ fn exec_options(matches: &ArgMatches, globals: &Globals) -> exec::Options {
         cgroups: texts("cgroup"),
         pidfd_socket: path(matches, "pidfd-socket"),
         ignore_paused: matches.get_flag("ignore-paused"),
+    }
+}
+
+fn seccomp_options(matches: &ArgMatches) -> crate::cmd::seccomp::SeccompOptions {
+    let texts = |name| matches.get_many::<String>(name).into_iter().flatten().cloned().collect();
+    crate::cmd::seccomp::SeccompOptions {
+        action: match text(matches, "action").as_deref() {
+            Some("diff") => crate::cmd::seccomp::Action::Diff,
+            _ => crate::cmd::seccomp::Action::Explain,
+        },
+        of: texts("of"),
+        caps: texts("cap"),
+        format: format(matches),
     }
 }
 

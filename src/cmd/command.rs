@@ -21,6 +21,10 @@ pub struct Globals {
     pub log_format: Format,
     /// The log level.
     pub log_level: Level,
+    /// The file of `--trace`, if given.
+    pub trace: Option<PathBuf>,
+    /// Whether the phases are shown on stderr.
+    pub timings: bool,
     /// The cgroup manager of new containers; for an existing container it is in its state.
     pub cgroup_manager: CgroupManager,
     /// `--rootless`, if given: whether a container may run without a cgroup of its own.
@@ -52,6 +56,7 @@ pub enum Command {
     Inspect(inspect::InspectOptions),
     Lint(lint::LintOptions),
     List { format: ListFormat, quiet: bool },
+    Seccomp(super::seccomp::SeccompOptions),
     Spec { bundle: PathBuf, file: Option<PathBuf>, rootless: bool },
     Events(events::EventsOptions),
     Stats(stats::StatsOptions),
@@ -82,6 +87,7 @@ impl Command {
             Command::Inspect(_) => "inspect",
             Command::Lint(_) => "lint",
             Command::List { .. } => "list",
+            Command::Seccomp(_) => "seccomp",
             Command::Spec { .. } => "spec",
             Command::Events(_) => "events",
             Command::Stats(_) => "stats",

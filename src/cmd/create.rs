@@ -67,6 +67,9 @@ fn decide(options: &Options, bundle: &Path, owned: &Owned, log: &mut Log) -> Res
     let config = owned.document();
     let (spec, rewritten) = config.parse::<Spec>(&mut warnings)?;
     warnings.iter().for_each(|warning| log.warn(warning));
+    if options.strict {
+        super::lint::refuse_mistakes(config)?;
+    }
     if log.debugs() {
         config.unknown_keys().iter().for_each(|key| log.debug(format_args!("{key}")));
     }
@@ -130,7 +133,7 @@ fn run_to_the_end(
     let begin = || {
         let carrier = master.map(Carrier::new).transpose()?;
         let forwarder = Forwarder::open(&dir, manager)?;
-        Ok(match start::start(&dir, &state)? {
+        Ok(match start::start(&dir, &state, log)? {
             Outcome::Executed => (carrier, forwarder),
             Outcome::HookFailed(error) => return Err(error),
         })
@@ -151,6 +154,7 @@ fn run_to_the_end(
         return Ok(0);
     }
     let code = foreground::wait(&init, carrier.as_mut(), forwarder.as_ref())?;
+    log.phase("the container runs");
     if let Some(errno) = carrier.and_then(|carrier| carrier.lost()) {
         log.warn(&format!(
             "write to stdout: {}: the output of the process is incomplete",

@@ -2,8 +2,8 @@
 
 use crate::lint::{self, Format, Severity};
 use crate::log;
-use crate::spec::{self, Document, shape};
-use anyhow::{Context, Result};
+use crate::spec::{self, Document, Place, shape};
+use anyhow::{Context, Result, anyhow};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -35,6 +35,23 @@ pub fn lint(options: &LintOptions) -> Result<i32> {
         Some(Severity::Warning) => 1,
         Some(Severity::Note) | None => 0,
     })
+}
+
+/// `create --strict`: fails with the first error of lint's.
+///
+/// # Errors
+///
+/// There is one.
+pub(super) fn refuse_mistakes(config: Document<'_>) -> Result<()> {
+    let findings = lint::lint(config, None)?;
+    let mut errors = findings.into_iter().filter(|finding| finding.severity == Severity::Error);
+    let Some(first) = errors.next() else { return Ok(()) };
+    let more = match errors.count() {
+        0 => String::new(),
+        count => format!(", {count} more"),
+    };
+    let error = Err(anyhow!("{} (--strict{more}: see `brig lint`)", first.message));
+    if first.place.is_empty() { error } else { error.at(first.place) }
 }
 
 /// The bundle that a config.json is in; the current directory for stdin.

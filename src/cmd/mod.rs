@@ -19,6 +19,7 @@ mod pattern;
 pub mod pause;
 pub mod ps;
 pub mod restore;
+pub mod seccomp;
 pub mod spec;
 pub mod start;
 pub mod state;
@@ -37,6 +38,7 @@ use sys::describe;
 /// The exit code of a command that fails: a failure of exec itself must not look like one of its process.
 pub fn failure_code(command: &Command) -> i32 {
     match command {
+        Command::Seccomp(_) => 2,
         Command::Exec(_) => 255,
         Command::Lint(_) | Command::Doctor(_) | Command::Inspect(_) => 2,
         _ => 1,

@@ -9,6 +9,7 @@ use super::wire::Message;
 use crate::launch::{destroy, foreground, own_bundle};
 use crate::log::Log;
 use crate::plan::Host;
+use crate::plan::landlock;
 use crate::plan::mounts::{Mount, Setting};
 use crate::plan::namespaces::{Join, Namespaces, file};
 use crate::spec::Spec;
@@ -40,6 +41,11 @@ pub fn checkpoint(options: &CheckpointOptions, log: &mut Log) -> Result<()> {
         // runc's words.
         status => bail!("container cannot be checkpointed in {status} state"),
     }
+    ensure!(
+        !state.annotations.for_runtimes()?.contains_key(landlock::ANNOTATION),
+        "its processes are in Landlock domains ({}), which CRIU cannot restore",
+        landlock::PLACE
+    );
     let subject = Subject::look(&dir, &state)?;
     let images = image::make_dir("--image-path", &options.common.images)?;
     options.common.check_parent()?;

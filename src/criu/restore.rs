@@ -17,6 +17,7 @@ use crate::launch::prepare::first_state::{Belonging, first_state};
 use crate::launch::prepare::net_devices;
 use crate::launch::{destroy, foreground, spawn};
 use crate::log::Log;
+use crate::plan::landlock;
 use crate::plan::mounts::Kind;
 use crate::plan::overlay::Upper;
 use crate::plan::rootfs::Jail;
@@ -107,6 +108,9 @@ fn decide(
     };
     let host = Host::default();
     let plan = Plan::new(&spec, &request, &host)?;
+    if plan.process.landlock.is_some() {
+        Err(anyhow!("CRIU cannot restore a process in a Landlock domain")).at(landlock::PLACE)?;
+    }
     stdio::set_cloexec_from(0, options.preserve_fds)?;
     for warning in &plan.warnings {
         log.warn(&config.located_warning(warning));

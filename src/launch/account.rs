@@ -49,10 +49,10 @@ pub fn made(root: &Path, state: &State, log: &mut Log) {
 
 /// What was made is gone again, because creation failed or the container is deleted.
 pub fn removed(state: &State, log: &mut Log) {
+    log.phase("removal");
     if !log.debugs() {
         return;
     }
-    log.phase("removal");
     if state.pid != 0 {
         log.debug(format_args!("ended: process {}", state.pid));
     }

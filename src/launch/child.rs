@@ -324,18 +324,20 @@ impl Init<'_> {
         }
         // Now, because the root may be read-only later.
         root.make_directory(plan.process.cwd.as_ref()).at("process.cwd")?;
+        channel.end_phase("mounts");
         if plan.hooks.during_create() {
             channel
                 .send(&Message::Mounted)
                 .context("announce to brig that everything is mounted")?;
             ensure!(channel.expect(&Message::Pivot), "brig has exited");
+            channel.end_phase("wait for hooks");
         }
         if !plan.hooks.create_container.is_empty() {
             let state = self.state.for_hooks(Status::Created, own_pid());
             let surroundings = self.surroundings(Environment::Empty);
             root.while_inside(|| hooks::run(&plan.hooks.create_container, &state, &surroundings))?;
+            channel.end_phase("createContainer hooks");
         }
-        channel.end_phase("mounts");
         root.pivot(&plan.rootfs)?;
         if plan.rootfs.own_dev {
             stdio::reopen_dev_null()?;

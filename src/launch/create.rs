@@ -229,7 +229,7 @@ impl Attempt {
         let signals = opened.signals;
         let init = self.adopt(pid, pidfd, plan, &signals)?;
 
-        log.debug(format_args!("made: process {pid}"));
+        log.cloned(pid);
         let end = Instant::now() + deadline::SETUP + allowance(&plan.hooks.create_container);
         let peer = Peer { channel: &own_channel, init: &init, signals: &signals, end };
         self.serve(&peer, plan, own_network, log)?;
@@ -382,7 +382,9 @@ impl Attempt {
         if plan.hooks.during_create() {
             peer.recv(&Message::Mounted, &self.state.cgroup, log)?;
             self.made.reached_hooks = true;
+            log.phase("set-up of the process up to the mounts");
             self.run_hooks(&plan.hooks, peer.signals.as_fd())?;
+            log.phase("prestart and createRuntime hooks");
             peer.send(&Message::Pivot)?;
         }
         let creating = self.state.for_hooks(Status::Creating, self.state.pid);
@@ -390,6 +392,7 @@ impl Attempt {
             peer.deliver_listener(&agent, &self.state, log)?;
         }
         peer.recv(&Message::Ready, &self.state.cgroup, log)?;
+        log.child_is_ready();
         if plan.only_parent_is_root() {
             // Not earlier: the limits must not apply to set-up, and a real-time process cannot be moved into
             // every cgroup.

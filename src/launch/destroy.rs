@@ -77,6 +77,7 @@ pub fn poststop(state: &State, log: &mut Log) {
         if let Err(error) = hooks::run_later(std::slice::from_ref(hook), &stopped) {
             log.warn(&describe(&error));
         }
+        log.phase("poststop hook");
     }
 }
 

@@ -86,13 +86,18 @@ pub fn exec(options: &Options, log: &mut Log) -> Result<i32> {
     let told = placed.and_then(|()| {
         pidfd_socket.map_or(Ok(()), |socket| socket.send(child.pidfd.as_fd(), "setns"))
     });
+    log.cloned(child.pid);
     let agent = Agent::of(process, state.for_hooks(status, state.pid));
     let own = console.own.as_ref();
     let served = told.and_then(|()| child.serve(pid_file, own, agent.as_ref(), log));
     log.phase("set-up of the process");
     match served {
         Ok(_) if options.process.detach => Ok(0),
-        Ok(mut carrier) => foreground::wait(&child.pidfd, carrier.as_mut(), None),
+        Ok(mut carrier) => {
+            let code = foreground::wait(&child.pidfd, carrier.as_mut(), None);
+            log.phase("the process runs");
+            code
+        }
         Err(error) => {
             child.end();
             Err(error)
@@ -254,7 +259,10 @@ impl Spawned {
                     told.context("tell the process that the agent has its listener")?;
                 }
                 (Some(Message::Phase(text)), _) => log.phase_of_child(&text),
-                (Some(Message::Ready), _) => announced = true,
+                (Some(Message::Ready), _) => {
+                    announced = true;
+                    log.child_is_ready();
+                }
                 (Some(Message::Failed(text)), _) => return Err(fault::unpack(&text)),
                 (None, _) if announced => return Ok(()),
                 (None, _) => bail!("the process died before it could execute its program"),

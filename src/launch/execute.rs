@@ -5,7 +5,7 @@ use super::protocol::Channel;
 use crate::plan::process::Process;
 use crate::plan::sched::Execution;
 use crate::process::proc::Proc;
-use crate::process::{activation, command, ids, passwd, sched, stdio};
+use crate::process::{activation, command, ids, landlock, passwd, sched, stdio};
 use crate::seccomp::Filter;
 use crate::spec::Place;
 use anyhow::{Context, Result, ensure};
@@ -35,6 +35,7 @@ pub fn drop_privileges(
     sched::adopt(execution)?;
     stdio::give_to(process.uid)?;
     let env = environment(process);
+    let ruleset = landlock::prepare(process.landlock.as_ref())?;
     let filter = || {
         let courier = process.notifies().then(|| Courier::start(channel)).transpose()?;
         match (install(process)?, courier) {
@@ -48,9 +49,10 @@ pub fn drop_privileges(
     if entered.is_ok() {
         inside_root().at("process.cwd")?;
     }
-    // Needs CAP_SYS_ADMIN, which the next step drops. From here on, only system calls for changing ids,
+    // Both need CAP_SYS_ADMIN, which the next step drops. From here on, only system calls for changing ids,
     // finding the program, read, write and execve are used: the filter is the user's.
     if !process.no_new_privileges {
+        landlock::enter(ruleset.as_ref())?;
         filter()?;
     }
     ids::become_user(process)?;
@@ -64,6 +66,9 @@ pub fn drop_privileges(
     }
     let path = command::find(&process.args[0], &process.search)
         .context("unable to start container process")?;
+    if process.no_new_privileges {
+        landlock::enter(ruleset.as_ref())?;
+    }
     // Later no process is left that could hand the listener to the agent.
     if process.no_new_privileges && process.notifies() {
         filter()?;

@@ -41,6 +41,8 @@ pub struct Options {
     pub detach: bool,
     /// The bundle was made for this container, and is deleted with it.
     pub own_bundle: bool,
+    /// An error of lint's is one, also where create would ignore it.
+    pub strict: bool,
 }
 
 impl Options {

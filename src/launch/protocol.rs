@@ -16,7 +16,7 @@
 //!                            ──── Saved ───▶  waits at the gate
 //!   exits
 //!   at any time:             ◀─ Warning(text) parent logs
-//!                            ◀─ Phase(text)   parent logs, with --debug alone
+//!                            ◀─ Phase(text)   parent records, if it does
 //!                            ◀─ Failed(text)  exits;  parent undoes
 //!                            ◀──── EOF ─────  died: the parent asks waitid how
 //!                            ───── EOF ────▶  the parent died: exits
@@ -46,7 +46,7 @@ pub struct Channel {
     /// Uses write(2), because the child's filter may allow no socket calls. SIGPIPE then kills it, as the
     /// death of its parent should.
     by_write: bool,
-    /// What the child does, and when, for `--debug`.
+    /// What the child does, and when.
     pub phases: Phases,
 }
 
@@ -75,7 +75,7 @@ pub enum Message {
     Saved,
     /// Child: something differs from the config.
     Warning(String),
-    /// Child, with `--debug` alone: a phase has ended ([`crate::phases::Span::pack`]).
+    /// Child, if phases are recorded: one has ended ([`crate::phases::Span::pack`]).
     Phase(String),
     /// Child: the error because of which it cannot go on.
     Failed(String),

@@ -5,7 +5,7 @@ mod user;
 pub use user::parse_user;
 
 use super::process::Process;
-use super::{Host, delegate};
+use super::{Host, delegate, landlock};
 use crate::seccomp::Filter;
 use crate::spec::{self, At};
 use anyhow::{Context, Result, ensure};
@@ -102,6 +102,7 @@ impl ExecPlan {
             terminal.size = terminal.size.or_else(|| host.terminal_size());
             terminal.carried = true;
         }
+        process.landlock = landlock::of(container.annotations, host)?;
         process.keeps_original_groups(container.annotations);
         process.preserved_fds = options.preserve_fds;
         let relayed = process.in_user_namespace && !host.is_privileged()?;

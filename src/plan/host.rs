@@ -5,12 +5,13 @@
 //! process in another namespace would get other answers.
 
 use super::lsm;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use nix::unistd::{getegid, geteuid};
 use std::cell::OnceCell;
 use sys::cred::{self, CapSets};
 use sys::fd::STANDARD_FDS;
 use sys::hierarchy::{self, Hierarchies, Version};
+use sys::landlock;
 use sys::namespace;
 use sys::tty::{self, Size};
 
@@ -27,6 +28,7 @@ pub struct Host {
     hierarchies: OnceCell<Hierarchies>,
     has_apparmor: OnceCell<bool>,
     has_selinux: OnceCell<bool>,
+    landlock: OnceCell<Option<u32>>,
     terminal_size: OnceCell<Option<Size>>,
 }
 
@@ -56,12 +58,14 @@ pub struct Facts {
     pub has_apparmor: bool,
     /// SELinux is enabled.
     pub has_selinux: bool,
+    /// The version of Landlock's ABI, if the kernel has it.
+    pub landlock: Option<u32>,
     /// The size of brig's own terminal, where it has one.
     pub terminal_size: Option<Size>,
 }
 
 impl Facts {
-    /// Root on a host without security modules.
+    /// Root on a host without security modules that label, whose Landlock is newer than every right.
     pub const ROOT: Facts = Facts {
         ids: Ids { uid: 0, gid: 0 },
         capabilities: CapSets { effective: u64::MAX, permitted: u64::MAX, inheritable: 0 },
@@ -70,6 +74,7 @@ impl Facts {
         cgroups: Version::V2,
         has_apparmor: false,
         has_selinux: false,
+        landlock: Some(u32::MAX),
         terminal_size: None,
     };
 
@@ -92,6 +97,7 @@ impl From<Facts> for Host {
             hierarchies: Hierarchies { version: facts.cgroups, mounted: Vec::new() }.into(),
             has_apparmor: facts.has_apparmor.into(),
             has_selinux: facts.has_selinux.into(),
+            landlock: facts.landlock.into(),
             terminal_size: facts.terminal_size.into(),
         }
     }
@@ -177,6 +183,16 @@ impl Host {
     /// SELinux is enabled.
     pub fn has_selinux(&self) -> bool {
         *self.has_selinux.get_or_init(lsm::has_selinux)
+    }
+
+    /// The version of Landlock's ABI.
+    ///
+    /// # Errors
+    ///
+    /// Where the kernel has none.
+    pub fn landlock_abi(&self) -> Result<u32> {
+        let abi = self.landlock.get_or_init(|| landlock::abi().ok());
+        abi.context("this kernel has no Landlock, or it is not in the list of its lsm= parameter")
     }
 
     /// The size of the terminal that one of brig's standard streams is.

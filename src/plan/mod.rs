@@ -16,6 +16,7 @@ pub mod host;
 pub mod id_list;
 pub mod idmap;
 pub mod idmap_option;
+pub mod landlock;
 pub mod lsm;
 pub mod mount_options;
 pub mod mounts;
@@ -233,6 +234,7 @@ fn process(
     let has_user = namespaces.has(libc::CLONE_NEWUSER);
     let mut process = Process::new(process.at("process")?, has_user, host, warnings)?;
     process.filter = Filter::of(spec.linux.seccomp.as_ref(), &spec.annotations, warnings)?;
+    process.landlock = landlock::of(&spec.annotations, host)?;
     process.keeps_original_groups(&spec.annotations);
     process.activation.clone_from(&request.activation);
     let listening = request.activation.as_ref().map_or(0, |activation| activation.count);

@@ -1,9 +1,9 @@
 //! A root filesystem made of layers: the layers, and the place of the container's changes.
 
-use super::Host;
 use super::mounts::{c_string, clean};
 use super::resources::Optional;
 use super::rootfs::RootOptions;
+use super::{Host, landlock};
 use crate::spec::{Place, Spec};
 use crate::suggest;
 use anyhow::{Context, Result, anyhow, ensure};
@@ -103,7 +103,8 @@ pub const IDMAP: &str = "run.brig.overlay.idmap";
 pub const IMAGE: &str = "run.brig.image";
 
 /// Every annotation that changes brig's behaviour: for `features`.
-pub const ANNOTATIONS: [&str; 6] = [LAYERS, UPPER, WORK, IDMAP, IMAGE, Optional::ANNOTATION];
+pub const ANNOTATIONS: [&str; 7] =
+    [LAYERS, UPPER, WORK, IDMAP, IMAGE, Optional::ANNOTATION, landlock::ANNOTATION];
 
 /// overlayfs's `OVL_MAX_STACK`.
 const MAX_LAYERS: usize = 500;

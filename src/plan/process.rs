@@ -1,6 +1,7 @@
 //! The container's init and its privileges.
 
 use super::Host;
+use super::landlock::Landlock;
 use super::lsm::{self, Label};
 use super::sched::Scheduling;
 use crate::seccomp::Filter;
@@ -51,6 +52,8 @@ pub struct Process {
     pub original_groups: bool,
     /// The seccomp filter.
     pub filter: Option<Filter>,
+    /// What it gives up beside that.
+    pub landlock: Option<Landlock>,
     /// The number of additional descriptors after stderr to pass on.
     pub preserved_fds: u32,
     /// The first of them are sockets of a service manager.
@@ -152,6 +155,7 @@ impl Process {
             keeps_groups: in_user_namespace || !host.in_first_user_namespace(),
             original_groups: false,
             filter: None,
+            landlock: None,
             preserved_fds: 0,
             activation: None,
             scheduling: Scheduling::new(spec, warnings)?,

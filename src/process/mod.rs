@@ -5,6 +5,7 @@ pub(crate) mod affinity;
 pub(crate) mod command;
 pub(crate) mod console;
 pub(crate) mod ids;
+pub(crate) mod landlock;
 pub(crate) mod limits;
 pub(crate) mod lsm;
 pub mod passwd;

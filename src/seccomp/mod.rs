@@ -9,8 +9,10 @@ mod raw;
 mod tests;
 
 use crate::spec::Place;
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use oci_seccomp::docker::{self, Target};
 use oci_seccomp::{Arch, LinuxSeccomp, LinuxSeccompAction, sock_filter};
+use serde_json::Value;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -112,6 +114,21 @@ impl Filter {
         });
         Ok((Filter { program, flags, listener, place: PLACE }, unknown))
     }
+}
+
+/// A profile in docker's format as `linux.seccomp`, for a container with this bounding set on this machine.
+///
+/// # Errors
+///
+/// The text is not a profile.
+pub fn resolve(text: &[u8], bounding: &[String]) -> Result<Value> {
+    let release = nix::sys::utsname::uname()?.release().to_string_lossy().into_owned();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    let mut number = || numbers.next().and_then(Result::ok).context(release.clone());
+    let target = Target::new(bounding, NATIVE, (number()?, number()?));
+    let profile = docker::read(text, &target)?;
+    ensure!(profile["defaultAction"].is_string(), "defaultAction: missing: not a seccomp profile");
+    Ok(profile)
 }
 
 /// `struct sock_filter` (linux/filter.h), in the machine's own order.

@@ -47,6 +47,33 @@ pub struct Filter {
 /// A value that the specification does not allow, an action that cannot work, contradicting rules, or more rules
 /// than fit into a filter.
 pub fn compile(profile: &LinuxSeccomp, native: Arch) -> Result<Filter> {
+    let compiled = tables(profile, native)?;
+    let program = compiled.assemble()?;
+    let Compiled { flags, notifies, unknown, .. } = compiled;
+    Ok(Filter { program, flags, notifies, unknown })
+}
+
+/// A profile that has been checked, before the program is assembled.
+#[derive(Debug)]
+pub(crate) struct Compiled {
+    /// What happens to the system calls of each architecture, the native one first.
+    pub(crate) tables: Vec<Table>,
+    /// What system calls get that no rule is for.
+    pub(crate) default: u32,
+    /// The same for those that are newer than all that the profile names.
+    pub(crate) newer: u32,
+    flags: u32,
+    notifies: bool,
+    unknown: Vec<String>,
+}
+
+impl Compiled {
+    pub(crate) fn assemble(&self) -> Result<Vec<sock_filter>> {
+        program::assemble(&self.tables, self.default, self.newer)
+    }
+}
+
+pub(crate) fn tables(profile: &LinuxSeccomp, native: Arch) -> Result<Compiled> {
     let mut unknown = Vec::new();
     let default = default_action(profile)?;
     let archs = architectures(native, profile)?;
@@ -61,9 +88,8 @@ pub fn compile(profile: &LinuxSeccomp, native: Arch) -> Result<Filter> {
         Action::Allow | Action::Log | Action::Trace => default,
         _ => SECCOMP_RET_ERRNO | ENOSYS.unsigned_abs(),
     };
-    let program = program::assemble(&tables, default, newer)?;
     let unknown = unknown.into_iter().map(str::to_owned).collect();
-    Ok(Filter { program, flags, notifies, unknown })
+    Ok(Compiled { tables, default, newer, flags, notifies, unknown })
 }
 
 fn default_action(profile: &LinuxSeccomp) -> Result<u32> {

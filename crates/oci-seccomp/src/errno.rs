@@ -27,6 +27,12 @@ pub(crate) fn number(name: &str) -> Option<u32> {
     u32::try_from(index + 1).ok()
 }
 
+/// The name of a number.
+pub(crate) fn name(number: u32) -> Option<&'static str> {
+    let index = usize::try_from(number.checked_sub(1)?).ok()?;
+    NAMES.split_ascii_whitespace().nth(index).filter(|name| *name != "-")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -47,6 +53,11 @@ mod tests {
         ] {
             assert_eq!(number(name).map(i64::from), Some(expected.into()), "{name}");
         }
+        assert_eq!(
+            (name(1), name(38), name(133)),
+            (Some("EPERM"), Some("ENOSYS"), Some("EHWPOISON"))
+        );
+        assert_eq!((name(0), name(41), name(134)), (None, None, None));
         assert_eq!((number("-"), number("ENOPE"), number("")), (None, None, None));
     }
 }

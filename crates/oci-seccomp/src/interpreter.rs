@@ -1,4 +1,4 @@
-//! The part of BPF that seccomp filters are made of, run as the kernel would: for tests only.
+//! The part of BPF that compiled profiles are made of, run as the kernel would.
 
 use libc::sock_filter;
 
@@ -39,7 +39,7 @@ pub fn verify(program: &[sock_filter]) {
     }
 }
 
-/// Runs the program.
+/// Runs a program that [`verify`] takes.
 pub fn run(program: &[sock_filter], call: &Call) -> Outcome {
     trace(program, call, |_| {})
 }
@@ -55,7 +55,7 @@ pub fn trace(program: &[sock_filter], call: &Call, mut visit: impl FnMut(usize))
         let mut branch = |holds| at += usize::from(if holds { jt } else { jf });
         match code {
             0x20 => accumulator = word(call, k),
-            0x05 => at += usize::try_from(k).unwrap(),
+            0x05 => at += k as usize,
             0x15 => branch(accumulator == k),
             0x25 => branch(accumulator > k),
             0x35 => branch(accumulator >= k),
@@ -70,15 +70,13 @@ pub fn trace(program: &[sock_filter], call: &Call, mut visit: impl FnMut(usize))
 
 /// The word of `struct seccomp_data` at this offset.
 fn word(call: &Call, offset: u32) -> u32 {
-    let half = |value: u64, high| {
-        let value = if high { value >> 32 } else { value & u64::from(u32::MAX) };
-        u32::try_from(value).unwrap()
-    };
     match offset {
         0 => call.number,
         4 => call.arch,
         16..64 if offset.is_multiple_of(4) => {
-            half(call.args[usize::try_from(offset / 8 - 2).unwrap()], offset % 8 == 4)
+            let [a, b, c, d, e, f, g, h] = call.args[offset as usize / 8 - 2].to_le_bytes();
+            let half = if offset % 8 == 4 { [e, f, g, h] } else { [a, b, c, d] };
+            u32::from_le_bytes(half)
         }
         _ => panic!("word at {offset}"),
     }

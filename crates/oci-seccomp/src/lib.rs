@@ -52,7 +52,8 @@ mod default;
 pub mod docker;
 mod errno;
 mod error;
-#[cfg(test)]
+pub mod explain;
+#[cfg_attr(not(test), allow(dead_code, reason = "all but run is for tests"))]
 mod interpreter;
 mod program;
 mod rules;

@@ -31,7 +31,7 @@ const NUMBER: u32 = 0;
 const ARCH: u32 = 4;
 
 /// Set in the numbers of x32's system calls.
-const X32_BIT: u32 = 0x4000_0000;
+pub(crate) const X32_BIT: u32 = 0x4000_0000;
 
 /// The program for the architectures of `tables`, the kernel's native one first: it is asked for
 /// most. All others are killed. System calls newer than all that the profile names get `newer`.
@@ -104,7 +104,7 @@ fn add_table(ranges: &mut Vec<Range>, base: u32, table: &Table, gaps: &Gaps) -> 
     add(ranges, base, Target::Return(gaps.default));
     for (&number, verdict) in &table.verdicts {
         let target = match verdict {
-            Verdict::Always(action) => Target::Return(*action),
+            Verdict::Always(action, _) => Target::Return(*action),
             Verdict::Rules(rules) => Target::Body(body(rules, table.arch, gaps.default)?),
         };
         add(ranges, base + number, target);
@@ -117,7 +117,7 @@ fn add_table(ranges: &mut Vec<Range>, base: u32, table: &Table, gaps: &Gaps) -> 
 
 /// Tries the rules in their order. The conditions are seccompiler's work: of a rule that matches it
 /// goes on at the next instruction, of one that does not behind that.
-fn body(rules: &[Rule], arch: Arch, default: u32) -> Result<BpfProgram> {
+pub(crate) fn body(rules: &[Rule], arch: Arch, default: u32) -> Result<BpfProgram> {
     let length =
         || if arch.is_64_bit() { SeccompCmpArgLen::Qword } else { SeccompCmpArgLen::Dword };
     let ret = |action| sock_filter { code: RETURN, jt: 0, jf: 0, k: action };

@@ -52,14 +52,14 @@ pub(crate) struct Rule {
     /// What the filter returns.
     pub(crate) action: u32,
     /// Index in `LinuxSeccomp::syscalls`.
-    entry: usize,
+    pub(crate) entry: usize,
 }
 
 /// What happens to one system call.
 #[derive(Debug)]
 pub(crate) enum Verdict {
-    /// The same for any arguments.
-    Always(u32),
+    /// The same for any arguments; and the index of the rule, if it is not the default action.
+    Always(u32, Option<usize>),
     /// The action of the first rule that matches.
     Rules(Vec<Rule>),
 }
@@ -96,7 +96,7 @@ impl Table {
             }
         }
         for &number in &named {
-            table.verdicts.entry(number).or_insert(Verdict::Always(default));
+            table.verdicts.entry(number).or_insert(Verdict::Always(default, None));
         }
         let old = named.into_iter().filter(|&number| number < ARM_PRIVATE);
         table.newest = old.max().unwrap_or(0);
@@ -123,15 +123,15 @@ impl Table {
         let unconditional = rule.conditions.is_empty();
         match self.verdicts.entry(number) {
             Slot::Vacant(slot) if unconditional => {
-                slot.insert(Verdict::Always(rule.action));
+                slot.insert(Verdict::Always(rule.action, Some(rule.entry)));
             }
             Slot::Vacant(slot) => {
                 slot.insert(Verdict::Rules(vec![rule]));
             }
             Slot::Occupied(mut slot) => match slot.get_mut() {
-                Verdict::Always(_) => {}
+                Verdict::Always(..) => {}
                 verdict @ Verdict::Rules(_) if unconditional => {
-                    *verdict = Verdict::Always(rule.action);
+                    *verdict = Verdict::Always(rule.action, Some(rule.entry));
                 }
                 Verdict::Rules(rules) => add_rule(rules, rule, syscall.name())?,
             },

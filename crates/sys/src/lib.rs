@@ -23,6 +23,7 @@ pub mod file;
 pub mod hierarchy;
 pub mod idmap;
 pub mod keyring;
+pub mod landlock;
 pub mod memory;
 pub mod mount;
 pub mod mountinfo;

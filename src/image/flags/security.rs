@@ -2,9 +2,8 @@
 
 use super::{Change, file};
 use crate::plan;
-use crate::seccomp::NATIVE;
+use crate::seccomp;
 use anyhow::{Context, Result, bail, ensure};
-use oci_seccomp::docker::{self, Target};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -84,12 +83,5 @@ pub fn no_new_privileges(change: &mut Change<'_>, _: &str) -> Result<()> {
 
 /// `linux.seccomp` of a file in docker's format, or its own.
 pub fn profile(path: &Path, bounding: &[String]) -> Result<Value> {
-    let text = file::read(path)?;
-    let release = nix::sys::utsname::uname()?.release().to_string_lossy().into_owned();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
-    let mut number = || numbers.next().and_then(Result::ok).context(release.clone());
-    let target = Target::new(bounding, NATIVE, (number()?, number()?));
-    let profile = docker::read(&text, &target)?;
-    ensure!(profile["defaultAction"].is_string(), "defaultAction: missing: not a seccomp profile");
-    Ok(profile)
+    seccomp::resolve(&file::read(path)?, bounding)
 }

@@ -192,7 +192,7 @@ complete -c brig -n "__fish_brig_needs_command" -f -a "restore" -d 'Restore a co
 complete -c brig -n "__fish_brig_needs_command" -f -a "resume" -d 'Resume a paused container'
 complete -c brig -n "__fish_brig_needs_command" -f -a "rmi" -d 'Remove images from the store'
 complete -c brig -n "__fish_brig_needs_command" -f -a "run" -d 'Create and start a container, wait until it ends, delete it'
-complete -c brig -n "__fish_brig_needs_command" -f -a "seccomp" -d 'Explain what a seccomp filter does, or how two differ'
+complete -c brig -n "__fish_brig_needs_command" -f -a "seccomp" -d 'Explain what a seccomp filter does, how two differ, or record one'
 complete -c brig -n "__fish_brig_needs_command" -f -a "spec" -d 'Write a config.json to start from'
 complete -c brig -n "__fish_brig_needs_command" -f -a "start" -d 'Start a created container'
 complete -c brig -n "__fish_brig_needs_command" -f -a "state" -d 'Print the state of a container as JSON'
@@ -955,7 +955,7 @@ complete -c brig -n "__brig_at restore 0" -f -a ""
 complete -c brig -n "__brig_at resume 0" -f -a "(__brig_containers)"
 complete -c brig -n "__brig_at rmi 0 or more" -a "(__brig_images)"
 complete -c brig -n "__brig_at run 0" -f -a ""
-complete -c brig -n "__brig_at seccomp 0" -f -a "explain diff"
+complete -c brig -n "__brig_at seccomp 0" -f -a "explain diff record"
 complete -c brig -n "__brig_at start 0" -f -a "(__brig_containers)"
 complete -c brig -n "__brig_at state 0" -f -a "(__brig_containers)"
 complete -c brig -n "__brig_at stats 0 or more" -f -a "(__brig_containers)"

@@ -4,5 +4,6 @@ pub mod agent;
 mod explain;
 pub mod ia32;
 pub mod kept;
+mod record;
 pub mod seccomp;
 pub mod seccomp_hostile;

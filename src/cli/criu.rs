@@ -125,5 +125,6 @@ pub(super) fn options(matches: &ArgMatches, globals: &Globals) -> Options {
         detach: matches.get_flag("detach"),
         own_bundle: false,
         strict: false,
+        record_calls: None,
     }
 }

@@ -255,6 +255,7 @@ fn creation(command: clap::Command) -> clap::Command {
                 .short('f'),
         )
         .arg(flag("strict", "Refuse a config that `brig lint` finds an error in"))
+        .arg(option("record-calls", "SOCKET", "").hide(true))
         .arg(option("pid-file", "FILE", "Write the pid of the init process to FILE"))
         .args(images::instead_of_bundle())
         .arg(
@@ -310,22 +311,20 @@ fn execution(command: clap::Command) -> clap::Command {
 }
 
 fn filtering(command: clap::Command) -> clap::Command {
+    let of = "Bundle or profile; for explain, CALL or CALL(ARGS); for record, the profile to write, and -- run …";
     command
-        .about("Explain what a seccomp filter does, or how two differ")
+        .about("Explain what a seccomp filter does, how two differ, or record one")
+        .next_line_help(true)
         .arg(format())
         .arg(
             text_option("cap", "CAPABILITY", "Capability that docker's rules depend on")
                 .action(ArgAction::Append),
         )
-        .arg(positional("action", "explain|diff", "Action").value_parser(["explain", "diff"]))
         .arg(
-            positional(
-                "of",
-                "BUNDLE|PROFILE [CALL]",
-                "Bundle or profile; for explain, CALL or CALL(ARGS)",
-            )
-            .action(ArgAction::Append),
+            positional("action", "explain|diff|record", "Action")
+                .value_parser(["explain", "diff", "record"]),
         )
+        .arg(positional("of", "BUNDLE|PROFILE [CALL]", of).action(ArgAction::Append))
 }
 
 fn trailing(value: &'static str) -> Arg {

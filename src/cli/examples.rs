@@ -35,7 +35,8 @@ pub(super) fn examples(command: &str) -> &'static str {
         "run" => "brig run --bundle /tmp/bundle web",
         "seccomp" => {
             "brig seccomp explain /tmp/bundle clone3 'personality(8)'\n\
-             brig seccomp diff /tmp/bundle profile.json"
+             brig seccomp diff /tmp/bundle profile.json\n\
+             brig seccomp record profile.json -- run --bundle /tmp/bundle web"
         }
         "spec" => "brig spec --bundle /tmp/bundle\nbrig spec --rootless",
         "start" => "brig start web",

@@ -243,6 +243,7 @@ fn options(matches: &ArgMatches, globals: &Globals, detach: bool) -> Options {
         detach,
         own_bundle: false,
         strict: matches.get_flag("strict"),
+        record_calls: path(matches, "record-calls"),
     }
 }
 
@@ -297,6 +298,7 @@ fn seccomp_options(matches: &ArgMatches) -> crate::cmd::seccomp::SeccompOptions 
     crate::cmd::seccomp::SeccompOptions {
         action: match text(matches, "action").as_deref() {
             Some("diff") => crate::cmd::seccomp::Action::Diff,
+            Some("record") => crate::cmd::seccomp::Action::Record,
             _ => crate::cmd::seccomp::Action::Explain,
         },
         of: texts("of"),

@@ -65,10 +65,13 @@ fn decide(options: &Options, bundle: &Path, owned: &Owned, log: &mut Log) -> Res
     state::check_id(&options.id)?;
     let mut warnings = Vec::new();
     let config = owned.document();
-    let (spec, rewritten) = config.parse::<Spec>(&mut warnings)?;
+    let (mut spec, rewritten) = config.parse::<Spec>(&mut warnings)?;
     warnings.iter().for_each(|warning| log.warn(warning));
     if options.strict {
         super::lint::refuse_mistakes(config)?;
+    }
+    if let Some(socket) = &options.record_calls {
+        super::seccomp::notify_of_all(&mut spec, socket)?;
     }
     if log.debugs() {
         config.unknown_keys().iter().for_each(|key| log.debug(format_args!("{key}")));

@@ -43,6 +43,8 @@ pub struct Options {
     pub own_bundle: bool,
     /// An error of lint's is one, also where create would ignore it.
     pub strict: bool,
+    /// `seccomp record`'s socket: the filter is one that notifies it of every system call.
+    pub record_calls: Option<PathBuf>,
 }
 
 impl Options {

@@ -5,17 +5,22 @@ pub mod decide;
 pub mod kept;
 mod raw;
 
+pub use raw::ANNOTATION as COMPILED;
+
 #[cfg(test)]
 mod tests;
 
 use crate::spec::Place;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use oci_seccomp::docker::{self, Target};
-use oci_seccomp::{Arch, LinuxSeccomp, LinuxSeccompAction, sock_filter};
+use oci_seccomp::syscalls::{self, Syscall};
+use oci_seccomp::{
+    Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompFlag, LinuxSyscall, sock_filter,
+};
 use serde_json::Value;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A filter, ready to be installed.
 #[derive(Debug)]
@@ -114,6 +119,23 @@ impl Filter {
         });
         Ok((Filter { program, flags, listener, place: PLACE }, unknown))
     }
+}
+
+/// Calls that [`recording`] does not notify of: no filter can notify of write, by which the listener is sent, and without
+/// the others no process could end whose agent has ended.
+pub const NOT_RECORDED: [&str; 5] = ["exit", "exit_group", "rt_sigreturn", "sigreturn", "write"];
+
+/// A profile that refuses nothing, and notifies an agent of every call.
+pub fn recording(agent: &Path) -> LinuxSeccomp {
+    let names = syscalls::all().iter().map(Syscall::name);
+    let names = names.filter(|name| !NOT_RECORDED.contains(name));
+    let mut profile = LinuxSeccomp::new(LinuxSeccompAction::Allow);
+    profile.architectures = Some(NATIVE.family().iter().map(|arch| arch.spec()).collect());
+    // Programs that get a signal all the time, as Go's do, would begin their calls again and again.
+    profile.flags = Some(vec![LinuxSeccompFlag::SpecAllow, LinuxSeccompFlag::WaitKillableRecv]);
+    profile.listener_path = Some(agent.to_owned());
+    profile.syscalls = Some(vec![LinuxSyscall::new(names, LinuxSeccompAction::Notify)]);
+    profile
 }
 
 /// A profile in docker's format as `linux.seccomp`, for a container with this bounding set on this machine.

@@ -4,7 +4,7 @@ use super::{Errno, SysError, check};
 use libc::sock_filter;
 use std::ffi::{c_int, c_long};
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -60,6 +60,58 @@ pub fn install_before_exec(command: &mut Command, program: Vec<sock_filter>, fla
     // SAFETY: brig has one thread, so that in its copy no lock is held by a thread that is not there;
     // the closure owns what it uses.
     unsafe { command.pre_exec(install) };
+}
+
+/// `SECCOMP_USER_NOTIF_FLAG_CONTINUE`: the call is executed as if there were no filter.
+const CONTINUE: u32 = 1 << 0;
+
+/// A system call that waits for its agent's answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Call {
+    /// What the answer is to.
+    pub id: u64,
+    /// Its number.
+    pub number: u32,
+    /// Of which architecture, `AUDIT_ARCH_*`.
+    pub arch: u32,
+}
+
+/// As an agent, takes the next system call from a filter's listener. None: who called was killed meanwhile, or a signal
+/// has come.
+///
+/// # Errors
+///
+/// ioctl(2) failed.
+pub fn next_call(listener: BorrowedFd<'_>) -> Result<Option<Call>, SysError> {
+    // SAFETY: plain data, for which zero is valid, and what the kernel asks for (seccomp_unotify(2)).
+    let mut asked: libc::seccomp_notif = unsafe { std::mem::zeroed() };
+    let fd = listener.as_raw_fd();
+    // SAFETY: the request writes a seccomp_notif, which outlives the call.
+    let done = unsafe { libc::ioctl(fd, libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut asked) };
+    match check(|| "ioctl(SECCOMP_IOCTL_NOTIF_RECV)".into(), done.into()) {
+        Err(error) if [Errno::ENOENT, Errno::EINTR].contains(&error.errno) => Ok(None),
+        Err(error) => Err(error),
+        Ok(_) => {
+            let (number, arch) = (asked.data.nr.cast_unsigned(), asked.data.arch);
+            Ok(Some(Call { id: asked.id, number, arch }))
+        }
+    }
+}
+
+/// As an agent, has a system call be executed.
+///
+/// # Errors
+///
+/// ioctl(2) failed, but not because who called was killed meanwhile.
+pub fn go_on(listener: BorrowedFd<'_>, call: &Call) -> Result<(), SysError> {
+    let answer = libc::seccomp_notif_resp { id: call.id, val: 0, error: 0, flags: CONTINUE };
+    let fd = listener.as_raw_fd();
+    // SAFETY: the request reads a seccomp_notif_resp, which outlives the call.
+    let done = unsafe { libc::ioctl(fd, libc::SECCOMP_IOCTL_NOTIF_SEND, &raw const answer) };
+    match check(|| "ioctl(SECCOMP_IOCTL_NOTIF_SEND)".into(), done.into()) {
+        Err(error) if error.errno == Errno::ENOENT => Ok(()),
+        done => done.map(drop),
+    }
 }
 
 fn owned(fd: c_long) -> Result<OwnedFd, SysError> {

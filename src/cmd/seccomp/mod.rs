@@ -1,6 +1,7 @@
-//! seccomp: what a filter does with a system call and why, and how two filters differ.
+//! seccomp: what a filter does with a system call and why, how two filters differ, and which one a container needs.
 
 mod profile;
+mod record;
 
 use super::command::ListFormat;
 use super::table::table;
@@ -11,6 +12,7 @@ use oci_seccomp::Arch;
 use oci_seccomp::explain::{Decision, Reason, action_name};
 use oci_seccomp::syscalls::{self, Lookup, Syscall};
 use profile::Profile;
+pub use record::notify_of_all;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,7 +22,7 @@ use std::path::Path;
 pub struct SeccompOptions {
     /// What to do.
     pub action: Action,
-    /// Profiles, and for explain system calls.
+    /// Profiles, and for explain system calls, for record a command.
     pub of: Vec<String>,
     /// Capabilities that rules in docker's format may depend on.
     pub caps: Vec<String>,
@@ -35,9 +37,11 @@ pub enum Action {
     Explain,
     /// Say how two differ.
     Diff,
+    /// Write one with the calls that a container makes.
+    Record,
 }
 
-/// Prints the explanation, or the difference: 0, or 1 where two profiles differ.
+/// Prints the explanation, or the difference: 0, or 1 where two profiles differ. record: what its command exits with.
 ///
 /// # Errors
 ///
@@ -46,6 +50,7 @@ pub fn seccomp(options: &SeccompOptions) -> Result<i32> {
     match options.action {
         Action::Explain => explain(options).context("seccomp explain"),
         Action::Diff => diff(options).context("seccomp diff"),
+        Action::Record => record::record(options).context("seccomp record"),
     }
 }
 

@@ -1,6 +1,6 @@
 //! A profile, and where its rules stand in its file.
 
-use crate::seccomp::{self, NATIVE};
+use crate::seccomp::{self, COMPILED, NATIVE};
 use crate::spec::{self, At, Document, Place, shape};
 use anyhow::{Context, Result, anyhow, bail};
 use oci_seccomp::LinuxSeccomp;
@@ -8,9 +8,6 @@ use oci_seccomp::explain::{Explainer, Reason};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::path::Path;
-
-/// crun's filter that has no rules.
-const COMPILED: &str = "run.oci.seccomp_bpf_data";
 
 /// A compiled profile with its text.
 pub(super) struct Profile {

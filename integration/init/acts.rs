@@ -51,9 +51,7 @@ pub fn act(name: &str, words: &Words<'_>) -> bool {
             .open(words.path(0))
             .and_then(|mut file| file.write_all(words.text(1).as_bytes())),
         "open" => open(words.path(0), words.text(1)),
-        "bind" => u16::try_from(words.number(0))
-            .map_err(io::Error::other)
-            .and_then(|port| TcpListener::bind(("0.0.0.0", port)).map(drop)),
+        "bind" => bind(words.number(0)),
         "mkdir" => fs::create_dir(words.path(0)),
         "rmdir" => fs::remove_dir(words.path(0)),
         "unlink" => fs::remove_file(words.path(0)),
@@ -67,10 +65,7 @@ pub fn act(name: &str, words: &Words<'_>) -> bool {
                 .map_err(io::Error::from)
         }
         "raise" => signal(words.text(0)).and_then(|signal| raise(signal).map_err(io::Error::from)),
-        "kill" => signal(words.text(1)).and_then(|signal| {
-            let pid = i32::try_from(words.number(0)).unwrap_or(i32::MAX);
-            kill(Pid::from_raw(pid), signal).map_err(io::Error::from)
-        }),
+        "kill" => send(words.number(0), words.text(1)),
         "exec" => exec(words),
         "notify" => notify(words.text(0)),
         "subreaper" => return subreaper(words),
@@ -105,6 +100,17 @@ fn make_node(words: &Words<'_>) -> io::Result<()> {
     };
     let device = makedev(words.number(2), words.number(3));
     mknod(words.path(0), kind, Mode::from_bits_truncate(0o600), device).map_err(io::Error::from)
+}
+
+/// Listens on a TCP port, for a moment.
+fn bind(port: u64) -> io::Result<()> {
+    let port = u16::try_from(port).map_err(io::Error::other)?;
+    TcpListener::bind(("0.0.0.0", port)).map(drop)
+}
+
+fn send(pid: u64, name: &str) -> io::Result<()> {
+    let pid = i32::try_from(pid).unwrap_or(i32::MAX);
+    kill(Pid::from_raw(pid), signal(name)?).map_err(io::Error::from)
 }
 
 fn signal(name: &str) -> io::Result<Signal> {

@@ -27,10 +27,14 @@ def crates(target):
     packages = {package["id"]: package for package in known["packages"]}
     nodes = {node["id"]: node for node in known["resolve"]["nodes"]}
 
+    # The metadata has features, and so crates, that only tests ask for.
+    tree = output("cargo", "tree", "--locked", "--package=brig", "--edges=normal", "--target", target, "--prefix=none")
+    shipped = {tuple(line.split()[:2]) for line in tree.splitlines() if line}
+
     def linked(dependency):
-        kinds = {kind["kind"] for kind in dependency["dep_kinds"]}
-        macro = any("proc-macro" in target["kind"] for target in packages[dependency["pkg"]]["targets"])
-        return None in kinds and not macro
+        package = packages[dependency["pkg"]]
+        macro = any("proc-macro" in target["kind"] for target in package["targets"])
+        return (package["name"], f"v{package['version']}") in shipped and not macro
 
     needs, waiting = {}, [next(id for id, package in packages.items() if package["name"] == "brig")]
     while waiting:
@@ -92,7 +96,7 @@ def sbom(target):
         one = {"type": kind, "bom-ref": purl, "name": name, "version": version, "purl": purl}
         if locked[name, version]:
             one["hashes"] = [{"alg": "SHA-256", "content": locked[name, version]}]
-        one["licenses"] = [{"expression": package["license"].replace("/", " OR ")}]
+        one["licenses"] = [{"expression": re.sub(r"\s*/\s*", " OR ", package["license"])}]
         return one
 
     parts = crates(target)

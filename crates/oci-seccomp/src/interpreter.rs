@@ -29,7 +29,7 @@ pub fn verify(program: &[sock_filter]) {
     for (at, &sock_filter { code, jt, jf, k }) in program.iter().enumerate() {
         let after = program.len() - at - 1;
         match code {
-            0x05 => assert!(usize::try_from(k).unwrap() < after, "jump at {at}"),
+            0x05 => assert!(usize::try_from(k).is_ok_and(|k| k < after), "jump at {at}"),
             0x15 | 0x25 | 0x35 | 0x45 => {
                 assert!(usize::from(jt.max(jf)) < after, "branch at {at}");
             }

@@ -40,7 +40,8 @@ const HEADERS: [(Arch, &str, &str, &str, &str); 6] = [
 ];
 
 /// Macros that begin as system calls do, and are none.
-const OTHERS: [&str; 4] = ["syscalls", "SYSCALL_BASE", "SYSCALL_MASK", "arch_specific_syscall"];
+const OTHERS: [&str; 5] =
+    ["syscalls", "SYSCALL_BASE", "OABI_SYSCALL_BASE", "SYSCALL_MASK", "arch_specific_syscall"];
 
 /// In gaps between older ones: not in all headers that have those after them.
 const LATER: [&str; 3] = ["riscv_hwprobe", "uprobe", "uretprobe"];

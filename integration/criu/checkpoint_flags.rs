@@ -11,7 +11,7 @@ fn engines_are_told_that_there_are_checkpoints() {
     sandbox.brig(&["checkpoint", "--help"]).ok();
     sandbox.brig(&["restore", "--help"]).ok();
     // podman looks for these words before it restores a pod.
-    sandbox.brig(&["restore", "--lsm-mount-context"]).fails_with("requires an argument");
+    sandbox.brig(&["restore", "--lsm-mount-context"]).fails_with("flag needs an argument");
     let features = sandbox.brig(&["features"]).ok().stdout;
     for runtime in ["org.opencontainers.runc", "run.oci.crun"] {
         let line = format!("\"{runtime}.checkpoint.enabled\": \"true\"");

@@ -177,8 +177,8 @@ fn help(command: Option<&str>) -> String {
 /// The first paragraph of clap's message without its "error: ", and a suggestion.
 fn message(error: &clap::Error, command: Option<&clap::Command>) -> String {
     if let Some(option) = without_value(error) {
-        // As in runc: podman looks for these words.
-        return format!("option '{option}' requires an argument");
+        // runc's words, by which podman, 4.3 too, knows that it can restore pods.
+        return format!("flag needs an argument: {option}");
     }
     let text = error.to_string();
     let text = text.split("\n\n").next().unwrap_or(&text);

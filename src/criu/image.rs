@@ -5,8 +5,8 @@ use super::external::External;
 use crate::plan::overlay::Layers;
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
-use std::fs::{DirBuilder, File};
-use std::os::unix::fs::{DirBuilderExt, lchown};
+use std::fs::{DirBuilder, File, Permissions};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use sys::IfExists;
 use sys::file::write_atomically;
@@ -69,10 +69,19 @@ pub(super) fn check(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Gives a checkpoint, and those before it, to the root of a user namespace: CRIU reads the last parts of it as that user.
-pub(super) fn give_to(path: &Path, uid: u32, gid: u32) -> Result<()> {
-    let give = |path: &Path| {
-        lchown(path, Some(uid), Some(gid)).with_context(|| format!("chown {}", path.display()))
+/// Lets the group of a user namespace's root read a checkpoint, and those before it: CRIU reads the first parts as the
+/// host's root, without its rights, and the last ones as the namespace's.
+pub(super) fn show_to(path: &Path, gid: u32) -> Result<()> {
+    let give = |path: &Path| -> Result<()> {
+        let found = path.symlink_metadata().with_context(|| path.display().to_string())?;
+        if found.is_symlink() {
+            return Ok(());
+        }
+        let read = if found.is_dir() { 0o050 } else { 0o040 };
+        let mode = Permissions::from_mode(found.mode() & 0o7777 | read);
+        chown(path, None, Some(gid))
+            .and_then(|()| std::fs::set_permissions(path, mode))
+            .with_context(|| format!("let group {gid} read {}", path.display()))
     };
     let mut dir = path.to_owned();
     for _ in 0..MAX_PARENTS {

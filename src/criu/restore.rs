@@ -118,10 +118,10 @@ fn decide(
     Ok((spec, host, plan, rewritten))
 }
 
-/// The root of a new user namespace, if it is not the host's.
-fn foreign_root(plan: &Plan) -> Option<(u32, u32)> {
-    let (uid, gid) = (host_id(&plan.id_maps.uids, 0)?, host_id(&plan.id_maps.gids, 0)?);
-    (plan.namespaces.new & libc::CLONE_NEWUSER != 0 && (uid, gid) != (0, 0)).then_some((uid, gid))
+/// The group of the root of a new user namespace, if that is not the host's.
+fn group_of_root(plan: &Plan) -> Option<u32> {
+    let gid = host_id(&plan.id_maps.gids, 0)?;
+    (plan.namespaces.new & libc::CLONE_NEWUSER != 0 && gid != 0).then_some(gid)
 }
 
 /// What cannot be restored is refused before anything is made.
@@ -197,8 +197,8 @@ fn restore_from(
     let rdt = plan.rdt.as_ref().map(|plan| Rdt::locate(plan, &options.id));
     let rdt = rdt.transpose().at("linux.intelRdt")?;
     image::make_dir("--work-path", how.common.work())?;
-    if let Some((uid, gid)) = foreign_root(&plan) {
-        image::give_to(&how.common.images, uid, gid)?;
+    if let Some(gid) = group_of_root(&plan) {
+        image::show_to(&how.common.images, gid)?;
     }
     let state = first_state(options, &spec, &plan, &options.bundle, Belonging { cgroup, rdt })?;
 

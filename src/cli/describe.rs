@@ -311,7 +311,7 @@ fn execution(command: clap::Command) -> clap::Command {
 }
 
 fn filtering(command: clap::Command) -> clap::Command {
-    let of = "Bundle or profile; for explain, CALL or CALL(ARGS); for record, the profile to write, and -- run ...";
+    let of = "Bundle or profile, then CALL(ARGS)...; to record, FILE -- run ...";
     command
         .about("Explain what a seccomp filter does, how two differ, or record one")
         .next_line_help(true)

@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build check integration test test-vm test-vm-systemd test-vm-selinux ci-vm ci-engines test-engines soak-pods hot bench bench-engines bench-layers bench-restore conformance fuzz soak demo documents book install uninstall dist dist-one dist-check test-deb audit verify-release ci ci-nightly clean
+.PHONY: help build check integration test test-vm test-vm-systemd test-vm-selinux ci-vm test-engines soak-pods hot bench bench-engines bench-layers bench-restore conformance fuzz soak demo documents book install uninstall dist dist-one dist-check test-deb audit verify-release ci ci-nightly clean
 
 PREFIX   := /usr/local
 DESTDIR  :=
@@ -222,11 +222,7 @@ audit: ## licenses and sources of all dependencies, and those that nothing uses;
 
 ci: CHECK := 1
 ci: SOAK_SECONDS := 120
-ci: test soak test-engines ci-engines book ci-vm fuzz ## what .ci/run runs
-
-# podman's whole table, with its builds, takes as long as all others together.
-ci-engines:
-	$(MAKE) test-engines SUITE=trixie ENGINES='buildah containerd cri docker podman-rootless'
+ci: test soak test-engines book ci-vm fuzz ## what .ci/run runs
 
 # All tests in both guests take longer than their worth: these are about what the host does not have.
 ci-vm:
@@ -239,6 +235,8 @@ ci-nightly: ## what takes longer than CI may, for hours; before a release
 	$(MAKE) test-vm CGROUPS=v1
 	$(MAKE) test-vm-systemd
 	$(MAKE) test-vm ARCH=aarch64
+	$(MAKE) test-engines SUITE=trixie
+	$(MAKE) test-engines SUITE=sid
 	$(MAKE) soak SOAK_SECONDS=1200
 	$(MAKE) fuzz FUZZ_SECONDS=600
 	$(MAKE) integration BRIG_FAULT_STRIDE=1

@@ -4,6 +4,7 @@ use super::{Row, Subject};
 use crate::plan::process::{CAPABILITIES, Capabilities};
 use crate::seccomp::{NATIVE, decide};
 use anyhow::{Context, Result};
+use oci_seccomp::explain::action_name;
 use oci_seccomp::syscalls;
 use serde_json::Value;
 use sys::idmap::{IdMap, host_id};
@@ -146,25 +147,7 @@ pub(super) fn call(subject: &Subject<'_>, name: &str) -> Result<Row> {
     let Some(filter) = &plan.process.filter else { return Ok(row("SCMP_ACT_ALLOW".into())) };
     let outcomes = decide::outcomes(&filter.program, NATIVE.audit(), number);
     let note = if outcomes.len() > 1 { "depends on its arguments" } else { "" };
-    Ok(row(outcomes.into_iter().map(action).collect()).note(note))
-}
-
-/// What a filter returns, in the words of a profile.
-fn action(ret: u32) -> String {
-    let name = match ret & libc::SECCOMP_RET_ACTION_FULL {
-        libc::SECCOMP_RET_KILL_PROCESS => "SCMP_ACT_KILL_PROCESS",
-        libc::SECCOMP_RET_KILL_THREAD => "SCMP_ACT_KILL_THREAD",
-        libc::SECCOMP_RET_TRAP => "SCMP_ACT_TRAP",
-        libc::SECCOMP_RET_USER_NOTIF => "SCMP_ACT_NOTIFY",
-        libc::SECCOMP_RET_TRACE => "SCMP_ACT_TRACE",
-        libc::SECCOMP_RET_LOG => "SCMP_ACT_LOG",
-        libc::SECCOMP_RET_ALLOW => "SCMP_ACT_ALLOW",
-        _ => {
-            let errno = i32::try_from(ret & libc::SECCOMP_RET_DATA).unwrap_or_default();
-            return format!("SCMP_ACT_ERRNO ({:?})", sys::Errno::from_raw(errno));
-        }
-    };
-    name.to_owned()
+    Ok(row(outcomes.into_iter().map(action_name).collect()).note(note))
 }
 
 /// AppArmor's and SELinux's.

@@ -197,7 +197,8 @@ fn all_are_not_whoever_has_got_a_pid_of_theirs_meanwhile() {
     assert!(wait_until(Duration::from_secs(10), || said() && file.exists()));
     let pid: i32 = fs::read_to_string(&file).unwrap().parse().unwrap();
     let mut bystander = Err(Errno::EEXIST);
-    let at = (libc::SYS_pidfd_open, u64::try_from(pid).unwrap());
+    let number = u64::try_from(pid).unwrap();
+    let at = |call, first| (call, first) == (libc::SYS_pidfd_open, number);
     let command = sandbox.command(&["kill", "--all", &sandbox.id, "USR1"]);
     let code = run_and_stop_at(&sandbox, command, at, || {
         nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();

@@ -219,12 +219,12 @@ fn entered(pid: Pid) -> Option<(i64, [u64; 2])> {
     Some((i64::try_from(entry.nr).ok()?, [entry.args[0], entry.args[1]]))
 }
 
-/// Runs a command, stops it at the entry of its first call with this number and first argument, and lets it go on when
-/// `meanwhile` is done. Its exit code; none if a signal ended it.
+/// Runs a command, stops it at the entry of its first call with a number and a first argument `at` which it asks to be
+/// stopped, and lets it go on when `meanwhile` is done. Its exit code; none if a signal ended it.
 pub fn run_and_stop_at(
     sandbox: &Sandbox,
     mut command: Command,
-    at: (i64, u64),
+    mut at: impl FnMut(i64, u64) -> bool,
     meanwhile: impl FnOnce(),
 ) -> Option<i32> {
     before_exec(&mut command, || Ok(ptrace::traceme()?));
@@ -241,7 +241,7 @@ pub fn run_and_stop_at(
             WaitStatus::Exited(_, code) => break Some(code),
             WaitStatus::Signaled(..) => break None,
             WaitStatus::PtraceSyscall(_) => {
-                let here = entered(pid).is_some_and(|(call, [first, _])| (call, first) == at);
+                let here = entered(pid).is_some_and(|(call, [first, _])| at(call, first));
                 if let Some(meanwhile) = here.then(|| meanwhile.take()).flatten() {
                     meanwhile();
                 }
@@ -252,7 +252,7 @@ pub fn run_and_stop_at(
     };
     // std has not seen it end: its number is not to be used any more.
     _ = running.child.try_wait();
-    assert!(meanwhile.is_none(), "{at:?} is never called");
+    assert!(meanwhile.is_none(), "where to stop is never reached");
     code
 }
 

@@ -2,4 +2,5 @@
 
 pub mod pid_file;
 pub mod records;
+pub mod reserved;
 pub mod summary;

@@ -3,9 +3,9 @@
 use super::{NotFound, State, Status, check_id, in_use, summary};
 use crate::deadline;
 use anyhow::{Context, Result, anyhow, ensure};
-use nix::fcntl::{OFlag, openat, renameat};
-use nix::sys::stat::{Mode, SFlag};
-use nix::unistd::{UnlinkatFlags, unlinkat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, renameat};
+use nix::sys::stat::{Mode, SFlag, fstatat};
+use nix::unistd::{UnlinkatFlags, mkdir, unlinkat};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -36,34 +36,31 @@ impl Dir {
     /// Reserves `id` and takes its lock.
     pub fn create(root: &Path, id: &str) -> Result<(Dir, Lock)> {
         check_id(id)?;
-        let path = root.join(id);
-        let mode = Mode::S_IRWXU;
-        let made = nix::unistd::mkdir(&path, mode).or_else(|errno| match errno {
-            Errno::ENOENT => {
-                make_root(root)?;
-                nix::unistd::mkdir(&path, mode).map_err(anyhow::Error::from)
+        let end = Instant::now() + deadline::LOCK;
+        loop {
+            make_directory(root, id)?;
+            match Dir::own(root, id) {
+                // A delete by force has found it empty before it was locked.
+                Err(error) if error.is::<NotFound>() && Instant::now() < end => {}
+                owned => return owned,
             }
-            errno => Err(errno.into()),
-        });
-        if let Err(error) = made {
-            let hint = match sys::errno_of(&error) {
-                // With its own words already, or an administrator's directory.
-                Some(Errno::EACCES) if root.exists() => session_hint(),
-                _ => "",
-            };
-            let directory = format!("state directory {}{hint}", path.display());
-            return Err(in_use(root, id).unwrap_or_else(|| error.context(directory)));
         }
-        let locked = || -> Result<(Dir, Lock)> {
-            let dir = Dir::open(root, id)?;
+    }
+
+    /// Takes the lock on the directory that has just been made. Until then a delete by force can remove it, and another
+    /// create make it anew: with a record in it, it is that container's.
+    fn own(root: &Path, id: &str) -> Result<(Dir, Lock)> {
+        let locked = Dir::open(root, id).and_then(|dir| {
             let lock = dir.lock()?;
-            Ok((dir, lock))
-        };
-        locked().inspect_err(|error| {
-            // Unless somebody has deleted it meanwhile: then another could have the name by now. The error that
-            // matters is the first one.
+            match dir.has_record()? {
+                true => Err(in_use(root, id).unwrap_or_else(|| NotFound.into())),
+                false => Ok((dir, lock)),
+            }
+        });
+        locked.inspect_err(|error| {
+            // If it is somebody else's by now, it is not empty. The error that matters is the first one.
             if !error.is::<NotFound>() {
-                let _ = unlinkat(nix::fcntl::AT_FDCWD, &path, UnlinkatFlags::RemoveDir);
+                let _ = unlinkat(AT_FDCWD, &root.join(id), UnlinkatFlags::RemoveDir);
             }
         })
     }
@@ -101,6 +98,15 @@ impl Dir {
         // Whoever held the lock may have deleted the container.
         ensure!(nix::sys::stat::fstat(&fd)?.st_nlink > 0, NotFound);
         Ok(Lock { _fd: fd })
+    }
+
+    /// Whether somebody has begun a container in it.
+    fn has_record(&self) -> Result<bool> {
+        match fstatat(self.fd(), "state.json", AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(_) => Ok(true),
+            Err(Errno::ENOENT) => Ok(false),
+            Err(errno) => Err(errno).with_context(|| format!("{}/state.json", self.path.display())),
+        }
     }
 
     /// Nobody holds the lock.
@@ -185,6 +191,27 @@ pub(super) fn read(at: BorrowedFd<'_>, name: &str) -> Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(size);
     File::from(fd).take(size as u64).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// Makes an empty state directory, and the state root where there is none.
+fn make_directory(root: &Path, id: &str) -> Result<()> {
+    let (path, mode) = (root.join(id), Mode::S_IRWXU);
+    let made = mkdir(&path, mode).or_else(|errno| match errno {
+        Errno::ENOENT => {
+            make_root(root)?;
+            mkdir(&path, mode).map_err(anyhow::Error::from)
+        }
+        errno => Err(errno.into()),
+    });
+    made.map_err(|error| {
+        let hint = match sys::errno_of(&error) {
+            // With its own words already, or an administrator's directory.
+            Some(Errno::EACCES) if root.exists() => session_hint(),
+            _ => "",
+        };
+        let directory = format!("state directory {}{hint}", path.display());
+        in_use(root, id).unwrap_or_else(|| error.context(directory))
+    })
 }
 
 fn make_root(root: &Path) -> Result<()> {

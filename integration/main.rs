@@ -8,6 +8,7 @@
 //! `BRIG_TEST_DIR=/path` is where bundles and states are made, instead of in cargo's target.
 //! `BRIG_TEST_CRIU=/path` is a directory with `criu`, which `scripts/criu.sh` makes where the host has none that works.
 //! `BRIG_TEST_EXPENDABLE=1`: the machine is the tests' own, which may set sysctls for all of it.
+//! `BRIG_TEST_SLOWNESS=n`: deadlines are n times as long, on a processor that is emulated.
 //! `BRIG_TEST_DISK=/dev/x` is a disk that a test may read from (the guest of `make test-vm` has one).
 
 #![allow(unsafe_code, reason = "ptrace before exec, and the work that comes before main")]

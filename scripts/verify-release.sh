@@ -19,10 +19,17 @@ for page in docs/man/*.8; do
 done
 section=$(grep -m 1 -F "## [$version]" CHANGELOG.md || true)
 [[ $section =~ ^'## ['[0-9.]+'] - '[0-9]{4}-[0-9]{2}-[0-9]{2}$ ]] ||
-    wrong "CHANGELOG.md: not \"## [$version] - DATE\", but \"$section\""
+    wrong "CHANGELOG.md: $version has no date yet: \"$section\" instead of \"## [$version] - YYYY-MM-DD\""
 unreleased=$(sed -n '/^## \[Unreleased\]/,/^## \[[0-9]/{/^## /d;/./p}' CHANGELOG.md)
-[ -z "$unreleased" ] || wrong "CHANGELOG.md: there is something under Unreleased"
-tags=$(git tag --points-at HEAD)
-[ -z "$tags" ] || [ "$tags" = "v$version" ] || wrong "this commit has the tag $tags, not v$version"
+[ -z "$unreleased" ] || wrong "CHANGELOG.md: there is something under Unreleased, which belongs to $version"
+for name in $(grep -ohE 'brig[-_][0-9]+\.[0-9]+\.[0-9]+' README.md docs/*.md | sort -u); do
+    [ "${name:5}" = "$version" ] || wrong "README.md or docs: $name is not of $version"
+done
+tags=$(git tag --points-at HEAD | paste -sd ' ')
+if [[ " $tags " != *" v$version "* ]]; then
+    wrong "this commit does not have the tag v$version; its tags: ${tags:-none}"
+elif ! git cat-file tag "v$version" 2>/dev/null | grep -q '^-----BEGIN .*SIGNATURE-----$'; then
+    wrong "the tag v$version is not signed: git tag --sign --force v$version"
+fi
 [ $failed = 0 ] || exit 1
-echo "verify-release: brig $version, ${tags:-no tag yet}"
+echo "verify-release: brig $version, v$version"

@@ -64,6 +64,7 @@ fi
     echo "export BRIG=/payload/brig BRIG_TEST_INIT=/payload/brig-test-init"
     echo "export BRIG_TEST_CRIU=/payload/criu"
     echo "export BRIG_TEST_EXPENDABLE=1 BRIG_TEST_DIR=/data BRIG_TEST_DISK=/dev/vdc PATH=/payload:\$PATH"
+    [ "${VM_ARCH:-$(uname -m)}" = "$(uname -m)" ] || echo "export BRIG_TEST_SLOWNESS=4"
     if [ -n "${VM_COMMAND:-}" ]; then
         echo "$VM_COMMAND"
     else

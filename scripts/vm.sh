@@ -176,7 +176,8 @@ qemu=(
     -chardev "file,id=status,path=$run/status" -device virtserialport,chardev=status,nr=2
 )
 ended=0
-timeout --kill-after 10 "${SECONDS_MAX:-1200}" "qemu-system-$processor" "${qemu[@]}" </dev/null | cat || ended=$?
+seconds=${SECONDS_MAX:-$([ -n "$foreign" ] && echo 2400 || echo 1200)}
+timeout --kill-after 10 "$seconds" "qemu-system-$processor" "${qemu[@]}" </dev/null | cat || ended=$?
 status=$(cat "$run/status" 2>/dev/null || true)
 if [[ ! $status =~ ^[0-9]+$ ]]; then
     echo "vm: the guest told no exit status (qemu ended with $ended); its console's last lines:" >&2

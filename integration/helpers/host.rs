@@ -198,10 +198,15 @@ pub fn no_unprivileged_namespaces() -> RwLockWriteGuard<'static, ()> {
     NAMESPACES.write().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// A deadline on this machine: `BRIG_TEST_SLOWNESS` times what it is on one of today.
+pub fn patient(limit: Duration) -> Duration {
+    limit * std::env::var("BRIG_TEST_SLOWNESS").map_or(1, |times| times.parse().unwrap())
+}
+
 /// Waits for a condition, a few milliseconds at a time; false when it did not come true.
 #[must_use]
 pub fn wait_until(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
-    let start = Instant::now();
+    let (start, limit) = (Instant::now(), patient(limit));
     loop {
         if condition() {
             return true;

@@ -380,12 +380,12 @@ pub struct Running {
 impl Running {
     /// Waits for its end; a command that hangs is killed and fails the test.
     pub fn wait(mut self) -> Done {
-        let start = Instant::now();
+        let (start, patience) = (Instant::now(), host::patient(PATIENCE));
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status;
             }
-            if start.elapsed() > PATIENCE {
+            if start.elapsed() > patience {
                 // It is gone if this fails.
                 _ = self.child.kill();
                 _ = self.child.wait();

@@ -29,15 +29,18 @@ rm -rf --one-file-system "$lists"
 
 cd "$dir/root"
 loader=$(find . -name 'ld-linux-*.so.*' | head -n 1)
-libraries=$(dirname "$(find usr/lib -name 'libnet.so.*' | head -n 1)")
-[ -n "$loader" ] && [ -x usr/sbin/criu ] && [ -x usr/bin/tar ] ||
-    { echo "criu.sh: $suite's packages have no criu" >&2; exit 1; }
-for program in usr/sbin/criu usr/bin/tar; do
-    name=$(basename "$program")
+# Until bookworm, some are in /lib and some in /usr/lib.
+libraries=
+for library in libc.so.6 libnet.so.1; do
+    libraries+=:\$root/$(dirname "$(find lib usr/lib -name "$library" 2>/dev/null | head -n 1)")
+done
+for name in criu tar; do
+    program=$(find . -path "*bin/$name" | head -n 1)
+    [ -n "$loader" ] && [ -n "$program" ] || { echo "criu.sh: $suite's packages have no $name" >&2; exit 1; }
     cat >"$dir/$name.new" <<END
 #!/bin/sh
 root=\${0%/*}/root
-exec "\$root/$loader" --library-path "\$root/$libraries" "\$root/$program" "\$@"
+exec "\$root/$loader" --library-path "${libraries#:}" "\$root/$program" "\$@"
 END
     chmod 755 "$dir/$name.new"
     mv "$dir/$name.new" "$dir/$name"

@@ -32,6 +32,39 @@ fn scheduling_and_priorities_are_the_configs_again() {
 }
 
 #[test]
+fn the_personality_is_the_configs_again() {
+    criu_only!();
+    let sandbox = with(|config| config["linux"]["personality"] = json!({"domain": "LINUX32"}));
+    let facts = told_after(&sandbox, "sched");
+    assert!(facts.get("personality").starts_with("8 "), "{facts}");
+}
+
+#[test]
+fn parameters_of_the_kernel_are_the_configs_again() {
+    criu_only!();
+    let parameters = [
+        ("net.ipv4.ip_unprivileged_port_start", "7"),
+        ("kernel.shmmax", "123456"),
+        ("fs.mqueue.msg_max", "9"),
+    ];
+    let sandbox = with(|config| {
+        for (name, value) in parameters {
+            config["linux"]["sysctl"][name] = json!(value);
+        }
+    });
+    let path = |name: &str| format!("/proc/sys/{}", name.replace('.', "/"));
+    let script = parameters.map(|(name, _)| format!("read {}", path(name))).join(" ; ");
+    let facts = told_after(&sandbox, &script);
+    for (name, value) in parameters {
+        assert_eq!(
+            facts.get(&format!("read {}", path(name))),
+            format!("\"{value}\\n\""),
+            "{facts}"
+        );
+    }
+}
+
+#[test]
 fn the_session_keyring_is_the_containers_own_again() {
     criu_only!();
     let sandbox = Sandbox::new();

@@ -23,7 +23,7 @@ fn moments_file(sandbox: &Sandbox) -> PathBuf {
 
 /// Has CRIU run a script at each moment, by its own configuration file: at this one, the script does `act`, with
 /// CRIU's pid in `$PPID`.
-fn at(sandbox: &Sandbox, moment: &str, act: &str) {
+pub(super) fn at(sandbox: &Sandbox, moment: &str, act: &str) {
     let script = sandbox.dir.join("script");
     let moments = moments_file(sandbox);
     let text = format!(

@@ -167,6 +167,37 @@ fn an_id_mapped_volume_is_id_mapped_again() {
 }
 
 #[test]
+fn a_volume_gets_the_mounts_of_the_host_again() {
+    criu_only!();
+    crate::host::enter_private_mount_namespace();
+    for option in ["rslave", "rshared", "rprivate"] {
+        let sandbox = Sandbox::new();
+        let volume = sandbox.dir.join("volume");
+        fs::create_dir_all(volume.join("later")).unwrap();
+        let none: Option<&str> = None;
+        mount(Some(&volume), &volume, none, MsFlags::MS_BIND, none).unwrap();
+        mount(none, &volume, none, MsFlags::MS_SHARED, none).unwrap();
+        sandbox.patch(|config| {
+            config["mounts"].as_array_mut().unwrap().push(json!({
+                "destination": "/volume", "source": volume, "options": ["rbind", option],
+            }));
+            config["linux"]["rootfsPropagation"] = json!("rslave");
+        });
+        running(&sandbox);
+        checkpoint(&sandbox, &[]).ok();
+        let mut piped = restored(&sandbox, &[]);
+        let later = volume.join("later");
+        mount(Some("later"), &later, Some("tmpfs"), MsFlags::empty(), Some("size=1m")).unwrap();
+        let theirs = fs::read_to_string(format!("/proc/{}/mountinfo", sandbox.pid())).unwrap();
+        assert_eq!(theirs.contains(" /volume/later "), option != "rprivate", "{option}: {theirs}");
+        answers(&sandbox, &sandbox.id, &mut piped);
+        sandbox.brig(&["delete", "-f", &sandbox.id]).ok();
+        umount(&later).unwrap();
+        umount(&volume).unwrap();
+    }
+}
+
+#[test]
 fn a_read_only_root_without_tmp_comes_back() {
     criu_only!();
     let sandbox = Sandbox::new();

@@ -1,9 +1,13 @@
 //! A checkpoint brings no rights that the config does not give.
 
-use super::with::{answers, brig, checkpoint, criu_only, images, restored, running};
-use crate::sandbox::Sandbox;
+use super::with::{
+    Piped, answers, brig, checkpoint, criu_only, images, restore, restored, running,
+};
+use crate::process::landlock::{self, abi};
+use crate::sandbox::{Sandbox, skip};
 use crate::seccomp::agent::{self, Agent};
 use serde_json::{Value, json};
+use std::fs;
 
 fn refused(loose: impl FnOnce(&mut Value), said: &str) {
     let sandbox = Sandbox::new();
@@ -39,6 +43,63 @@ fn capabilities_are_not_more_than_the_configs() {
         }
     };
     refused(more, "capabilities 0x200000 (CapBnd) beyond process.capabilities");
+}
+
+#[test]
+fn nor_has_one_of_its_threads() {
+    criu_only!();
+    let sandbox = Sandbox::new();
+    let strict = sandbox.config();
+    sandbox.patch(|config| {
+        for set in ["bounding", "effective", "permitted"] {
+            let set = config["process"]["capabilities"][set].as_array_mut().unwrap();
+            set.extend([json!("CAP_SYS_ADMIN"), json!("CAP_SETPCAP")]);
+        }
+    });
+    sandbox.script("weaken 21 ; weaken 8 ; sigloop 100");
+    let bundle = sandbox.bundle();
+    let run = ["run", "--detach", "--bundle", bundle.to_str().unwrap(), &sandbox.id];
+    let (mut piped, _) = Piped::run(&sandbox, &run);
+    piped.wait_for("ready\n");
+    checkpoint(&sandbox, &[]).ok();
+    sandbox.write_config(&strict);
+    restore(&sandbox, &[]).fails_with("(CapBnd) beyond process.capabilities");
+    sandbox.assert_nothing_left();
+    let mut piped = restored(&sandbox, &["--trust-image"]);
+    answers(&sandbox, &sandbox.id, &mut piped);
+}
+
+#[test]
+fn a_checkpoint_does_not_choose_files_of_the_host() {
+    criu_only!();
+    let sandbox = Sandbox::new();
+    running(&sandbox);
+    checkpoint(&sandbox, &[]).ok();
+    let secret = sandbox.dir.join("secret");
+    fs::write(&secret, "").unwrap();
+    let record = format!("{}/brig.json", images(&sandbox));
+    let mut changed: Value = serde_json::from_slice(&fs::read(&record).unwrap()).unwrap();
+    let external = json!({"point": secret, "name": "/tmp", "origin": "device"});
+    changed["external"].as_array_mut().unwrap().push(external);
+    fs::write(&record, changed.to_string()).unwrap();
+    restore(&sandbox, &[]).fails_with(&format!("the device {}", secret.display()));
+    sandbox.assert_nothing_left();
+}
+
+#[test]
+fn a_landlock_domain_is_not_lost() {
+    criu_only!();
+    if abi() < 1 {
+        return skip("this kernel has no Landlock");
+    }
+    let sandbox = Sandbox::new();
+    running(&sandbox);
+    checkpoint(&sandbox, &[]).ok();
+    landlock::annotate(&sandbox, &json!({"handledAccessFs": ["make_sock"]}));
+    restore(&sandbox, &[]).fails_with("CRIU cannot restore a process in a Landlock");
+    sandbox.assert_nothing_left();
+    let mut piped = restored(&sandbox, &["--trust-image"]);
+    answers(&sandbox, &sandbox.id, &mut piped);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Room of `src/criu/`.
 
 mod checkpoint;
+mod checkpoint_broken;
 mod checkpoint_flags;
 mod checkpoint_hosts;
 mod checkpoint_images;
@@ -13,4 +14,5 @@ mod checkpoint_pages;
 mod checkpoint_peers;
 mod checkpoint_rights;
 mod checkpoint_terminals;
+mod checkpoint_used;
 pub mod with;

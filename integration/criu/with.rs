@@ -183,6 +183,14 @@ pub fn with_third(command: &mut Command, fd: RawFd) {
     });
 }
 
+/// `restore --detach` of the bundle, with more arguments before the id, whatever comes of it.
+pub fn restore(sandbox: &Sandbox, args: &[&str]) -> Done {
+    let (images, bundle) = (images(sandbox), sandbox.bundle());
+    let bundle = bundle.to_str().unwrap();
+    let before = ["restore", "--detach", "--image-path", &images, "--bundle", bundle];
+    brig(sandbox, &[&before, args, &[&sandbox.id]].concat())
+}
+
 /// Restores it, detached, with other pipes.
 #[track_caller]
 pub fn restored(sandbox: &Sandbox, args: &[&str]) -> Piped {

@@ -37,6 +37,7 @@ pub fn act(name: &str, words: &Words<'_>) -> bool {
             return true;
         }
         "sigloop" => return sigloop(words.number(0)),
+        "weaken" => return weaken(words.number(0)),
         "burn" => return burn(Duration::from_secs_f64(words.text(0).parse().unwrap_or(0.0))),
         "hog" => return hog(words.number(0), words.text(1) == "keep"),
         "forks" => return forks(words.number(0)),
@@ -163,6 +164,32 @@ fn sigloop(count: u64) -> bool {
             Ok(signal) if result == 0 => say!("signal {}", signal.as_str()),
             _ => say!("signal {number}"),
         }
+    }
+    true
+}
+
+/// Gives up a capability, of the first 32, in this thread; another one keeps it.
+fn weaken(capability: u64) -> bool {
+    if let Err(error) = SigSet::all().thread_block() {
+        say!("weaken {error:?}");
+        return true;
+    }
+    std::thread::spawn(|| {
+        loop {
+            std::thread::park();
+        }
+    });
+    // SAFETY: takes integers only.
+    let dropped = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
+    // Version 3, this thread; effective, permitted and inheritable of the first and the last 32.
+    let (header, mut sets) = ([0x2008_0522_u32, 0], [0_u32; 6]);
+    // SAFETY: the kernel reads the header and writes six numbers, both outlive the call.
+    let got = unsafe { libc::syscall(libc::SYS_capget, header.as_ptr(), sets.as_mut_ptr()) };
+    sets[..3].iter_mut().for_each(|set| *set &= !(1 << capability));
+    // SAFETY: the kernel reads both.
+    let set = unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr()) };
+    if dropped != 0 || got != 0 || set != 0 {
+        say!("weaken {}", io::Error::last_os_error());
     }
     true
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::fs;
 
 /// The version of Landlock's ABI that this kernel has; 0: none.
-fn abi() -> i64 {
+pub fn abi() -> i64 {
     // SAFETY: with the flag VERSION (1) the call takes no pointer, and a size of 0.
     unsafe {
         libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0_usize, 1_u32)
@@ -24,7 +24,7 @@ macro_rules! landlock_only {
     };
 }
 
-fn annotate(sandbox: &Sandbox, rules: &Value) {
+pub fn annotate(sandbox: &Sandbox, rules: &Value) {
     sandbox.patch(|config| {
         config["root"]["readonly"] = json!(false);
         config["annotations"]["run.brig.landlock"] = json!(rules.to_string());

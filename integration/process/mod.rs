@@ -3,7 +3,7 @@
 pub mod apparmor;
 pub mod command;
 pub mod console;
-mod landlock;
+pub mod landlock;
 pub mod process;
 pub mod sched;
 pub mod selinux;

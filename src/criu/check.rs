@@ -6,20 +6,43 @@ use crate::state::State;
 use anyhow::{Context, Result, ensure};
 use sys::idmap::IdMap;
 
-/// Looks at every process of the container, none of which has run yet.
+/// Whether every process is in the container's cgroup, where its limits are in force.
+pub(super) fn belongs(state: &State) -> Result<()> {
+    if state.cgroup.is_none() {
+        return Ok(());
+    }
+    let known = state.cgroup.pids()?;
+    let others = if state.own_pids { state.in_pid_namespace()? } else { Vec::new() };
+    ensure!(
+        others.iter().chain([&state.pid]).all(|pid| known.contains(pid)),
+        "the checkpoint leaves processes outside of the container's cgroup"
+    );
+    Ok(())
+}
+
+/// Looks at every process of the container, none of which has run yet, and each of their threads, which can have rights
+/// of their own.
 pub(super) fn rights(state: &State, plan: &Plan) -> Result<()> {
     let mut pids = state.pids().unwrap_or_default();
-    if !pids.contains(&state.pid) {
-        pids.push(state.pid);
+    // A checkpoint may say otherwise where they belong.
+    if state.own_pids {
+        pids.extend(state.in_pid_namespace()?);
     }
+    pids.push(state.pid);
+    pids.sort_unstable();
+    pids.dedup();
     for pid in pids {
-        let path = format!("/proc/{pid}/status");
-        let status = std::fs::read_to_string(&path).context(path)?;
-        look(&status, plan).with_context(|| {
-            format!(
-                "process {pid} of the checkpoint has more rights than config.json gives (--trust-image restores it)"
-            )
-        })?;
+        let path = format!("/proc/{pid}/task");
+        for thread in std::fs::read_dir(&path).context(path)? {
+            let path = thread?.path().join("status");
+            let status = std::fs::read_to_string(&path);
+            let status = status.with_context(|| path.display().to_string())?;
+            look(&status, plan).with_context(|| {
+                format!(
+                    "process {pid} of the checkpoint has more rights than config.json gives (--trust-image restores it)"
+                )
+            })?;
+        }
     }
     Ok(())
 }

@@ -267,18 +267,31 @@ impl<'a> Subject<'a> {
             true => PRE_DUMP,
         };
         let request = Message::default().number(1, kind).message(2, request);
-        let answer =
-            criu.ask(&request, "post-dump", &mut |notice| match notice.script.as_str() {
-                "status-ready" => tell_ready(options.status_fd),
-                "post-dump" if !options.pre_dump => self.write(options, version),
-                _ => Ok(()),
-            })?;
-        if let Some(error) = criu.refused.take() {
-            return Err(error);
+        let images = &options.common.images;
+        let mut begun = false;
+        let answer = criu.ask(&request, "post-dump", &mut |notice| match notice.script.as_str() {
+            "pre-dump" => {
+                begun = true;
+                image::invalidate(images)
+            }
+            "status-ready" => tell_ready(options.status_fd),
+            "post-dump" if !options.pre_dump => self.write(options, version),
+            _ => Ok(()),
+        });
+        let answer = answer.and_then(|answer| match criu.refused.take() {
+            Some(error) => Err(error),
+            None => Ok(answer),
+        });
+        let done = answer.and_then(|answer| {
+            let log = options.common.work().join(LOG);
+            ensure!(answer.success, criu_log::explain(&log, &answer.text));
+            Ok(())
+        });
+        if done.is_err() && begun {
+            // The error that matters is the first one.
+            let _ = image::invalidate(images);
         }
-        let log = options.common.work().join(LOG);
-        ensure!(answer.success, criu_log::explain(&log, &answer.text));
-        Ok(())
+        done
     }
 
     /// Beside CRIU's files, while the container stands still.
@@ -301,6 +314,7 @@ impl<'a> Subject<'a> {
             criu,
             external: self.external.clone(),
             stdio: self.replaced()?,
+            sizes: image::sizes(&options.common.images)?,
         };
         image::write(&options.common.images, &streams, &record)
     }

@@ -4,7 +4,9 @@
 use super::external::External;
 use crate::plan::overlay::Layers;
 use anyhow::{Context, Result, ensure};
+use nix::unistd::{AccessFlags, access};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, Permissions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -41,6 +43,8 @@ pub(super) struct Record {
     pub(super) external: Vec<External>,
     /// What CRIU calls the standard streams and preserved descriptors, where they are the host's and not the container's.
     pub(super) stdio: Vec<Option<String>>,
+    /// How many bytes are in each of CRIU's files.
+    pub(super) sizes: BTreeMap<String, u64>,
 }
 
 impl Record {
@@ -48,10 +52,12 @@ impl Record {
     pub(super) const VERSION: u32 = 1;
 }
 
-/// Makes a directory, if there is none, that only root can look into: what a program had in its memory is in there.
+/// Makes a directory, if there is none, that only root can look into: what a program had in its memory is in there. CRIU
+/// does not say that it cannot write to it.
 pub(super) fn make_dir(flag: &str, path: &Path) -> Result<File> {
     let open = || -> Result<File> {
         DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        access(path, AccessFlags::W_OK)?;
         Ok(File::open(path)?)
     };
     open().with_context(|| format!("{flag} {}", path.display()))
@@ -66,6 +72,40 @@ pub(super) fn check(path: &Path) -> Result<()> {
         "{}: there is no complete checkpoint ({INVENTORY} is missing)",
         what()
     );
+    Ok(())
+}
+
+/// How many bytes are in each of CRIU's files.
+pub(super) fn sizes(path: &Path) -> Result<BTreeMap<String, u64>> {
+    let mut sizes = BTreeMap::new();
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.ends_with(".img") {
+            sizes.insert(name, entry.metadata()?.len());
+        }
+    }
+    Ok(sizes)
+}
+
+/// Whether all is there that was written: of a file with memory that was cut CRIU would read the end forever.
+pub(super) fn check_sizes(path: &Path, record: &Record) -> Result<()> {
+    for (name, size) in &record.sizes {
+        let file = path.join(name);
+        let found = file.metadata().with_context(|| file.display().to_string())?.len();
+        ensure!(
+            found == *size,
+            "{}: {found} bytes, and {size} when it was written: the checkpoint is damaged",
+            file.display()
+        );
+    }
+    Ok(())
+}
+
+/// Whatever checkpoint was there is none any more: CRIU is about to overwrite its files, and may fail halfway.
+pub(super) fn invalidate(path: &Path) -> Result<()> {
+    let path = path.join(INVENTORY);
+    std::fs::remove_file(&path).if_exists().with_context(|| path.display().to_string())?;
     Ok(())
 }
 

@@ -17,8 +17,8 @@ use crate::launch::prepare::first_state::{Belonging, first_state};
 use crate::launch::prepare::net_devices;
 use crate::launch::{destroy, foreground, spawn};
 use crate::log::Log;
+use crate::plan::devices;
 use crate::plan::landlock;
-use crate::plan::mounts::Kind;
 use crate::plan::overlay::Upper;
 use crate::plan::rootfs::Jail;
 use crate::plan::{Host, Plan, Request};
@@ -26,10 +26,10 @@ use crate::process::{console, stdio};
 use crate::rdt::Rdt;
 use crate::spec::{Owned, Place, Spec, shape};
 use crate::state::{self, Dir};
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Result, anyhow, ensure};
 use attempt::{Attempt, Opened, Restored};
+use request::Binds;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
 use sys::idmap::host_id;
 
 /// Restores a container. The result is what brig exits with: in the foreground, what the container ends with.
@@ -39,6 +39,7 @@ pub fn restore(options: &Options, how: &RestoreOptions, log: &mut Log) -> Result
     image::check(&how.common.images)?;
     how.common.check_parent()?;
     let record = image::read(&how.common.images)?;
+    record.as_ref().map_or(Ok(()), |record| image::check_sizes(&how.common.images, record))?;
     let options = with_record(options, record.as_ref())?;
     let bundle = options.bundle.clone();
     let name = options.config.as_ref().map_or("config.json".into(), |path| path.to_string_lossy());
@@ -90,6 +91,7 @@ fn finish(options: &Options, restored: Restored, log: &mut Log) -> Result<i32> {
 /// Makes the plan. Nothing has happened yet.
 fn decide(
     options: &Options,
+    how: &RestoreOptions,
     owned: &Owned,
     log: &mut Log,
 ) -> Result<(Spec, Host, Plan, Option<Vec<u8>>)> {
@@ -108,8 +110,9 @@ fn decide(
     };
     let host = Host::default();
     let plan = Plan::new(&spec, &request, &host)?;
-    if plan.process.landlock.is_some() {
-        Err(anyhow!("CRIU cannot restore a process in a Landlock domain")).at(landlock::PLACE)?;
+    if plan.process.landlock.is_some() && !how.trust_image {
+        let why = "CRIU cannot restore a process in a Landlock domain (--trust-image restores it without)";
+        Err(anyhow!(why)).at(landlock::PLACE)?;
     }
     stdio::set_cloexec_from(0, options.preserve_fds)?;
     for warning in &plan.warnings {
@@ -139,29 +142,14 @@ fn check(plan: &Plan, record: &Record) -> Result<()> {
         overlay.upper_from.with_origin(Err(why))?;
     }
     for external in &record.external {
-        let point = external.point.display();
-        match &external.origin {
-            Origin::Bind(target, _) => {
-                let target = target.as_os_str().as_bytes();
-                let mut binds = plan
-                    .rootfs
-                    .mounts
-                    .iter()
-                    .filter(|mount| matches!(mount.kind, Kind::Bind { .. }));
-                let known = binds.any(|mount| mount.target.to_bytes() == target);
-                ensure!(
-                    known,
-                    "the checkpoint has a bind mount on {point}, and config.json none: nothing tells its source"
-                );
-            }
-            Origin::Device => {
-                ensure!(
-                    external.point.exists(),
-                    "the checkpoint has the device {point}, and the host none"
-                );
-            }
-            Origin::Mask | Origin::Cgroup => {}
-        }
+        let Origin::Device = external.origin else { continue };
+        let (path, point) = (external.point.as_path(), external.point.display());
+        // A checkpoint is a file: it must not say which files of the host the container gets.
+        let bytes = path.as_os_str().as_bytes();
+        let listed = plan.rootfs.devices.iter().any(|device| device.path.as_bytes() == bytes);
+        let known = listed || devices::is_default(path);
+        ensure!(known, "the checkpoint has the device {point}, and config.json has not");
+        ensure!(path.exists(), "the checkpoint has the device {point}, and the host none");
     }
     Ok(())
 }
@@ -173,8 +161,9 @@ fn restore_from(
     record: Record,
     log: &mut Log,
 ) -> Result<Restored> {
-    let (spec, host, plan, rewritten) = decide(options, owned, log)?;
+    let (spec, host, plan, rewritten) = decide(options, how, owned, log)?;
     check(&plan, &record)?;
+    let binds = Binds::find(&plan, &record)?;
     if let Some(name) = &how.hostname {
         ensure!(
             plan.namespaces.new & libc::CLONE_NEWUTS != 0,
@@ -196,6 +185,10 @@ fn restore_from(
         found.map_err(|error| state::in_use(&options.root, &options.id).unwrap_or(error))?;
     let rdt = plan.rdt.as_ref().map(|plan| Rdt::locate(plan, &options.id));
     let rdt = rdt.transpose().at("linux.intelRdt")?;
+    ensure!(
+        cgroup.is_none() || how.common.manage_cgroups.as_deref() != Some("strict"),
+        "--manage-cgroups-mode strict: CRIU then refuses the cgroup that brig makes for the container (soft or full)"
+    );
     image::make_dir("--work-path", how.common.work())?;
     if let Some(gid) = group_of_root(&plan) {
         image::show_to(&how.common.images, gid)?;
@@ -206,16 +199,7 @@ fn restore_from(
     let signals = foreground::block_signals()?;
     let (dir, lock) = Dir::create(&options.root, &options.id)?;
     let text = rewritten.as_ref().unwrap_or(&owned.text);
-    let opened = Opened { record, joined, console, pidfd_sockets, output, network };
+    let opened = Opened { record, binds, joined, console, pidfd_sockets, output, network };
     let attempt = Attempt::new(dir, lock, state, view.is_none(), scope);
     attempt.launch(options, how, &plan, opened, text, &signals, log)
-}
-
-/// Where the source of a bind mount, or what is mounted below it, is shown to CRIU.
-fn shown(beside: &Path, plan: &Plan, target: &Path, rest: &Path) -> Result<PathBuf> {
-    let target = target.as_os_str().as_bytes();
-    let found = plan.rootfs.mounts.iter().rev().find(|mount| mount.target.to_bytes() == target);
-    let found = found.context("no such mount")?;
-    let place = crate::rootfs::staged::place(beside, found.index);
-    Ok(if rest.as_os_str().is_empty() { place } else { place.join(rest) })
 }

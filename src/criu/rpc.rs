@@ -198,8 +198,14 @@ impl<'a> Criu<'a> {
                         true => Err(anyhow!("interrupted by a signal")),
                         false => notified(notice),
                     };
-                    decided |= is_last && may.is_ok();
-                    let reply = Message::default().number(1, NOTIFY).flag(3, may.is_ok());
+                    if decided {
+                        // CRIU does not care any more for the answer, and would wait for threads that have been killed.
+                        may?;
+                        self.send(&approval(true))?;
+                        continue;
+                    }
+                    decided = is_last && may.is_ok();
+                    let reply = approval(may.is_ok());
                     if let Err(error) = may {
                         self.refused.get_or_insert(error);
                     }
@@ -314,6 +320,11 @@ impl Drop for Criu<'_> {
             self.reap();
         }
     }
+}
+
+/// The answer to a notification.
+fn approval(given: bool) -> Message {
+    Message::default().number(1, NOTIFY).flag(3, given)
 }
 
 /// CRIU reads end of file.

@@ -10,13 +10,16 @@ use crate::spec::Place;
 use anyhow::Result;
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use sys::clone::Birth;
 use sys::keyring;
 
 /// What is staged for CRIU.
 pub(super) struct Stage<'a> {
     pub(super) plan: &'a Plan,
     pub(super) cgroup: &'a Cgroup,
+    /// CRIU starts in it, because it puts nothing there.
+    pub(super) enters: bool,
     pub(super) users: &'a Users,
     /// The files of its class of service.
     pub(super) class: &'a [OwnedFd],
@@ -24,12 +27,17 @@ pub(super) struct Stage<'a> {
     pub(super) keyring: Option<String>,
     /// The directory over which the sources of bind mounts are shown.
     pub(super) beside: &'a Path,
+    /// The mounts of the host that are below a source, each with the index of that bind mount in the config.
+    pub(super) below: &'a [(usize, PathBuf)],
 }
 
 impl Stage<'_> {
     /// In a mount namespace of its own.
     pub(super) fn prepare(&self) -> Result<()> {
-        let Stage { plan, cgroup, users, class, keyring, beside } = self;
+        let Stage { plan, cgroup, enters, users, class, keyring, beside, below } = self;
+        if *enters {
+            cgroup.entry()?.enter(Birth::InParentsCgroup)?;
+        }
         rdt::enter(class)?;
         if let Some(name) = keyring {
             keyring::join_session_keyring(&CString::new(name.as_str())?)?;
@@ -39,9 +47,9 @@ impl Stage<'_> {
         if let Some(priority) = plan.process.scheduling.io_priority {
             sys::sched::set_io_priority(0, priority).at("process.ioPriority")?;
         }
-        sched::take_memory_from(&plan.execution)?;
+        sched::adopt(&plan.execution)?;
         staged::leave_host()?;
         let sources = Sources::open(&plan.rootfs, cgroup, users, false)?;
-        staged::stage(&plan.rootfs, sources, beside)
+        staged::stage(&plan.rootfs, sources, beside, below)
     }
 }

@@ -25,11 +25,6 @@ pub fn adopt(execution: &Execution) -> Result<()> {
     if let Some(persona) = execution.personality {
         sched::set_personality(persona).at("linux.personality")?;
     }
-    take_memory_from(execution)
-}
-
-/// Of that, what neither a program nor a checkpoint brings back: where memory is taken.
-pub fn take_memory_from(execution: &Execution) -> Result<()> {
     if let Some(MemoryPolicy { mode, nodes }) = &execution.memory_policy {
         let done = sched::set_memory_policy(*mode, nodes);
         done.map_err(explain_memory_policy).at("linux.memoryPolicy")?;

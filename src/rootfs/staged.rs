@@ -15,11 +15,12 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, umask};
 use std::ffi::CString;
 use std::fs::{DirBuilder, File};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use sys::mount::{self, is_complete, move_mount_to};
+use sys::mount::{self, clone_tree, is_complete, move_mount_to};
+use sys::path::{Links, open_in};
 
 /// What is mounted in this mount namespace from here on does not reach the host.
 pub fn leave_host() -> Result<()> {
@@ -31,10 +32,21 @@ pub fn place(beside: &Path, index: usize) -> PathBuf {
     beside.join(index.to_string())
 }
 
+/// Where this one of what is mounted below the sources is shown.
+pub fn place_below(beside: &Path, number: usize) -> PathBuf {
+    beside.join(format!("below-{number}"))
+}
+
 /// Mounts the root filesystem at `root.path`, makes what is missing in it to be mounted on, and shows the source of each
-/// bind mount, as the config has it, at [`place`]: in a filesystem of its own over the directory `beside`. In a mount
-/// namespace of its own, after [`leave_host`].
-pub fn stage(plan: &Rootfs, sources: Sources, beside: &Path) -> Result<()> {
+/// bind mount, as the config has it, at [`place`], and those mounts of the host that are `below` one, by its index, at
+/// [`place_below`]: in a filesystem of its own over the directory `beside`. In a mount namespace of its own, after
+/// [`leave_host`].
+pub fn stage(
+    plan: &Rootfs,
+    sources: Sources,
+    beside: &Path,
+    below: &[(usize, PathBuf)],
+) -> Result<()> {
     ensure!(is_complete(), "needs mount_setattr(2), which requires Linux 5.12");
     let path = CString::new(beside.as_os_str().as_bytes())?;
     let before = umask(Mode::empty());
@@ -55,6 +67,11 @@ pub fn stage(plan: &Rootfs, sources: Sources, beside: &Path) -> Result<()> {
         let above = &plan.mounts[..index];
         let staged = stage_one(&root, mount, above, source, &place(beside, mount.index));
         staged.map_err(|error| attach::with_origin(error, mount, None))?;
+    }
+    for (number, (index, rest)) in below.iter().enumerate() {
+        stage_below(&place(beside, *index), rest, &place_below(beside, number))
+            .with_context(|| format!("{} below a bind mount's source", rest.display()))
+            .at(format!("mounts[{index}].source"))?;
     }
     if plan.readonly {
         // CRIU needs a directory to leave the host's root by, and can make none here.
@@ -94,12 +111,25 @@ fn stage_one(
     if !above.iter().any(|other| is_below(mount, other)) {
         target::find(root, mount, tree)?;
     }
-    let Some(tree) = tree else { return Ok(()) };
+    tree.map_or(Ok(()), |tree| show(tree, place))
+}
+
+fn show(tree: BorrowedFd<'_>, place: &Path) -> Result<()> {
     match is_directory(tree)? {
         true => DirBuilder::new().mode(0o755).create(place)?,
         false => drop(File::create_new(place)?),
     }
     Ok(move_mount_to(tree, &CString::new(place.as_os_str().as_bytes())?)?)
+}
+
+/// Containers can write to what is shown at `source`: no link there is followed, as CRIU would.
+fn stage_below(source: &Path, rest: &Path, place: &Path) -> Result<()> {
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+    let source = open(source, flags, Mode::empty()).context("open")?;
+    let rest = CString::new(rest.as_os_str().as_bytes())?;
+    let found = open_in(source.as_fd(), &rest, OFlag::O_PATH, Links::Refuse)?;
+    ensure!(mount::identity(found.as_fd())?.is_some(), "nothing is mounted there any more");
+    show(clone_tree(found.as_fd(), c"", false)?.as_fd(), place)
 }
 
 fn is_below(mount: &Mount, other: &Mount) -> bool {

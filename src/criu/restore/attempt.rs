@@ -7,7 +7,7 @@ use super::super::stage::Stage;
 use super::super::wire::Message;
 use super::super::{check, log as criu_log};
 use super::inside;
-use super::request::{Asked, Given};
+use super::request::{Asked, Binds, Given};
 use crate::cgroup::Scope;
 use crate::deadline;
 use crate::hooks::{self, Environment, Output, Surroundings};
@@ -47,6 +47,7 @@ pub(super) struct Restored {
 /// What was opened before anything was made.
 pub(super) struct Opened {
     pub(super) record: Record,
+    pub(super) binds: Binds,
     pub(super) joined: Vec<Joined>,
     pub(super) console: MasterRoute,
     pub(super) pidfd_sockets: Vec<Socket>,
@@ -144,10 +145,12 @@ impl Attempt {
         let stage = Stage {
             plan,
             cgroup: &self.state.cgroup,
+            enters: self.makes_cgroup && how.common.manage_cgroups.as_deref() == Some("ignore"),
             users: &users,
             class: &class,
             keyring: keyring_of(&self.state),
             beside: &beside,
+            below: &opened.binds.below,
         };
         let start = Start {
             program: how.common.program(),
@@ -160,7 +163,8 @@ impl Attempt {
         let version = criu.version()?;
         criu.check_features(false, how.common.has("lazy-pages"))?;
         self.enter_scope(plan, criu.pid, signals)?;
-        let asked = Asked { how, plan, state: &self.state, record, given: &given, beside: &beside };
+        let (state, binds) = (&self.state, &opened.binds);
+        let asked = Asked { how, plan, state, record, given: &given, beside: &beside, binds };
         // In CRIU's mount namespace, not brig's: it mounts in its working directory.
         let open = |dir: &Path| -> Result<File> {
             // Without links: an absolute one would lead back into brig's.
@@ -218,6 +222,7 @@ impl Attempt {
                 if plan.namespaces.new & libc::CLONE_NEWNET != 0 {
                     inside::set_loopback_up(notice.pid)?;
                 }
+                inside::set_sysctls(notice.pid, plan)?;
                 let network = match (opened.network.take(), plan.net_devices.is_empty()) {
                     (None, false) => Some(File::open(format!("/proc/{}/ns/net", notice.pid))?),
                     (network, _) => network,
@@ -241,11 +246,10 @@ impl Attempt {
                 if plan.rootfs.readonly {
                     inside::make_root_readonly(notice.pid)?;
                 }
-                self.save(options, opened)
+                self.save(opened)
             }
-            "pre-resume" if !how.trust_image => {
-                check::rights(&self.state, plan).inspect_err(|_| self.kill())
-            }
+            // CRIU does not care any more what the answer is.
+            "pre-resume" => self.approve(options, how, plan).inspect_err(|_| self.kill()),
             _ => Ok(()),
         }
     }
@@ -298,7 +302,8 @@ impl Attempt {
     }
 
     /// From here on whoever looks finds a running container.
-    fn save(&mut self, options: &Options, opened: &Opened) -> Result<()> {
+    fn save(&mut self, opened: &Opened) -> Result<()> {
+        check::belongs(&self.state)?;
         let time = |of: &str| std::fs::read_link(format!("/proc/{of}/ns/time")).ok();
         // CRIU always makes one, so that clocks go on where they were.
         if time(&self.state.pid.to_string()) != time("self") {
@@ -306,11 +311,17 @@ impl Attempt {
         }
         self.state.creating = false;
         self.dir.save(&self.state)?;
-        if let Some(path) = &options.pid_file {
-            state::write_pid_file(path, self.state.pid)?;
-        }
         let init = self.init.as_ref().context("no process")?;
         opened.pidfd_sockets.iter().try_for_each(|socket| socket.send(init.as_fd(), "standard"))
+    }
+
+    /// The last moment before it runs. Only now there is a pid to tell of: nothing takes the file away again.
+    fn approve(&self, options: &Options, how: &RestoreOptions, plan: &Plan) -> Result<()> {
+        if !how.trust_image {
+            check::rights(&self.state, plan)?;
+        }
+        let file = options.pid_file.as_ref();
+        file.map_or(Ok(()), |path| state::write_pid_file(path, self.state.pid))
     }
 
     /// All that has been restored so far.

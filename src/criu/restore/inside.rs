@@ -2,7 +2,11 @@
 
 use crate::deadline;
 use crate::launch::protocol::{self, Message};
+use crate::plan::Plan;
+use crate::plan::sysctl::Sysctl;
+use crate::process::proc::Proc;
 use crate::rootfs::staged;
+use crate::spec::Place;
 use anyhow::{Context, Result, bail};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
@@ -16,6 +20,23 @@ use sys::namespace::loopback_up;
 /// Sets the loopback device of a new network namespace up, as create does.
 pub(super) fn set_loopback_up(pid: i32) -> Result<()> {
     inside(pid, "net", CloneFlags::CLONE_NEWNET, || Ok(loopback_up()?))
+}
+
+/// Sets the parameters of the network namespace, which is a new one, or whoever made it may not know of them. Those of
+/// other namespaces are in the checkpoint.
+pub(super) fn set_sysctls(pid: i32, plan: &Plan) -> Result<()> {
+    let mut sysctls =
+        plan.sysctl.iter().filter(|sysctl| sysctl.path.starts_with("net/")).peekable();
+    if sysctls.peek().is_none() {
+        return Ok(());
+    }
+    let proc = Proc::open()?;
+    // The kernel resolves them in the namespaces of the process that opens them.
+    inside(pid, "net", CloneFlags::CLONE_NEWNET, || {
+        sysctls.try_for_each(|Sysctl { path, value, place }| {
+            proc.write(&format!("sys/{path}"), value).at(place)
+        })
+    })
 }
 
 /// Gives a new UTS namespace another name than the checkpoint has.

@@ -1,7 +1,7 @@
 //! What CRIU is asked for to restore a container.
 
 use super::super::dump::{JOINABLE, SHARED, SOFT, config_file};
-use super::super::external::{NULL, Origin};
+use super::super::external::{External, NULL, Origin};
 use super::super::image::{self, Record};
 use super::super::options::{RestoreOptions, needs};
 use super::super::wire::Message;
@@ -12,12 +12,12 @@ use crate::plan::mounts::Kind;
 use crate::plan::namespaces::file;
 use crate::rootfs::staged;
 use crate::state::State;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
 
 /// Descriptors that CRIU gives to what it restores, or has it join, by the names that the image has for them.
 pub(super) struct Given(Vec<(String, OwnedFd)>);
@@ -75,6 +75,55 @@ pub(super) struct Asked<'a> {
     pub(super) record: &'a Record,
     pub(super) given: &'a Given,
     pub(super) beside: &'a Path,
+    pub(super) binds: &'a Binds,
+}
+
+/// The bind mounts of a checkpoint, and what is mounted below them.
+#[derive(Default)]
+pub(super) struct Binds {
+    /// By the names that they have in the image, each with its index in the config.
+    whole: Vec<(String, usize)>,
+    /// The names of those that are below.
+    names: Vec<String>,
+    /// Each with the index of the bind mount, and how far below it is.
+    pub(super) below: Vec<(usize, PathBuf)>,
+}
+
+impl Binds {
+    /// Finds the config's bind mount for each.
+    pub(super) fn find(plan: &Plan, record: &Record) -> Result<Binds> {
+        let mut found = Binds::default();
+        for External { point, name, origin } in &record.external {
+            let Origin::Bind(target, rest) = origin else { continue };
+            let target = target.as_os_str().as_bytes();
+            let mut binds = plan.rootfs.mounts.iter().rev();
+            let bind = binds.find(|mount| {
+                matches!(mount.kind, Kind::Bind { .. }) && mount.target.to_bytes() == target
+            });
+            let index = bind.map(|mount| mount.index).with_context(|| {
+                format!(
+                    "the checkpoint has a bind mount on {}, and config.json none: nothing tells its source",
+                    point.display()
+                )
+            })?;
+            match rest.as_os_str().is_empty() {
+                true => found.whole.push((name.clone(), index)),
+                false => {
+                    found.names.push(name.clone());
+                    found.below.push((index, rest.clone()));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Where each is shown.
+    fn places(&self, beside: &Path) -> impl Iterator<Item = (String, Vec<u8>)> {
+        let whole = self.whole.iter().map(|(name, index)| (name, staged::place(beside, *index)));
+        let below = self.names.iter().enumerate();
+        let below = below.map(|(number, name)| (name, staged::place_below(beside, number)));
+        whole.chain(below).map(|(name, path)| (name.clone(), path.into_os_string().into_vec()))
+    }
 }
 
 impl Asked<'_> {
@@ -92,7 +141,7 @@ impl Asked<'_> {
             .flag(26, true)
             .flag(50, plan.process.terminal.is_some());
         request = self.add_cgroups(request);
-        for (name, source) in self.externals()? {
+        for (name, source) in self.externals() {
             let map = Message::default().bytes(1, name.as_bytes()).bytes(2, &source);
             request = request.message(23, &map);
         }
@@ -142,7 +191,7 @@ impl Asked<'_> {
 
     /// The external mounts by their names, each with the path where it is now. What brig's record has, and in any case
     /// what runc would have in the image.
-    fn externals(&self) -> Result<BTreeMap<String, Vec<u8>>> {
+    fn externals(&self) -> BTreeMap<String, Vec<u8>> {
         let plan = self.plan;
         let path = |bytes: &[u8]| bytes.to_vec();
         let mut found = BTreeMap::from([(NULL.to_owned(), path(NULL.as_bytes()))]);
@@ -163,20 +212,14 @@ impl Asked<'_> {
                 Kind::Filesystem(_) | Kind::Cgroup(_) | Kind::Remount { .. } => {}
             }
         }
+        found.extend(self.binds.places(self.beside));
         for external in &self.record.external {
-            match &external.origin {
-                Origin::Bind(target, rest) => {
-                    let source = super::shown(self.beside, plan, target, rest)?;
-                    found.insert(external.name.clone(), path(source.as_os_str().as_bytes()));
-                }
-                Origin::Device => {
-                    let source = external.point.as_os_str().as_bytes();
-                    found.insert(external.name.clone(), path(source));
-                }
-                Origin::Mask | Origin::Cgroup => {}
+            if let Origin::Device = external.origin {
+                let source = external.point.as_os_str().as_bytes();
+                found.insert(external.name.clone(), path(source));
             }
         }
-        Ok(found)
+        found
     }
 
     /// v1: a directory in each hierarchy, by the name that it is shown under; cgroup2: the host's mount.

@@ -1,6 +1,7 @@
 //! Whether what was restored has no rights that the config does not give. A checkpoint is a file: whoever can write to it
 //! could have a process come back with every capability, and without no_new_privs and the filter of system calls.
 
+use super::dump::descends;
 use crate::plan::Plan;
 use crate::state::State;
 use anyhow::{Context, Result, ensure};
@@ -21,9 +22,10 @@ pub(super) fn belongs(state: &State) -> Result<()> {
 }
 
 /// Looks at every process of the container, none of which has run yet, and each of their threads, which can have rights
-/// of their own.
-pub(super) fn rights(state: &State, plan: &Plan) -> Result<()> {
+/// of their own. CRIU can be in the container's cgroup too.
+pub(super) fn rights(state: &State, plan: &Plan, criu: i32) -> Result<()> {
     let mut pids = state.pids().unwrap_or_default();
+    pids.retain(|&pid| pid != criu && !descends(pid, criu));
     // A checkpoint may say otherwise where they belong.
     if state.own_pids {
         pids.extend(state.in_pid_namespace()?);

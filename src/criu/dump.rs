@@ -401,7 +401,7 @@ fn status_file(fd: u32) -> Result<File> {
 }
 
 /// Whether a process is a child of another, or of its children.
-fn descends(pid: i32, from: i32) -> bool {
+pub(super) fn descends(pid: i32, from: i32) -> bool {
     let mut pid = pid;
     while pid > 1 {
         let Ok(text) =

@@ -62,6 +62,8 @@ pub(super) struct Attempt {
     state: State,
     makes_cgroup: bool,
     scope: Option<Scope>,
+    /// Its pid.
+    criu: i32,
     init: Option<OwnedFd>,
     master: Option<OwnedFd>,
     moved: Option<MovedDevices>,
@@ -82,6 +84,7 @@ impl Attempt {
             state,
             makes_cgroup,
             scope,
+            criu: 0,
             init: None,
             master: None,
             moved: None,
@@ -160,6 +163,7 @@ impl Attempt {
             signals,
         };
         let mut criu = Criu::start(&start, || stage.prepare())?;
+        self.criu = criu.pid;
         let version = criu.version()?;
         criu.check_features(false, how.common.has("lazy-pages"))?;
         self.enter_scope(plan, criu.pid, signals)?;
@@ -318,7 +322,7 @@ impl Attempt {
     /// The last moment before it runs. Only now there is a pid to tell of: nothing takes the file away again.
     fn approve(&self, options: &Options, how: &RestoreOptions, plan: &Plan) -> Result<()> {
         if !how.trust_image {
-            check::rights(&self.state, plan)?;
+            check::rights(&self.state, plan, self.criu)?;
         }
         let file = options.pid_file.as_ref();
         file.map_or(Ok(()), |path| state::write_pid_file(path, self.state.pid))

@@ -3,7 +3,7 @@
 # the guest of vm.sh, against the static binaries BRIG and BRIG_TEST_INIT. As cargo's runner it
 # gets the test binary's path. VM_CACHE is where the guest is kept; VM_FLAVOUR=--systemd is the one
 # with systemd, where only those tests run that are about it, unless others are named; with LSM=selinux too, those
-# about SELinux. CGROUPS=v1 and LSM are vm.sh's.
+# about SELinux. CGROUPS=v1 and LSM are vm.sh's. CRIU_SUITE=bookworm takes CRIU 3.17 of that suite instead of trixie's.
 #
 # VM_COMMAND='systemctl status; brig --version' has the guest's root run that instead of the tests:
 # `VM_COMMAND=… make test-vm-systemd`. For a quick look with debug builds, leave make out:
@@ -55,8 +55,14 @@ cp "$BRIG" "$payload/payload/brig"
 cp "$BRIG_TEST_INIT" "$payload/payload/brig-test-init"
 # Where it takes no memory from tests that do without.
 if [ -z "$flavour" ] || [[ ${tests[*]} == *criu* ]]; then
-    "$here/criu.sh" "$here/../target/criu" && cp -a "$here/../target/criu" "$payload/payload/criu" ||
+    criu=$here/../target/criu${CRIU_SUITE:+-$CRIU_SUITE}
+    SUITE=${CRIU_SUITE:-trixie} "$here/criu.sh" "$criu" && cp -a "$criu" "$payload/payload/criu" ||
         echo "in the guest without CRIU" >&2
+    # Before 3.19 CRIU always locks the network, and here is nothing to be kept out.
+    for name in ${CRIU_SUITE:+iptables-restore ip6tables-restore}; do
+        printf '#!/bin/sh\nexec cat >/dev/null\n' >"$payload/payload/criu/$name"
+        chmod 755 "$payload/payload/criu/$name"
+    done
 fi
 {
     echo "#!/bin/sh"

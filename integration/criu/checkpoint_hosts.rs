@@ -49,8 +49,10 @@ fn a_flag_that_this_criu_cannot_do_names_the_version_that_can() {
     let sandbox = Sandbox::new();
     let Some(criu) = old_criu(&sandbox, 15) else { return skip("no bash") };
     let mut piped = running(&sandbox);
-    with_old(&sandbox, &criu, &["--network-lock", "skip"])
-        .fails_with("--network-lock skip needs CRIU 3.19, and this is 3.15");
+    for (lock, version) in [("skip", "3.19"), ("nftables", "3.16")] {
+        with_old(&sandbox, &criu, &["--network-lock", lock])
+            .fails_with(&format!("--network-lock {lock} needs CRIU {version}, and this is 3.15"));
+    }
     answers(&sandbox, &sandbox.id, &mut piped);
     checkpoint(&sandbox, &[]).ok();
     let (images, bundle) = (images(&sandbox), sandbox.bundle());

@@ -19,7 +19,11 @@ pub const SWITCHES: [(&str, &str, u32); 9] = [
 ];
 
 /// What [`SWITCHES`] calls it, and the version of CRIU that has it where that is later than [`super::rpc::OLDEST`].
-const LATER: [(&str, u32); 2] = [("lsm-mount-context", 31_600), ("network-lock skip", 31_900)];
+const LATER: [(&str, u32); 3] = [
+    ("lsm-mount-context", 31_600),
+    ("network-lock nftables", 31_600),
+    ("network-lock skip", 31_900),
+];
 
 /// CRIU's ways with cgroups (`criu_cg_mode`).
 pub const CGROUP_MODES: [&str; 4] = ["soft", "full", "strict", "ignore"];

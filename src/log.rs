@@ -299,10 +299,15 @@ fn err(bytes: &[u8]) {
 /// One line of printable text, whatever names it contains: no C0 or C1 control characters, and no characters
 /// that change the direction of text or break lines (CWE-150, CVE-2021-42574).
 pub fn one_line(text: &str) -> String {
-    text.trim_end()
-        .chars()
-        .flat_map(|c| if is_unprintable(c) { c.escape_default().collect() } else { vec![c] })
-        .collect()
+    let text = text.trim_end();
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        match is_unprintable(c) {
+            true => line.extend(c.escape_default()),
+            false => line.push(c),
+        }
+    }
+    line
 }
 
 /// JSON with the same characters escaped, as those below 32 already are. They occur in strings only.
@@ -328,6 +333,9 @@ pub fn printable_json(text: &str) -> Cow<'_, str> {
 }
 
 fn is_unprintable(c: char) -> bool {
+    if matches!(c, ' '..='~') {
+        return false;
+    }
     // Directional marks, embeddings, overrides and isolates; line and paragraph separators; invisible
     // characters.
     let turns = matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}');

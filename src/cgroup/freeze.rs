@@ -12,7 +12,6 @@ use super::{Cgroup, Dir, tree};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::poll::{PollFd, PollFlags};
 use serde::Deserialize;
-use std::borrow::Cow;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -154,10 +153,8 @@ pub struct Freezer<'a> {
 /// Of a [`Dir`], what tells where the freezer is.
 #[derive(Debug, Deserialize)]
 struct Place<'a> {
-    #[serde(borrow)]
-    controllers: Cow<'a, str>,
-    #[serde(borrow)]
-    path: Cow<'a, str>,
+    controllers: &'a str,
+    path: &'a str,
 }
 
 impl Freezer<'_> {
@@ -167,8 +164,8 @@ impl Freezer<'_> {
             self.dirs.iter().find(|dir| dir.controllers.split(',').any(|name| name == wanted))
         };
         match (with("freezer"), with("")) {
-            (Some(dir), _) => is_freezing(Path::new(&*dir.path), V1),
-            (None, Some(dir)) => is_freezing(Path::new(&*dir.path), V2),
+            (Some(dir), _) => is_freezing(Path::new(dir.path), V1),
+            (None, Some(dir)) => is_freezing(Path::new(dir.path), V2),
             (None, None) => Ok(false),
         }
     }

@@ -25,6 +25,9 @@ pub fn table(rows: &[Vec<String>], gap: usize, min_width: usize) -> String {
 
 /// How many columns a terminal needs for it, which has no control characters.
 fn width_of(text: &str) -> usize {
+    if text.is_ascii() {
+        return text.len();
+    }
     text.chars().map(width_of_char).sum()
 }
 

@@ -9,7 +9,6 @@ use anyhow::{Context, Result};
 use nix::fcntl::AtFlags;
 use nix::sys::stat::fstatat;
 use serde::{Deserialize, Serialize};
-use std::borrow::Cow;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
@@ -46,26 +45,21 @@ pub struct Summary {
     pub uid: u32,
 }
 
-/// The part of a record that is needed for it. What is not plain text, or of another version, is left to those who
-/// read all.
+/// The part of a record that is needed for it. What has escapes in its text, or is of another version, is left to those
+/// who read all.
 #[derive(Deserialize)]
 struct Fields<'a> {
     #[serde(default = "super::first_version")]
     version: u32,
-    #[serde(borrow)]
-    id: Cow<'a, str>,
+    id: &'a str,
     creating: bool,
     pid: i32,
     start_time: u64,
     pidfs_inode: Option<u64>,
-    #[serde(borrow)]
-    boot: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    bundle: Cow<'a, str>,
-    #[serde(borrow)]
-    rootfs: Cow<'a, str>,
-    #[serde(borrow)]
-    created: Cow<'a, str>,
+    boot: Option<&'a str>,
+    bundle: &'a str,
+    rootfs: &'a str,
+    created: &'a str,
     uid: u32,
     annotations: Annotations,
     #[serde(borrow)]
@@ -91,16 +85,16 @@ impl Fields<'_> {
     /// With what it is doing now; `go`, from `at`, leads to its start fifo.
     fn look(self, at: BorrowedFd<'_>, go: &str) -> Result<Summary> {
         let Fields { pid, start_time, pidfs_inode, .. } = self;
-        let init = Init { pid, start_time, pidfs_inode, boot: self.boot.as_deref() };
+        let init = Init { pid, start_time, pidfs_inode, boot: self.boot };
         let status = status(&init, || self.cgroup.paused(), at, go)?;
         Ok(Summary {
             oci_version: crate::SPEC_VERSION,
-            id: self.id.into_owned(),
+            id: self.id.to_owned(),
             pid: if status == Status::Stopped { 0 } else { pid },
             status,
-            bundle: self.bundle.into_owned().into(),
-            rootfs: self.rootfs.into_owned().into(),
-            created: self.created.into_owned(),
+            bundle: self.bundle.into(),
+            rootfs: self.rootfs.into(),
+            created: self.created.to_owned(),
             annotations: self.annotations,
             owner: String::new(),
             exit_status: None,

@@ -68,7 +68,7 @@ function __brig_optspecs
         case ps
             string join \n f/format=+ h/help
         case restore
-            string join \n image-path=+ work-path=+ parent-path=+ auto-dedup ext-unix-sk file-locks lazy-pages link-remap shell-job tcp-close tcp-established tcp-skip-in-flight manage-cgroups-mode=+ network-lock=+ empty-ns=+ b/bundle=+ d/detach pid-file=+ console-socket=+ pidfd-socket=+ no-subreaper no-new-keyring preserve-fds=+ lsm-profile=+ lsm-mount-context=+ hostname=+ trust-image h/help
+            string join \n image-path=+ work-path=+ parent-path=+ auto-dedup ext-unix-sk file-locks lazy-pages link-remap shell-job tcp-close tcp-established tcp-skip-in-flight manage-cgroups-mode=+ network-lock=+ empty-ns=+ b/bundle=+ f/config=+ layer=+ upper=+ d/detach pid-file=+ console-socket=+ pidfd-socket=+ no-subreaper no-new-keyring preserve-fds=+ lsm-profile=+ lsm-mount-context=+ hostname=+ trust-image h/help
         case resume
             string join \n h/help
         case rmi
@@ -663,6 +663,9 @@ nftables\t''
 skip\t''"
 complete -c brig -n "__fish_brig_using_subcommand restore" -l empty-ns -d 'Leave the network namespace out: network' -r -f
 complete -c brig -n "__fish_brig_using_subcommand restore" -s b -l bundle -d 'Directory with config.json [default: .]' -r -f -a "(__fish_complete_directories)"
+complete -c brig -n "__fish_brig_using_subcommand restore" -s f -l config -d 'Configuration file instead of config.json of the bundle' -r -F
+complete -c brig -n "__fish_brig_using_subcommand restore" -l layer -d 'Layer of an overlay rootfs; repeat it, lowest layer first' -r -f -a "(__fish_complete_directories)"
+complete -c brig -n "__fish_brig_using_subcommand restore" -l upper -d 'Writable layer of an overlay rootfs [default: tmpfs]' -r -f
 complete -c brig -n "__fish_brig_using_subcommand restore" -l pid-file -d 'Write the pid of the init process to FILE' -r -F
 complete -c brig -n "__fish_brig_using_subcommand restore" -l console-socket -d 'Socket that receives the terminal' -r -F
 complete -c brig -n "__fish_brig_using_subcommand restore" -l pidfd-socket -d 'Socket that receives a pidfd of init' -r -F

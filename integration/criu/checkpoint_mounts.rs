@@ -1,7 +1,8 @@
 //! What of a container is not the container's: volumes, devices, layers, terminals.
 
 use super::with::{
-    answers, brig, checkpoint, criu_only, images, nature, restored, running, told_after,
+    Piped, answers, brig, checkpoint, criu_only, images, nature, restore, restored, running,
+    told_after,
 };
 use crate::sandbox::Sandbox;
 use nix::mount::{MsFlags, mount, umount};
@@ -127,6 +128,35 @@ fn layers_with_their_changes_are_mounted_again() {
     assert!(said.contains("ok"), "{said}");
     let diff = sandbox.brig(&["diff", &sandbox.id]).ok().stdout;
     assert!(diff.contains("/etc/changed"), "{diff}");
+    answers(&sandbox, &sandbox.id, &mut piped);
+}
+
+#[test]
+fn layers_that_create_was_given_are_given_to_restore() {
+    criu_only!();
+    let sandbox = Sandbox::new();
+    let (layer, upper) = (sandbox.dir.join("layer"), sandbox.dir.join("upper"));
+    fs::rename(sandbox.rootfs(), &layer).unwrap();
+    fs::create_dir(sandbox.rootfs()).unwrap();
+    sandbox.script("sigloop 100");
+    let (bundle, config) = (sandbox.bundle(), sandbox.dir.join("other.json"));
+    fs::rename(bundle.join("config.json"), &config).unwrap();
+    let config = ["--config", config.to_str().unwrap()];
+    let layers = ["--layer", layer.to_str().unwrap(), "--upper", upper.to_str().unwrap()];
+    let run = ["run", "--detach", "--bundle", bundle.to_str().unwrap()];
+    let (mut piped, status) =
+        Piped::run(&sandbox, &[&run, &config[..], &layers, &[&sandbox.id]].concat());
+    if !status.success() && piped.text().contains("overlay") {
+        return crate::sandbox::skip("overlayfs takes no upper here");
+    }
+    piped.wait_for("ready\n");
+    checkpoint(&sandbox, &[]).ok();
+    restore(&sandbox, &config).fails_with("had layers, and config.json names none: give --layer");
+    restore(&sandbox, &[&config, &layers[..2]].concat()).fails_with("--upper DIR");
+    sandbox.assert_nothing_left();
+    let mut piped = restored(&sandbox, &[&config[..], &layers].concat());
+    sandbox.brig(&["exec", &sandbox.id, "/init", "write", "/etc/changed", "1"]).ok();
+    assert!(upper.join("etc/changed").exists());
     answers(&sandbox, &sandbox.id, &mut piped);
 }
 

@@ -1,14 +1,13 @@
 //! The command lines of checkpoint and restore. Engines give restore the flags that they gave checkpoint, so it knows
 //! them all.
 
-use super::describe::{flag, id, one_of, option, pidfd_socket, preserve_fds};
-use super::read::{number, path, text};
+use super::describe::{config, flag, id, layers, one_of, option, pidfd_socket, preserve_fds};
+use super::read::{number, path, root_options, text};
 use crate::cmd::command::Globals;
 use crate::criu::options::{
     CGROUP_MODES, CheckpointOptions, Common, NETWORK_LOCKS, RestoreOptions, SWITCHES,
 };
 use crate::launch::create::Options;
-use crate::plan::rootfs::RootOptions;
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 
 pub(super) fn describe_checkpoint(command: clap::Command) -> clap::Command {
@@ -22,6 +21,8 @@ pub(super) fn describe_checkpoint(command: clap::Command) -> clap::Command {
 pub(super) fn describe_restore(command: clap::Command) -> clap::Command {
     of_both(command.about("Restore a container that `brig checkpoint` has written to disk"))
         .arg(option("bundle", "DIR", "Directory with config.json [default: .]").short('b'))
+        .arg(config())
+        .args(layers())
         .arg(flag("detach", "Do not wait until it ends").short('d'))
         .arg(option("pid-file", "FILE", "Write the pid of the init process to FILE"))
         .arg(option("console-socket", "SOCKET", "Socket that receives the terminal"))
@@ -115,9 +116,10 @@ pub(super) fn options(matches: &ArgMatches, globals: &Globals) -> Options {
         rootless: globals.rootless,
         id: text(matches, "id").unwrap_or_default(),
         bundle: path(matches, "bundle").unwrap_or_default(),
-        config: None,
+        config: path(matches, "config"),
         pid_file: path(matches, "pid-file"),
-        rootfs: RootOptions::default(),
+        // CRIU changes the root.
+        rootfs: root_options(matches, false),
         no_new_keyring: matches.get_flag("no-new-keyring"),
         preserve_fds: number(matches, "preserve-fds"),
         console_socket: path(matches, "console-socket"),

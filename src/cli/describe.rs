@@ -250,24 +250,12 @@ fn creation(command: clap::Command) -> clap::Command {
         // As clap has it anyway with the flags of images.
         .next_line_help(true)
         .arg(option("bundle", "DIR", "Directory with config.json [default: .]").short('b'))
-        .arg(
-            option("config", "FILE", "Configuration file instead of config.json of the bundle")
-                .short('f'),
-        )
+        .arg(config())
         .arg(flag("strict", "Refuse a config that `brig lint` finds an error in"))
         .arg(option("record-calls", "SOCKET", "").hide(true))
         .arg(option("pid-file", "FILE", "Write the pid of the init process to FILE"))
         .args(images::instead_of_bundle())
-        .arg(
-            option("layer", "DIR", "Layer of an overlay rootfs; repeat it, lowest layer first")
-                .action(ArgAction::Append),
-        )
-        .arg(
-            Arg::new("upper")
-                .long("upper")
-                .value_name("DIR|tmpfs[:SIZE]")
-                .help("Writable layer of an overlay rootfs [default: tmpfs]"),
-        )
+        .args(layers())
         .arg(option("console-socket", "SOCKET", "Socket that receives the terminal"))
         .arg(pidfd_socket("Socket that receives a pidfd of init"))
         .arg(flag("no-pivot", "Do not use pivot_root(2) (for an initramfs)"))
@@ -276,6 +264,19 @@ fn creation(command: clap::Command) -> clap::Command {
         .args(images::of_container())
         .arg(id())
         .args(images::arguments())
+}
+
+pub(super) fn config() -> Arg {
+    option("config", "FILE", "Configuration file instead of config.json of the bundle").short('f')
+}
+
+pub(super) fn layers() -> [Arg; 2] {
+    let layer = option("layer", "DIR", "Layer of an overlay rootfs; repeat it, lowest layer first");
+    let upper = Arg::new("upper").long("upper").value_name("DIR|tmpfs[:SIZE]");
+    [
+        layer.action(ArgAction::Append),
+        upper.help("Writable layer of an overlay rootfs [default: tmpfs]"),
+    ]
 }
 
 fn execution(command: clap::Command) -> clap::Command {

@@ -231,11 +231,7 @@ fn options(matches: &ArgMatches, globals: &Globals, detach: bool) -> Options {
         bundle: path(matches, "bundle").unwrap_or_else(|| ".".into()),
         config: path(matches, "config"),
         pid_file: path(matches, "pid-file"),
-        rootfs: RootOptions {
-            layers: matches.get_many("layer").into_iter().flatten().cloned().collect(),
-            upper: text(matches, "upper"),
-            no_pivot: matches.get_flag("no-pivot"),
-        },
+        rootfs: root_options(matches, matches.get_flag("no-pivot")),
         no_new_keyring: matches.get_flag("no-new-keyring"),
         preserve_fds: number(matches, "preserve-fds"),
         console_socket: path(matches, "console-socket"),
@@ -318,4 +314,12 @@ pub(super) fn text(matches: &ArgMatches, name: &str) -> Option<String> {
 /// An empty path counts as absent: scripts pass the value of a variable that may be empty.
 pub(super) fn path(matches: &ArgMatches, name: &str) -> Option<PathBuf> {
     matches.get_one::<PathBuf>(name).filter(|path| !path.as_os_str().is_empty()).cloned()
+}
+
+pub(super) fn root_options(matches: &ArgMatches, no_pivot: bool) -> RootOptions {
+    RootOptions {
+        layers: matches.get_many("layer").into_iter().flatten().cloned().collect(),
+        upper: text(matches, "upper"),
+        no_pivot,
+    }
 }

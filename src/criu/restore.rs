@@ -134,6 +134,11 @@ fn check(plan: &Plan, record: &Record) -> Result<()> {
         matches!(plan.rootfs.jail, Jail::Pivot),
         "CRIU restores containers with a mount namespace of their own only"
     );
+    ensure!(
+        record.layers.is_none() || plan.rootfs.overlay.is_some(),
+        "the root filesystem of the checkpoint had layers, and config.json names none: give --layer and --upper \
+         as to create"
+    );
     if let Some(overlay) = &plan.rootfs.overlay
         && let Upper::Tmpfs { .. } = overlay.upper
     {

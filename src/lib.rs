@@ -34,6 +34,9 @@ pub const COMMIT: &str = match option_env!("BRIG_COMMIT") {
     None => "unknown",
 };
 
+/// The C library that brig is linked with.
+pub const LIBC: &str = if cfg!(target_env = "musl") { "musl" } else { "glibc" };
+
 mod cgroup;
 pub mod cli;
 pub mod cmd;

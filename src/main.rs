@@ -11,11 +11,13 @@ use brig::cmd::command::{Command, Globals};
 use brig::log::Log;
 use brig::{cmd, seal};
 
-/// Called by the C library's start-up code. std gets the arguments through its own initialiser.
+/// Called by the C library's start-up code. std gets the arguments by itself from glibc only.
 // SAFETY: this is the only definition of `main` in the binary, and it has the signature that C expects.
 #[expect(unsafe_code)]
 #[unsafe(no_mangle)]
-extern "C" fn main() -> libc::c_int {
+extern "C" fn main(count: libc::c_int, values: *const *const libc::c_char) -> libc::c_int {
+    // SAFETY: what C passes to main lasts as long as the process, and nothing else has run yet.
+    unsafe { sys::process::keep_args(count, values) };
     sys::fd::fill_standard_fds();
     sys::process::take_no_backtraces();
     std::panic::set_hook(Box::new(|info| {
@@ -27,7 +29,7 @@ extern "C" fn main() -> libc::c_int {
 }
 
 fn run() -> i32 {
-    let args: Vec<_> = std::env::args_os().collect();
+    let args = sys::process::args();
     // Before anything is read or made: a re-executed brig would have to do it again.
     let sealed = if seal::may_be_needed(&args) { seal::ensure() } else { Ok(()) };
     let (globals, command) = match cli::parse(args) {
@@ -54,7 +56,7 @@ fn run() -> i32 {
     let accounts = !matches!(command, Command::Features);
     if accounts && log.debugs() {
         let (version, commit) = (env!("CARGO_PKG_VERSION"), brig::COMMIT);
-        let line: Vec<_> = std::env::args_os().map(|arg| format!("{arg:?}")).collect();
+        let line: Vec<_> = sys::process::args().iter().map(|arg| format!("{arg:?}")).collect();
         log.debug(format_args!("brig {version}, commit {commit}: {}", line.join(" ")));
     }
     let failure = cmd::failure_code(&command);

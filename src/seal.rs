@@ -146,7 +146,7 @@ fn copy(host: &File) -> Result<OwnedFd> {
 
 /// With the arguments, the environment and the descriptors that brig has.
 fn execute(sealed: &OwnedFd) -> Result<()> {
-    let args = std::env::args_os().map(|arg| CString::new(arg.into_vec()));
+    let args = process::args().into_iter().map(|arg| CString::new(arg.into_vec()));
     let args = args.collect::<Result<Vec<_>, _>>()?;
     let variables = std::env::vars_os()
         .map(|(name, value)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()));
@@ -157,7 +157,7 @@ fn execute(sealed: &OwnedFd) -> Result<()> {
 
 /// execveat calls the process by the number of a descriptor.
 fn keep_name() -> Result<()> {
-    let called = std::env::args_os().next().unwrap_or_default();
+    let called = process::args().into_iter().next().unwrap_or_default();
     let name = Path::new(&called).file_name().unwrap_or_default();
     Ok(process::set_process_name(&CString::new(name.as_bytes())?)?)
 }

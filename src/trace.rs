@@ -70,7 +70,7 @@ impl Recording {
         let brig = std::process::id();
         let whole = Span { began: Duration::ZERO, took };
         let line: Value =
-            std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
+            sys::process::args().iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
         let mut events = vec![
             name_of_process(brig, &format!("brig {command}")),
             self.event(command, whole, brig, &json!({ "commandLine": line })),

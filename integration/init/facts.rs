@@ -14,7 +14,8 @@ use std::path::Path;
 pub fn tell(name: &str, words: &Words<'_>) -> bool {
     match name {
         "args" => {
-            std::env::args_os().enumerate().for_each(|(i, arg)| say!("arg {i} {}", arg.display()))
+            let args = sys::process::args();
+            args.iter().enumerate().for_each(|(i, arg)| say!("arg {i} {}", arg.display()));
         }
         "env" => environment(),
         "ids" => ids(),

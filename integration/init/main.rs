@@ -65,8 +65,10 @@ impl<'a> Words<'a> {
 
 // SAFETY: the one definition of `main` in this program, with C's signature, as `no_main` asks for.
 #[unsafe(no_mangle)]
-extern "C" fn main(_argc: libc::c_int, _argv: *const *const libc::c_char) -> libc::c_int {
-    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+extern "C" fn main(count: libc::c_int, values: *const *const libc::c_char) -> libc::c_int {
+    // SAFETY: what C passes to main lasts as long as the process.
+    unsafe { sys::process::keep_args(count, values) };
+    let words: Vec<OsString> = sys::process::args().into_iter().skip(1).collect();
     for command in words.split(|word| word.as_bytes() == b";") {
         let Some((name, rest)) = command.split_first() else { continue };
         let (name, words) = (name.to_string_lossy(), Words(rest));

@@ -319,9 +319,10 @@ fn switched(arg: &str) -> Option<(String, bool)> {
 /// go-runc and docker parse these lines.
 fn version() -> String {
     format!(
-        "brig version {}\ncommit: {}\nspec: {}\n",
+        "brig version {}\ncommit: {}\nspec: {}\nlibc: {}\n",
         env!("CARGO_PKG_VERSION"),
         crate::COMMIT,
-        crate::SPEC_VERSION
+        crate::SPEC_VERSION,
+        crate::LIBC
     )
 }

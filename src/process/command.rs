@@ -2,10 +2,9 @@
 //! exit codes 126 and 127 from them.
 
 use anyhow::Result;
-use nix::fcntl::{AT_FDCWD, AtFlags};
-use nix::sys::stat::{SFlag, stat};
-use nix::unistd::{AccessFlags, faccessat};
+use nix::sys::stat::SFlag;
 use std::ffi::{CStr, CString};
+use sys::file::{may_execute, stat};
 use sys::{Errno, VerbatimError};
 
 /// The path of the program: `name` itself if it contains a slash, else the first executable file of that name
@@ -37,7 +36,7 @@ pub fn find(name: &CStr, search: &str) -> Result<CString> {
         match executable(&path) {
             Ok(()) => return Ok(path),
             // In a directory that may not be searched, the file may not even exist.
-            Err(Errno::EACCES) if stat(&*path).is_ok() => unusable = unusable.or(Some(path)),
+            Err(Errno::EACCES) if stat(&path).is_ok() => unusable = unusable.or(Some(path)),
             Err(_) => {}
         }
     }
@@ -53,8 +52,8 @@ fn executable(path: &CStr) -> Result<(), Errno> {
     if sys::file::kind(mode) == SFlag::S_IFDIR {
         return Err(Errno::EISDIR);
     }
-    match faccessat(AT_FDCWD, path, AccessFlags::X_OK, AtFlags::AT_EACCESS) {
-        // A seccomp filter that does not know the call: fall back to the mode, as in runc.
+    match may_execute(path) {
+        // An old kernel, or a seccomp filter that does not know the call: fall back to the mode, as in runc.
         Err(Errno::EPERM | Errno::ENOSYS) if mode & 0o111 != 0 => Ok(()),
         answer => answer,
     }

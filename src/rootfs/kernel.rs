@@ -219,6 +219,8 @@ fn set_modern(mount: BorrowedFd<'_>, recursive: bool, attr: Attr) -> Result<()> 
 pub fn attributes(mount: BorrowedFd<'_>) -> Result<u64> {
     /// statfs(2), Linux 5.10.
     const ST_NOSYMFOLLOW: libc::c_ulong = 0x2000;
+    /// musl does not name it.
+    const ST_RELATIME: libc::c_ulong = 0x1000;
     const SAME: [(libc::c_ulong, u64); 7] = [
         (libc::ST_RDONLY, MOUNT_ATTR_RDONLY),
         (libc::ST_NOSUID, MOUNT_ATTR_NOSUID),
@@ -232,6 +234,6 @@ pub fn attributes(mount: BorrowedFd<'_>) -> Result<u64> {
     let bit = |(flag, bit): &(libc::c_ulong, u64)| if flags & flag == 0 { 0 } else { *bit };
     let attr = SAME.iter().map(bit).fold(0, |all, bit| all | bit);
     // Neither noatime nor relatime is strictatime.
-    let strict = attr & MOUNT_ATTR__ATIME == 0 && flags & libc::ST_RELATIME == 0;
+    let strict = attr & MOUNT_ATTR__ATIME == 0 && flags & ST_RELATIME == 0;
     Ok(if strict { attr | MOUNT_ATTR_STRICTATIME } else { attr })
 }

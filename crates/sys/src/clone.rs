@@ -124,8 +124,8 @@ pub fn close_all_but(first: u32, keep: &[BorrowedFd<'_>]) -> Result<(), SysError
 
 fn close_between(first: u32, last: u32) -> Result<(), SysError> {
     // SAFETY: the caller of close_all_but sees to it that nobody uses them again.
-    let done = unsafe { libc::close_range(first, last, 0) };
-    match check(|| format!("close_range({first}, {last})"), done.into()) {
+    let done = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    match check(|| format!("close_range({first}, {last})"), done) {
         Err(error) if [Errno::ENOSYS, Errno::EPERM].contains(&error.errno) => Ok(()),
         done => done.map(drop),
     }
@@ -137,10 +137,10 @@ fn close_between(first: u32, last: u32) -> Result<(), SysError> {
 ///
 /// close_range(2) failed, for another reason than that the kernel has none.
 pub fn close_from_at_exec(first: u32) -> Result<(), SysError> {
-    let flags = libc::CLOSE_RANGE_CLOEXEC.cast_signed();
     // SAFETY: sets a flag on descriptors; no memory is passed.
-    let done = unsafe { libc::close_range(first, u32::MAX, flags) };
-    match check(|| format!("close_range({first}, -1, CLOEXEC)"), done.into()) {
+    let done =
+        unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    match check(|| format!("close_range({first}, -1, CLOEXEC)"), done) {
         // Linux before 5.11 (EINVAL: before it had the flag).
         Err(error) if [Errno::ENOSYS, Errno::EINVAL].contains(&error.errno) => {
             (first..MAX_DESCRIPTORS).for_each(close_at_exec);

@@ -1,5 +1,6 @@
 //! Credentials: ids, groups, capabilities, and the process attributes that belong to them.
-//! All of these act on the calling thread, which in brig is the process.
+//! All of these act on the calling thread, which in brig is the process: no C library has to do the same to
+//! other threads, for which musl would make more calls than a container's seccomp filter may allow.
 
 use super::{SysError, check};
 
@@ -201,8 +202,8 @@ pub fn dumpable(yes: bool) -> Result<(), SysError> {
 /// setgroups(2) failed: EPERM without CAP_SETGID, or where the user namespace denies it.
 pub fn setgroups(gids: &[u32]) -> Result<(), SysError> {
     // SAFETY: pointer and length are of one slice, which outlives the call.
-    let done = unsafe { libc::setgroups(gids.len(), gids.as_ptr()) };
-    check(|| format!("setgroups({gids:?})"), done.into()).map(drop)
+    let done = unsafe { libc::syscall(libc::SYS_setgroups, gids.len(), gids.as_ptr()) };
+    check(|| format!("setgroups({gids:?})"), done).map(drop)
 }
 
 /// Sets real, effective and saved group id.
@@ -212,8 +213,8 @@ pub fn setgroups(gids: &[u32]) -> Result<(), SysError> {
 /// setresgid(2) failed: EINVAL for an id that the user namespace does not have.
 pub fn setgid(gid: u32) -> Result<(), SysError> {
     // SAFETY: takes integers only.
-    let done = unsafe { libc::setresgid(gid, gid, gid) };
-    check(|| format!("setresgid({gid})"), done.into()).map(drop)
+    let done = unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) };
+    check(|| format!("setresgid({gid})"), done).map(drop)
 }
 
 /// Sets real, effective and saved user id.
@@ -223,8 +224,8 @@ pub fn setgid(gid: u32) -> Result<(), SysError> {
 /// setresuid(2) failed: EINVAL for an id that the user namespace does not have.
 pub fn setuid(uid: u32) -> Result<(), SysError> {
     // SAFETY: takes integers only.
-    let done = unsafe { libc::setresuid(uid, uid, uid) };
-    check(|| format!("setresuid({uid})"), done.into()).map(drop)
+    let done = unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) };
+    check(|| format!("setresuid({uid})"), done).map(drop)
 }
 
 /// prlimit(2); `u64::MAX` is no limit, pid 0 this process.
@@ -233,9 +234,9 @@ pub fn setuid(uid: u32) -> Result<(), SysError> {
 ///
 /// prlimit64(2) failed: EPERM for a hard limit that would be raised without CAP_SYS_RESOURCE.
 pub fn prlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<(), SysError> {
-    let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
-    let none = std::ptr::null_mut::<libc::rlimit64>();
-    // SAFETY: rlimit64 is what the kernel takes on all architectures; limit outlives the call, and
+    let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
+    let none = std::ptr::null_mut::<libc::rlimit>();
+    // SAFETY: rlimit is the kernel's rlimit64 on 64-bit architectures; limit outlives the call, and
     // nothing is written through the null pointer.
     let done = unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, &raw const limit, none) };
     check(|| format!("prlimit({resource}, soft {soft}, hard {hard})"), done).map(drop)

@@ -1,8 +1,10 @@
 //! Files: their kind, and writing them whole or not at all.
 
+use super::Errno;
 use anyhow::{Context, Result};
+use nix::NixPath;
 use nix::sys::stat::SFlag;
-use std::ffi::OsString;
+use std::ffi::{CStr, OsString};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -10,6 +12,54 @@ use std::path::{Path, PathBuf};
 /// The kind of a file, `S_IFREG` and the like, out of its `st_mode` (inode(7)).
 pub fn kind(mode: libc::mode_t) -> SFlag {
     SFlag::from_bits_truncate(mode) & SFlag::S_IFMT
+}
+
+/// stat(2), by the system call that glibc makes for it, which is in every engine's seccomp profile: musl
+/// makes another one, and brig looks for the container's program under the container's filter.
+///
+/// # Errors
+///
+/// The errno of fstatat(2).
+pub fn stat(path: &CStr) -> Result<libc::stat, Errno> {
+    let mut found = std::mem::MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: path is a C string, and found has room for what the kernel writes, which is what the C
+    // libraries of 64-bit architectures show as it is.
+    let done = unsafe {
+        libc::syscall(libc::SYS_newfstatat, libc::AT_FDCWD, path.as_ptr(), found.as_mut_ptr(), 0)
+    };
+    Errno::result(done)?;
+    // SAFETY: the call was successful, so the kernel has written all of it.
+    Ok(unsafe { found.assume_init() })
+}
+
+/// May the effective user execute `path`? faccessat2(2), and nothing that a C library would try without it.
+///
+/// # Errors
+///
+/// The errno of faccessat2(2): ENOSYS before Linux 5.8.
+pub fn may_execute(path: &CStr) -> Result<(), Errno> {
+    // SAFETY: path is a C string that outlives the call.
+    let done = unsafe {
+        let (at, how) = (libc::AT_FDCWD, libc::AT_EACCESS);
+        libc::syscall(libc::SYS_faccessat2, at, path.as_ptr(), libc::X_OK, how)
+    };
+    Errno::result(done).map(drop)
+}
+
+/// Renames a file to a name that no file has yet.
+///
+/// # Errors
+///
+/// The errno of renameat2(2): EEXIST for a name that is taken.
+pub fn rename_new(from: &Path, to: &Path) -> Result<(), Errno> {
+    let done = from.with_nix_path(|from| {
+        to.with_nix_path(|to| {
+            let (at, how) = (libc::AT_FDCWD, libc::RENAME_NOREPLACE);
+            // SAFETY: both are C strings that outlive the call.
+            unsafe { libc::syscall(libc::SYS_renameat2, at, from.as_ptr(), at, to.as_ptr(), how) }
+        })
+    })??;
+    Errno::result(done).map(drop)
 }
 
 /// A name for the file that is to replace `path`.

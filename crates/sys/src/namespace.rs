@@ -66,6 +66,8 @@ pub fn loopback_up() -> Result<(), SysError> {
     request.ifr_name[..2].copy_from_slice(&[0x6c, 0x6f]); // "lo"
     request.ifr_ifru.ifru_flags = 0x41; // IFF_UP | IFF_RUNNING
     // SAFETY: SIOCSIFFLAGS reads an ifreq, which outlives the call.
-    let done = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
-    check(|| "ioctl(lo, SIOCSIFFLAGS, up)".into(), done.into()).map(drop)
+    let done = unsafe {
+        libc::syscall(libc::SYS_ioctl, socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request)
+    };
+    check(|| "ioctl(lo, SIOCSIFFLAGS, up)".into(), done).map(drop)
 }

@@ -1,7 +1,39 @@
-//! This process: its name and its environment.
+//! This process: its name, its arguments and its environment.
 
 use super::{SysError, check};
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
+use std::os::unix::ffi::OsStrExt;
+use std::ptr;
+use std::slice;
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+
+static VALUES: AtomicPtr<*const c_char> = AtomicPtr::new(ptr::null_mut());
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+
+/// Keeps the arguments of `main` for [`args`]. std has them only where its own `main` is called, or by glibc.
+///
+/// # Safety
+///
+/// `values` points to `count` C strings, which are there as long as the process and are never changed.
+pub unsafe fn keep_args(count: c_int, values: *const *const c_char) {
+    VALUES.store(values.cast_mut(), Ordering::Relaxed);
+    COUNT.store(usize::try_from(count).unwrap_or(0), Ordering::Relaxed);
+}
+
+/// What brig was called with, its own name first.
+pub fn args() -> Vec<OsString> {
+    let values = VALUES.load(Ordering::Relaxed);
+    if values.is_null() {
+        return Vec::new();
+    }
+    // SAFETY: as the caller of keep_args has promised.
+    let values = unsafe { slice::from_raw_parts(values, COUNT.load(Ordering::Relaxed)) };
+    // SAFETY: the same.
+    values
+        .iter()
+        .map(|value| OsStr::from_bytes(unsafe { CStr::from_ptr(*value) }.to_bytes()).to_owned())
+        .collect()
+}
 
 /// Changes what lists of processes call this one, to at most 15 bytes: prctl(2), PR_SET_NAME.
 ///

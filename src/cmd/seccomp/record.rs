@@ -84,7 +84,7 @@ pub fn notify_of_all(spec: &mut Spec, agent: &Path) -> Result<()> {
 
 /// This brig again, with its global options.
 fn run(args: &[String], socket: &Path) -> Result<Child> {
-    let globals = std::env::args_os().skip(1).take_while(|arg| arg != "seccomp");
+    let globals = sys::process::args().into_iter().skip(1).take_while(|arg| arg != "seccomp");
     let mut command = Command::new("/proc/self/exe");
     command.args(globals).args(["run", "--record-calls"]).arg(socket).args(args);
     command.spawn().context("execute brig again")

@@ -5,7 +5,7 @@ pub mod usage;
 
 use crate::source::digest::Digest;
 use anyhow::{Context, Result, bail, ensure};
-use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags, open, renameat2};
+use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use sys::file::rename_new;
 use sys::{Errno, fd};
 
 /// The store.
@@ -261,18 +262,14 @@ impl Store {
     /// Makes a complete directory of tmp/ visible under its name. What has that name already is one
     /// whose record is damaged: it is put aside, for `gc` to remove.
     pub fn publish(&self, temp: &Path, target: &Path) -> Result<()> {
-        let rename = |from: &Path, to: &Path| {
-            let flags = RenameFlags::RENAME_NOREPLACE;
-            renameat2(AT_FDCWD, from, AT_FDCWD, to, flags)
-        };
         let what = || format!("rename {} to {}", temp.display(), target.display());
         for number in 0..u32::MAX {
-            match rename(temp, target) {
+            match rename_new(temp, target) {
                 Err(Errno::EEXIST) => {}
                 renamed => return renamed.with_context(what),
             }
             let name = target.file_name().unwrap_or_default().to_string_lossy();
-            match rename(target, &self.temp(&format!("{DAMAGED}{name}-{number}"))) {
+            match rename_new(target, &self.temp(&format!("{DAMAGED}{name}-{number}"))) {
                 Ok(()) | Err(Errno::EEXIST | Errno::ENOENT) => {}
                 Err(errno) => return Err(errno).with_context(what),
             }

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """bench-restore.py CRIU-DIR NAME=RUNTIME...: how long checkpoint and restore take, and what a warm start saves.
 
-As root, in a mount namespace of its own. Each runtime dumps and restores, in turn and ROUNDS times, an idle `sh` and a
-Python program with some 90 MB in memory, all with the CRIU of CRIU-DIR; medians in milliseconds. Cold is from `run` to
+As root, in a mount namespace of its own. Each runtime dumps and restores, in turn and ROUNDS times, an idle `sh`, a
+Python program with some 90 MB in memory, and, where there is a JDK, a Java program with some 200 MB that is compiled when it
+starts, all with the CRIU of CRIU-DIR. PROGRAMS names some of them. It prints medians in milliseconds. Cold is from `run` to
 the program's first line, warm from `restore` to its next one. The load is the machine's while it ran."""
 
+import glob
 import json
 import os
 import shutil
@@ -25,7 +27,23 @@ while True:
     time.sleep(0.002)
     print("tick", flush=True)
 """
+JAVA = """
+import java.util.HashMap;
+public class Program {
+    public static void main(String[] args) throws Exception {
+        HashMap<Integer, String> table = new HashMap<>();
+        for (int n = 0; n < 500_000; n++) table.put(n, String.valueOf(n).repeat(8));
+        System.out.println("ready");
+        while (true) {
+            Thread.sleep(2);
+            System.out.println("tick");
+        }
+    }
+}
+"""
 PROGRAMS = {"sh": SH, "python": ["/usr/bin/python3", "-c", PYTHON]}
+if os.path.exists("/usr/bin/javac"):
+    PROGRAMS["java"] = [os.path.realpath("/usr/bin/java"), "-Xmx512m", "/Program.java"]
 
 
 class Runtime:
@@ -58,7 +76,11 @@ class Runtime:
         """Runs a command that leaves a container with a pipe as stdout: when it began, and how long it took."""
         reader, writer = os.pipe()
         began = time.monotonic()
-        self.call(*args, "--bundle", bundle, self.id, out=writer)
+        try:
+            self.call(*args, "--bundle", bundle, self.id, out=writer)
+        except SystemExit:
+            print(os.read(reader, 65536).decode(errors="replace"), file=sys.stderr)
+            raise
         took = time.monotonic() - began
         os.close(writer)
         return reader, began, took
@@ -95,7 +117,9 @@ def bundle_of(top, program):
     with open(os.path.join(here, "../fixtures/bundles/full/config.json"), encoding="utf-8") as file:
         config = json.load(file)
     config["process"]["args"] = program
-    for name in ["/usr", "/lib", "/lib64"]:
+    with open(os.path.join(root, "Program.java"), "w", encoding="utf-8") as file:
+        file.write(JAVA)
+    for name in ["/usr", "/lib", "/lib64", *glob.glob("/etc/java-*")]:
         config["mounts"].append({"destination": name, "source": os.path.realpath(name), "options": ["rbind", "ro"]})
     with open(os.path.join(bundle, "config.json"), "w", encoding="utf-8") as file:
         json.dump(config, file)
@@ -109,12 +133,13 @@ def main():
     try:
         runtimes = [Runtime(*one.split("=", 1), os.path.abspath(criu), top) for one in named]
         print(f"| ms, median of {ROUNDS} | cold | checkpoint | restore | warm |\n| --- | --- | --- | --- | --- |")
-        for name, program in PROGRAMS.items():
+        for name in os.environ.get("PROGRAMS", " ".join(PROGRAMS)).split():
+            program = PROGRAMS[name]
             bundle = bundle_of(top, program)
             taken = {runtime.name: [] for runtime in runtimes}
             for _ in range(ROUNDS):
                 for runtime in runtimes:
-                    taken[runtime.name].append(runtime.cycle(bundle, name == "python"))
+                    taken[runtime.name].append(runtime.cycle(bundle, name != "sh"))
             for runtime in runtimes:
                 medians = [statistics.median(times) * 1000 for times in zip(*taken[runtime.name])]
                 print(f"| {name}, {runtime.name} | " + " | ".join(f"{ms:.0f}" for ms in medians) + " |", flush=True)

@@ -46,6 +46,55 @@ fn capabilities_are_not_more_than_the_configs() {
 }
 
 #[test]
+fn a_namespace_of_its_own_is_not_lost() {
+    criu_only!();
+    for kind in ["network", "uts", "ipc"] {
+        let sandbox = Sandbox::new();
+        let strict = sandbox.config();
+        sandbox.patch(|config| {
+            config.as_object_mut().unwrap().remove("hostname");
+            let kinds = config["linux"]["namespaces"].as_array_mut().unwrap();
+            kinds.retain(|namespace| namespace["type"] != kind);
+            if kind == "ipc" {
+                let mounts = config["mounts"].as_array_mut().unwrap();
+                mounts.retain(|mount| mount["type"] != "mqueue");
+            }
+        });
+        running(&sandbox);
+        checkpoint(&sandbox, &[]).ok();
+        sandbox.write_config(&strict);
+        restore(&sandbox, &[]).fails_with(&format!("it is in the host's {kind} namespace"));
+        sandbox.assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_user_namespace_has_no_more_ids() {
+    criu_only!();
+    let with = |size: u32| {
+        move |config: &mut Value| {
+            let map = json!([{"containerID": 0, "hostID": 0, "size": size}]);
+            config["linux"]["uidMappings"] = map.clone();
+            config["linux"]["gidMappings"] = map;
+            let kinds = config["linux"]["namespaces"].as_array_mut().unwrap();
+            kinds.retain(|namespace| namespace["type"] != "user");
+            kinds.push(json!({"type": "user"}));
+            config["linux"].as_object_mut().unwrap().remove("resources");
+        }
+    };
+    let sandbox = Sandbox::new();
+    sandbox.patch(with(65536));
+    running(&sandbox);
+    checkpoint(&sandbox, &[]).ok();
+    sandbox.patch(with(1000));
+    restore(&sandbox, &[]).fails_with("its uid_map has ids of the host beyond");
+    sandbox.assert_nothing_left();
+    sandbox.patch(with(65536));
+    let mut piped = restored(&sandbox, &[]);
+    answers(&sandbox, &sandbox.id, &mut piped);
+}
+
+#[test]
 fn nor_has_one_of_its_threads() {
     criu_only!();
     let sandbox = Sandbox::new();

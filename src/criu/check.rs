@@ -2,10 +2,24 @@
 //! could have a process come back with every capability, and without no_new_privs and the filter of system calls.
 
 use super::dump::descends;
+use crate::launch::prepare::id_maps::read_map;
 use crate::plan::Plan;
+use crate::plan::namespaces::{Namespaces, file, name};
 use crate::state::State;
 use anyhow::{Context, Result, ensure};
+use std::os::unix::fs::MetadataExt;
 use sys::idmap::IdMap;
+
+/// All that a container can have of its own, but mounts, and time, of which CRIU always makes a new one: it changes its root in
+/// the one that it makes.
+const KINDS: [libc::c_int; 6] = [
+    libc::CLONE_NEWUSER,
+    libc::CLONE_NEWNET,
+    libc::CLONE_NEWPID,
+    libc::CLONE_NEWIPC,
+    libc::CLONE_NEWUTS,
+    libc::CLONE_NEWCGROUP,
+];
 
 /// Whether every process is in the container's cgroup, where its limits are in force.
 pub(super) fn belongs(state: &State) -> Result<()> {
@@ -34,17 +48,50 @@ pub(super) fn rights(state: &State, plan: &Plan, criu: i32) -> Result<()> {
     pids.sort_unstable();
     pids.dedup();
     for pid in pids {
-        let path = format!("/proc/{pid}/task");
-        for thread in std::fs::read_dir(&path).context(path)? {
-            let path = thread?.path().join("status");
-            let status = std::fs::read_to_string(&path);
-            let status = status.with_context(|| path.display().to_string())?;
-            look(&status, plan).with_context(|| {
-                format!(
-                    "process {pid} of the checkpoint has more rights than config.json gives (--trust-image restores it)"
-                )
-            })?;
+        process(pid, plan).with_context(|| {
+            format!(
+                "process {pid} of the checkpoint has more rights than config.json gives (--trust-image restores it)"
+            )
+        })?;
+    }
+    Ok(())
+}
+
+fn process(pid: i32, plan: &Plan) -> Result<()> {
+    look_at_namespaces(pid, &plan.namespaces)?;
+    if plan.namespaces.new & libc::CLONE_NEWUSER != 0 {
+        for (name, maps) in [("uid_map", &plan.id_maps.uids), ("gid_map", &plan.id_maps.gids)] {
+            let theirs = read_map(pid, name)?;
+            ensure!(
+                theirs.iter().all(|map| is_within(map, maps)),
+                "its {name} has ids of the host beyond those of the user namespace"
+            );
         }
+    }
+    let path = format!("/proc/{pid}/task");
+    for thread in std::fs::read_dir(&path).context(path)? {
+        let path = thread?.path().join("status");
+        let status = std::fs::read_to_string(&path);
+        look(&status.with_context(|| path.display().to_string())?, plan)?;
+    }
+    Ok(())
+}
+
+/// Where the config has it in other namespaces than the host's it is in them.
+fn look_at_namespaces(pid: i32, namespaces: &Namespaces) -> Result<()> {
+    let of = |process: &str, kind: i32| -> Result<u64> {
+        let path = format!("/proc/{process}/ns/{}", file(kind));
+        Ok(std::fs::metadata(&path).context(path)?.ino())
+    };
+    for kind in KINDS.into_iter().filter(|&kind| namespaces.has(kind)) {
+        let theirs = of(&pid.to_string(), kind)?;
+        let joined = namespaces.joined(kind).map(|join| std::fs::metadata(&join.path));
+        let joined = joined.transpose().context("linux.namespaces")?.map(|found| found.ino());
+        ensure!(
+            theirs != of("self", kind)? || joined == Some(theirs),
+            "it is in the host's {} namespace, and linux.namespaces has another",
+            name(kind)
+        );
     }
     Ok(())
 }
@@ -81,6 +128,13 @@ fn look(status: &str, plan: &Plan) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn is_within(map: &IdMap, allowed: &[IdMap]) -> bool {
+    allowed.iter().any(|all| {
+        let offset = map.host.checked_sub(all.host);
+        offset.is_some_and(|offset| map.size <= all.size && offset <= all.size - map.size)
+    })
 }
 
 fn is_mapped(id: u32, maps: &[IdMap]) -> bool {

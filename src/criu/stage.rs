@@ -7,7 +7,8 @@ use crate::process::sched;
 use crate::rdt;
 use crate::rootfs::{Sources, Users, staged};
 use crate::spec::Place;
-use anyhow::Result;
+use anyhow::{Context, Result};
+use nix::sched::{CloneFlags, unshare};
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use sys::keyring;
 pub(super) struct Stage<'a> {
     pub(super) plan: &'a Plan,
     pub(super) cgroup: &'a Cgroup,
-    /// CRIU starts in it, because it puts nothing there.
+    /// CRIU starts in it, and in a namespace of it, because it puts nothing there.
     pub(super) enters: bool,
     pub(super) users: &'a Users,
     /// The files of its class of service.
@@ -37,6 +38,9 @@ impl Stage<'_> {
         let Stage { plan, cgroup, enters, users, class, keyring, beside, below } = self;
         if *enters {
             cgroup.entry()?.enter(Birth::InParentsCgroup)?;
+            if plan.namespaces.new & libc::CLONE_NEWCGROUP != 0 {
+                unshare(CloneFlags::CLONE_NEWCGROUP).context("unshare(CLONE_NEWCGROUP)")?;
+            }
         }
         rdt::enter(class)?;
         if let Some(name) = keyring {

@@ -84,7 +84,8 @@ fn of_container(plan: &Plan, joined: &[Joined]) -> Result<IdMaps> {
     maps
 }
 
-fn read_map(pid: i32, name: &str) -> Result<Vec<IdMap>> {
+/// One of the id maps of a process, as brig sees it.
+pub fn read_map(pid: i32, name: &str) -> Result<Vec<IdMap>> {
     let path = format!("/proc/{pid}/{name}");
     let text = std::fs::read_to_string(&path).with_context(|| path.clone())?;
     from_text(&text).with_context(|| path)

@@ -151,8 +151,11 @@ fn an_unknown_name_is_a_warning() {
 /// crun's annotation, here of a program that lets mkdir fail with EXDEV, and allows all else.
 #[test]
 fn a_compiled_filter_in_an_annotation_counts_instead() {
-    // ld [0]; jeq #83, 0, 1; ret ERRNO(18); ret ALLOW
-    let program = "IAAAAAAAAAAVAAABUwAAAAYAAAASAAUABgAAAAAA/38=";
+    // ld [0]; jeq #mkdir (83) or #mkdirat (34), 0, 1; ret ERRNO(18); ret ALLOW
+    let program = match cfg!(target_arch = "x86_64") {
+        true => "IAAAAAAAAAAVAAABUwAAAAYAAAASAAUABgAAAAAA/38=",
+        false => "IAAAAAAAAAAVAAABIgAAAAYAAAASAAUABgAAAAAA/38=",
+    };
     for no_new_privileges in [true, false] {
         let sandbox =
             sandbox(&profile("SCMP_ACT_KILL", &["read"], "SCMP_ACT_KILL"), no_new_privileges);

@@ -170,6 +170,8 @@ fn what_is_no_checkpoint_is_told_and_leaves_nothing() {
     fs::create_dir(&images).unwrap();
     brig(&sandbox, &args).fails_with("there is no complete checkpoint");
     fs::write(format!("{images}/inventory.img"), "nothing").unwrap();
+    brig(&sandbox, &args).fails_with("there is only memory, as --pre-dump writes it");
+    fs::write(format!("{images}/pstree.img"), "nothing").unwrap();
     brig(&sandbox, &args).fails_with("criu: ");
     sandbox.assert_nothing_left();
 }

@@ -37,6 +37,10 @@ fn what_changed_after_a_pre_dump_is_all_that_a_checkpoint_adds() {
     }
     first.ok();
     answers(&sandbox, &sandbox.id, &mut piped);
+    let bundle = bundle.to_str().unwrap();
+    let (one, other) = (part("one"), format!("{}-b", sandbox.id));
+    let args = ["restore", "-d", "--image-path", one.to_str().unwrap(), "--bundle", bundle, &other];
+    brig(&sandbox, &args).fails_with("there is only memory, as --pre-dump writes it");
     dump("two", &["--pre-dump", "--parent-path", "../one"]).ok();
     answers(&sandbox, &sandbox.id, &mut piped);
     dump("images", &["--parent-path", "../two"]).ok();

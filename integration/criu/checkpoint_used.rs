@@ -31,6 +31,24 @@ fn its_state_is_that_of_a_new_container() {
 }
 
 #[test]
+fn wait_tells_how_it_ends() {
+    criu_only!();
+    let sandbox = Sandbox::new();
+    sandbox.script("sigloop 1 ; exit 7");
+    let bundle = sandbox.bundle();
+    let run = ["run", "--detach", "--bundle", bundle.to_str().unwrap(), &sandbox.id];
+    Piped::run(&sandbox, &run).0.wait_for("ready\n");
+    checkpoint(&sandbox, &[]).ok();
+    restored(&sandbox, &[]);
+    sandbox.brig(&["kill", &sandbox.id, "USR1"]).ok();
+    sandbox.wait_for_status("stopped");
+    let done = sandbox.brig(&["wait", "--format", "json", &sandbox.id]).ok();
+    let ended: Value = serde_json::from_str(&done.stdout).unwrap();
+    // Unless the kernel is too old to tell.
+    assert!(ended[0]["exitStatus"] == 7 || ended[0]["exitStatus"].is_null(), "{ended}");
+}
+
+#[test]
 fn it_is_paused_updated_and_counted() {
     criu_only!();
     let sandbox = Sandbox::new();

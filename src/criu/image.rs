@@ -17,6 +17,8 @@ const DESCRIPTORS: &str = "descriptors.json";
 const RECORD: &str = "brig.json";
 /// What CRIU writes when it has written all else.
 const INVENTORY: &str = "inventory.img";
+/// Its list of processes, which a pre-dump does not write.
+const PROCESSES: &str = "pstree.img";
 
 /// No chain of pre-dumps is longer.
 const MAX_PARENTS: usize = 1000;
@@ -70,6 +72,11 @@ pub(super) fn check(path: &Path) -> Result<()> {
     ensure!(
         path.join(INVENTORY).exists(),
         "{}: there is no complete checkpoint ({INVENTORY} is missing)",
+        what()
+    );
+    ensure!(
+        path.join(PROCESSES).exists(),
+        "{}: there is only memory, as --pre-dump writes it, and no checkpoint ({PROCESSES} is missing)",
         what()
     );
     Ok(())

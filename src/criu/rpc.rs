@@ -175,8 +175,8 @@ impl<'a> Criu<'a> {
         Ok(())
     }
 
-    /// Asks for something. `notified` says whether CRIU may go on; after it has said so for the moment `last`, signals
-    /// do not matter any more.
+    /// Asks for something. `notified` says whether CRIU may go on; after it has said so for the moment `last`, a
+    /// signal only ends a CRIU that does not end by itself soon, e.g. because nobody fetches pages from it.
     pub(super) fn ask(
         &mut self,
         request: &Message,
@@ -188,7 +188,7 @@ impl<'a> Criu<'a> {
         let end = last.is_empty().then(|| Instant::now() + deadline::SETUP);
         let mut decided = false;
         loop {
-            self.wait(decided, end)?;
+            self.wait(end)?;
             match self.receive()? {
                 Said::Answer(answer) => return Ok(answer),
                 Said::Notice(notice) => {
@@ -224,9 +224,9 @@ impl<'a> Criu<'a> {
     }
 
     /// Until CRIU says something, or is dead. With an end, also until then or until a signal.
-    fn wait(&mut self, decided: bool, answer: Option<Instant>) -> Result<()> {
+    fn wait(&mut self, answer: Option<Instant>) -> Result<()> {
         loop {
-            let patience = self.interrupted.filter(|_| !decided).map(|at| at + deadline::CRIU);
+            let patience = self.interrupted.map(|at| at + deadline::CRIU);
             let end = answer.or(patience);
             let mut fds = vec![self.socket.as_fd(), self.process.as_fd()];
             if self.interrupted.is_none() {

@@ -167,7 +167,8 @@ with_criu() { criu check >/dev/null 2>&1 || skip 'criu check does not succeed he
 grows() { local before; before=$(docker exec "$c" cat /tmp/n); sleep 0.5; [ "$(docker exec "$c" cat /tmp/n)" -gt "$before" ]; }
 export -f counts with_criu grows
 t 'checkpoint create --leave-running' 'with_criu; counts; docker checkpoint create --leave-running $c one; is running status; grows; docker checkpoint ls $c | grep one'
-t 'checkpoint create, start --checkpoint' 'with_criu; counts; docker checkpoint create $c one; within 5 eval "[ \$(status) = exited ]"; docker start --checkpoint one $c; is running status; grows'
+# Until containerd has collected what the checkpoint was stored by: dockerd does not expect it there (moby's issue 42900).
+t 'checkpoint create, start --checkpoint' 'with_criu; counts; docker checkpoint create $c one; within 5 eval "[ \$(status) = exited ]"; within 10 docker start --checkpoint one $c; is running status; grows'
 
 t 'build by BuildKit: RUN, --mount, a failing RUN' 'docker buildx version || [ "$(docker version -f "{{.Client.Version}}" | cut -d . -f 1)" -lt 23 ] || skip "no plugin buildx here"; export DOCKER_BUILDKIT=1; printf "FROM box:1\nRUN --mount=type=tmpfs,target=/t --mount=type=bind,source=file,target=/b cat /b >/t/x && cp /t/x /x\nRUN id -u >>/x && grep -c . /proc/self/cgroup\nCMD cat /x\n" | build; is "copied
 0" run built:$c; if printf "FROM box:1\nRUN exit 7\n" | build >/tmp/said 2>&1; then exit 1; fi; grep "exit code: 7" /tmp/said'

@@ -173,8 +173,10 @@ pub fn flags(listed: Option<&[Flag]>, notifies: bool) -> Result<u32> {
             Flag::SpecAllow => SPEC_ALLOW,
             Flag::WaitKillableRecv if notifies => WAIT_KILLABLE_RECV,
             Flag::WaitKillableRecv => {
-                let message = format_args!("{flag} needs a rule with SCMP_ACT_NOTIFY");
-                return Err(Error::new(format_args!("flags[{index}]"), message));
+                return Err(Error::new(
+                    format_args!("flags[{index}]"),
+                    format_args!("{flag} needs a rule with SCMP_ACT_NOTIFY"),
+                ));
             }
         };
     }
@@ -240,8 +242,10 @@ fn alternatives(entry: &LinuxSyscall, path: &str) -> Result<Vec<Vec<Condition>>>
 
 fn condition(arg: &LinuxSeccompArg, path: impl Display) -> Result<Condition> {
     let Some(index) = u8::try_from(arg.index).ok().filter(|index| *index < 6) else {
-        let message = format_args!("{}: the arguments of system calls are 0 to 5", arg.index);
-        return Err(Error::new(path, message));
+        return Err(Error::new(
+            path,
+            format_args!("{}: the arguments of system calls are 0 to 5", arg.index),
+        ));
     };
     let (op, value) = match arg.op {
         Operator::Ne => (Op::Ne, arg.value),

@@ -250,10 +250,12 @@ impl Assembler {
     fn finish(self) -> Result<Vec<libc::sock_filter>> {
         let length = self.reversed.len();
         if length > MAX_INSTRUCTIONS {
-            let message = format_args!(
-                "the filter has {length} instructions, the maximum is {MAX_INSTRUCTIONS}: use fewer rules with arguments"
-            );
-            return Err(Error::new(PATH, message));
+            return Err(Error::new(
+                PATH,
+                format_args!(
+                    "the filter has {length} instructions, the maximum is {MAX_INSTRUCTIONS}: use fewer rules with arguments"
+                ),
+            ));
         }
         let instruction =
             |it: sock_filter| libc::sock_filter { code: it.code, jt: it.jt, jf: it.jf, k: it.k };

@@ -151,14 +151,18 @@ fn add_rule(rules: &mut Vec<Rule>, rule: Rule, name: &str) -> Result<()> {
     rules.retain(|known| known.action != rule.action || !covers(&rule, known));
     if let Some(known) = rules.iter().find(|known| known.conditions.starts_with(&rule.conditions)) {
         let other = known.entry;
-        let message = format_args!(
-            "{name}: the same or fewer conditions than syscalls[{other}] has for another action"
-        );
-        return Err(Error::new(format_args!("syscalls[{}]", rule.entry), message));
+        return Err(Error::new(
+            format_args!("syscalls[{}]", rule.entry),
+            format_args!(
+                "{name}: the same or fewer conditions than syscalls[{other}] has for another action"
+            ),
+        ));
     }
     if rules.len() >= MAX_RULES {
-        let message = format_args!("{name}: more rules than fit into a filter");
-        return Err(Error::new(format_args!("syscalls[{}]", rule.entry), message));
+        return Err(Error::new(
+            format_args!("syscalls[{}]", rule.entry),
+            format_args!("{name}: more rules than fit into a filter"),
+        ));
     }
     let place = rules.partition_point(|known| known.ranks().le(rule.ranks()));
     rules.insert(place, rule);

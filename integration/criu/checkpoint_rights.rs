@@ -50,9 +50,9 @@ fn a_namespace_of_its_own_is_not_lost() {
     criu_only!();
     for kind in ["network", "uts", "ipc"] {
         let sandbox = Sandbox::new();
+        sandbox.patch(|config| drop(config.as_object_mut().unwrap().remove("hostname")));
         let strict = sandbox.config();
         sandbox.patch(|config| {
-            config.as_object_mut().unwrap().remove("hostname");
             let kinds = config["linux"]["namespaces"].as_array_mut().unwrap();
             kinds.retain(|namespace| namespace["type"] != kind);
             if kind == "ipc" {
@@ -63,7 +63,7 @@ fn a_namespace_of_its_own_is_not_lost() {
         running(&sandbox);
         checkpoint(&sandbox, &[]).ok();
         sandbox.write_config(&strict);
-        restore(&sandbox, &[]).fails_with(&format!("it is in the host's {kind} namespace"));
+        restore(&sandbox, &[]).fails_with(&format!(" is in the host's {kind} namespace"));
         sandbox.assert_nothing_left();
     }
 }

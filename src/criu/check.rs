@@ -10,8 +10,8 @@ use anyhow::{Context, Result, ensure};
 use std::os::unix::fs::MetadataExt;
 use sys::idmap::IdMap;
 
-/// All that a container can have of its own, but mounts, and time, of which CRIU always makes a new one: it changes its root in
-/// the one that it makes.
+/// All that a container can have of its own, but mounts, which are CRIU's and not the host's otherwise, and time, of which
+/// CRIU always makes a new one.
 const KINDS: [libc::c_int; 6] = [
     libc::CLONE_NEWUSER,
     libc::CLONE_NEWNET,
@@ -48,7 +48,7 @@ pub(super) fn rights(state: &State, plan: &Plan, criu: i32) -> Result<()> {
     pids.sort_unstable();
     pids.dedup();
     for pid in pids {
-        process(pid, plan).with_context(|| {
+        process(pid, plan, criu).with_context(|| {
             format!(
                 "process {pid} of the checkpoint has more rights than config.json gives (--trust-image restores it)"
             )
@@ -57,8 +57,10 @@ pub(super) fn rights(state: &State, plan: &Plan, criu: i32) -> Result<()> {
     Ok(())
 }
 
-fn process(pid: i32, plan: &Plan) -> Result<()> {
+fn process(pid: i32, plan: &Plan, criu: i32) -> Result<()> {
     look_at_namespaces(pid, &plan.namespaces)?;
+    let mounts = |pid: i32| inode(&pid.to_string(), libc::CLONE_NEWNS);
+    ensure!(mounts(pid)? != mounts(criu)?, "it has no mount namespace of its own");
     if plan.namespaces.new & libc::CLONE_NEWUSER != 0 {
         for (name, maps) in [("uid_map", &plan.id_maps.uids), ("gid_map", &plan.id_maps.gids)] {
             let theirs = read_map(pid, name)?;
@@ -79,16 +81,12 @@ fn process(pid: i32, plan: &Plan) -> Result<()> {
 
 /// Where the config has it in other namespaces than the host's it is in them.
 fn look_at_namespaces(pid: i32, namespaces: &Namespaces) -> Result<()> {
-    let of = |process: &str, kind: i32| -> Result<u64> {
-        let path = format!("/proc/{process}/ns/{}", file(kind));
-        Ok(std::fs::metadata(&path).context(path)?.ino())
-    };
     for kind in KINDS.into_iter().filter(|&kind| namespaces.has(kind)) {
-        let theirs = of(&pid.to_string(), kind)?;
+        let theirs = inode(&pid.to_string(), kind)?;
         let joined = namespaces.joined(kind).map(|join| std::fs::metadata(&join.path));
         let joined = joined.transpose().context("linux.namespaces")?.map(|found| found.ino());
         ensure!(
-            theirs != of("self", kind)? || joined == Some(theirs),
+            theirs != inode("self", kind)? || joined == Some(theirs),
             "it is in the host's {} namespace, and linux.namespaces has another",
             name(kind)
         );
@@ -128,6 +126,11 @@ fn look(status: &str, plan: &Plan) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn inode(process: &str, kind: i32) -> Result<u64> {
+    let path = format!("/proc/{process}/ns/{}", file(kind));
+    Ok(std::fs::metadata(&path).context(path)?.ino())
 }
 
 fn is_within(map: &IdMap, allowed: &[IdMap]) -> bool {

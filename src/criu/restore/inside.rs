@@ -2,16 +2,17 @@
 
 use crate::deadline;
 use crate::launch::protocol::{self, Message};
-use crate::plan::Plan;
 use crate::plan::sysctl::Sysctl;
+use crate::plan::{Plan, namespaces};
 use crate::process::proc::Proc;
 use crate::rootfs::staged;
 use crate::spec::Place;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::time::Instant;
 use sys::clone::{Side, clone3};
 use sys::cred;
@@ -47,6 +48,13 @@ pub(super) fn set_hostname(pid: i32, name: &str) -> Result<()> {
 
 fn inside(pid: i32, name: &str, kind: CloneFlags, act: impl FnOnce() -> Result<()>) -> Result<()> {
     let (host, container) = (namespace("self", name)?, namespace(&pid.to_string(), name)?);
+    // Whatever is done there is not meant for the host.
+    let inode = |file: &File| Ok::<_, std::io::Error>(file.metadata()?.ino());
+    ensure!(
+        inode(&host)? != inode(&container)?,
+        "the checkpoint is in the host's {} namespace, and linux.namespaces has another",
+        namespaces::name(kind.bits())
+    );
     setns(&container, kind).with_context(|| format!("into the container's {name} namespace"))?;
     let done = act();
     setns(&host, kind).with_context(|| format!("return to brig's {name} namespace"))?;

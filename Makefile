@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build check integration test test-vm test-vm-systemd test-vm-selinux ci-vm test-engines soak-pods hot bench bench-engines bench-layers bench-restore conformance fuzz soak demo documents book install uninstall dist dist-one dist-check test-deb audit verify-release ci ci-nightly clean
+.PHONY: help build check integration test test-vm test-vm-systemd test-vm-selinux ci-vm test-engines soak-pods hot bench bench-engines bench-layers bench-restore conformance fuzz soak demo documents book install uninstall dist dist-one dist-check test-deb audit verify-release ci ci-suite ci-nightly clean
 
 PREFIX   := /usr/local
 DESTDIR  :=
@@ -224,13 +224,17 @@ ci: CHECK := 1
 ci: SOAK_SECONDS := 120
 # The other architecture's bytes are for ci-nightly.
 ci: DIST_ARCHES := x86_64
-ci: test soak test-engines book ci-vm fuzz dist-check test-deb ## what .ci/run runs
+ci: test soak test-engines ci-suite book ci-vm fuzz dist-check test-deb ## what .ci/run runs
 
 # All tests in both guests take longer than their worth: these are about what the host does not have.
 ci-vm:
 	$(MAKE) test-vm TESTS='cgroup_v2:: controllers:: cgroups:: hierarchies:: delegate::'
 	$(MAKE) test-vm-systemd TESTS='session:: rootless delegate:: systemd:: lifecycle:: exec::'
 	$(MAKE) test-vm-selinux
+
+# Of a newer Debian's engines, unpacked first, the rows about `run`.
+ci-suite:
+	$(MAKE) test-engines SUITE=trixie TESTS=run
 
 ci-nightly: ## what takes longer than CI may, for hours; before a release
 	$(MAKE) test-vm

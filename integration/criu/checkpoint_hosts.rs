@@ -18,9 +18,8 @@ fn old_criu(sandbox: &Sandbox, minor: u8) -> Option<PathBuf> {
     let criu = dir.join("criu");
     // criu_resp { type: VERSION, success, version { major: 3, minor } }
     let answer = format!("\\x08\\x0a\\x10\\x01\\x52\\x04\\x08\\x03\\x10\\x{minor:02x}");
-    let text = format!(
-        "#!/bin/bash\nread -r -N 1 -u $2\n/usr/bin/printf '{answer}' >&$2\nread -r -N 1 -u $2\n"
-    );
+    // By exec: a child of it could still be on its way out when brig is done.
+    let text = format!("#!/bin/bash\nread -r -N 1 -u $2\nexec /usr/bin/printf '{answer}' >&$2\n");
     fs::write(&criu, text).unwrap();
     fs::set_permissions(&criu, fs::Permissions::from_mode(0o755)).unwrap();
     Some(criu)

@@ -218,7 +218,8 @@ audit: ## licenses and sources of all dependencies, and those that nothing uses;
 	@for tool in $(AUDIT); do [ -x $(TARGET)/tools/bin/$$tool ] || \
 	    cargo install --locked --quiet --root $(TARGET)/tools --target-dir $(TARGET)/tools/build $$tool; done
 	$(TARGET)/tools/bin/cargo-deny --locked --offline check bans licenses sources
-	$(TARGET)/tools/bin/cargo-machete
+	@# By the names that the code has for crates.
+	$(TARGET)/tools/bin/cargo-machete --with-metadata
 
 ci: CHECK := 1
 ci: SOAK_SECONDS := 120

@@ -1,13 +1,15 @@
 //! What of a container is not the container's: volumes, devices, layers, terminals.
 
 use super::with::{
-    Piped, answers, brig, checkpoint, criu_only, images, nature, restore, restored, running,
-    told_after,
+    Piped, answers, brig, checkpoint, command, criu_only, end_of, images, nature, restore,
+    restored, running, told_after,
 };
 use crate::sandbox::Sandbox;
 use nix::mount::{MsFlags, mount, umount};
 use serde_json::json;
 use std::fs;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 #[test]
 fn volumes_are_the_hosts_again_with_what_is_mounted_below_them() {
@@ -236,6 +238,26 @@ fn a_read_only_root_without_tmp_comes_back() {
     let facts = told_after(&sandbox, "write /new x ; mounts");
     assert_eq!(facts.get("write /new"), "EROFS");
     assert!(facts.mount("/").has("ro") && !facts.mount("/dev").has("ro"), "{facts}");
+}
+
+#[test]
+fn the_socket_of_a_service_manager_is_named() {
+    criu_only!();
+    let sandbox = Sandbox::new();
+    sandbox.script("sigloop 100");
+    // A path would be too long.
+    let address = SocketAddr::from_abstract_name(&sandbox.id).unwrap();
+    let _listens = UnixDatagram::bind_addr(&address).unwrap();
+    let bundle = sandbox.bundle();
+    let create = ["create", "--bundle", bundle.to_str().unwrap(), &sandbox.id];
+    let mut create = command(&sandbox, &create);
+    create.env("NOTIFY_SOCKET", format!("@{}", sandbox.id));
+    let (mut piped, child) = Piped::start(create);
+    assert!(end_of(child).success());
+    sandbox.start();
+    piped.wait_for("ready\n");
+    checkpoint(&sandbox, &[]).fails_with("/run/notify has the socket by which");
+    answers(&sandbox, &sandbox.id, &mut piped);
 }
 
 /// Mounts it into the running container.

@@ -5,7 +5,7 @@
 //! A mount has the name that runc gives it, so that checkpoints can go from one runtime to the other: its mount point,
 //! or `/dev/null` where it hides a file.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use std::ffi::CString;
 use std::os::fd::AsFd;
@@ -15,6 +15,7 @@ use sys::mountinfo::{Mount, mounts};
 
 use crate::plan::devices;
 use crate::plan::mounts::{Kind, Mount as Planned};
+use crate::plan::readiness;
 use crate::rootfs::extra_mounts::path_below;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
@@ -166,6 +167,12 @@ fn outside(point: &Path, configured: &Configured<'_>) -> Result<Origin> {
     if devices::is_default(point) || configured.devices.iter().any(device) {
         return Ok(Origin::Device);
     }
+    ensure!(
+        point != Path::new(readiness::TARGET),
+        "{} has the socket by which the container tells brig that it is ready (NOTIFY_SOCKET), and a restore makes none: \
+         run it without",
+        point.display()
+    );
     bail!(
         "{} is mounted from outside, and not by config.json: a restore could not know its source (unmount it, \
          or `brig mounts remove`)",

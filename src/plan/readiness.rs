@@ -11,7 +11,7 @@ pub const DIRECTORY: &str = "notify";
 /// The socket in it.
 pub const SOCKET: &str = "notify.sock";
 /// Where the container sees the directory.
-const TARGET: &str = "/run/notify";
+pub const TARGET: &str = "/run/notify";
 
 /// The mount for a socket below the state directory `state`; none where nothing can be mounted for it.
 pub(super) fn mount(spec: &Spec, state: &Path) -> Option<Mount> {

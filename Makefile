@@ -4,16 +4,21 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build check integration test test-vm test-vm-systemd test-vm-selinux ci-vm test-engines soak-pods hot bench bench-engines bench-layers bench-restore conformance fuzz soak demo documents book install uninstall dist dist-one dist-check test-deb audit verify-release ci ci-suite ci-nightly clean
+.PHONY: help build check integration test test-musl test-vm test-vm-systemd test-vm-selinux ci-vm test-engines soak-pods hot bench bench-engines bench-layers bench-restore conformance fuzz soak demo documents book install uninstall dist dist-one dist-check test-deb audit verify-release ci ci-suite ci-nightly clean
 
 PREFIX   := /usr/local
 DESTDIR  :=
 MAX_SIZE := 4000000
 
 HOST     := $(shell rustc -vV | sed -n 's/^host: //p')
-# ARCH=aarch64 builds for that processor on this one.
-MACHINE  := $(if $(ARCH),$(ARCH)-unknown-linux-gnu,$(HOST))
+PROCESSOR := $(firstword $(subst -, ,$(HOST)))
+# ARCH=aarch64 builds for that processor on this one, LIBC=musl with that C library.
+MACHINE  := $(if $(ARCH)$(LIBC),$(or $(ARCH),$(PROCESSOR))-unknown-linux-$(or $(LIBC:glibc=gnu),gnu),$(HOST))
 FOREIGN  := $(filter-out $(HOST),$(MACHINE))
+# What the names of the other processor's compiler and tools begin with.
+CROSS    := $(patsubst %,%-linux-gnu-,$(filter-out $(PROCESSOR),$(ARCH)))
+# The tests themselves are linked with glibc.
+TESTED   := $(MACHINE:%-musl=%-gnu)
 TARGET   := $(or $(CARGO_TARGET_DIR),target)
 OUT      := $(TARGET)/$(MACHINE)/release
 BRIG     := $(if $(FOREIGN),$(OUT),$(TARGET)/release)/brig
@@ -21,7 +26,7 @@ COMMIT   := $(or $(shell git describe --always --dirty --abbrev=40 --exclude='*'
 SUDO     := $(if $(filter 0,$(shell id -u)),,sudo -E)
 # Tests mount and unmount: in a mount namespace of their own, whatever goes wrong dies with them.
 PRIVATE  := $(SUDO) unshare --mount --propagation private
-CARGO    := CARGO_TARGET_$(shell echo $(MACHINE) | tr a-z- A-Z_)
+CARGO    := CARGO_TARGET_$(shell echo $(TESTED) | tr a-z- A-Z_)
 RUNNER   := $(CARGO)_RUNNER
 # A static binary needs an explicit --target: without one the flags would also hit proc-macros,
 # which cannot be static.
@@ -29,12 +34,14 @@ RUNNER   := $(CARGO)_RUNNER
 FLAGS    := -C target-feature=+crt-static -C relocation-model=static -C link-arg=-Wl,--build-id
 REMAP    := --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)/registry/src=crates --remap-path-prefix=$(CURDIR)=brig
 # Tests are not linked by cc-brig: they catch panics.
-STATIC   := RUSTFLAGS='$(FLAGS)' $(if $(FOREIGN),$(CARGO)_LINKER=$(ARCH)-linux-gnu-gcc)
+STATIC   := RUSTFLAGS='$(FLAGS)' $(if $(CROSS),$(CARGO)_LINKER=$(CROSS)gcc)
+# rustc asks for its lld by itself only with glibc.
+LLD      := $(if $(filter %-musl,$(MACHINE)),$(wildcard $(shell rustc --print sysroot)/lib/rustlib/$(HOST)/bin/gcc-ld))
 # Mangled by v0, the instances of a generic function have names of their own, as in fixtures/hot.txt. The linker's path is
 # relative and no path gets into the binary: wherever it is built, it is the same.
-RELEASE  := env RUSTFLAGS='$(FLAGS) -C symbol-mangling-version=v0 -C linker=scripts/cc-brig $(REMAP)' CROSS_COMPILE=$(if $(FOREIGN),$(ARCH)-linux-gnu-) \
+RELEASE  := env RUSTFLAGS='$(FLAGS) -C symbol-mangling-version=v0 -C linker=scripts/cc-brig $(REMAP)' CROSS_COMPILE=$(CROSS) LLD=$(LLD) \
             BRIG_COMMIT='$(COMMIT)' cargo build --release --locked --target $(MACHINE)
-COMPILER := $(if $(FOREIGN),gcc-$(ARCH)-linux-gnu libc6-dev-$(if $(filter aarch64,$(ARCH)),arm64,$(ARCH))-cross,gcc libc6-dev)
+COMPILER := $(if $(CROSS),gcc-$(ARCH)-linux-gnu libc6-dev-$(if $(filter aarch64,$(ARCH)),arm64,$(ARCH))-cross,gcc libc6-dev)
 
 ifneq ($(MAKECMDGOALS),)
   ifeq ($(HOST),)
@@ -45,7 +52,7 @@ endif
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
-build: ## the static release binary, target/release/brig; ARCH=aarch64: target/aarch64-unknown-linux-gnu/release/brig
+build: ## the static release binary, target/release/brig; ARCH=aarch64, LIBC=musl: target/…/release/brig
 	@scripts/need.sh $(COMPILER) $(FOREIGN:%=rust-std:%)
 	$(RELEASE) --bins
 	@$(if $(FOREIGN),,install -D -m 755 $(OUT)/brig $(BRIG))
@@ -78,22 +85,27 @@ check: build ## formatting, lints, unit tests; the binary is static and small
 	@size=$$(stat -c %s $(BRIG)); [ $$size -le $(MAX_SIZE) ] || \
 	    { echo "$(BRIG) has $$size bytes, more than $(MAX_SIZE)"; exit 1; }
 
-integration: build ## the tests against the real kernel, as root in a mount namespace of their own
+integration: build ## the tests against the real kernel, as root in a mount namespace of their own; TESTS=part of their names
 	@scripts/need.sh iproute2 uidmap busybox-static skopeo umoci
 	env BRIG=$(abspath $(BRIG)) BRIG_TEST_INIT=$(abspath $(OUT)/brig-test-init) $(RUNNER)='$(PRIVATE)' \
-	    cargo test --locked --test integration 2>&1 | tee $(TARGET)/integration.log
-	@scripts/spec-table.sh ran $(TARGET)/integration.log
+	    cargo test --locked --test integration -- $(TESTS) 2>&1 | tee $(TARGET)/integration.log
+	@$(if $(TESTS),,scripts/spec-table.sh ran $(TARGET)/integration.log)
+
+test-musl: ## those of them for which the C library matters, with the binary of `make build LIBC=musl`
+	@if scripts/need.sh rust-std:$(PROCESSOR)-unknown-linux-musl; then $(MAKE) --no-print-directory integration LIBC=musl \
+	    TESTS='cve_binary:: seccomp_hostile:: inherited:: lifecycle:: exec:: images:: the_version_has'; \
+	    else echo '1 skipped:'; echo 'skipped test-musl: Rust has no standard library for musl here'; fi
 
 # VM_COMMAND=… runs that in the guest, instead of the tests; KERNEL=… boots another package's; CGROUPS=v1
 # gives it cgroup v1 with every controller.
 IN_VM    = env $(STATIC) BRIG=$(abspath $(BRIG)) BRIG_TEST_INIT=$(abspath $(OUT)/brig-test-init) \
-           VM_CACHE=$(abspath $(TARGET)/vm$(FOREIGN:%=-$(ARCH))) VM_ARCH=$(ARCH) $(RUNNER)=$(abspath scripts/vm-tests.sh) $(1) \
-           cargo test --locked --target $(MACHINE) --test integration -- $(or $(TESTS),$(if $(FOREIGN),$(EMULATED)))
+           VM_CACHE=$(abspath $(TARGET)/vm$(if $(CROSS),-$(ARCH))) VM_ARCH=$(ARCH) $(RUNNER)=$(abspath scripts/vm-tests.sh) $(1) \
+           cargo test --locked --target $(TESTED) --test integration -- $(or $(TESTS),$(if $(CROSS),$(EMULATED)))
 # What of them an emulated processor is there for.
 EMULATED := cmd::lifecycle:: cmd::exec:: seccomp:: rootfs::mounts:: cgroup::cgroup_v2:: image::images::
 
 test-vm: build ## the same tests in a QEMU guest with cgroup v2 alone; TESTS=part of their names; ARCH=aarch64: some of them
-	@scripts/need.sh $(if $(FOREIGN),qemu-system-arm,qemu-system-x86) busybox-static cpio e2fsprogs
+	@scripts/need.sh $(if $(CROSS),qemu-system-arm,qemu-system-x86) busybox-static cpio e2fsprogs
 	$(call IN_VM)
 
 test-vm-systemd: build ## some of them, and more, in one with systemd, AppArmor and a user session
@@ -225,7 +237,7 @@ ci: CHECK := 1
 ci: SOAK_SECONDS := 120
 # The other architecture's bytes are for ci-nightly.
 ci: DIST_ARCHES := x86_64
-ci: test soak test-engines ci-suite book ci-vm fuzz dist-check test-deb ## what .ci/run runs
+ci: test test-musl soak test-engines ci-suite book ci-vm fuzz dist-check test-deb ## what .ci/run runs
 
 # All tests in both guests take longer than their worth: these are about what the host does not have.
 ci-vm:

@@ -96,9 +96,11 @@ fn mount_of(file: &Path) -> u64 {
     found.stx_mnt_id
 }
 
+/// Of the program itself, which is linked to low addresses: there need not be a heap behind it.
 fn rights(maps: &str) -> Vec<(u64, u64, String)> {
     let mut rights: Vec<(u64, u64, String)> = Vec::new();
-    for line in maps.lines().take_while(|line| !line.ends_with("[heap]")) {
+    let low = |line: &&str| line.find('-').is_some_and(|digits| digits <= 8);
+    for line in maps.lines().take_while(low).take_while(|line| !line.ends_with("[heap]")) {
         let words: Vec<&str> = line.split_whitespace().collect();
         let (start, end) = words[0].split_once('-').unwrap();
         let [start, end] = [start, end].map(|number| u64::from_str_radix(number, 16).unwrap());

@@ -101,6 +101,18 @@ pub fn exit(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
+/// In place of musl's, which signals the thread whose id brig had at its start: in a clone that is another process, or
+/// one of the container's that has the same number there. std aborts where there is no memory left.
+// SAFETY: C has no other function of that name and signature, and this one ends the process, too.
+#[cfg(target_env = "musl")]
+#[unsafe(no_mangle)]
+extern "C" fn abort() -> ! {
+    // SAFETY: takes integers only.
+    unsafe { libc::kill(std::process::id().cast_signed(), libc::SIGABRT) };
+    // It is ignored, as by the first process of a pid namespace.
+    exit(128 + libc::SIGABRT)
+}
+
 /// Closes every descriptor from `first` on but these. Where the kernel cannot (before Linux 5.9), execve
 /// closes what is close-on-exec.
 ///

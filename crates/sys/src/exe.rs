@@ -176,8 +176,11 @@ impl Image {
         Ok(segments)
     }
 
-    /// Again, what the C library has made read-only when all had its address.
+    /// Again, what the C library has made read-only when all had its address: glibc. musl does so in dynamic programs only.
     fn protect_relro(&self, base: usize) -> Result<()> {
+        if cfg!(target_env = "musl") {
+            return Ok(());
+        }
         for header in self.headers.iter().filter(|header| header.p_type == libc::PT_GNU_RELRO) {
             let start = base.wrapping_add(usize::try_from(header.p_vaddr)?);
             let end = (start + usize::try_from(header.p_memsz)?) & !(self.page - 1);

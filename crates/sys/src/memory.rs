@@ -1,6 +1,10 @@
 //! What brig has in its memory and others are not to read there: see [`wipe_what_is_freed`].
 
-use std::alloc::{GlobalAlloc, Layout, System};
+#[cfg(target_env = "musl")]
+use dlmalloc::GlobalDlmalloc as System;
+#[cfg(not(target_env = "musl"))]
+use std::alloc::System;
+use std::alloc::{GlobalAlloc, Layout};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static WIPES: AtomicBool = AtomicBool::new(false);
@@ -11,7 +15,9 @@ pub fn wipe_what_is_freed() {
     WIPES.store(true, Ordering::Relaxed);
 }
 
-/// The C library's allocator, which wipes if it is told to.
+/// The C library's allocator, which wipes if it is told to. musl's asks the kernel again and again for little, which costs
+/// more than its start saves: there it is dlmalloc, behind a lock. A clone has no thread but the one that made it, which
+/// does not allocate meanwhile, so that nobody holds the lock there.
 struct Allocator;
 
 #[global_allocator]

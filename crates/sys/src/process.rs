@@ -49,6 +49,11 @@ pub fn set_process_name(name: &CStr) -> Result<(), SysError> {
 /// Keeps anyhow from taking a backtrace of every error where the caller has set RUST_BACKTRACE. brig
 /// shows none, and in a static binary the first one costs 8 million instructions.
 pub fn take_no_backtraces() {
+    // To change the environment is to allocate it anew.
+    let asked = |name| std::env::var_os(name).is_some();
+    if !asked("RUST_BACKTRACE") && !asked("RUST_LIB_BACKTRACE") {
+        return;
+    }
     // SAFETY: brig has one thread, and calls this before anything reads the environment.
     unsafe { std::env::set_var("RUST_LIB_BACKTRACE", "0") };
 }

@@ -1,8 +1,9 @@
 //! A checkpoint brings no rights that the config does not give.
 
 use super::with::{
-    Piped, answers, brig, checkpoint, criu_only, images, restore, restored, running,
+    Piped, answers, brig, checkpoint, criu_only, images, is_old, restore, restored, running,
 };
+use crate::host;
 use crate::process::landlock::{self, abi};
 use crate::sandbox::{Sandbox, skip};
 use crate::seccomp::agent::{self, Agent};
@@ -155,6 +156,15 @@ fn a_landlock_domain_is_not_lost() {
 fn no_new_privileges_is_not_lost() {
     criu_only!();
     let without = |config: &mut Value| config["process"]["noNewPrivileges"] = json!(false);
+    if is_old() {
+        // It restores that of no process, so brig gives it to all.
+        let sandbox = Sandbox::new();
+        running(&sandbox);
+        checkpoint(&sandbox, &[]).ok();
+        restored(&sandbox, &[]);
+        let bound = host::status_of(sandbox.pid(), "NoNewPrivs");
+        return assert_eq!(bound.as_deref(), Some("1"));
+    }
     refused(without, "it lacks process.noNewPrivileges");
 }
 

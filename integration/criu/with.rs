@@ -38,6 +38,15 @@ pub fn criu() -> &'static Result<PathBuf, String> {
     })
 }
 
+/// Whether it is older than 3.19, which restores no_new_privs.
+pub fn is_old() -> bool {
+    let output = Command::new(criu().as_ref().unwrap().join("criu")).arg("--version").output();
+    let text = String::from_utf8_lossy(&output.unwrap().stdout).into_owned();
+    let minor =
+        text.split("3.").nth(1).and_then(|rest| rest.split('.').next()?.trim().parse().ok());
+    text.starts_with("Version: 3.") && minor.is_none_or(|minor: u32| minor < 19)
+}
+
 /// Ends a test where there is no CRIU, and says why.
 macro_rules! criu_only {
     () => {

@@ -29,10 +29,13 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use sys::{Errno, describe, signal, tty};
+use sys::{Errno, cred, describe, signal, tty};
 
 /// As in runc and crun.
 pub(super) const LOG: &str = "restore.log";
+
+/// The first CRIU that restores no_new_privs.
+const KEEPS_NO_NEW_PRIVILEGES: u32 = 31_900;
 
 /// A container that is back.
 pub(super) struct Restored {
@@ -162,9 +165,9 @@ impl Attempt {
             same_job: how.common.has("shell-job"),
             signals,
         };
-        let mut criu = Criu::start(&start, || stage.prepare())?;
+        let bound = plan.process.no_new_privileges && !how.trust_image;
+        let (mut criu, version) = start_criu(&start, &stage, bound)?;
         self.criu = criu.pid;
-        let version = criu.version()?;
         criu.check_features(false, how.common.has("lazy-pages"))?;
         self.enter_scope(plan, criu.pid, signals)?;
         let (state, binds) = (&self.state, &opened.binds);
@@ -359,6 +362,19 @@ impl Attempt {
         let left = left.iter().map(describe).collect::<Vec<_>>().join("; ");
         anyhow!("{}; and what was made is not all removed: {left}", describe(&error))
     }
+}
+
+/// CRIU, and its version. `bound`: what it restores has to be without the privileges that programs can gain by execve.
+fn start_criu<'a>(start: &Start<'a>, stage: &Stage<'_>, bound: bool) -> Result<(Criu<'a>, u32)> {
+    let mut criu = Criu::start(start, || stage.prepare())?;
+    let version = criu.version()?;
+    if !bound || version >= KEEPS_NO_NEW_PRIVILEGES {
+        return Ok((criu, version));
+    }
+    // It forgets that, so that all inherit it.
+    criu.finish();
+    let prepare = || stage.prepare().and_then(|()| Ok(cred::no_new_privileges()?));
+    Ok((Criu::start(start, prepare)?, version))
 }
 
 /// Ends and reaps every child of brig: those that a killed CRIU has left are not all known, nor in their cgroup yet.

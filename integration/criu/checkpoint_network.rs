@@ -1,7 +1,7 @@
 //! Namespaces that are joined, connections, network devices, and the host name.
 
 use super::with::{
-    Piped, answers, brig, checkpoint, criu_only, images, restored, restored_as, running,
+    Piped, answers, brig, checkpoint, criu_only, images, is_old, restored, restored_as, running,
 };
 use crate::host;
 use crate::netdev::{in_own_network, ip, ip_in, seen, veth};
@@ -167,7 +167,8 @@ fn connections_are_closed_with_tcp_close() {
     criu_only!();
     let sandbox = Sandbox::new();
     talking(&sandbox);
-    let done = checkpoint(&sandbox, &["--tcp-established", "--network-lock", "skip"]);
+    let flags = ["--tcp-established", "--network-lock", "skip"];
+    let done = checkpoint(&sandbox, if is_old() { &flags[..1] } else { &flags });
     if cannot_dump_tcp(&done.stderr) {
         return;
     }

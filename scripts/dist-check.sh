@@ -5,7 +5,7 @@ set -euo pipefail
 
 dist=$(realpath "$1")
 cd "$(dirname "$0")/.."
-[ -z "$(git status --porcelain)" ] || { echo "dist-check: there are changes without a commit" >&2; exit 1; }
+[ -z "$(git status --porcelain --untracked-files=no)" ] || { echo "dist-check: there are changes without a commit" >&2; exit 1; }
 again=$(mktemp -d)
 trap 'rm -rf --one-file-system "$again"' EXIT
 git clone --quiet --shared . "$again/elsewhere"

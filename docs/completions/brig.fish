@@ -382,7 +382,7 @@ none\t''"
 complete -c brig -n "__fish_brig_using_subcommand commit" -l no-pause -d 'Do not pause the container during the commit'
 complete -c brig -n "__fish_brig_using_subcommand commit" -s h -l help -d 'Print help'
 complete -c brig -n "__fish_brig_using_subcommand create" -s b -l bundle -d 'Directory with config.json [default: .]' -r -f -a "(__fish_complete_directories)"
-complete -c brig -n "__fish_brig_using_subcommand create" -s f -l config -d 'Configuration file instead of config.json of the bundle' -r -F
+complete -c brig -n "__fish_brig_using_subcommand create" -s f -l config -d 'Use this file instead of config.json' -r -F
 complete -c brig -n "__fish_brig_using_subcommand create" -l pid-file -d 'Write the pid of the init process to FILE' -r -F
 complete -c brig -n "__fish_brig_using_subcommand create" -l image -d 'Image instead of a bundle: PATH, PATH:TAG or PATH@DIGEST' -r -f -a "(__brig_images)"
 complete -c brig -n "__fish_brig_using_subcommand create" -l platform -d 'Platform of the image [default: of this machine]' -r -f
@@ -663,7 +663,7 @@ nftables\t''
 skip\t''"
 complete -c brig -n "__fish_brig_using_subcommand restore" -l empty-ns -d 'Leave the network namespace out: network' -r -f
 complete -c brig -n "__fish_brig_using_subcommand restore" -s b -l bundle -d 'Directory with config.json [default: .]' -r -f -a "(__fish_complete_directories)"
-complete -c brig -n "__fish_brig_using_subcommand restore" -s f -l config -d 'Configuration file instead of config.json of the bundle' -r -F
+complete -c brig -n "__fish_brig_using_subcommand restore" -s f -l config -d 'Use this file instead of config.json' -r -F
 complete -c brig -n "__fish_brig_using_subcommand restore" -l layer -d 'Layer of an overlay rootfs; repeat it, lowest layer first' -r -f -a "(__fish_complete_directories)"
 complete -c brig -n "__fish_brig_using_subcommand restore" -l upper -d 'Writable layer of an overlay rootfs [default: tmpfs]' -r -f
 complete -c brig -n "__fish_brig_using_subcommand restore" -l pid-file -d 'Write the pid of the init process to FILE' -r -F
@@ -690,7 +690,7 @@ complete -c brig -n "__fish_brig_using_subcommand restore" -s h -l help -d 'Prin
 complete -c brig -n "__fish_brig_using_subcommand resume" -s h -l help -d 'Print help'
 complete -c brig -n "__fish_brig_using_subcommand rmi" -s h -l help -d 'Print help'
 complete -c brig -n "__fish_brig_using_subcommand run" -s b -l bundle -d 'Directory with config.json [default: .]' -r -f -a "(__fish_complete_directories)"
-complete -c brig -n "__fish_brig_using_subcommand run" -s f -l config -d 'Configuration file instead of config.json of the bundle' -r -F
+complete -c brig -n "__fish_brig_using_subcommand run" -s f -l config -d 'Use this file instead of config.json' -r -F
 complete -c brig -n "__fish_brig_using_subcommand run" -l pid-file -d 'Write the pid of the init process to FILE' -r -F
 complete -c brig -n "__fish_brig_using_subcommand run" -l image -d 'Image instead of a bundle: PATH, PATH:TAG or PATH@DIGEST' -r -f -a "(__brig_images)"
 complete -c brig -n "__fish_brig_using_subcommand run" -l platform -d 'Platform of the image [default: of this machine]' -r -f

@@ -267,7 +267,7 @@ fn creation(command: clap::Command) -> clap::Command {
 }
 
 pub(super) fn config() -> Arg {
-    option("config", "FILE", "Configuration file instead of config.json of the bundle").short('f')
+    option("config", "FILE", "Use this file instead of config.json").short('f')
 }
 
 pub(super) fn layers() -> [Arg; 2] {

@@ -242,8 +242,10 @@ pub fn nature(pid: i64) -> String {
         .map(|line| {
             let (mount, filesystem) = line.split_once(" - ").unwrap();
             let mount: Vec<&str> = mount.split(' ').skip(3).take(3).collect();
-            // Another test's CRIU may just have taken this one away.
-            format!("{} - {}", mount.join(" "), filesystem.replace(",nsdelegate", ""))
+            // Another test's CRIU may just have taken these away.
+            let taken = [",nsdelegate", ",memory_recursiveprot"];
+            let kept = taken.iter().fold(filesystem.to_string(), |all, one| all.replace(one, ""));
+            format!("{} - {kept}", mount.join(" "))
         })
         .collect();
     mounts.sort();

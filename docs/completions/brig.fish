@@ -386,8 +386,8 @@ complete -c brig -n "__fish_brig_using_subcommand create" -s f -l config -d 'Use
 complete -c brig -n "__fish_brig_using_subcommand create" -l pid-file -d 'Write the pid of the init process to FILE' -r -F
 complete -c brig -n "__fish_brig_using_subcommand create" -l image -d 'Image instead of a bundle: PATH, PATH:TAG or PATH@DIGEST' -r -f -a "(__brig_images)"
 complete -c brig -n "__fish_brig_using_subcommand create" -l platform -d 'Platform of the image [default: of this machine]' -r -f
-complete -c brig -n "__fish_brig_using_subcommand create" -l layer -d 'Layer of an overlay rootfs; repeat it, lowest layer first' -r -f -a "(__fish_complete_directories)"
-complete -c brig -n "__fish_brig_using_subcommand create" -l upper -d 'Writable layer of an overlay rootfs [default: tmpfs]' -r -f
+complete -c brig -n "__fish_brig_using_subcommand create" -l layer -d 'Overlay layer; repeat it, lowest first' -r -f -a "(__fish_complete_directories)"
+complete -c brig -n "__fish_brig_using_subcommand create" -l upper -d 'Writable overlay layer [default: tmpfs]' -r -f
 complete -c brig -n "__fish_brig_using_subcommand create" -l console-socket -d 'Socket that receives the terminal' -r -F
 complete -c brig -n "__fish_brig_using_subcommand create" -l pidfd-socket -d 'Socket that receives a pidfd of init' -r -F
 complete -c brig -n "__fish_brig_using_subcommand create" -l preserve-fds -d 'Pass N additional file descriptors' -r -f
@@ -664,8 +664,8 @@ skip\t''"
 complete -c brig -n "__fish_brig_using_subcommand restore" -l empty-ns -d 'Leave the network namespace out: network' -r -f
 complete -c brig -n "__fish_brig_using_subcommand restore" -s b -l bundle -d 'Directory with config.json [default: .]' -r -f -a "(__fish_complete_directories)"
 complete -c brig -n "__fish_brig_using_subcommand restore" -s f -l config -d 'Use this file instead of config.json' -r -F
-complete -c brig -n "__fish_brig_using_subcommand restore" -l layer -d 'Layer of an overlay rootfs; repeat it, lowest layer first' -r -f -a "(__fish_complete_directories)"
-complete -c brig -n "__fish_brig_using_subcommand restore" -l upper -d 'Writable layer of an overlay rootfs [default: tmpfs]' -r -f
+complete -c brig -n "__fish_brig_using_subcommand restore" -l layer -d 'Overlay layer; repeat it, lowest first' -r -f -a "(__fish_complete_directories)"
+complete -c brig -n "__fish_brig_using_subcommand restore" -l upper -d 'Writable overlay layer [default: tmpfs]' -r -f
 complete -c brig -n "__fish_brig_using_subcommand restore" -l pid-file -d 'Write the pid of the init process to FILE' -r -F
 complete -c brig -n "__fish_brig_using_subcommand restore" -l console-socket -d 'Socket that receives the terminal' -r -F
 complete -c brig -n "__fish_brig_using_subcommand restore" -l pidfd-socket -d 'Socket that receives a pidfd of init' -r -F
@@ -694,8 +694,8 @@ complete -c brig -n "__fish_brig_using_subcommand run" -s f -l config -d 'Use th
 complete -c brig -n "__fish_brig_using_subcommand run" -l pid-file -d 'Write the pid of the init process to FILE' -r -F
 complete -c brig -n "__fish_brig_using_subcommand run" -l image -d 'Image instead of a bundle: PATH, PATH:TAG or PATH@DIGEST' -r -f -a "(__brig_images)"
 complete -c brig -n "__fish_brig_using_subcommand run" -l platform -d 'Platform of the image [default: of this machine]' -r -f
-complete -c brig -n "__fish_brig_using_subcommand run" -l layer -d 'Layer of an overlay rootfs; repeat it, lowest layer first' -r -f -a "(__fish_complete_directories)"
-complete -c brig -n "__fish_brig_using_subcommand run" -l upper -d 'Writable layer of an overlay rootfs [default: tmpfs]' -r -f
+complete -c brig -n "__fish_brig_using_subcommand run" -l layer -d 'Overlay layer; repeat it, lowest first' -r -f -a "(__fish_complete_directories)"
+complete -c brig -n "__fish_brig_using_subcommand run" -l upper -d 'Writable overlay layer [default: tmpfs]' -r -f
 complete -c brig -n "__fish_brig_using_subcommand run" -l console-socket -d 'Socket that receives the terminal' -r -F
 complete -c brig -n "__fish_brig_using_subcommand run" -l pidfd-socket -d 'Socket that receives a pidfd of init' -r -F
 complete -c brig -n "__fish_brig_using_subcommand run" -l preserve-fds -d 'Pass N additional file descriptors' -r -f

@@ -271,12 +271,9 @@ pub(super) fn config() -> Arg {
 }
 
 pub(super) fn layers() -> [Arg; 2] {
-    let layer = option("layer", "DIR", "Layer of an overlay rootfs; repeat it, lowest layer first");
+    let layer = option("layer", "DIR", "Overlay layer; repeat it, lowest first");
     let upper = Arg::new("upper").long("upper").value_name("DIR|tmpfs[:SIZE]");
-    [
-        layer.action(ArgAction::Append),
-        upper.help("Writable layer of an overlay rootfs [default: tmpfs]"),
-    ]
+    [layer.action(ArgAction::Append), upper.help("Writable overlay layer [default: tmpfs]")]
 }
 
 fn execution(command: clap::Command) -> clap::Command {

@@ -3,9 +3,9 @@
 
 use crate::images::{Images, base};
 use crate::layout::Archive;
-use crate::sandbox::brig_only;
+use crate::sandbox::{before_exec, brig_only};
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigHandler, Signal};
 use nix::sys::stat::{Mode, mkdirat};
 use serde_json::json;
 use std::fs;
@@ -174,7 +174,14 @@ fn a_moved_tag_names_one_image_and_what_commit_wrote_is_listed() {
 fn commit_is_ended_by(images: &Images, signal: Signal) -> bool {
     let (out, store) = (images.sandbox.dir.join("out"), images.store());
     let args = ["--store", store.to_str().unwrap(), "commit", &images.sandbox.id, "out:v1"];
-    let mut running = images.sandbox.command(&args).spawn().unwrap();
+    let mut command = images.sandbox.command(&args);
+    // nohup(1) ignores it, and so would brig.
+    before_exec(&mut command, || {
+        // SAFETY: no handler function is installed.
+        unsafe { nix::sys::signal::signal(Signal::SIGHUP, SigHandler::SigDfl) }?;
+        Ok(())
+    });
+    let mut running = command.spawn().unwrap();
     let end = Instant::now() + Duration::from_secs(20);
     let ended = loop {
         if let Some(status) = running.try_wait().unwrap() {

@@ -4,7 +4,7 @@
 use super::cve_binary::{Kernel, command, copy, on};
 use crate::rootless::{in_own_mounts, installed};
 use crate::sandbox::{Sandbox, before_exec, brig_only, skip};
-use crate::tracer::{self, Strike, Traced, Whose};
+use crate::tracer::{self, Strike, Whose};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -279,7 +279,7 @@ fn calls_of_the_seal(sandbox: &Sandbox, brig: &Path) -> (Vec<i64>, usize, usize)
     let command = create(sandbox, brig);
     let traced = tracer::run(sandbox, command, Whose::Parent, usize::MAX, Strike::Parent);
     sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
-    let Traced { calls, arguments, .. } = traced;
+    let tracer::Traced { calls, arguments, .. } = traced;
     let calls: Vec<_> =
         calls.into_iter().zip(arguments).filter(|(call, _)| *call != libc::SYS_close).collect();
     let set_mm = |option: i32| {

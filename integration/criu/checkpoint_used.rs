@@ -115,7 +115,7 @@ fn it_can_have_another_bundle() {
     assert!(at(&other) && !at(&sandbox.bundle()));
 }
 
-/// The container's processes, of those in its cgroups.
+/// Whether its init is in one of its cgroups.
 fn in_its_cgroup(sandbox: &Sandbox) -> bool {
     let pid = sandbox.pid().to_string();
     host::cgroups_with(&sandbox.id).iter().any(|dir| {

@@ -219,8 +219,8 @@ fn entered(pid: Pid) -> Option<(i64, [u64; 2])> {
     Some((i64::try_from(entry.nr).ok()?, [entry.args[0], entry.args[1]]))
 }
 
-/// Runs a command, stops it at the entry of its first call with a number and a first argument `at` which it asks to be
-/// stopped, and lets it go on when `meanwhile` is done. Its exit code; none if a signal ended it.
+/// Runs a command, stops it at the entry of its first call for whose number and first argument `at` is true, and lets
+/// it go on when `meanwhile` is done. Its exit code; none if a signal ended it.
 pub fn run_and_stop_at(
     sandbox: &Sandbox,
     mut command: Command,

@@ -38,7 +38,7 @@ pub(super) fn belongs(state: &State) -> Result<()> {
 /// Looks at every process of the container, none of which has run yet, and each of their threads, which can have rights
 /// of their own. CRIU can be in the container's cgroup too.
 pub(super) fn rights(state: &State, plan: &Plan, criu: i32) -> Result<()> {
-    let mut pids = state.pids().unwrap_or_default();
+    let mut pids = if state.cgroup.is_none() { Vec::new() } else { state.cgroup.pids()? };
     pids.retain(|&pid| pid != criu && !descends(pid, criu));
     // A checkpoint may say otherwise where they belong.
     if state.own_pids {

@@ -26,13 +26,14 @@ pub fn args() -> Vec<OsString> {
     if values.is_null() {
         return Vec::new();
     }
-    // SAFETY: as the caller of keep_args has promised.
+    // SAFETY: there are as many, for as long as the process, as the caller of keep_args has promised.
     let values = unsafe { slice::from_raw_parts(values, COUNT.load(Ordering::Relaxed)) };
-    // SAFETY: the same.
-    values
-        .iter()
-        .map(|value| OsStr::from_bytes(unsafe { CStr::from_ptr(*value) }.to_bytes()).to_owned())
-        .collect()
+    let copy = |value: &*const c_char| {
+        // SAFETY: a C string that nobody changes, as the caller of keep_args has promised.
+        let text = unsafe { CStr::from_ptr(*value) };
+        OsStr::from_bytes(text.to_bytes()).to_owned()
+    };
+    values.iter().map(copy).collect()
 }
 
 /// Changes what lists of processes call this one, to at most 15 bytes: prctl(2), PR_SET_NAME.

@@ -1,4 +1,5 @@
-//! What `--debug` tells of a creation: what was decided, and what was made. Without it, nothing is formatted here.
+//! What `--debug` logs about a creation: what was decided, and what was created. Nothing is formatted here
+//! without `--debug`.
 
 use crate::log::Log;
 use crate::plan::mounts::Kind;
@@ -6,7 +7,7 @@ use crate::plan::{CgroupManager, Plan, namespaces};
 use crate::state::State;
 use std::path::Path;
 
-/// What the plan and the choice of a cgroup say.
+/// Logs what the plan and the choice of a cgroup decided.
 pub fn decided(plan: &Plan, state: &State, log: &mut Log) {
     if !log.debugs() {
         return;
@@ -36,7 +37,7 @@ pub fn decided(plan: &Plan, state: &State, log: &mut Log) {
     }
 }
 
-/// What would have to be undone.
+/// Logs what would have to be undone.
 pub fn made(root: &Path, state: &State, log: &mut Log) {
     if !log.debugs() {
         return;
@@ -47,7 +48,7 @@ pub fn made(root: &Path, state: &State, log: &mut Log) {
     }
 }
 
-/// What was made is gone again, because creation failed or the container is deleted.
+/// Logs that everything created is gone again, because creation failed or the container is deleted.
 pub fn removed(state: &State, log: &mut Log) {
     log.phase("removal");
     if !log.debugs() {

@@ -37,7 +37,7 @@ use sys::{cred, keyring, memory, signal};
 
 /// A process on its way into a container, with everything it inherits from its parent.
 pub struct Child<'a> {
-    /// create's or exec's.
+    /// Whether it belongs to create or exec.
     pub role: Role<'a>,
     /// The cgroups to enter.
     pub groups: Groups<'a>,
@@ -97,13 +97,13 @@ pub struct Exec<'a> {
 
 /// The cgroups and the class of service to enter.
 pub struct Groups<'a> {
-    /// Whether it is in its cgroup v2 already.
+    /// Whether the kernel has already placed it in its v2 cgroup (CLONE_INTO_CGROUP).
     pub birth: Birth,
     /// The files to enter the cgroups with.
     pub entry: &'a Entry,
     /// The files of its class of service.
     pub class: &'a [OwnedFd],
-    /// systemd moves it there; the parent says when that is done.
+    /// systemd moves it there; the parent reports when that is done.
     pub by_systemd: bool,
 }
 
@@ -242,7 +242,7 @@ impl Child<'_> {
         }
     }
 
-    /// A terminal of the container's own; init's is mounted on /dev/console as well.
+    /// Allocates a terminal for the container; init's is also mounted on /dev/console.
     fn open_terminal(&self, console: Option<Socket>, root: Option<&Root>) -> Result<()> {
         let process = self.process();
         let (Some(terminal), Some(socket)) = (&process.terminal, console) else { return Ok(()) };
@@ -252,8 +252,8 @@ impl Child<'_> {
         pty.hand_over(&socket).at("process.terminal")
     }
 
-    /// After brig's own work, which the limits must not affect, and before the change of ids: raising limits
-    /// needs privileges.
+    /// Called after brig's own work, which the limits must not affect, and before the change of ids, because
+    /// raising limits needs privileges.
     fn set_limits(&self) -> Result<()> {
         let process = self.process();
         match &self.role {
@@ -366,7 +366,7 @@ impl Init<'_> {
 
     /// Lets the parent save the state, waits for start, and executes the program.
     fn wait_and_execute(mut self, program: &Program, channel: Channel) -> ! {
-        // If the parent dies before the state is saved, this process must not live on.
+        // If the parent dies before the state is saved, this process must exit too.
         if channel.send(&Message::Ready).is_err() || !channel.expect(&Message::Saved) {
             sys::exit(1)
         }

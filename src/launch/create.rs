@@ -60,19 +60,19 @@ pub struct Decision {
     pub spec: Spec,
     /// The text of config.json to store, if it differs from the bundle's.
     pub rewritten: Option<Vec<u8>>,
-    /// What the host is.
+    /// Facts about the host.
     pub host: Host,
-    /// What is to be done.
+    /// What to create.
     pub plan: Plan,
-    /// Whom to tell when the container is ready.
+    /// The service manager to notify of readiness.
     pub manager: Option<Manager>,
 }
 
-/// Creates a container: on return it waits for start.
+/// Creates a container, which then waits for start.
 ///
 /// # Errors
 ///
-/// It cannot be created; then what was made of it is gone again.
+/// If it cannot be created; everything created until then has been removed again.
 pub fn create(
     options: &Options,
     bundle: &Path,
@@ -403,7 +403,7 @@ impl Attempt {
         cgroup::delegate(&self.state, plan)
     }
 
-    /// In the runtime's namespaces. The hooks may query the container's state, or kill it.
+    /// Runs hooks in the runtime's namespaces. They may query the container's state, or kill it.
     fn run_hooks(&self, hooks: &Hooks, interrupt: BorrowedFd<'_>) -> Result<()> {
         self.dir.save(&self.state)?;
         let state = self.state.for_hooks(Status::Created, self.state.pid);

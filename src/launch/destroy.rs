@@ -96,9 +96,9 @@ fn kill_rest(state: &State, companions: &[i32]) -> Result<()> {
     }
 }
 
-/// In a cgroup that existed before, and may have other processes by now: only processes known to be the
-/// container's are killed, those in its mount namespace. While init lives that is init's; after its death,
-/// any but brig's own.
+/// For a cgroup that existed before and may contain other processes: only processes known to be the
+/// container's are killed, i.e. those in its mount namespace. While init lives that is init's namespace;
+/// after its death, any except brig's own.
 fn companions(state: &State) -> Result<Vec<i32>> {
     let half_made = state.creating || state.pid == 0;
     if state.cgroup.is_own() || half_made || !state.has_namespace(libc::CLONE_NEWNS) {
@@ -119,8 +119,8 @@ fn companions(state: &State) -> Result<Vec<i32>> {
     Ok(pids)
 }
 
-/// Kills init and waits until it has exited. Before it, all processes of its pid namespace die; each of them
-/// may have been frozen in a v1 cgroup.
+/// Kills init and waits until it has exited. The processes of its pid namespace die before it, and each of
+/// them may have been frozen in a v1 cgroup.
 pub fn kill_init(state: &State) -> Result<()> {
     let Some(init) = state::open_init(state)? else { return Ok(()) };
     match signal::pidfd_send_signal(init.as_fd(), libc::SIGKILL) {

@@ -46,7 +46,7 @@ pub struct Options {
     pub cgroups: Vec<String>,
     /// The socket for a pidfd of the process.
     pub pidfd_socket: Option<PathBuf>,
-    /// Even if the container is paused.
+    /// Run even if the container is paused.
     pub ignore_paused: bool,
 }
 
@@ -68,7 +68,7 @@ pub fn exec(options: &Options, log: &mut Log) -> Result<i32> {
         true => Entry::default(),
         false => entry(options, &state, &plan)?,
     };
-    // Before the clone: no program is executed if its pid cannot be written.
+    // Before the clone: no program must be executed if its pid cannot be written.
     let pid_file = options.pid_file.as_deref().map(PidFile::open).transpose()?;
     let pidfd_socket = Socket::of_flag("--pidfd-socket", options.pidfd_socket.as_deref())?;
     let terminal = process.terminal.is_some();
@@ -142,7 +142,7 @@ fn entry(options: &Options, state: &State, plan: &ExecPlan) -> Result<Entry> {
 }
 
 fn plan(options: &Options, dir: &Dir, state: &State) -> Result<ExecPlan> {
-    // Whatever is the matter with what was kept: it can be compiled again.
+    // An unreadable cached filter is not an error: it can be compiled again.
     let kept = || dir.read(kept::FILE).ok();
     let container = Container {
         config: &dir.read("config.json")?,
@@ -152,7 +152,7 @@ fn plan(options: &Options, dir: &Dir, state: &State) -> Result<ExecPlan> {
     };
     let mut plan = ExecPlan::new(&options.process, &container, &Host::default())?;
     if let Some(bytes) = plan.filter.take() {
-        // Where there is no room, the next exec compiles as this one did.
+        // If there is no space, the next exec compiles the filter again.
         let _ = dir.keep(kept::FILE, &bytes);
     }
     Ok(plan)
@@ -232,7 +232,7 @@ impl Spawned {
         log: &mut Log,
     ) -> Result<Option<Carrier>> {
         self.wait_until_executed(agent, log)?;
-        // Not earlier: for conmon this file means that the program was executed.
+        // Not earlier: to conmon this file means that the program was executed.
         pid_file.map_or(Ok(()), |file| file.write(self.pid))?;
         console.map(|own| Carrier::new(socket::receive(own)?)).transpose()
     }
@@ -246,7 +246,7 @@ impl Spawned {
         Ok(())
     }
 
-    /// Until execve has closed the child's end of the channel.
+    /// Waits until execve has closed the child's end of the channel.
     fn wait_until_executed(&self, agent: Option<&Agent<'_>>, log: &mut Log) -> Result<()> {
         let end = Instant::now() + deadline::EXEC;
         let mut announced = false;
@@ -273,7 +273,7 @@ impl Spawned {
         }
     }
 
-    /// Kills a process that must not go on and reaps it; in the container, nobody else would.
+    /// Kills a process that must not continue and reaps it; nothing in the container would.
     fn end(&self) {
         // It may be dead already; its status does not matter next to the error that led here.
         let _ = signal::pidfd_send_signal(self.pidfd.as_fd(), libc::SIGKILL);

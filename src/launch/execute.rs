@@ -133,7 +133,7 @@ pub fn late_filter(process: &Process) -> Option<&Filter> {
 }
 
 impl Program {
-    /// Its environment.
+    /// Its environment variables.
     pub fn environment(&self) -> &[CString] {
         &self.env
     }

@@ -48,8 +48,8 @@ pub fn users(mounts: &[Mount], state: &State) -> Result<Vec<Option<OwnedFd>>> {
     mounts.iter().map(user).collect()
 }
 
-/// Adds mounts to the container: all or none. They are in the saved state before they become visible, so that
-/// they can be removed even if brig is killed.
+/// Adds mounts to the container: all or none. They are recorded in the saved state before they become
+/// visible, so that they can be removed even if brig is killed.
 pub fn add(
     dir: &Dir,
     state: &mut State,
@@ -157,7 +157,7 @@ pub fn remove(dir: &Dir, state: &mut State, destinations: &[CString]) -> Result<
     Ok(())
 }
 
-/// False: it is not mounted any more.
+/// Returns false if it is not mounted any more.
 fn remove_one(state: &State, mount: &Identity) -> Result<bool> {
     let mountinfo = PathBuf::from(format!("/proc/{}/mountinfo", state.pid));
     let worker = Worker::spawn(
@@ -175,7 +175,7 @@ fn remove_one(state: &State, mount: &Identity) -> Result<bool> {
     worker.wait().map(|()| removed)
 }
 
-/// How the worker enters the container's cgroups, if it has to.
+/// How the worker enters the container's cgroups, if necessary.
 #[derive(Default)]
 struct CgroupEntry {
     entry: Entry,
@@ -227,7 +227,8 @@ impl Worker {
                         None => cgroup.entry.enter(birth)?,
                     }
                     if cgroup.charged {
-                        // If memory is short, this process is killed, and none of the container's.
+                        // If memory is short, the OOM killer should choose this process and none of the
+                        // container's.
                         write_oom_score(&Proc::open()?, "self", 1000)?;
                     }
                     work(&its, enter(state)?)
@@ -302,7 +303,7 @@ fn enter(state: &State) -> Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let hosts = open("/", flags, Mode::empty()).context("open /")?;
     let root = root_of(state)?;
-    // Opened first and checked afterwards: so the descriptor refers to init.
+    // Opened first and checked afterwards, so that the descriptor certainly refers to init.
     let init = state::open_init(state)?.context("container not running")?;
     // Processes in the container could look into this one if it were dumpable (CVE-2016-9962).
     cred::dumpable(false)?;

@@ -75,7 +75,7 @@ impl Gate {
 
 /// The outcome for a released child.
 pub enum Outcome {
-    /// It is the user's program now.
+    /// execve succeeded: it is the user's program now.
     Executed,
     /// A hook failed: startContainer before execve, or poststart after it.
     HookFailed(anyhow::Error),

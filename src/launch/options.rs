@@ -41,9 +41,9 @@ pub struct Options {
     pub detach: bool,
     /// The bundle was made for this container, and is deleted with it.
     pub own_bundle: bool,
-    /// An error of lint's is one, also where create would ignore it.
+    /// Also treat lint errors that create ignores as errors.
     pub strict: bool,
-    /// `seccomp record`'s socket: the filter is one that notifies it of every system call.
+    /// The socket of `seccomp record`: the filter notifies it of every system call.
     pub record_calls: Option<PathBuf>,
 }
 

@@ -14,7 +14,7 @@ pub fn user_namespace() -> Option<UserNamespace> {
     ordinary.then(|| UserNamespace { maps: subids::own_maps(), explain: hints::refused_ids })
 }
 
-/// Keeps the bundle although its container goes, for as long as the checkpoint exists.
+/// Keeps the bundle after its container is deleted, for as long as the checkpoint exists.
 pub fn keep(bundle: &Path, checkpoint: &Path) -> Result<()> {
     containers::keep(bundle, checkpoint)
 }

@@ -166,11 +166,11 @@ impl Channel {
         }
     }
 
-    /// A phase of the child has ended. Not after its filter is in force, which may not allow more than the messages
-    /// that have to be.
+    /// Reports the end of a phase of the child. Not called after its filter is in force, which may not allow
+    /// more than the necessary messages.
     pub fn end_phase(&self, name: &str) {
         if let Some(span) = self.phases.end() {
-            // If the parent has exited, the next message that matters finds it out.
+            // If the parent has exited, the next necessary message detects it.
             let _ = self.send(&Message::Phase(span.pack(name)));
         }
     }
@@ -186,13 +186,13 @@ impl Channel {
     /// child's filter may allow no socket calls.
     pub fn receive(&self) -> Result<Option<Message>> {
         match self.by_write {
-            // The child is not told texts, and each page that it writes to is copied for it.
+            // The child receives no texts, and each page that it writes to is copied for it.
             true => self.receive_into(&mut [0; 16]),
             false => self.receive_text(),
         }
     }
 
-    /// Apart, so that the child has no such frame.
+    /// Not inlined, so that the child's stack frame does not contain this buffer.
     #[inline(never)]
     fn receive_text(&self) -> Result<Option<Message>> {
         self.receive_into(&mut [0; MAX_MESSAGE])

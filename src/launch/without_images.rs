@@ -1,9 +1,9 @@
-//! What stands in for `own_bundle` in a brig without images: another brig has made the bundle.
+//! Stands in for `own_bundle` in a brig without images: another brig has created the bundle.
 
 use anyhow::{Result, bail};
 use std::path::Path;
 
-/// Keeps nothing.
+/// Not supported without images.
 ///
 /// # Errors
 ///
@@ -12,7 +12,7 @@ pub fn keep(bundle: &Path, _checkpoint: &Path) -> Result<()> {
     remove(bundle)
 }
 
-/// Removes nothing.
+/// Not supported without images.
 ///
 /// # Errors
 ///

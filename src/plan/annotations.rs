@@ -1,4 +1,4 @@
-//! Annotations of other runtimes: brig implements them, or says that it does not.
+//! Annotations of other runtimes: brig implements them, or reports that it does not.
 
 use super::resources::Optional;
 use super::{PIDFD_RECEIVER, delegate, hooks, overlay, process};
@@ -6,7 +6,7 @@ use crate::seccomp;
 use crate::spec::{Place, Spec};
 use anyhow::{Result, anyhow};
 
-/// crun's handlers: the program is not native but for a virtual machine or for wasm.
+/// crun's handlers: the program is not native but for a virtual machine or wasm.
 const HANDLER: &str = "run.oci.handler";
 /// Libraries that crun would load to decide about system calls.
 const SECCOMP_PLUGINS: &str = "run.oci.seccomp.plugins";
@@ -28,7 +28,8 @@ pub const OF_CRUN: [&str; 10] = [
     "run.oci.systemd.subgroup",
 ];
 
-/// What an engine has to keep from untrusted users beside those; a name that ends with a dot is a prefix.
+/// Further annotations that an engine must not accept from untrusted users; a name that ends with a dot is a
+/// prefix.
 const UNSAFE: [&str; 10] = [
     "io.kubernetes.cri.container-type",
     "org.criu.config",
@@ -38,20 +39,20 @@ const UNSAFE: [&str; 10] = [
     overlay::WORK,
     overlay::IDMAP,
     overlay::IMAGE,
-    // It lets a container run without limits that its engine has set.
+    // Lets a container run without limits that its engine has set.
     Optional::ANNOTATION,
-    // Where it is obeyed, the container runs natively; else it does not run.
+    // Where it is honored, the container runs natively; otherwise it does not run.
     HANDLER,
 ];
 
-/// Annotations that an engine has to keep from untrusted users, sorted.
+/// The annotations that an engine must not accept from untrusted users, sorted.
 pub fn unsafe_names() -> Vec<&'static str> {
     let mut all: Vec<_> = UNSAFE.into_iter().chain(OF_CRUN).collect();
     all.sort_unstable();
     all
 }
 
-/// One of [`unsafe_names`].
+/// Whether it is one of [`unsafe_names`].
 pub fn is_unsafe(name: &str) -> bool {
     let is = |known: &&str| name == *known || known.ends_with('.') && name.starts_with(*known);
     UNSAFE.iter().chain(&OF_CRUN).any(is)

@@ -11,7 +11,7 @@ use libc::{
 /// Decides whether a bind mount may drop flags of its source.
 #[derive(Debug, Default)]
 pub struct SourceFlags {
-    /// It may not: the container is in a user namespace.
+    /// Whether changes are forbidden, because the container is in a user namespace.
     pub locked: bool,
     /// The changes that options ask for by name, in order, with the index of the option.
     pub changes: Vec<(usize, Change)>,
@@ -113,7 +113,7 @@ mod tests {
     const NOEXEC: u64 = MOUNT_ATTR_NOEXEC;
     const NOATIME: u64 = MOUNT_ATTR_NOATIME;
 
-    /// Options, the source's flags, what becomes of them, and that in a user namespace.
+    /// Options, flags of the source, the result outside a user namespace, and the result inside one.
     type Row = (&'static str, u64, u64, Result<u64, (usize, &'static str)>);
 
     const TABLE: &[Row] = &[

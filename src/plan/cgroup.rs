@@ -9,10 +9,10 @@ use sys::hierarchy::Version;
 /// The cgroup manager.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CgroupManager {
-    /// brig.
+    /// brig creates it (cgroupfs).
     #[default]
     Cgroupfs,
-    /// systemd, with a scope.
+    /// systemd creates it, as a scope.
     Systemd,
     /// None: the container stays in brig's own cgroup.
     Disabled,
@@ -47,7 +47,7 @@ pub(super) fn check(plan: &Plan, host: &Host) -> Result<()> {
     Ok(())
 }
 
-/// Without a cgroup no device is refused: what that does not do is said.
+/// The warning that device rules are not enforced, because that needs a cgroup.
 pub(super) fn unenforced_devices(spec: &Spec, manager: CgroupManager) -> Option<String> {
     let rules = spec.linux.resources.devices.as_ref().is_some_and(|rules| !rules.is_empty());
     let why = "has no effect, because there is no cgroup (--cgroup-manager=disabled)";

@@ -44,7 +44,7 @@ pub fn is_default(path: &Path) -> bool {
     path == b"/dev/console" || DEFAULT.iter().any(|(known, ..)| known.to_bytes() == path)
 }
 
-/// The devices to create: in the order of the config, followed by the default devices that it does not name.
+/// The devices to create: in the order of the config, followed by the default devices that it does not list.
 /// `own_dev`: the container has its own /dev. In a bind-mounted one nothing is created, as in runc.
 pub fn plan(devices: &[LinuxDevice], own_dev: bool) -> Result<Vec<Device>> {
     let mut planned = Vec::new();
@@ -74,7 +74,7 @@ fn one(device: &LinuxDevice, place: &str) -> Result<Device> {
         SFlag::S_IFIFO => 0,
         _ => number(device.major(), device.minor()).at(place)?,
     };
-    // Docker writes the whole of st_mode.
+    // Docker writes all of st_mode.
     let mode = device.file_mode().map_or(0o666, |mode| mode & 0o7777);
     let (uid, gid) = (device.uid().unwrap_or(0), device.gid().unwrap_or(0));
     Ok(Device { path, kind, number, mode, uid, gid, place: Some(place.to_owned()) })

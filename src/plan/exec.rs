@@ -52,7 +52,7 @@ pub struct Container<'a> {
     pub config: &'a [u8],
     /// Its annotations.
     pub annotations: &'a BTreeMap<String, String>,
-    /// Gives the compiled filter that an exec before has kept. Asked only if there is to be one.
+    /// Returns the compiled filter stored by an earlier exec. Only called if the process has a filter.
     pub filter: &'a dyn Fn() -> Option<Vec<u8>>,
     /// It has a user namespace other than brig's.
     pub has_user_namespace: bool,
@@ -69,7 +69,7 @@ pub struct ExecPlan {
     /// The process belongs in init's current cgroup, which may not be the container's own: that may have been
     /// delegated, and the relay cannot retry.
     pub beside_init: bool,
-    /// The compiled filter, to keep for the next exec.
+    /// The compiled filter, to be stored for the next exec.
     pub filter: Option<Vec<u8>>,
     /// Parts of the config or the file for which the specification demands a warning instead of an error.
     pub warnings: Vec<String>,
@@ -80,7 +80,8 @@ impl ExecPlan {
     ///
     /// # Errors
     ///
-    /// Where the flags, the file, or what is kept of the config is not available in this container.
+    /// If the flags, the file, or the stored config require something that is not available in this
+    /// container.
     pub fn new(
         options: &ProcessOptions,
         container: &Container<'_>,
@@ -98,7 +99,7 @@ impl ExecPlan {
         (process.filter, filter) =
             Filter::of_text(seccomp, container.annotations, container.filter)?;
         if let (Some(terminal), false) = (&mut process.terminal, options.detach) {
-            // Now, because the process runs before brig has the terminal's master.
+            // Queried now, because the process runs before brig has the terminal's master.
             terminal.size = terminal.size.or_else(|| host.terminal_size());
             terminal.carried = true;
         }
@@ -121,7 +122,7 @@ struct Snapshot<'a> {
 
 #[derive(Deserialize)]
 struct Filtered<'a> {
-    /// As it is written: mostly it is compiled already.
+    /// Not parsed: usually it has been compiled already.
     #[serde(borrow)]
     seccomp: Option<&'a RawValue>,
 }

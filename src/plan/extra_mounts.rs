@@ -1,4 +1,4 @@
-//! Mounts of a container that already exists: what `mounts add` and `mounts remove` ask for.
+//! Mounts of an existing container: what `mounts add` and `mounts remove` request.
 
 use super::Host;
 use super::destination::target;
@@ -10,7 +10,7 @@ use oci_spec::runtime::LinuxNamespaceType;
 use std::ffi::CString;
 use std::path::Path;
 
-/// Plans `mounts` for the container with this config. Relative sources start at its bundle.
+/// Plans `mounts` for the container with this config. Relative sources are relative to its bundle.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! Hooks as the config has them: checked, and kept for what runs without the config (config.md, POSIX-platform hooks).
+//! Hooks: validated, and stored for commands that do not read the config (config.md, POSIX-platform hooks).
 
 use crate::deadline;
 use crate::spec::Place;
@@ -8,15 +8,15 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The annotation that names a file which hooks' stdout is appended to.
+/// The annotation that names a file to append the hooks' stdout to.
 pub const STDOUT: &str = "run.oci.hooks.stdout";
 /// The same for stderr.
 pub const STDERR: &str = "run.oci.hooks.stderr";
 
-/// The hooks of a container, by moment.
+/// The hooks of a container, by the time at which they run.
 #[derive(Debug, Default)]
 pub struct Hooks {
-    /// Deprecated: as `create_runtime`, before them.
+    /// Deprecated: like `create_runtime`, but before them.
     pub prestart: Vec<Hook>,
     /// In the runtime's namespaces, before the pivot.
     pub create_runtime: Vec<Hook>,
@@ -35,14 +35,14 @@ pub struct Hooks {
 pub struct Hook {
     /// Absolute path of the program.
     pub path: PathBuf,
-    /// Its arguments, its name first; it may have none.
+    /// Its arguments, starting with its name; may be empty.
     pub args: Vec<String>,
-    /// None: the config has none, which is not the same as an empty one.
+    /// None: not in the config, which differs from an empty one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub env: Option<Vec<String>>,
     /// In seconds.
     pub timeout: Option<u64>,
-    /// Where config.json says so, as `hooks.prestart[0]`.
+    /// Its place in config.json, e.g. `hooks.prestart[0]`.
     pub place: String,
 }
 
@@ -64,12 +64,12 @@ impl Hooks {
         })
     }
 
-    /// Some run before the user's program does.
+    /// Whether some run before the user's program does.
     pub fn before_program(&self) -> bool {
         self.during_create() || !self.start_container.is_empty()
     }
 
-    /// Some run while the container is being created.
+    /// Whether some run while the container is being created.
     pub fn during_create(&self) -> bool {
         [&self.prestart, &self.create_runtime, &self.create_container]
             .iter()
@@ -108,13 +108,13 @@ impl Hook {
         Ok(Hook { path: path.clone(), args, env, timeout, place })
     }
 
-    /// The longest it may take.
+    /// The time limit of the hook.
     pub fn allowance(&self) -> Duration {
         self.timeout.map_or(deadline::HOOK, Duration::from_secs)
     }
 }
 
-/// The longest that all of these may take together.
+/// The time limit of all of these together.
 pub fn allowance(hooks: &[Hook]) -> Duration {
     hooks.iter().map(Hook::allowance).sum()
 }

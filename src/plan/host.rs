@@ -1,8 +1,8 @@
-//! What plan may ask of the host, each question once, and not before something in the config depends on
-//! the answer: the main line pays for no probe that its config does not need.
+//! What plan may query about the host. Each query is made once, and only if something in the config depends
+//! on the answer: the main line makes no probe that its config does not need.
 //!
-//! A [`Host`] is what is true of brig before its first clone. Whoever acts on a plan reads the plan; a
-//! process in another namespace would get other answers.
+//! A [`Host`] describes brig before its first clone. Code that acts on a plan reads the plan instead, because
+//! a process in another namespace would get other answers.
 
 use super::lsm;
 use anyhow::{Context, Result};
@@ -32,7 +32,7 @@ pub struct Host {
     terminal_size: OnceCell<Option<Size>>,
 }
 
-/// Whom brig runs as.
+/// The user that brig runs as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ids {
     /// Effective user id.
@@ -41,31 +41,31 @@ pub struct Ids {
     pub gid: u32,
 }
 
-/// The answers to all questions, for a plan that is to be the same on every host.
+/// All answers, for a plan that must not depend on the host.
 #[derive(Debug, Clone)]
 pub struct Facts {
-    /// Whom brig runs as.
+    /// The user that brig runs as.
     pub ids: Ids,
     /// Its capabilities, in its own user namespace.
     pub capabilities: CapSets,
-    /// That is the one that the kernel has started with.
+    /// Whether that is the initial user namespace.
     pub in_first_user_namespace: bool,
-    /// That owns the mount namespace that brig is in.
+    /// Whether it owns brig's mount namespace.
     pub owns_mount_namespace: bool,
-    /// Which cgroups there are: the version alone, nothing is mounted.
+    /// The cgroup versions in use; nothing is mounted to find out.
     pub cgroups: Version,
-    /// AppArmor is enabled.
+    /// Whether AppArmor is enabled.
     pub has_apparmor: bool,
-    /// SELinux is enabled.
+    /// Whether SELinux is enabled.
     pub has_selinux: bool,
-    /// The version of Landlock's ABI, if the kernel has it.
+    /// The version of the Landlock ABI, if the kernel supports it.
     pub landlock: Option<u32>,
-    /// The size of brig's own terminal, where it has one.
+    /// The size of brig's own terminal, if it has one.
     pub terminal_size: Option<Size>,
 }
 
 impl Facts {
-    /// Root on a host without security modules that label, whose Landlock is newer than every right.
+    /// Root on a host without labelling security modules, whose Landlock supports every right.
     pub const ROOT: Facts = Facts {
         ids: Ids { uid: 0, gid: 0 },
         capabilities: CapSets { effective: u64::MAX, permitted: u64::MAX, inheritable: 0 },
@@ -104,7 +104,7 @@ impl From<Facts> for Host {
 }
 
 impl Host {
-    /// Whom brig runs as.
+    /// The user that brig runs as.
     pub fn ids(&self) -> Ids {
         *self.ids.get_or_init(|| Ids { uid: geteuid().as_raw(), gid: getegid().as_raw() })
     }
@@ -113,49 +113,49 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// Where a filter around brig forbids capget(2).
+    /// If a seccomp filter around brig forbids capget(2).
     pub fn capabilities(&self) -> Result<CapSets> {
         answer(&self.capabilities, || Ok(cred::capget()?))
     }
 
-    /// brig has the rights of root, if only in its own user namespace.
+    /// Whether brig has root privileges, possibly only in its own user namespace.
     ///
     /// # Errors
     ///
-    /// As of [`Host::capabilities`].
+    /// Those of [`Host::capabilities`].
     pub fn is_privileged(&self) -> Result<bool> {
         Ok(self.capabilities()?.effective & SYS_ADMIN != 0)
     }
 
-    /// brig is in the user namespace that the kernel has started with.
+    /// Whether brig is in the initial user namespace.
     pub fn in_first_user_namespace(&self) -> bool {
         *self.in_first_user_namespace.get_or_init(cred::in_first_user_namespace)
     }
 
-    /// brig has the rights of root, and not only in a user namespace around it.
+    /// Whether brig has root privileges on the host, not only in a user namespace around it.
     ///
     /// # Errors
     ///
-    /// As of [`Host::capabilities`].
+    /// Those of [`Host::capabilities`].
     pub fn is_root(&self) -> Result<bool> {
         Ok(self.is_privileged()? && self.in_first_user_namespace())
     }
 
-    /// brig's user namespace owns the mount namespace that brig is in: without that root may not mount
-    /// there (in `unshare --user` alone, say).
+    /// Whether brig's user namespace owns brig's mount namespace: otherwise not even root may mount there
+    /// (e.g. after `unshare --user` alone).
     ///
     /// # Errors
     ///
-    /// Where the kernel does not tell who owns it.
+    /// If the kernel does not report the owner.
     pub fn owns_mount_namespace(&self) -> Result<bool> {
         answer(&self.owns_mount_namespace, || Ok(namespace::owns_mount_namespace()?))
     }
 
-    /// Which versions of cgroups there are.
+    /// The cgroup versions in use.
     ///
     /// # Errors
     ///
-    /// Where there are none.
+    /// If there are no cgroups.
     pub fn cgroup_version(&self) -> Result<Version> {
         match self.hierarchies.get() {
             Some(found) => Ok(found.version),
@@ -166,43 +166,43 @@ impl Host {
         }
     }
 
-    /// The hierarchies of cgroups, for whoever makes the container's: mountinfo is read once.
+    /// The cgroup hierarchies, to create the container's cgroup with: mountinfo is read once.
     ///
     /// # Errors
     ///
-    /// Where there are none.
+    /// If there are no cgroups.
     pub fn into_hierarchies(self) -> Result<Hierarchies> {
         self.hierarchies.into_inner().map_or_else(hierarchy::detect, Ok)
     }
 
-    /// AppArmor is enabled.
+    /// Whether AppArmor is enabled.
     pub fn has_apparmor(&self) -> bool {
         *self.has_apparmor.get_or_init(lsm::has_apparmor)
     }
 
-    /// SELinux is enabled.
+    /// Whether SELinux is enabled.
     pub fn has_selinux(&self) -> bool {
         *self.has_selinux.get_or_init(lsm::has_selinux)
     }
 
-    /// The version of Landlock's ABI.
+    /// The version of the Landlock ABI.
     ///
     /// # Errors
     ///
-    /// Where the kernel has none.
+    /// If the kernel does not support Landlock.
     pub fn landlock_abi(&self) -> Result<u32> {
         let abi = self.landlock.get_or_init(|| landlock::abi().ok());
         abi.context("this kernel has no Landlock, or it is not in the list of its lsm= parameter")
     }
 
-    /// The size of the terminal that one of brig's standard streams is.
+    /// The size of the terminal, if one of brig's standard streams is one.
     pub fn terminal_size(&self) -> Option<Size> {
         let ask = || STANDARD_FDS.into_iter().find_map(|fd| tty::size(fd).ok());
         *self.terminal_size.get_or_init(ask)
     }
 }
 
-/// The answer that is known, or the one to a question asked now.
+/// Returns the known answer, or queries it now.
 fn answer<T: Copy>(known: &OnceCell<T>, ask: impl FnOnce() -> Result<T>) -> Result<T> {
     match known.get() {
         Some(answer) => Ok(*answer),

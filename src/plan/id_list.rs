@@ -1,8 +1,8 @@
-//! Lists of CPUs and memory nodes as the kernel has them, `0-3,7` (cpuset(7), List format).
+//! Lists of CPUs and memory nodes in the kernel's format, e.g. `0-3,7` (cpuset(7), List format).
 
 use std::ops::RangeInclusive;
 
-/// The ranges of such a list. None, if it is none, or has a number that is `end` or more.
+/// Parses such a list. None if it is not valid or contains a number not less than `end`.
 pub fn ranges(list: &str, end: usize) -> Option<Vec<RangeInclusive<usize>>> {
     let number = |text: &str| text.trim().parse::<usize>().ok().filter(|number| *number < end);
     let range = |range: &str| {
@@ -13,7 +13,7 @@ pub fn ranges(list: &str, end: usize) -> Option<Vec<RangeInclusive<usize>>> {
     list.split(',').map(range).collect()
 }
 
-/// The same as a bit for each number up to the last, the lowest first.
+/// Like [`ranges`], as a bit mask: one bit for each number, lowest first.
 pub fn bits(list: &str, end: usize) -> Option<Vec<u8>> {
     let mut mask = Vec::new();
     for number in ranges(list, end)?.into_iter().flatten() {

@@ -20,7 +20,7 @@ const MAX_BYTES: usize = 4095;
 ///
 /// If the kernel would refuse the maps.
 pub fn of_namespace(spec: &Spec, namespaces: &Namespaces, host: &Host) -> Result<IdMaps> {
-    // Maps of nothing have no effect, in runc and crun too.
+    // Empty maps have no effect, as in runc and crun.
     if !namespaces.has(libc::CLONE_NEWUSER) {
         return Ok(IdMaps::default());
     }
@@ -46,7 +46,7 @@ pub fn of_namespace(spec: &Spec, namespaces: &Namespaces, host: &Host) -> Result
 pub struct MountMap {
     /// None: the maps of the container's user namespace.
     pub maps: Option<IdMaps>,
-    /// Also for the mounts below it.
+    /// Also applies to the mounts below it.
     pub recursive: bool,
     /// Its place in config.json.
     pub place: String,

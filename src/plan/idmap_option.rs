@@ -5,10 +5,10 @@ use crate::spec::Linux;
 use anyhow::{Context, Result, bail, ensure};
 use sys::idmap::{IdMap, IdMaps};
 
-/// Every id is itself.
+/// Maps every id to itself.
 const IDENTITY: IdMap = IdMap { container: 0, host: 0, size: u32::MAX };
 
-/// Parses the value of `idmap=`. A kind of ids that is not named is not mapped.
+/// Parses the value of `idmap=`. A kind of ids that is missing is not mapped.
 pub(super) fn parse(text: &str, linux: &Linux) -> Result<IdMaps> {
     let mut maps = IdMaps::default();
     for part in text.split(';').filter(|part| !part.is_empty()) {

@@ -1,5 +1,6 @@
-//! `run.brig.landlock`: rights to files and ports that the container's processes give up (landlock(7)). The JSON in the
-//! annotation has the words of the proposal for runtime-spec (runtime-spec#1241), as far as that goes.
+//! `run.brig.landlock`: rights to files and ports that the container's processes give up (landlock(7)). The
+//! JSON in the annotation uses the names of the proposal for runtime-spec (runtime-spec#1241), as far as that
+//! goes.
 
 use super::Host;
 use crate::spec::Place;
@@ -11,10 +12,10 @@ use std::ffi::CString;
 
 /// The annotation.
 pub const ANNOTATION: &str = "run.brig.landlock";
-/// Where that stands.
+/// Its place in config.json.
 pub const PLACE: &str = "annotations[\"run.brig.landlock\"]";
 
-/// Rights by name, from bit 0 on (linux/landlock.h), each with the first ABI that has it.
+/// Rights by name, from bit 0 on (linux/landlock.h), each with the first ABI version that supports it.
 type Rights = [(&'static str, u32)];
 
 const FILES: &Rights = &[
@@ -38,23 +39,24 @@ const FILES: &Rights = &[
 const PORTS: &Rights = &[("bind_tcp", 4), ("connect_tcp", 4)];
 const SCOPES: &Rights = &[("abstract_unix_socket", 6), ("signal", 6)];
 
-/// What a file can have that is not a directory: execute, write_file, read_file, truncate, ioctl_dev.
+/// The rights that apply to files other than directories: execute, write_file, read_file, truncate,
+/// ioctl_dev.
 pub const OF_FILES: u64 = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 14 | 1 << 15;
 
 const KEYS: [&str; 5] = ["handledAccessFs", "handledAccessNet", "scoped", "pathBeneath", "netPort"];
 
-/// The rules, checked.
+/// The validated rules.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Landlock {
-    /// Rights to files that are refused, but for what rules allow.
+    /// File rights that are denied unless a rule allows them.
     pub files: u64,
-    /// Rights to ports that are refused, but for what rules allow.
+    /// Port rights that are denied unless a rule allows them.
     pub ports: u64,
-    /// What may not leave the container's domain.
+    /// Operations that cannot leave the container's domain.
     pub scoped: u64,
-    /// Rights to a file, or to a directory and all below it.
+    /// Rules for a file, or for a directory and everything below it.
     pub beneath: Vec<Beneath>,
-    /// Rights to a port.
+    /// Rules for a port: its number and rights.
     pub port_rules: Vec<(u16, u64)>,
 }
 
@@ -65,15 +67,15 @@ pub struct Beneath {
     pub path: CString,
     /// What is allowed.
     pub rights: u64,
-    /// Where in the annotation the path stands.
+    /// The place of the path in the annotation.
     pub place: String,
 }
 
-/// The rules of the annotation.
+/// Parses the rules of the annotation.
 ///
 /// # Errors
 ///
-/// What is not such JSON, and rights that the kernel does not have.
+/// If the JSON is not valid, or a right is not supported by the kernel.
 pub fn of(annotations: &BTreeMap<String, String>, host: &Host) -> Result<Option<Landlock>> {
     let Some(text) = annotations.get(ANNOTATION) else { return Ok(None) };
     let read = || {
@@ -124,7 +126,7 @@ impl Landlock {
         Ok(landlock)
     }
 
-    /// A right that the kernel does not know would not be refused: that is an error and never skipped.
+    /// A right that the kernel does not support would not be denied, so it is an error and never skipped.
     fn ensure_supported(&self, host: &Host) -> Result<()> {
         let abi = host.landlock_abi().map_err(|error| anyhow!("not available: {error}"))?;
         for (key, refused, known) in [
@@ -146,7 +148,7 @@ impl Landlock {
     }
 }
 
-/// The object at `place`, which has these keys and no others.
+/// The object at `place`, which may only have these keys.
 fn object<'a>(value: &'a Value, place: &str, keys: &[&str]) -> Result<&'a Map<String, Value>> {
     let dot = if place.is_empty() { "" } else { "." };
     let Some(fields) = value.as_object() else { bail!("{place}{}is not an object", colon(place)) };
@@ -160,12 +162,12 @@ fn colon(place: &str) -> &'static str {
     if place.is_empty() { "" } else { ": " }
 }
 
-/// The elements of the array `key`, each with its place; none if there is no array.
+/// The elements of the array `key`, each with its place; empty if the array is missing.
 fn rules<'a>(fields: &'a Map<String, Value>, key: &str) -> Result<Vec<(String, &'a Value)>> {
     if fields.contains_key(key) { list(fields, "", key) } else { Ok(Vec::new()) }
 }
 
-/// The same, where there has to be one.
+/// Like [`rules`], but the array is required.
 fn list<'a>(
     fields: &'a Map<String, Value>,
     place: &str,
@@ -178,14 +180,14 @@ fn list<'a>(
     Ok(named.map(|(index, value)| (format!("{place}[{index}]"), value)).collect())
 }
 
-/// What a rule allows of what is refused.
+/// The denied rights that a rule allows.
 fn allowed(rule: &Map<String, Value>, place: &str, known: &Rights, refused: u64) -> Result<u64> {
     let place = format!("{place}.allowedAccess");
     let value = rule.get("allowedAccess").with_context(|| format!("{place}: missing"))?;
     rights(value, &place, known, refused)
 }
 
-/// A number with a bit for each right, or names. `among`: the rights that make sense there.
+/// Parses rights: a number used as a bit mask, or names. `among`: the rights that are valid here.
 fn rights(value: &Value, place: &str, known: &Rights, among: u64) -> Result<u64> {
     let all = (1 << known.len()) - 1;
     let mut bits = 0;

@@ -75,7 +75,7 @@ fn text(text: &str) -> Result<CString> {
     CString::new(text).map_err(|_| anyhow!("contains a NUL byte"))
 }
 
-/// Asks whether AppArmor is enabled.
+/// Queries whether AppArmor is enabled.
 pub(super) fn has_apparmor() -> bool {
     std::fs::read("/sys/module/apparmor/parameters/enabled")
         .is_ok_and(|text| text.starts_with(b"Y"))
@@ -98,7 +98,7 @@ pub struct MountLabel {
     pub label: CString,
 }
 
-/// crun's name for it.
+/// crun's annotation for it.
 const CONTEXT_TYPE: &str = "run.oci.mount_context_type";
 
 impl MountLabel {

@@ -59,7 +59,7 @@ pub struct Request<'a> {
     pub rootfs: &'a RootOptions,
     /// The cgroup manager.
     pub cgroup_manager: CgroupManager,
-    /// The container may have to do without a cgroup; unless said otherwise, an unprivileged user's may.
+    /// Whether the container may run without a cgroup; by default, an unprivileged user's may.
     pub rootless: Option<bool>,
     /// The state directory, if a service manager waits for the container's readiness.
     pub tells_readiness: Option<&'a Path>,
@@ -98,7 +98,7 @@ pub struct Plan {
     pub rootfs: Rootfs,
     /// The container's init.
     pub process: Process,
-    /// It gets a socket to report its readiness to.
+    /// Whether it gets a socket to report its readiness to.
     pub tells_readiness: bool,
     /// Settings shared with processes of exec.
     pub execution: sched::Execution,
@@ -120,8 +120,8 @@ pub struct Plan {
     pub resources: resources::Resources,
     /// The cgroup manager.
     pub cgroup_manager: CgroupManager,
-    /// Where no cgroup may be made a container that asks for no limit goes without: an unprivileged user's,
-    /// who may be root in a user namespace around brig, unless `--rootless` says otherwise.
+    /// Whether a container without limits runs without a cgroup if none can be created: by default that of an
+    /// unprivileged user, who may be root in a user namespace around brig; `--rootless` overrides it.
     pub goes_without_cgroup: bool,
     /// The host's uid of the user who becomes the owner of the container's cgroup.
     pub cgroup_owner: Option<u32>,
@@ -129,7 +129,7 @@ pub struct Plan {
     pub delegated: Option<(String, Option<u32>)>,
     /// Caches and memory bandwidth.
     pub rdt: Option<rdt::Rdt>,
-    /// The config names the container's cgroup.
+    /// Whether the config names the container's cgroup.
     pub names_cgroup: bool,
     /// Kernel parameters.
     pub sysctl: Vec<sysctl::Sysctl>,
@@ -150,7 +150,8 @@ impl Plan {
         self.rights.may_mount && (apart || id_mapped)
     }
 
-    /// The child's capabilities in its user namespace do not count on the host, e.g. for limits.
+    /// Whether the child's capabilities, those in its user namespace, are not valid on the host, e.g. for
+    /// raising limits.
     pub fn only_parent_is_root(&self) -> bool {
         self.rights.privileged && self.process.in_user_namespace
     }
@@ -250,7 +251,7 @@ fn process(
     Ok(process)
 }
 
-/// `hooks`, all of which can be run for this process.
+/// Plans `hooks`, and checks that all of them can run with this process.
 fn hooks(spec: &Spec, process: &Process) -> Result<Hooks> {
     let hooks = Hooks::new(spec.hooks.as_ref())?;
     if process.scheduling.forbids_fork() && !hooks.start_container.is_empty() {
@@ -261,7 +262,7 @@ fn hooks(spec: &Spec, process: &Process) -> Result<Hooks> {
     Ok(hooks)
 }
 
-/// Go programs omit empty values, others write them: both mean the same.
+/// Go programs omit empty values, other programs write them: both mean the same.
 fn given_name(name: Option<&String>) -> Option<String> {
     name.filter(|name| !name.is_empty()).cloned()
 }

@@ -13,42 +13,42 @@ use sys::mount::Attr;
 /// What an option means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Meaning {
-    /// Nothing: `defaults`.
+    /// No effect: `defaults`.
     Nothing,
-    /// Copy a file or directory's mount, or with `true` also those below it.
+    /// A bind mount; with `true` a recursive one.
     Bind(bool),
-    /// Change what is mounted there already.
+    /// Change an existing mount.
     Remount,
-    /// Copy what the target holds into the new filesystem.
+    /// Copy the contents of the target into the new filesystem.
     CopyUp,
-    /// An id-mapped mount, with `true` also of those below.
+    /// An id-mapped mount; with `true` also the mounts below it.
     IdMap(bool),
-    /// Read-only (or not): the mount and the filesystem.
+    /// Set or clear read-only, of the mount and of the filesystem.
     ReadOnly(bool),
     /// A change of the mount.
     Mount(Change),
-    /// A change of the mount and of everything mounted below it.
+    /// A change of the mount and all mounts below it.
     Recursive(Change),
     /// Sets (or clears) a flag of the filesystem, an `MS_*` bit.
     Super(u64, bool),
-    /// Propagation, an `MS_*` bit; with `true` also of the mounts below.
+    /// Propagation, an `MS_*` bit; with `true` also of the mounts below it.
     Propagation(u64, bool),
-    /// What is done with a symbolic link that is the source or the destination of a bind mount.
+    /// How to treat a symbolic link that is the source or the destination of a bind mount.
     Link(Link),
 }
 
-/// Of crun's, where podman has `no-dereference`.
+/// crun's options for symbolic links (podman: `no-dereference`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Link {
-    /// A source that is a link is made again at the destination, and nothing is mounted.
+    /// `copy-symlink`: a source that is a link is recreated at the destination, and nothing is mounted.
     Copy,
-    /// A source that is a link is mounted itself.
+    /// `src-nofollow`: a source that is a link is mounted itself.
     Source,
-    /// Something is mounted on a destination that is a link.
+    /// `dest-nofollow`: a destination that is a link is mounted on.
     Target,
 }
 
-/// Which of them are given, and where the last one stands.
+/// The ones that are given, and the index of the last one.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Links {
     /// [`Link::Copy`].
@@ -57,7 +57,7 @@ pub struct Links {
     pub source: bool,
     /// [`Link::Target`].
     pub target: bool,
-    /// Its index.
+    /// The index of the last option.
     pub option: usize,
 }
 
@@ -70,15 +70,15 @@ pub enum Change {
     Clear(u64),
     /// Chooses an access time mode.
     Atime(u64),
-    /// Takes an earlier choice of this access time mode back: a new mount then has the kernel's
-    /// default, which is relatime, and a bind mount has its source's, as in runc.
+    /// Reverts an earlier choice of this access time mode: a new mount then has the kernel's default, which
+    /// is relatime, and a bind mount has its source's, as in runc.
     NotAtime(u64),
 }
 
 use Change::{Atime, Clear, NotAtime, Set};
 use Meaning::{Bind, Mount, Propagation, Recursive, Super};
 
-/// Every option that is not the filesystem's own, sorted by name.
+/// Every option that is not specific to a filesystem, sorted by name.
 pub const OPTIONS: &[(&str, Meaning)] = &[
     ("async", Super(MS_SYNCHRONOUS, false)),
     ("atime", Mount(NotAtime(MOUNT_ATTR_NOATIME))),
@@ -163,7 +163,7 @@ impl Change {
                 attr.set &= !bit;
                 attr.clear |= bit;
             }
-            // The modes are one field, not bits: mount_setattr(2) wants all of it cleared.
+            // The modes are one field, not bits: mount_setattr(2) requires clearing all of it.
             Atime(mode) => {
                 attr.set = attr.set & !MOUNT_ATTR__ATIME | mode;
                 attr.clear |= MOUNT_ATTR__ATIME;
@@ -177,7 +177,7 @@ impl Change {
         }
     }
 
-    /// As [`Change::apply`], but `ratime` and `rnostrictatime` make mounts that exist relatime.
+    /// Like [`Change::apply`], but `ratime` and `rnostrictatime` make existing mounts relatime.
     fn apply_recursively(self, attr: &mut Attr) {
         self.apply(attr);
         let chosen = attr.clear & MOUNT_ATTR__ATIME != 0;
@@ -187,56 +187,56 @@ impl Change {
     }
 }
 
-/// The options of one mount, taken apart.
+/// The parsed options of one mount.
 #[derive(Debug, Default)]
 pub struct Options<'a> {
     /// A bind mount; with `true` a recursive one.
     pub bind: Option<bool>,
     /// `remount`.
     pub remount: bool,
-    /// `tmpcopyup`, and where it stands.
+    /// The index of `tmpcopyup`.
     pub copy_up: Option<usize>,
     /// `idmap` or `ridmap`.
     pub id_map: Option<IdMap<'a>>,
-    /// What is done with symbolic links, where that is said.
+    /// The options for symbolic links.
     pub links: Option<Links>,
-    /// Of the mount.
+    /// Attributes of the mount.
     pub attr: Attr,
-    /// A bind mount has the flags that the options give it, not those of its source.
+    /// A bind mount gets exactly the flags in the options, instead of those of its source.
     pub replaces: bool,
-    /// Changes of attributes in order, and where they stand.
+    /// Changes of attributes in order, and the indexes of their options.
     pub changes: Vec<(usize, Change)>,
-    /// Of the mount and those below it.
+    /// Attributes of the mount and those below it.
     pub recursive: Attr,
-    /// Of the filesystem: `MS_*` bits.
+    /// Flags of the filesystem: `MS_*` bits.
     pub flags: u64,
-    /// Options that set one of `flags`, and where they stand.
+    /// The options that set one of `flags`, and their indexes.
     pub super_options: Vec<(usize, &'a str)>,
     /// Propagation changes, in order.
     pub propagation: Vec<(u64, bool)>,
-    /// All others: the filesystem's own, and where they stand.
+    /// All others: options specific to the filesystem, and their indexes.
     pub data: Vec<(usize, &'a str)>,
 }
 
-/// `idmap` or `ridmap`, without or with mappings of its own.
+/// `idmap` or `ridmap`, with or without mappings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IdMap<'a> {
-    /// Where it stands.
+    /// Its index.
     pub option: usize,
-    /// Also of the mounts below.
+    /// Also applies to the mounts below.
     pub recursive: bool,
-    /// What stands behind the `=`: `uids=0-1000-1;gids=0-1000-1`.
+    /// The value after `=`, e.g. `uids=0-1000-1;gids=0-1000-1`.
     pub mappings: Option<&'a str>,
 }
 
-/// Takes the options of a mount apart.
+/// Parses the options of a mount.
 pub fn parse(options: &[String]) -> Options<'_> {
     let mut parsed = Options::default();
     for (index, option) in options.iter().enumerate() {
         let found = OPTIONS.binary_search_by_key(&option.as_str(), |(name, _)| name);
         match found.ok().and_then(|found| OPTIONS.get(found)) {
             Some((name, meaning)) => parsed.add(index, name, *meaning),
-            // buildah has such.
+            // buildah writes empty options.
             None if option.is_empty() => {}
             None => match option.split_once('=') {
                 Some(("idmap", mappings)) => parsed.map_ids(index, false, Some(mappings)),
@@ -249,16 +249,15 @@ pub fn parse(options: &[String]) -> Options<'_> {
 }
 
 impl<'a> Options<'a> {
-    /// The attributes that a mount with nothing below it is to have: a recursive option counts more
-    /// than a plain one.
+    /// The attributes of a mount without mounts below it: recursive options take precedence.
     pub fn all_set(&self) -> u64 {
         let touched = self.recursive.set | self.recursive.clear;
         self.attr.set & !touched | self.recursive.set
     }
 
-    /// What becomes of a bind mount's own flags: once an option names one of them, they are those
-    /// that the options give, whatever the source has, as in runc and unlike mount(8). The access
-    /// time mode stays the source's until an option chooses one.
+    /// The flags of a bind mount: as soon as an option sets one of them, they are those given by the options,
+    /// whatever the source has, as in runc and unlike mount(8). The access time mode stays that of the source
+    /// until an option chooses one.
     fn of_bind(&self) -> Attr {
         const REPLACED: u64 = MOUNT_ATTR_RDONLY
             | MOUNT_ATTR_NOSUID
@@ -301,7 +300,7 @@ impl<'a> Options<'a> {
                     Link::Target => links.target = true,
                 }
             }
-            // rbind is bind and more, whichever comes last.
+            // rbind includes bind, whichever comes last.
             Bind(recursive) => self.bind = Some(recursive || self.bind == Some(true)),
             Meaning::Remount => self.remount = true,
             Meaning::CopyUp => self.copy_up = Some(index),
@@ -322,7 +321,7 @@ impl<'a> Options<'a> {
             Super(flag, true) => {
                 self.replaces = true;
                 self.flags |= flag;
-                // Silent is silent anywhere.
+                // MS_SILENT is the same flag for mounts and filesystems.
                 if flag != MS_SILENT {
                     self.super_options.push((index, name));
                 }
@@ -339,21 +338,21 @@ impl<'a> Options<'a> {
 /// A call of mount_setattr(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Step {
-    /// Also for the mounts below.
+    /// Also applies to the mounts below.
     pub recursive: bool,
     /// What to change.
     pub attr: Attr,
 }
 
-/// The calls that give a mount its propagation, and with `attr` its attributes, which a new
-/// filesystem's mount is born with.
+/// The calls that set a mount's propagation and, with `attr`, its attributes; a new filesystem's mount is
+/// created with its attributes.
 pub fn steps(base: Option<u64>, tree: bool, attr: bool, options: &Options<'_>) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     let base = base.map(|kind| (kind, true));
     for (kind, recursive) in base.into_iter().chain(options.propagation.iter().copied()) {
         let recursive = recursive && tree;
         let whole = recursive || !tree;
-        // These forget whatever was before; slave and shared add to it.
+        // These replace the earlier type; slave and shared can be combined.
         if whole && (kind == MS_PRIVATE || kind == MS_UNBINDABLE) {
             steps.clear();
         }
@@ -387,7 +386,7 @@ fn merge(steps: &mut Vec<Step>, recursive: bool, attr: Attr) {
     }
 }
 
-/// `slave` or the like as an `MS_*` bit, with `true` for the recursive one.
+/// Parses e.g. `slave` as an `MS_*` bit; `true` for a recursive one.
 pub fn propagation(name: &str) -> Option<(u64, bool)> {
     match OPTIONS.iter().find(|(option, _)| *option == name) {
         Some((_, Propagation(kind, recursive))) => Some((*kind, *recursive)),
@@ -395,7 +394,7 @@ pub fn propagation(name: &str) -> Option<(u64, bool)> {
     }
 }
 
-/// The `MS_*` bits that say the same to mount(2) as these `MOUNT_ATTR_*` bits.
+/// The `MS_*` bits of mount(2) equivalent to these `MOUNT_ATTR_*` bits.
 pub fn legacy(attr: u64) -> u64 {
     const SAME: [(u64, u64); 8] = [
         (MOUNT_ATTR_RDONLY, MS_RDONLY),
@@ -411,8 +410,8 @@ pub fn legacy(attr: u64) -> u64 {
     SAME.iter().map(bit).fold(0, |all, flag| all | flag)
 }
 
-/// Words of fsconfig(2) for the `MS_*` bits that are flags of the filesystem. `MS_SILENT` has none
-/// and needs none: only mount(2) writes what it silences.
+/// Parameters of fsconfig(2) for the `MS_*` bits that are flags of the filesystem. `MS_SILENT` has none and
+/// needs none: only mount(2) logs the messages that it silences.
 pub const SUPER_WORDS: [(u64, &CStr); 5] = [
     (MS_RDONLY, c"ro"),
     (MS_SYNCHRONOUS, c"sync"),
@@ -433,7 +432,7 @@ mod tests {
     #[test]
     fn the_table_is_sorted_and_complete() {
         assert!(OPTIONS.is_sorted_by_key(|(name, _)| name));
-        // The rows of config.md's table.
+        // The rows of the table in config.md.
         assert_eq!(OPTIONS.len(), 70);
     }
 

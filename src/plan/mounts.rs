@@ -1,4 +1,4 @@
-//! `mounts`: what each entry asks the kernel for.
+//! `mounts`: what to request from the kernel for each entry.
 
 pub use super::destination::{check_proc, clean};
 
@@ -19,37 +19,37 @@ use std::path::Path;
 pub struct Mount {
     /// Its index in the config.
     pub index: usize,
-    /// Where in the container: an absolute, clean path, not the root.
+    /// The destination in the container: an absolute, normalised path, not the root.
     pub target: CString,
-    /// What is mounted there.
+    /// What to mount.
     pub kind: Kind,
-    /// Calls of mount_setattr(2) on the mount; on a bind's source before it gets attached.
+    /// Calls of mount_setattr(2) on the mount; on a bind mount before it is attached.
     pub steps: Vec<Step>,
-    /// What a bind mount in a user namespace keeps of its source's flags.
+    /// The flags that a bind mount in a user namespace keeps from its source.
     pub source_flags: SourceFlags,
-    /// Other ids than the filesystem's.
+    /// The id map of an id-mapped mount.
     pub id_map: Option<MountMap>,
-    /// What is done with symbolic links that are its source or destination.
+    /// How to treat a source or destination that is a symbolic link.
     pub links: Links,
 }
 
-/// What a mount depends on beside its own entry.
+/// What the plan of a mount depends on in addition to its own entry.
 #[derive(Debug)]
 pub struct Setting<'a> {
-    /// What relative sources are relative to.
+    /// The directory that relative sources are relative to.
     pub bundle: &'a Path,
-    /// `root.path`, absolute and clean.
+    /// `root.path`, absolute and normalised.
     pub root: Vec<u8>,
     /// The propagation that sources of bind mounts get first.
     pub base: Option<u64>,
-    /// The container is in another user namespace than the runtime.
+    /// Whether the container is in another user namespace than the runtime.
     pub user: bool,
     /// `linux`.
     pub linux: &'a Linux,
 }
 
 impl<'a> Setting<'a> {
-    /// Of the mounts of this config.
+    /// The context of the mounts of this config.
     pub fn new(spec: &'a Spec, bundle: &'a Path, base: Option<u64>, user: bool) -> Self {
         let root = spec.root.as_ref().map(|root| bundle.join(&root.path)).unwrap_or_default();
         let root = clean(root.as_os_str().as_bytes());
@@ -57,24 +57,24 @@ impl<'a> Setting<'a> {
     }
 }
 
-/// What is mounted.
+/// What to mount.
 #[derive(Debug)]
 pub enum Kind {
-    /// A file or directory of the host, and with `recursive` what is mounted below it.
+    /// A file or directory of the host; with `recursive` also the mounts below it.
     Bind {
         /// Absolute.
         source: CString,
-        /// The source is in the root filesystem: its path there. An earlier mount can be what puts it
-        /// there, so it is looked for when its turn comes.
+        /// If the source is in the root filesystem: its path there. It may only exist after an earlier mount,
+        /// so it is resolved when the mount is made.
         inside: Option<CString>,
-        /// Also what is mounted below the source.
+        /// Whether to include mounts below the source.
         recursive: bool,
     },
     /// A new mount of a filesystem.
     Filesystem(Filesystem),
     /// The container's view of its cgroups.
     Cgroup(Filesystem),
-    /// Nothing: what is there already gets other options.
+    /// Nothing new: an existing mount gets other options.
     Remount {
         /// `MS_*` bits.
         flags: u64,
@@ -88,7 +88,7 @@ pub enum Kind {
 pub struct Filesystem {
     /// Its type.
     pub fstype: CString,
-    /// Its device, or a word that only mountinfo shows.
+    /// Its device, or an arbitrary string that is only shown in mountinfo.
     pub source: Option<CString>,
     /// The filesystem's own options.
     pub params: Vec<Param>,
@@ -96,13 +96,13 @@ pub struct Filesystem {
     pub flags: u64,
     /// Attributes of the mount: `MOUNT_ATTR_*` bits.
     pub attr: u64,
-    /// It starts with what its target holds; where the option stands.
+    /// The index of `tmpcopyup`: it starts with the contents of its target.
     pub copy_up: Option<usize>,
-    /// It becomes read-only at the very end: devices and later mounts' targets are to be made in it.
+    /// It becomes read-only at the end, because devices and the targets of later mounts are created in it.
     pub late_read_only: bool,
     /// The SELinux label of everything in it.
     pub label: Option<MountLabel>,
-    /// Asks for something that fsconfig(2) cannot say and mount(2) can.
+    /// Whether an option can only be passed by mount(2), not by fsconfig(2).
     pub by_mount_2: bool,
 }
 
@@ -111,13 +111,13 @@ pub struct Filesystem {
 pub struct Param {
     /// Its index in `options`.
     pub option: usize,
-    /// What stands before the `=`.
+    /// The part before `=`.
     pub key: CString,
-    /// What stands behind it.
+    /// The part after `=`.
     pub value: Option<CString>,
 }
 
-/// fsconfig(2) takes no longer values.
+/// The maximum length of values for fsconfig(2).
 const MAX_VALUE: usize = 255;
 
 impl Mount {
@@ -168,13 +168,13 @@ impl Mount {
         Ok(Mount { index, target, kind, steps, source_flags, id_map, links })
     }
 
-    /// /dev of the container is the host's or somebody else's: nothing is to be made in it.
+    /// Whether the container's /dev is a bind mount: nothing must be created in it then.
     pub fn is_bound_dev(&self) -> bool {
         self.target.as_c_str() == c"/dev" && matches!(self.kind, Kind::Bind { .. })
     }
 
-    /// Puts a new filesystem under `linux.mountLabel`, unless its own options do. Not what the kernel
-    /// has one of for many mounts: that has its label from the policy.
+    /// Adds `linux.mountLabel` to the options of a new filesystem, unless they contain a label. Not for
+    /// filesystems whose superblock is shared by many mounts: those get their label from the policy.
     pub fn label(&mut self, label: &MountLabel) {
         let (Kind::Filesystem(fs) | Kind::Cgroup(fs)) = &mut self.kind else { return };
         let shared = [c"proc", c"sysfs", c"cgroup2"].contains(&fs.fstype.as_c_str());
@@ -208,8 +208,8 @@ fn kind(
         return Ok(Kind::Remount { flags, data: data(&mount.options, options)? });
     }
     if let Some(recursive) = options.bind {
-        // "mode=755" is meant for another filesystem: crun and runtime-tools have such, and mount(2)
-        // ignores it. A mere word is a typing error.
+        // "mode=755" is meant for another filesystem: crun and runtime-tools write such options, and mount(2)
+        // ignores them. An unknown option without a value is probably a typing error.
         if let Some((option, name)) = options.data.iter().find(|(_, name)| !name.contains('=')) {
             let what = "is not an option of a bind mount, which does not accept filesystem options";
             Err(anyhow!("{name:?} {what}")).at(at(*option))?;
@@ -259,7 +259,7 @@ fn filesystem(
         params.push(param(*option, text).at(format!("{place}.options[{option}]"))?);
     }
     let long = |param: &Param| {
-        // A comma would have to be split as the filesystem's own parser does it.
+        // A comma would have to be split in the way of the filesystem's own parser.
         let comma = |text: &CString| text.as_bytes().contains(&b',');
         let value = param.value.as_ref();
         comma(&param.key)
@@ -298,7 +298,7 @@ fn param(option: usize, text: &str) -> Result<Param> {
 }
 
 impl Filesystem {
-    /// The filesystem's own options as mount(2) wants them.
+    /// The filesystem's own options in the format of mount(2).
     pub fn data(&self) -> CString {
         let mut data = Vec::new();
         for Param { key, value, .. } in &self.params {
@@ -312,14 +312,14 @@ impl Filesystem {
         CString::new(data).unwrap_or_default()
     }
 
-    /// Its flags as fsconfig(2) wants them.
+    /// Its flags as parameters of fsconfig(2).
     pub fn words(&self) -> impl Iterator<Item = &'static CStr> {
         let flags = self.flags;
         let asked = move |(flag, _): &&(u64, &CStr)| flags & flag != 0;
         SUPER_WORDS.iter().filter(asked).map(|(_, word)| *word)
     }
 
-    /// An option of this name is given.
+    /// Whether an option of this name is given.
     pub fn has(&self, key: &CStr) -> bool {
         self.params.iter().any(|param| *param.key == *key)
     }
@@ -330,7 +330,7 @@ fn data(options: &[String], parsed: &Options<'_>) -> Result<CString> {
     c_string(data.join(",").as_bytes())
 }
 
-/// A string of the config that goes to the kernel.
+/// Converts a string of the config that is passed to the kernel.
 pub fn c_string(bytes: &[u8]) -> Result<CString> {
     CString::new(bytes).ok().context("contains a NUL byte")
 }

@@ -24,7 +24,7 @@ pub struct Process {
     pub env: Vec<CString>,
     /// The value of PATH, or execvp(3)'s default.
     pub search: String,
-    /// `env` has no HOME.
+    /// Whether HOME is missing in `env`.
     pub needs_home: bool,
     /// Working directory, absolute, in the container.
     pub cwd: String,
@@ -52,7 +52,7 @@ pub struct Process {
     pub original_groups: bool,
     /// The seccomp filter.
     pub filter: Option<Filter>,
-    /// What it gives up beside that.
+    /// The rights that it gives up with Landlock.
     pub landlock: Option<Landlock>,
     /// The number of additional descriptors after stderr to pass on.
     pub preserved_fds: u32,
@@ -89,7 +89,7 @@ pub struct Capabilities {
     pub bounding: u64,
     /// Effective, permitted, inheritable.
     pub sets: cred::CapSets,
-    /// Kept over execve of any file.
+    /// Preserved over execve of any file.
     pub ambient: u64,
     /// Requested as ambient, but not both permitted and inheritable.
     pub not_ambient: u64,
@@ -98,8 +98,8 @@ pub struct Capabilities {
 /// execvp(3) where the environment has no PATH: glibc's confstr(_CS_PATH).
 const DEFAULT_SEARCH: &str = "/bin:/usr/bin";
 
-/// crun's annotation by which an unprivileged user's containers keep the groups that files are shared by.
-/// any value counts as yes.
+/// crun's annotation that lets an unprivileged user's container keep the caller's groups, e.g. for access to
+/// shared files. Any value enables it.
 pub const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
 
 impl Process {
@@ -174,7 +174,7 @@ impl Process {
             .into_iter()
     }
 
-    /// An agent decides about some of its system calls.
+    /// Whether an agent decides about some of its system calls.
     pub fn notifies(&self) -> bool {
         self.filter.as_ref().is_some_and(|filter| filter.listener.is_some())
     }

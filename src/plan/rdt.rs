@@ -6,18 +6,18 @@ use anyhow::{Result, ensure};
 /// A class of service (CLOS), and what it may use.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Rdt {
-    /// Its directory below the mount of resctrl; empty: that itself, the default class. None: one of
-    /// the container's own, named by its id.
+    /// Its directory below the mount of resctrl; empty: the mount itself, i.e. the default class. None: a new
+    /// class named after the container's id.
     pub class: Option<String>,
-    /// Lines for its file `schemata`, in order.
+    /// Lines to write to its file `schemata`, in order.
     pub schemata: Vec<String>,
-    /// How many of them have to be there already, where the class is.
+    /// How many of them must match the file already, if the class exists.
     pub compared: usize,
-    /// The container is monitored in a group of its own.
+    /// Whether the container gets its own monitoring group.
     pub monitored: bool,
 }
 
-/// Directories of resctrl's own, in each class or at the top.
+/// Directories that resctrl creates in each class or at the top.
 const RESERVED: [&str; 4] = ["info", "mon_groups", "mon_data", ".."];
 
 impl Rdt {
@@ -31,7 +31,7 @@ impl Rdt {
                 continue;
             };
             check_schema(field, schema).at(format!("linux.intelRdt.{field}"))?;
-            // With code and data apart, L3 has two lines.
+            // With code and data prioritization (CDP), L3 has two lines.
             schemata.extend(schema.lines().map(str::to_owned));
         }
         let compared = schemata.len();
@@ -67,8 +67,8 @@ fn check_schema(field: &str, schema: &str) -> Result<()> {
     Ok(())
 }
 
-/// `L3:0=7f0;1=1f` as a name and, for each domain, a value. What a value means depends on the
-/// resource, but for leading zeros.
+/// Parses e.g. `L3:0=7f0;1=1f` into a name and a value for each domain. The format of values depends on the
+/// resource; only leading zeros are insignificant in all of them.
 fn parse(line: &str) -> Option<(&str, Vec<(u32, &str)>)> {
     let (name, domains) = line.trim().split_once(':')?;
     let domains = domains.split(';').map(parse_domain).collect::<Option<Vec<_>>>()?;
@@ -83,7 +83,7 @@ fn parse_domain(text: &str) -> Option<(u32, &str)> {
     Some((domain.trim().parse().ok()?, value)).filter(|(_, value)| !value.is_empty())
 }
 
-/// The first of the lines that is not what `file`, the text of a `schemata`, says.
+/// The first of the lines that differs from `file`, the text of a `schemata`.
 pub fn differing<'a>(lines: &'a [String], file: &str) -> Option<&'a str> {
     let there: Vec<_> = file.lines().filter_map(parse).collect();
     let same = |line: &&String| {

@@ -1,5 +1,5 @@
-//! How the container's init tells brig that it is ready, sd_notify(3): by a socket in a directory of
-//! brig's, which is mounted in the container, and whose path it finds in its environment.
+//! How the container's init reports its readiness to brig, sd_notify(3): with a socket in a directory that
+//! brig mounts in the container, and whose path is in the environment.
 
 use crate::spec::{Mount, Spec};
 use oci_spec::runtime::LinuxNamespaceType;
@@ -10,10 +10,10 @@ use std::path::Path;
 pub const DIRECTORY: &str = "notify";
 /// The socket in it.
 pub const SOCKET: &str = "notify.sock";
-/// Where the container sees the directory.
+/// The directory as seen in the container.
 pub const TARGET: &str = "/run/notify";
 
-/// The mount for a socket below the state directory `state`; none where nothing can be mounted for it.
+/// The mount for a socket below the state directory `state`; None if nothing can be mounted there.
 pub(super) fn mount(spec: &Spec, state: &Path) -> Option<Mount> {
     let own = |typ, path: &Option<_>| typ == LinuxNamespaceType::Mount && path.is_none();
     let mut namespaces = spec.linux.namespaces.iter();
@@ -27,10 +27,10 @@ pub(super) fn mount(spec: &Spec, state: &Path) -> Option<Mount> {
     })
 }
 
-/// Has the environment say where it is.
+/// Adds NOTIFY_SOCKET to the environment.
 pub(super) fn add_variable(env: &mut Vec<CString>) {
     env.retain(|entry| !entry.as_bytes().starts_with(b"NOTIFY_SOCKET="));
-    // Without a NUL byte it is a C string.
+    // It contains no NUL byte, so the conversion cannot fail.
     env.extend(CString::new(format!("NOTIFY_SOCKET={TARGET}/{SOCKET}")));
 }
 

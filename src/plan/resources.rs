@@ -1,9 +1,9 @@
 //! Validates `linux.resources`: the settings of the container's cgroups, independent of the cgroup version.
 //!
-//! A limit that is not in the config is `None`, as are values that cannot be meant: Go's zero of memory
-//! limits, `cpu.shares`, `cpu.quota`, `cpu.period` and block I/O weights, and an empty cpuset. Everywhere
-//! else 0 is a real 0 and -1 means unlimited. What a cgroup version cannot express is refused by the tables
-//! of [`crate::cgroup`].
+//! A limit that is not in the config is `None`, and so are values that engines write for "not set": Go's zero
+//! value of memory limits, `cpu.shares`, `cpu.quota`, `cpu.period` and block I/O weights, and an empty
+//! cpuset. Everywhere else 0 means 0 and -1 means unlimited. What a cgroup version cannot express is refused
+//! by the tables of [`crate::cgroup`].
 
 use super::device_rules::{self, DeviceRule};
 use crate::spec::{self, Place};
@@ -31,11 +31,11 @@ pub struct Resources {
     pub rdma: Vec<Rdma>,
     /// cgroup v2 files and the values to write.
     pub unified: Vec<(String, String)>,
-    /// Parts that are omitted if they are not possible.
+    /// Limits that are omitted if they are not possible.
     pub optional: Optional,
 }
 
-/// Image defaults that nobody has asked for: [`Optional::ANNOTATION`] lists them, separated by commas.
+/// Image defaults that nobody requested explicitly: [`Optional::ANNOTATION`] lists them, separated by commas.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Optional {
     /// `pids.limit`.
@@ -48,7 +48,7 @@ impl Optional {
     /// The annotation that lists them.
     pub const ANNOTATION: &str = "run.brig.defaults";
 
-    /// Reads it.
+    /// Parses the annotation.
     pub fn of(annotations: &std::collections::BTreeMap<String, String>) -> Optional {
         let listed = annotations.get(Optional::ANNOTATION).map_or("", String::as_str);
         let has = |name| listed.split(',').any(|listed| listed.trim() == name);
@@ -175,25 +175,25 @@ pub struct Network {
 pub struct Rdma {
     /// Device.
     pub device: String,
-    /// Most handles.
+    /// Maximum number of handles.
     pub handles: Option<u32>,
-    /// Most objects.
+    /// Maximum number of objects.
     pub objects: Option<u32>,
 }
 
 impl Resources {
-    /// Contains only the device rules of every container, and the list of optional parts.
+    /// Whether it contains only the device rules of every container and the list of optional limits.
     pub fn sets_no_limit(&self) -> bool {
         let devices = self.devices.clone();
         self.required() == Resources { devices, ..Resources::default() }
     }
 
-    /// Without the optional parts.
+    /// Without the optional limits.
     pub fn required(&self) -> Resources {
         self.without(self.optional)
     }
 
-    /// Without these, as far as they are optional.
+    /// Without these limits, as far as they are optional.
     pub fn without(&self, dropped: Optional) -> Resources {
         let mut rest = self.clone();
         if self.optional.pids && dropped.pids {

@@ -10,12 +10,12 @@ use anyhow::{Result, anyhow, ensure};
 /// brig's privileges, as far as the plan depends on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rights {
-    /// It has root privileges, be it only in a user namespace around it: it may open mount sources, make
-    /// cgroups, …
+    /// Whether it has root privileges, possibly only in a user namespace around it: it may open mount
+    /// sources, create cgroups, etc.
     pub privileged: bool,
-    /// It has them on the host.
+    /// Whether it has them on the host.
     pub root_of_host: bool,
-    /// It may mount: with `unshare --user` alone, root may not.
+    /// Whether it may mount: root may not after `unshare --user` alone.
     pub may_mount: bool,
 }
 
@@ -60,7 +60,7 @@ pub(super) fn check_namespaces(namespaces: &Namespaces, host: &Host) -> Result<(
                    writes such a config";
         Err(anyhow!(why)).at("linux.namespaces")?;
     }
-    // setns(2) wants CAP_SYS_ADMIN also in the user namespace of the caller: an unprivileged user has it only
+    // setns(2) requires CAP_SYS_ADMIN in the caller's user namespace, too: an unprivileged user has it only
     // after joining one.
     let refused = !privileged && namespaces.joined(libc::CLONE_NEWUSER).is_none();
     if let Some(join) = namespaces.join.first().filter(|_| refused) {

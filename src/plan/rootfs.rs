@@ -31,7 +31,7 @@ pub struct RootOptions {
 pub struct Rootfs {
     /// `root.path`, absolute: the root filesystem, or the mount point of its layers.
     pub path: PathBuf,
-    /// The root is read-only.
+    /// Whether the root is read-only.
     pub readonly: bool,
     /// How to make it the root.
     pub jail: Jail,
@@ -77,9 +77,10 @@ pub struct Propagation {
     /// The first propagation of bind mount sources and of mounts inside the root filesystem, so that mounts
     /// of the container are not visible on the host; None if that is requested.
     pub sources: Option<u64>,
-    /// The root mount itself, during the set-up.
+    /// The propagation of the root mount during the set-up.
     pub root: u64,
-    /// The root mount at the end: only that one, because all others have their own options.
+    /// The propagation of the root mount at the end: only of that one, because all others have their own
+    /// options.
     pub last: Option<u64>,
 }
 

@@ -195,7 +195,7 @@ pub const MEMORY_FLAGS: [(&str, u64); 3] = [
 ];
 
 impl Execution {
-    /// Reads what `linux` says.
+    /// Reads the settings of `linux`.
     pub fn new(linux: &spec::Linux) -> Result<Self> {
         Ok(Execution {
             memory_policy: linux.memory_policy.as_ref().map(memory_policy).transpose()?,
@@ -203,7 +203,7 @@ impl Execution {
         })
     }
 
-    /// Nothing is asked.
+    /// Whether nothing is configured.
     pub fn is_empty(&self) -> bool {
         *self == Execution::default()
     }

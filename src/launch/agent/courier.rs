@@ -29,7 +29,7 @@ pub struct Courier {
     process: OwnedFd,
     /// The courier uses it too, so it must not be closed here: both share one descriptor table.
     _inbox: OwnedFd,
-    /// Nobody waits for it any more.
+    /// The courier has finished; nothing waits for it any more.
     left: bool,
 }
 
@@ -102,7 +102,7 @@ fn carry(inbox: &OwnedFd, channel: &Channel) -> Result<()> {
         .map(drop)
 }
 
-/// In the parent, after [`Message::Listener`]: receives the listener, and waits until the courier has exited.
+/// In the parent, after [`Message::Listener`]: receives the listener and waits until the courier has exited.
 pub fn receive(channel: &Channel) -> Result<OwnedFd> {
     let fds = socket::receive_fds(channel.as_fd())?;
     let [listener, process] = <[OwnedFd; 2]>::try_from(fds)

@@ -1,8 +1,8 @@
 //! The agent of SCMP_ACT_NOTIFY, which decides about system calls, and how it gets the listener of a filter.
 //!
 //! [`courier`] sends the listener as soon as the filter is in force, the parent passes it to the agent, and
-//! only then the child goes on. brig connects to the agent no earlier: it may serve one connection at a time,
-//! and hooks may start it.
+//! only then does the child continue. brig does not connect to the agent earlier: the agent may serve only
+//! one connection at a time, and hooks may be what starts it.
 
 pub mod courier;
 

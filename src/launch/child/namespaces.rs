@@ -111,14 +111,14 @@ fn make_time_namespace(proc: &Proc, offsets: &[(&str, i64, u32)]) -> Result<()> 
 /// Whether the child is in its cgroup; with systemd it may not be yet.
 pub(super) struct CgroupMembership<'a> {
     pub(super) channel: &'a Channel,
-    /// The parent says when systemd has moved the child.
+    /// The parent reports when systemd has moved the child.
     awaited: bool,
     /// A cgroup namespace is created; its root is the cgroup of the process at that time.
     namespace: bool,
 }
 
 impl<'a> CgroupMembership<'a> {
-    /// `by_systemd`: the parent says when the child is in its cgroup. `plan` is create's.
+    /// `by_systemd`: the parent reports when the child is in its cgroup. `plan` is create's.
     pub(super) fn new(channel: &'a Channel, by_systemd: bool, plan: Option<&Plan>) -> Self {
         let new = plan.map_or(0, |plan| plan.namespaces.new);
         Self { channel, awaited: by_systemd, namespace: new & libc::CLONE_NEWCGROUP != 0 }

@@ -45,7 +45,7 @@ pub fn wait(
             None => until_readable(&fds)?,
         }
         if let Some(forwarder) = forwarder {
-            // A service manager that does not respond is no reason to stop a container.
+            // A service manager that does not respond is not a reason to stop a container.
             let _ = forwarder.pass_on(std::process::id().cast_signed());
         }
         while let Some(info) = signals.read_signal().context("read from the signalfd")? {

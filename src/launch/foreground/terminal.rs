@@ -26,7 +26,7 @@ pub struct Carrier {
     /// None: end of file.
     input: Option<OwnedFd>,
     output: OwnedFd,
-    /// None: hung up.
+    /// None: it has hung up.
     container: Option<Container>,
     typed: Buffer,
     printed: Buffer,
@@ -56,7 +56,7 @@ enum Ready {
 /// Anything beyond comes from processes that outlive it.
 const REST: usize = 64 << 10;
 
-/// How often is looked whether the end of the input is to be told again.
+/// How often to check whether the end-of-file character must be typed again.
 const REMIND: Duration = Duration::from_millis(100);
 
 impl Carrier {
@@ -218,7 +218,7 @@ impl Carrier {
     }
 
     /// At the end of the input, types the end-of-file character whenever everything typed before has been
-    /// read: so like a file, the terminal is at its end for every reader.
+    /// read, so that like a file, the terminal is at its end for every reader.
     fn tell_end(&mut self) {
         let Some(container) = &self.container else { return };
         if self.input.is_none() && self.typed.is_empty() && container.has_read_all() {
@@ -284,7 +284,7 @@ impl Drop for Raw {
     }
 }
 
-/// Data that was read and not written yet. At most what a pipe accepts at once (`PIPE_BUF`).
+/// Data that was read but not written yet. At most what a pipe accepts at once (`PIPE_BUF`).
 struct Buffer {
     bytes: Box<[u8; 4096]>,
     start: usize,

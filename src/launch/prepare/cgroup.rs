@@ -50,12 +50,12 @@ pub fn locate(id: &str, spec: &Spec, plan: &Plan, host: Host) -> Result<ChosenCg
     }
 }
 
-/// If none can be created, some containers run without.
+/// Creates the cgroup. If that is not possible, some containers run without one.
 pub fn make(dir: &Dir, state: &mut State, plan: &Plan, log: &mut Log) -> Result<()> {
     let Err(error) = create(&mut state.cgroup, plan, log) else {
         let delegated = plan.cgroup_owner.map_or(Ok(()), |owner| state.cgroup.delegate(owner));
         return match delegated {
-            // Owned by another of an unprivileged user's subordinate ids.
+            // The cgroup belongs to another of an unprivileged user's subordinate ids.
             Err(error) if plan.goes_without_cgroup => {
                 log.warn(&describe(&error));
                 Ok(())
@@ -81,7 +81,7 @@ pub fn make(dir: &Dir, state: &mut State, plan: &Plan, log: &mut Log) -> Result<
     dir.begin(state)
 }
 
-/// Creates the cgroup and sets its limits; without a limit that is an image default and not possible.
+/// Creates the cgroup and sets its limits; a limit that is an image default is dropped if it is not possible.
 fn create(cgroup: &mut Cgroup, plan: &Plan, log: &mut Log) -> Result<()> {
     let mut done = cgroup.create(&plan.resources);
     for (swap, pids) in [(true, false), (false, true), (true, true)] {

@@ -62,8 +62,8 @@ pub fn first_state(
     })
 }
 
-/// The pipes that init's standard streams and preserved descriptors will be, by the names that /proc has for them: it may
-/// put others in their place, and a restored one needs those that it had at first.
+/// The pipes behind init's standard streams and preserved descriptors, by their names in /proc: init may
+/// replace them, and a restored container needs the ones it had at first.
 fn streams(plan: &Plan) -> Result<Vec<String>> {
     let name = |fd: BorrowedFd<'_>| match fstat(fd) {
         Ok(found) if kind(found.st_mode) == SFlag::S_IFIFO => format!("pipe:[{}]", found.st_ino),

@@ -116,7 +116,7 @@ fn shown(granted: &[(u32, u32)]) -> String {
     granted.iter().map(range).collect::<Vec<_>>().join(", ")
 }
 
-/// Whether brig itself runs with it.
+/// Whether brig itself runs with no_new_privs.
 pub fn no_new_privileges() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     status.lines().any(|line| line == "NoNewPrivs:\t1")

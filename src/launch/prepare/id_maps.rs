@@ -58,13 +58,13 @@ fn of_container(plan: &Plan, joined: &[Joined]) -> Result<IdMaps> {
         Side::Parent(pid, pidfd) => (pid, pidfd),
         Side::Child(_) => {
             drop((go, entered));
-            // No process in there may look into this one.
+            // No process in that namespace may inspect this one.
             let inside = cred::dumpable(false).is_ok()
                 && setns(&user, CloneFlags::CLONE_NEWUSER).is_ok()
                 && cred::dumpable(false).is_ok();
             if inside {
                 let _ = nix::unistd::write(&enters, &[1]);
-                // Until the parent is done or has exited.
+                // Wait until the parent is done or has exited.
                 let _ = read(&wait, &mut [0]);
             }
             sys::exit(0)
@@ -128,7 +128,7 @@ pub fn make_namespace(maps: &IdMaps, place: &str) -> Result<OwnedFd> {
             let sent = File::open("/proc/self/ns/user")
                 .map_err(anyhow::Error::from)
                 .and_then(|file| socket.send(file.as_fd(), "user"));
-            // Until the parent is done or has exited.
+            // Wait until the parent is done or has exited.
             let _ = read(&wait, &mut [0]);
             sys::exit(i32::from(sent.is_err()))
         }

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, anyhow, ensure};
 
-/// `UID[:GID]`, decimal, nothing else (CVE-2026-30892: what is half understood ran as somebody else).
+/// Parses `UID[:GID]`, decimal and nothing else (CVE-2026-30892: a partly parsed user ran as another one).
 pub fn parse_user(text: &str) -> Result<(u32, Option<u32>)> {
     let number = |text: &str| -> Result<u32> {
         let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());

@@ -1,4 +1,4 @@
-//! Resources as engines write them, and what is refused.
+//! Tests: resources as engines write them, and invalid ones.
 
 use super::*;
 

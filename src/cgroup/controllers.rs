@@ -51,7 +51,7 @@ impl Dir {
         }
         let below = |dir: &&Path| dir.starts_with(&self.mountpoint);
         let above: Vec<&Path> = self.path.ancestors().skip(1).take_while(below).collect();
-        // One after the other: an error concerns one of them, and most containers need none.
+        // Only the first error is reported.
         for write in missing {
             for dir in above.iter().rev() {
                 enable(dir, &write.controller).at(&write.place)?;

@@ -127,9 +127,10 @@ pub(super) struct Limits {
 
 fn attach(program: &[bpf::Insn], dir: &Dir, replace: bool) -> Result<()> {
     let program = match bpf::load(program) {
-        // It cannot create device nodes either: those of the host keep their permissions.
+        // Without these privileges it cannot create device nodes either, and those of the host keep their
+        // permissions.
         Err(error) if error.errno == Errno::EPERM && !is_root_of_host() => return Ok(()),
-        // The limit of an older kernel, or of the verifier.
+        // The instruction limit of an older kernel, or of the verifier.
         Err(error) if error.errno == Errno::E2BIG => {
             let length = program.len();
             Err(error).with_context(|| format!(
@@ -193,7 +194,7 @@ impl Dir {
         self.path.ancestors().nth(self.made).is_some_and(|above| above != self.mountpoint)
     }
 
-    /// Refuses a cgroup that is frozen, itself or from above: the container would never start. The mount
+    /// Refuses a cgroup that is frozen, itself or by an ancestor: the container would never start. The mount
     /// point cannot be frozen, so a new cgroup right below it is not.
     fn ensure_thawed(&self) -> Result<()> {
         let depth = self.path.components().count() - self.mountpoint.components().count();
@@ -226,7 +227,7 @@ impl Dir {
         Ok(())
     }
 
-    /// Whether it is in the hierarchy of this controller of cgroup v1.
+    /// Whether it is in the v1 hierarchy of this controller.
     pub fn has(&self, controller: &str) -> bool {
         self.controllers.split(',').any(|name| name == controller)
     }

@@ -126,7 +126,7 @@ fn lift(exceptions: &mut Vec<Exception>, rule: &Exception) -> Result<()> {
     Ok(())
 }
 
-/// Denies again what was allowed.
+/// Restores a denial that was lifted.
 fn take_back(exceptions: &mut Vec<Exception>, rule: &Exception) -> Result<()> {
     for exception in exceptions.iter_mut().filter(|exception| exception.overlaps(rule)) {
         ensure_expressible(exception, rule).at(place(rule.index.or(exception.index)))?;
@@ -170,7 +170,7 @@ impl Exception {
             && self.access & rule.access != 0
     }
 
-    /// `c 1:3 rwm`, `b *:* m`.
+    /// Formats it, e.g. `c 1:3 rwm` or `b *:* m`.
     fn text(&self) -> String {
         let number = |number: Option<u32>| {
             number.map_or(Cow::Borrowed("*"), |number| number.to_string().into())

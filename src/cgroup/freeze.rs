@@ -1,9 +1,9 @@
 //! The freezer: suspends a container's processes without their knowledge, and resumes them.
 //!
 //! Uses the v1 hierarchy `freezer` if it is mounted, otherwise `cgroup.freeze` of cgroup v2 (also of one
-//! without controllers on a hybrid host). A container is paused if its own cgroup is frozen. If a cgroup
-//! above is frozen, somebody else did it and has to undo it: that is not a pause (as in runc), but no process
-//! can be started in it either.
+//! without controllers on a hybrid host). A container is paused if its own cgroup is frozen. If an ancestor
+//! is frozen, someone else did it and has to undo it: that is not a pause (as in runc), but no process can be
+//! started in it either.
 //!
 //! A process frozen by v1 does not die of SIGKILL before it is thawed; one frozen by cgroup v2 does.
 
@@ -21,8 +21,8 @@ use std::time::{Duration, Instant};
 use sys::hierarchy::read;
 use sys::{Errno, errno_of};
 
-/// How often a v1 cgroup is told to freeze before it is thawed for a moment: processes that are forked in the
-/// meantime can prevent it from ever being frozen.
+/// The number of attempts to freeze a v1 cgroup before it is thawed for a moment: processes that are forked
+/// in the meantime can prevent it from ever being frozen.
 const INSISTENCE: u32 = 50;
 /// The longest interval between two checks of a v1 freezer, which cannot be waited for.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -34,12 +34,12 @@ const SETTLED: Duration = Duration::from_millis(20);
 const TRAP: &[u8] = b"do_freezer_trap";
 
 impl Cgroup {
-    /// Whether the container's own cgroup is told to freeze: one small read.
+    /// Whether the container's own cgroup is set to frozen: one small read.
     pub fn paused(&self) -> Result<bool> {
         self.freezer().map_or(Ok(false), Dir::is_freezing)
     }
 
-    /// The first of the container's cgroups that is frozen, itself or from above.
+    /// The first of the container's cgroups that is frozen, itself or by an ancestor.
     pub fn frozen(&self) -> Result<Option<&Path>> {
         let dirs = self.dir("freezer").into_iter().chain(self.unified());
         for dir in dirs {
@@ -103,8 +103,8 @@ impl Cgroup {
         }
     }
 
-    /// Moves a process that must die of SIGKILL out of a frozen v1 cgroup that is not the container's own and
-    /// that brig must not thaw: somebody has moved it there.
+    /// Moves a process that must die of SIGKILL out of a frozen v1 cgroup that it was moved to, which is not
+    /// the container's own and which brig must not thaw.
     pub fn bring_home(&self, pid: i32) -> Result<()> {
         let Some(dir) = self.dir("freezer") else { return Ok(()) };
         let Ok(text) = read(format!("/proc/{pid}/cgroup").as_ref()) else { return Ok(()) };
@@ -122,7 +122,7 @@ impl Cgroup {
         if state.trim_ascii() == b"THAWED" {
             return Ok(());
         }
-        // If its own no longer exists, the nearest one above is used: the process is to die anyway.
+        // If its own no longer exists, the nearest ancestor is used: the process is about to die anyway.
         for home in dir.path.ancestors().take_while(|home| home.starts_with(&dir.mountpoint)) {
             match write(home, "cgroup.procs", &pid.to_string()) {
                 Ok(false) => {}
@@ -133,7 +133,7 @@ impl Cgroup {
         Ok(())
     }
 
-    /// The directory by which all processes of the container, and no others, can be frozen.
+    /// The directory that freezes all processes of the container, and no others.
     pub fn own_freezer(&self) -> Option<&Path> {
         self.freezer().filter(|_| self.is_own()).map(|dir| dir.path.as_path())
     }
@@ -143,14 +143,14 @@ impl Cgroup {
     }
 }
 
-/// Of a container's cgroups as its record has them, what [`Cgroup::paused`] looks at.
+/// The part of a stored [`Cgroup`] that [`Cgroup::paused`] needs.
 #[derive(Debug, Deserialize)]
 pub struct Freezer<'a> {
     #[serde(borrow)]
     dirs: Vec<Place<'a>>,
 }
 
-/// Of a [`Dir`], what tells where the freezer is.
+/// The part of a stored [`Dir`] that locates the freezer.
 #[derive(Debug, Deserialize)]
 struct Place<'a> {
     controllers: &'a str,
@@ -158,7 +158,7 @@ struct Place<'a> {
 }
 
 impl Freezer<'_> {
-    /// As [`Cgroup::paused`].
+    /// Like [`Cgroup::paused`].
     pub fn paused(&self) -> Result<bool> {
         let with = |wanted: &str| {
             self.dirs.iter().find(|dir| dir.controllers.split(',').any(|name| name == wanted))
@@ -172,7 +172,7 @@ impl Freezer<'_> {
 }
 
 impl Dir {
-    /// Whether it is frozen, itself or from above. Never for a hierarchy without a freezer.
+    /// Whether it is frozen, itself or by an ancestor. Always false for a hierarchy without a freezer.
     pub(super) fn frozen(&self) -> Result<bool> {
         let (file, frozen) = match &*self.controllers {
             "" => ("cgroup.events", &["frozen 1"][..]),
@@ -214,8 +214,8 @@ impl Dir {
                 break;
             }
             if Instant::now() >= end {
-                // A process can be frozen wherever it sleeps, and then looks like one in uninterruptible
-                // sleep. The difference only shows afterwards.
+                // A process in any interruptible sleep can be frozen, and then looks like one in
+                // uninterruptible sleep. The difference only shows after thawing.
                 self.set(false)?;
                 std::thread::sleep(SETTLED);
                 return Err(self.not_frozen("tasks", &|thread| run_state(thread) == 'D'));
@@ -269,7 +269,7 @@ impl Dir {
     }
 }
 
-/// The file that says whether the cgroup itself is told to freeze.
+/// The file that says whether the cgroup itself is set to frozen, independent of its ancestors.
 const V1: &str = "freezer.self_freezing";
 const V2: &str = "cgroup.freeze";
 
@@ -298,7 +298,7 @@ fn collect(path: &Path, file: &str, numbers: &mut Vec<i32>) {
         numbers.append(&mut tree::numbers(dir, file)?);
         Ok(())
     };
-    // Only those that can be read.
+    // Unreadable cgroups are skipped.
     let _ = tree::walk(path, &mut enter, &mut |_, _| Ok(()));
 }
 

@@ -1,4 +1,4 @@
-//! Which limits are in force, beside those that were asked for.
+//! The limits in force, beside the configured ones.
 
 use super::Cgroup;
 use crate::plan::resources::Resources;
@@ -7,20 +7,20 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 use sys::hierarchy::read;
 
-/// A file of the container's cgroup.
+/// A limit in a file of the container's cgroup.
 pub struct CurrentLimit {
     /// The file.
     pub path: PathBuf,
-    /// What was written to it.
+    /// The value written to it.
     pub asked: String,
-    /// What it says; none where it cannot be read.
+    /// Its current value; None if it cannot be read.
     pub has: Option<String>,
     /// The place in config.json.
     pub place: Cow<'static, str>,
 }
 
 impl Cgroup {
-    /// A file for each limit. The rules for devices cannot be read back.
+    /// Reads the file of each limit. Device rules cannot be read back.
     pub fn in_force(&self, resources: &Resources) -> Result<Vec<CurrentLimit>> {
         if self.dirs.is_empty() {
             return Ok(Vec::new());

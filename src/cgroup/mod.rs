@@ -88,7 +88,7 @@ pub struct Dir {
     pub made: usize,
 }
 
-/// The files to enter the container's cgroups with.
+/// The descriptors needed to enter the container's cgroups.
 #[derive(Debug, Default)]
 pub struct Entry {
     /// The `tasks` files of the v1 hierarchies, for [`Entry::enter`].
@@ -100,20 +100,20 @@ pub struct Entry {
 /// What a `cgroup` mount in the container shows of one hierarchy.
 #[derive(Debug, PartialEq, Eq)]
 pub struct CgroupMount<'a> {
-    /// Its `-o` when mounted as filesystem type cgroup; empty for cgroup2.
+    /// The mount option that selects it for filesystem type cgroup; empty for cgroup2.
     pub controllers: &'a str,
-    /// Name of the directory in /sys/fs/cgroup: `cpu,cpuacct`, `systemd`, `unified`.
+    /// Name of the directory in /sys/fs/cgroup, e.g. `cpu,cpuacct`, `systemd` or `unified`.
     pub name: &'a str,
-    /// Names of the symlinks to that directory beside it: `cpu` and `cpuacct`.
+    /// Names of the symbolic links to that directory, e.g. `cpu` and `cpuacct`.
     pub aliases: Vec<&'a str>,
     /// The container's directory as the host sees it, the source of a bind mount.
     pub dir: &'a Path,
-    /// Where the host has the hierarchy mounted.
+    /// Where the hierarchy is mounted on the host.
     pub mountpoint: &'a Path,
 }
 
 impl Default for Cgroup {
-    /// None that is known.
+    /// No cgroups.
     fn default() -> Cgroup {
         Cgroup::disabled()
     }
@@ -156,13 +156,13 @@ impl Cgroup {
         Cgroup { version, dirs: Vec::new(), unit: None }
     }
 
-    /// `--cgroup-manager=disabled`, for hosts that allow none, or have none.
+    /// `--cgroup-manager=disabled`, for hosts on which no cgroup can be created or none is mounted.
     pub fn disabled() -> Cgroup {
-        // From now on it has no directories.
+        // It has no directories any more.
         Cgroup::none(Version::V2)
     }
 
-    /// Whether it is only the cgroup of brig itself.
+    /// Whether the container stays in brig's own cgroup.
     pub fn is_none(&self) -> bool {
         self.dirs.is_empty() && self.unit.is_none()
     }
@@ -311,8 +311,8 @@ impl Cgroup {
 }
 
 impl Entry {
-    /// Moves the calling process into the v1 cgroups. The child's first act: everything it does
-    /// and touches from here on counts there. Allocates nothing unless it fails.
+    /// Moves the calling process into the v1 cgroups. This is the child's first step, so that everything it
+    /// allocates later is charged there. Allocates nothing unless it fails.
     pub fn enter(&self, birth: Birth) -> Result<()> {
         if let (Some(dir), Birth::InParentsCgroup) = (&self.into, birth) {
             let procs =
@@ -333,7 +333,7 @@ impl Entry {
     }
 }
 
-/// What it means that a process cannot be born in a cgroup2 directory ([`Entry::into`]).
+/// Explains why a process cannot be cloned into a cgroup2 directory ([`Entry::into`]).
 pub fn explain_clone_error(error: SysError) -> anyhow::Error {
     let why = match error.errno {
         Errno::EAGAIN => "its pids limit, or another limit on processes, is reached",
@@ -360,7 +360,7 @@ fn hint(error: anyhow::Error, errno: Errno) -> Result<()> {
     })
 }
 
-/// Where relative paths start in `hierarchy`.
+/// The directory that relative paths start at in `hierarchy`.
 fn base(own: &ProcessCgroups, hierarchy: &Hierarchy, version: Version) -> Result<PathBuf> {
     let mut base = own.within(hierarchy)?;
     if version == Version::V2 {
@@ -395,7 +395,7 @@ impl Dir {
     }
 }
 
-/// One access(2) and nothing more. That it may not be looked at is for mkdir to tell.
+/// Whether the path does not exist, with a single access(2). If it may not be searched, mkdir reports it.
 fn missing(path: &Path) -> bool {
     nix::unistd::access(path, nix::unistd::AccessFlags::F_OK) == Err(Errno::ENOENT)
 }

@@ -1,5 +1,5 @@
-//! Is told by the kernel when the container runs out of memory: by `memory.events` on cgroup2, by an
-//! eventfd that is tied to `memory.oom_control` on v1.
+//! Detects that the container runs out of memory: with `memory.events` on cgroup2, with an eventfd registered
+//! for `memory.oom_control` on v1.
 
 use super::{Cgroup, open_at};
 use anyhow::{Context, Result};
@@ -12,27 +12,27 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use sys::{Errno, SysError};
 
-/// Something to poll that tells.
+/// A descriptor to poll for OOM events.
 #[derive(Debug)]
 pub enum Watch {
-    /// Counts what has happened.
+    /// An eventfd that counts OOM events.
     V1 {
-        /// The counter.
+        /// The eventfd.
         counter: EventFd,
-        /// What it is tied to: there as long as the cgroup is.
+        /// The file it is registered for; exists as long as the cgroup.
         control: PathBuf,
     },
-    /// Changes when something happens.
+    /// A file that is modified on each event.
     V2 {
         /// memory.events
         events: OwnedFd,
-        /// How many processes the container had lost for lack of memory when that was last read.
+        /// The number of OOM kills at the last read.
         killed: u64,
     },
 }
 
 impl Cgroup {
-    /// Starts to watch; none where no controller counts memory.
+    /// Starts watching; None if no memory controller is available.
     pub fn watch_oom(&self) -> Result<Option<Watch>> {
         if let Some(dir) = self.dir("memory") {
             return watch_v1(&dir.path).map(Some);
@@ -43,7 +43,7 @@ impl Cgroup {
             Err(error) if error.errno == Errno::ENOENT => Ok(None),
             events => {
                 let events = events?;
-                // To be read once is what arms it.
+                // Reading the file once arms the notification.
                 let killed = killed(&events)?.unwrap_or_default();
                 Ok(Some(Watch::V2 { events, killed }))
             }
@@ -66,12 +66,12 @@ fn watch_v1(dir: &Path) -> Result<Watch> {
 }
 
 impl Watch {
-    /// Its end is that of the cgroup.
+    /// Whether it uses v1, where the removal of the cgroup ends it too.
     pub fn is_v1(&self) -> bool {
         matches!(self, Watch::V1 { .. })
     }
 
-    /// What to wait for.
+    /// The descriptor to poll.
     pub fn poll_fd(&self) -> PollFd<'_> {
         match self {
             Watch::V1 { counter, .. } => PollFd::new(counter.as_fd(), PollFlags::POLLIN),
@@ -79,8 +79,7 @@ impl Watch {
         }
     }
 
-    /// Whether the container has run out of memory since it was last asked; none when the cgroup has
-    /// gone and nothing will ever happen to it.
+    /// Whether the container has run out of memory since the last call; None after the cgroup was removed.
     pub fn happened(&mut self) -> Result<Option<bool>> {
         match self {
             Watch::V1 { counter, control } => {
@@ -88,7 +87,7 @@ impl Watch {
                     Err(Errno::EAGAIN) => 0,
                     times => times.context("read eventfd")?,
                 };
-                // That the cgroup is removed counts as once.
+                // The removal of the cgroup also signals the eventfd.
                 Ok(match super::missing(control) {
                     true if times <= 1 => None,
                     _ => Some(times > 0),
@@ -103,7 +102,7 @@ impl Watch {
     }
 }
 
-/// The count in memory.events; none when the cgroup has gone.
+/// The number of OOM kills in memory.events; None if the cgroup no longer exists.
 fn killed(events: &OwnedFd) -> Result<Option<u64>> {
     let mut text = [0; 1024];
     match pread(events, &mut text, 0) {

@@ -1,5 +1,5 @@
-//! Limits as properties of systemd's unit: a table, for either version of cgroups. What systemd has no
-//! property for, or none that says the same, is for the files alone.
+//! Limits as properties of a systemd unit: one table for both cgroup versions. Limits that systemd has no
+//! equivalent property for are only written to the files.
 
 use super::{Version, devices, v2};
 use crate::plan::device_rules::{DeviceKind, DeviceRule, MKNOD, READ, WRITE};
@@ -7,7 +7,7 @@ use crate::plan::id_list;
 use crate::plan::resources::{BlockIo, Memory, Resources, Throttle};
 use crate::systemd::{Property, wire::Value};
 
-/// The limits of these resources.
+/// The properties for these limits.
 pub fn limits(resources: &Resources, version: Version) -> Vec<Property> {
     let mut list = Vec::new();
     let put = &mut |name: &str, value: Option<Value>| {
@@ -22,7 +22,7 @@ pub fn limits(resources: &Resources, version: Version) -> Vec<Property> {
             put("AllowedMemoryNodes", resources.cpu.mems.as_deref().and_then(bits));
             block_io(&resources.block_io, put);
         }
-        // systemd has the controllers on v1, and says so in the names.
+        // systemd's names of these properties are those of the v1 controllers.
         Version::V1 | Version::Hybrid => {
             put("MemoryLimit", resources.memory.limit.map(limit));
             put("CPUShares", resources.cpu.shares.map(Value::U64));
@@ -39,7 +39,7 @@ pub fn limits(resources: &Resources, version: Version) -> Vec<Property> {
     list
 }
 
-/// The device rules, if systemd's list of what is allowed can say the same as they do.
+/// The device rules, if systemd's DeviceAllow list can express them.
 pub fn device_rules(rules: &[DeviceRule]) -> Vec<Property> {
     let (everything, rules) = devices::effective(rules);
     if everything || rules.iter().any(|rule| !rule.allow) {
@@ -82,7 +82,7 @@ fn device(rule: &DeviceRule, known: &str) -> Option<Value> {
     Some(Value::Struct(vec![node.as_str().into(), access.as_str().into()]))
 }
 
-/// -1 is systemd's infinity.
+/// -1 is systemd's "infinity".
 fn limit(limit: i64) -> Value {
     Value::U64(u64::try_from(limit).unwrap_or(u64::MAX))
 }
@@ -99,8 +99,8 @@ fn memory(memory: &Memory, put: &mut impl FnMut(&str, Option<Value>)) {
     put("MemorySwapMax", swap.map(limit));
 }
 
-/// systemd counts a quota by the second, and rounds it down to a whole percent of a CPU when it
-/// writes it: what is between is rounded up, as runc does, for the file has the exact value.
+/// systemd stores a quota per second, and rounds it down to whole percents of a CPU when it writes the file.
+/// So it is rounded up here, as in runc; the exact value is written to the file.
 fn quota(quota: Option<i64>, period: Option<u64>, put: &mut impl FnMut(&str, Option<Value>)) {
     let percent = 10_000;
     let by_second = match (quota, period) {
@@ -116,7 +116,7 @@ fn quota(quota: Option<i64>, period: Option<u64>, put: &mut impl FnMut(&str, Opt
     put("CPUQuotaPeriodUSec", period.map(Value::U64));
 }
 
-/// A list of CPUs or nodes as a bit for each. None of what is not of this form: the kernel knows more.
+/// A list of CPUs or nodes as a bit mask. None if it is not in this form: the kernel accepts more.
 fn bits(list: &str) -> Option<Value> {
     let bits = id_list::bits(list, 8192)?;
     Some(Value::Array("y".into(), bits.into_iter().map(Value::Byte).collect()))
@@ -145,7 +145,7 @@ fn block_io(io: &BlockIo, put: &mut impl FnMut(&str, Option<Value>)) {
     }
 }
 
-/// A file of cgroup v2 that systemd writes too: it would write its own idea of it one day.
+/// A cgroup v2 file that systemd writes as well: without the property, systemd could overwrite it later.
 fn unified(file: &str, value: &str, put: &mut impl FnMut(&str, Option<Value>)) {
     let number = || match value {
         "max" => Some(Value::U64(u64::MAX)),

@@ -1,4 +1,4 @@
-//! Kills what is in the container's cgroups, and removes them.
+//! Kills the processes in the container's cgroups, and removes the cgroups.
 
 use super::{Cgroup, Dir, MARK, tree};
 use crate::deadline;
@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 use sys::hierarchy::read;
 use sys::{Errno, IfExists, SysError, signal, xattr};
 
-/// What the kernel says of a cgroup that is not brig's to remove.
+/// The errors for a cgroup that brig must not or cannot remove.
 const NOT_OURS: [Errno; 4] = [Errno::EBUSY, Errno::EACCES, Errno::EPERM, Errno::EROFS];
 
-/// How many processes are held at once.
+/// The maximum number of processes to hold pidfds of at once.
 const AT_ONCE: usize = 200;
 
-/// The longest pause between two tries to remove a cgroup.
+/// The longest pause between two attempts to remove a cgroup.
 const PAUSE: Duration = Duration::from_millis(20);
 
 impl Cgroup {
@@ -34,12 +34,13 @@ impl Cgroup {
         Ok(pids)
     }
 
-    /// Sends SIGKILL to every process in the container's cgroups and those below them, frozen ones
-    /// too. Does not wait for their death.
+    /// Sends SIGKILL to every process in the container's cgroups and those below them, including frozen ones.
+    /// Does not wait for their death.
     pub fn kill(&self) -> Result<()> {
         let killed = self.unified().map_or(Ok(false), Dir::kill)?;
         if !killed {
-            // So that nothing forks away. What does not freeze is found in a later round.
+            // So that no process can escape by forking. Those that cannot be frozen are found in a later
+            // round.
             drop(self.freeze(Instant::now() + deadline::FREEZE_TO_KILL));
         }
         let end = Instant::now() + deadline::SWEEP;
@@ -48,20 +49,20 @@ impl Cgroup {
             let sent = pids.and_then(|pids| {
                 signal_each(&pids, libc::SIGKILL, &|| self.pids()).map(|_| pids.is_empty())
             });
-            // Whatever has gone wrong, nothing stays frozen.
+            // Nothing must stay frozen after an error.
             self.thaw_dying()?;
             if sent? || Instant::now() >= end {
                 return Ok(());
             }
-            // What was forked between the reading and the killing is found the next time.
+            // Processes forked between reading and killing are found in the next round.
             std::thread::sleep(Duration::from_millis(1));
         }
     }
 
-    /// The processes that `cgroup.kill`, if that has been used, has not reached.
+    /// The processes that `cgroup.kill`, if used, has not reached.
     fn not_killed(&self, killed: bool) -> Result<Vec<i32>> {
-        // A process that exits in between is in the first and not in the second, as one that
-        // has never been on cgroup2; it is not any more when it is looked at again.
+        // A process that exits between the two reads appears in the first and not in the second, like one
+        // that was never on cgroup2; so they are read again.
         let mut pids = self.pids()?;
         if let (true, Some(unified)) = (killed, self.unified()) {
             let dying = tree::processes(&unified.path)?;
@@ -70,21 +71,22 @@ impl Cgroup {
         Ok(pids)
     }
 
-    /// Removes the directories that have the container's processes if none is left in them or below, which costs less
-    /// than to read that. False if somebody is there, or it cannot be told this way.
+    /// Removes the directories that contain the container's processes if none is left in or below them, which
+    /// is cheaper than reading the list. False if processes are left, or this method cannot determine it.
     pub fn removed_if_empty(&self) -> bool {
         self.unit.is_none() && self.processes().all(|dir| tree::remove_empty(&dir.path).is_ok())
     }
 
-    /// Removes the directories that brig has made, and what the container has made in them. Those
-    /// of dying processes are tried again until the deadline.
+    /// Removes the directories created by brig, and those that the container has created in them. Directories
+    /// of dying processes are retried until the deadline.
     pub fn remove(&self, deadline: Instant) -> Result<()> {
-        // Before its directory is known nothing says that there is a unit, and that it is brig's. With
-        // its last process it goes by itself.
+        // As long as its directory is unknown, it is not certain that the unit exists and belongs to brig.
+        // Such a unit is removed by systemd after its last process has exited.
         if let Some(unit) = self.unit.as_ref().filter(|_| !self.dirs.is_empty()) {
             self.wait_until_empty(deadline)?;
             let stopped = unit.stop();
-            // Where the cgroup has gone, systemd has nothing left to end, whether it can be told or not.
+            // If the cgroup no longer exists, systemd has nothing left to stop, whether it can be reached or
+            // not.
             if self.dirs.iter().any(|dir| dir.made == 0 && dir.path.exists()) {
                 stopped?;
             }
@@ -112,7 +114,8 @@ impl Cgroup {
         }
     }
 
-    /// Dying processes have left: systemd would send those a SIGTERM first, and wait for 90 s.
+    /// Waits until dying processes have left the cgroup: otherwise systemd would send them SIGTERM first, and
+    /// wait for 90 s.
     fn wait_until_empty(&self, deadline: Instant) -> Result<()> {
         let mut pause = Duration::from_micros(500);
         while !self.pids()?.is_empty() {
@@ -125,22 +128,23 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Brig has made it, or would have: only the container's processes can be in it. A directory
-    /// that was there before is known to be empty only once [`Cgroup::create`] has succeeded.
+    /// Whether brig has created it, or would have: then only the container's processes can be in it. A
+    /// directory that existed before is known to be empty only after [`Cgroup::create`] has succeeded.
     pub fn is_own(&self) -> bool {
         self.processes().all(|dir| self.is_new(dir))
     }
 
-    /// The directories that between them have all of the container's processes: one v1 hierarchy
-    /// is as good as the other, and on cgroup2 some can have been moved by themselves.
+    /// The directories that together contain all of the container's processes: one v1 hierarchy is enough for
+    /// v1, but on cgroup2 processes can have been moved separately.
     fn processes(&self) -> impl Iterator<Item = &Dir> {
         self.dirs.iter().find(|dir| !dir.controllers.is_empty()).into_iter().chain(self.unified())
     }
 }
 
 impl Dir {
-    /// Refuses a cgroup that was there before and has processes, in itself or below. The limits
-    /// would hit them, and kill and delete must never (runtime-spec, config-linux.md, Control groups).
+    /// Refuses a cgroup that existed before and contains processes, in itself or below. The limits would
+    /// apply to them, and kill and delete must never affect them (runtime-spec, config-linux.md, Control
+    /// groups).
     pub(super) fn ensure_unused(&self) -> Result<()> {
         if self.made > 0 {
             return Ok(());
@@ -153,13 +157,13 @@ impl Dir {
         Ok(())
     }
 
-    /// Kills all at once; false if the kernel cannot.
+    /// Kills all processes at once; false if the kernel does not support that.
     fn kill(&self) -> Result<bool> {
         let file = self.path.join("cgroup.kill");
         let open = fs::OpenOptions::new().write(true).open(&file);
         match open.and_then(|mut file| io::Write::write(&mut file, b"1")) {
             Ok(_) => Ok(true),
-            // Gone, or a kernel before 5.14, or a threaded cgroup.
+            // It no longer exists, the kernel is older than 5.14, or it is a threaded cgroup.
             Err(error)
                 if matches!(
                     error.raw_os_error(),
@@ -172,8 +176,8 @@ impl Dir {
         }
     }
 
-    /// Removes the container's directory, and those above that a brig has made for it or for
-    /// another container, and nobody uses any more.
+    /// Removes the container's directory, and ancestors that some brig has created for it or for another
+    /// container and that are not in use any more.
     fn remove(&self) -> Result<(), SysError> {
         match rmdir(&self.path) {
             Err(error) if error.errno == Errno::EBUSY => {
@@ -184,14 +188,14 @@ impl Dir {
         }
         let above = self.path.ancestors().enumerate().skip(1);
         for (level, above) in above.take_while(|(_, above)| *above != self.mountpoint) {
-            // What cannot be looked at is not ours, or gone with everything below.
+            // An ancestor whose mark cannot be read is not ours, or was removed.
             if level >= self.made && !xattr::is_marked(above, MARK).unwrap_or(false) {
                 break;
             }
             match rmdir(above) {
                 Ok(()) => {}
-                // Another container is in it, and so are all further up; or it is another user's, who
-                // has made it meanwhile; or the hierarchy is read-only, and nothing here is brig's own.
+                // It is in use by another container, and so are all its ancestors; or another user has
+                // created it meanwhile; or the hierarchy is read-only, and nothing in it was created by brig.
                 Err(error) if NOT_OURS.contains(&error.errno) => break,
                 Err(error) => return Err(error),
             }
@@ -200,21 +204,22 @@ impl Dir {
     }
 }
 
-/// Sends a signal to each of these processes, by a descriptor: one that has ended since they were read, and whose number
-/// is another process's by now, is not among those that are read `again`. False if there was none.
+/// Sends a signal to each of these processes, by pidfd. A process that has exited since the list was read,
+/// and whose pid was reused, is detected because it is missing when the list is read `again`. False if there
+/// was none.
 pub fn signal_each(
     pids: &[i32],
     signal: i32,
     again: &dyn Fn() -> Result<Vec<i32>>,
 ) -> Result<bool> {
     let mut sent = false;
-    // Of a container with many processes, no more descriptors than brig may have.
+    // In chunks, because brig may have fewer descriptors than the container has processes.
     for pids in pids.chunks(AT_ONCE) {
         let mut opened = Vec::with_capacity(pids.len());
         for &pid in pids {
             match signal::pidfd_open(pid) {
                 Ok(pidfd) => opened.push((pid, pidfd)),
-                // Died meanwhile, or a thread's id.
+                // It has exited, or is a thread's id.
                 Err(error) if [Errno::ESRCH, Errno::EINVAL].contains(&error.errno) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -233,18 +238,18 @@ pub fn signal_each(
     Ok(sent)
 }
 
-/// Removes one directory; gone is gone.
+/// Removes one directory; a missing one is not an error.
 fn rmdir(path: &Path) -> Result<(), SysError> {
     match fs::remove_dir(path) {
         Ok(()) => Ok(()),
         Err(error) if gone(&error) => Ok(()),
-        // A read-only hierarchy says this also of what is not there.
+        // A read-only hierarchy returns this for missing directories, too.
         Err(error) if error.raw_os_error() == Some(libc::EROFS) && !path.exists() => Ok(()),
         Err(error) => Err(failed("rmdir", path, &error)),
     }
 }
 
-/// Directories in a cgroup. Nothing else in a cgroup is one, and there are no links.
+/// The cgroups below a cgroup. No other directories exist there, and no links.
 fn children(path: &Path) -> Result<Vec<PathBuf>, SysError> {
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
@@ -255,7 +260,7 @@ fn children(path: &Path) -> Result<Vec<PathBuf>, SysError> {
     Ok(entries.filter_map(Result::ok).filter(is_dir).map(|entry| entry.path()).collect())
 }
 
-/// The cgroup that a process is in: this one, or which of those below.
+/// The cgroup of a process: this one, or one of those below it.
 pub(super) fn of_process(path: &Path, pid: i32) -> Result<Option<PathBuf>> {
     if processes(path)?.contains(&pid) {
         return Ok(Some(path.to_owned()));
@@ -268,7 +273,7 @@ pub(super) fn of_process(path: &Path, pid: i32) -> Result<Option<PathBuf>> {
     Ok(None)
 }
 
-/// The processes in one cgroup; none if it is gone.
+/// The processes in one cgroup; empty if it no longer exists.
 fn processes(path: &Path) -> Result<Vec<i32>> {
     let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
     let dir = open(path, flags, Mode::empty()).if_exists();
@@ -293,7 +298,7 @@ fn still_used(busy: &[&Dir]) -> Result<()> {
     }
 }
 
-/// `1234 (sleep, state D in nfs_wait)`
+/// Describes a process, e.g. `1234 (sleep, state D in nfs_wait)`.
 pub fn describe(pid: i32) -> String {
     let file = |name: &str| {
         let text = read(Path::new(&format!("/proc/{pid}/{name}"))).unwrap_or_default();
@@ -307,10 +312,10 @@ pub fn describe(pid: i32) -> String {
     format!("{pid} ({}, state {state}{channel})", file("comm"))
 }
 
-/// A letter of proc_pid_stat(5); `?` of what is gone.
+/// The state letter of proc_pid_stat(5); `?` if the process no longer exists.
 pub(super) fn run_state(pid: i32) -> char {
     let stat = read(format!("/proc/{pid}/stat").as_ref()).unwrap_or_default();
-    // The name is in parentheses and can hold any, the state comes after.
+    // The name is in parentheses and can contain any characters; the state follows it.
     let state = stat.windows(3).rev().find(|part| part.starts_with(b") "));
     state.map_or('?', |part| part[2].into())
 }

@@ -1,7 +1,8 @@
-//! Cgroups that systemd makes: the scope that is asked for, and what of it is left to brig.
+//! Cgroups created by systemd: the scope to request, and what is left for brig to do.
 //!
-//! systemd moves the child into the scope, so there is one before. It is asked right after the clone
-//! ([`Scope::ask`]) and waited for as late as can be ([`Scope::settle`]), while the child mounts.
+//! systemd moves the child into the scope, so the child exists before the scope. The scope is requested right
+//! after the clone ([`Scope::ask`]) and waited for as late as possible ([`Scope::settle`]), while the child
+//! mounts.
 
 use super::create::put;
 use super::{Cgroup, Dir, Version, properties};
@@ -12,20 +13,20 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use sys::hierarchy::{self, Hierarchies, Hierarchy, ProcessCgroups};
 
-/// A scope on its way.
+/// A scope that is being created.
 #[derive(Debug)]
 pub struct Scope {
     /// None in the child.
     bus: Option<Bus>,
     properties: Vec<Property>,
     hierarchies: Vec<Hierarchy>,
-    /// Once it has been asked for.
+    /// The pending request.
     start: Option<Start>,
 }
 
 impl Cgroup {
-    /// The cgroups of a unit that systemd shall make. It is connected to now: whether there is one
-    /// is known before anything has happened.
+    /// The cgroups of a unit that systemd will create. Connects now, so that a missing systemd is detected
+    /// before anything has been created.
     pub fn of_unit(found: Hierarchies, asked: UnitRequest) -> Result<(Cgroup, Scope)> {
         let Hierarchies { version, mounted: hierarchies } = found;
         let UnitRequest { unit, properties } = asked;
@@ -34,8 +35,8 @@ impl Cgroup {
         Ok((cgroup, Scope { bus: Some(bus), properties, hierarchies, start: None }))
     }
 
-    /// brig may not move a process in: it is an unprivileged user's, and called from outside of what the
-    /// machine's systemd has given to the user's own.
+    /// Whether brig is not permitted to move a process into it: an unprivileged user called brig from outside
+    /// the cgroups delegated to the user's systemd instance.
     pub fn only_systemd_moves_in(&self) -> Result<bool> {
         let (Some(unit), Some(dir)) = (&self.unit, self.unified()) else { return Ok(false) };
         if unit.instance != Instance::User {
@@ -60,13 +61,13 @@ impl Scope {
         }
     }
 
-    /// The connection is the parent's: a container that waits for start must not keep it open.
+    /// Closes the connection, which is the parent's: a container that waits for start must not keep it open.
     pub fn disconnect(&mut self) {
         self.bus = None;
     }
 
-    /// What of the hierarchies is known before systemd has made the unit: where they are mounted.
-    /// For mounts in a cgroup namespace, and of cgroup2, that is enough.
+    /// What is known of the hierarchies before systemd has created the unit: their mount points. That is
+    /// sufficient for mounts in a cgroup namespace, and for cgroup2.
     pub fn prospect(&self, version: Version) -> Cgroup {
         let dirs = self.hierarchies.iter().map(|hierarchy| Dir {
             controllers: hierarchy.controllers.clone(),
@@ -77,13 +78,13 @@ impl Scope {
         Cgroup { version, dirs: dirs.collect(), unit: None }
     }
 
-    /// The child's own look at where it is, once it has been told that it is there.
+    /// Called by the child after it was moved: resolves its own cgroups.
     pub fn here(&self, cgroup: &Cgroup) -> Result<Cgroup> {
         let dirs = self.directories(&ProcessCgroups::read()?, cgroup)?;
         Ok(Cgroup { dirs, ..cgroup.clone() })
     }
 
-    /// Asks systemd for the unit with process `pid` in it.
+    /// Requests the unit from systemd, with process `pid` in it.
     pub fn ask(
         &mut self,
         cgroup: &Cgroup,
@@ -102,9 +103,9 @@ impl Scope {
         Ok(())
     }
 
-    /// Takes back what there is after an error, where [`Cgroup::remove`] would not: systemd has taken
-    /// the order, but where the cgroup is is not known. A unit that it has not taken is not brig's,
-    /// and one without processes goes by itself.
+    /// Cleans up after an error that [`Cgroup::remove`] cannot handle: systemd has accepted the request, but
+    /// the cgroup is not known. A unit that it has not accepted is not brig's, and one without processes is
+    /// removed by systemd.
     pub fn abandon(&self, cgroup: &mut Cgroup) -> Result<()> {
         let taken = self.start.as_ref().is_some_and(Start::is_taken);
         match cgroup.unit.take_if(|_| cgroup.dirs.is_empty()) {
@@ -113,19 +114,19 @@ impl Scope {
         }
     }
 
-    /// Waits until the process is in the unit, does what systemd does not, and writes the limits.
+    /// Waits until the process is in the unit, completes what systemd does not do, and writes the limits.
     pub fn settle(&mut self, cgroup: &mut Cgroup, pid: i32, resources: &Resources) -> Result<()> {
         let unit = cgroup.unit.clone().context("no unit")?;
         let start = self.start.as_mut().context("internal error: the unit was not requested")?;
         unit.started(self.bus.as_mut().context("no connection")?, start)?;
         cgroup.dirs = self.directories(&ProcessCgroups::of(&pid.to_string())?, cgroup)?;
-        // An unprivileged user's systemd is given no controllers of v1.
+        // An unprivileged user's systemd instance has no delegated v1 controllers.
         let delegated = unit.instance != Instance::User || cgroup.version == Version::V2;
         let resources = if delegated { resources } else { &resources.required() };
         let mut limits = cgroup.limits(resources)?;
         if unit.instance == Instance::User {
-            // The kernel takes the program from root alone, and an unprivileged user can make no device
-            // node that it could keep anybody from. runc and crun leave it out as well.
+            // The kernel accepts the program only from root, and an unprivileged user cannot create device
+            // nodes anyway. runc and crun omit it as well.
             limits.program = None;
         }
         for dir in &mut cgroup.dirs {
@@ -134,8 +135,8 @@ impl Scope {
                 dir.fill_cpuset(&resources.cpu)?;
             }
         }
-        // Nobody can enter a v1 cpuset that is not filled; and a cgroup2 that has processes gives no
-        // controllers to those below, of which the container's may be one.
+        // No process can enter an empty v1 cpuset; and a cgroup2 with processes cannot enable controllers for
+        // its children, of which the container's cgroup may be one.
         if cgroup.version == Version::V2 {
             self.move_in(cgroup, pid)?;
             return cgroup.set(&limits, &resources.memory);
@@ -144,7 +145,7 @@ impl Scope {
         self.move_in(cgroup, pid)
     }
 
-    /// Moves the process into what systemd has not moved it into.
+    /// Moves the process into the hierarchies in which systemd has not moved it.
     fn move_in(&self, cgroup: &Cgroup, pid: i32) -> Result<()> {
         let own = ProcessCgroups::of(&pid.to_string())?;
         for (dir, hierarchy) in cgroup.dirs.iter().zip(&self.hierarchies) {
@@ -156,7 +157,7 @@ impl Scope {
         Ok(())
     }
 
-    /// The container's directories: in each hierarchy where the unit has its own, there or not.
+    /// The container's directories: one in each hierarchy that the unit is in, whether it exists or not.
     fn directories(&self, own: &ProcessCgroups, cgroup: &Cgroup) -> Result<Vec<Dir>> {
         let unit = cgroup.unit.as_ref().context("no unit")?;
         let named = |path: &PathBuf| path.file_name().is_some_and(|name| *name == *unit.name);

@@ -1,6 +1,6 @@
-//! What the container has used up, read from its cgroups, in the shape and units of runc's
-//! `types/events.go`: times in nanoseconds, sizes in bytes, cgroup2's numbers under v1's names.
-//! What a host does not count is not there.
+//! The resource usage of the container, read from its cgroups, in the format and units of runc's
+//! `types/events.go`: times in nanoseconds, sizes in bytes, cgroup2's numbers under v1's names. What the host
+//! does not account is absent.
 
 pub mod shape;
 #[cfg(test)]
@@ -20,7 +20,7 @@ pub use shape::{
 };
 
 impl Cgroup {
-    /// Reads it all.
+    /// Reads all statistics.
     pub fn stats(&self) -> Result<Stats> {
         let of = |controller: &str| Files(self.dir(controller).or_else(|| self.unified()));
         let unified = Files(self.unified());
@@ -60,17 +60,17 @@ impl Cgroup {
     }
 }
 
-/// The files of one of the container's directories, if it has that one.
+/// The files of one of the container's directories, if the directory exists.
 struct Files<'a>(Option<&'a Dir>);
 
 impl Files<'_> {
-    /// None for a file that this kernel does not have, and for one of a container that has gone.
+    /// None if the kernel does not have this file, or the container no longer exists.
     fn text(&self, file: &str) -> Result<Option<String>> {
         let Some(dir) = self.0 else { return Ok(None) };
         match read(&dir.path.join(file)) {
             Ok(text) => Ok(Some(String::from_utf8_lossy(&text).into_owned())),
             Err(error) => match errno_of(&error) {
-                // EOPNOTSUPP: pressure that is switched off.
+                // EOPNOTSUPP: pressure stall information is disabled.
                 Some(Errno::ENOENT | Errno::ENODEV | Errno::EOPNOTSUPP) => Ok(None),
                 _ => Err(error),
             },
@@ -86,7 +86,7 @@ impl Files<'_> {
         Ok(self.number(file)?.unwrap_or_default())
     }
 
-    /// A file of `key number` lines.
+    /// Parses a file of `key number` lines.
     fn table(&self, file: &str) -> Result<BTreeMap<String, u64>> {
         let text = self.text(file)?.unwrap_or_default();
         let pairs = text.lines().filter_map(|line| line.split_once(' '));
@@ -103,7 +103,7 @@ impl Files<'_> {
 fn number(text: &str) -> Result<u64> {
     match text {
         "max" => Ok(u64::MAX),
-        // v1 counts some things per processor, and a sum can be below 0 for a moment.
+        // v1 has per-CPU counters for some values, whose sum can temporarily be negative.
         _ if text.starts_with('-') => Ok(0),
         _ => text.parse().with_context(|| format!("{text:?} is not a number")),
     }
@@ -141,7 +141,7 @@ fn usage_v1(files: &Files<'_>) -> Result<CpuUsage> {
     let stat = files.table("cpuacct.stat")?;
     let ticks = |key: &str| stat.get(key).copied().unwrap_or_default() * TICK;
     let (mut percpu_user, mut percpu_kernel) = (Vec::new(), Vec::new());
-    // A heading, then `cpu user system`.
+    // A header, then lines of `cpu user system`.
     let all = files.text("cpuacct.usage_all")?.unwrap_or_default();
     for line in all.lines().skip(1) {
         if let [_, user, kernel, ..] = numbers(line).context("cpuacct.usage_all")?[..] {
@@ -204,14 +204,14 @@ fn cpuset_v1(files: &Files<'_>) -> Result<Cpuset> {
     })
 }
 
-/// The v1 switches are not there; what may really be used is.
+/// cgroup2 does not have the switches of v1; the effective lists take their place.
 fn cpuset_v2(files: &Files<'_>) -> Result<Cpuset> {
     let list = |file| ids(&files.text(file)?.unwrap_or_default()).context(file);
     let (cpus, mems) = (list("cpuset.cpus.effective")?, list("cpuset.mems.effective")?);
     Ok(Cpuset { cpus, mems, ..Cpuset::default() })
 }
 
-/// `0-2,7` as 0, 1, 2, 7; an empty list is none.
+/// Parses e.g. `0-2,7` as 0, 1, 2, 7; an empty list has no elements.
 fn ids(list: &str) -> Result<Vec<u16>> {
     let list = list.trim();
     let ranges = if list.is_empty() { Some(Vec::new()) } else { id_list::ranges(list, 1 << 16) };
@@ -245,7 +245,7 @@ fn memory_v1(files: &Files<'_>) -> Result<Memory> {
 fn memory_v2(files: &Files<'_>) -> Result<Memory> {
     let Some(used) = files.number("memory.current")? else { return Ok(Memory::default()) };
     let raw = files.table("memory.stat")?;
-    // How often the limit was run into, as v1 counts it.
+    // How often the limit was hit, as v1 counts it.
     let failures = |file: &str| -> Result<u64> {
         Ok(files.table(file)?.get("max").copied().unwrap_or_default())
     };
@@ -259,7 +259,7 @@ fn memory_v2(files: &Files<'_>) -> Result<Memory> {
         Ok(MemoryEntry {
             limit: limit.saturating_add(usage.limit),
             usage: used + files.or_zero("memory.swap.current")?,
-            // Both were at their highest, but maybe not at once.
+            // The two maxima may not have occurred at the same time, so their sum is not the maximum.
             max: None,
             failcnt: failures("memory.swap.events")?,
         })
@@ -272,7 +272,7 @@ fn blkio_v1(files: &Files<'_>) -> Result<Blkio> {
     let entries = |file: String| -> Result<Vec<BlkioEntry>> {
         blkio_entries(&files.text(&file)?.unwrap_or_default()).context(file)
     };
-    // Of BFQ, of CFQ before Linux 5.0, or of whatever can be throttled: whoever has counted.
+    // BFQ's, CFQ's (before Linux 5.0), or those of throttling: the first that has counted.
     for prefix in ["blkio.bfq.", "blkio.", "blkio.throttle."] {
         let recursive = |name: &str| entries(format!("{prefix}{name}_recursive"));
         let io_serviced_recursive = recursive("io_serviced")?;
@@ -299,7 +299,7 @@ fn blkio_v1(files: &Files<'_>) -> Result<Blkio> {
     })
 }
 
-/// `8:0 Read 4096`, `8:0 4096`, and a sum of all that has no device.
+/// Parses lines such as `8:0 Read 4096` or `8:0 4096`; a line without a device is a total.
 fn blkio_entries(text: &str) -> Result<Vec<BlkioEntry>> {
     let mut entries = Vec::new();
     for line in text.lines() {
@@ -325,7 +325,7 @@ fn blkio_v2(files: &Files<'_>) -> Result<Blkio> {
     }
 }
 
-/// `8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0`
+/// Parses `8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0`.
 fn io_stat(text: &str) -> Result<Blkio> {
     let mut blkio = Blkio { counted: true, ..Blkio::default() };
     for line in text.lines() {
@@ -352,7 +352,7 @@ fn hugetlb(files: &Files<'_>, v1: bool) -> Result<BTreeMap<String, Hugetlb>> {
     let Some(dir) = files.0 else { return Ok(BTreeMap::new()) };
     let mut pages = BTreeMap::new();
     for size in page_sizes(&dir.path) {
-        // Reservations, where the kernel counts them: that is what is limited.
+        // The reservations, if the kernel counts them: the limit applies to them.
         let reserved = |file: &str| -> Result<u64> {
             match files.number(&format!("hugetlb.{size}.rsvd.{file}"))? {
                 Some(number) => Ok(number),
@@ -376,7 +376,7 @@ fn hugetlb(files: &Files<'_>, v1: bool) -> Result<BTreeMap<String, Hugetlb>> {
     Ok(pages)
 }
 
-/// The sizes that the files of a cgroup are named after: `hugetlb.2MB.current`.
+/// The page sizes in the file names of a cgroup, e.g. `hugetlb.2MB.current`.
 fn page_sizes(dir: &Path) -> BTreeSet<String> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     let size = |name: &str| Some(name.strip_prefix("hugetlb.")?.split('.').next()?.to_owned());

@@ -1,5 +1,6 @@
-//! A container's cgroup and those that it has made below, walked by descriptors: it can nest them until their path is
-//! longer than any system call takes. One descriptor is open at a time, however deep it goes.
+//! Walks a container's cgroup and its descendants by descriptors: the container can nest cgroups until their
+//! path is longer than any system call accepts. Only one descriptor is open at a time, however deep the tree
+//! is.
 
 use anyhow::{Context, Result, ensure};
 use nix::fcntl::{AT_FDCWD, OFlag, open, openat};
@@ -14,8 +15,9 @@ use std::path::Path;
 use sys::path::DIRECTORY;
 use sys::{Errno, SysError};
 
-/// Calls `enter` for the cgroup, and for each below before those below it. When all below one have been seen, calls
-/// `leave` with the one above and its name there; not for the first. What is gone meanwhile is left out.
+/// Calls `enter` for the cgroup and then for its descendants, parents first. After all children of one were
+/// visited, calls `leave` with its parent and its name there; not for the first. Cgroups removed in the
+/// meantime are skipped.
 pub(super) fn walk(
     path: &Path,
     enter: &mut dyn FnMut(BorrowedFd<'_>) -> Result<()>,
@@ -36,7 +38,7 @@ pub(super) fn walk(
                 above.push((name, std::mem::replace(&mut below, of_child)));
                 here = child;
             } else if let Some((name, siblings)) = above.pop() {
-                // Cgroups are never moved: this is where it came from.
+                // Cgroups are never moved, so this is the parent it was opened from.
                 here = openat(&here, "..", DIRECTORY, Mode::empty()).context("..")?;
                 leave(here.as_fd(), &name)?;
                 below = siblings;
@@ -48,14 +50,14 @@ pub(super) fn walk(
     go().with_context(|| format!("cgroup {}", path.display()))
 }
 
-/// The paths come from a record: what is no cgroup is not touched.
+/// The paths come from a stored record: nothing outside a cgroup filesystem is touched.
 fn ensure_cgroup(filesystem: &Statfs) -> Result<()> {
     let kinds = [CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC];
     ensure!(kinds.contains(&filesystem.filesystem_type()), "is not a cgroup");
     Ok(())
 }
 
-/// None for what is gone.
+/// None if it no longer exists.
 fn present<T>(done: nix::Result<T>) -> Result<Option<T>> {
     match done {
         Err(Errno::ENOENT | Errno::ENODEV) => Ok(None),
@@ -63,7 +65,7 @@ fn present<T>(done: nix::Result<T>) -> Result<Option<T>> {
     }
 }
 
-/// Directories in a cgroup are cgroups, and there are no links.
+/// The names of the cgroups below. All directories in a cgroup are cgroups, and there are no links.
 fn children(dir: &OwnedFd) -> Result<Vec<CString>> {
     let Some(list) = present(openat(dir, ".", DIRECTORY, Mode::empty()))? else {
         return Ok(Vec::new());
@@ -79,15 +81,15 @@ fn children(dir: &OwnedFd) -> Result<Vec<CString>> {
     Ok(names)
 }
 
-/// The numbers in a file of a cgroup, one a line; none if it is gone. Processes that brig's pid namespace does not have
-/// are 0 there, which for kill(2) would be brig's own process group: they are left out.
+/// The pids or thread ids in a cgroup file, one per line; empty if it no longer exists. Processes outside
+/// brig's pid namespace appear as 0, which would be brig's own process group for kill(2): they are omitted.
 pub(super) fn numbers(dir: BorrowedFd<'_>, file: &str) -> Result<Vec<i32>> {
     let text = read(dir, file)?;
     let text = String::from_utf8_lossy(&text);
     Ok(text.lines().filter_map(|pid| pid.parse().ok()).filter(|&pid| pid > 0).collect())
 }
 
-/// A file of a cgroup; empty if it is gone.
+/// Reads a cgroup file; empty if it no longer exists.
 pub(super) fn read(dir: BorrowedFd<'_>, file: &str) -> Result<Vec<u8>> {
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
     let Some(opened) = present(openat(dir, file, flags, Mode::empty()))? else {
@@ -100,7 +102,7 @@ pub(super) fn read(dir: BorrowedFd<'_>, file: &str) -> Result<Vec<u8>> {
     }
 }
 
-/// Writes to a file of a cgroup; false if it is gone.
+/// Writes to a cgroup file; false if it no longer exists.
 pub(super) fn write(dir: BorrowedFd<'_>, file: &str, value: &str) -> Result<bool> {
     let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
     let Some(opened) = present(openat(dir, file, flags, Mode::empty()))? else { return Ok(false) };
@@ -110,7 +112,7 @@ pub(super) fn write(dir: BorrowedFd<'_>, file: &str, value: &str) -> Result<bool
     }
 }
 
-/// Every process in a cgroup and those below.
+/// All processes in a cgroup and its descendants.
 pub(super) fn processes(path: &Path) -> Result<Vec<i32>> {
     let mut pids = Vec::new();
     let mut enter = |dir: BorrowedFd<'_>| {
@@ -121,14 +123,15 @@ pub(super) fn processes(path: &Path) -> Result<Vec<i32>> {
     Ok(pids)
 }
 
-/// Removes a cgroup that is empty. The kernel refuses to if it has processes, or cgroups below.
+/// Removes an empty cgroup. The kernel refuses if it has processes or children.
 pub(super) fn remove_empty(path: &Path) -> Result<()> {
     let Some(filesystem) = present(statfs(path))? else { return Ok(()) };
     ensure_cgroup(&filesystem)?;
     present(unlinkat(AT_FDCWD, path, UnlinkatFlags::RemoveDir)).map(drop)
 }
 
-/// Removes all cgroups below one. What cannot be removed is passed by, and the first error told.
+/// Removes all descendants of a cgroup. Those that cannot be removed are skipped, and the first error is
+/// returned.
 pub(super) fn remove_below(path: &Path) -> Result<(), SysError> {
     let mut failed = None;
     let mut leave = |above: BorrowedFd<'_>, name: &CStr| {

@@ -1,5 +1,4 @@
-//! Changes the limits of a container that already exists: in an order in which the kernel takes
-//! one of them.
+//! Changes the limits of an existing container, in an order in which the kernel accepts each of them.
 
 use super::write::{Write, Writer};
 use super::{Cgroup, Dir, properties};
@@ -15,7 +14,7 @@ use sys::hierarchy::read;
 pub struct Update<'a> {
     cgroup: &'a Cgroup,
     memory: Memory,
-    /// The same for systemd.
+    /// The corresponding properties for systemd.
     properties: Vec<Property>,
     v1: Vec<Write>,
     v2: Vec<Write>,
@@ -25,7 +24,7 @@ pub struct Update<'a> {
 #[derive(Debug, Default)]
 pub struct Undo(Vec<(PathBuf, Write)>);
 
-/// Reads a file of a controller's directory; none where there is none.
+/// Reads a file of a controller's directory; None if it does not exist.
 type Now<'a> = &'a dyn Fn(&str, &str) -> Option<String>;
 
 impl Cgroup {
@@ -158,7 +157,7 @@ fn by_line(write: &Write) -> Vec<Write> {
 fn limit(text: &str) -> Option<u64> {
     match text {
         "max" | "-1" => Some(u64::MAX),
-        // v1 counts pages, and shows its largest number of pages in bytes as no limit.
+        // v1 counts pages, and shows "unlimited" as its largest number of pages in bytes.
         text => text.parse().ok().map(|limit| if limit >= 1 << 62 { u64::MAX } else { limit }),
     }
 }
@@ -170,7 +169,7 @@ fn complete_memory(
     total: Option<i64>,
     now: Now<'_>,
 ) -> Result<()> {
-    // Unlimited memory with limited swap cannot be meant; v1 does not support it.
+    // Unlimited memory with limited swap is certainly not intended; v1 does not support it.
     if memory.limit == Some(-1) && memory.swap.is_none() {
         let accounted = unified || now("memory", "memory.memsw.limit_in_bytes").is_some();
         memory.swap = accounted.then_some(-1);
@@ -228,8 +227,8 @@ fn order_memory(writes: &mut Vec<Write>, now: Now<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The burst is never more than the quota, a share of a period never more than the parent's, real-time never
-/// more than its period; and an idle cgroup accepts no shares.
+/// The burst is never more than the quota, the share of a period never more than the parent's, real-time
+/// runtime never more than its period; and an idle cgroup accepts no shares.
 fn order_cpu(writes: &mut Vec<Write>, now: Now<'_>) {
     for (period, time) in
         [("cpu.cfs_period_us", "cpu.cfs_quota_us"), ("cpu.rt_period_us", "cpu.rt_runtime_us")]
@@ -284,7 +283,7 @@ fn put_before(writes: &mut Vec<Write>, file: &str, other: &str) {
     }
 }
 
-/// The write that restores the contents of a file before `written`, if there is one.
+/// The write that restores the previous contents of a file, if it can be restored.
 fn old_value(file: &str, written: &str, text: &str) -> Option<String> {
     let text = text.trim();
     let line = |key: &str| {
@@ -299,7 +298,7 @@ fn old_value(file: &str, written: &str, text: &str) -> Option<String> {
         // Triggers and commands: there is nothing to undo.
         "memory.reclaim" | "cgroup.kill" => None,
         _ if file.ends_with(".pressure") => None,
-        // Per device: a device that is not listed has no limit or weight of its own.
+        // Per-device file: a device that is not listed has no limit or weight of its own.
         _ if key.contains(':') => line(key).or_else(|| {
             Some(match file {
                 "io.max" => format!("{key} rbps=max wbps=max riops=max wiops=max"),
@@ -324,7 +323,7 @@ mod tests {
         Resources::new(&spec, &mut Vec::new()).unwrap()
     }
 
-    /// `file value` of every write, in order, where the files say what `now` has.
+    /// `file value` of every write, in order, with `now` as the current contents of the files.
     fn ordered(json: &str, unified: bool, total: Option<i64>, now: &[(&str, &str)]) -> Vec<String> {
         let now = |_: &str, file: &str| {
             now.iter().find(|(name, _)| *name == file).map(|(_, value)| (*value).to_owned())

@@ -1,9 +1,9 @@
-//! Limits as writes to cgroup v1 files: v1 has one for everything but `unified`.
+//! Limits as writes to cgroup v1 files: v1 has a file for everything except `unified`.
 
 use super::write::Write;
 use crate::plan::resources::{BlockIo, Cpu, Memory, Resources, Throttle};
 
-/// Every write but the device rules, in an order in which a new cgroup takes them.
+/// All writes except the device rules, in an order that a new cgroup accepts.
 pub fn writes(resources: &Resources) -> Vec<Write> {
     let mut writes = Vec::new();
     memory(&resources.memory, &mut writes);
@@ -36,7 +36,7 @@ fn memory(memory: &Memory, writes: &mut Vec<Write>) {
         memory.use_hierarchy.map(i64::from),
         "linux.resources.memory.useHierarchy",
     );
-    // Memory and swap together can never be less than memory: raised first, lowered last.
+    // Memory plus swap can never be less than memory: it is raised first and lowered last.
     let swap = ("memory.memsw.limit_in_bytes", memory.swap, "linux.resources.memory.swap");
     let limit = ("memory.limit_in_bytes", memory.limit, "linux.resources.memory.limit");
     let order = if memory.swap == Some(-1) { [swap, limit] } else { [limit, swap] };
@@ -56,7 +56,7 @@ fn cpu(cpu: &Cpu, writes: &mut Vec<Write>) {
     let mut write = |controller, file, value: Option<String>, place| {
         writes.extend(value.map(|value| Write::new(controller, file, &value, place)));
     };
-    // An idle cgroup takes no shares: idleness is ended before they are set, begun after.
+    // An idle cgroup accepts no shares: idle is disabled before they are set, and enabled after.
     let idle = cpu.idle.map(|idle| u8::from(idle).to_string());
     let (ends, begins) = if cpu.idle == Some(true) { (None, idle) } else { (idle, None) };
     write("cpu", "cpu.idle", ends, "linux.resources.cpu.idle");
@@ -67,10 +67,10 @@ fn cpu(cpu: &Cpu, writes: &mut Vec<Write>) {
     write("cpu", "cpu.cfs_period_us", period, "linux.resources.cpu.period");
     let quota = cpu.quota.map(|quota| quota.to_string());
     write("cpu", "cpu.cfs_quota_us", quota, "linux.resources.cpu.quota");
-    // No more than the quota, so after it.
+    // It must not exceed the quota, so it is written after it.
     let burst = cpu.burst.map(|burst| burst.to_string());
     write("cpu", "cpu.cfs_burst_us", burst, "linux.resources.cpu.burst");
-    // No more time than its period has, so after it.
+    // It must not exceed the period, so it is written after it.
     let period = cpu.realtime_period.map(|period| period.to_string());
     write("cpu", "cpu.rt_period_us", period, "linux.resources.cpu.realtimePeriod");
     let runtime = cpu.realtime_runtime.map(|runtime| runtime.to_string());
@@ -80,7 +80,7 @@ fn cpu(cpu: &Cpu, writes: &mut Vec<Write>) {
 }
 
 fn block_io(io: &BlockIo, writes: &mut Vec<Write>) {
-    // blkio.weight is CFQ's, gone since Linux 5.0; BFQ has taken over all but the leaf weights.
+    // blkio.weight is CFQ's, removed in Linux 5.0; BFQ replaces all but the leaf weights.
     if let Some(weight) = io.weight {
         let place = "linux.resources.blockIO.weight";
         let write = Write::new("blkio", "blkio.bfq.weight", &weight, place);

@@ -1,12 +1,12 @@
-//! Limits as writes to cgroup v2 files, converted where v2 counts otherwise.
+//! Limits as writes to cgroup v2 files, converted where v2 uses other units.
 
 use super::write::Write;
 use crate::plan::resources::{BlockIo, Cpu, Memory, Resources, Throttle};
 use crate::spec::Place;
 use anyhow::{Result, bail, ensure};
 
-/// Every write but the device rules, in an order in which a new cgroup takes them, for the
-/// controllers that are `here` and not on a v1 hierarchy. An error for what cgroup v2 cannot express.
+/// All writes except the device rules, in an order that a new cgroup accepts, for the controllers that are
+/// `here` and not on a v1 hierarchy. What cgroup v2 cannot express is an error.
 pub fn writes(resources: &Resources, here: &dyn Fn(&str) -> bool) -> Result<Vec<Write>> {
     let mut writes = Vec::new();
     if here("memory") {
@@ -44,7 +44,7 @@ pub fn writes(resources: &Resources, here: &dyn Fn(&str) -> bool) -> Result<Vec<
     Ok(writes)
 }
 
-/// A hybrid host has each controller on one version of cgroups only.
+/// On a hybrid host, each controller is on one cgroup version only.
 fn ensure_on_v2(write: &Write, here: &dyn Fn(&str) -> bool) -> Result<()> {
     let Write { controller, file, .. } = write;
     let on_v1 = if controller == "io" { "blkio" } else { controller };
@@ -153,7 +153,7 @@ fn memory(memory: &Memory, writes: &mut Vec<Write>) -> Result<()> {
 fn swap_alone(swap: i64, limit: Option<i64>) -> Result<i64> {
     match limit {
         _ if swap == -1 => Ok(-1),
-        // The plan has seen to it that it is not larger.
+        // The plan has checked that it is not larger.
         Some(limit) if limit != -1 => Ok(swap - limit),
         _ => bail!(
             "cgroup v2 limits swap separately, so memory and swap together ({swap}) need memory.limit as well"
@@ -262,7 +262,7 @@ fn block_io(io: &BlockIo, writes: &mut Vec<Write>) -> Result<()> {
     Ok(())
 }
 
-/// The config's and BFQ's 10 to 1000 as io.weight's 1 to 10000.
+/// Converts a weight of the config and BFQ (10 to 1000) to io.weight (1 to 10000).
 pub(crate) fn io_weight(weight: u16) -> u32 {
     1 + (u32::from(weight).saturating_sub(10)) * 9999 / 990
 }

@@ -28,14 +28,14 @@ pub struct Write {
 pub enum Missing {
     /// The limit cannot be set.
     Error,
-    /// The request is fulfilled without the file.
+    /// The request is satisfied without the file.
     Fine,
     /// Another file is written instead: its name, and its value.
     Instead(Cow<'static, str>, String),
 }
 
 impl Write {
-    /// `value` to `file` for `place`; a missing file is an error.
+    /// Creates a write of `value` to `file` for `place`; a missing file is an error.
     pub fn new(
         controller: &'static str,
         file: impl Into<Cow<'static, str>>,
@@ -51,12 +51,12 @@ impl Write {
         }
     }
 
-    /// The same, but a missing file counts as written.
+    /// Like [`Write::new`], but a missing file counts as written.
     pub fn or_fine(self) -> Write {
         Write { missing: Missing::Fine, ..self }
     }
 
-    /// The write in `dir`, if there will be one.
+    /// The write to perform in `dir`, if any.
     pub(super) fn resolved(&self, dir: &Path) -> Option<Write> {
         let plain = || Write { missing: Missing::Error, ..self.clone() };
         match &self.missing {
@@ -69,7 +69,7 @@ impl Write {
         }
     }
 
-    /// The same, but where the file is missing `value` goes to `file`.
+    /// Like [`Write::new`], but if the file is missing `value` is written to `file`.
     pub fn or(self, file: impl Into<Cow<'static, str>>, value: &impl ToString) -> Write {
         Write { missing: Missing::Instead(file.into(), value.to_string()), ..self }
     }
@@ -119,8 +119,8 @@ impl Writer {
     }
 }
 
-/// While another process enables a controller, cgroup v2 shows it before its files exist. Enabling it again
-/// changes nothing, and waits until the kernel has finished; false on v1.
+/// While another process enables a controller, cgroup v2 already lists it before its files exist. Enabling it
+/// again changes nothing, but waits until the kernel has finished; false on v1.
 fn settle(dir: &Path, write: &Write) -> bool {
     let Some(parent) = dir.parent().filter(|_| !write.controller.is_empty()) else { return false };
     let file = OpenOptions::new().write(true).open(parent.join("cgroup.subtree_control"));

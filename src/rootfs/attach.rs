@@ -77,7 +77,7 @@ pub fn attach(root: &mut Root, mount: &Mount, source: &Source) -> Result<()> {
     }
 }
 
-/// Makes a link as the source is. One that already exists has to be the same.
+/// Creates a symbolic link with the target of the source. An existing one must have the same target.
 pub fn make_link(root: &Root, mount: &Mount, to: &CStr) -> Result<()> {
     let path = mount.target.to_bytes();
     let slash = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
@@ -99,7 +99,7 @@ pub fn make_link(root: &Root, mount: &Mount, to: &CStr) -> Result<()> {
 /// An opened source of a bind mount.
 struct BindSource<'a> {
     file: BorrowedFd<'a>,
-    /// The same by name, for Linux before 5.12.
+    /// The same source by name, for Linux before 5.12.
     shown: &'a Shown<'a>,
     /// The user namespace for its id map.
     user: Option<BorrowedFd<'a>>,
@@ -148,7 +148,7 @@ pub fn put(tree: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<()> {
 }
 
 fn same_kind(source: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<()> {
-    // Docker matches on these words.
+    // Docker matches this message.
     ensure!(
         is_directory(source)? == is_directory(target)?,
         "not a directory: a directory can only be mounted on a directory, and a file on a file"
@@ -174,7 +174,8 @@ pub fn new(
         // It is mounted together with the IPC namespace: only its directory can be labelled, as in runc.
         let path = proc_path(detached.as_fd());
         match xattr::set(&path, c"security.selinux", label.label.as_bytes()) {
-            // The one of a new user namespace, which was created with it, belongs to root of the outer one.
+            // The IPC filesystem of a new user namespace was created together with it and belongs to root of
+            // the outer one.
             Err(error) if error.errno == Errno::EPERM => root.warnings.push(format!(
                 "{}: {} keeps its label from the policy",
                 mount.place(),
@@ -189,7 +190,7 @@ pub fn new(
     Ok(())
 }
 
-/// A mount of a new filesystem with everything in it, attached only if that is done `by_name`.
+/// A mount of a new filesystem, complete; only attached if that is required to make it (`by_name`).
 pub fn complete(
     root: &Root,
     mount: &Mount,
@@ -212,8 +213,8 @@ pub fn complete(
     Ok(new)
 }
 
-/// The label that a filesystem is mounted with. The other filesystems are shared by many mounts: they have a
-/// label from the policy, and each mount must have the same.
+/// The label option of a filesystem. Filesystems not listed here have one superblock for many mounts: they
+/// have a label from the policy, and each mount must have the same.
 fn label<'a>(fs: &'a Filesystem, fstype: &CStr) -> Option<&'a MountLabel> {
     fs.label.as_ref().filter(|_| ![c"cgroup2", c"mqueue"].contains(&fstype))
 }

@@ -15,7 +15,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use sys::{Errno, IfExists, file};
 
-/// Deeper trees are only made to exhaust resources.
+/// Trees deeper than this are only created to exhaust resources.
 const MAX_DEPTH: usize = 64;
 
 /// Whether an owner is copied.
@@ -28,8 +28,8 @@ pub struct Owner {
 }
 
 /// Copies everything below one directory to another, with mode, owner and times. Symbolic links are copied,
-/// never followed; what others change meanwhile is copied as found. `owner`: what the directory itself
-/// gets.
+/// never followed; what is changed concurrently is copied as found. `owner`: which owners to set on the
+/// directory itself.
 pub fn copy_up(from: BorrowedFd<'_>, to: BorrowedFd<'_>, owner: Owner) -> Result<()> {
     let stat = fstat(from).context("fstat")?;
     let uid = owner.uid.then(|| Uid::from_raw(stat.st_uid));
@@ -75,7 +75,7 @@ fn copy_one(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, depth: usize)
 }
 
 fn copy_file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr) -> Result<()> {
-    // O_NONBLOCK: if it has become a fifo, do not wait for its other end.
+    // O_NONBLOCK: if it has been replaced by a fifo, do not wait for its other end.
     let mut source = File::from(open(from, name, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?);
     let stat = fstat(&source).context("fstat")?;
     ensure!(file::kind(stat.st_mode) == SFlag::S_IFREG, "is no longer a regular file");
@@ -83,7 +83,7 @@ fn copy_file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr) -> Result<()
     copy_data(&mut source, &mut made, stat.st_size).context("copy")
 }
 
-/// Copies what is not a hole: a file of some bytes and gigabytes of holes takes no gigabytes of memory.
+/// Copies the data and skips holes: a small file with gigabytes of holes must not use gigabytes of memory.
 fn copy_data(from: &mut File, to: &mut File, size: i64) -> Result<()> {
     to.set_len(size.cast_unsigned())?;
     let mut at = 0;

@@ -16,7 +16,7 @@ use sys::mount::move_mount;
 use sys::path::{Links, make_dir_in, make_file_in, open_in};
 use sys::{Errno, IfExists};
 
-/// Not to thread-self: programs compare these links.
+/// Not to /proc/thread-self: programs compare these links.
 const LINKS: [(&CStr, &CStr); 4] = [
     (c"fd", c"/proc/self/fd"),
     (c"stdin", c"/proc/self/fd/0"),
@@ -44,7 +44,8 @@ pub fn make_all(root: &Root, plan: &Rootfs, of_host: HostDevices) -> Result<()> 
     Ok(())
 }
 
-/// A link in the image would choose what gets hidden: an error.
+/// Mounts the terminal on /dev/console. A symbolic link there is an error, because the image would choose
+/// what is mounted over.
 pub fn mount_console(root: &Root, terminal: BorrowedFd<'_>) -> Result<()> {
     let dev = make_dir_in(root.fd.as_fd(), c"/dev")?;
     let target = match open_in(dev.as_fd(), c"/console", OFlag::O_PATH, Links::Refuse) {
@@ -69,7 +70,7 @@ fn with_origin(error: anyhow::Error, device: &Device) -> anyhow::Error {
 struct Parent<'a> {
     path: &'a [u8],
     fd: OwnedFd,
-    /// It belongs to the host.
+    /// Whether it belongs to the host.
     hosts: bool,
 }
 
@@ -83,8 +84,8 @@ impl<'a> Parent<'a> {
     }
 }
 
-/// Creates one. `node` is the mount of one that the parent has created. `parent` is the directory of the
-/// previous one, which usually is this one's too.
+/// Creates a device. `node` is the mount of one that the parent has created. `parent` is the directory of the
+/// previous device, usually the same.
 fn make<'a>(
     root: &Root,
     device: &'a Device,
@@ -103,7 +104,7 @@ fn make<'a>(
     let mode = Mode::from_bits_truncate(device.mode);
     match mknodat(dir, name, device.kind, mode, device.number) {
         Ok(()) => give_away(dir, name, device),
-        // config-linux.md, Devices: one that already exists has to be the one asked for.
+        // config-linux.md, Devices: an existing file must be the configured device.
         Err(Errno::EEXIST) => {
             let found = fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW);
             ensure!(is(&found.context("fstatat")?, device), "exists and is not this device");
@@ -119,7 +120,7 @@ fn make<'a>(
     }
 }
 
-/// No device is created in a directory of the host. One that the config asks for must exist.
+/// In a directory of the host no device is created: a configured one must exist.
 fn look_for(dir: BorrowedFd<'_>, name: &[u8], device: &Device) -> Result<()> {
     if device.place.is_none() {
         return Ok(());
@@ -130,7 +131,7 @@ fn look_for(dir: BorrowedFd<'_>, name: &[u8], device: &Device) -> Result<()> {
     Ok(())
 }
 
-/// The directory and the last name of an absolute path.
+/// Splits an absolute path into its directory and last component.
 fn split(path: &CStr) -> (&[u8], &[u8]) {
     let path = path.to_bytes();
     let slash = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
@@ -142,7 +143,7 @@ pub(super) fn is(stat: &FileStat, device: &Device) -> bool {
     kind && (device.kind == SFlag::S_IFIFO || stat.st_rdev == device.number)
 }
 
-/// Sets the owner of the new file, and not of a file that has replaced it since.
+/// Sets the owner of the new file, and not of a file that has since replaced it.
 fn give_away(dir: BorrowedFd<'_>, name: &[u8], device: &Device) -> Result<()> {
     if device.uid == 0 && device.gid == 0 {
         return Ok(());
@@ -182,7 +183,7 @@ fn link(dev: BorrowedFd<'_>, kcore: bool) -> Result<()> {
             Err(errno) => return Err(errno).with_context(|| name.to_string_lossy().into_owned()),
         }
     }
-    // The image's may be the host's ptmx: only the container's own may be used.
+    // The image's ptmx may be the host's: only the container's own may be used.
     let removed = unlinkat(dev, c"ptmx", UnlinkatFlags::NoRemoveDir);
     removed.if_exists().context("replace ptmx")?;
     symlinkat(c"pts/ptmx", dev, c"ptmx").context("ptmx")

@@ -1,5 +1,5 @@
-//! Mounts of a container that already exists. brig is in its mount namespace, and in its user namespace,
-//! to the host's root and /proc.
+//! Mounts of an existing container. brig has joined its mount namespace and its user namespace, but keeps the
+//! host's root and /proc.
 
 use super::Root;
 use super::attach::{complete, put, with_origin};
@@ -155,8 +155,8 @@ pub fn remove(root: &OwnedFd, mountinfo: &Path, wanted: &Identity) -> Result<boo
             _ => continue,
         }
         return match unmount(mount.as_fd()) {
-            // It was moved or unmounted in the meantime; or in the copy of a new mount namespace it is
-            // locked.
+            // It was moved or unmounted in the meantime; or this is a copy in a new mount namespace, where it
+            // is locked.
             Err(Errno::EINVAL) => continue,
             done => done.context("umount2").map(|()| true),
         };

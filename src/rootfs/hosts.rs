@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use sys::Errno;
 use sys::path::{Links, open_in};
 
-/// See the module.
+/// See the module documentation.
 #[derive(Debug, Default)]
 pub struct Hosts {
     /// The root directory belongs to the host.

@@ -1,4 +1,4 @@
-//! How this kernel mounts: with descriptors, or before Linux 5.12 with names of descriptors.
+//! How to mount on this kernel: with descriptors, or before Linux 5.12 with names of descriptors.
 
 use super::made::HostProc;
 use crate::plan::mount_options::{Step, legacy};
@@ -16,7 +16,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use sys::Errno;
 use sys::mount::{self, Attr, Filesystem, clone_tree, move_mount, set_attr};
 
-/// What the kernel offers.
+/// The mount API that the kernel supports.
 pub enum Kernel {
     /// open_tree(2), move_mount(2), fsopen(2), mount_setattr(2).
     New,
@@ -43,7 +43,7 @@ pub enum Shown<'a> {
 pub struct NewFilesystem<'a> {
     /// Its type.
     pub fstype: &'a CStr,
-    /// A word that only mountinfo shows.
+    /// An arbitrary string that is only shown in mountinfo.
     pub source: &'a CStr,
     /// Its options.
     pub options: &'a [(CString, Option<CString>)],
@@ -51,7 +51,7 @@ pub struct NewFilesystem<'a> {
     pub attr: u64,
 }
 
-/// `size=1k` as key and value.
+/// Splits e.g. `size=1k` into key and value.
 pub fn option(text: &str) -> Result<(CString, Option<CString>)> {
     Ok(match text.split_once('=') {
         Some((key, value)) => (CString::new(key)?, Some(CString::new(value)?)),
@@ -70,7 +70,7 @@ impl Kernel {
         Ok(Kernel::Old(Old { own, descriptors }))
     }
 
-    /// Sets where the container's root is mounted.
+    /// Sets the mount point of the container's root.
     pub fn look_below(&mut self, root: BorrowedFd<'_>) -> Result<()> {
         match self {
             Kernel::New => Ok(()),
@@ -95,8 +95,9 @@ impl Kernel {
         Ok(mount::mount(Some(&from), &name(old, to)?, None, flags, None)?)
     }
 
-    /// Bind mounts a file or directory and changes its mount. The container never sees it unchanged: it is
-    /// changed before it is attached, or identified and changed afterwards, or the container does not start.
+    /// Bind mounts a file or directory and changes its mount. The container never sees it unchanged: the
+    /// mount is changed before it is attached, or else identified and changed afterwards; if neither is
+    /// possible, the container does not start.
     pub fn bind_with(
         &self,
         from: &Shown<'_>,
@@ -181,11 +182,11 @@ impl Kernel {
 }
 
 impl Old {
-    /// Changes the attributes of one mount; its other attributes stay.
+    /// Changes the attributes of one mount and keeps its other attributes.
     fn remount(&self, mount: BorrowedFd<'_>, attr: Attr) -> Result<()> {
         let name = name(self, mount)?;
         let attr = attributes(mount)? & !attr.clear | attr.set;
-        // Without one of the modes, MS_REMOUNT keeps the current one.
+        // Without one of the access time modes, MS_REMOUNT keeps the current one.
         let relatime = if attr & MOUNT_ATTR__ATIME == 0 { MS_RELATIME } else { 0 };
         let flags = MS_REMOUNT | MS_BIND | relatime | legacy(attr);
         mount::mount(None, &name, None, flags, None).with_context(|| shown_path(&name))
@@ -219,7 +220,7 @@ fn set_modern(mount: BorrowedFd<'_>, recursive: bool, attr: Attr) -> Result<()> 
 pub fn attributes(mount: BorrowedFd<'_>) -> Result<u64> {
     /// statfs(2), Linux 5.10.
     const ST_NOSYMFOLLOW: libc::c_ulong = 0x2000;
-    /// musl does not name it.
+    /// Not defined for musl.
     const ST_RELATIME: libc::c_ulong = 0x1000;
     const SAME: [(libc::c_ulong, u64); 7] = [
         (libc::ST_RDONLY, MOUNT_ATTR_RDONLY),

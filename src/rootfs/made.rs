@@ -1,6 +1,6 @@
 //! Finds the mount that mount(2) has just made. mount(2) returns no descriptor, and a process that shares a
-//! volume can change every name that leads there: so the mount is found in mountinfo, and opened until the
-//! opened file is on that mount, by its id.
+//! volume can change every name on the path. So the mount is looked up in mountinfo and opened, and that is
+//! repeated until the opened file has its mount id.
 
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{OFlag, open, openat, readlinkat};
@@ -44,7 +44,7 @@ impl HostProc {
         Ok(HostProc { dir, root: None })
     }
 
-    /// Sets where the container's root is mounted.
+    /// Sets the mount point of the container's root.
     pub fn look_below(&mut self, root: BorrowedFd<'_>) -> Result<()> {
         let name = format!("fd/{}", root.as_raw_fd());
         let path = readlinkat(&self.dir, name.as_str()).context("readlink /proc/self/fd")?;
@@ -75,8 +75,8 @@ impl HostProc {
         Ok(Before { own: self, parent, known })
     }
 
-    /// Opens every mount below one. Those that may not be looked up are skipped: what the container's root
-    /// may not access, nobody in the container may.
+    /// Opens every mount below one. Those that may not be looked up are skipped: what root in the container
+    /// cannot access, no process in it can.
     pub fn below(&self, top: BorrowedFd<'_>) -> Result<Vec<OwnedFd>> {
         let text = self.mountinfo()?;
         let all: Vec<Mount<'_>> = mounts(&text).collect();
@@ -171,11 +171,11 @@ impl Before<'_> {
         bail!("the mount cannot be found again: directories on its path are being renamed")
     }
 
-    /// It is mounted on the target, or on a mount on the target.
+    /// Whether it is mounted on the target, or on a mount on the target.
     fn is_on_target(&self, mount: &Mount<'_>, all: &[Mount<'_>]) -> bool {
         let below = |at: &Mount<'_>| all.iter().find(|below| below.id() == at.parent()).copied();
         let mut at = *mount;
-        // No longer than there are mounts, should they change while they are listed.
+        // Bounded by the number of mounts, in case they change while they are listed.
         for _ in all {
             match below(&at) {
                 _ if at.parent() == Some(self.parent) => return true,

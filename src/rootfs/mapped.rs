@@ -70,7 +70,7 @@ fn mapped(path: &CStr, user: BorrowedFd<'_>, modern: bool) -> Result<OwnedFd> {
     Ok(tree)
 }
 
-/// Its parent directory, and its name, if overlayfs's options can contain it.
+/// The parent directory of a path, and its last component, if overlayfs options can contain it.
 fn split(path: &CStr) -> Result<(CString, String)> {
     let text = path.to_str().context("its name is not UTF-8")?.trim_end_matches('/');
     let (dir, name) = text.rsplit_once('/').context("has no directory")?;

@@ -63,7 +63,7 @@ impl Masks<'_> {
         kernel.bind(&Shown::Fd(null.as_fd()), target, false)
     }
 
-    /// A single one for all: there are many if each CPU has some (runc issue 5280).
+    /// One mount for all directories: there are many if each CPU has some (runc issue 5280).
     fn hide_directory(&mut self, kernel: &Kernel, target: BorrowedFd<'_>) -> Result<()> {
         if let Some(empty) = &self.empty {
             if is_same(empty.as_fd(), target)? {
@@ -71,7 +71,7 @@ impl Masks<'_> {
             }
             return kernel.bind(&Shown::Fd(empty.as_fd()), target, false);
         }
-        // One inode is the directory's; some kernels refuse a limit of 1.
+        // One inode is for the directory itself; some kernels refuse a limit of 1.
         let options = [option("nr_blocks=1")?, option("nr_inodes=2")?];
         let options: Vec<_> =
             options.into_iter().chain(self.label.map(MountLabel::option)).collect();
@@ -86,13 +86,14 @@ impl Masks<'_> {
     }
 }
 
-/// A path that is given twice, or leads to a masked one, is masked already.
+/// Whether a path is masked already, because it is given twice or leads to a masked one.
 fn is_same(mask: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<bool> {
     let of = |fd| fstat(fd).context("fstat").map(|stat| (stat.st_dev, stat.st_ino));
     Ok(of(mask)? == of(target)?)
 }
 
-/// CVE-2025-31133: an image's own /dev/null would expose data instead of masking it.
+/// Opens /dev/null and checks it. CVE-2025-31133: an image's own /dev/null would expose data instead of
+/// masking it.
 fn dev_null(root: BorrowedFd<'_>) -> Result<OwnedFd> {
     let null = open(root, c"/dev/null")?;
     let stat = fstat(&null).context("fstat")?;

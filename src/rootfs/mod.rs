@@ -43,10 +43,10 @@ use sys::{Errno, SysError, errno_of};
 
 const READ_ONLY: Attr = Attr { set: MOUNT_ATTR_RDONLY, clear: 0, propagation: 0 };
 
-/// A root filesystem with everything that the config asks for.
+/// A root filesystem with everything that the config requests.
 pub struct Root {
     kernel: Kernel,
-    /// Its mount, or without a mount namespace of its own, its directory.
+    /// Its mount; without a mount namespace for the container, its directory.
     fd: OwnedFd,
     /// The upper in memory, until it is moved to its final place.
     parked: Option<OwnedFd>,
@@ -80,7 +80,6 @@ fn mount_all(
     if matches!(plan.jail, Jail::Pivot | Jail::Move) {
         // Not private: the host could not unmount filesystems that this namespace still holds. From here on,
         // mounts and unmounts below the host's root do not propagate to the host.
-        // on nothing that is mounted or unmounted below the host's root reaches the host.
         mount::mount(None, c"/", None, MS_SLAVE | MS_REC, None).map_err(no_mount)?;
     }
     let Sources { modern, root, layers, mounts, devices } = sources;
@@ -112,8 +111,8 @@ fn mount_all(
     Ok(root)
 }
 
-/// For example after chroot(1) into a directory: mounts below it would be visible on the host, and could not
-/// be moved.
+/// Explains why nothing can be mounted, e.g. after chroot(1) into a directory: mounts below it would be
+/// visible on the host, and could not be moved.
 fn no_mount(error: SysError) -> anyhow::Error {
     match error.errno {
         Errno::EINVAL => anyhow::Error::from(error).context(
@@ -123,7 +122,7 @@ fn no_mount(error: SysError) -> anyhow::Error {
     }
 }
 
-/// Linux can mount on a detached mount since 6.15.
+/// Adds that mounting on a detached mount needs Linux 6.15.
 fn explain(error: anyhow::Error, jail: Jail) -> anyhow::Error {
     match errno_of(&error) {
         Some(Errno::EINVAL) if jail == Jail::Detached => {
@@ -133,7 +132,7 @@ fn explain(error: anyhow::Error, jail: Jail) -> anyhow::Error {
     }
 }
 
-/// Bind mounts the root filesystem on itself, because it has to be a mount.
+/// Bind mounts the root filesystem on itself, because the new root must be a mount.
 fn attach_root(kernel: &Kernel, plan: &Rootfs, root: OwnedFd) -> Result<OwnedFd> {
     let path = CString::new(plan.path.as_os_str().as_bytes())?;
     match (plan.jail, kernel) {
@@ -209,7 +208,7 @@ impl Root {
             self.kernel.set(self.fd.as_fd(), false, attr).at("linux.rootfsPropagation")?;
         }
         if let Kernel::Old(_) = self.kernel {
-            // Leaves the host's /proc.
+            // Leave the host's /proc.
             nix::unistd::chdir("/").context("chdir(/)")?;
         }
         Ok(())

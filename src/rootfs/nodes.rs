@@ -36,15 +36,15 @@ pub fn host_lacks_any(plan: &Rootfs) -> bool {
 }
 
 impl Nodes {
-    /// In the parent, with root privileges: makes the nodes that the host lacks. None where it may make none, or
-    /// nothing can be mounted by a descriptor: then the child reports the first device that it needs.
+    /// In the parent, with root privileges: creates the nodes that the host lacks. None if it may not create
+    /// any, or cannot mount by descriptor: then the child reports the first missing device.
     pub fn make(plan: &Rootfs, ids: &IdMaps) -> Result<Option<Nodes>> {
         if !is_complete() {
             return Ok(None);
         }
         let filesystem = Filesystem::open(c"tmpfs")?;
         filesystem.set(c"source", Some(c"devices"))?;
-        // The child looks them up, and owns nothing here.
+        // The child looks up the nodes, and owns nothing here.
         filesystem.set(c"mode", Some(c"0711"))?;
         if let Some(label) = &plan.label {
             let (key, value) = label.option();
@@ -84,7 +84,7 @@ fn name(index: usize) -> Result<CString> {
     Ok(CString::new(index.to_string())?)
 }
 
-/// Whether brig may create it.
+/// Creates a node; false if brig is not permitted to.
 fn make_one(dir: BorrowedFd<'_>, index: usize, device: &Device, ids: &IdMaps) -> Result<bool> {
     let place = device.place.as_deref().unwrap_or("linux.devices");
     let host = |maps: &[IdMap], id: u32, field: &str| {
@@ -102,7 +102,7 @@ fn make_one(dir: BorrowedFd<'_>, index: usize, device: &Device, ids: &IdMaps) ->
         }
         fchownat(dir, name.as_c_str(), Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)
             .context("chown")?;
-        // Not changed by the umask.
+        // mknod applies the umask, chmod does not.
         fchmodat(dir, name.as_c_str(), mode, FchmodatFlags::FollowSymlink).context("chmod")?;
         Ok(true)
     };

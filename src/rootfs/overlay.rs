@@ -38,8 +38,8 @@ pub fn prepare(overlay: &Overlay, root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The mount point. If it is not empty, this root filesystem was prepared by somebody, and an annotation must
-/// not replace it.
+/// Creates the mount point. If it is not empty, the root filesystem was prepared by someone else, and an
+/// annotation must not replace it.
 fn prepare_root(root: &Path) -> Result<()> {
     match std::fs::DirBuilder::new().mode(0o755).create(root) {
         Ok(()) => return Ok(()),
@@ -51,8 +51,8 @@ fn prepare_root(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// It has the same owner as the upper: the process that mounts the overlay writes to it, possibly as root of
-/// a user namespace.
+/// Creates the work directory, with the owner of the upper: the process that mounts the overlay writes to it,
+/// possibly as root of a user namespace.
 fn make_work(work: &CStr, upper: &CStr) -> Result<()> {
     match nix::unistd::mkdir(work, Mode::from_bits_truncate(0o700)) {
         Ok(()) => give(AT_FDCWD, work, &fstat(directory(upper)?).context("fstat")?),
@@ -61,8 +61,8 @@ fn make_work(work: &CStr, upper: &CStr) -> Result<()> {
     }
 }
 
-/// Gives it the owner of another file, unless that is root or nobody: those are ids not mapped in the user
-/// namespace, which root in the container could not change.
+/// Changes the owner to that of another file, unless that is root or nobody: those ids are not mapped in the
+/// user namespace, so root in the container could not change the file.
 fn give(dir: BorrowedFd<'_>, name: &CStr, stat: &FileStat) -> Result<()> {
     const NOBODY: u32 = 65534;
     let id = |id: u32| Some(id).filter(|id| ![0, NOBODY].contains(id));
@@ -159,7 +159,7 @@ pub fn mount(
     Ok((root, parked))
 }
 
-/// Explains the kernel's single errno.
+/// Explains EINVAL, the one errno that overlayfs returns for most errors.
 fn why_no_overlay(error: SysError, overlay: &Overlay) -> anyhow::Error {
     let hint = match (error.errno, &overlay.upper) {
         (Errno::ELOOP, _) => ": two of them are the same directory, or one is inside another",

@@ -41,7 +41,7 @@ fn pivot() -> Result<()> {
     umount2(".", MntFlags::MNT_DETACH).context("unmount the host's root")
 }
 
-/// Explains an errno of the kernel. brig has made sure that the new root is a mount, and not a shared one.
+/// Explains an errno of the kernel. brig has ensured that the new root is a mount, and not a shared one.
 fn explained(errno: Errno) -> anyhow::Error {
     let error = anyhow::Error::from(errno).context("pivot_root");
     match errno {
@@ -67,7 +67,7 @@ fn hide_proc_and_sys(rootfs: &Path) -> Result<()> {
         }
         let path = CString::new(path.as_os_str().as_bytes())?;
         match umount2(path.as_c_str(), MntFlags::MNT_DETACH) {
-            // It was below another one that has been unmounted.
+            // It was below a mount that has been unmounted.
             Ok(()) | Err(Errno::ENOENT) => {}
             Err(Errno::EINVAL | Errno::EPERM) => {
                 mount(None, &path, Some(c"tmpfs"), 0, None).context("hide the host's")?;

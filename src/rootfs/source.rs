@@ -1,5 +1,5 @@
-//! Host files for the root filesystem, opened before anything is mounted: by the child, in whose mount
-//! namespace they are then, or by the parent if the child has no access.
+//! Host files for the root filesystem, opened before anything is mounted: by the child, so that they are in
+//! its mount namespace, or by the parent if the child has no access.
 
 use super::cgroup::{self, Cgroups};
 use super::kernel::{Kernel, attributes};
@@ -26,7 +26,7 @@ use sys::{Errno, SysError, errno_of};
 
 /// All host files for the root filesystem, as descriptors.
 pub struct Sources {
-    /// The kernel mounts with descriptors. Otherwise a source is only an open file or directory.
+    /// Whether the kernel mounts by descriptor. Otherwise a source is only an open file or directory.
     pub(super) modern: bool,
     /// `root.path` as a detached mount, or as a directory if nothing can be mounted.
     pub(super) root: Option<OwnedFd>,
@@ -42,7 +42,7 @@ pub struct Sources {
 pub(super) struct HostDevices {
     /// Devices that the container may not create itself, and the host does not have.
     pub(super) nodes: Option<Nodes>,
-    /// The host has /proc/kcore, and so will the container.
+    /// Whether the host has /proc/kcore: then the container gets it too.
     pub(super) kcore: bool,
 }
 
@@ -59,13 +59,14 @@ pub struct Users {
 
 /// The source of a mount.
 pub(super) enum Source {
-    /// Nothing: a new filesystem, or a remount.
+    /// None: a new filesystem, or a remount.
     None,
     /// A detached mount, complete. Since Linux 6.8 it appears before all others in mountinfo.
     Detached(OwnedFd),
-    /// A source to be mounted in its turn.
+    /// A source to be mounted later, in the order of the config.
     Open(OwnedFd),
-    /// A file of the root filesystem, looked up in its turn; with the user namespace for its id map.
+    /// A file of the root filesystem, looked up in the order of the config; with the user namespace for its
+    /// id map.
     Inside(Option<OwnedFd>),
     /// The host's cgroup hierarchies.
     Cgroup(Cgroups),
@@ -74,8 +75,8 @@ pub(super) enum Source {
 }
 
 impl Sources {
-    /// Opens them. The container's cgroup directories have to exist already. `here`: they get mounted in this
-    /// mount namespace, and can be cloned later.
+    /// Opens them. The container's cgroup directories must exist already. `here`: they will be mounted in
+    /// this mount namespace, so they can be cloned later.
     pub fn open(plan: &Rootfs, cgroup: &Cgroup, users: &Users, here: bool) -> Result<Self> {
         let modern = is_complete();
         if !modern && plan.jail == Jail::Detached {
@@ -127,7 +128,7 @@ fn open_root(plan: &Rootfs, modern: bool) -> Result<OwnedFd> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         return open(path, flags, Mode::empty()).with_context(what);
     }
-    // The dot: it has to be a directory.
+    // The trailing dot requires it to be a directory.
     let dot = CString::new([path, b"/."].concat())?;
     let root = clone_tree(AT_FDCWD, &dot, true);
     let root =
@@ -141,9 +142,9 @@ struct Opening<'a> {
     plan: &'a Rootfs,
     /// The cgroup directories that a cgroup mount shows.
     cgroup: &'a Cgroup,
-    /// The kernel mounts with descriptors.
+    /// Whether the kernel mounts by descriptor.
     modern: bool,
-    /// In the mount namespace that it gets mounted in: it can be cloned later.
+    /// Whether they will be mounted in this mount namespace: then they can be cloned later.
     here: bool,
 }
 
@@ -155,7 +156,7 @@ impl Opening<'_> {
                 self.link(mount, source).at(format!("{}.source", mount.place()))
             }
             Kind::Bind { source, recursive, .. } => {
-                // Nothing propagates to the host from a slave, which all mounts here become soon.
+                // Mounts do not propagate to the host from a slave, which all mounts here will become soon.
                 let reaches_host = self.plan.propagation.sources.is_none();
                 let opened = match self.modern && (!self.here || reaches_host) {
                     true => clone_bind(AT_FDCWD, source, mount, *recursive).map(Source::Detached),
@@ -211,12 +212,12 @@ pub(super) fn clone_bind(
     Ok(tree)
 }
 
-/// Gives a bind mount its propagation and flags.
+/// Sets the propagation and flags of a bind mount.
 pub(super) fn set_flags(kernel: &Kernel, tree: BorrowedFd<'_>, mount: &Mount) -> Result<()> {
     let changes_flags = mount.steps.iter().any(|step| step.attr.set | step.attr.clear != 0);
     if !changes_flags || !mount.source_flags.locked {
         match kernel.apply(tree, &mount.steps) {
-            // brig itself is in a user namespace, for which the kernel has locked the source's flags.
+            // brig itself is in a user namespace, in which the kernel has locked the source's flags.
             Err(error) if changes_flags && errno_of(&error) == Some(Errno::EPERM) => {}
             done => return done,
         }
@@ -246,7 +247,7 @@ fn is_mount_read_only(kernel: &Kernel, tree: BorrowedFd<'_>) -> Result<bool> {
     Ok(was)
 }
 
-/// The detached mount of a source inside the root filesystem; `user` has its id map.
+/// The detached mount of a source inside the root filesystem; `user` contains its id map.
 pub(super) fn clone_inside(
     root: BorrowedFd<'_>,
     mount: &Mount,
@@ -262,7 +263,7 @@ pub(super) fn clone_inside(
     Ok(tree)
 }
 
-/// Opens a source inside the root filesystem, as far as that is mounted.
+/// Opens a source inside the root filesystem as mounted so far.
 pub(super) fn open_inside(root: BorrowedFd<'_>, mount: &Mount, path: &CStr) -> Result<OwnedFd> {
     let open = || -> Result<OwnedFd> {
         let file = open_in(root, path, OFlag::O_PATH, Links::Follow)
@@ -277,7 +278,7 @@ pub(super) fn open_inside(root: BorrowedFd<'_>, mount: &Mount, path: &CStr) -> R
 
 fn open_bind(mount: &Mount, source: &CStr, modern: bool) -> Result<OwnedFd> {
     let file = match modern {
-        // Unlike open(2) it triggers automounts.
+        // Unlike open(2), it triggers automounts.
         true => open_tree(source)?,
         false => open(source, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
             .with_context(|| source.to_string_lossy().into_owned())?,

@@ -1,5 +1,5 @@
-//! A root filesystem as it is before anything is mounted in it, and apart from it what its bind mounts show: for CRIU,
-//! which mounts the one in the other itself.
+//! Stages a root filesystem for CRIU, which mounts everything in it itself: the root without any mounts, and
+//! beside it the sources of the bind mounts.
 
 use super::hosts::Hosts;
 use super::kernel::Kernel;
@@ -22,25 +22,25 @@ use std::path::{Path, PathBuf};
 use sys::mount::{self, clone_tree, is_complete, move_mount_to};
 use sys::path::{Links, open_in};
 
-/// What is mounted in this mount namespace from here on does not reach the host.
+/// From here on, mounts in this mount namespace do not propagate to the host.
 pub fn leave_host() -> Result<()> {
     mount::mount(None, c"/", None, MS_SLAVE | MS_REC, None).map_err(no_mount)
 }
 
-/// Where the mount of this index in the config is shown.
+/// Where the source of the mount with this index in the config is staged.
 pub fn place(beside: &Path, index: usize) -> PathBuf {
     beside.join(index.to_string())
 }
 
-/// Where this one of what is mounted below the sources is shown.
+/// Where this host mount below one of the sources is staged.
 pub fn place_below(beside: &Path, number: usize) -> PathBuf {
     beside.join(format!("below-{number}"))
 }
 
-/// Mounts the root filesystem at `root.path`, makes what is missing in it to be mounted on, and shows the source of each
-/// bind mount, as the config has it, at [`place`], and those mounts of the host that are `below` one, by its index, at
-/// [`place_below`]: in a filesystem of its own over the directory `beside`. In a mount namespace of its own, after
-/// [`leave_host`].
+/// Mounts the root filesystem at `root.path`, creates missing mount targets in it, and stages on a new
+/// filesystem mounted over the directory `beside`: the source of each bind mount, with the options of the
+/// config, at [`place`], and the host's mounts `below` a source, each with the index of its bind mount, at
+/// [`place_below`]. Called in a new mount namespace, after [`leave_host`].
 pub fn stage(
     plan: &Rootfs,
     sources: Sources,
@@ -74,7 +74,7 @@ pub fn stage(
             .at(format!("mounts[{index}].source"))?;
     }
     if plan.readonly {
-        // CRIU needs a directory to leave the host's root by, and can make none here.
+        // CRIU needs a directory to put the old root on, and cannot create one in a read-only root.
         root.make_directory(Path::new("/tmp")).at("root.readonly")?;
     }
     umask(before);
@@ -107,7 +107,7 @@ fn stage_one(
         Source::Open(_) => return Err(anyhow!("its source is not a mount of its own")),
         Source::Inside(_) | Source::None | Source::Cgroup(_) => inside.as_ref().map(AsFd::as_fd),
     };
-    // What is on another mount is there already: in what CRIU restores, or in a volume.
+    // Targets on another mount exist already: in a filesystem that CRIU restores, or in a volume.
     if !above.iter().any(|other| is_below(mount, other)) {
         target::find(root, mount, tree)?;
     }
@@ -122,7 +122,7 @@ fn show(tree: BorrowedFd<'_>, place: &Path) -> Result<()> {
     Ok(move_mount_to(tree, &CString::new(place.as_os_str().as_bytes())?)?)
 }
 
-/// Containers can write to what is shown at `source`: no link there is followed, as CRIU would.
+/// Containers can write to the volume at `source`, so links in it are not followed, as CRIU would.
 fn stage_below(source: &Path, rest: &Path, place: &Path) -> Result<()> {
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
     let source = open(source, flags, Mode::empty()).context("open")?;

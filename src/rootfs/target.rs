@@ -17,11 +17,11 @@ use sys::{Errno, file};
 pub struct Target {
     /// The file or directory.
     pub fd: OwnedFd,
-    /// It existed before.
+    /// Whether it existed before.
     pub existed: bool,
 }
 
-/// Finds the target of a mount, or creates it: a file for a file, else a directory.
+/// Finds the target of a mount, or creates it: a file if the source is a file, otherwise a directory.
 pub fn find(root: &Root, mount: &Mount, source: Option<BorrowedFd<'_>>) -> Result<Target> {
     let beneath = root.fd.as_fd();
     if mount.links.target
@@ -29,7 +29,7 @@ pub fn find(root: &Root, mount: &Mount, source: Option<BorrowedFd<'_>>) -> Resul
     {
         return Ok(Target { fd, existed: true });
     }
-    // Without links on the path, which is nearly always the case, the plan has checked everything.
+    // Usually the path contains no links: then the checks of the plan are sufficient.
     match open_in(beneath, &mount.target, OFlag::O_PATH, Links::Refuse) {
         Ok(fd) => return Ok(Target { fd, existed: true }),
         Err(error) if error.errno == Errno::ENOENT => return make(root, mount, source),
@@ -54,7 +54,7 @@ pub fn find(root: &Root, mount: &Mount, source: Option<BorrowedFd<'_>>) -> Resul
     Ok(target)
 }
 
-/// A target that is itself a symbolic link, which is not followed; links in the path to it are.
+/// Opens a target that is itself a symbolic link, which is not followed; links in the path to it are.
 fn find_link(root: BorrowedFd<'_>, target: &CStr) -> Result<Option<OwnedFd>> {
     match open_in(root, target, OFlag::O_PATH | OFlag::O_NOFOLLOW, Links::Follow) {
         Err(error) if error.errno == Errno::ENOENT => Ok(None),
@@ -82,7 +82,7 @@ pub fn is_directory(fd: BorrowedFd<'_>) -> Result<bool> {
     Ok(file::kind(fstat(fd).context("fstat")?.st_mode) == SFlag::S_IFDIR)
 }
 
-/// Links of the image led here: repeat the checks of the plan.
+/// The path contained links of the image: repeat the checks of the plan on the resolved path.
 fn check_where_it_led(
     root: BorrowedFd<'_>,
     target: &Target,
@@ -112,7 +112,7 @@ fn real_path(fd: BorrowedFd<'_>) -> Result<PathBuf> {
     Ok(path.into())
 }
 
-/// A name for a descriptor, for mount(2). Only while the host's /proc is accessible.
+/// A path for a descriptor, for mount(2). Only valid while the host's /proc is accessible.
 pub fn proc_path(fd: BorrowedFd<'_>) -> CString {
     let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
     // A number contains no NUL byte.

@@ -82,8 +82,9 @@ fn v1_refuses_a_hole_in_a_range_by_its_place() {
     );
 }
 
-/// Each access by the last rule about it, where all is denied to begin with; where all is allowed, by
-/// whether there is a denial of it that no later rule about the same numbers lifts.
+/// The expected result of an access. If everything is denied by default, the last rule about it decides; if
+/// everything is allowed by default, whether it is denied without a later rule about the same numbers that
+/// lifts the denial.
 fn allowed(rules: &[DeviceRule], block: bool, major: u32, minor: u32, access: u8) -> bool {
     let (allow, rules) = effective(rules);
     let meets = |own: Option<u32>, number| own.is_none_or(|own| own == number);
@@ -112,7 +113,7 @@ fn allowed(rules: &[DeviceRule], block: bool, major: u32, minor: u32, access: u8
     })
 }
 
-/// Runs a program as the kernel would, on the few instructions there are.
+/// Interprets a program as the kernel would, for the few instructions in use.
 fn run(program: &[Insn], block: bool, major: u32, minor: u32, access: u8) -> bool {
     let context = [u32::from(access) << 16 | if block { 1 } else { 2 }, major, minor];
     let mut registers = [0u32; 7];
@@ -155,7 +156,7 @@ fn run(program: &[Insn], block: bool, major: u32, minor: u32, access: u8) -> boo
     }
 }
 
-/// Numbers that look random and are the same every time.
+/// Deterministic pseudo-random numbers.
 struct Dice(u64);
 
 impl Dice {
@@ -206,8 +207,8 @@ fn program_decides_each_access_by_the_last_rule_about_it() {
     assert!(refused < 700, "{refused}");
 }
 
-/// Rules after "everything is allowed", and what becomes of one access: the same by a v1 list, by the
-/// program, and by runc.
+/// Rules after "everything is allowed", and the result for one access, which the v1 list, the program and
+/// runc agree on.
 #[test]
 fn a_denial_is_lifted_by_a_rule_about_the_same_device_alone() {
     use DeviceKind::{All, Block, Char};
@@ -215,7 +216,7 @@ fn a_denial_is_lifted_by_a_rule_about_the_same_device_alone() {
     type Row = (Vec<DeviceRule>, (bool, u32, u32, u8), Option<bool>);
     let loops = |access| rule(deny, Block, Some(7), None, access);
     let table: &[Row] = &[
-        // The default devices may all be made, and that lifts nothing.
+        // The default devices allow mknod of all devices, which lifts no denial.
         (
             vec![loops(MKNOD), rule(allow, Block, None, None, MKNOD)],
             (true, 7, 200, MKNOD),
@@ -232,7 +233,7 @@ fn a_denial_is_lifted_by_a_rule_about_the_same_device_alone() {
             Some(false),
         ),
         (vec![loops(ALL_ACCESS), loops(READ)], (true, 7, 0, READ), Some(false)),
-        // Exactly the same device, in the accesses that are named.
+        // Exactly the same device, with the accesses that are named.
         (
             vec![loops(MKNOD), rule(allow, Block, Some(7), None, MKNOD)],
             (true, 7, 200, MKNOD),
@@ -253,13 +254,13 @@ fn a_denial_is_lifted_by_a_rule_about_the_same_device_alone() {
             (false, 1, 3, MKNOD),
             Some(true),
         ),
-        // Lists that cross.
+        // Intersecting exceptions.
         (
             vec![rule(deny, Char, Some(1), None, READ), rule(allow, Char, None, Some(3), READ)],
             (false, 1, 3, READ),
             Some(false),
         ),
-        // Another kind, another access.
+        // Another type of device, another access.
         (
             vec![loops(MKNOD), rule(allow, Char, Some(7), None, MKNOD)],
             (true, 7, 0, MKNOD),
@@ -284,7 +285,7 @@ fn a_denial_is_lifted_by_a_rule_about_the_same_device_alone() {
             (false, 1, 3, WRITE),
             None,
         ),
-        // Everything again.
+        // Everything is allowed again.
         (vec![loops(MKNOD), ALLOW_ALL], (true, 7, 0, MKNOD), Some(true)),
     ];
     for (rules, (block, major, minor, access), expected) in table {
@@ -324,7 +325,7 @@ fn more_rules_than_the_kernel_takes_are_an_error_that_names_its_limit() {
     );
 }
 
-/// What a v1 cgroup answers after these writes.
+/// The decision of a v1 cgroup after these writes.
 fn v1_allows(writes: &[Write], block: bool, major: u32, minor: u32, access: u8) -> bool {
     let allow = writes[0].file == "devices.allow";
     let mut hits = writes[1..].iter().filter(|write| {
@@ -352,7 +353,7 @@ fn v1_writes_never_allow_more_than_the_rules() {
         every_access(|block, major, minor, access| {
             let expected = allowed(&rules, block, major, minor, access);
             let got = v1_allows(&writes, block, major, minor, access);
-            // Two accesses at once can be denied by lists that cross (`1:*` and `*:1`).
+            // Two accesses at once can be denied by intersecting exceptions (`1:*` and `*:1`).
             let same = if access.count_ones() == 1 { got == expected } else { got <= expected };
             assert!(same, "{rules:#?} {writes:#?} {block} {major}:{minor} {access}");
         });

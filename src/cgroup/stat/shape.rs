@@ -1,9 +1,9 @@
-//! The numbers as runc's `types/events.go` names them. What is not counted is not there.
+//! The statistics in the format of runc's `types/events.go`. What is not accounted is absent.
 
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// All of it.
+/// All statistics.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Stats {
     pub cpu: Cpu,
@@ -11,11 +11,11 @@ pub struct Stats {
     pub memory: Memory,
     pub pids: Pids,
     pub blkio: Blkio,
-    /// By size of page: `2MB`.
+    /// By page size, e.g. `2MB`.
     pub hugetlb: BTreeMap<String, Hugetlb>,
 }
 
-/// Processor time.
+/// CPU time.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Cpu {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -40,7 +40,7 @@ pub struct CpuUsage {
     pub user: u64,
 }
 
-/// How often, and for how many nanoseconds, the quota was used up.
+/// How often, and for how many nanoseconds, the container was throttled.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Throttling {
@@ -49,14 +49,14 @@ pub struct Throttling {
     pub throttled_time: u64,
 }
 
-/// Pressure: how long some, and all, processes had to wait.
+/// Pressure stall information: how long some, and all, processes were stalled.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Psi {
     pub some: PsiLine,
     pub full: PsiLine,
 }
 
-/// Percent of the last 10, 60, 300 seconds, and microseconds in all.
+/// Percentage of the last 10, 60 and 300 seconds, and the total in microseconds.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct PsiLine {
     pub avg10: f64,
@@ -65,7 +65,7 @@ pub struct PsiLine {
     pub total: u64,
 }
 
-/// The cpuset's processors, memory nodes and v1 switches.
+/// The cpuset's CPUs, memory nodes and v1 switches.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Cpuset {
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -96,7 +96,7 @@ pub struct Memory {
     pub kernel: Option<MemoryEntry>,
     #[serde(rename = "kernelTCP", skip_serializing_if = "Option::is_none")]
     pub kernel_tcp: Option<MemoryEntry>,
-    /// memory.stat as it is.
+    /// memory.stat, unchanged.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub raw: BTreeMap<String, u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -113,7 +113,7 @@ pub struct MemoryEntry {
     pub failcnt: u64,
 }
 
-/// Tasks; a limit of 0 is none.
+/// Tasks; a limit of 0 means none.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Pids {
     pub current: u64,
@@ -124,7 +124,7 @@ pub struct Pids {
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Blkio {
-    /// There is a controller, and so an empty list says that there was no I/O.
+    /// Whether the controller exists, so that an empty list means that there was no I/O.
     #[serde(skip)]
     pub counted: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -104,7 +104,7 @@ fn the_keys_are_runcs() {
     assert_eq!(serde_json::to_string(&stats).unwrap(), expected);
 }
 
-/// runc leaves these out as well: to a program in Go both read the same.
+/// runc omits these as well: a program in Go reads both in the same way.
 #[test]
 fn what_is_not_counted_is_not_there() {
     let expected = [

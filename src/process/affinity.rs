@@ -5,7 +5,7 @@ use crate::spec::Place;
 use anyhow::{Result, anyhow};
 use sys::{Errno, SysError, sched};
 
-/// exec: before the process is moved into the container's cpuset.
+/// exec: sets the affinity before the process is moved into the container's cpuset.
 pub fn before_cgroup(process: &Process) -> Result<()> {
     let Some(cpus) = &process.scheduling.affinity.initial else { return Ok(()) };
     sched::set_affinity(cpus).map_err(explain).at("process.execCPUAffinity.initial")
@@ -19,7 +19,8 @@ fn explain(error: SysError) -> anyhow::Error {
     }
 }
 
-/// exec: after it has been moved. An affinity of brig's caller (taskset(1)) does not apply to it.
+/// exec: sets the affinity after it has been moved. One set by brig's caller (taskset(1)) does not apply to
+/// it.
 pub fn in_cgroup(process: &Process) -> Result<()> {
     let affinity = &process.scheduling.affinity;
     match (&affinity.last, &affinity.initial) {

@@ -1,5 +1,5 @@
-//! Finds the file that the first argument names. The words of the errors are runc's: docker and podman derive
-//! exit codes 126 and 127 from them.
+//! Finds the program named by the first argument. The error messages are those of runc: docker and podman
+//! derive exit codes 126 and 127 from them.
 
 use anyhow::Result;
 use nix::sys::stat::SFlag;
@@ -17,7 +17,7 @@ pub fn find(name: &CStr, search: &str) -> Result<CString> {
             Err(errno) => {
                 let why = match errno {
                     Errno::ENOENT => format!("stat {shown}: no such file or directory"),
-                    // docker 20.10 only knows the second part, later versions know both.
+                    // docker 20.10 only matches the second part, later versions match both.
                     Errno::EISDIR => "is a directory: permission denied".to_owned(),
                     errno => errno.desc().to_lowercase(),
                 };

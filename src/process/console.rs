@@ -70,7 +70,7 @@ impl Pty {
             tty::keep_newlines(peer.as_fd())?;
         }
         match fchown(&peer, Some(Uid::from_raw(uid)), None) {
-            // A devpts of another user namespace: usable as it is, by processes that have it open.
+            // A devpts of another user namespace: processes that have it open can use it as it is.
             Ok(()) | Err(Errno::EINVAL | Errno::EPERM | Errno::EROFS) => {}
             Err(errno) => Err(errno).with_context(|| format!("chown of the terminal to {uid}"))?,
         }

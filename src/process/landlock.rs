@@ -11,7 +11,7 @@ use sys::file::kind;
 use sys::landlock::Ruleset;
 use sys::path::{Links, open_in};
 
-/// Opens the files of the rules in the root that this process has: the container's, with everything mounted.
+/// Opens the files of the rules in this process's root: the container's, with everything mounted.
 pub fn prepare(landlock: Option<&Landlock>) -> Result<Option<Ruleset>> {
     landlock.map(make).transpose().at(PLACE)
 }
@@ -39,7 +39,7 @@ fn allow(ruleset: &Ruleset, root: BorrowedFd<'_>, rule: &Beneath) -> Result<()> 
     Ok(ruleset.allow_beneath(file.as_fd(), rule.rights)?)
 }
 
-/// From here on this process, and all that it executes, is in a domain of its own.
+/// Restricts this process and everything that it executes.
 pub fn enter(ruleset: Option<&Ruleset>) -> Result<()> {
     ruleset.map_or(Ok(()), Ruleset::enter).at(PLACE)
 }

@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 
 const PATH: &str = "/etc/passwd";
 
-/// No reasonable passwd is longer, in bytes; the rest is not read.
+/// The maximum number of bytes to read: no reasonable passwd is longer.
 const MAX_FILE: u64 = 1 << 20;
 
 /// The longest path that the kernel accepts, with its NUL.

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use sys::SysError;
 use sys::path::open_on_same_mount;
 
-/// See the module.
+/// See the module documentation.
 pub struct Proc(OwnedFd);
 
 impl Proc {

@@ -20,7 +20,7 @@ pub fn schedule(pid: i32, scheduling: &Scheduling) -> Result<()> {
     Ok(())
 }
 
-/// Sets what all processes of the container share.
+/// Sets what all processes of the container share: memory policy and personality.
 pub fn adopt(execution: &Execution) -> Result<()> {
     if let Some(persona) = execution.personality {
         sched::set_personality(persona).at("linux.personality")?;

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use sys::idmap::{IdMap, IdMaps};
 
-/// No reasonable file is longer, in bytes; the rest is not read.
+/// The maximum number of bytes to read: no reasonable file is longer.
 const MAX_FILE: u64 = 16 << 20;
 
 /// First id and count of each range that a file grants to a user, by name or by number.

@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 /// Every result that the program has for this call, whatever its arguments are. `arch`: `AUDIT_ARCH_*`.
 pub fn outcomes(program: &[sock_filter], arch: u32, number: u32) -> BTreeSet<u32> {
     let (mut results, mut seen) = (BTreeSet::new(), BTreeSet::new());
-    // Where it goes on, and the accumulator, if that does not depend on the arguments. All jumps go forward.
+    // The next instruction, and the accumulator's value if it does not depend on the arguments. All jumps go
+    // forward.
     let mut open = vec![(0_usize, Some(0_u32))];
     while let Some((at, value)) = open.pop() {
         let Some(&sock_filter { code, jt, jf, k }) = program.get(at) else { continue };
@@ -33,7 +34,7 @@ pub fn outcomes(program: &[sock_filter], arch: u32, number: u32) -> BTreeSet<u32
             0x54 => open.push((next, value.map(|value| value & k))),
             0x20 if k == 0 => open.push((next, Some(number))),
             0x20 if k == 4 => open.push((next, Some(arch))),
-            // What is stored, or loaded into the other register, leaves the accumulator alone.
+            // Storing it, or loading the index register, does not change the accumulator.
             _ if [1, 2, 3].contains(&(code & 7)) => open.push((next, value)),
             _ => open.push((next, None)),
         }

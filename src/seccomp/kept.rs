@@ -1,25 +1,26 @@
-//! A compiled program as it is kept in a container's state directory, so that not every exec compiles it again: it is
-//! used only as long as everything is the same that it depends on. A program that was cut at a return would still be
-//! one, and allow more, so that nothing is believed that does not fit to the bit.
+//! A compiled program, cached in the container's state directory so that not every exec has to compile it
+//! again. It is used only as long as everything it depends on is unchanged. A truncated program could still
+//! be valid, and allow more, so the file is only used if its checksum matches.
 
 use super::Filter;
 use anyhow::Result;
 use oci_seccomp::{MAX_INSTRUCTIONS, sock_filter};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-/// Name of the file.
+/// The name of the file.
 pub const FILE: &str = "seccomp";
 
-/// Sum of all that follows; key; flags.
+/// The header: checksum of everything after it, key, flags.
 const HEAD: usize = 8 + 8 + 4;
 /// `struct sock_filter` (linux/filter.h).
 const INSTRUCTION: usize = 8;
 
-/// What a program depends on: the profile as it is written in config.json, brig, and the kernel.
+/// The key of everything that a program depends on: the profile as written in config.json, brig, and the
+/// kernel.
 ///
 /// # Errors
 ///
-/// Where the kernel does not say which it is.
+/// If the kernel's version cannot be read.
 pub fn key(profile: &str) -> Result<u64> {
     let kernel = nix::sys::utsname::uname()?;
     let brig = (env!("CARGO_PKG_VERSION"), crate::COMMIT, std::env::consts::ARCH);
@@ -28,7 +29,8 @@ pub fn key(profile: &str) -> Result<u64> {
     Ok(hasher.finish())
 }
 
-/// The file's content. None for what cannot be used again: an agent's path may come from elsewhere.
+/// The file's contents. None for a filter that notifies an agent: the path of its socket can come from
+/// elsewhere.
 pub fn write(filter: &Filter, key: u64) -> Option<Vec<u8>> {
     if filter.listener.is_some() {
         return None;
@@ -46,7 +48,7 @@ pub fn write(filter: &Filter, key: u64) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// The filter in there, if nothing has changed since.
+/// Reads the cached filter; None if anything has changed since.
 pub fn read(bytes: &[u8], key: u64) -> Option<Filter> {
     let (head, program) = bytes.split_at_checked(HEAD)?;
     let (instructions, rest) = program.as_chunks::<INSTRUCTION>();

@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 /// A filter, ready to be installed.
 #[derive(Debug)]
 pub struct Filter {
-    /// What the kernel runs at each system call.
+    /// The BPF program that the kernel runs for each system call.
     pub program: Vec<sock_filter>,
     /// `SECCOMP_FILTER_FLAG_*`.
     pub flags: u32,
@@ -44,27 +44,27 @@ pub struct Listener {
     pub metadata: Option<String>,
 }
 
-/// Where a profile stands in config.json.
+/// The place of the profile in config.json.
 const PLACE: &str = "linux.seccomp";
 
-/// The architecture of the machine that brig is built for.
+/// The architecture that brig is built for.
 pub const NATIVE: Arch =
     Arch::NATIVE.expect("oci-seccomp knows the system calls of x86_64, aarch64 and riscv64");
 
 /// crun's annotation: the agent's socket, if `linux.seccomp.listenerPath` is not set.
 pub const RECEIVER: &str = "run.oci.seccomp.receiver";
-/// The same as an environment variable of brig's caller.
+/// The same setting as an environment variable of brig's caller.
 const RECEIVER_VARIABLE: &str = "RUN_OCI_SECCOMP_RECEIVER";
 /// crun's annotation: an unknown system call is an error, unless the value is 0.
 pub const FAIL_UNKNOWN: &str = "run.oci.seccomp_fail_unknown_syscall";
 
 impl Filter {
-    /// The one of a container that exists, from the text of its `linux.seccomp` or from what an exec before has kept;
-    /// with what is to be kept now.
+    /// The filter of an existing container, from the text of its `linux.seccomp`, or from the cache of an
+    /// earlier exec; with the bytes to cache, if any.
     ///
     /// # Errors
     ///
-    /// As of [`Filter::of`].
+    /// Those of [`Filter::of`].
     pub fn of_text(
         text: Option<&str>,
         annotations: &BTreeMap<String, String>,
@@ -121,28 +121,30 @@ impl Filter {
     }
 }
 
-/// Calls that [`recording`] does not notify of: no filter can notify of write, by which the listener is sent, and without
-/// the others no process could end whose agent has ended.
+/// Calls that [`recording`] does not notify about: no filter can notify of write, because the listener is
+/// sent with it, and without the others a process could not exit after its agent has.
 pub const NOT_RECORDED: [&str; 5] = ["exit", "exit_group", "rt_sigreturn", "sigreturn", "write"];
 
-/// A profile that refuses nothing, and notifies an agent of every call.
+/// A profile that allows everything and notifies an agent of every call.
 pub fn recording(agent: &Path) -> LinuxSeccomp {
     let names = syscalls::all().iter().map(Syscall::name);
     let names = names.filter(|name| !NOT_RECORDED.contains(name));
     let mut profile = LinuxSeccomp::new(LinuxSeccompAction::Allow);
     profile.architectures = Some(NATIVE.family().iter().map(|arch| arch.spec()).collect());
-    // Programs that get a signal all the time, as Go's do, would begin their calls again and again.
+    // Otherwise programs that receive signals all the time, e.g. Go's, would restart their calls again and
+    // again.
     profile.flags = Some(vec![LinuxSeccompFlag::SpecAllow, LinuxSeccompFlag::WaitKillableRecv]);
     profile.listener_path = Some(agent.to_owned());
     profile.syscalls = Some(vec![LinuxSyscall::new(names, LinuxSeccompAction::Notify)]);
     profile
 }
 
-/// A profile in docker's format as `linux.seccomp`, for a container with this bounding set on this machine.
+/// Resolves a profile in docker's format to `linux.seccomp`, for a container with this bounding set on this
+/// machine.
 ///
 /// # Errors
 ///
-/// The text is not a profile.
+/// If the text is not a valid profile.
 pub fn resolve(text: &[u8], bounding: &[String]) -> Result<Value> {
     let release = nix::sys::utsname::uname()?.release().to_string_lossy().into_owned();
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
@@ -153,7 +155,7 @@ pub fn resolve(text: &[u8], bounding: &[String]) -> Result<Value> {
     Ok(profile)
 }
 
-/// `struct sock_filter` (linux/filter.h), in the machine's own order.
+/// `struct sock_filter` (linux/filter.h), in native byte order.
 fn instruction(&[c, d, jt, jf, k0, k1, k2, k3]: &[u8; 8]) -> sock_filter {
     let (code, k) = (u16::from_ne_bytes([c, d]), u32::from_ne_bytes([k0, k1, k2, k3]));
     sock_filter { code, jt, jf, k }

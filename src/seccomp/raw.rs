@@ -1,4 +1,4 @@
-//! A filter that comes compiled already, in an annotation of crun's: what the kernel takes, in base64.
+//! A compiled filter in crun's annotation: the kernel's instructions in base64.
 
 use super::{Filter, instruction};
 use crate::spec::Place;
@@ -7,12 +7,12 @@ use base64ct::{Base64, Encoding};
 use libc::SECCOMP_RET_USER_NOTIF;
 use oci_seccomp::{MAX_INSTRUCTIONS, sock_filter};
 
-/// The annotation's place in the config.
+/// The annotation's place in config.json.
 const PLACE: &str = "annotations[\"run.oci.seccomp_bpf_data\"]";
 /// The annotation.
 pub const ANNOTATION: &str = "run.oci.seccomp_bpf_data";
 
-/// The filter in `text`.
+/// Decodes the filter in `text`.
 pub fn filter(text: &str, flags: u32) -> Result<Filter> {
     let program = program(text).at(PLACE)?;
     Ok(Filter { program, flags, listener: None, place: PLACE })
@@ -42,7 +42,7 @@ fn program(text: &str) -> Result<Vec<sock_filter>> {
     Ok(program)
 }
 
-/// What the kernel looks at before it takes a program: now, for otherwise only start would fail
+/// The kernel's checks before it accepts a program, made early because otherwise only start would fail
 /// (`bpf_check_classic` in net/core/filter.c, `seccomp_check_filter` in kernel/seccomp.c).
 fn is_sound(it: &sock_filter, at: usize, count: usize) -> bool {
     let after = count - at - 1;
@@ -50,7 +50,7 @@ fn is_sound(it: &sock_filter, at: usize, count: usize) -> bool {
     let last_returns = after > 0 || matches!(it.code, 0x06 | 0x16);
     last_returns
         && match it.code {
-            // ld [k]: of the 64 bytes of struct seccomp_data.
+            // ld [k]: within the 64 bytes of struct seccomp_data.
             0x20 => k < 64 && k.is_multiple_of(4),
             // ld M[k], ldx M[k], st, stx.
             0x60 | 0x61 | 0x02 | 0x03 => k < 16,
@@ -62,7 +62,7 @@ fn is_sound(it: &sock_filter, at: usize, count: usize) -> bool {
             0x15 | 0x25 | 0x35 | 0x45 | 0x1d | 0x2d | 0x3d | 0x4d => {
                 usize::from(it.jt.max(it.jf)) < after
             }
-            // ret; ld and ldx of a constant or of the length; tax, txa.
+            // ret; ld and ldx of a constant or the length; tax, txa.
             0x06 | 0x16 | 0x00 | 0x01 | 0x80 | 0x81 | 0x07 | 0x87 => true,
             // add, sub, mul, or, and, xor; neg; div, lsh, rsh with x.
             0x04 | 0x14 | 0x24 | 0x44 | 0x54 | 0xa4 | 0x84 => true,
@@ -100,10 +100,10 @@ mod tests {
                 .ends_with("has 6 bytes, not a multiple of the 8 bytes of an instruction")
         );
         assert!(error("!").ends_with("is not base64"));
-        // 3 instructions of zeros in 32 digits, without padding.
+        // 3 zeroed instructions in 32 digits, without padding.
         let long = "A".repeat(32 * (MAX_INSTRUCTIONS / 3 + 1));
         assert!(error(&long).ends_with("has 4098 instructions, the maximum is 4096"));
-        // ldx #0, no return; ldh [0]; ja +0 to behind the end.
+        // ldx #0, without a return; ldh [0]; ja +0 beyond the end.
         for bad in ["AQAAAAAAAAA=", "KAAAAAAAAAAGAAAAAAD/fw==", "BQAAAAAAAAA="] {
             assert!(error(bad).contains("instruction 0 is not valid in a filter"), "{bad}");
         }

@@ -1,9 +1,9 @@
-//! `config.json` as written: parsed, its places known, nothing decided.
+//! `config.json` as written: parsed, with the positions of its values, nothing decided.
 //!
-//! The types are oci-spec's, except where those cannot say what runtime-spec 1.3 says: [`Spec`]
-//! and [`Linux`] (a field that this brig does not know yet must be seen to be refused by name),
-//! [`Process`] (unknown capabilities, exact required fields, and `regex`: 1 MB of binary) and
-//! [`Resources`] (exact required fields, and `"pids": {}` is not a limit of 0).
+//! The types are oci-spec's, except where those cannot represent runtime-spec 1.3: [`Spec`] and [`Linux`] (a
+//! field that this brig does not implement must be recognised to be refused by name), [`Process`] (unknown
+//! capabilities, exact required fields, and `regex`: 1 MB of binary) and [`Resources`] (exact required
+//! fields, and `"pids": {}` is not a limit of 0).
 
 mod place;
 mod process;
@@ -32,25 +32,25 @@ use std::path::PathBuf;
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Spec {
-    /// The version of runtime-spec the bundle complies with.
+    /// The version of runtime-spec that the bundle complies with.
     pub oci_version: String,
     /// The container's root filesystem.
     pub root: Option<Root>,
-    /// Mounts beyond the root, in order.
+    /// Mounts in addition to the root, in order.
     #[serde(default, deserialize_with = "null_is_default")]
     pub mounts: Vec<Mount>,
-    /// What to run.
+    /// The container's process.
     pub process: Option<Process>,
     /// Hostname in the container's UTS namespace.
     pub hostname: Option<String>,
     /// NIS domain name in the container's UTS namespace.
     pub domainname: Option<String>,
-    /// Programs to run at moments of the life cycle.
+    /// Programs to run at certain points of the lifecycle.
     pub hooks: Option<oci::Hooks>,
-    /// Free data of whoever made the bundle; brig acts on `run.brig.*`.
+    /// Arbitrary metadata; brig acts on `run.brig.*`.
     #[serde(default, deserialize_with = "null_is_default")]
     pub annotations: BTreeMap<String, String>,
-    /// Everything that is Linux's own.
+    /// Linux-specific settings.
     #[serde(default, deserialize_with = "null_is_default")]
     pub linux: Linux,
 }
@@ -60,28 +60,28 @@ pub struct Spec {
 pub struct Root {
     /// Path of the root filesystem, relative to the bundle or absolute.
     pub path: PathBuf,
-    /// The container sees its root read-only.
+    /// Whether the container's root is read-only.
     #[serde(default, deserialize_with = "null_is_default")]
     pub readonly: bool,
 }
 
-/// One of `mounts`. Own, because oci-spec's drops `destination` when it is missing.
+/// One of `mounts`. Not oci-spec's type, which loses a missing `destination`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Mount {
-    /// Where in the container.
+    /// The path in the container.
     pub destination: PathBuf,
-    /// Filesystem type; "bind" is a hint, the option decides.
+    /// The filesystem type; "bind" is only a hint, the option decides.
     #[serde(rename = "type")]
     pub typ: Option<String>,
-    /// Device, or directory or file for bind mounts (relative to the bundle).
+    /// A device, or the file or directory of a bind mount (relative to the bundle).
     pub source: Option<PathBuf>,
-    /// fstab(5)-style options.
+    /// Options in the style of fstab(5).
     #[serde(default, deserialize_with = "null_is_default")]
     pub options: Vec<String>,
-    /// User id mappings of an idmapped mount.
+    /// User id mappings of an id-mapped mount.
     pub uid_mappings: Option<Vec<oci::LinuxIdMapping>>,
-    /// Group id mappings of an idmapped mount.
+    /// Group id mappings of an id-mapped mount.
     pub gid_mappings: Option<Vec<oci::LinuxIdMapping>>,
 }
 
@@ -101,10 +101,10 @@ pub struct Linux {
     pub time_offsets: BTreeMap<String, oci::LinuxTimeOffset>,
     /// Device nodes to create.
     pub devices: Option<Vec<oci::LinuxDevice>>,
-    /// Network devices to move in.
+    /// Network devices of the host to move into the container.
     #[serde(default, deserialize_with = "null_is_default")]
     pub net_devices: BTreeMap<String, Option<NetDevice>>,
-    /// Where in the cgroup hierarchies.
+    /// The path in the cgroup hierarchies.
     pub cgroups_path: Option<String>,
     /// Limits.
     #[serde(default, deserialize_with = "null_is_default")]
@@ -116,10 +116,10 @@ pub struct Linux {
     pub seccomp: Option<oci_seccomp::LinuxSeccomp>,
     /// Propagation of the root mount.
     pub rootfs_propagation: Option<String>,
-    /// Paths nobody in the container can read.
+    /// Paths that cannot be read in the container.
     #[serde(default, deserialize_with = "null_is_default")]
     pub masked_paths: Vec<PathBuf>,
-    /// Paths nobody in the container can write.
+    /// Paths that cannot be written in the container.
     #[serde(default, deserialize_with = "null_is_default")]
     pub readonly_paths: Vec<PathBuf>,
     /// SELinux label of mounts.
@@ -135,27 +135,27 @@ pub struct Linux {
 /// One of `linux.netDevices`.
 #[derive(Debug, Deserialize)]
 pub struct NetDevice {
-    /// Another name than the host's.
+    /// The name in the container, if it differs.
     pub name: Option<String>,
 }
 
-/// `linux.intelRdt`. oci-spec's has not all fields of runtime-spec 1.3.
+/// `linux.intelRdt`. oci-spec's type lacks some fields of runtime-spec 1.3.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct IntelRdt {
-    /// Class of service.
+    /// The class of service.
     #[serde(rename = "closID")]
     pub clos_id: Option<String>,
-    /// Part of the L3 cache.
+    /// The share of the L3 cache.
     #[serde(rename = "l3CacheSchema")]
     pub l3_cache: Option<String>,
-    /// Part of the memory's bandwidth.
+    /// The share of the memory bandwidth.
     #[serde(rename = "memBwSchema")]
     pub mem_bw: Option<String>,
-    /// Any lines.
+    /// Any lines of the schemata file.
     #[serde(default, deserialize_with = "null_is_default")]
     pub schemata: Vec<String>,
-    /// In a monitoring group.
+    /// Whether to create a monitoring group.
     #[serde(default, deserialize_with = "null_is_default")]
     pub enable_monitoring: bool,
 }
@@ -163,11 +163,11 @@ pub struct IntelRdt {
 /// `linux.memoryPolicy`.
 #[derive(Debug, Deserialize)]
 pub struct MemoryPolicy {
-    /// `MPOL_BIND` and the like.
+    /// E.g. `MPOL_BIND`.
     pub mode: String,
-    /// Memory nodes, as `0-3,7`.
+    /// Memory nodes, e.g. `0-3,7`.
     pub nodes: Option<String>,
-    /// `MPOL_F_STATIC_NODES` and the like.
+    /// E.g. `MPOL_F_STATIC_NODES`.
     #[serde(default, deserialize_with = "null_is_default")]
     pub flags: Vec<String>,
 }
@@ -177,7 +177,7 @@ pub struct MemoryPolicy {
 pub struct Personality {
     /// `LINUX` or `LINUX32`.
     pub domain: String,
-    /// The spec has none so far.
+    /// The specification defines none so far.
     #[serde(default, deserialize_with = "null_is_default")]
     pub flags: Vec<String>,
 }

@@ -1,7 +1,7 @@
-//! Where in `config.json` a value stands.
+//! The position of a value in `config.json`.
 //!
-//! Only an error pays for this: the text is scanned again when there is one to show. The scanner
-//! trusts nothing (any bytes, any depth) and never recurses.
+//! Only computed for errors and warnings: the text is scanned again to report one. The scanner accepts any
+//! input (arbitrary bytes, any depth) and never recurses.
 
 mod warning;
 
@@ -12,12 +12,11 @@ use serde_json::error::Category;
 use std::borrow::Cow;
 use std::fmt;
 
-/// What the text is called if nothing else is said.
+/// The default name of the text in messages.
 const CONFIG_NAME: &str = "config.json";
 
-/// An error's context: the place in `config.json` it is about, as `mounts[3].options[1]`, and once
-/// [`At::locate`] has seen the text, line and column. Displays as
-/// `mounts[3].options[1] (config.json line 24, column 17)`.
+/// An error's context: the place in `config.json` that it refers to, e.g. `mounts[3].options[1]`, and after
+/// [`At::locate`], line and column. Displays as `mounts[3].options[1] (config.json line 24, column 17)`.
 #[derive(Debug)]
 pub struct At {
     place: String,
@@ -26,13 +25,13 @@ pub struct At {
 }
 
 impl At {
-    /// The place alone.
+    /// A place without a position.
     pub fn new(place: impl fmt::Display) -> Self {
         At { place: place.to_string(), file: None, position: None }
     }
 
-    /// The text is not config.json's but that of `file`, which is all about the part of config.json
-    /// that `place` begins with (`process.`).
+    /// The text is not config.json's but that of `file`, which contains only the part of config.json that
+    /// `place` begins with (`process.`).
     pub fn locate_in_part(&mut self, file: String, part: &str, text: &[u8]) {
         if let Some(rest) = self.place.strip_prefix(part) {
             self.place = rest.to_owned();
@@ -41,14 +40,14 @@ impl At {
         self.locate(text);
     }
 
-    /// The text is that of the file `name`.
+    /// Sets the name of the text's file.
     pub fn name(&mut self, name: &str) {
         if name != CONFIG_NAME {
             self.file = Some(name.to_owned());
         }
     }
 
-    /// The place of the key whose quote is at `offset`, and that of the quote itself.
+    /// The place of the key whose opening quote is at `offset`, with that position.
     pub(super) fn of_key(text: &[u8], offset: usize) -> At {
         let mut steps = path_at(text, offset.saturating_sub(1));
         if let Some(key) = (Cursor { text, at: offset }).string() {
@@ -57,7 +56,7 @@ impl At {
         At { place: render(&steps), file: None, position: Some(position(text, offset)) }
     }
 
-    /// The place alone, as it was given.
+    /// The place, without position.
     pub fn place(&self) -> &str {
         &self.place
     }
@@ -68,10 +67,10 @@ impl At {
         Some((&self.place, file, self.position?))
     }
 
-    /// Finds line and column of the place in `text`, of its nearest ancestor where the place itself
-    /// is absent: called only when there is an error to show.
+    /// Finds line and column of the place in `text`, or of its nearest existing ancestor: only called to
+    /// report an error.
     pub fn locate(&mut self, text: &[u8]) {
-        // Known already where the text could not be parsed: a search would not find it again.
+        // Already known if the text could not be parsed: a search would not find it again.
         self.position.get_or_insert_with(|| position(text, find(text, &parse_place(&self.place))));
     }
 }
@@ -81,7 +80,7 @@ impl fmt::Display for At {
         let file = self.file.as_deref().unwrap_or(CONFIG_NAME);
         match (self.place.as_str(), self.position) {
             (place, None) => f.write_str(place),
-            // The whole file.
+            // The place is the whole file.
             ("", Some((line, column))) => write!(f, "{file} line {line}, column {column}"),
             (place, Some((line, column))) => {
                 write!(f, "{place} ({file} line {line}, column {column})")
@@ -92,7 +91,7 @@ impl fmt::Display for At {
 
 /// Adds a place to an error: `parse(option).at("mounts[3].options[1]")?`.
 pub trait Place<T> {
-    /// The error is about this place in `config.json`.
+    /// Adds the place in `config.json` that the error refers to.
     fn at(self, place: impl fmt::Display) -> anyhow::Result<T>;
 }
 
@@ -102,13 +101,13 @@ impl<T, E: Into<anyhow::Error>> Place<T> for Result<T, E> {
     }
 }
 
-/// serde's error about `text`, with the place it means instead of the byte it had read up to:
-/// `mounts[3] (config.json line 24, column 17): missing field "destination"`.
+/// serde's error about `text`, with the place that it refers to instead of the byte up to which serde had
+/// read: `mounts[3] (config.json line 24, column 17): missing field "destination"`.
 pub fn parse_error(text: &[u8], error: &serde_json::Error) -> anyhow::Error {
     parse_error_of(text, error, false)
 }
 
-/// As [`parse_error`], of a text that may be an array as a whole.
+/// Like [`parse_error`], for a text that may be an array at the top level.
 pub(super) fn parse_error_of(
     text: &[u8],
     error: &serde_json::Error,
@@ -131,7 +130,7 @@ pub(super) fn parse_error_of(
     anyhow::Error::msg(words).context(context)
 }
 
-/// An error about a rewritten text, with its place in the original.
+/// Converts an error about a rewritten text: its place in the original.
 pub(super) fn relocated(mut error: anyhow::Error, original: &[u8]) -> anyhow::Error {
     if let Some(at) = error.downcast_mut::<At>() {
         at.position = None;
@@ -140,13 +139,13 @@ pub(super) fn relocated(mut error: anyhow::Error, original: &[u8]) -> anyhow::Er
     error
 }
 
-/// An error about what stands there.
+/// An error about the value at this offset.
 pub(super) fn error_at(text: &[u8], offset: usize, words: String) -> anyhow::Error {
     let position = Some(position(text, offset));
     anyhow::Error::msg(words).context(At { place: String::new(), file: None, position })
 }
 
-/// Objects that people write as arrays, and serde then reads element by element.
+/// Objects that people write as arrays, which serde then reads element by element.
 const OBJECTS: [&str; 13] = [
     "",
     "root",
@@ -164,7 +163,7 @@ const OBJECTS: [&str; 13] = [
 ];
 const NOT_AN_OBJECT: &str = "invalid type: array, expected an object";
 
-/// The outermost value on the way to an error that is an array instead of an object.
+/// The outermost value on the path to an error that is an array instead of an object.
 fn misplaced_array<'a, 's>(
     text: &[u8],
     steps: &'a [Step<'s>],
@@ -177,7 +176,7 @@ fn misplaced_array<'a, 's>(
     })
 }
 
-/// serde's message in JSON's words instead of Rust's, on one line, without its position.
+/// serde's message in terms of JSON instead of Rust, on one line, without its position.
 fn plain_words(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let suffix = format!(" at line {} column {}", error.line(), error.column());
@@ -216,22 +215,22 @@ fn plain_words(error: &serde_json::Error) -> String {
     {
         text.push_str(&suggest::hint(found, variants.split('"').skip(1).step_by(2)));
     }
-    // serde quotes what it found unescaped: a newline there must not make two lines of one.
+    // serde quotes the offending text unescaped: a newline in it must not split the message.
     let escape =
         |c: char| if c.is_control() { c.escape_default().collect() } else { c.to_string() };
     text.chars().map(escape).collect()
 }
 
-/// One step from a value into it.
+/// One step of a path into a value.
 #[derive(Debug, PartialEq)]
 pub enum Step<'a> {
-    /// The value of this key of an object.
+    /// The value of this key in an object.
     Key(Cow<'a, str>),
-    /// The element at this index of an array.
+    /// The element at this index in an array.
     Index(usize),
 }
 
-/// `mounts[3].options[1]`, `annotations["run.brig.x"]` as steps; what is not of this form ends it.
+/// Parses e.g. `mounts[3].options[1]` or `annotations["run.brig.x"]`; stops at anything not in this form.
 pub fn parse_place(place: &str) -> Vec<Step<'_>> {
     let mut steps = Vec::new();
     let mut rest = place;
@@ -258,13 +257,13 @@ fn parse_step(text: &str) -> Option<(Step<'_>, &str)> {
         return Some((Step::Index(number.parse().ok()?), rest));
     }
     let name = text.strip_prefix('.').unwrap_or(text);
-    // A colon ends the place in a warning; a key that has one is between quotes.
+    // A colon ends the place in a warning; a key that contains one is quoted.
     let end = name.find(['.', '[', ':']).unwrap_or(name.len());
     let (key, rest) = name.split_at(end);
     (!key.is_empty()).then_some((Step::Key(Cow::Borrowed(key)), rest))
 }
 
-/// Steps in the form that [`parse_place`] reads.
+/// Formats steps in the form that [`parse_place`] reads.
 pub fn render(steps: &[Step<'_>]) -> String {
     let mut place = String::new();
     for step in steps {
@@ -282,7 +281,7 @@ pub fn render(steps: &[Step<'_>]) -> String {
     place
 }
 
-/// Where in `text` the value at `steps` begins, or its nearest existing ancestor.
+/// The offset in `text` of the value at `steps`, or of its nearest existing ancestor.
 fn find(text: &[u8], steps: &[Step<'_>]) -> usize {
     let mut cursor = Cursor { text, at: 0 };
     cursor.space();
@@ -296,8 +295,8 @@ fn find(text: &[u8], steps: &[Step<'_>]) -> usize {
     found
 }
 
-/// Where the child `step` of the value at `at` begins. Of duplicate keys the last; a key in other letter
-/// case where there is none that is exact.
+/// The offset of the child `step` of the value at `at`. The last of duplicate keys; a key in other letter
+/// case if there is no exact match.
 fn child(text: &[u8], at: usize, step: &Step<'_>) -> Option<usize> {
     let mut cursor = Cursor { text, at };
     let wants = match step {
@@ -339,11 +338,11 @@ fn child(text: &[u8], at: usize, step: &Step<'_>) -> Option<usize> {
     found.or(folded)
 }
 
-/// The innermost value that byte `offset` is in, or that is expected there: all tokens up to it
-/// are read, what is open by then is the path.
+/// The path of the innermost value that contains byte `offset`, or that is expected there: reads all tokens
+/// up to it.
 fn path_at(text: &[u8], offset: usize) -> Vec<Step<'_>> {
     let mut cursor = Cursor { text, at: 0 };
-    // One entry for each open object or array: where in it we are; None: at no member yet.
+    // One entry for each open object or array, with the current member; None before the first.
     let mut open: Vec<(u8, Option<Step<'_>>)> = Vec::new();
     let mut key_next = false;
     loop {
@@ -384,7 +383,7 @@ fn path_at(text: &[u8], offset: usize) -> Vec<Step<'_>> {
     open.into_iter().filter_map(|(_, step)| step).collect()
 }
 
-/// A key between its quotes, with its escapes resolved.
+/// A key without its quotes, and its escapes resolved.
 fn key_text(raw: &[u8]) -> Cow<'_, str> {
     let plain = raw.get(1..raw.len().saturating_sub(1)).unwrap_or_default();
     if plain.contains(&b'\\')
@@ -395,7 +394,7 @@ fn key_text(raw: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(plain)
 }
 
-/// Where in what follows a quote the string ends.
+/// The offset of the closing quote in the text after the opening one.
 fn closing_quote(text: &[u8]) -> Option<usize> {
     let mut escaped = false;
     text.iter().position(|&byte| {
@@ -427,19 +426,19 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// A string with its quotes; None, and nothing read, where none begins.
+    /// Reads a string with its quotes; None, without advancing, if the next token is not a string.
     fn string(&mut self) -> Option<&'a [u8]> {
         if self.peek() != Some(b'"') {
             return None;
         }
         let rest = self.text.get(self.at + 1..)?;
         let start = self.at;
-        // An unclosed string is the rest of the text.
+        // An unclosed string extends to the end of the text.
         self.at = start + 1 + closing_quote(rest).map_or(rest.len(), |end| end + 1);
         self.text.get(start..self.at)
     }
 
-    /// Past one value, or to the end of a broken text; always past at least one byte.
+    /// Skips one value, or to the end of a broken text; always at least one byte.
     fn skip_value(&mut self) {
         let mut depth = 0_usize;
         while let Some(byte) = self.peek() {
@@ -462,7 +461,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// A number, a word, or any other run of bytes between punctuation.
+    /// Skips a number, a word, or any other run of bytes between punctuation.
     fn scalar(&mut self) {
         while let Some(byte) = self.peek() {
             if b"\",:[]{} \t\r\n".contains(&byte) {
@@ -473,7 +472,8 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// The last byte that serde had read at its `line` and `column` (in bytes; column 0: the newline).
+/// The offset of the last byte that serde had read, from its `line` and `column` (in bytes; column 0: the
+/// newline).
 fn offset(text: &[u8], line: usize, column: usize) -> usize {
     let newlines =
         text.iter().enumerate().filter(|&(_, &byte)| byte == b'\n').map(|(at, _)| at + 1);
@@ -482,7 +482,7 @@ fn offset(text: &[u8], line: usize, column: usize) -> usize {
     start.saturating_add(column).saturating_sub(1).min(text.len().saturating_sub(1))
 }
 
-/// Line and column of a byte, both from 1; a column is a character, as editors count.
+/// Line and column of a byte, both starting at 1; columns count characters, as in editors.
 fn position(text: &[u8], offset: usize) -> (usize, usize) {
     let before = text.get(..offset).unwrap_or(text);
     let line_start = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);

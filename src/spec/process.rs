@@ -1,5 +1,5 @@
-//! `process`: brig's own, because oci-spec's fails on an unknown capability (the spec wants a
-//! warning), defaults required fields, and links the regex crate.
+//! `process`: not oci-spec's type, because that fails on an unknown capability (the specification demands a
+//! warning), has defaults for required fields, and links the regex crate.
 
 use super::null_is_default;
 use serde::Deserialize;
@@ -8,12 +8,12 @@ use serde::Deserialize;
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Process {
-    /// A terminal is attached.
+    /// Whether to allocate a terminal.
     #[serde(default, deserialize_with = "null_is_default")]
     pub terminal: bool,
     /// Size of the terminal.
     pub console_size: Option<ConsoleSize>,
-    /// Who runs.
+    /// User and groups.
     #[serde(default, deserialize_with = "null_is_default")]
     pub user: User,
     /// Program and arguments.
@@ -29,7 +29,7 @@ pub struct Process {
     /// Resource limits.
     #[serde(default, deserialize_with = "null_is_default")]
     pub rlimits: Vec<Rlimit>,
-    /// execve(2) grants nothing.
+    /// Set no_new_privs.
     #[serde(default, deserialize_with = "null_is_default")]
     pub no_new_privileges: bool,
     /// AppArmor profile.
@@ -47,42 +47,42 @@ pub struct Process {
     pub exec_cpu_affinity: Option<ExecAffinity>,
 }
 
-/// `process.scheduler`. oci-spec's has other names for the flags than the spec.
+/// `process.scheduler`. oci-spec's flag names differ from those of the specification.
 #[derive(Debug, Deserialize)]
 pub struct Scheduler {
-    /// `SCHED_FIFO` and the like.
+    /// E.g. `SCHED_FIFO`.
     pub policy: String,
     /// -20 to 19.
     pub nice: Option<i32>,
-    /// Of real-time policies, 1 to 99.
+    /// The priority for real-time policies, 1 to 99.
     pub priority: Option<i32>,
-    /// `SCHED_FLAG_RESET_ON_FORK` and the like.
+    /// E.g. `SCHED_FLAG_RESET_ON_FORK`.
     #[serde(default, deserialize_with = "null_is_default")]
     pub flags: Vec<String>,
-    /// Nanoseconds of CPU time in a period.
+    /// CPU time per period in nanoseconds.
     pub runtime: Option<u64>,
-    /// Nanoseconds until it has to have had them.
+    /// The deadline in nanoseconds from the start of the period.
     pub deadline: Option<u64>,
-    /// Nanoseconds.
+    /// The period in nanoseconds.
     pub period: Option<u64>,
 }
 
 /// `process.ioPriority`.
 #[derive(Debug, Deserialize)]
 pub struct IoPriority {
-    /// `IOPRIO_CLASS_BE` and the like.
+    /// E.g. `IOPRIO_CLASS_BE`.
     pub class: String,
-    /// 0 to 7, the most urgent first; as good as 0 where it is absent, as in runc.
+    /// 0 (highest) to 7; 0 if absent, as in runc.
     #[serde(default, deserialize_with = "null_is_default")]
     pub priority: i64,
 }
 
-/// `process.execCPUAffinity`: lists of CPUs as `0-3,7`.
+/// `process.execCPUAffinity`: lists of CPUs, e.g. `0-3,7`.
 #[derive(Debug, Deserialize)]
 pub struct ExecAffinity {
     /// Before the process is moved into the container's cgroup.
     pub initial: Option<String>,
-    /// After that.
+    /// After it was moved.
     #[serde(rename = "final")]
     pub last: Option<String>,
 }
@@ -113,22 +113,22 @@ pub struct User {
     pub additional_gids: Vec<u32>,
 }
 
-/// `process.capabilities`: names as written; which of them exist is the plan's business.
+/// `process.capabilities`: the names as written; the plan checks whether they exist.
 #[derive(Debug, Default, Deserialize)]
 pub struct Capabilities {
-    /// Most that any program can ever get.
+    /// The bounding set: an upper bound for any executed program.
     #[serde(default, deserialize_with = "null_is_default")]
     pub bounding: Vec<String>,
-    /// In force.
+    /// Effective.
     #[serde(default, deserialize_with = "null_is_default")]
     pub effective: Vec<String>,
-    /// Kept over execve of a file that has them inheritable.
+    /// Inheritable: preserved over execve of a file with the same inheritable capability.
     #[serde(default, deserialize_with = "null_is_default")]
     pub inheritable: Vec<String>,
-    /// Can be made effective.
+    /// Permitted: can be made effective.
     #[serde(default, deserialize_with = "null_is_default")]
     pub permitted: Vec<String>,
-    /// Kept over execve of any file.
+    /// Ambient: preserved over execve of any file.
     #[serde(default, deserialize_with = "null_is_default")]
     pub ambient: Vec<String>,
 }
@@ -136,11 +136,11 @@ pub struct Capabilities {
 /// One of `process.rlimits`.
 #[derive(Debug, Deserialize)]
 pub struct Rlimit {
-    /// `RLIMIT_NOFILE` and the like.
+    /// E.g. `RLIMIT_NOFILE`.
     #[serde(rename = "type")]
     pub typ: String,
-    /// The most the soft limit can be raised to.
+    /// The maximum for the soft limit.
     pub hard: u64,
-    /// In force.
+    /// The limit in force.
     pub soft: u64,
 }

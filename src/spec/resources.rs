@@ -1,5 +1,5 @@
-//! `linux.resources`: brig's own, because oci-spec's takes an absent REQUIRED field for 0, false or
-//! an empty string (a rule without `allow` for a denying one, `"pids": {}` for a limit of 0).
+//! `linux.resources`: not oci-spec's type, which reads an absent REQUIRED field as 0, false or an empty
+//! string (a rule without `allow` as a denying one, `"pids": {}` as a limit of 0).
 
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Resources {
-    /// Rules of the device controller, in order, the last match wins.
+    /// Rules of the device controller, in order; the last match wins.
     pub devices: Option<Vec<DeviceRule>>,
     /// Memory limits.
     pub memory: Option<Memory>,
@@ -25,7 +25,7 @@ pub struct Resources {
     pub network: Option<Network>,
     /// RDMA handles and objects, by device.
     pub rdma: Option<BTreeMap<String, Rdma>>,
-    /// cgroup v2 files and what to write to them.
+    /// cgroup v2 files and the values to write to them.
     pub unified: Option<BTreeMap<String, String>>,
 }
 
@@ -34,18 +34,18 @@ pub struct Resources {
 pub struct DeviceRule {
     /// Allowed or denied.
     pub allow: bool,
-    /// Kind of device, absent is all.
+    /// The type of device; all if absent.
     #[serde(rename = "type")]
     pub typ: Option<DeviceType>,
-    /// Major number, absent is all.
+    /// Major number; all if absent.
     pub major: Option<i64>,
-    /// Minor number, absent is all.
+    /// Minor number; all if absent.
     pub minor: Option<i64>,
-    /// Some of r, w and m.
+    /// A combination of r, w and m.
     pub access: Option<String>,
 }
 
-/// Kinds of devices in a device rule.
+/// The type of device in a device rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DeviceType {
@@ -69,17 +69,17 @@ pub struct Memory {
     pub swap: Option<i64>,
     /// Kernel memory.
     pub kernel: Option<i64>,
-    /// Buffers of TCP.
+    /// TCP buffers.
     #[serde(rename = "kernelTCP")]
     pub kernel_tcp: Option<i64>,
     /// 0 to 100.
     pub swappiness: Option<u64>,
-    /// No OOM killer.
+    /// Disable the OOM killer.
     #[serde(rename = "disableOOMKiller")]
     pub disable_oom_killer: Option<bool>,
     /// Hierarchical accounting.
     pub use_hierarchy: Option<bool>,
-    /// Refuse a limit below the present usage.
+    /// Refuse a limit below the current usage.
     pub check_before_update: Option<bool>,
 }
 
@@ -91,26 +91,26 @@ pub struct Cpu {
     pub shares: Option<u64>,
     /// CPU time in a period.
     pub quota: Option<i64>,
-    /// Unused time that can be saved up.
+    /// Unused time that can be accumulated for bursts.
     pub burst: Option<u64>,
     /// Length of a period.
     pub period: Option<u64>,
-    /// Time of real-time processes in their period.
+    /// Time of real-time processes per period.
     pub realtime_runtime: Option<i64>,
     /// Length of that period.
     pub realtime_period: Option<u64>,
-    /// CPUs, as `0-3,7`.
+    /// CPUs, e.g. `0-3,7`.
     pub cpus: Option<String>,
-    /// Memory nodes, as `0-3,7`.
+    /// Memory nodes, e.g. `0-3,7`.
     pub mems: Option<String>,
-    /// 1 is SCHED_IDLE.
+    /// 1: SCHED_IDLE.
     pub idle: Option<i64>,
 }
 
 /// `linux.resources.pids`.
 #[derive(Debug, Default, Deserialize)]
 pub struct Pids {
-    /// Most tasks; -1 is unlimited.
+    /// Maximum number of tasks; -1 is unlimited.
     pub limit: Option<i64>,
 }
 
@@ -120,18 +120,18 @@ pub struct Pids {
 pub struct BlockIo {
     /// Weight.
     pub weight: Option<u16>,
-    /// Weight against the cgroup's children.
+    /// Weight relative to the cgroup's children.
     pub leaf_weight: Option<u16>,
     /// Weights by device.
     pub weight_device: Option<Vec<WeightDevice>>,
-    /// Bytes read in a second, by device.
+    /// Bytes read per second, by device.
     pub throttle_read_bps_device: Option<Vec<ThrottleDevice>>,
-    /// Bytes written in a second, by device.
+    /// Bytes written per second, by device.
     pub throttle_write_bps_device: Option<Vec<ThrottleDevice>>,
-    /// Reads in a second, by device.
+    /// Reads per second, by device.
     #[serde(rename = "throttleReadIOPSDevice")]
     pub throttle_read_iops_device: Option<Vec<ThrottleDevice>>,
-    /// Writes in a second, by device.
+    /// Writes per second, by device.
     #[serde(rename = "throttleWriteIOPSDevice")]
     pub throttle_write_iops_device: Option<Vec<ThrottleDevice>>,
 }
@@ -146,7 +146,7 @@ pub struct WeightDevice {
     pub minor: i64,
     /// Weight.
     pub weight: Option<u16>,
-    /// Weight against the cgroup's children.
+    /// Weight relative to the cgroup's children.
     pub leaf_weight: Option<u16>,
 }
 
@@ -157,7 +157,7 @@ pub struct ThrottleDevice {
     pub major: i64,
     /// Minor number.
     pub minor: i64,
-    /// Bytes or operations in a second.
+    /// Bytes or operations per second.
     pub rate: u64,
 }
 
@@ -165,7 +165,7 @@ pub struct ThrottleDevice {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HugepageLimit {
-    /// As `2MB`.
+    /// E.g. `2MB`.
     pub page_size: String,
     /// In bytes.
     pub limit: u64,
@@ -174,7 +174,7 @@ pub struct HugepageLimit {
 /// `linux.resources.network`.
 #[derive(Debug, Default, Deserialize)]
 pub struct Network {
-    /// Class of the packets.
+    /// The class of the container's packets.
     #[serde(rename = "classID")]
     pub class_id: Option<u32>,
     /// Priorities by interface.
@@ -194,8 +194,8 @@ pub struct InterfacePriority {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Rdma {
-    /// Most handles.
+    /// Maximum number of handles.
     pub hca_handles: Option<u32>,
-    /// Most objects.
+    /// Maximum number of objects.
     pub hca_objects: Option<u32>,
 }

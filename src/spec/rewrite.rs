@@ -1,13 +1,13 @@
-//! Keys in other letter case and keys given twice are resolved as Go's decoder does it: only for texts
-//! that have such.
+//! Resolves keys in other letter case and duplicate keys as Go's decoder does: only for texts that contain
+//! any.
 
 use super::shape::Shape;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 use std::fmt;
 
-/// The text with every key as it is defined, and once: of scalars and arrays the last one counts, objects
-/// are merged key by key. None where it is not JSON.
+/// The text with every key once and in its defined case: the last one of scalars and arrays, while objects
+/// are merged key by key. None if it is not JSON.
 pub fn rewrite(text: &[u8], root: &'static Shape) -> Option<Vec<u8>> {
     let mut whole = Value::Null;
     let mut reader = serde_json::Deserializer::from_slice(text);
@@ -16,7 +16,7 @@ pub fn rewrite(text: &[u8], root: &'static Shape) -> Option<Vec<u8>> {
     serde_json::to_vec(&whole).ok()
 }
 
-/// Reads a value over what is already at its place.
+/// Merges a value into the earlier one at its place.
 struct Merge<'a> {
     shape: &'static Shape,
     into: &'a mut Value,
@@ -90,7 +90,7 @@ impl<'de> Visitor<'de> for Merge<'_> {
                 (Shape::Map(shape), _) => (name, *shape),
                 _ => (name, &Shape::Any),
             };
-            // The keys of a map are data: a value there replaces the one before it.
+            // The keys of a map are data: a later value replaces the earlier one.
             if matches!(self.shape, Shape::Map(_)) {
                 object.insert(name.clone(), Value::Null);
             }

@@ -1,21 +1,21 @@
-//! Which keys an object of `config.json` may have, by its place in the text.
+//! The keys that each object of `config.json` may have.
 //!
-//! serde's derived readers ignore keys that they do not know and refuse a key given twice. Decoders in
-//! Go, for which engines and people write, take a key in any letter case, and of a key given twice the
-//! last value, or both objects merged. [`walk`] finds such keys; `rewrite` resolves them.
+//! serde's derived readers ignore unknown keys and refuse duplicate ones. Decoders in Go, which engines and
+//! people write for, accept keys in any letter case; of duplicate keys they take the last value, and merge
+//! objects. [`walk`] finds such keys; `rewrite` resolves them.
 
 use std::borrow::Cow;
 
-/// What stands at a place.
+/// The type of a value.
 #[derive(Debug)]
 pub enum Shape {
-    /// A string, a number, or anything whose keys are nobody's business.
+    /// A string, a number, or an object whose keys are not checked.
     Any,
     /// An object with these keys.
     Object(&'static [(&'static str, &'static Shape)]),
     /// An array of such values.
     List(&'static Shape),
-    /// An object whose keys are data: names of annotations, of files, of devices.
+    /// An object whose keys are data, e.g. names of annotations, files or devices.
     Map(&'static Shape),
 }
 
@@ -217,7 +217,7 @@ const LINUX: &Shape = &Object(&[
     ("personality", &Object(&[("domain", &Any), ("flags", &Any)])),
 ]);
 
-/// The whole of `config.json`.
+/// `config.json`.
 pub const CONFIG: &Shape = &Object(&[
     ("ociVersion", &Any),
     ("root", &Object(&[("path", &Any), ("readonly", &Any)])),
@@ -240,22 +240,22 @@ pub const CONFIG: &Shape = &Object(&[
     ("linux", LINUX),
 ]);
 
-/// An object that has `mounts`, for `mounts add`.
+/// An object with `mounts`, for `mounts add`.
 pub const WITH_MOUNTS: &Shape = &Object(&[("mounts", MOUNTS)]);
 
-/// What is known of one key of an object.
+/// A finding about one key of an object.
 #[derive(Clone, Copy, Debug)]
 pub enum Found {
-    /// It is none of the keys of this object.
+    /// Not a key of this object.
     Unknown(&'static Shape),
-    /// It is this key, but for the letter case.
+    /// This key in other letter case.
     OtherCase(&'static str),
-    /// It, or the same key in another case, stood in the object before.
+    /// A duplicate, possibly in other letter case.
     Again,
 }
 
 impl Shape {
-    /// The number and the shape of the key `name`, and whether it is written exactly so.
+    /// The index and the shape of the key `name`, and its exact spelling.
     pub(super) fn key(&self, name: &[u8]) -> Option<(usize, &'static str, &'static Shape)> {
         let Object(keys) = self else { return None };
         let exact = keys.iter().position(|(known, _)| known.as_bytes() == name);
@@ -271,23 +271,23 @@ impl Shape {
         keys.iter().map(|(name, _)| *name).collect()
     }
 
-    /// What a value of this shape has in it, as array.
+    /// The shape of the elements, for an array.
     fn element(&self) -> &'static Shape {
         if let List(element) = self { element } else { &Any }
     }
 }
 
-/// An object or array that the walk is in.
+/// An object or array that contains the current position.
 struct Open {
     shape: &'static Shape,
     array: bool,
-    /// Keys that the object had so far, a bit each.
+    /// The keys seen so far, as a bit mask.
     seen: u64,
 }
 
-/// Reports every key of a JSON text that is unknown, in other letter case, or given again, with the
-/// offset of its quote. Returns the offset of the first object or array that is nested deeper than
-/// `deepest`: the walk ends there. A text that is not JSON is walked somehow; serde will say so.
+/// Reports every key of a JSON text that is unknown, in other letter case or a duplicate, with the offset of
+/// its opening quote. Stops at the first object or array nested deeper than `deepest`, and returns its
+/// offset. Findings for a text that is not JSON are arbitrary; serde reports that.
 pub fn walk(
     text: &[u8],
     root: &'static Shape,
@@ -330,7 +330,7 @@ pub fn walk(
 }
 
 impl Open {
-    /// Takes a key of this object, and returns the shape of its value.
+    /// Records a key of this object, and returns the shape of its value.
     fn key(
         &mut self,
         name: &[u8],
@@ -369,7 +369,7 @@ fn unescaped(key: &[u8]) -> Cow<'_, [u8]> {
     Cow::Borrowed(plain)
 }
 
-/// Where the quote is that ends the string that begins at `at`.
+/// The offset of the closing quote of the string that begins at `at`.
 fn end_of_string(text: &[u8], mut at: usize) -> usize {
     while let Some(byte) = text.get(at) {
         match byte {

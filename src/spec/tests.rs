@@ -1,12 +1,12 @@
-//! That nothing of the specification is passed over: a property that brig does not read would be ignored, as
-//! unknown ones have to be.
+//! Checks that brig reads every property of the specification: others would be ignored, because unknown ones
+//! must be.
 
 use super::shape::{CONFIG, Shape};
 use super::{Document, Spec};
 use serde_json::{Value, json};
 
-/// The properties of runtime-spec 1.3's Go types that bind a Linux runtime, by where they stand; `[]` is
-/// in an array, `.*` in a map. Those with `?` are true or false.
+/// The properties of runtime-spec 1.3's Go types that apply to a Linux runtime, by place; `[]` is an element
+/// of an array, `.*` of a map. Those with `?` are boolean.
 const PROPERTIES: &[(&str, &str)] = &[
     ("", "ociVersion process root hostname domainname mounts hooks annotations linux"),
     ("root", "path readonly?"),
@@ -76,7 +76,7 @@ const PROPERTIES: &[(&str, &str)] = &[
     ("linux.resources.unified", "memory.high"),
 ];
 
-/// A configuration that has nothing but `value`, there.
+/// A configuration that contains only `value` at this place.
 fn only(place: &str, value: Value) -> Value {
     if place.is_empty() {
         return value;
@@ -94,7 +94,7 @@ fn read(config: &str) -> anyhow::Result<(Spec, Option<Vec<u8>>)> {
     Document { name: "config.json", shape: CONFIG, text }.parse(&mut Vec::new())
 }
 
-/// All keys of a shape, in the manner of [`PROPERTIES`].
+/// All keys of a shape, in the format of [`PROPERTIES`].
 fn keys(place: &str, shape: &Shape, into: &mut Vec<(String, String)>) {
     match shape {
         Shape::Any => {}
@@ -137,7 +137,7 @@ fn every_property_of_the_specification_is_read() {
             };
             let config = only(place, json!({ name: wrong })).to_string();
             let error = read(&config).err().map(|error| format!("{error:#}"));
-            // Of a choice between names serde_json says neither place nor type.
+            // For an enum, serde_json reports neither place nor type.
             let told = |text: &String| {
                 text.contains("expected value")
                     || text.contains(name) && text.contains("invalid type")

@@ -1,4 +1,4 @@
-//! JSON as text: how long it may be, how deep it may nest.
+//! JSON as text: limits of its length and nesting depth.
 
 use super::place::{At, error_at, located_warning, parse_error_of, relocated};
 use super::rewrite::rewrite;
@@ -7,13 +7,13 @@ use anyhow::{Result, ensure};
 use serde::de::DeserializeOwned;
 use std::io::Read;
 
-/// The longest text, in bytes.
+/// The maximum length of a text, in bytes.
 const MAX_LENGTH: u64 = 16 << 20;
 
-/// How deep arrays and objects may nest: ten times what the specification needs.
+/// The maximum nesting depth of arrays and objects: ten times what the specification needs.
 const MAX_DEPTH: usize = 128;
 
-/// All of a text that is not too long.
+/// Reads a text within the length limit.
 pub fn read(from: impl Read) -> Result<Vec<u8>> {
     let mut text = Vec::with_capacity(32 << 10);
     from.take(MAX_LENGTH + 1).read_to_end(&mut text)?;
@@ -21,49 +21,49 @@ pub fn read(from: impl Read) -> Result<Vec<u8>> {
     Ok(text)
 }
 
-/// A JSON text, and what it is.
+/// A JSON text with its name and shape.
 #[derive(Clone, Copy)]
 pub struct Document<'a> {
-    /// The file, as messages name it.
+    /// The file's name in messages.
     pub name: &'a str,
-    /// What the text may have in it.
+    /// The expected contents.
     pub shape: &'static Shape,
-    /// All of it.
+    /// The complete text.
     pub text: &'a [u8],
 }
 
-/// What is wrong with a key.
+/// A problem with a key.
 #[derive(Debug, PartialEq, Eq)]
 pub enum KeyFault {
-    /// It is none of the object's, which has these.
+    /// Not a key of the object, whose keys are these.
     Unknown(Vec<&'static str>),
-    /// It is read as this one, which differs in letter case.
+    /// It is read as this key, which differs in letter case.
     OtherCase(&'static str),
-    /// The object has it twice.
+    /// A duplicate.
     Again,
 }
 
-/// One with its text.
+/// A [`Document`] that owns its text.
 pub struct Owned {
-    /// As in [`Document`].
+    /// See [`Document`].
     pub name: String,
-    /// As in [`Document`].
+    /// See [`Document`].
     pub shape: &'static Shape,
-    /// As in [`Document`].
+    /// See [`Document`].
     pub text: Vec<u8>,
 }
 
 impl Owned {
-    /// To read in.
+    /// Borrows it.
     pub fn document(&self) -> Document<'_> {
         Document { name: &self.name, shape: self.shape, text: &self.text }
     }
 }
 
 impl Document<'_> {
-    /// What the text says, and the text itself where it had to be rewritten: keys in another letter case
-    /// are taken, with a warning, and of a key given twice the last value, or both objects merged.
-    /// Errors know their place in the text.
+    /// Parses the text, and returns the rewritten text if that was necessary: keys in other letter case are
+    /// accepted with a warning; of duplicate keys the last value counts, and objects are merged. Errors
+    /// contain their place in the text.
     pub fn parse<T: DeserializeOwned>(
         &self,
         warnings: &mut Vec<String>,
@@ -86,7 +86,7 @@ impl Document<'_> {
             Found::Again => again = true,
             Found::OtherCase(known) => other_case.push((at, known)),
         });
-        // What brig does not know serde skips, and does not look how deep that is.
+        // serde skips unknown values without limiting their depth.
         if let Some(offset) = too_deep {
             let text = format!("nests deeper than {MAX_DEPTH} arrays and objects");
             return Err(error_at(self.text, offset, text));
@@ -98,7 +98,7 @@ impl Document<'_> {
         if !again && other_case.is_empty() {
             return Ok((parsed(self.text)?, None));
         }
-        // A text that is not JSON: serde says where.
+        // The text is not JSON: serde reports the position.
         let Some(text) = rewrite(self.text, self.shape) else {
             return Ok((parsed(self.text)?, None));
         };
@@ -112,7 +112,7 @@ impl Document<'_> {
         Ok((value, Some(text)))
     }
 
-    /// An error that knows its place in the text gets line and column.
+    /// Adds line and column to an error that contains its place in the text.
     pub fn located(&self, mut error: anyhow::Error) -> anyhow::Error {
         if let Some(at) = error.downcast_mut::<At>() {
             at.name(self.name);
@@ -121,7 +121,7 @@ impl Document<'_> {
         error
     }
 
-    /// A warning that begins with its place in the text gets line and column.
+    /// Adds line and column to a warning that begins with its place in the text.
     pub fn located_warning(&self, warning: &str) -> String {
         located_warning(warning, |at| {
             at.name(self.name);
@@ -129,7 +129,7 @@ impl Document<'_> {
         })
     }
 
-    /// Each key that brig does not know and therefore ignores, as a line with its place.
+    /// The keys that brig does not know and therefore ignores, one line with its place for each.
     pub fn unknown_keys(&self) -> Vec<String> {
         let unknown = |(at, fault)| match fault {
             KeyFault::Unknown(_) => Some(format!("{at}: unknown key, ignored")),
@@ -138,7 +138,7 @@ impl Document<'_> {
         self.key_faults().into_iter().filter_map(unknown).collect()
     }
 
-    /// Each key that is not one of its object's as written, or that its object has had before.
+    /// The keys that are unknown, in other letter case, or duplicates.
     pub fn key_faults(&self) -> Vec<(At, KeyFault)> {
         let mut found = Vec::new();
         walk(self.text, self.shape, MAX_DEPTH, &mut |at, what| {
@@ -152,7 +152,7 @@ impl Document<'_> {
         found
     }
 
-    /// Where the key at `offset` stands.
+    /// The place of the key at `offset`.
     fn place(&self, offset: usize) -> At {
         let mut at = At::of_key(self.text, offset);
         at.name(self.name);

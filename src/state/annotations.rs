@@ -1,5 +1,5 @@
-//! A container's annotations in its record: kept as they are written there. They can be a megabyte, of which most
-//! commands want nothing.
+//! A container's annotations in its record: stored as written there. They can be as large as a megabyte, and
+//! most commands need none of them.
 
 use anyhow::{Context, Result};
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// The config's annotations, by name.
+/// The config's annotations, as raw JSON.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Annotations(Box<RawValue>);
@@ -21,25 +21,25 @@ impl Default for Annotations {
 }
 
 impl Annotations {
-    /// These, from now on.
+    /// Stores these annotations.
     ///
     /// # Errors
     ///
-    /// None that text could have.
+    /// If serialization fails, which it does not for strings.
     pub fn new(annotations: &BTreeMap<String, String>) -> Result<Annotations> {
         Ok(Annotations(to_raw_value(annotations)?))
     }
 
-    /// There are none.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         ["{}", "null"].contains(&self.0.get())
     }
 
-    /// Those that can mean something to brig, or to CRIU: their names begin with `run.` or `org.criu.`.
+    /// The annotations that concern brig or CRIU: those whose names begin with `run.` or `org.criu.`.
     ///
     /// # Errors
     ///
-    /// Where the record has something else in their place.
+    /// If the record contains something other than annotations here.
     pub fn for_runtimes(&self) -> Result<BTreeMap<String, String>> {
         let mut found = BTreeMap::new();
         let keep = |name: &str, value: &str| {
@@ -52,7 +52,7 @@ impl Annotations {
         Ok(found)
     }
 
-    /// Prints them one by one, so that they are indented as all around them is.
+    /// Serializes them one by one, so that they are indented like the text around them.
     ///
     /// # Errors
     ///
@@ -65,7 +65,7 @@ impl Annotations {
         };
         match self.each(keep) {
             Ok(()) => serializer.collect_map(entries),
-            // Damaged: as they are.
+            // Damaged: print them as stored.
             Err(_) => self.0.serialize(serializer),
         }
     }
@@ -78,7 +78,7 @@ impl Annotations {
     }
 }
 
-/// Calls it for each entry of an object.
+/// Calls a function for each entry of an object.
 struct Each<F>(F);
 
 impl<'de, F: FnMut(&str, &str) -> serde_json::Result<()>> Visitor<'de> for Each<F> {
@@ -100,7 +100,7 @@ impl<'de, F: FnMut(&str, &str) -> serde_json::Result<()>> Visitor<'de> for Each<
     }
 }
 
-/// Nothing is copied of it, unless it has escapes.
+/// A string, borrowed unless it contains escapes.
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 

@@ -18,18 +18,19 @@ use sys::{Errno, fd};
 #[derive(Debug)]
 pub struct Dir {
     fd: OwnedFd,
-    /// Absolute or as `--root` was given.
+    /// Absolute, or relative if `--root` was.
     pub path: PathBuf,
 }
 
-/// No other brig changes this container while this is held. It belongs to the open file, so that a
-/// copy in a cloned child must be dropped too.
+/// The exclusive lock on a container. It belongs to the open file description, so a cloned child must drop
+/// its copy too.
 #[derive(Debug)]
 pub struct Lock {
     _fd: OwnedFd,
 }
 
-/// What is longer is none of brig's files: a config.json has 16 MiB at most, and JSON may take six bytes for one.
+/// The maximum size of a file of brig's: a config.json has at most 16 MiB, and JSON may need six bytes to
+/// escape one.
 const MAX_BYTES: usize = 128 << 20;
 
 impl Dir {
@@ -40,15 +41,15 @@ impl Dir {
         loop {
             make_directory(root, id)?;
             match Dir::own(root, id) {
-                // A delete by force has found it empty before it was locked.
+                // A `delete --force` has removed it while it was empty and not locked yet.
                 Err(error) if error.is::<NotFound>() && Instant::now() < end => {}
                 owned => return owned,
             }
         }
     }
 
-    /// Takes the lock on the directory that has just been made. Until then a delete by force can remove it, and another
-    /// create make it anew: with a record in it, it is that container's.
+    /// Takes the lock on the directory that was just created. Until then, `delete --force` can remove it and
+    /// another create can create it again: if it contains a record, it belongs to that container.
     fn own(root: &Path, id: &str) -> Result<(Dir, Lock)> {
         let locked = Dir::open(root, id).and_then(|dir| {
             let lock = dir.lock()?;
@@ -58,18 +59,19 @@ impl Dir {
             }
         });
         locked.inspect_err(|error| {
-            // If it is somebody else's by now, it is not empty. The error that matters is the first one.
+            // If it belongs to another container by now, it is not empty and stays. The first error is the
+            // one to report.
             if !error.is::<NotFound>() {
                 let _ = unlinkat(AT_FDCWD, &root.join(id), UnlinkatFlags::RemoveDir);
             }
         })
     }
 
-    /// Opens an existing one, or fails with [`NotFound`].
+    /// Opens an existing state directory, or fails with [`NotFound`].
     pub fn open(root: &Path, id: &str) -> Result<Dir> {
         check_id(id)?;
         let path = root.join(id);
-        // No link: it would lead to what is not brig's.
+        // Symbolic links are not followed: they would lead to directories that are not brig's.
         match nix::fcntl::open(&path, DIRECTORY, Mode::empty()) {
             Ok(fd) => Ok(Dir { fd, path }),
             Err(Errno::ENOENT) => Err(NotFound.into()),
@@ -79,7 +81,7 @@ impl Dir {
         }
     }
 
-    /// Waits, not for long, until no other create, start or delete works on this container.
+    /// Waits until no other create, start, update or delete holds the lock, with a short deadline.
     pub fn lock(&self) -> Result<Lock> {
         let fd = openat(self.fd(), ".", DIRECTORY, Mode::empty()).or_else(|errno| match errno {
             Errno::ENOENT => Err(anyhow!(NotFound)),
@@ -95,12 +97,12 @@ impl Dir {
             );
             std::thread::sleep(std::time::Duration::from_millis(2));
         }
-        // Whoever held the lock may have deleted the container.
+        // The previous holder of the lock may have deleted the container.
         ensure!(nix::sys::stat::fstat(&fd)?.st_nlink > 0, NotFound);
         Ok(Lock { _fd: fd })
     }
 
-    /// Whether somebody has begun a container in it.
+    /// Whether a create has written a record in it.
     fn has_record(&self) -> Result<bool> {
         match fstatat(self.fd(), "state.json", AtFlags::AT_SYMLINK_NOFOLLOW) {
             Ok(_) => Ok(true),
@@ -109,12 +111,12 @@ impl Dir {
         }
     }
 
-    /// Nobody holds the lock.
+    /// Whether the lock is free.
     pub(super) fn try_lock_shared(&self) -> Result<bool> {
         Ok(fd::try_flock(self.fd(), false)?)
     }
 
-    /// The name of the container.
+    /// The container's id.
     pub(super) fn id(&self) -> String {
         self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
@@ -124,29 +126,30 @@ impl Dir {
         self.fd.as_fd()
     }
 
-    /// The first write: nobody can have seen an older one, and a reader takes half a file for none.
+    /// Writes `state.json` for the first time. No rename is needed: no process has read an older one, and
+    /// readers treat a truncated first record as missing.
     pub fn begin(&self, state: &State) -> Result<()> {
         self.write("state.json", &serde_json::to_vec(state)?)
     }
 
-    /// Replaces `state.json` as a whole.
+    /// Replaces `state.json` atomically.
     pub fn save(&self, state: &State) -> Result<()> {
         self.replace("state.json", &serde_json::to_vec(state)?)
     }
 
-    /// Keeps something that can be made again, unless somebody works on this container: a delete would find a file
-    /// more than it has removed.
+    /// Caches data that can be created again, unless another brig holds the lock: a concurrent delete would
+    /// find an unexpected file.
     pub fn keep(&self, name: &str, bytes: &[u8]) -> Result<()> {
         if !self.try_lock_shared()? {
             return Ok(());
         }
         self.replace(name, bytes).inspect_err(|_| {
-            // The error that matters is the first one.
+            // The first error is the one to report.
             let _ = unlinkat(self.fd(), &*format!("{name}.new"), UnlinkatFlags::NoRemoveDir);
         })
     }
 
-    /// Writes a file that appears as a whole, in the place of the one before.
+    /// Replaces a file atomically.
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let new = format!("{name}.new");
         self.write(&new, bytes)?;
@@ -165,22 +168,23 @@ impl Dir {
         write().with_context(|| format!("{}/{name}", self.path.display()))
     }
 
-    /// Reads a file that create wrote.
+    /// Reads a file written by create.
     pub fn read(&self, name: &str) -> Result<Vec<u8>> {
         read(self.fd(), name).with_context(|| format!("{}/{name}", self.path.display()))
     }
 
-    /// What the container is doing now.
+    /// The container's current status.
     pub fn status(&self, state: &State) -> Result<Status> {
         if state.creating {
-            // Whoever creates it holds the lock. If nobody does, they died half-way.
+            // A running create holds the lock. If it is free, that create has died.
             return Ok(if self.try_lock_shared()? { Status::Stopped } else { Status::Creating });
         }
         summary::status(&state.init(), || state.cgroup.paused(), self.fd(), "go")
     }
 }
 
-/// Reads a file of a state directory. None is ever added to: what it has when it is opened is all.
+/// Reads a file of a state directory. These files are never appended to, so one read of its size at open is
+/// complete.
 pub(super) fn read(at: BorrowedFd<'_>, name: &str) -> Result<Vec<u8>> {
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
     let fd = openat(at, name, flags, Mode::empty())?;
@@ -193,7 +197,7 @@ pub(super) fn read(at: BorrowedFd<'_>, name: &str) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Makes an empty state directory, and the state root where there is none.
+/// Creates an empty state directory, and the state root if it does not exist.
 fn make_directory(root: &Path, id: &str) -> Result<()> {
     let (path, mode) = (root.join(id), Mode::S_IRWXU);
     let made = mkdir(&path, mode).or_else(|errno| match errno {
@@ -205,7 +209,7 @@ fn make_directory(root: &Path, id: &str) -> Result<()> {
     });
     made.map_err(|error| {
         let hint = match sys::errno_of(&error) {
-            // With its own words already, or an administrator's directory.
+            // Either the error has an explanation already, or it is an administrator's directory.
             Some(Errno::EACCES) if root.exists() => session_hint(),
             _ => "",
         };
@@ -220,7 +224,7 @@ fn make_root(root: &Path) -> Result<()> {
     made.with_context(|| format!("state root {}{}", root.display(), session_hint()))
 }
 
-/// Where the default state root comes from, for who cannot write to it.
+/// Where the default state root comes from, for a user who cannot write to it.
 fn session_hint() -> &'static str {
     match std::env::var_os("XDG_RUNTIME_DIR").is_none_or(|dir| dir.is_empty()) {
         true if !nix::unistd::geteuid().is_root() => {

@@ -1,4 +1,4 @@
-//! How a container's init has ended: known while it is a zombie, and of those that brig itself has waited for.
+//! How a container's init has ended: known while it is a zombie, and after brig itself has waited for it.
 
 use super::State;
 use super::init::{is_same, pidfs_inode, read_stat};
@@ -10,16 +10,16 @@ use sys::{Errno, signal};
 /// How an init has ended.
 #[derive(Debug)]
 pub struct Ended {
-    /// The exit code, or 128 + the signal; none where nobody can know.
+    /// The exit code, or 128 + the signal; None if it cannot be determined.
     pub exit_status: Option<i32>,
-    /// What ended it, if a signal did.
+    /// The signal that killed it, if any.
     pub signal: Option<i32>,
-    /// exited, signaled, oom-killed, seccomp-killed, unknown.
+    /// exited, signaled, oom-killed, seccomp-killed or unknown.
     pub reason: &'static str,
 }
 
 impl Ended {
-    /// `status` as wait(2) has it.
+    /// Interprets `status`, a wait(2) status.
     pub fn new(state: &State, status: Option<i32>) -> Ended {
         let signal = status.map(|status| status & 0x7f).filter(|signal| *signal != 0);
         let exit_status =
@@ -35,16 +35,16 @@ impl Ended {
     }
 }
 
-/// The status, as wait(2) has it, of an init that has ended, as far as it is known without having waited.
+/// The wait(2) status of an init that has ended, as far as it is known without waiting for it.
 pub fn known(state: &State) -> Option<i32> {
     state.ended.or_else(|| of_zombie(state))
 }
 
-/// A pidfd of an init that has ended and that nobody has waited for yet.
+/// A pidfd of an init that is a zombie.
 ///
 /// # Errors
 ///
-/// Where the kernel does not open one for another reason than that there is no such process.
+/// If pidfd_open(2) fails for another reason than a missing process.
 pub fn open_zombie(state: &State) -> Result<Option<OwnedFd>> {
     match signal::pidfd_open(state.pid) {
         Ok(pidfd) => {
@@ -59,8 +59,8 @@ pub fn open_zombie(state: &State) -> Result<Option<OwnedFd>> {
     }
 }
 
-/// The status of a zombie, as wait(2) has it: the last field of proc_pid_stat(5). The kernel shows 0 to who may not
-/// trace the process, so that is asked first: it is the same permission that its namespaces are read with.
+/// The wait(2) status of a zombie: the last field of proc_pid_stat(5). The kernel shows 0 without ptrace
+/// access to the process, so that is checked first: reading its namespaces needs the same access.
 pub fn of_zombie(state: &State) -> Option<i32> {
     std::fs::read_link(format!("/proc/{}/ns/user", state.pid)).ok()?;
     let stat = read_stat(File::open(format!("/proc/{}/stat", state.pid)).ok()?).ok()?;

@@ -1,16 +1,16 @@
-//! What `mounts add` has mounted in a container.
+//! The mounts that `mounts add` has made in a container.
 
 use serde::{Deserialize, Serialize};
 use sys::mount::Identity;
 
-/// All of it.
+/// All of them.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct ExtraMounts {
-    /// Those that `mounts remove` may take away, the newest last.
+    /// Those that `mounts remove` can remove, the newest last.
     #[serde(default)]
     pub mounts: Vec<Added>,
-    /// Where something is or was mounted so, as paths in the root filesystem without a slash in front:
-    /// what is there because of that is not a change of the container's.
+    /// Where such mounts are or were, as paths in the root filesystem without a leading slash: mount targets
+    /// created there are not changes made by the container.
     #[serde(default)]
     pub points: Vec<Vec<u8>>,
 }
@@ -18,19 +18,19 @@ pub struct ExtraMounts {
 /// A mount that was added.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Added {
-    /// As it was asked for: an absolute, clean path.
+    /// The requested destination: an absolute, normalised path.
     pub destination: String,
-    /// Which mount it is, wherever the container has moved it.
+    /// The identity of the mount, wherever the container has moved it.
     pub mount: Identity,
 }
 
 impl ExtraMounts {
-    /// Nothing was ever added.
+    /// Whether nothing was ever added.
     pub fn is_empty(&self) -> bool {
         self.mounts.is_empty() && self.points.is_empty()
     }
 
-    /// Remembers one.
+    /// Records a mount.
     pub fn add(&mut self, destination: &str, mount: Identity, point: &[u8]) {
         self.mounts.push(Added { destination: destination.to_owned(), mount });
         if !self.points.iter().any(|known| known == point) {
@@ -38,7 +38,7 @@ impl ExtraMounts {
         }
     }
 
-    /// Forgets a mount that is gone.
+    /// Removes a mount from the record.
     pub fn forget(&mut self, mount: &Identity) {
         self.mounts.retain(|added| added.mount != *mount);
     }

@@ -1,4 +1,4 @@
-//! Which process is a container's init: a pid alone may be somebody else's by now.
+//! Identifies a container's init: a pid alone may have been reused.
 
 use super::State;
 use crate::process::proc::Proc;
@@ -14,15 +14,15 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 use sys::{Errno, signal};
 
-/// When a process started, in clock ticks after boot, or an error if /proc does not show it.
+/// The start time of a process in clock ticks after boot, or an error if /proc does not show it.
 pub fn start_time(pid: i32) -> Result<u64> {
     let path = format!("/proc/{pid}/stat");
     let read = || Ok(read_stat(File::open(&path)?)?.starttime);
     read().map_err(|error: anyhow::Error| error.context(path))
 }
 
-/// The same for this process, and more. No mount option hides it from itself. `proc`: the host's, where
-/// this process may already be in another mount namespace.
+/// The stat file of this process, which no mount option hides from itself. `proc`: the host's, because this
+/// process may be in another mount namespace already.
 pub fn own_stat(proc: Option<&Proc>) -> Result<Stat> {
     let file = match proc {
         Some(proc) => proc.file("self/stat", OFlag::O_RDONLY)?,
@@ -32,14 +32,14 @@ pub fn own_stat(proc: Option<&Proc>) -> Result<Stat> {
 }
 
 pub(super) fn read_stat(mut file: File) -> Result<Stat> {
-    // One read gives all of it.
+    // A single read returns the whole file.
     let mut text = [0; 1024];
     let length = file.read(&mut text)?;
     Ok(Stat::from_read(&text[..length])?)
 }
 
-/// The number that the kernel gives no other process until the next boot, where it has one (pidfs,
-/// Linux 6.9; before, all pidfds have the same inode).
+/// A number that the kernel gives to no other process until the next boot, if it supports that (pidfs, Linux
+/// 6.9; before, all pidfds have the same inode).
 pub fn pidfs_inode(pidfd: BorrowedFd<'_>) -> Result<Option<u64>> {
     // linux/magic.h, PID_FS_MAGIC.
     const PIDFS: u64 = 0x5049_4446;
@@ -50,17 +50,17 @@ pub fn pidfs_inode(pidfd: BorrowedFd<'_>) -> Result<Option<u64>> {
     }
 }
 
-/// What the kernel calls the time since the machine was booted, where it tells.
+/// The kernel's id of the current boot, if available.
 pub fn boot() -> Option<&'static str> {
     static BOOT: OnceLock<Option<String>> = OnceLock::new();
     let read = || std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
     BOOT.get_or_init(read).as_deref().map(str::trim_ascii_end)
 }
 
-/// Which process is a container's init, as its record has it.
+/// The identity of a container's init in its record.
 #[derive(Debug, Clone, Copy)]
 pub struct Init<'a> {
-    /// Of [`State`], as are the others.
+    /// These fields are those of [`State`].
     pub pid: i32,
     pub start_time: u64,
     pub pidfs_inode: Option<u64>,
@@ -68,7 +68,7 @@ pub struct Init<'a> {
 }
 
 impl State {
-    /// Which process its init is.
+    /// The identity of its init.
     pub(super) fn init(&self) -> Init<'_> {
         let State { pid, start_time, pidfs_inode, .. } = *self;
         Init { pid, start_time, pidfs_inode, boot: self.boot.as_deref() }
@@ -81,14 +81,15 @@ pub fn open_init(state: &State) -> Result<Option<OwnedFd>> {
 }
 
 impl Init<'_> {
-    /// A pidfd, if the process is alive: opened first and checked after, so that it is never somebody else's.
+    /// A pidfd, if the process is alive: opened first and checked afterwards, so it never refers to another
+    /// process.
     pub fn open(&self) -> Result<Option<OwnedFd>> {
         if self.pid == 0 {
             return Ok(None);
         }
         match signal::pidfd_open(self.pid) {
             Ok(pidfd) => Ok(self.is(pidfd.as_fd())?.then_some(pidfd)),
-            // ENOENT, before Linux 6.16 EINVAL: the number is a thread's by now.
+            // ENOENT, before Linux 6.16 EINVAL: the pid was reused for a thread.
             Err(error) if [Errno::ESRCH, Errno::EINVAL, Errno::ENOENT].contains(&error.errno) => {
                 Ok(None)
             }
@@ -97,7 +98,7 @@ impl Init<'_> {
     }
 
     fn is(&self, pidfd: BorrowedFd<'_>) -> Result<bool> {
-        // Of this boot, in which no other process gets that inode. A zombie keeps it.
+        // Recorded in this boot, in which no other process gets that inode. A zombie keeps it.
         if let Some(inode) = self.pidfs_inode
             && self.boot.is_some()
             && self.boot == boot()
@@ -108,8 +109,8 @@ impl Init<'_> {
         self.is_by_start_time(pidfd)
     }
 
-    /// /proc may hide the process (hidepid). Then only the inode tells; without pidfs such a process counts
-    /// as gone.
+    /// /proc may hide the process (hidepid). Then only the inode can identify it; without pidfs such a
+    /// process counts as not existing.
     fn is_by_start_time(&self, pidfd: BorrowedFd<'_>) -> Result<bool> {
         let known = self.pidfs_inode;
         if known.is_some() && pidfs_inode(pidfd)? != known {
@@ -124,13 +125,13 @@ impl Init<'_> {
     }
 }
 
-/// The process that has init's pid is init, alive or a zombie.
+/// Whether the process with init's pid is init, alive or a zombie.
 pub(super) fn is_same(state: &State) -> bool {
     let stat = File::open(format!("/proc/{}/stat", state.pid)).map_err(anyhow::Error::from);
     stat.and_then(read_stat).is_ok_and(|stat| stat.starttime == state.start_time)
 }
 
-/// Not there as far as brig may see, or gone between open and read.
+/// Whether the process is hidden from brig, or exited between open and read.
 fn hidden(error: &anyhow::Error) -> bool {
     let hidden = [Errno::ENOENT, Errno::EPERM, Errno::EACCES, Errno::ESRCH].map(Some);
     hidden.contains(&sys::errno_of(error))

@@ -1,14 +1,14 @@
-//! What is known of a container between two runs of brig: `<root>/<id>/`.
+//! What brig stores about a container between two invocations: `<root>/<id>/`.
 //!
-//! * `state.json`: [`State`]; written before anything that must be undone exists, and again, by temp
-//!   file and rename, once the container is created.
+//! * `state.json`: [`State`]; written before anything that must be undone exists, and again, by temp file and
+//!   rename, once the container is created.
 //! * `config.json`: the config as it was when the container was created.
-//! * `seccomp`: the compiled filter, once there was an exec (see [`crate::seccomp::kept`]).
-//! * `go`, `result`: the start channel (see [`crate::launch::gate`]); `go` is there until `start`.
+//! * `seccomp`: the compiled filter, after the first exec (see [`crate::seccomp::kept`]).
+//! * `go`, `result`: the start channel (see [`crate::launch::gate`]); `go` exists until `start`.
 //!
-//! Making the directory is what reserves the id. create, start, update and delete exclude each other by
-//! a lock on it; state, list and kill never wait for one, because hooks call them.
-//! The status is computed on each look, never stored.
+//! Creating the directory reserves the id. create, start, update and delete exclude each other with a lock on
+//! it; state, list and kill never wait for one, because hooks call them. The status is computed by each
+//! query, never stored.
 
 mod annotations;
 mod dir;
@@ -40,25 +40,25 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use sys::{IfExists, Missing};
 
-/// What brig keeps of a container.
+/// The record of a container.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct State {
-    /// What the fields mean: [`record::VERSION`].
+    /// The version of the format: [`record::VERSION`].
     #[serde(default = "first_version")]
     pub version: u32,
-    /// The container's name.
+    /// The container's id.
     pub id: String,
-    /// create has not finished: whatever is there is to be removed if create dies.
+    /// create has not finished: everything that exists must be removed if create dies.
     pub creating: bool,
-    /// Host pid of its init; 0 until that is known.
+    /// Its init's pid on the host; 0 until that is known.
     pub pid: i32,
-    /// When that process started, in clock ticks after boot (proc_pid_stat(5)): a pid alone may be
-    /// somebody else's by now.
+    /// The start time of that process, in clock ticks after boot (proc_pid_stat(5)): a pid alone may have
+    /// been reused.
     pub start_time: u64,
-    /// The inode of its pidfd, where that is the process's alone (pidfs, Linux 6.9).
+    /// The inode of its pidfd, if that is unique (pidfs, Linux 6.9).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pidfs_inode: Option<u64>,
-    /// The boot in which it is: `/proc/sys/kernel/random/boot_id`.
+    /// The boot in which it is unique: `/proc/sys/kernel/random/boot_id`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot: Option<String>,
     /// Absolute path of the bundle.
@@ -67,52 +67,52 @@ pub struct State {
     pub rootfs: PathBuf,
     /// When it was created, RFC 3339 in UTC.
     pub created: String,
-    /// Who created it.
+    /// The uid of the user who created it.
     pub uid: u32,
-    /// The bundle is in the store of layers, and goes with the container.
+    /// The bundle is in the layer store, and removed with the container.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub own_bundle: bool,
-    /// What its root filesystem is made of, if it is of layers.
+    /// The directories of its root filesystem, if it consists of layers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layers: Option<Layers>,
-    /// The config's.
+    /// The config's annotations.
     pub annotations: Annotations,
-    /// `CLONE_NEW*` bits of the namespaces that it may not share with brig: exec joins them.
+    /// `CLONE_NEW*` bits of the namespaces that may differ from brig's: exec joins them.
     pub namespaces: i32,
-    /// Its pid namespace was made for it, so that its init's end is the end of all in there.
+    /// Its pid namespace was created for it, so all processes in it die with init.
     #[serde(default)]
     pub own_pids: bool,
-    /// It has a session keyring of its own.
+    /// It has its own session keyring.
     pub keyring: bool,
-    /// What exec gives its processes as well.
+    /// Settings that also apply to processes of exec.
     #[serde(default, skip_serializing_if = "Execution::is_empty")]
     pub execution: Execution,
-    /// The hooks that run without the config at hand.
+    /// poststart hooks, which run without reading the config.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub poststart: Vec<Hook>,
-    /// The same, after delete.
+    /// poststop hooks, likewise.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub poststop: Vec<Hook>,
-    /// The longest that start may take because of startContainer hooks, in seconds.
+    /// The time limit for startContainer hooks in seconds, which start waits for.
     #[serde(default)]
     pub start_seconds: u64,
-    /// Memory and swap together, as last asked for: cgroup2 limits them apart.
+    /// The last configured limit for memory and swap together: cgroup2 limits them separately.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_and_swap: Option<i64>,
-    /// What its standard streams and preserved descriptors were at first, for `checkpoint`: the pipes among them by name,
-    /// the others empty.
+    /// What its standard streams and preserved descriptors were at first, for `checkpoint`: the names of
+    /// pipes, and empty strings for others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stdio: Vec<String>,
-    /// How its init has ended, as wait(2) has it, where brig itself has waited for it and keeps the container.
+    /// The wait(2) status of its init, if brig itself has waited for it and keeps the container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<i32>,
     /// Its class of service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rdt: Option<Rdt>,
-    /// What was mounted in it later.
+    /// Mounts added later.
     #[serde(rename = "live", default, skip_serializing_if = "ExtraMounts::is_empty")]
     pub extra_mounts: ExtraMounts,
-    /// Its cgroup, and which directories of it brig made.
+    /// Its cgroup, and which of its directories brig has created.
     pub cgroup: Cgroup,
 }
 
@@ -121,12 +121,12 @@ fn first_version() -> u32 {
 }
 
 impl State {
-    /// Whether it has this namespace, a `CLONE_NEW*` bit, perhaps to itself.
+    /// Whether this namespace, a `CLONE_NEW*` bit, may differ from the runtime's.
     pub fn has_namespace(&self, kind: i32) -> bool {
         self.namespaces & kind != 0
     }
 
-    /// Every process of it: those in its cgroup, or where it has none, in its pid namespace.
+    /// All of its processes: those in its cgroup, or without a cgroup, those in its pid namespace.
     pub fn pids(&self) -> Result<Vec<i32>> {
         if !self.cgroup.is_none() {
             return self.cgroup.pids();
@@ -142,11 +142,12 @@ impl State {
         self.in_pid_namespace()
     }
 
-    /// Every process in init's pid namespace, as far as brig may look at them.
+    /// All processes in init's pid namespace that brig may inspect.
     pub fn in_pid_namespace(&self) -> Result<Vec<i32>> {
         let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/pid"));
         let own = match namespace(&self.pid.to_string()) {
-            // Init has exited meanwhile, and before it whatever was in its namespace: EACCES if it did so during the call.
+            // Init has exited in the meantime, and before it all processes of its namespace: EACCES if that
+            // happened during the call.
             Err(error) if error.is_missing() || open_init(self)?.is_none() => return Ok(Vec::new()),
             own => own.context("its pid namespace")?,
         };
@@ -157,7 +158,7 @@ impl State {
             else {
                 continue;
             };
-            // Gone meanwhile, or nobody brig may look at: not in there.
+            // It has exited, or brig may not inspect it: not in the namespace.
             if namespace(name).is_ok_and(|namespace| namespace == own) {
                 pids.push(pid);
             }
@@ -166,7 +167,7 @@ impl State {
     }
 }
 
-/// No container has this id. The words are runc's: containerd looks for them.
+/// The error that no container has this id. The message is that of runc: containerd matches on it.
 #[derive(Debug)]
 pub struct NotFound;
 
@@ -178,14 +179,14 @@ impl std::fmt::Display for NotFound {
 
 impl std::error::Error for NotFound {}
 
-/// The error for an id that is in use, if it is. In runc's words.
+/// The error that the id is in use, if it is. The message is that of runc.
 pub fn in_use(root: &Path, id: &str) -> Option<anyhow::Error> {
     let path = root.join(id);
     let text = || anyhow!("container with given ID already exists: {id} ({})", path.display());
     path.symlink_metadata().is_ok().then(text)
 }
 
-/// A container id, by runc's rule.
+/// Validates a container id, by runc's rule.
 pub fn check_id(id: &str) -> Result<()> {
     let sound = |c: char| c.is_ascii_alphanumeric() || "_+,-.".contains(c);
     ensure!(!id.is_empty(), "container id cannot be empty");
@@ -198,7 +199,8 @@ pub fn check_id(id: &str) -> Result<()> {
     Ok(())
 }
 
-/// What may be containers, by name. No link: it would lead to what is not brig's.
+/// The names in the state root that can be containers. Symbolic links are omitted: they would lead to
+/// directories that are not brig's.
 pub fn ids(root: &Path) -> Result<Vec<String>> {
     let mut ids = Vec::new();
     let entries = std::fs::read_dir(root).if_exists();

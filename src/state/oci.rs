@@ -1,42 +1,42 @@
-//! The state of a container as runtime.md has it: what hooks and agents are given, and its status.
+//! The state of a container as defined in runtime.md, for hooks and seccomp agents; and its status.
 
 use super::{Annotations, State};
 use serde::Serialize;
 use std::path::Path;
 
-/// runtime.md, State: hooks read it from their stdin, a seccomp agent gets it in its message.
+/// runtime.md, State: hooks read it from stdin, a seccomp agent gets it in its message.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OciState<'a> {
-    /// Of runtime-spec.
+    /// The version of runtime-spec.
     pub oci_version: &'a str,
-    /// The container's.
+    /// The container's id.
     pub id: &'a str,
-    /// One of runtime.md's.
+    /// The status as defined in runtime.md.
     pub status: Status,
-    /// Init's: the host's number in the runtime's namespaces, the container's in its own. None when
-    /// there is none.
+    /// Init's pid: that on the host in the runtime's namespaces, that in the container in its own. None
+    /// without a process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pid: Option<i32>,
-    /// Absolute path.
+    /// The absolute path of the bundle.
     pub bundle: &'a Path,
-    /// The config's.
+    /// The config's annotations.
     pub annotations: &'a Annotations,
 }
 
-/// A container's status as runtime.md has it.
+/// A container's status as defined in runtime.md.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// create has not finished.
     Creating,
-    /// Waiting for start.
+    /// It waits for start.
     Created,
     /// The user's program runs.
     Running,
-    /// Its processes are frozen, also those of a container that waits for start.
+    /// Its processes are frozen, possibly while it waits for start.
     Paused,
-    /// There is no such process any more.
+    /// Its init has exited.
     Stopped,
     /// Its record cannot be read.
     Unknown,
@@ -56,7 +56,7 @@ impl std::fmt::Display for Status {
 }
 
 impl State {
-    /// The container's as a hook gets to read it, where its init has the number `pid`.
+    /// The container's state for hooks, with `pid` as its init's pid.
     pub fn for_hooks(&self, status: Status, pid: i32) -> OciState<'_> {
         OciState {
             oci_version: crate::SPEC_VERSION,

@@ -1,4 +1,4 @@
-//! Files that are written whole: what brig keeps, and what `--pid-file` names.
+//! Files that are written atomically: brig's own, and that of `--pid-file`.
 
 use anyhow::{Context, Result, anyhow};
 use std::fs::{File, symlink_metadata};
@@ -8,20 +8,20 @@ use std::path::{Path, PathBuf};
 use sys::Errno;
 use sys::file::beside;
 
-/// `--pid-file`, opened before there is a process: what cannot be written is known before anything is executed.
-/// A regular file is replaced as a whole, so that nobody reads half a number. Anything else stays what it is
-/// and is written into: a device node, a fifo, or what a link leads to.
+/// `--pid-file`, opened before the process exists, so that errors occur before anything is executed. A
+/// regular file is replaced atomically, so that no reader sees a partial number. Other files are written to:
+/// a device node, a fifo, or the target of a symbolic link.
 #[derive(Debug)]
 pub struct PidFile {
     path: PathBuf,
-    /// None: behind a link that leads to nothing yet, where it is made when there is a pid.
+    /// None: the target of a symbolic link does not exist yet, and is created when the pid is known.
     file: Option<File>,
-    /// The name of the file beside `path` that is to replace it, until it does.
+    /// The temporary file that will replace `path`.
     temp: Option<PathBuf>,
 }
 
 impl PidFile {
-    /// Changes nothing of what is there.
+    /// Opens it without changing an existing file.
     pub fn open(path: &Path) -> Result<PidFile> {
         let open = || -> Result<PidFile> {
             let (file, temp) = match symlink_metadata(path) {
@@ -38,7 +38,7 @@ impl PidFile {
         open().with_context(|| format!("--pid-file: write {}", path.display()))
     }
 
-    /// Writes the pid to where it was asked for.
+    /// Writes the pid.
     pub fn write(mut self, pid: i32) -> Result<()> {
         let mut write = || -> Result<()> {
             let mut file = match self.file.take() {
@@ -62,13 +62,13 @@ impl PidFile {
 impl Drop for PidFile {
     fn drop(&mut self) {
         if let Some(temp) = &self.temp {
-            // There is no process to tell of: the error that matters is why.
+            // No process was started: the error that caused it is the one to report.
             let _ = std::fs::remove_file(temp);
         }
     }
 }
 
-/// Never waits: for the reader of a fifo, say. And a terminal does not become brig's own.
+/// Does not block, e.g. until a fifo has a reader, and does not make a terminal brig's controlling terminal.
 fn open_into(path: &Path, create: bool) -> Result<File> {
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
     let open =
@@ -79,7 +79,7 @@ fn open_into(path: &Path, create: bool) -> Result<File> {
     })
 }
 
-/// Writes a pid to where `--pid-file` leads.
+/// Writes a pid to the file of `--pid-file`.
 pub fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
     PidFile::open(path)?.write(pid)
 }

@@ -1,5 +1,6 @@
-//! Reading `state.json`, also one that another version of brig has written, or a crash has damaged: of such a record
-//! as much is read as can be. It hides no other container, and `delete --force` removes it.
+//! Reads `state.json`, including records written by other versions of brig or damaged by a crash: of those,
+//! as much as possible is read. Such a record does not hide other containers from `list`, and `delete
+//! --force` removes it.
 
 use super::{Dir, NotFound, State, Status, ids};
 use anyhow::{Result, anyhow, bail};
@@ -7,35 +8,35 @@ use serde_json::{Map, Value};
 use std::path::Path;
 use sys::{Errno, Missing, errno_of};
 
-/// The version of the records that this brig writes. Fields may be added without a new one, as long as their absence
-/// means what it meant before.
+/// The version of the records that this brig writes. Fields may be added without a new version as long as
+/// their absence keeps its meaning.
 pub const VERSION: u32 = 1;
 
-/// What every version has written.
+/// The fields that every version has written.
 const REQUIRED: [&str; 7] =
     ["id", "creating", "pid", "start_time", "bundle", "namespaces", "cgroup"];
 
-/// What `state.json` says.
+/// The result of reading `state.json`.
 #[derive(Debug)]
 pub enum Record {
-    /// All that this brig wants to know.
+    /// A complete record.
     Whole(Box<State>),
-    /// What could be read of it, and why not all.
+    /// The readable part, and why the rest is not readable.
     Partial(Box<State>, anyhow::Error),
 }
 
-/// What stands in a state root under the name of a container.
+/// An entry of a state root with the name of a container.
 #[derive(Debug)]
 pub struct ListedContainer {
-    /// What is known of it: under its directory's name, whatever the record says.
+    /// The known part of its state; the id is the directory's name, whatever the record contains.
     pub state: State,
-    /// What it is doing now.
+    /// Its current status.
     pub status: Status,
-    /// Why not all is known.
+    /// Why its state is incomplete, if it is.
     pub trouble: Option<anyhow::Error>,
 }
 
-/// Reads a record of the container `id`.
+/// Parses the record of container `id`.
 pub fn parse(id: &str, bytes: &[u8]) -> Record {
     match serde_json::from_slice::<State>(bytes) {
         Ok(state) if state.id == id => Record::Whole(Box::new(state)),
@@ -44,7 +45,7 @@ pub fn parse(id: &str, bytes: &[u8]) -> Record {
     }
 }
 
-/// A record that is not this container's: what it says is not to be acted upon.
+/// The record of another container: nothing in it must be acted upon.
 fn foreign(id: &str, other: &str) -> Record {
     let blank = State { id: id.to_owned(), ..State::default() };
     Record::Partial(Box::new(blank), anyhow!("is the record of another container, {other:?}"))
@@ -62,7 +63,7 @@ impl std::fmt::Display for NotBrigs {
 
 impl std::error::Error for NotBrigs {}
 
-/// Field by field: each that means what it means here.
+/// Reads field by field those whose meaning is the same in every version.
 fn salvage(id: &str, bytes: &[u8], error: serde_json::Error) -> Record {
     let mut state = State { id: id.to_owned(), ..State::default() };
     let Ok(fields) = serde_json::from_slice::<Map<String, Value>>(bytes) else {
@@ -101,7 +102,7 @@ fn salvage(id: &str, bytes: &[u8], error: serde_json::Error) -> Record {
 }
 
 impl Dir {
-    /// Reads `state.json`; none while create is only about to write it.
+    /// Reads `state.json`; None before create has written it.
     pub fn record(&self) -> Result<Option<Record>> {
         let id = self.id();
         let bytes = match self.read("state.json") {
@@ -113,7 +114,7 @@ impl Dir {
             Ok(bytes) => bytes,
         };
         Ok(match parse(&id, &bytes) {
-            // Half of a first one, which is written with the lock held.
+            // A partial first record, which is being written with the lock held.
             Record::Partial(_, error) if is_cut(&error) && !self.try_lock_shared()? => None,
             Record::Partial(state, error) => {
                 let path = self.path.join("state.json");
@@ -123,7 +124,7 @@ impl Dir {
         })
     }
 
-    /// The same, for what needs all of it.
+    /// Like [`Dir::record`], but a partial record is an error.
     pub fn load(&self) -> Result<Option<State>> {
         match self.record()? {
             None => Ok(None),
@@ -138,7 +139,7 @@ impl Dir {
         }
     }
 
-    /// The same, where a container without one is none: [`NotFound`].
+    /// Like [`Dir::load`], but a missing record is [`NotFound`].
     pub fn existing(&self) -> Result<State> {
         self.load()?.ok_or_else(|| anyhow!(NotFound))
     }
@@ -148,12 +149,12 @@ fn is_cut(error: &anyhow::Error) -> bool {
     error.downcast_ref::<serde_json::Error>().is_some_and(serde_json::Error::is_eof)
 }
 
-/// Every container, by name. One that vanishes while we look is none, and so is what has no record.
+/// All containers, by name. Omits entries without a record, and those that disappear during the call.
 pub fn all(root: &Path) -> Result<Vec<ListedContainer>> {
     Ok(ids(root)?.iter().filter_map(|id| listed(root, id)).collect())
 }
 
-/// What stands there under this name.
+/// The entry with this name.
 pub(super) fn listed(root: &Path, id: &str) -> Option<ListedContainer> {
     match look(root, id) {
         Err(error) if error.is::<NotFound>() => None,
@@ -166,7 +167,7 @@ pub(super) fn listed(root: &Path, id: &str) -> Option<ListedContainer> {
     }
 }
 
-/// Looks at one; none while its create has not come to its record.
+/// Reads an entry; None if its create has not written the record yet.
 fn look(root: &Path, id: &str) -> Result<Option<ListedContainer>> {
     let dir = Dir::open(root, id)?;
     let (state, trouble) = match dir.record()? {
@@ -174,7 +175,7 @@ fn look(root: &Path, id: &str) -> Result<Option<ListedContainer>> {
         Some(Record::Whole(state)) => (*state, None),
         Some(Record::Partial(state, error)) => (*state, Some(error)),
     };
-    // Without a pid nobody knows what it does.
+    // The status cannot be determined without a pid.
     let known = trouble.is_none() || state.pid != 0 && state.start_time != 0;
     Ok(Some(match known.then(|| dir.status(&state)) {
         None => ListedContainer { state, status: Status::Unknown, trouble },

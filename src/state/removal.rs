@@ -1,5 +1,5 @@
-//! Removing a state directory. What is in it stands here by name: whatever else is found under the name of a container
-//! (`--root` may be wrong) is not brig's, and stays.
+//! Removes a state directory. Only files listed here are removed: anything else in a directory with the name
+//! of a container (`--root` may be wrong) is not brig's, and stays.
 
 use super::Dir;
 use anyhow::{Context, Result, bail, ensure};
@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use sys::Errno;
 
-/// What brig makes in a state directory. The record under its temporary names is one, too.
+/// The files that brig creates in a state directory, including the record's temporary names.
 const FILES: [&CStr; 8] = [
     c"state.json",
     c"state.json.new",
@@ -22,12 +22,12 @@ const FILES: [&CStr; 8] = [
     c"seccomp",
     c"seccomp.new",
 ];
-/// A directory of sockets, see [`crate::launch::foreground::notify`].
+/// The directory of sockets, see [`crate::launch::foreground::notify`].
 const SOCKETS: &CStr = c"notify";
 const SOCKET: &CStr = c"notify.sock";
 
 impl Dir {
-    /// Whether brig has made this directory, and all that is in it.
+    /// Checks that brig has created this directory and everything in it.
     pub fn ensure_own(&self) -> Result<()> {
         let names = names(self.fd())?;
         let other = names.iter().find(|name| !is_known(name));
@@ -46,8 +46,8 @@ impl Dir {
         Ok(())
     }
 
-    /// Removes the directory, with what brig makes in it, and nothing else. Who has not made it calls
-    /// [`Dir::ensure_own`] before.
+    /// Removes the directory and the files that brig creates in it, and nothing else. A caller that has not
+    /// created it must call [`Dir::ensure_own`] first.
     pub fn remove(self) -> Result<()> {
         let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
         match openat(self.fd(), SOCKETS, flags, Mode::empty()) {
@@ -58,14 +58,14 @@ impl Dir {
             Err(Errno::ENOENT) => {}
             Err(_) => unlink(self.fd(), SOCKETS, &self.path)?,
         }
-        // The record last: as long as it is there, delete can be called again.
+        // The record is removed last: as long as it exists, delete can be repeated.
         for name in FILES.iter().rev() {
             unlink(self.fd(), name, &self.path)?;
         }
         self.remove_itself()
     }
 
-    /// By its name, if that is still this directory's: somebody can have put another there.
+    /// Removes the directory by name, if the name still refers to it and not to a replacement.
     fn remove_itself(&self) -> Result<()> {
         let remove = || -> Result<()> {
             let own = fstat(self.fd())?;
@@ -104,7 +104,7 @@ fn names(directory: BorrowedFd<'_>) -> Result<Vec<CString>> {
     Ok(names)
 }
 
-/// Removes a file, or an empty directory that has taken its place; gone is gone.
+/// Removes a file, or an empty directory in its place; a missing file is not an error.
 fn unlink(directory: BorrowedFd<'_>, name: &CStr, path: &Path) -> Result<()> {
     let removed = match unlinkat(directory, name, UnlinkatFlags::NoRemoveDir) {
         Err(Errno::EISDIR) => rmdir(directory, name),

@@ -1,5 +1,5 @@
-//! What `state` and `list` show of a container. It is a small part of its record, and of the rest nothing is made here:
-//! a host can have a thousand containers.
+//! What `state` and `list` show about a container: a small part of its record. The rest is not parsed,
+//! because a host can have a thousand containers.
 
 use super::exit_status::{self, Ended};
 use super::init::Init;
@@ -14,16 +14,16 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use sys::IfExists;
 
-/// runtime.md's state, and what runc adds to it. The order is the one in which it is printed.
+/// runtime.md's state, and the fields that runc adds, in the order in which they are printed.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Summary {
     oci_version: &'static str,
-    /// The container's name.
+    /// The container's id.
     pub id: String,
-    /// Host pid of its init; 0 if it has none any more.
+    /// Its init's pid on the host; 0 if it has exited.
     pub pid: i32,
-    /// What it is doing now.
+    /// Its current status.
     pub status: Status,
     /// Absolute path of the bundle.
     pub bundle: PathBuf,
@@ -32,21 +32,21 @@ pub struct Summary {
     pub created: String,
     #[serde(skip_serializing_if = "Annotations::is_empty", serialize_with = "Annotations::print")]
     annotations: Annotations,
-    /// The name of who created it, as far as whoever shows it has looked that up.
+    /// The name of the user who created it, if the caller has looked it up.
     pub owner: String,
-    /// The exit code, or 128 + the signal, of one that is stopped, where it is known.
+    /// If it is stopped and known: the exit code, or 128 + the signal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit_status: Option<i32>,
-    /// Why it is that.
+    /// Why it has ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit_reason: Option<&'static str>,
-    /// Who created it.
+    /// The uid of the user who created it.
     #[serde(skip)]
     pub uid: u32,
 }
 
-/// The part of a record that is needed for it. What has escapes in its text, or is of another version, is left to those
-/// who read all.
+/// The required part of a record. Records with escapes in these fields or of another version are left to
+/// [`Record`](super::record::Record).
 #[derive(Deserialize)]
 struct Fields<'a> {
     #[serde(default = "super::first_version")]
@@ -66,23 +66,23 @@ struct Fields<'a> {
     cgroup: Freezer<'a>,
 }
 
-/// What stands in a state root under the name of a container, as far as it is shown.
+/// The shown part of an entry of a state root.
 #[derive(Debug)]
 pub struct Listed {
-    /// What is known of it.
+    /// The known part.
     pub summary: Summary,
-    /// Why not all is known.
+    /// Why it is incomplete, if it is.
     pub trouble: Option<anyhow::Error>,
 }
 
 impl Fields<'_> {
-    /// None: whoever wants to know what this is reads all of it.
+    /// None: the complete record must be parsed instead.
     fn parse<'a>(id: &str, bytes: &'a [u8]) -> Option<Fields<'a>> {
         let fields: Fields<'a> = serde_json::from_slice(bytes).ok()?;
         (fields.version == VERSION && fields.id == id && !fields.creating).then_some(fields)
     }
 
-    /// With what it is doing now; `go`, from `at`, leads to its start fifo.
+    /// Adds the current status; `go`, relative to `at`, is the path of its start fifo.
     fn look(self, at: BorrowedFd<'_>, go: &str) -> Result<Summary> {
         let Fields { pid, start_time, pidfs_inode, .. } = self;
         let init = Init { pid, start_time, pidfs_inode, boot: self.boot };
@@ -104,7 +104,7 @@ impl Fields<'_> {
     }
 }
 
-/// What a container is doing whose create has finished.
+/// The status of a container whose create has finished.
 pub(super) fn status(
     init: &Init<'_>,
     paused: impl FnOnce() -> Result<bool>,
@@ -144,11 +144,11 @@ impl From<ListedContainer> for Listed {
 }
 
 impl Summary {
-    /// Of one container.
+    /// The summary of one container.
     ///
     /// # Errors
     ///
-    /// There is none, or its record cannot be read.
+    /// If it does not exist, or its record cannot be read.
     pub fn of(root: &Path, id: &str) -> Result<Summary> {
         let dir = Dir::open(root, id)?;
         let bytes = dir.read("state.json");
@@ -160,11 +160,11 @@ impl Summary {
         Ok(Listed::from(ListedContainer { state, status, trouble: None }).summary)
     }
 
-    /// Adds how it has ended, if it has and brig knows.
+    /// Adds how it has ended, if it has and that is known.
     ///
     /// # Errors
     ///
-    /// Its record cannot be read.
+    /// If its record cannot be read.
     pub fn add_end(&mut self, root: &Path) -> Result<()> {
         if self.status != Status::Stopped {
             return Ok(());
@@ -176,11 +176,12 @@ impl Summary {
         Ok(())
     }
 
-    /// Of every container, by name. One that vanishes while we look is none, and so is what has no record.
+    /// The summaries of all containers, by name. Omits entries without a record, and those that disappear
+    /// during the call.
     ///
     /// # Errors
     ///
-    /// The state root cannot be read.
+    /// If the state root cannot be read.
     pub fn all(root: &Path) -> Result<Vec<Listed>> {
         let mut found = Vec::new();
         let opened = File::open(root).if_exists();
@@ -190,7 +191,7 @@ impl Summary {
         for id in ids(root)? {
             let plain = dir::read(at.as_fd(), &format!("{id}/state.json")).ok();
             let fields = plain.as_deref().and_then(|bytes| Fields::parse(&id, bytes));
-            // Whatever is the matter with it, or only with a look at it, is told by who reads all.
+            // All problems are reported by the code that parses the complete record.
             match fields.and_then(|fields| fields.look(at.as_fd(), &format!("{id}/go")).ok()) {
                 Some(summary) => found.push(Listed { summary, trouble: None }),
                 None => found.extend(record::listed(root, &id).map(Listed::from)),

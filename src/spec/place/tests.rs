@@ -1,4 +1,4 @@
-//! Places in texts that are JSON, nearly JSON, or anything.
+//! Tests: places in texts that are JSON, nearly JSON, or arbitrary bytes.
 
 use super::*;
 use crate::spec::Spec;

@@ -2,7 +2,7 @@
 
 use super::{At, parse_step};
 
-/// A warning that begins with its place, as `mounts[3].options[1]: …`, with line and column after that.
+/// Adds line and column to the place at the start of a warning, e.g. `mounts[3].options[1]: …`.
 pub fn located_warning(warning: &str, locate: impl FnOnce(&mut At)) -> String {
     let (place, rest) = leading_place(warning);
     if place.is_empty() {
@@ -13,13 +13,14 @@ pub fn located_warning(warning: &str, locate: impl FnOnce(&mut At)) -> String {
     format!("{at}{rest}")
 }
 
-/// The place that a warning begins with, and the rest of it from the colon on. The place is empty where there is none.
+/// Splits a warning into the place at its start and the rest, beginning with the colon. The place is empty if
+/// there is none.
 pub fn leading_place(warning: &str) -> (&str, &str) {
     let mut rest = warning;
     while let Some((_, after)) = parse_step(rest) {
         rest = after;
     }
-    // A space is in a sentence, or in a key between quotes.
+    // Only a sentence, or a quoted key, contains a space.
     let place = warning.strip_suffix(rest).unwrap_or_default();
     match place.split('[').any(|step| !step.starts_with('"') && step.contains(' ')) {
         true => ("", warning),

@@ -30,7 +30,7 @@ pub const LOCK: Duration = Duration::from_secs(10);
 /// The listener of a socket given to brig accepts the connection within this time.
 pub const SOCKET: Duration = Duration::from_secs(10);
 
-/// The process of one of doctor's probes has told what it found within this time.
+/// The process of one of doctor's probes has reported its result within this time.
 pub const PROBE: Duration = Duration::from_secs(10);
 
 /// CRIU sends its next notification within this time after brig was interrupted by a signal.

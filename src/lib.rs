@@ -22,7 +22,7 @@
 //!
 //! Imports point downward only: cli → cmd → launch → {rootfs, cgroup, process, state} → plan → sys.
 
-// These pages are for who works on brig: `cargo doc --document-private-items`.
+// These pages are for developers of brig: `cargo doc --document-private-items`.
 #![allow(rustdoc::private_intra_doc_links)]
 
 /// The newest version of the runtime-spec that brig implements.

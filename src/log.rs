@@ -33,7 +33,7 @@ pub enum Format {
 pub enum Level {
     /// Only the error that brig exits with.
     Error,
-    /// Also warnings: something differs from what the config asks for.
+    /// Also warnings: something differs from the config.
     #[default]
     Warning,
     /// Also debug messages.
@@ -80,9 +80,9 @@ pub struct Log {
     level: Level,
     warnings: Vec<String>,
     phases: Phases,
-    /// When the container's process was cloned, whose phases count from then on.
+    /// When the container's process was cloned; its phases are counted from there.
     cloned: Duration,
-    /// When the last phase that it has told of ended.
+    /// When the last phase that it reported ended.
     childs_last: Duration,
     /// For `--trace` and `--timings`.
     recording: Option<Box<Recording>>,
@@ -99,11 +99,11 @@ impl Log {
         Ok(Log { sink, format, level, phases, ..Log::default() })
     }
 
-    /// Records the phases for `--trace` and `--timings`, if there is one of them.
+    /// Records the phases for `--trace` and `--timings`, if given.
     ///
     /// # Errors
     ///
-    /// The file of `--trace` cannot be written.
+    /// If the file of `--trace` cannot be written.
     pub fn record(&mut self, trace: Option<&Path>, timings: bool) -> Result<()> {
         if trace.is_none() && !timings {
             return Ok(());
@@ -120,8 +120,8 @@ impl Log {
         self.about.extend(container.map(|id| ("container", id.into())));
     }
 
-    /// Something the config asks for will not take effect, and the command continues. Each warning is shown
-    /// once.
+    /// Warns that something in the config will not take effect, while the command continues. Each warning is
+    /// shown once.
     pub fn warn(&mut self, text: &str) {
         if self.level >= Level::Warning && !self.warnings.iter().any(|said| said == text) {
             self.warnings.push(text.to_owned());
@@ -140,15 +140,15 @@ impl Log {
         }
     }
 
-    /// The current phase ends, and the next one begins. Only with `--debug`, `--trace` or `--timings`, otherwise no clock
-    /// is read.
+    /// Ends the current phase and begins the next. Reads no clock without `--debug`, `--trace` or
+    /// `--timings`.
     pub fn phase(&mut self, name: &str) {
         if let Some(span) = self.phases.end() {
             self.write_phase(BRIG, name, span);
         }
     }
 
-    /// The container's process exists.
+    /// Records that the container's process exists.
     pub fn cloned(&mut self, pid: i32) {
         if let Some(recording) = &mut self.recording {
             recording.cloned(pid);
@@ -156,14 +156,14 @@ impl Log {
         self.debug(format_args!("made: process {pid}"));
     }
 
-    /// For the process that is cloned as the current phase begins: it records its own phases.
+    /// The recorder for the process that is cloned at the beginning of the current phase.
     pub fn phases_of_child(&mut self) -> Phases {
         let Some(began) = self.phases.began() else { return Phases::default() };
         (self.cloned, self.childs_last) = (began, began);
         Phases::recording()
     }
 
-    /// A phase of that process, as [`Span::pack`] has it.
+    /// Adds a phase of that process, as packed by [`Span::pack`].
     pub fn phase_of_child(&mut self, packed: &str) {
         if let Some((span, name)) = Span::unpack(packed) {
             let began = self.cloned + span.began;
@@ -172,7 +172,7 @@ impl Log {
         }
     }
 
-    /// That process has said that it is ready. In its last phase it cannot tell of phases, because of its filter.
+    /// Records that the process is ready. It cannot report its last phase itself, because of its filter.
     pub fn child_is_ready(&mut self) {
         if let Some(now) = self.phases.elapsed() {
             let (began, took) = (self.childs_last, now.saturating_sub(self.childs_last));
@@ -312,7 +312,7 @@ pub fn one_line(text: &str) -> String {
 
 /// JSON with the same characters escaped, as those below 32 already are. They occur in strings only.
 pub fn printable_json(text: &str) -> Cow<'_, str> {
-    // Mostly there is none, and a megabyte is soon looked through: those below 32 are escaped, or are newlines.
+    // Usually there are none: characters below 32 are escaped already, or are newlines.
     if text.is_ascii() && !text.contains('\x7f') {
         return Cow::Borrowed(text);
     }

@@ -11,7 +11,7 @@ use brig::cmd::command::{Command, Globals};
 use brig::log::Log;
 use brig::{cmd, seal};
 
-/// Called by the C library's start-up code. std gets the arguments by itself from glibc only.
+/// Called by the C library's start-up code. std finds the arguments by itself only with glibc.
 // SAFETY: this is the only definition of `main` in the binary, and it has the signature that C expects.
 #[expect(unsafe_code)]
 #[unsafe(no_mangle)]
@@ -30,14 +30,14 @@ extern "C" fn main(count: libc::c_int, values: *const *const libc::c_char) -> li
 
 fn run() -> i32 {
     let args = sys::process::args();
-    // Before anything is read or made: a re-executed brig would have to do it again.
+    // Before anything is read or created, because a re-executed brig would have to do it again.
     let sealed = if seal::may_be_needed(&args) { seal::ensure() } else { Ok(()) };
     let (globals, command) = match cli::parse(args) {
         Parsed::Run(globals, command) => (globals, *command),
         Parsed::Say(text) => return brig::log::out(text.as_bytes()).map_or(1, |()| 0),
         Parsed::Wrong(UsageError { globals, text, help, code }) => {
             if let Some(help) = help {
-                // If stdout is closed, nothing is lost: the error is on stderr.
+                // If stdout is closed, nothing is lost: the error is also on stderr.
                 let _ = brig::log::out(format!("Incorrect Usage: {text}\n\n{help}").as_bytes());
             }
             let log = globals.and_then(|globals| open_log(&globals).ok());
@@ -52,7 +52,7 @@ fn run() -> i32 {
             return 1;
         }
     };
-    // What `features` prints is read by engines that take stdout and stderr for one.
+    // Engines parse stdout and stderr of `features` together.
     let accounts = !matches!(command, Command::Features);
     if accounts && log.debugs() {
         let (version, commit) = (env!("CARGO_PKG_VERSION"), brig::COMMIT);
@@ -81,7 +81,7 @@ fn run() -> i32 {
     }
 }
 
-/// Runs a command, each in its file of [`brig::cmd`]. The result is what brig exits with.
+/// Runs a command of [`brig::cmd`] and returns brig's exit code.
 fn execute(globals: &Globals, command: Command, log: &mut Log) -> anyhow::Result<i32> {
     let (root, store) = (&globals.root, globals.store.as_deref());
     match command {

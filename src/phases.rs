@@ -1,9 +1,9 @@
-//! The phases of a process: what it does, one after the other, and how long each takes. `--debug` prints them.
+//! The phases of a process: its steps in sequence, and the duration of each. `--debug` prints them.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-/// Records the phases of one process. Switched off, it never reads the clock.
+/// Records the phases of one process. Disabled, it never reads the clock.
 #[derive(Debug, Default)]
 pub struct Phases(Cell<Option<Marks>>);
 
@@ -13,12 +13,12 @@ struct Marks {
     last: Instant,
 }
 
-/// When a phase began, counted from the start of the recording, and how long it took.
+/// A phase: its start, relative to that of the recording, and its duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
     /// When it began.
     pub began: Duration,
-    /// How long it took.
+    /// Its duration.
     pub took: Duration,
 }
 
@@ -29,7 +29,7 @@ impl Phases {
         Phases(Cell::new(Some(Marks { start: now, last: now })))
     }
 
-    /// In a new process: its recording starts now, and by its own clock, because a time namespace has another one.
+    /// In a new process: restarts the recording with its own clock, because a time namespace has another one.
     pub fn restart(&self) {
         if self.0.get().is_some() {
             self.0.set(Phases::recording().0.get());
@@ -44,24 +44,24 @@ impl Phases {
         Some(Span { began: last - start, took: now - last })
     }
 
-    /// How long it has been recording.
+    /// The duration of the recording so far.
     pub fn elapsed(&self) -> Option<Duration> {
         self.0.get().map(|marks| marks.start.elapsed())
     }
 
-    /// When the current phase began, where something is recorded.
+    /// When the current phase began, if recording is enabled.
     pub fn began(&self) -> Option<Duration> {
         self.0.get().map(|marks| marks.last - marks.start)
     }
 }
 
 impl Span {
-    /// As text that [`Span::unpack`] reads, with the name of the phase.
+    /// Formats it with the name of the phase, for [`Span::unpack`].
     pub fn pack(&self, name: &str) -> String {
         format!("{} {} {name}", self.began.as_nanos(), self.took.as_nanos())
     }
 
-    /// The span and the name of the phase.
+    /// Parses the span and the name of the phase.
     pub fn unpack(text: &str) -> Option<(Span, &str)> {
         let mut parts = text.splitn(3, ' ');
         let mut duration = || Some(Duration::from_nanos(parts.next()?.parse().ok()?));

@@ -1,6 +1,6 @@
-//! Intel's Resource Director Technology, by the filesystem resctrl: a directory for each class of
-//! service, in it a file `tasks` for who is in it, a file `schemata` for what that may use, and a
-//! directory `mon_groups` for who of them is monitored apart. (Other makers' processors have it too.)
+//! Intel's Resource Director Technology, through the resctrl filesystem: one directory for each class of
+//! service, with a file `tasks` for its members, a file `schemata` for its resources, and a directory
+//! `mon_groups` for separate monitoring groups. (Processors of other vendors support it too.)
 
 mod stat;
 
@@ -23,14 +23,14 @@ use sys::{Errno, IfExists};
 
 pub use stat::Stats;
 
-/// What a container has of it.
+/// The container's class of service and monitoring group.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Rdt {
     /// Where resctrl is mounted.
     root: PathBuf,
-    /// The class's directory there; empty: the default class.
+    /// The class's directory below it; empty: the default class.
     class: String,
-    /// The class is the container's own: it goes when the container goes.
+    /// The class was created for the container, and is removed with it.
     own: bool,
     /// The name of its own monitoring group.
     monitor: Option<String>,
@@ -40,7 +40,7 @@ pub struct Rdt {
 const RESCTRL: FsType = FsType(0x0765_5821);
 
 impl Rdt {
-    /// What container `id` will have. Nothing is made yet.
+    /// Determines the class for container `id`. Nothing is created yet.
     pub fn locate(plan: &Plan, id: &str) -> Result<Rdt> {
         let path = "/proc/self/mountinfo";
         let root = mount_point(&std::fs::read(path).context(path)?).context(
@@ -51,8 +51,7 @@ impl Rdt {
         Ok(Rdt { root, class, own: plan.class.is_none(), monitor })
     }
 
-    /// Makes what is missing, and sets what the class may use. What was there before is not made to be
-    /// removed.
+    /// Creates what is missing, and writes the schemata. What existed before is not recorded for removal.
     pub fn create(&mut self, plan: &Plan) -> Result<()> {
         let root = self.open_root()?;
         let new = make_class(root.as_fd(), &self.class, self.own, !plan.schemata.is_empty());
@@ -77,7 +76,7 @@ impl Rdt {
         Ok(())
     }
 
-    /// Opens what a process writes itself to, to be in the class and in the monitoring group.
+    /// Opens the files through which a process enters the class and the monitoring group.
     pub fn entry(&self) -> Result<Vec<OwnedFd>> {
         let class = self.open_class(&self.open_root()?)?;
         let group = self.monitor.iter().map(|name| format!("mon_groups/{name}/tasks"));
@@ -90,12 +89,12 @@ impl Rdt {
         paths.map(open).collect::<Result<Vec<_>>>().at("linux.intelRdt")
     }
 
-    /// The file that says what the class may use.
+    /// The schemata file of the class.
     pub fn schemata(&self) -> PathBuf {
         self.root.join(&self.class).join("schemata")
     }
 
-    /// Changes what the class may use; all of it or nothing.
+    /// Changes the schemata of the class; all lines or none.
     pub fn update(&self, plan: &Plan) -> Result<()> {
         let root = self.open_root()?;
         let class = self.open_class(&root)?;
@@ -103,12 +102,12 @@ impl Rdt {
         written.map_err(|error| explained(error, root.as_fd())).at("linux.intelRdt")
     }
 
-    /// Removes what [`Rdt::create`] has made.
+    /// Removes what [`Rdt::create`] has created.
     pub fn remove(&self) -> Result<()> {
         if !self.own && self.monitor.is_none() {
             return Ok(());
         }
-        // No longer mounted: then there is nothing of it either.
+        // If it is not mounted any more, nothing is left to remove.
         let Ok(root) = self.open_root() else { return Ok(()) };
         let remove = |path: String| {
             let removed = unlinkat(&root, path.as_str(), UnlinkatFlags::RemoveDir).if_exists();
@@ -139,7 +138,7 @@ impl Rdt {
     }
 }
 
-/// Puts this process, alone, into what these files are of.
+/// Moves this process, but no other, into the class and the group of these files.
 pub fn enter(entry: &[OwnedFd]) -> Result<()> {
     let zero = |file: &OwnedFd| write(file, b"0").map(drop).context("enter the resctrl group");
     entry.iter().try_for_each(zero).at("linux.intelRdt")
@@ -150,7 +149,7 @@ fn mount_point(mountinfo: &[u8]) -> Option<PathBuf> {
     mounts(mountinfo).find(|mount| mount.is_type("resctrl")).map(|mount| mount.point())
 }
 
-/// Makes the directory of a class, or finds that it is there: false. `own`: it must not be.
+/// Creates the directory of a class; false if it exists already, which is an error if `own`.
 fn make_class(root: BorrowedFd<'_>, class: &str, own: bool, schemata: bool) -> Result<bool> {
     if class.is_empty() {
         return Ok(false);
@@ -177,7 +176,7 @@ fn make_class(root: BorrowedFd<'_>, class: &str, own: bool, schemata: bool) -> R
     }
 }
 
-/// config-linux.md, IntelRdt: where the class exists, these have to be what it has.
+/// config-linux.md, IntelRdt: if the class exists, these lines must match its schemata.
 fn compare(class: BorrowedFd<'_>, lines: &[String]) -> Result<()> {
     if lines.is_empty() {
         return Ok(());
@@ -197,7 +196,7 @@ fn compare(class: BorrowedFd<'_>, lines: &[String]) -> Result<()> {
     read().at("linux.intelRdt.closID")
 }
 
-/// One write: what is wrong in one line must not leave the others behind.
+/// One write, so that an error in one line leaves the others unchanged.
 fn write_schemata(class: BorrowedFd<'_>, lines: &[String]) -> Result<()> {
     if lines.is_empty() {
         return Ok(());
@@ -208,7 +207,7 @@ fn write_schemata(class: BorrowedFd<'_>, lines: &[String]) -> Result<()> {
     write(&file, text.as_bytes()).map(drop).with_context(|| format!("write {text:?} to schemata"))
 }
 
-/// Adds what the kernel says in words about the last thing that failed.
+/// Adds the kernel's description of the last failed operation.
 fn explained(error: anyhow::Error, root: BorrowedFd<'_>) -> anyhow::Error {
     let read = || -> Result<String> {
         let path = Path::new("info/last_cmd_status");
@@ -230,8 +229,8 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::DirBuilderExt;
 
-    /// A directory that stands in for a mount of resctrl: what the kernel makes in a new directory is
-    /// made by hand.
+    /// A directory in place of a resctrl mount: the files that the kernel would create in a new directory are
+    /// created by the test.
     struct Tree(PathBuf);
 
     impl Tree {
@@ -264,7 +263,7 @@ mod tests {
         }
     }
 
-    /// Nothing is mounted there.
+    /// Nothing is mounted below it.
     fn remove(path: &Path) {
         match path.is_dir() {
             true => {

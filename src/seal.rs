@@ -1,16 +1,16 @@
-//! The container must never get hold of the file that brig is on the host (CVE-2019-5736).
+//! Prevents the container from accessing brig's executable on the host (CVE-2019-5736).
 //!
-//! Until execve the container's process *is* brig: `/proc/PID/exe` leads to brig's file. Whoever starts
-//! `/proc/self/exe` as its program, or a script that names it as its interpreter, has brig itself in the
-//! container, and can write to that file as soon as nobody executes it any more. To compare what is
-//! executed with brig's file would not help: it can be swapped in between, and a script's or a
-//! program's interpreter is found by the kernel alone.
+//! Until execve the container's process *is* brig: `/proc/PID/exe` refers to brig's executable. An image
+//! whose program is `/proc/self/exe`, or a script with that as its interpreter, runs brig itself in the
+//! container, and can write to that file as soon as no process executes it any more. Comparing the program
+//! with brig's executable before execve would not help: it can be replaced in between, and the interpreter of
+//! a script or program is only resolved by the kernel.
 //!
-//! So whoever may start processes in a container is not the host's file: brig shows its file to itself by
-//! an overlay without an upper, mounted nowhere, and goes on from there, code, data and /proc/self/exe
-//! ([`sys::exe`]). Nothing makes such an overlay writable; a read-only bind mount could be made so. Its
-//! pages are those of the host's file: nothing is copied but what brig has written to. Where anything of
-//! this is refused, brig executes itself once more, from a sealed copy in memory.
+//! So a brig that starts processes in a container must not run from the host's file: it mounts an overlay
+//! without an upper on its own executable, attached nowhere, and continues from there with its code, data and
+//! /proc/self/exe ([`sys::exe`]). Nothing can make such an overlay writable; a read-only bind mount could be
+//! made writable. Its pages are those of the host's file: only those that brig has written to are copied. If
+//! any of this is refused, brig executes itself again from a sealed copy in memory.
 
 use crate::state::own_stat;
 use anyhow::{Context, Result, bail, ensure};
@@ -31,22 +31,22 @@ use sys::{Errno, cred, process};
 
 const EXE: &str = "/proc/self/exe";
 
-/// These put processes into a container.
+/// The commands that start processes in a container.
 const VERBS: [&str; 3] = ["create", "run", "exec"];
 
-/// Every seal that keeps a file as it is.
+/// The seals that make the file immutable.
 const SEALS: SealFlag = SealFlag::F_SEAL_SEAL
     .union(SealFlag::F_SEAL_SHRINK)
     .union(SealFlag::F_SEAL_GROW)
     .union(SealFlag::F_SEAL_WRITE);
 
-/// Whether brig's arguments may be those of a command that needs [`ensure()`]: an id of such a name costs
-/// half a millisecond.
+/// Whether the arguments may be those of a command that needs [`ensure()`]. A false positive, e.g. an id of
+/// such a name, costs half a millisecond.
 pub fn may_be_needed<'a>(args: impl IntoIterator<Item = &'a OsString>) -> bool {
     args.into_iter().any(|arg| VERBS.iter().any(|verb| arg == verb))
 }
 
-/// Comes back only where the container cannot write to the file that brig is executed from.
+/// Only returns successfully if the container cannot write to the file that brig is executed from.
 pub fn ensure() -> Result<()> {
     let found = stat(EXE).context(EXE)?;
     if out_of_reach(&found)? {
@@ -62,14 +62,14 @@ pub fn ensure() -> Result<()> {
     execute(&sealed)
 }
 
-/// An unprivileged user's containers have that user's ids and those granted to him, never root's: what
-/// only root may write to is safe from them.
+/// Containers of an unprivileged user have that user's ids and subordinate ids, never root's: they cannot
+/// write to files that only root can.
 fn out_of_reach(found: &FileStat) -> Result<bool> {
-    let ordinary = !geteuid().is_root() && !cred::is_privileged()?;
-    Ok(ordinary && found.st_uid == 0 && found.st_mode & 0o022 == 0)
+    let unprivileged = !geteuid().is_root() && !cred::is_privileged()?;
+    Ok(unprivileged && found.st_uid == 0 && found.st_mode & 0o022 == 0)
 }
 
-/// Goes on from an overlay.
+/// Continues from an overlay, without execve.
 fn in_place(found: &FileStat) -> Result<()> {
     ensure!(found.st_nlink > 0, "{EXE} has no file name");
     let image = Image::own()?;
@@ -77,10 +77,10 @@ fn in_place(found: &FileStat) -> Result<()> {
     image.run_from(&overlay(found)?, map)
 }
 
-/// Where what lies in brig's memory, and will go on lying.
+/// The addresses of brig's memory map, which the new one keeps.
 fn memory_map() -> Result<MemoryMap> {
     let stat = own_stat(None)?;
-    // What another one writes at that moment would be lost.
+    // Concurrent writes of another thread would be lost.
     ensure!(stat.num_threads == 1, "brig has {} threads", stat.num_threads);
     let known = |bound: Option<u64>| bound.context("/proc/self/stat is too short");
     Ok(MemoryMap {
@@ -98,8 +98,8 @@ fn memory_map() -> Result<MemoryMap> {
     })
 }
 
-/// brig's file as an overlay shows it. overlayfs wants two layers, neither in the other: the directory
-/// of the file, and one that is on every host and always the same.
+/// brig's executable in an overlay. overlayfs requires two layers, neither inside the other: the executable's
+/// directory, and one that exists on every host and does not change.
 fn overlay(found: &FileStat) -> Result<File> {
     let path = readlink(EXE).context(EXE)?;
     let path = Path::new(&path);
@@ -111,28 +111,28 @@ fn overlay(found: &FileStat) -> Result<File> {
     let filesystem = Filesystem::open(c"overlay")?;
     let layers = format!("/proc/self/fd/{}:/sys/class", parent.as_raw_fd());
     filesystem.set(c"lowerdir", Some(&CString::new(layers)?))?;
-    // Inodes keep their numbers, whatever the kernel was built or started with (xino_auto).
+    // Keeps inode numbers unchanged, whatever the kernel's default (xino_auto) is.
     filesystem.set(c"xino", Some(c"off"))?;
     let mount = filesystem.mount(MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)?;
     let name = CString::new(name.as_bytes())?;
-    // Something else may have that name by now, a fifo for example.
+    // O_NONBLOCK: another file may have that name by now, e.g. a fifo.
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
     let sealed = open_in(mount.as_fd(), &name, flags, Links::Refuse)?;
     let same = |a: &FileStat, b: &FileStat| {
         let of = |stat: &FileStat| (stat.st_ino, stat.st_size, stat.st_mtime, stat.st_mtime_nsec);
         of(a) == of(b)
     };
-    // Removed or replaced while it runs, or hidden below another mount.
+    // It was removed or replaced while it runs, or is hidden below another mount.
     let shown = fstat(&sealed).context("fstat")?;
     ensure!(same(&shown, found), "{} has been replaced", path.display());
     Ok(sealed.into())
 }
 
-/// A copy in memory that nobody can change, not even its owner.
+/// An immutable copy in memory, which not even its owner can change.
 fn copy(host: &File) -> Result<OwnedFd> {
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-    // Where sysctl vm.memfd_noexec is set, a copy has to say that it is meant to be executed. Linux
-    // before 6.3 does not know the flag.
+    // If the sysctl vm.memfd_noexec is set, a memfd must be marked as executable. Linux before 6.3 does not
+    // support the flag.
     let executable = MFdFlags::from_bits_retain(libc::MFD_EXEC);
     let memory = match memfd_create(c"brig", flags | executable) {
         Err(Errno::EINVAL) => memfd_create(c"brig", flags),
@@ -144,7 +144,7 @@ fn copy(host: &File) -> Result<OwnedFd> {
     Ok(memory.into())
 }
 
-/// With the arguments, the environment and the descriptors that brig has.
+/// Executes it with brig's own arguments, environment and descriptors.
 fn execute(sealed: &OwnedFd) -> Result<()> {
     let args = process::args().into_iter().map(|arg| CString::new(arg.into_vec()));
     let args = args.collect::<Result<Vec<_>, _>>()?;
@@ -155,7 +155,7 @@ fn execute(sealed: &OwnedFd) -> Result<()> {
     Err(errno).context("execveat")
 }
 
-/// execveat calls the process by the number of a descriptor.
+/// After execveat, the process's name is that of a descriptor.
 fn keep_name() -> Result<()> {
     let called = process::args().into_iter().next().unwrap_or_default();
     let name = Path::new(&called).file_name().unwrap_or_default();

@@ -15,7 +15,7 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     near.min_by_key(|(distance, _)| *distance).map(|(_, known)| known)
 }
 
-/// `: did you mean KNOWN?`, or an empty string.
+/// `: did you mean KNOWN?`, or an empty string if no known word is close.
 pub fn hint<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     nearest(word, known).map(|known| format!(": did you mean {known}?")).unwrap_or_default()
 }

@@ -1,4 +1,5 @@
-//! `--trace` and `--timings`: the phases of one command, for programs as Chrome's trace events, for people as a table.
+//! `--trace` and `--timings`: the phases of one command, as Chrome trace events for programs, as a table for
+//! people.
 
 use crate::deadline;
 use crate::phases::Span;
@@ -11,33 +12,33 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use sys::fd;
 
-/// A trace is an array with one event per line (Trace Event Format, JSON Array Format). The next command puts its events
-/// in front of the end: one file has the whole life of a container.
+/// A trace is an array with one event per line (Trace Event Format, JSON Array Format). The next command
+/// inserts its events before the end, so one file can contain the whole lifecycle of a container.
 const BEGIN: &str = "[\n";
 const END: &str = "\n]\n";
 
-/// The process that a phase belongs to, as `--debug` names it too.
+/// The process of a phase, named as in `--debug`.
 pub const BRIG: &str = "brig";
 /// The container's process, from its clone on.
 pub const CONTAINER: &str = "container";
 
-/// What one command records.
+/// The recording of one command.
 #[derive(Debug)]
 pub struct Recording {
     trace: Option<(PathBuf, File)>,
     timings: bool,
-    /// Since 1970.
+    /// The start, relative to the Unix epoch.
     began: Duration,
     child: i32,
     spans: Vec<(&'static str, String, Span)>,
 }
 
 impl Recording {
-    /// Opens the file of `--trace`, which is new, empty, or a trace.
+    /// Opens the file of `--trace`, which must be new, empty, or a trace.
     ///
     /// # Errors
     ///
-    /// It cannot be written, or is something else than a trace.
+    /// If it cannot be written, or is not a trace.
     pub fn open(path: Option<&Path>, timings: bool) -> Result<Recording> {
         let open = |path: &Path| Ok::<_, anyhow::Error>((path.to_owned(), open(path)?));
         let trace = path.map(open).transpose()?;
@@ -45,12 +46,12 @@ impl Recording {
         Ok(Recording { trace, timings, began, child: 0, spans: Vec::new() })
     }
 
-    /// The pid of the container's process.
+    /// Sets the pid of the container's process.
     pub fn cloned(&mut self, pid: i32) {
         self.child = pid;
     }
 
-    /// A phase has ended.
+    /// Adds a phase that has ended.
     pub fn add(&mut self, process: &'static str, name: &str, span: Span) {
         self.spans.push((process, name.to_owned(), span));
     }
@@ -59,7 +60,7 @@ impl Recording {
     ///
     /// # Errors
     ///
-    /// It cannot be written.
+    /// If the file cannot be written.
     pub fn write(&self, command: &str, took: Duration) -> Result<()> {
         let Some((path, file)) = &self.trace else { return Ok(()) };
         let events = self.events(command, took).join(",\n");
@@ -96,7 +97,7 @@ impl Recording {
         )
     }
 
-    /// The table of `--timings`, if it is asked for.
+    /// The table of `--timings`, if requested.
     pub fn table(mut self, took: Duration) -> Option<String> {
         if !self.timings {
             return None;
@@ -116,7 +117,7 @@ fn millis(time: Duration) -> String {
     format!("{}.{:03} ms", time.as_millis(), time.as_micros() % 1000)
 }
 
-/// A metadata event: what a viewer calls the process.
+/// A metadata event with the name of a process, for viewers.
 fn name_of_process(pid: u32, name: &str) -> String {
     let name = Value::from(name);
     format!(
@@ -124,7 +125,7 @@ fn name_of_process(pid: u32, name: &str) -> String {
     )
 }
 
-/// For its owner only: a command line can have secrets in it.
+/// Created readable for its owner only: a command line can contain secrets.
 fn open(path: &Path) -> Result<File> {
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
     let mut options = File::options();
@@ -134,7 +135,7 @@ fn open(path: &Path) -> Result<File> {
     Ok(file)
 }
 
-/// Where the next event goes; None if there is none yet.
+/// The position for the next event; None if there is none yet.
 fn end_of(file: &File) -> Result<Option<u64>> {
     let about = file.metadata()?;
     ensure!(about.is_file(), "is not a regular file");
@@ -149,7 +150,7 @@ fn end_of(file: &File) -> Result<Option<u64>> {
     Ok(Some(place))
 }
 
-/// Under a lock: an engine calls several commands at a time.
+/// With a lock, because an engine runs several commands concurrently.
 fn append(file: &File, events: &str) -> Result<()> {
     let end = Instant::now() + deadline::LOCK;
     while !fd::try_flock(file.as_fd(), true)? {

@@ -1,5 +1,5 @@
-//! The command lines of checkpoint and restore. Engines give restore the flags that they gave checkpoint, so it knows
-//! them all.
+//! The command lines of checkpoint and restore. Engines pass the flags of checkpoint to restore, too, so
+//! restore accepts them all.
 
 use super::describe::{config, flag, id, layers, one_of, option, pidfd_socket, preserve_fds};
 use super::read::{number, path, root_options, text};
@@ -108,7 +108,8 @@ pub(super) fn restore(matches: &ArgMatches, globals: &Globals) -> RestoreOptions
     }
 }
 
-/// What restore has like create. Without `--bundle` the checkpoint may know it.
+/// The options that restore shares with create. Without `--bundle`, the checkpoint may contain the bundle's
+/// path.
 pub(super) fn options(matches: &ArgMatches, globals: &Globals) -> Options {
     Options {
         root: globals.root.clone(),

@@ -6,7 +6,7 @@ use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser,
 use clap::{Arg, ArgAction, value_parser};
 use std::path::PathBuf;
 
-/// Every command, but for those of [`images::COMMANDS`].
+/// Every command except those of [`images::COMMANDS`].
 pub(super) const COMMANDS: &[&str] = &[
     "checkpoint",
     "create",
@@ -109,7 +109,7 @@ pub(super) fn with_examples(command: clap::Command) -> clap::Command {
     command.after_help(examples)
 }
 
-/// The commands that change a container.
+/// Describes a command that changes a container.
 fn acting(name: &str, command: clap::Command) -> clap::Command {
     match name {
         "create" => {
@@ -155,7 +155,7 @@ fn acting(name: &str, command: clap::Command) -> clap::Command {
     }
 }
 
-/// The commands that only read.
+/// Describes a command that only reads.
 fn looking(name: &str, command: clap::Command) -> clap::Command {
     match name {
         "events" => command
@@ -194,7 +194,7 @@ fn looking(name: &str, command: clap::Command) -> clap::Command {
     }
 }
 
-/// Those of them that find out what is wrong.
+/// Describes a command for diagnosis.
 fn examining(name: &str, command: clap::Command) -> clap::Command {
     match name {
         "doctor" => command
@@ -247,7 +247,7 @@ fn waiting(command: clap::Command) -> clap::Command {
 
 fn creation(command: clap::Command) -> clap::Command {
     command
-        // As clap has it anyway with the flags of images.
+        // As clap does by itself for the flags of images.
         .next_line_help(true)
         .arg(option("bundle", "DIR", "Directory with config.json [default: .]").short('b'))
         .arg(config())
@@ -396,7 +396,8 @@ pub(super) fn text_option(name: &'static str, value: &'static str, help: &'stati
     Arg::new(name).long(name).value_name(value).help(help)
 }
 
-/// Its values are listed in the help text: clap's own list after it would not fit into the line.
+/// An argument with fixed values, which its help text lists: clap's own list after it would not fit into the
+/// line.
 pub(super) fn one_of(
     name: &'static str,
     value: &'static str,

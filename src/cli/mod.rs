@@ -177,7 +177,7 @@ fn help(command: Option<&str>) -> String {
 /// The first paragraph of clap's message without its "error: ", and a suggestion.
 fn message(error: &clap::Error, command: Option<&clap::Command>) -> String {
     if let Some(option) = without_value(error) {
-        // runc's words, by which podman, 4.3 too, knows that it can restore pods.
+        // runc's message, by which podman (4.3 too) detects that it can restore pods.
         return format!("flag needs an argument: {option}");
     }
     let text = error.to_string();
@@ -186,7 +186,7 @@ fn message(error: &clap::Error, command: Option<&clap::Command>) -> String {
     format!("{}{}", words.join(" "), hint(error, command).unwrap_or_default())
 }
 
-/// The option that is given without the value that it takes.
+/// The option whose value is missing.
 fn without_value(error: &clap::Error) -> Option<String> {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),

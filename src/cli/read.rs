@@ -78,13 +78,13 @@ fn contradiction(name: &str, matches: &ArgMatches) -> Option<String> {
 /// user namespace counts as unprivileged, as in runc.
 fn default_root() -> PathBuf {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-    let ordinary = || {
+    let unprivileged = || {
         // podman's conmon runs without USER.
         let named_root = variable("USER").is_some_and(|name| name == "root");
         !nix::unistd::geteuid().is_root() || !named_root && !cred::in_first_user_namespace()
     };
     match variable("XDG_RUNTIME_DIR") {
-        Some(dir) if ordinary() => PathBuf::from(dir).join("brig"),
+        Some(dir) if unprivileged() => PathBuf::from(dir).join("brig"),
         _ => PathBuf::from("/run/brig"),
     }
 }
@@ -122,7 +122,7 @@ fn command(name: &str, matches: &ArgMatches, globals: &Globals) -> Command {
         .unwrap_or(Command::Features)
 }
 
-/// The commands that change a container.
+/// Reads the arguments of a command that changes a container.
 fn acting(name: &str, matches: &ArgMatches, globals: &Globals) -> Option<Command> {
     let id = || text(matches, "id").unwrap_or_default();
     Some(match name {
@@ -166,7 +166,7 @@ fn acting(name: &str, matches: &ArgMatches, globals: &Globals) -> Option<Command
     })
 }
 
-/// The commands that only read.
+/// Reads the arguments of a command that only reads.
 fn looking(name: &str, matches: &ArgMatches, globals: &Globals) -> Option<Command> {
     let id = || text(matches, "id").unwrap_or_default();
     Some(match name {

@@ -151,7 +151,7 @@ fn help_fits_into_80_columns_and_shows_examples_that_brig_takes() {
             examples.lines().map(str::trim).filter(|line| line.starts_with("brig ")).collect();
         assert!(!calls.is_empty(), "{name:?}");
         for call in calls {
-            // What a shell makes of it.
+            // The arguments as split by a shell.
             let script = format!("printf '%s\\0' {}", call.split(" | ").next().unwrap());
             let words = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
             let words = String::from_utf8(words.stdout).unwrap();

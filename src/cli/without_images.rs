@@ -1,4 +1,4 @@
-//! What stands in for `images` in a brig without that feature: it describes nothing, and reads nothing.
+//! Stands in for `images` in a brig without that feature: describes no commands, and reads none.
 
 use super::read::text;
 use crate::cmd::command::{Command, Globals};
@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn help_says_nothing_of_images() {
         for name in std::iter::once(None).chain(commands().into_iter().map(Some)) {
-            // The images of a checkpoint are CRIU's.
+            // Here "images" are CRIU's image files.
             if matches!(name, Some("checkpoint" | "restore")) {
                 continue;
             }

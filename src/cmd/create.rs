@@ -60,7 +60,7 @@ pub(super) fn of_bundle(options: &Options, log: &mut Log) -> Result<Created> {
     act().map_err(|error| config.document().located(error))
 }
 
-/// Makes the plan. Nothing has been changed yet.
+/// Makes the plan; nothing is changed yet.
 fn decide(options: &Options, bundle: &Path, owned: &Owned, log: &mut Log) -> Result<Decision> {
     state::check_id(&options.id)?;
     let mut warnings = Vec::new();
@@ -179,9 +179,9 @@ fn run_to_the_end(
     Ok(code)
 }
 
-/// Keeps how init has ended: brig was the one to wait for it, and nobody else can know.
+/// Stores how init has ended: brig is its parent, so no other process can find out.
 fn remember_end(dir: &Dir, init: &OwnedFd, code: i32) -> Result<()> {
-    // Before Linux 6.15 a code above 128 may have been a signal's or the program's.
+    // Before Linux 6.15, a code above 128 can mean a signal or the program's exit code.
     let status = signal::exit_status(init.as_fd()).or((code < 128).then_some(code << 8));
     // If the lock cannot be taken, another brig has deleted the container.
     let Ok(_lock) = dir.lock() else { return Ok(()) };
@@ -189,7 +189,8 @@ fn remember_end(dir: &Dir, init: &OwnedFd, code: i32) -> Result<()> {
     dir.save(&State { ended: status, ..state })
 }
 
-/// Why the kernel itself has ended init, which its exit code does not tell: asked before the cgroup goes.
+/// The reason if the kernel killed init, which its exit code does not show; must be queried before the cgroup
+/// is removed.
 fn cause_of_end(code: i32, state: &State) -> Option<&'static str> {
     const KILLED: i32 = 128 + libc::SIGKILL;
     const BAD_CALL: i32 = 128 + libc::SIGSYS;

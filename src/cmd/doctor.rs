@@ -1,4 +1,4 @@
-//! doctor: tries what this host and user can do, and says why not.
+//! doctor: tests what this host and user support, and reports why something is not possible.
 
 use super::command::ListFormat;
 use super::table::table;
@@ -6,20 +6,20 @@ use crate::doctor::{self, Finding, Question, Status};
 use crate::log;
 use anyhow::{Context, Result};
 
-/// What doctor takes.
+/// The options of doctor.
 #[derive(Debug)]
 pub struct DoctorOptions {
-    /// What it is about.
+    /// What to test.
     pub question: Question,
-    /// How findings are printed.
+    /// The output format.
     pub format: ListFormat,
 }
 
-/// Prints the findings: 0 where all is well, 1 with a warning, 2 where something fails.
+/// Prints the findings. Returns 0 if all is well, 1 after a warning, 2 if something fails.
 ///
 /// # Errors
 ///
-/// Where the bundle has no config.json.
+/// If the bundle has no config.json.
 pub fn doctor(options: &DoctorOptions) -> Result<i32> {
     let findings = doctor::examine(&options.question).context("doctor")?;
     let text = match options.format {
@@ -37,7 +37,7 @@ pub fn doctor(options: &DoctorOptions) -> Result<i32> {
     })
 }
 
-/// A row for each finding, and below it the command that mends it.
+/// One row for each finding, followed by the command that fixes it.
 fn lines(findings: &[Finding]) -> String {
     let mut rows = Vec::new();
     for finding in findings {

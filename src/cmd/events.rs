@@ -24,7 +24,7 @@ pub struct EventsOptions {
     pub interval: Option<String>,
 }
 
-/// One line.
+/// One line of the output.
 #[derive(Serialize)]
 struct Event<'a> {
     #[serde(rename = "type")]
@@ -98,7 +98,7 @@ fn follow(state: &State, init: &OwnedFd, interval: Duration) -> Result<()> {
                 Err(_) if init.is_none() => return Ok(()),
                 data => data?,
             };
-            // The files of a container that has just ended have nothing to report.
+            // The statistics of a container that has just ended are meaningless.
             if until_deleted || !wait(init, None, Instant::now())?.ended {
                 emit(state, "stats", Some(data))?;
             }
@@ -117,7 +117,7 @@ fn handle_oom(state: &State, watch: Option<Watch>) -> Result<Option<Watch>> {
     Ok(happened.map(|_| watch))
 }
 
-/// What has happened.
+/// The events that occurred.
 #[derive(Default)]
 struct Ready {
     ended: bool,
@@ -156,12 +156,12 @@ fn emit(state: &State, kind: &'static str, data: Option<Data>) -> Result<()> {
     log::out(&line)
 }
 
-/// The value of `--interval`, or this default.
+/// Parses the value of `--interval`; `default` if absent.
 pub fn interval(text: Option<&str>, default: Duration) -> Result<Duration> {
     given_duration("interval", text, default)
 }
 
-/// The duration that `--flag` gives, or this.
+/// Parses the duration of `--flag`; `default` if absent.
 pub fn given_duration(flag: &str, text: Option<&str>, default: Duration) -> Result<Duration> {
     let Some(text) = text else { return Ok(default) };
     let read = || -> Result<Duration> {

@@ -1,4 +1,4 @@
-//! features: what this build of brig supports, on any host (features.md).
+//! features: what this build of brig supports, independent of the host (features.md).
 
 use crate::log;
 use crate::plan::annotations;

@@ -1,4 +1,4 @@
-//! inspect: what a container really has, beside what its config asked for.
+//! inspect: the actual settings of a container, beside those of its config.
 
 use super::command::ListFormat;
 use super::table::table;
@@ -8,22 +8,22 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use std::path::Path;
 
-/// What inspect takes.
+/// The options of inspect.
 #[derive(Debug)]
 pub struct InspectOptions {
     /// The container.
     pub id: String,
-    /// A system call whose fate is to be told.
+    /// A system call to explain the filter's decision about.
     pub syscall: Option<String>,
-    /// How it is printed.
+    /// The output format.
     pub format: ListFormat,
 }
 
-/// Prints the report: 0 where all is as asked, 1 where something differs.
+/// Prints the report. Returns 0 if everything is as configured, 1 if something differs.
 ///
 /// # Errors
 ///
-/// Where the container does not run, or may not be looked at.
+/// If the container is not running, or may not be inspected.
 pub fn inspect(root: &Path, options: &InspectOptions) -> Result<i32> {
     let id = &options.id;
     let report = inspect::inspect(root, id, options.syscall.as_deref());
@@ -60,7 +60,7 @@ fn lines(report: &Report) -> String {
         text.push('\n');
         text += &table(&rows, 2, 0);
     }
-    // What columns leave at the ends of lines.
+    // Remove the padding at the ends of lines.
     text.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
@@ -75,7 +75,7 @@ fn cells(row: &Row) -> Vec<String> {
     [mark, &row.name, &shown(&row.has), &asked, note].map(log::one_line).to_vec()
 }
 
-/// A value for people.
+/// Formats a value for people.
 fn shown(value: &Value) -> String {
     match value {
         Value::Null => "-".into(),

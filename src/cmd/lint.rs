@@ -1,4 +1,4 @@
-//! lint: finds what is wrong with a config.json, without running it.
+//! lint: reports mistakes in a config.json without running it.
 
 use crate::lint::{self, Format, Severity};
 use crate::log;
@@ -7,22 +7,22 @@ use anyhow::{Context, Result, anyhow};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-/// What lint takes.
+/// The options of lint.
 #[derive(Debug)]
 pub struct LintOptions {
-    /// A bundle, a config.json, or `-`: stdin.
+    /// A bundle, a config.json, or `-` for stdin.
     pub of: PathBuf,
-    /// Looks at this host and the bundle's files as well.
+    /// Also check this host and the bundle's files.
     pub here: bool,
-    /// How findings are printed.
+    /// The output format.
     pub format: Format,
 }
 
-/// Prints the findings: 0 where there is nothing worse than a note, 1 with a warning, 2 with an error.
+/// Prints the findings. Returns 0 if there is nothing worse than a note, 1 after a warning, 2 after an error.
 ///
 /// # Errors
 ///
-/// Where the file cannot be read.
+/// If the file cannot be read.
 pub fn lint(options: &LintOptions) -> Result<i32> {
     let (file, text) = read(&options.of).context("lint")?;
     let document = Document { name: &file, shape: shape::CONFIG, text: &text };
@@ -37,11 +37,11 @@ pub fn lint(options: &LintOptions) -> Result<i32> {
     })
 }
 
-/// `create --strict`: fails with the first error of lint's.
+/// `create --strict`: fails with lint's first error.
 ///
 /// # Errors
 ///
-/// There is one.
+/// If lint reports an error.
 pub(super) fn refuse_mistakes(config: Document<'_>) -> Result<()> {
     let findings = lint::lint(config, None)?;
     let mut errors = findings.into_iter().filter(|finding| finding.severity == Severity::Error);

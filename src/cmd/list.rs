@@ -36,7 +36,7 @@ pub fn list(root: &Path, format: ListFormat, quiet: bool, log: &mut Log) -> Resu
     }
 }
 
-/// Prints the ids of all that have a record, whatever it says.
+/// Prints the ids of all containers with a record, readable or not.
 fn list_ids(root: &Path) -> Result<()> {
     let mut ids = state::ids(root)?;
     ids.retain(|id| root.join(id).join("state.json").symlink_metadata().is_ok());

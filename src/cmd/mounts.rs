@@ -15,7 +15,7 @@ use sys::describe;
 /// The options of mounts.
 #[derive(Debug)]
 pub struct MountsOptions {
-    /// Add, not remove.
+    /// Whether to add, or to remove.
     pub add: bool,
     /// The container's id.
     pub id: String,

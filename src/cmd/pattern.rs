@@ -19,7 +19,7 @@ enum Node {
     Repeat(Box<Node>, usize, usize),
 }
 
-/// No reasonable expression nests groups deeper.
+/// The maximum nesting depth of groups.
 const MAX_GROUPS: usize = 32;
 /// POSIX's RE_DUP_MAX; no id is longer.
 const MAX_REPEATS: usize = 255;
@@ -152,7 +152,7 @@ impl Parser<'_> {
         })
     }
 
-    /// `*`, `+`, `?`, `{2}`, `{2,}`, `{2,5}`.
+    /// Parses a repetition: `*`, `+`, `?`, `{2}`, `{2,}` or `{2,5}`.
     fn times(&mut self) -> Result<Option<(usize, usize)>> {
         let found = match self.rest.first() {
             Some(b'*') => (0, MAX_REPEATS),

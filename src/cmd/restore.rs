@@ -1,4 +1,4 @@
-//! restore: brings a container back that was written down.
+//! restore: continues a container from a checkpoint.
 
 use crate::criu::options::RestoreOptions;
 use crate::criu::restore;
@@ -6,7 +6,7 @@ use crate::launch::create::Options;
 use crate::log::Log;
 use anyhow::{Context, Result};
 
-/// Restores it; in the foreground, waits for it and deletes it. The result is what brig exits with.
+/// Restores it; in the foreground, also waits for it and deletes it. Returns the exit code.
 pub fn restore(options: &Options, how: &RestoreOptions, log: &mut Log) -> Result<i32> {
     restore::restore(options, how, log).with_context(|| format!("restore {}", options.id))
 }

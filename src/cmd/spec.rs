@@ -1,4 +1,4 @@
-//! spec: writes a config.json to start from.
+//! spec: writes a config.json as a starting point.
 
 use crate::process::subids;
 use anyhow::{Context, Result, bail, ensure};
@@ -40,8 +40,8 @@ pub fn spec(bundle: &Path, file: Option<&Path>, rootless: bool) -> Result<()> {
 }
 
 /// The output of `brig spec`, for root or for the calling unprivileged user.
-pub fn template(ordinary: bool) -> Result<String> {
-    if !ordinary {
+pub fn template(unprivileged: bool) -> Result<String> {
+    if !unprivileged {
         return Ok(DEFAULT.to_owned());
     }
     let own = subids::own_maps();
@@ -70,7 +70,7 @@ fn rootless(uids: &[IdMap], gids: &[IdMap]) -> Result<String> {
     let resources = section(&text, "    \"resources\": {", "\n    },\n")?;
     let [uid_maps, gid_maps] = [("uid", uids), ("gid", gids)].map(|(kind, maps)| json(kind, maps));
     replace(&mut text, &resources, &(uid_maps + &gid_maps))?;
-    // The group of terminals.
+    // The group of terminals is not mapped.
     if !gids.iter().any(|map| (map.container..map.container + map.size).contains(&5)) {
         replace(&mut text, r#", "gid=5""#, "")?;
     }

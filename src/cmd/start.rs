@@ -1,4 +1,4 @@
-//! start: lets a created container execute its program.
+//! start: releases a created container, which then executes its program.
 
 use crate::launch::foreground::notify::{Forwarder, Manager};
 use crate::launch::gate::Outcome;

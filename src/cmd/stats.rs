@@ -46,7 +46,8 @@ struct Row {
     block_read: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     block_written: Option<u64>,
-    /// Pressure over the last 10 seconds, "some" lines; None if the kernel does not report it.
+    /// Pressure stall information over the last 10 seconds, "some" lines; None if the kernel does not report
+    /// it.
     pressure: Option<Pressure>,
 }
 

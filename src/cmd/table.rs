@@ -23,7 +23,7 @@ pub fn table(rows: &[Vec<String>], gap: usize, min_width: usize) -> String {
     text
 }
 
-/// How many columns a terminal needs for it, which has no control characters.
+/// The number of terminal columns that it needs; it contains no control characters.
 fn width_of(text: &str) -> usize {
     if text.is_ascii() {
         return text.len();
@@ -31,7 +31,7 @@ fn width_of(text: &str) -> usize {
     text.chars().map(width_of_char).sum()
 }
 
-/// What combines with the character before it takes none; what Unicode calls wide, two.
+/// Combining characters take no column, wide ones in terms of Unicode two.
 fn width_of_char(c: char) -> usize {
     match c {
         '\u{300}'..='\u{36f}' | '\u{1ab0}'..='\u{1aff}' | '\u{1dc0}'..='\u{1dff}' => 0,

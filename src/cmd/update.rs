@@ -106,7 +106,7 @@ fn rdt(options: &UpdateOptions) -> Result<Option<Rdt>> {
     Rdt::new(&spec).map(Some)
 }
 
-/// Prints what would be written.
+/// Prints the writes.
 fn print_writes(state: &State, resources: Resources, rdt: Option<&Rdt>) -> Result<()> {
     let mut text = String::new();
     if !resources.sets_no_limit() {
@@ -122,7 +122,7 @@ fn print_writes(state: &State, resources: Resources, rdt: Option<&Rdt>) -> Resul
     log::out(text.as_bytes())
 }
 
-/// Writes, and stores what cannot be read back from the files.
+/// Performs the writes, and stores what cannot be read back from the files.
 fn change(dir: &Dir, state: &mut State, resources: Resources, rdt: Option<&Rdt>) -> Result<()> {
     let swap = resources.memory.swap;
     let unlimited = (resources.memory.limit == Some(-1)).then_some(-1);

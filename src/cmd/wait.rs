@@ -1,4 +1,4 @@
-//! wait: blocks until containers have ended, and says how.
+//! wait: blocks until containers have ended, and reports how.
 
 use super::command::ListFormat;
 use super::table::table;
@@ -14,31 +14,31 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 use sys::{poll, signal};
 
-/// How often a condition is looked at that the kernel tells nobody of.
+/// The polling interval for conditions that the kernel does not notify of.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// How long the exit status of a process may take that has ended: its parent has to wait for it.
+/// The time limit for the parent of an exited process to reap it, which makes the exit status available.
 const REAPED: Duration = Duration::from_secs(10);
 
-/// Without `--timeout`.
+/// The time limit without `--timeout`.
 const FOREVER: Duration = Duration::from_secs(1 << 31);
 
-/// What wait takes.
+/// The options of wait.
 #[derive(Debug)]
 pub struct WaitOptions {
     /// The containers.
     pub ids: Vec<String>,
-    /// What is waited for.
+    /// The condition to wait for.
     pub condition: Condition,
-    /// For how long, e.g. `10s`.
+    /// The time limit, e.g. `10s`.
     pub timeout: Option<String>,
-    /// How the result is printed.
+    /// The output format.
     pub format: ListFormat,
-    /// The exit statuses alone.
+    /// Print only the exit statuses.
     pub quiet: bool,
 }
 
-/// What a container can be waited for to be.
+/// A condition of a container to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
     /// create has finished.
@@ -56,18 +56,18 @@ pub enum Condition {
 #[serde(rename_all = "camelCase")]
 struct Shown {
     id: String,
-    /// null where nobody can know.
+    /// null if it cannot be determined.
     exit_status: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     signal: Option<i32>,
     reason: &'static str,
 }
 
-/// Waits for all of them, and prints how they have ended where that is what was waited for.
+/// Waits for all of them, and prints how they have ended if that is the condition.
 ///
 /// # Errors
 ///
-/// Where a container does not exist, or the time has run out.
+/// If a container does not exist, or the time limit has expired.
 pub fn wait(root: &Path, options: &WaitOptions) -> Result<()> {
     let timeout = options.timeout.as_deref();
     let timeout = super::events::given_duration("timeout", timeout, FOREVER)?;
@@ -83,7 +83,7 @@ pub fn wait(root: &Path, options: &WaitOptions) -> Result<()> {
         }
         return Ok(());
     }
-    // All are opened first: of a process that has been waited for by then nobody knows the status.
+    // All are opened first: the status of a process that has been reaped by then would be lost.
     let open = |id: &String| Watched::open(root, id).with_context(|| format!("wait {id}"));
     let watched = options.ids.iter().map(open).collect::<Result<Vec<_>>>()?;
     let mut ended = Vec::new();
@@ -97,7 +97,7 @@ pub fn wait(root: &Path, options: &WaitOptions) -> Result<()> {
     print(&ended, options)
 }
 
-/// A container and its init, if that has not been waited for.
+/// A container and its init, if that has not been reaped.
 struct Watched {
     state: State,
     init: Option<OwnedFd>,
@@ -113,7 +113,7 @@ impl Watched {
         Ok(Watched { state, init })
     }
 
-    /// How it has ended; none where the time has run out.
+    /// How it has ended; None if the time limit has expired.
     fn ended(self, end: Instant) -> Result<Option<Shown>> {
         let Some(init) = &self.init else {
             let known = exit_status::known(&self.state);
@@ -133,14 +133,14 @@ impl Watched {
         }
     }
 
-    /// `status` as wait(2) has it.
+    /// Interprets a wait(2) status.
     fn describe(self, status: Option<i32>) -> Shown {
         let Ended { exit_status, signal, reason } = Ended::new(&self.state, status);
         Shown { id: self.state.id, exit_status, signal, reason }
     }
 }
 
-/// Looks until the container is as wanted; false where the time has run out.
+/// Polls until the condition is met; false if the time limit has expired.
 fn until(root: &Path, id: &str, condition: Condition, end: Instant) -> Result<bool> {
     loop {
         let status = status(root, id)?;
@@ -158,7 +158,7 @@ fn until(root: &Path, id: &str, condition: Condition, end: Instant) -> Result<bo
     }
 }
 
-/// None where there is no such container.
+/// None if the container does not exist.
 fn status(root: &Path, id: &str) -> Result<Option<Status>> {
     let look = || {
         let dir = Dir::open(root, id)?;

@@ -1,15 +1,15 @@
-//! What stands in for `images` in a brig without that feature: there are no such commands, and no `--image`.
+//! Stands in for `images` in a brig without that feature: no such commands, and no `--image`.
 
 use crate::launch::create::{Created, Options};
 use crate::log::Log;
 use anyhow::Result;
 use std::path::Path;
 
-/// Never made.
+/// Has no values.
 #[derive(Debug)]
 pub enum ImageCommand {}
 
-/// Never made.
+/// Has no values.
 #[derive(Debug)]
 pub enum FromImage {}
 
@@ -23,7 +23,7 @@ impl ImageCommand {
     }
 }
 
-/// Never called.
+/// Not callable, because the command has no values.
 ///
 /// # Errors
 ///

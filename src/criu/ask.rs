@@ -1,15 +1,15 @@
-//! What is asked of CRIU when there is nothing to checkpoint.
+//! Queries of CRIU that are not about a checkpoint.
 
 use super::rpc::{Criu, Start};
 use crate::launch::foreground;
 use anyhow::Result;
 use std::path::Path;
 
-/// The version of the CRIU that this is, as one number: 3.17.1 is 31701.
+/// The version of the installed CRIU as one number: 3.17.1 is 31701.
 ///
 /// # Errors
 ///
-/// It is not installed, does not start, or is older than brig needs.
+/// If it is not installed, cannot be started, or is older than brig requires.
 pub fn version(program: &Path) -> Result<u32> {
     let signals = foreground::block_signals()?;
     let start =

@@ -1,5 +1,6 @@
-//! Whether what was restored has no rights that the config does not give. A checkpoint is a file: whoever can write to it
-//! could have a process come back with every capability, and without no_new_privs and the filter of system calls.
+//! Checks that restored processes have no privileges beyond the config. A checkpoint is a file: anyone who
+//! can write to it could have a process restored with every capability, or without no_new_privs and the
+//! seccomp filter.
 
 use super::dump::descends;
 use crate::launch::prepare::id_maps::read_map;
@@ -10,8 +11,8 @@ use anyhow::{Context, Result, ensure};
 use std::os::unix::fs::MetadataExt;
 use sys::idmap::IdMap;
 
-/// All that a container can have of its own, but mounts, which are CRIU's and not the host's otherwise, and time, of which
-/// CRIU always makes a new one.
+/// The namespaces that a container can have of its own, except mount and time namespaces: CRIU always creates
+/// new ones of those.
 const KINDS: [libc::c_int; 6] = [
     libc::CLONE_NEWUSER,
     libc::CLONE_NEWNET,
@@ -21,7 +22,7 @@ const KINDS: [libc::c_int; 6] = [
     libc::CLONE_NEWCGROUP,
 ];
 
-/// Whether every process is in the container's cgroup, where its limits are in force.
+/// Checks that every process is in the container's cgroup, whose limits then apply to it.
 pub(super) fn belongs(state: &State) -> Result<()> {
     if state.cgroup.is_none() {
         return Ok(());
@@ -35,12 +36,12 @@ pub(super) fn belongs(state: &State) -> Result<()> {
     Ok(())
 }
 
-/// Looks at every process of the container, none of which has run yet, and each of their threads, which can have rights
-/// of their own. CRIU can be in the container's cgroup too.
+/// Checks every process of the container, none of which has run yet, and all of their threads, which can have
+/// privileges of their own. `criu`, which can be in the container's cgroup too, is skipped.
 pub(super) fn rights(state: &State, plan: &Plan, criu: i32) -> Result<()> {
     let mut pids = if state.cgroup.is_none() { Vec::new() } else { state.cgroup.pids()? };
     pids.retain(|&pid| pid != criu && !descends(pid, criu));
-    // A checkpoint may say otherwise where they belong.
+    // A checkpoint may place processes in other cgroups than the container's.
     if state.own_pids {
         pids.extend(state.in_pid_namespace()?);
     }
@@ -79,7 +80,7 @@ fn process(pid: i32, plan: &Plan, criu: i32) -> Result<()> {
     Ok(())
 }
 
-/// Where the config has it in other namespaces than the host's it is in them.
+/// Checks that the process is not in a namespace of the host if the config requires another one.
 fn look_at_namespaces(pid: i32, namespaces: &Namespaces) -> Result<()> {
     for kind in KINDS.into_iter().filter(|&kind| namespaces.has(kind)) {
         let theirs = inode(&pid.to_string(), kind)?;

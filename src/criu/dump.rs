@@ -1,4 +1,5 @@
-//! checkpoint: has CRIU freeze a container and write it down; then the container is gone, unless it is to run on.
+//! checkpoint: CRIU freezes a container and writes its state to files; then the container is deleted, unless
+//! it is left running.
 
 use super::external::{self, Configured, External};
 use super::image::{self, Record};
@@ -25,10 +26,10 @@ use sys::mountinfo::mounts;
 
 /// The annotation that names CRIU's configuration file; empty: none.
 pub(super) const CONFIG: &str = "org.criu.config";
-/// Without it.
+/// The default without the annotation.
 const DEFAULT_CONFIG: &str = "/etc/criu/runc.conf";
 
-/// Writes a running container down.
+/// Checkpoints a running container.
 pub fn checkpoint(options: &CheckpointOptions, log: &mut Log) -> Result<()> {
     ensure_root()?;
     options.common.check()?;
@@ -38,7 +39,7 @@ pub fn checkpoint(options: &CheckpointOptions, log: &mut Log) -> Result<()> {
     let state = dir.existing()?;
     match dir.status(&state)? {
         Status::Running | Status::Paused => {}
-        // runc's words.
+        // runc's message.
         status => bail!("container cannot be checkpointed in {status} state"),
     }
     ensure!(
@@ -66,7 +67,7 @@ pub fn checkpoint(options: &CheckpointOptions, log: &mut Log) -> Result<()> {
     let request = subject.request(options, version, &images, &work)?;
     let dumped = subject.dump(&mut criu, options, version, &request);
     if let Err(error) = dumped {
-        // A dead CRIU cannot: what it has frozen.
+        // A dead CRIU cannot thaw what it has frozen.
         drop(criu);
         subject.let_go()?;
         return Err(error);
@@ -75,7 +76,7 @@ pub fn checkpoint(options: &CheckpointOptions, log: &mut Log) -> Result<()> {
     if !goes {
         return Ok(());
     }
-    // Bundle and upper of a container of an image are what a restore needs: `gc` must not take them for unused.
+    // A restore needs the bundle and the upper of an image's container: `gc` must not treat them as unused.
     if state.own_bundle {
         own_bundle::keep(&state.bundle, &std::path::absolute(&options.common.images)?)?;
     }
@@ -85,7 +86,7 @@ pub fn checkpoint(options: &CheckpointOptions, log: &mut Log) -> Result<()> {
     Ok(())
 }
 
-/// CRIU needs the rights of the host's root: `criu --unprivileged` cannot do namespaces.
+/// CRIU needs root privileges on the host: `criu --unprivileged` does not support namespaces.
 pub(super) fn ensure_root() -> Result<()> {
     let first = cred::in_first_user_namespace();
     ensure!(
@@ -96,7 +97,7 @@ pub(super) fn ensure_root() -> Result<()> {
     Ok(())
 }
 
-/// The container, and what of it has to be known.
+/// The container to checkpoint.
 struct Subject<'a> {
     state: &'a State,
     namespaces: Namespaces,
@@ -140,7 +141,7 @@ impl<'a> Subject<'a> {
         Ok(Subject { state, namespaces, external, was_paused })
     }
 
-    /// Processes that CRIU does not find: it looks from init downwards.
+    /// Warns of processes that CRIU does not find, because it only dumps init's descendants.
     fn warn_of_others(&self, goes: bool, log: &mut Log) {
         let init = self.state.pid;
         let mut pids = self.state.pids().unwrap_or_default();
@@ -189,18 +190,18 @@ impl<'a> Subject<'a> {
         }
         if common.network_lock.is_none() && !common.has("tcp-established") && needs_no_lock(version)
         {
-            // There is no connection to keep packets from, and CRIU would execute iptables-restore.
+            // There are no connections to lock, and CRIU would execute iptables-restore.
             request = request.number(64, 3);
         }
         if let Some(config) = config_file(&state.annotations.for_runtimes()?) {
             request = request.bytes(51, config.as_os_str().as_bytes());
         }
         let request = common.add_to(request, version)?;
-        // With a pre-dump there is nothing but memory to be dumped.
+        // A pre-dump only contains memory.
         if options.pre_dump { Ok(request) } else { self.add_outside(request) }
     }
 
-    /// What is not the container's.
+    /// Adds external resources, which do not belong to the container.
     fn add_outside(&self, mut request: Message) -> Result<Message> {
         for External { point, name, .. } in &self.external {
             let map = Message::default().bytes(1, external::text(point)?.to_bytes());
@@ -215,13 +216,14 @@ impl<'a> Subject<'a> {
             request = request.bytes(37, key.as_bytes());
         }
         if self.namespaces.new & libc::CLONE_NEWNET != 0 {
-            // As runc: brig makes no network, and what there is in it whoever restores makes again.
+            // As in runc: brig does not set up networks, so the caller of restore has to set it up again.
             request = request.number(38, libc::CLONE_NEWNET.into());
         }
         Ok(request)
     }
 
-    /// What CRIU calls those standard streams, and those descriptors that were preserved, which are files of the host.
+    /// The names that CRIU has for the standard streams and preserved descriptors that are files of the host;
+    /// None for others.
     fn outside_streams(&self) -> Result<Vec<Option<String>>> {
         let pid = self.state.pid;
         let theirs = std::fs::read(format!("/proc/{pid}/mountinfo"))?;
@@ -239,13 +241,13 @@ impl<'a> Subject<'a> {
         (0..self.inherited()).map(key).collect()
     }
 
-    /// Standard streams and preserved descriptors.
+    /// The number of standard streams and preserved descriptors.
     fn inherited(&self) -> i32 {
         i32::try_from(self.state.stdio.len()).unwrap_or(0).max(3)
     }
 
-    /// What takes the place of each of them when it is restored: of the standard streams only files, for
-    /// `descriptors.json` has the pipes.
+    /// The descriptors to replace on restore: of the standard streams only files, because `descriptors.json`
+    /// contains the pipes.
     fn replaced(&self) -> Result<Vec<Option<String>>> {
         let mut found = self.outside_streams()?;
         for (found, pipe) in found.iter_mut().zip(&self.state.stdio).skip(3) {
@@ -288,13 +290,13 @@ impl<'a> Subject<'a> {
             Ok(())
         });
         if done.is_err() && begun {
-            // The error that matters is the first one.
+            // The first error is the one to report.
             let _ = image::invalidate(images);
         }
         done
     }
 
-    /// Beside CRIU's files, while the container stands still.
+    /// Writes brig's and runc's files beside those of CRIU, while the container is frozen.
     fn write(&self, options: &CheckpointOptions, criu: u32) -> Result<()> {
         let state = self.state;
         let stream = |fd: usize| {
@@ -319,7 +321,7 @@ impl<'a> Subject<'a> {
         image::write(&options.common.images, &streams, &record)
     }
 
-    /// After a CRIU that could not put everything back itself.
+    /// Thaws the container after a CRIU that could not do it itself.
     fn let_go(&self) -> Result<()> {
         if self.was_paused || self.state.cgroup.own_freezer().is_none() {
             return Ok(());
@@ -328,14 +330,14 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// `SOFT` of `criu_cg_mode`: what is missing is made, what is there stays as it is.
+/// `SOFT` of `criu_cg_mode`: missing cgroups are created, existing ones are not changed.
 pub(super) const SOFT: i64 = 3;
 
-/// Namespaces that are joined, which CRIU leaves alone, by the names that runc has for them.
+/// Joined namespaces that are not dumped, with the names that runc uses for them.
 pub(super) const SHARED: [(libc::c_int, &str); 2] =
     [(libc::CLONE_NEWNET, "extRootNetNS"), (libc::CLONE_NEWPID, "extRootPidNS")];
 
-/// Namespaces that CRIU can have restored processes join.
+/// Namespaces that CRIU can make restored processes join.
 pub(super) const JOINABLE: [libc::c_int; 2] = [libc::CLONE_NEWIPC, libc::CLONE_NEWUTS];
 
 fn shared(join: &Join, key: &str) -> Result<String> {
@@ -343,15 +345,15 @@ fn shared(join: &Join, key: &str) -> Result<String> {
     Ok(format!("{}[{}]:{key}", file(join.kind), found.ino()))
 }
 
-/// CRIU can do without a lock since 3.19.
+/// Whether CRIU supports not locking the network (since 3.19).
 fn needs_no_lock(version: u32) -> bool {
     needs(version, "network-lock skip").is_ok()
 }
 
-/// As in runc and crun: engines look for it.
+/// The name used by runc and crun: engines read this file.
 const LOG: &str = "dump.log";
 
-/// What cannot come back as it was is refused before anything happens.
+/// Refuses containers that could not be restored, before anything is changed.
 fn check(state: &State, namespaces: &Namespaces) -> Result<()> {
     if state.layers.as_ref().is_some_and(|layers| layers.upper.is_none()) {
         bail!(
@@ -361,7 +363,7 @@ fn check(state: &State, namespaces: &Namespaces) -> Result<()> {
     check_joined(namespaces)
 }
 
-/// What can be neither left alone nor joined.
+/// Refuses joined namespaces of other types.
 pub(super) fn check_joined(namespaces: &Namespaces) -> Result<()> {
     let known =
         |kind: i32| SHARED.iter().any(|(known, _)| *known == kind) || JOINABLE.contains(&kind);
@@ -375,7 +377,7 @@ pub(super) fn check_joined(namespaces: &Namespaces) -> Result<()> {
     }
 }
 
-/// The file that can change every option of a request.
+/// The configuration file, which can override every option of a request.
 pub(super) fn config_file(
     annotations: &std::collections::BTreeMap<String, String>,
 ) -> Option<PathBuf> {
@@ -392,7 +394,7 @@ fn tell_ready(fd: Option<u32>) -> Result<()> {
         .with_context(|| format!("--status-fd {fd}"))
 }
 
-/// A descriptor that somebody else has opened, for one message.
+/// A descriptor opened by the caller, for a single message.
 fn status_file(fd: u32) -> Result<File> {
     let file = sys::fd::duplicate(fd).with_context(|| format!("--status-fd {fd}: is not open"))?;
     let mode = nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_GETFL).context("F_GETFL")?;
@@ -400,14 +402,14 @@ fn status_file(fd: u32) -> Result<File> {
     Ok(file.into())
 }
 
-/// Whether a process is a child of another, or of its children.
+/// Whether process `pid` is a descendant of `from`.
 pub(super) fn descends(pid: i32, from: i32) -> bool {
     let mut pid = pid;
     while pid > 1 {
         let Ok(text) =
             std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status"))
         else {
-            // Gone meanwhile.
+            // It has exited in the meantime.
             return true;
         };
         let parent = text.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok());

@@ -1,9 +1,9 @@
-//! Which of a container's mounts come from outside, and so are not CRIU's to dump. Decided by what is mounted, not by
-//! the config: a volume can have mounts of its own below it, and in a user namespace devices and what hides files are
-//! mounts as well.
+//! Determines the mounts of a container that CRIU must not dump because they come from outside. Uses the
+//! actual mounts, not the config: a volume can have mounts below it, and in a user namespace devices and
+//! masks of files are mounts as well.
 //!
-//! A mount has the name that runc gives it, so that checkpoints can go from one runtime to the other: its mount point,
-//! or `/dev/null` where it hides a file.
+//! External mounts have the names that runc gives them, so that checkpoints can be exchanged between
+//! runtimes: the mount point, or `/dev/null` for a masked file.
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -21,49 +21,49 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use sys::path::{Links, open_in};
 
-/// What hides a file.
+/// The name of the mask of a file.
 pub(super) const NULL: &str = "/dev/null";
 
-/// A mount from outside.
+/// An external mount.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct External {
-    /// Where it is mounted, in the container.
+    /// The mount point in the container.
     pub(super) point: PathBuf,
-    /// What CRIU calls it in the image.
+    /// Its name in the image.
     pub(super) name: String,
-    /// What it is.
+    /// Its origin.
     pub(super) origin: Origin,
 }
 
-/// Where an external mount comes from.
+/// The origin of an external mount.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Origin {
-    /// The config's bind mount with this destination, or what is mounted below it, as far below as this.
+    /// The config's bind mount with this destination, or a mount below it at this relative path.
     Bind(PathBuf, PathBuf),
-    /// A device of the host's.
+    /// A device of the host.
     Device,
-    /// It hides a file.
+    /// The mask of a file.
     Mask,
-    /// The container's own cgroup, in the hierarchy that is called so.
+    /// The container's own cgroup, in the hierarchy of this name.
     Cgroup,
 }
 
-/// What the config says of mounts.
+/// The parts of the config that concern mounts.
 pub(super) struct Configured<'a> {
-    /// Its mounts.
+    /// The mounts of the config.
     pub(super) mounts: &'a [Planned],
-    /// What hides files.
+    /// Masked paths.
     pub(super) masked: &'a [PathBuf],
-    /// Devices beside those that every container has.
+    /// Devices in addition to those of every container.
     pub(super) devices: &'a [PathBuf],
-    /// It shows cgroups by a namespace of its own.
+    /// Whether the container has its own cgroup namespace.
     pub(super) cgroup_namespace: bool,
-    /// The ids of mounts that `brig mounts add` has made.
+    /// The mount ids of mounts made by `brig mounts add`.
     pub(super) added: &'a [u64],
 }
 
-/// The external mounts of the container whose init is `pid`.
+/// The external mounts of the container with init `pid`.
 pub(super) fn of_container(pid: i32, configured: &Configured<'_>) -> Result<Vec<External>> {
     let read = |path: String| std::fs::read(&path).with_context(|| path);
     let (theirs, own) =
@@ -73,11 +73,11 @@ pub(super) fn of_container(pid: i32, configured: &Configured<'_>) -> Result<Vec<
     let root = open(path.as_str(), flags, Mode::empty()).context(path)?;
     let mut targets = Vec::new();
     for mount in configured.mounts {
-        // A remount is not a mount.
+        // A remount does not create a mount.
         if matches!(mount.kind, Kind::Remount { .. }) {
             continue;
         }
-        // An image's links may lead elsewhere than the config says.
+        // Symbolic links of an image may lead to another place than the config's path.
         let Ok(target) = open_in(root.as_fd(), &mount.target, OFlag::O_PATH, Links::Follow) else {
             continue;
         };
@@ -128,13 +128,13 @@ fn decide(
     Ok(found)
 }
 
-/// How far below a bind mount something is mounted; empty: that is the bind mount.
+/// The path of a mount below a bind mount; empty for the bind mount itself.
 fn below<'a>(point: &'a Path, target: &Path) -> &'a Path {
     point.strip_prefix(target).unwrap_or(Path::new(""))
 }
 
-/// The bind mount itself, or what the host has mounted below its source too. What was mounted there in the container
-/// alone would not be found below the source again.
+/// Whether it is the bind mount itself, or a mount that the host has below its source as well. A mount made
+/// only in the container would not be found below the source on restore.
 fn is_the_hosts(mount: &Mount<'_>, rest: &Path, theirs: &[u8], own: &[u8]) -> bool {
     let here = |other: &Mount<'_>| other.device() == mount.device();
     if !rest.as_os_str().is_empty() {
@@ -147,7 +147,7 @@ fn is_the_hosts(mount: &Mount<'_>, rest: &Path, theirs: &[u8], own: &[u8]) -> bo
     !stacked || mounts(own).any(|other| here(&other))
 }
 
-/// CRIU mounts it from another mount of the same filesystem, which shows all that this one does.
+/// Whether CRIU can mount it from another mount of the same filesystem that includes its root.
 fn is_part_of_another(mount: &Mount<'_>, all: &[u8]) -> bool {
     let root = mount.root();
     root == Path::new("/")
@@ -180,7 +180,7 @@ fn outside(point: &Path, configured: &Configured<'_>) -> Result<Origin> {
     )
 }
 
-/// The text that CRIU's request has for a path.
+/// A path as a string of CRIU's requests.
 pub(super) fn text(path: &Path) -> Result<CString> {
     Ok(CString::new(path.as_os_str().as_bytes())?)
 }

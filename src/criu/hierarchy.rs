@@ -1,12 +1,13 @@
-//! The options of cgroup2 (`nsdelegate`, `memory_recursiveprot`), which are the whole host's: whoever mounts it in the first
-//! cgroup namespace, as CRIU does to look at cgroups, sets those that it names and takes all others away.
+//! The mount options of cgroup2 (`nsdelegate`, `memory_recursiveprot`), which apply to the whole host: a
+//! mount in the initial cgroup namespace, as CRIU makes to read cgroups, sets the given ones and clears all
+//! others.
 
 use anyhow::Result;
 use std::ffi::CString;
 use sys::mount::Filesystem;
 use sys::mountinfo::mounts;
 
-/// Those that are set; none without cgroup2.
+/// The options that are set; none without cgroup2.
 pub(super) fn options() -> Vec<String> {
     let own = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
     let found = mounts(&own).find(|mount| mount.is_type("cgroup2"));
@@ -16,7 +17,7 @@ pub(super) fn options() -> Vec<String> {
     set.map(str::to_owned).collect()
 }
 
-/// Sets those again that have been lost, by a mount that is attached nowhere.
+/// Sets the lost options again, with a mount that is not attached anywhere.
 pub(super) fn put_back(before: &[String]) -> Result<()> {
     let now = options();
     if before.iter().all(|option| now.contains(option)) {

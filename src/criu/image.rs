@@ -1,5 +1,5 @@
-//! The directory with a checkpoint: CRIU's files, and beside them `descriptors.json`, by which runc and crun know the
-//! standard streams, and `brig.json`, with what brig has to know.
+//! The directory of a checkpoint: CRIU's image files, and beside them `descriptors.json`, in which runc and
+//! crun store the standard streams, and `brig.json`, with brig's own data.
 
 use super::external::External;
 use crate::plan::overlay::Layers;
@@ -15,37 +15,38 @@ use sys::file::write_atomically;
 
 const DESCRIPTORS: &str = "descriptors.json";
 const RECORD: &str = "brig.json";
-/// What CRIU writes when it has written all else.
+/// The file that CRIU writes last.
 const INVENTORY: &str = "inventory.img";
-/// Its list of processes, which a pre-dump does not write.
+/// CRIU's list of processes, which a pre-dump does not write.
 const PROCESSES: &str = "pstree.img";
 
-/// No chain of pre-dumps is longer.
+/// The maximum length of a chain of pre-dumps.
 const MAX_PARENTS: usize = 1000;
 
-/// brig's own notes.
+/// brig's own data.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Record {
-    /// What the fields mean.
+    /// The version of the format.
     pub(super) version: u32,
-    /// The container's name.
+    /// The container's id.
     pub(super) id: String,
     /// Its bundle.
     pub(super) bundle: PathBuf,
     /// Its root filesystem.
     pub(super) rootfs: PathBuf,
-    /// What that is made of.
+    /// Its layers, if any.
     pub(super) layers: Option<Layers>,
-    /// The bundle was made for the container, and has stayed because of the checkpoint.
+    /// The bundle was created for the container, and has been kept for the checkpoint.
     pub(super) own_bundle: bool,
-    /// CRIU's version, as it counts itself.
+    /// CRIU's version number.
     pub(super) criu: u32,
     /// The mounts that are not in the image.
     pub(super) external: Vec<External>,
-    /// What CRIU calls the standard streams and preserved descriptors, where they are the host's and not the container's.
+    /// CRIU's names for the standard streams and preserved descriptors that are the host's, not the
+    /// container's.
     pub(super) stdio: Vec<Option<String>>,
-    /// How many bytes are in each of CRIU's files.
+    /// The size of each of CRIU's files in bytes.
     pub(super) sizes: BTreeMap<String, u64>,
 }
 
@@ -54,8 +55,8 @@ impl Record {
     pub(super) const VERSION: u32 = 1;
 }
 
-/// Makes a directory, if there is none, that only root can look into: what a program had in its memory is in there. CRIU
-/// does not say that it cannot write to it.
+/// Creates the directory if it does not exist, accessible only to root because the image contains the memory
+/// of programs. CRIU does not report a directory that it cannot write to.
 pub(super) fn make_dir(flag: &str, path: &Path) -> Result<File> {
     let open = || -> Result<File> {
         DirBuilder::new().recursive(true).mode(0o700).create(path)?;
@@ -65,7 +66,7 @@ pub(super) fn make_dir(flag: &str, path: &Path) -> Result<File> {
     open().with_context(|| format!("{flag} {}", path.display()))
 }
 
-/// Whether there is a checkpoint in it.
+/// Checks that it contains a checkpoint.
 pub(super) fn check(path: &Path) -> Result<()> {
     let what = || format!("--image-path {}", path.display());
     path.metadata().with_context(what)?;
@@ -82,7 +83,7 @@ pub(super) fn check(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// How many bytes are in each of CRIU's files.
+/// The size of each of CRIU's files in bytes.
 pub(super) fn sizes(path: &Path) -> Result<BTreeMap<String, u64>> {
     let mut sizes = BTreeMap::new();
     for entry in std::fs::read_dir(path)? {
@@ -95,7 +96,7 @@ pub(super) fn sizes(path: &Path) -> Result<BTreeMap<String, u64>> {
     Ok(sizes)
 }
 
-/// Whether all is there that was written: of a file with memory that was cut CRIU would read the end forever.
+/// Checks that all files are complete: CRIU would never stop reading at the end of a truncated memory file.
 pub(super) fn check_sizes(path: &Path, record: &Record) -> Result<()> {
     for (name, size) in &record.sizes {
         let file = path.join(name);
@@ -109,15 +110,16 @@ pub(super) fn check_sizes(path: &Path, record: &Record) -> Result<()> {
     Ok(())
 }
 
-/// Whatever checkpoint was there is none any more: CRIU is about to overwrite its files, and may fail halfway.
+/// Makes an earlier checkpoint in the directory invalid: CRIU is about to overwrite its files, and may fail
+/// before it has finished.
 pub(super) fn invalidate(path: &Path) -> Result<()> {
     let path = path.join(INVENTORY);
     std::fs::remove_file(&path).if_exists().with_context(|| path.display().to_string())?;
     Ok(())
 }
 
-/// Lets the group of a user namespace's root read a checkpoint, and those before it: CRIU reads the first parts as the
-/// host's root, without its rights, and the last ones as the namespace's.
+/// Makes a checkpoint and its parents readable for the group of a user namespace's root: CRIU opens some
+/// files as root of the host but without capabilities, and the last ones as root of the namespace.
 pub(super) fn show_to(path: &Path, gid: u32) -> Result<()> {
     let give = |path: &Path| -> Result<()> {
         let found = path.symlink_metadata().with_context(|| path.display().to_string())?;
@@ -144,14 +146,14 @@ pub(super) fn show_to(path: &Path, gid: u32) -> Result<()> {
     Ok(())
 }
 
-/// Writes what is not CRIU's.
+/// Writes the files that are not CRIU's.
 pub(super) fn write(path: &Path, streams: &[String], record: &Record) -> Result<()> {
     write_atomically(&path.join(DESCRIPTORS), &serde_json::to_vec(streams)?)?;
     write_atomically(&path.join(RECORD), &serde_json::to_vec(record)?)?;
     File::open(path)?.sync_all().with_context(|| path.display().to_string())
 }
 
-/// brig's notes; none in an image of another runtime.
+/// Reads brig's data; None in an image of another runtime.
 pub(super) fn read(path: &Path) -> Result<Option<Record>> {
     let path = path.join(RECORD);
     let read = || -> Result<Option<Record>> {
@@ -163,7 +165,7 @@ pub(super) fn read(path: &Path) -> Result<Option<Record>> {
     read().with_context(|| path.display().to_string())
 }
 
-/// What the standard streams were when the container was created, as runc and crun write it too.
+/// What the standard streams were when the container was created, in the format of runc and crun.
 pub(super) fn streams(path: &Path) -> Result<Vec<String>> {
     let path = path.join(DESCRIPTORS);
     let read = || -> Result<Vec<String>> {

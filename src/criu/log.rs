@@ -1,8 +1,8 @@
-//! Why CRIU failed: it answers little more than that, and writes the reason to its log.
+//! Why CRIU failed: its response says little, the reason is in its log.
 
 use std::path::Path;
 
-/// Errors that stand there though nothing is wrong, or say no more than that something is.
+/// Errors that are logged even on success, or that do not say more than that something failed.
 const NOISE: [&str; 8] = [
     "Can't setup RLIMIT_NOFILE",
     "Unable to create tun",
@@ -14,7 +14,7 @@ const NOISE: [&str; 8] = [
     "Restoring FAILED.",
 ];
 
-/// The last error in a log that says something, and its line.
+/// The last meaningful error in a log, and its line.
 pub(super) fn last_error(text: &str) -> Option<(usize, &str)> {
     let errors = text.lines().enumerate().filter(|(_, line)| line.contains("Error ("));
     let telling = errors.filter(|(_, line)| !NOISE.iter().any(|noise| line.contains(noise)));
@@ -23,8 +23,8 @@ pub(super) fn last_error(text: &str) -> Option<(usize, &str)> {
     Some((number + 1, line[start..].trim_end()))
 }
 
-/// What CRIU says about its failure: the last error of its log, with the file and the line where it stands, or else
-/// what it has `answered`.
+/// Explains CRIU's failure: the last error of its log with file and line, or else the error in its response,
+/// `answered`.
 pub(super) fn explain(log: &Path, answered: &str) -> anyhow::Error {
     let text = std::fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);

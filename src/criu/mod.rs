@@ -1,13 +1,13 @@
-//! checkpoint and restore, by CRIU: a program of its own that freezes a container's processes, writes down all that the
-//! kernel knows of them, and makes them anew.
+//! checkpoint and restore, with CRIU: a program that freezes a container's processes, writes their state to
+//! files, and creates them again.
 //!
-//! brig executes `criu swrk` and speaks to it over a socket (`rpc`, messages by `wire`). What CRIU cannot know by
-//! itself is what a container is made of that is not the container's: `external` tells which mounts come from
-//! outside. `image` is the directory with the checkpoint, where brig's own notes stand beside CRIU's files.
-//! [`dump`] is checkpoint, [`restore`] the way back, and `check` looks whether what came back has no rights that the
-//! config does not give. `log` finds in CRIU's log why it failed.
+//! brig executes `criu swrk` and communicates with it over a socket (`rpc`, messages by `wire`). CRIU cannot
+//! know which resources do not belong to the container: `external` determines the external mounts. `image` is
+//! the directory of the checkpoint, with brig's own data beside CRIU's files. [`dump`] is checkpoint,
+//! [`restore`] the reverse, and `check` verifies that restored processes have no privileges beyond the
+//! config. `log` finds the reason of a failure in CRIU's log.
 //!
-//! Nothing on the way of create, start and exec imports this.
+//! create, start and exec do not import this.
 
 pub mod ask;
 mod check;

@@ -1,11 +1,11 @@
-//! What checkpoint and restore are told on the command line.
+//! The options of checkpoint and restore.
 
 use super::wire::Message;
 use anyhow::{Context, Result, bail, ensure};
 use std::path::{Path, PathBuf};
 
-/// Flags that are CRIU's: name, help, and the number of the request's field. Engines give restore what they gave
-/// checkpoint, so both know all.
+/// Flags passed to CRIU: name, help, and the number of the request's field. Engines pass checkpoint's flags
+/// to restore, so both accept all of them.
 pub const SWITCHES: [(&str, &str, u32); 9] = [
     ("auto-dedup", "Free memory in the image that is replaced", 16),
     ("ext-unix-sk", "Allow external Unix socket connections", 4),
@@ -18,85 +18,85 @@ pub const SWITCHES: [(&str, &str, u32); 9] = [
     ("tcp-skip-in-flight", "Ignore unestablished TCP connections", 46),
 ];
 
-/// What [`SWITCHES`] calls it, and the version of CRIU that has it where that is later than [`super::rpc::OLDEST`].
+/// Flags of [`SWITCHES`] that need a later CRIU than [`super::rpc::OLDEST`], and its version.
 const LATER: [(&str, u32); 3] = [
     ("lsm-mount-context", 31_600),
     ("network-lock nftables", 31_600),
     ("network-lock skip", 31_900),
 ];
 
-/// CRIU's ways with cgroups (`criu_cg_mode`).
+/// CRIU's modes of handling cgroups (`criu_cg_mode`).
 pub const CGROUP_MODES: [&str; 4] = ["soft", "full", "strict", "ignore"];
 const MODES: [i64; 4] = [3, 4, 5, 0];
 
-/// CRIU's ways to keep packets from arriving meanwhile (`criu_network_lock_method`).
+/// CRIU's methods of locking the network (`criu_network_lock_method`).
 pub const NETWORK_LOCKS: [&str; 3] = ["iptables", "nftables", "skip"];
 const LOCKS: [i64; 3] = [1, 2, 3];
 
-/// What both have.
+/// The common options.
 #[derive(Debug, Default)]
 pub struct Common {
-    /// The program, if it is not `criu` in PATH.
+    /// The CRIU program, if not `criu` in PATH.
     pub criu: Option<PathBuf>,
     /// The directory with the checkpoint.
     pub images: PathBuf,
-    /// Where CRIU's logs go; the same one if none is given.
+    /// The directory for CRIU's logs; by default `images`.
     pub work: Option<PathBuf>,
-    /// The checkpoint before, relative to `images`.
+    /// The preceding checkpoint, relative to `images`.
     pub parent: Option<PathBuf>,
-    /// Of [`SWITCHES`], those that are given.
+    /// The given flags of [`SWITCHES`].
     pub switches: Vec<&'static str>,
     /// One of [`CGROUP_MODES`].
     pub manage_cgroups: Option<String>,
     /// One of [`NETWORK_LOCKS`].
     pub network_lock: Option<String>,
-    /// Namespaces that come back empty.
+    /// Namespaces that are restored empty.
     pub empty_namespaces: Vec<String>,
 }
 
-/// What only checkpoint has.
+/// The options of checkpoint.
 #[derive(Debug, Default)]
 pub struct CheckpointOptions {
-    /// Where states are kept.
+    /// The state directory.
     pub root: PathBuf,
-    /// The container's name.
+    /// The container's id.
     pub id: String,
-    /// See there.
+    /// The common options.
     pub common: Common,
-    /// Memory only, and the container runs on.
+    /// Only dump memory; the container continues to run.
     pub pre_dump: bool,
-    /// The container runs on.
+    /// The container continues to run.
     pub leave_running: bool,
-    /// A descriptor that gets a zero byte when the page server is ready.
+    /// A descriptor that receives a zero byte when the page server is ready.
     pub status_fd: Option<u32>,
-    /// Where memory is sent: address and port.
+    /// The address and port of a page server to send memory to.
     pub page_server: Option<String>,
 }
 
-/// What only restore has, beside what create is told.
+/// The options of restore, in addition to those of create.
 #[derive(Debug, Default)]
 pub struct RestoreOptions {
-    /// See there.
+    /// The common options.
     pub common: Common,
-    /// Orphans of the container become brig's children.
+    /// Orphans of the container become children of brig.
     pub subreaper: bool,
-    /// `TYPE:NAME`: another label of a security module than the checkpoint's.
+    /// `TYPE:NAME`: a security module's label that replaces the checkpoint's.
     pub lsm_profile: Option<String>,
-    /// Another SELinux context of mounts.
+    /// An SELinux mount context that replaces the checkpoint's.
     pub lsm_mount_context: Option<String>,
-    /// The host name, in the place of the checkpoint's.
+    /// A host name that replaces the checkpoint's.
     pub hostname: Option<String>,
-    /// What is restored may have rights that the config does not give.
+    /// Allow restored processes to have privileges beyond the config.
     pub trust_image: bool,
 }
 
 impl Common {
-    /// Where the log goes.
+    /// The directory for CRIU's logs.
     pub(super) fn work(&self) -> &Path {
         self.work.as_deref().unwrap_or(&self.images)
     }
 
-    /// The program.
+    /// The CRIU program.
     pub(super) fn program(&self) -> &Path {
         self.criu.as_deref().unwrap_or(Path::new("criu"))
     }
@@ -106,7 +106,7 @@ impl Common {
         self.switches.contains(&switch)
     }
 
-    /// Refuses what no CRIU can do.
+    /// Refuses values that no version of CRIU supports.
     pub(super) fn check(&self) -> Result<()> {
         if let Some(name) = self.empty_namespaces.iter().find(|name| *name != "network") {
             bail!("--empty-ns {name}: only network can come back empty");
@@ -118,7 +118,7 @@ impl Common {
         Ok(())
     }
 
-    /// When the image directory is there: the way to the parent may lead through it.
+    /// Called when the image directory exists, because the path of the parent may lead through it.
     pub(super) fn check_parent(&self) -> Result<()> {
         if let Some(parent) = &self.parent {
             let what = || format!("--parent-path {}", parent.display());
@@ -129,7 +129,7 @@ impl Common {
         Ok(())
     }
 
-    /// The fields that mean the same for a dump and a restore.
+    /// Adds the fields that have the same meaning for dump and restore.
     pub(super) fn add_to(&self, mut request: Message, version: u32) -> Result<Message> {
         for (name, _, field) in SWITCHES {
             request = request.flag(field, self.has(name));
@@ -142,14 +142,14 @@ impl Common {
         Ok(request)
     }
 
-    /// The number of the mode, where one is asked for.
+    /// The number of the cgroup mode, if given.
     pub(super) fn cgroup_mode(&self) -> Option<i64> {
         let asked = self.manage_cgroups.as_ref()?;
         CGROUP_MODES.iter().position(|name| name == asked).map(|index| MODES[index])
     }
 }
 
-/// Whether this CRIU has what a flag asks for.
+/// Checks that this version of CRIU supports a flag.
 pub(super) fn needs(version: u32, flag: &str) -> Result<()> {
     let Some((_, least)) = LATER.iter().find(|(name, _)| *name == flag) else { return Ok(()) };
     let shown = |version: u32| format!("{}.{}", version / 10_000, version / 100 % 100);
@@ -162,7 +162,7 @@ pub(super) fn needs(version: u32, flag: &str) -> Result<()> {
     Ok(())
 }
 
-/// `ADDRESS:PORT` of `--page-server`, as a message.
+/// Parses `ADDRESS:PORT` of `--page-server` into a message.
 pub(super) fn page_server(text: &str) -> Result<Message> {
     let parse = || -> Option<Message> {
         let (address, port) = text.rsplit_once(':')?;

@@ -1,6 +1,8 @@
-//! restore: has CRIU make a container's processes anew, in a root filesystem, cgroups and namespaces that brig prepares.
+//! restore: CRIU creates a container's processes again, in a root filesystem, cgroups and namespaces prepared
+//! by brig.
 //!
-//! All that can fail does so before the processes run on; then CRIU, and after it brig, take everything back.
+//! Everything that can fail does so before the processes continue; then CRIU, and after it brig, undo
+//! everything.
 
 mod attempt;
 mod inside;
@@ -32,7 +34,7 @@ use request::Binds;
 use std::os::unix::ffi::OsStrExt;
 use sys::idmap::host_id;
 
-/// Restores a container. The result is what brig exits with: in the foreground, what the container ends with.
+/// Restores a container. Returns the exit code: in the foreground, the container's.
 pub fn restore(options: &Options, how: &RestoreOptions, log: &mut Log) -> Result<i32> {
     dump::ensure_root()?;
     how.common.check()?;
@@ -56,7 +58,8 @@ pub fn restore(options: &Options, how: &RestoreOptions, log: &mut Log) -> Result
     finish(&options, restored, log)
 }
 
-/// The bundle that was made for a container has stayed for it, and goes with it again.
+/// Uses the bundle that was created for the container and kept for the checkpoint; it is removed with the
+/// container.
 fn with_record(options: &Options, record: Option<&Record>) -> Result<Options> {
     let own = record.filter(|record| record.own_bundle);
     let given = Some(&options.bundle).filter(|path| !path.as_os_str().is_empty());
@@ -69,7 +72,7 @@ fn with_record(options: &Options, record: Option<&Record>) -> Result<Options> {
     Ok(Options { own_bundle: own.is_some_and(|record| same(&record)), bundle, ..options.clone() })
 }
 
-/// In the foreground, waits for it as `run` does.
+/// In the foreground, waits for the container like `run`.
 fn finish(options: &Options, restored: Restored, log: &mut Log) -> Result<i32> {
     let Restored { dir, lock, state, init, master } = restored;
     drop(lock);
@@ -81,14 +84,14 @@ fn finish(options: &Options, restored: Restored, log: &mut Log) -> Result<i32> {
         Err(error) => return Err(destroy::because(error, dir, &state, log)),
     };
     let code = foreground::wait(&init, carrier.as_mut(), None)?;
-    // If there is no lock to be had, somebody else has deleted it.
+    // If the lock cannot be taken, another brig has deleted the container.
     if let Ok(_lock) = dir.lock() {
         destroy::destroy(dir, &state, true, log)?;
     }
     Ok(code)
 }
 
-/// Makes the plan. Nothing has happened yet.
+/// Makes the plan; nothing is changed yet.
 fn decide(
     options: &Options,
     how: &RestoreOptions,
@@ -121,13 +124,13 @@ fn decide(
     Ok((spec, host, plan, rewritten))
 }
 
-/// The group of the root of a new user namespace, if that is not the host's.
+/// The group of root in a new user namespace, if it differs from the host's.
 fn group_of_root(plan: &Plan) -> Option<u32> {
     let gid = host_id(&plan.id_maps.gids, 0)?;
     (plan.namespaces.new & libc::CLONE_NEWUSER != 0 && gid != 0).then_some(gid)
 }
 
-/// What cannot be restored is refused before anything is made.
+/// Refuses what cannot be restored, before anything is created.
 fn check(plan: &Plan, record: &Record) -> Result<()> {
     dump::check_joined(&plan.namespaces)?;
     ensure!(
@@ -149,7 +152,7 @@ fn check(plan: &Plan, record: &Record) -> Result<()> {
     for external in &record.external {
         let Origin::Device = external.origin else { continue };
         let (path, point) = (external.point.as_path(), external.point.display());
-        // A checkpoint is a file: it must not say which files of the host the container gets.
+        // A checkpoint is a file: it must not choose files of the host for the container.
         let bytes = path.as_os_str().as_bytes();
         let listed = plan.rootfs.devices.iter().any(|device| device.path.as_bytes() == bytes);
         let known = listed || devices::is_default(path);
@@ -200,7 +203,7 @@ fn restore_from(
     }
     let state = first_state(options, &spec, &plan, &options.bundle, Belonging { cgroup, rdt })?;
 
-    // From here on there is something to undo; state.json says what, should brig be killed.
+    // From here on there is something to undo; if brig is killed, state.json says what.
     let signals = foreground::block_signals()?;
     let (dir, lock) = Dir::create(&options.root, &options.id)?;
     let text = rewritten.as_ref().unwrap_or(&owned.text);

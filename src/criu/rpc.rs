@@ -1,11 +1,13 @@
-//! The conversation with `criu swrk`: a request, CRIU's notifications on the way, each of which is answered, and an
-//! answer.
+//! The protocol of `criu swrk`: a request, CRIU's notifications, each of which is acknowledged, and a
+//! response.
 //!
-//! CRIU is brig's child, for then the processes that it restores are brig's children as well (`rst_sibling`). It opens
-//! the directories of a request by their numbers in brig, which it finds by the socket's credentials.
+//! CRIU is brig's child, so that restored processes become brig's children as well (`rst_sibling`). It opens
+//! the directories of a request through brig's descriptors in /proc, and determines brig's pid from the
+//! socket's credentials.
 //!
-//! There is no deadline: how long a dump takes depends on how much memory there is to write. A signal to brig is an
-//! answer to CRIU's next notification: then it puts everything back itself, which it could not if it were killed.
+//! There is no deadline: the duration of a dump depends on the amount of memory to write. After a signal to
+//! brig, CRIU's next notification gets a negative response: CRIU then undoes everything itself, which it
+//! could not do if it were killed.
 
 use super::wire::{Message, Value, fields};
 use crate::deadline;
@@ -26,7 +28,7 @@ use std::time::Instant;
 use sys::clone::{Side, clone3};
 use sys::{Errno, describe, fd, signal, socket};
 
-/// The oldest CRIU that tells when its page server is ready, and is whole enough: 3.15.
+/// The oldest supported CRIU, 3.15: the first that reports when its page server is ready.
 pub(super) const OLDEST: u32 = 31_500;
 
 /// Types of requests (`criu_req_type`).
@@ -38,7 +40,7 @@ const FEATURE_CHECK: i64 = 9;
 const VERSION: i64 = 10;
 pub(super) const SINGLE_PRE_DUMP: i64 = 13;
 
-/// CRIU, waiting for requests.
+/// A running CRIU that waits for requests.
 pub(super) struct Criu<'a> {
     socket: OwnedFd,
     process: OwnedFd,
@@ -46,46 +48,46 @@ pub(super) struct Criu<'a> {
     pub(super) pid: i32,
     signals: &'a SignalFd,
     interrupted: Option<Instant>,
-    /// Why a notification was answered with no.
+    /// Why a notification got a negative response.
     pub(super) refused: Option<anyhow::Error>,
     reaped: bool,
-    /// The options of cgroup2 before.
+    /// The options of cgroup2 before CRIU was started.
     hierarchy: Vec<String>,
 }
 
-/// How it is started.
+/// How to start CRIU.
 pub(super) struct Start<'a> {
     /// `criu`, or a path.
     pub(super) program: &'a Path,
-    /// `CLONE_NEW*` bits of namespaces that it gets of its own.
+    /// `CLONE_NEW*` bits of the namespaces to create for it.
     pub(super) namespaces: libc::c_int,
-    /// What it inherits, under the numbers that they have here.
+    /// The descriptors that it inherits, with the same numbers as in brig.
     pub(super) inherits: Vec<BorrowedFd<'a>>,
-    /// It stays in the session and the process group that brig is in, as what it restores then is.
+    /// It stays in brig's session and process group, and so does what it restores.
     pub(super) same_job: bool,
-    /// What ends the conversation.
+    /// Becomes readable when brig is interrupted.
     pub(super) signals: &'a SignalFd,
 }
 
-/// What CRIU asks on the way.
+/// A notification of CRIU.
 #[derive(Debug)]
 pub(super) struct Notice {
-    /// Which moment it is.
+    /// The name of the step.
     pub(super) script: String,
-    /// The root of the tree, where it is known.
+    /// The pid of the restored root process, if known.
     pub(super) pid: i32,
-    /// What came with it.
+    /// The descriptor attached to the message.
     pub(super) descriptor: Option<OwnedFd>,
 }
 
-/// How it ended.
+/// CRIU's response.
 #[derive(Debug, Default)]
 pub(super) struct Answer {
-    /// Well.
+    /// Whether it succeeded.
     pub(super) success: bool,
-    /// What it says in the other case.
+    /// The error message otherwise.
     pub(super) text: String,
-    /// Of what was restored.
+    /// The pid of the restored root process.
     pub(super) pid: i32,
     version: u32,
     tracks_memory: bool,
@@ -98,11 +100,11 @@ enum Said {
 }
 
 impl<'a> Criu<'a> {
-    /// Executes it. `prepare` is called in the new process, before.
+    /// Executes CRIU. `prepare` is called in the new process before execve.
     ///
     /// # Errors
     ///
-    /// There is none, or what `prepare` says.
+    /// If CRIU cannot be executed, or `prepare` fails.
     pub(super) fn start(start: &Start<'a>, prepare: impl FnOnce() -> Result<()>) -> Result<Self> {
         let kind = SockType::SeqPacket;
         let (socket, theirs) = socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC)
@@ -112,7 +114,7 @@ impl<'a> Criu<'a> {
             Side::Parent(pid, process) => (pid, process),
             Side::Child(_) => {
                 let Err(error) = prepare().and_then(|()| become_criu(start, theirs.as_fd()));
-                // If brig is gone there is nobody to tell.
+                // If brig has exited, there is nobody to report to.
                 let _ = childs.send(&Told::Failed(crate::fault::pack(&error)));
                 sys::exit(1)
             }
@@ -128,7 +130,7 @@ impl<'a> Criu<'a> {
             reaped: false,
             hierarchy: super::hierarchy::options(),
         };
-        // End of file: it is executed.
+        // End of file: execve has succeeded.
         channel.wait(start.signals.as_fd(), Instant::now() + deadline::SETUP)?;
         match channel.receive()? {
             None => Ok(criu),
@@ -140,11 +142,11 @@ impl<'a> Criu<'a> {
         }
     }
 
-    /// Its version, as one number: 3.17.1 is 31701.
+    /// CRIU's version as one number: 3.17.1 is 31701.
     ///
     /// # Errors
     ///
-    /// It is older than brig needs.
+    /// If it is older than brig requires.
     pub(super) fn version(&mut self) -> Result<u32> {
         let request = Message::default().number(1, VERSION).flag(4, true);
         let answer = self.ask(&request, "", &mut |_| Ok(()))?;
@@ -158,7 +160,7 @@ impl<'a> Criu<'a> {
         Ok(version)
     }
 
-    /// Whether CRIU and the kernel can tell which memory has changed (`mem_track`), or restore memory later.
+    /// Checks that CRIU and the kernel can track changes of memory (`mem_track`), or restore memory lazily.
     pub(super) fn check_features(&mut self, memory: bool, lazy: bool) -> Result<()> {
         if !memory && !lazy {
             return Ok(());
@@ -175,8 +177,9 @@ impl<'a> Criu<'a> {
         Ok(())
     }
 
-    /// Asks for something. `notified` says whether CRIU may go on; after it has said so for the moment `last`, a
-    /// signal only ends a CRIU that does not end by itself soon, e.g. because nobody fetches pages from it.
+    /// Sends a request. `notified` decides whether CRIU may continue. After it has agreed to the notification
+    /// `last`, a signal only kills a CRIU that does not exit soon by itself, e.g. because nobody fetches
+    /// pages from it.
     pub(super) fn ask(
         &mut self,
         request: &Message,
@@ -184,7 +187,7 @@ impl<'a> Criu<'a> {
         notified: &mut dyn FnMut(Notice) -> Result<()>,
     ) -> Result<Answer> {
         self.send(request)?;
-        // Of a question about itself there is nothing to put back.
+        // A query has nothing to undo, so it has a deadline.
         let end = last.is_empty().then(|| Instant::now() + deadline::SETUP);
         let mut decided = false;
         loop {
@@ -199,7 +202,8 @@ impl<'a> Criu<'a> {
                         false => notified(notice),
                     };
                     if decided {
-                        // CRIU does not care any more for the answer, and would wait for threads that have been killed.
+                        // CRIU ignores a negative response at this point, and would wait for threads that
+                        // have been killed.
                         may?;
                         self.send(&approval(true))?;
                         continue;
@@ -223,7 +227,7 @@ impl<'a> Criu<'a> {
         })
     }
 
-    /// Until CRIU says something, or is dead. With an end, also until then or until a signal.
+    /// Waits until CRIU sends something or exits. With a deadline, also until that, or until a signal.
     fn wait(&mut self, answer: Option<Instant>) -> Result<()> {
         loop {
             let patience = self.interrupted.map(|at| at + deadline::CRIU);
@@ -281,7 +285,7 @@ impl<'a> Criu<'a> {
         said.context("criu's answer")
     }
 
-    /// Why it died without an answer.
+    /// Why CRIU died without a response.
     fn post_mortem(&mut self) -> anyhow::Error {
         match self.reap() {
             Some(WaitStatus::Signaled(_, signal, _)) => anyhow!("criu was killed by {signal}"),
@@ -290,7 +294,7 @@ impl<'a> Criu<'a> {
         }
     }
 
-    /// Waits for its end. It ends when it has nothing more to do.
+    /// Waits until it exits, which it does when it has nothing more to do.
     fn reap(&mut self) -> Option<WaitStatus> {
         let end = Instant::now() + deadline::KILL;
         let ended = sys::poll::readable(self.process.as_fd(), end).unwrap_or(false);
@@ -299,12 +303,12 @@ impl<'a> Criu<'a> {
         }
         self.reaped = true;
         let status = waitid(Id::PIDFd(self.process.as_fd()), WaitPidFlag::WEXITED).ok();
-        // What CRIU could mount brig can: if not, there is nothing that could be done about it.
+        // If CRIU could mount cgroup2, brig can; otherwise nothing could be done about it.
         let _ = super::hierarchy::put_back(&self.hierarchy);
         status
     }
 
-    /// It is not needed any more.
+    /// Stops CRIU when it is not needed any more.
     pub(super) fn finish(mut self) {
         let end = shutdown(self.socket.as_fd());
         drop(end);
@@ -315,29 +319,30 @@ impl<'a> Criu<'a> {
 impl Drop for Criu<'_> {
     fn drop(&mut self) {
         if !self.reaped {
-            // Dead already is as good.
+            // If it is dead already, that is fine.
             let _ = signal::pidfd_send_signal(self.process.as_fd(), libc::SIGKILL);
             self.reap();
         }
     }
 }
 
-/// The answer to a notification.
+/// The response to a notification.
 fn approval(given: bool) -> Message {
     Message::default().number(1, NOTIFY).flag(3, given)
 }
 
-/// CRIU reads end of file.
+/// CRIU then reads end of file.
 fn shutdown(socket: BorrowedFd<'_>) -> Result<()> {
     let how = nix::sys::socket::Shutdown::Both;
     nix::sys::socket::shutdown(socket.as_raw_fd(), how).context("shutdown")
 }
 
-/// In the child.
+/// In the child: becomes CRIU.
 fn become_criu(start: &Start<'_>, socket: BorrowedFd<'_>) -> Result<std::convert::Infallible> {
     signal::reset_all()?;
     if !start.same_job {
-        // Out of reach of ctrl-C at brig's terminal: brig tells CRIU to stop, which then puts everything back.
+        // A ctrl-C at brig's terminal must not kill CRIU: brig makes it stop, and then it undoes everything
+        // itself.
         setpgid(Pid::from_raw(0), Pid::from_raw(0)).context("setpgid")?;
     }
     let null = nix::fcntl::open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty());
@@ -422,7 +427,8 @@ fn pid(message: &[u8], wanted: u32) -> Result<i32> {
     Ok(found.unwrap_or_default())
 }
 
-/// Major, minor and, in a field further on, the patch level. With a git id it is the next minor version on its way.
+/// Combines major, minor and, in a separate field, the patch level. A git id marks a development version
+/// before the next minor version.
 fn version_number(message: &[u8]) -> Result<u32> {
     let (mut version, mut git) = (0, false);
     for (field, value) in fields(message)? {

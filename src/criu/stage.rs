@@ -1,5 +1,5 @@
-//! In the process that becomes CRIU: what the restored processes inherit from it, because CRIU does not restore it, and
-//! the root filesystem that it finds.
+//! In the process that becomes CRIU: sets what restored processes inherit because CRIU does not restore it,
+//! and stages the root filesystem.
 
 use crate::cgroup::Cgroup;
 use crate::plan::Plan;
@@ -15,25 +15,26 @@ use std::path::{Path, PathBuf};
 use sys::clone::Birth;
 use sys::keyring;
 
-/// What is staged for CRIU.
+/// What to set up for CRIU.
 pub(super) struct Stage<'a> {
     pub(super) plan: &'a Plan,
     pub(super) cgroup: &'a Cgroup,
-    /// CRIU starts in it, and in a namespace of it, because it puts nothing there.
+    /// CRIU must start in the container's cgroup, and in a cgroup namespace there, because it does not move
+    /// processes into cgroups.
     pub(super) enters: bool,
     pub(super) users: &'a Users,
-    /// The files of its class of service.
+    /// The files to enter its class of service.
     pub(super) class: &'a [OwnedFd],
     /// The name of its session keyring.
     pub(super) keyring: Option<String>,
-    /// The directory over which the sources of bind mounts are shown.
+    /// The directory over which the sources of bind mounts are staged.
     pub(super) beside: &'a Path,
-    /// The mounts of the host that are below a source, each with the index of that bind mount in the config.
+    /// The mounts of the host below a source, each with the index of its bind mount in the config.
     pub(super) below: &'a [(usize, PathBuf)],
 }
 
 impl Stage<'_> {
-    /// In a mount namespace of its own.
+    /// Called in a new mount namespace.
     pub(super) fn prepare(&self) -> Result<()> {
         let Stage { plan, cgroup, enters, users, class, keyring, beside, below } = self;
         if *enters {
@@ -46,7 +47,7 @@ impl Stage<'_> {
         if let Some(name) = keyring {
             keyring::join_session_keyring(&CString::new(name.as_str())?)?;
         }
-        // What taskset(1) bound brig to is not meant for the container.
+        // brig's CPU affinity (taskset(1)) does not apply to the container.
         sys::sched::reset_affinity()?;
         if let Some(priority) = plan.process.scheduling.io_priority {
             sys::sched::set_io_priority(0, priority).at("process.ioPriority")?;

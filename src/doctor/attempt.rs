@@ -1,4 +1,4 @@
-//! Tries something in a process of its own, which then ends.
+//! Tries an operation in a short-lived process.
 
 use crate::deadline;
 use crate::launch::prepare::hints;
@@ -12,12 +12,12 @@ use sys::clone::{Birth, Side, clone3};
 use sys::idmap::{self, IdMaps, NotWritten};
 use sys::{Errno, describe, errno_of, poll, signal};
 
-/// Why it did not work.
+/// Why it failed.
 #[derive(Debug)]
 pub(super) struct Refused {
-    /// What the kernel has answered, where it was the kernel.
+    /// The errno, if a system call failed.
     pub(super) errno: Option<Errno>,
-    /// In words.
+    /// The reason as text.
     pub(super) why: String,
 }
 
@@ -33,11 +33,11 @@ impl Refused {
     }
 }
 
-/// No answer is longer.
-const LONGEST: usize = 32 << 10;
+/// The maximum length of a result.
+const MAX_RESULT: usize = 32 << 10;
 
-/// Has `work` done in a process with new namespaces, by `CLONE_NEW*` bits, and with these id maps if one of them is a
-/// user namespace; born in the cgroup2 directory `into`, if one is given. Returns what `work` says.
+/// Runs `work` in a process with new namespaces, by `CLONE_NEW*` bits, and with these id maps if one of them
+/// is a user namespace; cloned into the cgroup2 directory `into`, if given. Returns the result of `work`.
 pub(super) fn attempt(
     flags: libc::c_int,
     maps: Option<&IdMaps>,
@@ -50,7 +50,7 @@ pub(super) fn attempt(
         Side::Parent(pid, process) => (pid, process),
         Side::Child(birth) => {
             drop((go, told));
-            // End of file: the maps could not be written, or brig is gone.
+            // End of file: the maps could not be written, or brig has exited.
             if read(&wait, &mut [0]) == Ok(1) {
                 tell(&tells, work(birth));
             }
@@ -64,7 +64,7 @@ pub(super) fn attempt(
     };
     let answer = match mapped {
         Ok(()) => {
-            // It can be dead already: then there is no answer.
+            // If it has exited already, there will be no result.
             let _ = write(&go, &[1]);
             hear(&told)
         }
@@ -74,15 +74,15 @@ pub(super) fn attempt(
     end(&process, answer)
 }
 
-/// An errno, 0 if it worked; and text.
+/// Sends an errno, 0 on success, and a text.
 fn tell(to: &OwnedFd, result: Result<String>) {
     let (errno, text) = match result {
         Ok(text) => (-1, text),
         Err(error) => (errno_of(&error).map_or(0, |errno| errno as i32), describe(&error)),
     };
     let mut packet = errno.to_ne_bytes().to_vec();
-    packet.extend(text.bytes().take(LONGEST - 4));
-    // Less than a pipe holds; if brig is gone, there is nobody to tell.
+    packet.extend(text.bytes().take(MAX_RESULT - 4));
+    // Smaller than a pipe's buffer; if brig has exited, there is nobody to report to.
     let _ = write(to, &packet);
 }
 
@@ -113,9 +113,9 @@ fn hear(from: &OwnedFd) -> Result<String, Refused> {
     }
 }
 
-/// Sees the process off; what has killed it is why there was no answer.
+/// Reaps the process; if it was killed, that is why there was no result.
 fn end(process: &OwnedFd, answer: Result<String, Refused>) -> Result<String, Refused> {
-    // It has ended by itself, unless it hangs.
+    // It exits by itself, unless it hangs.
     let soon = Instant::now() + deadline::KILL_AGAIN;
     if answer.is_err() && !poll::readable(process.as_fd(), soon)? {
         let _ = signal::pidfd_send_signal(process.as_fd(), libc::SIGKILL);
@@ -133,13 +133,13 @@ fn end(process: &OwnedFd, answer: Result<String, Refused>) -> Result<String, Ref
     }
 }
 
-/// In the child, in a mount namespace of its own: what it mounts stays there.
+/// In the child, in a new mount namespace: its mounts must not propagate to the host.
 pub(super) fn keep_mounts() -> Result<()> {
     let flags = libc::MS_REC | libc::MS_SLAVE;
     Ok(sys::mount::mount(None, c"/", None, flags, None)?)
 }
 
-/// For what must not be born elsewhere.
+/// For work that must be done in the given cgroup.
 pub(super) fn as_asked(birth: Birth) -> Result<()> {
     match birth {
         Birth::AsAsked => Ok(()),

@@ -1,4 +1,4 @@
-//! What a bundle needs: the plan says it.
+//! The requirements of a bundle, determined by the plan.
 
 use super::{Finding, Question, Status};
 use crate::lint::{self, Severity};
@@ -8,14 +8,14 @@ use anyhow::{Context, Result};
 use std::fs::File;
 use std::path::Path;
 
-/// A bundle whose config is valid here.
+/// A bundle whose config is valid on this host.
 pub(super) struct Bundle {
     pub(super) plan: Plan,
     /// `linux.cgroupsPath`.
     pub(super) cgroup: Option<String>,
 }
 
-/// None where the config is not valid on this host: then `findings` have why.
+/// None if the config is not valid on this host: then `findings` contain the reason.
 pub(super) fn open(
     path: &Path,
     question: &Question,
@@ -39,8 +39,8 @@ pub(super) fn open(
         Ok(bundle) => (Some(bundle), None),
         Err(error) => (None, Some(sys::describe(&document.located(error)))),
     };
-    // The first one, which may be this host's, and then all that do not depend on the host: what follows from the
-    // first would not be an obstacle without it.
+    // The first error, which may be specific to this host, and then all that do not depend on the host: other
+    // errors of the host may only follow from the first.
     let mut messages: Vec<String> = error.into_iter().collect();
     let everywhere = lint::lint(document, None)?;
     let here = lint::lint(document, Some(path))?;

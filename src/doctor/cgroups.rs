@@ -1,4 +1,4 @@
-//! Cgroups: one is made where the container's would be, with its limits, and removed.
+//! Cgroups: creates one where the container's would be, with its limits, and removes it.
 
 use super::attempt::{Refused, as_asked, attempt};
 use super::probes::Wanted;
@@ -15,13 +15,13 @@ use std::path::Path;
 use std::time::Instant;
 use sys::{Errno, describe, hierarchy};
 
-/// The usual ones: without them an engine's limits are errors.
+/// The controllers that engines' limits usually need.
 const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 
 pub(super) fn wanted(subject: &Subject<'_>) -> Wanted {
     match subject.question.manager {
         CgroupManager::Cgroupfs => {}
-        // systemd makes them.
+        // systemd creates them.
         CgroupManager::Systemd | CgroupManager::Disabled => return Wanted::No,
     }
     match &subject.bundle {
@@ -32,7 +32,7 @@ pub(super) fn wanted(subject: &Subject<'_>) -> Wanted {
     }
 }
 
-/// A cgroup beside the container's, never its own: another container may be in that.
+/// A cgroup beside the container's, never its own, because another container may be using that.
 fn beside(subject: &Subject<'_>) -> Result<Cgroup> {
     let name = format!("brig-doctor-{}", std::process::id());
     let given = subject.bundle.as_ref().and_then(|bundle| bundle.cgroup.as_deref());
@@ -42,7 +42,7 @@ fn beside(subject: &Subject<'_>) -> Result<Cgroup> {
     Cgroup::locate(hierarchy::detect()?, path.as_deref(), &name)
 }
 
-/// The bundle's; else what every container of root has, the device rules.
+/// The bundle's limits; otherwise those of every container of root: the device rules.
 fn limits(subject: &Subject<'_>) -> Result<Resources> {
     match &subject.bundle {
         Some(bundle) => Ok(bundle.plan.resources.clone()),
@@ -50,7 +50,7 @@ fn limits(subject: &Subject<'_>) -> Result<Resources> {
     }
 }
 
-/// Makes a cgroup, has something done with it, and removes it.
+/// Creates a cgroup, runs an operation, and removes it.
 fn with_cgroup(
     subject: &Subject<'_>,
     limits: &Resources,
@@ -82,7 +82,7 @@ pub(super) fn made(subject: &Subject<'_>) -> Answer {
     }
 }
 
-/// What can be limited in it.
+/// The available controllers.
 fn controllers(cgroup: &Cgroup) -> Vec<String> {
     let of = |dir: &crate::cgroup::Dir| {
         let listed = match dir.controllers.as_str() {
@@ -110,7 +110,7 @@ fn with_controllers(subject: &Subject<'_>, version: Version, text: &str) -> Answ
     let has = |name: &&str| text.split(' ').any(|listed| listed == *name);
     let missing: Vec<_> = CONTROLLERS.into_iter().filter(|name| !has(name)).collect();
     let version = version_name(version);
-    // Those that the bundle needs were written to.
+    // Those that the bundle needs have been tested by writing to them.
     if missing.is_empty() || subject.bundle.is_some() {
         return Answer::Works(format!("cgroup {version}, made with controllers {text}"));
     }
@@ -126,7 +126,7 @@ fn with_controllers(subject: &Subject<'_>, version: Version, text: &str) -> Answ
     })
 }
 
-/// By default systemd delegates no cpu, cpuset and io to sessions of users.
+/// By default systemd does not delegate cpu, cpuset and io to user sessions.
 const DELEGATE: &str =
     "systemctl set-property \"user@$UID.service\" \"Delegate=cpu cpuset io memory pids\"";
 
@@ -150,7 +150,7 @@ fn refused_cgroup(subject: &Subject<'_>, version: Version, refused: Refused) -> 
 
 pub(super) fn wants_birth(subject: &Subject<'_>) -> Wanted {
     let unified = hierarchy::detect().is_ok_and(|found| found.unified().is_some());
-    // What cannot be made has been told already.
+    // If none can be created, that has been reported already.
     if unified && subject.root_of_host && wanted(subject) != Wanted::No {
         Wanted::Yes
     } else {
@@ -158,7 +158,7 @@ pub(super) fn wants_birth(subject: &Subject<'_>) -> Wanted {
     }
 }
 
-/// A process is born in it, as the container's is.
+/// Clones a process into the cgroup, like that of a container.
 pub(super) fn birth(subject: &Subject<'_>) -> Answer {
     let born = with_cgroup(subject, &Resources::default(), |cgroup| {
         let entry = cgroup.entry()?;

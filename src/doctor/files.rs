@@ -1,4 +1,4 @@
-//! Filesystems: overlay, id-mapped mounts, and those that the root filesystem and the state are on.
+//! Filesystems: overlay, id-mapped mounts, and those that contain the root filesystem and the state.
 
 use super::attempt::{attempt, keep_mounts};
 use super::probes::Wanted;
@@ -27,7 +27,7 @@ pub(super) fn wants_overlay(subject: &Subject<'_>) -> Wanted {
     }
 }
 
-/// On a tmpfs, and written to.
+/// Mounts an overlay on a tmpfs, and writes to it.
 pub(super) fn overlay(subject: &Subject<'_>) -> Answer {
     let (inside, maps) = subject.inside();
     let tried = attempt(inside | libc::CLONE_NEWNS, maps.as_ref(), None, |_| {
@@ -64,7 +64,7 @@ pub(super) fn wants_id_maps(subject: &Subject<'_>) -> Wanted {
     }
 }
 
-/// What the bundle has id-mapped.
+/// The sources that the bundle id-maps.
 fn sources(subject: &Subject<'_>) -> Vec<PathBuf> {
     let Some(bundle) = &subject.bundle else { return Vec::new() };
     let rootfs = &bundle.plan.rootfs;
@@ -83,7 +83,7 @@ fn sources(subject: &Subject<'_>) -> Vec<PathBuf> {
     sources
 }
 
-/// One mount of each type of filesystem.
+/// One mount point for each filesystem type.
 fn one_of_each() -> Vec<PathBuf> {
     const KERNELS: [&str; 20] = [
         "autofs",
@@ -158,7 +158,7 @@ pub(super) fn id_mapped_mounts(subject: &Subject<'_>) -> Answer {
     Answer::Works(format!("id-mapped: {can}; cannot be: {cannot}"))
 }
 
-/// In the child: nothing of it is attached anywhere.
+/// In the child: id-maps a detached mount.
 fn map(path: &Path, users: BorrowedFd<'_>) -> Result<()> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
@@ -167,7 +167,7 @@ fn map(path: &Path, users: BorrowedFd<'_>) -> Result<()> {
     Ok(set_id_map(clone.as_fd(), false, users)?)
 }
 
-/// The type of the filesystem that a path is on, by mountinfo: the last mount whose point it is below.
+/// The type of the filesystem that contains a path: that of the last mount in mountinfo above it.
 fn type_of(path: &Path) -> String {
     let text = hierarchy::read(Path::new("/proc/self/mountinfo")).unwrap_or_default();
     let on = mountinfo::mounts(&text).filter(|mount| path.starts_with(mount.point()));
@@ -179,7 +179,7 @@ pub(super) fn wants_rootfs(subject: &Subject<'_>) -> Wanted {
     if subject.bundle.is_some() { Wanted::Yes } else { Wanted::No }
 }
 
-/// Programs in it can be executed.
+/// Whether programs in it can be executed.
 pub(super) fn rootfs(subject: &Subject<'_>) -> Answer {
     let Some(bundle) = &subject.bundle else { return Answer::Works(String::new()) };
     let rootfs = &bundle.plan.rootfs;
@@ -194,7 +194,7 @@ pub(super) fn rootfs(subject: &Subject<'_>) -> Answer {
         let flags = opened.and_then(|opened| Ok(mount::flags(opened.as_fd())?));
         match flags {
             Err(error) => return Answer::Lacks(Trouble::new(describe(&error))),
-            // A layer's flags are not the overlay's.
+            // A layer's mount flags do not apply to the overlay.
             Ok(flags) if flags & libc::ST_NOEXEC != 0 && rootfs.overlay.is_none() => {
                 let why =
                     format!("{} is mounted noexec: nothing in it can be executed", path.display());
@@ -210,7 +210,7 @@ pub(super) fn rootfs(subject: &Subject<'_>) -> Answer {
     )
 }
 
-/// It exists and can be written to, or can be made.
+/// Whether it exists and is writable, or can be created.
 pub(super) fn state_directory(subject: &Subject<'_>) -> Answer {
     let root = &subject.question.root;
     let Ok(path) = std::path::absolute(root) else { return Answer::Works(String::new()) };

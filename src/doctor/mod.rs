@@ -1,7 +1,7 @@
-//! doctor: what this host lets this user do, and what a bundle lacks of it.
+//! doctor: what this host permits this user, and which requirements of a bundle are not met.
 //!
-//! Nothing is guessed from version numbers: each of [`probes::PROBES`] tries it, in a process of its own where it would
-//! leave something behind ([`attempt`]). With a bundle the plan tells what is needed, and only that is tried.
+//! Nothing is derived from version numbers: each of [`probes::PROBES`] tries it, in a separate process if it
+//! would leave something behind ([`attempt`]). With a bundle, only what its plan needs is tried.
 
 mod attempt;
 mod bundle;
@@ -19,43 +19,43 @@ use serde::Serialize;
 use std::path::{Path, PathBuf};
 use sys::idmap::{IdMap, IdMaps};
 
-/// How it is.
+/// The result of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// It works.
     Ok,
-    /// brig does without, or only some containers need it.
+    /// brig has a fallback, or only some containers need it.
     Warn,
-    /// Containers do not start without it: the bundle's, or those of the config that `brig spec` writes.
+    /// Containers cannot start without it: the bundle's, or those with the config of `brig spec`.
     Fail,
 }
 
-/// What one probe has found.
+/// The finding of one probe.
 #[derive(Debug, Serialize)]
 pub struct Finding {
     /// The probe's name, e.g. `mount-proc`.
     pub check: &'static str,
-    /// How it is.
+    /// The result.
     pub status: Status,
     /// What works, or why it does not.
     pub message: String,
-    /// A command that mends it, as root.
+    /// A command for root that fixes it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mend: Option<String>,
 }
 
-/// What a probe answers.
+/// The answer of a probe.
 enum Answer {
     /// It works.
     Works(String),
-    /// brig does without.
+    /// brig has a fallback.
     Worse(Trouble),
-    /// Who needs it cannot do without.
+    /// Containers that need it cannot start.
     Lacks(Trouble),
 }
 
-/// Why something does not work, and how to mend it.
+/// Why something does not work, and how to fix it.
 struct Trouble {
     why: String,
     mend: Option<String>,
@@ -71,10 +71,10 @@ impl Trouble {
     }
 }
 
-/// What the command line says.
+/// The options of doctor.
 #[derive(Debug)]
 pub struct Question {
-    /// The bundle, if it is about one.
+    /// The bundle to check, if any.
     pub bundle: Option<PathBuf>,
     /// The state directory.
     pub root: PathBuf,
@@ -86,12 +86,12 @@ pub struct Question {
     pub rootless: Option<bool>,
 }
 
-/// Who asks, and what for.
+/// The user and the bundle.
 struct Subject<'a> {
     question: &'a Question,
-    /// brig has the rights of root, be it in a user namespace around it.
+    /// Whether brig has root privileges, possibly only in a user namespace around it.
     privileged: bool,
-    /// And on the host.
+    /// Whether it has them on the host.
     root_of_host: bool,
     bundle: Option<Bundle>,
 }
@@ -102,7 +102,7 @@ impl Subject<'_> {
         self.bundle.as_ref().map(|bundle| bundle.plan.namespaces.new)
     }
 
-    /// The user namespace in which everything else is tried, where the container gets one.
+    /// The user namespace in which everything else is tried, if the container gets one, and its id maps.
     fn inside(&self) -> (libc::c_int, Option<IdMaps>) {
         let wanted = self.new_namespaces().is_some_and(|new| new & libc::CLONE_NEWUSER != 0);
         if self.privileged && !wanted {
@@ -118,7 +118,7 @@ impl Subject<'_> {
 ///
 /// # Errors
 ///
-/// Where not even that can be asked: a filter around brig forbids capget(2), or the bundle has no config.json.
+/// If a seccomp filter around brig forbids capget(2), or the bundle has no config.json.
 pub fn examine(question: &Question) -> Result<Vec<Finding>> {
     let host = Host::default();
     let (privileged, root_of_host) = (host.is_privileged()?, host.is_root()?);
@@ -134,7 +134,7 @@ pub fn examine(question: &Question) -> Result<Vec<Finding>> {
     }
     let mut stuck = false;
     for probe in probes::PROBES {
-        // Of what can only be tried in a user namespace nothing is known where there is none.
+        // Without a user namespace, probes inside it have no result.
         if stuck && probe.is_inside() {
             continue;
         }
@@ -159,13 +159,13 @@ fn verdict(findings: &[Finding]) -> Finding {
     Finding { check: "bundle", status, message: message.into(), mend: None }
 }
 
-/// The name of the user who asks, or the number.
+/// The name of the calling user, or the uid.
 fn user_name() -> String {
     let uid = geteuid().as_raw();
     crate::process::passwd::name_of(uid).unwrap_or_else(|| uid.to_string())
 }
 
-/// As an argument of a command that is to be copied.
+/// Quotes a path for a shell command.
 fn quoted(path: &Path) -> String {
     format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
 }

@@ -1,4 +1,4 @@
-//! Namespaces, id maps, and the filesystems of the kernel's that belong to them.
+//! Namespaces, id maps, and the kernel filesystems that depend on them.
 
 use super::attempt::{Refused, attempt, keep_mounts};
 use super::probes::Wanted;
@@ -17,7 +17,7 @@ use sys::idmap::{IdMap, IdMaps};
 use sys::mount::mount;
 use sys::{hierarchy, mountinfo};
 
-/// What `brig spec` writes, but for those that depend on the host.
+/// The namespaces of `brig spec`, except those that depend on the host.
 const USUAL: libc::c_int = libc::CLONE_NEWNS
     | libc::CLONE_NEWPID
     | libc::CLONE_NEWNET
@@ -40,9 +40,9 @@ pub(super) fn ask(kind: libc::c_int, subject: &Subject<'_>) -> Answer {
     let gid = IdMap { host: getegid().as_raw(), ..own };
     let own = IdMaps { uids: vec![own], gids: vec![gid] };
     let tried = match kind {
-        // Its root can use its rights: AppArmor may let everybody make one that is worth nothing.
+        // Its root must have capabilities: AppArmor may let everyone create one without any.
         libc::CLONE_NEWUSER => attempt(kind, Some(&own), None, |_| useful()),
-        // As brig makes them: by the process itself.
+        // As brig creates them: by the process itself, with unshare(2).
         libc::CLONE_NEWCGROUP | libc::CLONE_NEWTIME => attempt(inside, maps.as_ref(), None, |_| {
             unshare(CloneFlags::from_bits_retain(kind))?;
             Ok(String::new())
@@ -104,7 +104,7 @@ pub(super) fn wants_maps(subject: &Subject<'_>) -> Wanted {
     }
 }
 
-/// The maps of the bundle; else those that containers of images want: many ids.
+/// The maps of the bundle; otherwise those for containers of images: many ids.
 pub(super) fn id_maps(subject: &Subject<'_>) -> Answer {
     let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
     let maps = match &subject.bundle {
@@ -151,10 +151,10 @@ fn mend_maps(refused: &Refused) -> Option<String> {
     }
 }
 
-/// A filesystem of the kernel's that most containers have.
+/// A kernel filesystem that most containers mount.
 pub(super) struct HostFilesystem {
     fstype: &'static CStr,
-    /// The namespace that it shows: in a user namespace it can be mounted only with a new one.
+    /// The namespace that it shows: in a user namespace it can only be mounted with a new one.
     of: libc::c_int,
     flags: u64,
     options: Option<&'static CStr>,
@@ -171,7 +171,7 @@ impl HostFilesystem {
         let plan = &bundle.plan;
         let is = |kind: &Kind| matches!(kind, Kind::Filesystem(new) if *new.fstype == *self.fstype);
         let mounted = plan.rootfs.mounts.iter().any(|mount| is(&mount.kind));
-        // Without it brig shows the host's, or refuses in the plan.
+        // Without a new one, brig shows the host's, or the plan refuses it.
         let shared = plan.namespaces.new & self.of == 0 && subject.inside().0 != 0 && self.of != 0;
         if mounted && !shared { Wanted::Yes } else { Wanted::No }
     }
@@ -181,7 +181,7 @@ impl HostFilesystem {
         let flags = inside | libc::CLONE_NEWNS | self.of;
         let tried = attempt(flags, maps.as_ref(), None, |_| {
             keep_mounts()?;
-            // Over what every host has; nobody else sees it.
+            // Mounted over a directory that every host has, invisible for others.
             mount(Some(self.fstype), c"/proc", Some(self.fstype), self.flags, self.options)?;
             Ok(String::new())
         });
@@ -217,11 +217,11 @@ impl HostFilesystem {
     }
 }
 
-/// The first of what is mounted there.
+/// The mounts that cover parts of this directory.
 fn hidden(below: &str) -> Vec<String> {
     const SHOWN: usize = 5;
     let text = hierarchy::read(Path::new("/proc/self/mountinfo")).unwrap_or_default();
-    // On directories that are always empty, and made for it, the kernel does not mind.
+    // The kernel ignores mounts on permanently empty directories, which exist as mount points.
     let made_for_it = |mount: &mountinfo::Mount<'_>| {
         let types = ["cgroup", "cgroup2", "binfmt_misc", "autofs", "fusectl", "configfs", "pstore"];
         let more = ["debugfs", "tracefs", "securityfs", "bpf", "efivarfs"];

@@ -1,4 +1,4 @@
-//! The kernel, seccomp, keyrings, security modules, and programs that brig calls.
+//! The kernel, seccomp, keyrings, security modules, and programs called by brig.
 
 use super::attempt::attempt;
 use super::probes::Wanted;
@@ -15,10 +15,10 @@ use std::path::Path;
 use sys::calls::PIDFD_OPEN;
 use sys::{Errno, cred, describe, hierarchy, keyring as keys, mountinfo, seccomp};
 
-/// The oldest and the newest kernel that the tests run on.
+/// The oldest and the newest kernel that brig is tested with.
 const TESTED: [(u32, u32); 2] = [(6, 1), (6, 18)];
 
-/// The one thing that a number has to tell.
+/// The only check of a version number.
 pub(super) fn kernel(_: &Subject<'_>) -> Answer {
     let name = nix::sys::utsname::uname().map(|name| name.release().to_owned());
     let release = name.unwrap_or_default().to_string_lossy().into_owned();
@@ -57,7 +57,7 @@ pub(super) fn wants_filter(subject: &Subject<'_>) -> Wanted {
     }
 }
 
-/// `SECCOMP_RET_ALLOW`, whatever it is.
+/// A filter that returns `SECCOMP_RET_ALLOW` for everything.
 const ALLOW: [libc::sock_filter; 1] =
     [libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: libc::SECCOMP_RET_ALLOW }];
 
@@ -124,7 +124,7 @@ pub(super) fn wants_labels(subject: &Subject<'_>) -> Wanted {
     }
 }
 
-/// Which there are; the bundle's labels are set, for an execve that does not come.
+/// The available security modules; the bundle's labels are set, for an execve that does not follow.
 pub(super) fn labels(subject: &Subject<'_>) -> Answer {
     let Some(bundle) = &subject.bundle else {
         let host = Host::default();
@@ -147,7 +147,7 @@ pub(super) fn labels(subject: &Subject<'_>) -> Answer {
     }
 }
 
-/// Options of /proc that hide processes and files from brig itself.
+/// Mount options of /proc that hide processes and files from brig itself.
 pub(super) fn proc(subject: &Subject<'_>) -> Answer {
     let text = hierarchy::read(Path::new("/proc/self/mountinfo")).unwrap_or_default();
     let on_proc = |mount: &mountinfo::Mount<'_>| mount.point() == Path::new("/proc");
@@ -192,7 +192,7 @@ pub(super) fn pressure(_: &Subject<'_>) -> Answer {
 }
 
 pub(super) fn criu(subject: &Subject<'_>) -> Answer {
-    // In a process of its own, for it blocks signals.
+    // In a separate process, because it blocks signals.
     let tried = attempt(0, None, None, |_| {
         let version = ask::version(&subject.question.criu)?;
         Ok(format!("{}.{}.{}", version / 10_000, version / 100 % 100, version % 100))

@@ -1,36 +1,36 @@
-//! What is tried, in the order in which it is told.
+//! The probes, in the order of the output.
 
 use super::namespaces::{self, HostFilesystem};
 use super::{Answer, Finding, Status, Subject, Trouble, cgroups, files, others};
 use sys::Errno;
 use sys::calls::{self, Call};
 
-/// How much something is needed.
+/// Whether something is needed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wanted {
     /// Not at all: it is not tried.
     No,
     /// By some containers.
     Sometimes,
-    /// By the bundle's container, or where there is no bundle, by that of the config of `brig spec`.
+    /// By the bundle's container; without a bundle, by that of the config of `brig spec`.
     Yes,
 }
 
-/// One of them.
+/// One probe.
 pub(super) struct Probe {
     name: &'static str,
     ask: Ask,
 }
 
-/// How it is asked.
+/// How to probe.
 enum Ask {
-    /// Whether there is a system call that is to be preferred to slower ones.
+    /// Whether a system call exists, without which slower ones are used.
     Call(&'static Call),
-    /// A `CLONE_NEW*` bit.
+    /// A namespace, by its `CLONE_NEW*` bit.
     Namespace(libc::c_int),
-    /// A filesystem of the kernel's.
+    /// A kernel filesystem.
     Mount(&'static HostFilesystem),
-    /// Anything else: whether it is wanted, and the probe.
+    /// Anything else: whether it is needed, and the probe.
     Other(fn(&Subject<'_>) -> Wanted, fn(&Subject<'_>) -> Answer),
 }
 
@@ -39,12 +39,12 @@ impl Probe {
         Probe { name, ask }
     }
 
-    /// It is tried in the user namespace of an unprivileged user.
+    /// Whether it is tried in the user namespace of an unprivileged user.
     pub(super) fn is_inside(&self) -> bool {
         matches!(self.ask, Ask::Namespace(_) | Ask::Mount(_)) || self.name == "overlay"
     }
 
-    /// None if nobody needs it.
+    /// None if it is not needed.
     pub(super) fn finding(&self, subject: &Subject<'_>) -> Option<Finding> {
         let wanted = self.wanted(subject);
         if wanted == Wanted::No {
@@ -88,7 +88,7 @@ fn ask_call(call: &Call) -> Answer {
             "the kernel has no {name}(2) (Linux {since}), or a seccomp filter around brig hides it: brig does the same \
              by older calls"
         ),
-        // What the arguments of this module's calls are answered with, except for a filter.
+        // The call itself never returns this for these arguments; a filter does.
         Errno::EPERM if ["openat2", "close_range", "clone3"].contains(name) => {
             format!("a seccomp filter around brig refuses {name}(2)")
         }
@@ -97,7 +97,7 @@ fn ask_call(call: &Call) -> Answer {
     Answer::Worse(Trouble::mend(why, "docker run --security-opt seccomp=unconfined …"))
 }
 
-/// Everything that there is.
+/// All probes.
 pub(super) const PROBES: &[Probe] = &[
     Probe::new("kernel", Ask::Other(|_| Wanted::Yes, others::kernel)),
     Probe::new("user-namespace", Ask::Namespace(libc::CLONE_NEWUSER)),

@@ -195,7 +195,7 @@ impl Tail {
 
     fn read(&mut self, output: &OwnedFd) {
         let mut buffer = [0; 4096];
-        // Bounded, because a daemon may go on writing.
+        // Bounded, because a daemon may write forever.
         for _ in 0..64 {
             match nix::unistd::read(output, &mut buffer) {
                 Ok(0) => {

@@ -42,7 +42,7 @@ impl Output {
         [&self.stdout, &self.stderr].into_iter().flatten().map(|sink| sink.file.as_fd())
     }
 
-    /// Says where output is that is not in an error: ` (see FILE)`.
+    /// A hint at the file with the output, for errors: ` (see FILE)`.
     pub(super) fn hint(&self) -> String {
         let mut names: Vec<_> = [&self.stdout, &self.stderr]
             .into_iter()

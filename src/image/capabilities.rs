@@ -1,12 +1,11 @@
-//! Which capabilities a container of an image has: podman's default, changed by --cap-add and
-//! --cap-drop.
+//! The capabilities of a container of an image: podman's default, changed by --cap-add and --cap-drop.
 
 use crate::plan::process::CAPABILITIES;
 use crate::suggest;
 use anyhow::{Result, bail};
 
-/// What an image's processes expect to be allowed, as podman has it: to change owners and users, to
-/// bind low ports. Nothing that reaches the host.
+/// The capabilities that processes of images expect, as in podman: to change owners and users, to bind low
+/// ports. None that affects the host.
 pub const DEFAULT: [&str; 11] = [
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
@@ -24,17 +23,17 @@ pub const DEFAULT: [&str; 11] = [
 /// `ALL` in --cap-add and --cap-drop.
 const EVERYTHING: &str = "ALL";
 
-/// The bounding set, in the kernel's order, and what was added by name: the latter is all that a user
-/// other than root has in effect.
+/// The bounding set, in the kernel's order, and the capabilities added by name: a user other than root has
+/// only the latter in effect.
 #[derive(Debug, Default)]
 pub struct Sets {
-    /// Most that any program in the container can ever get.
+    /// The bounding set: an upper bound for any program in the container.
     pub bounding: Vec<String>,
-    /// What `--cap-add` names.
+    /// The capabilities named by `--cap-add`.
     pub added: Vec<String>,
 }
 
-/// The sets of `--cap-add` and `--cap-drop`. `possible`: a bit for each that brig can give.
+/// Applies `--cap-add` and `--cap-drop`. `possible`: a bit mask of the capabilities that brig can grant.
 pub fn sets(add: &[&str], drop: &[&str], possible: u64) -> Result<Sets> {
     let (add, drop) = (names("cap-add", add)?, names("cap-drop", drop)?);
     if let Some(both) = add.iter().find(|name| drop.contains(name)) {
@@ -60,7 +59,7 @@ pub fn sets(add: &[&str], drop: &[&str], possible: u64) -> Result<Sets> {
     Ok(Sets { bounding, added })
 }
 
-/// In any case, with or without `CAP_`, several in one value by commas.
+/// Parses names in any letter case, with or without `CAP_`, separated by commas.
 fn names(flag: &str, given: &[&str]) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for text in given.iter().flat_map(|text| text.split(',')) {

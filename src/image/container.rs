@@ -1,4 +1,5 @@
-//! A container straight from an image: its bundle is in the store, belongs to it, and goes with it.
+//! A container created directly from an image: its bundle is in the store, belongs to the container, and is
+//! removed with it.
 
 use super::flags::Flags;
 use super::request::{self, Request};
@@ -17,22 +18,22 @@ use sys::{describe, fd};
 /// `--image` of create and run.
 #[derive(Debug, Default, Clone)]
 pub struct FromImage {
-    /// As a person names it.
+    /// The image as given on the command line.
     pub image: String,
-    /// Instead of the image's Cmd.
+    /// Replaces the image's Cmd.
     pub args: Vec<String>,
     /// `--platform`.
     pub platform: Option<String>,
     /// `--store`.
     pub store: Option<PathBuf>,
-    /// What the command line changes.
+    /// Flags that override the image's configuration.
     pub flags: Flags,
-    /// The id is the command line's first word, and not brig's or `--name`'s.
+    /// Whether the id is the first argument, and neither generated nor from `--name`.
     pub id_is_word: bool,
 }
 
 impl FromImage {
-    /// The error, and where a program is not found what to write, if the id is meant for one.
+    /// Adds a suggestion to the error if a program was not found because its name was taken as the id.
     pub fn meant(&self, error: Error, id: &str) -> Error {
         let text = describe(&error);
         let is_about_program = text.contains("executable file not found")
@@ -44,11 +45,10 @@ impl FromImage {
     }
 }
 
-/// The host name has at most so many bytes.
+/// The maximum length of a host name in bytes.
 const MAX_HOSTNAME: usize = 63;
 
-/// Makes the bundle of a container that is about to be created.
-/// `template`: what `brig spec` writes.
+/// Creates the bundle of a new container. `template`: the output of `brig spec`.
 pub fn prepare(
     from: &FromImage,
     options: &Options,
@@ -71,7 +71,8 @@ pub fn prepare(
     }
     let path = from.store.clone().map_or_else(default_path, Ok)?;
     let store = Store::open(Some(&path))?;
-    // What is reserved is given back: by unpacking, which looks for them, or by create.
+    // Signals must not kill brig now, so that reservations are undone: by unpacking, which checks for
+    // signals, or by create.
     let wait: SigSet = ABORT.iter().filter_map(|&signal| signal.try_into().ok()).collect();
     wait.thread_block().context("block signals")?;
     let own = Reserved::new(&store, &root, &options.id)?;
@@ -96,14 +97,14 @@ pub fn prepare(
         word: (from.id_is_word && from.args.is_empty()).then_some(options.id.as_str()),
         terminal,
         hostname: Some(id.trim_end_matches(['-', '.'])),
-        // What the command line says about it goes before, and stands in no config.
+        // Flags of the command line override this, and are not in the config.
         upper: (rootfs.upper.is_none() && !in_memory).then_some(("data/upper", "data/work")),
         container: Some((&root, &options.id)),
     };
     match request::make(&store.path, &request, warn) {
         Ok(()) => Ok(own),
         Err(error) => {
-            // The error that matters is the first one.
+            // The first error is the one to report.
             let _ = own_bundle::remove(&own.bundle);
             Err(error)
         }

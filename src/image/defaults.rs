@@ -1,11 +1,10 @@
-//! What a container of an image has unless it is asked for something else: as docker and podman have
-//! it. docs/layers.md lists it.
+//! The default settings of an image's container, as in docker and podman. docs/layers.md lists them.
 
 use crate::plan::resources::Optional;
 use nix::sys::resource::{Resource, getrlimit};
 use serde_json::{Value, json};
 
-/// What docker or podman masks; and [`thermal`].
+/// The paths masked by docker or podman; see also [`thermal`].
 const MASKED: [&str; 14] = [
     "/proc/acpi",
     "/proc/asound",
@@ -23,21 +22,22 @@ const MASKED: [&str; 14] = [
     "/sys/fs/selinux",
 ];
 
-/// What docker or podman has read-only.
+/// The paths that are read-only in docker or podman.
 const READ_ONLY: [&str; 6] =
     ["/proc/asound", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-/// Most tasks, as podman has it.
+/// Maximum number of tasks, as in podman.
 pub const PIDS: i64 = 2048;
-/// Most open files, as podman has it; or the caller's hard limit.
+/// Maximum number of open files, as in podman; or the caller's hard limit.
 const FILES: u64 = 1 << 20;
 
-/// Writes them. Capabilities and the filter for these depend on flags.
+/// Writes the defaults to the config. Capabilities and the seccomp filter depend on flags, and are not
+/// included.
 pub fn write(config: &mut Value) {
     config["process"]["noNewPrivileges"] = false.into();
     let hard = getrlimit(Resource::RLIMIT_NOFILE).map_or(FILES, |(_, hard)| hard.min(FILES));
     config["process"]["rlimits"] = json!([{ "type": "RLIMIT_NOFILE", "hard": hard, "soft": hard }]);
-    // As docker and podman mount it; `runc spec`, and so brig's, has no options there.
+    // The mount options of docker and podman; the config of `runc spec`, and so brig's, has none here.
     for mount in config["mounts"].as_array_mut().into_iter().flatten() {
         if mount["type"] == "proc" {
             mount["options"] = json!(["nosuid", "noexec", "nodev"]);
@@ -52,7 +52,7 @@ pub fn write(config: &mut Value) {
     config["annotations"][Optional::ANNOTATION] = "pids".into();
 }
 
-/// How hot each CPU has been tells what runs on the machine.
+/// The number of thermal throttling events of each CPU reveals the load of the machine.
 fn thermal() -> Vec<String> {
     let cpus = std::fs::read_dir("/sys/devices/system/cpu").into_iter().flatten().flatten();
     let paths = cpus.map(|cpu| cpu.path().join("thermal_throttle")).filter(|path| path.is_dir());

@@ -1,9 +1,7 @@
-//! Containers of images: what of them is brig's own. The images, and the store of their layers, are
-//! [`brig_layers`]'s.
+//! Containers of images: brig's part. Reading images and storing layers is [`brig_layers`]'s.
 //!
-//! * [`container`]: `--image` of create and run. [`request`]: the bundle that is made for it, or by
-//!   `bundle`.
-//! * [`flags`]: what the command line changes; [`defaults`] and [`capabilities`]: what it begins with.
+//! * [`container`]: `--image` of create and run. [`request`]: the bundle created for it, or by `bundle`.
+//! * [`flags`]: the effect of the command line; [`defaults`] and [`capabilities`]: the defaults.
 //! * [`upper`]: where a container's changes are, for `diff`, `commit` and `export`.
 
 pub mod capabilities;
@@ -17,7 +15,7 @@ use crate::plan::overlay::{IDMAP, IMAGE, LAYERS, UPPER, WORK};
 use crate::state;
 use brig_layers::runtime::{Annotations, Runtime};
 
-/// What the store has to know of brig.
+/// What the store needs to know about brig.
 pub const RUNTIME: Runtime = Runtime {
     annotations: Annotations {
         layers: LAYERS,

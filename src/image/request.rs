@@ -1,4 +1,4 @@
-//! What the command line asks of a bundle that is made of an image.
+//! The request to create a bundle from an image.
 
 use super::RUNTIME;
 use super::flags::{self, Flags};
@@ -11,35 +11,34 @@ use nix::sys::stat::SFlag;
 use serde_json::Value;
 use std::path::Path;
 
-/// A bundle to be made.
+/// A bundle to create.
 #[derive(Debug)]
 pub struct Request<'a> {
-    /// As a person names it.
+    /// The image as given on the command line.
     pub image: &'a str,
-    /// Which of an image's platforms: `OS/ARCH[/VARIANT]`; none: this machine's.
+    /// The image's platform to choose: `OS/ARCH[/VARIANT]`; None: this machine's.
     pub platform: Option<&'a str>,
-    /// Where the bundle is made; the directory is there or not, but has no config.json.
+    /// The bundle's directory; it may exist, but without a config.json.
     pub bundle: &'a Path,
-    /// What `brig spec` writes.
+    /// The output of `brig spec`.
     pub template: &'a str,
-    /// Instead of the image's Cmd.
+    /// Replaces the image's Cmd.
     pub args: &'a [String],
-    /// What the command line changes.
+    /// Flags that override the image's configuration.
     pub flags: &'a Flags,
-    /// The container's name, which may be meant for a program: it came without arguments.
+    /// The container's id if no arguments follow it: it may be meant as the program.
     pub word: Option<&'a str>,
-    /// The process gets a terminal.
+    /// Whether the process gets a terminal.
     pub terminal: bool,
-    /// The host name; none: the template's.
+    /// The host name; None: the template's.
     pub hostname: Option<&'a str>,
-    /// Where the container's changes go, in the bundle: upper and work directory. None: it is said
-    /// when the container is made.
+    /// The upper and work directory in the bundle. None: chosen when the container is created.
     pub upper: Option<(&'a str, &'a str)>,
-    /// The container that the bundle is for alone: its state root and id.
+    /// The state root and id of the only container to use the bundle.
     pub container: Option<(&'a Path, &'a str)>,
 }
 
-/// Makes a bundle. With root privileges right here, else in a user namespace with the caller's ids.
+/// Creates a bundle: directly with root privileges, otherwise in a user namespace with the caller's ids.
 pub fn make(store: &Path, request: &Request<'_>, warn: &mut dyn FnMut(&str)) -> Result<()> {
     let flags = request.flags;
     let root = request.container.map(|(root, _)| root);
@@ -74,12 +73,12 @@ pub fn make(store: &Path, request: &Request<'_>, warn: &mut dyn FnMut(&str)) -> 
     bundle::make(store, &request, user_namespace().as_ref(), warn)
 }
 
-/// What to write instead, who means a program by the container's name.
+/// The command line to suggest if a program was given as the container's id.
 pub fn run_instead(image: &str, word: &str) -> String {
     format!("to run {word:?} write `brig run --image {image} -- {word}`")
 }
 
-/// The image has a program of this name in its PATH.
+/// Whether the image has a program of this name in its PATH.
 fn is_program(config: &Value, view: &View, word: &str) -> Result<bool> {
     let env = config["process"]["env"].as_array().into_iter().flatten();
     let path = env.filter_map(|entry| entry.as_str()?.strip_prefix("PATH=")).next();

@@ -1,4 +1,4 @@
-//! A container's upper layer, found from what is stored of the container.
+//! A container's upper layer, located by the container's record.
 
 use crate::plan::mounts::clean;
 use crate::plan::overlay::{IMAGE, Layers};
@@ -22,10 +22,10 @@ use sys::cred;
 use sys::mountinfo::{Mount, mounts};
 use sys::path::DIRECTORY;
 
-/// More mounts on one place are not taken away to look below them.
+/// The maximum number of mounts on one place to unmount to reach the upper below them.
 const MAX_COVERS: usize = 16;
 
-/// Opens what a container has changed, and what is below.
+/// Opens the changes of a container, and the layers below.
 pub fn open_upper(state: &State, dir: &Dir) -> Result<Upper> {
     let layers = of(state)?;
     worker::raise_open_files()?;
@@ -44,7 +44,7 @@ pub fn open_upper(state: &State, dir: &Dir) -> Result<Upper> {
     Ok(Upper { root, below, mount_points: mount_points(state, dir)?, own_layer })
 }
 
-/// All its layers as it sees them, its changes on top; or the directory that it has for them.
+/// Opens the merged layers as the container sees them; or the directory of its changes.
 pub fn open_merged(state: &State, dir: &Dir) -> Result<Upper> {
     if state.layers.is_none() {
         let what = || state.rootfs.display().to_string();
@@ -59,7 +59,7 @@ pub fn open_merged(state: &State, dir: &Dir) -> Result<Upper> {
     Ok(upper)
 }
 
-/// The layers of a container that has some.
+/// The layers of a container; an error if it has none.
 pub fn of(state: &State) -> Result<&Layers> {
     let layers = state.layers.as_ref();
     layers.context(
@@ -67,7 +67,7 @@ pub fn of(state: &State) -> Result<&Layers> {
     )
 }
 
-/// Where the config has mounts, or some were added later.
+/// The mount points of the config, and of mounts added later.
 fn mount_points(state: &State, dir: &Dir) -> Result<BTreeSet<Vec<u8>>> {
     let config: serde_json::Value = serde_json::from_slice(&dir.read("config.json")?)?;
     let mounts = config["mounts"].as_array().into_iter().flatten();
@@ -75,13 +75,13 @@ fn mount_points(state: &State, dir: &Dir) -> Result<BTreeSet<Vec<u8>>> {
         let path = clean(destination.as_bytes());
         path.strip_prefix(b"/").unwrap_or(&path).to_vec()
     });
-    // The terminal's own, and the directory of the service manager.
+    // The mount of the terminal, and the directory for the service manager.
     let more = [&b"dev/console"[..], b"run/notify"].map(<[u8]>::to_vec);
     Ok(points.chain(more).chain(state.extra_mounts.points.iter().cloned()).collect())
 }
 
-/// An upper in memory is mounted in the container's mount namespace alone, below another mount: a
-/// process of brig's takes that away in a copy of the namespace, and hands out what is there.
+/// An upper in memory is mounted only in the container's mount namespace, beneath another mount: a process of
+/// brig unmounts that in a copy of the namespace, and opens the upper.
 fn in_memory(state: &State) -> Result<OwnedFd> {
     let Some(init) = state::open_init(state)? else {
         bail!("they are lost when it ends (keep them with --upper DIR)")
@@ -90,8 +90,9 @@ fn in_memory(state: &State) -> Result<OwnedFd> {
     let point = parked(&mountinfo).context("it has no mount to be kept below")?;
     let (socket, own) = Socket::pair()?;
     let worker = worker::spawn(None, |_| {
-        // In the container's user namespace: of mounts that are copied into another one's none can be
-        // taken away. Nobody who has power over that namespace may look into this process.
+        // Joins the container's user namespace: mounts copied into another one's mount namespace are locked
+        // and cannot be unmounted. Processes with capabilities in that namespace must not be able to inspect
+        // this one.
         cred::dumpable(false)?;
         let mut namespaces = CloneFlags::CLONE_NEWNS;
         if other_user_namespace(state.pid)? {
@@ -100,11 +101,11 @@ fn in_memory(state: &State) -> Result<OwnedFd> {
         setns(&init, namespaces).context("join its mount namespace: only root may")?;
         cred::dumpable(false)?;
         unshare(CloneFlags::CLONE_NEWNS).context("copy its mount namespace")?;
-        // The container's mounts have the container's as peers.
+        // The copied mounts are peers of the container's.
         let flags = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
         mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).context("make it private")?;
         let flags = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
-        // Several mounts may cover it, one on the other.
+        // Several mounts may be stacked on it.
         let is_upper = |dir: &OwnedFd| -> Result<bool> {
             let has = |name: &str| fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok();
             Ok(fstatfs(dir)?.filesystem_type() == TMPFS_MAGIC && has("upper") && has("work"))
@@ -137,7 +138,7 @@ fn other_user_namespace(pid: i32) -> Result<bool> {
     Ok(namespace("self")? != namespace(&pid.to_string())?)
 }
 
-/// The mount point of the tmpfs that brig calls "upper".
+/// The mount point of the tmpfs with the source "upper".
 fn parked(mountinfo: &[u8]) -> Option<PathBuf> {
     let upper = |mount: &Mount<'_>| mount.is_type("tmpfs") && mount.source() == b"upper";
     mounts(mountinfo).find(upper).map(|mount| mount.point())

@@ -1,4 +1,4 @@
-//! Values of the cgroup, and resource limits.
+//! The files of the cgroup, and resource limits.
 
 use super::{Row, Subject};
 use crate::cgroup::Dir;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 use sys::hierarchy;
 
-/// What is shown in any case: the file in cgroup2, or in the hierarchy of a controller of v1.
+/// The files that are always shown: in cgroup2, or in a v1 controller's hierarchy.
 const SHOWN: [(&str, &str); 12] = [
     ("", "memory.max"),
     ("", "memory.current"),
@@ -24,7 +24,7 @@ const SHOWN: [(&str, &str); 12] = [
     ("cpuset", "cpuset.effective_cpus"),
 ];
 
-/// Those of them that say what is used, not what is allowed.
+/// Those of them that show usage, not limits.
 const USAGE: [&str; 4] =
     ["memory.current", "memory.usage_in_bytes", "pids.current", "cpuset.cpus.effective"];
 
@@ -52,7 +52,7 @@ pub(super) fn cgroup(subject: &Subject<'_>) -> Result<Vec<Row>> {
             }
             let Ok(text) = hierarchy::read(&path) else { continue };
             let has = String::from_utf8_lossy(&text).trim().to_owned();
-            // A limit that nobody asked for: by `update`, an engine, or systemd.
+            // A limit that is not in the config: set by `update`, an engine, or systemd.
             let counts = USAGE.contains(file) || file.starts_with("cpuset");
             let drift = subject.asked.is_some() && !counts && !is_unlimited(&has);
             let note = if drift { "a limit that the config does not have" } else { "" };
@@ -63,7 +63,7 @@ pub(super) fn cgroup(subject: &Subject<'_>) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Where it is: the container's own cgroups, or one below them.
+/// Which cgroup init is in: the container's own, or one below it.
 fn place(subject: &Subject<'_>) -> Result<Row> {
     let text = subject.task.text("cgroup")?;
     let dirs = subject.state.cgroup.dirs();
@@ -85,7 +85,7 @@ fn shown(dir: &Dir) -> String {
     dir.path.display().to_string()
 }
 
-/// In its hierarchy.
+/// The path in its hierarchy.
 fn below(dir: &Dir) -> String {
     let relative = dir.path.strip_prefix(&dir.mountpoint).unwrap_or(&dir.path);
     format!("/{}", relative.display())
@@ -97,7 +97,8 @@ fn of_file(path: &Path, has: Option<String>) -> Row {
     Row::new(name, has).more("path", path.display().to_string())
 }
 
-/// Whether the text of its `cgroup` says so. In a container of brig's own the paths there are longer.
+/// Whether init's `cgroup` file contains this path. If brig itself is in a container, the paths in the file
+/// are longer.
 fn is_in(dir: &Dir, text: &str) -> bool {
     let relative = dir.path.strip_prefix(&dir.mountpoint).unwrap_or(&dir.path);
     let first = dir.controllers.split(',').next().unwrap_or_default();
@@ -112,11 +113,12 @@ fn is_in(dir: &Dir, text: &str) -> bool {
 
 fn is_unlimited(text: &str) -> bool {
     let first = text.split_whitespace().next().unwrap_or_default();
-    // cgroup v1 has the largest multiple of a page instead.
+    // cgroup v1 shows "unlimited" as the largest multiple of a page.
     first == "max" || first == "-1" || first.parse::<u64>().is_ok_and(|most| most >= 1 << 62)
 }
 
-/// Whether the kernel's text is what was written: every word of it, on one line; memory in whole pages.
+/// Whether the current contents correspond to the written value: all of its words on one line; memory rounded
+/// to whole pages.
 fn is_same(asked: &str, has: &str) -> bool {
     let equal = |asked: &str, has: &str| match (asked.parse::<i128>(), has.parse::<i128>()) {
         (Ok(-1), _) => is_unlimited(has),
@@ -136,7 +138,7 @@ fn is_same(asked: &str, has: &str) -> bool {
 pub(super) fn rlimits(subject: &Subject<'_>) -> Result<Vec<Row>> {
     let text = subject.task.text("limits")?;
     let asked = subject.plan().map(|plan| plan.process.rlimits.as_slice()).unwrap_or_default();
-    // In the kernel's order, which is that of the numbers; soft and hard follow a name of 26 columns.
+    // The lines are in the order of the numbers; soft and hard follow a name of 26 columns.
     let lines = text.lines().skip(1).enumerate().filter_map(|(number, line)| {
         let mut values = line.get(26..)?.split_whitespace();
         let number = u32::try_from(number).ok()?;
@@ -154,7 +156,7 @@ pub(super) fn rlimits(subject: &Subject<'_>) -> Result<Vec<Row>> {
     Ok(lines.collect())
 }
 
-/// null is no limit.
+/// null means no limit.
 fn value(text: &str) -> Value {
     text.parse::<u64>().map_or(Value::Null, Value::from)
 }

@@ -1,7 +1,8 @@
-//! inspect: what a container really has, as the kernel tells it, beside what its config asked for.
+//! inspect: the settings of a container as reported by the kernel, beside those of its config.
 //!
-//! The container may be hostile: nothing is read that it can write, no path is looked up in its root filesystem, and the
-//! process's directory in /proc is opened once, when a pidfd has shown that it is the container's init.
+//! The container may be hostile: nothing that it can write is read, no path is looked up in its root
+//! filesystem, and the process's directory in /proc is opened once, after a pidfd has shown that it is the
+//! container's init.
 
 mod limits;
 mod mounts;
@@ -20,22 +21,22 @@ use std::path::Path;
 use sys::describe;
 use task::Task;
 
-/// One thing that it has.
+/// One setting.
 #[derive(Debug, Default, Serialize)]
 pub struct Row {
-    /// What it is.
+    /// Its name.
     pub name: String,
-    /// What the kernel says; null where it has none.
+    /// Its value; null if there is none.
     pub has: Value,
-    /// What the config asked for, absent where it says nothing.
+    /// The value in the config; absent if the config has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub asked: Option<Value>,
-    /// The two differ.
+    /// Whether the two differ.
     pub drift: bool,
-    /// More about it, for people.
+    /// Additional text for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
-    /// More about it, for programs.
+    /// Additional fields for programs.
     #[serde(flatten)]
     pub more: Map<String, Value>,
 }
@@ -45,7 +46,7 @@ impl Row {
         Row { name: name.into(), has: has.into(), ..Row::default() }
     }
 
-    /// What it has is compared with this.
+    /// Sets the configured value, and compares.
     fn asked(self, asked: impl Into<Value>) -> Row {
         let asked = asked.into();
         Row { drift: asked != self.has, asked: Some(asked), ..self }
@@ -62,48 +63,48 @@ impl Row {
     }
 }
 
-/// All of it.
+/// The report.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
-    /// The container's name.
+    /// The container's id.
     pub id: String,
-    /// Host pid of its init, which this is about.
+    /// The host pid of its init, which the report describes.
     pub pid: i32,
-    /// As `state` has it.
+    /// Its status as in `state`.
     pub status: Status,
-    /// How isolated it is, by facts.
+    /// A one-line summary of its isolation.
     pub summary: String,
-    /// How many rows differ from what was asked.
+    /// The number of rows that differ from the config.
     pub drift: usize,
-    /// Why nothing is known of what the config asked.
+    /// Why the config is not available.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
     /// Namespaces, and the id maps of the user namespace.
     pub namespaces: Vec<Row>,
-    /// Ids, capabilities, filter, labels, terminal.
+    /// Ids, capabilities, seccomp filter, labels, terminal.
     pub process: Vec<Row>,
-    /// Mounts, in the order of mountinfo, and last those that are missing.
+    /// Mounts, in the order of mountinfo, followed by missing ones.
     pub mounts: Vec<Row>,
-    /// Values of its cgroup.
+    /// Files of its cgroup.
     pub cgroup: Vec<Row>,
     /// Resource limits of its init.
     pub rlimits: Vec<Row>,
 }
 
-/// What was asked for.
+/// The configured settings.
 struct Asked {
     spec: Spec,
     plan: Plan,
 }
 
-/// A container to look at.
+/// The container to inspect.
 struct Subject<'a> {
     root: &'a Path,
     state: &'a State,
     task: Task,
     asked: Option<Asked>,
-    /// Its program has been executed: before that some of what was asked is still to come.
+    /// Whether its program has been executed: some settings are made right before that.
     started: bool,
 }
 
@@ -117,11 +118,11 @@ impl Subject<'_> {
     }
 }
 
-/// Looks at a container's init.
+/// Inspects a container's init.
 ///
 /// # Errors
 ///
-/// It does not exist, does not run, or may not be looked at.
+/// If the container does not exist or is not running, or may not be inspected.
 pub fn inspect(root: &Path, id: &str, call: Option<&str>) -> Result<Report> {
     let dir = Dir::open(root, id)?;
     let state = dir.existing()?;
@@ -160,7 +161,7 @@ pub fn inspect(root: &Path, id: &str, call: Option<&str>) -> Result<Report> {
     })
 }
 
-/// Its config as it was when it was created, planned again.
+/// Makes the plan again from the config stored at creation.
 fn asked(dir: &Dir, state: &State) -> Result<Asked> {
     let spec: Spec = serde_json::from_slice(&dir.read("config.json")?)?;
     let plan = Plan::new(&spec, &Request::of_bundle(&state.bundle), &Host::default())?;

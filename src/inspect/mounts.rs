@@ -1,4 +1,4 @@
-//! What is mounted in it, and why.
+//! The mounts, and where they come from.
 
 use super::{Asked, Row, Subject};
 use crate::plan::mount_options;
@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use sys::mountinfo::{self, Mount};
 
-/// Flags that a config can ask for, and their opposites.
+/// Flags that can be configured, and their opposites.
 const FLAGS: [(&str, &str); 4] =
     [("ro", "rw"), ("nosuid", "suid"), ("nodev", "dev"), ("noexec", "exec")];
 
@@ -22,7 +22,7 @@ struct Seen {
     row: Row,
     fstype: Vec<u8>,
     options: Vec<String>,
-    /// Where it comes from, once that is known.
+    /// Where it comes from, if known.
     from: Option<String>,
 }
 
@@ -52,7 +52,7 @@ impl Seen {
         below.is_some_and(|rest| rest.starts_with(b"/"))
     }
 
-    /// It comes from there, where it got these options.
+    /// Records where it comes from, with the options configured there.
     fn explain(&mut self, from: String, options: &[String]) {
         let asked = flags(options);
         let has = |name: &str| self.options.iter().any(|option| option == name);
@@ -77,11 +77,11 @@ fn opposite(name: &str) -> &'static str {
     FLAGS.iter().find(|(on, _)| *on == name).map_or("", |(_, off)| off)
 }
 
-/// Which flags these options set or clear: the last word on each.
+/// The flags that these options set or clear: the last option for each counts.
 fn flags(options: &[String]) -> Vec<(&'static str, bool)> {
     let last = |&(on, off): &(&'static str, &'static str)| {
         let said = |option: &String| match option.strip_prefix('r').filter(|rest| *rest != "o") {
-            // The recursive ones, e.g. `rro`.
+            // A recursive option, e.g. `rro`.
             Some(rest) if rest == on => Some(true),
             _ if option == on => Some(true),
             _ if option == off => Some(false),
@@ -119,7 +119,7 @@ fn finished(seen: Seen) -> Row {
     Row { note, ..seen.row }.more("from", seen.from)
 }
 
-/// The first one at `/`, and what an upper in memory is on.
+/// Explains the first mount on `/`, and that of an upper in memory.
 fn root(asked: &Asked, seen: &mut [Seen]) {
     let rootfs = &asked.plan.rootfs;
     if let Some(one) = seen.iter_mut().find(|one| one.is_at(c"/")) {
@@ -136,7 +136,7 @@ fn root(asked: &Asked, seen: &mut [Seen]) {
     }
 }
 
-/// Whether this can be what the entry asks for.
+/// Whether this mount can be that of the entry.
 fn fits(kind: &Kind, seen: &Seen) -> bool {
     match kind {
         Kind::Bind { .. } => true,
@@ -146,7 +146,7 @@ fn fits(kind: &Kind, seen: &Seen) -> bool {
     }
 }
 
-/// Each entry of `mounts`, and what is mounted below it by the same.
+/// Explains the mounts of each entry of `mounts`, including those below a recursive bind mount.
 fn config(asked: &Asked, seen: &mut [Seen], missing: &mut Vec<Row>) {
     let Asked { spec, plan } = asked;
     let planned = &plan.rootfs.mounts;
@@ -164,7 +164,7 @@ fn config(asked: &Asked, seen: &mut [Seen], missing: &mut Vec<Row>) {
             options.extend(later.options.iter().cloned());
         }
         let new = |one: &&mut Seen| one.from.is_none() && fits(&mount.kind, one);
-        // Where its destination was a symbolic link it has another path.
+        // If its destination was a symbolic link, the mount has another path.
         let name = |path: &[u8]| path.rsplit(|&byte| byte == b'/').next().map(<[u8]>::to_vec);
         let target = mount.target.as_c_str();
         let at = seen
@@ -190,7 +190,7 @@ fn config(asked: &Asked, seen: &mut [Seen], missing: &mut Vec<Row>) {
     }
 }
 
-/// Masks, read-only paths, devices and the terminal.
+/// Explains mounts for masked and read-only paths, devices and the terminal.
 fn brigs(asked: &Asked, seen: &mut [Seen], missing: &mut Vec<Row>) {
     let rootfs = &asked.plan.rootfs;
     let read_only = ["ro".to_owned()];
@@ -204,7 +204,8 @@ fn brigs(asked: &Asked, seen: &mut [Seen], missing: &mut Vec<Row>) {
             let one = seen.iter().rposition(|one| one.from.is_none() && one.is_at(path));
             match one {
                 Some(at) => seen[at].explain(from, options),
-                // What the kernel has everywhere; of other paths nobody knows, who does not look them up in there.
+                // A path that exists everywhere; whether others exist is unknown without looking them up in
+                // the container.
                 None if is_kernels(path) && !is_protected(seen, path) => {
                     let row = Row::new(path.to_string_lossy().into_owned(), Value::Null);
                     let row = row.note(format!("{from}: not protected")).more("from", from);
@@ -223,21 +224,21 @@ fn brigs(asked: &Asked, seen: &mut [Seen], missing: &mut Vec<Row>) {
     }
 }
 
-/// It is there on this host, in /proc or /sys.
+/// Whether it exists on this host, in /proc or /sys.
 fn is_kernels(path: &CStr) -> bool {
     let bytes = path.to_bytes();
     let path = Path::new(std::ffi::OsStr::from_bytes(bytes));
     (bytes.starts_with(b"/proc/") || bytes.starts_with(b"/sys/")) && path.exists()
 }
 
-/// Something is mounted on it, or it is on a filesystem that is read-only itself or is not there at all.
+/// Whether it is mounted over, or in a read-only filesystem, or in one that is not mounted.
 fn is_protected(seen: &[Seen], path: &CStr) -> bool {
     let at = seen.iter().any(|one| one.is_at(path));
     let parent = if path.to_bytes().starts_with(b"/proc/") { c"/proc" } else { c"/sys" };
     at || !seen.iter().any(|one| one.is_at(parent))
 }
 
-/// What is left was mounted later.
+/// The remaining mounts were made later.
 fn stray(seen: &mut [Seen]) {
     for one in seen.iter_mut().filter(|one| one.from.is_none()) {
         one.row.drift = true;

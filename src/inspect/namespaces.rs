@@ -1,4 +1,4 @@
-//! Which namespaces it has to itself, and which it shares with whom.
+//! The namespaces of a container, and with whom it shares them.
 
 use super::{Row, Subject};
 use crate::plan::namespaces::{file, name};
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use sys::idmap::{IdMap, from_text};
 
-/// All that there are, `CLONE_NEW*`.
+/// All namespace types, `CLONE_NEW*`.
 const KINDS: [libc::c_int; 8] = [
     libc::CLONE_NEWUSER,
     libc::CLONE_NEWNS,
@@ -38,13 +38,13 @@ pub(super) fn rows(subject: &Subject<'_>) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// `CONTAINER HOST SIZE` each.
+/// Formats each as `CONTAINER HOST SIZE`.
 fn shown(maps: &[IdMap]) -> Value {
     let line = |map: &IdMap| format!("{} {} {}", map.container, map.host, map.size);
     maps.iter().map(line).collect()
 }
 
-/// The namespaces of other running containers, by id: links as /proc shows them.
+/// The namespaces of other running containers: ids by link text in /proc.
 type Others = BTreeMap<String, Vec<String>>;
 
 fn others(subject: &Subject<'_>) -> Result<Others> {
@@ -64,7 +64,7 @@ fn others(subject: &Subject<'_>) -> Result<Others> {
     Ok(others)
 }
 
-/// None where the kernel has no such namespaces.
+/// None if the kernel does not support this type.
 fn row(kind: libc::c_int, subject: &Subject<'_>, others: &Others) -> Option<Row> {
     let path = format!("ns/{}", file(kind));
     let host = std::fs::read_link(format!("/proc/self/{path}")).ok()?.display().to_string();
@@ -91,12 +91,12 @@ fn row(kind: libc::c_int, subject: &Subject<'_>, others: &Others) -> Option<Row>
             None => "host".into(),
         });
         row.drift = match joined {
-            // What it was; the file can be gone since.
+            // What the path referred to at creation; the file may have been removed since.
             Some(join) => {
                 let there = std::fs::metadata(&join.path).ok().map(|there| there.ino());
                 there.is_some_and(|there| inode.is_some_and(|inode| inode != there))
             }
-            // Others may have joined it.
+            // Other containers may have joined it.
             None if plan.namespaces.new & kind != 0 => has == "host",
             None => has != "host",
         };
@@ -105,7 +105,7 @@ fn row(kind: libc::c_int, subject: &Subject<'_>, others: &Others) -> Option<Row>
     Some(row.note(also))
 }
 
-/// Of `net:[4026531840]`.
+/// Parses e.g. `net:[4026531840]`.
 fn inode(link: &str) -> Option<u64> {
     link.split_once('[')?.1.strip_suffix(']')?.parse().ok()
 }

@@ -1,4 +1,4 @@
-//! Init's ids, capabilities, filter, labels and terminal.
+//! Init's ids, capabilities, seccomp filter, labels and terminal.
 
 use super::{Row, Subject};
 use crate::plan::process::{CAPABILITIES, Capabilities};
@@ -34,7 +34,7 @@ fn number(text: Option<String>) -> Option<i64> {
     text?.trim().parse().ok()
 }
 
-/// The effective one, as the host has it.
+/// The effective id on the host.
 fn id(name: &str, field: &str, subject: &Subject<'_>) -> Row {
     let ids = subject.task.field(field).unwrap_or_default();
     let effective = ids.split_whitespace().nth(1).and_then(|id| id.parse::<u32>().ok());
@@ -45,7 +45,7 @@ fn id(name: &str, field: &str, subject: &Subject<'_>) -> Row {
         _ => (&plan.id_maps.gids, plan.process.gid),
     };
     let outside = match plan.process.in_user_namespace {
-        // Those of a joined namespace are not in the config.
+        // The maps of a joined namespace are not in the config.
         true if maps.is_empty() => return row,
         true => host_id(maps, inside),
         false => Some(inside),
@@ -53,7 +53,7 @@ fn id(name: &str, field: &str, subject: &Subject<'_>) -> Row {
     row.asked(outside)
 }
 
-/// The five sets, and what execve makes of those that the config gives (capabilities(7)).
+/// The five sets, and the result of execve for those of the config (capabilities(7)).
 struct Sets([u64; 5]);
 
 const SETS: [(&str, &str); 5] = [
@@ -130,12 +130,13 @@ fn seccomp(subject: &Subject<'_>) -> Row {
     let row = row.note(count.unwrap_or_default());
     let Some(plan) = subject.plan() else { return row };
     let asked = if plan.process.filter.is_some() { "filter" } else { "none" };
-    // One that brig's caller, or the program itself, has installed takes nothing away from what was asked.
+    // A further filter, installed by brig's caller or by the program itself, removes nothing of what was
+    // configured.
     let drift = subject.started && asked == "filter" && mode != Some("filter");
     Row { asked: Some(asked.into()), drift, ..row }
 }
 
-/// What the config's filter does with a system call, by its program.
+/// The decision of the config's filter about a system call, from its program.
 pub(super) fn call(subject: &Subject<'_>, name: &str) -> Result<Row> {
     let plan = subject.plan().context("--syscall: what was asked is unknown")?;
     let known = syscalls::all().iter().find(|call| call.name() == name);
@@ -150,7 +151,7 @@ pub(super) fn call(subject: &Subject<'_>, name: &str) -> Result<Row> {
     Ok(row(outcomes.into_iter().map(action_name).collect()).note(note))
 }
 
-/// AppArmor's and SELinux's.
+/// AppArmor and SELinux labels.
 fn labels(subject: &Subject<'_>) -> Vec<Row> {
     let process = subject.spec().and_then(|spec| spec.process.as_ref());
     let asked = |label: Option<&String>| label.filter(|label| !label.is_empty()).cloned();
@@ -182,10 +183,10 @@ fn labels(subject: &Subject<'_>) -> Vec<Row> {
         .collect()
 }
 
-/// Its controlling terminal, by number: a name in the container can be anything.
+/// Its controlling terminal, by device number: names in the container are arbitrary.
 fn terminal(subject: &Subject<'_>) -> Result<Row> {
     let stat = subject.task.text("stat")?;
-    // The name, in parentheses, may have any characters.
+    // The name, in parentheses, can contain any characters.
     let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     let number = fields.split_whitespace().nth(4).and_then(|field| field.parse::<i64>().ok());
     let has = number.unwrap_or(0) != 0;

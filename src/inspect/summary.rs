@@ -1,4 +1,4 @@
-//! One line that says how isolated it is: facts, no score.
+//! One line that summarises the isolation: facts, without a score.
 
 use super::{Row, Subject};
 use anyhow::Result;
@@ -58,8 +58,8 @@ pub(super) fn of(
     Ok(facts.join("; "))
 }
 
-/// A part of a filesystem of the host's: an entry of the config whose root is not that of its filesystem, or which is
-/// on a device.
+/// Whether it is a writable part of a host filesystem: a bind mount whose root is not that of its filesystem,
+/// or which is on a device.
 fn is_writable_bind(row: &Row) -> bool {
     let text = |key: &str| row.more.get(key).and_then(Value::as_str).unwrap_or_default();
     let from_config = text("from").starts_with("config mounts") || text("from") == "mounts add";

@@ -9,10 +9,10 @@ use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use sys::signal;
 
-/// No file of these is longer: 100,000 mounts (fs.mount-max) with names that are.
-const LONGEST: u64 = 64 << 20;
+/// The maximum size of a file: 100,000 mounts (fs.mount-max) with long names.
+const MAX_BYTES: u64 = 64 << 20;
 
-/// A process that lives.
+/// A live process.
 pub(super) struct Task {
     directory: OwnedFd,
     process: OwnedFd,
@@ -20,8 +20,8 @@ pub(super) struct Task {
 }
 
 impl Task {
-    /// `process`: its pidfd. Whatever has that number now: the directory is that of a process which lived when it was
-    /// opened, and if that of the pidfd still does it is the same.
+    /// `process`: its pidfd. The pid may have been reused before the directory was opened; but a directory
+    /// whose process is alive while that of the pidfd is, too, refers to the same process.
     pub(super) fn open(pid: i32, process: OwnedFd) -> Result<Task> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
         let directory = Proc::open()?.verified(&pid.to_string(), flags)?;
@@ -35,13 +35,13 @@ impl Task {
         Ok(!signal::has_ended(self.process.as_fd())?)
     }
 
-    /// A file, whatever bytes are in it.
+    /// Reads a file as bytes.
     pub(super) fn bytes(&self, name: &str) -> Result<Vec<u8>> {
         let read = || -> Result<Vec<u8>> {
             let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
             let file = File::from(openat(&self.directory, name, flags, Mode::empty())?);
             let mut bytes = Vec::new();
-            file.take(LONGEST).read_to_end(&mut bytes)?;
+            file.take(MAX_BYTES).read_to_end(&mut bytes)?;
             Ok(bytes)
         };
         read().with_context(|| format!("read /proc/PID/{name} of its init"))
@@ -51,13 +51,13 @@ impl Task {
         Ok(String::from_utf8_lossy(&self.bytes(name)?).into_owned())
     }
 
-    /// Where a link leads, which is not followed. None where that may not be read, or there is no such link.
+    /// Reads a symbolic link. None if that is not permitted, or it does not exist.
     pub(super) fn link(&self, name: &str) -> Option<String> {
         let to = readlinkat(&self.directory, name).ok()?;
         Some(to.to_string_lossy().into_owned())
     }
 
-    /// A line of `status`.
+    /// A field of `status`.
     pub(super) fn field(&self, name: &str) -> Option<&str> {
         let value = |line: &'_ str| Some(line.strip_prefix(name)?.strip_prefix(':')?.len());
         let line = self.status.lines().find(|line| value(line).is_some())?;

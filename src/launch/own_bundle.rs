@@ -10,8 +10,8 @@ use sys::idmap::UserNamespace;
 
 /// The user namespace in which an unprivileged user's brig works on a store; None for root.
 pub fn user_namespace() -> Option<UserNamespace> {
-    let ordinary = !nix::unistd::geteuid().is_root();
-    ordinary.then(|| UserNamespace { maps: subids::own_maps(), explain: hints::refused_ids })
+    let unprivileged = !nix::unistd::geteuid().is_root();
+    unprivileged.then(|| UserNamespace { maps: subids::own_maps(), explain: hints::refused_ids })
 }
 
 /// Keeps the bundle after its container is deleted, for as long as the checkpoint exists.

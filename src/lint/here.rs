@@ -1,4 +1,4 @@
-//! `--here`: what a config needs of this host and of the bundle's files.
+//! `--here`: what a config requires of this host and of the bundle's files.
 
 use super::rules::Rules;
 use crate::plan::mount_options;
@@ -66,7 +66,7 @@ fn hooks(spec: &Spec, rules: &mut Rules) {
     }
 }
 
-/// Limits that this host's version of cgroups does not have.
+/// Limits that this host's cgroup version does not support.
 fn versions(spec: &Spec, rules: &mut Rules) -> Result<()> {
     let v2 = hierarchy::detect()?.version == Version::V2;
     let mut general = Rules::default();

@@ -1,14 +1,14 @@
-//! Keys that nobody reads, or that are read in another way than they are written.
+//! Keys that are ignored, or read in another way than they are written.
 
 use super::{Findings, Severity};
 use crate::spec::KeyFault;
 use crate::suggest;
 
-/// What runtime-spec has for other platforms, by the place of the key.
+/// Keys of runtime-spec for other platforms, by place.
 const ELSEWHERE: [&str; 7] =
     ["freebsd", "process.commandLine", "process.user.username", "solaris", "vm", "windows", "zos"];
 
-/// Adds what is wrong with the keys of the text.
+/// Adds findings about the keys of the text.
 pub(super) fn check(findings: &mut Findings<'_>) {
     for (at, fault) in findings.document.key_faults() {
         let place = at.place().to_owned();
@@ -27,7 +27,7 @@ pub(super) fn check(findings: &mut Findings<'_>) {
                     .find(|part| !part.is_empty() && *part != "]")
                     .unwrap_or_default();
                 let hint = suggest::hint(name, known.iter().copied());
-                // Somebody meant a key that exists, and what it says is lost.
+                // Probably a misspelled key, whose value is ignored.
                 let severity = if hint.is_empty() { Severity::Warning } else { Severity::Error };
                 findings.push(severity, "unknown-key", at, format!("unknown key, ignored{hint}"));
             }

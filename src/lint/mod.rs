@@ -1,8 +1,8 @@
-//! lint: what can be said about a config.json without running it.
+//! lint: reports mistakes in a config.json without running it.
 //!
-//! Errors are the plan's own. The plan stops at the first, so `repair` takes the value that an error is about out of
-//! a copy and asks again: one run names all of them, and no check is written twice. `keys` and `rules` find what
-//! is valid and still looks like a mistake.
+//! Errors are the plan's own. The plan stops at the first, so `repair` removes the value that an error refers
+//! to from a copy and plans again: one run reports all errors, and no check is written twice. `keys` and
+//! `rules` find what is valid but still looks like a mistake.
 
 mod here;
 mod keys;
@@ -23,13 +23,13 @@ use serde::Serialize;
 use std::fmt;
 use std::path::Path;
 
-/// How bad it is.
+/// How severe a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// `create` refuses it, or `create --strict` does.
     Error,
-    /// The container is created, but not as the config says, or not as its author can have meant.
+    /// The container is created, but differs from the config, or probably from its author's intent.
     Warning,
     /// Worth knowing.
     Note,
@@ -45,20 +45,20 @@ impl Severity {
     }
 }
 
-/// One thing that lint has found.
+/// One finding.
 #[derive(Debug, Serialize)]
 pub struct Finding {
-    /// How bad it is.
+    /// How severe it is.
     pub severity: Severity,
-    /// The rule's name, e.g. `unknown-key`; `config` for what the plan refuses.
+    /// The name of the rule, e.g. `unknown-key`; `config` for errors of the plan.
     pub rule: &'static str,
-    /// The value it is about, e.g. `mounts[3].options[1]`; empty for the whole file.
+    /// The place of the value, e.g. `mounts[3].options[1]`; empty for the whole file.
     pub place: String,
-    /// Where that stands, from 1.
+    /// The line of the place, from 1.
     pub line: usize,
-    /// In bytes, from 1.
+    /// The column in bytes, from 1.
     pub column: usize,
-    /// What is wrong.
+    /// The message.
     pub message: String,
 }
 
@@ -98,12 +98,12 @@ impl Findings<'_> {
     }
 }
 
-/// Everything that can be said about the text, in its order. `here`: the bundle, where this host and the bundle's
-/// files are to be looked at as well.
+/// All findings about the text, in the order of the text. `here`: the bundle, if this host and the bundle's
+/// files are to be checked as well.
 ///
 /// # Errors
 ///
-/// Where this host cannot be asked.
+/// If this host cannot be queried.
 pub fn lint(document: Document<'_>, here: Option<&Path>) -> Result<Vec<Finding>> {
     let mut findings = Findings { document, list: Vec::new() };
     keys::check(&mut findings);
@@ -117,7 +117,7 @@ pub fn lint(document: Document<'_>, here: Option<&Path>) -> Result<Vec<Finding>>
     let bundle = here.unwrap_or(Path::new("/bundle"));
     let request = Request::of_bundle(bundle);
     copy.errors(&mut findings, |_| Ok(()));
-    // With the values of wrong types gone it can be read as a whole: the rules see all that is left.
+    // Without the values of wrong types, the rest can be parsed as a whole and checked by the rules.
     if let Ok(spec) = copy.spec() {
         let mut list = rules::Rules::default();
         rules::check(&spec, &mut list);
@@ -143,7 +143,7 @@ pub fn lint(document: Document<'_>, here: Option<&Path>) -> Result<Vec<Finding>>
     Ok(findings.list)
 }
 
-/// A text that cannot be read at all.
+/// Reports a text that cannot be parsed at all.
 fn refuse(findings: &mut Findings<'_>, error: &anyhow::Error) {
     let position = error.downcast_ref::<At>().and_then(At::position);
     let (place, (line, column)) = position
@@ -159,7 +159,7 @@ fn refuse(findings: &mut Findings<'_>, error: &anyhow::Error) {
     });
 }
 
-/// What create would warn of.
+/// Adds the warnings of create.
 fn warnings(findings: &mut Findings<'_>, copy: &Copy<'_>, request: &Request<'_>) {
     let plan = copy.spec().and_then(|spec| Plan::new(&spec, request, &Host::from(Facts::ROOT)));
     let Ok(plan) = plan else { return };

@@ -1,4 +1,5 @@
-//! A copy of the config from which each value that an error is about is taken, until there is no error left.
+//! A copy of the config from which every value that causes an error is removed, until there are no errors
+//! left.
 
 use super::{Findings, Severity};
 use crate::spec::{At, Document, Spec, Step, parse_place, render};
@@ -6,10 +7,10 @@ use anyhow::Result;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// How many errors are looked for: each costs a reading of the whole text.
+/// The maximum number of errors: each requires parsing the whole text.
 const MAX_ERRORS: usize = 200;
 
-/// Values in the place of those that must exist: without them their absence would be the next error.
+/// Replacements for required values: otherwise their absence would be the next error.
 const REQUIRED: [(&str, &str); 5] = [
     ("ociVersion", "\"1.0.2\""),
     ("root.path", "\"rootfs\""),
@@ -18,33 +19,35 @@ const REQUIRED: [(&str, &str); 5] = [
     ("process.cwd", "\"/\""),
 ];
 
-/// The copy, and what was taken out of it.
+/// The copy, and what has been removed from it.
 pub(super) struct Copy<'a> {
     document: Document<'a>,
     value: Value,
-    /// By the original place of an array: the original indexes that are gone, ascending.
+    /// By the original place of an array: the original indexes that were removed, ascending.
     taken: BTreeMap<String, Vec<usize>>,
-    /// What was taken out last, and what that was in: that it is missing now is not its author's mistake.
+    /// The places of the last removed value and its ancestors: that it is missing now is not the author's
+    /// mistake.
     lacking: Vec<String>,
 }
 
 impl<'a> Copy<'a> {
     /// # Errors
     ///
-    /// Where the text is not JSON, with its place.
+    /// If the text is not JSON, with the position.
     pub(super) fn of(document: Document<'a>) -> Result<Copy<'a>> {
         let (value, _) = document.parse(&mut Vec::new())?;
         Ok(Copy { document, value, taken: BTreeMap::new(), lacking: Vec::new() })
     }
 
-    /// What is left, read as create reads it.
+    /// Parses the rest like create.
     pub(super) fn spec(&self) -> Result<Spec> {
         let text = self.value.to_string();
         let left = Document { text: text.as_bytes(), ..self.document };
         left.parse(&mut Vec::new()).map(|(spec, _)| spec)
     }
 
-    /// Adds what `judge` says about the copy, and about what is left without the value that it has named, and so on.
+    /// Adds the errors of `judge`: the first one, that for the copy without the value it refers to, and so
+    /// on.
     pub(super) fn errors(
         &mut self,
         findings: &mut Findings<'_>,
@@ -65,7 +68,7 @@ impl<'a> Copy<'a> {
         }
     }
 
-    /// Where in the original text that stands which is at `place` in the copy.
+    /// The place in the original text of `place` in the copy.
     pub(super) fn original(&self, place: &str) -> String {
         let mut original = Vec::new();
         for step in parse_place(place) {
@@ -82,7 +85,7 @@ impl<'a> Copy<'a> {
         render(&original)
     }
 
-    /// Takes the value at `place` out, or puts one there that is valid. False if there is nothing that could go.
+    /// Removes the value at `place`, or replaces it with a valid one. False if there is nothing to remove.
     fn take_out(&mut self, place: &str) -> bool {
         self.lacking.clear();
         let required = REQUIRED.iter().find(|(known, _)| *known == place);
@@ -115,13 +118,13 @@ impl<'a> Copy<'a> {
                 gone.sort_unstable();
             }
             _ if done => self.lacking = vec![place.to_owned(), above],
-            // It is missing: what lacks it goes.
+            // The value is missing: remove its parent.
             _ => return !above.is_empty() && self.take_out(&above),
         }
         true
     }
 
-    /// What the value at `place` is in, and the last step to it.
+    /// The parent of `place`, and the last step to it.
     fn parent<'p>(&mut self, place: &'p str) -> (Option<&mut Value>, Option<Step<'p>>) {
         let mut steps = parse_place(place);
         let last = steps.pop();

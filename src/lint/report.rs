@@ -1,23 +1,23 @@
-//! Findings as text, JSON, SARIF and GitHub's workflow commands.
+//! Formats findings as text, JSON, SARIF and GitHub workflow commands.
 
 use super::{Finding, Severity};
 use crate::log;
 use serde_json::{Value, json};
 
-/// How findings are printed.
+/// The output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// `FILE:LINE:COLUMN: SEVERITY: PLACE: MESSAGE [RULE]`, and a last line that counts.
+    /// `FILE:LINE:COLUMN: SEVERITY: PLACE: MESSAGE [RULE]`, followed by a line with totals.
     Text,
     /// An array of objects (docs/output.md).
     Json,
     /// SARIF 2.1.0 (docs.oasis-open.org), for code scanners.
     Sarif,
-    /// Workflow commands, which GitHub Actions shows beside the lines.
+    /// Workflow commands, which GitHub Actions displays beside the lines.
     Github,
 }
 
-/// The findings about `file`.
+/// Formats the findings about `file`.
 pub fn render(findings: &[Finding], file: &str, format: Format) -> String {
     match format {
         Format::Text => text(findings, file),
@@ -33,7 +33,7 @@ fn with_newline(value: &Value) -> String {
     format!("{}\n", log::printable_json(&format!("{value:#}")))
 }
 
-/// The message with its place in front.
+/// The message, preceded by its place.
 fn sentence(finding: &Finding) -> String {
     match finding.place.as_str() {
         "" => finding.message.clone(),

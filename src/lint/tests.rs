@@ -1,4 +1,4 @@
-//! Planted mistakes: what lint says of each, and where.
+//! Tests: planted mistakes, and lint's findings with their place.
 
 use super::*;
 use crate::spec::shape;
@@ -13,7 +13,7 @@ fn shown(finding: &Finding) -> String {
     format!("{line}:{column} {} {rule} {place}: {message}", severity.name())
 }
 
-/// A config that nothing can be said about, a part a line, so that a line says which part is meant.
+/// A config without findings, one part per line, so that the line number identifies the part.
 const CLEAN: [&str; 13] = [
     r#"{ "ociVersion": "1.2.0","#,
     r#""root": { "path": "rootfs" },"#,
@@ -30,7 +30,7 @@ const CLEAN: [&str; 13] = [
     r#""namespaces": [{"type": "mount"}, {"type": "pid"}, {"type": "ipc"}, {"type": "uts"}] } }"#,
 ];
 
-/// What is said of the config with another text in the place of line `number`.
+/// The findings about the config with line `number` replaced.
 fn planted(number: usize, line: &str) -> Vec<String> {
     let mut lines = CLEAN;
     lines[number - 1] = line;
@@ -42,7 +42,7 @@ fn of_a_clean_config_nothing_is_said() {
     assert_eq!(planted(1, CLEAN[0]), [""; 0]);
 }
 
-/// Line, the text there, and what is said of it alone.
+/// The line to replace, its new text, and the finding about it.
 const MISTAKES: &[(usize, &str, &str)] = &[
     // Keys.
     (
@@ -66,7 +66,7 @@ const MISTAKES: &[(usize, &str, &str)] = &[
         r#""hostname": "a", "hostname": "web","#,
         "4:18 error duplicate-key hostname: is given twice: only the last value counts",
     ),
-    // What the plan refuses.
+    // Errors of the plan.
     (
         4,
         r#""hostname": 5,"#,
@@ -114,7 +114,7 @@ const MISTAKES: &[(usize, &str, &str)] = &[
         r#""namespaces": [{"type": "mount"}, {"type": "pid"}, {"type": "ipc"}, {"type": "uts"}, {"type": "pid"}] } }"#,
         "13:95 error config linux.namespaces[4].type: a second pid namespace",
     ),
-    // What the plan warns of.
+    // Warnings of the plan.
     (
         3,
         r#""process": { "cwd": "/", "args": ["/sh"], "capabilities": { "bounding": ["CAP_SYS_ADMN"] } },"#,

@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ordinary_user_needs_a_user_namespace_and_joins_others_with_its_owner() {
+    fn an_unprivileged_user_needs_a_user_namespace_and_joins_others_with_its_owner() {
         const USER: &str = r#"{"type":"user"}"#;
         const JOINED: &str = r#"{"type":"user"},{"type":"network","path":"/n"}"#;
         const OWNED: &str = r#"{"type":"user","path":"/u"},{"type":"network","path":"/n"}"#;

@@ -72,8 +72,8 @@ fn is_ordinary(fd: &OwnedFd) -> Option<()> {
     let kind = sys::file::kind(fstat(fd).ok()?.st_mode);
     #[allow(clippy::unnecessary_cast, reason = "not on all architectures")]
     let filesystem = fstatfs(fd).ok()?.filesystem_type().0 as i64;
-    let ordinary = kind == SFlag::S_IFREG && !OF_THE_KERNEL.contains(&(filesystem & 0xffff_ffff));
-    ordinary.then_some(())
+    let data = kind == SFlag::S_IFREG && !OF_THE_KERNEL.contains(&(filesystem & 0xffff_ffff));
+    data.then_some(())
 }
 
 /// One field (from 0: name, password, uid, gid, comment, directory, shell) of this uid's first line.

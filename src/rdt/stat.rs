@@ -1,5 +1,4 @@
-//! What a container has of caches and memory bandwidth, and how much it uses, in the shape of runc's
-//! `types/events.go`.
+//! Availability and usage of caches and memory bandwidth, in the format of runc's `types/events.go`.
 
 use super::Rdt;
 use anyhow::{Context, Result};
@@ -7,7 +6,7 @@ use serde::Serialize;
 use std::fs;
 use std::path::Path;
 
-/// All of it; nothing of what this processor does not have.
+/// All statistics; without those that this processor does not support.
 #[derive(Debug, Default, PartialEq, Serialize)]
 pub struct Stats {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -30,7 +29,7 @@ pub struct Stats {
     pub cmt_stats: Vec<Occupancy>,
 }
 
-/// How the L3 cache can be divided.
+/// How the L3 cache can be partitioned.
 #[derive(Debug, Default, PartialEq, Serialize)]
 pub struct L3CacheInfo {
     pub cbm_mask: String,
@@ -38,7 +37,7 @@ pub struct L3CacheInfo {
     pub num_closids: u64,
 }
 
-/// How memory bandwidth can be divided.
+/// How memory bandwidth can be partitioned.
 #[derive(Debug, Default, PartialEq, Serialize)]
 pub struct MemBwInfo {
     pub bandwidth_gran: u64,
@@ -47,21 +46,21 @@ pub struct MemBwInfo {
     pub num_closids: u64,
 }
 
-/// Bytes moved, in one domain.
+/// Bytes transferred in one domain.
 #[derive(Debug, Default, PartialEq, Serialize)]
 pub struct Bandwidth {
     pub mbm_total_bytes: u64,
     pub mbm_local_bytes: u64,
 }
 
-/// Bytes in one cache.
+/// Bytes occupied in one cache.
 #[derive(Debug, Default, PartialEq, Serialize)]
 pub struct Occupancy {
     pub llc_occupancy: u64,
 }
 
 impl Rdt {
-    /// Reads it all. What is monitored is the container's own group, or else its class.
+    /// Reads all statistics. The monitored group is the container's own, otherwise its class.
     pub fn stats(&self) -> Result<Stats> {
         drop(self.open_root()?);
         let class = self.root.join(&self.class);
@@ -76,7 +75,7 @@ pub(super) fn read(root: &Path, class: &Path, group: &Path) -> Result<Stats> {
         lines.iter().rfind(|line| line.starts_with(name)).cloned().unwrap_or_default()
     };
     let info = |name: &str| Some(root.join("info").join(name)).filter(|path| path.is_dir());
-    // With code and data apart there are two of the same.
+    // With code and data prioritization (CDP) there are two equal directories.
     let l3 = info("L3").or_else(|| info("L3CODE"));
     let mut stats = Stats {
         l3_cache_info: l3.map(|dir| L3CacheInfo {
@@ -101,7 +100,7 @@ pub(super) fn read(root: &Path, class: &Path, group: &Path) -> Result<Stats> {
     Ok(stats)
 }
 
-/// One entry for each domain, in the order of their names.
+/// One entry for each domain, sorted by name.
 fn monitored(root: &Path, group: &Path, stats: &mut Stats) {
     let features = text(&root.join("info/L3_MON/mon_features"));
     let has = |name: &str| features.lines().any(|feature| feature == name);
@@ -128,7 +127,7 @@ fn schemata(dir: &Path) -> Result<Vec<String>> {
     Ok(text.lines().map(|line| line.trim().to_owned()).collect())
 }
 
-/// What a processor does not have, or has no number for at this moment ("Unavailable"), is nothing.
+/// Empty if the processor does not support it, or has no value at the moment ("Unavailable").
 fn text(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_default().trim().to_owned()
 }

@@ -31,9 +31,9 @@ pub enum Instance {
 /// An error reply of systemd or the bus.
 #[derive(Debug)]
 pub struct BusError {
-    /// Its name, for programs.
+    /// The name of the error.
     pub name: String,
-    /// What they say.
+    /// The error message.
     text: String,
 }
 
@@ -106,9 +106,9 @@ impl Bus {
         Ok(bus)
     }
 
-    /// The kernel tells the other side brig's credentials: this also works from within a user namespace,
-    /// whose ids mean nothing outside. Everything is sent at once; but systemd does not process what it reads
-    /// together with BEGIN before something else arrives.
+    /// The kernel passes brig's credentials to the other side: this also works from a user namespace, whose
+    /// ids have no meaning outside. Everything is sent at once; but systemd does not process data that it
+    /// reads together with BEGIN before it receives more.
     fn authenticate(&mut self, end: Instant) -> Result<()> {
         self.write(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n", end)?;
         let mut line = self.line(end)?;
@@ -278,7 +278,7 @@ impl Bus {
     }
 
     fn wait(&self, events: PollFlags, end: Instant) -> Result<()> {
-        // Twice the same, where nothing can interrupt.
+        // The socket twice, if nothing can interrupt the wait.
         let interrupt = self.interrupt.as_ref().map_or(self.socket.as_fd(), AsFd::as_fd);
         let mut fds = [
             PollFd::new(self.socket.as_fd(), events),
@@ -303,7 +303,7 @@ enum Endpoint {
     Abstract(Vec<u8>),
 }
 
-/// In the order in which they are tried.
+/// The addresses to try, in order.
 fn addresses(instance: Instance) -> Result<Vec<Address>> {
     let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
     let usual = |private: PathBuf, bus: PathBuf| {
@@ -329,7 +329,7 @@ fn addresses(instance: Instance) -> Result<Vec<Address>> {
     let runtime = variable("XDG_RUNTIME_DIR").or_else(own).map(PathBuf::from);
     let bus = runtime.as_ref().map(|runtime| runtime.join("bus"));
     match (variable("DBUS_SESSION_BUS_ADDRESS"), runtime, bus) {
-        // The usual values of a session are not mentioned.
+        // The usual addresses of a session are not worth mentioning in errors.
         (Some(list), _, bus) if !parse(&list).is_ok_and(|list| usual_bus(&list, bus.as_ref())) => {
             parse(&list).with_context(|| format!("DBUS_SESSION_BUS_ADDRESS={list}"))
         }
@@ -344,7 +344,7 @@ fn usual_bus(list: &[Address], usual: Option<&PathBuf>) -> bool {
     matches!(list, [Address { to: Endpoint::Path(path), .. }] if Some(path) == usual)
 }
 
-/// `unix:path=/run/x;unix:abstract=y`, as the D-Bus specification has it.
+/// Parses e.g. `unix:path=/run/x;unix:abstract=y`, the format of the D-Bus specification.
 fn parse(list: &str) -> Result<Vec<Address>> {
     let mut addresses = Vec::new();
     for address in list.split(';').filter(|address| !address.is_empty()) {
@@ -363,7 +363,7 @@ fn parse(list: &str) -> Result<Vec<Address>> {
     Ok(addresses)
 }
 
-/// `%20` is a byte.
+/// Decodes percent-encoded bytes, e.g. `%20`.
 fn unescape(text: &str) -> Option<Vec<u8>> {
     let mut bytes = text.bytes();
     let mut plain = Vec::with_capacity(text.len());
@@ -404,7 +404,7 @@ fn connect_to(to: &Endpoint, end: Instant) -> Result<OwnedFd> {
     }
 }
 
-/// No connection was possible.
+/// The error if no connection was possible.
 fn nobody(instance: Instance, failures: &[(String, anyhow::Error)]) -> anyhow::Error {
     let tried: Vec<String> =
         failures.iter().map(|(name, error)| format!("{name}: {}", sys::describe(error))).collect();

@@ -1,4 +1,4 @@
-//! The container's unit: its name and its life cycle.
+//! The container's unit: its name and its lifecycle.
 
 use super::bus::{Bus, BusError, Instance};
 use super::variant;
@@ -11,13 +11,13 @@ use std::collections::BTreeMap;
 /// A systemd scope with the container's cgroup. Stored before it is requested.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unit {
-    /// `brig-x.scope`
+    /// E.g. `brig-x.scope`.
     pub name: String,
-    /// `system.slice`
+    /// E.g. `system.slice`.
     pub slice: String,
     /// The instance that owns it.
     pub instance: Instance,
-    /// The container is in this cgroup below the unit's.
+    /// The cgroup below the unit's that contains the container.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub subgroup: String,
 }
@@ -25,7 +25,7 @@ pub struct Unit {
 /// A property and its value.
 pub type Property = (String, Value);
 
-/// The request for systemd.
+/// A request to start the unit.
 #[derive(Debug)]
 pub struct UnitRequest {
     /// The unit.
@@ -34,11 +34,11 @@ pub struct UnitRequest {
     pub properties: Vec<Property>,
 }
 
-/// systemd has been asked to start the unit.
+/// A pending request to start a unit.
 #[derive(Debug)]
 pub struct Start {
     properties: Vec<Property>,
-    /// From this index on, they are the config's own: none of them is omitted.
+    /// The properties from this index on are the config's limits: none of them may be omitted.
     ours: usize,
     serial: u32,
     /// systemd has replied.
@@ -93,7 +93,7 @@ fn names(path: &str, default: &str) -> Result<(String, String)> {
     let slice = if slice.is_empty() { default } else { slice };
     check_slice(slice).with_context(|| format!("{slice:?}"))?;
     ensure!(!name.is_empty(), "{path:?}: has no name");
-    // As runc does for the pods of Kubernetes; but a slice itself cannot contain processes.
+    // As in runc, for Kubernetes pods; but a slice itself cannot contain processes.
     ensure!(!name.ends_with(".slice"), "{name:?}: a container is a scope, not a slice");
     let scope = format!("{prefix}-{name}.scope");
     check(&scope).with_context(|| format!("{scope:?}"))?;
@@ -237,11 +237,11 @@ impl Unit {
             if is(&error, &[READ_ONLY, UNKNOWN])
                 && let Some(at) = start.unknown(&error)
             {
-                // An older systemd. The limit is written to its file as well.
+                // An older systemd does not support the property. The limit is written to its file as well.
                 start.properties.remove(at);
                 start.ours -= 1;
             } else if is(&error, &[UNIT_EXISTS]) && !reset {
-                // It has failed before, and was not reset.
+                // An earlier unit of this name has failed, and was not reset.
                 reset = true;
                 bus.call("ResetFailedUnit", &[self.name.as_str().into()]).or_else(unless_gone)?;
             } else if is(&error, &[UNIT_EXISTS]) {
@@ -262,7 +262,7 @@ impl Unit {
         Ok(())
     }
 
-    /// Stops the unit, whose processes have exited, in whichever state it is: systemd then forgets it.
+    /// Stops the unit, whose processes have exited, in any state: systemd then forgets it.
     pub fn stop(&self) -> Result<()> {
         let mut bus = Bus::connect(self.instance)?;
         bus.subscribe()?;
@@ -299,7 +299,7 @@ impl Unit {
         loop {
             let arguments = [self.name.as_str().into(), Value::Bool(true), as_value(&limits)];
             let Err(error) = bus.call("SetUnitProperties", &arguments) else {
-                // systemd applies it before it processes anything else.
+                // systemd handles this call only after it has applied the change.
                 return bus.call("GetUnit", &arguments[..1]).map(drop);
             };
             let unknown = unknown(&limits, &error).filter(|_| is(&error, &[READ_ONLY, UNKNOWN]));

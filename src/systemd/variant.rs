@@ -4,7 +4,7 @@
 use super::wire::Value;
 use anyhow::{Context, Result, bail, ensure};
 
-/// More is not a property of a unit, and deeper none that systemd has.
+/// The maximum nesting depth: no property of systemd is deeper.
 const MAX_DEPTH: usize = 8;
 
 /// Parses all of `text`.
@@ -21,7 +21,7 @@ struct Text<'a> {
     depth: usize,
 }
 
-/// Type names that can precede a value, and their types.
+/// Type names that can precede a value, and their signatures.
 const WORDS: [(&str, &str); 12] = [
     ("boolean", "b"),
     ("byte", "y"),
@@ -100,7 +100,7 @@ impl Text<'_> {
         self.value(Some(typ))
     }
 
-    /// Everything up to a space or a character that ends a value.
+    /// The text up to a space or a character that ends a value.
     fn word(&mut self) -> &str {
         let end = self.rest.find(|c: char| c.is_whitespace() || "[],<>'\"()".contains(c));
         let (word, rest) = self.rest.split_at(end.unwrap_or(self.rest.len()));

@@ -143,7 +143,7 @@ pub struct Call<'a> {
     pub arguments: &'a [Value],
 }
 
-/// No relevant message from or to systemd is longer.
+/// The maximum length of a message that systemd sends or accepts.
 pub const MAX_MESSAGE: usize = 1 << 20;
 /// The fixed beginning of every header: type and lengths.
 pub const FIXED: usize = 16;

@@ -10,7 +10,7 @@ pub(in crate::cli) fn store_flag() -> Option<Arg> {
     Some(option("store", "DIR", "Layer store [default: /var/lib/brig]"))
 }
 
-/// Describes one of these commands.
+/// Describes one of the commands about images and layers.
 pub(in crate::cli) fn subcommand(name: &str, command: clap::Command) -> clap::Command {
     match name {
         "bundle" => bundling(command),

@@ -1,4 +1,5 @@
-//! The commands about images and layers, and `--image` of create and run: how they are described, and read.
+//! The commands about images and layers, and `--image` of create and run: their description, and their
+//! parsing.
 
 mod describe;
 
@@ -23,7 +24,7 @@ pub(super) use describe::{store_flag, subcommand};
 pub(super) const COMMANDS: &[&str] =
     &["bundle", "commit", "diff", "export", "gc", "images", "layers", "rmi", "tag"];
 
-/// The examples of a command, a line each.
+/// The examples of a command, one per line.
 pub(super) fn examples(command: &str) -> &'static str {
     match command {
         "bundle" => {
@@ -46,7 +47,7 @@ pub(super) fn examples(command: &str) -> &'static str {
     }
 }
 
-/// What create and run take instead of a bundle.
+/// The flags of create and run that replace a bundle.
 pub(super) fn instead_of_bundle() -> Vec<Arg> {
     let image = Arg::new("image")
         .long("image")
@@ -56,13 +57,13 @@ pub(super) fn instead_of_bundle() -> Vec<Arg> {
     vec![image, describe::platform().requires("image")]
 }
 
-/// What create and run are told about a container of an image.
+/// The flags of create and run for the container of an image.
 pub(super) fn of_container() -> Vec<Arg> {
     let name = text_option("name", "ID", "Container id, with --image [default: generated]");
     std::iter::once(name).chain(describe::image_flags()).collect()
 }
 
-/// What create and run take behind the id.
+/// The arguments of create and run after the id.
 pub(super) fn arguments() -> Option<Arg> {
     Some(describe::arguments())
 }
@@ -151,7 +152,7 @@ pub(super) fn from_image(matches: &ArgMatches, globals: &Globals) -> Option<From
     })
 }
 
-/// One of [`COMMANDS`], read.
+/// Reads the arguments of one of [`COMMANDS`].
 pub(super) fn command(name: &str, matches: &ArgMatches) -> Option<Command> {
     let id = || text(matches, "id").unwrap_or_default();
     let command = match name {

@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 /// The options of bundle.
 #[derive(Debug)]
 pub struct BundleOptions {
-    /// As a person names it.
+    /// The image as given on the command line.
     pub image: String,
     /// The directory to create.
     pub bundle: PathBuf,
     /// The platform to choose.
     pub platform: Option<String>,
-    /// Instead of the image's Cmd.
+    /// Replaces the image's Cmd.
     pub args: Vec<String>,
     /// Flags that override the image's configuration.
     pub flags: Flags,

@@ -84,7 +84,8 @@ fn open(root: &Path, id: &str) -> Result<(Dir, State)> {
     Ok((dir, state))
 }
 
-/// Pauses the container if it is running, as docker does, so that related files are consistent.
+/// Runs an operation while the container is paused if it is running, like docker, so that related files are
+/// consistent.
 fn standing_still<T>(
     dir: &Dir,
     state: &State,

@@ -38,7 +38,7 @@ pub enum ImageCommand {
 }
 
 impl ImageCommand {
-    /// As it is called.
+    /// Its name on the command line.
     pub fn name(&self) -> &'static str {
         match self {
             ImageCommand::Bundle(_) => "bundle",
@@ -53,7 +53,7 @@ impl ImageCommand {
         }
     }
 
-    /// The id of the one container that it is about.
+    /// The id of the container, if it concerns exactly one.
     pub fn container(&self) -> Option<&str> {
         match self {
             ImageCommand::Commit(options) => Some(&options.id),
@@ -88,13 +88,13 @@ pub fn create(from: &FromImage, options: &Options, log: &mut Log) -> Result<Crea
     let options = Options { bundle: own.bundle.clone(), own_bundle: true, ..options.clone() };
     let created = create::of_bundle(&options, log);
     created.map_err(|error| {
-        // The error that matters is the first one.
+        // The first error is the one to report.
         let _ = own_bundle::remove(&own.bundle);
         from.meant(error, &options.id)
     })
 }
 
-/// The container's id was made up, or given by `--name`: engines expect it to be printed then.
+/// Whether the container's id was generated or given by `--name`: engines expect it to be printed then.
 pub fn prints_id(from: &FromImage) -> bool {
     !from.id_is_word
 }

@@ -1,9 +1,9 @@
-//! Sizes and ages for people.
+//! Formats sizes and ages for people.
 
 use crate::log;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// `17 B`, `12.3 MB`: three digits, in powers of 1000, as docker and podman show sizes of images.
+/// Formats e.g. `17 B` or `12.3 MB`: three digits, in powers of 1000, as docker and podman show image sizes.
 pub fn size(bytes: u64) -> String {
     #[expect(clippy::cast_precision_loss, reason = "three digits of it are shown")]
     let mut amount = bytes as f64;
@@ -28,7 +28,7 @@ pub fn size(bytes: u64) -> String {
     format!("{short} {unit}")
 }
 
-/// `3 days ago`; a time that is not RFC 3339 as it is.
+/// Formats e.g. `3 days ago`; a time that is not RFC 3339 is returned unchanged.
 pub fn age(time: &str) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     match sys::time::seconds(time) {

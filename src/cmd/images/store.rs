@@ -97,11 +97,11 @@ pub(super) fn with_store(path: Option<&Path>, go: impl FnOnce(&Store) -> Result<
     done.with_context(|| format!("store {}", path.display()))
 }
 
-/// Prints the rows, of which each has an `id`, and says in its last column when it was made.
+/// Prints the rows, newest first. Each has an `id`, and its age in the last column.
 fn print(listing: Listing, columns: &[&str], mut rows: Vec<Value>) -> Result<()> {
     let last = columns.last().copied().unwrap_or_default();
     let made = |row: &Value| row[last].as_str().and_then(sys::time::seconds);
-    // Within a second the text decides.
+    // Within the same second, the rest of the timestamp decides.
     rows.sort_by_key(|row| Reverse((made(row), row[last].as_str().map(str::to_owned))));
     let id = |row: &Value| -> String {
         let text = row["id"].as_str().unwrap_or_default();

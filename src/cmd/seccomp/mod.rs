@@ -1,4 +1,5 @@
-//! seccomp: what a filter does with a system call and why, how two filters differ, and which one a container needs.
+//! seccomp: explains what a filter does with a system call and why, compares two filters, and records the
+//! filter that a container needs.
 
 mod profile;
 mod record;
@@ -17,35 +18,36 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// What seccomp takes.
+/// The options of seccomp.
 #[derive(Debug)]
 pub struct SeccompOptions {
     /// What to do.
     pub action: Action,
-    /// Profiles, and for explain system calls, for record a command.
+    /// Profiles; for explain followed by system calls, for record by a command.
     pub of: Vec<String>,
-    /// Capabilities that rules in docker's format may depend on.
+    /// Capabilities that conditional rules in docker's format depend on.
     pub caps: Vec<String>,
-    /// How the result is printed.
+    /// The output format.
     pub format: ListFormat,
 }
 
 /// What to do with the profiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Say what one does.
+    /// Explain the decisions of a profile.
     Explain,
-    /// Say how two differ.
+    /// Compare two profiles.
     Diff,
-    /// Write one with the calls that a container makes.
+    /// Write a profile with the calls that a container makes.
     Record,
 }
 
-/// Prints the explanation, or the difference: 0, or 1 where two profiles differ. record: what its command exits with.
+/// Prints the explanation or the difference. Returns 0, or 1 if two profiles differ; for record, the exit
+/// code of its command.
 ///
 /// # Errors
 ///
-/// Where a profile cannot be read or compiled, or a system call is unknown.
+/// If a profile cannot be read or compiled, or a system call is unknown.
 pub fn seccomp(options: &SeccompOptions) -> Result<i32> {
     match options.action {
         Action::Explain => explain(options).context("seccomp explain"),
@@ -54,16 +56,16 @@ pub fn seccomp(options: &SeccompOptions) -> Result<i32> {
     }
 }
 
-/// A system call to ask about.
+/// A system call to explain.
 struct Question {
     call: &'static Syscall,
-    /// As it was given.
+    /// As given on the command line.
     text: String,
-    /// What it is called with; None: all that is possible.
+    /// Its arguments; None: any.
     args: Option<[u64; 6]>,
 }
 
-/// What is said about a system call on an architecture. No decision: it does not exist there.
+/// The decisions about a system call on an architecture; empty if it does not exist there.
 struct Answer {
     call: String,
     arch: Arch,
@@ -87,7 +89,7 @@ fn explain(options: &SeccompOptions) -> Result<i32> {
     Ok(0)
 }
 
-/// `clone`, or `clone(0x10000, 0)`.
+/// Parses e.g. `clone` or `clone(0x10000, 0)`.
 fn question(text: &str) -> Result<Question> {
     let (name, args) = match text.split_once('(') {
         Some((name, rest)) => {
@@ -107,7 +109,7 @@ fn question(text: &str) -> Result<Question> {
     }
 }
 
-/// Numbers, decimal or hexadecimal; those that are not given are 0.
+/// Parses decimal or hexadecimal numbers; missing arguments are 0.
 fn arguments(text: &str) -> Result<[u64; 6]> {
     let mut args = [0; 6];
     let given: Vec<&str> = text.split(',').map(str::trim).filter(|arg| !arg.is_empty()).collect();
@@ -122,7 +124,7 @@ fn arguments(text: &str) -> Result<[u64; 6]> {
     Ok(args)
 }
 
-/// Without questions: all system calls.
+/// Answers all questions; without questions, for all system calls.
 fn answers(profile: &Profile, questions: &[Question]) -> Vec<Answer> {
     let explainer = &profile.explainer;
     let mut answers = Vec::new();
@@ -148,7 +150,7 @@ fn answers(profile: &Profile, questions: &[Question]) -> Vec<Answer> {
     answers
 }
 
-/// As profiles call it, in the letter case of people.
+/// The name of an architecture as in profiles, without prefix and in lower case.
 fn name_of(arch: Arch) -> String {
     arch.spec().as_str().trim_start_matches("SCMP_ARCH_").to_lowercase()
 }
@@ -182,7 +184,7 @@ fn explanation(answers: &[Answer], profile: &Profile) -> String {
     table(&rows, 2, 0)
 }
 
-/// The names of calls, by what happens to them.
+/// The names of calls, grouped by outcome.
 fn summary(answers: &[Answer]) -> String {
     let mut groups: BTreeMap<(usize, String), Vec<&str>> = BTreeMap::new();
     let mut archs: Vec<Arch> = Vec::new();
@@ -235,7 +237,7 @@ fn objects(decisions: &[Decision], profile: &Profile) -> Value {
     decisions.iter().map(object).collect()
 }
 
-/// What happens, whatever says so.
+/// The possible outcomes, without the rules that lead to them.
 fn outcome(decisions: &[Decision]) -> String {
     let text = |decision: &Decision| match decision.conditions.join(" && ") {
         none if none.is_empty() => action_name(decision.ret),

@@ -1,4 +1,4 @@
-//! A profile, and where its rules stand in its file.
+//! A profile, and the position of its rules in its file.
 
 use crate::seccomp::{self, COMPILED, NATIVE};
 use crate::spec::{self, At, Document, Place, shape};
@@ -11,19 +11,19 @@ use std::path::Path;
 
 /// A compiled profile with its text.
 pub(super) struct Profile {
-    /// Answers.
+    /// Explains decisions.
     pub(super) explainer: Explainer,
     name: String,
     text: Vec<u8>,
-    /// Where the profile stands in the text, with a dot.
+    /// The path of the profile in the text, with a trailing dot.
     prefix: &'static str,
-    /// The index in the text of each rule: docker's format has rules that do not take effect.
+    /// The index in the text of each rule: rules in docker's format may not take effect.
     indexes: Vec<usize>,
 }
 
 impl Profile {
-    /// Reads `linux.seccomp` of a bundle or a config.json, or a profile in the format of runtime-spec or docker. `caps`
-    /// decide which rules of the latter take effect.
+    /// Reads `linux.seccomp` of a bundle or a config.json, or a profile in the format of runtime-spec or
+    /// docker. `caps` determine which conditional rules of the latter take effect.
     pub(super) fn read(of: &Path, caps: &[String]) -> Result<Profile> {
         let path = if of.is_dir() { of.join("config.json") } else { of.to_owned() };
         let name = path.display().to_string();
@@ -39,7 +39,7 @@ impl Profile {
         Ok(Profile { explainer, name, text, prefix, indexes })
     }
 
-    /// The value in the file that is the reason, and its line.
+    /// The place of the value that is the reason, and its line.
     pub(super) fn rule(&self, reason: Reason) -> Option<(String, usize)> {
         let prefix = self.prefix;
         let place = match reason {
@@ -55,7 +55,7 @@ impl Profile {
     }
 }
 
-/// The profile in a text, where it stands there, and the indexes of its rules.
+/// Compiles the profile in a text; also returns its path there, and the indexes of its rules.
 fn compiled(
     text: &[u8],
     value: &Value,
@@ -87,7 +87,7 @@ fn explainer(profile: Value, prefix: &str) -> Result<Explainer> {
     })
 }
 
-/// Whether a rule of docker's takes effect with these capabilities, on this machine.
+/// Whether a rule in docker's format takes effect with these capabilities, on this machine.
 fn takes_effect(rule: &Value, caps: &[String]) -> bool {
     let alone = json!({ "defaultAction": "SCMP_ACT_ERRNO", "syscalls": [rule] }).to_string();
     let resolved = seccomp::resolve(alone.as_bytes(), caps);

@@ -1,5 +1,6 @@
-//! `seccomp record`: which system calls a container makes. brig runs it with a filter that notifies of every call, and
-//! this process is the agent, which has each go on. Its end cannot hang the container: the kernel answers ENOSYS then.
+//! `seccomp record`: determines the system calls that a container makes. A child brig runs the container with
+//! a filter that notifies of every call, and this process is the agent, which lets every call continue. If
+//! the agent dies, the container does not hang: its calls fail with ENOSYS.
 
 use super::SeccompOptions;
 use crate::seccomp::{COMPILED, NATIVE, NOT_RECORDED, recording};
@@ -19,13 +20,14 @@ use std::process::{Child, Command};
 use sys::seccomp::{Call, go_on, next_call};
 use sys::{IfExists, poll, signal, socket};
 
-/// What brig itself calls between its filter and the program's execve, which a filter has to allow too.
+/// The reason for calls that brig itself makes between the filter and the program's execve, which a filter
+/// must allow too.
 const OWN: &str = "called by brig between the filter and execve";
 
-/// Set in the numbers of x32's system calls.
+/// The bit that marks the numbers of x32 system calls.
 const X32_BIT: u32 = 0x4000_0000;
 
-/// What has been called.
+/// The recorded calls.
 #[derive(Default)]
 struct Calls {
     programs: BTreeSet<String>,
@@ -38,7 +40,8 @@ struct Calls {
 ///
 /// # Errors
 ///
-/// The profile is none, or cannot be written; or the container did not come as far as its filter.
+/// If the existing file is not a profile, the profile cannot be written, or the container failed before its
+/// filter was installed.
 pub(super) fn record(options: &SeccompOptions) -> Result<i32> {
     let [file, verb, rest @ ..] = options.of.as_slice() else {
         bail!("give a file for the profile, and after -- the command: run …")
@@ -47,7 +50,7 @@ pub(super) fn record(options: &SeccompOptions) -> Result<i32> {
     let file = Path::new(file);
     let mut calls = Calls::read(file)?;
     let inbox = Inbox::make()?;
-    // A ctrl-C is the container's: run, in the same process group, passes it on.
+    // A ctrl-C is for the container: the child brig, in the same process group, forwards it.
     let mut interrupts = SigSet::empty();
     for signal in [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP] {
         interrupts.add(signal);
@@ -68,11 +71,11 @@ pub(super) fn record(options: &SeccompOptions) -> Result<i32> {
     Ok(code)
 }
 
-/// In that brig: puts a filter in the place of the config's that refuses nothing.
+/// In the child brig: replaces the config's filter with one that allows everything and notifies.
 ///
 /// # Errors
 ///
-/// The config has a filter that comes compiled, which would take precedence.
+/// If the config contains a compiled filter, which would take precedence.
 pub fn notify_of_all(spec: &mut Spec, agent: &Path) -> Result<()> {
     ensure!(
         !spec.annotations.contains_key(COMPILED),
@@ -82,7 +85,7 @@ pub fn notify_of_all(spec: &mut Spec, agent: &Path) -> Result<()> {
     Ok(())
 }
 
-/// This brig again, with its global options.
+/// Runs this brig again, with its global options.
 fn run(args: &[String], socket: &Path) -> Result<Child> {
     let globals = sys::process::args().into_iter().skip(1).take_while(|arg| arg != "seccomp");
     let mut command = Command::new("/proc/self/exe");
@@ -90,7 +93,7 @@ fn run(args: &[String], socket: &Path) -> Result<Child> {
     command.spawn().context("execute brig again")
 }
 
-/// The socket that the listener arrives at, in a directory of its own.
+/// The socket that receives the listener, in a directory of its own.
 struct Inbox {
     directory: PathBuf,
     path: PathBuf,
@@ -107,7 +110,7 @@ impl Inbox {
         Ok(Inbox { directory, path, socket })
     }
 
-    /// Of the container's filter; none if it has failed before.
+    /// The listener of the container's filter; None if the container failed before.
     fn listener(&self, child: &Child) -> Result<Option<OwnedFd>> {
         let ended = signal::pidfd_open(child.id().cast_signed())?;
         let mut fds =
@@ -123,14 +126,14 @@ impl Inbox {
 
 impl Drop for Inbox {
     fn drop(&mut self) {
-        // What stays is an empty directory of a name that nobody else uses.
+        // If this fails, an empty directory with a unique name remains.
         let _ = std::fs::remove_file(&self.path);
         let _ = std::fs::remove_dir(&self.directory);
     }
 }
 
 impl Calls {
-    /// Those that a profile has already, which an earlier recording has written.
+    /// Reads the calls of an existing profile, written by an earlier recording.
     fn read(file: &Path) -> Result<Calls> {
         let mut calls = Calls::default();
         let Some(text) =
@@ -156,7 +159,7 @@ impl Calls {
         Ok(calls)
     }
 
-    /// Until no process with the filter is left.
+    /// Handles notifications until no process with the filter is left.
     fn watch(&mut self, listener: BorrowedFd<'_>) -> Result<()> {
         loop {
             let mut fds = [PollFd::new(listener, PollFlags::POLLIN)];
@@ -165,7 +168,7 @@ impl Calls {
             if !told.contains(PollFlags::POLLIN) {
                 return Ok(());
             }
-            // None: who called has been killed meanwhile.
+            // None: the calling process was killed in the meantime.
             if let Some(call) = next_call(listener)? {
                 self.add(&call);
                 go_on(listener, &call)?;
@@ -200,7 +203,7 @@ impl Calls {
     }
 }
 
-/// None for a number that has no name yet.
+/// None for a number without a known name.
 fn name_of(call: &Call) -> Option<(Arch, &'static str)> {
     let is_x32 = call.number & X32_BIT != 0;
     let mut family = NATIVE.family().iter().copied();

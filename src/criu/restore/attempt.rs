@@ -1,4 +1,4 @@
-//! A container on its way back: what is made for it, what CRIU asks on the way, and undoing it all.
+//! A container being restored: what is created for it, CRIU's notifications, and undoing everything.
 
 use super::super::image::Record;
 use super::super::options::RestoreOptions;
@@ -31,23 +31,23 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use sys::{Errno, cred, describe, signal, tty};
 
-/// As in runc and crun.
+/// The name used by runc and crun.
 pub(super) const LOG: &str = "restore.log";
 
 /// The first CRIU that restores no_new_privs.
 const KEEPS_NO_NEW_PRIVILEGES: u32 = 31_900;
 
-/// A container that is back.
+/// A restored container.
 pub(super) struct Restored {
     pub(super) dir: Dir,
     pub(super) lock: Option<Lock>,
     pub(super) state: State,
     pub(super) init: OwnedFd,
-    /// The terminal's master, if it is brig who carries the bytes.
+    /// The terminal's master, if brig forwards its data.
     pub(super) master: Option<OwnedFd>,
 }
 
-/// What was opened before anything was made.
+/// What was opened before anything was created.
 pub(super) struct Opened {
     pub(super) record: Record,
     pub(super) binds: Binds,
@@ -58,14 +58,14 @@ pub(super) struct Opened {
     pub(super) network: Option<File>,
 }
 
-/// See the module.
+/// See the module documentation.
 pub(super) struct Attempt {
     dir: Dir,
     lock: Option<Lock>,
     state: State,
     makes_cgroup: bool,
     scope: Option<Scope>,
-    /// Its pid.
+    /// CRIU's pid.
     criu: i32,
     init: Option<OwnedFd>,
     master: Option<OwnedFd>,
@@ -95,7 +95,7 @@ impl Attempt {
         }
     }
 
-    /// Restores it, or leaves nothing.
+    /// Restores the container, or leaves nothing behind.
     #[expect(clippy::too_many_arguments, reason = "what was looked at, and nothing is used twice")]
     pub(super) fn launch(
         mut self,
@@ -120,7 +120,7 @@ impl Attempt {
         }
     }
 
-    /// State and cgroups.
+    /// Creates state and cgroups.
     fn make(&mut self, options: &Options, plan: &Plan, config: &[u8], log: &mut Log) -> Result<()> {
         self.dir.begin(&self.state)?;
         self.dir.write("config.json", config)?;
@@ -172,9 +172,9 @@ impl Attempt {
         self.enter_scope(plan, criu.pid, signals)?;
         let (state, binds) = (&self.state, &opened.binds);
         let asked = Asked { how, plan, state, record, given: &given, beside: &beside, binds };
-        // In CRIU's mount namespace, not brig's: it mounts in its working directory.
+        // In CRIU's mount namespace, not brig's: CRIU mounts in its working directory.
         let open = |dir: &Path| -> Result<File> {
-            // Without links: an absolute one would lead back into brig's.
+            // Resolved first: an absolute symbolic link would lead back into brig's mount namespace.
             let dir = std::fs::canonicalize(dir).with_context(|| dir.display().to_string())?;
             let path = format!("/proc/{}/root{}", criu.pid, dir.display());
             File::open(path).with_context(|| dir.display().to_string())
@@ -194,7 +194,7 @@ impl Attempt {
         Ok(())
     }
 
-    /// systemd wants a process: CRIU is the first one.
+    /// systemd needs a process for a scope: CRIU is the first one.
     fn enter_scope(&mut self, plan: &Plan, criu: i32, signals: &SignalFd) -> Result<()> {
         let Some(scope) = &mut self.scope else { return Ok(()) };
         scope.interrupted_by(signals.as_fd().try_clone_to_owned()?);
@@ -203,7 +203,7 @@ impl Attempt {
         self.dir.save(&self.state)
     }
 
-    /// Why CRIU may have failed, beside what it says.
+    /// Adds a possible reason for CRIU's failure to its message.
     fn with_cause(&self, error: anyhow::Error) -> anyhow::Error {
         match self.state.cgroup.oom_killed() {
             true => error
@@ -213,7 +213,7 @@ impl Attempt {
         }
     }
 
-    /// What CRIU asks on the way.
+    /// Handles CRIU's notifications.
     fn answer(
         &mut self,
         notice: Notice,
@@ -247,7 +247,7 @@ impl Attempt {
                     inside::set_hostname(notice.pid, name)?;
                 }
                 if let Some(master) = &self.master {
-                    // As for run: brig's own terminal makes `\r\n` of them.
+                    // As in run: brig's own terminal already converts newlines to `\r\n`.
                     tty::keep_newlines(master.as_fd())?;
                 }
                 if plan.rootfs.readonly {
@@ -255,13 +255,13 @@ impl Attempt {
                 }
                 self.save(opened)
             }
-            // CRIU does not care any more what the answer is.
+            // CRIU ignores a negative response at this point.
             "pre-resume" => self.approve(options, how, plan).inspect_err(|_| self.kill()),
             _ => Ok(()),
         }
     }
 
-    /// It is brig's child, so its pid cannot be another's.
+    /// It is brig's child, so its pid cannot be reused.
     fn adopt(&mut self, pid: i32) -> Result<()> {
         if self.init.is_some() {
             return Ok(());
@@ -275,7 +275,7 @@ impl Attempt {
         Ok(())
     }
 
-    /// To who listens at the socket, or brig keeps it.
+    /// Sends the master to the console socket, or keeps it for brig.
     fn hand_over(&mut self, master: OwnedFd, route: &MasterRoute) -> Result<()> {
         match &route.child {
             Some(socket) if route.own.is_none() => {
@@ -289,7 +289,7 @@ impl Attempt {
         }
     }
 
-    /// As runc: those that prepare what is around the container, in the runtime's namespaces.
+    /// As in runc: only those that prepare the container's surroundings, in the runtime's namespaces.
     fn run_hooks(&mut self, plan: &Plan, output: &Output, signals: &SignalFd) -> Result<()> {
         if plan.hooks.prestart.is_empty() && plan.hooks.create_runtime.is_empty() {
             return Ok(());
@@ -308,11 +308,11 @@ impl Attempt {
         hooks::run(&plan.hooks.create_runtime, &state, &surroundings)
     }
 
-    /// From here on whoever looks finds a running container.
+    /// From here on, other commands see a running container.
     fn save(&mut self, opened: &Opened) -> Result<()> {
         check::belongs(&self.state)?;
         let time = |of: &str| std::fs::read_link(format!("/proc/{of}/ns/time")).ok();
-        // CRIU always makes one, so that clocks go on where they were.
+        // CRIU always creates a time namespace, so that clocks continue from their old values.
         if time(&self.state.pid.to_string()) != time("self") {
             self.state.namespaces |= libc::CLONE_NEWTIME;
         }
@@ -322,7 +322,7 @@ impl Attempt {
         opened.pidfd_sockets.iter().try_for_each(|socket| socket.send(init.as_fd(), "standard"))
     }
 
-    /// The last moment before it runs. Only now there is a pid to tell of: nothing takes the file away again.
+    /// The last step before it runs. The pid file is written only here, because undo does not remove it.
     fn approve(&self, options: &Options, how: &RestoreOptions, plan: &Plan) -> Result<()> {
         if !how.trust_image {
             check::rights(&self.state, plan, self.criu)?;
@@ -331,10 +331,10 @@ impl Attempt {
         file.map_or(Ok(()), |path| state::write_pid_file(path, self.state.pid))
     }
 
-    /// All that has been restored so far.
+    /// Kills everything restored so far.
     fn kill(&self) {
         if let Some(init) = &self.init {
-            // Dead already is as good.
+            // If it is dead already, that is fine.
             let _ = signal::pidfd_send_signal(init.as_fd(), libc::SIGKILL);
         }
         if self.state.cgroup.is_own() && !self.state.cgroup.is_none() {
@@ -342,7 +342,7 @@ impl Attempt {
         }
     }
 
-    /// As if it had never been tried. What resists is named after the error that matters.
+    /// Undoes everything. What cannot be undone is appended to the original error.
     fn undo(mut self, error: anyhow::Error, log: &mut Log) -> anyhow::Error {
         self.kill();
         let mut left: Vec<anyhow::Error> = end_children().err().into_iter().collect();
@@ -364,20 +364,22 @@ impl Attempt {
     }
 }
 
-/// CRIU, and its version. `bound`: what it restores has to be without the privileges that programs can gain by execve.
+/// Starts CRIU; also returns its version. `bound`: set no_new_privs first, which CRIU and everything it
+/// restores keep.
 fn start_criu<'a>(start: &Start<'a>, stage: &Stage<'_>, bound: bool) -> Result<(Criu<'a>, u32)> {
     let mut criu = Criu::start(start, || stage.prepare())?;
     let version = criu.version()?;
     if !bound || version >= KEEPS_NO_NEW_PRIVILEGES {
         return Ok((criu, version));
     }
-    // It forgets that, so that all inherit it.
+    // CRIU does not restore it, so it is set for CRIU itself, and inherited.
     criu.finish();
     let prepare = || stage.prepare().and_then(|()| Ok(cred::no_new_privileges()?));
     Ok((Criu::start(start, prepare)?, version))
 }
 
-/// Ends and reaps every child of brig: those that a killed CRIU has left are not all known, nor in their cgroup yet.
+/// Kills and reaps every child of brig: those left by a killed CRIU are not all known, and may not be in
+/// their cgroup yet.
 fn end_children() -> Result<()> {
     let end = Instant::now() + deadline::KILL;
     loop {

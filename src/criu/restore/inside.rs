@@ -1,4 +1,4 @@
-//! What CRIU leaves as it is made, or makes otherwise, in namespaces of the container's.
+//! Settings in the container's namespaces that CRIU does not restore, or restores differently.
 
 use crate::deadline;
 use crate::launch::protocol::{self, Message};
@@ -18,13 +18,13 @@ use sys::clone::{Side, clone3};
 use sys::cred;
 use sys::namespace::loopback_up;
 
-/// Sets the loopback device of a new network namespace up, as create does.
+/// Sets the loopback device of a new network namespace up, like create.
 pub(super) fn set_loopback_up(pid: i32) -> Result<()> {
     inside(pid, "net", CloneFlags::CLONE_NEWNET, || Ok(loopback_up()?))
 }
 
-/// Sets the parameters of the network namespace, which is a new one, or whoever made it may not know of them. Those of
-/// other namespaces are in the checkpoint.
+/// Sets the parameters of the network namespace: it is new, or was set up by someone who may not know them.
+/// Parameters of other namespaces are in the checkpoint.
 pub(super) fn set_sysctls(pid: i32, plan: &Plan) -> Result<()> {
     let mut sysctls =
         plan.sysctl.iter().filter(|sysctl| sysctl.path.starts_with("net/")).peekable();
@@ -32,7 +32,7 @@ pub(super) fn set_sysctls(pid: i32, plan: &Plan) -> Result<()> {
         return Ok(());
     }
     let proc = Proc::open()?;
-    // The kernel resolves them in the namespaces of the process that opens them.
+    // The kernel resolves a parameter in the namespaces of the process that opens it.
     inside(pid, "net", CloneFlags::CLONE_NEWNET, || {
         sysctls.try_for_each(|Sysctl { path, value, place }| {
             proc.write(&format!("sys/{path}"), value).at(place)
@@ -40,7 +40,7 @@ pub(super) fn set_sysctls(pid: i32, plan: &Plan) -> Result<()> {
     })
 }
 
-/// Gives a new UTS namespace another name than the checkpoint has.
+/// Replaces the checkpoint's host name in a new UTS namespace.
 pub(super) fn set_hostname(pid: i32, name: &str) -> Result<()> {
     let set = || Ok(nix::unistd::sethostname(name)?);
     inside(pid, "uts", CloneFlags::CLONE_NEWUTS, set).with_context(|| format!("--hostname {name}"))
@@ -48,7 +48,7 @@ pub(super) fn set_hostname(pid: i32, name: &str) -> Result<()> {
 
 fn inside(pid: i32, name: &str, kind: CloneFlags, act: impl FnOnce() -> Result<()>) -> Result<()> {
     let (host, container) = (namespace("self", name)?, namespace(&pid.to_string(), name)?);
-    // Whatever is done there is not meant for the host.
+    // The host's namespace must not be changed.
     let inode = |file: &File| Ok::<_, std::io::Error>(file.metadata()?.ino());
     ensure!(
         inode(&host)? != inode(&container)?,
@@ -66,8 +66,8 @@ fn namespace(process: &str, name: &str) -> Result<File> {
     File::open(&path).context(path)
 }
 
-/// CRIU has to make a directory in the root filesystem, and leaves the mount writable. By a process of its own: brig's
-/// paths stay the host's.
+/// Makes the root mount read-only, which CRIU leaves writable because it creates a directory in it. In a
+/// separate process, so that brig stays in the host's mount namespace.
 pub(super) fn make_root_readonly(pid: i32) -> Result<()> {
     let mounts = namespace(&pid.to_string(), "mnt")?;
     let (channel, childs) = protocol::pair()?;
@@ -83,7 +83,7 @@ pub(super) fn make_root_readonly(pid: i32) -> Result<()> {
                 |error| Message::Failed(crate::fault::pack(&error)),
                 |()| Message::Ready,
             );
-            // If brig is gone there is nobody to tell.
+            // If brig has exited, there is nobody to report to.
             let _ = childs.send(&said);
             sys::exit(0)
         }

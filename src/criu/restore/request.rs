@@ -1,4 +1,4 @@
-//! What CRIU is asked for to restore a container.
+//! The request to restore a container.
 
 use super::super::dump::{JOINABLE, SHARED, SOFT, config_file};
 use super::super::external::{External, NULL, Origin};
@@ -19,12 +19,12 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-/// Descriptors that CRIU gives to what it restores, or has it join, by the names that the image has for them.
+/// Descriptors that CRIU passes to restored processes, or makes them join, by their names in the image.
 pub(super) struct Given(Vec<(String, OwnedFd)>);
 
 impl Given {
-    /// The standard streams and preserved descriptors that brig was given, in the place of those that the container had
-    /// from outside, and the namespaces to join that CRIU has left alone.
+    /// brig's standard streams and preserved descriptors, which replace external ones of the container, and
+    /// the namespaces to join that CRIU did not dump.
     pub(super) fn new(
         images: &Path,
         record: &Record,
@@ -54,20 +54,20 @@ impl Given {
         Ok(given)
     }
 
-    /// Once for each name: several streams can be one pipe.
+    /// Each name once: several streams can be the same pipe.
     fn add(&mut self, name: String, fd: OwnedFd) {
         if self.0.iter().all(|(known, _)| *known != name) {
             self.0.push((name, fd));
         }
     }
 
-    /// What CRIU inherits.
+    /// The descriptors that CRIU inherits.
     pub(super) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         self.0.iter().map(|(_, fd)| fd.as_fd()).collect()
     }
 }
 
-/// The request, of what is known of the container.
+/// The data for the request.
 pub(super) struct Asked<'a> {
     pub(super) how: &'a RestoreOptions,
     pub(super) plan: &'a Plan,
@@ -78,19 +78,19 @@ pub(super) struct Asked<'a> {
     pub(super) binds: &'a Binds,
 }
 
-/// The bind mounts of a checkpoint, and what is mounted below them.
+/// The bind mounts of a checkpoint, and the mounts below them.
 #[derive(Default)]
 pub(super) struct Binds {
-    /// By the names that they have in the image, each with its index in the config.
+    /// Bind mounts: their names in the image, and their indexes in the config.
     whole: Vec<(String, usize)>,
-    /// The names of those that are below.
+    /// Mounts below: their names in the image.
     names: Vec<String>,
-    /// Each with the index of the bind mount, and how far below it is.
+    /// Mounts below: the index of the bind mount, and the path relative to it.
     pub(super) below: Vec<(usize, PathBuf)>,
 }
 
 impl Binds {
-    /// Finds the config's bind mount for each.
+    /// Finds the bind mount of the config for each.
     pub(super) fn find(plan: &Plan, record: &Record) -> Result<Binds> {
         let mut found = Binds::default();
         for External { point, name, origin } in &record.external {
@@ -117,7 +117,7 @@ impl Binds {
         Ok(found)
     }
 
-    /// Where each is shown.
+    /// The names, and the path at which each is staged.
     fn places(&self, beside: &Path) -> impl Iterator<Item = (String, Vec<u8>)> {
         let whole = self.whole.iter().map(|(name, index)| (name, staged::place(beside, *index)));
         let below = self.names.iter().enumerate();
@@ -127,7 +127,7 @@ impl Binds {
 }
 
 impl Asked<'_> {
-    /// Its options.
+    /// The options of the request.
     pub(super) fn options(&self, version: u32, images: &File, work: &File) -> Result<Message> {
         let Asked { how, plan, state, .. } = self;
         let mut request = Message::default()
@@ -171,8 +171,8 @@ impl Asked<'_> {
         how.common.add_to(request, version)
     }
 
-    /// The container's own cgroup, in each hierarchy. CRIU makes what is below it, and leaves limits alone, which brig
-    /// has set.
+    /// Sets the container's own cgroup in each hierarchy. CRIU creates the cgroups below it, and does not
+    /// change limits, which brig has set.
     fn add_cgroups(&self, request: Message) -> Message {
         let dirs = self.state.cgroup.dirs();
         if dirs.is_empty() {
@@ -189,8 +189,8 @@ impl Asked<'_> {
         request
     }
 
-    /// The external mounts by their names, each with the path where it is now. What brig's record has, and in any case
-    /// what runc would have in the image.
+    /// The external mounts by name, with their current paths: those in brig's record, and those that an image
+    /// of runc would contain.
     fn externals(&self) -> BTreeMap<String, Vec<u8>> {
         let plan = self.plan;
         let path = |bytes: &[u8]| bytes.to_vec();
@@ -222,7 +222,7 @@ impl Asked<'_> {
         found
     }
 
-    /// v1: a directory in each hierarchy, by the name that it is shown under; cgroup2: the host's mount.
+    /// v1: a directory in each hierarchy, by the name in the mount; cgroup2: the host's mount.
     fn cgroup_mounts(&self, point: &str) -> Vec<(String, Vec<u8>)> {
         let cgroup = &self.state.cgroup;
         let shown = cgroup.mounts();

@@ -1,4 +1,4 @@
-//! Files that flags name: only regular ones, of a sensible size, and nobody waits for them.
+//! Files named by flags: only regular ones of a limited size, opened without blocking.
 
 use anyhow::{Context, Result, ensure};
 use nix::fcntl::{OFlag, open};
@@ -7,13 +7,13 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-/// Longer ones, in bytes, are no honest ones.
+/// The maximum size in bytes.
 const MAX_BYTES: u64 = 4 << 20;
 
-/// All of a file.
+/// Reads the whole file.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
     let what = || path.display().to_string();
-    // Not blocking: it may be a fifo. Not a terminal to become ours.
+    // Non-blocking, because it may be a fifo; and it must not become the controlling terminal.
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let fd = open(path, flags, Mode::empty()).with_context(what)?;
     let kind = sys::file::kind(fstat(&fd)?.st_mode);

@@ -1,4 +1,4 @@
-//! Flags about limits and devices.
+//! Flags for limits and devices.
 
 use super::{Change, pair};
 use crate::plan::process::RLIMITS;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// `--memory`; memory and swap together are twice that, where the kernel counts swap.
+/// `--memory`; the limit of memory and swap together is twice that, if the kernel accounts swap.
 pub fn memory(change: &mut Change<'_>, text: &str) -> Result<()> {
     let limit = limit(text)?;
     let memory = &mut change.config["linux"]["resources"]["memory"];
@@ -68,7 +68,7 @@ pub fn pids(change: &mut Change<'_>, text: &str) -> Result<()> {
     Ok(())
 }
 
-/// `--ulimit NAME=SOFT[:HARD]`, `--ulimit host`: the caller's.
+/// `--ulimit NAME=SOFT[:HARD]`; `--ulimit host`: the caller's limits.
 pub fn ulimit(change: &mut Change<'_>, text: &str) -> Result<()> {
     if text == "host" {
         change.config["process"]["rlimits"] = json!([]);
@@ -127,13 +127,13 @@ pub fn device(change: &mut Change<'_>, text: &str) -> Result<()> {
     one_device(change, &host, Path::new(inside), access)
 }
 
-/// What engines leave out of a directory of devices: these are filesystems, and directories of links.
+/// What engines leave out of a directory of devices: filesystems, and directories of links.
 const NO_DEVICES: [&str; 5] = ["pts", "shm", "fd", "mqueue", ".udev"];
-/// /dev has fewer directories in each other, and fewer devices than this.
+/// The maximum nesting depth and number of devices in /dev.
 const MAX_DEPTH: usize = 8;
 const MAX_DEVICES: usize = 4096;
 
-/// The devices in a directory and in those in it; links are not followed.
+/// The devices in a directory and its subdirectories; links are not followed.
 fn devices_below(
     host: &Path,
     inside: &Path,
@@ -147,13 +147,13 @@ fn devices_below(
     names.sort();
     for name in names {
         let (host, inside) = (host.join(&name), inside.join(&name));
-        // What is gone meanwhile is not a device.
+        // It was removed in the meantime.
         let Ok(stat) = lstat(&host) else { continue };
         match sys::file::kind(stat.st_mode) {
             SFlag::S_IFDIR if NO_DEVICES.iter().all(|other| name != *other) => {
                 devices_below(&host, &inside, depth + 1, found)?;
             }
-            // As engines: the container's console is its own.
+            // As in engines: the container has its own console.
             SFlag::S_IFCHR | SFlag::S_IFBLK if name != "console" => found.push((host, inside)),
             _ => {}
         }
@@ -172,7 +172,7 @@ fn one_device(change: &mut Change<'_>, host: &Path, inside: &Path, access: &str)
         _ => bail!("{} is not a device", host.display()),
     };
     if change.in_user_namespace {
-        // Nobody there can make a node.
+        // Device nodes cannot be created in a user namespace.
         let source = host.to_str().context(utf8)?;
         change.mounts.push(json!({
             "destination": inside, "type": "bind", "source": source,

@@ -1,5 +1,5 @@
-//! The flags of `run --image`, `create --image` and `bundle`, with podman's names and meanings: one
-//! table, which the command line, the man pages and docs/images.md are made of or tested against.
+//! The flags of `run --image`, `create --image` and `bundle`, with podman's names and meanings: one table,
+//! from which the command line and the man pages are generated, and against which docs/images.md is tested.
 
 mod file;
 mod limits;
@@ -27,15 +27,15 @@ pub use process::split_entrypoint;
 
 /// A flag.
 pub struct Flag {
-    /// Without its dashes.
+    /// The name without dashes.
     pub name: &'static str,
-    /// With one dash.
+    /// The letter for a single dash.
     pub short: Option<char>,
-    /// What its value is called; empty: it takes none.
+    /// The name of its value; empty: it has none.
     pub value: &'static str,
-    /// For people.
+    /// The help text.
     pub help: &'static str,
-    /// What it changes in config.json: docs/images.md has the same, as a test sees to.
+    /// What it changes in config.json; a test compares it with docs/images.md.
     #[cfg_attr(not(test), expect(dead_code))]
     pub change: &'static str,
     apply: fn(&mut Change<'_>, &str) -> Result<()>,
@@ -52,7 +52,7 @@ const fn flag(
     Flag { name, short, value, help, change, apply }
 }
 
-/// All of them, in the order in which they are applied. Of those that set one thing the last one given
+/// All flags, in the order in which they are applied. If several set the same value, the last one given
 /// counts.
 #[rustfmt::skip]
 pub const FLAGS: &[Flag] = &[
@@ -91,15 +91,15 @@ pub const FLAGS: &[Flag] = &[
     flag("pull", None, "never|missing", "Images are on disk: nothing is ever pulled", "nothing", process::pull),
 ];
 
-/// What was given: name and value, in the order of the command line.
+/// The given flags: names and values, in the order of the command line.
 #[derive(Debug, Default, Clone)]
 pub struct Flags {
-    /// A switch has an empty value.
+    /// A flag without value has an empty one.
     pub given: Vec<(&'static str, String)>,
 }
 
 impl Flags {
-    /// Every value of a flag.
+    /// All values of a flag.
     pub fn all<'a>(&'a self, name: &'a str) -> impl DoubleEndedIterator<Item = &'a str> {
         let of = move |(known, value): &'a (&'static str, String)| {
             (*known == name).then_some(value.as_str())
@@ -107,33 +107,33 @@ impl Flags {
         self.given.iter().filter_map(of)
     }
 
-    /// The one that counts, of a flag that sets one thing.
+    /// The effective value of a flag that sets one thing.
     pub fn last<'a>(&'a self, name: &'a str) -> Option<&'a str> {
         self.all(name).next_back()
     }
 }
 
-/// A config on its way.
+/// A config that is being changed.
 struct Change<'a> {
     flags: &'a Flags,
     config: &'a mut Value,
     view: &'a View,
-    /// The container's user namespace is not brig's.
+    /// Whether the container has a user namespace other than brig's.
     in_user_namespace: bool,
-    /// Where states are: of the container that a network is shared with.
+    /// The state root, to find a container whose network is shared.
     root: Option<&'a Path>,
     mounts: Vec<Value>,
     filter: Filter,
     beside: NetworkFiles,
 }
 
-/// Of a flag that is looked at where something else is made.
+/// For a flag that is applied elsewhere.
 fn elsewhere(_: &mut Change<'_>, _: &str) -> Result<()> {
     Ok(())
 }
 
 impl Change<'_> {
-    /// The config's annotation of defaults without this one.
+    /// Removes this limit from the annotation of optional defaults, because it was requested.
     fn is_asked_for(&mut self, limit: &str) {
         let listed = &mut self.config["annotations"][Optional::ANNOTATION];
         let text = listed.as_str().unwrap_or_default();
@@ -149,8 +149,8 @@ impl Change<'_> {
     }
 }
 
-/// Changes a config, which has the image's values, into the one that is asked for. `root`: where
-/// states are, if the container is made now.
+/// Applies flags to a config that contains the image's values. `root`: the state root, if the container is
+/// created now.
 pub fn apply(
     config: &mut Value,
     flags: &Flags,
@@ -187,7 +187,7 @@ pub fn apply(
     Ok(beside)
 }
 
-/// Capabilities, and the filter for these.
+/// Sets capabilities and the seccomp filter.
 fn confine(config: &mut Value, flags: &Flags, filter: &Filter, user_namespace: bool) -> Result<()> {
     let own = if user_namespace { u64::MAX } else { cred::capget()?.permitted };
     let given = |name| flags.all(name).collect::<Vec<_>>();
@@ -208,8 +208,8 @@ fn confine(config: &mut Value, flags: &Flags, filter: &Filter, user_namespace: b
     Ok(())
 }
 
-/// Root has what the container can have at most; another user what was added by name, which then
-/// also stays over execve.
+/// Root gets the whole bounding set; another user only the capabilities added by name, which are then also
+/// preserved over execve.
 fn sets_of(sets: &Sets, root: bool) -> Value {
     if root {
         let all = &sets.bounding;
@@ -224,7 +224,7 @@ fn sets_of(sets: &Sets, root: bool) -> Value {
     value
 }
 
-/// `NAME=VALUE`.
+/// Splits `NAME=VALUE`.
 fn pair(text: &str) -> Result<(&str, &str)> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name, value)),
@@ -232,7 +232,7 @@ fn pair(text: &str) -> Result<(&str, &str)> {
     }
 }
 
-/// The host name that flags give the container: the host's own, in its network.
+/// The host name set by the flags; the host's own in the host's network.
 pub fn hostname(flags: &Flags) -> Result<Option<String>> {
     if let Some(name) = flags.last("hostname") {
         return Ok(Some(name.to_owned()));

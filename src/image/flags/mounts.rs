@@ -1,4 +1,4 @@
-//! Flags about mounts.
+//! Flags for mounts.
 
 use super::Change;
 use crate::plan::mount_options::OPTIONS;
@@ -10,7 +10,7 @@ use std::path::{Component, Path};
 const PROPAGATION: [&str; 8] =
     ["private", "rprivate", "shared", "rshared", "slave", "rslave", "unbindable", "runbindable"];
 
-/// Where SELinux is, if it is enabled.
+/// Exists if SELinux is enabled.
 const SELINUX: &str = "/sys/fs/selinux/enforce";
 
 /// `--volume SOURCE:DIR[:OPTIONS]`.
@@ -32,7 +32,7 @@ pub fn volume(change: &mut Change<'_>, text: &str) -> Result<()> {
     Ok(())
 }
 
-/// A bind mount; a relative source is one of the caller's directory.
+/// A bind mount; a relative source is relative to the caller's directory.
 fn bind<'a>(
     source: &str,
     destination: &str,
@@ -44,7 +44,7 @@ fn bind<'a>(
         "brig does not support named volumes: give a directory of the host, e.g. ./{source}"
     );
     let source = std::path::absolute(source)?;
-    // Only looked at: whatever it is, nobody waits for it.
+    // Only queried, not opened: opening a fifo could block.
     std::fs::metadata(&source)
         .with_context(|| format!("{}: the source of a volume must exist", source.display()))?;
     let source =
@@ -70,7 +70,7 @@ fn bind<'a>(
     Ok(json!({ "destination": destination, "type": "bind", "source": source, "options": taken }))
 }
 
-/// None: it changes nothing here.
+/// None: it has no effect here.
 fn bind_option<'a>(option: &'a str, source: &str) -> Result<Option<&'a str>> {
     match option {
         "z" | "Z" if Path::new(SELINUX).exists() => bail!(
@@ -147,7 +147,7 @@ pub fn tmpfs(change: &mut Change<'_>, text: &str) -> Result<()> {
     Ok(())
 }
 
-/// A tmpfs: rw, noexec, nosuid, nodev, beginning with what the image has there, unless said otherwise.
+/// A tmpfs: by default rw, noexec, nosuid, nodev, and with the image's files at that place copied into it.
 fn memory<'a>(destination: &str, options: impl Iterator<Item = &'a str>) -> Result<Value> {
     let destination = clean(destination)?;
     let mut taken: Vec<String> = Vec::new();
@@ -197,7 +197,7 @@ pub fn read_only(change: &mut Change<'_>, _: &str) -> Result<()> {
         return Ok(());
     }
     for path in ["/tmp", "/run", "/var/tmp"] {
-        // A volume of one's own goes before; podman's allow executables.
+        // A volume given by the user takes precedence; podman's tmpfs allows executables.
         let given = change.mounts.iter().any(|mount| mount["destination"] == path);
         if !given {
             change.mounts.push(memory(path, ["exec"].into_iter())?);
@@ -206,7 +206,7 @@ pub fn read_only(change: &mut Change<'_>, _: &str) -> Result<()> {
     Ok(())
 }
 
-/// Absolute, without `.` and doubled slashes.
+/// Normalises an absolute path: no `.` or double slashes.
 fn clean(path: &str) -> Result<String> {
     ensure!(path.starts_with('/') && !path.contains('\0'), "{path:?} is not an absolute path");
     let mut clean = String::new();
@@ -224,11 +224,11 @@ fn clean(path: &str) -> Result<String> {
     Ok(clean)
 }
 
-/// Takes the flags' mounts into the config: instead of those at the same places, and what is deeper
-/// after what it is in.
+/// Merges the flags' mounts into the config: they replace those at the same destination, and parents come
+/// before their descendants.
 pub fn merge(config: &mut Value, mut mounts: Vec<Value>) -> Result<()> {
     let place = |mount: &Value| mount["destination"].as_str().unwrap_or_default().to_owned();
-    // The same --volume twice, as scripts leave it.
+    // Scripts may give the same --volume twice.
     let mut seen: Vec<Value> = Vec::new();
     mounts.retain(|mount| {
         let again = mount["type"] == "bind" && seen.contains(mount);

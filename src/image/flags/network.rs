@@ -1,5 +1,5 @@
-//! Flags about the network, and the names in it. docs/images.md shows how to give a container more than
-//! a loopback device.
+//! Flags for the network, and its names. docs/images.md shows how to give a container more than a loopback
+//! device.
 
 use super::Change;
 use crate::state::{Dir, Status};
@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use std::net::IpAddr;
 
-/// Where it is shown how to do without what brig does not have.
+/// The documentation of alternatives to what brig does not support.
 const PAGE: &str =
     "docs/images.md, Network, shows how to do it with `ip netns` and --network ns:PATH";
 
@@ -40,13 +40,13 @@ pub fn network(change: &mut Change<'_>, text: &str) -> Result<()> {
     let namespaces = change.config["linux"]["namespaces"].as_array_mut();
     namespaces.context("the config has no namespaces")?.push(namespace);
     if path.is_none() {
-        // As engines have it: ping without a capability, for the container's root.
+        // As in engines: root in the container can ping without a capability.
         change.config["linux"]["sysctl"]["net.ipv4.ping_group_range"] = "0 0".into();
     }
     Ok(())
 }
 
-/// What `-p` is answered.
+/// The error for `-p`.
 pub fn no_ports() -> String {
     format!("brig does not publish ports: {PAGE}")
 }

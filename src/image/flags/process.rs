@@ -1,4 +1,4 @@
-//! Flags about the process: environment, user, directory, annotations.
+//! Flags for the process: environment, user, directory, annotations.
 
 use super::{Change, file, pair};
 use crate::plan::process::KEEP_GROUPS;
@@ -13,7 +13,7 @@ pub fn env(change: &mut Change<'_>, text: &str) -> Result<()> {
     set_or_take(change.config, text)
 }
 
-/// `--env-file`: the same, a line each; what begins with # is a comment.
+/// `--env-file`: the same, one per line; lines that begin with # are comments.
 pub fn env_file(change: &mut Change<'_>, path: &str) -> Result<()> {
     let text = file::read(Path::new(path))?;
     let text = String::from_utf8(text).ok().context("is not UTF-8")?;
@@ -36,7 +36,7 @@ fn set_or_take(config: &mut Value, text: &str) -> Result<()> {
     ensure!(!text.is_empty(), "no name");
     let prefix = text.strip_suffix('*');
     for (name, value) in std::env::vars_os() {
-        // What is not UTF-8 cannot stand in a config.json.
+        // config.json cannot contain values that are not UTF-8.
         let (Some(name), Some(value)) = (name.to_str(), value.to_str()) else { continue };
         if prefix.map_or(name == text, |prefix| name.starts_with(prefix)) {
             set(config, name, value);
@@ -89,7 +89,7 @@ pub fn tty(change: &mut Change<'_>, _: &str) -> Result<()> {
 
 /// `--label`, `--annotation`.
 pub fn annotation(change: &mut Change<'_>, text: &str) -> Result<()> {
-    // podman: a label without value is one of an empty value.
+    // As in podman: a label without value has an empty value.
     let (name, value) = text.split_once('=').unwrap_or((text, ""));
     ensure!(!name.is_empty(), "not NAME=VALUE");
     ensure!(!name.starts_with("run.brig."), "run.brig.* is reserved for brig and bundles");
@@ -115,7 +115,7 @@ pub fn pull(_: &mut Change<'_>, when: &str) -> Result<()> {
     }
 }
 
-/// `--entrypoint`: a program, or a JSON array; empty: none.
+/// `--entrypoint`: a program, or a JSON array; empty: no entrypoint.
 pub fn split_entrypoint(text: &str) -> Result<Vec<String>> {
     if text.trim_start().starts_with('[') {
         return serde_json::from_str(text).with_context(|| format!("--entrypoint {text}"));
@@ -123,24 +123,24 @@ pub fn split_entrypoint(text: &str) -> Result<Vec<String>> {
     Ok(if text.is_empty() { Vec::new() } else { vec![text.to_owned()] })
 }
 
-/// `NAME=VALUE` into a member of an object.
+/// Adds `NAME=VALUE` to an object.
 pub fn member(object: &mut Value, text: &str) -> Result<()> {
     let (name, value) = pair(text)?;
     object[name] = value.into();
     Ok(())
 }
 
-/// Inits that need nothing of the image: those that podman and docker bring.
+/// Inits that need no files of the image: those installed by podman and docker.
 const INITS: [&str; 4] = [
     "/usr/libexec/podman/catatonit",
     "/usr/bin/catatonit",
     "/usr/bin/docker-init",
     "/usr/bin/tini-static",
 ];
-/// Where it is in the container.
+/// The path of the init in the container.
 const INIT: &str = "/run/brig-init";
 
-/// `--init`: one of the host's, which is bound into the container and starts the program.
+/// `--init`: bind mounts an init of the host, which starts the program.
 pub fn init(change: &mut Change<'_>, _: &str) -> Result<()> {
     let found = INITS.iter().find(|path| Path::new(path).is_file());
     let found = found.with_context(|| {

@@ -7,17 +7,17 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-/// Which system calls the container may make.
+/// The system calls that the container may make.
 pub enum Filter {
     /// brig's default profile.
     Default,
-    /// All.
+    /// All system calls.
     Unconfined,
-    /// What a file says.
+    /// The profile in a file.
     File(PathBuf),
 }
 
-/// One option; engines take a colon for the equals sign as well.
+/// Applies one option; like engines, accepts a colon instead of the equals sign.
 pub fn option(change: &mut Change<'_>, text: &str) -> Result<()> {
     let (name, value) = text.split_once(['=', ':']).unwrap_or((text, ""));
     match (name, value) {
@@ -27,11 +27,11 @@ pub fn option(change: &mut Change<'_>, text: &str) -> Result<()> {
         ("no-new-privileges", "false") => {
             change.config["process"]["noNewPrivileges"] = false.into()
         }
-        // brig gives no labels of SELinux in any case.
+        // brig never sets SELinux labels for images.
         ("label", "disable") => {}
         ("mask", paths) if !paths.is_empty() => mask(change, paths)?,
         ("unmask", paths) if !paths.is_empty() => unmask(change, paths)?,
-        // Where there is no AppArmor nothing is confined by it.
+        // Without AppArmor, nothing is confined by it.
         ("apparmor", "unconfined") if !plan::Host::default().has_apparmor() => {}
         ("apparmor", profile) if !profile.is_empty() => {
             change.config["process"]["apparmorProfile"] = profile.into();
@@ -57,7 +57,7 @@ fn mask(change: &mut Change<'_>, paths: &str) -> Result<()> {
     Ok(())
 }
 
-/// `unmask=ALL`, `unmask=PATH[:PATH]`: nor read-only. The last name of a path may be a star.
+/// `unmask=ALL`, `unmask=PATH[:PATH]`: also makes them writable. The last component of a path may be `*`.
 fn unmask(change: &mut Change<'_>, paths: &str) -> Result<()> {
     for path in paths.split(':') {
         ensure!(path == "ALL" || path.starts_with('/'), "{path:?} is not an absolute path");
@@ -81,7 +81,7 @@ pub fn no_new_privileges(change: &mut Change<'_>, _: &str) -> Result<()> {
     Ok(())
 }
 
-/// `linux.seccomp` of a file in docker's format, or its own.
+/// `linux.seccomp` from a file in docker's format or in that of runtime-spec.
 pub fn profile(path: &Path, bounding: &[String]) -> Result<Value> {
     seccomp::resolve(&file::read(path)?, bounding)
 }

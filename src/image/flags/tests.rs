@@ -1,4 +1,5 @@
-//! The table of flags: what each changes, as data; that nothing else changes; and that the page says it.
+//! Tests of the table of flags: the change that each makes, that it makes no other, and that docs/images.md
+//! lists it.
 
 use super::*;
 use serde_json::json;
@@ -24,7 +25,7 @@ fn changed(given: &[(&'static str, &str)]) -> Result<Value> {
     changed_for(0, given)
 }
 
-/// Flags; a place in the config; what stands there.
+/// Flags; a place in the config; the value there.
 type Row = (&'static [(&'static str, &'static str)], &'static str, Value);
 
 #[rustfmt::skip]
@@ -105,7 +106,7 @@ fn each_flag_changes_what_the_table_says() {
         assert_eq!(found, expected, "{given:?} at {place}");
         tested.extend(given.iter().map(|(name, _)| *name));
     }
-    // These are tested with an image, or change no config.
+    // Tested with an image, or without effect on the config.
     let elsewhere = ["add-host", "entrypoint", "env-file", "init", "interactive", "pull", "user"];
     for flag in FLAGS {
         let known = tested.contains(&flag.name) != elsewhere.contains(&flag.name);

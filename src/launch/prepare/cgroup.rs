@@ -36,8 +36,8 @@ pub fn locate(id: &str, spec: &Spec, plan: &Plan, host: Host) -> Result<ChosenCg
             Ok(ChosenCgroup { cgroup, view: None, scope: None })
         }
         CgroupManager::Systemd => {
-            let ordinary = plan.goes_without_cgroup;
-            let instance = if ordinary { Instance::User } else { Instance::System };
+            let unprivileged = plan.goes_without_cgroup;
+            let instance = if unprivileged { Instance::User } else { Instance::System };
             let asked = UnitRequest::new(path, id, &spec.annotations, instance)?;
             let (cgroup, scope) = Cgroup::of_unit(host.into_hierarchies()?, asked)?;
             let view = Some(scope.prospect(cgroup.version));

@@ -5,7 +5,7 @@ use crate::plan::devices;
 use crate::spec::{Cpu, DeviceRule, DeviceType, Memory, Resources, Spec};
 use oci_spec::runtime::LinuxNamespaceType as Type;
 
-/// Less than this, and no program starts in it: the kernel charges some 100 KiB of page tables and stacks alone.
+/// Below this, no program starts: the kernel charges some 100 KiB of page tables and stacks alone.
 const TINY_MEMORY: i64 = 512 << 10;
 
 pub(super) fn check(spec: &Spec, rules: &mut Rules) {
@@ -117,7 +117,7 @@ fn check_cpu(cpu: &Cpu, rules: &mut Rules) {
     }
 }
 
-/// What only one version of cgroups has.
+/// Limits that only one cgroup version supports.
 fn one_version(resources: &Resources, rules: &mut Rules) {
     let memory = resources.memory.as_ref();
     let cpu = resources.cpu.as_ref();

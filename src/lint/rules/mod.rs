@@ -1,4 +1,4 @@
-//! Configs that are valid and still look like a mistake.
+//! Configs that are valid but still look like a mistake.
 
 mod isolation;
 mod mounts;
@@ -10,13 +10,14 @@ use crate::plan::annotations;
 use crate::spec::Spec;
 use std::fmt;
 
-/// How the plan's warning about system calls begins: [`seccomp`] names each at its place.
+/// The beginning of the plan's warning about system calls, which is omitted because [`seccomp`] reports each
+/// one at its place.
 pub(super) const UNKNOWN_CALLS: &str = "linux.seccomp: unknown system calls";
 
-/// The newest minor version of runtime-spec 1.x that brig follows.
+/// The newest minor version of runtime-spec 1.x that brig implements.
 const NEWEST_MINOR: u32 = 3;
 
-/// What the rules have found: severity, rule, place, message.
+/// Findings of the rules: severity, rule, place, message.
 #[derive(Default)]
 pub(super) struct Rules {
     pub(super) found: Vec<(Severity, &'static str, String, String)>,

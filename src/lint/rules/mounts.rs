@@ -1,4 +1,4 @@
-//! `mounts`, and the paths that are masked or made read-only.
+//! `mounts`, and masked or read-only paths.
 
 use super::Rules;
 use crate::plan::destination::clean;
@@ -13,7 +13,7 @@ use std::path::Path;
 const DEFAULTS: [(&str, &str); 4] =
     [("/proc", "proc"), ("/sys", "sysfs"), ("/dev/pts", "devpts"), ("/dev/shm", "tmpfs")];
 
-/// Filesystems whose options the kernel documents, and their names before a `=`.
+/// Filesystems whose options the kernel documents, with the option names (before `=`).
 const DATA: [(&str, &[&str]); 5] = [
     (
         "tmpfs",
@@ -37,7 +37,7 @@ const DATA: [(&str, &[&str]); 5] = [
     ("sysfs", &[]),
 ];
 
-/// Options of which one undoes the other.
+/// Options that contradict each other.
 const PAIRS: [(&str, &str); 5] =
     [("ro", "rw"), ("nosuid", "suid"), ("nodev", "dev"), ("noexec", "exec"), ("atime", "noatime")];
 
@@ -68,7 +68,7 @@ pub(super) fn check(spec: &Spec, rules: &mut Rules) {
     }
 }
 
-/// A later mount on the same place, or on a directory above, covers an earlier one.
+/// A later mount on the same destination, or on a parent directory, covers an earlier one.
 fn hidden(index: usize, destinations: &[Vec<u8>], rules: &mut Rules) {
     let Some((own, later)) = destinations.split_first() else { return };
     let covers =
@@ -120,7 +120,7 @@ fn options(index: usize, mount: &Mount, rules: &mut Rules) {
     }
 }
 
-/// Filesystems that show the host, writable.
+/// Filesystems that expose the host, writable.
 fn of_host(index: usize, mount: &Mount, spec: &Spec, rules: &mut Rules) {
     let has = |kind: Type| spec.linux.namespaces.iter().any(|namespace| namespace.typ() == kind);
     let read_only = mount_options::parse(&mount.options).all_set() & libc::MOUNT_ATTR_RDONLY != 0;
@@ -140,7 +140,7 @@ fn of_host(index: usize, mount: &Mount, spec: &Spec, rules: &mut Rules) {
 
 fn missing(spec: &Spec, destinations: &[Vec<u8>], rules: &mut Rules) {
     let has = |path: &str| destinations.iter().any(|known| known == path.as_bytes());
-    // A directory that is bound brings what is mounted below it.
+    // A bind mounted directory includes mounts below it.
     let bound = |path: &str| {
         let above = |mount: &Mount| Path::new(path).starts_with(&mount.destination);
         spec.mounts

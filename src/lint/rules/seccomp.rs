@@ -62,7 +62,7 @@ fn conditions(rule: &LinuxSyscall, place: &str, rules: &mut Rules) {
     }
 }
 
-/// The program has to be executed under the filter.
+/// The program must be executed under the filter.
 fn program(profile: &LinuxSeccomp, list: &[LinuxSyscall], rules: &mut Rules) {
     let lets =
         |action| matches!(action, Action::Allow | Action::Log | Action::Trace | Action::Notify);

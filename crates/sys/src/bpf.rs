@@ -1,4 +1,4 @@
-//! bpf(2), as far as the device program of a cgroup goes: its instructions, loading, attaching.
+//! bpf(2) for the device program of a cgroup: its instructions, loading, attaching.
 
 use super::{Errno, SysError, check};
 use std::ffi::{c_int, c_long};
@@ -15,28 +15,28 @@ pub struct Insn {
     pub code: u8,
     /// Destination register in the low half, source in the high one.
     pub registers: u8,
-    /// Of a jump or a memory access.
+    /// The offset of a jump or a memory access.
     pub offset: i16,
     /// Immediate operand.
     pub immediate: i32,
 }
 
-/// The registers, by what the device program has in them.
+/// The registers, named after their contents in the device program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reg {
-    /// r0: what the program answers.
+    /// r0: the program's return value.
     Verdict = 0,
     /// r1: the context at the program's start.
     Context = 1,
     /// r2: type of the device.
     Type = 2,
-    /// r3: accesses not yet decided.
+    /// r3: the undecided accesses.
     Left = 3,
     /// r4: major number.
     Major = 4,
     /// r5: minor number.
     Minor = 5,
-    /// r6: for a moment.
+    /// r6: temporary values.
     Scratch = 6,
 }
 
@@ -103,7 +103,7 @@ impl Insn {
     }
 }
 
-/// The name of every program of ours: how a later brig knows it.
+/// The name of every program loaded by brig, by which a later brig recognises it.
 const NAME: [u8; 16] = *b"brig_devices\0\0\0\0";
 
 const PROG_LOAD: c_int = 5;
@@ -116,7 +116,7 @@ const CGROUP_DEVICE: u32 = 6;
 const F_ALLOW_MULTI: u32 = 1 << 1;
 const F_REPLACE: u32 = 1 << 2;
 
-/// The start of `union bpf_attr` as each command reads it; the kernel takes what is beyond for 0.
+/// The beginning of `union bpf_attr` as each command reads it; the kernel reads the rest as 0.
 #[repr(C)]
 struct Load {
     prog_type: u32,
@@ -174,10 +174,11 @@ struct Info {
 }
 
 /// # Safety
-/// `attr` is the kernel's structure for `command`, every address in it is good for what the command
-/// does there, for as long as the call lasts.
+///
+/// `attr` is the kernel's structure for `command`, and every address in it is valid for the command's
+/// accesses for the duration of the call.
 unsafe fn bpf<T>(call: &str, command: c_int, attr: &mut T) -> Result<c_long, SysError> {
-    // SAFETY: `attr` is exclusively borrowed and its size is told; the rest is the caller's word.
+    // SAFETY: `attr` is exclusively borrowed and its size is passed; the rest is guaranteed by the caller.
     let result =
         unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) };
     check(|| format!("bpf({call})"), result)
@@ -187,7 +188,7 @@ unsafe fn bpf<T>(call: &str, command: c_int, attr: &mut T) -> Result<c_long, Sys
 ///
 /// # Errors
 ///
-/// The kernel refuses the program: without CAP_BPF and CAP_SYS_ADMIN, or because its verifier rejects it.
+/// If the kernel refuses the program: without CAP_BPF and CAP_SYS_ADMIN, or because its verifier rejects it.
 pub fn load(program: &[Insn]) -> Result<OwnedFd, SysError> {
     let mut attr = Load {
         prog_type: PROG_TYPE_CGROUP_DEVICE,
@@ -201,18 +202,18 @@ pub fn load(program: &[Insn]) -> Result<OwnedFd, SysError> {
         prog_flags: 0,
         prog_name: NAME,
     };
-    // SAFETY: `Load` is what PROG_LOAD reads; the program (of the length that is told) and the
-    // license are only read, and live until the call is over.
+    // SAFETY: `Load` is what PROG_LOAD reads; the program (of the given length) and the license are only
+    // read, and outlive the call.
     let fd = unsafe { bpf("PROG_LOAD, cgroup device", PROG_LOAD, &mut attr) }?;
     owned(fd)
 }
 
-/// Attaches a device program to a cgroup: in place of that of an earlier brig if `replace`, and
-/// beside everyone else's (all of them have to allow).
+/// Attaches a device program to a cgroup: with `replace` instead of that of an earlier brig, and beside all
+/// others (all of them must allow an access).
 ///
 /// # Errors
 ///
-/// bpf(2) failed. With `replace` also because the programs of the cgroup cannot be listed.
+/// If bpf(2) fails; with `replace` also if the programs of the cgroup cannot be listed.
 pub fn attach(
     cgroup: BorrowedFd<'_>,
     program: BorrowedFd<'_>,
@@ -226,17 +227,17 @@ pub fn attach(
         attach_flags: F_ALLOW_MULTI | if old.is_some() { F_REPLACE } else { 0 },
         replace_bpf_fd: old.as_ref().map_or(0, AsRawFd::as_raw_fd),
     };
-    // SAFETY: `Attach` is what PROG_ATTACH reads; there is no address in it.
+    // SAFETY: `Attach` is what PROG_ATTACH reads; it contains no address.
     unsafe { bpf("PROG_ATTACH, cgroup device", PROG_ATTACH, &mut attr) }?;
     Ok(())
 }
 
-/// The program of ours that is attached to the cgroup itself, if there is one.
+/// The program of an earlier brig that is attached to the cgroup itself, if any.
 fn ours(cgroup: BorrowedFd<'_>) -> Result<Option<OwnedFd>, SysError> {
     for id in attached(cgroup)? {
         match by_id(id) {
             Ok(program) if name(&program)? == NAME => return Ok(Some(program)),
-            // Detached meanwhile, or somebody else's.
+            // It was detached in the meantime, or is not brig's.
             Ok(_) | Err(SysError { errno: Errno::ENOENT, .. }) => {}
             Err(error) => return Err(error),
         }
@@ -244,7 +245,7 @@ fn ours(cgroup: BorrowedFd<'_>) -> Result<Option<OwnedFd>, SysError> {
     Ok(None)
 }
 
-/// Ids of the device programs attached to the cgroup itself; the kernel takes up to 64.
+/// Ids of the device programs attached to the cgroup itself; the kernel allows up to 64.
 fn attached(cgroup: BorrowedFd<'_>) -> Result<Vec<u32>, SysError> {
     let mut ids = [0u32; 64];
     let mut attr = Query {
@@ -256,15 +257,15 @@ fn attached(cgroup: BorrowedFd<'_>) -> Result<Vec<u32>, SysError> {
         prog_cnt: 64,
         padding: 0,
     };
-    // SAFETY: `Query` is what PROG_QUERY reads and writes; `ids` has room for the number of ids
-    // that is told, and nothing else touches it until the call is over.
+    // SAFETY: `Query` is what PROG_QUERY reads and writes; `ids` has room for the given number of ids, and
+    // nothing else accesses it during the call.
     unsafe { bpf("PROG_QUERY, cgroup device", PROG_QUERY, &mut attr) }?;
     Ok(ids.into_iter().take(usize::try_from(attr.prog_cnt).unwrap_or(0)).collect())
 }
 
 fn by_id(id: u32) -> Result<OwnedFd, SysError> {
     let mut attr = ById { id, next_id: 0, open_flags: 0 };
-    // SAFETY: `ById` is what PROG_GET_FD_BY_ID reads; there is no address in it.
+    // SAFETY: `ById` is what PROG_GET_FD_BY_ID reads; it contains no address.
     let fd = unsafe { bpf("PROG_GET_FD_BY_ID", PROG_GET_FD_BY_ID, &mut attr) }?;
     owned(fd)
 }
@@ -276,15 +277,14 @@ fn name(program: &OwnedFd) -> Result<[u8; 16], SysError> {
         info_len: u32::try_from(size_of::<Info>()).unwrap_or(0),
         info: std::ptr::from_mut(&mut info) as u64,
     };
-    // SAFETY: `InfoByFd` is what OBJ_GET_INFO_BY_FD reads and writes; it fills no more of `info`
-    // than the length that is told, and reads from it only lengths that are 0: no more addresses.
+    // SAFETY: `InfoByFd` is what OBJ_GET_INFO_BY_FD reads and writes; it writes at most the given length to
+    // `info`, and reads only lengths from it, which are 0: so no further addresses.
     unsafe { bpf("OBJ_GET_INFO_BY_FD", OBJ_GET_INFO_BY_FD, &mut attr) }?;
     Ok(info.name)
 }
 
 fn owned(fd: c_long) -> Result<OwnedFd, SysError> {
     let fd = c_int::try_from(fd).map_err(|_| SysError::new("bpf", Errno::EBADF))?;
-    // SAFETY: only called with what bpf(2) has just returned as a new descriptor, which nobody
-    // else owns.
+    // SAFETY: only called with a new descriptor just returned by bpf(2), which has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

@@ -1,12 +1,12 @@
-//! Which of the newer system calls there are: the kernel is asked, by calls that cannot succeed.
+//! Tests which of the newer system calls the kernel supports, with arguments that cannot succeed.
 
 use super::Errno;
 
-/// A system call that not every kernel has, and that some filter may hide.
+/// A system call that not every kernel supports, and that a seccomp filter may hide.
 pub struct Call {
-    /// As its manual page has it.
+    /// The name of its manual page.
     pub name: &'static str,
-    /// The first version of Linux that has it.
+    /// The first version of Linux that supports it.
     pub since: &'static str,
     number: libc::c_long,
 }
@@ -16,16 +16,16 @@ impl Call {
         Call { name, since, number }
     }
 
-    /// What it answers to arguments that no version of it takes; ENOSYS where it does not exist.
+    /// Its errno for arguments that no version of it accepts; ENOSYS if it does not exist.
     pub fn answer(&self) -> Errno {
-        // SAFETY: descriptor, path or number -1, null pointers, no flags, and sizes of 0: each of these calls fails
-        // at once, with EFAULT, EBADF, EINVAL or EPERM, and touches no memory of ours.
+        // SAFETY: descriptor, path or number -1, null pointers, no flags, and sizes of 0: each of these calls
+        // fails immediately, with EFAULT, EBADF, EINVAL or EPERM, and accesses none of our memory.
         let done = unsafe { libc::syscall(self.number, -1_i64, 0_i64, 0_i64, 0_i64, 0_i64) };
         if done == -1 { Errno::last() } else { Errno::UnknownErrno }
     }
 }
 
-/// Those of [`super::mount`].
+/// The calls used by [`super::mount`].
 pub const MOUNTS: [Call; 6] = [
     Call::new("open_tree", "5.2", libc::SYS_open_tree),
     Call::new("move_mount", "5.2", libc::SYS_move_mount),
@@ -35,12 +35,12 @@ pub const MOUNTS: [Call; 6] = [
     Call::new("mount_setattr", "5.12", libc::SYS_mount_setattr),
 ];
 
-/// Others for which there is a slower way.
+/// Other calls for which brig has a slower fallback.
 pub const OTHERS: [Call; 3] = [
     Call::new("clone3", "5.3", libc::SYS_clone3),
     Call::new("openat2", "5.6", libc::SYS_openat2),
     Call::new("close_range", "5.9", libc::SYS_close_range),
 ];
 
-/// The one without which brig cannot work.
+/// The call without which brig cannot work.
 pub const PIDFD_OPEN: Call = Call::new("pidfd_open", "5.3", libc::SYS_pidfd_open);

@@ -1,9 +1,9 @@
-//! Making the child, and leaving it.
+//! Creates the child process, and exits from it.
 
 use super::{Errno, SysError, check};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-/// Which side of the clone we are on.
+/// The side of the clone that the caller is on.
 pub enum Side {
     /// The caller, with the child's pid in the caller's pid namespace and a pidfd for it.
     Parent(i32, OwnedFd),
@@ -11,41 +11,41 @@ pub enum Side {
     Child(Birth),
 }
 
-/// Where a child was born.
+/// The cgroup that a child was created in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Birth {
-    /// In the cgroup2 directory that was asked for, or none was.
+    /// The requested cgroup2 directory, or none was requested.
     AsAsked,
-    /// In its parent's cgroup: the kernel cannot do otherwise.
+    /// Its parent's cgroup: the kernel does not support CLONE_INTO_CGROUP.
     InParentsCgroup,
 }
 
-/// Its libc constant does not fit its libc type.
+/// libc's constant does not fit its type for flags.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
-/// clone3(2) in the manner of fork(2): new namespaces by `flags` (`CLONE_NEW*`), born in the
-/// cgroup2 directory `into` where one is given.
+/// clone3(2) in the manner of fork(2): new namespaces by `flags` (`CLONE_NEW*`), in the cgroup2 directory
+/// `into`, if given.
 ///
 /// # Errors
 ///
-/// clone3(2) failed, or clone(2) where the kernel has no clone3.
+/// If clone3(2) fails, or clone(2) if the kernel does not support clone3.
 pub fn clone3(flags: libc::c_int, into: Option<BorrowedFd<'_>>) -> Result<Side, SysError> {
     let mut pidfd: libc::c_int = -1;
     let (pid, birth) = clone(flags | libc::CLONE_PIDFD, libc::SIGCHLD, &mut pidfd, into)?;
     if pid == 0 {
         return Ok(Side::Child(birth));
     }
-    // SAFETY: the kernel has just stored a new descriptor there, which nobody else owns.
+    // SAFETY: the kernel has just stored a new descriptor there, which has no other owner.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     Ok(Side::Parent(pid, pidfd))
 }
 
-/// The same for a child that becomes the caller's parent's, and sends it the signal that the caller
-/// would send. The pid is as the caller's pid namespace sees it; the child gets an error in its place.
+/// Like [`clone3`], but the child's parent is the caller's parent, which gets the same exit signal from it as
+/// from the caller. The pid is that in the caller's pid namespace; the child gets an error instead.
 ///
 /// # Errors
 ///
-/// clone3(2) failed, or clone(2) where the kernel has no clone3.
+/// If clone3(2) fails, or clone(2) if the kernel does not support clone3.
 pub fn clone_sibling(
     flags: libc::c_int,
     into: Option<BorrowedFd<'_>>,
@@ -54,14 +54,14 @@ pub fn clone_sibling(
     Ok(if pid == 0 { Err(birth) } else { Ok(pid) })
 }
 
-/// Gives 0 to the child.
+/// Returns 0 in the child.
 fn clone(
     flags: libc::c_int,
     signal: libc::c_int,
     pidfd: &mut libc::c_int,
     into: Option<BorrowedFd<'_>>,
 ) -> Result<(i32, Birth), SysError> {
-    // SAFETY: clone_args is plain integers, for which zero is a valid value ("not asked").
+    // SAFETY: clone_args contains only integers, for which zero is a valid value ("not requested").
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.flags = u64::from(flags.cast_unsigned());
     args.pidfd = (&raw mut *pidfd) as u64;
@@ -70,13 +70,13 @@ fn clone(
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = u64::from(dir.as_raw_fd().cast_unsigned());
     }
-    // SAFETY: without CLONE_VM and with stack 0 the child goes on on a copy of this stack, as after
-    // fork. brig is single-threaded (clippy.toml forbids threads), so no lock is held by a thread
-    // that the child lacks. args and pidfd outlive the call.
+    // SAFETY: without CLONE_VM and with stack 0 the child continues on a copy of this stack, as after fork.
+    // brig is single-threaded (clippy.toml forbids threads), so no lock is held by a thread that does not
+    // exist in the child. args and pidfd outlive the call.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of_val(&args)) };
     let mut birth = Birth::AsAsked;
     let pid = match check(|| format!("clone3(flags {:#x})", args.flags), pid) {
-        // Linux before 5.3, or an engine's filter from before it.
+        // Linux before 5.3, or an engine's seccomp profile from before that.
         Err(error) if error.errno == Errno::ENOSYS => {
             birth = into.map_or(Birth::AsAsked, |_| Birth::InParentsCgroup);
             old_clone(flags | signal, pidfd)?
@@ -86,7 +86,7 @@ fn clone(
     Ok((i32::try_from(pid).unwrap_or(i32::MAX), birth))
 }
 
-/// clone(2), of which the first three arguments are the same on all architectures that brig is written for.
+/// clone(2), whose first three arguments are the same on all supported architectures.
 fn old_clone(flags: libc::c_int, pidfd: &mut libc::c_int) -> Result<libc::c_long, SysError> {
     let (stack, none) = (0_usize, 0_usize);
     // SAFETY: as above; without CLONE_PIDFD nothing is written to pidfd.
@@ -94,33 +94,33 @@ fn old_clone(flags: libc::c_int, pidfd: &mut libc::c_int) -> Result<libc::c_long
     check(|| format!("clone(flags {flags:#x})"), pid)
 }
 
-/// Ends the process at once: no destructors, no atexit handlers (in the child they would be the
-/// parent's), no flushing.
+/// Exits immediately: no destructors, no atexit handlers (in the child they would be the parent's), no
+/// flushing.
 pub fn exit(code: i32) -> ! {
     // SAFETY: _exit has no preconditions and does not return.
     unsafe { libc::_exit(code) }
 }
 
-/// In place of musl's, which signals the thread whose id brig had at its start: in a clone that is another process, or
-/// one of the container's that has the same number there. std aborts where there is no memory left.
-// SAFETY: C has no other function of that name and signature, and this one ends the process, too.
+/// Replaces musl's, which signals the thread whose id was stored at start: in a clone that is another
+/// process, possibly one of the container's with the same number. std aborts when it runs out of memory.
+// SAFETY: C has no other function of that name and signature, and this one also ends the process.
 #[cfg(target_env = "musl")]
 #[unsafe(no_mangle)]
 extern "C" fn abort() -> ! {
     // SAFETY: takes integers only.
     unsafe { libc::kill(std::process::id().cast_signed(), libc::SIGABRT) };
-    // It is ignored, as by the first process of a pid namespace.
+    // The signal is ignored, as by the first process of a pid namespace.
     exit(128 + libc::SIGABRT)
 }
 
-/// Closes every descriptor from `first` on but these. Where the kernel cannot (before Linux 5.9), execve
-/// closes what is close-on-exec.
+/// Closes every descriptor from `first` on except these. If the kernel cannot (before Linux 5.9), execve
+/// closes those that are close-on-exec.
 ///
-/// For a process that never returns to whoever else owns one of them: nothing may use or close it again.
+/// For a process that never returns to the owners of these descriptors: nothing may use or close them again.
 ///
 /// # Errors
 ///
-/// close_range(2) failed. Where there is none they stay open, which is no error.
+/// If close_range(2) fails. If it is not supported the descriptors stay open, which is not an error.
 pub fn close_all_but(first: u32, keep: &[BorrowedFd<'_>]) -> Result<(), SysError> {
     let mut keep: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd().cast_unsigned()).collect();
     keep.sort_unstable();
@@ -135,7 +135,7 @@ pub fn close_all_but(first: u32, keep: &[BorrowedFd<'_>]) -> Result<(), SysError
 }
 
 fn close_between(first: u32, last: u32) -> Result<(), SysError> {
-    // SAFETY: the caller of close_all_but sees to it that nobody uses them again.
+    // SAFETY: the caller of close_all_but guarantees that they are not used again.
     let done = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
     match check(|| format!("close_range({first}, {last})"), done) {
         Err(error) if [Errno::ENOSYS, Errno::EPERM].contains(&error.errno) => Ok(()),
@@ -143,17 +143,17 @@ fn close_between(first: u32, last: u32) -> Result<(), SysError> {
     }
 }
 
-/// Marks every descriptor from `first` on to be closed by execve.
+/// Marks every descriptor from `first` on as close-on-exec.
 ///
 /// # Errors
 ///
-/// close_range(2) failed, for another reason than that the kernel has none.
+/// If close_range(2) fails, except if the kernel does not support it.
 pub fn close_from_at_exec(first: u32) -> Result<(), SysError> {
     // SAFETY: sets a flag on descriptors; no memory is passed.
     let done =
         unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     match check(|| format!("close_range({first}, -1, CLOEXEC)"), done) {
-        // Linux before 5.11 (EINVAL: before it had the flag).
+        // Linux before 5.9, or (EINVAL) before 5.11, which added the flag.
         Err(error) if [Errno::ENOSYS, Errno::EINVAL].contains(&error.errno) => {
             (first..MAX_DESCRIPTORS).for_each(close_at_exec);
             Ok(())
@@ -162,7 +162,7 @@ pub fn close_from_at_exec(first: u32) -> Result<(), SysError> {
     }
 }
 
-/// The kernel's default of fs.nr_open: without raising that, nobody has a higher descriptor.
+/// The kernel's default of fs.nr_open: unless that is raised, no higher descriptor exists.
 const MAX_DESCRIPTORS: u32 = 1 << 20;
 
 fn close_at_exec(fd: u32) {

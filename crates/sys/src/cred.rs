@@ -1,17 +1,17 @@
-//! Credentials: ids, groups, capabilities, and the process attributes that belong to them.
-//! All of these act on the calling thread, which in brig is the process: no C library has to do the same to
-//! other threads, for which musl would make more calls than a container's seccomp filter may allow.
+//! Credentials: ids, groups, capabilities, and related process attributes. All functions act on the calling
+//! thread, which in brig is the whole process. So the C library's functions, which synchronise all threads,
+//! are not needed; musl's would make more system calls than a container's seccomp filter may allow.
 
 use super::{SysError, check};
 
-/// The three sets of capset(2), a bit for each capability.
+/// The three sets of capset(2), one bit for each capability.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CapSets {
     /// In force.
     pub effective: u64,
     /// Can be made effective.
     pub permitted: u64,
-    /// Kept over execve of a file that has them inheritable.
+    /// Preserved over execve of a file with the same inheritable capability.
     pub inheritable: u64,
 }
 
@@ -35,7 +35,7 @@ fn join(low: u32, high: u32) -> u64 {
     u64::from(high) << 32 | u64::from(low)
 }
 
-/// The low and the high word of a set.
+/// The low and high word of a set.
 fn split(set: u64) -> [u32; 2] {
     let bytes = set.to_le_bytes();
     let word = |i: usize| u32::from_le_bytes([bytes[i], bytes[i + 1], bytes[i + 2], bytes[i + 3]]);
@@ -60,16 +60,16 @@ pub fn capget() -> Result<CapSets, SysError> {
     })
 }
 
-/// Has CAP_SYS_ADMIN: the rights of root, if only in brig's own user namespace.
+/// Whether this process has CAP_SYS_ADMIN: root privileges, possibly only in brig's own user namespace.
 ///
 /// # Errors
 ///
-/// capget(2) failed.
+/// If capget(2) fails.
 pub fn is_privileged() -> Result<bool, SysError> {
     Ok(capget()?.effective & 1 << 21 != 0)
 }
 
-/// This process is in the user namespace that the kernel has started with: no other has this number
+/// Whether this process is in the initial user namespace, which is identified by its inode number
 /// (linux/proc_ns.h, PROC_USER_INIT_INO).
 pub fn in_first_user_namespace() -> bool {
     std::fs::read_link("/proc/self/ns/user").is_ok_and(|to| to.as_os_str() == "user:[4026531837]")
@@ -79,7 +79,7 @@ pub fn in_first_user_namespace() -> bool {
 ///
 /// # Errors
 ///
-/// capset(2) failed: EPERM for what the permitted set does not have.
+/// If capset(2) fails: EPERM for capabilities that are not permitted.
 pub fn capset(sets: &CapSets) -> Result<(), SysError> {
     let mut header = Header { version: VERSION_3, pid: 0 };
     let (effective, permitted) = (split(sets.effective), split(sets.permitted));
@@ -95,7 +95,7 @@ pub fn capset(sets: &CapSets) -> Result<(), SysError> {
 }
 
 fn prctl(name: &str, option: i32, a: u64, b: u64) -> Result<i64, SysError> {
-    // SAFETY: the options passed by this module take integers only; unused ones must be 0.
+    // SAFETY: the options used in this module take only integers; unused ones must be 0.
     let done = unsafe { libc::prctl(option, a, b, 0_u64, 0_u64) };
     check(|| format!("prctl({name}, {a}, {b})"), done.into())
 }
@@ -104,11 +104,11 @@ fn prctl(name: &str, option: i32, a: u64, b: u64) -> Result<i64, SysError> {
 ///
 /// # Errors
 ///
-/// prctl(PR_CAPBSET_DROP) failed: EPERM without CAP_SETPCAP.
+/// If prctl(PR_CAPBSET_DROP) fails: EPERM without CAP_SETPCAP.
 pub fn limit_bounding(keep: u64) -> Result<(), SysError> {
     for cap in (0..64).filter(|cap| keep & 1 << cap == 0) {
         match prctl("PR_CAPBSET_DROP", libc::PR_CAPBSET_DROP, cap, 0) {
-            // The first number that the kernel does not know: there are no more.
+            // The first number that the kernel does not know: there are no more capabilities.
             Err(error) if error.errno == super::Errno::EINVAL => break,
             done => done?,
         };
@@ -120,7 +120,7 @@ pub fn limit_bounding(keep: u64) -> Result<(), SysError> {
 ///
 /// # Errors
 ///
-/// prctl(PR_CAP_AMBIENT) failed: EPERM for what is not permitted and inheritable.
+/// If prctl(PR_CAP_AMBIENT) fails: EPERM for a capability that is not both.
 pub fn raise_ambient(cap: u32) -> Result<(), SysError> {
     let raise = u64::from(libc::PR_CAP_AMBIENT_RAISE.cast_unsigned());
     prctl("PR_CAP_AMBIENT", libc::PR_CAP_AMBIENT, raise, cap.into()).map(drop)
@@ -136,61 +136,61 @@ pub fn clear_ambient() -> Result<(), SysError> {
     prctl("PR_CAP_AMBIENT", libc::PR_CAP_AMBIENT, clear, 0).map(drop)
 }
 
-/// Whether a change of uid leaves the permitted capabilities alone; execve resets it.
+/// Sets whether a change of uid preserves the permitted capabilities; execve resets it.
 ///
 /// # Errors
 ///
-/// prctl(PR_SET_KEEPCAPS) failed.
+/// If prctl(PR_SET_KEEPCAPS) fails.
 pub fn keep_capabilities(keep: bool) -> Result<(), SysError> {
     prctl("PR_SET_KEEPCAPS", libc::PR_SET_KEEPCAPS, keep.into(), 0).map(drop)
 }
 
-/// No execve will ever grant this process or its descendants anything.
+/// Sets no_new_privs: execve grants no privileges to this process and its descendants any more.
 ///
 /// # Errors
 ///
-/// prctl(PR_SET_NO_NEW_PRIVS) failed.
+/// If prctl(PR_SET_NO_NEW_PRIVS) fails.
 pub fn no_new_privileges() -> Result<(), SysError> {
     prctl("PR_SET_NO_NEW_PRIVS", libc::PR_SET_NO_NEW_PRIVS, 1, 0).map(drop)
 }
 
-/// `signal` is sent to this process when its parent dies; 0: none. Any change of ids clears it.
+/// Sets the signal that this process gets when its parent dies; 0: none. Any change of ids clears it.
 ///
 /// # Errors
 ///
-/// prctl(PR_SET_PDEATHSIG) failed.
+/// If prctl(PR_SET_PDEATHSIG) fails.
 pub fn parent_death_signal(signal: i32) -> Result<(), SysError> {
     let signal = u64::from(signal.cast_unsigned());
     prctl("PR_SET_PDEATHSIG", libc::PR_SET_PDEATHSIG, signal, 0).map(drop)
 }
 
-/// Orphans among this process's descendants become its children.
+/// Makes orphans among this process's descendants its children.
 ///
 /// # Errors
 ///
-/// prctl(PR_SET_CHILD_SUBREAPER) failed.
+/// If prctl(PR_SET_CHILD_SUBREAPER) fails.
 pub fn become_subreaper() -> Result<(), SysError> {
     prctl("PR_SET_CHILD_SUBREAPER", libc::PR_SET_CHILD_SUBREAPER, 1, 0).map(drop)
 }
 
-/// Makes a brig of uid 0 undumpable, and with it everything that it clones: only who has CAP_SYS_PTRACE
-/// in the user namespace in which brig was executed may trace it or open its files in /proc. A brig of
-/// another uid stays dumpable, because the id maps and the OOM score of an undumpable process belong to
-/// root; it makes what it clones undumpable itself.
+/// Makes a brig of uid 0 undumpable, and thereby everything that it clones: only processes with
+/// CAP_SYS_PTRACE in the user namespace in which brig was executed may trace it or open its files in /proc. A
+/// brig of another uid stays dumpable, because the id maps and the OOM score of an undumpable process are
+/// owned by root; its clones make themselves undumpable.
 ///
 /// # Errors
 ///
-/// prctl(PR_SET_DUMPABLE) failed.
+/// If prctl(PR_SET_DUMPABLE) fails.
 pub fn hide_root() -> Result<(), SysError> {
     if nix::unistd::geteuid().is_root() { dumpable(false) } else { Ok(()) }
 }
 
-/// Whether other processes of the same user may look into this one. A change of ids resets it to
+/// Sets whether other processes of the same user may inspect this one. A change of ids resets it to
 /// `fs.suid_dumpable`.
 ///
 /// # Errors
 ///
-/// prctl(PR_SET_DUMPABLE) failed.
+/// If prctl(PR_SET_DUMPABLE) fails.
 pub fn dumpable(yes: bool) -> Result<(), SysError> {
     prctl("PR_SET_DUMPABLE", libc::PR_SET_DUMPABLE, yes.into(), 0).map(drop)
 }
@@ -199,9 +199,9 @@ pub fn dumpable(yes: bool) -> Result<(), SysError> {
 ///
 /// # Errors
 ///
-/// setgroups(2) failed: EPERM without CAP_SETGID, or where the user namespace denies it.
+/// If setgroups(2) fails: EPERM without CAP_SETGID, or if the user namespace denies it.
 pub fn setgroups(gids: &[u32]) -> Result<(), SysError> {
-    // SAFETY: pointer and length are of one slice, which outlives the call.
+    // SAFETY: pointer and length are those of one slice, which outlives the call.
     let done = unsafe { libc::syscall(libc::SYS_setgroups, gids.len(), gids.as_ptr()) };
     check(|| format!("setgroups({gids:?})"), done).map(drop)
 }
@@ -210,7 +210,7 @@ pub fn setgroups(gids: &[u32]) -> Result<(), SysError> {
 ///
 /// # Errors
 ///
-/// setresgid(2) failed: EINVAL for an id that the user namespace does not have.
+/// If setresgid(2) fails: EINVAL for an id that is not mapped in the user namespace.
 pub fn setgid(gid: u32) -> Result<(), SysError> {
     // SAFETY: takes integers only.
     let done = unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) };
@@ -221,18 +221,18 @@ pub fn setgid(gid: u32) -> Result<(), SysError> {
 ///
 /// # Errors
 ///
-/// setresuid(2) failed: EINVAL for an id that the user namespace does not have.
+/// If setresuid(2) fails: EINVAL for an id that is not mapped in the user namespace.
 pub fn setuid(uid: u32) -> Result<(), SysError> {
     // SAFETY: takes integers only.
     let done = unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) };
     check(|| format!("setresuid({uid})"), done).map(drop)
 }
 
-/// prlimit(2); `u64::MAX` is no limit, pid 0 this process.
+/// prlimit(2); `u64::MAX` is unlimited, pid 0 this process.
 ///
 /// # Errors
 ///
-/// prlimit64(2) failed: EPERM for a hard limit that would be raised without CAP_SYS_RESOURCE.
+/// If prlimit64(2) fails: EPERM for raising a hard limit without CAP_SYS_RESOURCE.
 pub fn prlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<(), SysError> {
     let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
     let none = std::ptr::null_mut::<libc::rlimit>();

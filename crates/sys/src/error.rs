@@ -7,19 +7,19 @@ pub use nix::errno::Errno;
 /// A failed system call: prints as `move_mount(fd 9, /dev/shm): Operation not permitted`.
 #[derive(Debug)]
 pub struct SysError {
-    /// The call with the arguments that matter.
+    /// The call with its relevant arguments.
     pub call: String,
-    /// What the kernel answered.
+    /// The errno of the call.
     pub errno: Errno,
 }
 
 impl SysError {
-    /// `call` failed with `errno`.
+    /// An error of `call` with `errno`.
     pub fn new(call: impl Into<String>, errno: Errno) -> Self {
         SysError { call: call.into(), errno }
     }
 
-    /// `call` has just failed: takes errno from the thread.
+    /// An error of `call`, which has just failed: takes errno from the thread.
     pub fn last(call: impl Into<String>) -> Self {
         SysError::new(call, Errno::last())
     }
@@ -33,12 +33,12 @@ impl fmt::Display for SysError {
 
 impl std::error::Error for SysError {}
 
-/// A failure in words that others look for, and the errno behind them.
+/// An error whose exact text others match on, and its errno.
 #[derive(Debug)]
 pub struct VerbatimError {
-    /// All that is shown.
+    /// The complete text.
     pub text: String,
-    /// What the kernel answered.
+    /// The errno of the failed call.
     pub errno: Errno,
 }
 
@@ -85,9 +85,9 @@ pub fn errno_of(error: &anyhow::Error) -> Option<Errno> {
     })
 }
 
-/// Errors that can say that there is no such file.
+/// Errors that can mean that a file does not exist.
 pub trait Missing {
-    /// ENOENT.
+    /// Whether it is ENOENT.
     fn is_missing(&self) -> bool;
 }
 
@@ -115,13 +115,13 @@ impl Missing for anyhow::Error {
     }
 }
 
-/// For files that need not be there.
+/// For files that are optional.
 pub trait IfExists<T, E> {
-    /// None, if there is no such file.
+    /// None if the file does not exist.
     ///
     /// # Errors
     ///
-    /// Every other error stays one.
+    /// Every other error is returned.
     fn if_exists(self) -> Result<Option<T>, E>;
 }
 

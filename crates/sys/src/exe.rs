@@ -1,6 +1,6 @@
-//! The file that this process is executed from, exchanged for another one with the same contents while
-//! the process runs on: its code and data are mapped from that one, and `/proc/self/exe` leads there, as
-//! if it had executed itself again.
+//! Replaces the file that this process is executed from with another one of the same contents while the
+//! process runs: its code and data are mapped from that one, and `/proc/self/exe` refers to it, as after
+//! another execve.
 
 use super::{SysError, check};
 use anyhow::{Context, Result, ensure};
@@ -11,11 +11,11 @@ use std::os::unix::fs::FileExt;
 use std::sync::atomic::{Ordering, compiler_fence};
 use std::{ptr, slice};
 
-/// What of the contents is compared at once, and from the beginning of the file.
+/// The number of bytes compared at once, and at the beginning of the file.
 const COMPARED: usize = 4096;
 
-/// Where in a process's memory what lies: linux/prctl.h, `struct prctl_mm_map`. proc_pid_stat(5) has what
-/// the fields mean; those that it does not have are left to [`Image::run_from`].
+/// The addresses of a process's memory areas: linux/prctl.h, `struct prctl_mm_map`. The fields are described
+/// in proc_pid_stat(5); those that it does not contain are filled in by [`Image::run_from`].
 #[expect(missing_docs)]
 #[derive(Default)]
 #[repr(C)]
@@ -36,14 +36,15 @@ pub struct MemoryMap {
     pub exe_fd: u32,
 }
 
-/// The program headers that the kernel has loaded this process by.
+/// The program headers from which the kernel has loaded this process.
 pub struct Image {
     headers: &'static [Elf64_Phdr],
     address: usize,
     page: usize,
 }
 
-/// The pages of a PT_LOAD that the kernel has mapped from the file. What follows them is zeros, and no file's.
+/// The pages of a PT_LOAD segment that the kernel has mapped from the file. They are followed by anonymous
+/// pages of zeros.
 struct Segment {
     start: usize,
     end: usize,
@@ -62,11 +63,11 @@ impl Segment {
 }
 
 impl Image {
-    /// Looks whether [`Image::run_from`] can be tried at all.
+    /// Checks whether [`Image::run_from`] is possible.
     ///
     /// # Errors
     ///
-    /// The kernel cannot do it, or files of a dynamic loader are mapped too.
+    /// If the kernel does not support it, or a dynamic loader has mapped files as well.
     pub fn own() -> Result<Self> {
         let mut size = 0_u32;
         let option = libc::PR_SET_MM_MAP_SIZE.cast_unsigned().into();
@@ -77,28 +78,28 @@ impl Image {
         let known = address != 0 && length == size_of::<Elf64_Phdr>() && page.is_power_of_two();
         ensure!(known, "the kernel does not tell where brig's program headers are");
         let headers = ptr::with_exposed_provenance(address);
-        // SAFETY: the kernel has mapped so many of this size there. Nobody writes to them, and what is
-        // ever mapped in their place has the same bytes.
+        // SAFETY: the kernel has mapped this many headers of this size there. They are never written to, and
+        // anything that is mapped in their place later has the same bytes.
         let headers: &[Elf64_Phdr] = unsafe { slice::from_raw_parts(headers, count) };
         let dynamic = headers.iter().any(|header| header.p_type == libc::PT_INTERP);
         ensure!(!dynamic, "brig is not linked statically");
         Ok(Image { headers, address, page })
     }
 
-    /// Has this process run on from `file`: no page of its memory is mapped from the file that it was
-    /// executed from, and /proc/self/exe leads to `file`. `map` is what /proc/self/stat tells.
+    /// Continues this process from `file`: none of its memory is mapped any more from the file it was
+    /// executed from, and /proc/self/exe refers to `file`. `map` contains the addresses of /proc/self/stat.
     ///
     /// # Errors
     ///
-    /// `file` is another program, or the kernel refuses something. The process runs on then, from both
-    /// files, and /proc/self/exe still leads to the first one.
+    /// If `file` is another program, or the kernel refuses a step. The process then continues from both
+    /// files, and /proc/self/exe still refers to the first one.
     pub fn run_from(&self, file: &File, mut map: MemoryMap) -> Result<()> {
         let base = self.base(file)?;
         self.compare(file, base)?;
         let segments = self.segments(base)?;
         replace(&segments, file)?;
         self.protect_relro(base)?;
-        // SAFETY: without an address brk(2) only tells where the heap ends.
+        // SAFETY: without an address, brk(2) only returns the end of the heap.
         let brk = unsafe { libc::syscall(libc::SYS_brk, 0) };
         map.brk = brk.cast_unsigned();
         map.exe_fd = file.as_raw_fd().cast_unsigned();
@@ -110,9 +111,9 @@ impl Image {
         self.headers.iter().filter(|header| header.p_type == libc::PT_LOAD)
     }
 
-    /// What addresses in the program headers count from: 0 unless brig is position independent.
+    /// The load address of the program headers: 0 unless brig is position independent.
     fn base(&self, file: &File) -> Result<usize> {
-        // e_phoff. That the file is the one that is executed is seen when its first page is compared.
+        // e_phoff. Whether this file is the executed one shows when its first page is compared.
         let mut offset = [0; 8];
         file.read_exact_at(&mut offset, 32).context("read its ELF header")?;
         let start = self.address.wrapping_sub(usize::from_ne_bytes(offset));
@@ -126,14 +127,14 @@ impl Image {
         self.loaded().find(|header| header.p_offset == 0).context("the ELF header is not loaded")
     }
 
-    /// Inode, size and time can be equal by chance: the first page, which has the length of every
-    /// segment, and the build-id cannot.
+    /// Checks that both files are the same program. Inode, size and time can be equal by chance; the first
+    /// page, with the lengths of all segments, and the build-id cannot.
     fn compare(&self, file: &File, base: usize) -> Result<()> {
         let notes = self.headers.iter().filter(|header| header.p_type == libc::PT_NOTE);
         let notes = notes.map(|header| (header.p_offset, header.p_filesz));
         let page = (0, self.first()?.p_filesz.min(COMPARED as u64));
         for (offset, length) in std::iter::once(page).chain(notes) {
-            // Where nobody has written to since the kernel loaded it.
+            // Segments that have not been written to since the kernel loaded them.
             let holds = |header: &&Elf64_Phdr| {
                 header.p_flags & (libc::PF_R | libc::PF_W) == libc::PF_R
                     && header.p_offset <= offset
@@ -145,14 +146,14 @@ impl Image {
             let there = there.get_mut(..usize::try_from(length)?).context("a note is too long")?;
             file.read_exact_at(there, offset).context("read what identifies it")?;
             let here = ptr::with_exposed_provenance(base.wrapping_add(address));
-            // SAFETY: these bytes are in a segment that is loaded, which may be read, and to which nobody writes.
+            // SAFETY: these bytes are in a loaded segment, which is readable and never written to.
             let here: &[u8] = unsafe { slice::from_raw_parts(here, there.len()) };
             ensure!(here == there, "it is another program");
         }
         Ok(())
     }
 
-    /// Together, all pages that the kernel has mapped from the file.
+    /// All pages that the kernel has mapped from the file.
     fn segments(&self, base: usize) -> Result<Vec<Segment>> {
         let mut segments: Vec<Segment> = Vec::new();
         for header in self.loaded() {
@@ -176,7 +177,8 @@ impl Image {
         Ok(segments)
     }
 
-    /// Again, what the C library has made read-only when all had its address: glibc. musl does so in dynamic programs only.
+    /// Makes the pages read-only again that glibc has protected after relocation (RELRO). musl only does that
+    /// in dynamic programs.
     fn protect_relro(&self, base: usize) -> Result<()> {
         if cfg!(target_env = "musl") {
             return Ok(());
@@ -186,7 +188,7 @@ impl Image {
             let end = (start + usize::try_from(header.p_memsz)?) & !(self.page - 1);
             let start = start & !(self.page - 1);
             let pages = ptr::with_exposed_provenance_mut(start);
-            // SAFETY: the linker has put there what is written to only before main.
+            // SAFETY: the linker has placed only data there that is not written to after main has started.
             let done = unsafe { libc::mprotect(pages, end.saturating_sub(start), libc::PROT_READ) };
             check(|| "mprotect".into(), done.into())?;
         }
@@ -194,14 +196,15 @@ impl Image {
     }
 }
 
-/// Maps every segment anew. This process may not have another thread.
+/// Maps every segment again. This process must not have other threads.
 fn replace(segments: &[Segment], file: &File) -> Result<()> {
     let written = segments.iter().filter(|segment| segment.is_writable());
     let length = written.map(Segment::length).sum();
-    // All that can be refused for want of memory comes before the first change. All of it is written to at once.
+    // Everything that can fail for lack of memory is done before the first change. MAP_POPULATE because all
+    // of it is written to immediately.
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE;
-    // SAFETY: new memory, at an address that the kernel chooses.
+    // SAFETY: new memory, at an address chosen by the kernel.
     let copies = unsafe { libc::mmap(ptr::null_mut(), length, protection, flags, -1, 0) };
     let mut copy = mapped(copies)?;
     for segment in segments {
@@ -214,9 +217,9 @@ fn replace(segments: &[Segment], file: &File) -> Result<()> {
         let (length, protection) = (segment.length(), segment.protection);
         let flags = libc::MAP_PRIVATE | libc::MAP_FIXED;
         let fd = file.as_raw_fd();
-        // SAFETY: the same bytes come to the same place, with the same rights: the file is the one that is
-        // executed, and that nobody has written to them is what their rights say. So whoever holds a
-        // reference into them, or is on the way through this very code, notices nothing.
+        // SAFETY: the same bytes are mapped at the same place with the same protection: the file is the
+        // executed one, and these pages are not writable, so they are unchanged. References into them, and
+        // the execution of this very code, stay valid.
         mapped(unsafe { libc::mmap(start, length, protection, flags, fd, segment.offset) })?;
     }
     Ok(())
@@ -226,20 +229,21 @@ fn mapped(address: *mut c_void) -> Result<*mut c_void, SysError> {
     if address == libc::MAP_FAILED { Err(SysError::last("mmap")) } else { Ok(address) }
 }
 
-/// Puts a copy of a writable segment into its place. From the copy until it is in place nothing may write
-/// to the segment: that would be lost. There is no other thread and no signal handler, the copy is a
-/// memcpy, and the call a bare system call: no allocation, no lock; errno is written to only if the call
-/// fails, and then the segment is still there.
+/// Moves a copy of a writable segment to its place. Until it is in place, nothing may write to the segment,
+/// because that would be lost. There is no other thread and no signal handler, the copy is a memcpy, and the
+/// call a bare system call: no allocation, no lock; errno is only written if the call fails, and then the
+/// segment is still in place.
 #[inline(never)]
 fn move_copy(segment: &Segment, copy: *mut c_void) -> Result<(), SysError> {
     let (start, length) = (segment.start, segment.length());
     let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
     let from = ptr::with_exposed_provenance::<u8>(start);
-    // No write before may be put off until after the copy.
+    // Earlier writes must not be delayed until after the copy.
     compiler_fence(Ordering::SeqCst);
-    // SAFETY: the segment is readable, and as long as what has been mapped for its copy, which is elsewhere.
+    // SAFETY: the segment is readable, and has the same length as the mapping for its copy, which does not
+    // overlap.
     unsafe { copy.cast::<u8>().copy_from_nonoverlapping(from, length) };
-    // SAFETY: the same bytes come to the same place, and the copy is nobody's.
+    // SAFETY: the same bytes are mapped at the same place, and nothing else refers to the copy.
     let done = unsafe { libc::syscall(libc::SYS_mremap, copy, length, length, flags, start) };
     compiler_fence(Ordering::SeqCst);
     check(|| "mremap".into(), done).map(drop)
@@ -247,13 +251,13 @@ fn move_copy(segment: &Segment, copy: *mut c_void) -> Result<(), SysError> {
 
 /// prctl(2), `PR_SET_MM`.
 fn set_mm(option: c_ulong, argument: *mut c_void, length: usize) -> Result<(), SysError> {
-    // SAFETY: both callers pass what their option reads or writes, and it outlives the call. The bounds are
-    // those that the process has.
+    // SAFETY: both callers pass what their option reads or writes, and it outlives the call. The addresses
+    // are those of this process.
     let done = unsafe { libc::prctl(libc::PR_SET_MM, option, argument, length, 0_u64) };
     check(|| format!("prctl(PR_SET_MM, {option})"), done.into()).map(drop)
 }
 
-/// A number that the kernel has given this process, or 0.
+/// An entry of this process's auxiliary vector, or 0.
 fn auxiliary(kind: c_ulong) -> usize {
     // SAFETY: takes an integer only.
     let value = unsafe { libc::getauxval(kind) };

@@ -1,4 +1,4 @@
-//! Files: their kind, and writing them whole or not at all.
+//! Files: their type, and writing them atomically.
 
 use super::Errno;
 use anyhow::{Context, Result};
@@ -9,21 +9,21 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// The kind of a file, `S_IFREG` and the like, out of its `st_mode` (inode(7)).
+/// The type of a file, e.g. `S_IFREG`, from its `st_mode` (inode(7)).
 pub fn kind(mode: libc::mode_t) -> SFlag {
     SFlag::from_bits_truncate(mode) & SFlag::S_IFMT
 }
 
-/// stat(2), by the system call that glibc makes for it, which is in every engine's seccomp profile: musl
-/// makes another one, and brig looks for the container's program under the container's filter.
+/// stat(2), with the system call that glibc uses for it and every engine's seccomp profile allows: musl uses
+/// another one, and brig searches the container's program under the container's filter.
 ///
 /// # Errors
 ///
 /// The errno of fstatat(2).
 pub fn stat(path: &CStr) -> Result<libc::stat, Errno> {
     let mut found = std::mem::MaybeUninit::<libc::stat>::uninit();
-    // SAFETY: path is a C string, and found has room for what the kernel writes, which is what the C
-    // libraries of 64-bit architectures show as it is.
+    // SAFETY: path is a C string, and found has room for the kernel's structure, which on 64-bit
+    // architectures is the same as the C library's.
     let done = unsafe {
         libc::syscall(libc::SYS_newfstatat, libc::AT_FDCWD, path.as_ptr(), found.as_mut_ptr(), 0)
     };
@@ -32,7 +32,7 @@ pub fn stat(path: &CStr) -> Result<libc::stat, Errno> {
     Ok(unsafe { found.assume_init() })
 }
 
-/// May the effective user execute `path`? faccessat2(2), and nothing that a C library would try without it.
+/// Checks that the effective user may execute `path`: faccessat2(2), without the fallbacks of C libraries.
 ///
 /// # Errors
 ///
@@ -46,11 +46,11 @@ pub fn may_execute(path: &CStr) -> Result<(), Errno> {
     Errno::result(done).map(drop)
 }
 
-/// Renames a file to a name that no file has yet.
+/// Renames a file, unless the new name exists.
 ///
 /// # Errors
 ///
-/// The errno of renameat2(2): EEXIST for a name that is taken.
+/// The errno of renameat2(2): EEXIST if the name exists.
 pub fn rename_new(from: &Path, to: &Path) -> Result<(), Errno> {
     let done = from.with_nix_path(|from| {
         to.with_nix_path(|to| {
@@ -62,11 +62,11 @@ pub fn rename_new(from: &Path, to: &Path) -> Result<(), Errno> {
     Errno::result(done).map(drop)
 }
 
-/// A name for the file that is to replace `path`.
+/// A name for a temporary file that will replace `path`.
 ///
 /// # Errors
 ///
-/// `path` does not end with a name.
+/// If `path` does not end with a file name.
 pub fn beside(path: &Path) -> Result<PathBuf> {
     let name = path.file_name().context("is not a file name")?;
     let mut temp = OsString::from(".");
@@ -75,18 +75,18 @@ pub fn beside(path: &Path) -> Result<PathBuf> {
     Ok(path.with_file_name(temp))
 }
 
-/// Writes a file that appears whole or not at all, in the place of one that may be there.
+/// Writes a file atomically, replacing an existing one.
 ///
 /// # Errors
 ///
-/// It cannot be written; then what was there before is unchanged.
+/// If it cannot be written; an existing file is then unchanged.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let write = || -> Result<()> {
         let temp = beside(path)?;
         let mut file = File::options().write(true).create_new(true).open(&temp)?;
         let done = file.write_all(bytes).and_then(|()| std::fs::rename(&temp, path));
         if done.is_err() {
-            // The error that matters is the first one.
+            // The first error is the one to report.
             let _ = std::fs::remove_file(&temp);
         }
         Ok(done?)

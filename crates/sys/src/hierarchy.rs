@@ -1,7 +1,7 @@
-//! Which cgroup hierarchies the host has, from /proc/self/mountinfo, and where brig itself is in
-//! them, from /proc/self/cgroup.
+//! The cgroup hierarchies of the host, from /proc/self/mountinfo, and brig's own cgroups, from
+//! /proc/self/cgroup.
 //!
-//! A host can have thousands of mounts: nothing is allocated for one that is none of ours.
+//! A host can have thousands of mounts: nothing is allocated for irrelevant ones.
 
 use crate::mountinfo::{Mount, mounts};
 use anyhow::{Context, Result, ensure};
@@ -15,17 +15,17 @@ use std::path::{Component, Path, PathBuf};
 /// One mounted cgroup hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hierarchy {
-    /// `memory`, `cpu,cpuacct`, `name=systemd`; empty for cgroup2.
+    /// E.g. `memory`, `cpu,cpuacct` or `name=systemd`; empty for cgroup2.
     pub controllers: String,
     /// Where it is mounted.
     pub mountpoint: PathBuf,
-    /// Which of its cgroups is mounted there: `/` unless brig runs in a container.
+    /// The cgroup that is mounted there: `/` unless brig runs in a container.
     pub root: PathBuf,
     id: u64,
     parent: u64,
 }
 
-/// Which versions of cgroups the host has.
+/// The cgroup versions in use on the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Version {
@@ -37,11 +37,11 @@ pub enum Version {
     V2,
 }
 
-/// Where systemd, and everybody else, mounts them.
+/// Where systemd and other init systems mount them.
 const USUAL: &str = "/sys/fs/cgroup";
 
-/// Everything that can stand among a v1 hierarchy's mount options and is a controller; the other
-/// options (`xattr`, `clone_children`, `release_agent=`, …) are not.
+/// The mount options of v1 hierarchies that are controllers, in contrast to others (`xattr`,
+/// `clone_children`, `release_agent=`, …).
 const V1_CONTROLLERS: [&str; 14] = [
     "cpu",
     "cpuacct",
@@ -62,14 +62,14 @@ const V1_CONTROLLERS: [&str; 14] = [
 /// The hierarchies of the host; at least one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hierarchies {
-    /// Which versions of cgroups they make.
+    /// The cgroup versions in use.
     pub version: Version,
-    /// Each once, in the order of mountinfo.
+    /// Each hierarchy once, in the order of mountinfo.
     pub mounted: Vec<Hierarchy>,
 }
 
 impl Hierarchies {
-    /// The cgroup2 among them.
+    /// The cgroup2 hierarchy.
     pub fn unified(&self) -> Option<&Hierarchy> {
         self.mounted.iter().find(|hierarchy| hierarchy.controllers.is_empty())
     }
@@ -79,7 +79,7 @@ impl Hierarchies {
 ///
 /// # Errors
 ///
-/// Where there are none.
+/// If there are none.
 pub fn detect() -> Result<Hierarchies> {
     if is_whole_unified(USUAL) && has_unified_alone(&read("/proc/self/cgroup".as_ref())?) {
         let (controllers, mountpoint) = (String::new(), PathBuf::from(USUAL));
@@ -94,19 +94,20 @@ pub fn detect() -> Result<Hierarchies> {
     Ok(Hierarchies { version, mounted })
 }
 
-/// A cgroup2 is mounted there from its root on, which has inode 1; the root of a cgroup namespace, or what is bound from
-/// below, has another.
+/// Whether the root of cgroup2, which has inode 1, is mounted there; the root of a cgroup namespace, or of a
+/// bind mount of a descendant, has another inode.
 fn is_whole_unified(path: &str) -> bool {
     let kind = statfs(path).map(|found| found.filesystem_type());
     kind == Ok(CGROUP2_SUPER_MAGIC) && stat(path).is_ok_and(|found| found.st_ino == 1)
 }
 
-/// In the text of /proc/self/cgroup, which has a line for each hierarchy of v1, wherever that may be mounted.
+/// Whether /proc/self/cgroup contains only cgroup2: it has a line for each v1 hierarchy, wherever that is
+/// mounted.
 fn has_unified_alone(text: &[u8]) -> bool {
     text.starts_with(b"0::") && text.iter().filter(|&&byte| byte == b'\n').count() == 1
 }
 
-/// Which version of cgroups these hierarchies make, if there are any.
+/// The version formed by these hierarchies, if there are any.
 fn version(hierarchies: &[Hierarchy]) -> Option<Version> {
     let unified = hierarchies.iter().any(|hierarchy| hierarchy.controllers.is_empty());
     match (hierarchies.len(), unified) {
@@ -117,12 +118,12 @@ fn version(hierarchies: &[Hierarchy]) -> Option<Version> {
     }
 }
 
-/// The hierarchies in the text of a mountinfo, each once.
+/// The hierarchies in a mountinfo, each once.
 pub fn hierarchies(mountinfo: &[u8]) -> Vec<Hierarchy> {
     let mut found: Vec<Hierarchy> = Vec::new();
     for mount in mounts(mountinfo).filter_map(Line::new) {
-        // A mount over another hides it and everything mounted beneath it there: on it (its parent
-        // is what it hides) or on the root of the mount that they are all mounted on.
+        // A mount over another hides it and everything mounted below it: on it (its parent is the hidden
+        // mount) or on the root of their common parent mount.
         found.retain(|hidden| {
             let beside = mount.parent == hidden.parent && mount.id != hidden.id;
             !((beside || mount.parent == hidden.id)
@@ -138,7 +139,8 @@ pub fn hierarchies(mountinfo: &[u8]) -> Vec<Hierarchy> {
         };
         match found.iter_mut().find(|known| known.controllers == hierarchy.controllers) {
             None => found.push(hierarchy),
-            // Mounted twice (into a container's root, say): the usual place is the host's own.
+            // Mounted twice, e.g. also in a container's root: prefer the usual place, which is the host's
+            // own.
             Some(known) if usual(&hierarchy) && !usual(known) => *known = hierarchy,
             Some(_) => {}
         }
@@ -150,7 +152,7 @@ fn usual(hierarchy: &Hierarchy) -> bool {
     hierarchy.mountpoint.starts_with(USUAL)
 }
 
-/// A mount that matters: of cgroups, or of something else at or below the usual place of those.
+/// A relevant mount: of a cgroup hierarchy, or of another filesystem at or below the usual mount point.
 struct Line<'a> {
     id: u64,
     parent: u64,
@@ -176,7 +178,7 @@ impl<'a> Line<'a> {
     }
 }
 
-/// The controllers among a v1 hierarchy's super options, `cpu,cpuacct`, or its name.
+/// The controllers in a v1 hierarchy's super options, e.g. `cpu,cpuacct`, or its name.
 fn v1_controllers(options: &[u8]) -> String {
     let options = String::from_utf8_lossy(options);
     let mut controllers = String::with_capacity(options.len());
@@ -191,7 +193,7 @@ fn v1_controllers(options: &[u8]) -> String {
     controllers
 }
 
-/// Where brig itself, or another process, is in each hierarchy.
+/// The cgroups of a process in each hierarchy.
 pub struct ProcessCgroups(String);
 
 impl ProcessCgroups {
@@ -199,37 +201,37 @@ impl ProcessCgroups {
     ///
     /// # Errors
     ///
-    /// The file cannot be read.
+    /// If the file cannot be read.
     pub fn read() -> Result<ProcessCgroups> {
         ProcessCgroups::parse(read("/proc/self/cgroup".as_ref())?)
     }
 
-    /// What stands there.
+    /// Parses the text of such a file.
     ///
     /// # Errors
     ///
-    /// The text is not UTF-8.
+    /// If the text is not UTF-8.
     pub fn parse(text: Vec<u8>) -> Result<ProcessCgroups> {
         Ok(ProcessCgroups(String::from_utf8(text).context("/proc/self/cgroup is not UTF-8")?))
     }
 
-    /// The same of another process.
+    /// Reads the file of another process.
     ///
     /// # Errors
     ///
-    /// The file of the process cannot be read, e.g. because it has ended.
+    /// If the file cannot be read, e.g. because the process has exited.
     pub fn of(pid: &str) -> Result<ProcessCgroups> {
         ProcessCgroups::parse(read(format!("/proc/{pid}/cgroup").as_ref())?)
     }
 
-    /// brig's own cgroup in `hierarchy`, relative to its mount point.
+    /// The process's cgroup in `hierarchy`, relative to its mount point.
     ///
     /// # Errors
     ///
-    /// /proc/self/cgroup does not have the hierarchy.
+    /// If the file does not contain the hierarchy.
     pub fn within(&self, hierarchy: &Hierarchy) -> Result<PathBuf> {
-        // `4:memory:/path`, `0::/path`. The controllers of one hierarchy may stand in another
-        // order than among the mount options.
+        // E.g. `4:memory:/path` or `0::/path`. The order of the controllers of one hierarchy can differ from
+        // that of the mount options.
         let first = hierarchy.controllers.split(',').next().unwrap_or_default();
         let path = self.0.lines().find_map(|line| {
             let mut fields = line.splitn(3, ':');
@@ -238,15 +240,15 @@ impl ProcessCgroups {
         });
         let path =
             Path::new(path.with_context(|| format!("/proc/self/cgroup does not have {first:?}"))?);
-        // In a container whose cgroups are bind mounts of the host's, the path is the host's and
-        // the mount's root tells how much of it is outside. Otherwise (outside of the cgroup
-        // namespace, moved while it ran): the top of what can be seen.
+        // In a container whose cgroups are bind mounts of the host's, the path is the host's, and the mount's
+        // root is the part of it that is not visible. Otherwise (outside the cgroup namespace, or moved while
+        // it ran): the top of the visible part.
         let inside = path.strip_prefix(&hierarchy.root).unwrap_or(Path::new(""));
         Ok(clean(inside))
     }
 }
 
-/// A path as it is from a root directory that `..` cannot climb out of, without leading slash.
+/// Normalises a path relative to a root directory above which `..` cannot lead; without a leading slash.
 pub fn clean(path: &Path) -> PathBuf {
     let mut clean = PathBuf::new();
     for component in path.components() {
@@ -259,7 +261,7 @@ pub fn clean(path: &Path) -> PathBuf {
     clean
 }
 
-/// No `..` climbs above where the path begins.
+/// Whether no `..` leads above the path's start.
 pub fn stays_below(path: &Path) -> bool {
     let mut depth = 0_usize;
     path.components().all(|component| match component {
@@ -275,12 +277,12 @@ pub fn stays_below(path: &Path) -> bool {
     })
 }
 
-/// Refuses a cgroup path that /proc/PID/cgroup could not show on one line; mkdir would too, but
-/// only after brig has made the directories above.
+/// Refuses a cgroup path that /proc/PID/cgroup could not show on one line; mkdir would refuse it too, but
+/// only after brig has created its parents.
 ///
 /// # Errors
 ///
-/// It has a newline or a NUL.
+/// If it contains a newline or a NUL byte.
 pub fn check(path: &str) -> Result<()> {
     ensure!(
         !path.contains(['\0', '\n']),
@@ -289,12 +291,12 @@ pub fn check(path: &str) -> Result<()> {
     Ok(())
 }
 
-/// Reads a file of procfs or cgroupfs to its end. These do not tell their size, so nothing is asked for
-/// it, which `take` does: a file's own `read_to_end` calls fstat(2) and lseek(2).
+/// Reads a file of procfs or cgroupfs. Its size is not known in advance; `take` avoids querying it, because a
+/// file's own `read_to_end` calls fstat(2) and lseek(2).
 ///
 /// # Errors
 ///
-/// The file cannot be read.
+/// If the file cannot be read.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
     let mut text = Vec::with_capacity(8192);
     let read = |text: &mut Vec<u8>| File::open(path)?.take(u64::MAX).read_to_end(text);
@@ -323,7 +325,7 @@ mod tests {
     const V2: &str = "\
 31 23 0:28 / /sys/fs/cgroup rw shared:9 - cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot\n";
 
-    /// Version, and `controllers mountpoint root` of each hierarchy.
+    /// The version, and `controllers mountpoint root` of each hierarchy.
     fn detected(parts: &[&str]) -> (Option<Version>, Vec<String>) {
         let found = hierarchies(parts.concat().as_bytes());
         let line = |hierarchy: &Hierarchy| {
@@ -391,11 +393,11 @@ mod tests {
     fn what_is_mounted_over_is_not_there() {
         let over = "40 31 0:40 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n";
         assert_eq!(detected(&[ELSE, V1, over]), (None, vec![]));
-        // The same where a cgroup2 is what covers.
+        // The same if the covering mount is a cgroup2.
         let over = "40 31 0:40 / /sys/fs/cgroup rw - cgroup2 none rw\n";
         let found = strings(&[" /sys/fs/cgroup /"]);
         assert_eq!(detected(&[ELSE, V1, over]), (Some(Version::V2), found));
-        // A file of the cgroup itself covered (LXC does that) hides nothing else.
+        // A mount on a single file of the cgroup (as LXC makes) hides nothing else.
         let over = "40 31 0:40 /f /sys/fs/cgroup/cgroup.procs rw - tmpfs tmpfs rw\n";
         assert_eq!(detected(&[ELSE, V2, over]).0, Some(Version::V2));
     }
@@ -448,9 +450,9 @@ mod tests {
     #[test]
     fn own_cgroup_starts_at_the_root_of_the_mount() {
         assert_eq!(own(OWN, "cpu,cpuacct", "/docker/abc"), Path::new("x"));
-        // Mounted from elsewhere: the top of what can be seen.
+        // Mounted from another cgroup: the top of the visible part.
         assert_eq!(own(OWN, "cpu,cpuacct", "/docker/other"), Path::new(""));
-        // Outside of the cgroup namespace.
+        // Outside the cgroup namespace.
         assert_eq!(own("0::/../../x\n", "", "/"), Path::new("x"));
     }
 

@@ -1,5 +1,5 @@
-//! Id maps: which of the host's user and group ids a user namespace has, under which numbers, and how
-//! they get into the kernel (user_namespaces(7)).
+//! Id maps: the host's user and group ids of a user namespace, their numbers in it, and how to set them
+//! (user_namespaces(7)).
 
 use super::cred;
 use anyhow::{Context, Result, bail};
@@ -22,25 +22,25 @@ pub struct IdMaps {
 pub struct IdMap {
     /// The first id in the container.
     pub container: u32,
-    /// The first id outside.
+    /// The first id on the host.
     pub host: u32,
-    /// How many.
+    /// The number of ids.
     pub size: u32,
 }
 
-/// The host's id of the container's.
+/// The host's id for an id of the container.
 pub fn host_id(maps: &[IdMap], id: u32) -> Option<u32> {
     let offset = |map: &IdMap| id.checked_sub(map.container).filter(|offset| *offset < map.size);
     maps.iter().find_map(|map| offset(map).map(|offset| map.host + offset))
 }
 
-/// What is written to /proc/PID/uid_map.
+/// The text for /proc/PID/uid_map.
 pub fn to_text(maps: &[IdMap]) -> String {
     let line = |map: &IdMap| format!("{} {} {}\n", map.container, map.host, map.size);
     maps.iter().map(line).collect()
 }
 
-/// What is read from /proc/PID/uid_map.
+/// Parses the text of /proc/PID/uid_map.
 pub fn from_text(text: &str) -> Option<Vec<IdMap>> {
     let line = |line: &str| {
         let mut numbers = line.split_ascii_whitespace().map(|number| number.parse().ok());
@@ -50,42 +50,42 @@ pub fn from_text(text: &str) -> Option<Vec<IdMap>> {
     text.lines().map(line).collect()
 }
 
-/// Says why newuidmap(1) or newgidmap(1), whichever the first argument names, refuses these maps to a
-/// caller who has this id.
+/// Explains why newuidmap(1) or newgidmap(1), as named by the first argument, refuses these maps to a caller
+/// with this id.
 pub type Explain = fn(&str, &[IdMap], u32) -> String;
 
-/// The maps of a new user namespace, and who explains it if its caller is refused them.
+/// The maps of a new user namespace, and how to explain that its creator may not use them.
 #[derive(Debug, Clone)]
 pub struct UserNamespace {
-    /// The ids that it has.
+    /// The maps.
     pub maps: IdMaps,
-    /// Called with the helper that refuses them.
+    /// Called with the name of the helper that refuses them.
     pub explain: Explain,
 }
 
-/// A list of maps that could not be written.
+/// A map that could not be written.
 #[derive(Debug)]
 pub struct NotWritten {
-    /// As config.json has it: `uidMappings` or `gidMappings`.
+    /// The name in config.json: `uidMappings` or `gidMappings`.
     pub field: &'static str,
-    /// Why.
+    /// The reason.
     pub error: anyhow::Error,
 }
 
-/// How the maps can be written with the rights that brig has.
+/// How the maps can be written with brig's privileges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Method {
-    /// By itself, whatever they are.
+    /// By brig itself, without restrictions.
     Root,
-    /// By itself, because they are one id each, brig's own. The kernel then wants setgroups denied:
-    /// who cannot drop groups outside must not do so inside (CVE-2014-8989).
+    /// By brig itself, because each contains a single id, brig's own. The kernel then requires setgroups to
+    /// be denied: a process that cannot drop groups outside must not do so inside (CVE-2014-8989).
     OwnId,
     /// By newuidmap(1) and newgidmap(1).
     Helpers,
 }
 
 impl Method {
-    /// The method for these maps.
+    /// Chooses the method for these maps.
     fn of(maps: &IdMaps) -> Result<Method> {
         // linux/capability.h: CAP_SETGID is 6, CAP_SETUID is 7.
         const SET_IDS: u64 = 1 << 6 | 1 << 7;
@@ -99,11 +99,12 @@ impl Method {
     }
 }
 
-/// Gives the user namespace of `pid` its maps: the parent's work, for who is in it has no rights outside.
+/// Writes the maps of `pid`'s user namespace. Done by the parent, because processes in the namespace have no
+/// privileges outside.
 ///
 /// # Errors
 ///
-/// The kernel, or a helper, refuses them; `explain` says why in the second case.
+/// If the kernel, or a helper, refuses them; in the second case `explain` gives the reason.
 pub fn write(pid: i32, maps: &IdMaps, explain: Explain) -> Result<(), NotWritten> {
     let in_gids = |error| NotWritten { field: "gidMappings", error };
     let in_uids = |error| NotWritten { field: "uidMappings", error };
@@ -122,12 +123,12 @@ pub fn write(pid: i32, maps: &IdMaps, explain: Explain) -> Result<(), NotWritten
 
 fn write_file(pid: i32, name: &str, text: &str) -> Result<()> {
     let path = format!("/proc/{pid}/{name}");
-    // One write: the kernel takes no second one.
+    // A single write: the kernel accepts no second one.
     let write = || File::options().write(true).open(&path)?.write_all(text.as_bytes());
     write().with_context(|| format!("write {:?} to {path}", text.trim_end()))
 }
 
-/// newuidmap(1): setuid root, it allows what /etc/subuid grants.
+/// newuidmap(1): setuid root, it permits the ids in /etc/subuid.
 fn run_helper(program: &str, pid: i32, maps: &[IdMap], own: u32, explain: Explain) -> Result<()> {
     let mut command = Command::new(program);
     command.arg(pid.to_string()).stdin(Stdio::null());

@@ -3,12 +3,12 @@
 use super::{SysError, check};
 use std::ffi::CStr;
 
-/// Joins a new session keyring of this name, which the container's user may search
-/// (keyctl(2), JOIN_SESSION_KEYRING, DESCRIBE and SETPERM).
+/// Joins a new session keyring of this name, in which the container's user may search (keyctl(2),
+/// JOIN_SESSION_KEYRING, DESCRIBE and SETPERM).
 ///
 /// # Errors
 ///
-/// keyctl(2) failed: EDQUOT if the user has as many keys as are allowed.
+/// If keyctl(2) fails: EDQUOT if the user has reached the quota of keys.
 pub fn join_session_keyring(name: &CStr) -> Result<(), SysError> {
     const JOIN_SESSION_KEYRING: libc::c_int = 1;
     const SETPERM: libc::c_int = 5;
@@ -19,7 +19,7 @@ pub fn join_session_keyring(name: &CStr) -> Result<(), SysError> {
     let ring = unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, name.as_ptr()) };
     let ring = check(what, ring)?;
     let mut text = [0_u8; 256];
-    // SAFETY: the kernel writes at most text.len() bytes, and nothing where they do not suffice.
+    // SAFETY: the kernel writes at most text.len() bytes, and nothing if that is too small.
     let len =
         unsafe { libc::syscall(libc::SYS_keyctl, DESCRIBE, ring, text.as_mut_ptr(), text.len()) };
     check(|| format!("keyctl(DESCRIBE, {ring})"), len)?;

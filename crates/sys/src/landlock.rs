@@ -1,4 +1,4 @@
-//! Landlock (landlock(7)): a process gives up rights to files and ports, for itself and all that it forks.
+//! Landlock (landlock(7)): a process gives up rights to files and ports, for itself and all its descendants.
 
 use super::{Errno, SysError, check};
 use std::ffi::{c_int, c_long};
@@ -9,7 +9,7 @@ const CREATE_RULESET_VERSION: u32 = 1 << 0;
 const RULE_PATH_BENEATH: c_int = 1;
 const RULE_NET_PORT: c_int = 2;
 
-/// `struct landlock_ruleset_attr`. A kernel that does not know the last ones takes it if they are 0.
+/// `struct landlock_ruleset_attr`. A kernel that does not know the last fields accepts them if they are 0.
 #[repr(C)]
 struct RulesetAttr {
     handled_access_fs: u64,
@@ -31,11 +31,11 @@ struct NetPortAttr {
     port: u64,
 }
 
-/// The version of Landlock's ABI that this kernel has.
+/// The version of the kernel's Landlock ABI.
 ///
 /// # Errors
 ///
-/// ENOSYS if the kernel is built without it, EOPNOTSUPP if it is not enabled.
+/// ENOSYS if the kernel is built without it, EOPNOTSUPP if it is disabled.
 pub fn abi() -> Result<u32, SysError> {
     // SAFETY: with this flag the call takes no pointer, and a size of 0.
     let version = unsafe {
@@ -51,20 +51,20 @@ pub fn abi() -> Result<u32, SysError> {
     u32::try_from(version).map_err(|_| SysError::new(call(), Errno::EOVERFLOW))
 }
 
-/// Rights that are refused, but for what rules allow.
+/// A set of denied rights, and rules that allow some of them.
 #[derive(Debug)]
 pub struct Ruleset(OwnedFd);
 
 impl Ruleset {
-    /// Refuses these rights to files (`LANDLOCK_ACCESS_FS_*`) and to ports (`_NET_*`), and what leaves the domain
-    /// (`LANDLOCK_SCOPE_*`).
+    /// Denies these rights to files (`LANDLOCK_ACCESS_FS_*`) and to ports (`_NET_*`), and operations that
+    /// leave the domain (`LANDLOCK_SCOPE_*`).
     ///
     /// # Errors
     ///
-    /// EINVAL or E2BIG for what this kernel's ABI does not have, ENOMSG if nothing is refused.
+    /// EINVAL or E2BIG for rights that this kernel's ABI does not have, ENOMSG if nothing is denied.
     pub fn new(files: u64, ports: u64, scoped: u64) -> Result<Ruleset, SysError> {
         let attr = RulesetAttr { handled_access_fs: files, handled_access_net: ports, scoped };
-        // SAFETY: `attr` has the layout and the size that are told, and lives until the call is over.
+        // SAFETY: `attr` has the layout and the size that are passed, and outlives the call.
         let fd = unsafe {
             libc::syscall(
                 libc::SYS_landlock_create_ruleset,
@@ -77,11 +77,11 @@ impl Ruleset {
         owned(check(call, fd)?).map(Ruleset)
     }
 
-    /// Allows rights to a file, or to a directory and all below it.
+    /// Allows rights to a file, or to a directory and everything below it.
     ///
     /// # Errors
     ///
-    /// EINVAL for rights that the ruleset does not refuse, or that a file cannot have.
+    /// EINVAL for rights that the ruleset does not deny, or that do not apply to files.
     pub fn allow_beneath(&self, file: BorrowedFd<'_>, rights: u64) -> Result<(), SysError> {
         let attr = PathBeneathAttr { allowed_access: rights, parent_fd: file.as_raw_fd() };
         self.add(RULE_PATH_BENEATH, (&raw const attr).cast(), || {
@@ -93,7 +93,7 @@ impl Ruleset {
     ///
     /// # Errors
     ///
-    /// EINVAL for rights that the ruleset does not refuse, or what is not a port.
+    /// EINVAL for rights that the ruleset does not deny, or an invalid port.
     pub fn allow_port(&self, port: u64, rights: u64) -> Result<(), SysError> {
         let attr = NetPortAttr { allowed_access: rights, port };
         self.add(RULE_NET_PORT, (&raw const attr).cast(), || {
@@ -101,25 +101,26 @@ impl Ruleset {
         })
     }
 
-    /// `attr` is what the kind of rule takes.
+    /// Adds a rule; `attr` is the structure for its type.
     fn add(
         &self,
         kind: c_int,
         attr: *const u8,
         call: impl FnOnce() -> String,
     ) -> Result<(), SysError> {
-        // SAFETY: both callers pass a pointer to the structure that belongs to this kind, which outlives the call.
+        // SAFETY: both callers pass a pointer to the structure of this rule type, which outlives the call.
         let done = unsafe {
             libc::syscall(libc::SYS_landlock_add_rule, self.0.as_raw_fd(), kind, attr, 0_u32)
         };
         check(call, done).map(drop)
     }
 
-    /// Puts the calling thread under it, for good. Needs no_new_privs, or CAP_SYS_ADMIN in the user namespace.
+    /// Restricts the calling thread permanently. Requires no_new_privs, or CAP_SYS_ADMIN in the user
+    /// namespace.
     ///
     /// # Errors
     ///
-    /// EPERM with neither of them, E2BIG if there are 16 around it already.
+    /// EPERM with neither of them, E2BIG if 16 rulesets apply already.
     pub fn enter(&self) -> Result<(), SysError> {
         // SAFETY: takes integers only.
         let done =
@@ -131,7 +132,7 @@ impl Ruleset {
 fn owned(fd: c_long) -> Result<OwnedFd, SysError> {
     let fd =
         c_int::try_from(fd).map_err(|_| SysError::new("landlock_create_ruleset", Errno::EBADF))?;
-    // SAFETY: only called with what landlock_create_ruleset(2) has just returned as a new descriptor, which is
-    // close-on-exec and which nobody else owns.
+    // SAFETY: only called with a new descriptor just returned by landlock_create_ruleset(2), which is
+    // close-on-exec and has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

@@ -1,10 +1,10 @@
 //! Every raw system call and every `unsafe` of brig. Wrappers are thin: typed arguments in,
-//! [`OwnedFd`](std::os::fd::OwnedFd)s out, and an error that reads as the call that failed.
+//! [`OwnedFd`](std::os::fd::OwnedFd)s out, and an error that names the failed call.
 
 #![expect(unsafe_code)]
 
-// The order of clone(2)'s arguments, the halves of a byte in an eBPF instruction and what rt_sigaction(2) takes are as on
-// these.
+// The order of clone(2)'s arguments, the halves of a byte in an eBPF instruction and the argument of
+// rt_sigaction(2) are as on these architectures.
 #[cfg(not(all(
     any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"),
     target_pointer_width = "64",

@@ -1,4 +1,4 @@
-//! What brig has in its memory and others are not to read there: see [`wipe_what_is_freed`].
+//! Wipes memory that other processes must not read, see [`wipe_what_is_freed`].
 
 #[cfg(target_env = "musl")]
 use dlmalloc::GlobalDlmalloc as System;
@@ -10,24 +10,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 static WIPES: AtomicBool = AtomicBool::new(false);
 
 /// From now on, memory is overwritten when it is freed. An unprivileged user's container is a copy of brig
-/// until it is started, and others who share its namespaces may look into it.
+/// until it is started, and others that share its namespaces may inspect it.
 pub fn wipe_what_is_freed() {
     WIPES.store(true, Ordering::Relaxed);
 }
 
-/// The C library's allocator, which wipes if it is told to. musl's asks the kernel again and again for little, which costs
-/// more than its start saves: there it is dlmalloc, behind a lock. A clone has no thread but the one that made it, which
-/// does not allocate meanwhile, so that nobody holds the lock there.
+/// The C library's allocator, with optional wiping. musl's makes many system calls for small blocks, which
+/// costs more than musl's faster start saves, so with musl it is dlmalloc, behind a lock. A clone only has
+/// the thread that made it, which does not allocate meanwhile, so the lock is free in the child.
 struct Allocator;
 
 #[global_allocator]
 static ALLOCATOR: Allocator = Allocator;
 
-// SAFETY: every call is passed on to System, with the arguments that the caller vouches for; what is
-// done before is within the bounds of the block, which nobody else uses any more.
+// SAFETY: every call is forwarded to System, with the arguments that the caller vouches for; accesses before
+// that are within the bounds of the block, which is not in use any more.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's layout has a size.
+        // SAFETY: the caller's layout has a non-zero size.
         unsafe { System.alloc(layout) }
     }
 
@@ -38,8 +38,8 @@ unsafe impl GlobalAlloc for Allocator {
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         if WIPES.load(Ordering::Relaxed) {
-            // SAFETY: the block is the caller's to free and has this size. Unlike a plain memset, this
-            // one is not optimised away for being followed by free.
+            // SAFETY: the block is the caller's to free and has this size. Unlike a plain memset, this call
+            // is not optimised away because a free follows.
             unsafe { libc::explicit_bzero(block.cast(), layout.size()) };
         }
         // SAFETY: the block came from System, with this layout.
@@ -51,12 +51,12 @@ unsafe impl GlobalAlloc for Allocator {
             // SAFETY: the block came from System, with this layout; the caller vouches for the size.
             return unsafe { System.realloc(block, layout, size) };
         }
-        // SAFETY: the caller vouches that the size, rounded up to the alignment, is no overflow.
+        // SAFETY: the caller guarantees that the size, rounded up to the alignment, does not overflow.
         let wanted = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
         // SAFETY: as in alloc.
         let new = unsafe { System.alloc(wanted) };
         if !new.is_null() {
-            // SAFETY: both blocks have at least that many bytes, and a new block overlaps no other.
+            // SAFETY: both blocks have at least that many bytes, and a new block does not overlap any other.
             unsafe { block.copy_to_nonoverlapping(new, layout.size().min(size)) };
             // SAFETY: the block is the caller's, who gives it up for the new one.
             unsafe { self.dealloc(block, layout) };
@@ -65,27 +65,27 @@ unsafe impl GlobalAlloc for Allocator {
     }
 }
 
-/// Overwrites the values of all environment variables, as /proc/PID/environ shows them.
+/// Overwrites the values of all environment variables, which /proc/PID/environ shows.
 ///
 /// For a process that does not read its environment any more.
 pub fn wipe_environment() {
     unsafe extern "C" {
         static environ: *const *mut libc::c_char;
     }
-    // SAFETY: the C library's variable; brig has one thread, so that nobody changes it.
+    // SAFETY: the C library's variable; brig has one thread, so it is not changed concurrently.
     let mut variable = unsafe { environ };
     if variable.is_null() {
         return;
     }
     loop {
-        // SAFETY: the array ends with a null pointer, and that has not been passed.
+        // SAFETY: the array ends with a null pointer, which has not been passed.
         let text = unsafe { *variable };
         if text.is_null() {
             return;
         }
         // SAFETY: every entry is a C string.
         let length = unsafe { libc::strlen(text) };
-        // SAFETY: the string is on the stack or the heap, where it may be written to.
+        // SAFETY: the string is on the stack or the heap, where it is writable.
         unsafe { libc::explicit_bzero(text.cast(), length) };
         // SAFETY: the end has not been reached.
         variable = unsafe { variable.add(1) };

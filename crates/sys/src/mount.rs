@@ -6,24 +6,24 @@ use serde::{Deserialize, Serialize};
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-/// What mount_setattr(2) changes: `MOUNT_ATTR_*` bits to set and to clear, and one of
-/// `MS_PRIVATE`, `MS_SLAVE`, `MS_SHARED`, `MS_UNBINDABLE`, or 0 to leave the propagation alone.
+/// The changes made by mount_setattr(2): `MOUNT_ATTR_*` bits to set and to clear, and one of `MS_PRIVATE`,
+/// `MS_SLAVE`, `MS_SHARED`, `MS_UNBINDABLE`, or 0 to keep the propagation.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Attr {
-    /// To set.
+    /// Bits to set.
     pub set: u64,
-    /// To clear; the access time modes are a group, of which all have to be cleared to set one.
+    /// Bits to clear; the access time modes are one field, which must be cleared completely to set one.
     pub clear: u64,
     /// The new propagation.
     pub propagation: u64,
 }
 
-/// A detached copy of the mount at `path` below `dir`, or of `dir` itself when `path` is empty:
-/// open_tree(2) with `OPEN_TREE_CLONE`.
+/// A detached copy of the mount at `path` below `dir`, or of `dir` itself if `path` is empty: open_tree(2)
+/// with `OPEN_TREE_CLONE`.
 ///
 /// # Errors
 ///
-/// open_tree(2) failed.
+/// If open_tree(2) fails.
 pub fn clone_tree(dir: BorrowedFd<'_>, path: &CStr, recursive: bool) -> Result<OwnedFd, SysError> {
     let mut flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
     flags |= at_flags(path.is_empty(), recursive);
@@ -33,12 +33,11 @@ pub fn clone_tree(dir: BorrowedFd<'_>, path: &CStr, recursive: bool) -> Result<O
     descriptor(check(call, fd)?)
 }
 
-/// The file or directory at `path`, as `O_PATH` gives it, but one that is mounted by being looked at
-/// gets mounted: open_tree(2) without `OPEN_TREE_CLONE`.
+/// Opens `path` like `O_PATH`, but triggers automounts: open_tree(2) without `OPEN_TREE_CLONE`.
 ///
 /// # Errors
 ///
-/// open_tree(2) failed.
+/// If open_tree(2) fails.
 pub fn open_tree(path: &CStr) -> Result<OwnedFd, SysError> {
     let (dir, flags) = (AT_FDCWD.as_raw_fd(), libc::OPEN_TREE_CLOEXEC);
     // SAFETY: path is a C string that outlives the call.
@@ -57,11 +56,11 @@ pub fn move_mount(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<(), S
     move_to(mount, target, c"", flags)
 }
 
-/// As [`move_mount`], to a path of the host.
+/// Like [`move_mount`], to a path of the host.
 ///
 /// # Errors
 ///
-/// move_mount(2) failed.
+/// If move_mount(2) fails.
 pub fn move_mount_to(mount: BorrowedFd<'_>, path: &CStr) -> Result<(), SysError> {
     let flags = libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_SYMLINKS;
     move_to(mount, AT_FDCWD, path, flags)
@@ -81,11 +80,11 @@ fn move_to(
     check(|| format!("move_mount(fd {from}, {})", name(dir, path)), done).map(drop)
 }
 
-/// mount_setattr(2) on the mount itself, or on it and everything mounted below it.
+/// mount_setattr(2) of the mount itself, or also of all mounts below it.
 ///
 /// # Errors
 ///
-/// mount_setattr(2) failed.
+/// If mount_setattr(2) fails.
 pub fn set_attr(mount: BorrowedFd<'_>, recursive: bool, attr: Attr) -> Result<(), SysError> {
     let args = libc::mount_attr {
         attr_set: attr.set,
@@ -113,11 +112,11 @@ pub fn set_attr(mount: BorrowedFd<'_>, recursive: bool, attr: Attr) -> Result<()
     check(call, done).map(drop)
 }
 
-/// Gives a detached mount the id maps of a user namespace: mount_setattr(2), `MOUNT_ATTR_IDMAP`.
+/// Id-maps a detached mount with the maps of a user namespace: mount_setattr(2), `MOUNT_ATTR_IDMAP`.
 ///
 /// # Errors
 ///
-/// mount_setattr(2) failed: EINVAL for a filesystem that cannot be id-mapped.
+/// If mount_setattr(2) fails: EINVAL for a filesystem that cannot be id-mapped.
 pub fn set_id_map(
     mount: BorrowedFd<'_>,
     recursive: bool,
@@ -142,11 +141,11 @@ pub fn set_id_map(
 pub struct Filesystem(OwnedFd);
 
 impl Filesystem {
-    /// Starts a new filesystem of this type.
+    /// Begins to configure a new filesystem of this type.
     ///
     /// # Errors
     ///
-    /// fsopen(2) failed: ENODEV for a type that the kernel does not know.
+    /// If fsopen(2) fails: ENODEV for a type that the kernel does not support.
     pub fn open(fstype: &CStr) -> Result<Self, SysError> {
         let flags = libc::FSOPEN_CLOEXEC;
         // SAFETY: fstype is a C string that outlives the call.
@@ -159,7 +158,7 @@ impl Filesystem {
     ///
     /// # Errors
     ///
-    /// fsconfig(2) failed, with what the kernel says in the file's log.
+    /// If fsconfig(2) fails; includes the message in the context's log.
     pub fn set(&self, key: &CStr, value: Option<&CStr>) -> Result<(), SysError> {
         let command = match value {
             Some(_) => libc::FSCONFIG_SET_STRING,
@@ -168,11 +167,11 @@ impl Filesystem {
         self.config(command, Some(key), value)
     }
 
-    /// Makes the filesystem, and a detached mount of it with these `MOUNT_ATTR_*` bits.
+    /// Creates the filesystem, and a detached mount of it with these `MOUNT_ATTR_*` bits.
     ///
     /// # Errors
     ///
-    /// The kernel refuses the mount: the error has the call, and what the kernel says about it.
+    /// If the kernel refuses the mount; includes the message in the context's log.
     pub fn mount(self, attr: u64) -> Result<OwnedFd, SysError> {
         self.config(libc::FSCONFIG_CMD_CREATE, None, None)?;
         let (fd, flags) = (self.0.as_raw_fd(), libc::FSMOUNT_CLOEXEC);
@@ -190,8 +189,8 @@ impl Filesystem {
     ) -> Result<(), SysError> {
         let pointer = |text: Option<&CStr>| text.map_or(std::ptr::null(), CStr::as_ptr);
         let fd = self.0.as_raw_fd();
-        // SAFETY: key and value are C strings that outlive the call, or null where the command
-        // does not look at them.
+        // SAFETY: key and value are C strings that outlive the call, or null if the command does not read
+        // them.
         let done = unsafe {
             libc::syscall(libc::SYS_fsconfig, fd, command, pointer(key), pointer(value), 0)
         };
@@ -205,7 +204,7 @@ impl Filesystem {
         check(call, done).map_err(|error| self.explained(error)).map(drop)
     }
 
-    /// Adds what the kernel wrote into the context's log: "tmpfs: Bad value for 'size'".
+    /// Adds the kernel's message in the context's log, e.g. "tmpfs: Bad value for 'size'".
     fn explained(&self, mut error: SysError) -> SysError {
         let mut line = [0; 256];
         while let Ok(length) = nix::unistd::read(&self.0, &mut line) {
@@ -224,7 +223,7 @@ impl Filesystem {
 ///
 /// # Errors
 ///
-/// The kernel refuses the mount: the error has the call, and what the kernel says about it.
+/// If the kernel refuses the mount.
 pub fn mount(
     source: Option<&CStr>,
     target: &CStr,
@@ -233,8 +232,8 @@ pub fn mount(
     data: Option<&CStr>,
 ) -> Result<(), SysError> {
     let pointer = |text: Option<&CStr>| text.map_or(std::ptr::null(), CStr::as_ptr);
-    // SAFETY: every pointer is null or a C string that outlives the call, as mount(2) wants them;
-    // the kernel copies data only up to its terminating zero or to one page.
+    // SAFETY: every pointer is null or a C string that outlives the call, as mount(2) requires; the kernel
+    // copies data only up to its terminating zero or one page.
     let done = unsafe {
         libc::mount(pointer(source), target.as_ptr(), pointer(fstype), flags, pointer(data).cast())
     };
@@ -246,26 +245,26 @@ pub fn mount(
     check(call, done.into()).map(drop)
 }
 
-/// Which mount one is, among all there are.
+/// The identity of a mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
-    /// Its id, as mountinfo has it. Another mount can get it once this one is gone.
+    /// Its id in mountinfo. It can be reused after the mount was removed.
     pub id: u64,
-    /// An id that no other mount ever gets, since Linux 6.8.
+    /// An id that is never reused, since Linux 6.8.
     unique: Option<u64>,
     /// Major and minor number of its filesystem.
     device: (u32, u32),
     /// The inode of its root.
     root: u64,
-    /// Its filesystem's type, as statfs(2) has it.
+    /// The type of its filesystem in statfs(2).
     fstype: i64,
 }
 
-/// Which mount `fd` is on, if it is its root.
+/// The identity of the mount whose root `fd` is; None if it is not the root of a mount.
 ///
 /// # Errors
 ///
-/// statx(2) or fstatfs(2) failed.
+/// If statx(2) or fstatfs(2) fails.
 pub fn identity(fd: BorrowedFd<'_>) -> Result<Option<Identity>, SysError> {
     const WANTED: libc::c_uint = libc::STATX_INO | libc::STATX_MNT_ID;
     let stat = statx(fd, WANTED)?;
@@ -285,12 +284,12 @@ pub fn identity(fd: BorrowedFd<'_>) -> Result<Option<Identity>, SysError> {
     }))
 }
 
-/// The id of the mount that `fd` is on, as mountinfo has it. `own` is brig's directory in the host's
-/// /proc: before Linux 5.8 only that tells.
+/// The id in mountinfo of the mount that contains `fd`. `own` is brig's directory in the host's /proc, which
+/// is needed before Linux 5.8.
 ///
 /// # Errors
 ///
-/// statx(2) failed, and fdinfo cannot be read instead.
+/// If statx(2) fails, and fdinfo cannot be read instead.
 pub fn mount_id(fd: BorrowedFd<'_>, own: BorrowedFd<'_>) -> Result<u64, SysError> {
     if let Ok(stat) = statx(fd, libc::STATX_MNT_ID)
         && stat.stx_mask & libc::STATX_MNT_ID != 0
@@ -308,8 +307,8 @@ pub fn mount_id(fd: BorrowedFd<'_>, own: BorrowedFd<'_>) -> Result<u64, SysError
     id.ok_or_else(|| failed(Errno::ENODATA))
 }
 
-/// statx(2) of an open file or directory. By number: std knows the function as a weak symbol, and where
-/// both are linked into one, the static binary has none behind it (seen with lld and fat LTO).
+/// statx(2) of an open file or directory. By number: std refers to the C function with a weak symbol, which
+/// can be unresolved in a static binary that links both (seen with lld and fat LTO).
 fn statx(fd: BorrowedFd<'_>, wanted: libc::c_uint) -> Result<libc::statx, SysError> {
     // SAFETY: statx is plain integers, for which zero is valid.
     let mut stat: libc::statx = unsafe { std::mem::zeroed() };
@@ -322,11 +321,11 @@ fn statx(fd: BorrowedFd<'_>, wanted: libc::c_uint) -> Result<libc::statx, SysErr
     Ok(stat)
 }
 
-/// The attributes of the mount that `fd` is on, as `ST_*` bits: fstatvfs(3).
+/// The attributes of the mount that contains `fd`, as `ST_*` bits: fstatvfs(3).
 ///
 /// # Errors
 ///
-/// fstatvfs(3) failed.
+/// If fstatvfs(3) fails.
 pub fn flags(fd: BorrowedFd<'_>) -> Result<libc::c_ulong, SysError> {
     // SAFETY: statvfs is plain integers, for which zero is valid.
     let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
@@ -336,7 +335,7 @@ pub fn flags(fd: BorrowedFd<'_>) -> Result<libc::c_ulong, SysError> {
     Ok(stat.f_flag)
 }
 
-/// The kernel has every call of this module: it is Linux 5.12 or newer, and no filter hides one.
+/// Whether all calls of this module are available: Linux 5.12 or newer, and no filter hides one.
 pub fn is_complete() -> bool {
     calls::MOUNTS.iter().all(|call| call.answer() != Errno::ENOSYS)
 }
@@ -349,8 +348,7 @@ fn at_flags(empty_path: bool, recursive: bool) -> libc::c_uint {
 
 fn descriptor(fd: libc::c_long) -> Result<OwnedFd, SysError> {
     let fd = i32::try_from(fd).map_err(|_| SysError::new("descriptor", Errno::EBADF))?;
-    // SAFETY: every caller passes what a system call has just returned as a new descriptor, which
-    // nobody else owns.
+    // SAFETY: every caller passes a new descriptor just returned by a system call, which has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 

@@ -1,16 +1,16 @@
-//! proc_pid_mountinfo(5). Names are bytes, of any encoding; space, tab, newline and backslash in them are
+//! proc_pid_mountinfo(5). Names are bytes of any encoding; space, tab, newline and backslash in them are
 //! escaped.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-/// The mounts that a mountinfo lists, in its order. Nothing is allocated for them.
+/// The mounts in a mountinfo, in order. Nothing is allocated for them.
 pub fn mounts(text: &[u8]) -> impl Iterator<Item = Mount<'_>> {
     text.split(|&byte| byte == b'\n').filter_map(Mount::parse)
 }
 
-/// One line. Fields are as they stand there; where a name can be escaped, a method gives it unescaped.
+/// One line. Fields are as in the file; methods unescape the names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mount<'a> {
     id: &'a [u8],
@@ -18,7 +18,7 @@ pub struct Mount<'a> {
     device: &'a [u8],
     root: &'a [u8],
     point: &'a [u8],
-    /// The options of the mount: `ro,nosuid,relatime`.
+    /// The options of the mount, e.g. `ro,nosuid,relatime`.
     pub options: &'a [u8],
     fstype: &'a [u8],
     source: &'a [u8],
@@ -26,8 +26,8 @@ pub struct Mount<'a> {
 }
 
 impl<'a> Mount<'a> {
-    /// Id, parent, device, root, mount point, options, any number of optional fields, `-`, type, source,
-    /// options of the filesystem, of which some kernels have none.
+    /// Fields: id, parent, device, root, mount point, options, any number of optional fields, `-`, type,
+    /// source, and options of the filesystem, which some kernels omit.
     fn parse(line: &'a [u8]) -> Option<Self> {
         let mut fields = line.split(|&byte| byte == b' ');
         let mut next = || fields.next();
@@ -39,7 +39,7 @@ impl<'a> Mount<'a> {
         Some(Mount { id, parent, device, root, point, options, fstype, source, super_options })
     }
 
-    /// Its id, which another mount can have once this one is gone.
+    /// Its id, which can be reused after the mount was removed.
     pub fn id(&self) -> Option<u64> {
         number(self.id)
     }
@@ -55,17 +55,17 @@ impl<'a> Mount<'a> {
         Some((number(&self.device[..colon])?, number(&self.device[colon + 1..])?))
     }
 
-    /// Which directory of the filesystem it shows: `/` is all of it.
+    /// The directory of the filesystem that it shows; `/` is its root.
     pub fn root(&self) -> PathBuf {
         unescape(self.root)
     }
 
-    /// Where it is mounted, as seen from the root directory of whose mountinfo this is.
+    /// The mount point, relative to the root directory of the process that the mountinfo belongs to.
     pub fn point(&self) -> PathBuf {
         unescape(self.point)
     }
 
-    /// Whether the escaped mount point begins with these bytes, for which nothing is allocated.
+    /// Whether the escaped mount point begins with these bytes; does not allocate.
     pub(crate) fn point_starts_with(&self, bytes: &[u8]) -> bool {
         self.point.starts_with(bytes)
     }
@@ -80,7 +80,7 @@ impl<'a> Mount<'a> {
         self.fstype == name.as_bytes()
     }
 
-    /// Its device, or whatever word it was mounted with in the place of one.
+    /// Its device, or an arbitrary string given instead.
     pub fn source(&self) -> Vec<u8> {
         unescape(self.source).into_os_string().into_vec()
     }
@@ -95,7 +95,7 @@ fn number(field: &[u8]) -> Option<u64> {
     std::str::from_utf8(field).ok()?.parse().ok()
 }
 
-/// `\040` is a space.
+/// Replaces escapes, e.g. `\040` is a space.
 fn unescape(field: &[u8]) -> PathBuf {
     let mut name = Vec::with_capacity(field.len());
     let mut rest = field;

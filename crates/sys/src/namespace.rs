@@ -1,4 +1,4 @@
-//! Namespaces: what kind one is, whose it is, and what is set up in a new one.
+//! Namespaces: type and owner, and setting up a new one.
 
 use super::{SysError, check};
 use std::fs::{File, Metadata};
@@ -9,31 +9,31 @@ use std::os::unix::fs::MetadataExt;
 ///
 /// # Errors
 ///
-/// ioctl(NS_GET_NSTYPE) failed: `fd` is not a namespace.
+/// If ioctl(NS_GET_NSTYPE) fails, because `fd` is not a namespace.
 pub fn namespace_type(fd: BorrowedFd<'_>) -> Result<libc::c_int, SysError> {
     const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
-    // SAFETY: the request takes no argument; on a descriptor of another kind it is ENOTTY.
+    // SAFETY: the request has no argument; on a descriptor of another kind it returns ENOTTY.
     let kind = unsafe { libc::ioctl(fd.as_raw_fd(), NS_GET_NSTYPE) };
     check(|| "ioctl(NS_GET_NSTYPE)".into(), kind.into())?;
     Ok(kind)
 }
 
-/// The mount namespace that this process is in belongs to the user namespace that it is in: only there
-/// may its root mount something (ioctl_ns(2), NS_GET_USERNS).
+/// Whether this process's user namespace owns its mount namespace: otherwise not even its root may mount
+/// (ioctl_ns(2), NS_GET_USERNS).
 ///
 /// # Errors
 ///
-/// The files of the process's own namespaces cannot be opened.
+/// If the files of the process's own namespaces cannot be opened.
 pub fn owns_mount_namespace() -> std::io::Result<bool> {
     const NS_GET_USERNS: libc::Ioctl = 0xb701;
     let mounts = File::open("/proc/self/ns/mnt")?;
-    // SAFETY: NS_GET_USERNS takes no argument.
+    // SAFETY: NS_GET_USERNS has no argument.
     let owner = unsafe { libc::ioctl(mounts.as_raw_fd(), NS_GET_USERNS) };
-    // Refused where the owner is none of the caller's namespaces, nor of those below (EPERM).
+    // EPERM if the owner is neither the caller's user namespace nor a descendant of it.
     if owner < 0 {
         return Ok(false);
     }
-    // SAFETY: the kernel has just made this descriptor for us.
+    // SAFETY: the kernel has just created this descriptor, which has no other owner.
     let owner = File::from(unsafe { OwnedFd::from_raw_fd(owner) });
     let identity = |file: Metadata| (file.dev(), file.ino());
     Ok(identity(owner.metadata()?) == identity(std::fs::metadata("/proc/self/ns/user")?))
@@ -45,7 +45,7 @@ pub fn owns_mount_namespace() -> std::io::Result<bool> {
 ///
 /// setdomainname(2) failed.
 pub fn setdomainname(name: &[u8]) -> Result<(), SysError> {
-    // SAFETY: pointer and length are of one slice, which outlives the call.
+    // SAFETY: pointer and length are those of one slice, which outlives the call.
     let done = unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) };
     check(|| format!("setdomainname({})", name.escape_ascii()), done.into()).map(drop)
 }
@@ -59,7 +59,7 @@ pub fn loopback_up() -> Result<(), SysError> {
     // SAFETY: takes integers only.
     let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
     check(|| "socket(AF_INET)".into(), fd.into())?;
-    // SAFETY: the kernel has just made this descriptor, which nobody else owns.
+    // SAFETY: the kernel has just created this descriptor, which has no other owner.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
     // SAFETY: ifreq is plain data, for which zero is valid.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };

@@ -1,8 +1,8 @@
-//! rtnetlink(7): the network devices of a network namespace and their addresses. No more of it than
-//! is needed to move a device.
+//! rtnetlink(7): the network devices of a network namespace and their addresses. Only what is needed to move
+//! a device.
 //!
-//! A message is a header (length, type, flags, sequence number, port), a body of a fixed length, and
-//! attributes of a length, a type and a value each; all parts begin at multiples of 4 bytes.
+//! A message is a header (length, type, flags, sequence number, port), a body of fixed length, and
+//! attributes, each with length, type and value; all parts are aligned to 4 bytes.
 
 use super::{Errno, SysError, check};
 use nix::sys::socket::{
@@ -10,27 +10,27 @@ use nix::sys::socket::{
 };
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
-/// A conversation with the network namespace in which it was opened.
+/// A socket in the network namespace in which it was opened.
 pub struct Socket(OwnedFd);
 
 /// A network device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
-    /// Its number in its namespace.
+    /// Its index in its namespace.
     pub index: u32,
-    /// Its name there.
+    /// Its name in its namespace.
     pub name: String,
-    /// It is up.
+    /// Whether it is up.
     pub up: bool,
 }
 
-/// An address of a device, as the message that adds it again.
+/// An address of a device, as needed to add it again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
     family: u8,
     prefix: u8,
     flags: u32,
-    /// Local and peer address, broadcast address, and the like, as they came.
+    /// Local and peer address, broadcast address, etc., as received.
     attributes: Vec<(u16, Vec<u8>)>,
 }
 
@@ -61,8 +61,8 @@ const IFA_FLAGS: u16 = 8;
 const IFA_RT_PRIORITY: u16 = 9;
 const IFA_PROTO: u16 = 11;
 const IFA_F_PERMANENT: u32 = 0x80;
-/// Flags that whoever adds an address chooses: no duplicate detection, home address, addresses made
-/// from it, no route for its prefix, multicast. The others are the kernel's findings.
+/// Flags that are chosen when an address is added: no duplicate detection, home address, managed temporary
+/// addresses, no prefix route, multicast join. The kernel sets the others.
 const IFA_F_CHOSEN: u32 = 0x02 | 0x10 | 0x100 | 0x200 | 0x400;
 const RT_SCOPE_UNIVERSE: u8 = 0;
 
@@ -70,11 +70,11 @@ const RT_SCOPE_UNIVERSE: u8 = 0;
 const HEADER: usize = 16;
 
 impl Socket {
-    /// Opens one in the namespace that this process is in.
+    /// Opens a socket in the current network namespace.
     ///
     /// # Errors
     ///
-    /// socket(2) or setsockopt(2) failed.
+    /// If socket(2) or setsockopt(2) fails.
     pub fn open() -> Result<Socket, SysError> {
         let fd = socket(
             AddressFamily::Netlink,
@@ -83,7 +83,7 @@ impl Socket {
             SockProtocol::NetlinkRoute,
         );
         let fd = fd.map_err(|errno| SysError::new("socket(NETLINK_ROUTE)", errno))?;
-        // Errors come with the kernel's words, and without the message that they are about.
+        // Request the kernel's error messages, and omit the refused request from the response.
         for option in [libc::NETLINK_EXT_ACK, libc::NETLINK_CAP_ACK] {
             let on: libc::c_int = 1;
             let length = libc::socklen_t::try_from(size_of_val(&on)).unwrap_or(0);
@@ -101,7 +101,7 @@ impl Socket {
     ///
     /// # Errors
     ///
-    /// The kernel knows no such device (ENODEV), or the answer is not one.
+    /// If the device does not exist (ENODEV), or the response is not valid.
     pub fn link(&self, name: &str) -> Result<Link, SysError> {
         let mut request = Request::link(RTM_GETLINK, 0, 0, 0);
         request.name(name);
@@ -112,11 +112,11 @@ impl Socket {
         link.ok_or_else(|| SysError::new(call(), Errno::ENODEV))
     }
 
-    /// The permanent addresses of a device that are known beyond its host.
+    /// The permanent addresses of a device whose scope is not limited to the host.
     ///
     /// # Errors
     ///
-    /// The kernel refuses, or the answer is not one.
+    /// If the kernel refuses, or the response is not valid.
     pub fn addresses(&self, index: u32) -> Result<Vec<Address>, SysError> {
         let mut request = Request::new(RTM_GETADDR);
         request.0.extend([0; 8]);
@@ -125,11 +125,11 @@ impl Socket {
         Ok(addresses.filter_map(|(_, body)| read_address(body, index)).collect())
     }
 
-    /// Moves a device into another namespace and gives it a name there.
+    /// Moves a device into another namespace and renames it there.
     ///
     /// # Errors
     ///
-    /// The kernel refuses: EEXIST for a name that the namespace has already.
+    /// If the kernel refuses: EEXIST if the name exists in the namespace.
     pub fn move_link(
         &self,
         index: u32,
@@ -142,11 +142,11 @@ impl Socket {
         self.talk(request, NLM_F_ACK, || "rtnetlink(move device)".into()).map(drop)
     }
 
-    /// Renames a device; with `%d` in it, the name gets the first number that makes it unique.
+    /// Renames a device; `%d` in the name is replaced with the first number that makes it unique.
     ///
     /// # Errors
     ///
-    /// The kernel refuses.
+    /// If the kernel refuses.
     pub fn rename(&self, index: u32, name: &str) -> Result<(), SysError> {
         let mut request = Request::link(RTM_SETLINK, index, 0, 0);
         request.name(name);
@@ -157,17 +157,17 @@ impl Socket {
     ///
     /// # Errors
     ///
-    /// The kernel refuses.
+    /// If the kernel refuses.
     pub fn set_up(&self, index: u32) -> Result<(), SysError> {
         let request = Request::link(RTM_SETLINK, index, IFF_UP, IFF_UP);
         self.talk(request, NLM_F_ACK, || "rtnetlink(set up)".into()).map(drop)
     }
 
-    /// Gives a device an address.
+    /// Adds an address to a device.
     ///
     /// # Errors
     ///
-    /// The kernel refuses.
+    /// If the kernel refuses.
     pub fn add_address(&self, index: u32, address: &Address) -> Result<(), SysError> {
         let mut request = Request::new(RTM_NEWADDR);
         request.0.extend([address.family, address.prefix, 0, RT_SCOPE_UNIVERSE]);
@@ -180,7 +180,7 @@ impl Socket {
         self.talk(request, flags, || format!("rtnetlink(add address {address})")).map(drop)
     }
 
-    /// Sends a request and takes all that is answered to it.
+    /// Sends a request and collects the responses.
     fn talk(
         &self,
         request: Request,
@@ -191,7 +191,7 @@ impl Socket {
         let fd = self.0.as_raw_fd();
         send(fd, &request.finish(flags), MsgFlags::empty()).map_err(failed)?;
         let mut replies = Vec::new();
-        // The kernel's datagrams are no longer.
+        // The kernel's datagrams are at most this long.
         let mut buffer = vec![0; 32 << 10];
         loop {
             let length = match recv(fd, &mut buffer, MsgFlags::empty()) {
@@ -211,14 +211,14 @@ impl Socket {
     }
 }
 
-/// What an answer of type error says: also that there was none.
+/// The result in a response of type error, which is also sent on success.
 fn verdict(flags: u16, body: &[u8], call: impl Fn() -> String) -> Result<(), SysError> {
     let errno = number(body, 0).cast_signed().wrapping_neg();
     if errno == 0 {
         return Ok(());
     }
     let mut call = call();
-    // After the errno the header of the request, then attributes.
+    // The errno is followed by the header of the request, and attributes.
     if flags & NLM_F_ACK_TLVS != 0
         && let Some((_, text)) = attributes(body.get(4 + HEADER..).unwrap_or_default())
             .find(|(kind, _)| *kind == NLMSGERR_ATTR_MSG)
@@ -229,7 +229,7 @@ fn verdict(flags: u16, body: &[u8], call: impl Fn() -> String) -> Result<(), Sys
     Err(SysError::new(call, Errno::from_raw(errno)))
 }
 
-/// A message on its way.
+/// A request being built.
 struct Request(Vec<u8>);
 
 impl Request {
@@ -239,7 +239,7 @@ impl Request {
         Request(bytes)
     }
 
-    /// With the body of messages about devices.
+    /// A request with the body of messages about devices.
     fn link(kind: u16, index: u32, flags: u32, change: u32) -> Request {
         let mut request = Request::new(kind);
         for word in [0, index, flags, change] {
@@ -298,7 +298,7 @@ fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
         let length = usize::from(half(bytes, 0));
         let attribute = bytes.get(..length).filter(|attribute| attribute.len() >= 4)?;
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-        // The two highest bits are about the value's form.
+        // The two highest bits are flags about the value's format.
         Some((half(attribute, 2) & 0x3fff, &attribute[4..]))
     })
 }
@@ -309,7 +309,7 @@ fn read_link(body: &[u8]) -> Option<Link> {
     Some(Link { index: number(body, 4), name, up: number(body, 8) & IFF_UP != 0 })
 }
 
-/// An address of the device, if it is a permanent one that is known beyond its host.
+/// Parses an address of the device, if it is permanent and its scope is not limited to the host.
 fn read_address(body: &[u8], index: u32) -> Option<Address> {
     let &[family, prefix, flags, scope, ..] = body else { return None };
     let mut address = Address { family, prefix, flags: flags.into(), attributes: Vec::new() };

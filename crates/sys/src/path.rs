@@ -1,5 +1,5 @@
-//! Paths inside a directory that must not lead out of it: openat2(2), or where it is missing or a
-//! file or directory is to be made, one name at a time.
+//! Resolves paths inside a directory without leaving it: with openat2(2), or step by step if that is not
+//! supported or a file or directory is to be created.
 
 use super::{Errno, SysError};
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
@@ -8,31 +8,31 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
-/// Opens a directory to read it, and to look up names in it; a symbolic link is none.
+/// To open a directory for reading and as the start of lookups; fails for a symbolic link.
 pub const DIRECTORY: OFlag =
     OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
-/// Opens a directory only to look up names in it.
+/// To open a directory only as the start of lookups.
 pub const DIRECTORY_HANDLE: OFlag =
     OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
-/// Opens what may be a link to a directory, to look up names in it.
+/// To open a directory, or a link to one, as the start of lookups.
 const FOLLOWED: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY);
 
-/// What to do at a symbolic link.
+/// How to treat symbolic links.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Links {
-    /// Follow it, with the directory as the root of absolute ones and the limit of `..`.
+    /// Follow them, with the directory as the root of absolute links and the limit of `..`.
     Follow,
-    /// ELOOP.
+    /// Fail with ELOOP.
     Refuse,
 }
 
-/// Opens `path` below `root`. Magic links (`/proc/PID/fd/N`) are never followed: they lead anywhere.
+/// Opens `path` below `root`. Magic links (`/proc/PID/fd/N`) are never followed: they can lead anywhere.
 ///
 /// # Errors
 ///
-/// It cannot be opened: with `Links::Refuse` ELOOP for a symbolic link on the way.
+/// If it cannot be opened: with `Links::Refuse` ELOOP for a symbolic link in the path.
 pub fn open_in(
     root: BorrowedFd<'_>,
     path: &CStr,
@@ -48,7 +48,7 @@ pub fn open_in(
         .resolve(resolve | ResolveFlag::RESOLVE_IN_ROOT);
     loop {
         match openat2(root, path, how) {
-            // Somebody renames or mounts on the host while the kernel resolves "..".
+            // A concurrent rename or mount on the host, while the kernel resolves "..".
             Err(Errno::EAGAIN) => {}
             // Before Linux 5.6, or hidden by a seccomp filter around brig.
             Err(Errno::ENOSYS | Errno::EPERM) => {
@@ -62,12 +62,12 @@ pub fn open_in(
     }
 }
 
-/// Opens `path` below `root`, which is a mount's root, and nothing that is mounted on anything on the
-/// way. Links of procfs that lead below it, like `thread-self`, are followed.
+/// Opens `path` below `root`, the root of a mount, without crossing to another mount. Links of procfs that
+/// stay below it, e.g. `thread-self`, are followed.
 ///
 /// # Errors
 ///
-/// It cannot be opened, or is on another mount (EXDEV).
+/// If it cannot be opened, or is on another mount (EXDEV).
 pub fn open_on_same_mount(
     root: BorrowedFd<'_>,
     path: &str,
@@ -78,7 +78,7 @@ pub fn open_on_same_mount(
         | ResolveFlag::RESOLVE_BENEATH;
     let flags = flags | OFlag::O_CLOEXEC;
     let opened = match openat2(root, path, OpenHow::new().flags(flags).resolve(resolve)) {
-        // As in open_in: what is mounted over it is found out then, if it is of another filesystem.
+        // As in open_in: then a mount over it is detected if its filesystem is another one.
         Err(Errno::ENOSYS | Errno::EPERM) => openat(root, path, flags, Mode::empty()),
         opened => opened,
     };
@@ -90,12 +90,12 @@ pub fn open_on_same_mount(
     opened.and_then(same).map_err(failed)
 }
 
-/// Opens the directory `path` below `root`, every missing part of it made with mode 0755. A link
-/// that leads nowhere is followed: what it names is made.
+/// Opens the directory `path` below `root`, and creates missing parts with mode 0755. The target of a
+/// dangling link is created.
 ///
 /// # Errors
 ///
-/// A directory of the path cannot be made, or is something else.
+/// If a directory of the path cannot be created, or is not a directory.
 pub fn make_dir_in(root: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd, SysError> {
     match open_in(root, path, FOLLOWED, Links::Follow) {
         Err(error) if error.errno == Errno::ENOENT => {}
@@ -104,37 +104,37 @@ pub fn make_dir_in(root: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd, SysErro
     Walk::new(root, path, Links::Follow).walk(&End::MakeDir)
 }
 
-/// Makes the file `path` below `root`, which does not exist, and its missing directories.
+/// Creates the file `path` below `root`, which must not exist, and its missing directories.
 ///
 /// # Errors
 ///
-/// The file, or a directory of the path, cannot be made.
+/// If the file, or a directory of the path, cannot be created.
 pub fn make_file_in(root: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd, SysError> {
     Walk::new(root, path, Links::Follow).walk(&End::MakeFile)
 }
 
-/// What is wanted of the last name.
+/// What to do with the last component.
 enum End {
     Open(OFlag),
     MakeDir,
     MakeFile,
 }
 
-/// A walk from directory to directory, each held open: `..` goes back to where it came from, so
-/// nothing that others rename meanwhile leads out of the root.
+/// A walk from directory to directory, each held open: `..` returns to the previous one, so concurrent
+/// renames cannot lead out of the root.
 struct Walk<'a> {
     root: BorrowedFd<'a>,
     path: &'a CStr,
     links: Links,
-    /// From below the root down to where the walk is.
+    /// From below the root down to the current directory.
     dirs: Vec<OwnedFd>,
-    /// Names still to go, the next one last.
+    /// Remaining components, the next one last.
     names: Vec<Vec<u8>>,
-    /// Links followed so far.
+    /// Number of links followed so far.
     followed: usize,
 }
 
-/// As the kernel's own limit.
+/// The kernel's own limit.
 const MAX_LINKS: usize = 40;
 
 impl<'a> Walk<'a> {
@@ -182,7 +182,7 @@ impl<'a> Walk<'a> {
     fn follow(&mut self, name: &[u8]) -> Result<bool, SysError> {
         let link = match readlinkat(self.here(), name) {
             Ok(link) => link,
-            // Not a link, or not there.
+            // Not a link, or it does not exist.
             Err(Errno::EINVAL | Errno::ENOENT) => return Ok(false),
             Err(errno) => return Err(self.failed("readlink", errno)),
         };
@@ -201,12 +201,12 @@ impl<'a> Walk<'a> {
         match end {
             End::Open(flags) => self.open(name, *flags),
             End::MakeDir => self.step(name, true),
-            // O_EXCL: what somebody else has just made is not ours.
+            // O_EXCL: a file created concurrently by another process must not be used.
             End::MakeFile => self.open(name, OFlag::O_CREAT | OFlag::O_EXCL),
         }
     }
 
-    /// The directory `name`, made if that is wanted.
+    /// Opens the directory `name`, created if `make`.
     fn step(&self, name: &[u8], make: bool) -> Result<OwnedFd, SysError> {
         let opened = self.open(name, FOLLOWED);
         if !make || !opened.as_ref().is_err_and(|error| error.errno == Errno::ENOENT) {
@@ -230,7 +230,7 @@ mod tests {
     use super::*;
     use std::os::fd::AsRawFd;
 
-    /// A directory under which everything is made by the test itself.
+    /// A directory in which the test creates everything.
     struct Scratch(std::path::PathBuf, OwnedFd);
 
     impl Scratch {

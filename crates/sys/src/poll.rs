@@ -6,18 +6,18 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
-/// What is left until `end`, in milliseconds for poll(2), rounded up; 0 when it has passed.
+/// The time until `end` in milliseconds for poll(2), rounded up; 0 after it.
 fn left(end: Instant) -> u16 {
     let left = end.saturating_duration_since(Instant::now()).as_micros().div_ceil(1000);
     u16::try_from(left).unwrap_or(u16::MAX)
 }
 
-/// Waits until something has happened at one of `fds`; false when the deadline passes before. Without a deadline it
-/// waits as long as it takes: for a container in the foreground.
+/// Waits for an event of `fds`; false if the deadline passes first. Without a deadline it waits indefinitely:
+/// for a container in the foreground.
 ///
 /// # Errors
 ///
-/// poll(2) failed.
+/// If poll(2) fails.
 pub fn wait(fds: &mut [PollFd<'_>], end: impl Into<Option<Instant>>) -> Result<bool> {
     let end = end.into();
     loop {
@@ -30,11 +30,11 @@ pub fn wait(fds: &mut [PollFd<'_>], end: impl Into<Option<Instant>>) -> Result<b
     }
 }
 
-/// Waits until `fd` is readable (a pidfd: its process is dead); false when the deadline passes.
+/// Waits until `fd` is readable (a pidfd: its process has exited); false if the deadline passes.
 ///
 /// # Errors
 ///
-/// poll(2) failed.
+/// If poll(2) fails.
 pub fn readable(fd: BorrowedFd<'_>, end: Instant) -> Result<bool> {
     wait(&mut [PollFd::new(fd, PollFlags::POLLIN)], end)
 }

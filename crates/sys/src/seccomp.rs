@@ -1,4 +1,4 @@
-//! seccomp(2), as far as a filter goes.
+//! seccomp(2): installing a filter, and serving as its agent.
 
 use super::{Errno, SysError, check};
 use libc::sock_filter;
@@ -10,19 +10,19 @@ use std::process::Command;
 
 /// `SECCOMP_FILTER_FLAG_TSYNC`: all threads of the process get the filter.
 const TSYNC: u32 = 1 << 0;
-/// `SECCOMP_FILTER_FLAG_NEW_LISTENER`: the call returns a listener for what the filter notifies of.
+/// `SECCOMP_FILTER_FLAG_NEW_LISTENER`: the call returns the filter's listener.
 const NEW_LISTENER: u32 = 1 << 3;
-/// A thread that cannot get the filter is an error, not the result, which can be a listener.
+/// A thread that cannot get the filter is reported as an error instead of by the return value, which can be a
+/// listener.
 const TSYNC_ESRCH: u32 = 1 << 4;
 
-/// Puts a filter on the calling thread, for good. Needs CAP_SYS_ADMIN in the user namespace, or
-/// no_new_privs, which this never sets. The flags are `SECCOMP_FILTER_FLAG_*`; the result is the listener, with
-/// `NEW_LISTENER`.
+/// Installs a filter for the calling thread, permanently. Requires CAP_SYS_ADMIN in the user namespace, or
+/// no_new_privs, which is never set here. The flags are `SECCOMP_FILTER_FLAG_*`; with `NEW_LISTENER` returns
+/// the listener.
 ///
 /// # Errors
 ///
-/// seccomp(2) failed: EACCES with neither no_new_privs nor CAP_SYS_ADMIN, EINVAL for what the kernel does not
-/// take.
+/// If seccomp(2) fails: EACCES with neither no_new_privs nor CAP_SYS_ADMIN, EINVAL for an invalid program.
 pub fn install(program: &[sock_filter], flags: u32) -> Result<Option<OwnedFd>, SysError> {
     let call = || {
         let length = program.len();
@@ -32,8 +32,7 @@ pub fn install(program: &[sock_filter], flags: u32) -> Result<Option<OwnedFd>, S
     let filter = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
     let with_esrch = TSYNC | NEW_LISTENER;
     let extra = if flags & with_esrch == with_esrch { TSYNC_ESRCH } else { 0 };
-    // SAFETY: `filter` and the program (of the length that is told) live until the call is over,
-    // which copies them.
+    // SAFETY: `filter` and the program (of the given length) outlive the call, which copies them.
     let result = unsafe {
         libc::syscall(
             libc::SYS_seccomp,
@@ -44,46 +43,45 @@ pub fn install(program: &[sock_filter], flags: u32) -> Result<Option<OwnedFd>, S
     };
     let result = check(call, result)?;
     if flags & NEW_LISTENER == 0 {
-        // Of TSYNC: the thread that could not get it.
+        // With TSYNC: the id of the thread that could not get the filter.
         return if result == 0 { Ok(None) } else { Err(SysError::new(call(), Errno::ESRCH)) };
     }
     owned(result).map(Some)
 }
 
-/// Has a command install a filter in its own process, as the last that this does before it executes
-/// the program.
+/// Makes a command install a filter in its own process, as the last step before execve.
 pub fn install_before_exec(command: &mut Command, program: Vec<sock_filter>, flags: u32) {
     let install = move || match install(&program, flags) {
         Ok(_) => Ok(()),
         Err(error) => Err(io::Error::from(error.errno)),
     };
-    // SAFETY: brig has one thread, so that in its copy no lock is held by a thread that is not there;
-    // the closure owns what it uses.
+    // SAFETY: brig has one thread, so no lock is held in the child by a thread that does not exist there; the
+    // closure owns what it uses.
     unsafe { command.pre_exec(install) };
 }
 
 /// `SECCOMP_USER_NOTIF_FLAG_CONTINUE`: the call is executed as if there were no filter.
 const CONTINUE: u32 = 1 << 0;
 
-/// A system call that waits for its agent's answer.
+/// A system call that waits for its agent's response.
 #[derive(Debug, Clone, Copy)]
 pub struct Call {
-    /// What the answer is to.
+    /// The id of the notification.
     pub id: u64,
-    /// Its number.
+    /// The number of the system call.
     pub number: u32,
-    /// Of which architecture, `AUDIT_ARCH_*`.
+    /// Its architecture, `AUDIT_ARCH_*`.
     pub arch: u32,
 }
 
-/// As an agent, takes the next system call from a filter's listener. None: who called was killed meanwhile, or a signal
-/// has come.
+/// As an agent, receives the next notification from a listener. None: the calling process was killed in the
+/// meantime, or a signal has arrived.
 ///
 /// # Errors
 ///
-/// ioctl(2) failed.
+/// If ioctl(2) fails.
 pub fn next_call(listener: BorrowedFd<'_>) -> Result<Option<Call>, SysError> {
-    // SAFETY: plain data, for which zero is valid, and what the kernel asks for (seccomp_unotify(2)).
+    // SAFETY: plain data, for which zero is valid, and required by the kernel (seccomp_unotify(2)).
     let mut asked: libc::seccomp_notif = unsafe { std::mem::zeroed() };
     let fd = listener.as_raw_fd();
     // SAFETY: the request writes a seccomp_notif, which outlives the call.
@@ -98,11 +96,11 @@ pub fn next_call(listener: BorrowedFd<'_>) -> Result<Option<Call>, SysError> {
     }
 }
 
-/// As an agent, has a system call be executed.
+/// As an agent, lets a system call continue.
 ///
 /// # Errors
 ///
-/// ioctl(2) failed, but not because who called was killed meanwhile.
+/// If ioctl(2) fails for another reason than that the calling process was killed in the meantime.
 pub fn go_on(listener: BorrowedFd<'_>, call: &Call) -> Result<(), SysError> {
     let answer = libc::seccomp_notif_resp { id: call.id, val: 0, error: 0, flags: CONTINUE };
     let fd = listener.as_raw_fd();
@@ -116,8 +114,8 @@ pub fn go_on(listener: BorrowedFd<'_>, call: &Call) -> Result<(), SysError> {
 
 fn owned(fd: c_long) -> Result<OwnedFd, SysError> {
     let fd = c_int::try_from(fd).map_err(|_| SysError::new("seccomp", Errno::EBADF))?;
-    // SAFETY: only called with what seccomp(2) has just returned as a new descriptor, which is
-    // close-on-exec and which nobody else owns.
+    // SAFETY: only called with a new descriptor just returned by seccomp(2), which is close-on-exec and has
+    // no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 

@@ -3,11 +3,11 @@
 use super::{SysError, check};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-/// Signals that end a brig that waits, after it has put everything back.
+/// Signals that end a waiting brig, after it has undone everything.
 pub const ABORT: [libc::c_int; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
 
-/// What the kernel's rt_sigaction takes, which is not what libc's sigaction takes. On riscv64 it has no restorer: of
-/// ours that is the mask there, and both are 0.
+/// The argument of the kernel's rt_sigaction, which differs from libc's sigaction. On riscv64 it has no
+/// restorer: that field is the mask there, and both are 0.
 #[repr(C)]
 #[derive(Default)]
 struct KernelAction {
@@ -17,28 +17,28 @@ struct KernelAction {
     mask: u64,
 }
 
-/// Gives every signal its default action and unblocks all: an ignored signal would survive execve
-/// (std's own start-up leaves SIGPIPE ignored, nohup SIGHUP).
+/// Resets every signal to its default action and unblocks all: ignored signals stay ignored over execve
+/// (std's own start-up ignores SIGPIPE, nohup SIGHUP).
 ///
 /// # Errors
 ///
-/// sigaction(2) or sigprocmask(2) failed.
+/// If sigaction(2) or sigprocmask(2) fails.
 pub fn reset_all() -> Result<(), SysError> {
     (1..=64).filter(|s| ![libc::SIGKILL, libc::SIGSTOP].contains(s)).try_for_each(reset)?;
     let empty = 0_u64;
     let none = std::ptr::null_mut::<u64>();
-    // SAFETY: a mask of 64 bits is what the kernel takes; it outlives the call.
+    // SAFETY: the kernel reads a mask of 64 bits, which outlives the call.
     let done = unsafe {
         libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const empty, none, 8_usize)
     };
     check(|| "rt_sigprocmask(SETMASK, none)".into(), done).map(drop)
 }
 
-/// Gives one signal its default action.
+/// Resets one signal to its default action.
 ///
 /// # Errors
 ///
-/// sigaction(2) failed.
+/// If sigaction(2) fails.
 pub fn reset(signal: i32) -> Result<(), SysError> {
     act(signal, 0)
 }
@@ -53,11 +53,11 @@ fn act(signal: i32, flags: i32) -> Result<(), SysError> {
     check(|| format!("rt_sigaction({signal}, SIG_DFL, flags {flags:#x})"), done).map(drop)
 }
 
-/// Until execve has children be gone when they end: nobody can wait for them, nor has to.
+/// Makes the kernel reap children until the next execve: they cannot be waited for.
 ///
 /// # Errors
 ///
-/// sigaction(2) failed.
+/// If sigaction(2) fails.
 pub fn leave_no_zombies() -> Result<(), SysError> {
     act(libc::SIGCHLD, libc::SA_NOCLDWAIT)
 }
@@ -65,39 +65,40 @@ pub fn leave_no_zombies() -> Result<(), SysError> {
 /// Signals with which people and engines end a process.
 const END: [i32; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT];
 
-/// Makes `END` end this process until it executes a program, with the code 128 + signal. Without a
-/// handler the kernel keeps them from the first process of a pid namespace (pid_namespaces(7)).
+/// Makes the signals of `END` end this process with exit code 128 + signal, until it executes a program.
+/// Without a handler the kernel does not deliver them to the first process of a pid namespace
+/// (pid_namespaces(7)).
 ///
 /// # Errors
 ///
-/// sigaction(2) failed.
+/// If sigaction(2) fails.
 pub fn end_by_signals() -> Result<(), SysError> {
     extern "C" fn end(signal: i32) {
         super::exit(128 + signal)
     }
     END.into_iter().try_for_each(|signal| {
-        // SAFETY: an all-zero sigaction is a valid one: no flags, nothing blocked.
+        // SAFETY: an all-zero sigaction is valid: no flags, nothing blocked.
         let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
         action.sa_sigaction = end as *const () as usize;
-        // SAFETY: the struct outlives the call, and the handler does nothing but _exit(2).
+        // SAFETY: the struct outlives the call, and the handler only calls _exit(2).
         let done = unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) };
         check(|| format!("sigaction({signal})"), done.into()).map(drop)
     })
 }
 
-/// One of these signals that has been sent to this process, and waits because it is blocked.
+/// One of these signals that is blocked and pending, if any.
 ///
 /// # Errors
 ///
-/// sigpending(2) failed.
+/// If sigpending(2) fails.
 pub fn pending(signals: &[i32]) -> Result<Option<i32>, SysError> {
     let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: the kernel's answer is written to a set that outlives the call.
+    // SAFETY: the kernel writes to a set that outlives the call.
     let done = unsafe { libc::sigpending(set.as_mut_ptr()) };
     check(|| "sigpending".into(), done.into())?;
     // SAFETY: the call has succeeded, and filled the set.
     let set = unsafe { set.assume_init() };
-    // SAFETY: reads a set that is initialised; the signals are numbers, of which a wrong one is no member.
+    // SAFETY: reads an initialised set; an invalid signal number is not a member.
     Ok(signals
         .iter()
         .copied()
@@ -108,20 +109,20 @@ pub fn pending(signals: &[i32]) -> Result<Option<i32>, SysError> {
 ///
 /// # Errors
 ///
-/// pidfd_open(2) failed: ESRCH for a process that does not exist.
+/// If pidfd_open(2) fails: ESRCH for a process that does not exist.
 pub fn pidfd_open(pid: i32) -> Result<OwnedFd, SysError> {
     // SAFETY: takes integers only.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     let fd = check(|| format!("pidfd_open({pid})"), fd)?;
-    // SAFETY: the kernel has just made this descriptor, which nobody else owns.
+    // SAFETY: the kernel has just created this descriptor, which has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).unwrap_or(-1)) })
 }
 
-/// The process of a pidfd has ended: there is nothing of it but perhaps a status to ask for.
+/// Whether the process of a pidfd has exited, possibly as a zombie.
 ///
 /// # Errors
 ///
-/// poll(2) failed.
+/// If poll(2) fails.
 pub fn has_ended(pidfd: BorrowedFd<'_>) -> Result<bool, SysError> {
     let mut poll = libc::pollfd { fd: pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
     // SAFETY: one pollfd is passed, which outlives the call.
@@ -136,13 +137,13 @@ pub fn has_ended(pidfd: BorrowedFd<'_>) -> Result<bool, SysError> {
 /// pidfd_send_signal(2) failed: ESRCH for a process that has ended.
 pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), SysError> {
     let info = std::ptr::null::<libc::siginfo_t>();
-    // SAFETY: a null siginfo asks for what kill(2) would send.
+    // SAFETY: with a null siginfo the kernel sends what kill(2) would send.
     let done =
         unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, info, 0) };
     check(|| format!("pidfd_send_signal({signal})"), done).map(drop)
 }
 
-/// What PIDFD_GET_INFO fills (linux/pidfd.h, the first published version).
+/// The structure of PIDFD_GET_INFO (linux/pidfd.h, the first published version).
 #[repr(C)]
 #[derive(Default)]
 struct PidfdInfo {
@@ -153,13 +154,13 @@ struct PidfdInfo {
     exit_code: i32,
 }
 
-/// How the process of a pidfd has ended, as wait(2) has it: known to the kernel from when somebody has waited for the
-/// process (PIDFD_INFO_EXIT, Linux 6.15). None before that, and with an older kernel.
+/// The wait(2) status of a pidfd's process, which the kernel reports after the process was reaped
+/// (PIDFD_INFO_EXIT, Linux 6.15). None before that, and with an older kernel.
 pub fn exit_status(pidfd: BorrowedFd<'_>) -> Option<i32> {
     const PIDFD_INFO_EXIT: u64 = 1 << 3;
     const PIDFD_GET_INFO: libc::Ioctl = libc::_IOWR::<PidfdInfo>(0xff, 11) as libc::Ioctl;
     let mut info = PidfdInfo { mask: PIDFD_INFO_EXIT, ..PidfdInfo::default() };
-    // SAFETY: the struct has the layout and the size that the request's number says, and outlives the call.
+    // SAFETY: the struct has the layout and the size encoded in the request's number, and outlives the call.
     let done = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO, &raw mut info) };
     (done == 0 && info.mask & PIDFD_INFO_EXIT != 0).then_some(info.exit_code)
 }

@@ -1,4 +1,4 @@
-//! Unix sockets: descriptors in messages, and addresses of paths that are too long for one.
+//! Unix sockets: passing descriptors, and addresses with paths that are too long.
 
 use super::SysError;
 use anyhow::Result;
@@ -8,8 +8,8 @@ use nix::sys::stat::Mode;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
-/// The address of a socket in the filesystem, whose path may be longer than the 107 bytes that `sockaddr_un` holds
-/// (unix(7)): it is reached through a descriptor, which has to be open as long as the address is used.
+/// The address of a socket in the filesystem, whose path may be longer than the 107 bytes of `sockaddr_un`
+/// (unix(7)): it is accessed through a descriptor, which must be open as long as the address is used.
 #[derive(Debug)]
 pub struct SocketAddress {
     address: UnixAddr,
@@ -17,56 +17,62 @@ pub struct SocketAddress {
 }
 
 impl SocketAddress {
-    /// Of the socket at `path`, to connect to.
+    /// The address of the existing socket at `path`, to connect to.
     ///
     /// # Errors
     ///
-    /// There is nothing at `path`, or nothing that may be looked up.
+    /// If `path` does not exist or may not be accessed.
     pub fn of(path: &Path) -> Result<SocketAddress> {
         let file = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
         let address = UnixAddr::new(format!("/proc/self/fd/{}", file.as_raw_fd()).as_str())?;
         Ok(SocketAddress { address, _file: Some(file) })
     }
 
-    /// Of the socket with this name in the network namespace's own name space, which is no path (unix(7), abstract).
+    /// The address of an abstract socket (unix(7)), whose name belongs to the network namespace and is not a
+    /// path.
     ///
     /// # Errors
     ///
-    /// It is too long.
+    /// If the name is too long.
     pub fn of_abstract(name: &[u8]) -> Result<SocketAddress> {
         Ok(SocketAddress { address: UnixAddr::new_abstract(name)?, _file: None })
     }
 
-    /// What connect(2) takes.
+    /// The address for connect(2).
     pub fn get(&self) -> &UnixAddr {
         &self.address
     }
 }
 
-/// The address of `name` in an open directory, to bind a socket to: also where the directory's path is too long.
+/// The address of `name` in an open directory, to bind a socket to: not limited by the length of the
+/// directory's path.
 ///
 /// # Errors
 ///
-/// `name` alone is too long.
+/// If `name` alone is too long.
 pub fn address_in(directory: BorrowedFd<'_>, name: &str) -> Result<UnixAddr> {
     Ok(UnixAddr::new(format!("/proc/self/fd/{}/{name}", directory.as_raw_fd()).as_str())?)
 }
 
-/// Takes a message from a socket, and the descriptors that came with it, two at most.
+/// Receives a message and the descriptors attached to it, at most two.
 ///
 /// # Errors
 ///
-/// recvmsg(2) failed, or not all descriptors have come.
+/// If recvmsg(2) fails, or not all descriptors were received.
 pub fn receive_fds(socket: BorrowedFd<'_>) -> Result<Vec<OwnedFd>, SysError> {
     receive_message(socket, &mut [0_u8; 4096]).map(|(_, fds)| fds)
 }
 
-/// The same, with the message's text and its length; 0 is the end of file.
+/// Like [`receive_fds`], with the message's text and its length; 0 is end of file.
+///
+/// # Errors
+///
+/// If recvmsg(2) fails, or not all descriptors were received.
 pub fn receive_message(
     socket: BorrowedFd<'_>,
     text: &mut [u8],
 ) -> Result<(usize, Vec<OwnedFd>), SysError> {
-    // The kernel passes no more than there is room for.
+    // The kernel passes at most as many as there is room for.
     let mut room = nix::cmsg_space!([RawFd; 2]);
     let failed = |errno| SysError::new("recvmsg", errno);
     let (fd, flags) = (socket.as_raw_fd(), MsgFlags::MSG_CMSG_CLOEXEC);
@@ -74,7 +80,7 @@ pub fn receive_message(
     let message = recvmsg::<()>(fd, &mut text, Some(&mut room), flags).map_err(failed)?;
     for part in message.cmsgs().map_err(failed)? {
         if let ControlMessageOwned::ScmRights(fds) = part {
-            // SAFETY: the kernel has just made this descriptor, which nobody else owns.
+            // SAFETY: the kernel has just created this descriptor, which has no other owner.
             let owned = |fd| unsafe { OwnedFd::from_raw_fd(fd) };
             return Ok((message.bytes, fds.into_iter().map(owned).collect()));
         }

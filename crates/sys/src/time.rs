@@ -1,17 +1,17 @@
-//! Times as text.
+//! Formats and parses times.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Now, as RFC 3339 in UTC with nanoseconds.
+/// The current time in RFC 3339, in UTC with nanoseconds.
 pub fn now() -> String {
     rfc3339(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
-/// A time as RFC 3339 in UTC, with nanoseconds.
+/// Formats a time in RFC 3339, in UTC with nanoseconds.
 pub fn rfc3339(since_epoch: Duration) -> String {
     let seconds = since_epoch.as_secs();
     let (days, second) = (seconds / 86400, seconds % 86400);
-    // Days counted from 0000-03-01, in eras of 400 years: leap days then end each year.
+    // Days since 0000-03-01, in eras of 400 years: leap days are then at the end of years.
     let day = days + 719_468;
     let (era, day) = (day / 146_097, day % 146_097);
     let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
@@ -25,7 +25,7 @@ pub fn rfc3339(since_epoch: Duration) -> String {
     format!("{year:04}-{month:02}-{date:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z")
 }
 
-/// The seconds since 1970 of a time in RFC 3339, in whatever zone; none if it is not one.
+/// The seconds since the Unix epoch of a time in RFC 3339 in any time zone; None if it is not valid.
 pub fn seconds(text: &str) -> Option<i64> {
     let number = |range: std::ops::Range<usize>| -> Option<i64> {
         let digits = text.get(range)?;

@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// In characters.
+/// A size in characters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Size {
     /// Height.
@@ -14,11 +14,11 @@ pub struct Size {
     pub columns: u16,
 }
 
-/// Lets a new master's peer be opened (ioctl_tty(2), TIOCSPTLCK).
+/// Unlocks a new master's peer, so that it can be opened (ioctl_tty(2), TIOCSPTLCK).
 ///
 /// # Errors
 ///
-/// ioctl(TIOCSPTLCK) failed.
+/// If ioctl(TIOCSPTLCK) fails.
 pub fn unlock(master: BorrowedFd<'_>) -> Result<(), SysError> {
     let unlocked: libc::c_int = 0;
     // SAFETY: TIOCSPTLCK reads an int, which outlives the call.
@@ -26,11 +26,11 @@ pub fn unlock(master: BorrowedFd<'_>) -> Result<(), SysError> {
     check(|| "ioctl(TIOCSPTLCK, 0)".into(), done.into()).map(drop)
 }
 
-/// The peer's name in its devpts (TIOCGPTN).
+/// The number of the peer, which is its name in devpts (TIOCGPTN).
 ///
 /// # Errors
 ///
-/// ioctl(TIOCGPTN) failed.
+/// If ioctl(TIOCGPTN) fails.
 pub fn number(master: BorrowedFd<'_>) -> Result<u32, SysError> {
     let mut number: libc::c_uint = 0;
     // SAFETY: TIOCGPTN writes an unsigned int, which outlives the call.
@@ -39,25 +39,25 @@ pub fn number(master: BorrowedFd<'_>) -> Result<u32, SysError> {
     Ok(number)
 }
 
-/// Opens the other side of a master, whatever its path leads to by now (TIOCGPTPEER).
+/// Opens the peer of a master, independent of any path (TIOCGPTPEER).
 ///
 /// # Errors
 ///
-/// ioctl(TIOCGPTPEER) failed.
+/// If ioctl(TIOCGPTPEER) fails.
 pub fn open_peer(master: BorrowedFd<'_>) -> Result<OwnedFd, SysError> {
     let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
     // SAFETY: the argument of TIOCGPTPEER is an integer.
     let fd = unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER, flags) };
     check(|| "ioctl(TIOCGPTPEER)".into(), fd.into())?;
-    // SAFETY: the kernel has just made this descriptor, which nobody else owns.
+    // SAFETY: the kernel has just created this descriptor, which has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// The size of a terminal, 0 where it is not known (TIOCGWINSZ).
+/// The size of a terminal, 0 if unknown (TIOCGWINSZ).
 ///
 /// # Errors
 ///
-/// ioctl(TIOCGWINSZ) failed.
+/// If ioctl(TIOCGWINSZ) fails.
 pub fn size(terminal: BorrowedFd<'_>) -> Result<Size, SysError> {
     let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: TIOCGWINSZ writes a winsize, which outlives the call.
@@ -79,22 +79,22 @@ pub fn set_size(terminal: BorrowedFd<'_>, size: Size) -> Result<(), SysError> {
     check(|| format!("ioctl(TIOCSWINSZ, {rows} x {columns})"), done.into()).map(drop)
 }
 
-/// Makes a terminal the controlling one of this session leader, which has none (TIOCSCTTY).
+/// Makes a terminal the controlling terminal of this session leader, which has none (TIOCSCTTY).
 ///
 /// # Errors
 ///
-/// ioctl(TIOCSCTTY) failed: EPERM for who is not the leader of a session.
+/// If ioctl(TIOCSCTTY) fails: EPERM if the process is not a session leader.
 pub fn make_controlling(terminal: BorrowedFd<'_>) -> Result<(), SysError> {
     // SAFETY: the argument of TIOCSCTTY is an integer.
     let done = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSCTTY, 0) };
     check(|| "ioctl(TIOCSCTTY)".into(), done.into()).map(drop)
 }
 
-/// The character that a terminal, or the peer of a master, takes for the end of file; 0 is none.
+/// The end-of-file character of a terminal, or of the peer of a master; 0 if disabled.
 ///
 /// # Errors
 ///
-/// tcgetattr(3) failed.
+/// If tcgetattr(3) fails.
 pub fn end_of_file(terminal: BorrowedFd<'_>) -> Result<u8, SysError> {
     Ok(modes(terminal.as_raw_fd())?.c_cc[libc::VEOF])
 }
@@ -108,11 +108,11 @@ fn modes(fd: libc::c_int) -> Result<libc::termios, SysError> {
     Ok(modes)
 }
 
-/// Newlines are printed as they are, without a carriage return before them (ONLCR off).
+/// Disables ONLCR: newlines are printed without a preceding carriage return.
 ///
 /// # Errors
 ///
-/// tcgetattr(3) or tcsetattr(3) failed.
+/// If tcgetattr(3) or tcsetattr(3) fails.
 pub fn keep_newlines(terminal: BorrowedFd<'_>) -> Result<(), SysError> {
     let mut modes = modes(terminal.as_raw_fd())?;
     modes.c_oflag &= !libc::ONLCR;
@@ -121,50 +121,50 @@ pub fn keep_newlines(terminal: BorrowedFd<'_>) -> Result<(), SysError> {
     check(|| "tcsetattr(-onlcr)".into(), done.into()).map(drop)
 }
 
-/// The modes of stdin from before [`make_raw`].
+/// The modes of stdin before [`make_raw`].
 static SAVED: OnceLock<libc::termios> = OnceLock::new();
-/// They have to be restored.
+/// Whether they must be restored.
 static RAW: AtomicBool = AtomicBool::new(false);
 
-/// Puts the terminal on stdin into raw mode: every key is a byte, for who reads them to interpret.
-/// [`restore`] undoes it, and is called too when one of brig's own faults ends it. A process in the
-/// background is stopped here until it is in the foreground.
+/// Sets the terminal on stdin to raw mode: every key is passed on as a byte, without interpretation. Undone
+/// by [`restore`], which is also called if one of brig's own faults kills it. A background process is stopped
+/// here until it is in the foreground.
 ///
 /// # Errors
 ///
-/// stdin is not a terminal, or its modes cannot be set.
+/// If stdin is not a terminal, or its modes cannot be set.
 pub fn make_raw() -> Result<(), SysError> {
     let current = modes(0)?;
     let mut raw = *SAVED.get_or_init(|| current);
     restore_on_faults()?;
-    // SAFETY: cfmakeraw changes the termios it is given, which outlives the call.
+    // SAFETY: cfmakeraw changes the given termios, which outlives the call.
     unsafe { libc::cfmakeraw(&raw mut raw) };
-    // The container's terminal does not translate newlines: this one still does, as in runc.
+    // The container's terminal does not translate newlines: brig's own still does, as in runc.
     raw.c_oflag |= libc::OPOST;
-    // Before the call, so that no moment is missed: restoring what has not changed does no harm.
+    // Before the call, so that there is no gap: restoring unchanged modes is harmless.
     RAW.store(true, Ordering::SeqCst);
     // SAFETY: tcsetattr reads a termios, which outlives the call.
     let done = unsafe { libc::tcsetattr(0, libc::TCSANOW, &raw const raw) };
     check(|| "tcsetattr(stdin, raw)".into(), done.into()).map(drop)
 }
 
-/// Gives the terminal on stdin back the modes it had before [`make_raw`]. In the background it is
-/// somebody else's by now, who has set the modes he needs. Safe to be called in a signal handler.
+/// Restores the modes that the terminal on stdin had before [`make_raw`]. If brig is in the background, the
+/// terminal is in use by another process, which has set the modes that it needs. Async-signal-safe.
 pub fn restore() {
     let Some(saved) = SAVED.get().filter(|_| RAW.swap(false, Ordering::SeqCst)) else { return };
     // SAFETY: takes an integer only.
     let foreground = unsafe { libc::tcgetpgrp(0) };
-    // SAFETY: takes nothing.
+    // SAFETY: has no arguments.
     let own = unsafe { libc::getpgrp() };
-    // -1: not the terminal of this session, so without job control.
+    // -1: not the terminal of this session, so there is no job control.
     if foreground == own || foreground < 0 {
-        // If the terminal is gone, so are its modes.
-        // SAFETY: tcsetattr reads a termios; this one is static.
+        // If the terminal does not exist any more, neither do its modes. SAFETY: tcsetattr reads a termios;
+        // this one is static.
         let _ = unsafe { libc::tcsetattr(0, libc::TCSANOW, saved) };
     }
 }
 
-/// The signals of brig's own faults, which it cannot wait for.
+/// The signals of brig's own faults, which cannot be handled later.
 const FAULTS: [libc::c_int; 7] = [
     libc::SIGABRT,
     libc::SIGBUS,
@@ -186,8 +186,8 @@ fn restore_on_faults() -> Result<(), SysError> {
     action.sa_sigaction = restore_and_die as extern "C" fn(libc::c_int) as usize;
     action.sa_flags = libc::SA_RESETHAND | libc::SA_NODEFER;
     for signal in FAULTS {
-        // SAFETY: the action outlives the call. Its handler is a static function of the type that
-        // goes without SA_SIGINFO, and makes async-signal-safe calls only.
+        // SAFETY: the action outlives the call. Its handler is a static function of the type used without
+        // SA_SIGINFO, and makes async-signal-safe calls only.
         let done = unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) };
         check(|| format!("sigaction({signal})"), done.into())?;
     }

@@ -13,16 +13,16 @@ use std::path::Path;
 pub fn set(path: &CStr, name: &CStr, value: &[u8]) -> Result<(), SysError> {
     let call = || format!("setxattr({}, {})", path.to_string_lossy(), name.to_string_lossy());
     let (from, length) = (value.as_ptr().cast(), value.len());
-    // SAFETY: both names are C strings, the value is as long as is told, and all outlive the call.
+    // SAFETY: both names are C strings, the value has the given length, and all outlive the call.
     let done = unsafe { libc::setxattr(path.as_ptr(), name.as_ptr(), from, length, 0) };
     check(call, done.into()).map(drop)
 }
 
-/// lsetxattr(2): a last name that is a symbolic link is not followed.
+/// lsetxattr(2): a symbolic link as the last component is not followed.
 ///
 /// # Errors
 ///
-/// lsetxattr(2) failed.
+/// If lsetxattr(2) fails.
 pub fn set_here(path: &Path, name: &CStr, value: &[u8]) -> Result<(), SysError> {
     let call = || format!("lsetxattr({}, {})", path.display(), name.to_string_lossy());
     let file = c_path(path, call)?;
@@ -34,25 +34,25 @@ pub fn set_here(path: &Path, name: &CStr, value: &[u8]) -> Result<(), SysError> 
     check(call, done.into()).map(drop)
 }
 
-/// lsetxattr(2) of an empty value: a mark on a file.
+/// Marks a file: lsetxattr(2) with an empty value.
 ///
 /// # Errors
 ///
-/// lsetxattr(2) failed.
+/// If lsetxattr(2) fails.
 pub fn mark(path: &Path, name: &CStr) -> Result<(), SysError> {
     set_here(path, name, &[])
 }
 
-/// lgetxattr(2): whether there is such an attribute.
+/// Whether a file has this attribute: lgetxattr(2).
 ///
 /// # Errors
 ///
-/// lgetxattr(2) failed for another reason than the lack of the attribute.
+/// If lgetxattr(2) fails for another reason than a missing attribute.
 pub fn is_marked(path: &Path, name: &CStr) -> Result<bool, SysError> {
     let call = || format!("lgetxattr({}, {})", path.display(), name.to_string_lossy());
     let file = c_path(path, call)?;
-    // SAFETY: both are C strings that outlive the call; into a buffer of length 0 nothing is
-    // written, the kernel only tells the value's length.
+    // SAFETY: both are C strings that outlive the call; with a length of 0 nothing is written, the kernel
+    // only returns the value's length.
     let done = unsafe { libc::lgetxattr(file.as_ptr(), name.as_ptr(), std::ptr::null_mut(), 0) };
     match check(call, i64::try_from(done).unwrap_or(-1)) {
         Err(error) if [Errno::ENODATA, Errno::ENOTSUP].contains(&error.errno) => Ok(false),
@@ -60,11 +60,11 @@ pub fn is_marked(path: &Path, name: &CStr) -> Result<bool, SysError> {
     }
 }
 
-/// lgetxattr(2): the value; none if there is no such attribute.
+/// The value of an attribute: lgetxattr(2); None if it does not exist.
 ///
 /// # Errors
 ///
-/// lgetxattr(2) failed for another reason than the lack of the attribute.
+/// If lgetxattr(2) fails for another reason than a missing attribute.
 pub fn get(path: &Path, name: &CStr) -> Result<Option<Vec<u8>>, SysError> {
     let call = || format!("lgetxattr({}, {})", path.display(), name.to_string_lossy());
     let file = c_path(path, call)?;
@@ -83,15 +83,15 @@ pub fn get(path: &Path, name: &CStr) -> Result<Option<Vec<u8>>, SysError> {
     }
 }
 
-/// llistxattr(2): the names, without their NULs.
+/// The names of all attributes, without their NULs: llistxattr(2).
 ///
 /// # Errors
 ///
-/// llistxattr(2) failed.
+/// If llistxattr(2) fails.
 pub fn list(path: &Path) -> Result<Vec<Vec<u8>>, SysError> {
     let call = || format!("llistxattr({})", path.display());
     let file = c_path(path, call)?;
-    // Most files have none or a few: clearing the largest buffer would take longer than the call.
+    // Most files have none or a few: clearing the maximum buffer would take longer than the call.
     let mut few = [0_u8; 512];
     match llistxattr(&file, &mut few, call) {
         Err(error) if error.errno == Errno::ERANGE => {
@@ -104,7 +104,7 @@ pub fn list(path: &Path) -> Result<Vec<Vec<u8>>, SysError> {
     }
 }
 
-/// The length of the list; 0 where the file system has no attributes.
+/// The length of the list; 0 if the filesystem does not support attributes.
 fn llistxattr(file: &CStr, names: &mut [u8], call: impl Fn() -> String) -> Result<usize, SysError> {
     // SAFETY: the path is a C string that outlives the call; the kernel writes at most names.len()
     // bytes.

@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build check integration test test-musl test-vm test-vm-systemd test-vm-selinux ci-vm test-engines soak-pods hot bench bench-engines bench-layers bench-restore conformance fuzz soak demo documents book install uninstall dist dist-one dist-check test-deb audit verify-release ci ci-suite ci-nightly clean
+.PHONY: help build check integration test test-musl test-vm test-vm-systemd test-vm-selinux test-vm-engines ci-vm test-engines soak-pods hot bench bench-engines bench-layers bench-restore conformance fuzz soak demo documents book install uninstall dist dist-one dist-check test-deb audit verify-release ci ci-suite ci-nightly clean
 
 PREFIX   := /usr/local
 DESTDIR  :=
@@ -65,8 +65,7 @@ check: build ## formatting, lints, unit tests; the binary is static and small
 	scripts/documents.py
 	scripts/pictures.py --check
 	shellcheck --severity=warning $$(git ls-files scripts .ci | grep -vE '\.(py|ld)$$|/book/')
-	@# Names of ours that are no mistakes.
-	codespell -L bu,childs,clos,crate,fo,hasnt,nd $$(git ls-files | grep -vE '\.svg$$|^Cargo.lock|^fuzz/|^fixtures/')
+	codespell $$(git ls-files | grep -vE '\.svg$$|^Cargo.lock|^fuzz/|^fixtures/')
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	@# Without images, and with the features of dependencies that are built already.
 	cargo clippy --locked --workspace --no-default-features --lib --bins -- -D warnings
@@ -115,6 +114,10 @@ test-vm-systemd: build ## some of them, and more, in one with systemd, AppArmor 
 test-vm-selinux: build ## those about SELinux, in the same one with SELinux instead of AppArmor
 	@scripts/need.sh qemu-system-x86 busybox-static cpio e2fsprogs mmdebstrap
 	$(call IN_VM,VM_FLAVOUR=--systemd LSM=selinux)
+
+test-vm-engines: build ## containerd with SystemdCgroup and podman's quadlet, in a guest of Debian 13 with systemd; RUNTIME=runc
+	@scripts/need.sh qemu-system-x86 busybox-static cpio e2fsprogs mmdebstrap
+	@env RUNTIME='$(RUNTIME)' TESTS='$(TESTS)' scripts/vm-engines.sh $(BRIG) $(abspath $(TARGET)/vm-engines)
 
 test-engines: build ## podman, buildah, docker, containerd, CRI with brig; ENGINES=podman RUNTIME=runc TESTS=part SUITE=trixie or sid
 	@$(SUDO) env RUNTIME='$(RUNTIME)' TESTS='$(TESTS)' SUITE='$(SUITE)' scripts/engines.sh $(BRIG) $(TARGET)/engines $(ENGINES)
@@ -254,6 +257,7 @@ ci-nightly: ## what takes longer than CI may, for hours; before a release
 	$(MAKE) test-vm CGROUPS=v1
 	$(MAKE) test-vm-systemd
 	$(MAKE) test-vm ARCH=aarch64
+	$(MAKE) test-vm-engines
 	$(MAKE) test-engines SUITE=trixie
 	$(MAKE) test-engines SUITE=sid
 	$(MAKE) soak SOAK_SECONDS=1200

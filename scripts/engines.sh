@@ -17,7 +17,7 @@ dir=$(realpath -m "$2")
 shift 2
 here=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
 engines=("${@:-podman}")
-[ $# -gt 0 ] || mapfile -t engines < <(cd "$here/engines" && printf '%s\n' *.sh | sed 's/\.sh$//; /^lib$/d; /^bench/d; /^book$/d; /^soak/d')
+[ $# -gt 0 ] || mapfile -t engines < <(cd "$here/engines" && printf '%s\n' *.sh | sed 's/\.sh$//; /^lib$/d; /^bench/d; /^book$/d; /^soak/d; /^guest$/d')
 suite=${SUITE:-} root='' tools=(busybox-static hostname iproute2 procps python3 util-linux)
 [ -z "$suite" ] || dir=$dir/$suite
 

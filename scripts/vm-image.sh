@@ -4,15 +4,16 @@
 #
 # The user is `tester`, uid 1000, with 65536 ids from 100000 on. Their user session is up from the
 # boot on, with all controllers delegated to it. /payload/run is a service of the system instance.
-# PACKAGES is what vm.sh wants installed.
+# PACKAGES is what vm.sh wants installed, GUEST the Debian if not this machine's.
 set -euo pipefail
 
 root=$1/root image=$2
 log=$1/log
+suite=${GUEST:-$(. /etc/os-release && echo "$VERSION_CODENAME")}
 # From where this machine has Debian itself, and nothing else that it may have.
-sources=$(apt-get indextargets --format '$(ORIGIN) $(CREATED_BY) $(REPO_URI) $(RELEASE) $(COMPONENT)' |
+sources="deb http://deb.debian.org/debian $suite main"
+[ -n "${GUEST:-}" ] || sources=$(apt-get indextargets --format '$(ORIGIN) $(CREATED_BY) $(REPO_URI) $(RELEASE) $(COMPONENT)' |
     sed -n 's/^Debian Packages /deb /p' | sort -u)
-suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
 [ -n "$sources" ] || { echo "vm-image.sh: apt has no sources of Debian" >&2; exit 1; }
 mmdebstrap --mode=root --variant=minbase --include="${PACKAGES// /,}" "$suite" "$root" - \
     <<<"$sources" >"$log" 2>&1 || { tail -n 40 "$log" >&2; exit 1; }
@@ -58,6 +59,7 @@ for unit in apparmor.service systemd-udevd.service systemd-udev-trigger.service 
     modprobe@efi_pstore.service modprobe@fuse.service modprobe@loop.service \
     sys-kernel-config.mount sys-kernel-debug.mount sys-kernel-tracing.mount \
     sys-fs-fuse-connections.mount proc-sys-fs-binfmt_misc.automount \
+    podman-restart.service podman-auto-update.timer podman-clean-transient.service \
     systemd-journal-flush.service systemd-ask-password-console.path \
     systemd-ask-password-wall.path; do
     ln -sf /dev/null "$root/etc/systemd/system/$unit"

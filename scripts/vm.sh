@@ -8,10 +8,11 @@
 # Debian of vm-image.sh, and payload/run is a service of root's. Both can write to all their files,
 # and forget it. Everything comes from apt packages; what is made of them is kept in CACHE. The
 # guest has no network and no share of the host's files. VM_ARCH=aarch64 is another processor than this
-# machine's, without --systemd. KERNEL=… takes another package than linux-image-cloud-amd64, SUITE=bookworm-backports takes it from a suite that this machine's apt need
-# not know, SECONDS_MAX=… is another deadline, PACKAGES=… are more packages for the image,
-# FILES=DIR is what /dev/vda has. LSM=selinux has SELinux in force with --systemd, permissive, by Debian's policy,
-# instead of AppArmor.
+# machine's, without --systemd. KERNEL=… takes another package than linux-image-cloud-amd64,
+# SUITE=bookworm-backports takes it from a suite that this machine's apt need not know, SECONDS_MAX=… is
+# another deadline, PACKAGES=… are more packages for the image, GUEST=trixie makes the image of another Debian
+# than this machine's, FILES=DIR is what /dev/vda has. LSM=selinux has SELinux in force with --systemd,
+# permissive, by Debian's policy, instead of AppArmor.
 set -euo pipefail
 
 processor=${VM_ARCH:-$(uname -m)}
@@ -99,7 +100,7 @@ build_kernel() {
 }
 
 build_image() {
-    "${as_root[@]}" env PACKAGES="$packages" "$here/vm-image.sh" "$1" "$1/disk" || return
+    "${as_root[@]}" env PACKAGES="$packages" GUEST="${GUEST:-}" "$here/vm-image.sh" "$1" "$1/disk" || return
     "${as_root[@]}" rm -rf --one-file-system "$1/root"
 }
 
@@ -121,7 +122,7 @@ cached() {
 }
 if [ -n "$foreign" ]; then busybox=$(candidate busybox-static); else busybox=$(dpkg-query --show --showformat '${Version}' busybox-static); fi
 boot=$(cached kernel "$kernel_image $version $busybox $(cat "$0" "$here/vm-init.sh" "$here/vm-run.sh")")
-[ -z "$systemd" ] || image=$(cached image "$packages $(cat "$here/vm-image.sh")")
+[ -z "$systemd" ] || image=$(cached image "${GUEST:-} $packages $(cat "$here/vm-image.sh")")
 
 run=$(mktemp -d "$cache/run.XXXXXX")
 trap 'rm -rf --one-file-system "$run"' EXIT

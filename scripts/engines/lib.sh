@@ -214,7 +214,8 @@ stop_dockerd() {
 }
 export -f start_dockerd
 
-make_world
+# A guest is a world already: vm-engines.sh.
+if [ -n "${GUEST:-}" ]; then mkdir -p /run/world "$LOGS"; else make_world; fi
 make_image
 # shellcheck source=/dev/null
 . "$HERE/$ENGINE.sh"

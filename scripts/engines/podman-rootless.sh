@@ -1,5 +1,6 @@
 # podman-rootless.sh: podman as an unprivileged user, with slirp4netns and newuidmap.
 # needs: podman conmon uidmap slirp4netns fuse-overlayfs catatonit netavark
+# suite needs: passt
 
 # A user of this world only: the host's files of users are covered.
 for file in passwd group subuid subgid; do cp /etc/$file /run/world/$file 2>/dev/null || : >/run/world/$file; done

@@ -1,0 +1,86 @@
+# guest.sh: what engines do with systemd: containerd's shim with SystemdCgroup, podman's quadlet. `make test-vm-engines`:
+# vm-engines.sh runs it in a guest that systemd has booted; a process takes long there.
+# needs: containerd podman conmon catatonit netavark runc
+
+export PATIENCE=300
+echo "# guest: $(dpkg-query -W -f '${Package} ${Version}, ' systemd containerd podman conmon runc)Linux $(uname -r)"
+mkdir -p /etc/containers/systemd /home/tester/.config/containers/systemd
+cat >/etc/containers/containers.conf <<END
+[containers]
+netns = "none"
+[engine]
+runtime = "tested"
+runtime_supports_json = ["tested"]
+[engine.runtimes]
+tested = ["$RUNTIME_PATH"]
+END
+systemctl start containerd
+within 60 ctr version
+ctr image import /run/world/box.tar >/dev/null
+podman load -qi /run/world/box.tar
+export box=docker.io/library/box:1 RUNTIME_PATH image=localhost/box:1
+
+# containerd's shim with the option that kubelets set: the container's cgroup is a scope.
+up() { ctr run -d --runc-binary "$RUNTIME_PATH" --runc-systemd-cgroup --cgroup "${slice:-system.slice}:brig:$c" "$@"; }
+stays() { up "$@" $box "$c" sleep 1000; }
+pid() { ctr task ls | awk -v id="$c" '$1 == id { print $2 }'; }
+status() { ctr task ls | awk -v id="$c" '$1 == id { print $3 }'; }
+has_status() { [ "$(status)" = "$1" ]; }
+property() { systemctl show -P "$1" "$2"; }
+cgroup() { cut -d : -f 3 "/proc/$1/cgroup"; }
+
+# quadlet: unit NAME.container <<END, and it is started.
+unit() { cat >"/etc/containers/systemd/$1"; systemctl daemon-reload; systemctl start "${2:-${1%.*}}"; }
+of() { podman inspect -f "{{.State.Pid}}" "${1:-systemd-$c}"; }
+gone() { ! podman container exists "$1"; }
+tester() { setpriv --reuid 1000 --regid 1000 --init-groups env HOME=/home/tester USER=tester XDG_RUNTIME_DIR=/run/user/1000 DBUS_SESSION_BUS_ADDRESS=unix:path=/run/user/1000/bus "$@"; }
+forget() {
+    ctr task kill -s KILL "$1"
+    ctr task rm -f "$1"
+    ctr container rm "$1"
+    systemctl stop "$1"
+    rm -f "/etc/containers/systemd/$1".*
+}
+export -f up stays pid status has_status property cgroup unit of gone tester
+
+t 'containerd, SystemdCgroup: the container is a scope' 'stays; is active systemctl is-active brig-$c.scope; is /system.slice/brig-$c.scope cgroup $(pid); grep -q $c <<<"$(property Description brig-$c.scope)"'
+t 'containerd, SystemdCgroup: limits are properties of the scope' 'stays --memory-limit 67108864 --cpus 0.5; is 67108864 property MemoryMax brig-$c.scope; is 500ms property CPUQuotaPerSecUSec brig-$c.scope; is 67108864 cat /sys/fs/cgroup/system.slice/brig-$c.scope/memory.max'
+t 'containerd, SystemdCgroup: a slice of its own' 'slice=made-$c.slice stays; is active systemctl is-active made-$c.slice; is /made.slice/made-$c.slice/brig-$c.scope cgroup $(pid)'
+t 'containerd, SystemdCgroup: exec, metrics, pause, resume' 'stays; is hi ctr task exec --exec-id e $c echo hi; ctr task exec -d --exec-id f $c sleep 1000; is 2 grep -c . /sys/fs/cgroup/system.slice/brig-$c.scope/cgroup.procs; ctr task metrics $c | grep memory.usage; ctr task pause $c; is PAUSED status; grep "frozen 1" /sys/fs/cgroup/system.slice/brig-$c.scope/cgroup.events; ctr task resume $c; is RUNNING status'
+t 'containerd, SystemdCgroup: the scope ends with the container' 'stays; ctr task kill -s KILL $c; within 30 has_status STOPPED; ctr task rm $c || test $? = 137; within 10 test ! -e /sys/fs/cgroup/system.slice/brig-$c.scope; is inactive property ActiveState brig-$c.scope'
+t 'quadlet: a .container unit, in the cgroup of its service' 'unit $c.container <<<"[Container]
+Image=$image
+Exec=sleep 1000"; is active systemctl is-active $c; is tested podman inspect -f "{{.OCIRuntime}}" systemd-$c; cgroup $(of) | grep -x "/system.slice/$c.service/libpod-payload-.*"; is sleep podman exec systemd-$c cat /proc/1/comm; systemctl stop $c; is inactive property ActiveState $c; gone systemd-$c; test ! -e /sys/fs/cgroup/system.slice/$c.service'
+t 'quadlet: the exit code is the unit'"'"'s' 'unit $c.container <<<"[Container]
+Image=$image
+Exec=sh -c \"sleep 1; exit 3\""; within 60 is failed systemctl is-active $c; is 3 property ExecMainStatus $c'
+t 'quadlet: Restart=always' 'unit $c.container <<<"[Container]
+Image=$image
+Exec=sleep 1000
+[Service]
+Restart=always"; first=$(of); kill -KILL $first; within 60 sh -c "test \$(systemctl show -P NRestarts $c) = 1 && systemctl is-active $c"; test "$(of)" != $first'
+t 'quadlet: limits, a .volume unit, environment, read-only' 'unit v$c.volume v$c-volume <<<"[Volume]"; unit $c.container <<<"[Container]
+Image=$image
+Exec=sleep 1000
+PidsLimit=50
+PodmanArgs=--memory 64m
+Volume=v$c.volume:/v
+Environment=A=b
+ReadOnly=true"; is 50 cat /sys/fs/cgroup$(cgroup $(of))/pids.max; is 67108864 cat /sys/fs/cgroup$(cgroup $(of))/memory.max; podman exec systemd-$c sh -c "echo \$A >/v/f"; is b podman run --rm -v systemd-v$c:/v $image cat /v/f; says Read-only podman exec systemd-$c touch /x'
+t 'quadlet: Notify=true, ready when the container says so' 'unit $c.container <<<"[Container]
+Rootfs=/:O
+Exec=sh -c \"sleep 2; systemd-notify --ready --status=said; sleep 1000\"
+Notify=true"; is active systemctl is-active $c; is said property StatusText $c'
+t 'quadlet: Notify=healthy, by a health check from a timer' 'unit $c.container <<<"[Container]
+Image=$image
+Exec=sh -c \"sleep 3; touch /tmp/well; sleep 1000\"
+HealthCmd=test -e /tmp/well
+HealthInterval=2s
+Notify=healthy"; is active systemctl is-active $c; is healthy podman inspect -f "{{.State.Health.Status}}" systemd-$c'
+t 'quadlet: a .pod with a container' 'unit p$c.pod p$c-pod <<<"[Pod]
+PodName=p$c"; unit $c.container <<<"[Container]
+Image=$image
+Exec=sleep 1000
+Pod=p$c.pod"; is active systemctl is-active $c; is "$(readlink /proc/$(of p$c-infra)/ns/net)" readlink /proc/$(of)/ns/net; systemctl stop p$c-pod; gone systemd-$c'
+t 'quadlet of a user'"'"'s systemd' 'printf "[Container]\nImage=%s\nExec=sleep 1000\n" $image >/home/tester/.config/containers/systemd/$c.container; chown -R 1000:1000 /home/tester/.config; tester podman load -qi /run/world/box.tar; tester systemctl --user daemon-reload; tester systemctl --user start $c; is active tester systemctl --user is-active $c; p=$(tester podman inspect -f "{{.State.Pid}}" systemd-$c); cgroup $p | grep "/user@1000.service/app.slice/$c.service/libpod-payload-"; is "0 1000 1" sh -c "set -- \$(head -n 1 /proc/$p/uid_map); echo \$*"; tester systemctl --user stop $c; is "" tester podman ps -aq'
+t 'podman with systemd'"'"'s cgroup manager: a scope, exec, stop' 'podman run -d --name $c --memory 64m $image sleep 1000; id=$(podman inspect -f "{{.Id}}" $c); cgroup $(of $c) | grep -x "/machine.slice/libpod-$id.scope\(/container\)\?"; is 67108864 property MemoryMax libpod-$id.scope; is hi podman exec $c echo hi; podman rm -ft0 $c; within 10 test ! -e /sys/fs/cgroup/machine.slice/libpod-$id.scope'

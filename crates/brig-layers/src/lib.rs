@@ -1,15 +1,15 @@
-//! Images on disk, and the store of their layers: docs/layers.md has its layout and its rules. Knows no
-//! containers: what it has to be told of its runtime is [`runtime::Runtime`].
+//! Images on disk, and the store of their layers: docs/layers.md describes its layout and rules. Independent
+//! of containers: what it needs to know about its runtime is in [`runtime::Runtime`].
 //!
-//! In the order in which `bundle` walks through it:
+//! In the order in which `bundle` uses them:
 //!
-//! * [`source`]: where an image lies, how it is named, what it consists of; every digest verified.
-//! * [`store`]: directories, records, locks; who uses what, and the removal of what nobody does.
-//! * [`archive`]: a layer's blob as a stream of entries, and the other way round.
-//! * [`unpack`]: the entries become files; what is missing gets into the store.
-//! * [`tree`]: layers as one tree, without mounting it; what a container has changed in it; removal.
-//! * [`bundle`]: a config.json of an image's config, and what the layers cannot say alone.
-//! * [`commit`]: what a container has changed as a layer, in an image layout.
+//! * [`source`]: where images are, how they are named, what they consist of; every digest is verified.
+//! * [`store`]: directories, records, locks; users, and removal of what is unused.
+//! * [`archive`]: a layer's blob as a stream of entries, and the reverse.
+//! * [`unpack`]: writes entries as files; adds missing layers to the store.
+//! * [`tree`]: layers as one tree, without mounting them; a container's changes in it; removal.
+//! * [`bundle`]: a config.json from an image's config, and what depends on several layers.
+//! * [`commit`]: writes a container's changes as a layer, in an image layout.
 //! * [`worker`]: processes that do the work; `stage`: one that decompresses or compresses for another.
 
 pub mod archive;

@@ -1,5 +1,5 @@
-//! One stage of work on a stream, in a process of its own: what it writes is read here while it goes
-//! on, so that two cores have something to do without a second thread.
+//! One stage of processing a stream, in a separate process, whose output is read here concurrently: uses two
+//! cores without threads.
 
 use crate::worker::{self, LISTEN, Reply, Reporter, Worker};
 use anyhow::{Context, Result};
@@ -12,8 +12,8 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::time::Instant;
 use sys::signal::{self, ABORT};
 
-/// What a stage writes, as a stream. It ends when the stage has ended well; its failure is an error of
-/// the last read.
+/// The output of a stage as a stream. It ends when the stage has succeeded; a failure is an error of the last
+/// read.
 #[derive(Debug)]
 pub struct Stage<F> {
     worker: Worker,
@@ -22,35 +22,33 @@ pub struct Stage<F> {
     result: Option<Vec<u8>>,
 }
 
-/// So much may wait between two stages: fewer changes from one process to another, and still in the
-/// processor's cache.
+/// The buffer between two stages: large enough for few context switches, small enough for the CPU's cache.
 const PIPE: i32 = 256 << 10;
 
 impl<F: FnMut(&str)> Stage<F> {
-    /// Has `work` write to the stream that is read here. Its warnings go to `warn`.
+    /// Runs `work`, whose output is read here. Its warnings are passed to `warn`.
     pub fn spawn(
         warn: F,
         work: impl FnOnce(&Reporter, File) -> Result<Vec<u8>>,
     ) -> Result<Stage<F>> {
         let (from, to) = pipe2(OFlag::O_CLOEXEC).context("pipe2")?;
-        // Without the right to more it is as long as it is.
+        // If a larger buffer is not permitted, the default is used.
         let _ = fcntl(&to, FcntlArg::F_SETPIPE_SZ(PIPE));
         let reader = from.as_raw_fd();
         let worker = worker::spawn(None, move |reporter| {
-            // Nobody else reads: who writes when brig is gone must not wait for itself.
+            // Close the read end, so that writing fails after brig has exited.
             close(reader).context("close")?;
             work(reporter, File::from(to))
         })?;
         Ok(Stage { worker, pipe: from.into(), warn, result: None })
     }
 
-    /// What the stage has said at its end, which has been read up to.
+    /// The result of the stage, after its output was read to the end.
     pub fn result(self) -> Result<Vec<u8>> {
         self.result.context("a stream was not read to its end")
     }
 
-    /// Waits for something to read. Warnings come at any time, and whoever waits to be heard does not
-    /// go on.
+    /// Waits for output. Warnings must be received in the meantime, because the stage blocks until they are.
     fn wait(&mut self) -> Result<()> {
         loop {
             let said = {
@@ -108,7 +106,7 @@ mod tests {
         let warn = |text: &str| warned.borrow_mut().push(text.to_owned());
         let mut stage = Stage::spawn(warn, |reporter, mut out| {
             for _ in 0..1000 {
-                // More than the socket holds, before anything is read.
+                // More than the socket can hold, before anything is read.
                 reporter.warn(&"w".repeat(1000))?;
             }
             out.write_all(&vec![7; 3 << 20])?;

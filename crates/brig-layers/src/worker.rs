@@ -1,6 +1,5 @@
-//! Work in processes of their own: one for each layer that is being unpacked, and without root's
-//! rights one in a user namespace for all work on the store. No threads: what brig does after that
-//! needs a process with one thread.
+//! Work in separate processes: one for each layer being unpacked, and without root privileges one in a user
+//! namespace for all work on the store. No threads, because brig must be single-threaded for its later clone.
 
 use anyhow::{Context, Result, anyhow, bail};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -14,18 +13,18 @@ use sys::poll::readable;
 use sys::signal::ABORT;
 use sys::{Errno, cred, describe, exit, signal};
 
-/// What a worker says.
+/// A message of a worker.
 #[derive(Debug)]
 pub enum Reply {
-    /// So many more bytes are done.
+    /// This number of further bytes was processed.
     Progress(u64),
-    /// This is not as it should be, but goes on.
+    /// A warning.
     Warning(String),
-    /// All is done, with this result.
+    /// It has finished, with this result.
     Done(Vec<u8>),
 }
 
-/// A worker, seen by who waits for it.
+/// A worker, as seen by its parent.
 #[derive(Debug)]
 pub struct Worker {
     pidfd: OwnedFd,
@@ -37,13 +36,13 @@ pub struct Reporter {
     socket: OwnedFd,
 }
 
-/// How long it is listened before it is looked whether brig has to end.
+/// The interval at which a waiting parent checks for signals.
 pub(crate) const LISTEN: Duration = Duration::from_millis(100);
-/// Longer messages are cut, of results they are errors.
+/// The maximum length: longer messages are truncated, longer results are errors.
 const MAX_MESSAGE: usize = 64 << 10;
 
-/// Lets this process open as many files as it may: for trees of which every level is held open. Never in
-/// a process that becomes a container's.
+/// Raises the limit of open files to the hard limit: for trees of which every level is held open. Never in a
+/// process that becomes a container's.
 pub fn raise_open_files() -> Result<()> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("getrlimit")?;
     if soft < hard {
@@ -52,8 +51,7 @@ pub fn raise_open_files() -> Result<()> {
     Ok(())
 }
 
-/// Has work done by a new process, in a user namespace of its own if that is given. The process dies
-/// with its parent.
+/// Runs work in a new process, in a new user namespace if given. The process dies with its parent.
 pub fn spawn(
     user: Option<&UserNamespace>,
     work: impl FnOnce(&Reporter) -> Result<Vec<u8>>,
@@ -87,12 +85,12 @@ fn write_maps(pid: i32, user: &UserNamespace) -> Result<()> {
 }
 
 impl Reporter {
-    /// The worker's life; false if it failed.
+    /// Runs the worker; false if it failed.
     fn live(&self, mapped: bool, work: impl FnOnce(&Reporter) -> Result<Vec<u8>>) -> bool {
         let go = || -> Result<Vec<u8>> {
             cred::parent_death_signal(libc::SIGKILL)?;
             if mapped {
-                // Until the ids are mapped.
+                // Wait until the ids are mapped.
                 let mut byte = [0];
                 let length = recv(self.socket.as_raw_fd(), &mut byte, MsgFlags::empty())?;
                 anyhow::ensure!(length == 1, "brig has exited");
@@ -113,12 +111,12 @@ impl Reporter {
         send_to(self.socket.as_fd(), &[&[tag], text].concat())
     }
 
-    /// So many more bytes are done.
+    /// Reports further processed bytes.
     pub(crate) fn progress(&self, bytes: u64) -> Result<()> {
         self.send(b'P', &bytes.to_ne_bytes())
     }
 
-    /// This is not as it should be, but goes on.
+    /// Reports a warning.
     pub fn warn(&self, text: &str) -> Result<()> {
         self.send(b'W', text.as_bytes())
     }
@@ -130,14 +128,14 @@ fn send_to(socket: BorrowedFd<'_>, packet: &[u8]) -> Result<()> {
 }
 
 impl Worker {
-    /// Readable when it has something to say.
+    /// Becomes readable when there is a message.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 
-    /// Waits for what it says. Its failure is an error, and so is its death.
+    /// Waits for a message. A failure or the death of the worker is an error.
     pub fn recv(&self) -> Result<Reply> {
-        // Who has blocked signals, to leave nothing half-made, still ends when it is told to.
+        // A parent that has blocked signals, to undo incomplete work, still reacts to them here.
         while !readable(self.socket.as_fd(), Instant::now() + LISTEN)? {
             if let Some(signal) = signal::pending(&ABORT)? {
                 bail!("interrupted by signal {signal}");
@@ -163,7 +161,7 @@ impl Worker {
         }
     }
 
-    /// Until it is done; warnings are passed on.
+    /// Waits until it has finished; warnings are passed on.
     pub fn wait(self, mut warn: impl FnMut(&str)) -> Result<Vec<u8>> {
         loop {
             match self.recv()? {
@@ -182,15 +180,15 @@ impl Worker {
         }
     }
 
-    /// Ends it.
+    /// Kills it.
     pub fn kill(&self) {
-        // Dead already is as good.
+        // If it is dead already, that is fine.
         drop(signal::pidfd_send_signal(self.pidfd.as_fd(), libc::SIGKILL));
     }
 }
 
 impl Drop for Worker {
-    /// Whoever has said its last word is about to exit; whoever has not is not wanted any more.
+    /// A worker that has sent its result is about to exit; any other is not needed any more.
     fn drop(&mut self) {
         self.kill();
         let _ = waitid(Id::PIDFd(self.pidfd.as_fd()), WaitPidFlag::WEXITED);

@@ -1,7 +1,7 @@
-//! What a filter costs: compiling engines' default profiles, and the instructions that a system call
-//! then takes, this crate's against libseccomp's as crun (in order of numbers) and runc (a tree) ask for it.
-//! `cargo bench --bench seccomp`, also a part of `make bench`; without libseccomp there is nothing to
-//! compare with. It fails where this crate takes more than it is allowed to.
+//! The cost of a filter: compiling engines' default profiles, and the number of instructions per system call,
+//! compared with libseccomp as used by crun (sorted numbers) and runc (a tree). `cargo bench --bench
+//! seccomp`, also part of `make bench`; without libseccomp nothing is compared. Fails if this crate exceeds
+//! its limits.
 
 #![allow(unsafe_code, reason = "calls a C library")]
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on says so by panicking")]
@@ -36,18 +36,18 @@ fn fastest(mut work: impl FnMut()) -> f64 {
     (0..ROUNDS).map(|_| ()).map(time).fold(f64::INFINITY, f64::min)
 }
 
-/// No system call without rules about its arguments takes more instructions.
+/// The maximum number of instructions for a system call without rules about its arguments.
 const MAX_STEPS: usize = 16;
-/// Compiling takes at most this part of libseccomp's time.
+/// The maximum compile time relative to libseccomp's.
 const MAX_TIME: f64 = 0.25;
 
-/// What a program costs a system call.
+/// The cost of a program per system call.
 struct Cost {
     instructions: usize,
-    /// Of the native architecture's.
+    /// Over the native architecture's system calls.
     average: usize,
     most: usize,
-    /// The most of those that no rule asks for the arguments of, on any architecture.
+    /// The maximum over those without rules about arguments, on any architecture.
     plain: usize,
 }
 
@@ -80,7 +80,7 @@ impl std::fmt::Display for Cost {
     }
 }
 
-/// The numbers whose arguments the profile asks for, also those through which 32-bit x86 makes others.
+/// The system calls whose arguments the profile checks, including those that multiplex others on 32-bit x86.
 fn asking(arch: Arch, spec: &LinuxSeccomp) -> Vec<u32> {
     let named = |name: &String| match syscalls::lookup(name) {
         syscalls::Lookup::Found(syscall) => Some(syscall),

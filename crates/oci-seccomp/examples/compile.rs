@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         None => Arch::NATIVE,
     };
     let native = native.ok_or("the system calls of this architecture are not known")?;
-    // A container without capabilities, on a kernel that has everything.
+    // A container without capabilities, on a kernel that is newer than all conditions.
     let target = Target::<&str>::new(&[], native, (7, 0));
     let profile: LinuxSeccomp = serde_json::from_value(read(&std::fs::read(file)?, &target)?)?;
     let filter = compile(&profile, native)?;
@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The instruction, with the targets of jumps as indices of the program.
+/// Formats the instruction, with jump targets as indexes of the program.
 fn text(at: usize, &sock_filter { code, jt, jf, k }: &sock_filter) -> String {
     let target = |skip: u8| at + 1 + usize::from(skip);
     let compare = |op: &str| format!("if A {op} {k:#x} goto {} else {}", target(jt), target(jf));

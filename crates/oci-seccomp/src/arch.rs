@@ -1,8 +1,8 @@
-//! The architectures whose system calls this crate knows.
+//! The supported architectures.
 
 use crate::spec::LinuxSeccompArch;
 
-/// An architecture; the order is that of the columns of the table of system calls.
+/// An architecture, in the order of the columns of the system call table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Arch {
@@ -10,7 +10,7 @@ pub enum Arch {
     X86_64,
     /// 32-bit x86.
     X86,
-    /// 32-bit pointers on 64-bit x86: X86_64 to the kernel, with a bit set in each number.
+    /// 32-bit pointers on 64-bit x86: the kernel treats it as X86_64 with a bit set in each number.
     X32,
     /// 32-bit ARM, EABI.
     Arm,
@@ -21,7 +21,7 @@ pub enum Arch {
 }
 
 impl Arch {
-    /// The architecture that this crate was built for, if it knows that one's system calls.
+    /// The architecture that this crate was built for, if it is supported.
     pub const NATIVE: Option<Arch> = if cfg!(target_arch = "x86_64") {
         Some(Arch::X86_64)
     } else if cfg!(target_arch = "aarch64") {
@@ -36,7 +36,7 @@ impl Arch {
         None
     };
 
-    /// All whose programs a kernel with this native architecture runs, this one first.
+    /// The architectures whose programs a kernel of this native architecture runs, this one first.
     pub fn family(self) -> &'static [Arch] {
         match self {
             Arch::X86_64 => &[Arch::X86_64, Arch::X86, Arch::X32],
@@ -59,8 +59,8 @@ impl Arch {
         }
     }
 
-    /// Whether conditions compare all 64 bits of an argument. Otherwise they compare the low 32, also on x32, as
-    /// libseccomp does.
+    /// Whether conditions compare all 64 bits of an argument. Otherwise they compare the low 32 bits, also on
+    /// x32, as in libseccomp.
     pub fn is_64_bit(self) -> bool {
         match self {
             Arch::X86_64 | Arch::Aarch64 | Arch::Riscv64 => true,
@@ -80,7 +80,7 @@ impl Arch {
         }
     }
 
-    /// The name in Go, and so in Docker's profiles.
+    /// The name in Go, which Docker's profiles use.
     pub(crate) fn go_name(self) -> &'static str {
         match self {
             Arch::X86_64 => "amd64",
@@ -92,7 +92,7 @@ impl Arch {
         }
     }
 
-    /// `SCMP_ARCH_*`; `None` for those whose system calls this crate does not know.
+    /// Parses `SCMP_ARCH_*`; `None` for unsupported architectures.
     pub fn from_spec(arch: LinuxSeccompArch) -> Option<Arch> {
         match arch {
             LinuxSeccompArch::X86_64 => Some(Arch::X86_64),

@@ -1,5 +1,5 @@
-//! A profile becomes a filter: its values are checked, and rules and architectures handed to [`crate::rules`] and
-//! [`crate::program`].
+//! Compiles a profile to a filter: checks its values, and passes rules and architectures to [`crate::rules`]
+//! and [`crate::program`].
 
 use crate::arch::Arch;
 use crate::error::{Error, Result};
@@ -25,7 +25,7 @@ const SPEC_ALLOW: u32 = 1 << 2;
 const NEW_LISTENER: u32 = 1 << 3;
 const WAIT_KILLABLE_RECV: u32 = 1 << 5;
 
-/// What seccomp(2) takes.
+/// The arguments for seccomp(2).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Filter {
@@ -33,19 +33,20 @@ pub struct Filter {
     pub program: Vec<sock_filter>,
     /// `SECCOMP_FILTER_FLAG_*`, with `NEW_LISTENER` if the filter notifies.
     pub flags: u32,
-    /// A rule has `SCMP_ACT_NOTIFY`: seccomp(2) returns a listener for [`LinuxSeccomp::listener_path`].
+    /// Whether a rule has `SCMP_ACT_NOTIFY`: seccomp(2) then returns a listener for
+    /// [`LinuxSeccomp::listener_path`].
     pub notifies: bool,
-    /// Names in the profile that no system call has: misspelt, or newer than this crate. Their rules are ignored,
-    /// as libseccomp's callers do; so they are worth a warning.
+    /// Names in the profile that are not system calls: misspelt, or newer than this crate. Their rules are
+    /// ignored, as by callers of libseccomp; so they are worth a warning.
     pub unknown: Vec<String>,
 }
 
-/// Checks a profile and compiles it for the machine with this native architecture.
+/// Checks a profile and compiles it for a machine with this native architecture.
 ///
 /// # Errors
 ///
-/// A value that the specification does not allow, an action that cannot work, contradicting rules, or more rules
-/// than fit into a filter.
+/// If the profile contains a value that the specification does not allow, an action that cannot work,
+/// contradicting rules, or more rules than fit into a filter.
 pub fn compile(profile: &LinuxSeccomp, native: Arch) -> Result<Filter> {
     let compiled = tables(profile, native)?;
     let program = compiled.assemble()?;
@@ -53,14 +54,14 @@ pub fn compile(profile: &LinuxSeccomp, native: Arch) -> Result<Filter> {
     Ok(Filter { program, flags, notifies, unknown })
 }
 
-/// A profile that has been checked, before the program is assembled.
+/// A validated profile, before the program is assembled.
 #[derive(Debug)]
 pub(crate) struct Compiled {
-    /// What happens to the system calls of each architecture, the native one first.
+    /// The decisions for each architecture's system calls, the native one first.
     pub(crate) tables: Vec<Table>,
-    /// What system calls get that no rule is for.
+    /// The action for system calls without a rule.
     pub(crate) default: u32,
-    /// The same for those that are newer than all that the profile names.
+    /// The action for system calls newer than all in the profile.
     pub(crate) newer: u32,
     flags: u32,
     notifies: bool,
@@ -82,8 +83,8 @@ pub(crate) fn tables(profile: &LinuxSeccomp, native: Arch) -> Result<Compiled> {
     let entries = entries(profile, &mut unknown)?;
     let tables = archs.into_iter().map(|arch| Table::new(arch, &entries, default));
     let tables = tables.collect::<Result<Vec<_>>>()?;
-    // A program that finds a new system call missing uses an older one, but gives up on EPERM.
-    // Who allows, logs or traces by default does so with new ones too. Both as in runc.
+    // Programs fall back to an older system call after ENOSYS, but give up after EPERM. A profile that
+    // allows, logs or traces by default does so for new ones too. Both as in runc.
     let newer = match profile.default_action {
         Action::Allow | Action::Log | Action::Trace => default,
         _ => SECCOMP_RET_ERRNO | ENOSYS.unsigned_abs(),
@@ -100,10 +101,10 @@ fn default_action(profile: &LinuxSeccomp) -> Result<u32> {
     ret(profile.default_action, profile.default_errno_ret, "defaultErrnoRet")
 }
 
-/// What the filter returns: the action in the upper half, its data in the lower.
+/// The filter's return value: the action in the upper half, its data in the lower.
 fn ret(action: Action, errno: Option<u32>, path: impl Display) -> Result<u32> {
     let (ret, highest) = match action {
-        // The kernel takes a higher one for this.
+        // The maximum that the kernel returns as an errno.
         Action::Errno => (SECCOMP_RET_ERRNO, 4095),
         Action::Trace => (SECCOMP_RET_TRACE, 0xffff),
         _ if errno.is_some() => {
@@ -123,7 +124,8 @@ fn ret(action: Action, errno: Option<u32>, path: impl Display) -> Result<u32> {
     Ok(ret | errno)
 }
 
-/// The listed ones that this machine has, its native one first: that is always included, as in runc and crun.
+/// The listed architectures that this machine supports, the native one first: it is always included, as in
+/// runc and crun.
 fn architectures(native: Arch, profile: &LinuxSeccomp) -> Result<Vec<Arch>> {
     let listed = profile.architectures.as_deref().unwrap_or_default();
     if let Some(index) = listed.iter().position(|&arch| arch == LinuxSeccompArch::Native) {
@@ -137,7 +139,7 @@ fn architectures(native: Arch, profile: &LinuxSeccomp) -> Result<Vec<Arch>> {
     Ok(family.filter(|&arch| arch == native || listed.contains(&arch)).collect())
 }
 
-/// Whether a rule notifies an agent; then there is a path to it.
+/// Whether a rule notifies an agent; checks that its path is given.
 fn notifies(profile: &LinuxSeccomp) -> Result<bool> {
     let path = profile.listener_path.as_ref().is_some_and(|path| !path.as_os_str().is_empty());
     let metadata = profile.listener_metadata.as_ref().is_some_and(|text| !text.is_empty());
@@ -155,15 +157,15 @@ fn notifies(profile: &LinuxSeccomp) -> Result<bool> {
     }
 }
 
-/// `SECCOMP_FILTER_FLAG_*` for the profile's flags and a filter that notifies or does not: also for a program that
-/// was compiled elsewhere.
+/// `SECCOMP_FILTER_FLAG_*` for the profile's flags and a filter that notifies or does not; also for a program
+/// that was compiled elsewhere.
 ///
 /// # Errors
 ///
-/// `WAIT_KILLABLE_RECV` for a filter that does not notify, which the kernel refuses.
+/// If `WAIT_KILLABLE_RECV` is given for a filter that does not notify, which the kernel refuses.
 pub fn flags(listed: Option<&[Flag]>, notifies: bool) -> Result<u32> {
-    // None given, not even an empty list: without speculative store bypass's mitigation, which
-    // kernels before 5.16 put upon everything filtered. As in runc and crun.
+    // Without `flags`, i.e. not even an empty list: disable the mitigation of speculative store bypass, which
+    // kernels before 5.16 enable for every filtered process. As in runc and crun.
     let listed = listed.unwrap_or(&[Flag::SpecAllow]);
     let mut flags = if notifies { NEW_LISTENER } else { 0 };
     for (index, flag) in listed.iter().enumerate() {
@@ -224,8 +226,8 @@ fn names<'a>(
     Ok(syscalls)
 }
 
-/// All of the conditions have to hold, but if two of them are about the same argument any one is
-/// enough: runc's way from before it knew better, which crun and profiles have kept.
+/// All conditions must hold, but if two of them concern the same argument, any one is sufficient: runc's
+/// early behaviour, which crun and profiles have kept.
 fn alternatives(entry: &LinuxSyscall, path: &str) -> Result<Vec<Vec<Condition>>> {
     let args = entry.args.as_deref().unwrap_or_default().iter().enumerate();
     let conditions =

@@ -1,12 +1,12 @@
-//! A default profile: one table, written into `linux.seccomp` for a container's bounding set of capabilities and
-//! for a machine's architectures.
+//! A default profile: one table, converted to `linux.seccomp` for a container's bounding set of capabilities
+//! and a machine's architectures.
 //!
-//! The rules are Docker's, with one of Podman's (`NETLINK_AUDIT`). A refused call is EPERM; one that is
-//! not in the table at all is ENOSYS, so that programs fall back to an older one.
+//! The rules are Docker's, with one of Podman's (`NETLINK_AUDIT`). A refused call fails with EPERM; one that
+//! is not in the table with ENOSYS, so that programs fall back to an older one.
 //!
-//! What BPF cannot do: `socketcall` of 32-bit x86 has the address family in memory, where no filter
-//! looks. It is allowed, because 32-bit C libraries make all their sockets by it; the families
-//! that [`FAMILIES`] refuses can be had through it.
+//! A limit of BPF: `socketcall` of 32-bit x86 has the address family in memory, which filters cannot read. It
+//! is allowed, because 32-bit C libraries create all sockets with it; so the families in [`FAMILIES`] can be
+//! used through it.
 
 use crate::arch::Arch;
 use crate::spec::{
@@ -15,16 +15,16 @@ use crate::spec::{
 };
 use libc::{EINVAL, ENOSYS, EPERM};
 
-/// When the system calls of a row are allowed.
+/// The condition under which the system calls of a row are allowed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum When {
     /// In every container.
     Always,
-    /// With one of these capabilities in the bounding set; EPERM without.
+    /// With one of these capabilities in the bounding set; otherwise EPERM.
     With(&'static [&'static str]),
-    /// On a machine of one of these architectures; not known to others.
+    /// On a machine of one of these architectures; on others ENOSYS.
     On(&'static [Arch]),
-    /// In none: EPERM.
+    /// Never: EPERM.
     Never,
 }
 
@@ -32,7 +32,7 @@ const ADMIN: &str = "CAP_SYS_ADMIN";
 const ARM: &[Arch] = &[Arch::Arm, Arch::Aarch64];
 const X86: &[Arch] = &[Arch::X86_64, Arch::X32, Arch::X86];
 
-/// Names of system calls, separated by spaces. What depends on arguments as well is in [`compared`].
+/// Names of system calls, separated by spaces. Those whose arguments are checked are in [`compared`].
 pub(crate) const TABLE: &[(When, &str)] = &[
     (
         When::Always,
@@ -120,18 +120,18 @@ pub(crate) const TABLE: &[(When, &str)] = &[
     ),
 ];
 
-/// Address families that no socket is made of, as docker has it: DECnet, Econet, ATM SVC, IrDA,
-/// WAN interfaces, ISDN, CAIF, the kernel's crypto interface (`AF_ALG`) and virtual machines
-/// (`AF_VSOCK`).
+/// Address families that are refused, as in docker: DECnet, Econet, ATM SVC, IrDA, WAN interfaces, ISDN,
+/// CAIF, the kernel's crypto interface (`AF_ALG`) and virtual machines (`AF_VSOCK`).
 pub(crate) const FAMILIES: [u64; 9] = [12, 19, 20, 23, 25, 34, 37, 38, 40];
 
-/// `CLONE_NEW*` of all namespaces that clone(2) makes.
+/// `CLONE_NEW*` of all namespaces that clone(2) creates.
 const NAMESPACES: u64 = 0x7e02_0000;
-/// Linux, and with 32-bit system call numbers, each also without randomised addresses; the last one asks.
+/// Linux, and with 32-bit system call numbers, each also without address space randomization; the last one
+/// queries the current personality.
 const PERSONALITIES: [u64; 5] = [0, 0x0008, 0x2_0000, 0x2_0008, 0xffff_ffff];
 const AF_NETLINK: u64 = 16;
 const NETLINK_AUDIT: u64 = 9;
-/// The kernel looks at the low 32 bits of an argument that is an `int`.
+/// The kernel uses only the low 32 bits of an argument of type `int`.
 const INT: u64 = 0xffff_ffff;
 
 /// A profile with Docker's rules for a container with these capabilities in its bounding set, on a machine with
@@ -169,7 +169,7 @@ pub fn default_profile<S: AsRef<str>>(bounding: &[S], native: Arch) -> LinuxSecc
     profile
 }
 
-/// The rules that look at arguments, or give another error than EPERM.
+/// The rules that check arguments, or return another error than EPERM.
 fn compared(has: &impl Fn(&str) -> bool) -> Vec<LinuxSyscall> {
     // Always holds, and is tried after all others of its argument.
     let any = |index| Arg::new(index, Operator::Ge, 0);
@@ -179,21 +179,21 @@ fn compared(has: &impl Fn(&str) -> bool) -> Vec<LinuxSyscall> {
     } else {
         rules.push(allow(&["clone"], &[Arg::masked(0, NAMESPACES, 0)]));
         rules.push(refuse(&["clone"], EPERM, &[any(0)]));
-        // Its flags are in memory. C libraries then use clone.
+        // Its flags are in memory. After ENOSYS, C libraries use clone.
         rules.push(refuse(&["clone3"], ENOSYS, &[]));
     }
     for personality in PERSONALITIES {
         rules.push(allow(&["personality"], &[Arg::new(0, Operator::Eq, personality)]));
     }
     rules.push(refuse(&["personality"], EPERM, &[any(0)]));
-    // Before the others: on 32-bit x86 it is the one about socketcall, whose second argument the
-    // others' condition that always holds is about.
+    // Before the others: on 32-bit x86 this is the rule for socketcall, on whose second argument the others
+    // only have the condition that always holds.
     rules.push(allow(&["socket"], &[any(0)]));
     for family in FAMILIES {
         rules.push(refuse(&["socket"], EPERM, &[Arg::masked(0, INT, family), any(1)]));
     }
     if !has("CAP_AUDIT_WRITE") {
-        // sudo and su take that for a kernel without audit, and EPERM for a failure.
+        // sudo and su interpret that as a kernel without audit, but EPERM as a failure.
         let audit = [Arg::masked(0, INT, AF_NETLINK), Arg::masked(2, INT, NETLINK_AUDIT)];
         rules.push(refuse(&["socket"], EINVAL, &audit));
     }

@@ -1,5 +1,6 @@
-//! Profiles in the format of Docker and Podman (`--security-opt seccomp=FILE`) become `linux.seccomp`: their
-//! `archMap`, `includes` and `excludes` are resolved for a container. `linux.seccomp` itself is such a profile, too.
+//! Converts profiles in the format of Docker and Podman (`--security-opt seccomp=FILE`) to `linux.seccomp`:
+//! resolves `archMap`, `includes` and `excludes` for a container. `linux.seccomp` itself is such a profile,
+//! too.
 //!
 //! ```
 //! use oci_seccomp::docker::{Target, read};
@@ -26,15 +27,15 @@ use crate::error::{Error, Result};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-/// What a profile's `includes` and `excludes` are about.
+/// The target that a profile's `includes` and `excludes` refer to.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Target<'a, S> {
-    /// The container's bounding set of capabilities: `CAP_CHOWN`.
+    /// The container's bounding set of capabilities, e.g. `CAP_CHOWN`.
     pub bounding: &'a [S],
     /// The machine's native architecture.
     pub native: Arch,
-    /// The kernel's version: major, minor.
+    /// The kernel's version: major and minor.
     pub kernel: (u32, u32),
 }
 
@@ -45,7 +46,7 @@ impl<'a, S: AsRef<str>> Target<'a, S> {
     }
 }
 
-/// The members that such a profile has beside `linux.seccomp`'s.
+/// The members of such a profile in addition to those of `linux.seccomp`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Profile {
@@ -82,7 +83,7 @@ struct Entry {
     rest: Map<String, Value>,
 }
 
-/// When an entry takes effect, or does not.
+/// Conditions for an entry.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Filter {
@@ -94,12 +95,12 @@ struct Filter {
     min_kernel: Option<String>,
 }
 
-/// Resolves a profile. The result is `linux.seccomp` for [`crate::LinuxSeccomp`]; members that are not of Docker's
-/// format are passed on unchecked.
+/// Resolves a profile. The result is `linux.seccomp` for [`crate::LinuxSeccomp`]; members that are not part
+/// of Docker's format are passed on unchecked.
 ///
 /// # Errors
 ///
-/// Text that is not such a profile, members that exclude each other, unknown names of errors.
+/// If the text is not such a profile, members exclude each other, or the name of an errno is unknown.
 pub fn read<S: AsRef<str>>(text: &[u8], target: &Target<'_, S>) -> Result<Value> {
     let profile: Profile = serde_json::from_slice(text)
         .map_err(|error| Error::new("", format_args!("not a seccomp profile: {error}")))?;
@@ -137,7 +138,7 @@ fn family(map: &[Family], native: Arch) -> Vec<String> {
     found
 }
 
-/// The rule of `linux.seccomp`; None if it has no effect for this target. The error is a text.
+/// The rule for `linux.seccomp`; None if it has no effect for this target. The error is a text.
 fn rule<S: AsRef<str>>(
     entry: Entry,
     target: &Target<'_, S>,
@@ -173,7 +174,7 @@ fn rule<S: AsRef<str>>(
     Ok((included && needed != Some(false) && !excluded).then(|| rule.into()))
 }
 
-/// Whether the kernel is not older than `4.8`.
+/// Whether the kernel is at least this version, e.g. `4.8`.
 fn at_least(kernel: (u32, u32), least: &str) -> std::result::Result<bool, String> {
     let version = least
         .split_once('.')
@@ -181,7 +182,7 @@ fn at_least(kernel: (u32, u32), least: &str) -> std::result::Result<bool, String
     version.map(|version| kernel >= version).ok_or_else(|| format!("minKernel: {least:?}"))
 }
 
-/// Podman has errors by name, too: in a member of their own, which takes precedence over the number.
+/// Podman also writes errors by name, in a separate member that takes precedence over the number.
 fn number(
     object: &mut Map<String, Value>,
     number: &str,
@@ -200,7 +201,7 @@ fn number(
     if object.get(number).is_some_and(Value::is_null) {
         object.remove(number);
     }
-    // Zero, as Go writes what is not there.
+    // Go writes 0 for an absent value.
     let refuses = |object: &Map<String, Value>| {
         let action = object.get("action").or_else(|| object.get("defaultAction"));
         let action = action.and_then(Value::as_str).unwrap_or_default();

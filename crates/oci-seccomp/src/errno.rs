@@ -1,6 +1,6 @@
-//! Numbers of errors by name: Podman's profiles have names.
+//! Numbers of errors by name, for Podman's profiles.
 
-/// In the order of their numbers, from 1 on: asm-generic/errno.h, which all of these architectures have. A dash: there is none.
+/// Sorted by number, from 1 on: asm-generic/errno.h, which all of these architectures use. A dash: unused.
 const NAMES: &str = "EPERM ENOENT ESRCH EINTR EIO ENXIO E2BIG ENOEXEC EBADF ECHILD EAGAIN ENOMEM EACCES \
      EFAULT ENOTBLK EBUSY EEXIST EXDEV ENODEV ENOTDIR EISDIR EINVAL ENFILE EMFILE ENOTTY ETXTBSY EFBIG \
      ENOSPC ESPIPE EROFS EMLINK EPIPE EDOM ERANGE EDEADLK ENAMETOOLONG ENOLCK ENOSYS ENOTEMPTY ELOOP - \

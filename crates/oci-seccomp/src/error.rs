@@ -1,4 +1,4 @@
-//! Why a profile was refused.
+//! The error type for refused profiles.
 
 use std::fmt;
 
@@ -30,13 +30,13 @@ impl Error {
         Error { path: path.to_string(), message: message.to_string() }
     }
 
-    /// The value that the error is about, from the profile's root on: `syscalls[3].args[0].op`. Empty if it is the
-    /// profile as a whole.
+    /// The path of the value that the error concerns, from the profile's root: `syscalls[3].args[0].op`.
+    /// Empty for the profile as a whole.
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// What is wrong with it, without the path.
+    /// The message, without the path.
     pub fn message(&self) -> &str {
         &self.message
     }

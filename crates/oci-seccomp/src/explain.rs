@@ -1,4 +1,4 @@
-//! What a filter does with a system call, and which rule of the profile says so.
+//! Explains what a filter does with a system call, and because of which rule of the profile.
 //!
 //! ```
 //! use oci_seccomp::explain::{Explainer, Reason, action_name};
@@ -40,26 +40,26 @@ pub enum Reason {
     Rule(usize),
     /// No rule applies: the default action.
     Default,
-    /// The system call is newer than all that the profile names.
+    /// The system call is newer than all in the profile.
     Newer,
     /// The profile does not list the architecture.
     Architecture,
 }
 
-/// What happens to a system call, if its arguments are such.
+/// The decision about a system call with certain arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Decision {
-    /// What the filter returns: action and data.
+    /// The filter's return value: action and data.
     pub ret: u32,
-    /// Conditions that all have to hold, e.g. `args[0] == 0x8`. None: whatever the arguments are that no decision
-    /// before this one is about.
+    /// Conditions that must all hold, e.g. `args[0] == 0x8`. Empty: any arguments for which no earlier
+    /// decision applies.
     pub conditions: Vec<String>,
-    /// Why.
+    /// The reason.
     pub reason: Reason,
 }
 
-/// A compiled profile that can be asked.
+/// A compiled profile to query.
 #[derive(Debug)]
 pub struct Explainer {
     native: Arch,
@@ -68,7 +68,7 @@ pub struct Explainer {
 }
 
 impl Explainer {
-    /// Compiles a profile as [`crate::compile`] does.
+    /// Compiles a profile like [`crate::compile`].
     ///
     /// # Errors
     ///
@@ -79,12 +79,12 @@ impl Explainer {
         Ok(Explainer { native, compiled, program })
     }
 
-    /// The architectures of the machine, whether the profile lists them or not; the native one first.
+    /// The architectures of the machine, whether listed in the profile or not; the native one first.
     pub fn architectures(&self) -> &'static [Arch] {
         self.native.family()
     }
 
-    /// What the filter does with a system call with these arguments. `number`: without x32's bit.
+    /// The filter's decision about a system call with these arguments. `number`: without x32's bit.
     pub fn decide(&self, arch: Arch, number: u32, args: [u64; 6]) -> Decision {
         let bit = if arch == Arch::X32 { X32_BIT } else { 0 };
         let call = Call { arch: arch.audit(), number: number | bit, args };
@@ -96,8 +96,8 @@ impl Explainer {
         Decision { ret, ..possible.swap_remove(index) }
     }
 
-    /// All that can happen to a system call: the first decision whose conditions hold is the filter's. The last one has
-    /// none.
+    /// All possible decisions about a system call: the first one whose conditions hold applies. The last one
+    /// has no conditions.
     pub fn decisions(&self, arch: Arch, number: u32) -> Vec<Decision> {
         let Compiled { default, newer, .. } = self.compiled;
         let rest = |ret, reason| Decision { ret, conditions: Vec::new(), reason };
@@ -134,7 +134,7 @@ impl Explainer {
     }
 }
 
-/// Whether the conditions hold: by the program that is made of them.
+/// Whether the conditions hold, determined by running the program compiled from them.
 fn matches(rule: &Rule, arch: Arch, args: [u64; 6]) -> bool {
     let alone = Rule { action: SECCOMP_RET_ALLOW, ..rule.clone() };
     let body = program::body(&[alone], arch, SECCOMP_RET_LOG).unwrap_or_default();
@@ -163,7 +163,7 @@ fn text(condition: &Condition) -> String {
     format!("args[{index}] {operator} {value:#x}")
 }
 
-/// What a filter returns in the words of a profile: `SCMP_ACT_ERRNO (EPERM)`.
+/// Formats the filter's return value as in profiles, e.g. `SCMP_ACT_ERRNO (EPERM)`.
 pub fn action_name(ret: u32) -> String {
     const ACTIONS: [(u32, Action); 7] = [
         (SECCOMP_RET_KILL_PROCESS, Action::KillProcess),

@@ -1,28 +1,28 @@
-//! The part of BPF that compiled profiles are made of, run as the kernel would.
+//! Interprets the part of BPF that compiled profiles use, like the kernel.
 
 use libc::sock_filter;
 
-/// What a filter sees: `struct seccomp_data` without the instruction pointer.
+/// The input of a filter: `struct seccomp_data` without the instruction pointer.
 #[derive(Debug, Clone, Copy)]
 pub struct Call {
     /// `AUDIT_ARCH_*`.
     pub arch: u32,
-    /// The system call.
+    /// The system call number.
     pub number: u32,
     /// Its arguments.
     pub args: [u64; 6],
 }
 
-/// What a filter returns.
+/// The result of a filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outcome {
     /// Action and data.
     pub ret: u32,
-    /// Instructions that it took.
+    /// The number of executed instructions.
     pub steps: usize,
 }
 
-/// Panics if the kernel would not take the program (`bpf_check_classic` in net/core/filter.c).
+/// Panics if the kernel would refuse the program (`bpf_check_classic` in net/core/filter.c).
 pub fn verify(program: &[sock_filter]) {
     assert!((1..=4096).contains(&program.len()));
     assert_eq!(program[program.len() - 1].code, 0x06, "the last instruction returns");
@@ -39,12 +39,12 @@ pub fn verify(program: &[sock_filter]) {
     }
 }
 
-/// Runs a program that [`verify`] takes.
+/// Runs a program accepted by [`verify`].
 pub fn run(program: &[sock_filter], call: &Call) -> Outcome {
     trace(program, call, |_| {})
 }
 
-/// The same, and tells which instructions are run.
+/// Like [`run`], and calls `visit` with the index of each executed instruction.
 pub fn trace(program: &[sock_filter], call: &Call, mut visit: impl FnMut(usize)) -> Outcome {
     let mut accumulator: u32 = 0;
     let mut at = 0;

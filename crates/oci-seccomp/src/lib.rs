@@ -70,7 +70,7 @@ pub use spec::{
     LinuxSeccompOperator, LinuxSyscall,
 };
 
-/// How many instructions the kernel takes in a program: `BPF_MAXINSNS`.
+/// The maximum number of instructions in a program: `BPF_MAXINSNS`.
 pub const MAX_INSTRUCTIONS: usize = 4096;
 
 /// The example in the README compiles.

@@ -1,9 +1,9 @@
-//! Verdicts become one BPF program: the search for a number first, what looks at arguments last.
+//! Assembles verdicts into one BPF program: first the search for the number, last the checks of arguments.
 //!
-//! It is written from its end to its beginning, since every jump of BPF goes forward: what is jumped
-//! to is always there already. The search uses only instructions that the kernel can follow
-//! beforehand (`seccomp_is_const_allow` in kernel/seccomp.c, since Linux 5.11): system calls that
-//! are allowed whatever their arguments then never run the program.
+//! It is built from its end to its beginning, because BPF only jumps forward: jump targets then exist
+//! already. The search uses only instructions that the kernel can evaluate in advance
+//! (`seccomp_is_const_allow` in kernel/seccomp.c, since Linux 5.11): for system calls that are allowed
+//! independent of their arguments, the program is then never run.
 
 use crate::MAX_INSTRUCTIONS;
 use crate::arch::Arch;
@@ -12,7 +12,7 @@ use crate::rules::{Rule, Table, Verdict};
 use libc::SECCOMP_RET_KILL_THREAD;
 use seccompiler::{BpfProgram, SeccompCmpArgLen, SeccompCondition, SeccompRule, sock_filter};
 
-/// `BPF_LD | BPF_W | BPF_ABS`: a word of `struct seccomp_data` into the accumulator.
+/// `BPF_LD | BPF_W | BPF_ABS`: loads a word of `struct seccomp_data` into the accumulator.
 const LOAD: u16 = 0x20;
 /// `BPF_JMP | BPF_JA`.
 const JUMP: u16 = 0x05;
@@ -23,18 +23,18 @@ const AT_LEAST: u16 = 0x35;
 /// `BPF_RET | BPF_K`.
 const RETURN: u16 = 0x06;
 
-/// What errors about all rules are about.
+/// The path of errors about all rules.
 const PATH: &str = "syscalls";
 
 /// Offsets in `struct seccomp_data`.
 const NUMBER: u32 = 0;
 const ARCH: u32 = 4;
 
-/// Set in the numbers of x32's system calls.
+/// The bit that marks the numbers of x32 system calls.
 pub(crate) const X32_BIT: u32 = 0x4000_0000;
 
-/// The program for the architectures of `tables`, the kernel's native one first: it is asked for
-/// most. All others are killed. System calls newer than all that the profile names get `newer`.
+/// The program for the architectures of `tables`, the kernel's native one first, because it is the most
+/// frequent. All others are killed. System calls newer than all in the profile get `newer`.
 pub(crate) fn assemble(
     tables: &[Table],
     default: u32,
@@ -47,8 +47,8 @@ pub(crate) fn assemble(
         searches.push((table.arch.audit(), ranges(table, x32, &gaps)?));
     }
     let mut program = Assembler::default();
-    // First, so last in the program: seccompiler's rules begin with a jump that is never taken, but
-    // has to be one to an instruction.
+    // Added first, so last in the program: seccompiler's rules begin with a jump that is never taken, but
+    // must have a valid target.
     let killed = program.ret(SECCOMP_RET_KILL_THREAD);
     let targets = searches.iter().flat_map(|(_, ranges)| ranges).map(|range| &range.target);
     for body in targets.filter(|target| matches!(target, Target::Body(_))) {
@@ -64,7 +64,7 @@ pub(crate) fn assemble(
     program.finish()
 }
 
-/// What system calls get that have no verdict.
+/// The actions for system calls without a verdict.
 struct Gaps {
     default: u32,
     newer: u32,
@@ -79,12 +79,12 @@ struct Range {
 #[derive(PartialEq)]
 enum Target {
     Return(u32),
-    /// Looks at arguments, and returns in any case.
+    /// Checks arguments, and always returns.
     Body(BpfProgram),
 }
 
-/// All numbers there are, neighbours with the same verdict in one range. x32's system calls come to
-/// the kernel as x86_64's, with a bit set.
+/// Covers all numbers; neighbours with the same verdict share one range. x32's system calls arrive as
+/// x86_64's with a bit set.
 fn ranges(table: &Table, x32: Option<&Table>, gaps: &Gaps) -> Result<Vec<Range>> {
     let mut ranges = Vec::new();
     add_table(&mut ranges, 0, table, gaps)?;
@@ -92,7 +92,7 @@ fn ranges(table: &Table, x32: Option<&Table>, gaps: &Gaps) -> Result<Vec<Range>>
         (Arch::X86_64, Some(x32)) => add_table(&mut ranges, X32_BIT, x32, gaps)?,
         (Arch::X86_64, None) => {
             add(&mut ranges, X32_BIT, Target::Return(SECCOMP_RET_KILL_THREAD));
-            // A tracer skips a system call by making it number -1, which the filter sees.
+            // A tracer skips a system call by changing its number to -1, which the filter sees.
             add(&mut ranges, u32::MAX, Target::Return(gaps.default));
         }
         _ => {}
@@ -115,8 +115,8 @@ fn add_table(ranges: &mut Vec<Range>, base: u32, table: &Table, gaps: &Gaps) -> 
     Ok(())
 }
 
-/// Tries the rules in their order. The conditions are seccompiler's work: of a rule that matches it
-/// goes on at the next instruction, of one that does not behind that.
+/// Tries the rules in order. seccompiler compiles the conditions: if a rule matches, the next instruction is
+/// executed, otherwise the one after that.
 pub(crate) fn body(rules: &[Rule], arch: Arch, default: u32) -> Result<BpfProgram> {
     let length =
         || if arch.is_64_bit() { SeccompCmpArgLen::Qword } else { SeccompCmpArgLen::Dword };
@@ -137,7 +137,7 @@ pub(crate) fn body(rules: &[Rule], arch: Arch, default: u32) -> Result<BpfProgra
     Ok(body)
 }
 
-/// Everything from `start` on has this target, until the next call says otherwise.
+/// Sets the target for everything from `start` on, until the next call.
 fn add(ranges: &mut Vec<Range>, start: u32, target: Target) {
     if ranges.last().is_some_and(|last| last.start == start) {
         ranges.pop();
@@ -147,14 +147,14 @@ fn add(ranges: &mut Vec<Range>, start: u32, target: Target) {
     }
 }
 
-/// An instruction, by how many there are after it in the program.
+/// The position of an instruction, as the number of instructions after it.
 type Label = usize;
 
 #[derive(Default)]
 struct Assembler {
-    /// The last instruction first.
+    /// Instructions in reverse order.
     reversed: BpfProgram,
-    /// The newest copy of each return.
+    /// The latest copy of each return.
     returns: Vec<(u32, Label)>,
     bodies: Vec<(BpfProgram, Label)>,
 }
@@ -165,12 +165,12 @@ impl Assembler {
         self.reversed.len() - 1
     }
 
-    /// How many instructions a new one in front of all would have to skip.
+    /// The number of instructions that a new first instruction would have to skip.
     fn distance(&self, to: Label) -> usize {
         self.reversed.len() - 1 - to
     }
 
-    /// Returns the action: where a short jump reaches, or again.
+    /// Returns the action: an existing copy within reach of a short jump, or a new one.
     fn ret(&mut self, action: u32) -> Label {
         let known = self.returns.iter().position(|(known, _)| *known == action);
         if let Some(index) = known {
@@ -185,7 +185,7 @@ impl Assembler {
         label
     }
 
-    /// The same as at `to`, where a short jump reaches.
+    /// Makes `to` reachable by a short jump.
     fn trampoline(&mut self, to: Label) -> Label {
         match self.reversed[to] {
             sock_filter { code: RETURN, k: action, .. } => self.ret(action),
@@ -193,7 +193,7 @@ impl Assembler {
         }
     }
 
-    /// Compares the accumulator with `k` and goes on at `yes` or `no`.
+    /// Compares the accumulator with `k` and continues at `yes` or `no`.
     fn branch(&mut self, code: u16, k: u32, mut yes: Label, mut no: Label) -> Label {
         loop {
             match (u8::try_from(self.distance(yes)), u8::try_from(self.distance(no))) {
@@ -204,7 +204,7 @@ impl Assembler {
         }
     }
 
-    /// Loads a word, and goes on at `next`.
+    /// Loads a word, and continues at `next`.
     fn load(&mut self, offset: u32, next: Label) -> Label {
         if self.distance(next) > 0 {
             self.jump(next);
@@ -213,7 +213,7 @@ impl Assembler {
     }
 
     fn jump(&mut self, to: Label) -> Label {
-        // More than the kernel takes, let alone than 32 bits, is refused in the end.
+        // Larger programs than the kernel accepts are refused at the end.
         let distance = u32::try_from(self.distance(to)).unwrap_or(u32::MAX);
         self.push(JUMP, 0, 0, distance)
     }
@@ -233,7 +233,7 @@ impl Assembler {
         }
     }
 
-    /// Finds the range that the accumulator is in, in a balanced tree of comparisons.
+    /// Finds the range that contains the accumulator, with a balanced tree of comparisons.
     fn search(&mut self, ranges: &[Range]) -> Label {
         match ranges {
             [] => self.ret(SECCOMP_RET_KILL_THREAD),

@@ -1,14 +1,14 @@
-//! What is to happen to each system call of one architecture.
+//! Determines the action for each system call of one architecture.
 //!
-//! Rules of one system call are taken as libseccomp takes them, since profiles are written for it:
+//! Rules of one system call are interpreted like libseccomp does, because profiles are written for it:
 //!
-//! * A rule without conditions covers all others of its system call; of two the first counts.
-//! * Of rules with conditions the first that matches counts, in the order of [`Rule::ranks`],
-//!   whatever their order in the profile.
-//! * A rule never matches, and counts for nothing, if another one with the same action, or an earlier
-//!   one that is tried before it, has some of its conditions and no others.
-//! * If all conditions of a rule are also the first ones of an earlier rule, and the actions differ,
-//!   the two contradict each other: an error.
+//! * A rule without conditions overrides all others of its system call; of two the first applies.
+//! * Of rules with conditions the first that matches applies, in the order of [`Rule::ranks`], whatever their
+//!   order in the profile.
+//! * A rule never matches, and is ignored, if another one with the same action, or an earlier one that is
+//!   tried before it, has a subset of its conditions.
+//! * If all conditions of a rule are also the first ones of an earlier rule, and the actions differ, the two
+//!   contradict each other: an error.
 
 use crate::MAX_INSTRUCTIONS;
 use crate::arch::Arch;
@@ -22,68 +22,67 @@ use std::collections::btree_map::Entry as Slot;
 /// One comparison of an argument.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Condition {
-    /// Which argument, 0 to 5.
+    /// The index of the argument, 0 to 5.
     pub(crate) index: u8,
-    /// How.
+    /// The operator.
     pub(crate) op: Op,
-    /// With what.
+    /// The value to compare with.
     pub(crate) value: u64,
 }
 
 /// One of `LinuxSeccomp::syscalls`.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    /// Index there.
+    /// Its index there.
     pub(crate) index: usize,
-    /// Those of its names that are known.
+    /// The known ones of its names.
     pub(crate) syscalls: Vec<&'static Syscall>,
-    /// What the filter returns.
+    /// The filter's return value.
     pub(crate) action: u32,
-    /// Conditions of which all have to hold, in the order of arguments, none twice; any of these
-    /// lists is enough.
+    /// Lists of conditions, of which any one is sufficient; all conditions of a list must hold, sorted by
+    /// argument, without duplicates.
     pub(crate) alternatives: Vec<Vec<Condition>>,
 }
 
-/// An action, and the conditions that all have to hold for it.
+/// An action, and conditions that must all hold.
 #[derive(Debug, Clone)]
 pub(crate) struct Rule {
-    /// In the order of arguments.
+    /// Sorted by argument.
     pub(crate) conditions: Vec<Condition>,
-    /// What the filter returns.
+    /// The filter's return value.
     pub(crate) action: u32,
     /// Index in `LinuxSeccomp::syscalls`.
     pub(crate) entry: usize,
 }
 
-/// What happens to one system call.
+/// The decision about one system call.
 #[derive(Debug)]
 pub(crate) enum Verdict {
-    /// The same for any arguments; and the index of the rule, if it is not the default action.
+    /// The same action for any arguments; and the index of the rule, unless it is the default action.
     Always(u32, Option<usize>),
     /// The action of the first rule that matches.
     Rules(Vec<Rule>),
 }
 
-/// What happens to the system calls of one architecture.
+/// The decisions about the system calls of one architecture.
 #[derive(Debug)]
 pub(crate) struct Table {
-    /// Which.
+    /// The architecture.
     pub(crate) arch: Arch,
-    /// Of all that the profile names, by number, without x32's bit.
+    /// Those of all system calls in the profile, by number, without x32's bit.
     pub(crate) verdicts: BTreeMap<u32, Verdict>,
-    /// The highest number that it names. 0: there is none, or no other one, and nothing is said
-    /// about what is new: as in runc.
+    /// The highest number in the profile. 0: none is known, so no system call counts as new, as in runc.
     pub(crate) newest: u32,
 }
 
-/// More, of five instructions at least, never fit: no need to compare them all with each other.
+/// More rules, of at least five instructions each, never fit: so they need not be compared with each other.
 const MAX_RULES: usize = MAX_INSTRUCTIONS / 5;
 
-/// From here on ARM has private ones (`__ARM_NR_BASE`), which are as old as the others.
+/// From here on, ARM has private numbers (`__ARM_NR_BASE`), which do not count as new.
 const ARM_PRIVATE: u32 = 0x0f_0000;
 
 impl Table {
-    /// What the entries say about one architecture. `default` needs no rule.
+    /// The decisions of the entries for one architecture. `default` needs no rule.
     pub(crate) fn new(arch: Arch, entries: &[Entry], default: u32) -> Result<Table> {
         let mut table = Table { arch, verdicts: BTreeMap::new(), newest: 0 };
         let mut named = Vec::new();
@@ -170,13 +169,14 @@ fn add_rule(rules: &mut Vec<Rule>, rule: Rule, name: &str) -> Result<()> {
 }
 
 impl Rule {
-    /// Its place in the order in which rules are tried: with fewer conditions before more.
+    /// Its position in the order in which rules are tried: fewer conditions before more.
     fn ranks(&self) -> impl Iterator<Item = (Reverse<u8>, u8, u64)> {
         self.conditions.iter().map(Condition::rank)
     }
 
-    /// The same for what socketcall or ipc calls `call`. As with libseccomp a condition on the first
-    /// argument is lost: of the call's own arguments these two have a pointer only, if at all.
+    /// The rule for `call` through socketcall or ipc. As in libseccomp, a condition on the call's first
+    /// argument is lost, because theirs selects the call; the call's own arguments are only behind a pointer,
+    /// if at all.
     fn multiplexed(&self, call: u64) -> Rule {
         let mut rule = self.clone();
         rule.conditions.retain(|condition| condition.index != 0);
@@ -186,7 +186,7 @@ impl Rule {
 }
 
 impl Condition {
-    /// As compared on this architecture; `None` if it always holds.
+    /// The condition as compared on this architecture; `None` if it always holds.
     fn on(&self, arch: Arch) -> Option<Condition> {
         let bits = if arch.is_64_bit() { u64::MAX } else { u64::from(u32::MAX) };
         let mut condition = Condition { value: self.value & bits, ..self.clone() };
@@ -200,8 +200,8 @@ impl Condition {
         Some(condition)
     }
 
-    /// Low ones are tried first: later arguments before earlier, then equality before "less" before
-    /// "greater", then higher values, of "less" lower ones.
+    /// Conditions of lower rank are tried first: later arguments before earlier, then equality before "less"
+    /// before "greater", then higher values, for "less" lower ones.
     fn rank(&self) -> (Reverse<u8>, u8, u64) {
         let (class, value) = match self.op {
             Op::Eq | Op::Ne | Op::MaskedEq(_) => (0, !self.value),

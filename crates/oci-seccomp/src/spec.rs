@@ -10,18 +10,18 @@ use std::path::PathBuf;
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct LinuxSeccomp {
-    /// What happens to system calls that no rule matches.
+    /// The action for system calls that no rule matches.
     pub default_action: LinuxSeccompAction,
     /// The errno of `SCMP_ACT_ERRNO`, or the message of `SCMP_ACT_TRACE`, as the default action. EPERM if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_errno_ret: Option<u32>,
-    /// Architectures whose system calls are allowed beside the native one's.
+    /// Architectures whose system calls are allowed in addition to the native one's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub architectures: Option<Vec<LinuxSeccompArch>>,
-    /// Flags of seccomp(2). `None` is `SECCOMP_FILTER_FLAG_SPEC_ALLOW`; an empty list is no flag.
+    /// Flags of seccomp(2). `None` means `SECCOMP_FILTER_FLAG_SPEC_ALLOW`; an empty list means no flag.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flags: Option<Vec<LinuxSeccompFlag>>,
-    /// The socket of the agent that gets the listener of `SCMP_ACT_NOTIFY`.
+    /// The socket of the agent that receives the listener of `SCMP_ACT_NOTIFY`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listener_path: Option<PathBuf>,
     /// Opaque data for the agent.
@@ -54,18 +54,18 @@ impl LinuxSeccomp {
 pub struct LinuxSyscall {
     /// Names of system calls; at least one.
     pub names: Vec<String>,
-    /// What happens to them.
+    /// The action for them.
     pub action: LinuxSeccompAction,
     /// The errno of `SCMP_ACT_ERRNO`, or the message of `SCMP_ACT_TRACE`. EPERM if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub errno_ret: Option<u32>,
-    /// Conditions on the arguments. All have to hold; if two are about the same argument, any one.
+    /// Conditions on the arguments. All must hold; if two concern the same argument, any one is sufficient.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub args: Option<Vec<LinuxSeccompArg>>,
 }
 
 impl LinuxSyscall {
-    /// A rule for these system calls, whatever their arguments.
+    /// A rule for these system calls, independent of their arguments.
     pub fn new<N: Into<String>>(
         names: impl IntoIterator<Item = N>,
         action: LinuxSeccompAction,
@@ -80,14 +80,14 @@ impl LinuxSyscall {
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct LinuxSeccompArg {
-    /// Which argument: 0 to 5.
+    /// The index of the argument: 0 to 5.
     pub index: usize,
-    /// What it is compared with; the mask of `SCMP_CMP_MASKED_EQ`.
+    /// The value to compare with; the mask of `SCMP_CMP_MASKED_EQ`.
     pub value: u64,
-    /// What the masked argument has to equal with `SCMP_CMP_MASKED_EQ`. 0 if absent.
+    /// The required value of the masked argument with `SCMP_CMP_MASKED_EQ`. 0 if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value_two: Option<u64>,
-    /// How it is compared.
+    /// The comparison operator.
     pub op: LinuxSeccompOperator,
 }
 
@@ -132,7 +132,7 @@ macro_rules! named {
 }
 
 named! {
-    /// What happens to a system call.
+    /// The action for a system call.
     LinuxSeccompAction {
         /// The thread is killed: the older name of [`LinuxSeccompAction::KillThread`].
         Kill = "SCMP_ACT_KILL",
@@ -144,7 +144,7 @@ named! {
         Trap = "SCMP_ACT_TRAP",
         /// The system call fails with an errno.
         Errno = "SCMP_ACT_ERRNO",
-        /// An agent decides, which has the filter's listener (seccomp_unotify(2)).
+        /// An agent with the filter's listener decides (seccomp_unotify(2)).
         Notify = "SCMP_ACT_NOTIFY",
         /// A tracer decides; without one the system call fails with ENOSYS.
         Trace = "SCMP_ACT_TRACE",
@@ -156,10 +156,10 @@ named! {
 }
 
 named! {
-    /// The architectures that a profile may name. Rules take effect for those of the machine ([`crate::Arch`]); the
-    /// others are ignored.
+    /// The architectures that a profile may list. Rules take effect for those of the machine
+    /// ([`crate::Arch`]); the others are ignored.
     LinuxSeccompArch {
-        /// libseccomp's name for the machine's own; an error, since the specification does not have it.
+        /// libseccomp's name for the machine's own; an error, because the specification does not define it.
         Native = "SCMP_ARCH_NATIVE",
         /// 32-bit x86.
         X86 = "SCMP_ARCH_X86",
@@ -211,21 +211,21 @@ named! {
 }
 
 named! {
-    /// Flags of seccomp(2) that a profile may name.
+    /// Flags of seccomp(2) that a profile may list.
     LinuxSeccompFlag {
         /// Actions other than allow are logged (Linux 4.14).
         Log = "SECCOMP_FILTER_FLAG_LOG",
         /// All threads of the process get the filter.
         Tsync = "SECCOMP_FILTER_FLAG_TSYNC",
-        /// Without the mitigation of speculative store bypass (Linux 4.17).
+        /// Disables the mitigation of speculative store bypass (Linux 4.17).
         SpecAllow = "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
-        /// A notification that the agent has received is interrupted by fatal signals only (Linux 5.19).
+        /// A notification that the agent has received can only be interrupted by fatal signals (Linux 5.19).
         WaitKillableRecv = "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
     }
 }
 
 named! {
-    /// How an argument is compared: as an unsigned number.
+    /// The comparison operator; arguments are unsigned numbers.
     LinuxSeccompOperator {
         /// Not equal.
         Ne = "SCMP_CMP_NE",

@@ -19,17 +19,17 @@ use table::{FOREIGN, SYSCALLS};
 #[derive(Debug)]
 pub struct Syscall {
     pub(crate) name: &'static str,
-    /// In the order of [`Arch`], -1: not there.
+    /// In the order of [`Arch`]; -1: does not exist.
     pub(crate) numbers: [i32; 6],
 }
 
-/// What is known of a name.
+/// The result of looking up a name.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Lookup {
     /// It has a number on at least one architecture.
     Found(&'static Syscall),
-    /// It exists on other architectures only.
+    /// It only exists on other architectures.
     Foreign,
     /// It is misspelt, or newer than the table.
     Unknown,
@@ -44,7 +44,7 @@ pub fn lookup(name: &str) -> Lookup {
     }
 }
 
-/// All that have a number on at least one architecture.
+/// All system calls with a number on at least one architecture.
 pub fn all() -> &'static [Syscall] {
     SYSCALLS
 }
@@ -55,13 +55,13 @@ impl Syscall {
         self.name
     }
 
-    /// Its number; on x32 without bit 30, which the kernel sees set.
+    /// Its number; on x32 without bit 30, which is set in the kernel's number.
     pub fn number(&self, arch: Arch) -> Option<u32> {
         u32::try_from(self.numbers[arch as usize]).ok()
     }
 
-    /// Where else 32-bit x86 has it: the number of socketcall or ipc, and the value of their first
-    /// argument that means this call.
+    /// How it is multiplexed on 32-bit x86: the number of socketcall or ipc, and the value of their first
+    /// argument that selects this call.
     pub fn multiplexed(&self) -> Option<(u32, u64)> {
         let index = MULTIPLEXED.binary_search_by(|(name, ..)| name.cmp(&self.name)).ok()?;
         let (_, number, call) = MULTIPLEXED[index];

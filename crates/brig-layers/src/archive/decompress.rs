@@ -1,5 +1,5 @@
-//! A layer's bytes as a tar archive: gzip, zstd or plain, told by how they begin, whatever the media
-//! type says. A limit keeps a few kilobytes from becoming all the disk.
+//! Decompresses a layer's blob to a tar archive: gzip, zstd or plain, detected by the first bytes, whatever
+//! the media type is. A limit protects against decompression bombs.
 
 use anyhow::{Context, Result};
 use flate2::bufread::MultiGzDecoder;
@@ -8,15 +8,15 @@ use ruzstd::decoding::FrameDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use std::io::{self, BufRead, BufReader, Read};
 
-/// At most so much memory for a zstd window. Its own command line needs --long for more than 128 MiB;
-/// encoders of images use 8 MiB.
+/// The maximum memory for a zstd window. zstd(1) requires --long for more than 128 MiB; encoders of images
+/// use 8 MiB.
 const MAX_WINDOW: u64 = 64 << 20;
 
 const BUFFER: usize = 64 << 10;
 
-/// A stream without compression.
+/// A decompressed stream.
 pub enum Decoder<R> {
-    /// It had none.
+    /// Without compression.
     Plain(BufReader<R>),
     /// gzip, of one or more members.
     Gzip(Box<MultiGzDecoder<BufReader<R>>>),
@@ -25,13 +25,13 @@ pub enum Decoder<R> {
 }
 
 impl<R: Read> Decoder<R> {
-    /// Looks how it begins.
+    /// Detects the compression.
     pub fn new(inner: R) -> Result<Self> {
         let mut inner = BufReader::with_capacity(BUFFER, inner);
         let start = inner.fill_buf()?;
         Ok(match start {
             [0x1f, 0x8b, ..] => Decoder::Gzip(Box::new(MultiGzDecoder::new(inner))),
-            // A frame, or one to be skipped, with which zstd:chunked may begin.
+            // A frame, or a skippable frame, with which zstd:chunked may begin.
             [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
                 Decoder::Zstd(Box::new(Zstd::new(inner)))
             }
@@ -65,11 +65,11 @@ impl<R: Read> Read for Decoder<R> {
     }
 }
 
-/// Frames of zstd, one after the other.
+/// Consecutive zstd frames.
 pub struct Zstd<R> {
     inner: BufReader<R>,
     decoder: FrameDecoder,
-    /// A frame has begun.
+    /// Whether a frame has begun.
     within: bool,
 }
 
@@ -80,7 +80,7 @@ impl<R: Read> Zstd<R> {
         Zstd { inner, decoder, within: false }
     }
 
-    /// Begins the next frame with something in it; false at the end.
+    /// Begins the next frame that is not skippable; false at the end.
     fn begin(&mut self) -> io::Result<bool> {
         while !self.inner.fill_buf()?.is_empty() {
             match self.decoder.reset(&mut self.inner) {
@@ -113,7 +113,7 @@ impl<R: Read> Read for Zstd<R> {
                 decoded.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
                 continue;
             }
-            // A frame's own checksum is not looked at: the digest says more.
+            // A frame's own checksum is not verified, because the digest covers it.
             self.within = self.begin()?;
             if !self.within {
                 return Ok(0);
@@ -122,14 +122,14 @@ impl<R: Read> Read for Zstd<R> {
     }
 }
 
-/// How large a layer may get.
+/// The size limit of a layer.
 #[derive(Debug, Clone, Copy)]
 pub struct Limit {
-    /// At most so many bytes.
+    /// The maximum number of bytes.
     pub most: u64,
-    /// Beyond so many bytes the ratio counts.
+    /// The number of bytes up to which the ratio is not checked.
     pub free: u64,
-    /// At most so many times the compressed size.
+    /// The maximum ratio to the compressed size.
     pub ratio: u64,
 }
 
@@ -139,17 +139,17 @@ impl Default for Limit {
     }
 }
 
-/// Ends a stream that becomes larger than it may.
+/// Fails when a stream exceeds its limit.
 pub(crate) struct Limited<R, F> {
     inner: R,
     limit: Limit,
-    /// Tells how many compressed bytes have been read.
+    /// Returns the number of compressed bytes read so far.
     compressed: F,
     count: u64,
 }
 
 impl<R: Read, F: Fn() -> u64> Limited<R, F> {
-    /// Nothing has been read yet.
+    /// Limits a stream from which nothing has been read yet.
     pub fn new(inner: R, limit: Limit, compressed: F) -> Self {
         Limited { inner, limit, compressed, count: 0 }
     }
@@ -175,7 +175,7 @@ impl<R: Read, F: Fn() -> u64> Read for Limited<R, F> {
     }
 }
 
-/// All of a small compressed thing.
+/// Decompresses a small blob completely.
 pub fn all(bytes: &[u8]) -> Result<Vec<u8>> {
     let mut text = Vec::new();
     Decoder::new(bytes)?.read_to_end(&mut text).context("decompress")?;

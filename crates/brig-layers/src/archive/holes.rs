@@ -1,5 +1,5 @@
-//! Files with holes: where their data is, so that holes are neither read nor, where the reader of an
-//! archive knows sparse files, written.
+//! Sparse files: finds their data, so that holes are not read, and not written if the reader of the archive
+//! supports sparse files.
 
 use crate::archive::pax::MAX_PARTS;
 use anyhow::{Context, Result};
@@ -8,20 +8,20 @@ use nix::unistd::{Whence, lseek};
 use std::fs::File;
 use sys::Errno;
 
-/// A part of a file that is not a hole: where it begins and ends.
+/// The begin and end of a part that is not a hole.
 pub type Part = (u64, u64);
 
-/// Fewer bytes of holes are written: a reader that knows no sparse files, or one of an engine that
-/// cannot push an image with such files, is the greater harm.
+/// Smaller holes are written as zeros: readers without support for sparse files, and engines that cannot push
+/// images with them, matter more.
 const WORTH: u64 = 1 << 20;
 
-/// Whether it may have holes at all: most files are asked nothing more.
+/// Whether a file may have holes: for most files no further query is needed.
 pub(crate) fn may_have(stat: &FileStat) -> bool {
-    // st_blocks counts 512 bytes, whatever the file system's blocks are.
+    // st_blocks is in units of 512 bytes, whatever the filesystem's block size.
     stat.st_blocks.saturating_mul(512) < stat.st_size
 }
 
-/// The first part at `from` or after it; none if nothing but a hole follows.
+/// The first part at or after `from`; None if only a hole follows.
 pub(crate) fn next_part(file: &File, from: u64, size: u64) -> Result<Option<Part>> {
     if from >= size {
         return Ok(None);
@@ -35,7 +35,7 @@ pub(crate) fn next_part(file: &File, from: u64, size: u64) -> Result<Option<Part
     Ok((begin < end).then_some((begin, end)))
 }
 
-/// All parts, where it is worth it to leave out the holes.
+/// All parts, if omitting the holes is worth it.
 pub fn parts(file: &File, size: u64) -> Result<Option<Vec<Part>>> {
     let (mut parts, mut at, mut data) = (Vec::new(), 0, 0);
     while let Some((begin, end)) = next_part(file, at, size)? {
@@ -49,8 +49,8 @@ pub fn parts(file: &File, size: u64) -> Result<Option<Vec<Part>>> {
     Ok((size - data >= WORTH).then_some(parts))
 }
 
-/// The map in front of the data in format 1.0 of GNU tar's sparse files: numbers, a line each, the count
-/// of parts first. A part of no bytes at the end says how long the file is.
+/// The map that precedes the data in format 1.0 of GNU tar's sparse files: one number per line, first the
+/// number of parts. An empty part at the end gives the file's size.
 pub fn map(parts: &[Part], size: u64) -> Vec<u8> {
     let ends_in_hole = parts.last().is_none_or(|&(_, end)| end < size);
     let last = ends_in_hole.then_some((size, size));
@@ -76,7 +76,7 @@ mod tests {
         assert_eq!(parts(&file, 8 << 20).unwrap(), Some(Vec::new()));
         file.write_all_at(&[1; 4096], 1 << 20).unwrap();
         let all = parts(&file, 8 << 20).unwrap().unwrap();
-        // How much a file system gives at once is its own affair.
+        // How much a filesystem allocates at once can differ.
         let [(begin, end)] = all[..] else { panic!("{all:?}") };
         assert!(begin <= 1 << 20 && end >= (1 << 20) + 4096, "{all:?}");
         file.write_all_at(&[1; 4096], (8 << 20) - 4096).unwrap();

@@ -1,4 +1,4 @@
-//! A layer as the image-spec has it: a tar archive, compressed or not, as a stream of entries.
+//! A layer as defined in the image-spec: a tar archive, possibly compressed, as a stream of entries.
 
 pub mod decompress;
 pub mod holes;

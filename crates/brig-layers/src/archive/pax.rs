@@ -5,53 +5,53 @@ use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-/// What the extended headers before an entry say.
+/// The contents of the extended headers before an entry.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Pax {
-    /// Instead of the header's.
+    /// Replaces the header's.
     pub path: Option<Vec<u8>>,
-    /// Instead of the header's.
+    /// Replaces the header's.
     pub link: Option<Vec<u8>>,
-    /// Of the content in the archive.
+    /// The size of the content in the archive.
     pub size: Option<u64>,
-    /// Instead of the header's.
+    /// Replaces the header's.
     pub uid: Option<u64>,
-    /// Instead of the header's.
+    /// Replaces the header's.
     pub gid: Option<u64>,
     /// Seconds and nanoseconds.
     pub mtime: Option<(i64, i64)>,
     /// Extended attributes.
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
     xattr_bytes: usize,
-    /// GNU's sparse files.
+    /// GNU sparse file.
     pub sparse: PaxSparse,
 }
 
-/// A sparse file as GNU tar tells of it in extended headers: formats 0.0, 0.1 and 1.0.
+/// A sparse file in GNU tar's extended headers: formats 0.0, 0.1 and 1.0.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct PaxSparse {
-    /// 1.0: the map stands before the content.
+    /// 1.0: the map precedes the content.
     pub map_in_content: bool,
     /// 0.0 and 0.1: the map.
     pub map: Vec<Sparse>,
-    /// There is a map, perhaps an empty one.
+    /// Whether there is a map, possibly an empty one.
     pub has_map: bool,
-    /// How long the file is.
+    /// The file's size.
     pub size: Option<u64>,
     offset: Option<u64>,
 }
 
-/// No honest map has more parts.
+/// The maximum number of parts in a map.
 pub(crate) const MAX_PARTS: usize = 1 << 18;
 
-/// xattr(7): the names of a file's attributes have at most so many bytes together.
+/// xattr(7): the maximum length of the names of a file's attributes together, in bytes.
 const MAX_XATTRS: usize = 64 << 10;
 
 impl Pax {
     /// Reads one extended header.
     pub fn read(&mut self, mut text: &[u8]) -> Result<()> {
         while !text.is_empty() {
-            // The length counts itself and the line's end; a value may hold any byte.
+            // The length includes itself and the newline; a value may contain any byte.
             let space =
                 text.iter().position(|&byte| byte == b' ').context("a record without length")?;
             let length: usize = number(&text[..space]).context("a record's length")?;
@@ -115,7 +115,7 @@ impl PaxSparse {
     }
 }
 
-/// An empty value takes back what an earlier record has said.
+/// An empty value reverts an earlier record.
 fn some(value: &[u8]) -> Option<Vec<u8>> {
     (!value.is_empty()).then(|| value.to_vec())
 }
@@ -130,7 +130,7 @@ pub fn number<T: FromStr>(digits: &[u8]) -> Result<T> {
     text.with_context(|| format!("{:?} is not a number", digits.escape_ascii().to_string()))
 }
 
-/// `-1.25` is a quarter of a second before -1: seconds and nanoseconds, the latter never negative.
+/// Parses seconds and nanoseconds, the latter never negative: `-1.25` is -2 and 0.75.
 fn time(value: &[u8]) -> Result<(i64, i64)> {
     let text = std::str::from_utf8(value).context("no number")?;
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));

@@ -1,8 +1,8 @@
-//! A tar archive as a stream of entries: v7, ustar, PAX and GNU headers, sparse files of all kinds.
+//! A tar archive as a stream of entries: v7, ustar, PAX and GNU headers, sparse files of all formats.
 //!
-//! The crate tar knows the headers. Its own iteration over entries is not used: it reads extended
-//! headers of any length into memory, cuts their values at line ends, which security.capability may
-//! well hold, and knows no PAX sparse files.
+//! Headers are parsed with the crate tar. Its own iterator over entries is not used: it reads extended
+//! headers of any length into memory, truncates their values at newlines, which e.g. security.capability may
+//! contain, and does not support PAX sparse files.
 
 use crate::archive::pax::{MAX_PARTS, Pax, number};
 use anyhow::{Context, Result, bail, ensure};
@@ -12,13 +12,13 @@ use tar::{EntryType, GnuExtSparseHeader, Header};
 /// One entry.
 #[derive(Debug)]
 pub struct Entry {
-    /// Its name as it stands there.
+    /// Its name as written.
     pub path: Vec<u8>,
-    /// What it is.
+    /// Its type.
     pub kind: Kind,
-    /// What a link leads to.
+    /// The target of a link.
     pub link: Vec<u8>,
-    /// Permissions, with setuid, setgid and sticky bits.
+    /// Permissions, including setuid, setgid and sticky bits.
     pub mode: u32,
     /// Its owner.
     pub uid: u64,
@@ -26,26 +26,26 @@ pub struct Entry {
     pub gid: u64,
     /// Seconds and nanoseconds.
     pub mtime: (i64, i64),
-    /// How many bytes of content follow in the archive.
+    /// The size of the content that follows in the archive.
     pub size: u64,
     /// Major and minor number of a device.
     pub device: (u32, u32),
     /// Extended attributes.
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
-    /// How long a sparse file is, and where its content goes.
+    /// The size of a sparse file, and the position of its content.
     pub sparse: Option<(u64, Vec<Sparse>)>,
 }
 
-/// A part of a sparse file that has content.
+/// A part of a sparse file with content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sparse {
-    /// Where in the file.
+    /// The position in the file.
     pub offset: u64,
-    /// How much.
+    /// The length.
     pub length: u64,
 }
 
-/// What an entry is.
+/// The type of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs)]
 pub enum Kind {
@@ -58,7 +58,7 @@ pub enum Kind {
     Fifo,
 }
 
-/// Longer names and extended headers, in bytes, are no honest ones.
+/// The maximum size of long names and extended headers in bytes.
 const MAX_EXTENDED_HEADER: u64 = 1 << 20;
 
 const BLOCK: u64 = 512;
@@ -67,21 +67,21 @@ const BLOCK_BYTES: usize = 512;
 /// A stream of entries.
 pub struct Reader<R> {
     inner: R,
-    /// What is left of the current entry's content.
+    /// The remaining bytes of the current entry's content.
     left: u64,
-    /// What fills its last block.
+    /// The padding after it, up to the end of a block.
     padding: u64,
-    /// How many bytes have been taken from the archive.
+    /// The number of bytes read from the archive.
     pub position: u64,
 }
 
 impl<R: Read> Reader<R> {
-    /// At the beginning of an archive.
+    /// Starts at the beginning of an archive.
     pub fn new(inner: R) -> Self {
         Reader { inner, left: 0, padding: 0, position: 0 }
     }
 
-    /// The next entry, whatever is left of the one before. None at the end of the archive.
+    /// The next entry; skips the rest of the current one. None at the end of the archive.
     pub fn next_entry(&mut self) -> Result<Option<Entry>> {
         let mut pax = Pax::default();
         let (mut long_name, mut long_link) = (None, None);
@@ -90,7 +90,7 @@ impl<R: Read> Reader<R> {
             let Some(header) = self.header()? else { return Ok(None) };
             match header.entry_type() {
                 EntryType::XHeader => pax.read(&self.text(&header)?).context("extended header")?,
-                // Go's reader, and so every engine, applies none of it to the entries that follow.
+                // Like Go's reader, and so every engine, ignore it for the entries that follow.
                 EntryType::XGlobalHeader => {
                     self.begin_content(unsigned(&header.as_old().size).context("size")?)?;
                 }
@@ -101,8 +101,8 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    /// Skips the rest of the current entry. An archive may end right after its last entry's data,
-    /// without padding and end blocks: `umoci insert` writes such archives, and Go reads them.
+    /// Skips the rest of the current entry. An archive may end right after its last entry's data, without
+    /// padding and end blocks: `umoci insert` writes such archives, and Go accepts them.
     fn pass_over(&mut self) -> Result<()> {
         let (left, length) = (self.left, self.left + self.padding);
         (self.left, self.padding) = (0, 0);
@@ -112,8 +112,8 @@ impl<R: Read> Reader<R> {
         Ok(())
     }
 
-    /// For a caller that skips the content by seeking, in an archive of `end` bytes: where the next
-    /// header is.
+    /// For a caller that skips the content by seeking, in an archive of `end` bytes: the position of the next
+    /// header.
     pub fn skip(&mut self, end: u64) -> Result<u64> {
         let data = self.position.checked_add(self.left).filter(|&data| data <= end);
         let data = data.with_context(|| truncated(end, "an entry"))?;
@@ -122,19 +122,19 @@ impl<R: Read> Reader<R> {
         Ok(self.position)
     }
 
-    /// What is read from.
+    /// The underlying reader.
     pub fn get_mut(&mut self) -> &mut R {
         &mut self.inner
     }
 
-    /// The next header; none at the end.
+    /// The next header; None at the end.
     fn header(&mut self) -> Result<Option<Header>> {
         let mut header = Header::new_old();
         if !self.block(header.as_mut_bytes())? || header.as_bytes().iter().all(|&byte| byte == 0) {
             return Ok(None);
         }
         let bytes = header.as_bytes();
-        // The sum field itself counts as spaces. Old tars summed signed bytes.
+        // The checksum field itself counts as spaces. Old versions of tar summed signed bytes.
         let sum = |value: fn(u8) -> i64| -> i64 {
             let byte = |(at, &byte): (usize, &u8)| {
                 if (148..156).contains(&at) { i64::from(b' ') } else { value(byte) }
@@ -148,7 +148,7 @@ impl<R: Read> Reader<R> {
         Ok(Some(header))
     }
 
-    /// One whole block; false if there is nothing more.
+    /// Reads a whole block; false at the end.
     fn block(&mut self, block: &mut [u8]) -> Result<bool> {
         let mut filled = 0;
         while filled < block.len() {
@@ -163,14 +163,14 @@ impl<R: Read> Reader<R> {
     }
 
     fn begin_content(&mut self, size: u64) -> Result<()> {
-        // Sums of sizes and offsets never overflow.
+        // Ensures that sums of sizes and offsets cannot overflow.
         ensure!(i64::try_from(size).is_ok(), "a size of {size} bytes");
         self.left = size;
         self.padding = (BLOCK - size % BLOCK) % BLOCK;
         Ok(())
     }
 
-    /// The content of an entry that is about the next one.
+    /// The content of an entry that describes the next one.
     fn text(&mut self, header: &Header) -> Result<Vec<u8>> {
         let size = unsigned(&header.as_old().size).context("size")?;
         ensure!(
@@ -207,7 +207,7 @@ impl<R: Read> Reader<R> {
                     Some(time) => time,
                     None => (field(&old.mtime).context("mtime")?, 0),
                 },
-                // Only files have content, whatever the header says: as Go has it.
+                // As in Go, only files have content, whatever the header says.
                 size: if kind == Kind::File { size } else { 0 },
                 device: device(header, kind)?,
                 xattrs: pax.xattrs.into_iter().collect(),
@@ -240,7 +240,7 @@ impl<R: Read> Reader<R> {
         Ok(entry)
     }
 
-    /// GNU's own sparse files: the map is in the header and in blocks after it.
+    /// GNU's older sparse format: the map is in the header and in blocks after it.
     fn gnu_map(&mut self, header: &Header, size: u64) -> Result<(u64, Vec<Sparse>)> {
         let gnu = header.as_gnu().context("without a GNU header")?;
         let mut map = Vec::new();
@@ -263,7 +263,7 @@ impl<R: Read> Reader<R> {
         Ok((gnu.real_size()?, map))
     }
 
-    /// PAX format 1.0: decimal numbers, a line each, the count first, in whole blocks before the
+    /// PAX format 1.0: one decimal number per line, first the number of parts, in whole blocks before the
     /// content.
     fn map_in_content(&mut self) -> Result<Vec<Sparse>> {
         let mut block = [0_u8; BLOCK_BYTES];
@@ -291,7 +291,7 @@ impl<R: Read> Reader<R> {
     }
 }
 
-/// The content of the current entry.
+/// Reads the content of the current entry.
 impl<R: Read> Read for Reader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let wanted = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
@@ -310,7 +310,7 @@ fn truncated(offset: u64, what: &str) -> String {
     format!("the archive is truncated: it ends at offset {offset}, in the middle of {what}")
 }
 
-/// The numbers of a device; 0 of everything else.
+/// The device numbers; 0 for other types.
 fn device(header: &Header, kind: Kind) -> Result<(u32, u32)> {
     let number = |field: &[u8]| -> Result<u32> { Ok(u32::try_from(unsigned(field)?)?) };
     match (header.as_ustar(), header.as_gnu()) {
@@ -323,7 +323,7 @@ fn device(header: &Header, kind: Kind) -> Result<(u32, u32)> {
 
 fn kind(header: &Header, path: &[u8]) -> Result<Kind> {
     Ok(match header.entry_type() {
-        // Before there were types a slash at the end made a directory.
+        // v7 has no type for directories: a trailing slash marks them.
         EntryType::Regular if path.ends_with(b"/") => Kind::Directory,
         EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => Kind::File,
         EntryType::Link => Kind::HardLink,
@@ -336,7 +336,8 @@ fn kind(header: &Header, path: &[u8]) -> Result<Kind> {
     })
 }
 
-/// Parts go upwards, do not overlap, lie within the file, and are as long as the content.
+/// Checks that parts are in ascending order, do not overlap, are within the file, and have the length of the
+/// content.
 fn check_map(size: u64, map: &[Sparse], content: u64) -> Result<()> {
     let (mut end, mut sum) = (0, 0_u64);
     for part in map {
@@ -359,10 +360,11 @@ fn unsigned(bytes: &[u8]) -> Result<u64> {
     u64::try_from(field(bytes)?).context("negative")
 }
 
-/// A number: octal digits between spaces and NULs, or in GNU's way big-endian after a first bit of 1.
+/// Parses a number: octal digits between spaces and NULs, or GNU's big-endian format, which has the first bit
+/// set.
 fn field(bytes: &[u8]) -> Result<i64> {
     if let Some(first) = bytes.first().filter(|&&first| first & 0x80 != 0) {
-        // The bit beside it is the sign.
+        // The second bit is the sign.
         let sign: i128 = if first & 0x40 != 0 { -1 } else { 0 };
         let first = (sign << 6) | i128::from(first & 0x3f);
         let number = bytes[1..].iter().try_fold(first, |number, &byte| {
@@ -445,7 +447,7 @@ mod tests {
             let error = format!("{:#}", entries(&whole[..end]).unwrap_err());
             assert!(error.contains(&format!("at offset {end},")), "{error}");
         }
-        // All data is there: padding and end blocks add nothing.
+        // The data is complete: padding and end blocks are optional.
         for end in [512 + 700, 512 + 701, 512 + 1024, 512 + 1024 + 512] {
             assert_eq!(entries(&whole[..end]).unwrap().len(), 1, "{end}");
         }

@@ -1,5 +1,5 @@
-//! A tar archive as an image's layer is: what tar(5) calls ustar, with a pax header for what that
-//! cannot say. The same files give the same bytes.
+//! Writes a tar archive for an image layer: the ustar format of tar(5), with a pax header for what does not
+//! fit. Deterministic: the same files result in the same bytes.
 
 use crate::archive::holes::{self, Part};
 use crate::tree::changes::{is, open_file};
@@ -17,29 +17,29 @@ use tar::{EntryType, Header};
 /// Writes an archive.
 pub struct Writer<W: Write> {
     out: W,
-    /// Files with more than one name, by device and inode: the name that has the content.
+    /// Files with several names, by device and inode: the name that has the content.
     linked: BTreeMap<(u64, u64), Vec<u8>>,
     buffer: Vec<u8>,
     holes: Holes,
 }
 
-/// How holes of files are written.
+/// How to write holes of files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Holes {
-    /// As zeros. In layers: containers/storage makes another archive of sparse files than it has read,
-    /// and podman can neither push nor save the image, for the digest is wrong then.
+    /// As zeros. For layers: containers/storage changes sparse files when it reassembles an archive, so its
+    /// digest differs, and podman can neither push nor save the image.
     Zeros,
-    /// Not at all, in format 1.0 of GNU tar's sparse files.
+    /// Omitted, in format 1.0 of GNU tar's sparse files.
     Map,
 }
 
-/// Something to be written.
+/// A file to write.
 pub struct File<'a> {
-    /// Without a slash in front.
+    /// Without a leading slash.
     pub path: &'a [u8],
     /// Its directory and its name there.
     pub at: (BorrowedFd<'a>, &'a [u8]),
-    /// What it is, with the ids that the archive shall have.
+    /// Its metadata, with the ids for the archive.
     pub stat: FileStat,
     /// Its extended attributes.
     pub attributes: Vec<(Vec<u8>, Vec<u8>)>,
@@ -47,25 +47,25 @@ pub struct File<'a> {
 
 const BLOCK: usize = 512;
 const SHORTER: &str = "was truncated while being read";
-/// A name of more bytes does not fit.
+/// The maximum length of a name in the header.
 const NAME: usize = 100;
-/// Numbers that have seven octal digits.
+/// The maximum of fields with seven octal digits.
 const MAX_ID: u32 = 0o777_7777;
-/// Those that have eleven.
+/// The maximum of fields with eleven octal digits.
 const MAX_SIZE: u64 = 0o777_7777_7777;
 
 impl<W: Write> Writer<W> {
-    /// A new archive.
+    /// Begins an archive.
     pub fn new(out: W, holes: Holes) -> Self {
         Writer { out, linked: BTreeMap::new(), buffer: vec![0; 1 << 16], holes }
     }
 
-    /// An empty file: a whiteout.
+    /// Writes an empty file: a whiteout.
     pub fn empty(&mut self, path: &[u8]) -> Result<()> {
         self.header(plain(EntryType::Regular), path, b"", Vec::new())
     }
 
-    /// Anything; false for a socket, which no archive has.
+    /// Writes a file of any type; false for a socket, which archives cannot contain.
     pub fn file(&mut self, file: &File<'_>) -> Result<bool> {
         let stat = &file.stat;
         let mut header = Header::new_ustar();
@@ -117,13 +117,13 @@ impl<W: Write> Writer<W> {
         Ok(true)
     }
 
-    /// The end of the archive.
+    /// Ends the archive.
     pub fn finish(mut self) -> Result<W> {
         self.out.write_all(&[0; 2 * BLOCK])?;
         Ok(self.out)
     }
 
-    /// Where it has data, if its holes are to be left out.
+    /// The parts with data, if holes are to be omitted.
     fn parts(&self, content: &fs::File, stat: &FileStat, size: u64) -> Result<Option<Vec<Part>>> {
         match self.holes == Holes::Map && holes::may_have(stat) {
             true => holes::parts(content, size),
@@ -131,7 +131,7 @@ impl<W: Write> Writer<W> {
         }
     }
 
-    /// A sparse file, with the names that GNU tar gives it.
+    /// Writes a sparse file, with GNU tar's naming.
     fn sparse(
         &mut self,
         file: &File<'_>,
@@ -152,7 +152,7 @@ impl<W: Write> Writer<W> {
         ] {
             pax.push((format!("GNU.sparse.{name}").into_bytes(), value));
         }
-        // What a reader shows that does not know such files.
+        // The name that readers without support for sparse files show.
         let at = file.path.iter().rposition(|&byte| byte == b'/').map_or(0, |at| at + 1);
         let mut shown = [&file.path[..at], b"GNUSparseFile.0/", &file.path[at..]].concat();
         shown.truncate(NAME);
@@ -164,7 +164,7 @@ impl<W: Write> Writer<W> {
         self.pad(length)
     }
 
-    /// All of a file. Holes are not read.
+    /// Writes the content of a file. Holes are not read.
     fn content(&mut self, content: &fs::File, stat: &FileStat, size: u64) -> Result<()> {
         let mut at = 0;
         if holes::may_have(stat) {
@@ -233,8 +233,7 @@ impl<W: Write> Writer<W> {
         Ok(self.out.write_all(header.as_bytes())?)
     }
 
-    /// Records of what the next header cannot say: `LENGTH NAME=VALUE\n`, the length's own digits
-    /// included.
+    /// Writes records for the next header: `LENGTH NAME=VALUE\n`, where the length includes its own digits.
     fn extended(&mut self, pax: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
         let mut text = Vec::new();
         for (name, value) in pax {
@@ -257,7 +256,7 @@ impl<W: Write> Writer<W> {
     }
 }
 
-/// A header of nobody's: a number that is left empty is none to a strict reader.
+/// A header with all numbers set to 0: strict readers reject empty fields.
 fn plain(kind: EntryType) -> Header {
     let mut header = Header::new_ustar();
     header.set_entry_type(kind);
@@ -269,7 +268,7 @@ fn plain(kind: EntryType) -> Header {
     header
 }
 
-/// Puts what fits into the header, and gives what does not.
+/// Fills in the header, and returns what does not fit.
 fn attributes(
     header: &mut Header,
     stat: &FileStat,
@@ -292,7 +291,7 @@ fn attributes(
     header.set_size(size.min(MAX_SIZE));
     let seconds = u64::try_from(stat.st_mtime);
     if stat.st_mtime_nsec != 0 || seconds.is_err() {
-        // A time before 1970 counts down to the second, its fraction up: -1.5 is -2 and 0.5.
+        // Times before 1970: seconds are rounded down and the fraction is positive: -1.5 is -2 and 0.5.
         let (seconds, nanoseconds) = (stat.st_mtime, stat.st_mtime_nsec);
         let text = match seconds {
             0.. => format!("{seconds}.{nanoseconds:09}"),
@@ -311,7 +310,7 @@ fn attributes(
     Ok(pax)
 }
 
-/// What names of an image may not begin with: they would be whiteouts.
+/// Refuses names in an image that would be whiteouts.
 pub(crate) fn ensure_no_whiteout(path: &[u8]) -> Result<()> {
     let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
     ensure!(

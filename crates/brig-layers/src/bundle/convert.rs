@@ -1,5 +1,4 @@
-//! An image's config becomes a config.json (image-spec, conversion.md), on top of what `brig spec`
-//! writes.
+//! Converts an image's config to a config.json (image-spec, conversion.md), based on that of `brig spec`.
 
 use crate::bundle::user::User;
 use crate::runtime::Annotations;
@@ -9,26 +8,26 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// What the config says beside the image's.
+/// Settings in addition to the image's.
 #[derive(Debug, Default)]
 pub struct Wanted {
-    /// Instead of the image's Entrypoint and Cmd.
+    /// Replaces the image's Entrypoint and Cmd.
     pub entrypoint: Option<Vec<String>>,
     /// Replaces the Cmd of the image.
     pub args: Vec<String>,
-    /// The process gets a terminal.
+    /// Whether the process gets a terminal.
     pub terminal: bool,
-    /// The container's host name; none: the template's.
+    /// The container's host name; None: the template's.
     pub hostname: Option<String>,
     /// brig's own annotations.
     pub annotations: BTreeMap<String, String>,
 }
 
-/// Annotations that runtimes act on: an image has no business there.
+/// Annotations that runtimes act on: images must not set them.
 const UNSAFE: [&str; 5] =
     ["run.brig.", "run.oci.", "org.systemd.property.", "org.criu.", "io.kubernetes.cri."];
 
-/// Makes the config. `template`: what `brig spec` writes.
+/// Creates the config. `template`: the output of `brig spec`.
 pub fn config(
     template: &str,
     image: &ImageConfig,
@@ -61,29 +60,29 @@ pub fn config(
     Ok(config)
 }
 
-/// conversion.md: Entrypoint, and Cmd after it. An image without either has a shell, one hopes.
+/// conversion.md: Entrypoint followed by Cmd. If the image has neither, a shell.
 fn args(image: &ImageConfig, wanted: &Wanted) -> Vec<String> {
     let run = &image.config;
     let (entrypoint, cmd) = match &wanted.entrypoint {
-        // Cmd is meant for the image's own.
+        // Cmd belongs to the image's own entrypoint.
         Some(entrypoint) => (entrypoint, &[][..]),
         None => (&run.entrypoint, &run.cmd[..]),
     };
-    // `docker commit` of a container without an entrypoint leaves one of an empty name.
+    // `docker commit` of a container without an entrypoint writes an entrypoint with an empty name.
     let entrypoint = if entrypoint == &[""] { &[][..] } else { &entrypoint[..] };
     let rest = if wanted.args.is_empty() { cmd } else { &wanted.args };
     let args: Vec<String> = entrypoint.iter().chain(rest).cloned().collect();
     if args.is_empty() { vec!["sh".to_owned()] } else { args }
 }
 
-/// The image's variables, and those that docker and podman add where the image has none of the name.
+/// The image's variables, and those that docker and podman add if the image does not set them.
 fn environment(
     image: &[String],
     terminal: bool,
     hostname: Option<&str>,
     user: &User,
 ) -> Result<Vec<String>> {
-    // One without a value is none, as for podman.
+    // As in podman, a name without a value is ignored.
     let mut env: Vec<String> = image.iter().filter(|known| known.contains('=')).cloned().collect();
     for variable in &env {
         if variable.contains('\0') || variable.starts_with('=') {
@@ -109,8 +108,8 @@ fn directory(path: &str) -> String {
     if path.starts_with('/') { path.to_owned() } else { format!("/{path}") }
 }
 
-/// conversion.md: what a volume holds is not part of the root filesystem. It begins with what the image
-/// has there, as docker's volumes do.
+/// conversion.md: the contents of a volume are not part of the root filesystem. It starts with the image's
+/// files at that place, like docker's volumes.
 fn volume_mount(volume: &str) -> Result<Value> {
     let path = directory(volume);
     let names: Vec<&str> =
@@ -126,8 +125,8 @@ fn volume_mount(volume: &str) -> Result<Value> {
     }))
 }
 
-/// A volume whose directory the image does not have is made as a directory would be: tmpfs alone lets
-/// everybody write.
+/// A volume whose directory does not exist in the image gets the mode of a new directory: that of a new tmpfs
+/// would be world-writable.
 pub(crate) fn modes_of_new_volumes(
     config: &mut Value,
     image: &ImageConfig,
@@ -170,7 +169,7 @@ fn annotations(
     implied("stopSignal", &run.stop_signal);
     let ports: Vec<&str> = run.exposed_ports.keys().map(String::as_str).collect();
     implied("exposedPorts", &ports.join(","));
-    // An explicit label goes before an implied annotation.
+    // An explicit label takes precedence over an implicit annotation.
     for (name, value) in &run.labels {
         if UNSAFE.iter().any(|prefix| name.starts_with(prefix)) {
             warn(&format!(
@@ -184,13 +183,13 @@ fn annotations(
     annotations
 }
 
-/// The annotation's form of a list of layers.
+/// Formats a list of layers for the annotation.
 pub(crate) fn join_layers(layers: &[String]) -> String {
     let escape = |layer: &String| layer.replace('\\', "\\\\").replace(':', "\\:");
     layers.iter().map(escape).collect::<Vec<_>>().join(":")
 }
 
-/// The annotations of a bundle about its root, which have these names.
+/// The annotations of a bundle that describe its root, under these names.
 pub(crate) fn overlay_annotations(
     names: &Annotations,
     layers: &[String],

@@ -1,5 +1,5 @@
-//! A bundle's own layer, above the image's: what an image lacks to be a container's root, as docker
-//! has it too. /etc/hosts, /etc/hostname, /etc/resolv.conf, /etc/mtab, and the mount points.
+//! A bundle's own layer above the image's: what docker also adds to images for a container's root.
+//! /etc/hosts, /etc/hostname, /etc/resolv.conf, /etc/mtab, and the mount points.
 
 use crate::bundle::patch::copy_attributes;
 use crate::tree::view::View;
@@ -13,19 +13,19 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use sys::path::DIRECTORY;
 
-/// The host's resolv.conf and hosts are not read beyond this.
+/// The maximum size to read of the host's resolv.conf and hosts.
 const MAX_BYTES: u64 = 1 << 16;
 
-/// What is beside a config, in files.
+/// Network settings in files, not in the config.
 #[derive(Debug, Default)]
 pub struct NetworkFiles {
-    /// More lines of /etc/hosts: address and name.
+    /// Additional lines of /etc/hosts: address and name.
     pub hosts: Vec<(String, String)>,
-    /// The container is in the host's network.
+    /// Whether the container uses the host's network.
     pub host_network: bool,
 }
 
-/// Makes it in the new directory `path`. `own_ids`: everything belongs to who calls brig.
+/// Creates it in the new directory `path`. `own_ids`: everything is owned by brig's caller.
 pub fn make(
     path: &Path,
     view: &View,
@@ -57,7 +57,7 @@ fn fill(
     let own = [
         ("hosts", hosts(view, hostname, beside)?),
         ("hostname", format!("{hostname}\n").into_bytes()),
-        // What it names can be reached where the container shares the host's network.
+        // The name servers are reachable if the container shares the host's network.
         ("resolv.conf", host_file("/etc/resolv.conf")),
     ];
     for (name, text) in own {
@@ -66,7 +66,7 @@ fn fill(
         }
     }
     let mtab = view.find(&[b"etc", b"mtab"], view.len())?.is_none();
-    // A link, or something else, is the image's own way.
+    // A link, or another type, is the image's choice.
     let etc = view.find(&[b"etc"], view.len())?;
     let usable = etc.as_ref().is_none_or(|etc| etc.is(SFlag::S_IFDIR));
     if usable && (mtab || !files.is_empty()) {
@@ -82,14 +82,14 @@ fn fill(
             copy_attributes(&etc, root.as_fd(), b"etc", own_ids)?;
         }
     }
-    // The highest layer's root is the container's.
+    // The highest layer's root directory becomes the container's.
     if let Some((image, _)) = view.named_directory(&[])? {
         copy_attributes(&image, root.as_fd(), b".", own_ids)?;
     }
     Ok(())
 }
 
-/// Not there, or empty, as engines leave them behind in an image.
+/// Whether a file does not exist, or is empty, as engines leave it in images.
 fn lacks(view: &View, name: &str) -> Result<bool> {
     let found = view.find(&[b"etc", name.as_bytes()], view.len())?;
     Ok(found.is_none_or(|found| found.is(SFlag::S_IFREG) && found.stat.st_size == 0))
@@ -101,7 +101,7 @@ fn write(dir: &OwnedFd, name: &str, text: &[u8]) -> Result<()> {
     Ok(File::from(file).write_all(text)?)
 }
 
-/// The image's, if it has one; the host's in its network; and the lines of `--add-host`.
+/// The image's file, if it exists; the host's, in its network; and the lines of `--add-host`.
 fn hosts(view: &View, hostname: &str, beside: &NetworkFiles) -> Result<Vec<u8>> {
     let mut text = if !lacks(view, "hosts")? {
         let mut text = Vec::new();
@@ -130,7 +130,7 @@ fn hosts(view: &View, hostname: &str, beside: &NetworkFiles) -> Result<Vec<u8>> 
 fn host_file(path: &str) -> Vec<u8> {
     let mut text = Vec::new();
     if let Ok(file) = File::open(path) {
-        // Half of it is no worse than nothing.
+        // After an error, a part of it is better than nothing.
         let _ = file.take(MAX_BYTES).read_to_end(&mut text);
     }
     text

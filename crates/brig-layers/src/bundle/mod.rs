@@ -1,4 +1,4 @@
-//! From an image to a bundle: its layers in the store, a config.json that names them, an init layer.
+//! Creates a bundle from an image: its layers in the store, a config.json that names them, and an init layer.
 
 pub mod convert;
 pub mod init_layer;
@@ -24,43 +24,42 @@ use sys::file::write_atomically;
 use sys::idmap::UserNamespace;
 use sys::{cred, random};
 
-/// A bundle to be made.
+/// A bundle to create.
 pub struct Request<'a> {
-    /// Who is going to run it.
+    /// The runtime that will run it.
     pub runtime: &'a Runtime,
-    /// The image reference, as given.
+    /// The image as given on the command line.
     pub image: &'a str,
-    /// Which of an image's platforms: `OS/ARCH[/VARIANT]`; none: this machine's.
+    /// The image's platform to choose: `OS/ARCH[/VARIANT]`; None: this machine's.
     pub platform: Option<&'a str>,
-    /// Where the bundle is made; the directory is there or not, but has no config.json.
+    /// The bundle's directory; it may exist, but without a config.json.
     pub bundle: &'a Path,
-    /// The config.json that the image's values are written into.
+    /// The config.json to fill in with the image's values.
     pub template: &'a str,
-    /// Instead of the image's user.
+    /// Replaces the image's user.
     pub user: Option<&'a str>,
-    /// Instead of the image's Entrypoint and Cmd.
+    /// Replaces the image's Entrypoint and Cmd.
     pub entrypoint: Option<&'a [String]>,
-    /// Instead of the image's Cmd.
+    /// Replaces the image's Cmd.
     pub args: &'a [String],
-    /// The process gets a terminal.
+    /// Whether the process gets a terminal.
     pub terminal: bool,
-    /// The host name; none: the template's.
+    /// The host name; None: the template's.
     pub hostname: Option<&'a str>,
-    /// What is changed at the end.
+    /// The last change of the config.
     pub change: &'a Change<'a>,
-    /// Where the container's changes go, in the bundle: upper and work directory. None: it is said
-    /// when the container is made.
+    /// The upper and work directory in the bundle. None: chosen when the container is created.
     pub upper: Option<(&'a str, &'a str)>,
-    /// The container that the bundle is for alone: its state root and id.
+    /// The state root and id of the only container to use the bundle.
     pub container: Option<(&'a Path, &'a str)>,
 }
 
-/// Changes a config, which has the image's values, into the one that is asked for, with a look at the
-/// image's files; the last argument takes warnings.
+/// Changes a config that contains the image's values as the caller requests, with access to the image's
+/// files; the last argument receives warnings.
 pub type Change<'a> =
     dyn Fn(&mut serde_json::Value, &View, &mut dyn FnMut(&str)) -> Result<NetworkFiles> + 'a;
 
-/// Makes a bundle: right here, or in a user namespace if one is given.
+/// Creates a bundle: in this process, or in a user namespace if one is given.
 pub fn make(
     store: &Path,
     request: &Request<'_>,
@@ -89,7 +88,7 @@ fn make_here(store: &Path, request: &Request<'_>, warn: &mut dyn FnMut(&str)) ->
         bail!("{} is a bundle already: it contains config.json", bundle.display());
     }
     let store = Store::open(Some(store))?;
-    // Nothing is removed that this bundle is about to name.
+    // Prevents the removal of layers that this bundle is about to use.
     let _lock = store.lock_shared()?;
     let image = resolve::resolve(&reference, request.platform)?;
     let own_ids = only_own_id();
@@ -109,7 +108,7 @@ fn make_here(store: &Path, request: &Request<'_>, warn: &mut dyn FnMut(&str)) ->
     }
 }
 
-/// This process's user namespace has no other id than its own.
+/// Whether this process's user namespace maps only its own id.
 fn only_own_id() -> bool {
     if cred::in_first_user_namespace() {
         return !nix::unistd::geteuid().is_root();
@@ -120,7 +119,7 @@ fn only_own_id() -> bool {
     map.lines().filter_map(size).sum::<u64>() <= 1
 }
 
-/// Puts an image on record.
+/// Records an image.
 pub fn record_image(store: &Store, image: &Image) -> Result<()> {
     let path = image.source.path();
     let name = match &image.name {
@@ -139,15 +138,15 @@ pub fn record_image(store: &Store, image: &Image) -> Result<()> {
     })
 }
 
-/// What this brig has made of a bundle, to be taken back.
+/// What this brig has created of a bundle, to be undone.
 struct Made {
     bundle: PathBuf,
     directory: bool,
-    /// What was there before, empty.
+    /// Directories that existed before, empty.
     before: Vec<&'static str>,
 }
 
-/// What a bundle has beside config.json.
+/// The parts of a bundle in addition to config.json.
 const PARTS: [&str; 3] = ["init", "rootfs", "data"];
 
 impl Made {
@@ -170,7 +169,7 @@ impl Made {
     }
 
     fn undo(self) {
-        // The error that matters is the one before.
+        // The earlier error is the one to report.
         for name in PARTS.into_iter().filter(|name| !self.before.contains(name)) {
             let _ = tree::remove_path(&self.bundle.join(name));
         }
@@ -195,7 +194,7 @@ fn fill(
         None => user::find(&image.config.config.user, &chain.view),
     }?;
     if own_ids {
-        // The kernel lets nobody set groups there, and the process keeps its own in any case.
+        // setgroups is not permitted there, and the process keeps its own groups anyway.
         user.groups.retain(|&group| group != user.gid);
     }
     let mut layers = chain.paths.iter().map(|path| utf8(path)).collect::<Result<Vec<_>>>()?;
@@ -217,7 +216,7 @@ fn fill(
     let hostname = config["hostname"].as_str().unwrap_or("localhost").to_owned();
     make_directories(request, bundle)?;
     init_layer::make(&bundle.join("init"), &chain.view, &hostname, &beside, own_ids)?;
-    // On record before it can be run.
+    // Recorded before it can be run.
     let container = request.container.map(|(root, id)| (root.to_owned(), id.to_owned()));
     let record = UseRecord {
         bundle: bundle.to_owned(),
@@ -233,9 +232,9 @@ fn fill(
     write_atomically(&bundle.join("config.json"), &shown(config)?)
 }
 
-/// The config for people to read; the filter, hundreds of names, is one line.
+/// The config formatted for people; the seccomp filter, with hundreds of names, is on one line.
 fn shown(mut config: serde_json::Value) -> Result<Vec<u8>> {
-    // Random, so that no text of an image is this one.
+    // Random, so that it does not occur in the image.
     let place = random::random_name();
     let filter = config["linux"]["seccomp"].take();
     if filter.is_null() {
@@ -257,7 +256,7 @@ fn make_directories(request: &Request<'_>, bundle: &Path) -> Result<()> {
     };
     make("rootfs", 0o755)?;
     if request.upper.is_some() {
-        // What containers write is for nobody on the host.
+        // Files of containers must not be accessible to users of the host.
         make("data", 0o700)?;
     }
     match std::fs::remove_dir(bundle.join("init")) {

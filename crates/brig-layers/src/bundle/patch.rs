@@ -1,6 +1,6 @@
-//! What the layers of one chain cannot say alone: attributes of directories that a layer has things
-//! in but does not name, hard links to files of layers below, and entries whose way goes through
-//! links of layers below. docs/layers.md, Patches.
+//! What depends on several layers of a chain: attributes of directories that a layer uses but does not
+//! contain an entry for, hard links to files of lower layers, and entries whose path leads through links of
+//! lower layers. docs/layers.md, Patches.
 
 use crate::source::digest::Digest;
 use crate::source::manifest::chain_ids;
@@ -28,28 +28,28 @@ use sys::{Errno, SysError, xattr};
 /// The layers of a chain, as they are mounted.
 #[derive(Debug)]
 pub struct Chain {
-    /// Their directories, the lowest first.
+    /// Their directories, lowest first.
     pub paths: Vec<PathBuf>,
-    /// As one tree.
+    /// A merged view of them.
     pub view: View,
 }
 
-/// Hard links of one layer to others: name and target.
+/// Hard links to other layers: name and target.
 type Links = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// A layer as this chain has it.
+/// A layer as part of this chain.
 struct Link<'a> {
     layer: &'a Layer,
     /// Its directory in the store.
     dir: PathBuf,
     implied: BTreeSet<Vec<u8>>,
     links: Links,
-    /// Directories with whiteouts in them.
+    /// Directories that contain whiteouts.
     whiteouts: Vec<Vec<u8>>,
 }
 
-/// Opens the layers of an image, the lowest first, and makes what their chain needs if it is missing. `own_ids`:
-/// everything belongs to who calls brig.
+/// Opens the layers of an image, lowest first, and creates what their chain needs and is missing. `own_ids`:
+/// everything is owned by brig's caller.
 pub fn chain(
     store: &Store,
     image: &Image,
@@ -61,7 +61,7 @@ pub fn chain(
     let ids = image.layers.iter().map(|layer| layer.diff_id.clone()).collect::<Vec<_>>();
     let ids = chain_ids(&ids);
     let chain_id = ids.last().context("the image has no layers")?;
-    // What is below an opaque root does not show.
+    // Layers below an opaque root are not visible.
     let lowest = records.iter().rposition(|record| record.opaque).unwrap_or(0);
     let patch = store.patch(chain_id);
     let known = patch.exists();
@@ -87,8 +87,8 @@ pub fn chain(
         }
         let path = link.dir.join("fs");
         chain.view.add(&path, implied)?;
-        // overlayfs takes no directory twice. A layer says the same wherever it is: what it says of a
-        // path as the higher one makes no difference below it.
+        // overlayfs does not accept a directory twice. A layer has the same contents at each position, so a
+        // lower occurrence of the same layer is not visible below the higher one.
         chain.paths.retain(|below| *below != path);
         chain.paths.push(path);
         links.push(link);
@@ -96,7 +96,7 @@ pub fn chain(
     let needs = |link: &Link<'_>| {
         !link.implied.is_empty() || !link.links.is_empty() || !link.whiteouts.is_empty()
     };
-    // A layer that is alone has nothing below it.
+    // A single layer has nothing below it.
     let alone = links.len() == 1 && links[0].links.is_empty() && links[0].whiteouts.is_empty();
     if alone || !links.iter().any(needs) {
         return Ok(chain);
@@ -111,7 +111,7 @@ pub fn chain(
     Ok(chain)
 }
 
-/// What is known of an unpacked layer; and whether its archive names the root.
+/// The stored data of an unpacked layer; and whether its archive contains the root.
 fn read<'a>(dir: PathBuf, layer: &'a Layer, record: &LayerRecord) -> Result<(Link<'a>, bool)> {
     let mut link =
         Link { layer, dir, implied: BTreeSet::new(), links: Vec::new(), whiteouts: Vec::new() };
@@ -125,8 +125,8 @@ fn read<'a>(dir: PathBuf, layer: &'a Layer, record: &LayerRecord) -> Result<(Lin
     Ok((link, record.names_root))
 }
 
-/// Whether a layer has things in a directory that it does not name and that is a link in the layers
-/// below, as /lib is one to usr/lib. Or a file: then only whiteouts can be in it, which hide nothing.
+/// Whether a layer contains files in a directory that it has no entry for and that is a link in lower layers,
+/// e.g. /lib to usr/lib. Or that is a file: then only whiteouts can be in it, which hide nothing.
 fn goes_through_link(below: &View, link: &Link<'_>) -> Result<bool> {
     for path in &link.implied {
         let parts: Vec<&[u8]> = path.split(|&byte| byte == b'/').collect();
@@ -167,7 +167,7 @@ fn make(
         .and_then(|()| store.publish(&temp, &store.patch(chain_id)));
     umask(before);
     if made.is_err() {
-        // The first error is the one that matters.
+        // The first error is the one to report.
         let _ = tree::remove_path(&temp);
     }
     made
@@ -197,14 +197,14 @@ fn fill(temp: &Path, view: &View, layers: &[Link<'_>], own_ids: bool) -> Result<
     patch.finish()
 }
 
-/// A patch being made.
+/// A patch being created.
 struct Patch<'a> {
     temp: &'a Path,
     root: Option<OwnedFd>,
     /// Directories that already exist.
     made: BTreeSet<Vec<u8>>,
     view: &'a View,
-    /// Everything belongs to who calls brig.
+    /// Everything is owned by brig's caller.
     own_ids: bool,
 }
 
@@ -218,7 +218,7 @@ impl Patch<'_> {
         Ok(self.root.as_ref().context("no root")?.try_clone()?)
     }
 
-    /// Makes a directory, and those above it.
+    /// Creates a directory and its parents.
     fn directory(&mut self, parts: &[&[u8]]) -> Result<OwnedFd> {
         let mut dir = self.root()?;
         for length in 1..=parts.len() {
@@ -231,8 +231,8 @@ impl Patch<'_> {
         Ok(dir)
     }
 
-    /// overlayfs lists the whiteouts of a directory that no layer below has as names that do not exist.
-    /// In a directory that is merged it does not: so the patch has it as well.
+    /// overlayfs lists the whiteouts in a directory that exists in no lower layer as names that do not exist.
+    /// In merged directories it does not: so the patch contains the directory, too.
     fn merge_whiteouts(&mut self, path: &[u8], layer: usize) -> Result<()> {
         let parts: Vec<&[u8]> = path.split(|&byte| byte == b'/').collect();
         let shown = self.view.find(&parts, self.view.len())?;
@@ -244,7 +244,7 @@ impl Patch<'_> {
         Ok(())
     }
 
-    /// A hard link to a file of a layer below `layer`.
+    /// Creates a hard link to a file of a layer below `layer`.
     fn link(&mut self, path: &[u8], target: &[u8], layer: usize) -> Result<()> {
         let split = |path| <[u8]>::split(path, |&byte| byte == b'/').collect::<Vec<&[u8]>>();
         let what = || format!("a hard link to {}, which does not exist", target.escape_ascii());
@@ -252,7 +252,7 @@ impl Patch<'_> {
         if found.is(SFlag::S_IFDIR) {
             bail!("a hard link to the directory {}", target.escape_ascii());
         }
-        // A higher layer may have something else there, or nothing.
+        // A higher layer may have replaced or removed it.
         let parts = split(path);
         for above in layer + 1..self.view.len() {
             if self.view.says(above, &parts)? {
@@ -264,8 +264,8 @@ impl Patch<'_> {
         linkat(&found.dir, found.name.as_slice(), &dir, name, AtFlags::empty()).context("link")
     }
 
-    /// What a hard link leads to, in the layers below `layer`: links on the way are followed, and it may
-    /// be a link itself.
+    /// The target of a hard link, in the layers below `layer`: links in its path are followed, and it may be
+    /// a link itself.
     fn target(&self, parts: &[&[u8]], layer: usize) -> Result<Option<Found>> {
         let Some((&name, above)) = parts.split_last() else { return Ok(None) };
         let Some(way) = self.view.way(&above.join(&b'/'), layer)? else { return Ok(None) };
@@ -273,8 +273,8 @@ impl Patch<'_> {
         self.view.find(&way, layer)
     }
 
-    /// Gives every directory its attributes, the deepest first: to make something in one changes its
-    /// times.
+    /// Sets the attributes of all directories, the deepest first, because creating files in a directory
+    /// changes its times.
     fn finish(mut self) -> Result<()> {
         if self.root.is_none() {
             return Ok(());
@@ -303,7 +303,7 @@ impl Patch<'_> {
     }
 }
 
-/// Gives the directory `name` what `found` has: owner, permissions, attributes, times.
+/// Copies owner, permissions, attributes and times of `found` to the directory `name`.
 pub(crate) fn copy_attributes(
     found: &Found,
     dir: BorrowedFd<'_>,

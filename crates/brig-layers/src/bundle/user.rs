@@ -1,5 +1,5 @@
-//! Who runs an image: `user[:group]`, names or numbers, looked up in the image's own passwd and
-//! group (image-spec, conversion.md, Config.User).
+//! The user of an image: `user[:group]`, names or numbers, looked up in the image's passwd and group
+//! (image-spec, conversion.md, Config.User).
 
 use crate::tree::view::View;
 use anyhow::{Context, Result, ensure};
@@ -7,23 +7,23 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
 use std::ops::ControlFlow;
 
-/// Who runs it.
+/// A user and its groups.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct User {
     /// The user's id.
     pub uid: u32,
     /// The group's id.
     pub gid: u32,
-    /// Supplementary groups; the group itself as well, unless the text names nobody.
+    /// Supplementary groups; includes the primary group, unless the text is empty.
     pub groups: Vec<u32>,
-    /// The home directory that the image's passwd gives this uid.
+    /// The home directory of this uid in the image's passwd.
     pub home: Option<String>,
 }
 
-/// What stands after so many bytes of passwd or group is not read.
+/// The maximum size of passwd or group to read.
 const MAX_BYTES: u64 = 8 << 20;
 
-/// With its NUL, the longest path that the kernel takes.
+/// The maximum length of a path, including its NUL.
 const PATH_MAX: usize = libc::PATH_MAX.cast_unsigned() as usize;
 
 /// Looks a user up.
@@ -38,12 +38,12 @@ pub fn find(text: &str, view: &View) -> Result<User> {
         .with_context(|| format!("the image's user {text:?}"))
 }
 
-/// Calls `see` with the fields of each line, of which one at a time is in memory.
+/// Calls `see` with the fields of each line; only one line is in memory at a time.
 fn each(mut file: impl BufRead, mut see: impl FnMut(&[&[u8]]) -> ControlFlow<()>) -> Result<()> {
     let mut line = Vec::new();
     while file.read_until(b'\n', &mut line)? > 0 {
         let text = line.strip_suffix(b"\n").unwrap_or(&line);
-        // Nobody asks for more of them, however many there are.
+        // No more fields are needed, however many there are.
         let fields: Vec<&[u8]> = text.split(|&byte| byte == b':').take(7).collect();
         if see(&fields).is_break() {
             break;
@@ -79,7 +79,7 @@ struct Known {
     home: Option<String>,
 }
 
-/// The first line of passwd that is meant: by name or, if that is a number, by uid.
+/// The first matching line of passwd: by name or, if that is a number, by uid.
 fn known(user: &str, number: Option<u32>, passwd: impl BufRead) -> Result<Option<Known>> {
     let mut known = None;
     each(passwd, |fields| {
@@ -102,14 +102,14 @@ pub fn parse(text: &str, passwd: impl BufRead, group: impl BufRead) -> Result<Us
         Some((user, group)) => (user, Some(group).filter(|group| !group.is_empty())),
         None => (text, None),
     };
-    // Nobody in particular is root, with what passwd says of root.
+    // An empty user is root, with the data of passwd.
     let number: Option<u32> = if user.is_empty() { Some(0) } else { user.parse().ok() };
     let known = known(user, number, passwd)?;
     let uid = known.as_ref().map(|known| known.uid).or(number);
     let uid = uid.context("no such user in the image's /etc/passwd")?;
     let home = known.as_ref().and_then(|known| known.home.clone());
-    // CVE-2022-2989: a process that leaves its group stays a member of it, so that it gains nothing where
-    // a file's mode gives its group less than others. podman does the same, where a user is named.
+    // CVE-2022-2989: the process must stay a member of its primary group after setgid, so that it gains
+    // nothing where a file's mode grants its group less than others. podman does the same if a user is given.
     let own = |gid| (!text.is_empty()).then_some(gid);
     let Some(wanted) = wanted_group else {
         let gid = known.as_ref().and_then(|known| known.gid).unwrap_or(0);
@@ -126,7 +126,7 @@ pub fn parse(text: &str, passwd: impl BufRead, group: impl BufRead) -> Result<Us
     Ok(User { uid, gid, groups: own(gid).into_iter().collect(), home })
 }
 
-/// The groups that have this member, but for its own.
+/// The groups that have this member, except its own.
 fn groups_of(name: &[u8], own: u32, group: impl BufRead) -> Result<BTreeSet<u32>> {
     let mut groups = BTreeSet::new();
     each(group, |fields| {

@@ -1,10 +1,10 @@
-//! `commit --change`: instructions of a Dockerfile that are about how an image is run, applied to its
-//! config as docker and podman do.
+//! `commit --change`: Dockerfile instructions that concern how an image is run, applied to its config as in
+//! docker and podman.
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value, json};
 
-/// The config with all of them applied, in their order.
+/// Applies all changes to the config, in order.
 pub fn apply(config: &str, changes: &[String]) -> Result<String> {
     if changes.is_empty() {
         return Ok(config.to_owned());
@@ -23,7 +23,7 @@ pub fn apply(config: &str, changes: &[String]) -> Result<String> {
     Ok(serde_json::to_string(&config)?)
 }
 
-/// `CMD x`, or as podman has it, too, `CMD=x`.
+/// Splits `CMD x`, or as in podman also `CMD=x`.
 fn split(change: &str) -> (String, &str) {
     let change = change.trim();
     let end = change.find(|c: char| c == '=' || c.is_whitespace()).unwrap_or(change.len());
@@ -37,7 +37,7 @@ fn one(run: &mut Map<String, Value>, name: &str, rest: &str, has_command: bool) 
         "CMD" => drop(run.insert("Cmd".into(), command(rest))),
         "ENTRYPOINT" => {
             run.insert("Entrypoint".into(), command(rest));
-            // Arguments of the other one, if they are not said anew.
+            // Drop arguments of the old entrypoint, unless they are given again.
             if !has_command {
                 run.remove("Cmd");
             }
@@ -90,7 +90,7 @@ fn one(run: &mut Map<String, Value>, name: &str, rest: &str, has_command: bool) 
     Ok(())
 }
 
-/// A map of the config, made if it is missing; Go writes an empty one as null.
+/// A map in the config, created if missing; Go writes an empty one as null.
 fn member<'a>(run: &'a mut Map<String, Value>, name: &str) -> Result<&'a mut Map<String, Value>> {
     let member = run.entry(name).or_insert(Value::Null);
     if !member.is_object() {
@@ -99,7 +99,7 @@ fn member<'a>(run: &'a mut Map<String, Value>, name: &str) -> Result<&'a mut Map
     member.as_object_mut().context("not an object")
 }
 
-/// A list in JSON, or a line for a shell.
+/// Parses a JSON list, or a shell command line.
 fn command(text: &str) -> Value {
     match serde_json::from_str::<Vec<String>>(text) {
         Ok(list) => json!(list),
@@ -107,7 +107,7 @@ fn command(text: &str) -> Value {
     }
 }
 
-/// `A=b C="d e"`, or one as `A b`.
+/// Parses `A=b C="d e"`, or a single `A b`.
 fn pairs(text: &str) -> Result<Vec<(String, String)>> {
     let words = words(text)?;
     if let Some((name, value)) = text.split_once(char::is_whitespace)
@@ -123,7 +123,7 @@ fn pairs(text: &str) -> Result<Vec<(String, String)>> {
     words.iter().map(pair).collect()
 }
 
-/// Words as a shell splits them: quotes, backslashes.
+/// Splits words like a shell: quotes, backslashes.
 fn words(text: &str) -> Result<Vec<String>> {
     let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
     let mut letters = text.chars();
@@ -181,7 +181,7 @@ mod tests {
             "User": "web:web", "WorkingDir": "/w/sub", "StopSignal": "SIGINT",
         });
         assert_eq!(config.unwrap(), expected);
-        // A new entrypoint has no use for the old one's arguments.
+        // A new entrypoint discards the arguments of the old one.
         assert_eq!(changed(base, &["ENTRYPOINT x"]).unwrap()["Cmd"], Value::Null);
         assert_eq!(changed(r#"{"config":null}"#, &["CMD x"]).unwrap()["Cmd"][2], "x");
         assert_eq!(changed(base, &[]).unwrap()["Cmd"][0], "old");

@@ -1,5 +1,5 @@
-//! A process that undoes what a commit leaves behind, however that ends: by a signal, a crash, a full
-//! disk. It holds one end of a socket pair, and acts when the other one is closed.
+//! A process that undoes an incomplete commit, however the commit ended: by a signal, a crash, a full disk.
+//! It holds one end of a socket pair, and acts when the other end is closed.
 
 use anyhow::{Context, Result};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
@@ -19,18 +19,18 @@ use sys::{Errno, exit};
 pub struct Guard {
     socket: Option<OwnedFd>,
     pidfd: OwnedFd,
-    /// All that was said: a guard that has been killed has not undone it.
+    /// Everything sent so far: needed to undo it without the guard, if that has been killed.
     said: RefCell<Vec<u8>>,
 }
 
-/// What is said through the socket: a letter, and for [`REMOVE`] a path that ends with a NUL.
+/// Messages on the socket: a letter, and for [`REMOVE`] a path that ends with a NUL.
 const FROZEN: u8 = b'F';
 const THAWED: u8 = b'T';
 const REMOVE: u8 = b'R';
 const KEEP: u8 = b'K';
 
 impl Guard {
-    /// `thaw`: lets the container go on, if it is still frozen when the commit is gone.
+    /// `thaw`: resumes the container, if it is still frozen after the commit has ended.
     pub fn spawn(thaw: impl FnOnce() -> Result<()>) -> Result<Guard> {
         let (theirs, ours) =
             socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)
@@ -50,7 +50,7 @@ impl Guard {
         let socket = self.socket.as_ref().context("it is closed")?;
         let mut left = text;
         while !left.is_empty() {
-            // A guard that is gone is an error, and not the end of the commit by SIGPIPE.
+            // A missing guard must be reported as an error, instead of killing the commit with SIGPIPE.
             match send(socket.as_raw_fd(), left, MsgFlags::MSG_NOSIGNAL) {
                 Err(Errno::EINTR) => {}
                 sent => left = &left[sent.context("write to brig's guard process")?..],
@@ -64,24 +64,24 @@ impl Guard {
         self.send(&[FROZEN])
     }
 
-    /// It goes on.
+    /// The container was thawed.
     pub fn thawed(&self) -> Result<()> {
         self.send(&[THAWED])
     }
 
-    /// This file, or empty directory, is about to be made, and goes with the commit.
+    /// This file, or empty directory, is about to be created, and is removed unless the commit succeeds.
     pub fn remove(&self, path: &Path) -> Result<()> {
         self.send(&[&[REMOVE], path.as_os_str().as_bytes(), b"\0"].concat())
     }
 
-    /// All that was made is of use now, and stays.
+    /// Keeps everything created so far.
     pub fn keep(&self) -> Result<()> {
         self.send(&[KEEP])
     }
 }
 
 impl Drop for Guard {
-    /// Waits until all is undone that was not kept, and does it if the guard could not.
+    /// Waits until everything that was not kept is undone, and does that itself if the guard could not.
     fn drop(&mut self) {
         drop(self.socket.take());
         let ended = loop {
@@ -96,9 +96,9 @@ impl Drop for Guard {
     }
 }
 
-/// The guard's life.
+/// The guard process.
 fn watch(mut said: File, thaw: impl FnOnce() -> Result<()>) -> Result<()> {
-    // What ends the commit does not end this: not a terminal, nor a signal to the process group.
+    // Signals that end the commit, from a terminal or to the process group, must not end the guard.
     nix::unistd::setsid()?;
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&SigSet::all()), None)?;
     let mut text = Vec::new();
@@ -109,17 +109,17 @@ fn watch(mut said: File, thaw: impl FnOnce() -> Result<()>) -> Result<()> {
     thawed
 }
 
-/// Removes what was made, the last first.
+/// Removes what was created, in reverse order.
 fn undo(made: &[PathBuf]) {
     for path in made.iter().rev() {
-        // A directory that has something else in it by now stays.
+        // A directory that contains other files by now is kept.
         if fs::remove_file(path).is_err() {
             let _ = fs::remove_dir(path);
         }
     }
 }
 
-/// Whether the container is still frozen, and what is to be removed.
+/// Whether the container is still frozen, and what must be removed.
 fn heard(mut text: &[u8]) -> (bool, Vec<PathBuf>) {
     let (mut frozen, mut made) = (false, Vec::new());
     while let [letter, rest @ ..] = text {
@@ -129,7 +129,7 @@ fn heard(mut text: &[u8]) -> (bool, Vec<PathBuf>) {
             THAWED => frozen = false,
             KEEP => made.clear(),
             _ => {
-                // Cut off, it names nothing that has been made.
+                // An incomplete path: its file was not created.
                 let Some(end) = text.iter().position(|&byte| byte == 0) else { break };
                 let path = std::ffi::OsString::from_vec(text[..end].to_vec());
                 made.push(PathBuf::from(path));

@@ -1,5 +1,4 @@
-//! An OCI image layout that is written: blobs by their digest, images by their names. What is there
-//! stays.
+//! An OCI image layout opened for writing: blobs by digest, images by name. Existing contents are kept.
 
 use crate::commit::guard::Guard;
 use crate::source::digest::Digest;
@@ -19,32 +18,32 @@ use std::path::{Path, PathBuf};
 use sys::file::write_atomically;
 use sys::{Errno, fd};
 
-/// Opened for writing; locked as long as it is.
+/// A layout, locked as long as it is open.
 #[derive(Debug)]
 pub struct Layout {
     path: PathBuf,
-    /// Removes what is new in it unless an image needs it.
+    /// Removes new files unless an image needs them.
     guard: Guard,
     lock: OwnedFd,
 }
 
-/// A file that goes away unless it gets a name.
+/// A temporary file, deleted unless it is renamed.
 #[derive(Debug)]
 pub struct Temp(PathBuf);
 
 impl Drop for Temp {
     fn drop(&mut self) {
-        // Renamed, or nobody's.
+        // It was renamed, or is not needed.
         let _ = fs::remove_file(&self.0);
     }
 }
 
-/// How names of files begin that are not complete.
+/// The prefix of temporary files.
 const TEMP: &str = ".brig-";
 
 const VERSION: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 
-/// `oci:PATH:TAG`, `PATH:TAG` or `PATH`, whose tag is "latest".
+/// Parses `oci:PATH:TAG`, `PATH:TAG` or `PATH`, with the default tag "latest".
 pub fn parse(text: &str) -> Result<(PathBuf, String)> {
     let rest = text.strip_prefix("oci:").unwrap_or(text);
     for other in ["oci-archive:", "docker-archive:", "docker:", "docker://"] {
@@ -65,7 +64,7 @@ pub fn parse(text: &str) -> Result<(PathBuf, String)> {
 }
 
 impl Layout {
-    /// Opens it, made if it is missing or empty.
+    /// Opens a layout, created if it is missing or empty.
     pub fn open(path: &Path, guard: Guard) -> Result<Layout> {
         let what = || path.display().to_string();
         let version = path.join("oci-layout");
@@ -84,7 +83,7 @@ impl Layout {
         if !fd::try_flock(lock.as_fd(), true)? {
             bail!("{}: another brig is writing to it", path.display());
         }
-        // What a commit left that was killed together with its guard.
+        // Temporary files of a commit that was killed together with its guard.
         for entry in fs::read_dir(path.join("blobs")).with_context(what)?.flatten() {
             if entry.file_name().as_bytes().starts_with(TEMP.as_bytes()) {
                 fs::remove_file(entry.path()).with_context(what)?;
@@ -97,17 +96,17 @@ impl Layout {
         Ok(Layout { path: path.to_owned(), guard, lock })
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Who undoes what a commit that is gone has left.
+    /// The guard that undoes an incomplete commit.
     pub fn guard(&self) -> &Guard {
         &self.guard
     }
 
-    /// A new file for a blob whose digest is not known yet.
+    /// A temporary file for a blob whose digest is not known yet.
     pub fn temp(&self) -> Result<(Temp, File)> {
         for number in 0..u32::MAX {
             let path = self.path.join(format!("blobs/{TEMP}{}-{number}", std::process::id()));
@@ -124,7 +123,7 @@ impl Layout {
         bail!("{}: no unused name found", self.path.display())
     }
 
-    /// It has this blob.
+    /// Whether it contains this blob.
     pub fn has(&self, digest: &Digest) -> bool {
         self.blob(digest).exists()
     }
@@ -137,7 +136,7 @@ impl Layout {
         if path.exists() { Ok(()) } else { self.guard.remove(path) }
     }
 
-    /// A file that is complete becomes a blob.
+    /// Renames a complete temporary file to a blob.
     pub fn publish(&self, temp: &Temp, digest: &Digest) -> Result<()> {
         let target = self.blob(digest);
         self.new_blob(&target)?;
@@ -152,13 +151,13 @@ impl Layout {
         Ok(Layout::descriptor(media_type, digest, bytes.len() as u64))
     }
 
-    /// What points to a blob.
+    /// A descriptor of a blob.
     pub fn descriptor(media_type: &str, digest: Digest, size: u64) -> Descriptor {
         let annotations = BTreeMap::new();
         Descriptor { media_type: media_type.into(), digest, size, annotations, platform: None }
     }
 
-    /// Gives an image a name, which is no other's any more.
+    /// Tags an image; the tag is removed from other images.
     pub fn name(&self, tag: &str, manifest: &Descriptor) -> Result<()> {
         let path = self.path.join("index.json");
         let mut index: Value = match regular_file(&path) {
@@ -180,7 +179,7 @@ impl Layout {
         let mut named = manifest.clone();
         named.annotations.insert(REF_NAME.into(), tag.into());
         manifests.push(serde_json::to_value(&named)?);
-        // No name leads to a blob that is not on the disk.
+        // A tag must not refer to a blob that is not on disk yet.
         syncfs(&self.lock).context("syncfs")?;
         if path.symlink_metadata().is_err() {
             self.guard.remove(&path)?;

@@ -1,4 +1,4 @@
-//! What a container has changed becomes a layer of an image, in an OCI image layout.
+//! Writes the changes of a container as an image layer, in an OCI image layout.
 
 pub mod change;
 pub mod guard;
@@ -28,29 +28,29 @@ use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use sys::idmap::IdMap;
 
-/// How a layer is packed.
+/// The compression of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Packed {
-    /// As gzip(1).
+    /// gzip.
     Gzip,
-    /// As zstd(1).
+    /// zstd.
     Zstd,
-    /// Not at all.
+    /// None.
     Plain,
 }
 
-/// What is said about the new image.
+/// Metadata of the new image.
 #[derive(Debug, Default)]
 pub struct About {
-    /// Who made it.
+    /// Its author.
     pub author: Option<String>,
-    /// For its history.
+    /// The message for its history.
     pub message: Option<String>,
-    /// Instructions for its config: see [`crate::commit::change`].
+    /// Instructions that change its config: see [`crate::commit::change`].
     pub changes: Vec<String>,
 }
 
-/// Ids on disk that stand for others in the container; none: all stand for themselves.
+/// Ids on disk that differ from those in the container; empty: all are the same.
 #[derive(Debug, Default)]
 pub struct Ids {
     /// User ids.
@@ -59,21 +59,21 @@ pub struct Ids {
     pub gids: Vec<IdMap>,
 }
 
-/// A layer that has been packed into a layout.
+/// A layer that was written to a layout.
 #[derive(Debug)]
 pub struct PackedLayer {
-    /// Its blob.
+    /// The descriptor of its blob.
     pub descriptor: Descriptor,
     /// Its digest without compression.
     pub diff_id: Digest,
 }
 
-/// The image that a container was made of.
+/// The image that a container was created from.
 #[derive(Debug)]
 pub struct Base {
-    /// As the store remembers it.
+    /// The store's record of it.
     pub record: ImageRecord,
-    /// Where its blobs are.
+    /// The image with its blobs.
     pub image: Image,
 }
 
@@ -83,7 +83,7 @@ const PLAIN: &str = "application/vnd.oci.image.layer.v1.tar";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
-/// Passes bytes on and counts and digests them.
+/// Forwards bytes, and counts and hashes them.
 struct Digesting<W> {
     inner: W,
     hasher: Hasher,
@@ -120,7 +120,7 @@ fn archive<W: Write>(upper: &Upper, ids: &Ids, out: W, warn: &mut dyn FnMut(&str
     writer.finish()
 }
 
-/// The directory that was looked into last: the next is often the same.
+/// The last opened directory: the next entry is often in the same one.
 struct Here {
     path: Vec<u8>,
     dir: OwnedFd,
@@ -175,7 +175,7 @@ fn add<W: Write>(
     Ok(())
 }
 
-/// The container's id for one on disk.
+/// The container's id for an id on disk.
 fn inside(maps: &[IdMap], id: u32) -> Result<u32> {
     if maps.is_empty() {
         return Ok(id);
@@ -185,7 +185,7 @@ fn inside(maps: &[IdMap], id: u32) -> Result<u32> {
     found.with_context(|| format!("is owned by id {id}, which is not mapped in the container"))
 }
 
-/// The upper as an archive, and its digest.
+/// Writes the upper as an archive, and returns its digest.
 fn archived(
     upper: &Upper,
     ids: &Ids,
@@ -198,8 +198,8 @@ fn archived(
     Ok((done.hasher.finish(), done.count))
 }
 
-/// Packs what a container has changed into a layer of the layout. One process reads the
-/// files, another one compresses what it reads.
+/// Writes the changes of a container as a layer of the layout. One process reads the files, another one
+/// compresses.
 pub fn layer(
     layout: &Layout,
     upper: &Upper,
@@ -215,7 +215,7 @@ pub fn layer(
         return Ok(PackedLayer { descriptor, diff_id });
     }
     let mut plain = Stage::spawn(warn, |reporter, out| {
-        // Who does not hear warnings any more does not read, either.
+        // If the receiver of warnings has exited, nothing reads the archive either.
         let (diff_id, _) = archived(upper, ids, out, &mut |text| drop(reporter.warn(text)))?;
         Ok(diff_id.to_string().into_bytes())
     })?;
@@ -239,7 +239,7 @@ pub fn layer(
     Ok(PackedLayer { descriptor: Layout::descriptor(media_type, digest, size), diff_id })
 }
 
-/// The encoder panics when it cannot read or write: it never hears of it.
+/// The encoder panics on I/O errors, so errors are kept here and hidden from it.
 struct Patient<T> {
     inner: T,
     failed: Option<io::Error>,
@@ -274,7 +274,7 @@ fn zstd(plain: impl Read, out: &mut impl Write) -> Result<()> {
     plain.failed.or(out.failed).map_or(Ok(()), |error| Err(error.into()))
 }
 
-/// The image that the container was made of, where its blobs are.
+/// The image that the container was created from, with its blobs.
 pub fn base(store: &Store, id: &Digest) -> Result<Base> {
     let record = store.image_record(id)?;
     let record = record.with_context(|| format!("the store does not contain its image {id}"))?;
@@ -288,14 +288,15 @@ pub fn base(store: &Store, id: &Digest) -> Result<Base> {
             Err(error) => why = error,
         }
     }
-    // Its name is another image's by now, of a commit to the same tag, say: its blobs may still be there.
+    // Its name may belong to another image by now, e.g. after a commit with the same tag, but its blobs may
+    // still exist.
     if let Ok(image) = by_blobs(&record) {
         return Ok(Base { record, image });
     }
     Err(why.context("the packed layers of its image must still exist"))
 }
 
-/// The image as the store remembers it, if the layout has all its blobs.
+/// The recorded image, if the layout has all its blobs.
 fn by_blobs(record: &ImageRecord) -> Result<Image> {
     let source = Source::open(&record.source, Kind::Any)?;
     ensure!(source.is_layout() && record.blobs.len() == record.layers.len(), "no layout");
@@ -319,7 +320,7 @@ fn by_blobs(record: &ImageRecord) -> Result<Image> {
     })
 }
 
-/// Takes a layer of the base along, as it is.
+/// Copies a layer of the base unchanged.
 fn bring(layout: &Layout, image: &Image, layer: &Layer) -> Result<Descriptor> {
     if let Some(known) = &layer.descriptor
         && layout.has(&known.digest)
@@ -330,7 +331,7 @@ fn bring(layout: &Layout, image: &Image, layer: &Layer) -> Result<Descriptor> {
     let blob = layer.open(&image.source).with_context(|| layer.name())?;
     let (name, mut file) = layout.temp()?;
     blob.copy_to(&mut file).with_context(|| layer.name())?;
-    // What has arrived is what is verified.
+    // Verify the copy.
     file.rewind()?;
     let kind = layer.descriptor.as_ref().map_or(Algorithm::Sha256, |known| known.digest.kind());
     let (mut hashed, tally) = Hashing::new(file, kind);
@@ -341,7 +342,7 @@ fn bring(layout: &Layout, image: &Image, layer: &Layer) -> Result<Descriptor> {
             known.digest.is(&digest).with_context(|| layer.name())?;
             media_type(&known.media_type)?
         }
-        // `docker save` packs nothing, and says nothing.
+        // `docker save` does not compress, and contains no descriptor.
         None if digest == layer.diff_id => PLAIN,
         None => GZIP,
     };
@@ -358,7 +359,7 @@ fn media_type(known: &str) -> Result<&'static str> {
     })
 }
 
-/// SOURCE_DATE_EPOCH, or now.
+/// SOURCE_DATE_EPOCH, or the current time.
 fn created() -> Result<String> {
     match std::env::var("SOURCE_DATE_EPOCH") {
         Ok(seconds) if !seconds.is_empty() => {
@@ -370,13 +371,13 @@ fn created() -> Result<String> {
     }
 }
 
-/// Takes the layers of the base along.
+/// Copies all layers of the base.
 pub fn bring_all(layout: &Layout, image: &Image) -> Result<Vec<Descriptor>> {
     image.layers.iter().map(|layer| bring(layout, image, layer)).collect()
 }
 
-/// Writes the image of the base's layers and one more, whose diff id is known; gives what the store
-/// remembers of it.
+/// Writes the image with the base's layers and a further one, whose diff id is known; returns the store's
+/// record of it.
 pub fn finish(
     layout: &Layout,
     tag: &str,
@@ -407,7 +408,7 @@ pub fn finish(
     })
 }
 
-/// The image's config with one more layer.
+/// The image's config with a further layer.
 fn config(base: &str, diff_id: &Digest, about: &About) -> Result<Value> {
     let mut config: Value = serde_json::from_str(base).context("the image's config")?;
     let created = created()?;
@@ -435,7 +436,7 @@ pub fn export<W: Write>(upper: &Upper, ids: &Ids, out: W, warn: &mut dyn FnMut(&
     let mut writer = Writer::new(out, Holes::Map);
     let mut path = Vec::new();
     let root = Merged::root(&upper.below)?;
-    // Each directory with the names that are still to come, and the length of its path.
+    // Each directory with its remaining names, and the length of its path.
     let mut levels = vec![(root.names()?.into_iter(), root, 0)];
     while let Some((names, dir, length)) = levels.last_mut() {
         path.truncate(*length);

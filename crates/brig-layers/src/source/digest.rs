@@ -1,4 +1,4 @@
-//! Digests of the image-spec: `sha256:hex`, and readers that compute them.
+//! Digests of the image-spec, `sha256:hex`, and readers that compute them.
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use std::fmt;
 use std::io::{self, Read};
 use std::rc::Rc;
 
-/// Which hash.
+/// The hash algorithm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Algorithm {
     /// SHA-256.
@@ -26,7 +26,7 @@ impl Algorithm {
         }
     }
 
-    /// `sha256`.
+    /// Its name, e.g. `sha256`.
     fn name(self) -> &'static str {
         match self {
             Algorithm::Sha256 => "sha256",
@@ -34,7 +34,7 @@ impl Algorithm {
         }
     }
 
-    /// How many hex digits.
+    /// The number of hex digits.
     fn length(self) -> usize {
         match self {
             Algorithm::Sha256 => 64,
@@ -47,8 +47,8 @@ fn is_lower_hex(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
-/// The digest of some content: an algorithm that brig knows, and hex digits of its length. So it is
-/// a sound name of a file as well.
+/// The digest of some content: a supported algorithm, and hex digits of its length. So it is also safe as a
+/// file name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Digest {
@@ -57,7 +57,7 @@ pub struct Digest {
 }
 
 impl Digest {
-    /// Reads `sha256:hex`.
+    /// Parses `sha256:hex`.
     pub fn parse(text: &str) -> Result<Digest> {
         let (name, hex) =
             text.split_once(':').with_context(|| format!("{text:?} is not a digest"))?;
@@ -75,12 +75,12 @@ impl Digest {
         hasher.finish()
     }
 
-    /// `sha256`.
+    /// The name of the algorithm, e.g. `sha256`.
     pub(crate) fn algorithm(&self) -> &'static str {
         self.algorithm.name()
     }
 
-    /// Which hash it is.
+    /// The algorithm.
     pub fn kind(&self) -> Algorithm {
         self.algorithm
     }
@@ -90,7 +90,7 @@ impl Digest {
         &self.hex
     }
 
-    /// The first hex digits, for people; [`Prefix`] reads them.
+    /// The first hex digits, for people; [`Prefix`] parses them.
     pub fn short(&self) -> &str {
         &self.hex[..SHORT]
     }
@@ -100,31 +100,31 @@ impl Digest {
         format!("{}-{}", self.algorithm(), self.hex)
     }
 
-    /// Reads a name in the store.
+    /// Parses a name in the store.
     pub(crate) fn of_file_name(name: &str) -> Option<Digest> {
         Digest::parse(&name.replacen('-', ":", 1)).ok()
     }
 
-    /// Fails if these bytes have another digest.
+    /// Checks that these bytes have this digest.
     pub fn check(&self, bytes: &[u8]) -> Result<()> {
         let mut hasher = Hasher::new(self.algorithm);
         hasher.update(bytes);
         self.is(&hasher.finish())
     }
 
-    /// Fails if what was found is another one.
+    /// Checks that another digest is the same.
     pub fn is(&self, found: &Digest) -> Result<()> {
         ensure!(self == found, "it has digest {found}");
         Ok(())
     }
 }
 
-/// As many hex digits as docker and podman show.
+/// The number of hex digits that docker and podman show.
 const SHORT: usize = 12;
-/// What is shorter would name something by accident.
+/// Shorter prefixes could match by accident.
 const MIN_PREFIX: usize = 6;
 
-/// A digest, or the beginning of one: `sha256:0864608f1956`, `0864608f1956`.
+/// A digest, or the beginning of one, e.g. `sha256:0864608f1956` or `0864608f1956`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prefix {
     algorithm: Option<Algorithm>,
@@ -132,7 +132,7 @@ pub struct Prefix {
 }
 
 impl Prefix {
-    /// Reads it, with or without an algorithm.
+    /// Parses it, with or without an algorithm.
     pub fn parse(text: &str) -> Result<Prefix> {
         let (algorithm, hex) = match text.split_once(':') {
             Some((name, hex)) => {
@@ -149,22 +149,22 @@ impl Prefix {
         Ok(Prefix { algorithm, hex: hex.to_owned() })
     }
 
-    /// Nothing is left out, so it can mean one digest only.
+    /// Whether it is complete, so that it can match one digest only.
     pub(crate) fn is_whole(&self) -> bool {
         self.algorithm.is_some_and(|algorithm| algorithm.length() == self.hex.len())
     }
 
-    /// Whether the digest begins so.
+    /// Whether the digest begins with it.
     pub fn matches(&self, digest: &Digest) -> bool {
         digest.hex.starts_with(&self.hex)
             && self.algorithm.is_none_or(|algorithm| algorithm == digest.algorithm)
     }
 
-    /// The only one of those that match. The same digest twice is one.
+    /// The only one of those that match. The same digest twice counts as one.
     ///
     /// # Errors
     ///
-    /// Several match: they are named.
+    /// If several match; the error lists them.
     pub fn only<T>(
         &self,
         all: impl IntoIterator<Item = T>,
@@ -220,7 +220,7 @@ pub enum Hasher {
 }
 
 impl Hasher {
-    /// Of nothing yet.
+    /// Starts without any bytes.
     pub fn new(algorithm: Algorithm) -> Hasher {
         match algorithm {
             Algorithm::Sha256 => Hasher::Sha256(Sha256::new()),
@@ -236,7 +236,7 @@ impl Hasher {
         }
     }
 
-    /// The digest.
+    /// Returns the digest.
     pub fn finish(self) -> Digest {
         let (algorithm, bytes) = match self {
             Hasher::Sha256(hasher) => (Algorithm::Sha256, hasher.finalize().to_vec()),
@@ -247,16 +247,16 @@ impl Hasher {
     }
 }
 
-/// What has passed through a `Hashing` reader.
+/// The result of a `Hashing` reader.
 #[derive(Debug)]
 pub struct Tally {
     hasher: Hasher,
-    /// How many bytes.
+    /// The number of bytes.
     pub count: u64,
 }
 
-/// Hashes and counts what is read through it. The tally is shared with who made it: the reader
-/// itself ends up deep in a decoder.
+/// Hashes and counts what is read through it. The tally is shared with its creator, because the reader itself
+/// is moved into a decoder.
 #[derive(Debug)]
 pub(crate) struct Hashing<R> {
     inner: R,
@@ -264,7 +264,7 @@ pub(crate) struct Hashing<R> {
 }
 
 impl<R: Read> Hashing<R> {
-    /// Nothing has been read yet.
+    /// Hashes a stream from which nothing has been read yet.
     pub fn new(inner: R, algorithm: Algorithm) -> (Self, Rc<RefCell<Tally>>) {
         let tally = Tally { hasher: Hasher::new(algorithm), count: 0 };
         let tally = Rc::new(RefCell::new(tally));
@@ -273,7 +273,7 @@ impl<R: Read> Hashing<R> {
 }
 
 impl Tally {
-    /// The digest of all that has passed.
+    /// The digest of everything read so far.
     pub fn digest(&self) -> Digest {
         self.hasher.clone().finish()
     }

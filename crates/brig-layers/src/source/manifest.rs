@@ -1,5 +1,5 @@
-//! The JSON documents of the image-spec, as far as brig reads them; what it does not know is kept
-//! out of them only where brig writes such a document anew.
+//! The JSON documents of the image-spec, as far as brig reads them. Unknown fields are only lost when brig
+//! writes such a document itself.
 
 use crate::source::digest::Digest;
 use anyhow::{Result, bail, ensure};
@@ -7,44 +7,44 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// The annotation of a descriptor in index.json by which a layout names its images.
+/// The annotation of a descriptor in index.json with the name of an image.
 pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
-/// Points to a blob.
+/// A reference to a blob.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
-    /// What it is said to be.
+    /// The declared media type.
     #[serde(default)]
     pub media_type: String,
     /// Its digest.
     pub digest: Digest,
     /// Its size in bytes.
     pub size: u64,
-    /// More about it.
+    /// Annotations.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
-    /// What an image is for.
+    /// The platform of the image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
 }
 
-/// What an image is for.
+/// The platform of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Platform {
-    /// In Go's words.
+    /// The architecture, in Go's naming.
     #[serde(default)]
     pub architecture: String,
-    /// In Go's words.
+    /// The operating system, in Go's naming.
     #[serde(default)]
     pub os: String,
-    /// Of the architecture.
+    /// The variant of the architecture.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
 }
 
 impl Platform {
-    /// This machine's.
+    /// This machine's platform.
     pub fn host() -> Platform {
         let (architecture, variant) = match std::env::consts::ARCH {
             "x86_64" => ("amd64", None),
@@ -62,7 +62,7 @@ impl Platform {
         }
     }
 
-    /// `OS/ARCH[/VARIANT]`, or an architecture alone; names as the kernel has them are taken, too.
+    /// Parses `OS/ARCH[/VARIANT]`, or an architecture alone; the kernel's names are also accepted.
     pub fn parse(text: &str) -> Result<Platform> {
         let parts: Vec<&str> = text.split('/').collect();
         let (os, architecture, variant) = match parts[..] {
@@ -86,7 +86,7 @@ impl Platform {
         })
     }
 
-    /// How well an image of this platform suits `wanted`, 0 best; none: it does not.
+    /// How well an image of this platform suits `wanted`, 0 is best; None if it does not.
     pub fn suits(&self, wanted: &Platform) -> Option<u32> {
         if (&self.os, &self.architecture) != (&wanted.os, &wanted.architecture) {
             return None;
@@ -95,7 +95,7 @@ impl Platform {
             platform.variant.clone().filter(|variant| !variant.is_empty())
         };
         let number = |variant: &str| -> Option<u32> { variant.strip_prefix('v')?.parse().ok() };
-        // Without a word of it: amd64 means v1, arm64 v8.
+        // The default variants: v1 of amd64, v8 of arm64.
         let first = |variant: Option<String>| match (self.architecture.as_str(), variant) {
             ("amd64", None) => Some("v1".to_owned()),
             ("arm64", None) => Some("v8".to_owned()),
@@ -103,7 +103,7 @@ impl Platform {
         };
         match (first(variant(self)), first(variant(wanted))) {
             (own, wanted) if own == wanted => Some(0),
-            // An image of no variant in particular runs anywhere, and suits less than the very one.
+            // An image without a variant runs anywhere, but an exact match is better.
             (None, _) => Some(100),
             (Some(_), None) => Some(200),
             (Some(own), Some(wanted)) => {
@@ -120,47 +120,47 @@ impl fmt::Display for Platform {
     }
 }
 
-/// A list of images: index.json, a "fat manifest".
+/// A list of images: index.json, or a "fat manifest".
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Index {
-    /// 2.
+    /// Always 2.
     #[serde(default)]
     pub schema_version: u32,
-    /// What it says it is.
+    /// The declared media type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media_type: Option<String>,
     /// The images.
     pub manifests: Vec<Descriptor>,
-    /// More about it.
+    /// Annotations.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
 
-/// One image.
+/// The manifest of an image.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Manifest {
-    /// 2.
+    /// Always 2.
     #[serde(default)]
     pub schema_version: u32,
-    /// What it says it is.
+    /// The declared media type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media_type: Option<String>,
-    /// What it is if it is not an image.
+    /// The artifact's type, if it is not an image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
     /// Its [`ImageConfig`].
     pub config: Descriptor,
     /// Its layers, lowest first.
     pub layers: Vec<Descriptor>,
-    /// More about it.
+    /// Annotations.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
 
 impl Manifest {
-    /// It is an image, and its layers are archives: what is not an image is refused by its media type.
+    /// Checks that it is an image whose layers are archives: other artifacts are refused by their media type.
     pub(crate) fn check_types(&self) -> Result<()> {
         let what = [&self.artifact_type, &Some(self.config.media_type.clone())];
         let artifact =
@@ -179,7 +179,7 @@ fn is_config(kind: &str) -> bool {
         "",
         "application/vnd.oci.image.config.v1+json",
         "application/vnd.docker.container.image.v1+json",
-        // Old registries.
+        // Written by old registries.
         "application/octet-stream",
     ];
     known.contains(&kind)
@@ -200,7 +200,7 @@ fn check_layer(layer: &Descriptor) -> Result<()> {
     bail!("blob {}: a layer of media type {kind}: {hint}", layer.digest)
 }
 
-/// `…layer.v1.tar+gzip`, `…rootfs.diff.tar.gzip`, and those that are not to be distributed.
+/// Whether it is e.g. `…layer.v1.tar+gzip` or `…rootfs.diff.tar.gzip`, including nondistributable ones.
 fn is_archive(kind: &str) -> bool {
     let tar = |part: &str| ["tar", "tar+gzip", "tar+zstd", "tar.gzip", "tar.zstd"].contains(&part);
     let image = kind.starts_with("application/vnd.oci.image.layer.")
@@ -208,7 +208,7 @@ fn is_archive(kind: &str) -> bool {
     kind.is_empty() || image && kind.match_indices(".tar").any(|(at, _)| tar(&kind[at + 1..]))
 }
 
-/// Layers that a registry may have elsewhere.
+/// Layers that may be stored outside the registry.
 pub(crate) fn is_foreign(kind: &str) -> bool {
     kind.contains(".nondistributable.") || kind.contains(".foreign.")
 }
@@ -217,37 +217,37 @@ pub(crate) fn is_foreign(kind: &str) -> bool {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct ImageConfig {
-    /// When it was made.
+    /// The time of creation.
     pub created: Option<String>,
-    /// Who made it.
+    /// The author.
     pub author: Option<String>,
-    /// In Go's words.
+    /// The architecture, in Go's naming.
     pub architecture: String,
-    /// In Go's words.
+    /// The operating system, in Go's naming.
     pub os: String,
-    /// Of the operating system.
+    /// The version of the operating system.
     #[serde(rename = "os.version")]
     pub os_version: Option<String>,
-    /// Of the operating system.
+    /// The required features of the operating system.
     #[serde(rename = "os.features", deserialize_with = "null_is_empty")]
     pub os_features: Vec<String>,
-    /// Of the architecture.
+    /// The variant of the architecture.
     pub variant: Option<String>,
-    /// How it is run.
+    /// Settings to run it with.
     #[serde(deserialize_with = "null_is_empty")]
     pub config: Execution,
     /// Its layers without compression.
     pub rootfs: RootFs,
 }
 
-/// How an image is run.
+/// Settings to run an image with.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct Execution {
     /// `user[:group]`, names or numbers.
     #[serde(deserialize_with = "null_is_empty")]
     pub user: String,
-    /// `80/tcp`.
+    /// Ports, e.g. `80/tcp`.
     #[serde(deserialize_with = "null_is_empty")]
     pub exposed_ports: BTreeMap<String, serde_json::Value>,
     /// `NAME=VALUE`.
@@ -256,19 +256,19 @@ pub struct Execution {
     /// The beginning of the command.
     #[serde(deserialize_with = "null_is_empty")]
     pub entrypoint: Vec<String>,
-    /// Its end, or default arguments.
+    /// The end of the command, or its default arguments.
     #[serde(deserialize_with = "null_is_empty")]
     pub cmd: Vec<String>,
-    /// Directories whose content is not part of an image.
+    /// Directories whose contents are not part of the image.
     #[serde(deserialize_with = "null_is_empty")]
     pub volumes: BTreeMap<String, serde_json::Value>,
     /// Working directory.
     #[serde(deserialize_with = "null_is_empty")]
     pub working_dir: String,
-    /// Annotations of the container.
+    /// Labels, which become annotations of the container.
     #[serde(deserialize_with = "null_is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// `SIGTERM`.
+    /// The signal to stop it, e.g. `SIGTERM`.
     #[serde(deserialize_with = "null_is_empty")]
     pub stop_signal: String,
 }
@@ -290,7 +290,7 @@ pub struct RootFs {
     pub diff_ids: Vec<Digest>,
 }
 
-/// The chain ids of the image-spec: of each layer with all below it.
+/// The chain ids of the image-spec: of each layer including all below it.
 pub(crate) fn chain_ids(diff_ids: &[Digest]) -> Vec<Digest> {
     let mut chain: Vec<Digest> = Vec::new();
     for diff_id in diff_ids {

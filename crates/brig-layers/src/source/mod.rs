@@ -1,4 +1,4 @@
-//! Where an image lies: the directory of an OCI layout, or a tar archive of one or of `docker save`.
+//! Sources of images: the directory of an OCI layout, or a tar archive of a layout or of `docker save`.
 
 pub mod digest;
 pub mod manifest;
@@ -19,10 +19,10 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use sys::Errno;
 
-/// The file oci-layout has one short line.
+/// The file oci-layout consists of one short line.
 const MAX_LAYOUT: u64 = 1 << 16;
 
-/// A place with images.
+/// A source of images.
 #[derive(Debug)]
 pub enum Source {
     /// The directory of a layout.
@@ -31,7 +31,7 @@ pub enum Source {
     Archive(Archive),
 }
 
-/// A tar archive, and where in it its files are.
+/// A tar archive, and the position of its files.
 #[derive(Debug)]
 pub struct Archive {
     path: PathBuf,
@@ -45,11 +45,11 @@ enum Member {
         offset: u64,
         size: u64,
     },
-    /// Old versions of docker save link equal layers.
+    /// Old versions of docker save link identical layers.
     Link(Vec<u8>),
 }
 
-/// A file of an image's.
+/// A file of an image.
 #[derive(Debug)]
 pub struct Blob {
     file: File,
@@ -58,15 +58,15 @@ pub struct Blob {
     pub size: u64,
 }
 
-/// An archive of images has a few files for each layer.
+/// The maximum number of members: an archive of images has a few files for each layer.
 const MAX_MEMBERS: usize = 100_000;
-/// The names and link targets of its members take at most so many bytes of memory.
+/// The maximum total size of member names and link targets in memory.
 const MAX_NAMES: usize = 16 << 20;
-/// Whatever an image refers to has a shorter name.
+/// The maximum length of a name that an image can refer to.
 const MAX_NAME_BYTES: usize = 4096;
 
 impl Source {
-    /// Looks what lies there.
+    /// Opens a source, and detects its kind.
     pub fn open(path: &Path, kind: Kind) -> Result<Source> {
         let what = || path.display().to_string();
         let meta = std::fs::metadata(path).with_context(what)?;
@@ -100,7 +100,7 @@ impl Source {
         Ok(source)
     }
 
-    /// It is an OCI layout; else what `docker save` wrote before version 25.
+    /// Whether it is an OCI layout; otherwise it is an archive of `docker save` before version 25.
     pub(crate) fn is_layout(&self) -> bool {
         match self {
             Source::Directory(_) => true,
@@ -108,7 +108,7 @@ impl Source {
         }
     }
 
-    /// It has the list of images of `docker save`.
+    /// Whether it contains the list of images of `docker save`.
     pub(crate) fn is_docker(&self) -> bool {
         match self {
             Source::Directory(_) => false,
@@ -124,7 +124,7 @@ impl Source {
         }
     }
 
-    /// One of its files.
+    /// Opens a file of the source.
     pub fn file(&self, name: &str) -> Result<Blob> {
         match self {
             Source::Directory(path) => Blob::of(regular_file(&path.join(name))?),
@@ -132,12 +132,12 @@ impl Source {
         }
     }
 
-    /// The blob of a layout.
+    /// Opens a blob of a layout.
     pub fn blob(&self, digest: &Digest) -> Result<Blob> {
         self.file(&format!("blobs/{}/{}", digest.algorithm(), digest.hex()))
     }
 
-    /// The whole of a small file.
+    /// Reads a small file completely.
     pub(crate) fn small(&self, name: &str, most: u64) -> Result<Vec<u8>> {
         self.file(name)?.all(most).with_context(|| name.to_owned())
     }
@@ -156,7 +156,7 @@ fn check_layout(text: &[u8]) -> Result<()> {
 }
 
 impl Archive {
-    /// Looks where its files are, without reading them.
+    /// Finds the positions of its files, without reading them.
     fn read(path: &Path, mut file: File) -> Result<Archive> {
         let mut start = [0; 4];
         let length = file.read(&mut start)?;
@@ -213,8 +213,8 @@ impl Archive {
     }
 }
 
-/// Opens a regular file for reading. What else may be there, a fifo or a device, is never opened: to
-/// do so could wait for ever, or act on the device.
+/// Opens a regular file for reading. Other files, e.g. fifos or devices, are never opened, because that could
+/// block forever or have side effects.
 pub(crate) fn regular_file(path: &Path) -> Result<File> {
     let what = || path.display().to_string();
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
@@ -224,7 +224,7 @@ pub(crate) fn regular_file(path: &Path) -> Result<File> {
     File::open(format!("/proc/self/fd/{}", found.as_raw_fd())).with_context(what)
 }
 
-/// A temporary file with the archive: what it holds is looked up here and there.
+/// A temporary file with the decompressed archive, for random access.
 fn decompressed(mut file: File) -> Result<File> {
     use crate::archive::decompress::{Decoder, Limit, Limited};
     file.seek(SeekFrom::Start(0))?;
@@ -241,7 +241,7 @@ fn unnamed_file(directory: &Path) -> Result<File> {
     Ok(open(directory, flags, Mode::S_IRUSR | Mode::S_IWUSR)?.into())
 }
 
-/// Without `.`, `..` and empty parts: only a name to look up, in a list.
+/// Removes `.`, `..` and empty components: it is only a key to look up in a list.
 fn plain(name: &[u8]) -> Vec<u8> {
     let mut parts: Vec<&[u8]> = Vec::new();
     for part in name.split(|&byte| byte == b'/') {
@@ -255,7 +255,7 @@ fn plain(name: &[u8]) -> Vec<u8> {
 }
 
 impl Blob {
-    /// The whole of a file.
+    /// A blob that is the whole file.
     fn of(file: File) -> Result<Blob> {
         let size = file.metadata()?.len();
         Ok(Blob { file, offset: 0, size })
@@ -266,17 +266,16 @@ impl Blob {
         Ok(BlobReader { file: self.file.try_clone()?, at: self.offset, left: self.size })
     }
 
-    /// Copies it to another file, by the kernel where it can: a file system that shares blocks between
-    /// files does so.
+    /// Copies it to another file, in the kernel if possible: some filesystems then share the blocks.
     pub(crate) fn copy_to(&self, to: &mut File) -> Result<()> {
         (&self.file).seek(SeekFrom::Start(self.offset))?;
-        // std's copy is copy_file_range(2) from file to file, also through `take`.
+        // std uses copy_file_range(2) from file to file, also through `take`.
         let copied = io::copy(&mut (&self.file).take(self.size), to)?;
         ensure!(copied == self.size, "ends after {copied} of {} bytes", self.size);
         Ok(())
     }
 
-    /// All of it, if it is not too long.
+    /// Reads it completely, within the limit.
     pub fn all(&self, most: u64) -> Result<Vec<u8>> {
         ensure!(self.size <= most, "has {} bytes: the maximum is {most}", self.size);
         let mut bytes = Vec::new();
@@ -285,7 +284,7 @@ impl Blob {
     }
 }
 
-/// Reads a blob, whoever else reads from the same file.
+/// Reads a blob, independent of other readers of the same file.
 #[derive(Debug)]
 pub struct BlobReader {
     file: File,

@@ -1,5 +1,5 @@
-//! How a person names an image on disk: `PATH`, `PATH:tag`, `PATH@digest`, with or without skopeo's
-//! `oci:`, `oci-archive:` or `docker-archive:` before it.
+//! Names of images on disk: `PATH`, `PATH:tag`, `PATH@digest`, with or without skopeo's prefixes `oci:`,
+//! `oci-archive:` or `docker-archive:`.
 
 use crate::source::digest::Prefix;
 use anyhow::{Context, Result, bail};
@@ -8,40 +8,39 @@ use std::path::{Path, PathBuf};
 /// An image on disk.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Reference {
-    /// What its prefix says that it is.
+    /// The kind given by its prefix.
     pub kind: Kind,
     /// The layout's directory, or the archive.
     pub path: PathBuf,
-    /// Which of its images.
+    /// The image to choose.
     pub which: Selector,
 }
 
-/// What lies at the path.
+/// The kind of source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Not said: what is there tells.
+    /// Not given: detected.
     Any,
     /// `oci:`: the directory of a layout.
     Layout,
-    /// `oci-archive:`: a layout in a tar.
+    /// `oci-archive:`: a layout in a tar archive.
     LayoutArchive,
-    /// `docker-archive:`: what `docker save` writes.
+    /// `docker-archive:`: an archive of `docker save`.
     DockerArchive,
 }
 
-/// Which image of those that are there.
+/// The image to choose from a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selector {
     /// The only one.
     Only,
-    /// The one of this name.
+    /// The image with this name.
     Tag(String),
-    /// The one whose digest is this one, or begins so.
+    /// The image with this digest, or digest prefix.
     Digest(Prefix),
 }
 
-/// Reads the name of an image. A path may have colons in it: it ends where the longest one ends that
-/// there is.
+/// Parses the name of an image. A path may contain colons: the longest existing path is used.
 pub fn parse(text: &str) -> Result<Reference> {
     parse_with(text, &|path| path.symlink_metadata().is_ok())
 }
@@ -56,7 +55,7 @@ fn parse_with(text: &str, exists: &dyn Fn(&Path) -> bool) -> Result<Reference> {
         let found = split(text.strip_prefix(prefix)?, *kind, exists);
         found.transpose()
     });
-    // "oci" may as well be the name of a directory.
+    // "oci" may be the name of a directory.
     if let Some(found) = prefixed.map_or_else(|| split(text, Kind::Any, exists).transpose(), Some) {
         return found.with_context(|| format!("image {text}"));
     }
@@ -68,10 +67,10 @@ fn parse_with(text: &str, exists: &dyn Fn(&Path) -> bool) -> Result<Reference> {
     )
 }
 
-/// The line that brings an image from a registry, where the name is one of a registry's.
+/// The command to copy an image from a registry, if the name is that of a registry image.
 fn fetching(text: &str) -> Option<String> {
     let name = ["docker://", "docker:", "registry:"].iter().find_map(|p| text.strip_prefix(p));
-    // A path begins with a slash or a dot; what has neither may be a name.
+    // A path begins with a slash or a dot; others may be names.
     let name = name.or_else(|| {
         let plain = |c: char| c.is_ascii_alphanumeric() || "._-/:@".contains(c);
         (!text.starts_with(['/', '.']) && text.chars().all(plain)).then_some(text)
@@ -82,7 +81,7 @@ fn fetching(text: &str) -> Option<String> {
     Some(format!("skopeo copy docker://{name} oci:{last}:{tag}"))
 }
 
-/// None if no beginning of it is the path of something.
+/// None if no prefix is an existing path.
 fn split(rest: &str, kind: Kind, exists: &dyn Fn(&Path) -> bool) -> Result<Option<Reference>> {
     if exists(Path::new(rest)) {
         return Ok(Some(Reference { kind, path: rest.into(), which: Selector::Only }));

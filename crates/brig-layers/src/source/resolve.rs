@@ -1,4 +1,4 @@
-//! From the name of an image to its manifest, its config and its layers.
+//! Resolves the name of an image to its manifest, config and layers.
 
 use crate::source::digest::{Digest, Prefix};
 use crate::source::manifest::{
@@ -11,27 +11,27 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
 
-/// Manifests and indexes of more bytes are no honest ones.
+/// The maximum size of manifests and indexes in bytes.
 const MAX_MANIFEST: u64 = 4 << 20;
-/// The same for configs.
+/// The maximum size of configs in bytes.
 const MAX_CONFIG: u64 = 8 << 20;
-/// An index may hold indexes, not deeper than this.
+/// The maximum depth of nested indexes.
 const MAX_DEPTH: usize = 3;
-/// So many at most: a few that name each other over and over would be read for years.
+/// The maximum number of indexes: a few that refer to each other repeatedly would take forever.
 const MAX_INDEXES: usize = 1000;
 
 /// An image that was found.
 #[derive(Debug)]
 pub struct Image {
-    /// Where it lies.
+    /// The source that contains it.
     pub source: Source,
-    /// The name it was found by, if it has one.
+    /// The name it was found by, if any.
     pub name: Option<String>,
-    /// The digest of its manifest; `docker save` had none before version 25.
+    /// The digest of its manifest; archives of `docker save` before version 25 have none.
     pub manifest: Option<Digest>,
     /// The digest of its config: the image's id.
     pub id: Digest,
-    /// The config as it is written.
+    /// The text of the config.
     pub config_text: Vec<u8>,
     /// The config.
     pub config: ImageConfig,
@@ -39,19 +39,19 @@ pub struct Image {
     pub layers: Vec<Layer>,
 }
 
-/// A layer as it lies in the source.
+/// A layer in the source.
 #[derive(Debug)]
 pub struct Layer {
     /// Its digest without compression.
     pub diff_id: Digest,
-    /// Its blob's digest and size, if the source says them.
+    /// The digest and size of its blob, if known.
     pub descriptor: Option<Descriptor>,
     /// Its file in the source.
     pub file: String,
 }
 
 impl Layer {
-    /// What to call it in an error.
+    /// Its name in errors.
     pub fn name(&self) -> String {
         match &self.descriptor {
             Some(descriptor) if is_foreign(&descriptor.media_type) => {
@@ -62,7 +62,7 @@ impl Layer {
         }
     }
 
-    /// Its blob, which has the size that it should have.
+    /// Opens its blob, and checks its size.
     pub fn open(&self, source: &Source) -> Result<Blob> {
         let foreign = self.descriptor.as_ref().is_some_and(|known| is_foreign(&known.media_type));
         let blob = source.file(&self.file);
@@ -165,7 +165,7 @@ fn of_layout(source: Source, which: &Selector, platform: &Platform) -> Result<Im
 fn check_count(layers: usize, diff_ids: usize) -> Result<()> {
     ensure!(layers == diff_ids, "the manifest has {layers} layers, the config {diff_ids} of them");
     ensure!(layers > 0, "the image has no layers");
-    // overlayfs takes 500; a patch and the bundle's own are two of them.
+    // overlayfs supports 500; a patch and the bundle's own layer are two of them.
     ensure!(layers <= 498, "{layers} layers: the maximum is 498");
     Ok(())
 }
@@ -176,7 +176,7 @@ fn check_platform(config: &ImageConfig) -> Result<()> {
     Ok(())
 }
 
-/// A blob that is JSON, verified; with its text.
+/// Reads a JSON blob, and verifies its digest; also returns its text.
 fn document<T: DeserializeOwned>(
     source: &Source,
     descriptor: &Descriptor,
@@ -197,7 +197,7 @@ fn is_index(descriptor: &Descriptor) -> bool {
     kind.contains("image.index") || kind.contains("manifest.list")
 }
 
-/// An index in an index. `read`: how many there were before.
+/// Reads an index in an index. `read`: the number of indexes read before.
 fn inner_index(
     source: &Source,
     descriptor: &Descriptor,
@@ -210,7 +210,7 @@ fn inner_index(
     Ok(document(source, descriptor, MAX_MANIFEST)?.0)
 }
 
-/// All that a digest may mean: of a whole one the first is enough.
+/// The images that a digest can refer to: for a complete digest, the first is enough.
 fn by_digest(
     source: &Source,
     index: &Index,
@@ -230,8 +230,8 @@ fn by_digest(
     Ok(())
 }
 
-/// The name, or one that ends in it: `docker.io/library/busybox:latest` is `busybox:latest`, and
-/// `latest`.
+/// Whether it has this name, or one that ends with it: `docker.io/library/busybox:latest` matches
+/// `busybox:latest` and `latest`.
 fn is_named(descriptor: &Descriptor, tag: &str) -> bool {
     let names = [REF_NAME, "io.containerd.image.name"];
     let names = names.iter().filter_map(|key| descriptor.annotations.get(*key));
@@ -264,7 +264,7 @@ fn list(names: &[&str]) -> String {
     if names.is_empty() { String::new() } else { format!("; available: {}", names.join(", ")) }
 }
 
-/// The candidates that suit the platform, those in indexes among them; what is the same is one.
+/// The candidates that suit the platform, including those in nested indexes, without duplicates.
 fn choose(
     source: &Source,
     candidates: &[Descriptor],
@@ -287,8 +287,8 @@ fn choose(
     Ok(chosen)
 }
 
-/// Of an index made for many platforms the first that suits best: with a platform before without, an
-/// attestation never.
+/// The best image of a multi-platform index: the first one that suits best, preferring those with a platform,
+/// and never an attestation.
 fn best(
     source: &Source,
     mut chosen: Vec<Descriptor>,
@@ -304,7 +304,7 @@ fn best(
     Ok(chosen.into_iter().next())
 }
 
-/// Those that suit the platform best. What an index does not say of a platform, the image's config does.
+/// Those that suit the platform best. If an index does not give the platform, the image's config does.
 fn told_apart(
     source: &Source,
     chosen: Vec<Descriptor>,
@@ -327,14 +327,14 @@ fn told_apart(
 fn platform_of(source: &Source, descriptor: &Descriptor) -> Result<Platform> {
     let (manifest, _): (Manifest, _) = document(source, descriptor, MAX_MANIFEST)?;
     if manifest.check_types().is_err() {
-        // No image: it suits no platform.
+        // Not an image: it suits no platform.
         return Ok(Platform { architecture: String::new(), os: String::new(), variant: None });
     }
     let (config, _): (ImageConfig, _) = document(source, &manifest.config, MAX_CONFIG)?;
     Ok(Platform { architecture: config.architecture, os: config.os, variant: config.variant })
 }
 
-/// One image of `docker save`'s manifest.json.
+/// An image in `docker save`'s manifest.json.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Saved {

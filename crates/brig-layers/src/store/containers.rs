@@ -1,4 +1,4 @@
-//! Directories of the store that are a container's bundle each, and go with it.
+//! Directories of the store that contain the bundle of one container, and are removed with it.
 
 use crate::store::{STORE_PATIENCE, Store, wait_for_lock};
 use crate::tree;
@@ -13,7 +13,7 @@ use sys::idmap::UserNamespace;
 use sys::path::DIRECTORY;
 use sys::{Errno, IfExists, fd};
 
-/// A container's own bundle, which nobody takes for left over while this is held.
+/// A container's own bundle, which is not treated as unused while this is held.
 #[derive(Debug)]
 pub struct Reserved {
     /// The bundle.
@@ -21,17 +21,17 @@ pub struct Reserved {
     lock: OwnedFd,
 }
 
-/// A link in a container's directory to its state directory.
+/// The link in a container's directory to its state directory.
 pub(crate) const STATE: &str = "state";
 
-/// A link in the directory of a container that was checkpointed, to the checkpoint.
+/// The link in the directory of a checkpointed container to the checkpoint.
 pub(crate) const CHECKPOINT: &str = "checkpoint";
 
-/// Keeps the bundle of a container that does not exist any more, for as long as `checkpoint` does: a restore needs it.
+/// Keeps the bundle of a deleted container for as long as `checkpoint` exists, because a restore needs it.
 ///
 /// # Errors
 ///
-/// If the link to `checkpoint` cannot be made.
+/// If the link to `checkpoint` cannot be created.
 pub fn keep(bundle: &Path, checkpoint: &Path) -> Result<()> {
     let link = bundle.join(CHECKPOINT);
     std::fs::remove_file(&link).if_exists().with_context(|| link.display().to_string())?;
@@ -39,9 +39,9 @@ pub fn keep(bundle: &Path, checkpoint: &Path) -> Result<()> {
 }
 
 impl Reserved {
-    /// Makes an empty directory for a container: no two have the same, whatever their state roots.
+    /// Creates an empty directory for a container: unique, whatever its state root.
     pub fn new(store: &Store, root: &Path, id: &str) -> Result<Reserved> {
-        // Until it is locked `gc` would take it for left over.
+        // Until it is locked, `gc` would treat it as unused.
         let _lock = store.lock_shared()?;
         let containers = store.path.join("containers");
         for number in 0..u32::MAX {
@@ -54,7 +54,7 @@ impl Reserved {
             return match Self::lock(&bundle, &root.join(id)) {
                 Ok(lock) => Ok(Reserved { bundle, lock }),
                 Err(error) => {
-                    // The error that matters is the first one. There is nothing in it but the link.
+                    // The first error is the one to report. The directory contains only the link.
                     let _ = std::fs::remove_file(bundle.join(STATE));
                     let _ = std::fs::remove_dir(&bundle);
                     Err(error.context(bundle.display().to_string()))
@@ -67,9 +67,9 @@ impl Reserved {
     /// Locks the new directory, and links it to the container's state.
     fn lock(bundle: &Path, state: &Path) -> Result<OwnedFd> {
         let lock = open(bundle, DIRECTORY, Mode::empty())?;
-        // Who lists what there is tries the lock for a moment.
+        // Commands that list the store hold the lock for a moment.
         wait_for_lock(&lock, true, STORE_PATIENCE, || "is locked".into())?;
-        // use.json says it as well; a link is there whole or not at all.
+        // use.json contains it as well, but a link is created atomically.
         symlinkat(state, &lock, STATE).context("symlink")?;
         Ok(lock)
     }
@@ -80,15 +80,14 @@ impl Reserved {
     }
 }
 
-/// Removes a container's bundle, with all that the container has changed, with the rights that making
-/// it took.
+/// Removes a container's bundle and all changes of the container, with the privileges that created it.
 pub fn remove(bundle: &Path, user: Option<&UserNamespace>) -> Result<()> {
     let lock = match open(bundle, DIRECTORY, Mode::empty()) {
         Err(Errno::ENOENT) => return Ok(()),
         lock => lock.with_context(|| bundle.display().to_string())?,
     };
-    // While it is locked `gc` does not take it for left over. If it is locked already, then by the brig
-    // that has made it, which is this one, or by `gc`, which removes it as well.
+    // While it is locked, `gc` does not treat it as unused. If it is locked already, the owner is the brig
+    // that has created it, which is this one, or `gc`, which removes it as well.
     fd::try_flock(lock.as_fd(), true)?;
     match user {
         None => tree::remove_path(bundle),

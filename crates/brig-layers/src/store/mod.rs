@@ -19,33 +19,33 @@ use std::time::{Duration, Instant};
 use sys::file::rename_new;
 use sys::{Errno, fd};
 
-/// The store.
+/// A layer store.
 #[derive(Debug)]
 pub struct Store {
-    /// Absolute.
+    /// Its absolute path.
     pub path: PathBuf,
 }
 
-/// What is known of an unpacked layer: `layers/<diff id>/layer.json`.
+/// The record of an unpacked layer: `layers/<diff id>/layer.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LayerRecord {
     /// The archive's digest without compression.
     pub diff_id: Digest,
-    /// How many bytes the files have.
+    /// The total size of its files.
     pub bytes: u64,
-    /// How many entries the archive has.
+    /// The number of entries in the archive.
     pub entries: u64,
-    /// Its root is opaque: nothing below it shows.
+    /// Its root is opaque: nothing below it is visible.
     pub opaque: bool,
-    /// The archive has an entry for its root.
+    /// Whether the archive has an entry for its root.
     pub names_root: bool,
-    /// There are files `implied`, `links` or `whiteouts`: the layer needs a look at those below.
+    /// Whether there are files `implied`, `links` or `whiteouts`: the layer depends on those below it.
     pub open: bool,
-    /// When it was unpacked, RFC 3339.
+    /// When it was unpacked, in RFC 3339.
     pub unpacked: String,
 }
 
-/// An image whose layers are here: `images/<id>.json`.
+/// The record of an image whose layers are in the store: `images/<id>.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ImageRecord {
     /// The digest of its config.
@@ -53,22 +53,22 @@ pub struct ImageRecord {
     /// The digest of its manifest, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manifest: Option<Digest>,
-    /// Names it was found by: `path:tag`, the last one first.
+    /// The names it was found by, `path:tag`, the last one first.
     pub names: Vec<String>,
-    /// Where it was found last: `commit` takes the blobs of its layers from there.
+    /// The source where it was last found: `commit` reads the blobs of its layers there.
     pub source: PathBuf,
-    /// Its config, as it is written.
+    /// The text of its config.
     pub config: String,
     /// The diff ids of its layers, lowest first.
     pub layers: Vec<Digest>,
-    /// The blobs of its layers: digest and size, where the source says them.
+    /// The blobs of its layers: digest and size, if known from the source.
     pub blobs: Vec<crate::source::manifest::Descriptor>,
-    /// When its config says that it was made.
+    /// The time of creation in its config.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,
 }
 
-/// Who uses layers: a bundle, or a container of `run --image`.
+/// A user of layers: a bundle, or a container of `run --image`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct UseRecord {
     /// The bundle's directory.
@@ -76,19 +76,19 @@ pub struct UseRecord {
     /// The container of a bundle in the store: its state root and id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<(PathBuf, String)>,
-    /// Which image.
+    /// The image's id.
     pub image: Digest,
     /// The layers' diff ids, lowest first.
     pub layers: Vec<Digest>,
 }
 
-/// A lock, which goes with the descriptor.
+/// A lock, released when the descriptor is closed.
 #[derive(Debug)]
 pub struct Lock {
     _fd: OwnedFd,
 }
 
-/// Where the store is unless `--store` says it.
+/// The store's path without `--store`.
 pub fn default_path() -> Result<PathBuf> {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     if nix::unistd::geteuid().is_root() {
@@ -104,7 +104,7 @@ pub fn default_path() -> Result<PathBuf> {
 }
 
 impl Store {
-    /// Opens it, made if it is missing. `given`: `--store`.
+    /// Opens a store, created if missing. `given`: `--store`.
     pub fn open(given: Option<&Path>) -> Result<Store> {
         let path = given.map_or_else(default_path, |path| Ok(path.to_owned()))?;
         let path = std::path::absolute(&path)?;
@@ -122,7 +122,8 @@ impl Store {
         Ok(store)
     }
 
-    /// What the store has of its own is removed from it by name: a link would lead to somebody else's.
+    /// Checks that the store's directories are not links: their contents are removed by name, and a link
+    /// would lead elsewhere.
     fn check_directories(&self) -> Result<()> {
         for name in DIRECTORIES {
             let path = self.path.join(name);
@@ -132,43 +133,43 @@ impl Store {
         Ok(())
     }
 
-    /// The directory of a layer, there or not.
+    /// The path of a layer.
     pub fn layer(&self, diff_id: &Digest) -> PathBuf {
         self.path.join("layers").join(diff_id.file_name())
     }
 
-    /// The directory of a layer as it is on top of certain others, there or not: see
-    /// [`crate::bundle::patch`]. `chain_id`: its own, with theirs.
+    /// The path of a layer unpacked on top of certain others: see [`crate::bundle::patch`]. `chain_id`: that
+    /// of the layer and the others.
     pub fn joined(&self, chain_id: &Digest) -> PathBuf {
         self.path.join("joined").join(chain_id.file_name())
     }
 
-    /// The directory of a patch, there or not.
+    /// The path of a patch.
     pub fn patch(&self, chain_id: &Digest) -> PathBuf {
         self.path.join("patches").join(chain_id.file_name())
     }
 
-    /// Where something is made that becomes visible by a rename.
+    /// The path of a temporary directory, which is renamed when it is complete.
     pub fn temp(&self, name: &str) -> PathBuf {
         self.path.join("tmp").join(name)
     }
 
-    /// What is known of a layer; none if it is not here.
+    /// The record of a layer; None if it is not in the store.
     pub(crate) fn layer_record(&self, diff_id: &Digest) -> Result<Option<LayerRecord>> {
         record_in(&self.layer(diff_id))
     }
 
-    /// Where an image is recorded.
+    /// The path of an image's record.
     pub fn image_path(&self, id: &Digest) -> PathBuf {
         self.path.join("images").join(format!("{}.json", id.file_name()))
     }
 
-    /// What is known of an image; none if it is not here.
+    /// The record of an image; None if it is not in the store.
     pub fn image_record(&self, id: &Digest) -> Result<Option<ImageRecord>> {
         read_record(&self.image_path(id))
     }
 
-    /// Records an image, with the names it had already. Its new name is no other image's any more.
+    /// Records an image, and keeps its earlier names. Its new name is removed from other images.
     pub fn add_image(&self, mut image: ImageRecord) -> Result<()> {
         let before = self.image_record(&image.id)?;
         let name = image.names.first().cloned();
@@ -199,18 +200,18 @@ impl Store {
         Ok(())
     }
 
-    /// Where a bundle outside the store is recorded.
+    /// The path of the record of a bundle outside the store.
     pub(crate) fn bundle_path(&self, bundle: &Path) -> PathBuf {
         let name = Digest::of(bundle.as_os_str().as_bytes());
         self.path.join("bundles").join(format!("{}.json", name.hex()))
     }
 
-    /// Nothing is removed from the store while this is held.
+    /// While this is held, nothing is removed from the store.
     pub fn lock_shared(&self) -> Result<Lock> {
         self.lock(false)
     }
 
-    /// Nobody relies on what no record names while this is held.
+    /// While this is held, nothing depends on files without a record.
     pub fn lock_exclusive(&self) -> Result<Lock> {
         self.lock(true)
     }
@@ -225,8 +226,8 @@ impl Store {
         Ok(Lock { _fd: fd })
     }
 
-    /// Makes the directory `tmp/<name>` and locks it, waiting for who has locked it already. What
-    /// an interrupted brig left there is the caller's to remove.
+    /// Creates the directory `tmp/<name>` and locks it, after waiting for an earlier owner. The caller must
+    /// remove what an interrupted brig has left in it.
     pub(crate) fn claim(&self, name: &str) -> Result<Lock> {
         let path = self.temp(name);
         let what = || path.display().to_string();
@@ -237,7 +238,7 @@ impl Store {
             }
             let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
             let fd = match open(&path, flags, Mode::empty()) {
-                // Whoever had it is done.
+                // The earlier owner has finished.
                 Err(Errno::ENOENT) => continue,
                 fd => fd.with_context(what)?,
             };
@@ -248,7 +249,7 @@ impl Store {
                 )
             };
             wait_for_lock(&fd, true, UNPACK_PATIENCE, why)?;
-            // Locked, but it may have been removed or renamed meanwhile.
+            // It is locked, but may have been removed or renamed in the meantime.
             let same = |a: &nix::sys::stat::FileStat, b: &nix::sys::stat::FileStat| {
                 (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino)
             };
@@ -259,8 +260,8 @@ impl Store {
         }
     }
 
-    /// Makes a complete directory of tmp/ visible under its name. What has that name already is one
-    /// whose record is damaged: it is put aside, for `gc` to remove.
+    /// Renames a complete directory of tmp/ to its final path. An existing one has a damaged record: it is
+    /// moved aside, and later removed by `gc`.
     pub fn publish(&self, temp: &Path, target: &Path) -> Result<()> {
         let what = || format!("rename {} to {}", temp.display(), target.display());
         for number in 0..u32::MAX {
@@ -278,18 +279,18 @@ impl Store {
     }
 }
 
-/// Another brig that looks through the store, or removes from it, is done after this.
+/// The time limit for another brig that lists the store or removes from it.
 pub(crate) const STORE_PATIENCE: Duration = Duration::from_secs(600);
-/// Another brig that unpacks a layer which is needed here as well is done after this.
+/// The time limit for another brig that unpacks a layer needed here, too.
 const UNPACK_PATIENCE: Duration = Duration::from_secs(3600);
 
 /// The directories of a store.
 const DIRECTORIES: [&str; 7] =
     ["layers", "joined", "patches", "images", "bundles", "containers", "tmp"];
-/// What is put aside in tmp/ has names that begin so.
+/// The prefix of names in tmp/ that were moved aside.
 const DAMAGED: &str = "damaged-";
 
-/// Whether something in tmp/ has a name that brig gives.
+/// Whether a name in tmp/ is one that brig uses.
 pub(crate) fn is_temp_name(name: &str) -> bool {
     let digest = |name: &str| Digest::of_file_name(name).is_some();
     let rest = ["joined-", "patch-"].iter().find_map(|prefix| name.strip_prefix(prefix));
@@ -297,7 +298,7 @@ pub(crate) fn is_temp_name(name: &str) -> bool {
     digest(rest.or(aside).unwrap_or(name))
 }
 
-/// Waits for a lock that others hold for a moment.
+/// Waits for a lock that others hold only briefly.
 pub(crate) fn wait_for_lock(
     fd: &OwnedFd,
     exclusive: bool,
@@ -312,13 +313,13 @@ pub(crate) fn wait_for_lock(
     Ok(())
 }
 
-/// What is known of the layer in a directory; none if it is not there.
+/// The record of the layer in a directory; None if it does not exist.
 pub(crate) fn record_in(dir: &Path) -> Result<Option<LayerRecord>> {
     read_record(&dir.join("layer.json"))
 }
 
-/// Reads a record; none if there is no such file, or none that can be read. An empty one, or one of NULs,
-/// was being written when the machine lost its power: records do not wait for the disk.
+/// Reads a record; None if it does not exist or is not readable. An empty record, or one of NULs, is the
+/// result of a power failure while it was written: records are not synced to disk.
 pub(crate) fn read_record<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     let what = || path.display().to_string();
     let text = match std::fs::read(path) {
@@ -328,21 +329,20 @@ pub(crate) fn read_record<T: DeserializeOwned>(path: &Path) -> Result<Option<T>>
     Ok(serde_json::from_slice(&text).ok())
 }
 
-/// Writes a record, which appears whole or not at all.
+/// Writes a record atomically.
 pub fn write_record<T: Serialize>(path: &Path, record: &T) -> Result<()> {
     let what = || format!("write {}", path.display());
     let text = serde_json::to_vec(record)?;
     let (temp, mut file) = temp_file(path).with_context(what)?;
     let done = file.write_all(&text).and_then(|()| std::fs::rename(&temp, path));
     if done.is_err() {
-        // The error that matters is the first one.
+        // The first error is the one to report.
         let _ = std::fs::remove_file(&temp);
     }
     done.with_context(what)
 }
 
-/// A new file beside the one that it is going to be. A brig that was killed may have left one of the
-/// same process id.
+/// A temporary file beside its final path. A killed brig may have left one of the same process id.
 fn temp_file(path: &Path) -> Result<(PathBuf, File)> {
     let name = path.file_name().context("is not a file name")?.to_string_lossy();
     for number in 0..u32::MAX {
@@ -355,7 +355,7 @@ fn temp_file(path: &Path) -> Result<(PathBuf, File)> {
     bail!("no unused name found")
 }
 
-/// Whether a name is one of `temp_file`'s, for the record `name`.
+/// If `temp` is a name of [`temp_file`], the name of its record.
 pub(crate) fn is_temp_record(temp: &str) -> Option<&str> {
     let rest = temp.strip_prefix('.')?;
     let (rest, number) = rest.rsplit_once('.')?;

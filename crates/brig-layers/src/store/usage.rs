@@ -1,4 +1,4 @@
-//! What the store holds, who uses it, and the removal of what nobody does: docs/layers.md, Users.
+//! The contents of the store, their users, and removal of what is unused: docs/layers.md, Users.
 
 use crate::runtime::Runtime;
 use crate::source::digest::Digest;
@@ -20,35 +20,35 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use sys::fd;
 
-/// All of a store.
+/// The contents of a store.
 #[derive(Debug, Default)]
 pub struct Contents {
     /// Its images.
     pub images: Vec<ImageRecord>,
     /// Its layers.
     pub layers: Vec<LayerRecord>,
-    /// Bundles and containers that are there.
+    /// Existing bundles and containers.
     pub uses: Vec<UseRecord>,
-    /// What nobody uses, or that is of somebody who is gone.
+    /// What is unused, or belongs to a deleted user.
     pub unused: Vec<Unused>,
 }
 
-/// Something to be removed.
+/// Something to remove.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Unused {
-    /// What it is: a layer, a patch, …
+    /// Its kind: a layer, a patch, …
     pub what: &'static str,
     /// Its name.
     pub name: String,
-    /// What its removal gives back, as far as a record tells.
+    /// The space that its removal frees, as far as known.
     pub bytes: u64,
-    /// Where it is.
+    /// Its path.
     #[serde(skip)]
     pub path: PathBuf,
 }
 
 impl Contents {
-    /// Looks at all of it. `all`: an image that no bundle and no container uses is unused, too.
+    /// Reads everything. `all`: an image without bundles and containers counts as unused, too.
     pub fn read(store: &Store, all: bool, runtime: &Runtime) -> Result<Contents> {
         let mut contents = Contents::default();
         contents.read_uses(store, runtime)?;
@@ -90,7 +90,7 @@ impl Contents {
                 None => rebuilt(store, &path, runtime)?,
                 used => used,
             };
-            // Somebody is making it, or removing it.
+            // It is being created or removed.
             let locked = is_locked(&path)?;
             match used {
                 Some(used) if locked || may_live(&used, &path, runtime) => self.uses.push(used),
@@ -122,7 +122,7 @@ impl Contents {
         Ok(())
     }
 
-    /// What belongs to chains of layers.
+    /// Reads what belongs to chains of layers.
     fn read_chains(&mut self, store: &Store) -> Result<()> {
         let of_images = self.images.iter().map(|image| &image.layers);
         let chains = of_images.chain(self.uses.iter().map(|used| &used.layers));
@@ -150,7 +150,7 @@ impl Contents {
         Ok(())
     }
 
-    /// Who uses a layer: bundles and containers.
+    /// The users of each layer: bundles and containers.
     pub fn users(&self) -> BTreeMap<&Digest, Vec<String>> {
         let mut users: BTreeMap<&Digest, Vec<String>> = BTreeMap::new();
         for used in &self.uses {
@@ -166,16 +166,16 @@ impl Contents {
     }
 }
 
-/// Removes what nobody uses, while nobody else can begin to; tells what it was.
+/// Removes what is unused, with the store locked exclusively; returns what was removed.
 pub fn collect(store: &Store, all: bool, runtime: &Runtime) -> Result<Vec<Unused>> {
     let _lock = store.lock_exclusive()?;
     let mut removed = Contents::read(store, all, runtime)?.unused;
-    // Records first: an image without its layers must never be seen. A patch says that the chain has been
-    // looked through: it goes before the layers that were joined for that.
+    // Records first, so that no image exists without its layers. The existence of a patch means that the
+    // chain was examined, so it is removed before layers that were unpacked for the chain.
     removed
         .sort_by_key(|unused| (unused.path.is_dir(), unused.what != "patch", unused.path.clone()));
     for unused in &removed {
-        // The container's own brig may be at it already.
+        // The container's own brig may be removing it already.
         let locked = lock(&unused.path);
         if locked.is_err() {
             continue;
@@ -189,14 +189,14 @@ fn unused(what: &'static str, name: &str, bytes: u64, path: PathBuf) -> Unused {
     Unused { what, name: name.to_owned(), bytes, path }
 }
 
-/// The bundle is still there, and still of this image.
+/// Whether the bundle still exists, and still uses this image.
 fn names_image(used: &UseRecord, runtime: &Runtime) -> bool {
     let config = fs::read(used.bundle.join("config.json")).unwrap_or_default();
     let config: serde_json::Value = serde_json::from_slice(&config).unwrap_or_default();
     config["annotations"][runtime.annotations.image] == used.image.to_string()
 }
 
-/// A record; what is left of one that was being written, or is damaged, is unused.
+/// Reads a record; partial and damaged ones are unused.
 fn record<T: DeserializeOwned>(path: &Path, left: &mut Vec<Unused>) -> Result<Option<T>> {
     let name = file_name(path);
     let is_record = |name: &str| name.ends_with(".json");
@@ -214,7 +214,8 @@ fn record<T: DeserializeOwned>(path: &Path, left: &mut Vec<Unused>) -> Result<Op
     Ok(found)
 }
 
-/// A directory that brig has made for a container: it has nothing that brig does not put there.
+/// Whether it is a directory that brig has created for a container: it contains nothing that brig does not
+/// put there.
 fn is_container(path: &Path) -> bool {
     let known = ["use.json", "config.json", "rootfs", "init", "data", STATE, CHECKPOINT];
     let own = |entry: &fs::DirEntry| {
@@ -224,13 +225,13 @@ fn is_container(path: &Path) -> bool {
     };
     let named = file_name(path).rsplit_once('-').is_some_and(|(_, n)| n.parse::<u32>().is_ok());
     let is_dir = path.symlink_metadata().is_ok_and(|meta| meta.is_dir());
-    // One that is just being removed is no matter of ours.
+    // One that is being removed concurrently does not matter.
     let listed = fs::read_dir(path).map(|entries| entries.flatten().all(|entry| own(&entry)));
     named && is_dir && listed.unwrap_or(false)
 }
 
-/// A container's record that cannot be read, made again of the bundle's config. None: there is none yet,
-/// so it was never created.
+/// Restores an unreadable record of a container from the bundle's config. None: there is no config, so the
+/// container was never created.
 fn rebuilt(store: &Store, path: &Path, runtime: &Runtime) -> Result<Option<UseRecord>> {
     if path.join("use.json").symlink_metadata().is_err() {
         return Ok(None);
@@ -254,7 +255,7 @@ fn rebuilt(store: &Store, path: &Path, runtime: &Runtime) -> Result<Option<UseRe
     Ok(Some(UseRecord { bundle: path.to_owned(), container, image, layers }))
 }
 
-/// Its container is there, or a checkpoint of it; where nothing says which container it is, it may be.
+/// Whether its container, or a checkpoint of it, exists; true if it is unknown which container it is.
 fn may_live(used: &UseRecord, path: &Path, runtime: &Runtime) -> bool {
     if path.join(CHECKPOINT).exists() {
         return true;
@@ -269,7 +270,8 @@ fn is_locked(path: &Path) -> Result<bool> {
     Ok(lock(path).is_err())
 }
 
-/// Locks what nobody else has locked. Nothing there, or nothing that anybody locks, is as good.
+/// Locks it; an error if another process holds the lock. None if it cannot be opened, e.g. because it does
+/// not exist.
 fn lock(path: &Path) -> Result<Option<OwnedFd>> {
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
     let Ok(fd) = open(path, flags, Mode::empty()) else { return Ok(None) };
@@ -281,7 +283,7 @@ fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// What is in a directory of the store, by name.
+/// The entries of a directory of the store, sorted by name.
 fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
     let read = fs::read_dir(dir).with_context(|| dir.display().to_string())?;
     let mut paths = Vec::new();

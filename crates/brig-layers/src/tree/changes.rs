@@ -1,5 +1,5 @@
-//! What a container has changed: its upper layer, compared with the layers below it. Nothing else is
-//! looked at, so it takes as long as there are changes, not as long as there are files.
+//! The changes of a container: its upper layer, compared with the layers below. Only changed files are read,
+//! so the cost depends on their number, not on that of all files.
 
 use crate::tree::view::{Found, View};
 use crate::tree::walk::{self, Merged};
@@ -17,60 +17,60 @@ use sys::path::DIRECTORY;
 use sys::path::{Links, open_in};
 use sys::{Errno, xattr};
 
-/// An upper, and what it lies on.
+/// An upper, and the layers below it.
 #[derive(Debug)]
 pub struct Upper {
     /// Its directory.
     pub root: OwnedFd,
     /// The layers below.
     pub below: View,
-    /// Destinations of the container's mounts, as paths without a slash in front: what is there because
-    /// of them is not a change.
+    /// Destinations of the container's mounts, as paths without a leading slash: files created for them are
+    /// not changes.
     pub mount_points: BTreeSet<Vec<u8>>,
-    /// Which of the layers below is brig's own: a changed file of it is not a change of the image.
+    /// Which of the layers below is brig's own: its files are not part of the image.
     pub own_layer: Option<usize>,
 }
 
-/// Something of an upper.
+/// An entry of an upper.
 #[derive(Debug)]
 pub struct Node {
-    /// Without a slash in front.
+    /// Without a leading slash.
     pub path: Vec<u8>,
-    /// What it means.
+    /// The kind of change.
     pub change: Change,
 }
 
-/// What a name in an upper means.
+/// A kind of change.
 #[derive(Debug)]
 pub enum Change {
-    /// There was something below, and it is gone.
+    /// It existed below, and was deleted.
     Deleted,
-    /// There was nothing of the name below.
+    /// It did not exist below.
     Added(FileStat),
-    /// There was.
+    /// It existed below.
     Changed {
-        /// What it is now.
+        /// The current metadata.
         stat: FileStat,
         /// How it differs.
         what: Difference,
-        /// A directory of which nothing below shows.
+        /// A directory that hides everything below it.
         opaque: bool,
     },
 }
 
-/// How something differs from what was below.
+/// How a file differs from that below.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Difference {
-    /// Not at all: a directory that is there for what is in it.
+    /// Not at all: a directory that only exists as the parent of changes.
     Nothing,
     /// Owner, mode, times, attributes.
     Metadata,
-    /// Its content, or what it is at all.
+    /// Its content, or its type.
     Content,
 }
 
-/// A directory or file of an upper that overlayfs says lies elsewhere below: with the options
-/// redirect_dir and metacopy, which brig does not use.
+/// Attributes of files of an upper whose data is elsewhere below: with the options redirect_dir and metacopy,
+/// which brig does not use.
 const ELSEWHERE: [&std::ffi::CStr; 4] = [
     c"trusted.overlay.redirect",
     c"user.overlay.redirect",
@@ -78,30 +78,30 @@ const ELSEWHERE: [&std::ffi::CStr; 4] = [
     c"user.overlay.metacopy",
 ];
 
-/// A directory of an upper, whose entries are being looked at.
+/// A directory of an upper that is being walked.
 struct Level {
     dir: OwnedFd,
     names: std::vec::IntoIter<Vec<u8>>,
     below: Merged,
-    /// Nothing below shows in it.
+    /// Whether everything below it is hidden.
     hidden: bool,
-    /// Which node it is, and whether none below is merged with it.
+    /// The index of its node, and whether it is not merged with one below.
     node: Option<(usize, bool)>,
-    /// Of its path.
+    /// The length of its path.
     length: usize,
 }
 
-/// Nodes on their way to whoever asked for them.
+/// Nodes to be passed to the caller.
 struct Nodes<'a> {
     act: &'a mut dyn FnMut(Node) -> Result<()>,
-    /// Directories that may turn out to be no change, each in the one before it.
+    /// Directories that may turn out to be unchanged, each inside the previous one.
     waiting: Vec<Node>,
-    /// How many there have been, with these.
+    /// The number of nodes so far, including these.
     count: usize,
 }
 
 impl Nodes<'_> {
-    /// A directory waits for what is in it. Gives its number.
+    /// Delays a directory until its contents are known. Returns its index.
     fn hold(&mut self, node: Node) -> usize {
         self.waiting.push(node);
         self.count += 1;
@@ -120,7 +120,7 @@ impl Nodes<'_> {
 }
 
 impl Upper {
-    /// Everything in it, in the order of the names, a directory before what is in it.
+    /// All changes, sorted by name, directories before their contents.
     pub fn nodes(&self) -> Result<Vec<Node>> {
         let mut nodes = Vec::new();
         self.each(&mut |node| {
@@ -130,7 +130,7 @@ impl Upper {
         Ok(nodes)
     }
 
-    /// The same, one after the other: an upper may have more than memory should hold.
+    /// Like [`Self::nodes`], one by one: an upper may have more changes than fit into memory.
     pub fn each(&self, act: &mut dyn FnMut(Node) -> Result<()>) -> Result<()> {
         let (mut nodes, mut path) = (Nodes { act, waiting: Vec::new(), count: 0 }, Vec::new());
         let top = self.root.try_clone()?;
@@ -165,7 +165,7 @@ impl Upper {
         nodes.give_waiting()
     }
 
-    /// A directory is done: what is there because of mounts alone is not a change.
+    /// After all entries of a directory: if it only exists because of mounts, it is not a change.
     fn leave(&self, level: Option<Level>, path: &[u8], nodes: &mut Nodes<'_>) -> Result<()> {
         let Some((at, is_new)) = level.and_then(|level| level.node) else { return Ok(()) };
         if nodes.count != at + 1 {
@@ -180,13 +180,14 @@ impl Upper {
         nodes.give_waiting()
     }
 
-    /// Opens something of it.
+    /// Opens a file of the upper.
     pub fn open(&self, path: &[u8], flags: OFlag) -> Result<OwnedFd> {
         let path = CString::new(path)?;
         Ok(open_in(self.root.as_fd(), &path, flags | OFlag::O_NOFOLLOW, Links::Refuse)?)
     }
 
-    /// What one entry means, and the directory to go on in if it is one. Nothing if it means nothing.
+    /// The change that an entry represents, and the directory to walk if it is one. None if it is not a
+    /// change.
     fn one(
         &self,
         level: &Level,
@@ -195,7 +196,7 @@ impl Upper {
     ) -> Result<Option<(Change, Option<Level>)>> {
         let dir = level.dir.as_fd();
         let stat = match fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
-            // The container goes on while it is looked at.
+            // The container may change it concurrently.
             Err(Errno::ENOENT) => return Ok(None),
             stat => stat?,
         };
@@ -242,7 +243,7 @@ impl Upper {
         below: Option<Found>,
     ) -> Result<Option<Change>> {
         Ok(match below {
-            // What a file is bound onto.
+            // The target of a bind mounted file.
             None if stat.st_size == 0 && self.mount_points.contains(path) => None,
             None => Some(Change::Added(stat)),
             Some(found) => {
@@ -255,8 +256,8 @@ impl Upper {
         })
     }
 
-    /// An empty directory that brig has made for a mount, or for what leads to one, or that has a new
-    /// time because of that.
+    /// Whether it is an empty directory that brig has created for a mount, or a parent of one, or one whose
+    /// time has changed because of that.
     fn is_for_mounts(&self, path: &[u8], is_new: bool, change: &Change) -> bool {
         let leads = |point: &Vec<u8>| {
             point.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
@@ -270,7 +271,7 @@ impl Upper {
         self.own_layer == Some(found.layer) && !found.is(SFlag::S_IFDIR)
     }
 
-    /// The names below of an opaque directory that it does not have any more.
+    /// The names below an opaque directory that do not exist in it.
     pub fn hidden_names(&self, path: &[u8]) -> Result<Vec<Vec<u8>>> {
         let parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
         let here = self.open(path, DIRECTORY)?;
@@ -294,13 +295,13 @@ pub fn names(dir: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>> {
     Ok(names)
 }
 
-/// Whether a mode is of this kind.
+/// Whether a file is of this type.
 pub fn is(stat: &FileStat, kind: SFlag) -> bool {
     sys::file::kind(stat.st_mode) == kind
 }
 
 fn refuse_elsewhere(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
-    // One call for all of them: most files have no attributes.
+    // A single call to list all: most files have no attributes.
     for attribute in xattr::list(&whiteout::path_in(dir, name))? {
         if ELSEWHERE.iter().any(|other| other.to_bytes() == attribute) {
             bail!("has the attribute {}, set by another overlay", attribute.escape_ascii());
@@ -309,7 +310,7 @@ fn refuse_elsewhere(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Attributes, without those of overlayfs.
+/// Attributes except those of overlayfs.
 pub fn attributes(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let path = whiteout::path_in(dir, name);
     let mut attributes = Vec::new();

@@ -1,5 +1,5 @@
-//! Removing whole trees that brig has made, by descriptors. What is mounted in one is another's:
-//! that is an error, and what it shows is left alone.
+//! Removes whole trees created by brig, by descriptors. Mounts inside are an error, and their contents are
+//! left alone.
 
 pub mod changes;
 pub mod view;
@@ -17,7 +17,7 @@ use std::path::Path;
 use sys::Errno;
 use sys::path::DIRECTORY;
 
-/// Removes what is at this path, a directory or not; nothing there is fine.
+/// Removes a file or directory; a missing one is not an error.
 pub fn remove_path(path: &Path) -> Result<()> {
     let what = || format!("remove {}", path.display());
     match unlinkat(AT_FDCWD, path, UnlinkatFlags::NoRemoveDir) {
@@ -25,7 +25,7 @@ pub fn remove_path(path: &Path) -> Result<()> {
         Err(Errno::EISDIR) => {}
         Err(errno) => return Err(errno).with_context(what),
     }
-    // Somebody else may remove it as well.
+    // It may be removed concurrently.
     let dir = match openat(AT_FDCWD, path, DIRECTORY, Mode::empty()) {
         Err(Errno::ENOENT) => return Ok(()),
         dir => dir.with_context(what)?,
@@ -37,7 +37,7 @@ pub fn remove_path(path: &Path) -> Result<()> {
     }
 }
 
-/// Removes the entry `name` of a directory, and all that is in it.
+/// Removes the entry `name` of a directory, and everything in it.
 pub fn remove(parent: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
     match unlinkat(parent, name, UnlinkatFlags::NoRemoveDir) {
         Err(Errno::EISDIR) => {}
@@ -47,9 +47,9 @@ pub fn remove(parent: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
     Ok(unlinkat(parent, name, UnlinkatFlags::RemoveDir)?)
 }
 
-/// Removes all that is in a directory. The way down is kept as open directories; that a tree is not
-/// deeper than descriptors suffice, [`crate::unpack::dirs`] takes care of, and for an upper, the container's
-/// own limit may not: so it goes down one name at a time and back by "..", holding only one.
+/// Removes everything in a directory. Trees created by [`crate::unpack::dirs`] are limited in depth, but an
+/// upper may be deeper than the limit of descriptors: so only one directory is open at a time, and ".." leads
+/// back.
 pub fn empty(dir: BorrowedFd<'_>) -> Result<()> {
     let mut here = openat(dir, ".", DIRECTORY, Mode::empty())?;
     let mut names: Vec<Vec<u8>> = Vec::new();
@@ -76,7 +76,7 @@ pub fn empty(dir: BorrowedFd<'_>) -> Result<()> {
     }
 }
 
-/// Removes everything in a directory that is not a directory, and gives the first that is one.
+/// Removes everything in a directory except directories, and returns the first of those.
 fn first_directory(here: &OwnedFd) -> Result<Option<Vec<u8>>> {
     let again = openat(here, ".", DIRECTORY, Mode::empty())?;
     let mut found = None;
@@ -99,7 +99,7 @@ fn first_directory(here: &OwnedFd) -> Result<Option<Vec<u8>>> {
     Ok(found)
 }
 
-/// Opens a directory that is not a mount point. A container may have taken its owner's rights from it.
+/// Opens a directory that is not a mount point. A container may have removed the owner's permissions.
 fn open_below(parent: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
     match open_here(parent, name, DIRECTORY) {
         Err(Errno::EACCES) => {
@@ -123,7 +123,7 @@ fn open_here(parent: BorrowedFd<'_>, name: &[u8], flags: OFlag) -> Result<OwnedF
     let flags = flags | OFlag::O_CLOEXEC;
     let resolve = ResolveFlag::RESOLVE_NO_XDEV | ResolveFlag::RESOLVE_NO_SYMLINKS;
     match openat2(parent, name, OpenHow::new().flags(flags).resolve(resolve)) {
-        // Before Linux 5.6 the filesystem has to tell.
+        // Before Linux 5.6, compare the filesystems.
         Err(Errno::ENOSYS | Errno::EPERM) => {
             let opened = openat(parent, name, flags, Mode::empty())?;
             let same = fstat(&opened)?.st_dev == fstat(parent)?.st_dev;
@@ -142,7 +142,7 @@ mod tests {
         let path = std::env::temp_dir().join(format!("brig-tree-{}", std::process::id()));
         std::fs::create_dir(&path).unwrap();
         let mut here = openat(AT_FDCWD, &path, DIRECTORY, Mode::empty()).unwrap();
-        // Deeper than there are descriptors, and than any path is long.
+        // Deeper than the limit of descriptors, and the maximum length of paths.
         for _ in 0..3000 {
             nix::sys::stat::mkdirat(&here, "d", Mode::S_IRWXU).unwrap();
             nix::unistd::symlinkat("/", &here, "link").unwrap();

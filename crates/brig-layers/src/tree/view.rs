@@ -1,5 +1,5 @@
-//! Layers as their overlay would show them, without mounting it: which layer has a path, with
-//! whiteouts and opaque directories honoured.
+//! A merged view of layers as their overlay would show them, without mounting it: finds the layer that has a
+//! path, with whiteouts and opaque directories.
 
 use crate::tree::changes;
 use crate::tree::whiteout;
@@ -14,7 +14,7 @@ use std::path::Path;
 use sys::Errno;
 use sys::path::{DIRECTORY, DIRECTORY_HANDLE};
 
-/// Layers, the lowest first.
+/// Layers, lowest first.
 #[derive(Debug, Default)]
 pub struct View {
     layers: Vec<LayerDir>,
@@ -23,45 +23,45 @@ pub struct View {
 #[derive(Debug)]
 struct LayerDir {
     root: OwnedFd,
-    /// Directories that are there only because something is in them.
+    /// Directories without an entry in the archive, which exist only as parents.
     implied: BTreeSet<Vec<u8>>,
 }
 
-/// What a path is.
+/// A file that was found.
 #[derive(Debug)]
 pub struct Found {
-    /// Which layer has it.
+    /// The layer that has it.
     pub layer: usize,
-    /// Its directory there.
+    /// Its parent directory in that layer.
     pub dir: OwnedFd,
-    /// Its name in that.
+    /// Its name in that directory.
     pub name: Vec<u8>,
-    /// What it is.
+    /// Its metadata.
     pub stat: FileStat,
 }
 
-/// What one layer says of a path.
+/// What one layer contains at a path.
 enum LayerEntry {
-    /// Nothing: ask the one below.
+    /// Nothing: continue with the layer below.
     Nothing,
-    /// There is no such thing, whatever is below.
+    /// A whiteout: it does not exist, whatever is below.
     Hidden,
-    /// This, and below may be more of it if `ends` is false.
+    /// This file; a directory is merged with those below unless `ends`.
     Here { dir: OwnedFd, name: Vec<u8>, stat: FileStat, ends: bool },
 }
 
-/// As the kernel's own limit.
+/// The kernel's own limit.
 const MAX_LINKS: usize = 40;
 
 impl Found {
-    /// It is of this kind.
+    /// Whether it is of this type.
     pub fn is(&self, kind: SFlag) -> bool {
         sys::file::kind(self.stat.st_mode) == kind
     }
 }
 
 impl View {
-    /// Adds a layer on top. `implied`: paths of its directories that no entry names.
+    /// Adds a layer on top. `implied`: its directories without an entry in the archive.
     pub fn add(&mut self, path: &Path, implied: BTreeSet<Vec<u8>>) -> Result<()> {
         let root = open(path, DIRECTORY_HANDLE, Mode::empty())
             .with_context(|| path.display().to_string())?;
@@ -69,13 +69,13 @@ impl View {
         Ok(())
     }
 
-    /// Adds a layer on top whose directory is open.
+    /// Adds a layer on top, whose directory is open.
     pub fn add_open(&mut self, root: OwnedFd) {
         self.layers.push(LayerDir { root, implied: BTreeSet::new() });
     }
 
-    /// The highest layer's word on a path, without following links. `below`: of that many layers
-    /// only, the lowest.
+    /// Finds a path in the highest layer that has it, without following links. `below`: only considers that
+    /// many of the lowest layers.
     pub fn find(&self, parts: &[&[u8]], below: usize) -> Result<Option<Found>> {
         for (index, layer) in self.layers[..below].iter().enumerate().rev() {
             match layer.word(parts)? {
@@ -89,8 +89,8 @@ impl View {
         Ok(None)
     }
 
-    /// The directory that has the attributes of the directory of this path: of the highest layer that
-    /// names it. `False` with it: a higher one has it too, without naming it.
+    /// The directory whose attributes apply at this path: that of the highest layer with an entry for it. The
+    /// boolean is false if a higher layer has it too, without an entry.
     pub(crate) fn named_directory(&self, parts: &[&[u8]]) -> Result<Option<(Found, bool)>> {
         let path = parts.join(&b'/');
         let mut highest = true;
@@ -108,18 +108,18 @@ impl View {
             if !layer.implied.contains(&path) {
                 return Ok(Some((found, highest)));
             }
-            // One that this layer empties is still the directory below.
+            // A directory that this layer empties is still the one below.
             highest = false;
         }
         Ok(None)
     }
 
-    /// Whether one layer has a word on a path: it is there, or hidden.
+    /// Whether a layer has or hides a path.
     pub fn says(&self, layer: usize, parts: &[&[u8]]) -> Result<bool> {
         Ok(!matches!(self.layers[layer].word(parts)?, LayerEntry::Nothing))
     }
 
-    /// Whether a directory of a layer has a directory of the layers below merged into it.
+    /// Whether a directory of a layer is merged with one of the layers below.
     pub(crate) fn merges(&self, layer: usize, parts: &[&[u8]]) -> Result<bool> {
         let LayerEntry::Here { ends: false, .. } = self.layers[layer].word(parts)? else {
             return Ok(false);
@@ -127,7 +127,7 @@ impl View {
         Ok(self.find(parts, layer)?.is_some_and(|found| found.is(SFlag::S_IFDIR)))
     }
 
-    /// The names in a directory, as all layers together show it.
+    /// The names in a merged directory.
     pub fn names(&self, parts: &[&[u8]]) -> Result<Vec<Vec<u8>>> {
         let mut shown = BTreeSet::new();
         let mut hidden = BTreeSet::new();
@@ -157,23 +157,23 @@ impl View {
         Ok(shown.into_iter().collect())
     }
 
-    /// The layers' own directories and their numbers, the highest first.
+    /// The layers' root directories and their indexes, highest first.
     pub(crate) fn roots(&self) -> Result<Vec<(usize, OwnedFd)>> {
         let root = |(index, layer): (usize, &LayerDir)| Ok((index, layer.root.try_clone()?));
         self.layers.iter().enumerate().rev().map(root).collect()
     }
 
-    /// How many layers there are.
+    /// The number of layers.
     pub fn len(&self) -> usize {
         self.layers.len()
     }
 
-    /// There are none.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.layers.is_empty()
     }
 
-    /// What a path of the image leads to, links followed as in the container.
+    /// Resolves a path of the image, following links as in the container.
     pub fn resolve(&self, path: &[u8]) -> Result<Option<Found>> {
         let Some(way) = self.way(path, self.len())? else { return Ok(None) };
         let parts: Vec<&[u8]> = way.iter().map(Vec::as_slice).collect();
@@ -183,8 +183,8 @@ impl View {
         }
     }
 
-    /// A path of the image without any links in it, if it leads to something. `below`: of that many
-    /// layers only, the lowest.
+    /// The path without links that a path of the image resolves to, if it exists. `below`: only considers
+    /// that many of the lowest layers.
     pub fn way(&self, path: &[u8], below: usize) -> Result<Option<Vec<Vec<u8>>>> {
         let split = |path: &[u8]| -> VecDeque<Vec<u8>> {
             let names = path.split(|&byte| byte == b'/');
@@ -217,8 +217,8 @@ impl View {
         Ok(Some(done))
     }
 
-    /// Opens a file of the image for reading; none if there is no such file. What is not a regular file
-    /// is not opened: it may be a fifo.
+    /// Opens a file of the image for reading; None if it does not exist. Only regular files are opened: it
+    /// may be a fifo.
     pub(crate) fn open_file(&self, path: &[u8]) -> Result<Option<File>> {
         let Some(found) = self.resolve(path)? else { return Ok(None) };
         if !found.is(SFlag::S_IFREG) {
@@ -232,7 +232,7 @@ impl View {
 }
 
 impl LayerDir {
-    /// What this layer says of a path.
+    /// Looks up a path in this layer.
     fn word(&self, parts: &[&[u8]]) -> Result<LayerEntry> {
         let mut dir = self.root.try_clone()?;
         let mut opaque = false;
@@ -316,7 +316,7 @@ mod tests {
         }
         assert!(view.open_file(b"etc/up").unwrap().is_some());
         assert!(view.open_file(b"etc/a").unwrap().is_none());
-        // The higher layer has it, but does not name it.
+        // The higher layer has it, but no entry for it.
         let (found, highest) = view.named_directory(&[b"etc"]).unwrap().unwrap();
         assert_eq!((found.layer, highest), (0, false));
         let (found, highest) = view.named_directory(&[b"etc", b"b"]).unwrap().unwrap();

@@ -1,5 +1,5 @@
-//! A directory as the layers below together show it, reached from the one above: a walk through a tree
-//! costs the same for each entry, however deep it is.
+//! A merged directory, reached from its parent: a walk through a tree costs the same for each entry, however
+//! deep it is.
 
 use crate::tree::view::{Found, View};
 use crate::tree::whiteout;
@@ -12,16 +12,16 @@ use std::os::fd::{AsFd, OwnedFd};
 use sys::Errno;
 use sys::path::{DIRECTORY, DIRECTORY_HANDLE};
 
-/// One directory, of each layer that has it, the highest first.
+/// The directories of all layers that have it, highest first.
 #[derive(Debug)]
 pub struct Merged {
     dirs: Vec<(usize, OwnedFd)>,
 }
 
-/// Longer paths no process can use, and no image has.
+/// The maximum length of a path.
 const MAX_PATH: usize = 4096;
 
-/// Goes down one name; fails where a path becomes too long.
+/// Appends a component; fails if the path becomes too long.
 pub fn push(path: &mut Vec<u8>, name: &[u8]) -> Result<()> {
     if !path.is_empty() {
         path.push(b'/');
@@ -41,7 +41,7 @@ impl Merged {
         Ok(Merged { dirs: view.roots()? })
     }
 
-    /// Nothing: of what is in a directory that hides what is below.
+    /// An empty directory: for one that hides everything below.
     pub fn nothing() -> Merged {
         Merged { dirs: Vec::new() }
     }
@@ -65,7 +65,7 @@ impl Merged {
         for (layer, dir) in &self.dirs {
             let inside = match openat(dir, name, DIRECTORY_HANDLE, Mode::empty()) {
                 Err(Errno::ENOENT) => continue,
-                // A whiteout, or something else that hides it.
+                // A whiteout, or another file that hides it.
                 Err(Errno::ENOTDIR | Errno::ELOOP) => break,
                 inside => inside.with_context(|| name.escape_ascii().to_string())?,
             };

@@ -1,4 +1,4 @@
-//! Owners, permissions, extended attributes and times of what is unpacked.
+//! Owners, permissions, extended attributes and times of unpacked files.
 
 use super::Unpacker;
 use crate::archive::tar_reader::{Entry, Kind};
@@ -16,7 +16,7 @@ use std::os::fd::BorrowedFd;
 use sys::{Errno, SysError, xattr};
 
 impl Unpacker<'_> {
-    /// Whether it gets the owner that it has in the archive.
+    /// Whether to set the owner in the archive.
     pub(super) fn gives_away(&mut self, entry: &Entry) -> bool {
         if !self.rights.chown && (entry.uid, entry.gid) != (0, 0) {
             let what = "files of other owners are owned by you, because you have no subordinate ids (see /etc/subuid)";
@@ -25,7 +25,7 @@ impl Unpacker<'_> {
         self.rights.chown
     }
 
-    /// Owner, permissions and attributes of what is not a file.
+    /// Sets owner, permissions and attributes of everything except regular files.
     pub(super) fn attributes(
         &mut self,
         entry: &Entry,
@@ -38,7 +38,7 @@ impl Unpacker<'_> {
                 .map_err(|errno| explained(errno, entry))?;
         }
         if entry.kind != Kind::Symlink {
-            // It has just been made by us: no link to follow.
+            // It was just created here: not a link.
             fchmodat(dir, name, mode(entry), FchmodatFlags::FollowSymlink).context("chmod")?;
         }
         self.xattrs(entry, dir, name)
@@ -65,7 +65,7 @@ impl Unpacker<'_> {
         Ok(())
     }
 
-    /// Directories' times wait until all is in them.
+    /// Times of directories are set after their contents were created.
     pub(super) fn remember_times(&mut self, path: &[u8], entry: &Entry) -> Result<()> {
         let (seconds, nanoseconds) = entry.mtime;
         self.times.write_all(&seconds.to_ne_bytes())?;
@@ -74,7 +74,7 @@ impl Unpacker<'_> {
         Ok(self.times.write_all(path)?)
     }
 
-    /// Sets the times that were remembered.
+    /// Sets the remembered times.
     pub(super) fn set_all_times(&mut self) -> Result<()> {
         self.times.flush()?;
         let mut file: &File = self.times.get_ref();
@@ -103,7 +103,7 @@ impl Unpacker<'_> {
         let Some((&name, above)) = names.split_last() else {
             return Ok(utimensat(self.dirs.root(), ".", &time, &time, nofollow)?);
         };
-        // The archive may have put something else there later.
+        // The archive may have replaced it later.
         let Ok(dir) = self.dirs.enter(above, Missing::Fail) else { return Ok(()) };
         if is_directory(dir, name) {
             utimensat(dir, name, &time, &time, nofollow)?;
@@ -117,7 +117,7 @@ pub(super) fn mode(entry: &Entry) -> Mode {
 }
 
 pub(super) fn owner(entry: &Entry) -> Result<(Uid, Gid)> {
-    // -1 would be "as it is".
+    // -1 would mean "unchanged".
     let id = |id: u64| u32::try_from(id).ok().filter(|&id| id != u32::MAX);
     let uid = id(entry.uid).with_context(|| format!("uid {} is not a valid id", entry.uid))?;
     let gid = id(entry.gid).with_context(|| format!("gid {} is not a valid id", entry.gid))?;

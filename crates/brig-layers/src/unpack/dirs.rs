@@ -1,5 +1,5 @@
-//! Directories of a tree that is being made, by descriptors: whoever wrote the archive chose the
-//! names, and nothing outside the tree may be reached by them.
+//! Directories of a tree being created, by descriptors: the names come from an untrusted archive, and must
+//! not lead outside the tree.
 
 use crate::tree::view::View;
 use crate::tree::whiteout;
@@ -12,43 +12,44 @@ use std::os::unix::ffi::OsStrExt;
 use sys::Errno;
 use sys::path::DIRECTORY_HANDLE;
 
-/// A tree, and where in it we are.
+/// A tree, and the current position in it.
 #[derive(Debug)]
 pub(crate) struct Dirs<'a> {
     root: OwnedFd,
-    /// The layers below, whose links are followed, too; none: they are not looked at.
+    /// The layers below, whose links are followed, too; None: not considered.
     below: Option<&'a View>,
-    /// From below the root down to the directory that was looked up last: the next is often the same.
+    /// The directories from below the root down to the last one that was looked up: the next is often the
+    /// same.
     stack: Vec<Level>,
-    /// Directories that had to be made without having been named yet.
+    /// Directories created without an entry so far.
     pub implied: BTreeSet<Vec<u8>>,
-    /// New directories, in which nothing of the layers below shows.
+    /// New directories, which hide everything below.
     pub opaque: Vec<Vec<u8>>,
-    /// Directories of the layers below, if these have them, but empty: nothing in them shows.
+    /// Directories that exist in the layers below, but whose contents there are hidden.
     pub emptied: Vec<Vec<u8>>,
-    /// Of the names in these three.
+    /// The total size of the names in these three.
     bytes: usize,
 }
 
-/// A directory on the way.
+/// A directory on the path.
 #[derive(Debug)]
 struct Level {
     name: Vec<u8>,
     fd: OwnedFd,
-    /// Nothing of the layers below shows in it.
+    /// Whether everything below is hidden.
     opaque: bool,
 }
 
-/// What to do about a directory that is missing.
+/// How to treat a missing directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missing {
-    /// Make it.
+    /// Create it.
     Make,
-    /// ENOENT.
+    /// Fail with ENOENT.
     Fail,
 }
 
-/// The tree has something else where a directory should be.
+/// The error that something other than a directory exists at a path.
 #[derive(Debug)]
 pub(crate) struct NoDirectory(Vec<u8>);
 
@@ -60,12 +61,12 @@ impl std::fmt::Display for NoDirectory {
 
 impl std::error::Error for NoDirectory {}
 
-/// As deep as trees may be: each level is a descriptor, see [`crate::worker::raise_open_files`]. No
-/// name of 4096 bytes leads deeper, and no path that a process can use.
+/// The maximum depth: each level is a descriptor, see [`crate::worker::raise_open_files`]. No name of 4096
+/// bytes leads deeper, and no usable path.
 const MAX_DEPTH: usize = 2048;
-/// As the kernel's own limit.
+/// The kernel's own limit.
 const MAX_LINKS: usize = 40;
-/// Names of directories without an entry of their own: more, in bytes, are in no honest archive.
+/// The maximum total size of names of directories without an entry.
 const MAX_IMPLIED: usize = 8 << 20;
 
 impl<'a> Dirs<'a> {
@@ -91,7 +92,7 @@ impl<'a> Dirs<'a> {
         self.stack.last().map_or(self.root.as_fd(), |level| level.fd.as_fd())
     }
 
-    /// The path of the directory that was looked up last, as it is without links.
+    /// The path of the last directory that was looked up, without links.
     pub fn path(&self) -> Vec<u8> {
         let names: Vec<&[u8]> = self.stack.iter().map(|level| level.name.as_slice()).collect();
         names.join(&b'/')
@@ -107,8 +108,8 @@ impl<'a> Dirs<'a> {
         path
     }
 
-    /// The directory of this path. Symbolic links on the way are followed as in a process whose root
-    /// directory the tree is: an absolute one begins at the root, and nothing climbs above it.
+    /// Opens the directory of this path. Symbolic links in the path are followed as in a process whose root
+    /// directory is the tree: absolute ones start at the root, and `..` does not lead above it.
     pub fn enter(&mut self, parts: &[&[u8]], missing: Missing) -> Result<BorrowedFd<'_>> {
         let same = self.stack.iter().zip(parts).take_while(|(level, part)| level.name == **part);
         let same = same.count();
@@ -135,7 +136,7 @@ impl<'a> Dirs<'a> {
         Ok(self.here())
     }
 
-    /// Goes down one name; gives what it leads to if it is a link.
+    /// Opens the next component; if it is a link, returns its target.
     fn step(&mut self, name: &[u8], missing: Missing) -> Result<Option<Vec<u8>>> {
         ensure!(self.stack.len() < MAX_DEPTH, "more than {MAX_DEPTH} directories deep");
         match openat(self.here(), name, DIRECTORY_HANDLE, Mode::empty()) {
@@ -157,7 +158,7 @@ impl<'a> Dirs<'a> {
                 if missing == Missing::Fail || !whiteout::is_whiteout(&stat) {
                     bail!(NoDirectory(name.to_vec()));
                 }
-                // Named as removed, and then as a directory again: a new one.
+                // A whiteout followed by an entry in the same directory: it is a new one.
                 whiteout::remove(self.here(), name)?;
                 self.make(name)?;
                 self.set_opaque()?;
@@ -175,8 +176,8 @@ impl<'a> Dirs<'a> {
         Ok(())
     }
 
-    /// Of the directory that was looked up last nothing that the layers below have in it shows. Whether
-    /// it is a directory there, and its attributes, stay theirs to say.
+    /// Hides the contents of the last directory in the layers below. Its existence and attributes there are
+    /// unaffected.
     pub fn empty(&mut self) -> Result<()> {
         self.set_opaque()?;
         let path = self.path();
@@ -193,7 +194,7 @@ impl<'a> Dirs<'a> {
         Ok(())
     }
 
-    /// A directory of this path is new and opaque.
+    /// Records a new, opaque directory.
     pub(crate) fn add_opaque(&mut self, path: Vec<u8>) -> Result<()> {
         self.count(&path)?;
         self.opaque.push(path);
@@ -206,7 +207,7 @@ impl<'a> Dirs<'a> {
         Ok(())
     }
 
-    /// What `name`, which is not here, leads to if it is a link in the layers below.
+    /// The target of `name`, which does not exist here, if it is a link in the layers below.
     fn link_below(&self, name: &[u8]) -> Result<Option<Vec<u8>>> {
         let Some(below) = self.below else { return Ok(None) };
         if self.stack.last().is_some_and(|level| level.opaque) {
@@ -234,15 +235,15 @@ impl<'a> Dirs<'a> {
         Ok(())
     }
 
-    /// The entry `name` of the directory that was looked up last is about to go: it is not to be found
-    /// on the stack again.
+    /// The entry `name` of the last directory is about to be removed: it must not be found on the stack any
+    /// more.
     pub fn forget(&mut self) {
         self.stack.clear();
     }
 }
 
-/// The names of a path of an archive, relative to its root, whether it begins with a slash or not. The
-/// error says what is wrong with it.
+/// The components of a path in an archive, relative to its root, with or without a leading slash. The error
+/// describes the problem.
 pub fn parts(path: &[u8]) -> Result<Vec<&[u8]>> {
     ensure!(path.len() <= 4096, "its name has {} bytes, the maximum is 4096", path.len());
     ensure!(!path.contains(&0), "its name contains a NUL byte");
@@ -257,7 +258,7 @@ pub fn parts(path: &[u8]) -> Result<Vec<&[u8]>> {
     Ok(parts)
 }
 
-/// Whether there is such a directory.
+/// Whether this directory exists.
 pub fn is_directory(dir: BorrowedFd<'_>, name: &[u8]) -> bool {
     let kind = |mode| sys::file::kind(mode);
     fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW)

@@ -1,5 +1,5 @@
-//! Gets the layers of an image into the store: each once, those that are missing side by side, each
-//! by a process of its own, verified before it can be seen.
+//! Adds the layers of an image to the store: each once, missing ones in parallel, each by a separate process,
+//! verified before it becomes visible.
 
 use crate::archive::decompress::{Decoder, Limit, Limited};
 use crate::source::digest::{Algorithm, Digest, Hashing};
@@ -22,13 +22,13 @@ use std::fs::File;
 use std::io::{BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
-/// More at once only keep each other from the disk.
+/// More workers would only compete for the disk.
 const MAX_WORKERS: usize = 8;
-/// So often a worker tells how far it is.
+/// The interval of progress reports in bytes.
 const STEP: u64 = 1 << 20;
 const BUFFER: usize = 128 << 10;
 
-/// Unpacks what is missing. Warnings go to `warn`.
+/// Unpacks missing layers. Warnings are passed to `warn`.
 pub fn ensure(
     store: &Store,
     image: &Image,
@@ -93,14 +93,14 @@ fn unpack_all(
             }
         }
     }
-    // Who is still at work dies with this.
+    // Kills the workers that are still running.
     drop(running);
     publish(store, &done)?;
-    // The rest is removed with its claims.
+    // The others are removed with their claims.
     failed.map_or(Ok(()), Err)
 }
 
-/// Which of them have something to say.
+/// The indexes of workers with a message.
 fn ready(running: &[(Worker, &Claimed<'_>)]) -> Result<Vec<usize>> {
     let fd = |(worker, _): &(Worker, &Claimed<'_>)| worker.fd().try_clone_to_owned();
     let owned = running.iter().map(fd).collect::<Result<Vec<_>, _>>()?;
@@ -113,32 +113,32 @@ fn ready(running: &[(Worker, &Claimed<'_>)]) -> Result<Vec<usize>> {
     Ok(fds.iter().enumerate().filter_map(any).collect())
 }
 
-/// A layer that nobody else unpacks while this is held.
+/// A layer claimed by this brig, so that no other unpacks it.
 struct Claimed<'a> {
     layer: &'a Layer,
-    /// Where it is made.
+    /// Where it is created.
     temp: PathBuf,
-    /// What it becomes.
+    /// Its final path.
     path: PathBuf,
     _lock: Lock,
 }
 
 impl Drop for Claimed<'_> {
     fn drop(&mut self) {
-        // What did not become visible. The error that matters is the first one.
+        // Remove what was not published. The first error is the one to report.
         let _ = tree::remove_path(&self.temp);
     }
 }
 
 impl<'a> Claimed<'a> {
-    /// Waits for whoever has it; none if the layer is there then.
+    /// Waits for another owner; None if the layer exists then.
     fn new(store: &Store, layer: &'a Layer, name: &str, path: PathBuf) -> Result<Option<Self>> {
         let lock = store.claim(name)?;
         let own = Claimed { layer, temp: store.temp(name), path, _lock: lock };
         Ok(record_in(&own.path)?.is_none().then_some(own))
     }
 
-    /// A worker's work.
+    /// The work of a worker.
     fn unpack(
         &self,
         source: &Source,
@@ -152,7 +152,7 @@ impl<'a> Claimed<'a> {
     }
 }
 
-/// Claims what is missing, in an order that everybody has: two brigs would wait for each other.
+/// Claims missing layers in a fixed order, so that two brigs cannot deadlock.
 fn claim<'a>(store: &Store, missing: &[&'a Layer]) -> Result<Vec<Claimed<'a>>> {
     let mut missing = missing.to_vec();
     missing.sort_by_key(|layer| layer.diff_id.file_name());
@@ -164,8 +164,8 @@ fn claim<'a>(store: &Store, missing: &[&'a Layer]) -> Result<Vec<Claimed<'a>>> {
     Ok(claimed)
 }
 
-/// Makes layers visible. What is visible is whole, even if the machine loses its power now: so all of
-/// them get to the disk first, together.
+/// Makes layers visible. Visible layers are complete even after a power failure: so all are synced to disk
+/// first, together.
 fn publish(store: &Store, done: &[&Claimed<'_>]) -> Result<()> {
     if done.is_empty() {
         return Ok(());
@@ -174,8 +174,8 @@ fn publish(store: &Store, done: &[&Claimed<'_>]) -> Result<()> {
     done.iter().try_for_each(|own| store.publish(&own.temp, &own.path))
 }
 
-/// Unpacks a layer whose entries go through links of the layers below: as it is on top of these.
-/// `chain_id`: its own, with theirs.
+/// Unpacks a layer whose entries lead through links of the layers below, on top of those. `chain_id`: that of
+/// the layer and the others.
 pub fn join(
     store: &Store,
     source: &Source,
@@ -204,7 +204,7 @@ fn unpack_into(
 ) -> Result<()> {
     use nix::fcntl::{OFlag, open};
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    // What an interrupted brig left.
+    // Remove what an interrupted brig has left.
     tree::empty(std::os::fd::AsFd::as_fd(&open(temp, flags, Mode::empty())?))?;
     let files = temp.join("fs");
     nix::unistd::mkdir(&files, Mode::from_bits_truncate(0o755))?;
@@ -252,8 +252,8 @@ fn write_lists(temp: &Path, unpacked: &Unpacked) -> Result<()> {
     Ok(())
 }
 
-/// Lets `work` read the layer's archive, and verifies its blob and the archive. A blob that is
-/// damaged is told as such, whatever it was that did not work because of it.
+/// Lets `work` read the layer's archive, and verifies its blob and the archive. A damaged blob is reported as
+/// such, whatever failed because of it.
 fn stream<T>(
     layer: &Layer,
     blob: &Blob,
@@ -280,7 +280,7 @@ fn stream<T>(
     Ok(result)
 }
 
-/// Another process's work: the blob without compression goes to `out`. Gives the digest of the blob.
+/// In another process: writes the decompressed blob to `out`. Returns the digest of the blob.
 fn decode(blob: &Blob, kind: Algorithm, reporter: &Reporter, mut out: File) -> Result<Vec<u8>> {
     let reporting = Reporting { inner: blob.reader()?, reporter, since: 0 };
     let (hashed, compressed) = Hashing::new(reporting, kind);
@@ -306,7 +306,7 @@ fn damaged(error: anyhow::Error, blob: &Blob, said: Option<&Digest>) -> Result<a
     })
 }
 
-/// Tells how much has been read.
+/// Reports how much has been read.
 struct Reporting<'a> {
     inner: BlobReader,
     reporter: &'a Reporter,

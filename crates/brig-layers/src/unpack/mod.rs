@@ -1,5 +1,5 @@
-//! A layer's entries become files, in overlayfs's form. The archive is hostile input: every path is
-//! walked by descriptors below the layer's own directory ([`crate::unpack::dirs`]).
+//! Writes a layer's entries as files, in overlayfs's format. The archive is untrusted input: every path is
+//! resolved by descriptors below the layer's own directory ([`crate::unpack::dirs`]).
 
 pub mod dirs;
 pub mod layers;
@@ -33,17 +33,17 @@ mod attributes;
 
 use attributes::{explained, mode, owner, time};
 
-/// What this process may do.
+/// What this process is permitted to do.
 #[derive(Debug, Clone, Copy)]
 pub struct Rights {
-    /// Give files to others.
+    /// Change owners of files.
     pub chown: bool,
-    /// Make device nodes.
+    /// Create device nodes.
     pub devices: bool,
 }
 
 impl Rights {
-    /// Of this process. `own_id_alone`: its user namespace maps no other.
+    /// The rights of this process. `own_id_alone`: its user namespace maps only its own id.
     pub fn of_process(own_id_alone: bool) -> Result<Rights> {
         // linux/capability.h
         const CHOWN: u64 = 1;
@@ -54,49 +54,49 @@ impl Rights {
     }
 }
 
-/// What an archive has become.
+/// The result of unpacking an archive.
 #[derive(Debug, Default)]
 pub struct Unpacked {
-    /// Bytes of files.
+    /// The total size of files.
     pub bytes: u64,
-    /// Entries of the archive.
+    /// The number of entries.
     pub entries: u64,
-    /// The root is opaque.
+    /// Whether the root is opaque.
     pub opaque: bool,
-    /// The root has an entry.
+    /// Whether the root has an entry.
     pub names_root: bool,
-    /// Directories without an entry of their own, sorted.
+    /// Directories without an entry, sorted.
     pub implied: Vec<Vec<u8>>,
-    /// Hard links to what is not in this layer: name and target.
+    /// Hard links to files that are not in this layer: name and target.
     pub links: BTreeMap<Vec<u8>, Vec<u8>>,
-    /// Directories with whiteouts in them, sorted.
+    /// Directories that contain whiteouts, sorted.
     pub whiteouts: BTreeSet<Vec<u8>>,
 }
 
-/// More entries are in no honest archive.
+/// The maximum number of entries.
 const MAX_ENTRIES: u64 = 16 << 20;
-/// Names of hard links to other layers, and of directories with whiteouts: more, in bytes, are in no
-/// honest archive.
+/// The maximum total size of names of hard links to other layers, and of directories with whiteouts.
 const MAX_LISTED: usize = 8 << 20;
 const CHUNK: usize = 64 << 10;
-/// So many zeros become a hole.
+/// A block of zeros this long becomes a hole.
 static HOLE: [u8; 4096] = [0; 4096];
 
 /// A layer being unpacked.
 struct Unpacker<'a> {
     dirs: Dirs<'a>,
     rights: Rights,
-    /// Directories' times, to be set after their content: `seconds nanoseconds length` and the path.
+    /// The times of directories, to be set after their contents were written: `seconds nanoseconds length`
+    /// and the path.
     times: BufWriter<&'a File>,
     warnings: &'a mut Warnings,
     done: Unpacked,
-    /// Bytes of the names in `done`.
+    /// The size of the names in `done`.
     listed: usize,
     buffer: Vec<u8>,
 }
 
-/// Unpacks all of an archive into the empty directory `root`. `below`: layers whose links lead on.
-/// `times`: an empty file, for what has to wait until the end.
+/// Unpacks an archive into the empty directory `root`. `below`: layers whose links are followed. `times`: an
+/// empty file, for times that are set at the end.
 pub fn unpack<R: Read>(
     archive: R,
     root: OwnedFd,
@@ -120,7 +120,7 @@ pub fn unpack<R: Read>(
         ensure!(unpacker.done.entries <= MAX_ENTRIES, "more than {MAX_ENTRIES} entries");
         unpacker.add(&entry, &mut reader).with_context(|| shown(&entry))?;
     }
-    // What follows the end of the archive belongs to the blob, too.
+    // What follows the end of the archive is part of the blob's digest.
     std::io::copy(reader.get_mut(), &mut std::io::sink())?;
     unpacker.finish()
 }
@@ -186,7 +186,8 @@ impl Unpacker<'_> {
         }
         ensure!(![&b""[..], b".", b".."].contains(&target), "a whiteout of nothing");
         let dir = match self.dirs.enter(above, Missing::Make) {
-            // umoci says so of what was in a directory that is a file now: nothing below shows there.
+            // umoci writes whiteouts for the contents of a directory that was replaced with a file: nothing
+            // below is visible there anyway.
             Err(error) if error.is::<NoDirectory>() => return Ok(()),
             dir => dir?,
         };
@@ -200,11 +201,11 @@ impl Unpacker<'_> {
                 }
                 Ok(())
             }
-            // It hides what is below this layer, not what is in it.
+            // It hides what is below this layer, not this layer's own entries.
             Ok(_) if is_directory(dir, target) => {
                 whiteout::make_opaque(dir, target)?;
                 let path = self.dirs.path_of(target);
-                // It may be the next that is looked up.
+                // It may be the next directory to be looked up.
                 self.dirs.forget();
                 self.dirs.add_opaque(path)
             }
@@ -213,8 +214,7 @@ impl Unpacker<'_> {
         }
     }
 
-    /// Has something made, in the place of what the archive has put there before. True: that was a
-    /// whiteout.
+    /// Creates an entry, replacing an earlier one of the archive. True: that was a whiteout.
     fn make<T>(
         &mut self,
         above: &[&[u8]],
@@ -239,7 +239,7 @@ impl Unpacker<'_> {
         }
     }
 
-    /// Removes what the archive has put there before. True: that was a whiteout.
+    /// Removes an earlier entry of the archive. True: that was a whiteout.
     fn replace(&mut self, above: &[&[u8]], name: &[u8]) -> Result<bool> {
         let dir = self.dirs.enter(above, Missing::Make)?.try_clone_to_owned()?;
         let stat = fstatat(&dir, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
@@ -308,7 +308,7 @@ impl Unpacker<'_> {
         futimens(&file, &time, &time).context("utimens")
     }
 
-    /// Writes the content; what is zero is not written.
+    /// Writes the content without blocks of zeros.
     fn content<R: Read>(
         &mut self,
         entry: &Entry,
@@ -331,7 +331,7 @@ impl Unpacker<'_> {
                 let wanted = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
                 let chunk = &mut self.buffer[..wanted];
                 reader.read_exact(chunk)?;
-                // What is shorter than a block would be no hole.
+                // Data shorter than a block cannot become a hole.
                 let written = match wanted {
                     ..=64 => file.write_all_at(chunk, at).map(|()| wanted)?,
                     _ => write_data(file, chunk, at)?,
@@ -349,7 +349,7 @@ impl Unpacker<'_> {
         Ok(())
     }
 
-    /// What is made by one call, and neither opened nor followed.
+    /// Creates a special file, with one call that neither opens it nor follows links.
     fn special(
         &mut self,
         above: &[&[u8]],
@@ -406,7 +406,7 @@ impl Unpacker<'_> {
         Ok(())
     }
 
-    /// The target may be in a layer below: see [`crate::bundle::patch`].
+    /// Records a hard link whose target may be in a layer below: see [`crate::bundle::patch`].
     fn link_below(&mut self, above: &[&[u8]], name: &[u8], target: &[&[u8]]) -> Result<()> {
         let dir = self.dirs.enter(above, Missing::Make)?;
         if fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok() {
@@ -421,7 +421,7 @@ impl Unpacker<'_> {
 
     fn finish(mut self) -> Result<Unpacked> {
         self.set_all_times()?;
-        // Nothing is below these: their attributes are their own.
+        // Nothing is below these, so their attributes are known.
         for path in &self.dirs.opaque {
             remove_tree(&mut self.dirs.implied, path);
         }
@@ -433,8 +433,7 @@ impl Unpacker<'_> {
     }
 }
 
-/// Writes the blocks that are not all zero, those that follow each other by one call. Gives where the
-/// last of them ends.
+/// Writes the blocks that are not all zero, adjacent ones with one call. Returns the end of the last one.
 fn write_data(file: &File, chunk: &[u8], at: u64) -> std::io::Result<usize> {
     let block = |at: usize| &chunk[at..chunk.len().min(at + HOLE.len())];
     let is_hole = |block: &[u8]| *block == HOLE[..block.len()];
@@ -454,14 +453,14 @@ fn write_data(file: &File, chunk: &[u8], at: u64) -> std::io::Result<usize> {
     Ok(end)
 }
 
-/// Removes a path from a list, and all paths below it.
+/// Removes a path and everything below it from a list.
 fn remove_tree(list: &mut BTreeSet<Vec<u8>>, path: &[u8]) {
     list.remove(path);
     remove_below(list, path);
 }
 
 fn remove_below(list: &mut BTreeSet<Vec<u8>>, path: &[u8]) {
-    // '0' comes after '/'.
+    // '0' is the character after '/'.
     let (begin, end) = ([path, b"/"].concat(), [path, b"0"].concat());
     let below: Vec<_> = list.range(begin..end).cloned().collect();
     for path in below {
@@ -469,5 +468,5 @@ fn remove_below(list: &mut BTreeSet<Vec<u8>>, path: &[u8]) {
     }
 }
 
-/// Until the owner is set.
+/// The mode until the owner is set.
 const PRIVATE: Mode = Mode::S_IRWXU;

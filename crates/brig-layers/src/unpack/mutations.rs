@@ -1,5 +1,5 @@
-//! Archives damaged at random, many of them with sound checksums: whatever they are, they end in a
-//! tree or in an error, and nothing outside the tree is touched.
+//! Randomly damaged archives, many with valid checksums: all result in a tree or in an error, and nothing
+//! outside the tree is touched.
 
 use crate::tree;
 use crate::unpack::warnings::Warnings;
@@ -10,7 +10,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use tar::{EntryType, Header};
 
-/// A small generator of numbers that look random: the same ones every time.
+/// A small deterministic pseudo-random number generator.
 struct Random(u64);
 
 impl Random {
@@ -22,7 +22,7 @@ impl Random {
     }
 }
 
-/// Entries of all kinds, with names that the others know, and some that lead elsewhere.
+/// Entries of all types, with names that others refer to, and some that lead outside.
 fn archive(random: &mut Random, victim: &str) -> Vec<u8> {
     let names = [
         "a",
@@ -54,7 +54,7 @@ fn archive(random: &mut Random, victim: &str) -> Vec<u8> {
         header.set_mode(u32::try_from(random.below(0o10000)).unwrap() | 0o700);
         header.set_mtime(5);
         let content = [name, b" 12 path=l/x\n"].concat();
-        // Links and directories have no content, whatever they say.
+        // Links and directories have no content, whatever their size is.
         let has = !b"125634".contains(&header.entry_type().as_byte());
         header.set_size(if has { random.below(content.len()) as u64 } else { 0 });
         if random.below(20) == 0 {
@@ -66,7 +66,7 @@ fn archive(random: &mut Random, victim: &str) -> Vec<u8> {
         if has {
             archive.extend_from_slice(&content);
         }
-        // A size of 0 has no block.
+        // An entry of size 0 has no content block.
         let size =
             usize::try_from(header.entry_size().unwrap_or(0)).unwrap_or(0).min(content.len());
         archive.truncate(archive.len() - if has { content.len() - size } else { 0 });
@@ -99,7 +99,7 @@ fn archives_at_random_touch_nothing_outside_their_tree() {
     let scratch = Scratch(path);
     let victim = scratch.0.join("victim");
     drop(directory(&victim));
-    // A link may have it as its target; nothing may come of that.
+    // A link may have it as its target, which must have no effect.
     let name = victim.to_str().unwrap();
     assert!(name.len() < 100);
     let mut random = Random(9);
@@ -126,6 +126,6 @@ fn archives_at_random_touch_nothing_outside_their_tree() {
             fs::read_dir(&scratch.0).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(left.len(), 2, "round {round}: {left:?}");
     }
-    // Both happen, or this tests nothing.
+    // Both must occur, otherwise this tests nothing.
     assert!(whole > 50 && refused > 50, "{whole} {refused}");
 }

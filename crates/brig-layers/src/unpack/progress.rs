@@ -1,12 +1,12 @@
-//! A line on the terminal of somebody who waits: which layer, how much of it, how fast. Nothing at all
-//! where stderr is not a terminal.
+//! A progress line on the terminal: which layer, how much of it, how fast. Nothing if stderr is not a
+//! terminal.
 
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 use sys::fd::STANDARD_FDS;
 use sys::tty;
 
-/// How far it is.
+/// The progress so far.
 #[derive(Debug)]
 pub struct Progress {
     shown: bool,
@@ -18,19 +18,19 @@ pub struct Progress {
     drawn: Option<Instant>,
 }
 
-/// So often it is drawn.
+/// The interval between updates.
 const EVERY: Duration = Duration::from_millis(100);
 const WIDTH: u64 = 20;
 
 impl Progress {
-    /// Of so many layers that have so many bytes.
+    /// Starts with this number of layers and bytes.
     pub fn new(layers: usize, total: u64) -> Progress {
         let shown = nix::unistd::isatty(STANDARD_FDS[2]).unwrap_or(false);
         let begun = Instant::now();
         Progress { shown, layers, done_layers: 0, total, done: 0, begun, drawn: None }
     }
 
-    /// So many more bytes.
+    /// Adds processed bytes.
     pub fn add(&mut self, bytes: u64) {
         self.done += bytes;
         if self.drawn.is_none_or(|drawn| drawn.elapsed() >= EVERY) {
@@ -38,7 +38,7 @@ impl Progress {
         }
     }
 
-    /// One more layer.
+    /// Counts a finished layer.
     pub(crate) fn layer_done(&mut self) {
         self.done_layers += 1;
         self.draw();
@@ -47,7 +47,7 @@ impl Progress {
     fn draw(&mut self) {
         self.drawn = Some(Instant::now());
         if self.shown {
-            // One that has not been told its size says 0.
+            // A terminal of unknown size reports 0.
             let columns = tty::size(STANDARD_FDS[2]).map_or(0, |size| usize::from(size.columns));
             let columns = if columns == 0 { 80 } else { columns };
             let line = self.line(self.begun.elapsed());
@@ -80,14 +80,14 @@ impl Drop for Progress {
     }
 }
 
-/// With one digit after the point.
+/// With one decimal digit.
 fn mebibytes(bytes: u64) -> String {
     let tenths = bytes.saturating_mul(10) >> 20;
     format!("{}.{}", tenths / 10, tenths % 10)
 }
 
 fn say(text: &str) {
-    // A terminal that is gone is nothing to fail for.
+    // A closed terminal is not an error.
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 

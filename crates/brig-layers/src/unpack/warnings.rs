@@ -1,14 +1,14 @@
-//! What of an image is not as it says. An image may have thousands of one kind: each kind is told
-//! once, with how many there are and the first of them.
+//! Warnings about an image. There may be thousands of one kind: each kind is reported once, with the number
+//! and the first of them.
 
-/// What is to be told, by kind.
+/// The warnings, by kind.
 #[derive(Debug, Default)]
 pub struct Warnings {
     kinds: Vec<(String, u64, String)>,
 }
 
 impl Warnings {
-    /// One more of this kind.
+    /// Adds a warning of this kind.
     pub fn add(&mut self, kind: &str, what: &str) {
         match self.kinds.iter_mut().find(|(known, ..)| known == kind) {
             Some((_, count, _)) => *count += 1,
@@ -16,7 +16,7 @@ impl Warnings {
         }
     }
 
-    /// A line for each kind.
+    /// One line for each kind.
     pub fn lines(&self) -> Vec<String> {
         let line = |(kind, count, first): &(String, u64, String)| match count {
             1 => format!("{kind}: {first}"),

@@ -21,7 +21,7 @@ fn ret(filter: &Filter, arch: u32, number: u32, args: [u64; 6]) -> u32 {
     run(&filter.program, &Call { arch, number, args }).ret
 }
 
-/// The error's path and its text.
+/// The error's path and text.
 #[track_caller]
 fn refused(profile: Value) -> String {
     filter(profile).unwrap_err().to_string()

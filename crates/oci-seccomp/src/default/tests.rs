@@ -37,7 +37,7 @@ impl Made {
         self.bounding.iter().any(|known| known == name)
     }
 
-    /// None: this architecture does not have it.
+    /// None: the architecture does not have this system call.
     fn ret(&self, arch: Arch, name: &str, args: [u64; 6]) -> Option<u32> {
         let number = match syscalls::lookup(name) {
             Lookup::Found(syscall) => syscall.number(arch)?,

@@ -1,10 +1,9 @@
-//! System calls by name: their numbers, facts of the kernel's tables, and nothing else. The one file of
-//! more than 500 lines: a system call is a line, and to look one up in two files helps nobody.
+//! System call numbers by name: facts of the kernel's tables, and nothing else. The only file of more than
+//! 500 lines: one system call per line, and splitting the table would not help.
 //!
-//! Up to Linux 7.0. Source: the `__NR_` constants of linux-raw-sys 0.12.1, generated from the
-//! kernel's headers; for what is newer (`listns`, `rseq_slice_yield`, `uprobe`) and for names that
-//! only other architectures have, libseccomp's list. A new system call is one more line, in its
-//! place in the order of bytes.
+//! Up to Linux 7.0. Source: the `__NR_` constants of linux-raw-sys 0.12.1, generated from the kernel's
+//! headers; for newer ones (`listns`, `rseq_slice_yield`, `uprobe`) and for names that exist only on other
+//! architectures, libseccomp's list. Add a new system call as a line, sorted by bytes.
 
 use super::Syscall;
 
@@ -12,7 +11,7 @@ const fn row(name: &'static str, numbers: [i32; 6]) -> Syscall {
     Syscall { name, numbers }
 }
 
-/// x86_64, x86, x32 (without its bit 30), arm, aarch64, riscv64; -1: not there.
+/// x86_64, x86, x32 (without its bit 30), arm, aarch64, riscv64; -1: does not exist.
 pub(crate) const SYSCALLS: &[Syscall] = &[
     row("_llseek", [-1, 140, -1, 140, -1, -1]),
     row("_newselect", [-1, 142, -1, 142, -1, -1]),
@@ -503,7 +502,7 @@ pub(crate) const SYSCALLS: &[Syscall] = &[
     row("writev", [20, 146, 516, 146, 66, 66]),
 ];
 
-/// Known names of system calls that none of these architectures has.
+/// Names of system calls that exist on none of these architectures.
 pub(crate) const FOREIGN: &str = "\
     atomic_barrier atomic_cmpxchg_32 cachectl getpagesize multiplexer rtas s390_guarded_storage \
     s390_pci_mmio_read s390_pci_mmio_write s390_runtime_instr s390_sthyi spu_create spu_run \

@@ -13,7 +13,7 @@ pub const CAPABILITIES: [&str; 41] = [
     "CAP_CHECKPOINT_RESTORE",
 ];
 
-/// A bounding set as engines give it to containers: Podman's default.
+/// The default bounding set of an engine: Podman's.
 #[rustfmt::skip]
 pub const DEFAULT: [&str; 11] = [
     "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_NET_BIND_SERVICE",

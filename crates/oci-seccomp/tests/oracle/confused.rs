@@ -1,17 +1,17 @@
-//! Bugs of libseccomp's, seen in its programs: a comparison that is reached with one half of an
-//! argument in the accumulator on one way, and with the other half, or another argument, on another;
-//! and one of the number of a system call, while the accumulator has the architecture.
+//! Detects bugs in libseccomp's programs: a comparison that is reached with one half of an argument in the
+//! accumulator on one path, and with the other half, or another argument, on another path; and a comparison
+//! of the system call number while the accumulator contains the architecture.
 
 use oci_seccomp::sock_filter;
 use std::collections::BTreeSet;
 
-/// What is in the accumulator: offset in `struct seccomp_data`, and mask.
+/// The contents of the accumulator: offset in `struct seccomp_data`, and mask.
 type State = (u32, u32);
 
-/// Offset of the architecture.
+/// The offset of the architecture.
 const ARCH: u32 = 4;
 
-/// All of `AUDIT_ARCH_*` that are met here have one of the two upper bits, and an ELF machine.
+/// All `AUDIT_ARCH_*` that occur here have one of the two upper bits set, and an ELF machine.
 fn is_arch(k: u32) -> bool {
     k & 0xc000_0000 != 0 && matches!(k & 0xffff, 3 | 0x3e | 0x28 | 0xb7 | 0xf3)
 }
@@ -19,7 +19,7 @@ fn is_arch(k: u32) -> bool {
 /// For each instruction, whether it is such a comparison.
 pub fn comparisons(program: &[sock_filter]) -> Vec<bool> {
     let mut before: Vec<BTreeSet<State>> = vec![BTreeSet::new(); program.len() + 256];
-    // Every jump goes forward: one pass is enough.
+    // All jumps go forward: one pass is sufficient.
     for (at, &sock_filter { code, jt, jf, k }) in program.iter().enumerate() {
         let states = before[at].clone();
         match code {

@@ -1,5 +1,5 @@
-//! The default profile beside the one that Debian's golang-github-containers-common installs: read as
-//! `--security-opt seccomp=` reads it, and every difference has its reason here.
+//! Compares the default profile with the one installed by Debian's golang-github-containers-common, read as
+//! by `--security-opt seccomp=`; every difference is listed here with its reason.
 
 use super::{ALL, Call, Tally, X32_BIT, compare, known, library, run};
 use crate::capabilities::{CAPABILITIES, DEFAULT};
@@ -7,36 +7,36 @@ use oci_seccomp::docker::{Target, read};
 use oci_seccomp::{Arch, Filter, LinuxSeccomp, default_profile, syscalls};
 use std::collections::BTreeSet;
 
-/// Where the package has it.
+/// The path in the package.
 const FILE: &str = "/usr/share/containers/seccomp.json";
 
-/// Refused, as by docker, and not by this file.
+/// Refused, as in docker, but not by this file.
 const STRICTER: &str = "clone clone3 fsconfig fsmount fsopen fspick get_mempolicy keyctl mbind mount mount_setattr \
     move_mount open_tree pidfd_getfd pivot_root query_module readdir reboot set_mempolicy setns \
     sigaction signal sigpending sigsuspend syslog umount umount2 unshare";
-/// Allowed, as by docker, and too new for the file, which says ENOSYS, or refused by it.
+/// Allowed, as in docker, but too new for the file, which returns ENOSYS, or refused by it.
 const NEWER: &str = "cachestat fchmodat2 futex_requeue futex_wait futex_waitv futex_wake getxattrat io_pgetevents \
     io_pgetevents_time64 listmount listxattrat map_shadow_stack mseal removexattrat \
     riscv_flush_icache riscv_hwprobe setxattrat statmount uretprobe vmsplice";
-/// Known and refused, with EPERM, in some cases or all; unknown to the file, which says ENOSYS.
+/// Known and refused, with EPERM, in some cases or all; unknown to the file, which returns ENOSYS.
 const KNOWN: &str = "add_key afs_syscall break create_module ftime get_kernel_syms get_tls getpmsg gtty idle \
     io_uring_enter io_uring_register io_uring_setup lock lsm_get_self_attr lsm_list_modules \
     lsm_set_self_attr mpx personality prof profil putpmsg quotactl_fd request_key security \
     set_mempolicy_home_node stty _sysctl tuxcall ulimit usr26 usr32 vserver";
-/// Tied to more capabilities by docker: CAP_BPF, CAP_PERFMON.
+/// Docker allows them with further capabilities: CAP_BPF, CAP_PERFMON.
 const WITH_MORE: &str = "bpf perf_event_open";
 
 fn filter(native: Arch, profile: &LinuxSeccomp) -> Filter {
     oci_seccomp::compile(profile, native).unwrap()
 }
 
-/// Their profile as `linux.seccomp`.
+/// The file's profile as `linux.seccomp`.
 fn resolved(text: &[u8], bounding: &[String], native: Arch) -> LinuxSeccomp {
     let profile = read(text, &Target::new(bounding, native, (6, 1))).unwrap();
     serde_json::from_value(profile).unwrap()
 }
 
-/// The file's text; None is said.
+/// The file's text; prints a message if it is missing.
 fn file() -> Option<Vec<u8>> {
     let text = std::fs::read(FILE).ok();
     if text.is_none() {

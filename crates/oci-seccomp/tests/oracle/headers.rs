@@ -1,11 +1,13 @@
-//! The table of system calls beside the headers of the kernel, of each architecture whose headers are installed.
+//! Compares the table of system calls with the kernel headers of each architecture whose headers are
+//! installed.
 
 use oci_seccomp::{Arch, syscalls};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
-/// Where Debian has the headers, in which package, which one it is, and what has to be defined for it.
+/// For each architecture: the directory of Debian's headers, their package, the header, and the required
+/// macros.
 const HEADERS: [(Arch, &str, &str, &str, &str); 6] = [
     (Arch::X86_64, "/usr/include/x86_64-linux-gnu", "linux-libc-dev", "asm/unistd_64.h", "_"),
     (Arch::X86, "/usr/include/x86_64-linux-gnu", "linux-libc-dev", "asm/unistd_32.h", "_"),
@@ -39,17 +41,17 @@ const HEADERS: [(Arch, &str, &str, &str, &str); 6] = [
     ),
 ];
 
-/// Macros that begin as system calls do, and are none.
+/// Macros whose names look like system calls but are not.
 const OTHERS: [&str; 5] =
     ["syscalls", "SYSCALL_BASE", "OABI_SYSCALL_BASE", "SYSCALL_MASK", "arch_specific_syscall"];
 
-/// In gaps between older ones: not in all headers that have those after them.
+/// Added in gaps between older numbers: missing in some headers that have later ones.
 const LATER: [&str; 3] = ["riscv_hwprobe", "uprobe", "uretprobe"];
 
-/// What the headers call what is `arm_sync_file_range` here, and in libseccomp.
+/// The headers' name for `arm_sync_file_range`, as it is called here and in libseccomp.
 const ALIAS: &str = "sync_file_range2";
 
-/// What a header defines.
+/// The macros defined by a header.
 fn macros(directory: &str, header: &str, define: &str) -> BTreeMap<String, String> {
     let mut command = Command::new("cc");
     command.args(["-E", "-dM", "-nostdinc", "-include", header, "-I", directory]);
@@ -62,7 +64,7 @@ fn macros(directory: &str, header: &str, define: &str) -> BTreeMap<String, Strin
         .collect()
 }
 
-/// A sum of numbers and of other macros.
+/// Evaluates a sum of numbers and other macros.
 fn value(macros: &BTreeMap<String, String>, text: &str) -> u32 {
     let term = |term: &str| match term.strip_prefix("0x") {
         Some(digits) => u32::from_str_radix(digits, 16).unwrap(),
@@ -98,7 +100,7 @@ fn names_and_numbers_are_the_kernels() {
             };
             assert_eq!(ours.number(arch), Some(*number), "{name} on {arch:?}");
         }
-        // x32 has numbers of its own from 512 on.
+        // x32 has its own numbers from 512 on.
         let newest = theirs.values().filter(|number| **number < 512).max().unwrap();
         let extra: Vec<_> = syscalls::all()
             .iter()

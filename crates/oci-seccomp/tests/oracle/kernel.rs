@@ -1,5 +1,5 @@
-//! The kernel takes the filters, and does what they say. Each on a thread of its own, which is all that
-//! a filter is about.
+//! Tests that the kernel accepts the filters and applies them. Each in a separate thread, because a filter
+//! applies to a thread.
 
 use crate::{NATIVE, profiles};
 use nix::errno::Errno;
@@ -8,14 +8,13 @@ use oci_seccomp::Filter;
 use std::ffi::c_long;
 use std::os::fd::{FromRawFd, OwnedFd};
 
-/// Installs the filter, and does `work` under it.
+/// Installs the filter, and runs `work` under it.
 fn filtered<T: Send + 'static>(
     filter: Filter,
     work: impl FnOnce(Option<OwnedFd>) -> T + Send + 'static,
 ) -> T {
     let thread = move || {
-        // Without privileges a filter needs it; it is the thread's.
-        // SAFETY: plain values in.
+        // Without privileges, a filter requires it; it applies to the thread. SAFETY: takes integers only.
         let result = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
         assert_eq!(result, 0);
         work(install(&filter))
@@ -23,11 +22,11 @@ fn filtered<T: Send + 'static>(
     std::thread::Builder::new().spawn(thread).unwrap().join().unwrap()
 }
 
-/// The listener, if the filter notifies.
+/// Installs the filter; returns the listener, if it notifies.
 fn install(filter: &Filter) -> Option<OwnedFd> {
     let length = filter.program.len().try_into().unwrap();
     let program = libc::sock_fprog { len: length, filter: filter.program.as_ptr().cast_mut() };
-    // SAFETY: the program lives until the call is over, which copies it.
+    // SAFETY: the program outlives the call, which copies it.
     let result = unsafe {
         libc::syscall(
             libc::SYS_seccomp,
@@ -37,12 +36,12 @@ fn install(filter: &Filter) -> Option<OwnedFd> {
         )
     };
     assert!(result >= 0, "{:?}", Errno::last());
-    // SAFETY: a new descriptor, which nobody else owns.
+    // SAFETY: a new descriptor, which has no other owner.
     filter.notifies.then(|| unsafe { OwnedFd::from_raw_fd(result.try_into().unwrap()) })
 }
 
 fn errno(number: c_long, args: [u64; 3]) -> Option<Errno> {
-    // SAFETY: only called with numbers and arguments that change nothing and have no addresses.
+    // SAFETY: only called with numbers and arguments that change nothing and contain no addresses.
     let result = unsafe { libc::syscall(number, args[0], args[1], args[2]) };
     (result < 0).then(Errno::last)
 }

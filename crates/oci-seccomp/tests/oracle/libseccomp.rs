@@ -1,4 +1,4 @@
-//! The C library, opened at run time: what crun and runc make of a profile with it.
+//! The C library, loaded at run time, used like in crun and runc.
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::resource::{Resource, setrlimit};
@@ -24,7 +24,7 @@ struct ArgCmp {
     b: u64,
 }
 
-/// What of it is called.
+/// The functions in use.
 pub struct Library {
     init: unsafe extern "C" fn(u32) -> Context,
     release: unsafe extern "C" fn(Context),
@@ -38,16 +38,16 @@ pub struct Library {
     resolve_num: unsafe extern "C" fn(u32, c_int) -> *mut c_char,
 }
 
-/// It does not know the name.
+/// The name is unknown.
 const ERROR: c_int = -1;
 /// `SCMP_FLTATR_CTL_OPTIMIZE`.
 const OPTIMIZE: c_int = 8;
 
 impl Library {
-    /// `None` where it is not installed.
+    /// `None` if it is not installed.
     #[expect(clippy::missing_transmute_annotations, reason = "the fields have the types")]
     pub fn open() -> Option<Library> {
-        // SAFETY: a string that ends in NUL; the library's initializers do nothing to us.
+        // SAFETY: a NUL-terminated string; the library's initializers have no effect on us.
         let library = unsafe { libc::dlopen(c"libseccomp.so.2".as_ptr(), libc::RTLD_NOW) };
         if library.is_null() {
             return None;
@@ -81,27 +81,27 @@ impl Library {
     /// The number of a name: negative for those of other architectures, `None` if it is unknown.
     pub fn number(&self, arch: Arch, name: &str) -> Option<c_int> {
         let name = CString::new(name).unwrap();
-        // SAFETY: a string that ends in NUL.
+        // SAFETY: a NUL-terminated string.
         let number = unsafe { (self.resolve_arch)(token(arch), name.as_ptr()) };
         (number != ERROR).then_some(number)
     }
 
     /// The name of a number.
     pub fn name(&self, arch: Arch, number: u32) -> Option<String> {
-        // SAFETY: plain values in.
+        // SAFETY: takes integers only.
         let name = unsafe { (self.resolve_num)(token(arch), c_int::try_from(number).unwrap()) };
         if name.is_null() {
             return None;
         }
-        // SAFETY: a string that ends in NUL and is ours.
+        // SAFETY: a NUL-terminated string that we own.
         let text = unsafe { CStr::from_ptr(name) }.to_str().unwrap().to_string();
         // SAFETY: allocated by malloc for us, and not used after this.
         unsafe { libc::free(name.cast()) };
         Some(text)
     }
 
-    /// The filter that runc would have, before it adds ENOSYS. With `tree` it searches the numbers,
-    /// as runc has it for more than 32 rules. In a process of its own: it does not always come back.
+    /// The filter that runc would have, before it adds ENOSYS. With `tree` it searches the numbers, as runc
+    /// does for more than 32 rules. In a separate process, because it does not always return.
     pub fn compile(
         &self,
         archs: &[Arch],
@@ -110,12 +110,12 @@ impl Library {
     ) -> Result<Vec<sock_filter>, Failure> {
         let name = c"libseccomp";
         let file = memfd_create(name, MFdFlags::MFD_CLOEXEC).unwrap();
-        // SAFETY: the child takes no lock of another thread's but malloc's, which fork() sees to.
+        // SAFETY: the child takes no lock of other threads except malloc's, which fork() handles.
         match unsafe { fork() }.unwrap() {
             ForkResult::Child => {
                 setrlimit(Resource::RLIMIT_CPU, 2, 2).unwrap();
                 let code = self.export(archs, spec, tree, &file).err().unwrap_or(0);
-                // SAFETY: ends the process, and nothing of the parent's is torn down.
+                // SAFETY: ends the process without running the parent's exit handlers.
                 unsafe { libc::_exit(-code) }
             }
             ForkResult::Parent { child } => match waitpid(child, None).unwrap() {
@@ -126,7 +126,7 @@ impl Library {
         }
     }
 
-    /// The same, here.
+    /// Like [`Self::compile`], in this process.
     pub fn export(
         &self,
         archs: &[Arch],
@@ -135,14 +135,14 @@ impl Library {
         file: &OwnedFd,
     ) -> Result<(), c_int> {
         let default = ret(spec.default_action, spec.default_errno_ret);
-        // SAFETY: plain values in; the context is released below, and not used after that.
+        // SAFETY: takes integers only; the context is released below, and not used after that.
         let context = unsafe { (self.init)(default) };
         assert!(!context.is_null());
         let result = self.fill(context, archs, spec, tree).and_then(|()| {
-            // SAFETY: a context and a descriptor that live.
+            // SAFETY: a valid context and descriptor.
             check(unsafe { (self.export_bpf)(context, file.as_raw_fd()) })
         });
-        // SAFETY: what seccomp_init returned, once.
+        // SAFETY: the result of seccomp_init, released once.
         unsafe { (self.release)(context) };
         result
     }
@@ -155,7 +155,7 @@ impl Library {
         tree: bool,
     ) -> Result<(), c_int> {
         for &arch in archs.iter().filter(|&&arch| arch != Arch::X86_64) {
-            // SAFETY: a context that lives.
+            // SAFETY: a valid context.
             check(unsafe { (self.arch_add)(context, token(arch)) })?;
         }
         if !archs.contains(&Arch::X86_64) {
@@ -171,11 +171,11 @@ impl Library {
             let action = ret(entry.action, entry.errno_ret);
             for name in entry.names.iter().filter(|_| action != default) {
                 let name = CString::new(name.as_str()).unwrap();
-                // SAFETY: a string that ends in NUL.
+                // SAFETY: a NUL-terminated string.
                 let number = unsafe { (self.resolve)(name.as_ptr()) };
                 for rule in rules(entry).into_iter().filter(|_| number != ERROR) {
                     let count = c_uint::try_from(rule.len()).unwrap();
-                    // SAFETY: as many comparisons as are told, in a context that lives.
+                    // SAFETY: the given number of comparisons, in a valid context.
                     check(unsafe {
                         (self.rule_add)(context, action, number, count, rule.as_ptr())
                     })?;
@@ -186,7 +186,7 @@ impl Library {
     }
 }
 
-/// Why there is no program.
+/// Why no program was created.
 #[derive(Debug, PartialEq)]
 pub enum Failure {
     /// An errno.
@@ -214,7 +214,7 @@ pub fn ret(action: Action, errno: Option<u32>) -> u32 {
     }
 }
 
-/// One rule, or one for each condition if an argument is there twice.
+/// One rule, or one for each condition if an argument occurs twice.
 fn rules(entry: &LinuxSyscall) -> Vec<Vec<ArgCmp>> {
     let args = entry.args.as_deref().unwrap_or_default();
     let comparisons = args.iter().map(|arg| {

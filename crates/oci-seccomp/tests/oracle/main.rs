@@ -1,22 +1,22 @@
-//! The oracle for seccomp filters: this crate's against those that libseccomp makes of the same profile as
-//! runc and crun call it, both run by the same interpreter, over all numbers of system calls, all
-//! architectures of a machine and arguments at every border of a condition. Needs no privileges; is
-//! skipped, and says so, where libseccomp is not installed.
+//! The oracle for seccomp filters: compares this crate's with those that libseccomp creates from the same
+//! profile as called by runc and crun. Both are run by the same interpreter, over all system call numbers,
+//! all architectures of a machine and arguments at every boundary of a condition. Needs no privileges; is
+//! skipped with a message if libseccomp is not installed.
 //!
-//! Differences that are meant, and only these, pass (each is counted and shown), and whatever
-//! libseccomp says, our verdict has to be that of a rule that matches ([`model::Model`]):
+//! Only these differences are accepted (each is counted and shown); and whatever libseccomp returns, our
+//! verdict must be that of a matching rule ([`model::Model`]):
 //!
-//! * ENOSYS for system calls newer than the profile is not libseccomp's but runc's: the model adds it
-//!   to libseccomp's verdict. Unlike with runc, ARM's private numbers (`set_tls` and on) do not make
-//!   a profile new, and a call that socketcall or ipc has too never gets it if it is named.
-//! * Of rules of one system call that both match and have different actions libseccomp's order
-//!   depends on how it cut 64-bit comparisons into halves.
-//! * For the same reason it refuses some profiles with such rules (EEXIST) that contradict
-//!   themselves in no call, and accepts a few that do: we refuse those, and no others.
-//! * libseccomp compares the wrong half of an argument, or an architecture with a number:
-//!   [`confused`]. It loses rules: [`Model::shares_halves`]. It does not come back, or crashes.
-//! * Names that this libseccomp does not know, since it is older, are left out of the profiles. It
-//!   also refuses errno 4095, the kernel's highest.
+//! * ENOSYS for system calls newer than the profile comes from runc, not from libseccomp: the model adds it
+//!   to libseccomp's verdict. Unlike in runc, ARM's private numbers (`set_tls` and later) do not make a
+//!   profile new, and a call that is also multiplexed by socketcall or ipc never gets it if it is named.
+//! * For rules of one system call that both match and have different actions, libseccomp's order depends on
+//!   how it split 64-bit comparisons into halves.
+//! * For the same reason it refuses some profiles with such rules (EEXIST) although no call matches
+//!   contradicting rules, and accepts a few that contradict themselves: we refuse those, and no others.
+//! * libseccomp compares the wrong half of an argument, or an architecture with a number: [`confused`]. It
+//!   loses rules: [`Model::shares_halves`]. It does not return, or crashes.
+//! * Names that this libseccomp does not know, because it is older, are removed from the profiles. It also
+//!   refuses errno 4095, the kernel's maximum.
 
 #![allow(unsafe_code, reason = "calls a C library")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
@@ -44,10 +44,10 @@ const ALL: [Arch; 6] =
     [Arch::X86_64, Arch::X86, Arch::X32, Arch::Arm, Arch::Aarch64, Arch::Riscv64];
 const X32_BIT: u32 = 0x4000_0000;
 const EEXIST: Failure = Failure::Error(17);
-/// Of arguments, tried with each system call that has rules about them.
+/// The number of combinations of arguments to try for each system call with conditions.
 const COMBINATIONS: usize = 150;
 
-/// What was compared, and which differences were met.
+/// Statistics of comparisons and differences.
 #[derive(Debug, Default)]
 struct Tally {
     calls: u64,
@@ -68,7 +68,7 @@ fn library() -> Option<Library> {
     library
 }
 
-/// The profile without the names that libseccomp does not know, and how many those are.
+/// The profile without the names that libseccomp does not know, and the number of those.
 fn known(library: &Library, spec: &LinuxSeccomp) -> (LinuxSeccomp, usize) {
     let mut json = serde_json::to_value(spec).unwrap();
     let mut excluded = 0;
@@ -82,14 +82,14 @@ fn known(library: &Library, spec: &LinuxSeccomp) -> (LinuxSeccomp, usize) {
     (serde_json::from_value(json).unwrap(), excluded)
 }
 
-/// libseccomp has it for the same architectures.
+/// Whether libseccomp has it for the same architectures.
 fn is_known(library: &Library, name: &str) -> bool {
     let syscalls::Lookup::Found(syscall) = syscalls::lookup(name) else { return true };
     library.number(Arch::X86_64, name).is_some()
         && ALL.into_iter().all(|a| syscall.number(a) == model::direct(library, a, name))
 }
 
-/// Those of the machine that the profile lists, and its own.
+/// The machine's own architecture, and those of the machine that the profile lists.
 fn archs(native: Arch, spec: &LinuxSeccomp) -> Vec<Arch> {
     let listed: Vec<Arch> =
         spec.architectures.iter().flatten().filter_map(|&arch| Arch::from_spec(arch)).collect();
@@ -97,7 +97,7 @@ fn archs(native: Arch, spec: &LinuxSeccomp) -> Vec<Arch> {
     family.filter(|arch| *arch == native || listed.contains(arch)).collect()
 }
 
-/// Numbers as the kernel would have them, with the architecture that they are of.
+/// System call numbers as the kernel passes them, with their architecture.
 fn numbers(native: Arch) -> Vec<(Arch, u32)> {
     let mut numbers = Vec::new();
     for &arch in native.family() {
@@ -207,7 +207,7 @@ fn check(
     tally.libseccomp_confused += 1;
 }
 
-/// Combinations of what to try each argument with: all of them, or as many as there is time for.
+/// Combinations of the probes of each argument: all, or a random selection.
 fn combinations(probes: &[Vec<u64>; 6], random: &mut Random) -> Vec<[u64; 6]> {
     let total: usize = probes.iter().map(Vec::len).product();
     let combination = |index: usize| {
@@ -236,7 +236,7 @@ fn names_and_numbers_are_libseccomps() {
         }
         for arch in ALL {
             let theirs = model::direct(&library, arch, name);
-            // Since then an architecture can have got a number for a name that others had already.
+            // An architecture can have gained a number in the meantime for a name that others had already.
             if theirs.is_some() {
                 assert_eq!(syscall.number(arch), theirs, "{name} on {arch:?}");
             } else if syscall.number(arch).is_some() {

@@ -1,5 +1,5 @@
-//! What a profile means, read off it: which system calls can differ, with which arguments to ask,
-//! and which verdicts can be right where rules overlap.
+//! The meaning of a profile: which system calls can differ, which arguments to try, and which verdicts are
+//! acceptable where rules overlap.
 
 use crate::libseccomp::{Library, ret};
 use oci_seccomp::{
@@ -8,7 +8,7 @@ use oci_seccomp::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// An action, and conditions that all have to hold.
+/// An action, and conditions that must all hold.
 #[derive(Debug, Clone)]
 struct Rule {
     conditions: Vec<LinuxSeccompArg>,
@@ -20,17 +20,17 @@ pub struct Model {
     arch: Arch,
     default: u32,
     rules: BTreeMap<u32, Vec<Rule>>,
-    /// ENOSYS for higher numbers, unless they are named.
+    /// Higher numbers get ENOSYS, unless they are named.
     newest: Option<u32>,
     named: BTreeSet<u32>,
 }
 
 /// SCMP_ACT_ERRNO(ENOSYS).
 const ENOSYS: u32 = 0x0005_0026;
-/// The private numbers of ARM.
+/// The first private number of ARM.
 const ARM_PRIVATE: u32 = 0x0f_0000;
 
-/// The order of libseccomp's pseudo-numbers: -101 and on, and -201 and on.
+/// In the order of libseccomp's pseudo-numbers: from -101 and from -201 down.
 pub const SOCKETCALL: [&str; 20] = [
     "socket",
     "bind",
@@ -111,25 +111,24 @@ impl Model {
         Model { arch, default, rules, newest, named }
     }
 
-    /// Too new for the profile: ENOSYS, whatever libseccomp's filter says.
+    /// Too new for the profile: ENOSYS, whatever libseccomp's filter returns.
     pub fn newer(&self, number: u32) -> Option<u32> {
         let newer = self.newest.is_some_and(|newest| number > newest);
         (newer && !self.named.contains(&number)).then_some(ENOSYS)
     }
 
-    /// Whatever the arguments.
+    /// Whether rules about it have conditions.
     pub fn has_conditions(&self, number: u32) -> bool {
         let rules = self.rules.get(&number);
         rules.is_some_and(|rules| rules.iter().all(|rule| !rule.conditions.is_empty()))
     }
 
-    /// Rules that libseccomp can take for parts of one another, and then lose one or a part: it
-    /// compares 64 bits in halves, and finds the same comparison of one half in both. So it is where
-    /// an argument is compared by order with values of the same upper half, where it is to be equal
-    /// to a value and not to be equal to one, and where rules with several conditions share one.
-    /// (`_db_tree_prune` returns "redundant" for a comparison with another action, and removes what
-    /// is the end of another rule; `_db_tree_add` leaves out all of a rule whose upper half is
-    /// decided already.)
+    /// Rules that libseccomp can confuse with parts of one another, and then lose one or a part of it: it
+    /// compares 64 bits in halves, and finds the same comparison of one half in both. That happens if an
+    /// argument is compared by order with values of the same upper half, if it must be equal to one value and
+    /// not equal to another, and if rules with several conditions share one. (`_db_tree_prune` returns
+    /// "redundant" for a comparison with another action, and removes what is the end of another rule;
+    /// `_db_tree_add` omits all of a rule whose upper half is decided already.)
     pub fn shares_halves(&self, number: u32) -> bool {
         use Operator::{Ge, Gt, Le, Lt};
         let upper = if self.arch.is_64_bit() { 32 } else { 0 };
@@ -149,7 +148,7 @@ impl Model {
         })
     }
 
-    /// All verdicts that a rule has for this call; the default if none has.
+    /// All verdicts of matching rules; the default if none matches.
     pub fn possible(&self, number: u32, args: &[u64; 6]) -> BTreeSet<u32> {
         let rules = self.rules.get(&number).map(Vec::as_slice).unwrap_or_default();
         let always = |rule: &&Rule| rule.conditions.iter().all(|c| self.always(c));
@@ -184,7 +183,7 @@ impl Model {
         }
     }
 
-    /// What to try each argument with: everything next to a border of a condition on it.
+    /// The values to try for each argument: everything next to a boundary of a condition.
     pub fn probes(&self, number: u32) -> [Vec<u64>; 6] {
         let mut probes: [BTreeSet<u64>; 6] = Default::default();
         for condition in self.rules.get(&number).into_iter().flatten().flat_map(|r| &r.conditions) {
@@ -211,13 +210,13 @@ fn equal(value: u64) -> LinuxSeccompArg {
     LinuxSeccompArg::new(0, Operator::Eq, value)
 }
 
-/// One for each condition if an argument is there twice.
+/// One for each condition if an argument occurs twice.
 fn alternatives(args: &[LinuxSeccompArg]) -> Vec<Vec<LinuxSeccompArg>> {
     let twice = (0..6).any(|index| args.iter().filter(|arg| arg.index == index).count() > 1);
     if twice { args.iter().map(|&arg| vec![arg]).collect() } else { vec![args.to_vec()] }
 }
 
-/// The number of its own, without x32's bit, of those that have one beside socketcall or ipc too.
+/// The direct number, without x32's bit, of a call that socketcall or ipc multiplexes as well.
 pub fn direct(library: &Library, arch: Arch, name: &str) -> Option<u32> {
     let number = library.number(arch, name).and_then(|number| u32::try_from(number).ok());
     match arch {

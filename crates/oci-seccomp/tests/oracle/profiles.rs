@@ -1,21 +1,20 @@
-//! Profiles: those that engines have by default, made from the lists of names that they publish, and
-//! generated ones.
+//! Profiles: engines' defaults, built from the lists of names that they publish, and generated ones.
 
 use oci_seccomp::{Arch, LinuxSeccomp};
 use serde_json::{Value, json};
 
-/// What Docker's default profile allows whatever the arguments, on all architectures and without
-/// added capabilities (moby/profiles, seccomp/default.json, June 2026).
+/// What Docker's default profile allows independent of arguments, on all architectures and without added
+/// capabilities (moby/profiles, seccomp/default.json, June 2026).
 const DOCKER_ALLOWED: &str = include_str!("docker-allowed.txt");
 
-/// What Podman's allows beyond that, and does not.
+/// What Podman's allows beyond that; [`PODMAN_NOT`] is what it does not allow.
 const PODMAN_ALSO: &str = "clone clone3 fanotify_init fsconfig fsmount fsopen fspick get_mempolicy \
     keyctl mbind mount mount_setattr move_mount open_tree pidfd_getfd pivot_root reboot \
     set_mempolicy signal syslog umount umount2 unshare";
 const PODMAN_NOT: &str = "cachestat futex_requeue futex_wait futex_waitv futex_wake getxattrat \
     io_pgetevents io_pgetevents_time64 listmount listxattrat map_shadow_stack mseal \
     removexattrat riscv_hwprobe setxattrat statmount uretprobe vmsplice";
-/// What Podman's forbids with EPERM; everything else is ENOSYS.
+/// Refused by Podman's with EPERM; everything else is ENOSYS.
 const PODMAN_DENIED: &str = "bdflush cachestat futex_requeue futex_wait futex_waitv futex_wake \
     io_pgetevents io_pgetevents_time64 kexec_file_load kexec_load map_shadow_stack migrate_pages \
     move_pages nfsservctl nice oldfstat oldlstat oldolduname oldstat olduname pciconfig_iobase \
@@ -25,7 +24,7 @@ const PODMAN_DENIED: &str = "bdflush cachestat futex_requeue futex_wait futex_wa
     init_module query_module acct kcmp process_madvise ioperm iopl clock_settime clock_settime64 \
     settimeofday stime vhangup bpf";
 
-/// Those that start a new namespace, in clone's first argument.
+/// Those that create a new namespace, in clone's first argument.
 const NAMESPACES: u64 = 0x7e02_0000;
 
 fn words(text: &str) -> Vec<&str> {
@@ -59,7 +58,7 @@ fn allow(names: impl Into<Value>) -> Value {
     json!({ "names": names.into(), "action": "SCMP_ACT_ALLOW" })
 }
 
-/// Allows a system call if its argument compares so.
+/// Allows a system call if its argument satisfies this comparison.
 fn allow_if(name: &str, index: u32, op: &str, value: u64) -> Value {
     let op = format!("SCMP_CMP_{op}");
     json!({
@@ -74,7 +73,7 @@ fn personalities() -> impl Iterator<Item = Value> {
     values.into_iter().map(|value| allow_if("personality", 0, "EQ", value))
 }
 
-/// Docker's.
+/// Docker's default profile.
 pub fn docker(native: Arch) -> LinuxSeccomp {
     let mut syscalls = vec![
         allow(words(DOCKER_ALLOWED)),
@@ -94,7 +93,7 @@ pub fn docker(native: Arch) -> LinuxSeccomp {
     }))
 }
 
-/// containerd's: where a name of Docker's is only in one of the two makes no difference here.
+/// containerd's default profile: names that only one of it and Docker's contains make no difference here.
 pub fn containerd(native: Arch) -> LinuxSeccomp {
     let mut syscalls = vec![
         allow(words(DOCKER_ALLOWED)),
@@ -111,7 +110,7 @@ pub fn containerd(native: Arch) -> LinuxSeccomp {
     }))
 }
 
-/// Podman's.
+/// Podman's default profile.
 pub fn podman(native: Arch) -> LinuxSeccomp {
     let not = words(PODMAN_NOT);
     let mut allowed = words(DOCKER_ALLOWED);
@@ -149,7 +148,7 @@ fn profile(profile: Value) -> LinuxSeccomp {
     serde_json::from_value(profile).unwrap()
 }
 
-/// Numbers that look random, the same in every run: xorshift64.
+/// Deterministic pseudo-random numbers: xorshift64.
 pub struct Random(pub u64);
 
 impl Random {
@@ -160,7 +159,7 @@ impl Random {
         self.0
     }
 
-    /// Less than `limit`.
+    /// A number below `limit`.
     pub fn below(&mut self, limit: usize) -> usize {
         usize::try_from(self.next() >> 16).unwrap() % limit
     }
@@ -170,7 +169,7 @@ impl Random {
     }
 }
 
-/// What conditions compare with: around what 32 bits hold, and what repeats often.
+/// Values for conditions: around the limits of 32 bits, and frequently equal ones.
 const VALUES: [u64; 14] = [
     0,
     1,
@@ -191,10 +190,10 @@ const VALUES: [u64; 14] = [
 const ACTIONS: [&str; 8] =
     ["KILL_THREAD", "KILL_PROCESS", "TRAP", "ERRNO", "TRACE", "ALLOW", "LOG", "NOTIFY"];
 
-/// A profile of a few hundred lines at most. With `mixed` rules of one system call can have
-/// different actions.
+/// A profile of at most a few hundred lines. With `mixed`, rules of one system call can have different
+/// actions.
 pub fn generated(native: Arch, random: &mut Random, names: &[&str], mixed: bool) -> LinuxSeccomp {
-    // Few names get many rules, so that they meet each other.
+    // Few names get many rules, so that rules interact.
     let mut few: Vec<&str> = ["socket", "socketcall", "clone", "ipc", "read"].to_vec();
     few.extend((0..4).map(|_| random.one(names)));
     let listed = architectures(native);

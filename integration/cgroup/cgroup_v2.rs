@@ -1,4 +1,4 @@
-//! cgroup v2 with all its controllers. Skipped where they are on v1; `make test-vm` has such a host.
+//! cgroup v2 with all controllers. Skipped if they are on v1; the guest of `make test-vm` has cgroup v2.
 
 use crate::cgroups::{BUSY, gets_percent_of_a_cpu};
 use crate::facts::Facts;
@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Skips where cgroup2 does not have the controller: `let mountpoint = unified!("io");`.
+/// Skips the test if cgroup2 does not have the controller: `let mountpoint = unified!("io");`.
 macro_rules! unified {
     ($controller:expr) => {
         match $crate::host::controller($controller) {
@@ -49,7 +49,7 @@ pub fn read(dir: &Path, file: &str) -> String {
     text.unwrap_or_else(|error| panic!("{dir:?}/{file}: {error}")).trim().to_string()
 }
 
-/// Without `ro` the container can make cgroups below its own.
+/// Without `ro`, the container can create cgroups below its own.
 fn writable(sandbox: &Sandbox) {
     sandbox.patch(|config| {
         for mount in config["mounts"].as_array_mut().unwrap() {
@@ -170,7 +170,7 @@ fn of_two_on_one_cpu_the_heavier_gets_more() {
         let done = sandbox.script("burn 4").create();
         (sandbox, done)
     });
-    // Together: alone, each gets all there is.
+    // Concurrently: alone, each would get everything.
     burning.iter().for_each(|(sandbox, _)| drop(sandbox.start()));
     let [light, heavy] = burning.map(|(sandbox, done)| {
         sandbox.wait_for_status("stopped");
@@ -231,7 +231,7 @@ fn reading_a_disk_is_throttled() {
 #[test]
 fn a_device_is_opened_as_far_as_its_rule_goes() {
     unified!("memory");
-    // /dev/kmsg's number under a block device's type would be a ramdisk: the type counts too.
+    // /dev/kmsg's number as a block device is a ramdisk: the type counts, too.
     for (rules, opened) in [
         (json!([]), ["EPERM", "EPERM"]),
         (json!([{"allow": true, "type": "b", "major": 1, "access": "rw"}]), ["EPERM", "EPERM"]),
@@ -313,7 +313,8 @@ fn the_container_sees_its_own_cgroup_as_the_root() {
     let facts =
         sandbox.facts("mkdir /sys/fs/cgroup/x ; write /sys/fs/cgroup/pids.max max ; forks 20");
     assert_eq!(facts.get("mkdir /sys/fs/cgroup/x"), "ok");
-    // Whoever owns a cgroup namespace may divide what it has, not take more (nsdelegate).
+    // With nsdelegate, the owner of a cgroup namespace may distribute its resources, but not raise its
+    // limits.
     let nsdelegate = host::mounts().iter().any(|mount| mount.has("nsdelegate"));
     if nsdelegate {
         assert_eq!(facts.get("write /sys/fs/cgroup/pids.max"), "EPERM");
@@ -365,7 +366,7 @@ fn a_user_namespace_without_a_cgroup_namespace_sees_the_hosts_paths_too() {
     assert_eq!(facts.get(&format!("write {file}")), "EROFS");
 }
 
-/// Runs the script in the background until it says `ready`.
+/// Runs the script in the background until it prints `ready`.
 fn running(sandbox: &Sandbox, script: &str) {
     let script = format!("{script} ; say ready ; sleep 60");
     sandbox.script(&script).run_with(&["--detach"]).ok().wait_for_line("ready");
@@ -387,8 +388,8 @@ fn what_is_executed_in_a_container_is_in_its_cgroup_and_counts_there() {
     assert_eq!(facts.get("forks"), "7 EAGAIN");
 }
 
-/// What systemd does as a container's init: moves itself into a cgroup of its own, and gives those
-/// below the container's their controllers.
+/// The steps of systemd as a container's init: moves itself into a child cgroup, and enables controllers for
+/// the children of the container's.
 const DIVIDE: &str = "mkdir /sys/fs/cgroup/own ; write /sys/fs/cgroup/own/cgroup.procs 0 ; \
                       write /sys/fs/cgroup/cgroup.subtree_control +pids ; mkdir /sys/fs/cgroup/other";
 

@@ -1,4 +1,4 @@
-//! `linux.resources` and `linux.cgroupsPath`: limits that are felt, and cgroups that come and go.
+//! `linux.resources` and `linux.cgroupsPath`: effective limits, and creation and removal of cgroups.
 
 use crate::facts::Facts;
 use crate::host::{self, Version};
@@ -19,7 +19,7 @@ pub fn limited(section: &str, limits: Value) -> Sandbox {
     sandbox
 }
 
-/// Skips where the host has no such controller: `let version = controller!("cpu");`.
+/// Skips the test if the host does not have the controller: `let version = controller!("cpu");`.
 macro_rules! controller {
     ($name:expr) => {
         match host::controller($name) {
@@ -41,7 +41,7 @@ pub fn cgroup_of(pid: i64, controller: &str) -> PathBuf {
     mountpoint.join(line.splitn(3, ':').nth(2).unwrap().trim_start_matches('/'))
 }
 
-/// A file of the created container's cgroup: the first of those that exists (v1, v2).
+/// A file of the created container's cgroup: the first one that exists (v1, v2).
 pub fn setting(sandbox: &Sandbox, controller: &str, v1: &str, v2: &str) -> String {
     let dir = cgroup_of(sandbox.pid(), controller);
     let name = if host::controller(controller).unwrap().0 == Version::V1 { v1 } else { v2 };
@@ -61,7 +61,7 @@ fn a_cpu_quota_of_a_fifth_gives_a_fifth() {
     }
 }
 
-/// Why shares of a processor cannot be measured.
+/// The reason to skip a measurement of CPU shares.
 pub const BUSY: &str = "this machine is too busy: other processes leave less than the quota";
 
 /// The number with this name in a cgroup's cpu.stat.
@@ -71,7 +71,7 @@ pub fn cpu_stat(dir: &Path, name: &str) -> u64 {
     value.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
 }
 
-/// The processor time that the cgroup has used up, in microseconds.
+/// The CPU time used by the cgroup in microseconds.
 fn used(dir: &Path) -> u64 {
     match fs::read_to_string(dir.join("cpuacct.usage")) {
         Ok(nanoseconds) => nanoseconds.trim().parse::<u64>().unwrap() / 1000,
@@ -79,9 +79,10 @@ fn used(dir: &Path) -> u64 {
     }
 }
 
-/// What a process that burns time gets of a processor, by seconds: one of ten is in the range. A first, full period
-/// can come on top, and a machine whose own processors are taken away (a busy guest) ends a period late at times.
-/// False where that cannot be measured: it got less, but not because its quota was used up in each period.
+/// Checks the CPU share of a process that burns time, per second: one of ten must be in the range. The first,
+/// full period can be added, and a machine whose own CPUs are preempted (a busy guest) sometimes ends a
+/// period late. False if it cannot be measured: it got less, although its quota was not used up in each
+/// period.
 #[track_caller]
 pub fn gets_percent_of_a_cpu(pid: i64, range: RangeInclusive<u64>) -> bool {
     let version = host::controller("cpu").unwrap().0;
@@ -177,7 +178,7 @@ fn no_limit_of_processes_is_not_a_limit_of_none() {
     }
 }
 
-/// As runc: an explicit 0 of Go's is no limit of memory, and the least that systemd takes for pids.
+/// As in runc: an explicit 0 means unlimited memory, and systemd's minimum for pids.
 #[test]
 fn no_tasks_are_one_and_no_bytes_are_no_limit() {
     controller!("pids");
@@ -204,7 +205,7 @@ fn the_cpuset_is_what_the_container_runs_on() {
     assert_eq!(setting(&sandbox, "cpuset", "cpuset.mems", "cpuset.mems"), "0");
 }
 
-/// The cgroup paths of a created container, one a hierarchy.
+/// The cgroup paths of a created container, one per hierarchy.
 fn paths(sandbox: &Sandbox) -> Vec<String> {
     let text = fs::read_to_string(format!("/proc/{}/cgroup", sandbox.pid())).unwrap();
     text.lines().map(|line| line.splitn(3, ':').nth(2).unwrap().to_string()).collect()
@@ -427,12 +428,12 @@ fn the_container_sees_its_limit() {
     );
 }
 
-/// Hides all of the host's cgroup mounts from a command but these.
+/// Hides all cgroup mounts of the host from a command except these.
 pub fn seeing(command: &mut Command, seen: impl Fn(&[String]) -> bool) {
     let hidden = host::hierarchies().into_iter().filter(|(controllers, _)| !seen(controllers));
     let hidden: Vec<PathBuf> = hidden.map(|(_, path)| path).collect();
     before_exec(command, move || {
-        // Of this command's own copy of the mounts, which this process's are private to as well.
+        // In this command's own copy of the mounts, which is private.
         unshare(CloneFlags::CLONE_NEWNS)?;
         Ok(hidden.iter().try_for_each(|path| umount2(path, MntFlags::MNT_DETACH))?)
     });

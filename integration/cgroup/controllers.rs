@@ -1,5 +1,5 @@
-//! Which controllers of cgroup2 a container has: all that the cgroups above can give it. Skipped where
-//! controllers are on v1; `make test-vm` has a host with cgroup2 alone.
+//! The cgroup2 controllers available in a container: all that the cgroups above can enable. Skipped if
+//! controllers are on v1; the guest of `make test-vm` has only cgroup2.
 
 use crate::cgroup_v2::{cgroup, limited, read, unified};
 use crate::sandbox::{Sandbox, brig_only, on_host};
@@ -10,7 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
-/// A process of the host, in the cgroup, until it is dropped.
+/// A process of the host in a cgroup, killed when this is dropped.
 struct Occupant(Child);
 
 impl Occupant {
@@ -25,13 +25,13 @@ impl Occupant {
 
 impl Drop for Occupant {
     fn drop(&mut self) {
-        // It is dead already if this fails.
+        // If this fails, it is dead already.
         _ = self.0.kill();
         _ = self.0.wait();
     }
 }
 
-/// A new cgroup for containers to be below.
+/// A new parent cgroup for containers.
 fn above(sandbox: &Sandbox, mountpoint: &Path) -> PathBuf {
     let above = mountpoint.join(format!("{}-above", sandbox.id));
     fs::create_dir(&above).unwrap();
@@ -97,7 +97,7 @@ fn below_processes_there_are_containers_but_no_controllers() {
     sandbox.create();
     assert_eq!(read(&above, "cgroup.type"), "domain");
     assert_eq!(read(&above, "cgroup.subtree_control"), "");
-    // What nothing counts is not told as 0.
+    // Statistics that are not accounted are absent, not 0.
     let stats = stats(&sandbox);
     assert_eq!(stats["data"]["memory"].get("usage"), None, "{stats}");
     assert_eq!(stats["data"]["cpu"].get("throttling"), None, "{stats}");
@@ -141,7 +141,7 @@ fn a_threaded_cgroup_is_left_as_it_is() {
     fs::remove_dir(&above).unwrap();
 }
 
-/// `sh -c SCRIPT` in a mount namespace of its own, which ends with `exec "$@"`: brig.
+/// `sh -c SCRIPT` in a new mount namespace, which ends with `exec "$@"`: brig.
 fn in_mount_namespace(sandbox: &Sandbox, args: &[&str], script: &str) -> Command {
     let brig = sandbox.command(args);
     let mut command = Command::new("sh");
@@ -175,7 +175,8 @@ fn a_read_only_hierarchy_is_no_error_of_a_container_without_limits() {
     fs::remove_dir(&above).unwrap();
 }
 
-/// The root of a cgroup namespace is not a root of a hierarchy: with processes it can give nothing.
+/// The root of a cgroup namespace is not the root of the hierarchy: with processes in it, it cannot enable
+/// controllers.
 #[test]
 fn the_root_of_a_cgroup_namespace_with_processes_gives_no_controllers() {
     brig_only!();
@@ -205,7 +206,7 @@ fn the_root_of_a_cgroup_namespace_with_processes_gives_no_controllers() {
     fs::remove_dir(&above).unwrap();
 }
 
-/// A subtree that an unprivileged user has, without systemd: what they may not write to stays as it is.
+/// A subtree owned by an unprivileged user, without systemd: files that they cannot write are not changed.
 #[test]
 fn in_a_delegated_subtree_what_has_been_given_is_given_on() {
     brig_only!();
@@ -221,7 +222,7 @@ fn in_a_delegated_subtree_what_has_been_given_is_given_on() {
         std::os::unix::fs::chown(mine.join(path), Some(crate::rootless::UID), None).unwrap();
     }
     sandbox.patch(|config| {
-        // Its gid is mapped to nobody.
+        // The gid in its options is not mapped.
         config["mounts"].as_array_mut().unwrap().retain(|mount| mount["type"] != "devpts");
         let linux = &mut config["linux"];
         linux["cgroupsPath"] = json!(format!("/{0}-above/mine/{0}-own", sandbox.id));

@@ -1,5 +1,5 @@
-//! config-linux.md, Cgroup ownership: whose the container's cgroup is. On cgroup v2 alone, as in the
-//! guest of `make test-vm`.
+//! config-linux.md, Cgroup ownership: the owner of the container's cgroup. Only with cgroup v2 alone, as in
+//! the guest of `make test-vm`.
 
 use crate::host::{self, Version};
 use crate::sandbox::{Sandbox, brig_only, skip};
@@ -17,7 +17,7 @@ fn mountpoint() -> Option<PathBuf> {
     }
 }
 
-/// A container with a user namespace, and with its cgroups writable or not.
+/// A container with a user namespace, and with a writable or read-only cgroup mount.
 fn sandbox(options: &[&str]) -> Sandbox {
     let sandbox = Sandbox::new();
     let map = json!([{"containerID": 0, "hostID": ROOT_INSIDE, "size": 65536}]);
@@ -102,7 +102,7 @@ fn the_delegated_cgroup_is_the_containers_and_the_limits_stay_with_the_one_above
         let done = sandbox.script(act).run_with(&["--detach"]).ok();
         done.wait_for_line("done");
         let facts = done.facts_now();
-        // Its cgroup namespace shows the one above, where the limit is.
+        // Its cgroup namespace shows the parent, which has the limit.
         assert_eq!(facts.get("read /proc/self/cgroup"), r#""0::/own/tree\n""#, "{facts}");
         assert_eq!(facts.get("mkdir /sys/fs/cgroup/own/tree/x"), "ok", "{facts}");
         assert_eq!(facts.get("read /sys/fs/cgroup/pids.max"), r#""20\n""#, "{facts}");
@@ -111,7 +111,7 @@ fn the_delegated_cgroup_is_the_containers_and_the_limits_stay_with_the_one_above
         assert_eq!(read("pids.max"), "20\n");
         assert!(!above.join("own/tree/pids.max").exists(), "whose it is gives controllers on");
         assert_eq!(read("cgroup.procs"), "");
-        // exec as well: above no process can be, once controllers are given on.
+        // Also for exec: no process can be in the parent after it has enabled controllers.
         fs::write(above.join("cgroup.subtree_control"), "+pids").unwrap();
         let facts = sandbox.brig(&["exec", &sandbox.id, "/init", "read", "/proc/self/cgroup"]);
         assert!(facts.ok().stdout.contains("0::/own/tree"));

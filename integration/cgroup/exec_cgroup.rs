@@ -1,4 +1,4 @@
-//! `exec` into a cgroup: the container's, one below it, and where that one is gone.
+//! `exec` into a cgroup: the container's, one below it, and what happens after its removal.
 
 use crate::exec::{exec, started};
 use crate::freeze::created_in;
@@ -62,7 +62,7 @@ fn a_path_of_several_controllers_is_used_in_the_hierarchy_of_each() {
     }
 }
 
-/// Seen with cgroup2 alone, as runc does it there.
+/// Only with cgroup2 alone, as in runc.
 #[test]
 fn where_init_has_left_a_cgroup_that_is_gone_exec_goes_where_init_is() {
     brig_only!();
@@ -80,7 +80,7 @@ fn where_init_has_left_a_cgroup_that_is_gone_exec_goes_where_init_is() {
     exec(&sandbox, &["--detach", "--pid-file", "pid"], "sleep 60").ok();
     let pid = fs::read_to_string(sandbox.dir.join("pid")).unwrap();
     let procs = fs::read_to_string(elsewhere.join("cgroup.procs")).unwrap();
-    // One that is named has to be there all the same.
+    // An explicit one must exist.
     let named = exec(&sandbox, &["--cgroup", "below"], "true");
     sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
     let gone = || fs::remove_dir(&elsewhere).is_ok();

@@ -1,5 +1,5 @@
-//! `pause`, `resume`, and whatever is done to a container that is frozen: by brig, by somebody else,
-//! from above, from within.
+//! `pause`, `resume`, and commands for a frozen container: frozen by brig, by others, by a parent cgroup, or
+//! from inside.
 
 use crate::cgroups::seeing;
 use crate::host::{self, wait_until};
@@ -11,10 +11,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// What a brig sees of the host's cgroups: of v1, of cgroup2.
+/// The cgroup mounts of the host visible to brig: v1, cgroup2.
 pub type View = fn(&[String]) -> bool;
 
-/// Each kind of freezer that this host has: a hybrid one has both, v1's comes first.
+/// One for each kind of freezer on this host: a hybrid one has both, and brig prefers v1's.
 pub fn views() -> Vec<View> {
     let (mut v1, mut v2) = (false, false);
     for (controllers, _) in host::hierarchies() {
@@ -33,7 +33,7 @@ fn created(view: View, script: &str) -> (Sandbox, Done) {
     created_in(Sandbox::new(), view, script)
 }
 
-/// The same, of a bundle that is prepared already.
+/// Like [`created`], for a prepared bundle.
 pub fn created_in(sandbox: Sandbox, view: View, script: &str) -> (Sandbox, Done) {
     sandbox.patch(|config| config["linux"]["cgroupsPath"] = json!(format!("/{}", sandbox.id)));
     let bundle = sandbox.script(script).bundle();
@@ -50,7 +50,7 @@ fn running(view: View, script: &str) -> (Sandbox, Done) {
     (sandbox, done)
 }
 
-/// As it is for brigs that see everything.
+/// A container started by a brig that sees all cgroups.
 fn started(script: &str) -> (Sandbox, Done) {
     running(|_| true, script)
 }
@@ -65,14 +65,14 @@ fn on_cpu(pid: i64) -> u64 {
     text.split(' ').next().unwrap().parse().unwrap()
 }
 
-/// Whether the process, which burns time, goes on.
+/// Whether the process, which burns time, is running.
 fn moves(pid: i64) -> bool {
     let before = on_cpu(pid);
     wait_until(Duration::from_secs(10), || on_cpu(pid) > before)
 }
 
-/// Whether the process, which burns time if it can, does nothing while this thread burns a tenth of a second: a
-/// machine that is busy with others would give both of them some.
+/// Whether the process, which burns time if it can, does not run while this thread burns a tenth of a second:
+/// on a busy machine both would get some time.
 fn stands_still(pid: i64) -> bool {
     let mine = || {
         let usage = getrusage(UsageWho::RUSAGE_THREAD).unwrap();
@@ -83,7 +83,7 @@ fn stands_still(pid: i64) -> bool {
     on_cpu(pid) == before
 }
 
-/// The v1 freezer's mount point, if the host has one; else cgroup2's.
+/// The v1 freezer's mount point, if the host has one; otherwise cgroup2's.
 fn freezer() -> (bool, PathBuf) {
     let has = |(names, _): &&(Vec<String>, PathBuf)| names.iter().any(|name| name == "freezer");
     let all = host::hierarchies();
@@ -94,7 +94,7 @@ fn freezer() -> (bool, PathBuf) {
     }
 }
 
-/// Freezes or thaws a cgroup behind brig's back.
+/// Freezes or thaws a cgroup without brig.
 fn put(dir: &Path, frozen: bool) {
     match (dir.join("freezer.state").exists(), frozen) {
         (true, true) => fs::write(dir.join("freezer.state"), "FROZEN").unwrap(),
@@ -235,7 +235,7 @@ fn sigkill_ends_a_paused_container_and_other_signals_wait() {
         done.wait_for_line("ready");
         ask(&sandbox, "pause").ok();
         sandbox.brig(&["kill", &sandbox.id, "TERM"]).ok();
-        // SIGTERM, 15, is there and waits.
+        // SIGTERM, 15, is pending.
         let pending = host::status_of(sandbox.pid(), "ShdPnd").unwrap();
         assert_eq!(u64::from_str_radix(&pending, 16).unwrap() & 1 << 14, 1 << 14, "{pending}");
         assert!(done.facts_now().all("signal").is_empty(), "{}", done.facts_now());
@@ -335,7 +335,7 @@ fn a_v1_container_frozen_from_above_is_told_about_in_time() {
     sandbox.assert_nothing_left();
 }
 
-/// Without a pid namespace of its own.
+/// A container without its own pid namespace.
 fn shared(view: View, script: &str) -> (Sandbox, Done) {
     let sandbox = Sandbox::new();
     sandbox.patch(|config| {

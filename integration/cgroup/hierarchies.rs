@@ -1,4 +1,5 @@
-//! Hosts with one version of cgroups alone, without one controller, or with none: what brig sees of them is hidden.
+//! Hosts with one cgroup version only, without one controller, or without cgroups: simulated by hiding mounts
+//! from brig.
 
 use crate::cgroups::{limited, seeing};
 use crate::facts::Facts;
@@ -6,7 +7,7 @@ use crate::host::{self, Version};
 use crate::sandbox::{Done, Sandbox, brig_only, skip};
 use serde_json::json;
 
-/// Runs a script where the host's cgroup mounts, in the eyes of brig, are only these.
+/// Runs a script with only these cgroup mounts visible to brig.
 fn run_seeing(sandbox: &Sandbox, script: &str, seen: impl Fn(&[String]) -> bool) -> Done {
     let bundle = sandbox.script(script).bundle();
     let mut command = sandbox.command(&["run", "--bundle", bundle.to_str().unwrap(), &sandbox.id]);
@@ -17,7 +18,7 @@ fn run_seeing(sandbox: &Sandbox, script: &str, seen: impl Fn(&[String]) -> bool)
 const DEVICES: &str = "mknod /tmp/null c 1 3 ; open /tmp/null rw ; mknod /tmp/mem c 1 1 ; open /tmp/mem r ; \
                        mknod /tmp/fuse c 10 229 ; open /tmp/fuse rw ; open /dev/zero r";
 
-/// What [`DEVICES`] has to tell.
+/// Checks the output of [`DEVICES`].
 #[track_caller]
 fn only_default_devices(facts: &Facts) {
     assert_eq!(facts.get("open /tmp/null"), "ok");

@@ -1,4 +1,4 @@
-//! `--cgroup-manager=disabled`, and `--systemd-cgroup` where there is no systemd.
+//! `--cgroup-manager=disabled`, and `--systemd-cgroup` without systemd.
 
 use crate::host;
 use crate::sandbox::{Done, Sandbox, brig_only, skip};

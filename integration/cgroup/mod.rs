@@ -1,4 +1,4 @@
-//! cgroups: which ones, their limits, freezing, figures.
+//! Cgroups: location, limits, freezer, statistics.
 
 pub mod cgroup_v2;
 pub mod cgroups;

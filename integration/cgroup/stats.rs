@@ -1,5 +1,5 @@
-//! `events` and `stats`: numbers that are the files', out of memory told, and an end with the
-//! container's.
+//! `events` and `stats`: numbers match the files, out-of-memory events are reported, and the commands end
+//! with the container.
 
 use crate::cgroups::{BUSY, cgroup_of, cpu_stat, limited, setting};
 use crate::host::{self, Version};
@@ -11,7 +11,7 @@ use std::io::Read;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-/// What a container that uses nothing needs not end by itself.
+/// Makes the container idle.
 fn idle(sandbox: &Sandbox) {
     sandbox.script("say ready ; sleep 60").run_with(&["--detach"]).ok().wait_for_line("ready");
 }
@@ -44,7 +44,7 @@ fn wait_for(running: &Running, kind: &str) {
 #[track_caller]
 fn number(value: &Value, pointer: &str) -> u64 {
     let found = value.pointer(pointer);
-    // runc leaves out what is 0.
+    // runc omits values of 0.
     found.map_or(0, |number| number.as_u64().unwrap_or_else(|| panic!("{pointer}: {number}")))
 }
 
@@ -55,7 +55,7 @@ fn the_numbers_are_those_of_the_files() {
     }
     let sandbox = limited("memory", json!({"limit": 64 << 20}));
     sandbox.patch(|config| config["linux"]["resources"]["pids"] = json!({"limit": 77}));
-    // Waits in the kernel, and uses nothing up meanwhile.
+    // It sleeps, so its usage does not change meanwhile.
     sandbox.create();
     let file = |controller: &str, v1: &str, v2: &str| -> u64 {
         setting(&sandbox, controller, v1, v2).parse().unwrap()
@@ -87,7 +87,7 @@ fn the_numbers_are_those_of_the_files() {
     assert_eq!(data["network_interfaces"], json!(null));
 }
 
-/// What Go's programs read: every key of runc's that this host has numbers for.
+/// The keys that Go programs read: every key of runc's for which this host has numbers.
 #[test]
 fn the_shape_is_runcs() {
     let sandbox = Sandbox::new();
@@ -164,7 +164,7 @@ fn events_come_in_their_interval_and_end_with_the_container() {
     let took = start.elapsed();
     assert!(took > Duration::from_millis(550), "{took:?}");
     sandbox.brig(&["kill", &sandbox.id, "KILL"]).ok();
-    // With cgroup v1 they go on until the cgroup has gone.
+    // With cgroup v1 it continues until the cgroup is removed.
     sandbox.wait_for_status("stopped");
     sandbox.delete();
     let done = events.wait().ok();
@@ -285,7 +285,7 @@ fn all_containers_or_some_are_shown() {
     let all = rows(sandbox.brig(&["stats", "--format", "json"]));
     assert_eq!(all.iter().map(|row| row["id"].as_str().unwrap()).collect::<Vec<_>>(), ids);
     for row in &all {
-        // All of a processor, if nobody else wants it.
+        // A whole CPU, unless others use it.
         assert!(row["cpuPercent"].as_f64().unwrap() > 0.0, "{row}");
         assert_eq!(row["memory"]["limit"], json!(64 << 20));
         let used = row["memory"]["used"].as_u64().unwrap();

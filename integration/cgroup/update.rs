@@ -1,4 +1,4 @@
-//! `update`: limits of a container that already exists, changed, kept, taken back.
+//! `update`: changes limits of an existing container, keeps others, restores them after errors.
 
 use crate::cgroups::{BUSY, cgroup_of, gets_percent_of_a_cpu, limited, setting};
 use crate::facts::Facts;
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::PathBuf;
 
-/// Skips where the host has no such controller: `let version = controller!("cpu");`.
+/// Skips the test if the host does not have the controller: `let version = controller!("cpu");`.
 macro_rules! controller {
     ($name:expr) => {
         match host::controller($name) {
@@ -41,7 +41,7 @@ pub fn update_by_stdin(sandbox: &Sandbox, args: &[&str], json: &str) -> Done {
     }
 }
 
-/// Runs the script in the background until it says `ready`.
+/// Runs the script in the background until it prints `ready`.
 pub fn running(sandbox: &Sandbox, script: &str) -> Done {
     let script = format!("{script} ; say ready ; sleep 60");
     let done = sandbox.script(&script).run_with(&["--detach"]).ok();
@@ -54,7 +54,7 @@ fn exec(sandbox: &Sandbox, script: &str) -> Facts {
     Facts::parse(&sandbox.brig(&[&["exec", &sandbox.id], &script[..]].concat()).ok().stdout)
 }
 
-/// Every file of the container's cgroups that says what something is limited to.
+/// Every file of the container's cgroups that contains a limit.
 pub fn limits(sandbox: &Sandbox) -> BTreeMap<PathBuf, String> {
     let mut limits = BTreeMap::new();
     for controller in ["memory", "cpu", "cpuset", "pids", "blkio", "io", "devices"] {
@@ -207,7 +207,7 @@ fn memory_and_swap_together_stay_what_was_asked_for() {
     assert_eq!(memory(&sandbox), (16 << 20).to_string());
 }
 
-/// Where podman and containerd give the limits: a file, and stdin in two spellings.
+/// The ways in which podman and containerd pass limits: a file, and stdin in two spellings.
 #[test]
 fn limits_are_read_from_a_file_and_from_stdin() {
     controller!("memory");
@@ -251,7 +251,7 @@ fn what_is_not_asked_for_stays() {
     assert!(before.values().any(|text| text.contains("67108864")), "{before:?}");
     update(&sandbox, &[]).ok();
     let nothing = match crate::sandbox::is_peer() {
-        // runc 1.1 crashes at a null.
+        // runc 1.1 crashes on null.
         true => json!({}),
         false => {
             json!({"memory": null, "cpu": null, "pids": null, "unified": null, "devices": null})
@@ -376,7 +376,7 @@ fn a_joined_cgroup_is_limited_and_stays() {
     let limit = fs::read_to_string(mountpoint.join(&joined).join("pids.max")).unwrap();
     sandbox.delete();
     for (_, mountpoint) in host::hierarchies() {
-        // Other runtimes than brig remove what they did not make.
+        // Other runtimes remove cgroups that they have not created.
         let _ = fs::remove_dir(mountpoint.join(&joined));
     }
     assert_eq!(limit.trim(), "44");

@@ -1,4 +1,4 @@
-//! `update` that is refused, or does not do all of it: what was is as it was.
+//! `update` that is refused completely or in part: all limits are unchanged.
 
 use crate::cgroups::{limited, setting};
 use crate::host::{self, Version};

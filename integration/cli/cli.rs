@@ -19,7 +19,7 @@ fn flags_take_their_value_with_and_without_an_equals_sign() {
     ];
     for form in forms {
         sandbox.brig(&[&["create"], form, &[&sandbox.id]].concat()).ok();
-        // Without --root in front: in the other form.
+        // The other form: without --root in front.
         let mut state = std::process::Command::new(runtime());
         state.arg(format!("--root={root}")).args(["state", &sandbox.id]);
         sandbox.spawn(state).wait().ok();
@@ -55,7 +55,7 @@ fn wrong_arguments_are_told_in_the_log_too() {
         let _ = fs::remove_file(&log);
         let globals = ["--log", log.to_str().unwrap(), "--log-format", "json"];
         let done = sandbox.brig(&[&globals[..], args].concat());
-        // runc's for a command that it does not know.
+        // runc's exit code for an unknown command.
         let code = if args == ["frobnicate"] { 3 } else { 1 };
         assert_eq!(done.code, Some(code), "{done:?}");
         let text = fs::read_to_string(&log).unwrap();
@@ -329,7 +329,7 @@ fn list_of_nothing_is_empty_also_without_a_root() {
         serde_json::from_str::<Value>(&sandbox.brig(&["list", "--format", "json"]).ok().stdout)
             .unwrap()
     };
-    // runc says null.
+    // runc prints null.
     assert!(matches!(list(), Value::Null) || list() == json!([]));
     assert_eq!(sandbox.brig(&["list", "-q"]).ok().stdout, "");
     assert_eq!(sandbox.brig(&["list"]).ok().stdout.lines().count(), 1);
@@ -401,7 +401,7 @@ fn features_tell_what_is_true() {
         .filter_map(Value::as_str)
         .filter(|name| name.starts_with("run.brig."))
         .collect();
-    // One by one: a prefix would keep those from users that only restrict a container.
+    // Listed one by one: a prefix would also forbid annotations that only restrict a container.
     let expected =
         ["defaults", "image", "overlay.idmap", "overlay.layers", "overlay.upper", "overlay.work"];
     assert_eq!(own, expected.map(|name| format!("run.brig.{name}")), "{features:#}");

@@ -1,5 +1,6 @@
-//! What engines decide by, as their newest sources have it: the words of errors that podman, docker and CRI-O look
-//! for, what `features` prints beside its JSON, and the names under which they call a runtime. docs/engines.md.
+//! What engines rely on, according to their latest sources: the error messages that podman, docker and CRI-O
+//! match on, what `features` prints besides its JSON, and the program names under which they call a runtime.
+//! docs/engines.md.
 
 use crate::sandbox::{Done, Sandbox, brig_only, runtime};
 use serde_json::{Value, json};
@@ -7,7 +8,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// podman's OCI errors, after what it has read from the log or from stderr, in any letter case.
+/// podman's OCI errors, matched case-insensitively in the log or stderr.
 fn podmans_exit_code(message: &str) -> i32 {
     let message = message.to_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| message.contains(word));
@@ -21,7 +22,7 @@ fn podmans_exit_code(message: &str) -> i32 {
     }
 }
 
-/// moby 29's, in lower case.
+/// moby 29's, matched in lower case.
 fn mobys_exit_code(message: &str) -> i32 {
     let message = message.to_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| message.contains(word));
@@ -34,7 +35,7 @@ fn mobys_exit_code(message: &str) -> i32 {
     }
 }
 
-/// The message of the JSON log, and what stood on stderr: podman and docker read either.
+/// The message in the JSON log, and stderr: podman and docker read either.
 fn both(sandbox: &Sandbox, args: &[&str]) -> [String; 2] {
     let log = sandbox.dir.join("engine.log");
     let global = ["--log-format", "json", "--log", log.to_str().unwrap()];
@@ -59,7 +60,7 @@ fn podman_and_docker_tell_126_from_127_by_what_create_and_exec_say() {
         ("/no/such", 127, 127),
         ("/etc/plain", 126, 126),
         ("/etc", 126, 126),
-        // podman has no words for it.
+        // podman does not match anything in it.
         ("/etc/plain/x", 125, 127),
     ];
     for (program, podmans, mobys) in cases {
@@ -71,7 +72,7 @@ fn podman_and_docker_tell_126_from_127_by_what_create_and_exec_say() {
     }
     sandbox.script("sleep 60").create();
     sandbox.start();
-    // Only exec's own error can tell of an interpreter: create is over before that.
+    // Only exec's own error can concern an interpreter: create has ended before that.
     for (program, podmans, mobys) in cases.into_iter().chain([("/bin/broken", 127, 127)]) {
         for message in both(&sandbox, &["exec", &sandbox.id, program]) {
             assert_eq!(podmans_exit_code(&message), podmans, "{program}: {message}");
@@ -109,7 +110,7 @@ fn cri_o_and_containerd_know_by_words_that_there_is_nothing_to_kill_any_more() {
     }
 }
 
-/// CRI-O reads stdout and stderr of it as one JSON text.
+/// CRI-O parses stdout and stderr together as one JSON text.
 #[test]
 fn features_prints_nothing_but_its_json() {
     brig_only!();
@@ -118,7 +119,7 @@ fn features_prints_nothing_but_its_json() {
         let done = sandbox.brig(args).ok();
         assert_eq!(done.stderr, "");
         let features: Value = serde_json::from_str(&done.stdout).unwrap();
-        // What containerd's CRI plugin and dockerd 29 look at.
+        // Fields that containerd's CRI plugin and dockerd 29 read.
         let options = features["mountOptions"].as_array().unwrap();
         assert!(options.contains(&json!("rro")), "{features}");
         assert_eq!(features["linux"]["mountExtensions"]["idmap"]["enabled"], true);
@@ -126,7 +127,7 @@ fn features_prints_nothing_but_its_json() {
     }
 }
 
-/// The runtime by another name, as a link and as a copy.
+/// The runtime under another name, as a link or a copy.
 fn called(sandbox: &Sandbox, name: &str, copy: bool) -> PathBuf {
     let path = sandbox.dir.join(format!("bin-{copy}")).join(name);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -145,8 +146,8 @@ fn call(sandbox: &Sandbox, program: &PathBuf, args: &[&str]) -> Done {
     sandbox.spawn(command).wait()
 }
 
-/// podman passes `--cgroups=disabled` on and reads JSON errors where the runtime is called crun; BuildKit takes `runc`
-/// from PATH.
+/// podman passes on `--cgroups=disabled` and reads JSON errors if the runtime's name is crun; BuildKit runs
+/// `runc` from PATH.
 #[test]
 fn installed_as_crun_or_runc_it_does_what_engines_expect_of_these_names() {
     brig_only!();
@@ -163,7 +164,7 @@ fn installed_as_crun_or_runc_it_does_what_engines_expect_of_these_names() {
         let done = call(&sandbox, &program, &disabled).ok();
         assert_eq!((done.stdout.as_str(), done.stderr.as_str()), ("ran\n", ""), "{name}");
 
-        // As BuildKit runs it, in the foreground, with its log in the bundle.
+        // As run by BuildKit: in the foreground, with its log in the bundle.
         let log = sandbox.dir.join("log.json");
         let logged = ["--log", log.to_str().unwrap(), "--log-format", "json"];
         let run = [&logged[..], &["run", "--bundle", bundle, "--keep", &sandbox.id]].concat();

@@ -1,5 +1,5 @@
-//! What engines send, word for word, and what they read in the answers: recorded from podman, conmon,
-//! buildah, containerd, docker and CRI-O. `make test-engines` has the engines themselves.
+//! Command lines as engines send them, and what they read in the output: recorded from podman, conmon,
+//! buildah, containerd, docker and CRI-O. `make test-engines` runs the engines themselves.
 
 use crate::facts::Facts;
 use crate::sandbox::{Done, Running, Sandbox, brig_only, on_host};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-/// A container with its bundle's path and an id as engines have them, and what it is called with.
+/// A container with its bundle's path and an id in the style of an engine.
 struct Engine {
     sandbox: Sandbox,
     bundle: String,
@@ -23,7 +23,7 @@ impl Engine {
         Engine { sandbox, bundle }
     }
 
-    /// `BUNDLE` and `ID` in a recorded line stand for its own.
+    /// Runs a recorded line; `BUNDLE` and `ID` are replaced.
     fn call(&self, line: &str) -> Done {
         let line = line.replace("BUNDLE", &self.bundle).replace("ID", &self.sandbox.id);
         self.sandbox.brig(&line.split_whitespace().collect::<Vec<_>>())
@@ -107,7 +107,7 @@ fn the_shim_of_containerd() {
     engine.call(&format!("{log} resume ID")).ok();
     engine.call(&format!("{log} kill ID 15")).ok();
     engine.sandbox.wait_for_status("stopped");
-    // Sent to everything that might be left, also where nothing is.
+    // Sent to all remaining processes, even if there are none.
     engine.call(&format!("{log} kill --all ID 9")).ok();
     engine.call(&format!("{log} delete ID")).ok();
     engine.call(&format!("{log} delete --force ID")).ok();
@@ -140,7 +140,7 @@ fn cri_o() {
     engine.sandbox.wait_for_status("stopped");
 }
 
-/// The user and network namespaces of a pod, made by the engine: those of a process.
+/// The user and network namespaces of a pod, held by a process like an engine does.
 fn pod_namespaces(holder: &Sandbox) -> Running {
     let mut unshare = std::process::Command::new("unshare");
     unshare.args(["--user", "--net", "--"]);
@@ -158,7 +158,7 @@ fn pod_maps() -> Value {
     json!([{"containerID": 0, "hostID": 300_000, "size": 1000}])
 }
 
-/// A container of the pod: it joins these namespaces of processes, or makes them (pid 0).
+/// A container of the pod: it joins these namespaces of processes, or creates them (pid 0).
 fn of_pod(script: &str, namespaces: &[(&str, i64)]) -> Engine {
     let engine = Engine::new(script);
     engine.sandbox.patch(|config| {
@@ -226,7 +226,7 @@ fn the_containers_of_a_pod_join_a_user_namespace_that_the_engine_made() {
     pod.child.wait().unwrap();
 }
 
-/// What podman sends itself, and CRI-O by its conmon: each value also behind an equals sign.
+/// Command lines of podman, and of CRI-O through its conmon: each value also after an equals sign.
 #[test]
 fn podman_without_conmon_and_cri_o_with_it() {
     let engine = Engine::new("sigloop 3");
@@ -292,7 +292,7 @@ fn what_engines_decide_by_in_features_and_version() {
     assert!(version.lines().any(|line| line.starts_with("commit: ")), "{version}");
 }
 
-/// What an engine looks for in the error decides what it tells its user, and the exit code.
+/// The error determines the message and exit code of an engine.
 #[test]
 fn errors_have_the_words_that_engines_look_for() {
     let failing = |args: &[&str], words: &[&str]| {
@@ -311,7 +311,7 @@ fn errors_have_the_words_that_engines_look_for() {
         assert!(!message.contains("level="), "{message}");
         engine.sandbox.assert_nothing_left();
     };
-    // 127, 127, 126, 126
+    // Exit codes: 127, 127, 126, 126.
     let prefix = "unable to start container process: exec: ";
     failing(&["nosuch"], &[prefix, r#""nosuch": executable file not found in $PATH"#]);
     failing(&["/no/such"], &[prefix, r#""/no/such": stat /no/such: no such file or directory"#]);

@@ -4,7 +4,7 @@ use crate::sandbox::{Sandbox, brig_only};
 use serde_json::{Value, json};
 use std::fs;
 
-/// docs/output.md: what programs need not read out of the text.
+/// docs/output.md: fields that programs need not parse from the text.
 #[test]
 fn an_error_in_the_json_log_has_code_place_command_and_container() {
     brig_only!();
@@ -22,7 +22,7 @@ fn an_error_in_the_json_log_has_code_place_command_and_container() {
     };
     let create = ["create", "--bundle", bundle, id];
 
-    // Found by brig itself, before there is a process.
+    // Detected by brig itself, before there is a process.
     sandbox.patch(|config| config["process"]["cwd"] = json!("tmp"));
     let error = logged(&create);
     assert_eq!(error["place"]["path"], "process.cwd", "{error}");
@@ -35,7 +35,7 @@ fn an_error_in_the_json_log_has_code_place_command_and_container() {
     assert_eq!((&error["command"], &error["container"]), (&json!("create"), &json!(id)));
     assert_eq!(error.get("code"), None, "{error}");
 
-    // Found by the container's process.
+    // Detected by the container's process.
     sandbox.patch(|config| {
         config["process"]["cwd"] = json!("/");
         let mount = json!({"destination": "/x", "type": "tmpfs", "options": ["size=64q"]});
@@ -46,7 +46,7 @@ fn an_error_in_the_json_log_has_code_place_command_and_container() {
     assert_eq!(error["code"], "EINVAL", "{error}");
     sandbox.patch(|config| drop(config["mounts"].as_array_mut().unwrap().remove(0)));
 
-    // At start, and by exec.
+    // Detected at start, and by exec.
     sandbox.add_file("bin/broken", "#!/no/such/interpreter\n");
     crate::run::make_executable(&sandbox, "bin/broken");
     sandbox.args(&["/bin/broken"]).create();
@@ -92,7 +92,7 @@ fn a_json_log_has_exactly_one_object_after_a_failure() {
     sandbox.assert_nothing_left();
 }
 
-/// `2026-11-22T15:04:05Z`, with a fraction or an offset if need be.
+/// E.g. `2026-11-22T15:04:05Z`, possibly with a fraction or an offset.
 fn is_rfc3339(time: &str) -> bool {
     let shape: String = time.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
     let rest = shape.strip_prefix("0000-00-00T00:00:00");
@@ -142,7 +142,7 @@ fn debug_is_taken_and_keeps_stdout_clean() {
     assert_eq!(done.stdout, "hello\n");
 }
 
-/// What `--debug` says of a command, as objects.
+/// The output of `--debug` for a command, as objects.
 fn account(sandbox: &Sandbox, args: &[&str]) -> Vec<Value> {
     let log = sandbox.dir.join("account.json");
     let global = ["--debug", "--log-format", "json", "--log", log.to_str().unwrap()];
@@ -152,7 +152,7 @@ fn account(sandbox: &Sandbox, args: &[&str]) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Phases of a process, in their order, none of which begins before the one before has ended.
+/// The phases of a process in order; checks that none begins before the previous one has ended.
 fn phases(account: &[Value], process: &str) -> Vec<String> {
     let own = account.iter().filter(|line| line["process"] == process && line["phase"].is_string());
     let mut end = 0;
@@ -199,7 +199,7 @@ fn debug_tells_what_was_called_decided_made_and_undone_and_how_long_it_took() {
         "ids, capabilities and filter",
     ];
     assert_eq!(childs, expected);
-    // The container's process was at it while brig waited for it.
+    // The container's process worked while brig waited for it.
     let began = |phase: &str| {
         let line = create.iter().find(|line| line["phase"] == phase).unwrap();
         line["beganMicros"].as_u64().unwrap()
@@ -212,7 +212,7 @@ fn debug_tells_what_was_called_decided_made_and_undone_and_how_long_it_took() {
     has(&delete, &["ended: process "]);
     has(&delete, &["removed: state directory", id]);
 
-    // What fails is undone.
+    // After a failure, everything is undone.
     sandbox.patch(|config| {
         let mount = json!({"destination": "/x", "type": "tmpfs", "options": ["size=64q"]});
         config["mounts"].as_array_mut().unwrap().push(mount);

@@ -1,4 +1,4 @@
-//! What is read from the command line and printed, and the words that engines rely on.
+//! The command line and output, including the messages that engines rely on.
 
 pub mod cli;
 pub mod engine_words;

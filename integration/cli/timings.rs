@@ -68,7 +68,7 @@ fn one_trace_has_the_life_of_a_container_from_create_to_delete() {
             assert!(from >= began && to <= ended + 1.0, "{phase} is not in {whole}");
         }
     }
-    // The container's process is another one, with phases of its own, while brig was waiting for it.
+    // The container's process has its own phases, while brig waits for it.
     let mounts = event(&events, "mounts");
     assert_eq!(mounts["pid"], pid);
     let (began, ended) = times(event(&events, &format!("create {id}")));
@@ -146,7 +146,7 @@ fn timings_are_a_table_on_stderr() {
     ] {
         assert!(has(process, phase), "{process}, {phase}: {}", done.stderr);
     }
-    // The error is the last line, where a person and an engine look for it.
+    // The error is the last line, where people and engines look for it.
     let failed = sandbox.brig(&["--timings", "start", "nobody"]).fails();
     assert!(failed.starts_with("PROCESS"), "{failed}");
     assert!(failed.lines().last().unwrap().starts_with("brig: error: "), "{failed}");

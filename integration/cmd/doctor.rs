@@ -1,4 +1,4 @@
-//! `doctor`: things are taken away one by one, and it names each of them.
+//! `doctor`: takes away one thing at a time, and checks that it is reported.
 
 use crate::host;
 use crate::rootless::{as_user, in_own_mounts};
@@ -12,7 +12,7 @@ use std::process::Command;
 
 const JSON: [&str; 3] = ["doctor", "--format", "json"];
 
-/// What it says.
+/// doctor's report.
 struct Report {
     code: Option<i32>,
     list: Vec<Value>,
@@ -30,7 +30,7 @@ impl Report {
         self.list.iter().find(|finding| finding["check"] == check)
     }
 
-    /// The probe has this status, and message and remedy have these words.
+    /// Checks the status of a probe, and words of its message and remedy.
     #[track_caller]
     fn has(&self, check: &str, status: &str, words: &[&str]) {
         let finding = self.find(check).unwrap_or_else(|| panic!("no {check}: {:#?}", self.list));
@@ -52,7 +52,7 @@ fn without(call: libc::c_long) -> Report {
     Report::of(&sandbox.spawn(command).wait())
 }
 
-/// About the sandbox's bundle.
+/// For the sandbox's bundle.
 fn about(sandbox: &Sandbox) -> Command {
     let bundle = sandbox.bundle();
     sandbox.command(&[&JSON[..], &[bundle.to_str().unwrap()]].concat())
@@ -202,7 +202,7 @@ fn without_mount_no_root_filesystem_can_be_built() {
     report.has("overlay", "warn", &[]);
 }
 
-/// In a user namespace in which this limit is 0.
+/// In a user namespace with this limit set to 0.
 fn with_limit_0(sandbox: &Sandbox, kind: &str, args: &str) -> Report {
     let brig = runtime();
     let root = sandbox.state_root();
@@ -249,7 +249,7 @@ fn without_user_namespaces_a_bundle_that_has_one_would_not_start() {
     });
     let report = with_limit_0(&sandbox, "user", sandbox.bundle().to_str().unwrap());
     report.has("user-namespace", "fail", &["sysctl -w user.max_user_namespaces="]);
-    // What would be tried inside is left out.
+    // Probes inside it are omitted.
     assert!(report.find("mount-proc").is_none(), "{:#?}", report.list);
     report.has("bundle", "fail", &[]);
 }

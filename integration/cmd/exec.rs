@@ -71,7 +71,7 @@ fn what_fails_before_the_process_is_255() {
     assert_eq!(sandbox.brig(&["exec", "nobody", "/init"]).code, Some(255));
 }
 
-/// As errors have them.
+/// As in errors.
 #[test]
 fn warnings_about_its_process_file_have_line_and_column() {
     brig_only!();
@@ -87,7 +87,7 @@ fn warnings_about_its_process_file_have_line_and_column() {
     assert!(said.starts_with(&format!("brig: warning: {place}")), "{said}");
 }
 
-/// conmon since 2.2 knows by this file alone whether the program was executed.
+/// conmon since 2.2 uses only this file to detect whether the program was executed.
 #[test]
 fn its_pid_file_is_written_only_after_the_program_is_executed() {
     let sandbox = running();
@@ -103,7 +103,7 @@ fn its_pid_file_is_written_only_after_the_program_is_executed() {
         for program in ["nosuch", "/etc/program", "/etc", "/etc/script"] {
             let done = exec(detach, &[program]);
             assert!(done.code.is_some_and(|code| code != 0), "{program}: {done:?}");
-            // runc writes it before it knows of an interpreter that is missing.
+            // runc writes it before it detects a missing interpreter.
             assert!(!file.exists() || program == "/etc/script" && is_peer(), "{program}: {done:?}");
             drop(fs::remove_file(&file));
             if !is_peer() {
@@ -115,7 +115,7 @@ fn its_pid_file_is_written_only_after_the_program_is_executed() {
                 fs::remove_file(&file).unwrap();
             }
         }
-        // It is there when exec ends, though the program ended first.
+        // It exists when exec ends, although the program has ended before.
         exec(detach, &["/init", "true"]).ok();
         let pid: i32 = fs::read_to_string(&file).unwrap().parse().unwrap();
         assert!(pid > 1);
@@ -126,7 +126,8 @@ fn its_pid_file_is_written_only_after_the_program_is_executed() {
     assert!(left.is_empty(), "{left:?}");
 }
 
-/// conmon 2.2 asks nothing else: a program that ends with the codes of one that was not executed has been executed.
+/// conmon 2.2 relies on nothing else: a program that exits with the codes of a failed execution has been
+/// executed.
 #[test]
 fn its_pid_file_tells_a_program_that_fails_from_one_that_was_not_executed() {
     let sandbox = running();
@@ -145,7 +146,7 @@ fn its_pid_file_tells_a_program_that_fails_from_one_that_was_not_executed() {
     }
 }
 
-/// What can be known before is: no program runs whose pid cannot be told.
+/// Detectable errors come before the clone: no program is executed whose pid cannot be written.
 #[test]
 fn a_pid_file_that_cannot_be_written_fails_exec_before_its_program_runs() {
     brig_only!();
@@ -177,13 +178,13 @@ fn its_capabilities_are_ambient_where_the_config_has_inheritable_ones() {
     );
     assert_eq!(seen.get("CapEff"), "0000000000002000", "{seen}");
     assert_eq!(seen.get("CapAmb"), "0000000000002000", "{seen}");
-    // What is not inheritable cannot be ambient.
+    // A capability that is not inheritable cannot be ambient.
     let seen =
         facts(&sandbox, &["--user", "1000", "--cap", "CAP_CHOWN"], "status CapEff ; status CapAmb");
     assert_eq!(seen.get("CapEff"), "0000000000000000", "{seen}");
 }
 
-/// Of a directory that may not be searched nobody knows what is in it.
+/// The contents of a directory that may not be searched are unknown.
 #[test]
 fn a_program_is_not_said_to_be_in_a_directory_that_cannot_be_searched() {
     let sandbox = Sandbox::new();
@@ -449,7 +450,8 @@ fn a_frozen_container_is_refused_unless_asked_otherwise() {
     let state = freezer.join(&sandbox.id).join("freezer.state");
     fs::write(&state, "FROZEN").unwrap();
     let done = exec(&sandbox, &[], "true");
-    // The process hangs in the freezer as soon as it is in the cgroup, so brig must be let go of first.
+    // The process hangs in the freezer as soon as it is in the cgroup, so it must be thawed before waiting
+    // for brig.
     fs::write(&state, "THAWED").unwrap();
     assert_eq!(done.code, Some(255));
     assert!(done.stderr.contains("paused") && done.stderr.contains("--ignore-paused"), "{done:?}");

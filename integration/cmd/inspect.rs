@@ -1,4 +1,4 @@
-//! `inspect`: what the kernel says of a container, and where that is not what its config asked for.
+//! `inspect`: settings as reported by the kernel, and differences from the config.
 
 use crate::rootless::as_user;
 use crate::sandbox::{Sandbox, brig_only};
@@ -7,7 +7,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use serde_json::{Value, json};
 use std::fs::{self, File};
 
-/// A container that runs.
+/// A running container.
 fn running(script: &str, change: impl FnOnce(&mut Value)) -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.script(&format!("{script} ; sleep 60")).patch(change);
@@ -16,15 +16,15 @@ fn running(script: &str, change: impl FnOnce(&mut Value)) -> Sandbox {
     sandbox
 }
 
-/// Root in there may mount.
-fn mighty(config: &mut Value) {
+/// Gives root in the container the privileges to mount.
+fn may_mount(config: &mut Value) {
     for set in ["bounding", "permitted", "effective"] {
         let set = config["process"]["capabilities"][set].as_array_mut().unwrap();
         set.push(json!("CAP_SYS_ADMIN"));
     }
 }
 
-/// The report, and the exit status.
+/// The report and the exit status.
 #[track_caller]
 fn report(sandbox: &Sandbox, args: &[&str]) -> Value {
     let args = [&["inspect", "--format", "json"], args, &[sandbox.id.as_str()]].concat();
@@ -46,7 +46,7 @@ fn row<'a>(report: &'a Value, section: &str, name: &str) -> &'a Value {
     found.unwrap_or_else(|| panic!("no {name} in {section}: {report:#}"))
 }
 
-/// All rows that differ, by name.
+/// The names of all rows that differ.
 fn drift(report: &Value) -> Vec<String> {
     let sections = ["namespaces", "process", "mounts", "cgroup", "rlimits"];
     let rows = sections.into_iter().flat_map(|section| rows(report, section));
@@ -162,7 +162,7 @@ fn a_resource_limit_that_was_changed_is_marked() {
     assert_eq!(drift(&report(&sandbox, &[])), ["RLIMIT_CORE"]);
 }
 
-/// Does something in the container's mount namespace.
+/// Runs a function in the container's mount namespace.
 fn in_its_mounts(sandbox: &Sandbox, act: impl FnOnce() + Send) {
     let namespace = File::open(format!("/proc/{}/ns/mnt", sandbox.pid())).unwrap();
     std::thread::scope(|scope| {
@@ -199,14 +199,14 @@ fn a_mask_that_was_taken_away_and_a_flag_that_was_changed_are_marked() {
     brig_only!();
     let masked = "/proc/keys";
     let sandbox = running(&format!("umount {masked} ; umount /dev/mqueue"), |config| {
-        mighty(config);
+        may_mount(config);
         config["linux"]["maskedPaths"] = json!([masked]);
     });
     in_its_mounts(&sandbox, || {
         let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_NOEXEC;
         mount(None::<&str>, "/dev/shm", None::<&str>, flags, None::<&str>).unwrap();
     });
-    // Init has to come so far.
+    // Waits until init has done it.
     let gone = || drift(&report(&sandbox, &[])).len() == 3;
     assert!(crate::host::wait_until(std::time::Duration::from_secs(10), gone));
     let report = report(&sandbox, &[]);
@@ -275,7 +275,7 @@ fn the_filter_is_asked_about_a_named_call() {
 #[test]
 fn names_that_a_container_has_chosen_break_no_line_and_change_no_terminal() {
     brig_only!();
-    let sandbox = running("true", mighty);
+    let sandbox = running("true", may_mount);
     let name = "/tmp/a\u{1b}[2J\nb\u{202e}";
     in_its_mounts(&sandbox, || {
         fs::create_dir(name).unwrap();

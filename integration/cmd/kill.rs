@@ -1,4 +1,4 @@
-//! `kill`: what it takes for a signal, and whom it does not signal.
+//! `kill`: accepted signals, and which processes get them.
 
 use crate::host::wait_until;
 use crate::sandbox::{Done, Sandbox, brig_only, skip};
@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use std::fs;
 use std::time::Duration;
 
-/// A running container that tells the signals it gets, up to `count`.
+/// A running container that prints the signals it gets, up to `count`.
 fn listening(count: usize) -> (Sandbox, Done) {
     let sandbox = Sandbox::new();
     let done = sandbox.script(&format!("sigloop {count}")).run_with(&["--detach"]).ok();
@@ -173,7 +173,7 @@ fn all_containers_that_a_regular_expression_matches_are_killed_and_deleted() {
     let stopped = || ids[..2].iter().all(|id| status(id) == "\"stopped\"");
     assert!(wait_until(Duration::from_secs(10), stopped));
     assert_eq!(status(&ids[2]), "\"running\"");
-    // One that is not stopped is an error, and the others are gone all the same.
+    // A container that is not stopped is an error, but the others are deleted.
     let error = sandbox.brig(&["delete", "-r", &sandbox.id]).fails_with(&ids[2]);
     assert!(error.contains("not stopped") && !error.contains("web"), "{error}");
     assert_eq!(sandbox.brig(&["list", "-q"]).ok().stdout, format!("{}\n", ids[2]));
@@ -183,7 +183,7 @@ fn all_containers_that_a_regular_expression_matches_are_killed_and_deleted() {
     sandbox.brig(&["delete", "--regex", "nobody"]).ok();
 }
 
-/// The pid of a process of the container's, which has ended, is another process's when brig opens it.
+/// The pid of an exited process of the container is reused before brig opens it.
 #[test]
 fn all_are_not_whoever_has_got_a_pid_of_theirs_meanwhile() {
     brig_only!();
@@ -206,7 +206,7 @@ fn all_are_not_whoever_has_got_a_pid_of_theirs_meanwhile() {
         bystander = process_of_number(pid);
     });
     assert_eq!(code, Some(0));
-    // Init has got it.
+    // Init has received it.
     sandbox.wait_for_status("stopped");
     match bystander {
         Ok(bystander) => {

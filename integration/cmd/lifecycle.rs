@@ -1,4 +1,5 @@
-//! create, start, state, delete: the life of a container, and what is refused at which point of it.
+//! create, start, state, delete: the lifecycle of a container, and which operations are refused in which
+//! state.
 
 use crate::host;
 use crate::sandbox::{Sandbox, brig_only, skip};
@@ -64,7 +65,7 @@ fn state_tells_what_the_spec_asks_for() {
     assert_eq!(state["annotations"]["b"], "");
     assert!(state["ociVersion"].as_str().unwrap().starts_with("1."), "{state}");
     assert!(fs::metadata(format!("/proc/{}", state["pid"])).is_ok(), "{state}");
-    // What runc adds, and engines read.
+    // Fields that runc adds, and engines read.
     assert_eq!(state["rootfs"], json!(sandbox.rootfs()));
     assert!(state["created"].as_str().unwrap().contains('T'), "{state}");
     sandbox.brig(&["kill", &sandbox.id, "KILL"]).ok();
@@ -193,7 +194,7 @@ fn the_config_is_a_snapshot_taken_at_create() {
 #[test]
 fn a_zombie_is_stopped() {
     let sandbox = Sandbox::new();
-    // A shim that reaps nothing: the container's init stays a zombie as long as it lives.
+    // A shim that does not reap: the container's init stays a zombie as long as the shim lives.
     let (create, bundle) = (sandbox.command(&[]), sandbox.bundle());
     let mut shim = crate::sandbox::on_host(&["subreaper"]);
     shim.arg(create.get_program()).args(create.get_args());
@@ -224,7 +225,7 @@ fn a_reused_pid_is_not_taken_for_the_container() {
     sandbox.wait_for_status("stopped");
     let file = sandbox.state_root().join(&sandbox.id).join("state.json");
     let text = fs::read_to_string(&file).unwrap();
-    // The kernel counts in ticks of 10 ms, and no pid comes round in one of them.
+    // The kernel's clock ticks are 10 ms, in which pids cannot wrap around.
     let uptime = || fs::read_to_string("/proc/uptime").unwrap();
     let now = uptime();
     assert!(host::wait_until(std::time::Duration::from_secs(5), || uptime() != now));

@@ -1,10 +1,10 @@
-//! `lint`, as a command: what it reads, prints and exits with. What it finds is tested in src/lint.
+//! The command `lint`: input, output and exit code. Its findings are tested in src/lint.
 
 use crate::sandbox::{Done, Sandbox, brig_only};
 use serde_json::{Value, json};
 use std::fs::{self, File};
 
-/// The sandbox's default config has notes at most.
+/// Runs lint; the sandbox's default config results in notes at most.
 fn linted(sandbox: &Sandbox, args: &[&str]) -> Done {
     let bundle = sandbox.bundle();
     sandbox.brig(&[&["lint"], args, &[bundle.to_str().unwrap()]].concat())
@@ -27,7 +27,7 @@ fn the_exit_code_says_how_bad_the_worst_finding_is() {
     let missing = sandbox.brig(&["lint", "/nonexistent"]);
     assert_eq!(missing.code, Some(2));
     assert!(missing.stderr.contains("/nonexistent"), "{missing:?}");
-    // Nothing has happened.
+    // Nothing was created.
     assert!(!sandbox.state_root().exists());
 }
 
@@ -109,7 +109,7 @@ fn a_config_that_lint_finds_no_error_in_is_created() {
 fn strict_refuses_what_lint_calls_an_error_and_makes_nothing() {
     brig_only!();
     let sandbox = Sandbox::new();
-    // Not a warning, and without --strict only ignored.
+    // Not a warning, and only ignored without --strict.
     sandbox.patch(|config| {
         config["hostnme"] = json!("x");
         config["linux"]["maskedpath"] = json!([]);
@@ -124,7 +124,7 @@ fn strict_refuses_what_lint_calls_an_error_and_makes_nothing() {
     }
     sandbox.create();
     sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
-    // Warnings are none.
+    // Warnings are not errors.
     sandbox.patch(|config| {
         config.as_object_mut().unwrap().remove("hostnme");
         config["linux"].as_object_mut().unwrap().remove("maskedpath");

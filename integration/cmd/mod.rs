@@ -1,4 +1,4 @@
-//! Commands, and the life of a container through them.
+//! Commands, and the lifecycle of a container.
 
 pub mod doctor;
 pub mod exec;

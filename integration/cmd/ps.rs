@@ -1,4 +1,4 @@
-//! `ps`: the processes of a container, and none of others.
+//! `ps`: the processes of a container, and no others.
 
 use crate::sandbox::{Done, Sandbox, brig_only, skip};
 use serde_json::Value;

@@ -1,11 +1,11 @@
-//! `wait`: until when it blocks, and what it says of an end.
+//! `wait`: how long it blocks, and what it reports.
 
 use crate::host;
 use crate::sandbox::{Sandbox, brig_only, skip};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
-/// Whether the kernel tells how a process has ended that somebody else has waited for (Linux 6.15).
+/// Whether the kernel reports how a process that another one has reaped has ended (Linux 6.15).
 fn kernel_tells() -> bool {
     let release = nix::sys::utsname::uname().unwrap();
     let release = release.release().to_string_lossy().into_owned();
@@ -13,7 +13,7 @@ fn kernel_tells() -> bool {
     (numbers.next().unwrap(), numbers.next().unwrap()) >= (6, 15)
 }
 
-/// What wait says of a container that runs `script` after start.
+/// The output of wait for a container that runs `script` after start.
 fn end_of(script: &str, change: impl FnOnce(&mut Value)) -> Value {
     let sandbox = Sandbox::new();
     sandbox.script(script).patch(change);
@@ -95,7 +95,7 @@ fn what_brig_itself_has_waited_for_is_known_to_wait_and_to_state() {
     let state = sandbox.state();
     let told = (&state["status"], &state["exitStatus"], &state["exitReason"]);
     assert_eq!(told, (&json!("stopped"), &json!(3), &json!("exited")));
-    // What engines read is as before.
+    // The output that engines read is unchanged.
     let list = sandbox.brig(&["list", "--format", "json"]).ok().stdout;
     assert!(!list.contains("exitStatus"), "{list}");
     if !kernel_tells() {

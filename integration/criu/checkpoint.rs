@@ -1,4 +1,4 @@
-//! checkpoint and restore: a container goes, and comes back as it was.
+//! checkpoint and restore: a container is stopped, and continues unchanged.
 
 use super::with::{
     Piped, answers, brig, checkpoint, command, criu_only, end_of, images, nature, restored,
@@ -40,7 +40,7 @@ fn a_container_comes_back_as_it_was() {
     answers(&sandbox, &sandbox.id, &mut piped);
     let said = sandbox.brig(&["exec", &sandbox.id, "/init", "say", "hello"]).ok().stdout;
     assert_eq!(said, "hello\n");
-    // CRIU makes a time namespace.
+    // CRIU creates a time namespace.
     let facts = sandbox.brig(&["exec", &sandbox.id, "/init", "ns"]).ok().stdout;
     let time = fs::read_link(format!("/proc/{pid}/ns/time")).unwrap();
     assert!(facts.contains(&format!("ns time {}\n", time.display())), "{facts}");
@@ -78,7 +78,7 @@ fn a_container_may_run_on_and_be_written_down_again() {
     let sandbox = Sandbox::new();
     let mut piped = running(&sandbox);
     for _ in 0..2 {
-        // Engines give the same flag twice.
+        // Engines may give the same flag twice.
         checkpoint(&sandbox, &["--leave-running", "--leave-running"]).ok();
         answers(&sandbox, &sandbox.id, &mut piped);
     }
@@ -92,7 +92,7 @@ fn a_paused_container_is_written_down_and_comes_back() {
     sandbox.brig(&["pause", &sandbox.id]).ok();
     checkpoint(&sandbox, &["--leave-running"]).ok();
     assert_eq!(sandbox.status(), "paused");
-    // What has been restored can be written down as well.
+    // A restored container can be checkpointed again.
     for _ in 0..2 {
         checkpoint(&sandbox, &[]).ok();
         sandbox.assert_nothing_left();

@@ -1,4 +1,4 @@
-//! Checkpoints that are cut, overwritten or in the wrong place: one clear error, and nothing is left.
+//! Truncated, overwritten or misplaced checkpoints: one clear error, and nothing is left.
 
 use super::checkpoint_killed::at;
 use super::with::{answers, checkpoint, criu_only, images, restore, restored, running};
@@ -7,7 +7,7 @@ use nix::mount::{MsFlags, mount, umount};
 use std::fs;
 use std::os::unix::fs::symlink;
 
-/// It says so in a line, and there is nothing left; or all is well with it, and it is deleted.
+/// Either a one-line error and nothing left, or a working container, which is then deleted.
 #[track_caller]
 fn is_clean(sandbox: &Sandbox, done: Done, what: &str) {
     if done.code == Some(0) {
@@ -112,7 +112,7 @@ fn a_place_that_does_not_fit_leaves_nothing() {
     }
     assert_eq!(fs::read_to_string(file).unwrap(), "");
     let mut piped = restored(&sandbox, &[]);
-    // And the id is in use now.
+    // The id is in use now.
     restore(&sandbox, &[]).fails_with("already exists");
     answers(&sandbox, &sandbox.id, &mut piped);
     for args in [["--work-path", file], ["--image-path", file]] {

@@ -1,4 +1,4 @@
-//! What checkpoint and restore take on the command line: all that runc and crun do, and what engines ask before.
+//! The command line of checkpoint and restore: all flags of runc and crun, and what engines query before.
 
 use super::with::{brig, checkpoint, criu_only, images, restored, running};
 use crate::sandbox::{Sandbox, brig_only, skip};
@@ -10,7 +10,7 @@ fn engines_are_told_that_there_are_checkpoints() {
     let sandbox = Sandbox::new();
     sandbox.brig(&["checkpoint", "--help"]).ok();
     sandbox.brig(&["restore", "--help"]).ok();
-    // podman looks for these words before it restores a pod.
+    // podman matches on this message before it restores a pod.
     sandbox.brig(&["restore", "--lsm-mount-context"]).fails_with("flag needs an argument");
     let features = sandbox.brig(&["features"]).ok().stdout;
     for runtime in ["org.opencontainers.runc", "run.oci.crun"] {
@@ -20,7 +20,7 @@ fn engines_are_told_that_there_are_checkpoints() {
     assert!(features.contains("org.criu.config"), "{features}");
 }
 
-/// What engines and go-runc give restore beside the flags of checkpoint.
+/// What engines and go-runc pass to restore in addition to the flags of checkpoint.
 const HOSTS: [&str; 9] = [
     "-no-subreaper",
     "--no-pivot",
@@ -33,7 +33,7 @@ const HOSTS: [&str; 9] = [
     "--trust-image",
 ];
 
-/// The design's tables: all that checkpoint and restore of runc and crun take.
+/// All flags of checkpoint and restore of runc and crun.
 #[test]
 fn every_flag_of_runc_and_crun_is_there() {
     brig_only!();
@@ -75,7 +75,7 @@ fn every_flag_of_runc_and_crun_is_there() {
         "--lsm-mount-context=x",
     ];
     for flag in both {
-        // It gets as far as to look for the container, or its checkpoint.
+        // The flag is accepted if the error is about the container, or its checkpoint.
         let said = sandbox.brig(&["checkpoint", flag, &sandbox.id]).fails();
         assert!(!said.contains("unexpected argument"), "{flag}: {said}");
     }

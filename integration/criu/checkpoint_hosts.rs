@@ -1,4 +1,4 @@
-//! Who may, and which CRIU does.
+//! Required privileges and versions of CRIU.
 
 use super::with::{answers, brig, checkpoint, command, criu, criu_only, images, restored, running};
 use crate::rootless::UID;
@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 
-/// A `criu` that tells a version and knows nothing else.
+/// A `criu` that only reports a version.
 fn old_criu(sandbox: &Sandbox, minor: u8) -> Option<PathBuf> {
     if !Path::new("/bin/bash").exists() {
         return None;
@@ -18,7 +18,7 @@ fn old_criu(sandbox: &Sandbox, minor: u8) -> Option<PathBuf> {
     let criu = dir.join("criu");
     // criu_resp { type: VERSION, success, version { major: 3, minor } }
     let answer = format!("\\x08\\x0a\\x10\\x01\\x52\\x04\\x08\\x03\\x10\\x{minor:02x}");
-    // By exec: a child of it could still be on its way out when brig is done.
+    // With exec: a child could still be exiting after brig has finished.
     let text = format!("#!/bin/bash\nread -r -N 1 -u $2\nexec /usr/bin/printf '{answer}' >&$2\n");
     fs::write(&criu, text).unwrap();
     fs::set_permissions(&criu, fs::Permissions::from_mode(0o755)).unwrap();

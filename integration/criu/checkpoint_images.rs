@@ -1,4 +1,4 @@
-//! Containers made of an image: their bundle, which goes with them, is what a restore needs.
+//! Containers of an image: a restore needs their bundle, which is usually removed with them.
 
 use super::with::{Piped, brig, criu_only, images};
 use crate::images::{Images, base};
@@ -6,7 +6,7 @@ use serde_json::json;
 use std::fs;
 use std::path::PathBuf;
 
-/// A container of an image, checkpointed; its bundle.
+/// Checkpoints a container of an image; returns its bundle.
 fn checkpointed(made: &Images) -> PathBuf {
     let mut layout = made.layout("image");
     layout.layer(base());

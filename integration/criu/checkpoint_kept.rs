@@ -1,4 +1,4 @@
-//! What CRIU does not restore and the config asks for: brig puts it back, and limits are in force again.
+//! Settings of the config that CRIU does not restore: brig sets them again, and limits are in force.
 
 use super::with::{
     Piped, answers, brig, checkpoint, command, criu_only, images, restored, running, told_after,
@@ -112,7 +112,7 @@ fn a_class_of_service_is_entered_again() {
     assert!(tasks.lines().any(|task| task == sandbox.pid().to_string()), "{tasks}");
 }
 
-/// The files of the container's cgroups with limits, and what they say.
+/// The limits in the files of the container's cgroups.
 fn limits(sandbox: &Sandbox) -> Vec<(PathBuf, String)> {
     let files = [
         "pids.max",
@@ -164,7 +164,7 @@ fn limits_and_device_rules_are_in_force_again() {
     piped.wait_for("done\n");
     let said = piped.text();
     assert!(said.contains("open /dev/denied EPERM\n"), "{said}");
-    // For reading it gets as far as to the driver, which there is none of.
+    // Opening it for reading reaches the driver, which does not exist.
     assert!(said.contains("open /dev/allowed ENXIO\nopen /dev/allowed EPERM\n"), "{said}");
 }
 

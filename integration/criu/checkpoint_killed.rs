@@ -1,5 +1,5 @@
-//! CRIU or brig is killed at each moment that CRIU tells of: of a checkpoint the container runs on, of a restore nothing is
-//! left, or the container runs.
+//! CRIU or brig is killed at each step that CRIU reports: after a checkpoint the container continues, after a
+//! restore nothing is left, or the container runs.
 
 use super::with::{
     Piped, answers, checkpoint, command, criu_only, end_of, images, restored, running,
@@ -16,13 +16,13 @@ const KILL_CRIU: &str = "kill -9 $PPID";
 const KILL_BRIG: &str = "kill -9 $(sed -n 's/^PPid:\\t//p' /proc/$PPID/status)";
 const STOP_BRIG: &str = "kill -TERM $(sed -n 's/^PPid:\\t//p' /proc/$PPID/status)";
 
-/// Where the script notes each moment.
+/// The file in which the script records each step.
 fn moments_file(sandbox: &Sandbox) -> PathBuf {
     sandbox.dir.join("moments")
 }
 
-/// Has CRIU run a script at each moment, by its own configuration file: at this one, the script does `act`, with
-/// CRIU's pid in `$PPID`.
+/// Makes CRIU run a script at each step, through its own configuration file: at `moment`, the script runs
+/// `act`, with CRIU's pid in `$PPID`.
 pub(super) fn at(sandbox: &Sandbox, moment: &str, act: &str) {
     let script = sandbox.dir.join("script");
     let moments = moments_file(sandbox);
@@ -38,7 +38,7 @@ pub(super) fn at(sandbox: &Sandbox, moment: &str, act: &str) {
     sandbox.patch(|c| c["annotations"] = json!({"org.criu.config": config}));
 }
 
-/// The moments that were noted, each once, and none from here on.
+/// The recorded steps without duplicates; clears the record.
 fn noted(sandbox: &Sandbox) -> Vec<String> {
     let text = fs::read_to_string(moments_file(sandbox)).unwrap_or_default();
     fs::write(moments_file(sandbox), "").unwrap();
@@ -47,7 +47,7 @@ fn noted(sandbox: &Sandbox) -> Vec<String> {
     moments
 }
 
-/// The moments of a checkpoint with these flags, and those of a restore.
+/// The steps of a checkpoint with these flags, and those of a restore.
 fn moments(flags: &[&str]) -> (Vec<String>, Vec<String>) {
     let sandbox = Sandbox::new();
     at(&sandbox, "never", "true");
@@ -61,7 +61,7 @@ fn moments(flags: &[&str]) -> (Vec<String>, Vec<String>) {
     (of_dump, noted(&sandbox))
 }
 
-/// What is to be killed at each moment of a checkpoint; then the container runs on.
+/// Kills something at each step of a checkpoint; the container must continue.
 fn kill_while_it_dumps(act: &str, signal: Option<i32>) {
     for flags in [&[][..], &["--leave-running"]] {
         let (moments, _) = moments(flags);
@@ -79,7 +79,7 @@ fn kill_while_it_dumps(act: &str, signal: Option<i32>) {
                 assert!(host::wait_until(Duration::from_secs(10), runs), "{moment}");
             }
             if signal.is_some() && sandbox.status() == "stopped" {
-                // CRIU had its answer already: the checkpoint is complete.
+                // CRIU already had its response: the checkpoint is complete.
                 assert_eq!((moment.as_str(), flags.len()), ("post-dump", 0));
                 sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
                 at(&sandbox, "never", "true");
@@ -89,7 +89,7 @@ fn kill_while_it_dumps(act: &str, signal: Option<i32>) {
             let traced = host::status_of(sandbox.pid(), "TracerPid");
             assert_eq!(traced.as_deref(), Some("0"), "{moment}");
             answers(&sandbox, &sandbox.id, &mut piped);
-            // And it can be written down.
+            // It can be checkpointed.
             at(&sandbox, "never", "true");
             checkpoint(&sandbox, &[]).ok();
             sandbox.assert_nothing_left();
@@ -109,7 +109,7 @@ fn a_brig_that_is_killed_while_criu_dumps_leaves_the_container_running() {
     kill_while_it_dumps(KILL_BRIG, Some(9));
 }
 
-/// What is to be killed at each moment of a restore. `after` says whether all is well then.
+/// Kills something at each step of a restore. `after` returns whether everything was completed.
 fn kill_while_it_restores(act: &str, after: impl Fn(&Sandbox, Piped)) {
     let (_, moments) = moments(&[]);
     assert!(moments.len() >= 5, "{moments:?}");
@@ -125,7 +125,7 @@ fn kill_while_it_restores(act: &str, after: impl Fn(&Sandbox, Piped)) {
         assert!(!status.success(), "{moment}: {}", piped.text());
         after(&sandbox, piped);
         sandbox.assert_nothing_left();
-        // And it can be tried again.
+        // It can be tried again.
         at(&sandbox, "never", "true");
         let mut piped = restored(&sandbox, &[]);
         answers(&sandbox, &sandbox.id, &mut piped);
@@ -138,7 +138,7 @@ fn a_criu_that_is_killed_while_it_restores_leaves_nothing() {
     kill_while_it_restores(KILL_CRIU, |sandbox, _| sandbox.assert_nothing_left());
 }
 
-/// brig cannot take back what it has made: `delete --force` does, as after create.
+/// The killed brig cannot undo anything: `delete --force` does, as after create.
 #[test]
 fn a_brig_that_is_killed_while_criu_restores_leaves_a_running_container_or_one_to_delete() {
     criu_only!();
@@ -153,8 +153,8 @@ fn a_brig_that_is_killed_while_criu_restores_leaves_a_running_container_or_one_t
     });
 }
 
-/// CRIU goes on as far as it can, or puts everything back. What ends has no command line any more while it still traces
-/// others, or is still in the list of processes: so that has to stay the same for a while.
+/// CRIU continues as far as possible, or undoes everything. An exiting process has no command line any more
+/// while it still traces others or is listed: so the list must be stable for a while.
 #[track_caller]
 fn wait_for_criu(sandbox: &Sandbox) {
     let settled = || {

@@ -1,4 +1,5 @@
-//! What not every machine can do: memory in several steps, processes of others than root, scopes of systemd's.
+//! Checkpoints that not every machine supports: iterative memory dumps, processes of users other than root,
+//! scopes of systemd.
 
 use super::with::{Piped, answers, brig, checkpoint, criu_only, images, nature, restored, running};
 use crate::host;
@@ -8,7 +9,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-/// How much memory is in this part of a checkpoint.
+/// The size of the memory in this part of a checkpoint.
 fn pages(dir: &Path) -> u64 {
     let files = fs::read_dir(dir).unwrap().flatten();
     let pages = files.filter(|file| file.file_name().to_string_lossy().starts_with("pages-"));
@@ -51,7 +52,7 @@ fn what_changed_after_a_pre_dump_is_all_that_a_checkpoint_adds() {
     answers(&sandbox, &sandbox.id, &mut piped);
 }
 
-/// CRIU has to set limits of processes that are another user's.
+/// CRIU must set limits of other users' processes.
 fn may_set_limits() -> bool {
     const CAP_SYS_RESOURCE: u64 = 24;
     let own = host::status_of(i64::from(std::process::id()), "CapEff").unwrap();
@@ -107,7 +108,7 @@ fn a_user_namespace_with_ids_of_its_own_comes_back() {
     answers(&sandbox, &sandbox.id, &mut piped);
 }
 
-/// The options of cgroup2, where it is mounted.
+/// The options of cgroup2, if mounted.
 fn cgroup2_options() -> Option<Vec<String>> {
     let mut mounts = host::mounts();
     mounts.retain(|mount| mount.fstype == "cgroup2");

@@ -1,4 +1,4 @@
-//! What of a container is not the container's: volumes, devices, layers, terminals.
+//! Parts that do not belong to a container: volumes, devices, layers, terminals.
 
 use super::with::{
     Piped, answers, brig, checkpoint, command, criu_only, end_of, images, nature, restore,
@@ -89,7 +89,7 @@ fn a_user_namespace_has_its_masks_and_devices_again() {
         config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
         config["linux"].as_object_mut().unwrap().remove("resources");
     });
-    // Root's ids: for others CRIU needs CAP_SYS_RESOURCE, which is not everywhere to be had.
+    // With root's ids: for others CRIU needs CAP_SYS_RESOURCE, which is not always available.
     running(&sandbox);
     let before = nature(sandbox.pid());
     checkpoint(&sandbox, &[]).ok();
@@ -245,7 +245,7 @@ fn the_socket_of_a_service_manager_is_named() {
     criu_only!();
     let sandbox = Sandbox::new();
     sandbox.script("sigloop 100");
-    // A path would be too long.
+    // Abstract, because a path would be too long.
     let address = SocketAddr::from_abstract_name(&sandbox.id).unwrap();
     let _listens = UnixDatagram::bind_addr(&address).unwrap();
     let bundle = sandbox.bundle();
@@ -260,7 +260,7 @@ fn the_socket_of_a_service_manager_is_named() {
     answers(&sandbox, &sandbox.id, &mut piped);
 }
 
-/// Mounts it into the running container.
+/// Adds a mount to the running container.
 fn add(sandbox: &Sandbox, mount: &serde_json::Value) {
     let file = sandbox.dir.join("mounts.json");
     fs::write(&file, json!([mount]).to_string()).unwrap();
@@ -287,7 +287,7 @@ fn what_mounts_add_has_mounted_is_named_before_it_is_frozen() {
         answers(&sandbox, &sandbox.id, &mut piped);
         sandbox.brig(&["delete", "-f", &sandbox.id]).ok();
     }
-    // A tmpfs is in the checkpoint, whoever has mounted it.
+    // A tmpfs is part of the checkpoint, whoever has mounted it.
     running(&sandbox);
     add(&sandbox, &json!({"destination": "/memory", "type": "tmpfs"}));
     sandbox.brig(&["exec", &sandbox.id, "/init", "write", "/memory/kept", "1"]).ok();

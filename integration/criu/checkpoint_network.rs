@@ -1,4 +1,4 @@
-//! Namespaces that are joined, connections, network devices, and the host name.
+//! Joined namespaces, connections, network devices, and the host name.
 
 use super::with::{
     Piped, answers, brig, checkpoint, criu_only, images, is_old, restored, restored_as, running,
@@ -13,7 +13,7 @@ use std::fs;
 use std::process::{Child, Command};
 use std::time::Duration;
 
-/// Puts a namespace that is joined in the place of the one of this type, or adds it.
+/// Replaces the namespace of this type with one to join, or adds it.
 fn join(sandbox: &Sandbox, kind: &str, path: &str) {
     sandbox.patch(|config| {
         let kinds = config["linux"]["namespaces"].as_array_mut().unwrap();
@@ -51,7 +51,7 @@ fn namespaces_that_were_joined_are_joined_again() {
     }
 }
 
-/// Whoever holds a namespace; ended with the test.
+/// A process that holds a namespace; killed with the test.
 struct Holder(Child);
 
 impl Drop for Holder {
@@ -59,7 +59,7 @@ impl Drop for Holder {
         let pid = self.0.id();
         let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
         for child in children.unwrap_or_default().split_whitespace() {
-            // They are gone if this fails.
+            // If this fails, they have exited.
             _ = kill(Pid::from_raw(child.parse().unwrap()), Signal::SIGKILL);
         }
         _ = self.0.wait();
@@ -83,7 +83,7 @@ fn a_pid_namespace_that_was_joined_is_joined_again() {
     let number = inside(&sandbox).split_whitespace().last().unwrap().to_string();
     let before = format!("/proc/{}", sandbox.pid());
     checkpoint(&sandbox, &[]).ok();
-    // Whoever is its parent now reaps it: then its number is free.
+    // Its new parent reaps it; then the pid is free.
     assert!(host::wait_until(Duration::from_secs(20), || !fs::exists(&before).unwrap()));
     let mut piped = restored(&sandbox, &[]);
     let own = format!("/proc/{}/ns/pid", sandbox.pid());
@@ -105,7 +105,7 @@ fn what_cannot_be_joined_again_is_refused_before_it_is_frozen() {
     answers(&sandbox, &sandbox.id, &mut piped);
 }
 
-/// A container that talks to itself over lo, once for each signal.
+/// A container that sends data to itself over lo, once for each signal.
 fn talking(sandbox: &Sandbox) -> Piped {
     sandbox.script("tcp 100");
     let bundle = sandbox.bundle();
@@ -123,7 +123,8 @@ fn expect(sandbox: &Sandbox, piped: &mut Piped, said: &str) {
     piped.wait_for(said);
 }
 
-/// What CRIU 4.1 and a kernel from 6.16 on do not agree about: an option of sockets that only Unix sockets have there.
+/// Whether it is an incompatibility of CRIU 4.1 and Linux 6.16 or later: a socket option that is then limited
+/// to Unix sockets.
 fn cannot_dump_tcp(said: &str) -> bool {
     let cannot = said.contains("Can't get 1:34 opt");
     if cannot {
@@ -181,7 +182,7 @@ fn connections_are_closed_with_tcp_close() {
 fn network_devices_are_given_again() {
     criu_only!();
     in_own_network(|| {
-        // CRIU looks at what the kernel can do by it.
+        // CRIU uses it to test the kernel's features.
         ip("link set lo up");
         veth("left");
         ip("addr add 10.7.0.1/24 dev left");
@@ -189,7 +190,7 @@ fn network_devices_are_given_again() {
         sandbox.patch(|config| config["linux"]["netDevices"] = json!({"left": {"name": "eth0"}}));
         running(&sandbox);
         checkpoint(&sandbox, &[]).ok();
-        // With its namespace the device has gone.
+        // The device was removed with its namespace.
         let gone = || !crate::netdev::is_here("left-peer");
         assert!(host::wait_until(Duration::from_secs(20), gone));
         let (images, bundle) = (images(&sandbox), sandbox.bundle());

@@ -1,4 +1,4 @@
-//! Memory by way of a page server, and labels of security modules.
+//! Memory through a page server, and labels of security modules.
 
 use super::with::{
     Piped, answers, brig, checkpoint, command, criu, criu_only, end_of, images, restored, running,
@@ -12,7 +12,7 @@ use std::os::fd::AsRawFd;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// CRIU itself as a server of pages; ended with the test.
+/// CRIU as a page server; killed with the test.
 struct Server(Child);
 
 impl Server {
@@ -27,18 +27,18 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It is gone if this fails.
+        // If this fails, it has exited.
         _ = self.0.kill();
         _ = self.0.wait();
     }
 }
 
-/// A port that was free a moment ago.
+/// A port that was free just now.
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// Somebody listens on it.
+/// Whether a process listens on it.
 fn is_listened_on(port: u16) -> bool {
     let text = fs::read_to_string("/proc/net/tcp").unwrap();
     text.lines().any(|line| line.contains(&format!(":{port:04X} 00000000:0000 0A")))
@@ -70,7 +70,7 @@ fn a_page_server_that_is_not_there_has_the_container_run_on() {
     answers(&sandbox, &sandbox.id, &mut piped);
 }
 
-/// `checkpoint --lazy-pages` on its way, which serves what it has not written.
+/// A running `checkpoint --lazy-pages`, which serves the pages that it has not written.
 fn serving(sandbox: &Sandbox, port: u16) -> (std::io::PipeReader, Child) {
     let (reader, writer) = std::io::pipe().unwrap();
     let number = writer.as_raw_fd().to_string();
@@ -161,7 +161,7 @@ fn labels_are_criu_s_to_give() {
     }
     args(&["--lsm-profile", "selinux:system_u:system_r:x_t:s0"]).fails_with("criu: ");
     sandbox.assert_nothing_left();
-    // What is mounted has no context here to be changed.
+    // Without SELinux, mounts have no context to change.
     let mut piped = restored(&sandbox, &["--lsm-mount-context", "system_u:object_r:x_t:s0"]);
     answers(&sandbox, &sandbox.id, &mut piped);
 }

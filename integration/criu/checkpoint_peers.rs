@@ -1,4 +1,4 @@
-//! Checkpoints go from brig to runc and the reverse.
+//! Checkpoints of brig restored by runc, and the reverse.
 
 use super::with::{Piped, answers, checkpoint, criu, criu_only, images, restored, running};
 use crate::sandbox::{Sandbox, skip};
@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 const RUNC: &str = "/usr/sbin/runc";
 
-/// runc, with a state root of its own.
+/// runc with its own state root.
 fn runc(sandbox: &Sandbox, args: &[&str]) -> Command {
     let mut command = Command::new(RUNC);
     let dir = criu().as_ref().unwrap();

@@ -1,4 +1,4 @@
-//! A checkpoint brings no rights that the config does not give.
+//! A checkpoint does not grant privileges beyond the config.
 
 use super::with::{
     Piped, answers, brig, checkpoint, criu_only, images, is_old, restore, restored, running,
@@ -157,7 +157,7 @@ fn no_new_privileges_is_not_lost() {
     criu_only!();
     let without = |config: &mut Value| config["process"]["noNewPrivileges"] = json!(false);
     if is_old() {
-        // It restores that of no process, so brig gives it to all.
+        // It restores no_new_privs of no process, so brig sets it for all.
         let sandbox = Sandbox::new();
         running(&sandbox);
         checkpoint(&sandbox, &[]).ok();

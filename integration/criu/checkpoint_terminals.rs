@@ -1,4 +1,4 @@
-//! Containers with terminals, and descriptors that are kept.
+//! Containers with terminals and preserved descriptors.
 
 use super::with::{Piped, brig, checkpoint, command, criu_only, end_of, images, with_third};
 use crate::process::console::{listen, socket};
@@ -8,7 +8,7 @@ use std::fs;
 use std::io::Write;
 use std::os::fd::{AsRawFd, RawFd};
 
-/// Starts it by a command that gets a console socket.
+/// Starts it with a command that gets a console socket.
 fn with_socket(sandbox: &Sandbox, args: &[&str]) -> (String, Screen) {
     let path = socket(sandbox);
     let received = listen(&path);
@@ -70,7 +70,7 @@ fn a_detached_terminal_needs_a_console_socket() {
     sandbox.assert_nothing_left();
 }
 
-/// Runs it with `--preserve-fds 1`, and that one from here.
+/// Runs it with `--preserve-fds 1` and this descriptor.
 fn keeping(sandbox: &Sandbox, args: &[&str], fd: RawFd) -> Piped {
     let bundle = sandbox.bundle();
     let more = ["-d", "--preserve-fds", "1", "--bundle", bundle.to_str().unwrap(), &sandbox.id];

@@ -1,4 +1,4 @@
-//! What has been restored is a container like any other: every command works with it.
+//! A restored container is a normal container: every command works with it.
 
 use super::with::{
     Piped, answers, checkpoint, criu_only, images, restored, restored_as, running, state_of,
@@ -44,7 +44,7 @@ fn wait_tells_how_it_ends() {
     sandbox.wait_for_status("stopped");
     let done = sandbox.brig(&["wait", "--format", "json", &sandbox.id]).ok();
     let ended: Value = serde_json::from_str(&done.stdout).unwrap();
-    // Unless the kernel is too old to tell.
+    // Unless the kernel is too old to report it.
     assert!(ended[0]["exitStatus"] == 7 || ended[0]["exitStatus"].is_null(), "{ended}");
 }
 
@@ -73,7 +73,7 @@ fn it_is_paused_updated_and_counted() {
     assert_eq!(serde_json::from_str::<Vec<i64>>(&listed).unwrap(), [sandbox.pid()]);
 }
 
-/// The link of each of a process's namespaces.
+/// The links of all namespaces of a process.
 fn namespaces(pid: i64) -> Vec<(String, String)> {
     let kinds = ["cgroup", "ipc", "mnt", "net", "pid", "time", "uts"];
     let link = |kind: &str| fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap();

@@ -1,4 +1,4 @@
-//! Room of `src/criu/`.
+//! Tests of `src/criu/`.
 
 mod checkpoint;
 mod checkpoint_broken;

@@ -1,4 +1,4 @@
-//! A sandbox with CRIU: on this host Debian's own may be too old, so it is unpacked from a newer suite.
+//! A sandbox with CRIU: this host's own may be too old, so it is unpacked from a newer Debian suite.
 
 use crate::facts::Facts;
 use crate::host;
@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-/// The directory with `criu`, or why there is none.
+/// The directory with `criu`, or why it is not available.
 pub fn criu() -> &'static Result<PathBuf, String> {
     static CRIU: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     CRIU.get_or_init(|| {
@@ -38,7 +38,7 @@ pub fn criu() -> &'static Result<PathBuf, String> {
     })
 }
 
-/// Whether it is older than 3.19, which restores no_new_privs.
+/// Whether it is older than 3.19, the first that restores no_new_privs.
 pub fn is_old() -> bool {
     let output = Command::new(criu().as_ref().unwrap().join("criu")).arg("--version").output();
     let text = String::from_utf8_lossy(&output.unwrap().stdout).into_owned();
@@ -47,7 +47,7 @@ pub fn is_old() -> bool {
     text.starts_with("Version: 3.") && minor.is_none_or(|minor: u32| minor < 19)
 }
 
-/// Ends a test where there is no CRIU, and says why.
+/// Skips a test without CRIU, and prints why.
 macro_rules! criu_only {
     () => {
         crate::sandbox::brig_only!();
@@ -71,7 +71,7 @@ pub fn brig(sandbox: &Sandbox, args: &[&str]) -> Done {
     sandbox.spawn(command(sandbox, args)).wait()
 }
 
-/// Where the checkpoint of this test is.
+/// The directory for this test's checkpoint.
 pub fn images(sandbox: &Sandbox) -> String {
     sandbox.dir.join("images").to_str().unwrap().to_string()
 }
@@ -96,17 +96,17 @@ impl Piped {
         (piped, end_of(running))
     }
 
-    /// Of a pipe that is there.
+    /// From an existing pipe.
     pub fn of(reader: PipeReader) -> Piped {
         Piped { reader, text: String::new() }
     }
 
-    /// The same, not waited for.
+    /// Like [`Piped::run`], without waiting.
     pub fn spawn(sandbox: &Sandbox, args: &[&str]) -> (Piped, std::process::Child) {
         Piped::start(command(sandbox, args))
     }
 
-    /// Of any command.
+    /// Starts any command.
     pub fn start(mut command: Command) -> (Piped, std::process::Child) {
         let (reader, writer): (PipeReader, PipeWriter) = std::io::pipe().unwrap();
         command.stdin(Stdio::null()).stdout(writer.try_clone().unwrap()).stderr(writer);
@@ -128,13 +128,13 @@ impl Piped {
         }
     }
 
-    /// All that it has printed so far.
+    /// Everything it has printed so far.
     pub fn text(&self) -> &str {
         &self.text
     }
 }
 
-/// Waits for a command, which must not hang.
+/// Waits for a command, with a deadline.
 #[track_caller]
 pub fn end_of(mut child: std::process::Child) -> std::process::ExitStatus {
     let mut status = None;
@@ -150,7 +150,7 @@ pub fn end_of(mut child: std::process::Child) -> std::process::ExitStatus {
     status.unwrap()
 }
 
-/// Starts the container of a sandbox, which then tells of each signal.
+/// Starts the container of a sandbox, which then prints each signal.
 #[track_caller]
 pub fn running(sandbox: &Sandbox) -> Piped {
     sandbox.script("sigloop 100");
@@ -164,7 +164,7 @@ pub fn running(sandbox: &Sandbox) -> Piped {
     piped
 }
 
-/// Has it come back in the midst of this script, and returns what the rest of it tells.
+/// Checkpoints and restores it in the middle of this script, and returns the output of the rest.
 #[track_caller]
 pub fn told_after(sandbox: &Sandbox, script: &str) -> Facts {
     sandbox.script(&format!("sigloop 1 ; {script} ; say done ; sleep 60"));
@@ -179,20 +179,20 @@ pub fn told_after(sandbox: &Sandbox, script: &str) -> Facts {
     Facts::parse(piped.text())
 }
 
-/// The command has this descriptor as number 3.
+/// Passes this descriptor to the command as number 3.
 pub fn with_third(command: &mut Command, fd: RawFd) {
     before_exec(command, move || {
         let done = match fd {
-            // SAFETY: takes integers only; nobody else owns 3 between fork and exec.
+            // SAFETY: takes integers only; nothing else uses 3 between fork and exec.
             3 => unsafe { libc::fcntl(3, libc::F_SETFD, 0) },
-            // SAFETY: the same.
+            // SAFETY: as above.
             fd => unsafe { libc::dup2(fd, 3) },
         };
         if done < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
     });
 }
 
-/// `restore --detach` of the bundle, with more arguments before the id, whatever comes of it.
+/// `restore --detach` of the bundle, with further arguments before the id; may fail.
 pub fn restore(sandbox: &Sandbox, args: &[&str]) -> Done {
     let (images, bundle) = (images(sandbox), sandbox.bundle());
     let bundle = bundle.to_str().unwrap();
@@ -206,7 +206,7 @@ pub fn restored(sandbox: &Sandbox, args: &[&str]) -> Piped {
     restored_as(sandbox, &sandbox.id, args)
 }
 
-/// The same under another name.
+/// Restores it under another id.
 #[track_caller]
 pub fn restored_as(sandbox: &Sandbox, id: &str, args: &[&str]) -> Piped {
     let (images, bundle) = (images(sandbox), sandbox.bundle());
@@ -219,7 +219,7 @@ pub fn restored_as(sandbox: &Sandbox, id: &str, args: &[&str]) -> Piped {
     piped
 }
 
-/// It is there: it tells of a signal that it gets.
+/// Checks that it runs: it prints a signal that it gets.
 #[track_caller]
 pub fn answers(sandbox: &Sandbox, id: &str, piped: &mut Piped) {
     let before = piped.text().len();
@@ -229,20 +229,20 @@ pub fn answers(sandbox: &Sandbox, id: &str, piped: &mut Piped) {
     piped.text.clear();
 }
 
-/// What a process is made of, as far as a checkpoint keeps it.
+/// The properties of a process that a checkpoint preserves.
 pub fn nature(pid: i64) -> String {
     let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap();
     let kept = ["Uid:", "Gid:", "Groups:", "Cap", "NoNewPrivs:", "Seccomp:", "SigBlk:", "Umask:"];
     let status = read("status");
     let status = status.lines().filter(|line| kept.iter().any(|name| line.starts_with(name)));
-    // Without ids of mounts and their order.
+    // Without mount ids and order.
     let info = read("mountinfo");
     let mut mounts: Vec<String> = info
         .lines()
         .map(|line| {
             let (mount, filesystem) = line.split_once(" - ").unwrap();
             let mount: Vec<&str> = mount.split(' ').skip(3).take(3).collect();
-            // Another test's CRIU may just have taken these away.
+            // A concurrent CRIU of another test may just have cleared these.
             let taken = [",nsdelegate", ",memory_recursiveprot"];
             let kept = taken.iter().fold(filesystem.to_string(), |all, one| all.replace(one, ""));
             format!("{} - {kept}", mount.join(" "))
@@ -253,13 +253,13 @@ pub fn nature(pid: i64) -> String {
     format!("{}\n{}\n{}", status.collect::<Vec<_>>().join("\n"), mounts.join("\n"), rest.join("\n"))
 }
 
-/// The object of a state that `state` prints.
+/// The JSON object printed by `state`.
 #[track_caller]
 pub fn state_of(sandbox: &Sandbox, id: &str) -> Value {
     serde_json::from_str(&sandbox.brig(&["state", id]).ok().stdout).unwrap()
 }
 
-/// Starts a command whose output goes on into a file that is there.
+/// Starts a command whose output is appended to an existing file.
 pub fn spawn_into(sandbox: &Sandbox, args: &[&str], path: &Path) -> Running {
     let mut command = command(sandbox, args);
     let file = fs::File::options().append(true).create(true).open(path).unwrap();

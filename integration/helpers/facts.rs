@@ -1,8 +1,8 @@
-//! What the process in the container told: see `integration/init/`.
+//! The output of the process in the container, see `integration/init/`.
 
 use std::fmt;
 
-/// Lines of a name and a value each.
+/// Lines of a name and a value.
 #[derive(Clone)]
 pub struct Facts(pub Vec<String>);
 
@@ -12,7 +12,7 @@ impl Facts {
         Facts(stdout.lines().map(str::to_string).collect())
     }
 
-    /// All values of facts named `name`, which can have several words: `stat /dev/null`.
+    /// All values of facts named `name`, which can consist of several words, e.g. `stat /dev/null`.
     pub fn all(&self, name: &str) -> Vec<&str> {
         let value = |line: &'_ str| {
             line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ') || rest.is_empty())
@@ -24,7 +24,7 @@ impl Facts {
             .collect()
     }
 
-    /// The value of the one fact named `name`.
+    /// The value of the only fact named `name`.
     #[track_caller]
     pub fn get(&self, name: &str) -> &str {
         match self.all(name)[..] {
@@ -33,7 +33,7 @@ impl Facts {
         }
     }
 
-    /// The `index`-th word of the value of `name`.
+    /// Word `index` of the value of `name`.
     #[track_caller]
     pub fn word(&self, name: &str, index: usize) -> &str {
         self.get(name)
@@ -42,7 +42,7 @@ impl Facts {
             .unwrap_or_else(|| panic!("{name} has no word {index}\n{self}"))
     }
 
-    /// The number that is the `index`-th word of the value of `name`.
+    /// Word `index` of the value of `name`, as a number.
     #[track_caller]
     pub fn number(&self, name: &str, index: usize) -> u64 {
         let word = self.word(name, index);
@@ -73,15 +73,15 @@ impl fmt::Display for Facts {
 pub struct Mount {
     /// Where it is mounted.
     pub target: String,
-    /// Options of this mount: `rw,nosuid,relatime`.
+    /// Options of this mount, e.g. `rw,nosuid,relatime`.
     pub options: Vec<String>,
-    /// `shared:1`, `master:2`, `unbindable`.
+    /// E.g. `shared:1`, `master:2` or `unbindable`.
     pub propagation: Vec<String>,
     /// Filesystem type.
     pub fstype: String,
-    /// What was mounted.
+    /// Its source.
     pub source: String,
-    /// Options of the filesystem: `rw,size=65536k`.
+    /// Options of the filesystem, e.g. `rw,size=65536k`.
     pub data: Vec<String>,
 }
 
@@ -102,7 +102,7 @@ impl Mount {
         })
     }
 
-    /// It has the option, of the mount or of its filesystem.
+    /// Whether the mount or its filesystem has this option.
     pub fn has(&self, option: &str) -> bool {
         self.options.iter().chain(&self.data).any(|have| have == option)
     }

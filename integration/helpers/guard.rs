@@ -1,5 +1,5 @@
-//! Around all tests: what nobody may touch is at the end what it was at the beginning, and no test has
-//! left anything. A run that fails here fails, whatever its tests say.
+//! Checks around all tests: files that must not be touched are unchanged at the end, and no test has left
+//! anything. If this fails, the run fails, whatever the results of the tests.
 
 use crate::host;
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-/// Of the host, and never a test's to change.
+/// Files of the host that no test may change.
 const OF_THE_HOST: [&str; 17] = [
     "/etc/group",
     "/etc/hostname",
@@ -32,28 +32,28 @@ const OF_THE_HOST: [&str; 17] = [
     "/proc/sys/kernel/modprobe",
 ];
 
-/// What is there at the beginning.
+/// The state at the beginning.
 struct Guard {
-    /// Of everything that is watched, what it looks like.
+    /// The description of each watched file.
     before: BTreeMap<PathBuf, String>,
-    /// Directories made to be watched.
+    /// Directories created to be watched.
     sentinels: Vec<PathBuf>,
 }
 
 static GUARD: OnceLock<Guard> = OnceLock::new();
 
-/// Part of the ids of all containers of this run.
+/// The part of the ids that all containers of this run share.
 fn mark() -> String {
     format!("bt{}-", std::process::id())
 }
 
-/// Where bundles and states are made.
+/// The directory for bundles and states.
 pub fn test_dir() -> PathBuf {
     let dir = std::env::var_os("BRIG_TEST_DIR");
     dir.map_or_else(|| env!("CARGO_TARGET_TMPDIR").into(), PathBuf::from)
 }
 
-/// Remembers how everything is, before the first test.
+/// Records the state before the first test.
 pub fn begin() {
     let mut sentinels = Vec::new();
     for place in [&test_dir(), Path::new("/tmp"), Path::new("/run")] {
@@ -62,7 +62,7 @@ pub fn begin() {
             fs::create_dir_all(dir.join("empty"))?;
             fs::write(dir.join("file"), "nobody's to change")
         };
-        // Some guest may have no /run.
+        // Some guests have no /run.
         if make().is_ok() {
             sentinels.push(dir);
         }
@@ -72,7 +72,7 @@ pub fn begin() {
     _ = GUARD.set(guard);
 }
 
-/// Says what has changed and what is left: nothing, if all is well.
+/// What has changed and what is left; empty if all is well.
 pub fn end() -> Vec<String> {
     let Some(guard) = GUARD.get() else { return Vec::new() };
     let now = watched(&guard.sentinels);
@@ -84,7 +84,7 @@ pub fn end() -> Vec<String> {
         }
     }
     for dir in &guard.sentinels {
-        // What somebody has put there is told above, and stays to be looked at.
+        // Unexpected contents have been reported, and stay for inspection.
         _ = fs::remove_dir(dir.join("empty"));
         _ = fs::remove_file(dir.join("file"));
         _ = fs::remove_dir(dir);
@@ -102,7 +102,7 @@ fn watched(sentinels: &[PathBuf]) -> BTreeMap<PathBuf, String> {
     paths.into_iter().map(|path| (path.clone(), looks(&path))).collect()
 }
 
-/// All of a file that an attacker could want to change.
+/// Everything about a file that an attacker might change.
 fn looks(path: &Path) -> String {
     let Ok(found) = fs::symlink_metadata(path) else { return "not there".into() };
     let mut hasher = DefaultHasher::new();
@@ -114,7 +114,7 @@ fn looks(path: &Path) -> String {
         names.sort();
         names.hash(&mut hasher);
     }
-    // The kernel numbers those of parameters anew when it has dropped them from memory.
+    // The kernel assigns new inode numbers to parameters after it has dropped them from memory.
     let inode = if path.starts_with("/proc") { 0 } else { found.ino() };
     format!(
         "inode {inode} mode {:o} of {}:{} device {:x} content {:x}",
@@ -126,7 +126,7 @@ fn looks(path: &Path) -> String {
     )
 }
 
-/// Mounts, cgroups, processes, and states of this run.
+/// Mounts, cgroups, processes, and states left by this run.
 fn left() -> Vec<String> {
     let mark = mark();
     let processes = || {
@@ -137,7 +137,7 @@ fn left() -> Vec<String> {
         };
         host::processes().filter(ours).map(|pid| format!("process {pid}")).collect::<Vec<_>>()
     };
-    // The last one may be on its way out.
+    // The last one may be exiting.
     _ = host::wait_until(Duration::from_secs(5), || processes().is_empty());
     let mut left = processes();
     left.extend(host::cgroups_with(&mark).iter().map(|path| format!("cgroup {}", path.display())));

@@ -1,4 +1,4 @@
-//! What the host shows of a container, and what is left of it.
+//! The host's view of a container, and leftovers.
 
 use crate::facts::Mount;
 use nix::mount::{MsFlags, mount};
@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
-/// Mounts and unmounts of this process stay its own from here on.
+/// From here on, mounts of this process are private.
 pub fn enter_private_mount_namespace() {
     unshare(CloneFlags::CLONE_NEWNS).unwrap();
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
         .unwrap();
 }
 
-/// Whether this process is where tests may run: root, in a mount namespace of its own.
+/// Whether tests may run in this process: root, in a mount namespace of its own.
 pub fn is_private() -> Result<(), String> {
     if !nix::unistd::geteuid().is_root() {
         return Err("these tests need root: make integration".into());
@@ -39,7 +39,7 @@ pub fn mounts() -> Vec<Mount> {
     fs::read_to_string("/proc/self/mountinfo").unwrap().lines().filter_map(Mount::parse).collect()
 }
 
-/// The cgroup hierarchies that are mounted: controllers (`memory`, `name=systemd`, empty for v2) and path.
+/// The mounted cgroup hierarchies: controllers (e.g. `memory` or `name=systemd`, empty for v2) and path.
 pub fn hierarchies() -> Vec<(Vec<String>, PathBuf)> {
     let cgroup = |mount: &Mount| mount.fstype == "cgroup" || mount.fstype == "cgroup2";
     let controllers = |mount: &Mount| match mount.fstype.as_str() {
@@ -53,7 +53,7 @@ pub fn hierarchies() -> Vec<(Vec<String>, PathBuf)> {
         .collect()
 }
 
-/// Where `controller` is to be limited, or None where this host has no such controller.
+/// The version and mount point of `controller`; None if the host does not have it.
 pub fn controller(controller: &str) -> Option<(Version, PathBuf)> {
     for (controllers, path) in hierarchies() {
         if controllers.iter().any(|name| name == controller) {
@@ -67,16 +67,16 @@ pub fn controller(controller: &str) -> Option<(Version, PathBuf)> {
     None
 }
 
-/// Which cgroup interface a controller has on this host.
+/// The cgroup version of a controller on this host.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Version {
-    /// A hierarchy of its own.
+    /// v1: a hierarchy of its own.
     V1,
-    /// The unified one.
+    /// v2: the unified hierarchy.
     V2,
 }
 
-/// Every cgroup whose path has `part` in it, deepest first.
+/// Every cgroup whose path contains `part`, deepest first.
 pub fn cgroups_with(part: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut open: Vec<PathBuf> = hierarchies().into_iter().map(|(_, path)| path).collect();
@@ -94,7 +94,7 @@ pub fn cgroups_with(part: &str) -> Vec<PathBuf> {
     found
 }
 
-/// Whether the kernel's security module of this name is in force.
+/// Whether this security module is enabled.
 pub fn has_lsm(name: &str) -> bool {
     match name {
         "apparmor" => fs::read_to_string("/sys/module/apparmor/parameters/enabled")
@@ -103,8 +103,8 @@ pub fn has_lsm(name: &str) -> bool {
     }
 }
 
-/// Living processes of a container: brig and what it started have `BRIG_TEST=id` in their
-/// environment, or the id on their command line. (A zombie has neither any more.)
+/// Live processes of a container: brig and its descendants have `BRIG_TEST=id` in their environment, or the
+/// id on their command line. (A zombie has neither any more.)
 pub fn processes_of(id: &str) -> Vec<Pid> {
     let marker = format!("BRIG_TEST={id}");
     let has = |pid: &Pid, file: &str, word: &str| {
@@ -120,7 +120,7 @@ pub fn processes() -> impl Iterator<Item = Pid> {
     fs::read_dir("/proc").unwrap().flatten().filter_map(pid)
 }
 
-/// What a process has open: empty when it is gone.
+/// The open descriptors of a process; empty if it has exited.
 pub fn descriptors_of(pid: i64) -> Vec<(u32, PathBuf)> {
     let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     let open = |entry: fs::DirEntry| {
@@ -129,14 +129,14 @@ pub fn descriptors_of(pid: i64) -> Vec<(u32, PathBuf)> {
     entries.filter_map(open).collect()
 }
 
-/// A field of /proc/PID/status, None where the process is gone.
+/// A field of /proc/PID/status; None if the process has exited.
 pub fn status_of(pid: i64, field: &str) -> Option<String> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let value = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
     Some(value.trim().to_string())
 }
 
-/// Waits until the process waits: it sleeps at each of ten looks, so nothing is under way that it would do by itself.
+/// Waits until the process is blocked: it sleeps at each of ten looks, so it does nothing more by itself.
 #[track_caller]
 pub fn wait_until_asleep(pid: i64) {
     let mut looks = 0;
@@ -148,7 +148,7 @@ pub fn wait_until_asleep(pid: i64) {
     assert!(asleep, "process {pid} does not come to rest");
 }
 
-/// What is left of a container named `id` whose files are in `dir`.
+/// What is left of a container named `id` with files in `dir`.
 pub fn leftovers(id: &str, dir: &Path, state: &Path) -> Vec<String> {
     let mut left = Vec::new();
     for entry in fs::read_dir(state).into_iter().flatten().flatten() {
@@ -169,10 +169,10 @@ pub fn leftovers(id: &str, dir: &Path, state: &Path) -> Vec<String> {
     left
 }
 
-/// Ends what [`leftovers`] found, so that one failing test does not fail others.
+/// Removes what [`leftovers`] has found, so that a failing test does not affect others.
 pub fn clean_up(id: &str) {
     for pid in processes_of(id) {
-        // It can be gone by now.
+        // It may have exited by now.
         _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
     }
     _ = wait_until(Duration::from_secs(5), || processes_of(id).is_empty());
@@ -185,25 +185,26 @@ pub fn clean_up(id: &str) {
     }
 }
 
-/// Held by whoever is an unprivileged user with user namespaces, while nobody takes those away.
+/// Held for reading by tests that need user namespaces of unprivileged users, and for writing by those that
+/// disable them.
 static NAMESPACES: RwLock<()> = RwLock::new(());
 
-/// Ordinary users can make user namespaces as long as this is held.
+/// While this is held, unprivileged users can create user namespaces.
 pub fn unprivileged_namespaces() -> RwLockReadGuard<'static, ()> {
     NAMESPACES.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// No test has an unprivileged user make them as long as this is held.
+/// While this is held, no other test needs user namespaces of unprivileged users.
 pub fn no_unprivileged_namespaces() -> RwLockWriteGuard<'static, ()> {
     NAMESPACES.write().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A deadline on this machine: `BRIG_TEST_SLOWNESS` times what it is on one of today.
+/// A deadline on this machine: multiplied by `BRIG_TEST_SLOWNESS`.
 pub fn patient(limit: Duration) -> Duration {
     limit * std::env::var("BRIG_TEST_SLOWNESS").map_or(1, |times| times.parse().unwrap())
 }
 
-/// Waits for a condition, a few milliseconds at a time; false when it did not come true.
+/// Polls a condition every few milliseconds; false if it did not become true in time.
 #[must_use]
 pub fn wait_until(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let (start, limit) = (Instant::now(), patient(limit));

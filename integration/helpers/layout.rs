@@ -1,4 +1,4 @@
-//! OCI image layouts, made here: a layer is what the test says, entry by entry, honest or not.
+//! Creates OCI image layouts: a layer contains exactly the entries of the test, valid or not.
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -18,13 +18,13 @@ impl Archive {
         Archive::default()
     }
 
-    /// With the entries of another one after its own.
+    /// Appends the entries of another archive.
     pub fn then(mut self, other: &Archive) -> Archive {
         self.0.extend_from_slice(&other.0);
         self
     }
 
-    /// Any entry at all: the name is written as it is.
+    /// Adds any entry: the name is written as given.
     pub fn raw(mut self, kind: u8, name: &[u8], link: &[u8], mode: u32, content: &[u8]) -> Archive {
         let mut header = Header::new_gnu();
         header.set_entry_type(EntryType::new(kind));
@@ -35,7 +35,7 @@ impl Archive {
         header.set_gid(0);
         header.set_mtime(1_700_000_000);
         header.set_size(content.len() as u64);
-        // /dev/null, if it is a device.
+        // The numbers of /dev/null, for devices.
         header.set_device_major(1).unwrap();
         header.set_device_minor(3).unwrap();
         header.set_cksum();
@@ -43,7 +43,7 @@ impl Archive {
         self
     }
 
-    /// A header that is complete, and what follows it.
+    /// Adds a complete header and its content.
     pub fn push(&mut self, header: &Header, content: &[u8]) {
         self.0.extend_from_slice(header.as_bytes());
         self.0.extend_from_slice(content);
@@ -70,7 +70,7 @@ impl Archive {
         self.raw(b'1', name.as_bytes(), to.as_bytes(), 0o644, b"")
     }
 
-    /// Extended headers for the entry that follows.
+    /// Adds extended headers for the next entry.
     pub fn pax(self, records: &[(&str, &[u8])]) -> Archive {
         let record = |(key, value): &(&str, &[u8])| {
             let body = [b" ", key.as_bytes(), b"=", value, b"\n"].concat();
@@ -101,7 +101,7 @@ pub fn digest(bytes: &[u8]) -> String {
     format!("sha256:{hex}")
 }
 
-/// A layout in a directory, with one image at a time.
+/// A layout in a directory, with a single image.
 pub struct Layout {
     pub dir: PathBuf,
     pub layers: Vec<Value>,
@@ -115,7 +115,7 @@ impl Layout {
         Layout { dir: dir.to_owned(), layers: Vec::new(), diff_ids: Vec::new() }
     }
 
-    /// Writes a blob and gives its descriptor.
+    /// Writes a blob and returns its descriptor.
     pub fn blob(&self, kind: &str, bytes: &[u8]) -> Value {
         let digest = digest(bytes);
         fs::write(self.path(&digest), bytes).unwrap();
@@ -126,7 +126,7 @@ impl Layout {
         })
     }
 
-    /// Where a blob is.
+    /// The path of a blob.
     pub fn path(&self, digest: &str) -> PathBuf {
         self.dir.join("blobs").join(digest.replace(':', "/"))
     }
@@ -137,12 +137,12 @@ impl Layout {
         self.layer_of(&plain, &gzip(&plain))
     }
 
-    /// Adds a layer whose blob is this.
+    /// Adds a layer with this blob.
     pub fn layer_of(&mut self, plain: &[u8], blob: &[u8]) -> &mut Layout {
         self.layer_known(&digest(plain), blob)
     }
 
-    /// The same, by the digest of what it is without compression.
+    /// Adds a layer with this blob and diff id.
     pub fn layer_known(&mut self, diff_id: &str, blob: &[u8]) -> &mut Layout {
         let descriptor = self.blob("layer.v1.tar+gzip", blob);
         self.diff_ids.push(diff_id.to_owned());
@@ -155,7 +155,8 @@ impl Layout {
         self.layers[index]["digest"].as_str().unwrap().to_owned()
     }
 
-    /// Writes the image's config and manifest, and an index with it alone. `config`: how it is run.
+    /// Writes the image's config and manifest, and an index that contains only it. `config`: settings to run
+    /// it with.
     pub fn finish(&self, tag: &str, config: &Value) -> String {
         let config = json!({
             "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },

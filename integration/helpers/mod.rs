@@ -1,5 +1,5 @@
-//! What tests are made of: the sandbox, what the host and the process in the container report, a tracer, terminals,
-//! image layouts.
+//! Helpers: the sandbox, reports of the host and of the process in the container, a tracer, terminals, image
+//! layouts.
 
 pub mod facts;
 pub mod guard;

@@ -1,5 +1,5 @@
-//! One container's world: a bundle, a `--root` and an id of its own, and the runtime that is tested.
-//! Dropping it deletes what the test created, checks that nothing at all is left, and removes it.
+//! The environment of one container: a bundle, its own `--root` and id, and the runtime under test. Dropping
+//! it deletes what the test created, checks that nothing is left, and removes it.
 
 use crate::facts::Facts;
 use crate::{host, tree};
@@ -14,13 +14,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-/// No command of a runtime takes longer; one that does hangs.
+/// The time limit of all commands of a runtime.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Why tests were skipped, one line each.
+/// The reasons of skipped tests, one line each.
 pub static SKIPPED: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// Ends a test that this host or this runtime cannot run, and says why: `return skip("no swap")`.
+/// Skips a test that is not possible with this host or runtime, and prints why: `return skip("no swap")`.
 pub fn skip(why: &str) {
     let thread = std::thread::current();
     let line = format!("skipped {}: {why}", thread.name().unwrap_or_default());
@@ -28,7 +28,7 @@ pub fn skip(why: &str) {
     SKIPPED.lock().unwrap().push(line);
 }
 
-/// Ends a test of something that other runtimes do not have or word differently.
+/// Skips a test of a feature or message that other runtimes do not have.
 macro_rules! brig_only {
     () => {
         if crate::sandbox::is_peer() {
@@ -43,7 +43,7 @@ pub fn runtime() -> PathBuf {
     std::env::var_os("BRIG").map_or_else(|| env!("CARGO_BIN_EXE_brig").into(), PathBuf::from)
 }
 
-/// Another runtime than brig is tested, to debug the tests themselves.
+/// Whether a runtime other than brig is tested, to debug the tests themselves.
 pub fn is_peer() -> bool {
     static PEER: OnceLock<bool> = OnceLock::new();
     *PEER.get_or_init(|| {
@@ -75,24 +75,24 @@ pub fn on_host(args: &[&str]) -> Command {
     command
 }
 
-/// Has `work` done by the new process before it becomes the command: what it inherits.
+/// Runs `work` in the new process before execve, e.g. to set what it inherits.
 pub fn before_exec(
     command: &mut Command,
     work: impl FnMut() -> io::Result<()> + Send + Sync + 'static,
 ) {
-    // SAFETY: every caller passes a closure of system calls only, which may run between fork and
-    // exec of a program with many threads: it neither allocates nor takes locks.
+    // SAFETY: every caller passes a closure of system calls only, which may run between fork and exec of a
+    // multi-threaded program: it neither allocates nor takes locks.
     unsafe { command.pre_exec(work) };
 }
 
-/// Gives the command network, host name and IPC of its own: a brig that wrongly changes those of its
-/// host changes nobody's.
+/// Runs the command in new network, UTS and IPC namespaces: a brig that wrongly changes the host's does no
+/// harm.
 pub fn expendable_host(command: &mut Command) {
     let own = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC;
     before_exec(command, move || Ok(unshare(own)?));
 }
 
-/// A 64-bit ELF file that asks for a dynamic loader (a program header of type PT_INTERP, 3).
+/// Whether a 64-bit ELF file needs a dynamic loader (a program header of type PT_INTERP, 3).
 pub fn is_dynamic(elf: &[u8]) -> bool {
     let number = |at: usize, len: usize| {
         elf[at..at + len].iter().rev().fold(0, |n, &byte| n << 8 | usize::from(byte))
@@ -101,22 +101,22 @@ pub fn is_dynamic(elf: &[u8]) -> bool {
     (0..entries).any(|index| number(table + index * entry, 4) == 3)
 }
 
-/// See the module.
+/// See the module documentation.
 pub struct Sandbox {
-    /// The container's id, unlike that of any other test.
+    /// The container's id, different from that of all other tests.
     pub id: String,
-    /// Everything of this test.
+    /// The directory of this test.
     pub dir: PathBuf,
     calls: AtomicUsize,
 }
 
 impl Sandbox {
-    /// With the configuration that engines use by default.
+    /// A container with the default configuration of engines.
     pub fn new() -> Sandbox {
         Sandbox::with(include_str!("../../fixtures/bundles/full/config.json"))
     }
 
-    /// With two namespaces and /proc, no more.
+    /// A container with two namespaces and /proc only.
     pub fn minimal() -> Sandbox {
         Sandbox::with(include_str!("../../fixtures/bundles/minimal/config.json"))
     }
@@ -124,16 +124,16 @@ impl Sandbox {
     fn with(config: &str) -> Sandbox {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         host::is_private().unwrap_or_else(|why| panic!("{why}"));
-        // Of one length, so that none is the beginning of another.
+        // All of the same length, so that none is a prefix of another.
         let id = format!("bt{}-{:04}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        // Without the room, for addresses of sockets in this directory have 107 bytes at most.
+        // Without the module, because socket addresses in this directory are limited to 107 bytes.
         let thread = std::thread::current();
         let test = thread.name().unwrap_or("main");
         let test = test.split_once("::").map_or(test, |(_, test)| test).replace("::", "-");
         let dir = crate::guard::test_dir().join(format!("{test}-{id}"));
         let sandbox = Sandbox { id, dir, calls: AtomicUsize::new(0) };
         fs::create_dir_all(sandbox.rootfs().join("bin")).unwrap();
-        // Containers with other ids than root have to get in as well.
+        // Containers with other ids than root must have access as well.
         for dir in ["etc", "proc", "dev", "sys", "tmp"] {
             fs::create_dir(sandbox.rootfs().join(dir)).unwrap();
         }
@@ -152,12 +152,12 @@ impl Sandbox {
         self.bundle().join("rootfs")
     }
 
-    /// What is given as `--root`.
+    /// The value of `--root`.
     pub fn state_root(&self) -> PathBuf {
         self.dir.join("state")
     }
 
-    /// Puts the test process into the rootfs under another name as well.
+    /// Copies the test process into the rootfs under another name.
     pub fn add_init(&self, path: &str) {
         let target = self.rootfs().join(path);
         if fs::hard_link(init(), &target).is_err() {
@@ -165,20 +165,20 @@ impl Sandbox {
         }
     }
 
-    /// Writes a file into the rootfs, with its directories.
+    /// Writes a file into the rootfs, including its directories.
     pub fn add_file(&self, path: &str, text: &str) {
         let target = self.rootfs().join(path);
         fs::create_dir_all(target.parent().unwrap()).unwrap();
         fs::write(target, text).unwrap();
     }
 
-    /// config.json as it is.
+    /// The current config.json.
     pub fn config(&self) -> Value {
         serde_json::from_slice(&fs::read(self.bundle().join("config.json")).unwrap()).unwrap()
     }
 
-    /// Writes config.json, and into the container's environment the mark by which its processes are
-    /// found again.
+    /// Writes config.json, and adds the variable to the container's environment by which its processes are
+    /// found.
     pub fn write_config(&self, config: &Value) {
         let mut config = config.clone();
         let mark = Value::from(format!("BRIG_TEST={}", self.id));
@@ -199,7 +199,7 @@ impl Sandbox {
         self
     }
 
-    /// Makes the container run this script of the test process: `ids ; read /proc/uptime`.
+    /// Makes the container run this script of the test process, e.g. `ids ; read /proc/uptime`.
     pub fn script(&self, script: &str) -> &Self {
         let args: Vec<&str> = std::iter::once("/init").chain(script.split_whitespace()).collect();
         self.args(&args)
@@ -210,7 +210,7 @@ impl Sandbox {
         self.patch(|config| config["process"]["args"] = json!(args))
     }
 
-    /// The command with its own `--root`, not started.
+    /// A command with the test's `--root`, not started.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(runtime());
         command.arg("--root").arg(self.state_root()).args(args);
@@ -219,7 +219,7 @@ impl Sandbox {
         command
     }
 
-    /// Starts a command with its output in files: a created container keeps them open.
+    /// Starts a command with its output in files, because a created container keeps them open.
     pub fn spawn(&self, mut command: Command) -> Running {
         let call = self.calls.fetch_add(1, Ordering::Relaxed);
         let output = |name: &str| {
@@ -233,18 +233,18 @@ impl Sandbox {
         Running { child, what, stdout: stdout_path, stderr: stderr_path }
     }
 
-    /// Runs a command of the runtime to its end.
+    /// Runs a command of the runtime and waits for it.
     pub fn brig(&self, args: &[&str]) -> Done {
         self.spawn(self.command(args)).wait()
     }
 
-    /// `create`, with more arguments before the id.
+    /// `create`, with further arguments before the id.
     pub fn create_with(&self, args: &[&str]) -> Done {
         let bundle = self.bundle();
         self.brig(&[&["create", "--bundle", bundle.to_str().unwrap()], args, &[&self.id]].concat())
     }
 
-    /// `create`, which has to succeed.
+    /// `create`, which must succeed.
     #[track_caller]
     pub fn create(&self) -> Done {
         let done = self.create_with(&[]).ok();
@@ -252,8 +252,8 @@ impl Sandbox {
         done
     }
 
-    /// The container's init has nothing of the host open but its standard streams and, in the state
-    /// directory, these.
+    /// Checks that the container's init has no descriptors of the host except its standard streams and these
+    /// files in the state directory.
     #[track_caller]
     fn audit_descriptors(&self, allowed: &[&str]) {
         let state = self.state_root();
@@ -269,55 +269,55 @@ impl Sandbox {
             });
             open
         };
-        // Create is done when it has told init so, which then closes what it was told by.
+        // create ends when it has sent the last message to init, which then closes the channel.
         let closed = host::wait_until(Duration::from_secs(5), || others().is_empty());
         assert!(closed, "init {pid} has open: {:?}", others());
     }
 
-    /// `start`, which has to succeed.
+    /// `start`, which must succeed.
     #[track_caller]
     pub fn start(&self) -> Done {
         self.brig(&["start", &self.id]).ok()
     }
 
-    /// `delete`, which has to succeed.
+    /// `delete`, which must succeed.
     #[track_caller]
     pub fn delete(&self) -> Done {
         self.brig(&["delete", &self.id]).ok()
     }
 
-    /// `run`, with more arguments before the id.
+    /// `run`, with further arguments before the id.
     pub fn run_with(&self, args: &[&str]) -> Done {
         let bundle = self.bundle();
         self.brig(&[&["run", "--bundle", bundle.to_str().unwrap()], args, &[&self.id]].concat())
     }
 
-    /// Foreground `run`, whatever comes of it.
+    /// Foreground `run`; may fail.
     pub fn run(&self) -> Done {
         self.run_with(&[])
     }
 
-    /// Runs a script in the foreground and returns what it told; it has to succeed.
+    /// Runs a script in the foreground and returns its output; it must succeed.
     #[track_caller]
     pub fn facts(&self, script: &str) -> Facts {
         self.script(script);
         Facts::parse(&self.run().ok().stdout)
     }
 
-    /// The state that `state` prints.
+    /// The state printed by `state`.
     #[track_caller]
     pub fn state(&self) -> Value {
         let done = self.brig(&["state", &self.id]).ok();
         serde_json::from_str(&done.stdout).unwrap_or_else(|error| panic!("{error}: {done:?}"))
     }
 
-    /// `status` of the state.
+    /// The status in the state.
     #[track_caller]
     pub fn status(&self) -> String {
         self.state()["status"].as_str().unwrap().to_string()
     }
 
-    /// The container's init, in the host's numbers.
+    /// The host pid of the container's init.
     #[track_caller]
     pub fn pid(&self) -> i64 {
         self.state()["pid"].as_i64().unwrap()
@@ -330,12 +330,12 @@ impl Sandbox {
         assert!(reached, "never {status}: {}", self.state());
     }
 
-    /// State, cgroups, processes and mounts that exist because of this test.
+    /// State, cgroups, processes and mounts left by this test.
     pub fn leftovers(&self) -> Vec<String> {
         host::leftovers(&self.id, &self.dir, &self.state_root())
     }
 
-    /// A failed or finished command has left nothing.
+    /// Checks that a failed or finished command has left nothing.
     #[track_caller]
     pub fn assert_nothing_left(&self) {
         let left = self.leftovers();
@@ -366,19 +366,19 @@ impl Drop for Sandbox {
     }
 }
 
-/// A command on its way.
+/// A running command.
 pub struct Running {
     /// The process.
     pub child: Child,
     what: String,
-    /// Where its stdout goes.
+    /// The file for its stdout.
     pub stdout: PathBuf,
-    /// Where its stderr goes.
+    /// The file for its stderr.
     pub stderr: PathBuf,
 }
 
 impl Running {
-    /// Waits for its end; a command that hangs is killed and fails the test.
+    /// Waits until it ends; a command that hangs is killed and fails the test.
     pub fn wait(mut self) -> Done {
         let (start, patience) = (Instant::now(), host::patient(PATIENCE));
         let status = loop {
@@ -386,7 +386,7 @@ impl Running {
                 break status;
             }
             if start.elapsed() > patience {
-                // It is gone if this fails.
+                // If this fails, it has exited.
                 _ = self.child.kill();
                 _ = self.child.wait();
                 panic!("hangs: {:?}", self.done(ExitStatus::from_raw(9)));
@@ -415,7 +415,7 @@ impl Running {
     }
 }
 
-/// Waits until a line stands in a file.
+/// Waits until a file contains a line.
 #[track_caller]
 pub fn wait_for_line(path: &Path, line: &str) {
     let text = || String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
@@ -424,41 +424,41 @@ pub fn wait_for_line(path: &Path, line: &str) {
     assert!(found, "no line {line:?} in {}: {:?}", path.display(), text());
 }
 
-/// How a command ended, and what it printed.
+/// The exit status and output of a command.
 #[derive(Debug)]
 pub struct Done {
     /// The command.
     pub what: String,
-    /// Exit code, None for a signal.
+    /// The exit code; None after a signal.
     pub code: Option<i32>,
-    /// The signal that ended it.
+    /// The signal that killed it.
     pub signal: Option<i32>,
-    /// What it printed.
+    /// Its stdout.
     pub stdout: String,
-    /// What it complained about.
+    /// Its stderr.
     pub stderr: String,
-    /// Where a container that outlives the command goes on printing.
+    /// The file to which a container that outlives the command continues to write.
     pub stdout_path: PathBuf,
 }
 
 impl Done {
-    /// It has to have succeeded.
+    /// Checks that it has succeeded.
     #[track_caller]
     pub fn ok(self) -> Done {
         assert!((self.code, self.signal) == (Some(0), None), "{}: {self:#?}", self.what);
         self
     }
 
-    /// It has to have failed with exit code 1; returns its complaint.
+    /// Checks that it has failed with exit code 1; returns its stderr.
     #[track_caller]
     pub fn fails(self) -> String {
         assert_eq!(self.code, Some(1), "{self:#?}");
         assert!(!self.stderr.trim().is_empty(), "failed without a word: {self:#?}");
-        // runc's logger quotes what it says.
+        // runc's logger quotes messages.
         if is_peer() { self.stderr.replace("\\\"", "\"") } else { self.stderr }
     }
 
-    /// It has to have failed with a message that has `part` in it; returns the message.
+    /// Checks that it has failed with a message that contains `part`; returns the message.
     #[track_caller]
     pub fn fails_with(self, part: &str) -> String {
         let what = format!("{self:#?}");
@@ -467,13 +467,13 @@ impl Done {
         message
     }
 
-    /// Waits until the container has printed a line, also long after the command.
+    /// Waits until the container has printed a line, possibly long after the command.
     #[track_caller]
     pub fn wait_for_line(&self, line: &str) {
         wait_for_line(&self.stdout_path, line);
     }
 
-    /// What the container has told by now.
+    /// The facts printed by the container so far.
     pub fn facts_now(&self) -> Facts {
         Facts::parse(&String::from_utf8_lossy(&fs::read(&self.stdout_path).unwrap()))
     }

@@ -1,4 +1,4 @@
-//! A terminal of the test's own, with a person's eyes and hands, and brig on it.
+//! A terminal with brig on it, and the test as its user.
 
 use crate::facts::Facts;
 use crate::host::wait_until;
@@ -15,7 +15,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-/// What a computer does at once takes no longer.
+/// The time limit of immediate reactions.
 pub const SOON: Duration = Duration::from_secs(10);
 
 /// A sandbox whose process gets a terminal.
@@ -25,7 +25,7 @@ pub fn sandbox(script: &str) -> Sandbox {
     sandbox
 }
 
-/// The master of a terminal: what a person sees and types.
+/// The master of a terminal, as seen and used by a person.
 pub struct Screen {
     master: OwnedFd,
     seen: RefCell<Vec<u8>>,
@@ -44,13 +44,13 @@ impl Screen {
         }
     }
 
-    /// All that was printed so far.
+    /// Everything printed so far.
     pub fn bytes(&self) -> Vec<u8> {
         self.look();
         self.seen.borrow().clone()
     }
 
-    /// All that was printed so far, with the line ends of a file.
+    /// Everything printed so far, with the newlines of a file.
     pub fn text(&self) -> String {
         self.look();
         String::from_utf8_lossy(&self.seen.borrow()).replace("\r\n", "\n")
@@ -62,7 +62,7 @@ impl Screen {
         assert!(found, "no {text:?} in {:?}", self.text());
     }
 
-    /// The facts that were told, up to and with the line `last`.
+    /// The facts up to and including the line `last`.
     #[track_caller]
     pub fn facts(&self, last: &str) -> Facts {
         self.expect(&format!("{last}\n"));
@@ -90,7 +90,7 @@ impl Screen {
     }
 }
 
-/// A new terminal, which no other process inherits by accident.
+/// A new terminal, whose master is not inherited.
 pub fn open() -> (Screen, OwnedFd) {
     let master =
         fs::File::options().read(true).write(true).custom_flags(libc::O_NOCTTY).open("/dev/ptmx");
@@ -103,7 +103,7 @@ pub fn open() -> (Screen, OwnedFd) {
     // SAFETY: the argument of TIOCGPTPEER is an integer.
     let peer = unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER, flags) };
     assert!(peer >= 0);
-    // SAFETY: the kernel has just made this descriptor, which nobody else owns.
+    // SAFETY: the kernel has just created this descriptor, which has no other owner.
     (Screen::new(master), unsafe { OwnedFd::from_raw_fd(peer) })
 }
 
@@ -116,7 +116,7 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// Foreground `run` on a terminal of 30 rows and 90 columns, as its session's leader.
+    /// Foreground `run` on a terminal of 30 rows and 90 columns, as session leader.
     pub fn run(sandbox: &Sandbox) -> Terminal {
         Terminal::with(sandbox, |stdio| stdio)
     }
@@ -163,7 +163,7 @@ impl Terminal {
         kill(Pid::from_raw(self.brig.id().try_into().unwrap()), signal).unwrap();
     }
 
-    /// Waits for brig's end, looking at the screen meanwhile.
+    /// Waits until brig has exited, and reads the screen meanwhile.
     #[track_caller]
     pub fn end(&mut self) -> std::process::ExitStatus {
         let mut status = None;
@@ -173,7 +173,7 @@ impl Terminal {
             status.is_some()
         });
         if !ended {
-            // It is gone if this fails.
+            // If this fails, it has exited.
             _ = self.brig.kill();
             _ = self.brig.wait();
             panic!("hangs: {:?}", self.screen.text());

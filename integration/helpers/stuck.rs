@@ -1,8 +1,9 @@
-//! A filesystem on which a process gets stuck, uninterruptibly: a FUSE that takes the request to read
-//! its one file, and never answers. Who has been killed meanwhile is in state D until it is aborted.
+//! A filesystem on which a process blocks uninterruptibly: a FUSE daemon that accepts the request to read its
+//! only file, and never responds. A process that is killed then stays in state D until the connection is
+//! aborted.
 //!
-//! It is aborted whatever happens: by `Drop`; by a process that does nothing else, after [`MAX_DURATION`];
-//! and by the kernel, when this process ends and its descriptor of /dev/fuse is closed.
+//! It is aborted in any case: by `Drop`; by a separate process, after [`MAX_DURATION`]; and by the kernel,
+//! when this process exits and its descriptor of /dev/fuse is closed.
 
 use crate::sandbox::on_host;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -16,12 +17,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// No test takes longer.
+/// The time limit of tests.
 const MAX_DURATION: Duration = Duration::from_secs(90);
 
-/// See the module.
+/// See the module documentation.
 pub struct Stuck {
-    /// Where it is mounted.
+    /// The mount point.
     pub dir: PathBuf,
     reads: Arc<AtomicUsize>,
     abort: PathBuf,
@@ -30,7 +31,7 @@ pub struct Stuck {
 }
 
 impl Stuck {
-    /// Mounts it below this directory; an error says why this kernel cannot.
+    /// Mounts it below this directory; the error is why this kernel does not support it.
     pub fn new(below: &Path) -> Result<Stuck, String> {
         let known = fs::read_to_string("/proc/filesystems").unwrap();
         if !["fuse", "fusectl"]
@@ -59,7 +60,7 @@ impl Stuck {
         Ok(Stuck { dir, reads, abort, watchdog, server: Some(server) })
     }
 
-    /// How many have got stuck in it so far.
+    /// The number of blocked reads so far.
     pub fn reads(&self) -> usize {
         self.reads.load(Ordering::SeqCst)
     }
@@ -67,7 +68,7 @@ impl Stuck {
 
 impl Drop for Stuck {
     fn drop(&mut self) {
-        // Each step whatever became of the one before; what fails is told where it can be seen.
+        // Each step is done whether the previous one failed or not; failures are printed.
         let aborted = fs::write(&self.abort, "1");
         if aborted.is_ok() {
             _ = self.watchdog.kill();
@@ -82,7 +83,7 @@ impl Drop for Stuck {
     }
 }
 
-/// /dev/fuse, or where the host has none, one on a tmpfs of this process's own.
+/// Opens /dev/fuse, or a node created on a private tmpfs if the host has none.
 fn open_device(below: &Path) -> Result<File, String> {
     let mut path = PathBuf::from("/dev/fuse");
     if !path.exists() {
@@ -100,14 +101,14 @@ fn open_device(below: &Path) -> Result<File, String> {
     device.map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// The number by which fusectl knows a mount: the minor one of its device.
+/// The fusectl number of a mount: the minor number of its device.
 fn connection(dir: &Path) -> String {
     let text = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let line = text.lines().find(|line| line.split(' ').nth(4) == dir.to_str()).unwrap();
     line.split(' ').nth(2).unwrap().split_once(':').unwrap().1.to_owned()
 }
 
-/// The numbers of fuse.h's opcodes that are answered with more than an errno.
+/// The opcodes of fuse.h that get more than an errno as response.
 const LOOKUP: u32 = 1;
 const FORGET: u32 = 2;
 const GETATTR: u32 = 3;
@@ -118,13 +119,13 @@ const FLUSH: u32 = 25;
 const INIT: u32 = 26;
 const INTERRUPT: u32 = 36;
 
-/// Answers until the connection is aborted.
+/// Responds until the connection is aborted.
 fn serve(device: &mut File, reads: &AtomicUsize) {
     let mut request = vec![0; 64 << 10];
     loop {
         let length = match device.read(&mut request) {
             Ok(length) => length,
-            // Interrupted, or the request was taken back before it was read.
+            // Interrupted, or the request was cancelled before it was read.
             Err(error)
                 if [Some(libc::EINTR), Some(libc::ENOENT)].contains(&error.raw_os_error()) =>
             {
@@ -142,9 +143,9 @@ fn serve(device: &mut File, reads: &AtomicUsize) {
                 reads.fetch_add(1, Ordering::SeqCst);
                 continue;
             }
-            // Version 7.31, then fields that may be zero, then the longest write.
+            // Version 7.31, then fields that may be zero, then the maximum write.
             INIT => Ok([&words(&[7, 31, 0, 0, 0, 4096]), &[0; 40][..]].concat()),
-            // Node 2, whatever its name; both the entry and its attributes are good for ever.
+            // Node 2, whatever its name; entry and attributes never expire.
             LOOKUP => {
                 Ok([&words(&[2, 0, 0, 0, 999, 0, 999, 0, 0, 0]), &attributes(2)[..]].concat())
             }
@@ -157,12 +158,12 @@ fn serve(device: &mut File, reads: &AtomicUsize) {
         let (errno, body) = answer.map_or_else(|errno| (-errno, Vec::new()), |body| (0, body));
         let length = u32::try_from(16 + body.len()).unwrap();
         let answer = [&length.to_ne_bytes()[..], &errno.to_ne_bytes(), unique, &body].concat();
-        // Whoever asked can have been killed.
+        // The requesting process may have been killed.
         _ = device.write(&answer);
     }
 }
 
-/// fuse_attr: a directory is node 1, and a file of 4096 bytes all others.
+/// fuse_attr: node 1 is a directory, all others are files of 4096 bytes.
 fn attributes(node: u32) -> Vec<u8> {
     let (mode, links) = if node == 1 { (0o040_755, 2) } else { (0o100_644, 1) };
     let mut words_of = vec![node, 0, 4096, 0, 8, 0];

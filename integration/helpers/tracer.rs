@@ -1,4 +1,4 @@
-//! Ways to interfere with a process from its first instruction on.
+//! Interferes with a process from its first instruction on.
 
 use crate::host::Version;
 use crate::sandbox::{Running, Sandbox, before_exec};
@@ -9,13 +9,12 @@ use nix::unistd::Pid;
 use std::io;
 use std::process::Command;
 
-/// From here on the kernel does not know the system call: it answers ENOSYS, as an older one does.
-/// To be called between fork and exec.
+/// From here on the system call returns ENOSYS, as on an older kernel. Called between fork and exec.
 pub fn without_syscall(number: libc::c_long) -> io::Result<()> {
     let code = |code: u32| u16::try_from(code).unwrap_or_default();
     let statement = |class: u32, k: u32| libc::sock_filter { code: code(class), jt: 0, jf: 0, k };
     let mut program = [
-        // The number of the call is the first word of struct seccomp_data.
+        // The system call number is the first word of struct seccomp_data.
         statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0),
         libc::sock_filter {
             code: code(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K),
@@ -30,44 +29,43 @@ pub fn without_syscall(number: libc::c_long) -> io::Result<()> {
         statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW),
     ];
     let program = libc::sock_fprog { len: 4, filter: program.as_mut_ptr() };
-    // SAFETY: the kernel copies the four instructions that `program` points to during the call. As
-    // root no_new_privs is not needed.
+    // SAFETY: the kernel copies the four instructions that `program` points to during the call. root does not
+    // need no_new_privs.
     let done = unsafe {
         libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program)
     };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Whose system calls are counted.
+/// The process whose system calls are counted.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Whose {
-    /// The command's own. What it clones is not traced.
+    /// The command. What it clones is not traced.
     Parent,
     /// The first process that the command clones.
     Child,
 }
 
-/// What came of a traced command.
+/// The result of a traced command.
 #[derive(Debug)]
 pub struct Traced {
-    /// How the command ended: exit code, or none if a signal ended it.
+    /// The exit code of the command; None after a signal.
     pub code: Option<i32>,
-    /// The system calls that were counted, in order; the last was stopped at its entry, if
-    /// `reached`.
+    /// The counted system calls, in order; the last was stopped at its entry, if `reached`.
     pub calls: Vec<i64>,
     /// The first two arguments of each of them.
     pub arguments: Vec<[u64; 2]>,
-    /// There were as many calls as wanted.
+    /// Whether there were as many calls as requested.
     pub reached: bool,
 }
 
-/// Starts a command that stands still right after its execve, traced, and its children with it if they are wanted.
+/// Starts a command that is traced and stopped right after its execve, including its children if requested.
 fn spawn_traced(sandbox: &Sandbox, mut command: Command, whose: Whose) -> (Running, Pid) {
     before_exec(&mut command, || Ok(ptrace::traceme()?));
     let running = sandbox.spawn(command);
     let parent = Pid::from_raw(running.child.id().try_into().unwrap());
     assert!(matches!(wait(parent), WaitStatus::Stopped(_, Signal::SIGTRAP)), "no stop at exec");
-    // Without TRACEEXEC brig would get a SIGTRAP when it executes itself.
+    // Without TRACEEXEC, brig would get a SIGTRAP when it executes itself.
     let mut options =
         Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_EXITKILL | Options::PTRACE_O_TRACEEXEC;
     if whose == Whose::Child {
@@ -79,14 +77,14 @@ fn spawn_traced(sandbox: &Sandbox, mut command: Command, whose: Whose) -> (Runni
     (running, parent)
 }
 
-/// Runs a command, stops it (or its child) at the entry of its `at`-th system call, which it will
-/// not execute, and has `strike` decide over life and death there. Afterwards both run on, untraced.
+/// Runs a command, stops it (or its child) at the entry of its system call number `at`, which is not
+/// executed, and kills according to `strike`. Afterwards both continue, untraced.
 pub fn run(sandbox: &Sandbox, command: Command, whose: Whose, at: usize, strike: Strike) -> Traced {
     let (mut running, parent) = spawn_traced(sandbox, command, whose);
     let mut tracer = Tracer::new(parent, whose, at);
     tracer.go_on(parent, None);
     let code = loop {
-        // Of this thread's children only: other tests run in other threads.
+        // Only children of this thread: other tests run in other threads.
         let flags = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
         match waitpid(None, Some(flags)).unwrap() {
             WaitStatus::Exited(pid, code) if pid == parent => break Some(code),
@@ -94,15 +92,15 @@ pub fn run(sandbox: &Sandbox, command: Command, whose: Whose, at: usize, strike:
             status => tracer.step(status, strike),
         }
     };
-    // std has not seen it end: its number is not to be used any more.
+    // std has not reaped it: its pid must not be used any more.
     _ = running.child.try_wait();
     Traced { code, calls: tracer.calls, arguments: tracer.arguments, reached: tracer.reached }
 }
 
-/// Who is killed at the chosen call.
+/// What to kill at the chosen call.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Strike {
-    /// The command is killed. A stopped child goes on.
+    /// The command is killed. A stopped child continues.
     Parent,
     /// The command is killed. A stopped child stays stopped, with SIGSTOP.
     ParentAndFreezeChild,
@@ -144,8 +142,8 @@ impl Tracer {
                 }
                 self.go_on(pid, None);
             }
-            // A traced child begins with a SIGSTOP of the tracer's making, which can be seen before
-            // the parent's event.
+            // A traced child begins with a SIGSTOP from ptrace, which can be reported before the parent's
+            // event.
             WaitStatus::Stopped(pid, Signal::SIGSTOP) if pid != self.parent => {
                 self.child.get_or_insert(pid);
                 self.go_on(pid, None);
@@ -156,13 +154,13 @@ impl Tracer {
         }
     }
 
-    /// Counted processes stop at every call; the others run.
+    /// Counted processes stop at every call; the others continue.
     fn go_on(&self, pid: Pid, signal: Option<Signal>) {
         let counted = match self.whose {
             Whose::Parent => pid == self.parent,
             Whose::Child => Some(pid) == self.child,
         };
-        // ESRCH: it was killed meanwhile.
+        // ESRCH: it was killed in the meantime.
         _ = match counted && !self.reached {
             true => ptrace::syscall(pid, signal),
             false => ptrace::cont(pid, signal),
@@ -175,12 +173,12 @@ impl Tracer {
             Strike::Parent | Strike::ParentAndFreezeChild => {
                 kill(self.parent, Signal::SIGKILL).unwrap();
                 if at != self.parent {
-                    // Its parent has to be dead before it goes on, and nothing may be left that
-                    // only this tracer could let go on.
+                    // The parent must be dead before the child continues, and nothing may be left that only
+                    // this tracer can resume.
                     peek_at_end(self.parent);
                     let freeze = strike == Strike::ParentAndFreezeChild && at_home(&self.calls);
                     let stop = freeze.then_some(Signal::SIGSTOP);
-                    // ESRCH: the parent's death was its own.
+                    // ESRCH: it died with its parent.
                     _ = ptrace::detach(at, stop);
                 }
             }
@@ -188,10 +186,11 @@ impl Tracer {
     }
 }
 
-/// The child's first calls close what it inherited, brig's lock among it. Frozen before that, which
-/// nobody but a tracer could do, it would hold the lock for ever: it gets as far as PDEATHSIG.
+/// Whether the child has got far enough to be frozen. Its first calls close what it has inherited, including
+/// brig's lock. Frozen before that, which only a tracer could do, it would hold the lock forever: so wait
+/// until it has set PDEATHSIG.
 ///
-/// Not where it is born in its cgroup (cgroup2): there delete finds it.
+/// Not necessary if it is cloned into its cgroup (cgroup2): there delete finds it.
 fn at_home(calls: &[i64]) -> bool {
     let born_there =
         crate::host::controller("pids").is_some_and(|(version, _)| version == Version::V2);
@@ -202,25 +201,25 @@ fn wait(pid: Pid) -> WaitStatus {
     waitpid(pid, Some(WaitPidFlag::__WALL)).unwrap()
 }
 
-/// Waits for the end of a process, whose status stays to be taken.
+/// Waits until a process has exited, without reaping it.
 fn peek_at_end(pid: Pid) {
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::__WALL;
     waitid(Id::Pid(pid), flags).unwrap();
 }
 
-/// The number and the first arguments of the call at whose entry a process has stopped.
+/// The number and first arguments of the call at whose entry a process is stopped.
 fn entered(pid: Pid) -> Option<(i64, [u64; 2])> {
     let info = ptrace::syscall_info(pid).ok()?;
     if info.op != libc::PTRACE_SYSCALL_INFO_ENTRY {
         return None;
     }
-    // SAFETY: at an entry this is the variant that the kernel has written.
+    // SAFETY: at an entry, this is the variant written by the kernel.
     let entry = unsafe { info.u.entry };
     Some((i64::try_from(entry.nr).ok()?, [entry.args[0], entry.args[1]]))
 }
 
-/// Runs a command, stops it at the entry of its first call for whose number and first argument `at` is true, and lets
-/// it go on when `meanwhile` is done. Its exit code; none if a signal ended it.
+/// Runs a command, stops it at the entry of its first call for whose number and first argument `at` returns
+/// true, runs `meanwhile`, and continues it. Returns the exit code; None after a signal.
 pub fn run_and_stop_at(
     sandbox: &Sandbox,
     mut command: Command,
@@ -250,13 +249,13 @@ pub fn run_and_stop_at(
             _ => {}
         }
     };
-    // std has not seen it end: its number is not to be used any more.
+    // std has not reaped it: its pid must not be used any more.
     _ = running.child.try_wait();
     assert!(meanwhile.is_none(), "where to stop is never reached");
     code
 }
 
-/// A process of this number, which does nothing until it is ended. EEXIST if there is one already.
+/// A process with this pid, which does nothing until it is killed. EEXIST if the pid is in use.
 pub fn process_of_number(pid: i32) -> nix::Result<Pid> {
     let numbers = [pid];
     let arguments = libc::clone_args {
@@ -272,13 +271,13 @@ pub fn process_of_number(pid: i32) -> nix::Result<Pid> {
         set_tid_size: 1,
         cgroup: 0,
     };
-    // SAFETY: without flags this is fork(2); `arguments` and what it points to outlive the call, and the child, which
-    // may have been cloned of a process with threads, only calls the kernel.
+    // SAFETY: without flags this is fork(2); `arguments` and its pointers outlive the call, and the child,
+    // which may have been cloned from a multi-threaded process, only makes system calls.
     let cloned = nix::errno::Errno::result(unsafe {
         libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<libc::clone_args>())
     })?;
     if cloned == 0 {
-        // SAFETY: takes integers only. It ends with the test.
+        // SAFETY: takes integers only. It dies with the test.
         unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
         loop {
             // SAFETY: has no arguments.
@@ -288,20 +287,21 @@ pub fn process_of_number(pid: i32) -> nix::Result<Pid> {
     Ok(Pid::from_raw(i32::try_from(cloned).unwrap()))
 }
 
-/// How a command got on of which one system call failed. That is done by registers, which each processor has its own of.
+/// The result of a command with one failed system call. Implemented by changing registers, which are specific
+/// to the processor.
 #[cfg(target_arch = "x86_64")]
 #[derive(Debug)]
 pub struct Faulted {
-    /// Exit code; none if a signal ended it.
+    /// The exit code; None after a signal.
     pub code: Option<i32>,
-    /// The call that failed; none if there were not as many.
+    /// The call that failed; None if there were fewer calls.
     pub call: Option<i64>,
-    /// What the command complained about.
+    /// The command's stderr.
     pub stderr: String,
 }
 
-/// Runs a command, whose `at`-th system call, or its child's, fails with `errno` without being executed. Calls that
-/// `spared` names are not counted. A command that has not ended after [`MAX_DURATION`] fails the test.
+/// Runs a command, whose system call number `at`, or its child's, fails with `errno` without being executed.
+/// Calls in `spared` are not counted. A command that has not ended after [`MAX_DURATION`] fails the test.
 #[cfg(target_arch = "x86_64")]
 pub fn run_with_fault(
     sandbox: &Sandbox,
@@ -340,7 +340,7 @@ pub fn run_with_fault(
                     None if failing => {
                         set(pid, |registers| registers.rax = i64::from(-errno).cast_unsigned());
                         failing = false;
-                        // From here on nobody is looked at.
+                        // From here on no process is traced.
                         tracer.reached = true;
                         if pid != parent {
                             _ = ptrace::detach(pid, None);
@@ -351,7 +351,7 @@ pub fn run_with_fault(
                 }
                 tracer.go_on(pid, None);
             }
-            // Not brig any more, but the container's program.
+            // It has become the container's program.
             WaitStatus::PtraceEvent(pid, _, libc::PTRACE_EVENT_EXEC) if pid != parent => {
                 tracer.reached = true;
                 _ = ptrace::detach(pid, None);
@@ -364,11 +364,11 @@ pub fn run_with_fault(
     Faulted { code, call: fault, stderr }
 }
 
-/// No command takes longer, whatever fails.
+/// The time limit of commands.
 #[cfg(target_arch = "x86_64")]
 const MAX_DURATION: std::time::Duration = std::time::Duration::from_secs(40);
 
-/// Changes the registers of a process that has stopped; it can have been killed meanwhile.
+/// Changes the registers of a stopped process, which may have been killed in the meantime.
 #[cfg(target_arch = "x86_64")]
 fn set(pid: Pid, change: impl FnOnce(&mut libc::user_regs_struct)) {
     if let Ok(mut registers) = ptrace::getregs(pid) {

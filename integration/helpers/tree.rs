@@ -1,5 +1,5 @@
-//! Removing a directory tree without ever leaving its mount: a bind mount that was left behind in
-//! it must cost a test, not its source.
+//! Removes a directory tree without leaving its mount: a bind mount left in it must fail the test, not empty
+//! its source.
 
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
@@ -10,7 +10,7 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// Removes `path` and all in it; stops with EXDEV at a mount point, whatever it is of.
+/// Removes `path` and everything in it; fails with EXDEV at a mount point.
 pub fn remove(path: &Path) -> nix::Result<()> {
     let parent = path.parent().ok_or(Errno::EINVAL)?;
     let name = Path::new(path.file_name().ok_or(Errno::EINVAL)?);
@@ -36,7 +36,7 @@ fn remove_below(parent: impl AsFd, name: &Path) -> nix::Result<()> {
         match entry.file_type() {
             _ if name == Path::new(".") || name == Path::new("..") => {}
             Some(Type::Directory) => remove_below(&dir, name)?,
-            // A file that is a mount point answers EBUSY.
+            // A file that is a mount point returns EBUSY.
             _ => unlinkat(&dir, name, UnlinkatFlags::NoRemoveDir)?,
         }
     }

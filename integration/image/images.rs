@@ -1,4 +1,4 @@
-//! `bundle` and `run --image`: from images on disk to containers whose layers are shared.
+//! `bundle` and `run --image`: from images on disk to containers with shared layers.
 
 use crate::facts::Facts;
 use crate::layout::{Archive, Layout, gzip};
@@ -8,7 +8,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// A store and images beside a container.
+/// A store and images in a sandbox.
 pub struct Images {
     pub sandbox: Sandbox,
 }
@@ -32,7 +32,7 @@ impl Images {
         self.sandbox.brig(&[&["--store", store.to_str().unwrap()], args].concat())
     }
 
-    /// `bundle`, which has to succeed: the bundle's directory.
+    /// `bundle`, which must succeed; returns the bundle's directory.
     #[track_caller]
     pub fn bundle(&self, image: &str, name: &str) -> PathBuf {
         let bundle = self.sandbox.dir.join(name);
@@ -57,7 +57,7 @@ impl Images {
         Facts::parse(&self.brig(&args).ok().stdout)
     }
 
-    /// Directories of a bundle's overlay that are in the store, the lowest first.
+    /// Directories of a bundle's overlay that are in the store, lowest first.
     pub fn layers(&self, bundle: &Path) -> Vec<PathBuf> {
         let config = self.config(bundle);
         let layers = config["annotations"]["run.brig.overlay.layers"].as_str().unwrap();
@@ -65,7 +65,7 @@ impl Images {
     }
 }
 
-/// What the sandbox finds processes again by.
+/// Adds the variable by which the sandbox finds processes.
 fn mark(config: &mut Value, id: &str) {
     let mark = Value::from(format!("BRIG_TEST={id}"));
     if let Some(env) = config["process"]["env"].as_array_mut()
@@ -75,7 +75,7 @@ fn mark(config: &mut Value, id: &str) {
     }
 }
 
-/// A lowest layer with the test process, and what images have.
+/// A base layer with the test process, and the usual files of images.
 pub fn base() -> Archive {
     let init = std::env::var_os("BRIG_TEST_INIT").map(PathBuf::from);
     let init = init.unwrap_or_else(|| env!("CARGO_BIN_EXE_brig-test-init").into());
@@ -129,7 +129,7 @@ fn the_second_bundle_unpacks_nothing_and_shares_all() {
     layout.layer(base());
     let image = layout.finish("v1", &json!({}));
     let first = images.bundle(&image, "first");
-    // The blob is not even looked at.
+    // The blob is not read any more.
     fs::remove_file(layout.path(&layout.layer_digest(0))).unwrap();
     let second = images.bundle(&image, "second");
     assert_eq!(images.layers(&first), images.layers(&second));
@@ -154,7 +154,7 @@ fn ten_containers_share_one_base() {
     }
     assert!(seen.iter().all(|other| *other == seen[0]), "{seen:?}");
     assert!(sizes[0] > 8 << 20);
-    // Each one more costs its own small files.
+    // Each further one only uses space for its own small files.
     let bundle = used(&images.sandbox.dir.join("bundle-9"));
     assert!(bundle < 1 << 17, "{bundle}");
 }
@@ -191,25 +191,25 @@ fn containers_of_one_image_grow_the_disk_by_their_changes_alone() {
         images.brig(&args).ok();
     }
     let each = (used(&images.store()) - before) / 10;
-    // The change, and the small files and directories that a container has in the store.
+    // The change, and the small files and directories of a container in the store.
     assert!((10_000..1 << 17).contains(&each), "{each}");
     (0..10).for_each(|number| drop(images.brig(&["delete", &id(number)]).ok()));
     assert!(used(&images.store()) < before + (1 << 16), "{before}");
 }
 
-/// How many pages of a file are in memory.
+/// The number of a file's pages in the page cache.
 fn resident(file: &fs::File) -> usize {
     use std::os::fd::AsRawFd;
     let length = usize::try_from(file.metadata().unwrap().len()).unwrap();
     let (read, shared) = (libc::PROT_READ, libc::MAP_SHARED);
-    // SAFETY: a new mapping of a file that nobody changes, which nothing is read from.
+    // SAFETY: a new mapping of a file that is not changed, which is never read.
     let pages =
         unsafe { libc::mmap(std::ptr::null_mut(), length, read, shared, file.as_raw_fd(), 0) };
     assert_ne!(pages, libc::MAP_FAILED);
     let mut here = vec![0_u8; length.div_ceil(4096)];
-    // SAFETY: the mapping of before, and a byte for each of its pages.
+    // SAFETY: the mapping above, and one byte for each of its pages.
     assert_eq!(unsafe { libc::mincore(pages, length, here.as_mut_ptr()) }, 0);
-    // SAFETY: the mapping of before, which nothing points to.
+    // SAFETY: the mapping above, which nothing refers to.
     unsafe { libc::munmap(pages, length) };
     here.iter().filter(|page| **page & 1 == 1).count()
 }
@@ -229,7 +229,7 @@ fn containers_of_one_image_share_the_page_cache() {
     if resident(&file) > 0 {
         return crate::sandbox::skip("the store's filesystem keeps files in memory");
     }
-    // What one container has read is there for all: it is the lower file's.
+    // Pages read by one container are cached for all, because they belong to the lower file.
     images.facts(&first, "read /big");
     assert_eq!(resident(&file), 20);
     let before = file.metadata().unwrap().ino();
@@ -266,7 +266,7 @@ fn the_upper_wins() {
     let bundle = images.bundle(&image, "bundle-of-image");
     let facts = images.facts(&bundle, "read /etc/both ; write /etc/both mine");
     assert_eq!(facts.get("read /etc/both"), "\"top\"");
-    // The container's own is the highest.
+    // The container's own layer is the highest.
     assert_eq!(images.facts(&bundle, "read /etc/both").get("read /etc/both"), "\"mine\"");
 }
 
@@ -342,7 +342,7 @@ fn what_a_container_of_an_image_changes_stays_until_it_is_deleted() {
     assert_eq!(fs::read_to_string(bundle.join("data/upper/mine")).unwrap(), "x");
     images.sandbox.delete();
     assert!(!bundle.exists());
-    // An upper of one's own is kept.
+    // An explicit upper is kept.
     let upper = images.sandbox.dir.join("kept");
     let kept = upper.to_str().unwrap();
     images
@@ -376,7 +376,7 @@ fn with_a_user_namespace_layers_are_shared_and_show_container_ids() {
     }
     let lower = fs::metadata(images.layers(&bundle)[0].join("etc/both")).unwrap();
     assert_eq!((lower.uid(), lower.gid()), (0, 0));
-    // The upper has container ids, too.
+    // The upper contains container ids, too.
     let upper = fs::metadata(bundle.join("data/upper/new")).unwrap();
     assert_eq!((upper.uid(), upper.gid()), (0, 0));
 }
@@ -438,7 +438,7 @@ fn layers_are_plain_or_compressed_by_gzip_or_zstd() {
     let level = ruzstd::encoding::CompressionLevel::Fastest;
     layout.layer_of(&zstd, &ruzstd::encoding::compress_to_vec(&zstd[..], level));
     let gz = Archive::new().file("gz", b"g").bytes();
-    // Two members, as estargz has them.
+    // Two members, as in estargz.
     let (head, tail) = gz.split_at(512);
     layout.layer_of(&gz, &[gzip(head), gzip(tail)].concat());
     let image = layout.finish("v1", &json!({}));
@@ -461,13 +461,13 @@ fn a_terminal_shows_progress_and_a_pipe_nothing() {
     let status = images.sandbox.command(&args).stderr(pty.slave).status().unwrap();
     assert!(status.success());
     let mut shown = Vec::new();
-    // EIO is the end of a terminal.
+    // EIO is the end of a terminal's output.
     let _ = std::io::Read::read_to_end(&mut fs::File::from(pty.master), &mut shown);
     let shown = String::from_utf8_lossy(&shown).into_owned();
     for words in ["layer 1/1 [####################]", "MiB/s", "\r\x1b[K"] {
         assert!(shown.contains(words), "{shown:?}");
     }
-    // What is drawn is gone at the end.
+    // The progress line is cleared at the end.
     assert!(shown.ends_with("\r\x1b[K"), "{shown:?}");
     let (store, bundle) = (images.sandbox.dir.join("store-2"), images.sandbox.dir.join("bundle-2"));
     let args = ["--store", store.to_str().unwrap(), "bundle", &image, bundle.to_str().unwrap()];

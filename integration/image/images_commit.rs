@@ -1,4 +1,4 @@
-//! `commit` and `export`: from a container back to an image; `gc`.
+//! `commit` and `export`: from a container to an image; `gc`.
 
 use crate::images::{Images, base};
 use crate::images_peers::{assert_same, tool, tree};
@@ -11,13 +11,13 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// Commands that the scripts here use.
+/// Commands used in the scripts here.
 const APPLETS: [&str; 16] = [
     "sh", "rm", "mkdir", "echo", "cat", "ls", "chmod", "chown", "mv", "ln", "sleep", "touch",
     "mkfifo", "rmdir", "find", "cut",
 ];
 
-/// A lowest layer with a shell; none where the host has no static busybox.
+/// A base layer with a shell; None if the host has no static busybox.
 pub fn shell() -> Option<Archive> {
     let programs = ["/bin/busybox", "/usr/bin/busybox"].map(|path| fs::read(path).ok());
     let program = programs.into_iter().flatten().find(|program| !is_dynamic(program));
@@ -42,7 +42,7 @@ pub fn shell() -> Option<Archive> {
     Some(archive)
 }
 
-/// What most tests have their container do.
+/// The script that most containers here run.
 pub const SCRIPT: &str = "
     set -e
     echo new >/etc/new
@@ -71,13 +71,13 @@ impl Images {
         Some(layout.finish("v1", &config))
     }
 
-    /// Runs a script in a container that stays.
+    /// Runs a script in a container that is kept.
     #[track_caller]
     pub fn keep(&self, image: &str, id: &str, script: &str) {
         self.brig(&["run", "--keep", "--image", image, id, "--", "/bin/sh", "-c", script]).ok();
     }
 
-    /// Starts a script that goes on, and waits until it has said "ready".
+    /// Starts a script that continues, and waits until it has printed "ready".
     #[track_caller]
     pub fn start(&self, options: &[&str], image: &str, script: &str) {
         let id = &self.sandbox.id;
@@ -85,7 +85,7 @@ impl Images {
         self.brig(&[&["run"], options, &args].concat()).ok().wait_for_line("ready");
     }
 
-    /// What a script prints in a container of an image.
+    /// The output of a script in a container of an image.
     #[track_caller]
     pub fn prints(&self, image: &str, script: &str) -> String {
         let id = format!("{}-prints", self.sandbox.id);
@@ -98,12 +98,12 @@ impl Images {
         self.brig(&["diff", id]).ok().stdout.lines().map(str::to_owned).collect()
     }
 
-    /// The bundle that the store has of a container.
+    /// The bundle of a container in the store.
     pub fn own_bundle(&self, id: &str) -> PathBuf {
         self.store().join("containers").join(format!("{id}-0"))
     }
 
-    /// The tree that a container of the store shows: its layers, the store's own, its upper.
+    /// The merged tree of a container: its layers, the store's own, its upper.
     fn merged(&self, id: &str) -> BTreeMap<PathBuf, String> {
         let bundle = self.own_bundle(id);
         let mut layers = self.layers(&bundle);
@@ -121,7 +121,7 @@ impl Images {
     }
 }
 
-/// A blob of a layout that is JSON.
+/// A JSON blob of a layout.
 fn blob(layout: &Path, descriptor: &Value) -> Value {
     serde_json::from_slice(&fs::read(blob_path(layout, descriptor)).unwrap()).unwrap()
 }
@@ -145,10 +145,10 @@ pub fn manifest(layout: &Path, tag: &str) -> (Value, Value) {
     (manifest, config)
 }
 
-/// An entry of an archive: kind, mode, owner, group.
+/// The metadata of an entry in an archive: type, mode, owner, group.
 pub type Entry = (tar::EntryType, u32, u64, u64);
 
-/// The entries of an image's highest layer, by name; its bytes are those of its diff id.
+/// The entries of an image's highest layer, by name; checks its diff id.
 pub fn top_layer(layout: &Path, tag: &str) -> BTreeMap<String, Entry> {
     let (manifest, config) = manifest(layout, tag);
     let descriptor = manifest["layers"].as_array().unwrap().last().unwrap();
@@ -184,7 +184,7 @@ pub fn entries(plain: &[u8]) -> BTreeMap<String, Entry> {
     archive.entries().unwrap().map(|found| entry(found.unwrap())).collect()
 }
 
-/// What the top layer of a container that has run [`SCRIPT`] names.
+/// The names in the top layer of a container that has run [`SCRIPT`].
 const CHANGED: [&str; 20] = [
     ".wh.dir",
     "deep/",
@@ -232,17 +232,17 @@ fn a_committed_image_has_the_changes_and_nothing_else() {
     // One of two names is a link to the other.
     let kinds = [top["etc/new"].0, top["hard"].0];
     assert_eq!(kinds.iter().filter(|kind| **kind == tar::EntryType::Link).count(), 1);
-    // Deleted files stay deleted, what is below an opaque directory is hidden.
+    // Deleted files stay deleted, and an opaque directory hides everything below.
     let script = "cd /; ls -d dir etc/base gone/* moved/* kept/*; cat etc/both etc/new perm2";
     let said = images.prints("out:v2", &format!("{script} 2>/dev/null; :"));
     assert_eq!(said, "gone/q\nkept/k\nmoved/sub\nmoved/y\ntop\nmore\nnew\np");
-    // And the whole tree is the container's, but for what is not the image's.
+    // The whole tree is the same as the container's, except for what does not belong to the image.
     let other = format!("{id}-again");
     images.keep("out:v2", &other, ":");
     let mut after = images.merged(&other);
     let mut before = before;
     for tree in [&mut before, &mut after] {
-        // Times of what is made anew, and a file of the init layer that has been changed.
+        // Times of recreated directories, and a changed file of the init layer.
         ["", "etc/hosts", "etc/hostname", "etc/resolv.conf", "etc/mtab"]
             .iter()
             .for_each(|own| drop(tree.remove(Path::new(own))));
@@ -275,10 +275,10 @@ fn two_commits_give_the_same_layer_however_it_is_packed() {
         assert_eq!(said, "top\nmore\nq\nq\n", "{packed}");
     }
     assert_eq!(diff_ids.len(), 1, "{diff_ids:?}");
-    // Nothing is left of the work.
+    // No temporary files are left.
     let blobs = fs::read_dir(images.sandbox.dir.join("one/blobs")).unwrap().count();
     assert_eq!(blobs, 1);
-    // A tag is one image's.
+    // A tag refers to one image only.
     images.brig(&["commit", "--message", "another", &id, "one:gzip"]).ok();
     manifest(&images.sandbox.dir.join("one"), "gzip");
 }
@@ -353,7 +353,7 @@ fn umoci_and_skopeo_read_what_brig_commits() {
         assert_same(&theirs, &ours);
     }
     images.brig(&["commit", "--compression", "zstd", &id, "zstd:v2"]).ok();
-    // What docker has no name for stays an OCI layout, unpacked.
+    // Docker's formats cannot represent it, so it stays an OCI layout, unpacked.
     for (packed, target, extra) in [
         ("gzip", "docker-archive:gzip.tar:some/name:v2", None),
         ("none", "docker-archive:none.tar:some/name:v2", None),
@@ -437,7 +437,7 @@ fn a_commit_that_fails_leaves_nothing() {
         .brig(&["commit", &id, "docker-archive:x.tar"])
         .fails_with("brig only writes OCI image layouts");
     images.brig(&["commit", &id, "out:a b"]).fails_with("is not a valid tag");
-    // The image is gone.
+    // The image was removed.
     fs::rename(dir.join("image"), dir.join("elsewhere")).unwrap();
     let said = images.brig(&["commit", &id, "out:v2"]).fails();
     assert!(said.contains("must still exist"), "{said}");
@@ -473,7 +473,7 @@ fn gc_removes_what_nobody_uses_and_nothing_else() {
         assert!(said.contains(word), "{word}: {said}");
     }
     assert_eq!(counts(), [4, 3, 2, 2, 1], "{said}");
-    // An image stays until it is asked for.
+    // An image is kept unless its removal is requested.
     images.brig(&["gc"]).ok();
     assert_eq!(counts(), [4, 3, 1, 1, 0]);
     images.brig(&["gc", "--all"]).ok();

@@ -1,4 +1,4 @@
-//! `diff` and what else is told of a container's changes, while it runs and after.
+//! `diff` and other reports about a container's changes, while it runs and after.
 
 use crate::facts::Facts;
 use crate::images::{Images, base};
@@ -122,7 +122,7 @@ fn one_directory_has_no_layers_to_compare() {
     images.brig(&["diff", &sandbox.id]).fails_with("a single directory, not layers");
     images.brig(&["commit", &sandbox.id, "out"]).fails_with("not created from an image");
     assert!(!sandbox.dir.join("out").exists());
-    // Its tree can be written all the same.
+    // Its tree can be written anyway.
     std::os::unix::fs::symlink("/etc", sandbox.rootfs().join("link")).unwrap();
     let exported = sandbox.dir.join("exported.tar");
     images.brig(&["export", "-o", exported.to_str().unwrap(), &sandbox.id]).ok();
@@ -212,7 +212,7 @@ fn a_socket_is_left_out_with_a_warning() {
     let id = images.sandbox.id.clone();
     images.keep(&image, &id, "mkdir /run; echo x >/run/file");
     let socket = images.own_bundle(&id).join("data/upper/run/socket");
-    // Short enough for a socket's address.
+    // Short enough for a socket address.
     let parent = fs::File::open(socket.parent().unwrap()).unwrap();
     let short = format!("/proc/self/fd/{}/socket", parent.as_raw_fd());
     drop(std::os::unix::net::UnixListener::bind(short).unwrap());
@@ -224,7 +224,7 @@ fn a_socket_is_left_out_with_a_warning() {
 }
 
 #[test]
-fn an_ordinary_user_commits_and_runs_what_was_committed() {
+fn an_unprivileged_user_commits_and_runs_what_was_committed() {
     brig_only!();
     for granted in [false, true] {
         as_user(granted, |user| {

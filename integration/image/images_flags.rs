@@ -1,4 +1,4 @@
-//! `run --image` and its flags in real containers, and what these may not do unless asked.
+//! `run --image` and its flags in real containers, and what these may not do by default.
 
 use crate::facts::Facts;
 use crate::images::{Images, base};
@@ -58,7 +58,7 @@ fn a_profile_of_a_file_is_in_force_and_one_that_never_ends_is_refused() {
     brig_only!();
     let flagged = Flagged::new();
     let file = flagged.images.sandbox.dir.join("profile.json");
-    // In docker's format: the entry counts only without the capability.
+    // In docker's format: the entry takes effect only without the capability.
     let profile = json!({
         "defaultAction": "SCMP_ACT_ALLOW",
         "archMap": [{"architecture": "SCMP_ARCH_X86_64", "subArchitectures": ["SCMP_ARCH_X86"]}],
@@ -120,7 +120,7 @@ fn an_init_of_the_host_starts_the_program_and_ends_as_it_does() {
     assert_eq!(facts.get("pid"), "2 ppid 1");
     assert!(facts.mount("/run/brig-init").has("ro"));
     assert_eq!(flagged.run(&["--init"], "exit 9").code, Some(9));
-    // Its mount point is not a change of the container's.
+    // Its mount point is not a change of the container.
     let id = flagged.images.sandbox.id.as_str();
     flagged.run(&["--init", "--keep"], "true").ok();
     assert_eq!(flagged.images.brig(&["diff", id]).ok().stdout, "");
@@ -176,7 +176,7 @@ fn without_a_word_before_the_dashes_the_container_gets_a_name_and_says_it() {
     run(&["--rm", "--detach"]).fails_with("brig delete");
     run(&["-p", "80:80"]).fails_with("docs/images.md");
     flagged.images.brig(&["run", "--env", "A=b", "x"]).fails_with("needs --image");
-    // The id is the name of a program of the image.
+    // The id is the name of a program in the image.
     let done = run(&["init"]);
     assert!(done.stderr.contains("-- init`"), "{done:?}");
     let mark = format!("BRIG_TEST={}", flagged.images.sandbox.id);
@@ -240,7 +240,7 @@ fn images_are_inspected_tagged_and_removed() {
     brig(&["rmi", "nothing"]).fails_with("no such image");
 }
 
-/// The line of a text that has a word.
+/// The line of a text that contains a word.
 fn line_with<'a>(text: &'a str, word: &str) -> &'a str {
     text.lines().find(|line| line.contains(word)).unwrap_or_else(|| panic!("no {word} in {text}"))
 }
@@ -288,7 +288,7 @@ fn a_short_digest_is_enough_unless_it_is_of_several() {
     images.brig(&["run", "--image", &short(12), "--", "true"]).ok();
     images.brig(&["tag", &short(6), "by-digest"]).ok();
     images.brig(&["run", "--image", &short(5), "--", "true"]).fails_with("is not a digest");
-    // Another manifest, which begins the same.
+    // Another manifest whose digest begins the same.
     listed = serde_json::from_slice(&fs::read(&index).unwrap()).unwrap();
     let other = format!("sha256:{}{}", &digest[..12], "0".repeat(52));
     let mut second = listed["manifests"][0].clone();

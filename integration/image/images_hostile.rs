@@ -1,5 +1,5 @@
-//! Images that are hostile or damaged: an error that names blob and entry, nothing outside the store
-//! touched, nothing half-unpacked to be seen.
+//! Hostile or damaged images: an error that names blob and entry, nothing outside the store is touched, no
+//! partial layer is visible.
 
 use crate::images::{Images, base};
 use crate::layout::{Archive, Layout, gzip};
@@ -23,7 +23,7 @@ fn listing(dir: &Path) -> Vec<String> {
     found
 }
 
-/// A directory that hostile links lead to: its path has to fit into a header.
+/// A directory that hostile links lead to, with a short path that fits into a header.
 struct Victim(PathBuf);
 
 impl Victim {
@@ -44,7 +44,7 @@ impl Drop for Victim {
     }
 }
 
-/// The image's second layer is refused with these words, its blob is named, and nothing is left.
+/// Checks that the image's second layer is refused with this message, its blob is named, and nothing is left.
 #[track_caller]
 fn refused(images: &Images, layout: &Layout, words: &[&str]) {
     let victim = Victim::new(images);
@@ -116,7 +116,7 @@ fn entries_that_lead_out_of_the_image_are_refused() {
     }
 }
 
-/// Every way to write below `evil`, with the name it leads to.
+/// Every way to write below `evil`, and the resulting name.
 fn writes() -> Vec<(&'static str, Archive)> {
     vec![
         ("file", Archive::new().file("evil/new", b"inside")),
@@ -147,7 +147,7 @@ fn a_write_through_a_link_lands_inside_the_image() {
     ] {
         let link = |archive: Archive| archive.symlink("evil", to).symlink("on", "../..");
         for (kind, top) in writes() {
-            // The link is of a layer below, or of the same one.
+            // The link is in a lower layer, or in the same one.
             for same in [false, true] {
                 let mut layout = images.layout(&format!("image {name} {kind} {same}"));
                 match same {
@@ -176,7 +176,7 @@ fn a_write_through_a_link_that_leads_nowhere_is_refused() {
     for (name, to) in [("to a file", "etc/both"), ("to itself", "evil")] {
         for (kind, top) in writes() {
             if name == "to a file" && ["whiteout", "opaque"].contains(&kind) {
-                // Nothing is below a file: there is nothing to hide.
+                // Nothing is below a file, so there is nothing to hide.
                 continue;
             }
             let mut layout = images.layout(&format!("image {name} {kind}"));
@@ -221,7 +221,7 @@ fn a_damaged_blob_is_refused() {
         fs::write(layout.path(&layout.layer_digest(1)), blob).unwrap();
         refused(&images, &layout, &[&layout.layer_digest(1), words]);
     }
-    // Its digest is right, what it holds is not.
+    // Its digest is valid, its content is not.
     let other = Archive::new().file("other", b"").bytes();
     for (name, plain, blob, words) in [
         ("another diff id", &other, whole.clone(), "without compression"),
@@ -260,7 +260,7 @@ fn a_bomb_is_refused() {
 fn holes_without_end_are_refused() {
     brig_only!();
     let images = Images::new();
-    // A file of 1 TiB that has one byte.
+    // A file of 1 TiB with one byte of data.
     let size = (1_u64 << 40).to_string();
     let mut content = b"1\n0\n1\n".to_vec();
     content.resize(512, 0);
@@ -285,7 +285,7 @@ fn indexes_that_name_each_other_over_and_over_are_refused() {
     let mut layout = images.layout("image");
     layout.layer(base());
     layout.finish("v1", &json!({}));
-    // 50 to the third, each of which would be read.
+    // 50³ indexes, each of which would be read.
     let index = |inner: serde_json::Value| {
         json!({"schemaVersion": 2, "manifests": vec![inner; 50]}).to_string().into_bytes()
     };
@@ -325,10 +325,10 @@ fn what_an_archive_says_twice_is_as_it_says_last() {
     let bundle = images.bundle(&image, "bundle-of-image");
     let script = "read /file ; read /linked ; list /dir ; read /etc/base ; read /tmp/gone";
     let facts = images.facts(&bundle, script);
-    // Written anew, not through the other name.
+    // Replaced, not written through the other name.
     assert_eq!((facts.get("read /file"), facts.get("read /linked")), ("\"22\"", "\"1\""));
     assert_eq!(facts.all("entry /dir"), ["y"]);
-    // No attribute of an archive makes a directory opaque.
+    // No attribute in an archive makes a directory opaque.
     assert_eq!(facts.get("read /etc/base"), "\"base\"");
     assert_eq!(facts.get("read /tmp/gone"), "\"again\"");
 }
@@ -338,7 +338,7 @@ fn an_unpack_that_is_interrupted_is_never_visible() {
     brig_only!();
     let images = Images::new();
     let mut layout = images.layout("image");
-    // Large enough to be caught at it.
+    // Large enough to be observed while it is unpacked.
     let noise: Vec<u8> =
         (0..24_u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     layout.layer(base().file("noise", &noise));
@@ -361,7 +361,7 @@ fn an_unpack_that_is_interrupted_is_never_visible() {
         }
     }
     assert!(interrupted > 0, "no delay was short enough");
-    // What they left is no obstacle.
+    // What they left is not an obstacle.
     let bundle = images.bundle(&image, "bundle-of-image");
     assert_eq!(fs::read(images.layers(&bundle)[0].join("noise")).unwrap(), noise);
     assert_eq!(fs::read_dir(store.join("tmp")).unwrap().count(), 0);

@@ -1,4 +1,4 @@
-//! Images that are small and would need much: memory, time, or a disk that is full.
+//! Small images that would need much: memory, time, or a full disk.
 
 use crate::images::{Images, base};
 use crate::layout::{Archive, gzip};
@@ -13,7 +13,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How a brig ended, and what it needed.
+/// The exit status and resource usage of brig.
 #[derive(Debug)]
 struct Needed {
     code: i32,
@@ -21,8 +21,8 @@ struct Needed {
     said: String,
 }
 
-/// Runs brig with the store, each of its processes with this many MiB of memory at most: who needs more is
-/// ended by a signal. Not by what wait4 counts, which begins with the memory of this process.
+/// Runs brig with the store, each of its processes limited to this many MiB of memory: exceeding it is fatal.
+/// wait4's maximum RSS cannot be used, because it begins with this process's memory.
 fn needed(images: &Images, args: &[&str], mebibytes: u64) -> Needed {
     let store = images.store();
     let args = [&["--store", store.to_str().unwrap()], args].concat();
@@ -39,11 +39,11 @@ fn needed(images: &Images, args: &[&str], mebibytes: u64) -> Needed {
     Needed { code, time: begun.elapsed(), said }
 }
 
-/// Writes an archive, compressed, of parts that are made one after the other.
+/// Writes a compressed archive of parts that are generated one by one.
 fn compressed(path: &Path, parts: impl Iterator<Item = Archive>) {
     let mut encoder = GzEncoder::new(File::create(path).unwrap(), Compression::fast());
     for part in parts {
-        // Without the end that each has.
+        // Without the end blocks of each part.
         let bytes = part.bytes();
         encoder.write_all(&bytes[..bytes.len() - 1024]).unwrap();
     }
@@ -108,7 +108,7 @@ fn global_headers_take_time_by_their_length() {
         let mut text = Vec::new();
         while text.len() < (1 << 20) - 64 {
             let key = format!("SCHILY.xattr.u{number:x}=\n");
-            // The length of a record counts itself.
+            // The length of a record includes itself.
             text.extend_from_slice(format!("{} {key}", key.len() + 3).as_bytes());
             *number += 1;
         }
@@ -142,7 +142,7 @@ fn a_commit_to_a_full_disk_leaves_the_container_running_and_no_blob() {
     fs::write(images.own_bundle(&id).join("data/upper/noise"), noise).unwrap();
     let out = store.join("out");
     let target = format!("{}:v1", out.display());
-    // Full at once, in the layer, at its end.
+    // Full immediately, in the layer, at its end.
     for free in [0, 64 << 10, 3 << 20, 6 << 20] {
         let filler = fill(&store, free);
         let done = images.brig(&["commit", &id, &target]);
@@ -158,7 +158,7 @@ fn a_commit_to_a_full_disk_leaves_the_container_running_and_no_blob() {
     umount(&store).unwrap();
 }
 
-/// Fills a filesystem up to so many bytes.
+/// Fills a filesystem until this many bytes are free.
 fn fill(dir: &Path, free: u64) -> std::path::PathBuf {
     let path = dir.join("filler");
     let mut file = File::create(&path).unwrap();
@@ -168,7 +168,7 @@ fn fill(dir: &Path, free: u64) -> std::path::PathBuf {
     path
 }
 
-/// The files below a directory, if it is there.
+/// The files below a directory, if it exists.
 fn walk(dir: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {

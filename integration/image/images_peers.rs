@@ -1,4 +1,4 @@
-//! Images made by other tools run, and umoci unpacks to the same tree as brig's layers show.
+//! Images made by other tools can be run, and umoci unpacks the same tree as brig's layers show.
 
 use crate::facts::Facts;
 use crate::images::{Images, base};
@@ -25,7 +25,7 @@ pub fn tool(name: &str, args: &[&str], dir: &Path) -> bool {
     true
 }
 
-/// Everything of a tree that an image says: by path, in words.
+/// Everything about a tree that an image contains: descriptions by path.
 pub fn tree(root: &Path) -> BTreeMap<PathBuf, String> {
     let mut found = BTreeMap::new();
     let mut open = vec![root.to_path_buf()];
@@ -59,14 +59,14 @@ pub fn tree(root: &Path) -> BTreeMap<PathBuf, String> {
 fn attributes(path: &Path) -> BTreeMap<String, Vec<u8>> {
     let path = CString::new(path.as_os_str().as_bytes()).unwrap();
     let mut names = vec![0_u8; 1 << 16];
-    // SAFETY: a C string, and a buffer of the length that is passed.
+    // SAFETY: a C string, and a buffer of the given length.
     let length = unsafe { libc::llistxattr(path.as_ptr(), names.as_mut_ptr().cast(), names.len()) };
     names.truncate(usize::try_from(length).unwrap_or(0));
     let names = names.split(|&byte| byte == 0).filter(|name| !name.is_empty());
     let value = |name: &[u8]| {
         let mut value = vec![0_u8; 1 << 16];
         let c_name = CString::new(name).unwrap();
-        // SAFETY: two C strings, and a buffer of the length that is passed.
+        // SAFETY: two C strings, and a buffer of the given length.
         let length = unsafe {
             libc::lgetxattr(path.as_ptr(), c_name.as_ptr(), value.as_mut_ptr().cast(), value.len())
         };
@@ -77,7 +77,7 @@ fn attributes(path: &Path) -> BTreeMap<String, Vec<u8>> {
     names.map(value).filter(|(name, _)| !overlays(name)).collect()
 }
 
-/// What an overlay of the bundle's layers shows, without the bundle's own.
+/// The merged tree of the bundle's layers, without the bundle's own.
 fn shown(images: &Images, bundle: &Path) -> BTreeMap<PathBuf, String> {
     let layers: Vec<String> =
         images.layers(bundle).iter().rev().map(|layer| layer.display().to_string()).collect();
@@ -106,7 +106,7 @@ pub fn assert_same(umoci: &BTreeMap<PathBuf, String>, brig: &BTreeMap<PathBuf, S
     assert!(other.is_empty(), "{}", other.join("\n"));
 }
 
-/// Everything that a layer can hold.
+/// Everything that a layer can contain.
 fn rich() -> Archive {
     let long = format!("long/{}", "n".repeat(180));
     let capability = b"\x01\0\0\x02\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
@@ -174,11 +174,11 @@ fn umoci_unpacks_to_the_tree_that_the_layers_show() {
     assert_same(&tree(&dir.join("umoci/rootfs")), &shown(&images, &bundle));
     let name = OsString::from_vec(b"bytes-\xff\xfe".to_vec());
     assert_eq!(fs::read(images.layers(&bundle)[0].join(name)).unwrap(), b"not UTF-8");
-    // Zeros are holes.
+    // Zeros became holes.
     assert!(fs::metadata(images.layers(&bundle)[0].join("zeros")).unwrap().blocks() < 16);
 }
 
-/// As Debian has it: what used to be a directory leads to one below usr.
+/// As in Debian: a former directory is a link to one below usr.
 fn merged_usr() -> Archive {
     base()
         .dir("usr/")
@@ -193,7 +193,7 @@ fn merged_usr() -> Archive {
         .symlink("opt/back", "../lib64/deep")
 }
 
-/// Entries whose directories are links of the layer below, and have no entries of their own.
+/// Entries whose directories are links of the layer below, and have no entries themselves.
 fn through_links() -> Archive {
     Archive::new()
         .file("lib/x", b"x")
@@ -226,12 +226,12 @@ fn entries_below_a_link_of_an_earlier_layer_are_where_it_leads_to() {
     names.sort_unstable();
     assert_eq!(names, ["deep", "hard", "link", "low", "lower", "new", "top", "x", "y"]);
     assert_eq!(facts.all("entry /lib/deep"), ["w"]);
-    // The same layer on another base is as its archive says.
+    // The same layer on another base has its own contents.
     let mut other = images.layout("other");
     other.layer(base()).layer(Archive::new().file("lib/top", b"t"));
     let other = images.bundle(&other.finish("v1", &json!({})), "other-bundle");
     assert_eq!(images.facts(&other, "read /lib/top").get("read /lib/top"), "\"t\"");
-    // All of it is made once, and goes when nobody uses it.
+    // It is created once, and removed when it is unused.
     fs::remove_file(layout.path(&layout.layer_digest(1))).unwrap();
     assert_eq!(images.layers(&bundle), images.layers(&images.bundle(&image, "second")));
     for name in ["bundle-of-image", "second", "other-bundle"] {
@@ -257,7 +257,7 @@ fn umoci_follows_links_of_earlier_layers_to_the_same_tree() {
     }
     let bundle = images.bundle(&image, "bundle-of-image");
     let (mut umoci, mut brig) = (tree(&dir.join("umoci/rootfs")), shown(&images, &bundle));
-    // Nobody's entry: its time is when it was unpacked. And umoci gives that to what it is in, too.
+    // A directory without an entry: its time is that of unpacking. umoci sets the same time for its parent.
     for tree in [&mut umoci, &mut brig] {
         assert!(tree.remove(Path::new("usr/lib/new")).unwrap().starts_with("40755 0:0 "));
         assert!(tree.remove(Path::new("usr/lib")).unwrap().starts_with("41755 0:0 "));
@@ -293,7 +293,7 @@ fn images_in_all_of_skopeos_forms_run() {
         let done = images.brig(&["run", "--image", copy, &images.sandbox.id]).ok();
         assert_eq!(Facts::parse(&done.stdout).get("read /etc/both"), "\"top\"", "{copy}");
     }
-    // All are the same layers.
+    // All use the same layers.
     assert_eq!(fs::read_dir(images.store().join("layers")).unwrap().count(), 2);
 }
 

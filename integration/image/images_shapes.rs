@@ -1,4 +1,4 @@
-//! Shapes of images that other engines take: layers twice, absolute names, archives that end early,
+//! Unusual images that other engines accept: duplicate layers, absolute names, archives without end blocks,
 //! whiteouts of nothing, links of layers below, deep trees, other platforms, other media types.
 
 use crate::images::{Images, base};
@@ -19,7 +19,7 @@ impl Images {
         layout.finish("v1", &json!({}))
     }
 
-    /// What a script of the test process says in such an image.
+    /// The output of a script of the test process in such an image.
     #[track_caller]
     fn said(&self, name: &str, layers: &[Archive], script: &str) -> crate::facts::Facts {
         let image = self.image_of(&format!("image {name}"), layers);
@@ -69,7 +69,7 @@ fn a_layer_may_be_in_an_image_more_than_once() {
         let facts = images.said(name, &layers, script);
         assert_eq!((facts.get("read /x"), facts.all("entry /d")), (x, d), "{name}");
     }
-    // One diff id, packed in two ways.
+    // One diff id with two compressions.
     let mut layout = images.layout("packed twice");
     let plain = Archive::new().file("y", b"2").bytes();
     layout.layer(base()).layer_of(&plain, &plain).layer_of(&plain, &gzip(&plain));
@@ -183,7 +183,7 @@ fn a_tree_of_a_thousand_levels_is_unpacked() {
     );
 }
 
-/// An image for a platform, told from others by its file.
+/// An image for a platform, identified by its file.
 fn of_platform(images: &Images, name: &str, platform: Option<&str>, config: &str) -> Value {
     let mut layout = images.layout("all");
     layout.layer(base()).layer(Archive::new().file("name", name.as_bytes()));
@@ -288,7 +288,7 @@ fn layers_and_images_that_are_none_are_refused_by_their_media_type() {
         assert!(said.contains(kind) && said.contains(hint), "{said}");
         assert!(!said.contains("damaged") && !bundle.exists(), "{said}");
     }
-    // A foreign layer that is there is a layer.
+    // A foreign layer whose blob exists is used.
     let foreign = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip";
     let mut layout = images.layout("foreign");
     layout.layer(base()).layer(Archive::new().file("x", b"1"));

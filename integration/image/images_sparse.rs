@@ -1,4 +1,4 @@
-//! Files with holes keep them from a container to an image and to an archive.
+//! Files with holes keep them when a container is committed or exported.
 
 use crate::images::Images;
 use crate::images_commit::top_layer;
@@ -10,8 +10,7 @@ use std::path::{Path, PathBuf};
 
 const SIZE: u64 = 24 << 20;
 
-/// A file of 24 MiB, of which only the beginning, a part in the middle, and what follows it differ by
-/// name.
+/// A sparse file of 24 MiB with data at the beginning, in the middle and at the end, depending on its name.
 fn make(dir: &Path) {
     fs::create_dir_all(dir).unwrap();
     for (name, parts) in [
@@ -25,12 +24,12 @@ fn make(dir: &Path) {
         file.set_len(SIZE).unwrap();
         parts.iter().for_each(|(at, text)| file.write_all_at(text.as_bytes(), *at).unwrap());
     }
-    // Its hole is too small to be worth the harm.
+    // Its hole is too small to be worth it.
     let file = File::create(dir.join("small")).unwrap();
     file.set_len(512 << 10).unwrap();
 }
 
-/// The same bytes, and holes as well.
+/// Checks for the same bytes, and for holes.
 #[track_caller]
 fn assert_same(found: &Path, made: &Path) {
     let mut count = 0;
@@ -60,7 +59,7 @@ fn a_file_with_holes_keeps_them_through_commit_and_the_image_made_of_it() {
     for packed in ["none", "zstd", "gzip"] {
         images.brig(&["commit", "--compression", packed, &id, &target]).ok();
     }
-    // podman can neither push nor save an image with GNU's sparse files.
+    // podman can neither push nor save an image with GNU sparse files.
     let layer = top_layer(&out, "v2");
     assert!(layer.contains_key("holes/middle") && layer.contains_key("holes/ends"), "{layer:?}");
     let bundle = images.bundle(&target, "again");
@@ -70,7 +69,7 @@ fn a_file_with_holes_keeps_them_through_commit_and_the_image_made_of_it() {
     images.brig(&["delete", &id]).ok();
 }
 
-/// A stopped container with files with holes, its id, these files, and an archive of all of it.
+/// A stopped container with sparse files: its id, these files, and an archive of everything.
 fn exported(images: &Images) -> Option<(String, PathBuf, PathBuf)> {
     let image = images.shell()?;
     let id = images.sandbox.id.clone();

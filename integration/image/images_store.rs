@@ -1,5 +1,5 @@
-//! A store, and layouts, that something went wrong with: damaged records, brigs that were killed, gc
-//! beside everything, directories that are not brig's; trees that only hostile containers make.
+//! Stores and layouts with problems: damaged records, killed brigs, concurrent gc, directories that are not
+//! brig's; trees that only hostile containers create.
 
 use crate::images::{Images, base};
 use crate::layout::Archive;
@@ -30,7 +30,7 @@ impl Images {
     }
 }
 
-/// Makes directories in each other, deeper than any path is long.
+/// Creates nested directories, deeper than the maximum length of paths.
 fn nest(dir: &Path, levels: usize) {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
     let mut here: OwnedFd = openat(AT_FDCWD, dir, flags, Mode::empty()).unwrap();
@@ -60,7 +60,7 @@ fn damaged_records_are_made_again_or_ignored() {
             images.run_again(&image);
         }
     }
-    // What was put aside is gone.
+    // What was moved aside has been removed.
     assert!(images.records("tmp").is_empty());
     assert_eq!(images.records("layers").len(), 2);
 }
@@ -132,7 +132,7 @@ fn gc_and_bundle_remove_nothing_that_brig_did_not_make() {
     for name in mine {
         assert!(store.join(name).exists(), "{name}: {said}");
     }
-    // A link leads to somebody else's.
+    // A link to another store.
     let other = images.sandbox.dir.join("other");
     fs::create_dir_all(other.join("sha256-".to_owned() + &"0".repeat(64))).unwrap();
     fs::remove_dir_all(store.join("patches")).unwrap();
@@ -140,7 +140,7 @@ fn gc_and_bundle_remove_nothing_that_brig_did_not_make() {
     images.brig(&["gc", "--all"]).fails_with("patches is not a directory");
     assert_eq!(fs::read_dir(&other).unwrap().count(), 1);
     fs::remove_file(store.join("patches")).unwrap();
-    // And a bundle is made where there is nothing of the kind.
+    // A bundle can be created if nothing like it exists.
     let bundle = images.sandbox.dir.join("own");
     for name in ["init", "data", "rootfs"] {
         fs::create_dir_all(bundle.join(name)).unwrap();
@@ -170,7 +170,8 @@ fn a_moved_tag_names_one_image_and_what_commit_wrote_is_listed() {
     assert_eq!(listed.lines().filter(|line| line.contains("/out:v2")).count(), 1, "{listed}");
 }
 
-/// Ends a commit while it has the container paused, and sees that it leaves nothing. False if it was done before.
+/// Ends a commit while the container is paused, and checks that it leaves nothing. False if it had finished
+/// before.
 fn commit_is_ended_by(images: &Images, signal: Signal) -> bool {
     let (out, store) = (images.sandbox.dir.join("out"), images.store());
     let args = ["--store", store.to_str().unwrap(), "commit", &images.sandbox.id, "out:v1"];
@@ -197,7 +198,7 @@ fn commit_is_ended_by(images: &Images, signal: Signal) -> bool {
     let end = Instant::now() + Duration::from_secs(5);
     let left = || fs::read_dir(&out).map_or(0, |entries| entries.flatten().count());
     while images.sandbox.status() != "running" || left() > 0 {
-        // The signal has come when all was done: by then it is an image, whole.
+        // The signal came after it had finished: then the image is complete.
         if ended.success() || Instant::now() >= end {
             assert_eq!(images.sandbox.status(), "running");
             images.bundle("out:v1", "whole");
@@ -221,7 +222,7 @@ fn a_commit_that_is_killed_leaves_the_container_running_and_no_blob() {
         (0..48_u32 << 20).map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()[2]).collect();
     fs::write(images.own_bundle(&id).join("data/upper/noise"), noise).unwrap();
     for signal in [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGKILL] {
-        // One that has ended before it was seen at work is no proof of anything.
+        // A commit that ended before it was observed proves nothing.
         let seen = (0..20).any(|_| commit_is_ended_by(&images, signal));
         assert!(seen, "{signal}: each commit ended before it was seen at work");
     }
@@ -246,7 +247,7 @@ fn trees_of_any_depth_are_walked_or_refused() {
     let bundle = images.bundle("out:v2", "bundle-of-commit");
     let top = images.layers(&bundle).pop().unwrap();
     assert!(top.join(&deepest[1..]).is_dir());
-    // Deeper than the paths of an image are long.
+    // Deeper than the maximum length of paths in an image.
     crate::tree::remove(&upper.join("d")).unwrap();
     nest(&upper, 3000);
     for args in [vec!["diff", &id], vec!["commit", &id, "out:v3"], vec!["export", "-o", "x", &id]] {
@@ -317,7 +318,7 @@ fn a_store_on_an_overlay_keeps_changes_in_memory_or_says_what_to_do() {
     layout.layer(base()).layer(Archive::new().file("etc/.wh.base", b""));
     let said = run(&layout.finish("v1", &json!({"Entrypoint": ["/init"]}))).fails();
     assert!(said.contains("overlayfs") && said.contains("--store"), "{said}");
-    // What an opaque directory hides is hidden, or there is an error.
+    // What an opaque directory hides is hidden, or it is an error.
     let mut layout = images.layout("empties");
     layout
         .layer(base().dir("d/").file("d/low", b""))

@@ -1,4 +1,4 @@
-//! What can be done from inside: each act says how it went, `ok` or the errno.
+//! Actions inside the container: each prints its result, `ok` or the errno.
 
 use crate::facts::errno;
 use crate::{Words, say};
@@ -18,7 +18,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Does `name`; false: there is no such act.
+/// Performs `name`; false if it is unknown.
 pub fn act(name: &str, words: &Words<'_>) -> bool {
     let outcome = match name {
         "true" => return true,
@@ -28,7 +28,7 @@ pub fn act(name: &str, words: &Words<'_>) -> bool {
             return true;
         }
         "warn" => {
-            // As for stdout: who does not read does not matter.
+            // As for stdout: a closed stream does not matter.
             _ = writeln!(io::stderr(), "{}", words.all().collect::<Vec<_>>().join(" "));
             return true;
         }
@@ -79,7 +79,7 @@ pub fn act(name: &str, words: &Words<'_>) -> bool {
     true
 }
 
-/// `r`, `w`, `rw`, `x` (execute, by access(2)): whether the kernel lets us, without blocking.
+/// `r`, `w`, `rw`, `x` (access(2)): whether the kernel permits it, without blocking.
 fn open(path: &Path, mode: &str) -> io::Result<()> {
     if mode == "x" {
         return nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).map_err(io::Error::from);
@@ -103,7 +103,7 @@ fn make_node(words: &Words<'_>) -> io::Result<()> {
     mknod(words.path(0), kind, Mode::from_bits_truncate(0o600), device).map_err(io::Error::from)
 }
 
-/// Listens on a TCP port, for a moment.
+/// Listens on a TCP port for a moment.
 fn bind(port: u64) -> io::Result<()> {
     let port = u16::try_from(port).map_err(io::Error::other)?;
     TcpListener::bind(("0.0.0.0", port)).map(drop)
@@ -118,7 +118,7 @@ fn signal(name: &str) -> io::Result<Signal> {
     format!("SIG{name}").parse().map_err(io::Error::from)
 }
 
-/// Says something to a service manager, as sd_notify(3) does.
+/// Sends a message to a service manager, like sd_notify(3).
 fn notify(text: &str) -> io::Result<()> {
     let socket = std::env::var_os("NOTIFY_SOCKET").unwrap_or_default();
     UnixDatagram::unbound()?.send_to(text.as_bytes(), socket).map(drop)
@@ -134,7 +134,7 @@ fn exec(words: &Words<'_>) -> io::Result<()> {
     }
 }
 
-/// Runs a command, adopts what it leaves behind, says `ready` and its exit code, and reaps nobody.
+/// Runs a command as its subreaper, prints `ready` and its exit code, and reaps no orphans.
 fn subreaper(words: &Words<'_>) -> bool {
     let mut words = words.all();
     let program = words.next().unwrap_or_default();
@@ -147,7 +147,7 @@ fn subreaper(words: &Words<'_>) -> bool {
     true
 }
 
-/// Says `ready`, then every signal it gets; ends after `count` of them, or at once with SIGTERM.
+/// Prints `ready`, then every signal it gets; ends after `count` of them, or immediately after SIGTERM.
 fn sigloop(count: u64) -> bool {
     let all = SigSet::all();
     if let Err(error) = all.thread_block() {
@@ -158,7 +158,7 @@ fn sigloop(count: u64) -> bool {
     for _ in 0..count {
         // sigwait: a real-time signal has no place in nix's enum.
         let mut number: libc::c_int = 0;
-        // SAFETY: both pointers are to live values of the right types; sigwait writes one int.
+        // SAFETY: both pointers are to valid values of the right types; sigwait writes one int.
         let result = unsafe { libc::sigwait(all.as_ref(), &raw mut number) };
         match Signal::try_from(number) {
             Ok(signal) if result == 0 => say!("signal {}", signal.as_str()),
@@ -168,7 +168,7 @@ fn sigloop(count: u64) -> bool {
     true
 }
 
-/// Gives up a capability, of the first 32, in this thread; another one keeps it.
+/// Drops a capability, one of the first 32, in this thread; another thread keeps it.
 fn weaken(capability: u64) -> bool {
     if let Err(error) = SigSet::all().thread_block() {
         say!("weaken {error:?}");
@@ -183,7 +183,7 @@ fn weaken(capability: u64) -> bool {
     let dropped = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
     // Version 3, this thread; effective, permitted and inheritable of the first and the last 32.
     let (header, mut sets) = ([0x2008_0522_u32, 0], [0_u32; 6]);
-    // SAFETY: the kernel reads the header and writes six numbers, both outlive the call.
+    // SAFETY: the kernel reads the header and writes six numbers; both outlive the call.
     let got = unsafe { libc::syscall(libc::SYS_capget, header.as_ptr(), sets.as_mut_ptr()) };
     sets[..3].iter_mut().for_each(|set| *set &= !(1 << capability));
     // SAFETY: the kernel reads both.
@@ -194,7 +194,7 @@ fn weaken(capability: u64) -> bool {
     true
 }
 
-/// Burns CPU for `wall` of real time and says how much it got.
+/// Burns CPU for `wall` of real time and prints how much it got.
 fn burn(wall: Duration) -> bool {
     let start = Instant::now();
     let mut round = 0_u64;
@@ -214,7 +214,7 @@ fn burn(wall: Duration) -> bool {
     true
 }
 
-/// Takes and touches memory, a page at a time.
+/// Allocates and touches memory, page by page.
 fn hog(bytes: u64, keep: bool) -> bool {
     let pages = usize::try_from(bytes / 4096).unwrap_or(0);
     let mut taken: Vec<Box<[u8; 4096]>> = Vec::new();
@@ -228,12 +228,12 @@ fn hog(bytes: u64, keep: bool) -> bool {
     true
 }
 
-/// Forks up to `count` processes (never more than 100) that wait, then ends them.
+/// Forks up to `count` processes (never more than 100) that wait, then kills them.
 fn forks(count: u64) -> bool {
     let mut children = Vec::new();
     let mut outcome = "ok".to_string();
     for _ in 0..count.min(100) {
-        // SAFETY: this program has a single thread, so the child may go on as if nothing happened.
+        // SAFETY: this program is single-threaded, so the child may continue normally.
         match unsafe { fork() } {
             Ok(ForkResult::Parent { child }) => children.push(child),
             Ok(ForkResult::Child) => {
@@ -248,14 +248,14 @@ fn forks(count: u64) -> bool {
     }
     say!("forks {} {outcome}", children.len());
     for child in children {
-        // A child that no longer exists is what is wanted.
+        // If the child has exited, that is what is wanted.
         _ = kill(child, Signal::SIGKILL);
         _ = waitpid(child, None);
     }
     true
 }
 
-/// Leaves `count` processes running behind it, in sessions of their own.
+/// Leaves `count` processes running in new sessions.
 fn orphans(count: u64) -> bool {
     for _ in 0..count.min(20) {
         // SAFETY: as in `forks`.
@@ -273,7 +273,7 @@ fn orphans(count: u64) -> bool {
     true
 }
 
-/// Leaves a process behind that is always another one: it forks and ends, at most for so long.
+/// Leaves a process that constantly changes its pid: it forks and exits, for a limited time.
 fn hop(longest: Duration) -> bool {
     let start = Instant::now();
     // SAFETY: as in `forks`.
@@ -289,7 +289,7 @@ fn hop(longest: Duration) -> bool {
     true
 }
 
-/// Says which process becomes the parent of a child's child when the child has ended.
+/// Prints which process becomes the parent of an orphaned grandchild.
 fn adopted() -> bool {
     // SAFETY: as in `forks`.
     match unsafe { fork() } {
@@ -311,7 +311,7 @@ fn adopted() -> bool {
     true
 }
 
-/// Writes up to `limit` bytes into a new file and says after how many it had to stop.
+/// Writes up to `limit` bytes into a new file and prints after how many it failed.
 fn fill(path: &Path, limit: u64) -> bool {
     let block = [0x55_u8; 65536];
     let (mut written, mut outcome) = (0, "ok".to_string());
@@ -335,7 +335,7 @@ fn fill(path: &Path, limit: u64) -> bool {
     true
 }
 
-/// Reads up to `limit` bytes of a file and says how many came, and in what time.
+/// Reads up to `limit` bytes of a file and prints how many it got, and in what time.
 fn take(path: &Path, limit: u64) -> bool {
     let start = Instant::now();
     let taken =

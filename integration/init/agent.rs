@@ -1,4 +1,4 @@
-//! On the host, not in a container: an agent that decides about system calls (seccomp_unotify(2)).
+//! On the host, not in a container: a seccomp agent (seccomp_unotify(2)).
 
 use crate::{Words, say};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, accept4, recvmsg};
@@ -6,9 +6,9 @@ use std::io::{self, IoSliceMut, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
-/// `agent SOCKET [silent] [NUMBER=ERRNO]...`: says `ready`, then for each connection `fds COUNT` and `state`
-/// with the text, and for each call that it is asked about `asked NUMBER`. Calls that have an ERRNO
-/// fail with it, all others go on. A silent one lets all wait.
+/// `agent SOCKET [silent] [NUMBER=ERRNO]...`: prints `ready`, then for each connection `fds COUNT` and
+/// `state` with the text, and for each notification `asked NUMBER`. Calls with an ERRNO fail with it, all
+/// others continue. A silent agent never responds.
 pub fn act(name: &str, words: &Words<'_>) -> bool {
     if name != "agent" {
         return false;
@@ -30,11 +30,11 @@ fn listen(words: &Words<'_>, answers: &[(i32, i32)]) -> io::Result<()> {
     loop {
         let flags = nix::sys::socket::SockFlag::SOCK_CLOEXEC;
         let connection = accept4(socket.as_raw_fd(), flags)?;
-        // SAFETY: the kernel has just made this descriptor, which nobody else owns.
+        // SAFETY: the kernel has just created this descriptor, which has no other owner.
         let connection = UnixStream::from(unsafe { OwnedFd::from_raw_fd(connection) });
         let Some(listener) = receive(connection)? else { continue };
         if words.text(1) == "silent" {
-            // Open, as long as this process lives.
+            // Stays open as long as this process lives.
             std::mem::forget(listener);
             continue;
         }
@@ -48,7 +48,7 @@ fn listen(words: &Words<'_>, answers: &[(i32, i32)]) -> io::Result<()> {
     }
 }
 
-/// One state, of however many messages, and the descriptor that came with the first.
+/// Receives one state, in any number of messages, and the descriptor attached to the first.
 fn receive(mut connection: UnixStream) -> io::Result<Option<OwnedFd>> {
     let mut text = vec![0; 1 << 20];
     let mut room = nix::cmsg_space!([RawFd; 4]);
@@ -63,15 +63,15 @@ fn receive(mut connection: UnixStream) -> io::Result<Option<OwnedFd>> {
         }
     }
     text.truncate(length);
-    // Until the other side closes: there is one state a connection.
+    // Until the other side closes: there is one state per connection.
     connection.read_to_end(&mut text)?;
     say!("fds {}", fds.len());
     say!("state {}", String::from_utf8_lossy(&text));
-    // SAFETY: the kernel has just made this descriptor, which nobody else owns.
+    // SAFETY: the kernel has just created this descriptor, which has no other owner.
     Ok(fds.first().map(|&fd| unsafe { OwnedFd::from_raw_fd(fd) }))
 }
 
-/// Answers one question. None: nobody is left who could ask.
+/// Responds to one notification. None: no process with the filter is left.
 fn decide(listener: &OwnedFd, answers: &[(i32, i32)]) -> Option<i32> {
     let mut poll = libc::pollfd { fd: listener.as_raw_fd(), events: libc::POLLIN, revents: 0 };
     // SAFETY: one entry, which outlives the call.
@@ -79,12 +79,12 @@ fn decide(listener: &OwnedFd, answers: &[(i32, i32)]) -> Option<i32> {
     if ready < 0 || poll.revents & libc::POLLIN == 0 {
         return None;
     }
-    // SAFETY: plain data, for which zero is valid, and what the kernel asks for.
+    // SAFETY: plain data, for which zero is valid, and required by the kernel.
     let mut asked: libc::seccomp_notif = unsafe { std::mem::zeroed() };
     let (fd, receive) = (listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV);
     // SAFETY: the request writes a seccomp_notif, which outlives the call.
     if unsafe { libc::ioctl(fd, receive, &raw mut asked) } != 0 {
-        // Who asked has died in the meantime.
+        // The calling process has died in the meantime.
         return Some(-1);
     }
     let number = asked.data.nr;
@@ -96,8 +96,8 @@ fn decide(listener: &OwnedFd, answers: &[(i32, i32)]) -> Option<i32> {
         error: -errno.unwrap_or(0),
         flags: if errno.is_some() { 0 } else { go_on },
     };
-    // SAFETY: the request reads a seccomp_notif_resp, which outlives the call. That who asked is gone
-    // by now is no concern of the agent's.
+    // SAFETY: the request reads a seccomp_notif_resp, which outlives the call. The calling process may have
+    // exited by now, which does not matter.
     unsafe { libc::ioctl(fd, libc::SECCOMP_IOCTL_NOTIF_SEND, &raw const answer) };
     Some(number)
 }

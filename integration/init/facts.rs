@@ -1,4 +1,4 @@
-//! What can be seen from inside, one line each: the name of the fact, then its value.
+//! What can be seen from inside, one fact per line: its name, then its value.
 
 use crate::{Words, say};
 use nix::sys::resource::{Resource, getrlimit};
@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
-/// Tells the fact `name`; false: there is none of this name.
+/// Prints the fact `name`; false if it is unknown.
 pub fn tell(name: &str, words: &Words<'_>) -> bool {
     match name {
         "args" => {
@@ -67,7 +67,7 @@ pub fn tell(name: &str, words: &Words<'_>) -> bool {
     true
 }
 
-/// The errno by name, as every failed operation is told.
+/// The name of the errno, as printed for every failed operation.
 pub fn errno(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(number) => format!("{:?}", nix::errno::Errno::from_raw(number)),
@@ -75,7 +75,7 @@ pub fn errno(error: &io::Error) -> String {
     }
 }
 
-/// The environment as the kernel handed it over, duplicates and all: std would read the same array.
+/// The environment as passed by the kernel, including duplicates: std would read the same array.
 fn environment() {
     for (name, value) in std::env::vars_os() {
         say!("env {}={}", name.display(), value.display());
@@ -98,7 +98,7 @@ fn umask() {
     say!("umask {:04o}", mask.bits());
 }
 
-/// The fields of /proc/self/status that are asked for: `CapEff`, `SigIgn`, `NoNewPrivs`, …
+/// Fields of /proc/self/status, e.g. `CapEff`, `SigIgn` or `NoNewPrivs`.
 fn status(words: &Words<'_>) {
     let text = match fs::read_to_string("/proc/self/status") {
         Ok(text) => text,
@@ -140,7 +140,7 @@ fn rlimits() {
     }
 }
 
-/// Every open fd but the one this is read through.
+/// Every open descriptor except the one used for reading them.
 fn fds() {
     let listing = match fs::read_dir("/proc/self/fd") {
         Ok(listing) => listing,
@@ -177,12 +177,12 @@ fn namespaces() {
     }
 }
 
-/// What SELinux's label of a file is.
+/// The SELinux label of a file.
 fn label(path: &Path) {
     let mut text = [0_u8; 256];
     let name = std::ffi::CString::new(path.as_os_str().as_bytes()).unwrap_or_default();
     let (name, key) = (name.as_ptr(), c"security.selinux".as_ptr());
-    // SAFETY: two C strings, and a buffer whose size is passed.
+    // SAFETY: two C strings, and a buffer of the given size.
     let length = unsafe { libc::getxattr(name, key, text.as_mut_ptr().cast(), text.len()) };
     match usize::try_from(length) {
         Ok(length) => {
@@ -228,8 +228,8 @@ fn keyring() {
     const KEYCTL_DESCRIBE: libc::c_long = 6;
     const KEY_SPEC_SESSION_KEYRING: libc::c_long = -3;
     let mut buffer = [0_u8; 512];
-    // SAFETY: the kernel writes at most the given length into the buffer, which outlives the call,
-    // and ends what it writes with a NUL.
+    // SAFETY: the kernel writes at most the given length into the buffer, which outlives the call, including
+    // a terminating NUL.
     let result = unsafe {
         libc::syscall(
             libc::SYS_keyctl,

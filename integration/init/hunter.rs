@@ -1,4 +1,4 @@
-//! An attacker in a container, who is after the file that the runtime is executed from (CVE-2019-5736).
+//! An attacker in a container who wants to write to the runtime's executable (CVE-2019-5736).
 
 use crate::facts::errno;
 use crate::{Words, say};
@@ -12,7 +12,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::time::{Duration, Instant};
 
-/// Does `name`; false: there is no such act.
+/// Performs `name`; false if it is unknown.
 pub fn act(name: &str, words: &Words<'_>) -> bool {
     match name {
         "hunt" => hunt(Duration::from_secs(words.number(0)), catch),
@@ -24,9 +24,9 @@ pub fn act(name: &str, words: &Words<'_>) -> bool {
     true
 }
 
-/// Says `hunting`, and until the time is up looks for a process that executes another file than this
-/// one. Holds on to that file, ends the process, and tries to write to the file: `overwritten`, or
-/// `refused` and what the kernel had to say against it.
+/// Prints `hunting`, and until the time is up searches for a process with another executable than this one.
+/// Opens that executable, kills the process, and tries to write to the file: prints `overwritten`, or
+/// `refused` and the kernel's errors.
 fn hunt(time: Duration, catch: fn() -> io::Result<Option<Caught>>) {
     say!("hunting");
     let end = Instant::now() + time;
@@ -45,7 +45,7 @@ fn hunt(time: Duration, catch: fn() -> io::Result<Option<Caught>>) {
     while Instant::now() < end {
         match overwrite(&file) {
             Ok(()) => return say!("overwritten"),
-            // Somebody executes it; not for long.
+            // It is still being executed.
             Err(error) if error.raw_os_error() == Some(libc::ETXTBSY) => {}
             Err(error) => _ = refusals.insert(errno(&error)),
         }
@@ -55,7 +55,7 @@ fn hunt(time: Duration, catch: fn() -> io::Result<Option<Caught>>) {
     say!("refused {}", refusals.into_iter().collect::<Vec<_>>().join(" "));
 }
 
-/// Whose file it is, the file, and its name.
+/// The process, its executable, and the file's name.
 type Caught = (Pid, File, String);
 
 fn processes() -> io::Result<impl Iterator<Item = i32>> {
@@ -63,7 +63,7 @@ fn processes() -> io::Result<impl Iterator<Item = i32>> {
     Ok(names.filter_map(|name| name.to_str()?.parse().ok()))
 }
 
-/// A file called brig that another process has mapped: its loader. For who may use map_files.
+/// A file called brig that another process has mapped: its loader. Requires access to map_files.
 fn catch_mapped() -> io::Result<Option<Caught>> {
     for pid in processes()?.filter(|pid| *pid != 1) {
         let maps = fs::read_dir(format!("/proc/{pid}/map_files"));
@@ -95,8 +95,8 @@ fn catch() -> io::Result<Option<Caught>> {
     Ok(None)
 }
 
-/// Says `peeking`, and until the time is up tries to look into every other process that does not
-/// execute this file. Says what it saw, and how often it was denied.
+/// Prints `peeking`, and until the time is up tries to inspect every other process with another executable.
+/// Prints what it saw, and how often it was denied.
 fn peek(time: Duration) {
     say!("peeking");
     let own = fs::read_link("/proc/self/exe").unwrap_or_default();
@@ -111,7 +111,7 @@ fn peek(time: Duration) {
                 Ok(exe) if exe != own => say!("peeked {name} {}", exe.display()),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => denied += 1,
-                // It is gone.
+                // It has exited.
                 Err(_) => {}
             }
         }
@@ -119,8 +119,8 @@ fn peek(time: Duration) {
     say!("denied {denied}");
 }
 
-/// Says `looking`, and until the time is up tries to read a file through the root, or with a relative
-/// path through a descriptor, of every new process. Says whose it was, or how many new ones there were.
+/// Prints `looking`, and until the time is up tries to read a file through the root, or with a relative path
+/// through a descriptor, of every new process. Prints the process, or the number of new ones.
 fn look(time: Duration, path: &str) {
     say!("looking");
     let (end, mut last, mut seen) = (Instant::now() + time, 0, 0);
@@ -151,11 +151,11 @@ fn overwrite(file: &File) -> io::Result<()> {
     open.write_all(b"#!/bin/sh\n# overwritten\n")
 }
 
-/// Whatever could take away the protection of a mount, for who has CAP_SYS_ADMIN.
+/// Everything that could remove the protection of a mount, with CAP_SYS_ADMIN.
 fn make_writable(file: &File) {
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     for flags in [MsFlags::MS_REMOUNT | MsFlags::MS_BIND, MsFlags::MS_REMOUNT] {
-        // That it fails is the point; what comes of it is seen when the file is opened.
+        // It is expected to fail; its effect is tested by opening the file.
         _ = mount(None::<&str>, path.as_str(), None::<&str>, flags, None::<&str>);
     }
     let attr = libc::mount_attr {

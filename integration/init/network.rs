@@ -1,4 +1,4 @@
-//! A connection, as long as it lasts.
+//! A long-lived connection.
 
 use crate::facts::errno;
 use crate::{Words, say};
@@ -6,12 +6,12 @@ use nix::sys::signal::SigSet;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 
-/// Does `name`; false: there is no such act.
+/// Performs `name`; false if it is unknown.
 pub fn act(name: &str, words: &Words<'_>) -> bool {
     name == "tcp" && tcp(words.number(0))
 }
 
-/// Connects to itself over lo, and says for each of `count` signals whether what it sends arrives.
+/// Connects to itself over lo, and prints for each of `count` signals whether data arrives.
 fn tcp(count: u64) -> bool {
     let pair = || -> io::Result<(TcpStream, TcpStream)> {
         let listener = TcpListener::bind("127.0.0.1:0")?;

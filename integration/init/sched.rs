@@ -1,4 +1,4 @@
-//! How the kernel schedules this process, where it gets memory from, and what uname says it is.
+//! The scheduling and memory policy of this process, and the machine in uname.
 
 use crate::say;
 use nix::errno::Errno;
@@ -12,7 +12,7 @@ pub fn tell() {
     let priority = unsafe { libc::syscall(libc::SYS_ioprio_get, 1, 0) };
     say!("ioprio {} {}", priority >> 13, priority & 0x1fff);
     memory_policy();
-    // SAFETY: takes an integer only; this one asks for the present value.
+    // SAFETY: takes an integer only; this one queries the current value.
     let persona = unsafe { libc::personality(0xffff_ffff) };
     let machine = nix::sys::utsname::uname().map(|name| name.machine().to_owned());
     say!("personality {persona} {}", machine.unwrap_or_default().display());
@@ -39,8 +39,8 @@ fn scheduler() {
 
 fn memory_policy() {
     let (mut mode, mut nodes) = (0_i32, [0_u64; 128]);
-    // SAFETY: the kernel writes an int and at most the given number of bits, into values that
-    // outlive the call; the null address and no flags ask for this thread's own policy.
+    // SAFETY: the kernel writes an int and at most the given number of bits, into values that outlive the
+    // call; with a null address and no flags it returns this thread's own policy.
     let done = unsafe {
         libc::syscall(
             libc::SYS_get_mempolicy,

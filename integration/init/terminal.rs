@@ -1,4 +1,4 @@
-//! What a process does with its terminal.
+//! Actions on a terminal.
 
 use crate::facts::errno;
 use crate::{Words, say};
@@ -7,7 +7,7 @@ use std::fs::OpenOptions;
 use std::io::{self, BufRead, Write};
 use std::os::fd::AsRawFd;
 
-/// Does `name`; false: there is no such act.
+/// Performs `name`; false if it is unknown.
 pub fn act(name: &str, words: &Words<'_>) -> bool {
     match name {
         "controls" => controls(),
@@ -32,7 +32,7 @@ pub fn act(name: &str, words: &Words<'_>) -> bool {
             }
         }
         "raw" => match change(|modes| {
-            // SAFETY: cfmakeraw changes the termios it is given, which outlives the call.
+            // SAFETY: cfmakeraw changes the given termios, which outlives the call.
             unsafe { libc::cfmakeraw(modes) };
             modes.c_oflag |= libc::OPOST;
         }) {
@@ -56,7 +56,7 @@ pub fn act(name: &str, words: &Words<'_>) -> bool {
     true
 }
 
-/// Puts a key into the input of the terminal on stdin, as if somebody had typed it.
+/// Inserts a key into the input of the terminal on stdin (TIOCSTI).
 fn type_in(keys: &str) {
     let key = keys.as_bytes().first().copied().unwrap_or_default();
     // SAFETY: the kernel reads one byte, which outlives the call.
@@ -66,7 +66,7 @@ fn type_in(keys: &str) {
     }
 }
 
-/// Whether the terminal on stdin is this process's own: its session, its foreground group.
+/// Whether the terminal on stdin is this process's controlling terminal, and it is in the foreground group.
 fn controls() {
     // SAFETY: takes an integer only.
     let session = unsafe { libc::tcgetsid(0) };
@@ -100,10 +100,10 @@ fn change(how: impl FnOnce(&mut libc::termios)) -> io::Result<()> {
     }
 }
 
-/// For a while nobody has the terminal open; then it is opened again as /dev/console.
+/// Closes the terminal everywhere for a while, then opens it again as /dev/console.
 fn reopen() {
     for fd in 0..3 {
-        // SAFETY: they are this process's own, and nothing in it reads or writes meanwhile.
+        // SAFETY: they are this process's own, and nothing reads or writes them meanwhile.
         unsafe { libc::close(fd) };
     }
     std::thread::sleep(std::time::Duration::from_millis(300));

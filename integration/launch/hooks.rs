@@ -1,5 +1,5 @@
-//! The six kinds of hooks: when they run, in which namespaces, with what, and what becomes of the
-//! container when one fails.
+//! The six kinds of hooks: when they run, in which namespaces, with which input, and what happens to the
+//! container if one fails.
 
 use crate::sandbox::{Sandbox, brig_only, runtime};
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ fn shell(script: &str) -> Value {
     json!({"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]})
 }
 
-/// A hook that appends its name to the log, and its stdin to a file of that name.
+/// A hook that appends its name to the log, and copies its stdin to a file of that name.
 fn recorder(sandbox: &Sandbox, name: &str) -> Value {
     let dir = sandbox.dir.display();
     shell(&format!("cat > {dir}/{name}.json; echo {name} >> {dir}/log"))
@@ -25,7 +25,7 @@ fn log(sandbox: &Sandbox) -> String {
     fs::read_to_string(sandbox.dir.join("log")).unwrap_or_default()
 }
 
-/// What a recorder got on its stdin.
+/// What a recorder has read from stdin.
 fn told(sandbox: &Sandbox, name: &str) -> Value {
     let text = fs::read(sandbox.dir.join(format!("{name}.json"))).unwrap();
     serde_json::from_slice(&text).unwrap()
@@ -113,7 +113,7 @@ fn a_hook_is_told_the_state_of_its_moment() {
         ("poststop", "stopped", Value::Null),
     ] {
         let told = told(&sandbox, kind);
-        // runc 1.1 calls it created, though the program runs.
+        // runc 1.1 passes "created", although the program runs.
         if !(kind == "poststart" && crate::sandbox::is_peer()) {
             assert_eq!(told["status"], status, "{kind}");
         }
@@ -121,7 +121,7 @@ fn a_hook_is_told_the_state_of_its_moment() {
         assert_eq!(told["bundle"], json!(sandbox.bundle()), "{kind}");
         assert_eq!(told["annotations"], json!({"org.example": "yes"}), "{kind}");
         assert!(told["ociVersion"].as_str().unwrap().starts_with("1."), "{kind}");
-        // runc tells poststop a pid of 0.
+        // runc passes a pid of 0 to poststop.
         if !(kind == "poststop" && crate::sandbox::is_peer()) {
             assert_eq!(told["pid"], told_pid, "{kind}");
         }
@@ -331,7 +331,7 @@ fn a_daemon_that_a_hook_leaves_behind_is_not_waited_for() {
     set(&sandbox, "createRuntime", &[shell("sleep 5 & exit 0")]);
     let before = std::time::Instant::now();
     sandbox.script("true");
-    // runc waits for everybody who holds the hook's output.
+    // runc waits for every process that holds the hook's output.
     brig_only!();
     sandbox.create();
     assert!(before.elapsed().as_secs() < 4);
@@ -347,7 +347,7 @@ fn looker(file: &str, env: Option<Value>) -> Value {
     hook
 }
 
-/// The variables that a [`looker`] found, but for what the shell adds, and its working directory.
+/// The variables in the file of a [`looker`], without those that the shell adds, and its working directory.
 fn looked(file: &std::path::Path) -> (Vec<String>, String) {
     let text = fs::read_to_string(file).unwrap_or_else(|error| panic!("{file:?}: {error}"));
     let mut lines: Vec<String> = text.lines().map(String::from).collect();
@@ -404,7 +404,7 @@ fn create_container_hooks_without_env_have_nothing_of_the_runtimes_and_start_in_
     live_and_die(&sandbox);
     let (variables, directory) = looked(&file);
     assert!(!variables.iter().any(|variable| variable.contains("MARK")), "{variables:?}");
-    // runc 1.1 gives them the process's, later ones nothing.
+    // runc 1.1 passes the process's environment, later versions an empty one.
     if !crate::sandbox::is_peer() {
         assert_eq!(variables, [""; 0]);
     }
@@ -456,7 +456,7 @@ fn a_state_of_brig_0_1_still_reads_and_its_hooks_have_the_environment_they_had()
     let path = sandbox.state_root().join(&sandbox.id).join("state.json");
     let mut state: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     assert!(state["poststop"][0].get("env").is_none(), "{state}");
-    // 0.1 wrote an empty list for none.
+    // 0.1 wrote an empty list for an absent one.
     state["poststop"][0]["env"] = json!([]);
     fs::write(&path, serde_json::to_vec(&state).unwrap()).unwrap();
     sandbox.delete();

@@ -1,5 +1,5 @@
-//! What a process could inherit from whoever called brig, and does not: environment, ids, umask,
-//! descriptors, signals, affinity, keyring, session.
+//! What a process must not inherit from brig's caller: environment, ids, umask, descriptors, signals,
+//! affinity, keyring, session.
 
 use crate::facts::Facts;
 use crate::sandbox::{Sandbox, before_exec, brig_only, skip};
@@ -51,7 +51,7 @@ fn the_umask_is_as_configured_and_022_otherwise_whatever_the_callers_is() {
     assert_eq!(facts.get("umask"), "0022");
     let sandbox = with_user(json!({"uid": 0, "gid": 0, "umask": 0o1027}));
     assert_eq!(sandbox.facts("umask").get("umask"), "0027");
-    // exec's processes have the container's, also with a file that names none.
+    // exec's processes get the container's, also with a file that does not set it.
     sandbox.script("sleep 60").create();
     sandbox.start();
     let process = json!({"args": ["/init", "umask"], "cwd": "/", "user": {"uid": 0, "gid": 0},
@@ -85,7 +85,7 @@ fn stdio_is_handed_over_to_the_user() {
     let done = sandbox.script("open /proc/self/fd/1 w ; say done").run_with(&["--detach"]).ok();
     done.wait_for_line("done");
     assert_eq!(fs::metadata(&done.stdout_path).unwrap().uid(), 1000);
-    // Devices are everybody's: stdin was /dev/null.
+    // Owners of devices are not changed: stdin was /dev/null.
     assert_eq!(fs::metadata("/dev/null").unwrap().uid(), 0);
     assert_eq!(done.facts_now().get("open /proc/self/fd/1"), "ok");
 }
@@ -96,7 +96,7 @@ fn a_dev_null_of_the_callers_becomes_the_containers_own_open_both_ways() {
     let sandbox = Sandbox::new();
     sandbox.create().ok();
     let of_init = |path: &str| format!("/proc/{}/{path}", sandbox.pid());
-    // The harness opens stdin for reading only, as containerd's shim does all three.
+    // The harness opens stdin read-only, as containerd's shim does for all three.
     let flags = fs::read_to_string(of_init("fdinfo/0")).unwrap();
     assert!(flags.lines().any(|line| line.starts_with("flags:") && line.ends_with('2')), "{flags}");
     let file = |path: &str| fs::metadata(path).map(|file| (file.dev(), file.ino())).unwrap();
@@ -194,7 +194,7 @@ fn every_fd_above_two_is_closed() {
 
 #[test]
 fn closed_standard_streams_are_no_hazard() {
-    // Without care the first file that brig opens would become the container's stdin or stdout.
+    // Otherwise the first file opened by brig would become the container's stdin or stdout.
     for closed in [&[0][..], &[1], &[2], &[0, 1, 2]] {
         let sandbox = Sandbox::new();
         let bundle = sandbox.script("write /tmp/ran yes ; say out ; warn err").bundle();
@@ -202,7 +202,7 @@ fn closed_standard_streams_are_no_hazard() {
             sandbox.command(&["run", "--bundle", bundle.to_str().unwrap(), &sandbox.id]);
         before_exec(&mut command, move || {
             for fd in closed {
-                // SAFETY: the fd is a standard stream that nothing in this child uses any more.
+                // SAFETY: the descriptor is a standard stream that is not used in this child any more.
                 unsafe { libc::close(*fd) };
             }
             Ok(())
@@ -229,7 +229,7 @@ fn the_process_leads_a_session_of_its_own() {
 
 #[test]
 fn preserved_fds_are_refused_or_passed() {
-    // Passed where brig has it: fd 3 and no more; else refused by name, never ignored.
+    // The supported case is descriptor 3 only; others are refused by name, never ignored.
     let sandbox = Sandbox::new();
     let bundle = sandbox.script("fds").bundle();
     let mut command = sandbox.command(&[

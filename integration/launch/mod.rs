@@ -1,4 +1,4 @@
-//! How a container comes to be: namespaces, ids, hooks, descriptors, and callers who are not root.
+//! Creating a container: namespaces, ids, hooks, descriptors, and unprivileged callers.
 
 pub mod hooks;
 pub mod inherited;

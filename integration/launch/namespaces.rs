@@ -17,7 +17,7 @@ fn host_namespace(name: &str) -> String {
     fs::read_link(format!("/proc/self/ns/{name}")).unwrap().display().to_string()
 }
 
-/// `create`, by a brig whose "host" is expendable: what it does to it is gone with it.
+/// `create` in new namespaces as the host's, so that changes there do no harm.
 fn apart(sandbox: &Sandbox) -> crate::sandbox::Done {
     let bundle = sandbox.bundle();
     let create = ["create", "--bundle", bundle.to_str().unwrap(), &sandbox.id];
@@ -30,7 +30,7 @@ fn namespaces(sandbox: &Sandbox, list: &[Value]) {
     sandbox.patch(|config| config["linux"]["namespaces"] = json!(list));
 }
 
-/// A configuration with these namespaces only, and nothing that needs others.
+/// A configuration with only these namespaces, and nothing that requires others.
 fn with_namespaces(list: &[Value]) -> Sandbox {
     let sandbox = Sandbox::minimal();
     namespaces(&sandbox, list);
@@ -148,7 +148,7 @@ fn lo_is_up_in_a_new_network_namespace() {
 fn lo_of_a_joined_network_namespace_is_left_alone() {
     brig_only!();
     let holder = Sandbox::new();
-    // A network namespace of somebody else, in which lo is down.
+    // Another network namespace, in which lo is down.
     let mut unshare = std::process::Command::new("unshare");
     unshare.args(["--net", "--"]);
     let sleeper = crate::sandbox::on_host(&["say", "ready", ";", "sleep", "60"]);
@@ -207,7 +207,8 @@ fn sysctls_of_the_containers_namespaces_are_set() {
             "kernel.msgmax": "9000",
             "fs.mqueue.msg_max": "7"
         });
-        // Its slash form names an interface with a dot; none such here, so only the plain ones stay.
+        // Its slash form is an interface name with a dot; the interface does not exist, so only the plain
+        // forms stay.
         config["linux"]["sysctl"].as_object_mut().unwrap().remove("net/ipv4/conf/lo.x/forwarding");
     });
     let names =
@@ -250,7 +251,7 @@ fn a_sysctl_of_a_joined_namespace_that_is_the_hosts_is_refused() {
         ("ipc", "ipc", "kernel.msgmax"),
         ("uts", "uts", "kernel.domainname"),
     ] {
-        // runc looks at network namespaces only.
+        // runc only checks network namespaces.
         if crate::sandbox::is_peer() && kind != "network" {
             continue;
         }
@@ -260,7 +261,7 @@ fn a_sysctl_of_a_joined_namespace_that_is_the_hosts_is_refused() {
         sandbox.patch(|config| {
             let joined = json!({"type": kind, "path": format!("/proc/self/ns/{file}")});
             config["linux"]["namespaces"].as_array_mut().unwrap().push(joined);
-            // The value that the host has: harmless where it is not refused.
+            // The host's current value: harmless if it is not refused.
             config["linux"]["sysctl"] = json!({ name: before.trim() });
         });
         apart(&sandbox).fails_with(name);
@@ -314,7 +315,7 @@ fn a_sysctl_of_the_host_or_without_its_namespace_is_refused() {
         let path = format!("/proc/sys/{}", name.replace('.', "/"));
         let before = fs::read_to_string(&path).unwrap();
         let sandbox = if shared.contains(&name) { Sandbox::new() } else { Sandbox::minimal() };
-        // The value that the host has: harmless where it is not refused.
+        // The host's current value: harmless if it is not refused.
         sandbox.patch(|config| config["linux"]["sysctl"] = json!({ name: before.trim() }));
         apart(&sandbox).fails_with(name);
         sandbox.assert_nothing_left();
@@ -324,7 +325,8 @@ fn a_sysctl_of_the_host_or_without_its_namespace_is_refused() {
 
 #[test]
 fn a_sysctl_does_not_leave_proc_sys() {
-    // A runtime that followed these would change the container's own host name: it is what could be any parameter.
+    // A runtime that followed these would change the container's own host name, which stands for any
+    // parameter.
     for name in ["net/../kernel/hostname", "net.//.kernel.hostname", "net.../../../tmp/x"] {
         let sandbox = Sandbox::new();
         sandbox.patch(|config| config["linux"]["sysctl"] = json!({name: "1"}));
@@ -333,7 +335,7 @@ fn a_sysctl_does_not_leave_proc_sys() {
     }
 }
 
-/// What is mounted in a container without a mount namespace of its own, and in one that joins `list`.
+/// The mounts of a container without its own mount namespace, and of one that joins `list`.
 fn mounted_but_not_attached(list: &[Value], shows: &str) {
     let sandbox = with_namespaces(list);
     let outside = sandbox.dir.join("outside");
@@ -352,7 +354,7 @@ fn mounted_but_not_attached(list: &[Value], shows: &str) {
             config["linux"]["maskedPaths"] = json!(["/etc/secret"]);
         }
     });
-    // Other tests have mounts of their own meanwhile.
+    // Other tests make mounts meanwhile.
     let own = sandbox.dir.to_str().unwrap().to_owned();
     let mounts = || -> Vec<String> {
         let targets = crate::host::mounts().into_iter().map(|m| m.target);

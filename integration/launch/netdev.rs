@@ -1,11 +1,11 @@
-//! `linux.netDevices`, with veth pairs in a network namespace of the test's own.
+//! `linux.netDevices`, with veth pairs in a network namespace of the test.
 
 use crate::sandbox::{Sandbox, brig_only};
 use nix::sched::{CloneFlags, unshare};
 use serde_json::{Value, json};
 use std::process::Command;
 
-/// Runs the test in a thread with a network namespace of its own, which brig and `ip` inherit.
+/// Runs the test in a thread with a new network namespace, which brig and `ip` inherit.
 pub fn in_own_network(test: impl FnOnce() + Send + 'static) {
     let name = std::thread::current().name().unwrap_or("netdev").to_string();
     let thread = std::thread::Builder::new().name(name).spawn(|| {
@@ -17,7 +17,7 @@ pub fn in_own_network(test: impl FnOnce() + Send + 'static) {
     }
 }
 
-/// Runs `ip` where the test is; what it says as JSON, if it says anything.
+/// Runs `ip` in the test's namespace; returns its JSON output, if any.
 #[track_caller]
 pub fn ip(args: &str) -> Value {
     told(Command::new("ip").arg("-json").args(args.split(' ')))
@@ -118,7 +118,7 @@ fn devices_of_a_user_namespace_are_given_by_root_outside() {
             let map = json!([{"containerID": 0, "hostID": 300_000, "size": 65536}]);
             config["linux"]["uidMappings"] = map.clone();
             config["linux"]["gidMappings"] = map;
-            // Of the device: so it has to be there before.
+            // A parameter of the device, so the device must exist before.
             config["linux"]["sysctl"] = json!({"net.ipv4.conf.inner.forwarding": "1"});
         });
         let facts = sandbox.facts("ifaces ; read /proc/sys/net/ipv4/conf/inner/forwarding");
@@ -147,7 +147,7 @@ fn a_joined_namespace_gets_devices_unless_it_has_such_names() {
         let first = joining(json!({"left": {"name": "eth0"}}));
         first.create();
         assert!(seen(&ip_in(&holder, "addr show eth0")).0);
-        // The namespace is not its own: what was moved there stays.
+        // The namespace is not the container's own: devices moved there stay.
         first.delete();
         assert!(seen(&ip_in(&holder, "addr show eth0")).0 && !is_here("left"));
         let second = joining(json!({"right": {"name": "eth0"}}));

@@ -1,5 +1,5 @@
-//! brig called by an unprivileged user, with and without ids granted in /etc/subuid and /etc/subgid. The
-//! user exists only in a mount namespace of the test's own, over whose /etc another one is mounted.
+//! brig called by an unprivileged user, with and without subordinate ids in /etc/subuid and /etc/subgid. The
+//! user exists only in the test's mount namespace, which has another /etc.
 
 use crate::facts::Facts;
 use crate::host;
@@ -16,16 +16,16 @@ use std::process::Command;
 
 pub const NAME: &str = "brig-test";
 pub const UID: u32 = 54_321;
-/// The first of the ids that are granted.
+/// The first subordinate id.
 const FIRST: u32 = 700_000;
 
-/// The user's world: everything of the sandbox, as /mnt, where they can get at it wherever it really is.
+/// The user's environment: the sandbox's directory as /mnt, accessible wherever it really is.
 pub struct User {
     pub sandbox: Sandbox,
     mounts: Vec<PathBuf>,
 }
 
-/// Runs the test in a thread with a mount namespace of its own, in which there is such a user.
+/// Runs the test in a thread with a new mount namespace, in which the user exists.
 pub fn as_user(granted: bool, test: impl FnOnce(&User) + Send + 'static) {
     if granted && !installed("newuidmap") {
         return skip("no newuidmap");
@@ -45,7 +45,7 @@ pub fn in_own_mounts(test: impl FnOnce() + Send + 'static) {
     }
 }
 
-/// There is such a program.
+/// Whether a program is installed.
 pub fn installed(program: &str) -> bool {
     let found = |dir: &&str| Path::new(dir).join(program).exists();
     ["/usr/bin", "/bin", "/usr/sbin", "/sbin"].iter().any(found)
@@ -75,7 +75,7 @@ impl User {
                 append(file, &format!("{NAME}:{FIRST}:65536\n"));
             }
         }
-        // Not a copy: another thread's child may have that open for writing while it is executed.
+        // Not a copy: a child of another thread may hold it open for writing while it is executed.
         fs::write("/mnt/brig", "").unwrap();
         let brig = crate::sandbox::runtime();
         attach(brig.to_str().unwrap(), Path::new("/mnt/brig"), None, MsFlags::MS_BIND, None);
@@ -94,7 +94,7 @@ impl User {
         command
     }
 
-    /// Has a command executed as the user.
+    /// Makes a command run as the user.
     pub fn become_user(&self, command: &mut Command) {
         command.current_dir("/mnt").uid(UID).gid(UID).env_clear();
         command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("BRIG_TEST", &self.sandbox.id);
@@ -105,12 +105,12 @@ impl User {
         self.sandbox.spawn(self.command(args)).wait()
     }
 
-    /// `run`, with more arguments.
+    /// `run`, with further arguments.
     pub fn run(&self, args: &[&str]) -> Done {
         self.brig(&[&["run", "--bundle", "/mnt/bundle"], args, &[&self.sandbox.id]].concat())
     }
 
-    /// What a script tells that has to succeed.
+    /// The output of a script that must succeed.
     #[track_caller]
     pub fn facts(&self, script: &str) -> Facts {
         self.sandbox.script(script);
@@ -121,7 +121,7 @@ impl User {
         self.sandbox.patch(change);
     }
 
-    /// A command that has to fail, with these words, and leave nothing.
+    /// A command that must fail with this message, and leave nothing.
     #[track_caller]
     pub fn fails(&self, command: Command, texts: &[&str]) {
         let message = self.sandbox.spawn(command).wait().fails();
@@ -140,13 +140,13 @@ impl User {
 
 impl Drop for User {
     fn drop(&mut self) {
-        // The sandbox looks at its own state directory only.
+        // The sandbox only considers its own state directory.
         let mut delete = self.command(&["delete", "--force", &self.sandbox.id]);
         let deleted = delete.output();
         for mounted in self.mounts.iter().rev() {
             umount2(mounted, MntFlags::MNT_DETACH).unwrap();
         }
-        // A second panic would end all the tests.
+        // A second panic would abort all tests.
         if !std::thread::panicking() {
             let deleted = deleted.unwrap();
             assert!(deleted.status.success(), "{deleted:?}");
@@ -159,7 +159,7 @@ fn append(path: &str, text: &str) {
     file.write_all(text.as_bytes()).unwrap();
 }
 
-/// Gives the directories to the user: files can be hard links to what is everybody's.
+/// Changes the owner of directories: files can be hard links to shared ones.
 pub fn own(dir: &Path, id: u32) {
     chown(dir, Some(Uid::from_raw(id)), Some(Gid::from_raw(id))).unwrap();
     for entry in fs::read_dir(dir).unwrap().flatten() {
@@ -172,7 +172,7 @@ pub fn own(dir: &Path, id: u32) {
     }
 }
 
-/// The id map as the container sees it: lines of three numbers.
+/// The id map as seen in the container: lines of three numbers.
 fn id_map(facts: &Facts) -> Vec<String> {
     let text: String = serde_json::from_str(facts.get("read /proc/self/uid_map")).unwrap();
     text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
@@ -248,20 +248,20 @@ fn with_granted_ids_the_process_can_be_any_of_them() {
     });
 }
 
-/// What is done in an overlay that needs attributes of overlayfs's own: a removed directory that is
-/// made again must not show what was in the layer's.
+/// An action that needs attributes of overlayfs: a removed and recreated directory must not show the layer's
+/// files.
 const REMADE: &str =
     "unlink /layer/file ; rmdir /layer ; mkdir /layer ; list /layer ; write /etc/x y";
 
-/// A tmpfs can keep `user.` attributes since Linux 6.6. In an upper without them a directory that the
-/// layers have cannot be removed: the kernel has nothing to hide it by, and says EIO.
+/// Whether tmpfs supports `user.` attributes (Linux 6.6). In an upper without them, a directory of the layers
+/// cannot be removed: the kernel has no way to hide it, and returns EIO.
 fn tmpfs_has_attributes() -> bool {
     use std::os::unix::ffi::OsStrExt;
     let path = Path::new("/dev/shm").join(format!("brig-test-{}", std::process::id()));
     fs::write(&path, "").unwrap();
     let name = std::ffi::CString::new(path.as_os_str().as_bytes()).unwrap();
     let (key, value) = (c"user.brig", c"x");
-    // SAFETY: the strings end with NUL, the value has the length that is given, all outlive the call.
+    // SAFETY: the strings are NUL-terminated, the value has the given length, all outlive the call.
     let done = unsafe { libc::setxattr(name.as_ptr(), key.as_ptr(), value.as_ptr().cast(), 1, 0) };
     fs::remove_file(&path).unwrap();
     done == 0
@@ -285,7 +285,7 @@ fn layers_hide_what_was_removed() {
             assert_eq!(facts.get("mkdir /layer"), "ok", "{upper}: {facts}");
             assert_eq!(facts.get("list /layer"), "0", "{upper}: {facts}");
         }
-        // What stays in the upper still hides it in the next container.
+        // The whiteout in the upper also works in the next container.
         assert_eq!(user.facts("list /layer ; read /etc/x").get("list /layer"), "0");
         assert!(Path::new("/mnt/bundle/rootfs/layer/file").exists());
     });
@@ -332,7 +332,7 @@ fn a_sysfs_that_may_not_be_mounted_is_the_hosts_and_read_only() {
             assert!(mounted.has("ro"), "{mounted:?}");
         }
         assert_eq!(facts.get("write /sys/kernel/mm/x"), "EROFS");
-        // With a network namespace of its own it has its own, and nobody is warned.
+        // With a new network namespace it has its own, and there is no warning.
         user.patch(|config| {
             let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
             namespaces.push(json!({"type": "network"}));
@@ -366,7 +366,7 @@ fn layers_may_be_somebody_elses() {
 }
 
 #[test]
-fn what_an_ordinary_user_may_ask_for_is_done() {
+fn what_an_unprivileged_user_may_ask_for_is_done() {
     brig_only!();
     as_user(false, |user| {
         user.patch(|config| {
@@ -391,7 +391,7 @@ fn what_an_ordinary_user_may_ask_for_is_done() {
 }
 
 #[test]
-fn maps_without_id_0_are_an_ordinary_users_too() {
+fn maps_without_id_0_are_an_unprivileged_users_too() {
     brig_only!();
     as_user(false, |user| {
         user.patch(|config| {
@@ -410,7 +410,7 @@ fn maps_without_id_0_are_an_ordinary_users_too() {
 fn where_proc_hides_processes_a_container_is_what_it_is() {
     brig_only!();
     as_user(false, |user| {
-        // In the test's own mount namespace, which goes with its thread.
+        // In the test's own mount namespace, which ends with its thread.
         mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), Some("hidepid=2")).unwrap();
         let id = &user.sandbox.id;
         let status = || {

@@ -1,4 +1,4 @@
-//! brig called by root of a user namespace that an unprivileged user has, as podman of such a user does.
+//! brig called by root of an unprivileged user's user namespace, as by rootless podman.
 
 use crate::facts::Facts;
 use crate::rootless::{NAME, UID, as_user, installed};
@@ -7,7 +7,7 @@ use serde_json::json;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// A command as root of a user namespace that somebody else has made, as podman does, through sh.
+/// A command run by sh as root of a new user namespace, as by podman.
 fn as_root_of_a_user_namespace(command: &Command, script: &str) -> Command {
     let mut outer = Command::new("unshare");
     outer.args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"]);
@@ -29,7 +29,7 @@ fn root_of_a_user_namespace_keeps_states_where_the_user_does_unless_called_root(
             config["linux"]["uidMappings"] = map.clone();
             config["linux"]["gidMappings"] = map;
         });
-        // What podman's conmon calls has no USER.
+        // podman's conmon runs without USER.
         for (name, root) in [
             (None, "/proc/none/brig"),
             (Some(NAME), "/proc/none/brig"),

@@ -1,4 +1,4 @@
-//! What stands in an unprivileged user's way, and how brig tells of it: which thing, and how to get it.
+//! Obstacles of unprivileged users, and brig's explanation: the cause, and the remedy.
 
 use crate::host;
 use crate::rootless::{NAME, UID, User, as_user, in_own_mounts, installed};
@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-/// `run` of the config with one change has to fail with these words.
+/// `run` of the config with one change must fail with this message.
 #[track_caller]
 fn refused(
     granted: bool,
@@ -93,7 +93,7 @@ fn user_namespaces_that_are_switched_off_are_told() {
         return skip("no unshare");
     }
     as_user(false, |user| {
-        // Not the host's: in a user namespace of its own the limit can be set for those below.
+        // Not the host's: in a new user namespace the limit can be set for its descendants.
         let script = "echo 0 >/proc/sys/user/max_user_namespaces && exec \"$@\"";
         let brig = user.run_command();
         let mut command = Command::new("unshare");
@@ -110,7 +110,7 @@ fn user_namespaces_that_are_switched_off_are_told() {
     });
 }
 
-/// A sysctl of the whole machine, put back when it is dropped.
+/// A sysctl of the whole machine, restored when it is dropped.
 struct Sysctl(&'static Path, String);
 
 impl Sysctl {
@@ -127,8 +127,8 @@ impl Drop for Sysctl {
     }
 }
 
-/// A sysctl of the machine keeps unprivileged users from user namespaces. `BRIG_TEST_EXPENDABLE` says that
-/// the machine is there for the tests alone.
+/// A sysctl of the machine disables user namespaces of unprivileged users. `BRIG_TEST_EXPENDABLE` means that
+/// the machine exists for the tests only.
 #[track_caller]
 fn forbidden_by(sysctl: &'static str, value: &'static str, text: &'static str) {
     let path = Path::new(sysctl);

@@ -1,4 +1,4 @@
-//! What service managers and engines hand over: sockets, readiness, pidfds; and hooks get none of it.
+//! What service managers and engines pass: sockets, readiness, pidfds; and hooks get none of it.
 
 use crate::facts::Facts;
 use crate::host;
@@ -13,7 +13,7 @@ use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::process::Command;
 use std::time::Duration;
 
-/// The command, with `LISTEN_PID` its own, as a service manager calls it.
+/// The command with its own pid as `LISTEN_PID`, as called by a service manager.
 fn activated(command: &Command, variables: &[(&str, &str)]) -> Command {
     let mut shell = Command::new("sh");
     shell.args(["-c", r#"LISTEN_PID=$$ exec "$@""#, "sh"]).arg(command.get_program());
@@ -27,7 +27,7 @@ fn activated(command: &Command, variables: &[(&str, &str)]) -> Command {
 fn with_descriptors(sandbox: &Sandbox, command: &mut Command, count: i32) {
     for number in 3..3 + count {
         let file = File::create(sandbox.dir.join(format!("handed-{number}"))).unwrap();
-        // Far away from the numbers that are asked for.
+        // Far above the requested numbers.
         let number_from =
             nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(100)).unwrap();
         before_exec(command, move || {
@@ -135,7 +135,7 @@ fn hooks_inherit_no_descriptor() {
     assert_eq!(fs::read_to_string(told).unwrap(), "0\n1\n2\n3\n");
 }
 
-/// The text and the descriptor that somebody sends to the socket.
+/// The text and descriptor sent to the socket.
 pub fn receive(listener: &UnixListener) -> (String, OwnedFd) {
     let (stream, _) = listener.accept().unwrap();
     let (mut text, mut space) = ([0; 64], cmsg_space!([i32; 1]));
@@ -147,12 +147,12 @@ pub fn receive(listener: &UnixListener) -> (String, OwnedFd) {
     let Some(ControlMessageOwned::ScmRights(fds)) = message.cmsgs().unwrap().next() else {
         panic!("no descriptor")
     };
-    // SAFETY: the kernel has just made this descriptor, which nobody else owns.
+    // SAFETY: the kernel has just created this descriptor, which has no other owner.
     let fd = unsafe { OwnedFd::from_raw_fd(fds[0]) };
     (String::from_utf8_lossy(&text[..length]).into_owned(), fd)
 }
 
-/// The process that a pidfd is of.
+/// The process of a pidfd.
 pub fn process_of(pidfd: &OwnedFd) -> i64 {
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).unwrap();
     let pid = info.lines().find_map(|line| line.strip_prefix("Pid:")).unwrap();
@@ -198,12 +198,12 @@ fn a_pidfd_socket_that_nobody_listens_at_is_refused_before_anything_is_made() {
     assert_eq!(host::processes_of(&sandbox.id).len(), before);
 }
 
-/// The service manager: what it gets to hear, packet by packet.
+/// The service manager: receives messages packet by packet.
 struct Manager(UnixDatagram, std::path::PathBuf);
 
 impl Manager {
     fn new(sandbox: &Sandbox) -> Manager {
-        // Short: sockaddr_un holds 107 bytes.
+        // Short, because sockaddr_un is limited to 107 bytes.
         let path = std::env::temp_dir().join(format!("{}.notify", sandbox.id));
         let socket = UnixDatagram::bind(&path).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -266,7 +266,7 @@ fn detached_brig_stays_until_the_container_is_ready() {
     sandbox.script("sleep 0.3 ; notify READY=1 ; sleep 0.5 ; notify STATUS=alone ; sleep 60");
     let done = sandbox.spawn(manager.tell_of(run(&sandbox, &["--detach"]))).wait().ok();
     manager.hears(&format!("READY=1\nMAINPID={}\n", sandbox.pid()));
-    // Nobody listens any more, and nobody is kept waiting.
+    // Nothing listens any more, and nothing blocks.
     done.wait_for_line("notify STATUS=alone ECONNREFUSED");
     manager.hears_nothing_more();
 }
@@ -281,7 +281,7 @@ fn create_makes_the_place_and_start_passes_readiness_on() {
     let create = sandbox.command(&["create", "--bundle", bundle.to_str().unwrap(), &sandbox.id]);
     sandbox.spawn(manager.tell_of(create)).wait().ok();
     let start = sandbox.spawn(manager.tell_of(sandbox.command(&["start", &sandbox.id])));
-    // It does not stand in others' way while it waits.
+    // While it waits, it does not block other commands.
     sandbox.wait_for_status("running");
     start.wait().ok();
     manager.hears(&format!("READY=1\nMAINPID={}\n", sandbox.pid()));

@@ -1,4 +1,4 @@
-//! `process.terminal` in the foreground: brig carries what is typed and printed.
+//! `process.terminal` in the foreground: brig forwards input and output.
 
 use crate::facts::Facts;
 use crate::host::{self, wait_until};
@@ -27,7 +27,7 @@ fn run_has_its_terminal_carried_by_brig() {
     sandbox.assert_nothing_left();
 }
 
-/// Scripts read `run` and `exec --tty` through pipes.
+/// Scripts read the output of `run` and `exec --tty` through pipes.
 #[test]
 fn what_is_printed_into_a_pipe_has_newlines_without_carriage_returns() {
     let sandbox = sandbox("say first ; say second ; sleep 60");
@@ -49,7 +49,7 @@ fn what_is_printed_into_a_pipe_has_newlines_without_carriage_returns() {
     terminals.pop().unwrap().end();
 }
 
-/// What they print there is translated by brig's own terminal, which goes on doing so.
+/// brig's own terminal translates their output, and continues to do so.
 #[test]
 fn brigs_own_terminal_still_translates_newlines_while_it_is_raw() {
     let sandbox = sandbox("say first ; sleep 60");
@@ -152,7 +152,7 @@ fn a_stopped_brig_takes_its_terminal_back_when_it_goes_on() {
     let mut terminal = Terminal::run(&sandbox);
     assert!(wait_until(SOON, || terminal.is_raw()));
     terminal.signal(Signal::SIGSTOP);
-    // As the shell does it, with another size meanwhile.
+    // Like a shell, with another size in the meantime.
     tcsetattr(&terminal.peer, SetArg::TCSANOW, &terminal.before).unwrap();
     terminal.signal(Signal::SIGCONT);
     assert!(wait_until(SOON, || terminal.is_raw()));
@@ -209,7 +209,7 @@ fn brigs_terminal_going_away_is_the_containers_going_away() {
 fn without_a_terminal_of_its_own_brig_carries_files_and_pipes() {
     brig_only!();
     let sandbox = sandbox("line ; line ; line ; exit 6");
-    // From /dev/null, into a file.
+    // From /dev/null, to a file.
     let done = sandbox.run();
     assert_eq!((done.code, done.stdout.as_str()), (Some(6), "line EOF\n".repeat(3).as_str()));
     let input = sandbox.dir.join("input");
@@ -266,10 +266,10 @@ fn a_screen_that_takes_nothing_does_not_keep_brig_from_ending() {
     });
     let mut terminal = Terminal::run(&sandbox);
     assert!(wait_until(SOON, || terminal.is_raw()));
-    // The screen takes no more: both wait for it.
+    // The screen accepts no more output: both wait for it.
     host::wait_until_asleep(sandbox.pid());
     host::wait_until_asleep(terminal.brig.id().into());
-    // Both: the first for the process, the second for a brig that waits for the screen.
+    // Both signals: the first for the process, the second for a brig that waits for the screen.
     terminal.signal(Signal::SIGTERM);
     let mut status = None;
     let ended = wait_until(SOON, || {
@@ -345,8 +345,8 @@ fn an_exec_that_fails_restores_its_terminal() {
     terminal.assert_restored();
 }
 
-/// CVE-2016-10124: what types into the terminal of whoever called (TIOCSTI) types their next command. The kernel lets
-/// only those do it whose own terminal it is.
+/// CVE-2016-10124: input inserted into the caller's terminal (TIOCSTI) becomes the caller's next command. The
+/// kernel permits that only for a process's own controlling terminal.
 #[test]
 fn cve_2016_10124_the_callers_terminal_is_not_the_containers() {
     let sandbox = Sandbox::new();

@@ -1,4 +1,4 @@
-//! User and time namespaces: made, joined, and lived in.
+//! User and time namespaces: created, joined, and used.
 
 use crate::facts::Facts;
 use crate::sandbox::{Sandbox, brig_only, skip};
@@ -18,7 +18,7 @@ pub fn mapped() -> Sandbox {
     sandbox
 }
 
-/// The image belongs to the container's root.
+/// Makes the container's root the owner of the image.
 fn own(sandbox: &Sandbox) {
     for path in ["", "bin", "etc", "tmp"] {
         std::os::unix::fs::chown(sandbox.rootfs().join(path), Some(100_000), Some(100_000))
@@ -31,7 +31,7 @@ fn namespaces(config: &mut Value) -> &mut Vec<Value> {
 }
 
 #[test]
-fn root_inside_is_an_ordinary_user_outside() {
+fn root_inside_is_an_unprivileged_user_outside() {
     let sandbox = mapped();
     sandbox.patch(|config| config["root"]["readonly"] = json!(false));
     let seen = sandbox.facts("ids ; read /proc/self/uid_map ; write /tmp/mine x ; stat /tmp/mine");
@@ -51,7 +51,7 @@ fn every_default_mount_and_device_works_inside() {
     assert!(seen.get("open /dev/zero").contains("ok"), "{seen}");
 }
 
-/// None of these has a node on the host.
+/// Devices that have no node on the host.
 fn devices(config: &mut Value) {
     config["linux"]["devices"] = json!([
         {"path": "/dev/mine", "type": "c", "major": 1, "minor": 3, "fileMode": 0o620, "uid": 7, "gid": 9},
@@ -77,7 +77,7 @@ fn assert_devices(seen: &Facts) {
     for (path, stat, opened) in [
         ("/dev/mine", "char 0620 7 9 1:3 0", "ok"),
         ("/dev/below/zero", "char 0666 0 0 1:5 0", "ok"),
-        // To be there is not to be allowed.
+        // Existing does not mean that it is permitted.
         ("/dev/disk", "block 0600 0 0 7:99 0", "EPERM"),
         ("/tmp/full", "char 0444 0 0 1:7 0", "ok"),
         ("/dev/zero", "char 0666 0 0 1:3 0", "ok"),
@@ -91,7 +91,7 @@ fn assert_devices(seen: &Facts) {
     for option in ["nosuid", "noexec"] {
         assert!(options.iter().any(|given| given == option), "{options:?}");
     }
-    // The filesystem that the nodes are on is mounted nowhere as a whole.
+    // The filesystem of the nodes is not mounted as a whole.
     assert_eq!(seen.mounts().iter().filter(|mount| mount.source == "devices").count(), 5, "{seen}");
 }
 
@@ -102,7 +102,7 @@ fn devices_that_the_host_has_no_node_of_are_there() {
     sandbox.patch(devices);
     assert_devices(&sandbox.facts(DEVICES));
     sandbox.assert_nothing_left();
-    // They are owned by the ids of a joined user namespace, whatever its maps.
+    // They are owned by ids of a joined user namespace, whatever its maps.
     let first = mapped();
     first.patch(|config| {
         let maps = json!([
@@ -412,7 +412,7 @@ fn a_hard_limit_above_brigs_own_is_set_by_root_outside() {
     assert_eq!(execd.get("rlimit NOFILE"), "3000 4000");
 }
 
-/// `unshare --user` alone: root there has no rights to the mounts that it sees.
+/// `unshare --user` alone: root may not change the mounts that it sees.
 #[test]
 fn root_of_a_user_namespace_around_brig_can_run_containers() {
     brig_only!();

@@ -1,11 +1,11 @@
-//! Imports point downward, and there is no circle between rooms, nor between the folders of one.
+//! Imports point downward, and there are no cycles between modules, nor between the directories of one.
 
 use crate::imports::Import;
 use crate::source::Source;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The rooms of brig from the top floor to the lowest. Rooms of one floor may import each other, but not in a circle.
-/// The crates are further down: Cargo sees to it that none of them imports brig.
+/// brig's top-level modules from the highest layer to the lowest. Modules of one layer may import each other,
+/// but without cycles. The crates are below: Cargo ensures that none of them imports brig.
 pub const FLOORS: &[&[&str]] = &[
     &["main"],
     &["cli"],
@@ -16,14 +16,14 @@ pub const FLOORS: &[&[&str]] = &[
     &["cgroup", "hooks", "process", "rdt", "rootfs", "seal", "state", "systemd"],
     &["plan"],
     &["seccomp"],
-    // An error has a place in config.json.
+    // Errors contain a place in config.json.
     &["fault", "log"],
     &["spec"],
     &["trace"],
     &["deadline", "phases", "suggest"],
 ];
 
-/// Imports that climb.
+/// Imports that point upward.
 pub fn climbing(imports: &[Import], package: &str) -> Vec<String> {
     let floor = |room: &String| FLOORS.iter().position(|rooms| rooms.contains(&room.as_str()));
     let mut found = Vec::new();
@@ -43,11 +43,11 @@ pub fn climbing(imports: &[Import], package: &str) -> Vec<String> {
     found
 }
 
-/// From, to, and where that is imported.
+/// From, to, and the place of the import.
 type Graph<'a> = BTreeMap<&'a str, BTreeMap<&'a str, &'a str>>;
 
-/// Circles between the rooms, which are brig's top-level modules, and between sibling folders below them and in the
-/// other crates.
+/// Cycles between brig's top-level modules, and between sibling directories below them and in the other
+/// crates.
 pub fn circles(sources: &[Source], imports: &[Import]) -> Vec<String> {
     let mut groups: BTreeMap<(&str, &[String]), Graph<'_>> = BTreeMap::new();
     let folders: BTreeSet<(&str, &[String])> = sources
@@ -72,7 +72,7 @@ pub fn circles(sources: &[Source], imports: &[Import]) -> Vec<String> {
     groups.into_iter().flat_map(|((package, _), graph)| circles_of(package, &graph)).collect()
 }
 
-/// For each pair that reaches each other, the shortest circle through the first of them, each circle once.
+/// For each pair that reach each other, the shortest cycle through the first, each cycle once.
 fn circles_of(package: &str, graph: &Graph<'_>) -> Vec<String> {
     let mut seen = BTreeSet::new();
     let mut found = Vec::new();
@@ -89,7 +89,7 @@ fn circles_of(package: &str, graph: &Graph<'_>) -> Vec<String> {
     found
 }
 
-/// Breadth first, from `start` back to itself.
+/// Breadth-first search from `start` back to itself.
 fn way_back<'a>(graph: &Graph<'a>, start: &'a str) -> Option<Vec<&'a str>> {
     let mut ways = std::collections::VecDeque::from([vec![start]]);
     let mut seen = BTreeSet::new();

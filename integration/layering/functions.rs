@@ -1,21 +1,21 @@
-//! Functions: how long they are, and the routes of docs/design.md through them.
+//! Functions: their length, and the routes of docs/design.md through them.
 
 use crate::source::{Files, Source, Token, item_end};
 use std::collections::BTreeSet;
 
 pub const MAX_FILE: usize = 500;
 pub const MAX_FUNCTION: usize = 60;
-/// Files that both routes together may open.
+/// The maximum number of files in both routes together.
 pub const MAX_ROUTE: usize = 8;
 
-/// Data and texts: there is nothing to follow in them.
+/// Data and texts without control flow.
 const TABLES: &[&str] = &["crates/oci-seccomp/src/syscalls/table.rs", "integration/pages/texts.rs"];
 
 /// A function with a body.
 #[derive(Debug)]
 pub struct Function<'a> {
     pub name: &'a str,
-    /// The type that it is a function of.
+    /// The type that it is an associated function of.
     pub of: Option<&'a str>,
     pub first_line: usize,
     pub last_line: usize,
@@ -48,7 +48,7 @@ pub fn functions(source: &Source) -> Vec<Function<'_>> {
     found
 }
 
-/// Where each `impl` begins and ends, and of which type it is.
+/// The begin, end and type of each `impl`.
 fn impls<'a>(tokens: &[Token<'a>]) -> Vec<(usize, usize, &'a str)> {
     let mut found = Vec::new();
     for i in 0..tokens.len() {
@@ -62,7 +62,7 @@ fn impls<'a>(tokens: &[Token<'a>]) -> Vec<(usize, usize, &'a str)> {
             Some(at) => &head[at + 1..],
             None => head,
         };
-        // Generics of the impl itself, then the path of the type up to its own.
+        // The generics of the impl, then the path of the type up to its own generics.
         let mut depth = 0;
         let mut name = None;
         for token in head {
@@ -100,9 +100,9 @@ pub fn too_long(sources: &[Source]) -> Vec<String> {
     found
 }
 
-/// The routes of docs/design.md: blocks fenced by "```route NAME", in each line `file: function`, where the function is
-/// `name` or `Type::name`. Every function is there, and named by the body of the one above it, or where it is indented,
-/// of the nearest one above that is indented less.
+/// The routes of docs/design.md: blocks fenced by "```route NAME", with lines `file: function`, where the
+/// function is `name` or `Type::name`. Every function must exist and be named in the body of the one above
+/// it, or if it is indented, of the nearest one above with less indentation.
 pub fn routes(files: &Files, sources: &[Source]) -> Vec<String> {
     const DESIGN: &str = "docs/design.md";
     let text = files.get(DESIGN).map_or("", String::as_str);
@@ -151,7 +151,7 @@ impl<'a> Step<'a> {
         Some(Step { indent: path.len() - name.len(), path: name, function })
     }
 
-    /// Whose body names it: the nearest step above that is less indented, else the one right above.
+    /// The step whose body must name it: the nearest one above with less indentation, or the previous one.
     fn caller<'s>(&self, above: &'s [Step<'a>]) -> Option<&'s Step<'a>> {
         let outer = above.iter().rev().find(|step| step.indent < self.indent);
         outer.or(above.last())
@@ -162,7 +162,7 @@ fn last(path: &str) -> &str {
     path.rsplit("::").next().unwrap_or_default()
 }
 
-/// All functions that a step may mean.
+/// All functions that a step can refer to.
 fn function<'a>(sources: &'a [Source], step: &Step<'_>) -> Result<Vec<Function<'a>>, String> {
     let source = sources.iter().find(|source| source.path == step.path);
     let source = source.ok_or_else(|| format!("{} does not exist", step.path))?;

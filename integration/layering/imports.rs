@@ -1,15 +1,15 @@
-//! Which module names which: `use` and paths in the code alike.
+//! Which module refers to which, by `use` and by paths in the code.
 
 use crate::source::{Source, Token, item_end};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Something in one module names something in another of the same crate.
+/// A reference from one module to another of the same crate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Import {
     pub package: String,
     pub from: Vec<String>,
     pub to: Vec<String>,
-    /// `src/a/b.rs:7`
+    /// E.g. `src/a/b.rs:7`.
     pub place: String,
 }
 
@@ -37,7 +37,7 @@ pub fn imports(sources: &[Source]) -> Vec<Import> {
     found
 }
 
-/// From the crate's root on; none for another crate's.
+/// The path from the crate's root; None for that of another crate.
 fn absolute(source: &Source, path: &[&str]) -> Option<Vec<String>> {
     let own = &source.module;
     let (first, rest) = path.split_first()?;
@@ -45,7 +45,7 @@ fn absolute(source: &Source, path: &[&str]) -> Option<Vec<String>> {
         "crate" => Vec::new(),
         "self" => own.clone(),
         "super" => own[..own.len().checked_sub(1)?].to_vec(),
-        // In main.rs the library is another crate.
+        // To main.rs the library is another crate.
         name if name == source.package => Vec::new(),
         _ => return None,
     };
@@ -58,7 +58,7 @@ fn absolute(source: &Source, path: &[&str]) -> Option<Vec<String>> {
     Some(base)
 }
 
-/// All paths of two names and more, those of `use` each in full.
+/// All paths of at least two names, those of `use` expanded.
 fn paths<'a>(tokens: &[Token<'a>]) -> Vec<(Vec<&'a str>, usize)> {
     let (mut found, mut i) = (Vec::new(), 0);
     while i < tokens.len() {
@@ -85,7 +85,7 @@ fn paths<'a>(tokens: &[Token<'a>]) -> Vec<(Vec<&'a str>, usize)> {
     found
 }
 
-/// `a::{b, c::d}`
+/// Expands `a::{b, c::d}`.
 fn tree<'a>(
     tokens: &[Token<'a>],
     prefix: &mut Vec<&'a str>,

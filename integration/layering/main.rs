@@ -1,6 +1,6 @@
-//! The house's rules that the compiler does not know, checked on the sources: imports point downward, no circle between
-//! rooms, crates show nothing that nobody uses, files and functions stay short, and the routes of docs/design.md are
-//! the code's.
+//! Rules that the compiler does not check, verified on the sources: imports point downward, no cycles between
+//! modules, crates export nothing that is unused, files and functions stay short, and the routes of
+//! docs/design.md match the code.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
@@ -15,10 +15,10 @@ use source::{Files, Source};
 use std::fs;
 use std::path::Path;
 
-/// Crates whose `pub` items are for the others of this workspace only.
+/// Crates whose `pub` items are only for others of this workspace.
 const OWN_CRATES: &[&str] = &["sys", "brig_layers"];
 
-/// The repository's sources, and what else is checked.
+/// The repository's sources, and other files to check.
 fn repository() -> Files {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Files::new();
@@ -39,7 +39,7 @@ fn collect(root: &Path, path: &Path, files: &mut Files) {
     }
 }
 
-/// Fails on each.
+/// Fails if there are findings.
 fn none(found: &[String]) {
     assert!(found.is_empty(), "\n{}\n", found.join("\n"));
 }

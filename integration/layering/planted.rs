@@ -1,9 +1,9 @@
-//! Faults that are planted in a made tree: each is found.
+//! Planted faults in a generated tree: each must be found.
 
 use crate::source::{Files, sources};
 use crate::{floors, functions, imports, unnamed};
 
-/// A small brig without a fault, with these files put in the place of its own.
+/// A small brig without faults, in which these files replace its own.
 fn tree(planted: &[(&str, &str)]) -> Files {
     let sound = [
         ("Cargo.toml", "[package]\nname = \"brig\"\n\n[lib]\nname = \"brig\"\n"),
@@ -28,7 +28,7 @@ fn tree(planted: &[(&str, &str)]) -> Files {
     sound.iter().map(own).chain(planted.iter().map(own)).collect()
 }
 
-/// All that is found in such a tree.
+/// All findings in such a tree.
 fn found(planted: &[(&str, &str)]) -> Vec<String> {
     let files = tree(planted);
     let sources = sources(&files);
@@ -44,7 +44,7 @@ fn found(planted: &[(&str, &str)]) -> Vec<String> {
 #[test]
 fn nothing_is_found_where_nothing_is_wrong() {
     assert_eq!(found(&[]), Vec::<String>::new());
-    // Neither comments nor strings nor unit tests are imports.
+    // Comments, strings and unit tests are not imports.
     let text = "/* crate::cmd */ const A: &str = \"crate::cmd::create\"; const B: char = '\"';\n\
         const C: &str = r#\"\"crate::cmd\"#; fn d<'a>(_: &'a str) {}\n#[cfg(test)]\nmod tests { use crate::cmd; }\n\
         #[cfg(test)]\nmod more;";
@@ -73,7 +73,7 @@ fn an_import_that_climbs_is_found() {
 
 #[test]
 fn a_circle_is_found() {
-    // On one floor, where neither import climbs.
+    // In the same layer, where neither import points upward.
     let planted = [
         ("src/state.rs", "use crate::hooks::Hook;"),
         ("src/hooks/mod.rs", "mod run;"),
@@ -85,7 +85,7 @@ fn a_circle_is_found() {
         ["brig: circle: cgroup -> state (src/cgroup.rs:2), state -> hooks (src/state.rs:1), \
           hooks -> cgroup (src/hooks/run.rs:1)"]
     );
-    // Between two folders of one room.
+    // Between two directories of one module.
     let planted = [
         ("src/launch/a/mod.rs", "mod x;"),
         ("src/launch/a/x.rs", "use super::super::b::y;"),

@@ -1,27 +1,27 @@
-//! Sources as the checks see them: without comments, the contents of strings, and unit tests; every line stays where
-//! it was.
+//! Sources as the checks see them: without comments, contents of strings, and unit tests; line numbers are
+//! unchanged.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A tree of files: path below the repository's root, and text.
+/// A tree of files: path relative to the repository, and text.
 pub type Files = BTreeMap<String, String>;
 
 /// A Rust source of a crate, or of the tests and benchmarks (`package` is empty then).
 #[derive(Debug)]
 pub struct Source {
-    /// Below the repository's root.
+    /// Relative to the repository's root.
     pub path: String,
     /// The name by which other crates import it.
     pub package: String,
-    /// Where in its crate it is: empty for `lib.rs`.
+    /// Its module path in the crate: empty for `lib.rs`.
     pub module: Vec<String>,
-    /// What is left of the text.
+    /// The remaining text.
     pub code: String,
-    /// Lines of the whole text.
+    /// The number of lines of the original text.
     pub lines: usize,
 }
 
-/// A word, or one character of punctuation, and where it stands in the code.
+/// A word, or one character of punctuation, and its position in the code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Token<'a> {
     pub text: &'a str,
@@ -38,7 +38,7 @@ impl Source {
     }
 }
 
-/// Every Rust source, but for files that are unit tests.
+/// Every Rust source, except files that are unit tests.
 pub fn sources(files: &Files) -> Vec<Source> {
     let mut unit_tests = BTreeSet::new();
     let mut found = Vec::new();
@@ -81,7 +81,7 @@ fn place(files: &Files, path: &str) -> (String, Vec<String>) {
     (files.get(&manifest).map(|text| name(text)).unwrap_or_default(), module)
 }
 
-/// What others import the crate of this manifest by.
+/// The name by which others import the crate of this manifest.
 fn name(manifest: &str) -> String {
     let of = |section: &str| {
         let text = manifest.split_once(section)?.1;
@@ -92,7 +92,7 @@ fn name(manifest: &str) -> String {
     of("[lib]").or_else(|| of("[package]")).unwrap_or_default()
 }
 
-/// Comments and what stands between quotes become spaces.
+/// Replaces comments and contents of strings with spaces.
 fn blank(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut code = bytes.to_vec();
@@ -141,7 +141,7 @@ fn quoted(text: &[u8]) -> usize {
     (at + 1).min(text.len())
 }
 
-/// `r"…"`, `br#"…"#`, and the like.
+/// The length of a raw string, e.g. `r"…"` or `br#"…"#`.
 fn raw_string(text: &[u8]) -> Option<usize> {
     let prefix = text.iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
     if !["r", "br", "cr"].contains(&std::str::from_utf8(&text[..prefix]).ok()?) {
@@ -155,7 +155,7 @@ fn raw_string(text: &[u8]) -> Option<usize> {
     Some(start + 1 + length + end.len())
 }
 
-/// A character, and not a lifetime.
+/// The length of a character literal, as opposed to a lifetime.
 fn character(text: &[u8]) -> usize {
     match text {
         [_, b'\\', _, rest @ ..] => {
@@ -174,7 +174,7 @@ fn character(text: &[u8]) -> usize {
     }
 }
 
-/// Takes away what is compiled for unit tests only; names the modules whose files are such.
+/// Removes what is compiled for unit tests only; also returns the names of modules whose files are such.
 fn without_tests(code: &str) -> (String, Vec<String>) {
     const MARK: &str = "#[cfg(test)]";
     let (mut code, mut modules) = (code.to_owned(), Vec::new());
@@ -195,7 +195,7 @@ fn without_tests(code: &str) -> (String, Vec<String>) {
     (code, modules)
 }
 
-/// The last token of the item that begins here: its semicolon, or the brace that closes it.
+/// The index of the last token of the item that begins here: its semicolon, or its closing brace.
 pub fn item_end(tokens: &[Token<'_>]) -> usize {
     let plain = ends_with_semicolon(tokens);
     let mut depth = 0_i32;
@@ -212,7 +212,7 @@ pub fn item_end(tokens: &[Token<'_>]) -> usize {
     tokens.len() - 1
 }
 
-/// Braces close no `use` and no constant.
+/// `use` and constants do not end with a brace.
 fn ends_with_semicolon(tokens: &[Token<'_>]) -> bool {
     let is =
         |i: usize, words: &[&str]| tokens.get(i).is_some_and(|token| words.contains(&token.text));

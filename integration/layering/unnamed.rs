@@ -1,11 +1,11 @@
-//! What a crate shows to others and none of them names: it could as well be private, where the compiler tells whether
+//! What a crate exports and no other source names: it could be private, so that the compiler detects whether
 //! it is used at all.
 
 use crate::source::{Source, Token, item_end};
 use std::collections::BTreeSet;
 
-/// `pub` items of this crate whose names no other source has. A type that a function with a name returns or takes
-/// need not have a name itself.
+/// `pub` items of this crate whose names occur in no other source. A type in the signature of a named
+/// function need not be named itself.
 pub fn unnamed(sources: &[Source], package: &str) -> Vec<String> {
     let (own, others): (Vec<_>, Vec<_>) =
         sources.iter().partition(|source| source.package == package);
@@ -17,7 +17,7 @@ pub fn unnamed(sources: &[Source], package: &str) -> Vec<String> {
         .iter()
         .flat_map(|source| items(&source.tokens()).into_iter().map(move |item| (source, item)))
         .collect();
-    // As long as there are more: a signature that is reached shows further types.
+    // Repeated, because a reachable signature may contain further types.
     loop {
         let reached = items.iter().filter(|(_, item)| named.contains(item.name));
         let more: BTreeSet<&str> =

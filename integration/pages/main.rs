@@ -1,6 +1,6 @@
-//! Man pages and completions are made of the description of the commands that brig itself parses by. They
-//! are kept in docs/man and docs/completions, for `make install` needs no more than to copy them: this
-//! test says when they are out of date, and with BRIG_BLESS=1 writes them.
+//! Man pages and completions are generated from the description that brig itself uses for parsing. They are
+//! committed in docs/man and docs/completions, so that `make install` only copies them: this test fails if
+//! they are out of date, and with BRIG_BLESS=1 writes them.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 #![allow(clippy::disallowed_methods, reason = "not brig: half a file is written again")]
@@ -15,7 +15,7 @@ mod completions;
 mod shells;
 mod texts;
 
-/// A page: synopsis and options are clap's, the rest is of [`texts`].
+/// A page: synopsis and options from clap, the rest from [`texts`].
 fn page(command: &clap::Command, man: &Man) -> std::io::Result<Vec<u8>> {
     let name = command.get_name();
     let mut page = Vec::new();
@@ -55,7 +55,7 @@ fn section(page: &mut Vec<u8>, title: &str, text: &str) {
     page.extend(format!("{}\n", paragraphs.join("\n.PP\n")).as_bytes());
 }
 
-/// `code` becomes bold; what means something to roff does no longer.
+/// Formats `code` in bold; escapes characters with a meaning in roff.
 fn escaped(text: &str) -> String {
     let text = text.replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\(aq");
     let parts = text.split('`').enumerate();
@@ -79,7 +79,7 @@ fn docs() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("docs")
 }
 
-/// The files that are kept.
+/// The committed files.
 fn kept() -> Vec<String> {
     let mut kept = Vec::new();
     for directory in ["man", "completions"] {
@@ -128,7 +128,7 @@ fn each_command_has_a_page_with_each_of_its_flags() {
     }
 }
 
-/// Runs a checker, if this machine has it, over each file that it is for.
+/// Runs a checker, if installed, on each of its files.
 fn checked_by(program: &str, args: &[&str], names: impl Iterator<Item = String>) {
     for name in names {
         let path = docs().join(&name);
@@ -179,7 +179,7 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 #[test]
 fn install_puts_all_of_it_where_it_is_looked_for_and_uninstall_takes_it_away() {
     let destination = Path::new(env!("CARGO_TARGET_TMPDIR")).join("installed");
-    // What a failure has left.
+    // Left by an earlier failure.
     make("uninstall", &destination);
     make("install", &destination);
     let usr = destination.join("usr");

@@ -1,12 +1,12 @@
-//! What the shells offer where TAB is pressed: each one's own completion is asked. In the place of brig is a program
-//! that prints what the test expects brig to print.
+//! What the shells offer after TAB: queries the completion of each shell. Instead of brig, a script prints
+//! the output that the test expects from it.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Containers, one more of another root, and images whose names mean something to a shell.
+/// Containers, one more in another root, and images whose names contain shell metacharacters.
 const BRIG: &str = r#"#!/bin/sh
 case "$*" in
     "--root /other list --quiet" | "--root=/other list --quiet") echo other ;;
@@ -40,7 +40,7 @@ impl Shells {
         Shells { dir, completions: super::docs().join("completions") }
     }
 
-    /// What `shell` offers at the end of `line`; none if it is not installed.
+    /// What `shell` offers at the end of `line`; None if it is not installed.
     fn offers(&self, shell: &str, line: &str) -> Option<Vec<String>> {
         let file = |name: &str| self.completions.join(name).display().to_string();
         let ask = concat!(env!("CARGO_MANIFEST_DIR"), "/integration/pages/completions/ask.zsh");
@@ -71,7 +71,7 @@ impl Shells {
         Some(offered)
     }
 
-    /// Each shell offers these, and nothing else.
+    /// Each shell offers exactly these.
     fn all_offer(&self, line: &str, expected: &[&str]) {
         for shell in ["bash", "zsh", "fish"] {
             if let Some(offered) = self.offers(shell, line) {
@@ -80,7 +80,7 @@ impl Shells {
         }
     }
 
-    /// Each shell offers these among others, and none that are hidden.
+    /// Each shell offers these among others, and no hidden ones.
     fn all_have(&self, line: &str, words: &[&str]) {
         for shell in ["bash", "zsh", "fish"] {
             let Some(offered) = self.offers(shell, line) else { continue };
@@ -111,7 +111,7 @@ fn shells_offer_containers_where_one_is_expected() {
     shells.all_offer("brig kill we", &["web-1", "web-2"]);
     shells.all_offer("brig --root /other kill ", &["other"]);
     shells.all_offer("brig --root=/other kill ", &["other"]);
-    // A new one has a new name.
+    // A new container needs a new name.
     shells.all_offer("brig create ", &[]);
 }
 
@@ -125,7 +125,7 @@ fn shells_offer_signals_capabilities_managers_and_images() {
     let audit = ["CAP_AUDIT_CONTROL", "CAP_AUDIT_READ", "CAP_AUDIT_WRITE"];
     shells.all_offer("brig run --cap-add CAP_AUDIT_", &audit);
     shells.all_have("brig exec --cap ", &["CAP_KILL"]);
-    // Offered as they are: nothing of a name is executed.
+    // Offered literally: nothing in a name is executed.
     shells.all_have("brig rmi ", &["/i:$(touch evil)", "/i:a"]);
     shells.all_have("brig images --inspect ", &["/i:a"]);
     assert!(!shells.dir.join("evil").exists());

@@ -1,7 +1,7 @@
-//! What the manual pages say and `--help` does not: DESCRIPTION, EXIT STATUS, FILES and the like, in
-//! plain text. They are kept out of the binary.
+//! Texts of the manual pages that are not in `--help`: DESCRIPTION, EXIT STATUS, FILES etc. They are not part
+//! of the binary.
 
-/// DESCRIPTION of a command's page: paragraphs between empty lines.
+/// DESCRIPTION of a command's page: paragraphs separated by empty lines.
 pub fn description(command: &str) -> &'static str {
     match command {
         "bundle" => {
@@ -141,7 +141,7 @@ pub fn exit_status(command: &str) -> &'static str {
     }
 }
 
-/// Further sections of brig(8): titles, and terms with what they mean.
+/// Further sections of brig(8): titles, and terms with their descriptions.
 pub const MORE: &[(&str, &[(&str, &str)])] = &[
     (
         "FILES",

@@ -1,5 +1,5 @@
-//! What crun's annotations and runc's --rootless ask for: where hooks speak, who gets a pidfd, what the
-//! container manages of its cgroups, and what if it can have none. Others are tested with what they change.
+//! crun's annotations and runc's --rootless: the output of hooks, receivers of pidfds, delegated cgroups, and
+//! containers without cgroups. Others are tested with what they change.
 
 use crate::sandbox::{Sandbox, brig_only, is_peer};
 use crate::{host, service};
@@ -10,7 +10,7 @@ use std::fs;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
-/// A hook that tells both streams which one it is.
+/// A hook that writes its name to both streams.
 fn speaker(kind: &str) -> Value {
     let script = format!("echo out-{kind}; echo err-{kind} >&2");
     json!([{"path": "/bin/sh", "args": ["sh", "-c", script]}])
@@ -29,7 +29,7 @@ fn output_of_hooks_is_appended_to_the_files_that_are_named() {
     let sandbox = Sandbox::new();
     let out = sandbox.dir.join("hooks.out");
     fs::write(&out, "before\n").unwrap();
-    // Relative to the bundle, and not there yet.
+    // Relative to the bundle, and does not exist yet.
     annotate(&sandbox, &json!({"run.oci.hooks.stdout": out, "run.oci.hooks.stderr": "hooks.err"}));
     for kind in HOST_HOOKS {
         sandbox.patch(|config| config["hooks"][kind] = speaker(kind));
@@ -87,7 +87,7 @@ fn a_file_for_hooks_that_cannot_be_opened_fails_create_before_anything_is_made()
     for (name, path) in [
         ("run.oci.hooks.stdout", "/no/such/file"),
         ("run.oci.hooks.stderr", "/"),
-        // Nobody reads it: nothing is waited for.
+        // A fifo without a reader: does not block.
         ("run.oci.hooks.stdout", fifo.to_str().unwrap()),
     ] {
         annotate(&sandbox, &json!({name: path}));
@@ -95,7 +95,7 @@ fn a_file_for_hooks_that_cannot_be_opened_fails_create_before_anything_is_made()
         assert!(error.contains("config.json line"), "{error}");
         sandbox.assert_nothing_left();
     }
-    // Where no hook speaks no file is opened.
+    // Without hooks no file is opened.
     sandbox.patch(|config| config["hooks"] = json!({}));
     sandbox.create();
 }
@@ -112,7 +112,7 @@ fn a_pidfd_goes_to_its_receiver() {
     assert_eq!(service::process_of(&pidfd), sandbox.pid());
     sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
 
-    // Both, where both are asked for.
+    // Both, if both are requested.
     let other = UnixListener::bind(sandbox.dir.join("b.sock")).unwrap();
     let flag = sandbox.dir.join("b.sock");
     sandbox.create_with(&["--pidfd-socket", flag.to_str().unwrap()]).ok();
@@ -204,7 +204,7 @@ fn an_unknown_system_call_is_an_error_only_where_the_annotation_asks_for_it() {
     sandbox.assert_nothing_left();
 }
 
-/// brig where nobody may make cgroups.
+/// Runs brig with read-only cgroups.
 fn where_cgroups_are_read_only(sandbox: &Sandbox, flag: &str) -> crate::sandbox::Done {
     let bundle = sandbox.bundle();
     let mut args = vec!["run", "--bundle", bundle.to_str().unwrap(), &sandbox.id];
@@ -238,7 +238,7 @@ fn root_goes_without_a_cgroup_only_where_rootless_says_so() {
     sandbox.patch(|config| config["linux"]["resources"] = json!({"pids": {"limit": 9}}));
     where_cgroups_are_read_only(&sandbox, "--rootless=true").fails_with("linux.resources");
     sandbox.brig(&["--rootless=perhaps", "list"]).fails_with("--rootless");
-    // Where cgroups can be made there are some, with all of them.
+    // If cgroups can be created they are, with all values of the flag.
     for flag in ["--rootless=true", "--rootless=false", "--rootless=auto"] {
         sandbox.script("sleep 60");
         let bundle = sandbox.bundle();

@@ -1,11 +1,11 @@
-//! Bad input: every directory in `fixtures/bundles/invalid/` is a bundle that must be refused with
-//! exactly the line in its `error.txt`, and leave nothing behind.
+//! Invalid input: every directory in `fixtures/bundles/invalid/` is a bundle that must be refused with
+//! exactly the line in its `error.txt`, and leave nothing.
 //!
-//! A case has `config.json` as it is given to brig. `setup.txt`, where there is one, has a line for
-//! each thing that is different about the host or the call: see [`Setup`]. In `error.txt` `{bundle}`,
-//! `{root}`, `{dir}` and `{id}` stand for what differs from run to run.
+//! A case has the `config.json` for brig. `setup.txt`, if it exists, contains a line for each special
+//! condition of the host or the command: see [`Setup`]. In `error.txt`, `{bundle}`, `{root}`, `{dir}` and
+//! `{id}` are placeholders.
 //!
-//! `BRIG_BLESS=1` writes the messages as they are into `error.txt`, for a human to judge.
+//! `BRIG_BLESS=1` writes the current messages into `error.txt`, for a human to judge.
 
 use crate::host;
 use crate::sandbox::{Sandbox, before_exec, brig_only, skip};
@@ -17,27 +17,27 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What is different about one case.
+/// The special conditions of one case.
 #[derive(Default)]
 struct Setup {
     /// `id ID`: another id.
     id: Option<String>,
-    /// `arg ARG`: one more argument of create.
+    /// `arg ARG`: a further argument of create.
     args: Vec<String>,
-    /// `needs CONTROLLER v1|v2|none`, `needs apparmor|selinux none`: only where the host has it so.
+    /// `needs CONTROLLER v1|v2|none`, `needs apparmor|selinux none`: only on such hosts.
     needs: Option<(String, String)>,
     /// `bundle PATH`: another bundle.
     bundle: Option<String>,
-    /// `no-config`: there is no config.json.
+    /// `no-config`: config.json does not exist.
     no_config: bool,
-    /// `no-syscall NAME`: the kernel does not have it.
+    /// `no-syscall NAME`: the kernel does not support it.
     no_syscall: Option<libc::c_long>,
     /// `read-only-cgroup`: the cgroup hierarchies are mounted read-only.
     read_only_cgroup: bool,
-    /// `state MOUNT-DATA`: `--root` is a tmpfs like that; `ro` makes it read-only.
+    /// `state MOUNT-DATA`: `--root` is a tmpfs with these options; `ro` makes it read-only.
     state: Option<String>,
-    /// Anything else that is done to the sandbox before: `file PATH`, `dir PATH`, `link PATH TO` in
-    /// the bundle, `root-file` (--root is a file), `first` (the id is taken already).
+    /// Other preparations of the sandbox: `file PATH`, `dir PATH`, `link PATH TO` in the bundle, `root-file`
+    /// (--root is a file), `first` (the id is in use already).
     steps: Vec<Vec<String>>,
 }
 
@@ -64,7 +64,7 @@ impl Setup {
         setup
     }
 
-    /// Whether the host is as the case needs it.
+    /// Whether the host satisfies the case's conditions.
     fn suits(&self) -> bool {
         let Some((controller, version)) = &self.needs else { return true };
         if ["apparmor", "selinux"].contains(&controller.as_str()) {
@@ -109,7 +109,7 @@ impl Setup {
         }
     }
 
-    /// The call, with what is different about it.
+    /// The command line, with special arguments.
     fn command(&self, sandbox: &Sandbox) -> Command {
         let (bundle, id) = (sandbox.bundle(), self.id.as_ref().unwrap_or(&sandbox.id));
         let bundle = self.bundle.as_ref().map_or(bundle.clone(), |name| bundle.join(name));
@@ -144,7 +144,7 @@ fn number(syscall: &str) -> libc::c_long {
     }
 }
 
-/// What brig says, with the parts that differ from run to run replaced.
+/// brig's message, with varying parts replaced.
 fn normal(text: &str, sandbox: &Sandbox) -> String {
     let replace =
         |text: String, path: PathBuf, name: &str| text.replace(path.to_str().unwrap(), name);
@@ -152,7 +152,7 @@ fn normal(text: &str, sandbox: &Sandbox) -> String {
     let text = replace(text, sandbox.state_root(), "{root}");
     let text = replace(text, sandbox.dir.clone(), "{dir}");
     let text = text.replace(&sandbox.id, "{id}");
-    // Numbers of descriptors are nobody's business.
+    // Descriptor numbers are irrelevant.
     let mut words = Vec::new();
     for word in text.split(' ') {
         let digits = word.trim_end_matches([',', ')', ':']);
@@ -165,7 +165,7 @@ fn normal(text: &str, sandbox: &Sandbox) -> String {
     words.join(" ")
 }
 
-/// Runs one case; what is wrong with its outcome.
+/// Runs one case; returns problems with its result.
 fn check(case: &Path) -> Vec<String> {
     let sandbox = Sandbox::new();
     let setup = Setup::read(case);
@@ -196,7 +196,7 @@ fn check(case: &Path) -> Vec<String> {
     expect(done.code == Some(1), format!("exit {:?}, signal {:?}", done.code, done.signal));
     expect(said == expected, format!("says\n    {said}  instead of\n    {expected}"));
     expect(said.lines().count() == 1, format!("says {} lines: {said}", said.lines().count()));
-    // As runc does, arguments that are wrong have the command's help on stdout.
+    // As in runc, invalid arguments print the command's help to stdout.
     let usage = setup.args.iter().any(|arg| arg == "--frobnicate");
     let right =
         if usage { done.stdout.starts_with("Incorrect Usage: ") } else { done.stdout.is_empty() };

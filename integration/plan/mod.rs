@@ -1,4 +1,4 @@
-//! What a config asks for, or must not ask for.
+//! Valid and invalid settings of a config.
 
 pub mod annotations;
 pub mod invalid;

@@ -1,5 +1,5 @@
-//! AppArmor and SELinux: labels of processes. Enforcement needs a kernel that has AppArmor in force and
-//! apparmor_parser, as the guest of `make test-vm-systemd`.
+//! AppArmor and SELinux: labels of processes. Enforcement needs a kernel with AppArmor enabled and
+//! apparmor_parser, as in the guest of `make test-vm-systemd`.
 
 use crate::facts::Facts;
 use crate::host;
@@ -9,7 +9,7 @@ use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-/// A loaded profile that allows everything but what is below /denied.
+/// A loaded profile that allows everything except files below /denied.
 struct Profile(String);
 
 impl Profile {
@@ -128,7 +128,7 @@ fn a_profile_that_is_not_loaded_is_an_error_by_name() {
         let text = none.create_with(&[]).fails();
         assert!(text.contains("brig-test-no-such"), "{text}");
         if !crate::sandbox::is_peer() {
-            // podman looks for the quoted path.
+            // podman matches the quoted path.
             let part = "`/proc/thread-self/attr/apparmor/exec`: No such file or directory";
             assert!(text.contains(part) && text.contains("process.apparmorProfile"), "{text}");
         }
@@ -143,7 +143,7 @@ fn a_profile_that_is_not_loaded_is_an_error_by_name() {
     }
 }
 
-/// CVE-2019-16884, CVE-2025-52881: what stands where the container's /proc would be gets no label.
+/// CVE-2019-16884, CVE-2025-52881: files in place of the container's /proc get no label.
 #[test]
 fn a_false_proc_of_the_image_takes_no_profile_away() {
     let base = Sandbox::new();

@@ -1,4 +1,4 @@
-//! `process.args`: how the program is found, and who says that it cannot be.
+//! `process.args`: how the program is found, and error messages.
 
 use crate::run::make_executable;
 use crate::sandbox::Sandbox;

@@ -1,4 +1,4 @@
-//! `process.terminal` by `--console-socket`, and what a terminal is to the process.
+//! `process.terminal` with `--console-socket`, and the process's view of its terminal.
 
 use crate::facts::Facts;
 use crate::sandbox::{Sandbox, before_exec, brig_only};
@@ -12,7 +12,7 @@ use std::os::unix::fs::symlink;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-/// Listens for one master, and says what came with it.
+/// Listens for one master, and returns the message that came with it.
 pub fn listen(path: &Path) -> impl FnOnce() -> (String, Screen) + use<> {
     let listener = UnixListener::bind(path).unwrap();
     let listener = std::thread::spawn(move || receive(&listener.accept().unwrap().0));
@@ -32,7 +32,7 @@ fn receive(stream: &UnixStream) -> (String, Screen) {
         assert_eq!(fds.len(), 1);
         (message.bytes, fds[0])
     };
-    // SAFETY: the kernel has just made this descriptor, which nobody else owns.
+    // SAFETY: the kernel has just created this descriptor, which has no other owner.
     let master = unsafe { OwnedFd::from_raw_fd(fd) };
     (String::from_utf8(text[..length].to_vec()).unwrap(), Screen::new(master))
 }
@@ -78,7 +78,7 @@ fn the_terminal_is_the_processes_own() {
     let facts = screen.facts("done");
     assert_eq!(facts.get("controls"), "true");
     assert_eq!(facts.all("fd"), ["0 /dev/pts/0", "1 /dev/pts/0", "2 /dev/pts/0"]);
-    // The user's, and of the group that devpts is mounted with.
+    // Owned by the user, with the group of the devpts mount.
     assert_eq!(facts.get("stat /dev/pts/0"), "char 0620 7 5 136:0 0");
     assert_eq!(facts.get("stat /dev/console"), "char 0620 7 5 136:0 0");
     assert_eq!(facts.mount("/dev/console").fstype, "devpts");
@@ -92,7 +92,7 @@ fn the_path_of_the_socket_can_be_longer_than_an_address() {
     let mut dir = sandbox.dir.clone();
     (0..3).for_each(|_| dir.push("d".repeat(80)));
     fs::create_dir_all(&dir).unwrap();
-    // Bound under a short name.
+    // Bound with a short name.
     let short = format!("/tmp/{}.dir", sandbox.id);
     symlink(&dir, &short).unwrap();
     let received = listen(&Path::new(&short).join("s"));
@@ -152,7 +152,7 @@ fn a_terminal_is_the_same_on_an_old_kernel() {
     }
 }
 
-/// In a user namespace of its own, ids 100000 to 100999 of the host.
+/// In a new user namespace, with the host's ids 100000 to 100999.
 #[test]
 fn a_terminal_belongs_to_a_user_of_the_user_namespace() {
     let sandbox = sandbox("controls ; stat /dev/console ; open /dev/tty rw ; exit 2");
@@ -224,7 +224,7 @@ fn a_listener_that_does_not_accept_is_not_waited_for_for_ever() {
     sandbox.assert_nothing_left();
 }
 
-/// What create says with a listener that is ready.
+/// The error of create with a ready listener.
 fn create_fails(sandbox: &Sandbox) -> String {
     let path = socket(sandbox);
     let listener = UnixListener::bind(&path).unwrap();
@@ -244,7 +244,7 @@ fn a_container_without_devpts_cannot_have_a_terminal() {
     let error = create_fails(&sandbox);
     assert!(error.contains("process.terminal"), "{error}");
     assert!(error.contains("/dev/pts/ptmx: openat2"), "{error}");
-    // Whatever an image has there is not opened.
+    // Files of the image there are not opened.
     sandbox.patch(|config| {
         drop(config["mounts"].as_array_mut().unwrap().remove(1));
     });
@@ -259,7 +259,7 @@ fn a_container_without_devpts_cannot_have_a_terminal() {
 fn a_link_at_dev_console_does_not_choose_what_is_hidden() {
     brig_only!();
     let sandbox = sandbox("true");
-    // The image's /dev, not one of the container's own.
+    // The image's /dev, not the container's own.
     sandbox.patch(|config| drop(config["mounts"].as_array_mut().unwrap().remove(1)));
     fs::create_dir_all(sandbox.rootfs().join("dev/pts")).unwrap();
     symlink("../proc/self/attr/exec", sandbox.rootfs().join("dev/console")).unwrap();

@@ -1,12 +1,12 @@
-//! The annotation `run.brig.landlock`: the domain is in force for all that runs in the container, and holds what the
-//! annotation says, in the container's own files.
+//! The annotation `run.brig.landlock`: the domain applies to everything that runs in the container, and
+//! follows the annotation, for the container's own files.
 
 use crate::facts::Facts;
 use crate::sandbox::{Sandbox, brig_only, skip};
 use serde_json::{Value, json};
 use std::fs;
 
-/// The version of Landlock's ABI that this kernel has; 0: none.
+/// The version of the kernel's Landlock ABI; 0: not supported.
 pub fn abi() -> i64 {
     // SAFETY: with the flag VERSION (1) the call takes no pointer, and a size of 0.
     unsafe {
@@ -31,7 +31,7 @@ pub fn annotate(sandbox: &Sandbox, rules: &Value) {
     });
 }
 
-/// Nothing may be made or written to but below /tmp/ok.
+/// Nothing may be created or written except below /tmp/ok.
 fn sandbox(no_new_privileges: bool) -> Sandbox {
     let sandbox = Sandbox::new();
     fs::create_dir(sandbox.rootfs().join("tmp/ok")).unwrap();
@@ -81,7 +81,7 @@ fn a_process_of_exec_gives_up_the_same() {
         let words: Vec<&str> = SCRIPT.split(' ').collect();
         let args = [&["exec", sandbox.id.as_str(), "/init"], &words[..]].concat();
         is_confined(&Facts::parse(&sandbox.brig(&args).ok().stdout));
-        // Also of a file that has a process of its own.
+        // Also with a file that contains the whole process.
         let mut process = sandbox.config()["process"].clone();
         process["args"] = json!(["/init", "write", "/tmp/file", "x"]);
         let file = sandbox.dir.join("process.json");
@@ -111,7 +111,7 @@ fn start_container_hooks_give_up_the_same_and_earlier_ones_nothing() {
     }
 }
 
-/// With an agent and without privileges the filter comes at other moments.
+/// With an agent and without privileges, the filter is installed at other times.
 #[test]
 fn it_goes_together_with_a_seccomp_filter_that_forbids_landlock() {
     landlock_only!(1);
@@ -144,7 +144,7 @@ fn paths_are_the_containers_whatever_links_say() {
     let sandbox = Sandbox::new();
     let outside = sandbox.dir.join("outside");
     fs::create_dir(&outside).unwrap();
-    // The same name, in the container: what the link means there.
+    // The same path inside the container: the target of the link there.
     let inside = sandbox.rootfs().join(outside.strip_prefix("/").unwrap());
     fs::create_dir_all(&inside).unwrap();
     std::os::unix::fs::symlink(&outside, sandbox.rootfs().join("link")).unwrap();
@@ -159,7 +159,7 @@ fn paths_are_the_containers_whatever_links_say() {
     assert_eq!((seen.get("write /link/file"), seen.get("write /tmp/file")), ("ok", "EACCES"));
     assert!(inside.join("file").exists());
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
-    // What exists on the host alone does not exist.
+    // A path that exists only on the host does not exist.
     annotate(&sandbox, &rules(sandbox.bundle().to_str().unwrap()));
     let error = sandbox.run().fails_with("annotations[\"run.brig.landlock\"] (config.json line ");
     assert!(error.contains("pathBeneath[0].paths[0]: "), "{error}");
@@ -187,7 +187,7 @@ fn signals_do_not_leave_the_domain_if_they_are_scoped() {
     annotate(&sandbox, &json!({ "scoped": ["signal"] }));
     sandbox.script("sleep 60").create();
     sandbox.start();
-    // A process of exec has a domain of its own, beside init's.
+    // A process of exec has its own domain, separate from init's.
     let done = sandbox.brig(&["exec", &sandbox.id, "/init", "kill", "1", "WINCH"]).ok();
     assert_eq!(Facts::parse(&done.stdout).get("kill 1"), "EPERM");
     sandbox.brig(&["kill", &sandbox.id, "KILL"]).ok();
@@ -221,7 +221,7 @@ fn mistakes_are_errors_before_anything_is_made() {
         assert!(error.contains(said), "{said}: {error}");
         assert!(!sandbox.state_root().exists());
     }
-    // A file that is no directory cannot have a directory's rights; the kernel would say EINVAL.
+    // Only directories can have these rights; the kernel would return EINVAL.
     let rules = json!({"handledAccessFs": ["make_reg"], "pathBeneath": [{"paths": ["/init"], "allowedAccess": ["make_reg"]}]});
     annotate(&sandbox, &rules);
     sandbox.create_with(&[]).fails_with("/init is not a directory");

@@ -1,4 +1,4 @@
-//! What the container's process is, and what it may do.
+//! The container's process and its privileges.
 
 pub mod apparmor;
 pub mod command;

@@ -1,4 +1,4 @@
-//! `process`: arguments aside, what it is and may: environment, working directory, user, rights, limits.
+//! `process` except args: environment, working directory, user, privileges, limits.
 
 use crate::facts::Facts;
 use crate::sandbox::{Sandbox, before_exec, brig_only};
@@ -18,7 +18,7 @@ fn with(field: &str, value: Value) -> Sandbox {
     sandbox
 }
 
-/// The environment but for the mark of the tests.
+/// The environment without the variable of the tests.
 fn environment(facts: &Facts) -> Vec<&str> {
     facts.all("env").into_iter().filter(|variable| !variable.starts_with("BRIG_TEST=")).collect()
 }
@@ -60,7 +60,7 @@ fn home_comes_from_the_containers_passwd() {
 #[test]
 fn a_hostile_passwd_changes_nothing_but_home() {
     brig_only!();
-    // Ends, lines and fields of every kind; a file that never ends; one that is not a file.
+    // Line ends, lines and fields of every kind; an infinite file; one that is not a regular file.
     for text in
         ["", "\n\n", "root", ":::::", "x:x:0", "root:x:4294967296:0::/evil:\n", "\u{0}\u{0}:\u{ff}"]
     {
@@ -78,7 +78,7 @@ fn a_hostile_passwd_changes_nothing_but_home() {
     sandbox.add_file("etc/passwd", &format!("root:x:0:0::{}:\n", "/x".repeat(1 << 20)));
     sandbox.facts("true");
     fs::remove_file(sandbox.rootfs().join("etc/passwd")).unwrap();
-    // A fifo that nobody writes to must not be waited for.
+    // Opening a fifo without a writer must not block.
     nix::unistd::mkfifo(
         &sandbox.rootfs().join("etc/passwd"),
         nix::sys::stat::Mode::from_bits_truncate(0o644),
@@ -117,8 +117,8 @@ fn the_working_directory_may_be_a_mount() {
 
 #[test]
 fn the_working_directory_is_inside_of_the_container() {
-    // CVE-2024-21626: a directory of the host that is open in brig, its own or one that its caller
-    // left open, must not become the working directory.
+    // CVE-2024-21626: a directory of the host that is open in brig, or was left open by its caller, must not
+    // become the working directory.
     for fd in 3..20 {
         let sandbox = with("cwd", json!(format!("/proc/self/fd/{fd}")));
         let bundle = sandbox.script("cwd ; list ../../.. ; read ../../../etc/hostname").bundle();
@@ -126,7 +126,7 @@ fn the_working_directory_is_inside_of_the_container() {
             sandbox.command(&["run", "--bundle", bundle.to_str().unwrap(), &sandbox.id]);
         let leaked = fs::File::open("/").unwrap();
         before_exec(&mut command, move || {
-            // SAFETY: the number is free in the new process, and a failure is only a lesser test.
+            // SAFETY: the number is free in the new process, and a failure only weakens the test.
             unsafe { libc::dup2(leaked.as_raw_fd(), 15) };
             Ok(())
         });
@@ -215,7 +215,7 @@ fn capabilities_are_exactly_the_configured_ones() {
     assert_eq!(facts.get("CapInh"), "0000000000000000");
     assert_eq!(facts.get("CapAmb"), "0000000000000000");
     assert_eq!(facts.get("CapBnd"), format!("{:016x}", 1 | 1 << 5 | 1 << 13));
-    // Root's execve makes permitted and effective what the bounding set leaves.
+    // On root's execve, the bounding set determines permitted and effective.
     assert_eq!(facts.get("CapPrm"), format!("{:016x}", 1 | 1 << 5 | 1 << 13));
 }
 
@@ -241,13 +241,13 @@ fn a_user_keeps_only_ambient_capabilities() {
 fn what_cannot_be_ambient_is_a_debug_line() {
     brig_only!();
     let names = ["CAP_NET_BIND_SERVICE"];
-    // Ambient needs inheritable, and permitted.
+    // Ambient requires inheritable and permitted.
     let not_inheritable = capabilities(&names, &names, &[], &names);
     let not_permitted = capabilities(&names, &[], &names, &names);
     for sets in [not_inheritable, not_permitted] {
         let sandbox = with("capabilities", sets);
         let done = sandbox.script(CAP_SETS).run().ok();
-        // podman build asks for it with every RUN.
+        // podman build requests it with every RUN.
         assert_eq!(done.stderr, "");
         let bundle = sandbox.bundle();
         let debug = ["--debug", "run", "--bundle", bundle.to_str().unwrap(), &sandbox.id];
@@ -257,7 +257,7 @@ fn what_cannot_be_ambient_is_a_debug_line() {
     }
 }
 
-/// CVE-2022-24769, and whatever a service manager or a login left.
+/// CVE-2022-24769, and sets inherited from a service manager or a login.
 #[test]
 fn what_the_caller_has_inheritable_and_ambient_is_not_the_containers() {
     let sandbox = Sandbox::new();

@@ -19,7 +19,7 @@ fn scheduler(value: Value) -> Sandbox {
     with(["process", "scheduler"], value)
 }
 
-/// The container's own user namespace, of a range of ids that are nobody's.
+/// A user namespace with a range of ids that are unused on the host.
 fn in_user_namespace(sandbox: &Sandbox) {
     sandbox.patch(|config| {
         config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
@@ -29,12 +29,12 @@ fn in_user_namespace(sandbox: &Sandbox) {
     });
 }
 
-/// Policy, nice, priority and flags; newer kernels tell a fair process's slice as its runtime.
+/// Policy, nice, priority and flags; newer kernels report a fair process's slice as its runtime.
 fn scheduled(facts: &Facts) -> String {
     (0..4).map(|index| facts.word("sched", index)).collect::<Vec<_>>().join(" ")
 }
 
-/// What a process tells that is exec'd in the container.
+/// The output of a process of exec in the container.
 fn exec(sandbox: &Sandbox, args: &[&str]) -> Facts {
     Facts::parse(&sandbox.brig(&[&["exec", &sandbox.id], args].concat()).ok().stdout)
 }
@@ -43,7 +43,7 @@ fn exec(sandbox: &Sandbox, args: &[&str]) -> Facts {
 fn every_fair_policy_reaches_the_process_and_what_is_execd() {
     // SAFETY: takes integers only.
     let inherited = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
-    // The kernel leaves the nice value of SCHED_IDLE as it is.
+    // The kernel does not change the nice value of SCHED_IDLE.
     for (policy, number, nice) in [("OTHER", "0", 5), ("BATCH", "3", -3), ("IDLE", "5", inherited)]
     {
         let sandbox = scheduler(json!({"policy": format!("SCHED_{policy}"), "nice": nice}));
@@ -57,7 +57,7 @@ fn every_fair_policy_reaches_the_process_and_what_is_execd() {
     }
 }
 
-/// Real-time policies need a budget where the cpu controller gives each cgroup its own.
+/// Real-time policies need a budget if the cpu controller has one for each cgroup.
 fn with_budget(sandbox: Sandbox) -> Sandbox {
     if let Some((Version::V1, path)) = host::controller("cpu")
         && path.join("cpu.rt_runtime_us").exists()
@@ -173,7 +173,7 @@ fn memory_policy_is_that_of_all_processes() {
             json!({"mode": "MPOL_INTERLEAVE", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"]}),
             "0x8003 0x1",
         ),
-        // More than any kernel has: those that are there are taken.
+        // More than any kernel has: the existing ones are used.
         (json!({"mode": "MPOL_BIND", "nodes": "0-1023"}), all),
     ] {
         let sandbox = with(["linux", "memoryPolicy"], policy.clone());
@@ -185,7 +185,7 @@ fn memory_policy_is_that_of_all_processes() {
     }
 }
 
-/// Whether this machine has two nodes of memory, as the guest of `make test-vm`.
+/// Whether this machine has two memory nodes, like the guest of `make test-vm`.
 fn several_nodes() -> bool {
     let nodes = std::fs::read_to_string("/sys/devices/system/node/has_memory");
     nodes.unwrap_or_default().trim() == "0-1"
@@ -220,7 +220,7 @@ fn memory_nodes_that_are_not_there_are_named() {
     }
 }
 
-/// A running container, and what `exec` says in it.
+/// A running container, and the result of `exec` in it.
 fn with_affinity(affinity: Value, cpuset: Option<&str>) -> (Sandbox, crate::sandbox::Done) {
     let sandbox = with(["process", "execCPUAffinity"], affinity);
     if let Some(cpus) = cpuset {
@@ -237,7 +237,7 @@ fn the_initial_affinity_is_set_before_the_cgroup_and_the_final_one_in_it() {
     if std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() < 2) {
         return skip("needs two processors");
     }
-    // The cpuset does not have the first CPU: only outside of it can a process be bound to that.
+    // The cpuset excludes the first CPU: a process can be bound to that only outside it.
     let (_sandbox, done) = with_affinity(json!({"initial": "0"}), Some("1"));
     assert_eq!(Facts::parse(&done.ok().stdout).get("affinity"), "1");
     let (_sandbox, done) = with_affinity(json!({"initial": "0", "final": "0"}), Some("1"));

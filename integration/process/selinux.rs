@@ -1,13 +1,13 @@
-//! SELinux by a live policy: labels of processes and of mounts. Needs a kernel that has it in force, as the guest of
-//! `make test-vm-selinux`, whose policy is Debian's, permissive: a label has to be one of the policy's, and is there
-//! for everybody to see, but forbids nothing.
+//! SELinux with a loaded policy: labels of processes and of mounts. Needs a kernel with SELinux enabled, as
+//! in the guest of `make test-vm-selinux`, whose policy is Debian's, permissive: labels must be valid in the
+//! policy, and are visible, but nothing is denied.
 
 use crate::facts::Facts;
 use crate::host;
 use crate::sandbox::{Sandbox, skip};
 use serde_json::json;
 
-/// Of Debian's policy; the last part is two of its categories.
+/// A label of Debian's policy; the last part is two of its categories.
 const LABEL: &str = "system_u:system_r:unconfined_t:s0:c11,c22";
 const OTHER: &str = "system_u:system_r:unconfined_t:s0:c33,c44";
 const FILES: &str = "system_u:object_r:tmp_t:s0:c11,c22";
@@ -116,13 +116,14 @@ fn what_is_mounted_for_the_container_has_its_label() {
             "write /tmp/file x ; label /tmp/file ; label /tmp ; label /dev ; label /dev/pts ; \
              label /dev/shm ; label /dev/mqueue ; label /masked ; label /proc/version",
         );
-        // A message queue's belongs to root outside, who alone could label it.
+        // The message queue filesystem belongs to root of the parent user namespace, who alone could label
+        // it.
         let mqueue = (!user_namespace).then_some("/dev/mqueue");
         let paths = ["/tmp/file", "/tmp", "/dev", "/dev/pts", "/dev/shm", "/masked"];
         for path in paths.into_iter().chain(mqueue) {
             assert_eq!(seen.get(&format!("label {path}")), FILES, "{user_namespace} {path} {seen}");
         }
-        // The kernel's own, which every container sees, has the policy's.
+        // The kernel's own files, which every container sees, have the policy's label.
         let proc = seen.get("label /proc/version");
         assert!(proc.contains(":object_r:proc_t:"), "{proc}");
     }

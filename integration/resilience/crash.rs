@@ -1,14 +1,14 @@
-//! brig or its child is killed at every single system call of create: whatever is left then,
-//! `delete --force` removes all of it.
+//! brig or its child is killed at every single system call of create: `delete --force` must remove everything
+//! that is left.
 //!
-//! `BRIG_TEST_STRIDE=n` tries every n-th call only, starting elsewhere in each run.
+//! `BRIG_TEST_STRIDE=n` tries only every n-th call, with a different start in each run.
 
 use crate::sandbox::{Sandbox, brig_only};
 use crate::tracer::{Strike, Traced, Whose, run};
 use serde_json::json;
 use std::fs;
 
-/// A configuration that makes create go through all it has, the change of user included.
+/// A configuration that uses most features of create, including a change of user.
 fn eventful() -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.patch(|config| {
@@ -29,16 +29,16 @@ fn layered() -> Sandbox {
     sandbox
 }
 
-/// Strikes at the `at`-th call of create, then deletes by force.
+/// Kills at call number `at` of create, then deletes by force.
 fn struck(sandbox: &Sandbox, whose: Whose, at: usize, strike: Strike) -> Traced {
     let bundle = sandbox.bundle();
     let command = sandbox.command(&["create", "--bundle", bundle.to_str().unwrap(), &sandbox.id]);
     let traced = run(sandbox, command, whose, at, strike);
     let what =
         || format!("killing {strike:?} at call {at} of {whose:?} ({:?})", traced.calls.last());
-    // The child's last call, at the gate, can come when create has done its work already.
+    // The child's last call, at the gate, can occur after create has finished.
     if strike == Strike::Child && traced.reached && traced.code != Some(0) {
-        // Nobody has to clean up after a brig that lives.
+        // If brig survives, it must clean up itself.
         assert_eq!(traced.code, Some(1), "{}", what());
         let left = sandbox.leftovers();
         assert!(left.is_empty(), "{} leaves {left:#?}", what());
@@ -51,7 +51,7 @@ fn struck(sandbox: &Sandbox, whose: Whose, at: usize, strike: Strike) -> Traced 
     traced
 }
 
-/// Strikes at every call until create gets to its end; returns what the last, whole one did.
+/// Kills at every call until create succeeds; returns the calls of the last, complete run.
 fn everywhere(sandbox: &Sandbox, whose: Whose, strikes: &[Strike]) -> Vec<i64> {
     let stride = std::env::var("BRIG_TEST_STRIDE").map_or(1, |stride| stride.parse().unwrap());
     let start = usize::try_from(std::process::id()).unwrap() % stride;
@@ -78,7 +78,7 @@ fn brig_killed_at_any_call_of_its_child_leaves_nothing_that_force_does_not_delet
     brig_only!();
     let strikes = [Strike::Parent, Strike::ParentAndFreezeChild];
     let calls = everywhere(&layered(), Whose::Child, &strikes);
-    // setuid clears PDEATHSIG: some of the strikes have to come after it.
+    // setuid clears PDEATHSIG: some of the kills must come after it.
     let ids = [libc::SYS_setuid, libc::SYS_setresuid];
     let at = calls.iter().position(|call| ids.contains(call));
     assert!(at.is_some_and(|at| at + 5 < calls.len()), "no change of user in {calls:?}");
@@ -90,7 +90,8 @@ fn a_child_killed_at_any_of_its_calls_makes_create_fail_and_leave_nothing() {
     everywhere(&layered(), Whose::Child, &[Strike::Child]);
 }
 
-/// cgroup2 alone, where the child is born in its cgroup: frozen before its first call it has a copy of brig's lock.
+/// Only cgroup2, where the child is cloned into its cgroup: frozen before its first call it has a copy of
+/// brig's lock.
 #[test]
 fn a_child_that_is_frozen_at_birth_does_not_keep_force_from_deleting() {
     brig_only!();

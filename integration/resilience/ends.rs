@@ -1,4 +1,4 @@
-//! The end of a container that has done all it can to stay, beside others that have to.
+//! Deleting a container that resists, while unrelated processes must survive.
 
 use crate::host::{self, Version, wait_until};
 use crate::sandbox::{Sandbox, brig_only, on_host, skip};
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-/// A process that is not a container's.
+/// A process that does not belong to a container.
 struct Foreign(Child);
 
 impl Foreign {
@@ -29,7 +29,7 @@ impl Drop for Foreign {
     }
 }
 
-/// A cgroup of the test's own, which goes with it.
+/// A cgroup of the test, removed with it.
 struct Group(PathBuf);
 
 impl Group {
@@ -79,7 +79,7 @@ fn what_somebody_has_moved_to_a_frozen_cgroup_is_deleted() {
         group.take(&pid);
         fs::write(group.0.join("freezer.state"), "FROZEN").unwrap();
         sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
-        // What is not brig's stays as it was.
+        // What does not belong to brig is unchanged.
         let state = fs::read_to_string(group.0.join("freezer.state")).unwrap();
         assert_eq!(state.trim(), "FROZEN");
         assert!(foreign.lives());
@@ -99,7 +99,7 @@ fn in_a_cgroup_that_was_there_before_only_the_containers_processes_are_killed() 
     let groups: Vec<Group> =
         host::hierarchies().iter().map(|(_, path)| Group::new(path, &name)).collect();
     for group in &groups {
-        // A v1 cpuset takes nobody before it has processors.
+        // A v1 cpuset accepts no process before it has CPUs.
         for file in ["cpuset.cpus", "cpuset.mems"] {
             if let Ok(value) = fs::read(group.0.parent().unwrap().join(file)) {
                 _ = fs::write(group.0.join(file), value);
@@ -121,7 +121,7 @@ fn in_a_cgroup_that_was_there_before_only_the_containers_processes_are_killed() 
     sandbox.brig(&["kill", &sandbox.id, "KILL"]);
     assert!(wait_until(Duration::from_secs(5), || host::status_of(init, "State")
         .is_none_or(|state| state.starts_with('Z'))));
-    // kill is of the whole container, and so by its cgroup: that is another promise.
+    // kill affects the whole container, and so its cgroup: that is another guarantee.
     let spared = foreign.lives();
     if !spared {
         foreign = Foreign::new();
@@ -136,7 +136,7 @@ fn in_a_cgroup_that_was_there_before_only_the_containers_processes_are_killed() 
     sandbox.assert_nothing_left();
 }
 
-/// Nests cgroups with long names in a container's, and lets a process live in the deepest.
+/// Nests cgroups with long names in a container's, and moves a process into the deepest.
 fn nest(cgroup: &Path, levels: usize, process: Option<u32>) {
     let name = CString::new("d".repeat(199)).unwrap();
     let mut here = File::open(cgroup).unwrap();
@@ -166,7 +166,7 @@ fn cgroups_that_are_nested_deeper_than_any_path_are_seen_killed_and_removed() {
     for (controllers, path) in host::hierarchies() {
         let cgroup = path.join(&sandbox.id);
         if cgroup.exists() {
-            // cpusets of v1 are empty below, and take nobody.
+            // New v1 cpusets are empty, and accept no processes.
             let enters = !controllers.iter().any(|name| name == "cpuset");
             nest(&cgroup, 40, enters.then_some(pid));
         }

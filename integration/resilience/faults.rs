@@ -1,7 +1,8 @@
-//! Each system call of brig's fails once, with each of the errors that a loaded or failing host gives: what comes of
-//! it is an error or a success, and never a hang, a panic, something left behind, or a success that is none.
+//! Each system call of brig fails once, with each of the errors of a loaded or failing host: the result must
+//! be an error or a success, and never a hang, a panic, leftovers, or a false success.
 //!
-//! `BRIG_FAULT_STRIDE=n` tries every n-th call only (11 if it is not set; 1 takes long), starting elsewhere in each run.
+//! `BRIG_FAULT_STRIDE=n` tries only every n-th call (default 11; 1 takes long), with a different start in
+//! each run.
 #![cfg(target_arch = "x86_64")]
 
 use crate::host::{self, wait_until};
@@ -16,9 +17,9 @@ use std::time::Duration;
 
 const ERRORS: [i32; 5] = [libc::ENOMEM, libc::EIO, libc::ENOSPC, libc::EMFILE, libc::EINTR];
 
-/// Calls that do not fail (umask: nix panics where it does), or without which no program can be (a process that cannot have memory is one that is
-/// killed: crash.rs); close, which closes even when it says that it has failed; and recvfrom, which std calls when it
-/// spawns a hook: it panics where that fails, which no kernel does to a socket pair.
+/// Calls that do not fail (umask: nix panics if it does), or without which no program can run (a process
+/// without memory is killed: crash.rs); close, which closes even if it returns an error; and recvfrom, which
+/// std calls when it spawns a hook: it panics if that fails, which does not happen for a socket pair.
 const SPARED: [i64; 19] = [
     libc::SYS_umask,
     libc::SYS_exit,
@@ -41,7 +42,7 @@ const SPARED: [i64; 19] = [
     libc::SYS_recvfrom,
 ];
 
-/// Has every call fail in turn, until there are no more; `around` runs the command, and looks at what has come of it.
+/// Makes every call fail in turn, until there are no more; `around` runs the command, and checks the result.
 fn each(least: usize, mut around: impl FnMut(usize, i32) -> Faulted) {
     let stride = std::env::var("BRIG_FAULT_STRIDE").map_or(11, |stride| stride.parse().unwrap());
     let start = usize::try_from(std::process::id()).unwrap() % stride;
@@ -67,7 +68,7 @@ fn each(least: usize, mut around: impl FnMut(usize, i32) -> Faulted) {
     }
 }
 
-/// A configuration that makes create go through most of what it has.
+/// A configuration that uses most features of create.
 fn eventful() -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.script("sleep 60").patch(|config| {
@@ -83,7 +84,7 @@ fn eventful() -> Sandbox {
 fn delete(sandbox: &Sandbox, what: &dyn std::fmt::Debug) {
     let deleted = sandbox.brig(&["delete", "--force", &sandbox.id]);
     assert_eq!((deleted.code, deleted.stderr.as_str()), (Some(0), ""), "after {what:?}");
-    // What was killed may be on its way out.
+    // Killed processes may still be exiting.
     let gone = wait_until(Duration::from_secs(5), || sandbox.leftovers().is_empty());
     assert!(gone, "after {what:?} delete leaves {:#?}", sandbox.leftovers());
 }
@@ -206,7 +207,7 @@ fn run_of_an_image_with_faults(whose: Whose, least: usize) {
         let gone =
             wait_until(Duration::from_secs(5), || sandbox.leftovers().is_empty() && bundles() == 0);
         assert!(gone, "{what:?} leaves {:#?}, {} bundles", sandbox.leftovers(), bundles());
-        // Whatever is in the store now is of use, or in nobody's way.
+        // Whatever is left in the store is usable, or does not matter.
         let again = images.brig(&["run", "--image", &image, &sandbox.id, "--", "say", "again"]);
         assert_eq!(
             (again.code, again.stdout.as_str(), again.stderr.as_str()),
@@ -230,13 +231,13 @@ fn run_of_an_image_survives_a_fault_in_any_call_of_what_unpacks_it() {
     run_of_an_image_with_faults(Whose::Child, 50);
 }
 
-/// The files below a directory, and what is in them.
+/// The files below a directory, and their contents.
 fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         match entry.file_type().unwrap().is_dir() {
             true => found.append(&mut files(&entry.path())),
-            // Gone again, if it cannot be read.
+            // Removed meanwhile, if it cannot be read.
             false => drop(fs::read(entry.path()).map(|text| found.insert(entry.path(), text))),
         }
     }

@@ -1,4 +1,4 @@
-//! Brig never hangs: with processes that cannot be killed or frozen, and with many brigs at once.
+//! brig never hangs: with processes that cannot be killed or frozen, and with many brigs concurrently.
 
 use crate::freeze::{View, created_in};
 use crate::host::{self, wait_until};
@@ -8,7 +8,7 @@ use serde_json::json;
 use std::fs;
 use std::time::{Duration, Instant};
 
-/// A container that has the filesystem at /stuck, and whose pid namespace is its own or the host's.
+/// A container with the filesystem at /stuck, and its own or the host's pid namespace.
 fn configure(sandbox: &Sandbox, stuck: &Stuck, own_pids: bool) {
     sandbox.patch(|config| {
         let mounts = config["mounts"].as_array_mut().unwrap();
@@ -25,8 +25,7 @@ fn running(sandbox: &Sandbox, stuck: &Stuck, own_pids: bool, script: &str) -> Do
     sandbox.script(script).run_with(&["--detach"]).ok()
 }
 
-/// A process of the container that has been killed and cannot die, since it waits in the kernel for
-/// the filesystem.
+/// A killed process of the container that cannot die, because it is blocked in the kernel on the filesystem.
 fn undead(sandbox: &Sandbox, stuck: &Stuck) -> i64 {
     let before = stuck.reads();
     let args =
@@ -42,7 +41,7 @@ fn undead(sandbox: &Sandbox, stuck: &Stuck) -> i64 {
     pid
 }
 
-/// The command fails, in less than 25 seconds, and says which process is in the way.
+/// Checks that the command fails in less than 25 seconds, and names the blocking process.
 #[track_caller]
 fn fails_in_time(sandbox: &Sandbox, args: &[&str], words: &[&str]) {
     let start = Instant::now();

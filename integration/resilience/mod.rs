@@ -1,4 +1,4 @@
-//! Load, faults, races and kills at any moment: no hang, nothing left behind.
+//! Load, faults, races and kills at any time: no hangs, nothing left.
 
 pub mod crash;
 pub mod ends;

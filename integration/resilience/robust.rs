@@ -1,4 +1,4 @@
-//! Many at once, at the same time, interrupted: what happens then is what would happen in some order.
+//! Many concurrent and interrupted commands: the result must be the same as in some sequential order.
 
 use crate::host::{self, wait_until};
 use crate::sandbox::{Running, Sandbox, brig_only};
@@ -112,7 +112,7 @@ fn state_list_and_kill_do_not_wait_for_a_lock() {
     done.wait_for_line("signal SIGTERM");
 }
 
-/// A configuration whose createRuntime hook says `ready` in a file and then sleeps.
+/// A configuration whose createRuntime hook writes `ready` to a file and then sleeps.
 fn slow_to_create(sandbox: &Sandbox, command: &str) -> std::path::PathBuf {
     let ready = sandbox.dir.join("ready");
     let text = format!("{command} && echo ready > {}; exec sleep 60", ready.display());
@@ -163,7 +163,7 @@ fn a_hook_may_ask_for_the_state_of_its_container() {
     for pid in host::processes_of(&sandbox.id) {
         let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
         assert_eq!(comm.trim(), "sleep", "more than the hook is left");
-        // The hook is not the container's: it is its caller's to end.
+        // The hook does not belong to the container: its creator must kill it.
         kill(pid, Signal::SIGKILL).unwrap();
     }
     assert!(wait_until(Duration::from_secs(5), || sandbox.leftovers().is_empty()));
@@ -186,7 +186,7 @@ fn a_container_outlives_the_brig_that_created_it() {
     let sandbox = Sandbox::new();
     sandbox.script("say ready ; sleep 60");
     let created = sandbox.create();
-    // What a dying parent sends would have woken it.
+    // A signal from a dying parent would have woken it.
     host::wait_until_asleep(sandbox.pid());
     assert_eq!(sandbox.status(), "created");
     sandbox.start();

@@ -1,7 +1,7 @@
-//! Everything at once, for as long as one likes: few ids, one store, commands that are killed, stopped and told to end
-//! at random; and at the end the host is compared with what it has to be: nothing of it is left.
+//! Everything concurrently, for any time: few ids, one store, commands that are killed, stopped and
+//! terminated at random; at the end nothing may be left on the host.
 //!
-//! `make soak`, or `SOAK_SECONDS=n`; `SOAK_SEED=n` chooses what is done, which is printed.
+//! `make soak`, or `SOAK_SECONDS=n`; `SOAK_SEED=n` selects the actions, and is printed.
 
 use crate::host::{self, wait_until};
 use crate::images::{Images, base};
@@ -15,13 +15,13 @@ use std::process::{Child, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// How many commands are on their way at once, and on how many containers.
+/// The number of concurrent commands, and of containers.
 const WORKERS: u64 = 4;
 const IDS: u64 = 4;
-/// No command takes longer: it hangs. The longest wait of brig's own is a minute.
+/// The time limit of commands; the longest wait of brig itself is a minute.
 const MAX_DURATION: Duration = Duration::from_secs(100);
 
-/// Numbers that look random, the same for the same seed.
+/// Deterministic pseudo-random numbers for a seed.
 struct Dice(u64);
 
 impl Dice {
@@ -34,7 +34,7 @@ impl Dice {
     }
 }
 
-/// What was done, by name.
+/// Counts of actions, by name.
 #[derive(Default)]
 struct Tally(Mutex<BTreeMap<String, u64>>);
 
@@ -61,7 +61,7 @@ const VERBS: [&str; 14] = [
     "gc",
 ];
 
-/// The words of a command.
+/// The arguments of a command.
 fn words(images: &Images, verb: &str, id: &str, dice: &mut Dice) -> Vec<String> {
     let path = |name: &str| images.sandbox.dir.join(name).display().to_string();
     let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
@@ -80,7 +80,7 @@ fn words(images: &Images, verb: &str, id: &str, dice: &mut Dice) -> Vec<String> 
     }
 }
 
-/// Lets a command run, or meddles with it.
+/// Lets a command run, or interferes with it.
 fn meddle(child: &mut Child, dice: &mut Dice) -> Option<&'static str> {
     if dice.below(3) > 0 {
         return None;
@@ -101,7 +101,7 @@ fn meddle(child: &mut Child, dice: &mut Dice) -> Option<&'static str> {
     }
 }
 
-/// One command after the other, until the time is over.
+/// Runs commands until the time is over.
 fn work(images: &Images, mut dice: Dice, end: Instant, tally: &Tally) {
     while Instant::now() < end {
         let verb = VERBS[usize::try_from(dice.below(VERBS.len() as u64)).unwrap()];
@@ -121,7 +121,7 @@ fn work(images: &Images, mut dice: Dice, end: Instant, tally: &Tally) {
             if let Some(status) = child.try_wait().unwrap() {
                 break status;
             }
-            // run waits for its container, which somebody may have paused.
+            // run waits for its container, which another command may have paused.
             if start.elapsed() > MAX_DURATION / 2 && verb == "run --image" {
                 images.sandbox.brig(&["delete", "--force", &id]);
             }
@@ -197,7 +197,7 @@ fn whatever_happens_to_commands_nothing_hangs_and_all_of_it_can_be_deleted() {
     let gone = wait_until(Duration::from_secs(5), || left().is_empty());
     assert!(gone, "seed {seed}: left behind {:#?}", left());
     if seconds > 30 {
-        // Alone: other tests mount and open descriptors, too.
+        // Only if no other tests mount and open descriptors.
         assert_eq!(host::mounts().len(), mounts, "seed {seed}: mounts");
         assert_eq!(open_descriptors(), descriptors, "seed {seed}: descriptors");
     }

@@ -1,5 +1,5 @@
-//! Bind mounts: what becomes of their sources' flags, sources inside the root filesystem, and
-//! destinations that begin with its path.
+//! Bind mounts: flags of their sources, sources inside the root filesystem, and destinations that begin with
+//! its path.
 
 use crate::facts::Facts;
 use crate::sandbox::{Sandbox, brig_only, skip};
@@ -9,7 +9,7 @@ use std::fs;
 use std::os::unix::fs::{chown, symlink};
 use std::path::PathBuf;
 
-/// The flags of a source, what a bind mount of it asks for, what it then has; in a user namespace the
+/// The flags of a source, the options of the bind mount, and its resulting flags; in a user namespace the
 /// same, other flags, or an error about the source's flag.
 struct Row {
     source: &'static str,
@@ -34,12 +34,12 @@ const ALL: &str = "ro,nosuid,nodev,noexec";
 const KEPT: &str = "ro,nosuid,nodev,noexec,relatime";
 
 const TABLE: &[Row] = &[
-    // Nothing that says how the mount is to be: the source's flags.
+    // No options that set flags: the source's flags.
     row(ALL, "bind", KEPT, Same),
     row(ALL, "rbind,rprivate", KEPT, Same),
     row(ALL, "rbind,rslave,defaults", KEPT, Same),
     row("nosymfollow", "bind", "rw,relatime,nosymfollow", Same),
-    // One option, and the others are gone with it.
+    // A single option replaces all other flags.
     row(ALL, "bind,ro", "ro,relatime", Has(KEPT)),
     row(ALL, "bind,nosuid", "rw,nosuid,relatime", Has(KEPT)),
     row(ALL, "bind,nodev", "rw,nodev,relatime", Has(KEPT)),
@@ -55,7 +55,7 @@ const TABLE: &[Row] = &[
     row(ALL, "bind,ro,nosuid,nodev,noexec", KEPT, Same),
     row("nosymfollow", "bind,ro", "ro,relatime", Same),
     row("nosymfollow,nodev", "bind,noexec", "rw,noexec,relatime", Has("rw,nodev,noexec,relatime")),
-    // An option that only takes away counts as well, and in a user namespace is not available.
+    // An option that only clears a flag counts as well, and is refused in a user namespace.
     row(ALL, "bind,rw", "rw,relatime", Refused("ro")),
     row(ALL, "bind,suid", "rw,relatime", Refused("nosuid")),
     row(ALL, "bind,dev", "rw,relatime", Refused("nodev")),
@@ -65,7 +65,7 @@ const TABLE: &[Row] = &[
     row("ro", "bind,ro,rw", "rw,relatime", Refused("ro")),
     row("noexec", "bind,exec,noexec", "rw,noexec,relatime", Same),
     row("nosuid", "bind,rw", "rw,relatime", Has("rw,nosuid,relatime")),
-    // Access times stay as they are until an option chooses a mode.
+    // The access time mode is unchanged until an option chooses one.
     row("noatime", "bind,ro", "ro,noatime", Same),
     row("noatime,nodiratime", "bind,nosuid", "rw,nosuid,noatime,nodiratime", Same),
     row("strictatime", "bind,noexec", "rw,noexec", Same),
@@ -80,7 +80,7 @@ const TABLE: &[Row] = &[
     row("", "bind,nodiratime", "rw,nodiratime,relatime", Refused("relatime")),
     row("noatime,nodev", "bind,atime", "rw,noatime", Refused("noatime")),
     row("nodiratime,nodev", "bind,diratime", "rw,nodiratime,relatime", Refused("nodiratime")),
-    // Recursive options come on top, and replace nothing.
+    // Recursive options are added, and replace nothing.
     row("nosuid,nodev", "rbind,rro", "ro,nosuid,nodev,relatime", Same),
     row("ro,nodev", "rbind,rrw", "rw,nodev,relatime", Refused("ro")),
     row("ro,nodev", "rbind,rexec", "ro,nodev,relatime", Same),
@@ -88,7 +88,7 @@ const TABLE: &[Row] = &[
     row("", "rbind,rnoatime", "rw,noatime", Refused("relatime")),
 ];
 
-/// Directories with these flags, mounted for as long as this lives.
+/// Directories mounted with these flags, for as long as this exists.
 struct Sources<'a>(&'a Sandbox, Vec<&'static str>);
 
 impl<'a> Sources<'a> {
@@ -188,8 +188,8 @@ fn a_bind_has_the_flags_of_its_options_and_not_its_sources() {
     compare(&sandbox, &sources, &rows, || sandbox.facts("mounts"));
 }
 
-/// runc 1.1 does not count options that only take flags away, and warns of recursive ones that it does
-/// not know; in all others it is as later ones.
+/// runc 1.1 ignores options that only clear flags, and warns of unknown recursive ones; otherwise it behaves
+/// like later versions.
 #[test]
 fn binds_have_the_flags_that_they_have_with_runc() {
     brig_only!();
@@ -261,7 +261,7 @@ fn a_filesystem_that_is_read_only_by_itself_can_be_bound_rw_in_a_user_namespace(
     mount(Some("tmpfs"), &source, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
     let none = None::<&str>;
     mount(none, &source, none, MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY, none).unwrap();
-    // The mount is read-only, too, since that.
+    // After that, the mount is read-only, too.
     mount(none, &source, none, MsFlags::MS_REMOUNT | MsFlags::MS_BIND, none).unwrap();
     add(&sandbox, &[json!({"destination": "/mnt", "source": source, "options": ["bind", "rw"]})]);
     let done = sandbox.script("mounts").run();
@@ -299,7 +299,7 @@ fn options_of_a_filesystem_have_no_effect_on_a_bind() {
     assert_eq!(sandbox.facts("read /mnt/file").get("read /mnt/file"), r#""of the volume""#);
 }
 
-/// A directory with a file and a directory with one.
+/// A directory with a file and a subdirectory with a file.
 fn volume(sandbox: &Sandbox) -> PathBuf {
     let volume = sandbox.dir.join("volume");
     fs::create_dir_all(volume.join("dir")).unwrap();

@@ -51,7 +51,7 @@ fn devices_are_there_as_configured() {
     assert!(facts.get("stat /dev/zero").ends_with(" 0 0 1:5 0"), "{facts}");
     assert_eq!(facts.get("open /dev/mine"), "ok");
     assert_eq!(facts.get("open /dev/below/unbuffered"), "ok");
-    // To be there is not to be allowed: that is what rules are for.
+    // Existing does not mean that it is permitted: that is decided by rules.
     assert_eq!(facts.get("open /dev/disk"), "EPERM");
 }
 
@@ -72,7 +72,7 @@ fn the_default_links_are_there() {
 
 #[test]
 fn a_new_pty_belongs_to_the_container() {
-    // A devpts instance of its own: no terminal of the host is in it.
+    // A new devpts instance: it contains no terminals of the host.
     let facts = Sandbox::new().facts("list /dev/pts");
     assert_eq!(facts.all("entry /dev/pts"), ["ptmx"]);
 }
@@ -96,7 +96,7 @@ fn a_dev_that_is_bound_from_the_host_is_left_alone() {
 
 #[test]
 fn device_access_is_limited_to_the_defaults() {
-    // Without a rule of its own a container still gets no device but the default ones.
+    // Without rules, a container still gets only the default devices.
     for rules in [json!([{"allow": false, "access": "rwm"}]), json!([]), json!(null)] {
         let sandbox = Sandbox::new();
         sandbox.patch(|config| {
@@ -116,14 +116,14 @@ fn device_access_is_limited_to_the_defaults() {
         );
         assert_eq!(facts.get("open /tmp/null"), "ok");
         for name in ["mem", "disk", "fuse"] {
-            // What may be made (runc's defaults allow mknod of anything) may still not be opened.
+            // A device that may be created (runc's defaults allow mknod of anything) may still not be opened.
             assert!(
                 ["EPERM", "ENOENT"].contains(&facts.get(&format!("open /tmp/{name}"))),
                 "{rules}: {facts}"
             );
         }
         for node in ["null", "mem", "disk", "fuse"] {
-            // Made by the test or not, they must not stay.
+            // Must not stay, whoever created it.
             _ = fs::remove_file(sandbox.rootfs().join("tmp").join(node));
         }
     }
@@ -139,7 +139,7 @@ fn a_device_that_a_rule_allows_can_be_opened() {
         ]);
     });
     let facts = sandbox.facts("mknod /tmp/kmsg c 1 11 ; open /tmp/kmsg r ; open /tmp/kmsg w");
-    // CAP_SYSLOG is not in the set: the driver may say EPERM for reading; the rule is asked first.
+    // CAP_SYSLOG is missing: the driver may return EPERM for reading; the rule is checked first.
     let opened = facts.all("open /tmp/kmsg");
     assert_eq!(opened[1], "EPERM", "{facts}");
     if opened[0] != "ok" {
@@ -224,14 +224,14 @@ fn a_masked_path_that_is_a_link_masks_nothing_of_the_host() {
         config["linux"]["maskedPaths"] = json!(["/etc/link"]);
         config["linux"]["readonlyPaths"] = json!(["/etc/link"]);
     });
-    // Refused or nothing masked, both are right.
+    // Refused, or nothing masked: both are correct.
     sandbox.run();
     assert_eq!(fs::read_to_string(&outside).unwrap(), "untouched");
     assert!(host::mounts().iter().all(|mount| mount.target != outside.to_str().unwrap()));
     sandbox.assert_nothing_left();
 }
 
-/// By v1's lists and by the program for cgroup2, whichever of them this host can have.
+/// With v1's lists and with the program for cgroup2, as far as this host supports them.
 #[test]
 fn what_is_denied_is_not_allowed_again_by_the_default_devices() {
     for view in views() {
@@ -252,7 +252,7 @@ fn what_is_denied_is_not_allowed_again_by_the_default_devices() {
         let facts = Facts::parse(&sandbox.spawn(run).wait().ok().stdout);
         assert_eq!(facts.get("mknod /tmp/a"), "EPERM", "{facts}");
         assert_eq!(facts.get("mknod /tmp/b"), "ok", "{facts}");
-        // Exactly this device is one of the default ones.
+        // This device is one of the default ones.
         assert_eq!(facts.get("mknod /tmp/null"), "ok", "{facts}");
     }
 }
@@ -299,7 +299,7 @@ fn a_path_that_is_named_twice_is_hidden_once() {
     assert_eq!(facts.get("write /etc/fixed"), "EROFS");
 }
 
-/// A host of its own in a directory: a brig that damages it damages nothing else.
+/// A directory as the host's root: a brig that damages it damages nothing else.
 fn in_a_chroot(sandbox: &Sandbox, root: &str, patch: impl FnOnce(&mut serde_json::Value)) -> bool {
     use nix::mount::{MsFlags, mount, umount2};
     use nix::sys::stat::{Mode, SFlag, makedev, mknod};
@@ -360,7 +360,7 @@ fn in_a_chroot(sandbox: &Sandbox, root: &str, patch: impl FnOnce(&mut serde_json
     done.code == Some(0)
 }
 
-/// As of chroot(1) into a directory.
+/// As after chroot(1) into a directory.
 #[test]
 fn a_host_root_that_is_not_a_mount_point_is_an_error_that_says_so() {
     brig_only!();

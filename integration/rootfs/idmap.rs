@@ -22,7 +22,7 @@ fn fill(dir: &Path) {
     }
 }
 
-/// A directory on the disk with such files.
+/// A directory on disk with such files.
 fn on_disk(sandbox: &Sandbox) -> PathBuf {
     let dir = sandbox.dir.join("data");
     fs::create_dir(&dir).unwrap();
@@ -49,9 +49,9 @@ impl Drop for InMemory {
     }
 }
 
-/// Mounts `source` on /data with these options and mappings of both kinds.
+/// Mounts `source` on /data with these options and both kinds of mappings.
 fn with_data(sandbox: &Sandbox, source: &Path, options: &[&str], maps: Option<&Value>) {
-    // Here: the root of a user namespace may not make it.
+    // Created here: root of a user namespace may not create it.
     fs::create_dir_all(sandbox.rootfs().join("data")).unwrap();
     sandbox.patch(|config| {
         let mut entry = json!({"destination": "/data", "source": source, "options": options});
@@ -73,7 +73,7 @@ fn in_user_namespace(sandbox: &Sandbox) {
 
 const STATS: &str = "stat /data/of-root ; stat /data/of-5 ; stat /data/of-5000";
 
-/// The owners as the container sees them: of the files of root, 5 and 5000.
+/// The owners as seen by the container: of the files of root, 5 and 5000.
 fn owners(facts: &Facts) -> [u64; 3] {
     ["of-root", "of-5", "of-5000"].map(|name| {
         let name = format!("stat /data/{name}");

@@ -1,4 +1,4 @@
-//! mounts add and mounts remove: into a container that is there, and out of it again.
+//! mounts add and mounts remove for an existing container.
 
 use crate::facts::Mount;
 use crate::host;
@@ -12,7 +12,7 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Writes the file that mounts are read from, and calls `mounts`.
+/// Writes the file with the mounts, and calls `mounts`.
 fn call(sandbox: &Sandbox, action: &str, mounts: &Value) -> crate::sandbox::Done {
     let file = sandbox.dir.join("mounts.json");
     fs::write(&file, mounts.to_string()).unwrap();
@@ -33,14 +33,14 @@ fn mounts_of(sandbox: &Sandbox) -> Vec<Mount> {
     fs::read_to_string(path).unwrap().lines().filter_map(Mount::parse).collect()
 }
 
-/// How often something is mounted there, and with which options last.
+/// How many mounts are there, and the options of the last.
 fn at(sandbox: &Sandbox, target: &str) -> (usize, Vec<String>) {
     let mut mounts = mounts_of(sandbox);
     mounts.retain(|mount| mount.target == target);
     (mounts.len(), mounts.pop().map_or_else(Vec::new, |mount| mount.options))
 }
 
-/// What a script of the test process tells inside.
+/// The output of a script of the test process in the container.
 #[track_caller]
 fn inside(sandbox: &Sandbox, script: &str) -> crate::facts::Facts {
     let args: Vec<&str> =
@@ -94,7 +94,7 @@ fn a_running_container_gets_a_volume_and_loses_it_again() {
         assert_eq!(facts.get("read /tmp/file"), r#""volume""#, "{facts}");
         assert_eq!(facts.get("write /tmp/memory/x"), "ok", "{facts}");
         assert_eq!(facts.mount("/tmp/memory").fstype, "tmpfs");
-        // None of it shows on the host.
+        // Nothing is visible on the host.
         let host = fs::read_to_string("/proc/self/mountinfo").unwrap();
         assert!(!host.contains("new/place"), "{host}");
 
@@ -113,7 +113,7 @@ fn a_part_of_a_config_is_read_as_well_and_a_created_container_is_one_that_is_the
     let sandbox = Sandbox::new();
     let volume = volume(&sandbox, "volume");
     sandbox.script("read /tmp/file").create();
-    // From the bundle.
+    // Relative to the bundle.
     fs::rename(&volume, sandbox.bundle().join("volume")).unwrap();
     let mount =
         json!({"destination": "tmp", "type": "bind", "source": "volume", "options": ["rbind"]});
@@ -198,7 +198,7 @@ fn a_volume_that_is_added_can_have_other_ids() {
 }
 
 #[test]
-fn an_ordinary_user_adds_a_tmpfs_and_nothing_of_the_hosts() {
+fn an_unprivileged_user_adds_a_tmpfs_and_nothing_of_the_hosts() {
     brig_only!();
     as_user(false, |user| {
         user.sandbox.script("sleep 60");
@@ -238,7 +238,7 @@ fn what_is_removed_is_the_mount_that_was_added_and_no_other() {
         call(&sandbox, "remove", &mounts).ok();
         assert_eq!(at(&sandbox, "/proc/sys"), before);
         assert_eq!(at(&sandbox, "/tmp/b/x").0, 0);
-        // Nothing of the config's, nothing twice, and of several all or none.
+        // Mounts of the config are refused, duplicates too, and of several all or none are added.
         call(&sandbox, "add", &mounts).fails();
         fs::remove_file(root.join("tmp/a/x")).unwrap();
         call(&sandbox, "add", &mounts).ok();
@@ -292,7 +292,7 @@ fn what_the_container_has_unmounted_or_covered_itself_is_named() {
 fn what_is_taken_back_is_what_was_added_wherever_the_container_has_put_it() {
     brig_only!();
     let sandbox = Sandbox::new();
-    // Takes a while to be copied, and then does not fit.
+    // Takes a while to copy, and then does not fit.
     let many = sandbox.rootfs().join("many");
     fs::create_dir(&many).unwrap();
     for number in 0..10_000 {
@@ -349,7 +349,7 @@ fn what_is_copied_into_a_tmpfs_counts_as_the_containers_memory() {
     sandbox.brig(&["pause", &sandbox.id]).ok();
     call(&sandbox, "add", &mounts).fails_with("of a paused container");
     sandbox.brig(&["resume", &sandbox.id]).ok();
-    // What fits is there, and the process that has copied it is gone.
+    // What fits is copied, and the copying process has exited.
     fs::write(data.join("big"), "small").unwrap();
     call(&sandbox, "add", &mounts).ok();
     assert_eq!(inside(&sandbox, "read /data/big").get("read /data/big"), r#""small""#);

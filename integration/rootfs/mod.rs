@@ -1,4 +1,4 @@
-//! What the container sees as its root filesystem.
+//! The root filesystem as seen by the container.
 
 pub mod binds;
 pub mod devices;

@@ -1,4 +1,4 @@
-//! root, mounts, propagation and pivot: what the container sees, and that the host sees none of it.
+//! root, mounts, propagation and pivot: visible in the container, and nothing of it on the host.
 
 use crate::host;
 use crate::sandbox::{Sandbox, brig_only};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::symlink;
 
-/// The default configuration with more mounts at its end.
+/// The default configuration with additional mounts.
 fn with_mounts(mounts: &[Value]) -> Sandbox {
     let sandbox = Sandbox::new();
     add_mounts(&sandbox, mounts);
@@ -284,7 +284,7 @@ fn the_roots_propagation_is_as_configured() {
         [("private", ""), ("rslave", ""), ("shared", "shared:"), ("unbindable", "unbindable")]
     {
         if !tag.is_empty() && crate::sandbox::is_peer() {
-            // Where the host's mounts are private, as here, runc 1.1 can do neither.
+            // If the host's mounts are private, as here, runc 1.1 supports neither.
             continue;
         }
         let sandbox = Sandbox::new();
@@ -317,7 +317,7 @@ fn a_destination_never_leaves_the_root() {
         "something was made outside of the root"
     );
     assert!(!sandbox.dir.join("made").exists() && !sandbox.bundle().join("made").exists());
-    // Refusing is as good as resolving the links within the root.
+    // Refusing is as good as resolving the links inside the root.
     if done.code == Some(0) {
         let facts = crate::facts::Facts::parse(&done.stdout);
         assert!(facts.mounts().iter().all(|mount| mount.target.starts_with('/')));

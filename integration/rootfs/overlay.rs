@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &str = "run.brig.overlay.layers";
 const UPPER: &str = "run.brig.overlay.upper";
 
-/// A bundle whose rootfs became `layers/base` and is empty itself, with a second layer above it.
+/// A bundle whose rootfs was moved to `layers/base` and is empty, with a second layer above it.
 fn layered() -> Sandbox {
     let sandbox = Sandbox::new();
     fs::create_dir(sandbox.bundle().join("layers")).unwrap();
@@ -83,7 +83,7 @@ fn what_is_written_leaves_the_layers_as_they_were() {
     assert_eq!(facts.get("stat /etc/base"), "ENOENT");
     assert!(facts.all("entry /").contains(&"new"), "{facts}");
     assert_eq!(fingerprint(&sandbox.bundle().join("layers")), before);
-    // An upper in memory dies with the container.
+    // An upper in memory ends with the container.
     let facts = sandbox.facts("read /etc/both ; stat /new");
     assert_eq!(facts.get("read /etc/both"), "\"top\"");
     assert_eq!(facts.get("stat /new"), "ENOENT");
@@ -328,7 +328,7 @@ fn an_upper_that_another_container_lives_in_is_refused() {
         annotate(sandbox, UPPER, upper.to_str().unwrap());
         sandbox.script("sleep 60");
     }
-    // By another name: it is the directory that counts.
+    // Under another name: the directory's identity counts.
     let link = second.dir.join("link");
     std::os::unix::fs::symlink(&upper, &link).unwrap();
     annotate(&second, "run.brig.overlay.work", second.dir.join("work").to_str().unwrap());
@@ -348,7 +348,7 @@ fn an_upper_that_another_container_lives_in_is_refused() {
     assert_eq!(fs::read_dir(first.state_root()).unwrap().count(), 1);
     first.start();
     create().fails_with("which is running");
-    // One that has ended leaves its upper to the next.
+    // After its container has exited, an upper can be reused.
     first.brig(&["kill", &first.id, "KILL"]).ok();
     first.wait_for_status("stopped");
     create().ok();

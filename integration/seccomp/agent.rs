@@ -1,5 +1,5 @@
-//! SCMP_ACT_NOTIFY: an agent, a process on the host (`integration/init/agent.rs`), decides about system
-//! calls of the container, and about what brig itself calls on the way to the program.
+//! SCMP_ACT_NOTIFY: an agent, a process on the host (`integration/init/agent.rs`), decides about system calls
+//! of the container, and about those of brig itself before the program.
 
 use crate::facts::Facts;
 use crate::host;
@@ -10,17 +10,17 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-/// What mkdir(3) calls: newer architectures have mkdirat alone.
+/// The system call of mkdir(3): newer architectures only have mkdirat.
 #[cfg(target_arch = "x86_64")]
 const MKDIR_CALL: libc::c_long = libc::SYS_mkdir;
 #[cfg(not(target_arch = "x86_64"))]
 const MKDIR_CALL: libc::c_long = libc::SYS_mkdirat;
 
-/// An agent that listens, in the sandbox's directory.
+/// An agent that listens in the sandbox's directory.
 pub struct Agent(Option<Running>);
 
 impl Agent {
-    /// Calls that have an errno here fail with it.
+    /// Calls with an errno here fail with it.
     pub fn new(sandbox: &Sandbox, answers: &[(libc::c_long, i32)]) -> Agent {
         let answer = |(number, errno): &(libc::c_long, i32)| format!("{number}={errno}");
         Agent::listening(sandbox, &answers.iter().map(answer).collect::<Vec<_>>())
@@ -33,7 +33,7 @@ impl Agent {
     }
 
     fn started(sandbox: &Sandbox, mut command: Command, words: &[String]) -> Agent {
-        // A relative path, for the socket's address is short.
+        // A relative path, because socket addresses are short.
         command.args(["agent", "agent.sock"]).args(words);
         let agent = sandbox.spawn(command);
         agent.wait_for_line("ready");
@@ -45,7 +45,7 @@ impl Agent {
         Facts::parse(&fs::read_to_string(&running.stdout).unwrap())
     }
 
-    /// What it got: the last of `count` states, each with one descriptor.
+    /// What it received: the last of `count` states, each with one descriptor.
     fn state(&self, count: usize) -> Value {
         let got = || self.facts().all("state").len() >= count;
         assert!(host::wait_until(Duration::from_secs(10), got), "{}", self.facts());
@@ -54,7 +54,7 @@ impl Agent {
         serde_json::from_str(facts.all("state")[count - 1]).unwrap()
     }
 
-    /// Ends it, and waits until it has ended.
+    /// Kills it, and waits until it has exited.
     fn end(&mut self) {
         if let Some(mut running) = self.0.take() {
             running.child.kill().unwrap();
@@ -69,7 +69,7 @@ impl Drop for Agent {
     }
 }
 
-/// A container whose calls of these names the agent decides about.
+/// A container whose calls of these names are decided by the agent.
 pub fn sandbox(names: &[&str], no_new_privileges: bool) -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.patch(|config| {
@@ -88,7 +88,7 @@ pub fn sandbox(names: &[&str], no_new_privileges: bool) -> Sandbox {
 
 const MKDIR: [&str; 2] = ["mkdir", "mkdirat"];
 
-/// Nearly all that brig calls between the filter and execve, and the program after it.
+/// Nearly all system calls of brig between the filter and execve, and of the program after it.
 const MANY: [&str; 60] = [
     "access",
     "arch_prctl",
@@ -239,9 +239,9 @@ fn every_executed_process_has_a_listener_of_its_own() {
     }
 }
 
-/// The unprivileged user may trace neither init, which nobody may look into, nor take a descriptor from it.
+/// The unprivileged user may neither trace init, which is undumpable, nor take a descriptor from it.
 #[test]
-fn an_ordinary_users_agent_decides_too() {
+fn an_unprivileged_users_agent_decides_too() {
     for granted in [false, true] {
         as_user(granted, |user| {
             for (no_new_privileges, names) in [(true, &MKDIR[..]), (false, &MKDIR), (false, &MANY)]
@@ -261,7 +261,7 @@ fn an_ordinary_users_agent_decides_too() {
                     });
                 });
                 let seen = Facts::parse(&user.run(&[]).ok().stdout);
-                // The courier of the listener has not been left to the container.
+                // The listener's courier is not left to the container.
                 let entries = seen.all("entry");
                 let pids =
                     entries.iter().filter(|entry| entry.ends_with(|c: char| c.is_ascii_digit()));
@@ -293,7 +293,7 @@ fn an_agent_may_decide_about_nearly_every_call() {
         let asked =
             |call: libc::c_long| agent.facts().all("asked").contains(&call.to_string().as_str());
         assert!(asked(libc::SYS_execve) && asked(libc::SYS_read) && asked(libc::SYS_close));
-        // Without new privileges the change of ids comes before the filter.
+        // With noNewPrivileges, the change of ids comes before the filter.
         assert_eq!(asked(libc::SYS_setresuid), !no_new_privileges);
     }
 }

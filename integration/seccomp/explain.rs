@@ -27,7 +27,7 @@ fn asked(sandbox: &Sandbox, calls: &[&str]) -> Done {
     sandbox.brig(&[&["seccomp", "explain", bundle.to_str().unwrap()], calls].concat())
 }
 
-/// What is said about a call on the machine's own architecture.
+/// The decisions about a call on the machine's own architecture.
 fn decisions(sandbox: &Sandbox, call: &str) -> Vec<Value> {
     let answers: Value =
         serde_json::from_str(&asked(sandbox, &[call, "--format", "json"]).ok().stdout).unwrap();
@@ -35,14 +35,14 @@ fn decisions(sandbox: &Sandbox, call: &str) -> Vec<Value> {
     answers[0]["decisions"].as_array().unwrap().clone()
 }
 
-/// The kernel, with the same filter in force, is the judge.
+/// Compared with the kernel running the same filter.
 #[test]
 fn what_explain_says_is_what_the_container_gets() {
     brig_only!();
     let sandbox = sandbox();
     let usr1 = libc::SIGUSR1;
     let facts = sandbox.facts("mkdir /tmp/a ; rmdir /tmp/b ; kill 77777 USR1 ; kill 1 WINCH");
-    // Newer architectures have only those that take a directory.
+    // Newer architectures only have the calls with a directory argument.
     let (mkdir, rmdir) = match cfg!(target_arch = "x86_64") {
         true => ("mkdir", "rmdir"),
         false => ("mkdirat", "unlinkat"),
@@ -84,7 +84,7 @@ fn the_rule_is_named_with_its_line_and_its_conditions() {
     let table = asked(&sandbox, &["kill", "mkdir"]).ok().stdout;
     assert!(table.starts_with("CALL"), "{table}");
     assert!(table.lines().any(|line| line.contains("otherwise")), "{table}");
-    // Each architecture of the machine, also the one that is not listed.
+    // Every architecture of the machine, also unlisted ones.
     if cfg!(target_arch = "x86_64") {
         let x32 = table.lines().find(|line| line.contains("x32")).unwrap();
         assert!(
@@ -92,7 +92,7 @@ fn the_rule_is_named_with_its_line_and_its_conditions() {
             "{x32}"
         );
     }
-    // Without a call: all, by what happens to them.
+    // Without a call: all calls, grouped by outcome.
     let all = asked(&sandbox, &[]).ok().stdout;
     let by_arguments = all.lines().find(|line| line.contains("by arguments")).unwrap();
     assert!(by_arguments.ends_with("kill"), "{by_arguments}");
@@ -113,7 +113,7 @@ fn what_cannot_be_explained_is_an_error() {
     sandbox.patch(|config| config["linux"]["seccomp"] = Value::Null);
     fails(asked(&sandbox, &[]), "has no linux.seccomp: no system call is refused");
     fails(sandbox.brig(&["seccomp", "diff", "/nonexistent", "/nonexistent"]), "/nonexistent");
-    // Nothing has happened.
+    // Nothing was created.
     assert!(!sandbox.state_root().exists());
 }
 
@@ -131,7 +131,7 @@ fn diff_names_each_call_that_two_profiles_treat_differently() {
     };
     let same = diff(&own, &[]);
     assert_eq!((same.code, same.stdout.as_str()), (Some(0), ""), "{same:?}");
-    // In another order, and with a rule of docker's format that takes effect with a capability alone.
+    // In another order, and with a rule in docker's format that takes effect only with a capability.
     let mut changed = own.clone();
     let rules = changed["syscalls"].as_array_mut().unwrap();
     rules.reverse();

@@ -1,5 +1,5 @@
-//! `linux.seccomp` and 32-bit programs on x86_64: they come to the filter as another architecture, with
-//! other numbers. The programs are made here, byte by byte.
+//! `linux.seccomp` and 32-bit programs on x86_64: the filter sees another architecture, with other numbers.
+//! The programs are assembled here, byte by byte.
 
 #![cfg(target_arch = "x86_64")]
 
@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-/// Where the program's file is in memory.
+/// The load address of the program.
 const BASE: u32 = 0x0804_8000;
 /// An ELF header and one program header.
 const HEADERS: u32 = 52 + 32;
 
-/// An executable of `code`, of which the last is `data`: it is given the data's address.
+/// An executable of `code` followed by `data`, whose address is passed to `code`.
 fn elf32(code: impl Fn([u8; 4]) -> Vec<u8>, data: &[u8]) -> Vec<u8> {
     let length = u32::try_from(code([0; 4]).len()).unwrap();
     let code = code((BASE + HEADERS + length).to_le_bytes());
@@ -35,7 +35,7 @@ fn elf32(code: impl Fn([u8; 4]) -> Vec<u8>, data: &[u8]) -> Vec<u8> {
     file
 }
 
-/// Calls, and exits with the call's errno, or with minus its result.
+/// Makes a call, and exits with its errno, or with its negated result.
 fn call(load: &[&[u8]]) -> Vec<u8> {
     let mut code = load.concat();
     code.extend(b"\xcd\x80"); // int $0x80
@@ -58,7 +58,7 @@ fn socket() -> Vec<u8> {
     elf32(code, b"\x01\0\0\0\x01\0\0\0\0\0\0\0")
 }
 
-/// How the program ends as the container's, under this filter.
+/// The exit code of the program in a container with this filter.
 fn run(program: &[u8], seccomp: Option<&Value>) -> i32 {
     let sandbox = Sandbox::new();
     sandbox.patch(|config| {

@@ -1,4 +1,4 @@
-//! The compiled filter that exec keeps in the state directory: used again, and never in the place of another.
+//! The compiled filter that exec caches in the state directory: reused, and never for another one.
 
 use crate::facts::Facts;
 use crate::sandbox::{Sandbox, brig_only};
@@ -9,7 +9,7 @@ use std::io::Write;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::PathBuf;
 
-/// Bytes before the first instruction, and of each.
+/// The sizes of the header and of each instruction.
 const HEAD: usize = 20;
 const INSTRUCTION: usize = 8;
 
@@ -39,7 +39,7 @@ fn kept(sandbox: &Sandbox) -> PathBuf {
     sandbox.state_root().join(&sandbox.id).join("seccomp")
 }
 
-/// What an exec sees of a call that the filter denies.
+/// The result of a call that the filter denies, in exec.
 fn mkdir(sandbox: &Sandbox) -> String {
     let done = sandbox.brig(&["exec", &sandbox.id, "/init", "mkdir", "/tmp/no"]).ok();
     assert_eq!(done.stderr, "");
@@ -56,7 +56,7 @@ fn the_first_exec_compiles_for_all() {
     let first = fs::metadata(&file).unwrap();
     assert_eq!((first.mode() & 0o777, first.uid()), (0o600, 0));
     assert_eq!(mkdir(&sandbox), "EPERM");
-    // What is not used is replaced.
+    // A file that is not usable is replaced.
     assert_eq!(fs::metadata(&file).unwrap().ino(), first.ino());
     sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
     sandbox.assert_nothing_left();
@@ -70,7 +70,7 @@ fn without_a_filter_nothing_is_kept() {
     assert!(!kept(&sandbox).exists());
 }
 
-/// A program that ends early, at a return, is one that the kernel takes.
+/// A program that is truncated after a return is accepted by the kernel.
 #[test]
 fn what_is_cut_or_changed_is_compiled_again() {
     brig_only!();
@@ -104,13 +104,13 @@ fn what_is_not_of_this_container_is_compiled_again() {
     fs::copy(&theirs, &file).unwrap();
     assert_eq!(mkdir(&sandbox), "EPERM");
     assert_eq!(fs::read(&file).unwrap(), whole);
-    // The key, which tells of brig, the kernel and the profile.
+    // The key, derived from brig, the kernel and the profile.
     let mut changed = whole.clone();
     changed[8] ^= 1;
     fs::write(&file, changed).unwrap();
     assert_eq!(mkdir(&sandbox), "EPERM");
     assert_eq!(fs::read(&file).unwrap(), whole);
-    // No link is followed, neither for reading nor for writing.
+    // Links are not followed, neither for reading nor for writing.
     let before = fs::read(&theirs).unwrap();
     for name in ["seccomp", "seccomp.new"] {
         let link = file.with_file_name(name);

@@ -20,7 +20,7 @@ fn args<'a>(sandbox: &'a Sandbox, bundle: &'a Path, file: &'a Path) -> [&'a str;
     ["seccomp", "record", file, "--", "run", "--bundle", bundle, &sandbox.id]
 }
 
-/// The names of a rule of the recorded profile.
+/// The names in a rule of the recorded profile.
 fn names(file: &Path, rule: usize) -> Vec<String> {
     let profile: Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
     serde_json::from_value(profile["syscalls"][rule]["names"].clone()).unwrap()
@@ -42,14 +42,14 @@ fn the_calls_of_a_container_become_a_profile_that_it_can_run_with() {
         sandbox.assert_nothing_left();
         assert!(has(&file, 0, "mkdir") || has(&file, 0, "mkdirat"), "{:?}", names(&file, 0));
         assert!(!has(&file, 0, "symlink") && !has(&file, 0, "symlinkat"));
-        // What brig calls is apart.
+        // brig's own calls are listed separately.
         assert!(has(&file, 1, "execve") && !has(&file, 0, "execve"), "{:?}", names(&file, 1));
         assert_eq!(has(&file, 1, "capset"), !no_new_privileges, "{:?}", names(&file, 1));
-        // A second run adds to it.
+        // A second run adds to the profile.
         sandbox.script("rmdir /tmp/a").brig(&args(&sandbox, &bundle, &file)).ok();
         assert!(has(&file, 0, "rmdir") || has(&file, 0, "unlinkat"), "{:?}", names(&file, 0));
         assert!(has(&file, 0, "mkdir") || has(&file, 0, "mkdirat"));
-        // Under it all works that was recorded, and nothing else.
+        // With the profile, everything that was recorded works, and nothing else.
         let profile: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
         sandbox.patch(|config| config["linux"]["seccomp"] = profile);
         let seen = sandbox.facts("mkdir /tmp/a ; rmdir /tmp/a ; symlink x /tmp/link");
@@ -67,7 +67,7 @@ fn a_container_does_not_hang_when_who_records_it_has_died() {
     let bundle = sandbox.bundle();
     let mut running = sandbox.spawn(sandbox.command(&args(&sandbox, &bundle, &file)));
     running.wait_for_line("begun");
-    // It sleeps by then.
+    // By then, it sleeps.
     std::thread::sleep(Duration::from_millis(300));
     running.child.kill().unwrap();
     running.child.wait().unwrap();
@@ -77,7 +77,7 @@ fn a_container_does_not_hang_when_who_records_it_has_died() {
     let seen = Facts::parse(&fs::read_to_string(&running.stdout).unwrap());
     assert_eq!(seen.get("mkdir /tmp/a"), "ENOSYS");
     assert!(!file.exists());
-    // `run`, which nobody waits for any more, has to end as well.
+    // `run`, for which nothing waits any more, must end as well.
     let ended = || sandbox.leftovers().is_empty();
     assert!(host::wait_until(Duration::from_secs(10), ended), "{:?}", sandbox.leftovers());
 }

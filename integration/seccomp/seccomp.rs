@@ -1,12 +1,12 @@
-//! `linux.seccomp`: the filter is in force, for the container's process and for what is executed in it,
-//! and not in brig's way.
+//! `linux.seccomp`: the filter applies to the container's process and what it executes, and does not obstruct
+//! brig.
 
 use crate::facts::Facts;
 use crate::sandbox::{Sandbox, brig_only};
 use serde_json::{Value, json};
 use std::fs;
 
-/// A profile with this default, and one rule.
+/// A profile with this default action and one rule.
 fn profile(default: &str, names: &[&str], action: &str) -> Value {
     json!({
         "defaultAction": default,
@@ -148,7 +148,7 @@ fn an_unknown_name_is_a_warning() {
     assert!(done.stderr.contains("warning") && done.stderr.contains("frobnicate"), "{done:?}");
 }
 
-/// crun's annotation, here of a program that lets mkdir fail with EXDEV, and allows all else.
+/// crun's annotation, with a program that makes mkdir fail with EXDEV, and allows everything else.
 #[test]
 fn a_compiled_filter_in_an_annotation_counts_instead() {
     // ld [0]; jeq #mkdir (83) or #mkdirat (34), 0, 1; ret ERRNO(18); ret ALLOW
@@ -172,7 +172,7 @@ fn a_compiled_filter_in_an_annotation_counts_instead() {
 #[test]
 fn a_compiled_filter_that_is_none_is_an_error_by_name() {
     brig_only!();
-    // ldx, and no return; st M[0], ld M[1], which nothing was written to: that only the kernel looks at.
+    // ldx without a return; st M[0], ld M[1], which was not written: only the kernel checks that.
     for (program, why) in [
         ("AQAAAAAAAAA=", "not valid in a filter"),
         ("AQAA", "has 3 bytes"),

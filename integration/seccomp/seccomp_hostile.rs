@@ -1,5 +1,5 @@
-//! Filters that allow next to nothing: brig gets along with what runc needs, whatever happens to the rest, and still
-//! tells what becomes of the program.
+//! Filters that allow almost nothing: brig needs no more calls than runc, whatever action applies to the
+//! rest, and still reports what happens to the program.
 
 use crate::facts::Facts;
 use crate::sandbox::Sandbox;
@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-/// What runc calls under the filter, if there are new privileges to be had: it closes descriptors, changes ids and
-/// capabilities, looks for the program, and waits for start at a fifo that it opens. And what Go does beside it.
+/// What runc calls under the filter without noNewPrivileges: it closes descriptors, changes ids and
+/// capabilities, searches the program, and waits for start at a fifo that it opens. And what the Go runtime
+/// calls.
 const OF_RUNC: &str = "capget capset chdir close close_range epoll_create1 epoll_ctl epoll_pwait execve exit \
      exit_group faccessat2 fcntl fstat fstatfs futex getcwd getdents64 getpid getppid gettid madvise mmap \
      munmap nanosleep newfstatat openat openat2 pipe2 prctl read readlinkat rt_sigaction rt_sigprocmask \
@@ -17,7 +18,7 @@ const OF_RUNC: &str = "capget capset chdir close close_range epoll_create1 epoll
 const OF_THE_PROGRAM: &str = "arch_prctl brk getrandom mprotect poll prlimit64 readlink rseq set_robust_list \
      set_tid_address writev";
 
-/// All that is not in these lists gets the action.
+/// Everything that is not in these lists gets the action.
 fn allow_list(action: &str, flags: &[&str]) -> Value {
     let names: Vec<&str> =
         OF_RUNC.split_whitespace().chain(OF_THE_PROGRAM.split_whitespace()).collect();
@@ -52,7 +53,7 @@ const ACTIONS: [&str; 6] = [
     "SCMP_ACT_TRACE",
     "SCMP_ACT_LOG",
 ];
-/// Mixed through the actions.
+/// Combined with the actions.
 const FLAGS: [&[&str]; 3] = [
     &[],
     &["SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG"],
@@ -71,7 +72,7 @@ fn what_just_suffices_for_runc_suffices() {
             created.wait_for_line("done");
             sandbox.wait_for_status("stopped");
             sandbox.delete();
-            // exec's way is the same, but for the wait.
+            // exec takes the same path, without the wait.
             sandbox.script("read /dev/fd/0").create();
             let done = sandbox.brig(&["exec", &sandbox.id, "/init", "say", "hello"]);
             assert_eq!((done.code, done.stdout.as_str()), (Some(0), "hello\n"), "{what}: {done:?}");
@@ -96,7 +97,7 @@ fn start_and_exec_tell_of_a_failed_execve_under_such_a_filter() {
     }
 }
 
-/// Denied on the way to the program, not just for it.
+/// Denied on the way to the program, not only for it.
 #[test]
 fn a_filter_without_execve_keeps_the_program_from_running() {
     for no_new_privileges in [true, false] {
@@ -108,7 +109,7 @@ fn a_filter_without_execve_keeps_the_program_from_running() {
             let sandbox = sandbox(&seccomp, no_new_privileges);
             sandbox.script("say hello").create();
             let started = sandbox.brig(&["start", &sandbox.id]);
-            // Of one that is killed by execve itself, nobody can tell that it was not the program that was.
+            // If execve itself kills the process, it cannot be distinguished from the program being killed.
             if action == "SCMP_ACT_ERRNO" {
                 started.fails_with("operation not permitted");
             }
@@ -133,7 +134,7 @@ fn every_action_in_one_filter_does_its_own() {
                 "flags": ["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_TSYNC"],
                 "syscalls": [
                     rule("mkdir", "SCMP_ACT_ERRNO", Some(libc::EXDEV)),
-                    // Without a tracer the call is not there.
+                    // Without a tracer the call fails with ENOSYS.
                     rule("symlink", "SCMP_ACT_TRACE", Some(7)),
                     rule("getcwd", "SCMP_ACT_LOG", None),
                     rule("mknod", "SCMP_ACT_TRAP", None),

@@ -1,5 +1,5 @@
-//! CVE-2019-5736: a container that gets hold of the file that brig is executed from, and writes to it.
-//! Each attack is on a copy of brig, which would be lost.
+//! CVE-2019-5736: a container opens brig's executable, and writes to it. Each attack is on a copy of brig,
+//! which would be overwritten.
 
 use crate::sandbox::{Sandbox, before_exec, brig_only, is_dynamic, runtime, skip};
 use crate::tracer::without_syscall;
@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A copy of brig, made by another process: no child of another test can have it open for writing.
+/// A copy of brig, made by another process, so that no child of another test holds it open for writing.
 pub(super) fn copy(sandbox: &Sandbox, name: &str) -> PathBuf {
     let path = sandbox.dir.join(name);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -18,7 +18,7 @@ pub(super) fn copy(sandbox: &Sandbox, name: &str) -> PathBuf {
     path
 }
 
-/// A command of this copy.
+/// A command with this copy.
 pub(super) fn command(sandbox: &Sandbox, brig: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(brig);
     command.arg("--root").arg(sandbox.state_root()).args(args);
@@ -27,12 +27,12 @@ pub(super) fn command(sandbox: &Sandbox, brig: &Path, args: &[&str]) -> Command 
     command
 }
 
-/// How brig keeps its file safe.
+/// How brig protects its executable.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Kernel {
-    /// By an overlay, from which it goes on.
+    /// With an overlay, from which it continues.
     New,
-    /// By a copy in memory, which it executes: there is no fsopen(2).
+    /// With a copy in memory, which it executes, because fsopen(2) is missing.
     Old,
 }
 
@@ -43,7 +43,7 @@ pub(super) fn on(kernel: Kernel, mut command: Command) -> Command {
     command
 }
 
-/// All that root may have in a container: what an engine calls privileged.
+/// Everything that root may have in a container: "privileged" in engines.
 fn privileged(config: &mut Value) {
     let names = "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP \
                  LINUX_IMMUTABLE SYS_CHROOT SYS_PTRACE SYS_ADMIN MKNOD SETFCAP";
@@ -54,7 +54,7 @@ fn privileged(config: &mut Value) {
     config["process"]["noNewPrivileges"] = json!(false);
 }
 
-/// A container whose init hunts, and a fifo in it at which a brig that opens its log waits.
+/// A container whose init hunts, and contains a fifo on which a brig that opens its log blocks.
 fn hunter(change: impl FnOnce(&mut Value)) -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.script("hunt 20");
@@ -64,8 +64,8 @@ fn hunter(change: impl FnOnce(&mut Value)) -> Sandbox {
     sandbox
 }
 
-/// An executable whose loader is `/proc/self/exe`, which is brig when it is executed. brig finds what it needs to know
-/// of itself, its thread-local data, in the program headers of what it is to load: so those are brig's.
+/// An executable whose loader is `/proc/self/exe`, i.e. brig when it is executed. brig locates its own
+/// thread-local data with the program headers of the file being loaded: so those are copied from brig.
 fn loaded_by_proc_self_exe(brig: &[u8]) -> Vec<u8> {
     const INTERPRETER: &[u8] = b"/proc/self/exe\0";
     let number = |at: usize, len: usize| {
@@ -77,7 +77,7 @@ fn loaded_by_proc_self_exe(brig: &[u8]) -> Vec<u8> {
     let copied: Vec<&[u8]> = copied.map(|at| &brig[at..at + 56]).collect();
     let count = 2 + copied.len();
     let (after, size) = (64 + 56 * count, 64 + 56 * count + INTERPRETER.len());
-    // The class, byte order and machine of brig; to be loaded anywhere (3); no sections.
+    // brig's class, byte order and machine; position independent (3); no sections.
     let mut file = brig[..16].to_vec();
     file.extend([3, 0]);
     file.extend(&brig[18..24]);
@@ -99,7 +99,7 @@ fn loaded_by_proc_self_exe(brig: &[u8]) -> Vec<u8> {
     file
 }
 
-/// What becomes of brig's file when a hunting container is asked to execute this.
+/// Checks brig's executable after a hunting container was made to execute this.
 #[track_caller]
 fn attack(sandbox: &Sandbox, kernel: Kernel, program: &[&str]) {
     let brig = copy(sandbox, "brig");
@@ -109,7 +109,7 @@ fn attack(sandbox: &Sandbox, kernel: Kernel, program: &[&str]) {
     let hunting = sandbox.spawn(on(kernel, command(sandbox, &brig, &run))).wait().ok();
     hunting.wait_for_line("hunting");
     let exec = [&["exec", &sandbox.id], program].concat();
-    // One that ends at once may not be caught at once.
+    // A short-lived one may not be caught immediately.
     for _ in 0..200 {
         sandbox.spawn(on(kernel, command(sandbox, &brig, &exec))).wait();
         if !hunting.facts_now().all("caught").is_empty() {
@@ -128,7 +128,7 @@ fn attack(sandbox: &Sandbox, kernel: Kernel, program: &[&str]) {
     sandbox.brig(&["delete", &sandbox.id]).ok();
 }
 
-/// brig, which waits until somebody reads its log.
+/// brig, which blocks until its log is read.
 const WAITING: [&str; 4] = ["/proc/self/exe", "--log", "/tmp/log", "list"];
 
 #[test]

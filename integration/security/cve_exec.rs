@@ -1,5 +1,5 @@
-//! What processes in containers, and what is told about them, have done to runtimes, each by its CVE.
-//! `exec::` and `process::` have more: docs/security.md lists them all.
+//! What processes in containers, and reports about them, have done to runtimes, each by its CVE. `exec::` and
+//! `process::` contain more: docs/security.md lists all.
 
 use crate::facts::Facts;
 use crate::rootless::{User, as_user};
@@ -11,7 +11,7 @@ use std::os::unix::fs::symlink;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// A container that has every capability over its own user namespace, and runs this.
+/// A container with all capabilities in its own user namespace.
 fn almighty_in_its_user_namespace(script: &str) -> Sandbox {
     let sandbox = Sandbox::new();
     let names: Vec<String> =
@@ -61,7 +61,7 @@ fn cve_2024_21626_exec_has_no_directory_of_the_host_either() {
         let mut command = sandbox.command(&args);
         let leaked = fs::File::open("/").unwrap();
         before_exec(&mut command, move || {
-            // SAFETY: the number is free in the new process, and a failure is only a lesser test.
+            // SAFETY: the number is free in the new process, and a failure only weakens the test.
             unsafe { libc::dup2(leaked.as_raw_fd(), 15) };
             Ok(())
         });
@@ -90,7 +90,8 @@ fn cve_2026_47262_files_of_users_without_end_are_not_read() {
         let path = sandbox.rootfs().join(file);
         fs::OpenOptions::new().write(true).open(path).unwrap().set_len(1 << 40).unwrap();
     }
-    // Not in the files, and without a HOME: it is looked for to their end. Who reads all that is killed for it.
+    // Not in the files, and without HOME: they are searched to the end. Reading everything would exceed the
+    // memory limit.
     sandbox.patch(|config| {
         config["process"]["user"] = json!({"uid": 4242, "gid": 4242});
         let env = config["process"]["env"].as_array_mut().unwrap();
@@ -127,7 +128,7 @@ fn cve_2020_15257_brig_has_no_abstract_sockets() {
     });
     let bundle = sandbox.bundle();
     let mut command = sandbox.command(&["run", "--bundle", bundle.to_str().unwrap(), &sandbox.id]);
-    // A network of its own, shared by brig and the container: all sockets in it are brig's.
+    // A network namespace shared by brig and the container: all sockets in it are brig's.
     expendable_host(&mut command);
     let done = sandbox.spawn(command).wait().ok();
     assert!(done.stdout.contains("RefCount") && !done.stdout.contains('@'), "{done:?}");
@@ -178,7 +179,7 @@ fn limits_of_config_json_are_exact() {
         sandbox.run()
     };
     let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
-    // The config itself is the first.
+    // The config itself is the first level.
     assert_eq!(run(&with(&nested(127))).ok().stdout, "hello\n");
     run(&with(&nested(128))).fails_with("nests deeper than 128 arrays and objects");
     run(&with(&nested(1_000_000))).fails_with("nests deeper than 128 arrays and objects");
@@ -239,28 +240,28 @@ fn cve_2023_25809_the_hosts_cgroups_are_read_only_without_a_namespace_of_ones_ow
                 "options": ["nosuid", "noexec", "nodev", "relatime", "ro"]}),
             );
         });
-        // By effect: what the host has mounted there is still in mountinfo, out of reach beneath.
+        // Tested by effect: mounts of the host there are still in mountinfo, but covered.
         let mut dirs = vec!["/sys/fs/cgroup".to_owned()];
         let hierarchies = crate::host::hierarchies().into_iter().map(|(_, path)| path);
         dirs.extend(hierarchies.filter_map(|path| path.to_str().map(str::to_owned)));
         let script: Vec<String> = dirs.iter().map(|dir| format!("mkdir {dir}/made")).collect();
         user.sandbox.script(&script.join(" ; "));
         let done = user.run(&[]);
-        // Where the hierarchies are not the user's to mount, it is an error.
+        // If the hierarchies cannot be mounted by the user, it is an error.
         if done.code != Some(0) {
             done.fails_with("/sys/fs/cgroup: ");
             return;
         }
         let facts = Facts::parse(&done.stdout);
         for dir in dirs {
-            // cgroup2 is not shown where v1 has controllers.
+            // cgroup2 is not shown if v1 has controllers.
             let made = facts.all(&format!("mkdir {dir}/made"));
             assert!(made.iter().all(|made| ["EROFS", "ENOENT"].contains(made)), "{facts}");
         }
     });
 }
 
-/// What the container's process is executed from while it waits.
+/// The executable of the container's process while it waits.
 fn executable(user: &User, brig: &str) -> String {
     let mut command = Command::new(brig);
     let like = user.command(&["create", "--bundle", "/mnt/bundle", &user.sandbox.id]);
@@ -275,7 +276,7 @@ fn executable(user: &User, brig: &str) -> String {
 }
 
 #[test]
-fn cve_2019_5736_an_ordinary_users_own_brig_is_sealed() {
+fn cve_2019_5736_an_unprivileged_users_own_brig_is_sealed() {
     brig_only!();
     as_user(true, |user| {
         user.sandbox.script("true");
@@ -288,7 +289,7 @@ fn cve_2019_5736_an_ordinary_users_own_brig_is_sealed() {
             std::os::unix::fs::chown(&path, Some(uid), None).unwrap();
             assert_eq!(executable(user, &path), "/memfd:brig (deleted)", "{name}");
         }
-        // root's, which nobody in the container can write to
+        // root's, to which the container cannot write
         assert!(executable(user, "/mnt/brig").ends_with("/brig"));
     });
 }

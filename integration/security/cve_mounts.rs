@@ -1,5 +1,5 @@
-//! What images and volumes have done to runtimes that mount, each by its CVE: nothing outside of the
-//! container's root is touched, and nothing is hidden or protected in the wrong place.
+//! What images and volumes have done to runtimes that mount, each by its CVE: nothing outside the container's
+//! root is touched, and no path is masked or protected in the wrong place.
 
 use crate::facts::Facts;
 use crate::sandbox::{Done, Sandbox, before_exec, brig_only};
@@ -10,7 +10,7 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// A directory of the host that nothing may happen to.
+/// A directory of the host that must not be changed.
 struct Outside(PathBuf);
 
 impl Outside {
@@ -25,7 +25,7 @@ impl Outside {
         self.0.join(name).to_str().unwrap().to_string()
     }
 
-    /// An absolute and a climbing way to it, as an image could have them in a link.
+    /// An absolute and a relative path to it, as in links of an image.
     fn ways(&self, name: &str) -> [String; 2] {
         let path = self.path(name);
         [path.clone(), format!("{}{path}", "../".repeat(40).trim_end_matches('/'))]
@@ -48,7 +48,7 @@ impl Outside {
     }
 }
 
-/// Puts a link where the image had a directory.
+/// Replaces a directory of the image with a link.
 fn replace_by_link(sandbox: &Sandbox, name: &str, to: &str) {
     let path = sandbox.rootfs().join(name);
     _ = fs::remove_dir(&path);
@@ -65,8 +65,8 @@ fn without_mounts_below(sandbox: &Sandbox, path: &str) {
 
 #[test]
 fn cve_2026_41579_cve_2026_47766_cve_2019_18837_links_in_the_place_of_directories() {
-    // With a filesystem to be mounted there, and without: then devices, links and console are made in
-    // the image's own.
+    // With a filesystem mounted there, and without: then devices, links and console are created in the
+    // image's own directory.
     for name in ["dev", "proc", "sys", "tmp"] {
         for mounted in [true, false] {
             for way in 0..2 {
@@ -152,7 +152,7 @@ fn cve_2025_52881_sysctls_do_not_go_astray_in_a_joined_namespace() {
     let (told, ids) = std::sync::mpsc::channel();
     let (end, ended) = std::sync::mpsc::channel::<()>();
     let source = fake.clone();
-    // A mount namespace whose /proc somebody else has filled.
+    // A mount namespace with a manipulated /proc.
     let thread = std::thread::spawn(move || {
         use nix::mount::{MsFlags, mount};
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
@@ -193,17 +193,17 @@ fn cve_2022_0811_a_sysctl_writes_to_one_parameter() {
     ] {
         let sandbox = Sandbox::new();
         sandbox.patch(|config| config["linux"]["sysctl"] = json!({ name: value }));
-        // The second is a number in the kernel's eyes, with something behind it.
+        // The second is parsed as a number by the kernel, with trailing text.
         sandbox.script("true").run();
         assert_eq!(pattern(), before, "{name}={value}");
         sandbox.assert_nothing_left();
     }
 }
 
-/// Makes a /dev/null.
+/// Creates a /dev/null.
 type Put = fn(&Path, &Outside);
 
-/// A container on the image's own /dev, in which /dev/null is what `put` makes it.
+/// A container with the image's own /dev, in which `put` creates /dev/null.
 fn with_null(put: impl FnOnce(&Path, &Outside)) -> (Sandbox, Outside) {
     let sandbox = Sandbox::new();
     let outside = Outside::new(&sandbox);
@@ -244,7 +244,7 @@ fn cve_2025_31133_cve_2025_62161_a_false_dev_null_hides_nothing_and_shows_nothin
 fn cve_2026_88265_standard_streams_are_not_reopened_in_the_container() {
     let (sandbox, outside) = with_null(|null, _| symlink("/etc/secret", null).unwrap());
     sandbox.add_file("etc/secret", "a secret");
-    // Nothing to hide, and no device to make in the place of the link.
+    // Nothing to mask, and no device to create in place of the link.
     sandbox.script("fds").patch(|config| {
         config["linux"]["maskedPaths"] = json!([]);
         config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
@@ -265,13 +265,13 @@ fn cve_2026_88265_standard_streams_are_not_reopened_in_the_container() {
     outside.assert_untouched("stdin");
 }
 
-/// How long a race is run: `BRIG_TEST_RACE` seconds, or 30.
+/// The duration of a race: `BRIG_TEST_RACE` seconds, or 30.
 fn race_time() -> Duration {
     let seconds = std::env::var("BRIG_TEST_RACE").map_or(30, |text| text.parse().unwrap());
     Duration::from_secs(seconds)
 }
 
-/// As long as `test` runs, somebody exchanges two names of a directory, as fast as can be.
+/// Exchanges two names in a directory as fast as possible while `test` runs.
 fn exchanging(dir: &Path, test: impl FnOnce()) {
     use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -294,8 +294,8 @@ fn exchanging(dir: &Path, test: impl FnOnce()) {
     assert!(exchanged.into_inner() > 100, "hardly a race");
 }
 
-/// What is mounted in the volume, and which call the kernel does not have. What is to be read-only is
-/// made so by two calls where there is no mount_setattr(2), and a path could be exchanged in between.
+/// What to mount in the volume, and which call the kernel does not support. Without mount_setattr(2), a mount
+/// is made read-only by two calls, between which a path could be exchanged.
 const RACES: [(Option<&str>, Option<libc::c_long>); 4] = [
     (Some("/vol/swap/dir"), None),
     (Some("/vol/swap/dir"), Some(libc::SYS_openat2)),
@@ -303,8 +303,8 @@ const RACES: [(Option<&str>, Option<libc::c_long>); 4] = [
     (None, Some(libc::SYS_mount_setattr)),
 ];
 
-/// A container with a volume, `/vol/swap` of which is a directory at one moment and a link to the host
-/// at the next. Inside of the root the link leads somewhere, too, so that it can run either way.
+/// A container with a volume in which `/vol/swap` alternates between a directory and a link to the host. The
+/// link is also valid inside the root, so that the container can run in both cases.
 fn with_volume(volume: &Path, outside: &Path, mounted: Option<&str>) -> Sandbox {
     let sandbox = Sandbox::new();
     let inside = sandbox.rootfs().join(outside.strip_prefix("/").unwrap());
@@ -341,7 +341,7 @@ fn cve_2021_30465_cve_2024_45310_ghsa_3q8j_pf29_vwv8_paths_that_are_exchanged_al
             tried += 1;
             won.set(won.get() + usize::from(done.code == Some(0)));
             outside.assert_untouched("race");
-            // The next one is to make it again. One of the two is the link, to where it is not.
+            // Recreated by the next one. One of the two is the link, to a path that does not exist.
             let inside = sandbox.rootfs().join(outside.0.strip_prefix("/").unwrap());
             for place in [volume.join("swap"), volume.join("swap2"), inside] {
                 _ = fs::remove_dir(place.join("made/deep"));

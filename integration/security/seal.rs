@@ -1,5 +1,5 @@
-//! What brig is executed from while it waits in a container, wherever its file lies and whatever the kernel refuses:
-//! never the host's file. What could be done with that is in `cve_binary`.
+//! What brig is executed from while it waits in a container, wherever its file is and whatever the kernel
+//! refuses: never the host's file. `cve_binary` tests the attacks.
 
 use super::cve_binary::{Kernel, command, copy, on};
 use crate::rootless::{in_own_mounts, installed};
@@ -15,7 +15,7 @@ use std::process::Command;
 
 const COPY: &str = "/memfd:brig (deleted)";
 
-/// Mounts, and takes it away again.
+/// A mount that is unmounted when this is dropped.
 struct Mounted(PathBuf);
 
 impl Mounted {
@@ -32,7 +32,7 @@ impl Drop for Mounted {
     }
 }
 
-/// `create` of this brig.
+/// `create` with this brig.
 fn create(sandbox: &Sandbox, brig: &Path) -> Command {
     let bundle = sandbox.bundle();
     command(sandbox, brig, &["create", "--bundle", bundle.to_str().unwrap(), &sandbox.id])
@@ -43,13 +43,13 @@ struct Waiting {
     exe: fs::Metadata,
     path: PathBuf,
     name: String,
-    /// On which its memory and exe lie.
+    /// The mounts that contain its mapped files and exe.
     mounts: Vec<u64>,
-    /// Addresses below the heap, and what may be done there.
+    /// Address ranges below the heap, and their protection.
     rights: Vec<(u64, u64, String)>,
 }
 
-/// Creates the container, looks at what waits in it, and deletes it.
+/// Creates the container, inspects the waiting brig, and deletes it.
 #[track_caller]
 fn waiting(sandbox: &Sandbox, command: Command) -> Waiting {
     sandbox.spawn(command).wait().ok();
@@ -58,7 +58,7 @@ fn waiting(sandbox: &Sandbox, command: Command) -> Waiting {
     found
 }
 
-/// Nobody can write to what a process has mapped.
+/// Checks that no mapped file is writable.
 #[track_caller]
 fn look(pid: i64) -> Waiting {
     let proc = PathBuf::from(format!("/proc/{pid}"));
@@ -83,7 +83,7 @@ fn look(pid: i64) -> Waiting {
     Waiting { exe, path, name, mounts, rights: rights(&maps) }
 }
 
-/// The number of the mount on which a file lies.
+/// The id of the mount that contains a file.
 fn mount_of(file: &Path) -> u64 {
     let path = std::ffi::CString::new(file.as_os_str().as_encoded_bytes()).unwrap();
     // SAFETY: all zeros are a struct statx.
@@ -96,7 +96,7 @@ fn mount_of(file: &Path) -> u64 {
     found.stx_mnt_id
 }
 
-/// Of the program itself, which is linked to low addresses: there need not be a heap behind it.
+/// The ranges of the program itself, which is linked to low addresses; a heap need not follow.
 fn rights(maps: &str) -> Vec<(u64, u64, String)> {
     let mut rights: Vec<(u64, u64, String)> = Vec::new();
     let low = |line: &&str| line.find('-').is_some_and(|digits| digits <= 8);
@@ -112,16 +112,16 @@ fn rights(maps: &str) -> Vec<(u64, u64, String)> {
     rights
 }
 
-/// brig goes on from an overlay of its own, which shows this very file.
+/// Checks that brig continues from its own overlay on this file.
 #[track_caller]
 fn assert_in_place(what: &str, found: &Waiting, host: &Path) {
     let file = fs::metadata(host).unwrap();
     assert_ne!(found.path, Path::new(COPY), "{what}");
-    // On a device of its own: it is not the file. The inode's own number: nothing has been copied.
+    // On another device, so it is not the file itself. The same inode number, so nothing was copied.
     assert_ne!(found.exe.dev(), file.dev(), "{what}");
     assert_eq!(found.exe.ino(), file.ino(), "{what}");
-    // Of memory that alone would not do: that of an overlay of an overlay is shown as the inner one's, on a mount
-    // of it that belongs to the outer one.
+    // Not sufficient for mappings: the overlay of an overlay is shown as the inner one, on a mount that
+    // belongs to the outer one.
     let mount = mount_of(host);
     assert!(!found.mounts.contains(&mount), "{what}: {mount} of {:?}", found.mounts);
 }
@@ -136,7 +136,7 @@ fn the_file_is_not_copied_unless_the_kernel_cannot_do_otherwise() {
     assert_eq!((new.path.as_path(), new.name.as_str()), (Path::new("/brig"), "brig"));
     let old = waiting(&sandbox, on(Kernel::Old, create(&sandbox, &brig)));
     assert_eq!((old.path.as_path(), old.name.as_str()), (Path::new(COPY), "brig"));
-    // The same as the kernel and the C library make it, what is read-only after relocation too.
+    // The same as set by the kernel and the C library, including read-only after relocation.
     assert_eq!(new.rights, old.rights);
 }
 
@@ -178,7 +178,7 @@ fn brig_is_sealed_wherever_it_lies_and_however_it_is_called() {
             create(&sandbox, &PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())));
         let file = file.try_clone().unwrap();
         before_exec(&mut by_fd, move || {
-            // Without close-on-exec, so that the path leads somewhere.
+            // Without close-on-exec, so that the path is valid.
             nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty()))?;
             Ok(())
         });
@@ -191,7 +191,7 @@ fn brig_is_sealed_wherever_it_lies_and_however_it_is_called() {
     assert_eq!(waiting(&sandbox, by_fd()).path, Path::new(COPY), "replaced");
 }
 
-/// A file system that nobody can write to here can be one that is written to elsewhere.
+/// A filesystem that is read-only here can be writable elsewhere.
 #[test]
 fn brig_is_sealed_on_every_kind_of_file_system() {
     brig_only!();
@@ -206,7 +206,7 @@ fn brig_is_sealed_on_every_kind_of_file_system() {
             assert_in_place(what, &found, brig);
         };
         let (none, no_flags) = (Path::new("none"), MsFlags::empty());
-        // In memory, for the sandbox may lie on an overlay itself.
+        // In memory, because the sandbox may be on an overlay itself.
         let _memory = Mounted::new(none, &memory, "tmpfs", no_flags, "");
         at("tmpfs", &copy(&sandbox, "memory/low/brig"));
         copy(&sandbox, "bound/brig");
@@ -222,14 +222,14 @@ fn brig_is_sealed_on_every_kind_of_file_system() {
             let layers = format!("lowerdir={low},upperdir={up},workdir={work}");
             Mounted::new(none, target, "overlay", no_flags, &layers)
         };
-        // The kernel lets an exe be exchanged here that is still mapped: see docs/design.md.
+        // The kernel permits replacing an exe that is still mapped here: see docs/design.md.
         let _over = overlay(&memory.join("low"), "over", &over);
         at("a writable overlay, below", &over.join("brig"));
         at("a writable overlay, above", &copy(&sandbox, "over/new"));
         let _read_only = Mounted::new(&over, &over, "", bind, "");
         mount(None::<&Path>, &over, None::<&str>, read_only, None::<&str>).unwrap();
         at("a read-only mount of it", &over.join("brig"));
-        // The kernel stacks two overlays and no third.
+        // The kernel stacks at most two overlays.
         let _above = overlay(&over, "above", &above);
         let found = waiting(&sandbox, create(&sandbox, &above.join("brig")));
         assert_eq!(found.path, Path::new(COPY));
@@ -253,7 +253,7 @@ fn brig_is_sealed_in_a_user_namespace() {
     assert_in_place("a user namespace", &found, &brig);
 }
 
-/// Of the whole machine: what mounts an overlay meanwhile gets other inode numbers.
+/// A setting of the whole machine: overlays mounted meanwhile get other inode numbers.
 #[test]
 fn inode_numbers_are_those_of_the_file_with_xino_auto_too() {
     brig_only!();
@@ -273,7 +273,7 @@ fn inode_numbers_are_those_of_the_file_with_xino_auto_too() {
     assert_in_place("xino_auto", &look(sandbox.pid()), &brig);
 }
 
-/// The calls of a command in which brig seals itself, without close: which ones, and the range of them.
+/// The system calls of a command in which brig seals itself, without close, and their range.
 #[cfg(target_arch = "x86_64")]
 fn calls_of_the_seal(sandbox: &Sandbox, brig: &Path) -> (Vec<i64>, usize, usize) {
     let command = create(sandbox, brig);
@@ -300,7 +300,8 @@ fn whatever_the_kernel_refuses_on_the_way_brig_is_sealed() {
     let brig = copy(&sandbox, "brig");
     let (calls, first, last) = calls_of_the_seal(&sandbox, &brig);
     let number = |call: i64| calls[first..=last].iter().filter(|done| **done == call).count();
-    // The kernel is asked first whether it can do it. Then, a copy of what is written to, two parts that are not.
+    // First brig checks whether the kernel supports it. Then it copies two writable segments, and maps two
+    // others.
     assert!(calls[..first].iter().all(|call| *call != libc::SYS_fsopen), "{calls:?}");
     assert!(number(libc::SYS_mmap) >= 3 && number(libc::SYS_mremap) >= 1, "{calls:?}");
     for (at, call) in calls.iter().enumerate().take(last + 1).skip(first) {
@@ -315,7 +316,7 @@ fn whatever_the_kernel_refuses_on_the_way_brig_is_sealed() {
                 tracer::run_with_fault(&sandbox, command, fault, *errno, &[libc::SYS_close]);
             assert_eq!((faulted.code, faulted.call), (Some(0), Some(*call)), "{faulted:?}");
             let found = look(sandbox.pid());
-            // What std asks where it closes a descriptor changes nothing.
+            // std's check before it closes a descriptor changes nothing.
             let copied = found.path == Path::new(COPY);
             assert!(copied || *call == libc::SYS_fcntl, "{at} {errno} {faulted:?}");
             assert_eq!(found.name, "brig", "{at} {errno} {faulted:?}");

@@ -1,4 +1,4 @@
-//! Nobody traces brig, or reaches the host through its files in /proc, from the clone to execve
+//! No process may trace brig, or access the host through its files in /proc, from the clone to execve
 //! (CVE-2016-9962): docs/security.md, "From birth to execve".
 
 use crate::facts::Facts;
@@ -13,7 +13,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How often a process is made that may be caught: 0436a14 lost each of these within a few.
+/// The number of processes to attack: 0436a14 lost each race within a few.
 const TRIES: usize = 60;
 
 fn map() -> Value {
@@ -32,7 +32,7 @@ fn with_capabilities(config: &mut Value, names: &[&str]) {
     }
 }
 
-/// A file that only the host's root may read.
+/// A file that only root on the host may read.
 fn secret(sandbox: &Sandbox) -> PathBuf {
     let path = sandbox.dir.join("secret");
     fs::write(&path, "of the host").unwrap();
@@ -40,7 +40,7 @@ fn secret(sandbox: &Sandbox) -> PathBuf {
     path
 }
 
-/// A container in the host's pid namespace, of uid 0 without a capability, that looks for the secret.
+/// A container in the host's pid namespace, with uid 0 but without capabilities, that looks for the secret.
 fn spy() -> (Sandbox, Done) {
     let spy = Sandbox::new();
     let secret = secret(&spy);
@@ -54,13 +54,13 @@ fn spy() -> (Sandbox, Done) {
     (spy, looking)
 }
 
-/// As long as it has found nothing, does what makes processes that may be caught.
+/// Runs commands that create attackable processes, as long as it has found nothing.
 #[track_caller]
 fn nothing_is_read(looking: &Done, mut make: impl FnMut() -> Done) {
     let read = || looking.facts_now().all("read").first().map(ToString::to_string);
     for _ in 0..TRIES {
         let done = make();
-        // Whoever has read it ends, and perhaps what was being made with it.
+        // After reading it, the spy exits, and perhaps what was being created with it.
         assert_eq!(read(), None);
         done.ok();
     }
@@ -104,7 +104,7 @@ fn uid_0_of_another_container_reads_nothing_through_what_maps_the_ids_of_a_mount
     });
 }
 
-/// A directory of the host that everybody may search.
+/// A directory of the host that everyone may search.
 struct OfEverybody(PathBuf);
 
 impl OfEverybody {
@@ -137,7 +137,7 @@ fn of_the_pod(config: &mut Value, pod: &Sandbox) {
 fn a_pod_that_may_trace_reads_nothing_through_its_second_container() {
     brig_only!();
     let pod = Sandbox::new();
-    // Its ids are nobody's on the host: what it reads there is what everybody may, if they get there.
+    // Its ids are unused on the host: what it could read there is world-readable, if it gets there.
     let dir = OfEverybody::new(&pod.id);
     let secret = dir.0.join("secret");
     fs::write(&secret, "of the host").unwrap();
@@ -154,7 +154,7 @@ fn a_pod_that_may_trace_reads_nothing_through_its_second_container() {
 }
 
 #[test]
-fn an_ordinary_users_container_reads_nothing_through_what_is_executed_in_it() {
+fn an_unprivileged_users_container_reads_nothing_through_what_is_executed_in_it() {
     brig_only!();
     as_user(false, |user| {
         fs::write("/mnt/secret", "of the user").unwrap();
@@ -201,7 +201,7 @@ fn pid_of(user: &User) -> i64 {
 }
 
 #[test]
-fn an_ordinary_users_created_container_can_be_entered_listed_and_mounted_into() {
+fn an_unprivileged_users_created_container_can_be_entered_listed_and_mounted_into() {
     brig_only!();
     as_user(false, |user| {
         let id = user.sandbox.id.as_str();
@@ -221,7 +221,7 @@ fn an_ordinary_users_created_container_can_be_entered_listed_and_mounted_into() 
     });
 }
 
-/// Whether what can be read of a process's memory has this text.
+/// Whether the readable part of a process's memory contains this text.
 fn memory_has(pid: i64, text: &str) -> bool {
     let mut memory = fs::File::open(format!("/proc/{pid}/mem")).unwrap();
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
@@ -238,7 +238,7 @@ fn memory_has(pid: i64, text: &str) -> bool {
 }
 
 #[test]
-fn an_ordinary_users_created_container_has_nothing_of_the_callers_in_its_memory() {
+fn an_unprivileged_users_created_container_has_nothing_of_the_callers_in_its_memory() {
     brig_only!();
     as_user(false, |user| {
         let id = user.sandbox.id.as_str();
@@ -253,11 +253,11 @@ fn an_ordinary_users_created_container_has_nothing_of_the_callers_in_its_memory(
         create.env("SESAME", "sesame-of-the-caller");
         user.sandbox.spawn(create).wait().ok();
         let pid = pid_of(user);
-        // What is its own tells that the search finds anything.
+        // Its own text proves that the search works.
         assert!(memory_has(pid, "sesame-of-its-own"));
         let gone = ["hook", "an-annotation", "the-caller"];
         let wiped = || gone.iter().all(|what| !memory_has(pid, &format!("sesame-of-{what}")));
-        // create has ended before init has done so.
+        // create ends before init has done it.
         let done = host::wait_until(Duration::from_secs(5), wiped);
         let left: Vec<_> =
             gone.iter().filter(|what| memory_has(pid, &format!("sesame-of-{what}"))).collect();
@@ -266,8 +266,8 @@ fn an_ordinary_users_created_container_has_nothing_of_the_callers_in_its_memory(
     });
 }
 
-/// Which calls come between a change of ids and the next that makes undumpable: `fs.suid_dumpable` may say that a
-/// change of ids makes dumpable. Only such as change more of the credentials.
+/// The calls allowed between a change of ids and the next one that makes it undumpable, because
+/// `fs.suid_dumpable` may make it dumpable: only further changes of credentials.
 fn assert_undumpable_after_each_change_of_ids(traced: &Traced) {
     let (mut changes, mut dumpable) = (0, false);
     for (&call, &[first, second]) in traced.calls.iter().zip(&traced.arguments) {

@@ -1,10 +1,10 @@
-//! Keys of config.json and its kin in another letter case, given twice, or unknown: read as runc's decoder
-//! reads them.
+//! Keys of config.json and similar files in other letter case, duplicate, or unknown: read like runc's
+//! decoder.
 
 use crate::sandbox::{Sandbox, brig_only, is_peer};
 use std::fs;
 
-/// Replaces `from` in the text of config.json: serde_json's values have no key twice.
+/// Replaces `from` in the text of config.json: serde_json's values cannot contain duplicate keys.
 fn edit(sandbox: &Sandbox, from: &str, to: &str) {
     let path = sandbox.bundle().join("config.json");
     let text = fs::read_to_string(&path).unwrap();
@@ -22,7 +22,7 @@ fn of_a_scalar_given_twice_the_last_counts_and_objects_are_merged() {
     });
     sandbox.script("uname ; status NoNewPrivs");
     edit(&sandbox, "\"hostname\": \"MARK\"", "\"hostname\": \"first\", \"hostname\": \"second\"");
-    // The other object comes last: what only the first one had stays in force.
+    // The other object comes last: members that only the first one has stay in force.
     let text = fs::read_to_string(sandbox.bundle().join("config.json")).unwrap();
     let end = text.trim_end().strip_suffix('}').unwrap();
     let twice = format!(
@@ -68,7 +68,7 @@ fn keys_in_another_letter_case_count_with_a_warning_and_in_exec_too() {
     created.wait_for_line("ready");
     let facts = created.facts_now();
     assert_eq!((facts.get("NoNewPrivs"), facts.get("Seccomp")), ("1", "2"));
-    // exec goes by what create has stored.
+    // exec uses the config stored by create.
     let exec = sandbox.brig(&["exec", &sandbox.id, "/init", "status", "NoNewPrivs", "Seccomp"]);
     let facts = exec.ok().facts_now();
     assert_eq!((facts.get("NoNewPrivs"), facts.get("Seccomp")), ("1", "2"));
@@ -130,7 +130,7 @@ fn errors_name_the_file_of_the_config_flag() {
     let name = format!("({} line 1, column", other.display());
     run("{\"ociVersion\": \"1.0.2\", \"process\": 5}").fails_with(&name);
     run("{").fails_with(&format!("{} line 1, column", other.display()));
-    // A warning has them, too.
+    // A warning contains them, too.
     let mut config = sandbox.config();
     config["annotations"] = serde_json::json!({"run.oci.nobody-knows": "x"});
     config["linux"]["resources"] =
@@ -144,7 +144,7 @@ fn errors_name_the_file_of_the_config_flag() {
         assert!(line.is_some_and(|line| line.contains(&name)), "{place}: {}", said.stderr);
     }
     sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
-    // Found by the child, not by the parser.
+    // Detected by the child, not by the parser.
     let mut config = sandbox.config();
     config["mounts"]
         .as_array_mut()

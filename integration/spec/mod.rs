@@ -1,4 +1,4 @@
-//! config.json as it is read, and the specification's sentences that concern no single room.
+//! Reading config.json, and sentences of the specification that concern no single module.
 
 pub mod config_keys;
 pub mod spec;

@@ -1,5 +1,5 @@
-//! Sentences of the runtime-spec that no other module is about, and `features` taken at its word:
-//! whatever it lists is given to brig, which must know it. docs/conformance.md has all sentences.
+//! Sentences of runtime-spec that no other module tests, and `features`: everything it lists is passed to
+//! brig, which must support it. docs/conformance.md lists all sentences.
 
 use crate::cgroups::seeing;
 use crate::freeze::View;
@@ -85,7 +85,7 @@ fn every_mount_option_of_the_features_is_known() {
     let maps = json!([{"containerID": 0, "hostID": 0, "size": 65536}]);
     for option in list(&features(), "/mountOptions") {
         let name = option.as_str();
-        // Which of the two filesystems can have it depends on the option.
+        // Which of the two filesystems supports it depends on the option.
         const OF_BINDS: [&str; 7] =
             ["bind", "rbind", "idmap", "ridmap", "copy-symlink", "src-nofollow", "dest-nofollow"];
         let bind = OF_BINDS.contains(&name) || name.starts_with('r');
@@ -171,7 +171,7 @@ fn everything_of_seccomp_in_the_features_is_known() {
         runs(&arch, seccomp(filter));
     }
     assert_eq!(under("knownFlags"), under("supportedFlags"));
-    // The kernel has this one only together with a listener.
+    // The kernel supports this one only together with a listener.
     let alone = |flag: &String| flag != "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV";
     for flag in under("supportedFlags").into_iter().filter(alone) {
         let rule = json!({"names": ["acct"], "action": "SCMP_ACT_ERRNO"});
@@ -206,8 +206,8 @@ fn features_are_the_same_whoever_asks_and_wherever() {
     elsewhere.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
     let own = sandbox.command(&["features"]);
     let copy = std::path::Path::new("/tmp").join(&sandbox.id);
-    // By a process of its own: what another test forks now would keep a file open for writing that is executed
-    // below (ETXTBSY).
+    // By a separate process: a concurrent fork of another test would hold the file open for writing when it
+    // is executed below (ETXTBSY).
     let copied = std::process::Command::new("cp").arg(own.get_program()).arg(&copy).status();
     assert!(copied.unwrap().success());
     let output = elsewhere.arg(&copy).arg("features").current_dir("/").output();
@@ -293,7 +293,7 @@ fn state_and_list_have_the_documented_keys() {
         "annotations",
         "owner",
     ];
-    // serde_json sorts the keys of what it reads: the order is that of the text.
+    // serde_json sorts keys: the order of the text is needed.
     let in_order = |text: &str| {
         let found = KEYS.map(|key| text.find(&format!("\"{key}\":")).unwrap_or(usize::MAX));
         assert!(found.is_sorted() && found[8] != usize::MAX, "{text}");
@@ -318,7 +318,7 @@ fn ps_prints_the_pids_of_the_host() {
     assert_eq!(pids, json!([sandbox.pid()]));
 }
 
-/// As runc, which goes by the host's cgroups.
+/// As in runc, which depends on the host's cgroups.
 #[test]
 fn the_cgroup_namespace_is_listed_where_cgroup2_is_all_there_is() {
     let sandbox = Sandbox::new();

@@ -1,4 +1,4 @@
-//! `--pid-file`: a regular file is replaced as a whole, anything else is written into.
+//! `--pid-file`: a regular file is replaced atomically, other files are written to.
 
 use crate::host::wait_until;
 use crate::sandbox::{Sandbox, brig_only};
@@ -9,7 +9,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// The commands that take the flag, each of which ends with its process running or created.
+/// The commands with the flag, each of which ends with its process running or created.
 fn commands(sandbox: &Sandbox) -> Vec<Vec<String>> {
     let bundle = sandbox.bundle().to_str().unwrap().to_owned();
     let (id, other) = (sandbox.id.clone(), format!("{}-other", sandbox.id));
@@ -21,7 +21,7 @@ fn commands(sandbox: &Sandbox) -> Vec<Vec<String>> {
     ]
 }
 
-/// Runs each of the commands with this pid file, and has the result looked at.
+/// Runs each of the commands with this pid file, and checks the result.
 fn each(sandbox: &Sandbox, file: &Path, mut look: impl FnMut(&str, crate::sandbox::Done)) {
     for command in commands(sandbox) {
         let named = |word: &String| word.replace("FILE", file.to_str().unwrap());
@@ -53,7 +53,7 @@ fn a_device_node_stays_one() {
         done.ok();
         assert!(null.metadata().unwrap().file_type().is_char_device(), "{verb}");
     });
-    // What it says when it is written to is an error, and nothing is left.
+    // An error when it is written to is reported, and nothing is left.
     fs::remove_file(&null).unwrap();
     let full = node(&sandbox, SFlag::S_IFCHR, 7);
     each(&sandbox, &full, |verb, done| {
@@ -107,7 +107,7 @@ fn a_fifo_without_a_reader_is_an_error_at_once() {
         assert!(start.elapsed() < Duration::from_secs(10), "{verb}");
         assert_eq!(fifo.metadata().unwrap().ino(), inode, "{verb}");
     });
-    // A process of exec's that brig has had to give up is gone.
+    // A process of exec that brig had to give up has been killed.
     let alone = || sandbox.brig(&["ps", "--format", "json", &sandbox.id]).stdout;
     let one = format!("[{}]", sandbox.pid());
     assert!(wait_until(Duration::from_secs(5), || alone().trim() == one), "{}", alone());

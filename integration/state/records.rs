@@ -1,4 +1,4 @@
-//! State directories that are not as this brig makes them: of an older version, damaged, foreign, or no state
+//! State directories that this brig has not created: of an older version, damaged, foreign, or not state
 //! directories at all.
 
 use crate::host;
@@ -19,7 +19,7 @@ fn running() -> Sandbox {
     sandbox
 }
 
-/// Makes a directory in the state root, of any origin.
+/// Creates a directory in the state root.
 fn make(sandbox: &Sandbox, name: &str) -> PathBuf {
     let dir = sandbox.state_root().join(name);
     fs::create_dir_all(&dir).unwrap();
@@ -45,7 +45,7 @@ fn no_command_follows_a_link_in_the_state_root() {
     let sandbox = running();
     let precious = sandbox.dir.join("precious");
     fs::create_dir_all(precious.join("notify")).unwrap();
-    // Also what brig has names for, and a whole state.
+    // Including names that brig uses, and a complete state.
     let state = sandbox.state_root().join(&sandbox.id).join("state.json");
     fs::copy(state, precious.join("state.json")).unwrap();
     for name in ["a", "config.json", "go", "notify/notify.sock", "notify/b"] {
@@ -105,7 +105,7 @@ fn a_container_of_runcs_is_not_deleted() {
     crate::tree::remove(&dir).unwrap();
 }
 
-/// Ways in which a record can be unreadable: by name.
+/// Ways to make a record unreadable, by name.
 fn damage(sandbox: &Sandbox) -> Vec<(&'static str, PathBuf)> {
     let own = sandbox.state_root().join(&sandbox.id).join("state.json");
     let whole = fs::read(own).unwrap();
@@ -156,7 +156,7 @@ fn an_unreadable_record_hides_no_other_container() {
     assert!(sandbox.brig(&["list", "-q"]).ok().stdout.contains(&sandbox.id));
     let shown = sandbox.brig(&["stats", "--no-stream", "--format", "json"]).ok().stdout;
     assert!(shown.contains(&sandbox.id), "{shown}");
-    // A container whose upper nobody else may have.
+    // A container whose upper must not be used by others.
     let (upper, id) = (sandbox.dir.join("upper"), format!("{}-upper", sandbox.id));
     fs::rename(sandbox.rootfs(), sandbox.bundle().join("base")).unwrap();
     fs::create_dir(sandbox.rootfs()).unwrap();
@@ -187,7 +187,7 @@ fn of_a_newer_record_force_deletes_what_it_tells_of() {
     sandbox.assert_nothing_left();
 }
 
-/// What 0.1 has written, and nothing that came later.
+/// Removes everything that 0.1 has not written.
 fn as_of_0_1(value: &mut Value, model: &Value) {
     match (value, model) {
         (Value::Object(fields), Value::Object(model)) => {
@@ -237,7 +237,7 @@ fn a_container_of_0_1_goes_on_with_every_command() {
     sandbox.assert_nothing_left();
 }
 
-/// Nothing is left of a `run` that a signal ends, wherever in its first milliseconds.
+/// Nothing is left of a `run` that a signal ends, at any point of its first milliseconds.
 #[test]
 fn a_run_that_is_signalled_early_leaves_nothing() {
     brig_only!();
@@ -253,7 +253,7 @@ fn a_run_that_is_signalled_early_leaves_nothing() {
         kill(pid, Signal::SIGTERM).unwrap();
         let gone = || running.child.try_wait().unwrap().is_some();
         if !host::wait_until(Duration::from_millis(200), gone) {
-            // The container runs, its init ignores the signal, and brig has passed it on.
+            // The container runs, its init ignores the signal, and brig has forwarded it.
             sandbox.brig(&["delete", "--force", &id]).ok();
         }
         running.wait();
@@ -262,7 +262,7 @@ fn a_run_that_is_signalled_early_leaves_nothing() {
     sandbox.assert_nothing_left();
 }
 
-/// The first flock of create is refused: what it has made by then is gone.
+/// The first flock of create is refused: what it has created by then is removed.
 #[test]
 fn a_create_that_cannot_lock_its_state_leaves_nothing() {
     brig_only!();
@@ -276,7 +276,7 @@ fn a_create_that_cannot_lock_its_state_leaves_nothing() {
     sandbox.create();
 }
 
-/// No name can act on the terminal that it is shown on: controls of C0 and C1, DEL, overrides of direction.
+/// No name can affect the terminal on which it is shown: C0 and C1 controls, DEL, directional overrides.
 #[test]
 fn names_reach_no_terminal_with_control_characters() {
     brig_only!();

@@ -1,9 +1,10 @@
-//! An id is one container's, whoever makes and removes its state directory at the same moment.
+//! An id belongs to one container, whatever other processes create or remove its state directory
+//! concurrently.
 
 use crate::sandbox::{Sandbox, brig_only};
 use crate::tracer::run_and_stop_at;
 
-/// Right after a create has made the state directory, and before it has locked it.
+/// Right after create has created the state directory, and before it has locked it.
 fn between_making_and_locking() -> impl FnMut(i64, u64) -> bool {
     let mut made = false;
     move |call, _| {
@@ -18,9 +19,9 @@ fn between_making_and_locking() -> impl FnMut(i64, u64) -> bool {
     }
 }
 
-/// Creates a container, and does something else in that moment. The exit code of create.
+/// Creates a container, and runs something else at that point. Returns the exit code of create.
 fn create_and_meanwhile(sandbox: &Sandbox, meanwhile: impl FnOnce()) -> Option<i32> {
-    // There is a state root.
+    // The state root exists.
     std::fs::create_dir_all(sandbox.state_root()).unwrap();
     let bundle = sandbox.bundle().display().to_string();
     let command = sandbox.command(&["create", "--bundle", &bundle, &sandbox.id]);
@@ -50,7 +51,7 @@ fn a_create_does_not_take_the_directory_of_another_create_for_its_own() {
         sandbox.create();
     });
     assert_eq!(code, Some(1));
-    // The other's container is whole.
+    // The other's container is complete.
     assert_eq!(sandbox.status(), "created");
     sandbox.start();
     sandbox.brig(&["delete", "--force", &sandbox.id]).ok();

@@ -1,11 +1,11 @@
-//! What `list` and `state` say of a container is the same, whatever has become of it; how it ended only state says.
+//! `list` and `state` report the same about a container in any state; only state reports how it ended.
 
 use crate::host;
 use crate::sandbox::{Sandbox, brig_only, on_host, skip};
 use serde_json::{Value, json};
 use std::fs;
 
-/// Its status, in which `state` and `list` agree, as in all else.
+/// Its status; checks that `state` and `list` agree about everything.
 fn status(sandbox: &Sandbox) -> String {
     let mut state = sandbox.state();
     let ended = ["exitStatus", "exitReason"];
@@ -22,7 +22,7 @@ fn record(sandbox: &Sandbox) -> std::path::PathBuf {
     sandbox.state_root().join(&sandbox.id).join("state.json")
 }
 
-/// The status with another record.
+/// The status with a changed record.
 fn status_with(sandbox: &Sandbox, change: impl FnOnce(&mut Value)) -> String {
     let path = record(sandbox);
     let text = fs::read_to_string(&path).unwrap();
@@ -34,7 +34,7 @@ fn status_with(sandbox: &Sandbox, change: impl FnOnce(&mut Value)) -> String {
     status
 }
 
-/// A brig without pidfs has written the record.
+/// The record was written by a brig without pidfs.
 fn older(state: &mut Value) {
     let fields = state.as_object_mut().unwrap();
     fields.remove("boot");
@@ -45,7 +45,7 @@ fn older(state: &mut Value) {
 fn list_and_state_agree_whatever_a_container_does() {
     brig_only!();
     let sandbox = Sandbox::new();
-    // A shim that reaps nothing, as long as it lives.
+    // A shim that does not reap, as long as it lives.
     let (create, bundle) = (sandbox.command(&[]), sandbox.bundle());
     let mut shim = on_host(&["subreaper"]);
     shim.arg(create.get_program()).args(create.get_args());
@@ -84,7 +84,7 @@ fn list_and_state_agree_whatever_a_container_does() {
     sandbox.delete();
 }
 
-/// The numbers of processes and of pidfs begin again with each boot.
+/// Pids and pidfs inodes start again with each boot.
 #[test]
 fn of_another_boot_only_the_start_time_tells() {
     brig_only!();

@@ -1,3 +1,3 @@
-//! System calls that a kernel does not have.
+//! System calls that a kernel does not support.
 
 pub mod old_kernel;

@@ -1,4 +1,4 @@
-//! Kernels without the system calls that brig likes best: containers are the same, by other ways.
+//! Kernels without the system calls that brig prefers: containers are the same, with fallbacks.
 
 use crate::facts::Facts;
 use crate::host;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// The newest that root file systems are built with: Linux 5.2, 5.6 and 5.12.
+/// The newest calls for root filesystems: Linux 5.2, 5.6 and 5.12.
 const CALLS: [libc::c_long; 7] = [
     libc::SYS_open_tree,
     libc::SYS_move_mount,
@@ -25,7 +25,7 @@ const CALLS: [libc::c_long; 7] = [
     libc::SYS_mount_setattr,
 ];
 
-/// Each of them missing alone, then all at once, as before Linux 5.2.
+/// Each of them missing alone, then all together, as before Linux 5.2.
 fn kernels() -> Vec<Vec<libc::c_long>> {
     CALLS.into_iter().map(|call| vec![call]).chain([CALLS.to_vec()]).collect()
 }
@@ -40,7 +40,7 @@ fn run_without(sandbox: &Sandbox, missing: &[libc::c_long], args: &[&str]) -> Fa
     Facts::parse(&sandbox.spawn(command).wait().ok().stdout)
 }
 
-/// All that is mounted, in an order that does not depend on how.
+/// All mounts, in an order that does not depend on the method.
 fn mounts(facts: &Facts) -> Vec<String> {
     let line = |mount: &crate::facts::Mount| {
         let ours = mount.propagation.iter().map(|tag| tag.split(':').next().unwrap_or_default());
@@ -231,7 +231,7 @@ fn recursive_options_reach_what_is_mounted_below() {
 }
 
 #[test]
-fn all_of_the_hosts_sysfs_is_read_only_for_an_ordinary_user() {
+fn all_of_the_hosts_sysfs_is_read_only_for_an_unprivileged_user() {
     brig_only!();
     as_user(false, |user| {
         user.patch(|config| {

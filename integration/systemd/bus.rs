@@ -1,5 +1,5 @@
-//! A D-Bus peer that misbehaves, in place of systemd's: a create that asks it for a scope fails, in
-//! time, by name, and leaves nothing.
+//! A misbehaving D-Bus peer instead of systemd: a create that requests a scope from it fails in time, with
+//! its name, and leaves nothing.
 
 use crate::host::{self, wait_until};
 use crate::sandbox::{Running, Sandbox, brig_only};
@@ -12,24 +12,24 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
-/// What brig waits at most for an answer, and some more for a busy machine.
+/// brig's maximum wait for a response, plus a margin for a busy machine.
 const ANSWER: Duration = Duration::from_secs(15);
 
-/// Serves every connection with `behave`, which is told how many there were before. What a peer wants
-/// to go on with, it keeps.
+/// Serves every connection with `behave`, which gets the number of earlier ones. A peer that wants to
+/// continue keeps the stream.
 fn serve(sandbox: &Sandbox, behave: fn(usize, &mut UnixStream) -> std::io::Result<()>) {
     let address = SocketAddr::from_abstract_name(&sandbox.id).unwrap();
     let listener = UnixListener::bind_addr(&address).unwrap();
     std::thread::spawn(move || {
         for (count, stream) in listener.incoming().enumerate() {
             let mut stream = stream.unwrap();
-            // Whether brig is still there is not this side's business.
+            // Whether brig still exists does not matter to this side.
             std::thread::spawn(move || _ = behave(count, &mut stream));
         }
     });
 }
 
-/// Begins to create a container there.
+/// Begins to create a container with it.
 fn begin(sandbox: &Sandbox) -> Running {
     let bundle = sandbox.bundle();
     let mut command = sandbox.command(&["--systemd-cgroup", "create", "--bundle"]);
@@ -38,7 +38,7 @@ fn begin(sandbox: &Sandbox) -> Running {
     sandbox.spawn(command)
 }
 
-/// Fails to create a container there; the complaint, and how long it took.
+/// Fails to create a container with it; returns stderr and the duration.
 fn create(sandbox: &Sandbox) -> (String, Duration) {
     let start = Instant::now();
     let message = begin(sandbox).wait().fails();
@@ -67,7 +67,7 @@ fn forever(stream: &mut UnixStream) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Lets brig in.
+/// Authenticates brig.
 fn greet(stream: &mut UnixStream) -> std::io::Result<()> {
     let mut said = Vec::new();
     while !said.ends_with(b"BEGIN\r\n") {
@@ -79,7 +79,7 @@ fn greet(stream: &mut UnixStream) -> std::io::Result<()> {
     stream.write_all(b"DATA\r\nOK 0123456789abcdef0123456789abcdef\r\n")
 }
 
-/// Reads one message of brig's: its serial number, and all of it as text.
+/// Reads one message from brig: its serial number, and the whole message as text.
 fn hear(stream: &mut UnixStream) -> std::io::Result<(u32, String)> {
     let number = |bytes: &[u8], at: usize| {
         u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
@@ -92,7 +92,7 @@ fn hear(stream: &mut UnixStream) -> std::io::Result<(u32, String)> {
     Ok((number(&fixed, 8), String::from_utf8_lossy(&rest).into_owned()))
 }
 
-/// Hears messages until one is a call of `method`, the others answered with nothing.
+/// Reads messages until one calls `method`, and sends empty replies to the others.
 fn until_called(stream: &mut UnixStream, method: &str) -> std::io::Result<u32> {
     loop {
         let (serial, text) = hear(stream)?;
@@ -103,7 +103,7 @@ fn until_called(stream: &mut UnixStream, method: &str) -> std::io::Result<u32> {
     }
 }
 
-/// A reply (kind 2) or an error (kind 3, its name always the same) to a call.
+/// A reply (type 2) or an error (type 3, always with the same name) to a call.
 fn message(kind: u8, serial: u32, signature: &str, body: &[u8]) -> Vec<u8> {
     let mut fields = vec![5, 1, b'u', 0];
     fields.extend(serial.to_ne_bytes());
@@ -125,7 +125,7 @@ fn message(kind: u8, serial: u32, signature: &str, body: &[u8]) -> Vec<u8> {
     message
 }
 
-/// A text, as it is in a body.
+/// A string in a message body.
 fn text(text: &str) -> Vec<u8> {
     let mut body = u32::try_from(text.len()).unwrap().to_ne_bytes().to_vec();
     body.extend(text.as_bytes());
@@ -229,7 +229,7 @@ fn one_that_answers_with_garbage() {
             stream.write_all(b"l\x02\0\x01\xff\xff\xff\xff\x01\0\0\0\0\0\0\0")?;
             forever(stream)
         },
-        // A text that is longer than the message around it.
+        // A string that is longer than its message.
         |_, stream| {
             greet(stream)?;
             let serial = until_called(stream, "StartTransientUnit")?;
@@ -307,7 +307,7 @@ fn job_removed() -> Vec<u8> {
     message
 }
 
-/// Lets brig in, and never answers its call.
+/// Authenticates brig, and never replies to its call.
 fn silent(count: usize, stream: &mut UnixStream) -> std::io::Result<()> {
     if count > 0 {
         return Ok(());
@@ -316,7 +316,7 @@ fn silent(count: usize, stream: &mut UnixStream) -> std::io::Result<()> {
     forever(stream)
 }
 
-/// The container's process, which the brig on its way has cloned.
+/// The container's process, which the running brig has cloned.
 #[track_caller]
 fn child(sandbox: &Sandbox, brig: &Running) -> Pid {
     let brig = Pid::from_raw(brig.child.id().cast_signed());

@@ -1,4 +1,4 @@
-//! Cgroups that systemd manages.
+//! Cgroups managed by systemd.
 
 pub mod bus;
 pub mod session;

@@ -1,5 +1,5 @@
-//! brig called by an unprivileged user to whom systemd has delegated cgroups, in their session: somebody
-//! who lingers, as in the guest of `make test-vm-systemd`.
+//! brig called by an unprivileged user with cgroups delegated by systemd, in their session: a lingering user,
+//! as in the guest of `make test-vm-systemd`.
 
 use crate::cgroups::{BUSY, gets_percent_of_a_cpu};
 use crate::facts::Facts;
@@ -15,11 +15,11 @@ use std::process::Command;
 use std::sync::RwLockReadGuard;
 use std::time::Duration;
 
-/// A sandbox of the user's.
+/// A sandbox of the user.
 struct Session {
     sandbox: Sandbox,
     user: User,
-    /// Nobody takes user namespaces from unprivileged users meanwhile.
+    /// No other test disables user namespaces of unprivileged users meanwhile.
     _namespaces: RwLockReadGuard<'static, ()>,
 }
 
@@ -29,7 +29,7 @@ struct User {
     gid: u32,
 }
 
-/// Somebody whose session systemd keeps up, on cgroup v2.
+/// A lingering user, on cgroup v2.
 fn lingering() -> Option<User> {
     host::controller("pids").filter(|(version, _)| *version == Version::V2)?;
     let names = fs::read_dir("/var/lib/systemd/linger").ok()?.flatten();
@@ -44,7 +44,7 @@ fn lingering() -> Option<User> {
     passwd.lines().find_map(user)
 }
 
-/// Skips where there is nobody such: `let session = session!();`.
+/// Skips the test without such a user: `let session = session!();`.
 macro_rules! session {
     () => {{
         brig_only!();
@@ -79,14 +79,14 @@ impl Session {
         command
     }
 
-    /// brig in the cgroup that this test is in, which is not the user's.
+    /// brig in the cgroup of this test, outside the session.
     fn outside(&self, args: &[&str]) -> Command {
         let mut command = self.as_user(runtime());
         command.args(args);
         command
     }
 
-    /// brig in a cgroup of the session, as a person would call it.
+    /// brig in a cgroup of the session, as called by a person.
     fn brig(&self, args: &[&str]) -> Done {
         let mut command = self.as_user("systemd-run");
         command.args(["--user", "--scope", "--quiet", "--property=Delegate=yes"]);
@@ -94,7 +94,7 @@ impl Session {
         self.sandbox.spawn(command).wait()
     }
 
-    /// `run` there, with more arguments.
+    /// `run` there, with further arguments.
     fn run(&self, args: &[&str]) -> Done {
         let bundle = self.sandbox.bundle();
         let bundle = bundle.to_str().unwrap();
@@ -105,7 +105,7 @@ impl Session {
         self.sandbox.patch(|config| config["linux"]["resources"] = resources);
     }
 
-    /// In the background until it says `ready`.
+    /// Runs a script in the background until it prints `ready`.
     fn running(&self, script: &str) -> Done {
         self.sandbox.script(&format!("{script} ; say ready ; sleep 120"));
         let done = self.run(&["--detach"]).ok();
@@ -133,9 +133,9 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // The sandbox looks at its own state directory only.
+        // The sandbox only considers its own state directory.
         let deleted = self.outside(&["delete", "--force", &self.sandbox.id]).output();
-        // A second panic would end all the tests.
+        // A second panic would abort all tests.
         if !std::thread::panicking() {
             let deleted = deleted.unwrap();
             assert!(deleted.status.success(), "{deleted:?}");
@@ -176,7 +176,7 @@ fn limits_are_in_effect_where_cgroups_are_delegated() {
     ] {
         assert_eq!(read(&cgroup, file), value, "{file}");
     }
-    // From another scope, for the first is gone: what is executed counts in the container's.
+    // From another scope, because the first is gone: executed processes are accounted to the container's.
     let facts = Facts::parse(&session.exec("cgroups ; forks 20").ok().stdout);
     assert_eq!(facts.get("cgroup"), "0::/");
     assert_eq!(facts.get("forks"), "7 EAGAIN");
@@ -184,12 +184,12 @@ fn limits_are_in_effect_where_cgroups_are_delegated() {
     if !gets_percent_of_a_cpu(session.state()["pid"].as_i64().unwrap(), 5..=32) {
         skip(BUSY);
     }
-    // And so they do when scopes have come to their end, and whatever systemd does in the session:
-    // it takes back what controllers nobody below has given on.
+    // The limits also survive after scopes have ended, and whatever systemd does in the session: it disables
+    // controllers that no unit below has enabled for its children.
     let mut reload = session.as_user("systemctl");
     reload.args(["--user", "daemon-reload"]);
     session.sandbox.spawn(reload).wait().ok();
-    // A scope that is made and gone after that: what systemd had to do before, it has done.
+    // After creating and ending another scope, systemd has processed everything before.
     session.brig(&["list"]).ok();
     for (file, value) in [("pids.max", "9"), ("cpu.max", "20000 100000"), ("cpuset.cpus", "0")] {
         assert_eq!(read(&cgroup, file), value, "{file}");
@@ -273,7 +273,7 @@ fn a_delegated_container_can_divide_its_cgroup() {
     );
     let facts = done.facts_now();
     assert_eq!(facts.get("write /sys/fs/cgroup/cgroup.subtree_control"), "ok", "{facts}");
-    // nsdelegate: the limits of the namespace's root are not its own to change.
+    // nsdelegate: the limits of the namespace's root cannot be changed inside.
     assert_eq!(facts.get("write /sys/fs/cgroup/pids.max"), "EPERM");
     let facts = Facts::parse(&session.exec("cgroups ; forks 20").ok().stdout);
     assert_eq!(facts.get("cgroup"), "0::/own");

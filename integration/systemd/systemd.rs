@@ -1,5 +1,5 @@
-//! `--systemd-cgroup` with the real systemd: scopes, their limits in its eyes and in the kernel's, and
-//! their end. In the guest of `make test-vm-systemd`.
+//! `--systemd-cgroup` with the real systemd: scopes, their limits in systemd and in the kernel, and their
+//! end. In the guest of `make test-vm-systemd`.
 
 use crate::host::wait_until;
 use crate::sandbox::{Done, Sandbox, brig_only, skip};
@@ -16,7 +16,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// Skips where there is no systemd, or no cgroup2 alone.
+/// Skips the test without systemd, or with other than only cgroup2.
 macro_rules! systemd {
     () => {
         brig_only!();
@@ -47,7 +47,7 @@ impl Sandbox {
     }
 }
 
-/// What systemd says of a unit.
+/// systemd's properties of a unit.
 fn show(unit: &str) -> BTreeMap<String, String> {
     let output = Command::new("systemctl").args(["show", unit]).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -97,7 +97,7 @@ fn limits_are_properties_of_the_scope_and_stand_in_the_files() {
         ("MemoryHigh", "50331648"),
         ("MemorySwapMax", "33554432"),
         ("CPUWeight", "59"),
-        // 410 ms a second are 41 %.
+        // 410 ms per second are 41 %.
         ("CPUQuotaPerSecUSec", "410ms"),
         ("CPUQuotaPeriodUSec", "50ms"),
         ("AllowedCPUs", "0"),
@@ -189,7 +189,7 @@ fn update_changes_properties_and_files() {
     ] {
         assert_eq!(file(&sandbox.dir(), name), value, "{name}");
     }
-    // systemd goes over all its units: what it writes is what stands there.
+    // systemd reloads all its units: the limits that it writes must be the same.
     assert!(Command::new("systemctl").arg("daemon-reload").status().unwrap().success());
     assert_eq!(file(&sandbox.dir(), "memory.max"), "83886080");
     assert_eq!(file(&sandbox.dir(), "pids.max"), "88");
@@ -321,7 +321,7 @@ fn the_bus_is_as_good_as_systemds_own_socket() {
     sandbox.assert_nothing_left();
 }
 
-/// A way to the bus that writes down which methods brig calls.
+/// A proxy to the bus that records the methods called by brig.
 fn listening(sandbox: &Sandbox) -> Arc<Mutex<Vec<String>>> {
     let calls = Arc::new(Mutex::new(Vec::new()));
     let heard = Arc::clone(&calls);
@@ -359,7 +359,7 @@ fn calls_are_no_more_than_cruns() {
     let calls = listening(&sandbox);
     let bundle = sandbox.bundle();
     let run = ["--systemd-cgroup", "create", "--bundle", bundle.to_str().unwrap(), &sandbox.id];
-    // What crun 1.8.1 does, by strace: Hello, AddMatch, StartTransientUnit; Hello, AddMatch, StopUnit.
+    // The calls of crun 1.8.1, by strace: Hello, AddMatch, StartTransientUnit; Hello, AddMatch, StopUnit.
     for (args, third) in
         [(&run[..], "StartTransientUnit"), (&["delete", "--force", &sandbox.id], "StopUnit")]
     {
@@ -416,11 +416,11 @@ fn fifty_at_once_come_and_go() {
     }
 }
 
-/// The user of the guest, whose systemd runs without them being logged in.
+/// The user of the guest, whose systemd instance runs without a login.
 const USER: u32 = 1000;
 
 #[test]
-fn an_ordinary_users_systemd_makes_scopes_as_well() {
+fn an_unprivileged_users_systemd_makes_scopes_as_well() {
     systemd!();
     let runtime = format!("/run/user/{USER}");
     if !Path::new(&runtime).join("systemd/private").exists() {
@@ -464,7 +464,7 @@ fn an_ordinary_users_systemd_makes_scopes_as_well() {
     let dir = Path::new(ROOT).join(cgroup.trim().trim_start_matches("0::/"));
     assert_eq!(file(&dir, "memory.max"), (64 << 20).to_string());
     assert_eq!(file(&dir, "pids.max"), "55");
-    // From outside of the user's own cgroups: only their systemd can move the process.
+    // From outside the user's own cgroups: only their systemd instance can move the process.
     user(&["exec", "--detach", id, "/init", "sleep", "60"]).ok();
     assert_eq!(file(&dir, "cgroup.procs").lines().count(), 2);
     user(&["update", "--pids-limit", "66", id]).ok();

@@ -1,5 +1,5 @@
-# Everything brig goes through, from source to a tested binary: `make help` lists it.
-# Needs Rust; what else is missing is installed by apt (as root or by sudo).
+# All build and test steps, from source to a tested binary: `make help` lists them. Needs Rust; everything
+# else that is missing is installed by apt (as root or with sudo).
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -12,10 +12,10 @@ MAX_SIZE := 4000000
 
 HOST     := $(shell rustc -vV | sed -n 's/^host: //p')
 PROCESSOR := $(firstword $(subst -, ,$(HOST)))
-# ARCH=aarch64 builds for that processor on this one, LIBC=musl with that C library.
+# ARCH=aarch64 cross-compiles for that processor, LIBC=musl links with that C library.
 MACHINE  := $(if $(ARCH)$(LIBC),$(or $(ARCH),$(PROCESSOR))-unknown-linux-$(or $(LIBC:glibc=gnu),gnu),$(HOST))
 FOREIGN  := $(filter-out $(HOST),$(MACHINE))
-# What the names of the other processor's compiler and tools begin with.
+# The prefix of the cross compiler and its tools.
 CROSS    := $(patsubst %,%-linux-gnu-,$(filter-out $(PROCESSOR),$(ARCH)))
 # The tests themselves are linked with glibc.
 TESTED   := $(MACHINE:%-musl=%-gnu)
@@ -24,21 +24,20 @@ OUT      := $(TARGET)/$(MACHINE)/release
 BRIG     := $(if $(FOREIGN),$(OUT),$(TARGET)/release)/brig
 COMMIT   := $(or $(shell git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null),unknown)
 SUDO     := $(if $(filter 0,$(shell id -u)),,sudo -E)
-# Tests mount and unmount: in a mount namespace of their own, whatever goes wrong dies with them.
+# Tests mount and unmount: in their own mount namespace, which ends with them.
 PRIVATE  := $(SUDO) unshare --mount --propagation private
 CARGO    := CARGO_TARGET_$(shell echo $(TESTED) | tr a-z- A-Z_)
 RUNNER   := $(CARGO)_RUNNER
-# A static binary needs an explicit --target: without one the flags would also hit proc-macros,
-# which cannot be static.
-# By the build-id brig knows its own file again.
+# A static binary needs an explicit --target: otherwise the flags would also apply to proc-macros, which
+# cannot be static. brig recognises its own file by the build-id.
 FLAGS    := -C target-feature=+crt-static -C relocation-model=static -C link-arg=-Wl,--build-id
 REMAP    := --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)/registry/src=crates --remap-path-prefix=$(CURDIR)=brig
-# Tests are not linked by cc-brig: they catch panics.
+# Tests are not linked by cc-brig, because they catch panics.
 STATIC   := RUSTFLAGS='$(FLAGS)' $(if $(CROSS),$(CARGO)_LINKER=$(CROSS)gcc)
-# rustc asks for its lld by itself only with glibc.
+# rustc uses its lld by default only with glibc.
 LLD      := $(if $(filter %-musl,$(MACHINE)),$(wildcard $(shell rustc --print sysroot)/lib/rustlib/$(HOST)/bin/gcc-ld))
-# Mangled by v0, the instances of a generic function have names of their own, as in fixtures/hot.txt. The linker's path is
-# relative and no path gets into the binary: wherever it is built, it is the same.
+# With v0 mangling, the instances of a generic function have distinct names, as in fixtures/hot.txt. The
+# linker's path is relative and the binary contains no paths, so the build is reproducible in any directory.
 RELEASE  := env RUSTFLAGS='$(FLAGS) -C symbol-mangling-version=v0 -C linker=scripts/cc-brig $(REMAP)' CROSS_COMPILE=$(CROSS) LLD=$(LLD) \
             BRIG_COMMIT='$(COMMIT)' cargo build --release --locked --target $(MACHINE)
 COMPILER := $(if $(CROSS),gcc-$(ARCH)-linux-gnu libc6-dev-$(if $(filter aarch64,$(ARCH)),arm64,$(ARCH))-cross,gcc libc6-dev)
@@ -95,12 +94,12 @@ test-musl: ## those of them for which the C library matters, with the binary of 
 	    TESTS='cve_binary:: seccomp_hostile:: inherited:: lifecycle:: exec:: images:: the_version_has'; \
 	    else echo '1 skipped:'; echo 'skipped test-musl: Rust has no standard library for musl here'; fi
 
-# VM_COMMAND=… runs that in the guest, instead of the tests; KERNEL=… boots another package's; CGROUPS=v1
-# gives it cgroup v1 with every controller.
+# VM_COMMAND=… runs that in the guest instead of the tests; KERNEL=… boots another package's kernel;
+# CGROUPS=v1 provides cgroup v1 with every controller.
 IN_VM    = env $(STATIC) BRIG=$(abspath $(BRIG)) BRIG_TEST_INIT=$(abspath $(OUT)/brig-test-init) \
            VM_CACHE=$(abspath $(TARGET)/vm$(if $(CROSS),-$(ARCH))) VM_ARCH=$(ARCH) $(RUNNER)=$(abspath scripts/vm-tests.sh) $(1) \
            cargo test --locked --target $(TESTED) --test integration -- $(or $(TESTS),$(if $(CROSS),$(EMULATED)))
-# What of them an emulated processor is there for.
+# The tests to run on an emulated processor.
 EMULATED := cmd::lifecycle:: cmd::exec:: seccomp:: rootfs::mounts:: cgroup::cgroup_v2:: image::images::
 
 test-vm: build ## the same tests in a QEMU guest with cgroup v2 alone; TESTS=part of their names; ARCH=aarch64: some of them
@@ -184,7 +183,7 @@ conformance: build ## RUNTIME_TOOLS=checkout, built: its validation, REFERENCE=r
 	$(SUDO) env VM_CACHE=$(abspath $(TARGET)/vm) \
 	    scripts/$(if $(VM),vm-)conformance.sh "$(RUNTIME_TOOLS)" $(BRIG) $(REFERENCE)
 
-# Where distributions look for man pages and for what completes commands.
+# The usual directories for man pages and completions.
 MAN      := $(DESTDIR)$(PREFIX)/share/man/man8
 BASH     := $(DESTDIR)$(PREFIX)/share/bash-completion/completions/brig
 ZSH      := $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_brig
@@ -227,7 +226,7 @@ test-deb: dist ## the Debian package installed by apt in a new Debian, where pod
 verify-release: build ## version, tag, changelog, lock files and man pages agree
 	@scripts/verify-release.sh $(BRIG)
 
-# Tools that are not Debian's, in target/tools.
+# Tools that Debian does not package, in target/tools.
 AUDIT    := cargo-deny cargo-machete
 audit: ## licenses and sources of all dependencies, and those that nothing uses; before a release
 	@for tool in $(AUDIT); do [ -x $(TARGET)/tools/bin/$$tool ] || \
@@ -238,17 +237,17 @@ audit: ## licenses and sources of all dependencies, and those that nothing uses;
 
 ci: CHECK := 1
 ci: SOAK_SECONDS := 120
-# The other architecture's bytes are for ci-nightly.
+# The other architecture is built by ci-nightly.
 ci: DIST_ARCHES := x86_64
 ci: test test-musl soak test-engines ci-suite book ci-vm fuzz dist-check test-deb ## what .ci/run runs
 
-# All tests in both guests take longer than their worth: these are about what the host does not have.
+# Running all tests in both guests takes too long: these depend on features that the host does not have.
 ci-vm:
 	$(MAKE) test-vm TESTS='cgroup_v2:: controllers:: cgroups:: hierarchies:: delegate::'
 	$(MAKE) test-vm-systemd TESTS='session:: rootless delegate:: systemd:: lifecycle:: exec::'
 	$(MAKE) test-vm-selinux
 
-# Of a newer Debian's engines, unpacked first, the rows about `run`.
+# The rows about `run` of a newer Debian's engines.
 ci-suite:
 	$(MAKE) test-engines SUITE=trixie TESTS=run
 

@@ -1,5 +1,5 @@
-//! What the benchmark's full configuration asks for: `compare` writes it into config.json, `floor`
-//! does it with nothing parsed.
+//! The settings of the benchmark's full configuration: `compare` writes them to config.json, `floor` applies
+//! them without parsing.
 
 pub const MEMORY: &str = "268435456";
 pub const QUOTA: &str = "200000";

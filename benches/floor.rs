@@ -1,10 +1,10 @@
-//! The floor: the least that the benchmark's two configurations cost on this kernel. One program
-//! that makes the system calls they demand, in brig's order and with nothing parsed, checked twice,
-//! logged or remembered. What a runtime needs beyond it is its own.
+//! The floor: the minimum cost of the benchmark's two configurations on this kernel. A program that makes the
+//! system calls that they require, in brig's order, without parsing, checks, logs or state. What a runtime
+//! needs beyond that is its own overhead.
 //!
-//! `floor run|create|start|delete|force min|full ROOTFS NAME HIERARCHIES WORK`: HIERARCHIES are the
-//! mount points of cgroup v1, joined by `:`, or `v2=` and that of cgroup v2; WORK is a directory for
-//! the start fifo and the pid. `min-honest` and `full-honest`: with what `honest` has as well.
+//! `floor run|create|start|delete|force min|full ROOTFS NAME HIERARCHIES WORK`: HIERARCHIES are the mount
+//! points of cgroup v1, joined by `:`, or `v2=` and that of cgroup v2; WORK is a directory for the start fifo
+//! and the pid. `min-honest` and `full-honest`: including what `honest` does.
 
 #![no_main]
 #![expect(unsafe_code, reason = "a C main, and raw system calls: what they cost is the point")]
@@ -23,7 +23,7 @@ use std::{env, mem, process, str};
 
 type Word = usize;
 
-/// What may be done with which device, as v1's devices.allow has it: docker's list.
+/// Device rules in the format of v1's devices.allow: docker's list.
 const DEVICES: [&str; 9] = [
     "c *:* m",
     "b *:* m",
@@ -36,13 +36,13 @@ const DEVICES: [&str; 9] = [
     "c 5:2 rwm",
 ];
 
-/// One system call: what it returned, or negative its errno.
+/// One system call: returns its result, or the negated errno.
 fn sys<const N: usize>(number: c_long, given: [Word; N]) -> isize {
     let mut args = [0; 6];
     args[..N].copy_from_slice(&given);
     let [a, b, c, d, e, f] = args;
-    // SAFETY: every pointer that the callers pass is of a value that lives through the call; this
-    // program has one thread, so a clone's child may go on as its parent would.
+    // SAFETY: every pointer passed by the callers is to a value that outlives the call; this program is
+    // single-threaded, so a clone's child may continue like its parent.
     let result = unsafe { libc::syscall(number, a, b, c, d, e, f) };
     if result < 0 { -(errno() as isize) } else { result as isize }
 }
@@ -163,7 +163,7 @@ fn remove(job: &Job) {
     }
 }
 
-/// Makes the container and returns when it waits for its start.
+/// Creates the container; returns when it waits for start.
 fn create(job: &Job) {
     let fifo = c(format_args!("{}/go", job.work));
     must("mkfifo", sys(libc::SYS_mknodat, [CWD, at(&fifo), (libc::S_IFIFO | 0o600) as Word, 0]));
@@ -184,7 +184,7 @@ fn create(job: &Job) {
     }
 }
 
-/// Kills what runs and waits for its end.
+/// Kills what runs and waits for its exit.
 fn force(job: &Job) {
     let pid = get(format_args!("{}/pid", job.work)).parse().unwrap_or(0);
     let fd = must("pidfd_open", sys(libc::SYS_pidfd_open, [pid, 0]));
@@ -194,7 +194,7 @@ fn force(job: &Job) {
     remove(job);
 }
 
-/// The child's way in: `tasks` files to write 0 to, or the directory to be born in.
+/// How the child enters its cgroups: `tasks` files to write 0 to, or the directory for CLONE_INTO_CGROUP.
 struct Groups {
     tasks: Vec<usize>,
     unified: Option<usize>,
@@ -236,7 +236,7 @@ fn limit_v1(job: &Job, controller: &str, mounted: &str, dir: &str) {
                 put(format_args!("{dir}/{file}"), &get(format_args!("{mounted}/{file}")));
             }
         }
-        // The default rules hold in both configurations.
+        // The default rules apply in both configurations.
         "devices" => {
             put(format_args!("{dir}/devices.deny"), "a");
             for rule in DEVICES {
@@ -286,7 +286,7 @@ fn spawn(job: &Job, groups: &Groups, start: Option<(usize, usize)>) -> usize {
 }
 
 fn no_clone_args() -> libc::clone_args {
-    // SAFETY: integers only, for which zero is a value.
+    // SAFETY: integers only, for which zero is valid.
     unsafe { mem::zeroed() }
 }
 
@@ -332,7 +332,7 @@ fn child(job: &Job, groups: &Groups, start: Option<(usize, usize)>) -> ! {
 }
 
 fn loopback_up() {
-    // SAFETY: integers and bytes only, for which zero is a value.
+    // SAFETY: integers and bytes only, for which zero is valid.
     let mut request: libc::ifreq = unsafe { mem::zeroed() };
     request.ifr_name[0] = b'l' as libc::c_char;
     request.ifr_name[1] = b'o' as libc::c_char;
@@ -411,8 +411,8 @@ fn pivot() {
     must("chdir", sys(libc::SYS_chdir, [at(&top)]));
 }
 
-/// Masked and read-only paths. The first masked directory gets a read-only tmpfs, the others a
-/// bind mount of it, which is read-only as its source is.
+/// Masked and read-only paths. The first masked directory gets a read-only tmpfs, the others a bind mount of
+/// it, which is read-only like its source.
 fn cover() {
     let mut empty: Option<&str> = None;
     for target in config::MASKED {

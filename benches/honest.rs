@@ -1,14 +1,14 @@
-//! What a runtime does beyond the configuration, because it has to, for the floor that is called honest: no container
-//! gets at the runtime's own file, and another command finds the container.
+//! What every runtime has to do in addition to the configuration, for the floor called honest: the container
+//! cannot write to the runtime's executable, and other commands find the container.
 
 use super::{CWD, Job, Word, at, c, must, sys};
 use std::{env, fs};
 
-/// As long as brig's of the full configuration, and its config.json.
+/// As long as brig's state for the full configuration, and its config.json.
 const STATE: [u8; 1300] = [b' '; 1300];
 const CONFIG: [u8; 2400] = [b' '; 2400];
 
-/// Opens the program's own file by a mount through which nobody can write to it, as brig does.
+/// Opens the program's own file through a read-only mount, like brig.
 pub fn seal() {
     let exe = env::current_exe().unwrap_or_default();
     let dir = exe.parent().map(|dir| dir.display().to_string()).unwrap_or_default();
@@ -29,7 +29,7 @@ pub fn seal() {
     }
 }
 
-/// Says what will have to be removed, before there is anything.
+/// Records what will have to be removed, before anything is created.
 pub fn begin(job: &Job) {
     let dir = c(directory(job));
     must("state directory", sys(libc::SYS_mkdirat, [CWD, at(&dir), 0o700]));
@@ -37,7 +37,7 @@ pub fn begin(job: &Job) {
     write(job, "config.json", &CONFIG);
 }
 
-/// Says that it is there.
+/// Records that it was created.
 pub fn made(job: &Job) {
     write(job, "state.json.new", &STATE);
     let dir = directory(job);
@@ -46,7 +46,7 @@ pub fn made(job: &Job) {
     must("rename", sys(libc::SYS_renameat, [CWD, at(&new), CWD, at(&name)]));
 }
 
-/// Forgets it.
+/// Removes the record.
 pub fn end(job: &Job) {
     let dir = directory(job);
     for name in ["state.json", "config.json"] {
@@ -58,7 +58,7 @@ pub fn end(job: &Job) {
     must("state directory", sys(libc::SYS_unlinkat, remove));
 }
 
-/// Reads it, as whoever acts on a container does.
+/// Reads the record, like every command for a container.
 pub fn look(job: &Job) {
     let read = fs::read(format!("{}/state.json", directory(job)));
     assert!(read.is_ok_and(|text| text.len() == STATE.len()), "no state");

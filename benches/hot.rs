@@ -1,6 +1,6 @@
-//! `hot SYMBOLS PROGRAM ARG…`: runs a program step by step, with all that it forks, and prints its functions in the order
-//! in which they are first called: what `make hot` gives the linker. SYMBOLS is what `nm` says of PROGRAM. Another
-//! program that one of them executes is no longer looked at.
+//! `hot SYMBOLS PROGRAM ARG…`: single-steps a program and everything that it forks, and prints its functions
+//! in the order in which they are first called: the input of `make hot` for the linker. SYMBOLS is the output
+//! of `nm` for PROGRAM. Stops following a process that executes another program.
 
 use anyhow::{Context, Result, ensure};
 use libc::{PTRACE_EVENT_EXEC, user_regs_struct};
@@ -13,7 +13,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::{env, fs, io};
 
-/// Where each function begins, in order.
+/// The start address and name of each function, sorted.
 type Functions<'a> = Vec<(u64, &'a str)>;
 
 fn main() -> Result<()> {
@@ -32,14 +32,14 @@ fn main() -> Result<()> {
     let first = Pid::from_raw(i32::try_from(child.id())?);
     let size = fs::metadata(program)?.len();
     for at in follow(first, size, &functions)? {
-        // All that are at that address: equal ones are one.
+        // All names at that address: identical functions are merged.
         let same = functions.iter().filter(|(start, _)| *start == functions[at].0);
         same.for_each(|(_, name)| println!("{name}"));
     }
     Ok(())
 }
 
-/// Of `0000000000401000 t <brig::log::Log>::open`, address and name.
+/// Parses address and name of lines such as `0000000000401000 t <brig::log::Log>::open`.
 fn functions(symbols: &str) -> Functions<'_> {
     let function = |line| {
         let mut words = str::splitn(line, 3, ' ');
@@ -52,8 +52,8 @@ fn functions(symbols: &str) -> Functions<'_> {
     functions
 }
 
-/// Which functions are called, by their places in `functions`, until the `first` process ends; what goes on without it is
-/// let go.
+/// The called functions, as indexes of `functions`, until the `first` process exits; others are then
+/// detached.
 fn follow(first: Pid, size: u64, functions: &Functions<'_>) -> Result<Vec<usize>> {
     let mut called = vec![false; functions.len()];
     let (mut order, mut alive) = (Vec::new(), BTreeSet::new());
@@ -86,7 +86,7 @@ fn follow(first: Pid, size: u64, functions: &Functions<'_>) -> Result<Vec<usize>
             _ => continue,
         };
         alive.insert(pid);
-        // What a signal has just ended cannot be asked.
+        // A process that was just killed by a signal has no registers.
         let Ok(registers) = ptrace::getregs(pid) else { continue };
         let after = functions.partition_point(|(start, _)| *start <= counter(&registers));
         if let Some(at) = after.checked_sub(1).filter(|at| !called[*at]) {
@@ -97,7 +97,7 @@ fn follow(first: Pid, size: u64, functions: &Functions<'_>) -> Result<Vec<usize>
     }
 }
 
-/// It goes on at full speed. Only what is stopped can be let go: else its next step would be its end.
+/// Detaches it. Only a stopped process can be detached: otherwise its next trap would kill it.
 fn let_go(pid: Pid) -> Result<()> {
     kill(pid, Signal::SIGSTOP)?;
     loop {
@@ -109,12 +109,12 @@ fn let_go(pid: Pid) -> Result<()> {
     }
 }
 
-/// The process does not execute the program with this size any more.
+/// Whether the process executes a program of another size by now.
 fn is_another(pid: Pid, size: u64) -> bool {
     fs::metadata(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.len() != size)
 }
 
-/// Where in the program it is.
+/// The program counter, relative to the program.
 fn counter(registers: &user_regs_struct) -> u64 {
     #[cfg(target_arch = "x86_64")]
     return registers.rip;

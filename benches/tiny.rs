@@ -1,12 +1,12 @@
-//! Three tiny programs in one static file, told apart by their name:
+//! Three tiny programs in one static file, selected by its name:
 //!
-//! * `true` ends at once; `pause` waits for a signal: what the benchmark's containers run.
-//! * any other name: `tiny OUT MNTNS SECONDS PROGRAM ARG…` runs a program in the mount namespace
-//!   MNTNS (a file of /proc/PID/ns, or `-`), kills it after SECONDS, and writes a line to OUT: exit
-//!   status, wall ns, user µs, system µs and peak RSS in KiB of it and all it waited for.
+//! * `true` exits immediately; `pause` waits for a signal: the programs of the benchmark's containers.
+//! * any other name: `tiny OUT MNTNS SECONDS PROGRAM ARG…` runs a program in the mount namespace MNTNS (a
+//!   file of /proc/PID/ns, or `-`), kills it after SECONDS, and writes a line to OUT: exit status, wall ns,
+//!   user µs, system µs and peak RSS in KiB, including its descendants.
 //!
-//! Runtimes are started by this program and not by the benchmark, because the peak RSS that the
-//! kernel reports of a process begins with that of the process that forked it.
+//! Runtimes are started by this program and not by the benchmark, because the kernel's peak RSS of a process
+//! begins with that of the process that forked it.
 
 #![no_main]
 #![expect(unsafe_code, reason = "a C main, and system calls without the start-up of std's main")]
@@ -17,7 +17,7 @@ use std::ffi::{CString, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::{fs, mem, ptr};
 
-/// Exit code when the program under test could not be run at all.
+/// The exit code if the program under test could not be run.
 const BROKEN: i32 = 125;
 
 #[unsafe(no_mangle)]
@@ -26,7 +26,7 @@ extern "C" fn main() -> i32 {
     match name.as_bytes().rsplit(|&byte| byte == b'/').next() {
         Some(b"true") => 0,
         Some(b"pause") => loop {
-            // SAFETY: takes nothing, touches nothing.
+            // SAFETY: has no arguments and accesses no memory.
             unsafe { libc::pause() };
         },
         _ => spawn().unwrap_or_else(|what| {
@@ -56,7 +56,7 @@ fn enter(namespace: OsString) -> Result<(), &'static str> {
         return Ok(());
     }
     let path = CString::new(namespace.into_vec()).map_err(|_| "NUL")?;
-    // SAFETY: `path` is a C string that lives through the call; setns takes numbers only.
+    // SAFETY: `path` is a C string that outlives the call; setns takes integers only.
     let result = unsafe {
         let fd = libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
         libc::setns(fd, libc::CLONE_NEWNS)
@@ -64,9 +64,9 @@ fn enter(namespace: OsString) -> Result<(), &'static str> {
     if result == 0 { Ok(()) } else { Err("setns") }
 }
 
-/// The benchmark blocks some, and the mask is inherited.
+/// The benchmark blocks some signals, and the mask is inherited.
 fn unblock_signals() {
-    // SAFETY: a zeroed signal set is an empty one, and it lives through the call.
+    // SAFETY: a zeroed signal set is an empty one, and it outlives the call.
     unsafe {
         let none: libc::sigset_t = mem::zeroed();
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
@@ -76,8 +76,8 @@ fn unblock_signals() {
 fn measure(argv: &[CString], seconds: i32) -> Result<String, &'static str> {
     let mut pointers: Vec<*const libc::c_char> = argv.iter().map(|arg| arg.as_ptr()).collect();
     pointers.push(ptr::null());
-    // SAFETY: one thread, so the child may do anything; `pointers` is a null-ended array of C
-    // strings, all alive; `status` and `usage` are plain integers, for which zero is a value.
+    // SAFETY: single-threaded, so the child may do anything; `pointers` is a null-terminated array of valid C
+    // strings; `status` and `usage` are plain integers, for which zero is valid.
     unsafe {
         let begin = now();
         let pid = libc::fork();
@@ -100,9 +100,10 @@ fn measure(argv: &[CString], seconds: i32) -> Result<String, &'static str> {
     }
 }
 
-/// Collects `pid`; false if it had to be killed.
+/// Reaps `pid`; false if it had to be killed.
 ///
 /// # Safety
+///
 /// `status` and `usage` must be valid for writes.
 unsafe fn wait(
     pid: i32,
@@ -110,7 +111,7 @@ unsafe fn wait(
     status: *mut i32,
     usage: *mut libc::rusage,
 ) -> Result<bool, &'static str> {
-    // SAFETY: pidfd_open takes numbers, poll one pollfd that is alive, wait4 what the caller vouches for.
+    // SAFETY: pidfd_open takes integers, poll one valid pollfd, wait4 pointers that the caller vouches for.
     unsafe {
         let fd = libc::syscall(libc::SYS_pidfd_open, pid, 0);
         let fd = i32::try_from(fd).map_err(|_| "pidfd_open")?;

@@ -1,4 +1,4 @@
-//! The corpus of the fuzzers, on any compiler: each file of `fuzz/corpus/TARGET` once through TARGET.
+//! Replays the fuzzers' corpus, with any compiler: each file of `fuzz/corpus/TARGET` once with TARGET.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 #![allow(unused, missing_docs, reason = "the fuzzers use the rest")]

@@ -1,6 +1,6 @@
-//! Hostile input, as functions of bytes: whatever they are, nothing panics, what is refused is refused
-//! in one line, and what comes out keeps its promises. libFuzzer calls them (`make fuzz`), and
-//! `cargo test --test corpus` for each file of the corpus.
+//! Fuzz targets, as functions of arbitrary bytes: nothing panics, errors are one line, and results satisfy
+//! their invariants. Called by libFuzzer (`make fuzz`), and by `cargo test --test corpus` for each file of
+//! the corpus.
 
 #[path = "../crates/oci-seccomp/src/interpreter.rs"]
 mod interpreter;
@@ -33,7 +33,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
 use sys::hierarchy::{ProcessCgroups, hierarchies};
 
-/// Takes whatever it is given.
+/// A fuzz target.
 pub type Target = fn(&[u8]);
 
 /// Every target by its name.
@@ -55,14 +55,14 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("store_record", store_record),
 ];
 
-/// An error that a person can read: one line, not empty.
+/// Checks that an error is readable: one line, not empty.
 fn readable(error: &anyhow::Error) {
     let text = sys::describe(error);
     let text = brig::log::one_line(&text);
     assert!(!text.trim().is_empty() && !text.contains('\n'), "{text:?}");
 }
 
-/// config.json becomes a plan, and no file is opened: the bundle does not exist.
+/// Plans a config.json; no file is opened, because the bundle does not exist.
 pub fn config(bytes: &[u8]) {
     let config = Document { name: "config.json", shape: shape::CONFIG, text: bytes };
     config.unknown_keys();
@@ -72,7 +72,7 @@ pub fn config(bytes: &[u8]) {
         Err(error) => return readable(&error),
     };
     if let Some(text) = rewritten {
-        // What exec reads later: nothing is left to rewrite.
+        // The text stored for exec needs no further rewriting.
         let again = Document { name: "config.json", shape: shape::CONFIG, text: &text };
         assert!(again.parse::<Spec>(&mut warnings).is_ok_and(|(_, rewritten)| rewritten.is_none()));
     }
@@ -88,21 +88,21 @@ pub fn config(bytes: &[u8]) {
             for path in plan.rootfs.masked.iter().chain(&plan.rootfs.readonly_paths) {
                 inside(path.as_bytes());
             }
-            // The kernel takes a map in one write of less than a page.
+            // The kernel accepts a map only in one write of less than a page.
             assert!(sys::idmap::to_text(&plan.id_maps.uids).len() < 4096);
         }
         Err(error) => readable(&config.located(error)),
     }
 }
 
-/// A path of the container: absolute, and nothing in it leads up.
+/// Checks a path in the container: absolute, without `..`.
 fn inside(path: &[u8]) {
     let path = Path::new(OsStr::from_bytes(path));
     let up = path.components().any(|part| part == Component::ParentDir);
     assert!(path.is_absolute() && !up, "{path:?}");
 }
 
-/// Lines: destination, type, source, and an option each.
+/// Lines: destination, type, source, and one option each.
 pub fn mount(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let mut lines = text.split('\n');
@@ -130,7 +130,7 @@ pub fn mount(bytes: &[u8]) {
     }
 }
 
-/// A profile as JSON: whatever is compiled, the kernel would take.
+/// A profile as JSON: every compiled program must be valid for the kernel.
 pub fn seccomp_profile(bytes: &[u8]) {
     let Ok(profile) = serde_json::from_slice::<LinuxSeccomp>(bytes) else { return };
     for native in [Arch::X86_64, Arch::Aarch64, Arch::Riscv64] {
@@ -152,9 +152,9 @@ const OPERATORS: [&str; 7] = [
     "SCMP_CMP_GT",
     "SCMP_CMP_MASKED_EQ",
 ];
-/// Values around which 64-bit comparisons in two halves go wrong.
+/// Values at which 64-bit comparisons in two halves can go wrong.
 const VALUES: [u64; 8] = [0, 1, 0xffff_ffff, 0x1_0000_0000, 0x1_0000_0001, 7 << 32, 5, u64::MAX];
-/// Errno of the rules, which is their action: so each rule can be told from the others.
+/// The errno of the first rule; each rule has its own, to tell them apart.
 const FIRST_ERRNO: u32 = 100;
 
 struct Condition {
@@ -174,14 +174,14 @@ impl Condition {
             3 => have == self.value,
             4 => have >= self.value,
             5 => have > self.value,
-            // As libseccomp: bits that are masked out are so on both sides.
+            // As in libseccomp: the mask applies to both sides.
             _ => have & self.value == self.other & self.value,
         }
     }
 }
 
-/// Rules made of bytes: the compiled program gives each call the verdict of a rule that matches, or
-/// the default. Six bytes a rule: name, how many conditions, and for each of two index, operator, values.
+/// Rules encoded as bytes: the compiled program must give each call the verdict of a matching rule, or the
+/// default. Six bytes per rule: name, number of conditions, and for each of two: index, operator, values.
 pub fn seccomp_rules(bytes: &[u8]) {
     let mut rules = Vec::new();
     let at = |slice: &[u8], index: usize| usize::from(slice.get(index).copied().unwrap_or(0));
@@ -194,7 +194,7 @@ pub fn seccomp_rules(bytes: &[u8]) {
         };
         let mut conditions = vec![condition(2), condition(5)];
         conditions.truncate(at(chunk, 1) % 3);
-        // The same argument twice means something else: either.
+        // The same argument twice means that either condition is sufficient.
         if conditions.len() == 2 && conditions[0].index == conditions[1].index {
             conditions.truncate(1);
         }
@@ -211,7 +211,7 @@ pub fn seccomp_rules(bytes: &[u8]) {
     }).collect();
     let profile = serde_json::json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": syscalls});
     let profile: LinuxSeccomp = serde_json::from_value(profile).expect("a profile");
-    // Rules that contradict each other are refused.
+    // Contradicting rules are refused.
     let Ok(filter) = compile(&profile, Arch::X86_64) else { return };
     verify(&filter.program);
     const NUMBERS: [u32; 8] = [0, 3, 39, 83, 135, 56, 250, 315];
@@ -230,7 +230,7 @@ pub fn seccomp_rules(bytes: &[u8]) {
     }
 }
 
-/// What the child says to its parent.
+/// A message of the child to its parent.
 pub fn message(bytes: &[u8]) {
     match Message::decode(bytes) {
         Ok(message) => assert_eq!(message.is_none(), bytes.is_empty()),
@@ -254,7 +254,7 @@ pub fn cgroups(bytes: &[u8]) {
     }
 }
 
-/// A layer's blob: what it unpacks to is read as far as it makes sense, and no further than a limit.
+/// A layer's blob: decompressed and parsed as far as it is valid, up to a limit.
 pub fn archive(bytes: &[u8]) {
     const MAX_BYTES: u64 = 16 << 20;
     let decoder = match Decoder::new(bytes) {
@@ -278,7 +278,7 @@ pub fn archive(bytes: &[u8]) {
     }
 }
 
-/// A layer's blob, unpacked: nothing but the directory is touched, and all in it can be removed.
+/// A layer's blob, unpacked: nothing outside the directory is changed, and everything in it can be removed.
 pub fn unpacked(bytes: &[u8]) {
     const MAX_BYTES: u64 = 1 << 20;
     let Ok(decoder) = Decoder::new(bytes) else { return };
@@ -287,7 +287,7 @@ pub fn unpacked(bytes: &[u8]) {
     std::fs::create_dir_all(&root).expect("a directory");
     let times = std::fs::File::create(scratch.join("times")).expect("a file");
     let dir = std::fs::File::open(&root).expect("the directory").into();
-    // Nothing that the host would have to be asked for.
+    // Nothing that depends on the host.
     let rights = Rights { chown: false, devices: false };
     if let Err(error) =
         unpack(decoder.take(MAX_BYTES), dir, None, &times, rights, &mut Warnings::default())
@@ -299,7 +299,7 @@ pub fn unpacked(bytes: &[u8]) {
     tree::remove_path(&scratch).expect("the directory can be removed");
 }
 
-/// What comes from the bus.
+/// A message from the bus.
 pub fn bus(bytes: &[u8]) {
     for result in [wire::total(bytes).map(drop), wire::parse(bytes).map(drop)] {
         if let Err(error) = result {
@@ -316,7 +316,7 @@ pub fn image_reference(bytes: &[u8]) {
     }
 }
 
-/// Values of `--change`, a line each: what they make of a config is a config.
+/// Values of `--change`, one per line: the result is a valid config.
 pub fn image_change(bytes: &[u8]) {
     const CONFIG: &str = r#"{"architecture":"amd64","os":"linux","config":{"Env":["A=b"],"Cmd":["x"]},
         "rootfs":{"type":"layers","diff_ids":[]}}"#;
@@ -331,7 +331,7 @@ pub fn image_change(bytes: &[u8]) {
     }
 }
 
-/// A user, a passwd, a group, with zero bytes between them.
+/// A user, a passwd and a group, separated by zero bytes.
 pub fn accounts(bytes: &[u8]) {
     let mut parts = bytes.splitn(3, |byte| *byte == 0);
     let mut part = || parts.next().unwrap_or_default();
@@ -346,7 +346,7 @@ pub fn accounts(bytes: &[u8]) {
     }
 }
 
-/// What stands in a state.json: all of it, as much as can be read, or nothing, and never another's.
+/// A state.json: parsed completely, partially or not at all, and never as another container's.
 pub fn state_record(bytes: &[u8]) {
     let (state, error) = match record::parse("x", bytes) {
         Record::Whole(state) => (state, None),
@@ -360,7 +360,7 @@ pub fn state_record(bytes: &[u8]) {
     assert!(matches!(record::parse("x", &text), Record::Whole(_)));
 }
 
-/// The records of the store: what is read is what is written again.
+/// The records of the store: parsing and writing are inverse.
 pub fn store_record(bytes: &[u8]) {
     fn again<T: serde::de::DeserializeOwned + serde::Serialize>(bytes: &[u8]) {
         let Ok(record) = serde_json::from_slice::<T>(bytes) else { return };
@@ -373,7 +373,7 @@ pub fn store_record(bytes: &[u8]) {
     again::<UseRecord>(bytes);
 }
 
-/// A command line, a line an argument; and each of them as a user and as an id.
+/// A command line, one argument per line; each of them also as a user and as an id.
 pub fn arguments(bytes: &[u8]) {
     let lines = bytes.split(|byte| *byte == b'\n');
     for line in lines.clone() {

@@ -52,7 +52,7 @@ class Runtime:
     def __init__(self, name, path, criu, top):
         self.name, self.path, self.dir = name, path, os.path.join(top, name)
         self.id = f"bench-restore-{name}-{os.getpid()}"
-        # brig always leaves the network out, crun never does.
+        # brig never checkpoints the network namespace, crun always does.
         self.more = ["--empty-ns", "network"] if name == "runc" else []
         self.env = {"PATH": f"{criu}:/usr/sbin:/usr/bin:/sbin:/bin"}
         os.makedirs(self.dir)
@@ -147,7 +147,7 @@ def main():
     finally:
         for runtime in runtimes:
             runtime.forget()
-        # runc leaves a mount of the root filesystem behind when a restore fails.
+        # runc leaves a mount of the root filesystem behind if a restore fails.
         with open("/proc/self/mountinfo", encoding="utf-8") as file:
             left = [line.split()[4] for line in file]
         for point in reversed([point for point in left if point.startswith(top + "/")]):

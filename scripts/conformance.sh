@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
 # conformance.sh CHECKOUT BRIG [REFERENCE]: runs the validation programs of a built checkout of
-# opencontainers/runtime-tools against brig, and side by side against a reference runtime, to tell
-# brig's faults from the suite's. ONLY="name …" runs some of them; LOGS=DIR is where output goes; TELL=1
-# shows what brig's failed programs say, too.
+# opencontainers/runtime-tools against brig, and side by side against a reference runtime, to distinguish
+# brig's faults from the suite's. ONLY="name …" runs some of them; LOGS=DIR is the directory for output;
+# TELL=1 also shows the output of brig's failed programs.
 #
-# They run in namespaces of their own, with an overlay of / as their root and a /dev of their own:
-# the suite starts containers without a mount namespace, and cleans up by removing directories
-# whatever is mounted in them. The host's cgroups they have to share, or brig would not be tested
-# on those; what the suite makes there is known by its names and removed.
+# They run in new namespaces, with an overlay of / as their root and a private /dev: the suite starts
+# containers without a mount namespace, and cleans up by removing directories whatever is mounted in them.
+# They share the host's cgroups, because brig must be tested with those; the suite's cgroups are recognised by
+# their names and removed.
 set -euo pipefail
 
 PATIENCE=${PATIENCE:-120} # seconds that a program may take
 FLOOR=${FLOOR:-36}        # programs that brig has to pass; docs/conformance.md tells of the others
-# They look at a program, or kill it, as soon as start is over, and want it to have run for a while
-# (or not to have ended yet): each has five tries, with whatever runtime.
+# These inspect or kill a program immediately after start, and expect it to have run for a while (or not to
+# have exited yet): each has five tries, with any runtime.
 RACES="killsig pidfile poststart"
 
-# One program, already in its namespaces: becomes it.
+# Executes one program in its namespaces.
 inside() {
     local program=$1 runtime=$2 scratch=$3 device
     mount -t tmpfs tmpfs "$scratch"
@@ -33,7 +33,7 @@ inside() {
     if mountpoint -q /sys/kernel/security; then
         mount --rbind /sys/kernel/security sys/kernel/security
     fi
-    # The suite takes for granted that there is a second interface.
+    # The suite expects a second network interface.
     { ip link add dummy0 type dummy || ip link add dummy0 type veth; } 2>/dev/null || true
     mount -t tmpfs -o mode=755 tmpfs dev
     mkdir dev/pts dev/shm
@@ -49,8 +49,8 @@ inside() {
     RUNTIME=/runtime exec "validation/$program/$program.t" </dev/null
 }
 
-# What a program's TAP says: "ok 3/3", "not ok 2/3". Some count no test at all, or only those that
-# failed, and tell of a failure by their exit status or by an error in a comment.
+# The result of a program, from its TAP output: "ok 3/3", "not ok 2/3". Some count no tests, or only failed
+# ones, and report a failure by their exit status or by an error in a comment.
 judge() {
     local log=$1 status=$2 passed failed
     passed=$(grep -c '^ok ' "$log" || true)
@@ -65,7 +65,7 @@ judge() {
     fi
 }
 
-# Removes cgroups of the suite that were not there before.
+# Removes cgroups of the suite that did not exist before.
 remove_cgroups() {
     find /sys/fs/cgroup -mindepth 2 -depth -type d -regextype posix-extended \
         -regex '.*/([^/]*[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|cgrouptest|testdir|runtime-tools)(/.*)?' 2>/dev/null |

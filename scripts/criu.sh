@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# criu.sh DIR: makes DIR/criu, a command that runs the CRIU of Debian's SUITE (trixie) on a host whose own is too old for
-# its kernel, or that has none, and DIR/tar, which CRIU calls with options that only GNU tar has. Their packages are taken
-# by apt with lists of their own and only unpacked: nothing is installed. They run by their own dynamic loader, with their
-# own libraries, wherever DIR is copied to. Whatever was made before is kept.
+# criu.sh DIR: creates DIR/criu, a command that runs the CRIU of Debian's SUITE (trixie) on a host whose own
+# is too old for its kernel, or missing, and DIR/tar, because CRIU uses options of GNU tar. Their packages are
+# downloaded by apt with separate lists and only unpacked: nothing is installed. They run with their own
+# dynamic loader and libraries, wherever DIR is copied to. An existing result is kept.
 set -euo pipefail
 
 suite=${SUITE:-trixie}
@@ -14,7 +14,7 @@ flock 9
 
 lists=$dir/apt
 mkdir -p "$lists/lists/partial" "$lists/archives/partial" "$dir/root"
-# As if nothing were installed: then apt takes all that it needs.
+# As if nothing were installed: then apt downloads all dependencies.
 : >"$lists/status"
 echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian $suite main" \
     >"$lists/sources.list"

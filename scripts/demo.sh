@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# demo.sh BRIG DIR: the whole life of the container fixtures/bundles/hello, shown and checked: fails
-# if anything is not as told. `make demo` runs it as root in a mount namespace of its own. DIR is
-# emptied first and can be looked at afterwards.
+# demo.sh BRIG DIR: the whole lifecycle of the container fixtures/bundles/hello, shown and checked: fails if
+# anything differs from the text. `make demo` runs it as root in a new mount namespace. DIR is emptied first
+# and can be inspected afterwards.
 set -euo pipefail
 
 brig=$1
@@ -19,7 +19,7 @@ fail() {
     printf '  %sNO  %s%s\n' "$red" "$*" "$plain" >&2
     exit 1
 }
-# is WHAT COMMAND…: WHAT is so if COMMAND succeeds.
+# is WHAT COMMAND…: WHAT holds if COMMAND succeeds.
 is() {
     local what=$1
     shift
@@ -30,7 +30,7 @@ is_not() {
     shift
     if "$@" >/dev/null 2>&1; then fail "not so: $what"; else ok "$what"; fi
 }
-# A command, shown as it would be typed but for --root.
+# Shows a command as a user would type it, without --root.
 typed() { printf '  %s$ brig %s%s\n' "$bold" "$*" "$plain"; }
 show() {
     typed "$@"
@@ -40,7 +40,7 @@ told() { sed -n "s|^ *$1 *= ||p" "$output"; }
 within() { [ "$2" -ge "$1" ] && [ "$2" -le "$3" ]; }
 cgroups() { find /sys/fs/cgroup -maxdepth 3 -type d -name brig-hello; }
 has_cgroups() { [ -n "$(cgroups)" ]; }
-# Processes in the container's PID namespace. Ended ones wait for the host's PID 1 to collect them.
+# Processes in the container's PID namespace. Exited ones wait for the host's PID 1 to reap them.
 has_processes() {
     local process
     for process in /proc/[0-9]*; do
@@ -69,7 +69,7 @@ if grep -qF " $(realpath -m "$dir")" /proc/self/mountinfo; then fail "something 
 [ ! -e "$root" ] || undo
 rm -rf --one-file-system "$dir"
 mkdir -p "$dir"
-# An overlay cannot have its upper on an overlay: where this is already a container, use a tmpfs.
+# An overlay cannot have its upper on an overlay: inside a container, use a tmpfs.
 [ "$(stat -f -c %T "$dir")" != overlayfs ] || mount -t tmpfs demo "$dir"
 trap undo EXIT
 "$here/hello-bundle.sh" "$bundle"

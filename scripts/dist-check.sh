@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# dist-check.sh DIR: builds what `make dist` has left in DIR once more, of the same commit, in another folder and with
-# another CARGO_HOME, and compares it byte for byte.
+# dist-check.sh DIR: builds the results of `make dist` in DIR again, from the same commit, in another
+# directory and with another CARGO_HOME, and compares all bytes.
 set -euo pipefail
 
 dist=$(realpath "$1")

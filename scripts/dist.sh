@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# dist.sh TREE ARCH DIR: of TREE, which has what `make install PREFIX=/usr` has made of the binary for ARCH, a tarball, a
-# Debian package, and an SBOM, in DIR. The same commit gives the same bytes, wherever it is built. `make dist` calls it.
+# dist.sh TREE ARCH DIR: creates a tarball, a Debian package and an SBOM in DIR from TREE, the result of `make
+# install PREFIX=/usr` with the binary for ARCH. Reproducible: the same commit results in the same bytes,
+# wherever it is built. Called by `make dist`.
 set -euo pipefail
 
 tree=$(realpath "$1") arch=$2
@@ -19,13 +20,13 @@ trap 'rm -rf --one-file-system "$work"' EXIT
 scripts/parts.py licences "$arch-unknown-linux-gnu" >"$work/THIRD-PARTY-LICENSES"
 scripts/parts.py sbom "$arch-unknown-linux-gnu" >"$out/$name.cdx.json"
 
-# What belongs into /usr/local or wherever else; README.md says how.
+# The files for /usr/local or another prefix; README.md explains the installation.
 cp -r "$tree/usr" "$work/$name"
 cp LICENSE README.md CHANGELOG.md "$work/THIRD-PARTY-LICENSES" "$work/$name"
 tar -C "$work" --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner --format=gnu \
     --mode=u+rwX,go+rX,go-w -cf - "$name" | gzip -9n >"$out/$name.tar.gz"
 
-# Beside any other runtime: it replaces nothing, and engines name it in their own configuration.
+# Installable beside any other runtime: it replaces nothing, and is configured in engines by name.
 package=$work/package
 doc=$package/usr/share/doc/brig
 mkdir -p "$package/DEBIAN" "$doc"

@@ -21,7 +21,7 @@ from collections import Counter
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parent.parent
-# All of it is written by `make book`, with what its commands printed.
+# Written by `make book`, including the output of its commands.
 BOOK = "docs/how-containers-work.md"
 PROGRAMS = (
     "apt brig buildah cargo cp crictl ctr curl docker export ip journalctl kubectl make mkdir nerdctl podman sed skopeo sudo"
@@ -131,7 +131,7 @@ def run(brig: str) -> int:
         if not marked:
             continue
         name = path.relative_to(TOP)
-        # A state root and a /tmp of its own, which end with its mount namespace.
+        # A private state root and /tmp, which end with its mount namespace.
         script = "mount -t tmpfs documents /tmp && mount -t tmpfs documents /run\n"
         steps = [(line, *step) for line, block in marked for step in commands(block)]
         for _, command, _ in steps:

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# engines-root.sh SUITE DIR PACKAGE…: DIR/root, a root of Debian's SUITE that has these packages. mmdebstrap makes it, with
-# lists of apt's of its own: nothing is installed on this machine. It is kept for a week.
+# engines-root.sh SUITE DIR PACKAGE…: creates DIR/root, a root filesystem of Debian's SUITE with these
+# packages, by mmdebstrap with separate apt lists: nothing is installed on this machine. It is kept for a
+# week.
 set -euo pipefail
 
 suite=$1 dir=$2
@@ -13,8 +14,8 @@ if [ "$(cat "$dir/key" 2>/dev/null)" = "$key" ] && [ -n "$(find "$dir/key" -mtim
 "$(dirname "$0")/need.sh" mmdebstrap
 rm -rf --one-file-system "$dir/key" "$dir/root" "$dir/root.new"
 echo "unpacking the engines of $suite" >&2
-# A mirror may stand still for longer than its lists are valid.
-# What it mounts for the packages' scripts ends with this namespace.
+# A mirror may be outdated longer than its lists are valid. Mounts for the packages' scripts end with this
+# namespace.
 unshare --mount --propagation private timeout -k 10 900 mmdebstrap --quiet --mode=root --variant=essential \
     --include="$(IFS=,; echo "$*")" --aptopt='Acquire::Check-Valid-Until "false"' --aptopt='Acquire::Languages "none"' --aptopt='Acquire::Retries "2"' \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \

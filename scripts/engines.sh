@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# engines.sh BRIG DIR [ENGINE…]: real engines with brig as their runtime, one table of features for
-# each: scripts/engines/ENGINE.sh. RUNTIME=runc, crun or a path runs the same tables with another
-# runtime; TESTS=part of a test's name runs some. As root; `make test-engines` calls it.
+# engines.sh BRIG DIR [ENGINE…]: runs real engines with brig as their runtime, one table of tests for each:
+# scripts/engines/ENGINE.sh. RUNTIME=runc, crun or a path runs the same tables with another runtime;
+# TESTS=part of a test's name runs some. As root; called by `make test-engines`.
 #
-# SUITE=trixie, or sid, takes the engines of that Debian, with a root of their own below DIR: engines-root.sh. A row that
-# fails there with brig is tried with that suite's runc, and fails the run only if runc passes it, and brig does not when
-# it is tried once more.
+# SUITE=trixie, or sid, uses the engines of that Debian, in a root filesystem below DIR: engines-root.sh. A
+# row that fails there with brig is repeated with that suite's runc, and fails the run only if runc passes it,
+# and brig fails again.
 #
-# Each engine gets a world that ends with it: mount, network, pid, ipc, uts and cgroup namespaces, an
-# own /run, /tmp and /var/lib, and cgroups below one directory of ours. Logs are left in DIR.
+# Each engine runs in new mount, network, pid, ipc, uts and cgroup namespaces, with a private /run, /tmp and
+# /var/lib, and in cgroups below one directory of ours. Logs are left in DIR.
 set -euo pipefail
 
 [ $# -ge 2 ] && [ -f "$1" ] || { echo "usage: engines.sh BRIG DIR [ENGINE…]" >&2; exit 2; }
@@ -21,7 +21,7 @@ engines=("${@:-podman}")
 suite=${SUITE:-} root='' tools=(busybox-static hostname iproute2 procps python3 util-linux)
 [ -z "$suite" ] || dir=$dir/$suite
 
-# suite_root: makes the suite's root, $root, of what all tables need; or says why there is none.
+# suite_root: creates the suite's root, $root, with the packages of all tables; or prints why it cannot.
 suite_root() {
     local packages
     mapfile -t packages < <(sed -n 's/^# \(suite \)\?needs: //p' "$here"/engines/{podman,podman-rootless,buildah,docker,containerd,cri}.sh | tr ' ' '\n' | sort -u)
@@ -34,12 +34,12 @@ suite_root() {
         exit 0
     fi
     root=$dir/root
-    # What needs a Debian to be the content of images is about brig's images, not about the engine.
+    # Tables with images of Debian test brig's images, not the engine.
     mapfile -t engines < <(printf '%s\n' "${engines[@]}" | while read -r one; do grep -q '^# debian$' "$here/engines/$one.sh" || echo "$one"; done)
 }
 [ -z "$suite" ] || suite_root
 
-# program NAME: its file, in the suite's root or here.
+# program NAME: its path, in the suite's root or here.
 program() { find "$root"/usr/sbin/ "$root"/usr/bin/ "$root"/usr/local/bin/ -maxdepth 1 -name "$1" | head -n 1; }
 
 case ${RUNTIME:-brig} in
@@ -53,7 +53,7 @@ case ${RUNTIME:-brig} in
 esac
 [ -n "$root" ] || "$here/need.sh" "${tools[@]}"
 
-# The hierarchies of cgroups that are mounted here: directory of this process, type, options.
+# The cgroup hierarchies mounted here: this process's directory, type, options.
 hierarchies() {
     local id names path mount type options super
     while IFS=: read -r id names path; do
@@ -87,7 +87,7 @@ remove_cgroups() {
 }
 trap remove_cgroups EXIT
 
-# enter ENGINE: this process goes into cgroups of its own, one directory for each engine.
+# enter ENGINE: moves this process into new cgroups, one directory for each engine.
 enter() {
     local line mount path own file
     for line in "${hierarchies[@]}"; do
@@ -99,21 +99,21 @@ enter() {
             for file in cpuset.cpus cpuset.mems; do
                 [ ! -e "$own/$file" ] || cat "$own/../$file" >"$own/$file"
             done
-            # What is measured gets its CPU on a busy machine, too.
+            # Benchmarks get their CPU time on a busy machine, too.
             case $1 in book | bench | bench-layers) [ ! -e "$own/cpu.shares" ] || echo 100000 >"$own/cpu.shares" ;; esac
         done
         echo 0 >"$own/cgroup.procs"
     done
 }
 
-# run_engine ENGINE RUNTIME LOGS: its table, or only the rows in LOGS/rows.
+# run_engine ENGINE RUNTIME LOGS: runs its table, or only the rows in LOGS/rows.
 run_engine() (
     enter "$1"
     export RUNTIME_PATH=$2 ENGINE=$1 LOGS=$3 TESTS=${TESTS:-} ROOT=$root
     [ "$1" != book ] || export IMAGES_PAGE=$(cat "$here/../docs/images.md")
     export HIERARCHIES=$(printf '%s\n' "${hierarchies[@]}")
     export WITHOUT=$(sed -n 's/^# without: //p' "$here/engines/$1.sh")
-    # Debian's crun refuses hosts that have both versions of cgroups.
+    # Debian's crun refuses hosts with both cgroup versions.
     [ "$(basename "$2")" != crun ] || WITHOUT=cgroup2
     mkdir -p "$LOGS"
     rm -f "$LOGS"/*.txt "$LOGS/failed"
@@ -121,7 +121,8 @@ run_engine() (
         --propagation private bash -euo pipefail "$here/engines/lib.sh"
 )
 
-# again ENGINE RUNTIME ROWS TO: the rows in that file once more, with their logs in TO; TO/failed are those that fail.
+# again ENGINE RUNTIME ROWS TO: repeats the rows in that file, with their logs in TO; TO/failed lists those
+# that fail.
 again() {
     mkdir -p "$4"
     cp "$3" "$4/rows"
@@ -131,7 +132,8 @@ again() {
     [ -e "$4/failed" ] || { tail -n 5 "$4.txt" >&2; return 1; }
 }
 
-# only_brig ENGINE: some row failed with brig twice, and passes with the suite's runc. Those that failed are named.
+# only_brig ENGINE: succeeds if some row failed with brig twice, and passes with the suite's runc. Prints
+# those rows.
 only_brig() {
     local logs=$dir/$1 row
     [ -s "$logs/failed" ] || return 0
@@ -146,7 +148,7 @@ only_brig() {
     [ -s "$logs.again/failed" ]
 }
 
-# The versions of what is tested.
+# The versions of the tested programs.
 versions() {
     local packages
     read -ra packages <<<"$1 runc"
@@ -164,14 +166,14 @@ for engine in "${engines[@]}"; do
     # shellcheck disable=SC2086
     [ -n "$suite" ] || "$here/need.sh" $needs
     versions "$needs"
-    # A Debian to be the content of an image.
+    # A Debian as the contents of an image.
     if grep -q '^# debian$' "$here/engines/$engine.sh"; then
         export DEBIAN=$dir/debian.tar
         [ -f "$DEBIAN" ] || { mmdebstrap --quiet --variant=minbase --format=tar bookworm "$DEBIAN.new" && mv "$DEBIAN.new" "$DEBIAN"; }
-        # The same with what people run in containers, and what a container may not do.
+        # The same with common tools, and tests of what a container may not do.
         export DEBIAN_TOOLS=$dir/debian-tools.tar
         [ -f "$DEBIAN_TOOLS" ] || { mmdebstrap --quiet --variant=minbase --format=tar --include=sudo,gcc,gcc-multilib,python3-minimal,keyutils bookworm "$DEBIAN_TOOLS.new" && mv "$DEBIAN_TOOLS.new" "$DEBIAN_TOOLS"; }
-        # What registries bring, as layers: Debian packages, a wheel, a tarball of npm's.
+        # Typical contents of layers: Debian packages, a wheel, an npm tarball.
         export PACKAGES=$dir/packages
         [ -d "$PACKAGES" ] || (
             command -v pip >/dev/null || "$here/need.sh" python3-pip

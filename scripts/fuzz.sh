@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# fuzz.sh SECONDS [TARGET…]: each fuzzer of fuzz/ for that long, from its corpus, as many at once as there
-# are processors. Finds stay below fuzz/artifacts, which is not committed: what is found becomes a file of
-# the corpus. Without a nightly compiler the corpus alone is replayed, by `make check`: that is told, and
-# no failure.
+# fuzz.sh SECONDS [TARGET…]: runs each fuzzer of fuzz/ for that long, from its corpus, as many concurrently as
+# there are processors. Findings are written below fuzz/artifacts, which is not committed: add them to the
+# corpus. Without a nightly compiler only the corpus is replayed, by `make check`, with a message, and that is
+# not a failure.
 set -euo pipefail
 
 seconds=$1
@@ -25,7 +25,7 @@ cargo fuzz --version >/dev/null 2>&1 ||
 rustup run nightly cargo fuzz build --sanitizer none -O
 
 one() {
-    # What it learns in a run is not for the committed corpus.
+    # Inputs learnt in a run are not added to the committed corpus.
     local target=$1 learnt=$CARGO_TARGET_DIR/learnt/$1
     mkdir -p "$learnt" "artifacts/$target"
     if "$CARGO_TARGET_DIR/$host/release/$target" "$learnt" "corpus/$target" \

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# hello-bundle.sh DIR: makes a runnable copy of fixtures/bundles/hello in DIR, which must not exist.
-# What cannot be checked in is added here: busybox with a link for every applet, empty directories.
+# hello-bundle.sh DIR: creates a runnable copy of fixtures/bundles/hello in DIR, which must not exist. Adds
+# what cannot be committed: busybox with a link for every applet, and empty directories.
 set -euo pipefail
 
 bundle=$1

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# hot.sh BRIG HOT DIR: prints the functions of BRIG, which has symbols, in the order in which a container's life first calls
-# them. HOT is benches/hot.rs, built. DIR is made, and removed.
+# hot.sh BRIG HOT DIR: prints the functions of BRIG, which has symbols, in the order in which they are first
+# called in a container's lifecycle. HOT is the built benches/hot.rs. DIR is created, and removed.
 set -euo pipefail
 
 brig=$1
@@ -12,12 +12,13 @@ traced() { "$hot" "$dir/symbols" "$brig" --root "$dir/run" "$@" </dev/null; }
 trap '"$brig" --root "$dir/run" delete --force $id >/dev/null 2>&1 || true; rm -rf --one-file-system "$dir"' EXIT
 
 mkdir -p "$dir"
-# What LLVM has copied has the name of what it is a copy of.
+# Clones made by LLVM have the name of the original function.
 nm --defined-only --demangle "$brig" | sed 's/ \[clone .*//' >"$dir/symbols"
 "$here/hello-bundle.sh" "$dir/bundle"
 sed -i "s/\"args\": .*/\"args\": [\"sleep\", \"1000\"],/" "$dir/bundle/config.json"
 bundle=(--bundle "$dir/bundle")
-# What is called most comes first, and what is small: a page of it is not to be shared with what only create needs.
+# The most frequent and small commands come first: their pages must not be shared with functions that only
+# create needs.
 "$brig" --root "$dir/run" create "${bundle[@]}" $id </dev/null
 {
     traced state $id

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# need.sh PACKAGE…: installs those of the Debian packages that are missing, as root or by sudo. rust-std:TRIPLE is
-# the standard library that Rust has for another target.
+# need.sh PACKAGE…: installs missing Debian packages, as root or with sudo. rust-std:TRIPLE is Rust's standard
+# library for another target.
 set -euo pipefail
 
 missing=()
@@ -32,7 +32,7 @@ echo "installing ${missing[*]}"
 log=$(mktemp)
 policy=/usr/sbin/policy-rc.d
 trap 'rm -f "$log"; [ -z "$policy" ] || "${as_root[@]}" rm -f "$policy"' EXIT
-# The programs of a package are wanted, not its daemons: 101 forbids to start any.
+# Only the programs of a package are needed, not its daemons: 101 forbids starting any.
 if [ -e "$policy" ]; then
     policy=''
 else

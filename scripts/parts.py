@@ -27,7 +27,7 @@ def crates(target):
     packages = {package["id"]: package for package in known["packages"]}
     nodes = {node["id"]: node for node in known["resolve"]["nodes"]}
 
-    # The metadata has features, and so crates, that only tests ask for.
+    # The metadata includes features, and so crates, that only tests enable.
     tree = output("cargo", "tree", "--locked", "--package=brig", "--edges=normal", "--target", target, "--prefix=none")
     shipped = {tuple(line.split()[:2]) for line in tree.splitlines() if line}
 

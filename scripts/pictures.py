@@ -16,7 +16,7 @@ from pathlib import Path
 PICTURES = Path(__file__).resolve().parent.parent / "docs" / "pictures"
 MONO = "ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace"
 SANS = "system-ui,-apple-system,'Segoe UI',Helvetica,Arial,sans-serif"
-# Operations of the benchmark that the chart shows, and how it calls them.
+# Operations of the benchmark that the chart shows, and their labels.
 SHOWN = {
     "run-minimal": "run /bin/true", "run-full": "run, full config", "create": "create", "start": "start",
     "exec": "exec /bin/true", "state": "state", "delete": "delete",

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# spec-table.sh tests LIST…    what docs/conformance.md and the other documents name exists: bundles, and tests of
-#                              the LISTs, each the output of libtest, with or without --list; so does what the
-#                              Makefile and scripts/vm-tests.sh choose or leave out by name
-# spec-table.sh ran LOG        the tests of LOG's modules ran and passed; skipped ones are told
-# spec-table.sh spec DIR BRIG  every binding line of the spec's checkout DIR has its row, and what
-#                              BRIG features prints keeps to the schema
+# spec-table.sh tests LIST…    checks that bundles and tests named in docs/conformance.md and the other documents
+#                              exist (LIST: output of libtest, with or without --list), and so do those that the
+#                              Makefile and scripts/vm-tests.sh select or skip by name
+# spec-table.sh ran LOG        checks that the tests of LOG's modules ran and passed; reports skipped ones
+# spec-table.sh spec DIR BRIG  checks that every normative line of the spec's checkout DIR has its row, and that
+#                              the output of BRIG features conforms to the schema
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -12,12 +12,12 @@ document=$here/docs/conformance.md
 # Only the tables of the last part.
 tables=$(sed '1,/^## The spec, sentence/d' "$document" | grep '^|')
 bad=0
-# Tests of integration/ are named without their room there: without the first part of the names that libtest
-# prints. Those of src/, which have `tests` in their names, are named in full.
+# Tests of integration/ are named without their directory there: without the first part of the names that
+# libtest prints. Those of src/, which contain `tests` in their names, are named in full.
 roomless() { sed '/::tests::/!s/^[a-z_0-9]*::\(.*::\)/\1/'; }
 complain() { complain_of docs/conformance.md "$@"; }
 complain_of() { echo "$1: ${*:2}" >&2; bad=1; }
-# Parts of the names of tests, by which the Makefile and the guests choose.
+# Parts of test names, by which the Makefile and the guests select tests.
 filters() {
     sed -n "s/.*TESTS='\\([a-z_][^']*\\)'.*/\\1/p; s/.* --nocapture \\([^ ]*\\)$/\\1/p" "$here/Makefile"
     sed -n '/^skipped=(/,/^)/s/^ *\([a-z_0-9:]*\) *#.*/\1/p; s/^ *tests=(\([a-z].*\))$/\1/p' "$here/scripts/vm-tests.sh"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# test-deb.sh DEB DIR: installs the Debian package by apt in a new Debian, made in DIR by mmdebstrap, and has podman run
-# a container with brig there.
+# test-deb.sh DEB DIR: installs the Debian package by apt in a new Debian, created in DIR by mmdebstrap, and
+# makes podman run a container with brig there.
 set -euo pipefail
 
 deb=$(realpath "$1") dir=$2
@@ -12,7 +12,7 @@ debian=$(. /etc/os-release && echo "$VERSION_CODENAME")
     mmdebstrap --quiet --variant=apt --format=tar --include=podman,crun,busybox-static "$debian" "$dir/podman.tar.new"
     mv "$dir/podman.tar.new" "$dir/podman.tar"
 }
-# What is mounted there ends with this mount namespace.
+# Mounts there end with this mount namespace.
 [ "${INSIDE:-}" ] || INSIDE=1 exec unshare --mount --pid --fork --kill-child --propagation private "$0" "$deb" "$dir"
 
 root=$dir/root
@@ -28,7 +28,7 @@ inside() { chroot "$root" env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin D
 
 inside sh -ec "cd /root && apt-get -qq install ./$(basename "$deb")"
 inside brig --version | grep -F "brig version $version"
-# As /usr/share/doc/brig/engines.md has it, and without cgroups, which would be this machine's.
+# As described in /usr/share/doc/brig/engines.md, and without cgroups, which would be this machine's.
 cat >"$root/etc/containers/containers.conf" <<END
 [containers]
 netns = "none"
@@ -44,7 +44,7 @@ brig = ["/usr/bin/brig"]
 END
 mkdir -p "$root/root/box/bin"
 cp "$root/bin/busybox" "$root/root/box/bin/sh"
-# Not every kernel has overlay on tmpfs.
+# Not every kernel supports overlay on tmpfs.
 podman() { inside podman --storage-driver vfs "$@"; }
 tar -C "$root/root/box" -cf "$root/root/box.tar" .
 podman import --quiet /root/box.tar box >/dev/null

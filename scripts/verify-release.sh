@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# verify-release.sh BRIG: whether everything that names the version to be released names the same one.
+# verify-release.sh BRIG: checks that everything that contains the version to be released contains the same
+# one.
 set -euo pipefail
 
 brig=$(realpath "$1")

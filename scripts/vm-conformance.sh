@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
-# vm-conformance.sh CHECKOUT BRIG [REFERENCE]: conformance.sh in the guest of vm.sh that has systemd,
-# AppArmor, all capabilities, and cgroup v1 with every controller: for programs that need what a host
-# may not have. REFERENCE is the name of a Debian package and of its program. VM_CACHE is where the
-# guest is kept.
+# vm-conformance.sh CHECKOUT BRIG [REFERENCE]: conformance.sh in the guest of vm.sh with systemd, AppArmor,
+# all capabilities, and cgroup v1 with every controller: for programs that need features a host may not have.
+# REFERENCE is the name of a Debian package and of its program. VM_CACHE is the directory for the guest.
 set -euo pipefail
 
 suite=$(realpath "$1") brig=$(realpath "$2") reference=${3-}
@@ -13,7 +12,7 @@ trap 'rm -rf --one-file-system "$payload"' EXIT
 mkdir "$payload/payload"
 cp "$brig" "$payload/payload/brig"
 cp "$here/conformance.sh" "$payload/payload"
-# The profile is the one that the suite asks for, and allows all.
+# The profile that the suite uses, which allows everything.
 cat >"$payload/payload/run" <<END
 #!/bin/sh
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin LOGS=/run/logs FLOOR=${FLOOR:-40} PATIENCE=300 TELL=1 ONLY='${ONLY-}'

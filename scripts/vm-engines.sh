@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# vm-engines.sh BRIG CACHE: scripts/engines/guest.sh, the engines' rows that need systemd, in the guest of vm.sh with
-# systemd. GUEST=trixie is the Debian that it has, TESTS=part of a row's name runs some; RUNTIME=runc runs the same
-# rows with that Debian's.
+# vm-engines.sh BRIG CACHE: scripts/engines/guest.sh, the engines' rows that need systemd, in the guest of
+# vm.sh with systemd. GUEST=trixie selects its Debian, TESTS=part of a row's name runs some; RUNTIME=runc runs
+# the same rows with that Debian's runc.
 set -euo pipefail
 
 brig=$(realpath "$1") cache=$2

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# vm-image.sh DIRECTORY IMAGE: makes an ext4 image of a small Debian with systemd, D-Bus, logind,
-# AppArmor, a policy of SELinux's and an unprivileged user who is always logged in. As root; DIRECTORY is for the work.
+# vm-image.sh DIRECTORY IMAGE: creates an ext4 image of a small Debian with systemd, D-Bus, logind, AppArmor,
+# an SELinux policy and an unprivileged lingering user. As root; DIRECTORY is for temporary files.
 #
-# The user is `tester`, uid 1000, with 65536 ids from 100000 on. Their user session is up from the
-# boot on, with all controllers delegated to it. /payload/run is a service of the system instance.
-# PACKAGES is what vm.sh wants installed, GUEST the Debian if not this machine's.
+# The user is `tester`, uid 1000, with 65536 ids from 100000 on. Their user session is started at boot, with
+# all controllers delegated to it. /payload/run is a service of the system instance. PACKAGES are additional
+# packages for vm.sh, GUEST selects the Debian if it is not this machine's.
 set -euo pipefail
 
 root=$1/root image=$2
 log=$1/log
 suite=${GUEST:-$(. /etc/os-release && echo "$VERSION_CODENAME")}
-# From where this machine has Debian itself, and nothing else that it may have.
+# This machine's Debian mirror, without other sources that it may have.
 sources="deb http://deb.debian.org/debian $suite main"
 [ -n "${GUEST:-}" ] || sources=$(apt-get indextargets --format '$(ORIGIN) $(CREATED_BY) $(REPO_URI) $(RELEASE) $(COMPONENT)' |
     sed -n 's/^Debian Packages /deb /p' | sort -u)
@@ -25,7 +25,7 @@ echo "127.0.0.1 localhost guest" | write /etc/hosts
 chroot "$root" useradd --create-home --uid 1000 --shell /bin/bash tester
 for file in subuid subgid; do echo tester:100000:65536 | write /etc/$file; done
 : | write /var/lib/systemd/linger/tester
-# Where the kernel is told to have SELinux: its files have no labels, so nothing could be enforced.
+# If the kernel has SELinux enabled: the files have no labels, so enforcing is not possible.
 printf '%s\n' SELINUX=permissive SELINUXTYPE=default | write /etc/selinux/config
 write /etc/systemd/system/user@.service.d/delegate.conf <<END
 [Service]
@@ -36,7 +36,7 @@ write /etc/systemd/system/payload.service <<END
 After=multi-user.target dbus.service systemd-logind.service user@1000.service
 Requires=dbus.service user@1000.service
 [Service]
-# All controllers are there for whoever makes a cgroup next to systemd's own.
+# All controllers are available to cgroups created next to systemd's own.
 Delegate=yes
 ExecStart=/payload/vm-run
 TasksMax=infinity
@@ -45,7 +45,8 @@ END
 mkdir -p "$root/etc/systemd/system/default.target.wants"
 ln -s ../payload.service "$root/etc/systemd/system/default.target.wants/payload.service"
 ln -sf /lib/systemd/system/multi-user.target "$root/etc/systemd/system/default.target"
-# What takes long where a process costs 40 times what it does elsewhere, and is for real machines.
+# Services that take long, because a process costs 40 times as much here, and are only useful on real
+# machines.
 for unit in apparmor.service systemd-udevd.service systemd-udev-trigger.service \
     systemd-udevd-control.socket systemd-udevd-kernel.socket systemd-hwdb-update.service \
     systemd-tmpfiles-setup.service systemd-tmpfiles-setup-dev.service \

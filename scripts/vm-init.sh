@@ -1,7 +1,7 @@
 #!/bin/busybox sh
-# The guest's init, in the initramfs: it loads the modules and goes over to a real root, because
-# pivot_root refuses the initramfs. That is systemd's if the machine has a disk with one (/dev/vdd),
-# or else a tmpfs where this file is init once more.
+# The guest's init, in the initramfs: loads the modules and switches to a real root, because pivot_root
+# refuses the initramfs. That is systemd's if the machine has a disk with one (/dev/vdd), or else a tmpfs in
+# which this file is init again.
 export PATH=/bin
 
 if [ "$1" != root ]; then
@@ -41,7 +41,7 @@ if [ "$cgroups" = v1 ]; then
         mkdir "/sys/fs/cgroup/$controller"
         mount -t cgroup -o "$controller" cgroup "/sys/fs/cgroup/$controller"
     done
-    # Else nothing can be put into what is made in it.
+    # Otherwise new cpusets are empty, and accept no processes.
     echo 1 >/sys/fs/cgroup/cpuset/cgroup.clone_children
 else
     mount -t cgroup2 -o nsdelegate cgroup2 /sys/fs/cgroup
@@ -53,8 +53,8 @@ echo guest >/etc/hostname
 echo root:x:0:0:root:/root:/bin/sh >/etc/passwd
 echo root:x:0: >/etc/group
 
-# Like a service of an ordinary host: not in the root cgroup, and its neighbours have controllers
-# only if brig enables them.
+# Like a service on a usual host: not in the root cgroup, and its siblings have controllers only if brig
+# enables them.
 for hierarchy in $(awk '$3 ~ "^cgroup" { print $2 }' /proc/mounts); do
     mkdir -p "$hierarchy/tests/runner"
     echo $$ >"$hierarchy/tests/runner/cgroup.procs"

@@ -19,8 +19,8 @@ shift
 here=$(cd "$(dirname "$0")" && pwd)
 flavour=${VM_FLAVOUR:-}
 mkdir -p "$VM_CACHE"
-# A process costs up to 40 times what it does on the host. What is about many processes, and not
-# about what the guest is there for, is for the host alone.
+# A process costs up to 40 times as much as on the host. Tests with many processes that do not need the
+# guest's features run on the host only.
 skipped=(
     crash::brig_killed          # at each of its system calls
     crash::a_child_killed       # at each of its own
@@ -53,12 +53,12 @@ mkdir "$payload/payload"
 cp "$binary" "$payload/payload/integration"
 cp "$BRIG" "$payload/payload/brig"
 cp "$BRIG_TEST_INIT" "$payload/payload/brig-test-init"
-# Where it takes no memory from tests that do without.
+# If it does not take memory from tests that do not need it.
 if [ -z "$flavour" ] || [[ ${tests[*]} == *criu* ]]; then
     criu=$here/../target/criu${CRIU_SUITE:+-$CRIU_SUITE}
     SUITE=${CRIU_SUITE:-trixie} "$here/criu.sh" "$criu" && cp -a "$criu" "$payload/payload/criu" ||
         echo "in the guest without CRIU" >&2
-    # Before 3.19 CRIU always locks the network, and here is nothing to be kept out.
+    # Before 3.19 CRIU always locks the network, which is not needed here.
     for name in ${CRIU_SUITE:+iptables-restore ip6tables-restore}; do
         printf '#!/bin/sh\nexec cat >/dev/null\n' >"$payload/payload/criu/$name"
         chmod 755 "$payload/payload/criu/$name"

@@ -16,11 +16,11 @@
 set -euo pipefail
 
 processor=${VM_ARCH:-$(uname -m)}
-# Debian's name of it, QEMU's machine, the processor for it under TCG, the console.
+# Debian's name of the architecture, QEMU's machine, the CPU under TCG, the console.
 case $processor in
     # Under TCG, cx16 crashes newer kernels at random (QEMU 7.2).
     x86_64) debian=amd64 machine=q35 cpu=max,-cx16 console=ttyS0 ;;
-    # What newer ones have, as signed pointers, takes most of the time under TCG.
+    # Features of newer CPUs, e.g. pointer authentication, take most of the time under TCG.
     aarch64) debian=arm64 machine=virt cpu=cortex-a72 console=ttyAMA0 ;;
     *) echo "vm.sh: not written for $processor" >&2; exit 125 ;;
 esac
@@ -38,14 +38,14 @@ as_root=()
 kernel=${KERNEL:-linux-image-cloud-$debian}
 packages="systemd systemd-sysv dbus dbus-user-session libpam-systemd apparmor uidmap procps kmod"
 packages+=" iproute2 busybox-static selinux-policy-default${PACKAGES:+ $PACKAGES}"
-# In the order in which they need each other.
+# In the order of their dependencies.
 modules=(virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci
     overlay virtio_blk virtio_console dummy)
-# What CRIU looks at sockets and network namespaces with, where the kernel has them.
+# Modules with which CRIU inspects sockets and network namespaces, if the kernel has them.
 for_criu=(libcrc32c nfnetlink nf_tables nf_defrag_ipv4 nf_defrag_ipv6 nf_conntrack nf_conntrack_netlink
     unix_diag inet_diag tcp_diag udp_diag raw_diag netlink_diag af_packet_diag)
 
-# apt, with lists of its own for another suite or architecture.
+# apt, with separate lists for another suite or architecture.
 apt=()
 suite=${SUITE:-${foreign:+$(. /etc/os-release && echo "$VERSION_CODENAME")}}
 if [ -n "$suite" ]; then
@@ -68,7 +68,7 @@ fi
 candidate() { apt-cache "${apt[@]}" policy "$1" | sed -n 's/.*Candidate: //p'; }
 version=$(candidate "$kernel_image")
 
-# The kernel, and an initramfs of busybox, its modules and the init script.
+# The kernel, and an initramfs with busybox, its modules and the init script.
 build_kernel() {
     local work=$1 module file
     mkdir -p "$work/deb" "$work/root/bin" "$work/root/modules"
@@ -80,7 +80,7 @@ build_kernel() {
     mv "$work/deb/boot/vmlinuz-"* "$work/vmlinuz"
     mkdir -p "$work"/root/{proc,sys,dev,root,run,payload}
     for module in "${modules[@]}" "${for_criu[@]}"; do
-        # Newer kernels have some of them built in.
+        # Built into newer kernels.
         ! grep -q "/$module.ko\$" "$work"/deb/lib/modules/*/modules.builtin || continue
         file=$(find "$work/deb/lib/modules" -name "$module.ko*" | head -n 1)
         [ -n "$file" ] || [[ " ${for_criu[*]} " != *" $module "* ]] || continue
@@ -104,7 +104,7 @@ build_image() {
     "${as_root[@]}" rm -rf --one-file-system "$1/root"
 }
 
-# cached KIND KEY: CACHE/KIND-HASH, made by build_KIND unless it is there; the last of its kind goes.
+# cached KIND KEY: prints CACHE/KIND-HASH, created by build_KIND if it is missing; older ones are removed.
 cached() {
     local kind=$1 dir
     dir=$cache/$kind-$(sha256sum <<<"$2" | cut -c 1-16)
@@ -114,7 +114,7 @@ cached() {
         echo "vm: making its $kind" >&2
         "${as_root[@]}" rm -rf --one-file-system "$cache/$kind".new "$cache/$kind"-????????????????
         mkdir "$cache/$kind.new"
-        # Not `if build`, which would let it go on after an error.
+        # Not `if build`, which would disable errexit.
         build_"$kind" "$cache/$kind.new"
         mv "$cache/$kind.new" "$dir"
     ) 9>"$cache/lock" || exit 125
@@ -131,11 +131,12 @@ truncate -s 64M "$run/disk" "$run/swap"
 truncate -s 512M "$run/files"
 /sbin/mke2fs -q -t ext4 -O ^has_journal ${FILES:+-d "$FILES"} "$run/files"
 
-# A stock kernel does not come up where KVM is this host's kind of paravirtualisation.
+# A stock kernel does not boot with this host's kind of paravirtualised KVM.
 accel=tcg,thread=multi
 if [ -z "$foreign" ] && [ -w /dev/kvm ] && [ ! -e /sys/module/kvm_pvm ]; then accel=kvm cpu=host; fi
 
-# /dev/vda: an ext4, empty but for FILES; /dev/vdb: swap; /dev/vdc: for the tests to read from; /dev/vdd: systemd's.
+# /dev/vda: an ext4 with only FILES; /dev/vdb: swap; /dev/vdc: for tests to read from; /dev/vdd: systemd's
+# root.
 disks=()
 disk() {
     disks+=(-drive "file=$2,if=none,id=$1,format=raw,cache=unsafe,snapshot=on"
@@ -143,21 +144,21 @@ disk() {
 }
 for name in files swap disk; do disk "$name" "$run/$name"; done
 [ -z "$systemd" ] || disk root "$image/disk"
-# Two nodes of memory, for policies that name several.
+# Two memory nodes, for policies with several nodes.
 memory=${MEMORY:-1024} nodes=()
 for node in 0 1; do
     nodes+=(-object "memory-backend-ram,id=memory$node,size=$((memory / 2))M"
         -numa "node,nodeid=$node,cpus=$node,memdev=memory$node")
 done
-# A busy host's timer can look broken to a kernel that checks it.
+# A busy host's timer can seem broken to a kernel that checks it.
 options="console=$console no_timer_check quiet panic=-1 mitigations=off psi=1"
 unified=1
 case ${CGROUPS:-v2} in
-    # The kernel hands what it does not know to init.
+    # The kernel passes unknown options to init.
     v1) unified=0 options+=" systemd.legacy_systemd_cgroup_controller=1 cgroups=v1" ;;
     *) options+=" cgroup_no_v1=all" ;;
 esac
-# Without systemd's userland there is no apparmor_parser either.
+# Without systemd's userland, apparmor_parser is missing.
 case $systemd in
     1) options+=" systemd.unified_cgroup_hierarchy=$unified systemd.show_status=0"
         options+=" ${LSM:-apparmor}=1 security=${LSM:-apparmor}" ;;
@@ -171,8 +172,8 @@ qemu=(
     -serial "file:$run/console"
     "${disks[@]}"
     -device virtio-serial-pci
-    # Append, and cat: a stdio chardev at the end of its input would block the guest, and a plain
-    # file as stdout would be overwritten.
+    # Append, and use cat: a stdio chardev at the end of its input would block the guest, and a plain file as
+    # stdout would be overwritten.
     -chardev file,id=out,path=/dev/stdout,append=on -device virtserialport,chardev=out,nr=1
     -chardev "file,id=status,path=$run/status" -device virtserialport,chardev=status,nr=2
 )

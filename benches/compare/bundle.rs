@@ -46,7 +46,7 @@ impl World {
         Ok(world)
     }
 
-    /// Makes the bundle with which a peer is called many times at once.
+    /// Creates the bundle for calling a peer many times concurrently.
     pub fn prepare_nth(&self, peer: &Peer) -> Result<()> {
         self.prepare(peer, [("minimal", minimal("/true"))])
     }
@@ -72,7 +72,7 @@ impl World {
                 continue;
             }
             let id = entry.file_name().to_string_lossy().into_owned();
-            // What cannot be deleted shows as a cgroup that is left over.
+            // A container that cannot be deleted leaves a cgroup, which is reported.
             let _ = measure::call(self, peer, Verb::Force, "full", &id);
         }
         fs::create_dir_all(&states).with_context(|| states.display().to_string())
@@ -115,7 +115,7 @@ pub fn write(peer: &Peer, name: &str, cgroup: &str, mut config: Value) -> Result
 /// For the n-th of many containers.
 pub fn write_nth(peer: &Peer, n: usize) -> Result<()> {
     let mut config = minimal("/pause");
-    // A network namespace costs a millisecond and a half to make and to remove.
+    // Creating and removing a network namespace takes a millisecond and a half.
     if let Some(namespaces) = config["linux"]["namespaces"].as_array_mut() {
         namespaces.retain(|namespace| namespace["type"] != "network");
     }
@@ -129,10 +129,10 @@ pub fn write_memory(peer: &Peer, limit: u64) -> Result<()> {
     write(peer, "memory", &peer.cgroup(), config)
 }
 
-/// As little as a container can have.
+/// The minimum for a container.
 fn minimal(program: &str) -> Value {
     json!({
-        // Debian's crun 1.8.1 knows no later one.
+        // Debian's crun 1.8.1 supports no later version.
         "ociVersion": "1.0.2",
         "root": {},
         "process": { "args": [program], "cwd": "/", "env": ["PATH=/"], "user": { "uid": 0, "gid": 0 } },
@@ -145,7 +145,7 @@ fn namespaces(names: &[&str]) -> Value {
     names.iter().map(|name| json!({ "type": name })).collect()
 }
 
-/// Limits, devices, all mounts, masked paths, capabilities: what engines ask for, but for seccomp.
+/// Limits, devices, all mounts, masked paths, capabilities: as requested by engines, without seccomp.
 fn full(program: &str) -> Value {
     let number = |text: &str| text.parse::<i64>().unwrap_or_default();
     let capabilities: Vec<&str> = config::CAPABILITIES.iter().map(|&(name, _)| name).collect();
@@ -172,7 +172,7 @@ fn full(program: &str) -> Value {
     config
 }
 
-/// The full one, with the profile that engines have by default.
+/// The full one, with the default profile of engines.
 fn seccomp(program: &str) -> Value {
     let mut config = full(program);
     let names: Vec<&str> = config::CAPABILITIES.iter().map(|&(name, _)| name).collect();
@@ -186,7 +186,7 @@ fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Value
     json!({ "destination": destination, "type": kind, "source": source, "options": options })
 }
 
-/// Of its own, so that no runtime's device nodes stay in the rootfs for the next one.
+/// The container's own /dev, so that a runtime's device nodes do not stay in the rootfs.
 fn dev() -> Value {
     mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"])
 }

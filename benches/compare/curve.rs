@@ -1,5 +1,5 @@
-//! What the number of containers on a host does to the cost of one more: brig's operations with that
-//! one alone, and beside many that run. The floor's tell how much of it is the kernel's.
+//! The cost of one more container depending on the number of containers on the host: brig's operations alone,
+//! and beside many running containers. The floor shows the kernel's share.
 
 use crate::bundle::{self, World};
 use crate::measure::{self, Sample};
@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use std::thread::sleep;
 use std::time::Duration;
 
-/// In the order in which they are measured; what they are called.
+/// The operations in the order of measurement, and their names.
 const LIFE: [(&str, Verb); 4] = [
     ("create", Verb::Create),
     ("state", Verb::State),
@@ -17,7 +17,7 @@ const LIFE: [(&str, Verb); 4] = [
     ("exec", Verb::Exec),
 ];
 
-/// What was measured of one operation: alone, and beside the others.
+/// The results for one operation: alone, and beside the others.
 pub struct Row {
     pub operation: &'static str,
     pub alone: Vec<Sample>,
@@ -27,7 +27,7 @@ pub struct Row {
 /// The operations of one runtime.
 pub struct Curve {
     pub peer: String,
-    /// How many containers there were, the measured one among them.
+    /// The number of containers, including the measured one.
     pub containers: usize,
     pub rows: Vec<Row>,
 }
@@ -54,7 +54,7 @@ pub fn curves(world: &World, containers: usize, rounds: usize) -> Result<Vec<Cur
     Ok([brig, floor].into_iter().zip(found?).map(curve).collect())
 }
 
-/// Containers that run and do nothing.
+/// Idle running containers.
 fn others(world: &World, peer: &Peer, number: usize) -> Result<()> {
     for n in 0..number {
         bundle::write_nth(peer, n)?;

@@ -10,7 +10,7 @@ use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
-/// See the module. Every mount made here dies with the benchmark.
+/// See the module documentation. Every mount made here ends with the benchmark.
 pub struct Host {
     /// Mount points of cgroup v1 hierarchies.
     pub v1: Vec<PathBuf>,
@@ -23,10 +23,10 @@ pub struct Host {
 }
 
 impl Host {
-    /// Leaves the caller's mount namespace; `states` becomes a tmpfs, as /run is. Debian's crun 1.8.1 refuses hybrid hosts, so that every
-    /// runtime gets one without `unified`; the other is kept for brig.
+    /// Enters a new mount namespace; `states` becomes a tmpfs, like /run. Debian's crun 1.8.1 refuses hybrid
+    /// hosts, so every runtime sees the host without `unified`; the original is kept for brig.
     pub fn enter(states: &Path) -> Result<Host> {
-        // Ends between two measurements, so that everything is removed.
+        // Stops between two measurements, so that everything is removed.
         let mut ends = SigSet::empty();
         ends.extend([Signal::SIGINT, Signal::SIGTERM]);
         ends.thread_block()?;
@@ -52,7 +52,7 @@ impl Host {
         Ok(Host { v1, v2, hybrid, interrupts, interrupted: Cell::new(None) })
     }
 
-    /// An error once SIGINT or SIGTERM has come, and from then on.
+    /// An error after SIGINT or SIGTERM.
     pub fn check_interrupt(&self) -> Result<()> {
         if let Some(signal) = self.interrupts.borrow_mut().read_signal()? {
             self.interrupted.set(Some(signal.ssi_signo));
@@ -63,12 +63,12 @@ impl Host {
         }
     }
 
-    /// For what has to be removed after an interrupt.
+    /// For the removal after an interrupt.
     pub fn forget_interrupt(&self) {
         self.interrupted.set(None);
     }
 
-    /// How a child names the mount namespace it has to run in.
+    /// The path of the mount namespace for a child to run in.
     pub fn hybrid_path(&self) -> Option<PathBuf> {
         let fd = self.hybrid.as_ref()?.as_raw_fd();
         Some(format!("/proc/{}/fd/{fd}", std::process::id()).into())
@@ -79,7 +79,7 @@ impl Host {
         self.v1.iter().chain(&self.v2)
     }
 
-    /// As the floor wants them.
+    /// In the format of the floor's argument.
     pub fn for_floor(&self) -> String {
         match &self.v2 {
             Some(dir) => format!("v2={}", dir.display()),
@@ -87,8 +87,8 @@ impl Host {
         }
     }
 
-    /// Removes the cgroups of an earlier run, or at the end of this one what a runtime has left;
-    /// says what that was.
+    /// Removes the cgroups of an earlier run, or at the end of this one those left by a runtime; returns
+    /// them.
     pub fn remove_cgroups(&self, mine: bool) -> Vec<PathBuf> {
         let mut left = Vec::new();
         for hierarchy in self.hierarchies() {
@@ -107,7 +107,7 @@ impl Host {
     }
 }
 
-/// How the names of the benchmark's cgroups begin; its pid follows.
+/// The prefix of the benchmark's cgroups; its pid follows.
 pub const PREFIX: &str = "brig-bench-";
 
 /// The name of a cgroup of this run.
@@ -120,7 +120,7 @@ fn remove_cgroup(dir: &Path) {
         let procs = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
         for pid in procs.lines().filter_map(|line| line.parse().ok()) {
             let pid = nix::unistd::Pid::from_raw(pid);
-            // It may have ended since; if it has not, the next round sees it.
+            // It may have exited by now; otherwise the next round finds it.
             let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
         }
         if fs::remove_dir(dir).is_ok() || !dir.exists() {

@@ -1,5 +1,5 @@
-//! What it costs to run a container where others want the machine as well: every core has something to do, and many
-//! are run at once.
+//! The cost of running a container on a loaded machine: every core is busy, and many containers are run
+//! concurrently.
 
 use crate::bundle::World;
 use crate::measure;
@@ -9,10 +9,10 @@ use anyhow::Result;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 
-/// How many.
+/// The number of concurrent containers.
 const AT_ONCE: usize = 16;
 
-/// All peers in turns, `batches` times. The first batch of each is not counted.
+/// All peers in turn, `batches` times. The first batch of each is not counted.
 pub fn loaded(world: &World, batches: usize, results: &mut Results) -> Result<()> {
     eprintln!("{batches} times {AT_ONCE} at once, every core busy");
     for peer in &world.peers {
@@ -42,7 +42,7 @@ fn at_once(world: &World, peers: &[Peer]) -> Vec<Result<measure::Sample>> {
     started.into_iter().map(|started| started?.finish(world)).collect()
 }
 
-/// Does it while a thread on each core counts.
+/// Runs it while a thread on each core is busy.
 fn busy<T>(work: impl FnOnce() -> T) -> T {
     let done = AtomicBool::new(false);
     thread::scope(|scope| {

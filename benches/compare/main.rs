@@ -1,8 +1,8 @@
-//! `make bench`: brig beside other runtimes and beside the floor, interleaved in one run.
+//! `make bench`: compares brig with other runtimes and with the floor, interleaved in one run.
 //!
-//! `compare [NAME=]PATH…`: the runtimes; those named brig, floor and crun are what the others are
-//! compared with. Reads ROUNDS, LIST, CURVE, IDLE and LOADED from the environment. Prints tables, writes
-//! `OUT/results.json` with every single measurement.
+//! `compare [NAME=]PATH…`: the runtimes; those named brig, floor and crun are the baselines. Reads ROUNDS,
+//! LIST, CURVE, IDLE and LOADED from the environment. Prints tables, writes `OUT/results.json` with every
+//! single measurement.
 
 #![expect(clippy::disallowed_methods, reason = "not brig: a crash may leave half a results file")]
 
@@ -25,7 +25,7 @@ use std::process::ExitCode;
 use std::{env, fs};
 
 fn main() -> ExitCode {
-    // Linked as brig is, without tables for unwinding: a backtrace would be the end of it.
+    // Linked like brig, without unwinding tables: capturing a backtrace would crash.
     sys::process::take_no_backtraces();
     match compare() {
         Ok(()) => ExitCode::SUCCESS,

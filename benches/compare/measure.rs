@@ -1,4 +1,4 @@
-//! One program, started, measured and collected by `tiny`.
+//! Runs a program once, started, measured and reaped by `tiny`.
 
 use crate::bundle::World;
 use crate::peer::{Peer, Verb};
@@ -8,36 +8,36 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-/// What one call cost.
+/// The cost of one call.
 #[derive(Clone, Copy)]
 pub struct Sample {
     /// From fork to reaped, in ns.
     pub wall: f64,
-    /// User and system time of it and all it waited for, in ns.
+    /// User and system time, including its descendants, in ns.
     pub cpu: f64,
-    /// Peak RSS in KiB, the largest of it and all it waited for.
+    /// Peak RSS in KiB, the maximum including its descendants.
     pub rss: f64,
 }
 
-/// Seconds after which a call counts as hung: youki 0.7 loses a SIGCHLD now and then.
+/// Seconds after which a call counts as hung: youki 0.7 sometimes loses a SIGCHLD.
 const PATIENCE: &str = "5";
 
-/// Calls a peer. An error says how it ended, if not by exit code 0.
+/// Calls a peer. The error contains the exit status, unless it is 0.
 pub fn call(world: &World, peer: &Peer, verb: Verb, config: &str, id: &str) -> Result<Sample> {
     start(world, peer, verb, config, id)?.finish(world)
 }
 
-/// The same, but does not wait for its end. One at a time, of a peer.
+/// Like [`call`], without waiting. One at a time per peer.
 pub fn start(world: &World, peer: &Peer, verb: Verb, config: &str, id: &str) -> Result<Started> {
     started(world, peer, &peer.command(verb, config, id, &world.host), PATIENCE)
 }
 
-/// Runs any program as a peer would be run.
+/// Runs any program like a peer.
 pub fn run(world: &World, peer: &Peer, argv: &[OsString], patience: &str) -> Result<Sample> {
     started(world, peer, argv, patience)?.finish(world)
 }
 
-/// A call that has not been seen to end.
+/// A call that has not been waited for.
 pub struct Started {
     tiny: Child,
     out: PathBuf,
@@ -61,7 +61,7 @@ fn started(world: &World, peer: &Peer, argv: &[OsString], patience: &str) -> Res
 }
 
 impl Started {
-    /// Waits for its end. What it has cost.
+    /// Waits for its end; returns its cost.
     pub fn finish(mut self, world: &World) -> Result<Sample> {
         let status = self.tiny.wait().context("tiny")?;
         world.host.check_interrupt()?;

@@ -1,12 +1,12 @@
-//! The smallest memory limit with which a container still runs /bin/true. A matter of chance near
-//! the edge: hence two answers.
+//! The smallest memory limit with which a container can still run /bin/true. Near the limit it is a matter of
+//! chance, so there are two values.
 
 use crate::bundle::{self, World};
 use crate::measure;
 use crate::peer::{Peer, Verb};
 use anyhow::Result;
 
-/// In KiB; none if even the largest that was tried is too small.
+/// In KiB; None if even the largest tested limit is too small.
 pub struct Smallest {
     pub peer: String,
     /// One of the tries succeeds.
@@ -19,7 +19,7 @@ const TRIES: usize = 8;
 const STEP: u64 = 16;
 const MAX_KIB: u64 = 16 * 1024;
 
-/// Of every runtime; the kernel is asked through the same configuration.
+/// Of every runtime; the kernel's own minimum is measured with the same configuration.
 pub fn smallest(world: &World) -> Result<Vec<Smallest>> {
     eprintln!("smallest memory limit");
     let runtimes = world.peers.iter().filter(|peer| !peer.is_floor());
@@ -31,7 +31,7 @@ pub fn smallest(world: &World) -> Result<Vec<Smallest>> {
     all.collect()
 }
 
-/// The least multiple of `STEP` for which `works` holds, if it holds above and not below it.
+/// The smallest multiple of `STEP` for which `works` returns true, assuming that it is monotonic.
 fn search(works: impl Fn(u64) -> Result<bool>) -> Result<Option<u64>> {
     if !works(MAX_KIB)? {
         return Ok(None);
@@ -44,7 +44,7 @@ fn search(works: impl Fn(u64) -> Result<bool>) -> Result<Option<u64>> {
     Ok(Some(succeeds * STEP))
 }
 
-/// How many tries succeed; no further try is made after one that ends otherwise than `while_it`.
+/// The number of successful tries; stops after one whose result is not `while_it`.
 fn successes(world: &World, peer: &Peer, limit: u64, while_it: bool) -> Result<usize> {
     bundle::write_memory(peer, limit * 1024)?;
     let mut count = 0;

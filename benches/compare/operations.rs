@@ -1,5 +1,5 @@
-//! What is measured: each operation of each peer once a round, so that a noisy moment of the
-//! machine hits all of them alike.
+//! The measurements: each operation of each peer once per round, so that disturbances affect all of them
+//! alike.
 
 use crate::bundle::{self, World};
 use crate::measure::{self, Sample};
@@ -10,7 +10,7 @@ use std::fs;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// What the tables say of an operation, in their order.
+/// The operations and their descriptions, in the order of the tables.
 pub const OPERATIONS: [(&str, &str); 14] = [
     ("run-minimal", "run /bin/true, minimal configuration, back to back"),
     ("run-full", "run /bin/true, full configuration, back to back"),
@@ -31,7 +31,7 @@ pub const OPERATIONS: [(&str, &str); 14] = [
     ("list-ids", "list -q"),
 ];
 
-/// For an operation and a peer, what each round measured; none where it failed.
+/// The measurements of each round, by operation and peer; None if it failed.
 #[derive(Default)]
 pub struct Results {
     pub samples: BTreeMap<(&'static str, String), Vec<Option<Sample>>>,
@@ -40,7 +40,7 @@ pub struct Results {
 }
 
 impl Results {
-    /// Adds what one call has cost.
+    /// Adds the cost of one call.
     pub fn add(&mut self, operation: &'static str, peer: &Peer, result: Result<Sample>) {
         let key = (operation, peer.name.clone());
         let sample = match result {
@@ -59,7 +59,7 @@ impl Results {
 /// The container that is measured.
 pub const ID: &str = "bench";
 
-/// All operations but `list`. The first round, with cold caches, is not counted.
+/// All operations except `list`. The first round, with cold caches, is not counted.
 pub fn rounds(world: &World, rounds: usize, idle: usize) -> Result<Results> {
     let mut results = Results::default();
     eprintln!("{rounds} rounds of {} programs", world.peers.len());
@@ -91,13 +91,13 @@ pub fn rounds(world: &World, rounds: usize, idle: usize) -> Result<Results> {
     Ok(results)
 }
 
-/// The peers, another one first in each round.
+/// The peers, starting with another one in each round.
 pub fn in_turn(world: &World, round: usize) -> impl Iterator<Item = &Peer> {
     let first = round % world.peers.len();
     world.peers[first..].iter().chain(&world.peers[..first])
 }
 
-/// After a call that failed, nothing of its container may stay; after an interrupt, nothing goes on.
+/// After a failed call, its container is removed; after an interrupt, the benchmark stops.
 fn recover(world: &World, peer: &Peer, result: &Result<Sample>) -> Result<()> {
     world.host.check_interrupt()?;
     if result.is_err() { world.clear(peer) } else { Ok(()) }
@@ -139,7 +139,7 @@ fn life(world: &World, peer: &Peer, results: &mut Results) -> Result<()> {
     Ok(())
 }
 
-/// exec in a container with a filter; the second one, because the first may leave something to the others.
+/// exec in a container with a filter; the second one, because the first may cache something.
 fn filtered(world: &World, peer: &Peer, results: &mut Results) -> Result<()> {
     if peer.is_floor() {
         return Ok(());
@@ -161,13 +161,13 @@ fn init_pid(peer: &Peer) -> Result<i32> {
     text.trim().parse().with_context(|| format!("pid file: {text:?}"))
 }
 
-/// CPU time in ns that the container's init has had: nobody that we wait for waits for it.
+/// The CPU time of the container's init in ns: it is not a descendant that the benchmark waits for.
 fn init_cpu(peer: &Peer) -> Option<f64> {
     let text = fs::read_to_string(format!("/proc/{}/schedstat", init_pid(peer).ok()?)).ok()?;
     text.split_whitespace().next()?.parse().ok()
 }
 
-/// Kills the container and waits until its init has ended.
+/// Kills the container and waits until its init has exited.
 pub fn stop(world: &World, peer: &Peer) -> Result<()> {
     let pid = init_pid(peer)?;
     if peer.is_floor() {
@@ -188,7 +188,7 @@ pub fn stop(world: &World, peer: &Peer) -> Result<()> {
     bail!("{}: process {pid} did not end", peer.name)
 }
 
-/// `list` with many containers, which are made for one peer after the other.
+/// `list` with many containers, which are created for one peer after the other.
 pub fn list(world: &World, containers: usize, rounds: usize, results: &mut Results) -> Result<()> {
     eprintln!("list with {containers} containers");
     for peer in &world.peers {
@@ -204,7 +204,7 @@ pub fn list(world: &World, containers: usize, rounds: usize, results: &mut Resul
                 }
             }
         }
-        // The others made their containers just now and have gone quiet as well.
+        // Wait until the containers just created are idle.
         sleep(Duration::from_millis(100));
         for (operation, verb) in [("list", Verb::List), ("list-ids", Verb::ListIds)] {
             for round in 0..=rounds {

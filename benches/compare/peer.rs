@@ -1,4 +1,4 @@
-//! What is compared: runtimes, and the floor.
+//! The compared programs: runtimes, and the floor.
 
 use crate::host::{Host, cgroup_name};
 use anyhow::{Context, Result, bail};
@@ -19,11 +19,11 @@ pub struct Peer {
     /// Mount namespace to run it in.
     pub namespace: Option<PathBuf>,
     is_floor: bool,
-    /// It is the floor that also does what a runtime cannot do without.
+    /// It is the floor that also does what every runtime has to.
     is_honest: bool,
 }
 
-/// What a peer is asked to do.
+/// An operation of a peer.
 #[derive(Clone, Copy)]
 pub enum Verb {
     Run,
@@ -39,7 +39,7 @@ pub enum Verb {
 }
 
 impl Peer {
-    /// From `NAME=PATH`. Absent runtimes are left out; brig is there twice on a hybrid host.
+    /// Parses `NAME=PATH`. Missing runtimes are skipped; on a hybrid host brig is measured twice.
     pub fn new(arg: &str, out: &Path, host: &Host) -> Result<Vec<Peer>> {
         let (name, path) = arg.split_once('=').context("NAME=PATH")?;
         let Some(path) = find(path) else {
@@ -76,7 +76,7 @@ impl Peer {
         Ok([plain].into_iter().chain(hybrid).collect())
     }
 
-    /// The same, with bundles, states and cgroups of its own: the n-th of many at once.
+    /// A copy with its own bundles, states and cgroups: the n-th of many concurrent ones.
     pub fn nth(&self, n: usize) -> Peer {
         let name = format!("{}-{n}", self.name);
         Peer { dir: self.dir.with_file_name(&name), name, ..self.clone() }
@@ -87,23 +87,23 @@ impl Peer {
         self.dir.join(config)
     }
 
-    /// `--root`, and where the floor has its fifo.
+    /// `--root`, and the directory for the floor's fifo.
     pub fn states(&self) -> PathBuf {
         self.dir.with_file_name("states").join(&self.name)
     }
 
-    /// The name of the cgroup that a bundle asks for.
+    /// The name of the cgroup in a bundle's config.
     pub fn cgroup(&self) -> String {
         cgroup_name(&self.name)
     }
 
-    /// Where `create` writes the pid of the container's init.
+    /// The pid file of `create`.
     pub fn pid_file(&self) -> PathBuf {
         if self.is_floor { self.states().join("pid") } else { self.dir.join("pid") }
     }
 
-    /// What to execute for `verb` on container `id` with the bundle `config`; none if the floor has
-    /// nothing to do for it.
+    /// The command for `verb` on container `id` with the bundle `config`; empty if the floor has nothing to
+    /// do.
     pub fn command(&self, verb: Verb, config: &str, id: &str, host: &Host) -> Vec<OsString> {
         if self.is_floor { self.floor(verb, config, host) } else { self.runtime(verb, config, id) }
     }
@@ -143,7 +143,7 @@ impl Peer {
             Verb::Start => "start",
             Verb::Delete => "delete",
             Verb::Force => "force",
-            // Less than an empty program is not possible.
+            // The minimum is an empty program.
             Verb::State | Verb::Exec | Verb::Kill | Verb::List | Verb::ListIds => {
                 return vec![rootfs.join("true").into()];
             }
@@ -161,18 +161,18 @@ impl Peer {
         ]
     }
 
-    /// It is the floor, not a runtime.
+    /// Whether it is the floor, not a runtime.
     pub fn is_floor(&self) -> bool {
         self.is_floor
     }
 }
 
-/// How a file lies in the page cache depends on how it was written, and tells in the figures.
+/// Copied, because a file's layout in the page cache depends on how it was written, and affects the results.
 fn copied(path: &Path, target: &Path) -> Result<PathBuf> {
     let dir = target.parent().context("no directory")?;
     fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
     let copy = || {
-        // Not into the old file: a container of an earlier run may still execute it.
+        // Not written in place: a container of an earlier run may still execute it.
         let _ = fs::remove_file(target);
         fs::copy(path, target)
     };

@@ -11,14 +11,14 @@ use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
 
-/// What the ratios are to.
+/// The base of the ratios.
 const BASE: &str = "crun";
 
 fn median(values: Vec<f64>) -> Option<f64> {
     percentile(values, 50)
 }
 
-/// Of few values, the last of the hundred is the largest.
+/// With few values, the 99th percentile is the maximum.
 fn percentile(mut values: Vec<f64>, percent: usize) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     values.get(values.len() * percent / 100).copied()
@@ -43,7 +43,7 @@ impl Results {
         percentile(self.of(operation, peer).iter().flatten().map(what).collect(), percent)
     }
 
-    /// The median of the rounds' ratios: a slow moment of the machine slows both.
+    /// The median of the rounds' ratios: a disturbance slows both.
     fn ratio(&self, operation: &'static str, peer: &str, what: fn(&Sample) -> f64) -> Option<f64> {
         let pairs = self.of(operation, peer).iter().zip(self.of(operation, BASE));
         let ratios =
@@ -64,7 +64,7 @@ fn count(value: Option<usize>) -> String {
     value.map_or_else(|| "-".into(), |value| value.to_string())
 }
 
-/// Everything that was measured.
+/// All results.
 pub struct Found {
     pub results: Results,
     pub curves: Vec<Curve>,
@@ -169,7 +169,7 @@ fn print_phases(world: &World, phases: &Phases) {
     println!("  {:<24}{row}", "all");
 }
 
-/// Everything, each single sample too.
+/// Everything, including each single sample.
 pub fn write(world: &World, found: &Found, path: &Path) -> Result<()> {
     let Found { results, curves, memory, calls, phases } = found;
     let row = |sample: &Sample| json!({ "wall_ns": sample.wall, "cpu_ns": sample.cpu, "peak_rss_kib": sample.rss });

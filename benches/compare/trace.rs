@@ -1,4 +1,4 @@
-//! System calls, by strace: how many, and in which phase of a `run` the kernel spends its time.
+//! System calls, counted by strace, and the time that the kernel spends in each phase of a `run`.
 
 use crate::bundle::World;
 use crate::measure;
@@ -9,15 +9,15 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
-/// For an operation and a peer, how many system calls it took.
+/// The number of system calls, by operation and peer.
 pub type Calls = BTreeMap<(&'static str, String), usize>;
 
-/// For a phase and a peer, calls and ms.
+/// Calls and ms, by phase and peer.
 pub type Phases = BTreeMap<(&'static str, String), (usize, f64)>;
 
 const STRACE: &str = "/usr/bin/strace";
 
-/// Counts those of `run` and of what works on a container without forking. Empty without strace.
+/// Counts those of `run` and of operations on a container that do not fork. Empty without strace.
 pub fn count(world: &World) -> Result<Calls> {
     let mut calls = Calls::new();
     if !Path::new(STRACE).exists() {
@@ -61,8 +61,8 @@ fn counted(world: &World, peer: &Peer, verb: Verb, config: &str) -> Result<usize
     calls.parse().with_context(|| format!("strace: {total}"))
 }
 
-/// The phases in the order of the table. What a call belongs to is told by its name, or by the
-/// paths among its arguments.
+/// The phases in the order of the table. The phase of a call is determined by its name, or by paths in its
+/// arguments.
 pub const PHASES: [&str; 11] = [
     "start-up and memory",
     "cgroup directories",
@@ -112,7 +112,7 @@ fn phase(name: &str, line: &str) -> &'static str {
     }
 }
 
-/// Where `run` of the full configuration goes, for the floor, brig and crun.
+/// The phases of `run` with the full configuration, for the floor, brig and crun.
 pub fn phases(world: &World) -> Result<Phases> {
     let mut phases = Phases::new();
     eprintln!("phases");
@@ -137,7 +137,7 @@ pub fn phases(world: &World) -> Result<Phases> {
     Ok(phases)
 }
 
-/// Calls and ms of one traced run. strace's own cost, that of a cheap call, is taken off.
+/// Calls and ms of one traced run. strace's own overhead, that of a cheap call, is subtracted.
 fn one(text: &str) -> BTreeMap<&'static str, (usize, f64)> {
     let mut unfinished: BTreeMap<&str, &str> = BTreeMap::new();
     let mut found: Vec<(&'static str, f64)> = Vec::new();
@@ -152,7 +152,7 @@ fn one(text: &str) -> BTreeMap<&'static str, (usize, f64)> {
         let call =
             if rest.starts_with("<... ") { unfinished.remove(pid).unwrap_or(rest) } else { rest };
         let name = call.split('(').next().unwrap_or_default();
-        // Reading and writing pipes and sockets is waiting for the other side.
+        // Reading and writing pipes and sockets includes waiting for the other side.
         let blocks = ["read", "write", "sendmsg", "sendto"].contains(&name)
             && ["<pipe:", "<socket:", "<UNIX", "<anon_inode"]
                 .iter()
@@ -166,7 +166,7 @@ fn one(text: &str) -> BTreeMap<&'static str, (usize, f64)> {
     for (phase, seconds) in found {
         let sum = phases.entry(phase).or_default();
         sum.0 += 1;
-        // How long one waits says nothing about what it costs.
+        // The duration of waits is not a cost.
         sum.1 += if phase == PHASES[9] { 0.0 } else { (seconds - cheap).max(0.0) * 1000.0 };
     }
     phases

@@ -5,7 +5,7 @@
 # debian
 
 rounds=${ROUNDS:-5}
-# On the disk that the build is on; the rows "in memory" are in a tmpfs.
+# On the disk of the build; the rows "in memory" use a tmpfs.
 work=$LOGS/work
 rm -rf --one-file-system "$work"
 mkdir -p "$work" /run/world/times /run/world/memory
@@ -17,7 +17,7 @@ printf '[storage]\ndriver="overlay"\nrunroot="/run/containers/storage"\ngraphroo
 # The store is where one is.
 brig=("$RUNTIME_PATH" --root /run/world/state --store store)
 
-# layout NAME ARCHIVE…: an image of these layers.
+# layout NAME ARCHIVE…: an image with these layers.
 layout() {
     local name=$1
     shift
@@ -27,14 +27,14 @@ layout() {
     umoci config --image "$name:v1" --config.cmd /bin/true
 }
 layout debian "$DEBIAN" 2>/dev/null
-# The same in four layers of one size, as archives go.
+# The same in four layers of equal size, as far as archives permit.
 python3 - "$DEBIAN" <<'END'
 import sys, tarfile
 source = tarfile.open(sys.argv[1])
 parts = [tarfile.open("part%d.tar" % n, "w", format=tarfile.PAX_FORMAT) for n in range(4)]
 sizes = [0] * 4
 for member in source:
-    # A hard link leads to a file of its own layer, or of one below.
+    # A hard link must refer to a file in its own layer, or in one below.
     part = 3 if member.islnk() else sizes.index(min(sizes)) if member.isreg() else 0
     sizes[part] += member.size
     parts[part].addfile(member, source.extractfile(member) if member.isreg() else None)
@@ -49,7 +49,7 @@ skopeo copy -q --insecure-policy --dest-compress-format zstd --dest-compress oci
 skopeo copy -q --insecure-policy docker-archive:/run/world/box.tar oci:box:v1
 podman load -qi /run/world/box.tar >/dev/null
 
-# What is measured. What it needs to be gone is gone.
+# The measured commands, and the removal of their results.
 fresh() { rm -rf --one-file-system store state umoci bundle copy; }
 # shellcheck disable=SC2120 # turn hands the image on.
 brig_bundle() { "${brig[@]}" bundle "$work/${1:-debian}:v1" bundle; }
@@ -67,7 +67,7 @@ podman_runc() { podman --runtime /usr/sbin/runc run --rm --net none $image true;
 podman_brig() { podman --runtime "$RUNTIME_PATH" run --rm --net none $image true; }
 
 median() { sort -n | awk '{ a[NR] = $1 } END { print NR % 2 ? a[(NR + 1) / 2] : (a[NR / 2] + a[NR / 2 + 1]) / 2 }'; }
-# turn NAME COMMAND…: one more time of it; with `sync` set what it wrote is on the disk then.
+# turn NAME COMMAND…: one more measurement; with `sync` set it includes writing to disk.
 sync=
 turn() {
     local name=$1 began times=/run/world/times
@@ -78,7 +78,7 @@ turn() {
     echo $((${EPOCHREALTIME/[.,]/} - began)) >>"$times/$name"
     awk '{ print ($1 + $2) * 1000000 }' $times/cpu >>"$times/$name.cpu"
 }
-# table TITLE NAME…: medians, and how many times the first one; of wall time and of CPU time.
+# table TITLE NAME…: medians of wall time and CPU time, and the ratio to the first one.
 table() {
     local title=$1 name first='' first_cpu=''
     shift
@@ -91,9 +91,9 @@ table() {
             printf "  %-28s %10.1f ms %8.2f %10.1f ms %8.2f\n", name, us / 1000, us / first, cpu / 1000, cpu / first_cpu }'
     done
 }
-# The largest of the processes.
+# The peak memory of the largest process.
 memory() { command time -f %M -o mem "$@" >/dev/null 2>&1; awk -v name="${name:-$1}" '{ printf "  %-28s %10.1f MiB\n", name, $1 / 1024 }' mem; }
-# The same four layers in memory and on the disk.
+# The same four layers in memory and on disk.
 for place in memory disk; do
     for ((i = 0; i < rounds; i++)); do
         cd "$work"

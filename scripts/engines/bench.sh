@@ -16,7 +16,7 @@ start_dockerd dockerd
 docker load -qi /run/world/box.tar >/dev/null
 podman load -qi /run/world/box.tar >/dev/null
 
-# What is measured: with a runtime's name in $r.
+# The measured commands, with a runtime's name in $r.
 podman_run() { podman --runtime "$(path "$r")" run --rm --net none $image true; }
 docker_run() { docker run --runtime "$r-it" --rm --net none $image true; }
 podman_exec() { podman --runtime "$(path "$r")" exec "keep-$r" true; }

@@ -1,13 +1,13 @@
 # book.sh: the book, docs/how-containers-work.md: runs every command of book/*.sh, with dockerd and its
 # runtime brig, and with brig alone, and writes text and transcript to $LOGS/book.md. Fails at the first
-# command that does not end, or answer, as the text around it says. `make book` and `make book CHECK=1`;
-# no table of tests: engines.sh runs it when it is named. The pages are made with
+# command whose exit status or output contradicts the text around it. `make book` and `make book CHECK=1`;
+# not a table of tests: engines.sh runs it only by name. The pages consist of
 #   say <<'END'                        text
-#   show [-e STATUS] [-u REGEX] CMD    CMD as typed, run in this shell, and what it printed; -u: again and
-#                                      again, a dozen times at most, until it prints that
-#   has REGEX, hasnt REGEX, lines N, so COMMAND…    what must be true of that, or at all
-# What differs from run to run (pids, digests, inode numbers) is renumbered in the book, by order of
-# appearance: the file changes when behaviour does. The expectations see what was printed.
+#   show [-e STATUS] [-u REGEX] CMD    CMD as typed, run in this shell, and its output; -u: repeated, at
+#                                      most a dozen times, until the output matches
+#   has REGEX, hasnt REGEX, lines N, so COMMAND…    expectations of that output, or of any command
+# Values that differ between runs (pids, digests, inode numbers) are renumbered in the book, by order of
+# appearance: the file changes only when behaviour does. Expectations are compared with the original output.
 # needs: docker.io containerd iptables nftables busybox-static iproute2 procps
 
 fenced=''
@@ -22,16 +22,16 @@ broken() {
     exit 1
 }
 brig() { "$RUNTIME_PATH" --root /mnt/run --store /mnt/store "$@"; }
-# The number $1 is $2 in the book.
+# Replaces the number $1 with $2 in the book.
 number() { printf 's/\\b%s\\b/%s/g\n' "$1" "$2" >>/mnt/.numbers; }
-# A pid that has just been learned: a process of that command line.
+# Registers a new pid: a process with that command line.
 pid() {
     so grep -qa "^$3" "/proc/$1/cmdline"
     number "$1" "$2"
 }
 
-# The same digest or namespace gets the same invented number all through the book. Only the first
-# twelve digits of a digest matter.
+# Replaces each digest or namespace with the same invented number throughout the book. Only the first twelve
+# digits of a digest matter.
 renumber() {
     local found
     while read -r found; do
@@ -54,7 +54,7 @@ say() {
     cat >>/mnt/.book.md
     echo >>/mnt/.book.md
 }
-# Whether $1 is all of a command, not the beginning of one.
+# Whether $1 is a complete command.
 complete() { [ -z "$(bash -n <<<"$1" 2>&1)" ]; }
 show() {
     local expected=0 status=0 until='' failed line command=''
@@ -82,7 +82,8 @@ show() {
     [ "$status" = "$expected" ] || broken "ended with $status, not $expected"
     [ "$expected" = 0 ] || printf '# echo $?\n%s\n' "$expected" >>/mnt/.book.md
 }
-# One command and its output. The first failure counts; errexit would end the script before it is told.
+# Runs one command and prints its output. The first failure is recorded, because errexit would end the script
+# before it is reported.
 typed() {
     local try
     for try in {1..12}; do
@@ -100,13 +101,13 @@ typed() {
     renumber /mnt/.one >/mnt/.told
     { sed '1s/^/# /; 2,$s/^/> /' <<<"$1" && tidy; } >>/mnt/.book.md
 }
-# Without the blank lines at the end.
+# Removes blank lines at the end.
 tidy() {
     local text
     text=$(sed "$filter" /mnt/.told)
     [ -z "$text" ] || printf '%s\n' "$text"
 }
-# The next output's sed script, for what is measured.
+# Sets the sed script for the next output, which contains measurements.
 rounded() { filter=$1; }
 has() { grep -qE -e "$1" /mnt/.out || broken "does not say: $1"; }
 hasnt() { ! grep -qE -e "$1" /mnt/.out || broken "should not say: $1"; }
@@ -122,7 +123,7 @@ eventually() {
     broken "not so within ten seconds: $*"
 }
 
-# The whole takes a minute. What still hangs then ends with an error, because this is PID 1 here.
+# The book takes a minute. This process is PID 1 here: whatever still runs after five minutes is killed.
 { sleep 300 && echo "book: not done after five minutes" >&2 && kill -KILL -1; } &
 
 cat >/etc/docker/daemon.json <<END
@@ -136,7 +137,7 @@ cd /mnt
 : >.numbers
 v2=''
 [ "$(stat -f -c %T /sys/fs/cgroup)" != cgroup2fs ] || v2=yes
-# Pids that no other number of the book can be taken for.
+# Pids that cannot be confused with other numbers in the book.
 echo 700000 >/proc/sys/kernel/ns_last_pid
 start_dockerd dockerd
 # shellcheck disable=SC2034 # the last page asks
@@ -144,7 +145,7 @@ mounts_before=$(awk '{ print $5 }' /proc/self/mountinfo)
 
 for page in "$HERE"/book/*.sh; do
     echo "book: $(basename "$page" .sh)" >&2
-    # The kernel may use the numbers of deleted containers' namespaces again.
+    # The kernel may reuse the inode numbers of deleted containers' namespaces.
     namespaces=()
     : >.numbers.ns
     # shellcheck source=/dev/null
@@ -152,6 +153,6 @@ for page in "$HERE"/book/*.sh; do
 done
 say </dev/null
 stop_dockerd
-# No blank lines at the end, nor two in a row.
+# Without blank lines at the end, and without consecutive ones.
 printf '%s\n' "$(cat -s .book.md)" >"$LOGS/book.md"
 echo "every page holds"

@@ -21,7 +21,8 @@ pid() { ctr task ls | awk -v id="$c" '$1 == id { print $2 }'; }
 status() { ctr task ls | awk -v id="$c" '$1 == id { print $3 }'; }
 has_status() { [ "$(status)" = "$1" ]; }
 forget() { ctr task kill -s KILL "$1"; ctr task rm -f "$1"; ctr container rm "$1"; }
-# with_criu: skips a test where no CRIU works. Since 1.7 the task may end after its checkpoint, with runc as well.
+# with_criu: skips a test if CRIU does not work. Since 1.7 the task may end after its checkpoint, with runc as
+# well.
 with_criu() {
     criu check >/dev/null 2>&1 || skip 'criu check does not succeed here'
     [[ $(containerd --version) == *' 1.6.'* ]] || skip 'a task may end after its checkpoint, whatever the runtime'
@@ -31,7 +32,7 @@ export -f with_criu run up stays execs pid status has_status forget
 t 'run says what the program says' 'is hello run $image $c echo hello'
 t 'run: exit code' 'exits 3 run $image $c sh -c "exit 3"'
 t 'run: what is not there, what may not be executed' 'says "executable file not found in .PATH" run $image $c nonsense; says "permission denied" run $image $c-2 /etc/passwd; says "no such file or directory" run $image $c-3 /no/such; is "" sh -c "ctr task ls -q | grep $c"||true'
-# The end of stdin that comes before ctr has a task is lost: ctr's own race.
+# stdin that ends before ctr has a task is lost: a race in ctr.
 t 'run: stdin' 'is 5 run $image $c wc -c < <(echo four; sleep 1)'
 t 'run -t: a terminal' 'typing "size 31 77
 see /

@@ -20,7 +20,7 @@ def extract(program, to):
             continue
         if schema.startswith(b"\n\tapi.proto") and b"\x12\x0aruntime.v1" in schema[:200]:
             file = descriptor_pb2.FileDescriptorProto.FromString(schema)
-            # Options of the Go generator are all that it imports.
+            # They only import options of the Go generator.
             del file.dependency[:]
             file.ClearField("options")
             for message in file.message_type:
@@ -56,7 +56,7 @@ NAME = os.environ.get("c", "t")
 pods, made = {}, {}
 
 
-# What the tests are written with.
+# Helpers for the tests.
 def call(name, **fields):
     """The answer; fields are those of the request, in JSON's way."""
     ask, send = CALLS[name]

@@ -14,12 +14,12 @@ cat >/etc/docker/daemon.json <<END
     "storage-driver": "overlay2"
 }
 END
-# BuildKit, which dockerd has in itself, knows no runtimes of daemon.json.
+# dockerd's embedded BuildKit ignores the runtimes in daemon.json.
 export DOCKER_BUILDKIT_RUNC_COMMAND=$RUNTIME_PATH
 start_dockerd dockerd
 docker load -qi /run/world/box.tar
 
-# Without a network of their own, unless they ask for one.
+# Without a network, unless the test requests one.
 run() { docker run --rm --net none "$@"; }
 up() { docker run -d --net none --name "$c" "$@" >/dev/null; }
 stays() { up "$@" $image sleep 1000; }
@@ -165,7 +165,8 @@ t 'build: RUN of what is not there' 'if printf "FROM box:1\nRUN [\"nonsense\"]\n
 counts() { up "$@" $image sh -c 'i=0; while :; do i=$((i+1)); echo $i >/tmp/n; sleep 0.1; done'; within 5 docker exec "$c" test -s /tmp/n; }
 with_criu() { criu check >/dev/null 2>&1 || skip 'criu check does not succeed here'; }
 grows() { local before; before=$(docker exec "$c" cat /tmp/n); sleep 0.5; [ "$(docker exec "$c" cat /tmp/n)" -gt "$before" ]; }
-# Until containerd has collected what the checkpoint was stored by, dockerd does not expect it there (moby's issue 42900).
+# dockerd does not expect the checkpoint before containerd has garbage-collected how it was stored (moby issue
+# 42900).
 start_from() {
     local said end=$((SECONDS + 10))
     until said=$(docker start --checkpoint "$1" "$2" 2>&1); do
@@ -180,7 +181,7 @@ t 'checkpoint create, start --checkpoint' 'with_criu; counts; docker checkpoint 
 t 'build by BuildKit: RUN, --mount, a failing RUN' 'docker buildx version || [ "$(docker version -f "{{.Client.Version}}" | cut -d . -f 1)" -lt 23 ] || skip "no plugin buildx here"; export DOCKER_BUILDKIT=1; printf "FROM box:1\nRUN --mount=type=tmpfs,target=/t --mount=type=bind,source=file,target=/b cat /b >/t/x && cp /t/x /x\nRUN id -u >>/x && grep -c . /proc/self/cgroup\nCMD cat /x\n" | build; is "copied
 0" run built:$c; if printf "FROM box:1\nRUN exit 7\n" | build >/tmp/said 2>&1; then exit 1; fi; grep "exit code: 7" /tmp/said'
 
-# A web server that is healthy after a while, and who waits for it.
+# A web server that becomes healthy after a while, and a service that waits for it.
 compose() { docker compose -f "/tmp/$c.yaml" -p "p$c" "$@"; }
 export -f compose
 t 'compose: up --wait, health, limits, exec, run, restart, down' 'docker compose version || skip "no plugin compose here"
@@ -241,7 +242,7 @@ docker stop -t 0 $c
 is 137 docker wait $c
 docker rm $c $c-2'
 
-# Ids of others: the daemon anew, with --userns-remap.
+# Remapped ids: restart the daemon with --userns-remap.
 stop_dockerd
 for file in passwd group subuid subgid; do cp /etc/$file /run/world/$file; done
 echo 'remapped:x:300000:300000::/:/bin/false' >>/run/world/passwd

@@ -20,7 +20,7 @@ ctr image import /run/world/box.tar >/dev/null
 podman load -qi /run/world/box.tar
 export box=docker.io/library/box:1 RUNTIME_PATH image=localhost/box:1
 
-# containerd's shim with the option that kubelets set: the container's cgroup is a scope.
+# containerd's shim with the kubelet's option: the container's cgroup is a scope.
 up() { ctr run -d --runc-binary "$RUNTIME_PATH" --runc-systemd-cgroup --cgroup "${slice:-system.slice}:brig:$c" "$@"; }
 stays() { up "$@" $box "$c" sleep 1000; }
 pid() { ctr task ls | awk -v id="$c" '$1 == id { print $2 }'; }
@@ -29,7 +29,7 @@ has_status() { [ "$(status)" = "$1" ]; }
 property() { systemctl show -P "$1" "$2"; }
 cgroup() { cut -d : -f 3 "/proc/$1/cgroup"; }
 
-# quadlet: unit NAME.container <<END, and it is started.
+# quadlet: unit NAME.container <<END creates and starts a unit.
 unit() { cat >"/etc/containers/systemd/$1"; systemctl daemon-reload; systemctl start "${2:-${1%.*}}"; }
 of() { podman inspect -f "{{.State.Pid}}" "${1:-systemd-$c}"; }
 gone() { ! podman container exists "$1"; }

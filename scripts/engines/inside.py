@@ -1,5 +1,6 @@
-# inside.py: run in a container: what it is given. The tree without what is mounted, one line a path; environment,
-# user, groups, working directory, limits. Ends with a status that tells what the defaults of engines allow.
+# inside.py: run in a container: prints its environment. The tree without mounts, one path per line;
+# environment variables, user, groups, working directory, limits. The exit status shows what the engine's
+# defaults permit.
 import ctypes
 import hashlib
 import os
@@ -8,7 +9,8 @@ import socket
 import stat
 import sys
 
-# Made by engines, each in its own way; the mount point of this script; and the root's own mode, which podman sets.
+# Created differently by each engine; the mount point of this script; and the root's own mode, which podman
+# sets.
 OWN = {"/", "/.host", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/run/.containerenv"}
 
 
@@ -32,7 +34,7 @@ def describe(path):
     names = [name for name in names if ".overlay." not in name]
     attributes = ["%s=%s" % (name, os.getxattr(path, name, follow_symlinks=False).hex()) for name in names]
     links = 1 if stat.S_ISDIR(status.st_mode) else status.st_nlink
-    # That of a directory is new where a layer has something in it and does not name it; mtab is the engine's.
+    # Directories that a layer uses without an entry get a new time; mtab is the engine's.
     times = "-" if stat.S_ISDIR(status.st_mode) or path == "/etc/mtab" else status.st_mtime_ns // 10**9
     return [oct(status.st_mode), status.st_uid, status.st_gid, links, times, content, *attributes]
 
@@ -88,7 +90,7 @@ for name in sorted(set(os.environ) - engines):
     print("env", name, os.environ[name])
 print("files", resource.getrlimit(resource.RLIMIT_NOFILE)[0] >= 1024)
 tree()
-# Those that docker, podman and brig agree about.
+# Those with the same result in docker, podman and brig.
 attempts = [change_owner, bind_port, lambda: os.chroot("/"), lambda: os.setgid(1), mount,
             lambda: write("/proc/sys/kernel/core_pattern"), lambda: os.open("/proc/kcore", os.O_RDONLY)]
 sys.exit(sum(works(attempt) << index for index, attempt in enumerate(attempts)) + 1)

@@ -24,14 +24,14 @@ brig() { "$RUNTIME_PATH" --root "/run/world/$c.state" --store "/run/world/$c.sto
 umoci() { command umoci --log error "$@"; }
 copy() { skopeo copy -q --insecure-policy "$@"; }
 podman() { command podman --runtime "$RUNTIME_PATH" "$@"; }
-# A Dockerfile with two layers on busybox, and what a container of it says.
+# A Dockerfile with two layers on busybox, and the output of its container.
 export steps='FROM box:1
 RUN echo made >/root/made; rm /data/file; rm -r /data/sub; mkdir /data/sub; echo new >/data/sub/new
 RUN ln /root/made /root/hard; mv /home/user /home/other; chmod 1700 /root; mkfifo /root/fifo
 ENV A=b
 CMD ["sh", "-c", "cat /root/hard; find /data /root /home | sort | xargs stat -c \"%n %A %u %h %s\"; echo $A; id -u"]
 '
-# A container of an image of brig's has changed things of all kinds; the image: oci:/tmp/$c.made:v2.
+# A container of an image of brig's with changes of all kinds; the image: oci:/tmp/$c.made:v2.
 changed() { brig run --keep --image /run/world/box.tar "$c" -- sh -c "$changes; $anew"; brig commit "$@" "$c" "/tmp/$c.made:v2"; }
 export look='tail -n 1 /hard; ls -R /data; stat -c %a%F /root /fifo; readlink /bin/text; test ! -e /home; ls /deep'
 export shown='x
@@ -41,7 +41,7 @@ new
 644fifo
 sh
 er'
-# shows DIR: what an overlay of a bundle's layers has, without the bundle's own, at /tmp/$c.shown. The root's
+# shows DIR: mounts an overlay of a bundle's layers, without the bundle's own, at /tmp/$c.shown. The root's
 # attributes are those of the bundle's own.
 shows() {
     local layers
@@ -52,13 +52,13 @@ shows() {
         *) mount --bind "$layers" "/tmp/$c.shown" ;;
     esac
 }
-# An image of Debian; debian: in a layout of its own, /tmp/$c.
+# An image of Debian; debian: in a new layout, /tmp/$c.
 umoci init --layout /run/world/debian
 umoci new --image /run/world/debian:v1
 umoci raw add-layer --image /run/world/debian:v1 "$DEBIAN"
 umoci config --image /run/world/debian:v1 --config.cmd bash
 debian() { cp -r /run/world/debian "/tmp/$c"; }
-# same_tree: umoci unpacks the image to what brig's layers show.
+# same_tree: umoci unpacks the image to the same tree as brig's layers show.
 same_tree() {
     umoci unpack --image "/tmp/$c:v1" "/tmp/$c.umoci"
     brig bundle "/tmp/$c:v1" "/tmp/$c.bundle"
@@ -69,10 +69,10 @@ same_tree() {
 python=/usr/bin/python3
 loader=$(ldd $python | grep -o '/[^ ]*/ld-linux[^ ]*')
 libc=$(ldd $python | sed -n 's/.*=> \(.*\)\/libc\.so.*/\1/p')
-# Where /usr is merged these are links, and /usr alone is shown.
+# If /usr is merged these are links, and only /usr is mounted.
 inside=(/.host"$(realpath "$loader")" --library-path /.host"$(realpath "$libc")" /.host"$(realpath $python)" /.host/inside.py)
-# like_podman IMAGE [THEIRS]: podman and brig run inside.py in an image, as its own user and as root: what it says
-# of the tree and the process is the same, and the exit status, too. THEIRS: the image as podman takes it.
+# like_podman IMAGE [THEIRS]: podman and brig run inside.py in an image, as its own user and as root: the
+# output about tree and process is the same, and the exit status, too. THEIRS: the image's name for podman.
 like_podman() {
     local engine user made status flags
     made=$(podman pull -q "${2:-oci:$1}")
@@ -87,13 +87,14 @@ like_podman() {
             sort -o "/tmp/$c.$engine" "/tmp/$c.$engine"
             echo "status $status" >>"/tmp/$c.$engine"
         done
-        # It came to its end.
+        # It ran to the end.
         [ "$(wc -l <"/tmp/$c.brig")" -gt 100 ]
         [ "$status" -gt 1 ] && [ "$status" -lt 125 ]
         diff "/tmp/$c.podman" "/tmp/$c.brig"
     done
 }
-# A distroless-like set of layers: packages as they are, a busybox with what else a tree can have, a wheel, npm's tarball.
+# Layers like those of distroless images: unmodified packages, a busybox with all kinds of files, a wheel, an
+# npm tarball.
 layers=/run/world/layers
 mkdir -p $layers/root/{bin,etc,tmp,data,run,var}
 for deb in "$PACKAGES"/*.deb; do dpkg-deb --fsys-tarfile "$deb" >"$layers/$(basename "$deb").tar"; done
@@ -146,13 +147,14 @@ t 'Debian, a layer of changes on top: the same tree' 'debian; umoci unpack --ima
 t 'Debian, a layer with lib/x alone: /lib stays a link, the same tree' 'debian; mkdir -p /tmp/$c.l/lib /tmp/$c.l/bin; echo x >/tmp/$c.l/lib/x; cp /bin/busybox /tmp/$c.l/bin/; tar -C /tmp/$c.l -cf /tmp/$c.tar lib/x bin/busybox; umoci raw add-layer --image /tmp/$c:v1 /tmp/$c.tar; same_tree; is "usr/lib x" brig run --image /tmp/$c:v1 $c -- sh -c "echo \$(readlink /lib) \$(busybox cat /usr/lib/x)"'
 t 'Debian: what brig commits, podman and umoci have' 'debian; brig run --keep --image /tmp/$c:v1 $c -- sh -c "rm -r /usr/share/doc; echo n >/etc/n; chmod 4755 /usr/bin/env"; brig commit $c /tmp/$c.made:v1; made=$(podman pull -q oci:/tmp/$c.made:v1); is "n 4755" podman run --rm --net none $made sh -c "test ! -e /usr/share/doc; echo \$(cat /etc/n) \$(stat -c %a /usr/bin/env)"; umoci unpack --image /tmp/$c.made:v1 /tmp/$c.umoci; test ! -e /tmp/$c.umoci/rootfs/usr/share/doc; is n cat /tmp/$c.umoci/rootfs/etc/n'
 
-# A test runs in a bash of its own, to which an array cannot be exported.
+# Tests run in a separate bash, to which arrays cannot be exported.
 inside_is=$(declare -p inside)
 export inside_is
 for shaped in plain:'a distroless-like of Debian packages, a wheel, a tarball of npm' absolute:'names, links and whiteouts that begin with a slash' estargz:'eStargz-like: a gzip member a file, landmark, index, footer' many:'127 layers' v2s2:'docker v2s2 in a layout' nested:'an index in an index'; do
     export about=${shaped#*:}
     export shaped=${shaped%%:*}
-    # This podman takes neither an index in an index nor docker's types in a layout: it runs the same in plain form.
+    # This podman supports neither nested indexes nor docker's types in a layout: it runs the same image in
+    # plain form.
     t "in podman and brig the same: $about" 'eval "$inside_is"; shape $shaped /tmp/$c; theirs=oci:/tmp/$c:v1; case $shaped in v2s2 | nested) shape plain /tmp/$c.plain; theirs=oci:/tmp/$c.plain:v1 ;; esac; like_podman /tmp/$c:v1 $theirs'
 done
 t 'in podman and brig the same: busybox in a docker-archive' 'eval "$inside_is"; like_podman /run/world/box.tar docker-archive:/run/world/box.tar'

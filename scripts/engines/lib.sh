@@ -1,20 +1,21 @@
-# lib.sh: run by engines.sh in new namespaces: makes the engine's world, then goes through its table,
-# ENGINE.sh. There a test is one line:
+# lib.sh: run by engines.sh in new namespaces: prepares the engine's environment, then runs its table,
+# ENGINE.sh. A test there is one line:
 #
-#     t 'what is claimed' 'bash that succeeds if it is so'
+#     t 'the claim' 'bash that succeeds if it holds'
 #
-# with $c for a container's name, which is removed afterwards; helpers are functions of the table.
-# A test that this host cannot do says `skip why`.
+# with $c as the name of a container, which is removed afterwards; helpers are functions of the table. A test
+# that is not possible on this host says `skip why`.
 
 HERE=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
 [ -t 1 ] && red=$'\e[31m' plain=$'\e[0m' || red='' plain=''
 count=0 passed=0 skipped=0 failures=()
 
-# Where engines write, each a memory of its own.
+# Directories that engines write to, each a tmpfs.
 own=(/tmp /var/tmp /var/lib/containers /var/lib/docker /var/lib/containerd /var/lib/cni /var/log /etc/cni /etc/containerd /etc/docker)
 
-# enter_root: the suite's root becomes ours, below an overlay in memory, and this script starts again in it. Not by
-# chroot, in which no user namespace can be made. The host's tree is /host until the world is made.
+# enter_root: makes the suite's root the root directory, below an overlay in memory, and restarts this script
+# in it. Not by chroot, in which user namespaces cannot be created. The host's tree is at /host until the
+# environment is complete.
 enter_root() {
     local world=${ROOT%/root}/world dir
     mount -t tmpfs -o mode=755 engines "$world"
@@ -31,15 +32,15 @@ enter_root() {
 }
 [ -z "${ROOT:-}" ] || enter_root
 
-# What the engines write goes into memory that ends with this mount namespace.
+# The engines' data is in memory that ends with this mount namespace.
 make_world() {
     local mount path type names dir
     mount -t tmpfs -o mode=755 engines /run
-    # What is needed from before may be where the world is empty from now on.
+    # Copies files that are needed later from directories that will be covered.
     mkdir -p /run/lock /run/user /run/world/{bin,logs,here}
     mount --bind "$LOGS" /run/world/logs
     mount --bind "$HERE" /run/world/here
-    # Not a mount: runc 1.2 executes what an overlay of its directory has.
+    # Not a mount: runc 1.2 executes itself from an overlay of its directory.
     cp "$RUNTIME_PATH" /run/world/bin/
     export RUNTIME_PATH=/run/world/bin/$(basename "$RUNTIME_PATH") LOGS=/run/world/logs
     [[ $HERE != /host/* ]] || umount -l /host
@@ -58,7 +59,7 @@ make_world() {
         [ ! -d "$dir" ] || mount -t tmpfs -o mode=755 engines "$dir"
     done
     chmod 1777 /tmp /var/tmp
-    # Their own devices: crun gives the null device that it has for stdin to the container's root.
+    # Private devices: crun changes the owner of the null device that it has as stdin.
     mkdir -p /run/world/dev
     for dir in null:3 zero:5 full:7 random:8 urandom:9; do
         mknod -m 666 "/run/world/dev/${dir%:*}" c 1 "${dir#*:}"
@@ -66,9 +67,9 @@ make_world() {
     done
     ip link set lo up
     hostname engines
-    # podman looks at everything that mountinfo has below /sys, hidden or not.
+    # podman inspects everything that mountinfo has below /sys, covered or not.
     umount -R -l /sys
-    # A fresh mount of each hierarchy has our own cgroup as its root.
+    # A new mount of each hierarchy has our own cgroup as its root.
     mount -t sysfs sysfs /sys
     if [ "$(wc -l <<<"$HIERARCHIES")" = 1 ] && [[ $HIERARCHIES == *' cgroup2 '* ]]; then
         mount -t cgroup2 cgroup2 /sys/fs/cgroup
@@ -88,9 +89,9 @@ make_world() {
     done <<<"$HIERARCHIES"
 }
 
-# podman 5 warns of hosts with cgroup v1.
+# podman 5 warns on hosts with cgroup v1.
 export PODMAN_IGNORE_CGROUPSV1_WARNING=1
-# An image of nothing but busybox: $image, the tree /run/world/box, and /run/world/box.tar for `load`.
+# An image with only busybox: $image, the tree /run/world/box, and /run/world/box.tar for `load`.
 make_image() {
     local box=/run/world/box applet work=/run/world/box.d layer
     mkdir -p $box/{bin,etc,tmp,proc,sys,dev,root,home/user,data/sub,run,var} $work
@@ -111,9 +112,9 @@ make_image() {
 }
 export image=box:1
 
-# AS: who runs the tests, if not root.
+# AS: the command prefix for running tests as another user than root.
 AS=()
-# forget: what to do after a test with a container $c, unless the table says otherwise.
+# forget: the cleanup after a test with a container $c, unless the table overrides it.
 forget() { :; }
 
 t() {
@@ -139,30 +140,30 @@ t() {
     case $2 in *'$c'*) forget "$c" >/dev/null 2>&1 || true ;; esac
 }
 
-# What tests are written with.
+# Helpers for tests.
 skip() { echo "$*"; exit 77; }
-# exits CODE COMMAND…: shows what it says.
+# exits CODE COMMAND…: expects this exit code, and shows the output.
 exits() {
     local want=$1 code=0
     shift
     "$@" || code=$?
     [ $code = "$want" ] || { echo "exit code $code, not $want: $*"; return 1; }
 }
-# is TEXT COMMAND…: exactly that on stdout.
+# is TEXT COMMAND…: expects exactly this on stdout.
 is() {
     local want=$1 got
     shift
     got=$("$@")
     [ "${got//$'\r'/}" = "$want" ] || { echo "not \"$want\" but \"$got\": $*"; return 1; }
 }
-# says PATTERN COMMAND…: somewhere on stdout or stderr, whatever the exit code.
+# says PATTERN COMMAND…: expects a match on stdout or stderr, with any exit code.
 says() {
     local want=$1 got
     shift
     got=$("$@" 2>&1) || true
     grep -Eq -- "$want" <<<"$got" || { echo "no \"$want\" in \"$got\": $*"; return 1; }
 }
-# within SECONDS COMMAND…: becomes true until then.
+# within SECONDS COMMAND…: repeats until it succeeds.
 within() {
     local end=$((SECONDS + $1))
     shift
@@ -173,8 +174,8 @@ within() {
 }
 # typing STEPS COMMAND…: see person.py.
 typing() { python3 "$HERE/person.py" "$@"; }
-# same_diff ENGINE SCRIPT: the container $c of the engine has run a script; brig runs it in the same
-# image, and its diff says the same.
+# same_diff ENGINE SCRIPT: the container $c of the engine has run a script; brig runs it in the same image,
+# and its diff is the same.
 same_diff() {
     [ "$(basename "$RUNTIME_PATH")" = brig ] || skip "brig alone has a diff of its own"
     local brig=("$RUNTIME_PATH" --root "/tmp/$c.state" --store "/tmp/$c.store")
@@ -186,21 +187,21 @@ same_diff() {
     grep -q . "/tmp/$c.ours"
     diff -u "/tmp/$c.theirs" "/tmp/$c.ours"
 }
-# Changes of all kinds; a directory that is removed and made anew, which docker calls changed, as brig
-# does, and podman deleted; one with a new time, which is changed for podman, as for brig, and not for docker.
+# Changes of all kinds; a directory that is removed and recreated, which docker reports as changed, like brig,
+# and podman as deleted; one with a new time, which is changed for podman, as for brig, and not for docker.
 export changes='echo x >>/etc/passwd; rm /data/file; mv /home /moved; chmod 700 /root; mkdir -p /deep/er; ln /etc/passwd /hard; mkfifo /fifo; rm /bin/text; ln -s sh /bin/text; touch /bin/busybox'
 export timed='echo t >/tmp/t; rm /tmp/t' anew='rm -r /data; mkdir /data; echo n >/data/new'
 export -f skip exits is says within typing same_diff
 
-# start_dockerd NAME [OPTION…]: as /etc/docker/daemon.json says; with $dockerd_pid and its log, NAME.txt.
+# start_dockerd NAME [OPTION…]: with /etc/docker/daemon.json; sets $dockerd_pid, and logs to NAME.txt.
 start_dockerd() {
     local log=$LOGS/$1.txt
     shift
     export DOCKER_HOST=unix:///run/docker.sock DOCKER_BUILDKIT=0 DOCKER_CONFIG=/run/world/docker
     mkdir -p $DOCKER_CONFIG /run/world/tools
-    # podman reads it, too, and will not do without.
+    # podman reads it, too, and requires it.
     echo '{}' >$DOCKER_CONFIG/config.json
-    # Another docker than Debian's may come first in PATH.
+    # Another docker than Debian's may precede it in PATH.
     ln -sf "$([ -x /usr/bin/docker ] && echo /usr/bin/docker || command -v docker)" /run/world/tools/docker
     export PATH=/run/world/tools:$PATH
     dockerd "$@" >"$log" 2>&1 </dev/null &
@@ -214,7 +215,7 @@ stop_dockerd() {
 }
 export -f start_dockerd
 
-# A guest is a world already: vm-engines.sh.
+# A guest is isolated already: vm-engines.sh.
 if [ -n "${GUEST:-}" ]; then mkdir -p /run/world "$LOGS"; else make_world; fi
 make_image
 # shellcheck source=/dev/null

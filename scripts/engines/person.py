@@ -34,7 +34,7 @@ def read(seconds):
 
 child, master = pty.fork()
 if child == 0:
-    # The size is there before anybody asks for it.
+    # The size is set before it can be queried.
     if steps[0].split()[0] == "size":
         rows, columns = map(int, steps[0].split()[1:])
         fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))

@@ -2,7 +2,7 @@
 # needs: podman conmon uidmap slirp4netns fuse-overlayfs catatonit netavark
 # suite needs: passt
 
-# A user of this world only: the host's files of users are covered.
+# A user of this environment only: the host's user databases are covered.
 for file in passwd group subuid subgid; do cp /etc/$file /run/world/$file 2>/dev/null || : >/run/world/$file; done
 echo 'ordinary:x:1500:1500::/run/world/home:/bin/bash' >>/run/world/passwd
 echo 'ordinary:x:1500:' >>/run/world/group

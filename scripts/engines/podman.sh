@@ -14,7 +14,7 @@ log_driver = "k8s-file"
 runtime = "tested"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
-# Of an exec by its service conmon stays for so many seconds, 300 otherwise.
+# The number of seconds that conmon stays after an exec by its service, by default 300.
 exit_command_delay = 1
 network_backend = "netavark"
 infra_image = "localhost/pause:1"
@@ -29,7 +29,7 @@ driver = "overlay"
 runroot = "/run/containers/storage"
 graphroot = "/var/lib/containers/storage"
 END
-# Ids for --userns auto, in this world only. Newer libraries want their user to exist.
+# Ids for --userns auto, in this environment only. Newer libraries require their user to exist.
 { cat /etc/passwd; echo containers:x:399999:399999::/:/bin/false; } >/run/world/passwd
 mount --bind /run/world/passwd /etc/passwd
 for file in subuid subgid; do
@@ -37,12 +37,12 @@ for file in subuid subgid; do
     [ ! -e /etc/$file ] || mount --bind /run/world/$file /etc/$file
 done
 podman load -qi /run/world/box.tar
-# What stands for the pause image: its program needs no arguments.
+# A replacement for the pause image: its program needs no arguments.
 printf 'FROM box:1\nENTRYPOINT ["sleep","1000"]\n' | podman build -q --isolation chroot -t localhost/pause:1 -
 
-# Without a network of their own, unless they ask for one.
+# Without a network, unless the test requests one.
 run() { podman run --rm "$@"; }
-# A container that stays, $c.
+# A container that keeps running, $c.
 up() { podman run -d --name "$c" "$@" >/dev/null; }
 stays() { up "$@" $image sleep 1000; }
 status() { podman inspect -f '{{.State.Status}}' "$c"; }
@@ -286,8 +286,8 @@ t '--annotation, --label' 'stays --annotation a=b --label l=m; is "b m" podman i
 t '--pidfile, --cidfile' 'stays --pidfile /tmp/pid --cidfile /tmp/cid; is "$(podman inspect -f "{{.State.Pid}}" $c)" cat /tmp/pid'
 t '--hooks-dir' 'mkdir -p /tmp/h; printf "#!/bin/sh\ncat >/tmp/h/told\n" >/tmp/h/x; chmod +x /tmp/h/x; echo "{\"version\":\"1.0.0\",\"hook\":{\"path\":\"/tmp/h/x\"},\"when\":{\"always\":true},\"stages\":[\"prestart\"]}" >/tmp/h/x.json; podman --hooks-dir /tmp/h run --rm $image true; grep "\"status\"" /tmp/h/told; grep "\"pid\"" /tmp/h/told'
 t 'a device by its CDI name, with hooks that need PATH and change the root before the pivot' 'is "1:7 a driver of the host createRuntime all" run --device brig.test/gpu=all $image sh -c "echo \$(stat -c %t:%T /dev/gpu0) \$(cat /usr/lib/driver.1 /etc/hooked) \$GPU"; says Read-only run --device brig.test/gpu=all $image sh -c "echo x >/usr/share/of-the-host"'
-# What they wrote is read from the logs: conmon logs a line and yet loses it for the podman that is
-# attached, if the container writes before conmon has taken podman's connection (1 of 1200 here).
+# Their output is read from the logs: conmon logs a line and yet loses it for the attached podman, if the
+# container writes before conmon has accepted podman's connection (1 of 1200 here).
 t '20 at once' 'for i in $(seq 20); do podman run --name $c-$i $image echo $i >/dev/null & pids[i]=$!; done; for i in $(seq 20); do wait ${pids[i]}; is $i podman logs $c-$i; done; for i in $(seq 20); do podman rm $c-$i; done'
 
 t 'pod: shared network, ipc, uts' 'podman pod create --name p$c --infra=false >/dev/null; podman run -d --pod p$c --name $c $image sleep 1000; podman pod rm -ft0 p$c'
@@ -340,9 +340,9 @@ t 'build: limits' 'printf "FROM box:1\nRUN cat /sys/fs/cgroup/memory/memory.limi
 t 'build --isolation chroot' 'printf "FROM box:1\nRUN echo hi >/x\nCMD cat /x\n" | build --isolation chroot; is hi run built:$c'
 
 t 'info names the runtime' 'is tested podman info -f "{{.Host.OCIRuntime.Name}}"; podman info -f "{{.Host.OCIRuntime.Version}}" | grep "version"'
-# Counts for as long as it lives, and says how far it has come.
+# Counts as long as it runs, and shows the count.
 counts() { up "$@" $image sh -c 'i=0; while :; do i=$((i+1)); echo $i >/tmp/n; sleep 0.1; done'; within 5 podman exec "$c" test -s /tmp/n; }
-# with_criu: skips a test where there is no CRIU that works.
+# with_criu: skips a test if CRIU does not work.
 with_criu() { criu check >/dev/null 2>&1 || skip 'criu check does not succeed here'; }
 grows() { local before; before=$(podman exec "$c" cat /tmp/n); sleep 0.5; [ "$(podman exec "$c" cat /tmp/n)" -gt "$before" ]; }
 export -f counts with_criu grows

@@ -1,11 +1,11 @@
-# shapes.py SHAPE OUT LAYER…: an image layout OUT, tag v1, in a shape of those that the tools at hand do not make.
-# The layers are tar files, compressed or not.
-#   plain     as everybody makes it
+# shapes.py SHAPE OUT LAYER…: an image layout OUT, tag v1, in a form that the tools at hand do not create. The
+# layers are tar files, possibly compressed.
+#   plain     the usual form
 #   v2s2      docker's media types
 #   nested    an index in an index in the layout's index, with a platform that is not this one
-#   estargz   gzip members, one for each file, landmarks, an index of its own and a footer
+#   estargz   gzip members, one for each file, landmarks, its own index and a footer
 #   absolute  names, targets of hard links and whiteouts begin with a slash
-#   many      127 layers, each of which changes the one before
+#   many      127 layers, each of which changes the previous one
 import gzip
 import hashlib
 import io
@@ -84,7 +84,7 @@ def estargz(data):
     offset = sum(map(len, parts))
     add(index, text)
     end = b"\0" * 1024
-    # The footer: an empty member that has the index's place in its extra field.
+    # The footer: an empty member with the index's position in its extra field.
     extra = b"SG" + (22).to_bytes(2, "little") + b"%016xSTARGZ" % offset
     footer = b"\x1f\x8b\x08\x04\0\0\0\0\0\xff" + len(extra).to_bytes(2, "little") + extra
     footer += b"\x01\0\0\xff\xff" + b"\0" * 8
@@ -106,7 +106,7 @@ def layers_of(shape, files):
         for number in range(127 - len(archives)):
             content = b"%d" % number
             entries = [("many/all", content), ("many/%d" % number, content)]
-            # Each third one hides what the third before it has made.
+            # Every third one hides a file of the third before it.
             entries += [("many/.wh.%d" % (number - 3), b"")] * (number % 3 == 0 and number >= 3)
             archives.append(made(entries))
     if shape == "estargz":

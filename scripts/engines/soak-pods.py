@@ -1,4 +1,4 @@
-# soak-pods.py: what soak-pods.sh has cri.py do.
+# soak-pods.py: the operations that soak-pods.sh runs with cri.py.
 import collections, itertools, random, threading, traceback
 
 PODS, SECONDS = int(os.environ["PODS"]), int(os.environ["SOAK_SECONDS"])

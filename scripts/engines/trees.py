@@ -1,5 +1,6 @@
-# trees.py A B [ROOT]: whether two trees have the same paths, and each the same kind, permissions, owner, size,
-# content, target, device number, attributes, time. Says the first differences. ROOT stands for B itself.
+# trees.py A B [ROOT]: checks that two trees have the same paths, and each the same type, permissions, owner,
+# size, content, target, device number, attributes, time. Prints the first differences. ROOT replaces B
+# itself.
 import hashlib
 import os
 import stat

@@ -1,4 +1,4 @@
-# Where the files of a container's cgroup are, and what they are called.
+# The path and file names of a container's cgroup.
 if [ -n "$v2" ]; then
     procs='cat /sys/fs/cgroup/docker/$id/cgroup.procs'
     quota='cat /sys/fs/cgroup/docker/$id/cpu.max' quota_of_bob='cat /sys/fs/cgroup/bob/cpu.max' fifth='^20000 100000$'

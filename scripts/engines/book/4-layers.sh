@@ -35,7 +35,7 @@ say <<'END'
 The one step that has to execute something, `RUN`, did so in a container, and that was made by brig like any other.
 `docker history` lists the steps, the last one first:
 END
-# The classic builder shows part of a digest of times, too.
+# The classic builder also shows part of a digest that depends on times.
 rounded 's/file:[0-9a-f]*…/file:86f5c1a26f2d…/; s/^1.9[0-9]MB/1.98MB/'
 show 'docker history --format "{{.Size}}\t{{.CreatedBy}}" letter'
 lines 4

@@ -96,7 +96,7 @@ say <<'END'
 brig run takes a network namespace that already exists, and `ip netns` makes one that stays. This is the recipe of
 [images.md](images.md#network), command by command:
 END
-# The page itself is run, so that it cannot be out of date. ip_forward is dockerd's here, too.
+# Runs the page itself, so that it cannot become outdated. ip_forward is set by dockerd here, too.
 forward=$(cat /proc/sys/net/ipv4/ip_forward)
 recipe() { show "$(sed -n "/^## Network/,\$s/^    # //p" <<<"$IMAGES_PAGE" | sed -n "$1" | sed 's/IMAGE/images:base/')"; }
 recipe 1,8p
@@ -110,7 +110,7 @@ recipe '10,$p'
 so [ "$(nft list table ip brig | grep -c 'masquerade\|dnat to 10.88.7.2:80')" = 2 ]
 show 'brig run --detach --image images:base --network ns:/run/netns/web web -- httpd -f -p 80 -h /etc'
 eventually wget -q -O - http://10.88.7.2/motd
-# From another host's place: a namespace behind a cable of its own. Docker's firewall is asked to let it pass.
+# From another host, simulated by a namespace behind a cable. Docker's firewall must let it pass.
 so ip netns add far
 so ip link add veth-far type veth peer name eth0 netns far
 so ip address add 10.88.8.1/24 dev veth-far
@@ -127,7 +127,7 @@ show 'brig delete --force web
 ip netns delete web
 nft delete table ip brig'
 echo "$forward" >/proc/sys/net/ipv4/ip_forward
-# `ip netns` keeps its directory as a mount.
+# `ip netns` leaves a mount on its directory.
 so umount /run/netns
 say <<'END'
 ## What is left

@@ -223,20 +223,24 @@ impl Log {
     }
 
     /// The command has failed: the log gets the error and nothing else. Error and warnings also go to stderr,
-    /// in case the log cannot be written.
+    /// in case the log cannot be written; as JSON only if there is no other log, as in runc.
     pub fn fail(&mut self, error: &anyhow::Error) {
         if self.recording.is_some() {
             self.phase("until it failed");
             self.end_recording();
         }
         let text = one_line(&sys::describe(error));
-        if self.sink.is_some() {
+        if self.sink.is_some() || self.format == Format::Json {
             let mut keys = crate::fault::keys(error);
             keys.append(&mut self.about);
             self.write_with("error", &text, &keys);
         }
-        err(format!("brig: error: {text}\n").as_bytes());
-        self.sink = None;
+        if self.sink.is_some() {
+            (self.sink, self.format) = (None, Format::Text);
+        }
+        if self.format == Format::Text {
+            err(format!("brig: error: {text}\n").as_bytes());
+        }
         self.finish();
     }
 
@@ -246,9 +250,12 @@ impl Log {
 
     fn write_with(&mut self, level: &str, text: &str, keys: &[(&str, Value)]) {
         let text = one_line(text);
-        let msg = || Value::from(text.as_str());
-        let keys =
-            || keys.iter().map(|(key, value)| format!(",\"{key}\":{value}")).collect::<String>();
+        let json = || {
+            let keys: String =
+                keys.iter().map(|(key, value)| format!(",\"{key}\":{value}")).collect();
+            let (msg, time) = (Value::from(text.as_str()), sys::time::now());
+            format!("{{\"level\":\"{level}\",\"msg\":{msg},\"time\":\"{time}\"{keys}}}\n")
+        };
         let pid = std::process::id();
         let priority = match level {
             "error" => 3,
@@ -257,18 +264,12 @@ impl Log {
         };
         // A log that cannot be written cannot be reported anywhere either.
         match (&mut self.sink, self.format) {
-            (None, _) => err(format!("brig: {level}: {text}\n").as_bytes()),
+            (None, Format::Text) => err(format!("brig: {level}: {text}\n").as_bytes()),
+            (None, Format::Json) => err(json().as_bytes()),
             (Some(Sink::File(file)), Format::Text) => {
                 drop(writeln!(file, "time=\"{}\" level={level} msg={text:?}", sys::time::now()));
             }
-            (Some(Sink::File(file)), Format::Json) => {
-                let (msg, keys) = (msg(), keys());
-                let line = format!(
-                    "{{\"level\":\"{level}\",\"msg\":{msg},\"time\":\"{}\"{keys}}}\n",
-                    sys::time::now()
-                );
-                drop(file.write_all(line.as_bytes()));
-            }
+            (Some(Sink::File(file)), Format::Json) => drop(file.write_all(json().as_bytes())),
             // 24: facility "daemon".
             (Some(Sink::Syslog(socket, name)), _) => {
                 let line = format!("<{}>{name}[{pid}]: {text}", 24 + priority);

@@ -1,6 +1,6 @@
 //! --log, --log-format and --debug.
 
-use crate::sandbox::{Sandbox, brig_only};
+use crate::sandbox::{Done, Sandbox, brig_only};
 use serde_json::{Value, json};
 use std::fs;
 
@@ -100,6 +100,30 @@ fn is_rfc3339(time: &str) -> bool {
         rest.strip_prefix('.').map_or(rest, |fraction| fraction.trim_start_matches('0'))
     });
     matches!(rest, Some("Z" | "+00:00" | "-00:00"))
+}
+
+#[test]
+fn without_a_log_stderr_has_the_json() {
+    let sandbox = Sandbox::new();
+    let bundle = sandbox.bundle();
+    let bundle = bundle.to_str().unwrap();
+    sandbox.patch(|config| {
+        let bounding = config["process"]["capabilities"]["bounding"].as_array_mut();
+        bounding.unwrap().push(json!("CAP_OF_TOMORROW"));
+    });
+    let levels = |done: &Done| -> Vec<String> {
+        let level = |line: &str| -> String {
+            let object: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("{done:?}"));
+            assert!(is_rfc3339(object["time"].as_str().unwrap()), "{done:?}");
+            object["level"].as_str().unwrap().to_owned()
+        };
+        done.stderr.lines().map(level).collect()
+    };
+    let json = ["--log-format", "json"];
+    let failed = sandbox.brig(&[&json[..], &["state", "nobody"]].concat());
+    assert_eq!((failed.code, levels(&failed)), (Some(1), vec!["error".to_owned()]));
+    let made = sandbox.brig(&[&json[..], &["create", "--bundle", bundle, &sandbox.id]].concat());
+    assert_eq!((made.code, levels(&made)), (Some(0), vec!["warning".to_owned()]));
 }
 
 #[test]

@@ -54,6 +54,27 @@ fn its_exit_code_is_the_processes_own() {
 }
 
 #[test]
+fn errors_and_warnings_name_the_flag_that_they_are_about() {
+    brig_only!();
+    let sandbox = running();
+    for (flags, error) in [
+        (["--env", "X"], "exec ID: --env: \"X\" is not NAME=value"),
+        (["--cwd", "tmp"], "exec ID: --cwd: \"tmp\" is not an absolute path"),
+        (
+            ["--additional-gids", "4294967295"],
+            "exec ID: --additional-gids: 4294967295 is not a valid id",
+        ),
+    ] {
+        let failed = exec(&sandbox, &flags, "true");
+        assert_eq!(failed.code, Some(255), "{failed:?}");
+        assert!(failed.stderr.contains(&error.replace("ID", &sandbox.id)), "{failed:?}");
+    }
+    let done = exec(&sandbox, &["--cap", "CAP_OF_TOMORROW"], "true").ok();
+    let warning = "brig: warning: --cap: unknown capability \"CAP_OF_TOMORROW\" ignored\n";
+    assert_eq!(done.stderr, warning);
+}
+
+#[test]
 fn what_fails_before_the_process_is_255() {
     let sandbox = running();
     let nothing = sandbox.brig(&["exec", &sandbox.id, "/no/such"]);

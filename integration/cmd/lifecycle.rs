@@ -81,6 +81,20 @@ fn a_relative_bundle_is_kept_absolute() {
 }
 
 #[test]
+fn a_bundle_has_one_name_in_whatever_way_it_is_given() {
+    let sandbox = Sandbox::new();
+    std::os::unix::fs::symlink("bundle", sandbox.dir.join("link")).unwrap();
+    let bundle = sandbox.bundle().canonicalize().unwrap();
+    for given in ["bundle///", "bundle/../bundle", "link", "./link/."] {
+        sandbox.brig(&["create", "--bundle", given, &sandbox.id]).ok();
+        let state = sandbox.state();
+        assert_eq!(state["bundle"], json!(bundle), "{given}");
+        assert_eq!(state["rootfs"], json!(bundle.join("rootfs")), "{given}");
+        sandbox.delete();
+    }
+}
+
+#[test]
 fn the_bundle_is_the_current_directory_unless_given() {
     let sandbox = Sandbox::new();
     let mut command = sandbox.command(&["run", &sandbox.id]);

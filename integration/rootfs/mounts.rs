@@ -257,6 +257,29 @@ fn a_tmpfs_takes_size_mode_and_ids() {
 }
 
 #[test]
+fn a_mode_within_a_longer_option_counts_more_than_that_of_the_directory() {
+    let sandbox = with_mounts(&[json!({
+        "destination": "/mnt", "type": "tmpfs", "options": ["size=128k,mode=1750", "acl", "noacl"]
+    })]);
+    let facts = sandbox.facts("stat /mnt ; statfs /mnt");
+    assert!(facts.get("stat /mnt").starts_with("dir 1750"), "{facts}");
+    assert!(facts.get("statfs /mnt").ends_with("size 131072"), "{facts}");
+}
+
+#[test]
+fn a_bind_mount_takes_what_runc_has_for_acls() {
+    let sandbox = Sandbox::new();
+    let outside = source(&sandbox, "outside");
+    let options = ["rbind", "acl", "noacl", "ro"];
+    add_mounts(
+        &sandbox,
+        &[json!({"destination": "/mnt/x", "source": outside, "options": options})],
+    );
+    let done = sandbox.script("mounts").run().ok();
+    assert!(!done.stderr.contains("acl"), "{done:?}");
+}
+
+#[test]
 fn propagation_is_set_on_each_mount() {
     let sandbox = Sandbox::new();
     let outside = source(&sandbox, "outside");

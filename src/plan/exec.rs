@@ -1,5 +1,6 @@
 //! The plan of exec: the container's own process, modified by the command line, or the process of a file.
 
+mod flags;
 mod user;
 
 pub use user::parse_user;
@@ -92,7 +93,7 @@ impl ExecPlan {
         let Snapshot { process: own, linux } = serde_json::from_slice(container.config)?;
         let mut process = match &options.file {
             Some(path) => from_file(path, own, user, host, &mut warnings)?,
-            None => Process::new(&changed(own, options)?, user, host, &mut warnings)?,
+            None => of_flags(&changed(own, options)?, options, user, host, &mut warnings)?,
         };
         let seccomp = linux.and_then(|linux| linux.seccomp).map(RawValue::get);
         let filter;
@@ -125,6 +126,28 @@ struct Filtered<'a> {
     /// Not parsed: usually it has been compiled already.
     #[serde(borrow)]
     seccomp: Option<&'a RawValue>,
+}
+
+/// The process of the container, changed by the flags. Errors and warnings name these.
+fn of_flags(
+    process: &spec::Process,
+    options: &ProcessOptions,
+    user: bool,
+    host: &Host,
+    warnings: &mut Vec<String>,
+) -> Result<Process> {
+    let name = |at: &mut At| {
+        if let Some(flag) = flags::of_place(at.place(), process, options) {
+            *at = At::new(flag);
+        }
+    };
+    let mut found = Vec::new();
+    let planned = Process::new(process, user, host, &mut found);
+    warnings.extend(found.iter().map(|warning| spec::located_warning(warning, name)));
+    planned.map_err(|mut error| {
+        error.downcast_mut::<At>().map(name);
+        error
+    })
 }
 
 /// The process of `--process FILE`. Errors contain the place in that file.

@@ -13,7 +13,7 @@ use sys::mount::Attr;
 /// What an option means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Meaning {
-    /// No effect: `defaults`.
+    /// No effect: `defaults`, and options that make no difference on any kernel.
     Nothing,
     /// A bind mount; with `true` a recursive one.
     Bind(bool),
@@ -80,6 +80,8 @@ use Meaning::{Bind, Mount, Propagation, Recursive, Super};
 
 /// Every option that is not specific to a filesystem, sorted by name.
 pub const OPTIONS: &[(&str, Meaning)] = &[
+    // runc's flag for these two, MS_POSIXACL, has no effect: the filesystems that have ACLs set it by themselves.
+    ("acl", Meaning::Nothing),
     ("async", Super(MS_SYNCHRONOUS, false)),
     ("atime", Mount(NotAtime(MOUNT_ATTR_NOATIME))),
     ("bind", Bind(false)),
@@ -95,6 +97,7 @@ pub const OPTIONS: &[(&str, Meaning)] = &[
     ("lazytime", Super(MS_LAZYTIME, true)),
     ("loud", Super(MS_SILENT, false)),
     ("mand", Super(MS_MANDLOCK, true)),
+    ("noacl", Meaning::Nothing),
     ("noatime", Mount(Atime(MOUNT_ATTR_NOATIME))),
     ("nodev", Mount(Set(MOUNT_ATTR_NODEV))),
     ("nodiratime", Mount(Set(MOUNT_ATTR_NODIRATIME))),

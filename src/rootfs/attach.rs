@@ -282,11 +282,11 @@ fn by_mount_2(
     mode: Option<&CStr>,
     target: &Target,
 ) -> Result<OwnedFd> {
-    let mut data = fs.data().into_bytes();
-    if let Some(mode) = mode {
-        data.extend_from_slice(if data.is_empty() { b"mode=" } else { b",mode=" });
-        data.extend_from_slice(mode.to_bytes());
-    }
+    // The inherited mode first: one that the config gives within a longer option counts more.
+    let mut data = mode.map_or(Vec::new(), |mode| [b"mode=", mode.to_bytes()].concat());
+    let own = fs.data();
+    data.extend_from_slice(if data.is_empty() || own.is_empty() { b"" } else { b"," });
+    data.extend_from_slice(own.to_bytes());
     if let Some(label) = label(fs, fstype) {
         data.extend_from_slice(if data.is_empty() { b"" } else { b"," });
         data.extend_from_slice(&label.quoted());

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""bench-restore.py CRIU-DIR NAME=RUNTIME...: how long checkpoint and restore take, and what a warm start saves.
+"""bench-restore.py CRIU-DIR NAME=RUNTIME...: measures checkpoint and restore, and compares cold and warm starts.
 
-As root, in a mount namespace of its own. Each runtime dumps and restores, in turn and ROUNDS times, an idle `sh`, a
-Python program with some 90 MB in memory, and, where there is a JDK, a Java program with some 200 MB that is compiled when it
-starts, all with the CRIU of CRIU-DIR. PROGRAMS names some of them. It prints medians in milliseconds. Cold is from `run` to
-the program's first line, warm from `restore` to its next one. The load is the machine's while it ran."""
+As root, in a new mount namespace. Each runtime dumps and restores, interleaved and ROUNDS times, an idle `sh`, a
+Python program with some 90 MB in memory, and, if a JDK is installed, a Java program with some 200 MB that is compiled when it
+starts, all with the CRIU of CRIU-DIR. PROGRAMS selects some of them. Prints medians in milliseconds. Cold is from `run` to
+the program's first line, warm from `restore` to its next one. The load is that of the machine during the run."""
 
 import glob
 import json
@@ -47,7 +47,7 @@ if os.path.exists("/usr/bin/javac"):
 
 
 class Runtime:
-    """One of those that are compared, with a container of its own."""
+    """A compared runtime, with its own container."""
 
     def __init__(self, name, path, criu, top):
         self.name, self.path, self.dir = name, path, os.path.join(top, name)
@@ -68,12 +68,12 @@ class Runtime:
             sys.exit(subprocess.call(["grep", "-r", "--include=*.log", "Error (", self.dir]) or 1)
 
     def forget(self):
-        """Whatever has failed: no container of it is left."""
+        """Removes its container, also after a failure."""
         command = [self.path, "--root", os.path.join(self.dir, "state"), "delete", "--force", self.id]
         subprocess.run(command, env=self.env, stderr=subprocess.DEVNULL, check=False)
 
     def start(self, bundle, *args):
-        """Runs a command that leaves a container with a pipe as stdout: when it began, and how long it took."""
+        """Runs a command that starts a container with a pipe as stdout; returns its start and duration."""
         reader, writer = os.pipe()
         began = time.monotonic()
         try:
@@ -106,7 +106,7 @@ class Runtime:
 
 
 def bundle_of(top, program):
-    """busybox, and what a program of the host needs."""
+    """busybox, and the dependencies of a program of the host."""
     bundle = os.path.join(top, "bundle")
     root = os.path.join(bundle, "rootfs")
     for name in ["bin", "proc", "dev", "sys", "tmp", "usr", "lib", "lib64", "etc"]:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The commands in README.md and docs/*.md: is every block of them run somewhere?
+"""Checks that every block of commands in README.md and docs/*.md is run somewhere.
 
 documents.py           each block of commands has a mark in the line before it, else this fails:
                          <!-- run -->            by `documents.py run`, which compares what it prints
@@ -86,7 +86,7 @@ def check() -> int:
 
 
 def same(text: str) -> str:
-    """What differs from run to run is made the same."""
+    """Normalises values that differ between runs."""
     text = re.sub("\x1b\\[[0-9]*m", "", text)
     text = re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME", text)
     text = re.sub(r"(/[\w.-]+)+/target/demo", "TOP/target/demo", text)
@@ -97,7 +97,7 @@ def same(text: str) -> str:
 
 
 def commands(block: list):
-    """(command, expected output) of a block; a command goes on after a backslash."""
+    """(command, expected output) of a block; a backslash continues a command."""
     found, going_on = [], False
     for line in block:
         if going_on:
@@ -111,7 +111,7 @@ def commands(block: list):
 
 
 def demo() -> int:
-    """The picture of the demo shows lines that `make demo` printed just now, in their order."""
+    """Checks that the picture of the demo shows lines of the output of `make demo`, in order."""
     printed = iter(same(line) for line in (TOP / "target" / "demo.txt").read_text().split("\n"))
     for line in (TOP / "docs" / "pictures" / "demo.txt").read_text().split("\n"):
         if line.strip() not in ("", "…") and same(line) not in printed:

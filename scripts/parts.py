@@ -22,7 +22,7 @@ def output(*command):
 
 
 def crates(target):
-    """Those that are linked into brig, and the ids of what each needs."""
+    """The crates linked into brig, and the ids of their dependencies."""
     known = json.loads(output("cargo", "metadata", "--locked", "--format-version=1", "--filter-platform", target))
     packages = {package["id"]: package for package in known["packages"]}
     nodes = {node["id"]: node for node in known["resolve"]["nodes"]}
@@ -47,14 +47,14 @@ def crates(target):
 
 
 def c_library(target):
-    """Debian's package of the C library that is linked, and its version."""
+    """Debian's package of the linked C library, and its version."""
     arch = target.split("-")[0]
     names = ["libc6-dev"] if arch == os.uname().machine else [f"libc6-dev-{'arm64' if arch == 'aarch64' else arch}-cross"]
     return names[0], output("dpkg-query", "--show", "--showformat", "${Version}", names[0])
 
 
 def standard_library():
-    """The notices of Rust's, as rustup or as Debian has them."""
+    """The notices of Rust, as installed by rustup or by Debian."""
     notices = pathlib.Path(output("rustc", "--print", "sysroot").strip(), "share/doc/rust/COPYRIGHT-library.html")
     if not notices.exists():
         return pathlib.Path("/usr/share/doc/rustc/copyright").read_text()

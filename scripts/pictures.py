@@ -49,7 +49,7 @@ def terminal(text: str) -> str:
 
 
 def chart(figures: dict) -> str:
-    """Bars: what each runtime takes, as a share of crun's wall time; the longest are cut."""
+    """Bars: wall time of each runtime relative to crun's; the longest are truncated."""
     colors = {"brig": "#2f81f7", "crun": "#8b949e", "runc": "#b08850", "youki": "#a371c2"}
     left, unit, cut, bar = 150, 190, 3.0, 13
     y, rows = 74, []
@@ -87,7 +87,7 @@ def chart(figures: dict) -> str:
 
 
 def figures(results: dict) -> dict:
-    """What bench.json keeps of results.json: ratios of medians to crun's, wall and CPU time."""
+    """The contents of bench.json, from results.json: ratios of medians to crun's, wall and CPU time."""
     taken = {(s["operation"], s["peer"]): [x for x in s["samples"] if x] for s in results["samples"]}
 
     def ratios(operation: str, what: str) -> dict:

@@ -1,6 +1,6 @@
-# bench-layers.sh: what brig's images cost beside umoci, skopeo and podman: medians, in turns, and ratios to
-# brig's: on a tmpfs wall and CPU time, on the disk with `sync -f` inside every tool's time. `make bench-layers`;
-# ROUNDS=n. No table of tests: engines.sh runs it when it is named.
+# bench-layers.sh: compares the cost of brig's images with umoci, skopeo and podman: medians, interleaved, and ratios to
+# brig's: on a tmpfs wall and CPU time, on disk including `sync -f` for every tool. `make bench-layers`;
+# ROUNDS=n. Not a table of tests: engines.sh runs it only by name.
 # needs: podman conmon runc skopeo umoci mmdebstrap time
 # debian
 

@@ -1,5 +1,5 @@
-# bench.sh: what podman and docker take with brig, runc and crun as their runtime, in turns: medians, and
-# ratios to brig's. `make bench-engines`; ROUNDS=n. No table of tests: engines.sh runs it when it is named.
+# bench.sh: the run time of podman and docker with brig, runc and crun as their runtime, interleaved: medians, and
+# ratios to brig's. `make bench-engines`; ROUNDS=n. Not a table of tests: engines.sh runs it only by name.
 # needs: podman conmon docker.io containerd runc crun busybox-static
 # without: cgroup2
 

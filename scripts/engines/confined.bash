@@ -1,4 +1,4 @@
-# In a container of a Debian image: what has to work under the default profile, and what has to be refused.
+# In a container of a Debian image: what the default profile must allow, and what it must refuse.
 set -euo pipefail
 cd /tmp
 exec 3>&1 >log 2>&1

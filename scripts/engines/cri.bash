@@ -1,4 +1,4 @@
-# cri.bash: containerd with its CRI plugin and the runtime, a network of pods, the images box:1 and pause:1; its client.
+# cri.bash: containerd with its CRI plugin and the runtime, a pod network, the images box:1 and pause:1; and the client.
 # shellcheck shell=bash
 cri() { /usr/bin/python3 "$HERE/cri.py" "$@"; }
 # py CLAIM PYTHON
@@ -6,7 +6,7 @@ py() { t "$1" "cri $(printf %q "$2")"; }
 export -f cri
 export image=docker.io/library/box:1 RUNTIME_PATH
 
-# What docs/kubernetes.md says, for containerd 1 and 2, and a handler of its own, as a RuntimeClass names it.
+# The configuration in docs/kubernetes.md, for containerd 1 and 2, and a separate handler for a RuntimeClass.
 config() {
     local version=2 images cdi='' cni='bin_dir = "/usr/lib/cni"' runtime=io.containerd.grpc.v1.cri
     case $(containerd --version | sed 's/.* v\?\([0-9]*\.[0-9]*\)\..*/\1/') in
@@ -72,7 +72,7 @@ begin() {
 export -f begin
 rm -f "$LOGS/containerd.txt"
 begin || { tail -n 20 "$LOGS/containerd.txt"; exit 1; }
-# The pause image: box with a command that stays.
+# The pause image: box with a command that keeps running.
 sed -i 's/"Cmd":\["sh"\]/"Cmd":["sleep","100000"]/' /run/world/box.d/config.json
 sed -i 's/box:1/pause:1/' /run/world/box.d/manifest.json
 tar -C /run/world/box.d -cf /run/world/pause.tar manifest.json config.json layer.tar

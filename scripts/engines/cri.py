@@ -1,4 +1,4 @@
-"""cri.py TEST: a client of containerd's CRI socket, as the kubelet is one; TEST is Python that uses the functions below.
+"""cri.py TEST: a client of containerd's CRI socket, like the kubelet; TEST is Python that uses the functions below.
 
 `cri.py --schema PROGRAM FILE` takes the messages and calls out of the server itself: the compressed descriptor of
 api.proto, which every Go program with the generated code of the CRI carries. So nothing is fetched, and it fits.
@@ -58,13 +58,13 @@ pods, made = {}, {}
 
 # Helpers for the tests.
 def call(name, **fields):
-    """The answer; fields are those of the request, in JSON's way."""
+    """Makes a call and returns the response; fields are those of the request, in JSON's notation."""
     ask, send = CALLS[name]
     return send(json_format.ParseDict(fields, ask()), timeout=40)
 
 
 def knows(message, field):
-    """The server's schema has it."""
+    """Whether the server's schema contains it."""
     return field in KNOWN[f"runtime.v1.{message}"]
 
 
@@ -73,7 +73,7 @@ def version():
 
 
 def refused(pattern, name, **fields):
-    """The call's error has that text."""
+    """Checks that the call fails with this text."""
     try:
         answer = call(name, **fields)
     except grpc.RpcError as error:
@@ -115,7 +115,7 @@ def together(do, on):
 
 
 def bind(path, to, **more):
-    """A mount of the node's."""
+    """A mount of a path on the node."""
     return {"host_path": path, "container_path": to, **more}
 
 
@@ -124,7 +124,7 @@ def host(*command):
 
 
 def pod(handler="", security={}, linux={}, name="", **config):
-    """A sandbox that runs; removed after the test."""
+    """A running sandbox, removed after the test."""
     name = name or f"{NAME}-{len(pods)}"
     config = {
         "metadata": {"name": name, "uid": f"uid-{name}", "namespace": "default"},
@@ -139,7 +139,7 @@ def pod(handler="", security={}, linux={}, name="", **config):
 
 
 def create(pod, *command, security={}, resources={}, attempt=0, **config):
-    """A container in the pod that is not started yet; a single word is a script."""
+    """A created container in the pod; a single argument is a shell script."""
     name = f"c{len(made)}"
     if len(command) == 1:
         command = ("sh", "-c", *command)
@@ -181,12 +181,12 @@ def ends(id, code=0):
 
 
 def says(pod, *command, **config):
-    """What a container says that ends well."""
+    """The output of a container that exits with 0."""
     return log(ends(run(pod, *command, **config)))
 
 
 def log(id, stream="stdout"):
-    """What the log has of one stream; P is a line that goes on."""
+    """One stream of the log; P marks a partial line."""
     text = ""
     for line in pathlib.Path(made[id]).read_bytes().decode().split("\n")[:-1]:
         stamp, source, tag, rest = line.split(" ", 3)
@@ -229,7 +229,7 @@ def cgroup(id, controller, v1, v2):
 
 
 class Stream:
-    """The websocket behind an URL of Exec, Attach or PortForward: one byte of channel, then data."""
+    """The websocket of an URL of Exec, Attach or PortForward: a byte with the channel, then data."""
 
     def __init__(self, url):
         self.socket = websocket.create_connection(
@@ -262,7 +262,7 @@ class Stream:
             assert self.next(), f"ended without {pattern!r}: {self.got}"
 
     def end(self):
-        """The exit code, of the status on channel 3."""
+        """The exit code, from the status on channel 3."""
         while self.next():
             pass
         verdict = json.loads(self.text(3))
@@ -274,7 +274,7 @@ class Stream:
 
 
 def stream(id, *command, **options):
-    """Exec by a stream."""
+    """Exec with a stream."""
     options = options or {"stdout": True, "stderr": True}
     return Stream(call("Exec", container_id=id, cmd=list(command), **options).url)
 

@@ -1,4 +1,4 @@
-# cri.sh: containerd's CRI plugin, with a client that does what the kubelet does: cri.py. Tests are Python.
+# cri.sh: containerd's CRI plugin, with a client that makes the kubelet's calls: cri.py. Tests are Python.
 # needs: containerd containernetworking-plugins python3-grpcio python3-protobuf python3-websocket
 
 # shellcheck source=/dev/null

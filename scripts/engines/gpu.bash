@@ -1,6 +1,6 @@
-# gpu.bash: what stands for NVIDIA's: a hook, where dockerd looks for it, and a device with a CDI name.
+# gpu.bash: stand-ins for NVIDIA's tools: a hook where dockerd looks for it, and a device with a CDI name.
 # shellcheck shell=bash
-# By tools of its PATH the hook finds init and the root of the container, and puts files there before the pivot.
+# With tools in its PATH the hook finds init and the root of the container, and copies files there before the pivot.
 mkdir -p /run/world/tools /run/cdi
 echo 'a driver of the host' >/run/world/driver
 cat >/run/world/tools/nvidia-container-runtime-hook <<'END'

@@ -1,5 +1,5 @@
-# guest.sh: what engines do with systemd: containerd's shim with SystemdCgroup, podman's quadlet. `make test-vm-engines`:
-# vm-engines.sh runs it in a guest that systemd has booted; a process takes long there.
+# guest.sh: engines with systemd: containerd's shim with SystemdCgroup, podman's quadlet. `make test-vm-engines`:
+# vm-engines.sh runs it in a guest booted by systemd, in which processes are slow.
 # needs: containerd podman conmon catatonit netavark runc
 
 export PATIENCE=300

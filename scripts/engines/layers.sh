@@ -1,5 +1,5 @@
-# layers.sh: images between brig and the others, both ways: docker, podman, buildah, skopeo, umoci; busybox
-# and a Debian, $DEBIAN, that mmdebstrap has made.
+# layers.sh: exchanges images between brig and docker, podman, buildah, skopeo and umoci, in both directions; busybox
+# and a Debian, $DEBIAN, created by mmdebstrap.
 # needs: docker.io containerd podman conmon buildah skopeo umoci mmdebstrap iptables
 # debian
 

@@ -27,7 +27,7 @@ def digest(data):
 
 
 def rewritten(data, change):
-    """The archive with its entries changed."""
+    """The archive with changed entries."""
     out = io.BytesIO()
     with tarfile.open(fileobj=io.BytesIO(data)) as old, \
             tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as new:
@@ -62,7 +62,7 @@ def made(entries):
 
 
 def estargz(data):
-    """As containerd's stargz-snapshotter has it: (compressed, the archive in it)."""
+    """In the format of containerd's stargz-snapshotter: (compressed, uncompressed archive)."""
     parts, whole, toc = [], b"", []
 
     def add(entry, content):

@@ -39,7 +39,7 @@ def keep_one(first):
 
 
 def resident():
-    """MiB of containerd and its shims: the sum of their parts of what is shared."""
+    """Memory of containerd and its shims in MiB: the sum of their proportional set sizes."""
     total = 0
     for status in glob.glob("/proc/[0-9]*/comm"):
         try:
@@ -52,13 +52,13 @@ def resident():
 
 
 def of_pods():
-    """MiB that the pods' own cgroups have in use."""
+    """Memory usage of the pods' cgroups in MiB."""
     usage = glob.glob("/sys/fs/cgroup/memory/kube/soak-*/memory.usage_in_bytes") or glob.glob("/sys/fs/cgroup/kube/soak-*/memory.current")
     return sum(int(read(file)) for file in usage) / 2**20
 
 
 def cpu():
-    """Seconds of all processes of this world."""
+    """CPU seconds of all processes of this environment."""
     file = "/sys/fs/cgroup/cpuacct/cpuacct.usage"
     if os.path.exists(file):
         return int(read(file)) / 1e9

@@ -1,5 +1,5 @@
-# soak-pods.sh: PODS=50 pods for SOAK_SECONDS=120, by the kubelet's calls: each is made, probed by an exec each second, and
-# removed after 15 to 45 s, for the next one. Nothing may be left. `make soak-pods`; engines.sh runs it when it is named.
+# soak-pods.sh: PODS=50 pods for SOAK_SECONDS=120, with the kubelet's calls: each is created, probed by an exec each second,
+# and replaced after 15 to 45 s. Nothing may be left. `make soak-pods`; engines.sh runs it only by name.
 # needs: containerd containernetworking-plugins python3-grpcio python3-protobuf python3-websocket
 # suite needs: iptables
 

@@ -27,6 +27,10 @@ const PIPE: i32 = 256 << 10;
 
 impl<F: FnMut(&str)> Stage<F> {
     /// Runs `work`, whose output is read here. Its warnings are passed to `warn`.
+    ///
+    /// # Errors
+    ///
+    /// If the pipe or the process cannot be created.
     pub fn spawn(
         warn: F,
         work: impl FnOnce(&Reporter, File) -> Result<Vec<u8>>,
@@ -44,6 +48,10 @@ impl<F: FnMut(&str)> Stage<F> {
     }
 
     /// The result of the stage, after its output was read to the end.
+    ///
+    /// # Errors
+    ///
+    /// If the stream was not read to its end.
     pub fn result(self) -> Result<Vec<u8>> {
         self.result.context("a stream was not read to its end")
     }

@@ -43,6 +43,10 @@ const MAX_MESSAGE: usize = 64 << 10;
 
 /// Raises the limit of open files to the hard limit: for trees of which every level is held open. Never in a
 /// process that becomes a container's.
+///
+/// # Errors
+///
+/// If getrlimit(2) or setrlimit(2) fails.
 pub fn raise_open_files() -> Result<()> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("getrlimit")?;
     if soft < hard {
@@ -52,6 +56,10 @@ pub fn raise_open_files() -> Result<()> {
 }
 
 /// Runs work in a new process, in a new user namespace if given. The process dies with its parent.
+///
+/// # Errors
+///
+/// If the process cannot be created, or the ids cannot be mapped.
 pub fn spawn(
     user: Option<&UserNamespace>,
     work: impl FnOnce(&Reporter) -> Result<Vec<u8>>,
@@ -117,6 +125,10 @@ impl Reporter {
     }
 
     /// Reports a warning.
+    ///
+    /// # Errors
+    ///
+    /// If the parent has exited.
     pub fn warn(&self, text: &str) -> Result<()> {
         self.send(b'W', text.as_bytes())
     }
@@ -134,6 +146,10 @@ impl Worker {
     }
 
     /// Waits for a message. A failure or the death of the worker is an error.
+    ///
+    /// # Errors
+    ///
+    /// If the worker has failed or died, or a signal to end brig is pending.
     pub fn recv(&self) -> Result<Reply> {
         // A parent that has blocked signals, to undo incomplete work, still reacts to them here.
         while !readable(self.socket.as_fd(), Instant::now() + LISTEN)? {
@@ -162,6 +178,10 @@ impl Worker {
     }
 
     /// Waits until it has finished; warnings are passed on.
+    ///
+    /// # Errors
+    ///
+    /// If the worker has failed or died, or a signal to end brig is pending.
     pub fn wait(self, mut warn: impl FnMut(&str)) -> Result<Vec<u8>> {
         loop {
             match self.recv()? {

@@ -26,6 +26,10 @@ pub enum Decoder<R> {
 
 impl<R: Read> Decoder<R> {
     /// Detects the compression.
+    ///
+    /// # Errors
+    ///
+    /// If the beginning of the stream cannot be read, or the zstd decoder cannot be created.
     pub fn new(inner: R) -> Result<Self> {
         let mut inner = BufReader::with_capacity(BUFFER, inner);
         let start = inner.fill_buf()?;
@@ -176,6 +180,10 @@ impl<R: Read, F: Fn() -> u64> Read for Limited<R, F> {
 }
 
 /// Decompresses a small blob completely.
+///
+/// # Errors
+///
+/// If the data is damaged.
 pub fn all(bytes: &[u8]) -> Result<Vec<u8>> {
     let mut text = Vec::new();
     Decoder::new(bytes)?.read_to_end(&mut text).context("decompress")?;

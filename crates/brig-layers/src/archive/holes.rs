@@ -36,6 +36,10 @@ pub(crate) fn next_part(file: &File, from: u64, size: u64) -> Result<Option<Part
 }
 
 /// All parts, if omitting the holes is worth it.
+///
+/// # Errors
+///
+/// If the filesystem cannot report the holes.
 pub fn parts(file: &File, size: u64) -> Result<Option<Vec<Part>>> {
     let (mut parts, mut at, mut data) = (Vec::new(), 0, 0);
     while let Some((begin, end)) = next_part(file, at, size)? {

@@ -49,6 +49,10 @@ const MAX_XATTRS: usize = 64 << 10;
 
 impl Pax {
     /// Reads one extended header.
+    ///
+    /// # Errors
+    ///
+    /// If a record is malformed, or the header exceeds a limit.
     pub fn read(&mut self, mut text: &[u8]) -> Result<()> {
         while !text.is_empty() {
             // The length includes itself and the newline; a value may contain any byte.
@@ -125,6 +129,10 @@ fn optional(value: &[u8]) -> Result<Option<u64>> {
 }
 
 /// A decimal number.
+///
+/// # Errors
+///
+/// If the text is not a decimal number, or is out of range.
 pub fn number<T: FromStr>(digits: &[u8]) -> Result<T> {
     let text = std::str::from_utf8(digits).ok().and_then(|text| text.parse().ok());
     text.with_context(|| format!("{:?} is not a number", digits.escape_ascii().to_string()))

@@ -82,6 +82,10 @@ impl<R: Read> Reader<R> {
     }
 
     /// The next entry; skips the rest of the current one. None at the end of the archive.
+    ///
+    /// # Errors
+    ///
+    /// If a header is malformed, or the archive ends inside an entry.
     pub fn next_entry(&mut self) -> Result<Option<Entry>> {
         let mut pax = Pax::default();
         let (mut long_name, mut long_link) = (None, None);
@@ -114,6 +118,10 @@ impl<R: Read> Reader<R> {
 
     /// For a caller that skips the content by seeking, in an archive of `end` bytes: the position of the next
     /// header.
+    ///
+    /// # Errors
+    ///
+    /// If the content extends beyond the end of the archive.
     pub fn skip(&mut self, end: u64) -> Result<u64> {
         let data = self.position.checked_add(self.left).filter(|&data| data <= end);
         let data = data.with_context(|| truncated(end, "an entry"))?;

@@ -61,11 +61,19 @@ impl<W: Write> Writer<W> {
     }
 
     /// Writes an empty file: a whiteout.
+    ///
+    /// # Errors
+    ///
+    /// If the archive cannot be written.
     pub fn empty(&mut self, path: &[u8]) -> Result<()> {
         self.header(plain(EntryType::Regular), path, b"", Vec::new())
     }
 
     /// Writes a file of any type; false for a socket, which archives cannot contain.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read, has changed its size, or the archive cannot be written.
     pub fn file(&mut self, file: &File<'_>) -> Result<bool> {
         let stat = &file.stat;
         let mut header = Header::new_ustar();
@@ -118,6 +126,10 @@ impl<W: Write> Writer<W> {
     }
 
     /// Ends the archive.
+    ///
+    /// # Errors
+    ///
+    /// If the archive cannot be written.
     pub fn finish(mut self) -> Result<W> {
         self.out.write_all(&[0; 2 * BLOCK])?;
         Ok(self.out)

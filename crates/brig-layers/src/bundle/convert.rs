@@ -28,6 +28,10 @@ const UNSAFE: [&str; 5] =
     ["run.brig.", "run.oci.", "org.systemd.property.", "org.criu.", "io.kubernetes.cri."];
 
 /// Creates the config. `template`: the output of `brig spec`.
+///
+/// # Errors
+///
+/// If the template is not a valid config, or the image's variables or volumes are not valid.
 pub fn config(
     template: &str,
     image: &ImageConfig,

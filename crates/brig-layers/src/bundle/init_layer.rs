@@ -26,6 +26,10 @@ pub struct NetworkFiles {
 }
 
 /// Creates it in the new directory `path`. `own_ids`: everything is owned by brig's caller.
+///
+/// # Errors
+///
+/// If a file cannot be created, or the image's files cannot be read.
 pub fn make(
     path: &Path,
     view: &View,

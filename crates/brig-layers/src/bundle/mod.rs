@@ -60,6 +60,11 @@ pub type Change<'a> =
     dyn Fn(&mut serde_json::Value, &View, &mut dyn FnMut(&str)) -> Result<NetworkFiles> + 'a;
 
 /// Creates a bundle: in this process, or in a user namespace if one is given.
+///
+/// # Errors
+///
+/// If the image cannot be resolved, unpacked or configured; everything created until then has been removed
+/// again.
 pub fn make(
     store: &Path,
     request: &Request<'_>,
@@ -120,6 +125,10 @@ fn only_own_id() -> bool {
 }
 
 /// Records an image.
+///
+/// # Errors
+///
+/// If the record cannot be written.
 pub fn record_image(store: &Store, image: &Image) -> Result<()> {
     let path = image.source.path();
     let name = match &image.name {

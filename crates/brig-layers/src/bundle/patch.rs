@@ -50,6 +50,10 @@ struct Link<'a> {
 
 /// Opens the layers of an image, lowest first, and creates what their chain needs and is missing. `own_ids`:
 /// everything is owned by brig's caller.
+///
+/// # Errors
+///
+/// If a layer cannot be read, or its links are not valid in this chain.
 pub fn chain(
     store: &Store,
     image: &Image,

@@ -27,6 +27,10 @@ const MAX_BYTES: u64 = 8 << 20;
 const PATH_MAX: usize = libc::PATH_MAX.cast_unsigned() as usize;
 
 /// Looks a user up.
+///
+/// # Errors
+///
+/// If the user or group does not exist in the image.
 pub fn find(text: &str, view: &View) -> Result<User> {
     let open = |path: &str| -> Result<Box<dyn BufRead>> {
         Ok(match view.open_file(path.as_bytes())? {
@@ -54,6 +58,10 @@ fn each(mut file: impl BufRead, mut see: impl FnMut(&[&[u8]]) -> ControlFlow<()>
 }
 
 /// Looks a group up: a name, or a number.
+///
+/// # Errors
+///
+/// If the group does not exist in the image.
 pub fn group(text: &str, view: &View) -> Result<u32> {
     if let Ok(gid) = text.parse() {
         return Ok(gid);
@@ -97,6 +105,10 @@ fn known(user: &str, number: Option<u32>, passwd: impl BufRead) -> Result<Option
 }
 
 /// The user that `text` names in these files.
+///
+/// # Errors
+///
+/// If the user or group does not exist in the files.
 pub fn parse(text: &str, passwd: impl BufRead, group: impl BufRead) -> Result<User> {
     let (user, wanted_group) = match text.split_once(':') {
         Some((user, group)) => (user, Some(group).filter(|group| !group.is_empty())),

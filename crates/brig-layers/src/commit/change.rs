@@ -5,6 +5,10 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value, json};
 
 /// Applies all changes to the config, in order.
+///
+/// # Errors
+///
+/// If an instruction is unknown or malformed, or the config is not valid.
 pub fn apply(config: &str, changes: &[String]) -> Result<String> {
     if changes.is_empty() {
         return Ok(config.to_owned());

@@ -31,6 +31,10 @@ const KEEP: u8 = b'K';
 
 impl Guard {
     /// `thaw`: resumes the container, if it is still frozen after the commit has ended.
+    ///
+    /// # Errors
+    ///
+    /// If the process cannot be created.
     pub fn spawn(thaw: impl FnOnce() -> Result<()>) -> Result<Guard> {
         let (theirs, ours) =
             socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)
@@ -60,21 +64,37 @@ impl Guard {
     }
 
     /// The container is about to be frozen.
+    ///
+    /// # Errors
+    ///
+    /// If the guard has exited.
     pub fn frozen(&self) -> Result<()> {
         self.send(&[FROZEN])
     }
 
     /// The container was thawed.
+    ///
+    /// # Errors
+    ///
+    /// If the guard has exited.
     pub fn thawed(&self) -> Result<()> {
         self.send(&[THAWED])
     }
 
     /// This file, or empty directory, is about to be created, and is removed unless the commit succeeds.
+    ///
+    /// # Errors
+    ///
+    /// If the guard has exited.
     pub fn remove(&self, path: &Path) -> Result<()> {
         self.send(&[&[REMOVE], path.as_os_str().as_bytes(), b"\0"].concat())
     }
 
     /// Keeps everything created so far.
+    ///
+    /// # Errors
+    ///
+    /// If the guard has exited.
     pub fn keep(&self) -> Result<()> {
         self.send(&[KEEP])
     }

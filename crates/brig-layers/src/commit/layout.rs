@@ -44,6 +44,10 @@ const TEMP: &str = ".brig-";
 const VERSION: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 
 /// Parses `oci:PATH:TAG`, `PATH:TAG` or `PATH`, with the default tag "latest".
+///
+/// # Errors
+///
+/// If the text names another kind of image, or the tag is not valid.
 pub fn parse(text: &str) -> Result<(PathBuf, String)> {
     let rest = text.strip_prefix("oci:").unwrap_or(text);
     for other in ["oci-archive:", "docker-archive:", "docker:", "docker://"] {
@@ -65,6 +69,10 @@ pub fn parse(text: &str) -> Result<(PathBuf, String)> {
 
 impl Layout {
     /// Opens a layout, created if it is missing or empty.
+    ///
+    /// # Errors
+    ///
+    /// If the directory contains something else, or another brig is writing to the layout.
     pub fn open(path: &Path, guard: Guard) -> Result<Layout> {
         let what = || path.display().to_string();
         let version = path.join("oci-layout");
@@ -107,6 +115,10 @@ impl Layout {
     }
 
     /// A temporary file for a blob whose digest is not known yet.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be created.
     pub fn temp(&self) -> Result<(Temp, File)> {
         for number in 0..u32::MAX {
             let path = self.path.join(format!("blobs/{TEMP}{}-{number}", std::process::id()));
@@ -137,6 +149,10 @@ impl Layout {
     }
 
     /// Renames a complete temporary file to a blob.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be renamed.
     pub fn publish(&self, temp: &Temp, digest: &Digest) -> Result<()> {
         let target = self.blob(digest);
         self.new_blob(&target)?;
@@ -144,6 +160,10 @@ impl Layout {
     }
 
     /// Adds a small blob.
+    ///
+    /// # Errors
+    ///
+    /// If the blob cannot be written.
     pub fn add(&self, media_type: &str, bytes: &[u8]) -> Result<Descriptor> {
         let digest = Digest::of(bytes);
         self.new_blob(&self.blob(&digest))?;
@@ -158,6 +178,10 @@ impl Layout {
     }
 
     /// Tags an image; the tag is removed from other images.
+    ///
+    /// # Errors
+    ///
+    /// If index.json is not valid, or cannot be written.
     pub fn name(&self, tag: &str, manifest: &Descriptor) -> Result<()> {
         let path = self.path.join("index.json");
         let mut index: Value = match regular_file(&path) {

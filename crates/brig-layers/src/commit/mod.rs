@@ -200,6 +200,10 @@ fn archived(
 
 /// Writes the changes of a container as a layer of the layout. One process reads the files, another one
 /// compresses.
+///
+/// # Errors
+///
+/// If the container's files cannot be read, or the layer cannot be written.
 pub fn layer(
     layout: &Layout,
     upper: &Upper,
@@ -275,6 +279,10 @@ fn zstd(plain: impl Read, out: &mut impl Write) -> Result<()> {
 }
 
 /// The image that the container was created from, with its blobs.
+///
+/// # Errors
+///
+/// If the store does not contain the image, or its blobs do not exist any more.
 pub fn base(store: &Store, id: &Digest) -> Result<Base> {
     let record = store.image_record(id)?;
     let record = record.with_context(|| format!("the store does not contain its image {id}"))?;
@@ -372,12 +380,20 @@ fn created() -> Result<String> {
 }
 
 /// Copies all layers of the base.
+///
+/// # Errors
+///
+/// If a blob cannot be copied, or has another digest than expected.
 pub fn bring_all(layout: &Layout, image: &Image) -> Result<Vec<Descriptor>> {
     image.layers.iter().map(|layer| bring(layout, image, layer)).collect()
 }
 
 /// Writes the image with the base's layers and a further one, whose diff id is known; returns the store's
 /// record of it.
+///
+/// # Errors
+///
+/// If the image's config is not valid, or the layout cannot be written.
 pub fn finish(
     layout: &Layout,
     tag: &str,
@@ -432,6 +448,10 @@ fn config(base: &str, diff_id: &Digest, about: &About) -> Result<Value> {
 }
 
 /// Writes the merged tree of a container as an archive.
+///
+/// # Errors
+///
+/// If the container's files cannot be read, or the archive cannot be written.
 pub fn export<W: Write>(upper: &Upper, ids: &Ids, out: W, warn: &mut dyn FnMut(&str)) -> Result<W> {
     let mut writer = Writer::new(out, Holes::Map);
     let mut path = Vec::new();

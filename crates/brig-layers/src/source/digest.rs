@@ -58,6 +58,10 @@ pub struct Digest {
 
 impl Digest {
     /// Parses `sha256:hex`.
+    ///
+    /// # Errors
+    ///
+    /// If the algorithm is not supported, or the rest is not the right number of lower-case hex digits.
     pub fn parse(text: &str) -> Result<Digest> {
         let (name, hex) =
             text.split_once(':').with_context(|| format!("{text:?} is not a digest"))?;
@@ -106,6 +110,10 @@ impl Digest {
     }
 
     /// Checks that these bytes have this digest.
+    ///
+    /// # Errors
+    ///
+    /// If the digests differ.
     pub fn check(&self, bytes: &[u8]) -> Result<()> {
         let mut hasher = Hasher::new(self.algorithm);
         hasher.update(bytes);
@@ -113,6 +121,10 @@ impl Digest {
     }
 
     /// Checks that another digest is the same.
+    ///
+    /// # Errors
+    ///
+    /// If the digests differ.
     pub fn is(&self, found: &Digest) -> Result<()> {
         ensure!(self == found, "it has digest {found}");
         Ok(())
@@ -133,6 +145,10 @@ pub struct Prefix {
 
 impl Prefix {
     /// Parses it, with or without an algorithm.
+    ///
+    /// # Errors
+    ///
+    /// If it is too short or too long, or does not consist of lower-case hex digits.
     pub fn parse(text: &str) -> Result<Prefix> {
         let (algorithm, hex) = match text.split_once(':') {
             Some((name, hex)) => {

@@ -63,6 +63,10 @@ impl Platform {
     }
 
     /// Parses `OS/ARCH[/VARIANT]`, or an architecture alone; the kernel's names are also accepted.
+    ///
+    /// # Errors
+    ///
+    /// If the text is not in one of these forms.
     pub fn parse(text: &str) -> Result<Platform> {
         let parts: Vec<&str> = text.split('/').collect();
         let (os, architecture, variant) = match parts[..] {

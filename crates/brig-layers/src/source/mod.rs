@@ -67,6 +67,10 @@ const MAX_NAME_BYTES: usize = 4096;
 
 impl Source {
     /// Opens a source, and detects its kind.
+    ///
+    /// # Errors
+    ///
+    /// If the path is not a source of this kind, or is not valid.
     pub fn open(path: &Path, kind: Kind) -> Result<Source> {
         let what = || path.display().to_string();
         let meta = std::fs::metadata(path).with_context(what)?;
@@ -125,6 +129,10 @@ impl Source {
     }
 
     /// Opens a file of the source.
+    ///
+    /// # Errors
+    ///
+    /// If the file does not exist, or is not a regular file.
     pub fn file(&self, name: &str) -> Result<Blob> {
         match self {
             Source::Directory(path) => Blob::of(regular_file(&path.join(name))?),
@@ -133,6 +141,10 @@ impl Source {
     }
 
     /// Opens a blob of a layout.
+    ///
+    /// # Errors
+    ///
+    /// If the layout does not contain the blob.
     pub fn blob(&self, digest: &Digest) -> Result<Blob> {
         self.file(&format!("blobs/{}/{}", digest.algorithm(), digest.hex()))
     }
@@ -262,6 +274,10 @@ impl Blob {
     }
 
     /// Reads it from its beginning.
+    ///
+    /// # Errors
+    ///
+    /// If the descriptor cannot be duplicated.
     pub fn reader(&self) -> Result<BlobReader> {
         Ok(BlobReader { file: self.file.try_clone()?, at: self.offset, left: self.size })
     }
@@ -276,6 +292,10 @@ impl Blob {
     }
 
     /// Reads it completely, within the limit.
+    ///
+    /// # Errors
+    ///
+    /// If it is longer than `most`, or cannot be read.
     pub fn all(&self, most: u64) -> Result<Vec<u8>> {
         ensure!(self.size <= most, "has {} bytes: the maximum is {most}", self.size);
         let mut bytes = Vec::new();

@@ -41,6 +41,10 @@ pub enum Selector {
 }
 
 /// Parses the name of an image. A path may contain colons: the longest existing path is used.
+///
+/// # Errors
+///
+/// If no part of the name is an existing path, or the tag or digest is not valid.
 pub fn parse(text: &str) -> Result<Reference> {
     parse_with(text, &|path| path.symlink_metadata().is_ok())
 }

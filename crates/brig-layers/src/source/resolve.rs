@@ -63,6 +63,10 @@ impl Layer {
     }
 
     /// Opens its blob, and checks its size.
+    ///
+    /// # Errors
+    ///
+    /// If the blob does not exist, or has another size.
     pub fn open(&self, source: &Source) -> Result<Blob> {
         let foreign = self.descriptor.as_ref().is_some_and(|known| is_foreign(&known.media_type));
         let blob = source.file(&self.file);
@@ -86,6 +90,11 @@ fn check_size(blob: &Blob, descriptor: &Descriptor) -> Result<()> {
 }
 
 /// Finds the image.
+///
+/// # Errors
+///
+/// If the source does not contain exactly one such image for the platform, or one of its documents is not
+/// valid.
 pub fn resolve(reference: &Reference, platform: Option<&str>) -> Result<Image> {
     let platform = platform.map_or_else(|| Ok(Platform::host()), Platform::parse)?;
     let path = std::path::absolute(&reference.path)?;

@@ -40,6 +40,10 @@ pub fn keep(bundle: &Path, checkpoint: &Path) -> Result<()> {
 
 impl Reserved {
     /// Creates an empty directory for a container: unique, whatever its state root.
+    ///
+    /// # Errors
+    ///
+    /// If the directory cannot be created, or another brig holds the store's lock for too long.
     pub fn new(store: &Store, root: &Path, id: &str) -> Result<Reserved> {
         // Until it is locked, `gc` would treat it as unused.
         let _lock = store.lock_shared()?;
@@ -81,6 +85,10 @@ impl Reserved {
 }
 
 /// Removes a container's bundle and all changes of the container, with the privileges that created it.
+///
+/// # Errors
+///
+/// If a file cannot be removed.
 pub fn remove(bundle: &Path, user: Option<&UserNamespace>) -> Result<()> {
     let lock = match open(bundle, DIRECTORY, Mode::empty()) {
         Err(Errno::ENOENT) => return Ok(()),

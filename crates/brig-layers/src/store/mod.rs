@@ -89,6 +89,10 @@ pub struct Lock {
 }
 
 /// The store's path without `--store`.
+///
+/// # Errors
+///
+/// If the home directory of an unprivileged user is unknown.
 pub fn default_path() -> Result<PathBuf> {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     if nix::unistd::geteuid().is_root() {
@@ -105,6 +109,10 @@ pub fn default_path() -> Result<PathBuf> {
 
 impl Store {
     /// Opens a store, created if missing. `given`: `--store`.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be created, or one of its directories is a link.
     pub fn open(given: Option<&Path>) -> Result<Store> {
         let path = given.map_or_else(default_path, |path| Ok(path.to_owned()))?;
         let path = std::path::absolute(&path)?;
@@ -165,11 +173,19 @@ impl Store {
     }
 
     /// The record of an image; None if it is not in the store.
+    ///
+    /// # Errors
+    ///
+    /// If the record cannot be read.
     pub fn image_record(&self, id: &Digest) -> Result<Option<ImageRecord>> {
         read_record(&self.image_path(id))
     }
 
     /// Records an image, and keeps its earlier names. Its new name is removed from other images.
+    ///
+    /// # Errors
+    ///
+    /// If the record cannot be written.
     pub fn add_image(&self, mut image: ImageRecord) -> Result<()> {
         let before = self.image_record(&image.id)?;
         let name = image.names.first().cloned();
@@ -207,11 +223,19 @@ impl Store {
     }
 
     /// While this is held, nothing is removed from the store.
+    ///
+    /// # Errors
+    ///
+    /// If another brig holds the lock for too long.
     pub fn lock_shared(&self) -> Result<Lock> {
         self.lock(false)
     }
 
     /// While this is held, nothing depends on files without a record.
+    ///
+    /// # Errors
+    ///
+    /// If another brig holds the lock for too long.
     pub fn lock_exclusive(&self) -> Result<Lock> {
         self.lock(true)
     }
@@ -262,6 +286,10 @@ impl Store {
 
     /// Renames a complete directory of tmp/ to its final path. An existing one has a damaged record: it is
     /// moved aside, and later removed by `gc`.
+    ///
+    /// # Errors
+    ///
+    /// If the directory cannot be renamed.
     pub fn publish(&self, temp: &Path, target: &Path) -> Result<()> {
         let what = || format!("rename {} to {}", temp.display(), target.display());
         for number in 0..u32::MAX {
@@ -330,6 +358,10 @@ pub(crate) fn read_record<T: DeserializeOwned>(path: &Path) -> Result<Option<T>>
 }
 
 /// Writes a record atomically.
+///
+/// # Errors
+///
+/// If the file cannot be written.
 pub fn write_record<T: Serialize>(path: &Path, record: &T) -> Result<()> {
     let what = || format!("write {}", path.display());
     let text = serde_json::to_vec(record)?;

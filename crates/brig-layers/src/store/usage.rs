@@ -49,6 +49,10 @@ pub struct Unused {
 
 impl Contents {
     /// Reads everything. `all`: an image without bundles and containers counts as unused, too.
+    ///
+    /// # Errors
+    ///
+    /// If a directory of the store cannot be read.
     pub fn read(store: &Store, all: bool, runtime: &Runtime) -> Result<Contents> {
         let mut contents = Contents::default();
         contents.read_uses(store, runtime)?;
@@ -167,6 +171,10 @@ impl Contents {
 }
 
 /// Removes what is unused, with the store locked exclusively; returns what was removed.
+///
+/// # Errors
+///
+/// If the store cannot be locked, or a file cannot be removed.
 pub fn collect(store: &Store, all: bool, runtime: &Runtime) -> Result<Vec<Unused>> {
     let _lock = store.lock_exclusive()?;
     let mut removed = Contents::read(store, all, runtime)?.unused;

@@ -121,6 +121,10 @@ impl Nodes<'_> {
 
 impl Upper {
     /// All changes, sorted by name, directories before their contents.
+    ///
+    /// # Errors
+    ///
+    /// If the upper or a layer cannot be read.
     pub fn nodes(&self) -> Result<Vec<Node>> {
         let mut nodes = Vec::new();
         self.each(&mut |node| {
@@ -131,6 +135,10 @@ impl Upper {
     }
 
     /// Like [`Self::nodes`], one by one: an upper may have more changes than fit into memory.
+    ///
+    /// # Errors
+    ///
+    /// If the upper or a layer cannot be read, or `act` fails.
     pub fn each(&self, act: &mut dyn FnMut(Node) -> Result<()>) -> Result<()> {
         let (mut nodes, mut path) = (Nodes { act, waiting: Vec::new(), count: 0 }, Vec::new());
         let top = self.root.try_clone()?;
@@ -181,6 +189,10 @@ impl Upper {
     }
 
     /// Opens a file of the upper.
+    ///
+    /// # Errors
+    ///
+    /// If the file does not exist, or its path contains a link.
     pub fn open(&self, path: &[u8], flags: OFlag) -> Result<OwnedFd> {
         let path = CString::new(path)?;
         Ok(open_in(self.root.as_fd(), &path, flags | OFlag::O_NOFOLLOW, Links::Refuse)?)
@@ -272,6 +284,10 @@ impl Upper {
     }
 
     /// The names below an opaque directory that do not exist in it.
+    ///
+    /// # Errors
+    ///
+    /// If the directory or a layer cannot be read.
     pub fn hidden_names(&self, path: &[u8]) -> Result<Vec<Vec<u8>>> {
         let parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
         let here = self.open(path, DIRECTORY)?;
@@ -282,6 +298,10 @@ impl Upper {
 }
 
 /// The names in a directory, sorted.
+///
+/// # Errors
+///
+/// If the directory cannot be read.
 pub fn names(dir: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>> {
     let mut list = Dir::openat(dir, ".", DIRECTORY, Mode::empty())?;
     let mut names = Vec::new();
@@ -311,6 +331,10 @@ fn refuse_elsewhere(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
 }
 
 /// Attributes except those of overlayfs.
+///
+/// # Errors
+///
+/// If the attributes cannot be read.
 pub fn attributes(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let path = whiteout::path_in(dir, name);
     let mut attributes = Vec::new();

@@ -18,6 +18,10 @@ use sys::Errno;
 use sys::path::DIRECTORY;
 
 /// Removes a file or directory; a missing one is not an error.
+///
+/// # Errors
+///
+/// If a file cannot be removed, e.g. a mount point.
 pub fn remove_path(path: &Path) -> Result<()> {
     let what = || format!("remove {}", path.display());
     match unlinkat(AT_FDCWD, path, UnlinkatFlags::NoRemoveDir) {
@@ -38,6 +42,10 @@ pub fn remove_path(path: &Path) -> Result<()> {
 }
 
 /// Removes the entry `name` of a directory, and everything in it.
+///
+/// # Errors
+///
+/// If a file cannot be removed, e.g. a mount point.
 pub fn remove(parent: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
     match unlinkat(parent, name, UnlinkatFlags::NoRemoveDir) {
         Err(Errno::EISDIR) => {}
@@ -50,6 +58,10 @@ pub fn remove(parent: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
 /// Removes everything in a directory. Trees created by [`crate::unpack::dirs`] are limited in depth, but an
 /// upper may be deeper than the limit of descriptors: so only one directory is open at a time, and ".." leads
 /// back.
+///
+/// # Errors
+///
+/// If a file cannot be removed, e.g. a mount point.
 pub fn empty(dir: BorrowedFd<'_>) -> Result<()> {
     let mut here = openat(dir, ".", DIRECTORY, Mode::empty())?;
     let mut names: Vec<Vec<u8>> = Vec::new();

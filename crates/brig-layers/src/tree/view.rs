@@ -62,6 +62,10 @@ impl Found {
 
 impl View {
     /// Adds a layer on top. `implied`: its directories without an entry in the archive.
+    ///
+    /// # Errors
+    ///
+    /// If the directory cannot be opened.
     pub fn add(&mut self, path: &Path, implied: BTreeSet<Vec<u8>>) -> Result<()> {
         let root = open(path, DIRECTORY_HANDLE, Mode::empty())
             .with_context(|| path.display().to_string())?;
@@ -76,6 +80,10 @@ impl View {
 
     /// Finds a path in the highest layer that has it, without following links. `below`: only considers that
     /// many of the lowest layers.
+    ///
+    /// # Errors
+    ///
+    /// If a layer cannot be read.
     pub fn find(&self, parts: &[&[u8]], below: usize) -> Result<Option<Found>> {
         for (index, layer) in self.layers[..below].iter().enumerate().rev() {
             match layer.word(parts)? {
@@ -115,6 +123,10 @@ impl View {
     }
 
     /// Whether a layer has or hides a path.
+    ///
+    /// # Errors
+    ///
+    /// If the layer cannot be read.
     pub fn says(&self, layer: usize, parts: &[&[u8]]) -> Result<bool> {
         Ok(!matches!(self.layers[layer].word(parts)?, LayerEntry::Nothing))
     }
@@ -128,6 +140,10 @@ impl View {
     }
 
     /// The names in a merged directory.
+    ///
+    /// # Errors
+    ///
+    /// If a layer cannot be read.
     pub fn names(&self, parts: &[&[u8]]) -> Result<Vec<Vec<u8>>> {
         let mut shown = BTreeSet::new();
         let mut hidden = BTreeSet::new();
@@ -174,6 +190,10 @@ impl View {
     }
 
     /// Resolves a path of the image, following links as in the container.
+    ///
+    /// # Errors
+    ///
+    /// If a layer cannot be read, or there are too many links.
     pub fn resolve(&self, path: &[u8]) -> Result<Option<Found>> {
         let Some(way) = self.way(path, self.len())? else { return Ok(None) };
         let parts: Vec<&[u8]> = way.iter().map(Vec::as_slice).collect();
@@ -185,6 +205,10 @@ impl View {
 
     /// The path without links that a path of the image resolves to, if it exists. `below`: only considers
     /// that many of the lowest layers.
+    ///
+    /// # Errors
+    ///
+    /// If a layer cannot be read, or there are too many links.
     pub fn way(&self, path: &[u8], below: usize) -> Result<Option<Vec<Vec<u8>>>> {
         let split = |path: &[u8]| -> VecDeque<Vec<u8>> {
             let names = path.split(|&byte| byte == b'/');

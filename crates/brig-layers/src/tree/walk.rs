@@ -22,6 +22,10 @@ pub struct Merged {
 const MAX_PATH: usize = 4096;
 
 /// Appends a component; fails if the path becomes too long.
+///
+/// # Errors
+///
+/// If the path becomes too long.
 pub fn push(path: &mut Vec<u8>, name: &[u8]) -> Result<()> {
     if !path.is_empty() {
         path.push(b'/');
@@ -37,6 +41,10 @@ pub fn push(path: &mut Vec<u8>, name: &[u8]) -> Result<()> {
 
 impl Merged {
     /// The root directory of these layers.
+    ///
+    /// # Errors
+    ///
+    /// If a layer's directory cannot be opened.
     pub fn root(view: &View) -> Result<Merged> {
         Ok(Merged { dirs: view.roots()? })
     }
@@ -47,6 +55,10 @@ impl Merged {
     }
 
     /// The entry of this name.
+    ///
+    /// # Errors
+    ///
+    /// If a layer cannot be read.
     pub fn find(&self, name: &[u8]) -> Result<Option<Found>> {
         for (layer, dir) in &self.dirs {
             let Some(stat) = stat_in(dir, name)? else { continue };
@@ -60,6 +72,10 @@ impl Merged {
     }
 
     /// The directory of this name, if it is one.
+    ///
+    /// # Errors
+    ///
+    /// If a layer cannot be read.
     pub fn enter(&self, name: &[u8]) -> Result<Merged> {
         let mut dirs = Vec::new();
         for (layer, dir) in &self.dirs {
@@ -79,6 +95,10 @@ impl Merged {
     }
 
     /// The names in it, sorted.
+    ///
+    /// # Errors
+    ///
+    /// If a layer cannot be read.
     pub fn names(&self) -> Result<Vec<Vec<u8>>> {
         let (mut shown, mut hidden) = (BTreeSet::new(), BTreeSet::new());
         for (_, dir) in &self.dirs {

@@ -30,6 +30,10 @@ pub(crate) fn is_whiteout(stat: &FileStat) -> bool {
 }
 
 /// Creates a whiteout. Since Linux 5.8, write permission for the directory is sufficient.
+///
+/// # Errors
+///
+/// The errno of mknodat(2).
 pub fn make(dir: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
     mknodat(dir, name, SFlag::S_IFCHR, Mode::empty(), 0)
 }
@@ -50,6 +54,10 @@ pub fn is_overlay(dir: BorrowedFd<'_>) -> bool {
 }
 
 /// Removes a whiteout.
+///
+/// # Errors
+///
+/// The errno of unlinkat(2).
 pub fn remove(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
     unlinkat(dir, name, UnlinkatFlags::NoRemoveDir).context("unlink")
 }

@@ -110,6 +110,11 @@ impl<'a> Dirs<'a> {
 
     /// Opens the directory of this path. Symbolic links in the path are followed as in a process whose root
     /// directory is the tree: absolute ones start at the root, and `..` does not lead above it.
+    ///
+    /// # Errors
+    ///
+    /// If something other than a directory exists on the path, it has too many links or levels, or it is
+    /// missing and not to be created.
     pub fn enter(&mut self, parts: &[&[u8]], missing: Missing) -> Result<BorrowedFd<'_>> {
         let same = self.stack.iter().zip(parts).take_while(|(level, part)| level.name == **part);
         let same = same.count();
@@ -178,6 +183,10 @@ impl<'a> Dirs<'a> {
 
     /// Hides the contents of the last directory in the layers below. Its existence and attributes there are
     /// unaffected.
+    ///
+    /// # Errors
+    ///
+    /// If the directory cannot be made opaque, or there are too many names.
     pub fn empty(&mut self) -> Result<()> {
         self.set_opaque()?;
         let path = self.path();
@@ -244,6 +253,10 @@ impl<'a> Dirs<'a> {
 
 /// The components of a path in an archive, relative to its root, with or without a leading slash. The error
 /// describes the problem.
+///
+/// # Errors
+///
+/// If the path is too long, contains a NUL byte, or leads above the root.
 pub fn parts(path: &[u8]) -> Result<Vec<&[u8]>> {
     ensure!(path.len() <= 4096, "its name has {} bytes, the maximum is 4096", path.len());
     ensure!(!path.contains(&0), "its name contains a NUL byte");

@@ -29,6 +29,10 @@ const STEP: u64 = 1 << 20;
 const BUFFER: usize = 128 << 10;
 
 /// Unpacks missing layers. Warnings are passed to `warn`.
+///
+/// # Errors
+///
+/// If a layer is damaged, has another digest, or cannot be unpacked.
 pub fn ensure(
     store: &Store,
     image: &Image,
@@ -176,6 +180,10 @@ fn publish(store: &Store, done: &[&Claimed<'_>]) -> Result<()> {
 
 /// Unpacks a layer whose entries lead through links of the layers below, on top of those. `chain_id`: that of
 /// the layer and the others.
+///
+/// # Errors
+///
+/// If the layer is damaged, has another digest, or cannot be unpacked.
 pub fn join(
     store: &Store,
     source: &Source,

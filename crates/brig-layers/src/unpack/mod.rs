@@ -44,6 +44,10 @@ pub struct Rights {
 
 impl Rights {
     /// The rights of this process. `own_id_alone`: its user namespace maps only its own id.
+    ///
+    /// # Errors
+    ///
+    /// If capget(2) fails.
     pub fn of_process(own_id_alone: bool) -> Result<Rights> {
         // linux/capability.h
         const CHOWN: u64 = 1;
@@ -97,6 +101,10 @@ struct Unpacker<'a> {
 
 /// Unpacks an archive into the empty directory `root`. `below`: layers whose links are followed. `times`: an
 /// empty file, for times that are set at the end.
+///
+/// # Errors
+///
+/// If the archive is damaged, exceeds a limit, leads outside `root`, or files cannot be created.
 pub fn unpack<R: Read>(
     archive: R,
     root: OwnedFd,

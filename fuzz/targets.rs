@@ -373,7 +373,8 @@ pub fn store_record(bytes: &[u8]) {
     again::<UseRecord>(bytes);
 }
 
-/// A command line, one argument per line; each of them also as a user and as an id.
+/// A command line, one argument per line: parsed with and without clap, it means the same. Each argument also as a user
+/// and as an id.
 pub fn arguments(bytes: &[u8]) {
     let lines = bytes.split(|byte| *byte == b'\n');
     for line in lines.clone() {
@@ -390,6 +391,10 @@ pub fn arguments(bytes: &[u8]) {
         }
     }
     let args = std::iter::once(OsString::from("brig"));
-    let args = args.chain(lines.map(|line| OsStr::from_bytes(line).to_owned())).collect();
-    drop(cli::parse(args));
+    let args: Vec<_> = args.chain(lines.map(|line| OsStr::from_bytes(line).to_owned())).collect();
+    let plain = cli::parse_plain(&args);
+    let by_clap = cli::parse_by_clap(args);
+    if let Some(plain) = plain {
+        assert_eq!(format!("{plain:?}"), format!("{by_clap:?}"));
+    }
 }

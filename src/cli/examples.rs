@@ -46,6 +46,7 @@ pub(super) fn examples(command: &str) -> &'static str {
             "brig update --memory 128m --cpu-quota 20000 web\nbrig update --dry-run --resources limits.json web"
         }
         "wait" => "brig wait web\nbrig wait --condition running --timeout 10s web",
-        _ => "brig run --bundle /tmp/bundle web\nbrig list",
+        "brig" => "brig run --bundle /tmp/bundle web\nbrig list",
+        _ => "",
     }
 }

@@ -1,6 +1,7 @@
 //! Turns arguments into values; no logic.
 //!
-//! Only the command in use is described to clap: describing all of them doubles the page faults of each call.
+//! One table describes all commands (`describe`). `plain` reads plain command lines by it; everything else is read by
+//! clap, to which only the command in use is described: describing all of them doubles the page faults of each call.
 //! Help and errors describe all of them.
 
 mod criu;
@@ -8,16 +9,23 @@ mod describe;
 mod examples;
 #[cfg_attr(not(feature = "images"), path = "without_images.rs")]
 mod images;
+mod plain;
+#[cfg(test)]
+mod plain_tests;
 mod read;
+mod table;
 #[cfg(test)]
 mod tests;
+mod values;
 
 use crate::cmd::command::{Command, Globals};
 use crate::suggest;
 use clap::Arg;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use describe::{COMMANDS, GLOBAL_VALUES, brig, subcommand, with_examples};
+use describe::{BRIG, brig, commands, described, subcommand, with_examples};
 use std::ffi::OsString;
+use table::Description;
+use values::Values;
 
 /// The result: a command, or text to print and an exit code.
 #[derive(Debug)]
@@ -48,19 +56,25 @@ const UNKNOWN_COMMAND: i32 = 3;
 
 /// brig with all of its commands and their examples, for help, manual pages and completions.
 pub fn definition() -> clap::Command {
-    let described = commands().into_iter().map(|name| with_examples(subcommand(name)));
+    let mut commands: Vec<&Description> = commands().collect();
+    commands.sort_unstable_by_key(|command| command.name);
+    let described = commands.into_iter().map(|command| with_examples(subcommand(command)));
     with_examples(brig()).subcommands(described)
-}
-
-/// Every command, by its name.
-fn commands() -> Vec<&'static str> {
-    let mut names = [COMMANDS, images::COMMANDS].concat();
-    names.sort_unstable();
-    names
 }
 
 /// Parses the arguments; the first one is the program's name.
 pub fn parse(args: Vec<OsString>) -> Parsed {
+    parse_plain(&args).unwrap_or_else(|| parse_by_clap(args))
+}
+
+/// Parses arguments that need nothing of clap. None if they do.
+pub fn parse_plain(args: &[OsString]) -> Option<Parsed> {
+    let line = plain::read(args)?;
+    Some(read::read(&line.globals, line.command.name, &line.values))
+}
+
+/// Parses any arguments.
+pub fn parse_by_clap(args: Vec<OsString>) -> Parsed {
     let args = help_as_flag(args);
     let place = place_of_command(&args);
     let called = place.map(|place| args[place].to_string_lossy().into_owned());
@@ -69,9 +83,9 @@ pub fn parse(args: Vec<OsString>) -> Parsed {
         return Parsed::Say(version());
     }
     let mut brig = brig();
-    for &name in COMMANDS.iter().chain(images::COMMANDS) {
-        if called.as_deref().is_none_or(|called| called == name) {
-            brig = brig.subcommand(subcommand(name));
+    for command in commands() {
+        if called.as_deref().is_none_or(|called| called == command.name) {
+            brig = brig.subcommand(subcommand(command));
         }
     }
     let before = place.map_or(args.len(), |place| place);
@@ -88,7 +102,7 @@ pub fn parse(args: Vec<OsString>) -> Parsed {
         let text = format!("unexpected argument '{option}' found: {meant}see `brig --help`");
         return wrong(text, &args[..before], Some(help(None)), 1);
     }
-    if let Some(unknown) = called.as_ref().filter(|called| !is_command(called)) {
+    if let Some(unknown) = called.as_ref().filter(|called| described(called).is_none()) {
         let text = format!("unknown command {unknown:?}: {}see `brig --help`", meant(unknown));
         return wrong(text, &args[..before], None, UNKNOWN_COMMAND);
     }
@@ -100,7 +114,14 @@ pub fn parse(args: Vec<OsString>) -> Parsed {
         _ => args,
     };
     match brig.try_get_matches_from_mut(&args) {
-        Ok(matches) => read::read(&matches),
+        Ok(matches) => {
+            let found = matches.subcommand().and_then(|(name, of)| Some((described(name)?, of)));
+            let Some((command, of_command)) = found else {
+                return wrong("no command given: see `brig --help`".into(), &args, None, 1);
+            };
+            let globals = Values::of_clap(&BRIG, &matches);
+            read::read(&globals, command.name, &Values::of_clap(command, of_command))
+        }
         Err(error) if !error.use_stderr() => Parsed::Say(help(called.as_deref())),
         Err(error) => {
             let described = called.as_ref().map_or(Some(&brig), |name| brig.find_subcommand(name));
@@ -109,10 +130,6 @@ pub fn parse(args: Vec<OsString>) -> Parsed {
             wrong(text, &args[..before.min(args.len())], Some(help(called.as_deref())), 1)
         }
     }
-}
-
-fn is_command(name: &str) -> bool {
-    COMMANDS.contains(&name) || images::COMMANDS.contains(&name)
 }
 
 /// The first argument that looks like an option but is not one, without its value: what follows it was taken
@@ -131,7 +148,9 @@ fn unknown_option(args: &[OsString], brig: &clap::Command) -> Option<String> {
         })
     };
     let mut options = args.iter().skip(1).map(|arg| arg.to_string_lossy());
-    options.find(|arg| arg.starts_with('-') && !is_known(arg)).map(|arg| name_of(&arg))
+    options
+        .find(|arg| arg.starts_with('-') && arg != "-" && !is_known(arg))
+        .map(|arg| name_of(&arg))
 }
 
 /// Commands that can create a container from an image.
@@ -152,9 +171,10 @@ fn meant(unknown: &str) -> String {
         ("unpause", "resume"),
     ];
     let lower = unknown.to_ascii_lowercase();
-    let known = ELSEWHERE.iter().find(|(theirs, ours)| *theirs == lower && is_command(ours));
+    let known =
+        ELSEWHERE.iter().find(|(theirs, ours)| *theirs == lower && described(ours).is_some());
     let known = known.map(|(_, ours)| *ours);
-    let known = known.or_else(|| suggest::nearest(unknown, commands()));
+    let known = known.or_else(|| suggest::nearest(unknown, commands().map(|command| command.name)));
     known.map(|name| format!("did you mean {name}? ")).unwrap_or_default()
 }
 
@@ -162,7 +182,8 @@ fn meant(unknown: &str) -> String {
 /// invalid, too.
 fn globals_alone(args: &[OsString]) -> Option<Globals> {
     let alone = brig().subcommand_required(false);
-    alone.try_get_matches_from(args).ok().as_ref().map(read::globals)
+    let matches = alone.try_get_matches_from(args).ok()?;
+    Some(read::globals(&Values::of_clap(&BRIG, &matches)))
 }
 
 /// The help text of a command, or of brig.
@@ -241,7 +262,8 @@ fn place_of_command(args: &[OsString]) -> Option<usize> {
 /// With one dash or two: its value is the next argument.
 fn is_global_with_value(arg: &str) -> bool {
     let name = arg.trim_start_matches('-');
-    arg.starts_with('-') && GLOBAL_VALUES.iter().any(|known| known.trim_start_matches('-') == name)
+    let mut known = BRIG.arguments().filter(|known| !known.is_switch());
+    arg.starts_with('-') && known.any(|known| known.name == name)
 }
 
 /// `brig help`, `brig help COMMAND`, and `h`, as in runc.
@@ -267,13 +289,12 @@ fn double_dashes(mut args: Vec<OsString>, brig: &clap::Command) -> Vec<OsString>
             break;
         }
         let name = arg.trim_start_matches('-').split('=').next().unwrap_or_default();
-        if !arg.starts_with('-') {
+        if !arg.starts_with('-') || arg == "-" {
             match command.find_subcommand(&arg) {
                 Some(called) => command = called,
+                // As in runc, everything after the id belongs to the program, or to ps(1), options included.
                 None if ["exec", "ps"].contains(&command.get_name()) => {
-                    // As in runc, everything after the id belongs to the program, flags included.
-                    if command.get_name() == "exec" && args.get(i).is_some_and(|next| next != "--")
-                    {
+                    if args.get(i).is_some_and(|next| next != "--") {
                         args.insert(i, "--".into());
                     }
                     break;

@@ -1,6 +1,8 @@
-//! Turns clap's matches into plain values.
+//! Turns the arguments that were given into the options of a command.
 
 use super::describe::LIMITS;
+use super::table::Argument;
+use super::values::Values;
 use super::{Parsed, UsageError, criu, images};
 use crate::cmd::command::{Command, Globals, ListFormat};
 use crate::cmd::create::RunOptions;
@@ -13,61 +15,54 @@ use crate::log::{Format, Level};
 use crate::plan::CgroupManager;
 use crate::plan::exec::ProcessOptions;
 use crate::plan::rootfs::RootOptions;
-use clap::ArgMatches;
 use std::path::PathBuf;
 use sys::cred;
 
-/// The whole command line.
-pub(super) fn read(matches: &ArgMatches) -> Parsed {
-    let globals = globals(matches);
-    let Some((name, matches_of)) = matches.subcommand() else {
-        return wrong(globals, "no command given: see `brig --help`".into());
-    };
-    let wrong_words = images::contradiction(name, matches_of);
-    if let Some(text) = wrong_words.or_else(|| contradiction(name, matches_of)) {
-        return wrong(globals, format!("{name}: {text}"));
+/// The whole command line: brig's own options, and a command with its arguments.
+pub(super) fn read(globals: &Values, name: &str, values: &Values) -> Parsed {
+    let globals = self::globals(globals);
+    let wrong_words = images::contradiction(name, values);
+    if let Some(text) = wrong_words.or_else(|| contradiction(name, values)) {
+        let text = format!("{name}: {text}");
+        return Parsed::Wrong(UsageError { globals: Some(globals), text, help: None, code: 1 });
     }
-    let command = command(name, matches_of, &globals);
+    let command = command(name, values, &globals);
     Parsed::Run(globals, Box::new(command))
 }
 
-fn wrong(globals: Globals, text: String) -> Parsed {
-    Parsed::Wrong(UsageError { globals: Some(globals), text, help: None, code: 1 })
-}
-
 /// The options before the command.
-pub(super) fn globals(matches: &ArgMatches) -> Globals {
-    let json = text(matches, "log-format").as_deref() == Some("json");
+pub(super) fn globals(values: &Values) -> Globals {
+    let json = values.text("log-format").as_deref() == Some("json");
     Globals {
-        root: path(matches, "root").unwrap_or_else(default_root),
-        log: path(matches, "log"),
+        root: values.path("root").unwrap_or_else(default_root),
+        log: values.path("log"),
         log_format: if json { Format::Json } else { Format::Text },
-        log_level: match text(matches, "log-level").as_deref() {
-            _ if matches.get_flag("debug") => Level::Debug,
+        log_level: match values.text("log-level").as_deref() {
+            _ if values.has("debug") => Level::Debug,
             Some("debug") => Level::Debug,
             Some("error") => Level::Error,
             _ => Level::Warning,
         },
-        trace: path(matches, "trace"),
-        timings: matches.get_flag("timings"),
-        cgroup_manager: match text(matches, "cgroup-manager").as_deref() {
+        trace: values.path("trace"),
+        timings: values.has("timings"),
+        cgroup_manager: match values.text("cgroup-manager").as_deref() {
             Some("systemd") => CgroupManager::Systemd,
             Some("disabled") => CgroupManager::Disabled,
-            None if matches.get_flag("systemd-cgroup") => CgroupManager::Systemd,
+            None if values.has("systemd-cgroup") => CgroupManager::Systemd,
             _ => CgroupManager::Cgroupfs,
         },
-        rootless: match text(matches, "rootless").as_deref() {
+        rootless: match values.text("rootless").as_deref() {
             None | Some("auto" | "") => None,
             Some(whether) => Some(whether.starts_with(['1', 't', 'T'])),
         },
-        store: images::store(matches),
-        criu: path(matches, "criu"),
+        store: images::store(values),
+        criu: values.path("criu"),
     }
 }
 
 /// Flags of run that contradict each other.
-fn contradiction(name: &str, matches: &ArgMatches) -> Option<String> {
-    let on = |flag| name == "run" && matches.get_flag(flag);
+fn contradiction(name: &str, values: &Values) -> Option<String> {
+    let on = |flag| name == "run" && values.has(flag);
     if on("rm") && on("detach") {
         return Some("--rm and --detach exclude each other: a detached container is kept until `brig delete`".into());
     }
@@ -89,237 +84,205 @@ fn default_root() -> PathBuf {
     }
 }
 
-fn wait_options(matches: &ArgMatches) -> wait::WaitOptions {
+fn wait_options(values: &Values) -> wait::WaitOptions {
     wait::WaitOptions {
-        ids: matches.get_many::<String>("id").into_iter().flatten().cloned().collect(),
-        condition: match text(matches, "condition").as_deref() {
+        ids: values.texts("id"),
+        condition: match values.text("condition").as_deref() {
             Some("created") => wait::Condition::Created,
             Some("running") => wait::Condition::Running,
             Some("removed") => wait::Condition::Removed,
             _ => wait::Condition::Stopped,
         },
-        timeout: text(matches, "timeout"),
-        format: format(matches),
-        quiet: matches.get_flag("quiet"),
+        timeout: values.text("timeout"),
+        format: format(values),
+        quiet: values.has("quiet"),
     }
 }
 
-fn lint_options(matches: &ArgMatches) -> lint::LintOptions {
-    let format = match text(matches, "format").as_deref() {
+fn lint_options(values: &Values) -> lint::LintOptions {
+    let format = match values.text("format").as_deref() {
         Some("json") => Findings::Json,
         Some("sarif") => Findings::Sarif,
         Some("github") => Findings::Github,
         _ => Findings::Text,
     };
-    let of = path(matches, "of").unwrap_or_else(|| ".".into());
-    lint::LintOptions { of, here: matches.get_flag("here"), format }
+    let of = values.path("of").unwrap_or_else(|| ".".into());
+    lint::LintOptions { of, here: values.has("here"), format }
 }
 
-fn command(name: &str, matches: &ArgMatches, globals: &Globals) -> Command {
-    acting(name, matches, globals)
-        .or_else(|| looking(name, matches, globals))
-        .or_else(|| images::command(name, matches))
+fn command(name: &str, values: &Values, globals: &Globals) -> Command {
+    acting(name, values, globals)
+        .or_else(|| looking(name, values, globals))
+        .or_else(|| images::command(name, values))
         .unwrap_or(Command::Features)
 }
 
 /// Reads the arguments of a command that changes a container.
-fn acting(name: &str, matches: &ArgMatches, globals: &Globals) -> Option<Command> {
-    let id = || text(matches, "id").unwrap_or_default();
+fn acting(name: &str, values: &Values, globals: &Globals) -> Option<Command> {
+    let id = || values.text("id").unwrap_or_default();
     Some(match name {
         "create" => {
-            Command::Create(options(matches, globals, true), images::from_image(matches, globals))
+            Command::Create(options(values, globals, true), images::from_image(values, globals))
         }
         "run" => {
-            let run_options = RunOptions {
-                keep: matches.get_flag("keep"),
-                subreaper: !matches.get_flag("no-subreaper"),
-            };
-            let options = options(matches, globals, matches.get_flag("detach"));
-            Command::Run(options, images::from_image(matches, globals), run_options)
+            let run_options =
+                RunOptions { keep: values.has("keep"), subreaper: !values.has("no-subreaper") };
+            let options = options(values, globals, values.has("detach"));
+            Command::Run(options, images::from_image(values, globals), run_options)
         }
-        "checkpoint" => Command::Checkpoint(criu::checkpoint(matches, globals)),
+        "checkpoint" => Command::Checkpoint(criu::checkpoint(values, globals)),
         "restore" => {
-            Command::Restore(criu::options(matches, globals), criu::restore(matches, globals))
+            Command::Restore(criu::options(values, globals), criu::restore(values, globals))
         }
         "start" => Command::Start { id: id() },
-        "exec" => Command::Exec(exec_options(matches, globals)),
+        "exec" => Command::Exec(exec_options(values, globals)),
         "kill" => Command::Kill {
             id: id(),
-            regex: matches.get_flag("regex"),
-            signal: text(matches, "signal").unwrap_or_default(),
-            all: matches.get_flag("all"),
+            regex: values.has("regex"),
+            signal: values.text("signal").unwrap_or_default(),
+            all: values.has("all"),
         },
         "mounts" => Command::Mounts(mounts::MountsOptions {
-            add: text(matches, "action").as_deref() == Some("add"),
+            add: values.text("action").as_deref() == Some("add"),
             id: id(),
-            file: path(matches, "file").unwrap_or_default(),
+            file: values.path("file").unwrap_or_default(),
         }),
         "pause" => Command::Pause { id: id() },
         "resume" => Command::Resume { id: id() },
-        "delete" => Command::Delete {
-            id: id(),
-            regex: matches.get_flag("regex"),
-            force: matches.get_flag("force"),
-        },
-        "update" => Command::Update(update_options(matches)),
+        "delete" => {
+            Command::Delete { id: id(), regex: values.has("regex"), force: values.has("force") }
+        }
+        "update" => Command::Update(update_options(values)),
         _ => return None,
     })
 }
 
 /// Reads the arguments of a command that only reads.
-fn looking(name: &str, matches: &ArgMatches, globals: &Globals) -> Option<Command> {
-    let id = || text(matches, "id").unwrap_or_default();
+fn looking(name: &str, values: &Values, globals: &Globals) -> Option<Command> {
+    let id = || values.text("id").unwrap_or_default();
     Some(match name {
         "state" => Command::State { id: id() },
-        "ps" => Command::Ps {
-            id: id(),
-            format: format(matches),
-            options: matches.get_many("args").into_iter().flatten().cloned().collect(),
-        },
+        "ps" => Command::Ps { id: id(), format: format(values), options: values.texts("args") },
         "doctor" => Command::Doctor(doctor::DoctorOptions {
             question: Question {
-                bundle: path(matches, "bundle"),
+                bundle: values.path("bundle"),
                 root: globals.root.clone(),
                 criu: globals.criu.clone().unwrap_or_else(|| "criu".into()),
                 manager: globals.cgroup_manager,
                 rootless: globals.rootless,
             },
-            format: format(matches),
+            format: format(values),
         }),
         "inspect" => Command::Inspect(inspect::InspectOptions {
             id: id(),
-            syscall: text(matches, "syscall"),
-            format: format(matches),
+            syscall: values.text("syscall"),
+            format: format(values),
         }),
-        "lint" => Command::Lint(lint_options(matches)),
-        "seccomp" => Command::Seccomp(seccomp_options(matches)),
-        "wait" => Command::Wait(wait_options(matches)),
-        "list" => Command::List { format: format(matches), quiet: matches.get_flag("quiet") },
+        "lint" => Command::Lint(lint_options(values)),
+        "seccomp" => Command::Seccomp(seccomp_options(values)),
+        "wait" => Command::Wait(wait_options(values)),
+        "list" => Command::List { format: format(values), quiet: values.has("quiet") },
         "spec" => Command::Spec {
-            bundle: path(matches, "bundle").unwrap_or_else(|| ".".into()),
-            file: path(matches, "file"),
-            rootless: matches.get_flag("rootless"),
+            bundle: values.path("bundle").unwrap_or_else(|| ".".into()),
+            file: values.path("file"),
+            rootless: values.has("rootless"),
         },
         "events" => Command::Events(events::EventsOptions {
             id: id(),
-            once: matches.get_flag("stats"),
-            interval: text(matches, "interval"),
+            once: values.has("stats"),
+            interval: values.text("interval"),
         }),
         "stats" => Command::Stats(stats::StatsOptions {
-            ids: matches.get_many("id").into_iter().flatten().cloned().collect(),
-            format: format(matches),
-            once: matches.get_flag("no-stream"),
-            interval: text(matches, "interval"),
+            ids: values.texts("id"),
+            format: format(values),
+            once: values.has("no-stream"),
+            interval: values.text("interval"),
         }),
         _ => return None,
     })
 }
 
-pub(super) fn format(matches: &ArgMatches) -> ListFormat {
-    match text(matches, "format").as_deref() {
+pub(super) fn format(values: &Values) -> ListFormat {
+    match values.text("format").as_deref() {
         Some("json") => ListFormat::Json,
         _ => ListFormat::Table,
     }
 }
 
-fn options(matches: &ArgMatches, globals: &Globals, detach: bool) -> Options {
+fn options(values: &Values, globals: &Globals, detach: bool) -> Options {
     Options {
         root: globals.root.clone(),
         cgroup_manager: globals.cgroup_manager,
         rootless: globals.rootless,
-        id: images::id(matches),
-        bundle: path(matches, "bundle").unwrap_or_else(|| ".".into()),
-        config: path(matches, "config"),
-        pid_file: path(matches, "pid-file"),
-        rootfs: root_options(matches, matches.get_flag("no-pivot")),
-        no_new_keyring: matches.get_flag("no-new-keyring"),
-        preserve_fds: number(matches, "preserve-fds"),
-        console_socket: path(matches, "console-socket"),
-        pidfd_socket: path(matches, "pidfd-socket"),
+        id: images::id(values),
+        bundle: values.path("bundle").unwrap_or_else(|| ".".into()),
+        config: values.path("config"),
+        pid_file: values.path("pid-file"),
+        rootfs: root_options(values, values.has("no-pivot")),
+        no_new_keyring: values.has("no-new-keyring"),
+        preserve_fds: values.number("preserve-fds").unwrap_or(0),
+        console_socket: values.path("console-socket"),
+        pidfd_socket: values.path("pidfd-socket"),
         detach,
         own_bundle: false,
-        strict: matches.get_flag("strict"),
-        record_calls: path(matches, "record-calls"),
+        strict: values.has("strict"),
+        record_calls: values.path("record-calls"),
     }
 }
 
-fn update_options(matches: &ArgMatches) -> update::UpdateOptions {
-    let given = |&(name, ..): &(&'static str, _, _)| Some((name, text(matches, name)?));
+fn update_options(values: &Values) -> update::UpdateOptions {
+    let given = |limit: &Argument| Some((limit.name, values.text(limit.name)?));
     update::UpdateOptions {
-        id: text(matches, "id").unwrap_or_default(),
-        resources: path(matches, "resources"),
+        id: values.text("id").unwrap_or_default(),
+        resources: values.path("resources"),
         limits: LIMITS.iter().filter_map(given).collect(),
-        l3_cache: text(matches, "l3-cache-schema"),
-        mem_bw: text(matches, "mem-bw-schema"),
-        dry_run: matches.get_flag("dry-run"),
+        l3_cache: values.text("l3-cache-schema"),
+        mem_bw: values.text("mem-bw-schema"),
+        dry_run: values.has("dry-run"),
     }
 }
 
-fn exec_options(matches: &ArgMatches, globals: &Globals) -> exec::Options {
-    let texts = |name| matches.get_many::<String>(name).into_iter().flatten().cloned().collect();
+fn exec_options(values: &Values, globals: &Globals) -> exec::Options {
     let process = ProcessOptions {
-        args: texts("args"),
-        file: path(matches, "process"),
-        tty: matches.get_flag("tty"),
-        apparmor: text(matches, "apparmor"),
-        process_label: text(matches, "process-label"),
-        cwd: text(matches, "cwd"),
-        env: texts("env"),
-        user: text(matches, "user"),
-        additional_gids: matches
-            .get_many("additional-gids")
-            .into_iter()
-            .flatten()
-            .copied()
-            .collect(),
-        capabilities: texts("cap"),
-        no_new_privileges: matches.get_flag("no-new-privs"),
-        detach: matches.get_flag("detach"),
-        preserve_fds: number(matches, "preserve-fds"),
+        args: values.texts("args"),
+        file: values.path("process"),
+        tty: values.has("tty"),
+        apparmor: values.text("apparmor"),
+        process_label: values.text("process-label"),
+        cwd: values.text("cwd"),
+        env: values.texts("env"),
+        user: values.text("user"),
+        additional_gids: values.numbers("additional-gids"),
+        capabilities: values.texts("cap"),
+        no_new_privileges: values.has("no-new-privs"),
+        detach: values.has("detach"),
+        preserve_fds: values.number("preserve-fds").unwrap_or(0),
     };
     exec::Options {
         root: globals.root.clone(),
-        id: text(matches, "id").unwrap_or_default(),
+        id: values.text("id").unwrap_or_default(),
         process,
-        console_socket: path(matches, "console-socket"),
-        pid_file: path(matches, "pid-file"),
-        cgroups: texts("cgroup"),
-        pidfd_socket: path(matches, "pidfd-socket"),
-        ignore_paused: matches.get_flag("ignore-paused"),
+        console_socket: values.path("console-socket"),
+        pid_file: values.path("pid-file"),
+        cgroups: values.texts("cgroup"),
+        pidfd_socket: values.path("pidfd-socket"),
+        ignore_paused: values.has("ignore-paused"),
     }
 }
 
-fn seccomp_options(matches: &ArgMatches) -> crate::cmd::seccomp::SeccompOptions {
-    let texts = |name| matches.get_many::<String>(name).into_iter().flatten().cloned().collect();
+fn seccomp_options(values: &Values) -> crate::cmd::seccomp::SeccompOptions {
     crate::cmd::seccomp::SeccompOptions {
-        action: match text(matches, "action").as_deref() {
+        action: match values.text("action").as_deref() {
             Some("diff") => crate::cmd::seccomp::Action::Diff,
             Some("record") => crate::cmd::seccomp::Action::Record,
             _ => crate::cmd::seccomp::Action::Explain,
         },
-        of: texts("of"),
-        caps: texts("cap"),
-        format: format(matches),
+        of: values.texts("of"),
+        caps: values.texts("cap"),
+        format: format(values),
     }
 }
 
-pub(super) fn number(matches: &ArgMatches, name: &str) -> u32 {
-    matches.get_one(name).copied().unwrap_or(0)
-}
-
-pub(super) fn text(matches: &ArgMatches, name: &str) -> Option<String> {
-    matches.get_one::<String>(name).cloned()
-}
-
-/// An empty path counts as absent: scripts pass the value of a variable that may be empty.
-pub(super) fn path(matches: &ArgMatches, name: &str) -> Option<PathBuf> {
-    matches.get_one::<PathBuf>(name).filter(|path| !path.as_os_str().is_empty()).cloned()
-}
-
-pub(super) fn root_options(matches: &ArgMatches, no_pivot: bool) -> RootOptions {
-    RootOptions {
-        layers: matches.get_many("layer").into_iter().flatten().cloned().collect(),
-        upper: text(matches, "upper"),
-        no_pivot,
-    }
+pub(super) fn root_options(values: &Values, no_pivot: bool) -> RootOptions {
+    RootOptions { layers: values.paths("layer"), upper: values.text("upper"), no_pivot }
 }

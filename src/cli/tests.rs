@@ -102,6 +102,24 @@ fn what_exec_executes_is_left_alone() {
 }
 
 #[test]
+fn what_follows_the_id_is_for_ps() {
+    for (line, expected) in [
+        ("brig ps x -f", &["-f"][..]),
+        ("brig ps --format json x -f json", &["-f", "json"]),
+        ("brig ps x -- -o pid", &["-o", "pid"]),
+        ("brig ps x aux --format=2", &["aux", "--format=2"]),
+    ] {
+        for parsed in
+            [parse_line(line), parse_by_clap(line.split(' ').map(OsString::from).collect())]
+        {
+            let Parsed::Run(_, command) = parsed else { panic!("{line}") };
+            let Command::Ps { options, .. } = *command else { panic!("{line}") };
+            assert_eq!(options, expected, "{line}");
+        }
+    }
+}
+
+#[test]
 fn a_signal_may_look_like_a_flag_and_an_id_like_a_command() {
     let Parsed::Run(_, command) = parse_line("brig kill --all start 9") else { panic!() };
     let Command::Kill { id, signal, all, .. } = *command else { panic!() };
@@ -142,7 +160,7 @@ fn two_dashes_may_stand_before_the_id() {
 
 #[test]
 fn help_fits_into_80_columns_and_shows_examples_that_brig_takes() {
-    for name in std::iter::once(None).chain(commands().into_iter().map(Some)) {
+    for name in std::iter::once(None).chain(commands().map(|command| Some(command.name))) {
         let help = help(name);
         let long = help.lines().find(|line| line.chars().count() > 80);
         assert_eq!(long, None, "{name:?}");

@@ -1,59 +1,47 @@
 //! Stands in for `images` in a brig without that feature: describes no commands, and reads none.
 
-use super::read::text;
+use super::table::{Argument, Description};
+use super::values::Values;
 use crate::cmd::command::{Command, Globals};
 use crate::cmd::images::FromImage;
-use clap::{Arg, ArgMatches};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-pub(super) const COMMANDS: &[&str] = &[];
+pub(super) const COMMANDS: &[Description] = &[];
+pub(super) const STORE: &[Argument] = &[];
+pub(super) const INSTEAD_OF_BUNDLE: &[Argument] = &[];
+pub(super) const OF_CONTAINER: &[Argument] = &[];
+pub(super) const ARGUMENTS: &[Argument] = &[];
 
-pub(super) fn examples(_: &str) -> &'static str {
-    ""
-}
-
-pub(super) fn subcommand(_: &str, command: clap::Command) -> clap::Command {
+pub(super) fn restrict(command: clap::Command) -> clap::Command {
     command
 }
 
-pub(super) fn store_flag() -> Option<Arg> {
-    None
-}
-
-pub(super) fn instead_of_bundle() -> Vec<Arg> {
-    Vec::new()
-}
-
-pub(super) fn of_container() -> Vec<Arg> {
-    Vec::new()
-}
-
-pub(super) fn arguments() -> Option<Arg> {
-    None
+pub(super) fn examples(_: &str) -> &'static str {
+    ""
 }
 
 pub(super) fn unnamed(args: Vec<OsString>, _: &clap::Command) -> Vec<OsString> {
     args
 }
 
-pub(super) fn store(_: &ArgMatches) -> Option<PathBuf> {
+pub(super) fn store(_: &Values) -> Option<PathBuf> {
     None
 }
 
-pub(super) fn id(matches: &ArgMatches) -> String {
-    text(matches, "id").unwrap_or_default()
+pub(super) fn id(values: &Values) -> String {
+    values.text("id").unwrap_or_default()
 }
 
-pub(super) fn contradiction(_: &str, _: &ArgMatches) -> Option<String> {
+pub(super) fn contradiction(_: &str, _: &Values) -> Option<String> {
     None
 }
 
-pub(super) fn from_image(_: &ArgMatches, _: &Globals) -> Option<FromImage> {
+pub(super) fn from_image(_: &Values, _: &Globals) -> Option<FromImage> {
     None
 }
 
-pub(super) fn command(_: &str, _: &ArgMatches) -> Option<Command> {
+pub(super) fn command(_: &str, _: &Values) -> Option<Command> {
     None
 }
 
@@ -64,7 +52,7 @@ mod tests {
 
     #[test]
     fn help_says_nothing_of_images() {
-        for name in std::iter::once(None).chain(commands().into_iter().map(Some)) {
+        for name in std::iter::once(None).chain(commands().map(|command| Some(command.name))) {
             // Here "images" are CRIU's image files.
             if matches!(name, Some("checkpoint" | "restore")) {
                 continue;

@@ -3,8 +3,8 @@
 
 mod describe;
 
-use super::describe::text_option;
-use super::read::{format, path, text};
+use super::read::format;
+use super::values::Values;
 use crate::cmd::command::{Command, Globals};
 use crate::cmd::images::bundle::BundleOptions;
 use crate::cmd::images::commit::CommitOptions;
@@ -13,16 +13,11 @@ use crate::cmd::images::{FromImage, ImageCommand};
 use crate::image::flags::{FLAGS, Flags, no_ports};
 use brig_layers::commit::{About, Packed};
 use clap::error::ErrorKind;
-use clap::{Arg, ArgMatches};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use sys::random;
 
-pub(super) use describe::{store_flag, subcommand};
-
-/// The commands.
-pub(super) const COMMANDS: &[&str] =
-    &["bundle", "commit", "diff", "export", "gc", "images", "layers", "rmi", "tag"];
+pub(super) use describe::{ARGUMENTS, COMMANDS, INSTEAD_OF_BUNDLE, OF_CONTAINER, STORE, restrict};
 
 /// The examples of a command, one per line.
 pub(super) fn examples(command: &str) -> &'static str {
@@ -47,27 +42,6 @@ pub(super) fn examples(command: &str) -> &'static str {
     }
 }
 
-/// The flags of create and run that replace a bundle.
-pub(super) fn instead_of_bundle() -> Vec<Arg> {
-    let image = Arg::new("image")
-        .long("image")
-        .value_name("IMAGE")
-        .conflicts_with_all(["bundle", "config", "layer"])
-        .help("Image instead of a bundle: PATH, PATH:TAG or PATH@DIGEST");
-    vec![image, describe::platform().requires("image")]
-}
-
-/// The flags of create and run for the container of an image.
-pub(super) fn of_container() -> Vec<Arg> {
-    let name = text_option("name", "ID", "Container id, with --image [default: generated]");
-    std::iter::once(name).chain(describe::image_flags()).collect()
-}
-
-/// The arguments of create and run after the id.
-pub(super) fn arguments() -> Option<Arg> {
-    Some(describe::arguments())
-}
-
 /// Placeholder for a missing id: no argument can contain a NUL byte.
 const UNNAMED: &str = "\0";
 
@@ -87,53 +61,53 @@ pub(super) fn unnamed(mut args: Vec<OsString>, brig: &clap::Command) -> Vec<OsSt
 }
 
 /// `--store`.
-pub(super) fn store(matches: &ArgMatches) -> Option<PathBuf> {
-    path(matches, "store")
+pub(super) fn store(values: &Values) -> Option<PathBuf> {
+    values.path("store")
 }
 
 /// The container's id: the first word, the value of `--name`, or a generated one.
-pub(super) fn id(matches: &ArgMatches) -> String {
-    match text(matches, "id") {
-        Some(id) if id == UNNAMED => text(matches, "name").unwrap_or_else(random::random_name),
+pub(super) fn id(values: &Values) -> String {
+    match values.text("id") {
+        Some(id) if id == UNNAMED => values.text("name").unwrap_or_else(random::random_name),
         id => id.unwrap_or_default(),
     }
 }
 
 /// Flags that need --image, and flags that exclude each other.
-pub(super) fn contradiction(name: &str, matches: &ArgMatches) -> Option<String> {
+pub(super) fn contradiction(name: &str, values: &Values) -> Option<String> {
     let creates = ["create", "run"].contains(&name);
     if !creates && name != "bundle" {
         return None;
     }
-    let given = creates && text(matches, "image").is_none();
+    let given = creates && values.text("image").is_none();
     // For a bundle, config.json names the program.
-    if let Some(argument) = given.then(|| text(matches, "args")).flatten() {
+    if let Some(argument) = values.texts("args").first().filter(|_| given) {
         return Some(format!(
             "unexpected argument {argument:?}: a program can only be given with --image"
         ));
     }
-    if matches.contains_id("publish") {
+    if values.has("publish") {
         return Some(no_ports());
     }
-    let of_image = || flags(matches).given.first().map(|(name, _)| *name);
-    let named = || text(matches, "name").map(|_| "name");
+    let of_image = || flags(values).given.first().map(|(name, _)| *name);
+    let named = || values.text("name").map(|_| "name");
     if let Some(flag) = given.then(|| of_image().or_else(named)).flatten() {
         return Some(format!("--{flag} needs --image: for a bundle, set it in config.json"));
     }
-    let two = creates && text(matches, "name").is_some() && text(matches, "id")? != UNNAMED;
+    let two = creates && values.text("name").is_some() && values.text("id")? != UNNAMED;
     two.then(|| "give either --name or an ID, not both".into())
 }
 
 /// The flags of an image that were given.
-fn flags(matches: &ArgMatches) -> Flags {
+fn flags(values: &Values) -> Flags {
     let mut given = Vec::new();
     for flag in FLAGS {
         match flag.value {
-            "" if matches.get_flag(flag.name) => given.push((flag.name, String::new())),
+            "" if values.has(flag.name) => given.push((flag.name, String::new())),
             "" => {}
             _ => {
-                let values = matches.get_many::<String>(flag.name).into_iter().flatten();
-                given.extend(values.map(|value| (flag.name, value.clone())));
+                let texts = values.texts(flag.name).into_iter();
+                given.extend(texts.map(|text| (flag.name, text)));
             }
         }
     }
@@ -141,71 +115,63 @@ fn flags(matches: &ArgMatches) -> Flags {
 }
 
 /// `--image` of create and run.
-pub(super) fn from_image(matches: &ArgMatches, globals: &Globals) -> Option<FromImage> {
+pub(super) fn from_image(values: &Values, globals: &Globals) -> Option<FromImage> {
     Some(FromImage {
-        image: text(matches, "image")?,
-        platform: text(matches, "platform"),
-        args: matches.get_many("args").into_iter().flatten().cloned().collect(),
+        image: values.text("image")?,
+        platform: values.text("platform"),
+        args: values.texts("args"),
         store: globals.store.clone(),
-        flags: flags(matches),
-        id_is_word: text(matches, "id").is_some_and(|id| id != UNNAMED),
+        flags: flags(values),
+        id_is_word: values.text("id").is_some_and(|id| id != UNNAMED),
     })
 }
 
 /// Reads the arguments of one of [`COMMANDS`].
-pub(super) fn command(name: &str, matches: &ArgMatches) -> Option<Command> {
-    let id = || text(matches, "id").unwrap_or_default();
+pub(super) fn command(name: &str, values: &Values) -> Option<Command> {
+    let id = || values.text("id").unwrap_or_default();
     let command = match name {
-        "diff" => ImageCommand::Diff { id: id(), format: format(matches) },
+        "diff" => ImageCommand::Diff { id: id(), format: format(values) },
         "commit" => ImageCommand::Commit(CommitOptions {
             id: id(),
-            image: text(matches, "image").unwrap_or_default(),
-            packed: match text(matches, "compression").as_deref() {
+            image: values.text("image").unwrap_or_default(),
+            packed: match values.text("compression").as_deref() {
                 Some("zstd") => Packed::Zstd,
                 Some("none") => Packed::Plain,
                 _ => Packed::Gzip,
             },
             about: About {
-                author: text(matches, "author"),
-                message: text(matches, "message"),
-                changes: matches.get_many("change").into_iter().flatten().cloned().collect(),
+                author: values.text("author"),
+                message: values.text("message"),
+                changes: values.texts("change"),
             },
-            no_pause: matches.get_flag("no-pause"),
+            no_pause: values.has("no-pause"),
         }),
-        "export" => ImageCommand::Export { id: id(), output: path(matches, "output") },
-        "images" => match text(matches, "inspect") {
+        "export" => ImageCommand::Export { id: id(), output: values.path("output") },
+        "images" => match values.text("inspect") {
             Some(image) => ImageCommand::Inspect { image },
-            None => ImageCommand::Images(listing(matches)),
+            None => ImageCommand::Images(listing(values)),
         },
-        "rmi" => ImageCommand::Rmi {
-            images: matches.get_many("image").into_iter().flatten().cloned().collect(),
-        },
+        "rmi" => ImageCommand::Rmi { images: values.texts("image") },
         "tag" => ImageCommand::Tag {
-            image: text(matches, "image").unwrap_or_default(),
-            name: text(matches, "name").unwrap_or_default(),
+            image: values.text("image").unwrap_or_default(),
+            name: values.text("name").unwrap_or_default(),
         },
-        "layers" => ImageCommand::Layers(listing(matches)),
-        "gc" => {
-            ImageCommand::Gc { all: matches.get_flag("all"), dry_run: matches.get_flag("dry-run") }
-        }
+        "layers" => ImageCommand::Layers(listing(values)),
+        "gc" => ImageCommand::Gc { all: values.has("all"), dry_run: values.has("dry-run") },
         "bundle" => ImageCommand::Bundle(BundleOptions {
-            image: text(matches, "image").unwrap_or_default(),
-            bundle: path(matches, "bundle").unwrap_or_default(),
-            platform: text(matches, "platform"),
-            args: matches.get_many("args").into_iter().flatten().cloned().collect(),
-            flags: flags(matches),
+            image: values.text("image").unwrap_or_default(),
+            bundle: values.path("bundle").unwrap_or_default(),
+            platform: values.text("platform"),
+            args: values.texts("args"),
+            flags: flags(values),
         }),
         _ => return None,
     };
     Some(Command::Image(command))
 }
 
-fn listing(matches: &ArgMatches) -> Listing {
-    Listing {
-        format: format(matches),
-        quiet: matches.get_flag("quiet"),
-        no_trunc: matches.get_flag("no-trunc"),
-    }
+fn listing(values: &Values) -> Listing {
+    Listing { format: format(values), quiet: values.has("quiet"), no_trunc: values.has("no-trunc") }
 }
 
 #[cfg(test)]

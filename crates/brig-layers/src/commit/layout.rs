@@ -153,7 +153,7 @@ impl Layout {
     /// # Errors
     ///
     /// If the file cannot be renamed.
-    pub fn publish(&self, temp: &Temp, digest: &Digest) -> Result<()> {
+    pub(crate) fn publish(&self, temp: &Temp, digest: &Digest) -> Result<()> {
         let target = self.blob(digest);
         self.new_blob(&target)?;
         fs::rename(&temp.0, &target).with_context(|| target.display().to_string())

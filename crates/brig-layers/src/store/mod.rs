@@ -290,7 +290,7 @@ impl Store {
     /// # Errors
     ///
     /// If the directory cannot be renamed.
-    pub fn publish(&self, temp: &Path, target: &Path) -> Result<()> {
+    pub(crate) fn publish(&self, temp: &Path, target: &Path) -> Result<()> {
         let what = || format!("rename {} to {}", temp.display(), target.display());
         for number in 0..u32::MAX {
             match rename_new(temp, target) {

@@ -47,6 +47,10 @@ pub fn may_be_needed<'a>(args: impl IntoIterator<Item = &'a OsString>) -> bool {
 }
 
 /// Only returns successfully if the container cannot write to the file that brig is executed from.
+///
+/// # Errors
+///
+/// If brig can neither continue from an overlay nor execute a sealed copy.
 pub fn ensure() -> Result<()> {
     let found = stat(EXE).context(EXE)?;
     if out_of_reach(&found)? {

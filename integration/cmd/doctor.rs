@@ -123,7 +123,7 @@ fn a_root_filesystem_that_does_not_exist_fails() {
 fn without_clone3_no_process_is_born_in_a_cgroup() {
     brig_only!();
     let report = without(libc::SYS_clone3);
-    report.has("clone3", "warn", &["Linux 5.3", "by older calls"]);
+    report.has("clone3", "warn", &["Linux 5.3", "uses older calls"]);
     if report.find("clone-into-cgroup").is_some() {
         report.has("clone-into-cgroup", "warn", &["no clone3(2)"]);
     }

@@ -62,6 +62,10 @@ fn exceptions(rules: &[DeviceRule]) -> Result<(bool, Vec<Exception>)> {
 }
 
 /// The rules as writes to a v1 cgroup: a default for all devices, and a list of exceptions.
+///
+/// # Errors
+///
+/// If the rules contain an exception from an exception, which a v1 list cannot express.
 pub fn v1(rules: &[DeviceRule]) -> Result<Vec<Write>> {
     let (allow, mut exceptions) = exceptions(rules)?;
     if !allow {
@@ -196,6 +200,10 @@ pub fn allow_everything(rules: &[DeviceRule]) -> bool {
 /// an allowing rule removes its accesses from the undecided ones, and the result is "allow" when none is
 /// left; a denying rule ends the program if it applies to an undecided access. If everything is allowed by
 /// default, the rules are the denials that no rule has lifted.
+///
+/// # Errors
+///
+/// If everything is allowed by default, and the rules contain an exception from an exception.
 pub fn program(rules: &[DeviceRule]) -> Result<Vec<Insn>> {
     // struct bpf_cgroup_dev_ctx { u32 access_type /* access << 16 | type */, major, minor }
     let mut program = vec![

@@ -52,6 +52,10 @@ impl Cgroup {
 
     /// Waits a while for the container to be thawed. v1 would stop a new process before it is executed, and a
     /// process stopped by v1 cannot even be killed.
+    ///
+    /// # Errors
+    ///
+    /// If it is still frozen after the time limit; the error names the frozen cgroup.
     pub fn wait_for_thaw(&self) -> Result<()> {
         let end = Instant::now() + THAW;
         let Some(dir) = self.dir("freezer") else { return Ok(()) };

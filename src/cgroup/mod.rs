@@ -127,6 +127,10 @@ impl Cgroup {
     /// (brig) cannot have children with controllers. A container without a path is one level deeper there:
     /// systemd disables controllers that none of its units needs, and with them the limits, unless a cgroup
     /// below has enabled them.
+    ///
+    /// # Errors
+    ///
+    /// If `linux.cgroupsPath` is not valid, or the cgroup existed before and contains processes.
     pub fn locate(found: Hierarchies, cgroups_path: Option<&str>, id: &str) -> Result<Cgroup> {
         let Hierarchies { version, mounted } = found;
         // Go's encoders write an absent path as an empty one.
@@ -216,6 +220,11 @@ impl Cgroup {
 
     /// The cgroups below the container's that `[CONTROLLERS:]PATH`s name: in the hierarchies of these
     /// controllers, or in all. They must exist.
+    ///
+    /// # Errors
+    ///
+    /// If a path leads out of the container's cgroup, a controller is unknown or given twice, or a cgroup
+    /// does not exist.
     pub fn below(&self, paths: &[String]) -> Result<Cgroup> {
         let mut below = self.clone();
         let mut named: Vec<&str> = Vec::new();

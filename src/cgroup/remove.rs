@@ -79,6 +79,10 @@ impl Cgroup {
 
     /// Removes the directories created by brig, and those that the container has created in them. Directories
     /// of dying processes are retried until the deadline.
+    ///
+    /// # Errors
+    ///
+    /// If a directory still contains processes after the deadline, or systemd cannot stop the unit.
     pub fn remove(&self, deadline: Instant) -> Result<()> {
         // As long as its directory is unknown, it is not certain that the unit exists and belongs to brig.
         // Such a unit is removed by systemd after its last process has exited.

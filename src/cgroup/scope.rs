@@ -27,6 +27,10 @@ pub struct Scope {
 impl Cgroup {
     /// The cgroups of a unit that systemd will create. Connects now, so that a missing systemd is detected
     /// before anything has been created.
+    ///
+    /// # Errors
+    ///
+    /// If systemd cannot be reached.
     pub fn of_unit(found: Hierarchies, asked: UnitRequest) -> Result<(Cgroup, Scope)> {
         let Hierarchies { version, mounted: hierarchies } = found;
         let UnitRequest { unit, properties } = asked;
@@ -115,6 +119,10 @@ impl Scope {
     }
 
     /// Waits until the process is in the unit, completes what systemd does not do, and writes the limits.
+    ///
+    /// # Errors
+    ///
+    /// If systemd refuses the unit or does not create it in time, or the kernel refuses a limit.
     pub fn settle(&mut self, cgroup: &mut Cgroup, pid: i32, resources: &Resources) -> Result<()> {
         let unit = cgroup.unit.clone().context("no unit")?;
         let start = self.start.as_mut().context("internal error: the unit was not requested")?;
@@ -180,7 +188,7 @@ impl Scope {
                 let dir = Dir::locate(hierarchy.clone(), &path);
                 ensure!(
                     cgroup.version != Version::V2 || dir.made == 0 || !unit.subgroup.is_empty(),
-                    "{} is not there",
+                    "{} does not exist",
                     dir.path.display()
                 );
                 Ok(dir)

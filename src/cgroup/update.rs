@@ -30,6 +30,10 @@ type Now<'a> = &'a dyn Fn(&str, &str) -> Option<String>;
 impl Cgroup {
     /// The writes for these limits, without device rules; nothing is written yet. `total` is the last limit
     /// of memory and swap together: with cgroup v2, which limits them separately, it cannot be read back.
+    ///
+    /// # Errors
+    ///
+    /// If the host's cgroups do not support a limit.
     pub fn update(&self, mut resources: Resources, total: Option<i64>) -> Result<Update<'_>> {
         ensure!(
             !self.dirs.is_empty(),

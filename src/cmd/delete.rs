@@ -9,6 +9,11 @@ use sys::{Errno, describe, errno_of};
 
 /// Deletes a stopped or created container; with `force` also a running one, and a missing one is not an
 /// error.
+///
+/// # Errors
+///
+/// If the container is running and `force` is not set, its record cannot be read, or a process or cgroup
+/// cannot be removed.
 pub fn delete(root: &Path, id: &str, force: bool, log: &mut Log) -> Result<()> {
     match delete_existing(root, id, force, log) {
         Err(error) if force && error.is::<NotFound>() => Ok(()),

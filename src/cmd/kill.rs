@@ -9,6 +9,10 @@ use std::path::Path;
 use sys::{Errno, signal};
 
 /// Sends `name` (TERM, SIGTERM, 15, RTMIN+3, …) to init, or to every process of the container.
+///
+/// # Errors
+///
+/// If the signal is unknown, or the container is not running, unless `all` is set.
 pub fn kill(root: &Path, id: &str, name: &str, all: bool) -> Result<()> {
     send_signal(root, id, name, all).with_context(|| format!("kill {id}"))
 }

@@ -7,6 +7,10 @@ use std::path::Path;
 use std::time::Instant;
 
 /// Freezes all processes of a container, also of one that waits for start.
+///
+/// # Errors
+///
+/// If the container is neither running nor created, or a process cannot be frozen in time.
 pub fn pause(root: &Path, id: &str) -> Result<()> {
     change_freezer(root, id, |state, status| {
         // runc's words, also for a paused container, followed by the reason.
@@ -20,6 +24,10 @@ pub fn pause(root: &Path, id: &str) -> Result<()> {
 }
 
 /// Resumes a paused container: one that was not started yet goes on waiting for start.
+///
+/// # Errors
+///
+/// If the container is not paused.
 pub fn resume(root: &Path, id: &str) -> Result<()> {
     change_freezer(root, id, |state, status| {
         ensure!(status == Status::Paused, "container not paused");

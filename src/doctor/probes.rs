@@ -85,8 +85,8 @@ fn ask_call(call: &Call) -> Answer {
     let Call { name, since, .. } = call;
     let why = match call.answer() {
         Errno::ENOSYS => format!(
-            "the kernel has no {name}(2) (Linux {since}), or a seccomp filter around brig hides it: brig does the same \
-             by older calls"
+            "the kernel does not support {name}(2) (Linux {since}), or a seccomp filter around brig hides it: brig \
+             uses older calls"
         ),
         // The call itself never returns this for these arguments; a filter does.
         Errno::EPERM if ["openat2", "close_range", "clone3"].contains(name) => {

@@ -34,6 +34,10 @@ pub struct Sets {
 }
 
 /// Applies `--cap-add` and `--cap-drop`. `possible`: a bit mask of the capabilities that brig can grant.
+///
+/// # Errors
+///
+/// If a name is unknown, or given to both flags.
 pub fn sets(add: &[&str], drop: &[&str], possible: u64) -> Result<Sets> {
     let (add, drop) = (names("cap-add", add)?, names("cap-drop", drop)?);
     if let Some(both) = add.iter().find(|name| drop.contains(name)) {

@@ -71,8 +71,7 @@ pub fn prepare(
     }
     let path = from.store.clone().map_or_else(default_path, Ok)?;
     let store = Store::open(Some(&path))?;
-    // Signals must not kill brig now, so that reservations are undone: by unpacking, which checks for
-    // signals, or by create.
+    // Signals must not kill brig now: unpacking checks for them, and create undoes reservations.
     let wait: SigSet = ABORT.iter().filter_map(|&signal| signal.try_into().ok()).collect();
     wait.thread_block().context("block signals")?;
     let own = Reserved::new(&store, &root, &options.id)?;

@@ -20,6 +20,10 @@ pub fn discard(dir: Dir) -> Result<()> {
 }
 
 /// Removes a container whose lock the caller holds. `force`: even a running one.
+///
+/// # Errors
+///
+/// If the container is running and `force` is not set, or a process or cgroup cannot be removed.
 pub fn destroy(dir: Dir, state: &State, force: bool, log: &mut Log) -> Result<()> {
     let companions = companions(state)?;
     // No process creates it any more, because this one holds the lock: an unfinished container is dead.
@@ -121,6 +125,10 @@ fn companions(state: &State) -> Result<Vec<i32>> {
 
 /// Kills init and waits until it has exited. The processes of its pid namespace die before it, and each of
 /// them may have been frozen in a v1 cgroup.
+///
+/// # Errors
+///
+/// If a process survives SIGKILL until the deadline; the error says where it is blocked.
 pub fn kill_init(state: &State) -> Result<()> {
     let Some(init) = state::open_init(state)? else { return Ok(()) };
     match signal::pidfd_send_signal(init.as_fd(), libc::SIGKILL) {

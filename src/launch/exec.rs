@@ -51,6 +51,10 @@ pub struct Options {
 }
 
 /// Runs a process in a container. Returns the exit code: that of the process, or 0 if it is detached.
+///
+/// # Errors
+///
+/// If the container is not running, or paused, or the process cannot be created; it has been killed then.
 pub fn exec(options: &Options, log: &mut Log) -> Result<i32> {
     let dir = Dir::open(&options.root, &options.id)?;
     let state = dir.existing()?;

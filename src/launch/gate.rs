@@ -82,6 +82,10 @@ pub enum Outcome {
 }
 
 /// Releases a created container and waits until its execve has succeeded.
+///
+/// # Errors
+///
+/// If the child has died, or its execve has failed or does not happen before the deadline.
 pub fn release(dir: &Dir, state: &State) -> Result<Outcome> {
     let open = |name: &str, flags: OFlag| {
         let flags = flags | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;

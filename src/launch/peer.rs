@@ -34,6 +34,10 @@ impl Peer<'_> {
     }
 
     /// Waits for the given message of the child.
+    ///
+    /// # Errors
+    ///
+    /// The child's own error, how it died, or that brig was interrupted or the deadline has passed.
     pub fn recv(&self, expected: &Message, cgroup: &Cgroup, log: &mut Log) -> Result<()> {
         match self.recv_next(cgroup, log)? {
             said if said == *expected => Ok(()),

@@ -232,6 +232,10 @@ impl Channel {
     }
 
     /// The parent's wait: for a message of the child, a signal at `interrupt`, or the deadline.
+    ///
+    /// # Errors
+    ///
+    /// If brig is interrupted by a signal, or the deadline has passed.
     pub fn wait(&self, interrupt: BorrowedFd<'_>, end: Instant) -> Result<()> {
         let mut fds = [self.fd.as_fd(), interrupt].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         let seconds = deadline::SETUP.as_secs();

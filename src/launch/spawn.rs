@@ -41,6 +41,10 @@ impl Joined {
 }
 
 /// Opens every namespace to join as the parent sees it on the host, and checks its type.
+///
+/// # Errors
+///
+/// If a file does not exist, or is not a namespace of this type.
 pub fn open(plan: &Namespaces) -> Result<Vec<Joined>> {
     let open = |join: &Join| -> Result<Joined> {
         Ok(Joined { file: open_one(join).at(&join.place)?, join: join.clone() })

@@ -276,7 +276,7 @@ const MISTAKES: &[(usize, &str, &str)] = &[
     (
         12,
         r#""linux": { "maskedPaths": ["/a"], "readonlyPaths": ["/a"],"#,
-        "12:53 note no-effect linux.readonlyPaths[0]: is masked: nobody can read it, let alone write",
+        "12:53 note no-effect linux.readonlyPaths[0]: is masked, so it can be neither read nor written",
     ),
     (
         13,

@@ -11,6 +11,10 @@ use sys::idmap::{self, IdMaps};
 pub const ANNOTATION: &str = "run.oci.delegate-cgroup";
 
 /// The annotation's value.
+///
+/// # Errors
+///
+/// If it is not a relative path below the container's cgroup.
 pub fn annotated(annotations: &BTreeMap<String, String>) -> Result<Option<&str>> {
     let Some(value) = annotations.get(ANNOTATION) else { return Ok(None) };
     let sound = |part: &str| !["", ".", ".."].contains(&part) && !part.contains(['\0', '\n']);

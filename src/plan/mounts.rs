@@ -331,6 +331,10 @@ fn data(options: &[String], parsed: &Options<'_>) -> Result<CString> {
 }
 
 /// Converts a string of the config that is passed to the kernel.
+///
+/// # Errors
+///
+/// If it contains a NUL byte.
 pub fn c_string(bytes: &[u8]) -> Result<CString> {
     CString::new(bytes).ok().context("contains a NUL byte")
 }

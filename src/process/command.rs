@@ -9,6 +9,10 @@ use sys::{Errno, VerbatimError};
 
 /// The path of the program: `name` itself if it contains a slash, else the first executable file of that name
 /// in the directories of `search`. Must be called as the user who executes it.
+///
+/// # Errors
+///
+/// If no such program exists, or the user may not execute it; engines match on the messages.
 pub fn find(name: &CStr, search: &str) -> Result<CString> {
     let shown = name.to_string_lossy();
     if name.to_bytes().contains(&b'/') {

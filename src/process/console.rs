@@ -24,6 +24,11 @@ pub struct MasterRoute {
 }
 
 /// Opens it before anything is created. `detach`: brig will exit and cannot forward data.
+///
+/// # Errors
+///
+/// If nothing would hold the terminal's master, or a socket is given without a terminal or for the
+/// foreground.
 pub fn master_route(terminal: bool, socket: Option<&Path>, detach: bool) -> Result<MasterRoute> {
     const FLAG: &str = "--console-socket";
     match (terminal, socket, detach) {

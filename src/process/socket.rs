@@ -23,6 +23,10 @@ pub struct Socket {
 
 impl Socket {
     /// Connects to the listener at `path`, the value of `flag`.
+    ///
+    /// # Errors
+    ///
+    /// If no process listens at `path`, or it does not accept the connection in time.
     pub fn connect(flag: &str, path: &Path) -> Result<Socket> {
         let name = format!("{flag} {}", path.display());
         let fd = connect_to(path).with_context(|| name.clone())?;

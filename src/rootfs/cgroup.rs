@@ -135,7 +135,7 @@ pub fn mount(
 
 fn refuse_options(mount: &Mount, fs: &Filesystem, of: &str) -> Result<()> {
     let Some(param) = fs.params.first() else { return Ok(()) };
-    let unknown = anyhow!("{:?} is no option of {of}", param.key);
+    let unknown = anyhow!("{:?} is not an option of {of}", param.key);
     Err(with_origin(unknown, mount, Some(param.option)))
 }
 

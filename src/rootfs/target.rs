@@ -22,6 +22,10 @@ pub struct Target {
 }
 
 /// Finds the target of a mount, or creates it: a file if the source is a file, otherwise a directory.
+///
+/// # Errors
+///
+/// If it cannot be created, belongs to the host, or links of the image lead to a place that the plan forbids.
 pub fn find(root: &Root, mount: &Mount, source: Option<BorrowedFd<'_>>) -> Result<Target> {
     let beneath = root.fd.as_fd();
     if mount.links.target

@@ -83,6 +83,10 @@ impl Filter {
     }
 
     /// The container's filter: `linux.seccomp`, or the rules of an annotation.
+    ///
+    /// # Errors
+    ///
+    /// If the profile or the annotation is not valid.
     pub fn of(
         spec: Option<&LinuxSeccomp>,
         annotations: &BTreeMap<String, String>,

@@ -13,6 +13,10 @@ const PLACE: &str = "annotations[\"run.oci.seccomp_bpf_data\"]";
 pub const ANNOTATION: &str = "run.oci.seccomp_bpf_data";
 
 /// Decodes the filter in `text`.
+///
+/// # Errors
+///
+/// If the text is not base64, or not a program that the kernel accepts, or notifies an agent.
 pub fn filter(text: &str, flags: u32) -> Result<Filter> {
     let program = program(text).at(PLACE)?;
     Ok(Filter { program, flags, listener: None, place: PLACE })

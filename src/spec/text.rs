@@ -14,6 +14,10 @@ const MAX_LENGTH: u64 = 16 << 20;
 const MAX_DEPTH: usize = 128;
 
 /// Reads a text within the length limit.
+///
+/// # Errors
+///
+/// If the text is longer than the limit.
 pub fn read(from: impl Read) -> Result<Vec<u8>> {
     let mut text = Vec::with_capacity(32 << 10);
     from.take(MAX_LENGTH + 1).read_to_end(&mut text)?;
@@ -64,6 +68,10 @@ impl Document<'_> {
     /// Parses the text, and returns the rewritten text if that was necessary: keys in other letter case are
     /// accepted with a warning; of duplicate keys the last value counts, and objects are merged. Errors
     /// contain their place in the text.
+    ///
+    /// # Errors
+    ///
+    /// If the text is not JSON, nested too deeply, or a value has a wrong type; with its position.
     pub fn parse<T: DeserializeOwned>(
         &self,
         warnings: &mut Vec<String>,

@@ -35,6 +35,10 @@ const MAX_BYTES: usize = 128 << 20;
 
 impl Dir {
     /// Reserves `id` and takes its lock.
+    ///
+    /// # Errors
+    ///
+    /// If the id is not valid or in use, or the state root cannot be written.
     pub fn create(root: &Path, id: &str) -> Result<(Dir, Lock)> {
         check_id(id)?;
         let end = Instant::now() + deadline::LOCK;
@@ -82,6 +86,10 @@ impl Dir {
     }
 
     /// Waits until no other create, start, update or delete holds the lock, with a short deadline.
+    ///
+    /// # Errors
+    ///
+    /// If another brig holds the lock for too long, or has deleted the container ([`NotFound`]).
     pub fn lock(&self) -> Result<Lock> {
         let fd = openat(self.fd(), ".", DIRECTORY, Mode::empty()).or_else(|errno| match errno {
             Errno::ENOENT => Err(anyhow!(NotFound)),

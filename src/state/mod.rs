@@ -187,6 +187,10 @@ pub fn in_use(root: &Path, id: &str) -> Option<anyhow::Error> {
 }
 
 /// Validates a container id, by runc's rule.
+///
+/// # Errors
+///
+/// If it is empty, `.` or `..`, or contains characters other than ASCII letters, digits and `_+,-.`.
 pub fn check_id(id: &str) -> Result<()> {
     let sound = |c: char| c.is_ascii_alphanumeric() || "_+,-.".contains(c);
     ensure!(!id.is_empty(), "container id cannot be empty");

@@ -22,6 +22,10 @@ pub struct PidFile {
 
 impl PidFile {
     /// Opens it without changing an existing file.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be written to.
     pub fn open(path: &Path) -> Result<PidFile> {
         let open = || -> Result<PidFile> {
             let (file, temp) = match symlink_metadata(path) {

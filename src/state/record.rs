@@ -125,6 +125,10 @@ impl Dir {
     }
 
     /// Like [`Dir::record`], but a partial record is an error.
+    ///
+    /// # Errors
+    ///
+    /// If the record is damaged, or of another version or runtime.
     pub fn load(&self) -> Result<Option<State>> {
         match self.record()? {
             None => Ok(None),

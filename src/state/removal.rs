@@ -28,6 +28,10 @@ const SOCKET: &CStr = c"notify.sock";
 
 impl Dir {
     /// Checks that brig has created this directory and everything in it.
+    ///
+    /// # Errors
+    ///
+    /// If it contains a file that brig does not create, or is accessible to others and has no record.
     pub fn ensure_own(&self) -> Result<()> {
         let names = names(self.fd())?;
         let other = names.iter().find(|name| !is_known(name));

@@ -74,6 +74,10 @@ const MATCH: &str = "type='signal',sender='org.freedesktop.systemd1',\
 
 impl Bus {
     /// Connects to an instance of systemd; on a host without one, the error says so.
+    ///
+    /// # Errors
+    ///
+    /// If systemd is not running or cannot be reached; the error lists the addresses that were tried.
     pub fn connect(instance: Instance) -> Result<Bus> {
         let end = Instant::now() + deadline::BUS;
         let mut failures = Vec::new();
@@ -170,6 +174,10 @@ impl Bus {
     }
 
     /// Waits for the end of a job, the reply of the call that created it: `done`, or another result.
+    ///
+    /// # Errors
+    ///
+    /// If the job does not end in time, or brig is interrupted.
     pub fn job(&mut self, job: &str, what: &str) -> Result<String> {
         ensure!(job.starts_with('/'), "{}: invalid answer: {job:?} is not a job", self.name);
         let end = Instant::now() + deadline::JOB;

@@ -227,6 +227,10 @@ impl Unit {
     }
 
     /// Waits until systemd has created the unit and moved the process into it.
+    ///
+    /// # Errors
+    ///
+    /// If systemd refuses the unit, or does not start it in time.
     pub fn started(&self, bus: &mut Bus, start: &mut Start) -> Result<()> {
         let mut reset = false;
         let job = loop {

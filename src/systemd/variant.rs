@@ -8,6 +8,10 @@ use anyhow::{Context, Result, bail, ensure};
 const MAX_DEPTH: usize = 8;
 
 /// Parses all of `text`.
+///
+/// # Errors
+///
+/// If the text is not a value of a supported type, or is nested too deeply.
 pub fn parse(text: &str) -> Result<Value> {
     let mut text = Text { rest: text, depth: 0 };
     let value = text.value(None)?;
@@ -163,7 +167,7 @@ impl Text<'_> {
             values.push(self.value(first)?);
         }
         ensure!(types.is_none_or(str::is_empty), "has fewer values than its type");
-        ensure!(!values.is_empty(), "an empty tuple is no property");
+        ensure!(!values.is_empty(), "an empty tuple is not a property");
         Ok(Value::Struct(values))
     }
 }
@@ -200,7 +204,7 @@ fn text_as(text: String, typ: Option<&str>) -> Result<Value> {
 
 /// A number or a boolean. A number without a type is an int32, or a double if it looks like one.
 fn plain(word: &str, typ: Option<&str>) -> Result<Value> {
-    let wrong = || format!("{word:?} is no value of type {:?}", typ.unwrap_or("i"));
+    let wrong = || format!("{word:?} is not a value of type {:?}", typ.unwrap_or("i"));
     let integer = || -> Result<i128> {
         let (negative, digits) = match word.strip_prefix('-') {
             Some(digits) => (true, digits),

@@ -197,6 +197,10 @@ pub enum Message {
 }
 
 /// The total length of a message, from its first [`FIXED`] bytes.
+///
+/// # Errors
+///
+/// If the message is malformed, or longer than [`MAX_MESSAGE`].
 pub fn total(fixed: &[u8]) -> Result<usize> {
     let mut read = Reader::new(fixed)?;
     read.at = 4;

@@ -113,7 +113,7 @@ impl Attempt {
         match done {
             Ok(()) => {
                 let Attempt { dir, lock, state, init, master, .. } = self;
-                let init = init.context("criu has restored nobody")?;
+                let init = init.context("criu has not restored a process")?;
                 Ok(Restored { dir, lock, state, init, master })
             }
             Err(error) => Err(self.undo(error, log)),
@@ -396,7 +396,7 @@ fn end_children() -> Result<()> {
                 let seconds = deadline::KILL.as_secs();
                 ensure!(
                     Instant::now() < end,
-                    "a restored process is still there {seconds} s after SIGKILL"
+                    "a restored process still exists {seconds} s after SIGKILL"
                 );
                 std::thread::sleep(Duration::from_millis(2));
             }

@@ -33,6 +33,10 @@ pub struct Manager(UnixAddr);
 
 impl Manager {
     /// The socket named in brig's environment, if any.
+    ///
+    /// # Errors
+    ///
+    /// If `NOTIFY_SOCKET` is neither an absolute path nor an abstract name, or is too long.
     pub fn of_environment() -> Result<Option<Manager>> {
         let name = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty());
         let read = |name: &std::ffi::OsString| match name.as_bytes() {

@@ -23,6 +23,10 @@ use sys::idmap::{IdMap, IdMaps, NotWritten, from_text};
 use sys::poll::readable;
 
 /// Writes the maps of `pid`'s user namespace; `place` is their place in config.json.
+///
+/// # Errors
+///
+/// If the kernel or newuidmap(1) refuses the maps; the error explains the likely reason.
 pub fn write(pid: i32, maps: &IdMaps, place: &str) -> Result<()> {
     let written = sys::idmap::write(pid, maps, hints::refused_ids);
     written.or_else(|NotWritten { field, error }| Err(error).at(format!("{place}.{field}")))

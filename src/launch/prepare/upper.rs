@@ -9,6 +9,10 @@ use std::path::Path;
 
 /// Checks that no other container below this root uses the upper of this one, whose state is written: if two
 /// are created at the same time, at least one of them sees the other.
+///
+/// # Errors
+///
+/// If another container uses it; the error names the container.
 pub fn ensure_unused(root: &Path, own: &State, plan: &Plan) -> Result<()> {
     let (Some(overlay), Some(upper)) = (&plan.rootfs.overlay, upper_of(own)) else { return Ok(()) };
     let identity = |path: &Path| path.metadata().ok().map(|found| (found.dev(), found.ino()));
@@ -20,8 +24,8 @@ pub fn ensure_unused(root: &Path, own: &State, plan: &Plan) -> Result<()> {
             let shared = upper_of(&other).is_some_and(same);
             if shared && other.id != own.id && status != Status::Stopped {
                 bail!(
-                    "{} is the upper of container {}, which is {status}: two at once would ruin each \
-                     other's files",
+                    "{} is the upper of container {}, which is {status}: two overlays with \
+                     the same upper corrupt each other's files",
                     upper.display(),
                     other.id
                 );

@@ -62,7 +62,7 @@ pub(super) fn check(spec: &Spec, rules: &mut Rules) {
                     format!("{} is in this list before", path.display()),
                 );
             } else if name == "readonlyPaths" && spec.linux.masked_paths.contains(path) {
-                rules.note("no-effect", place, "is masked: nobody can read it, let alone write");
+                rules.note("no-effect", place, "is masked, so it can be neither read nor written");
             }
         }
     }

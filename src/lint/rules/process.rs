@@ -88,11 +88,7 @@ fn names(capabilities: &Capabilities, rules: &mut Rules) {
                 && names.iter().take(index).any(|earlier| earlier == name)
             {
                 let place = format!("process.capabilities.{set}[{index}]");
-                rules.note(
-                    "duplicate-capability",
-                    place,
-                    format!("{name} stands in this set before"),
-                );
+                rules.note("duplicate-capability", place, format!("{name} is in this set already"));
             }
         }
     }

@@ -50,7 +50,7 @@ t 'containerd, SystemdCgroup: exec, metrics, pause, resume' 'stays; is hi ctr ta
 t 'containerd, SystemdCgroup: the scope ends with the container' 'stays; ctr task kill -s KILL $c; within 30 has_status STOPPED; ctr task rm $c || test $? = 137; within 10 test ! -e /sys/fs/cgroup/system.slice/brig-$c.scope; is inactive property ActiveState brig-$c.scope'
 t 'quadlet: a .container unit, in the cgroup of its service' 'unit $c.container <<<"[Container]
 Image=$image
-Exec=sleep 1000"; is active systemctl is-active $c; is tested podman inspect -f "{{.OCIRuntime}}" systemd-$c; cgroup $(of) | grep -x "/system.slice/$c.service/libpod-payload-.*"; is sleep podman exec systemd-$c cat /proc/1/comm; systemctl stop $c; is inactive property ActiveState $c; gone systemd-$c; test ! -e /sys/fs/cgroup/system.slice/$c.service'
+Exec=sh -c \"trap : TERM; sleep 1000 & wait; exit 0\""; is active systemctl is-active $c; is tested podman inspect -f "{{.OCIRuntime}}" systemd-$c; cgroup $(of) | grep -x "/system.slice/$c.service/libpod-payload-.*"; is sh podman exec systemd-$c cat /proc/1/comm; systemctl stop $c; is inactive property ActiveState $c; gone systemd-$c; test ! -e /sys/fs/cgroup/system.slice/$c.service'
 t 'quadlet: the exit code is the unit'"'"'s' 'unit $c.container <<<"[Container]
 Image=$image
 Exec=sh -c \"sleep 1; exit 3\""; within 60 is failed systemctl is-active $c; is 3 property ExecMainStatus $c'

@@ -27,8 +27,8 @@ export -f from in_it build file
 
 t 'run' 'from; is hello in_it echo hello'
 t 'run: exit code' 'from; exits 3 in_it sh -c "exit 3"'
-t 'run: what is not there' 'from; says "executable file.* not found in .PATH" in_it nonsense; if in_it nonsense; then exit 1; fi'
-t 'run: what may not be executed' 'from; says "permission denied" in_it /etc/passwd'
+t 'run: a missing program' 'from; says "executable file.* not found in .PATH" in_it nonsense; if in_it nonsense; then exit 1; fi'
+t 'run: a file that is not executable' 'from; says "permission denied" in_it /etc/passwd'
 t 'run: stdin' 'from; is 4 in_it wc -c <<<abc'
 t 'run -t' 'from; typing "see /
 type tty\\r

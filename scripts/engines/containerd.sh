@@ -31,7 +31,7 @@ export -f with_criu run up stays execs pid status has_status forget
 
 t 'run says what the program says' 'is hello run $image $c echo hello'
 t 'run: exit code' 'exits 3 run $image $c sh -c "exit 3"'
-t 'run: what is not there, what may not be executed' 'says "executable file not found in .PATH" run $image $c nonsense; says "permission denied" run $image $c-2 /etc/passwd; says "no such file or directory" run $image $c-3 /no/such; is "" sh -c "ctr task ls -q | grep $c"||true'
+t 'run: a missing program, one that is not executable' 'says "executable file not found in .PATH" run $image $c nonsense; says "permission denied" run $image $c-2 /etc/passwd; says "no such file or directory" run $image $c-3 /no/such; is "" sh -c "ctr task ls -q | grep $c"||true'
 # stdin that ends before ctr has a task is lost: a race in ctr.
 t 'run: stdin' 'is 5 run $image $c wc -c < <(echo four; sleep 1)'
 t 'run -t: a terminal' 'typing "size 31 77
@@ -44,7 +44,7 @@ t 'run -d, task ls, pid' 'stays; is RUNNING status; grep -q sleep /proc/$(pid)/c
 t 'task attach' 'up $image $c sh -c "sleep 2; echo later"; is later ctr task attach $c'
 t 'run --null-io, --log-uri' 'is "" run --null-io $image $c echo hello; run --log-uri file:///tmp/log.$c $image $c-2 echo logged; within 5 grep logged /tmp/log.$c'
 t 'task exec: output, exit code' 'stays; is hi execs $c echo hi; exits 9 execs $c sh -c "exit 9"'
-t 'task exec: what is not there' 'stays; says "executable file not found in .PATH" execs $c nonsense'
+t 'task exec: a missing program' 'stays; says "executable file not found in .PATH" execs $c nonsense'
 t 'task exec -t' 'stays; typing "see /
 type tty\\r
 see /dev/pts/0

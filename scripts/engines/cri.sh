@@ -47,7 +47,7 @@ try:
     clean()
 finally:
     path.write_text(old)'
-py 'RuntimeClass: a handler by name, and one that is not there' '
+py 'RuntimeClass: a handler by name, and one that does not exist' '
 p = pod("class")
 same(call("PodSandboxStatus", pod_sandbox_id=p).status.runtime_handler, "class")
 same(os.listdir("/run/world/class/k8s.io"), [p])
@@ -69,7 +69,7 @@ d = ends(run(p, "true"))
 same(status(d).reason, "Completed")
 call("RemoveContainer", container_id=c)
 refused("not found", "ContainerStatus", container_id=c)'
-py 'StartContainer: what is not there, what may not be executed, a directory that is none' '
+py 'StartContainer: a missing program, one that is not executable, an invalid directory' '
 p = pod()
 for command, why in (("nonsense", "executable file not found in .PATH"), ("/etc/passwd", "permission denied"), ("/no/such", "no such file or directory")):
     c = create(p, command, "x")
@@ -88,7 +88,7 @@ within(5, lambda: "tick" in log(c))
 os.rename(made[c], made[c] + ".old")
 call("ReopenContainerLog", container_id=c)
 within(5, lambda: "tick" in log(c))'
-py 'ExecSync: stdout, stderr, exit code, what is not there' '
+py 'ExecSync: stdout, stderr, exit code, a missing program' '
 c = stays(pod())
 same(execs(c, "echo out; echo err >&2; exit 9"), ("out", "err", 9))
 same(execs(c, "sh", "-c", "kill -9 $$")[2], 137)
@@ -314,7 +314,7 @@ py 'privileged_without_host_devices' '
 p = pod("class", security={"privileged": True})
 c = stays(p, security={"privileged": True})
 sh(c, "test -c /dev/null; test ! -e /dev/kmsg")'
-py 'mounts: read-only, writable, a file, what is not there is made' '
+py 'mounts: read-only, writable, a file, a missing source is created' '
 os.makedirs("/tmp/vol/sub", exist_ok=True)
 pathlib.Path("/tmp/vol/file").write_text("of the node")
 c = stays(pod(), mounts=[bind("/tmp/vol", "/ro", readonly=True), bind("/tmp/vol", "/rw"), bind("/tmp/vol/file", "/etc/file"), bind("/tmp/made/here", "/made")])

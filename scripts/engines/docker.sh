@@ -160,7 +160,7 @@ t 'build: VOLUME is one when it runs, with what the image has there' 'printf "FR
 of the build" run built:$c'
 t 'build: ENTRYPOINT, USER, ARG, two stages' 'printf "FROM box:1 AS one\nARG W=x\nUSER user\nRUN id -u >/tmp/id; echo \$W >/tmp/w\nFROM box:1\nCOPY --from=one /tmp /tmp\nENTRYPOINT [\"cat\"]\nCMD [\"/tmp/id\"]\n" | build --build-arg W=y; is 1000 run built:$c; is y run built:$c /tmp/w'
 t 'build: a failing RUN ends it with its code' 'if printf "FROM box:1\nRUN exit 7\n" | build >/tmp/said 2>&1; then exit 1; fi; grep "non-zero code: 7" /tmp/said'
-t 'build: RUN of what is not there' 'if printf "FROM box:1\nRUN [\"nonsense\"]\n" | build >/tmp/said 2>&1; then exit 1; fi; grep "executable file not found in .PATH" /tmp/said'
+t 'build: RUN of a missing program' 'if printf "FROM box:1\nRUN [\"nonsense\"]\n" | build >/tmp/said 2>&1; then exit 1; fi; grep "executable file not found in .PATH" /tmp/said'
 
 counts() { up "$@" $image sh -c 'i=0; while :; do i=$((i+1)); echo $i >/tmp/n; sleep 0.1; done'; within 5 docker exec "$c" test -s /tmp/n; }
 with_criu() { criu check >/dev/null 2>&1 || skip 'criu check does not succeed here'; }

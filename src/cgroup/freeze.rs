@@ -101,7 +101,7 @@ impl Cgroup {
             },
             Some(dir) => {
                 thaw_tree(&dir.path)?;
-                self.pids()?.into_iter().try_for_each(|pid| self.bring_home(pid))
+                self.pids()?.into_iter().try_for_each(|pid| self.move_to_own_cgroup(pid))
             }
             None => Ok(()),
         }
@@ -109,7 +109,7 @@ impl Cgroup {
 
     /// Moves a process that must die of SIGKILL out of a frozen v1 cgroup that it was moved to, which is not
     /// the container's own and which brig must not thaw.
-    pub fn bring_home(&self, pid: i32) -> Result<()> {
+    pub fn move_to_own_cgroup(&self, pid: i32) -> Result<()> {
         let Some(dir) = self.dir("freezer") else { return Ok(()) };
         let Ok(text) = read(format!("/proc/{pid}/cgroup").as_ref()) else { return Ok(()) };
         let text = String::from_utf8_lossy(&text);

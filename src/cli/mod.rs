@@ -103,7 +103,7 @@ pub fn parse_by_clap(args: Vec<OsString>) -> Parsed {
         return wrong(text, &args[..before], Some(help(None)), 1);
     }
     if let Some(unknown) = called.as_ref().filter(|called| described(called).is_none()) {
-        let text = format!("unknown command {unknown:?}: {}see `brig --help`", meant(unknown));
+        let text = format!("unknown command {unknown:?}: {}see `brig --help`", suggestion(unknown));
         return wrong(text, &args[..before], None, UNKNOWN_COMMAND);
     }
     let args = double_dashes(args, &brig);
@@ -157,7 +157,7 @@ fn unknown_option(args: &[OsString], brig: &clap::Command) -> Option<String> {
 const CREATING: [&str; 2] = ["create", "run"];
 
 /// A hint for docker's command names and for typing errors.
-fn meant(unknown: &str) -> String {
+fn suggestion(unknown: &str) -> String {
     const ELSEWHERE: &[(&str, &str)] = &[
         ("container", "list"),
         ("history", "layers"),

@@ -158,11 +158,11 @@ fn emit(state: &State, kind: &'static str, data: Option<Data>) -> Result<()> {
 
 /// Parses the value of `--interval`; `default` if absent.
 pub fn interval(text: Option<&str>, default: Duration) -> Result<Duration> {
-    given_duration("interval", text, default)
+    duration_flag("interval", text, default)
 }
 
 /// Parses the duration of `--flag`; `default` if absent.
-pub fn given_duration(flag: &str, text: Option<&str>, default: Duration) -> Result<Duration> {
+pub fn duration_flag(flag: &str, text: Option<&str>, default: Duration) -> Result<Duration> {
     let Some(text) = text else { return Ok(default) };
     let read = || -> Result<Duration> {
         let duration = duration(text).context("not a duration (e.g. 500ms or 1m30s)")?;

@@ -70,7 +70,7 @@ struct Shown {
 /// If a container does not exist, or the time limit has expired.
 pub fn wait(root: &Path, options: &WaitOptions) -> Result<()> {
     let timeout = options.timeout.as_deref();
-    let timeout = super::events::given_duration("timeout", timeout, FOREVER)?;
+    let timeout = super::events::duration_flag("timeout", timeout, FOREVER)?;
     let end = Instant::now() + timeout;
     let late = |id: &str| {
         format!("wait {id}: timed out after {}", options.timeout.as_deref().unwrap_or_default())

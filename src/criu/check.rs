@@ -59,7 +59,7 @@ pub(super) fn rights(state: &State, plan: &Plan, criu: i32) -> Result<()> {
 }
 
 fn process(pid: i32, plan: &Plan, criu: i32) -> Result<()> {
-    look_at_namespaces(pid, &plan.namespaces)?;
+    check_namespaces(pid, &plan.namespaces)?;
     let mounts = |pid: i32| inode(&pid.to_string(), libc::CLONE_NEWNS);
     ensure!(mounts(pid)? != mounts(criu)?, "it has no mount namespace of its own");
     if plan.namespaces.new & libc::CLONE_NEWUSER != 0 {
@@ -75,13 +75,13 @@ fn process(pid: i32, plan: &Plan, criu: i32) -> Result<()> {
     for thread in std::fs::read_dir(&path).context(path)? {
         let path = thread?.path().join("status");
         let status = std::fs::read_to_string(&path);
-        look(&status.with_context(|| path.display().to_string())?, plan)?;
+        check_status(&status.with_context(|| path.display().to_string())?, plan)?;
     }
     Ok(())
 }
 
 /// Checks that the process is not in a namespace of the host if the config requires another one.
-fn look_at_namespaces(pid: i32, namespaces: &Namespaces) -> Result<()> {
+fn check_namespaces(pid: i32, namespaces: &Namespaces) -> Result<()> {
     for kind in KINDS.into_iter().filter(|&kind| namespaces.has(kind)) {
         let theirs = inode(&pid.to_string(), kind)?;
         let joined = namespaces.joined(kind).map(|join| std::fs::metadata(&join.path));
@@ -95,7 +95,7 @@ fn look_at_namespaces(pid: i32, namespaces: &Namespaces) -> Result<()> {
     Ok(())
 }
 
-fn look(status: &str, plan: &Plan) -> Result<()> {
+fn check_status(status: &str, plan: &Plan) -> Result<()> {
     let field = |name: &str| {
         let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         value.map(str::trim).with_context(|| format!("its status has no {name}"))

@@ -173,7 +173,10 @@ impl<'a> Criu<'a> {
             !memory || answer.tracks_memory,
             "--pre-dump: the kernel does not tell which memory has changed (CONFIG_MEM_SOFT_DIRTY)"
         );
-        ensure!(!lazy || answer.lazy_pages, "--lazy-pages: the kernel has no userfaultfd for it");
+        ensure!(
+            !lazy || answer.lazy_pages,
+            "--lazy-pages: the kernel does not support userfaultfd"
+        );
         Ok(())
     }
 

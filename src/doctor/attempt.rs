@@ -140,9 +140,9 @@ pub(super) fn keep_mounts() -> Result<()> {
 }
 
 /// For work that must be done in the given cgroup.
-pub(super) fn as_asked(birth: Birth) -> Result<()> {
+pub(super) fn ensure_as_requested(birth: Birth) -> Result<()> {
     match birth {
         Birth::AsAsked => Ok(()),
-        Birth::InParentsCgroup => bail!("the kernel has no clone3(2)"),
+        Birth::InParentsCgroup => bail!("the kernel does not support clone3(2)"),
     }
 }

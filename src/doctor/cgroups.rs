@@ -1,6 +1,6 @@
 //! Cgroups: creates one where the container's would be, with its limits, and removes it.
 
-use super::attempt::{Refused, as_asked, attempt};
+use super::attempt::{Refused, attempt, ensure_as_requested};
 use super::probes::Wanted;
 use super::{Answer, Subject, Trouble};
 use crate::cgroup::{Cgroup, Version};
@@ -164,7 +164,7 @@ pub(super) fn birth(subject: &Subject<'_>) -> Answer {
         let entry = cgroup.entry()?;
         let into = entry.into.as_ref().context("no cgroup2")?;
         attempt(0, None, Some(into.as_fd()), |birth| {
-            as_asked(birth)?;
+            ensure_as_requested(birth)?;
             Ok(String::new())
         })
     });

@@ -34,7 +34,7 @@ pub struct FromImage {
 
 impl FromImage {
     /// Adds a suggestion to the error if a program was not found because its name was taken as the id.
-    pub fn meant(&self, error: Error, id: &str) -> Error {
+    pub fn with_suggestion(&self, error: Error, id: &str) -> Error {
         let text = describe(&error);
         let is_about_program = text.contains("executable file not found")
             || text.contains("exec: ") && text.contains("no such file or directory");

@@ -140,7 +140,7 @@ pub fn kill_init(state: &State) -> Result<()> {
         state.cgroup.thaw_dying()?;
         // Including those that were moved out of all of its cgroups.
         let theirs = if state.own_pids { state.in_pid_namespace()? } else { vec![state.pid] };
-        theirs.into_iter().try_for_each(|pid| state.cgroup.bring_home(pid))?;
+        theirs.into_iter().try_for_each(|pid| state.cgroup.move_to_own_cgroup(pid))?;
         if Instant::now() >= end {
             return Err(describe_survivors(state));
         }

@@ -294,7 +294,7 @@ fn by_mount_2(
     let flags = fs.flags | crate::plan::mount_options::legacy(fs.attr);
     let (path, data) = (proc_path(target.fd.as_fd()), CString::new(data)?);
     let mut own = HostProc::open()?;
-    own.look_below(root.fd.as_fd())?;
+    own.set_root(root.fd.as_fd())?;
     let before = own.before(target.fd.as_fd())?;
     mount::mount(fs.source.as_deref(), &path, Some(fstype), flags, Some(&data)).map_err(
         |error| {

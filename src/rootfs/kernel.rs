@@ -71,10 +71,10 @@ impl Kernel {
     }
 
     /// Sets the mount point of the container's root.
-    pub fn look_below(&mut self, root: BorrowedFd<'_>) -> Result<()> {
+    pub fn set_root(&mut self, root: BorrowedFd<'_>) -> Result<()> {
         match self {
             Kernel::New => Ok(()),
-            Kernel::Old(old) => old.own.look_below(root),
+            Kernel::Old(old) => old.own.set_root(root),
         }
     }
 

@@ -45,7 +45,7 @@ impl HostProc {
     }
 
     /// Sets the mount point of the container's root.
-    pub fn look_below(&mut self, root: BorrowedFd<'_>) -> Result<()> {
+    pub fn set_root(&mut self, root: BorrowedFd<'_>) -> Result<()> {
         let name = format!("fd/{}", root.as_raw_fd());
         let path = readlinkat(&self.dir, name.as_str()).context("readlink /proc/self/fd")?;
         self.root = Some((path.into(), root.try_clone_to_owned()?));

@@ -92,7 +92,7 @@ fn mount_all(
         (None, Some(fd)) => (attach_root(&kernel, plan, fd).at("root.path")?, None),
         (None, None) => anyhow::bail!("no root filesystem"),
     };
-    kernel.look_below(fd.as_fd())?;
+    kernel.set_root(fd.as_fd())?;
     let hosts = Hosts::of(fd.as_fd())?;
     let mut root = Root { kernel, fd, parked, late: Vec::new(), warnings: Vec::new(), hosts };
     for (mount, source) in plan.mounts.iter().zip(&mounts) {

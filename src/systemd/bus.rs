@@ -87,7 +87,7 @@ impl Bus {
                 Err(error) => failures.push((address.name, error)),
             }
         }
-        Err(nobody(instance, &failures))
+        Err(not_reachable(instance, &failures))
     }
 
     fn greet(socket: OwnedFd, address: Address, end: Instant) -> Result<Bus> {
@@ -413,7 +413,7 @@ fn connect_to(to: &Endpoint, end: Instant) -> Result<OwnedFd> {
 }
 
 /// The error if no connection was possible.
-fn nobody(instance: Instance, failures: &[(String, anyhow::Error)]) -> anyhow::Error {
+fn not_reachable(instance: Instance, failures: &[(String, anyhow::Error)]) -> anyhow::Error {
     let tried: Vec<String> =
         failures.iter().map(|(name, error)| format!("{name}: {}", sys::describe(error))).collect();
     let hint = match instance {

@@ -219,7 +219,7 @@ pub fn attach(
     program: BorrowedFd<'_>,
     replace: bool,
 ) -> Result<(), SysError> {
-    let old = if replace { ours(cgroup)? } else { None };
+    let old = if replace { loaded_by_brig(cgroup)? } else { None };
     let mut attr = Attach {
         target_fd: cgroup.as_raw_fd(),
         attach_bpf_fd: program.as_raw_fd(),
@@ -233,7 +233,7 @@ pub fn attach(
 }
 
 /// The program of an earlier brig that is attached to the cgroup itself, if any.
-fn ours(cgroup: BorrowedFd<'_>) -> Result<Option<OwnedFd>, SysError> {
+fn loaded_by_brig(cgroup: BorrowedFd<'_>) -> Result<Option<OwnedFd>, SysError> {
     for id in attached(cgroup)? {
         match by_id(id) {
             Ok(program) if name(&program)? == NAME => return Ok(Some(program)),

@@ -64,10 +64,10 @@ pub fn commit(
             base.record.config = change::apply(&base.record.config, &options.about.changes)?;
             let upper = upper::open_upper(&state, &dir)?;
             let layout = Layout::open(&path, Guard::spawn(|| state.cgroup.thaw())?)?;
-            let layers = commit::bring_all(&layout, &base.image)?;
+            let layers = commit::copy_layers(&layout, &base.image)?;
             let mut warn = |text: &str| log.borrow_mut().warn(text);
             let write = || commit::layer(&layout, &upper, &ids, options.packed, &mut warn);
-            let top = standing_still(&dir, &state, options.no_pause, layout.guard(), write)?;
+            let top = while_paused(&dir, &state, options.no_pause, layout.guard(), write)?;
             let made = commit::finish(&layout, &tag, &base.record, layers, top, &options.about)?;
             let digest = made.manifest.clone().context("the new image has no manifest")?;
             let _lock = store.lock_shared()?;
@@ -86,7 +86,7 @@ fn open(root: &Path, id: &str) -> Result<(Dir, State)> {
 
 /// Runs an operation while the container is paused if it is running, like docker, so that related files are
 /// consistent.
-fn standing_still<T>(
+fn while_paused<T>(
     dir: &Dir,
     state: &State,
     no_pause: bool,

@@ -90,7 +90,7 @@ pub fn create(from: &FromImage, options: &Options, log: &mut Log) -> Result<Crea
     created.map_err(|error| {
         // The first error is the one to report.
         let _ = own_bundle::remove(&own.bundle);
-        from.meant(error, &options.id)
+        from.with_suggestion(error, &options.id)
     })
 }
 

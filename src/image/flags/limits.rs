@@ -25,7 +25,7 @@ pub fn memory(change: &mut Change<'_>, text: &str) -> Result<()> {
 pub fn memory_swap(change: &mut Change<'_>, text: &str) -> Result<()> {
     ensure!(change.flags.last("memory").is_some(), "needs --memory");
     change.config["linux"]["resources"]["memory"]["swap"] = limit(text)?.into();
-    change.is_asked_for("swap");
+    change.make_required("swap");
     Ok(())
 }
 
@@ -59,7 +59,7 @@ pub fn cpus(change: &mut Change<'_>, text: &str) -> Result<()> {
 pub fn pids(change: &mut Change<'_>, text: &str) -> Result<()> {
     let limit: i64 =
         text.parse().ok().filter(|&limit| limit >= -1).context("not a number of tasks")?;
-    change.is_asked_for("pids");
+    change.make_required("pids");
     if limit > 0 {
         change.config["linux"]["resources"]["pids"] = json!({ "limit": limit });
     } else if let Some(resources) = change.config["linux"]["resources"].as_object_mut() {

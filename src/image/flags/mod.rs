@@ -134,7 +134,7 @@ fn elsewhere(_: &mut Change<'_>, _: &str) -> Result<()> {
 
 impl Change<'_> {
     /// Removes this limit from the annotation of optional defaults, because it was requested.
-    fn is_asked_for(&mut self, limit: &str) {
+    fn make_required(&mut self, limit: &str) {
         let listed = &mut self.config["annotations"][Optional::ANNOTATION];
         let text = listed.as_str().unwrap_or_default();
         let rest: Vec<&str> = text.split(',').filter(|name| *name != limit).collect();
@@ -142,7 +142,7 @@ impl Change<'_> {
     }
 
     fn is_default(&mut self, limit: &str) {
-        self.is_asked_for(limit);
+        self.make_required(limit);
         let listed = &mut self.config["annotations"][Optional::ANNOTATION];
         let text = listed.as_str().filter(|text| !text.is_empty());
         *listed = text.map_or(limit.to_owned(), |text| format!("{text},{limit}")).into();

@@ -80,7 +80,7 @@ pub fn refused_ids(helper: &str, maps: &[IdMap], own: u32) -> String {
     let uid = geteuid().as_raw();
     let granted = subids::granted(&format!("/etc/sub{kind}"), uid);
     let name = passwd::name_of(uid).unwrap_or_else(|| uid.to_string());
-    match wanted_too_much(maps, own, &granted) {
+    match first_not_granted(maps, own, &granted) {
         Some(_) if granted.is_empty() => format!(
             "/etc/sub{kind} grants {name} no ids: as root, run `usermod --add-sub{kind}s \
              100000-165535 {name}`"
@@ -98,7 +98,7 @@ pub fn refused_ids(helper: &str, maps: &[IdMap], own: u32) -> String {
 }
 
 /// The first range that is not granted.
-fn wanted_too_much<'a>(maps: &'a [IdMap], own: u32, granted: &[(u32, u32)]) -> Option<&'a IdMap> {
+fn first_not_granted<'a>(maps: &'a [IdMap], own: u32, granted: &[(u32, u32)]) -> Option<&'a IdMap> {
     let end = |first: u32, count: u32| u64::from(first) + u64::from(count);
     let inside = |map: &IdMap, (first, count): (u32, u32)| {
         map.host >= first && end(map.host, map.size) <= end(first, count)
@@ -135,9 +135,9 @@ mod tests {
         let map = |host, size| IdMap { container: 0, host, size };
         let granted = [(100_000, 65536), (u32::MAX - 1, 2)];
         let fine = [map(1000, 1), map(100_000, 65536), map(100_010, 5), map(u32::MAX - 1, 2)];
-        assert_eq!(wanted_too_much(&fine, 1000, &granted), None);
+        assert_eq!(first_not_granted(&fine, 1000, &granted), None);
         for bad in [map(1000, 2), map(1001, 1), map(100_001, 65536), map(0, 1)] {
-            assert_eq!(wanted_too_much(&[bad], 1000, &granted), Some(&bad));
+            assert_eq!(first_not_granted(&[bad], 1000, &granted), Some(&bad));
         }
         assert_eq!(shown(&granted[..1]), "100000 to 165535");
     }

@@ -259,7 +259,7 @@ impl Patch<'_> {
         // A higher layer may have replaced or removed it.
         let parts = split(path);
         for above in layer + 1..self.view.len() {
-            if self.view.says(above, &parts)? {
+            if self.view.has_or_hides(above, &parts)? {
                 return Ok(());
             }
         }

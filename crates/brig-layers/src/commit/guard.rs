@@ -111,7 +111,7 @@ impl Drop for Guard {
             }
         };
         if !matches!(ended, Ok(WaitStatus::Exited(_, 0))) {
-            undo(&heard(&self.said.borrow()).1);
+            undo(&decode(&self.said.borrow()).1);
         }
     }
 }
@@ -123,7 +123,7 @@ fn watch(mut said: File, thaw: impl FnOnce() -> Result<()>) -> Result<()> {
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&SigSet::all()), None)?;
     let mut text = Vec::new();
     said.read_to_end(&mut text)?;
-    let (frozen, made) = heard(&text);
+    let (frozen, made) = decode(&text);
     let thawed = if frozen { thaw() } else { Ok(()) };
     undo(&made);
     thawed
@@ -140,7 +140,7 @@ fn undo(made: &[PathBuf]) {
 }
 
 /// Whether the container is still frozen, and what must be removed.
-fn heard(mut text: &[u8]) -> (bool, Vec<PathBuf>) {
+fn decode(mut text: &[u8]) -> (bool, Vec<PathBuf>) {
     let (mut frozen, mut made) = (false, Vec::new());
     while let [letter, rest @ ..] = text {
         text = rest;

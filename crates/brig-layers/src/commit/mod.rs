@@ -329,7 +329,7 @@ fn by_blobs(record: &ImageRecord) -> Result<Image> {
 }
 
 /// Copies a layer of the base unchanged.
-fn bring(layout: &Layout, image: &Image, layer: &Layer) -> Result<Descriptor> {
+fn copy_layer(layout: &Layout, image: &Image, layer: &Layer) -> Result<Descriptor> {
     if let Some(known) = &layer.descriptor
         && layout.has(&known.digest)
     {
@@ -384,8 +384,8 @@ fn created() -> Result<String> {
 /// # Errors
 ///
 /// If a blob cannot be copied, or has another digest than expected.
-pub fn bring_all(layout: &Layout, image: &Image) -> Result<Vec<Descriptor>> {
-    image.layers.iter().map(|layer| bring(layout, image, layer)).collect()
+pub fn copy_layers(layout: &Layout, image: &Image) -> Result<Vec<Descriptor>> {
+    image.layers.iter().map(|layer| copy_layer(layout, image, layer)).collect()
 }
 
 /// Writes the image with the base's layers and a further one, whose diff id is known; returns the store's

@@ -141,7 +141,7 @@ fn of_layout(source: Source, which: &Selector, platform: &Platform) -> Result<Im
     };
     let mut chosen = choose(&source, &candidates, platform, MAX_DEPTH, &mut 0)?;
     if chosen.len() > 1 {
-        chosen = told_apart(&source, chosen, platform)?;
+        chosen = best_suited(&source, chosen, platform)?;
     }
     let [descriptor] = &chosen[..] else {
         ensure!(
@@ -308,13 +308,13 @@ fn best(
         known.annotations.get(KIND).is_none_or(|kind| kind != "attestation-manifest")
     });
     if let [_, _, ..] = chosen[..] {
-        chosen = told_apart(source, chosen, wanted)?;
+        chosen = best_suited(source, chosen, wanted)?;
     }
     Ok(chosen.into_iter().next())
 }
 
 /// Those that suit the platform best. If an index does not give the platform, the image's config does.
-fn told_apart(
+fn best_suited(
     source: &Source,
     chosen: Vec<Descriptor>,
     wanted: &Platform,

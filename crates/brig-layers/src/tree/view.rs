@@ -86,7 +86,7 @@ impl View {
     /// If a layer cannot be read.
     pub fn find(&self, parts: &[&[u8]], below: usize) -> Result<Option<Found>> {
         for (index, layer) in self.layers[..below].iter().enumerate().rev() {
-            match layer.word(parts)? {
+            match layer.lookup(parts)? {
                 LayerEntry::Nothing => {}
                 LayerEntry::Hidden => return Ok(None),
                 LayerEntry::Here { dir, name, stat, .. } => {
@@ -103,9 +103,9 @@ impl View {
         let path = parts.join(&b'/');
         let mut highest = true;
         for (index, layer) in self.layers.iter().enumerate().rev() {
-            let LayerEntry::Here { dir, name, stat, .. } = (match layer.word(parts)? {
+            let LayerEntry::Here { dir, name, stat, .. } = (match layer.lookup(parts)? {
                 LayerEntry::Nothing => continue,
-                word => word,
+                entry => entry,
             }) else {
                 return Ok(None);
             };
@@ -127,13 +127,13 @@ impl View {
     /// # Errors
     ///
     /// If the layer cannot be read.
-    pub fn says(&self, layer: usize, parts: &[&[u8]]) -> Result<bool> {
-        Ok(!matches!(self.layers[layer].word(parts)?, LayerEntry::Nothing))
+    pub fn has_or_hides(&self, layer: usize, parts: &[&[u8]]) -> Result<bool> {
+        Ok(!matches!(self.layers[layer].lookup(parts)?, LayerEntry::Nothing))
     }
 
     /// Whether a directory of a layer is merged with one of the layers below.
     pub(crate) fn merges(&self, layer: usize, parts: &[&[u8]]) -> Result<bool> {
-        let LayerEntry::Here { ends: false, .. } = self.layers[layer].word(parts)? else {
+        let LayerEntry::Here { ends: false, .. } = self.layers[layer].lookup(parts)? else {
             return Ok(false);
         };
         Ok(self.find(parts, layer)?.is_some_and(|found| found.is(SFlag::S_IFDIR)))
@@ -148,7 +148,7 @@ impl View {
         let mut shown = BTreeSet::new();
         let mut hidden = BTreeSet::new();
         for layer in self.layers.iter().rev() {
-            let (dir, name, stat, ends) = match layer.word(parts)? {
+            let (dir, name, stat, ends) = match layer.lookup(parts)? {
                 LayerEntry::Nothing => continue,
                 LayerEntry::Hidden => break,
                 LayerEntry::Here { dir, name, stat, ends } => (dir, name, stat, ends),
@@ -257,7 +257,7 @@ impl View {
 
 impl LayerDir {
     /// Looks up a path in this layer.
-    fn word(&self, parts: &[&[u8]]) -> Result<LayerEntry> {
+    fn lookup(&self, parts: &[&[u8]]) -> Result<LayerEntry> {
         let mut dir = self.root.try_clone()?;
         let mut opaque = false;
         let nothing = |opaque| if opaque { LayerEntry::Hidden } else { LayerEntry::Nothing };

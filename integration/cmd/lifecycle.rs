@@ -92,6 +92,9 @@ fn a_bundle_has_one_name_in_whatever_way_it_is_given() {
         assert_eq!(state["rootfs"], json!(bundle.join("rootfs")), "{given}");
         sandbox.delete();
     }
+    sandbox.patch(|config| config["root"]["path"] = json!("./rootfs/../rootfs//"));
+    sandbox.create();
+    assert_eq!(sandbox.state()["rootfs"], json!(bundle.join("rootfs")));
 }
 
 #[test]

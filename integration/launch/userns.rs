@@ -368,6 +368,20 @@ fn clocks_are_set_off_in_a_time_namespace() {
     let seen = sandbox.facts("read /proc/uptime");
     let inside = uptime(seen.get("read /proc/uptime"));
     assert!((999_990.0..1_000_100.0).contains(&(inside - outside)), "{outside} {inside}");
+
+    // crun's annotation replaces all of it.
+    let offsets = |text: &str| {
+        sandbox.patch(|config| config["annotations"] = json!({"run.oci.timens_offset": text}));
+        sandbox.script("read /proc/uptime").run()
+    };
+    let seen = Facts::parse(&offsets("7 3000000 0\nmonotonic 5 0").ok().stdout);
+    let inside = uptime(seen.get("read /proc/uptime"));
+    assert!((2_999_990.0..3_000_100.0).contains(&(inside - outside)), "{outside} {inside}");
+    offsets("realtime 1 0").fails_with("annotations[\"run.oci.timens_offset\"]");
+    sandbox.patch(|config| namespaces(config).retain(|namespace| namespace["type"] != "time"));
+    sandbox.patch(|config| config["linux"]["timeOffsets"] = json!({}));
+    let done = offsets("monotonic 5 0").ok();
+    assert!(done.stderr.contains("has no effect without a new time namespace"), "{done:?}");
 }
 
 #[test]

@@ -217,6 +217,10 @@ pub const MORE: &[(&str, &[(&str, &str)])] = &[
             ("run.oci.pidfd_receiver", "A socket that receives a pidfd of init."),
             ("run.oci.systemd.subgroup", "The cgroup of the container below the scope of systemd."),
             (
+                "run.oci.timens_offset",
+                "The offsets of a new time namespace, e.g. monotonic 100 0, instead of linux.timeOffsets.",
+            ),
+            (
                 "run.oci.delegate-cgroup",
                 "A cgroup below the limits that belongs to the user of the process (cgroup v2).",
             ),

@@ -148,6 +148,7 @@ fn what_is_followed_is_told_to_be_unsafe_and_warned_of_no_more() {
         "run.oci.seccomp_bpf_data",
         "run.oci.seccomp_fail_unknown_syscall",
         "run.oci.systemd.subgroup",
+        "run.oci.timens_offset",
         "org.systemd.property.",
     ] {
         assert!(told.contains(&name), "{name}: {told:?}");

@@ -49,6 +49,7 @@ fn a_name_that_is_nowhere_in_path_is_reported_by_create() {
         sandbox.args(&["nosuchcommand"]),
         "exec: \"nosuchcommand\": executable file not found in $PATH",
     );
+    create_fails(sandbox.args(&[""]), "exec: \"\": executable file not found in $PATH");
 }
 
 #[test]

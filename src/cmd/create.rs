@@ -49,12 +49,7 @@ pub(super) fn of_bundle(options: &Options, log: &mut Log) -> Result<Created> {
     if !nix::unistd::geteuid().is_root() {
         memory::wipe_what_is_freed();
     }
-    // As in runc, without links, so that `state` and hooks name one directory in one way. One that does not exist
-    // is for the error of its config.json.
-    let bundle = match std::fs::canonicalize(&options.bundle) {
-        Ok(bundle) => bundle,
-        Err(_) => std::path::absolute(&options.bundle)?,
-    };
+    let bundle = options.real_bundle()?;
     let name = options.config.as_ref().map_or("config.json".into(), |path| path.to_string_lossy());
     let (name, text) = (name.into_owned(), options.read_config(&bundle)?);
     let mut config = Owned { name, shape: shape::CONFIG, text };

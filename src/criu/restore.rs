@@ -64,7 +64,7 @@ fn with_record(options: &Options, record: Option<&Record>) -> Result<Options> {
     let own = record.filter(|record| record.own_bundle);
     let given = Some(&options.bundle).filter(|path| !path.as_os_str().is_empty());
     let bundle = match (given, own) {
-        (Some(path), _) => std::path::absolute(path)?,
+        (Some(_), _) => options.real_bundle()?,
         (None, Some(record)) => record.bundle.clone(),
         (None, None) => std::path::absolute(".")?,
     };

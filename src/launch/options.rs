@@ -48,6 +48,15 @@ pub struct Options {
 }
 
 impl Options {
+    /// The path of the bundle without links, as in runc, so that `state` and hooks name one directory in one way. One
+    /// that does not exist is an error of reading its config.json.
+    pub fn real_bundle(&self) -> Result<PathBuf> {
+        match std::fs::canonicalize(&self.bundle) {
+            Ok(bundle) => Ok(bundle),
+            Err(_) => Ok(std::path::absolute(&self.bundle)?),
+        }
+    }
+
     /// Reads the config of a bundle, or the other file that was given.
     pub fn read_config(&self, bundle: &Path) -> Result<Vec<u8>> {
         let path = self.config.clone().unwrap_or_else(|| bundle.join("config.json"));

@@ -1,7 +1,7 @@
 //! Annotations of other runtimes: brig implements them, or reports that it does not.
 
 use super::resources::Optional;
-use super::{PIDFD_RECEIVER, delegate, hooks, overlay, process};
+use super::{PIDFD_RECEIVER, delegate, hooks, overlay, process, time};
 use crate::seccomp;
 use crate::spec::{Place, Spec};
 use anyhow::{Result, anyhow};
@@ -15,7 +15,7 @@ const SECCOMP_PLUGINS: &str = "run.oci.seccomp.plugins";
 const FORCE_CGROUP_V1: &str = "run.oci.systemd.force_cgroup_v1";
 
 /// Annotations that begin with `run.oci.` and have an effect, in the order of `features`.
-pub const OF_CRUN: [&str; 10] = [
+pub const OF_CRUN: [&str; 11] = [
     delegate::ANNOTATION,
     hooks::STDERR,
     hooks::STDOUT,
@@ -26,6 +26,7 @@ pub const OF_CRUN: [&str; 10] = [
     "run.oci.seccomp_bpf_data",
     seccomp::FAIL_UNKNOWN,
     "run.oci.systemd.subgroup",
+    time::ANNOTATION,
 ];
 
 /// Further annotations that an engine must not accept from untrusted users; a name that ends with a dot is a

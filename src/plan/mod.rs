@@ -31,6 +31,7 @@ mod rights;
 pub mod rootfs;
 pub mod sched;
 pub mod sysctl;
+mod time;
 pub mod update;
 
 pub use cgroup::CgroupManager;
@@ -39,7 +40,7 @@ pub use rights::Rights;
 
 use crate::seccomp::Filter;
 use crate::spec::{Place, Spec};
-use anyhow::{Result, anyhow, bail, ensure};
+use anyhow::{Result, anyhow};
 use hooks::Hooks;
 use namespaces::Namespaces;
 use process::{Activation, Process};
@@ -109,7 +110,7 @@ pub struct Plan {
     /// Network devices of the host to move in.
     pub net_devices: Vec<netdev::NetDevice>,
     /// Offsets of a new time namespace: clock, seconds, nanoseconds.
-    pub time_offsets: Vec<(&'static str, i64, u32)>,
+    pub time_offsets: Vec<time::Offset>,
     /// Host name, in the container's UTS namespace.
     pub hostname: Option<String>,
     /// NIS domain name there.
@@ -168,7 +169,7 @@ impl Plan {
         annotations::check(spec, &mut warnings)?;
         let namespaces = Namespaces::new(&spec.linux, host)?;
         let id_maps = idmap::of_namespace(spec, &namespaces, host)?;
-        let time_offsets = time_offsets(spec, &namespaces)?;
+        let time_offsets = time::offsets(spec, &namespaces, &mut warnings)?;
         let net_devices = netdev::plan(&spec.linux, &namespaces)?;
         rights::check_net_devices(&net_devices, host)?;
         let readiness = request.tells_readiness.and_then(|state| readiness::mount(spec, state));
@@ -284,31 +285,6 @@ impl Plan {
         let time = self.namespaces.new & libc::CLONE_NEWTIME != 0;
         time || !self.sysctl.is_empty() || !self.process.labels.is_empty()
     }
-}
-
-/// `linux.timeOffsets`, in the names of timens_offsets (time_namespaces(7)).
-fn time_offsets(spec: &Spec, namespaces: &Namespaces) -> Result<Vec<(&'static str, i64, u32)>> {
-    let mut offsets = Vec::new();
-    for (clock, offset) in &spec.linux.time_offsets {
-        let place = format!("linux.timeOffsets[\"{clock}\"]");
-        let read = || {
-            let new = namespaces.new & libc::CLONE_NEWTIME != 0;
-            ensure!(new, "needs a new time namespace in linux.namespaces");
-            let clock = match clock.as_str() {
-                "monotonic" => "monotonic",
-                "boottime" => "boottime",
-                _ => bail!("unknown clock: only monotonic and boottime can have an offset"),
-            };
-            let nanoseconds = offset.nanosecs().unwrap_or_default();
-            ensure!(
-                nanoseconds < 1_000_000_000,
-                "has {nanoseconds} nanoseconds, more than a second"
-            );
-            Ok((clock, offset.secs().unwrap_or_default(), nanoseconds))
-        };
-        offsets.push(read().at(&place)?);
-    }
-    Ok(offsets)
 }
 
 /// Any 1.x: newer minor versions only add fields, and unknown fields are ignored.

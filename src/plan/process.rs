@@ -117,7 +117,8 @@ impl Process {
         warnings: &mut Vec<String>,
     ) -> Result<Self> {
         let args = cstrings("process.args", &spec.args)?;
-        if args.first().is_none_or(|program| program.is_empty()) {
+        // An empty name is one that is not found in PATH: engines derive their exit code from these words.
+        if args.is_empty() {
             Err(anyhow!("is empty: give the program to run")).at("process.args")?;
         }
         if !spec.cwd.starts_with('/') || spec.cwd.contains('\0') {

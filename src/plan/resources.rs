@@ -299,10 +299,12 @@ fn idle(idle: i64) -> Result<bool> {
     }
 }
 
-/// A list in the kernel's format; the kernel checks the numbers.
+/// A list in the kernel's format, in which spaces separate, too; the kernel checks the numbers.
 fn id_list(list: Option<&str>, name: &str) -> Result<Option<String>> {
     let Some(list) = list.filter(|list| !list.is_empty()) else { return Ok(None) };
-    if !list.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b',' | b'-' | b':' | b'/')) {
+    let is_known =
+        |byte| matches!(byte, b'0'..=b'9' | b',' | b'-' | b':' | b'/' | b' ' | b'\t' | b'\n');
+    if !list.bytes().all(is_known) {
         Err(anyhow::anyhow!("{list:?}: not a list (e.g. 0-3,7)"))
             .at(format_args!("linux.resources.cpu.{name}"))?;
     }

@@ -10,8 +10,8 @@ use super::{Host, Request};
 use crate::spec::{self, Place, Spec};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use libc::{MS_PRIVATE, MS_SHARED, MS_SLAVE};
-use std::ffi::CString;
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::{CString, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use sys::mount::Attr;
 
@@ -124,7 +124,8 @@ impl Rootfs {
         }
         let own_dev = !mounts.iter().any(Mount::is_bound_dev);
         let mut rootfs = Rootfs {
-            path: bundle.join(&root.path),
+            // Cleaned as in runc, which shows it so.
+            path: OsString::from_vec(clean(bundle.join(&root.path).as_os_str().as_bytes())).into(),
             readonly: root.readonly,
             jail: jail(new_mount, options.no_pivot),
             propagation,

@@ -56,7 +56,7 @@ pub fn tree(root: &Path) -> BTreeMap<PathBuf, String> {
     found
 }
 
-fn attributes(path: &Path) -> BTreeMap<String, Vec<u8>> {
+pub fn attributes(path: &Path) -> BTreeMap<String, Vec<u8>> {
     let path = CString::new(path.as_os_str().as_bytes()).unwrap();
     let mut names = vec![0_u8; 1 << 16];
     // SAFETY: a C string, and a buffer of the given length.

@@ -10,7 +10,7 @@ use std::os::unix::fs::symlink;
 
 impl Images {
     /// An image of the base and these layers.
-    fn image_of(&self, name: &str, layers: &[Archive]) -> String {
+    pub fn image_of(&self, name: &str, layers: &[Archive]) -> String {
         let mut layout = self.layout(name);
         layout.layer(base());
         for layer in layers {
@@ -21,7 +21,7 @@ impl Images {
 
     /// The output of a script of the test process in such an image.
     #[track_caller]
-    fn said(&self, name: &str, layers: &[Archive], script: &str) -> crate::facts::Facts {
+    pub fn said(&self, name: &str, layers: &[Archive], script: &str) -> crate::facts::Facts {
         let image = self.image_of(&format!("image {name}"), layers);
         let bundle = self.bundle(&image, &format!("bundle {name}"));
         self.facts(&bundle, script)

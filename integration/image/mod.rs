@@ -3,9 +3,11 @@
 pub mod images;
 pub mod images_commit;
 pub mod images_diff;
+pub mod images_documents;
 pub mod images_flags;
 pub mod images_hostile;
 pub mod images_limits;
+pub mod images_links;
 pub mod images_peers;
 pub mod images_shapes;
 pub mod images_sparse;

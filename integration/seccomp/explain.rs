@@ -147,4 +147,7 @@ fn diff_names_each_call_that_two_profiles_treat_differently() {
         assert_eq!(one["b"][0]["rule"], "syscalls[3]");
     }
     assert_eq!(diff(&changed, &["--cap", "CAP_SYS_ADMIN"]).code, Some(0));
+    assert_eq!(diff(&changed, &["--cap", "sys_admin"]).code, Some(0));
+    let unknown = diff(&changed, &["--cap", "CAP_SYS_ADMN"]);
+    assert!(unknown.code == Some(2) && unknown.stderr.contains("CAP_SYS_ADMIN?"), "{unknown:?}");
 }

@@ -99,3 +99,26 @@ fn what_is_no_profile_is_not_overwritten_and_what_fails_writes_none() {
     assert!(failed.stderr.contains("process.cwd"), "{failed:?}");
     assert!(!file.exists());
 }
+
+#[test]
+fn a_profile_that_could_not_be_written_at_the_end_is_an_error_at_the_beginning() {
+    brig_only!();
+    let (sandbox, file) = sandbox();
+    let bundle = sandbox.bundle();
+    let fifo = sandbox.dir.join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    for (file, why) in [
+        (sandbox.dir.join("missing/profile.json"), "missing: No such file or directory"),
+        (fifo, "is not a regular file"),
+    ] {
+        let done = sandbox.script("mkdir /tmp/a").brig(&args(&sandbox, &bundle, &file));
+        assert!(done.code == Some(2) && done.stderr.contains(why), "{done:?}");
+        assert!(!done.stdout.contains("mkdir"), "{done:?}");
+    }
+    // A link stays one.
+    let link = sandbox.dir.join("link");
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    fs::write(&file, r#"{"defaultAction":"SCMP_ACT_ERRNO"}"#).unwrap();
+    sandbox.script("true").brig(&args(&sandbox, &bundle, &link)).ok();
+    assert!(link.is_symlink() && names(&file, 1).contains(&"execve".to_owned()));
+}

@@ -243,7 +243,7 @@ const LINT: &[Argument] = &[
         "text (the default), json, sarif or github",
     ),
     flag("here", "Check against this host and the files of the bundle too"),
-    positional("of", "BUNDLE|FILE|-", "Bundle, config.json, or - for stdin [default: .]")
+    positional("of", "BUNDLE|FILE|-", "Bundle, config.json, or - for stdin")
         .kind(Kind::Path)
         .default("."),
 ];

@@ -1,8 +1,7 @@
 //! The capabilities of a container of an image: podman's default, changed by --cap-add and --cap-drop.
 
-use crate::plan::process::CAPABILITIES;
-use crate::suggest;
-use anyhow::{Result, bail};
+use crate::plan::process::{CAPABILITIES, capability};
+use anyhow::{Context, Result, bail};
 
 /// The capabilities that processes of images expect, as in podman: to change owners and users, to bind low
 /// ports. None that affects the host.
@@ -67,14 +66,10 @@ pub fn sets(add: &[&str], drop: &[&str], possible: u64) -> Result<Sets> {
 fn names(flag: &str, given: &[&str]) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for text in given.iter().flat_map(|text| text.split(',')) {
-        let upper = text.trim().to_ascii_uppercase();
-        let full = match upper.strip_prefix("CAP_") {
-            None if upper != EVERYTHING => format!("CAP_{upper}"),
-            _ => upper,
+        let full = match text.trim().eq_ignore_ascii_case(EVERYTHING) {
+            true => EVERYTHING.to_owned(),
+            false => capability(text).with_context(|| format!("--{flag} {text:?}"))?,
         };
-        if full != EVERYTHING && !CAPABILITIES.contains(&full.as_str()) {
-            bail!("--{flag} {text:?}: unknown capability{}", suggest::hint(&full, CAPABILITIES));
-        }
         names.push(full);
     }
     Ok(names)

@@ -7,7 +7,7 @@ use super::sched::Scheduling;
 use crate::seccomp::Filter;
 use crate::spec::{self, At, Place};
 use crate::suggest;
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, ensure};
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use sys::cred;
@@ -340,6 +340,19 @@ impl Capabilities {
         }
         Ok(Capabilities { bounding, sets, ambient, not_ambient: excess })
     }
+}
+
+/// The name of a capability that is written in any case, with or without `CAP_`.
+///
+/// # Errors
+///
+/// There is none of this name.
+pub fn capability(text: &str) -> Result<String> {
+    let upper = text.trim().to_ascii_uppercase();
+    let name = if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };
+    let hint = || suggest::hint(&name, CAPABILITIES);
+    ensure!(CAPABILITIES.contains(&name.as_str()), "unknown capability{}", hint());
+    Ok(name)
 }
 
 /// In the kernel's order: the index is the number (linux/capability.h).

@@ -8,7 +8,8 @@ use nix::sys::stat::{
     mknodat, utimensat,
 };
 use nix::sys::time::TimeSpec;
-use nix::unistd::{Gid, Uid, Whence, fchownat, lseek, symlinkat};
+use nix::unistd::{Gid, Uid, Whence, fchownat, linkat, lseek, symlinkat};
+use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -35,43 +36,79 @@ pub fn copy_up(from: BorrowedFd<'_>, to: BorrowedFd<'_>, owner: Owner) -> Result
     let uid = owner.uid.then(|| Uid::from_raw(stat.st_uid));
     let gid = owner.gid.then(|| Gid::from_raw(stat.st_gid));
     fchownat(to, c"", uid, gid, AtFlags::AT_EMPTY_PATH).context("chown")?;
-    copy_dir(from, to, 0)
+    Copy { top: to, linked: BTreeMap::new(), path: Vec::new() }.directory(from, to, 0)
 }
 
-fn copy_dir(from: BorrowedFd<'_>, to: BorrowedFd<'_>, depth: usize) -> Result<()> {
-    ensure!(depth < MAX_DEPTH, "directories are nested deeper than {MAX_DEPTH}");
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let mut dir = Dir::openat(from, c".", flags, Mode::empty()).context("opendir")?;
-    for entry in dir.iter() {
-        let entry = entry.context("readdir")?;
-        let name = entry.file_name();
-        if name != c"." && name != c".." {
-            copy_one(from, to, name, depth).with_context(|| name.to_string_lossy().into_owned())?;
-        }
-    }
-    Ok(())
+/// A tree that is being copied.
+struct Copy<'a> {
+    /// Where to.
+    top: BorrowedFd<'a>,
+    /// Files with more than one name, by device and inode: the name that is copied already.
+    linked: BTreeMap<(u64, u64), Vec<u8>>,
+    /// From the top to where we are, each name ended by a slash.
+    path: Vec<u8>,
 }
 
-fn copy_one(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, depth: usize) -> Result<()> {
-    let stat = fstatat(from, name, AtFlags::AT_SYMLINK_NOFOLLOW).if_exists().context("stat")?;
-    let Some(stat) = stat else { return Ok(()) };
-    let kind = file::kind(stat.st_mode);
-    let mode = Mode::from_bits_truncate(stat.st_mode & 0o7777);
-    match kind {
-        SFlag::S_IFDIR => {
-            mkdirat(to, name, Mode::from_bits_truncate(0o700)).context("mkdir")?;
-            let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
-            let (from, to) = (open(from, name, flags)?, open(to, name, flags)?);
-            copy_dir(from.as_fd(), to.as_fd(), depth + 1)?;
+impl Copy<'_> {
+    fn directory(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, depth: usize) -> Result<()> {
+        ensure!(depth < MAX_DEPTH, "directories are nested deeper than {MAX_DEPTH}");
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let mut dir = Dir::openat(from, c".", flags, Mode::empty()).context("opendir")?;
+        for entry in dir.iter() {
+            let entry = entry.context("readdir")?;
+            let name = entry.file_name();
+            if name != c"." && name != c".." {
+                self.one(from, to, name, depth)
+                    .with_context(|| name.to_string_lossy().into_owned())?;
+            }
         }
-        SFlag::S_IFLNK => {
-            let target = readlinkat(from, name).context("readlink")?;
-            symlinkat(target.as_os_str(), to, name).context("symlink")?;
-        }
-        SFlag::S_IFREG => copy_file(from, to, name)?,
-        kind => mknodat(to, name, kind, mode, stat.st_rdev).context("mknod")?,
+        Ok(())
     }
-    set_meta(to, name, kind, mode, &stat)
+
+    fn one(
+        &mut self,
+        from: BorrowedFd<'_>,
+        to: BorrowedFd<'_>,
+        name: &CStr,
+        depth: usize,
+    ) -> Result<()> {
+        let stat = fstatat(from, name, AtFlags::AT_SYMLINK_NOFOLLOW).if_exists().context("stat")?;
+        let Some(stat) = stat else { return Ok(()) };
+        let kind = file::kind(stat.st_mode);
+        let mode = Mode::from_bits_truncate(stat.st_mode & 0o7777);
+        if kind != SFlag::S_IFDIR && stat.st_nlink > 1 {
+            // Copies of one file would take memory for each of its names.
+            match self.linked.get(&(stat.st_dev, stat.st_ino)) {
+                Some(first) => {
+                    return linkat(self.top, first.as_slice(), to, name, AtFlags::empty())
+                        .context("link");
+                }
+                None => {
+                    let path = [&self.path, name.to_bytes()].concat();
+                    self.linked.insert((stat.st_dev, stat.st_ino), path);
+                }
+            }
+        }
+        match kind {
+            SFlag::S_IFDIR => {
+                mkdirat(to, name, Mode::from_bits_truncate(0o700)).context("mkdir")?;
+                let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
+                let (from, to) = (open(from, name, flags)?, open(to, name, flags)?);
+                let length = self.path.len();
+                self.path.extend_from_slice(name.to_bytes());
+                self.path.push(b'/');
+                self.directory(from.as_fd(), to.as_fd(), depth + 1)?;
+                self.path.truncate(length);
+            }
+            SFlag::S_IFLNK => {
+                let target = readlinkat(from, name).context("readlink")?;
+                symlinkat(target.as_os_str(), to, name).context("symlink")?;
+            }
+            SFlag::S_IFREG => copy_file(from, to, name)?,
+            kind => mknodat(to, name, kind, mode, stat.st_rdev).context("mknod")?,
+        }
+        set_meta(to, name, kind, mode, &stat)
+    }
 }
 
 fn copy_file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr) -> Result<()> {

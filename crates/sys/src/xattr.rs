@@ -34,6 +34,19 @@ pub fn set_here(path: &Path, name: &CStr, value: &[u8]) -> Result<(), SysError> 
     check(call, done.into()).map(drop)
 }
 
+/// lremovexattr(2): does not follow a symbolic link.
+///
+/// # Errors
+///
+/// lremovexattr(2) failed.
+pub fn remove_here(path: &Path, name: &CStr) -> Result<(), SysError> {
+    let call = || format!("lremovexattr({}, {})", path.display(), name.to_string_lossy());
+    let file = c_path(path, call)?;
+    // SAFETY: both are C strings that outlive the call.
+    let done = unsafe { libc::lremovexattr(file.as_ptr(), name.as_ptr()) };
+    check(call, done.into()).map(drop)
+}
+
 /// Marks a file: lsetxattr(2) with an empty value.
 ///
 /// # Errors

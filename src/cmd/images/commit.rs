@@ -128,25 +128,27 @@ fn ids(state: &State, dir: &Dir) -> Result<Ids> {
 pub fn export(root: &Path, id: &str, output: Option<&PathBuf>, log: &mut Log) -> Result<()> {
     let mut go = || -> Result<()> {
         let (dir, state) = open(root, id)?;
-        let out: Box<dyn Write> = match output {
-            Some(path) => Box::new(File::create(path).with_context(|| path.display().to_string())?),
-            None => {
-                let stdout = std::io::stdout();
-                ensure!(
-                    !stdout.is_terminal(),
-                    "refusing to write an archive to a terminal: use -o FILE or redirect stdout"
-                );
-                Box::new(stdout)
-            }
-        };
         let ids = ids(&state, &dir)?;
         with_rights(|| {
             let merged = upper::open_merged(&state, &dir)?;
-            let out = BufWriter::with_capacity(1 << 16, out);
+            // What is there is overwritten only if there is something to write.
+            let out = BufWriter::with_capacity(1 << 16, open_output(output)?);
             let mut warn = |text: &str| log.warn(text);
             commit::export(&merged, &ids, out, &mut warn)?.flush()?;
             Ok(())
         })
     };
     go().with_context(|| format!("export {id}"))
+}
+
+fn open_output(path: Option<&PathBuf>) -> Result<Box<dyn Write>> {
+    let Some(path) = path else {
+        let stdout = std::io::stdout();
+        ensure!(
+            !stdout.is_terminal(),
+            "refusing to write an archive to a terminal: use -o FILE or redirect stdout"
+        );
+        return Ok(Box::new(stdout));
+    };
+    Ok(Box::new(File::create(path).with_context(|| path.display().to_string())?))
 }

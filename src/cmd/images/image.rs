@@ -15,19 +15,35 @@ use brig_layers::store::{ImageRecord, Store, write_record};
 use serde_json::{Value, json};
 use std::path::Path;
 
-/// Finds an image by name, by id, or by a prefix of its id.
+/// Every way to write a name that images are recorded by: with a prefix as for `--image`, relative, without the
+/// tag "latest".
+fn spellings(text: &str) -> Vec<String> {
+    let prefixes = ["oci:", "oci-archive:", "docker-archive:"];
+    let bare = prefixes.iter().find_map(|prefix| text.strip_prefix(prefix)).unwrap_or(text);
+    let absolute = std::path::absolute(bare).unwrap_or_default().display().to_string();
+    let latest = format!("{absolute}:latest");
+    vec![text.to_owned(), absolute, latest]
+}
+
+/// Finds an image by name, by id or digest, or by the beginning of one.
 fn find<'a>(contents: &'a Contents, text: &str) -> Result<&'a ImageRecord> {
     let images = || contents.images.iter();
-    let absolute = std::path::absolute(text).unwrap_or_default().display().to_string();
-    let latest = format!("{absolute}:latest");
-    let named = |image: &&ImageRecord| {
-        image.names.iter().any(|name| [text, &absolute, &latest].contains(&name.as_str()))
-    };
+    let spellings = spellings(text);
+    let named = |image: &&ImageRecord| image.names.iter().any(|name| spellings.contains(name));
     if let Some(image) = images().find(named) {
         return Ok(image);
     }
-    let found = match Prefix::parse(text) {
-        Ok(id) => id.only(images(), |image| &image.id)?,
+    // Of PATH@DIGEST the digest says which.
+    let digest = text.rsplit_once('@').map_or(text, |(_, digest)| digest);
+    let found = match Prefix::parse(digest) {
+        Ok(digest) => match digest.only(images(), |image| &image.id)? {
+            None => {
+                let manifests =
+                    images().filter_map(|image| Some((image.manifest.as_ref()?, image)));
+                digest.only(manifests, |(manifest, _)| manifest)?.map(|(_, image)| image)
+            }
+            found => found,
+        },
         Err(_) => None,
     };
     found.with_context(|| format!("{text}: no such image in the store: see `brig images`"))
@@ -37,15 +53,20 @@ fn find<'a>(contents: &'a Contents, text: &str) -> Result<&'a ImageRecord> {
 /// archive on disk is not changed.
 pub fn remove(store: Option<&Path>, images: &[String]) -> Result<()> {
     with_store(store, |store| {
-        let mut said = String::new();
+        let (mut said, mut failed) = (String::new(), Vec::new());
         {
             let _lock = store.lock_exclusive()?;
             for text in images {
-                said.push_str(&remove_one(store, text)?);
+                match remove_one(store, text) {
+                    Ok(line) => said.push_str(&line),
+                    Err(error) => failed.push(sys::describe(&error)),
+                }
             }
         }
         usage::collect(store, false, &RUNTIME)?;
-        log::out(said.as_bytes())
+        log::out(said.as_bytes())?;
+        ensure!(failed.is_empty(), "{}", failed.join("; "));
+        Ok(())
     })
     .context("rmi")
 }
@@ -54,9 +75,8 @@ fn remove_one(store: &Store, text: &str) -> Result<String> {
     let contents = Contents::read(store, false, &RUNTIME)?;
     let mut image = find(&contents, text)?.clone();
     let before = image.names.len();
-    let absolute = std::path::absolute(text).unwrap_or_default().display().to_string();
-    let latest = format!("{absolute}:latest");
-    image.names.retain(|name| ![text, &absolute, &latest].contains(&name.as_str()));
+    let spellings = spellings(text);
+    image.names.retain(|name| !spellings.contains(name));
     if image.names.len() < before && !image.names.is_empty() {
         write_record(&store.image_path(&image.id), &image)?;
         return Ok(format!("untagged {}\n", log::one_line(text)));
@@ -80,7 +100,10 @@ pub fn tag(store: Option<&Path>, image: &str, new: &str) -> Result<()> {
         let here = found.source.path().to_owned();
         let (path, name) = match new.contains(['/', ':']) {
             true => layout::parse(new)?,
-            false => (here.clone(), new.to_owned()),
+            false => {
+                layout::check_tag(new)?;
+                (here.clone(), new.to_owned())
+            }
         };
         ensure!(
             here.is_dir(),

@@ -35,11 +35,21 @@ pub fn images(store: Option<&Path>, listing: Listing) -> Result<()> {
             own.map(|layer| layer.bytes).sum()
         };
         let users = |id: &Digest| contents.uses.iter().filter(|used| used.image == *id).count();
-        let rows = contents.images.iter().map(|image| {
-            json!({
-                "name": image.names.first(), "id": image.id, "layers": image.layers.len(),
+        let rows = contents.images.iter().flat_map(|image| {
+            let row = json!({
+                "name": null, "id": image.id, "layers": image.layers.len(),
                 "bytes": bytes(image), "users": users(&image.id), "created": image.created,
-            })
+            });
+            // As docker and podman: a line for each name.
+            let named = |name: &String| {
+                let mut row = row.clone();
+                row["name"] = name.clone().into();
+                row
+            };
+            match image.names.is_empty() {
+                true => vec![row],
+                false => image.names.iter().map(named).collect(),
+            }
         });
         print(listing, &["name", "id", "layers", "bytes", "users", "created"], rows.collect())
     })
@@ -111,7 +121,10 @@ fn print(listing: Listing, columns: &[&str], mut rows: Vec<Value>) -> Result<()>
         }
     };
     if listing.quiet {
-        return log::out(rows.iter().map(|row| id(row) + "\n").collect::<String>().as_bytes());
+        let mut ids: Vec<String> = rows.iter().map(|row| id(row) + "\n").collect();
+        // Of an image that has several names, one.
+        ids.dedup();
+        return log::out(ids.concat().as_bytes());
     }
     if listing.format == ListFormat::Json {
         let text = serde_json::to_string_pretty(&rows)?;

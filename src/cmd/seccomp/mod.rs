@@ -7,6 +7,7 @@ mod record;
 use super::command::ListFormat;
 use super::table::table;
 use crate::log;
+use crate::plan::process::capability;
 use crate::suggest;
 use anyhow::{Context, Result, bail, ensure};
 use oci_seccomp::Arch;
@@ -56,6 +57,12 @@ pub fn seccomp(options: &SeccompOptions) -> Result<i32> {
     }
 }
 
+/// The names of the capabilities that `--cap` gives.
+fn caps(options: &SeccompOptions) -> Result<Vec<String>> {
+    let one = |text: &String| capability(text).with_context(|| format!("--cap {text:?}"));
+    options.caps.iter().map(one).collect()
+}
+
 /// A system call to explain.
 struct Question {
     call: &'static Syscall,
@@ -76,7 +83,7 @@ fn explain(options: &SeccompOptions) -> Result<i32> {
     let [of, calls @ ..] = options.of.as_slice() else { bail!("give a bundle or a profile") };
     let questions = calls.iter().map(|text| question(text));
     let questions = questions.collect::<Result<Vec<_>>>()?;
-    let profile = Profile::read(Path::new(of), &options.caps)?;
+    let profile = Profile::read(Path::new(of), &caps(options)?)?;
     let answers = answers(&profile, &questions);
     let text = match options.format {
         ListFormat::Json => {
@@ -248,7 +255,8 @@ fn outcome(decisions: &[Decision]) -> String {
 
 fn diff(options: &SeccompOptions) -> Result<i32> {
     let [a, b] = options.of.as_slice() else { bail!("give two bundles or profiles") };
-    let read = |of: &String| Profile::read(Path::new(of), &options.caps);
+    let caps = caps(options)?;
+    let read = |of: &String| Profile::read(Path::new(of), &caps);
     let (a, b) = (read(a)?, read(b)?);
     let both = answers(&a, &[]).into_iter().zip(answers(&b, &[]));
     let different: Vec<_> =

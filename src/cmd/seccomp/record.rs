@@ -8,6 +8,7 @@ use crate::spec::Spec;
 use anyhow::{Context, Result, bail, ensure};
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::{SigSet, Signal};
+use nix::unistd::{AccessFlags, access};
 use oci_seccomp::syscalls::{self, Syscall};
 use oci_seccomp::{Arch, LinuxSeccompAction};
 use serde_json::{Value, json};
@@ -47,7 +48,7 @@ pub(super) fn record(options: &SeccompOptions) -> Result<i32> {
         bail!("give a file for the profile, and after -- the command: run …")
     };
     ensure!(verb == "run", "{verb:?} cannot be recorded: give run …");
-    let file = Path::new(file);
+    let file = &writable(Path::new(file))?;
     let mut calls = Calls::read(file)?;
     let inbox = Inbox::make()?;
     // A ctrl-C is for the container: the child brig, in the same process group, forwards it.
@@ -69,6 +70,21 @@ pub(super) fn record(options: &SeccompOptions) -> Result<i32> {
         sys::file::write_atomically(file, text.as_bytes())?;
     }
     Ok(code)
+}
+
+/// The file that the profile is written to at the end: what would fail then should fail now.
+fn writable(file: &Path) -> Result<PathBuf> {
+    let what = || file.display().to_string();
+    // Replace the target of a symbolic link, not the link.
+    let path = match file.canonicalize().if_exists().with_context(what)? {
+        Some(path) => path,
+        None => std::path::absolute(file)?,
+    };
+    let is_other = path.symlink_metadata().is_ok_and(|meta| !meta.is_file());
+    ensure!(!is_other, "{} is not a regular file", what());
+    let directory = path.parent().unwrap_or(&path);
+    access(directory, AccessFlags::W_OK).with_context(|| directory.display().to_string())?;
+    Ok(path)
 }
 
 /// In the child brig: replaces the config's filter with one that allows everything and notifies.

@@ -6,7 +6,11 @@ use anyhow::{Context, Result};
 use nix::sys::stat::FileStat;
 use nix::unistd::{Whence, lseek};
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 use sys::Errno;
+
+/// A block of zeros this long becomes a hole.
+static HOLE: [u8; 4096] = [0; 4096];
 
 /// The begin and end of a part that is not a hole.
 pub type Part = (u64, u64);
@@ -66,10 +70,29 @@ pub fn map(parts: &[Part], size: u64) -> Vec<u8> {
     map
 }
 
+/// Writes the blocks that are not all zero, adjacent ones with one call. Returns the end of the last one.
+pub(crate) fn write_data(file: &File, chunk: &[u8], at: u64) -> std::io::Result<usize> {
+    let block = |at: usize| &chunk[at..chunk.len().min(at + HOLE.len())];
+    let is_hole = |block: &[u8]| *block == HOLE[..block.len()];
+    let (mut here, mut end) = (0, 0);
+    while here < chunk.len() {
+        let begin = here;
+        while here < chunk.len() && !is_hole(block(here)) {
+            here += block(here).len();
+        }
+        if here > begin {
+            file.write_all_at(&chunk[begin..here], at + begin as u64)?;
+            end = here;
+        } else {
+            here += block(here).len();
+        }
+    }
+    Ok(end)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::FileExt;
 
     #[test]
     fn the_map_says_where_data_is_and_how_long_the_file_is() {

@@ -138,7 +138,14 @@ impl<R: Read> Reader<R> {
     /// The next header; None at the end.
     fn header(&mut self) -> Result<Option<Header>> {
         let mut header = Header::new_old();
-        if !self.block(header.as_mut_bytes())? || header.as_bytes().iter().all(|&byte| byte == 0) {
+        if !self.block(header.as_mut_bytes())? {
+            return Ok(None);
+        }
+        let is_end = |header: &Header| header.as_bytes().iter().all(|&byte| byte == 0);
+        if is_end(&header) {
+            // Two of them are the end. As Go has it, one may be, but nothing may follow it.
+            let more = self.block(header.as_mut_bytes())? && !is_end(&header);
+            ensure!(!more, "damaged: entries follow a block of zeros");
             return Ok(None);
         }
         let bytes = header.as_bytes();

@@ -114,7 +114,7 @@ fn directory(path: &str) -> String {
 
 /// conversion.md: the contents of a volume are not part of the root filesystem. It starts with the image's
 /// files at that place, like docker's volumes.
-fn volume_mount(volume: &str) -> Result<Value> {
+pub(crate) fn volume_mount(volume: &str) -> Result<Value> {
     let path = directory(volume);
     let names: Vec<&str> =
         path.split('/').filter(|name| !name.is_empty() && *name != ".").collect();
@@ -174,13 +174,14 @@ fn annotations(
     let ports: Vec<&str> = run.exposed_ports.keys().map(String::as_str).collect();
     implied("exposedPorts", &ports.join(","));
     // An explicit label takes precedence over an implicit annotation.
-    for (name, value) in &run.labels {
+    // The name of an annotation must not be empty (runtime-spec, config.md, Annotations).
+    for (name, value) in run.labels.iter().filter(|(name, _)| !name.is_empty()) {
         if UNSAFE.iter().any(|prefix| name.starts_with(prefix)) {
             warn(&format!(
                 "the image's label {name:?} is ignored, because runtimes act on such annotations"
             ));
         } else {
-            annotations.insert(name.clone(), value.clone());
+            annotations.insert(name.clone(), value.clone().unwrap_or_default());
         }
     }
     annotations.extend(wanted.annotations.clone());

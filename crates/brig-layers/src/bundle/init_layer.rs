@@ -3,7 +3,7 @@
 
 use crate::bundle::patch::copy_attributes;
 use crate::tree::view::View;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::{Mode, SFlag, mkdirat, umask};
 use nix::unistd::symlinkat;
@@ -13,8 +13,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use sys::path::DIRECTORY;
 
-/// The maximum size to read of the host's resolv.conf and hosts.
-const MAX_BYTES: u64 = 1 << 16;
+/// The maximum size to read of a hosts file and the host's resolv.conf: lists of blocked names have some MiB.
+const MAX_BYTES: u64 = 8 << 20;
 
 /// Network settings in files, not in the config.
 #[derive(Debug, Default)]
@@ -110,7 +110,10 @@ fn hosts(view: &View, hostname: &str, beside: &NetworkFiles) -> Result<Vec<u8>> 
     let mut text = if !lacks(view, "hosts")? {
         let mut text = Vec::new();
         if let Some(file) = view.open_file(b"/etc/hosts")? {
-            file.take(MAX_BYTES).read_to_end(&mut text)?;
+            file.take(MAX_BYTES + 1).read_to_end(&mut text)?;
+        }
+        if text.len() as u64 > MAX_BYTES {
+            bail!("the image's /etc/hosts has more than {MAX_BYTES} bytes");
         }
         text
     } else if beside.host_network {

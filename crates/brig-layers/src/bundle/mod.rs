@@ -189,6 +189,18 @@ impl Made {
     }
 }
 
+/// The kernel lets nobody set groups where only one id is mapped, and the process keeps its own in any case.
+fn leave_groups_out(user: &mut user::User, warn: &mut dyn FnMut(&str)) {
+    let groups: Vec<String> =
+        user.groups.drain(..).filter(|gid| *gid != user.gid).map(|gid| gid.to_string()).collect();
+    if !groups.is_empty() {
+        let groups = groups.join(", ");
+        warn(&format!(
+            "the user's groups {groups} are left out, because you have no subordinate ids (see /etc/subuid)"
+        ));
+    }
+}
+
 fn fill(
     store: &Store,
     request: &Request<'_>,
@@ -203,8 +215,7 @@ fn fill(
         None => user::find(&image.config.config.user, &chain.view),
     }?;
     if own_ids {
-        // setgroups is not permitted there, and the process keeps its own groups anyway.
-        user.groups.retain(|&group| group != user.gid);
+        leave_groups_out(&mut user, warn);
     }
     let mut layers = chain.paths.iter().map(|path| utf8(path)).collect::<Result<Vec<_>>>()?;
     layers.push("init".to_owned());

@@ -18,7 +18,7 @@ use nix::sys::stat::{
 };
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, fchownat, linkat};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -35,7 +35,7 @@ pub struct Chain {
 }
 
 /// Hard links to other layers: name and target.
-type Links = Vec<(Vec<u8>, Vec<u8>)>;
+type Links = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// A layer as part of this chain.
 struct Link<'a> {
@@ -118,7 +118,7 @@ pub fn chain(
 /// The stored data of an unpacked layer; and whether its archive contains the root.
 fn read<'a>(dir: PathBuf, layer: &'a Layer, record: &LayerRecord) -> Result<(Link<'a>, bool)> {
     let mut link =
-        Link { layer, dir, implied: BTreeSet::new(), links: Vec::new(), whiteouts: Vec::new() };
+        Link { layer, dir, implied: BTreeSet::new(), links: Links::new(), whiteouts: Vec::new() };
     if record.open {
         link.implied = list(&link.dir.join("implied"))?.into_iter().collect();
         let pairs = list(&link.dir.join("links"))?;
@@ -179,7 +179,8 @@ fn make(
 
 fn fill(temp: &Path, view: &View, layers: &[Link<'_>], own_ids: bool) -> Result<()> {
     tree::empty(open(temp, DIRECTORY, Mode::empty())?.as_fd())?;
-    let mut patch = Patch { temp, root: None, made: BTreeSet::new(), view, own_ids };
+    let (made, linked) = (BTreeSet::new(), BTreeSet::new());
+    let mut patch = Patch { temp, root: None, made, linked, view, layers, own_ids };
     for (index, link) in layers.iter().enumerate() {
         for (path, target) in &link.links {
             let entry = || format!("{}: entry {}", link.layer.name(), path.escape_ascii());
@@ -189,6 +190,9 @@ fn fill(temp: &Path, view: &View, layers: &[Link<'_>], own_ids: bool) -> Result<
     let all: BTreeSet<&Vec<u8>> = layers.iter().flat_map(|link| &link.implied).collect();
     for path in all {
         let parts: Vec<&[u8]> = path.split(|&byte| byte == b'/').collect();
+        if patch.is_below_link(&parts) {
+            continue;
+        }
         if let Some((_, false)) = view.named_directory(&parts)? {
             patch.directory(&parts).with_context(|| path.escape_ascii().to_string())?;
         }
@@ -207,7 +211,10 @@ struct Patch<'a> {
     root: Option<OwnedFd>,
     /// Directories that already exist.
     made: BTreeSet<Vec<u8>>,
+    /// Hard links that already exist.
+    linked: BTreeSet<Vec<u8>>,
     view: &'a View,
+    layers: &'a [Link<'a>],
     /// Everything is owned by brig's caller.
     own_ids: bool,
 }
@@ -239,6 +246,9 @@ impl Patch<'_> {
     /// In merged directories it does not: so the patch contains the directory, too.
     fn merge_whiteouts(&mut self, path: &[u8], layer: usize) -> Result<()> {
         let parts: Vec<&[u8]> = path.split(|&byte| byte == b'/').collect();
+        if self.is_below_link(&parts) {
+            return Ok(());
+        }
         let shown = self.view.find(&parts, self.view.len())?;
         if shown.is_some_and(|shown| shown.is(SFlag::S_IFDIR))
             && !self.view.merges(layer, &parts)?
@@ -248,33 +258,57 @@ impl Patch<'_> {
         Ok(())
     }
 
+    /// Whether a hard link exists at this path or above it, which hides everything below it.
+    fn is_below_link(&self, parts: &[&[u8]]) -> bool {
+        (1..=parts.len()).any(|length| self.linked.contains(&parts[..length].join(&b'/')))
+    }
+
     /// Creates a hard link to a file of a layer below `layer`.
     fn link(&mut self, path: &[u8], target: &[u8], layer: usize) -> Result<()> {
-        let split = |path| <[u8]>::split(path, |&byte| byte == b'/').collect::<Vec<&[u8]>>();
+        let parts: Vec<&[u8]> = path.split(|&byte| byte == b'/').collect();
         let what = || format!("a hard link to {}, which does not exist", target.escape_ascii());
-        let found = self.target(&split(target), layer)?.with_context(what)?;
+        let found = self.target(target, layer)?.with_context(what)?;
         if found.is(SFlag::S_IFDIR) {
             bail!("a hard link to the directory {}", target.escape_ascii());
         }
         // A higher layer may have replaced or removed it.
-        let parts = split(path);
-        for above in layer + 1..self.view.len() {
-            if self.view.has_or_hides(above, &parts)? {
+        for (above, link) in self.layers.iter().enumerate().skip(layer + 1) {
+            let links = (1..=parts.len()).map(|length| parts[..length].join(&b'/'));
+            if links.into_iter().any(|path| link.links.contains_key(&path))
+                || self.view.has_or_hides(above, &parts)?
+            {
                 return Ok(());
             }
         }
         let Some((&name, above)) = parts.split_last() else { bail!("a hard link without a name") };
         let dir = self.directory(above)?;
-        linkat(&found.dir, found.name.as_slice(), &dir, name, AtFlags::empty()).context("link")
+        linkat(&found.dir, found.name.as_slice(), &dir, name, AtFlags::empty()).context("link")?;
+        self.linked.insert(path.to_vec());
+        Ok(())
     }
 
-    /// The target of a hard link, in the layers below `layer`: links in its path are followed, and it may be
-    /// a link itself.
-    fn target(&self, parts: &[&[u8]], layer: usize) -> Result<Option<Found>> {
-        let Some((&name, above)) = parts.split_last() else { return Ok(None) };
-        let Some(way) = self.view.way(&above.join(&b'/'), layer)? else { return Ok(None) };
-        let way: Vec<&[u8]> = way.iter().map(Vec::as_slice).chain([name]).collect();
-        self.view.find(&way, layer)
+    /// The target of a hard link, in the layers below `layer`: symbolic links in its path are followed, and it
+    /// may be a link itself, symbolic or hard.
+    fn target(&self, target: &[u8], mut layer: usize) -> Result<Option<Found>> {
+        let mut target = target;
+        'links: loop {
+            let at = target.iter().rposition(|&byte| byte == b'/');
+            let (above, name) =
+                at.map_or((&b""[..], target), |at| (&target[..at], &target[at + 1..]));
+            let Some(way) = self.view.way(above, layer)? else { return Ok(None) };
+            let way: Vec<&[u8]> = way.iter().map(Vec::as_slice).chain([name]).collect();
+            let path = way.join(&b'/');
+            for below in (0..layer).rev() {
+                if let Some(next) = self.layers[below].links.get(&path) {
+                    (target, layer) = (next, below);
+                    continue 'links;
+                }
+                if self.view.has_or_hides(below, &way)? {
+                    return self.view.find(&way, below + 1);
+                }
+            }
+            return Ok(None);
+        }
     }
 
     /// Sets the attributes of all directories, the deepest first, because creating files in a directory

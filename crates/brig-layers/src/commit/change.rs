@@ -1,6 +1,7 @@
 //! `commit --change`: Dockerfile instructions that concern how an image is run, applied to its config as in
 //! docker and podman.
 
+use crate::bundle::convert::volume_mount;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value, json};
 
@@ -14,6 +15,7 @@ pub fn apply(config: &str, changes: &[String]) -> Result<String> {
         return Ok(config.to_owned());
     }
     let mut config: Value = serde_json::from_str(config).context("the image's config")?;
+    ensure!(config.is_object(), "the image's config is not an object");
     if !config["config"].is_object() {
         config["config"] = json!({});
     }
@@ -66,14 +68,15 @@ fn one(run: &mut Map<String, Value>, name: &str, rest: &str, has_command: bool) 
         "EXPOSE" => {
             for port in words(rest)? {
                 let port = if port.contains('/') { port } else { format!("{port}/tcp") };
-                let number = port.split(['/', '-']).next().unwrap_or_default();
-                ensure!(number.parse::<u16>().is_ok(), "{port} is not a port");
+                ensure!(is_port(&port), "{port} is not a port");
                 member(run, "ExposedPorts")?.insert(port, json!({}));
             }
         }
         "VOLUME" => {
             let paths = serde_json::from_str(rest).map_or_else(|_| words(rest), Ok)?;
             for path in paths {
+                // As when the image is run.
+                volume_mount(&path)?;
                 member(run, "Volumes")?.insert(path, json!({}));
             }
         }
@@ -92,6 +95,15 @@ fn one(run: &mut Map<String, Value>, name: &str, rest: &str, has_command: bool) 
         ),
     }
     Ok(())
+}
+
+/// `80/tcp`, `8000-8010/udp`.
+fn is_port(text: &str) -> bool {
+    let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+    let number = |port: &str| port.parse::<u16>().ok();
+    let in_order = number(first).zip(number(last)).is_some_and(|(first, last)| first <= last);
+    in_order && ["tcp", "udp", "sctp"].contains(&protocol)
 }
 
 /// A map in the config, created if missing; Go writes an empty one as null.
@@ -134,7 +146,15 @@ fn words(text: &str) -> Result<Vec<String>> {
     while let Some(letter) = letters.next() {
         let now = word.get_or_insert_default();
         match letter {
-            '\\' if quote != Some('\'') => now.extend(letters.next()),
+            // Between double quotes a backslash is one, but before what it protects there.
+            '\\' if quote == Some('"') => {
+                let next = letters.next();
+                if !next.is_some_and(|next| "\"\\$".contains(next)) {
+                    now.push('\\');
+                }
+                now.extend(next);
+            }
+            '\\' if quote.is_none() => now.extend(letters.next()),
             _ if quote == Some(letter) => quote = None,
             '"' | '\'' if quote.is_none() => quote = Some(letter),
             _ if quote.is_none() && letter.is_whitespace() => {
@@ -169,7 +189,8 @@ mod tests {
                 "env A=3 C=\"d e\" F=g\\ h",
                 "ENV LONG two words",
                 "LABEL l='m n'",
-                "EXPOSE 80 53/udp",
+                "ENV G=\"h\\n\\\"\" ",
+                "EXPOSE 80 53/udp 8000-8010",
                 "VOLUME [\"/data\"]",
                 "VOLUME /a /b",
                 "USER web:web",
@@ -179,8 +200,8 @@ mod tests {
         );
         let expected = json!({
             "Entrypoint": ["/bin/x", "-y"], "Cmd": ["/bin/sh", "-c", "echo hi"],
-            "Env": ["B=2", "A=3", "C=d e", "F=g h", "LONG=two words"], "Labels": {"l": "m n"},
-            "ExposedPorts": {"80/tcp": {}, "53/udp": {}},
+            "Env": ["B=2", "A=3", "C=d e", "F=g h", "LONG=two words", "G=h\\n\""], "Labels": {"l": "m n"},
+            "ExposedPorts": {"80/tcp": {}, "53/udp": {}, "8000-8010/tcp": {}},
             "Volumes": {"/data": {}, "/a": {}, "/b": {}},
             "User": "web:web", "WorkingDir": "/w/sub", "StopSignal": "SIGINT",
         });
@@ -193,7 +214,19 @@ mod tests {
 
     #[test]
     fn what_cannot_be_changed_is_named() {
-        for change in ["RUN x", "CMD", "ENV A", "ENV A=\"b", "EXPOSE no", "", "ENV =x"] {
+        for change in [
+            "RUN x",
+            "CMD",
+            "ENV A",
+            "ENV A=\"b",
+            "EXPOSE no",
+            "",
+            "ENV =x",
+            "EXPOSE 80/x",
+            "EXPOSE 80-70",
+            "VOLUME /",
+            "VOLUME /a/../b",
+        ] {
             let error = changed(r#"{"config":{}}"#, &[change]).unwrap_err();
             assert!(format!("{error:#}").contains("--change"), "{error:#}");
         }

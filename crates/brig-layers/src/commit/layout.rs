@@ -3,20 +3,22 @@
 use crate::commit::guard::Guard;
 use crate::source::digest::Digest;
 use crate::source::manifest::{Descriptor, REF_NAME};
-use crate::source::regular_file;
+use crate::source::reference::Kind;
+use crate::source::{Source, regular_file};
+use crate::store::{STORE_PATIENCE, wait_for_lock};
 use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::{OFlag, open};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{FileStat, Mode, fstat, stat};
 use nix::unistd::syncfs;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use sys::Errno;
 use sys::file::write_atomically;
-use sys::{Errno, fd};
 
 /// A layout, locked as long as it is open.
 #[derive(Debug)]
@@ -61,10 +63,44 @@ pub fn parse(text: &str) -> Result<(PathBuf, String)> {
         Some(at) => (&rest[..after + at], &rest[after + at + 1..]),
         None => (rest, "latest"),
     };
-    let plain = |c: char| c.is_ascii_alphanumeric() || "._-:/@+".contains(c);
     ensure!(!path.is_empty(), "{text}: has no path");
-    ensure!(!tag.is_empty() && tag.chars().all(plain), "{text}: {tag:?} is not a valid tag");
+    check_tag(tag).with_context(|| text.to_owned())?;
     Ok((path.into(), tag.into()))
+}
+
+/// Fails if an image in a layout cannot have this name.
+pub fn check_tag(tag: &str) -> Result<()> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-:/@+".contains(c);
+    ensure!(!tag.is_empty() && tag.chars().all(plain), "{tag:?} is not a valid tag");
+    Ok(())
+}
+
+/// Makes a directory and those above it, as far as they are missing.
+fn make_directories(path: &Path, guard: &Guard) -> Result<()> {
+    let missing = path.ancestors().take_while(|dir| !dir.exists()).collect::<Vec<_>>();
+    missing.iter().rev().try_for_each(|dir| guard.remove(dir))?;
+    fs::create_dir_all(path).with_context(|| path.display().to_string())
+}
+
+/// Waits for who else writes to it. What that has made may be gone then, if it has failed.
+fn lock(path: &Path, guard: &Guard) -> Result<OwnedFd> {
+    let what = || path.display().to_string();
+    let blobs = path.join("blobs/sha256");
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    loop {
+        make_directories(&blobs, guard)?;
+        let lock = match open(path, flags, Mode::empty()) {
+            Err(Errno::ENOENT) => continue,
+            lock => lock.with_context(what)?,
+        };
+        let why = || format!("{}: another brig is writing to it", path.display());
+        wait_for_lock(&lock, true, STORE_PATIENCE, why)?;
+        let locked = fstat(&lock)?;
+        let same = |there: FileStat| (there.st_dev, there.st_ino) == (locked.st_dev, locked.st_ino);
+        if blobs.is_dir() && stat(path).is_ok_and(same) {
+            return Ok(lock);
+        }
+    }
 }
 
 impl Layout {
@@ -76,28 +112,28 @@ impl Layout {
     pub fn open(path: &Path, guard: Guard) -> Result<Layout> {
         let what = || path.display().to_string();
         let version = path.join("oci-layout");
-        let others = fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
+        // Another commit may be making it.
+        let other = |entry: std::io::Result<fs::DirEntry>| {
+            let name = entry.map(|entry| entry.file_name()).unwrap_or_default();
+            name != "blobs" && !name.as_bytes().starts_with(b".oci-layout.")
+        };
+        let others = fs::read_dir(path).is_ok_and(|mut entries| entries.any(other));
         ensure!(
             !others || version.exists(),
             "{}: is neither empty nor an OCI image layout",
             path.display()
         );
-        let blobs = path.join("blobs/sha256");
-        let missing = blobs.ancestors().take_while(|dir| !dir.exists()).collect::<Vec<_>>();
-        missing.iter().rev().try_for_each(|dir| guard.remove(dir))?;
-        fs::create_dir_all(&blobs).with_context(what)?;
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let lock = open(path, flags, Mode::empty()).with_context(what)?;
-        if !fd::try_flock(lock.as_fd(), true)? {
-            bail!("{}: another brig is writing to it", path.display());
-        }
+        let lock = lock(path, &guard)?;
         // Temporary files of a commit that was killed together with its guard.
         for entry in fs::read_dir(path.join("blobs")).with_context(what)?.flatten() {
             if entry.file_name().as_bytes().starts_with(TEMP.as_bytes()) {
                 fs::remove_file(entry.path()).with_context(what)?;
             }
         }
-        if !version.exists() {
+        if version.exists() {
+            // What nobody could read any more is not written.
+            Source::open(path, Kind::Layout)?;
+        } else {
             guard.remove(&version)?;
             write_atomically(&version, VERSION.as_bytes())?;
         }
@@ -135,9 +171,9 @@ impl Layout {
         bail!("{}: no unused name found", self.path.display())
     }
 
-    /// Whether it contains this blob.
-    pub fn has(&self, digest: &Digest) -> bool {
-        self.blob(digest).exists()
+    /// Whether it contains this blob completely: a truncated one is written again.
+    pub fn has(&self, digest: &Digest, size: u64) -> bool {
+        fs::metadata(self.blob(digest)).is_ok_and(|meta| meta.is_file() && meta.len() == size)
     }
 
     fn blob(&self, digest: &Digest) -> PathBuf {
@@ -155,6 +191,8 @@ impl Layout {
     /// If the file cannot be renamed.
     pub(crate) fn publish(&self, temp: &Temp, digest: &Digest) -> Result<()> {
         let target = self.blob(digest);
+        // Blobs of SHA-512 have a directory of their own.
+        make_directories(target.parent().unwrap_or(&self.path), &self.guard)?;
         self.new_blob(&target)?;
         fs::rename(&temp.0, &target).with_context(|| target.display().to_string())
     }
@@ -197,7 +235,11 @@ impl Layout {
             }),
             Err(error) => return Err(error),
         };
-        let manifests = index["manifests"].as_array_mut();
+        // Whatever it is: only an object has members, and null is an empty list.
+        if let Some(list @ Value::Null) = index.get_mut("manifests") {
+            *list = json!([]);
+        }
+        let manifests = index.get_mut("manifests").and_then(Value::as_array_mut);
         let manifests = manifests.with_context(|| format!("{}: no manifests", path.display()))?;
         manifests.retain(|known| known["annotations"][REF_NAME] != tag);
         let mut named = manifest.clone();

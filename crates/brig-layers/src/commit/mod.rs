@@ -4,20 +4,21 @@ pub mod change;
 pub mod guard;
 pub mod layout;
 
+use crate::archive::decompress::Decoder;
 use crate::archive::tar_writer::{File, Holes, Writer, ensure_no_whiteout};
 use crate::commit::layout::Layout;
-use crate::source::Source;
 use crate::source::digest::{Algorithm, Digest, Hasher, Hashing};
 use crate::source::manifest::Descriptor;
 use crate::source::reference::{self, Kind};
 use crate::source::resolve::{self, Image, Layer};
+use crate::source::{Blob, Source};
 use crate::stage::Stage;
 use crate::store::{ImageRecord, Store};
 use crate::tree::changes::{Change, Node, Upper, attributes, is};
 use crate::tree::view::Found;
 use crate::tree::walk::{self, Merged};
 use crate::tree::whiteout::{OPAQUE, PREFIX};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use flate2::{Compression, GzBuilder};
 use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, SFlag};
@@ -330,40 +331,35 @@ fn by_blobs(record: &ImageRecord) -> Result<Image> {
 
 /// Copies a layer of the base unchanged.
 fn copy_layer(layout: &Layout, image: &Image, layer: &Layer) -> Result<Descriptor> {
+    let blob = layer.open(&image.source)?;
+    let media_type = media_type(&blob)?;
     if let Some(known) = &layer.descriptor
-        && layout.has(&known.digest)
+        && layout.has(&known.digest, known.size)
     {
-        let media_type = media_type(&known.media_type)?;
         return Ok(Layout::descriptor(media_type, known.digest.clone(), known.size));
     }
-    let blob = layer.open(&image.source).with_context(|| layer.name())?;
     let (name, mut file) = layout.temp()?;
-    blob.copy_to(&mut file).with_context(|| layer.name())?;
+    blob.copy_to(&mut file)?;
     // Verify the copy.
     file.rewind()?;
     let kind = layer.descriptor.as_ref().map_or(Algorithm::Sha256, |known| known.digest.kind());
     let (mut hashed, tally) = Hashing::new(file, kind);
-    io::copy(&mut hashed, &mut io::sink()).with_context(|| layer.name())?;
+    io::copy(&mut hashed, &mut io::sink())?;
     let (digest, size) = (tally.borrow().digest(), tally.borrow().count);
-    let media_type = match &layer.descriptor {
-        Some(known) => {
-            known.digest.is(&digest).with_context(|| layer.name())?;
-            media_type(&known.media_type)?
-        }
-        // `docker save` does not compress, and contains no descriptor.
-        None if digest == layer.diff_id => PLAIN,
-        None => GZIP,
-    };
+    if let Some(known) = &layer.descriptor {
+        known.digest.is(&digest)?;
+    }
     layout.publish(&name, &digest)?;
     Ok(Layout::descriptor(media_type, digest, size))
 }
 
-fn media_type(known: &str) -> Result<&'static str> {
-    Ok(match known {
-        GZIP | "application/vnd.docker.image.rootfs.diff.tar.gzip" => GZIP,
-        ZSTD | "application/vnd.docker.image.rootfs.diff.tar.zstd" => ZSTD,
-        PLAIN | "application/vnd.docker.image.rootfs.diff.tar" => PLAIN,
-        other => bail!("a layer of media type {other:?}"),
+/// The media type of a layer by its contents, whatever the base image's is: docker's types have equivalents,
+/// some images have none, and a foreign layer is no longer foreign when it is in the layout.
+fn media_type(blob: &Blob) -> Result<&'static str> {
+    Ok(match Decoder::new(blob.reader()?)? {
+        Decoder::Gzip(_) => GZIP,
+        Decoder::Zstd(_) => ZSTD,
+        Decoder::Plain(_) => PLAIN,
     })
 }
 
@@ -385,7 +381,8 @@ fn created() -> Result<String> {
 ///
 /// If a blob cannot be copied, or has another digest than expected.
 pub fn copy_layers(layout: &Layout, image: &Image) -> Result<Vec<Descriptor>> {
-    image.layers.iter().map(|layer| copy_layer(layout, image, layer)).collect()
+    let one = |layer| copy_layer(layout, image, layer).with_context(|| layer.name());
+    image.layers.iter().map(one).collect()
 }
 
 /// Writes the image with the base's layers and a further one, whose diff id is known; returns the store's
@@ -427,6 +424,7 @@ pub fn finish(
 /// The image's config with a further layer.
 fn config(base: &str, diff_id: &Digest, about: &About) -> Result<Value> {
     let mut config: Value = serde_json::from_str(base).context("the image's config")?;
+    ensure!(config.is_object(), "the image's config is not an object");
     let created = created()?;
     let diff_ids = config["rootfs"]["diff_ids"].as_array_mut();
     diff_ids.context("the image's config has no rootfs.diff_ids")?.push(json!(diff_id));

@@ -15,14 +15,18 @@ pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
     /// The declared media type.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_empty")]
     pub media_type: String,
     /// Its digest.
     pub digest: Digest,
     /// Its size in bytes.
     pub size: u64,
     /// Annotations.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_is_empty",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
     pub annotations: BTreeMap<String, String>,
     /// The platform of the image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -135,9 +139,14 @@ pub struct Index {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media_type: Option<String>,
     /// The images.
+    #[serde(deserialize_with = "null_is_empty")]
     pub manifests: Vec<Descriptor>,
     /// Annotations.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_is_empty",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -157,9 +166,14 @@ pub(crate) struct Manifest {
     /// Its [`ImageConfig`].
     pub config: Descriptor,
     /// Its layers, lowest first.
+    #[serde(deserialize_with = "null_is_empty")]
     pub layers: Vec<Descriptor>,
     /// Annotations.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_is_empty",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -226,8 +240,10 @@ pub struct ImageConfig {
     /// The author.
     pub author: Option<String>,
     /// The architecture, in Go's naming.
+    #[serde(deserialize_with = "null_is_empty")]
     pub architecture: String,
     /// The operating system, in Go's naming.
+    #[serde(deserialize_with = "null_is_empty")]
     pub os: String,
     /// The version of the operating system.
     #[serde(rename = "os.version")]
@@ -241,6 +257,7 @@ pub struct ImageConfig {
     #[serde(deserialize_with = "null_is_empty")]
     pub config: Execution,
     /// Its layers without compression.
+    #[serde(deserialize_with = "null_is_empty")]
     pub rootfs: RootFs,
 }
 
@@ -271,14 +288,14 @@ pub struct Execution {
     pub working_dir: String,
     /// Labels, which become annotations of the container.
     #[serde(deserialize_with = "null_is_empty")]
-    pub labels: BTreeMap<String, String>,
+    pub labels: BTreeMap<String, Option<String>>,
     /// The signal to stop it, e.g. `SIGTERM`.
     #[serde(deserialize_with = "null_is_empty")]
     pub stop_signal: String,
 }
 
-/// Go writes empty lists and maps as null.
-fn null_is_empty<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+/// Go writes empty lists and maps as null, and takes null for whatever is empty.
+pub(crate) fn null_is_empty<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: serde::Deserializer<'de>,
     T: Default + Deserialize<'de>,
@@ -291,6 +308,7 @@ where
 #[serde(default)]
 pub struct RootFs {
     /// Their digests, lowest first.
+    #[serde(deserialize_with = "null_is_empty")]
     pub diff_ids: Vec<Digest>,
 }
 

@@ -5,6 +5,7 @@ pub mod manifest;
 pub mod reference;
 pub mod resolve;
 
+use crate::archive::decompress::{Decoder, Limit, Limited};
 use crate::archive::tar_reader::{self, Reader};
 use crate::source::digest::Digest;
 use crate::source::reference::Kind;
@@ -45,6 +46,8 @@ enum Member {
         offset: u64,
         size: u64,
     },
+    /// A sparse file: no tool writes a file of an image like that.
+    Sparse,
     /// Old versions of docker save link identical layers.
     Link(Vec<u8>),
 }
@@ -170,9 +173,7 @@ fn check_layout(text: &[u8]) -> Result<()> {
 impl Archive {
     /// Finds the positions of its files, without reading them.
     fn read(path: &Path, mut file: File) -> Result<Archive> {
-        let mut start = [0; 4];
-        let length = file.read(&mut start)?;
-        if matches!(&start[..length], [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd]) {
+        if !matches!(Decoder::new(&file)?, Decoder::Plain(_)) {
             file = decompressed(file)?;
         }
         file.seek(SeekFrom::Start(0))?;
@@ -183,8 +184,8 @@ impl Archive {
         while let Some(entry) = reader.next_entry()? {
             let name = plain(&entry.path);
             let member = match entry.kind {
+                tar_reader::Kind::File if entry.sparse.is_some() => Some(Member::Sparse),
                 tar_reader::Kind::File => {
-                    ensure!(entry.sparse.is_none(), "{}: is sparse", name.escape_ascii());
                     Some(Member::File { offset: reader.position, size: entry.size })
                 }
                 tar_reader::Kind::Symlink => {
@@ -218,6 +219,7 @@ impl Archive {
                 Some(&Member::File { offset, size }) => {
                     return Ok(Blob { file: self.file.try_clone()?, offset, size });
                 }
+                Some(Member::Sparse) => bail!("{} is a sparse file", what()),
                 None => bail!("{} does not exist", what()),
             }
         }
@@ -238,7 +240,6 @@ pub(crate) fn regular_file(path: &Path) -> Result<File> {
 
 /// A temporary file with the decompressed archive, for random access.
 fn decompressed(mut file: File) -> Result<File> {
-    use crate::archive::decompress::{Decoder, Limit, Limited};
     file.seek(SeekFrom::Start(0))?;
     let size = file.metadata()?.len();
     let mut limited = Limited::new(Decoder::new(file)?, Limit::default(), || size);

@@ -2,7 +2,7 @@
 
 use crate::source::digest::{Digest, Prefix};
 use crate::source::manifest::{
-    Descriptor, ImageConfig, Index, Manifest, Platform, REF_NAME, is_foreign,
+    Descriptor, ImageConfig, Index, Manifest, Platform, REF_NAME, is_foreign, null_is_empty,
 };
 use crate::source::reference::{Kind, Reference, Selector};
 use crate::source::{Blob, Source};
@@ -132,7 +132,10 @@ fn of_layout(source: Source, which: &Selector, platform: &Platform) -> Result<Im
             candidates.extend(tagged.cloned());
             ensure!(!candidates.is_empty(), "no image with tag {tag:?}{}", names(&index));
         }
-        Selector::Only => candidates.clone_from(&index.manifests),
+        Selector::Only => {
+            ensure!(!index.manifests.is_empty(), "has no images");
+            candidates.clone_from(&index.manifests);
+        }
     }
     let name = match (which, &candidates[..]) {
         (Selector::Tag(tag), _) => Some(tag.clone()),
@@ -350,6 +353,7 @@ struct Saved {
     config: String,
     #[serde(default)]
     repo_tags: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "null_is_empty")]
     layers: Vec<String>,
 }
 

@@ -10,7 +10,7 @@ use nix::sys::stat::Mode;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fs::{DirBuilder, File};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
@@ -291,19 +291,34 @@ impl Store {
     ///
     /// If the directory cannot be renamed.
     pub(crate) fn publish(&self, temp: &Path, target: &Path) -> Result<()> {
-        let what = || format!("rename {} to {}", temp.display(), target.display());
-        for number in 0..u32::MAX {
+        loop {
             match rename_new(temp, target) {
-                Err(Errno::EEXIST) => {}
-                renamed => return renamed.with_context(what),
-            }
-            let name = target.file_name().unwrap_or_default().to_string_lossy();
-            match rename_new(target, &self.temp(&format!("{DAMAGED}{name}-{number}"))) {
-                Ok(()) | Err(Errno::EEXIST | Errno::ENOENT) => {}
-                Err(errno) => return Err(errno).with_context(what),
+                Err(Errno::EEXIST) => drop(self.put_aside(target)?),
+                renamed => {
+                    let what = || format!("rename {} to {}", temp.display(), target.display());
+                    return renamed.with_context(what);
+                }
             }
         }
-        bail!("{}: no unused name found", target.display())
+    }
+
+    /// Moves a directory to tmp/ before its removal, which may be interrupted: half of it must not be used.
+    /// None: it does not exist any more.
+    pub(crate) fn put_aside(&self, path: &Path) -> Result<Option<PathBuf>> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        for number in 0..u32::MAX {
+            let aside = self.temp(&format!("{ASIDE}{name}-{number}"));
+            match rename_new(path, &aside) {
+                Ok(()) => return Ok(Some(aside)),
+                Err(Errno::EEXIST) => {}
+                Err(Errno::ENOENT) => return Ok(None),
+                Err(errno) => {
+                    let what = || format!("rename {} to {}", path.display(), aside.display());
+                    return Err(errno).with_context(what);
+                }
+            }
+        }
+        bail!("{}: no unused name found", path.display())
     }
 }
 
@@ -316,13 +331,13 @@ const UNPACK_PATIENCE: Duration = Duration::from_secs(3600);
 const DIRECTORIES: [&str; 7] =
     ["layers", "joined", "patches", "images", "bundles", "containers", "tmp"];
 /// The prefix of names in tmp/ that were moved aside.
-const DAMAGED: &str = "damaged-";
+const ASIDE: &str = "damaged-";
 
 /// Whether a name in tmp/ is one that brig uses.
 pub(crate) fn is_temp_name(name: &str) -> bool {
     let digest = |name: &str| Digest::of_file_name(name).is_some();
     let rest = ["joined-", "patch-"].iter().find_map(|prefix| name.strip_prefix(prefix));
-    let aside = name.strip_prefix(DAMAGED).and_then(|rest| Some(rest.rsplit_once('-')?.0));
+    let aside = name.strip_prefix(ASIDE).and_then(|rest| Some(rest.rsplit_once('-')?.0));
     digest(rest.or(aside).unwrap_or(name))
 }
 
@@ -341,9 +356,10 @@ pub(crate) fn wait_for_lock(
     Ok(())
 }
 
-/// The record of the layer in a directory; None if it does not exist.
+/// The record of the layer in a directory; None if the record or the layer's files do not exist.
 pub(crate) fn record_in(dir: &Path) -> Result<Option<LayerRecord>> {
-    read_record(&dir.join("layer.json"))
+    let record = read_record(&dir.join("layer.json"))?;
+    Ok(record.filter(|_| dir.join("fs").is_dir()))
 }
 
 /// Reads a record; None if it does not exist or is not readable. An empty record, or one of NULs, is the
@@ -351,7 +367,9 @@ pub(crate) fn record_in(dir: &Path) -> Result<Option<LayerRecord>> {
 pub(crate) fn read_record<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     let what = || path.display().to_string();
     let text = match std::fs::read(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if [ErrorKind::NotFound, ErrorKind::IsADirectory].contains(&error.kind()) => {
+            return Ok(None);
+        }
         text => text.with_context(what)?,
     };
     Ok(serde_json::from_slice(&text).ok())

@@ -33,6 +33,10 @@ pub struct Contents {
     pub unused: Vec<Unused>,
 }
 
+const LAYER: &str = "layer";
+const PATCH: &str = "patch";
+const JOINED: &str = "joined layer";
+
 /// Something to remove.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Unused {
@@ -119,7 +123,7 @@ impl Contents {
                 true => self.layers.extend(record),
                 false => {
                     let bytes = record.map_or(0, |record| record.bytes);
-                    self.unused.push(unused("layer", &diff_id.to_string(), bytes, path));
+                    self.unused.push(unused(LAYER, &diff_id.to_string(), bytes, path));
                 }
             }
         }
@@ -131,7 +135,7 @@ impl Contents {
         let of_images = self.images.iter().map(|image| &image.layers);
         let chains = of_images.chain(self.uses.iter().map(|used| &used.layers));
         let used: BTreeSet<Digest> = chains.flat_map(|layers| chain_ids(layers)).collect();
-        for (what, dir) in [("patch", "patches"), ("joined layer", "joined")] {
+        for (what, dir) in [(PATCH, "patches"), (JOINED, "joined")] {
             for path in entries(&store.path.join(dir))? {
                 let name = file_name(&path);
                 let Some(chain_id) = Digest::of_file_name(&name) else { continue };
@@ -180,15 +184,20 @@ pub fn collect(store: &Store, all: bool, runtime: &Runtime) -> Result<Vec<Unused
     let mut removed = Contents::read(store, all, runtime)?.unused;
     // Records first, so that no image exists without its layers. The existence of a patch means that the
     // chain was examined, so it is removed before layers that were unpacked for the chain.
-    removed
-        .sort_by_key(|unused| (unused.path.is_dir(), unused.what != "patch", unused.path.clone()));
+    removed.sort_by_key(|unused| (unused.path.is_dir(), unused.what != PATCH, unused.path.clone()));
     for unused in &removed {
         // The container's own brig may be removing it already.
         let locked = lock(&unused.path);
         if locked.is_err() {
             continue;
         }
-        tree::remove_path(&unused.path).with_context(|| unused.path.display().to_string())?;
+        let what = || unused.path.display().to_string();
+        // Half of a layer or of a patch must never be taken for all of it.
+        let aside = match unused.what {
+            LAYER | PATCH | JOINED => store.put_aside(&unused.path)?,
+            _ => Some(unused.path.clone()),
+        };
+        aside.map_or(Ok(()), |path| tree::remove_path(&path)).with_context(what)?;
     }
     Ok(removed)
 }

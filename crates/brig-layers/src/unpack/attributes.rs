@@ -15,6 +15,9 @@ use std::io::{BufReader, Read, Seek, SeekFrom, Write};
 use std::os::fd::BorrowedFd;
 use sys::{Errno, SysError, xattr};
 
+/// Attributes by which overlayfs marks files.
+const OVERLAYS: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
+
 impl Unpacker<'_> {
     /// Whether to set the owner in the archive.
     pub(super) fn gives_away(&mut self, entry: &Entry) -> bool {
@@ -47,8 +50,7 @@ impl Unpacker<'_> {
     pub(super) fn xattrs(&mut self, entry: &Entry, dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
         for (key, value) in &entry.xattrs {
             let shown = || format!("{} of {}", key.escape_ascii(), entry.path.escape_ascii());
-            let overlays = [&b"trusted.overlay."[..], b"user.overlay."];
-            if overlays.iter().any(|prefix| key.starts_with(prefix)) {
+            if OVERLAYS.iter().any(|prefix| key.starts_with(prefix)) {
                 self.warnings.add("ignored attributes that are reserved for overlayfs", &shown());
                 continue;
             }
@@ -110,6 +112,22 @@ impl Unpacker<'_> {
         }
         Ok(())
     }
+}
+
+/// Takes the extended attributes away that an earlier entry has given it.
+pub(super) fn remove_all(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+    let path = whiteout::path_in(dir, name);
+    for key in xattr::list(&path)? {
+        if OVERLAYS.iter().any(|own| key.starts_with(own)) {
+            continue;
+        }
+        match xattr::remove_here(&path, &CString::new(key)?) {
+            // Labels that the kernel gives by itself.
+            Err(SysError { errno: Errno::EPERM | Errno::EACCES | Errno::EOPNOTSUPP, .. }) => {}
+            done => done?,
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn mode(entry: &Entry) -> Mode {

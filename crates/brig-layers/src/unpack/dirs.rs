@@ -88,7 +88,8 @@ impl<'a> Dirs<'a> {
         self.root.as_fd()
     }
 
-    fn here(&self) -> BorrowedFd<'_> {
+    /// The directory that was looked up last.
+    pub(crate) fn here(&self) -> BorrowedFd<'_> {
         self.stack.last().map_or(self.root.as_fd(), |level| level.fd.as_fd())
     }
 

@@ -9,6 +9,7 @@ pub(crate) mod progress;
 pub mod warnings;
 
 use crate::archive::decompress::Limit;
+use crate::archive::holes;
 use crate::archive::tar_reader::{Entry, Kind, Reader};
 use crate::tree;
 use crate::tree::view::View;
@@ -27,6 +28,7 @@ use std::fs::File;
 use std::io::{BufWriter, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use sys::path::DIRECTORY;
 use sys::{Errno, cred};
 
 mod attributes;
@@ -82,8 +84,6 @@ const MAX_ENTRIES: u64 = 16 << 20;
 /// The maximum total size of names of hard links to other layers, and of directories with whiteouts.
 const MAX_LISTED: usize = 8 << 20;
 const CHUNK: usize = 64 << 10;
-/// A block of zeros this long becomes a hole.
-static HOLE: [u8; 4096] = [0; 4096];
 
 /// A layer being unpacked.
 struct Unpacker<'a> {
@@ -193,12 +193,17 @@ impl Unpacker<'_> {
             return Ok(());
         }
         ensure!(![&b""[..], b".", b".."].contains(&target), "a whiteout of nothing");
-        let dir = match self.dirs.enter(above, Missing::Make) {
+        match self.dirs.enter(above, Missing::Make) {
             // umoci writes whiteouts for the contents of a directory that was replaced with a file: nothing
             // below is visible there anyway.
             Err(error) if error.is::<NoDirectory>() => return Ok(()),
-            dir => dir?,
-        };
+            dir => drop(dir?),
+        }
+        // A whiteout removes a directory that was only created for whiteouts.
+        if self.is_for_whiteouts(target)? {
+            self.replace(above, target)?;
+        }
+        let dir = self.dirs.enter(above, Missing::Make)?;
         match fstatat(dir, target, AtFlags::AT_SYMLINK_NOFOLLOW) {
             Err(Errno::ENOENT) => {
                 whiteout::make(dir, target).with_context(|| whiteout::why_not(dir))?;
@@ -222,7 +227,24 @@ impl Unpacker<'_> {
         }
     }
 
-    /// Creates an entry, replacing an earlier one of the archive. True: that was a whiteout.
+    /// Whether `name` in the directory that was looked up last is a directory without an entry in the archive,
+    /// and contains only whiteouts.
+    fn is_for_whiteouts(&self, name: &[u8]) -> Result<bool> {
+        if !self.dirs.implied.contains(&self.dirs.path_of(name)) {
+            return Ok(false);
+        }
+        let dir = openat(self.dirs.here(), name, DIRECTORY, Mode::empty())?;
+        for name in tree::changes::names(dir.as_fd())? {
+            let stat = fstatat(&dir, name.as_slice(), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+            if !whiteout::is_whiteout(&stat) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Creates an entry, replacing an earlier one of the archive. True: there was one, possibly a whiteout, which
+    /// hides what is below.
     fn make<T>(
         &mut self,
         above: &[&[u8]],
@@ -232,23 +254,23 @@ impl Unpacker<'_> {
         let dir = self.dirs.enter(above, Missing::Make)?;
         match make(dir) {
             Err(Errno::EEXIST) => {
-                let was_whiteout = self.replace(above, name)?;
+                self.replace(above, name)?;
                 let dir = self.dirs.enter(above, Missing::Make)?;
-                Ok((make(dir)?, was_whiteout))
+                Ok((make(dir)?, true))
             }
             made => {
                 let made = made?;
-                if !self.done.links.is_empty() {
-                    let path = self.dirs.path_of(name);
-                    self.done.links.remove(&path);
+                if self.done.links.is_empty() {
+                    return Ok((made, false));
                 }
-                Ok((made, false))
+                let path = self.dirs.path_of(name);
+                Ok((made, self.done.links.remove(&path).is_some()))
             }
         }
     }
 
-    /// Removes an earlier entry of the archive. True: that was a whiteout.
-    fn replace(&mut self, above: &[&[u8]], name: &[u8]) -> Result<bool> {
+    /// Removes an earlier entry of the archive.
+    fn replace(&mut self, above: &[&[u8]], name: &[u8]) -> Result<()> {
         let dir = self.dirs.enter(above, Missing::Make)?.try_clone_to_owned()?;
         let stat = fstatat(&dir, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
         tree::remove(dir.as_fd(), name).context("replace an earlier entry of the archive")?;
@@ -264,7 +286,7 @@ impl Unpacker<'_> {
             }
         }
         self.dirs.forget();
-        Ok(whiteout::is_whiteout(&stat))
+        Ok(())
     }
 
     fn list(&mut self, bytes: usize) -> Result<()> {
@@ -280,10 +302,14 @@ impl Unpacker<'_> {
         let dir = self.dirs.enter(above, Missing::Make)?.try_clone_to_owned()?;
         let path = self.dirs.path_of(name);
         if is_directory(dir.as_fd(), name) {
-            self.dirs.implied.remove(&path);
+            // The later entry replaces all attributes of the earlier one.
+            if !self.dirs.implied.remove(&path) {
+                attributes::remove_all(dir.as_fd(), name)?;
+            }
         } else {
-            let made = self.make(above, name, |dir| mkdirat(dir, name, PRIVATE))?;
-            if made.1 {
+            let (_, replaces) = self.make(above, name, |dir| mkdirat(dir, name, PRIVATE))?;
+            // As if the replaced entry had been in a layer of its own.
+            if replaces {
                 whiteout::make_opaque(dir.as_fd(), name)?;
                 self.dirs.add_opaque(path.clone())?;
             }
@@ -342,7 +368,7 @@ impl Unpacker<'_> {
                 // Data shorter than a block cannot become a hole.
                 let written = match wanted {
                     ..=64 => file.write_all_at(chunk, at).map(|()| wanted)?,
-                    _ => write_data(file, chunk, at)?,
+                    _ => holes::write_data(file, chunk, at)?,
                 };
                 if written > 0 {
                     end = at + written as u64;
@@ -397,13 +423,18 @@ impl Unpacker<'_> {
         let from = match self.dirs.enter(rest, Missing::Fail) {
             Ok(dir) => dir.try_clone_to_owned()?,
             Err(error) if error.downcast_ref::<Errno>() == Some(&Errno::ENOENT) => {
-                return self.link_below(above, name, &target);
+                return self.link_below(above, name, target.join(&b'/'));
             }
             Err(error) => return Err(error.context("the link's target")),
         };
         match fstatat(&from, last, AtFlags::AT_SYMLINK_NOFOLLOW) {
             Ok(stat) if !whiteout::is_whiteout(&stat) => {}
-            Ok(_) | Err(Errno::ENOENT) => return self.link_below(above, name, &target),
+            Ok(_) | Err(Errno::ENOENT) => {
+                // The target may be a hard link to a layer below, too.
+                let known = self.done.links.get(&self.dirs.path_of(last)).cloned();
+                let target = known.unwrap_or_else(|| target.join(&b'/'));
+                return self.link_below(above, name, target);
+            }
             Err(errno) => return Err(errno.into()),
         }
         if rest == above && last == name {
@@ -415,13 +446,13 @@ impl Unpacker<'_> {
     }
 
     /// Records a hard link whose target may be in a layer below: see [`crate::bundle::patch`].
-    fn link_below(&mut self, above: &[&[u8]], name: &[u8], target: &[&[u8]]) -> Result<()> {
+    fn link_below(&mut self, above: &[&[u8]], name: &[u8], target: Vec<u8>) -> Result<()> {
         let dir = self.dirs.enter(above, Missing::Make)?;
         if fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok() {
             self.replace(above, name)?;
             self.dirs.enter(above, Missing::Make)?;
         }
-        let (path, target) = (self.dirs.path_of(name), target.join(&b'/'));
+        let path = self.dirs.path_of(name);
         self.list(path.len() + target.len())?;
         self.done.links.insert(path, target);
         Ok(())
@@ -439,26 +470,6 @@ impl Unpacker<'_> {
         let implied = self.dirs.implied.into_iter().collect();
         Ok(Unpacked { implied, ..self.done })
     }
-}
-
-/// Writes the blocks that are not all zero, adjacent ones with one call. Returns the end of the last one.
-fn write_data(file: &File, chunk: &[u8], at: u64) -> std::io::Result<usize> {
-    let block = |at: usize| &chunk[at..chunk.len().min(at + HOLE.len())];
-    let is_hole = |block: &[u8]| *block == HOLE[..block.len()];
-    let (mut here, mut end) = (0, 0);
-    while here < chunk.len() {
-        let begin = here;
-        while here < chunk.len() && !is_hole(block(here)) {
-            here += block(here).len();
-        }
-        if here > begin {
-            file.write_all_at(&chunk[begin..here], at + begin as u64)?;
-            end = here;
-        } else {
-            here += block(here).len();
-        }
-    }
-    Ok(end)
 }
 
 /// Removes a path and everything below it from a list.

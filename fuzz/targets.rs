@@ -373,8 +373,8 @@ pub fn store_record(bytes: &[u8]) {
     again::<UseRecord>(bytes);
 }
 
-/// A command line, one argument per line: parsed with and without clap, it means the same. Each argument also as a user
-/// and as an id.
+/// A command line, one argument per line: the results with and without clap must be the same. Each argument
+/// also as a user and as an id.
 pub fn arguments(bytes: &[u8]) {
     let lines = bytes.split(|byte| *byte == b'\n');
     for line in lines.clone() {

@@ -1,8 +1,8 @@
 //! Turns arguments into values; no logic.
 //!
-//! One table describes all commands (`describe`). `plain` reads plain command lines by it; everything else is read by
-//! clap, to which only the command in use is described: describing all of them doubles the page faults of each call.
-//! Help and errors describe all of them.
+//! One table describes all commands (`describe`). `plain` parses simple command lines with it; everything
+//! else is parsed by clap, for which only the command in use is described: describing all of them doubles the
+//! page faults of each call. Help and errors describe all of them.
 
 mod criu;
 mod describe;
@@ -67,13 +67,13 @@ pub fn parse(args: Vec<OsString>) -> Parsed {
     parse_plain(&args).unwrap_or_else(|| parse_by_clap(args))
 }
 
-/// Parses arguments that need nothing of clap. None if they do.
+/// Parses arguments without clap. None if they need clap.
 pub fn parse_plain(args: &[OsString]) -> Option<Parsed> {
     let line = plain::read(args)?;
     Some(read::read(&line.globals, line.command.name, &line.values))
 }
 
-/// Parses any arguments.
+/// Parses any arguments, with clap.
 pub fn parse_by_clap(args: Vec<OsString>) -> Parsed {
     let args = help_as_flag(args);
     let place = place_of_command(&args);
@@ -259,14 +259,14 @@ fn place_of_command(args: &[OsString]) -> Option<usize> {
     None
 }
 
-/// With one dash or two: its value is the next argument.
+/// Whether it is a global option, with one dash or two, whose value is the next argument.
 fn is_global_with_value(arg: &str) -> bool {
     let name = arg.trim_start_matches('-');
     let mut known = BRIG.arguments().filter(|known| !known.is_switch());
     arg.starts_with('-') && known.any(|known| known.name == name)
 }
 
-/// `brig help`, `brig help COMMAND`, and `h`, as in runc.
+/// Rewrites `brig help`, `brig help COMMAND`, and `h`, as in runc.
 fn help_as_flag(mut args: Vec<OsString>) -> Vec<OsString> {
     if let Some(place) = place_of_command(&args)
         && (args[place] == "help" || args[place] == "h")
@@ -337,7 +337,7 @@ fn switched(arg: &str) -> Option<(String, bool)> {
     }
 }
 
-/// go-runc and docker parse these lines.
+/// The version, in the format that go-runc and docker parse.
 fn version() -> String {
     format!(
         "brig version {}\ncommit: {}\nspec: {}\nlibc: {}\n",

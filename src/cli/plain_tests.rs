@@ -1,11 +1,11 @@
-//! That [`super::plain`] reads what clap reads.
+//! Tests that [`super::plain`] and clap produce the same result.
 
 use super::describe::{BRIG, commands};
 use super::table::{Argument, Description, Kind};
 use super::tests::parse_line;
 use super::*;
 
-/// xorshift64.
+/// Pseudo-random numbers: xorshift64.
 struct Random(u64);
 
 impl Random {
@@ -21,7 +21,7 @@ impl Random {
     }
 }
 
-/// Words that some part of a command line may consist of, rightly or wrongly.
+/// Words for any part of a command line, valid or not.
 const NOISE: &[&str] =
     &["--", "-", "", "x", "-1", "-x", "--bogus", "-root", "--help", "a=b", "--net=host", "start"];
 

@@ -1,4 +1,4 @@
-//! Turns the arguments that were given into the options of a command.
+//! Turns parsed arguments into the options of a command.
 
 use super::describe::LIMITS;
 use super::table::Argument;
@@ -18,7 +18,7 @@ use crate::plan::rootfs::RootOptions;
 use std::path::PathBuf;
 use sys::cred;
 
-/// The whole command line: brig's own options, and a command with its arguments.
+/// Reads the whole command line: global options, and a command with its arguments.
 pub(super) fn read(globals: &Values, name: &str, values: &Values) -> Parsed {
     let globals = self::globals(globals);
     let wrong_words = images::contradiction(name, values);
@@ -30,7 +30,7 @@ pub(super) fn read(globals: &Values, name: &str, values: &Values) -> Parsed {
     Parsed::Run(globals, Box::new(command))
 }
 
-/// The options before the command.
+/// Reads the global options, before the command.
 pub(super) fn globals(values: &Values) -> Globals {
     let json = values.text("log-format").as_deref() == Some("json");
     Globals {

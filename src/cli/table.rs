@@ -1,4 +1,4 @@
-//! How a command and its arguments are described, once: for clap, and for [`super::plain`].
+//! The description of a command and its arguments, shared by clap and [`super::plain`].
 
 use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser, ValueParser};
 use clap::{Arg, ArgAction, value_parser};
@@ -10,7 +10,7 @@ pub(super) struct Description {
     pub about: &'static str,
     /// Its arguments in the order of its help, in groups that commands share.
     pub arguments: &'static [&'static [Argument]],
-    /// In its help, an argument's description is on the line after it.
+    /// Whether its help shows the description of an argument on the next line.
     pub next_line_help: bool,
 }
 
@@ -21,13 +21,13 @@ pub(super) struct Argument {
     pub kind: Kind,
     pub short: Option<char>,
     pub positional: bool,
-    /// It may be given more than once, and each value counts; otherwise, the last one does.
+    /// Whether it may be given several times and all values count; otherwise, the last one counts.
     pub many: bool,
-    /// A value may begin with a dash.
+    /// Whether a value may begin with a dash.
     pub hyphens: bool,
-    /// A positional argument that takes everything after its first value.
+    /// Whether it is a positional argument that takes everything after its first value.
     pub trailing: bool,
-    /// What it can be combined with is left to clap.
+    /// Whether it conflicts with or requires others, which is left to clap.
     pub restricted: bool,
     pub default: Option<&'static str>,
     required: bool,
@@ -36,15 +36,15 @@ pub(super) struct Argument {
     help: &'static str,
 }
 
-/// The values of an argument.
+/// The kind of values of an argument.
 #[derive(Clone, Copy)]
 pub(super) enum Kind {
-    /// It has none.
+    /// No value.
     Switch,
     Text,
     Path,
     Number,
-    /// Separated by commas.
+    /// Numbers, separated by commas.
     Numbers,
     OneOf(&'static [&'static str]),
 }
@@ -68,11 +68,11 @@ impl Description {
         self.arguments.iter().copied().flatten()
     }
 
-    /// The same, for clap.
+    /// Describes it for clap.
     pub fn to_clap(&self) -> clap::Command {
         let command = clap::Command::new(self.name).about(self.about);
         let command = command.args(self.arguments().map(Argument::to_clap));
-        // clap would not set it to false where it needs it for a long line.
+        // Not set to false, because clap enables it itself for long lines.
         if self.next_line_help { command.next_line_help(true) } else { command }
     }
 }
@@ -126,7 +126,7 @@ pub(super) const fn number(
     valued(name, Kind::Number, value, help)
 }
 
-/// Its values are listed in the help text: clap's own list after it would not fit into the line.
+/// An option whose values are listed in its help text: clap's own list after it would not fit into the line.
 pub(super) const fn one_of(
     name: &'static str,
     value: &'static str,
@@ -136,7 +136,7 @@ pub(super) const fn one_of(
     valued(name, Kind::OneOf(values), value, help)
 }
 
-/// A positional argument that must be given.
+/// A required positional argument.
 pub(super) const fn positional(
     name: &'static str,
     value: &'static str,
@@ -201,7 +201,7 @@ impl Argument {
         matches!(self.kind, Kind::Switch)
     }
 
-    /// Must it be given?
+    /// Whether it must be given.
     pub const fn is_required(&self) -> bool {
         self.required
     }

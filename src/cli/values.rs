@@ -1,16 +1,16 @@
-//! The arguments that were given for a command.
+//! The parsed arguments of a command.
 
 use super::table::Description;
 use clap::ArgMatches;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-/// Names and values; those of one name in the order of the command line. A switch has an empty value.
+/// Names and values; those of one name are in the order of the command line. A switch has an empty value.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Values(Vec<(&'static str, OsString)>);
 
 impl Values {
-    /// What clap has found.
+    /// Converts clap's result.
     pub fn of_clap(described: &Description, matches: &ArgMatches) -> Self {
         let mut values = Self::default();
         for argument in described.arguments() {

@@ -24,7 +24,7 @@ fn print_processes(root: &Path, id: &str, format: ListFormat, options: &[String]
     let state = Dir::open(root, id)?.existing()?;
     let pids = state.pids()?;
     if format == ListFormat::Json {
-        // Without processes `null`, as in runc.
+        // Without processes, `null` as in runc.
         let mut text = serde_json::to_vec(&Some(pids).filter(|pids| !pids.is_empty()))?;
         text.push(b'\n');
         return log::out(&text);

@@ -128,7 +128,7 @@ struct Filtered<'a> {
     seccomp: Option<&'a RawValue>,
 }
 
-/// The process of the container, changed by the flags. Errors and warnings name these.
+/// The process of the container, modified by the flags. Errors and warnings contain the flags' names.
 fn of_flags(
     process: &spec::Process,
     options: &ProcessOptions,

@@ -148,7 +148,7 @@ pub fn put(tree: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<()> {
 }
 
 fn same_kind(source: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<()> {
-    // Docker matches this message.
+    // Docker matches on this message.
     ensure!(
         is_directory(source)? == is_directory(target)?,
         "not a directory: a directory can only be mounted on a directory, and a file on a file"
@@ -282,7 +282,7 @@ fn by_mount_2(
     mode: Option<&CStr>,
     target: &Target,
 ) -> Result<OwnedFd> {
-    // The inherited mode first: one that the config gives within a longer option counts more.
+    // The inherited mode is first, so that a mode within a longer option of the config overrides it.
     let mut data = mode.map_or(Vec::new(), |mode| [b"mode=", mode.to_bytes()].concat());
     let own = fs.data();
     data.extend_from_slice(if data.is_empty() || own.is_empty() { b"" } else { b"," });

@@ -1,4 +1,4 @@
-//! How the commands about images and layers, and the flags of `--image`, are described.
+//! The commands about images and layers, and the flags of `--image`: their description.
 
 use crate::cli::describe::{FORMAT, ID};
 use crate::cli::table::{Argument, Description, Kind, flag, one_of, option, positional, text};
@@ -86,7 +86,7 @@ pub(in crate::cli) static COMMANDS: &[Description] = &[
     ),
 ];
 
-/// `--store`, an option of brig's.
+/// `--store`, a global option.
 pub(in crate::cli) const STORE: &[Argument] =
     &[option("store", "DIR", "Layer store [default: /var/lib/brig]")];
 
@@ -138,7 +138,7 @@ const PLATFORM: Argument =
 const LISTING: &[Argument] =
     &[FORMAT, flag("quiet", "Print ids only").short('q'), flag("no-trunc", "Print full ids")];
 
-/// What the options of `--image` can be combined with.
+/// Adds the conflicts and requirements of the options of `--image`.
 pub(in crate::cli) fn restrict(command: clap::Command) -> clap::Command {
     match command.get_name() {
         "create" | "run" => with_podmans_alias(command)

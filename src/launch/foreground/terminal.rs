@@ -248,7 +248,7 @@ fn ends_brig(signals: &SignalFd) -> Result<bool> {
     Ok(false)
 }
 
-/// Duplicates `fd`. A terminal is opened anew for non-blocking reads and writes, which does not affect others
+/// Duplicates `fd`. A terminal is reopened for non-blocking reads and writes, which does not affect others
 /// who share the open file; any other file would lose its position that way, so it is only read and written
 /// when poll(2) reports it as ready.
 fn own(fd: BorrowedFd<'static>) -> Result<OwnedFd> {

@@ -1,9 +1,10 @@
-//! The flag of exec that a value of the process comes from.
+//! Finds the flag of exec that has set a value of the process.
 
 use super::ProcessOptions;
 use crate::spec;
 
-/// The flag that has put the value there: `--env` for the last of `process.env`. None if it is the container's own.
+/// The flag that has set the value at this place: `--env` for the last of `process.env`. None if it is the
+/// container's own.
 pub fn of_place(
     place: &str,
     process: &spec::Process,
@@ -15,7 +16,7 @@ pub fn of_place(
         None => (field, 0),
     };
     let given = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
-    // What the flags add stands behind the container's own.
+    // Values of flags are appended to the container's own.
     let added = |all: usize, by_flags: usize| index + by_flags >= all;
     let capabilities = |set: &str| {
         let sets = process.capabilities.as_ref()?;

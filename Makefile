@@ -260,6 +260,7 @@ ci-nightly: ## what takes longer than CI may, for hours; before a release
 	$(MAKE) test-engines SUITE=trixie
 	$(MAKE) test-engines SUITE=sid
 	$(MAKE) soak SOAK_SECONDS=1200
+	$(MAKE) soak-pods SOAK_SECONDS=1200 SUITE=trixie
 	$(MAKE) fuzz FUZZ_SECONDS=600
 	$(MAKE) integration BRIG_FAULT_STRIDE=1
 	$(MAKE) dist-check

@@ -203,7 +203,7 @@ fn the_cpuset_is_what_the_container_runs_on() {
     sandbox.script("sleep 60").create();
     assert_eq!(setting(&sandbox, "cpuset", "cpuset.cpus", "cpuset.cpus"), "0");
     assert_eq!(setting(&sandbox, "cpuset", "cpuset.mems", "cpuset.mems"), "0");
-    // The kernel's lists, which runc and crun pass on.
+    // The kernel's list format, which runc and crun accept.
     for list in ["0, 0", " 0", "0\n"] {
         let sandbox = limited("cpu", json!({"cpus": list, "mems": list}));
         sandbox.script("sleep 60").create();

@@ -1,5 +1,5 @@
-//! Documents and blobs as other tools write them: null for what is empty, media types of all kinds, SHA-512;
-//! and the names of images.
+//! Documents and blobs in the forms of other tools: null for empty values, various media types, SHA-512; and
+//! names of images.
 
 use crate::images::{Images, base};
 use crate::layout::{Archive, Layout, digest, gzip};
@@ -14,7 +14,7 @@ fn read(path: &Path) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
-/// The manifest that a layout's only tag leads to.
+/// The manifest of a layout's only tag.
 fn manifest(layout: &Path) -> Value {
     let index = read(&layout.join("index.json"));
     let digest = index["manifests"][0]["digest"].as_str().unwrap().replace(':', "/");
@@ -147,7 +147,7 @@ fn images_has_a_line_for_each_name_and_a_tag_is_one() {
     }
     let index = read(&images.sandbox.dir.join("image/index.json"));
     assert_eq!(index["manifests"].as_array().unwrap().len(), 2);
-    // What can be removed is, whatever stands beside it.
+    // Existing images are removed, even if others do not exist.
     let said = images.brig(&["rmi", "none", &format!("{dir}:v2"), "nothing"]);
     assert!(said.stdout.starts_with("untagged"), "{said:?}");
     assert!(said.fails_with("none: no such image").contains("nothing: no such image"));
@@ -204,7 +204,7 @@ fn an_archive_of_an_unknown_compression_is_told_as_that() {
         fs::write(&path, [magic, &[0; 600]].concat()).unwrap();
         images.brig(&["bundle", path.to_str().unwrap(), "image-bundle"]).fails_with(name);
     }
-    // A block of zeros, and an entry behind it.
+    // A block of zeros followed by an entry.
     let broken = [vec![0; 512], Archive::new().file("x", b"1").bytes()].concat();
     let mut layout = images.layout("broken");
     layout.layer(base()).layer_of(&broken, &broken);
@@ -258,7 +258,7 @@ fn an_image_whose_root_is_in_groups_runs_without_subordinate_ids() {
     brig_only!();
     as_user(false, |user| {
         let mut layout = Layout::new(Path::new("/mnt/image"));
-        // As Alpine has it.
+        // As in Alpine.
         let group = Archive::new().file("etc/group", b"root:x:0:root\nbin:x:1:root,bin\n");
         layout.layer(base()).layer(group);
         let image = layout.finish("v1", &json!({"Entrypoint": ["/init"]}));

@@ -1,5 +1,5 @@
-//! Hard links to files of other layers, and entries of one archive about the same name: the later one
-//! counts, as if each were a layer of its own.
+//! Hard links to files of other layers, and several entries of one archive with the same name: the later one
+//! counts, as if each were in a separate layer.
 
 use crate::images::{Images, base};
 use crate::images_peers::attributes;
@@ -70,7 +70,7 @@ fn a_later_entry_of_an_archive_replaces_an_earlier_one_and_what_is_below_it() {
         let facts = images.said(name, &[low.clone(), top], "list /d");
         assert_eq!(facts.all("entry /d"), ["new"], "{name}");
     }
-    // A directory that only whiteouts were in.
+    // A directory that only contained whiteouts.
     let top = Archive::new().file("e/f/.wh.old", b"").file("e/.wh.f", b"");
     let facts = images.said("whiteouts", &[low.clone(), top], "list /e");
     assert!(facts.all("entry /e").is_empty());
@@ -95,7 +95,7 @@ fn what_gc_could_remove_by_half_only_is_made_anew() {
     let patch = images.layers(&bundle).pop().unwrap();
     assert!(patch.starts_with(images.store().join("patches")), "{patch:?}");
     crate::tree::remove(&bundle).unwrap();
-    // The removal stops at what is mounted, as one that is killed stops anywhere.
+    // The removal fails at a mount point, like one that is killed at any point.
     let none = None::<&str>;
     mount(Some("test"), &patch.join("dir"), Some("tmpfs"), MsFlags::empty(), none).unwrap();
     let said = images.brig(&["gc", "--all"]).fails();

@@ -369,7 +369,7 @@ fn clocks_are_set_off_in_a_time_namespace() {
     let inside = uptime(seen.get("read /proc/uptime"));
     assert!((999_990.0..1_000_100.0).contains(&(inside - outside)), "{outside} {inside}");
 
-    // crun's annotation replaces all of it.
+    // crun's annotation replaces all offsets.
     let offsets = |text: &str| {
         sandbox.patch(|config| config["annotations"] = json!({"run.oci.timens_offset": text}));
         sandbox.script("read /proc/uptime").run()

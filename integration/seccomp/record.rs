@@ -115,7 +115,7 @@ fn a_profile_that_could_not_be_written_at_the_end_is_an_error_at_the_beginning()
         assert!(done.code == Some(2) && done.stderr.contains(why), "{done:?}");
         assert!(!done.stdout.contains("mkdir"), "{done:?}");
     }
-    // A link stays one.
+    // A symbolic link is kept.
     let link = sandbox.dir.join("link");
     std::os::unix::fs::symlink(&file, &link).unwrap();
     fs::write(&file, r#"{"defaultAction":"SCMP_ACT_ERRNO"}"#).unwrap();

@@ -48,8 +48,8 @@ pub struct Options {
 }
 
 impl Options {
-    /// The path of the bundle without links, as in runc, so that `state` and hooks name one directory in one way. One
-    /// that does not exist is an error of reading its config.json.
+    /// The bundle's path without symbolic links, as in runc, so that `state` and hooks always show the same
+    /// path. If it does not exist, reading its config.json reports the error.
     pub fn real_bundle(&self) -> Result<PathBuf> {
         match std::fs::canonicalize(&self.bundle) {
             Ok(bundle) => Ok(bundle),

@@ -117,7 +117,7 @@ impl Process {
         warnings: &mut Vec<String>,
     ) -> Result<Self> {
         let args = cstrings("process.args", &spec.args)?;
-        // An empty name is one that is not found in PATH: engines derive their exit code from these words.
+        // An empty name is treated as not found in PATH: engines derive their exit code from the message.
         if args.is_empty() {
             Err(anyhow!("is empty: give the program to run")).at("process.args")?;
         }
@@ -342,11 +342,11 @@ impl Capabilities {
     }
 }
 
-/// The name of a capability that is written in any case, with or without `CAP_`.
+/// Normalises the name of a capability in any letter case, with or without `CAP_`.
 ///
 /// # Errors
 ///
-/// There is none of this name.
+/// If the name is unknown.
 pub fn capability(text: &str) -> Result<String> {
     let upper = text.trim().to_ascii_uppercase();
     let name = if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };

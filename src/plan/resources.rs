@@ -299,7 +299,7 @@ fn idle(idle: i64) -> Result<bool> {
     }
 }
 
-/// A list in the kernel's format, in which spaces separate, too; the kernel checks the numbers.
+/// A list in the kernel's format, which also accepts spaces as separators; the kernel checks the numbers.
 fn id_list(list: Option<&str>, name: &str) -> Result<Option<String>> {
     let Some(list) = list.filter(|list| !list.is_empty()) else { return Ok(None) };
     let is_known =

@@ -124,7 +124,7 @@ impl Rootfs {
         }
         let own_dev = !mounts.iter().any(Mount::is_bound_dev);
         let mut rootfs = Rootfs {
-            // Cleaned as in runc, which shows it so.
+            // Normalised, as runc shows it.
             path: OsString::from_vec(clean(bundle.join(&root.path).as_os_str().as_bytes())).into(),
             readonly: root.readonly,
             jail: jail(new_mount, options.no_pivot),

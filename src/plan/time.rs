@@ -4,13 +4,13 @@ use super::Namespaces;
 use crate::spec::{Place, Spec};
 use anyhow::{Context, Result, bail, ensure};
 
-/// crun's: offsets that replace those of the config, a line for each clock.
+/// crun's annotation: offsets that replace those of the config, one line per clock.
 pub const ANNOTATION: &str = "run.oci.timens_offset";
 
 /// Clock, seconds and nanoseconds.
 pub type Offset = (&'static str, i64, u32);
 
-/// `linux.timeOffsets`, or those of the annotation.
+/// Reads `linux.timeOffsets`, or the annotation.
 pub fn offsets(
     spec: &Spec,
     namespaces: &Namespaces,
@@ -36,7 +36,7 @@ pub fn offsets(
     Ok(offsets)
 }
 
-/// Lines as the kernel takes them: `monotonic 100 0`, also with the number of the clock.
+/// Parses lines in the kernel's format, e.g. `monotonic 100 0`; also with the number of the clock.
 fn of_annotation(text: &str) -> Result<Vec<Offset>> {
     ensure!(!text.trim().is_empty(), "is empty");
     let line = |line: &str| {

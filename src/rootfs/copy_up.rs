@@ -39,13 +39,13 @@ pub fn copy_up(from: BorrowedFd<'_>, to: BorrowedFd<'_>, owner: Owner) -> Result
     Copy { top: to, linked: BTreeMap::new(), path: Vec::new() }.directory(from, to, 0)
 }
 
-/// A tree that is being copied.
+/// A tree being copied.
 struct Copy<'a> {
-    /// Where to.
+    /// The destination.
     top: BorrowedFd<'a>,
-    /// Files with more than one name, by device and inode: the name that is copied already.
+    /// Files with several names, by device and inode: the name that was copied already.
     linked: BTreeMap<(u64, u64), Vec<u8>>,
-    /// From the top to where we are, each name ended by a slash.
+    /// The path relative to the top, with a slash after each component.
     path: Vec<u8>,
 }
 
@@ -77,7 +77,7 @@ impl Copy<'_> {
         let kind = file::kind(stat.st_mode);
         let mode = Mode::from_bits_truncate(stat.st_mode & 0o7777);
         if kind != SFlag::S_IFDIR && stat.st_nlink > 1 {
-            // Copies of one file would take memory for each of its names.
+            // Separate copies would use memory for each name.
             match self.linked.get(&(stat.st_dev, stat.st_ino)) {
                 Some(first) => {
                     return linkat(self.top, first.as_slice(), to, name, AtFlags::empty())

@@ -34,11 +34,11 @@ pub fn set_here(path: &Path, name: &CStr, value: &[u8]) -> Result<(), SysError> 
     check(call, done.into()).map(drop)
 }
 
-/// lremovexattr(2): does not follow a symbolic link.
+/// lremovexattr(2): a symbolic link as the last component is not followed.
 ///
 /// # Errors
 ///
-/// lremovexattr(2) failed.
+/// If lremovexattr(2) fails.
 pub fn remove_here(path: &Path, name: &CStr) -> Result<(), SysError> {
     let call = || format!("lremovexattr({}, {})", path.display(), name.to_string_lossy());
     let file = c_path(path, call)?;

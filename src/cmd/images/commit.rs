@@ -131,7 +131,7 @@ pub fn export(root: &Path, id: &str, output: Option<&PathBuf>, log: &mut Log) ->
         let ids = ids(&state, &dir)?;
         with_rights(|| {
             let merged = upper::open_merged(&state, &dir)?;
-            // What is there is overwritten only if there is something to write.
+            // An existing file is only overwritten when there is output.
             let out = BufWriter::with_capacity(1 << 16, open_output(output)?);
             let mut warn = |text: &str| log.warn(text);
             commit::export(&merged, &ids, out, &mut warn)?.flush()?;

@@ -15,8 +15,8 @@ use brig_layers::store::{ImageRecord, Store, write_record};
 use serde_json::{Value, json};
 use std::path::Path;
 
-/// Every way to write a name that images are recorded by: with a prefix as for `--image`, relative, without the
-/// tag "latest".
+/// Every way to write a name under which an image can be recorded: with a prefix as for `--image`, relative,
+/// without the tag "latest".
 fn spellings(text: &str) -> Vec<String> {
     let prefixes = ["oci:", "oci-archive:", "docker-archive:"];
     let bare = prefixes.iter().find_map(|prefix| text.strip_prefix(prefix)).unwrap_or(text);
@@ -25,7 +25,7 @@ fn spellings(text: &str) -> Vec<String> {
     vec![text.to_owned(), absolute, latest]
 }
 
-/// Finds an image by name, by id or digest, or by the beginning of one.
+/// Finds an image by name, by id or digest, or by a prefix of one.
 fn find<'a>(contents: &'a Contents, text: &str) -> Result<&'a ImageRecord> {
     let images = || contents.images.iter();
     let spellings = spellings(text);
@@ -33,7 +33,7 @@ fn find<'a>(contents: &'a Contents, text: &str) -> Result<&'a ImageRecord> {
     if let Some(image) = images().find(named) {
         return Ok(image);
     }
-    // Of PATH@DIGEST the digest says which.
+    // In PATH@DIGEST, the digest is unique.
     let digest = text.rsplit_once('@').map_or(text, |(_, digest)| digest);
     let found = match Prefix::parse(digest) {
         Ok(digest) => match digest.only(images(), |image| &image.id)? {

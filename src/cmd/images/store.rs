@@ -40,7 +40,7 @@ pub fn images(store: Option<&Path>, listing: Listing) -> Result<()> {
                 "name": null, "id": image.id, "layers": image.layers.len(),
                 "bytes": bytes(image), "users": users(&image.id), "created": image.created,
             });
-            // As docker and podman: a line for each name.
+            // Like docker and podman: one line for each name.
             let named = |name: &String| {
                 let mut row = row.clone();
                 row["name"] = name.clone().into();
@@ -122,7 +122,7 @@ fn print(listing: Listing, columns: &[&str], mut rows: Vec<Value>) -> Result<()>
     };
     if listing.quiet {
         let mut ids: Vec<String> = rows.iter().map(|row| id(row) + "\n").collect();
-        // Of an image that has several names, one.
+        // An image with several names only once.
         ids.dedup();
         return log::out(ids.concat().as_bytes());
     }

@@ -57,7 +57,7 @@ pub fn seccomp(options: &SeccompOptions) -> Result<i32> {
     }
 }
 
-/// The names of the capabilities that `--cap` gives.
+/// The capabilities given by `--cap`.
 fn caps(options: &SeccompOptions) -> Result<Vec<String>> {
     let one = |text: &String| capability(text).with_context(|| format!("--cap {text:?}"));
     options.caps.iter().map(one).collect()

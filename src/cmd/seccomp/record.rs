@@ -72,7 +72,7 @@ pub(super) fn record(options: &SeccompOptions) -> Result<i32> {
     Ok(code)
 }
 
-/// The file that the profile is written to at the end: what would fail then should fail now.
+/// Checks the output file at the beginning, so that errors do not occur only at the end.
 fn writable(file: &Path) -> Result<PathBuf> {
     let what = || file.display().to_string();
     // Replace the target of a symbolic link, not the link.

@@ -143,7 +143,7 @@ impl<R: Read> Reader<R> {
         }
         let is_end = |header: &Header| header.as_bytes().iter().all(|&byte| byte == 0);
         if is_end(&header) {
-            // Two of them are the end. As Go has it, one may be, but nothing may follow it.
+            // Two zeroed blocks are the end; as in Go, a single one only if nothing follows.
             let more = self.block(header.as_mut_bytes())? && !is_end(&header);
             ensure!(!more, "damaged: entries follow a block of zeros");
             return Ok(None);

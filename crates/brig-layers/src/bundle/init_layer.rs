@@ -13,7 +13,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use sys::path::DIRECTORY;
 
-/// The maximum size to read of a hosts file and the host's resolv.conf: lists of blocked names have some MiB.
+/// The maximum size of a hosts file and of the host's resolv.conf: hosts files with blocked names can have
+/// some MiB.
 const MAX_BYTES: u64 = 8 << 20;
 
 /// Network settings in files, not in the config.

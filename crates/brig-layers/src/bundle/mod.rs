@@ -189,7 +189,7 @@ impl Made {
     }
 }
 
-/// The kernel lets nobody set groups where only one id is mapped, and the process keeps its own in any case.
+/// setgroups is not permitted if only one id is mapped, and the process keeps its own groups anyway.
 fn leave_groups_out(user: &mut user::User, warn: &mut dyn FnMut(&str)) {
     let groups: Vec<String> =
         user.groups.drain(..).filter(|gid| *gid != user.gid).map(|gid| gid.to_string()).collect();

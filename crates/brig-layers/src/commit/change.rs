@@ -97,7 +97,7 @@ fn one(run: &mut Map<String, Value>, name: &str, rest: &str, has_command: bool) 
     Ok(())
 }
 
-/// `80/tcp`, `8000-8010/udp`.
+/// Whether it is a port or a range, e.g. `80/tcp` or `8000-8010/udp`.
 fn is_port(text: &str) -> bool {
     let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
     let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
@@ -146,7 +146,8 @@ fn words(text: &str) -> Result<Vec<String>> {
     while let Some(letter) = letters.next() {
         let now = word.get_or_insert_default();
         match letter {
-            // Between double quotes a backslash is one, but before what it protects there.
+            // Between double quotes, a backslash is literal except before the characters that it escapes
+            // there.
             '\\' if quote == Some('"') => {
                 let next = letters.next();
                 if !next.is_some_and(|next| "\"\\$".contains(next)) {

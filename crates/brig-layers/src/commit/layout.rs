@@ -68,21 +68,25 @@ pub fn parse(text: &str) -> Result<(PathBuf, String)> {
     Ok((path.into(), tag.into()))
 }
 
-/// Fails if an image in a layout cannot have this name.
+/// Checks that an image in a layout can have this name.
+///
+/// # Errors
+///
+/// If the tag is not valid.
 pub fn check_tag(tag: &str) -> Result<()> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-:/@+".contains(c);
     ensure!(!tag.is_empty() && tag.chars().all(plain), "{tag:?} is not a valid tag");
     Ok(())
 }
 
-/// Makes a directory and those above it, as far as they are missing.
+/// Creates a directory and its missing parents.
 fn make_directories(path: &Path, guard: &Guard) -> Result<()> {
     let missing = path.ancestors().take_while(|dir| !dir.exists()).collect::<Vec<_>>();
     missing.iter().rev().try_for_each(|dir| guard.remove(dir))?;
     fs::create_dir_all(path).with_context(|| path.display().to_string())
 }
 
-/// Waits for who else writes to it. What that has made may be gone then, if it has failed.
+/// Waits for other writers. The directory may not exist any more after another commit has failed.
 fn lock(path: &Path, guard: &Guard) -> Result<OwnedFd> {
     let what = || path.display().to_string();
     let blobs = path.join("blobs/sha256");
@@ -112,7 +116,7 @@ impl Layout {
     pub fn open(path: &Path, guard: Guard) -> Result<Layout> {
         let what = || path.display().to_string();
         let version = path.join("oci-layout");
-        // Another commit may be making it.
+        // Another commit may be creating it.
         let other = |entry: std::io::Result<fs::DirEntry>| {
             let name = entry.map(|entry| entry.file_name()).unwrap_or_default();
             name != "blobs" && !name.as_bytes().starts_with(b".oci-layout.")
@@ -131,7 +135,7 @@ impl Layout {
             }
         }
         if version.exists() {
-            // What nobody could read any more is not written.
+            // Fails before anything is written to a layout that could not be read again.
             Source::open(path, Kind::Layout)?;
         } else {
             guard.remove(&version)?;
@@ -191,7 +195,7 @@ impl Layout {
     /// If the file cannot be renamed.
     pub(crate) fn publish(&self, temp: &Temp, digest: &Digest) -> Result<()> {
         let target = self.blob(digest);
-        // Blobs of SHA-512 have a directory of their own.
+        // Blobs of SHA-512 are in a separate directory.
         make_directories(target.parent().unwrap_or(&self.path), &self.guard)?;
         self.new_blob(&target)?;
         fs::rename(&temp.0, &target).with_context(|| target.display().to_string())
@@ -235,7 +239,7 @@ impl Layout {
             }),
             Err(error) => return Err(error),
         };
-        // Whatever it is: only an object has members, and null is an empty list.
+        // Only an object has members, and null is an empty list.
         if let Some(list @ Value::Null) = index.get_mut("manifests") {
             *list = json!([]);
         }

@@ -353,8 +353,8 @@ fn copy_layer(layout: &Layout, image: &Image, layer: &Layer) -> Result<Descripto
     Ok(Layout::descriptor(media_type, digest, size))
 }
 
-/// The media type of a layer by its contents, whatever the base image's is: docker's types have equivalents,
-/// some images have none, and a foreign layer is no longer foreign when it is in the layout.
+/// The media type of a layer's copy, determined from its contents, not from the base image: docker's types
+/// have equivalents, some images have none, and a foreign layer is not foreign any more in the layout.
 fn media_type(blob: &Blob) -> Result<&'static str> {
     Ok(match Decoder::new(blob.reader()?)? {
         Decoder::Gzip(_) => GZIP,

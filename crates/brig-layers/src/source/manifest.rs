@@ -294,7 +294,7 @@ pub struct Execution {
     pub stop_signal: String,
 }
 
-/// Go writes empty lists and maps as null, and takes null for whatever is empty.
+/// Go writes empty lists and maps as null, and accepts null for any empty value.
 pub(crate) fn null_is_empty<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: serde::Deserializer<'de>,

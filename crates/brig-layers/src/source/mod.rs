@@ -46,7 +46,7 @@ enum Member {
         offset: u64,
         size: u64,
     },
-    /// A sparse file: no tool writes a file of an image like that.
+    /// A sparse file: images do not contain those.
     Sparse,
     /// Old versions of docker save link identical layers.
     Link(Vec<u8>),

@@ -302,8 +302,8 @@ impl Store {
         }
     }
 
-    /// Moves a directory to tmp/ before its removal, which may be interrupted: half of it must not be used.
-    /// None: it does not exist any more.
+    /// Moves a directory to tmp/ before its removal, which may be interrupted: a partial one must not be
+    /// used. None if it does not exist any more.
     pub(crate) fn put_aside(&self, path: &Path) -> Result<Option<PathBuf>> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         for number in 0..u32::MAX {

@@ -192,7 +192,7 @@ pub fn collect(store: &Store, all: bool, runtime: &Runtime) -> Result<Vec<Unused
             continue;
         }
         let what = || unused.path.display().to_string();
-        // Half of a layer or of a patch must never be taken for all of it.
+        // A partly removed layer or patch must never be used.
         let aside = match unused.what {
             LAYER | PATCH | JOINED => store.put_aside(&unused.path)?,
             _ => Some(unused.path.clone()),

@@ -15,7 +15,7 @@ use std::io::{BufReader, Read, Seek, SeekFrom, Write};
 use std::os::fd::BorrowedFd;
 use sys::{Errno, SysError, xattr};
 
-/// Attributes by which overlayfs marks files.
+/// The prefixes of overlayfs's own attributes.
 const OVERLAYS: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
 
 impl Unpacker<'_> {
@@ -114,7 +114,7 @@ impl Unpacker<'_> {
     }
 }
 
-/// Takes the extended attributes away that an earlier entry has given it.
+/// Removes the extended attributes that an earlier entry has set.
 pub(super) fn remove_all(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
     let path = whiteout::path_in(dir, name);
     for key in xattr::list(&path)? {
@@ -122,7 +122,7 @@ pub(super) fn remove_all(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
             continue;
         }
         match xattr::remove_here(&path, &CString::new(key)?) {
-            // Labels that the kernel gives by itself.
+            // Labels set by the kernel itself.
             Err(SysError { errno: Errno::EPERM | Errno::EACCES | Errno::EOPNOTSUPP, .. }) => {}
             done => done?,
         }

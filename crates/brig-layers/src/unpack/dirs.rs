@@ -88,7 +88,7 @@ impl<'a> Dirs<'a> {
         self.root.as_fd()
     }
 
-    /// The directory that was looked up last.
+    /// The last directory that was looked up.
     pub(crate) fn here(&self) -> BorrowedFd<'_> {
         self.stack.last().map_or(self.root.as_fd(), |level| level.fd.as_fd())
     }

@@ -227,8 +227,8 @@ impl Unpacker<'_> {
         }
     }
 
-    /// Whether `name` in the directory that was looked up last is a directory without an entry in the archive,
-    /// and contains only whiteouts.
+    /// Whether `name` in the last directory is a directory without an entry in the archive that contains only
+    /// whiteouts.
     fn is_for_whiteouts(&self, name: &[u8]) -> Result<bool> {
         if !self.dirs.implied.contains(&self.dirs.path_of(name)) {
             return Ok(false);
@@ -308,7 +308,7 @@ impl Unpacker<'_> {
             }
         } else {
             let (_, replaces) = self.make(above, name, |dir| mkdirat(dir, name, PRIVATE))?;
-            // As if the replaced entry had been in a layer of its own.
+            // As if the replaced entry had been in a separate layer.
             if replaces {
                 whiteout::make_opaque(dir.as_fd(), name)?;
                 self.dirs.add_opaque(path.clone())?;
@@ -430,7 +430,7 @@ impl Unpacker<'_> {
         match fstatat(&from, last, AtFlags::AT_SYMLINK_NOFOLLOW) {
             Ok(stat) if !whiteout::is_whiteout(&stat) => {}
             Ok(_) | Err(Errno::ENOENT) => {
-                // The target may be a hard link to a layer below, too.
+                // The target may also be a hard link to a layer below.
                 let known = self.done.links.get(&self.dirs.path_of(last)).cloned();
                 let target = known.unwrap_or_else(|| target.join(&b'/'));
                 return self.link_below(above, name, target);

@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build check integration test test-musl test-vm test-vm-systemd test-vm-selinux test-vm-engines ci-vm test-engines soak-pods hot bench bench-engines bench-layers bench-restore conformance fuzz soak demo documents book install uninstall dist dist-one dist-check test-deb audit verify-release ci ci-suite ci-nightly clean
+.PHONY: help build check integration test test-musl test-vm test-vm-systemd test-vm-selinux test-vm-engines ci-vm test-engines soak-pods hot bench bench-engines bench-layers bench-restore conformance fuzz soak demo documents book install install-seal uninstall dist dist-one dist-check test-deb audit verify-release ci ci-suite ci-nightly clean
 
 PREFIX   := /usr/local
 DESTDIR  :=
@@ -201,6 +201,9 @@ install: ## binary, man pages, completions into DESTDIR + PREFIX (/usr/local)
 uninstall: ## removes what install has put there
 	rm -f $(DESTDIR)$(PREFIX)/bin/brig $(BASH) $(ZSH) $(FISH) \
 	    $(addprefix $(MAN)/,$(notdir $(wildcard docs/man/*.8)))
+
+install-seal: ## mounts brig's directory on /run/brig-seal, now and at each boot: create, run and exec wait less under load
+	scripts/install-seal.sh $(PREFIX)/bin $(DESTDIR)
 
 DIST_ARCHES := x86_64 aarch64
 VERSION   = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)

@@ -11,6 +11,9 @@
 //! /proc/self/exe ([`sys::exe`]). Nothing can make such an overlay writable; a read-only bind mount could be
 //! made writable. Its pages are those of the host's file: only those that brig has written to are copied. If
 //! any of this is refused, brig executes itself again from a sealed copy in memory.
+//!
+//! The kernel waits for RCU when such an overlay is freed: under load for milliseconds. `make install-seal` has it
+//! mounted once, on [`MOUNTED`], and brig uses that one as long as it shows the same file.
 
 use crate::state::own_stat;
 use anyhow::{Context, Result, bail, ensure};
@@ -18,8 +21,10 @@ use libc::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY};
 use nix::fcntl::{AtFlags, FcntlArg, OFlag, SealFlag, fcntl, open, readlink};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{FileStat, Mode, fstat, stat};
+use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, fstatfs};
+use nix::sys::statvfs::FsFlags;
 use nix::unistd::{execveat, geteuid};
-use std::ffi::{CString, OsString};
+use std::ffi::{CStr, CString, OsString};
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -30,6 +35,9 @@ use sys::path::{Links, open_in};
 use sys::{Errno, cred, process};
 
 const EXE: &str = "/proc/self/exe";
+
+/// Where `make install-seal` mounts brig's directory as an overlay without an upper.
+const MOUNTED: &CStr = c"/run/brig-seal";
 
 /// The commands that start processes in a container.
 const VERBS: [&str; 3] = ["create", "run", "exec"];
@@ -78,7 +86,17 @@ fn in_place(found: &FileStat) -> Result<()> {
     ensure!(found.st_nlink > 0, "{EXE} has no file name");
     let image = Image::own()?;
     let map = memory_map()?;
-    image.run_from(&overlay(found)?, map)
+    let path = readlink(EXE).context(EXE)?;
+    let path = Path::new(&path);
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        bail!("{} has no directory", path.display());
+    };
+    let name = CString::new(name.as_bytes())?;
+    let file = match mounted(&name, found) {
+        Some(file) => file,
+        None => overlay(parent, &name, found)?,
+    };
+    image.run_from(&file, map)
 }
 
 /// The addresses of brig's memory map, which the new one keeps.
@@ -102,14 +120,23 @@ fn memory_map() -> Result<MemoryMap> {
     })
 }
 
-/// brig's executable in an overlay. overlayfs requires two layers, neither inside the other: the executable's
-/// directory, and one that exists on every host and does not change.
-fn overlay(found: &FileStat) -> Result<File> {
-    let path = readlink(EXE).context(EXE)?;
-    let path = Path::new(&path);
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-        bail!("{} has no directory", path.display());
-    };
+/// brig's executable in the overlay of `make install-seal`, if that is mounted and was made for this file.
+fn mounted(name: &CStr, found: &FileStat) -> Option<File> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let mount = open(MOUNTED, flags, Mode::empty()).ok()?;
+    let kind = fstatfs(&mount).ok()?;
+    // With an upper, a container could write to brig's copy there if it can reach the mount point.
+    let sealed = kind.filesystem_type() == OVERLAYFS_SUPER_MAGIC
+        && kind.flags().contains(FsFlags::ST_RDONLY);
+    if !sealed {
+        return None;
+    }
+    show(&mount, name, found).ok()
+}
+
+/// brig's executable in an overlay of its own. overlayfs requires two layers, neither inside the other: the
+/// executable's directory, and one that exists on every host and does not change.
+fn overlay(parent: &Path, name: &CStr, found: &FileStat) -> Result<File> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let parent = open(parent, flags, Mode::empty()).context("open its directory")?;
     let filesystem = Filesystem::open(c"overlay")?;
@@ -118,17 +145,19 @@ fn overlay(found: &FileStat) -> Result<File> {
     // Keeps inode numbers unchanged, whatever the kernel's default (xino_auto) is.
     filesystem.set(c"xino", Some(c"off"))?;
     let mount = filesystem.mount(MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)?;
-    let name = CString::new(name.as_bytes())?;
+    show(&mount, name, found)
+}
+
+/// Opens brig's executable in an overlay. It may have been removed or replaced while it runs, or be hidden below
+/// another mount.
+fn show(mount: &OwnedFd, name: &CStr, found: &FileStat) -> Result<File> {
     // O_NONBLOCK: another file may have that name by now, e.g. a fifo.
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
-    let sealed = open_in(mount.as_fd(), &name, flags, Links::Refuse)?;
-    let same = |a: &FileStat, b: &FileStat| {
-        let of = |stat: &FileStat| (stat.st_ino, stat.st_size, stat.st_mtime, stat.st_mtime_nsec);
-        of(a) == of(b)
-    };
-    // It was removed or replaced while it runs, or is hidden below another mount.
+    let sealed = open_in(mount.as_fd(), name, flags, Links::Refuse)?;
     let shown = fstat(&sealed).context("fstat")?;
-    ensure!(same(&shown, found), "{} has been replaced", path.display());
+    let [shown, found] =
+        [&shown, found].map(|stat| (stat.st_ino, stat.st_size, stat.st_mtime, stat.st_mtime_nsec));
+    ensure!(shown == found, "{} has been replaced", name.to_string_lossy());
     Ok(sealed.into())
 }
 

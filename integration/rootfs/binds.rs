@@ -444,3 +444,21 @@ fn mounts_of_a_running_container_know_its_root_filesystem_too() {
     call("remove").ok();
     assert_eq!(read().get("read /again/file"), "ENOENT");
 }
+
+#[test]
+fn a_link_in_the_root_filesystem_is_copied_or_mounted_too() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    symlink("where", sandbox.rootfs().join("etc/link")).unwrap();
+    sandbox.add_file("etc/file", "mounted");
+    let bind = |source: &str, to: &str, option: &str| json!({"destination": to, "source": sandbox.rootfs().join(source), "options": ["bind", option]});
+    let mounts = [
+        bind("etc/link", "/etc/copied", "copy-symlink"),
+        bind("etc/file", "/etc/plain", "copy-symlink"),
+        bind("etc/link", "/etc/itself", "src-nofollow"),
+    ];
+    sandbox.patch(|config| config["mounts"].as_array_mut().unwrap().extend(mounts));
+    let facts = sandbox.facts("link /etc/copied ; link /etc/itself ; read /etc/plain");
+    assert_eq!((facts.get("link /etc/copied"), facts.get("link /etc/itself")), ("where", "where"));
+    assert_eq!(facts.get("read /etc/plain"), r#""mounted""#);
+}

@@ -55,6 +55,24 @@ fn running() -> Sandbox {
     sandbox
 }
 
+#[test]
+fn a_source_that_is_a_link_is_what_the_options_say() {
+    brig_only!();
+    let sandbox = running();
+    let volume = volume(&sandbox, "volume");
+    symlink("file", volume.join("link")).unwrap();
+    let mounts = |option: &str| {
+        json!([{"destination": format!("/tmp/{option}"), "source": volume.join("link"),
+            "options": ["bind", option]}])
+    };
+    call(&sandbox, "add", &mounts("src-nofollow")).ok();
+    let link = inside(&sandbox, "link /tmp/src-nofollow");
+    assert!(link.get("link /tmp/src-nofollow").ends_with("file"), "{link}");
+    call(&sandbox, "remove", &mounts("src-nofollow")).ok();
+    call(&sandbox, "add", &mounts("copy-symlink")).fails_with("[0].source");
+    assert_eq!(at(&sandbox, "/tmp/copy-symlink").0, 0);
+}
+
 fn in_user_namespace() -> Sandbox {
     let sandbox = Sandbox::new();
     let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);

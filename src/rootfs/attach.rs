@@ -17,7 +17,7 @@ use nix::sys::stat::fstat;
 use nix::unistd::symlinkat;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use sys::mount::{self, Attr, move_mount};
 use sys::path::make_dir_in;
 use sys::{Errno, SysError, errno_of, xattr};
@@ -36,6 +36,11 @@ pub fn attach(root: &mut Root, mount: &Mount, source: &Source) -> Result<()> {
         Source::None | Source::Cgroup(_) => None,
         Source::Link(to) => return make_link(root, mount, to),
     };
+    if let (Some(file), true) = (&found, mount.links.copy)
+        && let Some(to) = link_of(file.as_fd())?
+    {
+        return make_link(root, mount, &to);
+    }
     let target = target::find(root, mount, tree)?;
     if !matches!(mount.kind, Kind::Remount { .. }) {
         root.place_upper(target.fd.as_fd())?;
@@ -47,10 +52,7 @@ pub fn attach(root: &mut Root, mount: &Mount, source: &Source) -> Result<()> {
             bind(root, mount, &source, target.fd.as_fd())
         }
         (Kind::Bind { .. }, Source::Inside(user)) => {
-            let file = found
-                .as_ref()
-                .context("internal error: internal error: internal error: internal error: internal error: internal error: internal error: internal error: internal error: its source is not open")?
-                .as_fd();
+            let file = found.as_ref().context("internal error: its source is not open")?.as_fd();
             let user = user.as_ref().map(AsFd::as_fd);
             let source = BindSource { file, shown: &Shown::Fd(file), user };
             bind(root, mount, &source, target.fd.as_fd())
@@ -69,11 +71,17 @@ pub fn attach(root: &mut Root, mount: &Mount, source: &Source) -> Result<()> {
             mount::mount(None, &proc_path(target), None, *flags, Some(data))?;
             root.kernel.apply(target, &mount.steps)
         }
-        (Kind::Bind { .. } | Kind::Cgroup(_), _) => {
-            bail!(
-                "internal error: internal error: internal error: internal error: internal error: internal error: internal error: internal error: internal error: its source is not open"
-            )
-        }
+        (Kind::Bind { .. } | Kind::Cgroup(_), _) => bail!("internal error: its source is not open"),
+    }
+}
+
+/// The target of an open symbolic link; `None` if it is something else.
+fn link_of(file: BorrowedFd<'_>) -> Result<Option<CString>> {
+    match readlinkat(file, "") {
+        Ok(to) => Ok(Some(CString::new(to.into_vec())?)),
+        // readlink(2) with an empty path, of a file that is not a link.
+        Err(Errno::ENOENT) => Ok(None),
+        Err(errno) => Err(errno).context("readlink"),
     }
 }
 

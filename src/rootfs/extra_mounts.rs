@@ -9,11 +9,11 @@ use super::source::{Source, clone_bind, clone_inside, map_ids};
 use super::target::{self, proc_path};
 use crate::plan::mounts::{Kind, Mount};
 use crate::spec::Place;
-use anyhow::{Context, Result, bail, ensure};
-use nix::fcntl::{AT_FDCWD, OFlag};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use nix::fcntl::{AT_FDCWD, OFlag, readlink};
 use nix::mount::{MntFlags, umount2};
 use nix::sys::stat::{Mode, umask};
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
@@ -33,9 +33,13 @@ pub fn open(mounts: &[Mount], users: &[Option<OwnedFd>]) -> Result<Opened> {
     let open = |(mount, user): (&Mount, &Option<OwnedFd>)| -> Result<Source> {
         let Kind::Bind { source, inside, recursive } = &mount.kind else { return Ok(Source::None) };
         if inside.is_some() {
+            if mount.links.copy {
+                let refused = "copy-symlink is not supported for a source in the root filesystem";
+                Err(anyhow!(refused)).at(format!("{}.source", mount.place()))?;
+            }
             return Ok(Source::Inside(user.as_ref().map(OwnedFd::try_clone).transpose()?));
         }
-        let tree = clone_bind(AT_FDCWD, source, mount, *recursive)
+        let tree = clone_source(source, mount, *recursive)
             .map_err(|error| match sys::errno_of(&error) {
                 Some(Errno::EPERM) => error.context("only root can bind mount files of the host"),
                 _ => error,
@@ -47,6 +51,21 @@ pub fn open(mounts: &[Mount], users: &[Option<OwnedFd>]) -> Result<Opened> {
         Ok(Source::Detached(tree))
     };
     mounts.iter().zip(users).map(open).collect::<Result<_>>().map(Opened)
+}
+
+/// The mount of a source, which is not followed if it is a symbolic link and the options say so.
+fn clone_source(source: &CStr, mount: &Mount, recursive: bool) -> Result<OwnedFd> {
+    ensure!(
+        !mount.links.copy || readlink(source).is_err(),
+        "is a symbolic link, and copy-symlink makes no mount of it that could be removed"
+    );
+    if !mount.links.source {
+        return clone_bind(AT_FDCWD, source, mount, recursive);
+    }
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    let file = nix::fcntl::open(source, flags, Mode::empty());
+    let file = file.with_context(|| source.to_string_lossy().into_owned())?;
+    clone_bind(file.as_fd(), c"", mount, recursive)
 }
 
 /// Mounts them below the container's root: all or none. `announce` is called with each complete mount and its
@@ -145,7 +164,9 @@ pub fn remove(root: &OwnedFd, mountinfo: &Path, wanted: &Identity) -> Result<boo
         };
         let point = CString::new(found.point().into_os_string().into_vec())?;
         // Links are not followed: mountinfo has resolved paths.
-        let Ok(mount) = open_in(root.as_fd(), &point, OFlag::O_PATH, Links::Refuse) else {
+        // The mount itself can be that of a link.
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW;
+        let Ok(mount) = open_in(root.as_fd(), &point, flags, Links::Refuse) else {
             continue;
         };
         match identity(mount.as_fd())? {

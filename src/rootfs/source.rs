@@ -263,10 +263,14 @@ pub(super) fn clone_inside(
     Ok(tree)
 }
 
-/// Opens a source inside the root filesystem as mounted so far.
+/// Opens a source inside the root filesystem as mounted so far; a symbolic link itself if the options say so.
 pub(super) fn open_inside(root: BorrowedFd<'_>, mount: &Mount, path: &CStr) -> Result<OwnedFd> {
     let open = || -> Result<OwnedFd> {
-        let file = open_in(root, path, OFlag::O_PATH, Links::Follow)
+        let nofollow = match mount.links.source || mount.links.copy {
+            true => OFlag::O_NOFOLLOW,
+            false => OFlag::empty(),
+        };
+        let file = open_in(root, path, OFlag::O_PATH | nofollow, Links::Follow)
             .context("in the root filesystem as mounted so far")?;
         if mount.target.as_c_str() == c"/proc" {
             ensure_proc(file.as_fd())?;

@@ -116,8 +116,7 @@ impl<R: Read> Reader<R> {
         Ok(())
     }
 
-    /// For a caller that skips the content by seeking, in an archive of `end` bytes: the position of the next
-    /// header.
+    /// The position of the next header, for a caller that seeks to it in an archive of `end` bytes.
     ///
     /// # Errors
     ///

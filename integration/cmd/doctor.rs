@@ -125,7 +125,7 @@ fn without_clone3_no_process_is_born_in_a_cgroup() {
     let report = without(libc::SYS_clone3);
     report.has("clone3", "warn", &["Linux 5.3", "uses older calls"]);
     if report.find("clone-into-cgroup").is_some() {
-        report.has("clone-into-cgroup", "warn", &["no clone3(2)"]);
+        report.has("clone-into-cgroup", "warn", &["not support clone3(2)"]);
     }
     report.has("pid-namespace", "ok", &[]);
 }

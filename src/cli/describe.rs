@@ -334,7 +334,7 @@ pub(super) fn described(name: &str) -> Option<&'static Description> {
 
 /// brig for clap, without its subcommands.
 pub(super) fn brig() -> clap::Command {
-    BRIG.to_clap()
+    BRIG.for_clap()
         .subcommand_required(true)
         .disable_help_subcommand(true)
         // Engines append options to those from the user's configuration: the last one wins.
@@ -343,7 +343,7 @@ pub(super) fn brig() -> clap::Command {
 
 /// A command for clap.
 pub(super) fn subcommand(command: &Description) -> clap::Command {
-    images::restrict(command.to_clap())
+    images::restrict(command.for_clap())
 }
 
 /// A command with its examples, which only its help and its manual page show.

@@ -69,9 +69,9 @@ impl Description {
     }
 
     /// Describes it for clap.
-    pub fn to_clap(&self) -> clap::Command {
+    pub fn for_clap(&self) -> clap::Command {
         let command = clap::Command::new(self.name).about(self.about);
-        let command = command.args(self.arguments().map(Argument::to_clap));
+        let command = command.args(self.arguments().map(Argument::for_clap));
         // Not set to false, because clap enables it itself for long lines.
         if self.next_line_help { command.next_line_help(true) } else { command }
     }
@@ -206,7 +206,7 @@ impl Argument {
         self.required
     }
 
-    fn to_clap(&self) -> Arg {
+    fn for_clap(&self) -> Arg {
         let mut arg = Arg::new(self.name).hide(self.hidden).required(self.required);
         if !self.help.is_empty() {
             arg = arg.help(self.help);

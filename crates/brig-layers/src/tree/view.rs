@@ -127,7 +127,7 @@ impl View {
     /// # Errors
     ///
     /// If the layer cannot be read.
-    pub fn has_or_hides(&self, layer: usize, parts: &[&[u8]]) -> Result<bool> {
+    pub(crate) fn has_or_hides(&self, layer: usize, parts: &[&[u8]]) -> Result<bool> {
         Ok(!matches!(self.layers[layer].lookup(parts)?, LayerEntry::Nothing))
     }
 

@@ -26,13 +26,13 @@ end
 function __brig_optspecs
     switch $argv[1]
         case bundle
-            string join \n network=+ hostname=+ add-host=+ entrypoint=+ init env-file=+ e/env=+ u/user=+ group-add=+ w/workdir=+ t/tty i/interactive v/volume=+ mount=+ tmpfs=+ shm-size=+ read-only read-only-tmpfs=+ device=+ m/memory=+ memory-swap=+ cpus=+ pids-limit=+ ulimit=+ sysctl=+ cap-add=+ cap-drop=+ security-opt=+ no-new-privs l/label=+ annotation=+ stop-signal=+ pull=+ platform=+ h/help
+            string join \n hostname=+ add-host=+ entrypoint=+ init env-file=+ e/env=+ u/user=+ group-add=+ w/workdir=+ t/tty i/interactive v/volume=+ mount=+ tmpfs=+ shm-size=+ read-only read-only-tmpfs=+ device=+ m/memory=+ memory-swap=+ cpus=+ pids-limit=+ ulimit=+ sysctl=+ cap-add=+ cap-drop=+ security-opt=+ no-new-privs l/label=+ annotation=+ stop-signal=+ pull=+ platform=+ network=+ h/help
         case checkpoint
             string join \n image-path=+ work-path=+ parent-path=+ auto-dedup ext-unix-sk file-locks lazy-pages link-remap shell-job tcp-close tcp-established tcp-skip-in-flight manage-cgroups-mode=+ network-lock=+ empty-ns=+ pre-dump leave-running status-fd=+ page-server=+ h/help
         case commit
             string join \n a/author=+ m/message=+ c/change=+ compression=+ no-pause h/help
         case create
-            string join \n b/bundle=+ f/config=+ strict pid-file=+ image=+ platform=+ layer=+ upper=+ console-socket=+ pidfd-socket=+ no-pivot no-new-keyring preserve-fds=+ name=+ network=+ hostname=+ add-host=+ entrypoint=+ init env-file=+ e/env=+ u/user=+ group-add=+ w/workdir=+ t/tty i/interactive v/volume=+ mount=+ tmpfs=+ shm-size=+ read-only read-only-tmpfs=+ device=+ m/memory=+ memory-swap=+ cpus=+ pids-limit=+ ulimit=+ sysctl=+ cap-add=+ cap-drop=+ security-opt=+ no-new-privs l/label=+ annotation=+ stop-signal=+ pull=+ h/help
+            string join \n b/bundle=+ f/config=+ strict pid-file=+ layer=+ upper=+ console-socket=+ pidfd-socket=+ no-pivot no-new-keyring preserve-fds=+ name=+ hostname=+ add-host=+ entrypoint=+ init env-file=+ e/env=+ u/user=+ group-add=+ w/workdir=+ t/tty i/interactive v/volume=+ mount=+ tmpfs=+ shm-size=+ read-only read-only-tmpfs=+ device=+ m/memory=+ memory-swap=+ cpus=+ pids-limit=+ ulimit=+ sysctl=+ cap-add=+ cap-drop=+ security-opt=+ no-new-privs l/label=+ annotation=+ stop-signal=+ pull=+ network=+ image=+ platform=+ h/help
         case delete
             string join \n f/force r/regex h/help
         case diff
@@ -74,7 +74,7 @@ function __brig_optspecs
         case rmi
             string join \n h/help
         case run
-            string join \n b/bundle=+ f/config=+ strict pid-file=+ image=+ platform=+ layer=+ upper=+ console-socket=+ pidfd-socket=+ no-pivot no-new-keyring preserve-fds=+ name=+ network=+ hostname=+ add-host=+ entrypoint=+ init env-file=+ e/env=+ u/user=+ group-add=+ w/workdir=+ t/tty i/interactive v/volume=+ mount=+ tmpfs=+ shm-size=+ read-only read-only-tmpfs=+ device=+ m/memory=+ memory-swap=+ cpus=+ pids-limit=+ ulimit=+ sysctl=+ cap-add=+ cap-drop=+ security-opt=+ no-new-privs l/label=+ annotation=+ stop-signal=+ pull=+ d/detach keep rm no-subreaper h/help
+            string join \n b/bundle=+ f/config=+ strict pid-file=+ layer=+ upper=+ console-socket=+ pidfd-socket=+ no-pivot no-new-keyring preserve-fds=+ name=+ hostname=+ add-host=+ entrypoint=+ init env-file=+ e/env=+ u/user=+ group-add=+ w/workdir=+ t/tty i/interactive v/volume=+ mount=+ tmpfs=+ shm-size=+ read-only read-only-tmpfs=+ device=+ m/memory=+ memory-swap=+ cpus=+ pids-limit=+ ulimit=+ sysctl=+ cap-add=+ cap-drop=+ security-opt=+ no-new-privs l/label=+ annotation=+ stop-signal=+ pull=+ d/detach keep rm no-subreaper network=+ image=+ platform=+ h/help
         case seccomp
             string join \n f/format=+ cap=+ h/help
         case spec
@@ -200,7 +200,6 @@ complete -c brig -n "__fish_brig_needs_command" -f -a "stats" -d 'Show the resou
 complete -c brig -n "__fish_brig_needs_command" -f -a "tag" -d 'Add a tag to an image of an OCI image layout'
 complete -c brig -n "__fish_brig_needs_command" -f -a "update" -d 'Change the resource limits of a container'
 complete -c brig -n "__fish_brig_needs_command" -f -a "wait" -d 'Wait until containers have ended, and print how'
-complete -c brig -n "__fish_brig_using_subcommand bundle" -l network -d 'Network namespace [default: none]' -r -f
 complete -c brig -n "__fish_brig_using_subcommand bundle" -l hostname -d 'Host name [default: the id]' -r -f
 complete -c brig -n "__fish_brig_using_subcommand bundle" -l add-host -d 'Add a line to /etc/hosts' -r -f
 complete -c brig -n "__fish_brig_using_subcommand bundle" -l entrypoint -d 'Program instead of the image\'s Entrypoint and Cmd' -r -f
@@ -342,6 +341,7 @@ XCPU\t''
 XFSZ\t''"
 complete -c brig -n "__fish_brig_using_subcommand bundle" -l pull -d 'Images are on disk: nothing is ever pulled' -r -f
 complete -c brig -n "__fish_brig_using_subcommand bundle" -l platform -d 'Platform of the image [default: of this machine]' -r -f
+complete -c brig -n "__fish_brig_using_subcommand bundle" -l network -d 'Network namespace [default: none]' -r -f
 complete -c brig -n "__fish_brig_using_subcommand bundle" -l init -d 'Run the host\'s catatonit as init, which reaps processes'
 complete -c brig -n "__fish_brig_using_subcommand bundle" -s t -l tty -d 'Allocate a terminal'
 complete -c brig -n "__fish_brig_using_subcommand bundle" -s i -l interactive -d 'Keep stdin open (the default)'
@@ -384,15 +384,12 @@ complete -c brig -n "__fish_brig_using_subcommand commit" -s h -l help -d 'Print
 complete -c brig -n "__fish_brig_using_subcommand create" -s b -l bundle -d 'Directory with config.json [default: .]' -r -f -a "(__fish_complete_directories)"
 complete -c brig -n "__fish_brig_using_subcommand create" -s f -l config -d 'Use this file instead of config.json' -r -F
 complete -c brig -n "__fish_brig_using_subcommand create" -l pid-file -d 'Write the pid of the init process to FILE' -r -F
-complete -c brig -n "__fish_brig_using_subcommand create" -l image -d 'Image instead of a bundle: PATH, PATH:TAG or PATH@DIGEST' -r -f -a "(__brig_images)"
-complete -c brig -n "__fish_brig_using_subcommand create" -l platform -d 'Platform of the image [default: of this machine]' -r -f
 complete -c brig -n "__fish_brig_using_subcommand create" -l layer -d 'Overlay layer; repeat it, lowest first' -r -f -a "(__fish_complete_directories)"
 complete -c brig -n "__fish_brig_using_subcommand create" -l upper -d 'Writable overlay layer [default: tmpfs]' -r -f
 complete -c brig -n "__fish_brig_using_subcommand create" -l console-socket -d 'Socket that receives the terminal' -r -F
 complete -c brig -n "__fish_brig_using_subcommand create" -l pidfd-socket -d 'Socket that receives a pidfd of init' -r -F
 complete -c brig -n "__fish_brig_using_subcommand create" -l preserve-fds -d 'Pass N additional file descriptors' -r -f
 complete -c brig -n "__fish_brig_using_subcommand create" -l name -d 'Container id, with --image [default: generated]' -r -f
-complete -c brig -n "__fish_brig_using_subcommand create" -l network -d 'Network namespace [default: none]' -r -f
 complete -c brig -n "__fish_brig_using_subcommand create" -l hostname -d 'Host name [default: the id]' -r -f
 complete -c brig -n "__fish_brig_using_subcommand create" -l add-host -d 'Add a line to /etc/hosts' -r -f
 complete -c brig -n "__fish_brig_using_subcommand create" -l entrypoint -d 'Program instead of the image\'s Entrypoint and Cmd' -r -f
@@ -533,6 +530,9 @@ WINCH\t''
 XCPU\t''
 XFSZ\t''"
 complete -c brig -n "__fish_brig_using_subcommand create" -l pull -d 'Images are on disk: nothing is ever pulled' -r -f
+complete -c brig -n "__fish_brig_using_subcommand create" -l network -d 'Network namespace [default: none]' -r -f
+complete -c brig -n "__fish_brig_using_subcommand create" -l image -d 'Image instead of a bundle: PATH, PATH:TAG or PATH@DIGEST' -r -f -a "(__brig_images)"
+complete -c brig -n "__fish_brig_using_subcommand create" -l platform -d 'Platform of the image [default: of this machine]' -r -f
 complete -c brig -n "__fish_brig_using_subcommand create" -l strict -d 'Refuse a config that `brig lint` finds an error in'
 complete -c brig -n "__fish_brig_using_subcommand create" -l no-pivot -d 'Do not use pivot_root(2) (for an initramfs)'
 complete -c brig -n "__fish_brig_using_subcommand create" -l no-new-keyring -d 'Keep the session keyring of the caller'
@@ -692,15 +692,12 @@ complete -c brig -n "__fish_brig_using_subcommand rmi" -s h -l help -d 'Print he
 complete -c brig -n "__fish_brig_using_subcommand run" -s b -l bundle -d 'Directory with config.json [default: .]' -r -f -a "(__fish_complete_directories)"
 complete -c brig -n "__fish_brig_using_subcommand run" -s f -l config -d 'Use this file instead of config.json' -r -F
 complete -c brig -n "__fish_brig_using_subcommand run" -l pid-file -d 'Write the pid of the init process to FILE' -r -F
-complete -c brig -n "__fish_brig_using_subcommand run" -l image -d 'Image instead of a bundle: PATH, PATH:TAG or PATH@DIGEST' -r -f -a "(__brig_images)"
-complete -c brig -n "__fish_brig_using_subcommand run" -l platform -d 'Platform of the image [default: of this machine]' -r -f
 complete -c brig -n "__fish_brig_using_subcommand run" -l layer -d 'Overlay layer; repeat it, lowest first' -r -f -a "(__fish_complete_directories)"
 complete -c brig -n "__fish_brig_using_subcommand run" -l upper -d 'Writable overlay layer [default: tmpfs]' -r -f
 complete -c brig -n "__fish_brig_using_subcommand run" -l console-socket -d 'Socket that receives the terminal' -r -F
 complete -c brig -n "__fish_brig_using_subcommand run" -l pidfd-socket -d 'Socket that receives a pidfd of init' -r -F
 complete -c brig -n "__fish_brig_using_subcommand run" -l preserve-fds -d 'Pass N additional file descriptors' -r -f
 complete -c brig -n "__fish_brig_using_subcommand run" -l name -d 'Container id, with --image [default: generated]' -r -f
-complete -c brig -n "__fish_brig_using_subcommand run" -l network -d 'Network namespace [default: none]' -r -f
 complete -c brig -n "__fish_brig_using_subcommand run" -l hostname -d 'Host name [default: the id]' -r -f
 complete -c brig -n "__fish_brig_using_subcommand run" -l add-host -d 'Add a line to /etc/hosts' -r -f
 complete -c brig -n "__fish_brig_using_subcommand run" -l entrypoint -d 'Program instead of the image\'s Entrypoint and Cmd' -r -f
@@ -841,6 +838,9 @@ WINCH\t''
 XCPU\t''
 XFSZ\t''"
 complete -c brig -n "__fish_brig_using_subcommand run" -l pull -d 'Images are on disk: nothing is ever pulled' -r -f
+complete -c brig -n "__fish_brig_using_subcommand run" -l network -d 'Network namespace [default: none]' -r -f
+complete -c brig -n "__fish_brig_using_subcommand run" -l image -d 'Image instead of a bundle: PATH, PATH:TAG or PATH@DIGEST' -r -f -a "(__brig_images)"
+complete -c brig -n "__fish_brig_using_subcommand run" -l platform -d 'Platform of the image [default: of this machine]' -r -f
 complete -c brig -n "__fish_brig_using_subcommand run" -l strict -d 'Refuse a config that `brig lint` finds an error in'
 complete -c brig -n "__fish_brig_using_subcommand run" -l no-pivot -d 'Do not use pivot_root(2) (for an initramfs)'
 complete -c brig -n "__fish_brig_using_subcommand run" -l no-new-keyring -d 'Keep the session keyring of the caller'

@@ -78,15 +78,15 @@ impl Copy<'_> {
         let mode = Mode::from_bits_truncate(stat.st_mode & 0o7777);
         if kind != SFlag::S_IFDIR && stat.st_nlink > 1 {
             // Separate copies would use memory for each name.
-            match self.linked.get(&(stat.st_dev, stat.st_ino)) {
-                Some(first) => {
-                    return linkat(self.top, first.as_slice(), to, name, AtFlags::empty())
-                        .context("link");
+            let key = (stat.st_dev, stat.st_ino);
+            if let Some(first) = self.linked.get(&key) {
+                match linkat(self.top, first.as_slice(), to, name, AtFlags::empty()) {
+                    // Too deep for a path: copied once more.
+                    Err(Errno::ENAMETOOLONG) => {}
+                    linked => return linked.context("link"),
                 }
-                None => {
-                    let path = [&self.path, name.to_bytes()].concat();
-                    self.linked.insert((stat.st_dev, stat.st_ino), path);
-                }
+            } else {
+                self.linked.insert(key, [&self.path, name.to_bytes()].concat());
             }
         }
         match kind {

@@ -63,7 +63,7 @@ check: build ## formatting, lints, unit tests; the binary is static and small
 	cargo fmt --all --check
 	scripts/documents.py
 	scripts/pictures.py --check
-	shellcheck --severity=warning $$(git ls-files scripts .ci | grep -vE '\.(py|ld)$$|/book/')
+	shellcheck --severity=warning $$(git ls-files scripts .ci | grep -vE '\.(py|ld|service)$$|/book/')
 	codespell $$(git ls-files | grep -vE '\.svg$$|^Cargo.lock|^fuzz/|^fixtures/')
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	@# Without images, and with the features of dependencies that are built already.

@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build check integration test test-musl test-vm test-vm-systemd test-vm-selinux test-vm-engines ci-vm test-engines soak-pods hot bench bench-engines bench-layers bench-restore conformance fuzz soak demo documents book install install-seal uninstall dist dist-one dist-check test-deb audit verify-release ci ci-suite ci-nightly clean
+.PHONY: help build check integration test test-musl test-vm test-vm-systemd test-vm-selinux test-vm-engines ci-vm test-engines soak-pods hot bench bench-engines bench-layers bench-restore conformance fuzz soak demo documents book install install-seal uninstall dist dist-one dist-check test-deb audit verify-release ci ci-suite ci-pods ci-nightly clean
 
 PREFIX   := /usr/local
 DESTDIR  :=
@@ -242,7 +242,7 @@ ci: CHECK := 1
 ci: SOAK_SECONDS := 120
 # The other architecture is built by ci-nightly.
 ci: DIST_ARCHES := x86_64
-ci: test test-musl soak test-engines ci-suite book ci-vm fuzz dist-check test-deb ## what .ci/run runs
+ci: test test-musl soak test-engines ci-suite book ci-vm fuzz dist-check test-deb ci-pods ## what .ci/run runs
 
 # Running all tests in both guests takes too long: these depend on features that the host does not have.
 ci-vm:
@@ -253,6 +253,10 @@ ci-vm:
 # The rows about `run` of a newer Debian's engines.
 ci-suite:
 	$(MAKE) test-engines SUITE=trixie TESTS=run
+
+# Its containerd is already unpacked.
+ci-pods:
+	$(MAKE) soak-pods SUITE=trixie
 
 ci-nightly: ## what takes longer than CI may, for hours; before a release
 	$(MAKE) test-vm

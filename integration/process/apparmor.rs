@@ -170,8 +170,8 @@ fn a_false_proc_of_the_image_takes_no_profile_away() {
 fn exec_cannot_have_a_label_of_a_module_that_is_not_there() {
     brig_only!();
     for (module, flag, place) in [
-        ("apparmor", "--apparmor", "process.apparmorProfile: \"a:b\" has no effect"),
-        ("selinux", "--process-label", "process.selinuxLabel: \"a:b\" has no effect"),
+        ("apparmor", "--apparmor", "--apparmor: \"a:b\" has no effect"),
+        ("selinux", "--process-label", "--process-label: \"a:b\" has no effect"),
     ] {
         if host::has_lsm(module) {
             skip(&format!("{module} is in force"));

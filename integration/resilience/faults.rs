@@ -8,11 +8,12 @@
 use crate::host::{self, wait_until};
 use crate::images::{Images, base};
 use crate::sandbox::{Sandbox, brig_only};
-use crate::tracer::{Faulted, Whose, run_with_fault};
+use crate::tracer::{self, Faulted, Strike, Whose, run_with_fault};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 const ERRORS: [i32; 5] = [libc::ENOMEM, libc::EIO, libc::ENOSPC, libc::EMFILE, libc::EINTR];
@@ -244,54 +245,95 @@ fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
-fn commit_with_faults(whose: Whose, least: usize) {
-    let images = Images::new();
-    let sandbox = &images.sandbox;
-    let mut layout = images.layout("image");
-    layout.layer(base());
-    let image = layout.finish("v1", &json!({"Entrypoint": ["/init"]}));
-    let (id, mark) = (sandbox.id.as_str(), format!("BRIG_TEST={}", sandbox.id));
-    let start = ["run", "--detach", "--image", &image, "--env", &mark, id, "--"];
-    let script = ["write", "/etc/new", "new", ";", "say", "ready", ";", "sleep", "600"];
-    images.brig(&[&start[..], &script].concat()).ok().wait_for_line("ready");
-    images.brig(&["commit", id, "out:first"]).ok();
-    let (store, out) = (images.store(), sandbox.dir.join("out"));
-    let tags = || {
+/// A container of an image, of which images are made in a layout.
+struct Commits {
+    images: Images,
+    out: PathBuf,
+    /// The files of the layout.
+    files: BTreeMap<PathBuf, Vec<u8>>,
+}
+
+impl Commits {
+    fn new() -> Commits {
+        let images = Images::new();
+        let sandbox = &images.sandbox;
+        let mut layout = images.layout("image");
+        layout.layer(base());
+        let image = layout.finish("v1", &json!({"Entrypoint": ["/init"]}));
+        let (id, mark) = (sandbox.id.as_str(), format!("BRIG_TEST={}", sandbox.id));
+        let start = ["run", "--detach", "--image", &image, "--env", &mark, id, "--"];
+        let script = ["write", "/etc/new", "new", ";", "say", "ready", ";", "sleep", "600"];
+        images.brig(&[&start[..], &script].concat()).ok().wait_for_line("ready");
+        images.brig(&["commit", id, "out:first"]).ok();
+        let out = sandbox.dir.join("out");
+        Commits { files: files(&out), out, images }
+    }
+
+    fn command(&self, at: usize) -> Command {
+        let (tag, message) = (format!("out:at-{at}"), format!("message {at}"));
+        let store = self.images.store();
+        let (store, id) = (store.to_str().unwrap(), self.images.sandbox.id.as_str());
+        let args = ["--store", store, "commit", "--message", &message, id, &tag];
+        self.images.sandbox.command(&args)
+    }
+
+    fn tags(&self) -> Vec<String> {
         let index: Value =
-            serde_json::from_slice(&fs::read(out.join("index.json")).unwrap()).unwrap();
+            serde_json::from_slice(&fs::read(self.out.join("index.json")).unwrap()).unwrap();
         let manifests = index["manifests"].as_array().unwrap().clone();
         let tag = |manifest: &Value| {
             manifest["annotations"]["org.opencontainers.image.ref.name"].as_str().map(str::to_owned)
         };
-        manifests.iter().filter_map(tag).collect::<Vec<_>>()
-    };
-    let mut before = files(&out);
-    each(least, |at, errno| {
-        let (tag, message) = (format!("out:at-{at}"), format!("message {at}"));
-        let args = ["--store", store.to_str().unwrap(), "commit", "--message", &message, id, &tag];
-        let faulted = run_with_fault(sandbox, sandbox.command(&args), (whose, at), errno, &SPARED);
+        manifests.iter().filter_map(tag).collect()
+    }
+
+    /// One call fails: the image is complete, or nothing of it is left.
+    fn with_fault(&mut self, whose: Whose, at: usize, errno: i32) -> Faulted {
+        let sandbox = &self.images.sandbox;
+        let faulted = run_with_fault(sandbox, self.command(at), (whose, at), errno, &SPARED);
         let what = (at, errno, &faulted);
         let runs = wait_until(Duration::from_secs(5), || sandbox.status() == "running");
         assert!(runs, "{what:?} leaves it {}", sandbox.status());
-        let known = tags().contains(&format!("at-{at}"));
-        if known {
-            let bundle = images.bundle(&tag, "of-commit");
-            let layers = images.layers(&bundle);
+        if self.tags().contains(&format!("at-{at}")) {
+            let bundle = self.images.bundle(&format!("out:at-{at}"), "of-commit");
+            let layers = self.images.layers(&bundle);
             let new = layers.iter().filter(|layer| layer.join("etc/new").exists());
             assert_eq!(new.count(), 1, "{what:?} {layers:?}");
             crate::tree::remove(&bundle).unwrap();
         } else {
             assert_ne!(faulted.code, Some(0), "{what:?}");
-            let same = wait_until(Duration::from_secs(5), || files(&out) == before);
+            let same = wait_until(Duration::from_secs(5), || files(&self.out) == self.files);
             let left: Vec<_> =
-                files(&out).into_keys().filter(|p| !before.contains_key(p)).collect();
+                files(&self.out).into_keys().filter(|p| !self.files.contains_key(p)).collect();
             assert!(same, "{what:?} leaves {left:?}");
         }
-        assert!(tags().contains(&"first".to_string()), "{what:?}: {:?}", tags());
-        before = files(&out);
+        assert!(self.tags().contains(&"first".to_string()), "{what:?}: {:?}", self.tags());
+        self.files = files(&self.out);
         faulted
-    });
-    delete(sandbox, &"all of it");
+    }
+}
+
+fn commit_with_faults(whose: Whose, least: usize) {
+    let mut commits = Commits::new();
+    each(least, |at, errno| commits.with_fault(whose, at, errno));
+    delete(&commits.images.sandbox, &"all of it");
+}
+
+/// The index is written last. Whatever fails then, no tag refers to what was removed.
+#[test]
+fn commit_that_fails_at_its_end_is_complete_or_leaves_nothing() {
+    brig_only!();
+    let mut commits = Commits::new();
+    let sandbox = &commits.images.sandbox;
+    let traced =
+        tracer::run(sandbox, commits.command(0), Whose::Parent, usize::MAX, Strike::Parent);
+    let calls: Vec<_> = traced.calls.into_iter().filter(|call| !SPARED.contains(call)).collect();
+    commits.files = files(&commits.out);
+    let index = calls.iter().rposition(|call| *call == libc::SYS_syncfs).unwrap();
+    for at in index + 1..=calls.len() {
+        commits.with_fault(Whose::Parent, at, libc::EIO);
+    }
+    delete(&commits.images.sandbox, &"all of it");
 }
 
 #[test]

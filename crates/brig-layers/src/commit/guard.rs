@@ -6,8 +6,9 @@ use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use std::cell::RefCell;
+use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -23,11 +24,23 @@ pub struct Guard {
     said: RefCell<Vec<u8>>,
 }
 
-/// Messages on the socket: a letter, and for [`REMOVE`] a path that ends with a NUL.
+/// Messages on the socket: a letter, for [`REMOVE`] and [`UNLESS`] a path that ends with a NUL, and for
+/// [`UNLESS`] a text that ends with a NUL.
 const FROZEN: u8 = b'F';
 const THAWED: u8 = b'T';
 const REMOVE: u8 = b'R';
-const KEEP: u8 = b'K';
+const UNLESS: u8 = b'U';
+
+/// What the messages say.
+#[derive(Default)]
+struct Said {
+    /// Whether the container is still frozen.
+    frozen: bool,
+    /// What must be removed.
+    made: Vec<PathBuf>,
+    /// The file and the text in it by which the commit has succeeded.
+    unless: Option<(PathBuf, Vec<u8>)>,
+}
 
 impl Guard {
     /// `thaw`: resumes the container, if it is still frozen after the commit has ended.
@@ -90,13 +103,15 @@ impl Guard {
         self.send(&[&[REMOVE], path.as_os_str().as_bytes(), b"\0"].concat())
     }
 
-    /// Keeps everything created so far.
+    /// Nothing is removed if this file contains this text in the end: the write that puts it there is the moment at
+    /// which the commit succeeds. A message afterwards could fail, or not be sent any more.
     ///
     /// # Errors
     ///
     /// If the guard has exited.
-    pub fn keep(&self) -> Result<()> {
-        self.send(&[KEEP])
+    pub fn unless(&self, path: &Path, text: &str) -> Result<()> {
+        let path = path.as_os_str().as_bytes();
+        self.send(&[&[UNLESS], path, b"\0", text.as_bytes(), b"\0"].concat())
     }
 }
 
@@ -111,7 +126,7 @@ impl Drop for Guard {
             }
         };
         if !matches!(ended, Ok(WaitStatus::Exited(_, 0))) {
-            undo(&decode(&self.said.borrow()).1);
+            undo(&decode(&self.said.borrow()));
         }
     }
 }
@@ -123,15 +138,26 @@ fn watch(mut said: File, thaw: impl FnOnce() -> Result<()>) -> Result<()> {
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&SigSet::all()), None)?;
     let mut text = Vec::new();
     said.read_to_end(&mut text)?;
-    let (frozen, made) = decode(&text);
-    let thawed = if frozen { thaw() } else { Ok(()) };
-    undo(&made);
+    let said = decode(&text);
+    let thawed = if said.frozen { thaw() } else { Ok(()) };
+    undo(&said);
     thawed
 }
 
-/// Removes what was created, in reverse order.
-fn undo(made: &[PathBuf]) {
-    for path in made.iter().rev() {
+/// Whether the file exists and contains the text. One that cannot be read may contain it.
+fn contains(path: &Path, text: &[u8]) -> bool {
+    match fs::read(path) {
+        Ok(read) => read.windows(text.len()).any(|window| window == text),
+        Err(error) => error.kind() != ErrorKind::NotFound,
+    }
+}
+
+/// Removes what was created, in reverse order, unless the commit has succeeded.
+fn undo(said: &Said) {
+    if said.unless.as_ref().is_some_and(|(path, text)| contains(path, text)) {
+        return;
+    }
+    for path in said.made.iter().rev() {
         // A directory that contains other files by now is kept.
         if fs::remove_file(path).is_err() {
             let _ = fs::remove_dir(path);
@@ -139,25 +165,33 @@ fn undo(made: &[PathBuf]) {
     }
 }
 
-/// Whether the container is still frozen, and what must be removed.
-fn decode(mut text: &[u8]) -> (bool, Vec<PathBuf>) {
-    let (mut frozen, mut made) = (false, Vec::new());
+fn decode(mut text: &[u8]) -> Said {
+    let mut said = Said::default();
     while let [letter, rest @ ..] = text {
         text = rest;
         match *letter {
-            FROZEN => frozen = true,
-            THAWED => frozen = false,
-            KEEP => made.clear(),
-            _ => {
-                // An incomplete path: its file was not created.
-                let Some(end) = text.iter().position(|&byte| byte == 0) else { break };
-                let path = std::ffi::OsString::from_vec(text[..end].to_vec());
-                made.push(PathBuf::from(path));
-                text = &text[end + 1..];
+            FROZEN => said.frozen = true,
+            THAWED => said.frozen = false,
+            letter => {
+                // An incomplete message: what it announces was not done.
+                let Some(path) = word(&mut text) else { break };
+                let path = PathBuf::from(OsString::from_vec(path));
+                match letter {
+                    UNLESS => said.unless = word(&mut text).map(|text| (path, text)),
+                    _ => said.made.push(path),
+                }
             }
         }
     }
-    (frozen, made)
+    said
+}
+
+/// Takes the bytes up to a NUL.
+fn word(text: &mut &[u8]) -> Option<Vec<u8>> {
+    let end = text.iter().position(|&byte| byte == 0)?;
+    let word = text[..end].to_vec();
+    *text = &text[end + 1..];
+    Some(word)
 }
 
 #[cfg(test)]
@@ -165,20 +199,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_kept_is_undone_when_the_commit_is_gone() {
+    fn what_was_made_is_undone_unless_the_file_that_names_it_is_written() {
         let dir = std::env::temp_dir().join(format!("brig-guard-{}", std::process::id()));
-        let (kept, gone) = (dir.join("kept"), dir.join("gone"));
+        let (index, made) = (dir.join("index"), dir.join("made"));
         fs::create_dir(&dir).unwrap();
         let thaw = dir.join("thawed");
-        let guard = Guard::spawn(|| Ok(File::create(&thaw).map(drop)?)).unwrap();
-        guard.remove(&kept).unwrap();
-        File::create(&kept).unwrap();
-        guard.keep().unwrap();
-        guard.frozen().unwrap();
-        guard.remove(&gone).unwrap();
-        fs::create_dir(&gone).unwrap();
-        drop(guard);
-        assert!(kept.exists() && thaw.exists() && !gone.exists());
+        for (text, kept) in [(None, false), (Some("another"), false), (Some("an image"), true)] {
+            let guard = Guard::spawn(|| Ok(File::create(&thaw).map(drop)?)).unwrap();
+            guard.frozen().unwrap();
+            guard.remove(&made).unwrap();
+            File::create(&made).unwrap();
+            guard.unless(&index, "image").unwrap();
+            if let Some(text) = text {
+                sys::file::write_atomically(&index, text.as_bytes()).unwrap();
+            }
+            drop(guard);
+            assert_eq!((made.exists(), thaw.exists()), (kept, true), "{text:?}");
+            fs::remove_file(&thaw).unwrap();
+        }
+        File::create(&thaw).unwrap();
         let guard = Guard::spawn(|| Ok(fs::remove_file(&thaw)?)).unwrap();
         guard.frozen().and_then(|()| guard.thawed()).unwrap();
         drop(guard);

@@ -254,8 +254,8 @@ impl Layout {
         if path.symlink_metadata().is_err() {
             self.guard.remove(&path)?;
         }
-        write_atomically(&path, &serde_json::to_vec(&index)?)?;
-        self.guard.keep()
+        self.guard.unless(&path, manifest.digest.hex())?;
+        write_atomically(&path, &serde_json::to_vec(&index)?)
     }
 }
 

@@ -313,7 +313,7 @@ fn what_is_taken_back_is_what_was_added_wherever_the_container_has_put_it() {
     // Takes a while to copy, and then does not fit.
     let many = sandbox.rootfs().join("many");
     fs::create_dir(&many).unwrap();
-    for number in 0..10_000 {
+    for number in 0..40_000 {
         fs::write(many.join(number.to_string()), "").unwrap();
     }
     sandbox.patch(|config| config["root"]["readonly"] = json!(false));
@@ -321,7 +321,7 @@ fn what_is_taken_back_is_what_was_added_wherever_the_container_has_put_it() {
     let volume = volume(&sandbox, "volume");
     let mounts = json!([
         {"destination": "/tmp/a/x", "source": volume, "options": ["rbind"]},
-        {"destination": "/many", "type": "tmpfs", "options": ["tmpcopyup", "nr_inodes=9900"]},
+        {"destination": "/many", "type": "tmpfs", "options": ["tmpcopyup", "nr_inodes=39900"]},
     ]);
     let before = (at(&sandbox, "/proc/sys"), mounts_of(&sandbox).len());
     let file = sandbox.dir.join("mounts.json");

@@ -54,7 +54,13 @@ def resident():
 def of_pods():
     """Memory usage of the pods' cgroups in MiB."""
     usage = glob.glob("/sys/fs/cgroup/memory/kube/soak-*/memory.usage_in_bytes") or glob.glob("/sys/fs/cgroup/kube/soak-*/memory.current")
-    return sum(int(read(file)) for file in usage) / 2**20
+    total = 0
+    for file in usage:
+        try:
+            total += int(read(file))
+        except OSError:
+            pass  # The pod has been removed meanwhile.
+    return total / 2**20
 
 
 def cpu():

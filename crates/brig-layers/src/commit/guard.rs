@@ -109,7 +109,7 @@ impl Guard {
     /// # Errors
     ///
     /// If the guard has exited.
-    pub fn unless(&self, path: &Path, text: &str) -> Result<()> {
+    pub(crate) fn unless(&self, path: &Path, text: &str) -> Result<()> {
         let path = path.as_os_str().as_bytes();
         self.send(&[&[UNLESS], path, b"\0", text.as_bytes(), b"\0"].concat())
     }

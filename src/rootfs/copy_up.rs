@@ -1,5 +1,6 @@
 //! `tmpcopyup`: a tmpfs that starts with the contents of the directory it covers.
 
+use super::target::proc_path;
 use anyhow::{Context, Result, ensure};
 use nix::dir::Dir;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
@@ -10,16 +11,18 @@ use nix::sys::stat::{
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, Whence, fchownat, linkat, lseek, symlinkat};
 use std::collections::BTreeMap;
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr, OsString};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use sys::{Errno, IfExists, file};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+use sys::{Errno, IfExists, file, xattr};
 
 /// Trees deeper than this are only created to exhaust resources.
 const MAX_DEPTH: usize = 64;
 
-/// Whether an owner is copied.
+/// Which owners the directory itself gets.
 #[derive(Debug, Clone, Copy)]
 pub struct Owner {
     /// The user.
@@ -28,15 +31,18 @@ pub struct Owner {
     pub gid: bool,
 }
 
-/// Copies everything below one directory to another, with mode, owner and times. Symbolic links are copied,
-/// never followed; what is changed concurrently is copied as found. `owner`: which owners to set on the
-/// directory itself.
+/// Copies one directory, whose mode the other has already, and everything below it, with mode, owner, extended
+/// attributes and times. Symbolic links are copied, never followed; what is changed concurrently is copied as
+/// found.
 pub fn copy_up(from: BorrowedFd<'_>, to: BorrowedFd<'_>, owner: Owner) -> Result<()> {
-    let stat = fstat(from).context("fstat")?;
+    let (stat, before) = (fstat(from).context("fstat")?, fstat(to).context("fstat")?);
+    Copy { top: to, linked: BTreeMap::new(), path: Vec::new() }.directory(from, to, 0)?;
     let uid = owner.uid.then(|| Uid::from_raw(stat.st_uid));
     let gid = owner.gid.then(|| Gid::from_raw(stat.st_gid));
-    fchownat(to, c"", uid, gid, AtFlags::AT_EMPTY_PATH).context("chown")?;
-    Copy { top: to, linked: BTreeMap::new(), path: Vec::new() }.directory(from, to, 0)
+    fchownat(to, c".", uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW).context("chown")?;
+    xattr::copy(&path_of(from, c"."), &path_of(to, c"."))?;
+    // An ACL contains a mode, too.
+    set_mode_and_times(to, c".", SFlag::S_IFDIR, before.st_mode, &stat)
 }
 
 /// A tree being copied.
@@ -107,8 +113,19 @@ impl Copy<'_> {
             SFlag::S_IFREG => copy_file(from, to, name)?,
             kind => mknodat(to, name, kind, mode, stat.st_rdev).context("mknod")?,
         }
-        set_meta(to, name, kind, mode, &stat)
+        // Owner first, because chown clears setuid bits and capabilities. The new filesystem is not visible to anyone
+        // yet.
+        let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+        fchownat(to, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW).context("chown")?;
+        xattr::copy(&path_of(from, name), &path_of(to, name))?;
+        set_mode_and_times(to, name, kind, stat.st_mode, &stat)
     }
+}
+
+/// For calls that take paths only.
+fn path_of(dir: BorrowedFd<'_>, name: &CStr) -> PathBuf {
+    let dir = PathBuf::from(OsString::from_vec(proc_path(dir).into_bytes()));
+    dir.join(OsStr::from_bytes(name.to_bytes()))
 }
 
 fn copy_file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr) -> Result<()> {
@@ -147,17 +164,15 @@ fn open(dir: BorrowedFd<'_>, name: &CStr, flags: OFlag) -> Result<OwnedFd> {
     openat(dir, name, flags, Mode::from_bits_truncate(0o600)).context("open")
 }
 
-/// Owner first, because chown clears setuid bits. The new filesystem is not visible to anyone yet.
-fn set_meta(
+fn set_mode_and_times(
     dir: BorrowedFd<'_>,
     name: &CStr,
     kind: SFlag,
-    mode: Mode,
+    mode: u32,
     stat: &FileStat,
 ) -> Result<()> {
-    let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
-    fchownat(dir, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW).context("chown")?;
     if kind != SFlag::S_IFLNK {
+        let mode = Mode::from_bits_truncate(mode & 0o7777);
         fchmodat(dir, name, mode, FchmodatFlags::FollowSymlink).context("chmod")?;
     }
     let accessed = TimeSpec::new(stat.st_atime, stat.st_atime_nsec);

@@ -128,6 +128,31 @@ fn llistxattr(file: &CStr, names: &mut [u8], call: impl Fn() -> String) -> Resul
     }
 }
 
+/// The prefixes of overlayfs's own attributes, which describe a layer and not a file.
+pub const OVERLAYS: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
+
+/// Copies all attributes except overlayfs's own, labels, which follow from the policy, and those that the kernel does
+/// not permit to set, or does not support there. Symbolic links as the last components are not followed.
+///
+/// # Errors
+///
+/// If an attribute cannot be read, or set for another reason.
+pub fn copy(from: &Path, to: &Path) -> Result<(), SysError> {
+    for key in list(from)? {
+        if key == b"security.selinux" || OVERLAYS.iter().any(|own| key.starts_with(own)) {
+            continue;
+        }
+        let key = CString::new(key).map_err(|_| SysError::new("llistxattr", Errno::EINVAL))?;
+        // It may have been removed in the meantime.
+        let Some(value) = get(from, &key)? else { continue };
+        match set_here(to, &key, &value) {
+            Err(error) if [Errno::EPERM, Errno::EOPNOTSUPP].contains(&error.errno) => {}
+            set => set?,
+        }
+    }
+    Ok(())
+}
+
 fn split_names(names: &[u8]) -> Vec<Vec<u8>> {
     let names = names.split(|&byte| byte == 0).filter(|name| !name.is_empty());
     names.map(<[u8]>::to_vec).collect()

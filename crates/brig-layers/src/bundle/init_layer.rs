@@ -1,17 +1,15 @@
 //! A bundle's own layer above the image's: what docker also adds to images for a container's root.
 //! /etc/hosts, /etc/hostname, /etc/resolv.conf, /etc/mtab, and the mount points.
 
-use crate::bundle::patch::copy_attributes;
+use crate::bundle::parents::Parents;
 use crate::tree::view::View;
 use anyhow::{Context, Result, bail};
-use nix::fcntl::{OFlag, open, openat};
+use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, mkdirat, umask};
 use nix::unistd::symlinkat;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use sys::path::DIRECTORY;
 
 /// The maximum size of a hosts file and of the host's resolv.conf: hosts files with blocked names can have
 /// some MiB.
@@ -51,71 +49,105 @@ fn fill(
     beside: &NetworkFiles,
     own_ids: bool,
 ) -> Result<()> {
-    nix::unistd::mkdir(path, Mode::from_bits_truncate(0o755))?;
-    let root = open(path, DIRECTORY, Mode::empty())?;
+    let mut layer = Parents::new(path)?;
     for (name, mode) in [("dev", 0o755), ("proc", 0o555), ("sys", 0o555)] {
         if view.find(&[name.as_bytes()], view.len())?.is_none() {
-            mkdirat(&root, name, Mode::from_bits_truncate(mode))?;
+            mkdirat(layer.root(), name, Mode::from_bits_truncate(mode))?;
         }
     }
-    let mut files = Vec::new();
     let own = [
         ("hosts", hosts(view, hostname, beside)?),
         ("hostname", format!("{hostname}\n").into_bytes()),
         // The name servers are reachable if the container shares the host's network.
         ("resolv.conf", host_file("/etc/resolv.conf")),
     ];
+    let mut taken: Vec<Vec<Vec<u8>>> = Vec::new();
+    // Links may lead two of them to the same place, or one below another: the first is written.
+    let mut is_free = |way: &Vec<Vec<u8>>| {
+        let free = !taken.iter().any(|known| known.starts_with(way) || way.starts_with(known));
+        taken.extend(free.then(|| way.clone()));
+        free
+    };
     for (name, text) in own {
-        if lacks(view, name)? || name == "hosts" && !beside.hosts.is_empty() {
-            files.push((name, text));
+        let must = name == "hosts" && !beside.hosts.is_empty();
+        if let Some(way) = place(view, name, must)?.filter(&mut is_free) {
+            write(&mut layer, &way, &text).with_context(|| format!("etc/{name}"))?;
         }
     }
-    let mtab = view.find(&[b"etc", b"mtab"], view.len())?.is_none();
-    // A link, or another type, is the image's choice.
-    let etc = view.find(&[b"etc"], view.len())?;
-    let usable = etc.as_ref().is_none_or(|etc| etc.is(SFlag::S_IFDIR));
-    if usable && (mtab || !files.is_empty()) {
-        mkdirat(&root, "etc", Mode::from_bits_truncate(0o755))?;
-        let dir = openat(&root, "etc", DIRECTORY, Mode::empty())?;
-        for (name, text) in files {
-            write(&dir, name, &text).with_context(|| format!("etc/{name}"))?;
-        }
-        if mtab {
-            symlinkat("/proc/mounts", &dir, "mtab").context("etc/mtab")?;
-        }
-        if let Some((etc, _)) = view.named_directory(&[b"etc"])? {
-            copy_attributes(&etc, root.as_fd(), b"etc", own_ids)?;
-        }
+    if let Some(way) = in_etc(view, "mtab")?
+        && view.find(&slices(&way), view.len())?.is_none()
+        && is_free(&way)
+        && let Some((name, above)) = slices(&way).split_last()
+    {
+        symlinkat("/proc/mounts", layer.directory(above)?, *name).context("etc/mtab")?;
     }
-    // The highest layer's root directory becomes the container's.
-    if let Some((image, _)) = view.named_directory(&[])? {
-        copy_attributes(&image, root.as_fd(), b".", own_ids)?;
-    }
-    Ok(())
+    layer.finish(view, own_ids)
 }
 
-/// Whether a file does not exist, or is empty, as engines leave it in images.
-fn lacks(view: &View, name: &str) -> Result<bool> {
-    let found = view.find(&[b"etc", name.as_bytes()], view.len())?;
-    Ok(found.is_none_or(|found| found.is(SFlag::S_IFREG) && found.stat.st_size == 0))
+fn slices(way: &[Vec<u8>]) -> Vec<&[u8]> {
+    way.iter().map(Vec::as_slice).collect()
 }
 
-fn write(dir: &OwnedFd, name: &str, text: &[u8]) -> Result<()> {
+/// Where a file of /etc is written: where the image's links lead, as docker mounts its own files. None if the image
+/// has one that is not empty, as engines leave it in images, or something else, which is the image's choice. `must`: it
+/// is written anyway.
+fn place(view: &View, name: &str, must: bool) -> Result<Option<Vec<Vec<u8>>>> {
+    if let Some(way) = view.place(format!("/etc/{name}").as_bytes())? {
+        let free = match view.find(&slices(&way), view.len())? {
+            Some(found) => found.is(SFlag::S_IFREG) && (must || found.stat.st_size == 0),
+            None => can_be_made(view, &way)?,
+        };
+        if free {
+            return Ok(Some(way));
+        }
+    }
+    if must { in_etc(view, name) } else { Ok(None) }
+}
+
+/// The path of a name in /etc, without following it.
+fn in_etc(view: &View, name: &str) -> Result<Option<Vec<Vec<u8>>>> {
+    let Some(mut way) = view.place(b"/etc")? else { return Ok(None) };
+    way.push(name.into());
+    Ok(can_be_made(view, &way)?.then_some(way))
+}
+
+/// Whether all that exists on the way to a file are directories, and no mount will cover it.
+fn can_be_made(view: &View, way: &[Vec<u8>]) -> Result<bool> {
+    let parts = slices(way);
+    if parts.first().is_some_and(|first| [&b"dev"[..], b"proc", b"sys"].contains(first)) {
+        return Ok(false);
+    }
+    for length in 1..parts.len() {
+        match view.find(&parts[..length], view.len())? {
+            None => break,
+            Some(found) if !found.is(SFlag::S_IFDIR) => return Ok(false),
+            Some(_) => {}
+        }
+    }
+    Ok(!parts.is_empty())
+}
+
+fn write(layer: &mut Parents, way: &[Vec<u8>], text: &[u8]) -> Result<()> {
+    let parts = slices(way);
+    let (name, above) = parts.split_last().context("the root is a directory")?;
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
-    let file = openat(dir, name, flags, Mode::from_bits_truncate(0o644))?;
+    let file = openat(layer.directory(above)?, *name, flags, Mode::from_bits_truncate(0o644))?;
     Ok(File::from(file).write_all(text)?)
 }
 
 /// The image's file, if it exists; the host's, in its network; and the lines of `--add-host`.
 fn hosts(view: &View, hostname: &str, beside: &NetworkFiles) -> Result<Vec<u8>> {
-    let mut text = if !lacks(view, "hosts")? {
-        let mut text = Vec::new();
-        if let Some(file) = view.open_file(b"/etc/hosts")? {
-            file.take(MAX_BYTES + 1).read_to_end(&mut text)?;
-        }
+    let mut text = Vec::new();
+    // Links that lead nowhere are not an error here.
+    if view.place(b"/etc/hosts")?.is_some()
+        && let Some(file) = view.open_file(b"/etc/hosts")?
+    {
+        file.take(MAX_BYTES + 1).read_to_end(&mut text)?;
         if text.len() as u64 > MAX_BYTES {
             bail!("the image's /etc/hosts has more than {MAX_BYTES} bytes");
         }
+    }
+    let mut text = if !text.is_empty() {
         text
     } else if beside.host_network {
         host_file("/etc/hosts")

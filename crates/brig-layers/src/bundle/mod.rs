@@ -2,6 +2,7 @@
 
 pub mod convert;
 pub mod init_layer;
+pub(crate) mod parents;
 pub mod patch;
 pub mod user;
 

@@ -2,28 +2,23 @@
 //! contain an entry for, hard links to files of lower layers, and entries whose path leads through links of
 //! lower layers. docs/layers.md, Patches.
 
+use crate::bundle::parents::Parents;
 use crate::source::digest::Digest;
 use crate::source::manifest::chain_ids;
 use crate::source::resolve::{Image, Layer};
 use crate::store::{LayerRecord, Store, record_in};
 use crate::tree;
 use crate::tree::view::{Found, View};
-use crate::tree::whiteout::path_in;
 use crate::unpack::Rights;
 use crate::unpack::layers::join;
 use anyhow::{Context, Result, bail};
-use nix::fcntl::{AtFlags, open, openat};
-use nix::sys::stat::{
-    FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmodat, mkdirat, umask, utimensat,
-};
-use nix::sys::time::TimeSpec;
-use nix::unistd::{Gid, Uid, fchownat, linkat};
+use nix::fcntl::{AtFlags, open};
+use nix::sys::stat::{Mode, SFlag, umask};
+use nix::unistd::linkat;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::CString;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use sys::path::DIRECTORY;
-use sys::{Errno, SysError, xattr};
 
 /// The layers of a chain, as they are mounted.
 #[derive(Debug)]
@@ -179,8 +174,7 @@ fn make(
 
 fn fill(temp: &Path, view: &View, layers: &[Link<'_>], own_ids: bool) -> Result<()> {
     tree::empty(open(temp, DIRECTORY, Mode::empty())?.as_fd())?;
-    let (made, linked) = (BTreeSet::new(), BTreeSet::new());
-    let mut patch = Patch { temp, root: None, made, linked, view, layers, own_ids };
+    let mut patch = Patch { temp, parents: None, linked: BTreeSet::new(), view, layers };
     for (index, link) in layers.iter().enumerate() {
         for (path, target) in &link.links {
             let entry = || format!("{}: entry {}", link.layer.name(), path.escape_ascii());
@@ -202,44 +196,27 @@ fn fill(temp: &Path, view: &View, layers: &[Link<'_>], own_ids: bool) -> Result<
             patch.merge_whiteouts(path, index).with_context(|| path.escape_ascii().to_string())?;
         }
     }
-    patch.finish()
+    patch.parents.map_or(Ok(()), |parents| parents.finish(view, own_ids))
 }
 
 /// A patch being created.
 struct Patch<'a> {
     temp: &'a Path,
-    root: Option<OwnedFd>,
-    /// Directories that already exist.
-    made: BTreeSet<Vec<u8>>,
+    /// What it contains so far.
+    parents: Option<Parents>,
     /// Hard links that already exist.
     linked: BTreeSet<Vec<u8>>,
     view: &'a View,
     layers: &'a [Link<'a>],
-    /// Everything is owned by brig's caller.
-    own_ids: bool,
 }
 
 impl Patch<'_> {
-    fn root(&mut self) -> Result<OwnedFd> {
-        if self.root.is_none() {
-            let path = self.temp.join("fs");
-            nix::unistd::mkdir(&path, Mode::from_bits_truncate(0o755))?;
-            self.root = Some(open(&path, DIRECTORY, Mode::empty())?);
-        }
-        Ok(self.root.as_ref().context("no root")?.try_clone()?)
-    }
-
     /// Creates a directory and its parents.
     fn directory(&mut self, parts: &[&[u8]]) -> Result<OwnedFd> {
-        let mut dir = self.root()?;
-        for length in 1..=parts.len() {
-            let (path, name) = (parts[..length].join(&b'/'), parts[length - 1]);
-            if self.made.insert(path) {
-                mkdirat(&dir, name, Mode::S_IRWXU)?;
-            }
-            dir = openat(&dir, name, DIRECTORY, Mode::empty())?;
+        if self.parents.is_none() {
+            self.parents = Some(Parents::new(&self.temp.join("fs"))?);
         }
-        Ok(dir)
+        self.parents.as_mut().context("no root")?.directory(parts)
     }
 
     /// overlayfs lists the whiteouts in a directory that exists in no lower layer as names that do not exist.
@@ -310,64 +287,4 @@ impl Patch<'_> {
             return Ok(None);
         }
     }
-
-    /// Sets the attributes of all directories, the deepest first, because creating files in a directory
-    /// changes its times.
-    fn finish(mut self) -> Result<()> {
-        if self.root.is_none() {
-            return Ok(());
-        }
-        let root = self.root()?;
-        for path in self.made.iter().rev() {
-            let parts: Vec<&[u8]> = path.split(|&byte| byte == b'/').collect();
-            let Some((&name, above)) = parts.split_last() else { continue };
-            let mut dir = root.try_clone()?;
-            for part in above {
-                dir = openat(&dir, *part, DIRECTORY, Mode::empty())?;
-            }
-            let found = match self.view.named_directory(&parts)? {
-                Some((found, _)) => Some(found),
-                None => self.view.find(&parts, self.view.len())?,
-            };
-            if let Some(found) = found {
-                copy_attributes(&found, dir.as_fd(), name, self.own_ids)
-                    .with_context(|| path.escape_ascii().to_string())?;
-            }
-        }
-        if let Some((found, _)) = self.view.named_directory(&[])? {
-            copy_attributes(&found, root.as_fd(), b".", self.own_ids)?;
-        }
-        Ok(())
-    }
-}
-
-/// Copies owner, permissions, attributes and times of `found` to the directory `name`.
-pub(crate) fn copy_attributes(
-    found: &Found,
-    dir: BorrowedFd<'_>,
-    name: &[u8],
-    own_ids: bool,
-) -> Result<()> {
-    let stat = &found.stat;
-    if !own_ids {
-        let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
-        fchownat(dir, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW).context("chown")?;
-    }
-    let mode = Mode::from_bits_truncate(stat.st_mode & 0o7777);
-    fchmodat(dir, name, mode, FchmodatFlags::FollowSymlink).context("chmod")?;
-    let from = path_in(found.dir.as_fd(), &found.name);
-    for key in xattr::list(&from)? {
-        if [&b"trusted.overlay."[..], b"user.overlay."].iter().any(|own| key.starts_with(own)) {
-            continue;
-        }
-        let key = CString::new(key)?;
-        let Some(value) = xattr::get(&from, &key)? else { continue };
-        match xattr::set_here(&path_in(dir, name), &key, &value) {
-            // As when the layer was unpacked.
-            Err(SysError { errno: Errno::EPERM | Errno::EOPNOTSUPP, .. }) => {}
-            done => done?,
-        }
-    }
-    let time = TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec);
-    utimensat(dir, name, &time, &time, UtimensatFlags::NoFollowSymlink).context("utimens")
 }

@@ -3,16 +3,20 @@
 
 use anyhow::{Context, Result};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, send, sendmsg,
+    socketpair,
+};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use std::cell::RefCell;
 use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io::{ErrorKind, Read};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::fs;
+use std::io::{ErrorKind, IoSlice};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use sys::clone::{Side, clone3};
+use sys::socket::receive_message;
 use sys::{Errno, exit};
 
 /// The commit's side.
@@ -24,12 +28,13 @@ pub struct Guard {
     said: RefCell<Vec<u8>>,
 }
 
-/// Messages on the socket: a letter, for [`REMOVE`] and [`UNLESS`] a path that ends with a NUL, and for
-/// [`UNLESS`] a text that ends with a NUL.
+/// Messages on the socket: a letter, for [`REMOVE`] and [`UNLESS`] a path that ends with a NUL, for [`UNLESS`] a
+/// text that ends with a NUL, and for [`LOCK`] a descriptor.
 const FROZEN: u8 = b'F';
 const THAWED: u8 = b'T';
 const REMOVE: u8 = b'R';
 const UNLESS: u8 = b'U';
+const LOCK: u8 = b'L';
 
 /// What the messages say.
 #[derive(Default)]
@@ -56,7 +61,7 @@ impl Guard {
             Side::Parent(_, pidfd) => (pidfd, ours),
             Side::Child(_) => {
                 drop(ours);
-                exit(i32::from(watch(File::from(theirs), thaw).is_err()))
+                exit(i32::from(watch(theirs, thaw).is_err()))
             }
         };
         Ok(Guard { socket: Some(ours), pidfd, said: RefCell::default() })
@@ -113,6 +118,25 @@ impl Guard {
         let path = path.as_os_str().as_bytes();
         self.send(&[&[UNLESS], path, b"\0", text.as_bytes(), b"\0"].concat())
     }
+
+    /// The guard keeps this lock, which flock(2) gives to all descriptors of one open file, until it has undone what
+    /// is to be undone: the next commit would count on files that are about to be removed.
+    ///
+    /// # Errors
+    ///
+    /// If the guard has exited.
+    pub(crate) fn keep(&self, lock: BorrowedFd<'_>) -> Result<()> {
+        let socket = self.socket.as_ref().context("it is closed")?;
+        let (fds, text) = ([lock.as_raw_fd()], [IoSlice::new(&[LOCK])]);
+        let rights = [ControlMessage::ScmRights(&fds)];
+        loop {
+            let flags = MsgFlags::MSG_NOSIGNAL;
+            match sendmsg::<UnixAddr>(socket.as_raw_fd(), &text, &rights, flags, None) {
+                Err(Errno::EINTR) => {}
+                sent => return sent.map(drop).context("pass a lock to brig's guard process"),
+            }
+        }
+    }
 }
 
 impl Drop for Guard {
@@ -132,12 +156,19 @@ impl Drop for Guard {
 }
 
 /// The guard process.
-fn watch(mut said: File, thaw: impl FnOnce() -> Result<()>) -> Result<()> {
+fn watch(socket: OwnedFd, thaw: impl FnOnce() -> Result<()>) -> Result<()> {
     // Signals that end the commit, from a terminal or to the process group, must not end the guard.
     nix::unistd::setsid()?;
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&SigSet::all()), None)?;
-    let mut text = Vec::new();
-    said.read_to_end(&mut text)?;
+    let (mut text, mut part, mut locks) = (Vec::new(), [0_u8; 4096], Vec::new());
+    loop {
+        let (length, fds) = receive_message(socket.as_fd(), &mut part)?;
+        if length == 0 {
+            break;
+        }
+        text.extend_from_slice(&part[..length]);
+        locks.extend(fds);
+    }
     let said = decode(&text);
     let thawed = if said.frozen { thaw() } else { Ok(()) };
     undo(&said);
@@ -172,6 +203,7 @@ fn decode(mut text: &[u8]) -> Said {
         match *letter {
             FROZEN => said.frozen = true,
             THAWED => said.frozen = false,
+            LOCK => {}
             letter => {
                 // An incomplete message: what it announces was not done.
                 let Some(path) = word(&mut text) else { break };
@@ -197,6 +229,7 @@ fn word(text: &mut &[u8]) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::File;
 
     #[test]
     fn what_was_made_is_undone_unless_the_file_that_names_it_is_written() {

@@ -2,7 +2,7 @@
 
 use crate::commit::guard::Guard;
 use crate::source::digest::Digest;
-use crate::source::manifest::{Descriptor, REF_NAME};
+use crate::source::manifest::{Descriptor, REF_NAME, entry};
 use crate::source::reference::Kind;
 use crate::source::{Source, regular_file};
 use crate::store::{STORE_PATIENCE, wait_for_lock};
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use sys::Errno;
@@ -102,6 +102,7 @@ fn lock(path: &Path, guard: &Guard) -> Result<OwnedFd> {
         let locked = fstat(&lock)?;
         let same = |there: FileStat| (there.st_dev, there.st_ino) == (locked.st_dev, locked.st_ino);
         if blobs.is_dir() && stat(path).is_ok_and(same) {
+            guard.keep(lock.as_fd())?;
             return Ok(lock);
         }
     }
@@ -160,6 +161,8 @@ impl Layout {
     ///
     /// If the file cannot be created.
     pub fn temp(&self) -> Result<(Temp, File)> {
+        // The guard of a commit that was killed before it had the lock may just have removed it, empty.
+        make_directories(&self.path.join("blobs/sha256"), &self.guard)?;
         for number in 0..u32::MAX {
             let path = self.path.join(format!("blobs/{TEMP}{}-{number}", std::process::id()));
             self.guard.remove(&path)?;
@@ -245,7 +248,16 @@ impl Layout {
         }
         let manifests = index.get_mut("manifests").and_then(Value::as_array_mut);
         let manifests = manifests.with_context(|| format!("{}: no manifests", path.display()))?;
-        manifests.retain(|known| known["annotations"][REF_NAME] != tag);
+        manifests.retain_mut(|known| {
+            if known["annotations"][REF_NAME] != tag {
+                return true;
+            }
+            // Something of another tool only loses the name.
+            let other = entry(known).is_err();
+            let annotations = known["annotations"].as_object_mut();
+            annotations.and_then(|annotations| annotations.remove(REF_NAME));
+            other
+        });
         let mut named = manifest.clone();
         named.annotations.insert(REF_NAME.into(), tag.into());
         manifests.push(serde_json::to_value(&named)?);

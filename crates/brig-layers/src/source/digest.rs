@@ -213,10 +213,11 @@ impl fmt::Display for Digest {
 }
 
 impl TryFrom<String> for Digest {
-    type Error = anyhow::Error;
+    /// serde shows the outermost message of an error only, so this is all of them.
+    type Error = String;
 
-    fn try_from(text: String) -> Result<Digest> {
-        Digest::parse(&text)
+    fn try_from(text: String) -> Result<Digest, String> {
+        Digest::parse(&text).map_err(|error| format!("{error:#}"))
     }
 }
 

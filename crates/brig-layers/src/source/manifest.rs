@@ -4,6 +4,7 @@
 use crate::source::digest::Digest;
 use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -129,25 +130,75 @@ impl fmt::Display for Platform {
 }
 
 /// A list of images: index.json, or a "fat manifest".
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Deserialize)]
+#[serde(from = "Entries")]
 pub struct Index {
-    /// Always 2.
-    #[serde(default)]
-    pub schema_version: u32,
-    /// The declared media type.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub media_type: Option<String>,
-    /// The images.
-    #[serde(deserialize_with = "null_is_empty")]
+    /// The images, and further indexes.
     pub manifests: Vec<Descriptor>,
-    /// Annotations.
-    #[serde(
-        default,
-        deserialize_with = "null_is_empty",
-        skip_serializing_if = "BTreeMap::is_empty"
-    )]
-    pub annotations: BTreeMap<String, String>,
+    /// The other entries.
+    pub(crate) unusable: Vec<Unusable>,
+}
+
+/// An entry of an index that brig cannot use: other tools may have written it, and the image-spec demands that
+/// the images beside it remain usable.
+#[derive(Debug, Clone)]
+pub(crate) struct Unusable {
+    /// Its name.
+    pub name: Option<String>,
+    /// Its digest, if brig supports the algorithm.
+    pub digest: Option<Digest>,
+    /// Why it cannot be used.
+    pub why: String,
+}
+
+/// An index as it is written.
+#[derive(Deserialize)]
+struct Entries {
+    #[serde(deserialize_with = "null_is_empty")]
+    manifests: Vec<Value>,
+}
+
+impl From<Entries> for Index {
+    fn from(written: Entries) -> Index {
+        let mut index = Index { manifests: Vec::new(), unusable: Vec::new() };
+        for value in &written.manifests {
+            match entry(value) {
+                Ok(descriptor) => index.manifests.push(descriptor),
+                Err(unusable) => index.unusable.push(unusable),
+            }
+        }
+        index
+    }
+}
+
+/// An entry of an index, if brig can use it.
+pub(crate) fn entry(value: &Value) -> Result<Descriptor, Unusable> {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let unusable = |why: String| Unusable {
+        name: text(&value["annotations"][REF_NAME]),
+        digest: text(&value["digest"]).and_then(|text| Digest::parse(&text).ok()),
+        why,
+    };
+    let read = Descriptor::deserialize(value).map_err(|error| unusable(error.to_string()))?;
+    let kind = read.media_type.as_str();
+    let known = ["", "application/vnd.docker.distribution.manifest.v2+json"].contains(&kind)
+        || kind.starts_with("application/vnd.oci.image.manifest.")
+        || read.is_index();
+    match known {
+        true => Ok(read),
+        false => Err(unusable(format!(
+            "blob {}: {kind:?} is the media type neither of an image nor of an index",
+            read.digest
+        ))),
+    }
+}
+
+impl Descriptor {
+    /// Whether it refers to an index.
+    pub(crate) fn is_index(&self) -> bool {
+        let kind = self.media_type.as_str();
+        kind.contains("image.index") || kind.contains("manifest.list")
+    }
 }
 
 /// The manifest of an image.
@@ -270,7 +321,7 @@ pub struct Execution {
     pub user: String,
     /// Ports, e.g. `80/tcp`.
     #[serde(deserialize_with = "null_is_empty")]
-    pub exposed_ports: BTreeMap<String, serde_json::Value>,
+    pub exposed_ports: BTreeMap<String, Value>,
     /// `NAME=VALUE`.
     #[serde(deserialize_with = "null_is_empty")]
     pub env: Vec<String>,
@@ -282,7 +333,7 @@ pub struct Execution {
     pub cmd: Vec<String>,
     /// Directories whose contents are not part of the image.
     #[serde(deserialize_with = "null_is_empty")]
-    pub volumes: BTreeMap<String, serde_json::Value>,
+    pub volumes: BTreeMap<String, Value>,
     /// Working directory.
     #[serde(deserialize_with = "null_is_empty")]
     pub working_dir: String,

@@ -2,7 +2,8 @@
 
 use crate::source::digest::{Digest, Prefix};
 use crate::source::manifest::{
-    Descriptor, ImageConfig, Index, Manifest, Platform, REF_NAME, is_foreign, null_is_empty,
+    Descriptor, ImageConfig, Index, Manifest, Platform, REF_NAME, Unusable, is_foreign,
+    null_is_empty,
 };
 use crate::source::reference::{Kind, Reference, Selector};
 use crate::source::{Blob, Source};
@@ -116,41 +117,57 @@ pub fn resolve(reference: &Reference, platform: Option<&str>) -> Result<Image> {
     of_layout(source, &reference.which, &platform).with_context(|| what)
 }
 
+/// A search in the indexes of a layout.
+struct Search<'a> {
+    source: &'a Source,
+    platform: &'a Platform,
+    /// The number of indexes read so far, except index.json.
+    read: usize,
+    /// Why the first of the entries that were skipped cannot be used.
+    skipped: Option<String>,
+}
+
+impl Search<'_> {
+    /// To append to the error that no image was found.
+    fn and_skipped(&self) -> String {
+        self.skipped.as_ref().map_or(String::new(), |why| format!("; skipped: {why}"))
+    }
+}
+
 fn of_layout(source: Source, which: &Selector, platform: &Platform) -> Result<Image> {
     let text = source.small("index.json", MAX_MANIFEST)?;
     let index: Index = serde_json::from_slice(&text).context("index.json")?;
-    let mut candidates = Vec::new();
-    match which {
+    let mut search = Search { source: &source, platform, read: 0, skipped: None };
+    let candidates = match which {
         Selector::Digest(digest) => {
             let mut found = Vec::new();
-            by_digest(&source, &index, digest, MAX_DEPTH, &mut 0, &mut found)?;
+            by_digest(&mut search, &index, digest, MAX_DEPTH, &mut found)?;
             let found = digest.only(found, |known| &known.digest)?;
-            candidates.push(found.with_context(|| format!("no image with digest {digest}"))?);
+            let skipped = search.and_skipped();
+            vec![found.with_context(|| format!("no image with digest {digest}{skipped}"))?]
         }
-        Selector::Tag(tag) => {
-            let tagged = index.manifests.iter().filter(|manifest| is_named(manifest, tag));
-            candidates.extend(tagged.cloned());
-            ensure!(!candidates.is_empty(), "no image with tag {tag:?}{}", names(&index));
-        }
+        Selector::Tag(tag) => tagged(&index, tag)?,
         Selector::Only => {
-            ensure!(!index.manifests.is_empty(), "has no images");
-            candidates.clone_from(&index.manifests);
+            search.skipped = index.unusable.first().map(|entry| entry.why.clone());
+            ensure!(!index.manifests.is_empty(), "has no images{}", search.and_skipped());
+            index.manifests.clone()
         }
-    }
+    };
     let name = match (which, &candidates[..]) {
         (Selector::Tag(tag), _) => Some(tag.clone()),
         (_, [only]) => only.annotations.get(REF_NAME).cloned(),
         _ => None,
     };
-    let mut chosen = choose(&source, &candidates, platform, MAX_DEPTH, &mut 0)?;
+    let mut chosen = choose(&mut search, &candidates, MAX_DEPTH)?;
     if chosen.len() > 1 {
-        chosen = best_suited(&source, chosen, platform)?;
+        chosen = best_suited(&search, chosen)?;
     }
     let [descriptor] = &chosen[..] else {
         ensure!(
             !chosen.is_empty(),
-            "no image for platform {platform}{} (choose one with --platform)",
-            platforms(&candidates)
+            "no image for platform {platform}{} (choose one with --platform){}",
+            platforms(&candidates),
+            search.and_skipped()
         );
         bail!(
             "has {} images: choose one with PATH:TAG or PATH@DIGEST{}",
@@ -204,52 +221,69 @@ fn document<T: DeserializeOwned>(
     read().with_context(|| format!("blob {}", descriptor.digest))
 }
 
-fn is_index(descriptor: &Descriptor) -> bool {
-    let kind = descriptor.media_type.as_str();
-    kind.contains("image.index") || kind.contains("manifest.list")
-}
-
-/// Reads an index in an index. `read`: the number of indexes read before.
-fn inner_index(
-    source: &Source,
-    descriptor: &Descriptor,
-    depth: usize,
-    read: &mut usize,
-) -> Result<Index> {
+/// Reads an index in an index.
+fn inner_index(search: &mut Search<'_>, descriptor: &Descriptor, depth: usize) -> Result<Index> {
     ensure!(depth > 0, "indexes are nested too deeply");
-    *read += 1;
-    ensure!(*read <= MAX_INDEXES, "more than {MAX_INDEXES} indexes in its index");
-    Ok(document(source, descriptor, MAX_MANIFEST)?.0)
+    search.read += 1;
+    ensure!(search.read <= MAX_INDEXES, "more than {MAX_INDEXES} indexes in its index");
+    Ok(document(search.source, descriptor, MAX_MANIFEST)?.0)
 }
 
-/// The images that a digest can refer to: for a complete digest, the first is enough.
+/// The images that a digest can refer to: for a complete digest, the first is enough. An index that cannot be
+/// read hides only what is in it.
 fn by_digest(
-    source: &Source,
+    search: &mut Search<'_>,
     index: &Index,
     digest: &Prefix,
     depth: usize,
-    read: &mut usize,
     found: &mut Vec<Descriptor>,
 ) -> Result<()> {
     found.extend(index.manifests.iter().filter(|known| digest.matches(&known.digest)).cloned());
-    for nested in index.manifests.iter().filter(|known| is_index(known)) {
+    let matches = |known: &&Unusable| known.digest.as_ref().is_some_and(|d| digest.matches(d));
+    if found.is_empty()
+        && let Some(unusable) = index.unusable.iter().find(matches)
+    {
+        bail!("{}", unusable.why);
+    }
+    for nested in index.manifests.iter().filter(|known| known.is_index()) {
         if digest.is_whole() && !found.is_empty() {
             break;
         }
-        let inner = inner_index(source, nested, depth, read)?;
-        by_digest(source, &inner, digest, depth - 1, read, found)?;
+        match inner_index(search, nested, depth) {
+            Ok(inner) => by_digest(search, &inner, digest, depth - 1, found)?,
+            Err(error) => drop(search.skipped.get_or_insert(format!("{error:#}"))),
+        }
     }
     Ok(())
 }
 
-/// Whether it has this name, or one that ends with it: `docker.io/library/busybox:latest` matches
-/// `busybox:latest` and `latest`.
-fn is_named(descriptor: &Descriptor, tag: &str) -> bool {
-    let names = [REF_NAME, "io.containerd.image.name"];
-    let names = names.iter().filter_map(|key| descriptor.annotations.get(*key));
-    names.into_iter().any(|name| same_name(name, tag))
+/// The entries with a name: exactly this one, or one that is shortened to it.
+fn tagged(index: &Index, tag: &str) -> Result<Vec<Descriptor>> {
+    let unusable = |same: fn(&str, &str) -> bool| {
+        let named = |entry: &&Unusable| entry.name.as_ref().is_some_and(|name| same(name, tag));
+        index.unusable.iter().find(named)
+    };
+    for same in [|name: &str, tag: &str| name == tag, same_name] {
+        let named = index.manifests.iter().filter(|known| is_named(known, tag, same));
+        let found: Vec<Descriptor> = named.cloned().collect();
+        match unusable(same) {
+            Some(entry) if found.is_empty() => bail!("{tag}: {}", entry.why),
+            _ if found.is_empty() => {}
+            _ => return Ok(found),
+        }
+    }
+    bail!("no image with tag {tag:?}{}", names(index))
 }
 
+/// Whether it has this name.
+fn is_named(descriptor: &Descriptor, tag: &str, same: fn(&str, &str) -> bool) -> bool {
+    let names = [REF_NAME, "io.containerd.image.name"];
+    let names = names.iter().filter_map(|key| descriptor.annotations.get(*key));
+    names.into_iter().any(|name| same(name, tag))
+}
+
+/// Whether a name is the one asked for, or ends with it: `docker.io/library/busybox:latest` matches
+/// `busybox:latest` and `latest`.
 fn same_name(name: &str, asked: &str) -> bool {
     let short = |name: &str| -> String {
         let name = name.strip_prefix("docker.io/").unwrap_or(name);
@@ -278,19 +312,21 @@ fn list(names: &[&str]) -> String {
 
 /// The candidates that suit the platform, including those in nested indexes, without duplicates.
 fn choose(
-    source: &Source,
+    search: &mut Search<'_>,
     candidates: &[Descriptor],
-    wanted: &Platform,
     depth: usize,
-    read: &mut usize,
 ) -> Result<Vec<Descriptor>> {
     let mut chosen: Vec<Descriptor> = Vec::new();
     for candidate in candidates {
-        if is_index(candidate) {
-            let index = inner_index(source, candidate, depth, read)?;
-            let inner = choose(source, &index.manifests, wanted, depth - 1, read)?;
-            chosen.extend(best(source, inner, wanted)?);
-        } else if candidate.platform.as_ref().is_none_or(|own| own.suits(wanted).is_some()) {
+        if candidate.is_index() {
+            let index = inner_index(search, candidate, depth)?;
+            if let Some(entry) = index.unusable.first() {
+                search.skipped.get_or_insert_with(|| entry.why.clone());
+            }
+            let inner = choose(search, &index.manifests, depth - 1)?;
+            chosen.extend(best(search, inner)?);
+        } else if candidate.platform.as_ref().is_none_or(|own| own.suits(search.platform).is_some())
+        {
             chosen.push(candidate.clone());
         }
     }
@@ -301,35 +337,27 @@ fn choose(
 
 /// The best image of a multi-platform index: the first one that suits best, preferring those with a platform,
 /// and never an attestation.
-fn best(
-    source: &Source,
-    mut chosen: Vec<Descriptor>,
-    wanted: &Platform,
-) -> Result<Option<Descriptor>> {
+fn best(search: &Search<'_>, mut chosen: Vec<Descriptor>) -> Result<Option<Descriptor>> {
     const KIND: &str = "vnd.docker.reference.type";
     chosen.retain(|known| {
         known.annotations.get(KIND).is_none_or(|kind| kind != "attestation-manifest")
     });
     if let [_, _, ..] = chosen[..] {
-        chosen = best_suited(source, chosen, wanted)?;
+        chosen = best_suited(search, chosen)?;
     }
     Ok(chosen.into_iter().next())
 }
 
 /// Those that suit the platform best. If an index does not give the platform, the image's config does.
-fn best_suited(
-    source: &Source,
-    chosen: Vec<Descriptor>,
-    wanted: &Platform,
-) -> Result<Vec<Descriptor>> {
+fn best_suited(search: &Search<'_>, chosen: Vec<Descriptor>) -> Result<Vec<Descriptor>> {
     let mut suiting = Vec::new();
     for known in chosen {
         let named = known.platform.is_some();
         let own = match known.platform.clone() {
             Some(own) => own,
-            None => platform_of(source, &known)?,
+            None => platform_of(search.source, &known)?,
         };
-        suiting.extend(own.suits(wanted).map(|worse| ((worse, !named), known)));
+        suiting.extend(own.suits(search.platform).map(|worse| ((worse, !named), known)));
     }
     let best = suiting.iter().map(|(worse, _)| *worse).min();
     suiting.retain(|(worse, _)| Some(*worse) == best);

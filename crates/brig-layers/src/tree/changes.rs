@@ -339,8 +339,7 @@ pub fn attributes(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<(Vec<u8>, Vec<
     let path = whiteout::path_in(dir, name);
     let mut attributes = Vec::new();
     for name in xattr::list(&path)? {
-        let overlays = name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.");
-        if overlays {
+        if xattr::OVERLAYS.iter().any(|own| name.starts_with(own)) {
             continue;
         }
         let value = xattr::get(&path, &CString::new(name.clone())?)?;

@@ -3,7 +3,7 @@
 
 use crate::tree::changes;
 use crate::tree::whiteout;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
 use nix::fcntl::{AtFlags, OFlag, open, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
 use std::collections::{BTreeSet, VecDeque};
@@ -210,13 +210,30 @@ impl View {
     ///
     /// If a layer cannot be read, or there are too many links.
     pub fn way(&self, path: &[u8], below: usize) -> Result<Option<Vec<Vec<u8>>>> {
+        let Some((way, exists)) = self.follow(path, below)? else {
+            bail!("{}: too many links", path.escape_ascii());
+        };
+        Ok(exists.then_some(way))
+    }
+
+    /// The path without links that a path of the image leads to, whether or not something exists there; None if
+    /// there are too many links.
+    ///
+    /// # Errors
+    ///
+    /// If a layer cannot be read.
+    pub(crate) fn place(&self, path: &[u8]) -> Result<Option<Vec<Vec<u8>>>> {
+        Ok(self.follow(path, self.len())?.map(|(way, _)| way))
+    }
+
+    fn follow(&self, path: &[u8], below: usize) -> Result<Option<(Vec<Vec<u8>>, bool)>> {
         let split = |path: &[u8]| -> VecDeque<Vec<u8>> {
             let names = path.split(|&byte| byte == b'/');
             names.filter(|name| !name.is_empty() && *name != b".").map(<[u8]>::to_vec).collect()
         };
         let mut rest = split(path);
         let mut done: Vec<Vec<u8>> = Vec::new();
-        let mut links = 0;
+        let (mut links, mut exists) = (0, true);
         while let Some(name) = rest.pop_front() {
             if name == b".." {
                 done.pop();
@@ -224,10 +241,15 @@ impl View {
             }
             done.push(name);
             let parts: Vec<&[u8]> = done.iter().map(Vec::as_slice).collect();
-            let Some(here) = self.find(&parts, below)? else { return Ok(None) };
+            let Some(here) = self.find(&parts, below)? else {
+                exists = false;
+                continue;
+            };
             if here.is(SFlag::S_IFLNK) {
                 links += 1;
-                ensure!(links <= MAX_LINKS, "{}: too many links", path.escape_ascii());
+                if links > MAX_LINKS {
+                    return Ok(None);
+                }
                 let link = readlinkat(&here.dir, here.name.as_slice())?;
                 match link.as_bytes().starts_with(b"/") {
                     true => done.clear(),
@@ -238,7 +260,7 @@ impl View {
                 rest = to;
             }
         }
-        Ok(Some(done))
+        Ok(Some((done, exists)))
     }
 
     /// Opens a file of the image for reading; None if it does not exist. Only regular files are opened: it

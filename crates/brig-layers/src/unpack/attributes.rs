@@ -15,9 +15,6 @@ use std::io::{BufReader, Read, Seek, SeekFrom, Write};
 use std::os::fd::BorrowedFd;
 use sys::{Errno, SysError, xattr};
 
-/// The prefixes of overlayfs's own attributes.
-const OVERLAYS: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
-
 impl Unpacker<'_> {
     /// Whether to set the owner in the archive.
     pub(super) fn gives_away(&mut self, entry: &Entry) -> bool {
@@ -50,7 +47,7 @@ impl Unpacker<'_> {
     pub(super) fn xattrs(&mut self, entry: &Entry, dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
         for (key, value) in &entry.xattrs {
             let shown = || format!("{} of {}", key.escape_ascii(), entry.path.escape_ascii());
-            if OVERLAYS.iter().any(|prefix| key.starts_with(prefix)) {
+            if xattr::OVERLAYS.iter().any(|prefix| key.starts_with(prefix)) {
                 self.warnings.add("ignored attributes that are reserved for overlayfs", &shown());
                 continue;
             }
@@ -118,7 +115,7 @@ impl Unpacker<'_> {
 pub(super) fn remove_all(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
     let path = whiteout::path_in(dir, name);
     for key in xattr::list(&path)? {
-        if OVERLAYS.iter().any(|own| key.starts_with(own)) {
+        if xattr::OVERLAYS.iter().any(|own| key.starts_with(own)) {
             continue;
         }
         match xattr::remove_here(&path, &CString::new(key)?) {

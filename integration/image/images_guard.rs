@@ -1,0 +1,66 @@
+//! Two commits into the same new layout, of which the first is killed.
+
+use crate::host::{processes, status_of, wait_until};
+use crate::images::Images;
+use crate::sandbox::brig_only;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, getsid};
+use std::fs;
+use std::io::Read;
+use std::time::Duration;
+
+/// The process that undoes a commit: its child with a session of its own.
+fn guard_of(commit: Pid) -> Pid {
+    let parent = commit.to_string();
+    let child = |pid: &Pid| {
+        let parents = status_of(pid.as_raw().into(), "PPid");
+        parents.as_ref() == Some(&parent) && getsid(Some(*pid)) == Ok(*pid)
+    };
+    let mut found = None;
+    assert!(wait_until(Duration::from_secs(10), || {
+        found = processes().find(child);
+        found.is_some()
+    }));
+    found.unwrap()
+}
+
+#[test]
+fn a_commit_waits_until_a_killed_one_is_undone() {
+    brig_only!();
+    let images = Images::new();
+    let image = images.image_of("image", &[]);
+    let (id, dir) = (images.sandbox.id.as_str(), images.sandbox.dir.clone());
+    images.brig(&["run", "--keep", "--image", &image, id, "--", "/init", "write", "/y", "2"]).ok();
+    // Takes a while to compress.
+    let mut large = Vec::new();
+    fs::File::open("/dev/urandom").unwrap().take(48 << 20).read_to_end(&mut large).unwrap();
+    let upper = fs::read_dir(images.store().join("containers")).unwrap().flatten();
+    let upper = upper.map(|entry| entry.path().join("data/upper")).find(|path| path.exists());
+    fs::write(upper.unwrap().join("large"), large).unwrap();
+    let store = images.store();
+    let command = |tag: &str| {
+        let args = ["--store", store.to_str().unwrap(), "commit", id, tag];
+        images.sandbox.command(&args)
+    };
+    let mut first = images.sandbox.spawn(command("out/new:first"));
+    let pid = Pid::from_raw(i32::try_from(first.child.id()).unwrap());
+    let blobs = dir.join("out/new/blobs/sha256");
+    // The base's layer was copied: the second commit would count on it.
+    let copied = || fs::read_dir(&blobs).is_ok_and(|mut blobs| blobs.next().is_some());
+    assert!(wait_until(Duration::from_secs(30), copied));
+    let guard = guard_of(pid);
+    kill(guard, Signal::SIGSTOP).unwrap();
+    kill(pid, Signal::SIGKILL).unwrap();
+    first.child.wait().unwrap();
+    assert!(!dir.join("out/new/index.json").exists(), "the first commit was too fast");
+    let second = images.sandbox.spawn(command("out/new:second"));
+    // Time enough to count on what is there.
+    let named = || dir.join("out/new/index.json").exists();
+    let early = wait_until(Duration::from_secs(3), named);
+    kill(guard, Signal::SIGCONT).unwrap();
+    second.wait().ok();
+    assert!(!early, "did not wait");
+    images.brig(&["delete", id]).ok();
+    let bundle = images.bundle(dir.join("out/new:second").to_str().unwrap(), "of-second");
+    assert_eq!(images.facts(&bundle, "read /y").get("read /y"), "\"2\"");
+}

@@ -114,7 +114,7 @@ test-vm-selinux: build ## those about SELinux, in the same one with SELinux inst
 	@scripts/need.sh qemu-system-x86 busybox-static cpio e2fsprogs mmdebstrap
 	$(call IN_VM,VM_FLAVOUR=--systemd LSM=selinux)
 
-test-vm-engines: build ## containerd with SystemdCgroup and podman's quadlet, in a guest of Debian 13 with systemd; RUNTIME=runc
+test-vm-engines: build ## containerd and its pods with SystemdCgroup, podman's quadlet, in a guest of Debian 13 with systemd; RUNTIME=runc
 	@scripts/need.sh qemu-system-x86 busybox-static cpio e2fsprogs mmdebstrap
 	@env RUNTIME='$(RUNTIME)' TESTS='$(TESTS)' scripts/vm-engines.sh $(BRIG) $(abspath $(TARGET)/vm-engines)
 

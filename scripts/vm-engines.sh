@@ -11,7 +11,7 @@ payload=$(mktemp -d "$cache/payload.XXXXXX")
 trap 'rm -rf --one-file-system "$payload"' EXIT
 mkdir -p "$payload/payload/engines"
 cp "$brig" "$payload/payload/brig"
-cp "$here"/engines/{lib.sh,guest.sh} "$payload/payload/engines/"
+cp "$here"/engines/{lib.sh,guest.sh,cri.bash,cri.py,gpu.bash} "$payload/payload/engines/"
 case ${RUNTIME:-brig} in brig) runtime=/payload/brig ;; *) runtime=/usr/bin/$RUNTIME ;; esac
 cat >"$payload/payload/run" <<END
 #!/bin/sh

@@ -37,6 +37,7 @@ $cdi
       runtime_type = "${SHIM:-io.containerd.runc.v2}"
       [plugins."$runtime".containerd.runtimes.brig.options]
         BinaryName = "$RUNTIME_PATH"
+        SystemdCgroup = ${SYSTEMD_CGROUP:-false}
     [plugins."$runtime".containerd.runtimes.class]
       runtime_type = "${SHIM:-io.containerd.runc.v2}"
       privileged_without_host_devices = true
@@ -65,13 +66,14 @@ cat >/run/world/cni/10-pods.conflist <<CONF
 }
 CONF
 begin() {
+    [ -z "${GUEST:-}" ] || { systemctl restart containerd && within 60 ctr version; return; }
     containerd >>"$LOGS/containerd.txt" 2>&1 </dev/null &
     echo $! >/run/world/containerd.pid
     within 30 ctr version
 }
 export -f begin
 rm -f "$LOGS/containerd.txt"
-begin || { tail -n 20 "$LOGS/containerd.txt"; exit 1; }
+begin || { tail -n 20 "$LOGS/containerd.txt" || journalctl -n 20 -u containerd; exit 1; }
 # The pause image: box with a command that keeps running.
 sed -i 's/"Cmd":\["sh"\]/"Cmd":["sleep","100000"]/' /run/world/box.d/config.json
 sed -i 's/box:1/pause:1/' /run/world/box.d/manifest.json

@@ -138,6 +138,36 @@ def pod(handler="", security={}, linux={}, name="", **config):
     return id
 
 
+# In a guest with systemd.
+SLICE = f"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{NAME}.slice"
+
+
+def kubelet_pod(**namespaces):
+    """A pod as the kubelet makes it with `cgroupDriver: systemd`: in a slice that it makes by D-Bus, with a limit. The
+    network is the node's, because there is no other in the guest."""
+    manager = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")
+    unit = (os.path.basename(SLICE), "replace", "1", "MemoryMax", "t", "134217728", "0")
+    host("busctl", "call", *manager, "StartTransientUnit", "ssa(sv)a(sa(sv))", *unit)
+    return pod(security={"namespace_options": {"network": "NODE", **namespaces}}, linux={"cgroup_parent": SLICE})
+
+
+def scope(id):
+    return f"cri-containerd-{id}.scope"
+
+
+def properties(unit, *names):
+    return [host("systemctl", "show", "-P", name, unit) for name in names]
+
+
+def files(unit, *names):
+    return [read(f"/sys/fs/cgroup{SLICE}/{unit}/{name}") for name in names]
+
+
+def children():
+    """The cgroups in the pod's slice."""
+    return {one.name for one in pathlib.Path(f"/sys/fs/cgroup{SLICE}").iterdir() if one.is_dir()}
+
+
 def create(pod, *command, security={}, resources={}, attempt=0, **config):
     """A created container in the pod; a single argument is a shell script."""
     name = f"c{len(made)}"

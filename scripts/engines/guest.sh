@@ -1,6 +1,6 @@
-# guest.sh: engines with systemd: containerd's shim with SystemdCgroup, podman's quadlet. `make test-vm-engines`:
-# vm-engines.sh runs it in a guest booted by systemd, in which processes are slow.
-# needs: containerd podman conmon catatonit netavark runc
+# guest.sh: engines with systemd: containerd's shim and its CRI plugin with SystemdCgroup, podman's quadlet. `make
+# test-vm-engines`: vm-engines.sh runs it in a guest booted by systemd, in which processes are slow.
+# needs: containerd podman conmon catatonit netavark runc python3-grpcio python3-protobuf python3-websocket
 
 export PATIENCE=300
 echo "# guest: $(dpkg-query -W -f '${Package} ${Version}, ' systemd containerd podman conmon runc)Linux $(uname -r)"
@@ -14,11 +14,12 @@ runtime_supports_json = ["tested"]
 [engine.runtimes]
 tested = ["$RUNTIME_PATH"]
 END
-systemctl start containerd
-within 60 ctr version
+SYSTEMD_CGROUP=true
+# shellcheck source=/dev/null
+. "$HERE/cri.bash"
 ctr image import /run/world/box.tar >/dev/null
 podman load -qi /run/world/box.tar
-export box=docker.io/library/box:1 RUNTIME_PATH image=localhost/box:1
+export box=$image
 
 # containerd's shim with the kubelet's option: the container's cgroup is a scope.
 up() { ctr run -d --runc-binary "$RUNTIME_PATH" --runc-systemd-cgroup --cgroup "${slice:-system.slice}:brig:$c" "$@"; }
@@ -48,6 +49,94 @@ t 'containerd, SystemdCgroup: limits are properties of the scope' 'stays --memor
 t 'containerd, SystemdCgroup: a slice of its own' 'slice=made-$c.slice stays; is active systemctl is-active made-$c.slice; is /made.slice/made-$c.slice/brig-$c.scope cgroup $(pid)'
 t 'containerd, SystemdCgroup: exec, metrics, pause, resume' 'stays; is hi ctr task exec --exec-id e $c echo hi; ctr task exec -d --exec-id f $c sleep 1000; is 2 grep -c . /sys/fs/cgroup/system.slice/brig-$c.scope/cgroup.procs; ctr task metrics $c | grep memory.usage; ctr task pause $c; is PAUSED status; grep "frozen 1" /sys/fs/cgroup/system.slice/brig-$c.scope/cgroup.events; ctr task resume $c; is RUNNING status'
 t 'containerd, SystemdCgroup: the scope ends with the container' 'stays; ctr task kill -s KILL $c; within 30 has_status STOPPED; ctr task rm $c || test $? = 137; within 10 test ! -e /sys/fs/cgroup/system.slice/brig-$c.scope; is inactive property ActiveState brig-$c.scope'
+py 'CRI, SystemdCgroup: two containers of a pod are scopes in the slice that the kubelet made' '
+p = kubelet_pod()
+a, b = stays(p), stays(p)
+same(children(), {scope(one) for one in (p, a, b)})
+for c in (a, b):
+    same(read(f"/proc/{pid(c)}/cgroup"), f"0::{SLICE}/{scope(c)}")
+    same(properties(scope(c), "ActiveState", "Slice"), ["active", os.path.basename(SLICE)])
+same(sh(a, "cat /proc/self/cgroup"), "0::/")
+same(files("", "memory.max"), ["134217728"])'
+py 'CRI, SystemdCgroup: limits are properties of the scope, and values of the cgroup' '
+c = stays(kubelet_pod(), resources={"memory_limit_in_bytes": 67108864, "memory_swap_limit_in_bytes": 67108864, "cpu_shares": 512, "cpu_period": 100000, "cpu_quota": 50000, "cpuset_cpus": "0", "unified": {"memory.high": "50331648", "pids.max": "100"}})
+same(properties(scope(c), "MemoryMax", "MemorySwapMax", "MemoryHigh", "TasksMax", "CPUQuotaPerSecUSec", "AllowedCPUs"), ["67108864", "0", "50331648", "100", "500ms", "0"])
+same(files(scope(c), "memory.max", "memory.swap.max", "memory.high", "pids.max", "cpu.max", "cpuset.cpus"), ["67108864", "0", "50331648", "100", "50000 100000", "0"])
+same(properties(scope(c), "CPUWeight"), files(scope(c), "cpu.weight"))'
+py 'CRI, SystemdCgroup: UpdateContainerResources, of a running and of a created container; daemon-reload keeps it' '
+p = kubelet_pod()
+c, d = (make(p, "sleep", "1000", resources={"memory_limit_in_bytes": 67108864, "cpu_shares": 512}) for make in (run, create))
+for one in (c, d):
+    call("UpdateContainerResources", container_id=one, linux={"memory_limit_in_bytes": 100663296, "cpu_quota": 20000, "cpu_period": 100000, "cpu_shares": 2048, "cpuset_cpus": "1"})
+call("StartContainer", container_id=d)
+host("systemctl", "daemon-reload")
+for one in (c, d):
+    same(properties(scope(one), "MemoryMax", "CPUQuotaPerSecUSec", "AllowedCPUs"), ["100663296", "200ms", "1"])
+    same(files(scope(one), "memory.max", "cpu.max", "cpuset.cpus"), ["100663296", "20000 100000", "1"])
+    same(properties(scope(one), "CPUWeight"), files(scope(one), "cpu.weight"))'
+py 'CRI, SystemdCgroup: ExecSync, ContainerStats, PodSandboxStats' '
+p = kubelet_pod()
+c = stays(p)
+same(execs(c, "echo out; echo err >&2; exit 9"), ("out", "err", 9))
+same(sh(c, "cat /proc/self/cgroup"), "0::/")
+same(files(scope(c), "cgroup.procs"), [str(pid(c))])
+got = call("ContainerStats", container_id=c).stats
+assert got.memory.working_set_bytes.value > 0 and got.cpu.usage_core_nano_seconds.value > 0, got
+same(call("PodSandboxStats", pod_sandbox_id=p).stats.attributes.id, p)'
+py 'CRI, SystemdCgroup: devices stay allowed and forbidden after daemon-reload' '
+os.mknod("/tmp/kmsg", 0o20666, os.makedev(1, 11))
+c = stays(kubelet_pod(), devices=[{"host_path": "/tmp/kmsg", "container_path": "/dev/mine", "permissions": "r"}], security={"capabilities": {"add_capabilities": ["MKNOD", "SYSLOG"]}})
+for _ in range(2):
+    sh(c, ": >/dev/null; : </dev/mine; rm -f /dev/disk; mknod /dev/disk b 254 0")
+    for path in ("/dev/mine", "/dev/disk"):
+        has(execs(c, f": >>{path}")[1], "Operation not permitted")
+    host("systemctl", "daemon-reload")'
+py 'CRI, SystemdCgroup: OOMKilled; a process of exec that is killed for memory leaves the container as it is' '
+p = kubelet_pod()
+c = run(p, "dd if=/dev/zero of=/dev/null bs=64M", resources={"memory_limit_in_bytes": 16777216, "memory_swap_limit_in_bytes": 16777216})
+within(20, lambda: state(c) == "exited")
+within(5, lambda: status(c).reason == "OOMKilled", status(c).reason)
+c = stays(p, resources={"memory_limit_in_bytes": 16777216, "memory_swap_limit_in_bytes": 16777216})
+same(execs(c, "dd", "if=/dev/zero", "of=/dev/null", "bs=64M")[2], 137)
+time.sleep(2)
+same((state(c), properties(scope(c), "ActiveState"), execs(c, "echo still")[0]), ("running", ["active"], "still"))'
+py 'CRI, SystemdCgroup: a pod with a user namespace' '
+ids = [{"host_id": 200000, "container_id": 0, "length": 65536}]
+users = {"namespace_options": {"network": "NODE", "userns_options": {"mode": "POD", "uids": ids, "gids": ids}}}
+p = kubelet_pod(**users["namespace_options"])
+c = stays(p, security=users)
+same(sh(c, "cat /proc/self/uid_map").split(), ["0", "200000", "65536"])
+same(children(), {scope(p), scope(c)})'
+py 'CRI, SystemdCgroup: StopContainer with its grace; a removed pod leaves no scope, and the kubelet no slice' '
+p = kubelet_pod()
+c, d = run(p, "trap \"exit 12\" TERM; echo up; while :; do sleep 0.1; done"), stays(p)
+within(20, lambda: log(c) == "up")
+call("StopContainer", container_id=c, timeout=20)
+same((state(c), status(c).exit_code), ("exited", 12))
+call("RemoveContainer", container_id=c)
+same(children(), {scope(p), scope(d)})
+remove(p)
+same(children(), set())
+for one in (p, c, d):
+    same(properties(scope(one), "LoadState", "ActiveState"), ["not-found", "inactive"])
+host("systemctl", "stop", os.path.basename(SLICE))
+assert not os.path.exists(f"/sys/fs/cgroup{SLICE}")'
+py 'CRI, SystemdCgroup: a container whose scope systemd stops' '
+p = kubelet_pod()
+c = stays(p)
+host("systemctl", "stop", scope(c))
+within(20, lambda: state(c) == "exited")
+same(children(), {scope(p)})
+call("RemoveContainer", container_id=c)'
+py 'CRI, SystemdCgroup: a new containerd takes the pods over' '
+c = run(kubelet_pod(), "trap \"exit 8\" TERM; while :; do sleep 0.1; done")
+host("bash", "-c", "begin")
+CALLS.update(connect())
+within(20, lambda: call("Status").status.conditions[0].status)
+same((state(c), execs(c, "echo still")[0]), ("running", "still"))
+call("StopContainer", container_id=c, timeout=20)
+same(status(c).exit_code, 8)'
+export image=localhost/box:1
 t 'quadlet: a .container unit, in the cgroup of its service' 'unit $c.container <<<"[Container]
 Image=$image
 Exec=sh -c \"trap : TERM; sleep 1000 & wait; exit 0\""; is active systemctl is-active $c; is tested podman inspect -f "{{.OCIRuntime}}" systemd-$c; cgroup $(of) | grep -x "/system.slice/$c.service/libpod-payload-.*"; is sh podman exec systemd-$c cat /proc/1/comm; systemctl stop $c; is inactive property ActiveState $c; gone systemd-$c; test ! -e /sys/fs/cgroup/system.slice/$c.service'

@@ -216,7 +216,7 @@ stop_dockerd() {
 export -f start_dockerd
 
 # A guest is isolated already: vm-engines.sh.
-if [ -n "${GUEST:-}" ]; then mkdir -p /run/world "$LOGS"; else make_world; fi
+if [ -n "${GUEST:-}" ]; then mkdir -p /run/world "$LOGS"; export HERE; else make_world; fi
 make_image
 # shellcheck source=/dev/null
 . "$HERE/$ENGINE.sh"

@@ -27,6 +27,9 @@ pub const PS: Duration = Duration::from_secs(30);
 pub const CGROUP: Duration = Duration::from_secs(10);
 /// Another brig working on the same container finishes within this time.
 pub const LOCK: Duration = Duration::from_secs(10);
+/// The same if that brig is an ancestor, and so waits for this one: only what a hook has left in the
+/// background can outlast it.
+pub const LOCK_OF_ANCESTOR: Duration = Duration::from_secs(1);
 /// The listener of a socket given to brig accepts the connection within this time.
 pub const SOCKET: Duration = Duration::from_secs(10);
 

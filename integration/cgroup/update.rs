@@ -137,11 +137,16 @@ fn each_flag_is_a_limit() {
         let value = setting(&sandbox, controller, v1, v2);
         assert!(expected.contains(&value.as_str()), "{v1} {v2}: {value}");
     }
-    update(&sandbox, &["--memory", "-1", "--cpu-quota=-1", "--pids-limit", "-1"]).ok();
+    update(&sandbox, &["--memory", "-1"]).ok();
     assert!(["9223372036854771712", "max"].contains(&memory(&sandbox).as_str()));
-    let quota = setting(&sandbox, "cpu", "cpu.cfs_quota_us", "cpu.max");
-    assert!(["-1", "max 200000"].contains(&quota.as_str()), "{quota}");
-    assert_eq!(setting(&sandbox, "pids", "pids.max", "pids.max"), "max");
+    // As in runc, the others are unlimited with any negative value.
+    for (quota, pids) in [("--cpu-quota=-1", "-1"), ("--cpu-quota=-2", "-2")] {
+        update(&sandbox, &["--cpu-quota=50000", "--pids-limit=100"]).ok();
+        update(&sandbox, &[quota, "--pids-limit", pids]).ok();
+        let quota = setting(&sandbox, "cpu", "cpu.cfs_quota_us", "cpu.max");
+        assert!(["-1", "max 200000"].contains(&quota.as_str()), "{quota}");
+        assert_eq!(setting(&sandbox, "pids", "pids.max", "pids.max"), "max");
+    }
 }
 
 #[test]

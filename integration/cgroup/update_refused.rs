@@ -71,8 +71,8 @@ fn a_wrong_limit_is_told_with_its_place() {
         (&["--memory", "64q"][..], "--memory \"64q\": not a size (e.g. 64m or -1)"),
         (&["--cpu-share", "x"], "--cpu-share \"x\": not a number in the valid range"),
         (
-            &["--blkio-weight", "5"],
-            "linux.resources.blockIO.weight: weight 5: must be from 10 to 1000",
+            &["--blkio-weight", "1001"],
+            "linux.resources.blockIO.weight: weight 1001: must be from 10 to 1000",
         ),
         (&["--cpu-idle", "2"], "linux.resources.cpu.idle: 2: neither 0 nor 1"),
         (&["--mem-bw-schema", "L3:0=f"], "does not start with MB:"),
@@ -86,7 +86,7 @@ fn a_wrong_limit_is_told_with_its_place() {
             "{\n\"memory\": {\"limit\": \"64m\"}}",
             "memory.limit (stdin line 2, column 21): invalid type",
         ),
-        ("{\n\"pids\": {\"limit\": -2}}", "pids.limit (stdin line 2, column 19): -2: neither"),
+        ("{\n\"memory\": {\"limit\": -2}}", "memory.limit (stdin line 2, column 21): -2: neither"),
         ("[]", "expected an object"),
         ("", "stdin line 1"),
     ] {

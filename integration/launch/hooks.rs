@@ -313,6 +313,45 @@ fn a_hook_may_ask_for_the_state_and_kill_at_once() {
 }
 
 #[test]
+fn a_hook_that_would_delete_what_is_being_created_is_told_so_soon() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    let brig = format!("{} --root {}", runtime().display(), sandbox.state_root().display());
+    let (dir, id) = (sandbox.dir.display().to_string(), sandbox.id.clone());
+    for kind in ["createRuntime", "createContainer"] {
+        let delete = format!("{brig} delete --force {id} 2> {dir}/said; echo $? >> {dir}/said");
+        sandbox.patch(|config| config["hooks"] = json!({kind: [shell(&delete)]}));
+        let before = std::time::Instant::now();
+        sandbox.script("true").create();
+        let said = fs::read_to_string(sandbox.dir.join("said")).unwrap();
+        assert!(said.contains("a hook cannot change or delete"), "{kind}: {said}");
+        assert!(said.ends_with("\n1\n"), "{kind}: {said}");
+        assert!(before.elapsed().as_secs() < 8, "{kind}");
+        assert_eq!(sandbox.status(), "created");
+        sandbox.delete();
+    }
+}
+
+#[test]
+fn a_poststart_hook_may_update_and_delete() {
+    let sandbox = Sandbox::new();
+    let brig = format!("{} --root {}", runtime().display(), sandbox.state_root().display());
+    let id = sandbox.id.clone();
+    let hook = format!("{brig} update --pids-limit 77 {id} && {brig} delete --force {id}");
+    set(&sandbox, "poststart", &[shell(&hook)]);
+    sandbox.script("sleep 60").create();
+    let before = std::time::Instant::now();
+    sandbox.brig(&["start", &sandbox.id]).ok();
+    assert!(before.elapsed().as_secs() < 8);
+    sandbox.assert_nothing_left();
+    // run does not miss what the hook has deleted.
+    brig_only!();
+    let done = sandbox.run_with(&[]);
+    assert_eq!(done.code, Some(137), "{done:?}");
+    sandbox.assert_nothing_left();
+}
+
+#[test]
 fn a_hook_need_not_read_its_stdin_and_may_say_a_lot() {
     let sandbox = Sandbox::new();
     sandbox.patch(|config| config["annotations"] = json!({"long": "x".repeat(300_000)}));

@@ -153,3 +153,33 @@ fn errors_name_the_file_of_the_config_flag() {
     run(&config.to_string()).fails_with(&name);
     sandbox.assert_nothing_left();
 }
+
+#[test]
+fn null_is_no_value_in_every_document() {
+    let sandbox = Sandbox::new();
+    sandbox.patch(|config| {
+        config["process"]["user"] = serde_json::json!({"uid": null, "gid": null});
+        config["process"]["args"] = serde_json::json!(["/init", "args", null]);
+        config["annotations"] = serde_json::json!({"org.example": null});
+        config["linux"]["maskedPaths"] = serde_json::Value::Null;
+        config["process"]["rlimits"] = serde_json::json!([null]);
+    });
+    sandbox.create_with(&[]).fails();
+    sandbox.patch(|config| config["process"]["rlimits"] = serde_json::Value::Null);
+    sandbox.script("sleep 60");
+    sandbox.patch(|config| config["process"]["args"].as_array_mut().unwrap().push(().into()));
+    sandbox.create();
+    assert_eq!(sandbox.state()["annotations"]["org.example"], "");
+    sandbox.start();
+    let file = sandbox.dir.join("process.json");
+    let text = r#"{"args": ["/init", "sleep", "0"], "cwd": "/", "terminal": null,
+        "user": {"uid": null, "additionalGids": [null]}, "env": null}"#;
+    fs::write(&file, text).unwrap();
+    sandbox.brig(&["exec", "--process", file.to_str().unwrap(), &sandbox.id]).ok();
+    fs::write(&file, r#"{"pids": {"limit": null}, "cpu": null, "devices": null}"#).unwrap();
+    sandbox.brig(&["update", "--resources", file.to_str().unwrap(), &sandbox.id]).ok();
+    brig_only!();
+    fs::write(&file, r#"{"args": ["/init"], "cwd": null}"#).unwrap();
+    let done = sandbox.brig(&["exec", "--process", file.to_str().unwrap(), &sandbox.id]);
+    assert!(done.stderr.contains("missing field \"cwd\""), "{done:?}");
+}

@@ -7,20 +7,8 @@ use super::{criu, images};
 /// Every command except those of [`images::COMMANDS`].
 static COMMANDS: &[Description] = &[
     criu::CHECKPOINT,
-    Description::new(
-        "create",
-        "Create a container, which then waits for `brig start`",
-        &[
-            OF_BUNDLE,
-            images::INSTEAD_OF_BUNDLE,
-            LAYERS,
-            CREATION,
-            images::OF_CONTAINER,
-            &[ID],
-            images::ARGUMENTS,
-        ],
-    )
-    .next_line_help(),
+    Description::new("create", "Create a container, which then waits for `brig start`", &CREATING)
+        .next_line_help(),
     Description::new(
         "delete",
         "Delete a stopped or created container",
@@ -41,7 +29,7 @@ static COMMANDS: &[Description] = &[
         "Print statistics and out-of-memory events until a container ends",
         &[&[
             flag("stats", "Print statistics once"),
-            text("interval", "DURATION", "Interval, e.g. 500ms or 1m30s [default: 5s]"),
+            text("interval", "DURATION", "Interval, e.g. 500ms or 1m30s [default: 5s]").hyphens(),
             ID,
         ]],
     ),
@@ -92,16 +80,7 @@ static COMMANDS: &[Description] = &[
     Description::new(
         "run",
         "Create and start a container, wait until it ends, delete it",
-        &[
-            OF_BUNDLE,
-            images::INSTEAD_OF_BUNDLE,
-            LAYERS,
-            CREATION,
-            images::OF_CONTAINER,
-            &[ID],
-            images::ARGUMENTS,
-            RUNNING,
-        ],
+        &CREATING_AND_RUNNING,
     )
     .next_line_help(),
     Description::new(
@@ -128,7 +107,7 @@ static COMMANDS: &[Description] = &[
         &[&[
             FORMAT,
             flag("no-stream", "Print once, on a terminal too"),
-            text("interval", "DURATION", "Measuring interval [default: 1s]"),
+            text("interval", "DURATION", "Measuring interval [default: 1s]").hyphens(),
             ID.many().optional().help("Container ids [default: all]"),
         ]],
     ),
@@ -178,6 +157,23 @@ pub(super) static BRIG: Description = Description::new(
 /// Values that runc accepts for `--rootless`: Go's spellings of a boolean, and auto.
 const WHETHER: &[&str] =
     &["true", "false", "auto", "1", "0", "t", "f", "T", "F", "TRUE", "FALSE", "True", "False", ""];
+
+/// The arguments of create.
+const CREATING: [&[Argument]; 7] = [
+    OF_BUNDLE,
+    images::INSTEAD_OF_BUNDLE,
+    LAYERS,
+    CREATION,
+    images::OF_CONTAINER,
+    &[ID],
+    images::ARGUMENTS,
+];
+
+/// The arguments of run.
+const CREATING_AND_RUNNING: [&[Argument]; 8] = {
+    let [bundle, image, layers, creation, container, id, args] = CREATING;
+    [bundle, image, layers, creation, container, id, args, RUNNING]
+};
 
 const OF_BUNDLE: &[Argument] = &[
     option("bundle", "DIR", "Directory with config.json [default: .]").short('b'),

@@ -115,12 +115,12 @@ pub fn parse_by_clap(args: Vec<OsString>) -> Parsed {
     };
     match brig.try_get_matches_from_mut(&args) {
         Ok(matches) => {
-            let found = matches.subcommand().and_then(|(name, of)| Some((described(name)?, of)));
-            let Some((command, of_command)) = found else {
-                return wrong("no command given: see `brig --help`".into(), &args, None, 1);
-            };
             let globals = Values::of_clap(&BRIG, &matches);
-            read::read(&globals, command.name, &Values::of_clap(command, of_command))
+            let found = matches.subcommand().and_then(|(name, of)| Some((described(name)?, of)));
+            found.map_or_else(
+                || Parsed::Say(help(None)),
+                |(command, of)| read::read(&globals, command.name, &Values::of_clap(command, of)),
+            )
         }
         Err(error) if !error.use_stderr() => Parsed::Say(help(called.as_deref())),
         Err(error) => {

@@ -136,17 +136,15 @@ fn run_to_the_end(
     let begin = || {
         let carrier = master.map(Carrier::new).transpose()?;
         let forwarder = Forwarder::open(&dir, manager)?;
-        Ok(match start::start(&dir, &state, log)? {
+        Ok(match start::start(&dir, &state, lock, log)? {
             Outcome::Executed => (carrier, forwarder),
             Outcome::HookFailed(error) => return Err(error),
         })
     };
     let (mut carrier, forwarder) = match begin() {
         Ok(begun) => begun,
-        Err(error) => return Err(destroy::because(error, dir, &state, log)),
+        Err(error) => return Err(destroy::unlocked_because(error, dir, &state, log)),
     };
-    // From now on other commands (kill, state, delete) can work on the container.
-    drop(lock);
     if options.detach {
         print_made_up_name(options, from)?;
         if let Some(Err(error)) =

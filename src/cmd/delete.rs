@@ -2,7 +2,7 @@
 
 use crate::launch::destroy;
 use crate::log::Log;
-use crate::state::{Dir, Lock, NotBrigs, NotFound, Record};
+use crate::state::{Dir, HeldByAncestor, Lock, NotBrigs, NotFound, Record};
 use anyhow::{Context, Result, bail};
 use std::path::Path;
 use sys::{Errno, describe, errno_of};
@@ -60,7 +60,7 @@ fn could_not_be_read(error: &anyhow::Error) -> bool {
 /// may be dead. After the usual wait, force kills it like any running process.
 fn lock(dir: &Dir, force: bool) -> Result<Lock> {
     let refused = match dir.lock() {
-        Err(error) if force && !error.is::<NotFound>() => error,
+        Err(error) if force && !error.is::<NotFound>() && !error.is::<HeldByAncestor>() => error,
         lock => return lock,
     };
     match dir.record()? {

@@ -33,11 +33,9 @@ fn start_created(root: &Path, id: &str, log: &mut Log) -> Result<()> {
     let forwarder = Forwarder::open(&dir, Manager::of_environment()?)?;
     let init = forwarder.is_some().then(|| state::open_init(&state)).transpose()?.flatten();
     log.phase("look at the container");
-    if let Outcome::HookFailed(error) = start::start(&dir, &state, log)? {
-        return Err(destroy::because(error, dir, &state, log));
+    if let Outcome::HookFailed(error) = start::start(&dir, &state, Some(lock), log)? {
+        return Err(destroy::unlocked_because(error, dir, &state, log));
     }
-    // From now on other commands can work on it, and readiness can take time.
-    drop(lock);
     if let (Some(forwarder), Some(init)) = (forwarder, init)
         && let Err(error) = forwarder.until_ready(init.as_fd(), state.pid)
     {

@@ -6,7 +6,7 @@ use crate::deadline;
 use crate::hooks;
 use crate::log::Log;
 use crate::rdt::Rdt;
-use crate::state::{self, Dir, State, Status};
+use crate::state::{self, Dir, NotFound, State, Status};
 use anyhow::{Result, anyhow, bail, ensure};
 use std::ffi::OsStr;
 use std::os::fd::AsFd;
@@ -66,11 +66,28 @@ fn ensure_in_store(state: &State) -> Result<()> {
 pub fn because(error: anyhow::Error, dir: Dir, state: &State, log: &mut Log) -> anyhow::Error {
     match destroy(dir, state, true, log) {
         Ok(()) => error,
-        Err(also) => {
-            let (error, also) = (describe(&error), describe(&also));
-            anyhow!("{error}; and the container cannot be deleted: {also}")
-        }
+        Err(also) => both(&error, &also),
     }
+}
+
+/// The same, for a container whose lock the caller has released.
+pub fn unlocked_because(
+    error: anyhow::Error,
+    dir: Dir,
+    state: &State,
+    log: &mut Log,
+) -> anyhow::Error {
+    match dir.lock() {
+        Ok(_lock) => because(error, dir, state, log),
+        // Another brig has deleted it.
+        Err(also) if also.is::<NotFound>() => error,
+        Err(also) => both(&error, &also),
+    }
+}
+
+fn both(error: &anyhow::Error, also: &anyhow::Error) -> anyhow::Error {
+    let (error, also) = (describe(error), describe(also));
+    anyhow!("{error}; and the container cannot be deleted: {also}")
 }
 
 /// Runs the poststop hooks of a deleted container. runtime.md, Lifecycle, 13: a failing one is a warning, and

@@ -8,6 +8,7 @@
 
 mod account;
 pub(crate) mod agent;
+pub(crate) mod aside;
 pub(crate) mod child;
 pub(crate) mod create;
 pub(crate) mod destroy;

@@ -5,8 +5,11 @@ use crate::plan::{CgroupManager, PIDFD_RECEIVER};
 use crate::process::socket::Socket;
 use crate::spec::{self, Place};
 use anyhow::Result;
+use nix::fcntl::{OFlag, open, readlink};
+use nix::sys::stat::Mode;
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use sys::{Errno, VerbatimError, errno_of};
 
@@ -51,8 +54,12 @@ impl Options {
     /// The bundle's path without symbolic links, as in runc, so that `state` and hooks always show the same
     /// path. If it does not exist, reading its config.json reports the error.
     pub fn real_bundle(&self) -> Result<PathBuf> {
-        match std::fs::canonicalize(&self.bundle) {
-            Ok(bundle) => Ok(bundle),
+        // One look-up; canonicalize(3) has one for each component.
+        let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+        let real = open(&self.bundle, flags, Mode::empty())
+            .and_then(|fd| readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()).as_str()));
+        match real {
+            Ok(bundle) => Ok(bundle.into()),
             Err(_) => Ok(std::path::absolute(&self.bundle)?),
         }
     }

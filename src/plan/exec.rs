@@ -9,7 +9,7 @@ use super::process::Process;
 use super::{Host, delegate, landlock};
 use crate::seccomp::Filter;
 use crate::spec::{self, At};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
@@ -93,7 +93,7 @@ impl ExecPlan {
         let Snapshot { process: own, linux } = serde_json::from_slice(container.config)?;
         let mut process = match &options.file {
             Some(path) => from_file(path, own, user, host, &mut warnings)?,
-            None => of_flags(&changed(own, options)?, options, user, host, &mut warnings)?,
+            None => of_flags(own, options, user, host, &mut warnings)?,
         };
         let seccomp = linux.and_then(|linux| linux.seccomp).map(RawValue::get);
         let filter;
@@ -130,19 +130,20 @@ struct Filtered<'a> {
 
 /// The process of the container, modified by the flags. Errors and warnings contain the flags' names.
 fn of_flags(
-    process: &spec::Process,
+    own: spec::Process,
     options: &ProcessOptions,
     user: bool,
     host: &Host,
     warnings: &mut Vec<String>,
 ) -> Result<Process> {
+    let (process, flags) = flags::changed(own, options)?;
     let name = |at: &mut At| {
-        if let Some(flag) = flags::of_place(at.place(), process, options) {
+        if let Some(flag) = flags.of_place(at.place()) {
             *at = At::new(flag);
         }
     };
     let mut found = Vec::new();
-    let planned = Process::new(process, user, host, &mut found);
+    let planned = Process::new(&process, user, host, &mut found);
     warnings.extend(found.iter().map(|warning| spec::located_warning(warning, name)));
     planned.map_err(|mut error| {
         error.downcast_mut::<At>().map(name);
@@ -190,36 +191,4 @@ fn confined(mut process: spec::Process, own: spec::Process) -> spec::Process {
         process.rlimits = own.rlimits;
     }
     process
-}
-
-/// Applies the flags to the config.
-fn changed(mut process: spec::Process, options: &ProcessOptions) -> Result<spec::Process> {
-    ensure!(!options.args.is_empty(), "no program given: give PROGRAM, or --process FILE");
-    process.args.clone_from(&options.args);
-    process.terminal = options.tty;
-    process.env.extend_from_slice(&options.env);
-    process.no_new_privileges |= options.no_new_privileges;
-    process.user.additional_gids.extend_from_slice(&options.additional_gids);
-    let own = |flag: &Option<String>| flag.clone().filter(|text| !text.is_empty());
-    process.apparmor_profile = own(&options.apparmor).or(process.apparmor_profile);
-    process.selinux_label = own(&options.process_label).or(process.selinux_label);
-    if let Some(cwd) = options.cwd.as_ref().filter(|cwd| !cwd.is_empty()) {
-        process.cwd.clone_from(cwd);
-    }
-    if let Some(user) = &options.user {
-        let (uid, gid) = parse_user(user).with_context(|| format!("--user {user:?}"))?;
-        process.user.uid = uid;
-        process.user.gid = gid.unwrap_or(process.user.gid);
-    }
-    if !options.capabilities.is_empty() {
-        // Never inheritable unless the config says so (CVE-2022-29162), and ambient only if inheritable.
-        let sets = process.capabilities.get_or_insert_default();
-        if !sets.inheritable.is_empty() {
-            sets.ambient.extend_from_slice(&options.capabilities);
-        }
-        for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted] {
-            set.extend_from_slice(&options.capabilities);
-        }
-    }
-    Ok(process)
 }

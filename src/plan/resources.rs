@@ -105,7 +105,7 @@ pub struct Cpu {
 /// `blockIO`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BlockIo {
-    /// Weight, 10 to 1000.
+    /// Weight, 1 to 1000.
     pub weight: Option<u16>,
     /// Weight relative to the cgroup's own children.
     pub leaf_weight: Option<u16>,
@@ -219,7 +219,7 @@ impl Resources {
             devices: device_rules::rules(spec.devices.as_deref().unwrap_or_default())?,
             memory: spec.memory.as_ref().map_or(Ok(Memory::default()), memory)?,
             cpu: spec.cpu.as_ref().map_or(Ok(Cpu::default()), cpu)?,
-            pids: spec.pids.as_ref().and_then(|pids| pids.limit).map(pids).transpose()?,
+            pids: spec.pids.as_ref().and_then(|pids| pids.limit).map(pids),
             block_io: spec.block_io.as_ref().map_or(Ok(BlockIo::default()), block_io)?,
             hugepages: hugepages(spec.hugepage_limits.as_deref().unwrap_or_default())?,
             network: spec.network.as_ref().map_or(Ok(Network::default()), network)?,
@@ -267,11 +267,8 @@ fn memory(memory: &spec::Memory) -> Result<Memory> {
 }
 
 fn cpu(cpu: &spec::Cpu) -> Result<Cpu> {
-    let quota = cpu.quota.filter(|&quota| quota != 0);
-    if let Some(quota) = quota.filter(|&quota| quota < -1) {
-        Err(anyhow::anyhow!("{quota}: neither microseconds nor -1 (unlimited)"))
-            .at("linux.resources.cpu.quota")?;
-    }
+    // As the kernel's cgroup v1 and runc do: any negative value is unlimited.
+    let quota = cpu.quota.filter(|&quota| quota != 0).map(|quota| quota.max(-1));
     if let (Some(burst), Some(Ok(quota))) = (cpu.burst, quota.map(u64::try_from))
         && burst > quota
     {
@@ -311,14 +308,10 @@ fn id_list(list: Option<&str>, name: &str) -> Result<Option<String>> {
     Ok(Some(list.to_owned()))
 }
 
-fn pids(limit: i64) -> Result<i64> {
-    if limit < -1 {
-        Err(anyhow::anyhow!("{limit}: neither a number of tasks nor -1 (unlimited)"))
-            .at("linux.resources.pids.limit")?;
-    }
+fn pids(limit: i64) -> i64 {
     // A cgroup with a limit of 0 accepts no process at all, and systemd does not support it: use 1, as runc
-    // does since 1.4.
-    Ok(if limit == 0 { 1 } else { limit })
+    // does since 1.4. As in runc, any negative value is unlimited.
+    if limit == 0 { 1 } else { limit.max(-1) }
 }
 
 fn block_io(io: &spec::BlockIo) -> Result<BlockIo> {
@@ -374,7 +367,8 @@ impl Throttle {
 fn weight(weight: Option<u16>) -> Result<Option<u16>> {
     match weight {
         None | Some(0) => Ok(None),
-        Some(weight) if (10..=1000).contains(&weight) => Ok(Some(weight)),
+        // The specification allows 10 to 1000, and BFQ accepts less, too: engines with runc may rely on it.
+        Some(weight) if weight <= 1000 => Ok(Some(weight)),
         Some(weight) => bail!("weight {weight}: must be from 10 to 1000"),
     }
 }

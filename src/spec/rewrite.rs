@@ -1,5 +1,5 @@
-//! Resolves keys in other letter case and duplicate keys as Go's decoder does: only for texts that contain
-//! any.
+//! Resolves keys in other letter case, duplicate keys and `null` as Go's decoder does: only for texts that
+//! contain any.
 
 use super::shape::Shape;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
@@ -7,12 +7,16 @@ use serde_json::{Map, Value};
 use std::fmt;
 
 /// The text with every key once and in its defined case: the last one of scalars and arrays, while objects
-/// are merged key by key. None if it is not JSON.
+/// are merged key by key. A `null` is omitted from an object, and the zero value in a list or a map. None if
+/// it is not JSON.
 pub fn rewrite(text: &[u8], root: &'static Shape) -> Option<Vec<u8>> {
     let mut whole = Value::Null;
     let mut reader = serde_json::Deserializer::from_slice(text);
     Merge { shape: root, into: &mut whole }.deserialize(&mut reader).ok()?;
     reader.end().ok()?;
+    if whole.is_null() {
+        whole = root.zero();
+    }
     serde_json::to_vec(&whole).ok()
 }
 
@@ -68,11 +72,14 @@ impl<'de> Visitor<'de> for Merge<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        let shape = if let Shape::List(shape) = self.shape { shape } else { &Shape::Any };
+        let (shape, known) = match self.shape {
+            Shape::List(shape) => (*shape, true),
+            _ => (&Shape::Any, false),
+        };
         let mut list = Vec::new();
         let mut item = Value::Null;
         while items.next_element_seed(Merge { shape, into: &mut item })?.is_some() {
-            list.push(item.take());
+            list.push(if known && item.is_null() { shape.zero() } else { item.take() });
         }
         *self.into = Value::Array(list);
         Ok(())
@@ -98,6 +105,16 @@ impl<'de> Visitor<'de> for Merge<'_> {
                 shape,
                 into: object.entry(name).or_insert(Value::Null),
             })?;
+        }
+        match self.shape {
+            Shape::Object(_) => object.retain(|_, value| !value.is_null()),
+            Shape::Map(shape) => {
+                object
+                    .values_mut()
+                    .filter(|value| value.is_null())
+                    .for_each(|value| *value = shape.zero());
+            }
+            _ => {}
         }
         Ok(())
     }
@@ -134,7 +151,16 @@ mod tests {
                 r#"{"linux":{"rdma":{},"resources":{"rdma":{"m":{"hcahandles":1},"m":{"hcaObjects":2}}}}}"#,
                 json!({"linux": {"rdma": {}, "resources": {"rdma": {"m": {"hcaObjects": 2}}}}}),
             ),
-            (r#"{"process":{"cwd":"/"},"process":null}"#, json!({"process": null})),
+            (r#"{"process":{"cwd":"/"},"process":null}"#, json!({})),
+            (
+                r#"{"hostname":null,"process":{"args":["a",null],"user":{"additionalGids":[null]}},"x":[null]}"#,
+                json!({"process": {"args": ["a", ""], "user": {"additionalGids": [0]}}, "x": [null]}),
+            ),
+            (
+                r#"{"annotations":{"a":null},"mounts":[null],"linux":{"timeOffsets":{"monotonic":null}}}"#,
+                json!({"annotations": {"a": ""}, "mounts": [{}], "linux": {"timeOffsets": {"monotonic": {}}}}),
+            ),
+            ("null", json!({})),
             (r#"{"x":{"a":1},"x":{"B":2}}"#, json!({"x": {"B": 2}})),
             (
                 r#"{"process":[],"process":{"args":[1.5,-2]}}"#,

@@ -2,15 +2,18 @@
 //!
 //! serde's derived readers ignore unknown keys and refuse duplicate ones. Decoders in Go, which engines and
 //! people write for, accept keys in any letter case; of duplicate keys they take the last value, and merge
-//! objects. [`walk`] finds such keys; `rewrite` resolves them.
+//! objects; and they accept `null` for a value of any type. [`walk`] finds such keys; `rewrite` resolves them.
 
+use serde_json::Value;
 use std::borrow::Cow;
 
 /// The type of a value.
 #[derive(Debug)]
 pub enum Shape {
-    /// A string, a number, or an object whose keys are not checked.
+    /// A string, a number, or an object whose keys are not checked. In a list or a map: a string.
     Any,
+    /// A number in a list.
+    Number,
     /// An object with these keys.
     Object(&'static [(&'static str, &'static Shape)]),
     /// An array of such values.
@@ -19,19 +22,21 @@ pub enum Shape {
     Map(&'static Shape),
 }
 
-use Shape::{Any, List, Map, Object};
+use Shape::{Any, List, Map, Number, Object};
+
+const STRINGS: &Shape = &List(&Any);
 
 const ID_MAPS: &Shape = &List(&Object(&[("containerID", &Any), ("hostID", &Any), ("size", &Any)]));
 
 const HOOKS: &Shape =
-    &List(&Object(&[("path", &Any), ("args", &Any), ("env", &Any), ("timeout", &Any)]));
+    &List(&Object(&[("path", &Any), ("args", STRINGS), ("env", STRINGS), ("timeout", &Any)]));
 
 /// `mounts`.
 pub const MOUNTS: &Shape = &List(&Object(&[
     ("destination", &Any),
     ("type", &Any),
     ("source", &Any),
-    ("options", &Any),
+    ("options", STRINGS),
     ("uidMappings", ID_MAPS),
     ("gidMappings", ID_MAPS),
 ]));
@@ -40,18 +45,26 @@ pub const MOUNTS: &Shape = &List(&Object(&[
 pub const PROCESS: &Shape = &Object(&[
     ("terminal", &Any),
     ("consoleSize", &Object(&[("height", &Any), ("width", &Any)])),
-    ("user", &Object(&[("uid", &Any), ("gid", &Any), ("umask", &Any), ("additionalGids", &Any)])),
-    ("args", &Any),
-    ("env", &Any),
+    (
+        "user",
+        &Object(&[
+            ("uid", &Any),
+            ("gid", &Any),
+            ("umask", &Any),
+            ("additionalGids", &List(&Number)),
+        ]),
+    ),
+    ("args", STRINGS),
+    ("env", STRINGS),
     ("cwd", &Any),
     (
         "capabilities",
         &Object(&[
-            ("bounding", &Any),
-            ("effective", &Any),
-            ("inheritable", &Any),
-            ("permitted", &Any),
-            ("ambient", &Any),
+            ("bounding", STRINGS),
+            ("effective", STRINGS),
+            ("inheritable", STRINGS),
+            ("permitted", STRINGS),
+            ("ambient", STRINGS),
         ]),
     ),
     ("rlimits", &List(&Object(&[("type", &Any), ("hard", &Any), ("soft", &Any)]))),
@@ -65,7 +78,7 @@ pub const PROCESS: &Shape = &Object(&[
             ("policy", &Any),
             ("nice", &Any),
             ("priority", &Any),
-            ("flags", &Any),
+            ("flags", STRINGS),
             ("runtime", &Any),
             ("deadline", &Any),
             ("period", &Any),
@@ -79,14 +92,14 @@ pub const PROCESS: &Shape = &Object(&[
 pub const SECCOMP: &Shape = &Object(&[
     ("defaultAction", &Any),
     ("defaultErrnoRet", &Any),
-    ("architectures", &Any),
-    ("flags", &Any),
+    ("architectures", STRINGS),
+    ("flags", STRINGS),
     ("listenerPath", &Any),
     ("listenerMetadata", &Any),
     (
         "syscalls",
         &List(&Object(&[
-            ("names", &Any),
+            ("names", STRINGS),
             ("action", &Any),
             ("errnoRet", &Any),
             (
@@ -200,8 +213,8 @@ const LINUX: &Shape = &Object(&[
     ("sysctl", &Map(&Any)),
     ("seccomp", SECCOMP),
     ("rootfsPropagation", &Any),
-    ("maskedPaths", &Any),
-    ("readonlyPaths", &Any),
+    ("maskedPaths", STRINGS),
+    ("readonlyPaths", STRINGS),
     ("mountLabel", &Any),
     (
         "intelRdt",
@@ -209,12 +222,12 @@ const LINUX: &Shape = &Object(&[
             ("closID", &Any),
             ("l3CacheSchema", &Any),
             ("memBwSchema", &Any),
-            ("schemata", &Any),
+            ("schemata", STRINGS),
             ("enableMonitoring", &Any),
         ]),
     ),
-    ("memoryPolicy", &Object(&[("mode", &Any), ("nodes", &Any), ("flags", &Any)])),
-    ("personality", &Object(&[("domain", &Any), ("flags", &Any)])),
+    ("memoryPolicy", &Object(&[("mode", &Any), ("nodes", &Any), ("flags", STRINGS)])),
+    ("personality", &Object(&[("domain", &Any), ("flags", STRINGS)])),
 ]);
 
 /// `config.json`.
@@ -269,6 +282,16 @@ impl Shape {
     pub(super) fn keys(&self) -> Vec<&'static str> {
         let Object(keys) = self else { return Vec::new() };
         keys.iter().map(|(name, _)| *name).collect()
+    }
+
+    /// What a decoder in Go makes of `null` as an element of a list or a map.
+    pub(super) fn zero(&self) -> Value {
+        match self {
+            Any => "".into(),
+            Number => 0.into(),
+            List(_) => Value::Array(Vec::new()),
+            Object(_) | Map(_) => Value::Object(serde_json::Map::new()),
+        }
     }
 
     /// The shape of the elements, for an array.

@@ -97,7 +97,7 @@ fn read(config: &str) -> anyhow::Result<(Spec, Option<Vec<u8>>)> {
 /// All keys of a shape, in the format of [`PROPERTIES`].
 fn keys(place: &str, shape: &Shape, into: &mut Vec<(String, String)>) {
     match shape {
-        Shape::Any => {}
+        Shape::Any | Shape::Number => {}
         Shape::List(element) => keys(&format!("{place}[]"), element, into),
         Shape::Map(value) => keys(&format!("{place}.*"), value, into),
         Shape::Object(members) => {
@@ -148,4 +148,29 @@ fn every_property_of_the_specification_is_read() {
         }
     }
     assert!(ignored.is_empty(), "{ignored:#?}");
+}
+
+#[test]
+fn null_is_the_same_as_no_value_everywhere() {
+    for (place, names) in PROPERTIES {
+        for name in names.split(' ') {
+            let name = name.trim_end_matches('?');
+            let outcome =
+                |value| read(&only(place, value).to_string()).err().map(|e| e.to_string());
+            let error = |value| outcome(value).map(|text| text.replace(char::is_numeric, ""));
+            // In a map, null is the zero value of its type.
+            let without = match *place {
+                "annotations" | "linux.sysctl" | "linux.resources.unified" => json!({ name: "" }),
+                _ => json!({}),
+            };
+            assert_eq!(error(json!({ name: null })), error(without), "{place} {name}");
+        }
+    }
+    for (list, zero) in [("process.args[]", json!("")), ("process.user.additionalGids[]", json!(0))]
+    {
+        assert!(
+            read(&only(list, zero).to_string()).is_ok()
+                == read(&only(list, Value::Null).to_string()).is_ok()
+        );
+    }
 }

@@ -66,8 +66,8 @@ impl Owned {
 
 impl Document<'_> {
     /// Parses the text, and returns the rewritten text if that was necessary: keys in other letter case are
-    /// accepted with a warning; of duplicate keys the last value counts, and objects are merged. Errors
-    /// contain their place in the text.
+    /// accepted with a warning; of duplicate keys the last value counts, and objects are merged; a `null` is
+    /// the same as no value. Errors contain their place in the text.
     ///
     /// # Errors
     ///
@@ -104,7 +104,12 @@ impl Document<'_> {
             serde_json::from_slice(text).map_err(|error| parse_error_of(text, &error, list))
         };
         if !again && other_case.is_empty() {
-            return Ok((parsed(self.text)?, None));
+            match parsed(self.text) {
+                Ok(value) => return Ok((value, None)),
+                // A decoder in Go accepts null for a value of any type.
+                Err(_) if self.text.windows(4).any(|word| word == b"null") => {}
+                Err(error) => return Err(error),
+            }
         }
         // The text is not JSON: serde reports the position.
         let Some(text) = rewrite(self.text, self.shape) else {

@@ -1,6 +1,6 @@
 //! The state directory of a container, and the lock on it.
 
-use super::{NotFound, State, Status, check_id, in_use, summary};
+use super::{NotFound, State, Status, busy, check_id, in_use, summary};
 use crate::deadline;
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, renameat};
@@ -89,16 +89,25 @@ impl Dir {
     ///
     /// # Errors
     ///
-    /// If another brig holds the lock for too long, or has deleted the container ([`NotFound`]).
+    /// If another brig holds the lock for too long ([`super::HeldByAncestor`]: one that waits for this
+    /// process), or has deleted the container ([`NotFound`]).
     pub fn lock(&self) -> Result<Lock> {
         let fd = openat(self.fd(), ".", DIRECTORY, Mode::empty()).or_else(|errno| match errno {
             Errno::ENOENT => Err(anyhow!(NotFound)),
             errno => Err(errno).context(format!("lock {}", self.path.display())),
         })?;
-        let end = Instant::now() + deadline::LOCK;
+        let start = Instant::now();
+        let mut by_ancestor = None;
         while !fd::try_flock(fd.as_fd(), true)? {
+            let ask = || busy::by_ancestor(fd.as_fd(), &self.path);
+            let held: &mut Option<busy::HeldByAncestor> = by_ancestor.get_or_insert_with(ask);
+            if start.elapsed() > deadline::LOCK_OF_ANCESTOR
+                && let Some(held) = held.take()
+            {
+                return Err(held.into());
+            }
             ensure!(
-                Instant::now() < end,
+                start.elapsed() < deadline::LOCK,
                 "{} is locked: another brig has been using this container for {} s",
                 self.path.display(),
                 deadline::LOCK.as_secs()

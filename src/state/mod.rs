@@ -11,6 +11,7 @@
 //! query, never stored.
 
 mod annotations;
+mod busy;
 mod dir;
 pub mod exit_status;
 mod extra_mounts;
@@ -22,6 +23,7 @@ mod removal;
 mod summary;
 
 pub use annotations::Annotations;
+pub use busy::HeldByAncestor;
 pub use dir::{Dir, Lock};
 pub use extra_mounts::{Added, ExtraMounts};
 pub use init::{boot, open_init, own_stat, pidfs_inode, start_time};

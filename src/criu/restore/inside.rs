@@ -1,20 +1,15 @@
 //! Settings in the container's namespaces that CRIU does not restore, or restores differently.
 
-use crate::deadline;
-use crate::launch::protocol::{self, Message};
+use crate::launch::aside::aside;
 use crate::plan::sysctl::Sysctl;
 use crate::plan::{Plan, namespaces};
 use crate::process::proc::Proc;
 use crate::rootfs::staged;
 use crate::spec::Place;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use nix::sched::{CloneFlags, setns};
-use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use std::fs::File;
-use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
-use std::time::Instant;
-use sys::clone::{Side, clone3};
 use sys::cred;
 use sys::namespace::loopback_up;
 
@@ -70,31 +65,10 @@ fn namespace(process: &str, name: &str) -> Result<File> {
 /// separate process, so that brig stays in the host's mount namespace.
 pub(super) fn make_root_readonly(pid: i32) -> Result<()> {
     let mounts = namespace(&pid.to_string(), "mnt")?;
-    let (channel, childs) = protocol::pair()?;
-    let process = match clone3(0, None)? {
-        Side::Parent(_, process) => process,
-        Side::Child(_) => {
-            let make = || -> Result<()> {
-                cred::dumpable(false)?;
-                setns(&mounts, CloneFlags::CLONE_NEWNS).context("setns")?;
-                staged::make_root_readonly()
-            };
-            let said = make().map_or_else(
-                |error| Message::Failed(crate::fault::pack(&error)),
-                |()| Message::Ready,
-            );
-            // If brig has exited, there is nobody to report to.
-            let _ = childs.send(&said);
-            sys::exit(0)
-        }
+    let act = || -> Result<()> {
+        cred::dumpable(false)?;
+        setns(&mounts, CloneFlags::CLONE_NEWNS).context("setns")?;
+        staged::make_root_readonly()
     };
-    drop(childs);
-    channel.wait_for(Instant::now() + deadline::SETUP, "the process that protects the root")?;
-    let said = channel.receive()?;
-    waitid(Id::PIDFd(process.as_fd()), WaitPidFlag::WEXITED).context("waitid")?;
-    match said {
-        Some(Message::Ready) => Ok(()),
-        Some(Message::Failed(text)) => Err(crate::fault::unpack(&text)),
-        said => bail!("the process that protects the root says {said:?}"),
-    }
+    aside(0, "the process that protects the root", act, |_| Ok(()))
 }

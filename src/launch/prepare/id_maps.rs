@@ -2,25 +2,19 @@
 //! outside it.
 
 use super::hints;
-use crate::deadline;
+use crate::launch::aside::aside;
 use crate::launch::spawn::Joined;
 use crate::plan::Plan;
 use crate::plan::idmap::MountMap;
 use crate::process::socket::{self, Socket};
 use crate::rootfs::{self, Users};
 use crate::spec::Place;
-use anyhow::{Context, Result, ensure};
-use nix::fcntl::OFlag;
+use anyhow::{Context, Result};
 use nix::sched::{CloneFlags, setns};
-use nix::sys::wait::{Id, WaitPidFlag, waitid};
-use nix::unistd::{pipe2, read};
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Instant;
-use sys::clone::{Side, clone3};
 use sys::cred;
 use sys::idmap::{IdMap, IdMaps, NotWritten, from_text};
-use sys::poll::readable;
 
 /// Writes the maps of `pid`'s user namespace; `place` is their place in config.json.
 ///
@@ -56,36 +50,15 @@ fn of_container(plan: &Plan, joined: &[Joined]) -> Result<IdMaps> {
         return Ok(plan.id_maps.clone());
     };
     let user = user.file()?;
-    let (wait, go) = pipe2(OFlag::O_CLOEXEC).context("pipe2")?;
-    let (entered, enters) = pipe2(OFlag::O_CLOEXEC).context("pipe2")?;
-    let (pid, pidfd) = match clone3(0, None)? {
-        Side::Parent(pid, pidfd) => (pid, pidfd),
-        Side::Child(_) => {
-            drop((go, entered));
-            // No process in that namespace may inspect this one.
-            let inside = cred::dumpable(false).is_ok()
-                && setns(&user, CloneFlags::CLONE_NEWUSER).is_ok()
-                && cred::dumpable(false).is_ok();
-            if inside {
-                let _ = nix::unistd::write(&enters, &[1]);
-                // Wait until the parent is done or has exited.
-                let _ = read(&wait, &mut [0]);
-            }
-            sys::exit(0)
-        }
+    let act = || -> Result<()> {
+        // No process in that namespace may inspect this one.
+        cred::dumpable(false)?;
+        setns(&user, CloneFlags::CLONE_NEWUSER).context("setns to the user namespace")?;
+        Ok(cred::dumpable(false)?)
     };
-    drop(enters);
-    let maps = || -> Result<IdMaps> {
-        let inside = readable(entered.as_fd(), Instant::now() + deadline::SOCKET)?
-            && read(&entered, &mut [0]) == Ok(1);
-        ensure!(inside, "setns to the user namespace in order to read its id maps");
+    aside(0, "the process that shows the id maps of a user namespace", act, |pid| {
         Ok(IdMaps { uids: read_map(pid, "uid_map")?, gids: read_map(pid, "gid_map")? })
-    };
-    let maps = maps();
-    drop(go);
-    // There is none to reap if the caller ignores SIGCHLD.
-    let _ = waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED);
-    maps
+    })
 }
 
 /// One of the id maps of a process, as brig sees it.
@@ -123,28 +96,13 @@ fn of_mounts(plan: &Plan, joined: &[Joined]) -> Result<Vec<Option<OwnedFd>>> {
 /// process that creates it sends the descriptor itself: if brig is root the process is undumpable, and
 /// opening its files in /proc would need CAP_SYS_PTRACE, which brig may not have.
 pub fn make_namespace(maps: &IdMaps, place: &str) -> Result<OwnedFd> {
-    let (wait, go) = pipe2(OFlag::O_CLOEXEC).context("pipe2")?;
     let (socket, own) = Socket::pair()?;
-    let (pid, pidfd) = match clone3(libc::CLONE_NEWUSER, None)? {
-        Side::Parent(pid, pidfd) => (pid, pidfd),
-        Side::Child(_) => {
-            drop((go, own));
-            let sent = File::open("/proc/self/ns/user")
-                .map_err(anyhow::Error::from)
-                .and_then(|file| socket.send(file.as_fd(), "user"));
-            // Wait until the parent is done or has exited.
-            let _ = read(&wait, &mut [0]);
-            sys::exit(i32::from(sent.is_err()))
-        }
+    let act = move || {
+        let path = "/proc/self/ns/user";
+        socket.send(File::open(path).context(path)?.as_fd(), "user")
     };
-    drop(socket);
-    let file = write(pid, maps, place).and_then(|()| {
-        let sent = readable(own.as_fd(), Instant::now() + deadline::SOCKET)?;
-        ensure!(sent, "timed out waiting for the new user namespace");
+    aside(libc::CLONE_NEWUSER, "the process that makes a user namespace", act, |pid| {
+        write(pid, maps, place)?;
         socket::receive(&own).context("the new user namespace")
-    });
-    drop(go);
-    // There is none to reap if the caller ignores SIGCHLD.
-    let _ = waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED);
-    file
+    })
 }

@@ -71,15 +71,10 @@ fn values_out_of_range_are_refused_by_their_place() {
             r#"{"memory":{"limit":-1,"swap":8}}"#,
             "memory.swap: 8: counts memory and swap, so it cannot be less than memory.limit (-1)",
         ),
-        (r#"{"cpu":{"quota":-2}}"#, "cpu.quota: -2: neither microseconds nor -1 (unlimited)"),
         (r#"{"cpu":{"quota":1,"burst":2}}"#, "cpu.burst: 2: larger than cpu.quota (1)"),
         (r#"{"cpu":{"idle":2}}"#, "cpu.idle: 2: neither 0 nor 1"),
         (r#"{"cpu":{"cpus":"a\n"}}"#, "cpu.cpus: \"a\\n\": not a list (e.g. 0-3,7)"),
-        (
-            r#"{"pids":{"limit":-2}}"#,
-            "pids.limit: -2: neither a number of tasks nor -1 (unlimited)",
-        ),
-        (r#"{"blockIO":{"weight":9}}"#, "blockIO.weight: weight 9: must be from 10 to 1000"),
+        (r#"{"blockIO":{"weight":1001}}"#, "blockIO.weight: weight 1001: must be from 10 to 1000"),
         (
             r#"{"blockIO":{"weightDevice":[{"major":8,"minor":0}]}}"#,
             "blockIO.weightDevice[0]: neither weight nor leafWeight is given",

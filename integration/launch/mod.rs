@@ -1,6 +1,7 @@
 //! Creating a container: namespaces, ids, hooks, descriptors, and unprivileged callers.
 
 pub mod hooks;
+pub mod hooks_calling_brig;
 pub mod inherited;
 pub mod namespaces;
 pub mod netdev;

@@ -6,6 +6,7 @@ use crate::layout::Archive;
 use crate::sandbox::brig_only;
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 /// An ACL (acl(5)): the owner rw, uid 33 r, group r, mask r, others nothing.
@@ -76,4 +77,33 @@ fn a_volume_has_all_attributes_that_the_image_has_there() {
     let root = &found[Path::new("")];
     assert!(root.starts_with("40711 33:44 1600000000.123456789"), "{root}");
     assert_eq!(found[Path::new("capable")], expected[Path::new("capable")]);
+}
+
+#[test]
+fn a_volume_in_a_user_namespace_has_the_same_without_devices() {
+    brig_only!();
+    let images = Images::new();
+    let mut layout = images.layout("image");
+    layout.layer(base()).layer(volume());
+    let image = layout.finish("v1", &json!({"Entrypoint": ["/init"], "Volumes": {"/data": {}}}));
+    let bundle = images.bundle(&image, "of-image");
+    let mut config = images.config(&bundle);
+    let map = json!([{"containerID": 0, "hostID": 200_000, "size": 65536}]);
+    config["linux"]["uidMappings"] = map.clone();
+    config["linux"]["gidMappings"] = map;
+    config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+    fs::write(bundle.join("config.json"), config.to_string()).unwrap();
+    let script =
+        "stat /data ; stat /data/setuid ; stat /data/null ; stat /data/fifo ; stat /data/closed";
+    let facts = images.facts(&bundle, script);
+    for (name, found) in [
+        ("", "dir 2751 33 44 0:0"),
+        ("/setuid", "file 6755 33 44 0:0"),
+        ("/null", "ENOENT"),
+        ("/fifo", "fifo 0640 0 0 0:0"),
+        ("/closed", "dir 0000 0 0 0:0"),
+    ] {
+        let stat = facts.get(&format!("stat /data{name}"));
+        assert!(stat.starts_with(found), "{name}: {facts}");
+    }
 }

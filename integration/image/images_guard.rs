@@ -1,4 +1,4 @@
-//! Two commits into the same new layout, of which the first is killed.
+//! Two commits at the same time: into the same new layout, of which the first is killed, and of the same container.
 
 use crate::host::{processes, status_of, wait_until};
 use crate::images::Images;
@@ -63,4 +63,41 @@ fn a_commit_waits_until_a_killed_one_is_undone() {
     images.brig(&["delete", id]).ok();
     let bundle = images.bundle(dir.join("out/new:second").to_str().unwrap(), "of-second");
     assert_eq!(images.facts(&bundle, "read /y").get("read /y"), "\"2\"");
+}
+
+#[test]
+fn two_commits_of_a_container_both_find_it_paused() {
+    brig_only!();
+    let images = Images::new();
+    let Some(image) = images.shell() else { return };
+    // Whatever is paused has as many lines at the beginning as at the end of what is read, or one less.
+    let script = "/bin/busybox dd if=/dev/urandom of=/large bs=1048576 count=64 2>/dev/null
+        count() { echo x >>/first; echo x >>/last; }
+        count; echo ready; while :; do count; done";
+    images.start(&[], &image, script);
+    let (id, store) = (images.sandbox.id.as_str(), images.store());
+    let commit = |tag: &str| {
+        let args = ["--store", store.to_str().unwrap(), "commit", id, tag];
+        images.sandbox.spawn(images.sandbox.command(&args))
+    };
+    let first = commit("out-1:v1");
+    // The second begins in the middle of the first.
+    let blobs = images.sandbox.dir.join("out-1/blobs");
+    let written = || {
+        let files = fs::read_dir(&blobs).into_iter().flatten().flatten();
+        files.filter_map(|file| Some(file.metadata().ok()?.len())).any(|bytes| bytes > 6 << 20)
+    };
+    assert!(wait_until(Duration::from_secs(60), written));
+    assert_eq!(images.sandbox.status(), "paused");
+    let second = commit("out-2:v1");
+    [first, second].map(|commit| commit.wait().ok());
+    assert_eq!(images.sandbox.status(), "running");
+    images.brig(&["delete", "--force", id]).ok();
+    for out in ["out-1", "out-2"] {
+        let image = images.sandbox.dir.join(out);
+        let image = image.to_str().unwrap();
+        let lines = |file: &str| images.prints(image, &format!("cat /{file}")).lines().count();
+        let (first, last) = (lines("first"), lines("last"));
+        assert!([first, first - 1].contains(&last), "{out}: {first} {last}");
+    }
 }

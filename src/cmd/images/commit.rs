@@ -14,10 +14,13 @@ use brig_layers::commit::guard::Guard;
 use brig_layers::commit::layout::{self, Layout};
 use brig_layers::commit::{self, About, Ids, Packed};
 use brig_layers::source::digest::Digest;
-use brig_layers::store::{Store, default_path};
+use brig_layers::store::{STORE_PATIENCE, Store, default_path, wait_for_lock};
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use sys::idmap::IdMap;
@@ -93,8 +96,17 @@ fn while_paused<T>(
     guard: &Guard,
     act: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
+    if no_pause {
+        return act();
+    }
+    // Otherwise the end of another commit would resume the container. The guard resumes that of a killed one.
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let lock = openat(dir.fd(), "config.json", flags, Mode::empty()).context("config.json")?;
+    let why = || "another commit keeps the container paused".to_owned();
+    wait_for_lock(&lock, true, STORE_PATIENCE, why)?;
+    guard.keep(lock.as_fd())?;
     let runs = dir.status(state)? == Status::Running && !state.cgroup.dirs().is_empty();
-    if no_pause || !runs {
+    if !runs {
         return act();
     }
     guard.frozen()?;

@@ -125,7 +125,7 @@ impl Guard {
     /// # Errors
     ///
     /// If the guard has exited.
-    pub(crate) fn keep(&self, lock: BorrowedFd<'_>) -> Result<()> {
+    pub fn keep(&self, lock: BorrowedFd<'_>) -> Result<()> {
         let socket = self.socket.as_ref().context("it is closed")?;
         let (fds, text) = ([lock.as_raw_fd()], [IoSlice::new(&[LOCK])]);
         let rights = [ControlMessage::ScmRights(&fds)];

@@ -323,7 +323,7 @@ impl Store {
 }
 
 /// The time limit for another brig that lists the store or removes from it.
-pub(crate) const STORE_PATIENCE: Duration = Duration::from_secs(600);
+pub const STORE_PATIENCE: Duration = Duration::from_secs(600);
 /// The time limit for another brig that unpacks a layer needed here, too.
 const UNPACK_PATIENCE: Duration = Duration::from_secs(3600);
 
@@ -342,7 +342,11 @@ pub(crate) fn is_temp_name(name: &str) -> bool {
 }
 
 /// Waits for a lock that others hold only briefly.
-pub(crate) fn wait_for_lock(
+///
+/// # Errors
+///
+/// If another process holds it for too long.
+pub fn wait_for_lock(
     fd: &OwnedFd,
     exclusive: bool,
     patience: Duration,

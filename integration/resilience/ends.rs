@@ -179,3 +179,28 @@ fn cgroups_that_are_nested_deeper_than_any_path_are_seen_killed_and_removed() {
     sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
     sandbox.assert_nothing_left();
 }
+
+/// In a threaded cgroup the kernel refuses to list processes (cgroups(7), Thread mode). A container can make its own
+/// cgroups threaded, and must not be safe from `kill` and `delete` thereby.
+#[test]
+fn processes_in_threaded_cgroups_are_seen_killed_and_removed() {
+    brig_only!();
+    let unified = host::hierarchies().into_iter().find(|(names, _)| names.is_empty());
+    let Some((_, unified)) = unified else { return skip("no cgroup2") };
+    let sandbox = running("sleep 60");
+    let init = sandbox.pid();
+    let threaded = unified.join(&sandbox.id).join("threaded");
+    fs::create_dir(&threaded).unwrap();
+    fs::write(threaded.join("cgroup.type"), "threaded").unwrap();
+    fs::write(threaded.join("cgroup.threads"), init.to_string()).unwrap();
+    let refused = fs::read(threaded.join("cgroup.procs")).unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(libc::EOPNOTSUPP));
+    let seen = sandbox.brig(&["ps", "--format", "json", &sandbox.id]).ok().stdout;
+    assert_eq!(seen.trim(), format!("[{init}]"));
+    for args in [&["stats", "--no-stream"][..], &["pause"], &["resume"]] {
+        sandbox.brig(&[args, &[&sandbox.id]].concat()).ok();
+    }
+    sandbox.brig(&["kill", "--all", &sandbox.id, "CONT"]).ok();
+    sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
+    sandbox.assert_nothing_left();
+}

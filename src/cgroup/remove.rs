@@ -283,7 +283,7 @@ fn processes(path: &Path) -> Result<Vec<i32>> {
     let dir = open(path, flags, Mode::empty()).if_exists();
     match dir.with_context(|| format!("cgroup {}", path.display()))? {
         None => Ok(Vec::new()),
-        Some(dir) => tree::numbers(dir.as_fd(), "cgroup.procs"),
+        Some(dir) => tree::members(dir.as_fd()),
     }
 }
 

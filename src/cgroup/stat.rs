@@ -51,9 +51,7 @@ impl Cgroup {
     /// Without the controller, the processes are counted.
     fn pids_stats(&self, files: &Files<'_>) -> Result<Pids> {
         let Some(current) = files.number("pids.current")? else {
-            let any = Files(self.unified().or_else(|| self.dirs.first()));
-            let count = any.text("cgroup.procs")?.map_or(0, |text| text.lines().count());
-            return Ok(Pids { current: u64::try_from(count)?, limit: 0 });
+            return Ok(Pids { current: u64::try_from(self.pids()?.len())?, limit: 0 });
         };
         let limit = files.number("pids.max")?.filter(|&limit| limit != u64::MAX);
         Ok(Pids { current, limit: limit.unwrap_or_default() })

@@ -12,8 +12,9 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use sys::hierarchy;
 use sys::path::DIRECTORY;
-use sys::{Errno, SysError};
+use sys::{Errno, SysError, errno_of};
 
 /// Calls `enter` for the cgroup and then for its descendants, parents first. After all children of one were
 /// visited, calls `leave` with its parent and its name there; not for the first. Cgroups removed in the
@@ -112,11 +113,29 @@ pub(super) fn write(dir: BorrowedFd<'_>, file: &str, value: &str) -> Result<bool
     }
 }
 
+/// The processes in one cgroup. A container can make cgroups of its own threaded (cgroups(7), Thread mode): the
+/// kernel only lists their threads, whose processes are returned, possibly more than once.
+pub(super) fn members(dir: BorrowedFd<'_>) -> Result<Vec<i32>> {
+    match numbers(dir, "cgroup.procs") {
+        Err(error) if errno_of(&error) == Some(Errno::EOPNOTSUPP) => {
+            Ok(numbers(dir, "cgroup.threads")?.into_iter().filter_map(process_of).collect())
+        }
+        listed => listed,
+    }
+}
+
+/// The process of a thread; None if it has exited.
+fn process_of(thread: i32) -> Option<i32> {
+    let status = hierarchy::read(Path::new(&format!("/proc/{thread}/status"))).ok()?;
+    let line = status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"Tgid:"))?;
+    std::str::from_utf8(line).ok()?.trim().parse().ok()
+}
+
 /// All processes in a cgroup and its descendants.
 pub(super) fn processes(path: &Path) -> Result<Vec<i32>> {
     let mut pids = Vec::new();
     let mut enter = |dir: BorrowedFd<'_>| {
-        pids.append(&mut numbers(dir, "cgroup.procs")?);
+        pids.append(&mut members(dir)?);
         Ok(())
     };
     walk(path, &mut enter, &mut |_, _| Ok(()))?;
@@ -146,7 +165,7 @@ pub(super) fn remove_below(path: &Path) -> Result<(), SysError> {
     let walked = walk(path, &mut |_| Ok(()), &mut leave);
     let call = || format!("rmdir below {}", path.display());
     if let Err(error) = walked {
-        let errno = sys::errno_of(&error).unwrap_or(Errno::EINVAL);
+        let errno = errno_of(&error).unwrap_or(Errno::EINVAL);
         return Err(SysError::new(call(), errno));
     }
     failed.map_or(Ok(()), |errno| Err(SysError::new(call(), errno)))

@@ -10,6 +10,8 @@ pub const EXEC: Duration = Duration::from_secs(60);
 pub const COURIER: Duration = Duration::from_secs(10);
 /// The timeout of a hook that does not set one.
 pub const HOOK: Duration = Duration::from_secs(24 * 3600);
+/// The longest wait that a user can ask for, some 68 years: the kernel's and std's clocks end somewhere above.
+pub const FOREVER: Duration = Duration::from_secs(1 << 31);
 /// A killed init has exited after this time, unless it is stuck in the kernel.
 pub const KILL: Duration = Duration::from_secs(10);
 /// Between SIGKILL and exit: how often brig checks that the container has not been frozen.

@@ -3,6 +3,7 @@
 
 use crate::cgroup::oom::Watch;
 use crate::cgroup::stat;
+use crate::deadline;
 use crate::log;
 use crate::rdt;
 use crate::state::{self, Dir, State};
@@ -167,7 +168,7 @@ pub fn duration_flag(flag: &str, text: Option<&str>, default: Duration) -> Resul
     let read = || -> Result<Duration> {
         let duration = duration(text).context("not a duration (e.g. 500ms or 1m30s)")?;
         ensure!(!duration.is_zero(), "must be greater than 0");
-        Ok(duration)
+        Ok(duration.min(deadline::FOREVER))
     };
     read().with_context(|| format!("--{flag} {text:?}"))
 }
@@ -227,6 +228,12 @@ mod tests {
         for bad in ["", "5", "s", "5x", "-1s", "1s5", "1..5s", "1 s"] {
             assert_eq!(duration(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn the_longest_duration_can_be_added_to_the_current_time() {
+        let given = duration_flag("timeout", Some("5000000000000000h"), Duration::ZERO).unwrap();
+        assert!(Instant::now().checked_add(given).is_some());
     }
 
     #[test]

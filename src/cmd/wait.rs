@@ -2,6 +2,7 @@
 
 use super::command::ListFormat;
 use super::table::table;
+use crate::deadline;
 use crate::log;
 use crate::process::signals;
 use crate::state::exit_status::{self, Ended};
@@ -19,9 +20,6 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// The time limit for the parent of an exited process to reap it, which makes the exit status available.
 const REAPED: Duration = Duration::from_secs(10);
-
-/// The time limit without `--timeout`.
-const FOREVER: Duration = Duration::from_secs(1 << 31);
 
 /// The options of wait.
 #[derive(Debug)]
@@ -70,7 +68,7 @@ struct Shown {
 /// If a container does not exist, or the time limit has expired.
 pub fn wait(root: &Path, options: &WaitOptions) -> Result<()> {
     let timeout = options.timeout.as_deref();
-    let timeout = super::events::duration_flag("timeout", timeout, FOREVER)?;
+    let timeout = super::events::duration_flag("timeout", timeout, deadline::FOREVER)?;
     let end = Instant::now() + timeout;
     let late = |id: &str| {
         format!("wait {id}: timed out after {}", options.timeout.as_deref().unwrap_or_default())

@@ -99,6 +99,7 @@ fn run_one(hook: &Hook, state: &[u8], surroundings: &Surroundings<'_>) -> Result
     };
     command.stdout(stream(&files.stdout)?).stderr(stream(&files.stderr)?);
     drop(theirs);
+    signal::unblock_before_exec(&mut command);
     if let Some(filter) = surroundings.filter {
         seccomp::install_before_exec(&mut command, filter.program.clone(), filter.flags);
     }

@@ -102,7 +102,8 @@ pub fn release(dir: &Dir, state: &State) -> Result<Outcome> {
     write(&go, &[1]).context("write to the fifo go")?;
     unlinkat(dir.fd(), "go", UnlinkatFlags::NoRemoveDir).context("remove the fifo go")?;
     drop(go);
-    let patience = deadline::EXEC + Duration::from_secs(state.start_seconds);
+    let hooks = Duration::from_secs(state.start_seconds).min(deadline::FOREVER);
+    let patience = deadline::EXEC + hooks;
     let answer = read_to_end(result, patience).map_err(|error| match state.cgroup.frozen() {
         Ok(Some(path)) => error.context(format!("cgroup {} is frozen", path.display())),
         _ => error,

@@ -110,7 +110,8 @@ impl Hook {
 
     /// The time limit of the hook.
     pub fn allowance(&self) -> Duration {
-        self.timeout.map_or(deadline::HOOK, Duration::from_secs)
+        let given = self.timeout.map(|seconds| Duration::from_secs(seconds).min(deadline::FOREVER));
+        given.unwrap_or(deadline::HOOK)
     }
 }
 

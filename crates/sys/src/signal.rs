@@ -1,7 +1,10 @@
 //! Signals and pidfds.
 
 use super::{SysError, check};
+use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 /// Signals that end a waiting brig, after it has undone everything.
 pub const ABORT: [libc::c_int; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
@@ -25,6 +28,19 @@ struct KernelAction {
 /// If sigaction(2) or sigprocmask(2) fails.
 pub fn reset_all() -> Result<(), SysError> {
     (1..=64).filter(|s| ![libc::SIGKILL, libc::SIGSTOP].contains(s)).try_for_each(reset)?;
+    unblock_all()
+}
+
+/// Makes a command unblock all signals in its own process, as the last step before execve: std leaves those
+/// blocked that brig has blocked.
+pub fn unblock_before_exec(command: &mut Command) {
+    let unblock = || unblock_all().map_err(|error| io::Error::from(error.errno));
+    // SAFETY: brig has one thread, so no lock is held in the child by a thread that does not exist there; the
+    // closure makes one system call.
+    unsafe { command.pre_exec(unblock) };
+}
+
+fn unblock_all() -> Result<(), SysError> {
     let empty = 0_u64;
     let none = std::ptr::null_mut::<u64>();
     // SAFETY: the kernel reads a mask of 64 bits, which outlives the call.

@@ -7,6 +7,7 @@
 use crate::phases::{Phases, Span};
 use crate::trace::{BRIG, CONTAINER, Recording};
 use anyhow::{Context, Result};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use serde_json::Value;
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -267,9 +268,10 @@ impl Log {
             (None, Format::Text) => err(format!("brig: {level}: {text}\n").as_bytes()),
             (None, Format::Json) => err(json().as_bytes()),
             (Some(Sink::File(file)), Format::Text) => {
-                drop(writeln!(file, "time=\"{}\" level={level} msg={text:?}", sys::time::now()));
+                let line = format!("time=\"{}\" level={level} msg={text:?}\n", sys::time::now());
+                deliver(|| file.write_all(line.as_bytes()));
             }
-            (Some(Sink::File(file)), Format::Json) => drop(file.write_all(json().as_bytes())),
+            (Some(Sink::File(file)), Format::Json) => deliver(|| file.write_all(json().as_bytes())),
             // 24: facility "daemon".
             (Some(Sink::Syslog(socket, name)), _) => {
                 let line = format!("<{}>{name}[{pid}]: {text}", 24 + priority);
@@ -293,8 +295,20 @@ pub fn out(bytes: &[u8]) -> Result<()> {
 }
 
 fn err(bytes: &[u8]) {
-    // If stderr is closed, the message is lost.
-    let _ = std::io::stderr().write_all(bytes);
+    deliver(|| std::io::stderr().write_all(bytes));
+}
+
+/// Writes a message, which is lost if nobody reads it: SIGPIPE must not end brig in the midst of its work.
+fn deliver(write: impl FnOnce() -> std::io::Result<()>) {
+    let signal = SigSet::from(Signal::SIGPIPE);
+    let before = signal.thread_swap_mask(SigmaskHow::SIG_BLOCK);
+    // Whatever fails, the message is lost and the command goes on.
+    let _ = write();
+    let Some(before) = before.ok().filter(|before| !before.contains(Signal::SIGPIPE)) else { return };
+    if let Ok(Some(_)) = sys::signal::pending(&[libc::SIGPIPE]) {
+        let _ = signal.wait();
+    }
+    let _ = before.thread_set_mask();
 }
 
 /// One line of printable text, whatever names it contains: no C0 or C1 control characters, and no characters

@@ -3,6 +3,7 @@
 use crate::sandbox::{Done, Sandbox, brig_only};
 use serde_json::{Value, json};
 use std::fs;
+use std::process::Stdio;
 
 /// docs/output.md: fields that programs need not parse from the text.
 #[test]
@@ -246,4 +247,27 @@ fn debug_tells_what_was_called_decided_made_and_undone_and_how_long_it_took() {
     has(&failed, &["removed: state directory", id]);
     assert_eq!(failed.last().unwrap()["level"], "error", "{failed:#?}");
     sandbox.assert_nothing_left();
+}
+
+/// `brig --debug create ID 2>&1 | head -1` must not leave half a container.
+#[test]
+fn a_message_that_nobody_reads_does_not_end_brig() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    sandbox.script("sleep 60");
+    let bundle = sandbox.bundle();
+    for global in [&["--debug"][..], &["--debug", "--log-format", "json"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let create = ["create", "--bundle", bundle.to_str().unwrap(), &sandbox.id];
+        let mut command = sandbox.command(&[global, &create].concat());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(writer);
+        assert_eq!(command.status().unwrap().code(), Some(0));
+        assert_eq!(sandbox.status(), "created");
+        sandbox.delete();
+    }
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = sandbox.command(&["state", &sandbox.id]);
+    assert_eq!(command.stderr(writer).status().unwrap().code(), Some(1));
 }

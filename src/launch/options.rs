@@ -4,12 +4,13 @@ use crate::plan::rootfs::RootOptions;
 use crate::plan::{CgroupManager, PIDFD_RECEIVER};
 use crate::process::socket::Socket;
 use crate::spec::{self, Place};
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use nix::fcntl::{OFlag, open, readlink};
 use nix::sys::stat::Mode;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use sys::{Errno, VerbatimError, errno_of};
 
@@ -58,10 +59,14 @@ impl Options {
         let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
         let real = open(&self.bundle, flags, Mode::empty())
             .and_then(|fd| readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()).as_str()));
-        match real {
-            Ok(bundle) => Ok(bundle.into()),
-            Err(_) => Ok(std::path::absolute(&self.bundle)?),
-        }
+        let bundle = match real {
+            // A deleted directory has no path, and somebody else could create that one.
+            Ok(bundle) if !bundle.as_bytes().ends_with(b" (deleted)") => bundle.into(),
+            _ => std::path::absolute(&self.bundle).context("the current directory")?,
+        };
+        // `state` and hooks show it as JSON.
+        ensure!(bundle.to_str().is_some(), "bundle {bundle:?}: its path is not UTF-8");
+        Ok(bundle)
     }
 
     /// Reads the config of a bundle, or the other file that was given.

@@ -104,23 +104,11 @@ impl<T, E: Into<anyhow::Error>> Place<T> for Result<T, E> {
 /// serde's error about `text`, with the place that it refers to instead of the byte up to which serde had
 /// read: `mounts[3] (config.json line 24, column 17): missing field "destination"`.
 pub fn parse_error(text: &[u8], error: &serde_json::Error) -> anyhow::Error {
-    parse_error_of(text, error, false)
-}
-
-/// Like [`parse_error`], for a text that may be an array at the top level.
-pub(super) fn parse_error_of(
-    text: &[u8],
-    error: &serde_json::Error,
-    may_be_array: bool,
-) -> anyhow::Error {
     let read_up_to = offset(text, error.line(), error.column());
     let (place, at, words) = match error.classify() {
         Category::Data => {
             let steps = path_at(text, read_up_to);
-            match misplaced_array(text, &steps, may_be_array) {
-                Some(object) => (render(object), find(text, object), NOT_AN_OBJECT.to_owned()),
-                None => (render(&steps), find(text, &steps), plain_words(error)),
-            }
+            (render(&steps), find(text, &steps), plain_words(error))
         }
         Category::Syntax | Category::Eof | Category::Io => {
             (String::new(), read_up_to, plain_words(error))
@@ -145,34 +133,14 @@ pub(super) fn error_at(text: &[u8], offset: usize, words: String) -> anyhow::Err
     anyhow::Error::msg(words).context(At { place: String::new(), file: None, position })
 }
 
-/// Objects that people write as arrays, which serde then reads element by element.
-const OBJECTS: [&str; 13] = [
-    "",
-    "root",
-    "process",
-    "process.user",
-    "process.capabilities",
-    "process.scheduler",
-    "process.ioPriority",
-    "hooks",
-    "linux",
-    "linux.resources",
-    "linux.memoryPolicy",
-    "linux.personality",
-    "linux.intelRdt",
-];
-const NOT_AN_OBJECT: &str = "invalid type: array, expected an object";
-
-/// The outermost value on the path to an error that is an array instead of an object.
-fn misplaced_array<'a, 's>(
-    text: &[u8],
-    steps: &'a [Step<'s>],
-    may_be_array: bool,
-) -> Option<&'a [Step<'s>]> {
-    let first = usize::from(may_be_array);
-    let mut on_the_way = (first..=steps.len()).filter_map(|length| steps.get(..length));
-    on_the_way.find(|prefix| {
-        OBJECTS.contains(&render(prefix).as_str()) && text.get(find(text, prefix)) == Some(&b'[')
+/// The error about the array at this offset, which is in the place of an object.
+pub(super) fn not_an_object(text: &[u8], offset: usize) -> anyhow::Error {
+    let steps = offset.checked_sub(1).map(|before| path_at(text, before)).unwrap_or_default();
+    let position = Some(position(text, offset));
+    anyhow::Error::msg("invalid type: array, expected an object").context(At {
+        place: render(&steps),
+        file: None,
+        position,
     })
 }
 

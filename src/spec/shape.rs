@@ -265,6 +265,8 @@ pub enum Found {
     OtherCase(&'static str),
     /// A duplicate, possibly in other letter case.
     Again,
+    /// An array in the place of an object: serde would read it element by element.
+    Array,
 }
 
 impl Shape {
@@ -309,7 +311,7 @@ struct Open {
 }
 
 /// Reports every key of a JSON text that is unknown, in other letter case or a duplicate, with the offset of
-/// its opening quote. Stops at the first object or array nested deeper than `deepest`, and returns its
+/// its opening quote, and every array in the place of an object, with that of its bracket. Stops at the first object or array nested deeper than `deepest`, and returns its
 /// offset. Findings for a text that is not JSON are arbitrary; serde reports that.
 pub fn walk(
     text: &[u8],
@@ -338,6 +340,9 @@ pub fn walk(
                     return Some(at);
                 }
                 let array = byte == b'[';
+                if array && matches!(next, Object(_) | Map(_)) {
+                    report(at, Found::Array);
+                }
                 open.push(Open { shape: next, array, seen: 0 });
                 next = if array { next.element() } else { &Any };
             }

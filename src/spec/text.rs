@@ -1,6 +1,6 @@
 //! JSON as text: limits of its length and nesting depth.
 
-use super::place::{At, error_at, located_warning, parse_error_of, relocated};
+use super::place::{At, error_at, located_warning, not_an_object, parse_error, relocated};
 use super::rewrite::rewrite;
 use super::shape::{Found, Shape, walk};
 use anyhow::{Result, ensure};
@@ -88,20 +88,23 @@ impl Document<'_> {
         &self,
         warnings: &mut Vec<String>,
     ) -> Result<(T, Option<Vec<u8>>)> {
-        let (mut again, mut other_case) = (false, Vec::new());
+        let (mut again, mut other_case, mut array) = (false, Vec::new(), None);
         let too_deep = walk(self.text, self.shape, MAX_DEPTH, &mut |at, found| match found {
             Found::Unknown(_) => {}
             Found::Again => again = true,
             Found::OtherCase(known) => other_case.push((at, known)),
+            Found::Array => drop(array.get_or_insert(at)),
         });
         // serde skips unknown values without limiting their depth.
         if let Some(offset) = too_deep {
             let text = format!("nests deeper than {MAX_DEPTH} arrays and objects");
             return Err(error_at(self.text, offset, text));
         }
+        if let Some(offset) = array {
+            return Err(not_an_object(self.text, offset));
+        }
         let parsed = |text: &[u8]| {
-            let list = matches!(self.shape, Shape::List(_));
-            serde_json::from_slice(text).map_err(|error| parse_error_of(text, &error, list))
+            serde_json::from_slice(text).map_err(|error| parse_error(text, &error))
         };
         if !again && other_case.is_empty() {
             match parsed(self.text) {
@@ -159,6 +162,8 @@ impl Document<'_> {
                 Found::Unknown(object) => KeyFault::Unknown(object.keys()),
                 Found::OtherCase(known) => KeyFault::OtherCase(known),
                 Found::Again => KeyFault::Again,
+                // An error of its own when the text is parsed.
+                Found::Array => return,
             };
             found.push((self.place(at), fault));
         });
@@ -189,8 +194,28 @@ mod tests {
     }
 
     fn read_text(text: &str) -> Result<(serde::de::IgnoredAny, Option<Vec<u8>>)> {
-        let (text, shape) = (text.as_bytes(), super::super::shape::CONFIG);
+        let (text, shape) = (text.as_bytes(), &Shape::Any);
         Document { name: "config.json", shape, text }.parse(&mut Vec::new())
+    }
+
+    #[test]
+    fn an_array_instead_of_an_object_is_told_as_such() {
+        for (text, place) in [
+            ("[]", "config.json line 1, column 1"),
+            ("{\"linux\": [1]}", "linux (config.json line 1, column 11)"),
+            ("{\"hooks\":\n[[]]}", "hooks (config.json line 2, column 1)"),
+            ("{\"mounts\": [[\"/a\"]]}", "mounts[0] (config.json line 1, column 13)"),
+            (
+                "{\"process\": {\"capabilities\": [\"CAP_KILL\"]}}",
+                "process.capabilities (config.json line 1, column 30)",
+            ),
+        ] {
+            let (bytes, shape) = (text.as_bytes(), super::super::shape::CONFIG);
+            let document = Document { name: "config.json", shape, text: bytes };
+            let error = document.parse::<serde_json::Value>(&mut Vec::new()).unwrap_err();
+            let expected = format!("{place}: invalid type: array, expected an object");
+            assert_eq!(format!("{error:#}"), expected, "{text}");
+        }
     }
 
     #[test]

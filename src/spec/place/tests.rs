@@ -129,20 +129,6 @@ fn a_wrong_type_is_placed_at_its_value() {
 }
 
 #[test]
-fn an_array_instead_of_an_object_is_told_as_such() {
-    for (text, place) in [
-        ("[]", "config.json line 1, column 1"),
-        ("{\"linux\": [1]}", "linux (config.json line 1, column 11)"),
-        (
-            "{\"process\": {\"capabilities\": [\"CAP_KILL\"]}}",
-            "process.capabilities (config.json line 1, column 30)",
-        ),
-    ] {
-        assert_eq!(error_of(text), format!("{place}: {NOT_AN_OBJECT}"));
-    }
-}
-
-#[test]
 fn a_known_position_is_not_searched_again() {
     let text = b"{\n  \"a\" 1}";
     let error = serde_json::from_slice::<Spec>(text).err().unwrap();

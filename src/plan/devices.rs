@@ -1,6 +1,7 @@
 //! `linux.devices`, and the devices that every container has.
 
 use super::mounts::{c_string, clean};
+use super::process::check_id;
 use crate::spec::Place;
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::stat::{SFlag, makedev};
@@ -77,6 +78,8 @@ fn one(device: &LinuxDevice, place: &str) -> Result<Device> {
     // Docker writes all of st_mode.
     let mode = device.file_mode().map_or(0o666, |mode| mode & 0o7777);
     let (uid, gid) = (device.uid().unwrap_or(0), device.gid().unwrap_or(0));
+    check_id(uid).at(format!("{place}.uid"))?;
+    check_id(gid).at(format!("{place}.gid"))?;
     Ok(Device { path, kind, number, mode, uid, gid, place: Some(place.to_owned()) })
 }
 

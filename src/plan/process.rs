@@ -206,18 +206,18 @@ fn cstrings(place: &str, texts: &[String]) -> Result<Vec<CString>> {
     texts.iter().enumerate().map(convert).collect()
 }
 
-/// setresuid(2) keeps the current id for -1: the process would stay root.
+/// chown(2) and setresuid(2) keep the current id for -1, mostly that of root.
+pub(super) fn check_id(id: u32) -> Result<()> {
+    ensure!(id != u32::MAX, "{id} is not a valid id: to the kernel it means \"unchanged\"");
+    Ok(())
+}
+
 fn are_ids(user: &spec::User) -> Result<()> {
     let groups = user.additional_gids.iter().enumerate();
     let groups = groups.map(|(index, gid)| (format!("additionalGids[{index}]"), gid));
     let own = [("uid".to_owned(), &user.uid), ("gid".to_owned(), &user.gid)];
-    match own.into_iter().chain(groups).find(|(_, id)| **id == u32::MAX) {
-        Some((name, id)) => {
-            Err(anyhow!("{id} is not a valid id: to the kernel it means \"unchanged\""))
-                .at(format_args!("process.user.{name}"))
-        }
-        None => Ok(()),
-    }
+    let mut all = own.into_iter().chain(groups);
+    all.try_for_each(|(name, id)| check_id(*id).at(format_args!("process.user.{name}")))
 }
 
 /// Each name once: the last entry wins, at its position.

@@ -214,6 +214,30 @@ fn a_readonly_path_can_be_the_root() {
     assert_eq!(facts.get("write /dev/null"), "ok");
 }
 
+/// An image can have a link to the root where a path is to be read-only: a mount over the root would not be seen.
+#[test]
+fn a_readonly_path_that_is_a_link_to_the_root_makes_that_read_only() {
+    let sandbox = Sandbox::new();
+    std::os::unix::fs::symlink("..", sandbox.rootfs().join("etc/up")).unwrap();
+    sandbox.patch(|config| config["linux"]["readonlyPaths"] = json!(["/etc/up"]));
+    let facts = sandbox.facts("write /etc/new x");
+    assert_eq!(facts.get("write /etc/new"), "EROFS");
+}
+
+/// The same directory, mounted elsewhere, is not the root.
+#[test]
+fn a_mount_of_the_root_directory_is_masked_like_any_other() {
+    let sandbox = Sandbox::new();
+    sandbox.patch(|config| {
+        let mount = json!({"destination": "/mnt", "source": sandbox.rootfs(), "options": ["bind"]});
+        config["mounts"].as_array_mut().unwrap().push(mount);
+        config["linux"]["maskedPaths"] = json!(["/mnt"]);
+    });
+    let facts = sandbox.facts("list /mnt ; write /etc/new x");
+    assert_eq!(facts.get("list /mnt"), "0");
+    assert_eq!(facts.get("write /etc/new"), "ok");
+}
+
 #[test]
 fn a_masked_path_that_is_a_link_masks_nothing_of_the_host() {
     let sandbox = Sandbox::new();

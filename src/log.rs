@@ -304,7 +304,9 @@ fn deliver(write: impl FnOnce() -> std::io::Result<()>) {
     let before = signal.thread_swap_mask(SigmaskHow::SIG_BLOCK);
     // Whatever fails, the message is lost and the command goes on.
     let _ = write();
-    let Some(before) = before.ok().filter(|before| !before.contains(Signal::SIGPIPE)) else { return };
+    let Some(before) = before.ok().filter(|before| !before.contains(Signal::SIGPIPE)) else {
+        return;
+    };
     if let Ok(Some(_)) = sys::signal::pending(&[libc::SIGPIPE]) {
         let _ = signal.wait();
     }

@@ -71,6 +71,25 @@ impl Copy<'_> {
         Ok(())
     }
 
+    /// Returns the directory that it has copied.
+    fn subdirectory(
+        &mut self,
+        from: BorrowedFd<'_>,
+        to: BorrowedFd<'_>,
+        name: &CStr,
+        depth: usize,
+    ) -> Result<OwnedFd> {
+        mkdirat(to, name, Mode::from_bits_truncate(0o700)).context("mkdir")?;
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
+        let (from, to) = (open(from, name, flags)?, open(to, name, flags)?);
+        let length = self.path.len();
+        self.path.extend_from_slice(name.to_bytes());
+        self.path.push(b'/');
+        self.directory(from.as_fd(), to.as_fd(), depth + 1)?;
+        self.path.truncate(length);
+        Ok(from)
+    }
+
     fn one(
         &mut self,
         from: BorrowedFd<'_>,
@@ -79,9 +98,8 @@ impl Copy<'_> {
         depth: usize,
     ) -> Result<()> {
         let stat = fstatat(from, name, AtFlags::AT_SYMLINK_NOFOLLOW).if_exists().context("stat")?;
-        let Some(stat) = stat else { return Ok(()) };
+        let Some(mut stat) = stat else { return Ok(()) };
         let kind = file::kind(stat.st_mode);
-        let mode = Mode::from_bits_truncate(stat.st_mode & 0o7777);
         if kind != SFlag::S_IFDIR && stat.st_nlink > 1 {
             // Separate copies would use memory for each name.
             let key = (stat.st_dev, stat.st_ino);
@@ -95,23 +113,24 @@ impl Copy<'_> {
                 self.linked.insert(key, [&self.path, name.to_bytes()].concat());
             }
         }
+        // By now the name may be that of another file, e.g. of a setuid program, whose owner, mode and attributes must
+        // not be those of this content.
+        let mut opened = None;
         match kind {
             SFlag::S_IFDIR => {
-                mkdirat(to, name, Mode::from_bits_truncate(0o700)).context("mkdir")?;
-                let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
-                let (from, to) = (open(from, name, flags)?, open(to, name, flags)?);
-                let length = self.path.len();
-                self.path.extend_from_slice(name.to_bytes());
-                self.path.push(b'/');
-                self.directory(from.as_fd(), to.as_fd(), depth + 1)?;
-                self.path.truncate(length);
+                let source = self.subdirectory(from, to, name, depth)?;
+                stat = fstat(&source).context("fstat")?;
+                opened = Some(source);
             }
             SFlag::S_IFLNK => {
                 let target = readlinkat(from, name).context("readlink")?;
                 symlinkat(target.as_os_str(), to, name).context("symlink")?;
             }
-            SFlag::S_IFREG => copy_file(from, to, name)?,
-            kind => match mknodat(to, name, kind, mode, stat.st_rdev) {
+            SFlag::S_IFREG => {
+                let (source, found) = copy_file(from, to, name)?;
+                (opened, stat) = (Some(source.into()), found);
+            }
+            kind => match mknodat(to, name, kind, Mode::empty(), stat.st_rdev) {
                 // In a user namespace, no device could be created, or used.
                 Err(Errno::EPERM) if kind != SFlag::S_IFIFO => return Ok(()),
                 made => made.context("mknod")?,
@@ -121,7 +140,10 @@ impl Copy<'_> {
         // yet.
         let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
         fchownat(to, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW).context("chown")?;
-        xattr::copy(&path_of(from, name), &path_of(to, name))?;
+        match opened {
+            Some(from) => xattr::copy_opened(from.as_fd(), &path_of(to, name))?,
+            None => xattr::copy(&path_of(from, name), &path_of(to, name))?,
+        }
         set_mode_and_times(to, name, kind, stat.st_mode, &stat)
     }
 }
@@ -132,13 +154,15 @@ fn path_of(dir: BorrowedFd<'_>, name: &CStr) -> PathBuf {
     dir.join(OsStr::from_bytes(name.to_bytes()))
 }
 
-fn copy_file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr) -> Result<()> {
+/// Returns the file whose content it has copied.
+fn copy_file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr) -> Result<(File, FileStat)> {
     // O_NONBLOCK: if it has been replaced by a fifo, do not wait for its other end.
     let mut source = File::from(open(from, name, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?);
     let stat = fstat(&source).context("fstat")?;
     ensure!(file::kind(stat.st_mode) == SFlag::S_IFREG, "is no longer a regular file");
     let mut made = File::from(open(to, name, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL)?);
-    copy_data(&mut source, &mut made, stat.st_size).context("copy")
+    copy_data(&mut source, &mut made, stat.st_size).context("copy")?;
+    Ok((source, stat))
 }
 
 /// Copies the data and skips holes: a small file with gigabytes of holes must not use gigabytes of memory.

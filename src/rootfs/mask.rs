@@ -47,12 +47,7 @@ struct Masks<'a> {
 }
 
 impl Masks<'_> {
-    fn hide_file(
-        &mut self,
-        kernel: &Kernel,
-        root: BorrowedFd<'_>,
-        target: &Target,
-    ) -> Result<()> {
+    fn hide_file(&mut self, kernel: &Kernel, root: BorrowedFd<'_>, target: &Target) -> Result<()> {
         let null = match self.null.take() {
             Some(null) => null,
             None => dev_null(root).context("open the container's /dev/null to mask it")?,

@@ -103,9 +103,8 @@ impl Document<'_> {
         if let Some(offset) = array {
             return Err(not_an_object(self.text, offset));
         }
-        let parsed = |text: &[u8]| {
-            serde_json::from_slice(text).map_err(|error| parse_error(text, &error))
-        };
+        let parsed =
+            |text: &[u8]| serde_json::from_slice(text).map_err(|error| parse_error(text, &error));
         if !again && other_case.is_empty() {
             match parsed(self.text) {
                 Ok(value) => return Ok((value, None)),

@@ -2,6 +2,7 @@
 
 use super::{Errno, SysError, check};
 use std::ffi::{CStr, CString};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -79,14 +80,24 @@ pub fn is_marked(path: &Path, name: &CStr) -> Result<bool, SysError> {
 ///
 /// If lgetxattr(2) fails for another reason than a missing attribute.
 pub fn get(path: &Path, name: &CStr) -> Result<Option<Vec<u8>>, SysError> {
+    get_by(libc::lgetxattr, path, name)
+}
+
+type Get = unsafe extern "C" fn(
+    *const libc::c_char,
+    *const libc::c_char,
+    *mut libc::c_void,
+    libc::size_t,
+) -> libc::ssize_t;
+
+/// By lgetxattr(2) or getxattr(2).
+fn get_by(by: Get, path: &Path, name: &CStr) -> Result<Option<Vec<u8>>, SysError> {
     let call = || format!("lgetxattr({}, {})", path.display(), name.to_string_lossy());
     let file = c_path(path, call)?;
     // xattr(7): a value has at most 64 KiB.
     let mut value = vec![0_u8; 1 << 16];
     // SAFETY: both are C strings that outlive the call; the kernel writes at most value.len() bytes.
-    let done = unsafe {
-        libc::lgetxattr(file.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len())
-    };
+    let done = unsafe { by(file.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
     match check(call, i64::try_from(done).unwrap_or(-1)) {
         Err(error) if [Errno::ENODATA, Errno::ENOTSUP].contains(&error.errno) => Ok(None),
         length => {
@@ -102,15 +113,23 @@ pub fn get(path: &Path, name: &CStr) -> Result<Option<Vec<u8>>, SysError> {
 ///
 /// If llistxattr(2) fails.
 pub fn list(path: &Path) -> Result<Vec<Vec<u8>>, SysError> {
+    list_by(libc::llistxattr, path)
+}
+
+type List =
+    unsafe extern "C" fn(*const libc::c_char, *mut libc::c_char, libc::size_t) -> libc::ssize_t;
+
+/// By llistxattr(2) or listxattr(2).
+fn list_by(by: List, path: &Path) -> Result<Vec<Vec<u8>>, SysError> {
     let call = || format!("llistxattr({})", path.display());
     let file = c_path(path, call)?;
     // Most files have none or a few: clearing the maximum buffer would take longer than the call.
     let mut few = [0_u8; 512];
-    match llistxattr(&file, &mut few, call) {
+    match names_by(by, &file, &mut few, call) {
         Err(error) if error.errno == Errno::ERANGE => {
             // xattr(7): a list has at most 64 KiB.
             let mut names = vec![0_u8; 1 << 16];
-            let length = llistxattr(&file, &mut names, call)?;
+            let length = names_by(by, &file, &mut names, call)?;
             Ok(split_names(&names[..length]))
         }
         length => Ok(split_names(&few[..length?])),
@@ -118,10 +137,15 @@ pub fn list(path: &Path) -> Result<Vec<Vec<u8>>, SysError> {
 }
 
 /// The length of the list; 0 if the filesystem does not support attributes.
-fn llistxattr(file: &CStr, names: &mut [u8], call: impl Fn() -> String) -> Result<usize, SysError> {
+fn names_by(
+    by: List,
+    file: &CStr,
+    names: &mut [u8],
+    call: impl Fn() -> String,
+) -> Result<usize, SysError> {
     // SAFETY: the path is a C string that outlives the call; the kernel writes at most names.len()
     // bytes.
-    let done = unsafe { libc::llistxattr(file.as_ptr(), names.as_mut_ptr().cast(), names.len()) };
+    let done = unsafe { by(file.as_ptr(), names.as_mut_ptr().cast(), names.len()) };
     match check(call, i64::try_from(done).unwrap_or(-1)) {
         Err(error) if error.errno == Errno::ENOTSUP => Ok(0),
         length => Ok(usize::try_from(length?).unwrap_or(0).min(names.len())),
@@ -138,13 +162,28 @@ pub const OVERLAYS: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
 ///
 /// If an attribute cannot be read, or set for another reason.
 pub fn copy(from: &Path, to: &Path) -> Result<(), SysError> {
-    for key in list(from)? {
+    copy_by(libc::llistxattr, libc::lgetxattr, from, to)
+}
+
+/// Like [`copy`], from an opened file or directory.
+///
+/// # Errors
+///
+/// As [`copy`].
+pub fn copy_opened(from: BorrowedFd<'_>, to: &Path) -> Result<(), SysError> {
+    // This link is followed: it leads to the file itself, whatever its name is now.
+    let from = format!("/proc/self/fd/{}", from.as_raw_fd());
+    copy_by(libc::listxattr, libc::getxattr, Path::new(&from), to)
+}
+
+fn copy_by(list: List, get: Get, from: &Path, to: &Path) -> Result<(), SysError> {
+    for key in list_by(list, from)? {
         if key == b"security.selinux" || OVERLAYS.iter().any(|own| key.starts_with(own)) {
             continue;
         }
         let key = CString::new(key).map_err(|_| SysError::new("llistxattr", Errno::EINVAL))?;
         // It may have been removed in the meantime.
-        let Some(value) = get(from, &key)? else { continue };
+        let Some(value) = get_by(get, from, &key)? else { continue };
         match set_here(to, &key, &value) {
             Err(error) if [Errno::EPERM, Errno::EOPNOTSUPP].contains(&error.errno) => {}
             set => set?,

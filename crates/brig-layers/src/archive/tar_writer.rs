@@ -5,7 +5,7 @@ use crate::archive::holes::{self, Part};
 use crate::tree::changes::{is, open_file};
 use anyhow::{Result, bail, ensure};
 use nix::fcntl::readlinkat;
-use nix::sys::stat::{FileStat, SFlag, major, minor};
+use nix::sys::stat::{FileStat, SFlag, fstat, major, minor};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
@@ -73,7 +73,7 @@ impl<W: Write> Writer<W> {
     ///
     /// # Errors
     ///
-    /// If the file cannot be read, has changed its size, or the archive cannot be written.
+    /// If the file cannot be read, was replaced, has changed its size, or the archive cannot be written.
     pub fn file(&mut self, file: &File<'_>) -> Result<bool> {
         let stat = &file.stat;
         let mut header = Header::new_ustar();
@@ -112,6 +112,10 @@ impl<W: Write> Writer<W> {
         }
         if size > 0 {
             let content = open_file(file.at.0, file.at.1)?;
+            let found = fstat(&content)?;
+            // No content gets the owner and mode of another file, e.g. of a setuid program.
+            let same = (found.st_dev, found.st_ino) == (stat.st_dev, stat.st_ino);
+            ensure!(same, "was replaced while being read");
             if let Some(parts) = self.parts(&content, stat, size)? {
                 return self.sparse(file, header, &content, &parts, size).map(|()| true);
             }

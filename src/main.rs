@@ -65,7 +65,10 @@ fn run() -> i32 {
         sealed.context("cannot protect brig's own binary from the container (CVE-2019-5736)");
     // After the last execve, because execve makes a process dumpable again.
     let hidden = sealed.and_then(|()| Ok(sys::cred::hide_root()?));
-    let recorded = hidden.and_then(|()| log.record(globals.trace.as_deref(), globals.timings));
+    // If SIGCHLD were ignored, as some callers leave it, the kernel would reap brig's children and their statuses
+    // would be lost.
+    let reaps = hidden.and_then(|()| Ok(sys::signal::reset(libc::SIGCHLD)?));
+    let recorded = reaps.and_then(|()| log.record(globals.trace.as_deref(), globals.timings));
     match recorded.and_then(|()| execute(&globals, command, &mut log)) {
         Ok(code) => {
             if accounts {

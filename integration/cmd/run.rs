@@ -95,6 +95,34 @@ fn run_sees_the_end_even_when_its_caller_ignores_and_blocks_sigchld() {
     assert_eq!(done.code, Some(5), "{done:?}");
 }
 
+/// A caller that need not reap its children: they can reap theirs.
+#[test]
+fn an_ignored_sigchld_loses_no_status_of_any_command() {
+    let sandbox = Sandbox::new();
+    sandbox.script("sleep 60").create();
+    sandbox.start();
+    std::fs::write(sandbox.dir.join("mounts"), r#"[{"destination": "/added", "type": "tmpfs"}]"#).unwrap();
+    let id = sandbox.id.as_str();
+    for (args, code) in [
+        (&["exec", id, "/init", "exit", "7"][..], 7),
+        (&["ps", id], 0),
+        (&["mounts", "add", id, "mounts"], 0),
+        (&["mounts", "remove", id, "mounts"], 0),
+    ] {
+        if args[0] == "mounts" && crate::sandbox::is_peer() {
+            continue;
+        }
+        let mut command = sandbox.command(args);
+        before_exec(&mut command, || {
+            // SAFETY: no handler function is installed.
+            unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }?;
+            Ok(())
+        });
+        let done = sandbox.spawn(command).wait();
+        assert_eq!(done.code, Some(code), "{args:?} {done:?}");
+    }
+}
+
 #[test]
 fn three_hundred_runs_of_a_process_that_ends_at_once_never_hang() {
     let sandbox = Sandbox::minimal();

@@ -104,9 +104,6 @@ fn reap_orphans(init: &OwnedFd) -> Result<()> {
 /// Blocks all signals that a foreground run forwards, and SIGCHLD, before there is anything to undo or to
 /// forward to.
 pub fn block_signals() -> Result<SignalFd> {
-    // If SIGCHLD were ignored, as some callers leave it, the kernel would reap the container's process and
-    // its status would be lost.
-    signal::reset(libc::SIGCHLD)?;
     forwarded().thread_block().context("block signals")?;
     let abort: SigSet = signal::ABORT.iter().filter_map(|&signal| signal.try_into().ok()).collect();
     SignalFd::with_flags(&abort, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).context("signalfd")

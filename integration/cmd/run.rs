@@ -101,7 +101,8 @@ fn an_ignored_sigchld_loses_no_status_of_any_command() {
     let sandbox = Sandbox::new();
     sandbox.script("sleep 60").create();
     sandbox.start();
-    std::fs::write(sandbox.dir.join("mounts"), r#"[{"destination": "/added", "type": "tmpfs"}]"#).unwrap();
+    std::fs::write(sandbox.dir.join("mounts"), r#"[{"destination": "/added", "type": "tmpfs"}]"#)
+        .unwrap();
     let id = sandbox.id.as_str();
     for (args, code) in [
         (&["exec", id, "/init", "exit", "7"][..], 7),

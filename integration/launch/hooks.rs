@@ -438,38 +438,3 @@ fn a_state_of_brig_0_1_still_reads_and_its_hooks_have_the_environment_they_had()
     sandbox.delete();
     assert_eq!(looked(&file).0, [""; 0]);
 }
-
-/// Adding the largest timeout to the current time, or two of them, must not overflow.
-#[test]
-fn the_largest_timeout_is_a_timeout() {
-    let sandbox = Sandbox::new();
-    let hook = |path: &str| {
-        let hook = json!({"path": path, "args": ["init", "exit", "0"], "timeout": i64::MAX});
-        json!([hook, hook])
-    };
-    sandbox.patch(|config| {
-        for kind in ["prestart", "createRuntime", "createContainer", "poststart", "poststop"] {
-            config["hooks"][kind] = hook("/bin/true");
-        }
-        config["hooks"]["startContainer"] = hook("/init");
-    });
-    sandbox.script("sleep 60").create();
-    sandbox.start();
-    assert_eq!(sandbox.status(), "running");
-    sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
-    sandbox.assert_nothing_left();
-}
-
-/// brig blocks signals while there is something to undo. A daemon that a hook starts must be killable.
-#[test]
-fn hooks_inherit_no_blocked_signals() {
-    let sandbox = Sandbox::new();
-    let kinds = ["prestart", "createRuntime", "createContainer", "poststart", "poststop"];
-    // The shell looks at itself: it unblocks signals in what it executes.
-    let file = sandbox.dir.join("log").display().to_string();
-    let look =
-        format!("while read a b; do [ $a != SigBlk: ] || echo $b; done </proc/$$/status >>{file}");
-    kinds.iter().for_each(|kind| set(&sandbox, kind, &[shell(&look)]));
-    sandbox.script("exit 0").run();
-    assert_eq!(log(&sandbox), "0000000000000000\n".repeat(kinds.len()));
-}

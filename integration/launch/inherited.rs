@@ -262,3 +262,19 @@ fn preserved_fds_are_refused_or_passed() {
         sandbox.assert_nothing_left();
     }
 }
+
+/// brig blocks signals while there is something to undo. A daemon that a hook starts must be killable.
+#[test]
+fn hooks_inherit_no_blocked_signals() {
+    let sandbox = Sandbox::new();
+    let kinds = ["prestart", "createRuntime", "createContainer", "poststart", "poststop"];
+    // The shell looks at itself: it unblocks signals in what it executes.
+    let file = sandbox.dir.join("log").display().to_string();
+    let look =
+        format!("while read a b; do [ $a != SigBlk: ] || echo $b; done </proc/$$/status >>{file}");
+    let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", look]});
+    sandbox.patch(|config| kinds.iter().for_each(|kind| config["hooks"][kind] = json!([hook])));
+    sandbox.script("exit 0").run();
+    let log = fs::read_to_string(sandbox.dir.join("log")).unwrap();
+    assert_eq!(log, "0000000000000000\n".repeat(kinds.len()));
+}

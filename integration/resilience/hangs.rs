@@ -164,3 +164,24 @@ fn fifty_creates_and_deletes_at_once_leave_nothing() {
     all(&|id| to(&["delete", "--force", id]));
     sandbox.assert_nothing_left();
 }
+
+/// Adding the largest timeout to the current time, or two of them, must not overflow.
+#[test]
+fn the_largest_timeout_is_a_timeout() {
+    let sandbox = Sandbox::new();
+    let hook = |path: &str| {
+        let hook = json!({"path": path, "args": ["init", "exit", "0"], "timeout": i64::MAX});
+        json!([hook, hook])
+    };
+    sandbox.patch(|config| {
+        for kind in ["prestart", "createRuntime", "createContainer", "poststart", "poststop"] {
+            config["hooks"][kind] = hook("/bin/true");
+        }
+        config["hooks"]["startContainer"] = hook("/init");
+    });
+    sandbox.script("sleep 60").create();
+    sandbox.start();
+    assert_eq!(sandbox.status(), "running");
+    sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
+    sandbox.assert_nothing_left();
+}

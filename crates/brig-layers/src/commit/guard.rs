@@ -61,7 +61,7 @@ impl Guard {
             Side::Parent(_, pidfd) => (pidfd, ours),
             Side::Child(_) => {
                 drop(ours);
-                exit(i32::from(watch(theirs, thaw).is_err()))
+                exit(i32::from(watch(theirs.as_fd(), thaw).is_err()))
             }
         };
         Ok(Guard { socket: Some(ours), pidfd, said: RefCell::default() })
@@ -156,13 +156,13 @@ impl Drop for Guard {
 }
 
 /// The guard process.
-fn watch(socket: OwnedFd, thaw: impl FnOnce() -> Result<()>) -> Result<()> {
+fn watch(socket: BorrowedFd<'_>, thaw: impl FnOnce() -> Result<()>) -> Result<()> {
     // Signals that end the commit, from a terminal or to the process group, must not end the guard.
     nix::unistd::setsid()?;
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&SigSet::all()), None)?;
     let (mut text, mut part, mut locks) = (Vec::new(), [0_u8; 4096], Vec::new());
     loop {
-        let (length, fds) = receive_message(socket.as_fd(), &mut part)?;
+        let (length, fds) = receive_message(socket, &mut part)?;
         if length == 0 {
             break;
         }

@@ -60,6 +60,8 @@ fn errors_and_warnings_name_the_flag_that_they_are_about() {
     for (flags, error) in [
         (["--env", "X"], "exec ID: --env: \"X\" is not NAME=value"),
         (["--cwd", "tmp"], "exec ID: --cwd: \"tmp\" is not an absolute path"),
+        (["--cwd", "/no/such"], "exec ID: --cwd: chdir(/no/such): No such file"),
+        (["--detach", "--tty"], "exec ID: --tty: the terminal of a detached container needs"),
         (
             ["--additional-gids", "4294967295"],
             "exec ID: --additional-gids: 4294967295 is not a valid id",
@@ -72,6 +74,17 @@ fn errors_and_warnings_name_the_flag_that_they_are_about() {
     let done = exec(&sandbox, &["--cap", "CAP_OF_TOMORROW"], "true").ok();
     let warning = "brig: warning: --cap: unknown capability \"CAP_OF_TOMORROW\" ignored\n";
     assert_eq!(done.stderr, warning);
+}
+
+#[test]
+fn what_fails_in_the_container_is_located_in_the_process_file() {
+    brig_only!();
+    let sandbox = running();
+    let file = sandbox.dir.join("process.json");
+    fs::write(&file, "{\"args\": [\"/init\"],\n \"cwd\": \"/no/such\"}").unwrap();
+    let done = sandbox.brig(&["exec", "--process", file.to_str().unwrap(), &sandbox.id]);
+    let place = format!("cwd ({} line 2, column 9): chdir(/no/such)", file.display());
+    assert!(done.stderr.contains(&place), "{done:?}");
 }
 
 #[test]

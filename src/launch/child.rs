@@ -15,6 +15,7 @@ use crate::cgroup::{Cgroup, Entry, Scope};
 use crate::fault;
 use crate::hooks::{self, Environment, Output, Surroundings};
 use crate::plan::Plan;
+use crate::plan::exec::Source;
 use crate::plan::hooks::Hooks;
 use crate::plan::process::Process;
 use crate::plan::sched::Execution;
@@ -87,6 +88,8 @@ pub struct Init<'a> {
 pub struct Exec<'a> {
     /// The process to become.
     pub process: &'a Process,
+    /// What has set its values.
+    pub source: &'a Source,
     /// Settings of all processes of the container.
     pub execution: &'a Execution,
     /// The namespaces to join.
@@ -194,7 +197,7 @@ impl Child<'_> {
     fn fail(&self, error: anyhow::Error) -> ! {
         let (error, code) = match &self.role {
             Role::Init(init) => (init.config.document().located(error), 1),
-            Role::Exec(_) => (error, 255),
+            Role::Exec(exec) => (exec.source.named(error), 255),
         };
         // If the parent has exited too, there is nobody to report to.
         let _ = self.channel.send(&Message::Failed(fault::pack(&error)));

@@ -77,7 +77,8 @@ pub fn exec(options: &Options, log: &mut Log) -> Result<i32> {
     let pidfd_socket = Socket::of_flag("--pidfd-socket", options.pidfd_socket.as_deref())?;
     let terminal = process.terminal.is_some();
     let mut console =
-        console::master_route(terminal, options.console_socket.as_deref(), options.process.detach)?;
+        console::master_route(terminal, options.console_socket.as_deref(), options.process.detach)
+            .map_err(|error| plan.source.named(error))?;
     let target = Target { state: &state, init: &init, plan: &plan, by_systemd };
     let child = match target.spawn(&entry, &mut console.child, log) {
         Err(error) if options.cgroups.is_empty() && errno_of(&error) == Some(Errno::EBUSY) => {
@@ -203,6 +204,7 @@ impl Target<'_> {
         drop(channel);
         let role = Role::Exec(Exec {
             process,
+            source: &plan.source,
             execution: &state.execution,
             container: running,
             root: root.as_ref(),

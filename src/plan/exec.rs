@@ -5,6 +5,7 @@ mod user;
 
 pub use user::parse_user;
 
+use self::flags::Flags;
 use super::process::Process;
 use super::{Host, delegate, landlock};
 use crate::seccomp::Filter;
@@ -14,7 +15,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The command line's settings of the process.
 #[derive(Debug, Default)]
@@ -64,6 +65,8 @@ pub struct Container<'a> {
 pub struct ExecPlan {
     /// The process.
     pub process: Process,
+    /// What has set its values, for errors.
+    pub source: Source,
     /// A relay joins the namespaces: only root may join a pid namespace from outside the user namespace that
     /// owns it.
     pub relayed: bool,
@@ -88,13 +91,14 @@ impl ExecPlan {
         container: &Container<'_>,
         host: &Host,
     ) -> Result<ExecPlan> {
-        let user = container.has_user_namespace;
         let mut warnings = Vec::new();
         let Snapshot { process: own, linux } = serde_json::from_slice(container.config)?;
-        let mut process = match &options.file {
-            Some(path) => from_file(path, own, user, host, &mut warnings)?,
-            None => of_flags(own, options, user, host, &mut warnings)?,
-        };
+        let (process, source) = process_of(options, own, &mut warnings)?;
+        let mut found = Vec::new();
+        let planned = Process::new(&process, container.has_user_namespace, host, &mut found);
+        let name = |warning: &String| spec::located_warning(warning, |at| source.name(at));
+        warnings.extend(found.iter().map(name));
+        let mut process = planned.map_err(|error| source.named(error))?;
         let seccomp = linux.and_then(|linux| linux.seccomp).map(RawValue::get);
         let filter;
         (process.filter, filter) =
@@ -109,7 +113,8 @@ impl ExecPlan {
         process.preserved_fds = options.preserve_fds;
         let relayed = process.in_user_namespace && !host.is_privileged()?;
         let delegated = container.annotations.contains_key(delegate::ANNOTATION);
-        Ok(ExecPlan { process, relayed, beside_init: delegated || relayed, filter, warnings })
+        let beside_init = delegated || relayed;
+        Ok(ExecPlan { process, source, relayed, beside_init, filter, warnings })
     }
 }
 
@@ -128,51 +133,58 @@ struct Filtered<'a> {
     seccomp: Option<&'a RawValue>,
 }
 
-/// The process of the container, modified by the flags. Errors and warnings contain the flags' names.
-fn of_flags(
-    own: spec::Process,
+/// The process of `--process FILE`, or that of the container, modified by the flags.
+fn process_of(
     options: &ProcessOptions,
-    user: bool,
-    host: &Host,
+    own: spec::Process,
     warnings: &mut Vec<String>,
-) -> Result<Process> {
-    let (process, flags) = flags::changed(own, options)?;
-    let name = |at: &mut At| {
-        if let Some(flag) = flags.of_place(at.place()) {
-            *at = At::new(flag);
-        }
+) -> Result<(spec::Process, Source)> {
+    let Some(path) = &options.file else {
+        let (process, flags) = flags::changed(own, options)?;
+        return Ok((process, Source::Flags(flags)));
     };
-    let mut found = Vec::new();
-    let planned = Process::new(&process, user, host, &mut found);
-    warnings.extend(found.iter().map(|warning| spec::located_warning(warning, name)));
-    planned.map_err(|mut error| {
-        error.downcast_mut::<At>().map(name);
-        error
-    })
+    let read = || spec::read(File::open(path)?);
+    let name = path.display().to_string();
+    let text = read().with_context(|| name.clone())?;
+    let document = spec::Document { name: &name, shape: spec::shape::PROCESS, text: &text };
+    let (process, _) = document.parse(warnings)?;
+    Ok((confined(process, own), Source::File { name, text }))
 }
 
-/// The process of `--process FILE`. Errors contain the place in that file.
-fn from_file(
-    path: &Path,
-    own: spec::Process,
-    user: bool,
-    host: &Host,
-    warnings: &mut Vec<String>,
-) -> Result<Process> {
-    let read = || spec::read(File::open(path)?);
-    let text = read().with_context(|| path.display().to_string())?;
-    let name = path.display().to_string();
-    let document = spec::Document { name: &name, shape: spec::shape::PROCESS, text: &text };
-    let locate = |at: &mut At| at.locate_in_part(name.clone(), "process.", &text);
-    let mut found = Vec::new();
-    let process = document
-        .parse(warnings)
-        .and_then(|(spec, _)| Process::new(&confined(spec, own), user, host, &mut found));
-    warnings.extend(found.iter().map(|warning| spec::located_warning(warning, locate)));
-    process.map_err(|mut error| {
-        error.downcast_mut::<At>().map(locate);
+/// What has set the values of the process.
+#[derive(Debug)]
+pub enum Source {
+    /// Flags, and the container's config.
+    Flags(Flags),
+    /// `--process FILE`.
+    File {
+        /// Its name.
+        name: String,
+        /// Its contents.
+        text: Vec<u8>,
+    },
+}
+
+impl Source {
+    /// Replaces the place of a value in config.json by the flag or the place in the file that has set it.
+    fn name(&self, at: &mut At) {
+        match self {
+            Source::Flags(flags) => {
+                if let Some(flag) = flags.of_place(at.place()) {
+                    *at = At::new(flag);
+                }
+            }
+            Source::File { name, text } => at.locate_in_part(name.clone(), "process.", text),
+        }
+    }
+
+    /// The same for the place that an error contains.
+    pub fn named(&self, mut error: anyhow::Error) -> anyhow::Error {
+        if let Some(at) = error.downcast_mut::<At>() {
+            self.name(at);
+        }
         error
-    })
+    }
 }
 
 /// Restrictions of the container's own process apply to this one too, unless the file overrides them: without

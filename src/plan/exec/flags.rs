@@ -5,7 +5,7 @@ use crate::spec;
 use anyhow::{Context, Result, ensure};
 
 /// The flags that have set a value: the field of `process`, the first index in it, and the flag.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Flags(Vec<(&'static str, usize, &'static str)>);
 
 impl Flags {
@@ -57,6 +57,7 @@ pub fn changed(
     let mut flags = Flags::default();
     process.args.clone_from(&options.args);
     process.terminal = options.tty;
+    flags.0.extend(options.tty.then_some(("terminal", 0, "--tty")));
     process.no_new_privileges |= options.no_new_privileges;
     flags.append(&mut process.env, &options.env, ("env", "--env"));
     let gids = ("user.additionalGids", "--additional-gids");

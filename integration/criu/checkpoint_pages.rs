@@ -9,6 +9,7 @@ use std::fs;
 use std::io::Read;
 use std::net::TcpListener;
 use std::os::fd::AsRawFd;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -56,6 +57,12 @@ fn memory_goes_to_a_page_server() {
     let ready = || is_listened_on(port.parse().unwrap());
     assert!(host::wait_until(Duration::from_secs(20), ready));
     checkpoint(&sandbox, &["--page-server", &format!("127.0.0.1:{port}")]).ok();
+    // The server may still be writing its files, in this directory or elsewhere.
+    let record = fs::read(Path::new(&images).join("brig.json")).unwrap();
+    let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
+    let sizes = record["sizes"].as_object().unwrap();
+    assert!(sizes.contains_key("core-1.img"), "{record}");
+    assert!(!sizes.keys().any(|name| name.starts_with("page")), "{record}");
     let mut piped = restored(&sandbox, &[]);
     answers(&sandbox, &sandbox.id, &mut piped);
 }

@@ -316,7 +316,7 @@ impl<'a> Subject<'a> {
             criu,
             external: self.external.clone(),
             stdio: self.replaced()?,
-            sizes: image::sizes(&options.common.images)?,
+            sizes: image::sizes(&options.common.images, options.page_server.is_some())?,
         };
         image::write(&options.common.images, &streams, &record)
     }

@@ -83,13 +83,15 @@ pub(super) fn check(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The size of each of CRIU's files in bytes.
-pub(super) fn sizes(path: &Path) -> Result<BTreeMap<String, u64>> {
+/// The size of each of CRIU's files in bytes. `served`: those with memory are written by a page server, which may
+/// not have finished.
+pub(super) fn sizes(path: &Path, served: bool) -> Result<BTreeMap<String, u64>> {
     let mut sizes = BTreeMap::new();
     for entry in std::fs::read_dir(path)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name.ends_with(".img") {
+        let memory = ["pages-", "pagemap-"].iter().any(|start| name.starts_with(start));
+        if name.ends_with(".img") && !(served && memory) {
             sizes.insert(name, entry.metadata()?.len());
         }
     }

@@ -383,7 +383,7 @@ fn what_is_copied_into_a_tmpfs_keeps_its_owner_and_mode_whoever_exchanges_it() {
                 line.contains("file 4755 0 0 0:0 7") || line.contains("file 0644 1000 0 0:0 9")
             };
             // A name can be missing, or be copied twice.
-            assert!(done.stdout.lines().all(|line| right(line)), "{done:?}");
+            assert!(done.stdout.lines().all(right), "{done:?}");
         }
     });
 }

@@ -92,6 +92,7 @@ pub fn run(sandbox: &Sandbox, command: Command, whose: Whose, at: usize, strike:
             status => tracer.step(status, strike),
         }
     };
+    let_go();
     // std has not reaped it: its pid must not be used any more.
     _ = running.child.try_wait();
     Traced { code, calls: tracer.calls, arguments: tracer.arguments, reached: tracer.reached }
@@ -195,6 +196,24 @@ fn at_home(calls: &[i64]) -> bool {
     let born_there =
         crate::host::controller("pids").is_some_and(|(version, _)| version == Version::V2);
     born_there || calls.contains(&libc::SYS_prctl)
+}
+
+/// Detaches from all processes that this thread still traces: the command can end before the stop of its child at
+/// execve is seen. The zombie of a traced process is left to its tracer, and its pid namespace does not end.
+fn let_go() {
+    let own = format!("TracerPid:\t{}", nix::unistd::gettid());
+    let status = |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/status"));
+    let is_traced = |pid: &i32| status(*pid).is_ok_and(|text| text.lines().any(|line| line == own));
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    for pid in pids.filter(is_traced).map(Pid::from_raw) {
+        // Only a stopped process can be detached from. Its SIGSTOP may be behind another stop. An error: it has died.
+        _ = kill(pid, Signal::SIGSTOP);
+        if !matches!(wait(pid), WaitStatus::Exited(..) | WaitStatus::Signaled(..)) {
+            _ = ptrace::detach(pid, None);
+            _ = kill(pid, Signal::SIGCONT);
+        }
+    }
 }
 
 fn wait(pid: Pid) -> WaitStatus {
@@ -359,6 +378,7 @@ pub fn run_with_fault(
             status => tracer.step(status, Strike::Parent),
         }
     };
+    let_go();
     _ = running.child.try_wait();
     let stderr = std::fs::read_to_string(&running.stderr).unwrap_or_default();
     Faulted { code, call: fault, stderr }

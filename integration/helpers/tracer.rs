@@ -92,9 +92,7 @@ pub fn run(sandbox: &Sandbox, command: Command, whose: Whose, at: usize, strike:
             status => tracer.step(status, strike),
         }
     };
-    let_go();
-    // std has not reaped it: its pid must not be used any more.
-    _ = running.child.try_wait();
+    let_go(&mut running);
     Traced { code, calls: tracer.calls, arguments: tracer.arguments, reached: tracer.reached }
 }
 
@@ -200,7 +198,9 @@ fn at_home(calls: &[i64]) -> bool {
 
 /// Detaches from all processes that this thread still traces: the command can end before the stop of its child at
 /// execve is seen. The zombie of a traced process is left to its tracer, and its pid namespace does not end.
-fn let_go() {
+fn let_go(ended: &mut Running) {
+    // std has not reaped it: its pid must not be used any more.
+    _ = ended.child.try_wait();
     let own = format!("TracerPid:\t{}", nix::unistd::gettid());
     let status = |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/status"));
     let is_traced = |pid: &i32| status(*pid).is_ok_and(|text| text.lines().any(|line| line == own));
@@ -378,8 +378,7 @@ pub fn run_with_fault(
             status => tracer.step(status, Strike::Parent),
         }
     };
-    let_go();
-    _ = running.child.try_wait();
+    let_go(&mut running);
     let stderr = std::fs::read_to_string(&running.stderr).unwrap_or_default();
     Faulted { code, call: fault, stderr }
 }

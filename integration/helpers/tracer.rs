@@ -196,8 +196,9 @@ fn at_home(calls: &[i64]) -> bool {
     born_there || calls.contains(&libc::SYS_prctl)
 }
 
-/// Detaches from all processes that this thread still traces: the command can end before the stop of its child at
-/// execve is seen. The zombie of a traced process is left to its tracer, and its pid namespace does not end.
+/// Reaps the command, and detaches from all processes that this thread still traces: the command can end before
+/// the stop of its child at execve is seen. The zombie of a traced process is left to its tracer, and its pid
+/// namespace does not end.
 fn let_go(ended: &mut Running) {
     // std has not reaped it: its pid must not be used any more.
     _ = ended.child.try_wait();
@@ -207,7 +208,8 @@ fn let_go(ended: &mut Running) {
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     for pid in pids.filter(is_traced).map(Pid::from_raw) {
-        // Only a stopped process can be detached from. Its SIGSTOP may be behind another stop. An error: it has died.
+        // Only a stopped process can be detached from. Its SIGSTOP may be behind another stop. An error: it has
+        // died.
         _ = kill(pid, Signal::SIGSTOP);
         if !matches!(wait(pid), WaitStatus::Exited(..) | WaitStatus::Signaled(..)) {
             _ = ptrace::detach(pid, None);

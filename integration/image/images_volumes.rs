@@ -46,6 +46,15 @@ fn volume() -> Archive {
         .raw(b'0', b"data/bytes-\xff\n", b"", 0o600, b"not UTF-8")
 }
 
+/// An image with the volume, and a bundle of it.
+fn with_volume(images: &Images) -> (String, PathBuf) {
+    let mut layout = images.layout("image");
+    layout.layer(base()).layer(volume());
+    let image = layout.finish("v1", &json!({"Entrypoint": ["/init"], "Volumes": {"/data": {}}}));
+    let bundle = images.bundle(&image, "of-image");
+    (image, bundle)
+}
+
 /// What a running container has in its volume.
 fn copied(images: &Images) -> BTreeMap<PathBuf, String> {
     let found = tree(Path::new(&format!("/proc/{}/root/data", images.sandbox.pid())));
@@ -57,10 +66,7 @@ fn copied(images: &Images) -> BTreeMap<PathBuf, String> {
 fn a_volume_has_all_attributes_that_the_image_has_there() {
     brig_only!();
     let images = Images::new();
-    let mut layout = images.layout("image");
-    layout.layer(base()).layer(volume());
-    let image = layout.finish("v1", &json!({"Entrypoint": ["/init"], "Volumes": {"/data": {}}}));
-    let bundle = images.bundle(&image, "of-image");
+    let (image, bundle) = with_volume(&images);
     let expected = tree(&images.layers(&bundle)[1].join("data"));
     let noted = &expected[Path::new("noted")];
     assert!(noted.contains("1600000000.123456789") && noted.contains("user.mine"), "{noted}");
@@ -83,10 +89,7 @@ fn a_volume_has_all_attributes_that_the_image_has_there() {
 fn a_volume_in_a_user_namespace_has_the_same_without_devices() {
     brig_only!();
     let images = Images::new();
-    let mut layout = images.layout("image");
-    layout.layer(base()).layer(volume());
-    let image = layout.finish("v1", &json!({"Entrypoint": ["/init"], "Volumes": {"/data": {}}}));
-    let bundle = images.bundle(&image, "of-image");
+    let (_, bundle) = with_volume(&images);
     let mut config = images.config(&bundle);
     let map = json!([{"containerID": 0, "hostID": 200_000, "size": 65536}]);
     config["linux"]["uidMappings"] = map.clone();

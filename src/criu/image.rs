@@ -83,8 +83,8 @@ pub(super) fn check(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The size of each of CRIU's files in bytes. `served`: those with memory are written by a page server, which may
-/// not have finished.
+/// The size of each of CRIU's files in bytes. `served`: those with memory are written by a page server, which
+/// may not have finished.
 pub(super) fn sizes(path: &Path, served: bool) -> Result<BTreeMap<String, u64>> {
     let mut sizes = BTreeMap::new();
     for entry in std::fs::read_dir(path)? {

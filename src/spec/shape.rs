@@ -311,8 +311,9 @@ struct Open {
 }
 
 /// Reports every key of a JSON text that is unknown, in other letter case or a duplicate, with the offset of
-/// its opening quote, and every array in the place of an object, with that of its bracket. Stops at the first object or array nested deeper than `deepest`, and returns its
-/// offset. Findings for a text that is not JSON are arbitrary; serde reports that.
+/// its opening quote, and every array in the place of an object, with that of its bracket. Stops at the first
+/// object or array nested deeper than `deepest`, and returns its offset. Findings for a text that is not JSON
+/// are arbitrary; serde reports that.
 pub fn walk(
     text: &[u8],
     root: &'static Shape,

@@ -86,7 +86,8 @@ check: build ## formatting, lints, unit tests; the binary is static and small
 integration: build ## the tests against the real kernel, as root in a mount namespace of their own; TESTS=part of their names
 	@scripts/need.sh iproute2 uidmap busybox-static skopeo umoci
 	env BRIG=$(abspath $(BRIG)) BRIG_TEST_INIT=$(abspath $(OUT)/brig-test-init) $(RUNNER)='$(PRIVATE)' \
-	    cargo test --locked --test integration -- $(TESTS) 2>&1 | tee $(TARGET)/integration.log
+	    cargo test --locked --test integration -- $(TESTS) 2>&1 | tee $(TARGET)/integration.log || \
+	    { echo 'What failed, once more:'; grep -A 12 'panicked at' $(TARGET)/integration.log; exit 1; }
 	@$(if $(TESTS),,scripts/spec-table.sh ran $(TARGET)/integration.log)
 
 test-musl: ## those of them for which the C library matters, with the binary of `make build LIBC=musl`

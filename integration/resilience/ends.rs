@@ -91,6 +91,37 @@ fn what_somebody_has_moved_to_a_frozen_cgroup_is_deleted() {
     }
 }
 
+/// An init's descriptors are closed first; it has exited only after the other processes of its pid namespace.
+#[test]
+fn a_start_that_fails_ends_with_a_stopped_container() {
+    brig_only!();
+    let Some((Version::V1, freezer)) = host::controller("freezer") else {
+        return skip("no freezer of cgroup v1");
+    };
+    let sandbox = Sandbox::new();
+    sandbox.add_file("bin/broken", "#!/no/such/interpreter\n");
+    crate::run::make_executable(&sandbox, "bin/broken");
+    sandbox.args(&["/bin/broken"]).create();
+    let file = sandbox.dir.join("pid");
+    let flags = ["exec", "--detach", "--pid-file", file.to_str().unwrap(), &sandbox.id];
+    sandbox.brig(&[&flags[..], &["/init", "sleep", "60"]].concat()).ok();
+    let group = Group::new(&freezer, &format!("{}-frozen", sandbox.id));
+    group.take(fs::read_to_string(file).unwrap());
+    fs::write(group.0.join("freezer.state"), "FROZEN").unwrap();
+    let thaw = group.0.join("freezer.state");
+    let thawing = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(500));
+        fs::write(thaw, "THAWED").unwrap();
+    });
+    sandbox.brig(&["start", &sandbox.id]).fails_with("no such file or directory");
+    let status = sandbox.status();
+    thawing.join().unwrap();
+    assert_eq!(status, "stopped");
+    sandbox.delete();
+    drop(group);
+    sandbox.assert_nothing_left();
+}
+
 #[test]
 fn in_a_cgroup_that_was_there_before_only_the_containers_processes_are_killed() {
     brig_only!();

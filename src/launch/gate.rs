@@ -11,8 +11,8 @@
 
 use crate::deadline;
 use crate::fault;
-use crate::state::{Dir, State};
-use anyhow::{Context, Result, bail, ensure};
+use crate::state::{self, Dir, State};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::fcntl::{OFlag, openat};
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::stat::{Mode, SFlag, mknodat};
@@ -85,7 +85,8 @@ pub enum Outcome {
 ///
 /// # Errors
 ///
-/// If the child has died, or its execve has failed or does not happen before the deadline.
+/// If the child has died, or its execve has failed, which both leave a stopped container; or if its execve
+/// does not happen before the deadline.
 pub fn release(dir: &Dir, state: &State) -> Result<Outcome> {
     let open = |name: &str, flags: OFlag| {
         let flags = flags | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
@@ -111,9 +112,27 @@ pub fn release(dir: &Dir, state: &State) -> Result<Outcome> {
     let error = |text: &[u8]| fault::unpack(&String::from_utf8_lossy(text));
     match answer.as_slice() {
         [EXECUTING] => Ok(Outcome::Executed),
-        [] => bail!("the container's process died before it could execute its program"),
-        [EXECUTING, text @ ..] => Err(error(text)),
+        [] => {
+            let error = anyhow!("the container's process died before it could execute its program");
+            Err(exited(error, state))
+        }
+        [EXECUTING, text @ ..] => Err(exited(error(text), state)),
         text => Ok(Outcome::HookFailed(error(text))),
+    }
+}
+
+/// Waits until the child that ends because of `error` has exited: its descriptors are closed before that, and
+/// whoever sees start fail must not find a running container.
+fn exited(error: anyhow::Error, state: &State) -> anyhow::Error {
+    let seconds = deadline::KILL.as_secs();
+    let wait = || match state::open_init(state)? {
+        Some(init) => sys::poll::readable(init.as_fd(), Instant::now() + deadline::KILL),
+        None => Ok(true),
+    };
+    match wait() {
+        Ok(true) => error,
+        Ok(false) => error.context(format!("its process has not exited after {seconds} s")),
+        Err(also) => error.context(format!("wait for its exit: {}", sys::describe(&also))),
     }
 }
 

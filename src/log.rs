@@ -317,6 +317,9 @@ fn deliver(write: impl FnOnce() -> std::io::Result<()>) {
 /// that change the direction of text or break lines (CWE-150, CVE-2021-42574).
 pub fn one_line(text: &str) -> String {
     let text = text.trim_end();
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return text.to_owned();
+    }
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
         match is_unprintable(c) {

@@ -12,6 +12,7 @@ use super::{Cgroup, Dir, tree};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::poll::{PollFd, PollFlags};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -154,11 +155,15 @@ pub struct Freezer<'a> {
     dirs: Vec<Place<'a>>,
 }
 
-/// The part of a stored [`Dir`] that locates the freezer.
+/// The part of a stored [`Dir`] that locates the freezer. The fields are in its order, because it is a list.
 #[derive(Debug, Deserialize)]
 struct Place<'a> {
     controllers: &'a str,
+    #[serde(rename = "mountpoint")]
+    _mountpoint: IgnoredAny,
     path: &'a str,
+    #[serde(rename = "made")]
+    _made: IgnoredAny,
 }
 
 impl Freezer<'_> {

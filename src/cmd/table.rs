@@ -15,7 +15,7 @@ pub fn table(rows: &[Vec<String>], gap: usize, min_width: usize) -> String {
         let Some((last, cells)) = row.split_last() else { continue };
         for (cell, width) in cells.iter().zip(&widths) {
             text += cell;
-            text.extend(std::iter::repeat_n(' ', width.saturating_sub(width_of(cell))));
+            text += &" ".repeat(width.saturating_sub(width_of(cell)));
         }
         text += last;
         text.push('\n');

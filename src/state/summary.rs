@@ -200,3 +200,22 @@ impl Summary {
         Ok(found)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::State;
+
+    #[test]
+    fn the_shown_part_is_read_of_what_brig_and_brig_0_1_have_written() {
+        let old = include_str!("../../fixtures/states/0.1/full.json");
+        let state: State = serde_json::from_str(old).unwrap();
+        let new = serde_json::to_string(&state).unwrap();
+        assert!(new.len() < old.len() && new.contains(r#"["freezer","#), "{new}");
+        for text in [old, &new] {
+            let fields = Fields::parse("old", text.as_bytes()).unwrap();
+            assert_eq!((fields.pid, fields.rootfs), (4242, "/bundles/old/rootfs"));
+            assert!(format!("{:?}", fields.cgroup).contains("/sys/fs/cgroup/freezer/old"));
+        }
+    }
+}

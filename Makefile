@@ -148,11 +148,12 @@ soak: build ## everything at once, killed and stopped at random, for SOAK_SECOND
 	    SOAK_SECONDS=$(or $(SOAK_SECONDS),120) $(if $(SOAK_SEED),SOAK_SEED=$(SOAK_SEED)) \
 	    cargo test --locked --test integration -- --nocapture soak::
 
-hot: build ## fixtures/hot.txt anew: in which order the linker puts functions, seen in a container's life
+hot: build ## fixtures/hot.txt anew: in which order the linker puts functions, seen in a container's life; LIBC=musl adds its own
 	@scripts/need.sh busybox-static
 	$(RELEASE) --example hot
 	@$(PRIVATE) scripts/hot.sh "$$(ls -t $(OUT)/deps/brig-*.symbols | head -1)" $(OUT)/examples/hot $(TARGET)/hot >$(TARGET)/hot.txt
-	@cp $(TARGET)/hot.txt fixtures/hot.txt
+	@awk '!seen[$$0]++' $(if $(FOREIGN),fixtures/hot.txt) $(TARGET)/hot.txt >$(TARGET)/hot.all
+	@cp $(TARGET)/hot.all fixtures/hot.txt
 
 bench: build ## against runc, crun, youki if installed and PEERS="name=/path …"; ROUNDS=n
 	@scripts/need.sh runc crun strace libseccomp2

@@ -21,13 +21,20 @@ pid() { ctr task ls | awk -v id="$c" '$1 == id { print $2 }'; }
 status() { ctr task ls | awk -v id="$c" '$1 == id { print $3 }'; }
 has_status() { [ "$(status)" = "$1" ]; }
 forget() { ctr task kill -s KILL "$1"; ctr task rm -f "$1"; ctr container rm "$1"; }
+# got COUNT: the container has noted that many signals.
+got() { is "$1" execs $c sh -c "wc -l </tmp/got"; }
+# follow FILE: ctr writes all events there, from now on: it is subscribed when it has seen one.
+follow() {
+    ctr events >"$1" &
+    within 10 sh -c "ctr namespace label default seen=\$\$; grep /namespaces/update $1"
+}
 # with_criu: skips a test if CRIU does not work. Since 1.7 the task may end after its checkpoint, with runc as
 # well.
 with_criu() {
     criu check >/dev/null 2>&1 || skip 'criu check does not succeed here'
     [[ $(containerd --version) == *' 1.6.'* ]] || skip 'a task may end after its checkpoint, whatever the runtime'
 }
-export -f with_criu run up stays execs pid status has_status forget
+export -f with_criu run up stays execs pid status has_status forget got follow
 
 t 'run says what the program says' 'is hello run $image $c echo hello'
 t 'run: exit code' 'exits 3 run $image $c sh -c "exit 3"'
@@ -52,15 +59,15 @@ type exit\\r
 end" ctr task exec -t --exec-id x $c sh'
 t 'task exec --user, --cwd' 'stays; is "1000 /tmp" execs --user 1000 --cwd /tmp $c sh -c "echo \$(id -u) \$(pwd)"'
 t 'task ps' 'stays; ctr task ps $c | grep -w $(pid)'
-t 'task kill by every spelling' 'up $image $c sh -c "trap \"echo got >>/tmp/got\" HUP; while :; do sleep 0.1; done"; sleep 0.3; for s in HUP SIGHUP 1; do ctr task kill -s $s $c; sleep 0.4; done; is 3 execs $c sh -c "wc -l </tmp/got"'
+t 'task kill by every spelling' 'up $image $c sh -c "trap \"echo got >>/tmp/got\" HUP; >/tmp/got; while :; do sleep 0.1; done"; n=0; within 10 got 0; for s in HUP SIGHUP 1; do ctr task kill -s $s $c; n=$((n+1)); within 10 got $n; done'
 t 'task kill, task delete' 'stays; ctr task kill -s KILL $c; within 5 has_status STOPPED; ctr task rm $c || test $? = 137; ctr container rm $c'
 t 'task kill --all' 'stays; execs -d $c sleep 1000; ctr task kill --all -s KILL $c; within 5 has_status STOPPED'
 t 'task pause, resume' 'stays; ctr task pause $c; is PAUSED status; ctr task resume $c; is RUNNING status'
 t 'task metrics' 'stays; ctr task metrics $c | grep -E "memory.usage_in_bytes +[0-9]+"; ctr task metrics $c | grep pids.current'
 t 'task checkpoint, and it runs on' 'with_criu; stays; ctr task checkpoint $c; is RUNNING status'
 t 'container checkpoint, and a task that starts from it' 'with_criu; stays; ctr container checkpoint --rw --task --image $c ck/$c:1; ctr task kill -s KILL $c; within 5 has_status STOPPED; ctr task rm $c || test $? = 137; ctr container rm $c; ctr container restore --rw --live $c ck/$c:1 & within 10 has_status RUNNING; is hi execs $c echo hi'
-t 'events: exit' 'ctr events >/tmp/events & sleep 0.3; run $image $c true; sleep 0.3; kill %1; grep /tasks/exit /tmp/events; grep /tasks/delete /tmp/events'
-t 'OOM event' 'ctr events >/tmp/oom & sleep 0.3; run --memory-limit 16777216 $image $c sh -c "dd if=/dev/zero of=/dev/null bs=64M; sleep 0.5; true"; sleep 0.3; kill %1; grep /tasks/oom /tmp/oom'
+t 'events: exit' 'follow /tmp/events; run $image $c true; within 10 grep /tasks/exit /tmp/events; within 10 grep /tasks/delete /tmp/events; kill %1'
+t 'OOM event' 'follow /tmp/oom; run --memory-limit 16777216 $image $c sh -c "dd if=/dev/zero of=/dev/null bs=64M; sleep 0.5; true"; within 10 grep /tasks/oom /tmp/oom; kill %1'
 t 'run --env, --cwd' 'is "1 /tmp" run --env A=1 --cwd /tmp $image $c sh -c "echo \$A \$(pwd)"'
 t 'run --mount' 'mkdir -p /tmp/v; echo 1 >/tmp/v/a; is 1 run --mount type=bind,src=/tmp/v,dst=/v,options=rbind:ro $image $c cat /v/a; says Read-only run --mount type=bind,src=/tmp/v,dst=/v,options=rbind:ro $image $c-2 touch /v/b'
 t 'run --mount with rro: read-only with what is mounted below' 'mkdir -p /tmp/n; mount -t tmpfs x /tmp/n; mkdir /tmp/n/m; mount -t tmpfs y /tmp/n/m; run --mount type=bind,src=/tmp/n,dst=/v,options=rbind:ro $image $c touch /v/m/f; says Read-only run --mount type=bind,src=/tmp/n,dst=/v,options=rbind:rro $image $c-2 touch /v/m/g; umount -R /tmp/n'

@@ -56,7 +56,7 @@ config = dict(pods[p], metadata={"name": "bad", "uid": "u", "namespace": "n"})
 refused("no runtime for .nonsense. is configured", "RunPodSandbox", config=config, runtime_handler="nonsense")'
 py 'CreateContainer, StartContainer, ContainerStatus, ListContainers: every state' '
 p = pod()
-c = create(p, "sleep 0.5; exit 7", labels={"app": "one"}, annotations={"note": "two"})
+c = create(p, "sleep 3; exit 7", labels={"app": "one"}, annotations={"note": "two"})
 same(state(c), "created")
 call("StartContainer", container_id=c)
 same(state(c), "running")

@@ -172,6 +172,12 @@ within() {
         sleep 0.05
     done
 }
+# lines COUNT PATTERN COMMAND…: expects that many lines of stdout and stderr to match.
+lines() {
+    local count=$1 pattern=$2
+    shift 2
+    [ "$("$@" 2>&1 | grep -c -- "$pattern")" = "$count" ]
+}
 # typing STEPS COMMAND…: see person.py.
 typing() { python3 "$HERE/person.py" "$@"; }
 # same_diff ENGINE SCRIPT: the container $c of the engine has run a script; brig runs it in the same image,
@@ -191,7 +197,7 @@ same_diff() {
 # and podman as deleted; one with a new time, which is changed for podman, as for brig, and not for docker.
 export changes='echo x >>/etc/passwd; rm /data/file; mv /home /moved; chmod 700 /root; mkdir -p /deep/er; ln /etc/passwd /hard; mkfifo /fifo; rm /bin/text; ln -s sh /bin/text; touch /bin/busybox'
 export timed='echo t >/tmp/t; rm /tmp/t' anew='rm -r /data; mkdir /data; echo n >/data/new'
-export -f skip exits is says within typing same_diff
+export -f skip exits is says within lines typing same_diff
 
 # start_dockerd NAME [OPTION…]: with /etc/docker/daemon.json; sets $dockerd_pid, and logs to NAME.txt.
 start_dockerd() {

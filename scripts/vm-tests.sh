@@ -67,7 +67,9 @@ fi
 {
     echo "#!/bin/sh"
     echo "mkdir /data && mount -t ext4 /dev/vda /data && cd /payload || exit"
-    echo "export BRIG=/payload/brig BRIG_TEST_INIT=/payload/brig-test-init"
+    # On the disk, where it is linked into each container: a copy is open for writing in what another test forks.
+    echo "cp /payload/brig-test-init /data/ || exit"
+    echo "export BRIG=/payload/brig BRIG_TEST_INIT=/data/brig-test-init"
     echo "export BRIG_TEST_CRIU=/payload/criu"
     echo "export BRIG_TEST_EXPENDABLE=1 BRIG_TEST_DIR=/data BRIG_TEST_DISK=/dev/vdc PATH=/payload:\$PATH"
     [ "${VM_ARCH:-$(uname -m)}" = "$(uname -m)" ] || echo "export BRIG_TEST_SLOWNESS=4"

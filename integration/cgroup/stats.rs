@@ -55,8 +55,9 @@ fn the_numbers_are_those_of_the_files() {
     }
     let sandbox = limited("memory", json!({"limit": 64 << 20}));
     sandbox.patch(|config| config["linux"]["resources"]["pids"] = json!({"limit": 77}));
-    // It sleeps, so its usage does not change meanwhile.
     sandbox.create();
+    // Its usage does not change meanwhile.
+    host::wait_until_asleep(sandbox.pid());
     let file = |controller: &str, v1: &str, v2: &str| -> u64 {
         setting(&sandbox, controller, v1, v2).parse().unwrap()
     };
@@ -157,8 +158,8 @@ fn what_was_throttled_is_told() {
 fn events_come_in_their_interval_and_end_with_the_container() {
     let sandbox = Sandbox::new();
     idle(&sandbox);
-    let events = follow(&sandbox);
     let start = Instant::now();
+    let events = follow(&sandbox);
     let count = || fs::read_to_string(&events.stdout).unwrap().lines().count();
     assert!(host::wait_until(Duration::from_secs(10), || count() >= 4));
     let took = start.elapsed();
@@ -219,6 +220,8 @@ fn a_container_that_dies_for_lack_of_memory_has_told_so() {
     wait_for(&events, "stats");
     sandbox.start();
     sandbox.wait_for_status("stopped");
+    // Its file ends with the cgroup: delete must not come before it was read.
+    wait_for(&events, "oom");
     sandbox.delete();
     let done = events.wait().ok();
     let oom: Vec<Value> =
@@ -278,7 +281,7 @@ fn all_containers_or_some_are_shown() {
     let sandbox = limited("memory", json!({"limit": 64 << 20}));
     let ids: Vec<String> = ["a", "b"].map(|name| format!("{}-{name}", sandbox.id)).into();
     let bundle = sandbox.bundle();
-    sandbox.script("burn 30");
+    sandbox.script("burn 300");
     for id in &ids {
         sandbox.brig(&["run", "--detach", "--bundle", bundle.to_str().unwrap(), id]).ok();
     }

@@ -2,7 +2,7 @@
 //! match on, what `features` prints besides its JSON, and the program names under which they call a runtime.
 //! docs/engines.md.
 
-use crate::sandbox::{Done, Sandbox, brig_only, runtime};
+use crate::sandbox::{Done, Sandbox, brig_only, copy_program, runtime};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::PathBuf;
@@ -132,7 +132,7 @@ fn called(sandbox: &Sandbox, name: &str, copy: bool) -> PathBuf {
     let path = sandbox.dir.join(format!("bin-{copy}")).join(name);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     match copy {
-        true => drop(fs::copy(runtime(), &path).unwrap()),
+        true => copy_program(&runtime(), &path),
         false => std::os::unix::fs::symlink(runtime(), &path).unwrap(),
     }
     path

@@ -75,7 +75,7 @@ fn of_a_container_that_has_ended_before_nothing_is_invented() {
     let pid = sandbox.pid();
     sandbox.start();
     let gone = || host::status_of(pid, "State").is_none();
-    if !host::wait_until(Duration::from_secs(10), gone) {
+    if !host::wait_briefly(Duration::from_secs(10), gone) {
         return skip("nobody waits for orphans here");
     }
     let done = sandbox.brig(&["wait", &sandbox.id]).ok();

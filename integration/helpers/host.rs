@@ -175,13 +175,13 @@ pub fn clean_up(id: &str) {
         // It may have exited by now.
         _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
     }
-    _ = wait_until(Duration::from_secs(5), || processes_of(id).is_empty());
+    _ = wait_briefly(Duration::from_secs(5), || processes_of(id).is_empty());
     for cgroup in cgroups_with(id) {
         let thaw = cgroup.join("freezer.state");
         if thaw.exists() {
             _ = fs::write(thaw, "THAWED");
         }
-        _ = wait_until(Duration::from_secs(5), || fs::remove_dir(&cgroup).is_ok());
+        _ = wait_briefly(Duration::from_secs(5), || fs::remove_dir(&cgroup).is_ok());
     }
 }
 
@@ -204,9 +204,16 @@ pub fn patient(limit: Duration) -> Duration {
     limit * std::env::var("BRIG_TEST_SLOWNESS").map_or(1, |times| times.parse().unwrap())
 }
 
-/// Polls a condition every few milliseconds; false if it did not become true in time.
+/// Polls a condition every few milliseconds; false if it did not become true in time. That is a failure, which
+/// may take its time: no limit is below 30 s, because a loaded machine can take many seconds for anything.
 #[must_use]
-pub fn wait_until(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
+pub fn wait_until(limit: Duration, condition: impl FnMut() -> bool) -> bool {
+    wait_briefly(limit.max(Duration::from_secs(30)), condition)
+}
+
+/// The same with a limit as given, for a condition that may well stay false.
+#[must_use]
+pub fn wait_briefly(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let (start, limit) = (Instant::now(), patient(limit));
     loop {
         if condition() {

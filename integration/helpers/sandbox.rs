@@ -68,6 +68,14 @@ pub fn init() -> &'static Path {
     })
 }
 
+/// Copies a program that is executed soon, by a separate process: a concurrent fork of another test would hold
+/// the copy open for writing (ETXTBSY).
+#[track_caller]
+pub fn copy_program(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("--").args([from, to]).status().unwrap();
+    assert!(copied.success(), "cp {} {}: {copied}", from.display(), to.display());
+}
+
 /// The test process as a helper on the host, not started.
 pub fn on_host(args: &[&str]) -> Command {
     let mut command = Command::new(init());

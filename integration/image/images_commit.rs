@@ -115,7 +115,8 @@ impl Images {
         mount(Some("overlay"), &point, Some("overlay"), MsFlags::MS_RDONLY, Some(data.as_str()))
             .unwrap();
         let found = tree(&point);
-        umount2(&point, MntFlags::empty()).unwrap();
+        // A process that another test forks meanwhile holds the files that are open here.
+        umount2(&point, MntFlags::MNT_DETACH).unwrap();
         fs::remove_dir(&point).unwrap();
         found
     }

@@ -1,6 +1,6 @@
 //! Two commits at the same time: into the same new layout, of which the first is killed, and of the same container.
 
-use crate::host::{processes, status_of, wait_until};
+use crate::host::{processes, status_of, wait_briefly, wait_until};
 use crate::images::Images;
 use crate::sandbox::brig_only;
 use nix::sys::signal::{Signal, kill};
@@ -48,6 +48,8 @@ fn a_commit_waits_until_a_killed_one_is_undone() {
     // The base's layer was copied: the second commit would count on it.
     let copied = || fs::read_dir(&blobs).is_ok_and(|mut blobs| blobs.next().is_some());
     assert!(wait_until(Duration::from_secs(30), copied));
+    // It must not finish while its guard is searched for.
+    kill(pid, Signal::SIGSTOP).unwrap();
     let guard = guard_of(pid);
     kill(guard, Signal::SIGSTOP).unwrap();
     kill(pid, Signal::SIGKILL).unwrap();
@@ -56,7 +58,7 @@ fn a_commit_waits_until_a_killed_one_is_undone() {
     let second = images.sandbox.spawn(command("out/new:second"));
     // Time enough to count on what is there.
     let named = || dir.join("out/new/index.json").exists();
-    let early = wait_until(Duration::from_secs(3), named);
+    let early = wait_briefly(Duration::from_secs(3), named);
     kill(guard, Signal::SIGCONT).unwrap();
     second.wait().ok();
     assert!(!early, "did not wait");

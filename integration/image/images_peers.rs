@@ -90,7 +90,8 @@ fn shown(images: &Images, bundle: &Path) -> BTreeMap<PathBuf, String> {
     mount(Some("overlay"), &point, Some("overlay"), MsFlags::MS_RDONLY, Some(data.as_str()))
         .unwrap();
     let found = tree(&point);
-    umount2(&point, MntFlags::empty()).unwrap();
+    // A process that another test forks meanwhile holds the files that are open here.
+    umount2(&point, MntFlags::MNT_DETACH).unwrap();
     found
 }
 

@@ -291,6 +291,7 @@ fn hop(longest: Duration) -> bool {
 
 /// Prints which process becomes the parent of an orphaned grandchild.
 fn adopted() -> bool {
+    let Ok((mut reader, writer)) = io::pipe() else { panic!("no pipe") };
     // SAFETY: as in `forks`.
     match unsafe { fork() } {
         Ok(ForkResult::Parent { child }) => _ = waitpid(child, None),
@@ -307,7 +308,9 @@ fn adopted() -> bool {
         }
         Err(error) => say!("adopted {error:?}"),
     }
-    std::thread::sleep(Duration::from_millis(500));
+    // Until the grandchild has exited, the last that holds the other end.
+    drop(writer);
+    _ = reader.read_to_end(&mut Vec::new());
     true
 }
 

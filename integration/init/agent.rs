@@ -40,9 +40,7 @@ fn listen(words: &Words<'_>, answers: &[(i32, i32)]) -> io::Result<()> {
         }
         let answers = answers.to_vec();
         std::thread::spawn(move || {
-            while let Some(number) = decide(&listener, &answers) {
-                say!("asked {number}");
-            }
+            while decide(&listener, &answers) {}
             say!("done");
         });
     }
@@ -71,13 +69,13 @@ fn receive(mut connection: UnixStream) -> io::Result<Option<OwnedFd>> {
     Ok(fds.first().map(|&fd| unsafe { OwnedFd::from_raw_fd(fd) }))
 }
 
-/// Responds to one notification. None: no process with the filter is left.
-fn decide(listener: &OwnedFd, answers: &[(i32, i32)]) -> Option<i32> {
+/// Prints one notification, and responds to it. False: no process with the filter is left.
+fn decide(listener: &OwnedFd, answers: &[(i32, i32)]) -> bool {
     let mut poll = libc::pollfd { fd: listener.as_raw_fd(), events: libc::POLLIN, revents: 0 };
     // SAFETY: one entry, which outlives the call.
     let ready = unsafe { libc::poll(&raw mut poll, 1, -1) };
     if ready < 0 || poll.revents & libc::POLLIN == 0 {
-        return None;
+        return false;
     }
     // SAFETY: plain data, for which zero is valid, and required by the kernel.
     let mut asked: libc::seccomp_notif = unsafe { std::mem::zeroed() };
@@ -85,9 +83,11 @@ fn decide(listener: &OwnedFd, answers: &[(i32, i32)]) -> Option<i32> {
     // SAFETY: the request writes a seccomp_notif, which outlives the call.
     if unsafe { libc::ioctl(fd, receive, &raw mut asked) } != 0 {
         // The calling process has died in the meantime.
-        return Some(-1);
+        return true;
     }
     let number = asked.data.nr;
+    // Before the response, after which the test may look.
+    say!("asked {number}");
     let errno = answers.iter().find(|(of, _)| *of == number).map(|(_, errno)| *errno);
     let go_on = u32::try_from(libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE).unwrap_or(1);
     let answer = libc::seccomp_notif_resp {
@@ -99,5 +99,5 @@ fn decide(listener: &OwnedFd, answers: &[(i32, i32)]) -> Option<i32> {
     // SAFETY: the request reads a seccomp_notif_resp, which outlives the call. The calling process may have
     // exited by now, which does not matter.
     unsafe { libc::ioctl(fd, libc::SECCOMP_IOCTL_NOTIF_SEND, &raw const answer) };
-    Some(number)
+    true
 }

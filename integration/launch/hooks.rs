@@ -2,6 +2,7 @@
 //! container if one fails.
 
 use crate::sandbox::{Sandbox, brig_only};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::PathBuf;
@@ -273,13 +274,13 @@ fn a_hook_that_overstays_its_timeout_is_killed() {
     brig_only!();
     let sandbox = Sandbox::new();
     let mut hook = shell(&format!("echo $$ > {}/pid; exec sleep 100", sandbox.dir.display()));
-    hook["timeout"] = json!(1);
+    hook["timeout"] = json!(3);
     set(&sandbox, "createRuntime", &[hook]);
     let before = std::time::Instant::now();
     let done = sandbox.script("true").create_with(&[]);
     assert_eq!(done.code, Some(1));
     assert!(
-        done.stderr.contains("hooks.createRuntime[0]") && done.stderr.contains("timeout of 1 s"),
+        done.stderr.contains("hooks.createRuntime[0]") && done.stderr.contains("timeout of 3 s"),
         "{done:?}"
     );
     assert!(before.elapsed().as_secs() < 20);
@@ -304,13 +305,17 @@ fn a_hook_need_not_read_its_stdin_and_may_say_a_lot() {
 #[test]
 fn a_daemon_that_a_hook_leaves_behind_is_not_waited_for() {
     let sandbox = Sandbox::new();
-    set(&sandbox, "createRuntime", &[shell("sleep 5 & exit 0")]);
+    let file = sandbox.dir.join("pid");
+    let hook = shell(&format!("sleep 60 & echo $! > {}", file.display()));
+    set(&sandbox, "createRuntime", &[hook]);
     let before = std::time::Instant::now();
     sandbox.script("true");
     // runc waits for every process that holds the hook's output.
     brig_only!();
     sandbox.create();
-    assert!(before.elapsed().as_secs() < 4);
+    assert!(before.elapsed().as_secs() < 20);
+    let daemon = Pid::from_raw(fs::read_to_string(file).unwrap().trim().parse().unwrap());
+    nix::sys::signal::kill(daemon, nix::sys::signal::Signal::SIGKILL).unwrap();
 }
 
 /// A shell that writes its environment and working directory to a file.

@@ -263,11 +263,13 @@ fn detached_brig_stays_until_the_container_is_ready() {
     brig_only!();
     let sandbox = Sandbox::new();
     let manager = Manager::new(&sandbox);
-    sandbox.script("sleep 0.3 ; notify READY=1 ; sleep 0.5 ; notify STATUS=alone ; sleep 60");
-    let done = sandbox.spawn(manager.tell_of(run(&sandbox, &["--detach"]))).wait().ok();
+    sandbox.script("sleep 0.3 ; notify READY=1 ; sleep 60");
+    sandbox.spawn(manager.tell_of(run(&sandbox, &["--detach"]))).wait().ok();
     manager.hears(&format!("READY=1\nMAINPID={}\n", sandbox.pid()));
     // Nothing listens any more, and nothing blocks.
-    done.wait_for_line("notify STATUS=alone ECONNREFUSED");
+    let own = ["exec", "--env", "NOTIFY_SOCKET=/run/notify/notify.sock", &sandbox.id];
+    let said = sandbox.brig(&[&own[..], &["/init", "notify", "STATUS=alone"]].concat()).ok().stdout;
+    assert_eq!(said, "notify STATUS=alone ECONNREFUSED\n");
     manager.hears_nothing_more();
 }
 

@@ -47,7 +47,7 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         _ = fs::write(self.0.join("freezer.state"), "THAWED");
-        _ = wait_until(Duration::from_secs(5), || fs::remove_dir(&self.0).is_ok());
+        _ = host::wait_briefly(Duration::from_secs(5), || fs::remove_dir(&self.0).is_ok());
     }
 }
 

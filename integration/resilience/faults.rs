@@ -72,7 +72,7 @@ fn each(least: usize, mut around: impl FnMut(usize, i32) -> Faulted) {
 /// A configuration that uses most features of create.
 fn eventful() -> Sandbox {
     let sandbox = Sandbox::new();
-    sandbox.script("sleep 60").patch(|config| {
+    sandbox.script("sleep 600").patch(|config| {
         config["process"]["user"] = json!({"uid": 1000, "gid": 1000, "additionalGids": [7]});
         config["linux"]["resources"]["memory"] = json!({"limit": 64 << 20});
         config["linux"]["resources"]["pids"] = json!({"limit": 20});
@@ -101,7 +101,12 @@ fn create_with_faults(whose: Whose, least: usize) {
             assert!(gone, "{at} {errno} {faulted:?} leaves {:#?}", sandbox.leftovers());
             return faulted;
         }
-        assert_eq!(sandbox.status(), "created", "{at} {errno} {faulted:?}");
+        // After create's last message, the child reads it, prepares to wait, and waits: a fault of these calls
+        // is one of a created container, which create may see or not.
+        let late = [Some(libc::SYS_read), Some(libc::SYS_prctl)].contains(&faulted.call);
+        let status = sandbox.status();
+        let ended = whose == Whose::Child && late && status == "stopped";
+        assert!(status == "created" || ended, "{status} {at} {errno} {faulted:?}");
         let started = sandbox.brig(&["start", &sandbox.id]);
         if started.code == Some(0) {
             assert_eq!(sandbox.status(), "running", "{at} {errno} {faulted:?}");

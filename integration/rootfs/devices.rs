@@ -4,7 +4,7 @@ use crate::cgroups::seeing;
 use crate::facts::Facts;
 use crate::freeze::views;
 use crate::host;
-use crate::sandbox::{Sandbox, brig_only, is_peer};
+use crate::sandbox::{Sandbox, brig_only, copy_program, is_peer};
 use serde_json::json;
 use std::fs;
 
@@ -339,8 +339,8 @@ fn in_a_chroot(sandbox: &Sandbox, root: &str, patch: impl FnOnce(&mut serde_json
         let path = host.join("dev").join(name);
         mknod(&path, SFlag::S_IFCHR, mode, makedev(major, minor)).unwrap();
     }
-    fs::copy(crate::sandbox::runtime(), host.join("brig")).unwrap();
-    fs::copy(crate::sandbox::init(), host.join("init")).unwrap();
+    copy_program(&crate::sandbox::runtime(), &host.join("brig"));
+    copy_program(crate::sandbox::init(), &host.join("init"));
     std::os::unix::fs::symlink("/", host.join("link")).unwrap();
     mount(Some("proc"), &host.join("proc"), Some("proc"), MsFlags::empty(), none).unwrap();
     mount(Some("/sys"), &host.join("sys"), none, MsFlags::MS_BIND | MsFlags::MS_REC, none).unwrap();
@@ -398,7 +398,7 @@ fn a_host_root_that_is_not_a_mount_point_is_an_error_that_says_so() {
         mount(Some("proc"), &dirs[0], Some("proc"), MsFlags::empty(), none).unwrap();
         mount(Some("/sys"), &dirs[1], none, recursive, none).unwrap();
         mount(Some(&sandbox.bundle()), &dirs[2], none, recursive, none).unwrap();
-        fs::copy(crate::sandbox::runtime(), host.join("brig")).unwrap();
+        copy_program(&crate::sandbox::runtime(), &host.join("brig"));
         sandbox.script("ids");
         for options in [&[][..], &["--no-pivot"]] {
             let mut command = std::process::Command::new("/brig");

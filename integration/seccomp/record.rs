@@ -63,12 +63,12 @@ fn the_calls_of_a_container_become_a_profile_that_it_can_run_with() {
 fn a_container_does_not_hang_when_who_records_it_has_died() {
     brig_only!();
     let (sandbox, file) = sandbox();
-    sandbox.script("say begun ; sleep 2 ; mkdir /tmp/a ; say ended");
+    sandbox.script("say begun ; sleep 5 ; mkdir /tmp/a ; say ended");
     let bundle = sandbox.bundle();
     let mut running = sandbox.spawn(sandbox.command(&args(&sandbox, &bundle, &file)));
     running.wait_for_line("begun");
     // By then, it sleeps.
-    std::thread::sleep(Duration::from_millis(300));
+    std::thread::sleep(Duration::from_secs(1));
     running.child.kill().unwrap();
     running.child.wait().unwrap();
     wait_for_line(&running.stdout, "ended");

@@ -1,7 +1,7 @@
 //! CVE-2019-5736: a container opens brig's executable, and writes to it. Each attack is on a copy of brig,
 //! which would be overwritten.
 
-use crate::sandbox::{Sandbox, before_exec, brig_only, is_dynamic, runtime, skip};
+use crate::sandbox::{Sandbox, before_exec, brig_only, copy_program, is_dynamic, runtime, skip};
 use crate::tracer::without_syscall;
 use serde_json::{Value, json};
 use std::fs;
@@ -9,12 +9,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A copy of brig, made by another process, so that no child of another test holds it open for writing.
+/// A copy of brig.
 pub(super) fn copy(sandbox: &Sandbox, name: &str) -> PathBuf {
     let path = sandbox.dir.join(name);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
-    let done = Command::new("cp").arg("--").arg(runtime()).arg(&path).status().unwrap();
-    assert!(done.success());
+    copy_program(&runtime(), &path);
     path
 }
 

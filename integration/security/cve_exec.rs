@@ -283,9 +283,9 @@ fn cve_2019_5736_an_unprivileged_users_own_brig_is_sealed() {
         let runtime = crate::sandbox::runtime();
         for (name, uid, mode) in [("own", 54_321, "755"), ("everybodys", 0, "777")] {
             let path = format!("/mnt/{name}");
-            let copied = Command::new("cp").arg("--").arg(&runtime).arg(&path).status().unwrap();
+            crate::sandbox::copy_program(&runtime, path.as_ref());
             let changed = Command::new("chmod").args([mode, &path]).status().unwrap();
-            assert!(copied.success() && changed.success());
+            assert!(changed.success());
             std::os::unix::fs::chown(&path, Some(uid), None).unwrap();
             assert_eq!(executable(user, &path), "/memfd:brig (deleted)", "{name}");
         }

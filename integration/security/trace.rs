@@ -48,7 +48,7 @@ fn spy() -> (Sandbox, Done) {
         with_capabilities(config, &[]);
         config["linux"]["namespaces"].as_array_mut().unwrap().retain(|n| n["type"] != "pid");
     });
-    spy.script(&format!("look 30 {}", secret.display()));
+    spy.script(&format!("look 600 {}", secret.display()));
     let looking = spy.run_with(&["--detach"]).ok();
     looking.wait_for_line("looking");
     (spy, looking)
@@ -145,7 +145,7 @@ fn a_pod_that_may_trace_reads_nothing_through_its_second_container() {
         in_user_namespace(config);
         with_capabilities(config, &["CAP_SYS_PTRACE", "CAP_KILL"]);
     });
-    pod.script(&format!("look 30 {}", secret.display()));
+    pod.script(&format!("look 600 {}", secret.display()));
     let looking = pod.run_with(&["--detach"]).ok();
     looking.wait_for_line("looking");
     let made = Sandbox::new();
@@ -160,7 +160,7 @@ fn an_unprivileged_users_container_reads_nothing_through_what_is_executed_in_it(
         fs::write("/mnt/secret", "of the user").unwrap();
         user.patch(|config| with_capabilities(config, &["CAP_SYS_PTRACE", "CAP_KILL"]));
         // From the state directory, /mnt/run/brig/ID, to /mnt.
-        user.sandbox.script("look 30 ../../../secret");
+        user.sandbox.script("look 600 ../../../secret");
         let looking = user.run(&["--detach"]).ok();
         looking.wait_for_line("looking");
         let id = user.sandbox.id.clone();

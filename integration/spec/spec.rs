@@ -206,10 +206,7 @@ fn features_are_the_same_whoever_asks_and_wherever() {
     elsewhere.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
     let own = sandbox.command(&["features"]);
     let copy = std::path::Path::new("/tmp").join(&sandbox.id);
-    // By a separate process: a concurrent fork of another test would hold the file open for writing when it
-    // is executed below (ETXTBSY).
-    let copied = std::process::Command::new("cp").arg(own.get_program()).arg(&copy).status();
-    assert!(copied.unwrap().success());
+    crate::sandbox::copy_program(own.get_program().as_ref(), &copy);
     let output = elsewhere.arg(&copy).arg("features").current_dir("/").output();
     fs::remove_file(&copy).unwrap();
     assert_eq!(String::from_utf8_lossy(&output.unwrap().stdout), here);

@@ -252,7 +252,7 @@ fn a_run_that_is_signalled_early_leaves_nothing() {
         let pid = Pid::from_raw(running.child.id().try_into().unwrap());
         kill(pid, Signal::SIGTERM).unwrap();
         let gone = || running.child.try_wait().unwrap().is_some();
-        if !host::wait_until(Duration::from_millis(200), gone) {
+        if !host::wait_briefly(Duration::from_millis(200), gone) {
             // The container runs, its init ignores the signal, and brig has forwarded it.
             sandbox.brig(&["delete", "--force", &id]).ok();
         }

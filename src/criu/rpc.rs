@@ -9,6 +9,7 @@
 //! brig, CRIU's next notification gets a negative response: CRIU then undoes everything itself, which it
 //! could not do if it were killed.
 
+use super::hierarchy::Kept;
 use super::wire::{Message, Value, fields};
 use crate::deadline;
 use crate::launch::protocol::{self, Message as Told};
@@ -52,7 +53,7 @@ pub(super) struct Criu<'a> {
     pub(super) refused: Option<anyhow::Error>,
     reaped: bool,
     /// The options of cgroup2 before CRIU was started.
-    hierarchy: Vec<String>,
+    hierarchy: Kept,
 }
 
 /// How to start CRIU.
@@ -110,6 +111,7 @@ impl<'a> Criu<'a> {
         let (socket, theirs) = socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC)
             .context("socketpair")?;
         let (channel, childs) = protocol::pair()?;
+        let hierarchy = Kept::new().context("keep the mount options of cgroup2")?;
         let (pid, process) = match clone3(start.namespaces, None)? {
             Side::Parent(pid, process) => (pid, process),
             Side::Child(_) => {
@@ -128,7 +130,7 @@ impl<'a> Criu<'a> {
             interrupted: None,
             refused: None,
             reaped: false,
-            hierarchy: super::hierarchy::options(),
+            hierarchy,
         };
         // End of file: execve has succeeded.
         channel.wait(start.signals.as_fd(), Instant::now() + deadline::SETUP)?;
@@ -307,7 +309,7 @@ impl<'a> Criu<'a> {
         self.reaped = true;
         let status = waitid(Id::PIDFd(self.process.as_fd()), WaitPidFlag::WEXITED).ok();
         // If CRIU could mount cgroup2, brig can; otherwise nothing could be done about it.
-        let _ = super::hierarchy::put_back(&self.hierarchy);
+        let _ = self.hierarchy.put_back();
         status
     }
 

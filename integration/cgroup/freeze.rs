@@ -4,6 +4,7 @@
 use crate::cgroups::seeing;
 use crate::host::{self, wait_until};
 use crate::sandbox::{Done, Running, Sandbox, brig_only, is_peer, skip};
+use nix::fcntl::{Flock, FlockArg};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use serde_json::json;
@@ -137,6 +138,22 @@ fn pausing_twice_and_resuming_what_goes_on_are_errors_in_runcs_words() {
     }
     for verb in ["pause", "resume"] {
         Sandbox::new().brig(&[verb, "nobody"]).fails_with("container does not exist");
+    }
+}
+
+#[test]
+fn what_a_commit_keeps_paused_is_left_to_it() {
+    brig_only!();
+    let (sandbox, _) = started("sleep 60");
+    for (verb, after) in [("pause", "paused"), ("resume", "running")] {
+        let config = fs::File::open(sandbox.state_root().join(&sandbox.id).join("config.json"));
+        let commit = Flock::lock(config.unwrap(), FlockArg::LockExclusive).unwrap();
+        let before = sandbox.status();
+        ask(&sandbox, verb).fails_with("a commit keeps the container paused");
+        assert_eq!(sandbox.status(), before);
+        drop(commit);
+        ask(&sandbox, verb).ok();
+        assert_eq!(sandbox.status(), after);
     }
 }
 

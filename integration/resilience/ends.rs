@@ -122,9 +122,8 @@ fn a_start_that_fails_ends_with_a_stopped_container() {
     sandbox.assert_nothing_left();
 }
 
-#[test]
-fn in_a_cgroup_that_was_there_before_only_the_containers_processes_are_killed() {
-    brig_only!();
+/// A container without a pid namespace, to be created in these cgroups, which exist already.
+fn joining() -> (Sandbox, Vec<Group>) {
     let sandbox = Sandbox::new();
     let name = format!("{}-joined", sandbox.id);
     let groups: Vec<Group> =
@@ -142,6 +141,34 @@ fn in_a_cgroup_that_was_there_before_only_the_containers_processes_are_killed() 
         let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
         namespaces.retain(|namespace| namespace["type"] != "pid");
     });
+    (sandbox, groups)
+}
+
+/// To free its memory takes a killed process a while.
+#[test]
+fn what_is_killed_in_a_cgroup_that_was_there_before_has_exited_in_the_end() {
+    brig_only!();
+    let (sandbox, groups) = joining();
+    sandbox.script("sleep 60").create();
+    sandbox.start();
+    let file = sandbox.dir.join("pid");
+    let flags = ["exec", "--detach", "--pid-file", file.to_str().unwrap(), &sandbox.id];
+    let hog = ["/init", "hog", "200000000", "keep", ";", "sleep", "60"];
+    sandbox.brig(&[&flags[..], &hog].concat()).ok();
+    let pid: i64 = fs::read_to_string(file).unwrap().trim().parse().unwrap();
+    let size = || host::status_of(pid, "VmRSS").unwrap().trim_end_matches(" kB").parse::<u64>();
+    assert!(wait_until(Duration::from_secs(20), || size().unwrap() > 190_000));
+    sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
+    let state = host::status_of(pid, "State");
+    drop(groups);
+    assert!(state.as_ref().is_none_or(|state| state.starts_with(['Z', 'X'])), "{state:?}");
+    sandbox.assert_nothing_left();
+}
+
+#[test]
+fn in_a_cgroup_that_was_there_before_only_the_containers_processes_are_killed() {
+    brig_only!();
+    let (sandbox, groups) = joining();
     sandbox.script("orphans 2 ; sleep 60").create();
     sandbox.start();
     let mut foreign = Foreign::new();

@@ -39,7 +39,7 @@ pub mod v2;
 mod write;
 
 pub use freeze::Freezer;
-pub use remove::{describe, signal_each};
+pub use remove::{describe, is_zombie, signal_each};
 pub use scope::Scope;
 pub use sys::hierarchy::Version;
 

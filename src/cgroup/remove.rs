@@ -316,6 +316,11 @@ pub fn describe(pid: i32) -> String {
     format!("{pid} ({}, state {state}{channel})", file("comm"))
 }
 
+/// Whether it has exited, and only waits to be reaped. Before Linux 5.2 a cgroup lists such processes.
+pub fn is_zombie(pid: i32) -> bool {
+    ['Z', 'X', '?'].contains(&run_state(pid))
+}
+
 /// The state letter of proc_pid_stat(5); `?` if the process no longer exists.
 pub(super) fn run_state(pid: i32) -> char {
     let stat = read(format!("/proc/{pid}/stat").as_ref()).unwrap_or_default();

@@ -3,8 +3,10 @@
 use crate::deadline;
 use crate::state::{Dir, State, Status};
 use anyhow::{Context, Result, bail, ensure};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Instant;
+use sys::fd;
 
 /// Freezes all processes of a container, also of one that waits for start.
 ///
@@ -44,6 +46,9 @@ fn change_freezer(
 ) -> Result<()> {
     let dir = Dir::open(root, id)?;
     let state = dir.existing()?;
+    // A commit freezes the container, and thaws it in the end whoever has paused it meanwhile.
+    let config = dir.open_file("config.json")?;
+    ensure!(fd::try_flock(config.as_fd(), false)?, "a commit keeps the container paused");
     if state.cgroup.dirs().is_empty() {
         bail!("the container has no cgroup of its own, so it cannot be paused or resumed");
     }

@@ -10,7 +10,7 @@ use crate::state::{self, Dir, NotFound, State, Status};
 use anyhow::{Result, anyhow, bail, ensure};
 use std::ffi::OsStr;
 use std::os::fd::AsFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use sys::poll::readable;
 use sys::{Errno, describe, signal};
 
@@ -112,9 +112,27 @@ fn kill_rest(state: &State, companions: &[i32]) -> Result<()> {
         false => {
             let still = || state.cgroup.pids();
             cgroup::signal_each(companions, libc::SIGKILL, &still)?;
-            state.cgroup.thaw_dying()
+            state.cgroup.thaw_dying()?;
+            wait_for(companions, state)
         }
     }
+}
+
+/// Waits until killed processes have left the cgroup, which the next container may use.
+fn wait_for(killed: &[i32], state: &State) -> Result<()> {
+    let end = Instant::now() + deadline::KILL;
+    let left = || -> Result<Vec<i32>> {
+        let mut pids = state.cgroup.pids()?;
+        pids.retain(|pid| killed.contains(pid) && !cgroup::is_zombie(*pid));
+        Ok(pids)
+    };
+    while !killed.is_empty() && !left()?.is_empty() {
+        if Instant::now() >= end {
+            return Err(describe_survivors(state));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
 }
 
 /// For a cgroup that existed before and may contain other processes: only processes known to be the

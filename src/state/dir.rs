@@ -185,6 +185,13 @@ impl Dir {
         write().with_context(|| format!("{}/{name}", self.path.display()))
     }
 
+    /// Opens a file written by create.
+    pub fn open_file(&self, name: &str) -> Result<OwnedFd> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        openat(self.fd(), name, flags, Mode::empty())
+            .with_context(|| format!("{}/{name}", self.path.display()))
+    }
+
     /// Reads a file written by create.
     pub fn read(&self, name: &str) -> Result<Vec<u8>> {
         read(self.fd(), name).with_context(|| format!("{}/{name}", self.path.display()))

@@ -15,8 +15,6 @@ use brig_layers::commit::layout::{self, Layout};
 use brig_layers::commit::{self, About, Ids, Packed};
 use brig_layers::source::digest::Digest;
 use brig_layers::store::{STORE_PATIENCE, Store, default_path, wait_for_lock};
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::Mode;
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
@@ -100,8 +98,7 @@ fn while_paused<T>(
         return act();
     }
     // Otherwise the end of another commit would resume the container. The guard resumes that of a killed one.
-    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let lock = openat(dir.fd(), "config.json", flags, Mode::empty()).context("config.json")?;
+    let lock = dir.open_file("config.json")?;
     let why = || "another commit keeps the container paused".to_owned();
     wait_for_lock(&lock, true, STORE_PATIENCE, why)?;
     guard.keep(lock.as_fd())?;

@@ -218,3 +218,20 @@ fn all_are_not_whoever_has_got_a_pid_of_theirs_meanwhile() {
         Err(errno) => skip(&format!("the pid could not be used again: {errno}")),
     }
 }
+
+#[test]
+fn all_processes_of_a_container_that_is_being_created_are_not_killed() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    sandbox.create();
+    let path = sandbox.state_root().join(&sandbox.id).join("state.json");
+    let whole = fs::read(&path).unwrap();
+    let mut state: serde_json::Value = serde_json::from_slice(&whole).unwrap();
+    state["creating"] = true.into();
+    state["pid"] = 0.into();
+    fs::write(&path, state.to_string()).unwrap();
+    let done = sandbox.brig(&["kill", "--all", &sandbox.id, "KILL"]);
+    fs::write(&path, whole).unwrap();
+    done.fails_with("container not running");
+    assert_eq!(sandbox.status(), "created");
+}

@@ -2,6 +2,7 @@
 
 use crate::facts::Facts;
 use crate::sandbox::{Running, Sandbox, before_exec, brig_only};
+use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{SigHandler, SigSet, Signal, kill, signal};
 use nix::unistd::Pid;
 
@@ -187,4 +188,43 @@ fn orphans_are_brigs_unless_it_is_told_not_to_be_their_reaper() {
     };
     assert!(adopted_by_brig(&[]));
     assert!(!adopted_by_brig(&["--no-subreaper"]));
+}
+
+/// The lock of another brig on the container.
+fn lock(sandbox: &Sandbox) -> Flock<std::fs::File> {
+    let dir = std::fs::File::open(sandbox.state_root().join(&sandbox.id)).unwrap();
+    Flock::lock(dir, FlockArg::LockExclusive).unwrap()
+}
+
+#[test]
+fn how_a_kept_run_has_ended_is_known_at_every_moment() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    sandbox.script("say up ; sleep 2 ; exit 6");
+    let running = spawn(&sandbox, &["--keep"]);
+    running.wait_for_line("up");
+    let other = lock(&sandbox);
+    sandbox.wait_for_status("stopped");
+    // It cannot be stored yet.
+    assert_eq!(sandbox.state()["exitStatus"], 6);
+    drop(other);
+    assert_eq!(running.wait().code, Some(6));
+    assert_eq!(sandbox.state()["exitStatus"], 6);
+}
+
+/// Another brig holds it for longer than any is waited for.
+#[test]
+fn a_run_that_cannot_delete_its_container_says_so_and_keeps_its_exit_code() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    sandbox.script("say up ; sleep 2 ; exit 7");
+    let running = spawn(&sandbox, &[]);
+    running.wait_for_line("up");
+    let other = lock(&sandbox);
+    let done = running.wait();
+    drop(other);
+    assert_eq!(done.code, Some(7), "{done:?}");
+    assert!(done.stderr.contains("the stopped container is not deleted"), "{done:?}");
+    sandbox.delete();
+    sandbox.assert_nothing_left();
 }

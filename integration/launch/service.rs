@@ -163,8 +163,7 @@ pub fn process_of(pidfd: &OwnedFd) -> i64 {
 fn a_pidfd_is_sent_of_init_and_of_what_is_execd() {
     brig_only!();
     let sandbox = Sandbox::new();
-    let path = sandbox.dir.join("pidfd.sock");
-    let listener = UnixListener::bind(&path).unwrap();
+    let (listener, path) = listener(&sandbox);
     let flag = ["--pidfd-socket", path.to_str().unwrap()];
     sandbox.script("sleep 60").create_with(&flag).ok();
     let (text, pidfd) = receive(&listener);
@@ -179,6 +178,13 @@ fn a_pidfd_is_sent_of_init_and_of_what_is_execd() {
     sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
     sandbox.run_with(&[&flag[..], &["--detach"]].concat()).ok();
     assert_eq!(process_of(&receive(&listener).1), sandbox.pid());
+    fs::remove_file(path).unwrap();
+}
+
+/// A socket whose path is short: sockaddr_un is limited to 107 bytes.
+fn listener(sandbox: &Sandbox) -> (UnixListener, std::path::PathBuf) {
+    let path = std::env::temp_dir().join(format!("{}.pidfd", sandbox.id));
+    (UnixListener::bind(&path).unwrap(), path)
 }
 
 #[test]
@@ -196,6 +202,23 @@ fn a_pidfd_socket_that_nobody_listens_at_is_refused_before_anything_is_made() {
     let exec = sandbox.brig(&["exec", "--pidfd-socket", "/nowhere", &sandbox.id, "/init", "true"]);
     assert_eq!(exec.code, Some(255), "{exec:?}");
     assert_eq!(host::processes_of(&sandbox.id).len(), before);
+}
+
+#[test]
+fn a_create_that_cannot_send_its_pidfd_leaves_no_pid_file() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    let (listener, path) = listener(&sandbox);
+    let hanging_up = std::thread::spawn(move || drop(listener.accept()));
+    let pid_file = sandbox.dir.join("pid");
+    let (socket, file) = (path.to_str().unwrap(), pid_file.to_str().unwrap());
+    sandbox
+        .create_with(&["--pid-file", file, "--pidfd-socket", socket])
+        .fails_with("--pidfd-socket");
+    hanging_up.join().unwrap();
+    fs::remove_file(path).unwrap();
+    assert!(!pid_file.exists());
+    sandbox.assert_nothing_left();
 }
 
 /// The service manager: receives messages packet by packet.

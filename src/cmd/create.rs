@@ -2,6 +2,7 @@
 
 use super::images::{self, FromImage};
 use crate::launch::create::{self, Created, Decision, Options};
+use crate::launch::foreground::End;
 use crate::launch::foreground::notify::{Forwarder, Manager};
 use crate::launch::foreground::terminal::Carrier;
 use crate::launch::gate::Outcome;
@@ -12,9 +13,9 @@ use crate::process::{activation, stdio};
 use crate::spec::{Owned, Spec, shape};
 use crate::state::{self, Dir, State};
 use anyhow::{Context, Result};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::Path;
-use sys::{describe, memory, signal};
+use sys::{describe, memory};
 
 /// Creates a container from a bundle or an image; it then waits for start.
 pub fn create(options: &Options, from: Option<&FromImage>, log: &mut Log) -> Result<()> {
@@ -154,7 +155,7 @@ fn run_to_the_end(
         }
         return Ok(0);
     }
-    let code = foreground::wait(&init, carrier.as_mut(), forwarder.as_ref())?;
+    let End { code, status } = foreground::wait(&init, carrier.as_mut(), forwarder.as_ref())?;
     log.phase("the container runs");
     if let Some(errno) = carrier.and_then(|carrier| carrier.lost()) {
         log.warn(&format!(
@@ -166,25 +167,20 @@ fn run_to_the_end(
         log.warn(cause);
     }
     if run_options.keep {
-        remember_end(&dir, &init, code).context("keep how it has ended")?;
+        remember_end(&dir, status).context("keep how it has ended")?;
     }
-    // If the lock cannot be taken, another brig has deleted the container.
-    if !run_options.keep
-        && let Ok(_lock) = dir.lock()
-    {
-        destroy::destroy(dir, &state, true, log)?;
+    foreground::reap(&init)?;
+    if !run_options.keep {
+        destroy::at_the_end(dir, &state, log)?;
     }
     Ok(code)
 }
 
-/// Stores how init has ended: brig is its parent, so no other process can find out.
-fn remember_end(dir: &Dir, init: &OwnedFd, code: i32) -> Result<()> {
-    // Before Linux 6.15, a code above 128 can mean a signal or the program's exit code.
-    let status = signal::exit_status(init.as_fd()).or((code < 128).then_some(code << 8));
-    // If the lock cannot be taken, another brig has deleted the container.
-    let Ok(_lock) = dir.lock() else { return Ok(()) };
+/// Stores how init has ended: after brig has reaped it, no other process can find out.
+fn remember_end(dir: &Dir, status: i32) -> Result<()> {
+    let Some(_lock) = dir.lock_if_exists()? else { return Ok(()) };
     let Some(state) = dir.load()? else { return Ok(()) };
-    dir.save(&State { ended: status, ..state })
+    dir.save(&State { ended: Some(status), ..state })
 }
 
 /// The reason if the kernel killed init, which its exit code does not show; must be queried before the cgroup

@@ -27,7 +27,7 @@ fn send_signal(root: &Path, id: &str, name: &str, all: bool) -> Result<()> {
         _ => init(&state, signal)?,
     };
     // containerd sends `kill --all` again after init has exited, and expects success.
-    ensure!(sent || all, "container not running");
+    ensure!(sent || all && !state.creating, "container not running");
     Ok(())
 }
 

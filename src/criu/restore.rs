@@ -81,14 +81,12 @@ fn finish(options: &Options, restored: Restored, log: &mut Log) -> Result<i32> {
     }
     let mut carrier = match master.map(Carrier::new).transpose() {
         Ok(carrier) => carrier,
-        Err(error) => return Err(destroy::because(error, dir, &state, log)),
+        Err(error) => return Err(destroy::unlocked_because(error, dir, &state, log)),
     };
-    let code = foreground::wait(&init, carrier.as_mut(), None)?;
-    // If the lock cannot be taken, another brig has deleted the container.
-    if let Ok(_lock) = dir.lock() {
-        destroy::destroy(dir, &state, true, log)?;
-    }
-    Ok(code)
+    let end = foreground::wait(&init, carrier.as_mut(), None)?;
+    foreground::reap(&init)?;
+    destroy::at_the_end(dir, &state, log)?;
+    Ok(end.code)
 }
 
 /// Makes the plan; nothing is changed yet.

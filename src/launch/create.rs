@@ -322,15 +322,16 @@ impl Attempt {
         Sources::open(&plan.rootfs, cgroup, &users, false).map(Some)
     }
 
-    /// Writes the pid file and sends the pidfd. Only then may the child outlive the parent.
+    /// Sends the pidfd, and writes the pid file, which is not taken back. Only then may the child outlive the
+    /// parent.
     fn save(&mut self, options: &Options, peer: &Peer<'_>) -> Result<()> {
         self.state.creating = false;
         self.dir.save(&self.state)?;
-        if let Some(path) = &options.pid_file {
-            state::write_pid_file(path, self.state.pid)?;
-        }
         for socket in &self.outside.pidfd_sockets {
             socket.send(peer.init.as_fd(), "standard")?;
+        }
+        if let Some(path) = &options.pid_file {
+            state::write_pid_file(path, self.state.pid)?;
         }
         peer.send(&Message::Saved)
     }

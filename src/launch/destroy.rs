@@ -85,6 +85,19 @@ pub fn unlocked_because(
     }
 }
 
+/// Removes a container whose init brig has waited for. Its exit code is not lost if that fails because another
+/// brig holds the lock.
+pub fn at_the_end(dir: Dir, state: &State, log: &mut Log) -> Result<()> {
+    match dir.lock_if_exists() {
+        Ok(Some(_lock)) => destroy(dir, state, true, log),
+        Ok(None) => Ok(()),
+        Err(error) => {
+            log.warn(&format!("the stopped container is not deleted: {}", describe(&error)));
+            Ok(())
+        }
+    }
+}
+
 fn both(error: &anyhow::Error, also: &anyhow::Error) -> anyhow::Error {
     let (error, also) = (describe(error), describe(also));
     anyhow!("{error}; and the container cannot be deleted: {also}")

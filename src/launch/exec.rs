@@ -99,9 +99,10 @@ pub fn exec(options: &Options, log: &mut Log) -> Result<i32> {
     match served {
         Ok(_) if options.process.detach => Ok(0),
         Ok(mut carrier) => {
-            let code = foreground::wait(&child.pidfd, carrier.as_mut(), None);
+            let end = foreground::wait(&child.pidfd, carrier.as_mut(), None)?;
+            foreground::reap(&child.pidfd)?;
             log.phase("the process runs");
-            code
+            Ok(end.code)
         }
         Err(error) => {
             child.end();

@@ -119,6 +119,14 @@ impl Dir {
         Ok(Lock { _fd: fd })
     }
 
+    /// Like [`Dir::lock`]; None if another brig has deleted the container.
+    pub fn lock_if_exists(&self) -> Result<Option<Lock>> {
+        match self.lock() {
+            Err(error) if error.is::<NotFound>() => Ok(None),
+            lock => lock.map(Some),
+        }
+    }
+
     /// Whether a create has written a record in it.
     fn has_record(&self) -> Result<bool> {
         match fstatat(self.fd(), "state.json", AtFlags::AT_SYMLINK_NOFOLLOW) {

@@ -27,17 +27,26 @@ pub fn forwarded() -> SigSet {
     set
 }
 
-/// Waits for the container's init, a child of brig. Returns the exit code: that of init, or 128 plus the
-/// number of the signal that killed it. `carrier` forwards its terminal, if any; `forwarder` its messages to
-/// a service manager.
+/// How a container's init has ended.
+#[derive(Debug, Clone, Copy)]
+pub struct End {
+    /// The exit code: that of init, or 128 plus the number of the signal that killed it.
+    pub code: i32,
+    /// The wait(2) status.
+    pub status: i32,
+}
+
+/// Waits for the container's init, a child of brig, which stays a zombie until [`reap`]: other commands can
+/// tell from that how it has ended. `carrier` forwards its terminal, if any; `forwarder` its messages to a
+/// service manager.
 pub fn wait(
     init: &OwnedFd,
     mut carrier: Option<&mut Carrier>,
     forwarder: Option<&Forwarder>,
-) -> Result<i32> {
+) -> Result<End> {
     let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
     let signals = SignalFd::with_flags(&forwarded(), flags).context("signalfd")?;
-    let code = loop {
+    let end = loop {
         let mut fds = vec![init.as_fd(), signals.as_fd()];
         fds.extend(forwarder.map(Forwarder::fd));
         match &mut carrier {
@@ -62,15 +71,22 @@ pub fn wait(
                 }
             }
         }
-        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         match waitid(Id::PIDFd(init.as_fd()), flags).context("waitid")? {
-            WaitStatus::Exited(_, code) => break code,
-            WaitStatus::Signaled(_, signal, _) => break 128 + signal as i32,
+            WaitStatus::Exited(_, code) => break End { code, status: code << 8 },
+            WaitStatus::Signaled(_, signal, _) => {
+                break End { code: 128 + signal as i32, status: signal as i32 };
+            }
             _ => {}
         }
     };
     carrier.map_or(Ok(()), |carrier| carrier.finish(&signals))?;
-    Ok(code)
+    Ok(end)
+}
+
+/// Reaps an init for which [`wait`] has waited.
+pub fn reap(init: &OwnedFd) -> Result<()> {
+    waitid(Id::PIDFd(init.as_fd()), WaitPidFlag::WEXITED).context("waitid").map(drop)
 }
 
 fn until_readable(fds: &[BorrowedFd<'_>]) -> Result<()> {

@@ -82,7 +82,10 @@ pub fn wait(root: &Path, options: &WaitOptions) -> Result<()> {
         return Ok(());
     }
     // All are opened first: the status of a process that has been reaped by then would be lost.
-    let open = |id: &String| Watched::open(root, id).with_context(|| format!("wait {id}"));
+    let open = |id: &String| {
+        let watched = Watched::open(root, id, end).with_context(|| format!("wait {id}"))?;
+        watched.with_context(|| late(id))
+    };
     let watched = options.ids.iter().map(open).collect::<Result<Vec<_>>>()?;
     let mut ended = Vec::new();
     for container in watched {
@@ -102,13 +105,24 @@ struct Watched {
 }
 
 impl Watched {
-    fn open(root: &Path, id: &str) -> Result<Watched> {
-        let state = Dir::open(root, id)?.existing()?;
+    /// None if it is still being created when the time limit expires.
+    fn open(root: &Path, id: &str, end: Instant) -> Result<Option<Watched>> {
+        let dir = Dir::open(root, id)?;
+        let state = loop {
+            let (state, status) = dir.look()?;
+            if status != Status::Creating {
+                break state;
+            }
+            if Instant::now() >= end {
+                return Ok(None);
+            }
+            sleep(LOOK);
+        };
         let init = match open_init(&state)? {
             None => exit_status::open_zombie(&state)?,
             init => init,
         };
-        Ok(Watched { state, init })
+        Ok(Some(Watched { state, init }))
     }
 
     /// How it has ended; None if the time limit has expired.
@@ -158,10 +172,14 @@ fn until(root: &Path, id: &str, condition: Condition, end: Instant) -> Result<bo
 
 /// None if the container does not exist.
 fn status(root: &Path, id: &str) -> Result<Option<Status>> {
-    let look = || {
+    let look = || -> Result<Status> {
         let dir = Dir::open(root, id)?;
-        let state = dir.load()?;
-        state.map_or(Ok(Status::Creating), |state| dir.status(&state))
+        let Some(state) = dir.load()? else { return Ok(Status::Creating) };
+        Ok(match dir.status(&state)? {
+            // start holds the lock until the program is executed: hooks may fail before that.
+            Status::Running if dir.is_locked()? => Status::Created,
+            status => status,
+        })
     };
     match look() {
         Err(error) if error.is::<NotFound>() => Ok(None),

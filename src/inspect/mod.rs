@@ -125,8 +125,7 @@ impl Subject<'_> {
 /// If the container does not exist or is not running, or may not be inspected.
 pub fn inspect(root: &Path, id: &str, call: Option<&str>) -> Result<Report> {
     let dir = Dir::open(root, id)?;
-    let state = dir.existing()?;
-    let status = dir.status(&state)?;
+    let (state, status) = dir.look()?;
     let init = state::open_init(&state)?.context("container is not running")?;
     let task = Task::open(state.pid, init)?;
     let (asked, trouble) = match asked(&dir, &state) {

@@ -57,8 +57,7 @@ pub struct Options {
 /// If the container is not running, or paused, or the process cannot be created; it has been killed then.
 pub fn exec(options: &Options, log: &mut Log) -> Result<i32> {
     let dir = Dir::open(&options.root, &options.id)?;
-    let state = dir.existing()?;
-    let status = dir.status(&state)?;
+    let (state, status) = dir.look()?;
     let init = ensure_running(options, &state, status)?;
     let plan = plan(options, &dir, &state)?;
     let process = &plan.process;

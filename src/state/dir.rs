@@ -92,10 +92,7 @@ impl Dir {
     /// If another brig holds the lock for too long ([`super::HeldByAncestor`]: one that waits for this
     /// process), or has deleted the container ([`NotFound`]).
     pub fn lock(&self) -> Result<Lock> {
-        let fd = openat(self.fd(), ".", DIRECTORY, Mode::empty()).or_else(|errno| match errno {
-            Errno::ENOENT => Err(anyhow!(NotFound)),
-            errno => Err(errno).context(format!("lock {}", self.path.display())),
-        })?;
+        let fd = self.open_again()?;
         let start = Instant::now();
         let mut by_ancestor = None;
         while !fd::try_flock(fd.as_fd(), true)? {
@@ -136,9 +133,17 @@ impl Dir {
         }
     }
 
-    /// Whether the lock is free.
-    pub(super) fn try_lock_shared(&self) -> Result<bool> {
-        Ok(fd::try_flock(self.fd(), false)?)
+    /// A descriptor for a lock of its own.
+    fn open_again(&self) -> Result<OwnedFd> {
+        openat(self.fd(), ".", DIRECTORY, Mode::empty()).or_else(|errno| match errno {
+            Errno::ENOENT => Err(anyhow!(NotFound)),
+            errno => Err(errno).context(format!("lock {}", self.path.display())),
+        })
+    }
+
+    /// Whether another brig holds the lock. It is not kept: the caller may live as long as its container.
+    pub fn is_locked(&self) -> Result<bool> {
+        Ok(!fd::try_flock(self.open_again()?.as_fd(), false)?)
     }
 
     /// The container's id.
@@ -165,7 +170,7 @@ impl Dir {
     /// Caches data that can be created again, unless another brig holds the lock: a concurrent delete would
     /// find an unexpected file.
     pub fn keep(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        if !self.try_lock_shared()? {
+        if !fd::try_flock(self.fd(), false)? {
             return Ok(());
         }
         self.replace(name, bytes).inspect_err(|_| {
@@ -205,11 +210,31 @@ impl Dir {
         read(self.fd(), name).with_context(|| format!("{}/{name}", self.path.display()))
     }
 
-    /// The container's current status.
+    /// The record and the current status of a container whose lock the caller does not hold.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`], or the record or the status cannot be read.
+    pub fn look(&self) -> Result<(State, Status)> {
+        let state = self.existing()?;
+        let status = self.status(&state)?;
+        match state.creating && status != Status::Creating {
+            true => Ok((self.existing()?, status)),
+            false => Ok((state, status)),
+        }
+    }
+
+    /// The current status of a container with this record.
     pub fn status(&self, state: &State) -> Result<Status> {
+        // A running create holds the lock.
+        if state.creating && self.is_locked()? {
+            return Ok(Status::Creating);
+        }
+        // It has finished since the record was read, or died.
+        let newer = state.creating.then(|| self.existing()).transpose()?;
+        let state = newer.as_ref().unwrap_or(state);
         if state.creating {
-            // A running create holds the lock. If it is free, that create has died.
-            return Ok(if self.try_lock_shared()? { Status::Stopped } else { Status::Creating });
+            return Ok(Status::Stopped);
         }
         summary::status(&state.init(), || state.cgroup.paused(), self.fd(), "go")
     }

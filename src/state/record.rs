@@ -104,6 +104,20 @@ fn salvage(id: &str, bytes: &[u8], error: serde_json::Error) -> Record {
 impl Dir {
     /// Reads `state.json`; None before create has written it.
     pub fn record(&self) -> Result<Option<Record>> {
+        match self.parsed()? {
+            // A partial first record, which is being written with the lock held, or was when it was read.
+            Some(Record::Partial(_, error)) if is_cut(&error) => {
+                if self.is_locked()? {
+                    Ok(None)
+                } else {
+                    self.parsed()
+                }
+            }
+            record => Ok(record),
+        }
+    }
+
+    fn parsed(&self) -> Result<Option<Record>> {
         let id = self.id();
         let bytes = match self.read("state.json") {
             Err(error) if error.is_missing() => return Ok(None),
@@ -114,8 +128,6 @@ impl Dir {
             Ok(bytes) => bytes,
         };
         Ok(match parse(&id, &bytes) {
-            // A partial first record, which is being written with the lock held.
-            Record::Partial(_, error) if is_cut(&error) && !self.try_lock_shared()? => None,
             Record::Partial(state, error) => {
                 let path = self.path.join("state.json");
                 Some(Record::Partial(state, error.context(path.display().to_string())))
@@ -183,6 +195,10 @@ fn look(root: &Path, id: &str) -> Result<Option<ListedContainer>> {
     let known = trouble.is_none() || state.pid != 0 && state.start_time != 0;
     Ok(Some(match known.then(|| dir.status(&state)) {
         None => ListedContainer { state, status: Status::Unknown, trouble },
+        // A create has finished or died since the record was read.
+        Some(Ok(status)) if state.creating && status != Status::Creating && trouble.is_none() => {
+            ListedContainer { state: dir.existing()?, status, trouble }
+        }
         Some(Ok(status)) => ListedContainer { state, status, trouble },
         Some(Err(error)) => {
             let trouble = trouble.or_else(|| Some(error.context(format!("container {id}"))));

@@ -155,8 +155,7 @@ impl Summary {
         if let Some(fields) = bytes.ok().as_deref().and_then(|bytes| Fields::parse(id, bytes)) {
             return fields.look(dir.fd(), "go");
         }
-        let state = dir.existing()?;
-        let status = dir.status(&state)?;
+        let (state, status) = dir.look()?;
         Ok(Listed::from(ListedContainer { state, status, trouble: None }).summary)
     }
 

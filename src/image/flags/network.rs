@@ -63,8 +63,7 @@ fn of_container(change: &Change<'_>, id: &str) -> Result<String> {
         "a bundle can outlive the other container: use ns:PATH with its network namespace",
     )?;
     let dir = Dir::open(root, id)?;
-    let state = dir.load()?.with_context(|| format!("container {id} does not exist"))?;
-    let status = dir.status(&state)?;
+    let (state, status) = dir.look().with_context(|| format!("container {id}"))?;
     ensure!(
         [Status::Created, Status::Running, Status::Paused].contains(&status),
         "container {id} is not running"

@@ -7,7 +7,6 @@
 use crate::phases::{Phases, Span};
 use crate::trace::{BRIG, CONTAINER, Recording};
 use anyhow::{Context, Result};
-use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use serde_json::Value;
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -298,19 +297,9 @@ fn err(bytes: &[u8]) {
     deliver(|| std::io::stderr().write_all(bytes));
 }
 
-/// Writes a message, which is lost if nobody reads it: SIGPIPE must not end brig in the midst of its work.
+/// Writes a message, which is lost if nobody reads it. Whatever fails, the command goes on.
 fn deliver(write: impl FnOnce() -> std::io::Result<()>) {
-    let signal = SigSet::from(Signal::SIGPIPE);
-    let before = signal.thread_swap_mask(SigmaskHow::SIG_BLOCK);
-    // Whatever fails, the message is lost and the command goes on.
-    let _ = write();
-    let Some(before) = before.ok().filter(|before| !before.contains(Signal::SIGPIPE)) else {
-        return;
-    };
-    if let Ok(Some(_)) = sys::signal::pending(&[libc::SIGPIPE]) {
-        let _ = signal.wait();
-    }
-    let _ = before.thread_set_mask();
+    let _ = sys::signal::without_sigpipe(write);
 }
 
 /// One line of printable text, whatever names it contains: no C0 or C1 control characters, and no characters

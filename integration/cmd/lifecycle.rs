@@ -3,6 +3,7 @@
 
 use crate::host;
 use crate::sandbox::{Sandbox, brig_only, skip};
+use crate::tracer::run_and_stop_at;
 use serde_json::json;
 use std::fs;
 
@@ -271,4 +272,25 @@ fn the_state_directory_is_for_root_alone() {
     let json: serde_json::Value =
         serde_json::from_slice(&fs::read(dir.join("state.json")).unwrap()).unwrap();
     assert!(json.is_object());
+}
+
+/// Right before start writes to the fifo that the container's process waits at.
+#[test]
+fn a_process_that_dies_when_it_is_released_is_an_error_of_start() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    sandbox.create();
+    let start = sandbox.command(&["start", &sandbox.id]);
+    let code = run_and_stop_at(
+        &sandbox,
+        start,
+        |call, _| call == libc::SYS_write,
+        || {
+            sandbox.brig(&["kill", &sandbox.id, "KILL"]).ok();
+            sandbox.wait_for_status("stopped");
+        },
+    );
+    assert_eq!(code, Some(1));
+    sandbox.delete();
+    sandbox.assert_nothing_left();
 }

@@ -21,8 +21,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use sys::cred;
 use sys::mountinfo::mounts;
+use sys::{cred, signal};
 
 /// The annotation that names CRIU's configuration file; empty: none.
 pub(super) const CONFIG: &str = "org.criu.config";
@@ -390,7 +390,8 @@ pub(super) fn config_file(
 
 fn tell_ready(fd: Option<u32>) -> Result<()> {
     let Some(fd) = fd else { return Ok(()) };
-    std::io::Write::write_all(&mut status_file(fd)?, b"\0")
+    let mut file = status_file(fd)?;
+    signal::without_sigpipe(|| std::io::Write::write_all(&mut file, b"\0"))
         .with_context(|| format!("--status-fd {fd}"))
 }
 

@@ -12,7 +12,7 @@
 use crate::deadline;
 use crate::fault;
 use crate::state::{self, Dir, State};
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use nix::fcntl::{OFlag, openat};
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::stat::{Mode, SFlag, mknodat};
@@ -94,12 +94,13 @@ pub fn release(dir: &Dir, state: &State) -> Result<Outcome> {
             .with_context(|| format!("fifo {}/{name}", dir.path.display()))
     };
     let result = open("result", OFlag::O_RDONLY)?;
-    let go = match open("go", OFlag::O_WRONLY) {
-        Err(error) if sys::errno_of(&error) == Some(Errno::ENXIO) => {
-            bail!("the container's process has exited: it died while waiting for start")
-        }
-        go => go?,
-    };
+    // Also for reading: otherwise a child that dies now would make the write raise SIGPIPE.
+    let go = open("go", OFlag::O_RDWR)?;
+    // Without a writer: end of file.
+    if read(&result, &mut [0]) != Err(Errno::EAGAIN) {
+        let died = "the container's process has exited: it died while waiting for start";
+        return Err(exited(anyhow!(died), state));
+    }
     write(&go, &[1]).context("write to the fifo go")?;
     unlinkat(dir.fd(), "go", UnlinkatFlags::NoRemoveDir).context("remove the fifo go")?;
     drop(go);

@@ -5,8 +5,8 @@ use std::fs::{File, symlink_metadata};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use sys::Errno;
 use sys::file::beside;
+use sys::{Errno, signal};
 
 /// `--pid-file`, opened before the process exists, so that errors occur before anything is executed. A
 /// regular file is replaced atomically, so that no reader sees a partial number. Other files are written to:
@@ -52,7 +52,7 @@ impl PidFile {
             if self.temp.is_none() && file.metadata()?.is_file() {
                 file.set_len(0)?;
             }
-            write!(file, "{pid}")?;
+            signal::without_sigpipe(|| write!(file, "{pid}"))?;
             if let Some(temp) = &self.temp {
                 std::fs::rename(temp, &self.path)?;
                 self.temp = None;

@@ -1,6 +1,7 @@
 //! Signals and pidfds.
 
 use super::{SysError, check};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
@@ -100,6 +101,21 @@ pub fn end_by_signals() -> Result<(), SysError> {
         let done = unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) };
         check(|| format!("sigaction({signal})"), done.into()).map(drop)
     })
+}
+
+/// Writes to a file whose reader may be gone: SIGPIPE must not end brig in the midst of its work.
+pub fn without_sigpipe<T>(write: impl FnOnce() -> T) -> T {
+    let signal = SigSet::from(Signal::SIGPIPE);
+    let before = signal.thread_swap_mask(SigmaskHow::SIG_BLOCK);
+    let written = write();
+    let Some(before) = before.ok().filter(|before| !before.contains(Signal::SIGPIPE)) else {
+        return written;
+    };
+    if let Ok(Some(_)) = pending(&[libc::SIGPIPE]) {
+        let _ = signal.wait();
+    }
+    let _ = before.thread_set_mask();
+    written
 }
 
 /// One of these signals that is blocked and pending, if any.

@@ -4,7 +4,7 @@
 use crate::images::{Images, base};
 use crate::layout::Archive;
 use crate::sandbox::{before_exec, brig_only};
-use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::fcntl::{AT_FDCWD, Flock, FlockArg, OFlag, openat};
 use nix::sys::signal::{SigHandler, Signal};
 use nix::sys::stat::{Mode, mkdirat};
 use serde_json::json;
@@ -339,4 +339,35 @@ fn a_store_on_an_overlay_keeps_changes_in_memory_or_says_what_to_do() {
         assert!(said.contains("overlayfs") && said.contains("--store"), "{said}");
     }
     nix::mount::umount(&dir.join("merged")).unwrap();
+}
+
+#[test]
+fn brigs_that_bundle_at_once_wait_for_each_other_or_are_refused() {
+    brig_only!();
+    let images = Images::new();
+    let mut layout = images.layout("image");
+    layout.layer(base());
+    let image = layout.finish("v1", &json!({}));
+    let held = |path: &Path| {
+        let file = fs::File::open(path).unwrap();
+        Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno).unwrap()
+    };
+    // One that creates a bundle holds its directory.
+    let bundle = images.sandbox.dir.join("new");
+    fs::create_dir(&bundle).unwrap();
+    let lock = held(&bundle);
+    let args = ["bundle", &image, bundle.to_str().unwrap()];
+    images.brig(&args).fails_with("another brig is creating a bundle there");
+    assert_eq!(fs::read_dir(&bundle).unwrap().count(), 0);
+    drop(lock);
+    // One that records an image holds images/, while others only share the store's lock.
+    let lock = held(&images.store().join("images"));
+    let store = images.store();
+    let args = [&["--store", store.to_str().unwrap()], &args[..]].concat();
+    let mut running = images.sandbox.spawn(images.sandbox.command(&args));
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(running.child.try_wait().unwrap().is_none(), "it has not waited");
+    drop(lock);
+    running.wait().ok();
+    assert!(bundle.join("config.json").exists());
 }

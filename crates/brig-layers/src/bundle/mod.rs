@@ -15,15 +15,18 @@ use crate::tree::view::View;
 use crate::unpack::Rights;
 use crate::unpack::layers;
 use crate::worker;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use convert::Wanted;
 use init_layer::NetworkFiles;
+use nix::fcntl::open;
 use nix::sys::stat::Mode;
 use patch::Chain;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use sys::file::write_atomically;
 use sys::idmap::UserNamespace;
-use sys::{cred, random};
+use sys::path::DIRECTORY;
+use sys::{cred, fd, random};
 
 /// A bundle to create.
 pub struct Request<'a> {
@@ -90,9 +93,7 @@ pub fn make(
 fn make_here(store: &Path, request: &Request<'_>, warn: &mut dyn FnMut(&str)) -> Result<()> {
     let reference = reference::parse(request.image)?;
     let bundle = std::path::absolute(request.bundle)?;
-    if bundle.join("config.json").exists() {
-        bail!("{} is a bundle already: it contains config.json", bundle.display());
-    }
+    check_is_none_yet(&bundle)?;
     let store = Store::open(Some(store))?;
     // Prevents the removal of layers that this bundle is about to use.
     let _lock = store.lock_shared()?;
@@ -104,7 +105,7 @@ fn make_here(store: &Path, request: &Request<'_>, warn: &mut dyn FnMut(&str)) ->
     let chain = patch::chain(&store, &image, &records, rights, own_ids, &mut *warn)
         .with_context(|| format!("image {}", request.image))?;
     record_image(&store, &image)?;
-    let made = Made::begin(&bundle)?;
+    let made = Made::begin(&bundle, request.container.is_some())?;
     match fill(&store, request, &bundle, &image, &chain, own_ids, warn) {
         Ok(()) => Ok(()),
         Err(error) => {
@@ -112,6 +113,12 @@ fn make_here(store: &Path, request: &Request<'_>, warn: &mut dyn FnMut(&str)) ->
             Err(error)
         }
     }
+}
+
+fn check_is_none_yet(bundle: &Path) -> Result<()> {
+    let exists = bundle.join("config.json").exists();
+    ensure!(!exists, "{} is a bundle already: it contains config.json", bundle.display());
+    Ok(())
 }
 
 /// Whether this process's user namespace maps only its own id.
@@ -154,18 +161,23 @@ struct Made {
     directory: bool,
     /// Directories that existed before, empty.
     before: Vec<&'static str>,
+    /// While it is held, no other brig creates a bundle here, which would be undone as well.
+    _lock: Option<OwnedFd>,
 }
 
 /// The parts of a bundle in addition to config.json.
 const PARTS: [&str; 3] = ["init", "rootfs", "data"];
 
 impl Made {
-    fn begin(bundle: &Path) -> Result<Made> {
+    /// `reserved`: this brig has created and locked the directory, see [`crate::store::containers`].
+    fn begin(bundle: &Path, reserved: bool) -> Result<Made> {
         let directory = match nix::unistd::mkdir(bundle, Mode::from_bits_truncate(0o711)) {
             Ok(()) => true,
             Err(nix::errno::Errno::EEXIST) => false,
             Err(errno) => return Err(errno).with_context(|| format!("mkdir {}", bundle.display())),
         };
+        let lock = if reserved { None } else { Some(lock(bundle)?) };
+        check_is_none_yet(bundle)?;
         let mut before = Vec::new();
         for name in PARTS {
             let path = bundle.join(name);
@@ -175,7 +187,7 @@ impl Made {
                 _ => bail!("{} already exists: a bundle needs a new directory", path.display()),
             }
         }
-        Ok(Made { bundle: bundle.to_owned(), directory, before })
+        Ok(Made { bundle: bundle.to_owned(), directory, before, _lock: lock })
     }
 
     fn undo(self) {
@@ -188,6 +200,16 @@ impl Made {
             let _ = std::fs::remove_dir(&self.bundle);
         }
     }
+}
+
+/// Locks a directory in which no other brig creates a bundle.
+fn lock(bundle: &Path) -> Result<OwnedFd> {
+    let fd = open(bundle, DIRECTORY, Mode::empty())
+        .with_context(|| format!("open {}", bundle.display()))?;
+    // Another brig that has failed removes the directory.
+    let free = fd::try_flock(fd.as_fd(), true)? && nix::sys::stat::fstat(&fd)?.st_nlink > 0;
+    ensure!(free, "{}: another brig is creating a bundle there", bundle.display());
+    Ok(fd)
 }
 
 /// setgroups is not permitted if only one id is mapped, and the process keeps its own groups anyway.

@@ -185,8 +185,14 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// If the record cannot be written.
+    /// If the record cannot be written, or another brig holds the lock on images/ for too long.
     pub fn add_image(&self, mut image: ImageRecord) -> Result<()> {
+        // Others that add images hold the store's lock as well, because it is shared.
+        let path = self.path.join("images");
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let lock = open(&path, flags, Mode::empty()).with_context(|| path.display().to_string())?;
+        let why = || format!("{} is locked by another brig", path.display());
+        wait_for_lock(&lock, true, STORE_PATIENCE, why)?;
         let before = self.image_record(&image.id)?;
         let name = image.names.first().cloned();
         if let Some(known) = &before {

@@ -216,15 +216,17 @@ fn how_a_kept_run_has_ended_is_known_at_every_moment() {
 #[test]
 fn a_run_that_cannot_delete_its_container_says_so_and_keeps_its_exit_code() {
     brig_only!();
-    let sandbox = Sandbox::new();
-    sandbox.script("say up ; sleep 2 ; exit 7");
-    let running = spawn(&sandbox, &[]);
-    running.wait_for_line("up");
-    let other = lock(&sandbox);
-    let done = running.wait();
-    drop(other);
-    assert_eq!(done.code, Some(7), "{done:?}");
-    assert!(done.stderr.contains("the stopped container is not deleted"), "{done:?}");
-    sandbox.delete();
-    sandbox.assert_nothing_left();
+    for (flags, what) in [(&[][..], "is not deleted"), (&["--keep"], "is not kept")] {
+        let sandbox = Sandbox::new();
+        sandbox.script("say up ; sleep 2 ; exit 7");
+        let running = spawn(&sandbox, flags);
+        running.wait_for_line("up");
+        let other = lock(&sandbox);
+        let done = running.wait();
+        drop(other);
+        assert_eq!(done.code, Some(7), "{done:?}");
+        assert!(done.stderr.contains(what), "{done:?}");
+        sandbox.delete();
+        sandbox.assert_nothing_left();
+    }
 }

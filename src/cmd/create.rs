@@ -166,8 +166,10 @@ fn run_to_the_end(
     if let Some(cause) = cause_of_end(code, &state) {
         log.warn(cause);
     }
-    if run_options.keep {
-        remember_end(&dir, status).context("keep how it has ended")?;
+    if run_options.keep
+        && let Err(error) = remember_end(&dir, status)
+    {
+        log.warn(&format!("how the container has ended is not kept: {}", describe(&error)));
     }
     foreground::reap(&init)?;
     if !run_options.keep {

@@ -176,7 +176,8 @@ fn status(root: &Path, id: &str) -> Result<Option<Status>> {
         let dir = Dir::open(root, id)?;
         let Some(state) = dir.load()? else { return Ok(Status::Creating) };
         Ok(match dir.status(&state)? {
-            // start holds the lock until the program is executed: hooks may fail before that.
+            // start holds the lock until the program is executed: hooks may fail before that. Other commands
+            // only delay the answer.
             Status::Running if dir.is_locked()? => Status::Created,
             status => status,
         })

@@ -38,6 +38,8 @@ pub const SOCKET: Duration = Duration::from_secs(10);
 /// The process of one of doctor's probes has reported its result within this time.
 pub const PROBE: Duration = Duration::from_secs(10);
 
+/// Another brig has removed its note of the options of cgroup2 within this time.
+pub const OPTIONS: Duration = Duration::from_secs(1);
 /// CRIU sends its next notification within this time after brig was interrupted by a signal.
 pub const CRIU: Duration = Duration::from_secs(60);
 

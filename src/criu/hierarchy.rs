@@ -7,7 +7,7 @@
 //! lock on it; the last one removes the attribute. One that a killed brig has left behind still counts.
 
 use crate::deadline;
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -33,14 +33,13 @@ impl Kept {
     ///
     /// # Errors
     ///
-    /// If the root of the hierarchy cannot be opened or locked.
+    /// If the root of the hierarchy cannot be opened.
     pub(super) fn new() -> Result<Kept> {
         let Some((path, _)) = hierarchy() else { return Ok(Kept::default()) };
         let root = File::open(&path)?;
-        let end = Instant::now() + deadline::LOCK;
-        // Held exclusively only for the time that it takes to remove the attribute.
-        while !fd::try_flock(root.as_fd(), false)? {
-            ensure!(Instant::now() < end, "{} is locked", path.display());
+        let end = Instant::now() + deadline::OPTIONS;
+        // Without the lock, if any user of the host holds it, another brig may remove the attribute too early.
+        while !fd::try_flock(root.as_fd(), false)? && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(1));
         }
         // In this order: whoever clears the options has stored them before.

@@ -291,6 +291,20 @@ class Stream:
         while not re.search(pattern, self.text(channel)):
             assert self.next(), f"ended without {pattern!r}: {self.got}"
 
+    def see_in_time(self, pattern, cause):
+        """Calls `cause` each second until the pattern is seen: containerd attaches to the output some time after
+        it has answered."""
+        self.socket.settimeout(1)
+        for _ in range(20):
+            cause()
+            try:
+                self.see(pattern)
+                break
+            except websocket.WebSocketTimeoutException:
+                pass
+        self.socket.settimeout(20)
+        self.see(pattern)
+
     def end(self):
         """The exit code, from the status on channel 3."""
         while self.next():

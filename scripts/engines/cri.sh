@@ -135,12 +135,10 @@ py 'Attach: output and stdin' '
 p = pod()
 c = run(p, "while read a; do echo got $a; done; exit 5", stdin=True)
 s = attach(c, stdin=True, stdout=True, stderr=True)
-s.send(0, "one\n")
-s.see("got one")
+s.see_in_time("got one", lambda: s.send(0, "one\n"))
 t = attach(c, stdin=True, stdout=True)
-s.send(0, "two\n")
+t.see_in_time("got two", lambda: s.send(0, "two\n"))
 s.see("got two")
-t.see("got two")
 has(log(c), "got one")'
 py 'Attach: a terminal' '
 c = run(pod(), "sh", "-i", stdin=True, tty=True)

@@ -99,7 +99,14 @@ fn the_end_of_a_container_that_is_being_created_is_waited_for() {
     brig_only!();
     let sandbox = Sandbox::new();
     let create = creating(&sandbox);
+    // Before its process exists.
+    let path = sandbox.state_root().join(&sandbox.id).join("state.json");
+    let whole = std::fs::read(&path).unwrap();
+    let mut early: serde_json::Value = serde_json::from_slice(&whole).unwrap();
+    early["pid"] = 0.into();
+    std::fs::write(&path, early.to_string()).unwrap();
     sandbox.brig(&["wait", "--timeout", "300ms", &sandbox.id]).fails_with("timed out");
+    std::fs::write(&path, whole).unwrap();
     let waiting = sandbox.spawn(sandbox.command(&["wait", &sandbox.id]));
     std::fs::write(sandbox.dir.join("go"), "").unwrap();
     create.wait().ok();

@@ -58,6 +58,14 @@ fn run_forwards_signals() {
         Signal::SIGUSR2,
         Signal::SIGCONT,
         Signal::SIGTERM,
+        Signal::SIGABRT,
+        Signal::SIGPIPE,
+        Signal::SIGTRAP,
+        Signal::SIGSYS,
+        Signal::SIGSEGV,
+        Signal::SIGBUS,
+        Signal::SIGFPE,
+        Signal::SIGILL,
     ];
     let running = spawn(sandbox.script(&format!("sigloop {} ; exit 3", signals.len())), &[]);
     running.wait_for_line("ready");

@@ -35,7 +35,7 @@ fn the_callers_groups_are_not_inherited() {
 }
 
 #[test]
-fn the_umask_is_as_configured_and_022_otherwise_whatever_the_callers_is() {
+fn the_umask_is_as_configured_and_otherwise_022_or_for_exec_the_callers() {
     assert_eq!(
         with_user(json!({"uid": 0, "gid": 0, "umask": 0o27})).facts("umask").get("umask"),
         "0027"
@@ -49,6 +49,16 @@ fn the_umask_is_as_configured_and_022_otherwise_whatever_the_callers_is() {
     });
     let facts = Facts::parse(&sandbox.spawn(command).wait().ok().stdout);
     assert_eq!(facts.get("umask"), "0022");
+    // As in runc and crun, exec keeps the caller's.
+    sandbox.script("sleep 60").create();
+    sandbox.start();
+    let mut command = sandbox.command(&["exec", &sandbox.id, "/init", "umask"]);
+    before_exec(&mut command, || {
+        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o77));
+        Ok(())
+    });
+    let facts = Facts::parse(&sandbox.spawn(command).wait().ok().stdout);
+    assert_eq!(facts.get("umask"), "0077");
     let sandbox = with_user(json!({"uid": 0, "gid": 0, "umask": 0o1027}));
     assert_eq!(sandbox.facts("umask").get("umask"), "0027");
     // exec's processes get the container's, also with a file that does not set it.

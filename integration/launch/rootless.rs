@@ -4,6 +4,7 @@
 use crate::facts::Facts;
 use crate::host;
 use crate::sandbox::{Done, Sandbox, brig_only, skip};
+use crate::tracer::{self, Strike, Whose};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Gid, Uid, chown};
@@ -387,6 +388,23 @@ fn what_an_unprivileged_user_may_ask_for_is_done() {
         assert_eq!(facts.get("read /proc/sys/kernel/msgmax"), "\"9000\\n\"");
         assert!(facts.get("stat /dev/mine").starts_with("fifo"), "{facts}");
         assert!(facts.get("stat /dev/zero").starts_with("char"), "{facts}");
+    });
+}
+
+#[test]
+fn when_create_returns_its_user_can_access_the_container() {
+    brig_only!();
+    as_user(false, |user| {
+        user.sandbox.script("sleep 60");
+        let create = user.command(&["create", "--bundle", "/mnt/bundle", &user.sandbox.id]);
+        // Nothing is struck: there are fewer calls.
+        let traced = tracer::run(&user.sandbox, create, Whose::Child, usize::MAX, Strike::Child);
+        assert_eq!(traced.code, Some(0));
+        let dumpable = [libc::PR_SET_DUMPABLE, 1].map(|word| u64::try_from(word).unwrap());
+        let calls = traced.calls.iter().zip(&traced.arguments);
+        let made = calls.filter(|(call, args)| (**call, **args) == (libc::SYS_prctl, dumpable));
+        assert_eq!(made.count(), 1, "{:?}", traced.calls);
+        user.brig(&["exec", &user.sandbox.id, "/init", "true"]).ok();
     });
 }
 

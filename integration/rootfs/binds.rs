@@ -252,6 +252,50 @@ fn in_a_user_namespace_no_option_takes_a_sources_flag_away() {
 }
 
 #[test]
+fn in_a_user_namespace_no_recursive_option_takes_a_flag_away_from_a_mount_below() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    in_user_namespace(&sandbox);
+    let source = sandbox.dir.join("source");
+    let below = source.join("below");
+    fs::create_dir_all(&below).unwrap();
+    let none = None::<&str>;
+    mount(Some("tmpfs"), &below, Some("tmpfs"), MsFlags::empty(), none).unwrap();
+    let flags = MsFlags::MS_RDONLY
+        | MsFlags::MS_NOSUID
+        | MsFlags::MS_NODEV
+        | MsFlags::MS_NOEXEC
+        | MsFlags::MS_NOATIME;
+    mount(none, &below, none, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | flags, none).unwrap();
+    let plain = sandbox.script("mounts").config();
+    let with = |options: &[&str]| {
+        sandbox.write_config(&plain);
+        add(&sandbox, &[json!({"destination": "/mnt", "source": source, "options": options})]);
+    };
+    for (option, flag) in [
+        ("rrw", "ro"),
+        ("rsuid", "nosuid"),
+        ("rdev", "nodev"),
+        ("rexec", "noexec"),
+        ("rrelatime", "noatime"),
+    ] {
+        with(&["rbind", option]);
+        let said = sandbox.create_with(&[]).fails();
+        let expected = format!("{} is mounted {flag}: a user namespace", below.display());
+        assert!(said.contains(&expected) && said.contains("].options[1]"), "{option}: {said}");
+    }
+    // These add to its flags, or do not apply to it.
+    for option in ["rro", "rnosuid", "rw", "exec"] {
+        with(&["rbind", option]);
+        let done = sandbox.run().ok();
+        let mount = Facts::parse(&done.stdout).mount("/mnt/below");
+        assert!(mount.options.starts_with(&["ro".into(), "nosuid".into()]), "{option}: {done:?}");
+    }
+    umount2(&below, MntFlags::MNT_DETACH).unwrap();
+    sandbox.assert_nothing_left();
+}
+
+#[test]
 fn a_filesystem_that_is_read_only_by_itself_can_be_bound_rw_in_a_user_namespace() {
     brig_only!();
     let sandbox = Sandbox::new();

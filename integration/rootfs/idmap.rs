@@ -110,6 +110,14 @@ fn what_is_written_has_the_filesystems_ids_on_disk() {
 }
 
 #[test]
+fn in_a_user_namespace_the_message_queues_belong_to_its_root() {
+    let sandbox = Sandbox::new();
+    in_user_namespace(&sandbox);
+    let facts = sandbox.facts("stat /dev/mqueue");
+    assert!(facts.get("stat /dev/mqueue").starts_with("dir 1777 0 0"), "{facts}");
+}
+
+#[test]
 fn in_a_user_namespace_files_keep_their_ids() {
     let sandbox = Sandbox::new();
     let memory = InMemory::below(&sandbox.dir);

@@ -373,13 +373,14 @@ impl Init<'_> {
         if channel.send(&Message::Ready).is_err() || !channel.expect(&Message::Saved) {
             sys::exit(1)
         }
-        drop(channel);
         if self.state.uid != 0
             && let Err(error) = self.open_to_its_user()
         {
-            self.gate.fail(&error);
+            // If this fails, there is nobody to report to.
+            let _ = channel.send(&Message::Failed(fault::pack(&error)));
             sys::exit(1)
         }
+        drop(channel);
         let Err(error) = self.execute(program);
         self.gate.fail(&error);
         sys::exit(1)

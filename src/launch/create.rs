@@ -333,7 +333,9 @@ impl Attempt {
         if let Some(path) = &options.pid_file {
             state::write_pid_file(path, self.state.pid)?;
         }
-        peer.send(&Message::Saved)
+        peer.send(&Message::Saved)?;
+        // Until then, other commands of an unprivileged user cannot access the child.
+        if self.state.uid == 0 { Ok(()) } else { peer.wait_for_close() }
     }
 
     /// The files for the child to enter its class of service.

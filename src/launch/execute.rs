@@ -58,7 +58,9 @@ pub fn drop_privileges(
     ids::become_user(process)?;
     // The change of ids has reset it to fs.suid_dumpable.
     cred::dumpable(false)?;
-    umask(Mode::from_bits_truncate(process.umask));
+    if let Some(mask) = process.umask {
+        umask(Mode::from_bits_truncate(mask));
+    }
     if entered.is_err() {
         let chdir = chdir(process.cwd.as_str());
         chdir.with_context(|| format!("chdir({})", process.cwd)).at("process.cwd")?;

@@ -147,6 +147,8 @@ fn read_to_end(fifo: OwnedFd, patience: Duration) -> Result<Vec<u8>> {
         patience.as_secs()
     );
     let mut answer = Vec::new();
-    File::from(fifo).read_to_end(&mut answer).context("read from the fifo result")?;
+    // `take`: without it, the fifo's size would be queried.
+    let read = File::from(fifo).take(u64::MAX).read_to_end(&mut answer);
+    read.context("read from the fifo result")?;
     Ok(answer)
 }

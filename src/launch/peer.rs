@@ -60,6 +60,19 @@ impl Peer<'_> {
         Ok(())
     }
 
+    /// Waits until the child closes its end of the channel.
+    ///
+    /// # Errors
+    ///
+    /// The child's own error, or that the deadline has passed.
+    pub fn wait_for_close(&self) -> Result<()> {
+        self.channel.wait_for(self.end, "the container's process to finish its set-up")?;
+        match self.channel.receive()? {
+            Some(Message::Failed(text)) => Err(crate::fault::unpack(&text)),
+            _ => Ok(()),
+        }
+    }
+
     /// Waits for a message of the child other than a warning.
     fn recv_next(&self, cgroup: &Cgroup, log: &mut Log) -> Result<Message> {
         loop {

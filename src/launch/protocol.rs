@@ -13,8 +13,9 @@
 //!                            ─ Delivered ──▶  ids, …
 //!                            ◀──── Ready ──── set-up complete
 //!   save state, pid file
-//!                            ──── Saved ───▶  waits at the gate
-//!   exits
+//!                            ──── Saved ───▶
+//!   if not root:             ◀───── EOF ────  accessible to its user
+//!   exits                                     waits at the gate
 //!   at any time:             ◀─ Warning(text) parent logs
 //!                            ◀─ Phase(text)   parent records, if it does
 //!                            ◀─ Failed(text)  exits;  parent undoes

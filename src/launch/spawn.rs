@@ -67,7 +67,9 @@ fn open_one(join: &Join) -> Result<File> {
 }
 
 /// Clones. The child creates cgroup and time namespaces later: the root of the former is the cgroup of the
-/// process at that time, and the latter needs its offsets first.
+/// process at that time, and the latter needs its offsets first. In a user namespace it also creates the IPC
+/// namespace, whose message queue filesystem belongs to the creator: here, that is not yet a user of the
+/// namespace.
 ///
 /// `score`: an OOM score set by a relay, because its child cannot set it and the parent may not.
 pub fn spawn(
@@ -76,7 +78,8 @@ pub fn spawn(
     into: Option<BorrowedFd<'_>>,
     score: Option<i32>,
 ) -> Result<Side> {
-    let flags = plan.new & !(libc::CLONE_NEWCGROUP | libc::CLONE_NEWTIME);
+    let ipc = if plan.has(libc::CLONE_NEWUSER) { libc::CLONE_NEWIPC } else { 0 };
+    let flags = plan.new & !(libc::CLONE_NEWCGROUP | libc::CLONE_NEWTIME | ipc);
     if plan.strategy == Strategy::Relay {
         let early = joined.iter().any(|joined| joined.join.kind == libc::CLONE_NEWCGROUP);
         return relay(flags, into, early, score, || enter_all(joined));

@@ -41,6 +41,11 @@ impl SourceFlags {
     /// option asks for such a change by name, that is an error.
     pub fn keep(&self, steps: &[Step], source: u64) -> Result<Vec<Step>, Refused> {
         self.check_access_time(source)?;
+        self.keep_of_mount(steps, source)
+    }
+
+    /// The same for `steps` that also apply to a mount below the source, with the attributes `source`.
+    pub fn keep_of_mount(&self, steps: &[Step], source: u64) -> Result<Vec<Step>, Refused> {
         let mut kept = steps.to_vec();
         for step in &mut kept {
             for (flag, name) in LOCKED {

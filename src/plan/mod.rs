@@ -235,6 +235,8 @@ fn process(
     let process = process.ok_or_else(|| anyhow!("missing: it names the program to run"));
     let has_user = namespaces.has(libc::CLONE_NEWUSER);
     let mut process = Process::new(process.at("process")?, has_user, host, warnings)?;
+    // As in runc and crun: a container's files do not depend on the caller's, unlike those of exec.
+    process.umask.get_or_insert(0o022);
     process.filter = Filter::of(spec.linux.seccomp.as_ref(), &spec.annotations, warnings)?;
     process.landlock = landlock::of(&spec.annotations, host)?;
     process.keeps_original_groups(&spec.annotations);

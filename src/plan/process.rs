@@ -34,8 +34,8 @@ pub struct Process {
     pub gid: u32,
     /// Supplementary groups.
     pub groups: Vec<u32>,
-    /// File mode mask.
-    pub umask: u32,
+    /// File mode mask; None: the caller's.
+    pub umask: Option<u32>,
     /// Resource number, soft and hard limit, place.
     pub rlimits: Vec<(u32, u64, u64, String)>,
     /// Capabilities.
@@ -141,8 +141,8 @@ impl Process {
             uid: spec.user.uid,
             gid: spec.user.gid,
             groups: spec.user.additional_gids.clone(),
-            // As in runc, the default is not the caller's; the kernel ignores other bits.
-            umask: spec.user.umask.unwrap_or(0o022) & 0o777,
+            // The kernel ignores other bits.
+            umask: spec.user.umask.map(|mask| mask & 0o777),
             rlimits: rlimits(&spec.rlimits)?,
             capabilities: Capabilities::new(
                 spec.capabilities.as_ref(),

@@ -7,20 +7,26 @@ use super::mapped::Mapped;
 use super::nodes::Nodes;
 use super::overlay;
 use crate::cgroup::Cgroup;
+use crate::plan::bind::Refused;
+use crate::plan::mount_options::Step;
 use crate::plan::mounts::{Kind, Mount};
 use crate::plan::rootfs::{Jail, Rootfs};
 use crate::spec::{At, Place};
 use anyhow::{Context, Result, anyhow, ensure};
-use libc::MOUNT_ATTR_RDONLY;
+use libc::{
+    MOUNT_ATTR_NOATIME, MOUNT_ATTR_NODEV, MOUNT_ATTR_NODIRATIME, MOUNT_ATTR_NOEXEC,
+    MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY, MOUNT_ATTR_STRICTATIME,
+};
 use nix::fcntl::{AT_FDCWD, OFlag, open};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use sys::idmap::IdMaps;
 use sys::mount::{Attr, clone_tree, is_complete, open_tree, set_id_map};
+use sys::mountinfo::mounts;
 use sys::path::{Links, open_in};
 use sys::{Errno, SysError, errno_of};
 
@@ -226,12 +232,50 @@ pub(super) fn set_flags(kernel: &Kernel, tree: BorrowedFd<'_>, mount: &Mount) ->
     if source & MOUNT_ATTR_RDONLY != 0 && !is_mount_read_only(kernel, tree)? {
         source &= !MOUNT_ATTR_RDONLY;
     }
-    let steps = mount.source_flags.keep(&mount.steps, source).map_err(|refused| {
+    let flags = &mount.source_flags;
+    let explain = |refused: Refused, what: &str| {
         let text = "a user namespace may not clear it";
-        let error = anyhow!("the source is mounted {}: {text}", refused.flag);
+        let error = anyhow!("{what} is mounted {}: {text}", refused.flag);
         error.context(At::new(format!("{}.options[{}]", mount.place(), refused.option)))
-    })?;
+    };
+    let steps = flags.keep(&mount.steps, source);
+    let steps = steps.map_err(|refused| explain(refused, "the source"))?;
+    let recursive = |step: &&Step| step.recursive && step.attr.set | step.attr.clear != 0;
+    let below: Vec<Step> = steps.iter().filter(recursive).copied().collect();
+    if let (Kind::Bind { source, inside: None, .. }, false) = (&mount.kind, below.is_empty()) {
+        for (point, attributes) in mounts_below(source)? {
+            let kept = flags.keep_of_mount(&below, attributes);
+            kept.map_err(|refused| explain(refused, &point.display().to_string()))?;
+        }
+    }
     kernel.apply(tree, &steps)
+}
+
+/// The mounts below a directory of the host, and their attributes, also of those that are hidden: root in the
+/// container might unmount what hides them.
+fn mounts_below(source: &CStr) -> Result<Vec<(PathBuf, u64)>> {
+    let source = Path::new(OsStr::from_bytes(source.to_bytes()));
+    let source = source.canonicalize().with_context(|| source.display().to_string())?;
+    let text = sys::hierarchy::read(Path::new("/proc/self/mountinfo"))?;
+    let mounts = mounts(&text).map(|mount| (mount.point(), attributes_of(mount.options)));
+    Ok(mounts.filter(|(point, _)| *point != source && point.starts_with(&source)).collect())
+}
+
+/// The attributes that mountinfo shows.
+fn attributes_of(options: &[u8]) -> u64 {
+    const NAMES: [(&[u8], u64); 6] = [
+        (b"ro", MOUNT_ATTR_RDONLY),
+        (b"nosuid", MOUNT_ATTR_NOSUID),
+        (b"nodev", MOUNT_ATTR_NODEV),
+        (b"noexec", MOUNT_ATTR_NOEXEC),
+        (b"noatime", MOUNT_ATTR_NOATIME),
+        (b"nodiratime", MOUNT_ATTR_NODIRATIME),
+    ];
+    let has = |name: &[u8]| options.split(|&byte| byte == b',').any(|option| option == name);
+    let named = NAMES.iter().filter(|(name, _)| has(name)).fold(0, |all, (_, flag)| all | flag);
+    // Neither noatime nor relatime is strictatime.
+    let strict = named & MOUNT_ATTR_NOATIME == 0 && !has(b"relatime");
+    if strict { named | MOUNT_ATTR_STRICTATIME } else { named }
 }
 
 /// Whether the mount is read-only, not just its filesystem: then making it writable has an effect.

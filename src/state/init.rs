@@ -53,8 +53,14 @@ pub fn pidfs_inode(pidfd: BorrowedFd<'_>) -> Result<Option<u64>> {
 /// The kernel's id of the current boot, if available.
 pub fn boot() -> Option<&'static str> {
     static BOOT: OnceLock<Option<String>> = OnceLock::new();
-    let read = || std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
-    BOOT.get_or_init(read).as_deref().map(str::trim_ascii_end)
+    let read = || {
+        // A single read returns the whole file.
+        let mut text = [0; 64];
+        let mut file = File::open("/proc/sys/kernel/random/boot_id").ok()?;
+        let length = file.read(&mut text).ok()?;
+        Some(str::from_utf8(&text[..length]).ok()?.trim_ascii_end().to_owned())
+    };
+    BOOT.get_or_init(read).as_deref()
 }
 
 /// The identity of a container's init in its record.

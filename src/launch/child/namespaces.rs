@@ -38,6 +38,9 @@ impl Init<'_> {
         // unprivileged user's cannot be earlier: its id maps would be owned by root.
         cred::dumpable(false)?;
         spawn::join(&plan.namespaces, self.joined)?;
+        if plan.process.in_user_namespace && plan.namespaces.new & libc::CLONE_NEWIPC != 0 {
+            unshare(CloneFlags::CLONE_NEWIPC).context("unshare(CLONE_NEWIPC)")?;
+        }
         if !cgroup.awaited {
             cgroup.make_namespace()?;
         }

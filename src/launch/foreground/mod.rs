@@ -14,16 +14,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use sys::{Errno, cred, signal};
 use terminal::Carrier;
 
-/// All signals that can be caught, except those raised by brig's own faults and writes, and those of job
-/// control, which brig must obey itself.
+/// All signals that can be caught, as in runc: whoever sends SIGABRT (a systemd whose watchdog has expired) or
+/// SIGPIPE means the container. Faults of brig's own end it nevertheless, because the kernel does not let them be
+/// blocked. The exceptions are those of job control, which brig must obey itself.
 pub fn forwarded() -> SigSet {
-    use Signal::*;
     let mut set = SigSet::all();
-    for own in
-        [SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS, SIGPIPE, SIGTTIN, SIGTTOU]
-    {
-        set.remove(own);
-    }
+    set.remove(Signal::SIGTTIN);
+    set.remove(Signal::SIGTTOU);
     set
 }
 
@@ -59,8 +56,11 @@ pub fn wait(
         }
         while let Some(info) = signals.read_signal().context("read from the signalfd")? {
             let signal = info.ssi_signo.cast_signed();
+            let own = info.ssi_pid == std::process::id();
             match (signal, &carrier) {
                 (libc::SIGCHLD, _) => reap_orphans(init)?,
+                // The reader of brig's own output has closed it.
+                (libc::SIGPIPE, _) if own => {}
                 (libc::SIGWINCH, Some(carrier)) => carrier.resize(),
                 (signal, carrier) => {
                     if let (libc::SIGCONT, Some(carrier)) = (signal, carrier) {

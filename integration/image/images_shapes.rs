@@ -90,6 +90,18 @@ fn names_that_begin_with_a_slash_are_those_without() {
 }
 
 #[test]
+fn a_file_whose_name_ends_with_a_slash_hides_no_entries() {
+    brig_only!();
+    let images = Images::new();
+    let hidden = Archive::new().file("hidden", b"").bytes();
+    let layers = [Archive::new().raw(b'0', b"q/", b"", 0o644, &hidden[..512]).file("after", b"")];
+    let facts = images.said("image", &layers, "read /after ; read /hidden ; list /q");
+    assert_eq!(facts.get("read /after"), "\"\"");
+    assert_eq!(facts.get("read /hidden"), "ENOENT");
+    assert_eq!(facts.get("list /q"), "ENOTDIR");
+}
+
+#[test]
 fn an_archive_may_end_with_its_last_byte_of_data() {
     brig_only!();
     let images = Images::new();

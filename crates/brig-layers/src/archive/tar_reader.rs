@@ -4,6 +4,9 @@
 //! headers of any length into memory, truncates their values at newlines, which e.g. security.capability may
 //! contain, and does not support PAX sparse files.
 
+#[cfg(test)]
+mod tests;
+
 use crate::archive::pax::{MAX_PARTS, Pax, number};
 use anyhow::{Context, Result, bail, ensure};
 use std::io::{self, Read};
@@ -337,8 +340,11 @@ fn device(header: &Header, kind: Kind) -> Result<(u32, u32)> {
 
 fn kind(header: &Header, path: &[u8]) -> Result<Kind> {
     Ok(match header.entry_type() {
-        // v7 has no type for directories: a trailing slash marks them.
-        EntryType::Regular if path.ends_with(b"/") => Kind::Directory,
+        // v7 has no type for directories: a trailing slash marks them. Its type of files is NUL: of type '0', a
+        // name with a slash is a file for Go's reader, and its content must not be read as headers.
+        EntryType::Regular if header.as_old().linkflag == [0] && path.ends_with(b"/") => {
+            Kind::Directory
+        }
         EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => Kind::File,
         EntryType::Link => Kind::HardLink,
         EntryType::Symlink => Kind::Symlink,
@@ -397,104 +403,4 @@ fn field(bytes: &[u8]) -> Result<i64> {
         );
         number.checked_mul(8).map(|number| number + i64::from(digit - b'0')).context("too large")
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn entries(archive: &[u8]) -> Result<Vec<(Entry, Vec<u8>)>> {
-        let mut reader = Reader::new(archive);
-        let mut entries = Vec::new();
-        while let Some(entry) = reader.next_entry()? {
-            let mut content = Vec::new();
-            let size = entry.size;
-            (&mut reader).take(size).read_to_end(&mut content)?;
-            entries.push((entry, content));
-        }
-        Ok(entries)
-    }
-
-    fn archive(path: &str, content: &[u8]) -> Vec<u8> {
-        let mut builder = tar::Builder::new(Vec::new());
-        let mut header = Header::new_gnu();
-        header.set_size(content.len() as u64);
-        header.set_mode(0o4755);
-        header.set_mtime(5);
-        builder.append_data(&mut header, path, content).unwrap();
-        builder.into_inner().unwrap()
-    }
-
-    #[test]
-    fn numbers_are_octal_or_of_base_256() {
-        for (bytes, expected) in [
-            (&b"0000644\0"[..], 0o644),
-            (b"  644 \0\0", 0o644),
-            (b"\0\0\0\0", 0),
-            (b"\x80\0\0\0\0\0\x01\0", 256),
-            (b"\xff\xff\xff\xff\xff\xff\xff\xff", -1),
-            (b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xfe", -2),
-        ] {
-            assert_eq!(field(bytes).unwrap(), expected, "{}", bytes.escape_ascii());
-        }
-        for bytes in [&b"9"[..], b"0x1", b"-1", b"\xbf\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"]
-        {
-            assert!(field(bytes).is_err(), "{}", bytes.escape_ascii());
-        }
-    }
-
-    #[test]
-    fn long_names_and_contents_arrive() {
-        let name = format!("{}/{}", "d".repeat(150), "f".repeat(200));
-        let content = vec![7; 1500];
-        let read = entries(&archive(&name, &content)).unwrap();
-        let [(entry, found)] = &read[..] else { panic!() };
-        assert_eq!((entry.path.as_slice(), found), (name.as_bytes(), &content));
-        assert_eq!((entry.mode, entry.mtime, entry.kind), (0o4755, (5, 0), Kind::File));
-    }
-
-    #[test]
-    fn an_archive_that_ends_early_is_an_error_wherever_it_ends() {
-        let whole = archive("file", &[1; 700]);
-        assert_eq!(entries(&whole).unwrap().len(), 1);
-        for end in (1..512 + 700).step_by(7) {
-            let error = format!("{:#}", entries(&whole[..end]).unwrap_err());
-            assert!(error.contains(&format!("at offset {end},")), "{error}");
-        }
-        // The data is complete: padding and end blocks are optional.
-        for end in [512 + 700, 512 + 701, 512 + 1024, 512 + 1024 + 512] {
-            assert_eq!(entries(&whole[..end]).unwrap().len(), 1, "{end}");
-        }
-    }
-
-    #[test]
-    fn a_damaged_header_is_no_entry() {
-        let mut archive = archive("file", b"");
-        archive[0] ^= 1;
-        assert!(format!("{:#}", entries(&archive).unwrap_err()).contains("checksum"));
-    }
-
-    #[test]
-    fn an_extended_header_without_end_is_not_read() {
-        let mut header = Header::new_gnu();
-        header.set_entry_type(EntryType::GNULongName);
-        header.set_size(8 << 30);
-        header.set_cksum();
-        let error = entries(header.as_bytes()).unwrap_err();
-        assert!(format!("{error:#}").contains("extended header of 8589934592"), "{error:#}");
-    }
-
-    #[test]
-    fn maps_that_make_no_sense_are_errors() {
-        let part = |offset, length| Sparse { offset, length };
-        check_map(20, &[part(0, 5), part(10, 10), part(20, 0)], 15).unwrap();
-        for (map, content) in [
-            (vec![part(0, 5), part(4, 1)], 6),
-            (vec![part(16, 5)], 5),
-            (vec![part(u64::MAX, 1)], 1),
-            (vec![part(0, 5)], 6),
-        ] {
-            assert!(check_map(20, &map, content).is_err(), "{map:?}");
-        }
-    }
 }

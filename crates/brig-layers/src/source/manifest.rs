@@ -196,9 +196,13 @@ pub(crate) fn entry(value: &Value) -> Result<Descriptor, Unusable> {
 impl Descriptor {
     /// Whether it refers to an index.
     pub(crate) fn is_index(&self) -> bool {
-        let kind = self.media_type.as_str();
-        kind.contains("image.index") || kind.contains("manifest.list")
+        is_index(&self.media_type)
     }
+}
+
+/// Whether it is the media type of an index.
+pub(crate) fn is_index(kind: &str) -> bool {
+    kind.contains("image.index") || kind.contains("manifest.list")
 }
 
 /// The manifest of an image.

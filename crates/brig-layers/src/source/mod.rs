@@ -1,6 +1,7 @@
 //! Sources of images: the directory of an OCI layout, or a tar archive of a layout or of `docker save`.
 
 pub mod digest;
+pub(crate) mod document;
 pub mod manifest;
 pub mod reference;
 pub mod resolve;

@@ -1,21 +1,16 @@
 //! Resolves the name of an image to its manifest, config and layers.
 
 use crate::source::digest::{Digest, Prefix};
+use crate::source::document;
 use crate::source::manifest::{
-    Descriptor, ImageConfig, Index, Manifest, Platform, REF_NAME, Unusable, is_foreign,
-    null_is_empty,
+    Descriptor, ImageConfig, Index, Platform, REF_NAME, Unusable, is_foreign, null_is_empty,
 };
 use crate::source::reference::{Kind, Reference, Selector};
 use crate::source::{Blob, Source};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
 
-/// The maximum size of manifests and indexes in bytes.
-const MAX_MANIFEST: u64 = 4 << 20;
-/// The maximum size of configs in bytes.
-const MAX_CONFIG: u64 = 8 << 20;
 /// The maximum depth of nested indexes.
 const MAX_DEPTH: usize = 3;
 /// The maximum number of indexes: a few that refer to each other repeatedly would take forever.
@@ -78,16 +73,10 @@ impl Layer {
             false => blob?,
         };
         if let Some(descriptor) = &self.descriptor {
-            check_size(&blob, descriptor)?;
+            document::check_size(&blob, descriptor)?;
         }
         Ok(blob)
     }
-}
-
-fn check_size(blob: &Blob, descriptor: &Descriptor) -> Result<()> {
-    let (size, said) = (blob.size, descriptor.size);
-    ensure!(size == said, "has {size} bytes instead of {said}");
-    Ok(())
 }
 
 /// Finds the image.
@@ -135,8 +124,7 @@ impl Search<'_> {
 }
 
 fn of_layout(source: Source, which: &Selector, platform: &Platform) -> Result<Image> {
-    let text = source.small("index.json", MAX_MANIFEST)?;
-    let index: Index = serde_json::from_slice(&text).context("index.json")?;
+    let index = document::whole_index(&source)?;
     let mut search = Search { source: &source, platform, read: 0, skipped: None };
     let candidates = match which {
         Selector::Digest(digest) => {
@@ -175,9 +163,9 @@ fn of_layout(source: Source, which: &Selector, platform: &Platform) -> Result<Im
             names(&index)
         );
     };
-    let (manifest, _): (Manifest, _) = document(&source, descriptor, MAX_MANIFEST)?;
+    let manifest = document::manifest(&source, descriptor)?;
     manifest.check_types()?;
-    let (config, config_text): (ImageConfig, _) = document(&source, &manifest.config, MAX_CONFIG)?;
+    let (config, config_text) = document::config(&source, &manifest.config)?;
     let (layers, diff_ids) = (manifest.layers, &config.rootfs.diff_ids);
     check_count(layers.len(), diff_ids.len())?;
     let layer = |(descriptor, diff_id): (Descriptor, &Digest)| {
@@ -205,28 +193,12 @@ fn check_platform(config: &ImageConfig) -> Result<()> {
     Ok(())
 }
 
-/// Reads a JSON blob, and verifies its digest; also returns its text.
-fn document<T: DeserializeOwned>(
-    source: &Source,
-    descriptor: &Descriptor,
-    most: u64,
-) -> Result<(T, Vec<u8>)> {
-    let read = || -> Result<_> {
-        let blob = source.blob(&descriptor.digest)?;
-        check_size(&blob, descriptor)?;
-        let text = blob.all(most)?;
-        descriptor.digest.check(&text)?;
-        Ok((serde_json::from_slice(&text)?, text))
-    };
-    read().with_context(|| format!("blob {}", descriptor.digest))
-}
-
 /// Reads an index in an index.
 fn inner_index(search: &mut Search<'_>, descriptor: &Descriptor, depth: usize) -> Result<Index> {
     ensure!(depth > 0, "indexes are nested too deeply");
     search.read += 1;
     ensure!(search.read <= MAX_INDEXES, "more than {MAX_INDEXES} indexes in its index");
-    Ok(document(search.source, descriptor, MAX_MANIFEST)?.0)
+    document::index(search.source, descriptor)
 }
 
 /// The images that a digest can refer to: for a complete digest, the first is enough. An index that cannot be
@@ -365,12 +337,12 @@ fn best_suited(search: &Search<'_>, chosen: Vec<Descriptor>) -> Result<Vec<Descr
 }
 
 fn platform_of(source: &Source, descriptor: &Descriptor) -> Result<Platform> {
-    let (manifest, _): (Manifest, _) = document(source, descriptor, MAX_MANIFEST)?;
+    let manifest = document::manifest(source, descriptor)?;
     if manifest.check_types().is_err() {
         // Not an image: it suits no platform.
         return Ok(Platform { architecture: String::new(), os: String::new(), variant: None });
     }
-    let (config, _): (ImageConfig, _) = document(source, &manifest.config, MAX_CONFIG)?;
+    let (config, _) = document::config(source, &manifest.config)?;
     Ok(Platform { architecture: config.architecture, os: config.os, variant: config.variant })
 }
 
@@ -386,8 +358,7 @@ struct Saved {
 }
 
 fn of_docker(source: Source, which: &Selector) -> Result<Image> {
-    let text = source.small("manifest.json", MAX_MANIFEST)?;
-    let saved: Vec<Saved> = serde_json::from_slice(&text).context("manifest.json")?;
+    let saved: Vec<Saved> = document::saved(&source)?;
     let tags = |image: &Saved| image.repo_tags.clone().unwrap_or_default();
     let all: Vec<String> = saved.iter().flat_map(tags).collect();
     let all = || list(&all.iter().map(String::as_str).collect::<Vec<_>>());
@@ -410,14 +381,9 @@ fn of_docker(source: Source, which: &Selector) -> Result<Image> {
         ([], _) => bail!("no such image{}", all()),
         (many, _) => bail!("has {} images: choose one with PATH:TAG{}", many.len(), all()),
     };
-    let config_text = source.small(&image.config, MAX_CONFIG)?;
-    let found = Digest::of(&config_text);
     // The name of the file is the digest.
-    if let Some(said) = id(image) {
-        said.is(&found).with_context(|| image.config.clone())?;
-    }
-    let config: ImageConfig =
-        serde_json::from_slice(&config_text).with_context(|| image.config.clone())?;
+    let (config, config_text) = document::saved_config(&source, &image.config, id(image).as_ref())?;
+    let found = Digest::of(&config_text);
     check_count(image.layers.len(), config.rootfs.diff_ids.len())?;
     check_platform(&config)?;
     let layer = |(file, diff_id): (&String, &Digest)| Layer {

@@ -11,6 +11,11 @@ use std::process::Command;
 
 /// From here on the system call returns ENOSYS, as on an older kernel. Called between fork and exec.
 pub fn without_syscall(number: libc::c_long) -> io::Result<()> {
+    fails(number, libc::ENOSYS)
+}
+
+/// From here on the system call returns this errno. Called between fork and exec.
+pub fn fails(number: libc::c_long, errno: i32) -> io::Result<()> {
     let code = |code: u32| u16::try_from(code).unwrap_or_default();
     let statement = |class: u32, k: u32| libc::sock_filter { code: code(class), jt: 0, jf: 0, k };
     let mut program = [
@@ -22,10 +27,7 @@ pub fn without_syscall(number: libc::c_long) -> io::Result<()> {
             jf: 1,
             k: u32::try_from(number).unwrap_or(u32::MAX),
         },
-        statement(
-            libc::BPF_RET | libc::BPF_K,
-            libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned(),
-        ),
+        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | errno.cast_unsigned()),
         statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW),
     ];
     let program = libc::sock_fprog { len: 4, filter: program.as_mut_ptr() };

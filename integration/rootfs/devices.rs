@@ -443,3 +443,20 @@ fn a_root_that_is_the_hosts_own_stays_as_it_is() {
         assert!(!in_a_chroot(&Sandbox::new(), "/", more), "a mount point");
     });
 }
+
+#[test]
+fn a_mount_takes_the_place_of_a_default_device() {
+    let sandbox = Sandbox::new();
+    std::fs::write(sandbox.dir.join("file"), "mounted").unwrap();
+    let file = sandbox.dir.join("file");
+    sandbox.patch(|config| {
+        let bind = |source: &std::path::Path, to: &str| json!({"destination": to, "type": "bind", "source": source, "options": ["bind"]});
+        let mounts = config["mounts"].as_array_mut().unwrap();
+        mounts.push(bind("/dev/urandom".as_ref(), "/dev/random"));
+        mounts.push(bind(&file, "/dev/zero"));
+    });
+    let facts = sandbox.facts("stat /dev/random ; read /dev/zero ; stat /dev/null");
+    assert!(facts.get("stat /dev/random").contains(" 1:9"), "{facts}");
+    assert_eq!(facts.get("read /dev/zero"), "\"mounted\"");
+    assert!(facts.get("stat /dev/null").contains(" 1:3"), "{facts}");
+}

@@ -4,7 +4,7 @@ use crate::facts::Facts;
 use crate::host;
 use crate::rootless::as_user;
 use crate::sandbox::{Sandbox, before_exec, brig_only};
-use crate::tracer::without_syscall;
+use crate::tracer::{fails, without_syscall};
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::json;
@@ -38,6 +38,23 @@ fn run_without(sandbox: &Sandbox, missing: &[libc::c_long], args: &[&str]) -> Fa
         before_exec(&mut command, move || without_syscall(call));
     }
     Facts::parse(&sandbox.spawn(command).wait().ok().stdout)
+}
+
+/// brig in a container of an older engine, whose filter does not know these calls.
+#[test]
+fn a_filter_that_refuses_the_newer_calls_with_eperm_does_not_stop_a_container() {
+    brig_only!();
+    let sandbox = varied();
+    let bundle = sandbox.script("mounts").bundle();
+    for refused in [&[libc::SYS_mount_setattr][..], &CALLS] {
+        let mut command =
+            sandbox.command(&["run", "--bundle", bundle.to_str().unwrap(), &sandbox.id]);
+        for &call in refused {
+            before_exec(&mut command, move || fails(call, libc::EPERM));
+        }
+        let facts = Facts::parse(&sandbox.spawn(command).wait().ok().stdout);
+        assert_eq!(facts.mount("/mnt/ro").options[0], "ro", "{refused:?}");
+    }
 }
 
 /// All mounts, in an order that does not depend on the method.

@@ -11,6 +11,7 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use sys::clone::{Side, clone_sibling, clone3};
 use sys::cred;
 use sys::namespace::namespace_type;
@@ -54,7 +55,9 @@ pub fn open(plan: &Namespaces) -> Result<Vec<Joined>> {
 
 fn open_one(join: &Join) -> Result<File> {
     let path = join.path.display();
-    let file = File::open(&join.path).with_context(|| format!("open {path}"))?;
+    // O_NONBLOCK: opening a fifo would wait for a writer.
+    let open = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&join.path);
+    let file = open.with_context(|| format!("open {path}"))?;
     let kind = namespace_type(file.as_fd())
         .with_context(|| format!("{path} is not a namespace file like /proc/PID/ns/net"))?;
     ensure!(

@@ -123,6 +123,10 @@ impl Rootfs {
             mounts.iter_mut().for_each(|mount| mount.label(label));
         }
         let own_dev = !mounts.iter().any(Mount::is_bound_dev);
+        let mut devices = devices::plan(linux.devices.as_deref().unwrap_or_default(), own_dev)?;
+        // A mount takes the place of a default device, e.g. /dev/urandom on /dev/random.
+        let is_mounted = |device: &Device| mounts.iter().any(|mount| mount.target == device.path);
+        devices.retain(|device| device.place.is_some() || !is_mounted(device));
         let mut rootfs = Rootfs {
             // Normalised, as runc shows it.
             path: OsString::from_vec(clean(bundle.join(&root.path).as_os_str().as_bytes())).into(),
@@ -131,7 +135,7 @@ impl Rootfs {
             propagation,
             overlay: overlay::plan(spec, bundle, options, has_user, host)?,
             own_dev,
-            devices: devices::plan(linux.devices.as_deref().unwrap_or_default(), own_dev)?,
+            devices,
             mounts,
             cgroup_namespace: namespaces.has(libc::CLONE_NEWCGROUP),
             masked: paths(&linux.masked_paths, "linux.maskedPaths")?,

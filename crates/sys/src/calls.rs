@@ -25,14 +25,20 @@ impl Call {
     }
 }
 
+const OPEN_TREE: Call = Call::new("open_tree", "5.2", libc::SYS_open_tree);
+const MOUNT_SETATTR: Call = Call::new("mount_setattr", "5.12", libc::SYS_mount_setattr);
+
+/// Those that fail with EPERM only if a filter refuses them, even if the caller may not mount.
+pub(crate) const NEVER_EPERM: [Call; 2] = [OPEN_TREE, MOUNT_SETATTR];
+
 /// The calls used by [`super::mount`].
 pub const MOUNTS: [Call; 6] = [
-    Call::new("open_tree", "5.2", libc::SYS_open_tree),
+    OPEN_TREE,
     Call::new("move_mount", "5.2", libc::SYS_move_mount),
     Call::new("fsopen", "5.2", libc::SYS_fsopen),
     Call::new("fsconfig", "5.2", libc::SYS_fsconfig),
     Call::new("fsmount", "5.2", libc::SYS_fsmount),
-    Call::new("mount_setattr", "5.12", libc::SYS_mount_setattr),
+    MOUNT_SETATTR,
 ];
 
 /// Other calls for which brig has a slower fallback.

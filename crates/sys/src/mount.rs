@@ -335,9 +335,11 @@ pub fn flags(fd: BorrowedFd<'_>) -> Result<libc::c_ulong, SysError> {
     Ok(stat.f_flag)
 }
 
-/// Whether all calls of this module are available: Linux 5.12 or newer, and no filter hides one.
+/// Whether all calls of this module are available: Linux 5.12 or newer, and no filter hides one. Filters of older
+/// engines refuse calls that they do not know with EPERM.
 pub fn is_complete() -> bool {
     calls::MOUNTS.iter().all(|call| call.answer() != Errno::ENOSYS)
+        && calls::NEVER_EPERM.iter().all(|call| call.answer() != Errno::EPERM)
 }
 
 fn at_flags(empty_path: bool, recursive: bool) -> libc::c_uint {

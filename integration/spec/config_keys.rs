@@ -37,6 +37,52 @@ fn of_a_scalar_given_twice_the_last_counts_and_objects_are_merged() {
 }
 
 #[test]
+fn a_null_after_a_value_removes_it_only_where_decoders_in_go_have_a_pointer() {
+    let sandbox = Sandbox::new();
+    sandbox.patch(|config| {
+        config["hostname"] = "MARK".into();
+        config["process"]["noNewPrivileges"] = true.into();
+        config["process"]["oomScoreAdj"] = 777.into();
+        config["process"]["user"] = serde_json::json!({"uid": 1000, "gid": 1000});
+    });
+    sandbox.script("uname ; ids ; status NoNewPrivs ; read /proc/self/oom_score_adj");
+    edit(&sandbox, "\"hostname\": \"MARK\"", "\"hostname\": \"kept\", \"hostname\": null");
+    edit(
+        &sandbox,
+        "\"noNewPrivileges\": true",
+        "\"noNewPrivileges\": true, \"noNewPrivileges\": null",
+    );
+    edit(&sandbox, "\"uid\": 1000", "\"uid\": 1000, \"uid\": null");
+    edit(
+        &sandbox,
+        "\"oomScoreAdj\": 777",
+        "\"oomScoreAdj\": 777, \"oomScoreAdj\": null, \"user\": null",
+    );
+    edit(&sandbox, "\"cwd\":", "\"cwd\": \"/\", \"cwd\": null, \"CWD\":");
+    let done = sandbox.run_with(&[]).ok();
+    let facts = done.facts_now();
+    assert_eq!((facts.get("hostname"), facts.get("NoNewPrivs")), ("kept", "1"));
+    assert_eq!(facts.get("uid"), "1000 1000 1000");
+    assert_eq!(facts.get("gid"), "1000 1000 1000");
+    assert!(!done.stdout.contains("777"), "{}", done.stdout);
+    sandbox.assert_nothing_left();
+}
+
+#[test]
+fn duplicate_keys_count_whatever_number_an_unknown_key_has() {
+    let sandbox = Sandbox::new();
+    sandbox.patch(|config| config["hostname"] = "MARK".into());
+    sandbox.script("uname");
+    let both = "\"unknown\": [1e999], \"hostname\": \"first\", \"hostname\": \"second\"";
+    edit(&sandbox, "\"hostname\": \"MARK\"", both);
+    assert_eq!(sandbox.run_with(&[]).ok().facts_now().get("hostname"), "second");
+    brig_only!();
+    edit(&sandbox, "\"unknown\": [1e999]", "\"domainname\": 1e999");
+    sandbox.run_with(&[]).fails_with("number out of range");
+    sandbox.assert_nothing_left();
+}
+
+#[test]
 fn keys_in_another_letter_case_count_with_a_warning_and_in_exec_too() {
     let sandbox = Sandbox::new();
     sandbox.script("status NoNewPrivs Seccomp ; say ready ; sleep 60");

@@ -2,22 +2,26 @@
 //! contain any.
 
 use super::shape::Shape;
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 use std::fmt;
 
 /// The text with every key once and in its defined case: the last one of scalars and arrays, while objects
-/// are merged key by key. A `null` is omitted from an object, and the zero value in a list or a map. None if
-/// it is not JSON.
-pub fn rewrite(text: &[u8], root: &'static Shape) -> Option<Vec<u8>> {
+/// are merged key by key. A `null` is omitted from an object, and the zero value in a list or a map. Unknown
+/// keys are omitted.
+///
+/// # Errors
+///
+/// If it is not JSON.
+pub fn rewrite(text: &[u8], root: &'static Shape) -> serde_json::Result<Vec<u8>> {
     let mut whole = Value::Null;
     let mut reader = serde_json::Deserializer::from_slice(text);
-    Merge { shape: root, into: &mut whole }.deserialize(&mut reader).ok()?;
-    reader.end().ok()?;
+    Merge { shape: root, into: &mut whole }.deserialize(&mut reader)?;
+    reader.end()?;
     if whole.is_null() {
         whole = root.zero();
     }
-    serde_json::to_vec(&whole).ok()
+    serde_json::to_vec(&whole)
 }
 
 /// Merges a value into the earlier one at its place.
@@ -67,7 +71,9 @@ impl<'de> Visitor<'de> for Merge<'_> {
     }
 
     fn visit_unit<E>(self) -> Result<(), E> {
-        *self.into = Value::Null;
+        if !self.shape.outlives_null() {
+            *self.into = Value::Null;
+        }
         Ok(())
     }
 
@@ -86,8 +92,8 @@ impl<'de> Visitor<'de> for Merge<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
-        let merged = matches!(self.shape, Shape::Object(_) | Shape::Map(_));
-        if !merged || !self.into.is_object() {
+        let keyed = matches!(self.shape, Shape::Object(_) | Shape::Struct(_));
+        if !(keyed || matches!(self.shape, Shape::Map(_))) || !self.into.is_object() {
             *self.into = Value::Object(Map::new());
         }
         let Value::Object(object) = self.into else { return Ok(()) };
@@ -95,6 +101,11 @@ impl<'de> Visitor<'de> for Merge<'_> {
             let (name, shape) = match (self.shape, self.shape.key(name.as_bytes())) {
                 (_, Some((_, known, shape))) => (known.to_owned(), shape),
                 (Shape::Map(shape), _) => (name, *shape),
+                // A number of any size: a reader ignores it.
+                _ if keyed => {
+                    members.next_value::<IgnoredAny>()?;
+                    continue;
+                }
                 _ => (name, &Shape::Any),
             };
             // The keys of a map are data: a later value replaces the earlier one.
@@ -107,7 +118,7 @@ impl<'de> Visitor<'de> for Merge<'_> {
             })?;
         }
         match self.shape {
-            Shape::Object(_) => object.retain(|_, value| !value.is_null()),
+            _ if keyed => object.retain(|_, value| !value.is_null()),
             Shape::Map(shape) => {
                 object
                     .values_mut()
@@ -154,14 +165,28 @@ mod tests {
             (r#"{"process":{"cwd":"/"},"process":null}"#, json!({})),
             (
                 r#"{"hostname":null,"process":{"args":["a",null],"user":{"additionalGids":[null]}},"x":[null]}"#,
-                json!({"process": {"args": ["a", ""], "user": {"additionalGids": [0]}}, "x": [null]}),
+                json!({"process": {"args": ["a", ""], "user": {"additionalGids": [0]}}}),
             ),
             (
                 r#"{"annotations":{"a":null},"mounts":[null],"linux":{"timeOffsets":{"monotonic":null}}}"#,
                 json!({"annotations": {"a": ""}, "mounts": [{}], "linux": {"timeOffsets": {"monotonic": {}}}}),
             ),
             ("null", json!({})),
-            (r#"{"x":{"a":1},"x":{"B":2}}"#, json!({"x": {"B": 2}})),
+            (r#"{"x":{"a":1},"x":{"B":2}}"#, json!({})),
+            (
+                r#"{"x":1e999,"root":{"x":-1e999},"hostname":"a","hostname":"b"}"#,
+                json!({"root": {}, "hostname": "b"}),
+            ),
+            (
+                r#"{"hostname":"a","hostname":null,"process":{"cwd":"/","noNewPrivileges":true,"umask":1,
+                    "user":{"uid":5,"umask":7},"noNewPrivileges":null,"cwd":null,"user":null,"user":{"uid":null,"umask":null}}}"#,
+                json!({"hostname": "a", "process": {"cwd": "/", "noNewPrivileges": true, "user": {"uid": 5}}}),
+            ),
+            (
+                r#"{"linux":{"seccomp":{}},"mounts":[{}],"mounts":null,"linux":{"seccomp":null,"resources":{
+                    "unified":{"a":"1","a":null},"pids":{"limit":1},"pids":{"limit":null}}}}"#,
+                json!({"linux": {"resources": {"unified": {"a": ""}, "pids": {}}}}),
+            ),
             (
                 r#"{"process":[],"process":{"args":[1.5,-2]}}"#,
                 json!({"process": {"args": [1.5, -2]}}),
@@ -169,6 +194,6 @@ mod tests {
         ] {
             assert_eq!(rewritten(text), expected, "{text}");
         }
-        assert!(rewrite(b"{\"a\":1}x", CONFIG).is_none());
+        assert!(rewrite(b"{\"a\":1}x", CONFIG).is_err());
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! serde's derived readers ignore unknown keys and refuse duplicate ones. Decoders in Go, which engines and
 //! people write for, accept keys in any letter case; of duplicate keys they take the last value, and merge
-//! objects; and they accept `null` for a value of any type. [`walk`] finds such keys; `rewrite` resolves them.
+//! objects; and they accept `null` for a value of any type, which only removes an earlier value if they have a
+//! pointer, list or map for it. [`walk`] finds such keys; `rewrite` resolves them.
 
 use serde_json::Value;
 use std::borrow::Cow;
@@ -12,24 +13,28 @@ use std::borrow::Cow;
 pub enum Shape {
     /// A string, a number, or an object whose keys are not checked. In a list or a map: a string.
     Any,
+    /// A scalar that programs in Go have a pointer to: they tell 0 from no value.
+    Optional,
     /// A number in a list.
     Number,
     /// An object with these keys.
     Object(&'static [(&'static str, &'static Shape)]),
+    /// An object that programs in Go have without a pointer to it.
+    Struct(&'static [(&'static str, &'static Shape)]),
     /// An array of such values.
     List(&'static Shape),
     /// An object whose keys are data, e.g. names of annotations, files or devices.
     Map(&'static Shape),
 }
 
-use Shape::{Any, List, Map, Number, Object};
+use Shape::{Any, List, Map, Number, Object, Optional, Struct};
 
 const STRINGS: &Shape = &List(&Any);
 
 const ID_MAPS: &Shape = &List(&Object(&[("containerID", &Any), ("hostID", &Any), ("size", &Any)]));
 
 const HOOKS: &Shape =
-    &List(&Object(&[("path", &Any), ("args", STRINGS), ("env", STRINGS), ("timeout", &Any)]));
+    &List(&Object(&[("path", &Any), ("args", STRINGS), ("env", STRINGS), ("timeout", &Optional)]));
 
 /// `mounts`.
 pub const MOUNTS: &Shape = &List(&Object(&[
@@ -47,10 +52,10 @@ pub const PROCESS: &Shape = &Object(&[
     ("consoleSize", &Object(&[("height", &Any), ("width", &Any)])),
     (
         "user",
-        &Object(&[
+        &Struct(&[
             ("uid", &Any),
             ("gid", &Any),
-            ("umask", &Any),
+            ("umask", &Optional),
             ("additionalGids", &List(&Number)),
         ]),
     ),
@@ -70,7 +75,7 @@ pub const PROCESS: &Shape = &Object(&[
     ("rlimits", &List(&Object(&[("type", &Any), ("hard", &Any), ("soft", &Any)]))),
     ("noNewPrivileges", &Any),
     ("apparmorProfile", &Any),
-    ("oomScoreAdj", &Any),
+    ("oomScoreAdj", &Optional),
     ("selinuxLabel", &Any),
     (
         "scheduler",
@@ -91,7 +96,7 @@ pub const PROCESS: &Shape = &Object(&[
 /// `linux.seccomp`.
 pub const SECCOMP: &Shape = &Object(&[
     ("defaultAction", &Any),
-    ("defaultErrnoRet", &Any),
+    ("defaultErrnoRet", &Optional),
     ("architectures", STRINGS),
     ("flags", STRINGS),
     ("listenerPath", &Any),
@@ -101,7 +106,7 @@ pub const SECCOMP: &Shape = &Object(&[
         &List(&Object(&[
             ("names", STRINGS),
             ("action", &Any),
-            ("errnoRet", &Any),
+            ("errnoRet", &Optional),
             (
                 "args",
                 &List(&Object(&[
@@ -124,52 +129,52 @@ pub const RESOURCES: &Shape = &Object(&[
         &List(&Object(&[
             ("allow", &Any),
             ("type", &Any),
-            ("major", &Any),
-            ("minor", &Any),
+            ("major", &Optional),
+            ("minor", &Optional),
             ("access", &Any),
         ])),
     ),
     (
         "memory",
         &Object(&[
-            ("limit", &Any),
-            ("reservation", &Any),
-            ("swap", &Any),
-            ("kernel", &Any),
-            ("kernelTCP", &Any),
-            ("swappiness", &Any),
-            ("disableOOMKiller", &Any),
-            ("useHierarchy", &Any),
-            ("checkBeforeUpdate", &Any),
+            ("limit", &Optional),
+            ("reservation", &Optional),
+            ("swap", &Optional),
+            ("kernel", &Optional),
+            ("kernelTCP", &Optional),
+            ("swappiness", &Optional),
+            ("disableOOMKiller", &Optional),
+            ("useHierarchy", &Optional),
+            ("checkBeforeUpdate", &Optional),
         ]),
     ),
     (
         "cpu",
         &Object(&[
-            ("shares", &Any),
-            ("quota", &Any),
-            ("burst", &Any),
-            ("period", &Any),
-            ("realtimeRuntime", &Any),
-            ("realtimePeriod", &Any),
+            ("shares", &Optional),
+            ("quota", &Optional),
+            ("burst", &Optional),
+            ("period", &Optional),
+            ("realtimeRuntime", &Optional),
+            ("realtimePeriod", &Optional),
             ("cpus", &Any),
             ("mems", &Any),
-            ("idle", &Any),
+            ("idle", &Optional),
         ]),
     ),
-    ("pids", &Object(&[("limit", &Any)])),
+    ("pids", &Object(&[("limit", &Optional)])),
     (
         "blockIO",
         &Object(&[
-            ("weight", &Any),
-            ("leafWeight", &Any),
+            ("weight", &Optional),
+            ("leafWeight", &Optional),
             (
                 "weightDevice",
                 &List(&Object(&[
                     ("major", &Any),
                     ("minor", &Any),
-                    ("weight", &Any),
-                    ("leafWeight", &Any),
+                    ("weight", &Optional),
+                    ("leafWeight", &Optional),
                 ])),
             ),
             ("throttleReadBpsDevice", THROTTLES),
@@ -182,11 +187,11 @@ pub const RESOURCES: &Shape = &Object(&[
     (
         "network",
         &Object(&[
-            ("classID", &Any),
+            ("classID", &Optional),
             ("priorities", &List(&Object(&[("name", &Any), ("priority", &Any)]))),
         ]),
     ),
-    ("rdma", &Map(&Object(&[("hcaHandles", &Any), ("hcaObjects", &Any)]))),
+    ("rdma", &Map(&Object(&[("hcaHandles", &Optional), ("hcaObjects", &Optional)]))),
     ("unified", &Map(&Any)),
 ]);
 
@@ -202,9 +207,9 @@ const LINUX: &Shape = &Object(&[
             ("type", &Any),
             ("major", &Any),
             ("minor", &Any),
-            ("fileMode", &Any),
-            ("uid", &Any),
-            ("gid", &Any),
+            ("fileMode", &Optional),
+            ("uid", &Optional),
+            ("gid", &Optional),
         ])),
     ),
     ("netDevices", &Map(&Object(&[("name", &Any)]))),
@@ -272,7 +277,7 @@ pub enum Found {
 impl Shape {
     /// The index and the shape of the key `name`, and its exact spelling.
     pub(super) fn key(&self, name: &[u8]) -> Option<(usize, &'static str, &'static Shape)> {
-        let Object(keys) = self else { return None };
+        let (Object(keys) | Struct(keys)) = self else { return None };
         let exact = keys.iter().position(|(known, _)| known.as_bytes() == name);
         let folded =
             || keys.iter().position(|(known, _)| known.as_bytes().eq_ignore_ascii_case(name));
@@ -282,18 +287,23 @@ impl Shape {
 
     /// The keys that an object of this shape may have.
     pub(super) fn keys(&self) -> Vec<&'static str> {
-        let Object(keys) = self else { return Vec::new() };
+        let (Object(keys) | Struct(keys)) = self else { return Vec::new() };
         keys.iter().map(|(name, _)| *name).collect()
     }
 
     /// What a decoder in Go makes of `null` as an element of a list or a map.
     pub(super) fn zero(&self) -> Value {
         match self {
-            Any => "".into(),
+            Any | Optional => "".into(),
             Number => 0.into(),
             List(_) => Value::Array(Vec::new()),
-            Object(_) | Map(_) => Value::Object(serde_json::Map::new()),
+            Object(_) | Struct(_) | Map(_) => Value::Object(serde_json::Map::new()),
         }
+    }
+
+    /// Whether `null` has no effect on an earlier value, and does not remove it, in a decoder in Go.
+    pub(super) fn outlives_null(&self) -> bool {
+        matches!(self, Any | Number | Struct(_))
     }
 
     /// The shape of the elements, for an array.
@@ -341,7 +351,7 @@ pub fn walk(
                     return Some(at);
                 }
                 let array = byte == b'[';
-                if array && matches!(next, Object(_) | Map(_)) {
+                if array && matches!(next, Object(_) | Struct(_) | Map(_)) {
                     report(at, Found::Array);
                 }
                 open.push(Open { shape: next, array, seen: 0 });
@@ -368,7 +378,7 @@ impl Open {
     ) -> &'static Shape {
         match (self.shape, self.shape.key(name)) {
             (Map(value), _) => value,
-            (Object(_), None) => {
+            (Object(_) | Struct(_), None) => {
                 report(at, Found::Unknown(self.shape));
                 &Any
             }

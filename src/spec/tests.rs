@@ -97,10 +97,10 @@ fn read(config: &str) -> anyhow::Result<(Spec, Option<Vec<u8>>)> {
 /// All keys of a shape, in the format of [`PROPERTIES`].
 fn keys(place: &str, shape: &Shape, into: &mut Vec<(String, String)>) {
     match shape {
-        Shape::Any | Shape::Number => {}
+        Shape::Any | Shape::Optional | Shape::Number => {}
         Shape::List(element) => keys(&format!("{place}[]"), element, into),
         Shape::Map(value) => keys(&format!("{place}.*"), value, into),
-        Shape::Object(members) => {
+        Shape::Object(members) | Shape::Struct(members) => {
             for (name, value) in *members {
                 into.push((place.to_owned(), (*name).to_owned()));
                 let dot = if place.is_empty() { "" } else { "." };

@@ -113,10 +113,8 @@ impl Document<'_> {
                 Err(error) => return Err(error),
             }
         }
-        // The text is not JSON: serde reports the position.
-        let Some(text) = rewrite(self.text, self.shape) else {
-            return Ok((parsed(self.text)?, None));
-        };
+        let text =
+            rewrite(self.text, self.shape).map_err(|error| parse_error(self.text, &error))?;
         let value = parsed(&text).map_err(|error| relocated(error, self.text))?;
         warnings.extend(other_case.into_iter().map(|(at, known)| {
             format!(

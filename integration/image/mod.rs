@@ -13,6 +13,7 @@ pub mod images_json;
 pub mod images_limits;
 pub mod images_links;
 pub mod images_peers;
+pub mod images_points;
 pub mod images_shapes;
 pub mod images_sparse;
 pub mod images_store;

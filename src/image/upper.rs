@@ -1,11 +1,14 @@
 //! A container's upper layer, located by the container's record.
 
+use crate::launch::own_bundle::user_namespace;
+use crate::plan::idmap;
 use crate::plan::mounts::clean;
-use crate::plan::overlay::{IMAGE, Layers};
+use crate::plan::overlay::{IDMAP, IMAGE, Layers};
 use crate::process::socket::{Socket, receive};
 use crate::state::{self, Dir, State};
 use anyhow::{Context, Result, bail};
-use brig_layers::tree::changes::Upper;
+use brig_layers::commit::Ids;
+use brig_layers::tree::changes::{ForMounts, Upper};
 use brig_layers::tree::view::View;
 use brig_layers::worker;
 use nix::fcntl::{AtFlags, open};
@@ -19,14 +22,15 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use sys::cred;
+use sys::idmap::IdMap;
 use sys::mountinfo::{Mount, mounts};
 use sys::path::DIRECTORY;
 
 /// The maximum number of mounts on one place to unmount to reach the upper below them.
 const MAX_COVERS: usize = 16;
 
-/// Opens the changes of a container, and the layers below.
-pub fn open_upper(state: &State, dir: &Dir) -> Result<Upper> {
+/// Opens the changes of a container, and the layers below. `ids`: those of [`ids`], if they are known.
+pub fn open_upper(state: &State, dir: &Dir, ids: Option<&Ids>) -> Result<Upper> {
     let layers = of(state)?;
     worker::raise_open_files()?;
     let mut below = View::default();
@@ -41,20 +45,25 @@ pub fn open_upper(state: &State, dir: &Dir) -> Result<Upper> {
     };
     let own_layer =
         state.annotations.for_runtimes()?.contains_key(IMAGE).then(|| layers.lower.len() - 1);
-    Ok(Upper { root, below, mount_points: mount_points(state, dir)?, own_layer })
+    let for_mounts = ForMounts {
+        points: mount_points(dir)?,
+        made: state.extra_mounts.made.iter().cloned().collect(),
+        owner: ids.map(Ids::of_root),
+    };
+    Ok(Upper { root, below, for_mounts, own_layer })
 }
 
 /// Opens the merged layers as the container sees them; or the directory of its changes.
-pub fn open_merged(state: &State, dir: &Dir) -> Result<Upper> {
+pub fn open_merged(state: &State, dir: &Dir, ids: &Ids) -> Result<Upper> {
     if state.layers.is_none() {
         let what = || state.rootfs.display().to_string();
         worker::raise_open_files()?;
         let root = open(&state.rootfs, DIRECTORY, Mode::empty()).with_context(what)?;
         let mut below = View::default();
         below.add_open(root.try_clone()?);
-        return Ok(Upper { root, below, mount_points: BTreeSet::new(), own_layer: None });
+        return Ok(Upper { root, below, for_mounts: ForMounts::default(), own_layer: None });
     }
-    let mut upper = open_upper(state, dir)?;
+    let mut upper = open_upper(state, dir, Some(ids))?;
     upper.below.add_open(upper.root.try_clone()?);
     Ok(upper)
 }
@@ -67,8 +76,26 @@ pub fn of(state: &State) -> Result<&Layers> {
     )
 }
 
-/// The mount points of the config, and of mounts added later.
-fn mount_points(state: &State, dir: &Dir) -> Result<BTreeSet<Vec<u8>>> {
+/// The container's id mappings for the files on disk. To be called by the caller of brig: its user namespace,
+/// if it works in one, has the container's ids.
+pub fn ids(state: &State, dir: &Dir) -> Result<Ids> {
+    let mapped = state.has_namespace(libc::CLONE_NEWUSER)
+        && !state.annotations.for_runtimes()?.contains_key(IDMAP)
+        && user_namespace().is_none();
+    if !mapped {
+        return Ok(Ids::default());
+    }
+    let config: serde_json::Value = serde_json::from_slice(&dir.read("config.json")?)?;
+    let read = |field: &str| -> Result<Vec<IdMap>> {
+        let maps: Vec<_> = serde_json::from_value(config["linux"][field].clone())
+            .with_context(|| format!("its ids: linux.{field}"))?;
+        idmap::read(&maps, &format!("linux.{field}"))
+    };
+    Ok(Ids { uids: read("uidMappings")?, gids: read("gidMappings")? })
+}
+
+/// The mount points of the config.
+fn mount_points(dir: &Dir) -> Result<BTreeSet<Vec<u8>>> {
     let config: serde_json::Value = serde_json::from_slice(&dir.read("config.json")?)?;
     let mounts = config["mounts"].as_array().into_iter().flatten();
     let points = mounts.filter_map(|mount| mount["destination"].as_str()).map(|destination| {
@@ -77,7 +104,7 @@ fn mount_points(state: &State, dir: &Dir) -> Result<BTreeSet<Vec<u8>>> {
     });
     // The mount of the terminal, and the directory for the service manager.
     let more = [&b"dev/console"[..], b"run/notify"].map(<[u8]>::to_vec);
-    Ok(points.chain(more).chain(state.extra_mounts.points.iter().cloned()).collect())
+    Ok(points.chain(more).collect())
 }
 
 /// An upper in memory is mounted only in the container's mount namespace, beneath another mount: a process of

@@ -22,7 +22,6 @@ use nix::sys::stat::Mode;
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Instant;
 use sys::clone::{Side, clone3, exit};
@@ -64,9 +63,10 @@ pub fn add(
     let cgroup = if copies { CgroupEntry::into_cgroup(state)? } else { CgroupEntry::default() };
     let (socket, own) = Socket::pair()?;
     let worker = Worker::spawn(state, cgroup, render, |channel, root| {
-        rootfs::extra_mounts::add(root, mounts, opened, &|mount, target| {
+        rootfs::extra_mounts::add(root, mounts, opened, &|mount, target, above| {
             socket.send(mount, "mount")?;
             socket.send(target, "target")?;
+            socket.send(above, "above")?;
             channel.send(&Message::Mounted)?;
             ensure!(channel.expect(&Message::Saved), "brig has exited");
             Ok(())
@@ -98,12 +98,14 @@ fn serve(
             return Ok(());
         }
         let (mount, target) = (socket::receive(socket)?, socket::receive(socket)?);
+        let above = socket::receive(socket)?;
         let identity = identity(mount.as_fd())?.context("not the root of a mount")?;
-        let point = rootfs::extra_mounts::path_below(root.as_fd(), target.as_fd())?;
+        let path = |fd: &OwnedFd| rootfs::extra_mounts::path_below(root.as_fd(), fd.as_fd());
+        let (point, above) = (path(&target)?, path(&above)?);
         let destination =
             mounts.get(added.len()).context("internal error: more mounts than planned")?;
         let destination = destination.target.to_string_lossy();
-        state.extra_mounts.add(&destination, identity, point.as_os_str().as_bytes());
+        state.extra_mounts.add(&destination, identity, &point, &above);
         added.push(mount);
         dir.save(state)?;
         worker.channel.send(&Message::Saved)?;

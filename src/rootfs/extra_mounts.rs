@@ -68,14 +68,12 @@ fn clone_source(source: &CStr, mount: &Mount, recursive: bool) -> Result<OwnedFd
     clone_bind(file.as_fd(), c"", mount, recursive)
 }
 
-/// Mounts them below the container's root: all or none. `announce` is called with each complete mount and its
-/// target before it is attached.
-pub fn add(
-    root: OwnedFd,
-    mounts: &[Mount],
-    opened: &Opened,
-    announce: &dyn Fn(BorrowedFd<'_>, BorrowedFd<'_>) -> Result<()>,
-) -> Result<()> {
+/// Called with a complete mount, its target, and the deepest directory on the way to it that brig has not created.
+type Announce<'a> = &'a dyn Fn(BorrowedFd<'_>, BorrowedFd<'_>, BorrowedFd<'_>) -> Result<()>;
+
+/// Mounts them below the container's root: all or none. `announce` is called with each mount before it is
+/// attached.
+pub fn add(root: OwnedFd, mounts: &[Mount], opened: &Opened, announce: Announce<'_>) -> Result<()> {
     // brig has access to the host's root and /dev.
     let hosts = Hosts::of(root.as_fd())?;
     let mut root = Root {
@@ -108,7 +106,7 @@ fn add_one(
     root: &mut Root,
     mount: &Mount,
     source: &Source,
-    announce: &dyn Fn(BorrowedFd<'_>, BorrowedFd<'_>) -> Result<()>,
+    announce: Announce<'_>,
     added: &mut Vec<OwnedFd>,
 ) -> Result<()> {
     let inside = match (&mount.kind, source) {
@@ -122,6 +120,7 @@ fn add_one(
         Source::Detached(tree) => Some(tree.as_fd()),
         _ => inside.as_ref().map(AsFd::as_fd),
     };
+    let above = existing(root.fd.as_fd(), &mount.target)?;
     let target = target::find(root, mount, tree)?;
     let tree = match (&mount.kind, tree) {
         (Kind::Bind { .. }, Some(tree)) => tree.try_clone_to_owned()?,
@@ -133,10 +132,26 @@ fn add_one(
     {
         root.late.push(tree.try_clone()?);
     }
-    announce(tree.as_fd(), target.fd.as_fd())?;
+    let above = if target.existed { target.fd.as_fd() } else { above.as_fd() };
+    announce(tree.as_fd(), target.fd.as_fd(), above)?;
     put(tree.as_fd(), target.fd.as_fd())?;
     added.push(tree);
     Ok(())
+}
+
+/// The deepest existing directory on the way to a target.
+fn existing(root: BorrowedFd<'_>, target: &CStr) -> Result<OwnedFd> {
+    let mut path = target.to_bytes();
+    loop {
+        let name = if path.is_empty() { c".".to_owned() } else { CString::new(path)? };
+        match open_in(root, &name, OFlag::O_PATH, Links::Follow) {
+            Err(error) if error.errno == Errno::ENOENT && !path.is_empty() => {
+                let slash = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+                path = &path[..slash];
+            }
+            opened => return Ok(opened?),
+        }
+    }
 }
 
 /// Unmounts these, the last one first, wherever they are by now: no name is looked up.

@@ -1,6 +1,8 @@
 //! The mounts that `mounts add` has made in a container.
 
 use serde::{Deserialize, Serialize};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use sys::mount::Identity;
 
 /// All of them.
@@ -9,10 +11,10 @@ pub struct ExtraMounts {
     /// Those that `mounts remove` can remove, the newest last.
     #[serde(default)]
     pub mounts: Vec<Added>,
-    /// Where such mounts are or were, as paths in the root filesystem without a leading slash: mount targets
-    /// created there are not changes made by the container.
+    /// The files and directories that were created for such mounts, as paths in the root filesystem without a
+    /// leading slash: they are not changes made by the container.
     #[serde(default)]
-    pub points: Vec<Vec<u8>>,
+    pub made: Vec<Vec<u8>>,
 }
 
 /// A mount that was added.
@@ -27,14 +29,17 @@ pub struct Added {
 impl ExtraMounts {
     /// Whether nothing was ever added.
     pub fn is_empty(&self) -> bool {
-        self.mounts.is_empty() && self.points.is_empty()
+        self.mounts.is_empty() && self.made.is_empty()
     }
 
-    /// Records a mount.
-    pub fn add(&mut self, destination: &str, mount: Identity, point: &[u8]) {
+    /// Records a mount on `point`, of which everything below the directory `above` was created for it.
+    pub fn add(&mut self, destination: &str, mount: Identity, point: &Path, above: &Path) {
         self.mounts.push(Added { destination: destination.to_owned(), mount });
-        if !self.points.iter().any(|known| known == point) {
-            self.points.push(point.to_vec());
+        let made = point.ancestors().take_while(|path| *path != above);
+        for path in made.map(|path| path.as_os_str().as_bytes()).filter(|path| !path.is_empty()) {
+            if !self.made.iter().any(|known| known == path) {
+                self.made.push(path.to_vec());
+            }
         }
     }
 

@@ -3,16 +3,14 @@
 use super::diff::with_rights;
 use crate::deadline;
 use crate::image::upper;
-use crate::launch::own_bundle::user_namespace;
 use crate::log::{self, Log};
-use crate::plan::idmap;
-use crate::plan::overlay::{IDMAP, IMAGE};
+use crate::plan::overlay::IMAGE;
 use crate::state::{Dir, State, Status};
 use anyhow::{Context, Result, ensure};
 use brig_layers::commit::change;
 use brig_layers::commit::guard::Guard;
 use brig_layers::commit::layout::{self, Layout};
-use brig_layers::commit::{self, About, Ids, Packed};
+use brig_layers::commit::{self, About, Packed};
 use brig_layers::source::digest::Digest;
 use brig_layers::store::{STORE_PATIENCE, Store, default_path, wait_for_lock};
 use std::cell::RefCell;
@@ -21,7 +19,6 @@ use std::io::{BufWriter, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-use sys::idmap::IdMap;
 
 /// The options of commit.
 #[derive(Debug)]
@@ -57,13 +54,13 @@ pub fn commit(
         let store = store.map_or_else(default_path, |path| Ok(path.to_owned()))?;
         let log = RefCell::new(log);
         // Resolved as the caller: with_rights can run as another user.
-        let ids = ids(&state, &dir)?;
+        let ids = upper::ids(&state, &dir)?;
         with_rights(|| {
             let store = Store::open(Some(&store))?;
             // Everything that can be missing is checked first, before anything is written.
             let mut base = commit::base(&store, &image)?;
             base.record.config = change::apply(&base.record.config, &options.about.changes)?;
-            let upper = upper::open_upper(&state, &dir)?;
+            let upper = upper::open_upper(&state, &dir, Some(&ids))?;
             let layout = Layout::open(&path, Guard::spawn(|| state.cgroup.thaw())?)?;
             let layers = commit::copy_layers(&layout, &base.image)?;
             let mut warn = |text: &str| log.borrow_mut().warn(text);
@@ -116,30 +113,13 @@ fn while_paused<T>(
     done
 }
 
-/// The container's id mappings for the files on disk.
-fn ids(state: &State, dir: &Dir) -> Result<Ids> {
-    let mapped = state.has_namespace(libc::CLONE_NEWUSER)
-        && !state.annotations.for_runtimes()?.contains_key(IDMAP)
-        && user_namespace().is_none();
-    if !mapped {
-        return Ok(Ids::default());
-    }
-    let config: serde_json::Value = serde_json::from_slice(&dir.read("config.json")?)?;
-    let read = |field: &str| -> Result<Vec<IdMap>> {
-        let maps: Vec<_> = serde_json::from_value(config["linux"][field].clone())
-            .with_context(|| format!("its ids: linux.{field}"))?;
-        idmap::read(&maps, &format!("linux.{field}"))
-    };
-    Ok(Ids { uids: read("uidMappings")?, gids: read("gidMappings")? })
-}
-
 /// Writes the container's whole tree, without mounted filesystems, as a tar archive.
 pub fn export(root: &Path, id: &str, output: Option<&PathBuf>, log: &mut Log) -> Result<()> {
     let mut go = || -> Result<()> {
         let (dir, state) = open(root, id)?;
-        let ids = ids(&state, &dir)?;
+        let ids = upper::ids(&state, &dir)?;
         with_rights(|| {
-            let merged = upper::open_merged(&state, &dir)?;
+            let merged = upper::open_merged(&state, &dir, &ids)?;
             // An existing file is only overwritten when there is output.
             let out = BufWriter::with_capacity(1 << 16, open_output(output)?);
             let mut warn = |text: &str| log.warn(text);

@@ -4,7 +4,7 @@ use crate::cmd::command::ListFormat;
 use crate::image::upper;
 use crate::launch::own_bundle::user_namespace;
 use crate::log;
-use crate::state::{Dir, State};
+use crate::state::Dir;
 use anyhow::{Context, Result};
 use brig_layers::tree::changes::{Change, Difference, Upper};
 use brig_layers::worker;
@@ -28,7 +28,11 @@ pub fn diff(root: &Path, id: &str, format: ListFormat) -> Result<()> {
         Ok::<_, anyhow::Error>((dir, state))
     };
     let (dir, state) = open().with_context(|| format!("diff {id}"))?;
-    let go = || print(&state, &dir, format).with_context(|| format!("diff {id}"));
+    // A user namespace that the container has joined is not in its config.
+    let ids = upper::ids(&state, &dir).ok();
+    let upper = || upper::open_upper(&state, &dir, ids.as_ref());
+    let go =
+        || upper().and_then(|upper| print(&upper, format)).with_context(|| format!("diff {id}"));
     with_rights(go)
 }
 
@@ -42,8 +46,8 @@ pub fn with_rights(go: impl FnOnce() -> Result<()>) -> Result<()> {
     }
 }
 
-fn print(state: &State, dir: &Dir, format: ListFormat) -> Result<()> {
-    let lines = lines(&upper::open_upper(state, dir)?)?;
+fn print(upper: &Upper, format: ListFormat) -> Result<()> {
+    let lines = lines(upper)?;
     let lines = lines.into_iter().map(|(path, (kind, what))| Line {
         kind,
         path: String::from_utf8_lossy(&path).into_owned(),

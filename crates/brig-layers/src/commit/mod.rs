@@ -60,6 +60,17 @@ pub struct Ids {
     pub gids: Vec<IdMap>,
 }
 
+impl Ids {
+    /// The ids on disk of the container's root; if it has none, those of its first user and group.
+    pub fn of_root(&self) -> (u32, u32) {
+        let first = |maps: &[IdMap]| {
+            let root = maps.iter().find(|map| map.container == 0).or(maps.first());
+            root.map_or(0, |map| map.host)
+        };
+        (first(&self.uids), first(&self.gids))
+    }
+}
+
 /// A layer that was written to a layout.
 #[derive(Debug)]
 pub struct PackedLayer {

@@ -24,11 +24,22 @@ pub struct Upper {
     pub root: OwnedFd,
     /// The layers below.
     pub below: View,
-    /// Destinations of the container's mounts, as paths without a leading slash: files created for them are
-    /// not changes.
-    pub mount_points: BTreeSet<Vec<u8>>,
+    /// What brig has created for the container's mounts, which is not a change.
+    pub for_mounts: ForMounts,
     /// Which of the layers below is brig's own: its files are not part of the image.
     pub own_layer: Option<usize>,
+}
+
+/// What brig has created for mounts. Paths are without a leading slash.
+#[derive(Debug, Default)]
+pub struct ForMounts {
+    /// Destinations of mounts that are older than anything in the container: brig has created all that leads to
+    /// them and is not in the layers.
+    pub points: BTreeSet<Vec<u8>>,
+    /// Each file and directory created for a mount that was added later.
+    pub made: BTreeSet<Vec<u8>>,
+    /// The owner and the group of all that, as ids on disk; None if they are not known.
+    pub owner: Option<(u32, u32)>,
 }
 
 /// An entry of an upper.
@@ -63,6 +74,8 @@ pub enum Change {
 pub enum Difference {
     /// Not at all: a directory that only exists as the parent of changes.
     Nothing,
+    /// A directory whose times alone have changed.
+    Times,
     /// Owner, mode, times, attributes.
     Metadata,
     /// Its content, or its type.
@@ -85,8 +98,8 @@ struct Level {
     below: Merged,
     /// Whether everything below it is hidden.
     hidden: bool,
-    /// The index of its node, and whether it is not merged with one below.
-    node: Option<(usize, bool)>,
+    /// The index of its node.
+    node: Option<usize>,
     /// The length of its path.
     length: usize,
 }
@@ -164,7 +177,7 @@ impl Upper {
             let node = Node { path: path.clone(), change };
             match inside {
                 Some(mut inside) => {
-                    inside.node = inside.node.map(|(_, is_new)| (nodes.hold(node), is_new));
+                    inside.node = Some(nodes.hold(node));
                     levels.push(inside);
                 }
                 None => nodes.give(node)?,
@@ -175,12 +188,13 @@ impl Upper {
 
     /// After all entries of a directory: if it only exists because of mounts, it is not a change.
     fn leave(&self, level: Option<Level>, path: &[u8], nodes: &mut Nodes<'_>) -> Result<()> {
-        let Some((at, is_new)) = level.and_then(|level| level.node) else { return Ok(()) };
-        if nodes.count != at + 1 {
+        let Some(level) = level else { return Ok(()) };
+        if level.node.is_none_or(|at| nodes.count != at + 1) {
             return Ok(());
         }
-        let own = nodes.waiting.last();
-        if own.is_some_and(|own| self.is_for_mounts(path, is_new, &own.change)) {
+        if let Some(own) = nodes.waiting.last()
+            && self.for_mounts.explains(path, &level, &own.change)?
+        {
             nodes.waiting.pop();
             nodes.count -= 1;
             return Ok(());
@@ -241,9 +255,9 @@ impl Upper {
         };
         let below = if opaque { Merged::nothing() } else { level.below.enter(name)? };
         let names = names(inside.as_fd())?.into_iter();
-        let node = Some((0, merged.is_none()));
         let length = path.len();
-        Ok(Some((change, Some(Level { dir: inside, names, below, hidden: opaque, node, length }))))
+        let level = Level { dir: inside, names, below, hidden: opaque, node: None, length };
+        Ok(Some((change, Some(level))))
     }
 
     fn file(
@@ -255,8 +269,7 @@ impl Upper {
         below: Option<Found>,
     ) -> Result<Option<Change>> {
         Ok(match below {
-            // The target of a bind mounted file.
-            None if stat.st_size == 0 && self.mount_points.contains(path) => None,
+            None if self.for_mounts.has_file(path, (dir, name), &stat)? => None,
             None => Some(Change::Added(stat)),
             Some(found) => {
                 let what = match same_content(dir, name, &stat, &found)? {
@@ -266,17 +279,6 @@ impl Upper {
                 Some(Change::Changed { stat, what, opaque: false })
             }
         })
-    }
-
-    /// Whether it is an empty directory that brig has created for a mount, or a parent of one, or one whose
-    /// time has changed because of that.
-    fn is_for_mounts(&self, path: &[u8], is_new: bool, change: &Change) -> bool {
-        let leads = |point: &Vec<u8>| {
-            point.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
-        };
-        let only_times =
-            matches!(change, Change::Changed { what, .. } if *what != Difference::Content);
-        (is_new || only_times) && self.mount_points.iter().any(leads)
     }
 
     fn is_own(&self, found: &Found) -> bool {
@@ -294,6 +296,47 @@ impl Upper {
         let mut gone = self.below.names(&parts)?;
         gone.retain(|name| fstatat(&here, name.as_slice(), AtFlags::AT_SYMLINK_NOFOLLOW).is_err());
         Ok(gone)
+    }
+}
+
+impl ForMounts {
+    /// Whether a directory without changes in it is one that brig has created, or one whose times alone have
+    /// changed because of that. What the container has changed of it stays a change: an image must not be more
+    /// permissive than the container was.
+    fn explains(&self, path: &[u8], level: &Level, change: &Change) -> Result<bool> {
+        let leads = |point: &Vec<u8>| {
+            point.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+        };
+        let to_config = || self.points.iter().any(leads);
+        match change {
+            Change::Added(stat) => Ok((self.made.contains(path) || to_config())
+                && self.is_as_made((level.dir.as_fd(), b"."), stat, 0o755)?),
+            Change::Changed {
+                what: Difference::Nothing | Difference::Times,
+                opaque: false,
+                ..
+            } => Ok(to_config() || self.made.iter().any(leads)),
+            _ => Ok(false),
+        }
+    }
+
+    /// Whether a file that does not exist below is one that brig has created for a bind mount.
+    fn has_file(&self, path: &[u8], at: (BorrowedFd<'_>, &[u8]), stat: &FileStat) -> Result<bool> {
+        let is_empty = is(stat, SFlag::S_IFREG) && stat.st_size == 0;
+        let known = || self.points.contains(path) || self.made.contains(path);
+        Ok(is_empty && known() && self.is_as_made(at, stat, 0o644)?)
+    }
+
+    /// Whether it has the mode and owner that brig gives it, and no attributes.
+    fn is_as_made(&self, at: (BorrowedFd<'_>, &[u8]), stat: &FileStat, mode: u32) -> Result<bool> {
+        let bits = stat.st_mode & 0o7777;
+        // In a directory with this bit, a new one also has it, and both have the group of that directory.
+        let inherited = bits & libc::S_ISGID != 0 && is(stat, SFlag::S_IFDIR);
+        let owned = self.owner.is_none_or(|(uid, gid)| {
+            stat.st_uid == uid && (stat.st_gid == gid || inherited || is(stat, SFlag::S_IFREG))
+        });
+        let expected = if inherited { mode | libc::S_ISGID } else { mode };
+        Ok(owned && bits == expected && unlabelled(at.0, at.1)?.is_empty())
     }
 }
 
@@ -355,10 +398,23 @@ fn compare_metadata(
     stat: &FileStat,
     below: &Found,
 ) -> Result<Difference> {
-    let of = |s: &FileStat| (s.st_mode, s.st_uid, s.st_gid, s.st_mtime, s.st_mtime_nsec);
+    let of = |s: &FileStat| (s.st_mode, s.st_uid, s.st_gid);
     let same = of(stat) == of(&below.stat)
-        && attributes(dir, name)? == attributes(below.dir.as_fd(), &below.name)?;
-    Ok(if same { Difference::Nothing } else { Difference::Metadata })
+        && unlabelled(dir, name)? == unlabelled(below.dir.as_fd(), &below.name)?;
+    let time = |s: &FileStat| (s.st_mtime, s.st_mtime_nsec);
+    Ok(match same {
+        true if time(stat) == time(&below.stat) => Difference::Nothing,
+        true => Difference::Times,
+        false => Difference::Metadata,
+    })
+}
+
+/// Attributes without the label, which follows from the policy: files that the kernel copies up or creates have
+/// that of the container.
+fn unlabelled(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let mut attributes = attributes(dir, name)?;
+    attributes.retain(|(name, _)| name != b"security.selinux");
+    Ok(attributes)
 }
 
 fn same_content(dir: BorrowedFd<'_>, name: &[u8], stat: &FileStat, below: &Found) -> Result<bool> {

@@ -270,6 +270,34 @@ fn a_failed_poststop_hook_is_a_warning_and_the_others_run() {
 }
 
 #[test]
+fn poststart_and_poststop_hooks_run_without_the_bundle_too() {
+    for gone in ["before start", "before delete"] {
+        let sandbox = Sandbox::new();
+        for kind in ["poststart", "poststop"] {
+            set(&sandbox, kind, &[recorder(&sandbox, kind)]);
+        }
+        sandbox.patch(|config| {
+            config["annotations"] = json!({"run.oci.hooks.stdout": "hooks.out"});
+        });
+        sandbox.script("sleep 60").create();
+        let elsewhere = sandbox.dir.join("elsewhere");
+        let away = || fs::rename(sandbox.bundle(), &elsewhere).unwrap();
+        if gone == "before start" {
+            away();
+        }
+        sandbox.start();
+        if gone == "before delete" {
+            away();
+        }
+        let done = sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
+        assert_eq!(done.stderr, "", "{gone}");
+        assert_eq!(log(&sandbox), "poststart\npoststop\n", "{gone}");
+        fs::rename(&elsewhere, sandbox.bundle()).unwrap();
+        sandbox.assert_nothing_left();
+    }
+}
+
+#[test]
 fn a_hook_that_overstays_its_timeout_is_killed() {
     brig_only!();
     let sandbox = Sandbox::new();

@@ -30,10 +30,14 @@ pub fn run_later(hooks: &[Hook], state: &OciState<'_>) -> Result<()> {
     if hooks.is_empty() {
         return Ok(());
     }
-    let output = Output::open(&state.annotations.for_runtimes()?, state.bundle)?;
+    let output = Output::open(&state.annotations.for_runtimes()?, state.bundle);
+    // Engines may remove the bundle before the container: the hooks run in the caller's directory then, as in
+    // runc, because what they are to release would leak.
+    let directory = Some(state.bundle).filter(|bundle| bundle.is_dir());
+    let output = if directory.is_some() { output? } else { output.unwrap_or_default() };
     let surroundings = Surroundings {
         output: &output,
-        directory: Some(state.bundle),
+        directory,
         environment: Environment::Runtime,
         interrupt: None,
         filter: None,

@@ -243,10 +243,14 @@ fn a_relative_mount_destination_is_relative_to_the_root() {
 
 #[test]
 fn the_size_of_a_console_that_is_not_asked_for_is_ignored() {
-    runs("consoleSize", |config| {
-        config["process"]["terminal"] = json!(false);
-        config["process"]["consoleSize"] = json!({"height": 0, "width": 70_000});
-    });
+    let too_wide = json!({"height": 0, "width": 70_000});
+    let sizes = [too_wide, json!({}), json!({"height": -1}), json!({"height": "x"}), json!(7)];
+    for size in sizes {
+        runs("consoleSize", |config| {
+            config["process"]["terminal"] = json!(false);
+            config["process"]["consoleSize"] = size.clone();
+        });
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::seccomp::Filter;
 use crate::spec::{self, At, Place};
 use crate::suggest;
 use anyhow::{Result, anyhow, ensure};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use sys::cred;
@@ -186,15 +187,25 @@ fn terminal(spec: &spec::Process) -> Result<Option<Terminal>> {
     if !spec.terminal {
         return Ok(None);
     }
-    let number = |number: u64, field| {
-        u16::try_from(number)
-            .map_err(|_| anyhow!("{number} is more than a terminal can have, {}", u16::MAX))
-            .at(format!("process.consoleSize.{field}"))
+    let place = "process.consoleSize";
+    let number = |size: &Value, field| -> Result<u16> {
+        let Some(value) = size.get(field).filter(|value| !value.is_null()) else {
+            return Err(anyhow!("missing field {field:?}")).at(place);
+        };
+        value
+            .as_u64()
+            .and_then(|number| u16::try_from(number).ok())
+            .ok_or_else(|| anyhow!("{value} is not a whole number from 0 to {}", u16::MAX))
+            .at(format_args!("{place}.{field}"))
     };
-    let size = |size: spec::ConsoleSize| -> Result<Size> {
-        Ok(Size { rows: number(size.height, "height")?, columns: number(size.width, "width")? })
+    let size = |size: &Value| -> Result<Size> {
+        if !size.is_object() {
+            Err(anyhow!("{size} is not an object")).at(place)?;
+        }
+        Ok(Size { rows: number(size, "height")?, columns: number(size, "width")? })
     };
-    Ok(Some(Terminal { size: spec.console_size.map(size).transpose()?, carried: false }))
+    let size = spec.console_size.as_ref().map(size).transpose()?;
+    Ok(Some(Terminal { size, carried: false }))
 }
 
 fn cstrings(place: &str, texts: &[String]) -> Result<Vec<CString>> {

@@ -17,9 +17,7 @@ mod text;
 pub use place::{
     At, Place, Step, leading_place, located_warning, parse_error, parse_place, render,
 };
-pub use process::{
-    Capabilities, ConsoleSize, ExecAffinity, IoPriority, Process, Rlimit, Scheduler, User,
-};
+pub use process::{Capabilities, ExecAffinity, IoPriority, Process, Rlimit, Scheduler, User};
 pub use resources::*;
 pub use text::{Document, KeyFault, Owned, read};
 

@@ -3,6 +3,7 @@
 
 use super::null_is_default;
 use serde::Deserialize;
+use serde_json::Value;
 
 /// `process`.
 #[derive(Debug, Deserialize)]
@@ -11,8 +12,8 @@ pub struct Process {
     /// Whether to allocate a terminal.
     #[serde(default, deserialize_with = "null_is_default")]
     pub terminal: bool,
-    /// Size of the terminal.
-    pub console_size: Option<ConsoleSize>,
+    /// Size of the terminal, as written: whatever it is must be ignored without a terminal (config.md, Process).
+    pub console_size: Option<Value>,
     /// User and groups.
     #[serde(default, deserialize_with = "null_is_default")]
     pub user: User,
@@ -85,15 +86,6 @@ pub struct ExecAffinity {
     /// After it was moved.
     #[serde(rename = "final")]
     pub last: Option<String>,
-}
-
-/// `process.consoleSize`, in characters.
-#[derive(Clone, Copy, Debug, Deserialize)]
-pub struct ConsoleSize {
-    /// Rows.
-    pub height: u64,
-    /// Columns.
-    pub width: u64,
 }
 
 /// `process.user`.

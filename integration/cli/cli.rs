@@ -1,6 +1,7 @@
 //! Flags in both forms, --version, ids, pid files, list, spec and features.
 
 use crate::sandbox::{Sandbox, brig_only, runtime};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::{Value, json};
 use std::fs;
 
@@ -165,6 +166,19 @@ fn a_spec_is_written_to_the_file_that_crun_would_write_it_to() {
     sandbox.brig(&["spec", "--bundle", "new", "--file", absolute.to_str().unwrap()]).ok();
     is_config(&absolute);
     sandbox.brig(&["spec", "--file", "no/such/file"]).fails_with("no/such/file");
+    // Without space, what exists is kept, and nothing new is left.
+    let full = sandbox.dir.join("full");
+    fs::create_dir(&full).unwrap();
+    mount(Some("tmpfs"), &full, Some("tmpfs"), MsFlags::empty(), Some("size=4k")).unwrap();
+    fs::write(full.join("kept"), [b'x'; 4096]).unwrap();
+    for args in [&["--file", "kept"][..], &[]] {
+        let said = sandbox.brig(&[&["spec", "--bundle", "full"], args].concat()).fails();
+        assert!(said.contains("No space left on device"), "{said}");
+    }
+    let names = fs::read_dir(&full).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(names.collect::<Vec<_>>(), ["kept"]);
+    assert_eq!(fs::metadata(full.join("kept")).unwrap().len(), 4096);
+    umount2(&full, MntFlags::MNT_DETACH).unwrap();
     assert!(!bundle.join("config.json").exists());
 }
 

@@ -447,7 +447,7 @@ fn a_root_that_is_the_hosts_own_stays_as_it_is() {
 #[test]
 fn a_mount_takes_the_place_of_a_default_device() {
     let sandbox = Sandbox::new();
-    std::fs::write(sandbox.dir.join("file"), "mounted").unwrap();
+    fs::write(sandbox.dir.join("file"), "mounted").unwrap();
     let file = sandbox.dir.join("file");
     sandbox.patch(|config| {
         let bind = |source: &std::path::Path, to: &str| json!({"destination": to, "type": "bind", "source": source, "options": ["bind"]});

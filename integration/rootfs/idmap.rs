@@ -149,6 +149,21 @@ fn a_joined_user_namespace_gives_its_ids_too() {
     let data = on_disk(&sandbox);
     with_data(&sandbox, &data, &["bind", "idmap"], None);
     assert_eq!(owners(&sandbox.facts(STATS)), [0, 5, 65534]);
+    // Engines repeat its maps; others would have no effect.
+    let of_holder = holder.config()["linux"]["uidMappings"].clone();
+    let other = json!([{"containerID": 0, "hostID": 200_000, "size": 10}]);
+    for (field, map) in
+        [("uidMappings", &of_holder), ("uidMappings", &other), ("gidMappings", &other)]
+    {
+        let plain = sandbox.config();
+        sandbox.patch(|config| config["linux"][field] = map.clone());
+        let done = sandbox.run();
+        match map == &of_holder {
+            true => drop(done.ok()),
+            false => drop(done.fails_with(&format!("linux.{field} (config.json"))),
+        }
+        sandbox.write_config(&plain);
+    }
 }
 
 #[test]

@@ -354,3 +354,17 @@ fn an_upper_that_another_container_lives_in_is_refused() {
     create().ok();
     first.brig(&["delete", "--force", &second.id]).ok();
 }
+
+#[test]
+fn without_one_of_the_layers_no_directory_is_created() {
+    brig_only!();
+    let sandbox = layered();
+    for args in [
+        &["--layer", "nosuch", "--upper", "upper"][..],
+        &["--layer", "bundle/layers/base", "--upper", "nosuch/upper"],
+    ] {
+        sandbox.create_with(args).fails_with("nosuch");
+        assert!(!sandbox.rootfs().exists(), "{args:?}");
+        assert!(!sandbox.dir.join("upper").exists(), "{args:?}");
+    }
+}

@@ -1,7 +1,7 @@
 //! State directories that this brig has not created: of an older version, damaged, foreign, or not state
 //! directories at all.
 
-use crate::host;
+use crate::host::{self, wait_until};
 use crate::sandbox::{Sandbox, brig_only};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
@@ -185,6 +185,36 @@ fn of_a_newer_record_force_deletes_what_it_tells_of() {
     sandbox.brig(&["delete", &sandbox.id]).fails_with("has version 9");
     sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
     sandbox.assert_nothing_left();
+}
+
+#[test]
+fn a_cut_record_is_not_taken_for_one_that_is_being_written() {
+    brig_only!();
+    let sandbox = running();
+    let path = sandbox.state_root().join(&sandbox.id).join("state.json");
+    let whole = fs::read(&path).unwrap();
+    let text = String::from_utf8_lossy(&whole);
+    let pid = Pid::from_raw(sandbox.pid().try_into().unwrap());
+    for length in [text.find("\"cgroup\"").unwrap() + 20, 0] {
+        fs::write(&path, &whole[..length]).unwrap();
+        for command in [&["delete"][..], &["start"], &["pause"], &["update", "--pids-limit", "9"]] {
+            let error = sandbox.brig(&[command, &[&sandbox.id]].concat()).fails();
+            assert!(error.contains("state.json: EOF"), "{command:?}: {error}");
+        }
+        assert!(kill(pid, None).is_ok());
+    }
+    fs::write(&path, &whole).unwrap();
+    sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
+    // Its cgroups would not be found without the end of the record.
+    let bundle = sandbox.bundle().display().to_string();
+    let create = ["--cgroup-manager=disabled", "create", "--bundle", &bundle, &sandbox.id];
+    sandbox.brig(&create).ok();
+    let pid = Pid::from_raw(sandbox.pid().try_into().unwrap());
+    let whole = fs::read(&path).unwrap();
+    fs::write(&path, &whole[..whole.len() - 2]).unwrap();
+    let done = sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
+    assert!(done.stderr.contains("only what the readable part"), "{done:?}");
+    assert!(wait_until(Duration::from_secs(30), || kill(pid, None).is_err()));
 }
 
 /// Removes everything that 0.1 has not written.

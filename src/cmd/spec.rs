@@ -2,8 +2,10 @@
 
 use crate::process::subids;
 use anyhow::{Context, Result, bail, ensure};
+use std::fs::File;
 use std::io::Write;
 use std::path::Path;
+use sys::file::write_atomically;
 use sys::hierarchy::{self, Version};
 use sys::idmap::IdMap;
 
@@ -25,18 +27,32 @@ pub fn spec(bundle: &Path, file: Option<&Path>, rootless: bool) -> Result<()> {
     if !has_cgroup2_alone() {
         replace(&mut text, CGROUP_NAMESPACE, "")?;
     }
-    let mut open_options = std::fs::File::options();
-    match file {
-        Some(_) => open_options.create(true).truncate(true),
-        None => open_options.create_new(true),
-    };
-    match open_options.write(true).open(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+    let written = match file {
+        Some(_) => replace_file(&path, &text),
+        None if path.symlink_metadata().is_ok() => {
             bail!("spec: file {} exists. Remove it first", path.display())
         }
-        file => file.and_then(|mut file| file.write_all(text.as_bytes())),
+        None => new_file(&path, &text),
+    };
+    written.with_context(|| format!("spec: {}", path.display()))
+}
+
+/// Writes a new file; none is left after an error.
+fn new_file(path: &Path, text: &str) -> Result<()> {
+    let mut file = File::create_new(path)?;
+    file.write_all(text.as_bytes()).or_else(|error| {
+        // The first error is the one to report.
+        let _ = std::fs::remove_file(path);
+        Err(error.into())
+    })
+}
+
+/// Replaces a regular file completely or not at all; others, e.g. /dev/stdout, are written to.
+fn replace_file(path: &Path, text: &str) -> Result<()> {
+    match path.symlink_metadata().is_ok_and(|found| !found.is_file()) {
+        true => Ok(File::create(path)?.write_all(text.as_bytes())?),
+        false => write_atomically(path, text.as_bytes()),
     }
-    .with_context(|| format!("spec: {}", path.display()))
 }
 
 /// The output of `brig spec`, for root or for the calling unprivileged user.

@@ -92,6 +92,7 @@ pub fn create(
         false => Output::default(),
     };
     let joined = spawn::open(&plan.namespaces)?;
+    id_maps::check_joined(&plan, &joined)?;
     let network = net_devices::destination(&plan, &joined)?;
     let found = cgroup::locate(&options.id, &spec, &plan, host);
     // If the id is in use, so is its cgroup: report the id.

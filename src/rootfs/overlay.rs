@@ -12,7 +12,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open};
 use nix::sys::stat::{FileStat, Mode, fstat, mkdirat};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
-use nix::unistd::{Gid, Uid, chdir, fchownat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, chdir, fchownat, unlinkat};
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -21,34 +21,48 @@ use std::path::Path;
 use sys::mount;
 use sys::{Errno, SysError};
 
-/// In the parent: creates missing directories, and checks that the others exist.
+/// In the parent: creates missing directories, and checks that the others exist. After an error, none is left.
 pub fn prepare(overlay: &Overlay, root: &Path) -> Result<()> {
-    prepare_root(root).with_context(|| root.display().to_string()).at("root.path")?;
     let missing = |layer: &CString| directory(layer).err();
     if let Some(error) = overlay.layers.iter().find_map(missing) {
         return overlay.layers_from.with_origin(Err(error));
     }
-    if let Upper::Directory { upper, work } = &overlay.upper {
-        let make = || -> Result<()> {
-            make_upper(upper, overlay)?;
-            make_work(work, upper).with_context(|| work.to_string_lossy().into_owned())
-        };
-        overlay.upper_from.with_origin(make())?;
-    }
-    Ok(())
+    let made = prepare_root(root).with_context(|| root.display().to_string()).at("root.path")?;
+    let prepared = match &overlay.upper {
+        Upper::Directory { upper, work } => {
+            overlay.upper_from.with_origin(prepare_upper(overlay, upper, work))
+        }
+        _ => Ok(()),
+    };
+    prepared.inspect_err(|_| {
+        if made {
+            // The first error is the one to report.
+            let _ = std::fs::remove_dir(root);
+        }
+    })
 }
 
-/// Creates the mount point. If it is not empty, the root filesystem was prepared by someone else, and an
-/// annotation must not replace it.
-fn prepare_root(root: &Path) -> Result<()> {
+/// Creates the mount point, unless it exists. If it is not empty, the root filesystem was prepared by someone
+/// else, and an annotation must not replace it.
+fn prepare_root(root: &Path) -> Result<bool> {
     match std::fs::DirBuilder::new().mode(0o755).create(root) {
-        Ok(()) => return Ok(()),
+        Ok(()) => return Ok(true),
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(error).context("mkdir"),
     }
     let empty = std::fs::read_dir(root)?.next().is_none();
     ensure!(empty, "is not empty: with layers it is the mount point for them");
-    Ok(())
+    Ok(false)
+}
+
+fn prepare_upper(overlay: &Overlay, upper: &CStr, work: &CStr) -> Result<()> {
+    let made = make_upper(upper, overlay)?;
+    let worked = make_work(work, upper).with_context(|| work.to_string_lossy().into_owned());
+    worked.inspect_err(|_| {
+        if made {
+            let _ = unlinkat(AT_FDCWD, upper, UnlinkatFlags::RemoveDir);
+        }
+    })
 }
 
 /// Creates the work directory, with the owner of the upper: the process that mounts the overlay writes to it,
@@ -74,14 +88,15 @@ fn give(dir: BorrowedFd<'_>, name: &CStr, stat: &FileStat) -> Result<()> {
 }
 
 /// The upper's own directory becomes the container's root directory, with the attributes of the layers'.
-fn make_upper(upper: &CStr, overlay: &Overlay) -> Result<()> {
+/// Returns whether it was created.
+fn make_upper(upper: &CStr, overlay: &Overlay) -> Result<bool> {
     let what = || upper.to_string_lossy().into_owned();
     match nix::unistd::mkdir(upper, Mode::from_bits_truncate(0o700)) {
         Ok(()) => {}
-        Err(Errno::EEXIST) => return directory(upper).map(drop),
+        Err(Errno::EEXIST) => return directory(upper).map(|_| false),
         Err(errno) => return Err(errno).context("mkdir").with_context(what),
     }
-    like_layers(AT_FDCWD, upper, top(overlay)?.as_fd()).with_context(what)
+    like_layers(AT_FDCWD, upper, top(overlay)?.as_fd()).with_context(what).map(|()| true)
 }
 
 fn like_layers(dir: BorrowedFd<'_>, name: &CStr, layer: BorrowedFd<'_>) -> Result<()> {

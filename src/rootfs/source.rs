@@ -168,7 +168,11 @@ impl Opening<'_> {
                     true => clone_bind(AT_FDCWD, source, mount, *recursive).map(Source::Detached),
                     false => open_bind(mount, source, self.modern).map(Source::Open),
                 };
-                opened.at(format!("{}.source", mount.place()))
+                // An error about an option has its own place.
+                opened.map_err(|error| match error.is::<At>() {
+                    true => error,
+                    false => error.context(At::new(format!("{}.source", mount.place()))),
+                })
             }
             Kind::Cgroup(fs) => {
                 let cgroups = cgroup::open(self.plan, fs, self.cgroup, self.modern);

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{Mode, SFlag, fstatat};
 use nix::unistd::{UnlinkatFlags, mkdir, unlinkat};
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -20,6 +21,8 @@ pub struct Dir {
     fd: OwnedFd,
     /// Absolute, or relative if `--root` was.
     pub path: PathBuf,
+    /// Whether this process has held the lock: since then, no create writes a first record.
+    pub(super) was_locked: Cell<bool>,
 }
 
 /// The exclusive lock on a container. It belongs to the open file description, so a cloned child must drop
@@ -77,7 +80,7 @@ impl Dir {
         let path = root.join(id);
         // Symbolic links are not followed: they would lead to directories that are not brig's.
         match nix::fcntl::open(&path, DIRECTORY, Mode::empty()) {
-            Ok(fd) => Ok(Dir { fd, path }),
+            Ok(fd) => Ok(Dir { fd, path, was_locked: Cell::new(false) }),
             Err(Errno::ENOENT) => Err(NotFound.into()),
             Err(errno) if path.is_symlink() => Err(errno)
                 .context(format!("{} is a symbolic link, not a state directory", path.display())),
@@ -113,6 +116,7 @@ impl Dir {
         }
         // The previous holder of the lock may have deleted the container.
         ensure!(nix::sys::stat::fstat(&fd)?.st_nlink > 0, NotFound);
+        self.was_locked.set(true);
         Ok(Lock { _fd: fd })
     }
 

@@ -66,7 +66,9 @@ impl std::error::Error for NotBrigs {}
 /// Reads field by field those whose meaning is the same in every version.
 fn salvage(id: &str, bytes: &[u8], error: serde_json::Error) -> Record {
     let mut state = State { id: id.to_owned(), ..State::default() };
-    let Ok(fields) = serde_json::from_slice::<Map<String, Value>>(bytes) else {
+    let whole = serde_json::from_slice::<Map<String, Value>>(bytes).ok();
+    let is_whole = whole.is_some();
+    let Some(fields) = whole.or_else(|| beginning(bytes)) else {
         return Record::Partial(Box::new(state), error.into());
     };
     match fields.get("id").and_then(Value::as_str) {
@@ -92,7 +94,8 @@ fn salvage(id: &str, bytes: &[u8], error: serde_json::Error) -> Record {
             }
         }
     }
-    if let Some(missing) = REQUIRED.iter().find(|name| !fields.contains_key(**name)) {
+    let missing = REQUIRED.iter().find(|name| !fields.contains_key(**name));
+    if let Some(missing) = missing.filter(|_| is_whole) {
         error = anyhow!("does not contain {missing:?}");
     }
     if let Some(version) = fields.get("version").filter(|version| **version != VERSION) {
@@ -101,17 +104,20 @@ fn salvage(id: &str, bytes: &[u8], error: serde_json::Error) -> Record {
     Record::Partial(Box::new(state), error)
 }
 
+/// The fields before the end of a cut record.
+fn beginning(bytes: &[u8]) -> Option<Map<String, Value>> {
+    let ends = bytes.iter().enumerate().rev().filter(|(_, byte)| **byte == b',');
+    ends.take(1000)
+        .find_map(|(end, _)| serde_json::from_slice(&[&bytes[..end], b"}"].concat()).ok())
+}
+
 impl Dir {
     /// Reads `state.json`; None before create has written it.
     pub fn record(&self) -> Result<Option<Record>> {
         match self.parsed()? {
             // A partial first record, which is being written with the lock held, or was when it was read.
-            Some(Record::Partial(_, error)) if is_cut(&error) => {
-                if self.is_locked()? {
-                    Ok(None)
-                } else {
-                    self.parsed()
-                }
+            Some(Record::Partial(_, error)) if is_cut(&error) && !self.was_locked.get() => {
+                if self.is_locked()? { Ok(None) } else { self.parsed() }
             }
             record => Ok(record),
         }
@@ -256,8 +262,16 @@ mod tests {
     }
 
     #[test]
+    fn the_beginning_of_a_cut_record_is_read() {
+        let cut = PLAIN.find("\"cgroup\"").unwrap() + 30;
+        let (state, why) = partial(&PLAIN[..cut]);
+        assert_eq!((state.pid, state.start_time), (4242, 123_456));
+        assert!(state.cgroup.is_none() && why.starts_with("EOF"), "{why}");
+    }
+
+    #[test]
     fn of_what_is_no_record_nothing_is_believed() {
-        for text in ["", "{", "\0\0\0", "[]", "7", r#"{"id":5}"#, &PLAIN[..60]] {
+        for text in ["", "{", "\0\0\0", "[]", "7", r#"{"id":5}"#, &PLAIN[..20]] {
             let (state, why) = partial(text);
             assert_eq!((state.id.as_str(), state.pid), ("old", 0), "{text:?}: {why}");
         }

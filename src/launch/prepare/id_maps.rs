@@ -9,7 +9,7 @@ use crate::plan::idmap::MountMap;
 use crate::process::socket::{self, Socket};
 use crate::rootfs::{self, Users};
 use crate::spec::Place;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use nix::sched::{CloneFlags, setns};
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -42,6 +42,36 @@ pub fn of_plan(plan: &Plan, joined: &[Joined]) -> Result<Users> {
         && rootfs::host_lacks_any(&plan.rootfs);
     let devices = makes_devices.then(|| of_container(plan, joined)).transpose()?;
     Ok(Users { mounts: of_mounts(plan, joined)?, layers, devices })
+}
+
+/// Checks that id maps given for a joined user namespace are those that it has, as in runc: engines repeat
+/// them.
+///
+/// # Errors
+///
+/// If they differ.
+pub fn check_joined(plan: &Plan, joined: &[Joined]) -> Result<()> {
+    let given = &plan.id_maps;
+    let joins_user = joined.iter().any(|joined| joined.kind() == libc::CLONE_NEWUSER);
+    if !joins_user || *given == IdMaps::default() {
+        return Ok(());
+    }
+    let own = of_container(plan, joined)?;
+    let sorted = |maps: &[IdMap]| {
+        let mut maps = maps.to_vec();
+        maps.sort_by_key(|map| map.container);
+        maps
+    };
+    for (field, given, own) in
+        [("uidMappings", &given.uids, &own.uids), ("gidMappings", &given.gids, &own.gids)]
+    {
+        let same = given.is_empty() || sorted(given) == sorted(own);
+        if !same {
+            Err(anyhow!("differs from the map of the user namespace that is joined"))
+                .at(format!("linux.{field}"))?;
+        }
+    }
+    Ok(())
 }
 
 /// The id maps of the container's user namespace. Those of a joined one are read through a process in it.

@@ -9,6 +9,7 @@ pub mod images_etc;
 pub mod images_flags;
 pub mod images_guard;
 pub mod images_hostile;
+pub mod images_ids;
 pub mod images_json;
 pub mod images_limits;
 pub mod images_links;

@@ -2,7 +2,10 @@
 
 pub mod change;
 pub mod guard;
+mod ids;
 pub mod layout;
+
+pub use ids::Ids;
 
 use crate::archive::decompress::Decoder;
 use crate::archive::tar_writer::{File, Holes, Writer, ensure_no_whiteout};
@@ -26,8 +29,7 @@ use ruzstd::encoding::{CompressionLevel, compress};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{self, Read, Seek, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use sys::idmap::IdMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// The compression of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,26 +51,6 @@ pub struct About {
     pub message: Option<String>,
     /// Instructions that change its config: see [`crate::commit::change`].
     pub changes: Vec<String>,
-}
-
-/// Ids on disk that differ from those in the container; empty: all are the same.
-#[derive(Debug, Default)]
-pub struct Ids {
-    /// User ids.
-    pub uids: Vec<IdMap>,
-    /// Group ids.
-    pub gids: Vec<IdMap>,
-}
-
-impl Ids {
-    /// The ids on disk of the container's root; if it has none, those of its first user and group.
-    pub fn of_root(&self) -> (u32, u32) {
-        let first = |maps: &[IdMap]| {
-            let root = maps.iter().find(|map| map.container == 0).or(maps.first());
-            root.map_or(0, |map| map.host)
-        };
-        (first(&self.uids), first(&self.gids))
-    }
 }
 
 /// A layer that was written to a layout.
@@ -174,10 +156,9 @@ fn add<W: Write>(
         path: &node.path,
         at: (dir.as_fd(), name),
         stat: *stat,
-        attributes: attributes(dir.as_fd(), name)?,
+        attributes: attributes_of(ids, (dir.as_fd(), name), &node.path, warn)?,
     };
-    file.stat.st_uid = inside(&ids.uids, stat.st_uid)?;
-    file.stat.st_gid = inside(&ids.gids, stat.st_gid)?;
+    (file.stat.st_uid, file.stat.st_gid) = ids.of_owner(stat.st_uid, stat.st_gid)?;
     if !writer.file(&file)? {
         warn(&format!("{}: socket not included", node.path.escape_ascii()));
     }
@@ -187,14 +168,21 @@ fn add<W: Write>(
     Ok(())
 }
 
-/// The container's id for an id on disk.
-fn inside(maps: &[IdMap], id: u32) -> Result<u32> {
-    if maps.is_empty() {
-        return Ok(id);
+/// The attributes for the archive.
+fn attributes_of(
+    ids: &Ids,
+    at: (BorrowedFd<'_>, &[u8]),
+    path: &[u8],
+    warn: &mut dyn FnMut(&str),
+) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let mut attributes = attributes(at.0, at.1)?;
+    if ids.convert(&mut attributes) {
+        warn(&format!(
+            "{}: capabilities or ACL entries of ids that are not mapped in the container are not included",
+            path.escape_ascii()
+        ));
     }
-    let offset = |map: &IdMap| id.checked_sub(map.host).filter(|offset| *offset < map.size);
-    let found = maps.iter().find_map(|map| offset(map).map(|offset| map.container + offset));
-    found.with_context(|| format!("is owned by id {id}, which is not mapped in the container"))
+    Ok(attributes)
 }
 
 /// Writes the upper as an archive, and returns its digest.
@@ -476,7 +464,7 @@ pub fn export<W: Write>(upper: &Upper, ids: &Ids, out: W, warn: &mut dyn FnMut(&
         walk::push(&mut path, &name)?;
         let what = || path.escape_ascii().to_string();
         let Some(found) = dir.find(&name)? else { continue };
-        if !write(&found, ids, &path, &mut writer).with_context(what)? {
+        if !write(&found, ids, &path, &mut writer, warn).with_context(what)? {
             warn(&format!("{}: socket not included", path.escape_ascii()));
         }
         if walk::is_directory(&found) {
@@ -487,11 +475,16 @@ pub fn export<W: Write>(upper: &Upper, ids: &Ids, out: W, warn: &mut dyn FnMut(&
     writer.finish()
 }
 
-fn write<W: Write>(found: &Found, ids: &Ids, path: &[u8], writer: &mut Writer<W>) -> Result<bool> {
+fn write<W: Write>(
+    found: &Found,
+    ids: &Ids,
+    path: &[u8],
+    writer: &mut Writer<W>,
+    warn: &mut dyn FnMut(&str),
+) -> Result<bool> {
     let mut stat: FileStat = found.stat;
-    stat.st_uid = inside(&ids.uids, stat.st_uid)?;
-    stat.st_gid = inside(&ids.gids, stat.st_gid)?;
+    (stat.st_uid, stat.st_gid) = ids.of_owner(stat.st_uid, stat.st_gid)?;
     let at = (found.dir.as_fd(), found.name.as_slice());
-    let attributes = attributes(at.0, at.1)?;
+    let attributes = attributes_of(ids, at, path, warn)?;
     writer.file(&File { path, at, stat, attributes })
 }

@@ -1,7 +1,8 @@
 //! `diff` and `commit` beside mounts: what brig creates for them, and what the container does there.
 
 use crate::images::Images;
-use crate::images_commit::top_layer;
+use crate::images_commit::{shell, top_layer};
+use crate::layout::Archive;
 use crate::sandbox::brig_only;
 use serde_json::json;
 use std::fs;
@@ -70,4 +71,26 @@ fn what_the_container_made_stays_its_own_when_something_is_mounted_there() {
     expected.extend(["A /srv/new", "A /other"]);
     expected.sort_by_key(|line| &line[2..]);
     assert_eq!(images.diff(&id), expected);
+}
+
+#[test]
+fn mount_points_that_links_of_the_image_lead_to_are_not_changes() {
+    brig_only!();
+    let images = Images::new();
+    let Some(base) = shell() else { return };
+    let mut layout = images.layout("image");
+    let links = Archive::new().dir("real/").symlink("ln", "/real").symlink("run", "real/run");
+    layout.layer(base).layer(links);
+    let image = layout.finish("v1", &json!({"Env": ["PATH=/bin"]}));
+    let id = images.sandbox.id.clone();
+    let places = ["/ln/point", "/ln/point.file", "/run/deep/point"];
+    start_with(&images, &image, &places, "echo x >/tmp/new");
+    let own = ["C /tmp", "A /tmp/new"];
+    assert_eq!(images.diff(&id), own);
+    add_mount(&images, "/ln/later");
+    add_mount(&images, "/run/later.file");
+    assert_eq!(images.diff(&id), own);
+    images.brig(&["commit", &id, "out:v2"]).ok();
+    let top = top_layer(&images.sandbox.dir.join("out"), "v2");
+    assert_eq!(top.keys().collect::<Vec<_>>(), ["tmp/", "tmp/new"]);
 }

@@ -46,7 +46,7 @@ pub fn open_upper(state: &State, dir: &Dir, ids: Option<&Ids>) -> Result<Upper> 
     let own_layer =
         state.annotations.for_runtimes()?.contains_key(IMAGE).then(|| layers.lower.len() - 1);
     let for_mounts = ForMounts {
-        points: mount_points(dir)?,
+        points: mount_points(dir, &below)?,
         made: state.extra_mounts.made.iter().cloned().collect(),
         owner: ids.map(Ids::of_root),
     };
@@ -94,17 +94,18 @@ pub fn ids(state: &State, dir: &Dir) -> Result<Ids> {
     Ok(Ids { uids: read("uidMappings")?, gids: read("gidMappings")? })
 }
 
-/// The mount points of the config.
-fn mount_points(dir: &Dir) -> Result<BTreeSet<Vec<u8>>> {
+/// The mount points of the config, where the links of the layers lead: brig has created them there.
+fn mount_points(dir: &Dir, layers: &View) -> Result<BTreeSet<Vec<u8>>> {
     let config: serde_json::Value = serde_json::from_slice(&dir.read("config.json")?)?;
     let mounts = config["mounts"].as_array().into_iter().flatten();
-    let points = mounts.filter_map(|mount| mount["destination"].as_str()).map(|destination| {
-        let path = clean(destination.as_bytes());
-        path.strip_prefix(b"/").unwrap_or(&path).to_vec()
-    });
+    let points = mounts.filter_map(|mount| mount["destination"].as_str());
     // The mount of the terminal, and the directory for the service manager.
-    let more = [&b"dev/console"[..], b"run/notify"].map(<[u8]>::to_vec);
-    Ok(points.chain(more).collect())
+    let more = ["/dev/console", "/run/notify"];
+    let place = |path: &str| {
+        let place = layers.place(&clean(path.as_bytes()))?;
+        Ok(place.unwrap_or_default().join(&b'/'))
+    };
+    points.chain(more).map(place).collect()
 }
 
 /// An upper in memory is mounted only in the container's mount namespace, beneath another mount: a process of

@@ -222,7 +222,7 @@ impl View {
     /// # Errors
     ///
     /// If a layer cannot be read.
-    pub(crate) fn place(&self, path: &[u8]) -> Result<Option<Vec<Vec<u8>>>> {
+    pub fn place(&self, path: &[u8]) -> Result<Option<Vec<Vec<u8>>>> {
         Ok(self.follow(path, self.len())?.map(|(way, _)| way))
     }
 

@@ -94,3 +94,40 @@ fn mount_points_that_links_of_the_image_lead_to_are_not_changes() {
     let top = top_layer(&images.sandbox.dir.join("out"), "v2");
     assert_eq!(top.keys().collect::<Vec<_>>(), ["tmp/", "tmp/new"]);
 }
+
+#[test]
+fn what_takes_the_place_of_a_file_of_the_init_layer_is_the_containers() {
+    brig_only!();
+    let images = Images::new();
+    let Some(base) = shell() else { return };
+    let mut layout = images.layout("image");
+    layout.layer(base.file("etc/resolv.conf", b""));
+    let image = layout.finish("v1", &json!({"Env": ["PATH=/bin"]}));
+    let id = images.sandbox.id.clone();
+    // The image has none of the first two, and the third.
+    let script = "
+        echo y >>/etc/hostname
+        rm /etc/hosts /etc/resolv.conf /etc/mtab
+        mkdir -p /etc/mtab/x; echo i >/etc/mtab/x/y
+    ";
+    images.keep(&image, &id, script);
+    let expected =
+        ["C /etc", "A /etc/mtab", "A /etc/mtab/x", "A /etc/mtab/x/y", "D /etc/resolv.conf"];
+    assert_eq!(images.diff(&id), expected);
+    images.brig(&["commit", &id, "out:v2"]).ok();
+    let top = top_layer(&images.sandbox.dir.join("out"), "v2");
+    let names = ["etc/", "etc/.wh.resolv.conf", "etc/mtab/", "etc/mtab/x/", "etc/mtab/x/y"];
+    assert_eq!(top.keys().collect::<Vec<_>>(), names);
+    assert_eq!(images.prints("out:v2", "cat /etc/mtab/x/y"), "i\n");
+    // Deleted with its directory.
+    let other = format!("{id}-other");
+    images.keep(&image, &other, "rm -r /etc; mkdir /etc");
+    let gone =
+        ["both", "base", "group", "passwd", "resolv.conf"].map(|name| format!("D /etc/{name}"));
+    let mut expected = vec!["C /etc".to_owned()];
+    expected.extend(gone);
+    expected.sort();
+    let mut found = images.diff(&other);
+    found.sort();
+    assert_eq!(found, expected);
+}

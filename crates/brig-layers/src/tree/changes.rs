@@ -226,12 +226,16 @@ impl Upper {
             Err(Errno::ENOENT) => return Ok(None),
             stat => stat?,
         };
-        let below = level.below.find(name)?;
+        let below = match level.below.find(name)? {
+            Some(found) if self.is_own(&found, &stat) => return Ok(None),
+            // The image has what is below the init layer.
+            Some(found) if self.own_layer == Some(found.layer) && !walk::is_directory(&found) => {
+                self.find_in_image(path)?
+            }
+            found => found,
+        };
         if whiteout::is_whiteout(&stat) {
             return Ok(below.map(|_| (Change::Deleted, None)));
-        }
-        if below.as_ref().is_some_and(|found| self.is_own(found)) {
-            return Ok(None);
         }
         refuse_elsewhere(dir, name)?;
         if !is(&stat, SFlag::S_IFDIR) {
@@ -281,8 +285,16 @@ impl Upper {
         })
     }
 
-    fn is_own(&self, found: &Found) -> bool {
-        self.own_layer == Some(found.layer) && !found.is(SFlag::S_IFDIR)
+    /// Whether a file is one of the init layer, with changes or without.
+    fn is_own(&self, found: &Found, now: &FileStat) -> bool {
+        let same_kind = found.is(sys::file::kind(now.st_mode));
+        self.own_layer == Some(found.layer) && !walk::is_directory(found) && same_kind
+    }
+
+    /// What the image has at a path, without the init layer.
+    fn find_in_image(&self, path: &[u8]) -> Result<Option<Found>> {
+        let parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
+        self.below.find(&parts, self.own_layer.unwrap_or(self.below.len()))
     }
 
     /// The names below an opaque directory that do not exist in it.
@@ -295,7 +307,13 @@ impl Upper {
         let here = self.open(path, DIRECTORY)?;
         let mut gone = self.below.names(&parts)?;
         gone.retain(|name| fstatat(&here, name.as_slice(), AtFlags::AT_SYMLINK_NOFOLLOW).is_err());
-        Ok(gone)
+        let mut deleted = Vec::new();
+        for name in gone {
+            if self.find_in_image(&[path, &b"/"[..], &name].concat())?.is_some() {
+                deleted.push(name);
+            }
+        }
+        Ok(deleted)
     }
 }
 

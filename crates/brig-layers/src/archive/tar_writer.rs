@@ -305,18 +305,12 @@ fn attributes(
         say("size", size.to_string());
     }
     header.set_size(size.min(MAX_SIZE));
-    let seconds = u64::try_from(stat.st_mtime);
-    if stat.st_mtime_nsec != 0 || seconds.is_err() {
-        // Times before 1970: seconds are rounded down and the fraction is positive: -1.5 is -2 and 0.5.
-        let (seconds, nanoseconds) = (stat.st_mtime, stat.st_mtime_nsec);
-        let text = match seconds {
-            0.. => format!("{seconds}.{nanoseconds:09}"),
-            _ if nanoseconds == 0 => seconds.to_string(),
-            _ => format!("-{}.{:09}", -(seconds + 1), 1_000_000_000 - nanoseconds),
-        };
-        say("mtime", text.trim_end_matches('0').trim_end_matches('.').to_owned());
+    // It has as many digits as the size.
+    let seconds = u64::try_from(stat.st_mtime).unwrap_or(0).min(MAX_SIZE);
+    if stat.st_mtime_nsec != 0 || i64::try_from(seconds) != Ok(stat.st_mtime) {
+        say("mtime", time(stat.st_mtime, stat.st_mtime_nsec));
     }
-    header.set_mtime(seconds.unwrap_or(0).min(MAX_SIZE));
+    header.set_mtime(seconds);
     for (name, value) in xattrs {
         if name.contains(&b'=') {
             bail!("the name of the attribute {} contains a =", name.escape_ascii());
@@ -324,6 +318,16 @@ fn attributes(
         pax.push(([b"SCHILY.xattr.", name.as_slice()].concat(), value.clone()));
     }
     Ok(pax)
+}
+
+/// A time in a record. Before 1970, seconds are rounded down and the fraction is positive: -1.5 is -2 and 0.5.
+fn time(seconds: i64, nanoseconds: i64) -> String {
+    let text = match seconds {
+        _ if nanoseconds == 0 => return seconds.to_string(),
+        0.. => format!("{seconds}.{nanoseconds:09}"),
+        _ => format!("-{}.{:09}", -(seconds + 1), 1_000_000_000 - nanoseconds),
+    };
+    text.trim_end_matches('0').to_owned()
 }
 
 /// Refuses names in an image that would be whiteouts.
@@ -335,4 +339,37 @@ pub(crate) fn ensure_no_whiteout(path: &[u8]) -> Result<()> {
         path.escape_ascii()
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn times_that_do_not_fit_into_the_header_have_a_record() {
+        let here = fs::File::open("/").unwrap();
+        for (seconds, nanoseconds, record) in [
+            (0, 0, None),
+            (8_589_934_591, 0, None),
+            (8_589_934_592, 0, Some("8589934592")),
+            (9_999_999_990, 0, Some("9999999990")),
+            (10, 500_000_000, Some("10.5")),
+            (-10, 0, Some("-10")),
+            (-2, 500_000_000, Some("-1.5")),
+            (-1, 999_999_990, Some("-0.00000001")),
+        ] {
+            let mut stat = fstat(&here).unwrap();
+            (stat.st_mtime, stat.st_mtime_nsec) = (seconds, nanoseconds);
+            let at = (here.as_fd(), &b"."[..]);
+            let mut writer = Writer::new(Vec::new(), Holes::Map);
+            writer.file(&File { path: b"dir", at, stat, attributes: Vec::new() }).unwrap();
+            let archive = writer.finish().unwrap();
+            let mut archive = tar::Archive::new(&archive[..]);
+            let mut entry = archive.entries().unwrap().next().unwrap().unwrap();
+            let records = entry.pax_extensions().unwrap().into_iter().flatten();
+            let found: Vec<_> = records.map(|record| record.unwrap().value().unwrap()).collect();
+            assert_eq!(found, Vec::from_iter(record), "{seconds}.{nanoseconds:09}");
+        }
+    }
 }

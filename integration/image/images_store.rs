@@ -67,6 +67,25 @@ fn damaged_records_are_made_again_or_ignored() {
 }
 
 #[test]
+fn other_files_in_place_of_records_count_as_missing() {
+    brig_only!();
+    let images = Images::new();
+    let image = images.simple("image");
+    images.run_again(&image);
+    let beside = |dir: &str, name: &str| images.records(dir)[0].with_file_name(name);
+    nix::unistd::mkfifo(&beside("images", "fifo.json"), Mode::S_IRWXU).unwrap();
+    fs::write(beside("layers", &format!("sha256-{}", "a".repeat(64))), "").unwrap();
+    let record = images.records("layers")[0].join("layer.json");
+    if fs::remove_file(&record).is_ok() {
+        nix::unistd::mkfifo(&record, Mode::S_IRWXU).unwrap();
+    }
+    for command in ["images", "layers", "gc"] {
+        images.brig(&[command]).ok();
+    }
+    images.run_again(&image);
+}
+
+#[test]
 fn gc_keeps_a_container_whose_record_is_damaged() {
     brig_only!();
     let images = Images::new();

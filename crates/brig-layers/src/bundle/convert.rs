@@ -6,7 +6,7 @@ use crate::source::manifest::ImageConfig;
 use crate::tree::view::View;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Settings in addition to the image's.
 #[derive(Debug, Default)]
@@ -57,8 +57,14 @@ pub fn config(
         config["hostname"] = hostname.clone().into();
     }
     let mounts = config["mounts"].as_array_mut().context("the template has no mounts")?;
+    let own = mounts.len();
     for volume in run.volumes.keys() {
-        mounts.push(volume_mount(volume)?);
+        let volume = volume_mount(volume)?;
+        // What every container has there anyway, e.g. in images for systemd, is not hidden by a volume.
+        let is_there = |mount: &Value| destination(mount) == destination(&volume);
+        if !mounts[..own].iter().any(is_there) {
+            mounts.push(volume);
+        }
     }
     config["annotations"] = json!(annotations(image, wanted, &mut warn));
     Ok(config)
@@ -116,8 +122,7 @@ fn directory(path: &str) -> String {
 /// files at that place, like docker's volumes.
 pub(crate) fn volume_mount(volume: &str) -> Result<Value> {
     let path = directory(volume);
-    let names: Vec<&str> =
-        path.split('/').filter(|name| !name.is_empty() && *name != ".").collect();
+    let names = names(&path);
     if names.is_empty() || names.contains(&"..") || path.contains('\0') {
         bail!("the image's config.Volumes: {volume:?} is not a directory below /");
     }
@@ -129,6 +134,14 @@ pub(crate) fn volume_mount(volume: &str) -> Result<Value> {
     }))
 }
 
+fn names(path: &str) -> Vec<&str> {
+    path.split('/').filter(|name| !name.is_empty() && *name != ".").collect()
+}
+
+fn destination(mount: &Value) -> Vec<&str> {
+    names(mount["destination"].as_str().unwrap_or_default())
+}
+
 /// A volume whose directory does not exist in the image gets the mode of a new directory: that of a new tmpfs
 /// would be world-writable.
 pub(crate) fn modes_of_new_volumes(
@@ -136,15 +149,17 @@ pub(crate) fn modes_of_new_volumes(
     image: &ImageConfig,
     view: &View,
 ) -> Result<()> {
+    let mut new = BTreeSet::new();
     for volume in image.config.volumes.keys().map(|volume| directory(volume)) {
-        if view.resolve(volume.as_bytes())?.is_some() {
-            continue;
+        if view.resolve(volume.as_bytes())?.is_none() {
+            new.insert(volume);
         }
-        let mounts = config["mounts"].as_array_mut().into_iter().flatten();
-        for mount in mounts.filter(|mount| mount["destination"] == volume.as_str()) {
-            if let Some(options) = mount["options"].as_array_mut() {
-                options.push("mode=755".into());
-            }
+    }
+    let mounts = config["mounts"].as_array_mut().into_iter().flatten();
+    for mount in mounts {
+        let is_new = mount["destination"].as_str().is_some_and(|path| new.contains(path));
+        if let Some(options) = mount["options"].as_array_mut().filter(|_| is_new) {
+            options.push("mode=755".into());
         }
     }
     Ok(())
@@ -281,6 +296,15 @@ mod tests {
         assert_eq!(config["process"]["args"], json!(["id"]));
         let env = config["process"]["env"].as_array().unwrap();
         assert!(!env.contains(&json!("A")) && env[0] == "B=", "{env:?}");
+    }
+
+    #[test]
+    fn a_volume_hides_nothing_that_every_container_has() {
+        let image = r#"{"os":"linux","config":{"Volumes":{"/proc/":{},"/./proc":{},"/data":{}}}}"#;
+        let (config, _) = converted(image, &Wanted::default());
+        let mounts = config["mounts"].as_array().unwrap();
+        let places: Vec<_> = mounts.iter().map(|mount| &mount["destination"]).collect();
+        assert_eq!(places, ["/proc", "/data"]);
     }
 
     #[test]

@@ -10,10 +10,10 @@ use nix::sys::stat::Mode;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fs::{DirBuilder, File};
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use sys::file::rename_new;
@@ -375,14 +375,25 @@ pub(crate) fn record_in(dir: &Path) -> Result<Option<LayerRecord>> {
 /// Reads a record; None if it does not exist or is not readable. An empty record, or one of NULs, is the
 /// result of a power failure while it was written: records are not synced to disk.
 pub(crate) fn read_record<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    let what = || path.display().to_string();
-    let text = match std::fs::read(path) {
-        Err(error) if [ErrorKind::NotFound, ErrorKind::IsADirectory].contains(&error.kind()) => {
-            return Ok(None);
+    const MISSING: [ErrorKind; 3] =
+        [ErrorKind::NotFound, ErrorKind::IsADirectory, ErrorKind::NotADirectory];
+    let read = || -> std::io::Result<Option<Vec<u8>>> {
+        // O_NONBLOCK: opening a fifo would wait for a writer.
+        let mut file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+        let mut text = Vec::new();
+        let is_file = file.metadata()?.is_file();
+        if is_file {
+            file.read_to_end(&mut text)?;
         }
-        text => text.with_context(what)?,
+        Ok(Some(text).filter(|_| is_file))
     };
-    Ok(serde_json::from_slice(&text).ok())
+    match read() {
+        Err(error) if MISSING.contains(&error.kind()) => Ok(None),
+        text => {
+            let text = text.with_context(|| path.display().to_string())?;
+            Ok(text.and_then(|text| serde_json::from_slice(&text).ok()))
+        }
+    }
 }
 
 /// Writes a record atomically.

@@ -112,17 +112,18 @@ fn device_access_is_limited_to_the_defaults() {
         });
         let facts = sandbox.facts(
             "mknod /tmp/null c 1 3 ; open /tmp/null rw ; mknod /tmp/mem c 1 1 ; open /tmp/mem r ; \
-             mknod /tmp/disk b 254 0 ; open /tmp/disk r ; mknod /tmp/fuse c 10 229 ; open /tmp/fuse rw",
+             mknod /tmp/disk b 254 0 ; open /tmp/disk r ; mknod /tmp/fuse c 10 229 ; open /tmp/fuse rw ; \
+             mknod /tmp/console c 5 1 ; open /tmp/console r",
         );
         assert_eq!(facts.get("open /tmp/null"), "ok");
-        for name in ["mem", "disk", "fuse"] {
+        for name in ["mem", "disk", "fuse", "console"] {
             // A device that may be created (runc's defaults allow mknod of anything) may still not be opened.
             assert!(
                 ["EPERM", "ENOENT"].contains(&facts.get(&format!("open /tmp/{name}"))),
                 "{rules}: {facts}"
             );
         }
-        for node in ["null", "mem", "disk", "fuse"] {
+        for node in ["null", "mem", "disk", "fuse", "console"] {
             // Must not stay, whoever created it.
             _ = fs::remove_file(sandbox.rootfs().join("tmp").join(node));
         }
@@ -298,6 +299,29 @@ fn a_default_device_that_is_denied_with_others_is_refused_by_the_denials_place()
         let refused = sandbox.spawn(run).wait().fails_with("linux.resources.devices[1]");
         assert!(refused.contains("the default device c 1:3 rwm"), "{refused}");
         sandbox.assert_nothing_left();
+    }
+}
+
+/// A container's /dev/console is a pty: the host's is not one of the default devices.
+#[test]
+fn the_hosts_console_can_be_denied() {
+    for view in views() {
+        let sandbox = Sandbox::new();
+        sandbox.patch(|config| {
+            config["linux"]["resources"]["devices"] = json!([
+                {"allow": true, "access": "rwm"},
+                {"allow": false, "type": "c", "major": 5, "minor": 1, "access": "rwm"},
+                {"allow": false, "type": "c", "minor": 1, "access": "w"},
+            ]);
+        });
+        sandbox.script("mknod /tmp/console c 5 1");
+        let bundle = sandbox.bundle();
+        let mut run = sandbox.command(&["run", "--bundle", bundle.to_str().unwrap(), &sandbox.id]);
+        if !is_peer() {
+            seeing(&mut run, view);
+        }
+        let facts = Facts::parse(&sandbox.spawn(run).wait().ok().stdout);
+        assert_eq!(facts.get("mknod /tmp/console"), "EPERM", "{facts}");
     }
 }
 

@@ -41,8 +41,9 @@ pub const WRITE: u8 = 4;
 pub const ALL_ACCESS: u8 = MKNOD | READ | WRITE;
 
 /// The devices of every container, allowed after the config's rules and therefore in any case, as in
-/// runtime-spec's "Default Devices" and runc: creating any node, and using the harmless ones.
-const DEFAULT_DEVICES: [(DeviceKind, Option<u32>, Option<u32>, u8); 11] = [
+/// runc: creating any node, and using the harmless ones. c 5:1 is the host's console: a container's /dev/console
+/// is a pty.
+const DEFAULT_DEVICES: [(DeviceKind, Option<u32>, Option<u32>, u8); 10] = [
     (DeviceKind::Char, None, None, MKNOD),
     (DeviceKind::Block, None, None, MKNOD),
     (DeviceKind::Char, Some(1), Some(3), ALL_ACCESS), // null
@@ -51,7 +52,6 @@ const DEFAULT_DEVICES: [(DeviceKind, Option<u32>, Option<u32>, u8); 11] = [
     (DeviceKind::Char, Some(1), Some(8), ALL_ACCESS), // random
     (DeviceKind::Char, Some(1), Some(9), ALL_ACCESS), // urandom
     (DeviceKind::Char, Some(5), Some(0), ALL_ACCESS), // tty
-    (DeviceKind::Char, Some(5), Some(1), ALL_ACCESS), // console
     (DeviceKind::Char, Some(5), Some(2), ALL_ACCESS), // ptmx
     (DeviceKind::Char, Some(136), None, ALL_ACCESS),  // pts/*
 ];
@@ -99,8 +99,9 @@ fn device_number(number: Option<i64>, name: &str) -> Result<Option<u32>> {
     match number {
         None | Some(-1) => Ok(None),
         Some(number) => match u32::try_from(number) {
+            // In the kernel's lists of cgroup v1 the largest number means all devices.
+            Ok(u32::MAX) | Err(_) => bail!("{name} {number}: not a device number"),
             Ok(number) => Ok(Some(number)),
-            Err(_) => bail!("{name} {number}: not a device number"),
         },
     }
 }

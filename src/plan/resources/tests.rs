@@ -51,6 +51,10 @@ fn values_out_of_range_are_refused_by_their_place() {
             "devices[0]: major -2: not a device number",
         ),
         (
+            r#"{"devices":[{"allow":true,"type":"c","minor":4294967295,"access":"r"}]}"#,
+            "devices[0]: minor 4294967295: not a device number",
+        ),
+        (
             r#"{"devices":[{"allow":true,"access":"rx"}]}"#,
             "devices[0]: access \"rx\": unknown letter 'x' (valid are r, w and m)",
         ),

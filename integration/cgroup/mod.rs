@@ -2,6 +2,7 @@
 
 pub mod cgroup_v2;
 pub mod cgroups;
+mod claims;
 pub mod controllers;
 pub mod delegate;
 pub mod exec_cgroup;

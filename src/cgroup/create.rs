@@ -19,16 +19,25 @@ const MKDIR_TRIES: usize = 100;
 impl Cgroup {
     /// Creates the directories and writes the limits. After an error, [`Cgroup::remove`] undoes it.
     pub fn create(&mut self, resources: &Resources) -> Result<()> {
-        let limits = self.limits(resources)?;
-        for dir in &mut self.dirs {
-            dir.ensure_unused()?;
-            dir.make()?;
-            dir.ensure_thawed()?;
-            if dir.has("cpuset") {
-                dir.fill_cpuset(&resources.cpu)?;
-            }
+        let limits = self.limits(resources).inspect_err(|_| self.give_up(0))?;
+        for index in 0..self.dirs.len() {
+            let made = self.dirs[index].prepare(&resources.cpu);
+            made.inspect_err(|_| self.give_up(index + 1))?;
         }
         self.set(&limits, &resources.memory)
+    }
+
+    /// Gives up the directories from this one on, which are not made yet: another container may have made them
+    /// in the meantime, and [`Cgroup::remove`] must not remove them.
+    pub fn give_up(&mut self, from: usize) {
+        for dir in self.dirs.iter_mut().skip(from) {
+            dir.made = 0;
+        }
+    }
+
+    /// Whether the container joins a directory that existed before.
+    pub fn joins(&self) -> bool {
+        self.unit.is_none() && self.dirs.iter().any(|dir| dir.made == 0)
     }
 
     /// The writes: to v1 for its controllers, to cgroup v2 for the others.
@@ -151,6 +160,14 @@ fn is_root_of_host() -> bool {
 }
 
 impl Dir {
+    /// Makes it ready for a process to enter.
+    fn prepare(&mut self, cpu: &Cpu) -> Result<()> {
+        self.ensure_unused()?;
+        self.make()?;
+        self.ensure_thawed()?;
+        if self.has("cpuset") { self.fill_cpuset(cpu) } else { Ok(()) }
+    }
+
     /// Creates the missing directories.
     pub(super) fn make(&mut self) -> Result<()> {
         for _ in 0..MKDIR_TRIES {
@@ -173,6 +190,10 @@ impl Dir {
                 continue;
             };
             match error.errno {
+                Errno::EEXIST | Errno::ENOTDIR if !path.is_dir() => {
+                    let why = "a part of the path has the name of a file that every cgroup has";
+                    return Err(anyhow::Error::from(error).context(why)).at("linux.cgroupsPath");
+                }
                 // Another container is using this very cgroup at the moment.
                 Errno::EEXIST if level == 0 => {
                     self.made = 0;
@@ -232,15 +253,16 @@ impl Dir {
         self.controllers.split(',').any(|name| name == controller)
     }
 
-    /// No process can enter a v1 cpuset without CPUs and memory nodes, and a new one has none: it gets those
-    /// of its parent, unless the config sets them.
+    /// No process can enter a v1 cpuset without CPUs and memory nodes, and one that was just made, by brig or by
+    /// others, has none: it gets those of its parent, unless the config sets them.
     pub(super) fn fill_cpuset(&self, cpu: &Cpu) -> Result<()> {
         for (file, configured) in [("cpuset.cpus", &cpu.cpus), ("cpuset.mems", &cpu.mems)] {
-            let new = usize::from(configured.is_some())..self.made;
-            let above = self.path.ancestors().nth(self.made);
-            let (false, Some(above)) = (new.is_empty(), above) else { continue };
-            let value = inherited(above, &self.mountpoint, file)?;
-            for path in new.rev().filter_map(|level| self.path.ancestors().nth(level)) {
+            let lowest = usize::from(configured.is_some());
+            let existing = self.path.ancestors().nth(self.made.max(lowest));
+            let Some(existing) = existing else { continue };
+            let value = inherited(existing, &self.mountpoint, file)?;
+            let new = (lowest..self.made).rev();
+            for path in new.filter_map(|level| self.path.ancestors().nth(level)) {
                 put(&path.join(file), &value)?;
             }
         }

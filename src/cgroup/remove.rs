@@ -8,6 +8,7 @@ use nix::sys::stat::Mode;
 use std::fs;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use sys::hierarchy::read;
@@ -136,6 +137,13 @@ impl Cgroup {
     /// directory that existed before is known to be empty only after [`Cgroup::create`] has succeeded.
     pub fn is_own(&self) -> bool {
         self.processes().all(|dir| self.is_new(dir))
+    }
+
+    /// Whether there are cgroups below the container's.
+    pub fn has_children(&self) -> bool {
+        // A cgroup has two links of its own, and one for each child.
+        let is_parent = |dir: &Dir| fs::metadata(&dir.path).is_ok_and(|found| found.nlink() > 2);
+        self.processes().any(is_parent)
     }
 
     /// The directories that together contain all of the container's processes: one v1 hierarchy is enough for
@@ -329,8 +337,9 @@ pub(super) fn run_state(pid: i32) -> char {
     state.map_or('?', |part| part[2].into())
 }
 
+/// It does not exist, or is a file of a cgroup, which disappears with it.
 pub(super) fn gone(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV))
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV | libc::ENOTDIR))
 }
 
 fn failed(call: &str, path: &Path, error: &io::Error) -> SysError {

@@ -1,5 +1,6 @@
 //! The end of a container: removes everything that create made, and nothing else.
 
+use super::prepare::claims;
 use super::{account, own_bundle};
 use crate::cgroup;
 use crate::deadline;
@@ -25,6 +26,7 @@ pub fn discard(dir: Dir) -> Result<()> {
 ///
 /// If the container is running and `force` is not set, or a process or cgroup cannot be removed.
 pub fn destroy(dir: Dir, state: &State, force: bool, log: &mut Log) -> Result<()> {
+    claims::ensure_none_below(&dir, state)?;
     let companions = companions(state)?;
     // No process creates it any more, because this one holds the lock: an unfinished container is dead.
     let status = if state.creating { Status::Stopped } else { dir.status(state)? };

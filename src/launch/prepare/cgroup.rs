@@ -52,6 +52,7 @@ pub fn locate(id: &str, spec: &Spec, plan: &Plan, host: Host) -> Result<ChosenCg
 
 /// Creates the cgroup. If that is not possible, some containers run without one.
 pub fn make(dir: &Dir, state: &mut State, plan: &Plan, log: &mut Log) -> Result<()> {
+    super::claims::ensure_free(dir, state).inspect_err(|_| state.cgroup.give_up(0))?;
     let Err(error) = create(&mut state.cgroup, plan, log) else {
         let delegated = plan.cgroup_owner.map_or(Ok(()), |owner| state.cgroup.delegate(owner));
         return match delegated {
@@ -83,6 +84,10 @@ pub fn make(dir: &Dir, state: &mut State, plan: &Plan, log: &mut Log) -> Result<
 
 /// Creates the cgroup and sets its limits; a limit that is an image default is dropped if it is not possible.
 fn create(cgroup: &mut Cgroup, plan: &Plan, log: &mut Log) -> Result<()> {
+    if plan.resources.optional == Optional::default() {
+        return cgroup.create(&plan.resources);
+    }
+    let located = cgroup.clone();
     let mut done = cgroup.create(&plan.resources);
     for (swap, pids) in [(true, false), (false, true), (true, true)] {
         let Err(error) = &done else { break };
@@ -92,6 +97,7 @@ fn create(cgroup: &mut Cgroup, plan: &Plan, log: &mut Log) -> Result<()> {
         }
         log.debug(format_args!("default limit not set: {}", describe(error)));
         cgroup.remove(Instant::now() + deadline::CGROUP)?;
+        cgroup.clone_from(&located);
         done = cgroup.create(&rest);
     }
     done

@@ -2,6 +2,7 @@
 //! network devices, and hints for unprivileged users.
 
 pub mod cgroup;
+pub mod claims;
 pub mod first_state;
 pub mod hints;
 pub mod id_maps;

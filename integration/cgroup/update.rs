@@ -388,6 +388,22 @@ fn a_joined_cgroup_is_limited_and_stays() {
 }
 
 #[test]
+fn an_oom_killer_that_was_disabled_can_be_enabled() {
+    brig_only!();
+    if controller!("memory") != Version::V1 {
+        return skip("this host has no v1 controller memory");
+    }
+    let sandbox = limited("memory", json!({"disableOOMKiller": false}));
+    sandbox.create();
+    for (disable, expected) in [(true, "oom_kill_disable 1"), (false, "oom_kill_disable 0")] {
+        let json = json!({"memory": {"disableOOMKiller": disable}}).to_string();
+        update_by_stdin(&sandbox, &["-r", "-"], &json).ok();
+        let now = setting(&sandbox, "memory", "memory.oom_control", "");
+        assert!(now.contains(expected), "{now}");
+    }
+}
+
+#[test]
 fn a_dry_run_tells_every_write_and_writes_nothing() {
     brig_only!();
     controller!("memory");

@@ -27,6 +27,47 @@ fn a_cut_of_memory_below_its_use_is_refused_and_all_is_as_before() {
     assert_eq!(memory(&sandbox), (64 << 20).to_string(), "{version:?}");
 }
 
+/// On v1 the kernel changes such values without an error.
+#[test]
+fn shares_out_of_the_kernels_range_are_refused() {
+    if host::controller("cpu").is_none_or(|(version, _)| version == Version::V2) {
+        return skip("this host has no v1 controller cpu");
+    }
+    for shares in [1, 262_145] {
+        let sandbox = limited("cpu", json!({"shares": shares}));
+        let message = sandbox.create_with(&[]).fails();
+        assert!(
+            crate::sandbox::is_peer() || message.contains("must be from 2 to 262144"),
+            "{message}"
+        );
+    }
+    let sandbox = limited("cpu", json!({"shares": 2}));
+    sandbox.create();
+    let message = update(&sandbox, &["--cpu-share", "262145"]).fails();
+    assert!(crate::sandbox::is_peer() || message.contains("cpu.shares"), "{message}");
+    update(&sandbox, &["--cpu-share", "262144"]).ok();
+    assert_eq!(setting(&sandbox, "cpu", "cpu.shares", ""), "262144");
+}
+
+/// The kernel resets the weight of a cgroup that is no longer idle.
+#[test]
+fn a_cgroup_that_is_not_made_idle_after_all_keeps_its_weight() {
+    brig_only!();
+    let sandbox = limited("cpu", json!({"shares": 512}));
+    if host::controller("cpu").is_none() || host::controller("pids").is_none() {
+        return skip("this host has no controllers cpu and pids");
+    }
+    sandbox.create();
+    let before = setting(&sandbox, "cpu", "cpu.shares", "cpu.weight");
+    for cpu in [json!({"idle": 1}), json!({"idle": 1, "shares": 77})] {
+        let json = json!({"cpu": cpu, "pids": {"limit": 99_999_999}}).to_string();
+        let message = update_by_stdin(&sandbox, &["-r", "-"], &json).fails();
+        assert!(message.contains("linux.resources.pids.limit"), "{message}");
+        assert_eq!(setting(&sandbox, "cpu", "cpu.idle", "cpu.idle"), "0");
+        assert_eq!(setting(&sandbox, "cpu", "cpu.shares", "cpu.weight"), before);
+    }
+}
+
 #[test]
 fn whatever_is_refused_last_the_rest_is_taken_back() {
     brig_only!();

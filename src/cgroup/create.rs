@@ -1,6 +1,6 @@
 //! Creates the container's directories and writes its limits.
 
-use super::write::{Write, Writer};
+use super::write::{Missing, Write, Writer};
 use super::{Cgroup, Dir, MARK, Version, devices, open_at, v1, v2};
 use crate::plan::resources::{Cpu, Memory, Resources};
 use crate::spec::Place;
@@ -65,13 +65,16 @@ impl Cgroup {
         let (mut v1, mut v2) = (Vec::new(), Vec::new());
         if self.version != Version::V2 {
             v1 = v1::writes(resources);
+            if here("cpu") {
+                v1::ensure_shares(&resources.cpu).at("linux.resources.cpu.shares")?;
+            }
         }
         if self.version != Version::V1 {
-            v1.retain(|write| here(&write.controller));
             v2 = v2::writes(resources, &|controller| !here(controller))?;
         } else {
             self.ensure_v1_has_all(resources, &v1)?;
         }
+        v1.retain(|write| here(&write.controller));
         Ok((v1, v2))
     }
 
@@ -83,8 +86,9 @@ impl Cgroup {
 
     /// On a host without cgroup v2, only mounted v1 controllers are available.
     fn ensure_v1_has_all(&self, resources: &Resources, writes: &[Write]) -> Result<()> {
-        if let Some(Write { controller, place, .. }) =
-            writes.iter().find(|write| self.dir(&write.controller).is_none())
+        if let Some(Write { controller, place, .. }) = writes
+            .iter()
+            .find(|write| write.missing != Missing::Fine && self.dir(&write.controller).is_none())
         {
             Err(anyhow!("controller {controller} is not mounted on this host (cgroup v1)"))
                 .at(place)?;

@@ -129,7 +129,9 @@ impl Update<'_> {
             let text = read(&dir.path.join(&*write.file)).ok();
             let old = |text| old_value(&write.file, &write.value, &String::from_utf8_lossy(text));
             let old = text.as_deref().and_then(old);
+            let weight = write.weight_before_idle(&dir.path);
             writer.write(&dir.path, &write)?;
+            undo.0.extend(weight.map(|weight| (dir.path.clone(), weight)));
             undo.0.extend(old.map(|value| (dir.path.clone(), Write { value, ..write })));
         }
         Ok(())

@@ -2,6 +2,7 @@
 
 use super::write::Write;
 use crate::plan::resources::{BlockIo, Cpu, Memory, Resources, Throttle};
+use anyhow::{Result, bail};
 
 /// All writes except the device rules, in an order that a new cgroup accepts.
 pub fn writes(resources: &Resources) -> Vec<Write> {
@@ -16,7 +17,9 @@ pub fn writes(resources: &Resources) -> Vec<Write> {
     writes.extend(super::v2::hugepages(resources, "limit_in_bytes"));
     if let Some(class) = resources.network.class_id {
         let place = "linux.resources.network.classID";
-        writes.push(Write::new("net_cls", "net_cls.classid", &class, place));
+        let write = Write::new("net_cls", "net_cls.classid", &class, place);
+        // 0 is no class.
+        writes.push(if class == 0 { write.or_fine() } else { write });
     }
     for (index, (interface, priority)) in resources.network.priorities.iter().enumerate() {
         let place = format!("linux.resources.network.priorities[{index}]");
@@ -25,6 +28,12 @@ pub fn writes(resources: &Resources) -> Vec<Write> {
     }
     writes.extend(super::v2::rdma(resources));
     writes
+}
+
+/// The kernel accepts other shares, too, and changes them without an error.
+pub fn ensure_shares(cpu: &Cpu) -> Result<()> {
+    let shares = cpu.shares.filter(|shares| !(2..=262_144).contains(shares));
+    shares.map_or(Ok(()), |shares| bail!("{shares}: must be from 2 to 262144"))
 }
 
 fn memory(memory: &Memory, writes: &mut Vec<Write>) {
@@ -48,8 +57,11 @@ fn memory(memory: &Memory, writes: &mut Vec<Write>) {
     write("memory.kmem.tcp.limit_in_bytes", memory.kernel_tcp, "linux.resources.memory.kernelTCP");
     let swappiness = memory.swappiness.and_then(|swappiness| i64::try_from(swappiness).ok());
     write("memory.swappiness", swappiness, "linux.resources.memory.swappiness");
-    let disable = memory.disable_oom_killer.then_some(1);
-    write("memory.oom_control", disable, "linux.resources.memory.disableOOMKiller");
+    if let Some(disable) = memory.disable_oom_killer {
+        let place = "linux.resources.memory.disableOOMKiller";
+        let write = Write::new("memory", "memory.oom_control", &u8::from(disable), place);
+        writes.push(if disable { write } else { write.or_fine() });
+    }
 }
 
 fn cpu(cpu: &Cpu, writes: &mut Vec<Write>) {
@@ -194,6 +206,12 @@ mod tests {
         assert_eq!(begins, ["cpu cpu.shares 512", "cpu cpu.idle 1"]);
         let ends = table(r#"{"cpu":{"shares":512,"idle":0}}"#);
         assert_eq!(ends, ["cpu cpu.idle 0", "cpu cpu.shares 512"]);
+    }
+
+    #[test]
+    fn an_oom_killer_can_be_enabled_again_and_a_class_be_left() {
+        let enabled = r#"{"memory":{"disableOOMKiller":false},"network":{"classID":0}}"#;
+        assert_eq!(table(enabled), ["memory memory.oom_control 0", "net_cls net_cls.classid 0"]);
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub fn writes(resources: &Resources, here: &dyn Fn(&str) -> bool) -> Result<Vec<
     if here("hugetlb") {
         writes.extend(hugepages(resources, "max"));
     }
-    if here("net_cls") && resources.network.class_id.is_some() {
+    if here("net_cls") && resources.network.class_id.is_some_and(|class| class != 0) {
         only_v1("net_cls.classid", "BPF for that").at("linux.resources.network.classID")?;
     }
     if here("net_prio") && !resources.network.priorities.is_empty() {
@@ -142,7 +142,7 @@ fn memory(memory: &Memory, writes: &mut Vec<Write>) -> Result<()> {
         only_v1("memory.swappiness", "the machine's vm.swappiness")
             .at("linux.resources.memory.swappiness")?;
     }
-    if memory.disable_oom_killer {
+    if memory.disable_oom_killer == Some(true) {
         only_v1("memory.oom_control", "memory.high, by linux.resources.unified")
             .at("linux.resources.memory.disableOOMKiller")?;
     }

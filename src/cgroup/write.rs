@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use sys::hierarchy::read;
 use sys::{Errno, SysError};
 
 /// One write to a cgroup file.
@@ -54,6 +55,18 @@ impl Write {
     /// Like [`Write::new`], but a missing file counts as written.
     pub fn or_fine(self) -> Write {
         Write { missing: Missing::Fine, ..self }
+    }
+
+    /// The weight of a cgroup that this write makes idle: afterwards it would have the default weight.
+    pub(super) fn weight_before_idle(&self, dir: &Path) -> Option<Write> {
+        let now =
+            |file| Some(String::from_utf8_lossy(&read(&dir.join(file)).ok()?).trim().to_owned());
+        if self.file != "cpu.idle" || self.value != "1" || now("cpu.idle")? != "0" {
+            return None;
+        }
+        let file =
+            if super::missing(&dir.join("cpu.shares")) { "cpu.weight" } else { "cpu.shares" };
+        Some(Write { file: file.into(), value: now(file)?, ..self.clone() })
     }
 
     /// The write to perform in `dir`, if any.

@@ -109,7 +109,7 @@ fn rdt(options: &UpdateOptions) -> Result<Option<Rdt>> {
 /// Prints the writes.
 fn print_writes(state: &State, resources: Resources, rdt: Option<&Rdt>) -> Result<()> {
     let mut text = String::new();
-    if !resources.sets_no_limit() {
+    if !resources.is_empty() {
         for line in state.cgroup.update(resources, state.memory_and_swap)?.lines()? {
             text += &format!("{line}\n");
         }
@@ -126,7 +126,7 @@ fn print_writes(state: &State, resources: Resources, rdt: Option<&Rdt>) -> Resul
 fn change(dir: &Dir, state: &mut State, resources: Resources, rdt: Option<&Rdt>) -> Result<()> {
     let swap = resources.memory.swap;
     let unlimited = (resources.memory.limit == Some(-1)).then_some(-1);
-    let undo = match resources.sets_no_limit() {
+    let undo = match resources.is_empty() {
         true => None,
         false => Some(state.cgroup.update(resources, state.memory_and_swap)?.apply()?),
     };

@@ -72,7 +72,7 @@ pub struct Memory {
     /// 0 to 100.
     pub swappiness: Option<u64>,
     /// No OOM killer: processes that run out of memory wait.
-    pub disable_oom_killer: bool,
+    pub disable_oom_killer: Option<bool>,
     /// Hierarchical accounting.
     pub use_hierarchy: Option<bool>,
     /// Refuse a limit below the current usage.
@@ -182,10 +182,20 @@ pub struct Rdma {
 }
 
 impl Resources {
-    /// Whether it contains only the device rules of every container and the list of optional limits.
-    pub fn sets_no_limit(&self) -> bool {
+    /// Whether it contains only device rules and optional limits.
+    pub fn is_empty(&self) -> bool {
         let devices = self.devices.clone();
         self.required() == Resources { devices, ..Resources::default() }
+    }
+
+    /// Whether a container gets nothing else without a cgroup of its own.
+    pub fn sets_no_limit(&self) -> bool {
+        let mut limits = self.clone();
+        // docker writes this for every container.
+        if limits.memory.disable_oom_killer == Some(false) {
+            limits.memory.disable_oom_killer = None;
+        }
+        limits.is_empty()
     }
 
     /// Without the optional limits.
@@ -239,7 +249,9 @@ fn memory(memory: &spec::Memory) -> Result<Memory> {
         }
         value => Ok(value),
     };
-    if let Some(swappiness) = memory.swappiness.filter(|&swappiness| swappiness > 100) {
+    // Engines written in Go convert their -1, "not set", to u64.
+    let swappiness = memory.swappiness.filter(|&swappiness| swappiness != u64::MAX);
+    if let Some(swappiness) = swappiness.filter(|&swappiness| swappiness > 100) {
         Err(anyhow::anyhow!("{swappiness}: must be from 0 to 100"))
             .at("linux.resources.memory.swappiness")?;
     }
@@ -259,8 +271,8 @@ fn memory(memory: &spec::Memory) -> Result<Memory> {
         swap,
         kernel: bytes(memory.kernel, "kernel")?,
         kernel_tcp: bytes(memory.kernel_tcp, "kernelTCP")?,
-        swappiness: memory.swappiness,
-        disable_oom_killer: memory.disable_oom_killer.unwrap_or_default(),
+        swappiness,
+        disable_oom_killer: memory.disable_oom_killer,
         use_hierarchy: memory.use_hierarchy,
         check_before_update: memory.check_before_update.unwrap_or_default(),
     })
@@ -426,10 +438,16 @@ fn rdma(spec: &spec::Resources) -> Result<Vec<Rdma>> {
 }
 
 fn unified(spec: &spec::Resources) -> Result<Vec<(String, String)>> {
+    // They move, stop or kill processes, or change what the cgroup is.
+    let commands = ["freeze", "kill", "procs", "threads", "type"];
     let mut files = Vec::new();
     for (file, value) in spec.unified.iter().flatten() {
         if file.contains('/') || !file.contains('.') {
             Err(anyhow::anyhow!("{file:?}: not the name of a file in a cgroup"))
+                .at(format_args!("linux.resources.unified[{file:?}]"))?;
+        }
+        if file.strip_prefix("cgroup.").is_some_and(|name| commands.contains(&name)) {
+            Err(anyhow::anyhow!("{file} is not a limit"))
                 .at(format_args!("linux.resources.unified[{file:?}]"))?;
         }
         files.push((file.clone(), value.clone()));

@@ -29,6 +29,18 @@ fn zero_is_unset_only_where_it_cannot_be_meant() {
 }
 
 #[test]
+fn a_swappiness_of_gos_minus_one_is_unset() {
+    let memory = plan(r#"{"memory":{"swappiness":18446744073709551615}}"#).unwrap().memory;
+    assert_eq!(memory, Memory::default());
+}
+
+#[test]
+fn an_oom_killer_that_is_not_disabled_is_no_limit() {
+    assert!(plan(r#"{"memory":{"disableOOMKiller":false}}"#).unwrap().sets_no_limit());
+    assert!(!plan(r#"{"memory":{"disableOOMKiller":true}}"#).unwrap().sets_no_limit());
+}
+
+#[test]
 fn required_fields_are_required() {
     for (json, field) in [
         (r#"{"devices":[{"access":"r"}]}"#, "allow"),
@@ -67,6 +79,14 @@ fn values_out_of_range_are_refused_by_their_place() {
             "memory.limit: -2: neither a number of bytes nor -1 (unlimited)",
         ),
         (r#"{"memory":{"swappiness":101}}"#, "memory.swappiness: 101: must be from 0 to 100"),
+        (
+            r#"{"unified":{"cgroup.procs":"1"}}"#,
+            "unified[\"cgroup.procs\"]: cgroup.procs is not a limit",
+        ),
+        (
+            r#"{"unified":{"cgroup.freeze":"1"}}"#,
+            "unified[\"cgroup.freeze\"]: cgroup.freeze is not a limit",
+        ),
         (
             r#"{"memory":{"limit":9,"swap":8}}"#,
             "memory.swap: 8: counts memory and swap, so it cannot be less than memory.limit (9)",

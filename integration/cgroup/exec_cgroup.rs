@@ -28,6 +28,28 @@ fn a_cgroup_below_the_containers_can_be_chosen() {
 }
 
 #[test]
+fn a_frozen_cgroup_below_the_containers_is_refused() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    sandbox.patch(|config| config["linux"]["cgroupsPath"] = json!(format!("/{}", sandbox.id)));
+    started(&sandbox);
+    let Some((host::Version::V1, freezer)) = host::controller("freezer") else {
+        return crate::sandbox::skip("no v1 freezer");
+    };
+    let below = freezer.join(&sandbox.id).join("below");
+    fs::create_dir(&below).unwrap();
+    fs::write(below.join("freezer.state"), "FROZEN").unwrap();
+    let args = ["exec", "--cgroup", "freezer:below", &sandbox.id, "/init", "true"];
+    let mut running = sandbox.spawn(sandbox.command(&args));
+    let ended = || running.child.try_wait().unwrap().is_some();
+    _ = host::wait_briefly(std::time::Duration::from_secs(5), ended);
+    // Otherwise the process of a brig that enters it could not even be killed.
+    fs::write(below.join("freezer.state"), "THAWED").unwrap();
+    let done = running.wait();
+    assert!(done.stderr.contains("cannot exec in a frozen container"), "{done:?}");
+}
+
+#[test]
 fn a_path_of_several_controllers_is_used_in_the_hierarchy_of_each() {
     let sandbox = Sandbox::new();
     sandbox.patch(|config| config["linux"]["cgroupsPath"] = json!(format!("/{}", sandbox.id)));

@@ -28,6 +28,9 @@ fn a_container_without_a_cgroup_is_in_brigs_own() {
     assert_eq!(cgroups, own_cgroups());
     assert_eq!(host::cgroups_with(&sandbox.id), Vec::<std::path::PathBuf>::new());
     sandbox.brig(&["exec", &sandbox.id, "/init", "say", "hello"]).ok();
+    let below = sandbox.brig(&["exec", "--cgroup", "below", &sandbox.id, "/init", "true"]);
+    let why = "--cgroup below: the container has no cgroup of its own";
+    assert!(below.stderr.contains(why), "{below:?}");
     sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
     sandbox.assert_nothing_left();
     assert_eq!(cgroups, own_cgroups());
@@ -70,8 +73,10 @@ fn without_cgroup_and_pid_namespace_init_is_killed_and_all_is_refused() {
     disabled(&sandbox, &["run", "--detach"]).ok();
     let message = sandbox.brig(&["kill", "--all", &sandbox.id, "USR1"]).fails();
     assert!(message.contains("neither a cgroup nor a pid namespace"), "{message}");
-    sandbox.brig(&["kill", &sandbox.id, "KILL"]).ok();
+    let message = sandbox.brig(&["kill", "--all", &sandbox.id, "KILL"]).fails();
+    assert!(message.contains("only its init is killed"), "{message}");
     sandbox.wait_for_status("stopped");
+    sandbox.brig(&["kill", "--all", &sandbox.id, "KILL"]).ok();
     sandbox.delete();
     sandbox.assert_nothing_left();
 }

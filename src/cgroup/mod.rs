@@ -240,6 +240,7 @@ impl Cgroup {
                 Some((controllers, path)) => (Some(controllers), path),
                 None => (None, given.as_str()),
             };
+            ensure!(!self.is_none(), "--cgroup {given}: the container has no cgroup of its own");
             ensure!(
                 controllers.is_some() || paths.len() == 1,
                 "--cgroup {given}: with several --cgroup, each must name its controllers (CONTROLLERS:PATH)"

@@ -3,7 +3,7 @@
 use crate::cgroup;
 use crate::process::signals;
 use crate::state::{self, Dir, State};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use std::os::fd::AsFd;
 use std::path::Path;
 use sys::{Errno, signal};
@@ -43,6 +43,9 @@ fn end(state: &State, all: bool) -> Result<bool> {
         }
         false => init(state, libc::SIGKILL)?,
     };
+    if all && sent && !has_cgroup && !state.own_pids {
+        bail!("{}: only its init is killed", state.unknown_processes());
+    }
     // On cgroup v1 even killed processes stay frozen.
     state.cgroup.thaw_dying()?;
     Ok(sent)

@@ -122,11 +122,16 @@ fn ensure_running(options: &Options, state: &State, status: Status) -> Result<Ow
         Status::Creating => bail!("cannot exec in a container that is being created"),
     }
     let init = state::open_init(state)?.context("cannot exec in a stopped container")?;
+    let named = match options.cgroups.is_empty() {
+        true => None,
+        false => Some(state.cgroup.below(&options.cgroups)?),
+    };
+    let cgroup = named.as_ref().unwrap_or(&state.cgroup);
     if options.ignore_paused {
-        state.cgroup.wait_for_thaw()?;
+        cgroup.wait_for_thaw()?;
     }
     if !options.ignore_paused
-        && let Some(path) = state.cgroup.frozen()?
+        && let Some(path) = cgroup.frozen()?
     {
         bail!(
             "cannot exec in a frozen container: cgroup {} or one above it is frozen (use \

@@ -136,12 +136,16 @@ impl State {
         if open_init(self)?.is_none() {
             return Ok(Vec::new());
         }
-        ensure!(
-            self.own_pids,
-            "container {} has neither a cgroup nor a pid namespace: its processes are not known",
-            self.id
-        );
+        ensure!(self.own_pids, self.unknown_processes());
         self.in_pid_namespace()
+    }
+
+    /// Why [`State::pids`] fails.
+    pub fn unknown_processes(&self) -> String {
+        let id = &self.id;
+        format!(
+            "container {id} has neither a cgroup nor a pid namespace: its processes are not known"
+        )
     }
 
     /// All processes in init's pid namespace that brig may inspect.

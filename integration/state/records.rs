@@ -217,6 +217,20 @@ fn a_cut_record_is_not_taken_for_one_that_is_being_written() {
     assert!(wait_until(Duration::from_secs(30), || kill(pid, None).is_err()));
 }
 
+#[test]
+fn without_its_copy_of_the_config_a_container_can_still_be_paused_and_resumed() {
+    brig_only!();
+    let sandbox = running();
+    let copy = sandbox.state_root().join(&sandbox.id).join("config.json");
+    fs::write(&copy, "").unwrap();
+    let said = sandbox.brig(&["exec", &sandbox.id, "/init", "true"]).stderr;
+    assert!(said.contains("config.json in the container's state directory: EOF"), "{said}");
+    fs::remove_file(&copy).unwrap();
+    for command in ["pause", "resume"] {
+        sandbox.brig(&[command, &sandbox.id]).ok();
+    }
+}
+
 /// Removes everything that 0.1 has not written.
 fn as_of_0_1(value: &mut Value, model: &Value) {
     match (value, model) {

@@ -46,9 +46,12 @@ fn change_freezer(
 ) -> Result<()> {
     let dir = Dir::open(root, id)?;
     let (state, _) = dir.look()?;
-    // A commit freezes the container, and thaws it in the end whoever has paused it meanwhile.
-    let config = dir.open_file("config.json")?;
-    ensure!(fd::try_flock(config.as_fd(), false)?, "a commit keeps the container paused");
+    // A commit freezes the container, and thaws it in the end whoever has paused it meanwhile. Without this
+    // file, there is none.
+    let config = dir.open_file("config.json").ok();
+    if let Some(config) = &config {
+        ensure!(fd::try_flock(config.as_fd(), false)?, "a commit keeps the container paused");
+    }
     if state.cgroup.dirs().is_empty() {
         bail!("the container has no cgroup of its own, so it cannot be paused or resumed");
     }

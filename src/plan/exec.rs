@@ -92,7 +92,8 @@ impl ExecPlan {
         host: &Host,
     ) -> Result<ExecPlan> {
         let mut warnings = Vec::new();
-        let Snapshot { process: own, linux } = serde_json::from_slice(container.config)?;
+        let Snapshot { process: own, linux } = serde_json::from_slice(container.config)
+            .context("config.json in the container's state directory")?;
         let (process, source) = process_of(options, own, &mut warnings)?;
         let mut found = Vec::new();
         let planned = Process::new(&process, container.has_user_namespace, host, &mut found);

@@ -403,9 +403,11 @@ fn cruns_annotations_that_brig_does_not_know_are_warned_of_by_name() {
 #[test]
 fn groups_of_the_caller_are_kept_where_the_annotation_asks_for_it() {
     brig_only!();
-    for (annotations, groups) in
-        [(json!({}), ""), (json!({"run.oci.keep_original_groups": "1"}), "77")]
-    {
+    for (annotations, groups) in [
+        (json!({}), ""),
+        (json!({"run.oci.keep_original_groups": "1"}), "77"),
+        (json!({"run.oci.keep_original_groups": "0"}), ""),
+    ] {
         let engine = Engine::new("ids");
         engine.sandbox.patch(|config| config["annotations"] = annotations);
         let mut command =

@@ -100,13 +100,13 @@ pub struct Capabilities {
 const DEFAULT_SEARCH: &str = "/bin:/usr/bin";
 
 /// crun's annotation that lets an unprivileged user's container keep the caller's groups, e.g. for access to
-/// shared files. Any value enables it.
+/// shared files. Any value but 0 enables it.
 pub const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
 
 impl Process {
     /// Applies [`KEEP_GROUPS`].
     pub fn keeps_original_groups(&mut self, annotations: &BTreeMap<String, String>) {
-        self.original_groups = annotations.contains_key(KEEP_GROUPS);
+        self.original_groups = annotations.get(KEEP_GROUPS).is_some_and(|value| value != "0");
     }
 
     /// Reads `process`; what cannot be granted is added to `warnings`. `in_user_namespace`: the process runs

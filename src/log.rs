@@ -140,6 +140,13 @@ impl Log {
         }
     }
 
+    /// The same for several messages, which are only made with `--debug`.
+    pub fn debug_each(&mut self, texts: impl FnOnce() -> Vec<String>) {
+        if self.debugs() {
+            texts().iter().for_each(|text| self.debug(format_args!("{text}")));
+        }
+    }
+
     /// Ends the current phase and begins the next. Reads no clock without `--debug`, `--trace` or
     /// `--timings`.
     pub fn phase(&mut self, name: &str) {

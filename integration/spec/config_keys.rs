@@ -158,6 +158,64 @@ fn unknown_keys_are_named_at_debug_level_only() {
 }
 
 #[test]
+fn unknown_keys_of_other_files_are_named_at_debug_level_too() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    let (id, file) = (&sandbox.id, sandbox.dir.join("file.json"));
+    let path = file.to_str().unwrap();
+    sandbox.script("sleep 60").create();
+    sandbox.start();
+    for (text, args, unknown) in [
+        (
+            r#"{"args": ["/init"], "cwd": "/", "usr": {}, "capabilities": {"allowed": []}}"#,
+            &["exec", "--process", path, id][..],
+            &["usr", "capabilities.allowed"][..],
+        ),
+        (r#"{"cwd": "/", "agrs": ["/init"]}"#, &["exec", "-p", path, id], &["agrs"]),
+        (r#"{"memory": {"limt": 5}}"#, &["update", "-r", path, id], &["memory.limt"]),
+        (
+            r#"[{"destination": "/new", "type": "tmpfs", "flags": ["ro"]}]"#,
+            &["mounts", "add", id, path],
+            &["[0].flags"],
+        ),
+        (r#"{"mounts": [], "x": 1}"#, &["mounts", "remove", id, path], &["x"]),
+    ] {
+        fs::write(&file, text).unwrap();
+        let quiet = sandbox.brig(args).stderr;
+        assert!(!quiet.contains("unknown key"), "{quiet}");
+        let said = sandbox.brig(&[&["--debug"], args].concat()).stderr;
+        for key in unknown {
+            let place = format!("{key} ({path} line 1, column ");
+            let named =
+                |line: &str| line.contains(&place) && line.ends_with("unknown key, ignored");
+            assert!(said.lines().any(named), "{place}: {said}");
+        }
+    }
+    sandbox.brig(&["delete", "--force", id]).ok();
+}
+
+#[test]
+fn warnings_of_update_name_the_flag_or_the_place_in_the_file() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    let file = sandbox.dir.join("file.json");
+    let path = file.to_str().unwrap();
+    sandbox.script("sleep 60").create();
+    fs::write(&file, r#"{"memory": {"kernel": 5000000, "kernelTCP": 5}}"#).unwrap();
+    let args = ["update", "-r", path, "--kernel-memory", "5m", &sandbox.id];
+    let said = sandbox.brig(&args).ok().stderr;
+    for place in [
+        &format!("memory.kernel ({path} line 1, column 23)"),
+        &format!("memory.kernelTCP ({path} line 1, column 45)"),
+        "--kernel-memory",
+    ] {
+        let warning = format!("{place}: kernel memory limits are obsolete and ignored");
+        assert!(said.contains(&warning), "{warning}: {said}");
+    }
+    sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
+}
+
+#[test]
 fn errors_name_the_file_of_the_config_flag() {
     brig_only!();
     let sandbox = Sandbox::new();

@@ -74,9 +74,7 @@ fn decide(options: &Options, bundle: &Path, owned: &Owned, log: &mut Log) -> Res
     if let Some(socket) = &options.record_calls {
         super::seccomp::notify_of_all(&mut spec, socket)?;
     }
-    if log.debugs() {
-        config.unknown_keys().iter().for_each(|key| log.debug(format_args!("{key}")));
-    }
+    log.debug_each(|| config.unknown_keys());
     let manager = Manager::of_environment()?;
     let activation = activation::of_environment()?;
     let listening = activation.as_ref().map_or(0, |activation| activation.count);

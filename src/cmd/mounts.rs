@@ -36,8 +36,11 @@ fn change_mounts(root: &Path, options: &MountsOptions, log: &mut Log) -> Result<
     };
     let name = options.file.display().to_string();
     let text = read().with_context(|| name.clone())?;
+    let shape = if is_array(&text) { spec::shape::MOUNTS } else { spec::shape::WITH_MOUNTS };
+    let document = spec::Document { name: &name, shape, text: &text };
+    log.debug_each(|| document.unknown_keys());
     let mut warnings = Vec::new();
-    let mounts = parse(&name, &text, &mut warnings)?;
+    let mounts = parse(document, &mut warnings)?;
     warnings.iter().for_each(|warning| log.warn(warning));
     let part = if is_array(&text) { "mounts" } else { "" };
     let locate = |at: &mut At| at.locate_in_part(name.clone(), part, &text);
@@ -51,15 +54,14 @@ fn is_array(text: &[u8]) -> bool {
     text.trim_ascii_start().starts_with(b"[")
 }
 
-fn parse(name: &str, text: &[u8], warnings: &mut Vec<String>) -> Result<Vec<spec::Mount>> {
+fn parse(document: spec::Document<'_>, warnings: &mut Vec<String>) -> Result<Vec<spec::Mount>> {
     #[derive(Deserialize)]
     struct Part {
         mounts: Vec<spec::Mount>,
     }
-    let document = |shape| spec::Document { name, shape, text };
-    match is_array(text) {
-        true => Ok(document(spec::shape::MOUNTS).parse(warnings)?.0),
-        false => Ok(document(spec::shape::WITH_MOUNTS).parse::<Part>(warnings)?.0.mounts),
+    match is_array(document.text) {
+        true => Ok(document.parse(warnings)?.0),
+        false => Ok(document.parse::<Part>(warnings)?.0.mounts),
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::log::{self, Log};
 use crate::plan::rdt::Rdt;
 use crate::plan::resources::Resources;
-use crate::plan::update::{prune, take_flag};
+use crate::plan::update::{KERNEL_MEMORY, prune, take_flag};
 use crate::spec::{self, At};
 use crate::state::{self, Dir, State};
 use anyhow::{Context, Result, bail, ensure};
@@ -33,12 +33,8 @@ pub fn update(root: &Path, options: &UpdateOptions, log: &mut Log) -> Result<()>
 
 fn change_limits(root: &Path, options: &UpdateOptions, log: &mut Log) -> Result<()> {
     let dir = Dir::open(root, &options.id)?;
-    let mut warnings = Vec::new();
-    let resources = resources(options, &mut warnings)?;
+    let resources = resources(options, log)?;
     let rdt = rdt(options)?;
-    for warning in warnings {
-        log.warn(&warning);
-    }
     let _lock = dir.lock()?;
     let mut state = dir.existing()?;
     if state.creating || state::open_init(&state)?.is_none() {
@@ -55,39 +51,44 @@ fn change_limits(root: &Path, options: &UpdateOptions, log: &mut Log) -> Result<
 }
 
 /// The limits of the file, overridden by those of the flags.
-fn resources(options: &UpdateOptions, warnings: &mut Vec<String>) -> Result<Resources> {
-    let read = |path: &Path| -> Result<Vec<u8>> {
-        match path.to_str() {
-            Some("-") => spec::read(std::io::stdin()),
-            _ => spec::read(std::fs::File::open(path)?),
-        }
+fn resources(options: &UpdateOptions, log: &mut Log) -> Result<Resources> {
+    let mut warnings = Vec::new();
+    let Some(path) = &options.resources else {
+        let plan = with_flags(spec::Resources::default(), options, &mut warnings);
+        warnings.iter().for_each(|warning| log.warn(warning));
+        return plan;
     };
-    let name = match &options.resources {
-        Some(path) if path.as_os_str() != "-" => path.display().to_string(),
-        _ => "stdin".to_owned(),
+    let read = || match path.to_str() {
+        Some("-") => spec::read(std::io::stdin()),
+        _ => spec::read(std::fs::File::open(path)?),
     };
-    let plan = |text: Option<&[u8]>, warnings: &mut Vec<String>| -> Result<Resources> {
-        let mut spec: spec::Resources = match text {
-            Some(text) => {
-                let shape = spec::shape::RESOURCES;
-                spec::Document { name: &name, shape, text }.parse(warnings)?.0
-            }
-            None => spec::Resources::default(),
-        };
-        for (flag, value) in &options.limits {
-            take_flag(&mut spec, flag, value)?;
-        }
-        prune(&mut spec, warnings);
-        Resources::new(&spec, warnings)
-    };
-    let Some(path) = &options.resources else { return plan(None, warnings) };
-    let text = read(path).with_context(|| format!("--resources {name}"))?;
-    plan(Some(&text), warnings).map_err(|mut error| {
-        if let Some(at) = error.downcast_mut::<At>() {
-            at.locate_in_part(name.clone(), "linux.resources.", &text);
-        }
+    let name = if path.as_os_str() == "-" { "stdin".into() } else { path.display().to_string() };
+    let text = read().with_context(|| format!("--resources {name}"))?;
+    let locate = |at: &mut At| at.locate_in_part(name.clone(), "linux.resources.", &text);
+    let document = spec::Document { name: &name, shape: spec::shape::RESOURCES, text: &text };
+    log.debug_each(|| document.unknown_keys());
+    let (mut spec, _) = document.parse(&mut warnings)?;
+    let mut obsolete = Vec::new();
+    prune(&mut spec, KERNEL_MEMORY, &mut obsolete);
+    warnings.extend(obsolete.iter().map(|warning| spec::located_warning(warning, locate)));
+    let plan = with_flags(spec, options, &mut warnings);
+    warnings.iter().for_each(|warning| log.warn(warning));
+    plan.map_err(|mut error| {
+        error.downcast_mut::<At>().map(locate);
         error
     })
+}
+
+fn with_flags(
+    mut spec: spec::Resources,
+    options: &UpdateOptions,
+    warnings: &mut Vec<String>,
+) -> Result<Resources> {
+    for (flag, value) in &options.limits {
+        take_flag(&mut spec, flag, value)?;
+    }
+    prune(&mut spec, ["--kernel-memory", "--kernel-memory-tcp"], warnings);
+    Resources::new(&spec, warnings)
 }
 
 fn rdt(options: &UpdateOptions) -> Result<Option<Rdt>> {

@@ -101,6 +101,7 @@ fn decide(
     let config = owned.document();
     let (spec, rewritten) = config.parse::<Spec>(&mut warnings)?;
     warnings.iter().for_each(|warning| log.warn(warning));
+    log.debug_each(|| config.unknown_keys());
     let request = Request {
         rootfs: &options.rootfs,
         cgroup_manager: options.cgroup_manager,

@@ -59,7 +59,7 @@ pub fn exec(options: &Options, log: &mut Log) -> Result<i32> {
     let dir = Dir::open(&options.root, &options.id)?;
     let (state, status) = dir.look()?;
     let init = ensure_running(options, &state, status)?;
-    let plan = plan(options, &dir, &state)?;
+    let plan = plan(options, &dir, &state, log)?;
     let process = &plan.process;
     stdio::set_cloexec_from(0, process.preserved_fds)?;
     plan.warnings.iter().for_each(|warning| log.warn(warning));
@@ -151,7 +151,7 @@ fn entry(options: &Options, state: &State, plan: &ExecPlan) -> Result<Entry> {
     }
 }
 
-fn plan(options: &Options, dir: &Dir, state: &State) -> Result<ExecPlan> {
+fn plan(options: &Options, dir: &Dir, state: &State, log: &mut Log) -> Result<ExecPlan> {
     // An unreadable cached filter is not an error: it can be compiled again.
     let kept = || dir.read(kept::FILE).ok();
     let container = Container {
@@ -160,7 +160,10 @@ fn plan(options: &Options, dir: &Dir, state: &State) -> Result<ExecPlan> {
         filter: &kept,
         has_user_namespace: state.has_namespace(libc::CLONE_NEWUSER),
     };
-    let mut plan = ExecPlan::new(&options.process, &container, &Host::default())?;
+    let mut notes = Vec::new();
+    let plan = ExecPlan::new(&options.process, &container, &Host::default(), &mut notes);
+    notes.iter().for_each(|note| log.debug(format_args!("{note}")));
+    let mut plan = plan?;
     if let Some(bytes) = plan.filter.take() {
         // If there is no space, the next exec compiles the filter again.
         let _ = dir.keep(kept::FILE, &bytes);

@@ -80,7 +80,7 @@ pub struct ExecPlan {
 }
 
 impl ExecPlan {
-    /// Validates the process.
+    /// Validates the process. `notes`: what only `--debug` tells.
     ///
     /// # Errors
     ///
@@ -90,11 +90,12 @@ impl ExecPlan {
         options: &ProcessOptions,
         container: &Container<'_>,
         host: &Host,
+        notes: &mut Vec<String>,
     ) -> Result<ExecPlan> {
         let mut warnings = Vec::new();
         let Snapshot { process: own, linux } = serde_json::from_slice(container.config)
             .context("config.json in the container's state directory")?;
-        let (process, source) = process_of(options, own, &mut warnings)?;
+        let (process, source) = process_of(options, own, &mut warnings, notes)?;
         let mut found = Vec::new();
         let planned = Process::new(&process, container.has_user_namespace, host, &mut found);
         let name = |warning: &String| spec::located_warning(warning, |at| source.name(at));
@@ -139,6 +140,7 @@ fn process_of(
     options: &ProcessOptions,
     own: spec::Process,
     warnings: &mut Vec<String>,
+    notes: &mut Vec<String>,
 ) -> Result<(spec::Process, Source)> {
     let Some(path) = &options.file else {
         let (process, flags) = flags::changed(own, options)?;
@@ -148,6 +150,7 @@ fn process_of(
     let name = path.display().to_string();
     let text = read().with_context(|| name.clone())?;
     let document = spec::Document { name: &name, shape: spec::shape::PROCESS, text: &text };
+    notes.extend(document.unknown_keys());
     let (process, _) = document.parse(warnings)?;
     Ok((confined(process, own), Source::File { name, text }))
 }

@@ -39,17 +39,27 @@ fn set(resources: &mut spec::Resources, flag: &str, value: &str) -> Result<()> {
     Ok(())
 }
 
+/// The places of the limits of kernel memory.
+pub const KERNEL_MEMORY: [&str; 2] =
+    ["linux.resources.memory.kernel", "linux.resources.memory.kernelTCP"];
+
 /// Removes what an update does not change: device rules (as in runc; others may have added some since), zeros
-/// of memory, and kernel memory, for which runc also only warns.
-pub fn prune(resources: &mut spec::Resources, warnings: &mut Vec<String>) {
+/// of memory, and kernel memory, for which runc also only warns. `kernel_memory`: what has set these limits.
+pub fn prune(
+    resources: &mut spec::Resources,
+    kernel_memory: [&str; 2],
+    warnings: &mut Vec<String>,
+) {
     resources.devices = None;
     let Some(memory) = &mut resources.memory else { return };
     for bytes in [&mut memory.limit, &mut memory.reservation, &mut memory.swap] {
         *bytes = bytes.filter(|&bytes| bytes != 0);
     }
     let kernel = [memory.kernel.take(), memory.kernel_tcp.take()];
-    if kernel.into_iter().flatten().any(|bytes| bytes != 0) {
-        warnings.push("kernel memory limits are obsolete and ignored".to_owned());
+    for (place, bytes) in kernel_memory.into_iter().zip(kernel) {
+        if bytes.is_some_and(|bytes| bytes != 0) {
+            warnings.push(format!("{place}: kernel memory limits are obsolete and ignored"));
+        }
     }
 }
 
@@ -156,7 +166,7 @@ mod tests {
             "kernel":0,"kernelTCP":0},"cpu":{"burst":0}}"#;
         let mut resources: spec::Resources = serde_json::from_str(json).unwrap();
         let mut warnings = Vec::new();
-        prune(&mut resources, &mut warnings);
+        prune(&mut resources, KERNEL_MEMORY, &mut warnings);
         let memory = resources.memory.unwrap();
         assert!(resources.devices.is_none());
         assert_eq!((memory.limit, memory.swap, memory.reservation), (None, None, None));
@@ -169,7 +179,7 @@ mod tests {
         let json = r#"{"memory":{"limit":5,"kernel":7}}"#;
         let mut resources: spec::Resources = serde_json::from_str(json).unwrap();
         let mut warnings = Vec::new();
-        prune(&mut resources, &mut warnings);
+        prune(&mut resources, KERNEL_MEMORY, &mut warnings);
         let memory = resources.memory.unwrap();
         assert_eq!((memory.limit, memory.kernel), (Some(5), None));
         assert_eq!(warnings.len(), 1);

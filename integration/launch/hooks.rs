@@ -235,6 +235,23 @@ fn a_failed_hook_of_create_leaves_nothing_but_poststop() {
 }
 
 #[test]
+fn poststop_hooks_run_after_any_failed_attempt_to_create() {
+    for fails_by in ["a mount", "the program"] {
+        let sandbox = Sandbox::new();
+        set(&sandbox, "poststop", &[recorder(&sandbox, "poststop")]);
+        sandbox.script("true").patch(|config| match fails_by {
+            "a mount" => config["mounts"].as_array_mut().unwrap().push(json!(
+                {"destination": "/x", "type": "bind", "source": "/no/such", "options": ["bind"]}
+            )),
+            _ => config["process"]["args"] = json!(["/no/such"]),
+        });
+        sandbox.create_with(&[]).fails();
+        assert_eq!(log(&sandbox), "poststop\n", "{fails_by}");
+        sandbox.assert_nothing_left();
+    }
+}
+
+#[test]
 fn a_failed_start_container_or_poststart_hook_stops_and_deletes() {
     brig_only!();
     for (kind, hook) in [

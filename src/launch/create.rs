@@ -161,7 +161,6 @@ struct Outside {
 struct Made {
     init: Option<OwnedFd>,
     moved: Option<MovedDevices>,
-    reached_hooks: bool,
 }
 
 /// What was opened before anything was created.
@@ -385,7 +384,6 @@ impl Attempt {
         }
         if plan.hooks.during_create() {
             peer.recv(&Message::Mounted, &self.state.cgroup, log)?;
-            self.made.reached_hooks = true;
             log.phase("set-up of the process up to the mounts");
             self.run_hooks(&plan.hooks, peer.signals.as_fd())?;
             log.phase("prestart and createRuntime hooks");
@@ -439,10 +437,9 @@ impl Attempt {
         left.extend(self.state.cgroup.remove(Instant::now() + deadline::CGROUP).err());
         left.extend(self.state.rdt.as_ref().and_then(|rdt| rdt.remove().err()));
         left.extend(self.dir.remove().err());
-        // runtime.md, Lifecycle, 3 to 5: a failing hook leads to 12 and 13.
-        if self.made.reached_hooks {
-            super::destroy::poststop(&self.state, log);
-        }
+        // runtime.md, Lifecycle, 3 to 5: a failing hook leads to 12 and 13. As in runc, so does any other
+        // error.
+        super::destroy::poststop(&self.state, log);
         let left: Vec<String> = left.iter().map(describe).collect();
         if left.is_empty() {
             account::removed(&self.state, log);

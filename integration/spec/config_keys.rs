@@ -83,6 +83,25 @@ fn duplicate_keys_count_whatever_number_an_unknown_key_has() {
 }
 
 #[test]
+fn what_only_decoders_in_go_read_is_read() {
+    let sandbox = Sandbox::new();
+    sandbox.patch(|config| {
+        config["hostname"] = "MARK".into();
+        config["annotations"] = serde_json::json!({"a": "LONE"});
+        config["process"]["oomScoreAdj"] = 777.into();
+    });
+    sandbox.script("uname ; sleep 60");
+    edit(&sandbox, "\"hostname\"", "\"ho\\u017ftname\"");
+    edit(&sandbox, "LONE", "\\udcff");
+    edit(&sandbox, "\"oomScoreAdj\": 777", "\"oomScoreAdj\": -0");
+    let created = sandbox.create_with(&[]).ok();
+    sandbox.start();
+    created.wait_for_line("hostname MARK");
+    assert_eq!(sandbox.state()["annotations"]["a"], "\u{fffd}");
+    sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
+}
+
+#[test]
 fn keys_in_another_letter_case_count_with_a_warning_and_in_exec_too() {
     let sandbox = Sandbox::new();
     sandbox.script("status NoNewPrivs Seccomp ; say ready ; sleep 60");

@@ -24,6 +24,45 @@ pub fn rewrite(text: &[u8], root: &'static Shape) -> serde_json::Result<Vec<u8>>
     serde_json::to_vec(&whole)
 }
 
+/// The text with what decoders in Go read and serde does not: half of a surrogate pair is U+FFFD, and -0 is 0.
+/// None if it contains neither. All offsets stay the same.
+pub fn tolerated(text: &[u8]) -> Option<Vec<u8>> {
+    let mut fixed = text.to_vec();
+    let (mut at, mut quoted) = (0, false);
+    while let Some(&byte) = text.get(at) {
+        let rest = text.get(at + 1..).unwrap_or_default();
+        match byte {
+            b'"' => quoted = !quoted,
+            b'\\' if quoted => match (surrogate(text, at), surrogate(text, at + 6)) {
+                (Some(0xd800..0xdc00), Some(0xdc00..)) => at += 11,
+                (Some(_), _) => {
+                    fixed.get_mut(at + 2..at + 6)?.copy_from_slice(b"fffd");
+                    at += 5;
+                }
+                (None, _) => at += 1,
+            },
+            b'-' if !quoted && rest.starts_with(b"0") => {
+                let more = rest
+                    .get(1)
+                    .is_some_and(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E'));
+                if !more {
+                    *fixed.get_mut(at)? = b' ';
+                }
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    (fixed != text).then_some(fixed)
+}
+
+/// The half of a surrogate pair whose escape begins at this offset.
+fn surrogate(text: &[u8], at: usize) -> Option<u32> {
+    let digits = text.get(at..at + 6)?.strip_prefix(b"\\u")?;
+    let code = u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+    (0xd800..0xe000).contains(&code).then_some(code)
+}
+
 /// Merges a value into the earlier one at its place.
 struct Merge<'a> {
     shape: &'static Shape,
@@ -170,6 +209,10 @@ mod tests {
             (
                 r#"{"annotations":{"a":null},"mounts":[null],"linux":{"timeOffsets":{"monotonic":null}}}"#,
                 json!({"annotations": {"a": ""}, "mounts": [{}], "linux": {"timeOffsets": {"monotonic": {}}}}),
+            ),
+            (
+                "{\"Ho\\u017ftname\":\"a\",\"lin\u{212a}\":1,\"linu\u{78}\":{\"mas\u{212a}edPath\u{17f}\":[]}}",
+                json!({"hostname": "a", "linux": {"maskedPaths": []}}),
             ),
             ("null", json!({})),
             (r#"{"x":{"a":1},"x":{"B":2}}"#, json!({})),

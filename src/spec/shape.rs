@@ -279,8 +279,11 @@ impl Shape {
     pub(super) fn key(&self, name: &[u8]) -> Option<(usize, &'static str, &'static Shape)> {
         let (Object(keys) | Struct(keys)) = self else { return None };
         let exact = keys.iter().position(|(known, _)| known.as_bytes() == name);
-        let folded =
-            || keys.iter().position(|(known, _)| known.as_bytes().eq_ignore_ascii_case(name));
+        let folded = || {
+            let name = std::str::from_utf8(name).ok()?;
+            keys.iter()
+                .position(|(known, _)| name.chars().map(folded).eq(known.chars().map(folded)))
+        };
         let index = exact.or_else(folded)?;
         keys.get(index).map(|&(known, shape)| (index, known, shape))
     }
@@ -309,6 +312,15 @@ impl Shape {
     /// The shape of the elements, for an array.
     fn element(&self) -> &'static Shape {
         if let List(element) = self { element } else { &Any }
+    }
+}
+
+/// Letter case as in Go's decoder, for which two other letters are an s and a k.
+fn folded(letter: char) -> char {
+    match letter {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        other => other.to_ascii_lowercase(),
     }
 }
 

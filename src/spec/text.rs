@@ -1,7 +1,7 @@
 //! JSON as text: limits of its length and nesting depth.
 
 use super::place::{At, error_at, located_warning, not_an_object, parse_error, relocated};
-use super::rewrite::rewrite;
+use super::rewrite::{rewrite, tolerated};
 use super::shape::{Found, Shape, walk};
 use anyhow::{Result, ensure};
 use serde::de::DeserializeOwned;
@@ -85,6 +85,18 @@ impl Document<'_> {
     }
 
     fn read<T: DeserializeOwned>(
+        &self,
+        warnings: &mut Vec<String>,
+    ) -> Result<(T, Option<Vec<u8>>)> {
+        let done = self.read_strictly(warnings);
+        let Some(text) = done.is_err().then(|| tolerated(self.text)).flatten() else {
+            return done;
+        };
+        let (value, rewritten) = Document { text: &text, ..*self }.read_strictly(warnings)?;
+        Ok((value, rewritten.or(Some(text))))
+    }
+
+    fn read_strictly<T: DeserializeOwned>(
         &self,
         warnings: &mut Vec<String>,
     ) -> Result<(T, Option<Vec<u8>>)> {
@@ -184,6 +196,24 @@ mod tests {
         let read_up = |bytes: u64| read(std::io::repeat(b' ').take(bytes)).map(|text| text.len());
         assert_eq!(read_up(16 << 20).unwrap(), 16 << 20);
         assert_eq!(read_up((16 << 20) + 1).unwrap_err().to_string(), "is longer than 16 MiB");
+    }
+
+    #[test]
+    fn lone_surrogates_and_negative_zeros_are_read_as_in_go() {
+        let read = |text: &str| read_value(text).map_err(|error| format!("{error:#}"));
+        let done = read(
+            r#"{"a": ["\udcff", "\ud800x", "\uD83D\uDE00", "\\\udcff\ud83d\ud83d\ude00", -0]}"#,
+        );
+        let expected = serde_json::json!({"a": ["\u{fffd}", "\u{fffd}x", "\u{1f600}", "\\\u{fffd}\u{fffd}\u{1f600}", 0]});
+        assert_eq!(done, Ok(expected));
+        for broken in [r#"{"a": "\udcff"#, r#"{"a": "\udc"}"#, r#"{"a": "\ud800"#, "{\"a\": -0"] {
+            assert!(read(broken).is_err(), "{broken}");
+        }
+    }
+
+    fn read_value(text: &str) -> Result<serde_json::Value> {
+        let (text, shape) = (text.as_bytes(), &Shape::Any);
+        Ok(Document { name: "config.json", shape, text }.parse(&mut Vec::new())?.0)
     }
 
     fn nested(depth: usize) -> String {

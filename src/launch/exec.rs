@@ -199,7 +199,7 @@ impl Target<'_> {
         let proc = writes.then(Proc::open).transpose()?;
         let (channel, mut childs) = protocol::pair()?;
         foreground::forwarded().thread_block().context("block signals")?;
-        affinity::before_cgroup(process)?;
+        affinity::before_cgroup(process).map_err(|error| plan.source.named(error))?;
         let into = entry.into.as_ref().map(AsFd::as_fd);
         let running = Running { init, namespaces: state.namespaces, relayed: plan.relayed };
         log.phase("preparation");

@@ -16,6 +16,7 @@ pub use report::{Format, render};
 
 use crate::plan::host::Facts;
 use crate::plan::{Host, Plan, Request};
+use crate::seccomp::UNKNOWN_CALLS;
 use crate::spec::{At, Document, leading_place};
 use anyhow::Result;
 use repair::Copy;
@@ -165,7 +166,7 @@ fn warnings(findings: &mut Findings<'_>, copy: &Copy<'_>, request: &Request<'_>)
     let Ok(plan) = plan else { return };
     let notes: Vec<_> = plan.process.notes().collect();
     let said = plan.warnings.iter().chain(&notes);
-    for warning in said.filter(|warning| !warning.starts_with(rules::UNKNOWN_CALLS)) {
+    for warning in said.filter(|warning| !warning.contains(UNKNOWN_CALLS)) {
         let (place, rest) = leading_place(warning);
         let rest = rest.strip_prefix(": ").unwrap_or(rest);
         findings.add(Severity::Warning, "config", copy.original(place), rest);

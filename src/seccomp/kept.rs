@@ -70,14 +70,15 @@ fn sum(bytes: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::NATIVE;
+    use super::super::{Listener, NATIVE, Receiver};
     use super::*;
     use oci_seccomp::default_profile;
 
     const KEY: u64 = 0x0102_0304_0506_0708;
 
     fn kept() -> (Filter, Vec<u8>) {
-        let (filter, _) = Filter::new(&default_profile::<&str>(&[], NATIVE)).unwrap();
+        let (filter, _) =
+            Filter::new(&default_profile::<&str>(&[], NATIVE), Receiver::Config).unwrap();
         let bytes = write(&filter, KEY).unwrap();
         (filter, bytes)
     }
@@ -127,7 +128,8 @@ mod tests {
     #[test]
     fn what_notifies_an_agent_is_not_kept() {
         let (filter, _) = kept();
-        let listener = Some(super::super::Listener { path: "/agent".into(), metadata: None });
+        let (path, receiver) = ("/agent".into(), Receiver::Config);
+        let listener = Some(Listener { path, metadata: None, receiver });
         assert!(write(&Filter { listener, ..filter }, KEY).is_none());
     }
 }

@@ -11,7 +11,7 @@ pub use raw::ANNOTATION as COMPILED;
 mod tests;
 
 use crate::spec::Place;
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use oci_seccomp::docker::{self, Target};
 use oci_seccomp::syscalls::{self, Syscall};
 use oci_seccomp::{
@@ -42,6 +42,34 @@ pub struct Listener {
     pub path: PathBuf,
     /// The metadata for the agent.
     pub metadata: Option<String>,
+    /// What has named the socket.
+    pub receiver: Receiver,
+}
+
+/// What has named the agent's socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Receiver {
+    /// `linux.seccomp.listenerPath`.
+    Config,
+    /// [`RECEIVER`].
+    Annotation,
+    /// [`RECEIVER_VARIABLE`].
+    Variable,
+}
+
+impl Receiver {
+    /// Adds it to an error about the socket.
+    ///
+    /// # Errors
+    ///
+    /// Only that error.
+    pub fn named<T>(self, done: Result<T>) -> Result<T> {
+        match self {
+            Receiver::Config => done.at("linux.seccomp.listenerPath"),
+            Receiver::Annotation => done.at(format_args!("annotations[{RECEIVER:?}]")),
+            Receiver::Variable => done.context(RECEIVER_VARIABLE),
+        }
+    }
 }
 
 /// The place of the profile in config.json.
@@ -57,6 +85,19 @@ pub const RECEIVER: &str = "run.oci.seccomp.receiver";
 const RECEIVER_VARIABLE: &str = "RUN_OCI_SECCOMP_RECEIVER";
 /// crun's annotation: an unknown system call is an error, unless the value is 0.
 pub const FAIL_UNKNOWN: &str = "run.oci.seccomp_fail_unknown_syscall";
+
+/// What follows the place in a warning about unknown system calls.
+pub const UNKNOWN_CALLS: &str = ": unknown system calls ignored: ";
+
+/// The place of a name of a system call in config.json.
+fn place_of(name: &str, spec: &LinuxSeccomp) -> String {
+    let syscalls = spec.syscalls.as_deref().unwrap_or_default().iter().enumerate();
+    let mut places = syscalls.filter_map(|(i, entry)| {
+        let j = entry.names.iter().position(|other| other == name)?;
+        Some(format!("{PLACE}.syscalls[{i}].names[{j}]"))
+    });
+    places.next().unwrap_or_else(|| PLACE.into())
+}
 
 impl Filter {
     /// The filter of an existing container, from the text of its `linux.seccomp`, or from the cache of an
@@ -98,29 +139,28 @@ impl Filter {
             return raw::filter(text, flags).map(Some);
         }
         let Some(spec) = spec else { return Ok(None) };
-        let spec = with_receiver(spec, annotations)?;
-        let (filter, unknown) = Filter::new(&spec)?;
-        let forbidden = annotations.get(FAIL_UNKNOWN).is_some_and(|value| value != "0");
-        match unknown {
-            Some(text) if forbidden => {
-                bail!("{text}, which annotations[{FAIL_UNKNOWN:?}] forbids")
-            }
-            unknown => warnings.extend(unknown),
+        let (spec, receiver) = with_receiver(spec, annotations)?;
+        let (filter, unknown) = Filter::new(&spec, receiver)?;
+        let Some(place) = unknown.first().map(|first| place_of(first, &spec)) else {
+            return Ok(Some(filter));
+        };
+        let names = unknown.join(", ");
+        if annotations.get(FAIL_UNKNOWN).is_some_and(|value| value != "0") {
+            let why = format!("which annotations[{FAIL_UNKNOWN:?}] forbids");
+            Err(anyhow!("unknown system calls: {names}, {why}")).at(place)?;
+        } else {
+            warnings.push(format!("{place}{UNKNOWN_CALLS}{names}"));
         }
         Ok(Some(filter))
     }
 
-    /// Compiles `linux.seccomp` for this machine. Unknown system calls are a warning.
-    fn new(spec: &LinuxSeccomp) -> Result<(Filter, Option<String>)> {
+    /// Compiles `linux.seccomp` for this machine, and returns the names of unknown system calls.
+    fn new(spec: &LinuxSeccomp, receiver: Receiver) -> Result<(Filter, Vec<String>)> {
         let oci_seccomp::Filter { program, flags, notifies, unknown, .. } =
             oci_seccomp::compile(spec, NATIVE).map_err(|error| placed(&error))?;
         let path = spec.listener_path.clone().filter(|_| notifies);
         let metadata = spec.listener_metadata.clone().filter(|metadata| !metadata.is_empty());
-        let listener = path.map(|path| Listener { path, metadata });
-        let unknown = (!unknown.is_empty()).then(|| {
-            let names = unknown.join(", ");
-            format!("linux.seccomp: unknown system calls ignored: {names}")
-        });
+        let listener = path.map(|path| Listener { path, metadata, receiver });
         Ok((Filter { program, flags, listener, place: PLACE }, unknown))
     }
 }
@@ -178,23 +218,23 @@ fn placed(error: &oci_seccomp::Error) -> anyhow::Error {
 fn with_receiver<'a>(
     spec: &'a LinuxSeccomp,
     annotations: &BTreeMap<String, String>,
-) -> Result<Cow<'a, LinuxSeccomp>> {
+) -> Result<(Cow<'a, LinuxSeccomp>, Receiver)> {
     let given = spec.listener_path.as_ref().is_some_and(|path| !path.as_os_str().is_empty());
     let syscalls = spec.syscalls.as_deref().unwrap_or_default();
     if given || syscalls.iter().all(|entry| entry.action != LinuxSeccompAction::Notify) {
-        return Ok(Cow::Borrowed(spec));
+        return Ok((Cow::Borrowed(spec), Receiver::Config));
     }
-    let (place, path) = match annotations.get(RECEIVER) {
-        Some(path) => (format!("annotations[{RECEIVER:?}]"), Some(PathBuf::from(path))),
-        None => (RECEIVER_VARIABLE.into(), std::env::var_os(RECEIVER_VARIABLE).map(PathBuf::from)),
+    let (receiver, path) = match annotations.get(RECEIVER) {
+        Some(path) => (Receiver::Annotation, Some(PathBuf::from(path))),
+        None => (Receiver::Variable, std::env::var_os(RECEIVER_VARIABLE).map(PathBuf::from)),
     };
     let Some(path) = path.filter(|path| !path.as_os_str().is_empty()) else {
-        return Ok(Cow::Borrowed(spec));
+        return Ok((Cow::Borrowed(spec), Receiver::Config));
     };
     if !path.is_absolute() {
-        Err(anyhow!("{path:?} is not an absolute path")).at(place)?;
+        receiver.named(Err(anyhow!("{path:?} is not an absolute path")))?;
     }
     let mut spec = spec.clone();
     spec.listener_path = Some(path);
-    Ok(Cow::Owned(spec))
+    Ok((Cow::Owned(spec), receiver))
 }

@@ -16,7 +16,10 @@ fn unknown_names_are_one_warning_and_foreign_ones_none() {
         { "names": ["mount_all", "nope"], "action": "SCMP_ACT_ALLOW" },
     ]}))
     .unwrap();
-    assert_eq!(warnings, ["linux.seccomp: unknown system calls ignored: mount_all, nope"]);
+    assert_eq!(
+        warnings,
+        ["linux.seccomp.syscalls[0].names[1]: unknown system calls ignored: mount_all, nope"]
+    );
 }
 
 #[test]
@@ -37,6 +40,12 @@ fn errors_name_their_place() {
                 { "names": [], "action": "SCMP_ACT_ALLOW" },
             ]}),
             "linux.seccomp.syscalls[0].names: at least one is required",
+        ),
+        (
+            json!({ "defaultAction": "SCMP_ACT_KILL", "syscalls": [
+                { "names": ["read", ""], "action": "SCMP_ACT_ALLOW" },
+            ]}),
+            "linux.seccomp.syscalls[0].names[1]: is empty",
         ),
         (
             json!({ "defaultAction": "SCMP_ACT_ALLOW", "listenerMetadata": "x" }),
@@ -60,7 +69,7 @@ fn only_a_filter_that_notifies_has_a_listener() {
         .0
         .listener
     };
-    let Listener { path, metadata } = with("SCMP_ACT_NOTIFY").unwrap();
+    let Listener { path, metadata, .. } = with("SCMP_ACT_NOTIFY").unwrap();
     assert_eq!((path.to_str(), metadata.as_deref()), (Some("/run/agent.sock"), Some("m")));
     assert!(with("SCMP_ACT_LOG").is_none());
 }

@@ -216,6 +216,9 @@ fn names<'a>(
                 "SCMP_ACT_NOTIFY cannot be the action for write",
             ));
         }
+        if name.is_empty() {
+            return Err(Error::new(format_args!("{path}.names[{index}]"), "is empty"));
+        }
         match syscalls::lookup(name) {
             Lookup::Found(syscall) => syscalls.push(syscall),
             Lookup::Foreign => {}

@@ -53,6 +53,6 @@ impl<'a> Agent<'a> {
         };
         let state = serde_json::to_string(&state)?;
         let send = || Socket::connect("agent", &self.listener.path)?.send(fd.as_fd(), &state);
-        send().at("linux.seccomp.listenerPath")
+        self.listener.receiver.named(send())
     }
 }

@@ -10,10 +10,6 @@ use crate::plan::annotations;
 use crate::spec::Spec;
 use std::fmt;
 
-/// The beginning of the plan's warning about system calls, which is omitted because [`seccomp`] reports each
-/// one at its place.
-pub(super) const UNKNOWN_CALLS: &str = "linux.seccomp: unknown system calls";
-
 /// The newest minor version of runtime-spec 1.x that brig implements.
 const NEWEST_MINOR: u32 = 3;
 

@@ -223,7 +223,15 @@ pub(super) fn check_id(id: u32) -> Result<()> {
     Ok(())
 }
 
+/// linux/limits.h: the most supplementary groups of a process.
+const NGROUPS_MAX: usize = 65536;
+
 fn are_ids(user: &spec::User) -> Result<()> {
+    let many = user.additional_gids.len();
+    if many > NGROUPS_MAX {
+        Err(anyhow!("are {many}: the kernel allows {NGROUPS_MAX} at most"))
+            .at("process.user.additionalGids")?;
+    }
     let groups = user.additional_gids.iter().enumerate();
     let groups = groups.map(|(index, gid)| (format!("additionalGids[{index}]"), gid));
     let own = [("uid".to_owned(), &user.uid), ("gid".to_owned(), &user.gid)];
@@ -311,7 +319,10 @@ impl Capabilities {
     ) -> Result<Self> {
         let Some(spec) = spec else { return Ok(Capabilities::default()) };
         // A process that enters a user namespace gets all capabilities in it.
-        let own = if in_user_namespace { u64::MAX } else { host.capabilities()?.permitted };
+        let (own, inherited) = match in_user_namespace {
+            true => (u64::MAX, 0),
+            false => (host.capabilities()?.permitted, host.capabilities()?.inheritable),
+        };
         let mut read = |field: &str, names: &[String]| -> u64 {
             let mut set = 0;
             for (i, name) in names.iter().enumerate() {
@@ -343,6 +354,13 @@ impl Capabilities {
             let names = names(excess);
             Err(anyhow!("{names}: not in permitted, so the kernel refuses it as effective"))
                 .at("process.capabilities.effective")?;
+        }
+        // capabilities(7), capset: no others can be added to the inheritable set.
+        let excess = sets.inheritable & !(bounding | inherited);
+        if excess != 0 {
+            let names = names(excess);
+            Err(anyhow!("{names}: not in bounding, so the kernel refuses it as inheritable"))
+                .at("process.capabilities.inheritable")?;
         }
         // capabilities(7): ambient is a subset of permitted and inheritable.
         let excess = ambient & !(sets.permitted & sets.inheritable);
@@ -430,6 +448,16 @@ mod tests {
         assert_eq!(environment(&env).unwrap(), ["B=2", "A=4"]);
         assert!(environment(&["=x".into()]).is_err());
         assert!(environment(&["x".into()]).is_err());
+    }
+
+    #[test]
+    fn more_groups_than_the_kernel_allows_are_an_error() {
+        let user = |groups| spec::User { additional_gids: vec![5; groups], ..Default::default() };
+        assert!(are_ids(&user(65536)).is_ok());
+        assert_eq!(
+            format!("{:#}", are_ids(&user(65537)).unwrap_err()),
+            "process.user.additionalGids: are 65537: the kernel allows 65536 at most"
+        );
     }
 
     #[test]

@@ -91,7 +91,7 @@ pub fn capset(sets: &CapSets) -> Result<(), SysError> {
     });
     // SAFETY: version 3 reads exactly two elements of this layout (linux/capability.h).
     let done = unsafe { libc::syscall(libc::SYS_capset, &raw mut header, data.as_ptr()) };
-    check(|| format!("capset({sets:x?})"), done).map(drop)
+    check(|| "capset".into(), done).map(drop)
 }
 
 fn prctl(name: &str, option: i32, a: u64, b: u64) -> Result<i64, SysError> {
@@ -203,7 +203,11 @@ pub fn dumpable(yes: bool) -> Result<(), SysError> {
 pub fn setgroups(gids: &[u32]) -> Result<(), SysError> {
     // SAFETY: pointer and length are those of one slice, which outlives the call.
     let done = unsafe { libc::syscall(libc::SYS_setgroups, gids.len(), gids.as_ptr()) };
-    check(|| format!("setgroups({gids:?})"), done).map(drop)
+    let what = || match gids.len() {
+        0..=16 => format!("setgroups({gids:?})"),
+        many => format!("setgroups({many} groups)"),
+    };
+    check(what, done).map(drop)
 }
 
 /// Sets real, effective and saved group id.

@@ -44,12 +44,13 @@ pub fn outcomes(program: &[sock_filter], arch: u32, number: u32) -> BTreeSet<u32
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Filter, NATIVE};
+    use super::super::{Filter, NATIVE, Receiver};
     use super::*;
     use oci_seccomp::syscalls;
 
     fn outcomes_of(name: &str, profile: &str) -> Vec<u32> {
-        let (filter, _) = Filter::new(&serde_json::from_str(profile).unwrap()).unwrap();
+        let (filter, _) =
+            Filter::new(&serde_json::from_str(profile).unwrap(), Receiver::Config).unwrap();
         let call = syscalls::all().iter().find(|call| call.name() == name).unwrap();
         let number = call.number(NATIVE).unwrap();
         outcomes(&filter.program, NATIVE.audit(), number).into_iter().collect()

@@ -1,6 +1,7 @@
 //! `export` of a container with a user namespace: attributes that contain ids.
 
 use crate::images::Images;
+use crate::images_commit::entries;
 use crate::sandbox::brig_only;
 use crate::userns::mapped;
 use std::collections::BTreeMap;
@@ -77,6 +78,7 @@ fn capabilities_and_acls_have_the_ids_of_the_container() {
     let (low, upper) = (sandbox.dir.join("low"), sandbox.dir.join("upper"));
     fs::rename(sandbox.rootfs(), &low).unwrap();
     give(&low);
+    fs::write(low.join("foreign"), "of the host's root").unwrap();
     let names = ["mine", "nested", "other", "listed"];
     let script: Vec<String> = names.iter().map(|name| format!("write /{name} x")).collect();
     sandbox.script(&script.join(" ; "));
@@ -94,6 +96,10 @@ fn capabilities_and_acls_have_the_ids_of_the_container() {
     for name in ["other", "listed"] {
         assert!(done.stderr.contains(&format!("{name}: capabilities or ACL entries")), "{done:?}");
     }
+    assert!(done.stderr.contains("belong to nobody"), "{done:?}");
+    let entries = entries(&fs::read(&exported).unwrap());
+    assert_eq!((entries["foreign"].2, entries["foreign"].3), (65534, 65534));
+    assert_eq!((entries["mine"].2, entries["mine"].3), (0, 0));
     let found = attributes(&exported);
     let of = |file: &str, name: &str| found[file].get(name).cloned();
     assert_eq!(of("mine", capability), Some(capabilities(None)));

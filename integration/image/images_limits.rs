@@ -159,7 +159,7 @@ fn a_commit_to_a_full_disk_leaves_the_container_running_and_no_blob() {
 }
 
 /// Fills a filesystem until this many bytes are free.
-fn fill(dir: &Path, free: u64) -> std::path::PathBuf {
+pub fn fill(dir: &Path, free: u64) -> std::path::PathBuf {
     let path = dir.join("filler");
     let mut file = File::create(&path).unwrap();
     while file.write_all(&[0; 4096]).is_ok() {}

@@ -131,3 +131,26 @@ fn what_takes_the_place_of_a_file_of_the_init_layer_is_the_containers() {
     found.sort();
     assert_eq!(found, expected);
 }
+
+#[test]
+fn a_directory_that_was_made_again_is_compared_with_that_of_the_image() {
+    brig_only!();
+    let images = Images::new();
+    let Some(base) = shell() else { return };
+    let mut layout = images.layout("image");
+    let data = Archive::new().dir("data/").file("data/f", b"f").dir("data/sub/");
+    layout.layer(base).layer(data.file("data/sub/x", b"x"));
+    let image = layout.finish("v1", &json!({"Env": ["PATH=/bin"]}));
+    let id = images.sandbox.id.clone();
+    images.keep(
+        &image,
+        &id,
+        "rm -r /data; mkdir -p /data/sub; echo new >/data/f; echo 1 >/data/sub/y",
+    );
+    let expected = ["C /data", "C /data/f", "C /data/sub", "D /data/sub/x", "A /data/sub/y"];
+    assert_eq!(images.diff(&id), expected);
+    images.brig(&["commit", &id, "out:v2"]).ok();
+    let top = top_layer(&images.sandbox.dir.join("out"), "v2");
+    let names = ["data/", "data/.wh..wh..opq", "data/f", "data/sub/", "data/sub/y"];
+    assert_eq!(top.keys().collect::<Vec<_>>(), names);
+}

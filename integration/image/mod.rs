@@ -13,6 +13,7 @@ pub mod images_ids;
 pub mod images_json;
 pub mod images_limits;
 pub mod images_links;
+pub mod images_live;
 pub mod images_peers;
 pub mod images_points;
 pub mod images_shapes;

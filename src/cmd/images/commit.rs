@@ -10,13 +10,15 @@ use anyhow::{Context, Result, ensure};
 use brig_layers::commit::change;
 use brig_layers::commit::guard::Guard;
 use brig_layers::commit::layout::{self, Layout};
+use brig_layers::commit::written::Written;
 use brig_layers::commit::{self, About, Packed};
 use brig_layers::source::digest::Digest;
 use brig_layers::store::{STORE_PATIENCE, Store, default_path, wait_for_lock};
 use std::cell::RefCell;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufWriter, IsTerminal, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -68,8 +70,15 @@ pub fn commit(
             let top = while_paused(&dir, &state, options.no_pause, layout.guard(), write)?;
             let made = commit::finish(&layout, &tag, &base.record, layers, top, &options.about)?;
             let digest = made.manifest.clone().context("the new image has no manifest")?;
-            let _lock = store.lock_shared()?;
-            store.add_image(made)?;
+            // The image is complete and has its name: it can be run.
+            let record = || -> Result<()> {
+                let _lock = store.lock_shared()?;
+                store.add_image(made)
+            };
+            if let Err(error) = record() {
+                let why = sys::describe(&error);
+                log.borrow_mut().warn(&format!("`brig images` will not list the image: {why}"));
+            }
             log::out(format!("{digest}\n").as_bytes())
         })
     };
@@ -120,24 +129,63 @@ pub fn export(root: &Path, id: &str, output: Option<&PathBuf>, log: &mut Log) ->
         let ids = upper::ids(&state, &dir)?;
         with_rights(|| {
             let merged = upper::open_merged(&state, &dir, &ids)?;
-            // An existing file is only overwritten when there is output.
-            let out = BufWriter::with_capacity(1 << 16, open_output(output)?);
-            let mut warn = |text: &str| log.warn(text);
-            commit::export(&merged, &ids, out, &mut warn)?.flush()?;
-            Ok(())
+            write_output(output.map(PathBuf::as_path), |name, file| {
+                let (file, failure) = Written::new(file);
+                let out = BufWriter::with_capacity(1 << 16, file);
+                let mut warn = |text: &str| log.warn(text);
+                let done = commit::export(&merged, &ids, out, &mut warn);
+                failure.of(name, done.and_then(|mut out| Ok(out.flush()?)))
+            })
         })
     };
     go().with_context(|| format!("export {id}"))
 }
 
-fn open_output(path: Option<&PathBuf>) -> Result<Box<dyn Write>> {
+/// Calls `write` with the output and its name. A file is complete or unchanged: it is written beside its place.
+fn write_output(
+    path: Option<&Path>,
+    write: impl FnOnce(&str, Box<dyn Write>) -> Result<()>,
+) -> Result<()> {
     let Some(path) = path else {
         let stdout = std::io::stdout();
         ensure!(
             !stdout.is_terminal(),
             "refusing to write an archive to a terminal: use -o FILE or redirect stdout"
         );
-        return Ok(Box::new(stdout));
+        return write("stdout", Box::new(stdout));
     };
-    Ok(Box::new(File::create(path).with_context(|| path.display().to_string())?))
+    let name = path.display().to_string();
+    let Some(place) = replaceable(path) else {
+        let file = File::create(path).with_context(|| name.clone())?;
+        return write(&name, Box::new(file));
+    };
+    // The time too: another container's brig may have the same pid.
+    let unique = format!(".brig-{}-{}", std::process::id(), sys::time::now());
+    let temp = std::path::absolute(&place)?.with_file_name(unique);
+    let guard = Guard::spawn(|| Ok(()))?;
+    guard.remove(&temp)?;
+    let open = || -> Result<File> {
+        let file = File::options().write(true).create_new(true).open(&temp)?;
+        if let Ok(old) = fs::metadata(&place) {
+            // Only root may give it away.
+            let _ = fchown(&file, Some(old.uid()), Some(old.gid()));
+            file.set_permissions(old.permissions())?;
+        }
+        Ok(file)
+    };
+    let file = open().with_context(|| name.clone())?;
+    write(&name, Box::new(file))?;
+    fs::rename(&temp, &place).with_context(|| name)
+}
+
+/// The file to replace, which a link leads to; None if it can only be written to: a device, a fifo, a descriptor.
+fn replaceable(path: &Path) -> Option<PathBuf> {
+    let is_link = path.symlink_metadata().is_ok_and(|found| found.is_symlink());
+    let is_other = fs::metadata(path).is_ok_and(|found| !found.is_file());
+    match is_link {
+        _ if is_other || path.file_name().is_none() => None,
+        true if path.starts_with("/dev") || path.starts_with("/proc") => None,
+        true => path.canonicalize().ok(),
+        false => Some(path.to_owned()),
+    }
 }

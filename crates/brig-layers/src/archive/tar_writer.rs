@@ -3,7 +3,7 @@
 
 use crate::archive::holes::{self, Part};
 use crate::tree::changes::{is, open_file};
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::readlinkat;
 use nix::sys::stat::{FileStat, SFlag, fstat, major, minor};
 use std::collections::BTreeMap;
@@ -12,6 +12,7 @@ use std::io::Write;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
+use sys::Errno;
 use tar::{EntryType, Header};
 
 /// Writes an archive.
@@ -73,11 +74,12 @@ impl<W: Write> Writer<W> {
     ///
     /// # Errors
     ///
-    /// If the file cannot be read, was replaced, has changed its size, or the archive cannot be written.
+    /// If the file cannot be read, was replaced (ESTALE or the errno of a lookup, and nothing was written), has
+    /// changed its size, or the archive cannot be written.
     pub fn file(&mut self, file: &File<'_>) -> Result<bool> {
         let stat = &file.stat;
         let mut header = Header::new_ustar();
-        let (mut path, mut link, mut size) = (file.path.to_vec(), Vec::new(), 0);
+        let (mut path, mut link, mut size, mut first) = (file.path.to_vec(), Vec::new(), 0, None);
         match sys::file::kind(stat.st_mode) {
             SFlag::S_IFDIR => {
                 header.set_entry_type(EntryType::Directory);
@@ -107,15 +109,15 @@ impl<W: Write> Writer<W> {
                     header.set_entry_type(EntryType::Link);
                     (link, size) = (first.clone(), 0);
                 }
-                None => drop(self.linked.insert(inode, file.path.to_vec())),
+                None => first = Some(inode),
             }
         }
-        if size > 0 {
-            let content = open_file(file.at.0, file.at.1)?;
-            let found = fstat(&content)?;
-            // No content gets the owner and mode of another file, e.g. of a setuid program.
-            let same = (found.st_dev, found.st_ino) == (stat.st_dev, stat.st_ino);
-            ensure!(same, "was replaced while being read");
+        let content = if size > 0 { Some(open(file)?) } else { None };
+        // From here on nothing depends on what the container does with its name.
+        if let Some(inode) = first {
+            self.linked.insert(inode, file.path.to_vec());
+        }
+        if let Some(content) = content {
             if let Some(parts) = self.parts(&content, stat, size)? {
                 return self.sparse(file, header, &content, &parts, size).map(|()| true);
             }
@@ -269,6 +271,17 @@ impl<W: Write> Writer<W> {
         self.out.write_all(header.as_bytes())?;
         self.out.write_all(&text)?;
         self.pad(size)
+    }
+}
+
+/// Opens a file for its content.
+fn open(file: &File<'_>) -> Result<fs::File> {
+    let content = open_file(file.at.0, file.at.1)?;
+    let found = fstat(&content)?;
+    // No content gets the owner and mode of another file, e.g. of a setuid program.
+    match (found.st_dev, found.st_ino) == (file.stat.st_dev, file.stat.st_ino) {
+        true => Ok(content),
+        false => Err(Errno::ESTALE).context("was replaced while being read"),
     }
 }
 

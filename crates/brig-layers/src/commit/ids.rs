@@ -12,6 +12,9 @@ pub struct Ids {
     pub gids: Vec<IdMap>,
 }
 
+/// The default of the sysctls fs.overflowuid and fs.overflowgid.
+const NOBODY: u32 = 65534;
+
 /// The attribute with capabilities of a file: `struct vfs_ns_cap_data` of linux/capability.h.
 const CAPABILITIES: &[u8] = b"security.capability";
 /// Its last byte of the first word, from the version that has the root of a user namespace.
@@ -50,6 +53,12 @@ impl Ids {
             inside(maps, id).with_context(why)
         };
         Ok((inside(&self.uids, uid)?, inside(&self.gids, gid)?))
+    }
+
+    /// As [`Self::of_owner`]; an id that is not mapped is that which the kernel shows in its place.
+    pub(crate) fn of_owner_or_nobody(&self, uid: u32, gid: u32) -> (u32, u32) {
+        let inside = |maps, id| inside(maps, id).unwrap_or(NOBODY);
+        (inside(&self.uids, uid), inside(&self.gids, gid))
     }
 
     /// Replaces the ids in attributes by those of the container. What concerns ids that the container does not have

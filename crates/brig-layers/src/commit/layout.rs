@@ -33,6 +33,13 @@ pub struct Layout {
 #[derive(Debug)]
 pub struct Temp(PathBuf);
 
+impl Temp {
+    /// Its path.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
 impl Drop for Temp {
     fn drop(&mut self) {
         // It was renamed, or is not needed.

@@ -4,32 +4,35 @@ pub mod change;
 pub mod guard;
 mod ids;
 pub mod layout;
+mod put;
+pub mod written;
 
 pub use ids::Ids;
+pub use put::export;
 
 use crate::archive::decompress::Decoder;
-use crate::archive::tar_writer::{File, Holes, Writer, ensure_no_whiteout};
+use crate::archive::tar_writer::{Holes, Writer, ensure_no_whiteout};
 use crate::commit::layout::Layout;
-use crate::source::digest::{Algorithm, Digest, Hasher, Hashing};
+use crate::commit::put::{Packer, Put};
+use crate::commit::written::{Digesting, Written};
+use crate::source::digest::{Algorithm, Digest, Hashing};
 use crate::source::manifest::Descriptor;
 use crate::source::reference::{self, Kind};
 use crate::source::resolve::{self, Image, Layer};
 use crate::source::{Blob, Source};
 use crate::stage::Stage;
 use crate::store::{ImageRecord, Store};
-use crate::tree::changes::{Change, Node, Upper, attributes, is};
-use crate::tree::view::Found;
-use crate::tree::walk::{self, Merged};
+use crate::tree::changes::{Change, Node, Upper, is};
+use crate::tree::live::unless_gone;
 use crate::tree::whiteout::{OPAQUE, PREFIX};
 use anyhow::{Context, Result, ensure};
 use flate2::{Compression, GzBuilder};
 use nix::fcntl::OFlag;
-use nix::sys::stat::{FileStat, SFlag};
+use nix::sys::stat::SFlag;
 use ruzstd::encoding::{CompressionLevel, compress};
 use serde_json::{Value, json};
-use std::fs;
 use std::io::{self, Read, Seek, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 /// The compression of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,41 +80,16 @@ const PLAIN: &str = "application/vnd.oci.image.layer.v1.tar";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
-/// Forwards bytes, and counts and hashes them.
-struct Digesting<W> {
-    inner: W,
-    hasher: Hasher,
-    count: u64,
-}
-
-impl<W> Digesting<W> {
-    fn new(inner: W) -> Self {
-        Digesting { inner, hasher: Hasher::new(Algorithm::Sha256), count: 0 }
-    }
-}
-
-impl<W: Write> Write for Digesting<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let length = self.inner.write(bytes)?;
-        self.hasher.update(&bytes[..length]);
-        self.count += length as u64;
-        Ok(length)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
-}
-
 /// Writes the upper as an archive with the image-spec's whiteouts.
 fn archive<W: Write>(upper: &Upper, ids: &Ids, out: W, warn: &mut dyn FnMut(&str)) -> Result<W> {
-    let mut writer = Writer::new(out, Holes::Zeros);
+    let writer = Writer::new(out, Holes::Zeros);
+    let mut packer = Packer { writer, ids, nobody: false, warn };
     let mut here = Here { path: b".".to_vec(), dir: upper.root.try_clone()? };
     upper.each(&mut |node| {
-        add(upper, ids, &node, &mut here, &mut writer, warn)
+        add(upper, &node, &mut here, &mut packer)
             .with_context(|| node.path.escape_ascii().to_string())
     })?;
-    writer.finish()
+    packer.writer.finish()
 }
 
 /// The last opened directory: the next entry is often in the same one.
@@ -122,11 +100,9 @@ struct Here {
 
 fn add<W: Write>(
     upper: &Upper,
-    ids: &Ids,
     node: &Node,
     here: &mut Here,
-    writer: &mut Writer<W>,
-    warn: &mut dyn FnMut(&str),
+    packer: &mut Packer<'_, W>,
 ) -> Result<()> {
     let (dir, name) = match node.path.iter().rposition(|byte| *byte == b'/') {
         Some(at) => (&node.path[..at], &node.path[at + 1..]),
@@ -136,12 +112,14 @@ fn add<W: Write>(
         b"." => name.to_vec(),
         dir => [dir, b"/", name].concat(),
     };
+    let whiteout = || beside(&[PREFIX, name].concat());
     let (stat, opaque) = match &node.change {
-        Change::Deleted => return writer.empty(&beside(&[PREFIX, name].concat())),
+        Change::Deleted => return packer.writer.empty(&whiteout()),
         Change::Added(stat) => (stat, false),
         Change::Changed { stat, what, opaque } => (
             stat,
             *opaque
+                && !node.in_opaque
                 && is(stat, SFlag::S_IFDIR)
                 && *what != crate::tree::changes::Difference::Content,
         ),
@@ -149,53 +127,29 @@ fn add<W: Write>(
     ensure_no_whiteout(&node.path)?;
     if here.path != dir {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
-        *here = Here { path: dir.to_vec(), dir: upper.open(dir, flags)? };
+        // Without its directory it does not exist either.
+        let Some(opened) = unless_gone(upper.open(dir, flags))? else { return Ok(()) };
+        *here = Here { path: dir.to_vec(), dir: opened };
     }
-    let dir = &here.dir;
-    let mut file = File {
-        path: &node.path,
-        at: (dir.as_fd(), name),
-        stat: *stat,
-        attributes: attributes_of(ids, (dir.as_fd(), name), &node.path, warn)?,
-    };
-    (file.stat.st_uid, file.stat.st_gid) = ids.of_owner(stat.st_uid, stat.st_gid)?;
-    if !writer.file(&file)? {
-        warn(&format!("{}: socket not included", node.path.escape_ascii()));
+    match packer.put((here.dir.as_fd(), name), &node.path, *stat)? {
+        Put::Written if opaque => packer.writer.empty(&[&node.path, &b"/"[..], OPAQUE].concat()),
+        Put::Whiteout if matches!(node.change, Change::Changed { .. }) => {
+            packer.writer.empty(&whiteout())
+        }
+        _ => Ok(()),
     }
-    if opaque {
-        writer.empty(&[&node.path, &b"/"[..], OPAQUE].concat())?;
-    }
-    Ok(())
-}
-
-/// The attributes for the archive.
-fn attributes_of(
-    ids: &Ids,
-    at: (BorrowedFd<'_>, &[u8]),
-    path: &[u8],
-    warn: &mut dyn FnMut(&str),
-) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
-    let mut attributes = attributes(at.0, at.1)?;
-    if ids.convert(&mut attributes) {
-        warn(&format!(
-            "{}: capabilities or ACL entries of ids that are not mapped in the container are not included",
-            path.escape_ascii()
-        ));
-    }
-    Ok(attributes)
 }
 
 /// Writes the upper as an archive, and returns its digest.
 fn archived(
     upper: &Upper,
     ids: &Ids,
-    out: fs::File,
+    out: Written,
     warn: &mut dyn FnMut(&str),
 ) -> Result<(Digest, u64)> {
     let out = io::BufWriter::with_capacity(1 << 16, Digesting::new(out));
     let out = archive(upper, ids, out, warn)?;
-    let done = out.into_inner().map_err(io::IntoInnerError::into_error)?;
-    Ok((done.hasher.finish(), done.count))
+    Ok(out.into_inner().map_err(io::IntoInnerError::into_error)?.finish())
 }
 
 /// Writes the changes of a container as a layer of the layout. One process reads the files, another one
@@ -212,13 +166,28 @@ pub fn layer(
     warn: &mut dyn FnMut(&str),
 ) -> Result<PackedLayer> {
     let (name, file) = layout.temp()?;
+    let (file, failure) = Written::new(Box::new(file));
+    let done = write_layer(file, upper, ids, packed, warn);
+    let (media_type, digest, size, diff_id) =
+        failure.of(&name.path().display().to_string(), done)?;
+    layout.publish(&name, &digest)?;
+    Ok(PackedLayer { descriptor: Layout::descriptor(media_type, digest, size), diff_id })
+}
+
+/// Writes the layer, and returns its media type, digest, size and diff id.
+fn write_layer(
+    file: Written,
+    upper: &Upper,
+    ids: &Ids,
+    packed: Packed,
+    warn: &mut dyn FnMut(&str),
+) -> Result<(&'static str, Digest, u64, Digest)> {
     if packed == Packed::Plain {
         let (diff_id, size) = archived(upper, ids, file, warn)?;
-        layout.publish(&name, &diff_id)?;
-        let descriptor = Layout::descriptor(PLAIN, diff_id.clone(), size);
-        return Ok(PackedLayer { descriptor, diff_id });
+        return Ok((PLAIN, diff_id.clone(), size, diff_id));
     }
     let mut plain = Stage::spawn(warn, |reporter, out| {
+        let (out, _) = Written::new(Box::new(out));
         // If the receiver of warnings has exited, nothing reads the archive either.
         let (diff_id, _) = archived(upper, ids, out, &mut |text| drop(reporter.warn(text)))?;
         Ok(diff_id.to_string().into_bytes())
@@ -238,9 +207,8 @@ pub fn layer(
     };
     let diff_id = Digest::parse(&String::from_utf8(plain.result()?)?)?;
     let out = out.into_inner().map_err(io::IntoInnerError::into_error)?;
-    let (digest, size) = (out.hasher.finish(), out.count);
-    layout.publish(&name, &digest)?;
-    Ok(PackedLayer { descriptor: Layout::descriptor(media_type, digest, size), diff_id })
+    let (digest, size) = out.finish();
+    Ok((media_type, digest, size, diff_id))
 }
 
 /// The encoder panics on I/O errors, so errors are kept here and hidden from it.
@@ -338,7 +306,7 @@ fn copy_layer(layout: &Layout, image: &Image, layer: &Layer) -> Result<Descripto
         return Ok(Layout::descriptor(media_type, known.digest.clone(), known.size));
     }
     let (name, mut file) = layout.temp()?;
-    blob.copy_to(&mut file)?;
+    blob.copy_to(&mut file).with_context(|| format!("copy to {}", name.path().display()))?;
     // Verify the copy.
     file.rewind()?;
     let kind = layer.descriptor.as_ref().map_or(Algorithm::Sha256, |known| known.digest.kind());
@@ -442,49 +410,4 @@ fn config(base: &str, diff_id: &Digest, about: &About) -> Result<Value> {
         None => config["history"] = json!([entry]),
     }
     Ok(config)
-}
-
-/// Writes the merged tree of a container as an archive.
-///
-/// # Errors
-///
-/// If the container's files cannot be read, or the archive cannot be written.
-pub fn export<W: Write>(upper: &Upper, ids: &Ids, out: W, warn: &mut dyn FnMut(&str)) -> Result<W> {
-    let mut writer = Writer::new(out, Holes::Map);
-    let mut path = Vec::new();
-    let root = Merged::root(&upper.below)?;
-    // Each directory with its remaining names, and the length of its path.
-    let mut levels = vec![(root.names()?.into_iter(), root, 0)];
-    while let Some((names, dir, length)) = levels.last_mut() {
-        path.truncate(*length);
-        let Some(name) = names.next() else {
-            levels.pop();
-            continue;
-        };
-        walk::push(&mut path, &name)?;
-        let what = || path.escape_ascii().to_string();
-        let Some(found) = dir.find(&name)? else { continue };
-        if !write(&found, ids, &path, &mut writer, warn).with_context(what)? {
-            warn(&format!("{}: socket not included", path.escape_ascii()));
-        }
-        if walk::is_directory(&found) {
-            let inside = dir.enter(&name).with_context(what)?;
-            levels.push((inside.names().with_context(what)?.into_iter(), inside, path.len()));
-        }
-    }
-    writer.finish()
-}
-
-fn write<W: Write>(
-    found: &Found,
-    ids: &Ids,
-    path: &[u8],
-    writer: &mut Writer<W>,
-    warn: &mut dyn FnMut(&str),
-) -> Result<bool> {
-    let mut stat: FileStat = found.stat;
-    (stat.st_uid, stat.st_gid) = ids.of_owner(stat.st_uid, stat.st_gid)?;
-    let at = (found.dir.as_fd(), found.name.as_slice());
-    let attributes = attributes_of(ids, at, path, warn)?;
-    writer.file(&File { path, at, stat, attributes })
 }

@@ -1,6 +1,7 @@
 //! The changes of a container: its upper layer, compared with the layers below. Only changed files are read,
 //! so the cost depends on their number, not on that of all files.
 
+use crate::tree::live::{settled, unless_gone};
 use crate::tree::view::{Found, View};
 use crate::tree::walk::{self, Merged};
 use crate::tree::whiteout;
@@ -49,6 +50,8 @@ pub struct Node {
     pub path: Vec<u8>,
     /// The kind of change.
     pub change: Change,
+    /// Whether it is in a directory that hides everything below it.
+    pub in_opaque: bool,
 }
 
 /// A kind of change.
@@ -171,10 +174,10 @@ impl Upper {
                 continue;
             };
             walk::push(&mut path, &name)?;
-            let found =
-                self.one(level, &name, &path).with_context(|| path.escape_ascii().to_string())?;
-            let Some((change, inside)) = found else { continue };
-            let node = Node { path: path.clone(), change };
+            let found = settled(level.dir.as_fd(), &name, || self.one(level, &name, &path))
+                .with_context(|| path.escape_ascii().to_string())?;
+            let Some((change, inside)) = found.flatten() else { continue };
+            let node = Node { path: path.clone(), change, in_opaque: level.hidden };
             match inside {
                 Some(mut inside) => {
                     inside.node = Some(nodes.hold(node));
@@ -227,7 +230,7 @@ impl Upper {
             stat => stat?,
         };
         let below = match level.below.find(name)? {
-            Some(found) if self.is_own(&found, &stat) => return Ok(None),
+            Some(found) if !level.hidden && self.is_own(&found, &stat) => return Ok(None),
             // The image has what is below the init layer.
             Some(found) if self.own_layer == Some(found.layer) && !walk::is_directory(&found) => {
                 self.find_in_image(path)?
@@ -253,11 +256,9 @@ impl Upper {
             None if was_other => Change::Changed { stat, what: Difference::Content, opaque: true },
             None => Change::Added(stat),
         };
-        let inside = match openat(dir, name, DIRECTORY, Mode::empty()) {
-            Err(Errno::ENOENT) => return Ok(Some((change, None))),
-            inside => inside?,
-        };
-        let below = if opaque { Merged::nothing() } else { level.below.enter(name)? };
+        let inside = openat(dir, name, DIRECTORY, Mode::empty())?;
+        // What an opaque directory hides is compared too: it is what the image has.
+        let below = if merged.is_none() { Merged::nothing() } else { level.below.enter(name)? };
         let names = names(inside.as_fd())?.into_iter();
         let length = path.len();
         let level = Level { dir: inside, names, below, hidden: opaque, node: None, length };
@@ -304,7 +305,7 @@ impl Upper {
     /// If the directory or a layer cannot be read.
     pub fn hidden_names(&self, path: &[u8]) -> Result<Vec<Vec<u8>>> {
         let parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
-        let here = self.open(path, DIRECTORY)?;
+        let Some(here) = unless_gone(self.open(path, DIRECTORY))? else { return Ok(Vec::new()) };
         let mut gone = self.below.names(&parts)?;
         gone.retain(|name| fstatat(&here, name.as_slice(), AtFlags::AT_SYMLINK_NOFOLLOW).is_err());
         let mut deleted = Vec::new();

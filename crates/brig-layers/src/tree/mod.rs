@@ -2,6 +2,7 @@
 //! left alone.
 
 pub mod changes;
+pub(crate) mod live;
 pub mod view;
 pub mod walk;
 pub mod whiteout;

@@ -19,4 +19,5 @@ pub mod images_points;
 pub mod images_shapes;
 pub mod images_sparse;
 pub mod images_store;
+pub mod images_users;
 pub mod images_volumes;

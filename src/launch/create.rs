@@ -13,7 +13,7 @@ use super::prepare::net_devices::{self, MovedDevices};
 use super::prepare::{hints, id_maps, upper};
 use super::protocol::{self, Channel, Message};
 use super::spawn::Joined;
-use super::{account, execute, spawn};
+use super::{account, execute, own_bundle, spawn};
 use crate::cgroup::{Cgroup, Entry, Scope};
 use crate::deadline;
 use crate::hooks::{self, Environment, Output, Surroundings};
@@ -250,6 +250,7 @@ impl Attempt {
     ) -> Result<Option<Sources>> {
         self.dir.begin(&self.state)?;
         self.dir.write("config.json", text)?;
+        own_bundle::hold_layers(&self.state, &self.dir.path)?;
         if self.outside.notifies {
             notify::make_directory(&self.dir)?;
         }
@@ -436,6 +437,7 @@ impl Attempt {
         }
         left.extend(self.state.cgroup.remove(Instant::now() + deadline::CGROUP).err());
         left.extend(self.state.rdt.as_ref().and_then(|rdt| rdt.remove().err()));
+        own_bundle::release_layers(&self.state, &self.dir.path);
         left.extend(self.dir.remove().err());
         // runtime.md, Lifecycle, 3 to 5: a failing hook leads to 12 and 13. As in runc, so does any other
         // error.

@@ -48,6 +48,7 @@ pub fn destroy(dir: Dir, state: &State, force: bool, log: &mut Log) -> Result<()
         ensure_in_store(state)?;
         own_bundle::remove(&state.bundle)?;
     }
+    own_bundle::release_layers(state, &dir.path);
     dir.remove()?;
     account::removed(state, log);
     poststop(state, log);

@@ -1,5 +1,6 @@
 //! Stands in for `own_bundle` in a brig without images: another brig has created the bundle.
 
+use crate::state::State;
 use anyhow::{Result, bail};
 use std::path::Path;
 
@@ -23,3 +24,15 @@ pub fn remove(bundle: &Path) -> Result<()> {
         bundle.display()
     )
 }
+
+/// Not known without images.
+///
+/// # Errors
+///
+/// Never.
+pub fn hold_layers(_state: &State, _directory: &Path) -> Result<()> {
+    Ok(())
+}
+
+/// Not known without images.
+pub fn release_layers(_state: &State, _directory: &Path) {}

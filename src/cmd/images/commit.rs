@@ -2,6 +2,7 @@
 
 use super::diff::with_rights;
 use crate::deadline;
+use crate::image::RUNTIME;
 use crate::image::upper;
 use crate::log::{self, Log};
 use crate::plan::overlay::IMAGE;
@@ -60,7 +61,7 @@ pub fn commit(
         with_rights(|| {
             let store = Store::open(Some(&store))?;
             // Everything that can be missing is checked first, before anything is written.
-            let mut base = commit::base(&store, &image)?;
+            let mut base = commit::base(&store, &image, &RUNTIME.documents)?;
             base.record.config = change::apply(&base.record.config, &options.about.changes)?;
             let upper = upper::open_upper(&state, &dir, Some(&ids))?;
             let layout = Layout::open(&path, Guard::spawn(|| state.cgroup.thaw())?)?;

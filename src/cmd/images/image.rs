@@ -96,7 +96,7 @@ fn remove_one(store: &Store, text: &str) -> Result<String> {
 /// Adds a tag to an image in its layout.
 pub fn tag(store: Option<&Path>, image: &str, new: &str) -> Result<()> {
     let go = |store: &Store| -> Result<()> {
-        let found = resolve::resolve(&reference::parse(image)?, None)?;
+        let found = resolve::resolve(&reference::parse(image)?, None, &RUNTIME.documents)?;
         let here = found.source.path().to_owned();
         let (path, name) = match new.contains(['/', ':']) {
             true => layout::parse(new)?,
@@ -124,7 +124,7 @@ pub fn tag(store: Option<&Path>, image: &str, new: &str) -> Result<()> {
         Layout::open(&here, Guard::spawn(|| Ok(()))?)?.name(&name, &descriptor)?;
         if store.image_record(&found.id)?.is_some() {
             let named = format!("{}:{name}", here.display());
-            let named = resolve::resolve(&reference::parse(&named)?, None)?;
+            let named = resolve::resolve(&reference::parse(&named)?, None, &RUNTIME.documents)?;
             record_image(store, &named)?;
         }
         Ok(())

@@ -9,6 +9,7 @@ pub mod user;
 use crate::runtime::Runtime;
 use crate::source::reference;
 use crate::source::resolve::{self, Image};
+use crate::store::containers::BUNDLE;
 use crate::store::{ImageRecord, Store, UseRecord, write_record};
 use crate::tree;
 use crate::tree::view::View;
@@ -21,6 +22,7 @@ use init_layer::NetworkFiles;
 use nix::fcntl::open;
 use nix::sys::stat::Mode;
 use patch::Chain;
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use sys::file::write_atomically;
@@ -97,7 +99,7 @@ fn make_here(store: &Path, request: &Request<'_>, warn: &mut dyn FnMut(&str)) ->
     let store = Store::open(Some(store))?;
     // Prevents the removal of layers that this bundle is about to use.
     let _lock = store.lock_shared()?;
-    let image = resolve::resolve(&reference, request.platform)?;
+    let image = resolve::resolve(&reference, request.platform, &request.runtime.documents)?;
     let own_ids = only_own_id();
     let rights = Rights::of_process(own_ids)?;
     let records = layers::ensure(&store, &image, rights, &mut *warn)
@@ -182,7 +184,7 @@ impl Made {
         for name in PARTS {
             let path = bundle.join(name);
             match std::fs::read_dir(&path).map(|mut entries| entries.next().is_none()) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Ok(true) => before.push(name),
                 _ => bail!("{} already exists: a bundle needs a new directory", path.display()),
             }
@@ -260,6 +262,11 @@ fn fill(
     make_directories(request, bundle)?;
     init_layer::make(&bundle.join("init"), &chain.view, &hostname, &beside, own_ids)?;
     // Recorded before it can be run.
+    record_use(store, request, bundle, image)?;
+    write_atomically(&bundle.join("config.json"), &shown(config)?)
+}
+
+fn record_use(store: &Store, request: &Request<'_>, bundle: &Path, image: &Image) -> Result<()> {
     let container = request.container.map(|(root, id)| (root.to_owned(), id.to_owned()));
     let record = UseRecord {
         bundle: bundle.to_owned(),
@@ -271,8 +278,16 @@ fn fill(
         Some(_) => bundle.join("use.json"),
         None => store.bundle_path(bundle),
     };
-    write_record(&path, &record)?;
-    write_atomically(&bundle.join("config.json"), &shown(config)?)
+    if record.container.is_none() {
+        // A power cut can leave an empty record, but no half a link.
+        let link = path.with_extension(BUNDLE);
+        std::os::unix::fs::symlink(bundle, &link)
+            .or_else(
+                |error| if error.kind() == ErrorKind::AlreadyExists { Ok(()) } else { Err(error) },
+            )
+            .with_context(|| link.display().to_string())?;
+    }
+    write_record(&path, &record)
 }
 
 /// The config formatted for people; the seccomp filter, with hundreds of names, is on one line.
@@ -303,7 +318,7 @@ fn make_directories(request: &Request<'_>, bundle: &Path) -> Result<()> {
         make("data", 0o700)?;
     }
     match std::fs::remove_dir(bundle.join("init")) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
         _ => Ok(()),
     }
 }

@@ -15,6 +15,7 @@ use crate::archive::tar_writer::{Holes, Writer, ensure_no_whiteout};
 use crate::commit::layout::Layout;
 use crate::commit::put::{Packer, Put};
 use crate::commit::written::{Digesting, Written};
+use crate::runtime::Documents;
 use crate::source::digest::{Algorithm, Digest, Hashing};
 use crate::source::manifest::Descriptor;
 use crate::source::reference::{self, Kind};
@@ -251,14 +252,15 @@ fn zstd(plain: impl Read, out: &mut impl Write) -> Result<()> {
 /// # Errors
 ///
 /// If the store does not contain the image, or its blobs do not exist any more.
-pub fn base(store: &Store, id: &Digest) -> Result<Base> {
+pub fn base(store: &Store, id: &Digest, json: &Documents) -> Result<Base> {
     let record = store.image_record(id)?;
     let record = record.with_context(|| format!("the store does not contain its image {id}"))?;
     let mut why = anyhow::anyhow!("it has no name");
     let names: Vec<String> =
         record.names.iter().cloned().chain([record.source.display().to_string()]).collect();
     for name in names {
-        match reference::parse(&name).and_then(|reference| resolve::resolve(&reference, None)) {
+        let found = reference::parse(&name).and_then(|known| resolve::resolve(&known, None, json));
+        match found {
             Ok(image) if image.id == *id => return Ok(Base { record, image }),
             Ok(_) => why = anyhow::anyhow!("{name} now refers to another image"),
             Err(error) => why = error,
@@ -266,14 +268,14 @@ pub fn base(store: &Store, id: &Digest) -> Result<Base> {
     }
     // Its name may belong to another image by now, e.g. after a commit with the same tag, but its blobs may
     // still exist.
-    if let Ok(image) = by_blobs(&record) {
+    if let Ok(image) = by_blobs(&record, json) {
         return Ok(Base { record, image });
     }
     Err(why.context("the packed layers of its image must still exist"))
 }
 
 /// The recorded image, if the layout has all its blobs.
-fn by_blobs(record: &ImageRecord) -> Result<Image> {
+fn by_blobs(record: &ImageRecord, json: &Documents) -> Result<Image> {
     let source = Source::open(&record.source, Kind::Any)?;
     ensure!(source.is_layout() && record.blobs.len() == record.layers.len(), "no layout");
     let layer = |(blob, diff_id): (&Descriptor, &Digest)| Layer {
@@ -291,7 +293,7 @@ fn by_blobs(record: &ImageRecord) -> Result<Image> {
         manifest: record.manifest.clone(),
         id: record.id.clone(),
         config_text: record.config.clone().into_bytes(),
-        config: serde_json::from_str(&record.config)?,
+        config: (json.config)("config", record.config.as_bytes())?.0,
         layers,
     })
 }

@@ -1,71 +1,105 @@
 //! Reads the JSON documents of a layout: their sizes and digests are verified, and that they are of one kind.
 
 use super::digest::Digest;
-use super::manifest::{Descriptor, ImageConfig, Index, Manifest, is_index};
+use super::manifest::{Descriptor, ImageConfig, Index, Manifest, Saved, is_index};
 use super::{Blob, Source};
+use crate::runtime::Documents;
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::IgnoredAny;
 
 /// The maximum size of manifests and indexes in bytes.
 const MAX_MANIFEST: u64 = 4 << 20;
 /// The maximum size of configs in bytes.
 const MAX_CONFIG: u64 = 8 << 20;
 
-/// Reads the manifest of an image.
-pub(super) fn manifest(source: &Source, descriptor: &Descriptor) -> Result<Manifest> {
-    let read = |text: &[u8]| {
-        check_kind(text, false)?;
-        Ok(serde_json::from_slice(text)?)
-    };
-    Ok(document(source, descriptor, MAX_MANIFEST, &read)?.0)
+/// A source, and how its documents are read.
+#[derive(Clone, Copy)]
+pub(super) struct Reading<'a> {
+    pub source: &'a Source,
+    pub json: &'a Documents,
 }
 
-/// Reads an index in an index.
-pub(super) fn index(source: &Source, descriptor: &Descriptor) -> Result<Index> {
-    Ok(document(source, descriptor, MAX_MANIFEST, &read_index)?.0)
-}
+impl Reading<'_> {
+    /// Reads the manifest of an image.
+    pub fn manifest(&self, descriptor: &Descriptor) -> Result<Manifest> {
+        self.blob(descriptor, MAX_MANIFEST, |text| {
+            (self.json.kind)("manifest", text)?.0.check(false)?;
+            Ok((self.json.manifest)("manifest", text)?.0)
+        })
+    }
 
-/// Reads index.json.
-pub(super) fn whole_index(source: &Source) -> Result<Index> {
-    read_index(&source.small("index.json", MAX_MANIFEST)?).context("index.json")
-}
+    /// Reads an index in an index.
+    pub fn index(&self, descriptor: &Descriptor) -> Result<Index> {
+        self.blob(descriptor, MAX_MANIFEST, |text| self.entries("index", text))
+    }
 
-/// Reads an image's config; also returns its text.
-pub(super) fn config(source: &Source, descriptor: &Descriptor) -> Result<(ImageConfig, Vec<u8>)> {
-    document(source, descriptor, MAX_CONFIG, &|text| Ok(serde_json::from_slice(text)?))
-}
+    /// Reads index.json.
+    pub fn whole_index(&self) -> Result<Index> {
+        self.entries("index.json", &self.source.small("index.json", MAX_MANIFEST)?)
+    }
 
-/// Reads the list of images of `docker save`.
-pub(super) fn saved<T: DeserializeOwned>(source: &Source) -> Result<T> {
-    let text = source.small("manifest.json", MAX_MANIFEST)?;
-    serde_json::from_slice(&text).context("manifest.json")
-}
+    fn entries(&self, name: &str, text: &[u8]) -> Result<Index> {
+        (self.json.kind)(name, text)?.0.check(true).with_context(|| name.to_owned())?;
+        Ok(Index::of(&(self.json.entries)(name, text)?.0, self.json))
+    }
 
-/// Reads the config of an image of `docker save`, and verifies its digest if it is known; also returns its
-/// text.
-pub(super) fn saved_config(
-    source: &Source,
-    file: &str,
-    digest: Option<&Digest>,
-) -> Result<(ImageConfig, Vec<u8>)> {
-    let text = source.small(file, MAX_CONFIG)?;
-    let read = || -> Result<ImageConfig> {
-        digest.map_or(Ok(()), |digest| digest.check(&text))?;
-        Ok(serde_json::from_slice(&text)?)
-    };
-    Ok((read().with_context(|| file.to_owned())?, text))
-}
+    /// Reads an image's config; also returns its text.
+    pub fn config(&self, descriptor: &Descriptor) -> Result<(ImageConfig, Vec<u8>)> {
+        self.blob(descriptor, MAX_CONFIG, |text| self.config_of(text))
+    }
 
-fn read_index(text: &[u8]) -> Result<Index> {
-    check_kind(text, true)?;
-    Ok(serde_json::from_slice(text)?)
+    /// A config, and the text that it stands for.
+    fn config_of(&self, text: &[u8]) -> Result<(ImageConfig, Vec<u8>)> {
+        let (config, other) = (self.json.config)("config", text)?;
+        Ok((config, other.unwrap_or_else(|| text.to_owned())))
+    }
+
+    /// Reads the list of images of `docker save`.
+    pub fn saved(&self) -> Result<Vec<Saved>> {
+        let name = "manifest.json";
+        Ok((self.json.saved)(name, &self.source.small(name, MAX_MANIFEST)?)?.0)
+    }
+
+    /// Reads the config of an image of `docker save`, and verifies its digest if it is known; also returns it,
+    /// and the text.
+    pub fn saved_config(
+        &self,
+        file: &str,
+        said: Option<&Digest>,
+    ) -> Result<(ImageConfig, Vec<u8>, Digest)> {
+        let written = self.source.small(file, MAX_CONFIG)?;
+        let digest = Digest::of(&written);
+        let read = || {
+            said.map_or(Ok(()), |said| said.is(&digest))?;
+            self.config_of(&written)
+        };
+        let (config, text) = read().with_context(|| file.to_owned())?;
+        Ok((config, text, digest))
+    }
+
+    /// Reads a JSON blob, and verifies its digest.
+    fn blob<T>(
+        &self,
+        descriptor: &Descriptor,
+        most: u64,
+        parse: impl FnOnce(&[u8]) -> Result<T>,
+    ) -> Result<T> {
+        let read = || {
+            let blob = self.source.blob(&descriptor.digest)?;
+            check_size(&blob, descriptor)?;
+            let text = blob.all(most)?;
+            descriptor.digest.check(&text)?;
+            parse(&text)
+        };
+        read().with_context(|| format!("blob {}", descriptor.digest))
+    }
 }
 
 /// The fields that tell the kinds of documents apart. What is null does not exist, as in Go.
-#[derive(Default, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct Kind {
+pub struct Kind {
     media_type: Option<String>,
     manifests: Option<IgnoredAny>,
     config: Option<IgnoredAny>,
@@ -74,42 +108,26 @@ struct Kind {
     history: Option<IgnoredAny>,
 }
 
-/// Refuses a document that other tools could read as another kind: its digest would then stand for two images
-/// (CVE-2021-41190).
-fn check_kind(text: &[u8], index: bool) -> Result<()> {
-    let kind: Kind = serde_json::from_slice(text)?;
-    let what = if index { "an index" } else { "a manifest" };
-    let fields = [
-        ("manifests", &kind.manifests, index),
-        ("config", &kind.config, !index),
-        ("layers", &kind.layers, !index),
-        ("fsLayers", &kind.fs_layers, false),
-        ("history", &kind.history, false),
-    ];
-    if let Some((name, ..)) = fields.iter().find(|(_, value, own)| value.is_some() && !own) {
-        bail!("ambiguous: {what} with the field {name:?} of another kind of document");
+impl Kind {
+    /// Refuses a document that other tools could read as another kind: its digest would then stand for two
+    /// images (CVE-2021-41190).
+    fn check(&self, index: bool) -> Result<()> {
+        let what = if index { "an index" } else { "a manifest" };
+        let fields = [
+            ("manifests", &self.manifests, index),
+            ("config", &self.config, !index),
+            ("layers", &self.layers, !index),
+            ("fsLayers", &self.fs_layers, false),
+            ("history", &self.history, false),
+        ];
+        if let Some((name, ..)) = fields.iter().find(|(_, value, own)| value.is_some() && !own) {
+            bail!("ambiguous: {what} with the field {name:?} of another kind of document");
+        }
+        let media_type = self.media_type.as_deref().unwrap_or_default();
+        let same = media_type.is_empty() || is_index(media_type) == index;
+        ensure!(same, "ambiguous: {what} of media type {media_type:?}");
+        Ok(())
     }
-    let media_type = kind.media_type.unwrap_or_default();
-    let same = media_type.is_empty() || is_index(&media_type) == index;
-    ensure!(same, "ambiguous: {what} of media type {media_type:?}");
-    Ok(())
-}
-
-/// Reads a JSON blob, and verifies its digest; also returns its text.
-fn document<T>(
-    source: &Source,
-    descriptor: &Descriptor,
-    most: u64,
-    parse: &dyn Fn(&[u8]) -> Result<T>,
-) -> Result<(T, Vec<u8>)> {
-    let read = || -> Result<_> {
-        let blob = source.blob(&descriptor.digest)?;
-        check_size(&blob, descriptor)?;
-        let text = blob.all(most)?;
-        descriptor.digest.check(&text)?;
-        Ok((parse(&text)?, text))
-    };
-    read().with_context(|| format!("blob {}", descriptor.digest))
 }
 
 /// Checks that a blob has the size that its descriptor says.
@@ -148,7 +166,8 @@ mod tests {
                 (false, false),
             ),
         ] {
-            let is = |index| check_kind(format!("{{{text}}}").as_bytes(), index).is_ok();
+            let kind: Kind = serde_json::from_str(&format!("{{{text}}}")).unwrap();
+            let is = |index| kind.check(index).is_ok();
             assert_eq!((is(false), is(true)), kinds, "{text}");
         }
     }

@@ -1,6 +1,7 @@
 //! The JSON documents of the image-spec, as far as brig reads them. Unknown fields are only lost when brig
 //! writes such a document itself.
 
+use crate::runtime::Documents;
 use crate::source::digest::Digest;
 use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -130,13 +131,12 @@ impl fmt::Display for Platform {
 }
 
 /// A list of images: index.json, or a "fat manifest".
-#[derive(Debug, Clone, Deserialize)]
-#[serde(from = "Entries")]
-pub struct Index {
+#[derive(Debug, Clone)]
+pub(crate) struct Index {
     /// The images, and further indexes.
     pub manifests: Vec<Descriptor>,
     /// The other entries.
-    pub(crate) unusable: Vec<Unusable>,
+    pub unusable: Vec<Unusable>,
 }
 
 /// An entry of an index that brig cannot use: other tools may have written it, and the image-spec demands that
@@ -152,17 +152,19 @@ pub(crate) struct Unusable {
 }
 
 /// An index as it is written.
-#[derive(Deserialize)]
-struct Entries {
+#[derive(Debug, Deserialize)]
+pub struct Entries {
     #[serde(deserialize_with = "null_is_empty")]
     manifests: Vec<Value>,
 }
 
-impl From<Entries> for Index {
-    fn from(written: Entries) -> Index {
+impl Index {
+    /// Reads each entry on its own.
+    pub fn of(written: &Entries, json: &Documents) -> Index {
         let mut index = Index { manifests: Vec::new(), unusable: Vec::new() };
+        let read = |value: &Value| Ok((json.descriptor)("", value.to_string().as_bytes())?.0);
         for value in &written.manifests {
-            match entry(value) {
+            match entry_by(value, &read) {
                 Ok(descriptor) => index.manifests.push(descriptor),
                 Err(unusable) => index.unusable.push(unusable),
             }
@@ -173,13 +175,21 @@ impl From<Entries> for Index {
 
 /// An entry of an index, if brig can use it.
 pub(crate) fn entry(value: &Value) -> Result<Descriptor, Unusable> {
+    entry_by(value, &|value| Ok(Descriptor::deserialize(value)?))
+}
+
+fn entry_by(
+    value: &Value,
+    read: &dyn Fn(&Value) -> Result<Descriptor>,
+) -> Result<Descriptor, Unusable> {
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let unusable = |why: String| Unusable {
         name: text(&value["annotations"][REF_NAME]),
         digest: text(&value["digest"]).and_then(|text| Digest::parse(&text).ok()),
         why,
     };
-    let read = Descriptor::deserialize(value).map_err(|error| unusable(error.to_string()))?;
+    // Its own text has no lines and columns that anyone could look up.
+    let read = read(value).map_err(|error| unusable(error.root_cause().to_string()))?;
     let kind = read.media_type.as_str();
     let known = ["", "application/vnd.docker.distribution.manifest.v2+json"].contains(&kind)
         || kind.starts_with("application/vnd.oci.image.manifest.")
@@ -208,28 +218,28 @@ pub(crate) fn is_index(kind: &str) -> bool {
 /// The manifest of an image.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Manifest {
+pub struct Manifest {
     /// Always 2.
     #[serde(default)]
-    pub schema_version: u32,
+    pub(crate) schema_version: u32,
     /// The declared media type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub media_type: Option<String>,
+    pub(crate) media_type: Option<String>,
     /// The artifact's type, if it is not an image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub artifact_type: Option<String>,
+    pub(crate) artifact_type: Option<String>,
     /// Its [`ImageConfig`].
-    pub config: Descriptor,
+    pub(crate) config: Descriptor,
     /// Its layers, lowest first.
     #[serde(deserialize_with = "null_is_empty")]
-    pub layers: Vec<Descriptor>,
+    pub(crate) layers: Vec<Descriptor>,
     /// Annotations.
     #[serde(
         default,
         deserialize_with = "null_is_empty",
         skip_serializing_if = "BTreeMap::is_empty"
     )]
-    pub annotations: BTreeMap<String, String>,
+    pub(crate) annotations: BTreeMap<String, String>,
 }
 
 impl Manifest {
@@ -356,6 +366,17 @@ where
     T: Default + Deserialize<'de>,
 {
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// An image in `docker save`'s manifest.json.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Saved {
+    pub(crate) config: String,
+    #[serde(default, deserialize_with = "null_is_empty")]
+    pub(crate) repo_tags: Vec<String>,
+    #[serde(default, deserialize_with = "null_is_empty")]
+    pub(crate) layers: Vec<String>,
 }
 
 /// The layers without compression.

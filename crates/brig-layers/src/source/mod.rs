@@ -1,7 +1,7 @@
 //! Sources of images: the directory of an OCI layout, or a tar archive of a layout or of `docker save`.
 
 pub mod digest;
-pub(crate) mod document;
+pub mod document;
 pub mod manifest;
 pub mod reference;
 pub mod resolve;
@@ -13,6 +13,7 @@ use crate::source::reference::Kind;
 use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, SFlag, fstat};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -160,13 +161,11 @@ impl Source {
 }
 
 fn check_layout(text: &[u8]) -> Result<()> {
-    #[derive(serde::Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Layout {
-        image_layout_version: String,
-    }
-    let layout: Layout = serde_json::from_slice(text)?;
-    let version = layout.image_layout_version;
+    let layout: BTreeMap<String, Value> = serde_json::from_slice(text)?;
+    // As in Go, in any letter case.
+    let version = layout.iter().find(|(key, _)| key.eq_ignore_ascii_case("imageLayoutVersion"));
+    let version = version.and_then(|(_, version)| version.as_str());
+    let version = version.context("missing field \"imageLayoutVersion\"")?;
     ensure!(version.starts_with("1."), "imageLayoutVersion {version:?}: supported is 1.0.0");
     Ok(())
 }

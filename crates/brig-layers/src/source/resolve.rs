@@ -1,14 +1,14 @@
 //! Resolves the name of an image to its manifest, config and layers.
 
+use crate::runtime::Documents;
 use crate::source::digest::{Digest, Prefix};
-use crate::source::document;
+use crate::source::document::{Reading, check_size};
 use crate::source::manifest::{
-    Descriptor, ImageConfig, Index, Platform, REF_NAME, Unusable, is_foreign, null_is_empty,
+    Descriptor, ImageConfig, Index, Platform, REF_NAME, Saved, Unusable, is_foreign,
 };
 use crate::source::reference::{Kind, Reference, Selector};
 use crate::source::{Blob, Source};
 use anyhow::{Context, Result, bail, ensure};
-use serde::Deserialize;
 use std::collections::BTreeSet;
 
 /// The maximum depth of nested indexes.
@@ -27,7 +27,7 @@ pub struct Image {
     pub manifest: Option<Digest>,
     /// The digest of its config: the image's id.
     pub id: Digest,
-    /// The text of the config.
+    /// The text of the config, with its keys in the letter case that is defined.
     pub config_text: Vec<u8>,
     /// The config.
     pub config: ImageConfig,
@@ -73,7 +73,7 @@ impl Layer {
             false => blob?,
         };
         if let Some(descriptor) = &self.descriptor {
-            document::check_size(&blob, descriptor)?;
+            check_size(&blob, descriptor)?;
         }
         Ok(blob)
     }
@@ -85,7 +85,7 @@ impl Layer {
 ///
 /// If the source does not contain exactly one such image for the platform, or one of its documents is not
 /// valid.
-pub fn resolve(reference: &Reference, platform: Option<&str>) -> Result<Image> {
+pub fn resolve(reference: &Reference, platform: Option<&str>, json: &Documents) -> Result<Image> {
     let platform = platform.map_or_else(|| Ok(Platform::host()), Platform::parse)?;
     let path = std::path::absolute(&reference.path)?;
     let source = Source::open(&path, reference.kind)?;
@@ -100,15 +100,15 @@ pub fn resolve(reference: &Reference, platform: Option<&str>) -> Result<Image> {
             source.is_docker(),
             "{what} is neither an OCI image layout nor an archive of docker save"
         );
-        return of_docker(source, &reference.which).with_context(|| what);
+        return of_docker(source, &reference.which, json).with_context(|| what);
     }
     ensure!(source.is_layout(), "{what} is not an OCI image layout");
-    of_layout(source, &reference.which, &platform).with_context(|| what)
+    of_layout(source, &reference.which, &platform, json).with_context(|| what)
 }
 
 /// A search in the indexes of a layout.
 struct Search<'a> {
-    source: &'a Source,
+    reading: Reading<'a>,
     platform: &'a Platform,
     /// The number of indexes read so far, except index.json.
     read: usize,
@@ -123,9 +123,15 @@ impl Search<'_> {
     }
 }
 
-fn of_layout(source: Source, which: &Selector, platform: &Platform) -> Result<Image> {
-    let index = document::whole_index(&source)?;
-    let mut search = Search { source: &source, platform, read: 0, skipped: None };
+fn of_layout(
+    source: Source,
+    which: &Selector,
+    platform: &Platform,
+    json: &Documents,
+) -> Result<Image> {
+    let reading = Reading { source: &source, json };
+    let index = reading.whole_index()?;
+    let mut search = Search { reading, platform, read: 0, skipped: None };
     let candidates = match which {
         Selector::Digest(digest) => {
             let mut found = Vec::new();
@@ -163,9 +169,9 @@ fn of_layout(source: Source, which: &Selector, platform: &Platform) -> Result<Im
             names(&index)
         );
     };
-    let manifest = document::manifest(&source, descriptor)?;
+    let manifest = reading.manifest(descriptor)?;
     manifest.check_types()?;
-    let (config, config_text) = document::config(&source, &manifest.config)?;
+    let (config, config_text) = reading.config(&manifest.config)?;
     let (layers, diff_ids) = (manifest.layers, &config.rootfs.diff_ids);
     check_count(layers.len(), diff_ids.len())?;
     let layer = |(descriptor, diff_id): (Descriptor, &Digest)| {
@@ -198,7 +204,7 @@ fn inner_index(search: &mut Search<'_>, descriptor: &Descriptor, depth: usize) -
     ensure!(depth > 0, "indexes are nested too deeply");
     search.read += 1;
     ensure!(search.read <= MAX_INDEXES, "more than {MAX_INDEXES} indexes in its index");
-    document::index(search.source, descriptor)
+    search.reading.index(descriptor)
 }
 
 /// The images that a digest can refer to: for a complete digest, the first is enough. An index that cannot be
@@ -327,7 +333,7 @@ fn best_suited(search: &Search<'_>, chosen: Vec<Descriptor>) -> Result<Vec<Descr
         let named = known.platform.is_some();
         let own = match known.platform.clone() {
             Some(own) => own,
-            None => platform_of(search.source, &known)?,
+            None => platform_of(&search.reading, &known)?,
         };
         suiting.extend(own.suits(search.platform).map(|worse| ((worse, !named), known)));
     }
@@ -336,39 +342,30 @@ fn best_suited(search: &Search<'_>, chosen: Vec<Descriptor>) -> Result<Vec<Descr
     Ok(suiting.into_iter().map(|(_, known)| known).collect())
 }
 
-fn platform_of(source: &Source, descriptor: &Descriptor) -> Result<Platform> {
-    let manifest = document::manifest(source, descriptor)?;
+fn platform_of(reading: &Reading<'_>, descriptor: &Descriptor) -> Result<Platform> {
+    let manifest = reading.manifest(descriptor)?;
     if manifest.check_types().is_err() {
         // Not an image: it suits no platform.
         return Ok(Platform { architecture: String::new(), os: String::new(), variant: None });
     }
-    let (config, _) = document::config(source, &manifest.config)?;
+    let (config, _) = reading.config(&manifest.config)?;
     Ok(Platform { architecture: config.architecture, os: config.os, variant: config.variant })
 }
 
-/// An image in `docker save`'s manifest.json.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Saved {
-    config: String,
-    #[serde(default)]
-    repo_tags: Option<Vec<String>>,
-    #[serde(default, deserialize_with = "null_is_empty")]
-    layers: Vec<String>,
-}
-
-fn of_docker(source: Source, which: &Selector) -> Result<Image> {
-    let saved: Vec<Saved> = document::saved(&source)?;
-    let tags = |image: &Saved| image.repo_tags.clone().unwrap_or_default();
-    let all: Vec<String> = saved.iter().flat_map(tags).collect();
-    let all = || list(&all.iter().map(String::as_str).collect::<Vec<_>>());
+fn of_docker(source: Source, which: &Selector, json: &Documents) -> Result<Image> {
+    let reading = Reading { source: &source, json };
+    let saved = reading.saved()?;
+    let all = || {
+        let tags = saved.iter().flat_map(|image| &image.repo_tags);
+        list(&tags.map(String::as_str).collect::<Vec<_>>())
+    };
     let id = |image: &Saved| -> Option<Digest> {
         let name = image.config.rsplit('/').next()?.trim_end_matches(".json");
         Digest::parse(&format!("sha256:{name}")).ok()
     };
     let wanted = |image: &&Saved| match which {
         Selector::Only => true,
-        Selector::Tag(tag) => tags(image).iter().any(|name| same_name(name, tag)),
+        Selector::Tag(tag) => image.repo_tags.iter().any(|name| same_name(name, tag)),
         Selector::Digest(digest) => id(image).is_some_and(|id| digest.matches(&id)),
     };
     let found: Vec<&Saved> = saved.iter().filter(wanted).collect();
@@ -382,8 +379,7 @@ fn of_docker(source: Source, which: &Selector) -> Result<Image> {
         (many, _) => bail!("has {} images: choose one with PATH:TAG{}", many.len(), all()),
     };
     // The name of the file is the digest.
-    let (config, config_text) = document::saved_config(&source, &image.config, id(image).as_ref())?;
-    let found = Digest::of(&config_text);
+    let (config, config_text, id) = reading.saved_config(&image.config, id(image).as_ref())?;
     check_count(image.layers.len(), config.rootfs.diff_ids.len())?;
     check_platform(&config)?;
     let layer = |(file, diff_id): (&String, &Digest)| Layer {
@@ -394,9 +390,9 @@ fn of_docker(source: Source, which: &Selector) -> Result<Image> {
     let layers = image.layers.iter().zip(&config.rootfs.diff_ids).map(layer).collect();
     let name = match which {
         Selector::Tag(tag) => Some(tag.clone()),
-        _ => tags(image).first().cloned(),
+        _ => image.repo_tags.first().cloned(),
     };
-    Ok(Image { source, name, manifest: None, id: found, config_text, config, layers })
+    Ok(Image { source, name, manifest: None, id, config_text, config, layers })
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Directories of the store that contain the bundle of one container, and are removed with it.
 
+use crate::source::digest::Digest;
 use crate::store::{STORE_PATIENCE, Store, wait_for_lock};
 use crate::tree;
 use crate::worker;
@@ -7,7 +8,10 @@ use anyhow::{Context, Result, bail};
 use nix::fcntl::open;
 use nix::sys::stat::Mode;
 use nix::unistd::symlinkat;
+use std::collections::BTreeSet;
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use sys::idmap::UserNamespace;
 use sys::path::DIRECTORY;
@@ -26,6 +30,55 @@ pub(crate) const STATE: &str = "state";
 
 /// The link in the directory of a checkpointed container to the checkpoint.
 pub(crate) const CHECKPOINT: &str = "checkpoint";
+
+/// The extension of the link to a bundle outside the store, beside its record.
+pub(crate) const BUNDLE: &str = "bundle";
+
+/// The extension of the link to the state directory of a container of such a bundle.
+pub(crate) const CONTAINER: &str = "container";
+
+/// Marks these directories of a store as used by the container with this state directory. Its bundle does not:
+/// it may be moved, or its config.json edited, while the container lives.
+///
+/// # Errors
+///
+/// If the link to the state directory cannot be created, except on a read-only filesystem, where nothing can
+/// be removed either.
+pub fn hold(layers: &[PathBuf], state: &Path) -> Result<()> {
+    for link in links(layers, state) {
+        match std::os::unix::fs::symlink(state, &link).map_err(|error| error.kind()) {
+            Err(ErrorKind::AlreadyExists | ErrorKind::ReadOnlyFilesystem) => {}
+            Err(kind) => {
+                return Err(io::Error::from(kind)).with_context(|| link.display().to_string());
+            }
+            Ok(()) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Takes the mark back. `gc` removes what is left of it.
+pub fn release(layers: &[PathBuf], state: &Path) {
+    for link in links(layers, state) {
+        let _ = std::fs::remove_file(link);
+    }
+}
+
+/// The links to a state directory in the stores that contain the layers, `STORE/layers/DIGEST/fs`.
+fn links(layers: &[PathBuf], state: &Path) -> BTreeSet<PathBuf> {
+    let name = Digest::of(state.as_os_str().as_bytes());
+    let name = Path::new(name.hex()).with_extension(CONTAINER);
+    let link = |layer: &PathBuf| {
+        let mut above = layer.ancestors().skip(1);
+        Digest::of_file_name(above.next()?.file_name()?.to_str()?)?;
+        let kind = above.next()?.file_name()?.to_str()?;
+        let bundles = above.next()?.join("bundles");
+        // Another program may use such names.
+        let is_store = ["layers", "joined", "patches"].contains(&kind) && bundles.is_dir();
+        is_store.then(|| bundles.join(&name))
+    };
+    layers.iter().filter_map(link).collect()
+}
 
 /// Keeps the bundle of a deleted container for as long as `checkpoint` exists, because a restore needs it.
 ///

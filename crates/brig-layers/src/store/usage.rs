@@ -3,7 +3,7 @@
 use crate::runtime::Runtime;
 use crate::source::digest::Digest;
 use crate::source::manifest::chain_ids;
-use crate::store::containers::{CHECKPOINT, STATE};
+use crate::store::containers::{BUNDLE, CHECKPOINT, CONTAINER, STATE};
 use crate::store::{
     ImageRecord, LayerRecord, Store, UseRecord, is_temp_name, is_temp_record, read_record,
     record_in,
@@ -14,6 +14,7 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
@@ -31,11 +32,18 @@ pub struct Contents {
     pub uses: Vec<UseRecord>,
     /// What is unused, or belongs to a deleted user.
     pub unused: Vec<Unused>,
+    /// The names of directories that are in use, whatever the records say.
+    held: BTreeSet<String>,
+    /// There is a user whose layers are unknown: nothing is unused.
+    unknown: bool,
 }
 
 const LAYER: &str = "layer";
 const PATCH: &str = "patch";
 const JOINED: &str = "joined layer";
+
+const OF_BUNDLE: &str = "record of a bundle";
+const DAMAGED: &str = "damaged record";
 
 /// Something to remove.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -81,12 +89,23 @@ impl Contents {
 
     fn read_uses(&mut self, store: &Store, runtime: &Runtime) -> Result<()> {
         for path in entries(&store.path.join("bundles"))? {
-            let Some(used) = record::<UseRecord>(&path, &mut self.unused)? else { continue };
-            match names_image(&used, runtime) {
-                true => self.uses.push(used),
-                false => {
-                    let name = used.bundle.display().to_string();
-                    self.unused.push(unused("record of a bundle", &name, 0, path));
+            match link_to(&path) {
+                Some((CONTAINER, state)) => self.read_container(path, &state, runtime),
+                // Read with its record.
+                Some(_) if path.with_extension("json").exists() => {}
+                Some((_, bundle)) => self.read_bundle(store, path, None, Some(&bundle), runtime)?,
+                None => {
+                    let before = self.unused.len();
+                    let used = record::<UseRecord>(&path, &mut self.unused)?;
+                    let damaged = self.unused.get(before).is_some_and(|left| left.what == DAMAGED);
+                    if damaged {
+                        self.unused.truncate(before);
+                    }
+                    if damaged || used.is_some() {
+                        let bundle =
+                            link_to(&path.with_extension(BUNDLE)).map(|(_, bundle)| bundle);
+                        self.read_bundle(store, path, used, bundle.as_deref(), runtime)?;
+                    }
                 }
             }
         }
@@ -95,7 +114,11 @@ impl Contents {
                 continue;
             }
             let used = match read_record::<UseRecord>(&path.join("use.json"))? {
-                None => rebuilt(store, &path, runtime)?,
+                None if path.join("use.json").symlink_metadata().is_ok() => {
+                    let state = fs::read_link(path.join(STATE)).ok();
+                    let container = state.as_deref().and_then(container_of);
+                    self.rebuilt(store, &path, container, runtime)?
+                }
                 used => used,
             };
             // It is being created or removed.
@@ -112,6 +135,85 @@ impl Contents {
         Ok(())
     }
 
+    /// Reads a bundle outside the store: `path` is its record, or the link to it.
+    fn read_bundle(
+        &mut self,
+        store: &Store,
+        path: PathBuf,
+        used: Option<UseRecord>,
+        bundle: Option<&Path>,
+        runtime: &Runtime,
+    ) -> Result<()> {
+        let used = match (used, bundle) {
+            (None, Some(bundle)) => self.rebuilt(store, bundle, None, runtime)?,
+            (used, _) => used,
+        };
+        let bundle = bundle.or(used.as_ref().map(|used| used.bundle.as_path()));
+        let bundle = bundle.map(Path::to_owned);
+        match used {
+            Some(used) if exists_with(&used, runtime) => {
+                self.held.extend(layers_of(&read_config(&used.bundle), runtime));
+                self.uses.push(used);
+            }
+            None if bundle.as_ref().is_none_or(|bundle| bundle.join("init").is_dir()) => {
+                self.unknown = true;
+            }
+            _ => {
+                let name = bundle.unwrap_or_default().display().to_string();
+                self.unused.push(unused(OF_BUNDLE, &name, 0, path));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the link to the state of a container whose bundle is outside the store.
+    fn read_container(&mut self, link: PathBuf, state: &Path, runtime: &Runtime) {
+        let lives = |(root, id): &(PathBuf, String)| (runtime.has_container)(root, id);
+        let layers = match container_of(state).filter(lives) {
+            Some((root, id)) => (runtime.layers)(&root, &id),
+            None => Some(Vec::new()),
+        };
+        match layers {
+            None => self.unknown = true,
+            // Another container has its id.
+            Some(layers) if layers.is_empty() => {
+                let name = state.display().to_string();
+                self.unused.push(unused("record of a container", &name, 0, link));
+            }
+            Some(layers) => {
+                let names = layers.iter().flat_map(|layer| layer.iter());
+                self.held.extend(names.map(|name| name.to_string_lossy().into_owned()));
+            }
+        }
+    }
+
+    /// Restores an unreadable record from the bundle's config. None: there is no config, so the container was
+    /// never created, or it does not name an image.
+    fn rebuilt(
+        &mut self,
+        store: &Store,
+        bundle: &Path,
+        container: Option<(PathBuf, String)>,
+        runtime: &Runtime,
+    ) -> Result<Option<UseRecord>> {
+        let config = read_config(bundle);
+        let image = config["annotations"][runtime.annotations.image].as_str().unwrap_or_default();
+        let Ok(image) = Digest::parse(image) else { return Ok(None) };
+        let names = layers_of(&config, runtime);
+        let layers = match store.image_record(&image)? {
+            Some(known) => known.layers,
+            None => names.iter().filter_map(|name| Digest::of_file_name(name)).collect(),
+        };
+        // Patches and joined layers are among them.
+        self.held.extend(names);
+        Ok(Some(UseRecord { bundle: bundle.to_owned(), container, image, layers }))
+    }
+
+    /// Whether a directory is in use.
+    fn holds(&self, path: &Path) -> bool {
+        self.unknown || self.held.contains(&file_name(path))
+    }
+
     fn read_layers(&mut self, store: &Store) -> Result<()> {
         let of_images = self.images.iter().flat_map(|image| &image.layers);
         let of_uses = self.uses.iter().flat_map(|used| &used.layers);
@@ -119,7 +221,7 @@ impl Contents {
         for path in entries(&store.path.join("layers"))? {
             let Some(diff_id) = Digest::of_file_name(&file_name(&path)) else { continue };
             let record = record_in(&path)?;
-            match used.contains(&diff_id) {
+            match used.contains(&diff_id) || self.holds(&path) {
                 true => self.layers.extend(record),
                 false => {
                     let bytes = record.map_or(0, |record| record.bytes);
@@ -139,7 +241,7 @@ impl Contents {
             for path in entries(&store.path.join(dir))? {
                 let name = file_name(&path);
                 let Some(chain_id) = Digest::of_file_name(&name) else { continue };
-                if !used.contains(&chain_id) {
+                if !used.contains(&chain_id) && !self.holds(&path) {
                     let record = record_in(&path)?;
                     let bytes = record.map_or(0, |record| record.bytes);
                     self.unused.push(unused(what, &name, bytes, path));
@@ -198,6 +300,9 @@ pub fn collect(store: &Store, all: bool, runtime: &Runtime) -> Result<Vec<Unused
             _ => Some(unused.path.clone()),
         };
         aside.map_or(Ok(()), |path| tree::remove_path(&path)).with_context(what)?;
+        if unused.what == OF_BUNDLE {
+            tree::remove_path(&unused.path.with_extension(BUNDLE))?;
+        }
     }
     Ok(removed)
 }
@@ -206,11 +311,43 @@ fn unused(what: &'static str, name: &str, bytes: u64, path: PathBuf) -> Unused {
     Unused { what, name: name.to_owned(), bytes, path }
 }
 
-/// Whether the bundle still exists, and still uses this image.
-fn names_image(used: &UseRecord, runtime: &Runtime) -> bool {
-    let config = fs::read(used.bundle.join("config.json")).unwrap_or_default();
-    let config: serde_json::Value = serde_json::from_slice(&config).unwrap_or_default();
-    config["annotations"][runtime.annotations.image] == used.image.to_string()
+/// Whether the bundle still exists, and may still use its image: one whose config.json is being edited does.
+fn exists_with(used: &UseRecord, runtime: &Runtime) -> bool {
+    let config = read_config(&used.bundle);
+    match config.is_object() {
+        true => {
+            config["annotations"][runtime.annotations.image] == used.image.to_string()
+                || !layers_of(&config, runtime).is_empty()
+        }
+        false => used.bundle.join("init").is_dir(),
+    }
+}
+
+/// A bundle's config; null if it cannot be read.
+fn read_config(bundle: &Path) -> Value {
+    let text = fs::read(bundle.join("config.json")).unwrap_or_default();
+    serde_json::from_slice(&text).unwrap_or_default()
+}
+
+/// The names of the directories in a store that a config names as layers.
+fn layers_of(config: &Value, runtime: &Runtime) -> Vec<String> {
+    let layers = config["annotations"][runtime.annotations.layers].as_str().unwrap_or_default();
+    let names = layers.split([':', '/']).filter(|name| Digest::of_file_name(name).is_some());
+    names.map(str::to_owned).collect()
+}
+
+/// The extension and target of a link that [`containers`](super::containers) or a bundle has made.
+fn link_to(path: &Path) -> Option<(&'static str, PathBuf)> {
+    let extension = path.extension()?;
+    let own = [BUNDLE, CONTAINER].into_iter().find(|own| extension == *own)?;
+    let name = path.file_stem()?.to_str()?;
+    Digest::parse(&format!("sha256:{name}")).ok()?;
+    Some((own, fs::read_link(path).ok()?))
+}
+
+/// The state root and id of a container.
+fn container_of(state: &Path) -> Option<(PathBuf, String)> {
+    Some((state.parent()?.to_owned(), state.file_name()?.to_str()?.to_owned()))
 }
 
 /// Reads a record; partial and damaged ones are unused.
@@ -226,7 +363,7 @@ fn record<T: DeserializeOwned>(path: &Path, left: &mut Vec<Unused>) -> Result<Op
     }
     let found = read_record(path)?;
     if found.is_none() {
-        left.push(unused("damaged record", &name, 0, path.to_owned()));
+        left.push(unused(DAMAGED, &name, 0, path.to_owned()));
     }
     Ok(found)
 }
@@ -245,31 +382,6 @@ fn is_container(path: &Path) -> bool {
     // One that is being removed concurrently does not matter.
     let listed = fs::read_dir(path).map(|entries| entries.flatten().all(|entry| own(&entry)));
     named && is_dir && listed.unwrap_or(false)
-}
-
-/// Restores an unreadable record of a container from the bundle's config. None: there is no config, so the
-/// container was never created.
-fn rebuilt(store: &Store, path: &Path, runtime: &Runtime) -> Result<Option<UseRecord>> {
-    if path.join("use.json").symlink_metadata().is_err() {
-        return Ok(None);
-    }
-    let Ok(config) = fs::read(path.join("config.json")) else { return Ok(None) };
-    let config: serde_json::Value = serde_json::from_slice(&config).unwrap_or_default();
-    let annotation = |name: &str| config["annotations"][name].as_str().unwrap_or_default();
-    let Ok(image) = Digest::parse(annotation(runtime.annotations.image)) else { return Ok(None) };
-    let layers = match store.image_record(&image)? {
-        Some(known) => known.layers,
-        None => {
-            let paths = annotation(runtime.annotations.layers).split([':', '/']);
-            paths.filter_map(Digest::of_file_name).collect()
-        }
-    };
-    let state = fs::read_link(path.join(STATE)).ok();
-    let container = state.and_then(|state| {
-        let id = state.file_name()?.to_str()?.to_owned();
-        Some((state.parent()?.to_owned(), id))
-    });
-    Ok(Some(UseRecord { bundle: path.to_owned(), container, image, layers }))
 }
 
 /// Whether its container, or a checkpoint of it, exists; true if it is unknown which container it is.

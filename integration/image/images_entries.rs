@@ -156,3 +156,25 @@ fn a_tag_prefers_the_image_that_has_exactly_this_name() {
         assert_eq!(images.facts(&bundle, "read /x").get("read /x"), format!("{text:?}"), "{name}");
     }
 }
+
+#[test]
+fn a_platform_that_is_asked_for_is_that_of_the_image() {
+    brig_only!();
+    let images = Images::new();
+    let layout = mixed(&images);
+    let dir = layout.dir.to_str().unwrap();
+    let image = index(&layout.dir)[2].clone();
+    for wanted in ["linux/s390x", "windows/amd64"] {
+        let args = ["bundle", "--platform", wanted, &format!("{dir}:v1"), "none"];
+        images.brig(&args).fails_with(&format!("not {wanted} (--platform)"));
+    }
+    // The digest decides, whatever the tag.
+    let pinned = format!("{dir}:other@{}", image["digest"].as_str().unwrap());
+    images.bundle(&pinned, "pinned");
+    // Those of an index in the index are named.
+    let mut other = image;
+    other["platform"] = json!({"architecture": "s390x", "os": "linux"});
+    let inner = json!({"schemaVersion": 2, "manifests": [other]}).to_string();
+    write_index(&layout.dir, &[layout.blob("index.v1+json", inner.as_bytes())]);
+    images.brig(&["bundle", dir, "none"]).fails_with("; available: linux/s390x");
+}

@@ -126,3 +126,18 @@ fn a_volume_has_the_hard_links_of_the_image() {
     assert_eq!(facts.get("read /v/sub/b"), "\"12\"");
     assert_eq!(facts.get("link /v/m"), "a");
 }
+
+#[test]
+fn a_hard_link_may_name_its_target_through_a_symbolic_link() {
+    brig_only!();
+    let images = Images::new();
+    let below = Archive::new().dir("a").file("a/y", b"below").symlink("l", "a");
+    for (name, top) in [
+        ("own link", Archive::new().symlink("d", "/a").hard_link("h", "d/y")),
+        ("own file", Archive::new().file("a/y", b"own").hard_link("h", "l/y")),
+    ] {
+        let facts = images.said(name, &[below.clone(), top], "read /h");
+        let expected = if name == "own link" { "\"below\"" } else { "\"own\"" };
+        assert_eq!(facts.get("read /h"), expected, "{name}");
+    }
+}

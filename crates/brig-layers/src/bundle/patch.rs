@@ -264,7 +264,7 @@ impl Patch<'_> {
         Ok(())
     }
 
-    /// The target of a hard link, in the layers below `layer`: symbolic links in its path are followed, and it
+    /// The target of a hard link, in `layer` and those below: symbolic links in its path are followed, and it
     /// may be a link itself, symbolic or hard.
     fn target(&self, target: &[u8], mut layer: usize) -> Result<Option<Found>> {
         let mut target = target;
@@ -275,8 +275,10 @@ impl Patch<'_> {
             let Some(way) = self.view.way(above, layer)? else { return Ok(None) };
             let way: Vec<&[u8]> = way.iter().map(Vec::as_slice).chain([name]).collect();
             let path = way.join(&b'/');
-            for below in (0..layer).rev() {
-                if let Some(next) = self.layers[below].links.get(&path) {
+            // Through a link of a layer below, the path may lead to a file of this layer.
+            let own = usize::from(path != target);
+            for below in (0..layer + own).rev() {
+                if let Some(next) = self.layers[below].links.get(&path).filter(|_| below < layer) {
                     (target, layer) = (next, below);
                     continue 'links;
                 }

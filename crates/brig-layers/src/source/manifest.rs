@@ -68,6 +68,15 @@ impl Platform {
         }
     }
 
+    /// The platform in an image's config.
+    pub(crate) fn of(config: &ImageConfig) -> Platform {
+        Platform {
+            architecture: config.architecture.clone(),
+            os: config.os.clone(),
+            variant: config.variant.clone(),
+        }
+    }
+
     /// Parses `OS/ARCH[/VARIANT]`, or an architecture alone; the kernel's names are also accepted.
     ///
     /// # Errors

@@ -212,7 +212,7 @@ impl Archive {
 
     fn file(&self, name: &[u8]) -> Result<Blob> {
         let what = || format!("{} in {}", name.escape_ascii(), self.path.display());
-        let mut found = self.members.get(name);
+        let mut found = self.members.get(&plain(name));
         for _ in 0..8 {
             match found {
                 Some(Member::Link(to)) => found = self.members.get(to),

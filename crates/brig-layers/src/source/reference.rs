@@ -97,8 +97,11 @@ fn split(rest: &str, kind: Kind, exists: &dyn Fn(&Path) -> bool) -> Result<Optio
             continue;
         }
         let name = &rest[at + 1..];
-        let which = match rest.as_bytes()[at] {
-            b'@' => Selector::Digest(Prefix::parse(name)?),
+        // PATH:TAG@DIGEST: as in docker and podman, the digest decides.
+        let pinned = name.rsplit_once('@').map(|(_, digest)| digest).filter(|d| d.contains(':'));
+        let which = match (rest.as_bytes()[at], pinned) {
+            (b'@', _) => Selector::Digest(Prefix::parse(name)?),
+            (_, Some(digest)) => Selector::Digest(Prefix::parse(digest)?),
             _ if name.is_empty() => bail!("no name after the colon"),
             _ => Selector::Tag(name.to_owned()),
         };
@@ -141,6 +144,12 @@ mod tests {
             let which = Selector::Digest(Prefix::parse(&digest).unwrap());
             let expected = (Kind::LayoutArchive, "x.tar".to_owned(), which);
             assert_eq!(parsed(&text, &["x.tar"]).unwrap(), expected);
+            let text = format!("oci-archive:x.tar:name:v1@{}", Digest::of(b""));
+            let (.., which) = parsed(&text, &["x.tar"]).unwrap();
+            assert_eq!(
+                which,
+                Selector::Digest(Prefix::parse(&Digest::of(b"").to_string()).unwrap())
+            );
         }
     }
 

@@ -86,7 +86,7 @@ impl Layer {
 /// If the source does not contain exactly one such image for the platform, or one of its documents is not
 /// valid.
 pub fn resolve(reference: &Reference, platform: Option<&str>, json: &Documents) -> Result<Image> {
-    let platform = platform.map_or_else(|| Ok(Platform::host()), Platform::parse)?;
+    let asked = platform.map(Platform::parse).transpose()?;
     let path = std::path::absolute(&reference.path)?;
     let source = Source::open(&path, reference.kind)?;
     let what = source.path().display().to_string();
@@ -100,10 +100,16 @@ pub fn resolve(reference: &Reference, platform: Option<&str>, json: &Documents) 
             source.is_docker(),
             "{what} is neither an OCI image layout nor an archive of docker save"
         );
-        return of_docker(source, &reference.which, json).with_context(|| what);
+        let found = of_docker(source, &reference.which, json);
+        return found
+            .and_then(|image| {
+                check_asked(&image.config, asked.as_ref())?;
+                Ok(image)
+            })
+            .with_context(|| what);
     }
     ensure!(source.is_layout(), "{what} is not an OCI image layout");
-    of_layout(source, &reference.which, &platform, json).with_context(|| what)
+    of_layout(source, &reference.which, asked.as_ref(), json).with_context(|| what)
 }
 
 /// A search in the indexes of a layout.
@@ -112,6 +118,8 @@ struct Search<'a> {
     platform: &'a Platform,
     /// The number of indexes read so far, except index.json.
     read: usize,
+    /// The platforms of the images that it has seen.
+    platforms: BTreeSet<String>,
     /// Why the first of the entries that were skipped cannot be used.
     skipped: Option<String>,
 }
@@ -126,12 +134,14 @@ impl Search<'_> {
 fn of_layout(
     source: Source,
     which: &Selector,
-    platform: &Platform,
+    asked: Option<&Platform>,
     json: &Documents,
 ) -> Result<Image> {
+    let platform = &asked.cloned().unwrap_or_else(Platform::host);
     let reading = Reading { source: &source, json };
     let index = reading.whole_index()?;
-    let mut search = Search { reading, platform, read: 0, skipped: None };
+    let mut search =
+        Search { reading, platform, read: 0, skipped: None, platforms: BTreeSet::new() };
     let candidates = match which {
         Selector::Digest(digest) => {
             let mut found = Vec::new();
@@ -160,7 +170,7 @@ fn of_layout(
         ensure!(
             !chosen.is_empty(),
             "no image for platform {platform}{} (choose one with --platform){}",
-            platforms(&candidates),
+            list(&search.platforms.iter().map(String::as_str).collect::<Vec<_>>()),
             search.and_skipped()
         );
         bail!(
@@ -181,6 +191,9 @@ fn of_layout(
     };
     let layers = layers.into_iter().zip(diff_ids).map(layer).collect();
     let (id, manifest) = (manifest.config.digest, Some(descriptor.digest.clone()));
+    if descriptor.platform.is_none() {
+        check_asked(&config, asked)?;
+    }
     check_platform(&config)?;
     Ok(Image { source, name, manifest, id, config_text, config, layers })
 }
@@ -191,6 +204,16 @@ fn check_count(layers: usize, diff_ids: usize) -> Result<()> {
     // overlayfs supports 500; a patch and the bundle's own layer are two of them.
     ensure!(layers <= 498, "{layers} layers: the maximum is 498");
     Ok(())
+}
+
+/// Checks that an image is for the platform that was asked for, if its index does not tell.
+fn check_asked(config: &ImageConfig, asked: Option<&Platform>) -> Result<()> {
+    let own = Platform::of(config);
+    let unknown = own.os.is_empty() && own.architecture.is_empty();
+    match asked.filter(|asked| !unknown && own.suits(asked).is_none()) {
+        Some(asked) => bail!("the image is for {own}, not {asked} (--platform)"),
+        None => Ok(()),
+    }
 }
 
 fn check_platform(config: &ImageConfig) -> Result<()> {
@@ -278,14 +301,14 @@ fn names(index: &Index) -> String {
     list(&names.map(String::as_str).collect::<Vec<_>>())
 }
 
-fn platforms(candidates: &[Descriptor]) -> String {
-    let named = candidates.iter().filter_map(|known| known.platform.as_ref());
-    let named: BTreeSet<String> = named.map(Platform::to_string).collect();
-    list(&named.iter().map(String::as_str).collect::<Vec<_>>())
-}
-
 fn list(names: &[&str]) -> String {
-    if names.is_empty() { String::new() } else { format!("; available: {}", names.join(", ")) }
+    const MOST: usize = 20;
+    let shown = names.iter().take(MOST).copied().collect::<Vec<_>>().join(", ");
+    match names.len() {
+        0 => String::new(),
+        ..=MOST => format!("; available: {shown}"),
+        all => format!("; available: {shown} and {} more", all - MOST),
+    }
 }
 
 /// The candidates that suit the platform, including those in nested indexes, without duplicates.
@@ -295,6 +318,9 @@ fn choose(
     depth: usize,
 ) -> Result<Vec<Descriptor>> {
     let mut chosen: Vec<Descriptor> = Vec::new();
+    search
+        .platforms
+        .extend(candidates.iter().filter_map(|known| Some(known.platform.as_ref()?.to_string())));
     for candidate in candidates {
         if candidate.is_index() {
             let index = inner_index(search, candidate, depth)?;
@@ -349,7 +375,7 @@ fn platform_of(reading: &Reading<'_>, descriptor: &Descriptor) -> Result<Platfor
         return Ok(Platform { architecture: String::new(), os: String::new(), variant: None });
     }
     let (config, _) = reading.config(&manifest.config)?;
-    Ok(Platform { architecture: config.architecture, os: config.os, variant: config.variant })
+    Ok(Platform::of(&config))
 }
 
 fn of_docker(source: Source, which: &Selector, json: &Documents) -> Result<Image> {

@@ -29,6 +29,8 @@ pub(crate) struct Dirs<'a> {
     pub emptied: Vec<Vec<u8>>,
     /// The total size of the names in these three.
     bytes: usize,
+    /// The path of the last directory that was missing, with the links before it followed.
+    pub missing: Vec<u8>,
 }
 
 /// A directory on the path.
@@ -80,6 +82,7 @@ impl<'a> Dirs<'a> {
             opaque: Vec::new(),
             emptied: Vec::new(),
             bytes: 0,
+            missing: Vec::new(),
         }
     }
 
@@ -127,7 +130,18 @@ impl<'a> Dirs<'a> {
                 self.stack.pop();
                 continue;
             }
-            let Some(link) = self.step(&name, missing)? else { continue };
+            let link = match self.step(&name, missing) {
+                Err(error) if error.downcast_ref() == Some(&Errno::ENOENT) => {
+                    self.missing = self.path_of(&name);
+                    for part in &rest {
+                        self.missing.push(b'/');
+                        self.missing.extend_from_slice(part);
+                    }
+                    return Err(error);
+                }
+                link => link?,
+            };
+            let Some(link) = link else { continue };
             links += 1;
             ensure!(links <= MAX_LINKS, "too many symbolic links in its path");
             if link.starts_with(b"/") {

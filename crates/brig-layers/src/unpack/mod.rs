@@ -423,7 +423,8 @@ impl Unpacker<'_> {
         let from = match self.dirs.enter(rest, Missing::Fail) {
             Ok(dir) => dir.try_clone_to_owned()?,
             Err(error) if error.downcast_ref::<Errno>() == Some(&Errno::ENOENT) => {
-                return self.link_below(above, name, target.join(&b'/'));
+                let target = [self.dirs.missing.as_slice(), last].join(&b'/');
+                return self.link_below(above, name, target);
             }
             Err(error) => return Err(error.context("the link's target")),
         };
@@ -431,8 +432,8 @@ impl Unpacker<'_> {
             Ok(stat) if !whiteout::is_whiteout(&stat) => {}
             Ok(_) | Err(Errno::ENOENT) => {
                 // The target may also be a hard link to a layer below.
-                let known = self.done.links.get(&self.dirs.path_of(last)).cloned();
-                let target = known.unwrap_or_else(|| target.join(&b'/'));
+                let target = self.dirs.path_of(last);
+                let target = self.done.links.get(&target).cloned().unwrap_or(target);
                 return self.link_below(above, name, target);
             }
             Err(errno) => return Err(errno.into()),

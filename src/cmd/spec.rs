@@ -40,11 +40,12 @@ pub fn spec(bundle: &Path, file: Option<&Path>, rootless: bool) -> Result<()> {
 /// Writes a new file; none is left after an error.
 fn new_file(path: &Path, text: &str) -> Result<()> {
     let mut file = File::create_new(path)?;
-    file.write_all(text.as_bytes()).or_else(|error| {
+    let written = file.write_all(text.as_bytes());
+    if written.is_err() {
         // The first error is the one to report.
         let _ = std::fs::remove_file(path);
-        Err(error.into())
-    })
+    }
+    Ok(written?)
 }
 
 /// Replaces a regular file completely or not at all; others, e.g. /dev/stdout, are written to.

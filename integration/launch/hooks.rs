@@ -264,7 +264,8 @@ fn a_failed_start_container_or_poststart_hook_stops_and_deletes() {
         sandbox.script("sleep 60").create();
         let done = sandbox.brig(&["start", &sandbox.id]);
         assert_eq!(done.code, Some(1), "{done:?}");
-        assert!(done.stderr.contains(&format!("hooks.{kind}[0]")), "{done:?}");
+        let place = format!("hooks.{kind}[0] (config.json line ");
+        assert!(done.stderr.contains(&place), "{done:?}");
         assert!(done.stderr.contains("exit status 4"), "{done:?}");
         assert_eq!(log(&sandbox), "poststop\n", "{kind}");
         sandbox.assert_nothing_left();
@@ -279,7 +280,8 @@ fn a_failed_poststop_hook_is_a_warning_and_the_others_run() {
     sandbox.script("true").create();
     let done = sandbox.delete();
     assert!(
-        done.stderr.contains("warning: hooks.poststop[0]") && done.stderr.contains("no"),
+        done.stderr.contains("warning: hooks.poststop[0] (config.json line ")
+            && done.stderr.contains("no"),
         "{done:?}"
     );
     assert_eq!(log(&sandbox), "second\n");

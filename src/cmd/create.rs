@@ -90,7 +90,8 @@ fn decide(options: &Options, bundle: &Path, owned: &Owned, log: &mut Log) -> Res
         carries_terminal: !options.detach,
     };
     let host = Host::default();
-    let plan = Plan::new(&spec, &request, &host)?;
+    let mut plan = Plan::new(&spec, &request, &host)?;
+    plan.hooks.locate(&config);
     stdio::set_cloexec_from(listening, options.preserve_fds)?;
     if manager.is_some() && !plan.tells_readiness {
         log.warn("NOTIFY_SOCKET is not passed on: this needs a new mount namespace");

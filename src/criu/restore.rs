@@ -111,7 +111,8 @@ fn decide(
         ..Request::of_bundle(&options.bundle)
     };
     let host = Host::default();
-    let plan = Plan::new(&spec, &request, &host)?;
+    let mut plan = Plan::new(&spec, &request, &host)?;
+    plan.hooks.locate(&config);
     if plan.process.landlock.is_some() && !how.trust_image {
         let why = "CRIU cannot restore a process in a Landlock domain (--trust-image restores it without)";
         Err(anyhow!(why)).at(landlock::PLACE)?;

@@ -7,7 +7,6 @@ pub use output::Output;
 
 use crate::plan::hooks::Hook;
 use crate::seccomp::Filter;
-use crate::spec::Place;
 use crate::state::OciState;
 use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -76,7 +75,8 @@ pub fn run(hooks: &[Hook], state: &OciState<'_>, surroundings: &Surroundings<'_>
         return Ok(());
     }
     let state = serde_json::to_vec(state)?;
-    let run = |hook: &Hook| run_one(hook, &state, surroundings).at(&hook.place);
+    let run =
+        |hook: &Hook| run_one(hook, &state, surroundings).map_err(|error| error.context(hook.at()));
     hooks.iter().try_for_each(run)
 }
 

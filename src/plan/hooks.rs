@@ -1,7 +1,7 @@
 //! Hooks: validated, and stored for commands that do not read the config (config.md, POSIX-platform hooks).
 
 use crate::deadline;
-use crate::spec::Place;
+use crate::spec::{At, Document, Place};
 use anyhow::{Result, anyhow, ensure};
 use oci_spec::runtime as oci;
 use serde::{Deserialize, Serialize};
@@ -44,6 +44,9 @@ pub struct Hook {
     pub timeout: Option<u64>,
     /// Its place in config.json, e.g. `hooks.prestart[0]`.
     pub place: String,
+    /// The file, line and column, if the text may be gone when the hook runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<(String, usize, usize)>,
 }
 
 impl Hooks {
@@ -62,6 +65,13 @@ impl Hooks {
             poststart: read("poststart", spec.poststart())?,
             poststop: read("poststop", spec.poststop())?,
         })
+    }
+
+    /// Looks up the positions of the hooks that run after create.
+    pub fn locate(&mut self, config: &Document<'_>) {
+        for hooks in [&mut self.start_container, &mut self.poststart, &mut self.poststop] {
+            hooks.iter_mut().for_each(|hook| hook.position = config.position_of(&hook.place));
+        }
     }
 
     /// Whether some run before the user's program does.
@@ -105,7 +115,13 @@ impl Hook {
         if let Some(i) = args.iter().position(|arg| arg.contains('\0')) {
             Err(anyhow!("contains a NUL byte")).at(format!("{place}.args[{i}]"))?;
         }
-        Ok(Hook { path: path.clone(), args, env, timeout, place })
+        Ok(Hook { path: path.clone(), args, env, timeout, place, position: None })
+    }
+
+    /// Its place for an error.
+    pub fn at(&self) -> At {
+        let position = self.position.clone();
+        position.map_or_else(|| At::new(&self.place), |found| At::found(&self.place, found))
     }
 
     /// The time limit of the hook.

@@ -30,6 +30,14 @@ impl At {
         At { place: place.to_string(), file: None, position: None }
     }
 
+    /// A place whose file, line and column are known.
+    pub fn found(place: &str, (file, line, column): (String, usize, usize)) -> Self {
+        let mut at = At::new(place);
+        at.name(&file);
+        at.position = Some((line, column));
+        at
+    }
+
     /// The text is not config.json's but that of `file`, which contains only the part of config.json that
     /// `place` begins with (`process.`).
     pub fn locate_in_part(&mut self, file: String, part: &str, text: &[u8]) {

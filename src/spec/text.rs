@@ -146,6 +146,15 @@ impl Document<'_> {
         error
     }
 
+    /// The file, line and column of a place.
+    pub fn position_of(&self, place: &str) -> Option<(String, usize, usize)> {
+        let mut at = At::new(place);
+        at.name(self.name);
+        at.locate(self.text);
+        let (_, file, (line, column)) = at.position()?;
+        Some((file.to_owned(), line, column))
+    }
+
     /// Adds line and column to a warning that begins with its place in the text.
     pub fn located_warning(&self, warning: &str) -> String {
         located_warning(warning, |at| {

@@ -2,7 +2,7 @@
 //! rest, and still reports what happens to the program.
 
 use crate::facts::Facts;
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, brig_only};
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -77,6 +77,21 @@ fn what_just_suffices_for_runc_suffices() {
             let done = sandbox.brig(&["exec", &sandbox.id, "/init", "say", "hello"]);
             assert_eq!((done.code, done.stdout.as_str()), (Some(0), "hello\n"), "{what}: {done:?}");
         }
+    }
+}
+
+#[test]
+fn a_set_up_that_the_filter_kills_names_it() {
+    brig_only!();
+    for (call, no_new_privileges) in [("write", true), ("capset", false)] {
+        let sandbox = sandbox(
+            &json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls":
+                [{"names": [call], "action": "SCMP_ACT_KILL_PROCESS"}]}),
+            no_new_privileges,
+        );
+        let done = sandbox.script("true").run();
+        done.fails_with("its seccomp filter (linux.seccomp) may forbid a system call");
+        sandbox.assert_nothing_left();
     }
 }
 

@@ -231,7 +231,8 @@ impl Attempt {
 
         log.cloned(pid);
         let end = Instant::now() + deadline::SETUP + allowance(&plan.hooks.create_container);
-        let peer = Peer { channel: &own_channel, init: &init, signals: &signals, end };
+        let filtered = plan.process.filter.is_some();
+        let peer = Peer { channel: &own_channel, init: &init, signals: &signals, end, filtered };
         self.serve(&peer, plan, own_network, log)?;
         log.phase("set-up of the process");
         let master = own_console.as_ref().map(socket::receive).transpose()?;

@@ -9,8 +9,10 @@
 //! some user namespaces, and its filter may not allow open later. `go` is opened for reading *and* writing,
 //! so it always has a writer and the child's read blocks.
 
+use super::peer::FILTER_HINT;
 use crate::deadline;
 use crate::fault;
+use crate::spec::Spec;
 use crate::state::{self, Dir, State};
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::fcntl::{OFlag, openat};
@@ -114,7 +116,12 @@ pub fn release(dir: &Dir, state: &State) -> Result<Outcome> {
     match answer.as_slice() {
         [EXECUTING] => Ok(Outcome::Executed),
         [] => {
-            let error = anyhow!("the container's process died before it could execute its program");
+            let config = dir.read("config.json").ok();
+            let config = config.and_then(|text| serde_json::from_slice::<Spec>(&text).ok());
+            let filtered = config.is_some_and(|config| config.linux.seccomp.is_some());
+            let hint = if filtered { FILTER_HINT } else { "" };
+            let error =
+                anyhow!("the container's process died before it could execute its program{hint}");
             Err(exited(error, state))
         }
         [EXECUTING, text @ ..] => Err(exited(error(text), state)),

@@ -8,6 +8,7 @@ use crate::log::Log;
 use crate::spec::At;
 use crate::state::State;
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -24,7 +25,13 @@ pub struct Peer<'a> {
     pub signals: &'a SignalFd,
     /// The deadline.
     pub end: Instant,
+    /// It installs a seccomp filter.
+    pub filtered: bool,
 }
+
+/// A possible reason why a child died that has a seccomp filter.
+pub const FILTER_HINT: &str =
+    "; its seccomp filter (linux.seccomp) may forbid a system call that brig needs";
 
 impl Peer<'_> {
     /// Sends a message that the child waits for.
@@ -82,7 +89,7 @@ impl Peer<'_> {
                 Some(Message::Phase(text)) => log.phase_of_child(&text),
                 Some(Message::Failed(text)) => return Err(crate::fault::unpack(&text)),
                 Some(said) => return Ok(said),
-                None => return Err(post_mortem(self.init, cgroup)),
+                None => return Err(self.post_mortem(cgroup)),
             }
         }
     }
@@ -95,22 +102,25 @@ impl Peer<'_> {
         }
         self.send(&Message::Delivered)
     }
-}
 
-/// Why the child died without an error message.
-fn post_mortem(init: &OwnedFd, cgroup: &Cgroup) -> anyhow::Error {
-    let how = match reap(init) {
-        Ok(WaitStatus::Signaled(_, signal, _)) => format!("killed by {signal}"),
-        Ok(WaitStatus::Exited(_, code)) => format!("exit status {code}"),
-        Ok(other) => format!("{other:?}"),
-        Err(error) => describe(&error),
-    };
-    let died = anyhow!("the container's process died during its set-up ({how})");
-    match cgroup.oom_killed() {
-        true => died
-            .context("too small to start the container")
-            .context(At::new("linux.resources.memory.limit")),
-        false => died,
+    /// Why the child died without an error message.
+    fn post_mortem(&self, cgroup: &Cgroup) -> anyhow::Error {
+        let reaped = reap(self.init);
+        let killed = matches!(reaped, Ok(WaitStatus::Signaled(_, Signal::SIGKILL, _)));
+        let hint = if self.filtered && !killed { FILTER_HINT } else { "" };
+        let how = match reaped {
+            Ok(WaitStatus::Signaled(_, signal, _)) => format!("killed by {signal}"),
+            Ok(WaitStatus::Exited(_, code)) => format!("exit status {code}"),
+            Ok(other) => format!("{other:?}"),
+            Err(error) => describe(&error),
+        };
+        let died = anyhow!("the container's process died during its set-up ({how}){hint}");
+        match cgroup.oom_killed() {
+            true => died
+                .context("too small to start the container")
+                .context(At::new("linux.resources.memory.limit")),
+            false => died,
+        }
     }
 }
 

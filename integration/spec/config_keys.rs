@@ -214,6 +214,24 @@ fn unknown_keys_of_other_files_are_named_at_debug_level_too() {
 }
 
 #[test]
+fn an_affinity_that_exec_cannot_set_is_named_with_its_place_in_the_file() {
+    brig_only!();
+    let sandbox = Sandbox::new();
+    let file = sandbox.dir.join("process.json");
+    let path = file.to_str().unwrap();
+    sandbox.script("sleep 60").create();
+    for name in ["initial", "final"] {
+        let affinity = format!("{{\"{name}\": \"1023\"}}");
+        let text = format!(r#"{{"args": ["/init"], "cwd": "/", "execCPUAffinity": {affinity}}}"#);
+        fs::write(&file, text).unwrap();
+        let place = format!("execCPUAffinity.{name} ({path} line 1, column ");
+        let done = sandbox.brig(&["exec", "--process", path, &sandbox.id]);
+        assert!(done.code != Some(0) && done.stderr.contains(&place), "{done:?}");
+    }
+    sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
+}
+
+#[test]
 fn warnings_of_update_name_the_flag_or_the_place_in_the_file() {
     brig_only!();
     let sandbox = Sandbox::new();

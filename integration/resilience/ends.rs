@@ -194,6 +194,33 @@ fn in_a_cgroup_that_was_there_before_only_the_containers_processes_are_killed() 
     sandbox.assert_nothing_left();
 }
 
+/// As systemd does in a container: controllers are enabled for cgroups of its own, so exec enters that of init.
+#[test]
+fn exec_finds_init_among_cgroups_that_are_nested_deeper_than_any_path() {
+    brig_only!();
+    let Some((Version::V2, unified)) = host::controller("hugetlb") else {
+        return skip("this host has no hugetlb on cgroup v2");
+    };
+    for deep in [false, true] {
+        let sandbox = Sandbox::new();
+        let path = format!("/{}", sandbox.id);
+        sandbox.patch(|config| {
+            config["linux"]["cgroupsPath"] = json!(path);
+            config["linux"]["resources"]["unified"] = json!({"hugetlb.2MB.max": "max"});
+        });
+        sandbox.script("say ready ; sleep 60").run_with(&["--detach"]).ok().wait_for_line("ready");
+        let own = unified.join(&sandbox.id);
+        let init = sandbox.pid();
+        fs::create_dir(own.join("init")).unwrap();
+        fs::write(own.join("init/cgroup.procs"), init.to_string()).unwrap();
+        fs::write(own.join("cgroup.subtree_control"), "+hugetlb").unwrap();
+        nest(&own, 40, deep.then(|| init.try_into().unwrap()));
+        sandbox.brig(&["exec", &sandbox.id, "/init", "true"]).ok();
+        sandbox.brig(&["delete", "--force", &sandbox.id]).ok();
+        sandbox.assert_nothing_left();
+    }
+}
+
 /// Nests cgroups with long names in a container's, and moves a process into the deepest.
 fn nest(cgroup: &Path, levels: usize, process: Option<u32>) {
     let name = CString::new("d".repeat(199)).unwrap();

@@ -213,8 +213,7 @@ impl Cgroup {
                 let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
                 entry.into = Some(open_at(&dir.path, flags)?);
             } else {
-                let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
-                entry.tasks.push(open_at(&dir.path.join("tasks"), flags)?);
+                entry.tasks.push(dir.open_tasks()?);
             }
         }
         Ok(entry)
@@ -289,15 +288,20 @@ impl Cgroup {
         moved.entry().or(Err(error))
     }
 
-    /// The same cgroups, but on cgroup v2 the current one of `pid` below: once the container (e.g. systemd)
+    /// The files to enter the same cgroups, but on cgroup v2 the current one of `pid` below: once the container (e.g. systemd)
     /// has enabled controllers for cgroups of its own, no process can be in the one above them.
-    pub fn beside(&self, pid: i32) -> Result<Cgroup> {
-        let mut beside = self.clone();
-        for dir in beside.dirs.iter_mut().filter(|dir| dir.controllers.is_empty()) {
-            dir.path = remove::of_process(&dir.path, pid)?
-                .with_context(|| format!("process {pid} has left cgroup {}", dir.path.display()))?;
+    pub fn entry_beside(&self, pid: i32) -> Result<Entry> {
+        let mut entry = Entry { tasks: Vec::with_capacity(self.dirs.len()), into: None };
+        for dir in &self.dirs {
+            if dir.controllers.is_empty() {
+                let found = tree::of_process(&dir.path, pid)?;
+                let left = || format!("process {pid} has left cgroup {}", dir.path.display());
+                entry.into = Some(found.with_context(left)?);
+            } else {
+                entry.tasks.push(dir.open_tasks()?);
+            }
         }
-        Ok(beside)
+        Ok(entry)
     }
 
     /// Whether the OOM killer has killed in the container. Unreadable counts as no.
@@ -401,6 +405,10 @@ impl Dir {
 }
 
 impl Dir {
+    fn open_tasks(&self) -> Result<OwnedFd, SysError> {
+        open_at(&self.path.join("tasks"), OFlag::O_WRONLY | OFlag::O_CLOEXEC)
+    }
+
     fn mount(&self) -> CgroupMount<'_> {
         let name = self.mountpoint.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let controllers = self.controllers.as_str();

@@ -3,16 +3,14 @@
 use super::{Cgroup, Dir, MARK, tree};
 use crate::deadline;
 use anyhow::{Context, Result, bail, ensure};
-use nix::fcntl::{OFlag, open};
-use nix::sys::stat::Mode;
 use std::fs;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 use sys::hierarchy::read;
-use sys::{Errno, IfExists, SysError, signal, xattr};
+use sys::{Errno, SysError, signal, xattr};
 
 /// The errors for a cgroup that brig must not or cannot remove.
 const NOT_OURS: [Errno; 4] = [Errno::EBUSY, Errno::EACCES, Errno::EPERM, Errno::EROFS];
@@ -258,40 +256,6 @@ fn rmdir(path: &Path) -> Result<(), SysError> {
         // A read-only hierarchy returns this for missing directories, too.
         Err(error) if error.raw_os_error() == Some(libc::EROFS) && !path.exists() => Ok(()),
         Err(error) => Err(failed("rmdir", path, &error)),
-    }
-}
-
-/// The cgroups below a cgroup. No other directories exist there, and no links.
-fn children(path: &Path) -> Result<Vec<PathBuf>, SysError> {
-    let entries = match fs::read_dir(path) {
-        Ok(entries) => entries,
-        Err(error) if gone(&error) => return Ok(Vec::new()),
-        Err(error) => return Err(failed("open", path, &error)),
-    };
-    let is_dir = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
-    Ok(entries.filter_map(Result::ok).filter(is_dir).map(|entry| entry.path()).collect())
-}
-
-/// The cgroup of a process: this one, or one of those below it.
-pub(super) fn of_process(path: &Path, pid: i32) -> Result<Option<PathBuf>> {
-    if processes(path)?.contains(&pid) {
-        return Ok(Some(path.to_owned()));
-    }
-    for child in children(path)? {
-        if let Some(found) = of_process(&child, pid)? {
-            return Ok(Some(found));
-        }
-    }
-    Ok(None)
-}
-
-/// The processes in one cgroup; empty if it no longer exists.
-fn processes(path: &Path) -> Result<Vec<i32>> {
-    let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-    let dir = open(path, flags, Mode::empty()).if_exists();
-    match dir.with_context(|| format!("cgroup {}", path.display()))? {
-        None => Ok(Vec::new()),
-        Some(dir) => tree::members(dir.as_fd()),
     }
 }
 

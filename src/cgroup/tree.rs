@@ -131,6 +131,19 @@ fn process_of(thread: i32) -> Option<i32> {
     std::str::from_utf8(line).ok()?.trim().parse().ok()
 }
 
+/// The cgroup of a process: this one, or one of its descendants.
+pub(super) fn of_process(path: &Path, pid: i32) -> Result<Option<OwnedFd>> {
+    let mut found = None;
+    let mut enter = |dir: BorrowedFd<'_>| {
+        if found.is_none() && members(dir)?.contains(&pid) {
+            found = Some(dir.try_clone_to_owned()?);
+        }
+        Ok(())
+    };
+    walk(path, &mut enter, &mut |_, _| Ok(()))?;
+    Ok(found)
+}
+
 /// All processes in a cgroup and its descendants.
 pub(super) fn processes(path: &Path) -> Result<Vec<i32>> {
     let mut pids = Vec::new();

@@ -81,7 +81,7 @@ pub fn exec(options: &Options, log: &mut Log) -> Result<i32> {
     let target = Target { state: &state, init: &init, plan: &plan, by_systemd };
     let child = match target.spawn(&entry, &mut console.child, log) {
         Err(error) if options.cgroups.is_empty() && errno_of(&error) == Some(Errno::EBUSY) => {
-            let entry = state.cgroup.beside(state.pid)?.entry()?;
+            let entry = state.cgroup.entry_beside(state.pid)?;
             target.spawn(&entry, &mut console.child, log)?
         }
         child => child?,
@@ -145,8 +145,8 @@ fn ensure_running(options: &Options, state: &State, status: Status) -> Result<Ow
 /// The cgroups that the process enters itself.
 fn entry(options: &Options, state: &State, plan: &ExecPlan) -> Result<Entry> {
     let beside = options.cgroups.is_empty() && plan.beside_init;
-    match beside.then(|| state.cgroup.beside(state.pid)) {
-        Some(Ok(cgroup)) => cgroup.entry(),
+    match beside.then(|| state.cgroup.entry_beside(state.pid)) {
+        Some(Ok(entry)) => Ok(entry),
         _ => state.cgroup.entry_below(&options.cgroups, state.pid),
     }
 }

@@ -196,7 +196,7 @@ impl CgroupEntry {
             let unit = state.cgroup.unit().context("the container has no systemd unit")?.clone();
             return Ok(CgroupEntry { entry: Entry::default(), unit: Some(unit), charged: true });
         }
-        let entry = state.cgroup.beside(state.pid)?.entry()?;
+        let entry = state.cgroup.entry_beside(state.pid)?;
         Ok(CgroupEntry { entry, unit: None, charged: true })
     }
 }

@@ -22,7 +22,7 @@ pub(super) struct Reading<'a> {
 
 impl Reading<'_> {
     /// Reads the manifest of an image.
-    pub fn manifest(&self, descriptor: &Descriptor) -> Result<Manifest> {
+    pub(super) fn manifest(&self, descriptor: &Descriptor) -> Result<Manifest> {
         self.blob(descriptor, MAX_MANIFEST, |text| {
             (self.json.kind)("manifest", text)?.0.check(false)?;
             Ok((self.json.manifest)("manifest", text)?.0)
@@ -30,12 +30,12 @@ impl Reading<'_> {
     }
 
     /// Reads an index in an index.
-    pub fn index(&self, descriptor: &Descriptor) -> Result<Index> {
+    pub(super) fn index(&self, descriptor: &Descriptor) -> Result<Index> {
         self.blob(descriptor, MAX_MANIFEST, |text| self.entries("index", text))
     }
 
     /// Reads index.json.
-    pub fn whole_index(&self) -> Result<Index> {
+    pub(super) fn whole_index(&self) -> Result<Index> {
         self.entries("index.json", &self.source.small("index.json", MAX_MANIFEST)?)
     }
 
@@ -45,7 +45,7 @@ impl Reading<'_> {
     }
 
     /// Reads an image's config; also returns its text.
-    pub fn config(&self, descriptor: &Descriptor) -> Result<(ImageConfig, Vec<u8>)> {
+    pub(super) fn config(&self, descriptor: &Descriptor) -> Result<(ImageConfig, Vec<u8>)> {
         self.blob(descriptor, MAX_CONFIG, |text| self.config_of(text))
     }
 
@@ -56,14 +56,14 @@ impl Reading<'_> {
     }
 
     /// Reads the list of images of `docker save`.
-    pub fn saved(&self) -> Result<Vec<Saved>> {
+    pub(super) fn saved(&self) -> Result<Vec<Saved>> {
         let name = "manifest.json";
         Ok((self.json.saved)(name, &self.source.small(name, MAX_MANIFEST)?)?.0)
     }
 
     /// Reads the config of an image of `docker save`, and verifies its digest if it is known; also returns it,
     /// and the text.
-    pub fn saved_config(
+    pub(super) fn saved_config(
         &self,
         file: &str,
         said: Option<&Digest>,

@@ -142,21 +142,7 @@ fn of_layout(
     let index = reading.whole_index()?;
     let mut search =
         Search { reading, platform, read: 0, skipped: None, platforms: BTreeSet::new() };
-    let candidates = match which {
-        Selector::Digest(digest) => {
-            let mut found = Vec::new();
-            by_digest(&mut search, &index, digest, MAX_DEPTH, &mut found)?;
-            let found = digest.only(found, |known| &known.digest)?;
-            let skipped = search.and_skipped();
-            vec![found.with_context(|| format!("no image with digest {digest}{skipped}"))?]
-        }
-        Selector::Tag(tag) => tagged(&index, tag)?,
-        Selector::Only => {
-            search.skipped = index.unusable.first().map(|entry| entry.why.clone());
-            ensure!(!index.manifests.is_empty(), "has no images{}", search.and_skipped());
-            index.manifests.clone()
-        }
-    };
+    let candidates = candidates(&mut search, &index, which)?;
     let name = match (which, &candidates[..]) {
         (Selector::Tag(tag), _) => Some(tag.clone()),
         (_, [only]) => only.annotations.get(REF_NAME).cloned(),
@@ -204,6 +190,25 @@ fn check_count(layers: usize, diff_ids: usize) -> Result<()> {
     // overlayfs supports 500; a patch and the bundle's own layer are two of them.
     ensure!(layers <= 498, "{layers} layers: the maximum is 498");
     Ok(())
+}
+
+/// The entries of index.json that the selector can mean.
+fn candidates(search: &mut Search<'_>, index: &Index, which: &Selector) -> Result<Vec<Descriptor>> {
+    Ok(match which {
+        Selector::Digest(digest) => {
+            let mut found = Vec::new();
+            by_digest(search, index, digest, MAX_DEPTH, &mut found)?;
+            let found = digest.only(found, |known| &known.digest)?;
+            let skipped = search.and_skipped();
+            vec![found.with_context(|| format!("no image with digest {digest}{skipped}"))?]
+        }
+        Selector::Tag(tag) => tagged(index, tag)?,
+        Selector::Only => {
+            search.skipped = index.unusable.first().map(|entry| entry.why.clone());
+            ensure!(!index.manifests.is_empty(), "has no images{}", search.and_skipped());
+            index.manifests.clone()
+        }
+    })
 }
 
 /// Checks that an image is for the platform that was asked for, if its index does not tell.
@@ -306,7 +311,7 @@ fn list(names: &[&str]) -> String {
     let shown = names.iter().take(MOST).copied().collect::<Vec<_>>().join(", ");
     match names.len() {
         0 => String::new(),
-        ..=MOST => format!("; available: {shown}"),
+        1..=MOST => format!("; available: {shown}"),
         all => format!("; available: {shown} and {} more", all - MOST),
     }
 }

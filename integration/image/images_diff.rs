@@ -1,6 +1,7 @@
 //! `diff` and other reports about a container's changes, while it runs and after.
 
 use crate::facts::Facts;
+use crate::host::wait_until;
 use crate::images::{Images, base};
 use crate::images_commit::{SCRIPT, entries, manifest, top_layer};
 use crate::layout::Layout;
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::os::fd::AsRawFd;
 use std::path::Path;
+use std::time::Duration;
 
 #[test]
 fn diff_is_exactly_what_the_script_changed() {
@@ -264,4 +266,28 @@ fn an_unprivileged_user_commits_and_runs_what_was_committed() {
             assert_eq!((facts.all("entry /dir").len(), facts.get("read /new")), (0, "\"x\""));
         });
     }
+}
+
+#[test]
+fn an_unprivileged_user_sees_changes_in_memory() {
+    brig_only!();
+    as_user(true, |user| {
+        let mut layout = Layout::new(Path::new("/mnt/image"));
+        layout.layer(base());
+        let image = layout.finish("v1", &json!({"Entrypoint": ["/init"]}));
+        let id = user.sandbox.id.as_str();
+        let brig = |args: &[&str]| {
+            let store = ["--store", "/mnt/store", "--cgroup-manager", "disabled"];
+            user.brig(&[&store[..], args].concat()).ok().stdout
+        };
+        let run = ["run", "--detach", "--upper", "tmpfs", "--image", &image, id, "--"];
+        brig(&[&run[..], &["write", "/new", "x", ";", "sleep", "100"]].concat());
+        let written = || brig(&["diff", id]) == "A /new\n";
+        assert!(wait_until(Duration::from_secs(10), written), "{}", brig(&["diff", id]));
+        brig(&["export", "--output", "/mnt/out.tar", id]);
+        assert!(entries(&fs::read("/mnt/out.tar").unwrap()).contains_key("new"));
+        brig(&["commit", "--no-pause", id, "/mnt/out:v2"]);
+        assert!(top_layer(Path::new("/mnt/out"), "v2").contains_key("new"));
+        brig(&["delete", "--force", id]);
+    });
 }

@@ -6,7 +6,7 @@ use crate::plan::mounts::clean;
 use crate::plan::overlay::{IDMAP, IMAGE, Layers};
 use crate::process::socket::{Socket, receive};
 use crate::state::{self, Dir, State};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use brig_layers::commit::Ids;
 use brig_layers::tree::changes::{ForMounts, Upper};
 use brig_layers::tree::view::View;
@@ -29,32 +29,58 @@ use sys::path::DIRECTORY;
 /// The maximum number of mounts on one place to unmount to reach the upper below them.
 const MAX_COVERS: usize = 16;
 
-/// Opens the changes of a container, and the layers below. `ids`: those of [`ids`], if they are known.
-pub fn open_upper(state: &State, dir: &Dir, ids: Option<&Ids>) -> Result<Upper> {
+/// What the caller of brig finds out: in a user namespace of its own, brig could not.
+pub struct AsCaller {
+    /// The container's id mappings for the files on disk; an error if they are not in its config.
+    ids: Result<Ids>,
+    /// The upper in memory, if there is one.
+    memory: Option<OwnedFd>,
+}
+
+impl AsCaller {
+    /// Looks at the container.
+    pub fn new(state: &State, dir: &Dir) -> Result<AsCaller> {
+        let in_memory = state.layers.as_ref().is_some_and(|layers| layers.upper.is_none());
+        let memory = match in_memory {
+            true => Some(in_memory_of(state).context("its changes are in memory")?),
+            false => None,
+        };
+        Ok(AsCaller { ids: ids(state, dir), memory })
+    }
+
+    /// The container's id mappings; an error if they are not known, as those of a user namespace that it has joined.
+    pub fn ids(&self) -> Result<&Ids> {
+        self.ids.as_ref().map_err(|error| anyhow!("{}", sys::describe(error)))
+    }
+}
+
+/// Opens the changes of a container, and the layers below.
+pub fn open_upper(state: &State, dir: &Dir, as_caller: &AsCaller) -> Result<Upper> {
     let layers = of(state)?;
     worker::raise_open_files()?;
     let mut below = View::default();
     for layer in &layers.lower {
         below.add(layer, BTreeSet::new())?;
     }
-    let root = match &layers.upper {
-        Some(path) => {
+    let root = match (&layers.upper, &as_caller.memory) {
+        (Some(path), _) => {
             open(path, DIRECTORY, Mode::empty()).with_context(|| path.display().to_string())?
         }
-        None => in_memory(state).context("its changes are in memory")?,
+        (None, Some(memory)) => memory.try_clone()?,
+        (None, None) => bail!("its changes are in memory"),
     };
     let own_layer =
         state.annotations.for_runtimes()?.contains_key(IMAGE).then(|| layers.lower.len() - 1);
     let for_mounts = ForMounts {
         points: mount_points(dir, &below)?,
         made: state.extra_mounts.made.iter().cloned().collect(),
-        owner: ids.map(Ids::of_root),
+        owner: as_caller.ids.as_ref().ok().map(Ids::of_root),
     };
     Ok(Upper { root, below, for_mounts, own_layer })
 }
 
 /// Opens the merged layers as the container sees them; or the directory of its changes.
-pub fn open_merged(state: &State, dir: &Dir, ids: &Ids) -> Result<Upper> {
+pub fn open_merged(state: &State, dir: &Dir, as_caller: &AsCaller) -> Result<Upper> {
     if state.layers.is_none() {
         let what = || state.rootfs.display().to_string();
         worker::raise_open_files()?;
@@ -63,7 +89,7 @@ pub fn open_merged(state: &State, dir: &Dir, ids: &Ids) -> Result<Upper> {
         below.add_open(root.try_clone()?);
         return Ok(Upper { root, below, for_mounts: ForMounts::default(), own_layer: None });
     }
-    let mut upper = open_upper(state, dir, Some(ids))?;
+    let mut upper = open_upper(state, dir, as_caller)?;
     upper.below.add_open(upper.root.try_clone()?);
     Ok(upper)
 }
@@ -76,9 +102,9 @@ pub fn of(state: &State) -> Result<&Layers> {
     )
 }
 
-/// The container's id mappings for the files on disk. To be called by the caller of brig: its user namespace,
-/// if it works in one, has the container's ids.
-pub fn ids(state: &State, dir: &Dir) -> Result<Ids> {
+/// The container's id mappings for the files on disk: none in the user namespace that brig works in for an
+/// unprivileged user, which has the container's ids.
+fn ids(state: &State, dir: &Dir) -> Result<Ids> {
     let mapped = state.has_namespace(libc::CLONE_NEWUSER)
         && !state.annotations.for_runtimes()?.contains_key(IDMAP)
         && user_namespace().is_none();
@@ -110,11 +136,12 @@ fn mount_points(dir: &Dir, layers: &View) -> Result<BTreeSet<Vec<u8>>> {
 
 /// An upper in memory is mounted only in the container's mount namespace, beneath another mount: a process of
 /// brig unmounts that in a copy of the namespace, and opens the upper.
-fn in_memory(state: &State) -> Result<OwnedFd> {
+fn in_memory_of(state: &State) -> Result<OwnedFd> {
     let Some(init) = state::open_init(state)? else {
         bail!("they are lost when it ends (keep them with --upper DIR)")
     };
-    let mountinfo = fs::read(format!("/proc/{}/mountinfo", state.pid))?;
+    let mountinfo = format!("/proc/{}/mountinfo", state.pid);
+    let mountinfo = fs::read(&mountinfo).context(mountinfo)?;
     let point = parked(&mountinfo).context("it has no mount to be kept below")?;
     let (socket, own) = Socket::pair()?;
     let worker = worker::spawn(None, |_| {

@@ -3,7 +3,7 @@
 use super::diff::with_rights;
 use crate::deadline;
 use crate::image::RUNTIME;
-use crate::image::upper;
+use crate::image::upper::{self, AsCaller};
 use crate::log::{self, Log};
 use crate::plan::overlay::IMAGE;
 use crate::state::{Dir, State, Status};
@@ -56,18 +56,18 @@ pub fn commit(
         let image = Digest::parse(image)?;
         let store = store.map_or_else(default_path, |path| Ok(path.to_owned()))?;
         let log = RefCell::new(log);
-        // Resolved as the caller: with_rights can run as another user.
-        let ids = upper::ids(&state, &dir)?;
+        let as_caller = AsCaller::new(&state, &dir)?;
+        let ids = as_caller.ids()?;
         with_rights(|| {
             let store = Store::open(Some(&store))?;
             // Everything that can be missing is checked first, before anything is written.
             let mut base = commit::base(&store, &image, &RUNTIME.documents)?;
             base.record.config = change::apply(&base.record.config, &options.about.changes)?;
-            let upper = upper::open_upper(&state, &dir, Some(&ids))?;
+            let upper = upper::open_upper(&state, &dir, &as_caller)?;
             let layout = Layout::open(&path, Guard::spawn(|| state.cgroup.thaw())?)?;
             let layers = commit::copy_layers(&layout, &base.image)?;
             let mut warn = |text: &str| log.borrow_mut().warn(text);
-            let write = || commit::layer(&layout, &upper, &ids, options.packed, &mut warn);
+            let write = || commit::layer(&layout, &upper, ids, options.packed, &mut warn);
             let top = while_paused(&dir, &state, options.no_pause, layout.guard(), write)?;
             let made = commit::finish(&layout, &tag, &base.record, layers, top, &options.about)?;
             let digest = made.manifest.clone().context("the new image has no manifest")?;
@@ -127,14 +127,15 @@ fn while_paused<T>(
 pub fn export(root: &Path, id: &str, output: Option<&PathBuf>, log: &mut Log) -> Result<()> {
     let mut go = || -> Result<()> {
         let (dir, state) = open(root, id)?;
-        let ids = upper::ids(&state, &dir)?;
+        let as_caller = AsCaller::new(&state, &dir)?;
+        let ids = as_caller.ids()?;
         with_rights(|| {
-            let merged = upper::open_merged(&state, &dir, &ids)?;
+            let merged = upper::open_merged(&state, &dir, &as_caller)?;
             write_output(output.map(PathBuf::as_path), |name, file| {
                 let (file, failure) = Written::new(file);
                 let out = BufWriter::with_capacity(1 << 16, file);
                 let mut warn = |text: &str| log.warn(text);
-                let done = commit::export(&merged, &ids, out, &mut warn);
+                let done = commit::export(&merged, ids, out, &mut warn);
                 failure.of(name, done.and_then(|mut out| Ok(out.flush()?)))
             })
         })

@@ -1,7 +1,7 @@
 //! diff: the changes of a container relative to its layers.
 
 use crate::cmd::command::ListFormat;
-use crate::image::upper;
+use crate::image::upper::{self, AsCaller};
 use crate::launch::own_bundle::user_namespace;
 use crate::log;
 use crate::state::Dir;
@@ -28,12 +28,11 @@ pub fn diff(root: &Path, id: &str, format: ListFormat) -> Result<()> {
         Ok::<_, anyhow::Error>((dir, state))
     };
     let (dir, state) = open().with_context(|| format!("diff {id}"))?;
-    // A user namespace that the container has joined is not in its config.
-    let ids = upper::ids(&state, &dir).ok();
-    let upper = || upper::open_upper(&state, &dir, ids.as_ref());
-    let go =
-        || upper().and_then(|upper| print(&upper, format)).with_context(|| format!("diff {id}"));
-    with_rights(go)
+    let go = || {
+        let as_caller = AsCaller::new(&state, &dir)?;
+        with_rights(|| print(&upper::open_upper(&state, &dir, &as_caller)?, format))
+    };
+    go().with_context(|| format!("diff {id}"))
 }
 
 /// Runs in a user namespace with the caller's ids, if the caller is not root.

@@ -286,7 +286,12 @@ fn an_unprivileged_user_sees_changes_in_memory() {
         assert!(wait_until(Duration::from_secs(10), written), "{}", brig(&["diff", id]));
         brig(&["export", "--output", "/mnt/out.tar", id]);
         assert!(entries(&fs::read("/mnt/out.tar").unwrap()).contains_key("new"));
-        brig(&["commit", "--no-pause", id, "/mnt/out:v2"]);
+        let commit = |more: &[&str]| {
+            let args = ["--store", "/mnt/store", "commit", id, "/mnt/out:v2"];
+            user.brig(&[&args[..], more].concat()).ok().stderr
+        };
+        assert!(commit(&[]).contains("has no cgroup, so it is not paused"));
+        assert_eq!(commit(&["--no-pause"]), "");
         assert!(top_layer(Path::new("/mnt/out"), "v2").contains_key("new"));
         brig(&["delete", "--force", id]);
     });

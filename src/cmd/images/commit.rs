@@ -55,6 +55,10 @@ pub fn commit(
         )?;
         let image = Digest::parse(image)?;
         let store = store.map_or_else(default_path, |path| Ok(path.to_owned()))?;
+        let runs = dir.status(&state)? == Status::Running;
+        if runs && !options.no_pause && state.cgroup.dirs().is_empty() {
+            log.warn("the container has no cgroup, so it is not paused meanwhile: related files may not match");
+        }
         let log = RefCell::new(log);
         let as_caller = AsCaller::new(&state, &dir)?;
         let ids = as_caller.ids()?;

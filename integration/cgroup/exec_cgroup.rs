@@ -24,7 +24,7 @@ fn a_cgroup_below_the_containers_can_be_chosen() {
     assert_eq!(fs::read_to_string(freezer.join("below/tasks")).unwrap().trim(), pid);
     let done = exec(&sandbox, &["--cgroup", "nowhere"], "true");
     assert_eq!(done.code, Some(255));
-    assert!(done.stderr.contains("nowhere"), "{done:?}");
+    assert!(done.stderr.contains("--cgroup nowhere: "), "{done:?}");
 }
 
 #[test]

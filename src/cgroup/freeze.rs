@@ -75,7 +75,11 @@ impl Cgroup {
     /// Freezes all processes of the container; false if its cgroup no longer exists. If they are not all
     /// frozen within the deadline, they are thawed, and the error names the remaining ones.
     pub fn freeze(&self, end: Instant) -> Result<bool> {
-        let dir = self.freezer().context("the container has no cgroup of its own")?;
+        let missing = || match self.dirs.is_empty() {
+            true => "the container has no cgroup of its own",
+            false => "this host has no v1 freezer and no cgroup2 mounted",
+        };
+        let dir = self.freezer().with_context(missing)?;
         let frozen = match &*dir.controllers {
             "" => dir.freeze_v2(end),
             _ => dir.freeze_v1(end),

@@ -276,6 +276,9 @@ impl Cgroup {
     pub fn entry_below(&self, paths: &[String], init: i32) -> Result<Entry> {
         let error = match self.below(paths)?.entry() {
             Err(error) if paths.is_empty() && errno_of(&error) == Some(Errno::ENOENT) => error,
+            Err(error) if !paths.is_empty() => {
+                return Err(error.context(format!("--cgroup {}", paths.join(" "))));
+            }
             entry => return entry,
         };
         let found = hierarchy::detect()?;

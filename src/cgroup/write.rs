@@ -156,6 +156,11 @@ fn hint(write: &Write, error: SysError) -> anyhow::Error {
         ("cpu", Errno::ENOENT) if write.file.contains("rt_") => {
             "this kernel has no real-time group scheduling (CONFIG_RT_GROUP_SCHED)"
         }
+        ("cpu", Errno::EINVAL)
+            if write.file.contains("cfs") || write.file.starts_with("cpu.max") =>
+        {
+            "the kernel accepts quotas from 1000, periods from 1000 to 1000000, and bursts up to the quota"
+        }
         ("devices", Errno::EPERM) => "the parent cgroup does not allow that device",
         ("cpuset", Errno::EACCES | Errno::EINVAL | Errno::ERANGE) => {
             "not all of these are online and in the cpuset of the parent cgroup"

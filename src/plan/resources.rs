@@ -308,12 +308,14 @@ fn idle(idle: i64) -> Result<bool> {
     }
 }
 
-/// A list in the kernel's format, which also accepts spaces as separators; the kernel checks the numbers.
+/// A list in the kernel's format, which also accepts spaces as separators, `all`, and N for the last one (since
+/// Linux 5.11); the kernel checks the numbers.
 fn id_list(list: Option<&str>, name: &str) -> Result<Option<String>> {
-    let Some(list) = list.filter(|list| !list.is_empty()) else { return Ok(None) };
-    let is_known =
-        |byte| matches!(byte, b'0'..=b'9' | b',' | b'-' | b':' | b'/' | b' ' | b'\t' | b'\n');
-    if !list.bytes().all(is_known) {
+    let Some(list) = list.filter(|list| !list.trim().is_empty()) else { return Ok(None) };
+    let is_known = |byte| {
+        matches!(byte, b'0'..=b'9' | b',' | b'-' | b':' | b'/' | b' ' | b'\t' | b'\n' | b'N')
+    };
+    if list.trim() != "all" && !list.bytes().all(is_known) {
         Err(anyhow::anyhow!("{list:?}: not a list (e.g. 0-3,7)"))
             .at(format_args!("linux.resources.cpu.{name}"))?;
     }

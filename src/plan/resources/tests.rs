@@ -41,6 +41,14 @@ fn an_oom_killer_that_is_not_disabled_is_no_limit() {
 }
 
 #[test]
+fn all_processors_and_the_last_one_have_names() {
+    for (list, expected) in [("all", Some("all")), ("0-N", Some("0-N")), ("\\n", None)] {
+        let cpu = plan(&format!(r#"{{"cpu":{{"cpus":"{list}"}}}}"#)).unwrap().cpu;
+        assert_eq!(cpu.cpus.as_deref(), expected);
+    }
+}
+
+#[test]
 fn required_fields_are_required() {
     for (json, field) in [
         (r#"{"devices":[{"access":"r"}]}"#, "allow"),

@@ -199,7 +199,7 @@ mod tests {
             ),
             (
                 r#"{"linux":{"rdma":{},"resources":{"rdma":{"m":{"hcahandles":1},"m":{"hcaObjects":2}}}}}"#,
-                json!({"linux": {"rdma": {}, "resources": {"rdma": {"m": {"hcaObjects": 2}}}}}),
+                json!({"linux": {"resources": {"rdma": {"m": {"hcaObjects": 2}}}}}),
             ),
             (r#"{"process":{"cwd":"/"},"process":null}"#, json!({})),
             (

@@ -152,14 +152,17 @@ fn proc_is_mounted_as_engines_do_and_a_new_volume_is_no_directory_for_all() {
     let images = Images::new();
     let mut layout = images.layout("image");
     layout.layer(base()).layer(Archive::new().raw(b'5', b"tmp/", b"", 0o1777, b""));
-    let volumes = json!({"/tmp": {}, "/new": {}});
+    let volumes = json!({"/tmp": {}, "/new": {}, "/dev/shm": {}, "/sys/fs/cgroup": {}});
     let image = layout.finish("v1", &json!({"Entrypoint": ["/init"], "Volumes": volumes}));
     let bundle = images.bundle(&image, "bundle-of-volumes");
-    let facts = images.facts(&bundle, "mounts ; stat /new ; stat /tmp");
+    let facts = images.facts(&bundle, "mounts ; stat /new ; stat /tmp ; stat /dev/shm");
     let proc = facts.mount("/proc");
     assert!(proc.has("nosuid") && proc.has("noexec") && proc.has("nodev"));
     assert!(facts.get("stat /new").contains("755"), "{}", facts.get("stat /new"));
     assert!(facts.get("stat /tmp").contains("1777"), "{}", facts.get("stat /tmp"));
+    // A volume hides no mount that every container has.
+    assert!(facts.get("stat /dev/shm").contains("1777"), "{}", facts.get("stat /dev/shm"));
+    assert_eq!(facts.mounts().iter().filter(|mount| mount.target == "/dev/shm").count(), 1);
 }
 
 #[test]

@@ -60,7 +60,7 @@ impl Dir {
     fn own(root: &Path, id: &str) -> Result<(Dir, Lock)> {
         let locked = Dir::open(root, id).and_then(|dir| {
             let lock = dir.lock()?;
-            match dir.has_record()? {
+            match dir.has("state.json")? {
                 true => Err(in_use(root, id).unwrap_or_else(|| NotFound.into())),
                 false => Ok((dir, lock)),
             }
@@ -128,12 +128,12 @@ impl Dir {
         }
     }
 
-    /// Whether a create has written a record in it.
-    fn has_record(&self) -> Result<bool> {
-        match fstatat(self.fd(), "state.json", AtFlags::AT_SYMLINK_NOFOLLOW) {
+    /// Whether it contains a file of this name.
+    pub(super) fn has(&self, name: &str) -> Result<bool> {
+        match fstatat(self.fd(), name, AtFlags::AT_SYMLINK_NOFOLLOW) {
             Ok(_) => Ok(true),
             Err(Errno::ENOENT) => Ok(false),
-            Err(errno) => Err(errno).with_context(|| format!("{}/state.json", self.path.display())),
+            Err(errno) => Err(errno).with_context(|| format!("{}/{name}", self.path.display())),
         }
     }
 

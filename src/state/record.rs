@@ -119,6 +119,10 @@ impl Dir {
             Some(Record::Partial(_, error)) if is_cut(&error) && !self.was_locked.get() => {
                 if self.is_locked()? { Ok(None) } else { self.parsed() }
             }
+            // A create has died while writing its first record, before there was anything else.
+            Some(Record::Partial(_, error)) if is_cut(&error) && !self.has("config.json")? => {
+                Ok(None)
+            }
             record => Ok(record),
         }
     }

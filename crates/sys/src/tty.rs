@@ -164,8 +164,9 @@ pub fn restore() {
     }
 }
 
-/// The signals of brig's own faults, which cannot be handled later.
-const FAULTS: [libc::c_int; 7] = [
+/// The signals of brig's own faults, which cannot be handled later. As long as brig uses a terminal, their
+/// handlers restore it.
+pub const FAULTS: [libc::c_int; 7] = [
     libc::SIGABRT,
     libc::SIGBUS,
     libc::SIGFPE,

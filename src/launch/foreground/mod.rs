@@ -11,12 +11,13 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use notify::Forwarder;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use sys::{Errno, cred, signal};
+use sys::{Errno, cred, signal, tty};
 use terminal::Carrier;
 
 /// All signals that can be caught, as in runc: whoever sends SIGABRT (a systemd whose watchdog has expired) or
 /// SIGPIPE means the container. Faults of brig's own end it nevertheless, because the kernel does not let them be
-/// blocked. The exceptions are those of job control, which brig must obey itself.
+/// blocked. The exceptions are those of job control, which brig must obey itself, and with a terminal those of
+/// faults, whose handlers restore it.
 pub fn forwarded() -> SigSet {
     let mut set = SigSet::all();
     set.remove(Signal::SIGTTIN);
@@ -41,8 +42,14 @@ pub fn wait(
     mut carrier: Option<&mut Carrier>,
     forwarder: Option<&Forwarder>,
 ) -> Result<End> {
+    let mut forwarded = forwarded();
+    if carrier.is_some() {
+        let faults = tty::FAULTS.iter().filter_map(|&signal| signal.try_into().ok());
+        let faults: SigSet = faults.inspect(|&signal| forwarded.remove(signal)).collect();
+        faults.thread_unblock().context("unblock signals")?;
+    }
     let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-    let signals = SignalFd::with_flags(&forwarded(), flags).context("signalfd")?;
+    let signals = SignalFd::with_flags(&forwarded, flags).context("signalfd")?;
     let end = loop {
         let mut fds = vec![init.as_fd(), signals.as_fd()];
         fds.extend(forwarder.map(Forwarder::fd));

@@ -118,6 +118,9 @@ fn directory(path: &str) -> String {
     if path.starts_with('/') { path.to_owned() } else { format!("/{path}") }
 }
 
+/// The option of volumes: they begin with the image's files.
+const COPIED: &str = "tmpcopyup";
+
 /// conversion.md: the contents of a volume are not part of the root filesystem. It starts with the image's
 /// files at that place, like docker's volumes.
 pub(crate) fn volume_mount(volume: &str) -> Result<Value> {
@@ -130,7 +133,7 @@ pub(crate) fn volume_mount(volume: &str) -> Result<Value> {
         "destination": path,
         "type": "tmpfs",
         "source": "tmpfs",
-        "options": ["nosuid", "nodev", "tmpcopyup"]
+        "options": ["nosuid", "nodev", COPIED]
     }))
 }
 
@@ -155,10 +158,11 @@ pub(crate) fn modes_of_new_volumes(
             new.insert(volume);
         }
     }
-    let mounts = config["mounts"].as_array_mut().into_iter().flatten();
-    for mount in mounts {
+    for mount in config["mounts"].as_array_mut().into_iter().flatten() {
         let is_new = mount["destination"].as_str().is_some_and(|path| new.contains(path));
-        if let Some(options) = mount["options"].as_array_mut().filter(|_| is_new) {
+        let options = mount["options"].as_array_mut().filter(|_| is_new);
+        // Not the mounts that every container has.
+        if let Some(options) = options.filter(|options| options.contains(&COPIED.into())) {
             options.push("mode=755".into());
         }
     }
